@@ -1,0 +1,119 @@
+# make            the CLI ./finercut and the example programs in build/
+# make help       all targets
+# Nothing here needs more than a C compiler, make and sh, except what `make help` says needs more.
+
+CC       ?= cc
+CFLAGS   ?= -O2
+LDLIBS   ?= -lm -pthread
+CLANG    ?= clang
+CXX      ?= c++
+PYTHON   ?= python3
+PREFIX   ?= /usr/local
+FUZZ_SECONDS ?= 30
+
+B        := build
+HEADER   := finercut.h
+WARN     := -Wall -Wextra
+# Tests see what the optimiser sees, but compile quickly; -std=c99 keeps GNU extensions out.
+TEST_CFLAGS ?= -O1 -g
+STRICT_C := -std=c99 $(WARN)
+# Undefined behaviour has to stop the program, or nobody would see it.
+ASAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+TSAN     := -O1 -g -fsanitize=thread
+
+# As many compilers at once as there are cores, unless make was told otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+endif
+
+EXAMPLES := $(patsubst examples/%.c,$(B)/%,$(filter-out examples/finercut.c,$(wildcard examples/*.c)))
+TESTS    := $(patsubst tests/%.c,%,$(sort $(wildcard tests/test_*.c)))
+SCRIPTS  := $(sort $(wildcard tests/test_*.sh))
+FUZZERS  := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/replay.c,$(sort $(wildcard tests/fuzz/*.c))))
+
+all: finercut $(EXAMPLES)
+
+finercut: examples/finercut.c $(HEADER)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) examples/finercut.c -o $@ $(LDFLAGS) $(LDLIBS)
+
+$(B)/%: examples/%.c $(HEADER)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+# ---- tests: every program ends with `name: N passed, N failed, N skipped`, tests/run.sh sums them
+
+$(B)/test/%: tests/%.c tests/t.h $(HEADER)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT_C) $(TEST_CFLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+$(B)/asan/%: tests/%.c tests/t.h $(HEADER)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT_C) $(ASAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+$(B)/tsan/%: tests/%.c tests/t.h $(HEADER)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT_C) $(TSAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+$(B)/asan/finercut: examples/finercut.c $(HEADER)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT_C) $(ASAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+$(B)/tsan/finercut: examples/finercut.c $(HEADER)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT_C) $(TSAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+test: finercut $(addprefix $(B)/test/,$(TESTS))
+	@sh tests/run.sh $(addprefix $(B)/test/,$(TESTS)) $(SCRIPTS)
+
+check: $(B)/asan/finercut $(addprefix $(B)/asan/,$(TESTS))
+	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) $(SCRIPTS) tests/corpora.sh
+
+tsan: $(B)/tsan/finercut $(addprefix $(B)/tsan/,$(TESTS))
+	@FINERCUT=$(B)/tsan/finercut sh tests/run.sh $(addprefix $(B)/tsan/,$(TESTS)) tests/test_cli.sh
+
+analyze:
+	@CC="$(CC)" sh tests/run.sh tests/analyze.sh
+
+$(B)/fuzz/%: tests/fuzz/%.c $(HEADER)
+	@mkdir -p $(@D)
+	$(CLANG) -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(EXTRA_CFLAGS) $< -o $@ $(LDLIBS)
+
+fuzz: $(addprefix $(B)/fuzz/,$(FUZZERS))
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZERS="$(FUZZERS)" sh tests/run.sh tests/fuzz.sh
+
+portability:
+	@CLANG="$(CLANG)" CXX="$(CXX)" sh tests/run.sh tests/portability.sh
+
+interop: finercut
+	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py
+
+# ---- the demo: everything from a fresh clone in a minute
+
+demo: examples/demo/model.safetensors
+	@mkdir -p $(B)/demo
+	$(CC) -O2 examples/finercut.c -o finercut -lm -pthread
+	@sh examples/demo.sh ./finercut examples/demo $(B)/demo
+
+install: finercut
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include
+	install -m 755 finercut $(DESTDIR)$(PREFIX)/bin/finercut
+	install -m 644 $(HEADER) $(DESTDIR)$(PREFIX)/include/finercut.h
+
+clean:
+	rm -rf $(B) finercut
+
+help:
+	@echo "make              build ./finercut and the examples (build/inspect ...)"
+	@echo "make demo         build, prune the demo model, measure every step, draw build/demo/plan.svg"
+	@echo "make test         all tests; the last line counts them"
+	@echo "make check        the tests and corpora under address and undefined-behaviour sanitizers"
+	@echo "make tsan         the tests under the thread sanitizer"
+	@echo "make analyze      gcc -fanalyzer and cppcheck, where installed"
+	@echo "make fuzz         every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
+	@echo "make portability  strict warnings, all standards, C++, switches, 32 bits, ARM (needs clang, cross gcc, qemu)"
+	@echo "make interop      compare with numpy, safetensors, tokenizers, gguf (PYTHON=python3 that has them)"
+	@echo "make install      to DESTDIR/PREFIX (PREFIX=$(PREFIX))"
+	@echo "make clean        remove build/ and ./finercut"
+	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX DESTDIR"
+
+.PHONY: all test check tsan analyze fuzz portability interop demo install clean help

@@ -1,0 +1,1501 @@
+// finercut: the command line over finercut.h. It uses the public functions only, so it is also the
+// longest example. Build: cc -O2 examples/finercut.c -o finercut -lm -pthread
+//
+// Two tables, `flags` and `commands`, drive both the parsing and the help.
+
+#define FINERCUT_IMPLEMENTATION
+#include "../finercut.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(_WIN32)
+#  include <fcntl.h>
+#  include <io.h>
+#  include <process.h>
+#elif !defined(FINERCUT_NO_POSIX)
+#  include <sys/stat.h>
+#  include <sys/types.h>
+#  include <unistd.h>
+#endif
+
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
+
+// ---------------------------------------------------------------------------------------------
+// What the user asked for.
+
+typedef struct amount { // 12, or 25 %
+    int given;
+    uint32_t count;
+    double fraction;
+} amount;
+
+typedef struct options {
+    const char *input; // the command's one argument
+    const char *text, *tokens, *output, *plan, *later;
+    int json, tensors, special, resume, quiet, help; // switches
+    uint32_t samples, length, threads;
+    int samples_given, length_given;
+    amount remove;
+    double last;
+    uint64_t memory_limit;
+    int metric, candidates, search, compute, simd;
+} options;
+
+typedef struct session { // what a command works with; zeroed at the start, closed by main
+    const options *o;
+    const struct command *command;
+    fc_env env;
+    fc_error err;
+    fc_model *model;
+    fc_container *container;
+    fc_tokens tokens;
+    fc_plan *plan;
+    uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the whole model
+    size_t n_steps;
+} session;
+
+typedef struct command {
+    const char *name, *argument, *summary;
+    const char *usage;   // after "finercut NAME"
+    const char *about;   // what it does
+    const char *example;
+    const char *output;  // what the output means
+    int (*run)(session *s);
+} command;
+
+// The one mutable variable of this program: a signal handler can reach nothing else.
+static volatile sig_atomic_t interrupted;
+
+// ---------------------------------------------------------------------------------------------
+// Messages: one line on standard error.
+
+// Bytes of a file or an argument as they may reach a terminal: what is not printable ASCII is escaped.
+static void put_shown(FILE *to, const char *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)bytes[i];
+        if (c < 0x20 || c >= 0x7f) fprintf(to, "\\x%02x", c);
+        else fputc(c, to);
+    }
+}
+
+static void put_message(const char *prefix, const char *message) {
+    fputs(prefix, stderr);
+    for (const char *p = message; *p; p++) // a path may be UTF-8, so only control bytes are escaped
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) fprintf(stderr, "\\x%02x", (unsigned char)*p);
+        else fputc(*p, stderr);
+    fputc('\n', stderr);
+}
+
+static int fail(const char *format, ...) {
+    char message[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    put_message("finercut: ", message);
+    return STATUS_FAILED;
+}
+
+static int failed(const session *s) {
+    return fail("%s", s->err.msg);
+}
+
+static int misused(const command *c, const char *format, ...) {
+    char message[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    fail("%s%s%s (see: finercut help%s%s)", c ? c->name : "", c ? ": " : "", message, c ? " " : "",
+         c ? c->name : "");
+    return STATUS_USAGE;
+}
+
+static void note(const session *s, const char *format, ...) {
+    char message[1024];
+    va_list args;
+    if (s->o->quiet) return;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    put_message("finercut: note: ", message);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Values of flags. A type reads its text into a field of `options` and says what it expects.
+
+typedef struct value_type {
+    int (*parse)(const struct value_type *type, const char *text, void *field); // 1: understood
+    const char *expected; // NULL: one of the choices
+    int n_choices;
+    const char *(*choice)(int index);
+} value_type;
+
+// A number at the start of `text`, and what follows it. strtod alone would also take "nan", "0x1" and " 1".
+static int read_number(const char *text, double *value, const char **rest) {
+    char *end;
+    if (!isdigit((unsigned char)*text) || tolower((unsigned char)text[1]) == 'x') return 0;
+    *value = strtod(text, &end);
+    *rest = end;
+    return isfinite(*value);
+}
+
+static int parse_path(const value_type *type, const char *text, void *field) {
+    (void)type;
+    memcpy(field, &text, sizeof text);
+    return *text != 0;
+}
+
+static int parse_whole(const char *text, uint32_t lowest, uint32_t highest, uint32_t *out) {
+    double value;
+    if (!*text || text[strspn(text, "0123456789")] || strlen(text) > 10) return 0;
+    value = strtod(text, NULL);
+    if (value < lowest || value > highest) return 0;
+    *out = (uint32_t)value;
+    return 1;
+}
+
+static int parse_count(const value_type *type, const char *text, void *field) {
+    (void)type;
+    return parse_whole(text, 1, 1000000000, (uint32_t *)field);
+}
+
+static int parse_threads(const value_type *type, const char *text, void *field) {
+    (void)type;
+    return parse_whole(text, 1, 1024, (uint32_t *)field);
+}
+
+static int parse_amount(const value_type *type, const char *text, void *field) {
+    amount *a = (amount *)field;
+    const char *rest;
+    double value;
+    (void)type;
+    a->given = 1;
+    a->fraction = 0;
+    if (parse_whole(text, 0, 1000000000, &a->count)) return 1;
+    a->count = 0;
+    if (!read_number(text, &value, &rest) || strcmp(rest, "%") != 0 || value > 100) return 0;
+    a->fraction = value / 100;
+    return 1;
+}
+
+static int parse_share(const value_type *type, const char *text, void *field) {
+    const char *rest;
+    double value;
+    (void)type;
+    if (!read_number(text, &value, &rest)) return 0;
+    if (strcmp(rest, "%") == 0) value /= 100;
+    else if (*rest) return 0;
+    memcpy(field, &value, sizeof value);
+    return value > 0 && value <= 1;
+}
+
+static int parse_bytes(const value_type *type, const char *text, void *field) {
+    static const char units[] = "KMGT";
+    const char *rest, *unit;
+    double value;
+    uint64_t bytes;
+    (void)type;
+    if (!read_number(text, &value, &rest)) return 0;
+    if (*rest) {
+        unit = strchr(units, toupper((unsigned char)*rest));
+        if (!unit || rest[1]) return 0;
+        for (const char *u = units; u <= unit; u++) value *= 1024;
+    }
+    if (value < 1 || value > 9e18) return 0;
+    bytes = (uint64_t)value;
+    memcpy(field, &bytes, sizeof bytes);
+    return 1;
+}
+
+static int parse_choice(const value_type *type, const char *text, void *field) {
+    for (int i = 0; i < type->n_choices; i++)
+        if (strcmp(text, type->choice(i)) == 0) {
+            memcpy(field, &i, sizeof i);
+            return 1;
+        }
+    return 0;
+}
+
+static int parse_later(const value_type *type, const char *text, void *field) {
+    (void)type;
+    (void)text;
+    (void)field;
+    return 0;
+}
+
+static const char *compute_name(int i) {
+    static const char *const names[] = {"auto", "f32", "bf16"};
+    return names[i];
+}
+static const char *simd_name(int i) { return fc_simd_name((fc_simd)i); }
+static const char *metric_name(int i) { return fc_metric_name((fc_metric)i); }
+static const char *candidates_name(int i) { return fc_candidates_name((fc_candidates)i); }
+static const char *search_name(int i) { return fc_search_name((fc_search)i); }
+
+static const value_type type_path = {parse_path, "a path", 0, NULL};
+static const value_type type_count = {parse_count, "a whole number from 1 to 1000000000", 0, NULL};
+static const value_type type_threads = {parse_threads, "a whole number from 1 to 1024", 0, NULL};
+static const value_type type_amount = {parse_amount, "a count such as 12 or a percentage such as 25%", 0, NULL};
+static const value_type type_share = {parse_share, "a share such as 60% or 0.6, above 0 and at most 1", 0,
+                                      NULL};
+static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
+static const value_type type_later = {parse_later, "--text or --tokens, as this version has no tasks", 0, NULL};
+static const value_type type_compute = {parse_choice, NULL, 3, compute_name};
+static const value_type type_simd = {parse_choice, NULL, FC_SIMD_COUNT, simd_name};
+static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metric_name};
+static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT, candidates_name};
+static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, search_name};
+
+static void expected_text(const value_type *type, const char *separator, char *out, size_t size) {
+    size_t n = 0;
+    snprintf(out, size, "%s", type->expected ? type->expected : "");
+    for (int i = 0; i < type->n_choices && n < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "%s%s", i ? separator : "", type->choice(i));
+}
+
+// ---------------------------------------------------------------------------------------------
+// The flags. `value` NULL: its choices; `standard` is the default, read like a given value.
+
+enum { INFO = 1, PRUNE = 2, EVAL = 4, LOGITS = 8, TOKENIZE = 16, REPORT = 32, ALL = 63 };
+
+typedef struct flag {
+    unsigned commands;
+    const char *name;
+    const value_type *type; // NULL: a switch
+    const char *value;
+    const char *standard;
+    int required;
+    size_t field;
+    size_t given; // field that remembers that it was given; 0: none
+    const char *help; // NULL: not shown
+} flag;
+
+#define FIELD(name) offsetof(options, name)
+
+static const flag flags[] = {
+    {INFO, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the same facts as one JSON object"},
+    {INFO, "--tensors", NULL, NULL, NULL, 0, FIELD(tensors), 0,
+     "also list every tensor: name, type, shape, bytes"},
+    {PRUNE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
+     "calibration text (UTF-8): its non-empty lines are joined by one space, tokenised once\n"
+     "and cut into --samples sequences of --length tokens from the start"},
+    {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
+     "calibration tokens instead of text: a JSON array of arrays of token ids"},
+    {PRUNE, "-o", &type_path, "FILE", "plan.json", 0, FIELD(output), 0,
+     "where the plan goes; written after every step"},
+    {PRUNE, "--metric", &type_metric, NULL, "js", 0, FIELD(metric), 0,
+     "distance between the outputs of the pruned and the whole model"},
+    {PRUNE, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
+     "how many candidates to remove, or which share of all (rounded down)\n"
+     "(default: rank everything down to the last but one)"},
+    {PRUNE, "--candidates", &type_candidates, NULL, "sublayers", 0, FIELD(candidates), 0,
+     "what may be removed"},
+    {PRUNE, "--last", &type_share, "60%", NULL, 0, FIELD(last), 0,
+     "only the last 60 % of the blocks may be pruned (default: all)"},
+    {PRUNE, "--samples", &type_count, "N", "10", 0, FIELD(samples), FIELD(samples_given),
+     "sequences taken from --text"},
+    {PRUNE, "--length", &type_count, "N", "256", 0, FIELD(length), FIELD(length_given),
+     "tokens of each such sequence"},
+    {PRUNE, "--search", &type_search, NULL, "race", 0, FIELD(search), 0,
+     "race gives the plan of exhaustive, bit for bit, for less work;\n"
+     "exhaustive also gives every loser's exact score"},
+    {PRUNE, "--resume", NULL, NULL, NULL, 0, FIELD(resume), 0,
+     "continue the plan that is already in -o, if there is one"},
+    {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
+    {EVAL, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
+     "text (UTF-8), tokenised whole as it is, measured over windows of --length tokens"},
+    {EVAL, "--length", &type_count, "N", NULL, 0, FIELD(length), FIELD(length_given),
+     "tokens in a window of --text (default: 2048, or the model's maximum where that is less)"},
+    {EVAL, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
+     "tokens instead of text: a JSON array of arrays of token ids, each on its own"},
+    {EVAL, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the result as one JSON object"},
+    {EVAL, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
+    {EVAL, "--task", &type_later, "FILE", NULL, 0, FIELD(later), 0, NULL},
+    {EVAL, "--limit", &type_later, "N", NULL, 0, FIELD(later), 0, NULL},
+    {LOGITS, "--tokens", &type_path, "FILE", NULL, 1, FIELD(tokens), 0, "a JSON array of arrays of token ids"},
+    {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"},
+    {EVAL | LOGITS, "--plan", &type_path, "FILE", NULL, 0, FIELD(plan), 0,
+     "a plan of this model: run it with the plan's removals"},
+    {EVAL | LOGITS, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
+     "only the plan's first N steps, or the steps that remove that share of all candidates\n"
+     "(default: all steps of the plan)"},
+    {TOKENIZE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0, "the text (default: standard input)"},
+    {TOKENIZE, "--special", NULL, NULL, NULL, 0, FIELD(special), 0,
+     "also what the post-processor adds (bos ...)"},
+    {REPORT, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "what to write: FILE.svg or FILE.csv"},
+    {ALL, "--threads", &type_threads, "N", NULL, 0, FIELD(threads), 0,
+     "worker threads (default: one per core); the result is the same bits for any"},
+    {ALL, "--compute", &type_compute, NULL, "auto", 0, FIELD(compute), 0,
+     "activations before each dot product; auto is bf16 where the weights are\n"
+     "bf16 and the processor has the instructions, else f32"},
+    {ALL, "--memory-limit", &type_bytes, "4G", NULL, 0, FIELD(memory_limit), 0,
+     "most bytes of working memory besides the mapped model, K M G T in\npowers of 1024 (default: no limit)"},
+    {ALL, "--simd", &type_simd, NULL, "auto", 0, FIELD(simd), 0, "highest instruction set to use"},
+    {ALL, "--help", NULL, NULL, NULL, 0, FIELD(help), 0, "this text"},
+    {ALL, "-h", NULL, NULL, NULL, 0, FIELD(help), 0, NULL},
+};
+enum { N_FLAGS = sizeof flags / sizeof *flags };
+
+static int run_info(session *s);
+static int run_prune(session *s);
+static int run_eval(session *s);
+static int run_logits(session *s);
+static int run_tokenize(session *s);
+static int run_report(session *s);
+
+// Row i is the command with bit 1 << i.
+static const command commands[] = {
+    {"info", "MODEL|FILE", "what a model or a tensor file holds", "MODEL|FILE [--json] [--tensors]",
+     "Opens a model (a Hugging Face directory or a .gguf file) without running it and prints its shape,\n"
+     "its storage, its tokenizer and the kernels that would run it. A .safetensors file, a directory of them\n"
+     "without config.json, or a .gguf file that holds no model is shown as a container of tensors.",
+     "finercut info examples/demo\nfinercut info model.safetensors --tensors",
+     "One fact a line. Names that come from files are printed with everything but plain ASCII escaped.",
+     run_info},
+    {"prune", "MODEL", "rank a model's sublayers and plan their removal",
+     "MODEL (--text FILE | --tokens FILE) [flags]",
+     "FinerCut: removes the sublayer (one self-attention or one FFN) whose absence changes the model's output\n"
+     "least, measured on a small calibration text against the whole model, then the next one, and so on.\n"
+     "Only forward passes; the model's files are not changed. The result is plan.json: the order of removal\n"
+     "with all scores. It is saved after every step; Ctrl-C leaves the steps done, --resume continues them.",
+     "finercut prune examples/demo --text examples/demo/calibration.txt --remove 25% -o plan.json\n"
+     "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt",
+     "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the distance of\n"
+     "the model without it and all before it, the second best candidate and how much further off that was\n"
+     "(>= where the race stopped before its score was complete). Then the parameters saved and the work done.",
+     run_prune},
+    {"eval", "MODEL", "perplexity, whole or after a plan's removals",
+     "MODEL (--text FILE | --tokens FILE) [--plan plan.json [--remove 25%|N]] [flags]",
+     "Perplexity over text (consecutive windows that do not overlap, a shorter rest is dropped unless it is\n"
+     "all there is) or over given tokens. With --plan the sublayers of the plan's first steps are left out.",
+     "finercut eval examples/demo --text examples/demo/heldout.txt\n"
+     "finercut eval examples/demo --plan plan.json --remove 4 --text examples/demo/heldout.txt --json",
+     "exp of the mean negative log-likelihood (natural logarithm) of the predicted positions; lower is better.",
+     run_eval},
+    {"logits", "MODEL", "logits of given tokens as a NumPy file",
+     "MODEL --tokens FILE -o out.npy [--plan plan.json [--remove 25%|N]] [flags]",
+     "Runs every sequence of token ids by itself and writes the logits of all its positions.",
+     "echo '[[1, 2, 3], [4, 5]]' > tokens.json\nfinercut logits examples/demo --tokens tokens.json -o out.npy",
+     "A .npy file (version 1.0, float32, rows in order of the tokens): [positions, vocabulary], here 5 rows.",
+     run_logits},
+    {"tokenize", "MODEL|tokenizer.json", "text to token ids", "MODEL|tokenizer.json [--text FILE] [--special]",
+     "Turns standard input, or a file, into token ids. The bytes are taken as they are, line ends included.",
+     "printf 'Hello world' | finercut tokenize examples/demo", "One JSON array of ids.", run_tokenize},
+    {"report", "plan.json", "a plan as a picture or a table", "plan.json -o FILE.svg|FILE.csv",
+     "Draws the plan (.svg: which sublayers go, in which order, the distance after each step, all scores) or\n"
+     "lists its scores (.csv: one line for each step and candidate).",
+     "finercut report plan.json -o plan.svg", "The file, which any browser or spreadsheet opens.", run_report},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static unsigned command_bit(const command *c) {
+    return 1u << (c - commands);
+}
+
+static const command *find_command(const char *name) {
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(name, commands[i].name) == 0) return &commands[i];
+    return NULL;
+}
+
+static const char *command_names(char *out, size_t size) {
+    size_t n = 0;
+    for (int i = 0; i < N_COMMANDS && n < size; i++) {
+        const char *separator = i == 0 ? "" : i + 1 < N_COMMANDS ? ", " : " or ";
+        n += (size_t)snprintf(out + n, size - n, "%s%s", separator, commands[i].name);
+    }
+    return out;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Help.
+
+static void put_indented(const char *text) {
+    for (const char *p = text; *p; p++) {
+        if (p == text || p[-1] == '\n') fputs("    ", stdout);
+        fputc(*p, stdout);
+    }
+    fputc('\n', stdout);
+}
+
+static void put_flag(const flag *f) {
+    char choices[200];
+    const char *value = f->value;
+    if (f->type && !value) {
+        expected_text(f->type, "|", choices, sizeof choices);
+        value = choices;
+    }
+    printf("    %s%s%s\n", f->name, value ? " " : "", value ? value : "");
+    fputs("        ", stdout);
+    for (const char *p = f->help; *p; p++) {
+        fputc(*p, stdout);
+        if (*p == '\n') fputs("        ", stdout);
+    }
+    if (f->standard) printf(" (default: %s)", f->standard);
+    if (f->required) fputs(" (required)", stdout);
+    fputc('\n', stdout);
+}
+
+static void put_flags(const char *title, unsigned bit, int common) {
+    printf("\n%s\n", title);
+    for (int i = 0; i < N_FLAGS; i++)
+        if (flags[i].help && (flags[i].commands & bit) && (flags[i].commands == ALL) == common)
+            put_flag(&flags[i]);
+}
+
+static int help_command(const command *c) {
+    printf("finercut %s: %s\n\nusage: finercut %s %s\n\n", c->name, c->summary, c->name, c->usage);
+    put_indented(c->about);
+    put_flags(
+        "flags (--flag value or --flag=value, before or after the argument; -- ends them):", command_bit(c), 0);
+    put_flags("flags of every command:", ALL, 1);
+    puts("\nexample:");
+    put_indented(c->example);
+    puts("\noutput:");
+    put_indented(c->output);
+    return STATUS_OK;
+}
+
+static int help_all(void) {
+    printf("finercut %s: removes the sublayers of a language model that matter least\n\n", FINERCUT_VERSION);
+    puts("usage: finercut COMMAND ARGUMENT [flags]\n\ncommands:");
+    for (int i = 0; i < N_COMMANDS; i++)
+        printf("    %-9s %-22s %s\n", commands[i].name, commands[i].argument, commands[i].summary);
+    puts("\nA MODEL is a Hugging Face directory (config.json, *.safetensors, tokenizer.json) or a .gguf file.\n"
+         "finercut help COMMAND explains one command and its flags; finercut --version tells what was built.");
+    put_flags("flags of every command:", ALL, 1);
+    puts("\nexample:");
+    put_indented("finercut info examples/demo\n"
+                 "finercut prune examples/demo --text examples/demo/calibration.txt --remove 50%\n"
+                 "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt\n"
+                 "finercut report plan.json -o plan.svg");
+    puts("\nexit status: 0 done, 1 failed, 2 wrong usage; an error is one line on standard error.");
+    return STATUS_OK;
+}
+
+static int unknown_command(const char *name) {
+    char names[200];
+    command_names(names, sizeof names);
+    if (!name) return misused(NULL, "expected a command: %s", names);
+    return misused(NULL, "unknown command \"%s\": expected %s", name, names);
+}
+
+static int help(const char *name) {
+    const command *c = name ? find_command(name) : NULL;
+    if (!name) return help_all();
+    return c ? help_command(c) : unknown_command(name);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Parsing.
+
+static const flag *find_flag(const command *c, const char *name, size_t length) {
+    for (int i = 0; i < N_FLAGS; i++)
+        if ((flags[i].commands & command_bit(c)) && strlen(flags[i].name) == length &&
+            memcmp(flags[i].name, name, length) == 0)
+            return &flags[i];
+    return NULL;
+}
+
+static void *field_of(options *o, size_t field) {
+    return (char *)o + field;
+}
+
+static int set_switch(options *o, size_t field) {
+    *(int *)field_of(o, field) = 1;
+    return STATUS_OK;
+}
+
+static int set_flag(const command *c, const flag *f, const char *value, options *o) {
+    char expected[200];
+    if (f->given) set_switch(o, f->given);
+    if (f->type->parse(f->type, value, field_of(o, f->field))) return STATUS_OK;
+    expected_text(f->type, ", ", expected, sizeof expected);
+    return misused(c, "%s: expected %s%s, got \"%s\"", f->name, f->type->expected ? "" : "one of ", expected,
+                   value);
+}
+
+// One argument that starts with a dash, at argv[*i]; takes the next one too where it is the value.
+static int parse_flag(const command *c, int argc, char **argv, int *i, options *o) {
+    const char *arg = argv[*i], *equals = strchr(arg, '=');
+    const flag *f = find_flag(c, arg, equals ? (size_t)(equals - arg) : strlen(arg));
+    if (!f) return misused(c, "unknown flag \"%s\"", arg);
+    if (!f->type) {
+        if (equals) return misused(c, "%s: expected no value, got \"%s\"", f->name, equals + 1);
+        return set_switch(o, f->field);
+    }
+    if (equals) return set_flag(c, f, equals + 1, o);
+    if (*i + 1 >= argc) return misused(c, "%s: expected a value, got nothing", f->name);
+    if (strncmp(argv[*i + 1], "--", 2) == 0)
+        return misused(c, "%s: expected a value, got the flag \"%s\" (use %s=VALUE where it is meant)", f->name,
+                       argv[*i + 1], f->name);
+    return set_flag(c, f, argv[++*i], o);
+}
+
+static int parse_argument(const command *c, const char *arg, options *o) {
+    if (o->input) return misused(c, "expected one %s, got \"%s\" and \"%s\"", c->argument, o->input, arg);
+    if (!*arg) return misused(c, "expected %s, got an empty argument", c->argument);
+    o->input = arg;
+    return STATUS_OK;
+}
+
+static int check_required(const command *c, options *o) {
+    if (!o->input) return misused(c, "expected %s, got nothing", c->argument);
+    for (int i = 0; i < N_FLAGS; i++) {
+        const char *path;
+        if (!flags[i].required || !(flags[i].commands & command_bit(c))) continue;
+        memcpy(&path, field_of(o, flags[i].field), sizeof path);
+        if (!path) return misused(c, "expected %s %s", flags[i].name, flags[i].value);
+    }
+    return STATUS_OK;
+}
+
+static int parse(const command *c, int argc, char **argv, options *o) {
+    int status = STATUS_OK, only_arguments = 0;
+    for (int i = 0; i < N_FLAGS; i++)
+        if (flags[i].standard && (flags[i].commands & command_bit(c)))
+            flags[i].type->parse(flags[i].type, flags[i].standard, field_of(o, flags[i].field));
+    for (int i = 0; i < argc && !status && !o->help; i++) {
+        if (!only_arguments && strcmp(argv[i], "--") == 0) only_arguments = 1;
+        else if (!only_arguments && argv[i][0] == '-' && argv[i][1]) status = parse_flag(c, argc, argv, &i, o);
+        else status = parse_argument(c, argv[i], o);
+    }
+    return status || o->help ? status : check_required(c, o);
+}
+
+// Exactly one of --text and --tokens.
+static int check_source(const session *s) {
+    const options *o = s->o;
+    if (!o->text == !o->tokens)
+        return misused(s->command, "expected --text FILE or --tokens FILE, got %s",
+                       o->text ? "both" : "neither");
+    return STATUS_OK;
+}
+
+static int check_plan(const session *s) {
+    if (s->o->remove.given && !s->o->plan) return misused(s->command, "--remove: expected --plan FILE with it");
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Things that several commands do.
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    interrupted = 1;
+}
+
+// The first Ctrl-C stops in good order, a second one at once.
+static void catch_interrupt(void) {
+#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt;
+    action.sa_flags = (int)SA_RESETHAND;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+#else
+    signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_interrupt);
+#endif
+}
+
+static int on_terminal(void) {
+#if defined(_WIN32)
+    return _isatty(_fileno(stderr));
+#elif !defined(FINERCUT_NO_POSIX)
+    return isatty(STDERR_FILENO);
+#else
+    return 0;
+#endif
+}
+
+static int exists(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f != NULL;
+}
+
+static char *joined(const char *a, const char *b) {
+    size_t na = strlen(a), nb = strlen(b);
+    char *p = (char *)malloc(na + nb + 1);
+    if (!p) return NULL;
+    memcpy(p, a, na);
+    memcpy(p + na, b, nb + 1);
+    return p;
+}
+
+// A file that is written beside `path` and moved there when it is whole.
+typedef struct output {
+    const char *path;
+    char *beside;
+    FILE *file;
+} output;
+
+// NULL, or why a new file cannot take the place of `path`.
+static const char *output_refused(const char *path) {
+#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
+    struct stat st;
+    if (stat(path, &st) != 0) return NULL;
+    if (S_ISDIR(st.st_mode)) return strerror(EISDIR);
+    if (!S_ISREG(st.st_mode)) return "expected a file, got a device or pipe, which a rename would replace";
+#else
+    (void)path;
+#endif
+    return NULL;
+}
+
+static int output_open(output *out, const char *path) {
+    char suffix[40] = ".tmp";
+    const char *refused = output_refused(path);
+#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
+    snprintf(suffix, sizeof suffix, ".%ld.tmp", (long)getpid());
+#endif
+    memset(out, 0, sizeof *out);
+    out->path = path;
+    if (refused) return fail("%s: cannot create: %s", path, refused);
+    out->beside = joined(path, suffix);
+    out->file = out->beside ? fopen(out->beside, "wb") : NULL;
+    if (out->file) return STATUS_OK;
+    free(out->beside);
+    return fail("%s: cannot create: %s", path, strerror(errno));
+}
+
+static void output_discard(output *out) {
+    if (out->file) fclose(out->file);
+    remove(out->beside);
+    free(out->beside);
+    memset(out, 0, sizeof *out);
+}
+
+static int output_commit(output *out) {
+    int bad = ferror(out->file) | fclose(out->file);
+    out->file = NULL;
+#if defined(_WIN32)
+    if (!bad) remove(out->path); // rename does not replace there
+#endif
+    if (!bad) bad = rename(out->beside, out->path);
+    if (bad) fail("%s: cannot write: %s", out->path, strerror(errno));
+    if (bad) remove(out->beside);
+    free(out->beside);
+    return bad ? STATUS_FAILED : STATUS_OK;
+}
+
+// Before hours of work: can the result be written at all?
+static int output_check(const char *path) {
+    output out;
+    if (output_open(&out, path)) return STATUS_FAILED;
+    output_discard(&out);
+    return STATUS_OK;
+}
+
+static int open_model(session *s) {
+    fc_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.env = s->env;
+    desc.compute = (fc_compute)s->o->compute;
+    desc.memory_limit = s->o->memory_limit;
+    s->model = fc_model_open(s->o->input, &desc, &s->err);
+    return s->model ? STATUS_OK : failed(s);
+}
+
+static int read_tokens_json(session *s) {
+    fc_text file;
+    if (fc_file_read(s->o->tokens, &s->env, &file, &s->err)) return failed(s);
+    fc_code code = fc_tokens_parse_json(file.bytes, file.length, &s->env, &s->tokens, &s->err);
+    fc_text_free(&file);
+    return code ? fail("%s: %s", s->o->tokens, s->err.msg) : STATUS_OK;
+}
+
+// The library's checks again, where the file's name is still known.
+static int check_tokens(const session *s) {
+    const fc_tokens *t = &s->tokens;
+    uint32_t vocabulary = fc_model_config(s->model)->vocab_size;
+    for (size_t i = 0; i < t->n_sequences; i++)
+        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
+            if (t->ids[k] >= vocabulary)
+                return fail(
+                    "%s: sequence %llu, position %llu: expected a token id below the vocabulary's size %lu, "
+                    "got %lu",
+                    s->o->tokens ? s->o->tokens : s->o->text, (unsigned long long)i,
+                    (unsigned long long)(k - t->starts[i]), (unsigned long)vocabulary,
+                    (unsigned long)t->ids[k]);
+    return STATUS_OK;
+}
+
+typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text);
+
+// Fills s->tokens from --tokens, or from --text by the command's way of cutting.
+static int read_tokens(session *s, cut_fn cut) {
+    fc_text file;
+    if (s->o->tokens) {
+        if (s->o->samples_given || s->o->length_given) note(s, "--samples and --length only apply to --text");
+        return read_tokens_json(s) || check_tokens(s);
+    }
+    const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
+    if (!t || fc_file_read(s->o->text, &s->env, &file, &s->err)) return failed(s);
+    fc_code code = cut(s, t, &file);
+    fc_text_free(&file);
+    return code ? fail("%s: %s", s->o->text, s->err.msg) : check_tokens(s);
+}
+
+// How many steps of the plan --remove means.
+static int count_steps(session *s) {
+    const fc_plan_info *info = fc_plan_get_info(s->plan);
+    const amount *a = &s->o->remove;
+    uint32_t n = a->count;
+    if (a->given && a->fraction > 0) {
+        fc_prune_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.candidates = info->candidates;
+        desc.fraction = a->fraction;
+        if (fc_prune_count(s->model, &desc, &n, &s->err)) return failed(s);
+    }
+    s->n_steps = a->given ? n : info->n_steps;
+    if (s->n_steps > info->n_steps)
+        return fail("%s: --remove: expected at most the plan's %llu steps, got %llu", s->o->plan,
+                    (unsigned long long)info->n_steps, (unsigned long long)s->n_steps);
+    return STATUS_OK;
+}
+
+// Without --plan the mask stays NULL: the whole model.
+static int choose_mask(session *s) {
+    if (!s->o->plan) return STATUS_OK;
+    s->plan = fc_plan_load(s->o->plan, &s->env, &s->err);
+    if (!s->plan) return failed(s);
+    s->mask = (uint8_t *)calloc(2 * (size_t)fc_model_config(s->model)->n_blocks, 1);
+    if (!s->mask) return fail("mask: out of memory");
+    fc_code code = fc_plan_mask(s->plan, s->model, 0, s->mask, &s->err); // is the plan of this model?
+    if (!code && count_steps(s)) return STATUS_FAILED;
+    if (!code) code = fc_plan_mask(s->plan, s->model, s->n_steps, s->mask, &s->err);
+    return code ? fail("%s: %s", s->o->plan, s->err.msg) : STATUS_OK;
+}
+
+// ---------------------------------------------------------------------------------------------
+// JSON out.
+
+// How many bytes of valid UTF-8 one character at p takes; 0 where it is none.
+static size_t utf8_length(const unsigned char *p, size_t n) {
+    static const struct { unsigned char low, high, second_low, second_high, length; } rows[] = {
+        {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        if (*p < rows[r].low || *p > rows[r].high) continue;
+        if (rows[r].length > n) return 0;
+        if (rows[r].length > 1 && (p[1] < rows[r].second_low || p[1] > rows[r].second_high)) return 0;
+        for (size_t i = 2; i < rows[r].length; i++)
+            if ((p[i] & 0xc0) != 0x80) return 0;
+        return rows[r].length;
+    }
+    return 0;
+}
+
+static void put_json_text(const char *text, size_t n) {
+    const unsigned char *p = (const unsigned char *)text;
+    putchar('"');
+    while (n > 0) {
+        size_t length = utf8_length(p, n);
+        if (length == 0) fputs("\\ufffd", stdout);
+        else if (*p == '"' || *p == '\\') printf("\\%c", *p);
+        else if (*p < 0x20 || *p == 0x7f) printf("\\u%04x", *p);
+        else if (*p == 0xc2 && p[1] < 0xa0) printf("\\u%04x", p[1]); // the second block of controls
+        else fwrite(p, 1, length, stdout);
+        p += length ? length : 1;
+        n -= length ? length : 1;
+    }
+    putchar('"');
+}
+
+static void put_json_number(double value) {
+    if (isfinite(value)) printf("%.17g", value);
+    else fputs("null", stdout);
+}
+
+// ---------------------------------------------------------------------------------------------
+// info
+
+typedef struct view { // prints facts as lines or as members of one object
+    int json;
+    int n;
+} view;
+
+static void put_key(view *v, const char *label, const char *key) {
+    if (v->json) printf("%s\"%s\":", v->n ? "," : "", key);
+    else printf("%-15s ", label);
+    v->n++;
+}
+
+static void end_fact(const view *v) {
+    if (!v->json) putchar('\n');
+}
+
+static void fact_text(view *v, const char *label, const char *key, const char *value) {
+    put_key(v, label, key);
+    if (v->json) put_json_text(value, strlen(value));
+    else put_shown(stdout, value, strlen(value));
+    end_fact(v);
+}
+
+static void fact_count(view *v, const char *label, const char *key, uint64_t value) {
+    put_key(v, label, key);
+    printf("%llu", (unsigned long long)value);
+    end_fact(v);
+}
+
+static void fact_real(view *v, const char *label, const char *key, double value) {
+    put_key(v, label, key);
+    printf("%.9g", value);
+    end_fact(v);
+}
+
+// 134515008 as "134.5M"; `units` from thousands up.
+static const char *short_number(double value, const char *units, char *out, size_t size) {
+    int unit = -1;
+    for (; value >= 999.95 && units[unit + 1]; unit++) value /= 1000;
+    if (unit < 0) snprintf(out, size, "%.0f", value);
+    else snprintf(out, size, "%.1f%c", value, units[unit]);
+    return out;
+}
+
+static void fact_large(view *v, const char *label, const char *key, uint64_t value, const char *units,
+                       const char *suffix) {
+    char text[40];
+    put_key(v, label, key);
+    if (v->json) printf("%llu", (unsigned long long)value);
+    else
+        printf("%s%s (%llu)", short_number((double)value, units, text, sizeof text), suffix,
+               (unsigned long long)value);
+    end_fact(v);
+}
+
+static void put_tensor_text(const fc_tensor *t) {
+    put_shown(stdout, t->name, t->name_length);
+    printf("  %s  [", fc_dtype_name(t->type));
+    for (uint32_t d = 0; d < t->rank; d++) printf("%s%llu", d ? ", " : "", (unsigned long long)t->shape[d]);
+    printf("]  %llu bytes\n", (unsigned long long)t->bytes);
+}
+
+static void put_tensor_json(const fc_tensor *t) {
+    fputs("{\"name\":", stdout);
+    put_json_text(t->name, t->name_length);
+    printf(",\"dtype\":\"%s\",\"shape\":[", fc_dtype_name(t->type));
+    for (uint32_t d = 0; d < t->rank; d++) printf("%s%llu", d ? "," : "", (unsigned long long)t->shape[d]);
+    printf("],\"bytes\":%llu,\"offset\":%llu,\"file\":%lu}", (unsigned long long)t->bytes,
+           (unsigned long long)t->offset, (unsigned long)t->file);
+}
+
+static void show_tensors(view *v, const fc_container *c) {
+    size_t n = fc_container_tensor_count(c);
+    if (v->json) fputs(",\"tensors\":[", stdout);
+    for (size_t i = 0; i < n; i++) {
+        if (v->json && i) putchar(',');
+        if (v->json) put_tensor_json(fc_container_tensor(c, i));
+        else put_tensor_text(fc_container_tensor(c, i));
+    }
+    if (v->json) putchar(']');
+}
+
+static void show_dtypes(view *v, const fc_container *c) {
+    size_t counts[FC_DTYPE_COUNT], n = fc_container_tensor_count(c);
+    int shown = 0;
+    memset(counts, 0, sizeof counts);
+    for (size_t i = 0; i < n; i++) counts[fc_container_tensor(c, i)->type]++;
+    put_key(v, "types", "dtypes");
+    if (v->json) putchar('{');
+    for (int d = 0; d < FC_DTYPE_COUNT; d++) {
+        if (counts[d] == 0) continue;
+        if (shown++) fputs(v->json ? "," : ", ", stdout);
+        printf(v->json ? "\"%s\":%llu" : "%s x %llu", fc_dtype_name((fc_dtype)d),
+               (unsigned long long)counts[d]);
+    }
+    if (v->json) putchar('}');
+    end_fact(v);
+}
+
+static void show_metadata(view *v, const fc_container *c, size_t i) {
+    const char *key = fc_container_metadata_key(c, i);
+    size_t n = fc_container_metadata_text(c, i, NULL, 0), most = v->json ? n : 120;
+    char *text = (char *)calloc(n + 1, 1);
+    if (!text) return;
+    fc_container_metadata_text(c, i, text, n + 1);
+    if (v->json) {
+        if (i) putchar(',');
+        put_json_text(key, strlen(key));
+        putchar(':');
+        put_json_text(text, n);
+    } else {
+        fputs("    ", stdout);
+        put_shown(stdout, key, strlen(key));
+        fputs(" = ", stdout);
+        put_shown(stdout, text, n < most ? n : most);
+        puts(n > most ? " ..." : "");
+    }
+    free(text);
+}
+
+static void show_container(view *v, const session *s) {
+    const fc_container *c = s->container;
+    size_t n = fc_container_metadata_count(c);
+    fact_text(v, "path", "path", s->o->input);
+    fact_text(v, "kind", "kind", "container");
+    fact_text(v, "container", "container", fc_container_kind(c));
+    fact_large(v, "file size", "file_bytes", fc_container_bytes(c), "kMGT", "B");
+    fact_count(v, "tensors", "tensor_count", fc_container_tensor_count(c));
+    show_dtypes(v, c);
+    put_key(v, "metadata", "metadata");
+    if (v->json) putchar('{');
+    else printf("%llu %s\n", (unsigned long long)n, n == 1 ? "entry" : "entries");
+    for (size_t i = 0; i < n; i++) show_metadata(v, c, i);
+    if (v->json) putchar('}');
+    if (s->o->tensors) show_tensors(v, c);
+}
+
+static void show_tokenizer(view *v, session *s) {
+    const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
+    if (t) fact_text(v, "tokenizer", "tokenizer", fc_tokenizer_description(t));
+    else if (v->json) {
+        fputs(",\"tokenizer\":null", stdout);
+        fact_text(v, "", "tokenizer_error", s->err.msg);
+    } else {
+        fputs("tokenizer       none: ", stdout);
+        put_shown(stdout, s->err.msg, strlen(s->err.msg));
+        putchar('\n');
+    }
+}
+
+static void show_model(view *v, session *s) {
+    const fc_config *m = fc_model_config(s->model);
+    fact_text(v, "path", "path", s->o->input);
+    fact_text(v, "kind", "kind", "model");
+    fact_text(v, "architecture", "architecture", m->architecture);
+    fact_count(v, "blocks", "blocks", m->n_blocks);
+    fact_count(v, "sublayers", "sublayers", 2 * (uint64_t)m->n_blocks);
+    fact_count(v, "hidden size", "hidden_size", m->hidden_size);
+    fact_count(v, "FFN size", "intermediate_size", m->intermediate_size);
+    fact_count(v, "heads", "heads", m->n_heads);
+    fact_count(v, "KV heads", "kv_heads", m->n_kv_heads);
+    fact_count(v, "head size", "head_dim", m->head_dim);
+    fact_count(v, "vocabulary", "vocab_size", m->vocab_size);
+    fact_count(v, "max positions", "max_positions", m->max_positions);
+    fact_real(v, "norm epsilon", "norm_eps", (double)m->norm_eps);
+    fact_real(v, "rope theta", "rope_theta", m->rope_theta);
+    fact_text(v, "rope scaling", "rope_scaling", m->rope_scaling ? m->rope_scaling : "none");
+    put_key(v, "tied embeddings", "tied_embeddings");
+    fputs(v->json ? m->tied_embeddings ? "true" : "false" : m->tied_embeddings ? "yes" : "no", stdout);
+    end_fact(v);
+    fact_large(v, "parameters", "parameters", m->n_parameters, "KMBT", "");
+    fact_large(v, "file size", "file_bytes", m->file_bytes, "kMGT", "B");
+    fact_text(v, "container", "container", m->container);
+    fact_text(v, "storage", "dtype", fc_dtype_name(m->dtype));
+    show_tokenizer(v, s);
+    fact_text(v, "fingerprint", "fingerprint", fc_model_fingerprint(s->model));
+    fact_text(v, "compute", "compute", compute_name((int)m->compute));
+    fact_text(v, "kernels", "simd", fc_simd_name(m->simd));
+    fact_count(v, "threads", "threads", m->n_threads);
+    if (s->o->tensors) show_tensors(v, fc_model_container(s->model));
+}
+
+static int has_metadata(const fc_container *c, const char *key) {
+    for (size_t i = 0; i < fc_container_metadata_count(c); i++)
+        if (strcmp(fc_container_metadata_key(c, i), key) == 0) return 1;
+    return 0;
+}
+
+// A directory is a model by its config.json, a GGUF file by its architecture; the rest are containers.
+static int open_model_or_container(session *s) {
+    char *config = joined(s->o->input, "/config.json");
+    int is_model = config && exists(config);
+    free(config);
+    if (is_model) return open_model(s);
+    s->container = fc_container_open(s->o->input, &s->env, &s->err);
+    if (!s->container) return failed(s);
+    if (strcmp(fc_container_kind(s->container), "gguf") == 0 &&
+        has_metadata(s->container, "general.architecture"))
+        return open_model(s);
+    return STATUS_OK;
+}
+
+static int run_info(session *s) {
+    view v = {0, 0};
+    if (open_model_or_container(s)) return STATUS_FAILED;
+    v.json = s->o->json;
+    if (v.json) putchar('{');
+    if (s->model) show_model(&v, s);
+    else show_container(&v, s);
+    if (v.json) puts("}");
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Progress: one line redrawn on a terminal, a plain line for every step elsewhere.
+
+typedef struct meter {
+    session *s;
+    int terminal;
+    int width;       // of what stands on the terminal's line
+    size_t n_steps;  // steps told and saved
+    const char *output;
+    fc_error save_error;
+} meter;
+
+static void meter_line(meter *m, const char *line) {
+    int width = (int)strlen(line);
+    fprintf(stderr, "\r%s%*s", line, m->width > width ? m->width - width : 0, "");
+    m->width = width;
+    fflush(stderr);
+}
+
+static void meter_clear(meter *m) {
+    if (m->width == 0) return;
+    meter_line(m, "");
+    fputc('\r', stderr);
+}
+
+static const char *duration(double seconds, char *out, size_t size) {
+    if (seconds < 100) snprintf(out, size, "%.0f s", seconds);
+    else if (seconds < 6000) snprintf(out, size, "%.0f min", seconds / 60);
+    else snprintf(out, size, "%.1f h", seconds / 3600);
+    return out;
+}
+
+static void meter_draw(meter *m, const fc_progress *p, const char *tail) {
+    char bar[21], line[120], left[40] = "";
+    int full = (int)(20 * p->done);
+    for (int i = 0; i < 20; i++) bar[i] = i < full ? '#' : '.';
+    bar[20] = 0;
+    if (p->seconds_left >= 0) duration(p->seconds_left, left, sizeof left);
+    if (p->n_steps)
+        snprintf(line, sizeof line, "[%s] step %llu/%llu", bar, (unsigned long long)p->step,
+                 (unsigned long long)p->n_steps);
+    else snprintf(line, sizeof line, "[%s] %s", bar, p->what);
+    size_t n = strlen(line);
+    snprintf(line + n, sizeof line - n, "%s%s%s", *left ? ", " : "", left, *left ? " left" : "");
+    n = strlen(line);
+    snprintf(line + n, sizeof line - n, "%s", tail);
+    line[79] = 0; // a longer line would wrap and could not be redrawn
+    meter_line(m, line);
+}
+
+static int eval_progress(void *user, const fc_progress *p) {
+    meter *m = (meter *)user;
+    if (m->terminal) meter_draw(m, p, "");
+    return interrupted;
+}
+
+static void step_name(const fc_plan *p, size_t index, char name[24]) {
+    fc_candidate_name(fc_plan_get_info(p)->candidates, fc_plan_step(p, index)->removed, name);
+}
+
+static void tell_step(const meter *m, const fc_progress *p, size_t index) {
+    char name[24];
+    step_name(p->plan, index, name);
+    if (m->s->o->quiet || m->terminal) return;
+    fprintf(stderr, "step %llu/%llu: removed %s, distance %.6g, %.1f s\n", (unsigned long long)index + 1,
+            (unsigned long long)p->n_steps, name, fc_plan_step(p->plan, index)->score, p->seconds);
+}
+
+// Saves and tells every finished step; a plan that cannot be saved stops the search.
+static int prune_progress(void *user, const fc_progress *p) {
+    meter *m = (meter *)user;
+    size_t n = p->plan ? fc_plan_get_info(p->plan)->n_steps : 0;
+    char tail[60] = "", name[24];
+    if (n > m->n_steps && fc_plan_save(p->plan, m->output, &m->save_error)) return 1;
+    for (; m->n_steps < n; m->n_steps++) tell_step(m, p, m->n_steps);
+    if (m->terminal) {
+        if (n) {
+            step_name(p->plan, n - 1, name);
+            snprintf(tail, sizeof tail, ", last %s %.4g", name, fc_plan_step(p->plan, n - 1)->score);
+        }
+        meter_draw(m, p, tail);
+    }
+    return interrupted;
+}
+
+// ---------------------------------------------------------------------------------------------
+// prune
+
+static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text *text) {
+    const options *o = s->o;
+    fc_code code = fc_calibration_cut(t, text->bytes, text->length, o->samples, o->length, &s->tokens, &s->err);
+    if (code) return code;
+    size_t n = s->tokens.n_sequences, length = s->tokens.starts[1];
+    if (n < o->samples || length < o->length)
+        note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu", o->text,
+             (unsigned long long)n, n == 1 ? "" : "s", (unsigned long long)length, (unsigned long)o->samples,
+             (unsigned long)o->length);
+    return FC_OK;
+}
+
+static fc_prune_desc prune_desc(const session *s) {
+    const options *o = s->o;
+    fc_prune_desc d;
+    memset(&d, 0, sizeof d);
+    d.calibration = &s->tokens;
+    d.calibration_name = o->text ? o->text : o->tokens;
+    d.metric = (fc_metric)o->metric;
+    d.candidates = (fc_candidates)o->candidates;
+    d.search = (fc_search)o->search;
+    d.remove = o->remove.count;
+    d.fraction = o->remove.fraction;
+    d.last = o->last;
+    d.resume = s->plan;
+    return d;
+}
+
+// The best of the others at a step, or NULL where there was no other.
+static const fc_score *runner_up(const fc_step *step) {
+    const fc_score *best = NULL;
+    for (size_t i = 0; i < step->n_scores; i++) {
+        const fc_score *c = &step->scores[i];
+        if (c->candidate != step->removed && (!best || isnan(best->value) || c->value < best->value)) best = c;
+    }
+    return best;
+}
+
+static void put_steps(const fc_plan *p) {
+    fc_candidates kind = fc_plan_get_info(p)->candidates;
+    printf("%4s  %-9s %12s  %-9s %12s\n", "step", "removed", "distance", "runner-up", "lead");
+    for (size_t i = 0; i < fc_plan_get_info(p)->n_steps; i++) {
+        const fc_step *step = fc_plan_step(p, i);
+        const fc_score *next = runner_up(step);
+        char name[24], next_name[24] = "-", lead[40] = "-";
+        fc_candidate_name(kind, step->removed, name);
+        if (next) {
+            fc_candidate_name(kind, next->candidate, next_name);
+            snprintf(lead, sizeof lead, "%s%.3g", next->exact ? "" : ">= ", next->value - step->score);
+        }
+        printf("%4llu  %-9s %12.6g  %-9s %12s\n", (unsigned long long)i + 1, name, step->score, next_name,
+               lead);
+    }
+}
+
+static double removed_parameters(const fc_plan *p, const fc_model *m) {
+    fc_candidates kind = fc_plan_get_info(p)->candidates;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < fc_plan_get_info(p)->n_steps; i++) {
+        uint32_t c = fc_plan_step(p, i)->removed;
+        if (kind == FC_CANDIDATES_BLOCKS)
+            sum += fc_model_sublayer_parameters(m, 2 * c) + fc_model_sublayer_parameters(m, 2 * c + 1);
+        else sum += fc_model_sublayer_parameters(m, c);
+    }
+    return (double)sum;
+}
+
+static void put_summary(const fc_plan *p, const fc_model *m) {
+    static const char *const nouns[] = {"sublayers", "attentions", "FFNs", "blocks"};
+    const fc_plan_info *info = fc_plan_get_info(p);
+    uint32_t all = info->model.n_blocks * (info->candidates == FC_CANDIDATES_SUBLAYERS ? 2u : 1u);
+    double parameters = removed_parameters(p, m);
+    char saved[40];
+    printf("removed %llu of %lu %s: %s parameters, %.1f %% of the model; ", (unsigned long long)info->n_steps,
+           (unsigned long)all, nouns[info->candidates], short_number(parameters, "KMBT", saved, sizeof saved),
+           100 * parameters / (double)info->model.n_parameters);
+    printf("work of %.1f forward passes instead of %.1f", info->cost.lanes, info->cost.exhaustive_lanes);
+    if (info->cost.lanes > 0) printf(" (%.1fx less)", info->cost.exhaustive_lanes / info->cost.lanes);
+    printf("; %.1f s\n", info->cost.seconds);
+}
+
+// --resume: the plan that is there already is what the search starts from.
+static int load_resumed(session *s) {
+    if (!s->o->resume || !exists(s->o->output)) return STATUS_OK;
+    s->plan = fc_plan_load(s->o->output, &s->env, &s->err);
+    return s->plan ? STATUS_OK : failed(s);
+}
+
+static int stopped(const session *s, const fc_plan *p, const meter *m) {
+    if (m->save_error.code) return fail("%s", m->save_error.msg);
+    if (s->err.code == FC_ERR_MISMATCH) return fail("%s: %s", s->o->output, s->err.msg); // --resume
+    if (!interrupted || !p) return failed(s);
+    return fail("interrupted after %llu steps, which %s holds; the same command with --resume continues",
+                (unsigned long long)fc_plan_get_info(p)->n_steps, s->o->output);
+}
+
+static int search(session *s) {
+    meter m;
+    fc_prune_desc desc = prune_desc(s);
+    fc_error save_error;
+    memset(&m, 0, sizeof m);
+    m.s = s;
+    m.terminal = !s->o->quiet && on_terminal();
+    m.output = s->o->output;
+    m.n_steps = s->plan ? fc_plan_get_info(s->plan)->n_steps : 0;
+    desc.watch.progress = prune_progress;
+    desc.watch.user = &m;
+    fc_plan *p = fc_prune(s->model, &desc, &s->err);
+    meter_clear(&m);
+    int status = STATUS_OK;
+    if (p && !m.save_error.code && fc_plan_save(p, s->o->output, &save_error)) m.save_error = save_error;
+    if (!p || s->err.code || m.save_error.code) status = stopped(s, p, &m);
+    else if (!s->o->quiet) {
+        put_steps(p);
+        put_summary(p, s->model);
+    }
+    fc_plan_free(p);
+    return status;
+}
+
+static int run_prune(session *s) {
+    const amount *a = &s->o->remove;
+    int status = check_source(s);
+    if (status) return status;
+    if (a->given && a->count == 0 && !(a->fraction > 0))
+        return misused(s->command, "--remove: expected more than nothing");
+    if (output_check(s->o->output)) return STATUS_FAILED;
+    catch_interrupt();
+    if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
+    return search(s);
+}
+
+// ---------------------------------------------------------------------------------------------
+// eval
+
+static uint32_t window_length(const session *s) {
+    uint32_t most = fc_model_config(s->model)->max_positions;
+    if (s->o->length_given) return s->o->length;
+    return most > 0 && most < 2048 ? most : 2048;
+}
+
+static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *text) {
+    fc_tokens whole;
+    fc_code code = fc_tokenize(t, text->bytes, text->length, FINERCUT_TOKENIZE_SPECIAL, &whole, &s->err);
+    if (code) return code;
+    code = fc_tokens_windows(&whole, window_length(s), &s->tokens, &s->err);
+    fc_tokens_free(&whole);
+    return code;
+}
+
+static void put_removed(const session *s) {
+    char name[24];
+    putchar('[');
+    for (size_t i = 0; i < s->n_steps; i++) {
+        step_name(s->plan, i, name);
+        printf("%s\"%s\"", i ? "," : "", name);
+    }
+    putchar(']');
+}
+
+static void put_perplexity(const session *s, const fc_perplexity *r) {
+    unsigned long long positions = r->n_positions, windows = r->n_windows;
+    if (s->o->json) {
+        fputs("{\"perplexity\":", stdout);
+        put_json_number(r->perplexity);
+        fputs(",\"nll\":", stdout);
+        put_json_number(r->nll);
+        printf(",\"positions\":%llu,\"windows\":%llu,\"seconds\":%.3f,\"removed\":", positions, windows,
+               r->seconds);
+        put_removed(s);
+        puts("}");
+    } else if (s->o->text) {
+        printf("perplexity %.6g (%llu positions, %llu windows of length %llu)\n", r->perplexity, positions,
+               windows, (unsigned long long)s->tokens.starts[1]);
+    } else {
+        printf("perplexity %.6g (%llu positions, %llu sequences)\n", r->perplexity, positions, windows);
+    }
+}
+
+static int run_eval(session *s) {
+    fc_perplexity result;
+    fc_watch watch;
+    meter m;
+    int status = check_source(s);
+    if (!status) status = check_plan(s);
+    if (status) return status;
+    catch_interrupt();
+    if (open_model(s) || choose_mask(s) || read_tokens(s, cut_windows)) return STATUS_FAILED;
+    memset(&m, 0, sizeof m);
+    m.s = s;
+    m.terminal = !s->o->quiet && on_terminal();
+    watch.progress = eval_progress;
+    watch.user = &m;
+    fc_code code = fc_eval_perplexity(s->model, &s->tokens, s->mask, &watch, &result, &s->err);
+    meter_clear(&m);
+    if (code) return interrupted ? fail("interrupted") : failed(s);
+    put_perplexity(s, &result);
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------------------------------------
+// logits
+
+typedef struct npy {
+    output out;
+    size_t n_columns;
+} npy;
+
+static int npy_begin(npy *n, size_t n_rows) {
+    static const uint16_t probe = 1;
+    char dictionary[128], text[192];
+    unsigned char front[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 0, 0};
+    int little = *(const unsigned char *)&probe == 1;
+    snprintf(dictionary, sizeof dictionary,
+             "{'descr': '%cf4', 'fortran_order': False, 'shape': (%llu, %llu), }", little ? '<' : '>',
+             (unsigned long long)n_rows, (unsigned long long)n->n_columns);
+    // What follows starts at a multiple of 64.
+    size_t length = (sizeof front + strlen(dictionary) + 1 + 63) / 64 * 64 - sizeof front;
+    snprintf(text, sizeof text, "%-*s\n", (int)length - 1, dictionary);
+    front[8] = (unsigned char)length;
+    return fwrite(front, 1, sizeof front, n->out.file) != sizeof front ||
+           fwrite(text, 1, length, n->out.file) != length;
+}
+
+static int npy_rows(void *user, const float *rows, size_t n_rows) {
+    npy *n = (npy *)user;
+    return interrupted || fwrite(rows, n->n_columns * sizeof *rows, n_rows, n->out.file) != n_rows;
+}
+
+static int run_logits(session *s) {
+    npy n;
+    int status = check_plan(s);
+    if (status) return status;
+    catch_interrupt();
+    if (output_check(s->o->output) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
+        return STATUS_FAILED;
+    if (output_open(&n.out, s->o->output)) return STATUS_FAILED;
+    n.n_columns = fc_model_config(s->model)->vocab_size;
+    int bad = npy_begin(&n, s->tokens.starts[s->tokens.n_sequences]);
+    fc_code code = bad ? FC_ERR_IO : fc_logits(s->model, &s->tokens, s->mask, npy_rows, &n, &s->err);
+    if (!code) return output_commit(&n.out);
+    bad = bad || ferror(n.out.file);
+    output_discard(&n.out);
+    if (interrupted) return fail("interrupted");
+    return bad ? fail("%s: cannot write: %s", s->o->output, strerror(errno)) : failed(s);
+}
+
+// ---------------------------------------------------------------------------------------------
+// tokenize
+
+static int read_input(fc_text *out) {
+    size_t room = 0;
+    memset(out, 0, sizeof *out);
+#if defined(_WIN32)
+    _setmode(_fileno(stdin), _O_BINARY);
+#endif
+    for (;;) {
+        if (out->length == room) {
+            room = room ? room * 2 : 65536;
+            char *p = room <= (size_t)1 << 30 ? (char *)realloc(out->bytes, room) : NULL;
+            if (!p) return fail("standard input: too long");
+            out->bytes = p;
+        }
+        size_t n = fread(out->bytes + out->length, 1, room - out->length, stdin);
+        out->length += n;
+        if (n == 0) break;
+    }
+    return ferror(stdin) ? fail("standard input: cannot read: %s", strerror(errno)) : STATUS_OK;
+}
+
+static int put_tokens(session *s, const fc_tokenizer *t, const char *name, const fc_text *text) {
+    unsigned how = s->o->special ? FINERCUT_TOKENIZE_SPECIAL : 0;
+    if (fc_tokenize(t, text->bytes, text->length, how, &s->tokens, &s->err))
+        return fail("%s: %s", name, s->err.msg);
+    putchar('[');
+    for (size_t i = 0; i < s->tokens.starts[1]; i++)
+        printf("%s%lu", i ? ", " : "", (unsigned long)s->tokens.ids[i]);
+    puts("]");
+    return STATUS_OK;
+}
+
+static int run_tokenize(session *s) {
+    fc_text text;
+    fc_tokenizer *t = fc_tokenizer_open(s->o->input, &s->env, &s->err);
+    int status;
+    if (!t) return failed(s);
+    if (s->o->text) {
+        status =
+            fc_file_read(s->o->text, &s->env, &text, &s->err) ? failed(s) : put_tokens(s, t, s->o->text, &text);
+        fc_text_free(&text);
+    } else {
+        status = read_input(&text) || put_tokens(s, t, "standard input", &text);
+        free(text.bytes);
+    }
+    fc_tokenizer_close(t);
+    return status;
+}
+
+// ---------------------------------------------------------------------------------------------
+// report
+
+static int ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    if (n <= m) return 0;
+    for (size_t i = 0; i < m; i++)
+        if (tolower((unsigned char)text[n - m + i]) != end[i]) return 0;
+    return 1;
+}
+
+static int run_report(session *s) {
+    static const struct {
+        const char *ending;
+        fc_code (*write)(const fc_plan *p, const char *path, fc_error *err);
+    } formats[] = {{".svg", fc_report_svg}, {".csv", fc_report_csv}};
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        if (!ends_with(s->o->output, formats[i].ending)) continue;
+        if (output_check(s->o->output)) return STATUS_FAILED;
+        s->plan = fc_plan_load(s->o->input, &s->env, &s->err);
+        if (!s->plan || formats[i].write(s->plan, s->o->output, &s->err)) return failed(s);
+        return STATUS_OK;
+    }
+    return misused(s->command, "-o: expected a name that ends in .svg or .csv, got \"%s\"", s->o->output);
+}
+
+// ---------------------------------------------------------------------------------------------
+
+static void on_log(void *user, int level, const char *message) {
+    if (level == 0) note((const session *)user, "%s", message);
+}
+
+static int run(const command *c, const options *o) {
+    session s;
+    memset(&s, 0, sizeof s);
+    s.o = o;
+    s.command = c;
+    s.env.par.n_threads = o->threads;
+    s.env.simd_max = (fc_simd)o->simd;
+    s.env.log.fn = on_log;
+    s.env.log.user = &s;
+    int status = c->run(&s);
+    free(s.mask);
+    fc_plan_free(s.plan);
+    fc_tokens_free(&s.tokens);
+    fc_container_close(s.container);
+    fc_model_close(s.model);
+    return status;
+}
+
+static int dispatch(int argc, char **argv) {
+    options o;
+    const char *name = argc > 1 ? argv[1] : NULL;
+    const command *c = name ? find_command(name) : NULL;
+    memset(&o, 0, sizeof o);
+    if (c) {
+        int status = parse(c, argc - 2, argv + 2, &o);
+        if (status) return status;
+        return o.help ? help_command(c) : run(c, &o);
+    }
+    if (name && (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0))
+        return help(argc > 2 ? argv[2] : NULL);
+    if (name && strcmp(name, "--version") == 0) {
+        puts(fc_build_info());
+        return STATUS_OK;
+    }
+    return unknown_command(name);
+}
+
+int main(int argc, char **argv) {
+    int status = dispatch(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        if (status == STATUS_OK) status = fail("standard output: cannot write: %s", strerror(errno));
+    }
+    return status;
+}

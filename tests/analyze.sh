@@ -1,0 +1,17 @@
+#!/bin/sh
+# Static analysis of the header and the CLI (make analyze).
+. tests/t.sh
+CC=${CC:-cc}
+
+if echo 'int x;' | $CC -fanalyzer -x c -c - -o /dev/null 2>/dev/null; then
+    t_ok "gcc -fanalyzer" $CC -std=c99 -O1 -Wall -Wextra -fanalyzer -Werror -c examples/finercut.c -o "$t_dir/a.o"
+else
+    t_skip "gcc -fanalyzer" "$CC does not have it"
+fi
+if command -v cppcheck >/dev/null; then
+    t_ok "cppcheck" cppcheck --quiet --std=c99 --enable=warning,portability --inline-suppr --error-exitcode=1 \
+        --suppress=missingIncludeSystem -D__GNUC__=12 -D__x86_64__=1 -D__linux__=1 examples/finercut.c
+else
+    t_skip "cppcheck" "not installed"
+fi
+t_end analyze

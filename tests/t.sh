@@ -1,0 +1,27 @@
+# For tests in sh: `. tests/t.sh`, checks, `t_end NAME`. Run from the top of the repository.
+t_passed=0 t_failed=0 t_skipped=0
+t_dir=$(mktemp -d "${TMPDIR:-/tmp}/finercut-test.XXXXXX")
+trap 'rm -rf "$t_dir"' EXIT
+trap 'exit 1' INT TERM
+
+t_ok() { # WHAT COMMAND...: passes where the command succeeds; its output is shown where it does not
+    t_what=$1
+    shift
+    if "$@" >"$t_dir/t_out" 2>&1; then
+        t_passed=$((t_passed + 1))
+    else
+        t_failed=$((t_failed + 1))
+        echo "FAILED: $t_what"
+        sed 's/^/    /' "$t_dir/t_out" | head -n 20
+    fi
+}
+
+t_skip() { # WHAT WHY
+    t_skipped=$((t_skipped + 1))
+    echo "skipped: $1: $2"
+}
+
+t_end() { # NAME
+    echo "$1: $t_passed passed, $t_failed failed, $t_skipped skipped"
+    [ "$t_failed" -eq 0 ]
+}

@@ -1,0 +1,378 @@
+#!/bin/sh
+# The command line's contract: exit statuses, errors of one line, nothing left behind by a failure, and results that do
+# not depend on threads, on the kind of search or on interruptions. FINERCUT: the program to test.
+. tests/t.sh
+finercut=${FINERCUT:-./finercut}
+case $finercut in */*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;; esac
+data=$(pwd)/tests/data demo=$(pwd)/examples/demo
+sharded=$data/llama_f16_sharded bias=$data/llama_f32_bias gguf=$data/llama_f16.gguf
+w=$t_dir/w out=$t_dir/out err=$t_dir/err
+mkdir "$w"
+cd "$w" || exit 1
+
+# ---- what a check is made of
+
+run() { # STATUS ARGUMENT...: fills $out and $err
+    want=$1
+    shift
+    "$finercut" "$@" >"$out" 2>"$err" </dev/null
+    got=$?
+    [ "$got" -eq "$want" ] || { echo "expected status $want, got $got: finercut $*"; cat "$err"; return 1; }
+}
+
+gives() { # PATTERN ARGUMENT...: succeeds, and standard output matches
+    pattern=$1
+    shift
+    run 0 "$@" && grep -Eq -e "$pattern" "$out" || { echo "expected $pattern"; head -n 5 "$out"; return 1; }
+}
+
+refuses() { # STATUS PATTERN ARGUMENT...: one line on standard error that matches, no output, no file made or changed
+    status=$1 pattern=$2
+    shift 2
+    before=$(find . -type f -exec cksum {} + | sort)
+    run "$status" "$@" || return 1
+    cat "$err"
+    [ "$(wc -l <"$err")" -eq 1 ] || { echo "expected one line"; return 1; }
+    grep -q '^finercut: ' "$err" || { echo "expected it to start with finercut:"; return 1; }
+    grep -Eq -e "$pattern" "$err" || { echo "expected $pattern"; return 1; }
+    [ ! -s "$out" ] || { echo "expected no output"; return 1; }
+    [ "$before" = "$(find . -type f -exec cksum {} + | sort)" ] || { echo "files were made or changed:"; ls; return 1; }
+}
+
+usage() { # PATTERN ARGUMENT...
+    t_ok "usage: finercut $(shift; echo "$*")" refuses 2 "$@"
+}
+
+bad() { # WHAT PATTERN ARGUMENT...
+    what=$1
+    shift
+    t_ok "$what" refuses 1 "$@"
+}
+
+same() { # the steps of two plans, to the last digit
+    grep '"step":' "$1" >"$t_dir/a"
+    grep '"step":' "$2" >"$t_dir/b"
+    [ -s "$t_dir/a" ] && diff "$t_dir/a" "$t_dir/b"
+}
+
+order() { # what a plan removed, with the winning scores
+    sed -n 's/.*"removed": *"\([^"]*\)", *"score": *\([^,}]*\).*/\1 \2/p' "$1"
+}
+
+same_order() {
+    order "$1" >"$t_dir/a"
+    order "$2" >"$t_dir/b"
+    [ -s "$t_dir/a" ] && diff "$t_dir/a" "$t_dir/b"
+}
+
+steps() { # PLAN N
+    [ "$(grep -c '"step":' "$1")" -eq "$2" ]
+}
+
+bytes() { # FILE N
+    [ "$(wc -c <"$1")" -eq "$2" ] || { echo "expected $2 bytes, got $(wc -c <"$1")"; return 1; }
+}
+
+edited() { # MODEL NAME SED: a copy of a model directory with another config.json
+    cp -R "$1" "$2" && sed "$3" "$1/config.json" >"$2/config.json"
+}
+
+container() { # FILE HEADER DATA: a safetensors file with that header
+    length=$(printf '%s' "$2" | wc -c)
+    printf "\\$(printf '%03o' $((length % 256)))\\$(printf '%03o' $((length / 256)))\\0\\0\\0\\0\\0\\0" >"$1"
+    printf '%s%s' "$2" "$3" >>"$1"
+}
+
+echo '[[1,2,3,4,5,6,7,8,9,10],[20,30,40,50,60,70],[7,7,7,1]]' >tokens.json
+printf 'The first line.\n\nThe second line, a little longer.\n' >text.txt
+: >empty.txt
+printf '\n\n\n' >blank.txt
+printf 'ok \377\376 not utf-8\n' >binary.txt
+
+# ---- help and usage
+
+for command in info prune eval logits tokenize report; do
+    t_ok "help $command" gives "^finercut $command" help $command
+    t_ok "$command --help" gives "usage: finercut $command" "$command" --help
+    t_ok "help $command has an example" gives "^example:" help $command
+done
+t_ok "help" gives "exit status" --help
+t_ok "help alone" gives "commands:" help
+t_ok "help of a flag with its default" gives "default: 256" help prune
+t_ok "version" gives "0\.1\.0" --version
+usage "expected a command: info, prune, eval, logits, tokenize or report"
+for command in generate export bench frobnicate; do
+    usage "unknown command.*info, prune, eval, logits, tokenize or report" $command x
+done
+usage "unknown command" help frobnicate
+usage "expected MODEL" info
+usage "expected one MODEL" info a b
+usage 'unknown flag "--frob"' info x --frob
+usage 'unknown flag "--json"' prune x --json
+usage "--text: expected a value, got nothing" prune x --text
+usage "--text: expected a value, got the flag" prune x --text --quiet
+usage "--json: expected no value" info x --json=1
+usage "neither" prune x
+usage "both" prune x --text a --tokens b
+usage "neither" eval x
+usage "both" eval x --text a --tokens b
+usage "no tasks" eval x --task a.jsonl
+usage "expected --plan" eval x --tokens a --remove 3
+usage "expected --plan" logits x --tokens a -o b.npy --remove 3
+usage "expected -o" logits x --tokens a
+usage "expected --tokens" logits x -o b.npy
+usage "expected -o" report plan.json
+usage "\.svg or \.csv" report plan.json -o plan.html
+usage "\.svg or \.csv" report plan.json -o plan.png
+usage "\.svg or \.csv" report plan.json -o plan
+for value in 0 -1 x 1.5 "" 99999999999999999999 1e3 0x10 " 3"; do
+    usage "--threads: expected a whole number" info x --threads "$value"
+    usage "--samples: expected a whole number" prune x --text t --samples "$value"
+    usage "--length: expected a whole number" eval x --text t --length="$value"
+done
+for value in -1 x 101% -5% 25%% 1.5 "" nan inf% 3x; do usage "--remove: expected a count" prune x --text t --remove "$value"; done
+for value in 0 0%; do usage "--remove: expected more than nothing" prune x --text t --remove $value; done
+for value in 0 0% 101% 1.01 60 -0.5 x nan 0x1p-1 50%%; do usage "--last: expected a share" prune x --text t --last "$value"; done
+for value in 0 -1 4X G 1GG x inf 1e30 ""; do usage "--memory-limit: expected bytes" info x --memory-limit "$value"; done
+usage "--metric: expected one of js, angular" prune x --text t --metric cosine
+usage "--search: expected one of race, exhaustive" prune x --text t --search fast
+usage "--candidates: expected one of sublayers, attention, ffn, blocks" prune x --text t --candidates heads
+usage "--compute: expected one of auto, f32, bf16" info x --compute f64
+usage "--simd: expected one of auto, scalar" info x --simd sse
+
+# ---- info
+
+t_ok "info of a directory" gives "^blocks +3$" info "$sharded"
+t_ok "info of a GGUF file" gives "^architecture +llama$" info "$gguf"
+t_ok "info --json" gives '^\{.*"blocks":3,.*\}$' info --json "$sharded"
+t_ok "info --json is one line" [ "$(wc -l <"$out")" -eq 1 ]
+t_ok "info --tensors of a model" gives "^model\.norm\.weight  F16  \[48\]  96 bytes$" info "$sharded" --tensors
+t_ok "info of a container file" gives "^container +safetensors$" info "$bias/model.safetensors"
+t_ok "info --json of a container" gives '"kind":"container".*"tensors":\[\{"name":"' info "$bias/model.safetensors" --json --tensors
+mkdir plain
+cp "$bias/model.safetensors" plain
+t_ok "info of a directory without config.json" gives "^kind +container$" info plain
+t_ok "flags before the argument, with = and after --" gives "^threads +1$" info --threads=1 --compute f32 -- "$sharded"
+t_ok "a cap on the instruction set" gives "^kernels +scalar$" info "$sharded" --simd scalar
+container esc.safetensors '{"a\u001b[31m\n":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}' xy
+t_ok "names are escaped" gives '^a\\x1b\[31m\\x0a  U8  \[2\]  2 bytes$' info esc.safetensors --tensors
+t_ok "names are escaped in JSON" gives '"name":"a\\u001b\[31m\\u000a"' info esc.safetensors --tensors --json
+
+# ---- files that are not there, or not what they should be
+
+mkdir dir
+bad "info of nothing" "nothing.*No such file" info nothing
+bad "info of an empty file" "empty\.txt" info empty.txt
+bad "info of a text" "text\.txt" info text.txt
+bad "info of an empty directory" "dir" info dir
+bad "eval of nothing" "nothing" eval nothing --tokens tokens.json
+bad "eval of a container" "" eval "$bias/model.safetensors" --tokens tokens.json
+dd if="$bias/model.safetensors" of=cut.safetensors bs=1000 count=20 2>/dev/null
+bad "safetensors cut short" "cut\.safetensors" info cut.safetensors
+dd if="$gguf" of=cut.gguf bs=1000 count=3 2>/dev/null
+bad "GGUF cut in its header" "cut\.gguf" info cut.gguf
+dd if="$gguf" of=cut2.gguf bs=1000 count=40 2>/dev/null
+bad "GGUF cut in its data" "cut2\.gguf" info cut2.gguf
+printf '\377\377\377\377\377\377\377\177{}' >lie.safetensors
+bad "safetensors with a lying length" "lie\.safetensors" info lie.safetensors
+printf '\020\0\0\0\0\0\0\0{"a": nonsense!}' >json.safetensors
+bad "safetensors with a bad header" "json\.safetensors.*byte" info json.safetensors
+container past.safetensors '{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}' short
+bad "a tensor past the end" "past\.safetensors" info past.safetensors
+container size.safetensors '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}' data
+bad "a tensor of another size than its shape" 'size\.safetensors.*"a"' info size.safetensors
+container wrap.safetensors '{"a":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}}' data
+bad "a shape whose size overflows" "wrap\.safetensors" info wrap.safetensors
+cp -R "$sharded" shard && rm shard/model-00002-of-00003.safetensors
+bad "a shard missing" "model-00002-of-00003.safetensors" info shard
+cp -R "$sharded" away && sed 's|model-00002-of|../model-00002-of|' "$sharded/model.safetensors.index.json" >away/model.safetensors.index.json
+bad "a shard outside the directory" "\.\./model-00002" info away
+edited "$sharded" arch 's/"model_type": *"llama"/"model_type": "mamba"/'
+bad "unknown architecture" 'mamba.*known: llama' info arch
+edited "$sharded" blocks 's/"num_hidden_layers": *3/"num_hidden_layers": 4/'
+bad "a tensor absent" 'model\.layers\.3\..*' eval blocks --tokens tokens.json
+edited "$sharded" shape 's/"intermediate_size": *72/"intermediate_size": 80/'
+bad "a tensor of another shape" 'model\.layers\.0\.mlp\.[a-z]*_proj\.weight.*80.*72' eval shape --tokens tokens.json
+edited "$sharded" heads 's/"num_attention_heads": *6/"num_attention_heads": 0/'
+bad "a nonsense value" 'num_attention_heads.*0' info heads
+edited "$sharded" broken 's/:/,/'
+bad "config.json is not JSON" 'config\.json' info broken
+edited "$sharded" hostile 's/"model_type": *"llama"/"model_type": "\\u001b[31m\\n"/'
+bad "a hostile name in an error" 'x1b\[31m' info hostile
+bad "a path with a line end" 'a\\x0ab' info 'a
+b'
+
+for command in "eval $sharded" "prune $sharded" "logits $sharded -o l.npy"; do
+    # shellcheck disable=SC2086
+    {
+        bad "$command: tokens missing" "none\.json" $command --tokens none.json
+        bad "$command: tokens a directory" "dir.*directory" $command --tokens dir
+        bad "$command: tokens no JSON" "text\.txt" $command --tokens text.txt
+        bad "$command: tokens empty file" "empty\.txt" $command --tokens empty.txt
+        for json in '[]' '[[]]' '[1,2]' '[[1,-2]]' '[[1,2.5]]' '[[1,"2"]]' '{"a":1}' '[[1,4294967296]]' '[[1,2]'; do
+            echo "$json" >bad.json
+            bad "$command: tokens $json" "bad\.json" $command --tokens bad.json
+        done
+        echo '[[1,2],[3,251]]' >bad.json
+        bad "$command: a token id too high" "bad\.json: sequence 1, position 1.* 251.*251" $command --tokens bad.json
+        bad "$command: too little memory" "memory" $command --tokens tokens.json --memory-limit 1000
+    }
+done
+echo '[[1],[2]]' >bad.json
+bad "nothing to predict" "at least 2 tokens" eval "$sharded" --tokens bad.json
+bad "eval --text without a tokenizer" "tokenizer" eval "$sharded" --text text.txt
+bad "prune --text without a tokenizer" "tokenizer" prune "$sharded" --text text.txt
+bad "prune: text missing" "none\.txt" prune "$gguf" --text none.txt
+bad "prune: text a directory" "dir.*directory" prune "$gguf" --text dir
+bad "prune: empty text" "empty\.txt" prune "$gguf" --text empty.txt
+bad "prune: blank text" "blank\.txt" prune "$gguf" --text blank.txt
+bad "prune: text no UTF-8" "binary\.txt.*byte" prune "$gguf" --text binary.txt
+bad "eval: empty text" "empty\.txt" eval "$gguf" --text empty.txt
+bad "eval: text no UTF-8" "binary\.txt.*byte" eval "$gguf" --text binary.txt
+bad "output in no directory" "none/plan\.json" prune "$sharded" --tokens tokens.json -o none/plan.json
+bad "output is a directory" "dir.*directory" prune "$sharded" --tokens tokens.json -o dir
+bad "output is a device" "/dev/null" prune "$sharded" --tokens tokens.json -o /dev/null
+bad "logits: output in no directory" "none/l\.npy" logits "$sharded" --tokens tokens.json -o none/l.npy
+bad "logits: output is a directory" "dir.*directory" logits "$sharded" --tokens tokens.json -o dir
+bad "more removals than candidates" "6 sublayers.*7" prune "$sharded" --tokens tokens.json --remove 7
+bad "a share of less than one" "less than one" prune "$sharded" --tokens tokens.json --remove 10%
+if [ -w /dev/full ]; then
+    "$finercut" info "$sharded" >/dev/full 2>"$err"
+    t_ok "standard output that cannot be written" [ $? -eq 1 ]
+fi
+
+# ---- prune
+
+t_ok "prune" run 0 prune "$sharded" --tokens tokens.json -o race.json
+t_ok "prune ranks all but one" steps race.json 5
+t_ok "a line for each step" [ "$(grep -c '^step [1-5]/5: removed [a-z]*\.[0-2], distance ' "$err")" -eq 5 ]
+t_ok "a table and a summary" [ "$(grep -Ec '^ +[1-5]  (attn|ffn)\.[0-2] |^removed 5 of 6 sublayers: ' "$out")" -eq 6 ]
+t_ok "prune writes to plan.json" run 0 prune "$sharded" --tokens tokens.json --quiet
+t_ok "the same run, the same plan" same race.json plan.json
+t_ok "--quiet is quiet" [ -z "$(cat "$out" "$err")" ]
+t_ok "prune exhaustive" run 0 prune "$sharded" --tokens tokens.json --search exhaustive -o exhaustive.json
+t_ok "race = exhaustive" same_order race.json exhaustive.json
+t_ok "exhaustive scores are exact" [ "$(grep -c '"exact": false' exhaustive.json)" -eq 0 ]
+for n in 1 2 3 7; do
+    t_ok "prune --threads $n" run 0 prune "$sharded" --tokens tokens.json --threads $n -o threads.json
+    t_ok "same bits with $n threads" same race.json threads.json
+done
+for metric in angular euclidean js-reference kl nll; do
+    t_ok "prune --metric $metric" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 -o r.json
+    t_ok "prune --metric $metric exhaustive" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 -o e.json --search exhaustive
+    t_ok "race = exhaustive for $metric" same_order r.json e.json
+done
+t_ok "--remove 2" run 0 prune "$sharded" --tokens tokens.json --remove 2 -o two.json
+t_ok "--remove 2 removes 2" steps two.json 2
+t_ok "--remove 50%" run 0 prune "$sharded" --tokens tokens.json --remove=50% -o half.json
+t_ok "--remove 50% removes 3" steps half.json 3
+t_ok "--candidates attention" run 0 prune "$sharded" --tokens tokens.json --candidates attention --remove 2 -o c.json
+t_ok "only attentions" [ "$(order c.json | grep -c '^attn\.')" -eq 2 ]
+t_ok "--candidates blocks" run 0 prune "$sharded" --tokens tokens.json --candidates blocks --remove 2 -o c.json
+t_ok "only blocks" [ "$(order c.json | grep -c '^block\.')" -eq 2 ]
+t_ok "eval of a plan of blocks" gives "perplexity" eval "$sharded" --tokens tokens.json --plan c.json
+t_ok "--last 40%" run 0 prune "$sharded" --tokens tokens.json --last 40% --remove 2 -o c.json
+t_ok "only the last blocks" [ "$(order c.json | grep -c '\.[12] ')" -eq 2 ]
+t_ok "a short text is noted" run 0 prune "$gguf" --text text.txt --samples 2 --length 1000 --remove 1 -o c.json
+t_ok "the note" grep -q '^finercut: note: text.txt: the text is short: 1 sequence of' "$err"
+t_ok "a short text, quiet" run 0 prune "$gguf" --text text.txt --remove 1 -o c.json --quiet
+t_ok "no note" [ ! -s "$err" ]
+
+# ---- resume and interruption
+
+t_ok "resume after 2 steps" run 0 prune "$sharded" --tokens tokens.json --resume -o two.json
+t_ok "resumed = uninterrupted" same race.json two.json
+t_ok "resume of a finished plan" run 0 prune "$sharded" --tokens tokens.json --resume -o two.json
+t_ok "still the same" same race.json two.json
+t_ok "resume without a plan starts one" run 0 prune "$sharded" --tokens tokens.json --resume -o new.json
+t_ok "a new plan" same race.json new.json
+t_ok "without --resume a plan is replaced" run 0 prune "$sharded" --tokens tokens.json --remove 1 -o new.json
+t_ok "replaced" steps new.json 1
+bad "resume with another metric" "new\.json.*metric" prune "$sharded" --tokens tokens.json --resume -o new.json --metric angular
+echo '[[1,2,3]]' >other.json
+bad "resume with other tokens" "new\.json.*calibration" prune "$sharded" --tokens other.json --resume -o new.json
+bad "resume with another model" "new\.json.*model" prune "$bias" --tokens tokens.json --resume -o new.json
+echo '{' >damaged.json
+bad "resume of a damaged plan" "damaged\.json" prune "$sharded" --tokens tokens.json --resume -o damaged.json
+
+interrupt() { # MODEL TEXT: stops a run after its first step by SIGINT
+    set -- prune "$1" --text "$2" --samples 40 --length 256 --search exhaustive --threads 1 -o int.json
+    "$finercut" "$@" >"$out" 2>"$err" </dev/null &
+    pid=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+        [ -s int.json ] && break
+        sleep 1
+    done
+    kill -INT $pid
+    wait $pid
+    [ $? -eq 1 ] || { echo "expected status 1"; cat "$err"; return 1; }
+    grep '^finercut: interrupted after [0-9]* steps, which int.json holds; .*--resume' "$err"
+}
+
+if [ -f "$demo/model.safetensors" ]; then
+    t_ok "SIGINT" interrupt "$demo" "$demo/calibration.txt"
+    t_ok "no file but the plan is left" [ "$(ls int.json*)" = int.json ]
+    n=$(grep -c '"step":' int.json)
+    t_ok "the plan holds steps" [ "$n" -ge 1 ]
+    t_ok "the plan is valid" run 0 report int.json -o int.csv
+else
+    t_skip "SIGINT" "no examples/demo"
+fi
+
+# ---- plans in eval, logits and report
+
+t_ok "eval" gives '^perplexity [0-9.]+ \(17 positions, 3 sequences\)$' eval "$sharded" --tokens tokens.json
+t_ok "eval --json" gives '^\{"perplexity":[0-9.]+,"nll":[0-9.]+,"positions":17,"windows":3,"seconds":[0-9.]+,"removed":\[\]\}$' \
+    eval "$sharded" --tokens tokens.json --json
+whole=$(sed 's/,"seconds.*//' "$out")
+t_ok "eval of a plan's no step" run 0 eval "$sharded" --tokens tokens.json --json --plan race.json --remove 0
+t_ok "no step is the whole model" [ "$(sed 's/,"seconds.*//' "$out")" = "$whole" ]
+first=$(order race.json | sed -n '1s/ .*//p') second=$(order race.json | sed -n '2s/ .*//p')
+t_ok "eval --remove 2" gives "\"removed\":\[\"$first\",\"$second\"\]" eval "$sharded" --tokens tokens.json --json --plan race.json --remove 2
+t_ok "eval --remove 34%" gives "\"removed\":\[\"$first\",\"$second\"\]" eval "$sharded" --tokens tokens.json --json --plan race.json --remove 34%
+t_ok "eval of all steps" run 0 eval "$sharded" --tokens tokens.json --json --plan race.json
+t_ok "all five" [ "$(grep -o '\(attn\|ffn\)\.[0-2]' "$out" | sort -u | wc -l)" -eq 5 ]
+bad "more steps than the plan has" "race\.json.*5 steps.*6" eval "$sharded" --tokens tokens.json --plan race.json --remove 6
+bad "a plan of another model" "race\.json.*another model" eval "$bias" --tokens tokens.json --plan race.json
+bad "a plan that is none" "tokens\.json" eval "$sharded" --tokens tokens.json --plan tokens.json
+bad "a plan that is missing" "none\.json" eval "$sharded" --tokens tokens.json --plan none.json
+bad "logits: a plan of another model" "race\.json.*another model" logits "$bias" --tokens tokens.json --plan race.json -o l.npy
+t_ok "eval --text" gives '^perplexity [0-9.]+ \([0-9]+ positions, [0-9]+ windows of length 8\)$' eval "$gguf" --text text.txt --length 8
+t_ok "eval --text, one window" gives '^perplexity [0-9.]+ \([0-9]+ positions, 1 windows of length [0-9]+\)$' eval "$gguf" --text text.txt
+
+t_ok "logits" run 0 logits "$sharded" --tokens tokens.json -o l.npy
+t_ok "logits: size" bytes l.npy $((128 + 4 * 20 * 251))
+t_ok "logits: magic" [ "$(dd if=l.npy bs=1 count=8 2>/dev/null | od -An -c | tr -d ' ')" = '223NUMPY001\0' ]
+t_ok "logits: header" grep -aq "^.*{'descr': '<f4', 'fortran_order': False, 'shape': (20, 251), } *$" l.npy
+t_ok "logits --threads 3" run 0 logits "$sharded" --tokens tokens.json -o l3.npy --threads 3
+t_ok "logits: same bits" cmp l.npy l3.npy
+t_ok "logits --plan" run 0 logits "$sharded" --tokens tokens.json -o l2.npy --plan race.json --remove 1
+t_ok "logits: other values" [ "$(cksum <l.npy)" != "$(cksum <l2.npy)" ]
+
+t_ok "report .csv" run 0 report exhaustive.json -o plan.csv
+t_ok "a line for every score" [ "$(wc -l <plan.csv)" -eq $((1 + 6 + 5 + 4 + 3 + 2)) ]
+t_ok "report .SVG" run 0 report race.json -o plan.SVG
+t_ok "it is one" grep -q '<svg' plan.SVG
+bad "report of nothing" "none\.json" report none.json -o x.svg
+bad "report of no plan" "tokens\.json" report tokens.json -o x.svg
+bad "report to nowhere" "none/x\.svg" report race.json -o none/x.svg
+
+# ---- tokenize
+
+t_ok "tokenize --text" gives '^\[[0-9]+(, ?[0-9]+)*\]$' tokenize "$gguf" --text text.txt
+ids=$(cat "$out")
+t_ok "tokenize of standard input" [ "$("$finercut" tokenize "$gguf" <text.txt)" = "$ids" ]
+t_ok "tokenize of nothing" [ "$("$finercut" tokenize "$gguf" </dev/null)" = "[]" ]
+bad "tokenize: text missing" "none\.txt" tokenize "$gguf" --text none.txt
+bad "tokenize: no UTF-8" "binary\.txt.*byte" tokenize "$gguf" --text binary.txt
+bad "tokenize: no tokenizer" "" tokenize "$sharded" --text text.txt
+bad "tokenize: a file that is none" "tokens\.json" tokenize tokens.json --text text.txt
+if [ -f "$demo/tokenizer.json" ]; then
+    t_ok "tokenize with tokenizer.json" run 0 tokenize "$demo/tokenizer.json" --text text.txt
+    ids=$(cat "$out")
+    t_ok "tokenize with its directory" run 0 tokenize "$demo" --text text.txt
+    t_ok "the same ids" [ "$(cat "$out")" = "$ids" ]
+fi
+
+cd / || exit 1
+t_end test_cli

@@ -1,0 +1,669 @@
+/* The kernel room: every table this machine can run against double precision, against the scalar
+   table, and against itself with other threads, neighbours and pieces (equal bits). */
+#define FINERCUT_IMPLEMENTATION
+#include "../finercut.h"
+#include "t.h"
+
+static uint64_t seed = 88172645463325252u;
+
+static double uniform(void) { /* in [-1, 1) */
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (double)(seed >> 11) / 4503599627370496.0 - 1;
+}
+
+static fci_context context(fc_simd simd, uint32_t threads) {
+    fc_env env;
+    fci_context c;
+    fc_error err;
+    memset(&env, 0, sizeof env);
+    env.par.n_threads = threads;
+    T_OK(fci_context_begin(&c, &env, &err) == FC_OK, "%s", err.msg);
+    c.kernels = fci_kernels_pick(simd);
+    return c;
+}
+
+/* n floats, GUARD poisoned ones on both sides; p is not aligned to more than a float. */
+#define GUARD 37
+static float *guarded(size_t n) {
+    float *p = (float *)malloc((n + 2 * GUARD) * sizeof *p);
+    size_t i;
+    if (!p) exit(3);
+    for (i = 0; i < n + 2 * GUARD; i++) p[i] = NAN;
+    return p + GUARD;
+}
+
+static int intact(const float *p, size_t n) {
+    size_t i;
+    for (i = 0; i < GUARD; i++)
+        if (!isnan(p[n + i]) || !isnan((p - GUARD)[i])) return 0;
+    return 1;
+}
+
+static void drop(float *p) {
+    free(p - GUARD);
+}
+
+static float *random_floats(size_t n, double scale) {
+    float *p = guarded(n);
+    size_t i;
+    for (i = 0; i < n; i++) p[i] = (float)(uniform() * scale);
+    return p;
+}
+
+static int same(const float *a, const float *b, size_t n) {
+    return n == 0 || memcmp(a, b, n * sizeof *a) == 0;
+}
+
+static float as_bf16(float x) {
+    return fci_bf16_to_f32(fci_f32_to_bf16(x));
+}
+
+/* ---- GEMM */
+
+static void gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const float *x, size_t ldx, size_t m, size_t k,
+                 const fci_matrix *w, uint64_t first, uint64_t n, const float *bias, float *y, size_t ldy) {
+    fc_error err;
+    void *packed = fci_alloc(c, fci_gemm_packed_bytes(c, compute, m, k) + 1, 1, "packed", &err);
+    void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
+    memset(packed, 0xff, fci_gemm_packed_bytes(c, compute, m, k));
+    memset(scratch, 0xff, fci_gemm_scratch_bytes(c, compute));
+    fci_gemm_pack(c, compute, x, ldx, m, k, packed);
+    fci_gemm(c, compute, op, packed, m, k, w, first, n, bias, y, ldy, scratch);
+    fci_free(c, packed);
+    fci_free(c, scratch);
+}
+
+static fci_matrix matrix(const void *data, fc_dtype type, size_t rows, size_t cols, size_t row_bytes) {
+    fci_matrix w;
+    w.data = data;
+    w.type = type;
+    w.rows = rows;
+    w.cols = cols;
+    w.row_bytes = row_bytes;
+    return w;
+}
+
+/* One K: every m and n around the tile's edges, against double precision, with padding watched. */
+static void gemm_shapes(const fci_context *c, fc_compute compute, size_t k) {
+    const fci_tile *t = fci_gemm_tile(c, compute);
+    const size_t ms[] = {1, 2, 3, t->mr - 1, t->mr, t->mr + 1, 3 * t->mr + 2};
+    const size_t ns[] = {1, 2, t->nr - 1, t->nr, t->nr + 1, 5 * t->nr + 3};
+    const size_t m_max = ms[6], n_max = ns[5], ldx = k + 3;
+    float *x = random_floats(m_max * ldx, 2), *w = random_floats(n_max * k, 1), *bias = random_floats(n_max, 1);
+    double *sum = (double *)malloc(m_max * n_max * sizeof *sum), *size = (double *)malloc(m_max * n_max * sizeof *size);
+    size_t i, j, l, a, b;
+    int op;
+    fci_matrix mw = matrix(w, FC_DTYPE_F32, n_max, k, k * 4);
+    for (i = 0; i < m_max; i++)
+        for (l = k; l < ldx; l++) x[i * ldx + l] = NAN;
+    for (i = 0; i < m_max; i++)
+        for (j = 0; j < n_max; j++) {
+            double s = 0, z = 0;
+            for (l = 0; l < k; l++) {
+                float p = x[i * ldx + l], q = w[j * k + l];
+                double v = compute == FC_COMPUTE_BF16 ? (double)as_bf16(p) * (double)as_bf16(q) : (double)p * (double)q;
+                s += v;
+                z += fabs(v);
+            }
+            sum[i * n_max + j] = s;
+            size[i * n_max + j] = z;
+        }
+    for (a = 0; a < 7; a++)
+        for (b = 0; b < 6; b++)
+            for (op = 0; op < 4; op++) {
+                size_t m = ms[a], n = ns[b], ldy = n + 5, bad = 0, touched = 0;
+                float *y = guarded(m * ldy), *before = random_floats(n, 3);
+                for (i = 0; i < m; i++)
+                    if (op & 1) memcpy(y + i * ldy, before, n * sizeof *y);
+                gemm(c, compute, op & 1 ? FCI_GEMM_ADD : FCI_GEMM_STORE, x, ldx, m, k, &mw, 0, n, op & 2 ? bias : NULL, y, ldy);
+                for (i = 0; i < m; i++) {
+                    for (j = 0; j < n; j++) {
+                        double want = sum[i * n_max + j] + (op & 2 ? (double)bias[j] : 0) + (op & 1 ? (double)before[j] : 0);
+                        double room = 6e-8 * ((double)(k + 2) * size[i * n_max + j] + 2 * fabs(want) + 8);
+                        if (!(fabs((double)y[i * ldy + j] - want) <= room)) bad++;
+                    }
+                    for (j = n; j < ldy; j++) touched += !isnan(y[i * ldy + j]);
+                }
+                T_OK(bad == 0, "%s compute %d m %zu n %zu k %zu op %d: %zu wrong", fc_simd_name(c->kernels->simd), (int)compute, m, n,
+                     k, op, bad);
+                T_OK(touched == 0 && intact(y, m * ldy), "%s m %zu n %zu k %zu: wrote outside", fc_simd_name(c->kernels->simd), m, n, k);
+                drop(y);
+                drop(before);
+            }
+    free(sum);
+    free(size);
+    drop(x);
+    drop(w);
+    drop(bias);
+}
+
+/* The same bits for any threads, any part of the rows, any part of the weights, any other row's NaN. */
+static void gemm_bits(fc_simd simd, fc_compute compute) {
+    static const uint32_t threads[] = {2, 3, 5};
+    const size_t m = 301, k = 600, n = 467;
+    fci_context c = context(simd, 1);
+    float *x = random_floats(m * k, 1), *w = random_floats(n * k, 1), *bias = random_floats(n, 1);
+    float *y = guarded(m * n), *z = guarded(m * n);
+    fci_matrix mw = matrix(w, FC_DTYPE_F32, n, k, k * 4);
+    size_t i;
+    gemm(&c, compute, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, bias, y, n);
+    for (i = 0; i < 3; i++) {
+        fci_context more = context(simd, threads[i]);
+        gemm(&more, compute, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, bias, z, n);
+        T_OK(same(y, z, m * n), "%s compute %d: %u threads, other bits", fc_simd_name(simd), (int)compute, threads[i]);
+        fci_context_end(&more);
+    }
+    for (i = 0; i < m; i += 50) {
+        gemm(&c, compute, FCI_GEMM_STORE, x + i * k, k, 1, k, &mw, 0, n, bias, z, n);
+        T_OK(same(y + i * n, z, n), "%s compute %d: row %zu alone, other bits", fc_simd_name(simd), (int)compute, i);
+    }
+    gemm(&c, compute, FCI_GEMM_STORE, x + 7 * k, k, 100, k, &mw, 0, n, bias, z, n);
+    T_OK(same(y + 7 * n, z, 100 * n), "%s compute %d: rows 7 to 106, other bits", fc_simd_name(simd), (int)compute);
+    gemm(&c, compute, FCI_GEMM_STORE, x, k, 1, k, &mw, 33, 100, bias + 33, z, n);
+    T_OK(same(y + 33, z, 100), "%s compute %d: outputs 33 to 132, other bits", fc_simd_name(simd), (int)compute);
+    x[5 * k + 3] = NAN;
+    gemm(&c, compute, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, bias, z, n);
+    T_OK(isnan(z[5 * n]) && isnan(z[6 * n - 1]), "%s: a NaN was lost", fc_simd_name(simd));
+    T_OK(same(y, z, 5 * n) && same(y + 6 * n, z + 6 * n, (m - 6) * n), "%s: a NaN went to other rows", fc_simd_name(simd));
+    fci_context_end(&c);
+    drop(x);
+    drop(w);
+    drop(bias);
+    drop(y);
+    drop(z);
+}
+
+/* Every storage type gives what its decoded floats give, also from odd addresses. */
+static void gemm_types(const fci_context *c, fc_compute compute) {
+    static const struct { const char *name; fc_dtype type; size_t block, bytes; } types[] = {
+        {"F32", FC_DTYPE_F32, 1, 4}, {"F16", FC_DTYPE_F16, 1, 2}, {"BF16", FC_DTYPE_BF16, 1, 2},
+        {"Q8_0", FC_DTYPE_Q8_0, 32, 34}, {"Q4_0", FC_DTYPE_Q4_0, 32, 18}, {"Q4_1", FC_DTYPE_Q4_1, 32, 20},
+        {"Q4_K", FC_DTYPE_Q4_K, 256, 144}, {"Q6_K", FC_DTYPE_Q6_K, 256, 210}
+    };
+    const size_t k = 768, m = 9, n = 70;
+    float *x = random_floats(m * k, 1), *w = guarded(n * k), *y = guarded(m * n), *z = guarded(m * n);
+    size_t t, i;
+    for (t = 0; t < sizeof types / sizeof *types; t++) {
+        size_t row = k / types[t].block * types[t].bytes;
+        unsigned char *data = (unsigned char *)malloc(n * row + 1);
+        fci_matrix stored = matrix(data + 1, types[t].type, n, k, row), plain = matrix(w, FC_DTYPE_F32, n, k, k * 4);
+        if (!fci_number_can_decode(types[t].type)) {
+            t_skip(types[t].name, "not decoded in this build");
+            free(data);
+            continue;
+        }
+        for (i = 0; i <= n * row; i++) data[i] = (unsigned char)((uniform() + 1) * 128) & 0x3f; /* finite in every type */
+        for (i = 0; i < n; i++) fci_number_decode(types[t].type, data + 1 + i * row, 0, k, w + i * k);
+        gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &plain, 0, n, NULL, y, n);
+        gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &stored, 0, n, NULL, z, n);
+        T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats", fc_simd_name(c->kernels->simd),
+             (int)compute, types[t].name);
+        free(data);
+    }
+    drop(x);
+    drop(w);
+    drop(y);
+    drop(z);
+}
+
+/* The scalar table's bfloat16 is the processor's, bit for bit. */
+static void gemm_bf16_twin(const fci_context *c, const fci_context *scalar) {
+    const size_t m = 20, k = 701, n = 50;
+    float *x = random_floats(m * k, 4), *w = random_floats(n * k, 1), *y = guarded(m * n), *z = guarded(m * n);
+    fci_matrix mw = matrix(w, FC_DTYPE_F32, n, k, k * 4);
+    gemm(c, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, y, n);
+    gemm(scalar, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, z, n);
+    T_OK(same(y, z, m * n), "%s: bf16 differs from the scalar twin", fc_simd_name(c->kernels->simd));
+    drop(x);
+    drop(w);
+    drop(y);
+    drop(z);
+}
+
+static void bf16_pairs(const fci_context *c) {
+    const uint32_t odd[] = {0x7f800000u, 0xff800000u, 0x7fc00001u, 0x7f800001u, 0xffffffffu, 0x7f7fffffu, 0x3f808000u, 0x3f818000u,
+                            0x3f808001u, 0x00000001u, 0x80008000u, 0x00018000u, 0, 0x80000000u};
+    float x[54];
+    uint32_t pairs[27];
+    size_t i, bad = 0;
+    for (i = 0; i < 54; i++) x[i] = i < 28 ? fci_bits_float(odd[i % 14]) : (float)(uniform() * 100);
+    c->kernels->bf16_pairs(x, 27, pairs);
+    for (i = 0; i < 54; i++) bad += (uint16_t)(pairs[i / 2] >> (16 * (i % 2))) != fci_f32_to_bf16(x[i]);
+    T_OK(bad == 0, "%s: %zu of 54 roundings to bf16 differ", fc_simd_name(c->kernels->simd), bad);
+}
+
+/* ---- Attention */
+
+static void attention(const fci_context *c, const fci_attention *a, const fci_attention_lane *lanes, size_t n) {
+    fc_error err;
+    void *scratch = fci_alloc(c, fci_attention_scratch_bytes(c, a), 1, "scratch", &err);
+    memset(scratch, 0xff, fci_attention_scratch_bytes(c, a));
+    fci_attention_run(c, a, lanes, n, scratch);
+    fci_free(c, scratch);
+}
+
+/* The largest error of one lane against double precision, relative to the largest value. */
+static double attention_error(const fci_attention *a, const fci_attention_lane *l) {
+    double *p = (double *)malloc(l->n_kv * sizeof *p), worst = 0;
+    size_t i, h, j, d;
+    for (i = 0; i < l->n_q; i++)
+        for (h = 0; h < a->n_heads; h++) {
+            const float *q = l->q + i * a->ldq + h * a->head_dim, *out = l->out + i * a->ldo + h * a->head_dim;
+            size_t kv = h / (a->n_heads / a->n_kv_heads) * a->head_dim, seen = l->n_kv - l->n_q + i + 1;
+            double max = -1e300, sum = 0;
+            for (j = 0; j < seen; j++) {
+                double s = 0;
+                for (d = 0; d < a->head_dim; d++) s += (double)q[d] * (double)l->k[j * a->ldkv + kv + d];
+                p[j] = s * (double)a->scale;
+                if (p[j] > max) max = p[j];
+            }
+            for (j = 0; j < seen; j++) sum += p[j] = exp(p[j] - max);
+            for (d = 0; d < a->head_dim; d++) {
+                double o = 0;
+                for (j = 0; j < seen; j++) o += p[j] * (double)l->v[j * a->ldkv + kv + d];
+                double e = fabs((double)out[d] - o / sum);
+                if (!(e <= worst)) worst = isnan(e) ? 1e9 : e;
+            }
+        }
+    free(p);
+    return worst;
+}
+
+typedef struct shape {
+    uint32_t n_heads, n_kv_heads, head_dim;
+    size_t n_q, n_kv;
+    double size; /* of queries: large ones make sharp weights */
+} shape;
+
+static void attention_shape(const fci_context *c, const shape *s) {
+    fci_attention a;
+    fci_attention_lane l;
+    memset(&a, 0, sizeof a);
+    a.n_heads = s->n_heads;
+    a.n_kv_heads = s->n_kv_heads;
+    a.head_dim = s->head_dim;
+    a.ldq = (size_t)s->n_heads * s->head_dim + 3;
+    a.ldkv = (size_t)s->n_kv_heads * s->head_dim + 1;
+    a.ldo = (size_t)s->n_heads * s->head_dim + 2;
+    a.scale = 1 / sqrtf((float)s->head_dim);
+    float *q = random_floats(s->n_q * a.ldq, s->size), *k = random_floats(s->n_kv * a.ldkv, 2), *v = random_floats(s->n_kv * a.ldkv, 1);
+    float *out = guarded(s->n_q * a.ldo), *part = guarded(s->n_q * a.ldo);
+    size_t i, j, touched = 0;
+    l.q = q;
+    l.k = k;
+    l.v = v;
+    l.out = out;
+    l.n_q = s->n_q;
+    l.n_kv = s->n_kv;
+    attention(c, &a, &l, 1);
+    double e = attention_error(&a, &l);
+    T_OK(e < 4e-6 * (1 + s->size), "%s attention %u/%u heads of %u, %zu queries on %zu: error %g", fc_simd_name(c->kernels->simd),
+         s->n_heads, s->n_kv_heads, s->head_dim, s->n_q, s->n_kv, e);
+    for (i = 0; i < s->n_q; i++)
+        for (j = (size_t)s->n_heads * s->head_dim; j < a.ldo; j++) touched += !isnan(out[i * a.ldo + j]);
+    T_OK(touched == 0 && intact(out, s->n_q * a.ldo), "attention wrote outside");
+    for (i = 1; i <= s->n_q; i = i * 3 + 1) { /* the last i queries by themselves, and the first i */
+        l.q = q + (s->n_q - i) * a.ldq;
+        l.out = part;
+        l.n_q = i;
+        attention(c, &a, &l, 1);
+        T_OK(same(part, out + (s->n_q - i) * a.ldo, (i - 1) * a.ldo + a.ldo - 2), "%s attention: last %zu queries, other bits",
+             fc_simd_name(c->kernels->simd), i);
+        l.q = q;
+        l.n_kv = s->n_kv - s->n_q + i;
+        attention(c, &a, &l, 1);
+        T_OK(same(part, out, (i - 1) * a.ldo + a.ldo - 2), "%s attention: first %zu queries, other bits",
+             fc_simd_name(c->kernels->simd), i);
+        l.n_kv = s->n_kv;
+    }
+    drop(q);
+    drop(k);
+    drop(v);
+    drop(out);
+    drop(part);
+}
+
+static void attention_lanes(fc_simd simd) { /* many lanes at once, any threads, as each by itself */
+    enum { LANES = 9, HEAD = 24, Q = 6 * HEAD, KV = 2 * HEAD };
+    static const uint32_t threads[] = {1, 2, 3, 5};
+    static const size_t lengths[LANES] = {1, 0, 7, 64, 65, 200, 1, 129, 33};
+    fci_attention a;
+    fci_attention_lane lanes[LANES];
+    size_t i, t, n = 0;
+    memset(&a, 0, sizeof a);
+    a.n_heads = 6;
+    a.n_kv_heads = 2;
+    a.head_dim = HEAD;
+    a.ldq = a.ldo = Q;
+    a.ldkv = KV;
+    a.scale = 0.2f;
+    for (i = 0; i < LANES; i++) n += lengths[i];
+    float *q = random_floats(n * Q, 1), *k = random_floats(n * KV, 1), *v = random_floats(n * KV, 1);
+    float *alone = guarded(n * Q), *all = guarded(n * Q);
+    for (i = n = 0; i < LANES; n += lengths[i++]) {
+        lanes[i].q = q + n * Q;
+        lanes[i].k = k + n * KV;
+        lanes[i].v = v + n * KV;
+        lanes[i].out = alone + n * Q;
+        lanes[i].n_q = lanes[i].n_kv = lengths[i];
+        fci_context c = context(simd, 1);
+        attention(&c, &a, &lanes[i], 1);
+        fci_context_end(&c);
+        lanes[i].out = all + n * Q;
+    }
+    for (t = 0; t < 4; t++) {
+        fci_context c = context(simd, threads[t]);
+        memset(all, 0xff, n * Q * sizeof *all);
+        attention(&c, &a, lanes, LANES);
+        T_OK(same(alone, all, n * Q) && intact(all, n * Q), "%s attention: %d lanes on %u threads, other bits", fc_simd_name(simd),
+             (int)LANES, threads[t]);
+        fci_context_end(&c);
+    }
+    drop(q);
+    drop(k);
+    drop(v);
+    drop(alone);
+    drop(all);
+}
+
+/* ---- Rows */
+
+static void rows(const fci_context *c, size_t n) {
+    const size_t m = 5, ld = n + 2;
+    const char *name = fc_simd_name(c->kernels->simd);
+    float *x = random_floats(m * ld, 3), *w = random_floats(n, 2), *u = random_floats(m * ld, 2), *y = guarded(m * ld);
+    double worst = 0;
+    size_t i, j, touched = 0;
+    fci_rows_rmsnorm(c, x, ld, w, 1e-5f, m, n, y, ld);
+    for (i = 0; i < m; i++) {
+        double sum = 0;
+        for (j = 0; j < n; j++) sum += (double)x[i * ld + j] * (double)x[i * ld + j];
+        for (j = 0; j < n; j++) {
+            double want = (double)x[i * ld + j] / sqrt(sum / (double)n + 1e-5) * (double)w[j];
+            worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (fabs(want) + 1e-30));
+        }
+        for (j = n; j < ld; j++) touched += !isnan(y[i * ld + j]);
+    }
+    T_OK(worst < 3e-7 && touched == 0 && intact(y, m * ld), "%s rmsnorm n %zu: relative error %g", name, n, worst);
+    memcpy(y, x, m * ld * sizeof *y);
+    y[0] = -200;
+    y[n - 1] = 200;
+    memcpy(x, y, m * ld * sizeof *y);
+    fci_rows_swiglu(c, y, u, ld, m, n);
+    for (worst = 0, i = 0; i < m; i++)
+        for (j = 0; j < n; j++) {
+            double g = (double)x[i * ld + j], want = g / (1 + exp(-g)) * (double)u[i * ld + j];
+            worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (fabs(want) + 1e-30));
+        }
+    T_OK(worst < 6e-7 && same(x + n, y + n, 2) && intact(y, m * ld), "%s swiglu n %zu: relative error %g", name, n, worst);
+    memcpy(y, x, m * ld * sizeof *y);
+    fci_rows_add(c, y, ld, u, ld, m, n);
+    for (touched = 0, i = 0; i < m; i++)
+        for (j = 0; j < n; j++) touched += y[i * ld + j] != x[i * ld + j] + u[i * ld + j];
+    T_OK(touched == 0 && same(x + n, y + n, 2), "%s add n %zu: %zu wrong", name, n, touched);
+    drop(x);
+    drop(w);
+    drop(u);
+    drop(y);
+}
+
+static void rope(const fci_context *c, uint32_t rotary, int interleaved) {
+    enum { M = 7, HEADS = 3, DIM = 40, LD = HEADS * DIM + 1 };
+    const uint32_t positions[M] = {0, 1, 2, 9, 4, 4, 63};
+    const uint32_t half = rotary / 2;
+    float *x = random_floats(M * LD, 1), *y = guarded(M * LD), *table = guarded(64 * rotary);
+    double worst = 0;
+    uint32_t i, h, j;
+    for (i = 0; i < 64; i++)
+        for (j = 0; j < half; j++) {
+            double angle = i * pow(10000, -2.0 * j / rotary);
+            table[(i * half + j) * 2] = (float)cos(angle);
+            table[(i * half + j) * 2 + 1] = (float)sin(angle);
+        }
+    memcpy(y, x, M * LD * sizeof *y);
+    fci_rows_rope(c, y, LD, M, HEADS, DIM, rotary, interleaved != 0, table, positions);
+    for (i = 0; i < M; i++)
+        for (h = 0; h < HEADS; h++)
+            for (j = 0; j < DIM; j++) {
+                const float *from = x + i * LD + h * DIM;
+                double want = (double)from[j], angle;
+                if (j < rotary && interleaved) { /* the pair as a complex number times e^(i angle) */
+                    angle = positions[i] * pow(10000, -2.0 * (j / 2) / rotary);
+                    want = j % 2 ? (double)from[j - 1] * sin(angle) + want * cos(angle) : want * cos(angle) - (double)from[j + 1] * sin(angle);
+                } else if (j < rotary) { /* x cos + rotate_half(x) sin */
+                    angle = positions[i] * pow(10000, -2.0 * (j % half) / rotary);
+                    want = want * cos(angle) + (j < half ? -(double)from[j + half] : (double)from[j - half]) * sin(angle);
+                }
+                worst = fmax(worst, fabs((double)y[i * LD + h * DIM + j] - want));
+            }
+    T_OK(worst < 4e-7 && intact(y, M * LD), "rope of %u, interleaved %d: error %g", rotary, interleaved, worst);
+    for (worst = 0, i = 0; i < M; i++) worst += x[i * LD + LD - 1] != y[i * LD + LD - 1];
+    T_OK(worst == 0, "rope wrote between the rows");
+    drop(x);
+    drop(y);
+    drop(table);
+}
+
+/* ---- Distances */
+
+static double ulps(double got, double want) {
+    int e;
+    frexp(want, &e);
+    return fabs(got - want) / ldexp(1, e - 24);
+}
+
+static void functions(void) {
+    double worst = 0, at = 0;
+    float x;
+    for (x = -87.3f; x < 88; x += 0.0037f) {
+        float r[FCI_LANES];
+        fci_lanes v;
+        size_t i;
+        for (i = 0; i < FCI_LANES; i++) r[i] = x;
+        memcpy(&v, r, sizeof v);
+        fci_lanes_exp(&v);
+        memcpy(r, &v, sizeof r);
+        if (ulps((double)r[0], exp((double)x)) > worst) {
+            worst = ulps((double)r[0], exp((double)x));
+            at = (double)x;
+        }
+    }
+    T_OK(worst < 1.2, "exp(%g): %g ulp", at, worst);
+    for (worst = 0, x = 1e-30f; x < 0.33333f; x = x * 1.003f) {
+        float r[FCI_LANES];
+        fci_lanes v;
+        size_t i;
+        for (i = 0; i < FCI_LANES; i++) r[i] = x;
+        memcpy(&v, r, sizeof v);
+        fci_lanes_atanh2(&v);
+        memcpy(r, &v, sizeof r);
+        if (ulps((double)r[0], 2 * atanh((double)x)) > worst) {
+            worst = ulps((double)r[0], 2 * atanh((double)x));
+            at = (double)x;
+        }
+    }
+    T_OK(worst < 2, "2 atanh(%g): %g ulp", at, worst);
+}
+
+typedef struct divergences {
+    double lse_p, lse_q, js, js_reference, kl;
+} divergences;
+
+static double log_sum_exp(const float *z, size_t n) {
+    long double max = (long double)z[0], sum = 0;
+    size_t i;
+    for (i = 0; i < n; i++)
+        if ((long double)z[i] > max) max = (long double)z[i];
+    for (i = 0; i < n; i++) sum += expl((long double)z[i] - max);
+    return (double)(max + logl(sum));
+}
+
+/* By the definitions; the terms of first order cancel, which long double can afford. */
+static divergences reference(const float *p, const float *q, size_t n) {
+    divergences r;
+    long double js = 0, jr = 0, kl = 0, lp, lq, max = (long double)p[0], maxq = (long double)q[0], sp = 0, sq = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        if ((long double)p[i] > max) max = (long double)p[i];
+        if ((long double)q[i] > maxq) maxq = (long double)q[i];
+    }
+    for (i = 0; i < n; i++) {
+        sp += expl((long double)p[i] - max);
+        sq += expl((long double)q[i] - maxq);
+    }
+    lp = max + logl(sp);
+    lq = maxq + logl(sq);
+    for (i = 0; i < n; i++) {
+        long double a = (long double)p[i] - lp, b = (long double)q[i] - lq, hi = a > b ? a : b, lo = a > b ? b : a;
+        long double lm = hi + log1pl(expl(lo - hi)) - logl(2);
+        js += expl(a) * (a - lm) / 2 + expl(b) * (b - lm) / 2;
+        jr += expl(lm) * (lm - a + lm - b) / 2;
+        kl += expl(a) * (a - b);
+    }
+    r.lse_p = (double)lp;
+    r.lse_q = (double)lq;
+    r.js = (double)js;
+    r.js_reference = (double)jr;
+    r.kl = (double)kl;
+    return r;
+}
+
+static int close_to(double got, double want, double relative, double absolute) {
+    return got >= 0 && fabs(got - want) <= relative * fabs(want) + absolute;
+}
+
+static void divergence_pair(const fci_context *c, const float *p, const float *q, size_t n, const char *what) {
+    const fci_kernels *k = c->kernels;
+    const char *name = fc_simd_name(k->simd);
+    divergences r = reference(p, q, n);
+    double a = k->lse(p, n), b = k->lse(q, n), v;
+    T_OK(fabs(a - r.lse_p) <= 2e-8 * (1 + fabs(a)), "%s %s n %zu: lse %.12g for %.12g", name, what, n, a, r.lse_p);
+    v = k->js(p, q, a, b, n);
+    T_OK(close_to(v, r.js, 1e-5, 1e-13) && v <= 0.6931472, "%s %s n %zu: js %.9g for %.9g", name, what, n, v, r.js);
+    T_OK(v == k->js(q, p, b, a, n), "%s %s n %zu: js is not symmetric", name, what, n);
+    v = k->js_reference(p, q, a, b, n);
+    T_OK(close_to(v, r.js_reference, 1e-5, 1e-13), "%s %s n %zu: js-reference %.9g for %.9g", name, what, n, v, r.js_reference);
+    v = k->kl(p, q, a, b, n);
+    T_OK(close_to(v, r.kl, 1e-5, 1e-13), "%s %s n %zu: kl %.9g for %.9g", name, what, n, v, r.kl);
+    v = k->js(p, p, a, a, n);
+    T_OK(v == 0 && k->kl(p, p, a, a, n) == 0 && k->js_reference(p, p, a, a, n) == 0, "%s %s: not 0 for equal outputs: %g", name, what, v);
+}
+
+static void sums(const fci_context *c, const float *p, const float *q, size_t n) {
+    double want[4] = {0, 0, 0, 0}, got[4];
+    size_t i;
+    for (i = 0; i < n; i++) {
+        double a = (double)p[i], b = (double)q[i];
+        want[0] += a * a;
+        want[1] += a * b;
+        want[2] += b * b;
+        want[3] += (a - b) * (a - b);
+    }
+    c->kernels->dots(p, q, n, got);
+    got[3] = c->kernels->squared_difference(p, q, n);
+    for (i = 0; i < 4; i++)
+        T_OK(fabs(got[i] - want[i]) <= 1e-12 * (want[0] + want[2]), "%s n %zu sum %zu: %.15g for %.15g",
+             fc_simd_name(c->kernels->simd), n, i, got[i], want[i]);
+}
+
+static void distances(const fci_context *c) {
+    static const size_t sizes[] = {1, 2, 15, 16, 17, 1000, 32003};
+    static const double apart[] = {1e-3, 1e-2, 0.1, 1, 10};
+    size_t s, e, i;
+    for (s = 0; s < 7; s++) {
+        size_t n = sizes[s];
+        float *p = random_floats(n, 8), *q = guarded(n), *odd = guarded(n);
+        char what[40];
+        for (e = 0; e < 5; e++) {
+            for (i = 0; i < n; i++) q[i] = (float)((double)p[i] + apart[e] * uniform());
+            snprintf(what, sizeof what, "apart by %g", apart[e]);
+            divergence_pair(c, p, q, n, what);
+            sums(c, p, q, n);
+        }
+        for (i = 0; i < n; i++) {
+            p[i] = i % 3 ? -1e4f : 1e4f;
+            q[i] = i % 2 ? -1e4f : 1e4f;
+        }
+        divergence_pair(c, p, q, n, "at +-1e4");
+        for (i = 0; i < n; i++) odd[i] = (float)i - (float)n;
+        odd[n / 2] = NAN;
+        T_OK(isnan(c->kernels->lse(odd, n)), "lse lost a NaN of %zu", n);
+        T_OK(isnan(c->kernels->js(odd, p, 0, 0, n)) && isnan(c->kernels->kl(p, odd, 0, 0, n)), "js or kl lost a NaN of %zu", n);
+        odd[n / 2] = INFINITY;
+        T_OK(!isfinite(c->kernels->lse(odd, n)), "lse lost an infinity of %zu", n);
+        drop(p);
+        drop(q);
+        drop(odd);
+    }
+}
+
+static void distances_large(const fci_context *c) { /* a large vocabulary, small differences */
+    const size_t n = 262144;
+    float *p = random_floats(n, 6), *q = guarded(n);
+    size_t i;
+    for (i = 0; i < n; i++) q[i] = p[i] + (float)(1e-3 * uniform());
+    T_OK(fabs(c->kernels->lse(p, n) - log_sum_exp(p, n)) < 1e-8 * 20, "%s: lse of %zu", fc_simd_name(c->kernels->simd), n);
+    divergence_pair(c, p, q, n, "large");
+    for (i = 0; i < n; i++) q[i] = p[i] = 1.5f;
+    T_OK(fabs(c->kernels->lse(p, n) - (1.5 + log((double)n))) < 1e-12, "lse of equal logits");
+    drop(p);
+    drop(q);
+}
+
+static void names(void) {
+    int i;
+    T_OK(fci_kernels_pick(FC_SIMD_SCALAR)->simd == FC_SIMD_SCALAR, "scalar is not there");
+    T_OK(fci_kernels_pick(FC_SIMD_AUTO)->simd == fc_simd_best(), "auto is not the best");
+    for (i = 1; i < FC_SIMD_COUNT; i++) {
+        const fci_kernels *k = fci_kernels_pick((fc_simd)i);
+        T_OK((int)k->simd <= i, "%s picked %s", fc_simd_name((fc_simd)i), fc_simd_name(k->simd));
+        T_OK(strlen(fc_simd_name((fc_simd)i)) > 3, "no name");
+    }
+    T_OK(strstr(fc_build_info(), "scalar") != NULL && strstr(fc_build_info(), FINERCUT_VERSION) != NULL, "%s", fc_build_info());
+}
+
+static void table(fc_simd simd) {
+    static const size_t ks[] = {0, 1, 2, 3, 4, 7, 255, 256, 257, 513, 700};
+    static const size_t ns[] = {1, 2, 15, 16, 17, 31, 33, 576};
+    static const shape shapes[] = {
+        {1, 1, 16, 1, 1, 1}, {2, 2, 16, 5, 5, 1}, {4, 2, 24, 33, 70, 1}, {9, 3, 64, 64, 64, 1}, {3, 3, 100, 20, 300, 1},
+        {8, 1, 128, 17, 140, 1}, {2, 1, 33, 129, 129, 8}, {15, 5, 40, 130, 257, 2}, {2, 2, 64, 400, 700, 4}, {140, 1, 8, 3, 5, 1}
+    };
+    fci_context c = context(simd, 2), scalar = context(FC_SIMD_SCALAR, 1);
+    size_t i;
+    int compute;
+    for (compute = FC_COMPUTE_F32; compute <= FC_COMPUTE_BF16; compute++) {
+        if (!fci_gemm_tile(&c, (fc_compute)compute)->run) continue;
+        for (i = 0; i < sizeof ks / sizeof *ks; i++) gemm_shapes(&c, (fc_compute)compute, ks[i]);
+        gemm_bits(simd, (fc_compute)compute);
+        gemm_types(&c, (fc_compute)compute);
+    }
+    if (c.kernels->bf16.run) gemm_bf16_twin(&c, &scalar);
+    bf16_pairs(&c);
+    for (i = 0; i < sizeof shapes / sizeof *shapes; i++) attention_shape(&c, &shapes[i]);
+    attention_lanes(simd);
+    for (i = 0; i < sizeof ns / sizeof *ns; i++) rows(&c, ns[i]);
+    for (i = 0; i < 2; i++) {
+        rope(&c, 40, (int)i);
+        rope(&c, 16, (int)i);
+    }
+    distances(&c);
+    distances_large(&c);
+    fci_context_end(&c);
+    fci_context_end(&scalar);
+}
+
+int main(void) {
+    int i;
+    (void)t_read;
+    (void)t_shared;
+    names();
+    functions();
+    for (i = FC_SIMD_SCALAR; i < FC_SIMD_COUNT; i++) {
+        if (fci_kernels_pick((fc_simd)i)->simd == (fc_simd)i) table((fc_simd)i);
+        else if (fci_kernels_table((fc_simd)i)) t_skip(fc_simd_name((fc_simd)i), "this processor lacks it");
+    }
+    return t_end("kernel");
+}

@@ -1,0 +1,630 @@
+/* plan.json and the pictures of a plan: round trips to the bit, malformed plans, full disks, no memory. */
+#define FINERCUT_IMPLEMENTATION
+#include "../finercut.h"
+#include "t.h"
+
+/* A world whose memory and disk end where a test says. Files are kept in `text`. */
+typedef struct world {
+    long allocations_left; /* negative: no limit */
+    long live;             /* blocks not yet freed */
+    int write_error, commit_error;
+    int created, committed, discarded;
+    char *text;
+    size_t n;
+} world;
+
+static void *world_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
+    world *w = (world *)user;
+    if (new_size && w->allocations_left == 0) return NULL;
+    if (new_size && w->allocations_left > 0) w->allocations_left--;
+    if (!p) w->live++;
+    if (!new_size) w->live--;
+    return fci_core_realloc(NULL, p, old_size, new_size, align);
+}
+
+static int world_create(void *user, const char *path, void **file) {
+    world *w = (world *)user;
+    (void)path;
+    w->created++;
+    w->n = 0;
+    *file = w;
+    return 0;
+}
+
+static int world_write(void *user, void *file, const void *data, size_t length) {
+    world *w = (world *)user;
+    (void)file;
+    if (w->write_error) return w->write_error;
+    w->text = (char *)realloc(w->text, w->n + length + 1);
+    memcpy(w->text + w->n, data, length);
+    w->n += length;
+    w->text[w->n] = 0;
+    return 0;
+}
+
+static int world_commit(void *user, void *file) {
+    (void)file;
+    ((world *)user)->committed++;
+    return ((world *)user)->commit_error;
+}
+
+static void world_discard(void *user, void *file) {
+    (void)file;
+    ((world *)user)->discarded++;
+}
+
+static int world_open(void *user, const char *path, void **file, uint64_t *size) {
+    (void)path;
+    *file = user;
+    *size = ((world *)user)->n;
+    return 0;
+}
+
+static int world_read_at(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
+    (void)file;
+    memcpy(buffer, ((world *)user)->text + offset, length);
+    return 0;
+}
+
+static void world_close(void *user, void *file) {
+    (void)user;
+    (void)file;
+}
+
+static fc_env world_env(world *w) {
+    fc_env env;
+    memset(&env, 0, sizeof env);
+    memset(w, 0, sizeof *w);
+    w->allocations_left = -1;
+    env.alloc.realloc = world_realloc;
+    env.alloc.user = w;
+    env.io.open = world_open;
+    env.io.read_at = world_read_at;
+    env.io.close = world_close;
+    env.io.create = world_create;
+    env.io.write = world_write;
+    env.io.commit = world_commit;
+    env.io.discard = world_discard;
+    env.io.user = w;
+    return env;
+}
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint64_t random_bits(void) { /* xorshift */
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    return random_state ^= random_state << 17;
+}
+
+static double random_score(void) { /* any finite bits that a distance can have */
+    double d;
+    do {
+        uint64_t bits = random_bits() >> 1;
+        memcpy(&d, &bits, sizeof d);
+    } while (!isfinite(d));
+    return d;
+}
+
+/* A plan of that many steps; candidates go in a shuffled order. */
+static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t blocks, uint32_t first,
+                          size_t steps,
+                          int wild) {
+    fc_error err;
+    fc_plan *p = fci_plan_new(env, &err);
+    if (!p) return NULL;
+    strcpy(p->info.model.fingerprint, "0123456789abcdef");
+    strcpy(p->info.model.name, "A \"model\" <b>&amp; 'more'\\ \xe6\xbc\xa2");
+    strcpy(p->info.model.architecture, "llama");
+    p->info.model.n_blocks = blocks;
+    p->info.model.n_parameters = UINT64_MAX;
+    p->info.metric = FC_METRIC_ANGULAR;
+    p->info.candidates = candidates;
+    p->info.compute = FC_COMPUTE_F32;
+    p->info.simd = FC_SIMD_SCALAR;
+    p->info.first_block = first;
+    strcpy(p->info.calibration.source, "dir/wiki & <text>.txt");
+    p->info.calibration.n_sequences = 10;
+    p->info.calibration.n_positions = 2560;
+    p->info.calibration.length = 256;
+    p->info.calibration.hash = 0x00ff00ff12345678u;
+    p->info.cost.lanes = 1.0 / 3;
+    p->info.cost.exhaustive_lanes = 100;
+    p->info.cost.seconds = 0.1;
+    uint32_t ids = fci_plan_ids(&p->info);
+    uint8_t *gone = (uint8_t *)calloc(ids, 1);
+    fc_score *scores = (fc_score *)calloc(ids, sizeof *scores);
+    for (size_t i = 0; i < steps; i++) {
+        size_t n = 0, pick;
+        for (uint32_t id = 0; id < ids; id++) {
+            if (gone[id] || !fci_plan_eligible(&p->info, id)) continue;
+            scores[n].candidate = id;
+            scores[n].exact = (int)(random_bits() % 2);
+            scores[n].value = wild ? random_score() : 0.001 * (double)(i + 1) * (double)(1 + random_bits() % 50);
+            if (wild && random_bits() % 16 == 0) scores[n].value = (double)NAN;
+            n++;
+        }
+        if (n == 0) break;
+        pick = (size_t)(random_bits() % n);
+        scores[pick].exact = 1;
+        gone[scores[pick].candidate] = 1;
+        if (fci_plan_append(p, scores[pick].candidate, scores[pick].value, scores, wild
+                            && i % 5 == 4 ? 0 : n, &err)) {
+            fc_plan_free(p);
+            p = NULL;
+            break;
+        }
+    }
+    free(gone);
+    free(scores);
+    return p;
+}
+
+static int same_real(double a, double b) {
+    return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
+}
+
+static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
+    const fc_plan_info *x = fc_plan_get_info(a), *y = fc_plan_get_info(b);
+    if (strcmp(x->model.fingerprint, y->model.fingerprint) || strcmp(x->model.name, y->model.name)
+        || strcmp(x->model.architecture, y->model.architecture) || x->model.n_blocks != y->model.n_blocks
+        || x->model.n_parameters != y->model.n_parameters) return 0;
+    if (x->metric != y->metric || x->candidates != y->candidates || x->search != y->search
+        || x->compute != y->compute
+        || x->simd != y->simd || x->first_block != y->first_block) return 0;
+    if (strcmp(x->calibration.source, y->calibration.source)
+        || x->calibration.n_sequences != y->calibration.n_sequences
+        || x->calibration.n_positions != y->calibration.n_positions || x->calibration.length != y->calibration.length
+        || x->calibration.hash != y->calibration.hash) return 0;
+    if (!same_real(x->cost.lanes, y->cost.lanes)
+        || !same_real(x->cost.exhaustive_lanes, y->cost.exhaustive_lanes)
+        || !same_real(x->cost.seconds, y->cost.seconds) || y->n_steps != steps) return 0;
+    for (size_t i = 0; i < steps; i++) {
+        const fc_step *s = fc_plan_step(a, i), *t = fc_plan_step(b, i);
+        if (s->removed != t->removed || !same_real(s->score, t->score)
+            || s->n_scores != t->n_scores) return 0;
+        for (size_t k = 0; k < s->n_scores; k++)
+            if (s->scores[k].candidate != t->scores[k].candidate || s->scores[k].exact != t->scores[k].exact
+                || !same_real(s->scores[k].value, t->scores[k].value)) return 0;
+    }
+    return 1;
+}
+
+static void test_round_trip(void) {
+    static const size_t steps[] = {0, 1, 7, 1000};
+    for (int kind = 0; kind < FC_CANDIDATES_COUNT; kind++)
+        for (int i = 0; i < 4; i++) {
+            world w;
+            fc_env env = world_env(&w);
+            fc_error err;
+            uint32_t first = i % 2 ? 3 : 0;
+            fc_plan *p = make_plan(&env, (fc_candidates)kind, 9, first, steps[i], 1), *q, *r;
+            T_OK(fc_plan_save(p, "p", &err) == FC_OK && w.committed == 1, "save: %s", err.msg);
+            q = fc_plan_load("p", &env, &err);
+            if (!T_OK(q != NULL, "load: %s", err.msg)) continue;
+            T_OK(same_plan(p, q, p->info.n_steps), "%s, %d steps: not the same",
+                 fc_candidates_name((fc_candidates)kind), (int)steps[i]);
+            char *text = (char *)malloc(w.n + 1);
+            size_t n = w.n;
+            memcpy(text, w.text, n);
+            fc_plan_save(q, "p", &err);
+            T_OK(n == w.n && memcmp(text, w.text, n) == 0, "a plan that was read is written differently");
+            q->info.n_steps = p->info.n_steps / 2; /* a prefix of a plan is a plan */
+            fc_plan_save(q, "p", &err);
+            r = fc_plan_load("p", &env, &err);
+            T_OK(r && same_plan(p, r, q->info.n_steps), "prefix: %s", err.msg);
+            free(text);
+            fc_plan_free(p);
+            fc_plan_free(q);
+            fc_plan_free(r);
+            T_OK(w.live == 0, "%ld blocks leaked", w.live);
+            free(w.text);
+        }
+}
+
+/* Names that are no UTF-8, or were cut inside a letter, still give a plan that can be read. */
+static void test_names(void) {
+    world w;
+    fc_env env = world_env(&w);
+    fc_error err;
+    fc_plan *p = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 2, 0, 1, 0), *q;
+    memset(p->info.model.name, 'x', 126);
+    p->info.model.name[126] = '\xe6';
+    p->info.model.name[127] = 0;
+    strcpy(p->info.calibration.source, "a\xff\x01\n\"b");
+    fc_plan_save(p, "p", &err);
+    q = fc_plan_load("p", &env, &err);
+    if (T_OK(q != NULL, "%s", err.msg)) {
+        T_OK(q->info.model.name[125] == 'x' && strcmp(q->info.model.name + 126, "?") == 0, "name: %s",
+             q->info.model.name);
+        T_OK(strcmp(q->info.calibration.source, "a?\x01\n\"b") == 0, "source: %s",
+             q->info.calibration.source);
+    }
+    fc_plan_free(p);
+    fc_plan_free(q);
+    free(w.text);
+}
+
+static const char good[] =
+    "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\",\"name\":\"m\",\"architecture\":\"llama\","
+    "\"n_blocks\":4,\"n_parameters\":5},\"metric\":\"js\",\"candidates\":\"sublayers\",\"search\":\"race\","
+    "\"compute\":\"f32\",\"simd\":\"avx2\",\"first_block\":1,\"calibration\":{\"source\":\"w\",\"n_sequences\":1,"
+    "\"n_positions\":2,\"length\":3,\"hash\":\"0123456789abcdef\"},\"steps\":["
+    "{\"step\":1,\"removed\":\"attn.3\",\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},"
+    "\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}},"
+    "{\"step\":2,\"removed\":\"ffn.2\",\"score\":null}],\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
+
+/* `from` of the good plan becomes `to`; where `error` is NULL the plan must be read still. */
+static const struct { const char *from, *to, *error; } variants[] = {
+    {"{\"format\"", "{\"new\":{\"field\":[1,2]},\"format\"", NULL},
+    {"\"name\":\"m\",\"architecture\":\"llama\",", "", NULL},
+    {",\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}", "", NULL},
+    {"\"simd\":\"avx2\",\"first_block\":1,", "", NULL},
+    {"\"exact\":false", "\"exact\":false,\"dropped_at\":3", NULL},
+    {"\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}",
+     "\"score\":0.5,\"scores\":{}", NULL},
+    {"finercut-plan-1", "finercut-plan-2", "format: expected \"finercut-plan-1\", got \"finercut-plan-2\""},
+    {"\"format\":\"finercut-plan-1\",", "", "format: missing in the object at byte 0"},
+    {"\"finercut-plan-1\"", "1", "format: expected a string, got 1"},
+    {"{\"fingerprint\":\"00ff\",", "{", "model: fingerprint: missing"},
+    {"\"00ff\"", "\"\"", "fingerprint: expected a text of 1 to 31 bytes"},
+    {"\"00ff\"", "\"0123456789012345678901234567890123456789\"",
+     "fingerprint: expected a text of 1 to 31 bytes"},
+    {"\"name\":\"m\"", "\"name\":\"a\\u0000b\"",
+     "name: expected a text of 0 to 127 bytes without NUL, got \"a\\x00b\""},
+    {"\"name\":\"m\"", "\"name\":{}", "name: expected a text of 0 to 127 bytes without NUL, got an object"},
+    {"\"n_blocks\":4", "\"n_blocks\":0", "n_blocks: expected a whole number from 1 to 4096, got 0"},
+    {"\"n_blocks\":4", "\"n_blocks\":4097", "n_blocks: expected a whole number from 1 to 4096, got 4097"},
+    {"\"n_blocks\":4", "\"n_blocks\":4294967298", "n_blocks: expected"},
+    {"\"n_blocks\":4", "\"n_blocks\":4.5", "n_blocks: expected a whole number"},
+    {"\"n_blocks\":4", "\"n_blocks\":-4", "n_blocks: expected a whole number"},
+    {"\"n_blocks\":4", "\"n_blocks\":\"4\"", "n_blocks: expected a whole number from 1 to 4096, got \"4\""},
+    {"\"n_parameters\":5", "\"n_parameters\":18446744073709551616", "n_parameters: expected a whole number"},
+    {"\"model\":{", "\"model\":[],\"x\":{", "model: expected an object, got an array"},
+    {"\"metric\":\"js\"", "\"metric\":\"cosine\"", "metric: expected one of js, angular,"},
+    {"\"metric\":\"js\"", "\"metric\":null", "got null (at byte"},
+    {"\"metric\":\"js\",", "", "metric: missing"},
+    {"\"sublayers\"", "\"layers\"",
+     "candidates: expected one of sublayers, attention, ffn, blocks, got \"layers\""},
+    {"\"race\"", "\"rac\"", "search: expected one of race, exhaustive"},
+    {"\"f32\"", "\"f16\"", "compute: expected one of auto, f32, bf16, got \"f16\""},
+    {"\"avx2\"", "true", "simd: expected one of"},
+    {"\"first_block\":1", "\"first_block\":4", "first_block: expected less than the model's 4 blocks, got 4"},
+    {"\"first_block\":1", "\"first_block\":3",
+     "step 1: scores: expected attn.N or ffn.N of block 3 to 3, got \"attn.1\""},
+    {"\"calibration\":{", "\"calibration\":7,\"x\":{", "calibration: expected an object, got 7"},
+    {"\"length\":3", "\"length\":4294967296",
+     "calibration: length: expected a whole number from 0 to 4294967295"},
+    {"0123456789abcdef", "0123456789abcdeg", "hash: expected 16 lower-case hexadecimal digits"},
+    {"0123456789abcdef", "0123456789abcde", "hash: expected 16 lower-case hexadecimal digits"},
+    {"\"lanes\":1", "\"lanes\":-1", "cost: lanes: expected a number from 0, got -1"},
+    {"\"lanes\":1", "\"lanes\":\"1\"", "cost: lanes: expected a number or null, got \"1\""},
+    {"\"steps\":[", "\"steps\":null,\"x\":[", "steps: expected an array, got null"},
+    {"\"steps\":[", "\"steps\":[3,", "step 1: step: expected an object, got 3"},
+    {"\"step\":2", "\"step\":3", "step 2: step: expected 2, got 3"},
+    {"\"step\":1", "\"step\":1.0", "step 1: step: expected 1, got 1.0"},
+    {"\"step\":1,", "", "step 1: step: missing"},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"attn.3\"",
+     "step 2: removed: expected what no earlier step removed, got \"attn.3\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.4\"",
+     "expected attn.N or ffn.N of block 1 to 3, got \"ffn.4\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.0\"",
+     "expected attn.N or ffn.N of block 1 to 3, got \"ffn.0\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.02\"", "got \"ffn.02\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.-2\"", "got \"ffn.-2\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.\"", "got \"ffn.\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"\"", "got \"\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"2\"", "got \"2\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"FFN.2\"", "got \"FFN.2\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"block.2\"", "got \"block.2\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.99999999999999999999\"", "got \"ffn.99999999999999999999\""},
+    {"\"removed\":\"ffn.2\"", "\"removed\":2", "removed: expected a string, got 2"},
+    {"\"removed\":\"ffn.2\",", "", "step 2: removed: missing"},
+    {"\"removed\":\"attn.3\"", "\"removed\":\"attn.2\"",
+     "step 1: removed: expected one of the scores' candidates, got \"attn.2\""},
+    {",\"score\":null", "", "step 2: score: missing"},
+    {"\"score\":null", "\"score\":\"x\"", "step 2: score: expected a number or null, got \"x\""},
+    {"\"score\":0.5", "\"score\":1e999", "expected a number that fits a double"},
+    {"\"ffn.3\":{", "\"ffn.9\":{", "step 1: scores: expected attn.N or ffn.N of block 1 to 3, got \"ffn.9\""},
+    {"\"ffn.3\":{\"value\":1,\"exact\":false}", "\"ffn.3\":1", "step 1: ffn.3: expected an object, got 1"},
+    {"\"ffn.3\":{\"value\":1,", "\"ffn.3\":{", "step 1: ffn.3: value: missing"},
+    {"\"value\":1,\"exact\":false", "\"value\":1", "step 1: ffn.3: exact: missing"},
+    {"\"exact\":false", "\"exact\":0", "step 1: ffn.3: exact: expected a boolean, got 0"},
+    {"\"value\":1,", "\"value\":[],", "step 1: ffn.3: value: expected a number or null, got an array"},
+    {"\"ffn.3\":{", "\"attn.3\":{", "attn.3"},
+    {"\"score\":null", "\"score\":null,\"scores\":{\"attn.3\":{\"value\":1,\"exact\":true}}",
+     "scores: expected what no earlier step removed"},
+    {"\"score\":null", "\"score\":null,\"scores\":7", "step 2: scores: expected an object, got 7"},
+    {"\"score\":null", "\"score\":nul", "expected"},
+    {"\"sublayers\"", "\"attention\"", "step 1: scores: expected attn.N of block 1 to 3, got \"ffn.3\""},
+    {"\"sublayers\"", "\"ffn\"", "expected ffn.N of block 1 to 3, got \"attn.3\""},
+    {"\"sublayers\"", "\"blocks\"", "expected block.N of block 1 to 3, got \"attn.3\""},
+};
+
+static char *replaced(const char *from, const char *to) {
+    const char *at = strstr(good, from);
+    if (!at) return NULL;
+    char *text = (char *)malloc(sizeof good + strlen(to));
+    memcpy(text, good, (size_t)(at - good));
+    strcpy(text + (at - good), to);
+    strcat(text, at + strlen(from));
+    return text;
+}
+
+static void test_malformed(void) {
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        fc_error err;
+        char *text = replaced(variants[i].from, variants[i].to);
+        if (!T_OK(text != NULL, "variant %d does not apply", (int)i)) continue;
+        memset(&err, 0, sizeof err);
+        fc_plan *p = fci_plan_read(text, strlen(text), NULL, &err);
+        if (!variants[i].error) T_OK(p != NULL, "variant %d: %s", (int)i, err.msg);
+        else T_OK(!p && err.code == FC_ERR_FORMAT && strstr(err.msg, variants[i].error),
+                  "variant %d: expected \"%s\", got \"%s\"",
+                  (int)i, variants[i].error, p ? "a plan" : err.msg);
+        if (!p && strstr(err.msg, "(at byte ")) {
+            char place[40];
+            snprintf(place, sizeof place, "(at byte %lu)", (unsigned long)err.where);
+            T_OK(strstr(err.msg, place) != NULL, "variant %d: where is %lu, but \"%s\"", (int)i,
+                 (unsigned long)err.where, err.msg);
+        }
+        fc_plan_free(p);
+        free(text);
+    }
+}
+
+static void test_good(void) {
+    fc_error err;
+    fc_plan *p = fci_plan_read(good, sizeof good - 1, NULL, &err);
+    if (!T_OK(p != NULL, "%s", err.msg)) return;
+    const fc_step *s = fc_plan_step(p, 0);
+    T_OK(p->info.n_steps == 2 && s->removed == 6 && s->n_scores == 3, "first step");
+    T_OK(s->scores[0].candidate == 2 && isnan(s->scores[0].value) && s->scores[0].exact,
+         "scores come in order of candidate");
+    T_OK(s->scores[1].candidate == 6 && s->scores[2].candidate == 7 && !s->scores[2].exact,
+         "scores come in order of candidate");
+    T_OK(fc_plan_step(p, 1)->removed == 5 && isnan(fc_plan_step(p, 1)->score)
+         && fc_plan_step(p, 1)->n_scores == 0, "second step");
+    T_OK(p->info.calibration.hash == 0x0123456789abcdefu && p->info.first_block == 1, "fields");
+    fc_plan_free(p);
+}
+
+/* Every prefix is refused, and every single byte may be anything: never a crash. */
+static void test_damage(void) {
+    char text[sizeof good];
+    int refused = 0;
+    fc_error err;
+    for (size_t n = 0; n + 1 < sizeof good; n++) {
+        char *cut = (char *)malloc(n ? n : 1); /* exact size: a read past it is seen by the sanitizer */
+        memcpy(cut, good, n);
+        fc_plan *p = fci_plan_read(cut, n, NULL, &err);
+        refused += !p && err.code == FC_ERR_FORMAT;
+        fc_plan_free(p);
+        free(cut);
+    }
+    T_OK(refused == (int)sizeof good - 1, "%d of %d prefixes refused", refused, (int)sizeof good - 1);
+    for (int round = 0; round < 20000; round++) {
+        memcpy(text, good, sizeof good);
+        for (int k = (int)(random_bits() % 3); k >= 0; k--)
+            text[random_bits() % (sizeof good - 1)] = round % 2 ? good[random_bits() % (sizeof good - 1)] : (char)random_bits();
+        fc_plan_free(fci_plan_read(text, sizeof good - 1, NULL, &err));
+    }
+}
+
+/* A small checker: tags nest and close, attributes are quoted, text holds no bare '<' or '&'. */
+static const char *xml_entity(const char *p) {
+    static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"};
+    for (int i = 0; i < 5; i++)
+        if (strncmp(p, names[i], strlen(names[i])) == 0) return p + strlen(names[i]);
+    return NULL;
+}
+
+static const char *xml_tag(const char *p, const char **name, size_t *n, int *kind) { /* kind 1 opens,
+        -1 closes, 0 both */
+    *kind = p[1] == '/' ? -1 : 1;
+    p += *kind < 0 ? 2 : 1;
+    *name = p;
+    while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')) p++;
+    *n = (size_t)(p - *name);
+    while (*p == ' ') {
+        p += strspn(p, " ");
+        if (*p == '/' || *p == '>') break;
+        p += strcspn(p, "=<> ");
+        if (p[0] != '=' || p[1] != '"') return NULL;
+        p += 2;
+        while (*p && *p != '"') {
+            p = *p == '&' ? xml_entity(p) : *p == '<' ? NULL : p + 1;
+            if (!p) return NULL;
+        }
+        if (*p++ != '"') return NULL;
+    }
+    if (*p == '/') *kind = 0, p++;
+    return *n && *p == '>' ? p + 1 : NULL;
+}
+
+static int xml_good(const char *text, size_t size) {
+    const char *names[16];
+    size_t lengths[16];
+    int depth = 0, roots = 0;
+    const char *p = text;
+    for (size_t i = 0; i < size; i++)
+        if ((unsigned char)text[i] < 0x20 && text[i] != '\n') return 0;
+    for (size_t i = 0, n; i < size; i += n)
+        if ((n = fci_utf8_length(text + i, size - i)) == 0) return 0;
+    while (*p) {
+        const char *name;
+        size_t n;
+        int kind;
+        if (*p == '&') p = xml_entity(p);
+        else if (*p != '<') p += depth || *p == '\n' ? 1 : (ptrdiff_t)(size + 1);
+        else {
+            p = xml_tag(p, &name, &n, &kind);
+            if (!p) return 0;
+            if (kind > 0 && depth == 16) return 0;
+            if (kind > 0) names[depth] = name, lengths[depth++] = n;
+            if (kind >= 0 && depth == (kind > 0)) roots++;
+            if (kind < 0 && (depth-- == 0 || lengths[depth] != n || memcmp(names[depth], name,
+                    n) != 0)) return 0;
+        }
+        if (!p || p > text + size) return 0;
+    }
+    return depth == 0 && roots == 1;
+}
+
+static size_t count(const char *text, const char *what) {
+    size_t n = 0;
+    for (const char *p = strstr(text, what); p; p = strstr(p + 1, what)) n++;
+    return n;
+}
+
+static void test_svg(void) {
+    static const struct { fc_candidates kind; uint32_t blocks, first; size_t steps; int wild; } cases[] = {
+        {FC_CANDIDATES_SUBLAYERS, 30, 0, 15, 0}, {FC_CANDIDATES_SUBLAYERS, 2, 0, 1,
+                                                  0}, {FC_CANDIDATES_SUBLAYERS, 1, 0, 0, 0},
+        {FC_CANDIDATES_BLOCKS, 48, 19, 12, 0}, {FC_CANDIDATES_FFN, 5, 4, 1, 1}, {FC_CANDIDATES_SUBLAYERS,
+                126, 0, 200, 0},
+        {FC_CANDIDATES_ATTENTION, 80, 0, 79, 1}, {FC_CANDIDATES_SUBLAYERS, 300, 0, 3,
+                                                  1}, {FC_CANDIDATES_SUBLAYERS, 12, 3, 20, 1},
+    };
+    T_OK(xml_good("<a b=\"c\"><d/>x&amp;</a>\n", 24) && !xml_good("<a><b></a></b>", 14)
+         && !xml_good("<a>&x</a>", 9)
+         && !xml_good("<a b=c></a>", 11) && !xml_good("<a/><a/>", 8) && !xml_good("<a>",
+                 3), "the checker itself");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        world w;
+        fc_env env = world_env(&w);
+        fc_error err;
+        fc_plan *p = make_plan(&env, cases[i].kind, cases[i].blocks, cases[i].first, cases[i].steps,
+                               cases[i].wild);
+        if (i % 3 == 0) p->info.metric = FC_METRIC_NLL;
+        size_t cells = (cases[i].kind == FC_CANDIDATES_BLOCKS ? 2 : 1) * p->info.n_steps;
+        T_OK(fc_report_svg(p, "p.svg", &err) == FC_OK, "case %d: %s", (int)i, err.msg);
+        T_OK(w.text && xml_good(w.text, w.n), "case %d is not well-formed", (int)i);
+        T_OK(strstr(w.text,
+                    "A &quot;model&quot; &lt;b&gt;&amp;amp; &#39;more&#39;\\ \xe6\xbc\xa2</title>") != NULL, "case %d: title", (int)i);
+        T_OK(count(w.text, ": removed at step ") == cells, "case %d: %d cells are marked, expected %d",
+             (int)i,
+             (int)count(w.text, ": removed at step "), (int)cells);
+        T_OK(count(w.text, "nan") + count(w.text, "inf\"") == 0, "case %d: a coordinate is not a number",
+             (int)i);
+        T_OK(count(w.text, "x=\"-") + count(w.text, "width=\"-") + count(w.text, "height=\"-") == 0,
+             "case %d: negative", (int)i);
+        T_OK(w.n < 1200000, "case %d: %d bytes", (int)i, (int)w.n);
+        T_OK(!strstr(w.text, "<script") && count(w.text, "http") == 1, "case %d: not self-contained", (int)i);
+        fc_plan_free(p);
+        T_OK(w.live == 0, "case %d: %ld blocks leaked", (int)i, w.live);
+        free(w.text);
+    }
+}
+
+static void test_csv(void) {
+    static const char want[] = "step,candidate,value,exact,removed\n1,attn.1,nan,1,0\n1,attn.3,0.5,1,1\n1,ffn.3,1,0,0\n2,ffn.2,nan,1,1\n";
+    world w;
+    fc_env env = world_env(&w);
+    fc_error err;
+    fc_plan *p = fci_plan_read(good, sizeof good - 1, &env, &err);
+    T_OK(p && fc_report_csv(p, "p.csv", &err) == FC_OK && strcmp(w.text, want) == 0, "csv: %s%s", err.msg,
+         w.text ? w.text : "");
+    fc_plan_free(p);
+    free(w.text);
+}
+
+static void test_disk(void) {
+    world w;
+    fc_env env = world_env(&w);
+    fc_error err;
+    fc_plan *p = make_plan(NULL, FC_CANDIDATES_SUBLAYERS, 3, 0, 2, 0), *q;
+    T_OK(fc_plan_save(p, "no/such/directory/plan.json", &err) == FC_ERR_IO
+         && strstr(err.msg, "no/such/directory/plan.json"), "%s", err.msg);
+    T_OK(fc_report_svg(p, "no/such/directory/p.svg", &err) == FC_ERR_IO
+         && fc_report_csv(p, "no/such/directory/p.csv", NULL) == FC_ERR_IO,
+         "%s", err.msg);
+    T_OK(!fc_plan_load("no/such/plan.json", NULL, &err) && err.code == FC_ERR_IO
+         && strstr(err.msg, "no/such/plan.json"), "%s", err.msg);
+    T_OK(!fc_plan_load("tests/test_plan.c", NULL, &err) && err.code == FC_ERR_FORMAT
+         && strstr(err.msg, "tests/test_plan.c: ") == err.msg,
+         "%s", err.msg);
+    T_OK(!fc_plan_load(NULL, NULL, NULL) && fc_plan_save(NULL, "x", NULL) == FC_ERR_ARGUMENT
+         && fc_report_svg(p, NULL, &err) == FC_ERR_ARGUMENT, "NULL");
+    q = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 3, 0, 2, 0);
+    w.write_error = ENOSPC;
+    T_OK(fc_plan_save(q, "p", &err) == FC_ERR_IO && w.created == 1 && w.discarded == 1 && w.committed == 0,
+         "a full disk: %s", err.msg);
+    w.write_error = 0;
+    w.commit_error = EIO;
+    T_OK(fc_report_svg(q, "p", &err) == FC_ERR_IO && w.committed == 1, "a failing rename: %s", err.msg);
+    fc_plan_free(p);
+    fc_plan_free(q);
+    free(w.text);
+}
+
+/* A real file; what cannot be written leaves nothing beside it. */
+static void test_file(void) {
+    const char *directory = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    char path[600];
+    fc_error err;
+    fc_plan *p = make_plan(NULL, FC_CANDIDATES_BLOCKS, 7, 1, 5, 1), *q;
+    snprintf(path, sizeof path, "%s/finercut-test-plan-%lu.json", directory,
+             (unsigned long)fci_hash(FCI_HASH_START, &p, sizeof p) + (unsigned long)(size_t)&p);
+    T_OK(fc_plan_save(p, path, &err) == FC_OK && fc_plan_save(p, path, &err) == FC_OK, "save: %s", err.msg);
+    char *text = t_read(path, NULL);
+    T_OK(text && strstr(text, "{\n  \"format\": \"finercut-plan-1\",\n") == text,
+         "the file begins with its format");
+    q = fc_plan_load(path, NULL, &err);
+    T_OK(q && same_plan(p, q, 5), "load: %s", err.msg);
+    T_OK(remove(path) == 0, "the plan is there");
+    T_OK(fc_plan_save(p, "tests", &err) == FC_ERR_IO, "a directory in the way: %s", err.msg);
+    free(text);
+    fc_plan_free(p);
+    fc_plan_free(q);
+}
+
+/* The n'th allocation fails, for every n: an error, nothing written, nothing leaked. */
+static void test_memory(void) {
+    world w;
+    fc_env env = world_env(&w);
+    fc_error err;
+    fc_plan *p = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 12, 0, 20, 1), *q = NULL;
+    long start = w.live, n;
+    fc_plan_save(p, "p", &err);
+    for (n = 0; n < 10000; n++) {
+        w.allocations_left = n;
+        q = fc_plan_load("p", &env, &err);
+        if (q) break;
+        if (!T_OK(err.code == FC_ERR_MEMORY && w.live == start, "load, allocation %ld: %s, %ld live", n,
+                  err.msg, w.live - start)) break;
+    }
+    T_OK(n > 4 && q, "%ld allocations of a load", n);
+    fc_plan_free(q);
+    for (int what = 0; what < 3; what++) {
+        w.created = 0;
+        for (n = 0; n < 10000; n++) {
+            w.allocations_left = n;
+            fc_code code = what == 0 ? fc_plan_save(p, "p", &err) : what == 1 ? fc_report_svg(p, "p",
+                    &err) : fc_report_csv(p, "p", &err);
+            if (!code) break;
+            if (!T_OK(code == FC_ERR_MEMORY && w.live == start && w.created == 0,
+                      "output %d, allocation %ld: %s", what, n, err.msg)) break;
+        }
+        T_OK(n > 0 && w.created == 1, "output %d: %ld allocations", what, n);
+    }
+    w.allocations_left = -1;
+    fc_plan_free(p);
+    T_OK(w.live == 0, "%ld blocks leaked", w.live);
+    free(w.text);
+}
+
+int main(void) {
+    (void)t_shared;
+    test_good();
+    test_round_trip();
+    test_names();
+    test_malformed();
+    test_damage();
+    test_svg();
+    test_csv();
+    test_disk();
+    test_file();
+    test_memory();
+    return t_end("test_plan");
+}
