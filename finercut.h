@@ -210,7 +210,7 @@ typedef struct fc_log {
 
 typedef enum fc_simd { /* the highest kernel table that may be used */
     FC_SIMD_AUTO = 0, FC_SIMD_SCALAR, FC_SIMD_AVX2, FC_SIMD_AVX512, FC_SIMD_AVX512BF16,
-    FC_SIMD_NEON, FC_SIMD_COUNT
+    FC_SIMD_AMX, FC_SIMD_NEON, FC_SIMD_COUNT
 } fc_simd;
 
 typedef struct fc_env {
@@ -330,7 +330,7 @@ FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t); /* "by
    Thread-safe on one tokenizer. */
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
                                  unsigned flags, fc_tokens *out, fc_error *err);
-/* Text of ids (bytes, may hold incomplete UTF-8); free with fc_text_free. */
+/* Text of ids (bytes, may hold incomplete UTF-8; ids without a token add nothing); free with fc_text_free. */
 typedef struct fc_text { char *bytes; size_t length; fc_alloc alloc; } fc_text;
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n, fc_text *out, fc_error *err);
 FINERCUT_API void fc_text_free(fc_text *text);
@@ -2273,33 +2273,49 @@ FCI_FN fc_code fci_json_duplicate(const fci_json_reader *r, const fci_json *key)
     return fci_json_fail(r, key->at, text);
 }
 
-// Few keys are compared with each other, many go through a map.
+// Many keys go through a table of half their hash and the place of their node, at most half full.
+FCI_FN fc_code fci_json_check_many(const fci_json_reader *r, const fci_json *object) {
+    size_t capacity = 64;
+    fc_code code = FC_OK;
+    while (capacity < object->count * (uint64_t)2) capacity *= 2;
+    uint64_t *slots = (uint64_t *)fci_alloc(r->arena->c, capacity, sizeof *slots, "JSON keys", r->err);
+    if (!slots) return FC_ERR_MEMORY;
+    const fci_json *k = fci_json_first(object);
+    for (uint32_t n = 0; n < object->count && !code; n++, k = fci_json_next(k + 1)) {
+        uint64_t hash = fci_map_hash(k->text), mine = hash >> 32 << 32 | (uint64_t)(k - object);
+        size_t i = (size_t)hash & (capacity - 1);
+        for (; slots[i] && !code; i = (i + 1) & (capacity - 1))
+            if ((slots[i] ^ mine) >> 32 == 0 && fci_eq(object[slots[i] & UINT32_MAX].text, k->text)) code = fci_json_duplicate(r, k);
+        slots[i] = mine;
+    }
+    fci_free(r->arena->c, slots);
+    return code;
+}
+
 FCI_FN fc_code fci_json_check_keys(const fci_json_reader *r, const fci_json *object) {
     const fci_json *k = fci_json_first(object);
-    fci_map map;
-    memset(&map, 0, sizeof map);
-    map.c = r->arena->c;
-    fc_code code = FC_OK;
-    if (object->count > 16) code = fci_map_reserve(&map, object->count, r->err);
-    for (uint32_t i = 0; i < object->count && !code; i++, k = fci_json_next(k + 1)) {
-        bool seen = false;
-        if (object->count > 16) code = fci_map_add(&map, k->text, i, &seen, r->err);
-        else
-            for (const fci_json *e = fci_json_first(object); e < k && !seen; e = fci_json_next(e + 1))
-                seen = fci_eq(e->text, k->text);
-        if (seen && !code) code = fci_json_duplicate(r, k);
-    }
-    fci_map_free(&map);
-    return code;
+    if (object->count > 16) return fci_json_check_many(r, object);
+    for (uint32_t i = 0; i < object->count; i++, k = fci_json_next(k + 1))
+        for (const fci_json *e = fci_json_first(object); e < k; e = fci_json_next(e + 1))
+            if (fci_eq(e->text, k->text)) return fci_json_duplicate(r, k);
+    return FC_OK;
 }
 
 // No text has more nodes than this: one before each comma and colon and one in each bracket.
 FCI_FN size_t fci_json_bound(const char *text, size_t n) {
-    size_t bound = 2;
-    for (size_t i = 0; i < n; i++) {
-        char c = text[i];
-        bound += (size_t)((c == ',') | (c == ':') | (c == '[') | (c == '{'));
+    const uint64_t ones = 0x0101010101010101u, most = ones * 0x7f;
+    size_t bound = 2, i = 0;
+    for (; n - i >= 8; i += 8) { // eight bytes at once: where a byte of y is zero, its top bit of `zero` is set
+        uint64_t x, count = 0;
+        memcpy(&x, text + i, 8);
+        for (int k = 0; k < 3; k++) { // '[' and '{' differ in one bit
+            uint64_t y = (k == 2 ? x | ones * 0x20 : x) ^ ones * (unsigned char)(",:{"[k]);
+            uint64_t zero = ~(((y & most) + most) | y | most);
+            count += zero >> 7;
+        }
+        bound += (size_t)(count * ones >> 56);
     }
+    for (; i < n; i++) bound += (size_t)((text[i] == ',') | (text[i] == ':') | ((text[i] | 0x20) == '{'));
     return bound;
 }
 
@@ -2388,9 +2404,9 @@ FCI_FN float fci_f16_to_f32(uint16_t h) {
     return fci_bits_float(sign | fci_float_bits(small));
 }
 
-FCI_FN uint16_t fci_f32_to_f16(float f) { // to nearest, ties to even; NaN stays a (quiet) NaN
+FCI_FN uint16_t fci_f32_to_f16(float f) { // to nearest, ties to even; one NaN per sign, as in ggml
     uint32_t bits = fci_float_bits(f), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (rest >> 13 & 0x1ff));
+    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
     if (rest >= 0x477ff000) return (uint16_t)(sign | 0x7c00); // 65520 and more
     if (rest < 0x38800000) // denormal: adding 0.5 rounds to multiples of 2^-24
         return (uint16_t)(sign | (fci_float_bits(fci_bits_float(rest) + 0.5f) - 0x3f000000));
@@ -3512,7 +3528,7 @@ FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena
     return FC_OK;
 }
 
-FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory, fc_error *err) {
+FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory, const fc_error *not_a_file, fc_error *err) {
     fci_arena scratch;
     fci_file f;
     memset(&scratch, 0, sizeof scratch);
@@ -3525,9 +3541,12 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory, fc_err
         code = fci_files_alloc(c, 1, err);
         if (!code) code = fci_files_add(c, single, err);
         if (!code) code = fci_st_load(c, 0, err);
-    } else if (index) {
+    } else if (index && fci_file_exists(&c->context, index)) {
         code = fci_file_open(&c->context, index, FCI_INDEX_MAX, &f, err);
         if (!code) code = fci_shards_open(c, directory, &scratch, &f, err);
+    } else if (index) {
+        if (err) *err = *not_a_file;
+        code = fci_wrap(err, not_a_file->code, "expected a file, or a directory with model.safetensors or model.safetensors.index.json");
     }
     fci_file_close(&f);
     fci_arena_free(&scratch);
@@ -3603,15 +3622,15 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
     size_t twice;
     fci_shown shown;
     fc_error not_a_file;
+    fci_clear(&not_a_file);
     fc_code code = fci_files_alloc(c, 1, err);
     if (code) return code;
     if (fci_files_add(c, path, &not_a_file)) { // not a file: a directory, then
-        code = fci_directory_open(c, path, err);
-        if (code == FC_ERR_IO && c->n_files == 0) {
+        if (not_a_file.code != FC_ERR_IO) {
             if (err) *err = not_a_file;
-            return fci_wrap(err, not_a_file.code, "expected a file, or a directory with model.safetensors or "
-                                                  "model.safetensors.index.json");
+            return not_a_file.code;
         }
+        code = fci_directory_open(c, path, &not_a_file, err);
     } else {
         const fci_file *f = &c->files[0];
         c->gguf = f->size >= 4 && memcmp(f->data, "GGUF", 4) == 0;
@@ -3745,8 +3764,8 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
     return o.n;
 }
 // >> text
-// Tokenizers: text to ids and back. One is data only - added tokens, pre-tokenizer steps, a vocabulary, merges -
-// read from a tokenizer.json or a GGUF vocabulary and never written after that, so any thread may use it.
+// Tokenizers: text to ids and back. A tokenizer is data: added tokens, pre-tokenizer steps, a vocabulary and
+// merges, read from a tokenizer.json or a GGUF file and never written after that, so any thread may use it.
 
 enum { // classes of characters, as bits of a set
     FCI_TEXT_LETTER = 1, FCI_TEXT_MARK = 2, FCI_TEXT_NUMBER = 4, FCI_TEXT_WHITE = 8,
@@ -4111,7 +4130,8 @@ FCI_FN const char *fci_text_match_atoms(const fci_text_rule *r, size_t i, const 
 FCI_FN const char *fci_text_match(const fci_text_pattern *pattern, const char *p, const char *end) {
     const char *found = NULL;
     for (const fci_text_rule *r = pattern->rules; !found && (r->words || r->atoms[0].set); r++)
-        found = r->words ? fci_text_match_words(r->words, r->any_case, p, end) : fci_text_match_atoms(r, 0, p, end);
+        found = r->words ? fci_text_match_words(r->words, r->any_case, p, end)
+                         : fci_text_match_atoms(r, 0, p, end);
     return found;
 }
 
@@ -4201,7 +4221,8 @@ typedef struct fci_text_run {
 FCI_FN fc_code fci_text_reserve(fci_text_run *run, size_t more) {
     if (run->capacity - run->n >= more) return FC_OK;
     uint64_t capacity = (run->n + (uint64_t)more) * 2;
-    uint32_t *ids = (uint32_t *)fci_grow(&run->t->context, run->ids, capacity, sizeof *ids, "token ids", run->err);
+    uint32_t *ids =
+        (uint32_t *)fci_grow(&run->t->context, run->ids, capacity, sizeof *ids, "token ids", run->err);
     if (!ids) return FC_ERR_MEMORY;
     run->ids = ids;
     run->capacity = (size_t)capacity;
@@ -4217,7 +4238,8 @@ FCI_FN fc_code fci_text_emit(fci_text_run *run, const uint32_t *ids, size_t n) {
 
 FCI_FN void fci_text_push(fci_text_run *run, fci_text_entry entry) {
     size_t i = run->n_heap++;
-    for (; i > 0 && run->heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2) run->heap[i] = run->heap[(i - 1) / 2];
+    for (; i > 0 && run->heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2)
+        run->heap[i] = run->heap[(i - 1) / 2];
     run->heap[i] = entry;
 }
 
@@ -4282,7 +4304,7 @@ FCI_FN void fci_text_merge_all(fci_text_run *run, uint32_t n) {
     }
 }
 
-// A word's first symbols: one a byte of a byte-level vocabulary, else one a character, or its bytes, or unknown.
+// A word's first symbols: one a byte of a byte-level vocabulary, else one a character or its bytes.
 FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint32_t *count) {
     const fc_tokenizer *t = run->t;
     fci_text_symbol *s = run->symbols;
@@ -4299,7 +4321,8 @@ FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint
             s[k++].id = id;
             continue;
         }
-        while (t->byte_fallback && fallback < length && t->byte_ids[(unsigned char)p[i + fallback]] != FCI_TEXT_NONE)
+        while (t->byte_fallback && fallback < length
+               && t->byte_ids[(unsigned char)p[i + fallback]] != FCI_TEXT_NONE)
             fallback++;
         if (fallback == length) {
             for (size_t j = 0; j < length; j++) s[k++].id = t->byte_ids[(unsigned char)p[i + j]];
@@ -4307,7 +4330,8 @@ FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint
         }
         if (t->unknown_missing) {
             fci_shown shown;
-            return fci_fail(run->err, FC_ERR_FORMAT, 0, "tokenizer: \"%s\" is not in the vocabulary, and its unknown token neither",
+            return fci_fail(run->err, FC_ERR_FORMAT, 0,
+                            "tokenizer: \"%s\" is not in the vocabulary, and its unknown token neither",
                             fci_show(fci_sn(p + i, length), &shown));
         }
         if (t->unknown == FCI_TEXT_NONE) continue;
@@ -4323,7 +4347,8 @@ FCI_FN fc_code fci_text_room(fci_text_run *run, size_t n) { // for a word of n b
     if (n <= run->room) return FC_OK;
     const fci_context *c = &run->t->context;
     if (n >= FCI_TEXT_NONE)
-        return fci_fail(run->err, FC_ERR_LIMIT, 0, "text: expected words below 4 GiB, got one of %llu bytes", (unsigned long long)n);
+        return fci_fail(run->err, FC_ERR_LIMIT, 0, "text: expected words below 4 GiB, got one of %llu bytes",
+                        (unsigned long long)n);
     fci_free(c, run->symbols);
     fci_free(c, run->heap);
     run->room = 0;
@@ -4343,7 +4368,8 @@ FCI_FN fc_code fci_text_bpe(fci_text_run *run, const char *p, size_t n) {
     if (!code) code = fci_text_reserve(run, count);
     if (code || count == 0) return code;
     fci_text_merge_all(run, count);
-    for (uint32_t i = 0; i != FCI_TEXT_NONE; i = run->symbols[i].next) run->ids[run->n++] = run->symbols[i].id;
+    for (uint32_t i = 0; i != FCI_TEXT_NONE; i = run->symbols[i].next)
+        run->ids[run->n++] = run->symbols[i].id;
     return FC_OK;
 }
 
@@ -4370,7 +4396,8 @@ FCI_FN fc_code fci_text_word(fci_text_run *run, const char *p, size_t n) {
         }
     }
     size_t at = run->n;
-    fc_code code = run->t->ignore_merges && fci_text_whole(run, p, n, &id) ? fci_text_emit(run, &id, 1) : fci_text_bpe(run, p, n);
+    fc_code code = run->t->ignore_merges && fci_text_whole(run, p, n, &id) ? fci_text_emit(run, &id, 1)
+                                                                           : fci_text_bpe(run, p, n);
     if (code || !seen) return code;
     seen->at = at;
     seen->count = (uint8_t)(run->n - at);
@@ -4410,7 +4437,8 @@ FCI_FN fc_code fci_text_split(fci_text_run *run, size_t step, const char *p, con
 }
 
 // The first item in [low, high) whose byte k is at least `byte`.
-FCI_FN uint32_t fci_text_bound(const fci_text_set *set, uint32_t low, uint32_t high, size_t k, unsigned byte) {
+FCI_FN uint32_t fci_text_bound(const fci_text_set *set, uint32_t low, uint32_t high, size_t k,
+                               unsigned byte) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if ((unsigned char)set->items[middle].text.p[k] < byte) low = middle + 1;
@@ -4419,7 +4447,7 @@ FCI_FN uint32_t fci_text_bound(const fci_text_set *set, uint32_t low, uint32_t h
     return low;
 }
 
-// The longest added token at p, or NULL. Sorted, tokens with a common beginning lie together, the shortest first.
+// The longest added token at p, or NULL. Tokens with a common beginning lie together, the shortest first.
 FCI_FN const fci_text_added *fci_text_added_at(const fci_text_set *set, const char *p, const char *end) {
     const fci_text_added *found = NULL;
     uint32_t low = set->first[(unsigned char)*p], high = set->first[(unsigned char)*p + 1];
@@ -4453,7 +4481,8 @@ FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, const char *start, 
         if (a->single_word && ((from > start && (fci_text_class_at(fci_text_back(from)) & FCI_TEXT_WORD))
                                || (to < end && (fci_text_class_at(to) & FCI_TEXT_WORD)))) continue;
         if (a->lstrip)
-            while (from > rest && (fci_text_class_at(fci_text_back(from)) & FCI_TEXT_WHITE)) from = fci_text_back(from);
+            while (from > rest && (fci_text_class_at(fci_text_back(from)) & FCI_TEXT_WHITE))
+                from = fci_text_back(from);
         if (a->rstrip)
             while (to < end && (fci_text_class_at(to) & FCI_TEXT_WHITE)) to += fci_text_length(to);
         if (rest < from) code = fci_text_stage(run, stage + 1, rest, from);
@@ -4487,18 +4516,22 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     fci_shown shown;
     memset(out, 0, sizeof *out);
     fci_clear(err);
-    if (flags & ~FINERCUT_TOKENIZE_SPECIAL) return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokenize: unknown flags %u", flags);
+    if (flags & ~FINERCUT_TOKENIZE_SPECIAL)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokenize: unknown flags %u", flags);
     for (size_t i = 0, n; i < length; i += n) {
         n = fci_utf8_length(text + i, length - i);
-        if (n == 0) return fci_fail(err, FC_ERR_FORMAT, i, "text: byte %llu: expected UTF-8, got \"%s\"", (unsigned long long)i,
-                                    fci_show(fci_sn(text + i, (size_t)fci_min(length - i, 4)), &shown));
+        if (n == 0)
+            return fci_fail(err, FC_ERR_FORMAT, i, "text: byte %llu: expected UTF-8, got \"%s\"",
+                            (unsigned long long)i,
+                            fci_show(fci_sn(text + i, (size_t)fci_min(length - i, 4)), &shown));
     }
     memset(&run, 0, sizeof run);
     run.t = t;
     run.err = err;
     for (size_t i = 0; i <= FCI_TEXT_STEPS; i++) run.pieces[i].c = &t->context;
     fc_code code = fci_text_encode(&run, text, length, flags);
-    if (!code && !(out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err))) code = FC_ERR_MEMORY;
+    if (!code && !(out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err)))
+        code = FC_ERR_MEMORY;
     for (size_t i = 0; i <= FCI_TEXT_STEPS; i++) fci_buffer_free(&run.pieces[i]);
     fci_free(&t->context, run.symbols);
     fci_free(&t->context, run.heap);
@@ -4541,7 +4574,8 @@ FCI_FN void fci_text_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str tex
     }
 }
 
-FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n, fc_text *out, fc_error *err) {
+FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n, fc_text *out,
+                                   fc_error *err) {
     fci_buffer b;
     memset(&b, 0, sizeof b);
     memset(out, 0, sizeof *out);
@@ -4604,7 +4638,8 @@ FCI_FN void *fci_text_array(fci_text_loader *l, uint64_t count, size_t size) {
 
 FCI_FN fc_code fci_text_begin(fci_text_loader *l, uint64_t n_tokens, uint64_t n_added, uint64_t n_merges) {
     uint64_t slots = 16;
-    if (n_tokens + n_added + n_merges >= UINT32_MAX / 4) return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: too many tokens or merges");
+    if (n_tokens + n_added + n_merges >= UINT32_MAX / 4)
+        return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: too many tokens or merges");
     while (slots < n_merges * 2 + 2) slots *= 2;
     l->t->tokens = (fci_text_token *)fci_text_array(l, n_tokens + n_added, sizeof *l->t->tokens);
     l->added = (fci_text_added *)fci_text_array(l, n_added, sizeof *l->added);
@@ -4616,8 +4651,9 @@ FCI_FN fc_code fci_text_begin(fci_text_loader *l, uint64_t n_tokens, uint64_t n_
 
 FCI_FN fc_code fci_text_list(fci_text_loader *l, fci_str text, uint64_t id) { // for fc_detokenize
     fc_tokenizer *t = l->t;
-    if (id >= FCI_TEXT_NONE) return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: expected ids below %u, got %llu", FCI_TEXT_NONE,
-                                             (unsigned long long)id);
+    if (id >= FCI_TEXT_NONE)
+        return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: expected ids below %u, got %llu", FCI_TEXT_NONE,
+                        (unsigned long long)id);
     fci_text_token *token = &t->tokens[t->n_tokens++];
     token->text = text;
     token->id = (uint32_t)id;
@@ -4634,8 +4670,9 @@ FCI_FN fc_code fci_text_add_token(fci_text_loader *l, fci_str text, uint64_t id)
     text.p = copy;
     fc_code code = fci_text_list(l, text, id);
     if (!code) code = fci_map_add(&l->t->vocab, text, (uint32_t)id, &existing, l->err);
-    if (existing) return fci_fail(l->err, FC_ERR_FORMAT, 0, "token %llu: expected each text once, got \"%s\" again",
-                                  (unsigned long long)id, fci_show(text, &shown));
+    if (existing)
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "token %llu: expected each text once, got \"%s\" again",
+                        (unsigned long long)id, fci_show(text, &shown));
     l->n_vocab++;
     return code;
 }
@@ -4643,7 +4680,8 @@ FCI_FN fc_code fci_text_add_token(fci_text_loader *l, fci_str text, uint64_t id)
 FCI_FN fc_code fci_text_look_up(fci_text_loader *l, uint32_t rank, fci_str text, uint32_t *id) {
     fci_shown shown;
     if (fci_map_get(&l->t->vocab, text, id)) return FC_OK;
-    return fci_fail(l->err, FC_ERR_FORMAT, 0, "merge %u: expected tokens of the vocabulary, got \"%s\"", rank, fci_show(text, &shown));
+    return fci_fail(l->err, FC_ERR_FORMAT, 0, "merge %u: expected tokens of the vocabulary, got \"%s\"", rank,
+                    fci_show(text, &shown));
 }
 
 FCI_FN fc_code fci_text_add_merge(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right) {
@@ -4671,8 +4709,8 @@ FCI_FN fc_code fci_text_add_merge_text(fci_text_loader *l, uint32_t rank, fci_st
     const char *space = text.n ? (const char *)memchr(text.p, ' ', text.n) : NULL;
     size_t n = space ? (size_t)(space - text.p) : text.n;
     if (!space || memchr(space + 1, ' ', text.n - n - 1))
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "merge %u: expected two tokens and one space, got \"%s\"", rank,
-                        fci_show(text, &shown));
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "merge %u: expected two tokens and one space, got \"%s\"",
+                        rank, fci_show(text, &shown));
     return fci_text_add_merge(l, rank, fci_sn(text.p, n), fci_sn(space + 1, text.n - n - 1));
 }
 
@@ -4684,7 +4722,9 @@ FCI_FN fc_code fci_text_add_added(fci_text_loader *l, fci_text_added *a) {
     if (a->text.n == 0) return FC_OK;
     for (size_t i = 0, n; i < a->text.n; i += n) { // so that cutting them out leaves whole characters
         n = fci_utf8_length(a->text.p + i, a->text.n - i);
-        if (n == 0) return fci_fail(l->err, FC_ERR_FORMAT, 0, "added token \"%s\": expected UTF-8", fci_show(a->text, &shown));
+        if (n == 0)
+            return fci_fail(l->err, FC_ERR_FORMAT, 0, "added token \"%s\": expected UTF-8",
+                            fci_show(a->text, &shown));
     }
     if (fci_map_get(&l->seen, a->text, &index)) { // the last one's flags count
         a->text = l->added[index].text;
@@ -4745,7 +4785,8 @@ FCI_FN void fci_text_alphabet(fc_tokenizer *t) {
 FCI_FN void fci_text_byte_ids(fc_tokenizer *t) {
     for (unsigned b = 0; b < 256; b++) {
         char name[8];
-        size_t n = t->byte_level ? fci_utf8_put(name, t->letters[b]) : (size_t)snprintf(name, sizeof name, "<0x%02X>", b);
+        size_t n = t->byte_level ? fci_utf8_put(name, t->letters[b])
+                                 : (size_t)snprintf(name, sizeof name, "<0x%02X>", b);
         if (!fci_map_get(&t->vocab, fci_sn(name, n), &t->byte_ids[b])) t->byte_ids[b] = FCI_TEXT_NONE;
     }
 }
@@ -4758,15 +4799,16 @@ FCI_FN fc_code fci_text_finish(fci_text_loader *l) {
     for (size_t i = 0, n = 0; i < t->n_steps; i++)
         if (t->steps[i].pattern && n < sizeof names - 16)
             n += (size_t)snprintf(names + n, sizeof names - n, ", %s", t->steps[i].pattern->name);
-    snprintf(t->description, sizeof t->description, "%s%s, %llu tokens", t->byte_level ? "byte-level BPE" : "BPE", names,
-             (unsigned long long)t->n_tokens);
+    snprintf(t->description, sizeof t->description, "%s%s, %llu tokens",
+             t->byte_level ? "byte-level BPE" : "BPE", names, (unsigned long long)t->n_tokens);
     fc_code code = fci_text_make_set(l, 0);
     return code ? code : fci_text_make_set(l, 1);
 }
 
 FCI_FN fc_code fci_text_add_step(fci_text_loader *l, const fci_text_pattern *pattern, bool prefix_blank) {
     if (l->t->n_steps == FCI_TEXT_STEPS)
-        return fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "pre_tokenizer: expected at most %d steps, got more", FCI_TEXT_STEPS);
+        return fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "pre_tokenizer: expected at most %d steps, got more",
+                        FCI_TEXT_STEPS);
     l->t->steps[l->t->n_steps].pattern = pattern;
     l->t->steps[l->t->n_steps++].prefix_blank = prefix_blank;
     return FC_OK;
@@ -4774,21 +4816,23 @@ FCI_FN fc_code fci_text_add_step(fci_text_loader *l, const fci_text_pattern *pat
 
 // tokenizer.json
 
-FCI_FN fc_code fci_text_expected(fci_text_loader *l, const char *what, const char *expected, const fci_json *got) {
-    uint64_t at = got ? got->at : 0;
-    return fci_fail(l->err, FC_ERR_FORMAT, at, "%s: expected %s, got %s (byte %llu)", what, expected, fci_json_type_name(got),
-                    (unsigned long long)at);
+FCI_FN fc_code fci_text_expected(fci_text_loader *l, const char *what, const char *expected,
+                                 const fci_json *got) {
+    if (!got) return fci_fail(l->err, FC_ERR_FORMAT, 0, "%s: expected %s, got nothing", what, expected);
+    return fci_fail(l->err, FC_ERR_FORMAT, got->at, "%s: expected %s, got %s (byte %llu)", what, expected,
+                    fci_json_type_name(got), (unsigned long long)got->at);
 }
 
-FCI_FN fc_code fci_text_unsupported(fci_text_loader *l, const char *what, fci_str text, const fci_json *at, const char *known) {
+FCI_FN fc_code fci_text_unsupported(fci_text_loader *l, const char *what, fci_str text, const fci_json *at,
+                                    const char *known) {
     fci_shown shown;
-    return fci_fail(l->err, FC_ERR_UNSUPPORTED, at->at, "%s \"%s\" is not supported (byte %u); known: %s", what,
-                    fci_show(text, &shown), (unsigned)at->at, known);
+    return fci_fail(l->err, FC_ERR_UNSUPPORTED, at->at, "%s \"%s\" is not supported (byte %u); known: %s",
+                    what, fci_show(text, &shown), (unsigned)at->at, known);
 }
 
 // The member `key` of an object, which must be there and of `type`.
-FCI_FN fc_code fci_text_member(fci_text_loader *l, const fci_json *object, const char *key, fci_json_type type,
-                               const fci_json **out) {
+FCI_FN fc_code fci_text_member(fci_text_loader *l, const fci_json *object, const char *key,
+                               fci_json_type type, const fci_json **out) {
     fci_json wanted;
     wanted.type = (uint8_t)type;
     *out = fci_json_get(object, key);
@@ -4848,7 +4892,8 @@ FCI_FN fc_code fci_text_read_split(fci_text_loader *l, const fci_json *stage) {
         return fci_text_unsupported(l, "pattern of Split", fci_json_first(pattern)->text, pattern, "Regex");
     const fci_text_pattern *known = fci_text_find_pattern(regex->text);
     if (!known) return fci_text_unsupported(l, "regular expression", regex->text, regex, names);
-    if (!fci_is(behavior, "Isolated")) return fci_text_unsupported(l, "behavior", behavior, stage, "Isolated");
+    if (!fci_is(behavior, "Isolated"))
+        return fci_text_unsupported(l, "behavior", behavior, stage, "Isolated");
     return fci_text_add_step(l, known, false); // isolated, so inverting changes nothing
 }
 
@@ -4861,7 +4906,8 @@ FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *s
         return fci_text_add_step(l, &fci_text_patterns[digit ? FCI_TEXT_DIGIT : FCI_TEXT_DIGITS], false);
     }
     if (fci_is(type, "Split")) return fci_text_read_split(l, stage);
-    if (!fci_is(type, "ByteLevel")) return fci_text_unsupported(l, "pre_tokenizer", type, stage, "ByteLevel, Digits, Split, Sequence");
+    if (!fci_is(type, "ByteLevel"))
+        return fci_text_unsupported(l, "pre_tokenizer", type, stage, "ByteLevel, Digits, Split, Sequence");
     if (fci_text_flag(l, stage, "add_prefix_space", &prefix) || fci_text_flag(l, stage, "trim_offsets", &trim)
         || fci_text_option(l, stage, "use_regex", &regex)) return FC_ERR_FORMAT;
     l->t->byte_level = true;
@@ -4880,8 +4926,8 @@ FCI_FN fc_code fci_text_add_extra(fci_text_loader *l, const fci_json *specials, 
     const fci_json *id = fci_json_first(ids);
     for (uint32_t i = 0; i < ids->count && !code; i++, id = fci_json_next(id)) {
         if (*n == FCI_TEXT_EXTRA)
-            return fci_fail(l->err, FC_ERR_UNSUPPORTED, id->at, "special_tokens: expected at most %d ids, got more",
-                            FCI_TEXT_EXTRA);
+            return fci_fail(l->err, FC_ERR_UNSUPPORTED, id->at,
+                            "special_tokens: expected at most %d ids, got more", FCI_TEXT_EXTRA);
         code = fci_text_id(l, "special_tokens", id, l->t->size - (uint64_t)1);
         if (!code) list[(*n)++] = (uint32_t)id->integer;
     }
@@ -4899,7 +4945,8 @@ FCI_FN fc_code fci_text_read_template(fci_text_loader *l, const fci_json *stage)
     l->has_template = true;
     const fci_json *piece = fci_json_first(single);
     for (uint32_t i = 0; i < single->count && !code; i++, piece = fci_json_next(piece)) {
-        const fci_json *token = fci_json_get(piece, "SpecialToken"), *sequence = fci_json_get(piece, "Sequence");
+        const fci_json *token = fci_json_get(piece, "SpecialToken"),
+                       *sequence = fci_json_get(piece, "Sequence");
         fci_str id;
         if (!token && !sequence) return fci_text_expected(l, "single", "SpecialToken or Sequence", piece);
         code = fci_text_string(l, token ? token : sequence, "id", &id);
@@ -4908,7 +4955,8 @@ FCI_FN fc_code fci_text_read_template(fci_text_loader *l, const fci_json *stage)
         else n_texts++;
     }
     if (!code && n_texts != 1)
-        code = fci_fail(l->err, FC_ERR_UNSUPPORTED, single->at, "single: expected Sequence A once, got it %u times", n_texts);
+        code = fci_fail(l->err, FC_ERR_UNSUPPORTED, single->at,
+                        "single: expected Sequence A once, got it %u times", n_texts);
     return code;
 }
 
@@ -4967,7 +5015,8 @@ FCI_FN fc_code fci_text_read_merges(fci_text_loader *l, const fci_json *merges) 
     bool pairs = merges->count && m->type == FCI_JSON_ARRAY;
     for (uint32_t i = 0, rank = 0; i < merges->count && !code; i++, m = fci_json_next(m)) {
         if (pairs) {
-            if (m->type != FCI_JSON_ARRAY || m->count != 2 || m[1].type != FCI_JSON_STRING || m[2].type != FCI_JSON_STRING)
+            if (m->type != FCI_JSON_ARRAY || m->count != 2 || m[1].type != FCI_JSON_STRING
+                || m[2].type != FCI_JSON_STRING)
                 return fci_text_expected(l, "merges", "all to be arrays of two strings", m);
             code = fci_text_add_merge(l, rank++, m[1].text, m[2].text);
         } else {
@@ -4984,7 +5033,8 @@ FCI_FN fc_code fci_text_read_merges(fci_text_loader *l, const fci_json *merges) 
 FCI_FN fc_code fci_text_read_options(fci_text_loader *l, const fci_json *model) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     fc_tokenizer *t = l->t;
-    const fci_json *dropout = fci_json_get(model, "dropout"), *unknown = fci_json_get(model, "unk_token"), *affix;
+    const fci_json *dropout = fci_json_get(model, "dropout"), *unknown = fci_json_get(model, "unk_token"),
+                   *affix;
     for (int i = 0; i < 2; i++) {
         if (fci_text_is_null(fci_json_get(model, affixes[i]))) continue;
         if (fci_text_member(l, model, affixes[i], FCI_JSON_STRING, &affix)) return FC_ERR_FORMAT;
@@ -5049,15 +5099,18 @@ FCI_FN fc_code fci_text_check_top(fci_text_loader *l, const fci_json *root) {
     for (uint32_t i = 0; i < root->count; i++, key = fci_json_next(key + 1)) {
         size_t k = 0;
         while (k < sizeof keys / sizeof *keys && !fci_is(key->text, keys[k])) k++;
-        if (k == sizeof keys / sizeof *keys) return fci_text_unsupported(l, "key", key->text, key, "version, model ...");
+        if (k == sizeof keys / sizeof *keys)
+            return fci_text_unsupported(l, "key", key->text, key, "version, model ...");
         if (k < 2 && !fci_text_is_null(key + 1) && key[1].type != FCI_JSON_OBJECT)
             return fci_text_expected(l, keys[k], "an object or null", key + 1);
     }
     if (fci_json_get(root, "version")) {
         if (fci_text_member(l, root, "version", FCI_JSON_STRING, &version)) return FC_ERR_FORMAT;
-        if (!fci_is(version->text, "1.0")) return fci_text_unsupported(l, "version", version->text, version, "1.0");
+        if (!fci_is(version->text, "1.0"))
+            return fci_text_unsupported(l, "version", version->text, version, "1.0");
     }
-    return fci_json_get(root, "added_tokens") ? fci_text_member(l, root, "added_tokens", FCI_JSON_ARRAY, &added) : FC_OK;
+    if (!fci_json_get(root, "added_tokens")) return FC_OK;
+    return fci_text_member(l, root, "added_tokens", FCI_JSON_ARRAY, &added);
 }
 
 FCI_FN fc_code fci_text_read_json(fci_text_loader *l, const fci_json *root) {
@@ -5073,7 +5126,7 @@ FCI_FN fc_code fci_text_read_json(fci_text_loader *l, const fci_json *root) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !code; i++)
         code = fci_text_read_stages(l, &kinds[i], fci_json_get(root, kinds[i].key));
     if (!code && l->t->byte_level && l->t->byte_fallback)
-        code = fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "byte_fallback is not supported together with ByteLevel");
+        code = fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "byte_fallback is not supported with ByteLevel");
     return code;
 }
 
@@ -5100,7 +5153,8 @@ FCI_FN fc_tokenizer *fci_text_close(fci_text_loader *l, fc_code code) {
     return NULL;
 }
 
-FCI_FN fc_tokenizer *fci_tokenizer_from_json(const fci_context *c, const char *text, size_t n, fc_error *err) {
+FCI_FN fc_tokenizer *fci_tokenizer_from_json(const fci_context *c, const char *text, size_t n,
+                                             fc_error *err) {
     fci_text_loader l;
     fci_arena arena;
     const fci_json *root;
@@ -5132,21 +5186,23 @@ static const fci_text_pre fci_text_pres[] = {
     {"llama3", 1, {FCI_TEXT_LLAMA3}, true, true},
 };
 
-// The array `key` of elements of `type`, `count` of them where count is not 0; *out is NULL where there is none.
-FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, const char *key, uint32_t type, uint64_t count,
-                                 const fci_kv **out) {
+// The array `key` of elements of `type`, `count` of them (0: any); *out is NULL where there is none.
+FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, const char *key, uint32_t type,
+                                 uint64_t count, const fci_kv **out) {
     const fci_kv *kv = *out = fci_gguf_find(g, key);
     if (!kv) return FC_OK;
     if (kv->type != FCI_KV_ARRAY || kv->element_type != type)
-        return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an array of type %u, got type %u of %u", key, type, kv->type,
-                        kv->element_type);
+        return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an array of type %u, got type %u of %u",
+                        key, type, kv->type, kv->element_type);
     if (count && kv->count != count)
-        return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected %llu items as there are tokens, got %llu", key,
+        return fci_fail(l->err, FC_ERR_FORMAT, kv->at,
+                        "%s: expected %llu items as there are tokens, got %llu", key,
                         (unsigned long long)count, (unsigned long long)kv->count);
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64_t n_tokens) { // all must be tokens
+// Every special id must be a token's, whether it is used or not. "seperator" is the real key.
+FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64_t n_tokens) {
     static const char *const names[] = {"bos", "eos", "eot", "eom", "unknown", "padding", "seperator", "cls", "mask"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char key[64];
@@ -5154,9 +5210,11 @@ FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64
         snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
         const fci_kv *kv = fci_gguf_find(g, key);
         if (!kv) continue;
-        if (!fci_kv_u64(kv, &id)) return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id, got type %u", key, kv->type);
-        if (id >= n_tokens) return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id below %llu, got %llu", key,
-                                            (unsigned long long)n_tokens, (unsigned long long)id);
+        if (!fci_kv_u64(kv, &id))
+            return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id, got type %u", key, kv->type);
+        if (id >= n_tokens)
+            return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id below %llu, got %llu", key,
+                            (unsigned long long)n_tokens, (unsigned long long)id);
     }
     return FC_OK;
 }
@@ -5170,9 +5228,11 @@ FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, cons
             fci_text_added a;
             memset(&a, 0, sizeof a);
             if (!fci_kv_next_string(tokens, &at, &a.text))
-                return fci_fail(l->err, FC_ERR_FORMAT, tokens->at, "tokenizer.ggml.tokens: cannot read token %llu", (unsigned long long)i);
+                return fci_fail(l->err, FC_ERR_FORMAT, tokens->at,
+                                "tokenizer.ggml.tokens: cannot read token %llu", (unsigned long long)i);
             if (types && (!fci_kv_item_u64(types, i, &type) || type > 6))
-                return fci_fail(l->err, FC_ERR_FORMAT, types->at, "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
+                return fci_fail(l->err, FC_ERR_FORMAT, types->at,
+                                "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
                                 (unsigned long long)i);
             if (!added) code = fci_text_add_token(l, a.text, i);
             else if (type == 3 || type == 4) code = fci_text_add_added(l, &a); // control, user-defined
@@ -5181,34 +5241,42 @@ FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, cons
     return code;
 }
 
-FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, const char *name, bool wanted, uint32_t *list, uint32_t *n) {
+FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, const char *name, bool wanted,
+                                 uint32_t *list, uint32_t *n) {
     char key[64];
     uint64_t id;
     snprintf(key, sizeof key, "tokenizer.ggml.add_%s_token", name);
     const fci_kv *add = fci_gguf_find(g, key);
-    if (add && !fci_kv_bool(add, &wanted)) return fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected a bool, got type %u", key, add->type);
+    if (add && !fci_kv_bool(add, &wanted))
+        return fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected a bool, got type %u", key, add->type);
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
     const fci_kv *kv = fci_gguf_find(g, key);
     if (!wanted) return FC_OK;
-    if (!kv || !fci_kv_u64(kv, &id)) return add ? fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected, as it is to be added", key) : FC_OK;
+    if (!kv || !fci_kv_u64(kv, &id))
+        return add ? fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected, as it is to be added", key)
+                   : FC_OK;
     list[(*n)++] = (uint32_t)id;
     return FC_OK;
 }
 
 FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g) {
-    const fci_kv *model = fci_gguf_find(g, "tokenizer.ggml.model"), *pre = fci_gguf_find(g, "tokenizer.ggml.pre");
+    const fci_kv *model = fci_gguf_find(g, "tokenizer.ggml.model"),
+                 *pre = fci_gguf_find(g, "tokenizer.ggml.pre");
     fci_str name = fci_s("");
     fci_shown shown;
     char known[160] = "";
     size_t n = 0;
-    if (!model || !fci_kv_str(model, &name)) return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.model: expected a string, got %s",
-                                                             model ? "another type" : "nothing");
-    if (!fci_is(name, "gpt2")) return fci_fail(l->err, FC_ERR_UNSUPPORTED, model->at, "tokenizer.ggml.model \"%s\" is not supported; known: gpt2",
-                                               fci_show(name, &shown));
+    if (!model || !fci_kv_str(model, &name))
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.model: expected a string, got %s",
+                        model ? "another type" : "nothing");
+    if (!fci_is(name, "gpt2"))
+        return fci_fail(l->err, FC_ERR_UNSUPPORTED, model->at,
+                        "tokenizer.ggml.model \"%s\" is not supported; known: gpt2", fci_show(name, &shown));
     if (!pre || !fci_kv_str(pre, &name)) name = fci_s("");
     for (size_t i = 0; i < sizeof fci_text_pres / sizeof *fci_text_pres; i++) {
         const fci_text_pre *p = &fci_text_pres[i];
-        if (n < sizeof known) n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", p->name);
+        if (n < sizeof known)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", p->name);
         if (!fci_is(name, p->name)) continue;
         for (size_t k = 0; k < p->n_steps; k++)
             if (fci_text_add_step(l, &fci_text_patterns[p->steps[k]], false)) return FC_ERR_UNSUPPORTED;
@@ -5217,8 +5285,8 @@ FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g) {
         fc_code code = fci_text_kv_extra(l, g, "bos", p->adds_bos, l->t->before, &l->t->n_before);
         return code ? code : fci_text_kv_extra(l, g, "eos", false, l->t->after, &l->t->n_after);
     }
-    return fci_fail(l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0, "tokenizer.ggml.pre \"%s\" is not supported; known: %s",
-                    fci_show(name, &shown), known);
+    return fci_fail(l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
+                    "tokenizer.ggml.pre \"%s\" is not supported; known: %s", fci_show(name, &shown), known);
 }
 
 FCI_FN fc_code fci_text_read_gguf(fci_text_loader *l, const fc_container *g) {
@@ -5226,20 +5294,24 @@ FCI_FN fc_code fci_text_read_gguf(fci_text_loader *l, const fc_container *g) {
     uint64_t at = 0;
     fc_code code = fci_text_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
     if (code) return code;
-    if (!tokens || tokens->count == 0) return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.tokens: expected a vocabulary, got none");
+    if (!tokens || tokens->count == 0)
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.tokens: expected a vocabulary, got none");
     code = fci_text_kv_array(l, g, "tokenizer.ggml.scores", FCI_KV_F32, tokens->count, &scores);
     if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.token_type", FCI_KV_I32, tokens->count, &types);
     if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.merges", FCI_KV_STRING, 0, &merges);
     if (!code) code = fci_text_kv_ids(l, g, tokens->count);
     if (!code) code = fci_text_kv_pipeline(l, g);
     if (code) return code;
-    if (!merges) return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.merges: expected an array, got nothing");
+    if (!merges)
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.merges: expected an array, got nothing");
     l->t->unknown = FCI_TEXT_NONE;
     code = fci_text_begin(l, tokens->count, tokens->count, merges->count);
     if (!code) code = fci_text_kv_tokens(l, tokens, types);
     for (uint32_t rank = 0; rank < merges->count && !code; rank++) {
         fci_str text;
-        if (!fci_kv_next_string(merges, &at, &text)) code = fci_fail(l->err, FC_ERR_FORMAT, merges->at, "tokenizer.ggml.merges: cannot read merge %u", rank);
+        if (!fci_kv_next_string(merges, &at, &text))
+            code = fci_fail(l->err, FC_ERR_FORMAT, merges->at, "tokenizer.ggml.merges: cannot read merge %u",
+                            rank);
         else code = fci_text_add_merge_text(l, rank, text);
     }
     return code;
@@ -5286,8 +5358,14 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
     memset(&arena, 0, sizeof arena);
     arena.c = c;
     const char *inner = fci_path_join(&arena, path, "tokenizer.json", err);
-    if (inner && fci_file_exists(c, inner)) path = inner;
-    if (inner) t = fci_text_is_gguf(c, path) ? fci_text_open_gguf(c, path, err) : fci_text_open_json(c, path, err);
+    void *file;
+    uint64_t size;
+    int error = c->io.open(c->io.user, path, &file, &size);
+    if (!error) c->io.close(c->io.user, file);
+    // A directory without one: the error names the file that is missing.
+    if (inner && (error == EISDIR || fci_file_exists(c, inner))) path = inner;
+    if (inner)
+        t = fci_text_is_gguf(c, path) ? fci_text_open_gguf(c, path, err) : fci_text_open_json(c, path, err);
     fci_arena_free(&arena);
     return t;
 }
@@ -5339,6 +5417,11 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #else
 #  define FCI_HAS_AVX512BF16 0
 #endif
+#if FCI_HAS_AVX512BF16 && defined(__linux__) && (FCI_COMPILER_GCC >= 11 || FCI_COMPILER_CLANG >= 12)
+#  define FCI_HAS_AMX 1 // Linux lends the tile registers on request
+#else
+#  define FCI_HAS_AMX 0
+#endif
 #if FCI_VECTORS && defined(__aarch64__)
 #  define FCI_HAS_NEON 1
 #else
@@ -5356,6 +5439,7 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #  define FCI_AVX2 __attribute__((target("avx2,fma,f16c")))
 #  define FCI_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
 #  define FCI_AVX512BF16 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#  define FCI_AMX __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
 #elif FCI_HAS_NEON
 #  include <arm_neon.h>
 #endif
@@ -5363,15 +5447,17 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 // ---- The table.
 
 // One tile: `rows` (at most mr) rows of activations times nr rows of weights. Both come as panels, in
-// words of 32 bits: word k of row r at [k * mr + r], of weight row j at [k * nr + j]. A word is one float,
+// words of 32 bits: word k of row r at [k * mr + r] (or, where the tile says so, [r * words + k]), of
+// weight row j at [k * nr + j]. A word is one float,
 // or two bfloat16 of neighbouring k, the lower k in the lower half. acc is the tile [mr][nr], added to, or
 // begun at zero where `first`; every element is one accumulator over k in ascending order. Rows of acc
-// from `rows` on may be written or left. All pointers are aligned to FCI_ALIGN.
+// from `rows` on may be written or left. w and acc are aligned to FCI_ALIGN, a to a word.
 typedef void (*fci_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first);
 
 typedef struct fci_tile {
     size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
     fci_tile_fn run;
+    bool by_rows;  // activation panels are [mr][words], not [words][mr]
 } fci_tile;
 
 typedef struct fci_kernels {
@@ -5380,6 +5466,7 @@ typedef struct fci_kernels {
     fci_tile f32;
     fci_tile bf16;    // run is NULL where the table has none
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
+    void (*bf16_widen)(const char *x, size_t n, float *out);         // bfloat16 of a file, at any address
     double (*lse)(const float *z, size_t n);
     double (*js)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
     double (*js_reference)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
@@ -5551,15 +5638,15 @@ FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, doub
         fci_js_parts j;
         fci_pair_load(&x, p + i, q + i, &shift, n - i);
         fci_js_prepare(&j, &x);
-        fci_lanes near = j.z * 0.000263181191f - 0.00134702094f;
-        near = near * j.z + 0.00693723129f;
-        near = near * j.z + 4.40885469e-07f;
-        near = near * j.z + 0.499999996f;
-        near = near * (j.z * j.u);
-        fci_lanes far = (1.0f - j.t) / (j.t + 3.0f);
-        fci_lanes_atanh2(&far);
-        far = (j.t * 0.5f + 0.5f) * far - j.a * j.t;
-        fci_lanes term = j.larger * FCI_SELECT(FCI_LESS(j.z, 0.5f), near, far);
+        fci_lanes series = j.z * 0.000263181191f - 0.00134702094f;
+        series = series * j.z + 0.00693723129f;
+        series = series * j.z + 4.40885469e-07f;
+        series = series * j.z + 0.499999996f;
+        series = series * (j.z * j.u);
+        fci_lanes direct = (1.0f - j.t) / (j.t + 3.0f);
+        fci_lanes_atanh2(&direct);
+        direct = (j.t * 0.5f + 0.5f) * direct - j.a * j.t;
+        fci_lanes term = j.larger * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
         sum += FCI_WIDEN(term);
     }
     return fci_lanes_total(&sum);
@@ -5574,16 +5661,16 @@ FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double l
         fci_js_parts j;
         fci_pair_load(&x, p + i, q + i, &shift, n - i);
         fci_js_prepare(&j, &x);
-        fci_lanes near = j.z * -0.000452469578f + 0.00204141861f;
-        near = near * j.z - 0.00670998698f;
-        near = near * j.z + 0.0222180956f;
-        near = near * j.z - 0.0833331586f;
-        near = near * j.z + 0.499999999f;
-        near = near * j.z;
-        fci_lanes far = (1.0f - j.t) / (j.t + 3.0f);
-        fci_lanes_atanh2(&far);
-        far = j.a - far;
-        fci_lanes term = j.larger * (j.t * 0.5f + 0.5f) * FCI_SELECT(FCI_LESS(j.z, 0.5f), near, far);
+        fci_lanes series = j.z * -0.000452469578f + 0.00204141861f;
+        series = series * j.z - 0.00670998698f;
+        series = series * j.z + 0.0222180956f;
+        series = series * j.z - 0.0833331586f;
+        series = series * j.z + 0.499999999f;
+        series = series * j.z;
+        fci_lanes direct = (1.0f - j.t) / (j.t + 3.0f);
+        fci_lanes_atanh2(&direct);
+        direct = j.a - direct;
+        fci_lanes term = j.larger * (j.t * 0.5f + 0.5f) * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
         sum += FCI_WIDEN(term);
     }
     return fci_lanes_total(&sum);
@@ -5599,15 +5686,15 @@ FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, doub
         fci_lanes_exp(&x.p);
         fci_lanes_exp(&x.q);
         const fci_lanes d = x.d, z = d * d;
-        fci_lanes near = d * 2.48416709e-05f + 0.000199619575f;
-        near = near * d + 0.00138890402f;
-        near = near * d + 0.00833318276f;
-        near = near * d + 0.0416666643f;
-        near = near * d + 0.166666671f;
-        near = near * d + 0.5f;
-        near = near * z * x.p;
-        fci_lanes far = (x.q - x.p) - x.p * d;
-        fci_lanes term = FCI_SELECT(FCI_LESS(z, 0.25f), near, far);
+        fci_lanes series = d * 2.48416709e-05f + 0.000199619575f;
+        series = series * d + 0.00138890402f;
+        series = series * d + 0.00833318276f;
+        series = series * d + 0.0416666643f;
+        series = series * d + 0.166666671f;
+        series = series * d + 0.5f;
+        series = series * z * x.p;
+        fci_lanes direct = (x.q - x.p) - x.p * d;
+        fci_lanes term = FCI_SELECT(FCI_LESS(z, 0.25f), series, direct);
         sum += FCI_WIDEN(term);
     }
     return fci_lanes_total(&sum);
@@ -5677,27 +5764,28 @@ FCI_INLINE void fci_swiglu_body(float *gate, const float *up, size_t n) {
 // from the blocks before; returns what those blocks' results must be multiplied by.
 FCI_INLINE float fci_softmax_body(float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale,
                                   float *max, float *sum) {
-    const size_t run = nr / FCI_LANES;
     fci_lanes x, highest;
     fci_lanes_f64 total = {0};
     fci_lanes_load(&highest, s, 0, -INFINITY);
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        float *at = s + i / FCI_LANES / run * stride + i / FCI_LANES % run * FCI_LANES;
-        fci_lanes_load(&x, at, i < visible ? visible - i : 0, -INFINITY);
-        x = x * scale;
-        highest = FCI_MAX(highest, x);
-        fci_lanes_store(at, &x, FCI_LANES);
-    }
+    for (size_t i = 0; i < n; i += nr)
+        for (size_t k = 0; k < nr; k += FCI_LANES) {
+            float *at = s + i / nr * stride + k;
+            fci_lanes_load(&x, at, i + k < visible ? visible - i - k : 0, -INFINITY);
+            x = x * scale;
+            highest = FCI_MAX(highest, x);
+            fci_lanes_store(at, &x, FCI_LANES);
+        }
     float before = *max, top = fci_lanes_highest(&highest);
     *max = top > before ? top : before;
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        float *at = s + i / FCI_LANES / run * stride + i / FCI_LANES % run * FCI_LANES;
-        fci_lanes_load(&x, at, FCI_LANES, 0);
-        x = x - *max;
-        fci_lanes_exp(&x);
-        total += FCI_WIDEN(x);
-        fci_lanes_store(at, &x, FCI_LANES);
-    }
+    for (size_t i = 0; i < n; i += nr)
+        for (size_t k = 0; k < nr; k += FCI_LANES) {
+            float *at = s + i / nr * stride + k;
+            fci_lanes_load(&x, at, FCI_LANES, 0);
+            x = x - *max;
+            fci_lanes_exp(&x);
+            total += FCI_WIDEN(x);
+            fci_lanes_store(at, &x, FCI_LANES);
+        }
     fci_lanes_load(&x, s, 0, before - *max);
     fci_lanes_exp(&x);
     float factor = fci_lanes_highest(&x);
@@ -5726,10 +5814,27 @@ FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out)
         out[i] = fci_f32_to_bf16(x[2 * i]) | (uint32_t)fci_f32_to_bf16(x[2 * i + 1]) << 16;
 }
 
+FCI_INLINE void fci_bf16_widen_body(const char *x, size_t n, float *out) {
+    size_t i = 0;
+#if FCI_VECTORS && FCI_LITTLE_ENDIAN
+    typedef uint16_t halves __attribute__((vector_size(32)));
+    for (; i + FCI_LANES <= n; i += FCI_LANES) {
+        halves h;
+        memcpy(&h, x + 2 * i, sizeof h);
+        const fci_lanes_u32 u = __builtin_convertvector(h, fci_lanes_u32) << 16;
+        memcpy(out + i, &u, sizeof u);
+    }
+#endif
+    for (; i < n; i++) out[i] = fci_bf16_to_f32(fci_le16(x + 2 * i));
+}
+
 // ---- The tables' copies of the bodies.
 #define FCI_BODIES(name, target)                                                                             \
     target FCI_FN void fci_bf16_pairs_##name(const float *x, size_t words, uint32_t *out) {                  \
         fci_bf16_pairs_body(x, words, out);                                                                  \
+    }                                                                                                        \
+    target FCI_FN void fci_bf16_widen_##name(const char *x, size_t n, float *out) {                          \
+        fci_bf16_widen_body(x, n, out);                                                                      \
     }                                                                                                        \
     target FCI_FN double fci_lse_##name(const float *z, size_t n) { return fci_lse_body(z, n); }             \
     target FCI_FN double fci_js_##name(const float *p, const float *q, double lp, double lq, size_t n) {     \
@@ -5757,8 +5862,9 @@ FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out)
     }
 
 #define FCI_BODY_NAMES(name)                                                                                 \
-    fci_bf16_pairs_##name, fci_lse_##name, fci_js_##name, fci_js_reference_##name, fci_kl_##name,            \
-    fci_dots_##name, fci_squared_difference_##name, fci_rmsnorm_##name, fci_swiglu_##name, fci_softmax_##name
+    fci_bf16_pairs_##name, fci_bf16_widen_##name, fci_lse_##name, fci_js_##name, fci_js_reference_##name,    \
+    fci_kl_##name, fci_dots_##name, fci_squared_difference_##name, fci_rmsnorm_##name, fci_swiglu_##name,    \
+    fci_softmax_##name
 
 #define FCI_NO_TARGET
 FCI_BODIES(scalar, FCI_NO_TARGET)
@@ -5831,7 +5937,8 @@ FCI_AVX2 FCI_INLINE void fci_tile_f32_avx2_rows(size_t limit, size_t words, cons
 #undef X
 }
 
-FCI_AVX2 FCI_FN void fci_tile_f32_avx2(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
+FCI_AVX2 FCI_FN void fci_tile_f32_avx2(size_t rows, size_t words, const void *a, const void *w, float *acc,
+                                     bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 2) fci_tile_f32_avx2_rows(6, words, x, y, acc, first);
     else fci_tile_f32_avx2_rows(2, words, x, y, acc, first);
@@ -5869,7 +5976,8 @@ FCI_AVX512 FCI_INLINE void fci_tile_f32_avx512_rows(size_t limit, size_t words, 
 #undef X
 }
 
-FCI_AVX512 FCI_FN void fci_tile_f32_avx512(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
+FCI_AVX512 FCI_FN void fci_tile_f32_avx512(size_t rows, size_t words, const void *a, const void *w, float *acc,
+                                       bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 8) fci_tile_f32_avx512_rows(14, words, x, y, acc, first);
     else if (rows > 2) fci_tile_f32_avx512_rows(8, words, x, y, acc, first);
@@ -5917,8 +6025,62 @@ FCI_AVX512BF16 FCI_FN void fci_tile_bf16_avx512(size_t rows, size_t words, const
 }
 #endif
 
+#if FCI_HAS_AMX
+typedef struct fci_amx_shape { // what LDTILECFG reads
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} fci_amx_shape;
+
+// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the words
+// that are left over. Each instruction adds, for its words, all lower and all higher halves' products in
+// order, and the two sums to the accumulator, so pieces of 16 words at fixed places give fixed bits.
+FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
+    const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
+    const size_t left = words % 16, whole = words - left;
+    fci_amx_shape shape;
+    memset(&shape, 0, sizeof shape);
+    shape.palette = 1;
+    for (int t = 0; t < (left ? 8 : 6); t++) { // the others stay empty
+        shape.rows[t] = t == 5 ? 16 : t == 7 ? (uint8_t)left : (uint8_t)rows;
+        shape.row_bytes[t] = t == 6 ? (uint16_t)(4 * left) : 64;
+    }
+    _tile_loadconfig(&shape);
+    if (first) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, acc, 256);
+        _tile_loadd(1, acc + 16, 256);
+        _tile_loadd(2, acc + 32, 256);
+        _tile_loadd(3, acc + 48, 256);
+    }
+#define FCI_AMX_STEP(t, activations, weights)                                                                \
+    _tile_loadd(weights, y + k * 64 + 16 * t, 256);                                                          \
+    _tile_dpbf16ps(t, activations, weights);
+    size_t k = 0;
+    for (; k < whole; k += 16) {
+        _tile_loadd(4, x + k, words * 4);
+        FCI_AMX_STEP(0, 4, 5) FCI_AMX_STEP(1, 4, 5) FCI_AMX_STEP(2, 4, 5) FCI_AMX_STEP(3, 4, 5)
+    }
+    if (left) {
+        _tile_loadd(6, x + k, words * 4);
+        FCI_AMX_STEP(0, 6, 7) FCI_AMX_STEP(1, 6, 7) FCI_AMX_STEP(2, 6, 7) FCI_AMX_STEP(3, 6, 7)
+    }
+#undef FCI_AMX_STEP
+    _tile_stored(0, acc, 256);
+    _tile_stored(1, acc + 16, 256);
+    _tile_stored(2, acc + 32, 256);
+    _tile_stored(3, acc + 48, 256);
+    _tile_release();
+}
+#endif
+
 #if FCI_HAS_NEON
-FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w, float *acc, bool first) {
+FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w,
+                                       float *acc, bool first) {
 #define X(i)                                                                                                 \
     float32x4_t c##i = vdupq_n_f32(0), d##i = c##i, e##i = c##i, f##i = c##i;                                \
     if (i < limit && !first) {                                                                               \
@@ -5961,26 +6123,31 @@ FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const vo
 
 // ---- Which tables there are, in order of preference, and which this processor can run.
 static const fci_kernels fci_kernels_scalar = {
-    FC_SIMD_SCALAR, false, {4, 16, fci_tile_f32_scalar}, {4, 16, fci_tile_bf16_scalar}, FCI_BODY_NAMES(scalar)
+    FC_SIMD_SCALAR, false, {4, 16, fci_tile_f32_scalar, false}, {4, 16, fci_tile_bf16_scalar, false}, FCI_BODY_NAMES(scalar)
 };
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernels_avx2 = {
-    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2}, {0, 0, NULL}, FCI_BODY_NAMES(avx2)
+    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, false}, {0, 0, NULL, false}, FCI_BODY_NAMES(avx2)
 };
 #endif
 #if FCI_HAS_AVX512
 static const fci_kernels fci_kernels_avx512 = {
-    FC_SIMD_AVX512, false, {14, 32, fci_tile_f32_avx512}, {0, 0, NULL}, FCI_BODY_NAMES(avx512)
+    FC_SIMD_AVX512, false, {14, 32, fci_tile_f32_avx512, false}, {0, 0, NULL, false}, FCI_BODY_NAMES(avx512)
 };
 #endif
 #if FCI_HAS_AVX512BF16
 static const fci_kernels fci_kernels_avx512bf16 = {
-    FC_SIMD_AVX512BF16, true, {14, 32, fci_tile_f32_avx512}, {14, 32, fci_tile_bf16_avx512}, FCI_BODY_NAMES(avx512)
+    FC_SIMD_AVX512BF16, true, {14, 32, fci_tile_f32_avx512, false}, {14, 32, fci_tile_bf16_avx512, false}, FCI_BODY_NAMES(avx512)
+};
+#endif
+#if FCI_HAS_AMX
+static const fci_kernels fci_kernels_amx = {
+    FC_SIMD_AMX, true, {14, 32, fci_tile_f32_avx512, false}, {16, 64, fci_tile_bf16_amx, true}, FCI_BODY_NAMES(avx512)
 };
 #endif
 #if FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
 static const fci_kernels fci_kernels_neon = {
-    FC_SIMD_NEON, false, {6, 16, fci_tile_f32_neon}, {0, 0, NULL}, FCI_BODY_NAMES(scalar)
+    FC_SIMD_NEON, false, {6, 16, fci_tile_f32_neon, false}, {0, 0, NULL, false}, FCI_BODY_NAMES(scalar)
 };
 #endif
 
@@ -5996,11 +6163,26 @@ FCI_FN const fci_kernels *fci_kernels_table(fc_simd simd) { // NULL: not in this
 #if FCI_HAS_AVX512BF16
     case FC_SIMD_AVX512BF16: return &fci_kernels_avx512bf16;
 #endif
+#if FCI_HAS_AMX
+    case FC_SIMD_AMX: return &fci_kernels_amx;
+#endif
 #if FCI_HAS_NEON
     case FC_SIMD_NEON: return &fci_kernels_neon;
 #endif
     default: return NULL;
     }
+}
+
+// Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM, 18), asked
+// by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking twice is harmless.
+FCI_FN bool fci_cpu_lends_tiles(void) {
+#if FCI_HAS_AMX
+    long result = 158;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return result == 0;
+#else
+    return false;
+#endif
 }
 
 #if FCI_HAS_AVX2
@@ -6016,7 +6198,9 @@ FCI_FN fc_simd fci_cpu_best(void) {
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & 1u << 5)) return FC_SIMD_SCALAR;
     const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; // AVX512 F, DQ, BW, VL
     if ((b & wide) != wide || (saved & 0xe6) != 0xe6) return FC_SIMD_AVX2;
-    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5) ? FC_SIMD_AVX512BF16 : FC_SIMD_AVX512;
+    const bool tiles = (d & 1u << 22) && (d & 1u << 24) && (saved & 0x60000) == 0x60000; // AMX-BF16, AMX-TILE
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return FC_SIMD_AVX512;
+    return tiles && fci_cpu_lends_tiles() ? FC_SIMD_AMX : FC_SIMD_AVX512BF16;
 }
 #else
 FCI_FN fc_simd fci_cpu_best(void) {
@@ -6034,7 +6218,7 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
 }
 
 FINERCUT_API const char *fc_simd_name(fc_simd simd) {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "avx512bf16", "neon"};
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", "neon"};
     return (unsigned)simd < FC_SIMD_COUNT ? names[simd] : "unknown";
 }
 
@@ -6062,6 +6246,9 @@ FINERCUT_API const char *fc_build_info(void) {
 #endif
 #if FCI_HAS_AVX512BF16
         " avx512bf16"
+#endif
+#if FCI_HAS_AMX
+        " amx"
 #endif
 #if FCI_HAS_NEON
         " neon"
@@ -6120,7 +6307,7 @@ FCI_INLINE void fci_panel_turn(const char *const *rows, size_t k, uint32_t *out,
 }
 #endif
 
-#define FCI_PANEL_MAX 32 // rows of the widest panel
+#define FCI_PANEL_MAX 64 // rows of the widest panel
 
 // The panel of `width` rows (4 to FCI_PANEL_MAX) of `words` words each: out[k * width + r] = rows[r][k].
 // The rows need no alignment. A width that is no multiple of four turns its last rows together with some
@@ -6142,6 +6329,14 @@ FCI_FN void fci_panel_interleave(const char *const *rows, size_t width, size_t w
 // ---- GEMM: y = x W^T. Activations are packed once for all matrices that read them. Weights are decoded
 // and packed a group of panels and FCI_GEMM_WORDS of K at a time into a worker's scratch, and serve all
 // rows of the task while they are in its cache. Partial sums wait in the scratch between blocks of K.
+
+#if FCI_VECTORS
+#  define FCI_PREFETCH(p) __builtin_prefetch(p)
+#  define FCI_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
+#else
+#  define FCI_PREFETCH(p) ((void)(p))
+#  define FCI_PREFETCH_WRITE(p) ((void)(p))
+#endif
 
 #define FCI_GEMM_WORDS 256  // of K in a block: a panel of activations stays in the first-level cache
 #define FCI_GEMM_PANELS 4   // of weights in a group, at most: 128 KiB, to stay in the second level
@@ -6184,7 +6379,7 @@ typedef struct fci_pack_job {
     fc_compute compute;
     const float *x;
     size_t ldx, m, k, words, panels;
-    uint32_t *packed; // [blocks of K][panels][words of the block][mr]
+    uint32_t *packed; // [blocks of K][panels][words of the block][mr], or with the last two turned (by_rows)
 } fci_pack_job;
 
 // One panel of activations. Where it has fewer rows, row 0 stands in; what it yields is not used.
@@ -6208,8 +6403,10 @@ FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
         }
         size_t block = at / FCI_GEMM_WORDS * FCI_GEMM_WORDS;
         size_t block_words = (size_t)fci_min(FCI_GEMM_WORDS, j->words - block);
-        uint32_t *out = j->packed + (block * j->panels + block_words * panel) * mr + (at - block) * mr;
-        fci_panel_interleave(rows, mr, words, out);
+        uint32_t *out = j->packed + (block * j->panels + block_words * panel) * mr;
+        if (!j->tile->by_rows) fci_panel_interleave(rows, mr, words, out + (at - block) * mr);
+        else
+            for (size_t r = 0; r < mr; r++) memcpy(out + r * block_words + (at - block), rows[r], words * sizeof *out);
     }
 }
 
@@ -6219,7 +6416,8 @@ FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, si
 }
 
 // Packs x, [m] rows of k floats, for fci_gemm: an opaque layout of this context's table.
-FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx, size_t m, size_t k, void *packed) {
+FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx, size_t m, size_t k,
+                          void *packed) {
     fci_pack_job j;
     j.c = c;
     j.tile = fci_gemm_tile(c, compute);
@@ -6278,10 +6476,24 @@ FCI_FN bool fci_gemm_direct(const fci_gemm_job *j) {
     return j->w->type == FC_DTYPE_F32;
 }
 
-// Packs words [at, at + words) of the nr weight rows from output `column` on.
-FCI_FN void fci_gemm_weights(const fci_gemm_job *j, size_t column, size_t at, size_t words, float *staged, float *panel) {
+// Numbers [first, first + n) of a stored row as words.
+FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const char *stored, size_t first, size_t n, float *decoded,
+                            float *out) {
+    float *floats = j->compute == FC_COMPUTE_BF16 ? decoded : out;
+    if (j->w->type == FC_DTYPE_BF16) j->c->kernels->bf16_widen(stored + 2 * first, n, floats);
+    else fci_number_decode(j->w->type, stored, first, n, floats);
+    if (floats != out) fci_gemm_to_pairs(j->c->kernels, decoded, n, (uint32_t *)(void *)out);
+}
+
+// Packs words [at, at + words) of the nr weight rows from output `column` on. Of each row only a short
+// piece is read, too short for the processor to see it coming, so rows further on are asked for early.
+FCI_FN void fci_gemm_weights(const fci_gemm_job *j, size_t column, size_t at, size_t words, float *staged,
+                             float *panel) {
+    enum { AHEAD = 8 };
     const size_t nr = j->tile->nr, per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
     const size_t first = at * per_word, n = (size_t)fci_min(words * per_word, j->k - first);
+    const size_t from = n ? (size_t)(j->w->row_bytes * first / j->k) : 0;
+    const size_t bytes = n ? (size_t)(j->w->row_bytes * n / j->k) : 0;
     const bool direct = fci_gemm_direct(j);
     const char *rows[FCI_PANEL_MAX];
     for (size_t r = 0; r < nr; r++) {
@@ -6290,13 +6502,12 @@ FCI_FN void fci_gemm_weights(const fci_gemm_job *j, size_t column, size_t at, si
             continue;
         }
         const char *stored = (const char *)j->w->data + (j->first_row + column + r) * j->w->row_bytes;
-        float *to = staged + r * FCI_GEMM_WORDS, *decoded = staged + nr * FCI_GEMM_WORDS;
-        rows[r] = direct ? stored + 4 * at : (const char *)to;
+        if (column + r + AHEAD < j->n_rows)
+            for (size_t i = 0; i < bytes; i += FCI_ALIGN) FCI_PREFETCH(stored + AHEAD * j->w->row_bytes + from + i);
+        rows[r] = stored + 4 * at;
         if (direct) continue;
-        if (j->compute == FC_COMPUTE_BF16) {
-            fci_number_decode(j->w->type, stored, first, n, decoded);
-            fci_gemm_to_pairs(j->c->kernels, decoded, n, (uint32_t *)(void *)to);
-        } else fci_number_decode(j->w->type, stored, first, n, to);
+        rows[r] = (const char *)(staged + r * FCI_GEMM_WORDS);
+        fci_gemm_decode(j, stored, first, n, staged + nr * FCI_GEMM_WORDS, staged + r * FCI_GEMM_WORDS);
     }
     fci_panel_interleave(rows, nr, words, panel);
 }
@@ -6323,6 +6534,15 @@ FCI_FN void fci_gemm_finish(const fci_gemm_job *j, const float *acc, size_t row,
     }
 }
 
+// Asks for the lines of y that a tile is going to finish in, while the tile is still computing.
+FCI_FN void fci_gemm_announce(const fci_gemm_job *j, size_t row, size_t column) {
+    const size_t nr = j->tile->nr, rows = (size_t)fci_min(j->tile->mr, j->m - row);
+    for (size_t r = 0; r < rows; r++) {
+        const float *y = j->y + (row + r) * j->ldy + column;
+        for (size_t i = 0; i < nr; i += FCI_ALIGN / sizeof *y) FCI_PREFETCH_WRITE(y + i);
+    }
+}
+
 // A task is a group of weight panels times some row panels, over the whole of K.
 FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
     const fci_gemm_job *j = (const fci_gemm_job *)arg;
@@ -6337,13 +6557,15 @@ FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
         const size_t words = (size_t)fci_min(FCI_GEMM_WORDS, j->words - at);
         const bool last = at + words == j->words;
         for (size_t c = c0; c < c1; c++)
-            fci_gemm_weights(j, c * nr, at, words, scratch + room.rows, scratch + room.panels + (c - c0) * words * nr);
+            fci_gemm_weights(j, c * nr, at, words, scratch + room.rows,
+                             scratch + room.panels + (c - c0) * words * nr);
         for (size_t r = r0; r < r1; r++) {
             const uint32_t *a = j->packed + (at * j->row_panels + words * r) * mr;
             const size_t rows = (size_t)fci_min(mr, j->m - r * mr);
             for (size_t c = c0; c < c1; c++) {
                 // With a single block of K the sums need not wait, and one place does for all.
                 float *acc = scratch + room.sums + (one_block ? 0 : ((r - r0) * j->wide + c - c0) * mr * nr);
+                if (last) fci_gemm_announce(j, r * mr, c * nr);
                 j->tile->run(rows, words, a, scratch + room.panels + (c - c0) * words * nr, acc, at == 0);
                 if (last) fci_gemm_finish(j, acc, r * mr, c * nr);
             }
@@ -6402,7 +6624,7 @@ FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, c
 #define FCI_ATTENTION_KEYS 128 // in a block; a multiple of every nr
 #define FCI_ATTENTION_ROWS 128 // queries times heads in a task, about
 
-typedef struct fci_attention_lane { // one sequence: query i stands at position n_kv - n_q + i and sees keys up to there
+typedef struct fci_attention_lane { // query i stands at position n_kv - n_q + i and sees keys up to there
     const float *q, *k, *v;
     float *out;
     size_t n_q, n_kv;
@@ -6490,7 +6712,7 @@ FCI_FN void fci_attention_pack_queries(const fci_attention_work *w) {
     }
 }
 
-// Keys and values [at, at + n) of this KV head. Weights are zero where no key is, so values must not be NaN there.
+// Keys and values [at, at + n) of this KV head.
 FCI_FN void fci_attention_pack_keys(const fci_attention_work *w, size_t at, size_t n) {
     const fci_attention *a = w->j->a;
     const size_t nr = w->j->kernels->f32.nr, head = w->kv_head * a->head_dim;
@@ -6519,13 +6741,15 @@ FCI_FN void fci_attention_panel(const fci_attention_work *w, size_t row, size_t 
     if (seen <= at) return;
     const size_t keys = (size_t)fci_min(seen - at, FCI_ATTENTION_KEYS), whole = (keys + nr - 1) / nr * nr;
     for (size_t key = 0; key < whole; key += nr)
-        t->run(rows, a->head_dim, w->queries + row * a->head_dim, w->keys + key * a->head_dim, w->scores + key * mr, true);
+        t->run(rows, a->head_dim, w->queries + row * a->head_dim, w->keys + key * a->head_dim, w->scores + key * mr,
+               true);
     float *sums = w->sums + row * w->j->padded;
     for (size_t r = 0; r < mr; r++) {
         float *s = w->scores + r * nr, factor = 1;
         const size_t sees = r < rows ? fci_attention_visible(w, row + r) : 0;
         if (sees > at)
-            factor = w->j->kernels->softmax(s, mr * nr, nr, whole, sees - at, a->scale, &w->max[row + r], &w->sum[row + r]);
+            factor = w->j->kernels->softmax(s, mr * nr, nr, whole, sees - at, a->scale, &w->max[row + r],
+                                            &w->sum[row + r]);
         else
             for (size_t key = 0; key < whole; key += nr) memset(s + key * mr, 0, nr * sizeof *s);
         if (factor == 1 || at == 0) continue;
@@ -6548,7 +6772,8 @@ FCI_FN void fci_attention_store(const fci_attention_work *w) {
         const float *sums = w->sums + r / mr * mr * w->j->padded + r % mr * nr;
         float *out = w->lane->out + (w->first + r / group) * a->ldo + (w->kv_head * group + r % group) * a->head_dim;
         float scale = 1 / w->sum[r];
-        for (size_t d = 0; d < a->head_dim; d++) out[d] = sums[d / nr * mr * nr + d % nr] * scale;
+        for (size_t d = 0; d < a->head_dim; d += nr, sums += mr * nr)
+            for (size_t i = 0; i < nr && d + i < a->head_dim; i++) out[d + i] = sums[i] * scale;
     }
 }
 
@@ -6560,7 +6785,8 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     w.j = j;
     w.kv_head = task % j->a->n_kv_heads;
     size_t block = task / j->a->n_kv_heads, n_blocks;
-    for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block; w.lane++) block -= n_blocks;
+    for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block; w.lane++)
+        block -= n_blocks;
     w.first = block * j->queries;
     w.rows = (size_t)fci_min(j->queries, w.lane->n_q - w.first) * j->group;
     fci_attention_layout(j, j->scratch + fci_attention_layout(j, NULL, &w) * worker, &w);
@@ -6625,8 +6851,8 @@ FCI_FN void fci_rows_rmsnorm_row(const fci_rows *j, size_t i) {
 }
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row; y may be x.
-FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight, float eps, size_t m, size_t n,
-                             float *y, size_t ldy) {
+FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight, float eps, size_t m,
+                             size_t n, float *y, size_t ldy) {
     fci_rows j;
     memset(&j, 0, sizeof j);
     j.row = fci_rows_rmsnorm_row;

@@ -853,9 +853,9 @@ static void fact_count(view *v, const char *label, const char *key, uint64_t val
     end_fact(v);
 }
 
-static void fact_real(view *v, const char *label, const char *key, double value) {
+static void fact_real(view *v, const char *label, const char *key, int digits, double value) {
     put_key(v, label, key);
-    printf("%.9g", value);
+    printf("%.*g", digits, value);
     end_fact(v);
 }
 
@@ -988,8 +988,8 @@ static void show_model(view *v, session *s) {
     fact_count(v, "head size", "head_dim", m->head_dim);
     fact_count(v, "vocabulary", "vocab_size", m->vocab_size);
     fact_count(v, "max positions", "max_positions", m->max_positions);
-    fact_real(v, "norm epsilon", "norm_eps", (double)m->norm_eps);
-    fact_real(v, "rope theta", "rope_theta", m->rope_theta);
+    fact_real(v, "norm epsilon", "norm_eps", 7, (double)m->norm_eps);
+    fact_real(v, "rope theta", "rope_theta", 15, m->rope_theta);
     fact_text(v, "rope scaling", "rope_scaling", m->rope_scaling ? m->rope_scaling : "none");
     put_key(v, "tied embeddings", "tied_embeddings");
     fputs(v->json ? m->tied_embeddings ? "true" : "false" : m->tied_embeddings ? "yes" : "no", stdout);

@@ -126,7 +126,7 @@ works $m32 || m32="$CC -m32 -isystem /usr/include/x86_64-linux-gnu" # where only
 if works $m32; then build "32 bits" $m32 -std=c99 -O1 -msse2 -mfpmath=sse -pthread; else t_skip "32 bits" "$CC -m32 does not link"; fi
 
 if has x86_64-w64-mingw32-gcc; then
-    t_ok "Windows builds" x86_64-w64-mingw32-gcc -std=c99 -O1 -Wall -Wextra -D__USE_MINGW_ANSI_STDIO=1 examples/finercut.c -o "$w/cli.exe"
+    t_ok "Windows builds" x86_64-w64-mingw32-gcc -std=c99 -O1 -Wall -Wextra -Werror -D__USE_MINGW_ANSI_STDIO=1 examples/finercut.c -o "$w/cli.exe"
 else
     t_skip "Windows" "no x86_64-w64-mingw32-gcc"
 fi
@@ -137,12 +137,14 @@ arm() {
     qemu-aarch64-static "$w/arm" "$@"
 }
 arm_tests() {
-    status=0
+    programs=
     for file in tests/test_*.c; do
-        aarch64-linux-gnu-gcc -std=c99 -O2 -static "$file" -o "$w/$(basename "$file" .c)" -lm -pthread || status=1
+        program=$w/$(basename "$file" .c)
+        aarch64-linux-gnu-gcc -std=c99 -O2 -static -DFINERCUT_TESTING "$file" -o "$program" -lm -pthread || return 1
+        programs="$programs $program"
     done
-    EMULATOR=qemu-aarch64-static sh tests/run.sh $(for file in tests/test_*.c; do echo "$w/$(basename "$file" .c)"; done) || status=1
-    return $status
+    # shellcheck disable=SC2086
+    EMULATOR=qemu-aarch64-static FINERCUT_EMULATED=1 FINERCUT_SHARED=none sh tests/run.sh $programs
 }
 arm_demo() {
     arm prune "$demo" --text "$demo/calibration.txt" --samples 2 --length 64 --remove 2 -o "$w/arm.json" &&

@@ -20,10 +20,15 @@ for program; do
     bad=$2
     if [ -z "$line" ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then
         bad=$((bad + 1))
-        echo "$program: ended with status $status"
+        echo "$program: ended with status $status${line:+ in spite of its count}"
     fi
-    if [ "$bad" -gt 0 ]; then cat "$out"; else grep '^skipped:' "$out"; fi
-    printf '%s\n' "${line:-$program: no count}"
+    if [ "$bad" -gt 0 ]; then
+        cat "$out"
+    else
+        grep '^skipped:' "$out" | head -n 3
+        [ "${3:-0}" -le 3 ] || echo "skipped: ... and $(($3 - 3)) more of $program"
+        echo "$line"
+    fi
     passed=$((passed + $1)) failed=$((failed + bad)) skipped=$((skipped + ${3:-0}))
 done
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -176,7 +176,7 @@ bad "GGUF cut in its data" "cut2\.gguf" info cut2.gguf
 printf '\377\377\377\377\377\377\377\177{}' >lie.safetensors
 bad "safetensors with a lying length" "lie\.safetensors" info lie.safetensors
 printf '\020\0\0\0\0\0\0\0{"a": nonsense!}' >json.safetensors
-bad "safetensors with a bad header" "json\.safetensors.*byte" info json.safetensors
+bad "safetensors with a bad header" "json\.safetensors.*line 1, column 7" info json.safetensors
 container past.safetensors '{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}' short
 bad "a tensor past the end" "past\.safetensors" info past.safetensors
 container size.safetensors '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}' data
@@ -296,12 +296,11 @@ echo '{' >damaged.json
 bad "resume of a damaged plan" "damaged\.json" prune "$sharded" --tokens tokens.json --resume -o damaged.json
 
 interrupt() { # MODEL TEXT: stops a run after its first step by SIGINT
-    set -- prune "$1" --text "$2" --samples 40 --length 256 --search exhaustive --threads 1 -o int.json
-    "$finercut" "$@" >"$out" 2>"$err" </dev/null &
-    pid=$!
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-        [ -s int.json ] && break
+    "$finercut" prune "$1" --text "$2" --search exhaustive --threads 1 -o int.json >"$out" 2>"$err" </dev/null &
+    pid=$! waited=0
+    while [ ! -s int.json ] && [ $waited -lt 100 ] && kill -0 $pid; do
         sleep 1
+        waited=$((waited + 1))
     done
     kill -INT $pid
     wait $pid
@@ -343,7 +342,7 @@ t_ok "eval --text, one window" gives '^perplexity [0-9.]+ \([0-9]+ positions, 1 
 t_ok "logits" run 0 logits "$sharded" --tokens tokens.json -o l.npy
 t_ok "logits: size" bytes l.npy $((128 + 4 * 20 * 251))
 t_ok "logits: magic" [ "$(dd if=l.npy bs=1 count=8 2>/dev/null | od -An -c | tr -d ' ')" = '223NUMPY001\0' ]
-t_ok "logits: header" grep -aq "^.*{'descr': '<f4', 'fortran_order': False, 'shape': (20, 251), } *$" l.npy
+t_ok "logits: header" [ "$(dd if=l.npy bs=1 skip=10 count=62 2>/dev/null)" = "{'descr': '<f4', 'fortran_order': False, 'shape': (20, 251), }" ]
 t_ok "logits --threads 3" run 0 logits "$sharded" --tokens tokens.json -o l3.npy --threads 3
 t_ok "logits: same bits" cmp l.npy l3.npy
 t_ok "logits --plan" run 0 logits "$sharded" --tokens tokens.json -o l2.npy --plan race.json --remove 1

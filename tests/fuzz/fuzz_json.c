@@ -1,0 +1,61 @@
+// Fuzzes the JSON reader: any bytes end in a tree or an error; a tree, written out, reads back as the same tree.
+//   clang -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_json.c -o build/fuzz/fuzz_json -lm -pthread
+//   build/fuzz/fuzz_json -max_total_time=60 build/fuzz/corpus/fuzz_json ../shared/data/corpora/json_test_suite/test_parsing
+#define FINERCUT_IMPLEMENTATION
+#include "../../finercut.h"
+
+static void write_tree(fci_buffer *b, const fci_json *n) {
+    const fci_json *child = fci_json_first(n);
+    bool object = n->type == FCI_JSON_OBJECT;
+    if (n->type == FCI_JSON_NUMBER) fci_put(b, n->text.p, n->text.n);
+    else if (n->type == FCI_JSON_STRING) fci_json_put_string(b, n->text);
+    else if (n->type == FCI_JSON_BOOL) fci_puts(b, n->truth ? "true" : "false");
+    else if (n->type == FCI_JSON_NULL) fci_puts(b, "null");
+    else {
+        fci_puts(b, object ? "{" : "[");
+        for (uint32_t i = 0; i < n->count; i++) {
+            if (i) fci_puts(b, ",");
+            if (object) {
+                fci_json_put_string(b, child->text);
+                fci_puts(b, ":");
+                child = fci_json_next(child);
+            }
+            write_tree(b, child);
+            child = fci_json_next(child);
+        }
+        fci_puts(b, object ? "}" : "]");
+    }
+}
+
+static bool same_tree(const fci_json *a, const fci_json *b) {
+    if (a->skip != b->skip) return false;
+    for (uint32_t i = 0; i < a->skip; i++)
+        if (a[i].type != b[i].type || a[i].count != b[i].count || a[i].truth != b[i].truth || a[i].integer != b[i].integer ||
+            memcmp(&a[i].number, &b[i].number, sizeof a[i].number) != 0 || !fci_eq(a[i].text, b[i].text))
+            return false;
+    return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fci_context c;
+    fci_arena arena;
+    fc_error err;
+    const fci_json *root, *again;
+    fci_context_basic(&c, NULL);
+    memset(&arena, 0, sizeof arena);
+    memset(&err, 0, sizeof err);
+    arena.c = &c;
+    fc_code code = fci_json_parse(&c, &arena, (const char *)data, size, &root, &err);
+    if (code != err.code || (code == FC_OK) != (root != NULL) || err.where > size) abort();
+    if (root) {
+        fci_buffer b;
+        memset(&b, 0, sizeof b);
+        b.c = &c;
+        write_tree(&b, root);
+        if (fci_json_parse(&c, &arena, b.p, b.n, &again, &err) || !same_tree(root, again)) abort();
+        fci_buffer_free(&b);
+    }
+    fci_arena_free(&arena);
+    return 0;
+}

@@ -1,0 +1,113 @@
+// A world for tests: named files in memory, an allocator that counts and fails when told, reads that fail
+// when told. Include after finercut.h.
+#ifndef MEMORY_H
+#define MEMORY_H
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct memory_file {
+    const char *path;
+    const void *data;
+    size_t size;
+} memory_file;
+
+typedef struct memory {
+    memory_file files[16];
+    size_t n_files;
+    int map;            // files are mapped, as if by mmap
+    long fail_alloc;    // the allocation that fails, from 1 on; 0: none
+    int fail_always;    // and all that follow it
+    long fail_read;     // the read that fails
+    long allocs, reads; // so far
+    long live;          // allocations and open files that were not given back
+    size_t bytes, peak;
+} memory;
+
+static void *memory_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
+    memory *m = (memory *)user;
+    void *q = NULL;
+    (void)align;
+    if (new_size) {
+        m->allocs++;
+        if (m->fail_alloc && (m->allocs == m->fail_alloc || (m->fail_always && m->allocs > m->fail_alloc))) return NULL;
+#if defined(_WIN32)
+        q = _aligned_malloc(new_size, 64);
+#else
+        if (posix_memalign(&q, 64, new_size)) q = NULL;
+#endif
+        if (!q) return NULL;
+        if (p) memcpy(q, p, old_size < new_size ? old_size : new_size);
+        m->live++;
+        m->bytes += new_size;
+        if (m->bytes > m->peak) m->peak = m->bytes;
+    }
+    if (p) {
+#if defined(_WIN32)
+        _aligned_free(p);
+#else
+        free(p);
+#endif
+        m->live--;
+        m->bytes -= old_size;
+    }
+    return q;
+}
+
+static int memory_open(void *user, const char *path, void **file, uint64_t *size) {
+    memory *m = (memory *)user;
+    for (size_t i = 0; i < m->n_files; i++)
+        if (strcmp(m->files[i].path, path) == 0) {
+            *file = &m->files[i];
+            *size = m->files[i].size;
+            m->live++;
+            return 0;
+        }
+    return ENOENT;
+}
+
+static int memory_read(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
+    memory *m = (memory *)user;
+    const memory_file *f = (const memory_file *)file;
+    if (++m->reads == m->fail_read || offset > f->size || length > f->size - offset) return EIO;
+    memcpy(buffer, (const char *)f->data + offset, length);
+    return 0;
+}
+
+static int memory_map(void *user, void *file, uint64_t length, const void **data) {
+    memory *m = (memory *)user;
+    (void)length;
+    if (!m->map) return EINVAL;
+    *data = ((const memory_file *)file)->data;
+    return 0;
+}
+
+static void memory_unmap(void *user, void *file, const void *data, uint64_t length) {
+    (void)user, (void)file, (void)data, (void)length;
+}
+
+static void memory_close(void *user, void *file) {
+    (void)file;
+    ((memory *)user)->live--;
+}
+
+static void memory_add(memory *m, const char *path, const void *data, size_t size) {
+    m->files[m->n_files].path = path;
+    m->files[m->n_files].data = data;
+    m->files[m->n_files++].size = size;
+}
+
+static fc_env memory_env(memory *m) {
+    fc_env env;
+    (void)memory_add;
+    memset(&env, 0, sizeof env);
+    env.alloc.realloc = memory_realloc;
+    env.io.open = memory_open;
+    env.io.read_at = memory_read;
+    env.io.map = memory_map;
+    env.io.unmap = memory_unmap;
+    env.io.close = memory_close;
+    env.alloc.user = env.io.user = m;
+    return env;
+}
+#endif
