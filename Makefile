@@ -43,15 +43,15 @@ $(B)/%: examples/%.c $(HEADER)
 
 # ---- tests: every program ends with `name: N passed, N failed, N skipped`, tests/run.sh sums them
 
-$(B)/test/%: tests/%.c tests/t.h $(HEADER)
+$(B)/test/%: tests/%.c $(wildcard tests/*.h) $(HEADER)
 	@mkdir -p $(@D)
 	$(CC) $(STRICT_C) $(TEST_CFLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
-$(B)/asan/%: tests/%.c tests/t.h $(HEADER)
+$(B)/asan/%: tests/%.c $(wildcard tests/*.h) $(HEADER)
 	@mkdir -p $(@D)
 	$(CC) $(STRICT_C) $(ASAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
-$(B)/tsan/%: tests/%.c tests/t.h $(HEADER)
+$(B)/tsan/%: tests/%.c $(wildcard tests/*.h) $(HEADER)
 	@mkdir -p $(@D)
 	$(CC) $(STRICT_C) $(TSAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
@@ -77,7 +77,7 @@ tsan: $(B)/tsan/finercut $(addprefix $(B)/tsan/,$(TSAN_TESTS))
 analyze:
 	@CC="$(CC)" sh tests/run.sh tests/analyze.sh
 
-$(B)/fuzz/%: tests/fuzz/%.c $(HEADER)
+$(B)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h tests/*.h) $(HEADER)
 	@mkdir -p $(@D)
 	$(CLANG) -std=c99 -DFINERCUT_TESTING -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(EXTRA_CFLAGS) $< -o $@ $(LDLIBS)
 

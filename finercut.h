@@ -553,6 +553,26 @@ FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error 
 /* One line a score: step, candidate, value, exact, removed. */
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err);
 
+/* ---------------------------------------------------------------------------------------------
+   Easy: one call from files to a file, made of the calls above. */
+/* Prunes the model at `model_path` by desc (its `calibration` is ignored and may be NULL) with 10 x 256 tokens
+   of the text at `text_path`, and saves the plan. `env` NULL = defaults. */
+FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path, const fc_prune_desc *desc, const char *plan_path,
+                                   const fc_env *env, fc_error *err);
+
+/* ---------------------------------------------------------------------------------------------
+   Kernels: the arithmetic by itself. All arrays are row-major float32 unless said; no alignment is asked for. */
+
+/* y [m, n] = x [m, k] times the transpose of w [n, k], rows of w stored one after the other in `type` (any that
+   fc_decode reads; k a multiple of its block). compute: FC_COMPUTE_F32, or FC_COMPUTE_BF16 on kernel tables that have it. */
+FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type, size_t n, float *y, fc_compute compute,
+                               const fc_env *env, fc_error *err);
+/* Elements [first, first + n) of a stored row; both multiples of the type's block (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
+FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out, fc_error *err);
+/* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label the next token (nll only).
+   euclidean gives the squared length of the difference; js-reference is not yet divided by vocab. */
+FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label, size_t vocab, fc_simd simd_max);
+
 #ifdef __cplusplus
 }
 #endif
@@ -6937,6 +6957,42 @@ FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, 
     fci_rows_run(c, &j);
 }
 
+FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out, fc_error *err) {
+    fci_clear(err);
+    if (!fci_number_can_decode(type)) return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "type %s is not one this version reads", fc_dtype_name(type));
+    if (first % fci_number_block(type) || n % fci_number_block(type))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "type %s: expected multiples of %u elements, got %llu from %llu on", fc_dtype_name(type),
+                        fci_number_block(type), (unsigned long long)n, (unsigned long long)first);
+    fci_number_decode(type, row, first, n, out);
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type, size_t n, float *y, fc_compute compute,
+                               const fc_env *env, fc_error *err) {
+    fci_context c;
+    fc_code code = fc_decode(type, w, 0, 0, y, err);
+    if (!code && k % fci_number_block(type)) code = fci_fail(err, FC_ERR_ARGUMENT, 0, "type %s: expected k to be a multiple of %u, got %llu",
+                                                             fc_dtype_name(type), fci_number_block(type), (unsigned long long)k);
+    if (code || (code = fci_context_begin(&c, env, err)) != FC_OK) return code;
+    c.kernels = fci_kernels_pick(env ? env->simd_max : FC_SIMD_AUTO);
+    if (compute != FC_COMPUTE_BF16) compute = FC_COMPUTE_F32;
+    if (!fci_gemm_tile(&c, compute)->run) {
+        fci_context_end(&c);
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "compute bf16: the %s kernels have no bf16 dot products", fc_simd_name(c.kernels->simd));
+    }
+    void *packed = fci_alloc(&c, fci_gemm_packed_bytes(&c, compute, m, k), 1, "packed rows", err);
+    void *scratch = packed ? fci_alloc(&c, fci_gemm_scratch_bytes(&c, compute), 1, "scratch", err) : NULL;
+    if (scratch) {
+        const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k)};
+        fci_gemm_pack(&c, compute, x, k, m, k, packed);
+        fci_gemm(&c, compute, FCI_GEMM_STORE, packed, m, k, &matrix, 0, n, NULL, y, n, scratch);
+    }
+    fci_free(&c, packed);
+    fci_free(&c, scratch);
+    fci_context_end(&c);
+    return scratch ? FC_OK : FC_ERR_MEMORY;
+}
+
 // >> architecture
 // Data: what a family of models is made of and what its files call things. A row here, and at most
 // one small function, is all that a new family needs. Sources: transformers' configuration_llama.py
@@ -8009,6 +8065,18 @@ FINERCUT_API int fc_metric_parse(const char *name, fc_metric *out) {
             return 0;
         }
     return -1;
+}
+
+FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label, size_t vocab, fc_simd simd_max) {
+    const fci_kernels *k = fci_kernels_pick(simd_max);
+    fci_position at;
+    if ((unsigned)metric >= FC_METRIC_COUNT || vocab == 0 || label >= vocab) return (double)NAN;
+    at.p = p;
+    at.q = q;
+    at.lse_p = fci_distances[metric].original ? k->lse(p, vocab) : 0;
+    at.label = label;
+    at.vocab = vocab;
+    return fci_distances[metric].position(k, &at);
 }
 
 // What the sum over sequences is divided by.
@@ -9448,6 +9516,38 @@ FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error
     fci_file_close(&f);
     return p;
 }
+
+FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path, const fc_prune_desc *desc, const char *plan_path,
+                                   const fc_env *env, fc_error *err) {
+    fc_error own;
+    fc_model_desc model_desc;
+    fc_prune_desc with_text;
+    fc_text text;
+    fc_tokens calibration;
+    fc_plan *plan = NULL;
+    if (!err) err = &own;
+    memset(&model_desc, 0, sizeof model_desc);
+    memset(&with_text, 0, sizeof with_text);
+    memset(&text, 0, sizeof text);
+    memset(&calibration, 0, sizeof calibration);
+    if (env) model_desc.env = *env;
+    if (desc) with_text = *desc;
+    fc_model *m = fc_model_open(model_path, &model_desc, err);
+    const fc_tokenizer *t = m ? fc_model_tokenizer(m, err) : NULL;
+    if (t && fc_file_read(text_path, env, &text, err) == FC_OK &&
+        fc_calibration_cut(t, text.bytes, text.length, 10, 256, &calibration, err) == FC_OK) {
+        with_text.calibration = &calibration;
+        if (!with_text.calibration_name) with_text.calibration_name = text_path;
+        plan = fc_prune(m, &with_text, err);
+    }
+    if (plan && err->code == FC_OK) fc_plan_save(plan, plan_path, err);
+    fc_plan_free(plan);
+    fc_tokens_free(&calibration);
+    fc_text_free(&text);
+    fc_model_close(m);
+    return err->code;
+}
+
 // >> picture
 // A plan as one SVG and as CSV. Coordinates are whole tenths of a pixel: no locale, no rounding of the
 // machine's shows in the file, and the same plan gives the same bytes everywhere.
@@ -10215,6 +10315,101 @@ FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error 
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err) {
     return fci_picture_save(p, fci_picture_csv, path, err);
 }
+#ifndef FINERCUT_TESTING // private macros end here; the tests look inside
+#undef FCI_ALIGN
+#undef FCI_AMX
+#undef FCI_AMX_STEP
+#undef FCI_ARENA_CHUNK
+#undef FCI_AT
+#undef FCI_ATTENTION_KEYS
+#undef FCI_ATTENTION_ROWS
+#undef FCI_AVX2
+#undef FCI_AVX512
+#undef FCI_AVX512BF16
+#undef FCI_BITS
+#undef FCI_BODIES
+#undef FCI_BODY_NAMES
+#undef FCI_COMPILER_CLANG
+#undef FCI_COMPILER_GCC
+#undef FCI_CONFIG_LIMIT
+#undef FCI_EACH_14
+#undef FCI_EACH_6
+#undef FCI_ENGINE_LOGITS
+#undef FCI_ENGINE_ROWS
+#undef FCI_ENGINE_WORK
+#undef FCI_FILES_MAX
+#undef FCI_FIRST_BLOCK_SLOT
+#undef FCI_FIRST_FFN_SLOT
+#undef FCI_FLOATS
+#undef FCI_FN
+#undef FCI_GEMM_PANELS
+#undef FCI_GEMM_ROWS
+#undef FCI_GEMM_WORDS
+#undef FCI_GGUF_ALIGN_MAX
+#undef FCI_GGUF_NAME_MAX
+#undef FCI_GGUF_RANK_MAX
+#undef FCI_HASH_START
+#undef FCI_HAS_AMX
+#undef FCI_HAS_AVX2
+#undef FCI_HAS_AVX512
+#undef FCI_HAS_AVX512BF16
+#undef FCI_HAS_NEON
+#undef FCI_INDEX_MAX
+#undef FCI_INLINE
+#undef FCI_JSON_DEPTH
+#undef FCI_LANES
+#undef FCI_LATER
+#undef FCI_LESS
+#undef FCI_LITTLE_ENDIAN
+#undef FCI_LOCK
+#undef FCI_MAX
+#undef FCI_NO_TARGET
+#undef FCI_N_ARCHITECTURES
+#undef FCI_PANEL_MAX
+#undef FCI_PICTURE_CENTRE
+#undef FCI_PICTURE_END
+#undef FCI_PICTURE_GREY
+#undef FCI_PICTURE_INK
+#undef FCI_PICTURE_KEPT
+#undef FCI_PICTURE_RED
+#undef FCI_PICTURE_RULE
+#undef FCI_PICTURE_SMALL
+#undef FCI_PICTURE_TINY
+#undef FCI_PLAN_AT
+#undef FCI_PLAN_BLOCKS
+#undef FCI_PLAN_BYTES
+#undef FCI_PLAN_FORMAT
+#undef FCI_PLAN_N_FIELDS
+#undef FCI_POSIX
+#undef FCI_PREFETCH
+#undef FCI_PREFETCH_WRITE
+#undef FCI_PRINTF
+#undef FCI_REQUIRED
+#undef FCI_ROWS
+#undef FCI_SELECT
+#undef FCI_ST_HEADER_MAX
+#undef FCI_TEXT_EXTRA
+#undef FCI_TEXT_FILE_LIMIT
+#undef FCI_TEXT_LLAMA3_REGEX
+#undef FCI_TEXT_LLAMA3_RULES
+#undef FCI_TEXT_NAME
+#undef FCI_TEXT_NONE
+#undef FCI_TEXT_OTHER
+#undef FCI_TEXT_PLAIN
+#undef FCI_TEXT_SPACES
+#undef FCI_TEXT_STEPS
+#undef FCI_TEXT_WORDS
+#undef FCI_THREADS
+#undef FCI_UNLOCK
+#undef FCI_VECTORS
+#undef FCI_WAIT
+#undef FCI_WAKE_ALL
+#undef FCI_WIDEN
+#undef FCI_WINDOWS
+#undef FCI_ZIP_HIGH
+#undef FCI_ZIP_LOW
+#endif
+
 #endif /* FINERCUT_IMPLEMENTATION_DONE */
 #endif /* FINERCUT_IMPLEMENTATION */
 

@@ -357,7 +357,7 @@ static const command commands[] = {
     {"info", "MODEL|FILE", "what a model or a tensor file holds", "MODEL|FILE [--json] [--tensors]",
      "Opens a model (a Hugging Face directory or a .gguf file) without running it and prints its shape,\n"
      "its storage, its tokenizer and the kernels that would run it. A .safetensors file, a directory of them\n"
-     "without config.json, or a .gguf file that holds no model is shown as a container of tensors.",
+     "without config.json, or a .gguf file that is no model this version runs is shown as a container of tensors.",
      "finercut info examples/demo\nfinercut info model.safetensors --tensors",
      "One fact a line. Names that come from files are printed with everything but plain ASCII escaped.",
      run_info},
@@ -698,13 +698,17 @@ static int output_check(const char *path) {
     return STATUS_OK;
 }
 
-static int open_model(session *s) {
+static void try_model(session *s) {
     fc_model_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.env = s->env;
     desc.compute = (fc_compute)s->o->compute;
     desc.memory_limit = s->o->memory_limit;
     s->model = fc_model_open(s->o->input, &desc, &s->err);
+}
+
+static int open_model(session *s) {
+    try_model(s);
     return s->model ? STATUS_OK : failed(s);
 }
 
@@ -950,6 +954,7 @@ static void show_container(view *v, const session *s) {
     fact_text(v, "path", "path", s->o->input);
     fact_text(v, "kind", "kind", "container");
     fact_text(v, "container", "container", fc_container_kind(c));
+    if (s->err.code) fact_text(v, "not a model", "not_a_model", s->err.msg);
     fact_large(v, "file size", "file_bytes", fc_container_bytes(c), "kMGT", "B");
     fact_count(v, "tensors", "tensor_count", fc_container_tensor_count(c));
     show_dtypes(v, c);
@@ -1012,7 +1017,7 @@ static int has_metadata(const fc_container *c, const char *key) {
     return 0;
 }
 
-// A directory is a model by its config.json, a GGUF file by its architecture; the rest are containers.
+// A directory is a model by its config.json; a file is a container, and a model where it opens as one.
 static int open_model_or_container(session *s) {
     char *config = joined(s->o->input, "/config.json");
     int is_model = config && exists(config);
@@ -1020,9 +1025,11 @@ static int open_model_or_container(session *s) {
     if (is_model) return open_model(s);
     s->container = fc_container_open(s->o->input, &s->env, &s->err);
     if (!s->container) return failed(s);
-    if (strcmp(fc_container_kind(s->container), "gguf") == 0 &&
-        has_metadata(s->container, "general.architecture"))
-        return open_model(s);
+    if (strcmp(fc_container_kind(s->container), "gguf") == 0 && has_metadata(s->container, "general.architecture")) {
+        // A sound file of a model that cannot be run is still worth showing, with the reason.
+        try_model(s);
+        if (!s->model && s->err.code == FC_ERR_MEMORY) return failed(s);
+    }
     return STATUS_OK;
 }
 

@@ -16,12 +16,27 @@ survives() { # FILE
     esac
 }
 
+rejected() { # FILE
+    "$finercut" info "$1" >/dev/null 2>&1
+    [ $? -eq 1 ]
+}
+
 for file in tests/data/*.gguf tests/data/*/*.safetensors tests/data/*/ examples/demo tests/fuzz/corpus/*/*; do
     [ -e "$file" ] && t_ok "$file" survives "$file"
 done
 if [ -d "$shared/data/corpora" ]; then
     for file in "$shared"/data/corpora/*/files/* "$shared"/data/corpora/gguf_quants/* "$shared"/golden/*/; do
         [ -e "$file" ] && t_ok "$file" survives "$file"
+    done
+    # What the tables of accepted (A) and rejected (R, S) files say.
+    for kind in safetensors gguf; do
+        corpus="$shared/data/corpora/${kind}_cases"
+        while IFS=$(printf '\t') read -r name bytes want rest; do
+            case $want in
+            A) t_ok "$name: accept" "$finercut" info "$corpus/files/$name.$kind" ;;
+            R | S) t_ok "$name: reject" rejected "$corpus/files/$name.$kind" ;;
+            esac
+        done <"$corpus/cases.tsv"
     done
 else
     t_skip "shared corpora" "no $shared/data/corpora"

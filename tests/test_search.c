@@ -596,6 +596,50 @@ static void test_bad_tokens(const char *path) {
     fc_model_close(m);
 }
 
+/* The easy and the kernel level of the interface. */
+static void test_levels(void) {
+    fc_error err;
+    fc_prune_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.remove = 2;
+    T_OK(fc_prune_file("examples/demo", "examples/demo/calibration.txt", &desc, "build/test_levels.json", NULL, &err) == FC_OK, "%s", err.msg);
+    fc_plan *p = fc_plan_load("build/test_levels.json", NULL, &err);
+    T_OK(p && fc_plan_get_info(p)->n_steps == 2 && fc_plan_get_info(p)->calibration.n_positions == 2560, "plan of fc_prune_file: %s", err.msg);
+    fc_plan_free(p);
+    remove("build/test_levels.json");
+    T_OK(fc_prune_file("examples/nothing", "examples/demo/calibration.txt", NULL, "build/none.json", NULL, &err) == FC_ERR_IO, "missing model: %s", err.msg);
+
+    enum { M = 3, K = 64, N = 5 };
+    static float x[M * K], w[N * K], y[M * N], a[N], b[N];
+    for (size_t i = 0; i < M * K; i++) x[i] = (float)(i * 7 % 13) / 13 - 0.5f;
+    for (size_t i = 0; i < N * K; i++) w[i] = (float)(i * 5 % 11) / 11 - 0.5f;
+    T_OK(fc_matmul(x, M, K, w, FC_DTYPE_F32, N, y, FC_COMPUTE_F32, NULL, &err) == FC_OK, "%s", err.msg);
+    for (size_t i = 0; i < M * N; i++) {
+        double want = 0;
+        for (size_t k = 0; k < K; k++) want += (double)x[i / N * K + k] * (double)w[i % N * K + k];
+        T_OK(fabs(want - (double)y[i]) < 1e-5, "matmul [%d]: expected %g, got %g", (int)i, want, (double)y[i]);
+    }
+    T_OK(fc_matmul(x, M, 33, w, FC_DTYPE_Q8_0, N, y, FC_COMPUTE_F32, NULL, &err) == FC_ERR_ARGUMENT, "k that is no multiple of the block");
+    T_OK(fc_decode(FC_DTYPE_I8, w, 0, 1, y, &err) == FC_ERR_UNSUPPORTED && fc_decode(FC_DTYPE_Q4_0, w, 16, 32, y, &err) == FC_ERR_ARGUMENT, "decode");
+    memcpy(a, y, sizeof a);
+    memcpy(b, y + N, sizeof b);
+    size_t starts[2] = {0, 1};
+    uint32_t id = 1;
+    fc_tokens t;
+    memset(&t, 0, sizeof t);
+    t.ids = &id;
+    t.starts = starts;
+    t.n_sequences = 1;
+    collected p0 = {a, 1, N}, q0 = {b, 1, N};
+    for (int metric = 0; metric < FC_METRIC_NLL; metric++) {
+        double want = direct_distance((fc_metric)metric, &p0, &q0, &t), got = fc_distance((fc_metric)metric, a, b, 0, N, FC_SIMD_AUTO);
+        if (metric == FC_METRIC_EUCLIDEAN) got = sqrt(got);
+        if (metric == FC_METRIC_JS_REFERENCE) got /= N;
+        T_OK(relative(got, want) < 1e-4, "%s: expected %g, got %g", fc_metric_name((fc_metric)metric), want, got);
+    }
+    T_OK(isnan(fc_distance(FC_METRIC_NLL, a, b, N, N, FC_SIMD_AUTO)), "a label out of range");
+}
+
 int main(int argc, char **argv) {
     static const char *const golden[] = {"llama2", "llama3", "llama31_rope_tied", "llama_bias_headdim", "llama_linear_rope"};
     static const char *const names[] = {"llama_f32_bias", "llama_f16_sharded", "llama_bf16_old_config"};
@@ -624,6 +668,7 @@ int main(int argc, char **argv) {
     test_candidates("tests/data/llama_f16_sharded");
     test_resume("tests/data/llama_f32_bias");
     test_bad_tokens("tests/data/llama_f32_bias");
+    test_levels();
     test_out_of_memory("tests/data/llama_f32_bias");
     return t_end("test_search");
 }
