@@ -967,6 +967,8 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
     errno = 0;
     f->stream = fopen(path, "rb");
     if (f->stream && fseek(f->stream, 0, SEEK_END) == 0) end = ftell(f->stream);
+    // A directory opens, too, and has a length; reading it fails.
+    if (end > 0 && (fseek(f->stream, 0, SEEK_SET) != 0 || fgetc(f->stream) == EOF)) end = -1;
     if (end < 0) {
         int error = errno ? errno : EIO;
         if (f->stream) fclose(f->stream);
@@ -10018,7 +10020,7 @@ FCI_FN int fci_picture_level(const fci_picture *pic, double value) {
     if (!fci_picture_known(value)) return FCI_PICTURE_LEVELS;
     if (!(value > 0) || !(pic->high > pic->low)) return 0;
     double t = (log(value) - pic->low) / (pic->high - pic->low);
-    return t <= 0 ? 0 : t >= 1 ? FCI_PICTURE_LEVELS - 1 : (int)(t * FCI_PICTURE_LEVELS);
+    return t <= 0 ? 0 : t >= 1 ? FCI_PICTURE_LEVELS - 1 : (int)(t * (double)FCI_PICTURE_LEVELS);
 }
 
 FCI_FN uint32_t fci_picture_level_colour(int level) {

@@ -231,7 +231,10 @@ bad "eval: empty text" "empty\.txt" eval "$gguf" --text empty.txt
 bad "eval: text no UTF-8" "binary\.txt.*byte" eval "$gguf" --text binary.txt
 bad "output in no directory" "none/plan\.json" prune "$sharded" --tokens tokens.json -o none/plan.json
 bad "output is a directory" "dir.*directory" prune "$sharded" --tokens tokens.json -o dir
-bad "output is a device" "/dev/null" prune "$sharded" --tokens tokens.json -o /dev/null
+mkfifo pipe # stands for devices too: a broken program run by root would replace /dev/null itself
+bad "output is a pipe" "pipe: cannot create: expected a file" prune "$sharded" --tokens tokens.json -o pipe
+t_ok "the pipe is still there" [ -p pipe ]
+rm pipe
 bad "logits: output in no directory" "none/l\.npy" logits "$sharded" --tokens tokens.json -o none/l.npy
 bad "logits: output is a directory" "dir.*directory" logits "$sharded" --tokens tokens.json -o dir
 bad "more removals than candidates" "6 sublayers.*7" prune "$sharded" --tokens tokens.json --remove 7
