@@ -10,8 +10,8 @@
        #define FINERCUT_IMPLEMENTATION
        #include "finercut.h"
 
-   Other files include it without the define. If you are a library yourself, define FINERCUT_STATIC too, so
-   that two libraries in one program do not clash. Link with -lm -pthread.
+   Other files include it without the define. If you are a library yourself, define
+   FINERCUT_STATIC too, so that two libraries in one program do not clash. Link with -lm -pthread.
 
    QUICK START
 
@@ -33,72 +33,83 @@
                desc.fraction = 0.25;               // of all sublayers
                plan = fc_prune(model, &desc, &err);
            }
-           if (!plan || fc_plan_save(plan, "plan.json", &err)) fprintf(stderr, "%s\n", argc == 3 ? err.msg : "usage: prune MODEL TEXT");
+           if (!plan || fc_plan_save(plan, "plan.json", &err))
+               fprintf(stderr, "%s\n", argc == 3 ? err.msg : "usage: prune MODEL TEXT");
            fc_plan_free(plan); fc_tokens_free(&text); fc_text_free(&file); fc_model_close(model);
            return plan ? 0 : 1;
        }
 
    WHAT IT DOES
-     - reads Hugging Face directories (safetensors, one file or shards; F32, F16, BF16) and GGUF files
-       (F32, F16, BF16, Q8_0, Q4_0, Q4_1 and more) of the Llama family: Llama 1/2/3/3.1, SmolLM2, TinyLlama ...
+     - reads Hugging Face directories (safetensors, one file or shards; F32, F16, BF16) and GGUF
+       files (F32, F16, BF16, Q8_0, Q4_0, Q4_1 and more) of the Llama family: Llama 1/2/3/3.1,
+       SmolLM2, TinyLlama ...
      - tokenises with byte-level BPE from tokenizer.json or from the GGUF vocabulary
      - searches which sublayers to remove, by six distances, and records every score in a plan
      - computes perplexity and logits of the whole or the pruned model
      - draws a plan as SVG
    WHAT IT DOES NOT DO (yet)
-     - write a pruned model, generate text, run other families than Llama's; an unknown architecture, tokenizer or
-       setting is an error that names it, never a guess
+     - write a pruned model, generate text, run other families than Llama's; an unknown
+       architecture, tokenizer or setting is an error that names it, never a guess
 
    BUILD SWITCHES (define before including the implementation)
      FINERCUT_STATIC        all functions private to the including file
      FINERCUT_API           your own linkage (e.g. __declspec(dllexport))
      FINERCUT_NO_THREADS    no pool of threads
-     FINERCUT_NO_SIMD       only the scalar kernels        FINERCUT_NO_AVX512  none of the AVX-512 kernels
+     FINERCUT_NO_SIMD       only the scalar kernels
+     FINERCUT_NO_AVX512     none of the AVX-512 and AMX kernels
      FINERCUT_NO_MMAP       files are read into memory instead of mapped
      FINERCUT_NO_POSIX      only the C library: no mmap, no threads, no pread
      FINERCUT_ASSERT(x)     for internal invariants (default: assert); input is never checked by it
-   Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in and chosen
-   at run time. -ffast-math is refused: it breaks the checks for NaN.
+   Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
+   and chosen at run time. -ffast-math is refused: it breaks the checks for NaN.
 
    CONCEPTS
-     sublayer   attn.b or ffn.b of block b, with its norm; numbered 2*b and 2*b + 1. Removed means: adds nothing.
+     sublayer   attn.b or ffn.b of block b, with its norm; numbered 2*b and 2*b + 1. Removed
+                means: adds nothing.
      candidate  what may go at a step: sublayers, only attentions, only FFNs, or whole blocks.
-     plan       the steps in order: what went, its distance, every candidate's score. Any prefix of a plan is a plan.
+     plan       the steps in order: what went, its distance, every candidate's score. Any prefix
+                of a plan is a plan.
      mask       [2 * n_blocks] bytes, 1 = present; fc_plan_mask makes it from a plan's first steps.
-     race       the default search: the same plan as `exhaustive`, bit for bit, for less work. All distances grow with
-                every sequence, so a candidate's partial sum bounds its score from below, and who is
-                already above a complete candidate's score cannot win. Losers' values are recorded as bounds.
+     race       the default search: the same plan as `exhaustive`, bit for bit, for less work. All
+                distances grow with every sequence, so a candidate's partial sum bounds its score
+                from below, and who is already above a complete candidate's score cannot win.
+                Losers' values are recorded as bounds.
      metric     js, angular, euclidean, js-reference, kl, nll (defined at the room `distance`).
 
    ERRORS
-     Functions return fc_code (FC_OK = 0) or a handle (NULL = failure) and fill the caller's fc_error: one line that says
-     what, where, expected and got, and `where`, the byte offset in the file at fault. Nothing is printed, nothing
-     exits, and there is no global state: errors are safe with threads.
+     Functions return fc_code (FC_OK = 0) or a handle (NULL = failure) and fill the caller's
+     fc_error: one line that says what, where, expected and got, and `where`, the byte offset in
+     the file at fault. Nothing is printed, nothing exits, and there is no global state: errors
+     are safe with threads.
 
    MEMORY
-     fc_alloc hooks see every allocation, but for a file handle's few bytes in the default fc_io. Handles are freed by their close or free function (NULL allowed);
-     results that are arrays (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights are never copied whole:
-     they stay in the mapped file, and panels of them are decoded as they are used. fc_model_desc.memory_limit bounds
-     the working memory beside the file; a search that cannot run in it fails before it begins, saying how much it needs.
+     fc_alloc hooks see every allocation, but for a file handle's few bytes in the default fc_io.
+     Handles are freed by their close or free function (NULL allowed); results that are arrays
+     (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights are never copied whole: they
+     stay in the mapped file, and panels of them are decoded as they are used.
+     fc_model_desc.memory_limit bounds the working memory beside the file; a search that cannot
+     run in it fails before it begins, saying how much it needs.
 
    FILES
-     fc_io replaces files by your own: positioned reads, optional mapping, and outputs that are written
-     beside their name and renamed when they are whole. A mapped model must not be changed while it is open.
+     fc_io replaces files by your own: positioned reads, optional mapping, and outputs that are
+     written beside their name and renamed when they are whole. A mapped model must not be changed
+     while it is open.
 
    THREADS
-     A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model; different
-     models are independent. Tokenizers and containers may be shared by threads.
+     A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;
+     different models are independent. Tokenizers and containers may be shared by threads.
 
    SIMD AND DETERMINISM
      On one kernel table (fc_config.simd) results are the same bits for any number of threads, any
-     memory limit and any batching: work is split over outputs only, and a row's arithmetic does not depend on its neighbours.
-     Between tables, last bits differ. Ties go to the lower candidate.
+     memory limit and any batching: work is split over outputs only, and a row's arithmetic does
+     not depend on its neighbours. Between tables, last bits differ. Ties go to the lower
+     candidate.
 
    LIMITS AND UNTRUSTED INPUT
-     Every file is checked before it is used: sizes against the real file, offsets, shapes, duplicate names, UTF-8, nesting
-     (128), rank (16), config.json (16 MiB), tokenizer.json (256 MiB). Malformed input gives an error, not a
-     crash. A file that another process shortens while it is mapped raises SIGBUS, as mmap does; build with
-     FINERCUT_NO_MMAP where that can happen.
+     Every file is checked before it is used: sizes against the real file, offsets, shapes,
+     duplicate names, UTF-8, nesting (128), rank (16), config.json (16 MiB), tokenizer.json (256
+     MiB). Malformed input gives an error, not a crash. A file that another process shortens while
+     it is mapped raises SIGBUS, as mmap does; build with FINERCUT_NO_MMAP where that can happen.
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -171,8 +182,8 @@ FINERCUT_API const char *fc_code_name(fc_code code);
 /* ---------------------------------------------------------------------------------------------
    The world outside: memory, files, threads, log. Zero everywhere means the defaults. */
 
-/* One function does malloc (p NULL), free (new_size 0, returns NULL) and realloc. `align` is a power
-   of two up to 64. It may be called from any thread that calls into the library. */
+/* One function does malloc (p NULL), free (new_size 0, returns NULL) and realloc. `align` is a
+   power of two up to 64. It may be called from any thread that calls into the library. */
 typedef struct fc_alloc {
     void *(*realloc)(void *user, void *p, size_t old_size, size_t new_size, size_t align);
     void *user;
@@ -301,7 +312,8 @@ FINERCUT_API const fc_tensor *fc_container_find(const fc_container *c, const cha
 FINERCUT_API size_t fc_container_metadata_count(const fc_container *c);
 FINERCUT_API const char *fc_container_metadata_key(const fc_container *c, size_t index);
 /* Writes at most `size` bytes, terminated; returns the length the whole text would have. */
-FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t index, char *out, size_t size);
+FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t index, char *out,
+                                               size_t size);
 
 /* ---------------------------------------------------------------------------------------------
    Tokens and tokenizers. */
@@ -325,14 +337,17 @@ typedef struct fc_tokenizer fc_tokenizer;
 FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API void fc_tokenizer_close(fc_tokenizer *t);
 FINERCUT_API uint32_t fc_tokenizer_vocab_size(const fc_tokenizer *t); /* highest id + 1 */
-FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t); /* "byte-level BPE, smollm ..." */
-/* One sequence of ids for `length` bytes of UTF-8 (invalid bytes are an error that names the offset).
-   Thread-safe on one tokenizer. */
+FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t); /* "byte-level BPE,
+                                                  smollm ..." */
+/* One sequence of ids for `length` bytes of UTF-8 (invalid bytes are an error that names the
+   offset). Thread-safe on one tokenizer. */
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
                                  unsigned flags, fc_tokens *out, fc_error *err);
-/* Text of ids (bytes, may hold incomplete UTF-8; ids without a token add nothing); free with fc_text_free. */
+/* Text of ids (bytes, may hold incomplete UTF-8; ids without a token add nothing); free with
+   fc_text_free. */
 typedef struct fc_text { char *bytes; size_t length; fc_alloc alloc; } fc_text;
-FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n, fc_text *out, fc_error *err);
+FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
+                                   fc_text *out, fc_error *err);
 FINERCUT_API void fc_text_free(fc_text *text);
 
 /* ---------------------------------------------------------------------------------------------
@@ -377,7 +392,8 @@ FINERCUT_API void fc_model_close(fc_model *m);
 FINERCUT_API const fc_config *fc_model_config(const fc_model *m);
 FINERCUT_API const fc_container *fc_model_container(const fc_model *m);
 FINERCUT_API const char *fc_model_fingerprint(const fc_model *m); /* 16 hex digits */
-/* Opened on first use, from beside config.json or out of the GGUF file; owned by the model. Not thread-safe. */
+/* Opened on first use, from beside config.json or out of the GGUF file; owned by the model. Not
+   thread-safe. */
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err);
 /* Parameters of one sublayer (its norm included). */
 FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t sublayer);
@@ -470,7 +486,8 @@ FINERCUT_API const char *fc_candidate_name(fc_candidates kind, uint32_t candidat
 
 /* A set of sublayers that are present: mask[sublayer] is 1 or 0, 2 * n_blocks entries. */
 /* Fills `mask` with what is left after the first n_steps steps; the plan must be of this model. */
-FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps, uint8_t *mask, fc_error *err);
+FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
+                                  uint8_t *mask, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    Progress and cancelling: long calls report about ten times a second and stop with
@@ -493,13 +510,13 @@ typedef struct fc_watch {
 /* ---------------------------------------------------------------------------------------------
    Pruning. */
 typedef struct fc_prune_desc {
-    const fc_tokens *calibration; /* required; sequences shorter than 2 tokens are refused for nll */
+    const fc_tokens *calibration; /* required; for nll, sequences of at least 2 tokens */
     const char *calibration_name; /* recorded in the plan; NULL = "tokens" */
     fc_metric metric;
     fc_candidates candidates;
     fc_search search;
     uint32_t remove;      /* how many candidates to remove; 0 = by `fraction` */
-    double fraction;      /* of all candidates of the model, rounded down; 0 with remove 0 = rank all but one */
+    double fraction;      /* of all the model's candidates, rounded down; both 0: rank all but one */
     double last;          /* share of the blocks, from the top, that may be pruned; 0 = all */
     const fc_plan *resume; /* steps already done by the same settings: kept, not computed again */
     fc_watch watch;       /* called at least after every step, with the plan so far */
@@ -508,20 +525,25 @@ typedef struct fc_prune_desc {
 /* Returns a plan also when cancelled after the start (err->code is FC_ERR_CANCELLED then). */
 FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err);
 /* How many removals `remove` and `fraction` mean for this model and these candidates. */
-FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *desc, uint32_t *n_steps, fc_error *err);
+FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *desc,
+                                    uint32_t *n_steps, fc_error *err);
 
 /* Calibration as the paper's code cuts it: the non-empty lines of `text` joined by one space,
    tokenised once, cut into at most `samples` sequences of `length` tokens from the start. Fewer
    whole sequences are taken where the text is short; a text shorter than one sequence gives one
    short sequence; an empty one is an error. */
-FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text, size_t length_bytes,
-                                        uint32_t samples, uint32_t length, fc_tokens *out, fc_error *err);
+FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
+                                        size_t length_bytes,
+                                        uint32_t samples, uint32_t length, fc_tokens *out,
+                                        fc_error *err);
 /* [[1, 2, 3], [4, 5]] */
-FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env, fc_tokens *out, fc_error *err);
+FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env,
+                                          fc_tokens *out, fc_error *err);
 /* The file in memory (fails above 1 GiB). */
 FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *out, fc_error *err);
 /* Written beside `path` and renamed. */
-FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data, size_t length, fc_error *err);
+FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data,
+                                   size_t length, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    Evaluation. `mask` NULL = the whole model. */
@@ -534,44 +556,55 @@ typedef struct fc_perplexity {
 } fc_perplexity;
 
 /* Every sequence on its own: its positions 1 .. n-1 are predicted. */
-FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences, const uint8_t *mask,
+FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
+                                        const uint8_t *mask,
                                         const fc_watch *watch, fc_perplexity *out, fc_error *err);
-/* Consecutive windows of `length` tokens of one long sequence; a shorter rest is dropped unless it is
-   all there is. */
-FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out, fc_error *err);
+/* Consecutive windows of `length` tokens of one long sequence; a shorter rest is dropped unless
+   it is all there is. */
+FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
+                                       fc_error *err);
 
-/* Logits of all positions, in order, handed to `sink` in pieces: rows [n_rows, vocab_size]. A nonzero
-   return stops with FC_ERR_IO. */
+/* Logits of all positions, in order, handed to `sink` in pieces: rows [n_rows, vocab_size]. A
+   nonzero return stops with FC_ERR_IO. */
 FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const uint8_t *mask,
-                               int (*sink)(void *user, const float *rows, size_t n_rows), void *user, fc_error *err);
+                               int (*sink)(void *user, const float *rows, size_t n_rows),
+                               void *user, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    Pictures. */
-/* The report of a plan as one self-contained SVG: map of blocks x {attention, FFN} with the order of removal,
-   the distance curve, the heat map of candidate scores (bounds told apart from exact scores). */
+/* The report of a plan as one self-contained SVG: map of blocks x {attention, FFN} with the order
+   of removal, the distance curve, the heat map of candidate scores (bounds told apart from exact
+   scores). */
 FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err);
 /* One line a score: step, candidate, value, exact, removed. */
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    Easy: one call from files to a file, made of the calls above. */
-/* Prunes the model at `model_path` by desc (its `calibration` is ignored and may be NULL) with 10 x 256 tokens
-   of the text at `text_path`, and saves the plan. `env` NULL = defaults. */
-FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path, const fc_prune_desc *desc, const char *plan_path,
+/* Prunes the model at `model_path` by desc (its `calibration` is ignored and may be NULL) with 10
+   x 256 tokens of the text at `text_path`, and saves the plan. `env` NULL = defaults. */
+FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
+                                   const fc_prune_desc *desc, const char *plan_path,
                                    const fc_env *env, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels: the arithmetic by itself. All arrays are row-major float32 unless said; no alignment is asked for. */
+   Kernels: the arithmetic by itself. Arrays are row-major float32 unless said, of any alignment. */
 
-/* y [m, n] = x [m, k] times the transpose of w [n, k], rows of w stored one after the other in `type` (any that
-   fc_decode reads; k a multiple of its block). compute: FC_COMPUTE_F32, or FC_COMPUTE_BF16 on kernel tables that have it. */
-FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type, size_t n, float *y, fc_compute compute,
+/* y [m, n] = x [m, k] times the transpose of w [n, k], rows of w stored one after the other in
+   `type` (any that fc_decode reads; k a multiple of its block). compute: FC_COMPUTE_F32, or
+   FC_COMPUTE_BF16 on kernel tables that have it. */
+FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type,
+                               size_t n, float *y, fc_compute compute,
                                const fc_env *env, fc_error *err);
-/* Elements [first, first + n) of a stored row; both multiples of the type's block (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
-FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out, fc_error *err);
-/* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label the next token (nll only).
-   euclidean gives the squared length of the difference; js-reference is not yet divided by vocab. */
-FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label, size_t vocab, fc_simd simd_max);
+/* Elements [first, first + n) of a stored row; both multiples of the type's block
+   (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
+FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                               float *out, fc_error *err);
+/* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label
+   the next token (nll only). euclidean gives the squared length of the difference; js-reference
+   is not yet divided by vocab. */
+FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label,
+                                size_t vocab, fc_simd simd_max);
 
 #ifdef __cplusplus
 }
@@ -1079,7 +1112,8 @@ FCI_FN void fci_clear(fc_error *err) {
 }
 
 // Fills *err and returns `code`, so that a caller can write `return fci_fail(...)`.
-FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...) FCI_PRINTF(4, 5);
+FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...)
+    FCI_PRINTF(4, 5);
 FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...) {
     if (err) {
         va_list args;
@@ -1103,7 +1137,8 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
         int n = vsnprintf(err->msg, sizeof err->msg, format, args);
         va_end(args);
         if (n >= 0 && (size_t)n < sizeof err->msg)
-            snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %.*s", (int)(sizeof inner - 8), inner);
+            snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %.*s", (int)(sizeof inner - 8),
+                     inner);
     }
     return code;
 }
@@ -1206,9 +1241,9 @@ typedef struct fci_context {
     fc_alloc alloc;
     fc_io io;
     fc_log log;
-    fc_par par;                       // the caller's pool, if any
-    uint32_t n_threads;               // workers that parallel_for uses
-    struct fci_pool *pool;            // ours; NULL with one thread or the caller's pool
+    fc_par par;                        // the caller's pool, if any
+    uint32_t n_threads;                // workers that parallel_for uses
+    struct fci_pool *pool;             // ours; NULL with one thread or the caller's pool
     const struct fci_kernels *kernels; // NULL in objects that do not compute
 } fci_context;
 
@@ -1217,16 +1252,19 @@ typedef struct fci_block { // stands before every allocation so that free knows 
 } fci_block;
 
 // Zeroed memory aligned to FCI_ALIGN, or NULL with *err filled; `what` names it in the error.
-FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what, fc_error *err) {
+FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
+                       fc_error *err) {
     uint64_t bytes, whole;
-    if (!fci_mul(count, size, &bytes) || !fci_add(bytes, FCI_ALIGN, &whole) || whole > SIZE_MAX / 2) {
+    if (!fci_mul(count, size, &bytes) || !fci_add(bytes, FCI_ALIGN, &whole) ||
+        whole > SIZE_MAX / 2) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: %llu x %llu bytes do not fit in memory", what,
                  (unsigned long long)count, (unsigned long long)size);
         return NULL;
     }
     char *p = (char *)c->alloc.realloc(c->alloc.user, NULL, 0, (size_t)whole, FCI_ALIGN);
     if (!p) {
-        fci_fail(err, FC_ERR_MEMORY, 0, "%s: out of memory for %llu bytes", what, (unsigned long long)bytes);
+        fci_fail(err, FC_ERR_MEMORY, 0, "%s: out of memory for %llu bytes", what,
+                 (unsigned long long)bytes);
         return NULL;
     }
     memset(p, 0, (size_t)whole);
@@ -1241,7 +1279,8 @@ FCI_FN void fci_free(const fci_context *c, void *p) { // NULL allowed
 }
 
 // Grows (or makes, p NULL) an array to `count` items; what is new is zero. On failure p stays valid.
-FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size, const char *what, fc_error *err) {
+FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
+                      const char *what, fc_error *err) {
     void *q = fci_alloc(c, count, size, what, err);
     if (q && p) {
         size_t old = ((fci_block *)(void *)((char *)p - FCI_ALIGN))->size - FCI_ALIGN;
@@ -1262,14 +1301,14 @@ FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
 // An arena frees all at once. Under a sanitizer every piece is an allocation of its own, so that
 // reads past its end are seen.
 #if defined(__SANITIZE_ADDRESS__)
-#  define FCI_ARENA_CHUNK 0
-#elif defined(__has_feature)
-#  if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
 #    define FCI_ARENA_CHUNK 0
-#  endif
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
+#        define FCI_ARENA_CHUNK 0
+#    endif
 #endif
 #ifndef FCI_ARENA_CHUNK
-#  define FCI_ARENA_CHUNK 65536
+#    define FCI_ARENA_CHUNK 65536
 #endif
 
 typedef struct fci_chunk {
@@ -1282,7 +1321,8 @@ typedef struct fci_arena {
     fci_chunk *chunks;
 } fci_arena;
 
-FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what, fc_error *err) {
+FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
+                             fc_error *err) {
     uint64_t bytes, whole;
     if (!fci_mul(count, size, &bytes) || !fci_add(bytes, sizeof(fci_chunk) + 32, &whole)) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
@@ -1291,7 +1331,8 @@ FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const 
     bytes = fci_round_up(bytes ? bytes : 1, 16);
     fci_chunk *k = a->chunks;
     if (!k || k->size - k->used < bytes) {
-        uint64_t room = fci_max(bytes, fci_min(FCI_ARENA_CHUNK, k ? k->size * (uint64_t)2 : 2048)); // small at first
+        uint64_t room = fci_max(bytes, fci_min(FCI_ARENA_CHUNK,
+                                               k ? k->size * (uint64_t)2 : 2048)); // small at first
         k = (fci_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + room, what, err);
         if (!k) return NULL;
         k->size = (size_t)room;
@@ -1304,7 +1345,8 @@ FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const 
 }
 
 // Grows (or makes, p NULL) an array that has a chunk of its own; what is new is zero. On failure p stays valid.
-FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what, fc_error *err) {
+FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
+                            fc_error *err) {
     const size_t head = (size_t)fci_round_up(sizeof(fci_chunk), 16);
     fci_chunk *old = p ? (fci_chunk *)(void *)((char *)p - head) : NULL, *k, **link = &a->chunks;
     uint64_t bytes;
@@ -1397,7 +1439,8 @@ FCI_FN void fci_buffer_free(fci_buffer *b) {
 FCI_FN void fci_format_g(char *out, size_t size, int digits, double value) {
     snprintf(out, size, "%.*g", digits, value);
     for (char *p = out; *p; p++)
-        if (*p != '-' && *p != '+' && *p != 'e' && (*p < '0' || *p > '9') && (*p < 'a' || *p > 'z')) *p = '.';
+        if (*p != '-' && *p != '+' && *p != 'e' && (*p < '0' || *p > '9') && (*p < 'a' || *p > 'z'))
+            *p = '.';
 }
 
 // The shortest of 15 to 17 digits that reads back as the same double; "null" where it is not finite.
@@ -1459,7 +1502,8 @@ FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
     wider.slots = (fci_map_slot *)fci_alloc(m->c, capacity, sizeof *wider.slots, "map", err);
     if (!wider.slots) return FC_ERR_MEMORY;
     for (size_t i = 0; i < m->capacity; i++)
-        if (m->slots[i].key.p) *fci_map_probe(&wider, m->slots[i].key, m->slots[i].hash) = m->slots[i];
+        if (m->slots[i].key.p)
+            *fci_map_probe(&wider, m->slots[i].key, m->slots[i].hash) = m->slots[i];
     if (m->slots) fci_free(m->c, m->slots);
     *m = wider;
     return FC_OK;
@@ -1531,7 +1575,8 @@ typedef struct fci_file {
 } fci_file;
 
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error) {
-    return fci_fail(err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path, what, strerror(error));
+    return fci_fail(err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path,
+                    what, strerror(error));
 }
 
 FCI_FN const char *fci_base_name(const char *path) {
@@ -1544,7 +1589,10 @@ FCI_FN const char *fci_base_name(const char *path) {
 FCI_FN void fci_file_close(fci_file *f) { // zeroed allowed
     if (f->data && f->mapped) f->c->io.unmap(f->c->io.user, f->handle, f->data, f->size);
     else if (f->data) {
-        union { const void *in; void *out; } p;
+        union {
+            const void *in;
+            void *out;
+        } p;
         p.in = f->data;
         fci_free(f->c, p.out);
     }
@@ -1553,7 +1601,8 @@ FCI_FN void fci_file_close(fci_file *f) { // zeroed allowed
 }
 
 // Maps the file where the io can, reads it otherwise; more than `limit` bytes are refused.
-FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f, fc_error *err) {
+FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
+                             fc_error *err) {
     memset(f, 0, sizeof *f);
     f->c = c;
     snprintf(f->name, sizeof f->name, "%s", fci_base_name(path));
@@ -1607,7 +1656,8 @@ FCI_FN bool fci_file_exists(const fci_context *c, const char *path) {
 }
 
 // Writes beside `path` and renames: the old file stays until the new one is whole.
-FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, const void *data, size_t n, fc_error *err) {
+FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, const void *data, size_t n,
+                             fc_error *err) {
     void *file;
     int error = c->io.create(c->io.user, path, &file);
     if (error) return fci_io_error(err, path, "create", error);
@@ -1647,7 +1697,8 @@ FINERCUT_API void fc_text_free(fc_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *out, fc_error *err) {
+FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *out,
+                                  fc_error *err) {
     fci_context c;
     fci_file f;
     memset(out, 0, sizeof *out);
@@ -1666,42 +1717,42 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
     return bytes ? FC_OK : FC_ERR_MEMORY;
 }
 
-FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data, size_t length, fc_error *err) {
+FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data,
+                                   size_t length, fc_error *err) {
     fci_context c;
     fci_clear(err);
     fci_context_basic(&c, env);
     return fci_file_save(&c, path, data, length, err);
 }
-
 // >> parallel
 // parallel_for over a pool that the context owns, or over the caller's.
 
 typedef void (*fci_task_fn)(void *arg, size_t task, uint32_t worker);
 
 #if !defined(FINERCUT_NO_THREADS) && (FCI_POSIX || FCI_WINDOWS)
-#  define FCI_THREADS 1
+#    define FCI_THREADS 1
 #else
-#  define FCI_THREADS 0
+#    define FCI_THREADS 0
 #endif
 
 #if FCI_THREADS
-#  if FCI_WINDOWS
+#    if FCI_WINDOWS
 typedef CRITICAL_SECTION fci_mutex;
 typedef CONDITION_VARIABLE fci_signal;
 typedef HANDLE fci_thread;
-#    define FCI_LOCK(m) EnterCriticalSection(m)
-#    define FCI_UNLOCK(m) LeaveCriticalSection(m)
-#    define FCI_WAIT(s, m) SleepConditionVariableCS(s, m, INFINITE)
-#    define FCI_WAKE_ALL(s) WakeAllConditionVariable(s)
-#  else
+#        define FCI_LOCK(m) EnterCriticalSection(m)
+#        define FCI_UNLOCK(m) LeaveCriticalSection(m)
+#        define FCI_WAIT(s, m) SleepConditionVariableCS(s, m, INFINITE)
+#        define FCI_WAKE_ALL(s) WakeAllConditionVariable(s)
+#    else
 typedef pthread_mutex_t fci_mutex;
 typedef pthread_cond_t fci_signal;
 typedef pthread_t fci_thread;
-#    define FCI_LOCK(m) pthread_mutex_lock(m)
-#    define FCI_UNLOCK(m) pthread_mutex_unlock(m)
-#    define FCI_WAIT(s, m) pthread_cond_wait(s, m)
-#    define FCI_WAKE_ALL(s) pthread_cond_broadcast(s)
-#  endif
+#        define FCI_LOCK(m) pthread_mutex_lock(m)
+#        define FCI_UNLOCK(m) pthread_mutex_unlock(m)
+#        define FCI_WAIT(s, m) pthread_cond_wait(s, m)
+#        define FCI_WAKE_ALL(s) pthread_cond_broadcast(s)
+#    endif
 
 typedef struct fci_worker {
     struct fci_pool *pool;
@@ -1750,7 +1801,7 @@ FCI_FN void fci_pool_loop(fci_worker *w) {
     FCI_UNLOCK(&p->mutex);
 }
 
-#  if FCI_WINDOWS
+#    if FCI_WINDOWS
 FCI_FN unsigned __stdcall fci_pool_main(void *arg) {
     fci_pool_loop((fci_worker *)arg);
     return 0;
@@ -1775,7 +1826,7 @@ FCI_FN void fci_pool_setup(fci_pool *p) {
 FCI_FN void fci_pool_teardown(fci_pool *p) {
     DeleteCriticalSection(&p->mutex);
 }
-#  else
+#    else
 FCI_FN void *fci_pool_main(void *arg) {
     fci_pool_loop((fci_worker *)arg);
     return NULL;
@@ -1800,7 +1851,7 @@ FCI_FN void fci_pool_teardown(fci_pool *p) {
     pthread_cond_destroy(&p->start);
     pthread_cond_destroy(&p->finished);
 }
-#  endif
+#    endif
 
 FCI_FN void fci_pool_free(const fci_context *c, fci_pool *p) {
     if (!p) return;
@@ -1815,7 +1866,8 @@ FCI_FN void fci_pool_free(const fci_context *c, fci_pool *p) {
 
 // A pool of n threads, the caller counted; fewer where the system refuses some.
 FCI_FN fci_pool *fci_pool_new(const fci_context *c, uint32_t n, fc_error *err) {
-    fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_worker), "thread pool", err);
+    fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_worker), "thread pool",
+                                        err);
     if (!p) return NULL;
     fci_pool_setup(p);
     for (uint32_t i = 0; i + 1 < n; i++) {
@@ -1861,7 +1913,9 @@ FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn f
 FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err) {
     fci_context_basic(c, env);
     c->n_threads = c->par.n_threads ? c->par.n_threads : fci_platform_cores();
-    if (c->n_threads > 1024) return fci_fail(err, FC_ERR_ARGUMENT, 0, "threads: expected 1 to 1024, got %u", c->n_threads);
+    if (c->n_threads > 1024)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "threads: expected 1 to 1024, got %u",
+                        c->n_threads);
     if (c->par.parallel_for) return FC_OK;
 #if FCI_THREADS
     if (c->n_threads > 1) {
@@ -1881,7 +1935,6 @@ FCI_FN void fci_context_end(fci_context *c) {
 #endif
     c->pool = NULL;
 }
-
 // >> json
 // A strict RFC 8259 reader and the string writer. The reader steps through events in constant stack and
 // memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys (compared
@@ -2420,9 +2473,11 @@ typedef void (*fci_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, float *o
 
 FCI_FN float fci_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
-    if (rest >= 0x7c00u << 13) return fci_bits_float(sign | 0x7f800000 | rest | (rest > 0x7c00u << 13 ? 0x400000 : 0));
+    if (rest >= 0x7c00u << 13)
+        return fci_bits_float(sign | 0x7f800000 | rest | (rest > 0x7c00u << 13 ? 0x400000 : 0));
     if (rest >= 0x400u << 13) return fci_bits_float(sign | (rest + (112u << 23)));
-    float small = fci_bits_float((113u << 23) | rest) - fci_bits_float(113u << 23); // exact, never denormal
+    float small = fci_bits_float((113u << 23) | rest) -
+                  fci_bits_float(113u << 23); // exact, never denormal
     return fci_bits_float(sign | fci_float_bits(small));
 }
 
@@ -2531,7 +2586,8 @@ FCI_FN void fci_decode_q2_k(const uint8_t *b, uint64_t n, float *out) {
         for (int g = 0; g < 16; g++) {
             const uint8_t *q = b + 16 + 32 * (g / 8) + 16 * (g % 2);
             float scale = d * (float)(b[g] & 15), min = dmin * (float)(b[g] >> 4);
-            for (int i = 0; i < 16; i++) out[16 * g + i] = scale * (float)(q[i] >> (g % 8 / 2 * 2) & 3) - min;
+            for (int i = 0; i < 16; i++)
+                out[16 * g + i] = scale * (float)(q[i] >> (g % 8 / 2 * 2) & 3) - min;
         }
     }
 }
@@ -2545,7 +2601,8 @@ FCI_FN void fci_decode_q3_k(const uint8_t *b, uint64_t n, float *out) {
             int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4, high = s[8 + g % 4] >> (g / 4 * 2) & 3;
             float scale = d * (float)((low | high << 4) - 32);
             for (int i = 0; i < 16; i++)
-                out[16 * g + i] = scale * (float)((q[i] >> (g % 8 / 2 * 2) & 3) - (mask[i] >> (g / 2) & 1 ? 0 : 4));
+                out[16 * g + i] = scale * (float)((q[i] >> (g % 8 / 2 * 2) & 3) -
+                                                  (mask[i] >> (g / 2) & 1 ? 0 : 4));
         }
     }
 }
@@ -2564,7 +2621,8 @@ FCI_FN void fci_decode_q4_k(const uint8_t *b, uint64_t n, float *out) {
             int s, m, shift = g % 2 * 4;
             fci_scale_min(b + 4, g, &s, &m);
             float scale = d * (float)s, min = dmin * (float)m;
-            for (int i = 0; i < 32; i++) out[32 * g + i] = scale * (float)(q[i] >> shift & 15) - min;
+            for (int i = 0; i < 32; i++)
+                out[32 * g + i] = scale * (float)(q[i] >> shift & 15) - min;
         }
     }
 }
@@ -2578,7 +2636,8 @@ FCI_FN void fci_decode_q5_k(const uint8_t *b, uint64_t n, float *out) {
             fci_scale_min(b + 4, g, &s, &m);
             float scale = d * (float)s, min = dmin * (float)m;
             for (int i = 0; i < 32; i++)
-                out[32 * g + i] = scale * (float)((q[i] >> shift & 15) | (high[i] >> g & 1) << 4) - min;
+                out[32 * g + i] = scale * (float)((q[i] >> shift & 15) | (high[i] >> g & 1) << 4) -
+                                  min;
         }
     }
 }
@@ -2592,12 +2651,15 @@ FCI_FN void fci_decode_q6_k(const uint8_t *b, uint64_t n, float *out) {
             const uint8_t *high = b + 128 + 32 * half + 16 * (g % 2);
             float scale = d * (float)(int8_t)b[192 + g];
             for (int i = 0; i < 16; i++)
-                out[16 * g + i] = scale * (float)(((low[i] >> (quarter / 2 * 4) & 15) | (high[i] >> (quarter * 2) & 3) << 4) - 32);
+                out[16 * g + i] = scale * (float)(((low[i] >> (quarter / 2 * 4) & 15) |
+                                                   (high[i] >> (quarter * 2) & 3) << 4) -
+                                                  32);
         }
     }
 }
 
-static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                          1,    13,   25,  38,  53,  69,  89,  113};
 
 FCI_FN void fci_decode_iq4_nl(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 18, out += 32) {
@@ -2641,10 +2703,9 @@ typedef struct fci_dtype {
 } fci_dtype;
 
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type) {
-    static const fci_dtype table[FC_DTYPE_COUNT] = {
-        {"invalid", "", 0, 1, -1},
+    static const fci_dtype table[FC_DTYPE_COUNT] = {{"invalid", "", 0, 1, -1},
 #define FINERCUT_X(id, name, bits, block, gguf, st) {name, st, bits, block, gguf},
-        FINERCUT_DTYPES(FINERCUT_X)
+                                                    FINERCUT_DTYPES(FINERCUT_X)
 #undef FINERCUT_X
     };
     return &table[(unsigned)type < FC_DTYPE_COUNT ? type : FC_DTYPE_INVALID];
@@ -2655,13 +2716,19 @@ FINERCUT_API const char *fc_dtype_name(fc_dtype type) {
 }
 
 FCI_FN fci_decode_fn fci_number_decoder(fc_dtype type) { // NULL: none
-    static const struct { fc_dtype type; fci_decode_fn decode; } table[] = {
-        {FC_DTYPE_F32, fci_decode_f32}, {FC_DTYPE_F16, fci_decode_f16}, {FC_DTYPE_BF16, fci_decode_bf16},
-        {FC_DTYPE_F64, fci_decode_f64}, {FC_DTYPE_Q8_0, fci_decode_q8_0}, {FC_DTYPE_Q4_0, fci_decode_q4_0},
-        {FC_DTYPE_Q4_1, fci_decode_q4_1}, {FC_DTYPE_Q5_0, fci_decode_q5_0}, {FC_DTYPE_Q5_1, fci_decode_q5_1},
-        {FC_DTYPE_Q2_K, fci_decode_q2_k}, {FC_DTYPE_Q3_K, fci_decode_q3_k}, {FC_DTYPE_Q4_K, fci_decode_q4_k},
-        {FC_DTYPE_Q5_K, fci_decode_q5_k}, {FC_DTYPE_Q6_K, fci_decode_q6_k}, {FC_DTYPE_IQ4_NL, fci_decode_iq4_nl},
-        {FC_DTYPE_IQ4_XS, fci_decode_iq4_xs}, {FC_DTYPE_MXFP4, fci_decode_mxfp4},
+    static const struct {
+        fc_dtype type;
+        fci_decode_fn decode;
+    } table[] = {
+        {FC_DTYPE_F32, fci_decode_f32},       {FC_DTYPE_F16, fci_decode_f16},
+        {FC_DTYPE_BF16, fci_decode_bf16},     {FC_DTYPE_F64, fci_decode_f64},
+        {FC_DTYPE_Q8_0, fci_decode_q8_0},     {FC_DTYPE_Q4_0, fci_decode_q4_0},
+        {FC_DTYPE_Q4_1, fci_decode_q4_1},     {FC_DTYPE_Q5_0, fci_decode_q5_0},
+        {FC_DTYPE_Q5_1, fci_decode_q5_1},     {FC_DTYPE_Q2_K, fci_decode_q2_k},
+        {FC_DTYPE_Q3_K, fci_decode_q3_k},     {FC_DTYPE_Q4_K, fci_decode_q4_k},
+        {FC_DTYPE_Q5_K, fci_decode_q5_k},     {FC_DTYPE_Q6_K, fci_decode_q6_k},
+        {FC_DTYPE_IQ4_NL, fci_decode_iq4_nl}, {FC_DTYPE_IQ4_XS, fci_decode_iq4_xs},
+        {FC_DTYPE_MXFP4, fci_decode_mxfp4},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].type == type) return table[i].decode;
@@ -2683,18 +2750,21 @@ FCI_FN uint64_t fci_number_bytes(fc_dtype type, uint64_t n) {
 }
 
 // Elements [first, first + n) of a stored row as float; first and n are multiples of the block.
-FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                              float *out) {
     fci_decode_fn decode = fci_number_decoder(type);
-    if (decode) decode((const uint8_t *)row + fci_number_bytes(type, first), n / fci_number_block(type), out);
+    if (decode)
+        decode((const uint8_t *)row + fci_number_bytes(type, first), n / fci_number_block(type),
+               out);
 }
 // >> tensorfile
 // One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits): names,
 // types, shapes and bytes, all checked when opened. No size found in a file is believed before it is
 // compared with the bytes that are there, and no allocation is larger than a few times those.
 
-#define FCI_ST_HEADER_MAX 100000000u // bytes of a safetensors header
+#define FCI_ST_HEADER_MAX 100000000u       // bytes of a safetensors header
 #define FCI_INDEX_MAX ((uint64_t)64 << 20) // bytes of model.safetensors.index.json
-#define FCI_FILES_MAX 1000 // shards or splits of one model
+#define FCI_FILES_MAX 1000                 // shards or splits of one model
 #define FCI_GGUF_ALIGN_MAX (1u << 20)
 #define FCI_GGUF_NAME_MAX 63
 #define FCI_GGUF_RANK_MAX 4
@@ -2745,7 +2815,8 @@ FCI_FN fci_str fci_index_name(const fci_index *x, size_t i) {
 
 FCI_FN uint32_t *fci_index_probe(const fci_index *x, fci_str name) {
     size_t i = (size_t)fci_map_hash(name) & (x->capacity - 1);
-    while (x->slots[i] && !fci_eq(fci_index_name(x, x->slots[i] - 1), name)) i = (i + 1) & (x->capacity - 1);
+    while (x->slots[i] && !fci_eq(fci_index_name(x, x->slots[i] - 1), name))
+        i = (i + 1) & (x->capacity - 1);
     return &x->slots[i];
 }
 
@@ -2756,13 +2827,15 @@ FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item) {
 }
 
 // *twice is the first item whose name another had before it, or n.
-FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n, size_t stride, size_t *twice,
-                               fc_error *err) {
+FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
+                               size_t stride, size_t *twice, fc_error *err) {
     x->items = (const char *)items;
     x->stride = stride;
     x->capacity = 16;
     *twice = n;
-    if (n > UINT32_MAX / 4) return fci_fail(err, FC_ERR_LIMIT, 0, "expected at most %u names, got more", UINT32_MAX / 4);
+    if (n > UINT32_MAX / 4)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "expected at most %u names, got more",
+                        UINT32_MAX / 4);
     while (x->capacity < 2 * n) x->capacity *= 2;
     x->slots = (uint32_t *)fci_arena_alloc(a, x->capacity, sizeof *x->slots, "names", err);
     if (!x->slots) return FC_ERR_MEMORY;
@@ -2779,7 +2852,8 @@ FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err
     uint64_t need = c->n_tensors + more;
     if (need <= c->capacity && c->tensors) return FC_OK;
     uint64_t capacity = fci_max(need, c->capacity + c->capacity / 2);
-    fc_tensor *t = (fc_tensor *)fci_arena_grow(&c->arena, c->tensors, capacity, sizeof *t, "tensors", err);
+    fc_tensor *t = (fc_tensor *)fci_arena_grow(&c->arena, c->tensors, capacity, sizeof *t,
+                                               "tensors", err);
     if (!t) return FC_ERR_MEMORY;
     c->tensors = t;
     c->capacity = (size_t)capacity;
@@ -2787,17 +2861,21 @@ FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err
 }
 
 // "model.safetensors: tensor "x" (byte 123): expected ..., got ..."
-FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err, const char *format, ...) FCI_PRINTF(5, 6);
-FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err, const char *format, ...) {
+FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
+                               const char *format, ...) FCI_PRINTF(5, 6);
+FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
+                               const char *format, ...) {
     char text[256];
     fci_shown shown;
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    const char *kind = fci_is(name, "__metadata__") ? "" : "tensor "; // safetensors' only name of something else
-    return fci_fail(err, FC_ERR_FORMAT, at, "%s: %s\"%s\" (byte %llu): %s", f->name, kind, fci_show(name, &shown),
-                    (unsigned long long)at, text);
+    const char *kind = fci_is(name, "__metadata__")
+                           ? ""
+                           : "tensor "; // safetensors' only name of something else
+    return fci_fail(err, FC_ERR_FORMAT, at, "%s: %s\"%s\" (byte %llu): %s", f->name, kind,
+                    fci_show(name, &shown), (unsigned long long)at, text);
 }
 
 // Bytes of a shape, multiplied slowest dimension first; false where that overflows or is no whole number.
@@ -2806,20 +2884,24 @@ FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank,
     uint64_t elements = 1, bits;
     for (uint32_t i = 0; i < rank; i++)
         if (!fci_mul(elements, shape[i], &elements)) return false;
-    if (elements % d->elements != 0 || !fci_mul(elements / d->elements, d->bits, &bits) || bits % 8 != 0) return false;
+    if (elements % d->elements != 0 || !fci_mul(elements / d->elements, d->bits, &bits) ||
+        bits % 8 != 0)
+        return false;
     *bytes = bits / 8;
     return true;
 }
 
 // Indexes n tensors from `first` on and refuses a name that comes twice, in one file or in two.
-FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena, fci_index *index, fc_error *err) {
+FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena,
+                               fci_index *index, fc_error *err) {
     const fc_tensor *t = c->tensors + (c->tensors ? first : 0);
     size_t twice, other = 0;
     fc_code code = fci_index_build(arena, index, t, n, sizeof *t, &twice, err);
     if (code || twice == n) return code;
     fci_str name = fci_sn(t[twice].name, t[twice].name_length);
     fci_index_find(index, name, &other);
-    return fci_tensor_fail(&c->files[t[twice].file], name, t[twice].offset, err, "expected the name only once, got it also in %s",
+    return fci_tensor_fail(&c->files[t[twice].file], name, t[twice].offset, err,
+                           "expected the name only once, got it also in %s",
                            c->files[t[other].file].name);
 }
 
@@ -2838,12 +2920,16 @@ typedef struct fci_st_pass {
     char *names;
 } fci_st_pass;
 
-FCI_FN fc_code fci_st_fail(fci_st_pass *p, const fci_json *e, fci_str tensor, const char *what, const char *expected) {
+FCI_FN fc_code fci_st_fail(fci_st_pass *p, const fci_json *e, fci_str tensor, const char *what,
+                           const char *expected) {
     fci_shown shown;
     bool text = e->type == FCI_JSON_NUMBER || e->type == FCI_JSON_STRING;
     const char *quote = e->type == FCI_JSON_STRING ? "\"" : "";
-    const char *got = e->type == FCI_JSON_END ? "the end" : text ? fci_show(e->text, &shown) : fci_json_type_name(e);
-    return fci_tensor_fail(p->f, tensor, 8 + (uint64_t)e->at, p->err, "%s: expected %s, got %s%s%s", what, expected, quote, got, quote);
+    const char *got = e->type == FCI_JSON_END ? "the end"
+                      : text                  ? fci_show(e->text, &shown)
+                                              : fci_json_type_name(e);
+    return fci_tensor_fail(p->f, tensor, 8 + (uint64_t)e->at, p->err, "%s: expected %s, got %s%s%s",
+                           what, expected, quote, got, quote);
 }
 
 // An error of the reader, in terms of the file.
@@ -2870,10 +2956,11 @@ FCI_FN fci_str fci_st_keep(fci_st_pass *p, fci_str s) { // a terminated copy
 }
 
 // The integers of an array, after its opening bracket was read; *count says how many there were.
-FCI_FN fc_code fci_st_integers(fci_st_pass *p, const fci_json *array, fci_str tensor, const char *what, uint64_t *to,
-                               uint32_t room, uint32_t *count) {
+FCI_FN fc_code fci_st_integers(fci_st_pass *p, const fci_json *array, fci_str tensor,
+                               const char *what, uint64_t *to, uint32_t room, uint32_t *count) {
     fci_json e;
-    if (array->type != FCI_JSON_ARRAY) return fci_st_fail(p, array, tensor, what, "an array of integers");
+    if (array->type != FCI_JSON_ARRAY)
+        return fci_st_fail(p, array, tensor, what, "an array of integers");
     for (*count = 0;; (*count)++) {
         fc_code code = fci_st_next(p, &e);
         if (code) return code;
@@ -2881,7 +2968,8 @@ FCI_FN fc_code fci_st_integers(fci_st_pass *p, const fci_json *array, fci_str te
         if (e.type != FCI_JSON_NUMBER || !e.is_integer)
             return fci_st_fail(p, &e, tensor, what, "integers from 0 to 2^64 - 1");
         if (*count == room)
-            return fci_tensor_fail(p->f, tensor, 8 + (uint64_t)e.at, p->err, "%s: expected at most %u integers, got more", what, room);
+            return fci_tensor_fail(p->f, tensor, 8 + (uint64_t)e.at, p->err,
+                                   "%s: expected at most %u integers, got more", what, room);
         to[*count] = e.integer;
     }
 }
@@ -2896,16 +2984,23 @@ FCI_FN fc_code fci_st_dtype(fci_st_pass *p, const fci_json *e, fc_tensor *t, fci
     return fci_st_fail(p, e, name, "dtype", "a known type name");
 }
 
-FCI_FN fc_code fci_st_check(fci_st_pass *p, fc_tensor *t, fci_str name, uint64_t at, const uint64_t *offsets) {
+FCI_FN fc_code fci_st_check(fci_st_pass *p, fc_tensor *t, fci_str name, uint64_t at,
+                            const uint64_t *offsets) {
     uint64_t bytes, room = p->f->size - p->data;
     if (!fci_shape_bytes(t->type, t->shape, t->rank, &bytes))
-        return fci_tensor_fail(p->f, name, at, p->err, "expected a size in whole bytes below 2^64 bits, got another by shape and dtype");
+        return fci_tensor_fail(
+            p->f, name, at, p->err,
+            "expected a size in whole bytes below 2^64 bits, got another by shape and dtype");
     if (offsets[1] < offsets[0] || offsets[1] > room)
-        return fci_tensor_fail(p->f, name, at, p->err, "data_offsets: expected begin <= end <= %llu, got %llu and %llu",
-                               (unsigned long long)room, (unsigned long long)offsets[0], (unsigned long long)offsets[1]);
+        return fci_tensor_fail(p->f, name, at, p->err,
+                               "data_offsets: expected begin <= end <= %llu, got %llu and %llu",
+                               (unsigned long long)room, (unsigned long long)offsets[0],
+                               (unsigned long long)offsets[1]);
     if (bytes != offsets[1] - offsets[0])
-        return fci_tensor_fail(p->f, name, at, p->err, "expected %llu bytes by shape and dtype, got %llu by data_offsets",
-                               (unsigned long long)bytes, (unsigned long long)(offsets[1] - offsets[0]));
+        return fci_tensor_fail(p->f, name, at, p->err,
+                               "expected %llu bytes by shape and dtype, got %llu by data_offsets",
+                               (unsigned long long)bytes,
+                               (unsigned long long)(offsets[1] - offsets[0]));
     t->bytes = bytes;
     t->offset = p->data + offsets[0];
     t->file = p->file;
@@ -2919,7 +3014,8 @@ FCI_FN fc_code fci_st_tensor(fci_st_pass *p, const fci_json *object, fci_str nam
     uint32_t n_offsets = 0;
     bool seen[3] = {false, false, false};
     fci_json key, e;
-    if (object->type != FCI_JSON_OBJECT) return fci_st_fail(p, object, name, "description", "an object");
+    if (object->type != FCI_JSON_OBJECT)
+        return fci_st_fail(p, object, name, "description", "an object");
     for (;;) {
         int field = 0;
         fc_code code = fci_st_next(p, &key);
@@ -2928,31 +3024,37 @@ FCI_FN fc_code fci_st_tensor(fci_st_pass *p, const fci_json *object, fci_str nam
         code = fci_st_next(p, &e);
         if (code) return code;
         while (field < 3 && !fci_is(key.text, fields[field])) field++;
-        if (field < 3 && seen[field]) return fci_st_fail(p, &key, name, "description", "each field only once");
+        if (field < 3 && seen[field])
+            return fci_st_fail(p, &key, name, "description", "each field only once");
         if (field < 3) seen[field] = true;
         if (field == 0) code = fci_st_dtype(p, &e, t, name);
-        else if (field == 1) code = fci_st_integers(p, &e, name, "shape", t->shape, FINERCUT_MAX_RANK, &t->rank);
-        else if (field == 2) code = fci_st_integers(p, &e, name, "data_offsets", offsets, 2, &n_offsets);
+        else if (field == 1)
+            code = fci_st_integers(p, &e, name, "shape", t->shape, FINERCUT_MAX_RANK, &t->rank);
+        else if (field == 2)
+            code = fci_st_integers(p, &e, name, "data_offsets", offsets, 2, &n_offsets);
         else code = fci_st_skip(p, &e);
         if (code) return code;
     }
     for (int i = 0; i < 3; i++)
         if (!seen[i])
-            return fci_tensor_fail(p->f, name, 8 + (uint64_t)object->at, p->err, "expected \"%s\", got none", fields[i]);
+            return fci_tensor_fail(p->f, name, 8 + (uint64_t)object->at, p->err,
+                                   "expected \"%s\", got none", fields[i]);
     if (n_offsets != 2) return fci_st_fail(p, &key, name, "data_offsets", "two integers");
     return fci_st_check(p, t, name, 8 + (uint64_t)object->at, offsets);
 }
 
 FCI_FN fc_code fci_st_metadata(fci_st_pass *p, const fci_json *object) {
     fci_json key, e;
-    if (object->type != FCI_JSON_OBJECT) return fci_st_fail(p, object, fci_s("__metadata__"), "metadata", "an object");
+    if (object->type != FCI_JSON_OBJECT)
+        return fci_st_fail(p, object, fci_s("__metadata__"), "metadata", "an object");
     for (;;) {
         fc_code code = fci_st_next(p, &key);
         if (code) return code;
         if (key.type == FCI_JSON_END) return FC_OK;
         code = fci_st_next(p, &e);
         if (code) return code;
-        if (e.type != FCI_JSON_STRING) return fci_st_fail(p, &e, fci_s("__metadata__"), "metadata", "a string");
+        if (e.type != FCI_JSON_STRING)
+            return fci_st_fail(p, &e, fci_s("__metadata__"), "metadata", "a string");
         fci_str name = fci_st_keep(p, key.text);
         if (p->fill && p->file == 0) {
             fci_kv *kv = &p->c->kvs[p->n_kvs];
@@ -2977,7 +3079,8 @@ FCI_FN fc_code fci_st_run(fci_st_pass *p, fci_arena *arena, size_t header) {
     if (!code) code = fci_st_next(p, &e);
     if (code) return code;
     if (e.type != FCI_JSON_OBJECT)
-        return fci_fail(p->err, FC_ERR_FORMAT, 8, "%s: header (byte 8): expected an object, got %s", p->f->name, fci_json_type_name(&e));
+        return fci_fail(p->err, FC_ERR_FORMAT, 8, "%s: header (byte 8): expected an object, got %s",
+                        p->f->name, fci_json_type_name(&e));
     for (;;) {
         code = fci_st_next(p, &key);
         if (code) return code;
@@ -3020,7 +3123,8 @@ FCI_FN void fci_st_sift(const fc_tensor *t, uint32_t *order, size_t i, size_t n)
 // The tensors of a file, in order of their bytes, cover the buffer without a hole or an overlap.
 FCI_FN fc_code fci_st_cover(fci_st_pass *p, size_t n) {
     const fc_tensor *t = p->c->tensors + p->c->n_tensors;
-    uint32_t *order = (uint32_t *)fci_alloc(&p->c->context, n, sizeof *order, "tensor order", p->err);
+    uint32_t *order = (uint32_t *)fci_alloc(&p->c->context, n, sizeof *order, "tensor order",
+                                            p->err);
     uint64_t at = p->data;
     fc_code code = FC_OK;
     bool sorted = true;
@@ -3042,12 +3146,15 @@ FCI_FN fc_code fci_st_cover(fci_st_pass *p, size_t n) {
         const fc_tensor *x = &t[order[i]];
         if (x->offset != at)
             code = fci_tensor_fail(p->f, fci_sn(x->name, x->name_length), x->offset, p->err,
-                                   "expected data to begin at byte %llu, where the one before ends", (unsigned long long)at);
+                                   "expected data to begin at byte %llu, where the one before ends",
+                                   (unsigned long long)at);
         at = x->offset + x->bytes;
     }
     if (!code && at != p->f->size)
-        code = fci_fail(p->err, FC_ERR_FORMAT, at, "%s: expected the file to end with its last tensor at byte %llu, got %llu bytes",
-                        p->f->name, (unsigned long long)at, (unsigned long long)p->f->size);
+        code = fci_fail(
+            p->err, FC_ERR_FORMAT, at,
+            "%s: expected the file to end with its last tensor at byte %llu, got %llu bytes",
+            p->f->name, (unsigned long long)at, (unsigned long long)p->f->size);
     fci_free(&p->c->context, order);
     return code;
 }
@@ -3065,12 +3172,16 @@ FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
     p.file = file;
     p.err = err;
     if (f->size < 8)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a header length of 8 bytes, got a file of %llu bytes", f->name,
-                        (unsigned long long)f->size);
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected a header length of 8 bytes, got a file of %llu bytes",
+                        f->name, (unsigned long long)f->size);
     uint64_t header = fci_le64(f->data);
     if (header > FCI_ST_HEADER_MAX || header > f->size - 8)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a safetensors header of at most %llu bytes (or a GGUF file), got length %llu",
-                        f->name, (unsigned long long)fci_min(FCI_ST_HEADER_MAX, f->size - 8), (unsigned long long)header);
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected a safetensors header of at most %llu bytes (or a GGUF file), "
+                        "got length %llu",
+                        f->name, (unsigned long long)fci_min(FCI_ST_HEADER_MAX, f->size - 8),
+                        (unsigned long long)header);
     fc_code code = fci_st_run(&p, &scratch, (size_t)header);
     fci_arena_free(&scratch);
     if (!code) code = fci_tensors_reserve(c, p.n_tensors, err);
@@ -3104,7 +3215,8 @@ typedef struct fci_gguf_reader {
     fc_error *err;
 } fci_gguf_reader;
 
-FCI_FN fc_code fci_gguf_fail(const fci_gguf_reader *r, uint64_t at, const char *format, ...) FCI_PRINTF(3, 4);
+FCI_FN fc_code fci_gguf_fail(const fci_gguf_reader *r, uint64_t at, const char *format, ...)
+    FCI_PRINTF(3, 4);
 FCI_FN fc_code fci_gguf_fail(const fci_gguf_reader *r, uint64_t at, const char *format, ...) {
     char text[256], key[128] = "";
     fci_shown shown;
@@ -3113,14 +3225,15 @@ FCI_FN fc_code fci_gguf_fail(const fci_gguf_reader *r, uint64_t at, const char *
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     if (r->key.n) snprintf(key, sizeof key, "key \"%s\": ", fci_show(r->key, &shown));
-    return fci_fail(r->err, FC_ERR_FORMAT, at, "%s: byte %llu: %s%s", r->f->name, (unsigned long long)at, key, text);
+    return fci_fail(r->err, FC_ERR_FORMAT, at, "%s: byte %llu: %s%s", r->f->name,
+                    (unsigned long long)at, key, text);
 }
 
 FCI_FN fc_code fci_gguf_take(fci_gguf_reader *r, uint64_t n, const char *what, const char **out) {
     uint64_t left = r->f->size - r->at;
     if (n > left)
-        return fci_gguf_fail(r, r->at, "%s: expected %llu bytes, got %llu to the end of the file", what,
-                             (unsigned long long)n, (unsigned long long)left);
+        return fci_gguf_fail(r, r->at, "%s: expected %llu bytes, got %llu to the end of the file",
+                             what, (unsigned long long)n, (unsigned long long)left);
     *out = (const char *)r->f->data + r->at;
     r->at += n;
     return FC_OK;
@@ -3155,15 +3268,20 @@ FCI_FN fc_code fci_gguf_array(fci_gguf_reader *r, fci_kv *kv) {
     fc_code code = fci_gguf_u32(r, "array type", &kv->element_type);
     if (!code) code = fci_gguf_u64(r, "array length", &kv->count);
     if (code) return code;
-    uint32_t size = fci_kv_size(kv->element_type), least = kv->element_type == FCI_KV_STRING ? 8 : size;
-    if (!least) return fci_gguf_fail(r, start, "array type: expected 0 to 12 and not an array, got %u", kv->element_type);
+    uint32_t size = fci_kv_size(kv->element_type),
+             least = kv->element_type == FCI_KV_STRING ? 8 : size;
+    if (!least)
+        return fci_gguf_fail(r, start, "array type: expected 0 to 12 and not an array, got %u",
+                             kv->element_type);
     if (kv->count > (r->f->size - r->at) / least)
-        return fci_gguf_fail(r, start + 4, "array length: expected at most %llu by the size of the file, got %llu",
-                             (unsigned long long)((r->f->size - r->at) / least), (unsigned long long)kv->count);
+        return fci_gguf_fail(
+            r, start + 4, "array length: expected at most %llu by the size of the file, got %llu",
+            (unsigned long long)((r->f->size - r->at) / least), (unsigned long long)kv->count);
     start = r->at;
     if (size) code = fci_gguf_take(r, kv->count * size, "array", &p);
     else
-        for (uint64_t i = 0; i < kv->count && !code; i++) code = fci_gguf_string(r, "array of strings", &item);
+        for (uint64_t i = 0; i < kv->count && !code; i++)
+            code = fci_gguf_string(r, "array of strings", &item);
     kv->data = (const char *)r->f->data + start;
     kv->bytes = r->at - start;
     return code;
@@ -3200,36 +3318,43 @@ FCI_FN fc_code fci_gguf_kv(fci_gguf_reader *r, fci_arena *arena, fci_kv *kv) {
 }
 
 // Type, size and place of a tensor; *end is where the next one has to begin, relative to the data.
-FCI_FN fc_code fci_gguf_place(fci_gguf_reader *r, fc_tensor *t, uint64_t type_at, uint32_t type, uint64_t offset,
-                              uint32_t align, uint64_t *end) {
+FCI_FN fc_code fci_gguf_place(fci_gguf_reader *r, fc_tensor *t, uint64_t type_at, uint32_t type,
+                              uint64_t offset, uint32_t align, uint64_t *end) {
     uint64_t padded;
     fci_str name = fci_sn(t->name, t->name_length);
     for (int i = 1; i < FC_DTYPE_COUNT && type <= INT32_MAX; i++)
         if (fci_dtype_info((fc_dtype)i)->gguf == (int)type) t->type = (fc_dtype)i;
-    if (t->type == FC_DTYPE_INVALID) return fci_tensor_fail(r->f, name, type_at, r->err, "expected a known type, got %u", type);
+    if (t->type == FC_DTYPE_INVALID)
+        return fci_tensor_fail(r->f, name, type_at, r->err, "expected a known type, got %u", type);
     uint64_t row = t->rank ? t->shape[t->rank - 1] : 1;
     uint32_t block = fci_number_block(t->type);
     if (row % block != 0)
-        return fci_tensor_fail(r->f, name, type_at, r->err, "expected rows of a multiple of %u elements (%s), got %llu", block,
+        return fci_tensor_fail(r->f, name, type_at, r->err,
+                               "expected rows of a multiple of %u elements (%s), got %llu", block,
                                fc_dtype_name(t->type), (unsigned long long)row);
     if (!fci_shape_bytes(t->type, t->shape, t->rank, &t->bytes))
-        return fci_tensor_fail(r->f, name, type_at, r->err, "expected a size below 2^64 bits, got more");
+        return fci_tensor_fail(r->f, name, type_at, r->err,
+                               "expected a size below 2^64 bits, got more");
     if (offset != *end)
-        return fci_tensor_fail(r->f, name, type_at + 4, r->err, "offset: expected %llu, where the one before ends, got %llu",
+        return fci_tensor_fail(r->f, name, type_at + 4, r->err,
+                               "offset: expected %llu, where the one before ends, got %llu",
                                (unsigned long long)*end, (unsigned long long)offset);
     if (!fci_add(t->bytes, align - 1, &padded) || !fci_add(offset, padded - padded % align, end))
-        return fci_tensor_fail(r->f, name, type_at + 4, r->err, "expected an end below 2^64, got more");
+        return fci_tensor_fail(r->f, name, type_at + 4, r->err,
+                               "expected an end below 2^64, got more");
     t->offset = offset; // relative until the header's end is known
     return FC_OK;
 }
 
-FCI_FN fc_code fci_gguf_tensor(fci_gguf_reader *r, fci_arena *arena, uint32_t align, fc_tensor *t, uint64_t *end) {
+FCI_FN fc_code fci_gguf_tensor(fci_gguf_reader *r, fci_arena *arena, uint32_t align, fc_tensor *t,
+                               uint64_t *end) {
     uint64_t start = r->at, offset = 0, elements = 1, type_at;
     uint32_t type = 0;
     fci_str name = {NULL, 0};
     fc_code code = fci_gguf_string(r, "tensor name", &name);
     if (!code && name.n > FCI_GGUF_NAME_MAX)
-        code = fci_gguf_fail(r, start, "tensor name: expected at most %d bytes, got %llu", FCI_GGUF_NAME_MAX, (unsigned long long)name.n);
+        code = fci_gguf_fail(r, start, "tensor name: expected at most %d bytes, got %llu",
+                             FCI_GGUF_NAME_MAX, (unsigned long long)name.n);
     if (code) return code;
     t->name = fci_arena_copy(arena, name, r->err);
     t->name_length = name.n;
@@ -3237,12 +3362,15 @@ FCI_FN fc_code fci_gguf_tensor(fci_gguf_reader *r, fci_arena *arena, uint32_t al
     start = r->at;
     code = fci_gguf_u32(r, "number of dimensions", &t->rank);
     if (!code && t->rank > FCI_GGUF_RANK_MAX)
-        code = fci_tensor_fail(r->f, name, start, r->err, "expected at most %d dimensions, got %u", FCI_GGUF_RANK_MAX, t->rank);
+        code = fci_tensor_fail(r->f, name, start, r->err, "expected at most %d dimensions, got %u",
+                               FCI_GGUF_RANK_MAX, t->rank);
     for (uint32_t i = t->rank; i-- > 0 && !code;) { // the file has the fastest first
         start = r->at;
         code = fci_gguf_u64(r, "dimension", &t->shape[i]);
-        if (!code && (t->shape[i] > INT64_MAX || !fci_mul(elements, t->shape[i], &elements) || elements > INT64_MAX))
-            code = fci_tensor_fail(r->f, name, start, r->err, "expected less than 2^63 elements, got a dimension of %llu",
+        if (!code && (t->shape[i] > INT64_MAX || !fci_mul(elements, t->shape[i], &elements) ||
+                      elements > INT64_MAX))
+            code = fci_tensor_fail(r->f, name, start, r->err,
+                                   "expected less than 2^63 elements, got a dimension of %llu",
                                    (unsigned long long)t->shape[i]);
     }
     type_at = r->at;
@@ -3259,21 +3387,26 @@ FCI_FN fc_code fci_gguf_start(fci_gguf_reader *r, uint64_t *n_tensors, uint64_t 
     if (code) return code;
     if (version && (version & 0xffff) == 0)
         return fci_gguf_fail(r, 4, "version: expected a little-endian file, got a big-endian one");
-    if (version != 2 && version != 3) return fci_gguf_fail(r, 4, "version: expected 2 or 3, got %u", version);
+    if (version != 2 && version != 3)
+        return fci_gguf_fail(r, 4, "version: expected 2 or 3, got %u", version);
     code = fci_gguf_u64(r, "number of tensors", n_tensors);
     if (!code) code = fci_gguf_u64(r, "number of keys", n_kvs);
     uint64_t left = r->f->size - r->at;
     if (!code && *n_tensors > left / 24) // a tensor takes at least 24 bytes, a key 13
-        code = fci_gguf_fail(r, 8, "number of tensors: expected at most %llu by the size of the file, got %llu",
-                             (unsigned long long)(left / 24), (unsigned long long)*n_tensors);
+        code = fci_gguf_fail(
+            r, 8, "number of tensors: expected at most %llu by the size of the file, got %llu",
+            (unsigned long long)(left / 24), (unsigned long long)*n_tensors);
     if (!code && *n_kvs > left / 13)
-        code = fci_gguf_fail(r, 16, "number of keys: expected at most %llu by the size of the file, got %llu",
-                             (unsigned long long)(left / 13), (unsigned long long)*n_kvs);
+        code =
+            fci_gguf_fail(r, 16,
+                          "number of keys: expected at most %llu by the size of the file, got %llu",
+                          (unsigned long long)(left / 13), (unsigned long long)*n_kvs);
     return code;
 }
 
 // The keys of a file; kept if it is the first.
-FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, fci_index *index, uint32_t *align) {
+FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, fci_index *index,
+                             uint32_t *align) {
     size_t twice = 0, found;
     fci_shown shown;
     fci_kv *kvs = (fci_kv *)fci_arena_alloc(&c->arena, n, sizeof *kvs, "keys", r->err);
@@ -3285,14 +3418,19 @@ FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, fc
     fc_code code = fci_index_build(&c->arena, index, kvs, (size_t)n, sizeof *kvs, &twice, r->err);
     if (code) return code;
     if (twice < n)
-        return fci_gguf_fail(r, kvs[twice].at, "key \"%s\": expected it only once", fci_show(kvs[twice].key, &shown));
+        return fci_gguf_fail(r, kvs[twice].at, "key \"%s\": expected it only once",
+                             fci_show(kvs[twice].key, &shown));
     *align = 32;
     if (fci_index_find(index, fci_s("general.alignment"), &found)) {
         const fci_kv *kv = &kvs[found];
-        if (kv->type != FCI_KV_U32) return fci_gguf_fail(r, kv->at, "general.alignment: expected type 4 (u32), got %u", kv->type);
+        if (kv->type != FCI_KV_U32)
+            return fci_gguf_fail(r, kv->at, "general.alignment: expected type 4 (u32), got %u",
+                                 kv->type);
         *align = fci_le32(kv->data);
         if (*align == 0 || (*align & (*align - 1)) != 0 || *align > FCI_GGUF_ALIGN_MAX)
-            return fci_gguf_fail(r, kv->at, "general.alignment: expected a power of two up to %u, got %u", FCI_GGUF_ALIGN_MAX, *align);
+            return fci_gguf_fail(r, kv->at,
+                                 "general.alignment: expected a power of two up to %u, got %u",
+                                 FCI_GGUF_ALIGN_MAX, *align);
     }
     if (!c->kvs) {
         c->kvs = kvs;
@@ -3315,22 +3453,27 @@ FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc
     fc_code code = fci_gguf_start(&r, &n_tensors, &n_kvs);
     if (!code) code = fci_gguf_keys(c, &r, n_kvs, keys, &align);
     if (!code && n_tensors > (f->size - r.at) / 24)
-        code = fci_gguf_fail(&r, 8, "number of tensors: expected at most %llu after the keys, got %llu",
-                             (unsigned long long)((f->size - r.at) / 24), (unsigned long long)n_tensors);
+        code = fci_gguf_fail(&r, 8,
+                             "number of tensors: expected at most %llu after the keys, got %llu",
+                             (unsigned long long)((f->size - r.at) / 24),
+                             (unsigned long long)n_tensors);
     if (!code) code = fci_tensors_reserve(c, n_tensors, err);
     if (code || n_tensors == 0) return code;
     fc_tensor *t = c->tensors + c->n_tensors;
-    for (uint64_t i = 0; i < n_tensors && !code; i++) code = fci_gguf_tensor(&r, &c->arena, align, &t[i], &end);
+    for (uint64_t i = 0; i < n_tensors && !code; i++)
+        code = fci_gguf_tensor(&r, &c->arena, align, &t[i], &end);
     if (code) return code;
     uint64_t data = fci_round_up(r.at, align);
     if (data > f->size)
-        return fci_gguf_fail(&r, r.at, "expected padding to byte %llu, got a file of %llu bytes", (unsigned long long)data,
-                             (unsigned long long)f->size);
+        return fci_gguf_fail(&r, r.at, "expected padding to byte %llu, got a file of %llu bytes",
+                             (unsigned long long)data, (unsigned long long)f->size);
     for (uint64_t i = 0; i < n_tensors; i++) {
         if (t[i].bytes > f->size - data || t[i].offset > f->size - data - t[i].bytes)
             return fci_tensor_fail(f, fci_sn(t[i].name, t[i].name_length), data, err,
-                                   "expected %llu bytes from %llu on, got a file of %llu bytes", (unsigned long long)t[i].bytes,
-                                   (unsigned long long)(data + t[i].offset), (unsigned long long)f->size);
+                                   "expected %llu bytes from %llu on, got a file of %llu bytes",
+                                   (unsigned long long)t[i].bytes,
+                                   (unsigned long long)(data + t[i].offset),
+                                   (unsigned long long)f->size);
         t[i].offset += data;
         t[i].file = file;
         t[i].data = (const char *)f->data + (t[i].bytes ? t[i].offset : 0);
@@ -3366,10 +3509,14 @@ FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s) {
         s->real = true;
         memcpy(&s->value, &bits, sizeof s->value);
         return true;
-    case FCI_KV_I8: case FCI_KV_I16: case FCI_KV_I32: case FCI_KV_I64:
-        s->negative = bits >> (8 * size - 1) != 0;
-        break;
-    case FCI_KV_U8: case FCI_KV_U16: case FCI_KV_U32: case FCI_KV_U64: break;
+    case FCI_KV_I8:
+    case FCI_KV_I16:
+    case FCI_KV_I32:
+    case FCI_KV_I64: s->negative = bits >> (8 * size - 1) != 0; break;
+    case FCI_KV_U8:
+    case FCI_KV_U16:
+    case FCI_KV_U32:
+    case FCI_KV_U64: break;
     default: return false;
     }
     if (s->negative) bits = (0 - bits) & (UINT64_MAX >> (64 - 8 * size));
@@ -3392,7 +3539,8 @@ FCI_FN bool fci_scalar_f64(uint32_t type, const void *p, double *out) {
     return true;
 }
 
-FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out) { // any integer type, not negative; not bool
+FCI_FN bool fci_kv_u64(const fci_kv *kv,
+                       uint64_t *out) { // any integer type, not negative; not bool
     return kv && fci_scalar_u64(kv->type, kv->data, out);
 }
 
@@ -3414,7 +3562,9 @@ FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out) {
 
 // Steps through an array of strings: *position starts at 0; false at the end.
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out) {
-    if (!kv || kv->type != FCI_KV_ARRAY || kv->element_type != FCI_KV_STRING || *position >= kv->bytes) return false;
+    if (!kv || kv->type != FCI_KV_ARRAY || kv->element_type != FCI_KV_STRING ||
+        *position >= kv->bytes)
+        return false;
     const char *p = (const char *)kv->data + *position;
     *out = fci_sn(p + 8, (size_t)fci_le64(p)); // the lengths were checked at open
     *position += 8 + out->n;
@@ -3472,31 +3622,42 @@ typedef struct fci_shards {
     uint32_t n_files;
 } fci_shards;
 
-FCI_FN fc_code fci_shards_file(fci_shards *s, fci_map *seen, const fci_json *value, uint32_t *file, fc_error *err) {
+FCI_FN fc_code fci_shards_file(fci_shards *s, fci_map *seen, const fci_json *value, uint32_t *file,
+                               fc_error *err) {
     fci_shown shown;
     bool known = false;
     if (value->type != FCI_JSON_STRING || !fci_is_base_name(value->text))
-        return fci_fail(err, FC_ERR_FORMAT, value->at, "weight_map (byte %u): expected the name of a file in the same directory, got %s",
-                        value->at, value->type == FCI_JSON_STRING ? fci_show(value->text, &shown) : fci_json_type_name(value));
+        return fci_fail(
+            err, FC_ERR_FORMAT, value->at,
+            "weight_map (byte %u): expected the name of a file in the same directory, got %s",
+            value->at,
+            value->type == FCI_JSON_STRING ? fci_show(value->text, &shown)
+                                           : fci_json_type_name(value));
     *file = s->n_files;
     if (fci_map_get(seen, value->text, file)) return FC_OK;
     if (s->n_files == FCI_FILES_MAX)
-        return fci_fail(err, FC_ERR_LIMIT, value->at, "weight_map: expected at most %d files, got more", FCI_FILES_MAX);
+        return fci_fail(err, FC_ERR_LIMIT, value->at,
+                        "weight_map: expected at most %d files, got more", FCI_FILES_MAX);
     s->files[s->n_files++] = value->text;
     return fci_map_add(seen, value->text, *file, &known, err);
 }
 
-FCI_FN fc_code fci_shards_read(fci_shards *s, fci_arena *arena, const fci_json *root, fc_error *err) {
+FCI_FN fc_code fci_shards_read(fci_shards *s, fci_arena *arena, const fci_json *root,
+                               fc_error *err) {
     const fci_json *map = fci_json_get(root, "weight_map");
     size_t twice;
     fci_map seen;
     memset(&seen, 0, sizeof seen);
     seen.c = arena->c;
     if (!map || map->type != FCI_JSON_OBJECT || map->count == 0)
-        return fci_fail(err, FC_ERR_FORMAT, map ? map->at : 0, "weight_map: expected an object with tensor names, got %s",
-                        map && map->type == FCI_JSON_OBJECT ? "an empty one" : fci_json_type_name(map));
-    s->entries = (fci_mapped *)fci_arena_alloc(arena, map->count, sizeof *s->entries, "weight_map", err);
-    s->files = (fci_str *)fci_arena_alloc(arena, fci_min(map->count, FCI_FILES_MAX), sizeof *s->files, "weight_map", err);
+        return fci_fail(err, FC_ERR_FORMAT, map ? map->at : 0,
+                        "weight_map: expected an object with tensor names, got %s",
+                        map && map->type == FCI_JSON_OBJECT ? "an empty one"
+                                                            : fci_json_type_name(map));
+    s->entries = (fci_mapped *)fci_arena_alloc(arena, map->count, sizeof *s->entries, "weight_map",
+                                               err);
+    s->files = (fci_str *)fci_arena_alloc(arena, fci_min(map->count, FCI_FILES_MAX),
+                                          sizeof *s->files, "weight_map", err);
     if (!s->entries || !s->files) return FC_ERR_MEMORY;
     fc_code code = FC_OK;
     const fci_json *key = fci_json_first(map);
@@ -3506,7 +3667,9 @@ FCI_FN fc_code fci_shards_read(fci_shards *s, fci_arena *arena, const fci_json *
         code = fci_shards_file(s, &seen, key + 1, &e->file, err);
     }
     fci_map_free(&seen);
-    return code ? code : fci_index_build(arena, &s->by_name, s->entries, s->n, sizeof *s->entries, &twice, err);
+    return code ? code
+                : fci_index_build(arena, &s->by_name, s->entries, s->n, sizeof *s->entries, &twice,
+                                  err);
 }
 
 // The map decides: of a shard, the tensors stay that it maps to this shard.
@@ -3523,12 +3686,14 @@ FCI_FN void fci_shards_keep(fc_container *c, fci_shards *s, size_t first) {
     c->n_tensors = kept;
 }
 
-FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena *scratch, const fci_file *f, fc_error *err) {
+FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena *scratch,
+                               const fci_file *f, fc_error *err) {
     fci_shards s;
     fci_shown shown, where;
     const fci_json *root;
     memset(&s, 0, sizeof s);
-    fc_code code = fci_json_parse(&c->context, scratch, (const char *)f->data, (size_t)f->size, &root, err);
+    fc_code code = fci_json_parse(&c->context, scratch, (const char *)f->data, (size_t)f->size,
+                                  &root, err);
     if (!code) code = fci_shards_read(&s, scratch, root, err);
     if (!code) code = fci_files_alloc(c, s.n_files, err);
     if (code) return fci_wrap(err, code, "%s", f->name);
@@ -3545,12 +3710,15 @@ FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena
     }
     for (size_t i = 0; i < s.n; i++)
         if (!s.entries[i].found)
-            return fci_fail(err, FC_ERR_FORMAT, 0, "%s: tensor \"%s\": expected in %s, got no such tensor there", f->name,
-                            fci_show(s.entries[i].name, &shown), fci_show(s.files[s.entries[i].file], &where));
+            return fci_fail(err, FC_ERR_FORMAT, 0,
+                            "%s: tensor \"%s\": expected in %s, got no such tensor there", f->name,
+                            fci_show(s.entries[i].name, &shown),
+                            fci_show(s.files[s.entries[i].file], &where));
     return FC_OK;
 }
 
-FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory, const fc_error *not_a_file, fc_error *err) {
+FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory,
+                                  const fc_error *not_a_file, fc_error *err) {
     fci_arena scratch;
     fci_file f;
     memset(&scratch, 0, sizeof scratch);
@@ -3558,7 +3726,8 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory, const 
     scratch.c = &c->context;
     fc_code code = FC_ERR_MEMORY;
     char *single = fci_path_join(&scratch, directory, "model.safetensors", err);
-    char *index = single ? fci_path_join(&scratch, directory, "model.safetensors.index.json", err) : NULL;
+    char *index = single ? fci_path_join(&scratch, directory, "model.safetensors.index.json", err)
+                         : NULL;
     if (index && fci_file_exists(&c->context, single)) {
         code = fci_files_alloc(c, 1, err);
         if (!code) code = fci_files_add(c, single, err);
@@ -3568,7 +3737,9 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory, const 
         if (!code) code = fci_shards_open(c, directory, &scratch, &f, err);
     } else if (index) {
         if (err) *err = *not_a_file;
-        code = fci_wrap(err, not_a_file->code, "expected a file, or a directory with model.safetensors or model.safetensors.index.json");
+        code = fci_wrap(err, not_a_file->code,
+                        "expected a file, or a directory with model.safetensors or "
+                        "model.safetensors.index.json");
     }
     fci_file_close(&f);
     fci_arena_free(&scratch);
@@ -3576,35 +3747,43 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory, const 
 }
 
 // The keys of a split agree with its place: split.no (from 0), split.count, split.tensors.count.
-FCI_FN fc_code fci_split_check(const fc_container *c, const fci_index *keys, uint32_t file, uint64_t count, uint64_t *total,
-                               fc_error *err) {
+FCI_FN fc_code fci_split_check(const fc_container *c, const fci_index *keys, uint32_t file,
+                               uint64_t count, uint64_t *total, fc_error *err) {
     static const char *const names[] = {"split.no", "split.count", "split.tensors.count"};
     uint64_t values[3] = {0, 0, 0};
     for (size_t i = 0, found; i < 3; i++) {
-        const fci_kv *kv = fci_index_find(keys, fci_s(names[i]), &found) ? (const fci_kv *)(const void *)keys->items + found : NULL;
+        const fci_kv *kv = fci_index_find(keys, fci_s(names[i]), &found)
+                               ? (const fci_kv *)(const void *)keys->items + found
+                               : NULL;
         if (!fci_kv_u64(kv, &values[i]))
-            return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0, "%s: %s: expected an integer, got %s", c->files[file].name, names[i],
+            return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
+                            "%s: %s: expected an integer, got %s", c->files[file].name, names[i],
                             kv ? "another type" : "none");
     }
     if (values[0] != file || values[1] != count)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected split %u of %llu, got split.no %llu of split.count %llu", c->files[file].name,
-                        file, (unsigned long long)count, (unsigned long long)values[0], (unsigned long long)values[1]);
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected split %u of %llu, got split.no %llu of split.count %llu",
+                        c->files[file].name, file, (unsigned long long)count,
+                        (unsigned long long)values[0], (unsigned long long)values[1]);
     *total = values[2];
     return FC_OK;
 }
 
 // The first file of a split model is open; its siblings are named prefix-00002-of-00003.gguf.
-FCI_FN fc_code fci_split_open(fc_container *c, const char *path, uint64_t count, const fci_index *first, fc_error *err) {
+FCI_FN fc_code fci_split_open(fc_container *c, const char *path, uint64_t count,
+                              const fci_index *first, fc_error *err) {
     char suffix[40];
     fci_index keys;
     uint64_t total = 0, other;
     size_t n = strlen(path);
     if (count > FCI_FILES_MAX)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "%s: split.count: expected at most %d, got %llu", c->files[0].name, FCI_FILES_MAX,
-                        (unsigned long long)count);
+        return fci_fail(err, FC_ERR_LIMIT, 0, "%s: split.count: expected at most %d, got %llu",
+                        c->files[0].name, FCI_FILES_MAX, (unsigned long long)count);
     snprintf(suffix, sizeof suffix, "-00001-of-%05u.gguf", (unsigned)count);
     if (n < strlen(suffix) || strcmp(path + n - strlen(suffix), suffix) != 0)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected the first file of a split model, named like model%s", c->files[0].name, suffix);
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected the first file of a split model, named like model%s",
+                        c->files[0].name, suffix);
     const fci_file opened = c->files[0];
     fc_code code = fci_split_check(c, first, 0, count, &total, err);
     if (!code) code = fci_files_alloc(c, (size_t)count, err);
@@ -3617,13 +3796,16 @@ FCI_FN fc_code fci_split_open(fc_container *c, const char *path, uint64_t count,
         memcpy(sibling + n - strlen(suffix), suffix, strlen(suffix));
         code = fci_files_add(c, sibling, err);
         if (!code && (c->files[i].size < 4 || memcmp(c->files[i].data, "GGUF", 4) != 0))
-            code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a GGUF file, got another", c->files[i].name);
+            code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a GGUF file, got another",
+                            c->files[i].name);
         if (!code) code = fci_gguf_load(c, i, &keys, err);
         if (!code) code = fci_split_check(c, &keys, i, count, &other, err);
     }
     if (!code && c->n_tensors != total)
-        code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: split.tensors.count: expected %llu, the tensors of all files, got %llu", c->files[0].name,
-                        (unsigned long long)c->n_tensors, (unsigned long long)total);
+        code =
+            fci_fail(err, FC_ERR_FORMAT, 0,
+                     "%s: split.tensors.count: expected %llu, the tensors of all files, got %llu",
+                     c->files[0].name, (unsigned long long)c->n_tensors, (unsigned long long)total);
     return code;
 }
 
@@ -3634,7 +3816,8 @@ FCI_FN fc_code fci_gguf_open(fc_container *c, const char *path, fc_error *err) {
     const fci_kv *kv = code ? NULL : fci_gguf_find(c, "split.count");
     if (!kv) return code;
     if (!fci_kv_u64(kv, &count))
-        return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: split.count: expected an integer, got another type", c->files[0].name);
+        return fci_fail(err, FC_ERR_FORMAT, kv->at,
+                        "%s: split.count: expected an integer, got another type", c->files[0].name);
     return count > 1 ? fci_split_open(c, path, count, &keys, err) : FC_OK;
 }
 
@@ -3662,11 +3845,14 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
     if (code || c->gguf) return code;
     code = fci_index_build(&c->arena, &c->by_key, c->kvs, c->n_kvs, sizeof *c->kvs, &twice, err);
     if (code || twice == c->n_kvs) return code;
-    return fci_fail(err, FC_ERR_FORMAT, c->kvs[twice].at, "%s: __metadata__ (byte %llu): key \"%s\": expected it only once",
-                    c->files[0].name, (unsigned long long)c->kvs[twice].at, fci_show(c->kvs[twice].key, &shown));
+    return fci_fail(err, FC_ERR_FORMAT, c->kvs[twice].at,
+                    "%s: __metadata__ (byte %llu): key \"%s\": expected it only once",
+                    c->files[0].name, (unsigned long long)c->kvs[twice].at,
+                    fci_show(c->kvs[twice].key, &shown));
 }
 
-FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path, fc_error *err) {
+FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
+                                             fc_error *err) {
     fci_clear(err);
     if (!path) {
         fci_fail(err, FC_ERR_ARGUMENT, 0, "container: expected a path, got NULL");
@@ -3744,10 +3930,13 @@ FCI_FN void fci_value_put(fci_value_out *o, fci_str s) {
 FCI_FN void fci_value_scalar(fci_value_out *o, uint32_t type, const void *p) {
     char text[40];
     fci_scalar s;
-    if (type == FCI_KV_BOOL) snprintf(text, sizeof text, "%s", *(const unsigned char *)p ? "true" : "false");
+    if (type == FCI_KV_BOOL)
+        snprintf(text, sizeof text, "%s", *(const unsigned char *)p ? "true" : "false");
     else if (!fci_kv_scalar(type, p, &s)) return;
     else if (s.real) fci_format_g(text, sizeof text, type == FCI_KV_F32 ? 7 : 15, s.value);
-    else snprintf(text, sizeof text, "%s%llu", s.negative ? "-" : "", (unsigned long long)s.magnitude);
+    else
+        snprintf(text, sizeof text, "%s%llu", s.negative ? "-" : "",
+                 (unsigned long long)s.magnitude);
     fci_value_put(o, fci_s(text));
 }
 
@@ -3770,7 +3959,8 @@ FCI_FN void fci_value_array(fci_value_out *o, const fci_kv *kv) {
     fci_value_put(o, fci_s(kv->count > shown ? tail : "]"));
 }
 
-FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t index, char *out, size_t size) {
+FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t index, char *out,
+                                               size_t size) {
     fci_value_out o;
     fci_str text;
     o.p = out;
@@ -7170,7 +7360,7 @@ typedef struct fci_weight { // a matrix with its bias, or absent (matrix.data NU
     const float *bias; // [rows] or NULL
 } fci_weight;
 
-typedef struct fci_layer { // one block
+typedef struct fci_layer {             // one block
     const float *attn_norm, *ffn_norm; // [hidden]
     fci_weight q, k, v, o;             // [q, hidden], [kv, hidden], [kv, hidden], [hidden, q]
     fci_weight gate, up, down;         // [ff, hidden], [ff, hidden], [hidden, ff]
@@ -7187,10 +7377,10 @@ struct fc_model {
     fc_tokenizer *tokenizer; // NULL until asked for
     char *path;
     uint64_t memory_limit;
-    fci_matrix embedding, output;  // [vocab, hidden]; the same one where tied
-    const float *output_norm;      // [hidden]
-    const float *rope_factors;     // [rotary_dim / 2] divisors of the frequencies (GGUF), or NULL
-    fci_layer *layers;             // [n_blocks]
+    fci_matrix embedding, output; // [vocab, hidden]; the same one where tied
+    const float *output_norm;     // [hidden]
+    const float *rope_factors;    // [rotary_dim / 2] divisors of the frequencies (GGUF), or NULL
+    fci_layer *layers;            // [n_blocks]
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
     uint64_t hash;
     char fingerprint[24];
@@ -7211,41 +7401,53 @@ FCI_FN const fci_kv *fci_model_kv(const fci_source *s, const char *suffix) {
     return fci_gguf_find(s->gguf, key);
 }
 
-FCI_FN const fci_json *fci_model_json(const fci_json *object, const char *key) { // null counts as absent
+FCI_FN const fci_json *fci_model_json(const fci_json *object,
+                                      const char *key) { // null counts as absent
     const fci_json *n = fci_json_get(object, key);
     return n && n->type != FCI_JSON_NULL ? n : NULL;
 }
 
 // A number of either kind of file as a double; integers up to 2^53 are exact, more is out of every range.
-FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double *value, bool *found, fc_error *err) {
+FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double *value, bool *found,
+                                fc_error *err) {
     *found = false;
     if (s->json) {
         const fci_json *n = f->json ? fci_model_json(s->json, f->json) : NULL;
         if (!n) return FC_OK;
         *found = true;
         if (f->type == FCI_FIELD_BOOL && n->type == FCI_JSON_BOOL) *value = n->truth ? 1 : 0;
-        else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer) *value = (double)n->integer;
+        else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer)
+            *value = (double)n->integer;
         else if (f->type == FCI_FIELD_REAL && n->type == FCI_JSON_NUMBER) *value = n->number;
         else
             return fci_fail(err, FC_ERR_FORMAT, n->at, "\"%s\": expected %s, got %s", f->json,
-                            f->type == FCI_FIELD_BOOL ? "true or false" : f->type == FCI_FIELD_REAL ? "a number" : "a whole number, 0 or more",
-                            n->type == FCI_JSON_NUMBER ? "another kind of number" : fci_json_type_name(n));
+                            f->type == FCI_FIELD_BOOL   ? "true or false"
+                            : f->type == FCI_FIELD_REAL ? "a number"
+                                                        : "a whole number, 0 or more",
+                            n->type == FCI_JSON_NUMBER ? "another kind of number"
+                                                       : fci_json_type_name(n));
         return FC_OK;
     }
     const fci_kv *kv = f->gguf ? fci_model_kv(s, f->gguf) : NULL;
     uint64_t integer = 0;
     if (!kv) return FC_OK;
     *found = true;
-    bool good = f->type == FCI_FIELD_REAL ? kv->type != 10 && kv->type != 11 && fci_kv_f64(kv, value) && (kv->type == 6 || kv->type == 12)
-                                          : fci_kv_u64(kv, &integer);
+    bool good = f->type == FCI_FIELD_REAL
+                    ? kv->type != 10 && kv->type != 11 && fci_kv_f64(kv, value) &&
+                          (kv->type == 6 || kv->type == 12)
+                    : fci_kv_u64(kv, &integer);
     if (f->type != FCI_FIELD_REAL) *value = (double)integer;
     if (good) return FC_OK;
-    return fci_fail(err, kv->type == 9 ? FC_ERR_UNSUPPORTED : FC_ERR_FORMAT, kv->at, "%s.%s: expected %s, got %s", s->gguf_name, f->gguf,
-                    f->type == FCI_FIELD_REAL ? "a floating-point number" : "a whole number, 0 or more",
-                    kv->type == 9 ? "an array (one value a block), which this version does not run" : "a value of another type");
+    return fci_fail(err, kv->type == 9 ? FC_ERR_UNSUPPORTED : FC_ERR_FORMAT, kv->at,
+                    "%s.%s: expected %s, got %s", s->gguf_name, f->gguf,
+                    f->type == FCI_FIELD_REAL ? "a floating-point number"
+                                              : "a whole number, 0 or more",
+                    kv->type == 9 ? "an array (one value a block), which this version does not run"
+                                  : "a value of another type");
 }
 
-FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hyper *h, fc_error *err) {
+FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hyper *h,
+                               fc_error *err) {
     double value = f->otherwise;
     bool found;
     const char *name = s->json ? f->json : f->gguf;
@@ -7254,7 +7456,8 @@ FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hype
     if (!found && f->otherwise == FCI_REQUIRED)
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%s\": required, but it is not there", name);
     if (found && !(value >= f->low && value <= f->high)) // NaN fails too
-        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%s\": expected %.10g to %.10g, got %.17g", name, f->low, f->high, value);
+        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%s\": expected %.10g to %.10g, got %.17g", name,
+                        f->low, f->high, value);
     if (value == FCI_LATER) value = 0; // 0 marks what fci_model_complete fills in
     char *at = (char *)h + f->offset;
     if (f->type == FCI_FIELD_REAL) memcpy(at, &value, sizeof value);
@@ -7270,28 +7473,36 @@ FCI_FN fc_code fci_model_complete(fci_hyper *h, fc_error *err) {
     if (!h->n_kv_heads) h->n_kv_heads = h->n_heads;
     if (!h->head_dim) {
         if (h->hidden % h->n_heads)
-            return fci_fail(err, FC_ERR_FORMAT, 0, "hidden size %llu is not a multiple of %llu heads, and no head_dim is given",
-                            (unsigned long long)h->hidden, (unsigned long long)h->n_heads);
+            return fci_fail(
+                err, FC_ERR_FORMAT, 0,
+                "hidden size %llu is not a multiple of %llu heads, and no head_dim is given",
+                (unsigned long long)h->hidden, (unsigned long long)h->n_heads);
         h->head_dim = h->hidden / h->n_heads;
     }
     if (!h->rotary_dim) h->rotary_dim = h->head_dim;
     if (h->n_kv_heads > h->n_heads || h->n_heads % h->n_kv_heads)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "heads: expected a multiple of the %llu KV heads, got %llu",
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "heads: expected a multiple of the %llu KV heads, got %llu",
                         (unsigned long long)h->n_kv_heads, (unsigned long long)h->n_heads);
     if (h->rotary_dim % 2 || h->rotary_dim > h->head_dim)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "rotary dimension: expected an even number up to head_dim %llu, got %llu",
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "rotary dimension: expected an even number up to head_dim %llu, got %llu",
                         (unsigned long long)h->head_dim, (unsigned long long)h->rotary_dim);
     if (h->n_heads * h->head_dim > (uint64_t)1 << 24)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "heads x head_dim: expected at most %llu, got %llu", 1ull << 24,
-                        (unsigned long long)(h->n_heads * h->head_dim));
+        return fci_fail(err, FC_ERR_LIMIT, 0, "heads x head_dim: expected at most %llu, got %llu",
+                        1ull << 24, (unsigned long long)(h->n_heads * h->head_dim));
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, double low, double *out, fc_error *err) {
+FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, double low, double *out,
+                                     fc_error *err) {
     const fci_json *n = fci_model_json(rope, key);
-    if (!n) return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: \"%s\" is required, but it is not there", key);
+    if (!n)
+        return fci_fail(err, FC_ERR_FORMAT, rope->at,
+                        "rope settings: \"%s\" is required, but it is not there", key);
     if (n->type != FCI_JSON_NUMBER || !(n->number > low && n->number < 1e15))
-        return fci_fail(err, FC_ERR_FORMAT, n->at, "rope settings: \"%s\": expected a number above %g", key, low);
+        return fci_fail(err, FC_ERR_FORMAT, n->at,
+                        "rope settings: \"%s\": expected a number above %g", key, low);
     *out = n->number;
     return FC_OK;
 }
@@ -7302,15 +7513,18 @@ FCI_FN fc_code fci_model_rope_json(const fci_json *config, fci_hyper *h, fc_erro
     if (!rope) rope = fci_model_json(config, "rope_scaling");
     if (!rope) return FC_OK;
     if (rope->type != FCI_JSON_OBJECT)
-        return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: expected an object, got %s", fci_json_type_name(rope));
+        return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: expected an object, got %s",
+                        fci_json_type_name(rope));
     fc_code code = FC_OK;
-    if (fci_model_json(rope, "rope_theta")) code = fci_model_rope_number(rope, "rope_theta", 1e-3, &h->rope_theta, err);
+    if (fci_model_json(rope, "rope_theta"))
+        code = fci_model_rope_number(rope, "rope_theta", 1e-3, &h->rope_theta, err);
     const fci_json *type = fci_model_json(rope, "rope_type");
     if (!type) type = fci_model_json(rope, "type");
     const fci_json *partial = fci_model_json(rope, "partial_rotary_factor");
     if (code) return code;
     if (partial && partial->number != 1)
-        return fci_fail(err, FC_ERR_UNSUPPORTED, partial->at, "rope settings: a partial rotary embedding is not supported here");
+        return fci_fail(err, FC_ERR_UNSUPPORTED, partial->at,
+                        "rope settings: a partial rotary embedding is not supported here");
     if (!type || (type->type == FCI_JSON_STRING && fci_is(type->text, "default"))) return FC_OK;
     if (type->type == FCI_JSON_STRING && fci_is(type->text, "linear")) {
         h->rope_scaling = FCI_ROPE_LINEAR;
@@ -7318,57 +7532,77 @@ FCI_FN fc_code fci_model_rope_json(const fci_json *config, fci_hyper *h, fc_erro
     }
     if (type->type != FCI_JSON_STRING || !fci_is(type->text, "llama3")) {
         fci_shown shown;
-        return fci_fail(err, FC_ERR_UNSUPPORTED, type->at, "rope scaling: expected default, linear or llama3, got \"%s\"",
+        return fci_fail(err, FC_ERR_UNSUPPORTED, type->at,
+                        "rope scaling: expected default, linear or llama3, got \"%s\"",
                         fci_show(type->text, &shown));
     }
     h->rope_scaling = FCI_ROPE_LLAMA3;
-    if ((code = fci_model_rope_number(rope, "factor", 0, &h->rope_factor, err)) != FC_OK) return code;
-    if ((code = fci_model_rope_number(rope, "low_freq_factor", 0, &h->rope_low, err)) != FC_OK) return code;
-    if ((code = fci_model_rope_number(rope, "high_freq_factor", 0, &h->rope_high, err)) != FC_OK) return code;
-    if ((code = fci_model_rope_number(rope, "original_max_position_embeddings", 0, &h->rope_original, err)) != FC_OK) return code;
+    if ((code = fci_model_rope_number(rope, "factor", 0, &h->rope_factor, err)) != FC_OK)
+        return code;
+    if ((code = fci_model_rope_number(rope, "low_freq_factor", 0, &h->rope_low, err)) != FC_OK)
+        return code;
+    if ((code = fci_model_rope_number(rope, "high_freq_factor", 0, &h->rope_high, err)) != FC_OK)
+        return code;
+    if ((code = fci_model_rope_number(rope, "original_max_position_embeddings", 0,
+                                      &h->rope_original, err)) != FC_OK)
+        return code;
     if (!(h->rope_high > h->rope_low))
-        return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: expected high_freq_factor above low_freq_factor %g, got %g",
+        return fci_fail(err, FC_ERR_FORMAT, rope->at,
+                        "rope settings: expected high_freq_factor above low_freq_factor %g, got %g",
                         h->rope_low, h->rope_high);
     return FC_OK;
 }
 
 FCI_FN fc_code fci_model_rope_gguf(const fci_source *s, fci_hyper *h, fc_error *err) {
-    const fci_kv *type = fci_model_kv(s, "rope.scaling.type"), *factor = fci_model_kv(s, "rope.scaling.factor");
+    const fci_kv *type = fci_model_kv(s, "rope.scaling.type"),
+                 *factor = fci_model_kv(s, "rope.scaling.factor");
     const fci_kv *legacy = fci_model_kv(s, "rope.scale_linear");
     fci_str name = fci_s("none");
     fci_shown shown;
     if (type && !fci_kv_str(type, &name))
-        return fci_fail(err, FC_ERR_FORMAT, type->at, "%s.rope.scaling.type: expected a string", s->gguf_name);
+        return fci_fail(err, FC_ERR_FORMAT, type->at, "%s.rope.scaling.type: expected a string",
+                        s->gguf_name);
     if (legacy && !type) {
         name = fci_s("linear");
         factor = legacy;
     }
     if (fci_is(name, "none")) return FC_OK; // llama3's scaling comes as the tensor rope_freqs
     if (!fci_is(name, "linear"))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0, "rope scaling: expected none or linear, got \"%s\"", fci_show(name, &shown));
+        return fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
+                        "rope scaling: expected none or linear, got \"%s\"",
+                        fci_show(name, &shown));
     h->rope_scaling = FCI_ROPE_LINEAR;
-    if (!factor || !fci_kv_f64(factor, &h->rope_factor) || !(h->rope_factor > 0 && h->rope_factor < 1e15))
-        return fci_fail(err, FC_ERR_FORMAT, type ? type->at : 0, "%s.rope.scaling.factor: expected a number above 0", s->gguf_name);
+    if (!factor || !fci_kv_f64(factor, &h->rope_factor) ||
+        !(h->rope_factor > 0 && h->rope_factor < 1e15))
+        return fci_fail(err, FC_ERR_FORMAT, type ? type->at : 0,
+                        "%s.rope.scaling.factor: expected a number above 0", s->gguf_name);
     return FC_OK;
 }
 
 FCI_FN fc_code fci_model_refuse_json(const fci_json *config, fc_error *err) {
     for (size_t i = 0; i < sizeof fci_refusals / sizeof fci_refusals[0]; i++) {
         const fci_json *n = fci_model_json(config, fci_refusals[i].key);
-        if (!n || (fci_refusals[i].zero_is_off && n->type == FCI_JSON_NUMBER && n->number == 0)) continue;
-        return fci_fail(err, FC_ERR_UNSUPPORTED, n->at, "\"%s\": %s are not supported here", fci_refusals[i].key, fci_refusals[i].what);
+        if (!n || (fci_refusals[i].zero_is_off && n->type == FCI_JSON_NUMBER && n->number == 0))
+            continue;
+        return fci_fail(err, FC_ERR_UNSUPPORTED, n->at, "\"%s\": %s are not supported here",
+                        fci_refusals[i].key, fci_refusals[i].what);
     }
     return FC_OK;
 }
 
 FCI_FN fc_code fci_model_refuse_gguf(const fci_source *s, fc_error *err) {
-    static const char *const keys[] = {"expert_count", "expert_used_count", "attention.sliding_window", "attn_logit_softcapping",
-                                       "final_logit_softcapping", "logit_scale"};
+    static const char *const keys[] = {"expert_count",
+                                       "expert_used_count",
+                                       "attention.sliding_window",
+                                       "attn_logit_softcapping",
+                                       "final_logit_softcapping",
+                                       "logit_scale"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const fci_kv *kv = fci_model_kv(s, keys[i]);
         double value = 1;
         if (kv && !(fci_kv_f64(kv, &value) && value == 0))
-            return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at, "%s.%s: not supported here", s->gguf_name, keys[i]);
+            return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at, "%s.%s: not supported here",
+                            s->gguf_name, keys[i]);
     }
     return FC_OK;
 }
@@ -7378,19 +7612,24 @@ FCI_FN const fci_architecture *fci_model_architecture(fci_str name, bool by_gguf
     fci_shown shown;
     for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
         const fci_architecture *a = &fci_architectures[i];
-        if (fci_is(name, by_gguf ? a->gguf : a->name) || (!by_gguf && fci_is(name, a->class_name))) return a;
+        if (fci_is(name, by_gguf ? a->gguf : a->name) || (!by_gguf && fci_is(name, a->class_name)))
+            return a;
     }
     fci_architecture_known(known, sizeof known);
-    fci_fail(err, FC_ERR_UNSUPPORTED, 0, "unknown architecture \"%s\"; known: %s", fci_show(name, &shown), known);
+    fci_fail(err, FC_ERR_UNSUPPORTED, 0, "unknown architecture \"%s\"; known: %s",
+             fci_show(name, &shown), known);
     return NULL;
 }
 
 FCI_FN fc_code fci_model_activation(const fc_model *m, const fci_json *config, fc_error *err) {
     const fci_json *act = fci_model_json(config, "hidden_act");
     fci_shown shown;
-    if (!act || (act->type == FCI_JSON_STRING && fci_is(act->text, m->architecture->activation))) return FC_OK;
-    return fci_fail(err, FC_ERR_UNSUPPORTED, act->at, "\"hidden_act\": expected \"%s\", got \"%s\"", m->architecture->activation,
-                    act->type == FCI_JSON_STRING ? fci_show(act->text, &shown) : fci_json_type_name(act));
+    if (!act || (act->type == FCI_JSON_STRING && fci_is(act->text, m->architecture->activation)))
+        return FC_OK;
+    return fci_fail(err, FC_ERR_UNSUPPORTED, act->at, "\"hidden_act\": expected \"%s\", got \"%s\"",
+                    m->architecture->activation,
+                    act->type == FCI_JSON_STRING ? fci_show(act->text, &shown)
+                                                 : fci_json_type_name(act));
 }
 
 FCI_FN fc_code fci_model_fields(fc_model *m, const fci_source *s, fc_error *err) {
@@ -7404,18 +7643,22 @@ FCI_FN fc_code fci_model_fields(fc_model *m, const fci_source *s, fc_error *err)
 FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fc_error *err) {
     fci_source s = {config, NULL, NULL};
     if (config->type != FCI_JSON_OBJECT)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s", fci_json_type_name(config));
+        return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s",
+                        fci_json_type_name(config));
     const fci_json *type = fci_model_json(config, "model_type");
     const fci_json *classes = fci_model_json(config, "architectures");
-    if (!type && classes && classes->type == FCI_JSON_ARRAY && classes->count == 1) type = fci_json_first(classes);
+    if (!type && classes && classes->type == FCI_JSON_ARRAY && classes->count == 1)
+        type = fci_json_first(classes);
     if (!type || type->type != FCI_JSON_STRING)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "\"model_type\": expected a string, got %s", type ? fci_json_type_name(type) : "nothing");
+        return fci_fail(err, FC_ERR_FORMAT, 0, "\"model_type\": expected a string, got %s",
+                        type ? fci_json_type_name(type) : "nothing");
     m->architecture = fci_model_architecture(type->text, false, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
     fc_code code = fci_model_refuse_json(config, err);
     if (!code) code = fci_model_activation(m, config, err);
     if (!code) code = fci_model_fields(m, &s, err);
-    if (!code && !m->hyper.vocab) code = fci_fail(err, FC_ERR_FORMAT, 0, "\"vocab_size\": required, but it is not there");
+    if (!code && !m->hyper.vocab)
+        code = fci_fail(err, FC_ERR_FORMAT, 0, "\"vocab_size\": required, but it is not there");
     if (!code) code = fci_model_rope_json(config, &m->hyper, err);
     return code ? code : fci_model_complete(&m->hyper, err);
 }
@@ -7424,7 +7667,9 @@ FCI_FN fc_code fci_model_config_gguf(fc_model *m, fc_error *err) {
     const fci_kv *kv = fci_gguf_find(m->container, "general.architecture");
     fci_str name;
     if (!kv || !fci_kv_str(kv, &name))
-        return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0, "general.architecture: expected a string, got %s", kv ? "another type" : "nothing");
+        return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
+                        "general.architecture: expected a string, got %s",
+                        kv ? "another type" : "nothing");
     m->architecture = fci_model_architecture(name, true, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
     fci_source s = {NULL, m->container, m->architecture->gguf};
@@ -7439,7 +7684,8 @@ FCI_FN fc_code fci_model_config_gguf(fc_model *m, fc_error *err) {
     return fci_model_complete(&m->hyper, err);
 }
 
-FCI_FN const char *fci_model_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to) { // "[64, 160]"
+FCI_FN const char *fci_model_show_shape(const uint64_t *shape, uint32_t rank,
+                                        fci_shown *to) { // "[64, 160]"
     size_t n = 0;
     to->s[n++] = '[';
     for (uint32_t i = 0; i < rank && n < sizeof to->s - 26; i++)
@@ -7449,29 +7695,38 @@ FCI_FN const char *fci_model_show_shape(const uint64_t *shape, uint32_t rank, fc
 }
 
 // A tensor by its row of the architecture, its shape and type checked; *found NULL where it may be missing and is.
-FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_tensor_row *row, uint32_t block, const fc_tensor **found, fc_error *err) {
+FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_tensor_row *row, uint32_t block,
+                                const fc_tensor **found, fc_error *err) {
     bool gguf = strcmp(fc_container_kind(m->container), "gguf") == 0;
     const char *pattern = gguf ? row->gguf : row->json;
     fci_need need = gguf ? row->gguf_need : row->need;
     char name[96];
     *found = NULL;
     if (!pattern) return FC_OK;
-    if ((need == FCI_IF_UNTIED && m->hyper.tied) || (need == FCI_IF_ATTENTION_BIAS && !m->hyper.attention_bias) ||
-        (need == FCI_IF_MLP_BIAS && !m->hyper.mlp_bias)) return FC_OK;
+    if ((need == FCI_IF_UNTIED && m->hyper.tied) ||
+        (need == FCI_IF_ATTENTION_BIAS && !m->hyper.attention_bias) ||
+        (need == FCI_IF_MLP_BIAS && !m->hyper.mlp_bias))
+        return FC_OK;
     fci_architecture_name(pattern, block, name, sizeof name);
     const fc_tensor *t = fc_container_find(m->container, name);
     if (!t && need == FCI_OPTIONAL) return FC_OK;
-    if (!t) return fci_fail(err, FC_ERR_FORMAT, 0, "tensor \"%s\": required, but it is not there", name);
-    uint64_t rows = fci_architecture_dim(&m->hyper, row->rows), cols = fci_architecture_dim(&m->hyper, row->cols);
+    if (!t)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "tensor \"%s\": required, but it is not there",
+                        name);
+    uint64_t rows = fci_architecture_dim(&m->hyper, row->rows),
+             cols = fci_architecture_dim(&m->hyper, row->cols);
     uint32_t rank = row->cols == FCI_DIM_NONE ? 1 : 2;
     const uint64_t expected[2] = {rows, cols};
     if (t->rank != rank || t->shape[0] != rows || (rank == 2 && t->shape[1] != cols)) {
         fci_shown want, got;
-        return fci_fail(err, FC_ERR_MISMATCH, t->offset, "tensor \"%s\": expected shape %s, got %s", name,
-                        fci_model_show_shape(expected, rank, &want), fci_model_show_shape(t->shape, t->rank, &got));
+        return fci_fail(err, FC_ERR_MISMATCH, t->offset, "tensor \"%s\": expected shape %s, got %s",
+                        name, fci_model_show_shape(expected, rank, &want),
+                        fci_model_show_shape(t->shape, t->rank, &got));
     }
     if (!fci_number_can_decode(t->type))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset, "tensor \"%s\": type %s is not one this version reads", name, fc_dtype_name(t->type));
+        return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
+                        "tensor \"%s\": type %s is not one this version reads", name,
+                        fc_dtype_name(t->type));
     *found = t;
     return FC_OK;
 }
@@ -7492,11 +7747,13 @@ FCI_FN void fci_model_matrix(fc_model *m, const fc_tensor *t, fci_matrix *out) {
     out->cols = t->shape[1];
     out->row_bytes = t->bytes / t->shape[0];
     m->dtype_bytes[t->type] += t->bytes;
-    m->hash = fci_hash(m->hash, t->data, (size_t)fci_min(t->bytes, 256)); // tells models of one shape apart
+    m->hash = fci_hash(m->hash, t->data,
+                       (size_t)fci_min(t->bytes, 256)); // tells models of one shape apart
 }
 
 // Where the view of a slot is kept; a slot is a matrix or a vector.
-FCI_FN void fci_model_place(fc_model *m, fci_slot slot, fci_layer *l, fci_matrix **matrix, const float **(*vector)) {
+FCI_FN void fci_model_place(fc_model *m, fci_slot slot, fci_layer *l, fci_matrix **matrix,
+                            const float **(*vector)) {
     *matrix = NULL;
     *vector = NULL;
     switch (slot) {
@@ -7524,7 +7781,8 @@ FCI_FN void fci_model_place(fc_model *m, fci_slot slot, fci_layer *l, fci_matrix
     }
 }
 
-FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t block, fc_error *err) {
+FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t block,
+                              fc_error *err) {
     const fc_tensor *t;
     fci_layer *l = row->slot >= FCI_FIRST_BLOCK_SLOT ? &m->layers[block] : NULL;
     fci_matrix *matrix;
@@ -7544,7 +7802,8 @@ FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
     uint64_t n_blocks = m->hyper.n_blocks;
     // Every block has tensors of its own, so a count beyond them is a lie: refuse it before allocating.
     if (n_blocks > fc_container_tensor_count(m->container))
-        return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu blocks: the files hold only %llu tensors", (unsigned long long)n_blocks,
+        return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu blocks: the files hold only %llu tensors",
+                        (unsigned long long)n_blocks,
                         (unsigned long long)fc_container_tensor_count(m->container));
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
@@ -7559,7 +7818,9 @@ FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
     if (!m->output.data) m->output = m->embedding; // tied
     for (uint64_t j = 0; m->rope_factors && j < m->hyper.rotary_dim / 2; j++)
         if (!(m->rope_factors[j] > 0) || !isfinite(m->rope_factors[j]))
-            return fci_fail(err, FC_ERR_FORMAT, 0, "tensor \"rope_freqs.weight\": expected numbers above 0, got %g", (double)m->rope_factors[j]);
+            return fci_fail(err, FC_ERR_FORMAT, 0,
+                            "tensor \"rope_freqs.weight\": expected numbers above 0, got %g",
+                            (double)m->rope_factors[j]);
     return FC_OK;
 }
 
@@ -7569,10 +7830,13 @@ FCI_FN fc_code fci_model_compute(fc_model *m, fc_compute wanted, fc_error *err) 
         if (m->dtype_bytes[t] > m->dtype_bytes[most]) most = (fc_dtype)t;
     bool can = fci_gemm_has_bf16(&m->c);
     if (wanted == FC_COMPUTE_BF16 && !can)
-        return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "compute bf16: the %s kernels of this machine have no bf16 dot products",
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "compute bf16: the %s kernels of this machine have no bf16 dot products",
                         fc_simd_name(m->c.kernels->simd));
     m->config.dtype = most;
-    m->config.compute = wanted != FC_COMPUTE_AUTO ? wanted : most == FC_DTYPE_BF16 && can ? FC_COMPUTE_BF16 : FC_COMPUTE_F32;
+    m->config.compute = wanted != FC_COMPUTE_AUTO      ? wanted
+                        : most == FC_DTYPE_BF16 && can ? FC_COMPUTE_BF16
+                                                       : FC_COMPUTE_F32;
     return FC_OK;
 }
 
@@ -7597,9 +7861,11 @@ FCI_FN void fci_model_describe(fc_model *m) {
     c->container = fc_container_kind(m->container);
     c->simd = m->c.kernels->simd;
     c->n_threads = m->c.n_threads;
-    uint64_t numbers[] = {h->n_blocks, h->hidden, h->ff, h->n_heads, h->n_kv_heads, h->head_dim, h->vocab, h->rotary_dim};
+    uint64_t numbers[] = {h->n_blocks,   h->hidden,   h->ff,    h->n_heads,
+                          h->n_kv_heads, h->head_dim, h->vocab, h->rotary_dim};
     m->hash = fci_hash(m->hash, numbers, sizeof numbers);
-    snprintf(m->fingerprint, sizeof m->fingerprint, "%08lx%08lx", (unsigned long)(m->hash >> 32), (unsigned long)(m->hash & 0xffffffffu));
+    snprintf(m->fingerprint, sizeof m->fingerprint, "%08lx%08lx", (unsigned long)(m->hash >> 32),
+             (unsigned long)(m->hash & 0xffffffffu));
 }
 
 // config.json beside the weights of a directory, or the metadata of a GGUF file.
@@ -7620,13 +7886,15 @@ FCI_FN fc_code fci_model_config(fc_model *m, fc_error *err) {
     return fci_wrap(err, code, "%s", path);
 }
 
-FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc *desc, fc_error *err) {
+FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc *desc,
+                              fc_error *err) {
     fc_code code = fci_context_begin(&m->c, &desc->env, err);
     if (code) return code;
     m->arena.c = &m->c;
     m->hash = FCI_HASH_START;
     m->memory_limit = desc->memory_limit;
-    if ((unsigned)desc->compute > FC_COMPUTE_BF16) return fci_fail(err, FC_ERR_ARGUMENT, 0, "compute: unknown value %d", (int)desc->compute);
+    if ((unsigned)desc->compute > FC_COMPUTE_BF16)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "compute: unknown value %d", (int)desc->compute);
     m->c.kernels = fci_kernels_pick(desc->env.simd_max);
     m->path = fci_arena_copy(&m->arena, fci_s(path), err);
     if (!m->path) return FC_ERR_MEMORY;
@@ -7682,7 +7950,8 @@ FINERCUT_API const char *fc_model_fingerprint(const fc_model *m) {
 }
 
 FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t sublayer) {
-    return sublayer / 2 < m->hyper.n_blocks ? m->layers[sublayer / 2].n_parameters[sublayer % 2] : 0;
+    return sublayer / 2 < m->hyper.n_blocks ? m->layers[sublayer / 2].n_parameters[sublayer % 2]
+                                            : 0;
 }
 
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) {
@@ -7690,18 +7959,20 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
     if (!err) err = &own;
     fci_clear(err);
     if (m->tokenizer) return m->tokenizer;
-    fc_tokenizer *t = strcmp(m->config.container, "gguf") == 0 ? fci_tokenizer_from_gguf(&m->c, m->container, err)
-                                                               : fci_tokenizer_open_with(&m->c, m->path, err);
+    fc_tokenizer *t = strcmp(m->config.container, "gguf") == 0
+                          ? fci_tokenizer_from_gguf(&m->c, m->container, err)
+                          : fci_tokenizer_open_with(&m->c, m->path, err);
     if (t && fc_tokenizer_vocab_size(t) > m->hyper.vocab) {
-        fci_fail(err, FC_ERR_MISMATCH, 0, "%s: the tokenizer has ids up to %u, the model only %llu embeddings", fci_base_name(m->path),
-                 fc_tokenizer_vocab_size(t) - 1, (unsigned long long)m->hyper.vocab);
+        fci_fail(err, FC_ERR_MISMATCH, 0,
+                 "%s: the tokenizer has ids up to %u, the model only %llu embeddings",
+                 fci_base_name(m->path), fc_tokenizer_vocab_size(t) - 1,
+                 (unsigned long long)m->hyper.vocab);
         fc_tokenizer_close(t);
         t = NULL;
     }
     m->tokenizer = t;
     return t;
 }
-
 // >> engine
 // Lanes and waves. A lane is one sequence under one mask; a wave carries many lanes through the
 // blocks together, so that every weight panel is packed once for all of their rows. Lanes enter at
@@ -7710,13 +7981,14 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 typedef struct fci_lane {
     const uint32_t *ids;
     uint32_t length;
-    uint32_t entry;       // the first sublayer that the lane runs
-    uint32_t sequence;    // which sequence of the batch it is
-    uint32_t tag;         // the caller's
-    const float *start;   // residual rows at the entry [length, hidden]; NULL: the token embeddings
-    float *const *trail;  // NULL, or [2 * n_blocks + 1]: where to keep the rows at each sublayer's entrance
-                          // (the last: at the head's); entries may be NULL
-    size_t row;           // its first row in the wave, set by fci_engine_wave
+    uint32_t entry;     // the first sublayer that the lane runs
+    uint32_t sequence;  // which sequence of the batch it is
+    uint32_t tag;       // the caller's
+    const float *start; // residual rows at the entry [length, hidden]; NULL: the token embeddings
+    // NULL, or [2 * n_blocks + 1]: where to keep the rows at each sublayer's entrance (the last: at
+    // the head's); entries may be NULL.
+    float *const *trail;
+    size_t row; // its first row in the wave, set by fci_engine_wave
 } fci_lane;
 
 // Called between sublayers; a nonzero return stops the wave. `units` is the share of a whole forward
@@ -7725,16 +7997,16 @@ typedef int (*fci_tick_fn)(void *user, double units);
 
 typedef struct fci_engine {
     fc_model *m;
-    size_t capacity;    // rows of a wave
-    size_t head_rows;   // rows of logits at a time
-    float *x;           // [capacity, hidden] residual
-    float *normed;      // [max(capacity, head_rows), hidden]
-    float *wide[2];     // [capacity, widest]: q and its result, or gate and up
-    float *keys;        // [capacity, kv] twice: k and v
-    float *logits;      // [head_rows, vocab]
-    void *packed;       // activations as the GEMM wants them
-    void *scratch;      // of the GEMM's and attention's workers
-    float *cos_sin;     // [max length, rotary_dim / 2, 2]
+    size_t capacity;     // rows of a wave
+    size_t head_rows;    // rows of logits at a time
+    float *x;            // [capacity, hidden] residual
+    float *normed;       // [max(capacity, head_rows), hidden]
+    float *wide[2];      // [capacity, widest]: q and its result, or gate and up
+    float *keys;         // [capacity, kv] twice: k and v
+    float *logits;       // [head_rows, vocab]
+    void *packed;        // activations as the GEMM wants them
+    void *scratch;       // of the GEMM's and attention's workers
+    float *cos_sin;      // [max length, rotary_dim / 2, 2]
     uint32_t *positions; // [capacity]
     fci_attention_lane *attention_lanes;
     size_t max_lanes;
@@ -7743,9 +8015,9 @@ typedef struct fci_engine {
     void *tick_user;
 } fci_engine;
 
-#define FCI_ENGINE_ROWS 4096                     // a wave's rows: enough to make packing weights cheap
-#define FCI_ENGINE_LOGITS ((uint64_t)64 << 20)   // bytes of logits at a time
-#define FCI_ENGINE_WORK ((uint64_t)512 << 20)    // bytes of a wave's rows, where no limit is given
+#define FCI_ENGINE_ROWS 4096 // a wave's rows: enough to make packing weights cheap
+#define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
+#define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
 
 FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     const fci_hyper *h = &m->hyper;
@@ -7768,7 +8040,7 @@ FCI_FN void fci_engine_rope(const fc_model *m, size_t n_positions, float *cos_si
     for (size_t j = 0; j < half; j++) {
         double f = 1 / pow(h->rope_theta, (double)(2 * j) / (double)h->rotary_dim);
         if (h->rope_scaling == FCI_ROPE_LINEAR) f /= h->rope_factor;
-        if (h->rope_scaling == FCI_ROPE_LLAMA3) { // Llama 3.1: low frequencies are slowed, with a smooth passage
+        if (h->rope_scaling == FCI_ROPE_LLAMA3) { // slows low frequencies, with a smooth passage
             double turns = h->rope_original * f / (2 * pi); // within the original context
             double smooth = (turns - h->rope_low) / (h->rope_high - h->rope_low);
             if (turns < h->rope_low) f /= h->rope_factor;
@@ -7789,33 +8061,42 @@ typedef struct fci_engine_sizes { // bytes
 
 FCI_FN size_t fci_engine_scratch(const fc_model *m) {
     fci_attention a = fci_engine_attention(m);
-    return (size_t)fci_max(fci_gemm_scratch_bytes(&m->c, m->config.compute), fci_attention_scratch_bytes(&m->c, &a));
+    return (size_t)fci_max(fci_gemm_scratch_bytes(&m->c, m->config.compute),
+                           fci_attention_scratch_bytes(&m->c, &a));
 }
 
 FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t max_length) {
     const fci_hyper *h = &m->hyper;
-    uint64_t q = h->n_heads * h->head_dim, kv = h->n_kv_heads * h->head_dim, widest = fci_max(q, h->ff);
+    uint64_t q = h->n_heads * h->head_dim, kv = h->n_kv_heads * h->head_dim,
+             widest = fci_max(q, h->ff);
     fci_engine_sizes s;
     s.fixed = fci_engine_scratch(m) + max_length * h->rotary_dim * sizeof(float) + 65536;
     // Packed rows come in panels of tens of rows, which is far below the 64 KiB kept for rounding.
     s.per_row = sizeof(float) * (2 * h->hidden + 2 * widest + 2 * kv) + sizeof(uint32_t) +
-                fci_gemm_packed_bytes(&m->c, m->config.compute, 1024, (size_t)fci_max(widest, h->hidden)) / 1024;
+                fci_gemm_packed_bytes(&m->c, m->config.compute, 1024,
+                                      (size_t)fci_max(widest, h->hidden)) /
+                    1024;
     s.per_head_row = sizeof(float) * (h->vocab + h->hidden);
     return s;
 }
 
 // How many rows fit: `limit` bytes in all (0: no limit) of which `taken` are used by the caller.
-FCI_FN fc_code fci_engine_plan(fci_engine *e, size_t max_length, size_t wanted_rows, uint64_t taken, fc_error *err) {
+FCI_FN fc_code fci_engine_plan(fci_engine *e, size_t max_length, size_t wanted_rows, uint64_t taken,
+                               fc_error *err) {
     const fc_model *m = e->m;
     fci_engine_sizes s = fci_engine_measure(m, max_length);
-    uint64_t limit = m->memory_limit, rows = FCI_ENGINE_WORK / s.per_row, head = FCI_ENGINE_LOGITS / s.per_head_row;
+    uint64_t limit = m->memory_limit, rows = FCI_ENGINE_WORK / s.per_row,
+             head = FCI_ENGINE_LOGITS / s.per_head_row;
     rows = fci_max(fci_min(fci_min(rows, FCI_ENGINE_ROWS), wanted_rows), max_length);
     head = fci_max(fci_min(head, wanted_rows), 16);
     if (limit) {
         uint64_t least = taken + s.fixed + max_length * s.per_row + 2 * s.per_head_row;
         if (least > limit)
-            return fci_fail(err, FC_ERR_LIMIT, 0, "memory limit: expected at least %llu bytes for sequences of %llu tokens, got %llu",
-                            (unsigned long long)least, (unsigned long long)max_length, (unsigned long long)limit);
+            return fci_fail(
+                err, FC_ERR_LIMIT, 0,
+                "memory limit: expected at least %llu bytes for sequences of %llu tokens, got %llu",
+                (unsigned long long)least, (unsigned long long)max_length,
+                (unsigned long long)limit);
         uint64_t room = limit - taken - s.fixed;
         head = fci_max(fci_min(head, room / 4 / s.per_head_row), 2);
         rows = fci_max(fci_min(rows, (room - head * s.per_head_row) / s.per_row), max_length);
@@ -7827,8 +8108,9 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, size_t max_length, size_t wanted_r
 
 FCI_FN void fci_engine_close(fci_engine *e) { // zeroed allowed
     if (!e->m) return;
-    void *all[] = {e->x, e->normed, e->wide[0], e->wide[1], e->keys, e->logits, e->packed, e->scratch, e->cos_sin, e->positions,
-                   e->attention_lanes, e->sublayer_cost};
+    void *all[] = {e->x,       e->normed,    e->wide[0],         e->wide[1],
+                   e->keys,    e->logits,    e->packed,          e->scratch,
+                   e->cos_sin, e->positions, e->attention_lanes, e->sublayer_cost};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(&e->m->c, all[i]);
     memset(e, 0, sizeof *e);
 }
@@ -7837,19 +8119,22 @@ FCI_FN void fci_engine_close(fci_engine *e) { // zeroed allowed
 FCI_FN void fci_engine_costs(const fc_model *m, double *cost) {
     const fci_hyper *h = &m->hyper;
     double total = cost[2 * h->n_blocks] = (double)h->vocab * (double)h->hidden;
-    for (size_t s = 0; s < 2 * h->n_blocks; s++) total += cost[s] = (double)m->layers[s / 2].n_parameters[s % 2];
+    for (size_t s = 0; s < 2 * h->n_blocks; s++)
+        total += cost[s] = (double)m->layers[s / 2].n_parameters[s % 2];
     for (size_t s = 0; s <= 2 * h->n_blocks; s++) cost[s] /= total;
 }
 
 // Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
-FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows, uint64_t taken, fc_error *err) {
+FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
+                               uint64_t taken, fc_error *err) {
     const fci_context *c = &m->c;
     const fci_hyper *h = &m->hyper;
     memset(e, 0, sizeof *e);
     e->m = m;
     fc_code code = fci_engine_plan(e, max_length, wanted_rows, taken, err);
     if (code) return code;
-    uint64_t q = h->n_heads * h->head_dim, kv = h->n_kv_heads * h->head_dim, widest = fci_max(q, h->ff);
+    uint64_t q = h->n_heads * h->head_dim, kv = h->n_kv_heads * h->head_dim,
+             widest = fci_max(q, h->ff);
     size_t rows = e->capacity, most = (size_t)fci_max(rows, e->head_rows);
     e->max_lanes = rows; // a lane has at least one row
     e->x = (float *)fci_alloc(c, rows, h->hidden * sizeof(float), "residual rows", err);
@@ -7858,14 +8143,19 @@ FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, si
     e->wide[1] = (float *)fci_alloc(c, rows, widest * sizeof(float), "rows", err);
     e->keys = (float *)fci_alloc(c, rows, 2 * kv * sizeof(float), "keys and values", err);
     e->logits = (float *)fci_alloc(c, e->head_rows, h->vocab * sizeof(float), "logits", err);
-    e->packed = fci_alloc(c, fci_gemm_packed_bytes(c, m->config.compute, most, (size_t)fci_max(widest, h->hidden)), 1, "packed rows", err);
+    e->packed = fci_alloc(c,
+                          fci_gemm_packed_bytes(c, m->config.compute, most,
+                                                (size_t)fci_max(widest, h->hidden)),
+                          1, "packed rows", err);
     e->scratch = fci_alloc(c, fci_engine_scratch(m), 1, "scratch", err);
-    e->cos_sin = (float *)fci_alloc(c, max_length, h->rotary_dim * sizeof(float), "rotary table", err);
+    e->cos_sin = (float *)fci_alloc(c, max_length, h->rotary_dim * sizeof(float), "rotary table",
+                                    err);
     e->positions = (uint32_t *)fci_alloc(c, rows, sizeof(uint32_t), "positions", err);
-    e->attention_lanes = (fci_attention_lane *)fci_alloc(c, e->max_lanes, sizeof *e->attention_lanes, "lanes", err);
+    e->attention_lanes = (fci_attention_lane *)fci_alloc(c, e->max_lanes,
+                                                         sizeof *e->attention_lanes, "lanes", err);
     e->sublayer_cost = (double *)fci_alloc(c, 2 * h->n_blocks + 1, sizeof(double), "costs", err);
-    if (!e->x || !e->normed || !e->wide[0] || !e->wide[1] || !e->keys || !e->logits || !e->packed || !e->scratch || !e->cos_sin ||
-        !e->positions || !e->attention_lanes || !e->sublayer_cost) {
+    if (!e->x || !e->normed || !e->wide[0] || !e->wide[1] || !e->keys || !e->logits || !e->packed ||
+        !e->scratch || !e->cos_sin || !e->positions || !e->attention_lanes || !e->sublayer_cost) {
         fci_engine_close(e);
         return FC_ERR_MEMORY;
     }
@@ -7874,9 +8164,10 @@ FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, si
     return FC_OK;
 }
 
-FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_weight *w, size_t rows, float *y, size_t ldy) {
-    fci_gemm(&e->m->c, e->m->config.compute, op, e->packed, rows, (size_t)w->matrix.cols, &w->matrix, 0, w->matrix.rows, w->bias, y, ldy,
-             e->scratch);
+FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_weight *w, size_t rows,
+                            float *y, size_t ldy) {
+    fci_gemm(&e->m->c, e->m->config.compute, op, e->packed, rows, (size_t)w->matrix.cols,
+             &w->matrix, 0, w->matrix.rows, w->bias, y, ldy, e->scratch);
 }
 
 FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, const float *weight) {
@@ -7885,7 +8176,8 @@ FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, con
     fci_gemm_pack(&e->m->c, e->m->config.compute, e->normed, d, rows, d, e->packed);
 }
 
-FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fci_lane *lanes, size_t n_lanes, size_t rows) {
+FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fci_lane *lanes,
+                                     size_t n_lanes, size_t rows) {
     const fci_context *c = &e->m->c;
     const fci_hyper *h = &e->m->hyper;
     fci_attention a = fci_engine_attention(e->m);
@@ -7895,8 +8187,10 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
     fci_engine_gemm(e, FCI_GEMM_STORE, &l->q, rows, q, a.ldq);
     fci_engine_gemm(e, FCI_GEMM_STORE, &l->k, rows, k, a.ldkv);
     fci_engine_gemm(e, FCI_GEMM_STORE, &l->v, rows, v, a.ldkv);
-    fci_rows_rope(c, q, a.ldq, rows, a.n_heads, head_dim, rotary, h->rope_interleaved, e->cos_sin, e->positions);
-    fci_rows_rope(c, k, a.ldkv, rows, a.n_kv_heads, head_dim, rotary, h->rope_interleaved, e->cos_sin, e->positions);
+    fci_rows_rope(c, q, a.ldq, rows, a.n_heads, head_dim, rotary, h->rope_interleaved, e->cos_sin,
+                  e->positions);
+    fci_rows_rope(c, k, a.ldkv, rows, a.n_kv_heads, head_dim, rotary, h->rope_interleaved,
+                  e->cos_sin, e->positions);
     for (size_t i = 0; i < n_lanes; i++) {
         fci_attention_lane *to = &e->attention_lanes[i];
         to->q = q + lanes[i].row * a.ldq;
@@ -7929,20 +8223,25 @@ FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
         float *x = e->x + (row + i) * d;
         e->positions[row + i] = i;
         if (lane->start) memcpy(x, lane->start + i * d, d * sizeof *x);
-        else fci_number_decode(w->type, (const char *)w->data + lane->ids[i] * w->row_bytes, 0, d, x);
+        else
+            fci_number_decode(w->type, (const char *)w->data + lane->ids[i] * w->row_bytes, 0, d,
+                              x);
     }
 }
 
-FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n_lanes, size_t sublayer) {
+FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n_lanes,
+                            size_t sublayer) {
     size_t d = (size_t)e->m->hyper.hidden;
     for (size_t i = 0; i < n_lanes; i++)
         if (lanes[i].trail && lanes[i].trail[sublayer])
-            memcpy(lanes[i].trail[sublayer], e->x + lanes[i].row * d, lanes[i].length * d * sizeof(float));
+            memcpy(lanes[i].trail[sublayer], e->x + lanes[i].row * d,
+                   lanes[i].length * d * sizeof(float));
 }
 
 // Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
 // residual rows are then in e->x from lane.row on. Their lengths together must not exceed e->capacity.
-FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask, fc_error *err) {
+FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
+                               fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
     for (size_t s = 0; s <= n_sublayers; s++) {
         for (; active < n_lanes && lanes[active].entry <= s; active++) {
@@ -7955,7 +8254,8 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
         const fci_layer *l = &e->m->layers[s / 2];
         if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
         else fci_engine_run_ffn(e, l, rows);
-        if (e->tick && e->tick(e->tick_user, e->sublayer_cost[s] * (double)active)) return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+        if (e->tick && e->tick(e->tick_user, e->sublayer_cost[s] * (double)active))
+            return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
     return FC_OK;
 }
@@ -7964,12 +8264,13 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows) {
     const fci_matrix *w = &e->m->output;
     fci_engine_norm_pack(e, x, rows, e->m->output_norm);
-    fci_gemm(&e->m->c, e->m->config.compute, FCI_GEMM_STORE, e->packed, rows, (size_t)w->cols, w, 0, w->rows, NULL, e->logits, (size_t)w->rows,
-             e->scratch);
+    fci_gemm(&e->m->c, e->m->config.compute, FCI_GEMM_STORE, e->packed, rows, (size_t)w->cols, w, 0,
+             w->rows, NULL, e->logits, (size_t)w->rows, e->scratch);
     return e->logits;
 }
 
-FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from) { // sublayers from `from` on, and the head
+// Of the sublayers from `from` on, and the head.
+FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from) {
     size_t n = 2 * (size_t)e->m->hyper.n_blocks;
     double cost = e->sublayer_cost[n];
     for (size_t s = from; s < n; s++)
@@ -7978,26 +8279,36 @@ FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, siz
 }
 
 // What every run needs to be true of its sequences; returns the longest through *longest.
-FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least, size_t *longest, fc_error *err) {
+FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
+                                       size_t *longest, fc_error *err) {
     *longest = 0;
-    if (!t || t->n_sequences == 0) return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokens: expected at least one sequence, got none");
+    if (!t || t->n_sequences == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected at least one sequence, got none");
     for (size_t i = 0; i < t->n_sequences; i++) {
         size_t n = t->starts[i + 1] - t->starts[i];
         if (n < least)
-            return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokens: sequence %llu: expected at least %llu tokens, got %llu", (unsigned long long)i,
-                            (unsigned long long)least, (unsigned long long)n);
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "tokens: sequence %llu: expected at least %llu tokens, got %llu",
+                            (unsigned long long)i, (unsigned long long)least,
+                            (unsigned long long)n);
         if (m->hyper.max_positions && n > m->hyper.max_positions)
-            return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokens: sequence %llu: expected at most %llu tokens (the model's positions), got %llu",
-                            (unsigned long long)i, (unsigned long long)m->hyper.max_positions, (unsigned long long)n);
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "tokens: sequence %llu: expected at most %llu tokens (the model's "
+                            "positions), got %llu",
+                            (unsigned long long)i, (unsigned long long)m->hyper.max_positions,
+                            (unsigned long long)n);
         for (size_t j = t->starts[i]; j < t->starts[i + 1]; j++)
             if (t->ids[j] >= m->hyper.vocab)
-                return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokens: sequence %llu, token %llu: expected an id below %llu, got %u",
-                                (unsigned long long)i, (unsigned long long)(j - t->starts[i]), (unsigned long long)m->hyper.vocab, t->ids[j]);
+                return fci_fail(
+                    err, FC_ERR_ARGUMENT, 0,
+                    "tokens: sequence %llu, token %llu: expected an id below %llu, got %u",
+                    (unsigned long long)i, (unsigned long long)(j - t->starts[i]),
+                    (unsigned long long)m->hyper.vocab, t->ids[j]);
         if (n > *longest) *longest = n;
     }
     return FC_OK;
 }
-
 // >> distance
 // How far a pruned model's output is from the original's: one row a distance. Each value of a
 // position is 0 or more, so what a part of a text has gathered bounds the whole from below.
@@ -8009,14 +8320,19 @@ typedef struct fci_position { // both models' output at one position
     size_t vocab;
 } fci_position;
 
-typedef enum fci_mean { FCI_MEAN_POSITIONS, FCI_MEAN_SEQUENCES, FCI_MEAN_POSITIONS_VOCAB, FCI_MEAN_LABELS } fci_mean;
+typedef enum fci_mean {
+    FCI_MEAN_POSITIONS,
+    FCI_MEAN_SEQUENCES,
+    FCI_MEAN_POSITIONS_VOCAB,
+    FCI_MEAN_LABELS
+} fci_mean;
 
 typedef struct fci_distance {
     const char *name;
     double (*position)(const fci_kernels *k, const fci_position *at);
     fci_mean mean;
-    bool root;      // a sequence counts with the square root of its positions' sum
-    bool original;  // needs p
+    bool root;     // a sequence counts with the square root of its positions' sum
+    bool original; // needs p
 } fci_distance;
 
 FCI_FN double fci_distance_js(const fci_kernels *k, const fci_position *at) {
@@ -8047,7 +8363,8 @@ FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_position *at)
     return acos(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
 }
 
-static const fci_distance fci_distances[FC_METRIC_COUNT] = { // in the order of fc_metric
+static const fci_distance fci_distances[FC_METRIC_COUNT] = {
+    // in the order of fc_metric
     {"js", fci_distance_js, FCI_MEAN_POSITIONS, false, true},
     {"angular", fci_distance_angular, FCI_MEAN_POSITIONS, false, true},
     {"euclidean", fci_distance_euclidean, FCI_MEAN_SEQUENCES, true, true},
@@ -8069,7 +8386,8 @@ FINERCUT_API int fc_metric_parse(const char *name, fc_metric *out) {
     return -1;
 }
 
-FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label, size_t vocab, fc_simd simd_max) {
+FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label,
+                                size_t vocab, fc_simd simd_max) {
     const fci_kernels *k = fci_kernels_pick(simd_max);
     fci_position at;
     if ((unsigned)metric >= FC_METRIC_COUNT || vocab == 0 || label >= vocab) return (double)NAN;
@@ -8083,11 +8401,13 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 
 // What the sum over sequences is divided by.
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab) {
-    double positions = (double)(t->starts[t->n_sequences] - t->starts[0]), sequences = (double)t->n_sequences;
+    double positions = (double)(t->starts[t->n_sequences] - t->starts[0]),
+           sequences = (double)t->n_sequences;
     switch (d->mean) {
     case FCI_MEAN_SEQUENCES: return sequences;
     case FCI_MEAN_POSITIONS_VOCAB: return positions * (double)vocab;
-    case FCI_MEAN_LABELS: return positions - sequences; // the last position of a sequence has no next token
+    case FCI_MEAN_LABELS:
+        return positions - sequences; // the last position of a sequence has no next token
     default: return positions;
     }
 }
@@ -8096,23 +8416,25 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
 typedef struct fci_reference {
     const fci_distance *distance;
     const fc_tokens *tokens;
-    float *rows;  // [all positions, hidden]
-    double *lse;  // [all positions]
+    float *rows; // [all positions, hidden]
+    double *lse; // [all positions]
 } fci_reference;
 
 // One lane's output against the reference: the job of fci_distance_lanes.
 typedef struct fci_compared {
-    const float *x;    // its rows at the head's entrance [length, hidden]
+    const float *x; // its rows at the head's entrance [length, hidden]
     uint32_t sequence;
-    double sum;        // out: the sequence's share of the distance
+    double sum; // out: the sequence's share of the distance
 } fci_compared;
 
-typedef struct fci_distance_job { // logits of a few positions of a sequence: the original's, then each lane's
+typedef struct
+    fci_distance_job { // logits of a few positions of a sequence: the original's, then each lane's
     const fci_reference *r;
     const fci_kernels *k;
     const float *logits;
-    double *values;    // [lanes, positions]
-    size_t vocab, first, n_positions, lane_stride, p_rows; // p_rows: n_positions, or 0 where p is not needed
+    double *values; // [lanes, positions]
+    size_t vocab, first, n_positions, lane_stride,
+        p_rows; // p_rows: n_positions, or 0 where p is not needed
 } fci_distance_job;
 
 FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
@@ -8123,7 +8445,8 @@ FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
     position.p = j->p_rows ? j->logits + i * j->vocab : NULL;
     position.q = j->logits + (j->p_rows + task) * j->vocab;
     position.lse_p = j->p_rows ? j->r->lse[at] : 0;
-    position.label = j->r->tokens->ids[at + 1 < j->r->tokens->starts[j->r->tokens->n_sequences] ? at + 1 : at];
+    position.label =
+        j->r->tokens->ids[at + 1 < j->r->tokens->starts[j->r->tokens->n_sequences] ? at + 1 : at];
     position.vocab = j->vocab;
     double value = j->r->distance->position(j->k, &position);
     j->values[lane * j->lane_stride + i] = value < 0 ? 0 : value; // rounding may leave -1e-17
@@ -8145,11 +8468,13 @@ FCI_FN uint64_t fci_reference_bytes(const fc_model *m, uint64_t n_positions) {
     return n_positions * (m->hyper.hidden * sizeof(float) + sizeof(double));
 }
 
-FCI_FN fc_code fci_reference_init(const fc_model *m, fci_reference *r, fc_metric metric, const fc_tokens *t, fc_error *err) {
+FCI_FN fc_code fci_reference_init(const fc_model *m, fci_reference *r, fc_metric metric,
+                                  const fc_tokens *t, fc_error *err) {
     size_t n = t->starts[t->n_sequences];
     r->distance = &fci_distances[metric];
     r->tokens = t;
-    r->rows = (float *)fci_alloc(&m->c, n, m->hyper.hidden * sizeof(float), "original's output", err);
+    r->rows = (float *)fci_alloc(&m->c, n, m->hyper.hidden * sizeof(float), "original's output",
+                                 err);
     r->lse = (double *)fci_alloc(&m->c, n, sizeof(double), "original's output", err);
     return r->rows && r->lse ? FC_OK : FC_ERR_MEMORY;
 }
@@ -8167,16 +8492,21 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
         job.values = r->lse + i;
         fci_parallel_for(&e->m->c, rows, fci_distance_lse_task, &job);
         for (size_t k = i; k < i + rows; k++)
-            if (!isfinite(r->lse[k])) return fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits at position %llu of the text are not finite", (unsigned long long)k);
-        if (e->tick && e->tick(e->tick_user, 0)) return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+            if (!isfinite(r->lse[k]))
+                return fci_fail(err, FC_ERR_NUMERIC, 0,
+                                "the model's logits at position %llu of the text are not finite",
+                                (unsigned long long)k);
+        if (e->tick && e->tick(e->tick_user, 0))
+            return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
     return FC_OK;
 }
 
 // Positions [first, first + n) (of all sequences' positions) of some lanes of one sequence. Rows are gathered so
 // that one pass over the head's weights serves the original's rows and all lanes'.
-FCI_FN void fci_distance_piece(fci_engine *e, const fci_reference *r, const fci_compared *lanes, size_t n_lanes, size_t first, size_t n,
-                               double *values, size_t stride) {
+FCI_FN void fci_distance_piece(fci_engine *e, const fci_reference *r, const fci_compared *lanes,
+                               size_t n_lanes, size_t first, size_t n, double *values,
+                               size_t stride) {
     size_t d = (size_t)e->m->hyper.hidden, start = r->tokens->starts[lanes[0].sequence], rows = 0;
     float *gathered = e->normed; // free between waves; the norm runs in place
     fci_distance_job job;
@@ -8185,7 +8515,8 @@ FCI_FN void fci_distance_piece(fci_engine *e, const fci_reference *r, const fci_
         memcpy(gathered, r->rows + first * d, n * d * sizeof *gathered);
         rows = job.p_rows = n;
     }
-    for (size_t i = 0; i < n_lanes; i++, rows += n) memcpy(gathered + rows * d, lanes[i].x + (first - start) * d, n * d * sizeof *gathered);
+    for (size_t i = 0; i < n_lanes; i++, rows += n)
+        memcpy(gathered + rows * d, lanes[i].x + (first - start) * d, n * d * sizeof *gathered);
     job.r = r;
     job.k = e->m->c.kernels;
     job.vocab = (size_t)e->m->hyper.vocab;
@@ -8198,15 +8529,23 @@ FCI_FN void fci_distance_piece(fci_engine *e, const fci_reference *r, const fci_
 }
 
 // The distances of lanes of one sequence; values: room for [n_lanes, length of the sequence].
-FCI_FN fc_code fci_distance_lanes(fci_engine *e, const fci_reference *r, fci_compared *lanes, size_t n_lanes, double *values, fc_error *err) {
-    size_t start = r->tokens->starts[lanes[0].sequence], length = r->tokens->starts[lanes[0].sequence + 1] - start;
+FCI_FN fc_code fci_distance_lanes(fci_engine *e, const fci_reference *r, fci_compared *lanes,
+                                  size_t n_lanes, double *values, fc_error *err) {
+    size_t start = r->tokens->starts[lanes[0].sequence],
+           length = r->tokens->starts[lanes[0].sequence + 1] - start;
     size_t labels = r->distance->mean == FCI_MEAN_LABELS ? length - 1 : length;
-    size_t other = r->distance->original ? 1 : 0, group = (size_t)fci_min(n_lanes, e->head_rows - other);
+    size_t other = r->distance->original ? 1 : 0,
+           group = (size_t)fci_min(n_lanes, e->head_rows - other);
     for (size_t g = 0; g < n_lanes; g += group) {
-        size_t lanes_now = (size_t)fci_min(group, n_lanes - g), step = e->head_rows / (lanes_now + other);
+        size_t lanes_now = (size_t)fci_min(group, n_lanes - g),
+               step = e->head_rows / (lanes_now + other);
         for (size_t i = 0; i < labels; i += step) {
-            fci_distance_piece(e, r, lanes + g, lanes_now, start + i, (size_t)fci_min(step, labels - i), values + g * length + i, length);
-            if (e->tick && e->tick(e->tick_user, e->sublayer_cost[2 * e->m->hyper.n_blocks] * (double)(lanes_now * fci_min(step, labels - i)) / (double)length))
+            fci_distance_piece(e, r, lanes + g, lanes_now, start + i,
+                               (size_t)fci_min(step, labels - i), values + g * length + i, length);
+            if (e->tick &&
+                e->tick(e->tick_user, e->sublayer_cost[2 * e->m->hyper.n_blocks] *
+                                          (double)(lanes_now * fci_min(step, labels - i)) /
+                                          (double)length))
                 return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
         }
     }
@@ -8217,7 +8556,6 @@ FCI_FN fc_code fci_distance_lanes(fci_engine *e, const fci_reference *r, fci_com
     }
     return FC_OK;
 }
-
 // >> search
 // FinerCut's greedy (paper, Algorithm 1): at each step the candidate whose removal moves the output least
 // away from the original's goes. `exhaustive` scores every candidate on all sequences; `race` finds
@@ -8231,7 +8569,8 @@ struct fc_plan {
     size_t capacity;
 };
 
-static const char *const fci_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers", "attention", "ffn", "blocks"};
+static const char *const fci_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers", "attention",
+                                                                      "ffn", "blocks"};
 static const char *const fci_search_names[FC_SEARCH_COUNT] = {"race", "exhaustive"};
 
 FINERCUT_API const char *fc_candidates_name(fc_candidates c) {
@@ -8283,7 +8622,8 @@ FINERCUT_API void fc_plan_free(fc_plan *p) {
     fci_result_free(&p->c.alloc, p);
 }
 
-FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores, size_t n_scores, fc_error *err) {
+FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
+                               size_t n_scores, fc_error *err) {
     if (p->info.n_steps == p->capacity) {
         size_t capacity = p->capacity ? 2 * p->capacity : 32;
         fc_step *steps = (fc_step *)fci_grow(&p->c, p->steps, capacity, sizeof *steps, "plan", err);
@@ -8311,21 +8651,26 @@ FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index) {
 }
 
 // The sublayers [*first, *first + *count) that a candidate consists of.
-FCI_FN void fci_search_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first, uint32_t *count) {
+FCI_FN void fci_search_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
+                                 uint32_t *count) {
     bool block = kind == FC_CANDIDATES_BLOCKS;
     *first = block ? 2 * candidate : candidate;
     *count = block ? 2 : 1;
 }
 
-FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps, uint8_t *mask, fc_error *err) {
+FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
+                                  uint8_t *mask, fc_error *err) {
     fci_clear(err);
-    if (strcmp(p->info.model.fingerprint, m->fingerprint) != 0 || p->info.model.n_blocks != m->hyper.n_blocks)
-        return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: made for another model: expected \"%s\" (fingerprint %s, %u blocks), got fingerprint %s, %llu blocks",
-                        p->info.model.name, p->info.model.fingerprint, p->info.model.n_blocks, m->fingerprint,
-                        (unsigned long long)m->hyper.n_blocks);
+    if (strcmp(p->info.model.fingerprint, m->fingerprint) != 0 ||
+        p->info.model.n_blocks != m->hyper.n_blocks)
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "plan: made for another model: expected \"%s\" (fingerprint %s, %u "
+                        "blocks), got fingerprint %s, %llu blocks",
+                        p->info.model.name, p->info.model.fingerprint, p->info.model.n_blocks,
+                        m->fingerprint, (unsigned long long)m->hyper.n_blocks);
     if (n_steps > p->info.n_steps)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu steps, got %llu", (unsigned long long)p->info.n_steps,
-                        (unsigned long long)n_steps);
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu steps, got %llu",
+                        (unsigned long long)p->info.n_steps, (unsigned long long)n_steps);
     memset(mask, 1, 2 * (size_t)m->hyper.n_blocks);
     for (size_t i = 0; i < n_steps; i++) {
         uint32_t first, count;
@@ -8350,18 +8695,19 @@ typedef struct fci_search {
     fci_engine engine;
     fci_reference reference;
     double divisor;
-    uint8_t *mask;       // [2 * n_blocks]
-    float *trail_rows;   // [kept sublayers, positions, hidden]
-    float **trail;       // [sequences, 2 * n_blocks + 1]: where a sequence's rows at a sublayer's entrance are
+    uint8_t *mask;     // [2 * n_blocks]
+    float *trail_rows; // [kept sublayers, positions, hidden]
+    float **trail;     // [sequences, 2 * n_blocks + 1]: a sequence's rows at a sublayer's entrance
     fci_runner *runners; // candidates of the step
     size_t n_runners;
-    fci_lane *lanes;     // of a wave
+    fci_lane *lanes; // of a wave
     fci_compared *compared;
-    double *values;      // of the positions of a wave
+    double *values; // of the positions of a wave
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
-    double step_units, step_exhaustive, ratio; // ratio: work over exhaustive work, of the step before
+    double step_units, step_exhaustive;
+    double ratio; // of the two, at the step before
     double start, last_report;
 } fci_search;
 
@@ -8370,7 +8716,9 @@ FCI_FN size_t fci_search_n_sublayers(const fci_search *s) {
 }
 
 FCI_FN bool fci_search_kind_fits(fc_candidates kind, uint32_t sublayer) {
-    return kind == FC_CANDIDATES_SUBLAYERS || (kind == FC_CANDIDATES_ATTENTION && sublayer % 2 == 0) || (kind == FC_CANDIDATES_FFN && sublayer % 2 == 1);
+    return kind == FC_CANDIDATES_SUBLAYERS ||
+           (kind == FC_CANDIDATES_ATTENTION && sublayer % 2 == 0) ||
+           (kind == FC_CANDIDATES_FFN && sublayer % 2 == 1);
 }
 
 FCI_FN uint32_t fci_search_first_block(const fc_model *m, const fc_prune_desc *d) {
@@ -8378,22 +8726,36 @@ FCI_FN uint32_t fci_search_first_block(const fc_model *m, const fc_prune_desc *d
     return (uint32_t)(share * (double)m->hyper.n_blocks + 1e-9);
 }
 
-FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, uint32_t *n_steps, fc_error *err) {
+FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, uint32_t *n_steps,
+                                    fc_error *err) {
     fci_clear(err);
     *n_steps = 0;
-    if ((unsigned)d->metric >= FC_METRIC_COUNT) return fci_fail(err, FC_ERR_ARGUMENT, 0, "metric: unknown value %d", (int)d->metric);
-    if ((unsigned)d->candidates >= FC_CANDIDATES_COUNT) return fci_fail(err, FC_ERR_ARGUMENT, 0, "candidates: unknown value %d", (int)d->candidates);
-    if ((unsigned)d->search >= FC_SEARCH_COUNT) return fci_fail(err, FC_ERR_ARGUMENT, 0, "search: unknown value %d", (int)d->search);
-    if (!(d->fraction >= 0 && d->fraction <= 1)) return fci_fail(err, FC_ERR_ARGUMENT, 0, "share to remove: expected 0 to 1, got %g", d->fraction);
-    if (!(d->last >= 0 && d->last <= 1)) return fci_fail(err, FC_ERR_ARGUMENT, 0, "share of last blocks: expected 0 to 1, got %g", d->last);
-    uint32_t each = d->candidates == FC_CANDIDATES_SUBLAYERS ? 2 : 1, blocks = (uint32_t)m->hyper.n_blocks;
+    if ((unsigned)d->metric >= FC_METRIC_COUNT)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "metric: unknown value %d", (int)d->metric);
+    if ((unsigned)d->candidates >= FC_CANDIDATES_COUNT)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "candidates: unknown value %d",
+                        (int)d->candidates);
+    if ((unsigned)d->search >= FC_SEARCH_COUNT)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "search: unknown value %d", (int)d->search);
+    if (!(d->fraction >= 0 && d->fraction <= 1))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "share to remove: expected 0 to 1, got %g",
+                        d->fraction);
+    if (!(d->last >= 0 && d->last <= 1))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "share of last blocks: expected 0 to 1, got %g",
+                        d->last);
+    uint32_t each = d->candidates == FC_CANDIDATES_SUBLAYERS ? 2 : 1,
+             blocks = (uint32_t)m->hyper.n_blocks;
     uint32_t all = each * blocks, allowed = each * (blocks - fci_search_first_block(m, d));
-    uint32_t wanted = d->remove ? d->remove : d->fraction > 0 ? (uint32_t)(d->fraction * all + 1e-9) : allowed - 1;
+    uint32_t wanted = d->remove         ? d->remove
+                      : d->fraction > 0 ? (uint32_t)(d->fraction * all + 1e-9)
+                                        : allowed - 1;
     if (wanted > allowed)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "remove: expected at most the %u %s that are candidates, got %u", allowed,
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "remove: expected at most the %u %s that are candidates, got %u", allowed,
                         fc_candidates_name(d->candidates), wanted);
     if (wanted == 0 && d->fraction > 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "remove: %g %% of %u %s is less than one", 100 * d->fraction, all, fc_candidates_name(d->candidates));
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "remove: %g %% of %u %s is less than one",
+                        100 * d->fraction, all, fc_candidates_name(d->candidates));
     *n_steps = wanted;
     return FC_OK;
 }
@@ -8446,11 +8808,14 @@ FCI_FN int fci_search_tick(void *user, double units) {
 
 FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at least once a step
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
-    return fci_search_report(s) ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled after %llu of %llu steps", (unsigned long long)s->plan->info.n_steps,
-                                           (unsigned long long)s->n_steps) : FC_OK;
+    return fci_search_report(s)
+               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled after %llu of %llu steps",
+                          (unsigned long long)s->plan->info.n_steps, (unsigned long long)s->n_steps)
+               : FC_OK;
 }
 
-FCI_FN void fci_search_lane(const fci_search *s, fci_lane *l, uint32_t sequence, uint32_t entry, const float *start, uint32_t tag) {
+FCI_FN void fci_search_lane(const fci_search *s, fci_lane *l, uint32_t sequence, uint32_t entry,
+                            const float *start, uint32_t tag) {
     const fc_tokens *t = s->tokens;
     memset(l, 0, sizeof *l);
     l->ids = t->ids + t->starts[sequence];
@@ -8480,7 +8845,8 @@ FCI_FN fc_code fci_search_trail(fci_search *s, uint32_t from, fc_error *err) {
 }
 
 // Scores the wave's lanes of one sequence; their tags name the runners.
-FCI_FN fc_code fci_search_score(fci_search *s, const fci_lane *lanes, size_t n_lanes, uint32_t sequence, fc_error *err) {
+FCI_FN fc_code fci_search_score(fci_search *s, const fci_lane *lanes, size_t n_lanes,
+                                uint32_t sequence, fc_error *err) {
     size_t n = 0, d = (size_t)s->m->hyper.hidden;
     for (size_t i = 0; i < n_lanes; i++) {
         if (lanes[i].sequence != sequence) continue;
@@ -8491,7 +8857,8 @@ FCI_FN fc_code fci_search_score(fci_search *s, const fci_lane *lanes, size_t n_l
     for (size_t i = 0, k = 0; i < n_lanes && !code; i++) {
         if (lanes[i].sequence != sequence) continue;
         fci_runner *r = &s->runners[lanes[i].tag];
-        FINERCUT_ASSERT(r->done == sequence); // sums are in the order of sequences, whatever the wave
+        FINERCUT_ASSERT(r->done ==
+                        sequence); // sums are in the order of sequences, whatever the wave
         r->sum += s->compared[k++].sum;
         r->done++;
     }
@@ -8519,7 +8886,8 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
 typedef bool (*fci_chosen_fn)(const fci_search *s, const fci_runner *r, const fci_runner *leader);
 
 // Runs the chosen runners up to `until` sequences, sequence by sequence, in waves as large as fit.
-FCI_FN fc_code fci_search_advance(fci_search *s, uint32_t until, fci_chosen_fn chosen, const fci_runner *leader, fc_error *err) {
+FCI_FN fc_code fci_search_advance(fci_search *s, uint32_t until, fci_chosen_fn chosen,
+                                  const fci_runner *leader, fc_error *err) {
     size_t stride = fci_search_n_sublayers(s) + 1, n = 0, rows = 0;
     fc_code code = FC_OK;
     for (uint32_t q = 0; q < until; q++) {
@@ -8531,33 +8899,38 @@ FCI_FN fc_code fci_search_advance(fci_search *s, uint32_t until, fci_chosen_fn c
                 if ((code = fci_search_wave(s, n, err)) != FC_OK) return code;
                 n = rows = 0;
             }
-            fci_search_lane(s, &s->lanes[n++], q, r->entry, s->trail[q * stride + r->first], (uint32_t)i);
+            fci_search_lane(s, &s->lanes[n++], q, r->entry, s->trail[q * stride + r->first],
+                            (uint32_t)i);
             rows += length;
         }
     }
     return n ? fci_search_wave(s, n, err) : FC_OK;
 }
 
-FCI_FN bool fci_search_everyone(const fci_search *s, const fci_runner *r, const fci_runner *leader) {
+FCI_FN bool fci_search_everyone(const fci_search *s, const fci_runner *r,
+                                const fci_runner *leader) {
     (void)s;
     (void)r;
     (void)leader;
     return true;
 }
 
-FCI_FN bool fci_search_only_leader(const fci_search *s, const fci_runner *r, const fci_runner *leader) {
+FCI_FN bool fci_search_only_leader(const fci_search *s, const fci_runner *r,
+                                   const fci_runner *leader) {
     (void)s;
     return r == leader;
 }
 
 // a before b: smaller sum, ties to the lower candidate; what is not a number is behind everything.
 FCI_FN bool fci_search_before(const fci_runner *a, const fci_runner *b) {
-    if (isnan(a->sum) || isnan(b->sum)) return !isnan(a->sum) || (isnan(b->sum) && a->candidate < b->candidate);
+    if (isnan(a->sum) || isnan(b->sum))
+        return !isnan(a->sum) || (isnan(b->sum) && a->candidate < b->candidate);
     return a->sum < b->sum || (a->sum == b->sum && a->candidate < b->candidate);
 }
 
 // Could it still win against the complete leader? Its sum only grows.
-FCI_FN bool fci_search_survives(const fci_search *s, const fci_runner *r, const fci_runner *leader) {
+FCI_FN bool fci_search_survives(const fci_search *s, const fci_runner *r,
+                                const fci_runner *leader) {
     return r->done < s->tokens->n_sequences && fci_search_before(r, leader);
 }
 
@@ -8587,17 +8960,21 @@ FCI_FN fc_code fci_search_race(fci_search *s, fci_runner **winner, fc_error *err
 }
 
 FCI_FN fc_code fci_search_exhaust(fci_search *s, fci_runner **winner, fc_error *err) {
-    fc_code code = fci_search_advance(s, (uint32_t)s->tokens->n_sequences, fci_search_everyone, NULL, err);
+    fc_code code = fci_search_advance(s, (uint32_t)s->tokens->n_sequences, fci_search_everyone,
+                                      NULL, err);
     *winner = fci_search_first(s, true);
     return code;
 }
 
-static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, fci_runner **, fc_error *) = {fci_search_race, fci_search_exhaust};
+static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, fci_runner **,
+                                                          fc_error *) = {fci_search_race,
+                                                                         fci_search_exhaust};
 
 FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
     fc_candidates kind = s->desc->candidates;
     uint32_t first_block = s->plan->info.first_block, n_blocks = (uint32_t)s->m->hyper.n_blocks;
-    uint32_t from = kind == FC_CANDIDATES_BLOCKS ? first_block : 2 * first_block, to = kind == FC_CANDIDATES_BLOCKS ? n_blocks : 2 * n_blocks;
+    uint32_t from = kind == FC_CANDIDATES_BLOCKS ? first_block : 2 * first_block,
+             to = kind == FC_CANDIDATES_BLOCKS ? n_blocks : 2 * n_blocks;
     s->n_runners = 0;
     for (uint32_t k = from; k < to; k++) {
         fci_runner *r = &s->runners[s->n_runners];
@@ -8606,7 +8983,8 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
         r->candidate = k;
         fci_search_sublayers(kind, k, &r->first, &count);
         r->entry = r->first + count;
-        if (s->mask[r->first] && (kind == FC_CANDIDATES_BLOCKS || fci_search_kind_fits(kind, k))) s->n_runners++;
+        if (s->mask[r->first] && (kind == FC_CANDIDATES_BLOCKS || fci_search_kind_fits(kind, k)))
+            s->n_runners++;
     }
 }
 
@@ -8618,13 +8996,17 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
     s->step_exhaustive = fci_search_exhaustive(s);
     fc_code code = fci_search_modes[s->desc->search](s, &winner, err);
     if (code) return code;
-    if (isnan(winner->sum)) return fci_fail(err, FC_ERR_NUMERIC, 0, "step %llu: no candidate leaves a model with a finite output", (unsigned long long)s->step);
+    if (isnan(winner->sum))
+        return fci_fail(err, FC_ERR_NUMERIC, 0,
+                        "step %llu: no candidate leaves a model with a finite output",
+                        (unsigned long long)s->step);
     for (size_t i = 0; i < s->n_runners; i++) {
         s->scores[i].candidate = s->runners[i].candidate;
         s->scores[i].exact = s->runners[i].done == s->tokens->n_sequences;
         s->scores[i].value = s->runners[i].sum / s->divisor;
     }
-    code = fci_plan_append(s->plan, winner->candidate, winner->sum / s->divisor, s->scores, s->n_runners, err);
+    code = fci_plan_append(s->plan, winner->candidate, winner->sum / s->divisor, s->scores,
+                           s->n_runners, err);
     if (code) return code;
     s->plan->info.cost.exhaustive_lanes += s->step_exhaustive;
     s->ratio = s->step_exhaustive > 0 ? s->step_units / s->step_exhaustive : s->ratio;
@@ -8634,19 +9016,25 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
 }
 
 // Only what a candidate can start from is kept: sublayers from the first candidate's on.
-FCI_FN uint64_t fci_search_trail_bytes(const fc_model *m, uint64_t n_positions, uint32_t first_block) {
+FCI_FN uint64_t fci_search_trail_bytes(const fc_model *m, uint64_t n_positions,
+                                       uint32_t first_block) {
     return 2 * (m->hyper.n_blocks - first_block) * n_positions * m->hyper.hidden * sizeof(float);
 }
 
 FCI_FN fc_code fci_search_alloc_trail(fci_search *s, uint32_t first_block, fc_error *err) {
     size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden;
     size_t positions = s->tokens->starts[s->tokens->n_sequences], stride = n_sublayers + 1;
-    s->trail_rows = (float *)fci_alloc(&s->m->c, fci_search_trail_bytes(s->m, positions, first_block), 1, "trail", err);
-    s->trail = (float **)fci_alloc(&s->m->c, s->tokens->n_sequences * stride, sizeof *s->trail, "trail", err);
+    s->trail_rows = (float *)fci_alloc(&s->m->c,
+                                       fci_search_trail_bytes(s->m, positions, first_block), 1,
+                                       "trail", err);
+    s->trail = (float **)fci_alloc(&s->m->c, s->tokens->n_sequences * stride, sizeof *s->trail,
+                                   "trail", err);
     if (!s->trail_rows || !s->trail) return FC_ERR_MEMORY;
     for (size_t q = 0; q < s->tokens->n_sequences; q++) {
         for (size_t k = 2 * (size_t)first_block; k < n_sublayers; k++)
-            s->trail[q * stride + k] = s->trail_rows + ((k - 2 * (size_t)first_block) * positions + s->tokens->starts[q]) * d;
+            s->trail[q * stride + k] = s->trail_rows + ((k - 2 * (size_t)first_block) * positions +
+                                                        s->tokens->starts[q]) *
+                                                           d;
         s->trail[q * stride + n_sublayers] = s->reference.rows + s->tokens->starts[q] * d;
     }
     return FC_OK;
@@ -8658,7 +9046,8 @@ FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
     uint32_t lowest = (uint32_t)n_sublayers;
     fc_code code = fci_search_trail(s, 0, err);
     if (!code) code = fci_reference_finish(&s->engine, &s->reference, err);
-    for (size_t q = 0; q < s->tokens->n_sequences; q++) s->trail[q * stride + n_sublayers] = NULL; // the original's output stays as it is
+    for (size_t q = 0; q < s->tokens->n_sequences; q++)
+        s->trail[q * stride + n_sublayers] = NULL;       // the original's output stays as it is
     for (size_t i = 0; i < s->plan->info.n_steps; i++) { // what a resumed plan has removed already
         uint32_t first, count;
         fci_search_sublayers(s->desc->candidates, s->plan->steps[i].removed, &first, &count);
@@ -8673,10 +9062,13 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     const fc_tokens *t = s->tokens;
     uint32_t first_block = s->plan->info.first_block;
     size_t n_sublayers = fci_search_n_sublayers(s), longest, positions = t->starts[t->n_sequences];
-    fc_code code = fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1, &longest, err);
+    fc_code code = fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1,
+                                           &longest, err);
     if (code) return code;
-    uint64_t taken = fci_search_trail_bytes(s->m, positions, first_block) + fci_reference_bytes(s->m, positions);
-    code = fci_engine_open(&s->engine, s->m, longest, (size_t)fci_max(n_sublayers * longest, positions), taken, err);
+    uint64_t taken = fci_search_trail_bytes(s->m, positions, first_block) +
+                     fci_reference_bytes(s->m, positions);
+    code = fci_engine_open(&s->engine, s->m, longest,
+                           (size_t)fci_max(n_sublayers * longest, positions), taken, err);
     if (code) return code;
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
@@ -8686,10 +9078,12 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->mask = (uint8_t *)fci_alloc(c, n_sublayers, 1, "mask", err);
     s->runners = (fci_runner *)fci_alloc(c, n_sublayers, sizeof *s->runners, "candidates", err);
     s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
-    s->compared = (fci_compared *)fci_alloc(c, s->engine.max_lanes, sizeof *s->compared, "lanes", err);
+    s->compared = (fci_compared *)fci_alloc(c, s->engine.max_lanes, sizeof *s->compared, "lanes",
+                                            err);
     s->values = (double *)fci_alloc(c, s->engine.capacity, sizeof *s->values, "distances", err);
     s->scores = (fc_score *)fci_alloc(c, n_sublayers, sizeof *s->scores, "scores", err);
-    if (!s->mask || !s->runners || !s->lanes || !s->compared || !s->values || !s->scores) return FC_ERR_MEMORY;
+    if (!s->mask || !s->runners || !s->lanes || !s->compared || !s->values || !s->scores)
+        return FC_ERR_MEMORY;
     memset(s->mask, 1, n_sublayers);
     s->divisor = fci_distance_divisor(s->reference.distance, t, s->m->hyper.vocab);
     s->ratio = s->desc->search == FC_SEARCH_RACE ? 0.35 : 0.6; // until a step is measured
@@ -8698,7 +9092,8 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 
 FCI_FN void fci_search_close(fci_search *s) {
     const fci_context *c = &s->m->c;
-    void *all[] = {s->mask, s->trail_rows, s->trail, s->runners, s->lanes, s->compared, s->values, s->scores};
+    void *all[] = {s->mask,  s->trail_rows, s->trail,  s->runners,
+                   s->lanes, s->compared,   s->values, s->scores};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
     fci_reference_free(c, &s->reference);
     fci_engine_close(&s->engine);
@@ -8710,7 +9105,8 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
     memset(info, 0, sizeof *info);
     snprintf(info->model.fingerprint, sizeof info->model.fingerprint, "%s", m->fingerprint);
     snprintf(info->model.name, sizeof info->model.name, "%s", fci_base_name(m->path));
-    snprintf(info->model.architecture, sizeof info->model.architecture, "%s", m->config.architecture);
+    snprintf(info->model.architecture, sizeof info->model.architecture, "%s",
+             m->config.architecture);
     info->model.n_blocks = m->config.n_blocks;
     info->model.n_parameters = m->config.n_parameters;
     info->metric = d->metric;
@@ -8728,16 +9124,23 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
         if (n > info->calibration.length) info->calibration.length = n;
     }
     info->calibration.hash = hash;
-    snprintf(info->calibration.source, sizeof info->calibration.source, "%s", d->calibration_name ? d->calibration_name : "tokens");
+    snprintf(info->calibration.source, sizeof info->calibration.source, "%s",
+             d->calibration_name ? d->calibration_name : "tokens");
 }
 
 // Takes over the steps of a plan that was made with the same settings.
 FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, fc_error *err) {
     const fc_plan_info *a = &p->info, *b = &old->info;
-    const char *differs = strcmp(a->model.fingerprint, b->model.fingerprint) ? "model" : a->metric != b->metric ? "metric"
-                        : a->candidates != b->candidates ? "candidates" : a->compute != b->compute ? "compute"
-                        : a->first_block != b->first_block ? "share of last blocks" : a->calibration.hash != b->calibration.hash ? "calibration" : NULL;
-    if (differs) return fci_fail(err, FC_ERR_MISMATCH, 0, "resume: the plan was made with another %s", differs);
+    const char *differs = strcmp(a->model.fingerprint, b->model.fingerprint) ? "model"
+                          : a->metric != b->metric                           ? "metric"
+                          : a->candidates != b->candidates                   ? "candidates"
+                          : a->compute != b->compute                         ? "compute"
+                          : a->first_block != b->first_block           ? "share of last blocks"
+                          : a->calibration.hash != b->calibration.hash ? "calibration"
+                                                                       : NULL;
+    if (differs)
+        return fci_fail(err, FC_ERR_MISMATCH, 0, "resume: the plan was made with another %s",
+                        differs);
     for (size_t i = 0; i < b->n_steps; i++) {
         const fc_step *s = &old->steps[i];
         fc_code code = fci_plan_append(p, s->removed, s->score, s->scores, s->n_scores, err);
@@ -8786,16 +9189,17 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     }
     return s.plan;
 }
-
 // >> evaluate
 // Calibration texts, perplexity and logits.
 
 // Arrays of a public result for n sequences of n_ids tokens together.
-FCI_FN fc_code fci_evaluate_tokens(const fci_context *c, size_t n_sequences, size_t n_ids, fc_tokens *out, fc_error *err) {
+FCI_FN fc_code fci_evaluate_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
+                                   fc_tokens *out, fc_error *err) {
     memset(out, 0, sizeof *out);
     out->alloc = c->alloc;
     out->ids = (uint32_t *)fci_alloc(c, n_ids, sizeof *out->ids, "tokens", err);
-    out->starts = (size_t *)fci_alloc(c, n_sequences + (uint64_t)1, sizeof *out->starts, "tokens", err);
+    out->starts = (size_t *)fci_alloc(c, n_sequences + (uint64_t)1, sizeof *out->starts, "tokens",
+                                      err);
     out->n_sequences = n_sequences;
     if (out->ids && out->starts) return FC_OK;
     fc_tokens_free(out);
@@ -8803,14 +9207,17 @@ FCI_FN fc_code fci_evaluate_tokens(const fci_context *c, size_t n_sequences, siz
 }
 
 // Up to `most` consecutive sequences of `length` ids; what is shorter only where it is all there is.
-FCI_FN fc_code fci_evaluate_cut(const fc_alloc *alloc, const fc_tokens *text, size_t length, size_t most, fc_tokens *out, fc_error *err) {
+FCI_FN fc_code fci_evaluate_cut(const fc_alloc *alloc, const fc_tokens *text, size_t length,
+                                size_t most, fc_tokens *out, fc_error *err) {
     fci_context c;
     size_t first = text->starts[0], n = text->starts[text->n_sequences] - first;
     memset(&c, 0, sizeof c);
     c.alloc = *alloc;
     memset(out, 0, sizeof *out);
-    if (length == 0) return fci_fail(err, FC_ERR_ARGUMENT, 0, "length: expected at least 1 token, got 0");
-    if (n == 0) return fci_fail(err, FC_ERR_ARGUMENT, 0, "text: expected at least one token, got none");
+    if (length == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "length: expected at least 1 token, got 0");
+    if (n == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "text: expected at least one token, got none");
     if (length > n) length = n;
     size_t count = (size_t)fci_min(n / length, most);
     if (fci_evaluate_tokens(&c, count, count * length, out, err)) return FC_ERR_MEMORY;
@@ -8819,7 +9226,8 @@ FCI_FN fc_code fci_evaluate_cut(const fc_alloc *alloc, const fc_tokens *text, si
     return FC_OK;
 }
 
-FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out, fc_error *err) {
+FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
+                                       fc_error *err) {
     fci_clear(err);
     return fci_evaluate_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
@@ -8838,21 +9246,25 @@ FCI_FN fc_code fci_evaluate_join(fci_buffer *b, const char *text, size_t n) {
     return b->error.code;
 }
 
-FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text, size_t length_bytes, uint32_t samples, uint32_t length,
+FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
+                                        size_t length_bytes, uint32_t samples, uint32_t length,
                                         fc_tokens *out, fc_error *err) {
     fci_context c;
     fci_buffer joined;
     fc_tokens whole;
     fci_clear(err);
     memset(out, 0, sizeof *out);
-    if (samples == 0) return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
+    if (samples == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
     fci_context_basic(&c, NULL);
     c.alloc = t->context.alloc;
     memset(&joined, 0, sizeof joined);
     joined.c = &c;
     fc_code code = fci_evaluate_join(&joined, text, length_bytes);
     if (code && err) *err = joined.error;
-    if (!code && joined.n == 0) code = fci_fail(err, FC_ERR_ARGUMENT, 0, "text: expected at least one line that is not empty, got none");
+    if (!code && joined.n == 0)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "text: expected at least one line that is not empty, got none");
     if (!code) code = fc_tokenize(t, joined.p, joined.n, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
     fci_buffer_free(&joined);
     if (code) return code;
@@ -8861,7 +9273,8 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
     return code;
 }
 
-FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env, fc_tokens *out, fc_error *err) {
+FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env,
+                                          fc_tokens *out, fc_error *err) {
     fci_context c;
     const fci_json *root;
     size_t n_ids = 0, n = 0;
@@ -8871,13 +9284,16 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     fci_arena arena = {&c, NULL};
     fc_code code = fci_json_parse(&c, &arena, text, length, &root, err);
     if (!code && (root->type != FCI_JSON_ARRAY || root->count == 0))
-        code = fci_fail(err, FC_ERR_FORMAT, root->at, "tokens: expected an array of arrays of token ids, got %s",
+        code = fci_fail(err, FC_ERR_FORMAT, root->at,
+                        "tokens: expected an array of arrays of token ids, got %s",
                         root->type == FCI_JSON_ARRAY ? "an empty array" : fci_json_type_name(root));
     const fci_json *row = code ? NULL : fci_json_first(root);
     for (uint32_t i = 0; !code && i < root->count; i++, row = fci_json_next(row)) {
         if (row->type != FCI_JSON_ARRAY || row->count == 0)
-            code = fci_fail(err, FC_ERR_FORMAT, row->at, "tokens: sequence %u: expected an array of token ids, got %s", i,
-                            row->type == FCI_JSON_ARRAY ? "an empty array" : fci_json_type_name(row));
+            code = fci_fail(err, FC_ERR_FORMAT, row->at,
+                            "tokens: sequence %u: expected an array of token ids, got %s", i,
+                            row->type == FCI_JSON_ARRAY ? "an empty array"
+                                                        : fci_json_type_name(row));
         n_ids += row->count;
     }
     if (!code) code = fci_evaluate_tokens(&c, root->count, n_ids, out, err);
@@ -8886,7 +9302,9 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
         const fci_json *id = fci_json_first(row);
         for (uint32_t k = 0; !code && k < row->count; k++, id = fci_json_next(id)) {
             if (id->type != FCI_JSON_NUMBER || !id->is_integer || id->integer > UINT32_MAX)
-                code = fci_fail(err, FC_ERR_FORMAT, id->at, "tokens: sequence %u, token %u: expected a whole number, 0 or more", i, k);
+                code = fci_fail(err, FC_ERR_FORMAT, id->at,
+                                "tokens: sequence %u, token %u: expected a whole number, 0 or more",
+                                i, k);
             else out->ids[n++] = (uint32_t)id->integer;
         }
         if (!code) out->starts[i + 1] = n;
@@ -8906,10 +9324,10 @@ typedef struct fci_evaluation {
     fc_code (*take)(struct fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err);
     void *user;
     // perplexity
-    double *nll;      // [head_rows]
+    double *nll; // [head_rows]
     double sum;
     uint64_t count;
-    size_t first;     // of the piece that is under way
+    size_t first; // of the piece that is under way
     // logits
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
@@ -8940,13 +9358,15 @@ FCI_FN fc_code fci_evaluate_run(fci_evaluation *v, const uint8_t *mask, fc_error
     v->engine.tick = fci_evaluate_tick;
     v->engine.tick_user = v;
     uint8_t *whole = (uint8_t *)fci_alloc(&v->m->c, n_sublayers, 1, "mask", err);
-    fci_lane *lanes = (fci_lane *)fci_alloc(&v->m->c, v->engine.max_lanes, sizeof *lanes, "lanes", err);
+    fci_lane *lanes = (fci_lane *)fci_alloc(&v->m->c, v->engine.max_lanes, sizeof *lanes, "lanes",
+                                            err);
     v->nll = (double *)fci_alloc(&v->m->c, v->engine.head_rows, sizeof *v->nll, "likelihoods", err);
     if (!whole || !lanes || !v->nll) code = FC_ERR_MEMORY;
     else memset(whole, 1, n_sublayers);
     for (uint32_t i = 0; !code && i < t->n_sequences;) {
         size_t n = 0, rows = 0;
-        for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity; i++, n++) {
+        for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity;
+             i++, n++) {
             memset(&lanes[n], 0, sizeof lanes[n]);
             lanes[n].ids = t->ids + t->starts[i];
             lanes[n].length = (uint32_t)(t->starts[i + 1] - t->starts[i]);
@@ -8954,7 +9374,8 @@ FCI_FN fc_code fci_evaluate_run(fci_evaluation *v, const uint8_t *mask, fc_error
             rows += lanes[n].length;
         }
         code = fci_engine_wave(&v->engine, lanes, n, mask ? mask : whole, err);
-        for (size_t l = 0; l < n && !code; l++) code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
+        for (size_t l = 0; l < n && !code; l++)
+            code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
     }
     fci_free(&v->m->c, whole);
     fci_free(&v->m->c, lanes);
@@ -8968,25 +9389,31 @@ FCI_FN void fci_evaluate_nll_task(void *arg, size_t task, uint32_t worker) {
     size_t vocab = (size_t)v->m->hyper.vocab;
     const float *row = v->engine.logits + task * vocab;
     (void)worker;
-    v->nll[task] = v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
+    v->nll[task] = v->m->c.kernels->lse(row, vocab) -
+                   (double)row[v->tokens->ids[v->first + task + 1]];
 }
 
-FCI_FN fc_code fci_evaluate_take_nll(fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err) {
-    size_t start = v->tokens->starts[sequence], n = v->tokens->starts[sequence + 1] - start - 1, d = (size_t)v->m->hyper.hidden;
+FCI_FN fc_code fci_evaluate_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
+                                     fc_error *err) {
+    size_t start = v->tokens->starts[sequence], n = v->tokens->starts[sequence + 1] - start - 1,
+           d = (size_t)v->m->hyper.hidden;
     for (size_t i = 0; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
         fci_engine_logits(&v->engine, x + i * d, rows);
         v->first = start + i;
         fci_parallel_for(&v->m->c, rows, fci_evaluate_nll_task, v);
         for (size_t k = 0; k < rows; k++) v->sum += v->nll[k];
-        if (fci_evaluate_tick(v, v->engine.sublayer_cost[2 * v->m->hyper.n_blocks] * (double)rows / (double)n)) return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+        if (fci_evaluate_tick(v, v->engine.sublayer_cost[2 * v->m->hyper.n_blocks] * (double)rows /
+                                     (double)n))
+            return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
     v->count += n;
     return FC_OK;
 }
 
-FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences, const uint8_t *mask, const fc_watch *watch, fc_perplexity *out,
-                                        fc_error *err) {
+FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
+                                        const uint8_t *mask, const fc_watch *watch,
+                                        fc_perplexity *out, fc_error *err) {
     fci_evaluation v;
     fci_clear(err);
     memset(out, 0, sizeof *out);
@@ -8997,8 +9424,11 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     v.take = fci_evaluate_take_nll;
     v.start = fci_platform_seconds();
     fc_code code = fci_evaluate_run(&v, mask, err);
-    if (!code && v.count == 0) code = fci_fail(err, FC_ERR_ARGUMENT, 0, "tokens: expected a sequence of at least 2 tokens, got none");
-    if (!code && !isfinite(v.sum)) code = fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
+    if (!code && v.count == 0)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected a sequence of at least 2 tokens, got none");
+    if (!code && !isfinite(v.sum))
+        code = fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
     if (code) return code;
     out->nll = v.sum / (double)v.count;
     out->perplexity = exp(out->nll);
@@ -9008,18 +9438,23 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     return FC_OK;
 }
 
-FCI_FN fc_code fci_evaluate_take_logits(fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err) {
-    size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence], d = (size_t)v->m->hyper.hidden;
+FCI_FN fc_code fci_evaluate_take_logits(fci_evaluation *v, const float *x, uint32_t sequence,
+                                        fc_error *err) {
+    size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence],
+           d = (size_t)v->m->hyper.hidden;
     for (size_t i = 0; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
         if (v->sink(v->user, fci_engine_logits(&v->engine, x + i * d, rows), rows))
-            return fci_fail(err, FC_ERR_IO, 0, "logits: the receiver stopped at position %llu of sequence %u", (unsigned long long)i, sequence);
+            return fci_fail(err, FC_ERR_IO, 0,
+                            "logits: the receiver stopped at position %llu of sequence %u",
+                            (unsigned long long)i, sequence);
     }
     return FC_OK;
 }
 
 FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const uint8_t *mask,
-                               int (*sink)(void *user, const float *rows, size_t n_rows), void *user, fc_error *err) {
+                               int (*sink)(void *user, const float *rows, size_t n_rows),
+                               void *user, fc_error *err) {
     fci_evaluation v;
     fci_clear(err);
     memset(&v, 0, sizeof v);
@@ -9031,7 +9466,6 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     v.start = fci_platform_seconds();
     return fci_evaluate_run(&v, mask, err);
 }
-
 // >> plan
 // plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Steps come one a
 // line; what stands after any of them may be cut off (and the brackets closed) and it is a plan still.
