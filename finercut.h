@@ -3736,10 +3736,10 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory,
         code = fci_file_open(&c->context, index, FCI_INDEX_MAX, &f, err);
         if (!code) code = fci_shards_open(c, directory, &scratch, &f, err);
     } else if (index) {
-        if (err) *err = *not_a_file;
-        code = fci_wrap(err, not_a_file->code,
-                        "expected a file, or a directory with model.safetensors or "
-                        "model.safetensors.index.json");
+        code = fci_fail(err, not_a_file->code, 0,
+                        "%s; expected a file, or a directory with model.safetensors or "
+                        "model.safetensors.index.json",
+                        not_a_file->msg);
     }
     fci_file_close(&f);
     fci_arena_free(&scratch);
@@ -8708,7 +8708,8 @@ typedef struct fci_search {
     size_t n_steps, step;
     double step_units, step_exhaustive;
     double ratio; // of the two, at the step before
-    double start, last_report;
+    double began, start, last_report; // start: as if a resumed plan's time had just gone before
+    double shown, resumed_lanes; // share of the work last reported; work that a resumed plan had cost
 } fci_search;
 
 FCI_FN size_t fci_search_n_sublayers(const fci_search *s) {
@@ -8789,11 +8790,13 @@ FCI_FN int fci_search_report(fci_search *s) {
         if (share > 0) left += expected * share / n;
     }
     left += expected - s->step_units;
-    double done = s->plan->info.cost.lanes, all = done + left;
-    p.done = s->n_steps == 0 || all <= 0 ? 0 : done / all;
+    double done = s->plan->info.cost.lanes - s->resumed_lanes, all = done + left;
+    // Estimates change while the race is on; what is shown as done never goes back.
+    if (s->step > 0 && all > 0 && done / all > s->shown) s->shown = done / all;
+    p.done = s->shown;
     p.step_done = expected > 0 ? s->step_units / expected : 0;
     p.seconds = now - s->start;
-    p.seconds_left = p.done > 0.001 ? p.seconds * (1 - p.done) / p.done : -1;
+    p.seconds_left = p.done > 0.001 ? (now - s->began) * (1 - p.done) / p.done : -1;
     p.plan = s->plan;
     return w->progress(w->user, &p);
 }
@@ -9152,7 +9155,9 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, fc_error *err) 
 
 FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     double before = s->plan->info.cost.seconds; // of the run that is resumed
-    s->start = fci_platform_seconds() - before;
+    s->began = fci_platform_seconds();
+    s->start = s->began - before;
+    s->resumed_lanes = s->plan->info.cost.lanes;
     fc_code code = fci_search_open(s, err);
     if (!code && s->plan->info.n_steps < s->n_steps) code = fci_search_calibrate(s, err);
     while (!code && s->plan->info.n_steps < s->n_steps) code = fci_search_step(s, err);
