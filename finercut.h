@@ -1290,6 +1290,18 @@ FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t si
     return q;
 }
 
+// What a user may want to know though nothing failed. level: as fc_log.
+FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
+FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) {
+    char text[256];
+    va_list args;
+    if (!c->log.fn) return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    c->log.fn(c->log.user, level, text);
+}
+
 // The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with `alloc` alone.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
     fci_context c;
@@ -1622,6 +1634,7 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
         f->mapped = true;
         return FC_OK;
     }
+    if (c->io.map) fci_log(c, 0, "%s: cannot be mapped, so it is read into memory", path);
     void *data = fci_alloc(c, f->size, 1, path, err);
     if (!data) {
         fci_file_close(f);
@@ -1921,6 +1934,8 @@ FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *er
     if (c->n_threads > 1) {
         c->pool = fci_pool_new(c, c->n_threads, err);
         if (!c->pool) return FC_ERR_MEMORY;
+        if (c->pool->n_workers + 1 < c->n_threads)
+            fci_log(c, 0, "only %u of %u threads could be started", c->pool->n_workers + 1, c->n_threads);
         c->n_threads = c->pool->n_workers + 1;
     }
 #else
@@ -7903,8 +7918,13 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     code = fci_model_config(m, err);
     if (!code) code = fci_wrap(err, fci_model_weights(m, err), "%s", fci_base_name(path));
     if (!code) code = fci_model_compute(m, desc->compute, err);
-    if (!code) fci_model_describe(m);
-    return code;
+    if (code) return code;
+    fci_model_describe(m);
+    fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
+            m->config.architecture, m->config.n_blocks,
+            m->config.compute == FC_COMPUTE_BF16 ? "bf16" : "f32", fc_simd_name(m->config.simd),
+            m->c.n_threads);
+    return FC_OK;
 }
 
 FINERCUT_API void fc_model_close(fc_model *m) {

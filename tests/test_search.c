@@ -596,6 +596,34 @@ static void test_bad_tokens(const char *path) {
     fc_model_close(m);
 }
 
+static int refuse_map(void *user, void *file, uint64_t length, const void **data) {
+    (void)user;
+    (void)file;
+    (void)length;
+    (void)data;
+    return ENOSYS;
+}
+
+static void count_log(void *user, int level, const char *message) {
+    T_OK(message[0] != 0, "a message");
+    ((int *)user)[level]++;
+}
+
+/* The log hears of a file that cannot be mapped, and of what was opened. */
+static void test_log(const char *path) {
+    fc_model_desc desc;
+    fc_error err;
+    int heard[2] = {0, 0};
+    memset(&desc, 0, sizeof desc);
+    desc.env.io = fci_platform_io();
+    desc.env.io.map = refuse_map;
+    desc.env.log.fn = count_log;
+    desc.env.log.user = heard;
+    fc_model *m = fc_model_open(path, &desc, &err);
+    T_OK(m && heard[0] >= 1 && heard[1] == 1, "heard %d warnings, %d notes: %s", heard[0], heard[1], err.msg);
+    fc_model_close(m);
+}
+
 /* The easy and the kernel level of the interface. */
 static void test_levels(void) {
     fc_error err;
@@ -669,6 +697,7 @@ int main(int argc, char **argv) {
     test_resume("tests/data/llama_f32_bias");
     test_bad_tokens("tests/data/llama_f32_bias");
     test_levels();
+    test_log("tests/data/llama_f32_bias");
     test_out_of_memory("tests/data/llama_f32_bias");
     return t_end("test_search");
 }
