@@ -7239,9 +7239,12 @@ typedef struct fci_field {
 static const fci_field fci_llama_fields[] = {
     {"num_hidden_layers", "block_count", FCI_AT(n_blocks), FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED},
     {"hidden_size", "embedding_length", FCI_AT(hidden), FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED},
-    {"intermediate_size", "feed_forward_length", FCI_AT(ff), FCI_FIELD_COUNT, 1, 1 << 24, FCI_REQUIRED},
-    {"num_attention_heads", "attention.head_count", FCI_AT(n_heads), FCI_FIELD_COUNT, 1, 1 << 16, FCI_REQUIRED},
-    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads), FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER},
+    {"intermediate_size", "feed_forward_length", FCI_AT(ff),
+     FCI_FIELD_COUNT, 1, 1 << 24, FCI_REQUIRED},
+    {"num_attention_heads", "attention.head_count", FCI_AT(n_heads),
+     FCI_FIELD_COUNT, 1, 1 << 16, FCI_REQUIRED},
+    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads),
+     FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER},
     {"head_dim", "attention.key_length", FCI_AT(head_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER},
     {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, 1 << 28, FCI_LATER},
     {"max_position_embeddings", "context_length", FCI_AT(max_positions), FCI_FIELD_COUNT, 1, 1 << 30, 2048},
@@ -7254,7 +7257,10 @@ static const fci_field fci_llama_fields[] = {
 };
 
 // A dimension of a weight, in terms of fci_hyper.
-typedef enum fci_dim { FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_FF, FCI_DIM_VOCAB, FCI_DIM_ROTARY_HALF } fci_dim;
+typedef enum fci_dim {
+    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_FF, FCI_DIM_VOCAB,
+    FCI_DIM_ROTARY_HALF
+} fci_dim;
 
 // When a tensor must be in the file.
 typedef enum fci_need {
@@ -7281,26 +7287,46 @@ typedef struct fci_tensor_row {
 } fci_tensor_row;
 
 static const fci_tensor_row fci_llama_tensors[] = {
-    {FCI_EMBEDDING, "model.embed_tokens.weight", "token_embd.weight", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_OUTPUT_NORM, "model.norm.weight", "output_norm.weight", FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_OUTPUT, "lm_head.weight", "output.weight", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, FCI_IF_UNTIED, FCI_OPTIONAL},
-    {FCI_ROPE_FACTORS, NULL, "rope_freqs.weight", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_OPTIONAL, FCI_OPTIONAL},
-    {FCI_ATTN_NORM, "model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight", FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_Q, "model.layers.#.self_attn.q_proj.weight", "blk.#.attn_q.weight", FCI_DIM_Q, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_K, "model.layers.#.self_attn.k_proj.weight", "blk.#.attn_k.weight", FCI_DIM_KV, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_V, "model.layers.#.self_attn.v_proj.weight", "blk.#.attn_v.weight", FCI_DIM_KV, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_O, "model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight", FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_Q_BIAS, "model.layers.#.self_attn.q_proj.bias", "blk.#.attn_q.bias", FCI_DIM_Q, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_K_BIAS, "model.layers.#.self_attn.k_proj.bias", "blk.#.attn_k.bias", FCI_DIM_KV, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_V_BIAS, "model.layers.#.self_attn.v_proj.bias", "blk.#.attn_v.bias", FCI_DIM_KV, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_O_BIAS, "model.layers.#.self_attn.o_proj.bias", "blk.#.attn_output.bias", FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm.weight", "blk.#.ffn_norm.weight", FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_GATE, "model.layers.#.mlp.gate_proj.weight", "blk.#.ffn_gate.weight", FCI_DIM_FF, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_UP, "model.layers.#.mlp.up_proj.weight", "blk.#.ffn_up.weight", FCI_DIM_FF, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_DOWN, "model.layers.#.mlp.down_proj.weight", "blk.#.ffn_down.weight", FCI_DIM_HIDDEN, FCI_DIM_FF, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_GATE_BIAS, "model.layers.#.mlp.gate_proj.bias", "blk.#.ffn_gate.bias", FCI_DIM_FF, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
-    {FCI_UP_BIAS, "model.layers.#.mlp.up_proj.bias", "blk.#.ffn_up.bias", FCI_DIM_FF, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
-    {FCI_DOWN_BIAS, "model.layers.#.mlp.down_proj.bias", "blk.#.ffn_down.bias", FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
+    {FCI_EMBEDDING, "model.embed_tokens.weight", "token_embd.weight",
+     FCI_DIM_VOCAB, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_OUTPUT_NORM, "model.norm.weight", "output_norm.weight",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_OUTPUT, "lm_head.weight", "output.weight",
+     FCI_DIM_VOCAB, FCI_DIM_HIDDEN, FCI_IF_UNTIED, FCI_OPTIONAL},
+    {FCI_ROPE_FACTORS, NULL, "rope_freqs.weight",
+     FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_OPTIONAL, FCI_OPTIONAL},
+    {FCI_ATTN_NORM, "model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_Q, "model.layers.#.self_attn.q_proj.weight", "blk.#.attn_q.weight",
+     FCI_DIM_Q, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_K, "model.layers.#.self_attn.k_proj.weight", "blk.#.attn_k.weight",
+     FCI_DIM_KV, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_V, "model.layers.#.self_attn.v_proj.weight", "blk.#.attn_v.weight",
+     FCI_DIM_KV, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_O, "model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight",
+     FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_Q_BIAS, "model.layers.#.self_attn.q_proj.bias", "blk.#.attn_q.bias",
+     FCI_DIM_Q, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
+    {FCI_K_BIAS, "model.layers.#.self_attn.k_proj.bias", "blk.#.attn_k.bias",
+     FCI_DIM_KV, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
+    {FCI_V_BIAS, "model.layers.#.self_attn.v_proj.bias", "blk.#.attn_v.bias",
+     FCI_DIM_KV, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
+    {FCI_O_BIAS, "model.layers.#.self_attn.o_proj.bias", "blk.#.attn_output.bias",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
+    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm.weight", "blk.#.ffn_norm.weight",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_GATE, "model.layers.#.mlp.gate_proj.weight", "blk.#.ffn_gate.weight",
+     FCI_DIM_FF, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_UP, "model.layers.#.mlp.up_proj.weight", "blk.#.ffn_up.weight",
+     FCI_DIM_FF, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_DOWN, "model.layers.#.mlp.down_proj.weight", "blk.#.ffn_down.weight",
+     FCI_DIM_HIDDEN, FCI_DIM_FF, FCI_ALWAYS, FCI_ALWAYS},
+    {FCI_GATE_BIAS, "model.layers.#.mlp.gate_proj.bias", "blk.#.ffn_gate.bias",
+     FCI_DIM_FF, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
+    {FCI_UP_BIAS, "model.layers.#.mlp.up_proj.bias", "blk.#.ffn_up.bias",
+     FCI_DIM_FF, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
+    {FCI_DOWN_BIAS, "model.layers.#.mlp.down_proj.bias", "blk.#.ffn_down.bias",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
 };
 
 typedef struct fci_architecture {
@@ -7318,7 +7344,8 @@ typedef struct fci_architecture {
 #define FCI_ROWS(table) table, sizeof table / sizeof table[0]
 
 static const fci_architecture fci_architectures[] = {
-    {"llama", "LlamaForCausalLM", "llama", "silu", true, FCI_ROWS(fci_llama_fields), FCI_ROWS(fci_llama_tensors)},
+    {"llama", "LlamaForCausalLM", "llama", "silu", true, FCI_ROWS(fci_llama_fields),
+     FCI_ROWS(fci_llama_tensors)},
 };
 
 #define FCI_N_ARCHITECTURES (sizeof fci_architectures / sizeof fci_architectures[0])
