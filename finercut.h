@@ -8063,6 +8063,7 @@ typedef struct fci_engine {
 } fci_engine;
 
 #define FCI_ENGINE_ROWS 4096 // a wave's rows: enough to make packing weights cheap
+#define FCI_ENGINE_LANE 256                      // bytes of book-keeping a row, at most
 #define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
 #define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
 
@@ -8119,7 +8120,7 @@ FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t max_length)
     fci_engine_sizes s;
     s.fixed = fci_engine_scratch(m) + max_length * h->rotary_dim * sizeof(float) + 65536;
     // Packed rows come in panels of tens of rows, which is far below the 64 KiB kept for rounding.
-    s.per_row = sizeof(float) * (2 * h->hidden + 2 * widest + 2 * kv) + sizeof(uint32_t) +
+    s.per_row = sizeof(float) * (2 * h->hidden + 2 * widest + 2 * kv) + FCI_ENGINE_LANE +
                 fci_gemm_packed_bytes(&m->c, m->config.compute, 1024,
                                       (size_t)fci_max(widest, h->hidden)) /
                     1024;
@@ -9155,6 +9156,8 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
     memset(info, 0, sizeof *info);
     snprintf(info->model.fingerprint, sizeof info->model.fingerprint, "%s", m->fingerprint);
     snprintf(info->model.name, sizeof info->model.name, "%s", fci_base_name(m->path));
+    char *slash = strrchr(info->model.name, '/'); // of "models/demo/"
+    if (slash && slash[1] == 0) *slash = 0;
     snprintf(info->model.architecture, sizeof info->model.architecture, "%s",
              m->config.architecture);
     info->model.n_blocks = m->config.n_blocks;
