@@ -144,7 +144,7 @@ arm_tests() {
         programs="$programs $program"
     done
     # shellcheck disable=SC2086
-    EMULATOR=qemu-aarch64-static FINERCUT_EMULATED=1 FINERCUT_SHARED=none sh tests/run.sh $programs
+    EMULATOR=qemu-aarch64-static FINERCUT_SLOW=1 FINERCUT_SHARED=none sh tests/run.sh $programs
 }
 arm_demo() {
     arm prune "$demo" --text "$demo/calibration.txt" --samples 2 --length 64 --remove 2 -o "$w/arm.json" &&

@@ -711,7 +711,7 @@ int main(int argc, char **argv) {
         snprintf(path, sizeof path, "tests/data/llama_%s.gguf", types[i]);
         check_reference(name, path);
     }
-    if (getenv("FINERCUT_EMULATED")) t_skip("demo", "a quarter of an hour on an emulated processor");
+    if (getenv("FINERCUT_SLOW")) t_skip("demo", "takes minutes on an emulated processor or under a sanitizer of threads");
     else check_reference("demo", "examples/demo");
     for (size_t i = 0; i < sizeof golden / sizeof golden[0]; i++) golden_case(golden[i]);
     test_same_bits("tests/data/llama_bf16_old_config", FC_COMPUTE_F32);
