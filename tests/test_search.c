@@ -655,11 +655,14 @@ static void test_levels(void) {
     fc_prune_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.remove = 2;
-    T_OK(fc_prune_file("examples/demo", "examples/demo/calibration.txt", &desc, "build/test_levels.json", NULL, &err) == FC_OK, "%s", err.msg);
+    const char *text = "And God said, Let there be light: and there was light.\n\nAnd God saw the light, that it was good.\n";
+    T_OK(fc_file_write("build/test_levels.txt", NULL, text, strlen(text), &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json", NULL, &err) == FC_OK, "%s", err.msg);
     fc_plan *p = fc_plan_load("build/test_levels.json", NULL, &err);
-    T_OK(p && fc_plan_get_info(p)->n_steps == 2 && fc_plan_get_info(p)->calibration.n_positions == 2560, "plan of fc_prune_file: %s", err.msg);
+    T_OK(p && fc_plan_get_info(p)->n_steps == 2 && fc_plan_get_info(p)->calibration.n_sequences == 1, "plan of fc_prune_file: %s", err.msg);
     fc_plan_free(p);
     remove("build/test_levels.json");
+    remove("build/test_levels.txt");
     T_OK(fc_prune_file("examples/nothing", "examples/demo/calibration.txt", NULL, "build/none.json", NULL, &err) == FC_ERR_IO, "missing model: %s", err.msg);
 
     enum { M = 3, K = 64, N = 5 };
