@@ -10825,6 +10825,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_CONFIG_LIMIT
 #undef FCI_EACH_14
 #undef FCI_EACH_6
+#undef FCI_ENGINE_LANE
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_ROWS
 #undef FCI_ENGINE_WORK
