@@ -1672,6 +1672,8 @@ FCI_FN bool fci_file_exists(const fci_context *c, const char *path) {
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, const void *data, size_t n,
                              fc_error *err) {
     void *file;
+    if (!c->io.create || !c->io.write || !c->io.commit || !c->io.discard)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files", path);
     int error = c->io.create(c->io.user, path, &file);
     if (error) return fci_io_error(err, path, "create", error);
     error = c->io.write(c->io.user, file, data, n);

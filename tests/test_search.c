@@ -621,6 +621,8 @@ static void test_log(const char *path) {
     desc.env.log.user = heard;
     fc_model *m = fc_model_open(path, &desc, &err);
     T_OK(m && heard[0] >= 1 && heard[1] == 1, "heard %d warnings, %d notes: %s", heard[0], heard[1], err.msg);
+    desc.env.io.create = NULL;
+    T_OK(fc_file_write("build/nothing", &desc.env, "x", 1, &err) == FC_ERR_ARGUMENT, "an io that cannot write: %s", err.msg);
     fc_model_close(m);
 }
 
