@@ -88,7 +88,11 @@ portability:
 	@CLANG="$(CLANG)" CXX="$(CXX)" sh tests/run.sh tests/portability.sh
 
 interop: finercut
-	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py
+	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py
+
+# Its variables (PARTS, QUICK, BENCH_...) are explained at the top of tools/bench.py.
+bench: finercut
+	@CC="$(CC)" PARTS="$(PARTS)" QUICK="$(QUICK)" $(PYTHON) tools/bench.py
 
 # ---- the demo: everything from a fresh clone in a minute
 
@@ -115,8 +119,9 @@ help:
 	@echo "make fuzz         every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
 	@echo "make portability  strict warnings, all standards, C++, switches, 32 bits, ARM (needs clang, cross gcc, qemu)"
 	@echo "make interop      compare with numpy, safetensors, tokenizers, gguf (PYTHON=python3 that has them)"
+	@echo "make bench        speed beside llama.cpp and PyTorch (downloads both; PARTS=prompt,generate,gemm,search,big QUICK=1)"
 	@echo "make install      to DESTDIR/PREFIX (PREFIX=$(PREFIX))"
 	@echo "make clean        remove build/ and ./finercut"
 	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX DESTDIR"
 
-.PHONY: all test check tsan analyze fuzz portability interop demo install clean help
+.PHONY: all test check tsan analyze fuzz portability interop bench demo install clean help

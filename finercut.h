@@ -41,15 +41,19 @@
 
    WHAT IT DOES
      - reads Hugging Face directories (safetensors, one file or shards; F32, F16, BF16) and GGUF
-       files (F32, F16, BF16, Q8_0, Q4_0, Q4_1 and more) of the Llama family: Llama 1/2/3/3.1,
-       SmolLM2, TinyLlama ...
-     - tokenises with byte-level BPE from tokenizer.json or from the GGUF vocabulary
+       files (F32, F16, BF16, Q8_0, Q4_0, Q4_1 and more) of the families llama, mistral, mixtral,
+       qwen2, qwen3, qwen3_moe, gemma, gemma2, gemma3, phi3, olmo2, granite, smollm3, stablelm,
+       starcoder2, gpt_neox and gpt2
+     - tokenises from tokenizer.json or the GGUF vocabulary: byte-level BPE with the expressions of
+       GPT-2, Llama 3, Qwen2, GPT-4o, Tekken ..., SentencePiece's BPE (Llama 2, Mistral, Gemma, Phi-3)
      - searches which sublayers to remove, by six distances, and records every score in a plan
-     - computes perplexity and logits of the whole or the pruned model
+     - computes perplexity and logits of the whole or the pruned model, and generates text with it
+     - measures speed against the peak of the machine
      - draws a plan as SVG
+     - writes the pruned model: GGUF for llama.cpp, directories for transformers and vLLM, and
+       reads these again
    WHAT IT DOES NOT DO (yet)
-     - write a pruned model, generate text, run other families than Llama's; an unknown
-       architecture, tokenizer or setting is an error that names it, never a guess
+     - an unknown architecture, tokenizer or setting is an error that names it, never a guess
 
    BUILD SWITCHES (define before including the implementation)
      FINERCUT_STATIC        all functions private to the including file
@@ -74,6 +78,12 @@
                 distances grow with every sequence, so a candidate's partial sum bounds its score
                 from below, and who is already above a complete candidate's score cannot win.
                 Losers' values are recorded as bounds.
+     confident  a search that drops a candidate once its mean difference to the best, over the
+                same positions, exceeds `confidence` standard errors: far less work, and a plan
+                that is probably, not certainly, that of `race`. Scores of what went are exact,
+                those of what was dropped are estimates.
+     one-shot   a search that scores all candidates once and removes them in that order; `random`
+                removes in an order that `seed` gives. What went has exact scores in both.
      metric     js, angular, euclidean, js-reference, kl, nll (defined at the room `distance`).
 
    ERRORS
@@ -88,7 +98,10 @@
      (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights are never copied whole: they
      stay in the mapped file, and panels of them are decoded as they are used.
      fc_model_desc.memory_limit bounds the working memory beside the file; a search that cannot
-     run in it fails before it begins, saying how much it needs.
+     run in it fails before it begins, saying how much it needs. Most of it are the residual rows
+     at every sublayer (the trail: 2 * n_blocks * tokens * hidden_size * 4 bytes); where they do
+     not fit, some are kept and those between them computed again, down to about
+     2 * sqrt(2 * n_blocks) of them.
 
    FILES
      fc_io replaces files by your own: positioned reads, optional mapping, and outputs that are
@@ -121,6 +134,9 @@
 #    error "finercut.h: include it before all other headers where FINERCUT_IMPLEMENTATION is defined, or compile with -D_POSIX_C_SOURCE=200809L"
 #  elif !defined(__GLIBC__) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
 #    define _POSIX_C_SOURCE 200809L
+#    ifndef _DEFAULT_SOURCE
+#      define _DEFAULT_SOURCE 1 // for madvise; without it, pages stay small
+#    endif
 #  endif
 #endif
 #ifndef FINERCUT_H
@@ -344,7 +360,8 @@ FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t); /* "by
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
                                  unsigned flags, fc_tokens *out, fc_error *err);
 /* Text of ids (bytes, may hold incomplete UTF-8; ids without a token add nothing); free with
-   fc_text_free. */
+   fc_text_free. Decoders of SentencePiece's kind drop the blank that the whole begins with, so
+   text that grows is decoded from its first id each time. */
 typedef struct fc_text { char *bytes; size_t length; fc_alloc alloc; } fc_text;
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
                                    fc_text *out, fc_error *err);
@@ -364,7 +381,8 @@ typedef struct fc_model_desc {
 /* What config.json or the GGUF metadata say; plain numbers, as the model runs. */
 typedef struct fc_config {
     const char *architecture;    /* row of the architecture table: "llama" */
-    uint32_t n_blocks;           /* each one self-attention and one FFN sublayer */
+    uint32_t n_blocks;           /* each one self-attention and one FFN sublayer, but in models that */
+    uint32_t n_sublayers;        /* fc_export made smaller: those that are there */
     uint32_t hidden_size;
     uint32_t intermediate_size;
     uint32_t n_heads;
@@ -377,6 +395,13 @@ typedef struct fc_config {
     float norm_eps;
     double rope_theta;
     const char *rope_scaling;    /* "none", "linear", "llama3", ... */
+    const char *activation;      /* "silu", "gelu", "gelu-tanh", ... */
+    uint32_t n_experts;          /* of an FFN; 0 = none */
+    uint32_t n_experts_used;     /* for a token */
+    uint32_t expert_size;        /* intermediate size of one */
+    uint32_t window;             /* tokens an attention with a sliding window sees; 0 = all */
+    uint32_t n_window_blocks;    /* how many blocks have it */
+    const char *special;         /* what Llama has not, in words; "" where there is nothing */
     int tied_embeddings;
     const char *container;       /* "safetensors" or "gguf" */
     fc_dtype dtype;              /* storage type of most weight bytes */
@@ -415,7 +440,8 @@ typedef enum fc_candidates {
 } fc_candidates;
 
 typedef enum fc_search {
-    FC_SEARCH_RACE = 0, FC_SEARCH_EXHAUSTIVE, FC_SEARCH_COUNT
+    FC_SEARCH_RACE = 0, FC_SEARCH_EXHAUSTIVE, FC_SEARCH_CONFIDENT, FC_SEARCH_ONE_SHOT,
+    FC_SEARCH_RANDOM, FC_SEARCH_COUNT
 } fc_search;
 
 FINERCUT_API const char *fc_metric_name(fc_metric m);         /* "js", "angular", ... */
@@ -430,12 +456,16 @@ typedef struct fc_score {
     uint32_t candidate; /* a sublayer 2*b + kind, or a block b where candidates are blocks */
     int exact;          /* 0: `value` is a lower bound, the race was lost before the end */
     double value;       /* distance; NaN where the model's output was not finite */
+    int estimate;       /* confident: dropped; `value` is neither exact nor a bound, but scaled up */
+    uint64_t positions; /* of an estimate: those that were seen */
+    double margin;      /* of an estimate: how many standard errors it was behind */
 } fc_score;
 
 typedef struct fc_step {
     uint32_t removed;   /* as fc_score.candidate */
-    double score;
-    const fc_score *scores; /* [n_scores], in order of candidate */
+    double score;       /* always exact */
+    const fc_score *scores; /* [n_scores], in order of candidate; of the removed alone where a search
+                               scores no other (random; one-shot after its first step) */
     size_t n_scores;
 } fc_step;
 
@@ -471,6 +501,9 @@ typedef struct fc_plan_info {
     fc_compute compute;
     fc_simd simd;
     uint32_t first_block;    /* candidates start here (--last) */
+    double confidence;       /* confident: standard errors that drop a candidate; else 0 */
+    double margin;           /* confident: the least at which one was dropped; 0: none was */
+    uint64_t seed;           /* random */
     fc_calibration calibration;
     fc_cost cost;
     size_t n_steps;
@@ -518,6 +551,8 @@ typedef struct fc_prune_desc {
     uint32_t remove;      /* how many candidates to remove; 0 = by `fraction` */
     double fraction;      /* of all the model's candidates, rounded down; both 0: rank all but one */
     double last;          /* share of the blocks, from the top, that may be pruned; 0 = all */
+    double confidence;    /* confident: standard errors behind the best that drop; 0 = 4 */
+    uint64_t seed;        /* random: which order */
     const fc_plan *resume; /* steps already done by the same settings: kept, not computed again */
     fc_watch watch;       /* called at least after every step, with the plan so far */
 } fc_prune_desc;
@@ -571,6 +606,117 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
                                void *user, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
+   Generation. A generator holds one sequence of tokens and the keys and values of those that were
+   run, so that each further token costs one row. Whatever the pieces in which a text was fed, the
+   logits are the bits that fc_logits gives for the whole of it. */
+typedef struct fc_generator fc_generator;
+
+typedef struct fc_sampling {
+    float temperature; /* 0 = greedy: the highest logit, of equal ones the lowest id */
+    float top_p;       /* draw among the likeliest tokens that together have this share; 0 = 1 = all */
+    uint64_t seed;     /* equal seeds draw the same; a draw depends on seed and position only */
+} fc_sampling;
+
+/* For up to max_positions tokens in all (0: what the model was made for). `mask` NULL = the whole
+   model; it is copied. One call at a time on one model, its generators included; close them before
+   the model. Memory: 8 bytes x max_positions x n_kv_heads x head_dim for each attention of the
+   mask, and one wave's rows; FC_ERR_LIMIT where the model's memory_limit is below that. */
+FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
+                                             uint32_t max_positions, fc_error *err);
+FINERCUT_API void fc_generator_close(fc_generator *g); /* NULL allowed */
+/* Appends n tokens to the sequence. They are run when logits are next wanted, in one go.
+   FC_ERR_LIMIT where they do not fit in max_positions; nothing is appended on failure. */
+FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, size_t n,
+                                       fc_error *err);
+/* Logits [vocab_size] after the last token, owned by the generator, valid until its next call. NULL
+   where it failed (FC_ERR_ARGUMENT: there is no token yet). */
+FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err);
+/* Picks the next token by those logits, appends it and gives its id. `how` NULL = greedy. */
+FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, uint32_t *id,
+                                       fc_error *err);
+/* All tokens so far, fed and picked; owned by the generator, valid until its next call. */
+FINERCUT_API const uint32_t *fc_generator_tokens(const fc_generator *g, size_t *n);
+/* Forgets all but the first n tokens. */
+FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n);
+/* The tokens that end a text, as generation_config.json, config.json or the GGUF metadata name them;
+   none is not an error. Free with fc_tokens_free. */
+FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err);
+
+/* Easy: a text continued. */
+typedef struct fc_generate_desc {
+    const uint8_t *mask;   /* NULL = the whole model */
+    uint32_t max_tokens;   /* 0 = 64; fewer where an end token comes */
+    fc_sampling sampling;
+    /* NULL, or called with each new piece of the text, which is whole characters of UTF-8; nonzero
+       stops with FC_ERR_CANCELLED. */
+    int (*piece)(void *user, const char *bytes, size_t length);
+    void *user;
+} fc_generate_desc;
+
+typedef struct fc_generated {
+    fc_text text;          /* what follows the prompt, terminated; bytes that are no UTF-8 became U+FFFD */
+    uint32_t n_prompt;     /* tokens of the prompt, with what the tokeniser puts before it */
+    uint32_t n_tokens;     /* generated, without the end token */
+    int ended;             /* 1: by an end token */
+    double prompt_seconds; /* until the first token, */
+    double seconds;        /* and for the others */
+} fc_generated;
+
+/* `desc` NULL = defaults. out->text holds what there is after a failure too; free it with
+   fc_text_free. */
+FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
+                                 const fc_generate_desc *desc, fc_generated *out, fc_error *err);
+
+/* ---------------------------------------------------------------------------------------------
+   Speed: the fastest of `repeat` runs after one to warm up (no new one begins after 5 seconds). */
+typedef struct fc_speed {
+    double work;       /* of one run: tokens, or floating-point operations */
+    double seconds;    /* of the fastest run */
+    double per_second; /* work / seconds */
+    double bytes;      /* of weights read in that run, each once a pass */
+} fc_speed;
+
+/* `sequences` of `tokens` tokens in one batch; logits of every position, or of the last ones. */
+FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t tokens,
+                                     uint32_t sequences, int all_logits, uint32_t repeat,
+                                     fc_speed *out, fc_error *err);
+/* `tokens` tokens one by one, from an empty sequence, each picked greedily. */
+FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_t tokens,
+                                       uint32_t repeat, fc_speed *out, fc_error *err);
+/* Random activations [rows, k] times the transpose of w [n, k], stored as fc_matmul says, as this
+   model computes: packing of the activations included, allocations not. */
+FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w,
+                                     fc_dtype type, size_t n, uint32_t repeat, fc_speed *out,
+                                     fc_error *err);
+
+/* ---------------------------------------------------------------------------------------------
+   Exports: a pruned model for other programs. */
+typedef enum fc_export_format {
+    FC_EXPORT_HF = 0,      /* a Hugging Face directory without what was removed: transformers with
+                              trust_remote_code, and vLLM where blocks are Llama's */
+    FC_EXPORT_HF_MASKED,   /* the stock architecture, outputs of what was removed are zero */
+    FC_EXPORT_GGUF,        /* for llama.cpp, without what was removed: `deci` where blocks are
+                              Llama's, else whole blocks only */
+    FC_EXPORT_GGUF_MASKED, /* as HF_MASKED */
+    FC_EXPORT_COUNT
+} fc_export_format;
+
+typedef struct fc_export_desc {
+    fc_export_format format;
+    const char *path;      /* a file, or a folder that is new or empty; renamed when it is whole */
+    size_t steps;          /* of the plan; 0 = all */
+    fc_dtype type;         /* of matrices, safetensors to GGUF: F32, F16, BF16, Q8_0; 0 = as stored */
+    uint64_t shard_bytes;  /* most bytes of a safetensors file; 0 = shards as in the input */
+    fc_watch watch;
+} fc_export_desc;
+
+FINERCUT_API const char *fc_export_format_name(fc_export_format f); /* "hf", "gguf-masked" ... */
+/* `plan` NULL = nothing removed. Kept weights are copied byte for byte, but for --type and rows of
+   q and k that are in another order there. fc_model_open reads what it writes. */
+FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
+                               fc_error *err);
+
+/* ---------------------------------------------------------------------------------------------
    Pictures. */
 /* The report of a plan as one self-contained SVG: map of blocks x {attention, FFN} with the order
    of removal, the distance curve, the heat map of candidate scores (bounds told apart from exact
@@ -600,6 +746,17 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
    (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
 FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                float *out, fc_error *err);
+/* The most that this machine does by a kernel table and number type (env->simd_max; AUTO is F32), measured
+   in about a second: multiply-adds or dot products in registers, and reading 512 MiB of memory, by one
+   thread and by env's threads together. FC_ERR_UNSUPPORTED where the table has no bf16 dot products. */
+typedef struct fc_peak_info {
+    double gflops, gflops_one;       /* 10^9 operations a second, a multiply-add counts as two */
+    double gigabytes, gigabytes_one; /* 10^9 bytes a second */
+    uint32_t n_threads;
+    fc_simd simd;
+    fc_compute compute;
+} fc_peak_info;
+FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out, fc_error *err);
 /* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label
    the next token (nll only). euclidean gives the squared length of the difference; js-reference
    is not yet divided by vocab. */
@@ -659,8 +816,10 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #endif
 
 #if FCI_POSIX
+#  include <dirent.h>
 #  include <fcntl.h>
 #  include <sys/stat.h>
+#  include <sys/statvfs.h>
 #  include <sys/types.h>
 #  include <time.h>
 #  include <unistd.h>
@@ -1078,6 +1237,132 @@ FCI_FN uint32_t fci_platform_cores(void) {
 
 #endif
 
+// Folders: what an export to a directory needs besides fc_io. All return 0 or an errno value.
+
+#if FCI_POSIX
+
+FCI_FN int fci_platform_make_folder(const char *path) {
+    return mkdir(path, 0777) == 0 ? 0 : errno;
+}
+
+FCI_FN int fci_platform_remove(const char *path, bool folder) {
+    return (folder ? rmdir(path) : unlink(path)) == 0 ? 0 : errno;
+}
+
+FCI_FN int fci_platform_move(const char *from, const char *to) {
+    return rename(from, to) == 0 ? 0 : errno;
+}
+
+// The names in a folder, one call each; a nonzero return of `each` ends it.
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name), void *user) {
+    DIR *folder = opendir(path);
+    int error = 0;
+    if (!folder) return errno;
+    for (struct dirent *e; !error && (e = readdir(folder)) != NULL;)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) error = each(user, e->d_name);
+    closedir(folder);
+    return error;
+}
+
+// Bytes that may still be written to the file system of a folder; UINT64_MAX where nobody knows.
+FCI_FN uint64_t fci_platform_room(const char *folder) {
+    struct statvfs s;
+    return statvfs(folder, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_frsize : UINT64_MAX;
+}
+
+FCI_FN bool fci_platform_same(const char *a, const char *b) { // one file or folder by two names
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+FCI_FN bool fci_platform_is_folder(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+#elif FCI_WINDOWS
+
+FCI_FN int fci_platform_make_folder(const char *path) {
+    return CreateDirectoryA(path, NULL) ? 0 : GetLastError() == ERROR_ALREADY_EXISTS ? EEXIST : fci_platform_error();
+}
+
+FCI_FN int fci_platform_remove(const char *path, bool folder) {
+    return (folder ? RemoveDirectoryA(path) : DeleteFileA(path)) ? 0 : fci_platform_error();
+}
+
+FCI_FN int fci_platform_move(const char *from, const char *to) {
+    RemoveDirectoryA(to); // an empty folder in the way; a full one stays, and the move fails
+    return MoveFileExA(from, to, 0) ? 0 : fci_platform_error();
+}
+
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name), void *user) {
+    WIN32_FIND_DATAA found;
+    char *pattern = fci_platform_copy(path, "\\*");
+    HANDLE h = pattern ? FindFirstFileA(pattern, &found) : INVALID_HANDLE_VALUE;
+    int error = pattern ? 0 : ENOMEM;
+    free(pattern);
+    if (h == INVALID_HANDLE_VALUE) return error ? error : fci_platform_error();
+    do
+        if (strcmp(found.cFileName, ".") != 0 && strcmp(found.cFileName, "..") != 0) error = each(user, found.cFileName);
+    while (!error && FindNextFileA(h, &found));
+    FindClose(h);
+    return error;
+}
+
+FCI_FN uint64_t fci_platform_room(const char *folder) {
+    ULARGE_INTEGER free_bytes;
+    return GetDiskFreeSpaceExA(folder, &free_bytes, NULL, NULL) ? (uint64_t)free_bytes.QuadPart : UINT64_MAX;
+}
+
+FCI_FN bool fci_platform_same(const char *a, const char *b) {
+    char x[MAX_PATH], y[MAX_PATH];
+    DWORD n = GetFullPathNameA(a, MAX_PATH, x, NULL), k = GetFullPathNameA(b, MAX_PATH, y, NULL);
+    return n && k && n < MAX_PATH && k < MAX_PATH && _stricmp(x, y) == 0;
+}
+
+FCI_FN bool fci_platform_is_folder(const char *path) {
+    DWORD a = GetFileAttributesA(path);
+    return a != INVALID_FILE_ATTRIBUTES && (a & FILE_ATTRIBUTE_DIRECTORY);
+}
+
+#else // the C library knows no folders
+
+FCI_FN int fci_platform_make_folder(const char *path) {
+    (void)path;
+    return ENOSYS;
+}
+
+FCI_FN int fci_platform_remove(const char *path, bool folder) {
+    return !folder && remove(path) == 0 ? 0 : ENOSYS;
+}
+
+FCI_FN int fci_platform_move(const char *from, const char *to) {
+    return rename(from, to) == 0 ? 0 : EIO;
+}
+
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name), void *user) {
+    (void)path;
+    (void)each;
+    (void)user;
+    return ENOSYS;
+}
+
+FCI_FN uint64_t fci_platform_room(const char *folder) {
+    (void)folder;
+    return UINT64_MAX;
+}
+
+FCI_FN bool fci_platform_same(const char *a, const char *b) {
+    return strcmp(a, b) == 0;
+}
+
+FCI_FN bool fci_platform_is_folder(const char *path) {
+    (void)path;
+    return false;
+}
+
+#endif
+
 FCI_FN fc_io fci_platform_io(void) {
     fc_io io;
     memset(&io, 0, sizeof io);
@@ -1093,6 +1378,17 @@ FCI_FN fc_io fci_platform_io(void) {
     io.commit = fci_platform_commit;
     io.discard = fci_platform_discard;
     return io;
+}
+
+// Large buffers of 4 KiB pages cost the processor a few percent in address translation: asks for large ones.
+#define FCI_PLATFORM_HUGE ((size_t)2 << 20)
+FCI_FN void fci_platform_huge(void *p, size_t n) {
+#if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
+    (void)madvise(p, n / FCI_PLATFORM_HUGE * FCI_PLATFORM_HUGE, MADV_HUGEPAGE); // a wish; failing is fine
+#else
+    (void)p;
+    (void)n;
+#endif
 }
 
 // >> core
@@ -1220,12 +1516,14 @@ FCI_FN void *fci_core_realloc(void *user, void *p, size_t old_size, size_t new_s
         free(base);
         return NULL;
     }
+    if (new_size >= 4 * FCI_PLATFORM_HUGE) align = FCI_PLATFORM_HUGE;
     if (new_size > SIZE_MAX - align - sizeof(void *)) return NULL;
     char *raw = (char *)malloc(new_size + align + sizeof(void *));
     if (!raw) return NULL;
     char *mine = raw + sizeof(void *);
     mine += (align - (uintptr_t)mine % align) % align;
     memcpy(mine - sizeof(void *), &raw, sizeof raw);
+    if (align == FCI_PLATFORM_HUGE) fci_platform_huge(mine, new_size);
     if (p) {
         memcpy(mine, p, old_size < new_size ? old_size : new_size);
         free(base);
@@ -1769,6 +2067,27 @@ typedef pthread_t fci_thread;
 #        define FCI_WAKE_ALL(s) pthread_cond_broadcast(s)
 #    endif
 
+// Waking a sleeper takes longer than a matrix times one row, so who waits first looks for a moment
+// (some tens of microseconds) at a word that is changed when there is news. The lock guards the words
+// all the same; looking without it decides nothing but when to take it.
+#    if defined(__GNUC__) || defined(__clang__)
+#        define FCI_SPINS 1000
+#        define FCI_PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#        define FCI_POKE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#        if defined(__x86_64__) || defined(__i386__)
+#            define FCI_PAUSE() __builtin_ia32_pause()
+#        elif defined(__aarch64__)
+#            define FCI_PAUSE() __asm__ volatile("isb")
+#        else
+#            define FCI_PAUSE() ((void)0)
+#        endif
+#    else
+#        define FCI_SPINS 0
+#        define FCI_PEEK(p) (*(p))
+#        define FCI_POKE(p, v) (*(p) = (v))
+#        define FCI_PAUSE() ((void)0)
+#    endif
+
 typedef struct fci_worker {
     struct fci_pool *pool;
     uint32_t index; // 1 .. n_threads - 1; the caller is worker 0
@@ -1780,10 +2099,10 @@ typedef struct fci_worker {
 typedef struct fci_pool {
     fci_mutex mutex;
     fci_signal start, finished;
-    uint64_t generation;
+    uint32_t generation, n_running; // counts the jobs; workers at one
     fci_task_fn fn; // NULL: no job
     void *arg;
-    size_t n_tasks, next, n_running;
+    size_t n_tasks, next;
     bool stop;
     uint32_t n_workers; // threads that could be started
     fci_worker workers[1];
@@ -1801,17 +2120,27 @@ FCI_FN void fci_pool_drain(fci_pool *p, uint32_t worker) {
     }
 }
 
+// Called and returns with the lock held.
+FCI_FN void fci_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
+    if (*word != old) return;
+    FCI_UNLOCK(&p->mutex);
+    for (int i = 0; i < FCI_SPINS && FCI_PEEK(word) == old; i++) FCI_PAUSE();
+    FCI_LOCK(&p->mutex);
+}
+
 FCI_FN void fci_pool_loop(fci_worker *w) {
     fci_pool *p = w->pool;
-    uint64_t seen = 0;
+    uint32_t seen = 0;
     FCI_LOCK(&p->mutex);
     for (;;) {
+        fci_pool_look(p, &p->generation, seen);
         while (!p->stop && p->generation == seen) FCI_WAIT(&p->start, &p->mutex);
         if (p->stop) break;
         seen = p->generation;
-        p->n_running++;
+        FCI_POKE(&p->n_running, p->n_running + 1);
         fci_pool_drain(p, w->index);
-        if (--p->n_running == 0) FCI_WAKE_ALL(&p->finished);
+        FCI_POKE(&p->n_running, p->n_running - 1);
+        if (p->n_running == 0) FCI_WAKE_ALL(&p->finished);
     }
     FCI_UNLOCK(&p->mutex);
 }
@@ -1900,9 +2229,10 @@ FCI_FN void fci_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg)
     p->arg = arg;
     p->n_tasks = n_tasks;
     p->next = 0;
-    p->generation++;
+    FCI_POKE(&p->generation, p->generation + 1);
     FCI_WAKE_ALL(&p->start);
     fci_pool_drain(p, 0);
+    for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--) fci_pool_look(p, &p->n_running, n);
     while (p->n_running > 0) FCI_WAIT(&p->finished, &p->mutex);
     FCI_UNLOCK(&p->mutex);
 }
@@ -2484,7 +2814,8 @@ FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
     fci_puts(b, "\"");
 }
 // >> number
-// What dtypes there are, float16 and bfloat16, and the decoders of stored rows to float: one table.
+// What dtypes there are, float16 and bfloat16, the decoders of stored rows to float (one table; the kernel
+// room has the fast ones), and encoders for what is written.
 
 typedef void (*fci_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, float *out);
 
@@ -2688,11 +3019,14 @@ FCI_FN void fci_decode_iq4_nl(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
+FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g) { // of the 32 elements from 32g on
+    return ((b[4 + g / 2] >> (g % 2 * 4) & 15) | (fci_le16(b + 2) >> (2 * g) & 3) << 4) - 32;
+}
+
 FCI_FN void fci_decode_iq4_xs(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 136, out += 256) {
         for (int g = 0; g < 8; g++) {
-            int s = (b[4 + g / 2] >> (g % 2 * 4) & 15) | (fci_le16(b + 2) >> (2 * g) & 3) << 4;
-            float scale = fci_half_at(b) * (float)(s - 32);
+            float scale = fci_half_at(b) * (float)fci_iq4_scale(b, g);
             for (int i = 0; i < 16; i++) {
                 out[32 * g + i] = scale * (float)fci_iq4_values[b[8 + 16 * g + i] & 15];
                 out[32 * g + i + 16] = scale * (float)fci_iq4_values[b[8 + 16 * g + i] >> 4];
@@ -2701,16 +3035,47 @@ FCI_FN void fci_decode_iq4_xs(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
+static const int8_t fci_mxfp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+FCI_INLINE float fci_mxfp4_scale(uint32_t e) { // half of 2^(e - 127), which is denormal for e 0 and 1
+    return fci_bits_float(e < 2 ? 0x200000u << e : (e - 1) << 23);
+}
+
 FCI_FN void fci_decode_mxfp4(const uint8_t *b, uint64_t n, float *out) {
-    static const int8_t twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
     for (; n > 0; n--, b += 17, out += 32) {
-        // half of 2^(e - 127), which is denormal for e 0 and 1
-        float d = fci_bits_float(b[0] < 2 ? 0x200000u << b[0] : (uint32_t)(b[0] - 1) << 23);
+        float d = fci_mxfp4_scale(b[0]);
         for (int i = 0; i < 16; i++) {
-            out[i] = (float)twice[b[1 + i] & 15] * d;
-            out[i + 16] = (float)twice[b[1 + i] >> 4] * d;
+            out[i] = (float)fci_mxfp4_twice[b[1 + i] & 15] * d;
+            out[i + 16] = (float)fci_mxfp4_twice[b[1 + i] >> 4] * d;
         }
     }
+}
+
+// ---- Encoders: as ggml's reference rounds.
+
+FCI_INLINE void fci_put_le16(uint8_t *p, uint16_t h) {
+    p[0] = (uint8_t)h;
+    p[1] = (uint8_t)(h >> 8);
+}
+
+// A block of Q8_0; false where a number is not finite, or the scale is past the largest half. The weights
+// are divided by the scale before that is rounded. Where it is so small that its inverse overflows, they
+// are zero.
+FCI_FN bool fci_encode_q8_0(const float *x, uint8_t *b) {
+    float highest = 0;
+    for (int i = 0; i < 32; i++) {
+        if (!(fabsf(x[i]) <= FLT_MAX)) return false;
+        if (fabsf(x[i]) > highest) highest = fabsf(x[i]);
+    }
+    const float d = highest / 127, inverse = d > 0 ? 1 / d : 0;
+    const uint16_t stored = fci_f32_to_f16(d);
+    if (stored == 0x7c00) return false;
+    fci_put_le16(b, stored);
+    for (int i = 0; i < 32; i++) {
+        const float q = roundf(x[i] * inverse);
+        b[2 + i] = (uint8_t)(fabsf(q) <= 127 ? (int)q : 0);
+    }
+    return true;
 }
 
 typedef struct fci_dtype {
@@ -2774,6 +3139,36 @@ FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, ui
         decode((const uint8_t *)row + fci_number_bytes(type, first), n / fci_number_block(type),
                out);
 }
+
+FCI_FN bool fci_number_can_encode(fc_dtype type) {
+    return type == FC_DTYPE_F32 || type == FC_DTYPE_F16 || type == FC_DTYPE_BF16 || type == FC_DTYPE_Q8_0;
+}
+
+// The other way: n floats (a multiple of the block) as a type that can be encoded; false where they hold
+// what it cannot express.
+FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored) {
+    uint8_t *b = (uint8_t *)stored;
+    switch (type) {
+    case FC_DTYPE_F32:
+        for (uint64_t i = 0; i < n; i++) {
+            fci_put_le16(b + 4 * i, (uint16_t)fci_float_bits(x[i]));
+            fci_put_le16(b + 4 * i + 2, (uint16_t)(fci_float_bits(x[i]) >> 16));
+        }
+        return true;
+    case FC_DTYPE_F16:
+        for (uint64_t i = 0; i < n; i++) fci_put_le16(b + 2 * i, fci_f32_to_f16(x[i]));
+        return true;
+    case FC_DTYPE_BF16:
+        for (uint64_t i = 0; i < n; i++) fci_put_le16(b + 2 * i, fci_f32_to_bf16(x[i]));
+        return true;
+    case FC_DTYPE_Q8_0:
+        for (uint64_t i = 0; i + 32 <= n; i += 32, b += 34)
+            if (!fci_encode_q8_0(x + i, b)) return false;
+        return true;
+    default: return false;
+    }
+}
+
 // >> tensorfile
 // One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits): names,
 // types, shapes and bytes, all checked when opened. No size found in a file is believed before it is
@@ -3993,250 +4388,263 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
     return o.n;
 }
 // >> text
-// Tokenizers: text to ids and back. A tokenizer is data: added tokens, pre-tokenizer steps, a vocabulary and
-// merges, read from a tokenizer.json or a GGUF file and never written after that, so any thread may use it.
+// Tokenizers: text to ids and back. A tokenizer is data: changes to the text, added tokens, pre-tokenizer steps, a
+// vocabulary and merges or scores, read from a tokenizer.json or a GGUF file and never written after that, so any
+// thread may use it. Text takes this way, as in the Hugging Face library: added tokens are cut out, what is left is
+// normalised, more added tokens are cut out, the rest goes through the steps into words, and words become ids.
 
-enum { // classes of characters, as bits of a set
-    FCI_TEXT_LETTER = 1, FCI_TEXT_MARK = 2, FCI_TEXT_NUMBER = 4, FCI_TEXT_WHITE = 8,
-    FCI_TEXT_WORD = 16,  // what single_word added tokens may not touch
-    FCI_TEXT_BLANK = 32, // U+0020
-    FCI_TEXT_LINE = 64,  // CR and LF
-    FCI_TEXT_NOT = 128   // in a set: everything but its classes
+enum { // classes of characters, as bits of a set; general categories only as expressions name them together
+    FCI_TEXT_UPPER = 1,          // Lu, Lt
+    FCI_TEXT_LOWER = 2,          // Ll
+    FCI_TEXT_UNCASED = 4,        // Lm, Lo
+    FCI_TEXT_MARK = 8,           // M
+    FCI_TEXT_NUMBER = 16,        // N
+    FCI_TEXT_WHITE = 32,         // \s
+    FCI_TEXT_PUNCTUATION = 64,   // P
+    FCI_TEXT_SYMBOL = 128,       // S
+    FCI_TEXT_DIGIT = 256,        // what Digits cuts at: numbers of a newer Unicode
+    FCI_TEXT_WORD = 512,         // what single_word added tokens may not touch
+    FCI_TEXT_SUSPECT = 1024,     // composes with what is before, moves past it, or is not normal by itself
+    FCI_TEXT_LETTER = FCI_TEXT_UPPER | FCI_TEXT_LOWER | FCI_TEXT_UNCASED
 };
 
 // made by tools/make_unicode.py from tokenizers 0.23.3: do not edit
-// letters 141028, marks 2501, numbers 1911, white 25, word 144667
-static const uint8_t fci_text_ascii[128] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 72, 8, 8, 72, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 0, 0, 0, 0, 0, 0,
-    0, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17,
-    17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 0, 0, 0, 0, 16,
-    0, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17,
-    17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 17, 0, 0, 0, 0, 0,
+// upper 1889, lower 2258, other letters 136881, marks 2501, numbers 1911, white 25, punctuation 855, symbols
+// 8514, digits 1924, word 144667, suspects 2001
+static const uint16_t fci_text_sets[] = {
+    0, 514, 513, 516, 520, 128, 64, 1544, 784, 272, 1540, 32, 1538, 1537, 576, 1152, 640, 1088, 256, 512, 1056
 };
-// first code point << 8 | class bits, up to the next entry's
-static const uint32_t fci_text_ranges[2015] = {
-    0x0, 0x908, 0xa48, 0xb08, 0xd48, 0xe00, 0x2028, 0x2100, 0x3014, 0x3a00, 0x4111, 0x5b00, 0x5f10, 0x6000,
-    0x6111, 0x7b00, 0x8508, 0x8600, 0xa008, 0xa100, 0xaa11, 0xab00, 0xb204, 0xb400, 0xb511, 0xb600, 0xb904,
-    0xba11, 0xbb00, 0xbc04, 0xbf00, 0xc011, 0xd700, 0xd811, 0xf700, 0xf811, 0x2c200, 0x2c611, 0x2d200,
-    0x2e011, 0x2e500, 0x2ec11, 0x2ed00, 0x2ee11, 0x2ef00, 0x30012, 0x37011, 0x37500, 0x37611, 0x37800,
-    0x37a11, 0x37e00, 0x37f11, 0x38000, 0x38611, 0x38700, 0x38811, 0x38b00, 0x38c11, 0x38d00, 0x38e11,
-    0x3a200, 0x3a311, 0x3f600, 0x3f711, 0x48200, 0x48312, 0x48a11, 0x53000, 0x53111, 0x55700, 0x55911,
-    0x55a00, 0x56011, 0x58900, 0x59112, 0x5be00, 0x5bf12, 0x5c000, 0x5c112, 0x5c300, 0x5c412, 0x5c600,
-    0x5c712, 0x5c800, 0x5d011, 0x5eb00, 0x5ef11, 0x5f300, 0x61012, 0x61b00, 0x62011, 0x64b12, 0x66014,
-    0x66a00, 0x66e11, 0x67012, 0x67111, 0x6d400, 0x6d511, 0x6d612, 0x6dd00, 0x6df12, 0x6e511, 0x6e712,
-    0x6e900, 0x6ea12, 0x6ee11, 0x6f014, 0x6fa11, 0x6fd00, 0x6ff11, 0x70000, 0x71011, 0x71112, 0x71211,
-    0x73012, 0x74b00, 0x74d11, 0x7a612, 0x7b111, 0x7b200, 0x7c014, 0x7ca11, 0x7eb12, 0x7f411, 0x7f600,
-    0x7fa11, 0x7fb00, 0x7fd12, 0x7fe00, 0x80011, 0x81612, 0x81a11, 0x81b12, 0x82411, 0x82512, 0x82811,
-    0x82912, 0x82e00, 0x84011, 0x85912, 0x85c00, 0x86011, 0x86b00, 0x87011, 0x88800, 0x88911, 0x88f00,
-    0x89712, 0x8a011, 0x8ca12, 0x8e200, 0x8e312, 0x90411, 0x93a12, 0x93d11, 0x93e12, 0x95011, 0x95112,
-    0x95811, 0x96212, 0x96400, 0x96614, 0x97000, 0x97111, 0x98112, 0x98400, 0x98511, 0x98d00, 0x98f11,
-    0x99100, 0x99311, 0x9a900, 0x9aa11, 0x9b100, 0x9b211, 0x9b300, 0x9b611, 0x9ba00, 0x9bc12, 0x9bd11,
-    0x9be12, 0x9c500, 0x9c712, 0x9c900, 0x9cb12, 0x9ce11, 0x9cf00, 0x9d712, 0x9d800, 0x9dc11, 0x9de00,
-    0x9df11, 0x9e212, 0x9e400, 0x9e614, 0x9f011, 0x9f200, 0x9f404, 0x9fa00, 0x9fc11, 0x9fd00, 0x9fe12,
-    0x9ff00, 0xa0112, 0xa0400, 0xa0511, 0xa0b00, 0xa0f11, 0xa1100, 0xa1311, 0xa2900, 0xa2a11, 0xa3100,
-    0xa3211, 0xa3400, 0xa3511, 0xa3700, 0xa3811, 0xa3a00, 0xa3c12, 0xa3d00, 0xa3e12, 0xa4300, 0xa4712,
-    0xa4900, 0xa4b12, 0xa4e00, 0xa5112, 0xa5200, 0xa5911, 0xa5d00, 0xa5e11, 0xa5f00, 0xa6614, 0xa7012,
-    0xa7211, 0xa7512, 0xa7600, 0xa8112, 0xa8400, 0xa8511, 0xa8e00, 0xa8f11, 0xa9200, 0xa9311, 0xaa900,
-    0xaaa11, 0xab100, 0xab211, 0xab400, 0xab511, 0xaba00, 0xabc12, 0xabd11, 0xabe12, 0xac600, 0xac712,
-    0xaca00, 0xacb12, 0xace00, 0xad011, 0xad100, 0xae011, 0xae212, 0xae400, 0xae614, 0xaf000, 0xaf911,
-    0xafa12, 0xb0000, 0xb0112, 0xb0400, 0xb0511, 0xb0d00, 0xb0f11, 0xb1100, 0xb1311, 0xb2900, 0xb2a11,
-    0xb3100, 0xb3211, 0xb3400, 0xb3511, 0xb3a00, 0xb3c12, 0xb3d11, 0xb3e12, 0xb4500, 0xb4712, 0xb4900,
-    0xb4b12, 0xb4e00, 0xb5512, 0xb5800, 0xb5c11, 0xb5e00, 0xb5f11, 0xb6212, 0xb6400, 0xb6614, 0xb7000,
-    0xb7111, 0xb7204, 0xb7800, 0xb8212, 0xb8311, 0xb8400, 0xb8511, 0xb8b00, 0xb8e11, 0xb9100, 0xb9211,
-    0xb9600, 0xb9911, 0xb9b00, 0xb9c11, 0xb9d00, 0xb9e11, 0xba000, 0xba311, 0xba500, 0xba811, 0xbab00,
-    0xbae11, 0xbba00, 0xbbe12, 0xbc300, 0xbc612, 0xbc900, 0xbca12, 0xbce00, 0xbd011, 0xbd100, 0xbd712,
-    0xbd800, 0xbe614, 0xbf004, 0xbf300, 0xc0012, 0xc0511, 0xc0d00, 0xc0e11, 0xc1100, 0xc1211, 0xc2900,
-    0xc2a11, 0xc3a00, 0xc3c12, 0xc3d11, 0xc3e12, 0xc4500, 0xc4612, 0xc4900, 0xc4a12, 0xc4e00, 0xc5512,
-    0xc5700, 0xc5811, 0xc5b00, 0xc5d11, 0xc5e00, 0xc6011, 0xc6212, 0xc6400, 0xc6614, 0xc7000, 0xc7804,
-    0xc7f00, 0xc8011, 0xc8112, 0xc8400, 0xc8511, 0xc8d00, 0xc8e11, 0xc9100, 0xc9211, 0xca900, 0xcaa11,
-    0xcb400, 0xcb511, 0xcba00, 0xcbc12, 0xcbd11, 0xcbe12, 0xcc500, 0xcc612, 0xcc900, 0xcca12, 0xcce00,
-    0xcd512, 0xcd700, 0xcdd11, 0xcdf00, 0xce011, 0xce212, 0xce400, 0xce614, 0xcf000, 0xcf111, 0xcf312,
-    0xcf400, 0xd0012, 0xd0411, 0xd0d00, 0xd0e11, 0xd1100, 0xd1211, 0xd3b12, 0xd3d11, 0xd3e12, 0xd4500,
-    0xd4612, 0xd4900, 0xd4a12, 0xd4e11, 0xd4f00, 0xd5411, 0xd5712, 0xd5804, 0xd5f11, 0xd6212, 0xd6400,
-    0xd6614, 0xd7004, 0xd7900, 0xd7a11, 0xd8000, 0xd8112, 0xd8400, 0xd8511, 0xd9700, 0xd9a11, 0xdb200,
-    0xdb311, 0xdbc00, 0xdbd11, 0xdbe00, 0xdc011, 0xdc700, 0xdca12, 0xdcb00, 0xdcf12, 0xdd500, 0xdd612,
-    0xdd700, 0xdd812, 0xde000, 0xde614, 0xdf000, 0xdf212, 0xdf400, 0xe0111, 0xe3112, 0xe3211, 0xe3412,
-    0xe3b00, 0xe4011, 0xe4712, 0xe4f00, 0xe5014, 0xe5a00, 0xe8111, 0xe8300, 0xe8411, 0xe8500, 0xe8611,
-    0xe8b00, 0xe8c11, 0xea400, 0xea511, 0xea600, 0xea711, 0xeb112, 0xeb211, 0xeb412, 0xebd11, 0xebe00,
-    0xec011, 0xec500, 0xec611, 0xec700, 0xec812, 0xecf00, 0xed014, 0xeda00, 0xedc11, 0xee000, 0xf0011,
-    0xf0100, 0xf1812, 0xf1a00, 0xf2014, 0xf2a04, 0xf3400, 0xf3512, 0xf3600, 0xf3712, 0xf3800, 0xf3912,
-    0xf3a00, 0xf3e12, 0xf4011, 0xf4800, 0xf4911, 0xf6d00, 0xf7112, 0xf8500, 0xf8612, 0xf8811, 0xf8d12,
-    0xf9800, 0xf9912, 0xfbd00, 0xfc612, 0xfc700, 0x100011, 0x102b12, 0x103f11, 0x104014, 0x104a00, 0x105011,
-    0x105612, 0x105a11, 0x105e12, 0x106111, 0x106212, 0x106511, 0x106712, 0x106e11, 0x107112, 0x107511,
-    0x108212, 0x108e11, 0x108f12, 0x109014, 0x109a12, 0x109e00, 0x10a011, 0x10c600, 0x10c711, 0x10c800,
-    0x10cd11, 0x10ce00, 0x10d011, 0x10fb00, 0x10fc11, 0x124900, 0x124a11, 0x124e00, 0x125011, 0x125700,
-    0x125811, 0x125900, 0x125a11, 0x125e00, 0x126011, 0x128900, 0x128a11, 0x128e00, 0x129011, 0x12b100,
-    0x12b211, 0x12b600, 0x12b811, 0x12bf00, 0x12c011, 0x12c100, 0x12c211, 0x12c600, 0x12c811, 0x12d700,
-    0x12d811, 0x131100, 0x131211, 0x131600, 0x131811, 0x135b00, 0x135d12, 0x136000, 0x136904, 0x137d00,
-    0x138011, 0x139000, 0x13a011, 0x13f600, 0x13f811, 0x13fe00, 0x140111, 0x166d00, 0x166f11, 0x168008,
-    0x168111, 0x169b00, 0x16a011, 0x16eb00, 0x16ee14, 0x16f111, 0x16f900, 0x170011, 0x171212, 0x171600,
-    0x171f11, 0x173212, 0x173500, 0x174011, 0x175212, 0x175400, 0x176011, 0x176d00, 0x176e11, 0x177100,
-    0x177212, 0x177400, 0x178011, 0x17b412, 0x17d400, 0x17d711, 0x17d800, 0x17dc11, 0x17dd12, 0x17de00,
-    0x17e014, 0x17ea00, 0x17f004, 0x17fa00, 0x180b12, 0x180e00, 0x180f12, 0x181014, 0x181a00, 0x182011,
-    0x187900, 0x188011, 0x188512, 0x188711, 0x18a912, 0x18aa11, 0x18ab00, 0x18b011, 0x18f600, 0x190011,
-    0x191f00, 0x192012, 0x192c00, 0x193012, 0x193c00, 0x194614, 0x195011, 0x196e00, 0x197011, 0x197500,
-    0x198011, 0x19ac00, 0x19b011, 0x19ca00, 0x19d014, 0x19da04, 0x19db00, 0x1a0011, 0x1a1712, 0x1a1c00,
-    0x1a2011, 0x1a5512, 0x1a5f00, 0x1a6012, 0x1a7d00, 0x1a7f12, 0x1a8014, 0x1a8a00, 0x1a9014, 0x1a9a00,
-    0x1aa711, 0x1aa800, 0x1ab012, 0x1acf00, 0x1b0012, 0x1b0511, 0x1b3412, 0x1b4511, 0x1b4d00, 0x1b5014,
-    0x1b5a00, 0x1b6b12, 0x1b7400, 0x1b8012, 0x1b8311, 0x1ba112, 0x1bae11, 0x1bb014, 0x1bba11, 0x1be612,
-    0x1bf400, 0x1c0011, 0x1c2412, 0x1c3800, 0x1c4014, 0x1c4a00, 0x1c4d11, 0x1c5014, 0x1c5a11, 0x1c7e00,
-    0x1c8011, 0x1c8b00, 0x1c9011, 0x1cbb00, 0x1cbd11, 0x1cc000, 0x1cd012, 0x1cd300, 0x1cd412, 0x1ce911,
-    0x1ced12, 0x1cee11, 0x1cf412, 0x1cf511, 0x1cf712, 0x1cfa11, 0x1cfb00, 0x1d0011, 0x1dc012, 0x1e0011,
-    0x1f1600, 0x1f1811, 0x1f1e00, 0x1f2011, 0x1f4600, 0x1f4811, 0x1f4e00, 0x1f5011, 0x1f5800, 0x1f5911,
-    0x1f5a00, 0x1f5b11, 0x1f5c00, 0x1f5d11, 0x1f5e00, 0x1f5f11, 0x1f7e00, 0x1f8011, 0x1fb500, 0x1fb611,
-    0x1fbd00, 0x1fbe11, 0x1fbf00, 0x1fc211, 0x1fc500, 0x1fc611, 0x1fcd00, 0x1fd011, 0x1fd400, 0x1fd611,
-    0x1fdc00, 0x1fe011, 0x1fed00, 0x1ff211, 0x1ff500, 0x1ff611, 0x1ffd00, 0x200008, 0x200b00, 0x200c10,
-    0x200e00, 0x202808, 0x202a00, 0x202f08, 0x203000, 0x203f10, 0x204100, 0x205410, 0x205500, 0x205f08,
-    0x206000, 0x207004, 0x207111, 0x207200, 0x207404, 0x207a00, 0x207f11, 0x208004, 0x208a00, 0x209011,
-    0x209d00, 0x20d012, 0x20f100, 0x210211, 0x210300, 0x210711, 0x210800, 0x210a11, 0x211400, 0x211511,
-    0x211600, 0x211911, 0x211e00, 0x212411, 0x212500, 0x212611, 0x212700, 0x212811, 0x212900, 0x212a11,
-    0x212e00, 0x212f11, 0x213a00, 0x213c11, 0x214000, 0x214511, 0x214a00, 0x214e11, 0x214f00, 0x215004,
-    0x216014, 0x218311, 0x218514, 0x218904, 0x218a00, 0x246004, 0x249c00, 0x24b610, 0x24ea04, 0x250000,
-    0x277604, 0x279400, 0x2c0011, 0x2ce500, 0x2ceb11, 0x2cef12, 0x2cf211, 0x2cf400, 0x2cfd04, 0x2cfe00,
-    0x2d0011, 0x2d2600, 0x2d2711, 0x2d2800, 0x2d2d11, 0x2d2e00, 0x2d3011, 0x2d6800, 0x2d6f11, 0x2d7000,
-    0x2d7f12, 0x2d8011, 0x2d9700, 0x2da011, 0x2da700, 0x2da811, 0x2daf00, 0x2db011, 0x2db700, 0x2db811,
-    0x2dbf00, 0x2dc011, 0x2dc700, 0x2dc811, 0x2dcf00, 0x2dd011, 0x2dd700, 0x2dd811, 0x2ddf00, 0x2de012,
-    0x2e0000, 0x2e2f11, 0x2e3000, 0x300008, 0x300100, 0x300511, 0x300714, 0x300800, 0x302114, 0x302a12,
-    0x303000, 0x303111, 0x303600, 0x303814, 0x303b11, 0x303d00, 0x304111, 0x309700, 0x309912, 0x309b00,
-    0x309d11, 0x30a000, 0x30a111, 0x30fb00, 0x30fc11, 0x310000, 0x310511, 0x313000, 0x313111, 0x318f00,
-    0x319204, 0x319600, 0x31a011, 0x31c000, 0x31f011, 0x320000, 0x322004, 0x322a00, 0x324804, 0x325000,
-    0x325104, 0x326000, 0x328004, 0x328a00, 0x32b104, 0x32c000, 0x340011, 0x4dc000, 0x4e0011, 0xa48d00,
-    0xa4d011, 0xa4fe00, 0xa50011, 0xa60d00, 0xa61011, 0xa62014, 0xa62a11, 0xa62c00, 0xa64011, 0xa66f12,
-    0xa67300, 0xa67412, 0xa67e00, 0xa67f11, 0xa69e12, 0xa6a011, 0xa6e614, 0xa6f012, 0xa6f200, 0xa71711,
-    0xa72000, 0xa72211, 0xa78900, 0xa78b11, 0xa7ce00, 0xa7d011, 0xa7d200, 0xa7d311, 0xa7d400, 0xa7d511,
-    0xa7dd00, 0xa7f211, 0xa80212, 0xa80311, 0xa80612, 0xa80711, 0xa80b12, 0xa80c11, 0xa82312, 0xa82800,
-    0xa82c12, 0xa82d00, 0xa83004, 0xa83600, 0xa84011, 0xa87400, 0xa88012, 0xa88211, 0xa8b412, 0xa8c600,
-    0xa8d014, 0xa8da00, 0xa8e012, 0xa8f211, 0xa8f800, 0xa8fb11, 0xa8fc00, 0xa8fd11, 0xa8ff12, 0xa90014,
-    0xa90a11, 0xa92612, 0xa92e00, 0xa93011, 0xa94712, 0xa95400, 0xa96011, 0xa97d00, 0xa98012, 0xa98411,
-    0xa9b312, 0xa9c100, 0xa9cf11, 0xa9d014, 0xa9da00, 0xa9e011, 0xa9e512, 0xa9e611, 0xa9f014, 0xa9fa11,
-    0xa9ff00, 0xaa0011, 0xaa2912, 0xaa3700, 0xaa4011, 0xaa4312, 0xaa4411, 0xaa4c12, 0xaa4e00, 0xaa5014,
-    0xaa5a00, 0xaa6011, 0xaa7700, 0xaa7a11, 0xaa7b12, 0xaa7e11, 0xaab012, 0xaab111, 0xaab212, 0xaab511,
-    0xaab712, 0xaab911, 0xaabe12, 0xaac011, 0xaac112, 0xaac211, 0xaac300, 0xaadb11, 0xaade00, 0xaae011,
-    0xaaeb12, 0xaaf000, 0xaaf211, 0xaaf512, 0xaaf700, 0xab0111, 0xab0700, 0xab0911, 0xab0f00, 0xab1111,
-    0xab1700, 0xab2011, 0xab2700, 0xab2811, 0xab2f00, 0xab3011, 0xab5b00, 0xab5c11, 0xab6a00, 0xab7011,
-    0xabe312, 0xabeb00, 0xabec12, 0xabee00, 0xabf014, 0xabfa00, 0xac0011, 0xd7a400, 0xd7b011, 0xd7c700,
-    0xd7cb11, 0xd7fc00, 0xf90011, 0xfa6e00, 0xfa7011, 0xfada00, 0xfb0011, 0xfb0700, 0xfb1311, 0xfb1800,
-    0xfb1d11, 0xfb1e12, 0xfb1f11, 0xfb2900, 0xfb2a11, 0xfb3700, 0xfb3811, 0xfb3d00, 0xfb3e11, 0xfb3f00,
-    0xfb4011, 0xfb4200, 0xfb4311, 0xfb4500, 0xfb4611, 0xfbb200, 0xfbd311, 0xfd3e00, 0xfd5011, 0xfd9000,
-    0xfd9211, 0xfdc800, 0xfdf011, 0xfdfc00, 0xfe0012, 0xfe1000, 0xfe2012, 0xfe3000, 0xfe3310, 0xfe3500,
-    0xfe4d10, 0xfe5000, 0xfe7011, 0xfe7500, 0xfe7611, 0xfefd00, 0xff1014, 0xff1a00, 0xff2111, 0xff3b00,
-    0xff3f10, 0xff4000, 0xff4111, 0xff5b00, 0xff6611, 0xffbf00, 0xffc211, 0xffc800, 0xffca11, 0xffd000,
-    0xffd211, 0xffd800, 0xffda11, 0xffdd00, 0x1000011, 0x1000c00, 0x1000d11, 0x1002700, 0x1002811, 0x1003b00,
-    0x1003c11, 0x1003e00, 0x1003f11, 0x1004e00, 0x1005011, 0x1005e00, 0x1008011, 0x100fb00, 0x1010704,
-    0x1013400, 0x1014014, 0x1017504, 0x1017900, 0x1018a04, 0x1018c00, 0x101fd12, 0x101fe00, 0x1028011,
-    0x1029d00, 0x102a011, 0x102d100, 0x102e012, 0x102e104, 0x102fc00, 0x1030011, 0x1032004, 0x1032400,
-    0x1032d11, 0x1034114, 0x1034211, 0x1034a14, 0x1034b00, 0x1035011, 0x1037612, 0x1037b00, 0x1038011,
-    0x1039e00, 0x103a011, 0x103c400, 0x103c811, 0x103d000, 0x103d114, 0x103d600, 0x1040011, 0x1049e00,
-    0x104a014, 0x104aa00, 0x104b011, 0x104d400, 0x104d811, 0x104fc00, 0x1050011, 0x1052800, 0x1053011,
-    0x1056400, 0x1057011, 0x1057b00, 0x1057c11, 0x1058b00, 0x1058c11, 0x1059300, 0x1059411, 0x1059600,
-    0x1059711, 0x105a200, 0x105a311, 0x105b200, 0x105b311, 0x105ba00, 0x105bb11, 0x105bd00, 0x105c011,
-    0x105f400, 0x1060011, 0x1073700, 0x1074011, 0x1075600, 0x1076011, 0x1076800, 0x1078011, 0x1078600,
-    0x1078711, 0x107b100, 0x107b211, 0x107bb00, 0x1080011, 0x1080600, 0x1080811, 0x1080900, 0x1080a11,
-    0x1083600, 0x1083711, 0x1083900, 0x1083c11, 0x1083d00, 0x1083f11, 0x1085600, 0x1085804, 0x1086011,
-    0x1087700, 0x1087904, 0x1088011, 0x1089f00, 0x108a704, 0x108b000, 0x108e011, 0x108f300, 0x108f411,
-    0x108f600, 0x108fb04, 0x1090011, 0x1091604, 0x1091c00, 0x1092011, 0x1093a00, 0x1098011, 0x109b800,
-    0x109bc04, 0x109be11, 0x109c004, 0x109d000, 0x109d204, 0x10a0011, 0x10a0112, 0x10a0400, 0x10a0512,
-    0x10a0700, 0x10a0c12, 0x10a1011, 0x10a1400, 0x10a1511, 0x10a1800, 0x10a1911, 0x10a3600, 0x10a3812,
-    0x10a3b00, 0x10a3f12, 0x10a4004, 0x10a4900, 0x10a6011, 0x10a7d04, 0x10a7f00, 0x10a8011, 0x10a9d04,
-    0x10aa000, 0x10ac011, 0x10ac800, 0x10ac911, 0x10ae512, 0x10ae700, 0x10aeb04, 0x10af000, 0x10b0011,
-    0x10b3600, 0x10b4011, 0x10b5600, 0x10b5804, 0x10b6011, 0x10b7300, 0x10b7804, 0x10b8011, 0x10b9200,
-    0x10ba904, 0x10bb000, 0x10c0011, 0x10c4900, 0x10c8011, 0x10cb300, 0x10cc011, 0x10cf300, 0x10cfa04,
-    0x10d0011, 0x10d2412, 0x10d2800, 0x10d3014, 0x10d3a00, 0x10d4014, 0x10d4a11, 0x10d6600, 0x10d6912,
-    0x10d6e00, 0x10d6f11, 0x10d8600, 0x10e6004, 0x10e7f00, 0x10e8011, 0x10eaa00, 0x10eab12, 0x10ead00,
-    0x10eb011, 0x10eb200, 0x10ec211, 0x10ec500, 0x10efc12, 0x10f0011, 0x10f1d04, 0x10f2711, 0x10f2800,
-    0x10f3011, 0x10f4612, 0x10f5104, 0x10f5500, 0x10f7011, 0x10f8212, 0x10f8600, 0x10fb011, 0x10fc504,
-    0x10fcc00, 0x10fe011, 0x10ff700, 0x1100012, 0x1100311, 0x1103812, 0x1104700, 0x1105204, 0x1106614,
-    0x1107012, 0x1107111, 0x1107312, 0x1107511, 0x1107600, 0x1107f12, 0x1108311, 0x110b012, 0x110bb00,
-    0x110c212, 0x110c300, 0x110d011, 0x110e900, 0x110f014, 0x110fa00, 0x1110012, 0x1110311, 0x1112712,
-    0x1113500, 0x1113614, 0x1114000, 0x1114411, 0x1114512, 0x1114711, 0x1114800, 0x1115011, 0x1117312,
-    0x1117400, 0x1117611, 0x1117700, 0x1118012, 0x1118311, 0x111b312, 0x111c111, 0x111c500, 0x111c912,
-    0x111cd00, 0x111ce12, 0x111d014, 0x111da11, 0x111db00, 0x111dc11, 0x111dd00, 0x111e104, 0x111f500,
-    0x1120011, 0x1121200, 0x1121311, 0x1122c12, 0x1123800, 0x1123e12, 0x1123f11, 0x1124112, 0x1124200,
-    0x1128011, 0x1128700, 0x1128811, 0x1128900, 0x1128a11, 0x1128e00, 0x1128f11, 0x1129e00, 0x1129f11,
-    0x112a900, 0x112b011, 0x112df12, 0x112eb00, 0x112f014, 0x112fa00, 0x1130012, 0x1130400, 0x1130511,
-    0x1130d00, 0x1130f11, 0x1131100, 0x1131311, 0x1132900, 0x1132a11, 0x1133100, 0x1133211, 0x1133400,
-    0x1133511, 0x1133a00, 0x1133b12, 0x1133d11, 0x1133e12, 0x1134500, 0x1134712, 0x1134900, 0x1134b12,
-    0x1134e00, 0x1135011, 0x1135100, 0x1135712, 0x1135800, 0x1135d11, 0x1136212, 0x1136400, 0x1136612,
-    0x1136d00, 0x1137012, 0x1137500, 0x1138011, 0x1138a00, 0x1138b11, 0x1138c00, 0x1138e11, 0x1138f00,
-    0x1139011, 0x113b600, 0x113b711, 0x113b812, 0x113c100, 0x113c212, 0x113c300, 0x113c512, 0x113c600,
-    0x113c712, 0x113cb00, 0x113cc12, 0x113d111, 0x113d212, 0x113d311, 0x113d400, 0x113e112, 0x113e300,
-    0x1140011, 0x1143512, 0x1144711, 0x1144b00, 0x1145014, 0x1145a00, 0x1145e12, 0x1145f11, 0x1146200,
-    0x1148011, 0x114b012, 0x114c411, 0x114c600, 0x114c711, 0x114c800, 0x114d014, 0x114da00, 0x1158011,
-    0x115af12, 0x115b600, 0x115b812, 0x115c100, 0x115d811, 0x115dc12, 0x115de00, 0x1160011, 0x1163012,
-    0x1164100, 0x1164411, 0x1164500, 0x1165014, 0x1165a00, 0x1168011, 0x116ab12, 0x116b811, 0x116b900,
-    0x116c014, 0x116ca00, 0x116d014, 0x116e400, 0x1170011, 0x1171b00, 0x1171d12, 0x1172c00, 0x1173014,
-    0x1173a04, 0x1173c00, 0x1174011, 0x1174700, 0x1180011, 0x1182c12, 0x1183b00, 0x118a011, 0x118e014,
-    0x118ea04, 0x118f300, 0x118ff11, 0x1190700, 0x1190911, 0x1190a00, 0x1190c11, 0x1191400, 0x1191511,
-    0x1191700, 0x1191811, 0x1193012, 0x1193600, 0x1193712, 0x1193900, 0x1193b12, 0x1193f11, 0x1194012,
-    0x1194111, 0x1194212, 0x1194400, 0x1195014, 0x1195a00, 0x119a011, 0x119a800, 0x119aa11, 0x119d112,
-    0x119d800, 0x119da12, 0x119e111, 0x119e200, 0x119e311, 0x119e412, 0x119e500, 0x11a0011, 0x11a0112,
-    0x11a0b11, 0x11a3312, 0x11a3a11, 0x11a3b12, 0x11a3f00, 0x11a4712, 0x11a4800, 0x11a5011, 0x11a5112,
-    0x11a5c11, 0x11a8a12, 0x11a9a00, 0x11a9d11, 0x11a9e00, 0x11ab011, 0x11af900, 0x11bc011, 0x11be100,
-    0x11bf014, 0x11bfa00, 0x11c0011, 0x11c0900, 0x11c0a11, 0x11c2f12, 0x11c3700, 0x11c3812, 0x11c4011,
-    0x11c4100, 0x11c5014, 0x11c5a04, 0x11c6d00, 0x11c7211, 0x11c9000, 0x11c9212, 0x11ca800, 0x11ca912,
-    0x11cb700, 0x11d0011, 0x11d0700, 0x11d0811, 0x11d0a00, 0x11d0b11, 0x11d3112, 0x11d3700, 0x11d3a12,
-    0x11d3b00, 0x11d3c12, 0x11d3e00, 0x11d3f12, 0x11d4611, 0x11d4712, 0x11d4800, 0x11d5014, 0x11d5a00,
-    0x11d6011, 0x11d6600, 0x11d6711, 0x11d6900, 0x11d6a11, 0x11d8a12, 0x11d8f00, 0x11d9012, 0x11d9200,
-    0x11d9312, 0x11d9811, 0x11d9900, 0x11da014, 0x11daa00, 0x11ee011, 0x11ef312, 0x11ef700, 0x11f0012,
-    0x11f0211, 0x11f0312, 0x11f0411, 0x11f1100, 0x11f1211, 0x11f3412, 0x11f3b00, 0x11f3e12, 0x11f4300,
-    0x11f5014, 0x11f5a12, 0x11f5b00, 0x11fb011, 0x11fb100, 0x11fc004, 0x11fd500, 0x1200011, 0x1239a00,
-    0x1240014, 0x1246f00, 0x1248011, 0x1254400, 0x12f9011, 0x12ff100, 0x1300011, 0x1343000, 0x1344012,
-    0x1344111, 0x1344712, 0x1345600, 0x1346011, 0x143fb00, 0x1440011, 0x1464700, 0x1610011, 0x1611e12,
-    0x1613014, 0x1613a00, 0x1680011, 0x16a3900, 0x16a4011, 0x16a5f00, 0x16a6014, 0x16a6a00, 0x16a7011,
-    0x16abf00, 0x16ac014, 0x16aca00, 0x16ad011, 0x16aee00, 0x16af012, 0x16af500, 0x16b0011, 0x16b3012,
-    0x16b3700, 0x16b4011, 0x16b4400, 0x16b5014, 0x16b5a00, 0x16b5b04, 0x16b6200, 0x16b6311, 0x16b7800,
-    0x16b7d11, 0x16b9000, 0x16d4011, 0x16d6d00, 0x16d7014, 0x16d7a00, 0x16e4011, 0x16e8004, 0x16e9700,
-    0x16f0011, 0x16f4b00, 0x16f4f12, 0x16f5011, 0x16f5112, 0x16f8800, 0x16f8f12, 0x16f9311, 0x16fa000,
-    0x16fe011, 0x16fe200, 0x16fe311, 0x16fe412, 0x16fe500, 0x16ff012, 0x16ff200, 0x1700011, 0x187f800,
-    0x1880011, 0x18cd600, 0x18cff11, 0x18d0900, 0x1aff011, 0x1aff400, 0x1aff511, 0x1affc00, 0x1affd11,
-    0x1afff00, 0x1b00011, 0x1b12300, 0x1b13211, 0x1b13300, 0x1b15011, 0x1b15300, 0x1b15511, 0x1b15600,
-    0x1b16411, 0x1b16800, 0x1b17011, 0x1b2fc00, 0x1bc0011, 0x1bc6b00, 0x1bc7011, 0x1bc7d00, 0x1bc8011,
-    0x1bc8900, 0x1bc9011, 0x1bc9a00, 0x1bc9d12, 0x1bc9f00, 0x1ccf014, 0x1ccfa00, 0x1cf0012, 0x1cf2e00,
-    0x1cf3012, 0x1cf4700, 0x1d16512, 0x1d16a00, 0x1d16d12, 0x1d17300, 0x1d17b12, 0x1d18300, 0x1d18512,
-    0x1d18c00, 0x1d1aa12, 0x1d1ae00, 0x1d24212, 0x1d24500, 0x1d2c004, 0x1d2d400, 0x1d2e004, 0x1d2f400,
-    0x1d36004, 0x1d37900, 0x1d40011, 0x1d45500, 0x1d45611, 0x1d49d00, 0x1d49e11, 0x1d4a000, 0x1d4a211,
-    0x1d4a300, 0x1d4a511, 0x1d4a700, 0x1d4a911, 0x1d4ad00, 0x1d4ae11, 0x1d4ba00, 0x1d4bb11, 0x1d4bc00,
-    0x1d4bd11, 0x1d4c400, 0x1d4c511, 0x1d50600, 0x1d50711, 0x1d50b00, 0x1d50d11, 0x1d51500, 0x1d51611,
-    0x1d51d00, 0x1d51e11, 0x1d53a00, 0x1d53b11, 0x1d53f00, 0x1d54011, 0x1d54500, 0x1d54611, 0x1d54700,
-    0x1d54a11, 0x1d55100, 0x1d55211, 0x1d6a600, 0x1d6a811, 0x1d6c100, 0x1d6c211, 0x1d6db00, 0x1d6dc11,
-    0x1d6fb00, 0x1d6fc11, 0x1d71500, 0x1d71611, 0x1d73500, 0x1d73611, 0x1d74f00, 0x1d75011, 0x1d76f00,
-    0x1d77011, 0x1d78900, 0x1d78a11, 0x1d7a900, 0x1d7aa11, 0x1d7c300, 0x1d7c411, 0x1d7cc00, 0x1d7ce14,
-    0x1d80000, 0x1da0012, 0x1da3700, 0x1da3b12, 0x1da6d00, 0x1da7512, 0x1da7600, 0x1da8412, 0x1da8500,
-    0x1da9b12, 0x1daa000, 0x1daa112, 0x1dab000, 0x1df0011, 0x1df1f00, 0x1df2511, 0x1df2b00, 0x1e00012,
-    0x1e00700, 0x1e00812, 0x1e01900, 0x1e01b12, 0x1e02200, 0x1e02312, 0x1e02500, 0x1e02612, 0x1e02b00,
-    0x1e03011, 0x1e06e00, 0x1e08f12, 0x1e09000, 0x1e10011, 0x1e12d00, 0x1e13012, 0x1e13711, 0x1e13e00,
-    0x1e14014, 0x1e14a00, 0x1e14e11, 0x1e14f00, 0x1e29011, 0x1e2ae12, 0x1e2af00, 0x1e2c011, 0x1e2ec12,
-    0x1e2f014, 0x1e2fa00, 0x1e4d011, 0x1e4ec12, 0x1e4f014, 0x1e4fa00, 0x1e5d011, 0x1e5ee12, 0x1e5f011,
-    0x1e5f114, 0x1e5fb00, 0x1e7e011, 0x1e7e700, 0x1e7e811, 0x1e7ec00, 0x1e7ed11, 0x1e7ef00, 0x1e7f011,
-    0x1e7ff00, 0x1e80011, 0x1e8c500, 0x1e8c704, 0x1e8d012, 0x1e8d700, 0x1e90011, 0x1e94412, 0x1e94b11,
-    0x1e94c00, 0x1e95014, 0x1e95a00, 0x1ec7104, 0x1ecac00, 0x1ecad04, 0x1ecb000, 0x1ecb104, 0x1ecb500,
-    0x1ed0104, 0x1ed2e00, 0x1ed2f04, 0x1ed3e00, 0x1ee0011, 0x1ee0400, 0x1ee0511, 0x1ee2000, 0x1ee2111,
-    0x1ee2300, 0x1ee2411, 0x1ee2500, 0x1ee2711, 0x1ee2800, 0x1ee2911, 0x1ee3300, 0x1ee3411, 0x1ee3800,
-    0x1ee3911, 0x1ee3a00, 0x1ee3b11, 0x1ee3c00, 0x1ee4211, 0x1ee4300, 0x1ee4711, 0x1ee4800, 0x1ee4911,
-    0x1ee4a00, 0x1ee4b11, 0x1ee4c00, 0x1ee4d11, 0x1ee5000, 0x1ee5111, 0x1ee5300, 0x1ee5411, 0x1ee5500,
-    0x1ee5711, 0x1ee5800, 0x1ee5911, 0x1ee5a00, 0x1ee5b11, 0x1ee5c00, 0x1ee5d11, 0x1ee5e00, 0x1ee5f11,
-    0x1ee6000, 0x1ee6111, 0x1ee6300, 0x1ee6411, 0x1ee6500, 0x1ee6711, 0x1ee6b00, 0x1ee6c11, 0x1ee7300,
-    0x1ee7411, 0x1ee7800, 0x1ee7911, 0x1ee7d00, 0x1ee7e11, 0x1ee7f00, 0x1ee8011, 0x1ee8a00, 0x1ee8b11,
-    0x1ee9c00, 0x1eea111, 0x1eea400, 0x1eea511, 0x1eeaa00, 0x1eeab11, 0x1eebc00, 0x1f10004, 0x1f10d00,
-    0x1f13010, 0x1f14a00, 0x1f15010, 0x1f16a00, 0x1f17010, 0x1f18a00, 0x1fbf014, 0x1fbfa00, 0x2000011,
-    0x2a6e000, 0x2a70011, 0x2b73a00, 0x2b74011, 0x2b81e00, 0x2b82011, 0x2cea200, 0x2ceb011, 0x2ebe100,
-    0x2ebf011, 0x2ee5e00, 0x2f80011, 0x2fa1e00, 0x3000011, 0x3134b00, 0x3135011, 0x323b000, 0xe010012,
-    0xe01f000,
-};
+enum { FCI_TEXT_RUNS = 3768, FCI_TEXT_PAIRS = 2060,
+       FCI_TEXT_COMPOSED = 940, FCI_TEXT_MARKS = 499 };
+// lengths of runs of code points of one kind, and which of the sets it is
+static const char *const fci_text_run_table[] = {
+    ",#(.5#$.&)$())$(')-+%)&(%)=%&)$($1$(=$$)$($)$()#$.=#$.$)(($)%($&$)$($#'(%,$($$%)$($,$&$)&,$):%$(*%;$$(+$$%$$",
+    "$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%%$",
+    "$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%%$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$",
+    "$%$$$%$$$%$$$%$$%%$$$%$$$%&$%%$$$%$$%%$$&%%$'%$$%%$$&%&$%%$$%%$$$%$$$%$$%%$$$%%$$%$$%%$$&%$$$%$$%%%$$&$%&$'&",
+    "%%$$%%$$%%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%%$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%%$%%$$$%$$&%$$$%$$$%$$$%$$$%$$",
+    "$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%*$%%$$%%%$",
+    "$%$$'%$$$%$$$%$$$%$$$%H%$$&>$5&'(/&1((&*($&$($&4(R%*$'C$*$%$$$%$$$-$($%$$%#$&&$$4$%'#%($%$4&%$#$%$#%%$$4%$#,",
+    "%F$$$%%$&%&$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%($$%$$$($%$$%%%$V$%S$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$",
+    "$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$((*%'$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%",
+    "$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$%%$$$%$$$%$$$%$$$%$$$%$$$%%$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%",
+    "$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%",
+    "$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$#I$%%#$&))L$$%)%#&($#P$*$)$*$)%*$)%*$)$*+#>&'#'&%)4#&(%)$",
+    "(%)%(.*$)$#&)N$&8*-+')%&$*F&&$)$&**$#$()*%&%*$('*%&-+&&%($&1)%#$&$*A&>*%#\\%&.'$&1#-+D$&,*%&$(&)$&%#$'%(9&'*",
+    "$&,*$&&*$&(*%#2)$#<&&*%#$)$#.&(#;&$()&+#,'M$&-'1*$#@*''Y$&%'$*$&2'$*%'$&'*&'+-%&%'%)-+$)3&&'$#+&%#%&%#9&$#*&",
+    "$#$&&#'&%#$*$&$*)'%#%'%#%'$*$&+#$*'#%-$#$-%&%'%#-+%&%(),%($&$)$'%#&'$#)&'#%&%#9&$#*&$#$&$-$#$&$-$#%&%#$*$#('",
+    "'#%'%#%'$*&#$'*#&-$&$#$-*#-+%'&&$'$)-#&'$#,&$#&&$#9&$#*&$#%&$#(&%#$*$&+'$#&'$#%'$*%#$&2#%&%'%#-+$)$(*#$&)'$#",
+    "&'$#+&%#%&%#9&$#*&$#%&$#(&%#$*$&$*)'%#%'%#%'$**#$'%*'#%-$#&&%'%#-+$($&),-#$'$&$#)&&#&&$#'&&#%&$#$&$#%&&#%&&#",
+    "&&&#/&'#$*''&#&'$#&'$*%#$&)#$*1#-+&,+((#('+&$#&&$#:&$#3&%#$'$&*'$#&'$#&'$**#%*$#&&%#$&%#%&%'%#-+*#$)*,$($&&'",
+    "$)+&$#&&$#:&$#-&$#(&%#$*$&''$*%'$#&'$#&'$**#%*)#%&$#%&%'%#-+$#%&$'/#'',&$#&&$#L$&%'$&$*)'$#&'$#&'$*$&$('#&&$",
+    "**,&&%'%#-+,,$()&$#&'$#5&&#;&$#,&$#$&%#*&&#$*'#$*('$#$'$#*'$*)#-+%#%'$)/#S$&$'%&''&*'#$(*&$''*&'$)-+%)H$#%&$",
+    "#$&$#(&$#;&$#$&$#-&$'%&''%*&'$&%#(&$#$&$#'*&'$#-+%#'&C$#$&&(2)$($)&(%*)(-+-,$($*$($*$($*')%'&&$-'&$#'&$-'&$-",
+    "'&$-'&$-/&$-&&'#)*$'$*$''*%'(*$)%*(&)'$*''$#''$*''$*''$*''$*/'$*&'$#+($*)($#%(()'(%)H$#N$&&'$*+'$*$'%*''$&-+",
+    ")))&'''&&'$&&'%&*'&&''0&.'$*$&$'-+''%(I$%$#$%(#$%%#N$$$)$&&$D&&8-U$&>-I'&$#'&%#*&$#$&$#'&%#L$&$#'&%#D$&$#'&%",
+    "#*&$#$&$#'&%#2&$#\\$&$#'&%#F%&%#&*,)7,&#3&-()#Y%%%#)$%#$)O6&$($)4&$.=&%)&#N%&&)&++&*#5&%'$*$',#6&%'$*%),#5&%",
+    "'/#0&$#&&$#%'/#W$&A'$*$'&)$&&)$($&$*%#-+)#-,)#.)&'$#$'-+)#\\%&*#(&%'E$&$*$&(#I%&-#B&$#/''#,'&*'#$(&#%)-+A&%#",
+    "(&.#O$&'#=&)#-+$,&#E$(:&%*&'%#%)X$&-'$#$*7'+*%#$*-+)#-+)#*)$&))%#1*4'T$#('R$&%*1'$*+&$#%)-+*)-(,*,(&)&'A&,'%",
+    "*%'%&-+O$&$*.'%*+#')G$&6'$*&#()-+&#&&-+G$&%),$$%$$(#N$%%#&%+)+#&*$)0*$'**'&$*)&$*%&$'%*$&(#O$$b$&0$$&E$$H$&Y",
+    "$*('(*$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%",
+    "$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%",
+    "$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%,$$%$$$%$$$%$$$%$$$%",
+    "$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%",
+    "$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%,$+%)$%#)%%#+$+%+$+%)$%#)%%#+$$#$%$#$%$#",
+    "$%$#$%+$+%$$$/$$$/$$$/$$$/$$$/$$$/$$$/%#+$+%+$+%+$+%($$#%$&%$0$%$($/&(&$$#%$$%$0$%$0$%&(&$$/%#%$&%$0$#&(&$$/",
+    "'$&%$0$%$(%2%#&$$#%$$%$0$%$0$%$2$($#%7,.$#%6%#;)%.(#$.2)%1&)$(0)$($)$1-)$.3#$,$&%#),&(%)$&-,&(%)$#0&&#D$(2#0",
+    "*''$*&'/*2#%($%'($%%($$&%%$&%$$$($%&((%)($%$($0$($%$(%0%%$($$'%$$'&$$%(%$%%(($%'$'($$$(3,F$+$%$$'+$,%('#[.('",
+    ")@(%4b*(9#.(8#_$,=(W$39,K6(1)A,T$(%)B(-)V/(9)b$(')C$(%)a)($2Z'(%#C$($#L&(S$%S$$$%$$&%%$$%$$$%$$$%$$'%$$$%%$$",
+    "%)$%&&%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$",
+    "$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%%$)($%$$$%$$&",
+    "*$%$$(#')$,%)I$$$#$$(#$$%#[$&*#$&$)1#$*:&,#*&$#*&$#*&$#*&$#*&$#*&$#*&$#*&$#C$*R$)$&C$)%(/)E$#=($#\\%(/#Y)(=#",
+    "3($.&)$(%&$+-)%(/)$(,+)*$)(&%(&+%&$)%($#Y%&%#%*%(&&$)]%&$)'&(#N$&$#a%&$#%(',-(C$&I$(,#$(3&B($#-,A(+,$(2,C$(-",
+    ",J$(2,C-(CQ)&C%(PW8&&#Z$(,#Q$&%)P+&&)3&-+%&7#$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$",
+    "$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$&$*&'$)-*$)$&$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$%&%*I%&-+",
+    "%*))+#:(,&%($%$$$%$$$%$$$%$$$%$$$%$$$%&$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$",
+    "$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$&+$$%$$$%$$%%$$$%$$$%$$$%$$$%$$$&%($%$$$%$$$&$%$$$%",
+    "&$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$(%$$(%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$'%$$$%$$%%$$%#$%$$$#$$$#$$$%$$",
+    "$%$$$%$$$%8#&&$%$$&&$$*&$'&&$*'&$':&(''($'&#),'()#W$&')+#%'U$&3'$*$'+#%)-+)#5*)&&)$&$)%&$'-+\?&('&*%):&/'$*.",
+    "#$)@&&#''R$&$*/'$*0)$#$&-+'#%)(&$'-&-+(&$#L$&1',#&&$'+&%'%#-+%#'):&&($&&'U$&$*$&&*%&%*(&%*$&$*$&;#&&%).&('%)",
+    "&&$'$*-#)&%#)&%#)&,#*&$#*&$#N$$$('&,$$&%('#S%$F$&+'$)$'$*%#-+)#G`-&/#:&'#T$&GK+#Q+-%&$-$&$-%&--$&$-$&$-%&%-&",
+    "&G%-%#M&-I$#*$/#($(#$-$*$-,&$(0-$#(-$#$-$#%-$#%-$#,-F&&4(3#N.&%)3(C%&%#Y$&*#$(C$#/&'(3'-))#3*&)%1;)&1&)$#1)$",
+    "($)&($#$)$(%)'#(&$#J'&'#&)$())$(')-+%)&(%)=%&)$($1$(=$$)$($)$(*)\\%&&#)&%#)&%#)&%#&&&#*($#*(0#%(%#/&$#=&$#6&",
+    "$#%&$#2&%#1&E$#^&&(#&)'#P$,&#,(X$+',4(%,&($#0(&#$(R$#P$($*E'#@&&#T$&2#$*>,'#C$&',,#7&$++&$+(#I$&(*(#A&$#$)G$",
+    "&'#+&$)(+M$#K$%K$$Q%&%#-+)#G$%'#G$$'#K$&+#W$&.#$).%$#2%$#*%$#%%$#.$$#2$$#*$$#%$&#W$&/#Z,&,#9&-#+&;#)&$#M$&$#",
+    ",&H%#)&%#$&$#O$&$#%&&#$&%#:&$#$)+,:&%(*,B&+#,,S$#6&$#%&(#(,9&),&#$)=&(#$)C%#[$&'#%,%&3,%#Q$,$&&'$#%'(#$'$*$'",
+    "$*'&$#&&$#@&%#&*'#$*,,*#,)*#@&%,$)@&&,C$#+&$(\?&%*'#(,*),#Y$&&#*)9&%#+,6&(#+,5&*#')/#*,S%#L%&Z$#V$%0#V$$*#),",
+    "G$&''+#-+)#-+)&9%&#('$)$&9$+#%(S)#B,$#M$&$#%'$)%#%&3#&&Z$#''@&-,$&+#9&.'',()9#5&''')I$#8&*,7#:&,#&'X$&1'$**)",
+    "'#7,-+$'%&%'$&,#$*&'P$&,'%*%)$#')$'0#<&*#-+)#&*G$&$*.'%*$#-+')$&%'$&+#F$&$*%)$&,#&'S$&0'$*'&')$'$*%'$)%'-+$&",
+    "$)$&&)$#7,.#5&$#<&,'%*$'))$'%&$'a$#*&$#$&$#'&$#2&$#-&$))#R$&-'%*(#-+)#''$#+&%#%&%#9&$#*&$#%&$#(&$#$'$*$&$*)'",
+    "%#%'%#%'$*%#$&)#$*(#(&%'%#**&#(*.#-&$#$&%#$&$#I$&$#$&,'$#$'%#$'$#''$#('$&$'$&%)$#%)+#%'@#X$&0'$*&'$*'&()-+%)",
+    "$#$)$'&&A#S$&$*,'$*%'$*''%*%&$)$&+#-+I(#R$&$*)'%#*'%*:)'&%'E$#S$&2'$*$'&)$&.#-+)#0)6#N$&.'%*$&$))#-+)#7+\?#>",
+    "&%#1'$*'#-+%,&)$(*&\\(#O$&2'$)G&#C$%C$$-+,,/#+&%#$&%#+&$#%&$#;&)'$#%'%#''$&$'$&%'&),#-+I%#+&%#J$&*'%#*'$&$)$",
+    "&$'>#$&-'K$&*'$&''+)$'+#$&.'Q$&3'&)$&()0#L%&*#-)Y(#D$&$)1#-+)#,&$#H$&+'$#*'$*$&()-#-+6,&#%)A&%#9'$#1'L%#*&$#",
+    "%&$#I$&)'&#$'$#%'$#*'$&$'+#-+)#)&$#%&$#C$&('$#%'$#('$&*#-+Y$#-5Y*#6&''%)*#%'$&$'0&$#E$&*'&#('0)-+$'X%#$&2#8,",
+    "@(0#$)]\?&I&#R&+$#().#G)&OU%#D&&%)0#SD$&3#$')&2'-#^_&&(#J5&\\X)#A&5'-+IY$#\\4&*#B&$#-+'#%)R%&$#-+)#A&%#(*$)-",
+    "#S$&**()'('&$)$(-#-+$#*,$#8&(#6&S0#P$&&)-+I)#C$%C$$:,')H&#N%&'#$'$&Z$'*#''0&C%#%&$)$&$'.#%'%#&5,#[b(&+#YI$&L",
+    "$#-&JZ+#'&$#*&$#%&$#F,&2#$&@#&&%#$&1#'&+#O/&GK%#N&&(#0&&#,&*#-&%#$($'$*$)C^&#S*(-+)#W0(O%#Q$'%#:',#W&(_$#Y*(",
+    "-#J$(%#X$(*2(*&()*+#+*%(**A('*0()2M$(8#E%(&*$(]&#7,/#7,/#Z%(,#<,J'#=%=$=%*$$#5$=%=$$%$#%%%#$%%#%%%#'%$#+%'$$",
+    "#$$$#*$$#.$=%=$%%$#'%%#+%$#*%$#=$%%$#'%$#(%$#$%&#*%$#=$=%=$=%=$=%=$=%=$=%=$=%\?$%#<%$(<$$()$<%$(<$$()$<%$(<$",
+    "$()$<%$(<$$()$<%$(<$$()$$%$$%#U$+C3(Z$''(U$'+($'1($'%(()2#('$#2'SE$#-$$&7$)#)$X)#**$#4*%#**$#%*$#(*(#a$&D$#$",
+    "'S&#P$&&#*'*&%#-+'#$&$(C-#A&$'4#O$&''-+(#$(S1#\?&''-+Y)#A&%'$&-+'#$)C2#*&$#'&$#%&$#2&$#H)&%#,,**L$#E$%E$$**$",
+    "&'#-+'#%)T;#^$,$(&,$(',O%#P$,$(2,E)#'&$#>&$#%&$#$&%#$&$#-&$#'&$#$&$#$&)#$&'#$&$#$&$#$&$#&&$#%&$#$&%#$&$#$&$#",
+    "$&$#$&$#$&$#%&$#$&%#'&$#*&$#'&$#'&$#$&$#-&$#4&(#&&$#(&$#4&W$#%(Q+#O$('#G&(/#2(%#2($#2($#H$(-#0,F$(=3)(=3)(=3",
+    "G$([$#@(0#O$('#,(*#%(1#)(]'#[A('#4(&#0(&#Z&('#b%()#/('#$(2#/('#[$(+#-()#K$(+#A(%#/('#%(a$#W-(/#1(%#0(&#-((#[",
+    "$(*#2(%#.()#,(*#V'($#_%(-+IC$#CZL$&C$#]D'&)#a)&%#EW(&1#TL*&2#Q6&EP%#a3-ER$#N]'&(#CF'&SMZ8#S*'SSb(#", NULL};
+// lengths of runs of code points of one combining class, and the class
+static const char *const fci_text_mark_table[] = {
+    "C;#8I*$K*'_)$K*$[)(_)%M)'_)%M)._)($'_)&I*%#$I*%#$S*$I*&_)&I*%_)$#&I*'_)$I*$K*%_)$I*$L*%M*$L*%M*$L*0I*V+#(I*L",
+    "+#$_)'I*$_)&I*$a)$_))I*)_)%I*$_)%I*$a)$G*$I*$-$.$/$0$1$2$3$4$5%6$7$8$9$#$:$#$;$<$#$I*$_)$#$5K%#+I*$A$B$C$S$#",
+    "$>$\?$@$A$B$C$$D$$E$%I*%_)(I*$_)%I*$_)3#$F$H&#*I*%#'I*$_)$I*%#%I*$#$_)%I*$_)F$#$G$A#$I*$_)%I*$_)%I*&_)$I*%_)",
+    "$I*$_)&I*$_)$I*$_)$I*$_)$I*$_)%I*C(#*I*$_)$I*E$#'I*$#,I*$#&I*$#(I*N$#&_)[&#1I*$#$_)%I*$_)%I*$_)&I*&_)$>$\?$@",
+    "&I*$_)%I*%_)(I*_$#$*3#$,&#$I*$_)%I*J&#$*3#$,Q&#$*3#$,Q&#$*3#$,Q&#$*3#$,b&#$,b&#$,*#$W%$^%H&#$*3#$,b&#$,_&#$,",
+    "P&#%J&$,0#'N&O&#%Y&1#']&O%#%_)>#$_)$#$_)$#$[)Z$#$D'$E'$#$G'(#'E'%#$E'$#%I*$,$#%I*a$#$_)S&#$*$#%,U%#$_)R9#&I*",
+    "W@#$,B#$,`'#$,-#$I*N)#$G*R'#$a)$I*$_)^)#$I*$_)J%#$,7#+I*%#$_)S$#(I*)_)%I*$_)Y&#$*2#$,I$#$I*$_)*I*Y$#%,]$#$*.",
+    "#%,F%#$*['#&I*$#$$(_)%I*'_)$I*$#*$'#$_))#$I*&#%I*I)#%I*$_)*I*$_)%I*$M*$Y)$_)$M)H$I*(#$I*$L*$_)$I*$_)S9#%I*%$",
+    "'I*&$%I*'#$I*&#%$$I*$_)$I*%$'_)$I*ab%#&I*P'#$,C&#C$I*M4#$])$G*$K*$a)%C*L&#%+WQ@#$I*'#-I*C$#%I*S%#%I*W+#$,`(#",
+    "$,>#5I*\\$#&_)H$#$,b%#$*/#$,R*#$I*$#%I*$_)%#%I*(#%I*$#$I*W$#$,Y*#$,S\\6#$=D;#*I**_)%I*PA#$_)E*#$_)X'#(I*UW$#",
+    "$_)$#$I*K$#$I*$$$_)'#$,H(#$I*$_)bM$#$,[$#$,\\$#$,$*H%#&I*S$#%,a$#$*O%#$,,#$*M&#$,$*U(#$*$,T%#$*3#$,;#*I*&#(I",
+    "*P)#$,&#$*^&#$,$*^*#$,$*a&#$,Y&#$,$*V&#$,VK$#$,SX6#($^$#*I*JN7#$$II(#%[)&$&#$E*([)+#+_)%#(I*%_)A#'I*W'#&I*^P",
+    "&#*I*$#4I*%#*I*$#%I*$#(I*HH%#*_)P&#)I*$*XXHA#", NULL};
+// canonical decompositions: by how much the code point, its first and second are above the last;
+// with the code point: 0 there is no second, 1 the two stay apart, 2 they compose
+static const char *const fci_text_pair_table[] = {
+    "E;E'CS$)#%)#%)#%)#-)#'-']$)'P%)#%)#%)#/)+2)#%)#%)#/--,)%()#%)#%)#%)#-1/2)#%)#%)#/)+013$)#%)#%)#%)#-)#'-']$)'",
+    "P%)#%)#%)#/)+2)#%)#%)#/--,)%()#%)#%)#%)#-1/2)#%)#%)#/)+0-#1)R&*)C%#)b$')C%#)b$G%)C%#)^$P%)C%#)b$%)C%#)b$-)C%",
+    "#)b$-)C%#)`$#)C%#1`$2)C%#)b$')C%#)b$%)C%#)b$E%)C%#)b$Z$)C%#)^$6)C%#)b$+)C%#)b$%)C%#)b$C%)C%#)`$L%)C%#1`$%)C%",
+    "#)b$%)C%#)b$')C%#)b$G%)C%#)b$D%5%,)C%#)`$M%)C%#-`$N%)C%#)b$O%)C%#)b$X$)C%#9^$8)C%#)b$O%)C%#)b$X$)C%#5`$2)C%#",
+    ")b$')C%#)b$-)C%#1\\$6)C%#)b$O%)C%#)b$X$)C%#)`$8)C%#)b$%)C%#)b$M%)C%#)b$X$)C%#)`$Y$)C%#)b$X$)C%#1`$4)C%#)b$%)",
+    "C%#)b$')C%#)b$+)C%#)b$%)C%#)b$]$)C%#)^$N%)C%#)^$#)C%#)b$/)%0)C%#)b$/)C%#)b$-)C%#M'X%A)C%#]$V$#)C%#Y&J&@)C%#)",
+    "R$#)C%#)V$#)C%#)V$#)C%#)Q)2)C%#)b$()C%#)b$9)C%#)b$:)C%#-R&+)C%#)G7#)%#)D9#)C%#1`,3)C%#)Z$#)C%#)Z$[$)C%#)Y:J%",
+    ")%#)J&3)Y0#)RE$#5H%8)C%#1T$$)C%#)Q(%)C%#)`$#)C%#)>#)C%#)P.\?)C%#)b$')C%#)Z$&)C%#)b$')C%#)Z$&)C%#)b$')C%#)V$&",
+    ")C%#)b$')C%#)\\$&)C%#)b$')C%#)\\$&)C%#)b$')C%#)F%M$)C%#)`$#)C%#1Z%V$)C%#AP%,)C%#)Z$C%)C%#)E*H%)C%#)D%#)C%#)N",
+    "-))C%#)a>()%#)N@#)C%#WD$QK$'%+G$(8(C)`'K$^J$A])#)UQ$#'VP$)_P$#)'#)'#-/#-/#)+#)E%#M&D&1);#);0)+#)'#)'#)G$#M&F",
+    "$1);#).0)/#)+#95#)#1U(I'2)#3-&05<19K$0)&$)9/Q$8#E'C%#a%(.)#3-&05I%19Z$0)&$)9/E&E&5)%#M,`(4)C%#]$N%#)C%#)b$')",
+    "C%#1X$&)C%#1I-')%#)H/#)C%#)`$#)C%#1`$*)C%#)b$+)C%#)V$#)C%#1W-#)%#)Z.#)C%#)V%*)C%#)b$+)C%#)b$))C%#)Z$()C%#1Z$",
+    "#)C%#IH$[@YW$)#%)E%#)D%%)I%$M6Y+#-J$#I%E$#]M%OH$SQ$E$3#1)#T'^$#(%#(%#(-#(-#(%#(5#(+#U0S,G+)#U$D%N%X$(%#,=#T-",
+    "I+C+0/#P'F%#(%#(-#0A#M@[4W41#R$)#U$D%N%X$(%#a)C*Y,])K&T$)%#)$U$U2C+a*E2U*a*A1#)#%-#J$)+I$a2[*U))%#)$U$]4I,I*",
+    "-#-)),)(M$XO$U9S@L$7#8-#8-#8-#X$X$&L$E&H',#'(E';,%#H$F'#L%E%Q&L$7#8-#8-#8-#X$X$&Y0M,U*E_-CQ(QS(-'#-'#-'#-'#5",
+    "+#I(U%#-'#1'#)%#-)#YZ%DS0bC/)C%#)`$^$)C%#)b$[$)C%#)b$\?)C%#)M)b%)C%#)H-/)C%#)b$[$)C%#)b$\?)C%#)b$6)C%#)b$/)C",
+    "%#)_-\\%)%#)$%)%#)^/[%)C%#)b$))C%#)I\?V%)%#)HA%)C%#)`$()C%#)`$))C%#)b$[$)C%#)b$X$)C%#)b$a$)C%#)b$1)C%#)`$')C",
+    "%#)O)`%)C%#)J-#)C%#)b$G%)C%#)b$\?)C%#)`$>)C%#)W_1`$)%#)Xa1]%)C%#)b$*)C%#)`$Z%)C%#)b$/)C%#)b$[$)C%#)`$Z$)C%#)",
+    "b$[$)C%#)b$\?)C%#)b$*)C%#)Q)Z%)C%#)b$1)C%#)Q(2)%#)$%)%#)\\2#)C%#)b$/)C%#)^$#)C%#)b$[$)C%#)Sa1`$)%#)TC2]%)C%#",
+    ")`$V%)C%#)b$[$)C%#)Q1Z$)%#)-#)%#)ES1#)%#)`C2#)C%#)b$[$)C%#)b$\?)C%#)b$*)C%#)`$4)C%#)b$;)C%#)b$()C%#)I2Z%)%#)",
+    "%1)%#)L4,)C%#)b$C%)C%#)`$H%)C%#)b$%)C%#)b$1)C%#)b$$)C%#)b$[$)C%#)`$Z$)C%#)b$%)C%#)`$$)C%#)`$,)C%#)b$E%)C%#)b",
+    "$\?)C%#)F$#);T%))')'#-O3(9^6[$)C%#)b$V$)C%#)E)2)C%#)b$$)C%#)b$5)C%#)b$.)C%#)_^1$)%#)`\\1$)%#)$$)%#)$5)%#)$.)",
+    "%#)]\\1))%#)ZH2]$)C%#)b$V$)C%#)b$.)C%#)M)&)C%#)b$$)C%#)b$5)C%#)b$.)C%#)__1$)%#)bI21)C%#)b$W$)C%#)V$#)C%#)b$V",
+    "$)C%#)M)2)C%#)b$$)C%#)b$5)C%#)b$.)C%#)S`1$)%#)\\U1$)%#)$$)%#)$5)%#)$.)%#)$C%)%#)Z7#)C%#)b$V$)C%#)W62)%#)$$)%",
+    "#)$5)%#)$.)%#)$C%)%#)P8H%)C%#)b$I%)C%#)b$V$)C%#)b$.)C%#ASV$C$)#%)aW0J$)%#)$%)%#)$E')%#)bY0`%)#%)QZ0J$)%#)$%)",
+    "%#)$E')%#)JX0`%)#%)YX0J$)%#)$%)%#1ZZ0G$)#%)I[0J$)%#)$%)%#1FY0G$)#%)UY0J$)%#)$%)%#)$E')%#)V[0`%)#%)E\\0J$)%#)",
+    "$%)%#)$E')%#)bY0`%)#%)QZ0J$)%#)$%)%#)$E')%#)R\\0`%)#%)a\\0J$)%#)$%)%#)$E')%#)VZ0`%)#%)E[0J$)%#)$%)%#1F]0G$)#",
+    "%)U]0J$)%#)$%)%#1J[0G$)#%)Y[0J$)%#)$%)%#)$E')%#-Z]0^%-K^0J$-#%-#E')b[0`%)#%)Q\\0J$)%#)$%)%#)$E')%#)R^0`%)#%)",
+    "a^0J$)%#)$%)%#)$E')%#)R^0F'',)5#'2)7#'4)9#'6)C$#'=)0#'3)*#'-1GV0M')%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#",
+    ")%#)E$#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)E&#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)%#)^^0`&)",
+    "#&)a^0E')`^0#),#--()MC1))LE1`&)#&)#*'8)9M'+S%1DT$()[O2))\\^0#)4#-5()aC1))DF1L''<)A#'>)\?M')SE1L')#%)#E')NC1Z",
+    "&)#&)E$*'V&1U%G')E$#)D&Z&)#&)#*'@-KJ1#)#%)#E')TF1Z&)#&)/*'X$)E$I$)#%)+_%)/#)N%Z&)#&)#*'P$)I$K$)TR$J$']P$'LU$",
+    "1[T2M')H^0#)-#-,()]E1))PH1L''H$)]$#'V$)W$M''LR$/_W2'%WG$VH13^X$'W*a0YO3<)'#Q%'#a&[&#)+#)&#Y)E&#9-#1)#E&S$#-'",
+    "#Q&Q$#11#1'#-)#a%XC4#-KE4#Q$J$#)DD4#)'#)OE4#)%#1=#)%#1)#)%#A)#)%#11#)%#1)#)%#Q'Y$#)/#)%#)'#I)`%#)%#)K$#)%#AC",
+    "%#)%#)%#)%#S*IX)'%LY*ZU%#EQ(_Y%EY9-'#-'#-'#-'#-'#-'#-'#-'#-'#-'#-'#1)#-'#-'#A1#)#%-)$)#%-)$)#%-)$)#%-)$)#%a%",
+    "L&$M$Q(#]$\?#-'#-'#-'#-'#-'#-'#-'#-'#-'#-'#-'#1)#-'#-'#A1#)#%-)$)#%-)$)#%-)$)#%-)$)#%a%L&$1U'#)%#)%#)%#59#KC",
+    "K)YWP$'JX5'O`6'FC$'Pb1'`L3'I^%'Q^H$'#'XGF$'CK\?'VGA'E_$'_M''IJ-'[T''WN&'Y:'_6'Q\\&'\\K6'UT$'_^$'MS$'aH+']U)'",
+    "QK''`YH$'IR%'a[.'QT&'GD-'Eb.'^OC$'YL,'Ga-'Q\\$'XL6'aS2'QG&'LX7']G''IH&'G\\%'G`1'RWC$'EF$'Q5'Oa+'aC&']V&'QP%'",
+    "WT''MC&'O('I\\&'IW'']F%'YK$'^Y5'I2'EE%'UE&'YV*'YZ('T],'Pb;'ME&'[X1'_D%'ZD*'SI&'Sb,'MF('`DB'W[$'E^)'Q_$'M6'CE",
+    "*'S3'KD/'TZD$'U^9'`M:'B'CH7'G]$'IF&'KK,'LR('DN7'IV&'[R3'LOA'_])'YE%'MZ,'UA'TH4'Ka5'ZV7'Wa*'Z\\+'aN2'JX&'W].'",
+    "`X7'YL%'IM2'SW)'EI&'bQ2'Ob4'RU4'V[''Qa2'LW2'M_+'PN6'YN$'C)'SN.'OI-'S[%'II'']R&'VPB']7'EV%'UZ%'UP&'UF('[U''IK",
+    "1']N%']E%'Q&'HFI$'YE-'EN%'Ya4'^Q;'[T$'C*'WL$'UK('OE$'CW$'EW%'WE%'YJ$'QN*'RF('MV('QU$'HVC$'[+'WD$'YC1'Wb.'SA'",
+    "Da8'[5'O[$'IF''CL+'TO''DL5'MD''_Q%'I@'GI$'O\\,'Q.'EV('[-'_a+'GO%'G('C0'\\KG$'IE8'OC/'KS%'P`='XH,'KH$'KT('E('",
+    "WX''UI%'[_&'KJ%'WN*'C[('ET*'LS\?'O]:'L]D$'GR-'S*'_W%'Y8']Y%'C8'GT$'MM%'_W0'DRF$'EO+'WG='\\GF$'_Q)'EP+'CW3'`",
+    "\\:'U>'IP&'CZ('aR4'\\HE$'OA'OH''_]''Y6'W8']F%'EU&'[@'Q\\''OX''G$'YQ''OT%'H]D$'YZ0'\\L0'I^1'SO$'GY+'UM+'K^%'S",
+    "G$'RS>'KF&']D-'\\T&'M('G:'F`''PE$'aN0'RLA'OJ='ZR;'H&'aL)']E%'IC0'DX3'U\\+'VI&'QK7'`Q&'EC*'FO)'RN8'H\\)'CK%/W",
+    "L$+WD*/NL-'[W3'C]$'GJ$'G%'1'W%'Q_1'RL0'aR$+MH&+OQ%/CW%'M/3Gb&'='[%'[K%'NP)'U`%'TSF$'U6'O)'[:'Y$'])'[G$'U)'G)",
+    "'S@'S)'[^$'7'OE%'K0'O%'K)']X$'I,'a-'KB'GR%'I-'S3'[G$'].'QB'aI%']-'9'$'3'/'1'C&'%'G.'E''a6'KF$'M$'S&'E6'I,'SA",
+    "'[+'#'_@'UN%'O+'Y9'S&'W<'M&'_M$'G+'YM&'[4'[&'N_>'UJT*'NPC*/Fb<'a[$'\\''RA'M\?'Y&'Q7'I&'IM$'R''K''U''SJ$'U('E",
+    ",'C$'_3'O/'W]$'1'C,'K''Y5'O*'N''O+'^%'G,'G''C<'S('O&'K3'_4'I-'+'Y&'IE%'E''Q;'W<'B'Q('[2'C8'UF&'FZ%'W*'Y*'Q7'",
+    "M,'M&'G1'''Y-'E$'U$'O('6'[;'MA'a3'Y.'C1'U,'W7'Q/']W$'],'W[$'S\?'M''C$'U5'U&'\\%'O&'('D$'[''E('_:'CF$'W6'Q5']",
+    "0'OC%'Q)'I*'M+'K%';'C&'QP$'WK%'_MG)'.'E\\('RF_*'YJ%'E%'CDL+'QK('IC4'b[R*'Y'T+L^O%LQ8,U$)P$47(#%(CY]&$(#%(TZ]",
+    "&8(#%(#+(%#(%#(%#(%#(%#(%#,'#(%#(%#(%#(%#,'#,'#(%#,'#(%#,'#(%#(%#(%#(%#(L$((*/(7#(5#UL8MNH'YRH'-'#a$7#Q3[+])",
+    ")%#UF%MD$QD$)#U$aP$G:I9)#6-#=UBa2G2)%#PW^(_\\`%O^`%(%#(15(#%(#%(#%(#%`-W(<(%#(%5(%#($%(%#CKI,`ZD)','5'EQ\\)'",
+    "F_[)'_''='Q''S*'a$'_''R$'DF1'[\\K*'\\Q])'1'C$'I$'M]\\)'HIK*'_M1'O%'_^\\)'J^\\)'='RP$'CQ$'5'WEC,'Vab+'\?'JU1'",
+    "[X1'9'[%'-'FY1'G^1'''Y$'O$'9'%'E$'G&'3'5'U$'7'''#'#']M^)'Z^O)'NM1'M$'K[^)'RZ^)'/'M$'S,'N)'C$'C%'W&'K('W$'I''",
+    "C$'E%'#'M$'G$'3'A'K8'b3'E4'N/'I%'\\I%'QQ&'b4'O%'U$'F+'Q-'$'Y*'SFa)'Fb`)'-'A'K$'3'C''OWa)'G''^Ra)'a%';'`''_+'",
+    "RZ4'\?'[C5'O&'#'WKb)'LCb)'M$'A';'MUb)'TTb)'1']W$'DV$'DM5'aP5'\?'G('H&'QXC*'DMC*'IMC*'RJC*'('E$'M)'%'H^5'__5'",
+    "Y%'M$'[%'PC6'EUW*'PSW*'KF6')')'K$'SOE,'JLE,'IFE*'#'bUS)'`P4'#'XH6'Eb_*'GU:'RJD+'5'RK6'QN6'I&'7'G%'S+'PW6'^$'",
+    "SZ6'CGF*'\\CF*'E+'+'''&'_%'K$'K%'>'9'a%'K$'+'W$'9'G''K('I%'[*'[^F*'`_F*'D''[)'Y$'E)']CG*'`_F*'\\('Z$'XZ7'YF8",
+    "'M$'a$'N%'XC8'IQ8']$'_LH*'PEH*'M4'`-'bU8'SZ8'T[8'J%'_M.')'YY-'J)'ED0'JPA'_V4'+'/']&'8'CJI*'VJ_*'EN9'L*']/'I&",
+    "'SaH*'``H*'`)'M2'PZ9'M]9'E)'Q''_.'YbH*'R_H*'HO:'US:'O[I*'HXI*'NS:'KU:']%'Y$'%'GPJ*'F[1'aa1'ZMJ*'_IK*'\\bJ*'",
+    "\?'N)'a-'S%'U&'N&'S%'A'='U\\J*'VaJ*'Y2'a&'XV;'S\\;'*'WCK*'RPK*'M:'CbJ*'C&'R_J*'I*'X$'('LK<'KN<'I&'.'O&'SJM)'",
+    "b`L)'_TK*'POK*'aCL*'H[K*'='Y$'S^L*'R[L*'M$'CMM*'a0'VLM*'E$'`P='UR='\\Q='#'a[='M$'M$'K$'M''`]='UC>'GTN*'RRN*'",
+    "KXN*'FUN*'aEY)'`[X)'E\\O*'Q$'[+'RGK+';'[Q>'abO*'$'Q%'W$'LDP*'%'#'Y%'DT>'GX>'LW>'C('Q[L+'`_P*'_&'C''Ta>'IWM+'",
+    "bOQ*'KWQ*'Y%'NVQ*'[('ZN\?'ET\?'7'-']UR*'Y5'#'T^R*'ZQ\?'U]O+'LaR*')'F]\?'UHP+'^]R*'FF@'SG@',']$'OKT*'HET*'FI@",
+    "'OO@'Y&'I''DT@'KRR+'a$'^QR+'C[R+'`XT*'K_T*'T]T*'M)'9'MPU*'U''HOU*'SWU*'RVU*'aQ\\)'V[Z*']PA'E('RRA'IVA'TK6'GR",
+    "I+'\?'FE='5'X\\[)')'W\\)'HVH$'OEB'.'G$'Va:'_b:'''7'U%'OHW*'PHW*'S&'O''W''V+'W,'W%'C*'J3'Q*'''C$'WHW*'M6'N,'V",
+    "]V+'O_B'''I%'KNZ*'NIZ*'S_W*'`_W+'+'CHX+'E5'PYX+'MQC$';'9'''C''D%'O+'Z%'Q,'D('I''Y$'`]C$'WCD$'C%'RCD$'QID$')'",
+    "KCZ*'b[Y*'1'TMD$'MOD$'`FM$'IbD,'S.'RM\\+'5'U`D$']''],'Y/'IH[*'\\bZ*'O$'W('[('S^[*'XU^$'TF`('@'K&'_Q`('VC`('K",
+    ")'WL^*'Y$'TX]*']('C%']D^*'HD^*']4'a,'%'Z(']:'[$'Ma^*'`I^*'NbH$'GEI$'C_^*'D\\D,']PI$'DT\?'EZ\?'GE`*'M0'Z]F,'3",
+    "'WYI$'WEa*'RXG,'KaG,'XKa*'#'_$'][a*'JPa*'`]I$'ObI$'_*'Y$'[&'bEJ$'GYJ,'^DC+'_5'].'`EK$'a$'WJK$'QYD+'N`L,']CM,",
+    "'U3'I+'N`D+'LYK$'I]K$'-'1'7'1'M%'MOF+", NULL};
 // end of what tools/make_unicode.py made
 
-FCI_FN unsigned fci_text_class(uint32_t c) {
-    if (c < 128) return fci_text_ascii[c];
-    size_t low = 0, high = sizeof fci_text_ranges / sizeof *fci_text_ranges;
+#define FCI_TEXT_NONE UINT32_MAX // no id: files with this id are refused; no position
+
+typedef struct fci_text_pair { // a canonical decomposition
+    uint32_t whole, first, second; // second 0: none
+} fci_text_pair;
+
+typedef struct fci_text_unicode { // the tables above, unpacked
+    uint16_t ascii[128];
+    uint32_t *runs;       // first code point << 11 | its classes, up to the next entry's
+    uint32_t *marks;      // first code point << 8 | its combining class
+    fci_text_pair *pairs; // in order of `whole`
+    fci_text_pair *composed; // those that compose, in order of `first` and `second`
+} fci_text_unicode;
+
+typedef struct fci_text_digits { // a place in one of the tables
+    const char *const *rows;
+    const char *p;
+} fci_text_digits;
+
+FCI_FN uint32_t fci_text_number(fci_text_digits *d) {
+    uint32_t n = 0, digit = 32;
+    for (int shift = 0; digit & 32; shift += 5) {
+        if (*d->p == 0) d->p = *++d->rows;
+        digit = (uint32_t)(*d->p++ - '#');
+        n |= (digit & 31) << shift;
+    }
+    return n;
+}
+
+FCI_FN uint32_t fci_text_signed(fci_text_digits *d) { // modulo 2^32
+    uint32_t n = fci_text_number(d);
+    return n & 1 ? 0 - (n + 1) / 2 : n / 2;
+}
+
+FCI_FN fc_code fci_text_unpack_runs(fci_text_unicode *u, fci_arena *arena, fc_error *err) {
+    fci_text_digits d = {fci_text_run_table, fci_text_run_table[0]};
+    uint32_t at = 0;
+    u->runs = (uint32_t *)fci_arena_alloc(arena, FCI_TEXT_RUNS, sizeof *u->runs, "tokenizer", err);
+    if (!u->runs) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < FCI_TEXT_RUNS; i++) {
+        uint32_t length = fci_text_number(&d), set = fci_text_sets[fci_text_number(&d)];
+        u->runs[i] = at << 11 | set;
+        for (uint32_t c = at; c < at + length && c < 128; c++) u->ascii[c] = (uint16_t)set;
+        at += length;
+    }
+    return FC_OK;
+}
+
+// The entry of the sorted table of `first << shift | value` that c belongs to.
+FCI_FN uint32_t fci_text_entry_of(const uint32_t *table, size_t n, uint32_t c, int shift) {
+    size_t low = 0, high = n;
     while (high - low > 1) {
         size_t middle = (low + high) / 2;
-        if (fci_text_ranges[middle] >> 8 <= c) low = middle;
+        if (table[middle] >> shift <= c) low = middle;
         else high = middle;
     }
-    return fci_text_ranges[low] & 0xff;
+    return table[low] & ((1u << shift) - 1);
+}
+
+FCI_FN unsigned fci_text_class(const fci_text_unicode *u, uint32_t c) {
+    return c < 128 ? u->ascii[c] : fci_text_entry_of(u->runs, FCI_TEXT_RUNS, c, 11);
 }
 
 // Characters of text that is known to be valid UTF-8.
@@ -4253,8 +4661,8 @@ FCI_INLINE uint32_t fci_text_char(const char *p, size_t length) {
     return c;
 }
 
-FCI_INLINE unsigned fci_text_class_at(const char *p) {
-    return fci_text_class(fci_text_char(p, fci_text_length(p)));
+FCI_INLINE unsigned fci_text_class_at(const fci_text_unicode *u, const char *p) {
+    return fci_text_class(u, fci_text_char(p, fci_text_length(p)));
 }
 
 FCI_INLINE const char *fci_text_back(const char *p) { // to the start of the character before p
@@ -4263,116 +4671,375 @@ FCI_INLINE const char *fci_text_back(const char *p) { // to the start of the cha
     return p;
 }
 
-// Pre-tokenizers cut text with regular expressions. A file may name any, but models use a handful: an
-// expression is looked up by its text and run as a table of alternatives, the first that matches wins.
-// No expression out of a file is ever executed.
+// Normalization form C. Text is cut before every character that neither reorders nor composes with what is before
+// it; most pieces then have one character and are normal.
 
-typedef struct fci_text_atom { // as many characters of the set as there are, at least min; set 0: no atom
-    uint8_t set, min, max; // max 0: no limit
+FCI_FN int fci_text_by_parts(const void *x, const void *y) {
+    const fci_text_pair *a = (const fci_text_pair *)x, *b = (const fci_text_pair *)y;
+    if (a->first != b->first) return a->first < b->first ? -1 : 1;
+    return a->second < b->second ? -1 : a->second > b->second;
+}
+
+FCI_FN fc_code fci_text_unpack_pairs(fci_text_unicode *u, fci_arena *arena, fc_error *err) {
+    fci_text_digits d = {fci_text_mark_table, fci_text_mark_table[0]};
+    fci_text_pair last = {0, 0, 0};
+    uint32_t at = 0;
+    size_t n = 0;
+    u->marks = (uint32_t *)fci_arena_alloc(arena, FCI_TEXT_MARKS, sizeof *u->marks, "tokenizer", err);
+    u->pairs = (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_PAIRS, sizeof *u->pairs, "tokenizer", err);
+    u->composed = (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_COMPOSED, sizeof *u->composed, "tokenizer", err);
+    if (!u->marks || !u->pairs || !u->composed) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < FCI_TEXT_MARKS; i++) {
+        uint32_t length = fci_text_number(&d);
+        u->marks[i] = at << 8 | fci_text_number(&d);
+        at += length;
+    }
+    d.rows = fci_text_pair_table;
+    d.p = *d.rows;
+    for (size_t i = 0; i < FCI_TEXT_PAIRS; i++) {
+        uint32_t step = fci_text_number(&d);
+        last.whole += step / 4;
+        last.first += fci_text_signed(&d);
+        if (step % 4) last.second += fci_text_signed(&d);
+        u->pairs[i] = last;
+        if (step % 4 == 0) u->pairs[i].second = 0;
+        if (step % 4 == 2) u->composed[n++] = last;
+    }
+    qsort(u->composed, n, sizeof *u->composed, fci_text_by_parts);
+    return FC_OK;
+}
+
+FCI_FN uint32_t fci_text_compose(const fci_text_unicode *u, uint32_t first, uint32_t second) { // 0: they do not
+    if (first - 0x1100 < 19 && second - 0x1161 < 21) return 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
+    if (first - 0xac00 < 11172 && (first - 0xac00) % 28 == 0 && second - 0x11a8 < 27) return first + second - 0x11a7;
+    size_t low = 0, high = FCI_TEXT_COMPOSED;
+    fci_text_pair key = {0, 0, 0};
+    key.first = first;
+    key.second = second;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        int order = fci_text_by_parts(&key, &u->composed[middle]);
+        if (order == 0) return u->composed[middle].whole;
+        if (order < 0) high = middle;
+        else low = middle + 1;
+    }
+    return 0;
+}
+
+// Appends the whole decomposition of c, each as combining class << 56 | position << 21 | code point.
+FCI_FN size_t fci_text_decompose(const fci_text_unicode *u, uint32_t c, uint64_t *points, size_t n) {
+    size_t low = 0, high = FCI_TEXT_PAIRS;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (u->pairs[middle].whole < c) low = middle + 1;
+        else high = middle;
+    }
+    if (low < FCI_TEXT_PAIRS && u->pairs[low].whole == c) {
+        n = fci_text_decompose(u, u->pairs[low].first, points, n);
+        return u->pairs[low].second ? fci_text_decompose(u, u->pairs[low].second, points, n) : n;
+    }
+    points[n] = (uint64_t)fci_text_entry_of(u->marks, FCI_TEXT_MARKS, c, 8) << 56 | (uint64_t)n << 21 | c;
+    return n + 1;
+}
+
+FCI_FN int fci_text_by_number(const void *x, const void *y) {
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return a < b ? -1 : a > b;
+}
+
+// Puts marks that follow each other in order of their classes, then composes what composes.
+FCI_FN size_t fci_text_recompose(const fci_text_unicode *u, uint64_t *points, size_t n) {
+    size_t kept = 0, starter = SIZE_MAX;
+    uint64_t last = 0; // class of the last one kept
+    for (size_t i = 0, end; i < n; i = end + 1) {
+        for (end = i; end < n && points[end] >> 56; end++) {}
+        if (end - i > 1) qsort(points + i, end - i, sizeof *points, fci_text_by_number);
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint32_t c = (uint32_t)(points[i] & 0x1fffff), whole = 0;
+        uint64_t kind = points[i] >> 56;
+        if (starter != SIZE_MAX && (kept == starter + 1 || last < kind))
+            whole = fci_text_compose(u, (uint32_t)points[starter], c);
+        if (whole) {
+            points[starter] = whole;
+            continue;
+        }
+        points[kept] = c;
+        if (kind == 0) starter = kept;
+        last = kind;
+        kept++;
+    }
+    return kept;
+}
+
+FCI_FN void fci_text_put_nfc(const fci_text_unicode *u, fci_buffer *b, fci_str in) {
+    const char *p = in.p, *end = in.p + in.n, *plain = p; // not yet copied
+    while (p < end && !b->error.code) {
+        const char *start = p;
+        size_t n = 0, count = 1;
+        char utf8[4];
+        for (p += fci_text_length(p); p < end && (unsigned char)*p >= 0xcc; p += fci_text_length(p), count++)
+            if (!(fci_text_class_at(u, p) & FCI_TEXT_SUSPECT)) break;
+        if (count == 1 && !(fci_text_class_at(u, start) & FCI_TEXT_SUSPECT)) continue;
+        fci_put(b, plain, (size_t)(start - plain));
+        plain = p;
+        uint64_t *points = (uint64_t *)fci_alloc(b->c, 4 * (uint64_t)count, sizeof *points, "text", &b->error);
+        if (!points) return;
+        for (const char *q = start; q < p; q += fci_text_length(q))
+            n = fci_text_decompose(u, fci_text_char(q, fci_text_length(q)), points, n);
+        n = fci_text_recompose(u, points, n);
+        for (size_t i = 0; i < n; i++) fci_put(b, utf8, fci_utf8_put(utf8, (uint32_t)points[i]));
+        fci_free(b->c, points);
+    }
+    fci_put(b, plain, (size_t)(end - plain));
+}
+
+// Pre-tokenizers cut text with regular expressions. A file may name any, but models use a handful: an expression is
+// looked up by its whole text in the table below, and the table's text is compiled. None out of a file ever is.
+// Known: alternatives of sets (a character, [...], \s, \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
+
+enum { // kinds of atoms
+    FCI_TEXT_SET, FCI_TEXT_WORDS, FCI_TEXT_AHEAD, // (?!\S): white space or the end must follow
+    FCI_TEXT_OR, FCI_TEXT_END                     // of an alternative, of the expression
+};
+
+typedef struct fci_text_atom {
+    uint64_t ascii[2];      // the characters below 128 it matches
+    const uint32_t *bounds; // others: those in [bounds[0], bounds[1]], ... and of these classes; `inverted`: the rest
+    uint16_t n_bounds, classes;
+    bool inverted;
+    uint8_t kind;
+    uint16_t min, max;      // times, as often as it goes; max 0: no limit
+    const char *words;      // "'s|'t)", in any case
 } fci_text_atom;
-
-typedef struct fci_text_rule { // one alternative: one of the words, or the atoms in order
-    const char *words; // "'s|'t"
-    bool any_case;     // (?i:words)
-    bool ends_white;   // (?!\S): white space or the end must follow
-    fci_text_atom atoms[3];
-} fci_text_rule;
 
 typedef struct fci_text_pattern {
     const char *name, *regex;
-    fci_text_rule rules[8]; // the last is empty
 } fci_text_pattern;
 
-enum { FCI_TEXT_DIGIT, FCI_TEXT_DIGITS, FCI_TEXT_GPT2, FCI_TEXT_LLAMA3, FCI_TEXT_QWEN2, FCI_TEXT_PATTERNS };
+#define FCI_TEXT_ENGLISH "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define FCI_TEXT_NAME "[^\\r\\n\\p{L}\\p{N}]?"
+#define FCI_TEXT_SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define FCI_TEXT_UPPERS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define FCI_TEXT_LOWERS "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define FCI_TEXT_LLAMA3(letters, digits, others) \
+    FCI_TEXT_ENGLISH "|" FCI_TEXT_NAME letters "+|" digits "| ?" others "+[\\r\\n]*|" FCI_TEXT_SPACES
+#define FCI_TEXT_CASED(tail, digits) \
+    FCI_TEXT_NAME FCI_TEXT_UPPERS "*" FCI_TEXT_LOWERS "+" tail "|"      \
+    FCI_TEXT_NAME FCI_TEXT_UPPERS "+" FCI_TEXT_LOWERS "*" tail "|"      \
+    digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" FCI_TEXT_SPACES
 
-#define FCI_TEXT_WORDS "'s|'t|'re|'ve|'m|'ll|'d"
-#define FCI_TEXT_PLAIN(...) {NULL, false, false, {__VA_ARGS__}}
-#define FCI_TEXT_NAME {FCI_TEXT_NOT | FCI_TEXT_LINE | FCI_TEXT_LETTER | FCI_TEXT_NUMBER, 0, 1}
-#define FCI_TEXT_OTHER {FCI_TEXT_NOT | FCI_TEXT_WHITE | FCI_TEXT_LETTER | FCI_TEXT_NUMBER, 1, 0}
-#define FCI_TEXT_SPACES {NULL, false, true, {{FCI_TEXT_WHITE, 1, 0}}}, FCI_TEXT_PLAIN({FCI_TEXT_WHITE, 1, 0})
-#define FCI_TEXT_LLAMA3_RULES(digits) {                                                                 \
-        {FCI_TEXT_WORDS, true, false, {{0, 0, 0}}},                                                     \
-        FCI_TEXT_PLAIN(FCI_TEXT_NAME, {FCI_TEXT_LETTER, 1, 0}),                                         \
-        FCI_TEXT_PLAIN({FCI_TEXT_NUMBER, 1, digits}),                                                   \
-        FCI_TEXT_PLAIN({FCI_TEXT_BLANK, 0, 1}, FCI_TEXT_OTHER, {FCI_TEXT_LINE, 0, 0}),                  \
-        FCI_TEXT_PLAIN({FCI_TEXT_WHITE, 0, 0}, {FCI_TEXT_LINE, 1, 0}),                                  \
-        FCI_TEXT_SPACES}
-#define FCI_TEXT_LLAMA3_REGEX(digits)                                                                   \
-    "(?i:" FCI_TEXT_WORDS ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits                                     \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-static const fci_text_pattern fci_text_patterns[FCI_TEXT_PATTERNS] = {
-    {"digit", "\\p{N}", {FCI_TEXT_PLAIN({FCI_TEXT_NUMBER, 1, 1})}},
-    {"digits", "\\p{N}+", {FCI_TEXT_PLAIN({FCI_TEXT_NUMBER, 1, 0})}},
-    {"gpt2", FCI_TEXT_WORDS "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", {
-        {FCI_TEXT_WORDS, false, false, {{0, 0, 0}}},
-        FCI_TEXT_PLAIN({FCI_TEXT_BLANK, 0, 1}, {FCI_TEXT_LETTER, 1, 0}),
-        FCI_TEXT_PLAIN({FCI_TEXT_BLANK, 0, 1}, {FCI_TEXT_NUMBER, 1, 0}),
-        FCI_TEXT_PLAIN({FCI_TEXT_BLANK, 0, 1}, FCI_TEXT_OTHER),
-        FCI_TEXT_SPACES}},
-    {"llama3", FCI_TEXT_LLAMA3_REGEX("\\p{N}{1,3}"), FCI_TEXT_LLAMA3_RULES(3)},
-    {"qwen2", FCI_TEXT_LLAMA3_REGEX("\\p{N}"), FCI_TEXT_LLAMA3_RULES(1)},
+static const fci_text_pattern fci_text_patterns[] = {
+    {"digits", "\\p{Digit}"}, // the pre-tokenizer Digits; no file can name it as an expression
+    {"number", "\\p{N}"},
+    {"numbers", "\\p{N}+"},
+    {"number3", "\\p{N}{1,3}"},
+    {"gpt2", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
+    {"llama3", FCI_TEXT_LLAMA3("\\p{L}", "\\p{N}{1,3}", "[^\\s\\p{L}\\p{N}]")},
+    {"qwen2", FCI_TEXT_LLAMA3("\\p{L}", "\\p{N}", "[^\\s\\p{L}\\p{N}]")},
+    {"qwen3.5", FCI_TEXT_LLAMA3("[\\p{L}\\p{M}]", "\\p{N}", "[^\\s\\p{L}\\p{M}\\p{N}]")},
+    {"gpt4o", FCI_TEXT_CASED(FCI_TEXT_ENGLISH "?", "\\p{N}{1,3}")},
+    {"tekken", FCI_TEXT_CASED("", "\\p{N}")},
+    // of DeepSeek's coder, whose steps are these
+    {"lines", "[\r\n]"},
+    {"letters", "\\s?\\p{L}+"},
+    {"punctuation", "\\s?\\p{P}+"},
+    {"cjk", "[一-龥ࠀ-一가-퟿]+"},
 };
 
 FCI_FN const fci_text_pattern *fci_text_find_pattern(fci_str regex) {
-    for (size_t i = 0; i < FCI_TEXT_PATTERNS; i++)
+    for (size_t i = 1; i < sizeof fci_text_patterns / sizeof *fci_text_patterns; i++)
         if (fci_is(regex, fci_text_patterns[i].regex)) return &fci_text_patterns[i];
     return NULL;
 }
 
+FCI_FN const fci_text_pattern *fci_text_named(const char *name) {
+    const fci_text_pattern *p = fci_text_patterns;
+    while (strcmp(p->name, name) != 0) p++;
+    return p;
+}
+
+// The classes of \s or \p{...} at p; 0: something else.
+FCI_FN unsigned fci_text_compile_class(const char **p) {
+    static const struct { const char *name; unsigned classes; } names[] = {
+        {"\\s", FCI_TEXT_WHITE}, {"\\p{L}", FCI_TEXT_LETTER}, {"\\p{Lu}", FCI_TEXT_UPPER}, {"\\p{Lt}", FCI_TEXT_UPPER},
+        {"\\p{Ll}", FCI_TEXT_LOWER}, {"\\p{Lm}", FCI_TEXT_UNCASED}, {"\\p{Lo}", FCI_TEXT_UNCASED},
+        {"\\p{M}", FCI_TEXT_MARK}, {"\\p{N}", FCI_TEXT_NUMBER}, {"\\p{P}", FCI_TEXT_PUNCTUATION},
+        {"\\p{S}", FCI_TEXT_SYMBOL},
+        {"\\p{Digit}", FCI_TEXT_DIGIT}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t n = strlen(names[i].name);
+        if (strncmp(*p, names[i].name, n) != 0) continue;
+        *p += n;
+        return names[i].classes;
+    }
+    return 0;
+}
+
+FCI_FN uint32_t fci_text_compile_char(const char **p) { // \r, \n, or itself
+    bool escaped = **p == '\\';
+    *p += escaped;
+    size_t n = fci_text_length(*p);
+    uint32_t c = fci_text_char(*p, n);
+    *p += n;
+    return escaped && c == 'r' ? '\r' : escaped && c == 'n' ? '\n' : c;
+}
+
+FCI_FN void fci_text_compile_item(fci_text_atom *a, const char **p, uint32_t *bounds) { // of a set
+    unsigned classes = fci_text_compile_class(p);
+    a->classes = (uint16_t)(a->classes | classes);
+    if (classes) return;
+    uint32_t low = fci_text_compile_char(p), high = low;
+    if ((*p)[0] == '-' && (*p)[1] != ']') {
+        ++*p;
+        high = fci_text_compile_char(p);
+    }
+    bounds[a->n_bounds++] = low;
+    bounds[a->n_bounds++] = high;
+}
+
+FCI_FN bool fci_text_in(const fci_text_unicode *u, const fci_text_atom *a, uint32_t c) { // by its definition
+    bool in = (fci_text_class(u, c) & a->classes) != 0;
+    for (size_t i = 0; i < a->n_bounds && !in; i += 2) in = c >= a->bounds[i] && c <= a->bounds[i + 1];
+    return in != a->inverted;
+}
+
+FCI_FN void fci_text_compile_times(fci_text_atom *a, const char **p) {
+    a->min = a->max = 1;
+    if (**p == '?' || **p == '*') a->min = 0;
+    if (**p == '*' || **p == '+') a->max = 0;
+    if (**p == '?' || **p == '*' || **p == '+') ++*p;
+    else if (**p == '{') {
+        a->min = a->max = (uint16_t)((*p)[1] - '0');
+        if ((*p)[2] == ',') a->max = (uint16_t)((*p)[3] - '0');
+        *p += strcspn(*p, "}") + 1;
+    }
+}
+
+// The atoms of an expression of the table; every one of them, and every bound, comes of a character at least.
+FCI_FN fci_text_atom *fci_text_compile(const fci_text_unicode *u, fci_arena *arena, const char *regex, fc_error *err) {
+    size_t most = strlen(regex) + 1;
+    fci_text_atom *atoms = (fci_text_atom *)fci_arena_alloc(arena, most, sizeof *atoms, "tokenizer", err), *a = atoms;
+    uint32_t *bounds = (uint32_t *)fci_arena_alloc(arena, most, 2 * sizeof *bounds, "tokenizer", err);
+    if (!atoms || !bounds) return NULL;
+    for (const char *p = regex; *p; a++) {
+        memset(a, 0, sizeof *a);
+        if (*p == '|') {
+            a->kind = FCI_TEXT_OR;
+            p++;
+        } else if (strncmp(p, "(?!", 3) == 0) {
+            a->kind = FCI_TEXT_AHEAD;
+            p += strlen("(?!\\S)");
+        } else if (strncmp(p, "(?i:", 4) == 0) {
+            a->kind = FCI_TEXT_WORDS;
+            a->words = p + 4;
+            p += strcspn(p, ")") + 1;
+            fci_text_compile_times(a, &p);
+        } else {
+            bool list = *p == '[';
+            p += list;
+            a->bounds = bounds;
+            a->inverted = list && *p == '^';
+            p += a->inverted;
+            do fci_text_compile_item(a, &p, bounds);
+            while (list && *p != ']');
+            p += list;
+            bounds += a->n_bounds;
+            for (uint32_t c = 0; c < 128; c++)
+                if (fci_text_in(u, a, c)) a->ascii[c / 64] |= (uint64_t)1 << c % 64;
+            fci_text_compile_times(a, &p);
+        }
+    }
+    memset(a, 0, sizeof *a);
+    a->kind = FCI_TEXT_END;
+    return atoms;
+}
+
 // The end of one of `words` at p, or NULL.
-FCI_FN const char *fci_text_match_words(const char *words, bool any_case, const char *p, const char *end) {
+FCI_FN const char *fci_text_match_words(const char *words, const char *p, const char *end) {
     const char *q = p;
     for (const char *w = words;; w++) {
-        if (*w == 0 || *w == '|') return q;
+        if (*w == ')' || *w == '|') return q;
         uint32_t c = 0;
         if (q < end) {
             size_t length = fci_text_length(q);
             c = fci_text_char(q, length);
             q += length;
         }
-        if (any_case && c >= 'A' && c <= 'Z') c |= 0x20;
-        if (any_case && c == 0x17f) c = 's'; // the one other character that folds to a letter of the words
+        if (c >= 'A' && c <= 'Z') c |= 0x20;
+        if (c == 0x17f) c = 's'; // the one other character that folds to a letter of the words
         if (c == (unsigned char)*w) continue;
-        w += strcspn(w, "|");
-        if (*w == 0) return NULL;
+        w += strcspn(w, "|)");
+        if (*w == ')') return NULL;
         q = p;
     }
 }
 
-// The end of what atom `i` and those after it match at p, or NULL: greedy, giving back where it must.
-FCI_FN const char *fci_text_match_atoms(const fci_text_rule *r, size_t i, const char *p, const char *end) {
-    if (i == sizeof r->atoms / sizeof *r->atoms || r->atoms[i].set == 0)
-        return !r->ends_white || p == end || (fci_text_class_at(p) & FCI_TEXT_WHITE) ? p : NULL;
-    const fci_text_atom *a = &r->atoms[i];
+FCI_INLINE bool fci_text_is_in(const fci_text_unicode *u, const fci_text_atom *a, const char *p) {
+    unsigned char c = (unsigned char)*p;
+    if (c < 128) return a->ascii[c / 64] >> c % 64 & 1;
+    return fci_text_in(u, a, fci_text_char(p, fci_text_length(p)));
+}
+
+// The end of what atom `a` and the rest of its alternative match at p, or NULL: greedy, giving back where it must.
+FCI_FN const char *fci_text_match_atoms(const fci_text_unicode *u, const fci_text_atom *a, const char *p,
+                                        const char *end) {
     const char *q = p;
     size_t n = 0;
-    for (; q < end && (a->max == 0 || n < a->max); n++, q += fci_text_length(q))
-        if (((fci_text_class_at(q) & a->set) != 0) == (a->set >= FCI_TEXT_NOT)) break;
+    if (a->kind >= FCI_TEXT_OR) return p;
+    if (a->kind == FCI_TEXT_AHEAD)
+        return p == end || (fci_text_class_at(u, p) & FCI_TEXT_WHITE) ? fci_text_match_atoms(u, a + 1, p, end) : NULL;
+    if (a->kind == FCI_TEXT_WORDS) {
+        q = fci_text_match_words(a->words, p, end);
+        const char *found = q ? fci_text_match_atoms(u, a + 1, q, end) : NULL;
+        return found || a->min ? found : fci_text_match_atoms(u, a + 1, p, end);
+    }
+    for (; q < end && (a->max == 0 || n < a->max) && fci_text_is_in(u, a, q); n++) q += fci_text_length(q);
     for (; n >= a->min; n--, q = fci_text_back(q)) {
-        const char *found = fci_text_match_atoms(r, i + 1, q, end);
+        const char *found = fci_text_match_atoms(u, a + 1, q, end);
         if (found || n == 0) return found;
     }
     return NULL;
 }
 
-FCI_FN const char *fci_text_match(const fci_text_pattern *pattern, const char *p, const char *end) {
-    const char *found = NULL;
-    for (const fci_text_rule *r = pattern->rules; !found && (r->words || r->atoms[0].set); r++)
-        found = r->words ? fci_text_match_words(r->words, r->any_case, p, end)
-                         : fci_text_match_atoms(r, 0, p, end);
-    return found;
+// The end of what the expression matches at p, or NULL: that of the first alternative that matches.
+FCI_FN const char *fci_text_match(const fci_text_unicode *u, const fci_text_atom *a, const char *p, const char *end) {
+    for (;; a++) {
+        const char *found = fci_text_match_atoms(u, a, p, end);
+        if (found) return found;
+        while (a->kind < FCI_TEXT_OR) a++;
+        if (a->kind == FCI_TEXT_END) return NULL;
+    }
 }
 
-#define FCI_TEXT_NONE UINT32_MAX // no id: files with this id are refused
 #define FCI_TEXT_STEPS 8
+#define FCI_TEXT_CHANGES 4
 #define FCI_TEXT_EXTRA 16
 #define FCI_TEXT_FILE_LIMIT ((uint64_t)1 << 28) // bytes of a tokenizer.json; Gemma's has 2^25
+#define FCI_TEXT_BLANK "\xe2\x96\x81"           // U+2581, how SentencePiece writes a blank
+
+enum { // what becomes of a match of a step's pattern and of what lies between matches
+    FCI_TEXT_REMOVED, FCI_TEXT_ISOLATED, FCI_TEXT_WITH_PREVIOUS, FCI_TEXT_WITH_NEXT, FCI_TEXT_CONTIGUOUS,
+    FCI_TEXT_BEGINS // matches that follow each other and what is after them: a piece; no file can name it
+};
+
+enum { FCI_TEXT_NEVER, FCI_TEXT_FIRST, FCI_TEXT_ALWAYS }; // which pieces get a step's mark before them
 
 typedef struct fci_text_step { // one pre-tokenizer
-    const fci_text_pattern *pattern; // matches and what lies between them become pieces; NULL: no cut
-    bool prefix_blank;               // a blank goes before a piece that does not begin with one
+    const fci_text_atom *pattern; // cuts at its matches ...
+    fci_str literal;              // ... or at this text; neither: no cut
+    const char *name;
+    uint8_t behavior, prepend;
+    bool invert;
+    fci_str mark; // where not empty: blanks become it, and it goes before a piece that does not begin with it
 } fci_text_step;
+
+enum { FCI_TEXT_NFC, FCI_TEXT_PREPEND, FCI_TEXT_REPLACE };
+
+typedef struct fci_text_change { // one normalizer
+    uint8_t kind;
+    fci_str from, to;
+} fci_text_change;
 
 typedef struct fci_text_token {
     fci_str text; // as in the file: bytes of byte-level vocabularies are letters of their alphabet
@@ -4395,18 +5062,33 @@ typedef struct fci_text_set { // added tokens in order of their bytes
     uint32_t first[257]; // items that begin with byte b: first[b] .. first[b + 1] - 1
 } fci_text_set;
 
+enum { FCI_TEXT_SPACED, FCI_TEXT_LETTERS, FCI_TEXT_JOINED }; // tokens are words, letters for bytes, text
+
+typedef struct fci_text_decoder {
+    uint8_t kind, stage;  // `stage`: while it is read, the last of Replace, ByteFallback, Fuse, Strip
+    bool bytes;           // <0x41> is a byte
+    bool bare;            // the first token loses every `from`
+    fci_str from, to;     // replaced in every token
+    fci_str strip;        // goes from the start and from the end of the whole, so many times
+    uint64_t start, stop;
+} fci_text_decoder;
+
 struct fc_tokenizer {
     fci_context context;
     fci_arena arena; // holds all arrays and texts
+    fci_text_unicode unicode;
     fci_map vocab;   // text to id
     fci_text_token *tokens; // by id; added ones first where ids are equal
-    size_t n_tokens;
+    size_t n_tokens, longest; // bytes of a token
     fci_text_merge *merges;
     size_t merges_mask;
+    uint32_t *ranks; // instead of merges: of a token by id, the lowest is made first
+    fci_text_change changes[FCI_TEXT_CHANGES];
     fci_text_set added[2]; // looked for in the text as it is, and in the normalised text
-    fci_text_step steps[FCI_TEXT_STEPS];
-    size_t n_steps;
-    bool byte_level, byte_decoder, byte_fallback, fuse_unknown, ignore_merges;
+    fci_text_step steps[FCI_TEXT_STEPS + 1];
+    size_t n_changes, n_steps;
+    fci_text_decoder decoder;
+    bool byte_level, byte_fallback, fuse_unknown, ignore_merges;
     bool unknown_missing;   // an unknown token is named but not in the vocabulary
     uint32_t unknown;       // id, or NONE: characters without a token vanish
     uint32_t byte_ids[256]; // of the byte alphabet's letters, or of <0x00> .. <0xFF>
@@ -4416,6 +5098,38 @@ struct fc_tokenizer {
     uint32_t n_before, n_after, size;
     char description[128];
 };
+
+FCI_FN void fci_text_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_str to) {
+    const char *p = in.p, *end = in.p + in.n, *rest = p;
+    while ((size_t)(end - p) >= from.n && (p = (const char *)memchr(p, *from.p, (size_t)(end - p))) != NULL) {
+        if ((size_t)(end - p) < from.n || memcmp(p, from.p, from.n) != 0) {
+            p++;
+            continue;
+        }
+        fci_put(b, rest, (size_t)(p - rest));
+        fci_put(b, to.p, to.n);
+        rest = p += from.n;
+    }
+    fci_put(b, rest, (size_t)(end - rest));
+}
+
+// Text that is not empty through the normalizers, in the one or the other of two buffers, whose error is the result.
+FCI_FN fc_code fci_text_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text, fc_error *err) {
+    for (size_t i = 0; i < t->n_changes; i++) {
+        const fci_text_change *change = &t->changes[i];
+        fci_buffer *b = &buffers[i % 2];
+        b->n = 0;
+        if (change->kind == FCI_TEXT_NFC) fci_text_put_nfc(&t->unicode, b, *text);
+        else if (change->kind == FCI_TEXT_REPLACE) fci_text_put_replaced(b, *text, change->from, change->to);
+        else {
+            if (text->n) fci_put(b, change->to.p, change->to.n);
+            fci_put(b, text->p, text->n);
+        }
+        if (b->error.code) return fci_fail(err, b->error.code, 0, "%s", b->error.msg);
+        *text = fci_sn(b->p, b->n);
+    }
+    return FC_OK;
+}
 
 // The state of one fc_tokenize call.
 
@@ -4438,12 +5152,15 @@ typedef struct fci_text_run {
     const fc_tokenizer *t;
     uint32_t *ids;
     size_t n, capacity;
+    const char *word; // the one whose symbols these are; with scores they are numbered by their first bytes
+    uint32_t word_length;
     fci_text_symbol *symbols;
     fci_text_entry *heap;
     size_t room, n_heap; // for a word of `room` bytes
     fci_text_seen *seen;
     size_t seen_mask;
-    fci_buffer pieces[FCI_TEXT_STEPS + 1]; // with a blank before; the last is for whole-word look-ups
+    fci_buffer normal[2];
+    fci_buffer pieces[FCI_TEXT_STEPS + 2]; // with a mark before; the last is for whole-word look-ups
     fc_error *err;
 } fci_text_run;
 
@@ -4497,33 +5214,44 @@ FCI_FN const fci_text_merge *fci_text_find_merge(const fc_tokenizer *t, uint32_t
     return NULL;
 }
 
+// The id and rank of what symbols `at` and its next merge to; NONE: they do not.
+FCI_FN uint32_t fci_text_merged(const fci_text_run *run, uint32_t at, uint32_t *rank) {
+    const fc_tokenizer *t = run->t;
+    const fci_text_symbol *s = run->symbols;
+    uint32_t next = s[at].next, id;
+    if (!t->ranks) {
+        const fci_text_merge *m = fci_text_find_merge(t, s[at].id, s[next].id);
+        *rank = m ? m->rank : 0;
+        return m ? m->id : FCI_TEXT_NONE;
+    }
+    size_t n = (s[next].next == FCI_TEXT_NONE ? run->word_length : s[next].next) - at;
+    if (n > t->longest || !fci_map_get(&t->vocab, fci_sn(run->word + at, n), &id)) return FCI_TEXT_NONE;
+    *rank = t->ranks[id];
+    return id;
+}
+
 // Queues the merge of symbol `at` with its next, where there is one.
 FCI_FN void fci_text_offer(fci_text_run *run, uint32_t at) {
-    const fci_text_symbol *s = run->symbols;
-    if (at == FCI_TEXT_NONE || s[at].next == FCI_TEXT_NONE) return;
-    const fci_text_merge *m = fci_text_find_merge(run->t, s[at].id, s[s[at].next].id);
-    if (!m) return;
     fci_text_entry entry;
-    entry.key = (uint64_t)m->rank << 32 | at;
-    entry.id = m->id;
+    uint32_t rank;
+    if (at == FCI_TEXT_NONE || run->symbols[at].next == FCI_TEXT_NONE) return;
+    entry.id = fci_text_merged(run, at, &rank);
+    if (entry.id == FCI_TEXT_NONE) return;
+    entry.key = (uint64_t)rank << 32 | at;
     fci_text_push(run, entry);
 }
 
-// Byte-pair encoding of n symbols: always the merge of the lowest rank, the leftmost of equals.
-FCI_FN void fci_text_merge_all(fci_text_run *run, uint32_t n) {
+// Byte-pair encoding of the symbols: always the merge of the lowest rank, the leftmost of equals.
+FCI_FN void fci_text_merge_all(fci_text_run *run) {
     fci_text_symbol *s = run->symbols;
+    uint32_t rank;
     run->n_heap = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        s[i].previous = i ? i - 1 : FCI_TEXT_NONE;
-        s[i].next = i + 1 < n ? i + 1 : FCI_TEXT_NONE;
-    }
-    for (uint32_t i = 0; i < n; i++) fci_text_offer(run, i);
+    for (uint32_t i = 0; i != FCI_TEXT_NONE; i = s[i].next) fci_text_offer(run, i);
     while (run->n_heap) {
         fci_text_entry top = fci_text_pop(run);
         uint32_t at = (uint32_t)top.key, next = s[at].next;
         if (s[at].id == FCI_TEXT_NONE || next == FCI_TEXT_NONE) continue;
-        const fci_text_merge *m = fci_text_find_merge(run->t, s[at].id, s[next].id);
-        if (!m || m->id != top.id) continue; // one of the two has been merged since
+        if (fci_text_merged(run, at, &rank) != top.id) continue; // one of the two has been merged since
         s[at].id = top.id;
         s[at].next = s[next].next;
         s[next].id = FCI_TEXT_NONE;
@@ -4533,14 +5261,37 @@ FCI_FN void fci_text_merge_all(fci_text_run *run, uint32_t n) {
     }
 }
 
+// What stands for a character without a token: its bytes, where all of them have tokens, or the unknown token, once
+// for neighbours where they fuse. `unknown`: one is due, held back until what follows is known.
+FCI_FN fc_code fci_text_fall_back(fci_text_run *run, fci_str c, bool *unknown, uint32_t *ids, uint32_t *n) {
+    const fc_tokenizer *t = run->t;
+    size_t known = 0;
+    *n = 0;
+    while (t->byte_fallback && known < c.n && t->byte_ids[(unsigned char)c.p[known]] != FCI_TEXT_NONE) known++;
+    if (known == c.n) {
+        for (size_t j = 0; j < c.n; j++) ids[(*n)++] = t->byte_ids[(unsigned char)c.p[j]];
+        return FC_OK;
+    }
+    if (t->unknown_missing) {
+        fci_shown shown;
+        return fci_fail(run->err, FC_ERR_FORMAT, 0,
+                        "tokenizer: \"%s\" is not in the vocabulary, and its unknown token neither",
+                        fci_show(c, &shown));
+    }
+    if (t->unknown == FCI_TEXT_NONE) return FC_OK;
+    if (*unknown && !t->fuse_unknown) ids[(*n)++] = t->unknown;
+    *unknown = true;
+    return FC_OK;
+}
+
 // A word's first symbols: one a byte of a byte-level vocabulary, else one a character or its bytes.
 FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint32_t *count) {
     const fc_tokenizer *t = run->t;
     fci_text_symbol *s = run->symbols;
     uint32_t k = 0;
-    bool unknown = false; // one is due, held back so that neighbours may fuse
+    bool unknown = false;
     for (size_t i = 0, length; i < n; i += length) {
-        uint32_t id = FCI_TEXT_NONE, fallback = 0;
+        uint32_t id = FCI_TEXT_NONE, others[4], n_others;
         length = t->byte_level ? 1 : fci_text_length(p + i);
         if (t->byte_level) id = t->byte_ids[(unsigned char)p[i]];
         else if (!fci_map_get(&t->vocab, fci_sn(p + i, length), &id)) id = FCI_TEXT_NONE;
@@ -4550,25 +5301,52 @@ FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint
             s[k++].id = id;
             continue;
         }
-        while (t->byte_fallback && fallback < length
-               && t->byte_ids[(unsigned char)p[i + fallback]] != FCI_TEXT_NONE)
-            fallback++;
-        if (fallback == length) {
-            for (size_t j = 0; j < length; j++) s[k++].id = t->byte_ids[(unsigned char)p[i + j]];
-            continue;
-        }
-        if (t->unknown_missing) {
-            fci_shown shown;
-            return fci_fail(run->err, FC_ERR_FORMAT, 0,
-                            "tokenizer: \"%s\" is not in the vocabulary, and its unknown token neither",
-                            fci_show(fci_sn(p + i, length), &shown));
-        }
-        if (t->unknown == FCI_TEXT_NONE) continue;
-        if (unknown && !t->fuse_unknown) s[k++].id = t->unknown;
-        unknown = true;
+        fc_code code = fci_text_fall_back(run, fci_sn(p + i, length), &unknown, others, &n_others);
+        if (code) return code;
+        for (uint32_t j = 0; j < n_others; j++) s[k++].id = others[j];
     }
     if (unknown) s[k++].id = t->unknown;
+    for (uint32_t i = 0; i < k; i++) {
+        s[i].previous = i ? i - 1 : FCI_TEXT_NONE;
+        s[i].next = i + 1 < k ? i + 1 : FCI_TEXT_NONE;
+    }
     *count = k;
+    return FC_OK;
+}
+
+// The same where tokens have scores: one a character. What has no token is looked after at the end.
+FCI_FN void fci_text_characters(fci_text_run *run, const char *p, uint32_t n) {
+    uint32_t previous = FCI_TEXT_NONE;
+    for (uint32_t i = 0; i < n;) {
+        fci_text_symbol *s = &run->symbols[i];
+        s->id = 0; // not NONE
+        s->previous = previous;
+        previous = i;
+        i += (uint32_t)fci_text_length(p + i);
+        s->next = i < n ? i : FCI_TEXT_NONE;
+    }
+    run->word = p;
+    run->word_length = n;
+}
+
+FCI_FN fc_code fci_text_emit_pieces(fci_text_run *run) { // the texts of the symbols that tokens with scores left
+    const fc_tokenizer *t = run->t;
+    bool unknown = false;
+    uint32_t id, others[4], count;
+    for (uint32_t i = 0, next; i != FCI_TEXT_NONE; i = next) {
+        next = run->symbols[i].next;
+        fci_str piece = fci_sn(run->word + i, (next == FCI_TEXT_NONE ? run->word_length : next) - i);
+        if (fci_map_get(&t->vocab, piece, &id)) {
+            if (unknown) run->ids[run->n++] = t->unknown;
+            unknown = false;
+            run->ids[run->n++] = id;
+            continue;
+        }
+        fc_code code = fci_text_fall_back(run, piece, &unknown, others, &count);
+        if (code) return code;
+        for (uint32_t j = 0; j < count; j++) run->ids[run->n++] = others[j];
+    }
+    if (unknown) run->ids[run->n++] = t->unknown;
     return FC_OK;
 }
 
@@ -4593,10 +5371,12 @@ FCI_FN fc_code fci_text_room(fci_text_run *run, size_t n) { // for a word of n b
 FCI_FN fc_code fci_text_bpe(fci_text_run *run, const char *p, size_t n) {
     uint32_t count = 0;
     fc_code code = fci_text_room(run, n);
-    if (!code) code = fci_text_symbols(run, p, n, &count);
-    if (!code) code = fci_text_reserve(run, count);
-    if (code || count == 0) return code;
-    fci_text_merge_all(run, count);
+    if (!code) code = fci_text_reserve(run, n);
+    if (!code && run->t->ranks) fci_text_characters(run, p, (uint32_t)n);
+    else if (!code) code = fci_text_symbols(run, p, n, &count);
+    if (code || (count == 0 && !run->t->ranks)) return code;
+    fci_text_merge_all(run);
+    if (run->t->ranks) return fci_text_emit_pieces(run);
     for (uint32_t i = 0; i != FCI_TEXT_NONE; i = run->symbols[i].next)
         run->ids[run->n++] = run->symbols[i].id;
     return FC_OK;
@@ -4605,7 +5385,7 @@ FCI_FN fc_code fci_text_bpe(fci_text_run *run, const char *p, size_t n) {
 // The id of a whole word, for tokenizers that look it up before they merge.
 FCI_FN bool fci_text_whole(fci_text_run *run, const char *p, size_t n, uint32_t *id) {
     const fc_tokenizer *t = run->t;
-    fci_buffer *b = &run->pieces[FCI_TEXT_STEPS];
+    fci_buffer *b = &run->pieces[FCI_TEXT_STEPS + 1];
     char letter[4];
     if (!t->byte_level) return fci_map_get(&t->vocab, fci_sn(p, n), id);
     b->n = 0;
@@ -4635,34 +5415,82 @@ FCI_FN fc_code fci_text_word(fci_text_run *run, const char *p, size_t n) {
     return FC_OK;
 }
 
-// A piece through the pre-tokenizer steps from `step` on; what leaves the last one is a word.
-FCI_FN fc_code fci_text_split(fci_text_run *run, size_t step, const char *p, const char *end) {
-    if (p == end) return FC_OK;
-    if (step == run->t->n_steps) return fci_text_word(run, p, (size_t)(end - p));
+typedef struct fci_text_piece {
+    const char *p, *end;
+    bool first; // the text begins with it
+} fci_text_piece;
+
+// A step's blanks and mark. A first piece that got a mark remains the first.
+FCI_FN fc_code fci_text_put_mark(fci_text_run *run, size_t step, fci_text_piece *piece) {
     const fci_text_step *s = &run->t->steps[step];
-    if (s->prefix_blank && *p != ' ') {
-        fci_buffer *b = &run->pieces[step];
-        b->n = 0;
-        fci_puts(b, " ");
-        fci_put(b, p, (size_t)(end - p));
-        if (b->error.code) return fci_fail(run->err, b->error.code, 0, "%s", b->error.msg);
-        p = b->p;
-        end = p + b->n;
-    }
-    if (!s->pattern) return fci_text_split(run, step + 1, p, end);
-    const char *gap = p; // no match begins between gap and p
-    fc_code code = FC_OK;
-    while (p < end && !code) {
-        const char *match_end = fci_text_match(s->pattern, p, end);
-        if (!match_end) {
-            p += fci_text_length(p);
-            continue;
+    fci_str text = fci_sn(piece->p, (size_t)(piece->end - piece->p)), blank = fci_s(" ");
+    bool begins = *text.p == ' ' || (text.n >= s->mark.n && memcmp(text.p, s->mark.p, s->mark.n) == 0);
+    bool prepend = !begins && (s->prepend == FCI_TEXT_ALWAYS || (s->prepend == FCI_TEXT_FIRST && piece->first));
+    if (!prepend && (fci_eq(s->mark, blank) || !memchr(text.p, ' ', text.n))) return FC_OK;
+    fci_buffer *b = &run->pieces[step];
+    b->n = 0;
+    if (prepend) fci_put(b, s->mark.p, s->mark.n);
+    fci_text_put_replaced(b, text, blank, s->mark);
+    if (b->error.code) return fci_fail(run->err, b->error.code, 0, "%s", b->error.msg);
+    piece->p = b->p;
+    piece->end = b->p + b->n;
+    return FC_OK;
+}
+
+// The first match of a step at or after p; both ends are `end` where there is none.
+FCI_FN const char *fci_text_find(const fci_text_unicode *u, const fci_text_step *s, const char *p, const char *end,
+                                 const char **match_end) {
+    size_t n = s->literal.n;
+    *match_end = end;
+    for (; p < end; p += fci_text_length(p)) {
+        if (s->pattern) {
+            const char *found = fci_text_match(u, s->pattern, p, end);
+            if (!found) continue;
+            *match_end = found;
+            return p;
         }
-        code = fci_text_split(run, step + 1, gap, p);
-        if (!code) code = fci_text_split(run, step + 1, p, match_end);
-        gap = p = match_end;
+        p = (const char *)memchr(p, *s->literal.p, (size_t)(end - p));
+        if (!p || (size_t)(end - p) < n) return end;
+        if (memcmp(p, s->literal.p, n) != 0) continue;
+        *match_end = p + n;
+        return p;
     }
-    return code ? code : fci_text_split(run, step + 1, gap, end);
+    return end;
+}
+
+// Whether two neighbours, matches or not, are one piece.
+FCI_FN bool fci_text_joins(unsigned behavior, bool is_match, bool next_is_match) {
+    return behavior == FCI_TEXT_WITH_PREVIOUS ? !is_match && next_is_match
+         : behavior == FCI_TEXT_WITH_NEXT     ? is_match && !next_is_match
+         : behavior == FCI_TEXT_CONTIGUOUS    ? is_match == next_is_match
+                                              : behavior == FCI_TEXT_BEGINS && is_match;
+}
+
+// A piece through the pre-tokenizer steps from `step` on; what leaves the last one is a word.
+FCI_FN fc_code fci_text_split(fci_text_run *run, size_t step, fci_text_piece piece) {
+    const fci_text_step *s = &run->t->steps[step];
+    if (step == run->t->n_steps) return fci_text_word(run, piece.p, (size_t)(piece.end - piece.p));
+    fc_code code = s->mark.n ? fci_text_put_mark(run, step, &piece) : FC_OK;
+    if (code || (!s->pattern && !s->literal.n)) return code ? code : fci_text_split(run, step + 1, piece);
+    fci_text_piece next = {piece.p, piece.p, piece.first}; // grows until something does not join
+    bool is_match = false;
+    for (const char *p = piece.p; p < piece.end && !code;) {
+        const char *ends[2]; // of what is before the match, of the match
+        ends[0] = fci_text_find(&run->t->unicode, s, p, piece.end, &ends[1]);
+        for (int match = 0; match < 2 && !code; p = ends[match++]) {
+            if (ends[match] == p) continue;
+            bool is = (match != 0) != s->invert;
+            if (next.p < next.end && !fci_text_joins(s->behavior, is_match, is)) {
+                if (!is_match || s->behavior != FCI_TEXT_REMOVED) code = fci_text_split(run, step + 1, next);
+                next.p = p;
+                next.first = false;
+            }
+            next.end = ends[match];
+            is_match = is;
+        }
+    }
+    if (code || (is_match && s->behavior == FCI_TEXT_REMOVED)) return code;
+    return fci_text_split(run, step + 1, next);
 }
 
 // The first item in [low, high) whose byte k is at least `byte`.
@@ -4690,14 +5518,16 @@ FCI_FN const fci_text_added *fci_text_added_at(const fci_text_set *set, const ch
     return found;
 }
 
-FCI_FN fc_code fci_text_stage(fci_text_run *run, size_t stage, const char *p, const char *end);
+FCI_FN fc_code fci_text_stage(fci_text_run *run, size_t stage, fci_text_piece piece);
 
 // Cuts the added tokens of set `stage` out of a piece; the rest goes on to the next stage. A match that
 // single_word discards is passed over whole, and strips reach over what stands between matches, as the
 // Hugging Face library does it.
-FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, const char *start, const char *end) {
+FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, fci_text_piece piece) {
+    const fci_text_unicode *u = &run->t->unicode;
     const fci_text_set *set = &run->t->added[stage];
-    const char *rest = start; // not yet passed on
+    const char *start = piece.p, *end = piece.end;
+    fci_text_piece rest = piece; // not yet passed on
     fc_code code = FC_OK;
     for (const char *p = start; p < end && !code;) {
         const fci_text_added *a = fci_text_added_at(set, p, end);
@@ -4707,23 +5537,32 @@ FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, const char *start, 
         }
         const char *from = p, *to = p + a->text.n;
         p = to;
-        if (a->single_word && ((from > start && (fci_text_class_at(fci_text_back(from)) & FCI_TEXT_WORD))
-                               || (to < end && (fci_text_class_at(to) & FCI_TEXT_WORD)))) continue;
+        if (a->single_word && ((from > start && (fci_text_class_at(u, fci_text_back(from)) & FCI_TEXT_WORD))
+                               || (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WORD)))) continue;
         if (a->lstrip)
-            while (from > rest && (fci_text_class_at(fci_text_back(from)) & FCI_TEXT_WHITE))
+            while (from > rest.p && (fci_text_class_at(u, fci_text_back(from)) & FCI_TEXT_WHITE))
                 from = fci_text_back(from);
         if (a->rstrip)
-            while (to < end && (fci_text_class_at(to) & FCI_TEXT_WHITE)) to += fci_text_length(to);
-        if (rest < from) code = fci_text_stage(run, stage + 1, rest, from);
+            while (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WHITE)) to += fci_text_length(to);
+        rest.end = from;
+        if (rest.p < rest.end) code = fci_text_stage(run, stage + 1, rest);
         if (!code) code = fci_text_emit(run, &a->id, 1);
-        rest = to;
+        rest.p = to;
+        rest.first = false;
     }
-    return code || rest >= end ? code : fci_text_stage(run, stage + 1, rest, end);
+    rest.end = end;
+    return code || rest.p >= end ? code : fci_text_stage(run, stage + 1, rest);
 }
 
-// Stage 0: the text as it is; stage 1: normalised (no normaliser is known yet); then the pre-tokenizer.
-FCI_FN fc_code fci_text_stage(fci_text_run *run, size_t stage, const char *p, const char *end) {
-    return stage < 2 ? fci_text_cut(run, stage, p, end) : fci_text_split(run, 0, p, end);
+// Stage 0: the text as it is; stage 1: normalised; then the pre-tokenizer.
+FCI_FN fc_code fci_text_stage(fci_text_run *run, size_t stage, fci_text_piece piece) {
+    fci_str text = fci_sn(piece.p, (size_t)(piece.end - piece.p));
+    if (stage == 2) return fci_text_split(run, 0, piece);
+    fc_code code = stage == 1 ? fci_text_normalise(run->t, run->normal, &text, run->err) : FC_OK;
+    if (code || text.n == 0) return code;
+    piece.p = text.p;
+    piece.end = text.p + text.n;
+    return fci_text_cut(run, stage, piece);
 }
 
 FCI_FN fc_code fci_text_encode(fci_text_run *run, const char *text, size_t n, unsigned flags) {
@@ -4735,7 +5574,8 @@ FCI_FN fc_code fci_text_encode(fci_text_run *run, const char *text, size_t n, un
     run->seen = (fci_text_seen *)fci_alloc(&t->context, seen, sizeof *run->seen, "tokenizer", run->err);
     if (!run->seen || fci_text_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
     fc_code code = special ? fci_text_emit(run, t->before, t->n_before) : FC_OK;
-    if (!code && n) code = fci_text_stage(run, 0, text, text + n);
+    fci_text_piece piece = {text, text + n, true};
+    if (!code && n) code = fci_text_stage(run, 0, piece);
     return code || !special ? code : fci_text_emit(run, t->after, t->n_after);
 }
 
@@ -4757,11 +5597,14 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     memset(&run, 0, sizeof run);
     run.t = t;
     run.err = err;
-    for (size_t i = 0; i <= FCI_TEXT_STEPS; i++) run.pieces[i].c = &t->context;
+    for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) run.pieces[i].c = &t->context;
+    run.normal[0].c = run.normal[1].c = &t->context;
     fc_code code = fci_text_encode(&run, text, length, flags);
     if (!code && !(out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err)))
         code = FC_ERR_MEMORY;
-    for (size_t i = 0; i <= FCI_TEXT_STEPS; i++) fci_buffer_free(&run.pieces[i]);
+    for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) fci_buffer_free(&run.pieces[i]);
+    fci_buffer_free(&run.normal[0]);
+    fci_buffer_free(&run.normal[1]);
     fci_free(&t->context, run.symbols);
     fci_free(&t->context, run.heap);
     fci_free(&t->context, run.seen);
@@ -4776,14 +5619,14 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     return FC_OK;
 }
 
-FCI_FN const fci_text_token *fci_text_find_token(const fc_tokenizer *t, uint32_t id) {
+FCI_FN size_t fci_text_token_at(const fc_tokenizer *t, uint32_t id) { // the first not below id
     size_t low = 0, high = t->n_tokens;
     while (low < high) {
         size_t middle = (low + high) / 2;
         if (t->tokens[middle].id < id) low = middle + 1;
         else high = middle;
     }
-    return low < t->n_tokens && t->tokens[low].id == id ? &t->tokens[low] : NULL;
+    return low;
 }
 
 // The bytes that a token's letters stand for; a token with anything else than letters is its own text.
@@ -4803,27 +5646,57 @@ FCI_FN void fci_text_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str tex
     }
 }
 
+// Whether the text is <0x41>, and of which byte.
+FCI_FN bool fci_text_is_byte(fci_str text, char *byte) {
+    unsigned value = 0;
+    if (text.n != 6 || memcmp(text.p, "<0x", 3) != 0 || text.p[5] != '>') return false;
+    for (int i = 3; i < 5; i++) {
+        char c = text.p[i];
+        bool digit = c >= '0' && c <= '9', letter = (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f');
+        if (!digit && !letter) return false;
+        value = value * 16 + (unsigned)(digit ? c - '0' : (c | 0x20) - 'a' + 10);
+    }
+    *byte = (char)(unsigned char)value;
+    return true;
+}
+
+FCI_FN void fci_text_put_token(const fc_tokenizer *t, fci_buffer *b, fci_str text, bool first) {
+    const fci_text_decoder *d = &t->decoder;
+    char byte;
+    if (d->kind == FCI_TEXT_LETTERS) fci_text_put_bytes(t, b, text);
+    else if (d->bytes && fci_text_is_byte(text, &byte)) fci_put(b, &byte, 1);
+    else if (d->from.n) fci_text_put_replaced(b, text, d->from, d->bare && first ? fci_s("") : d->to);
+    else { // without a decoder tokens are words
+        if (d->kind == FCI_TEXT_SPACED && b->n) fci_puts(b, " ");
+        fci_put(b, text.p, text.n);
+    }
+}
+
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n, fc_text *out,
                                    fc_error *err) {
+    const fci_text_decoder *d = &t->decoder;
     fci_buffer b;
+    bool first = true;
+    size_t start = 0, k = d->strip.n;
     memset(&b, 0, sizeof b);
     memset(out, 0, sizeof *out);
     fci_clear(err);
     b.c = &t->context;
     fci_puts(&b, "");
     for (size_t i = 0; i < n; i++) {
-        const fci_text_token *token = fci_text_find_token(t, ids[i]);
-        if (!token) continue;
-        if (t->byte_decoder) fci_text_put_bytes(t, &b, token->text);
-        else { // without a decoder tokens are words
-            if (b.n) fci_puts(&b, " ");
-            fci_put(&b, token->text.p, token->text.n);
-        }
+        size_t at = fci_text_token_at(t, ids[i]);
+        if (at == t->n_tokens || t->tokens[at].id != ids[i]) continue;
+        fci_text_put_token(t, &b, t->tokens[at].text, first);
+        first = false;
     }
     if (b.error.code) {
         fci_buffer_free(&b);
         return fci_fail(err, b.error.code, 0, "%s", b.error.msg);
     }
+    for (uint64_t i = 0; i < d->start && b.n - start >= k && memcmp(b.p + start, d->strip.p, k) == 0; i++) start += k;
+    for (uint64_t i = 0; i < d->stop && b.n - start >= k && memcmp(b.p + b.n - k, d->strip.p, k) == 0; i++) b.n -= k;
+    memmove(b.p, b.p + start, b.n - start);
+    b.p[b.n -= start] = 0;
     out->bytes = b.p;
     out->length = b.n;
     out->alloc = t->context.alloc;
@@ -4856,8 +5729,9 @@ typedef struct fci_text_loader {
     uint32_t n_vocab; // tokens that are not added
     fci_map seen;     // content of an added token to its index
     fci_buffer joined;
+    size_t made;      // where the token is that the last merge made
     uint32_t next_id; // of an added token that is not in the vocabulary
-    bool has_template;
+    bool has_template, crosses; // `crosses`: a token may hold a blank after something else
     fc_error *err;
 } fci_text_loader;
 
@@ -4869,13 +5743,18 @@ FCI_FN fc_code fci_text_begin(fci_text_loader *l, uint64_t n_tokens, uint64_t n_
     uint64_t slots = 16;
     if (n_tokens + n_added + n_merges >= UINT32_MAX / 4)
         return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: too many tokens or merges");
-    while (slots < n_merges * 2 + 2) slots *= 2;
+    while (slots * 2 < n_merges * 3 + 2) slots *= 2;
     l->t->tokens = (fci_text_token *)fci_text_array(l, n_tokens + n_added, sizeof *l->t->tokens);
     l->added = (fci_text_added *)fci_text_array(l, n_added, sizeof *l->added);
     l->t->merges = (fci_text_merge *)fci_text_array(l, slots, sizeof *l->t->merges);
     l->t->merges_mask = (size_t)slots - 1;
     if (!l->t->tokens || !l->added || !l->t->merges) return FC_ERR_MEMORY;
     return fci_map_reserve(&l->t->vocab, (size_t)n_tokens, l->err);
+}
+
+FCI_FN fci_str fci_text_keep(fci_text_loader *l, fci_str text) { // a copy; p NULL: no memory
+    text.p = fci_arena_copy(&l->t->arena, text, l->err);
+    return text;
 }
 
 FCI_FN fc_code fci_text_list(fci_text_loader *l, fci_str text, uint64_t id) { // for fc_detokenize
@@ -4894,9 +5773,9 @@ FCI_FN fc_code fci_text_list(fci_text_loader *l, fci_str text, uint64_t id) { //
 FCI_FN fc_code fci_text_add_token(fci_text_loader *l, fci_str text, uint64_t id) {
     bool existing = false;
     fci_shown shown;
-    char *copy = fci_arena_copy(&l->t->arena, text, l->err);
-    if (!copy) return FC_ERR_MEMORY;
-    text.p = copy;
+    text = fci_text_keep(l, text);
+    if (!text.p) return FC_ERR_MEMORY;
+    if (text.n > l->t->longest) l->t->longest = text.n;
     fc_code code = fci_text_list(l, text, id);
     if (!code) code = fci_map_add(&l->t->vocab, text, (uint32_t)id, &existing, l->err);
     if (existing)
@@ -4906,6 +5785,14 @@ FCI_FN fc_code fci_text_add_token(fci_text_loader *l, fci_str text, uint64_t id)
     return code;
 }
 
+FCI_FN bool fci_text_begins_blank(const char *p, size_t n) {
+    return n >= 3 && memcmp(p, FCI_TEXT_BLANK, 3) == 0;
+}
+
+FCI_FN bool fci_text_ends_blank(const char *p, size_t n) {
+    return n >= 3 && memcmp(p + n - 3, FCI_TEXT_BLANK, 3) == 0;
+}
+
 FCI_FN fc_code fci_text_look_up(fci_text_loader *l, uint32_t rank, fci_str text, uint32_t *id) {
     fci_shown shown;
     if (fci_map_get(&l->t->vocab, text, id)) return FC_OK;
@@ -4913,17 +5800,33 @@ FCI_FN fc_code fci_text_look_up(fci_text_loader *l, uint32_t rank, fci_str text,
                     fci_show(text, &shown));
 }
 
-FCI_FN fc_code fci_text_add_merge(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right) {
-    fc_tokenizer *t = l->t;
-    uint32_t a, b, id;
+// The id of the token that two make. Merges mostly come in the order of what they make: the last one again, or the
+// next.
+FCI_FN fc_code fci_text_look_up_both(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right, uint32_t *id) {
+    const fc_tokenizer *t = l->t;
+    for (size_t end = l->made + 2; l->made < end && l->made < t->n_tokens; l->made++) {
+        const fci_text_token *token = &t->tokens[l->made];
+        *id = token->id;
+        if (token->text.n == left.n + right.n && fci_eq(fci_sn(token->text.p, left.n), left)
+            && fci_eq(fci_sn(token->text.p + left.n, right.n), right)) return FC_OK;
+    }
     l->joined.n = 0;
     fci_put(&l->joined, left.p, left.n);
     fci_put(&l->joined, right.p, right.n);
     if (l->joined.error.code) return fci_fail(l->err, l->joined.error.code, 0, "%s", l->joined.error.msg);
+    fc_code code = fci_text_look_up(l, rank, fci_sn(l->joined.p, l->joined.n), id);
+    l->made = *id; // where tokens come in order of their ids
+    return code;
+}
+
+FCI_FN fc_code fci_text_add_merge(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right) {
+    fc_tokenizer *t = l->t;
+    uint32_t a, b, id = 0;
     fc_code code = fci_text_look_up(l, rank, left, &a);
     if (!code) code = fci_text_look_up(l, rank, right, &b);
-    if (!code) code = fci_text_look_up(l, rank, fci_sn(l->joined.p, l->joined.n), &id);
+    if (!code) code = fci_text_look_up_both(l, rank, left, right, &id);
     if (code) return code;
+    if (fci_text_begins_blank(right.p, right.n) && !fci_text_ends_blank(left.p, left.n)) l->crosses = true;
     uint64_t pair = ((uint64_t)a << 32 | b) + 1;
     size_t i = fci_text_merge_slot(pair, t->merges_mask);
     while (t->merges[i].pair && t->merges[i].pair != pair) i = (i + 1) & t->merges_mask;
@@ -4982,19 +5885,39 @@ FCI_FN int fci_text_by_id(const void *x, const void *y) {
 FCI_FN int fci_text_by_bytes(const void *x, const void *y) {
     const fci_text_added *a = (const fci_text_added *)x, *b = (const fci_text_added *)y;
     int order = memcmp(a->text.p, b->text.p, (size_t)fci_min(a->text.n, b->text.n));
-    return order ? order : a->text.n < b->text.n ? -1 : a->text.n > b->text.n;
+    if (order == 0 && a->text.n == b->text.n) return a->id < b->id ? -1 : a->id > b->id;
+    return order ? order : a->text.n < b->text.n ? -1 : 1;
 }
 
+// Normalised text is searched for normalised contents, which is what the tokens are in decoded text too.
 FCI_FN fc_code fci_text_make_set(fci_text_loader *l, size_t which) {
     fci_text_set *set = &l->t->added[which];
-    size_t n = 0, i = 0;
+    fci_buffer normal[2];
+    size_t n = 0, kept = 0, i = 0;
+    fc_code code = FC_OK;
+    memset(normal, 0, sizeof normal);
+    normal[0].c = normal[1].c = &l->t->context;
     set->items = (fci_text_added *)fci_text_array(l, l->n_added, sizeof *set->items);
     if (!set->items) return FC_ERR_MEMORY;
-    for (size_t k = 0; k < l->n_added; k++)
-        if (l->added[k].normalized == (which == 1)) set->items[n++] = l->added[k];
+    for (size_t k = 0; k < l->n_added && !code; k++) {
+        fci_text_added *a = &set->items[n];
+        if (l->added[k].normalized != (which == 1)) continue;
+        *a = l->added[k];
+        if (which == 1 && l->t->n_changes) {
+            code = fci_text_normalise(l->t, normal, &a->text, l->err);
+            if (!code && !(a->text = fci_text_keep(l, a->text)).p) code = FC_ERR_MEMORY;
+            if (!code) l->t->tokens[fci_text_token_at(l->t, a->id)].text = a->text;
+        }
+        n += a->text.n != 0;
+    }
+    fci_buffer_free(&normal[0]);
+    fci_buffer_free(&normal[1]);
+    if (code) return code;
     qsort(set->items, n, sizeof *set->items, fci_text_by_bytes);
+    for (size_t k = 0; k < n; k++)
+        if (kept == 0 || !fci_eq(set->items[k].text, set->items[kept - 1].text)) set->items[kept++] = set->items[k];
     for (unsigned byte = 0; byte <= 256; byte++) {
-        while (i < n && (unsigned char)set->items[i].text.p[0] < byte) i++;
+        while (i < kept && (unsigned char)set->items[i].text.p[0] < byte) i++;
         set->first[byte] = (uint32_t)i;
     }
     return FC_OK;
@@ -5020,27 +5943,64 @@ FCI_FN void fci_text_byte_ids(fc_tokenizer *t) {
     }
 }
 
+// Where no token can hold a blank after something else, cutting before blanks changes nothing but the time it takes.
+FCI_FN void fci_text_cut_blanks(fci_text_loader *l) {
+    fc_tokenizer *t = l->t;
+    fci_text_step *s = &t->steps[t->n_steps];
+    uint32_t id;
+    if (t->byte_level || t->ignore_merges || l->crosses || !fci_map_get(&t->vocab, fci_s(FCI_TEXT_BLANK), &id)) return;
+    s->literal = fci_s(FCI_TEXT_BLANK);
+    s->behavior = FCI_TEXT_BEGINS;
+    t->n_steps++;
+}
+
 FCI_FN fc_code fci_text_finish(fci_text_loader *l) {
     fc_tokenizer *t = l->t;
     char names[64] = "";
-    qsort(t->tokens, t->n_tokens, sizeof *t->tokens, fci_text_by_id);
+    size_t sorted = 1; // they mostly are
+    while (sorted < t->n_tokens && fci_text_by_id(&t->tokens[sorted - 1], &t->tokens[sorted]) < 0) sorted++;
+    if (sorted < t->n_tokens) qsort(t->tokens, t->n_tokens, sizeof *t->tokens, fci_text_by_id);
     fci_text_byte_ids(t);
-    for (size_t i = 0, n = 0; i < t->n_steps; i++)
-        if (t->steps[i].pattern && n < sizeof names - 16)
-            n += (size_t)snprintf(names + n, sizeof names - n, ", %s", t->steps[i].pattern->name);
+    if (t->n_changes && t->changes[0].kind == FCI_TEXT_NFC) snprintf(names, sizeof names, ", NFC");
+    for (size_t i = 0, n = strlen(names); i < t->n_steps; i++)
+        if (t->steps[i].name && n < sizeof names - 16)
+            n += (size_t)snprintf(names + n, sizeof names - n, ", %s", t->steps[i].name);
     snprintf(t->description, sizeof t->description, "%s%s, %llu tokens",
-             t->byte_level ? "byte-level BPE" : "BPE", names, (unsigned long long)t->n_tokens);
+             t->byte_level ? "byte-level BPE" : t->ranks ? "SentencePiece BPE" : "BPE", names,
+             (unsigned long long)t->n_tokens);
+    fci_text_cut_blanks(l);
     fc_code code = fci_text_make_set(l, 0);
     return code ? code : fci_text_make_set(l, 1);
 }
 
-FCI_FN fc_code fci_text_add_step(fci_text_loader *l, const fci_text_pattern *pattern, bool prefix_blank) {
-    if (l->t->n_steps == FCI_TEXT_STEPS)
-        return fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "pre_tokenizer: expected at most %d steps, got more",
-                        FCI_TEXT_STEPS);
-    l->t->steps[l->t->n_steps].pattern = pattern;
-    l->t->steps[l->t->n_steps++].prefix_blank = prefix_blank;
-    return FC_OK;
+// The next step, or NULL where there are too many.
+FCI_FN fci_text_step *fci_text_add_step(fci_text_loader *l) {
+    if (l->t->n_steps < FCI_TEXT_STEPS) return &l->t->steps[l->t->n_steps++];
+    fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "pre_tokenizer: expected at most %d steps, got more", FCI_TEXT_STEPS);
+    return NULL;
+}
+
+FCI_FN fc_code fci_text_add_pattern(fci_text_loader *l, const fci_text_pattern *pattern, unsigned behavior,
+                                    bool invert) {
+    fci_text_step *s = fci_text_add_step(l);
+    if (!s) return FC_ERR_UNSUPPORTED;
+    s->name = pattern->name;
+    s->behavior = (uint8_t)behavior;
+    s->invert = invert;
+    s->pattern = fci_text_compile(&l->t->unicode, &l->t->arena, pattern->regex, l->err);
+    return s->pattern ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN fc_code fci_text_add_change(fci_text_loader *l, unsigned kind, fci_str from, fci_str to) {
+    fc_tokenizer *t = l->t;
+    if (t->n_changes == FCI_TEXT_CHANGES)
+        return fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "normalizer: expected at most %d, got more", FCI_TEXT_CHANGES);
+    fci_text_change *c = &t->changes[t->n_changes++];
+    c->kind = (uint8_t)kind;
+    c->from = fci_text_keep(l, from);
+    c->to = fci_text_keep(l, to);
+    if (!c->from.p || !c->to.p) return FC_ERR_MEMORY;
+    return kind == FCI_TEXT_NFC && !t->unicode.pairs ? fci_text_unpack_pairs(&t->unicode, &t->arena, l->err) : FC_OK;
 }
 
 // tokenizer.json
@@ -5102,45 +6062,126 @@ FCI_FN fc_code fci_text_id(fci_text_loader *l, const char *what, const fci_json 
                     (unsigned long long)limit, fci_show(value->text, &shown), (unsigned)value->at);
 }
 
+// The one member of "pattern", Regex or String; an empty String is not supported.
+FCI_FN fc_code fci_text_read_find(fci_text_loader *l, const fci_json *stage, bool *regex, const fci_json **out) {
+    const fci_json *pattern;
+    fc_code code = fci_text_member(l, stage, "pattern", FCI_JSON_OBJECT, &pattern);
+    if (code) return code;
+    if (pattern->count != 1) return fci_text_expected(l, "pattern", "one Regex or String", pattern);
+    *regex = fci_json_get(pattern, "Regex") != NULL;
+    code = fci_text_member(l, pattern, *regex ? "Regex" : "String", FCI_JSON_STRING, out);
+    if (!code && (*out)->text.n == 0) code = fci_text_unsupported(l, "pattern", fci_s(""), *out, "any but empty ones");
+    return code;
+}
+
 FCI_FN fc_code fci_text_read_normalizer(fci_text_loader *l, const fci_json *stage, fci_str type) {
-    return fci_text_unsupported(l, "normalizer", type, stage, "none");
+    const fci_json *from;
+    fci_str to;
+    bool regex;
+    fc_code code = FC_OK;
+    if (fci_is(type, "NFC")) return fci_text_add_change(l, FCI_TEXT_NFC, type, type);
+    if (fci_is(type, "Prepend")) {
+        code = fci_text_string(l, stage, "prepend", &to);
+        return code ? code : fci_text_add_change(l, FCI_TEXT_PREPEND, to, to);
+    }
+    if (!fci_is(type, "Replace"))
+        return fci_text_unsupported(l, "normalizer", type, stage, "NFC, Prepend, Replace, Sequence");
+    code = fci_text_read_find(l, stage, &regex, &from);
+    if (!code) code = fci_text_string(l, stage, "content", &to);
+    if (!code && regex) code = fci_text_unsupported(l, "regular expression of Replace", from->text, from, "a String");
+    return code ? code : fci_text_add_change(l, FCI_TEXT_REPLACE, from->text, to);
 }
 
 FCI_FN fc_code fci_text_read_split(fci_text_loader *l, const fci_json *stage) {
-    const char *names = "those of GPT-2, Llama 3 and Qwen2, \\p{N}, \\p{N}+";
-    const fci_json *pattern, *regex;
-    fci_str behavior;
-    bool invert;
-    fc_code code = fci_text_string(l, stage, "behavior", &behavior);
+    static const char *const behaviors[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
+                                            "Contiguous"};
+    const fci_json *find;
+    fci_str name;
+    bool invert, regex;
+    unsigned behavior = 0;
+    fc_code code = fci_text_string(l, stage, "behavior", &name);
     if (!code) code = fci_text_flag(l, stage, "invert", &invert);
-    if (!code) code = fci_text_member(l, stage, "pattern", FCI_JSON_OBJECT, &pattern);
+    if (!code) code = fci_text_read_find(l, stage, &regex, &find);
     if (code) return code;
-    if (pattern->count != 1) return fci_text_expected(l, "pattern of Split", "one Regex or String", pattern);
-    regex = fci_json_get(pattern, "Regex");
-    if (!regex || regex->type != FCI_JSON_STRING)
-        return fci_text_unsupported(l, "pattern of Split", fci_json_first(pattern)->text, pattern, "Regex");
-    const fci_text_pattern *known = fci_text_find_pattern(regex->text);
-    if (!known) return fci_text_unsupported(l, "regular expression", regex->text, regex, names);
-    if (!fci_is(behavior, "Isolated"))
-        return fci_text_unsupported(l, "behavior", behavior, stage, "Isolated");
-    return fci_text_add_step(l, known, false); // isolated, so inverting changes nothing
+    while (behavior < 5 && !fci_is(name, behaviors[behavior])) behavior++;
+    if (behavior == 5)
+        return fci_text_unsupported(l, "behavior", name, stage, "Removed, Isolated, MergedWith..., Contiguous");
+    if (regex) {
+        const fci_text_pattern *known = fci_text_find_pattern(find->text);
+        if (known) return fci_text_add_pattern(l, known, behavior, invert);
+        return fci_text_unsupported(l, "regular expression", find->text, find, "those of GPT-2, Llama 3, Qwen2 ...");
+    }
+    fci_text_step *s = fci_text_add_step(l);
+    if (!s) return FC_ERR_UNSUPPORTED;
+    s->behavior = (uint8_t)behavior;
+    s->invert = invert;
+    s->literal = fci_text_keep(l, find->text);
+    return s->literal.p ? FC_OK : FC_ERR_MEMORY;
 }
 
-FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *stage, fci_str type) {
-    bool digit, prefix, trim, regex = true;
-    if (l->t->byte_level) // it would see letters instead of bytes
-        return fci_text_unsupported(l, "after ByteLevel, pre_tokenizer", type, stage, "nothing");
-    if (fci_is(type, "Digits")) {
-        if (fci_text_flag(l, stage, "individual_digits", &digit)) return FC_ERR_FORMAT;
-        return fci_text_add_step(l, &fci_text_patterns[digit ? FCI_TEXT_DIGIT : FCI_TEXT_DIGITS], false);
+// What the pre-tokenizer and the decoder Metaspace say: one character for blanks, and before which pieces it goes.
+FCI_FN fc_code fci_text_read_metaspace(fci_text_loader *l, const fci_json *stage, fci_str *mark, uint8_t *prepend,
+                                       bool *split) {
+    static const char *const schemes[] = {"never", "first", "always"};
+    const fci_json *scheme = fci_json_get(stage, "prepend_scheme");
+    bool prefix = true;
+    fci_str name;
+    *prepend = FCI_TEXT_ALWAYS;
+    *split = true;
+    fc_code code = fci_text_string(l, stage, "replacement", mark);
+    if (!code) code = fci_text_option(l, stage, "add_prefix_space", &prefix);
+    if (!code) code = fci_text_option(l, stage, "split", split);
+    if (!code && scheme) {
+        code = fci_text_string(l, stage, "prepend_scheme", &name);
+        for (*prepend = 0; !code && *prepend < 3 && !fci_is(name, schemes[*prepend]);) ++*prepend;
+        if (!code && *prepend == 3)
+            code = fci_text_unsupported(l, "prepend_scheme", name, scheme, "never, first, always");
     }
-    if (fci_is(type, "Split")) return fci_text_read_split(l, stage);
-    if (!fci_is(type, "ByteLevel"))
-        return fci_text_unsupported(l, "pre_tokenizer", type, stage, "ByteLevel, Digits, Split, Sequence");
+    if (code) return code;
+    if (mark->n == 0 || mark->n != fci_text_length(mark->p))
+        return fci_text_unsupported(l, "replacement", *mark, stage, "one character");
+    if (!prefix && *prepend != FCI_TEXT_NEVER)
+        return fci_text_expected(l, "prepend_scheme", "never, as add_prefix_space is false", scheme);
+    *mark = fci_text_keep(l, *mark);
+    return mark->p ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN fc_code fci_text_read_byte_level(fci_text_loader *l, const fci_json *stage) {
+    bool prefix, trim, regex = true;
     if (fci_text_flag(l, stage, "add_prefix_space", &prefix) || fci_text_flag(l, stage, "trim_offsets", &trim)
         || fci_text_option(l, stage, "use_regex", &regex)) return FC_ERR_FORMAT;
     l->t->byte_level = true;
-    return fci_text_add_step(l, regex ? &fci_text_patterns[FCI_TEXT_GPT2] : NULL, prefix);
+    if (prefix) {
+        fci_text_step *s = fci_text_add_step(l);
+        if (!s) return FC_ERR_UNSUPPORTED;
+        s->mark = fci_s(" ");
+        s->prepend = FCI_TEXT_ALWAYS;
+    }
+    return regex ? fci_text_add_pattern(l, fci_text_named("gpt2"), FCI_TEXT_ISOLATED, false) : FC_OK;
+}
+
+FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *stage, fci_str type) {
+    bool each, split;
+    fci_str mark;
+    uint8_t prepend;
+    if (l->t->byte_level) // it would see letters instead of bytes
+        return fci_text_unsupported(l, "after ByteLevel, pre_tokenizer", type, stage, "nothing");
+    if (fci_is(type, "Digits")) {
+        if (fci_text_flag(l, stage, "individual_digits", &each)) return FC_ERR_FORMAT;
+        return fci_text_add_pattern(l, fci_text_named("digits"), each ? FCI_TEXT_ISOLATED : FCI_TEXT_CONTIGUOUS, false);
+    }
+    if (fci_is(type, "Split")) return fci_text_read_split(l, stage);
+    if (fci_is(type, "ByteLevel")) return fci_text_read_byte_level(l, stage);
+    if (!fci_is(type, "Metaspace"))
+        return fci_text_unsupported(l, "pre_tokenizer", type, stage, "ByteLevel, Digits, Metaspace, Split, Sequence");
+    fc_code code = fci_text_read_metaspace(l, stage, &mark, &prepend, &split);
+    fci_text_step *s = code ? NULL : fci_text_add_step(l);
+    if (!s) return code ? code : FC_ERR_UNSUPPORTED;
+    s->mark = mark;
+    s->prepend = prepend;
+    if (split) s->literal = mark;
+    s->behavior = FCI_TEXT_WITH_NEXT;
+    return FC_OK;
 }
 
 // The ids that special token `name` of a template stands for.
@@ -5195,11 +6236,48 @@ FCI_FN fc_code fci_text_read_post_processor(fci_text_loader *l, const fci_json *
     return fci_text_unsupported(l, "post_processor", type, stage, "ByteLevel, TemplateProcessing, Sequence");
 }
 
+// ByteLevel, Metaspace, or some of Replace, ByteFallback, Fuse, Strip in this order.
 FCI_FN fc_code fci_text_read_decoder(fci_text_loader *l, const fci_json *stage, fci_str type) {
-    if (!fci_is(type, "ByteLevel") || l->t->byte_decoder)
-        return fci_text_unsupported(l, "decoder", type, stage, "one ByteLevel");
-    l->t->byte_decoder = true;
-    return FC_OK;
+    static const char *const names[] = {"ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"};
+    fci_text_decoder *d = &l->t->decoder;
+    const fci_json *from;
+    bool regex, split;
+    uint8_t prepend, k = 0;
+    fc_code code = FC_OK;
+    while (k < 6 && !fci_is(type, names[k])) k++;
+    if (k == 6 || (d->kind && (k < 2 || k <= d->stage || d->stage < 2)) || (k == 5 && d->stage != 4))
+        return fci_text_unsupported(l, "decoder", type, stage,
+                                    "ByteLevel, Metaspace, or Replace, ByteFallback, Fuse, Strip in this order");
+    d->kind = k == 0 ? FCI_TEXT_LETTERS : FCI_TEXT_JOINED;
+    d->stage = k;
+    if (k == 1) {
+        code = fci_text_read_metaspace(l, stage, &d->from, &prepend, &split);
+        if (!code) d->bare = prepend != FCI_TEXT_NEVER;
+        d->to = fci_s(" ");
+    } else if (k == 2) {
+        code = fci_text_read_find(l, stage, &regex, &from);
+        if (!code) code = fci_text_string(l, stage, "content", &d->to);
+        if (!code && regex)
+            code = fci_text_unsupported(l, "regular expression of Replace", from->text, from, "a String");
+        if (code) return code;
+        d->from = fci_text_keep(l, from->text);
+        d->to = fci_text_keep(l, d->to);
+        if (!d->from.p || !d->to.p) code = FC_ERR_MEMORY;
+    } else if (k == 3) {
+        d->bytes = true;
+    } else if (k == 5) {
+        code = fci_text_string(l, stage, "content", &d->strip);
+        if (!code) code = fci_text_id(l, "start", fci_json_get(stage, "start"), UINT32_MAX);
+        if (!code) code = fci_text_id(l, "stop", fci_json_get(stage, "stop"), UINT32_MAX);
+        if (code) return code;
+        if (d->strip.n == 0 || d->strip.n != fci_text_length(d->strip.p))
+            return fci_text_unsupported(l, "content of Strip", d->strip, stage, "one character");
+        d->start = fci_json_get(stage, "start")->integer;
+        d->stop = fci_json_get(stage, "stop")->integer;
+        d->strip = fci_text_keep(l, d->strip);
+        if (!d->strip.p) code = FC_ERR_MEMORY;
+    }
+    return code;
 }
 
 typedef struct fci_text_kind { // a kind of stage: its key, the key of a Sequence's list, its reader
@@ -5368,7 +6446,7 @@ FCI_FN fc_code fci_text_open(fci_text_loader *l, const fci_context *c, fc_error 
     t->context = *c;
     t->arena.c = t->vocab.c = l->seen.c = l->joined.c = &t->context;
     fci_text_alphabet(t);
-    return FC_OK;
+    return fci_text_unpack_runs(&t->unicode, &t->arena, err);
 }
 
 FCI_FN fc_tokenizer *fci_text_close(fci_text_loader *l, fc_code code) {
@@ -5397,22 +6475,34 @@ FCI_FN fc_tokenizer *fci_tokenizer_from_json(const fci_context *c, const char *t
     return t;
 }
 
-// GGUF vocabularies: tokens in order of their ids, with types; the pipeline is only named.
+// GGUF vocabularies: tokens in order of their ids, with types; the pipeline is only named. What a name means is what
+// the model's own tokenizer.json does, where llama.cpp leaves something out (NFC) too.
 
 typedef struct fci_text_pre { // what a tokenizer.ggml.pre means
-    const char *name;
-    uint8_t n_steps, steps[2];
-    bool ignore_merges, adds_bos;
+    const char *name, *steps[5];
+    bool nfc, ignore_merges, adds_bos;
 } fci_text_pre;
 
 static const fci_text_pre fci_text_pres[] = {
-    {"gpt-2", 1, {FCI_TEXT_GPT2}, false, false},
-    {"phi-2", 1, {FCI_TEXT_GPT2}, false, false},
-    {"smollm", 2, {FCI_TEXT_DIGIT, FCI_TEXT_GPT2}, false, false},
-    {"starcoder", 2, {FCI_TEXT_DIGIT, FCI_TEXT_GPT2}, false, false},
-    {"refact", 2, {FCI_TEXT_DIGIT, FCI_TEXT_GPT2}, false, false},
-    {"llama-bpe", 1, {FCI_TEXT_LLAMA3}, true, true},
-    {"llama3", 1, {FCI_TEXT_LLAMA3}, true, true},
+    {"gpt-2", {"gpt2"}, false, false, false},
+    {"phi-2", {"gpt2"}, false, false, false},
+    {"mpt", {"gpt2"}, true, false, false}, // GPT-NeoX's too
+    {"olmo", {"gpt2"}, true, false, false},
+    {"smollm", {"digits", "gpt2"}, false, false, false},
+    {"starcoder", {"digits", "gpt2"}, false, false, false},
+    {"refact", {"digits", "gpt2"}, false, false, false}, // Granite 3's too
+    {"command-r", {"digits", "gpt2"}, true, false, false},
+    {"llama-bpe", {"llama3"}, false, true, true},
+    {"llama3", {"llama3"}, false, true, true},
+    {"llama-v3", {"llama3"}, false, true, true},
+    {"dbrx", {"llama3"}, false, false, false}, // Phi-4's, OLMo 2's, Granite 4's too
+    {"smaug-bpe", {"llama3"}, false, false, false},
+    {"qwen2", {"qwen2"}, true, false, false},
+    {"deepseek-r1-qwen", {"qwen2"}, false, false, false},
+    {"stablelm2", {"qwen2"}, true, false, false},
+    {"gpt-4o", {"gpt4o"}, false, false, false}, // Phi-4-mini's too
+    {"tekken", {"tekken"}, false, true, true},
+    {"deepseek-coder", {"lines", "letters", "punctuation", "cjk", "digits"}, false, false, false},
 };
 
 // The array `key` of elements of `type`, `count` of them (0: any); *out is NULL where there is none.
@@ -5448,7 +6538,33 @@ FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, const fci_kv *types) {
+FCI_FN fc_code fci_text_kv_scores(fci_text_loader *l, const fci_kv *scores) { // the best score is the lowest rank
+    l->t->ranks = (uint32_t *)fci_text_array(l, scores->count, sizeof *l->t->ranks);
+    if (!l->t->ranks) return FC_ERR_MEMORY;
+    for (uint64_t i = 0; i < scores->count; i++) {
+        double score;
+        if (!fci_kv_item_f64(scores, i, &score) || score != score)
+            return fci_fail(l->err, FC_ERR_FORMAT, scores->at, "tokenizer.ggml.scores: token %llu: expected a number",
+                            (unsigned long long)i);
+        uint32_t bits = fci_float_bits((float)score + 0.0f); // -0 is 0
+        l->t->ranks[i] = bits >> 31 ? bits : ~(bits | 0x80000000u);
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_text_kv_token(fci_text_loader *l, fci_str text, uint64_t i, uint64_t type) {
+    fci_shown shown;
+    char byte;
+    if (type == 6 && !fci_text_is_byte(text, &byte))
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "token %llu: expected a byte as <0x41>, got \"%s\"",
+                        (unsigned long long)i, fci_show(text, &shown));
+    for (size_t k = 3; l->t->ranks && k + 3 <= text.n; k++)
+        if (fci_text_begins_blank(text.p + k, 3) && !fci_text_ends_blank(text.p, k)) l->crosses = true;
+    return fci_text_add_token(l, text, i);
+}
+
+// Unknown (2), control (3) and user-defined (4) tokens are looked for in the text.
+FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, const fci_kv *types, bool phi3) {
     uint64_t at = 0, type = 1;
     fc_code code = FC_OK;
     for (int added = 0; added < 2; added++) { // first all of the vocabulary: added tokens are looked up in it
@@ -5463,79 +6579,112 @@ FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, cons
                 return fci_fail(l->err, FC_ERR_FORMAT, types->at,
                                 "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
                                 (unsigned long long)i);
-            if (!added) code = fci_text_add_token(l, a.text, i);
-            else if (type == 3 || type == 4) code = fci_text_add_added(l, &a); // control, user-defined
+            if (!added) code = fci_text_kv_token(l, a.text, i, type);
+            a.rstrip = phi3 && !fci_is(a.text, "<unk>") && !fci_is(a.text, "<s>") && !fci_is(a.text, "<|endoftext|>");
+            if (added && type >= 2 && type <= 4) code = fci_text_add_added(l, &a);
         }
     }
     return code;
 }
 
+// The id of a special token that is to be added; `usual` where the file does not say.
 FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, const char *name, bool wanted,
-                                 uint32_t *list, uint32_t *n) {
+                                 uint32_t usual, uint32_t *list, uint32_t *n) {
     char key[64];
-    uint64_t id;
+    uint64_t id = usual;
     snprintf(key, sizeof key, "tokenizer.ggml.add_%s_token", name);
-    const fci_kv *add = fci_gguf_find(g, key);
+    const fci_kv *add = fci_gguf_find(g, key), *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens");
     if (add && !fci_kv_bool(add, &wanted))
         return fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected a bool, got type %u", key, add->type);
+    if (!wanted) return FC_OK;
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
     const fci_kv *kv = fci_gguf_find(g, key);
-    if (!wanted) return FC_OK;
-    if (!kv || !fci_kv_u64(kv, &id))
+    if ((!kv || !fci_kv_u64(kv, &id)) && usual == FCI_TEXT_NONE)
         return add ? fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected, as it is to be added", key)
                    : FC_OK;
+    if (id >= tokens->count)
+        return fci_fail(l->err, FC_ERR_FORMAT, tokens->at, "%s: expected an id below %llu, got %llu", key,
+                        (unsigned long long)tokens->count, (unsigned long long)id);
     list[(*n)++] = (uint32_t)id;
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g) {
-    const fci_kv *model = fci_gguf_find(g, "tokenizer.ggml.model"),
-                 *pre = fci_gguf_find(g, "tokenizer.ggml.pre");
+// Tokenizers that SentencePiece made: blanks are U+2581, what has no token falls back on bytes.
+FCI_FN fc_code fci_text_kv_pieces(fci_text_loader *l, const fc_container *g, bool prefix) {
+    fc_tokenizer *t = l->t;
+    const fci_kv *add = fci_gguf_find(g, "tokenizer.ggml.add_space_prefix"), *unknown;
+    uint64_t id = 0;
+    fc_code code = FC_OK;
+    if (add && !fci_kv_bool(add, &prefix))
+        return fci_fail(l->err, FC_ERR_FORMAT, add->at, "tokenizer.ggml.add_space_prefix: expected a bool, got type %u", add->type);
+    if (prefix) code = fci_text_add_change(l, FCI_TEXT_PREPEND, fci_s(""), fci_s(FCI_TEXT_BLANK));
+    if (!code) code = fci_text_add_change(l, FCI_TEXT_REPLACE, fci_s(" "), fci_s(FCI_TEXT_BLANK));
+    t->byte_fallback = t->fuse_unknown = t->decoder.bytes = true;
+    t->decoder.kind = FCI_TEXT_JOINED;
+    t->decoder.from = fci_s(FCI_TEXT_BLANK);
+    t->decoder.to = t->decoder.strip = fci_s(" ");
+    t->decoder.start = prefix;
+    unknown = fci_gguf_find(g, "tokenizer.ggml.unknown_token_id");
+    if (unknown) fci_kv_u64(unknown, &id);
+    t->unknown = (uint32_t)id;
+    return code;
+}
+
+FCI_FN fc_code fci_text_kv_named(fci_text_loader *l, const fci_kv *pre, bool *adds_bos) {
+    fc_tokenizer *t = l->t;
     fci_str name = fci_s("");
     fci_shown shown;
-    char known[160] = "";
+    char known[320] = "";
     size_t n = 0;
-    if (!model || !fci_kv_str(model, &name))
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.model: expected a string, got %s",
-                        model ? "another type" : "nothing");
-    if (!fci_is(name, "gpt2"))
-        return fci_fail(l->err, FC_ERR_UNSUPPORTED, model->at,
-                        "tokenizer.ggml.model \"%s\" is not supported; known: gpt2", fci_show(name, &shown));
-    if (!pre || !fci_kv_str(pre, &name)) name = fci_s("");
+    fc_code code = FC_OK;
+    if (pre) fci_kv_str(pre, &name);
     for (size_t i = 0; i < sizeof fci_text_pres / sizeof *fci_text_pres; i++) {
         const fci_text_pre *p = &fci_text_pres[i];
         if (n < sizeof known)
             n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", p->name);
         if (!fci_is(name, p->name)) continue;
-        for (size_t k = 0; k < p->n_steps; k++)
-            if (fci_text_add_step(l, &fci_text_patterns[p->steps[k]], false)) return FC_ERR_UNSUPPORTED;
-        l->t->byte_level = l->t->byte_decoder = true;
-        l->t->ignore_merges = p->ignore_merges;
-        fc_code code = fci_text_kv_extra(l, g, "bos", p->adds_bos, l->t->before, &l->t->n_before);
-        return code ? code : fci_text_kv_extra(l, g, "eos", false, l->t->after, &l->t->n_after);
+        if (p->nfc) code = fci_text_add_change(l, FCI_TEXT_NFC, name, name);
+        for (size_t k = 0; k < 5 && p->steps[k] && !code; k++)
+            code = fci_text_add_pattern(l, fci_text_named(p->steps[k]), FCI_TEXT_ISOLATED, false);
+        t->byte_level = true;
+        t->decoder.kind = FCI_TEXT_LETTERS;
+        t->ignore_merges = p->ignore_merges;
+        t->unknown = FCI_TEXT_NONE;
+        *adds_bos = p->adds_bos;
+        return code;
     }
     return fci_fail(l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
                     "tokenizer.ggml.pre \"%s\" is not supported; known: %s", fci_show(name, &shown), known);
 }
 
-FCI_FN fc_code fci_text_read_gguf(fci_text_loader *l, const fc_container *g) {
-    const fci_kv *tokens, *scores, *types, *merges;
+FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g, const fci_kv *scores) {
+    const fci_kv *model = fci_gguf_find(g, "tokenizer.ggml.model");
+    fci_str name = fci_s("");
+    fci_shown shown;
+    bool adds_bos = true;
+    uint32_t bos = FCI_TEXT_NONE, eos = FCI_TEXT_NONE;
+    fc_code code;
+    if (!model || !fci_kv_str(model, &name))
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.model: expected a string, got %s",
+                        model ? "another type" : "nothing");
+    if (fci_is(name, "gpt2")) code = fci_text_kv_named(l, fci_gguf_find(g, "tokenizer.ggml.pre"), &adds_bos);
+    else if (fci_is(name, "llama")) {
+        if (!scores) return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.scores: expected an array, got nothing");
+        bos = 1;
+        eos = 2;
+        code = fci_text_kv_scores(l, scores);
+        if (!code) code = fci_text_kv_pieces(l, g, true);
+    } else if (fci_is(name, "gemma4")) code = fci_text_kv_pieces(l, g, false);
+    else
+        return fci_fail(l->err, FC_ERR_UNSUPPORTED, model->at,
+                        "tokenizer.ggml.model \"%s\" is not supported; known: gpt2, llama, gemma4", fci_show(name, &shown));
+    if (!code) code = fci_text_kv_extra(l, g, "bos", adds_bos, bos, l->t->before, &l->t->n_before);
+    return code ? code : fci_text_kv_extra(l, g, "eos", false, eos, l->t->after, &l->t->n_after);
+}
+
+FCI_FN fc_code fci_text_kv_merges(fci_text_loader *l, const fci_kv *merges) {
     uint64_t at = 0;
-    fc_code code = fci_text_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
-    if (code) return code;
-    if (!tokens || tokens->count == 0)
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.tokens: expected a vocabulary, got none");
-    code = fci_text_kv_array(l, g, "tokenizer.ggml.scores", FCI_KV_F32, tokens->count, &scores);
-    if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.token_type", FCI_KV_I32, tokens->count, &types);
-    if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.merges", FCI_KV_STRING, 0, &merges);
-    if (!code) code = fci_text_kv_ids(l, g, tokens->count);
-    if (!code) code = fci_text_kv_pipeline(l, g);
-    if (code) return code;
-    if (!merges)
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.merges: expected an array, got nothing");
-    l->t->unknown = FCI_TEXT_NONE;
-    code = fci_text_begin(l, tokens->count, tokens->count, merges->count);
-    if (!code) code = fci_text_kv_tokens(l, tokens, types);
+    fc_code code = FC_OK;
     for (uint32_t rank = 0; rank < merges->count && !code; rank++) {
         fci_str text;
         if (!fci_kv_next_string(merges, &at, &text))
@@ -5544,6 +6693,28 @@ FCI_FN fc_code fci_text_read_gguf(fci_text_loader *l, const fc_container *g) {
         else code = fci_text_add_merge_text(l, rank, text);
     }
     return code;
+}
+
+FCI_FN fc_code fci_text_read_gguf(fci_text_loader *l, const fc_container *g) {
+    const fci_kv *tokens, *scores, *types, *merges, *family = fci_gguf_find(g, "general.architecture");
+    fci_str name = fci_s("");
+    fc_code code = fci_text_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
+    if (code) return code;
+    if (!tokens || tokens->count == 0)
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.tokens: expected a vocabulary, got none");
+    code = fci_text_kv_array(l, g, "tokenizer.ggml.scores", FCI_KV_F32, tokens->count, &scores);
+    if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.token_type", FCI_KV_I32, tokens->count, &types);
+    if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.merges", FCI_KV_STRING, 0, &merges);
+    if (!code) code = fci_text_kv_ids(l, g, tokens->count);
+    if (!code) code = fci_text_kv_pipeline(l, g, scores);
+    if (code) return code;
+    if (!merges && !l->t->ranks)
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.merges: expected an array, got nothing");
+    if (family) fci_kv_str(family, &name);
+    code = fci_text_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
+    // Phi-3's special tokens take the white space after them along; only its name says so in a GGUF file.
+    if (!code) code = fci_text_kv_tokens(l, tokens, types, l->t->ranks && fci_is(name, "phi3"));
+    return code || l->t->ranks ? code : fci_text_kv_merges(l, merges);
 }
 
 FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g, fc_error *err) {
@@ -5675,36 +6846,55 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 
 // ---- The table.
 
-// One tile: `rows` (at most mr) rows of activations times nr rows of weights. Both come as panels, in
-// words of 32 bits: word k of row r at [k * mr + r] (or, where the tile says so, [r * words + k]), of
-// weight row j at [k * nr + j]. A word is one float,
-// or two bfloat16 of neighbouring k, the lower k in the lower half. acc is the tile [mr][nr], added to, or
-// begun at zero where `first`; every element is one accumulator over k in ascending order. Rows of acc
-// from `rows` on may be written or left. w and acc are aligned to FCI_ALIGN, a to a word.
+// One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits: a word is
+// one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of activation row r is
+// at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the tile [mr][nr], added to, or begun
+// at zero where `first`; every element is one accumulator over k in ascending order. Rows of acc from `rows`
+// on may be written or left. w and acc are aligned to FCI_ALIGN, a to a word.
+#define FCI_TILE_WORDS 512 // at most; 14 rows of them and a few of weights fit the first-level cache
 typedef void (*fci_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first);
+
+// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's, for
+// when there is nothing that packing would serve. As many bytes as are read are asked for from `ahead` on.
+typedef void (*fci_single_fn)(size_t words, const void *a, const char *const *rows, const char *ahead, float *acc,
+                              bool first);
 
 typedef struct fci_tile {
     size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
     fci_tile_fn run;
-    bool by_rows;  // activation panels are [mr][words], not [words][mr]
+    fci_single_fn single; // NULL: a single row goes the way of many
 } fci_tile;
+
+typedef enum fci_activation { // names at fci_architecture_activations
+    FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
+} fci_activation;
+
 
 typedef struct fci_kernels {
     fc_simd simd;
     bool native_bf16; // the processor has bfloat16 dot products
     fci_tile f32;
     fci_tile bf16;    // run is NULL where the table has none
+    void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead, void *out);
+    void (*finish)(const float *acc, size_t lda, size_t rows, const float *bias, bool add, size_t columns, float *y,
+                   size_t ldy);
+    void (*times)(const float *x, float factor, size_t n, float *y);
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
-    void (*bf16_widen)(const char *x, size_t n, float *out);         // bfloat16 of a file, at any address
+    void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out); // as fci_number_decode
     double (*lse)(const float *z, size_t n);
     double (*js)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
     double (*js_reference)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
     double (*kl)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
     void (*dots)(const float *p, const float *q, size_t n, double out[3]);
     double (*squared_difference)(const float *p, const float *q, size_t n);
-    void (*rmsnorm)(const float *x, const float *weight, float eps, size_t n, float *y);
-    void (*swiglu)(float *gate, const float *up, size_t n);
-    float (*softmax)(float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale, float *max, float *sum);
+    float (*rms)(const float *x, float eps, size_t n); // 1 / sqrt(mean(x^2) + eps)
+    void (*scale)(const float *x, const float *weight, float factor, size_t n, float *y);
+    void (*rotate)(float *x, const float *cosines, const float *sines, size_t pairs, bool interleaved);
+    float (*softmax)(const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale, float *max,
+                     float *sum, float *weights);
+    void (*layernorm)(const float *x, const float *weight, const float *bias, float eps, size_t n, float *y);
+    void (*activate)(fci_activation kind, float *x, const float *up, size_t n);
+    void (*cap)(float *x, float scale, float cap, size_t n);
 } fci_kernels;
 
 // ---- Lanes: sixteen floats, sixteen doubles, sixteen words. The compiler cuts them to the registers of
@@ -5714,16 +6904,18 @@ typedef struct fci_kernels {
 #  define FCI_LANES 16
 typedef float fci_lanes __attribute__((vector_size(64)));
 typedef uint32_t fci_lanes_u32 __attribute__((vector_size(64)));
-typedef double fci_lanes_f64 __attribute__((vector_size(128)));
+typedef float fci_half __attribute__((vector_size(32)));
+typedef double fci_half_f64 __attribute__((vector_size(64)));
 #  define FCI_BITS(x) ((fci_lanes_u32)(x))
 #  define FCI_FLOATS(u) ((fci_lanes)(u))
 #  define FCI_LESS(a, b) ((fci_lanes_u32)((a) < (b))) // all ones or zero
-#  define FCI_WIDEN(x) __builtin_convertvector(x, fci_lanes_f64)
+#  define FCI_WIDEN(x) __builtin_convertvector(x, fci_half_f64)
 #else
 #  define FCI_LANES 1
 typedef float fci_lanes;
 typedef uint32_t fci_lanes_u32;
-typedef double fci_lanes_f64;
+typedef float fci_half;
+typedef double fci_half_f64;
 #  define FCI_BITS(x) fci_float_bits(x)
 #  define FCI_FLOATS(u) fci_bits_float(u)
 #  define FCI_LESS(a, b) ((uint32_t)0 - (uint32_t)((a) < (b)))
@@ -5748,10 +6940,60 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n) {
     else memcpy(p, v, n * sizeof *p);
 }
 
-FCI_INLINE double fci_lanes_total(const fci_lanes_f64 *v) {
-    double part[FCI_LANES];
-    memcpy(part, v, sizeof part);
-    for (size_t half = FCI_LANES / 2; half > 0; half /= 2)
+// Sums in double, a register for each half of the lanes (gcc keeps a type of two registers in memory).
+// Plain terms are first gathered in float, FCI_TOTAL_RUN at a time: conversions cost as much as an exp.
+#define FCI_TOTAL_RUN 16
+typedef struct fci_total {
+    fci_half_f64 low, high;
+    fci_lanes run;
+    unsigned n;
+} fci_total;
+
+FCI_INLINE void fci_lanes_halves(const fci_lanes *x, fci_half_f64 *low, fci_half_f64 *high) {
+    fci_half part[FCI_LANES == 1 ? 1 : 2];
+    memcpy(part, x, sizeof *x);
+    *low = FCI_WIDEN(part[0]);
+    *high = FCI_LANES == 1 ? *low - *low : FCI_WIDEN(part[FCI_LANES == 1 ? 0 : 1]);
+}
+
+FCI_INLINE void fci_total_flush(fci_total *t) {
+    fci_half_f64 low, high;
+    fci_lanes_halves(&t->run, &low, &high);
+    t->low += low;
+    t->high += high;
+    t->run = t->run - t->run; // NaN stays NaN
+    t->n = 0;
+}
+
+FCI_INLINE void fci_total_add(fci_total *t, const fci_lanes *x) {
+    t->run += *x;
+    if (++t->n == FCI_TOTAL_RUN) fci_total_flush(t);
+}
+
+FCI_INLINE void fci_total_add_product(fci_total *t, const fci_lanes *x, const fci_lanes *y) {
+    fci_half_f64 low, high, y_low, y_high;
+    fci_lanes_halves(x, &low, &high);
+    fci_lanes_halves(y, &y_low, &y_high);
+    t->low += low * y_low;
+    t->high += high * y_high;
+}
+
+FCI_INLINE void fci_total_add_squared_difference(fci_total *t, const fci_lanes *x, const fci_lanes *y) {
+    fci_half_f64 low, high, y_low, y_high;
+    fci_lanes_halves(x, &low, &high);
+    fci_lanes_halves(y, &y_low, &y_high);
+    low -= y_low;
+    high -= y_high;
+    t->low += low * low;
+    t->high += high * high;
+}
+
+FCI_INLINE double fci_total_of(fci_total *t) {
+    if (t->n) fci_total_flush(t);
+    double part[FCI_LANES == 1 ? 1 : FCI_LANES / 2];
+    const fci_half_f64 sum = t->low + t->high;
+    memcpy(part, &sum, sizeof part);
+    for (size_t half = sizeof part / sizeof *part / 2; half > 0; half /= 2)
         for (size_t i = 0; i < half; i++) part[i] += part[i + half];
     return part[0];
 }
@@ -5795,7 +7037,8 @@ FCI_INLINE void fci_lanes_atanh2(fci_lanes *v) {
 // Log-sum-exp; NaN where z holds NaN or +infinity.
 FCI_INLINE double fci_lse_body(const float *z, size_t n) {
     fci_lanes x, highest;
-    fci_lanes_f64 sum = {0};
+    fci_total sum;
+    memset(&sum, 0, sizeof sum);
     fci_lanes_load(&highest, z, 0, -INFINITY);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&x, z + i, n - i, -INFINITY);
@@ -5806,9 +7049,9 @@ FCI_INLINE double fci_lse_body(const float *z, size_t n) {
         fci_lanes_load(&x, z + i, n - i, -INFINITY);
         x = x - max;
         fci_lanes_exp(&x);
-        sum += FCI_WIDEN(x);
+        fci_total_add(&sum, &x);
     }
-    return (double)max + log(fci_lanes_total(&sum));
+    return (double)max + log(fci_total_of(&sum));
 }
 
 // The divergences below compare P = e^(p - lse_p) with Q = e^(q - lse_q). Written as in a textbook they
@@ -5861,7 +7104,8 @@ FCI_INLINE void fci_js_prepare(fci_js_parts *j, const fci_pair *x) {
 // with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
 FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, double lse_q, size_t n) {
     const fci_shift shift = fci_shift_of(lse_p, lse_q);
-    fci_lanes_f64 sum = {0};
+    fci_total sum;
+    memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_pair x;
         fci_js_parts j;
@@ -5876,15 +7120,16 @@ FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, doub
         fci_lanes_atanh2(&direct);
         direct = (j.t * 0.5f + 0.5f) * direct - j.a * j.t;
         fci_lanes term = j.larger * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
-        sum += FCI_WIDEN(term);
+        fci_total_add(&sum, &term);
     }
-    return fci_lanes_total(&sum);
+    return fci_total_of(&sum);
 }
 
 // 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
 FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double lse_p, double lse_q, size_t n) {
     const fci_shift shift = fci_shift_of(lse_p, lse_q);
-    fci_lanes_f64 sum = {0};
+    fci_total sum;
+    memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_pair x;
         fci_js_parts j;
@@ -5900,15 +7145,16 @@ FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double l
         fci_lanes_atanh2(&direct);
         direct = j.a - direct;
         fci_lanes term = j.larger * (j.t * 0.5f + 0.5f) * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
-        sum += FCI_WIDEN(term);
+        fci_total_add(&sum, &term);
     }
-    return fci_lanes_total(&sum);
+    return fci_total_of(&sum);
 }
 
 // KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
 FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, double lse_q, size_t n) {
     const fci_shift shift = fci_shift_of(lse_p, lse_q);
-    fci_lanes_f64 sum = {0};
+    fci_total sum;
+    memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_pair x;
         fci_pair_load(&x, p + i, q + i, &shift, n - i);
@@ -5924,102 +7170,255 @@ FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, doub
         series = series * z * x.p;
         fci_lanes direct = (x.q - x.p) - x.p * d;
         fci_lanes term = FCI_SELECT(FCI_LESS(z, 0.25f), series, direct);
-        sum += FCI_WIDEN(term);
+        fci_total_add(&sum, &term);
     }
-    return fci_lanes_total(&sum);
+    return fci_total_of(&sum);
 }
 
 FCI_INLINE void fci_dots_body(const float *p, const float *q, size_t n, double out[3]) {
-    fci_lanes_f64 pp = {0}, pq = {0}, qq = {0};
+    fci_total pp, pq, qq;
+    memset(&pp, 0, sizeof pp);
+    pq = qq = pp;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes x, y;
         fci_lanes_load(&x, p + i, n - i, 0);
         fci_lanes_load(&y, q + i, n - i, 0);
-        const fci_lanes_f64 a = FCI_WIDEN(x), b = FCI_WIDEN(y);
-        pp += a * a;
-        pq += a * b;
-        qq += b * b;
+        fci_total_add_product(&pp, &x, &x);
+        fci_total_add_product(&pq, &x, &y);
+        fci_total_add_product(&qq, &y, &y);
     }
-    out[0] = fci_lanes_total(&pp);
-    out[1] = fci_lanes_total(&pq);
-    out[2] = fci_lanes_total(&qq);
+    out[0] = fci_total_of(&pp);
+    out[1] = fci_total_of(&pq);
+    out[2] = fci_total_of(&qq);
 }
 
 FCI_INLINE double fci_squared_difference_body(const float *p, const float *q, size_t n) {
-    fci_lanes_f64 sum = {0};
+    fci_total sum;
+    memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes x, y;
         fci_lanes_load(&x, p + i, n - i, 0);
         fci_lanes_load(&y, q + i, n - i, 0);
-        const fci_lanes_f64 d = FCI_WIDEN(x) - FCI_WIDEN(y);
-        sum += d * d;
+        fci_total_add_squared_difference(&sum, &x, &y);
     }
-    return fci_lanes_total(&sum);
+    return fci_total_of(&sum);
 }
 
-FCI_INLINE void fci_rmsnorm_body(const float *x, const float *weight, float eps, size_t n, float *y) {
-    fci_lanes_f64 sum = {0};
+FCI_INLINE float fci_rms_body(const float *x, float eps, size_t n) {
+    fci_total sum;
+    memset(&sum, 0, sizeof sum);
+    fci_lanes v;
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_total_add_product(&sum, &v, &v);
+    }
+    return (float)(1.0 / sqrt(fci_total_of(&sum) / (double)n + (double)eps));
+}
+
+FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor, size_t n, float *y) {
     fci_lanes v, w;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
-        const fci_lanes_f64 wide = FCI_WIDEN(v);
-        sum += wide * wide;
-    }
-    float scale = (float)(1.0 / sqrt(fci_lanes_total(&sum) / (double)n + (double)eps));
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&v, x + i, n - i, 0);
         fci_lanes_load(&w, weight + i, n - i, 0);
-        v = v * scale * w;
+        v = v * factor * w;
         fci_lanes_store(y + i, &v, n - i);
     }
 }
 
-// gate = gate / (1 + e^-gate) * up, the exponent kept negative so that nothing overflows.
-FCI_INLINE void fci_swiglu_body(float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes g, u, e, one = {0};
-        one = one + 1.0f;
-        fci_lanes_load(&g, gate + i, n - i, 0);
-        fci_lanes_load(&u, up + i, n - i, 0);
-        e = FCI_FLOATS(FCI_BITS(g) | (uint32_t)0x80000000);
-        fci_lanes_exp(&e);
-        g = g * (FCI_SELECT(FCI_LESS(g, 0.0f), e, one) / (e + 1.0f)) * u;
-        fci_lanes_store(gate + i, &g, n - i);
+// Pairs (a, b) become (a cos - b sin, b cos + a sin); of 2 * pairs numbers, neighbours where interleaved,
+// else halves. (Neighbours are few models' and stay single numbers.)
+FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sines, size_t pairs, bool interleaved) {
+    if (interleaved) {
+        for (size_t i = 0; i < pairs; i++) {
+            const float a = x[2 * i], b = x[2 * i + 1];
+            x[2 * i] = a * cosines[i] - b * sines[i];
+            x[2 * i + 1] = b * cosines[i] + a * sines[i];
+        }
+        return;
+    }
+    for (size_t i = 0; i < pairs; i += FCI_LANES) {
+        fci_lanes a, b, c, d;
+        fci_lanes_load(&a, x + i, pairs - i, 0);
+        fci_lanes_load(&b, x + pairs + i, pairs - i, 0);
+        fci_lanes_load(&c, cosines + i, pairs - i, 0);
+        fci_lanes_load(&d, sines + i, pairs - i, 0);
+        const fci_lanes e = a * c - b * d, f = b * c + a * d;
+        fci_lanes_store(x + i, &e, pairs - i);
+        fci_lanes_store(x + pairs + i, &f, pairs - i);
     }
 }
 
 // A step of online softmax for one row: its n scores lie in runs of nr, a stride apart, and only the
-// first `visible` count. They become e^(scale * score - max), zero from `visible` on. *max and *sum go on
-// from the blocks before; returns what those blocks' results must be multiplied by.
-FCI_INLINE float fci_softmax_body(float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale,
-                                  float *max, float *sum) {
+// first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on. *max and *sum
+// go on from the blocks before; returns what those blocks' results must be multiplied by.
+FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale,
+                                  float *max, float *sum, float *weights) {
     fci_lanes x, highest;
-    fci_lanes_f64 total = {0};
+    fci_total total;
+    memset(&total, 0, sizeof total);
     fci_lanes_load(&highest, s, 0, -INFINITY);
-    for (size_t i = 0; i < n; i += nr)
-        for (size_t k = 0; k < nr; k += FCI_LANES) {
-            float *at = s + i / nr * stride + k;
-            fci_lanes_load(&x, at, i + k < visible ? visible - i - k : 0, -INFINITY);
-            x = x * scale;
-            highest = FCI_MAX(highest, x);
-            fci_lanes_store(at, &x, FCI_LANES);
-        }
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&x, s + i / nr * stride + i % nr, i < visible ? visible - i : 0, -INFINITY);
+        x = x * scale;
+        highest = FCI_MAX(highest, x);
+        fci_lanes_store(weights + i, &x, FCI_LANES);
+    }
     float before = *max, top = fci_lanes_highest(&highest);
     *max = top > before ? top : before;
-    for (size_t i = 0; i < n; i += nr)
-        for (size_t k = 0; k < nr; k += FCI_LANES) {
-            float *at = s + i / nr * stride + k;
-            fci_lanes_load(&x, at, FCI_LANES, 0);
-            x = x - *max;
-            fci_lanes_exp(&x);
-            total += FCI_WIDEN(x);
-            fci_lanes_store(at, &x, FCI_LANES);
-        }
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&x, weights + i, FCI_LANES, 0);
+        x = x - *max;
+        fci_lanes_exp(&x);
+        fci_total_add(&total, &x);
+        fci_lanes_store(weights + i, &x, FCI_LANES);
+    }
     fci_lanes_load(&x, s, 0, before - *max);
     fci_lanes_exp(&x);
     float factor = fci_lanes_highest(&x);
-    *sum = *sum * factor + (float)fci_lanes_total(&total);
+    *sum = *sum * factor + (float)fci_total_of(&total);
     return factor;
+}
+
+// y = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
+FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const float *bias, float eps, size_t n,
+                                   float *y) {
+    fci_total sum, squares;
+    fci_lanes v, w, b;
+    memset(&sum, 0, sizeof sum);
+    squares = sum;
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_total_add(&sum, &v);
+    }
+    const float mean = (float)(fci_total_of(&sum) / (double)n);
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, mean);
+        v = v - mean;
+        fci_total_add_product(&squares, &v, &v);
+    }
+    const float scale = (float)(1.0 / sqrt(fci_total_of(&squares) / (double)n + (double)eps));
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_lanes_load(&w, weight + i, n - i, 0);
+        v = (v - mean) * scale * w;
+        if (bias) {
+            fci_lanes_load(&b, bias + i, n - i, 0);
+            v = v + b;
+        }
+        fci_lanes_store(y + i, &v, n - i);
+    }
+}
+
+FCI_INLINE void fci_times_body(const float *x, float factor, size_t n, float *y) {
+    fci_lanes v;
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        v = v * factor;
+        fci_lanes_store(y + i, &v, n - i);
+    }
+}
+
+// A finished tile goes to y. The bias is added last to the sum, then the sum to what y held.
+FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const float *bias, bool add, size_t columns,
+                                float *y, size_t ldy) {
+    for (size_t r = 0; r < rows; r++, acc += lda, y += ldy)
+        for (size_t i = 0; i < columns; i += FCI_LANES) {
+            fci_lanes v, b;
+            fci_lanes_load(&v, acc + i, columns - i, 0);
+            if (bias) {
+                fci_lanes_load(&b, bias + i, columns - i, 0);
+                v = v + b;
+            }
+            if (add) {
+                fci_lanes_load(&b, y + i, columns - i, 0);
+                v = b + v;
+            }
+            fci_lanes_store(y + i, &v, columns - i);
+        }
+}
+
+// 1 / (1 + e^-x), with the exponent kept negative so that nothing overflows.
+FCI_INLINE void fci_lanes_sigmoid(fci_lanes *v) {
+    fci_lanes x = *v, e, one = {0};
+    one = one + 1.0f;
+    e = FCI_FLOATS(FCI_BITS(x) | (uint32_t)0x80000000);
+    fci_lanes_exp(&e);
+    *v = FCI_SELECT(FCI_LESS(x, 0.0f), e, one) / (e + 1.0f);
+}
+
+// The normal distribution's integral up to x: of -|x| as e^(-x^2/2) p(t), t = 1 / (1 + 0.3 |x|), p fitted
+// to 6e-8 of the value; the other side is its complement.
+FCI_INLINE void fci_lanes_normal(fci_lanes *v) {
+    const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff);
+    fci_lanes e = a * a * -0.5f, t = 1.0f / (a * 0.3f + 1.0f);
+    fci_lanes_exp(&e);
+    fci_lanes p = t * 0.0382990651f - 0.168780386f;
+    p = p * t + 0.227861837f;
+    p = p * t - 0.0755916387f;
+    p = p * t + 0.141902164f;
+    p = p * t + 0.0949540362f;
+    p = p * t + 0.121850915f;
+    p = p * t + 0.119497456f;
+    p = (p * t + 6.59320403e-06f) * e;
+    *v = FCI_SELECT(FCI_LESS(x, 0.0f), p, 1.0f - p);
+}
+
+// tanh: near 0 x + x^3 p(x^2), p fitted to 4e-9, else by e^(-2 |x|).
+FCI_INLINE void fci_lanes_tanh(fci_lanes *v) {
+    const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff), z = x * x;
+    fci_lanes e = a * -2.0f;
+    fci_lanes_exp(&e);
+    fci_lanes far = (1.0f - e) / (e + 1.0f);
+    far = FCI_FLOATS(FCI_BITS(far) | (FCI_BITS(x) & (uint32_t)0x80000000));
+    fci_lanes p = z * -0.00571703678f + 0.0206505787f;
+    p = p * z - 0.0537434965f;
+    p = p * z + 0.133314908f;
+    p = p * z - 0.333332837f;
+    *v = FCI_SELECT(FCI_LESS(a, 0.625f), x + x * z * p, far);
+}
+
+FCI_INLINE void fci_lanes_activate(fci_activation kind, fci_lanes *v) {
+    fci_lanes x = *v, y = x, zero = {0};
+    if (kind == FCI_SILU) fci_lanes_sigmoid(&y);
+    else if (kind == FCI_GELU) fci_lanes_normal(&y);
+    else if (kind == FCI_GELU_TANH) { // x (1 + tanh u) / 2 is x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+        y = (x * x * 0.044715f + 1.0f) * x * 1.59576912f;
+        fci_lanes_sigmoid(&y);
+    } else { // ReLU: x times 1 or times x
+        x = FCI_SELECT(FCI_LESS(x, 0.0f), zero, x);
+        if (kind == FCI_RELU) y = zero + 1.0f;
+        else y = x;
+    }
+    *v = x * y;
+}
+
+// x = activation(x), times up where that is not NULL.
+FCI_INLINE void fci_activate_body(fci_activation kind, float *x, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes v, u;
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_lanes_activate(kind, &v);
+        if (up) {
+            fci_lanes_load(&u, up + i, n - i, 0);
+            v = v * u;
+        }
+        fci_lanes_store(x + i, &v, n - i);
+    }
+}
+
+// x = cap tanh(scale x / cap), or scale x where cap is 0.
+FCI_INLINE void fci_cap_body(float *x, float scale, float cap, size_t n) {
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes v;
+        fci_lanes_load(&v, x + i, n - i, 0);
+        v = v * scale;
+        if (cap > 0) {
+            v = v / cap;
+            fci_lanes_tanh(&v);
+            v = v * cap;
+        }
+        fci_lanes_store(x + i, &v, n - i);
+    }
 }
 
 // Floats to words of two bfloat16, to nearest even, NaN kept (as fci_f32_to_bf16).
@@ -6043,27 +7442,498 @@ FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out)
         out[i] = fci_f32_to_bf16(x[2 * i]) | (uint32_t)fci_f32_to_bf16(x[2 * i + 1]) << 16;
 }
 
-FCI_INLINE void fci_bf16_widen_body(const char *x, size_t n, float *out) {
-    size_t i = 0;
-#if FCI_VECTORS && FCI_LITTLE_ENDIAN
+// ---- Decoders of stored weights: those of the number room, which are their twins, over sixteen weights at
+// a time. Bits are equal, but that of two NaN (a scale's and a minimum's) either may come out. No compiler
+// can change a rounding: every product is exact (see there), so fused with the sum or not it is the same.
+#if FCI_VECTORS
+typedef uint8_t fci_bytes __attribute__((vector_size(16)));
+typedef uint32_t fci_bytes_u32 __attribute__((vector_size(16)));
+typedef uint64_t fci_bytes_u64 __attribute__((vector_size(16)));
+
+// The steps that are written by hand for each instruction set. NULL: none, formats that need it are left to
+// their twins.
+typedef struct fci_decode_steps {
+    void (*put)(const fci_bytes *q, float scale, float add, float *out); // scale * q + add, q signed bytes
+    void (*look_up)(fci_bytes *q, const int8_t *values);                 // q = values[q], q < 16
+    void (*halves)(const uint8_t *stored, float *out);                   // sixteen float16
+    float (*half)(const uint8_t *stored);                                // one
+} fci_decode_steps;
+
+// Those without a minimum add -0, which changes nothing: not even -0, as 0 would.
+#define FCI_NOTHING (-0.0f)
+
+// Some bits of sixteen stored bytes. (Pairs of bytes are shifted; what crosses over is masked.)
+FCI_INLINE void fci_weights_bits(fci_bytes *q, const uint8_t *stored, int shift, unsigned mask) {
+    typedef uint16_t pairs __attribute__((vector_size(16)));
+    pairs v;
+    memcpy(&v, stored, sizeof v);
+    v = (v >> shift) & (uint16_t)(mask * 0x101);
+    *q = (fci_bytes)v;
+}
+
+// The fifth bit of sixteen weights, from bits that lie side by side.
+FCI_INLINE void fci_weights_fifth(fci_bytes *q, uint32_t bits) {
+    const fci_bytes place = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    const uint64_t each = UINT64_MAX / 255; // a one in every byte
+    const fci_bytes_u64 spread = {(bits & 255) * each, (bits >> 8 & 255) * each};
+    *q |= (fci_bytes)(((fci_bytes)spread & place) != 0) & 16;
+}
+
+FCI_INLINE void fci_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 34, out += 32) {
+        const float d = by->half(b);
+        fci_bytes q;
+        for (int i = 0; i < 32; i += 16) {
+            memcpy(&q, b + 2 + i, sizeof q);
+            by->put(&q, d, FCI_NOTHING, out + i);
+        }
+    }
+}
+
+// Blocks of 32 weights of four bits, after `head` bytes: sixteen low nibbles, then the high ones.
+FCI_INLINE void fci_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, float *out) {
+    for (; n > 0; n--, b += head + 16, out += 32) {
+        const float d = by->half(b), m = head == 4 ? by->half(b + 2) : FCI_NOTHING;
+        fci_bytes low, high;
+        fci_weights_bits(&low, b + head, 0, 15);
+        fci_weights_bits(&high, b + head, 4, 15);
+        if (head == 2) low -= 8, high -= 8;
+        by->put(&low, d, m, out);
+        by->put(&high, d, m, out + 16);
+    }
+}
+
+// The same with fifth bits, the last four bytes of the head.
+FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, float *out) {
+    for (; n > 0; n--, b += head + 16, out += 32) {
+        const float d = by->half(b), m = head == 8 ? by->half(b + 2) : FCI_NOTHING;
+        fci_bytes low, high;
+        fci_weights_bits(&low, b + head, 0, 15);
+        fci_weights_bits(&high, b + head, 4, 15);
+        fci_weights_fifth(&low, fci_le16(b + head - 4));
+        fci_weights_fifth(&high, fci_le16(b + head - 2));
+        if (head == 6) low -= 16, high -= 16;
+        by->put(&low, d, m, out);
+        by->put(&high, d, m, out + 16);
+    }
+}
+
+FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 84, out += 256) {
+        float scales[16], mins[16];
+        fci_bytes q;
+        fci_weights_bits(&q, b, 0, 15);
+        by->put(&q, by->half(b + 80), FCI_NOTHING, scales);
+        fci_weights_bits(&q, b, 4, 15);
+        by->put(&q, -by->half(b + 82), FCI_NOTHING, mins);
+        for (int g = 0; g < 16; g++) {
+            fci_weights_bits(&q, b + 16 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
+            by->put(&q, scales[g], mins[g], out + 16 * g);
+        }
+    }
+}
+
+FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 110, out += 256) {
+        uint32_t s[3]; // scales four at a time
+        float scales[16];
+        fci_bytes q, high;
+        memcpy(s, b + 96, sizeof s);
+        const fci_bytes_u32 low4 = {s[0], s[1], s[0] >> 4, s[1] >> 4}, high2 = {s[2], s[2] >> 2, s[2] >> 4, s[2] >> 6};
+        q = (fci_bytes)((low4 & 0x0f0f0f0f) | (high2 & 0x03030303) << 4) - 32;
+        by->put(&q, by->half(b + 108), FCI_NOTHING, scales);
+        for (int g = 0; g < 16; g++) {
+            fci_weights_bits(&q, b + 32 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
+            fci_weights_bits(&high, b + 16 * (g % 2), g / 2, 1);
+            q += (high << 2) - 4;
+            by->put(&q, scales[g], FCI_NOTHING, out + 16 * g);
+        }
+    }
+}
+
+// Eight scales and eight negative minimums of Q4_K and Q5_K.
+FCI_INLINE void fci_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b, float *scales, float *mins) {
+    float part[16];
+    uint32_t s[3]; // four at a time
+    memcpy(s, b + 4, sizeof s);
+    const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, top = 0x30303030; // bits of each byte
+    const fci_bytes_u32 packed = {s[0] & six, (s[2] & four) | (s[0] >> 2 & top),
+                                  s[1] & six, (s[2] >> 4 & four) | (s[1] >> 2 & top)};
+    const fci_bytes q = (fci_bytes)packed;
+    by->put(&q, by->half(b), FCI_NOTHING, part);
+    memcpy(scales, part, 8 * sizeof *part);
+    by->put(&q, -by->half(b + 2), FCI_NOTHING, part);
+    memcpy(mins, part + 8, 8 * sizeof *part);
+}
+
+FCI_INLINE void fci_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 144, out += 256) {
+        float scales[8], mins[8];
+        fci_bytes q;
+        fci_lanes_scale_min(by, b, scales, mins);
+        for (int g = 0; g < 8; g++)
+            for (int i = 0; i < 32; i += 16) {
+                fci_weights_bits(&q, b + 16 + 32 * (g / 2) + i, g % 2 * 4, 15);
+                by->put(&q, scales[g], mins[g], out + 32 * g + i);
+            }
+    }
+}
+
+FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 176, out += 256) {
+        float scales[8], mins[8];
+        fci_bytes q, high;
+        fci_lanes_scale_min(by, b, scales, mins);
+        for (int g = 0; g < 8; g++)
+            for (int i = 0; i < 32; i += 16) {
+                fci_weights_bits(&q, b + 48 + 32 * (g / 2) + i, g % 2 * 4, 15);
+                fci_weights_bits(&high, b + 16 + i, g, 1);
+                q |= high << 4;
+                by->put(&q, scales[g], mins[g], out + 32 * g + i);
+            }
+    }
+}
+
+FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 210, out += 256) {
+        float scales[16];
+        fci_bytes q, high;
+        memcpy(&q, b + 192, sizeof q);
+        by->put(&q, by->half(b + 208), FCI_NOTHING, scales);
+        for (int g = 0; g < 16; g++) {
+            const int half = g / 8, quarter = g % 8 / 2;
+            fci_weights_bits(&q, b + 64 * half + g % 4 * 16, quarter / 2 * 4, 15);
+            fci_weights_bits(&high, b + 128 + 32 * half + g % 2 * 16, quarter * 2, 3);
+            q = (q | high << 4) - 32;
+            by->put(&q, scales[g], FCI_NOTHING, out + 16 * g);
+        }
+    }
+}
+
+// 32 weights that are places in a table of sixteen.
+FCI_INLINE void fci_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored, const int8_t *values,
+                                      float scale, float *out) {
+    fci_bytes low, high;
+    fci_weights_bits(&low, stored, 0, 15);
+    fci_weights_bits(&high, stored, 4, 15);
+    by->look_up(&low, values);
+    by->look_up(&high, values);
+    by->put(&low, scale, FCI_NOTHING, out);
+    by->put(&high, scale, FCI_NOTHING, out + 16);
+}
+
+FCI_INLINE void fci_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 18, out += 32)
+        fci_weights_looked_up(by, b + 2, fci_iq4_values, by->half(b), out);
+}
+
+FCI_INLINE void fci_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 136, out += 256) {
+        const float d = by->half(b);
+        for (int g = 0; g < 8; g++)
+            fci_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values, d * (float)fci_iq4_scale(b, g), out + 32 * g);
+    }
+}
+
+FCI_INLINE void fci_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    for (; n > 0; n--, b += 17, out += 32)
+        fci_weights_looked_up(by, b + 1, fci_mxfp4_twice, fci_mxfp4_scale(b[0]), out);
+}
+
+FCI_INLINE void fci_lanes_bf16(const uint8_t *b, uint64_t n, float *out) {
     typedef uint16_t halves __attribute__((vector_size(32)));
+    uint64_t i = 0;
     for (; i + FCI_LANES <= n; i += FCI_LANES) {
         halves h;
-        memcpy(&h, x + 2 * i, sizeof h);
+        memcpy(&h, b + 2 * i, sizeof h);
         const fci_lanes_u32 u = __builtin_convertvector(h, fci_lanes_u32) << 16;
         memcpy(out + i, &u, sizeof u);
     }
-#endif
-    for (; i < n; i++) out[i] = fci_bf16_to_f32(fci_le16(x + 2 * i));
+    fci_decode_bf16(b + 2 * i, n - i, out + i);
 }
+
+FCI_INLINE void fci_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+    uint64_t i = 0;
+    for (; i + FCI_LANES <= n; i += FCI_LANES) by->halves(b + 2 * i, out + i);
+    fci_decode_f16(b + 2 * i, n - i, out + i);
+}
+
+FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                                float *out) {
+    const uint8_t *b = (const uint8_t *)row;
+    switch (type) {
+#if FCI_LITTLE_ENDIAN
+    case FC_DTYPE_F32: memcpy(out, b + 4 * first, (size_t)n * sizeof *out); return;
+    case FC_DTYPE_F16:
+        if (!by->halves) break;
+        fci_lanes_f16(by, b + 2 * first, n, out);
+        return;
+    case FC_DTYPE_BF16: fci_lanes_bf16(b + 2 * first, n, out); return;
+#endif
+    case FC_DTYPE_Q4_0: fci_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return;
+    case FC_DTYPE_Q4_1: fci_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return;
+    case FC_DTYPE_Q5_0: fci_lanes_q5(by, b + first / 32 * 22, 6, n / 32, out); return;
+    case FC_DTYPE_Q5_1: fci_lanes_q5(by, b + first / 32 * 24, 8, n / 32, out); return;
+    case FC_DTYPE_Q8_0: fci_lanes_q8_0(by, b + first / 32 * 34, n / 32, out); return;
+    case FC_DTYPE_Q2_K: fci_lanes_q2_k(by, b + first / 256 * 84, n / 256, out); return;
+    case FC_DTYPE_Q3_K: fci_lanes_q3_k(by, b + first / 256 * 110, n / 256, out); return;
+    case FC_DTYPE_Q4_K: fci_lanes_q4_k(by, b + first / 256 * 144, n / 256, out); return;
+    case FC_DTYPE_Q5_K: fci_lanes_q5_k(by, b + first / 256 * 176, n / 256, out); return;
+    case FC_DTYPE_Q6_K: fci_lanes_q6_k(by, b + first / 256 * 210, n / 256, out); return;
+    case FC_DTYPE_IQ4_NL:
+        if (!by->look_up) break;
+        fci_lanes_iq4_nl(by, b + first / 32 * 18, n / 32, out);
+        return;
+    case FC_DTYPE_IQ4_XS:
+        if (!by->look_up) break;
+        fci_lanes_iq4_xs(by, b + first / 256 * 136, n / 256, out);
+        return;
+    case FC_DTYPE_MXFP4:
+        if (!by->look_up) break;
+        fci_lanes_mxfp4(by, b + first / 32 * 17, n / 32, out);
+        return;
+    default: break;
+    }
+    fci_number_decode(type, row, first, n, out);
+}
+
+#if FCI_HAS_NEON
+FCI_INLINE void fci_put_neon_eight(int16x8_t q, float scale, float add, float *out) {
+    const float32x4_t low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), a = vdupq_n_f32(add);
+    const float32x4_t high = vcvtq_f32_s32(vmovl_s16(vget_high_s16(q)));
+    vst1q_f32(out, vfmaq_n_f32(a, low, scale));
+    vst1q_f32(out + 4, vfmaq_n_f32(a, high, scale));
+}
+
+FCI_INLINE void fci_put_neon(const fci_bytes *q, float scale, float add, float *out) {
+    const int8x16_t v = (int8x16_t)*q;
+    fci_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
+    fci_put_neon_eight(vmovl_s8(vget_high_s8(v)), scale, add, out + 8);
+}
+
+FCI_INLINE void fci_look_up_neon(fci_bytes *q, const int8_t *values) {
+    *q = (fci_bytes)vqtbl1q_u8(vld1q_u8((const uint8_t *)values), (uint8x16_t)*q);
+}
+
+FCI_INLINE void fci_halves_neon(const uint8_t *stored, float *out) {
+    for (int i = 0; i < 16; i += 4) vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(stored + 2 * i))));
+}
+
+FCI_INLINE float fci_half_neon(const uint8_t *stored) {
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(fci_le16(stored)))), 0);
+}
+
+FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+    const fci_decode_steps by = {fci_put_neon, fci_look_up_neon, fci_halves_neon, fci_half_neon};
+    fci_decode_body(&by, type, row, first, n, out);
+}
+#else // what any processor can do
+FCI_INLINE void fci_put_scalar(const fci_bytes *q, float scale, float add, float *out) {
+    typedef int32_t words __attribute__((vector_size(16)));
+    typedef float floats __attribute__((vector_size(16)));
+    int32_t wide[16];
+    for (int i = 0; i < 16; i++) wide[i] = (int8_t)(*q)[i];
+    for (int i = 0; i < 16; i += 4) {
+        words w;
+        memcpy(&w, wide + i, sizeof w);
+        const floats x = __builtin_convertvector(w, floats) * scale + add;
+        memcpy(out + i, &x, sizeof x);
+    }
+}
+
+FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+    const fci_decode_steps by = {fci_put_scalar, NULL, NULL, fci_half_at};
+    fci_decode_body(&by, type, row, first, n, out);
+}
+#endif
+
+#if FCI_HAS_AVX2
+FCI_AVX2 FCI_INLINE void fci_put_avx2(const fci_bytes *q, float scale, float add, float *out) {
+    const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q), high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
+    const __m256 s = _mm256_set1_ps(scale), a = _mm256_set1_ps(add);
+    _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(low), s, a));
+    _mm256_storeu_ps(out + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), s, a));
+}
+
+FCI_AVX2 FCI_INLINE void fci_look_up_avx2(fci_bytes *q, const int8_t *values) {
+    *q = (fci_bytes)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)values), (__m128i)*q);
+}
+
+FCI_AVX2 FCI_INLINE void fci_halves_avx2(const uint8_t *stored, float *out) {
+    _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)stored)));
+    _mm256_storeu_ps(out + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(stored + 16))));
+}
+
+FCI_AVX2 FCI_INLINE float fci_half_avx2(const uint8_t *stored) {
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(fci_le16(stored))));
+}
+
+FCI_AVX2 FCI_FN void fci_decode_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+    const fci_decode_steps by = {fci_put_avx2, fci_look_up_avx2, fci_halves_avx2, fci_half_avx2};
+    fci_decode_body(&by, type, row, first, n, out);
+}
+#endif
+#if FCI_HAS_AVX512
+// (The forms with a mask of ones: gcc 12 warns of its own forms without.)
+FCI_AVX512 FCI_INLINE void fci_put_avx512(const fci_bytes *q, float scale, float add, float *out) {
+    const __m512 x = _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
+    _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
+}
+
+FCI_AVX512 FCI_INLINE void fci_halves_avx512(const uint8_t *stored, float *out) {
+    _mm512_storeu_ps(out, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
+}
+
+FCI_AVX512 FCI_FN void fci_decode_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+    const fci_decode_steps by = {fci_put_avx512, fci_look_up_avx2, fci_halves_avx512, fci_half_avx2};
+    fci_decode_body(&by, type, row, first, n, out);
+}
+#endif
+#else
+FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+    fci_number_decode(type, row, first, n, out);
+}
+#endif
+
+// ---- Panels: out[k * width + r] = rows[r][k], words of `width` rows (4 to FCI_PANEL_MAX), of any alignment.
+// As many bytes as are read are asked for from `ahead` on, in order (NULL: none).
+
+#define FCI_PANEL_MAX 64 // rows of the widest panel
+
+#if FCI_VECTORS
+typedef uint32_t fci_quad __attribute__((vector_size(16)));
+#  if FCI_COMPILER_CLANG || FCI_COMPILER_GCC >= 12
+#    define FCI_ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#    define FCI_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#  else
+static const fci_quad fci_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3, 7};
+#    define FCI_ZIP_LOW(a, b) __builtin_shuffle(a, b, fci_zip_low)
+#    define FCI_ZIP_HIGH(a, b) __builtin_shuffle(a, b, fci_zip_high)
+#  endif
+#  define FCI_PREFETCH(p) __builtin_prefetch(p, 0, 2) // to the second level
+#  define FCI_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
+#else
+#  define FCI_PREFETCH(p) ((void)(p))
+#  define FCI_PREFETCH_WRITE(p) ((void)(p))
+#endif
+
+#if FCI_VECTORS
+// Four words of each of four rows, turned so that each store holds one word of every row.
+FCI_INLINE void fci_panel_turn(const char *const *rows, size_t k, uint32_t *out, size_t width) {
+    fci_quad r0, r1, r2, r3;
+    memcpy(&r0, rows[0] + 4 * k, sizeof r0);
+    memcpy(&r1, rows[1] + 4 * k, sizeof r1);
+    memcpy(&r2, rows[2] + 4 * k, sizeof r2);
+    memcpy(&r3, rows[3] + 4 * k, sizeof r3);
+    const fci_quad a = FCI_ZIP_LOW(r0, r2), b = FCI_ZIP_LOW(r1, r3);
+    const fci_quad c = FCI_ZIP_HIGH(r0, r2), d = FCI_ZIP_HIGH(r1, r3);
+    r0 = FCI_ZIP_LOW(a, b);
+    r1 = FCI_ZIP_HIGH(a, b);
+    r2 = FCI_ZIP_LOW(c, d);
+    r3 = FCI_ZIP_HIGH(c, d);
+    memcpy(out, &r0, sizeof r0);
+    memcpy(out + width, &r1, sizeof r1);
+    memcpy(out + 2 * width, &r2, sizeof r2);
+    memcpy(out + 3 * width, &r3, sizeof r3);
+}
+#endif
+
+FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_t words, const char *ahead, void *out) {
+    uint32_t *to = (uint32_t *)out;
+    size_t k = 0;
+#if FCI_VECTORS
+    for (; k + 4 <= words; k += 4)
+        for (size_t r = 0; r + 4 <= width; r += 4) {
+            if (ahead) FCI_PREFETCH(ahead + 4 * k * width + 16 * r);
+            fci_panel_turn(rows + r, k, to + k * width + r, width);
+        }
+#endif
+    for (; k < words; k++)
+        for (size_t r = 0; r < width; r++) memcpy(to + k * width + r, rows[r] + 4 * k, 4);
+    (void)ahead;
+}
+
+#if FCI_HAS_AVX512
+// Sixteen words of sixteen rows, turned in registers in four steps: every step makes of each pair of
+// registers (a, b) two others, first by single words, then by pairs of them, then by quarters of a
+// register. (Forms with a mask of ones are the same instructions; for the plain ones gcc warns of a
+// variable not set.) All by name, since gcc -O2 would keep an array in memory.
+#define FCI_TURN_WORDS(op, a, b, low, high)                                                                  \
+    const __m512i low = _mm512_maskz_unpacklo_##op((__mmask16)-1, a, b),                                     \
+                  high = _mm512_maskz_unpackhi_##op((__mmask16)-1, a, b)
+#define FCI_TURN_PAIRS(op, a, b, low, high)                                                                  \
+    const __m512i low = _mm512_maskz_unpacklo_##op((__mmask8)-1, a, b),                                      \
+                  high = _mm512_maskz_unpackhi_##op((__mmask8)-1, a, b)
+#define FCI_TURN_QUARTERS(a, b, even, odd)                                                                   \
+    const __m512i even = _mm512_maskz_shuffle_i32x4((__mmask16)-1, a, b, 0x88),                              \
+                  odd = _mm512_maskz_shuffle_i32x4((__mmask16)-1, a, b, 0xdd)
+// Rows 4 q to 4 q + 3: words i, i + 4, i + 8, i + 12 of them in quarters of w##q##i.
+#define FCI_TURN_FOUR(q, a, b, c, d)                                                                         \
+    const __m512i a = FCI_TURN_LOAD(4 * q), b = FCI_TURN_LOAD(4 * q + 1), c = FCI_TURN_LOAD(4 * q + 2),      \
+                  d = FCI_TURN_LOAD(4 * q + 3);                                                              \
+    FCI_TURN_WORDS(epi32, a, b, t##q##0, t##q##1);                                                           \
+    FCI_TURN_WORDS(epi32, c, d, t##q##2, t##q##3);                                                           \
+    FCI_TURN_PAIRS(epi64, t##q##0, t##q##2, w##q##0, w##q##1);                                               \
+    FCI_TURN_PAIRS(epi64, t##q##1, t##q##3, w##q##2, w##q##3)
+// What is to be done with each word of all sixteen rows is FCI_TURN_DO(word, register).
+#define FCI_TURN_OUT(i)                                                                                      \
+    FCI_TURN_QUARTERS(w0##i, w1##i, a##i, b##i);                                                             \
+    FCI_TURN_QUARTERS(w2##i, w3##i, c##i, d##i);                                                             \
+    FCI_TURN_QUARTERS(a##i, c##i, e##i, f##i);                                                               \
+    FCI_TURN_QUARTERS(b##i, d##i, g##i, h##i)
+#define FCI_TURN_ALL                                                                                         \
+    FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                                        \
+    FCI_TURN_FOUR(1, r4, r5, r6, r7);                                                                        \
+    FCI_TURN_FOUR(2, r8, r9, r10, r11);                                                                      \
+    FCI_TURN_FOUR(3, r12, r13, r14, r15);                                                                    \
+    FCI_TURN_OUT(0);                                                                                         \
+    FCI_TURN_OUT(1);                                                                                         \
+    FCI_TURN_OUT(2);                                                                                         \
+    FCI_TURN_OUT(3);                                                                                         \
+    FCI_TURN_DO(0, e0) FCI_TURN_DO(1, e1) FCI_TURN_DO(2, e2) FCI_TURN_DO(3, e3)                              \
+    FCI_TURN_DO(4, g0) FCI_TURN_DO(5, g1) FCI_TURN_DO(6, g2) FCI_TURN_DO(7, g3)                              \
+    FCI_TURN_DO(8, f0) FCI_TURN_DO(9, f1) FCI_TURN_DO(10, f2) FCI_TURN_DO(11, f3)                            \
+    FCI_TURN_DO(12, h0) FCI_TURN_DO(13, h1) FCI_TURN_DO(14, h2) FCI_TURN_DO(15, h3)
+#define FCI_TURN_LOAD(r) _mm512_maskz_loadu_epi32(some, rows[r] + 4 * k)
+
+// The n words from k on; n is 16 wherever it is a constant.
+FCI_AVX512 FCI_INLINE void fci_panel_turn_avx512(const char *const *rows, size_t k, size_t n, uint32_t *out,
+                                                 size_t width) {
+    const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
+#define FCI_TURN_DO(i, v) if (i < n) _mm512_storeu_si512(out + i * width, v);
+    FCI_TURN_ALL
+#undef FCI_TURN_DO
+}
+
+FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t width, size_t words, const char *ahead,
+                                             void *out) {
+    uint32_t *to = (uint32_t *)out;
+    if (width % 16) {
+        fci_interleave_body(rows, width, words, ahead, out);
+        return;
+    }
+    for (size_t r = 0; r < width; r += 16)
+        for (size_t k = 0; k < words; k += 16) {
+            for (size_t i = 0; ahead && i < 16; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
+            if (words - k >= 16) fci_panel_turn_avx512(rows + r, k, 16, to + k * width + r, width);
+            else fci_panel_turn_avx512(rows + r, k, words - k, to + k * width + r, width);
+        }
+}
+#endif
 
 // ---- The tables' copies of the bodies.
 #define FCI_BODIES(name, target)                                                                             \
+    target FCI_FN void fci_times_##name(const float *x, float factor, size_t n, float *y) {                  \
+        fci_times_body(x, factor, n, y);                                                                     \
+    }                                                                                                        \
+    target FCI_FN void fci_finish_##name(const float *acc, size_t lda, size_t rows, const float *bias, bool add, \
+                                         size_t columns, float *y, size_t ldy) {                             \
+        if (bias) fci_finish_body(acc, lda, rows, bias, add, columns, y, ldy);                                \
+        else if (add) fci_finish_body(acc, lda, rows, NULL, true, columns, y, ldy);                           \
+        else fci_finish_body(acc, lda, rows, NULL, false, columns, y, ldy);                                   \
+    }                                                                                                        \
     target FCI_FN void fci_bf16_pairs_##name(const float *x, size_t words, uint32_t *out) {                  \
         fci_bf16_pairs_body(x, words, out);                                                                  \
-    }                                                                                                        \
-    target FCI_FN void fci_bf16_widen_##name(const char *x, size_t n, float *out) {                          \
-        fci_bf16_widen_body(x, n, out);                                                                      \
     }                                                                                                        \
     target FCI_FN double fci_lse_##name(const float *z, size_t n) { return fci_lse_body(z, n); }             \
     target FCI_FN double fci_js_##name(const float *p, const float *q, double lp, double lq, size_t n) {     \
@@ -6081,27 +7951,74 @@ FCI_INLINE void fci_bf16_widen_body(const char *x, size_t n, float *out) {
     target FCI_FN double fci_squared_difference_##name(const float *p, const float *q, size_t n) {           \
         return fci_squared_difference_body(p, q, n);                                                         \
     }                                                                                                        \
-    target FCI_FN void fci_rmsnorm_##name(const float *x, const float *w, float eps, size_t n, float *y) {   \
-        fci_rmsnorm_body(x, w, eps, n, y);                                                                   \
+    target FCI_FN float fci_rms_##name(const float *x, float eps, size_t n) { return fci_rms_body(x, eps, n); } \
+    target FCI_FN void fci_scale_##name(const float *x, const float *w, float factor, size_t n, float *y) {  \
+        fci_scale_body(x, w, factor, n, y);                                                                  \
     }                                                                                                        \
-    target FCI_FN void fci_swiglu_##name(float *gate, const float *up, size_t n) { fci_swiglu_body(gate, up, n); } \
-    target FCI_FN float fci_softmax_##name(float *s, size_t stride, size_t nr, size_t n, size_t visible,     \
-                                           float scale, float *max, float *sum) {                            \
-        return fci_softmax_body(s, stride, nr, n, visible, scale, max, sum);                                 \
+    target FCI_FN void fci_rotate_##name(float *x, const float *cosines, const float *sines, size_t pairs,   \
+                                         bool interleaved) {                                                 \
+        if (interleaved) fci_rotate_body(x, cosines, sines, pairs, true);                                    \
+        else fci_rotate_body(x, cosines, sines, pairs, false);                                               \
+    }                                                                                                        \
+    target FCI_FN float fci_softmax_##name(const float *s, size_t stride, size_t nr, size_t n,               \
+                                           size_t visible, float scale, float *max, float *sum,              \
+                                           float *weights) {                                                 \
+        return fci_softmax_body(s, stride, nr, n, visible, scale, max, sum, weights);                        \
+    }                                                                                                        \
+    target FCI_FN void fci_layernorm_##name(const float *x, const float *w, const float *b, float eps, size_t n, \
+                                            float *y) {                                                      \
+        fci_layernorm_body(x, w, b, eps, n, y);                                                              \
+    }                                                                                                        \
+    target FCI_FN void fci_activate_##name(fci_activation kind, float *x, const float *up, size_t n) {       \
+        fci_activate_body(kind, x, up, n);                                                                   \
+    }                                                                                                        \
+    target FCI_FN void fci_cap_##name(float *x, float scale, float cap, size_t n) {                          \
+        fci_cap_body(x, scale, cap, n);                                                                      \
     }
 
-#define FCI_BODY_NAMES(name)                                                                                 \
-    fci_bf16_pairs_##name, fci_bf16_widen_##name, fci_lse_##name, fci_js_##name, fci_js_reference_##name,    \
-    fci_kl_##name, fci_dots_##name, fci_squared_difference_##name, fci_rmsnorm_##name, fci_swiglu_##name,    \
-    fci_softmax_##name
+// With the rounding to bfloat16 of `pairs`.
+#define FCI_BODY_NAMES_WITH(pairs, name)                                                                     \
+    fci_interleave_##name, fci_finish_##name, fci_times_##name, fci_bf16_pairs_##pairs,                      \
+    fci_decode_##name, fci_lse_##name, fci_js_##name, fci_js_reference_##name, fci_kl_##name,                \
+    fci_dots_##name, fci_squared_difference_##name, fci_rms_##name, fci_scale_##name, fci_rotate_##name,     \
+    fci_softmax_##name, fci_layernorm_##name, fci_activate_##name, fci_cap_##name
+#define FCI_BODY_NAMES(name) FCI_BODY_NAMES_WITH(name, name)
+
+// (avx512 has its own, above.)
+#define FCI_INTERLEAVE(name, target)                                                                         \
+    target FCI_FN void fci_interleave_##name(const char *const *rows, size_t width, size_t words,            \
+                                             const char *ahead, void *out) {                                   \
+        fci_interleave_body(rows, width, words, ahead, out);                                                 \
+    }
 
 #define FCI_NO_TARGET
 FCI_BODIES(scalar, FCI_NO_TARGET)
+FCI_INTERLEAVE(scalar, FCI_NO_TARGET)
 #if FCI_HAS_AVX2
+FCI_INTERLEAVE(avx2, FCI_AVX2)
 FCI_BODIES(avx2, FCI_AVX2)
 #endif
 #if FCI_HAS_AVX512
 FCI_BODIES(avx512, FCI_AVX512)
+#endif
+
+#if FCI_HAS_AVX512BF16
+// The processor's own rounding takes denormal numbers for zero; where there are any, the body rounds.
+FCI_AVX512BF16 FCI_FN void fci_bf16_pairs_avx512bf16(const float *x, size_t words, uint32_t *out) {
+    enum { DENORMAL = 0x20 };
+    size_t i = 0;
+    for (; i + 16 <= words; i += 16) {
+        const __m512 low = _mm512_loadu_ps(x + 2 * i), high = _mm512_loadu_ps(x + 2 * i + 16);
+        const unsigned tiny = _mm512_fpclass_ps_mask(low, DENORMAL);
+        if (tiny | _mm512_fpclass_ps_mask(high, DENORMAL)) {
+            fci_bf16_pairs_body(x + 2 * i, 16, out + i);
+            continue;
+        }
+        const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
+        memcpy(out + i, &rounded, sizeof rounded);
+    }
+    fci_bf16_pairs_body(x + 2 * i, words - i, out + i);
+}
 #endif
 
 // ---- Tiles.
@@ -6110,9 +8027,10 @@ FCI_BODIES(avx512, FCI_AVX512)
 FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
-    for (size_t k = 0; k < words; k++, x += 4, y += 16)
+    for (size_t k = 0; k < words; k++, x++, y += 16)
         for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < 16; j++) acc[i * 16 + j] += fci_bits_float(x[i]) * fci_bits_float(y[j]);
+            for (size_t j = 0; j < 16; j++)
+                acc[i * 16 + j] += fci_bits_float(x[i * FCI_TILE_WORDS]) * fci_bits_float(y[j]);
 }
 
 // What the processors' bfloat16 dot product does: of each pair the higher k first, rounding twice.
@@ -6120,12 +8038,13 @@ FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const 
 FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
-    for (size_t k = 0; k < words; k++, x += 4, y += 16)
+    for (size_t k = 0; k < words; k++, x++, y += 16)
         for (size_t i = 0; i < rows; i++)
             for (size_t j = 0; j < 16; j++) {
+                const uint32_t pair = x[i * FCI_TILE_WORDS];
                 float *c = &acc[i * 16 + j];
-                *c += fci_bits_float(x[i] & 0xffff0000u) * fci_bits_float(y[j] & 0xffff0000u);
-                *c += fci_bits_float(x[i] << 16) * fci_bits_float(y[j] << 16);
+                *c += fci_bits_float(pair & 0xffff0000u) * fci_bits_float(y[j] & 0xffff0000u);
+                *c += fci_bits_float(pair << 16) * fci_bits_float(y[j] << 16);
             }
 }
 
@@ -6146,11 +8065,11 @@ FCI_AVX2 FCI_INLINE void fci_tile_f32_avx2_rows(size_t limit, size_t words, cons
     }
     FCI_EACH_6(X)
 #undef X
-    for (size_t k = 0; k < words; k++, a += 6, w += 16) {
+    for (size_t k = 0; k < words; k++, a++, w += 16) {
         const __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + 8);
 #define X(i)                                                                                                 \
         if (i < limit) {                                                                                     \
-            const __m256 x = _mm256_broadcast_ss(a + i);                                                     \
+            const __m256 x = _mm256_broadcast_ss(a + i * FCI_TILE_WORDS);                                                     \
             c##i = _mm256_fmadd_ps(x, w0, c##i);                                                             \
             d##i = _mm256_fmadd_ps(x, w1, d##i);                                                             \
         }
@@ -6185,11 +8104,11 @@ FCI_AVX512 FCI_INLINE void fci_tile_f32_avx512_rows(size_t limit, size_t words, 
     }
     FCI_EACH_14(X)
 #undef X
-    for (size_t k = 0; k < words; k++, a += 14, w += 32) {
+    for (size_t k = 0; k < words; k++, a++, w += 32) {
         const __m512 w0 = _mm512_loadu_ps(w), w1 = _mm512_loadu_ps(w + 16);
 #define X(i)                                                                                                 \
         if (i < limit) {                                                                                     \
-            const __m512 x = _mm512_set1_ps(a[i]);                                                           \
+            const __m512 x = _mm512_set1_ps(a[i * FCI_TILE_WORDS]);                                                           \
             c##i = _mm512_fmadd_ps(x, w0, c##i);                                                             \
             d##i = _mm512_fmadd_ps(x, w1, d##i);                                                             \
         }
@@ -6225,11 +8144,11 @@ FCI_AVX512BF16 FCI_INLINE void fci_tile_bf16_avx512_rows(size_t limit, size_t wo
     }
     FCI_EACH_14(X)
 #undef X
-    for (size_t k = 0; k < words; k++, a += 14, w += 32) {
+    for (size_t k = 0; k < words; k++, a++, w += 32) {
         const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w), w1 = (__m512bh)_mm512_loadu_si512(w + 16);
 #define X(i)                                                                                                 \
         if (i < limit) {                                                                                     \
-            const __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[i]);                                       \
+            const __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[i * FCI_TILE_WORDS]);                                       \
             c##i = _mm512_dpbf16_ps(c##i, x, w0);                                                            \
             d##i = _mm512_dpbf16_ps(d##i, x, w1);                                                            \
         }
@@ -6251,6 +8170,72 @@ FCI_AVX512BF16 FCI_FN void fci_tile_bf16_avx512(size_t rows, size_t words, const
     if (rows > 8) fci_tile_bf16_avx512_rows(14, words, x, y, acc, first);
     else if (rows > 2) fci_tile_bf16_avx512_rows(8, words, x, y, acc, first);
     else fci_tile_bf16_avx512_rows(2, words, x, y, acc, first);
+}
+#endif
+
+// A single row: each square of sixteen words of sixteen rows is turned in registers and multiplied at once,
+// in turns of two squares so that the one's sums need not wait for each other.
+#if FCI_HAS_AVX512
+FCI_AVX512 FCI_INLINE void fci_single_f32_square(const char *const *rows, size_t k, size_t n, const float *x,
+                                                 __m512 *acc) {
+    const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
+    __m512 sum = *acc;
+#define FCI_TURN_DO(i, v) if (i < n) sum = _mm512_fmadd_ps(_mm512_set1_ps(x[i]), _mm512_castsi512_ps(v), sum);
+    FCI_TURN_ALL
+#undef FCI_TURN_DO
+    *acc = sum;
+}
+
+FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const char *const *rows, const char *ahead,
+                                             float *acc, bool first) {
+    const float *x = (const float *)a;
+    __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);
+    __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
+    for (size_t k = 0; k < words; k += 16) {
+        const size_t n = words - k < 16 ? words - k : 16;
+        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
+        if (n == 16) {
+            fci_single_f32_square(rows, k, 16, x + k, &low);
+            fci_single_f32_square(rows + 16, k, 16, x + k, &high);
+        } else {
+            fci_single_f32_square(rows, k, n, x + k, &low);
+            fci_single_f32_square(rows + 16, k, n, x + k, &high);
+        }
+    }
+    _mm512_storeu_ps(acc, low);
+    _mm512_storeu_ps(acc + 16, high);
+}
+#endif
+
+#if FCI_HAS_AVX512BF16
+FCI_AVX512BF16 FCI_INLINE void fci_single_bf16_square(const char *const *rows, size_t k, size_t n, const uint32_t *x,
+                                                      __m512 *acc) {
+    const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
+    __m512 sum = *acc;
+#define FCI_TURN_DO(i, v) if (i < n) sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[i]), (__m512bh)v);
+    FCI_TURN_ALL
+#undef FCI_TURN_DO
+    *acc = sum;
+}
+
+FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a, const char *const *rows,
+                                                  const char *ahead, float *acc, bool first) {
+    const uint32_t *x = (const uint32_t *)a;
+    __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);
+    __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
+    for (size_t k = 0; k < words; k += 16) {
+        const size_t n = words - k < 16 ? words - k : 16;
+        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
+        if (n == 16) {
+            fci_single_bf16_square(rows, k, 16, x + k, &low);
+            fci_single_bf16_square(rows + 16, k, 16, x + k, &high);
+        } else {
+            fci_single_bf16_square(rows, k, n, x + k, &low);
+            fci_single_bf16_square(rows + 16, k, n, x + k, &high);
+        }
+    }
+    _mm512_storeu_ps(acc, low);
+    _mm512_storeu_ps(acc + 16, high);
 }
 #endif
 
@@ -6291,11 +8276,11 @@ FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, 
     _tile_dpbf16ps(t, activations, weights);
     size_t k = 0;
     for (; k < whole; k += 16) {
-        _tile_loadd(4, x + k, words * 4);
+        _tile_loadd(4, x + k, FCI_TILE_WORDS * 4);
         FCI_AMX_STEP(0, 4, 5) FCI_AMX_STEP(1, 4, 5) FCI_AMX_STEP(2, 4, 5) FCI_AMX_STEP(3, 4, 5)
     }
     if (left) {
-        _tile_loadd(6, x + k, words * 4);
+        _tile_loadd(6, x + k, FCI_TILE_WORDS * 4);
         FCI_AMX_STEP(0, 6, 7) FCI_AMX_STEP(1, 6, 7) FCI_AMX_STEP(2, 6, 7) FCI_AMX_STEP(3, 6, 7)
     }
 #undef FCI_AMX_STEP
@@ -6320,14 +8305,14 @@ FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *
     }
     FCI_EACH_6(X)
 #undef X
-    for (size_t k = 0; k < words; k++, a += 6, w += 16) {
+    for (size_t k = 0; k < words; k++, a++, w += 16) {
         const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4), w2 = vld1q_f32(w + 8), w3 = vld1q_f32(w + 12);
 #define X(i)                                                                                                 \
         if (i < limit) {                                                                                     \
-            c##i = vfmaq_n_f32(c##i, w0, a[i]);                                                              \
-            d##i = vfmaq_n_f32(d##i, w1, a[i]);                                                              \
-            e##i = vfmaq_n_f32(e##i, w2, a[i]);                                                              \
-            f##i = vfmaq_n_f32(f##i, w3, a[i]);                                                              \
+            c##i = vfmaq_n_f32(c##i, w0, a[i * FCI_TILE_WORDS]);                                                              \
+            d##i = vfmaq_n_f32(d##i, w1, a[i * FCI_TILE_WORDS]);                                                              \
+            e##i = vfmaq_n_f32(e##i, w2, a[i * FCI_TILE_WORDS]);                                                              \
+            f##i = vfmaq_n_f32(f##i, w3, a[i * FCI_TILE_WORDS]);                                                              \
         }
         FCI_EACH_6(X)
 #undef X
@@ -6352,31 +8337,33 @@ FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const vo
 
 // ---- Which tables there are, in order of preference, and which this processor can run.
 static const fci_kernels fci_kernels_scalar = {
-    FC_SIMD_SCALAR, false, {4, 16, fci_tile_f32_scalar, false}, {4, 16, fci_tile_bf16_scalar, false}, FCI_BODY_NAMES(scalar)
+    FC_SIMD_SCALAR, false, {4, 16, fci_tile_f32_scalar, NULL}, {4, 16, fci_tile_bf16_scalar, NULL}, FCI_BODY_NAMES(scalar)
 };
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernels_avx2 = {
-    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, false}, {0, 0, NULL, false}, FCI_BODY_NAMES(avx2)
+    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, NULL}, {0, 0, NULL, NULL}, FCI_BODY_NAMES(avx2)
 };
 #endif
 #if FCI_HAS_AVX512
 static const fci_kernels fci_kernels_avx512 = {
-    FC_SIMD_AVX512, false, {14, 32, fci_tile_f32_avx512, false}, {0, 0, NULL, false}, FCI_BODY_NAMES(avx512)
+    FC_SIMD_AVX512, false, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {0, 0, NULL, NULL}, FCI_BODY_NAMES(avx512)
 };
 #endif
 #if FCI_HAS_AVX512BF16
 static const fci_kernels fci_kernels_avx512bf16 = {
-    FC_SIMD_AVX512BF16, true, {14, 32, fci_tile_f32_avx512, false}, {14, 32, fci_tile_bf16_avx512, false}, FCI_BODY_NAMES(avx512)
+    FC_SIMD_AVX512BF16, true, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512},
+    FCI_BODY_NAMES_WITH(avx512bf16, avx512)
 };
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernels_amx = {
-    FC_SIMD_AMX, true, {14, 32, fci_tile_f32_avx512, false}, {16, 64, fci_tile_bf16_amx, true}, FCI_BODY_NAMES(avx512)
+    FC_SIMD_AMX, true, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {16, 64, fci_tile_bf16_amx, NULL},
+    FCI_BODY_NAMES_WITH(avx512bf16, avx512)
 };
 #endif
 #if FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
 static const fci_kernels fci_kernels_neon = {
-    FC_SIMD_NEON, false, {6, 16, fci_tile_f32_neon, false}, {0, 0, NULL, false}, FCI_BODY_NAMES(scalar)
+    FC_SIMD_NEON, false, {6, 16, fci_tile_f32_neon, NULL}, {0, 0, NULL, NULL}, FCI_BODY_NAMES(scalar)
 };
 #endif
 
@@ -6503,85 +8490,50 @@ FINERCUT_API const char *fc_build_info(void) {
         ;
 }
 
-// ---- Panels.
+// ---- GEMM: y = x W^T. Activations are packed once for all matrices that read them: blocks of K, in each
+// the rows in panels of mr. Weights are decoded and packed a group of panels and a block of K at a time
+// into a worker's scratch, and serve all rows of the task while they are in its cache; those that come
+// next are asked for meanwhile. Partial sums wait in the scratch between blocks of K.
 
-#if FCI_VECTORS
-typedef uint32_t fci_quad __attribute__((vector_size(16)));
-#  if FCI_COMPILER_CLANG || FCI_COMPILER_GCC >= 12
-#    define FCI_ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#    define FCI_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#  else
-static const fci_quad fci_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3, 7};
-#    define FCI_ZIP_LOW(a, b) __builtin_shuffle(a, b, fci_zip_low)
-#    define FCI_ZIP_HIGH(a, b) __builtin_shuffle(a, b, fci_zip_high)
-#  endif
-
-// Four words of each of four rows, turned so that each store holds one word of every row.
-FCI_INLINE void fci_panel_turn(const char *const *rows, size_t k, uint32_t *out, size_t width) {
-    fci_quad r0, r1, r2, r3;
-    memcpy(&r0, rows[0] + 4 * k, sizeof r0);
-    memcpy(&r1, rows[1] + 4 * k, sizeof r1);
-    memcpy(&r2, rows[2] + 4 * k, sizeof r2);
-    memcpy(&r3, rows[3] + 4 * k, sizeof r3);
-    const fci_quad a = FCI_ZIP_LOW(r0, r2), b = FCI_ZIP_LOW(r1, r3);
-    const fci_quad c = FCI_ZIP_HIGH(r0, r2), d = FCI_ZIP_HIGH(r1, r3);
-    r0 = FCI_ZIP_LOW(a, b);
-    r1 = FCI_ZIP_HIGH(a, b);
-    r2 = FCI_ZIP_LOW(c, d);
-    r3 = FCI_ZIP_HIGH(c, d);
-    memcpy(out, &r0, sizeof r0);
-    memcpy(out + width, &r1, sizeof r1);
-    memcpy(out + 2 * width, &r2, sizeof r2);
-    memcpy(out + 3 * width, &r3, sizeof r3);
-}
-#endif
-
-#define FCI_PANEL_MAX 64 // rows of the widest panel
-
-// The panel of `width` rows (4 to FCI_PANEL_MAX) of `words` words each: out[k * width + r] = rows[r][k].
-// The rows need no alignment. A width that is no multiple of four turns its last rows together with some
-// that were turned before.
-FCI_FN void fci_panel_interleave(const char *const *rows, size_t width, size_t words, void *out) {
-    uint32_t *to = (uint32_t *)out;
-    size_t k = 0;
-#if FCI_VECTORS
-    for (; k + 4 <= words; k += 4) {
-        size_t r = 0;
-        for (; r + 4 <= width; r += 4) fci_panel_turn(rows + r, k, to + k * width + r, width);
-        if (r < width) fci_panel_turn(rows + width - 4, k, to + k * width + width - 4, width);
-    }
-#endif
-    for (; k < words; k++)
-        for (size_t r = 0; r < width; r++) memcpy(to + k * width + r, rows[r] + 4 * k, 4);
-}
-
-// ---- GEMM: y = x W^T. Activations are packed once for all matrices that read them. Weights are decoded
-// and packed a group of panels and FCI_GEMM_WORDS of K at a time into a worker's scratch, and serve all
-// rows of the task while they are in its cache. Partial sums wait in the scratch between blocks of K.
-
-#if FCI_VECTORS
-#  define FCI_PREFETCH(p) __builtin_prefetch(p)
-#  define FCI_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
-#else
-#  define FCI_PREFETCH(p) ((void)(p))
-#  define FCI_PREFETCH_WRITE(p) ((void)(p))
-#endif
-
-#define FCI_GEMM_WORDS 256  // of K in a block: a panel of activations stays in the first-level cache
-#define FCI_GEMM_PANELS 4   // of weights in a group, at most: 128 KiB, to stay in the second level
-#define FCI_GEMM_ROWS 2048  // of activations in a task, at most (rounded down to panels)
+#define FCI_GEMM_PANELS 8   // of weights in a group, at most: 512 KiB, to stay in the second level
+#define FCI_GEMM_ROWS 1024  // of activations in a task with more than one block of K (rounded down to panels)
+#define FCI_GEMM_LINES 128  // of the next weights asked for with a tile, at least
 
 typedef struct fci_matrix { // weights as stored: rows are outputs
     const void *data;
     fc_dtype type;
     uint64_t rows, cols;
     uint64_t row_bytes;
+    // 0: rows lie one after the other. Else they come in runs of `run`, each beginning `step` stored rows
+    // after the one before (heads of q, k and v that take turns).
+    uint64_t run, step;
+    bool transposed; // stored as [cols][row_bytes]: the rows are columns, of a type without blocks
 } fci_matrix;
+
+FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
+    if (w->run) row = row / w->run * w->step + row % w->run;
+    return (const char *)w->data + row * w->row_bytes;
+}
 
 typedef enum fci_gemm_op {
     FCI_GEMM_STORE, // y = x W^T + bias
-    FCI_GEMM_ADD    // y += x W^T + bias
+    FCI_GEMM_ADD,   // y += x W^T + bias
+    FCI_GEMM_FEED   // the first part's outputs, gated by the second's, packed for the next GEMM
 } fci_gemm_op;
+
+typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
+    const fci_matrix *w;
+    uint64_t first_row;
+    size_t n_rows;
+    const float *bias; // [n_rows] or NULL
+    float *y;          // [m, n_rows], unused by FEED
+    size_t ldy;
+} fci_gemm_part;
+
+typedef struct fci_rms_norm { // of rows, before they are packed
+    const float *weight;
+    float eps;
+} fci_rms_norm;
 
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute) {
     return compute == FC_COMPUTE_BF16 ? &c->kernels->bf16 : &c->kernels->f32;
@@ -6589,6 +8541,14 @@ FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute comput
 
 FCI_INLINE size_t fci_gemm_words(fc_compute compute, size_t k) { // that k numbers fill
     return compute == FC_COMPUTE_BF16 ? k / 2 + k % 2 : k;
+}
+
+// Words of a block of K: as even as can be, of whole tiles' widths so that no tile's outputs straddle two,
+// and of whole blocks of 256 numbers where weights may come in such.
+FCI_FN size_t fci_gemm_block(fc_compute compute, size_t k) {
+    const size_t words = fci_gemm_words(compute, k), unit = k % 256 ? 32 : fci_gemm_words(compute, 256);
+    const size_t blocks = (words + FCI_TILE_WORDS - 1) / FCI_TILE_WORDS;
+    return blocks ? ((words + blocks - 1) / blocks + unit - 1) / unit * unit : unit;
 }
 
 // Whether the table computes in bfloat16 at full speed. (The scalar table can do it, for comparison.)
@@ -6602,63 +8562,80 @@ FCI_FN void fci_gemm_to_pairs(const fci_kernels *k, const float *x, size_t n, ui
     if (n % 2) out[n / 2] = fci_f32_to_bf16(x[n - 1]);
 }
 
-typedef struct fci_pack_job {
-    const fci_context *c;
-    const fci_tile *tile;
+// Packed activations: [blocks of K][panels][mr][FCI_TILE_WORDS].
+typedef struct fci_packed {
+    uint32_t *data;
     fc_compute compute;
-    const float *x;
-    size_t ldx, m, k, words, panels;
-    uint32_t *packed; // [blocks of K][panels][words of the block][mr], or with the last two turned (by_rows)
-} fci_pack_job;
+    size_t mr, panels, words, block;
+} fci_packed;
 
-// One panel of activations. Where it has fewer rows, row 0 stands in; what it yields is not used.
-FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
-    const fci_pack_job *j = (const fci_pack_job *)arg;
-    enum { PIECE = 32 }; // words: small, for the stack
-    const size_t mr = j->tile->mr;
-    const size_t per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
-    uint32_t pairs[16][PIECE];
-    const char *rows[16];
-    (void)worker;
-    for (size_t at = 0; at < j->words; at += PIECE) {
-        size_t words = (size_t)fci_min(PIECE, j->words - at);
-        for (size_t r = 0; r < mr; r++) {
-            size_t row = panel * mr + r < j->m ? panel * mr + r : panel * mr;
-            const float *x = j->x + row * j->ldx + at * per_word;
-            rows[r] = (const char *)x;
-            if (j->compute != FC_COMPUTE_BF16) continue;
-            fci_gemm_to_pairs(j->c->kernels, x, (size_t)fci_min(2 * words, j->k - 2 * at), pairs[r]);
-            rows[r] = (const char *)pairs[r];
-        }
-        size_t block = at / FCI_GEMM_WORDS * FCI_GEMM_WORDS;
-        size_t block_words = (size_t)fci_min(FCI_GEMM_WORDS, j->words - block);
-        uint32_t *out = j->packed + (block * j->panels + block_words * panel) * mr;
-        if (!j->tile->by_rows) fci_panel_interleave(rows, mr, words, out + (at - block) * mr);
-        else
-            for (size_t r = 0; r < mr; r++) memcpy(out + r * block_words + (at - block), rows[r], words * sizeof *out);
-    }
+FCI_FN fci_packed fci_packed_of(const fci_context *c, fc_compute compute, void *data, size_t m, size_t k) {
+    fci_packed p;
+    p.data = (uint32_t *)data;
+    p.compute = compute;
+    p.mr = fci_gemm_tile(c, compute)->mr;
+    p.panels = (m + p.mr - 1) / p.mr;
+    p.words = fci_gemm_words(compute, k);
+    p.block = fci_gemm_block(compute, k);
+    return p;
+}
+
+FCI_INLINE uint32_t *fci_packed_row(const fci_packed *p, size_t row, size_t word) {
+    const size_t block = word / p->block;
+    return p->data + ((block * p->panels * p->mr) + row) * FCI_TILE_WORDS + (word - block * p->block);
 }
 
 FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k) {
-    const fci_tile *t = fci_gemm_tile(c, compute);
-    return (m + t->mr - 1) / t->mr * t->mr * fci_gemm_words(compute, k) * sizeof(float);
+    const fci_packed p = fci_packed_of(c, compute, NULL, m, k);
+    return (p.words + p.block - 1) / p.block * p.panels * p.mr * FCI_TILE_WORDS * sizeof(uint32_t);
 }
 
-// Packs x, [m] rows of k floats, for fci_gemm: an opaque layout of this context's table.
+typedef struct fci_pack_job {
+    const fci_context *c;
+    const fci_rms_norm *norm;
+    const float *x;
+    size_t ldx, m, k;
+    fci_packed packed;
+} fci_pack_job;
+
+FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
+    const fci_pack_job *j = (const fci_pack_job *)arg;
+    const fci_packed *p = &j->packed;
+    const fci_kernels *k = j->c->kernels;
+    const size_t per_word = p->compute == FC_COMPUTE_BF16 ? 2 : 1;
+    const size_t end = (size_t)fci_min(j->m, (panel + 1) * p->mr);
+    float piece[2 * FCI_TILE_WORDS];
+    (void)worker;
+    for (size_t row = panel * p->mr; row < end; row++) {
+        const float *x = j->x + row * j->ldx;
+        const float scale = j->norm ? k->rms(x, j->norm->eps, j->k) : 1;
+        for (size_t at = 0; at < p->words; at += p->block) {
+            const size_t first = at * per_word, n = (size_t)fci_min(p->block * per_word, j->k - first);
+            uint32_t *out = fci_packed_row(p, row, at);
+            const float *from = x + first;
+            if (j->norm) {
+                k->scale(from, j->norm->weight + first, scale, n, piece);
+                from = piece;
+            }
+            if (per_word == 2) fci_gemm_to_pairs(k, from, n, out);
+            else memcpy(out, from, n * sizeof *out);
+        }
+    }
+}
+
+// Packs x, [m] rows of k floats (normalised, where norm is given), for fci_gemm: an opaque layout of this
+// context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx, size_t m, size_t k,
-                          void *packed) {
+                          const fci_rms_norm *norm, void *packed) {
     fci_pack_job j;
     j.c = c;
-    j.tile = fci_gemm_tile(c, compute);
-    j.compute = compute;
+    j.norm = norm;
     j.x = x;
     j.ldx = ldx;
     j.m = m;
     j.k = k;
-    j.words = fci_gemm_words(compute, k);
-    j.panels = (m + j.tile->mr - 1) / j.tile->mr;
-    j.packed = (uint32_t *)packed;
-    fci_parallel_for(c, j.panels, fci_pack_task, &j);
+    j.packed = fci_packed_of(c, compute, packed, m, k);
+    fci_parallel_for(c, j.packed.panels, fci_pack_task, &j);
 }
 
 // A worker's scratch, in floats: panels of weights, the partial sums of a task, decoded weight rows.
@@ -6669,9 +8646,9 @@ typedef struct fci_gemm_room {
 FCI_FN fci_gemm_room fci_gemm_room_of(const fci_tile *t) {
     fci_gemm_room r;
     r.panels = 0;
-    r.sums = r.panels + FCI_GEMM_PANELS * FCI_GEMM_WORDS * t->nr;
+    r.sums = r.panels + FCI_GEMM_PANELS * FCI_TILE_WORDS * t->nr;
     r.rows = r.sums + FCI_GEMM_ROWS * FCI_GEMM_PANELS * t->nr;
-    r.total = r.rows + (t->nr + 2) * FCI_GEMM_WORDS;
+    r.total = r.rows + (t->nr + 2) * FCI_TILE_WORDS;
     return r;
 }
 
@@ -6684,165 +8661,367 @@ typedef struct fci_gemm_job {
     const fci_tile *tile;
     fc_compute compute;
     fci_gemm_op op;
-    const uint32_t *packed;
-    size_t m, k, words;
-    const fci_matrix *w;
-    uint64_t first_row;
-    size_t n_rows;
-    const float *bias;
-    float *y;
-    size_t ldy;
+    fci_packed packed;
+    size_t m, k;
+    const fci_gemm_part *parts;
+    size_t n_parts;
+    size_t unit;        // panels that are finished together: one, or a gated one and its gate
+    fci_activation activation; // FEED
+    fci_packed fed;
     float *scratch;
-    size_t row_panels, column_panels; // of the whole product
-    size_t tall, wide;                // of one task
-    size_t n_groups;                  // tasks side by side
+    size_t column_panels; // of the whole product
+    size_t tall, wide;    // of one task, in panels
+    size_t n_groups;      // tasks side by side
 } fci_gemm_job;
 
+// Which part a panel of weights belongs to, and its first output there.
+FCI_FN const fci_gemm_part *fci_gemm_panel(const fci_gemm_job *j, size_t panel, size_t *column) {
+    const size_t nr = j->tile->nr;
+    const fci_gemm_part *part = j->parts;
+    if (j->op == FCI_GEMM_FEED) {
+        *column = panel / j->unit * nr;
+        return part + panel % j->unit;
+    }
+    for (size_t n; panel >= (n = (part->n_rows + nr - 1) / nr); part++) panel -= n;
+    *column = panel * nr;
+    return part;
+}
+
 // Whether words of stored weights are the words that the tile wants.
-FCI_FN bool fci_gemm_direct(const fci_gemm_job *j) {
+FCI_FN bool fci_gemm_direct(const fci_gemm_job *j, const fci_matrix *w) {
     if (!FCI_LITTLE_ENDIAN) return false;
-    if (j->compute == FC_COMPUTE_BF16) return j->w->type == FC_DTYPE_BF16 && j->k % 2 == 0;
-    return j->w->type == FC_DTYPE_F32;
+    if (j->compute == FC_COMPUTE_BF16) return w->type == FC_DTYPE_BF16 && j->k % 2 == 0;
+    return w->type == FC_DTYPE_F32;
 }
 
 // Numbers [first, first + n) of a stored row as words.
-FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const char *stored, size_t first, size_t n, float *decoded,
-                            float *out) {
+FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const char *stored, size_t first, size_t n,
+                            float *decoded, float *out) {
     float *floats = j->compute == FC_COMPUTE_BF16 ? decoded : out;
-    if (j->w->type == FC_DTYPE_BF16) j->c->kernels->bf16_widen(stored + 2 * first, n, floats);
-    else fci_number_decode(j->w->type, stored, first, n, floats);
+    j->c->kernels->decode(w->type, stored, first, n, floats);
     if (floats != out) fci_gemm_to_pairs(j->c->kernels, decoded, n, (uint32_t *)(void *)out);
 }
 
-// Packs words [at, at + words) of the nr weight rows from output `column` on. Of each row only a short
-// piece is read, too short for the processor to see it coming, so rows further on are asked for early.
-FCI_FN void fci_gemm_weights(const fci_gemm_job *j, size_t column, size_t at, size_t words, float *staged,
-                             float *panel) {
-    enum { AHEAD = 8 };
-    const size_t nr = j->tile->nr, per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
-    const size_t first = at * per_word, n = (size_t)fci_min(words * per_word, j->k - first);
-    const size_t from = n ? (size_t)(j->w->row_bytes * first / j->k) : 0;
-    const size_t bytes = n ? (size_t)(j->w->row_bytes * n / j->k) : 0;
-    const bool direct = fci_gemm_direct(j);
-    const char *rows[FCI_PANEL_MAX];
+// The stored bytes (about, where rows do not follow each other) of words [at, at + block) of a panel's rows: `rows` pieces of `bytes`, `stride` apart.
+typedef struct fci_gemm_source {
+    const fci_matrix *w;
+    const char *data;
+    uint64_t row;                         // the first one
+    size_t rows, stride, first, n, bytes; // first, n: numbers
+} fci_gemm_source;
+
+FCI_FN fci_gemm_source fci_gemm_source_of(const fci_gemm_job *j, size_t panel, size_t at) {
+    const size_t per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
+    fci_gemm_source s;
+    size_t column;
+    const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
+    s.w = part->w;
+    s.rows = (size_t)fci_min(j->tile->nr, part->n_rows - column);
+    s.stride = (size_t)part->w->row_bytes;
+    s.first = at * per_word;
+    s.n = (size_t)fci_min(j->packed.block * per_word, j->k - s.first);
+    s.bytes = s.n ? (size_t)(part->w->row_bytes * s.n / j->k) : 0;
+    s.row = part->first_row + column;
+    s.data = fci_matrix_row(part->w, s.row);
+    return s;
+}
+
+FCI_INLINE size_t fci_gemm_offset(const fci_gemm_job *j, const fci_gemm_source *s) { // of the first byte in a row
+    return s->n ? s->stride * s->first / j->k : 0;
+}
+
+// Where the words of a panel's rows are: in the file where they can be used as they are, else decoded. With
+// `few` rows to compute there is no other time to ask for the next panel's bytes: an equal part of them, in the
+// order of memory, is asked for here or by whoever reads the rows, from *ahead on.
+FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool few, float *staged, const char **rows,
+                          const char **ahead) {
+    const size_t nr = j->tile->nr;
+    const fci_gemm_source s = fci_gemm_source_of(j, panel, at);
+    const size_t from = fci_gemm_offset(j, &s);
+    const char *next = few ? s.data + nr * (s.stride + from) : NULL;
+    const bool direct = fci_gemm_direct(j, s.w);
     for (size_t r = 0; r < nr; r++) {
-        if (column + r >= j->n_rows) { // past the last output: any row will do
+        if (r >= s.rows) { // past the last output: any row will do
             rows[r] = rows[0];
             continue;
         }
-        const char *stored = (const char *)j->w->data + (j->first_row + column + r) * j->w->row_bytes;
-        if (column + r + AHEAD < j->n_rows)
-            for (size_t i = 0; i < bytes; i += FCI_ALIGN) FCI_PREFETCH(stored + AHEAD * j->w->row_bytes + from + i);
+        const char *stored = fci_matrix_row(s.w, s.row + r);
         rows[r] = stored + 4 * at;
         if (direct) continue;
-        rows[r] = (const char *)(staged + r * FCI_GEMM_WORDS);
-        fci_gemm_decode(j, stored, first, n, staged + nr * FCI_GEMM_WORDS, staged + r * FCI_GEMM_WORDS);
+        for (size_t i = 0; next && i < s.bytes; i += FCI_ALIGN) FCI_PREFETCH(next + r * s.bytes + i);
+        rows[r] = (const char *)(staged + r * FCI_TILE_WORDS);
+        fci_gemm_decode(j, s.w, stored, s.first, s.n, staged + nr * FCI_TILE_WORDS, staged + r * FCI_TILE_WORDS);
     }
-    fci_panel_interleave(rows, nr, words, panel);
+    *ahead = direct ? next : NULL;
 }
 
-// A finished tile goes to y. The bias is added last to the sum, then the sum to what y held.
-FCI_FN void fci_gemm_finish(const fci_gemm_job *j, const float *acc, size_t row, size_t column) {
-    const size_t nr = j->tile->nr;
-    const size_t rows = (size_t)fci_min(j->tile->mr, j->m - row), columns = (size_t)fci_min(nr, j->n_rows - column);
-    for (size_t r = 0; r < rows; r++, acc += nr) {
-        float *y = j->y + (row + r) * j->ldy + column;
-        for (size_t i = 0; i < columns; i += FCI_LANES) {
-            fci_lanes v, b;
-            memcpy(&v, acc + i, sizeof v);
-            if (j->bias) {
-                fci_lanes_load(&b, j->bias + column + i, columns - i, 0);
-                v = v + b;
-            }
-            if (j->op == FCI_GEMM_ADD) {
-                fci_lanes_load(&b, y + i, columns - i, 0);
-                v = b + v;
-            }
-            fci_lanes_store(y + i, &v, columns - i);
+// The same of a transposed matrix: word k of nr rows lies side by side in one (or two) stored rows.
+FCI_FN void fci_gemm_weights_turned(const fci_gemm_job *j, size_t panel, size_t at, size_t words, float *out) {
+    const size_t nr = j->tile->nr, per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
+    size_t column;
+    const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
+    const size_t n = (size_t)fci_min(nr, part->n_rows - column);
+    float numbers[2][FCI_PANEL_MAX] = {{0}};
+    for (size_t k = 0; k < words; k++) {
+        for (size_t p = 0; p < per_word; p++) {
+            const size_t row = (at + k) * per_word + p;
+            const char *stored = (const char *)part->w->data + row * part->w->row_bytes;
+            if (row < j->k) j->c->kernels->decode(part->w->type, stored, part->first_row + column, n, numbers[p]);
+            else memset(numbers[p], 0, sizeof numbers[p]);
         }
+        if (per_word == 1) memcpy(out + k * nr, numbers[0], nr * sizeof *out);
+        else
+            for (size_t i = 0; i < nr; i++) {
+                uint32_t word = fci_f32_to_bf16(numbers[0][i]) | (uint32_t)fci_f32_to_bf16(numbers[1][i]) << 16;
+                memcpy(out + k * nr + i, &word, sizeof word);
+            }
+    }
+}
+
+// Packs words [at, at + words) of a panel.
+FCI_FN void fci_gemm_weights(const fci_gemm_job *j, size_t panel, size_t at, size_t words, bool few,
+                             float *staged, float *out) {
+    const char *rows[FCI_PANEL_MAX], *ahead;
+    size_t column;
+    if (fci_gemm_panel(j, panel, &column)->w->transposed) {
+        fci_gemm_weights_turned(j, panel, at, words, out);
+        return;
+    }
+    fci_gemm_rows(j, panel, at, few, staged, rows, &ahead);
+    j->c->kernels->interleave(rows, j->tile->nr, words, ahead, out);
+}
+
+// A finished tile of one part goes to its y.
+FCI_FN void fci_gemm_finish(const fci_gemm_job *j, const float *acc, size_t row, size_t panel) {
+    const size_t nr = j->tile->nr;
+    size_t column;
+    const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
+    const size_t rows = (size_t)fci_min(j->tile->mr, j->m - row), columns = (size_t)fci_min(nr, part->n_rows - column);
+    j->c->kernels->finish(acc, nr, rows, part->bias ? part->bias + column : NULL, j->op == FCI_GEMM_ADD, columns,
+                          part->y + row * part->ldy + column, part->ldy);
+}
+
+// A finished tile (and its gate's, behind it) goes through the activation into the next GEMM's rows.
+FCI_FN void fci_gemm_feed(const fci_gemm_job *j, float *acc, size_t row, size_t panel) {
+    const size_t nr = j->tile->nr, tile = j->tile->mr * nr, rows = (size_t)fci_min(j->tile->mr, j->m - row);
+    size_t column = 0, columns = 0;
+    for (size_t u = 0; u < j->unit; u++) {
+        const fci_gemm_part *part = fci_gemm_panel(j, panel + u, &column);
+        columns = (size_t)fci_min(nr, part->n_rows - column);
+        for (size_t r = 0; r < rows; r++) {
+            float *sums = acc + u * tile + r * nr;
+            for (size_t i = 0; part->bias && i < columns; i++) sums[i] += part->bias[column + i];
+            for (size_t i = columns; i < nr; i++) sums[i] = 0;
+        }
+    }
+    j->c->kernels->activate(j->activation, acc, j->unit == 2 ? acc + tile : NULL, rows * nr);
+    const size_t per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1, word = column / per_word;
+    const size_t words = (size_t)fci_min(nr / per_word, j->fed.words - word);
+    for (size_t r = 0; r < rows; r++) {
+        uint32_t *out = fci_packed_row(&j->fed, row + r, word);
+        if (per_word == 2) j->c->kernels->bf16_pairs(acc + r * nr, words, out);
+        else memcpy(out, acc + r * nr, words * sizeof *out);
     }
 }
 
 // Asks for the lines of y that a tile is going to finish in, while the tile is still computing.
-FCI_FN void fci_gemm_announce(const fci_gemm_job *j, size_t row, size_t column) {
+FCI_FN void fci_gemm_announce(const fci_gemm_job *j, size_t row, size_t panel) {
     const size_t nr = j->tile->nr, rows = (size_t)fci_min(j->tile->mr, j->m - row);
+    size_t column;
+    const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
+    if (j->op == FCI_GEMM_FEED) return;
     for (size_t r = 0; r < rows; r++) {
-        const float *y = j->y + (row + r) * j->ldy + column;
+        const float *y = part->y + (row + r) * part->ldy + column;
         for (size_t i = 0; i < nr; i += FCI_ALIGN / sizeof *y) FCI_PREFETCH_WRITE(y + i);
     }
 }
 
-// A task is a group of weight panels times some row panels, over the whole of K.
-FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
-    const fci_gemm_job *j = (const fci_gemm_job *)arg;
-    const size_t mr = j->tile->mr, nr = j->tile->nr;
-    const fci_gemm_room room = fci_gemm_room_of(j->tile);
-    float *scratch = j->scratch + room.total * worker;
-    const size_t c0 = task % j->n_groups * j->wide, c1 = (size_t)fci_min(c0 + j->wide, j->column_panels);
-    const size_t r0 = task / j->n_groups * j->tall, r1 = (size_t)fci_min(r0 + j->tall, j->row_panels);
-    const bool one_block = j->words <= FCI_GEMM_WORDS;
-    size_t at = 0;
-    do { // at least once, so that K = 0 gives zeros
-        const size_t words = (size_t)fci_min(FCI_GEMM_WORDS, j->words - at);
-        const bool last = at + words == j->words;
-        for (size_t c = c0; c < c1; c++)
-            fci_gemm_weights(j, c * nr, at, words, scratch + room.rows,
-                             scratch + room.panels + (c - c0) * words * nr);
-        for (size_t r = r0; r < r1; r++) {
-            const uint32_t *a = j->packed + (at * j->row_panels + words * r) * mr;
-            const size_t rows = (size_t)fci_min(mr, j->m - r * mr);
-            for (size_t c = c0; c < c1; c++) {
-                // With a single block of K the sums need not wait, and one place does for all.
-                float *acc = scratch + room.sums + (one_block ? 0 : ((r - r0) * j->wide + c - c0) * mr * nr);
-                if (last) fci_gemm_announce(j, r * mr, c * nr);
-                j->tile->run(rows, words, a, scratch + room.panels + (c - c0) * words * nr, acc, at == 0);
-                if (last) fci_gemm_finish(j, acc, r * mr, c * nr);
+// The weights that the task will read next, asked for a little with every tile, but not so early that they
+// are gone from the second level again: those of the panels [panel, last) at word `at`.
+typedef struct fci_gemm_ahead {
+    size_t panel, row, line; // where the asking is
+    size_t last, at;
+    size_t wait;             // tiles until it begins
+    size_t share;            // lines a tile
+} fci_gemm_ahead;
+
+FCI_FN void fci_gemm_foresee(const fci_gemm_job *j, fci_gemm_ahead *a) {
+    if (a->wait && a->wait--) return;
+    for (size_t n = 0; n < a->share && a->panel < a->last;) {
+        const fci_gemm_source s = fci_gemm_source_of(j, a->panel, a->at);
+        const size_t lines = s.bytes / FCI_ALIGN + 2, from = fci_gemm_offset(j, &s); // unaligned, so one more
+        for (; n < a->share && a->row < s.rows; n++) {
+            FCI_PREFETCH(s.data + a->row * s.stride + from + a->line * FCI_ALIGN);
+            if (++a->line < lines) continue;
+            a->line = 0;
+            a->row++;
+        }
+        if (a->row < s.rows) return;
+        a->row = 0;
+        a->panel++;
+    }
+}
+
+FCI_FN void fci_gemm_foresee_rows(const uint32_t *a, size_t mr, size_t words, size_t nth, size_t of) {
+    const size_t first = mr * nth / of, last = mr * (nth + 1) / of;
+    for (size_t r = first; r < last; r++)
+        for (size_t k = 0; k < words; k += FCI_ALIGN / sizeof *a) FCI_PREFETCH(a + r * FCI_TILE_WORDS + k);
+}
+
+// One block of K of a task: row panels [r0, r1) times packed panels [c0, c1).
+typedef struct fci_gemm_span {
+    size_t r0, r1, c0, c1, at, words;
+} fci_gemm_span;
+
+FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const float *panels, float *sums,
+                           fci_gemm_ahead *ahead) {
+    const size_t mr = j->tile->mr, nr = j->tile->nr, wide = s->c1 - s->c0;
+    const bool last = s->at + s->words == j->packed.words, whole = last && s->at == 0;
+    for (size_t r = s->r0; r < s->r1; r++) {
+        const uint32_t *a = fci_packed_row(&j->packed, r * mr, s->at);
+        const size_t rows = (size_t)fci_min(mr, j->m - r * mr);
+        for (size_t c = 0; c < wide; c++) {
+            // With a single block of K the sums need not wait, and one place does for all.
+            float *acc = sums + (whole ? c % j->unit : (r - s->r0) * wide + c) * mr * nr;
+            if (last) fci_gemm_announce(j, r * mr, s->c0 + c);
+            fci_gemm_foresee(j, ahead);
+            if (r + 1 < s->r1) fci_gemm_foresee_rows(a + mr * FCI_TILE_WORDS, mr, s->words, c, wide);
+            j->tile->run(rows, s->words, a, panels + c * s->words * nr, acc, s->at == 0);
+            if (last && (c + 1) % j->unit == 0) {
+                acc -= (j->unit - 1) * mr * nr;
+                if (j->op == FCI_GEMM_FEED) fci_gemm_feed(j, acc, r * mr, s->c0 + c + 1 - j->unit);
+                else fci_gemm_finish(j, acc, r * mr, s->c0 + c);
             }
         }
-        at += words;
-    } while (at < j->words);
+    }
+}
+
+// The weights that will be needed after block `at` of task number `task`: those of its next block, or the
+// first of what is likely this worker's next task.
+FCI_FN fci_gemm_ahead fci_gemm_ahead_of(const fci_gemm_job *j, size_t task, const fci_gemm_span *s) {
+    fci_gemm_ahead a;
+    memset(&a, 0, sizeof a);
+    a.at = s->at + s->words;
+    if (a.at == j->packed.words) {
+        a.at = 0;
+        task += j->c->n_threads;
+    }
+    a.panel = task % j->n_groups * j->wide;
+    a.last = (size_t)fci_min(a.panel + j->wide, j->column_panels);
+    const size_t tiles = (s->r1 - s->r0) * (s->c1 - s->c0);
+    const fci_gemm_source source = fci_gemm_source_of(j, a.panel, a.at);
+    const size_t lines = (source.bytes / FCI_ALIGN + 2) * j->tile->nr * (a.last - a.panel);
+    a.share = (size_t)fci_max(FCI_GEMM_LINES, (lines + tiles - 1) / tiles);
+    a.wait = tiles - (size_t)fci_min(tiles, (lines + a.share - 1) / a.share);
+    return a;
+}
+
+// Weight panels [c0, c1) times row panels [r0, r1), over the whole of K.
+FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, bool few, float *scratch) {
+    const fci_gemm_room room = fci_gemm_room_of(j->tile);
+    do { // at least once, so that K = 0 gives zeros
+        s.words = (size_t)fci_min(j->packed.block, j->packed.words - s.at);
+        for (size_t c = s.c0; c < s.c1; c++)
+            fci_gemm_weights(j, c, s.at, s.words, few, scratch + room.rows,
+                             scratch + room.panels + (c - s.c0) * s.words * j->tile->nr);
+        fci_gemm_ahead ahead;
+        memset(&ahead, 0, sizeof ahead);
+        if (!few) ahead = fci_gemm_ahead_of(j, task, &s);
+        fci_gemm_tiles(j, &s, scratch + room.panels, scratch + room.sums, &ahead);
+        s.at += s.words;
+    } while (s.at < j->packed.words);
+}
+
+// A single row of activations: panels [c0, c1) as they lie in memory.
+FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float *scratch) {
+    const fci_gemm_room room = fci_gemm_room_of(j->tile);
+    const size_t nr = j->tile->nr, block = j->packed.block;
+    float *acc = scratch + room.sums;
+    for (size_t c = s->c0; c < s->c1; c++, acc += j->tile->mr * nr)
+        for (size_t at = 0; at < j->packed.words; at += block) {
+            const char *rows[FCI_PANEL_MAX], *ahead;
+            const size_t words = (size_t)fci_min(block, j->packed.words - at);
+            fci_gemm_rows(j, c, at, true, scratch + room.rows, rows, &ahead);
+            j->tile->single(words, fci_packed_row(&j->packed, 0, at), rows, ahead, acc, at == 0);
+        }
+    if (j->op == FCI_GEMM_FEED) fci_gemm_feed(j, scratch + room.sums, 0, s->c0);
+    else fci_gemm_finish(j, scratch + room.sums, 0, s->c0);
+}
+
+// A task is a group of weight panels times some row panels; few rows take a panel after the other, so that
+// what is packed is still near.
+FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
+    const fci_gemm_job *j = (const fci_gemm_job *)arg;
+    float *scratch = j->scratch + fci_gemm_room_of(j->tile).total * worker;
+    fci_gemm_span s;
+    s.c0 = task % j->n_groups * j->wide;
+    s.c1 = (size_t)fci_min(s.c0 + j->wide, j->column_panels);
+    s.r0 = task / j->n_groups * j->tall;
+    s.r1 = (size_t)fci_min(s.r0 + j->tall, j->packed.panels);
+    s.at = s.words = 0;
+    const bool few = s.r1 - s.r0 <= 2;
+    const size_t end = s.c1, step = few ? j->unit : s.c1 - s.c0;
+    for (; s.c0 < end; s.c0 += step) {
+        s.c1 = s.c0 + step;
+        if (j->m == 1 && j->tile->single && j->k && !j->parts[0].w->transposed) fci_gemm_single(j, &s, scratch);
+        else fci_gemm_spans(j, s, task, few, scratch);
+    }
 }
 
 // Splits the product into tasks: few and large, since each packs its own weights, but enough for all
 // threads; first narrower, which costs nothing, then shorter.
 FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
-    const size_t enough = 3 * (size_t)j->c->n_threads, tallest = FCI_GEMM_ROWS / j->tile->mr;
-    size_t n_blocks = (j->row_panels + tallest - 1) / tallest;
+    const bool whole = j->packed.words <= j->packed.block; // no sums to keep, so any height will do
+    const size_t enough = 3 * (size_t)j->c->n_threads, rows = j->packed.panels;
+    const size_t tallest = whole ? rows : FCI_GEMM_ROWS / j->tile->mr;
+    size_t n_blocks = (rows + tallest - 1) / tallest;
     j->wide = FCI_GEMM_PANELS;
-    while (j->wide > 1 && (j->column_panels + j->wide - 1) / j->wide * n_blocks < enough) j->wide /= 2;
+    while (j->wide > j->unit && (j->column_panels + j->wide - 1) / j->wide * n_blocks < enough) j->wide /= 2;
     j->n_groups = (j->column_panels + j->wide - 1) / j->wide;
     if (j->n_groups * n_blocks < enough && j->c->n_threads > 1)
-        n_blocks = (size_t)fci_max(n_blocks, fci_min((enough + j->n_groups - 1) / j->n_groups, j->row_panels / 16));
-    j->tall = (j->row_panels + n_blocks - 1) / n_blocks;
-    return j->n_groups * ((j->row_panels + j->tall - 1) / j->tall);
+        n_blocks = (size_t)fci_max(n_blocks, fci_min((enough + j->n_groups - 1) / j->n_groups, rows / 16));
+    j->tall = (rows + n_blocks - 1) / n_blocks;
+    return j->n_groups * ((rows + j->tall - 1) / j->tall);
 }
 
-// y [m, n_rows] = or += x W^T + bias for the rows [first_row, first_row + n_rows) of W. `packed` holds x
-// (fci_gemm_pack), scratch fci_gemm_scratch_bytes; bias is NULL or [n_rows].
+FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
+                         size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch) {
+    union { const void *in; void *out; } cast; // the layout is shared with what is written, hence not const
+    cast.in = packed;
+    j->c = c;
+    j->tile = fci_gemm_tile(c, compute);
+    j->compute = compute;
+    j->op = op;
+    j->m = m;
+    j->k = k;
+    j->packed = fci_packed_of(c, compute, cast.out, m, k);
+    j->parts = parts;
+    j->n_parts = n_parts;
+    j->unit = op == FCI_GEMM_FEED ? n_parts : 1;
+    j->scratch = (float *)scratch;
+    j->column_panels = 0;
+    for (size_t i = 0; i < n_parts; i++) j->column_panels += (parts[i].n_rows + j->tile->nr - 1) / j->tile->nr;
+    if (m == 0 || j->column_panels == 0) return;
+    fci_parallel_for(c, fci_gemm_split(j), fci_gemm_task, j);
+}
+
+// For every part: y [m, n_rows] = (or, ADD, +=) x W^T + bias. `packed` holds x (fci_gemm_pack) in rows of k,
+// scratch fci_gemm_scratch_bytes.
 FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed, size_t m, size_t k,
-                     const fci_matrix *w, uint64_t first_row, uint64_t n_rows, const float *bias, float *y, size_t ldy,
-                     void *scratch) {
+                     const fci_gemm_part *parts, size_t n_parts, void *scratch) {
     fci_gemm_job j;
-    if (m == 0 || n_rows == 0) return;
-    j.c = c;
-    j.tile = fci_gemm_tile(c, compute);
-    j.compute = compute;
-    j.op = op;
-    j.packed = (const uint32_t *)packed;
-    j.m = m;
-    j.k = k;
-    j.words = fci_gemm_words(compute, k);
-    j.w = w;
-    j.first_row = first_row;
-    j.n_rows = (size_t)n_rows;
-    j.bias = bias;
-    j.y = y;
-    j.ldy = ldy;
-    j.scratch = (float *)scratch;
-    j.row_panels = (m + j.tile->mr - 1) / j.tile->mr;
-    j.column_panels = (j.n_rows + j.tile->nr - 1) / j.tile->nr;
-    size_t n_tasks = fci_gemm_split(&j);
-    fci_parallel_for(c, n_tasks, fci_gemm_task, &j);
+    fci_gemm_run(&j, c, compute, op, packed, m, k, parts, n_parts, scratch);
+}
+
+// Two parts of equal n_rows (a gated FFN), or one: activation(x W0^T + b0) (x W1^T + b1) packed for the next
+// GEMM, whose k is n_rows.
+FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m, size_t k,
+                          const fci_gemm_part *parts, size_t n_parts, fci_activation activation, void *next,
+                          void *scratch) {
+    fci_gemm_job j;
+    j.activation = activation;
+    j.fed = fci_packed_of(c, compute, next, m, parts[0].n_rows);
+    fci_gemm_run(&j, c, compute, FCI_GEMM_FEED, packed, m, k, parts, n_parts, scratch);
 }
 
 // ---- Attention: causal, with online softmax over blocks of keys, on the float tile twice: scores are
@@ -6851,7 +9030,7 @@ FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, c
 // position alone.
 
 #define FCI_ATTENTION_KEYS 128 // in a block; a multiple of every nr
-#define FCI_ATTENTION_ROWS 128 // queries times heads in a task, about
+#define FCI_ATTENTION_ROWS 192 // queries times heads in a task, about
 
 typedef struct fci_attention_lane { // query i stands at position n_kv - n_q + i and sees keys up to there
     const float *q, *k, *v;
@@ -6863,6 +9042,8 @@ typedef struct fci_attention { // head h of row i lies at q + i * ldq + h * head
     size_t ldq, ldkv, ldo;
     uint32_t n_heads, n_kv_heads, head_dim;
     float scale;
+    uint32_t window; // a query sees this many keys, its own the last; 0: all before it
+    float cap;       // scores are cap tanh(score / cap); 0: as they are
 } fci_attention;
 
 typedef struct fci_attention_job {
@@ -6873,6 +9054,7 @@ typedef struct fci_attention_job {
     size_t group;   // heads that share a KV head
     size_t queries; // of one task, at most
     size_t padded;  // head_dim, rounded up to the tile
+    size_t pieces;  // of FCI_TILE_WORDS, that head_dim fills
     float *scratch;
 } fci_attention_job;
 
@@ -6881,11 +9063,12 @@ typedef struct fci_attention_work {
     const fci_attention_job *j;
     const fci_attention_lane *lane;
     size_t kv_head, first, rows;
+    size_t begin;   // the first block of keys that any row sees
     float *keys;    // panels [KEYS / nr][head_dim][nr]
     float *values;  // panels [padded / nr][KEYS][nr]
     float *scores;  // tiles [KEYS / nr][mr][nr] of one row panel
-    float *weights; // the same, as a panel [KEYS][mr]
-    float *queries; // panels [row panels][head_dim][mr]
+    float *weights; // its softmax, as a panel [mr][FCI_TILE_WORDS] of which KEYS are used
+    float *queries; // panels [row panels][blocks of head_dim][mr][FCI_TILE_WORDS]
     float *sums;    // tiles [row panels][padded / nr][mr][nr]
     float *max, *sum;
 } fci_attention_work;
@@ -6898,6 +9081,7 @@ FCI_FN void fci_attention_begin(fci_attention_job *j, const fci_context *c, cons
     j->group = a->n_heads / a->n_kv_heads;
     j->queries = (size_t)fci_max(1, FCI_ATTENTION_ROWS / j->group);
     j->padded = (a->head_dim + nr - 1) / nr * nr;
+    j->pieces = (a->head_dim + FCI_TILE_WORDS - 1) / FCI_TILE_WORDS;
 }
 
 // Lays the scratch out from `base` (NULL: only to count); returns how many floats one worker needs.
@@ -6905,7 +9089,7 @@ FCI_FN size_t fci_attention_layout(const fci_attention_job *j, float *base, fci_
     const fci_tile *t = &j->kernels->f32;
     const size_t rows = (j->queries * j->group + t->mr - 1) / t->mr * t->mr;
     const size_t sizes[] = {FCI_ATTENTION_KEYS * (size_t)j->a->head_dim, FCI_ATTENTION_KEYS * j->padded,
-                            FCI_ATTENTION_KEYS * t->mr, FCI_ATTENTION_KEYS * t->mr, rows * j->a->head_dim,
+                            FCI_ATTENTION_KEYS * t->mr, FCI_TILE_WORDS * t->mr, rows * j->pieces * FCI_TILE_WORDS,
                             rows * j->padded, rows, rows};
     float **const places[] = {&w->keys, &w->values, &w->scores, &w->weights, &w->queries, &w->sums, &w->max, &w->sum};
     size_t at = 0;
@@ -6927,17 +9111,38 @@ FCI_INLINE size_t fci_attention_visible(const fci_attention_work *w, size_t row)
     return w->lane->n_kv - w->lane->n_q + w->first + row / w->j->group + 1;
 }
 
+FCI_INLINE float *fci_attention_query(const fci_attention_work *w, size_t row, size_t piece) {
+    const size_t mr = w->j->kernels->f32.mr;
+    return w->queries + ((row / mr * w->j->pieces + piece) * mr + row % mr) * FCI_TILE_WORDS;
+}
+
+FCI_INLINE size_t fci_attention_piece(const fci_attention *a, size_t piece) { // its numbers
+    return (size_t)fci_min(FCI_TILE_WORDS, a->head_dim - piece * FCI_TILE_WORDS);
+}
+
+FCI_INLINE size_t fci_attention_hidden(const fci_attention_work *w, size_t row) { // keys before its window
+    const size_t sees = fci_attention_visible(w, row), window = w->j->a->window;
+    return window && sees > window ? sees - window : 0;
+}
+
+// What windows and caps do to a row's n scores, in runs of nr a stride apart, the first `hidden` not seen.
+// Returns what is left to scale them by.
+FCI_FN float fci_attention_shape(const fci_attention_work *w, float *s, size_t stride, size_t n, size_t hidden) {
+    const fci_attention *a = w->j->a;
+    const size_t nr = w->j->kernels->f32.nr;
+    if (a->cap > 0)
+        for (size_t i = 0; i < n; i += nr) w->j->kernels->cap(s + i / nr * stride, a->scale, a->cap, nr);
+    for (size_t i = 0; i < hidden; i++) s[i / nr * stride + i % nr] = -INFINITY;
+    return a->cap > 0 ? 1 : a->scale;
+}
+
 FCI_FN void fci_attention_pack_queries(const fci_attention_work *w) {
     const fci_attention *a = w->j->a;
-    const size_t mr = w->j->kernels->f32.mr, group = w->j->group;
-    for (size_t row = 0; row < w->rows; row += mr) {
-        const char *rows[16];
-        for (size_t i = 0; i < mr; i++) {
-            size_t r = row + i < w->rows ? row + i : row;
-            rows[i] = (const char *)(w->lane->q + (w->first + r / group) * a->ldq
-                                     + (w->kv_head * group + r % group) * a->head_dim);
-        }
-        fci_panel_interleave(rows, mr, a->head_dim, w->queries + row * a->head_dim);
+    const size_t group = w->j->group;
+    for (size_t r = 0; r < w->rows; r++) {
+        const float *q = w->lane->q + (w->first + r / group) * a->ldq + (w->kv_head * group + r % group) * a->head_dim;
+        for (size_t p = 0; p < w->j->pieces; p++)
+            memcpy(fci_attention_query(w, r, p), q + p * FCI_TILE_WORDS, fci_attention_piece(a, p) * sizeof *q);
     }
 }
 
@@ -6949,15 +9154,12 @@ FCI_FN void fci_attention_pack_keys(const fci_attention_work *w, size_t at, size
         const char *rows[FCI_PANEL_MAX];
         for (size_t i = 0; i < nr; i++)
             rows[i] = (const char *)(w->lane->k + (at + (key + i < n ? key + i : key)) * a->ldkv + head);
-        fci_panel_interleave(rows, nr, a->head_dim, w->keys + key * a->head_dim);
+        w->j->kernels->interleave(rows, nr, a->head_dim, NULL, w->keys + key * a->head_dim);
     }
     for (size_t d = 0; d < w->j->padded; d += nr) {
-        const size_t columns = (size_t)fci_min(nr, a->head_dim - d);
-        float *to = w->values + d * FCI_ATTENTION_KEYS;
-        for (size_t key = 0; key < n; key++, to += nr) {
-            memset(to + columns, 0, (nr - columns) * sizeof *to);
-            memcpy(to, w->lane->v + (at + key) * a->ldkv + head + d, columns * sizeof *to);
-        }
+        const size_t columns = (size_t)fci_min(nr, a->head_dim - d); // others give sums that nobody reads
+        w->j->kernels->finish(w->lane->v + at * a->ldkv + head + d, a->ldkv, n, NULL, false, columns,
+                              w->values + d * FCI_ATTENTION_KEYS, nr);
     }
 }
 
@@ -6970,28 +9172,24 @@ FCI_FN void fci_attention_panel(const fci_attention_work *w, size_t row, size_t 
     if (seen <= at) return;
     const size_t keys = (size_t)fci_min(seen - at, FCI_ATTENTION_KEYS), whole = (keys + nr - 1) / nr * nr;
     for (size_t key = 0; key < whole; key += nr)
-        t->run(rows, a->head_dim, w->queries + row * a->head_dim, w->keys + key * a->head_dim, w->scores + key * mr,
-               true);
+        for (size_t p = 0; p < w->j->pieces; p++)
+            t->run(rows, fci_attention_piece(a, p), fci_attention_query(w, row, p),
+                   w->keys + key * a->head_dim + p * FCI_TILE_WORDS * nr, w->scores + key * mr, p == 0);
     float *sums = w->sums + row * w->j->padded;
-    for (size_t r = 0; r < mr; r++) {
-        float *s = w->scores + r * nr, factor = 1;
-        const size_t sees = r < rows ? fci_attention_visible(w, row + r) : 0;
-        if (sees > at)
-            factor = w->j->kernels->softmax(s, mr * nr, nr, whole, sees - at, a->scale, &w->max[row + r],
-                                            &w->sum[row + r]);
-        else
-            for (size_t key = 0; key < whole; key += nr) memset(s + key * mr, 0, nr * sizeof *s);
-        if (factor == 1 || at == 0) continue;
+    for (size_t r = 0; r < rows; r++) {
+        float *weights = w->weights + r * FCI_TILE_WORDS, *s = w->scores + r * nr, factor = 1;
+        const size_t sees = fci_attention_visible(w, row + r), hidden = fci_attention_hidden(w, row + r);
+        if (sees > at && hidden < at + keys) {
+            float scale = fci_attention_shape(w, s, mr * nr, whole, hidden > at ? hidden - at : 0);
+            factor = w->j->kernels->softmax(s, mr * nr, nr, whole, sees - at, scale, &w->max[row + r],
+                                            &w->sum[row + r], weights);
+        } else memset(weights, 0, whole * sizeof *weights);
+        if (factor == 1 || at == w->begin) continue;
         for (size_t d = 0; d < w->j->padded; d += nr)
-            for (size_t i = 0; i < nr; i++) sums[d * mr + r * nr + i] *= factor;
-    }
-    for (size_t key = 0; key < whole; key += nr) {
-        const char *turned[16];
-        for (size_t r = 0; r < mr; r++) turned[r] = (const char *)(w->scores + key * mr + r * nr);
-        fci_panel_interleave(turned, mr, nr, w->weights + key * mr);
+            w->j->kernels->times(sums + d * mr + r * nr, factor, nr, sums + d * mr + r * nr);
     }
     for (size_t d = 0; d < w->j->padded; d += nr)
-        t->run(rows, keys, w->weights, w->values + d * FCI_ATTENTION_KEYS, sums + d * mr, at == 0);
+        t->run(rows, keys, w->weights, w->values + d * FCI_ATTENTION_KEYS, sums + d * mr, at == w->begin);
 }
 
 FCI_FN void fci_attention_store(const fci_attention_work *w) {
@@ -7002,7 +9200,7 @@ FCI_FN void fci_attention_store(const fci_attention_work *w) {
         float *out = w->lane->out + (w->first + r / group) * a->ldo + (w->kv_head * group + r % group) * a->head_dim;
         float scale = 1 / w->sum[r];
         for (size_t d = 0; d < a->head_dim; d += nr, sums += mr * nr)
-            for (size_t i = 0; i < nr && d + i < a->head_dim; i++) out[d + i] = sums[i] * scale;
+            w->j->kernels->times(sums, scale, (size_t)fci_min(nr, a->head_dim - d), out + d);
     }
 }
 
@@ -7025,7 +9223,8 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     }
     fci_attention_pack_queries(&w);
     const size_t seen = fci_attention_visible(&w, w.rows - 1);
-    for (size_t at = 0; at < seen; at += FCI_ATTENTION_KEYS) {
+    w.begin = fci_attention_hidden(&w, 0) / FCI_ATTENTION_KEYS * FCI_ATTENTION_KEYS;
+    for (size_t at = w.begin; at < seen; at += FCI_ATTENTION_KEYS) {
         fci_attention_pack_keys(&w, at, (size_t)fci_min(FCI_ATTENTION_KEYS, seen - at));
         for (size_t row = 0; row < w.rows; row += j->kernels->f32.mr) fci_attention_panel(&w, row, at);
     }
@@ -7054,8 +9253,10 @@ struct fci_rows {
     const float *in;
     float *out;
     size_t ld_in, ld_out;
-    const float *weight; // norm
+    const float *weight, *bias; // norm
     float eps;
+    fci_activation activation;
+    float scale, cap;
     uint32_t n_heads, head_dim, rotary_dim; // rope
     bool interleaved;
     const float *cos_sin;
@@ -7076,7 +9277,8 @@ FCI_FN void fci_rows_run(const fci_context *c, fci_rows *j) {
 }
 
 FCI_FN void fci_rows_rmsnorm_row(const fci_rows *j, size_t i) {
-    j->kernels->rmsnorm(j->in + i * j->ld_in, j->weight, j->eps, j->n, j->out + i * j->ld_out);
+    const float *x = j->in + i * j->ld_in;
+    j->kernels->scale(x, j->weight, j->kernels->rms(x, j->eps, j->n), j->n, j->out + i * j->ld_out);
 }
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row; y may be x.
@@ -7096,57 +9298,14 @@ FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, c
     fci_rows_run(c, &j);
 }
 
-FCI_FN void fci_rows_swiglu_row(const fci_rows *j, size_t i) {
-    j->kernels->swiglu(j->out + i * j->ld_out, j->in + i * j->ld_in, j->n);
-}
-
-// gate = silu(gate) * up.
-FCI_FN void fci_rows_swiglu(const fci_context *c, float *gate, const float *up, size_t ld, size_t m, size_t n) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_swiglu_row;
-    j.out = gate;
-    j.in = up;
-    j.ld_out = j.ld_in = ld;
-    j.m = m;
-    j.n = n;
-    fci_rows_run(c, &j);
-}
-
-FCI_FN void fci_rows_add_row(const fci_rows *j, size_t i) {
-    const float *y = j->in + i * j->ld_in;
-    float *x = j->out + i * j->ld_out;
-    for (size_t k = 0; k < j->n; k++) x[k] += y[k];
-}
-
-FCI_FN void fci_rows_add(const fci_context *c, float *x, size_t ldx, const float *y, size_t ldy, size_t m, size_t n) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_add_row;
-    j.out = x;
-    j.ld_out = ldx;
-    j.in = y;
-    j.ld_in = ldy;
-    j.m = m;
-    j.n = n;
-    fci_rows_run(c, &j);
-}
-
 FCI_FN void fci_rows_rope_row(const fci_rows *j, size_t i) {
     const size_t pairs = j->rotary_dim / 2;
-    const size_t step = j->interleaved ? 2 : 1, apart = j->interleaved ? 1 : pairs;
     const float *turn = j->cos_sin + (size_t)j->positions[i] * pairs * 2;
-    for (size_t h = 0; h < j->n_heads; h++) {
-        float *x = j->out + i * j->ld_out + h * j->head_dim;
-        for (size_t k = 0; k < pairs; k++) {
-            const float a = x[k * step], b = x[k * step + apart], cosine = turn[2 * k], sine = turn[2 * k + 1];
-            x[k * step] = a * cosine - b * sine;
-            x[k * step + apart] = b * cosine + a * sine;
-        }
-    }
+    for (size_t h = 0; h < j->n_heads; h++)
+        j->kernels->rotate(j->out + i * j->ld_out + h * j->head_dim, turn, turn + pairs, pairs, j->interleaved);
 }
 
-// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][rotary_dim / 2][2]. The pairs are
+// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][2][rotary_dim / 2]. The pairs are
 // (2k, 2k + 1) where interleaved, else (k, k + rotary_dim / 2); what lies behind rotary_dim stays.
 FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, uint32_t n_heads, uint32_t head_dim,
                           uint32_t rotary_dim, bool interleaved, const float *cos_sin, const uint32_t *positions) {
@@ -7163,6 +9322,86 @@ FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, 
     j.interleaved = interleaved;
     j.cos_sin = cos_sin;
     j.positions = positions;
+    fci_rows_run(c, &j);
+}
+
+FCI_FN void fci_rows_layernorm_row(const fci_rows *j, size_t i) {
+    j->kernels->layernorm(j->in + i * j->ld_in, j->weight, j->bias, j->eps, j->n, j->out + i * j->ld_out);
+}
+
+// y = (x - mean) / sqrt(variance + eps) * weight + bias (may be NULL), row by row; y may be x.
+FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx, const float *weight, const float *bias,
+                               float eps, size_t m, size_t n, float *y, size_t ldy) {
+    fci_rows j;
+    memset(&j, 0, sizeof j);
+    j.row = fci_rows_layernorm_row;
+    j.in = x;
+    j.ld_in = ldx;
+    j.weight = weight;
+    j.bias = bias;
+    j.eps = eps;
+    j.m = m;
+    j.n = n;
+    j.out = y;
+    j.ld_out = ldy;
+    fci_rows_run(c, &j);
+}
+
+FCI_FN void fci_rows_activate_row(const fci_rows *j, size_t i) {
+    j->kernels->activate(j->activation, j->out + i * j->ld_out, j->in ? j->in + i * j->ld_in : NULL, j->n);
+}
+
+// x = activation(x), times up where that is not NULL.
+FCI_FN void fci_rows_activate(const fci_context *c, fci_activation kind, float *x, const float *up, size_t ld, size_t m,
+                              size_t n) {
+    fci_rows j;
+    memset(&j, 0, sizeof j);
+    j.row = fci_rows_activate_row;
+    j.activation = kind;
+    j.out = x;
+    j.in = up;
+    j.ld_out = j.ld_in = ld;
+    j.m = m;
+    j.n = n;
+    fci_rows_run(c, &j);
+}
+
+FCI_FN void fci_rows_cap_row(const fci_rows *j, size_t i) {
+    j->kernels->cap(j->out + i * j->ld_out, j->scale, j->cap, j->n);
+}
+
+// x = cap tanh(scale x / cap), or scale x where cap is 0.
+FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap, size_t m, size_t n) {
+    fci_rows j;
+    memset(&j, 0, sizeof j);
+    j.row = fci_rows_cap_row;
+    j.scale = scale;
+    j.cap = cap;
+    j.out = x;
+    j.ld_out = ldx;
+    j.m = m;
+    j.n = n;
+    fci_rows_run(c, &j);
+}
+
+FCI_FN void fci_rows_add_scaled_row(const fci_rows *j, size_t i) {
+    const float *y = j->in + i * j->ld_in;
+    float *x = j->out + i * j->ld_out;
+    for (size_t k = 0; k < j->n; k++) x[k] += y[k] * j->scale;
+}
+
+FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y, size_t ldy, float scale,
+                                size_t m, size_t n) {
+    fci_rows j;
+    memset(&j, 0, sizeof j);
+    j.row = fci_rows_add_scaled_row;
+    j.scale = scale;
+    j.out = x;
+    j.ld_out = ldx;
+    j.in = y;
+    j.ld_in = ldy;
+    j.m = m;
+    j.n = n;
     fci_rows_run(c, &j);
 }
 
@@ -7192,9 +9431,10 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
     void *packed = fci_alloc(&c, fci_gemm_packed_bytes(&c, compute, m, k), 1, "packed rows", err);
     void *scratch = packed ? fci_alloc(&c, fci_gemm_scratch_bytes(&c, compute), 1, "scratch", err) : NULL;
     if (scratch) {
-        const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k)};
-        fci_gemm_pack(&c, compute, x, k, m, k, packed);
-        fci_gemm(&c, compute, FCI_GEMM_STORE, packed, m, k, &matrix, 0, n, NULL, y, n, scratch);
+        const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
+        const fci_gemm_part part = {&matrix, 0, n, NULL, y, n};
+        fci_gemm_pack(&c, compute, x, k, m, k, NULL, packed);
+        fci_gemm(&c, compute, FCI_GEMM_STORE, packed, m, k, &part, 1, scratch);
     }
     fci_free(&c, packed);
     fci_free(&c, scratch);
@@ -7202,78 +9442,420 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
     return scratch ? FC_OK : FC_ERR_MEMORY;
 }
 
+// ---- Peak: what this machine can do at most, measured: multiply-adds that stay in registers, and reading memory.
+
+// A loop returns how many operations (a multiply-add is two) its `rounds` did; `x` holds 32 floats, which
+// it may change. Fourteen sums hide the latency of two units; c = x * c + y keeps compilers from hoisting.
+typedef double (*fci_peak_fn)(size_t rounds, float *x);
+#define FCI_PEAK_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
+
+FCI_FN double fci_peak_scalar(size_t rounds, float *x) { // the instructions that the compiler may use anywhere
+    fci_lanes a, b, s0, s1, s2;
+    fci_lanes_load(&a, x, FCI_LANES, 0);
+    fci_lanes_load(&b, x + 16, FCI_LANES, 0);
+    s0 = s1 = s2 = a;
+    for (size_t i = 0; i < rounds; i++) {
+        s0 = a * s0 + b;
+        s1 = a * s1 + b;
+        s2 = a * s2 + b;
+    }
+    s0 = s0 + s1 + s2;
+    fci_lanes_store(x, &s0, FCI_LANES);
+    return (double)rounds * 3 * 2 * FCI_LANES;
+}
+
+#if FCI_HAS_AVX2
+FCI_AVX2 FCI_FN double fci_peak_f32_avx2(size_t rounds, float *x) {
+    const __m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + 8);
+#define X(i) __m256 s##i = _mm256_loadu_ps(x + i);
+    FCI_PEAK_EACH(X)
+#undef X
+    for (size_t k = 0; k < rounds; k++) {
+#define X(i) s##i = _mm256_fmadd_ps(a, s##i, b);
+        FCI_PEAK_EACH(X)
+#undef X
+    }
+#define X(i) _mm256_storeu_ps(x, _mm256_add_ps(_mm256_loadu_ps(x), s##i));
+    FCI_PEAK_EACH(X)
+#undef X
+    return (double)rounds * 14 * 2 * 8;
+}
+#endif
+
+#if FCI_HAS_AVX512
+FCI_AVX512 FCI_FN double fci_peak_f32_avx512(size_t rounds, float *x) {
+    const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
+#define X(i) __m512 s##i = _mm512_loadu_ps(x + i);
+    FCI_PEAK_EACH(X)
+#undef X
+    for (size_t k = 0; k < rounds; k++) {
+#define X(i) s##i = _mm512_fmadd_ps(a, s##i, b);
+        FCI_PEAK_EACH(X)
+#undef X
+    }
+#define X(i) _mm512_storeu_ps(x, _mm512_add_ps(_mm512_loadu_ps(x), s##i));
+    FCI_PEAK_EACH(X)
+#undef X
+    return (double)rounds * 14 * 2 * 16;
+}
+#endif
+
+#if FCI_HAS_AVX512BF16
+FCI_AVX512BF16 FCI_FN double fci_peak_bf16_avx512(size_t rounds, float *x) {
+    const __m512bh a = (__m512bh)_mm512_loadu_si512(x), b = (__m512bh)_mm512_loadu_si512(x + 16);
+#define X(i) __m512 s##i = _mm512_loadu_ps(x + i);
+    FCI_PEAK_EACH(X)
+#undef X
+    for (size_t k = 0; k < rounds; k++) {
+#define X(i) s##i = _mm512_dpbf16_ps(s##i, a, b);
+        FCI_PEAK_EACH(X)
+#undef X
+    }
+#define X(i) _mm512_storeu_ps(x, _mm512_add_ps(_mm512_loadu_ps(x), s##i));
+    FCI_PEAK_EACH(X)
+#undef X
+    return (double)rounds * 14 * 2 * 32;
+}
+#endif
+
+#if FCI_HAS_AMX
+FCI_AMX FCI_FN double fci_peak_bf16_amx(size_t rounds, float *x) {
+    uint16_t operand[16 * 32];
+    float sums[16 * 16];
+    fci_amx_shape shape;
+    memset(&shape, 0, sizeof shape);
+    shape.palette = 1;
+    for (int t = 0; t < 8; t++) {
+        shape.rows[t] = 16;
+        shape.row_bytes[t] = 64;
+    }
+    for (int i = 0; i < 16 * 32; i++) operand[i] = fci_f32_to_bf16(x[i % 32]);
+    _tile_loadconfig(&shape);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(4, operand, 64);
+    _tile_loadd(5, operand, 64);
+    _tile_loadd(6, operand, 64);
+    _tile_loadd(7, operand, 64);
+    for (size_t k = 0; k < rounds; k++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums, 64);
+    _tile_stored(2, sums, 64);
+    _tile_stored(3, sums, 64);
+    _tile_release();
+    x[0] += sums[0];
+    return (double)rounds * 4 * 2 * 16 * 16 * 32;
+}
+#endif
+
+#if FCI_HAS_NEON
+FCI_FN double fci_peak_f32_neon(size_t rounds, float *x) {
+    const float32x4_t a = vld1q_f32(x), b = vld1q_f32(x + 4);
+#define X(i) float32x4_t s##i = vld1q_f32(x + i), t##i = s##i;
+    FCI_PEAK_EACH(X)
+#undef X
+    for (size_t k = 0; k < rounds; k++) {
+#define X(i) s##i = vfmaq_f32(s##i, a, b), t##i = vfmaq_f32(t##i, a, b);
+        FCI_PEAK_EACH(X)
+#undef X
+    }
+#define X(i) vst1q_f32(x, vaddq_f32(vld1q_f32(x), vaddq_f32(s##i, t##i)));
+    FCI_PEAK_EACH(X)
+#undef X
+    return (double)rounds * 28 * 2 * 4;
+}
+#endif
+
+FCI_FN fci_peak_fn fci_peak_loop(fc_simd simd, fc_compute compute) {
+    const bool bf16 = compute == FC_COMPUTE_BF16;
+    switch (simd) {
+    case FC_SIMD_SCALAR: return bf16 ? NULL : fci_peak_scalar;
+#if FCI_HAS_AVX2
+    case FC_SIMD_AVX2: return bf16 ? NULL : fci_peak_f32_avx2;
+#endif
+#if FCI_HAS_AVX512
+    case FC_SIMD_AVX512: return bf16 ? NULL : fci_peak_f32_avx512;
+#endif
+#if FCI_HAS_AVX512BF16
+    case FC_SIMD_AVX512BF16: return bf16 ? fci_peak_bf16_avx512 : fci_peak_f32_avx512;
+#endif
+#if FCI_HAS_AMX
+    case FC_SIMD_AMX: return bf16 ? fci_peak_bf16_amx : fci_peak_f32_avx512;
+#endif
+#if FCI_HAS_NEON
+    case FC_SIMD_NEON: return bf16 ? NULL : fci_peak_f32_neon;
+#endif
+    default: return NULL;
+    }
+}
+
+// The same work for every thread, several times; the fastest time counts, as others may use the machine too.
+typedef struct fci_peak_job {
+    fci_peak_fn loop;
+    size_t rounds;
+    double *operations;     // [tasks]
+    const fci_lanes_u32 *p; // what is read: `per_task` pieces each
+    size_t per_task;
+} fci_peak_job;
+
+FCI_FN void fci_peak_task(void *arg, size_t task, uint32_t worker) {
+    const fci_peak_job *j = (const fci_peak_job *)arg;
+    float x[32];
+    (void)worker;
+    for (int i = 0; i < 32; i++) x[i] = 0.5f + (float)i / 128;
+    j->operations[task] = j->loop(j->rounds, x);
+}
+
+FCI_FN void fci_peak_read_task(void *arg, size_t task, uint32_t worker) {
+    const fci_peak_job *j = (const fci_peak_job *)arg;
+    const fci_lanes_u32 *p = j->p + task * j->per_task;
+    fci_lanes_u32 a = p[0], b = a, c = a, d = a;
+    uint32_t first;
+    (void)worker;
+    for (size_t i = 0; i + 4 <= j->per_task; i += 4) {
+        a = a ^ p[i];
+        b = b ^ p[i + 1];
+        c = c ^ p[i + 2];
+        d = d ^ p[i + 3];
+    }
+    a = a ^ b ^ c ^ d;
+    memcpy(&first, &a, sizeof first);
+    j->operations[task] = (double)(j->per_task * sizeof *p) + (first == 1 ? 1 : 0); // (so that the reads are wanted)
+}
+
+FCI_FN double fci_peak_best(const fci_context *c, fci_task_fn fn, fci_peak_job *j, size_t n_tasks, int times) {
+    double best = 0;
+    while (times-- > 0) {
+        double start = fci_platform_seconds(), sum = 0;
+        if (c) fci_parallel_for(c, n_tasks, fn, j);
+        else
+            for (size_t i = 0; i < n_tasks; i++) fn(j, i, 0);
+        double seconds = fci_platform_seconds() - start;
+        for (size_t i = 0; i < n_tasks; i++) sum += j->operations[i];
+        if (seconds > 0 && sum / seconds > best) best = sum / seconds;
+    }
+    return best * 1e-9;
+}
+
+#define FCI_PEAK_BYTES ((size_t)512 << 20) // to read: far more than any cache that a few cores share
+#define FCI_PEAK_SECONDS 2e-3              // of one run of a loop, at least
+
+FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes, fc_peak_info *out, fc_error *err) {
+    fci_peak_job j;
+    const size_t pieces = 8 * (size_t)c->n_threads; // of the memory
+    memset(&j, 0, sizeof j);
+    j.loop = loop;
+    j.operations = (double *)fci_alloc(c, pieces, sizeof *j.operations, "counts", err);
+    void *block = j.operations ? fci_alloc(c, bytes, 1, "memory to read", err) : NULL;
+    if (!block) {
+        fci_free(c, j.operations);
+        return FC_ERR_MEMORY;
+    }
+    double seconds = 0;
+    for (j.rounds = 128; seconds < FCI_PEAK_SECONDS;) {
+        j.rounds *= 2;
+        double start = fci_platform_seconds();
+        fci_peak_task(&j, 0, 0);
+        seconds = fci_platform_seconds() - start;
+    }
+    out->gflops_one = fci_peak_best(NULL, fci_peak_task, &j, 1, 20);
+    out->gflops = c->n_threads > 1 ? fci_peak_best(c, fci_peak_task, &j, c->n_threads, 30) : out->gflops_one;
+    j.p = (const fci_lanes_u32 *)block;
+    j.per_task = bytes / sizeof *j.p / pieces;
+    out->gigabytes_one = fci_peak_best(NULL, fci_peak_read_task, &j, pieces, 4);
+    out->gigabytes = c->n_threads > 1 ? fci_peak_best(c, fci_peak_read_task, &j, pieces, 6) : out->gigabytes_one;
+    if (out->gflops < out->gflops_one) out->gflops = out->gflops_one; // others took the other processors
+    if (out->gigabytes < out->gigabytes_one) out->gigabytes = out->gigabytes_one;
+    fci_free(c, block);
+    fci_free(c, j.operations);
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out, fc_error *err) {
+    fci_context c;
+    fci_clear(err);
+    memset(out, 0, sizeof *out);
+    fc_code code = fci_context_begin(&c, env, err);
+    if (code) return code;
+    out->simd = fci_kernels_pick(env ? env->simd_max : FC_SIMD_AUTO)->simd;
+    out->compute = compute == FC_COMPUTE_BF16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32;
+    out->n_threads = c.n_threads;
+    fci_peak_fn loop = fci_peak_loop(out->simd, out->compute);
+    code = loop ? fci_peak_run(&c, loop, FCI_PEAK_BYTES, out, err)
+                : fci_fail(err, FC_ERR_UNSUPPORTED, 0, "peak: the %s kernels have no bf16 dot products",
+                           fc_simd_name(out->simd));
+    fci_context_end(&c);
+    return code;
+}
+
 // >> architecture
 // Data: what a family of models is made of and what its files call things. A row here, and at most
-// one small function, is all that a new family needs. Sources: transformers' configuration_llama.py
-// and modeling_llama.py; llama.cpp's llama-arch.cpp for the GGUF names.
+// one small function, is all that a new family needs. Sources: transformers' configuration and
+// modeling files of each family; llama.cpp's llama-arch.cpp and llama-model.cpp for GGUF.
 
 typedef enum fci_rope_scaling {
-    FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_SCALING_COUNT
+    FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_YARN, FCI_ROPE_LONG,
+    FCI_ROPE_SCALING_COUNT
 } fci_rope_scaling;
+
+typedef struct fci_rope {
+    double theta;
+    fci_rope_scaling scaling;
+    double factor, low, high; // low, high: llama3's frequency factors, or yarn's beta_slow, beta_fast
+    double original;          // context length before scaling
+    double attention;         // what cosines and sines are multiplied by
+    bool whole_dims;          // yarn: its range is rounded to whole dimensions
+    // [rotary_dim / 2] divisors of the frequencies, or NULL: of sequences up to `original`, of longer ones
+    const float *factors[2];
+} fci_rope;
+
+typedef struct fci_block_kind { // what may differ from block to block
+    uint32_t window;       // of the attention; 0: everything before
+    uint32_t rope;         // 0: none, else 1 + index into fci_hyper.ropes
+    bool experts;          // the FFN is a router with experts
+} fci_block_kind;
 
 // Hyperparameters as config.json or GGUF metadata give them, defaults filled in.
 typedef struct fci_hyper {
+    uint32_t traits; // FCI_TRAIT_...
     uint64_t n_blocks, hidden, ff, n_heads, n_kv_heads, head_dim, vocab, max_positions, rotary_dim;
-    uint64_t tied, attention_bias, mlp_bias; // 0 or 1
-    double norm_eps, rope_theta;
-    fci_rope_scaling rope_scaling;
-    double rope_factor, rope_low, rope_high, rope_original;
-    bool rope_interleaved;     // rotary pairs (2j, 2j + 1) instead of (j, j + rotary_dim / 2)
+    uint64_t n_experts, n_used, expert_ff;
+    uint64_t expert_step;   // every so many blocks have experts
+    uint64_t window, window_pattern, window_from, no_rope_step;
+    double norm_eps, partial_rotary;
+    double attention_scale; // of scores
+    double query_scalar;    // another way to say it: to the power of -1/2
+    double attention_cap, logit_cap; // 0: none
+    double embedding_scale, residual_scale, logit_divisor;
+    fci_rope ropes[2];      // the second one for blocks with a window
+    fci_activation activation;
+    bool rope_interleaved;  // rotary pairs (2j, 2j + 1) instead of (j, j + rotary_dim / 2)
+    fci_block_kind *blocks;      // [n_blocks]
 } fci_hyper;
 
-typedef enum fci_field_type { FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_BOOL } fci_field_type;
+enum fci_trait { // what a family, or one model of it, does otherwise than Llama 2
+    FCI_TRAIT_LAYER_NORM = 1 << 0,     // LayerNorm instead of RMSNorm
+    FCI_TRAIT_NORM_BIAS = 1 << 1,
+    FCI_TRAIT_PLUS_ONE = 1 << 2,       // norm weights are stored less 1
+    FCI_TRAIT_NO_PRE_NORM = 1 << 3,    // no norm before a sublayer
+    FCI_TRAIT_POST_NORM = 1 << 4,      // a norm after each sublayer, before it is added
+    FCI_TRAIT_HEAD_NORM = 1 << 5,      // q and k are normed, every head by itself
+    FCI_TRAIT_QK_NORM = 1 << 6,        // q and k are normed, all heads together
+    FCI_TRAIT_QKV_BIAS = 1 << 7,
+    FCI_TRAIT_O_BIAS = 1 << 8,
+    FCI_TRAIT_FFN_BIAS = 1 << 9,
+    FCI_TRAIT_PLAIN_FFN = 1 << 10,     // no gate
+    FCI_TRAIT_TIED = 1 << 11,          // the output matrix is the embedding
+    FCI_TRAIT_PARALLEL = 1 << 12,      // attention and FFN both read the block's input
+    FCI_TRAIT_ONE_NORM = 1 << 13,      // where parallel, with the attention's norm for both
+    FCI_TRAIT_EXPERTS = 1 << 14,       // may have experts
+    FCI_TRAIT_TOP_SUM = 1 << 15,       // weights of the experts used sum to 1
+    FCI_TRAIT_FUSED_QKV = 1 << 16,     // q, k and v are one tensor,
+    FCI_TRAIT_HEADS_TURN = 1 << 17,    // in which a head's q, k and v follow each other
+    FCI_TRAIT_FUSED_GATE = 1 << 18,    // gate and up are one tensor
+    FCI_TRAIT_TRANSPOSED = 1 << 19,    // matrices of the blocks are stored [in, out]
+    FCI_TRAIT_POSITIONS = 1 << 20,     // learned positions instead of a rotary embedding
+    FCI_TRAIT_ROOT_HIDDEN = 1 << 21,   // embeddings times the root of the hidden size
+    FCI_TRAIT_WINDOW = 1 << 22,        // may have sliding windows,
+    FCI_TRAIT_USE_WINDOW = 1 << 23,    // and they are in use
+    FCI_TRAIT_CAPS = 1 << 24,          // may have soft caps
+    FCI_TRAIT_MULTIPLIERS = 1 << 25,   // has Granite's multipliers
+    FCI_TRAIT_TWO_ROPES = 1 << 26,     // blocks with a window have a rotary embedding of their own
+    FCI_TRAIT_FOUR_FF = 1 << 27,       // intermediate size 4 x hidden where it is not given
+    FCI_TRAIT_ROPE_PAIRS = 1 << 28,    // rotary pairs are neighbours
+    // of one block, while its tensors are looked for
+    FCI_TRAIT_BLOCK_EXPERTS = 1 << 29,
+    FCI_TRAIT_MAYBE = 1 << 30          // as a need: the tensor may be missing
+};
+
+typedef enum fci_field_type { FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT } fci_field_type;
 
 // One hyperparameter: where it stands in each kind of file, what it may be.
 typedef struct fci_field {
-    const char *json;  // key of config.json
-    const char *gguf;  // key after "<architecture>."; NULL: not in the metadata
+    const char *json;  // keys of config.json, the first that is there counts: "a|b"
+    const char *gguf;  // keys after "<architecture>."; NULL: not in the metadata
     size_t offset;     // in fci_hyper
     fci_field_type type;
     double low, high;  // inclusive
     double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
+    uint32_t traits;   // TRAIT: what `true` sets and `false` clears; else: one of these is needed to read it
 } fci_field;
 
+#define FCI_EXPERTS_MAX 1024
 #define FCI_REQUIRED (-1.0)
 #define FCI_LATER (-2.0)
 #define FCI_AT(member) offsetof(fci_hyper, member)
 
 // Upper limits are far above any model and low enough that no product of two overflows.
-static const fci_field fci_llama_fields[] = {
-    {"num_hidden_layers", "block_count", FCI_AT(n_blocks), FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED},
-    {"hidden_size", "embedding_length", FCI_AT(hidden), FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED},
-    {"intermediate_size", "feed_forward_length", FCI_AT(ff),
-     FCI_FIELD_COUNT, 1, 1 << 24, FCI_REQUIRED},
-    {"num_attention_heads", "attention.head_count", FCI_AT(n_heads),
-     FCI_FIELD_COUNT, 1, 1 << 16, FCI_REQUIRED},
-    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads),
-     FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER},
-    {"head_dim", "attention.key_length", FCI_AT(head_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER},
-    {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, 1 << 28, FCI_LATER},
-    {"max_position_embeddings", "context_length", FCI_AT(max_positions), FCI_FIELD_COUNT, 1, 1 << 30, 2048},
-    {NULL, "rope.dimension_count", FCI_AT(rotary_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER},
-    {"tie_word_embeddings", NULL, FCI_AT(tied), FCI_FIELD_BOOL, 0, 1, 0},
-    {"attention_bias", NULL, FCI_AT(attention_bias), FCI_FIELD_BOOL, 0, 1, 0},
-    {"mlp_bias", NULL, FCI_AT(mlp_bias), FCI_FIELD_BOOL, 0, 1, 0},
-    {"rms_norm_eps", "attention.layer_norm_rms_epsilon", FCI_AT(norm_eps), FCI_FIELD_REAL, 0, 1, 1e-6},
-    {"rope_theta", "rope.freq_base", FCI_AT(rope_theta), FCI_FIELD_REAL, 1e-3, 1e15, 10000},
+static const fci_field fci_fields[] = {
+    {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks), FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
+    {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden), FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED, 0},
+    {"intermediate_size|n_inner", "feed_forward_length", FCI_AT(ff), FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, 0},
+    {"num_attention_heads|n_head", "attention.head_count", FCI_AT(n_heads),
+     FCI_FIELD_COUNT, 1, 1 << 16, FCI_REQUIRED, 0},
+    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads), FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER, 0},
+    {"head_dim", "attention.key_length", FCI_AT(head_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
+    {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, 1 << 28, FCI_LATER, 0},
+    {"max_position_embeddings|n_positions", "context_length", FCI_AT(max_positions),
+     FCI_FIELD_COUNT, 1, 1 << 30, 2048, 0},
+    {NULL, "rope.dimension_count", FCI_AT(rotary_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
+    {"partial_rotary_factor|rotary_pct", NULL, FCI_AT(partial_rotary), FCI_FIELD_REAL, 1e-4, 1, 1, 0},
+    {"rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_epsilon",
+     "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon", FCI_AT(norm_eps), FCI_FIELD_REAL, 0, 1, 1e-6, 0},
+    {"rope_theta|rotary_emb_base", "rope.freq_base", FCI_AT(ropes[0].theta), FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
+    {"rope_local_base_freq", "rope.freq_base_swa", FCI_AT(ropes[1].theta), FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
+    {"tie_word_embeddings", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TIED},
+    {"attention_bias|use_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS},
+    {"use_qkv_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS},
+    {"mlp_bias|use_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_FFN_BIAS},
+    {"use_parallel_residual", "use_parallel_residual", 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_PARALLEL},
+    {"norm_topk_prob", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TOP_SUM},
+    {"use_sliding_window", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_USE_WINDOW},
+    {"sliding_window", "attention.sliding_window", FCI_AT(window), FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_WINDOW},
+    {"sliding_window_pattern|_sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
+     FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
+    {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
+    {"no_rope_layer_interval", NULL, FCI_AT(no_rope_step), FCI_FIELD_COUNT, 0, 4096, 0, 0},
+    {"num_local_experts|num_experts", "expert_count", FCI_AT(n_experts),
+     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
+    {"num_experts_per_tok", "expert_used_count", FCI_AT(n_used), FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
+    {"moe_intermediate_size", "expert_feed_forward_length", FCI_AT(expert_ff),
+     FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, FCI_TRAIT_EXPERTS},
+    {"decoder_sparse_step", NULL, FCI_AT(expert_step), FCI_FIELD_COUNT, 1, 4096, 1, FCI_TRAIT_EXPERTS},
+    {"attn_logit_softcapping", "attn_logit_softcapping", FCI_AT(attention_cap),
+     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
+    {"final_logit_softcapping", "final_logit_softcapping", FCI_AT(logit_cap),
+     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
+    {"query_pre_attn_scalar", NULL, FCI_AT(query_scalar), FCI_FIELD_REAL, 1e-3, 1e6, 0, FCI_TRAIT_CAPS},
+    {"attention_multiplier", "attention.scale", FCI_AT(attention_scale),
+     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_MULTIPLIERS},
+    {"embedding_multiplier", "embedding_scale", FCI_AT(embedding_scale),
+     FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
+    {"residual_multiplier", "residual_scale", FCI_AT(residual_scale),
+     FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
+    {"logits_scaling", "logit_scale", FCI_AT(logit_divisor), FCI_FIELD_REAL, 1e-6, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
 };
 
 // A dimension of a weight, in terms of fci_hyper.
 typedef enum fci_dim {
-    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_FF, FCI_DIM_VOCAB,
+    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
+    FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
     FCI_DIM_ROTARY_HALF
 } fci_dim;
 
-// When a tensor must be in the file.
-typedef enum fci_need {
-    FCI_ALWAYS, FCI_IF_UNTIED, FCI_IF_ATTENTION_BIAS, FCI_IF_MLP_BIAS,
-    FCI_OPTIONAL // where GGUF has no flag, the tensor's presence says it
-} fci_need;
-
-typedef enum fci_slot { // what a tensor is for
-    FCI_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
-    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_O, FCI_Q_BIAS, FCI_K_BIAS, FCI_V_BIAS, FCI_O_BIAS,
-    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_DOWN, FCI_GATE_BIAS, FCI_UP_BIAS, FCI_DOWN_BIAS,
+typedef enum fci_slot { // what a tensor is for; where it is kept: fci_model_places
+    FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
+    FCI_ROPE_LONG_FACTORS,
+    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
+    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_GATE_UP, FCI_DOWN, FCI_ROUTER, FCI_EXPERT_GATE,
+    FCI_EXPERT_UP, FCI_EXPERT_DOWN, FCI_FFN_POST_NORM,
     FCI_SLOT_COUNT
 } fci_slot;
 
@@ -7282,90 +9864,286 @@ typedef enum fci_slot { // what a tensor is for
 
 typedef struct fci_tensor_row {
     fci_slot slot;
-    const char *json; // name in safetensors, '#' = block number
-    const char *gguf;
-    fci_dim rows, cols; // cols FCI_DIM_NONE: a vector
-    fci_need need, gguf_need;
+    const char *json;      // name in safetensors but for ".weight"; '#' = block number, '@' = expert
+    const char *gguf;      // (of experts: also ".@" as "_exps", all in one tensor)
+    fci_dim rows, cols;    // cols FCI_DIM_NONE: a vector
+    uint32_t need, unless; // traits
+    uint32_t bias;         // the trait with which a ".bias" is beside it; in GGUF, wherever it is there
 } fci_tensor_row;
 
-static const fci_tensor_row fci_llama_tensors[] = {
-    {FCI_EMBEDDING, "model.embed_tokens.weight", "token_embd.weight",
-     FCI_DIM_VOCAB, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_OUTPUT_NORM, "model.norm.weight", "output_norm.weight",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_OUTPUT, "lm_head.weight", "output.weight",
-     FCI_DIM_VOCAB, FCI_DIM_HIDDEN, FCI_IF_UNTIED, FCI_OPTIONAL},
-    {FCI_ROPE_FACTORS, NULL, "rope_freqs.weight",
-     FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_OPTIONAL, FCI_OPTIONAL},
-    {FCI_ATTN_NORM, "model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_Q, "model.layers.#.self_attn.q_proj.weight", "blk.#.attn_q.weight",
-     FCI_DIM_Q, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_K, "model.layers.#.self_attn.k_proj.weight", "blk.#.attn_k.weight",
-     FCI_DIM_KV, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_V, "model.layers.#.self_attn.v_proj.weight", "blk.#.attn_v.weight",
-     FCI_DIM_KV, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_O, "model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight",
-     FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_Q_BIAS, "model.layers.#.self_attn.q_proj.bias", "blk.#.attn_q.bias",
-     FCI_DIM_Q, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_K_BIAS, "model.layers.#.self_attn.k_proj.bias", "blk.#.attn_k.bias",
-     FCI_DIM_KV, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_V_BIAS, "model.layers.#.self_attn.v_proj.bias", "blk.#.attn_v.bias",
-     FCI_DIM_KV, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_O_BIAS, "model.layers.#.self_attn.o_proj.bias", "blk.#.attn_output.bias",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_IF_ATTENTION_BIAS, FCI_OPTIONAL},
-    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm.weight", "blk.#.ffn_norm.weight",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_GATE, "model.layers.#.mlp.gate_proj.weight", "blk.#.ffn_gate.weight",
-     FCI_DIM_FF, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_UP, "model.layers.#.mlp.up_proj.weight", "blk.#.ffn_up.weight",
-     FCI_DIM_FF, FCI_DIM_HIDDEN, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_DOWN, "model.layers.#.mlp.down_proj.weight", "blk.#.ffn_down.weight",
-     FCI_DIM_HIDDEN, FCI_DIM_FF, FCI_ALWAYS, FCI_ALWAYS},
-    {FCI_GATE_BIAS, "model.layers.#.mlp.gate_proj.bias", "blk.#.ffn_gate.bias",
-     FCI_DIM_FF, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
-    {FCI_UP_BIAS, "model.layers.#.mlp.up_proj.bias", "blk.#.ffn_up.bias",
-     FCI_DIM_FF, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
-    {FCI_DOWN_BIAS, "model.layers.#.mlp.down_proj.bias", "blk.#.ffn_down.bias",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_IF_MLP_BIAS, FCI_OPTIONAL},
+// The names most families use; a family's own ones are in its row.
+static const fci_tensor_row fci_tensors[] = {
+    {FCI_EMBEDDING, "model.embed_tokens", "token_embd", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, 0, 0},
+    {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN, FCI_TRAIT_POSITIONS, 0, 0},
+    {FCI_OUTPUT_NORM, "model.norm", "output_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, 0, FCI_TRAIT_NORM_BIAS},
+    {FCI_OUTPUT, "lm_head", "output", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, FCI_TRAIT_TIED, 0},
+    {FCI_ROPE_FACTORS, NULL, "rope_freqs", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0, 0},
+    {FCI_ROPE_FACTORS, NULL, "rope_factors_short", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0, 0},
+    {FCI_ROPE_LONG_FACTORS, NULL, "rope_factors_long", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0, 0},
+    {FCI_ATTN_NORM, "model.layers.#.input_layernorm", "blk.#.attn_norm",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM, FCI_TRAIT_NORM_BIAS},
+    {FCI_Q, "model.layers.#.self_attn.q_proj", "blk.#.attn_q",
+     FCI_DIM_Q, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_K, "model.layers.#.self_attn.k_proj", "blk.#.attn_k",
+     FCI_DIM_KV, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_V, "model.layers.#.self_attn.v_proj", "blk.#.attn_v",
+     FCI_DIM_KV, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_QKV, "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv",
+     FCI_DIM_QKV, FCI_DIM_HIDDEN, FCI_TRAIT_FUSED_QKV, 0, FCI_TRAIT_QKV_BIAS},
+    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm",
+     FCI_DIM_HEAD, FCI_DIM_NONE, FCI_TRAIT_HEAD_NORM, 0, 0},
+    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm",
+     FCI_DIM_HEAD, FCI_DIM_NONE, FCI_TRAIT_HEAD_NORM, 0, 0},
+    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm",
+     FCI_DIM_Q, FCI_DIM_NONE, FCI_TRAIT_QK_NORM, 0, 0},
+    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm",
+     FCI_DIM_KV, FCI_DIM_NONE, FCI_TRAIT_QK_NORM, 0, 0},
+    {FCI_O, "model.layers.#.self_attn.o_proj", "blk.#.attn_output",
+     FCI_DIM_HIDDEN, FCI_DIM_Q, 0, 0, FCI_TRAIT_O_BIAS},
+    {FCI_ATTN_POST_NORM, "model.layers.#.post_attention_layernorm", "blk.#.post_attention_norm",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
+    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm", "blk.#.ffn_norm",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_ONE_NORM, FCI_TRAIT_NORM_BIAS},
+    {FCI_GATE, "model.layers.#.mlp.gate_proj", "blk.#.ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_UP, "model.layers.#.mlp.up_proj", "blk.#.ffn_up",
+     FCI_DIM_FF, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_GATE_UP, "model.layers.#.mlp.gate_up_proj", "blk.#.ffn_up",
+     FCI_DIM_GATE_UP, FCI_DIM_HIDDEN, FCI_TRAIT_FUSED_GATE, 0, FCI_TRAIT_FFN_BIAS},
+    {FCI_DOWN, "model.layers.#.mlp.down_proj", "blk.#.ffn_down",
+     FCI_DIM_HIDDEN, FCI_DIM_FF, 0, FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_ROUTER, "model.layers.#.mlp.gate", "blk.#.ffn_gate_inp",
+     FCI_DIM_EXPERTS, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_EXPERT_GATE, "model.layers.#.mlp.experts.@.gate_proj", "blk.#.ffn_gate.@",
+     FCI_DIM_EXPERT_FF, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_EXPERT_UP, "model.layers.#.mlp.experts.@.up_proj", "blk.#.ffn_up.@",
+     FCI_DIM_EXPERT_FF, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_EXPERT_DOWN, "model.layers.#.mlp.experts.@.down_proj", "blk.#.ffn_down.@",
+     FCI_DIM_HIDDEN, FCI_DIM_EXPERT_FF, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_FFN_POST_NORM, "model.layers.#.post_feedforward_layernorm", "blk.#.post_ffw_norm",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
 };
 
+// Tensors that are ranges of rows of another one, in order.
+typedef struct fci_part {
+    fci_slot whole, slot;
+    fci_dim rows;
+} fci_part;
+
+static const fci_part fci_parts[] = {
+    {FCI_QKV, FCI_Q, FCI_DIM_Q},       {FCI_QKV, FCI_K, FCI_DIM_KV},     {FCI_QKV, FCI_V, FCI_DIM_KV},
+    {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
+};
+
+typedef struct fci_tensor_name { // safetensors
+    fci_slot slot;
+    const char *json;
+} fci_tensor_name;
+
+static const fci_tensor_name fci_mixtral_names[] = {
+    {FCI_ROUTER, "model.layers.#.block_sparse_moe.gate"},
+    {FCI_EXPERT_GATE, "model.layers.#.block_sparse_moe.experts.@.w1"},
+    {FCI_EXPERT_UP, "model.layers.#.block_sparse_moe.experts.@.w3"},
+    {FCI_EXPERT_DOWN, "model.layers.#.block_sparse_moe.experts.@.w2"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_tensor_name fci_gemma2_names[] = {
+    {FCI_FFN_NORM, "model.layers.#.pre_feedforward_layernorm"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_tensor_name fci_starcoder2_names[] = {
+    {FCI_UP, "model.layers.#.mlp.c_fc"},
+    {FCI_DOWN, "model.layers.#.mlp.c_proj"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_tensor_name fci_gpt_neox_names[] = {
+    {FCI_EMBEDDING, "gpt_neox.embed_in"},
+    {FCI_OUTPUT_NORM, "gpt_neox.final_layer_norm"},
+    {FCI_OUTPUT, "embed_out"},
+    {FCI_ATTN_NORM, "gpt_neox.layers.#.input_layernorm"},
+    {FCI_QKV, "gpt_neox.layers.#.attention.query_key_value"},
+    {FCI_O, "gpt_neox.layers.#.attention.dense"},
+    {FCI_FFN_NORM, "gpt_neox.layers.#.post_attention_layernorm"},
+    {FCI_UP, "gpt_neox.layers.#.mlp.dense_h_to_4h"},
+    {FCI_DOWN, "gpt_neox.layers.#.mlp.dense_4h_to_h"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_tensor_name fci_gpt2_names[] = {
+    {FCI_EMBEDDING, "transformer.wte"},
+    {FCI_POSITION_EMBEDDING, "transformer.wpe"},
+    {FCI_OUTPUT_NORM, "transformer.ln_f"},
+    {FCI_ATTN_NORM, "transformer.h.#.ln_1"},
+    {FCI_QKV, "transformer.h.#.attn.c_attn"},
+    {FCI_O, "transformer.h.#.attn.c_proj"},
+    {FCI_FFN_NORM, "transformer.h.#.ln_2"},
+    {FCI_UP, "transformer.h.#.mlp.c_fc"},
+    {FCI_DOWN, "transformer.h.#.mlp.c_proj"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+typedef enum fci_window_rule { // which blocks have the window, where no list says it
+    FCI_WINDOW_ALL,
+    FCI_WINDOW_PATTERN, // all but every window_pattern-th
+    FCI_WINDOW_FROM,    // from block window_from on
+    FCI_WINDOW_NO_ROPE  // those without a rotary embedding
+} fci_window_rule;
+
 typedef struct fci_architecture {
-    const char *name;        // model_type in config.json
-    const char *class_name;  // architectures[0], used where model_type is absent
-    const char *gguf;        // general.architecture
-    const char *activation;  // the only hidden_act it runs with
-    bool gguf_interleaved;   // GGUF files hold q and k rows permuted for the rotary pairs (2j, 2j + 1)
-    const fci_field *fields;
-    size_t n_fields;
-    const fci_tensor_row *tensors;
-    size_t n_tensors;
+    const char *name;           // model_type in config.json
+    const char *class_name;     // architectures[0], used where model_type is absent
+    const char *gguf;           // general.architecture; NULL: such files are another row's
+    const char *activation_key; // in config.json
+    const char *activation;     // where it is absent, and in GGUF files
+    uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
+    fci_window_rule windows;
+    const char *json_defaults;  // what transformers takes for a key that config.json leaves out
+    const char *gguf_defaults;  // what llama.cpp takes, under the keys of config.json
+    const fci_tensor_name *names; // or NULL
+    void (*gguf_adjust)(fci_hyper *h); // or NULL
 } fci_architecture;
 
-#define FCI_ROWS(table) table, sizeof table / sizeof table[0]
+// Gemma 2 and 3 of 27B, and no others, scale scores by hidden / heads. GGUF files do not say it; llama.cpp
+// knows these models by their number of blocks.
+FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
+    if (h->n_blocks == 46 || h->n_blocks == 62) h->query_scalar = (double)h->hidden / (double)h->n_heads;
+}
+
+#define FCI_LAYER_NORMS (FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NORM_BIAS)
+#define FCI_ALL_BIASES (FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS | FCI_TRAIT_FFN_BIAS)
+#define FCI_WINDOWED (FCI_TRAIT_WINDOW | FCI_TRAIT_USE_WINDOW)
 
 static const fci_architecture fci_architectures[] = {
-    {"llama", "LlamaForCausalLM", "llama", "silu", true, FCI_ROWS(fci_llama_fields),
-     FCI_ROWS(fci_llama_tensors)},
+    {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
+     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL, "{}", "{}", NULL, NULL},
+    {"mistral", "MistralForCausalLM", NULL, "hidden_act", "silu", FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}", NULL, NULL},
+    {"mixtral", "MixtralForCausalLM", NULL, "hidden_act", "silu",
+     FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
+     "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}", fci_mixtral_names, NULL},
+    {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
+     FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
+     "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"max_window_layers\":28}", "{}", NULL, NULL},
+    {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
+     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
+     "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,\"max_window_layers\":28}",
+     "{}", NULL, NULL},
+    {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
+     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW,
+     FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"num_local_experts\":128,"
+     "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}", NULL, NULL},
+    {"gemma", "GemmaForCausalLM", "gemma", "hidden_activation", "gelu_pytorch_tanh",
+     FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}",
+     "{}", NULL, NULL},
+    {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
+     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED, FCI_TRAIT_PLUS_ONE, 0,
+     FCI_WINDOW_PATTERN,
+     "{\"num_key_value_heads\":4,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true,"
+     "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":2,"
+     "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
+     "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
+     "\"final_logit_softcapping\":30.0}", fci_gemma2_names, fci_architecture_gemma_27b},
+    {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
+     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS | FCI_TRAIT_TWO_ROPES |
+         FCI_WINDOWED, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
+     "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"
+     "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
+     "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
+     "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}", fci_gemma2_names, fci_architecture_gemma_27b},
+    {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
+     FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
+     "{\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
+    {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
+     FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
+     "{\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
+    {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu",
+     FCI_TRAIT_MULTIPLIERS, 0, FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}", NULL, NULL},
+    {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu",
+     FCI_TRAIT_WINDOW, 0, FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
+     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,\"no_rope_layer_interval\":4,"
+     "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}", NULL, NULL},
+    {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
+     FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
+     "\"partial_rotary_factor\":0.25}", "{}", NULL, NULL},
+    {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
+     "\"tie_word_embeddings\":true}", "{}", fci_starcoder2_names, NULL},
+    {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS, FCI_TRAIT_HEADS_TURN,
+     0, FCI_WINDOW_ALL,
+     "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,\"rotary_pct\":0.25}",
+     "{\"use_parallel_residual\":true}", fci_gpt_neox_names, NULL},
+    {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES | FCI_TRAIT_POSITIONS |
+         FCI_TRAIT_FOUR_FF, FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
+     "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}", fci_gpt2_names, NULL},
+};
+
+// What GGUF files say by having a tensor, or by not having it.
+static const struct fci_shown_trait {
+    uint32_t trait;
+    const char *tensor;
+    bool there;
+    uint32_t only; // of architectures with this trait; 0: of all
+} fci_shown_traits[] = {
+    {FCI_TRAIT_TIED, "output.weight", false, 0},
+    {FCI_TRAIT_FUSED_QKV, "blk.0.attn_qkv.weight", true, 0},
+    {FCI_TRAIT_PARALLEL, "blk.0.ffn_norm.weight", false, FCI_TRAIT_ONE_NORM},
 };
 
 #define FCI_N_ARCHITECTURES (sizeof fci_architectures / sizeof fci_architectures[0])
 
-// Keys of config.json that would change what the model computes and that no row reads yet: allowed
-// only with the value that means "off".
+typedef struct fci_activation_name {
+    const char *name;
+    fci_activation activation;
+} fci_activation_name;
+
+static const fci_activation_name fci_activations[] = {
+    {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
+    {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
+    {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
+};
+
+// Settings that would change what the model computes and that its row does not read: allowed only with
+// the value that means "off". In config.json, null is off too.
 typedef struct fci_refusal {
-    const char *key;
-    bool zero_is_off;
+    const char *json, *gguf;
+    double off;
+    uint32_t traits; // with one of these the row reads it
     const char *what;
 } fci_refusal;
 
+#define FCI_NEVER (-1.0)
+
 static const fci_refusal fci_refusals[] = {
-    {"quantization_config", false, "packed quantised weights"},
-    {"sliding_window", false, "sliding-window attention"},
-    {"num_local_experts", true, "mixture-of-experts layers"},
-    {"attn_logit_softcapping", false, "attention soft caps"},
-    {"final_logit_softcapping", false, "logit soft caps"},
+    {"quantization_config", NULL, FCI_NEVER, 0, "packed quantised weights"},
+    {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding-window attention"},
+    {"num_local_experts", "expert_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
+    {"num_experts", "expert_used_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
+    {NULL, "expert_shared_count", 0, 0, "shared experts"},
+    {NULL, "expert_gating_func", 1, 0, "experts chosen by another function than softmax"},
+    {NULL, "expert_weights_scale", 1, 0, "scaled experts"},
+    {"attn_logit_softcapping", "attn_logit_softcapping", 0, FCI_TRAIT_CAPS, "attention soft caps"},
+    {"final_logit_softcapping", "final_logit_softcapping", 0, FCI_TRAIT_CAPS, "logit soft caps"},
+    {NULL, "attention.scale", 0, FCI_TRAIT_MULTIPLIERS, "attention multipliers"},
+    {"embedding_multiplier", "embedding_scale", 1, FCI_TRAIT_MULTIPLIERS, "embedding multipliers"},
+    {"residual_multiplier", "residual_scale", 1, FCI_TRAIT_MULTIPLIERS, "residual multipliers"},
+    {"logits_scaling", "logit_scale", 1, FCI_TRAIT_MULTIPLIERS, "logit multipliers"},
+    {"qk_layernorm", NULL, 0, 0, "norms of q and k, one a head,"},
+    {"use_bidirectional_attention", NULL, 0, 0, "models that see what comes after"},
+    {"add_cross_attention", NULL, 0, 0, "cross-attention layers"},
+    {"scale_attn_by_inverse_layer_idx", NULL, 0, 0, "attention scales that differ by layer"},
+    {"scale_attn_weights", NULL, 1, 0, "unscaled attention scores"},
+    {NULL, "attention.causal", 1, 0, "models that see what comes after"},
+    {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
 };
 
 FCI_FN void fci_architecture_known(char *out, size_t size) { // "llama, ..." for errors
@@ -7382,18 +10160,38 @@ FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_dim dim) {
     case FCI_DIM_HIDDEN: return h->hidden;
     case FCI_DIM_Q: return h->n_heads * h->head_dim;
     case FCI_DIM_KV: return h->n_kv_heads * h->head_dim;
+    case FCI_DIM_QKV: return (h->n_heads + 2 * h->n_kv_heads) * h->head_dim;
+    case FCI_DIM_HEAD: return h->head_dim;
     case FCI_DIM_FF: return h->ff;
+    case FCI_DIM_GATE_UP: return 2 * h->ff;
+    case FCI_DIM_EXPERT_FF: return h->expert_ff;
+    case FCI_DIM_EXPERTS: return h->n_experts;
     case FCI_DIM_VOCAB: return h->vocab;
+    case FCI_DIM_POSITIONS: return h->max_positions;
     case FCI_DIM_ROTARY_HALF: return h->rotary_dim / 2;
     default: return 1;
     }
 }
 
-// The name of a tensor: '#' replaced by the block number.
-FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, char *out, size_t size) {
-    const char *hash = strchr(pattern, '#');
-    if (!hash) snprintf(out, size, "%s", pattern);
-    else snprintf(out, size, "%.*s%u%s", (int)(hash - pattern), pattern, block, hash + 1);
+FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row, bool gguf) {
+    if (gguf) return row->gguf;
+    for (const fci_tensor_name *n = a->names; n && n->json; n++)
+        if (n->slot == row->slot) return n->json;
+    return row->json;
+}
+
+// The name of a tensor: '#' replaced by the block's number, '@' by the expert's, then `suffix`.
+FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert, const char *suffix, char *out,
+                                  size_t size) {
+    size_t n = 0;
+    out[0] = 0;
+    for (; *pattern && n < size; pattern++) {
+        int put = *pattern == '#'   ? snprintf(out + n, size - n, "%u", block)
+                  : *pattern == '@' ? snprintf(out + n, size - n, "%u", expert)
+                                    : snprintf(out + n, size - n, "%c", *pattern);
+        n += put > 0 ? (size_t)put : 0;
+    }
+    if (n < size) snprintf(out + n, size - n, "%s", suffix);
 }
 
 // >> model
@@ -7404,11 +10202,24 @@ typedef struct fci_weight { // a matrix with its bias, or absent (matrix.data NU
     const float *bias; // [rows] or NULL
 } fci_weight;
 
-typedef struct fci_layer {             // one block
-    const float *attn_norm, *ffn_norm; // [hidden]
-    fci_weight q, k, v, o;             // [q, hidden], [kv, hidden], [kv, hidden], [hidden, q]
-    fci_weight gate, up, down;         // [ff, hidden], [ff, hidden], [hidden, ff]
-    uint64_t n_parameters[2];          // of the attention and of the FFN sublayer
+typedef struct fci_norm { // absent: weight NULL
+    const float *weight, *bias;
+} fci_norm;
+
+typedef struct fci_expert {
+    fci_weight gate, up, down; // [expert_ff, hidden], [expert_ff, hidden], [hidden, expert_ff]
+} fci_expert;
+
+typedef struct fci_layer {            // one block
+    fci_norm attn_norm, ffn_norm;     // [hidden]
+    fci_norm attn_post, ffn_post;     // [hidden], of what a sublayer adds
+    fci_norm q_norm, k_norm;          // [head_dim], or [q] and [kv]
+    fci_weight q, k, v, o;            // [q, hidden], [kv, hidden], [kv, hidden], [hidden, q]
+    fci_weight gate, up, down;        // [ff, hidden], [ff, hidden], [hidden, ff]
+    fci_weight router;                // [n_experts, hidden]
+    fci_expert *experts;              // [n_experts], or NULL
+    fci_block_kind kind;
+    uint64_t n_parameters[2];         // of the attention and of the FFN sublayer
 } fci_layer;
 
 struct fc_model {
@@ -7422,70 +10233,134 @@ struct fc_model {
     char *path;
     uint64_t memory_limit;
     fci_matrix embedding, output; // [vocab, hidden]; the same one where tied
-    const float *output_norm;     // [hidden]
-    const float *rope_factors;    // [rotary_dim / 2] divisors of the frequencies (GGUF), or NULL
+    fci_matrix positions;         // [max_positions, hidden], or absent
+    fci_norm output_norm;         // [hidden]
     fci_layer *layers;            // [n_blocks]
+    uint8_t *present;             // [2 * n_blocks], 0: the file has been exported without this sublayer
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
+    uint64_t n_read; // tensors
     uint64_t hash;
     char fingerprint[24];
 };
 
-// Where hyperparameters come from: one of the two is set.
+// Where hyperparameters come from: one of the first two is set.
 typedef struct fci_source {
     const fci_json *json;
     const fc_container *gguf;
-    const char *gguf_name; // general.architecture
+    const char *gguf_name;    // general.architecture
+    const fci_json *defaults; // of the architecture, an object
+    uint64_t n_blocks;        // once it is known
 } fci_source;
 
 #define FCI_CONFIG_LIMIT ((uint64_t)16 << 20) // bytes of a config.json
+#define FCI_NAME_MAX 192
 
-FCI_FN const fci_kv *fci_model_kv(const fci_source *s, const char *suffix) {
-    char key[160];
-    snprintf(key, sizeof key, "%s.%s", s->gguf_name, suffix);
-    return fci_gguf_find(s->gguf, key);
+FCI_FN bool fci_model_is_gguf(const fc_model *m) {
+    return strcmp(fc_container_kind(m->container), "gguf") == 0;
+}
+
+FCI_FN bool fci_model_has(const fc_model *m, uint32_t traits) { // one of them
+    return (m->hyper.traits & traits) != 0;
+}
+
+// Cuts the next of the names "a|b|c" off `names` into `one`; false at the end.
+FCI_FN bool fci_model_next_name(const char **names, char *one, size_t size) {
+    size_t n = *names ? strcspn(*names, "|") : 0;
+    if (n == 0) return false;
+    snprintf(one, size, "%.*s", (int)n, *names);
+    *names += n + ((*names)[n] == '|');
+    return true;
+}
+
+FCI_FN const fci_kv *fci_model_kv(const fci_source *s, const char *suffixes) {
+    char suffix[64], key[160];
+    while (fci_model_next_name(&suffixes, suffix, sizeof suffix)) {
+        snprintf(key, sizeof key, "%s.%s", s->gguf_name, suffix);
+        const fci_kv *kv = fci_gguf_find(s->gguf, key);
+        if (kv) return kv;
+    }
+    return NULL;
 }
 
 FCI_FN const fci_json *fci_model_json(const fci_json *object,
                                       const char *key) { // null counts as absent
-    const fci_json *n = fci_json_get(object, key);
+    const fci_json *n = object ? fci_json_get(object, key) : NULL;
     return n && n->type != FCI_JSON_NULL ? n : NULL;
+}
+
+// The value of the first of the keys "a|b" that is there. A null that is there hides the defaults.
+FCI_FN const fci_json *fci_model_setting(const fci_source *s, const char *keys) {
+    const fci_json *objects[] = {s->json, s->defaults};
+    for (size_t i = 0; i < 2; i++) {
+        char key[64];
+        const char *rest = keys;
+        while (objects[i] && fci_model_next_name(&rest, key, sizeof key)) {
+            const fci_json *n = fci_json_get(objects[i], key);
+            if (n) return n->type == FCI_JSON_NULL ? NULL : n;
+        }
+    }
+    return NULL;
+}
+
+FCI_FN fc_code fci_model_number_json(const fci_json *n, const fci_field *f, double *value, fc_error *err) {
+    if (f->type == FCI_FIELD_TRAIT && n->type == FCI_JSON_BOOL) *value = n->truth ? 1 : 0;
+    else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer) *value = (double)n->integer;
+    else if (f->type == FCI_FIELD_REAL && n->type == FCI_JSON_NUMBER) *value = n->number;
+    else
+        return fci_fail(err, FC_ERR_FORMAT, n->at, "\"%.*s\": expected %s, got %s", (int)strcspn(f->json, "|"), f->json,
+                        f->type == FCI_FIELD_TRAIT  ? "true or false"
+                        : f->type == FCI_FIELD_REAL ? "a number"
+                                                    : "a whole number, 0 or more",
+                        n->type == FCI_JSON_NUMBER ? "another kind of number" : fci_json_type_name(n));
+    return FC_OK;
+}
+
+// Any number or truth of GGUF metadata.
+FCI_FN bool fci_model_kv_number(const fci_kv *kv, double *value) {
+    if (kv->type != 7) return fci_kv_f64(kv, value);
+    *value = *(const uint8_t *)kv->data ? 1 : 0;
+    return true;
+}
+
+// What `deci` files say block by block: the largest value is the model's, in blocks that have such a sublayer.
+FCI_FN fc_code fci_model_widest(const fci_kv *kv, uint64_t n_blocks, uint64_t *widest, fc_error *err) {
+    uint64_t value;
+    *widest = 0;
+    if (kv->count < n_blocks)
+        return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected %llu values, one for each block, got %llu", kv->key.p,
+                        (unsigned long long)n_blocks, (unsigned long long)kv->count);
+    for (uint64_t b = 0; b < n_blocks; b++) {
+        if (!fci_kv_item_u64(kv, b, &value))
+            return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected whole numbers, 0 or more", kv->key.p);
+        *widest = fci_max(*widest, value);
+    }
+    return FC_OK;
 }
 
 // A number of either kind of file as a double; integers up to 2^53 are exact, more is out of every range.
 FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double *value, bool *found,
                                 fc_error *err) {
-    *found = false;
-    if (s->json) {
-        const fci_json *n = f->json ? fci_model_json(s->json, f->json) : NULL;
-        if (!n) return FC_OK;
-        *found = true;
-        if (f->type == FCI_FIELD_BOOL && n->type == FCI_JSON_BOOL) *value = n->truth ? 1 : 0;
-        else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer)
-            *value = (double)n->integer;
-        else if (f->type == FCI_FIELD_REAL && n->type == FCI_JSON_NUMBER) *value = n->number;
-        else
-            return fci_fail(err, FC_ERR_FORMAT, n->at, "\"%s\": expected %s, got %s", f->json,
-                            f->type == FCI_FIELD_BOOL   ? "true or false"
-                            : f->type == FCI_FIELD_REAL ? "a number"
-                                                        : "a whole number, 0 or more",
-                            n->type == FCI_JSON_NUMBER ? "another kind of number"
-                                                       : fci_json_type_name(n));
-        return FC_OK;
-    }
-    const fci_kv *kv = f->gguf ? fci_model_kv(s, f->gguf) : NULL;
+    const fci_kv *kv = s->json || !f->gguf ? NULL : fci_model_kv(s, f->gguf);
+    const fci_json *n = kv || !f->json ? NULL : fci_model_setting(s, f->json);
     uint64_t integer = 0;
+    *found = kv || n;
+    if (n) return fci_model_number_json(n, f, value, err);
     if (!kv) return FC_OK;
-    *found = true;
-    bool good = f->type == FCI_FIELD_REAL
-                    ? kv->type != 10 && kv->type != 11 && fci_kv_f64(kv, value) &&
-                          (kv->type == 6 || kv->type == 12)
-                    : fci_kv_u64(kv, &integer);
-    if (f->type != FCI_FIELD_REAL) *value = (double)integer;
+    if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, "deci") == 0 && f->type == FCI_FIELD_COUNT && s->n_blocks) {
+        fc_code code = fci_model_widest(kv, s->n_blocks, &integer, err);
+        *value = (double)integer;
+        return code;
+    }
+    bool good = f->type == FCI_FIELD_TRAIT  ? kv->type == 7 && fci_model_kv_number(kv, value)
+                : f->type == FCI_FIELD_REAL ? (kv->type == 6 || kv->type == 12) && fci_kv_f64(kv, value)
+                                            : fci_kv_u64(kv, &integer);
+    if (f->type == FCI_FIELD_COUNT) *value = (double)integer;
     if (good) return FC_OK;
     return fci_fail(err, kv->type == 9 ? FC_ERR_UNSUPPORTED : FC_ERR_FORMAT, kv->at,
-                    "%s.%s: expected %s, got %s", s->gguf_name, f->gguf,
-                    f->type == FCI_FIELD_REAL ? "a floating-point number"
-                                              : "a whole number, 0 or more",
+                    "%s.%.*s: expected %s, got %s", s->gguf_name, (int)strcspn(f->gguf, "|"), f->gguf,
+                    f->type == FCI_FIELD_TRAIT  ? "true or false"
+                    : f->type == FCI_FIELD_REAL ? "a floating-point number"
+                                                : "a whole number, 0 or more",
                     kv->type == 9 ? "an array (one value a block), which this version does not run"
                                   : "a value of another type");
 }
@@ -7493,18 +10368,21 @@ FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double 
 FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hyper *h,
                                fc_error *err) {
     double value = f->otherwise;
-    bool found;
-    const char *name = s->json ? f->json : f->gguf;
-    fc_code code = fci_model_number(s, f, &value, &found, err);
+    bool found = false, unread = f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits);
+    const char *name = (s->json && f->json) || !f->gguf ? f->json : f->gguf;
+    const int shown = (int)strcspn(name, "|");
+    fc_code code = unread ? FC_OK : fci_model_number(s, f, &value, &found, err);
     if (code) return code;
-    if (!found && f->otherwise == FCI_REQUIRED)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%s\": required, but it is not there", name);
+    if (!found) value = f->otherwise;
+    if (value == FCI_REQUIRED)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": required, but it is not there", shown, name);
     if (found && !(value >= f->low && value <= f->high)) // NaN fails too
-        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%s\": expected %.10g to %.10g, got %.17g", name,
+        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g", shown, name,
                         f->low, f->high, value);
     if (value == FCI_LATER) value = 0; // 0 marks what fci_model_complete fills in
     char *at = (char *)h + f->offset;
-    if (f->type == FCI_FIELD_REAL) memcpy(at, &value, sizeof value);
+    if (f->type == FCI_FIELD_TRAIT) h->traits |= value > 0 ? f->traits : 0;
+    else if (f->type == FCI_FIELD_REAL) memcpy(at, &value, sizeof value);
     else {
         uint64_t integer = (uint64_t)value;
         memcpy(at, &integer, sizeof integer);
@@ -7512,8 +10390,8 @@ FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hype
     return FC_OK;
 }
 
-// Fills in what depends on other fields, and checks what must hold between them.
-FCI_FN fc_code fci_model_complete(fci_hyper *h, fc_error *err) {
+// Sizes that depend on each other, before the rotary embedding is known.
+FCI_FN fc_code fci_model_sizes(fci_hyper *h, fc_error *err) {
     if (!h->n_kv_heads) h->n_kv_heads = h->n_heads;
     if (!h->head_dim) {
         if (h->hidden % h->n_heads)
@@ -7523,130 +10401,235 @@ FCI_FN fc_code fci_model_complete(fci_hyper *h, fc_error *err) {
                 (unsigned long long)h->hidden, (unsigned long long)h->n_heads);
         h->head_dim = h->hidden / h->n_heads;
     }
-    if (!h->rotary_dim) h->rotary_dim = h->head_dim;
+    if (!h->ff && (h->traits & FCI_TRAIT_FOUR_FF)) h->ff = 4 * h->hidden;
+    if (!h->ff) return fci_fail(err, FC_ERR_FORMAT, 0, "\"intermediate_size\": required, but it is not there");
+    if (!h->expert_ff) h->expert_ff = h->ff;
+    if (h->n_experts && (h->n_used < 1 || h->n_used > h->n_experts))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "experts used: expected 1 to %llu, got %llu",
+                        (unsigned long long)h->n_experts, (unsigned long long)h->n_used);
     if (h->n_kv_heads > h->n_heads || h->n_heads % h->n_kv_heads)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "heads: expected a multiple of the %llu KV heads, got %llu",
                         (unsigned long long)h->n_kv_heads, (unsigned long long)h->n_heads);
-    if (h->rotary_dim % 2 || h->rotary_dim > h->head_dim)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "rotary dimension: expected an even number up to head_dim %llu, got %llu",
-                        (unsigned long long)h->head_dim, (unsigned long long)h->rotary_dim);
+    if ((h->traits & FCI_TRAIT_HEADS_TURN) && h->n_kv_heads != h->n_heads)
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "KV heads: expected as many as heads, %llu, got %llu",
+                        (unsigned long long)h->n_heads, (unsigned long long)h->n_kv_heads);
     if (h->n_heads * h->head_dim > (uint64_t)1 << 24)
         return fci_fail(err, FC_ERR_LIMIT, 0, "heads x head_dim: expected at most %llu, got %llu",
                         1ull << 24, (unsigned long long)(h->n_heads * h->head_dim));
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, double low, double *out,
+FCI_FN void fci_model_rotary(fci_hyper *h) {
+    if (!h->rotary_dim) h->rotary_dim = (uint64_t)((double)h->head_dim * h->partial_rotary);
+}
+
+// Fills in what depends on other fields, and checks what must hold between them.
+FCI_FN fc_code fci_model_complete(fci_hyper *h, fc_error *err) {
+    fci_model_rotary(h);
+    if (h->traits & FCI_TRAIT_POSITIONS) h->rotary_dim = 0;
+    else if (h->rotary_dim % 2 || h->rotary_dim > h->head_dim || h->rotary_dim == 0)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "rotary dimension: expected an even number up to head_dim %llu, got %llu",
+                        (unsigned long long)h->head_dim, (unsigned long long)h->rotary_dim);
+    if (h->attention_scale == 0)
+        h->attention_scale = 1 / sqrt(h->query_scalar > 0 ? h->query_scalar : (double)h->head_dim);
+    if (h->traits & FCI_TRAIT_ROOT_HIDDEN) h->embedding_scale = sqrt((double)h->hidden);
+    if (!(h->traits & FCI_TRAIT_PARALLEL)) h->traits &= ~(uint32_t)FCI_TRAIT_ONE_NORM;
+    if (!(h->traits & FCI_TRAIT_USE_WINDOW)) h->window = 0;
+    h->rope_interleaved = (h->traits & FCI_TRAIT_ROPE_PAIRS) != 0;
+    return FC_OK;
+}
+
+// A number above 0 of the rope settings; `otherwise` where it is absent, or an error where that is 0.
+FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, double otherwise, double *out,
                                      fc_error *err) {
     const fci_json *n = fci_model_json(rope, key);
+    *out = otherwise;
+    if (!n && otherwise > 0) return FC_OK;
     if (!n)
         return fci_fail(err, FC_ERR_FORMAT, rope->at,
                         "rope settings: \"%s\" is required, but it is not there", key);
-    if (n->type != FCI_JSON_NUMBER || !(n->number > low && n->number < 1e15))
-        return fci_fail(err, FC_ERR_FORMAT, n->at,
-                        "rope settings: \"%s\": expected a number above %g", key, low);
+    if (n->type != FCI_JSON_NUMBER || !(n->number > 0 && n->number < 1e15))
+        return fci_fail(err, FC_ERR_FORMAT, n->at, "rope settings: \"%s\": expected a number above 0", key);
     *out = n->number;
     return FC_OK;
 }
 
-// Both spellings: transformers 5's "rope_parameters", and "rope_theta" with "rope_scaling" before it.
-FCI_FN fc_code fci_model_rope_json(const fci_json *config, fci_hyper *h, fc_error *err) {
-    const fci_json *rope = fci_model_json(config, "rope_parameters");
-    if (!rope) rope = fci_model_json(config, "rope_scaling");
-    if (!rope) return FC_OK;
+FCI_FN double fci_model_yarn_scale(double factor, double mscale) {
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+FCI_FN fc_code fci_model_rope_yarn(const fci_json *rope, const fci_hyper *h, fci_rope *r, fc_error *err) {
+    const fci_json *truncate = fci_model_json(rope, "truncate"), *a = fci_model_json(rope, "mscale"),
+                   *b = fci_model_json(rope, "mscale_all_dim");
+    double one = 1, all = 1, attention;
+    fc_code code = fci_model_rope_number(rope, "factor", (double)h->max_positions / r->original, &r->factor, err);
+    if (!code) code = fci_model_rope_number(rope, "beta_slow", 1, &r->low, err);
+    if (!code) code = fci_model_rope_number(rope, "beta_fast", 32, &r->high, err);
+    if (!code && a && b && a->number > 0 && b->number > 0) {
+        code = fci_model_rope_number(rope, "mscale", 1, &one, err);
+        if (!code) code = fci_model_rope_number(rope, "mscale_all_dim", 1, &all, err);
+        attention = fci_model_yarn_scale(r->factor, one) / fci_model_yarn_scale(r->factor, all);
+    } else attention = fci_model_yarn_scale(r->factor, 1);
+    if (!code) code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
+    r->whole_dims = !truncate || truncate->truth;
+    return code;
+}
+
+// "short_factor" or "long_factor": rotary_dim / 2 numbers above 0.
+FCI_FN fc_code fci_model_rope_list(fc_model *m, const fci_json *rope, const char *key, const float **out,
+                                   fc_error *err) {
+    const fci_json *list = fci_model_json(rope, key), *n;
+    const uint64_t half = m->hyper.rotary_dim / 2;
+    if (!list || list->type != FCI_JSON_ARRAY || list->count != half)
+        return fci_fail(err, FC_ERR_FORMAT, list ? list->at : rope->at,
+                        "rope settings: \"%s\": expected an array of %llu numbers", key, (unsigned long long)half);
+    float *values = (float *)fci_arena_alloc(&m->arena, half, sizeof *values, key, err);
+    if (!values) return FC_ERR_MEMORY;
+    n = fci_json_first(list);
+    for (uint64_t i = 0; i < half; i++, n = fci_json_next(n)) {
+        if (n->type != FCI_JSON_NUMBER || !(n->number > 1e-6 && n->number < 1e9))
+            return fci_fail(err, FC_ERR_FORMAT, n->at, "rope settings: \"%s\": expected numbers above 0", key);
+        values[i] = (float)n->number;
+    }
+    *out = values;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_model_rope_long(fc_model *m, const fci_json *rope, fci_rope *r, fc_error *err) {
+    fc_code code = fci_model_rope_number(rope, "factor", (double)m->hyper.max_positions / r->original, &r->factor, err);
+    double attention = r->factor <= 1 ? 1 : sqrt(1 + log(r->factor) / log(r->original));
+    if (!code) code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
+    if (!code) code = fci_model_rope_list(m, rope, "short_factor", &r->factors[0], err);
+    return code ? code : fci_model_rope_list(m, rope, "long_factor", &r->factors[1], err);
+}
+
+FCI_FN fc_code fci_model_rope_llama3(const fci_json *rope, fci_rope *r, fc_error *err) {
+    fc_code code = fci_model_rope_number(rope, "factor", 0, &r->factor, err);
+    if (!code) code = fci_model_rope_number(rope, "low_freq_factor", 0, &r->low, err);
+    if (!code) code = fci_model_rope_number(rope, "high_freq_factor", 0, &r->high, err);
+    if (!code && !(r->high > r->low))
+        return fci_fail(err, FC_ERR_FORMAT, rope->at,
+                        "rope settings: expected high_freq_factor above low_freq_factor %g, got %g",
+                        r->low, r->high);
+    return code;
+}
+
+// "dynamic" only changes sequences that are longer than the model's positions, which are refused.
+static const struct fci_rope_name {
+    const char *name;
+    fci_rope_scaling scaling;
+} fci_rope_names[] = {
+    {"default", FCI_ROPE_NONE}, {"none", FCI_ROPE_NONE}, {"dynamic", FCI_ROPE_NONE},  {"linear", FCI_ROPE_LINEAR},
+    {"llama3", FCI_ROPE_LLAMA3}, {"yarn", FCI_ROPE_YARN}, {"longrope", FCI_ROPE_LONG}, {"su", FCI_ROPE_LONG},
+};
+
+FCI_FN fc_code fci_model_rope_scaling(fci_str name, uint64_t at, fci_rope_scaling *out, fc_error *err) {
+    fci_shown shown;
+    for (size_t i = 0; i < sizeof fci_rope_names / sizeof fci_rope_names[0]; i++)
+        if (fci_is(name, fci_rope_names[i].name)) {
+            *out = fci_rope_names[i].scaling;
+            return FC_OK;
+        }
+    return fci_fail(err, FC_ERR_UNSUPPORTED, at,
+                    "rope scaling: expected default, linear, dynamic, llama3, yarn or longrope, got \"%s\"",
+                    fci_show(name, &shown));
+}
+
+// One object of rope settings. The length before scaling may also stand beside it, which then counts.
+FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_json *config, const fci_json *rope, fci_rope *r,
+                                     fc_error *err) {
+    fci_hyper *h = &m->hyper;
+    fci_str name = fci_s("default");
     if (rope->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: expected an object, got %s",
                         fci_json_type_name(rope));
-    fc_code code = FC_OK;
-    if (fci_model_json(rope, "rope_theta"))
-        code = fci_model_rope_number(rope, "rope_theta", 1e-3, &h->rope_theta, err);
-    const fci_json *type = fci_model_json(rope, "rope_type");
+    const fci_json *type = fci_model_json(rope, "rope_type"), *beside = config;
     if (!type) type = fci_model_json(rope, "type");
-    const fci_json *partial = fci_model_json(rope, "partial_rotary_factor");
+    if (type && type->type == FCI_JSON_STRING) name = type->text;
+    else if (type)
+        return fci_fail(err, FC_ERR_FORMAT, type->at, "rope settings: \"rope_type\": expected a string, got %s",
+                        fci_json_type_name(type));
+    if (!fci_model_json(config, "original_max_position_embeddings")) beside = rope;
+    fc_code code = fci_model_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
+    if (!code) code = fci_model_rope_number(rope, "partial_rotary_factor", h->partial_rotary, &h->partial_rotary, err);
+    if (!code && h->partial_rotary > 1)
+        code = fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: \"partial_rotary_factor\": expected at most 1");
+    fci_model_rotary(h);
+    if (!code) code = fci_model_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
+    if (code || r->scaling == FCI_ROPE_NONE) return code;
+    if (r->scaling == FCI_ROPE_LINEAR) return fci_model_rope_number(rope, "factor", 0, &r->factor, err);
+    code = fci_model_rope_number(beside, "original_max_position_embeddings", (double)h->max_positions, &r->original,
+                                 err);
     if (code) return code;
-    if (partial && partial->number != 1)
-        return fci_fail(err, FC_ERR_UNSUPPORTED, partial->at,
-                        "rope settings: a partial rotary embedding is not supported here");
-    if (!type || (type->type == FCI_JSON_STRING && fci_is(type->text, "default"))) return FC_OK;
-    if (type->type == FCI_JSON_STRING && fci_is(type->text, "linear")) {
-        h->rope_scaling = FCI_ROPE_LINEAR;
-        return fci_model_rope_number(rope, "factor", 0, &h->rope_factor, err);
-    }
-    if (type->type != FCI_JSON_STRING || !fci_is(type->text, "llama3")) {
-        fci_shown shown;
-        return fci_fail(err, FC_ERR_UNSUPPORTED, type->at,
-                        "rope scaling: expected default, linear or llama3, got \"%s\"",
-                        fci_show(type->text, &shown));
-    }
-    h->rope_scaling = FCI_ROPE_LLAMA3;
-    if ((code = fci_model_rope_number(rope, "factor", 0, &h->rope_factor, err)) != FC_OK)
-        return code;
-    if ((code = fci_model_rope_number(rope, "low_freq_factor", 0, &h->rope_low, err)) != FC_OK)
-        return code;
-    if ((code = fci_model_rope_number(rope, "high_freq_factor", 0, &h->rope_high, err)) != FC_OK)
-        return code;
-    if ((code = fci_model_rope_number(rope, "original_max_position_embeddings", 0,
-                                      &h->rope_original, err)) != FC_OK)
-        return code;
-    if (!(h->rope_high > h->rope_low))
-        return fci_fail(err, FC_ERR_FORMAT, rope->at,
-                        "rope settings: expected high_freq_factor above low_freq_factor %g, got %g",
-                        h->rope_low, h->rope_high);
-    return FC_OK;
+    return r->scaling == FCI_ROPE_YARN   ? fci_model_rope_yarn(rope, h, r, err)
+           : r->scaling == FCI_ROPE_LONG ? fci_model_rope_long(m, rope, r, err)
+                                         : fci_model_rope_llama3(rope, r, err);
+}
+
+// Both spellings: transformers 5's "rope_parameters", one object or one for each type of layer, and
+// "rope_theta" with "rope_scaling" before it.
+FCI_FN fc_code fci_model_rope_json(fc_model *m, const fci_json *config, fc_error *err) {
+    fci_hyper *h = &m->hyper;
+    const fci_json *rope = fci_model_json(config, "rope_parameters");
+    if (!rope) rope = fci_model_json(config, "rope_scaling");
+    if (!rope) return FC_OK;
+    const bool object = rope->type == FCI_JSON_OBJECT;
+    const fci_json *full = object ? fci_model_json(rope, "full_attention") : NULL;
+    const fci_json *sliding = object ? fci_model_json(rope, "sliding_attention") : NULL;
+    if ((full || sliding) && !fci_model_has(m, FCI_TRAIT_TWO_ROPES))
+        return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at, "rope settings by type of layer are not supported for %s",
+                        m->architecture->name);
+    if (!full && !sliding) return fci_model_rope_object(m, config, rope, &h->ropes[0], err);
+    fc_code code = full ? fci_model_rope_object(m, config, full, &h->ropes[0], err) : FC_OK;
+    return code || !sliding ? code : fci_model_rope_object(m, config, sliding, &h->ropes[1], err);
+}
+
+FCI_FN fc_code fci_model_rope_kv(const fci_source *s, const char *key, double otherwise, double *out, fc_error *err) {
+    const fci_kv *kv = fci_model_kv(s, key);
+    *out = otherwise;
+    if (!kv && otherwise > 0) return FC_OK;
+    if (kv && fci_kv_f64(kv, out) && *out > 0 && *out < 1e15) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0, "%s.%s: expected a number above 0", s->gguf_name, key);
 }
 
 FCI_FN fc_code fci_model_rope_gguf(const fci_source *s, fci_hyper *h, fc_error *err) {
-    const fci_kv *type = fci_model_kv(s, "rope.scaling.type"),
-                 *factor = fci_model_kv(s, "rope.scaling.factor");
-    const fci_kv *legacy = fci_model_kv(s, "rope.scale_linear");
-    fci_str name = fci_s("none");
-    fci_shown shown;
+    const fci_kv *type = fci_model_kv(s, "rope.scaling.type");
+    fci_rope *r = &h->ropes[0];
+    fci_str name = fci_s(!type && fci_model_kv(s, "rope.scale_linear") ? "linear" : "none");
     if (type && !fci_kv_str(type, &name))
         return fci_fail(err, FC_ERR_FORMAT, type->at, "%s.rope.scaling.type: expected a string",
                         s->gguf_name);
-    if (legacy && !type) {
-        name = fci_s("linear");
-        factor = legacy;
-    }
-    if (fci_is(name, "none")) return FC_OK; // llama3's scaling comes as the tensor rope_freqs
-    if (!fci_is(name, "linear"))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
-                        "rope scaling: expected none or linear, got \"%s\"",
-                        fci_show(name, &shown));
-    h->rope_scaling = FCI_ROPE_LINEAR;
-    if (!factor || !fci_kv_f64(factor, &h->rope_factor) ||
-        !(h->rope_factor > 0 && h->rope_factor < 1e15))
-        return fci_fail(err, FC_ERR_FORMAT, type ? type->at : 0,
-                        "%s.rope.scaling.factor: expected a number above 0", s->gguf_name);
-    return FC_OK;
+    fc_code code = fci_model_rope_scaling(name, type ? type->at : 0, &r->scaling, err);
+    if (!code && r->scaling == FCI_ROPE_LLAMA3)
+        code = fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
+                        "%s.rope.scaling.type: llama3 comes as the tensor rope_freqs", s->gguf_name);
+    if (!code)
+        code = fci_model_rope_kv(s, "rope.scaling.original_context_length", (double)h->max_positions, &r->original, err);
+    if (!code) code = fci_model_rope_kv(s, "rope.scaling.attn_factor|rope.scaling.yarn_attn_factor", 1, &r->attention, err);
+    if (!code && (r->scaling == FCI_ROPE_LINEAR || r->scaling == FCI_ROPE_YARN))
+        code = fci_model_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0, &r->factor, err);
+    if (code || r->scaling != FCI_ROPE_YARN) return code;
+    r->attention *= fci_model_yarn_scale(r->factor, 1);
+    r->whole_dims = true;
+    code = fci_model_rope_kv(s, "rope.scaling.yarn_beta_slow", 1, &r->low, err);
+    return code ? code : fci_model_rope_kv(s, "rope.scaling.yarn_beta_fast", 32, &r->high, err);
 }
 
-FCI_FN fc_code fci_model_refuse_json(const fci_json *config, fc_error *err) {
+// Settings that no row reads must be off.
+FCI_FN fc_code fci_model_refuse(const fc_model *m, const fci_source *s, fc_error *err) {
     for (size_t i = 0; i < sizeof fci_refusals / sizeof fci_refusals[0]; i++) {
-        const fci_json *n = fci_model_json(config, fci_refusals[i].key);
-        if (!n || (fci_refusals[i].zero_is_off && n->type == FCI_JSON_NUMBER && n->number == 0))
-            continue;
-        return fci_fail(err, FC_ERR_UNSUPPORTED, n->at, "\"%s\": %s are not supported here",
-                        fci_refusals[i].key, fci_refusals[i].what);
-    }
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_model_refuse_gguf(const fci_source *s, fc_error *err) {
-    static const char *const keys[] = {"expert_count",
-                                       "expert_used_count",
-                                       "attention.sliding_window",
-                                       "attn_logit_softcapping",
-                                       "final_logit_softcapping",
-                                       "logit_scale"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const fci_kv *kv = fci_model_kv(s, keys[i]);
-        double value = 1;
-        if (kv && !(fci_kv_f64(kv, &value) && value == 0))
-            return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at, "%s.%s: not supported here",
-                            s->gguf_name, keys[i]);
+        const fci_refusal *r = &fci_refusals[i];
+        const fci_json *n = s->json && r->json ? fci_model_json(s->json, r->json) : NULL;
+        const fci_kv *kv = s->gguf && r->gguf ? fci_model_kv(s, r->gguf) : NULL;
+        double value = 0;
+        if ((!n && !kv) || fci_model_has(m, r->traits)) continue;
+        bool number = kv ? fci_model_kv_number(kv, &value) : n->type == FCI_JSON_NUMBER || n->type == FCI_JSON_BOOL;
+        if (n && number) value = n->type == FCI_JSON_BOOL ? (n->truth ? 1 : 0) : n->number;
+        if (number && value == r->off) continue;
+        return fci_fail(err, FC_ERR_UNSUPPORTED, n ? n->at : kv->at, "\"%s\": %s are not supported here",
+                        n ? r->json : r->gguf, r->what);
     }
     return FC_OK;
 }
@@ -7656,7 +10639,7 @@ FCI_FN const fci_architecture *fci_model_architecture(fci_str name, bool by_gguf
     fci_shown shown;
     for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
         const fci_architecture *a = &fci_architectures[i];
-        if (fci_is(name, by_gguf ? a->gguf : a->name) || (!by_gguf && fci_is(name, a->class_name)))
+        if (by_gguf ? a->gguf && fci_is(name, a->gguf) : fci_is(name, a->name) || fci_is(name, a->class_name))
             return a;
     }
     fci_architecture_known(known, sizeof known);
@@ -7665,67 +10648,255 @@ FCI_FN const fci_architecture *fci_model_architecture(fci_str name, bool by_gguf
     return NULL;
 }
 
-FCI_FN fc_code fci_model_activation(const fc_model *m, const fci_json *config, fc_error *err) {
-    const fci_json *act = fci_model_json(config, "hidden_act");
+FCI_FN fc_code fci_model_activation(fc_model *m, const fci_json *config, fc_error *err) {
+    const char *key = m->architecture->activation_key;
+    const fci_json *act = fci_model_json(config, key);
+    fci_str name = act && act->type == FCI_JSON_STRING ? act->text : fci_s(m->architecture->activation);
     fci_shown shown;
-    if (!act || (act->type == FCI_JSON_STRING && fci_is(act->text, m->architecture->activation)))
-        return FC_OK;
-    return fci_fail(err, FC_ERR_UNSUPPORTED, act->at, "\"hidden_act\": expected \"%s\", got \"%s\"",
-                    m->architecture->activation,
-                    act->type == FCI_JSON_STRING ? fci_show(act->text, &shown)
-                                                 : fci_json_type_name(act));
+    for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
+        if (fci_is(name, fci_activations[i].name) && (!act || act->type == FCI_JSON_STRING)) {
+            m->hyper.activation = fci_activations[i].activation;
+            return FC_OK;
+        }
+    return fci_fail(err, FC_ERR_UNSUPPORTED, act ? act->at : 0,
+                    "\"%s\": expected silu, gelu, gelu_new, gelu_pytorch_tanh, relu or relu2, got \"%s\"", key,
+                    !act || act->type == FCI_JSON_STRING ? fci_show(name, &shown) : fci_json_type_name(act));
 }
 
-FCI_FN fc_code fci_model_fields(fc_model *m, const fci_source *s, fc_error *err) {
-    for (size_t i = 0; i < m->architecture->n_fields; i++) {
-        fc_code code = fci_model_field(s, &m->architecture->fields[i], &m->hyper, err);
+FCI_FN fc_code fci_model_fields(fc_model *m, fci_source *s, fc_error *err) {
+    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++) {
+        fc_code code = fci_model_field(s, &fci_fields[i], &m->hyper, err);
         if (code) return code;
+        s->n_blocks = m->hyper.n_blocks; // the first field
     }
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fc_error *err) {
-    fci_source s = {config, NULL, NULL};
+// An array of config.json with a value for each block; *first NULL where it is not there.
+FCI_FN fc_code fci_model_list(const fc_model *m, const fci_json *config, const char *key, const fci_json **first,
+                              fc_error *err) {
+    const fci_json *list = fci_model_json(config, key);
+    *first = NULL;
+    if (!list) return FC_OK;
+    if (list->type != FCI_JSON_ARRAY || list->count < m->hyper.n_blocks)
+        return fci_fail(err, FC_ERR_FORMAT, list->at, "\"%s\": expected an array of %llu, one for each block", key,
+                        (unsigned long long)m->hyper.n_blocks);
+    *first = fci_json_first(list);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_model_rope_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+    const fci_json *n;
+    const fci_hyper *h = &m->hyper;
+    fc_code code = fci_model_list(m, config, "no_rope_layers", &n, err);
+    for (uint32_t i = 0; i < h->n_blocks && !code; i++, n = n ? fci_json_next(n) : NULL) {
+        bool rope = !fci_model_has(m, FCI_TRAIT_POSITIONS);
+        if (n && !(n->type == FCI_JSON_NUMBER && n->is_integer))
+            return fci_fail(err, FC_ERR_FORMAT, n->at, "\"no_rope_layers\": expected 0 or 1");
+        if (n) rope = rope && n->integer != 0;
+        else if (h->no_rope_step) rope = rope && (i + 1) % h->no_rope_step != 0;
+        h->blocks[i].rope = rope ? 1 : 0;
+    }
+    return code;
+}
+
+FCI_FN bool fci_model_windowed(const fc_model *m, uint32_t block) {
+    const fci_hyper *h = &m->hyper;
+    switch (m->architecture->windows) {
+    case FCI_WINDOW_PATTERN: return h->window_pattern && (block + 1) % h->window_pattern != 0;
+    case FCI_WINDOW_FROM: return block >= h->window_from;
+    case FCI_WINDOW_NO_ROPE: return h->blocks[block].rope == 0;
+    default: return true;
+    }
+}
+
+FCI_FN fc_code fci_model_window_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+    const fci_json *n;
+    const fci_hyper *h = &m->hyper;
+    fc_code code = fci_model_list(m, config, "layer_types", &n, err);
+    for (uint32_t i = 0; i < h->n_blocks && !code; i++, n = n ? fci_json_next(n) : NULL) {
+        fci_shown shown;
+        bool full = n && n->type == FCI_JSON_STRING && fci_is(n->text, "full_attention");
+        bool sliding = n && n->type == FCI_JSON_STRING && fci_is(n->text, "sliding_attention") &&
+                       fci_model_has(m, FCI_TRAIT_WINDOW);
+        if (n && !full && !sliding)
+            return fci_fail(err, FC_ERR_UNSUPPORTED, n->at, "\"layer_types\": \"%s\" is not supported here",
+                            n->type == FCI_JSON_STRING ? fci_show(n->text, &shown) : fci_json_type_name(n));
+        if (!n) sliding = h->window && fci_model_windowed(m, i);
+        if (sliding) h->blocks[i].window = (uint32_t)h->window;
+        if (sliding && h->blocks[i].rope && fci_model_has(m, FCI_TRAIT_TWO_ROPES)) h->blocks[i].rope = 2;
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_model_expert_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+    const fci_hyper *h = &m->hyper;
+    const fci_json *dense = fci_model_json(config, "mlp_only_layers");
+    for (uint32_t i = 0; i < h->n_blocks && h->n_experts; i++) h->blocks[i].experts = (i + 1) % h->expert_step == 0;
+    if (!dense || !h->n_experts) return FC_OK;
+    if (dense->type != FCI_JSON_ARRAY)
+        return fci_fail(err, FC_ERR_FORMAT, dense->at, "\"mlp_only_layers\": expected an array");
+    const fci_json *n = fci_json_first(dense);
+    for (uint32_t i = 0; i < dense->count; i++, n = fci_json_next(n)) {
+        if (n->type != FCI_JSON_NUMBER || !n->is_integer)
+            return fci_fail(err, FC_ERR_FORMAT, n->at, "\"mlp_only_layers\": expected numbers of blocks");
+        if (n->integer < h->n_blocks) h->blocks[n->integer].experts = false;
+    }
+    return FC_OK;
+}
+
+// What differs from block to block; config NULL: by the fields alone.
+FCI_FN fc_code fci_model_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+    fci_hyper *h = &m->hyper;
+    h->blocks = (fci_block_kind *)fci_arena_alloc(&m->arena, h->n_blocks, sizeof *h->blocks, "blocks", err);
+    m->present = (uint8_t *)fci_arena_alloc(&m->arena, 2 * h->n_blocks, 1, "blocks", err);
+    if (!h->blocks || !m->present) return FC_ERR_MEMORY;
+    memset(m->present, 1, 2 * (size_t)h->n_blocks);
+    fc_code code = fci_model_rope_blocks(m, config, err);
+    if (!code) code = fci_model_window_blocks(m, config, err);
+    return code ? code : fci_model_expert_blocks(m, config, err);
+}
+
+FCI_FN void fci_model_shown_traits(fc_model *m) {
+    for (size_t i = 0; i < sizeof fci_shown_traits / sizeof fci_shown_traits[0]; i++) {
+        const struct fci_shown_trait *t = &fci_shown_traits[i];
+        if (t->only && !fci_model_has(m, t->only)) continue;
+        m->hyper.traits &= ~t->trait;
+        if ((fc_container_find(m->container, t->tensor) != NULL) == t->there) m->hyper.traits |= t->trait;
+    }
+}
+
+// From settings to hyperparameters, the same way for both kinds of files.
+FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratch, fc_error *err) {
+    const fci_architecture *a = m->architecture;
+    fci_hyper *h = &m->hyper;
+    const char *defaults = s->json ? a->json_defaults : a->gguf_defaults;
+    h->traits = a->traits | (s->json ? a->json_traits : a->gguf_traits);
+    h->ropes[0].attention = h->ropes[1].attention = 1;
+    fc_code code = fci_json_parse(&m->c, scratch, defaults, strlen(defaults), &s->defaults, err);
+    if (!code) code = fci_model_refuse(m, s, err);
+    if (!code) code = fci_model_activation(m, s->json, err);
+    if (!code) code = fci_model_fields(m, s, err);
+    if (!code && s->gguf && a->gguf_adjust) a->gguf_adjust(h);
+    if (!code && s->gguf) fci_model_shown_traits(m);
+    if (!code) code = fci_model_sizes(h, err);
+    if (!code) code = s->json ? fci_model_rope_json(m, s->json, err) : fci_model_rope_gguf(s, h, err);
+    if (!code) code = fci_model_complete(h, err);
+    return code ? code : fci_model_blocks(m, s->json, err);
+}
+
+// A directory that fc_export made has model_type "finercut-llama" and says of every block what it lacks:
+// {"attention": {"no_op": true}, "ffn": {"no_op": false}}
+#define FCI_PRUNED_TYPE "finercut-"
+#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
+
+FCI_FN fc_code fci_model_block_configs(fc_model *m, const fci_json *config, fc_error *err) {
+    static const char *const kinds[] = {"attention", "ffn"};
+    const fci_json *n;
+    fc_code code = fci_model_list(m, config, "block_configs", &n, err);
+    if (!code && !n) code = fci_fail(err, FC_ERR_FORMAT, config->at, "\"block_configs\": required, but it is not there");
+    for (uint32_t i = 0; i < m->hyper.n_blocks && !code; i++, n = fci_json_next(n))
+        for (uint32_t k = 0; k < 2; k++) {
+            const fci_json *kind = n->type == FCI_JSON_OBJECT ? fci_model_json(n, kinds[k]) : NULL;
+            const fci_json *no_op = kind && kind->type == FCI_JSON_OBJECT ? fci_model_json(kind, "no_op") : NULL;
+            if (!no_op || no_op->type != FCI_JSON_BOOL)
+                return fci_fail(err, FC_ERR_FORMAT, n->at, "\"block_configs\": block %u: expected \"%s\" with \"no_op\", "
+                                "true or false", i, kinds[k]);
+            m->present[2 * i + k] = !no_op->truth;
+        }
+    return code;
+}
+
+FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_arena *scratch, fc_error *err) {
+    fci_source s = {config, NULL, NULL, NULL, 0};
     if (config->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s",
                         fci_json_type_name(config));
     const fci_json *type = fci_model_json(config, "model_type");
     const fci_json *classes = fci_model_json(config, "architectures");
+    const fci_json *inner = fci_model_json(config, "text_config"); // the text model of one that also sees
+    if (inner && inner->type == FCI_JSON_OBJECT && fci_json_get(inner, "model_type"))
+        return fci_model_config_json(m, inner, scratch, err);
     if (!type && classes && classes->type == FCI_JSON_ARRAY && classes->count == 1)
         type = fci_json_first(classes);
     if (!type || type->type != FCI_JSON_STRING)
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"model_type\": expected a string, got %s",
                         type ? fci_json_type_name(type) : "nothing");
-    m->architecture = fci_model_architecture(type->text, false, err);
+    const bool pruned = type->text.n > FCI_PRUNED_TYPE_N && memcmp(type->text.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
+    const size_t skip = pruned ? FCI_PRUNED_TYPE_N : 0;
+    m->architecture = fci_model_architecture(fci_sn(type->text.p + skip, type->text.n - skip), false, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
-    fc_code code = fci_model_refuse_json(config, err);
-    if (!code) code = fci_model_activation(m, config, err);
-    if (!code) code = fci_model_fields(m, &s, err);
+    fc_code code = fci_model_configure(m, &s, scratch, err);
     if (!code && !m->hyper.vocab)
         code = fci_fail(err, FC_ERR_FORMAT, 0, "\"vocab_size\": required, but it is not there");
-    if (!code) code = fci_model_rope_json(config, &m->hyper, err);
-    return code ? code : fci_model_complete(&m->hyper, err);
+    return code || !pruned ? code : fci_model_block_configs(m, config, err);
 }
 
-FCI_FN fc_code fci_model_config_gguf(fc_model *m, fc_error *err) {
+FCI_FN bool fci_model_all_zero(const fc_model *m, const char *pattern, uint64_t block) {
+    char name[FCI_NAME_MAX];
+    fci_architecture_name(pattern, (uint32_t)block, 0, ".weight", name, sizeof name);
+    const fc_tensor *t = fc_container_find(m->container, name);
+    for (uint64_t i = 0; t && i < t->bytes; i++)
+        if (((const char *)t->data)[i]) return false;
+    return t != NULL;
+}
+
+// A sublayer of another width than the model's is one that is not there: absent, or where llama.cpp needs some tensors,
+// with an output of nothing but zeros. Its tensors count as read.
+FCI_FN fc_code fci_model_stub(fc_model *m, const fci_kv *kv, uint64_t block, fc_kind kind, fc_error *err) {
+    static const char *const names[2][5] = {{"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"},
+                                            {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", NULL}};
+    char pattern[64];
+    snprintf(pattern, sizeof pattern, "blk.#.%s", kind == FC_KIND_FFN ? "ffn_down" : "attn_output");
+    uint64_t width;
+    bool there = fci_kv_item_u64(kv, block, &width) && width > 0;
+    if ((there && !fci_model_all_zero(m, pattern, block)) || (!there && kind == FC_KIND_FFN))
+        return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at, "%s: block %llu: sublayers of several widths are not supported",
+                        kv->key.p, (unsigned long long)block);
+    m->present[2 * block + kind] = 0;
+    for (size_t i = 0; i < 5 && names[kind][i]; i++) {
+        char name[FCI_NAME_MAX];
+        snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, names[kind][i]);
+        m->n_read += fc_container_find(m->container, name) != NULL;
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_model_stubs(fc_model *m, const fci_source *s, fc_error *err) {
+    const fci_kv *kvs[2] = {fci_model_kv(s, "attention.head_count"), fci_model_kv(s, "feed_forward_length")};
+    const uint64_t widths[2] = {m->hyper.n_heads, m->hyper.ff};
+    for (uint64_t i = 0; i < 2 * m->hyper.n_blocks; i++) {
+        const fci_kv *kv = kvs[i % 2];
+        uint64_t width;
+        if (!kv || kv->type != FCI_KV_ARRAY || !fci_kv_item_u64(kv, i / 2, &width) || width == widths[i % 2]) continue;
+        fc_code code = fci_model_stub(m, kv, i / 2, (fc_kind)(i % 2), err);
+        if (code) return code;
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_model_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
     const fci_kv *kv = fci_gguf_find(m->container, "general.architecture");
     fci_str name;
+    uint64_t length;
     if (!kv || !fci_kv_str(kv, &name))
         return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
                         "general.architecture: expected a string, got %s",
                         kv ? "another type" : "nothing");
-    m->architecture = fci_model_architecture(name, true, err);
+    const bool deci = fci_is(name, "deci"); // llama.cpp's name for Llama's blocks where some lack a sublayer
+    m->architecture = fci_model_architecture(deci ? fci_s("llama") : name, true, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
-    fci_source s = {NULL, m->container, m->architecture->gguf};
-    fc_code code = fci_model_refuse_gguf(&s, err);
-    if (!code) code = fci_model_fields(m, &s, err);
-    if (!code) code = fci_model_rope_gguf(&s, &m->hyper, err);
+    fci_source s = {NULL, m->container, deci ? "deci" : m->architecture->gguf, NULL, 0};
+    fc_code code = fci_model_configure(m, &s, scratch, err);
+    if (!code && deci) code = fci_model_stubs(m, &s, err);
     if (code) return code;
+    const fci_kv *values = fci_model_kv(&s, "attention.value_length");
+    if (values && (!fci_kv_u64(values, &length) || length != m->hyper.head_dim))
+        return fci_fail(err, FC_ERR_UNSUPPORTED, values->at, "%s.attention.value_length: expected the key length, %llu",
+                        s.gguf_name, (unsigned long long)m->hyper.head_dim);
     const fc_tensor *embedding = fc_container_find(m->container, "token_embd.weight");
     if (!m->hyper.vocab && embedding && embedding->rank == 2) m->hyper.vocab = embedding->shape[0];
-    m->hyper.tied = fc_container_find(m->container, "output.weight") == NULL;
-    m->hyper.rope_interleaved = m->architecture->gguf_interleaved;
-    return fci_model_complete(&m->hyper, err);
+    return FC_OK;
 }
 
 FCI_FN const char *fci_model_show_shape(const uint64_t *shape, uint32_t rank,
@@ -7738,107 +10909,271 @@ FCI_FN const char *fci_model_show_shape(const uint64_t *shape, uint32_t rank,
     return to->s;
 }
 
-// A tensor by its row of the architecture, its shape and type checked; *found NULL where it may be missing and is.
-FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_tensor_row *row, uint32_t block,
-                                const fc_tensor **found, fc_error *err) {
-    bool gguf = strcmp(fc_container_kind(m->container), "gguf") == 0;
-    const char *pattern = gguf ? row->gguf : row->json;
-    fci_need need = gguf ? row->gguf_need : row->need;
-    char name[96];
-    *found = NULL;
-    if (!pattern) return FC_OK;
-    if ((need == FCI_IF_UNTIED && m->hyper.tied) ||
-        (need == FCI_IF_ATTENTION_BIAS && !m->hyper.attention_bias) ||
-        (need == FCI_IF_MLP_BIAS && !m->hyper.mlp_bias))
-        return FC_OK;
-    fci_architecture_name(pattern, block, name, sizeof name);
+// Which tensor of the architecture is wanted, and what it must look like.
+typedef struct fci_wanted {
+    const fci_tensor_row *row;
+    uint32_t block, expert;
+    uint32_t rank;
+    uint64_t shape[3];
+    bool optional;
+} fci_wanted;
+
+// Checkpoints of the bare model lack the first part of the names, and text models inside others have one more.
+FCI_FN const fc_tensor *fci_model_find(const fc_model *m, const char *name) {
     const fc_tensor *t = fc_container_find(m->container, name);
-    if (!t && need == FCI_OPTIONAL) return FC_OK;
+    const char *rest = strchr(name, '.');
+    char longer[FCI_NAME_MAX + 32];
+    if (t || fci_model_is_gguf(m) || !rest || !strchr(rest + 1, '.')) return t;
+    t = fc_container_find(m->container, rest + 1);
+    if (t) return t;
+    snprintf(longer, sizeof longer, "language_model.%s", name);
+    return fc_container_find(m->container, longer);
+}
+
+// The tensor, its shape and type checked; *found NULL where it may be missing and is.
+FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_wanted *w, const char *name,
+                                const fc_tensor **found, fc_error *err) {
+    const fc_tensor *t = fci_model_find(m, name);
+    *found = NULL;
+    if (!t && w->optional) return FC_OK;
     if (!t)
         return fci_fail(err, FC_ERR_FORMAT, 0, "tensor \"%s\": required, but it is not there",
                         name);
-    uint64_t rows = fci_architecture_dim(&m->hyper, row->rows),
-             cols = fci_architecture_dim(&m->hyper, row->cols);
-    uint32_t rank = row->cols == FCI_DIM_NONE ? 1 : 2;
-    const uint64_t expected[2] = {rows, cols};
-    if (t->rank != rank || t->shape[0] != rows || (rank == 2 && t->shape[1] != cols)) {
+    bool same = t->rank == w->rank;
+    for (uint32_t i = 0; same && i < w->rank; i++) same = t->shape[i] == w->shape[i];
+    if (!same) {
         fci_shown want, got;
         return fci_fail(err, FC_ERR_MISMATCH, t->offset, "tensor \"%s\": expected shape %s, got %s",
-                        name, fci_model_show_shape(expected, rank, &want),
+                        name, fci_model_show_shape(w->shape, w->rank, &want),
                         fci_model_show_shape(t->shape, t->rank, &got));
     }
     if (!fci_number_can_decode(t->type))
         return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
                         "tensor \"%s\": type %s is not one this version reads", name,
                         fc_dtype_name(t->type));
+    m->n_read++;
     *found = t;
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, const float **out, fc_error *err) {
+// Where the view of a slot is kept: a fci_weight (or only its matrix) or a fci_norm (or only its weight), in
+// fc_model, from FCI_FIRST_BLOCK_SLOT on in fci_layer, of experts in fci_expert.
+#define FCI_NOWHERE ((size_t)-1) // it is cut into its parts
+static const size_t fci_model_places[FCI_SLOT_COUNT] = { // in the order of fci_slot
+    offsetof(struct fc_model, embedding), offsetof(struct fc_model, positions),
+    offsetof(struct fc_model, output_norm), offsetof(struct fc_model, output),
+    offsetof(struct fc_model, hyper.ropes[0].factors[0]), offsetof(struct fc_model, hyper.ropes[0].factors[1]),
+    offsetof(fci_layer, attn_norm), offsetof(fci_layer, q), offsetof(fci_layer, k), offsetof(fci_layer, v),
+    FCI_NOWHERE, offsetof(fci_layer, q_norm), offsetof(fci_layer, k_norm), offsetof(fci_layer, o),
+    offsetof(fci_layer, attn_post),
+    offsetof(fci_layer, ffn_norm), offsetof(fci_layer, gate), offsetof(fci_layer, up), FCI_NOWHERE,
+    offsetof(fci_layer, down), offsetof(fci_layer, router), offsetof(fci_expert, gate), offsetof(fci_expert, up),
+    offsetof(fci_expert, down), offsetof(fci_layer, ffn_post),
+};
+
+FCI_FN bool fci_model_is_expert(fci_slot slot) {
+    return slot == FCI_EXPERT_GATE || slot == FCI_EXPERT_UP || slot == FCI_EXPERT_DOWN;
+}
+
+FCI_FN void *fci_model_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert) {
+    char *base = (char *)m;
+    if (slot >= FCI_FIRST_BLOCK_SLOT) base = (char *)&m->layers[block];
+    if (fci_model_is_expert(slot)) base = (char *)&m->layers[block].experts[expert];
+    return base + fci_model_places[slot];
+}
+
+// A vector as floats, `plus` added to each.
+FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, float plus, const float **out, fc_error *err) {
     float *values = (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *values, t->name, err);
     if (!values) return FC_ERR_MEMORY;
     fci_number_decode(t->type, t->data, 0, t->shape[0], values);
     m->hash = fci_hash(m->hash, values, (size_t)t->shape[0] * sizeof *values);
+    for (uint64_t i = 0; plus != 0 && i < t->shape[0]; i++) values[i] += plus;
     *out = values;
     return FC_OK;
 }
 
-FCI_FN void fci_model_matrix(fc_model *m, const fc_tensor *t, fci_matrix *out) {
-    out->data = t->data;
+// Rows [first, first + n) of a stored matrix (of one expert of many, where they share a tensor).
+FCI_FN fc_code fci_model_view(fc_model *m, const fci_wanted *w, const fc_tensor *t, uint64_t first, uint64_t n,
+                              fci_matrix *out, fc_error *err) {
+    const uint64_t stored = t->rank == 3 ? t->shape[0] * t->shape[1] : t->shape[0], row_bytes = t->bytes / stored;
+    const bool turned = fci_model_has(m, FCI_TRAIT_HEADS_TURN) && w->row->slot == FCI_QKV;
+    memset(out, 0, sizeof *out);
     out->type = t->type;
-    out->rows = t->shape[0];
-    out->cols = t->shape[1];
-    out->row_bytes = t->bytes / t->shape[0];
-    m->dtype_bytes[t->type] += t->bytes;
-    m->hash = fci_hash(m->hash, t->data,
-                       (size_t)fci_min(t->bytes, 256)); // tells models of one shape apart
-}
-
-// Where the view of a slot is kept; a slot is a matrix or a vector.
-FCI_FN void fci_model_place(fc_model *m, fci_slot slot, fci_layer *l, fci_matrix **matrix,
-                            const float **(*vector)) {
-    *matrix = NULL;
-    *vector = NULL;
-    switch (slot) {
-    case FCI_EMBEDDING: *matrix = &m->embedding; break;
-    case FCI_OUTPUT_NORM: *vector = &m->output_norm; break;
-    case FCI_OUTPUT: *matrix = &m->output; break;
-    case FCI_ROPE_FACTORS: *vector = &m->rope_factors; break;
-    case FCI_ATTN_NORM: *vector = &l->attn_norm; break;
-    case FCI_Q: *matrix = &l->q.matrix; break;
-    case FCI_K: *matrix = &l->k.matrix; break;
-    case FCI_V: *matrix = &l->v.matrix; break;
-    case FCI_O: *matrix = &l->o.matrix; break;
-    case FCI_Q_BIAS: *vector = &l->q.bias; break;
-    case FCI_K_BIAS: *vector = &l->k.bias; break;
-    case FCI_V_BIAS: *vector = &l->v.bias; break;
-    case FCI_O_BIAS: *vector = &l->o.bias; break;
-    case FCI_FFN_NORM: *vector = &l->ffn_norm; break;
-    case FCI_GATE: *matrix = &l->gate.matrix; break;
-    case FCI_UP: *matrix = &l->up.matrix; break;
-    case FCI_DOWN: *matrix = &l->down.matrix; break;
-    case FCI_GATE_BIAS: *vector = &l->gate.bias; break;
-    case FCI_UP_BIAS: *vector = &l->up.bias; break;
-    case FCI_DOWN_BIAS: *vector = &l->down.bias; break;
-    case FCI_SLOT_COUNT: break;
+    out->rows = n;
+    out->row_bytes = row_bytes;
+    out->transposed = fci_model_has(m, FCI_TRAIT_TRANSPOSED) && w->row->slot >= FCI_FIRST_BLOCK_SLOT;
+    out->cols = out->transposed ? t->shape[0] : t->shape[t->rank - 1];
+    out->data = (const char *)t->data + first * row_bytes;
+    if (t->rank == 3) out->data = (const char *)t->data + w->expert * n * row_bytes;
+    if (turned) {
+        out->run = m->hyper.head_dim;
+        out->step = 3 * out->run;
+        out->data = (const char *)t->data + first / n * out->run * row_bytes;
     }
+    if (!out->transposed) return FC_OK;
+    if (fci_number_block(t->type) != 1)
+        return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset, "tensor \"%s\": type %s cannot be read transposed", t->name,
+                        fc_dtype_name(t->type));
+    out->data = (const char *)t->data + first * fci_number_bytes(t->type, 1);
+    return FC_OK;
 }
 
-FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t block,
-                              fc_error *err) {
+// A bias [rows] of which `part` numbers a part; q, k and v that take turns by head are put in order.
+FCI_FN fc_code fci_model_bias(fc_model *m, const fci_wanted *w, const fc_tensor *t, const float **out, fc_error *err) {
+    const uint64_t head = m->hyper.head_dim, n = t->shape[0] / 3;
+    fc_code code = fci_model_vector(m, t, 0, out, err);
+    if (code || !fci_model_has(m, FCI_TRAIT_HEADS_TURN) || w->row->slot != FCI_QKV) return code;
+    float *ordered = (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *ordered, t->name, err);
+    if (!ordered) return FC_ERR_MEMORY;
+    for (uint64_t part = 0; part < 3; part++)
+        for (uint64_t i = 0; i < n; i++)
+            ordered[part * n + i] = (*out)[i / head * 3 * head + part * head + i % head];
+    *out = ordered;
+    return FC_OK;
+}
+
+// A matrix in its place, or its parts in theirs.
+FCI_FN fc_code fci_model_matrix(fc_model *m, const fci_wanted *w, const fc_tensor *t, const float *bias,
+                                fc_error *err) {
+    uint64_t first = 0;
+    fc_code code = FC_OK;
+    if (w->expert == 0) // tells models of one shape apart
+        m->hash = fci_hash(m->hash, t->data, (size_t)fci_min(t->bytes, 256));
+    if (fci_model_places[w->row->slot] != FCI_NOWHERE) {
+        void *place = fci_model_place(m, w->row->slot, w->block, w->expert);
+        if (w->row->bias) ((fci_weight *)place)->bias = bias;
+        uint64_t rows = fci_architecture_dim(&m->hyper, w->row->rows);
+        return fci_model_view(m, w, t, 0, rows, (fci_matrix *)place, err);
+    }
+    for (size_t i = 0; i < sizeof fci_parts / sizeof fci_parts[0] && !code; i++) {
+        if (fci_parts[i].whole != w->row->slot) continue;
+        fci_weight *part = (fci_weight *)fci_model_place(m, fci_parts[i].slot, w->block, 0);
+        uint64_t rows = fci_architecture_dim(&m->hyper, fci_parts[i].rows);
+        part->bias = bias ? bias + first : NULL;
+        code = fci_model_view(m, w, t, first, rows, &part->matrix, err);
+        first += rows;
+    }
+    return code;
+}
+
+FCI_FN void fci_model_count(fc_model *m, const fci_wanted *w, const fc_tensor *t) {
+    uint64_t n = 1;
+    for (uint32_t i = 0; i < t->rank; i++) n *= t->shape[i];
+    if (t->rank > 1) m->dtype_bytes[t->type] += t->bytes;
+    if (w->row->slot == FCI_ROPE_FACTORS || w->row->slot == FCI_ROPE_LONG_FACTORS) return;
+    m->config.n_parameters += n;
+    if (w->row->slot >= FCI_FIRST_BLOCK_SLOT)
+        m->layers[w->block].n_parameters[w->row->slot >= FCI_FIRST_FFN_SLOT] += n;
+}
+
+// The bias beside a tensor, where its row and the file have one.
+FCI_FN fc_code fci_model_find_bias(fc_model *m, const fci_wanted *weight, const char *pattern, const float **bias,
+                                   fc_error *err) {
+    fci_wanted w = *weight;
     const fc_tensor *t;
-    fci_layer *l = row->slot >= FCI_FIRST_BLOCK_SLOT ? &m->layers[block] : NULL;
-    fci_matrix *matrix;
-    const float **vector;
-    fc_code code = fci_model_tensor(m, row, block, &t, err);
+    char name[FCI_NAME_MAX];
+    *bias = NULL;
+    if (!w.row->bias || (!fci_model_is_gguf(m) && !fci_model_has(m, w.row->bias))) return FC_OK;
+    w.rank = 1;
+    w.shape[0] = fci_architecture_dim(&m->hyper, w.row->rows);
+    w.optional = fci_model_is_gguf(m);
+    fci_architecture_name(pattern, w.block, w.expert, ".bias", name, sizeof name);
+    fc_code code = fci_model_tensor(m, &w, name, &t, err);
     if (code || !t) return code;
-    fci_model_place(m, row->slot, l, &matrix, &vector);
-    if (matrix) fci_model_matrix(m, t, matrix);
-    else if ((code = fci_model_vector(m, t, vector, err)) != FC_OK) return code;
-    uint64_t n = t->shape[0] * (t->rank == 2 ? t->shape[1] : 1);
-    if (row->slot != FCI_ROPE_FACTORS) m->config.n_parameters += n;
-    if (l) l->n_parameters[row->slot >= FCI_FIRST_FFN_SLOT] += n;
+    fci_model_count(m, &w, t);
+    return fci_model_bias(m, &w, t, bias, err);
+}
+
+// All experts of GGUF files are usually one tensor. *w is for one expert.
+FCI_FN fc_code fci_model_stacked(fc_model *m, fci_wanted *w, const char *pattern, char *name, size_t size,
+                                 const fc_tensor **t, fc_error *err) {
+    const char *at = strstr(pattern, ".@");
+    char stacked[FCI_NAME_MAX];
+    *t = NULL;
+    if (!at || !fci_model_is_gguf(m)) return FC_OK;
+    snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
+    fci_architecture_name(stacked, w->block, 0, ".weight", name, size);
+    if (!fci_model_find(m, name)) return FC_OK;
+    w->rank = 3;
+    w->shape[2] = w->shape[1];
+    w->shape[1] = w->shape[0];
+    w->shape[0] = m->hyper.n_experts;
+    return fci_model_tensor(m, w, name, t, err);
+}
+
+// One tensor with its bias.
+FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t block, uint32_t expert, fc_error *err) {
+    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m));
+    const bool matrix = row->cols != FCI_DIM_NONE;
+    const bool transposed = matrix && fci_model_has(m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT;
+    const uint64_t rows = fci_architecture_dim(&m->hyper, row->rows), cols = fci_architecture_dim(&m->hyper, row->cols);
+    fci_wanted w = {row, block, expert, matrix ? 2u : 1u, {transposed ? cols : rows, transposed ? rows : cols, 0},
+                    (row->need & FCI_TRAIT_MAYBE) != 0};
+    const fc_tensor *t;
+    const float *bias;
+    char name[FCI_NAME_MAX];
+    fc_code code = fci_model_stacked(m, &w, pattern, name, sizeof name, &t, err);
+    if (!code && !t) {
+        fci_architecture_name(pattern, block, expert, ".weight", name, sizeof name);
+        code = fci_model_tensor(m, &w, name, &t, err);
+    }
+    if (code || !t) return code;
+    if (t->rank < 3 || expert == 0) fci_model_count(m, &w, t);
+    else m->n_read--; // it has been counted
+    code = fci_model_find_bias(m, &w, pattern, &bias, err);
+    if (code) return code;
+    if (matrix) return fci_model_matrix(m, &w, t, bias, err);
+    const float **place = (const float **)fci_model_place(m, row->slot, block, expert);
+    if (row->bias) ((fci_norm *)(void *)place)->bias = bias;
+    return fci_model_vector(m, t, fci_model_has(m, FCI_TRAIT_PLUS_ONE) ? 1.0f : 0.0f, place, err);
+}
+
+// Whether a slot of a block is of use under a mask [2 * n_blocks]. One norm may be for both sublayers.
+FCI_FN bool fci_model_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block) {
+    const uint8_t *kept = mask + 2 * (size_t)block;
+    if (slot == FCI_ATTN_NORM && fci_model_has(m, FCI_TRAIT_ONE_NORM) && kept[FC_KIND_FFN]) return true;
+    return kept[slot >= FCI_FIRST_FFN_SLOT ? FC_KIND_FFN : FC_KIND_ATTENTION] != 0;
+}
+
+// Whether a row of the table counts for a block (or for the model).
+FCI_FN bool fci_model_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block) {
+    uint32_t traits = m->hyper.traits | FCI_TRAIT_MAYBE;
+    if (row->slot >= FCI_FIRST_BLOCK_SLOT && m->hyper.blocks[block].experts) traits |= FCI_TRAIT_BLOCK_EXPERTS;
+    if (row->slot >= FCI_FIRST_BLOCK_SLOT && !fci_model_used(m, m->present, row->slot, block)) return false;
+    return fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)) && (row->need & ~traits) == 0 &&
+           (row->unless & traits) == 0;
+}
+
+FCI_FN fc_code fci_model_row(fc_model *m, const fci_tensor_row *row, uint32_t block, fc_error *err) {
+    fci_layer *l = row->slot >= FCI_FIRST_BLOCK_SLOT ? &m->layers[block] : NULL;
+    uint64_t times = fci_model_is_expert(row->slot) ? m->hyper.n_experts : 1;
+    fc_code code = FC_OK;
+    if (!fci_model_needs(m, row, block)) return FC_OK;
+    if (l && fci_model_is_expert(row->slot) && !l->experts) {
+        l->experts = (fci_expert *)fci_arena_alloc(&m->arena, times, sizeof *l->experts, "experts", err);
+        if (!l->experts) return FC_ERR_MEMORY;
+    }
+    for (uint32_t e = 0; e < times && !code; e++) code = fci_model_slot(m, row, block, e, err);
+    return code;
+}
+
+// A GGUF file whose tensors are not all understood would be computed wrongly. (In safetensors, buffers that
+// nobody needs are common.)
+FCI_FN fc_code fci_model_all_read(const fc_model *m, fc_error *err) {
+    uint64_t n = fc_container_tensor_count(m->container);
+    if (!fci_model_is_gguf(m) || m->n_read >= n) return FC_OK;
+    return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "%llu of its %llu tensors are not known for architecture %s",
+                    (unsigned long long)(n - m->n_read), (unsigned long long)n, m->architecture->name);
+}
+
+FCI_FN fc_code fci_model_factors(const fc_model *m, fc_error *err) {
+    for (size_t k = 0; k < 2; k++) {
+        const float *f = m->hyper.ropes[0].factors[k];
+        for (uint64_t j = 0; f && j < m->hyper.rotary_dim / 2; j++)
+            if (!(f[j] > 0) || !isfinite(f[j]))
+                return fci_fail(err, FC_ERR_FORMAT, 0, "rope factors: expected numbers above 0, got %g", (double)f[j]);
+    }
     return FC_OK;
 }
 
@@ -7851,21 +11186,21 @@ FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
                         (unsigned long long)fc_container_tensor_count(m->container));
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
-    for (size_t i = 0; i < m->architecture->n_tensors; i++) {
-        const fci_tensor_row *row = &m->architecture->tensors[i];
+    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
+        const fci_tensor_row *row = &fci_tensors[i];
         uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)n_blocks : 1;
         for (uint32_t b = 0; b < times; b++) {
-            fc_code code = fci_model_slot(m, row, b, err);
+            fc_code code = fci_model_row(m, row, b, err);
             if (code) return code;
         }
     }
+    for (uint64_t b = 0; b < n_blocks; b++) {
+        m->layers[b].kind = m->hyper.blocks[b];
+        if (fci_model_has(m, FCI_TRAIT_ONE_NORM)) m->layers[b].ffn_norm = m->layers[b].attn_norm;
+    }
     if (!m->output.data) m->output = m->embedding; // tied
-    for (uint64_t j = 0; m->rope_factors && j < m->hyper.rotary_dim / 2; j++)
-        if (!(m->rope_factors[j] > 0) || !isfinite(m->rope_factors[j]))
-            return fci_fail(err, FC_ERR_FORMAT, 0,
-                            "tensor \"rope_freqs.weight\": expected numbers above 0, got %g",
-                            (double)m->rope_factors[j]);
-    return FC_OK;
+    fc_code code = fci_model_factors(m, err);
+    return code ? code : fci_model_all_read(m, err);
 }
 
 FCI_FN fc_code fci_model_compute(fc_model *m, fc_compute wanted, fc_error *err) {
@@ -7884,8 +11219,45 @@ FCI_FN fc_code fci_model_compute(fc_model *m, fc_compute wanted, fc_error *err) 
     return FC_OK;
 }
 
-FCI_FN void fci_model_describe(fc_model *m) {
-    static const char *const scalings[] = {"none", "linear", "llama3"};
+FCI_FN FCI_PRINTF(3, 4) void fci_model_say(char *out, size_t size, const char *format, ...) { // "a, b, ..."
+    size_t n = strlen(out);
+    va_list args;
+    if (n && n + 3 < size) {
+        memcpy(out + n, ", ", 3);
+        n += 2;
+    }
+    va_start(args, format);
+    vsnprintf(out + n, size - n, format, args);
+    va_end(args);
+}
+
+// What the model has that Llama's has not, in a few words.
+FCI_FN void fci_model_special(const fc_model *m, char *out, size_t size) {
+    const fci_hyper *h = &m->hyper;
+    const fc_config *c = &m->config;
+    uint32_t unturned = 0, of = c->n_blocks;
+    for (uint32_t i = 0; i < of; i++) unturned += h->blocks[i].rope == 0;
+    out[0] = 0;
+    if (c->n_experts) fci_model_say(out, size, "%u experts, %u used", c->n_experts, c->n_experts_used);
+    if (c->n_window_blocks) fci_model_say(out, size, "window %u in %u of %u blocks", c->window, c->n_window_blocks, of);
+    if (h->traits & FCI_TRAIT_POSITIONS) fci_model_say(out, size, "learned positions");
+    else if (unturned) fci_model_say(out, size, "no rope in %u of %u blocks", unturned, of);
+    if (h->rotary_dim && h->rotary_dim < h->head_dim)
+        fci_model_say(out, size, "rope on %u of %u numbers of a head", (unsigned)h->rotary_dim, (unsigned)h->head_dim);
+    if (h->attention_cap > 0) fci_model_say(out, size, "scores capped at %g", h->attention_cap);
+    if (h->logit_cap > 0) fci_model_say(out, size, "logits capped at %g", h->logit_cap);
+    if (h->traits & FCI_TRAIT_LAYER_NORM) fci_model_say(out, size, "LayerNorm");
+    if (h->traits & FCI_TRAIT_POST_NORM) fci_model_say(out, size, "norms after sublayers");
+    if (h->traits & (FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM)) fci_model_say(out, size, "norms of q and k");
+    if (h->traits & FCI_TRAIT_PARALLEL) fci_model_say(out, size, "attention and FFN in parallel");
+    if (h->traits & FCI_TRAIT_PLAIN_FFN) fci_model_say(out, size, "FFN without gate");
+    if (h->traits & FCI_TRAIT_MULTIPLIERS) fci_model_say(out, size, "multipliers");
+}
+
+FCI_FN fc_code fci_model_describe(fc_model *m, fc_error *err) {
+    static const char *const scalings[] = {"none", "linear", "llama3", "yarn", "longrope"};
+    static const char *const activations[] = {"silu", "gelu", "gelu-tanh", "relu", "relu2"};
+    char special[256];
     fc_config *c = &m->config;
     const fci_hyper *h = &m->hyper;
     c->architecture = m->architecture->name;
@@ -7899,32 +11271,51 @@ FCI_FN void fci_model_describe(fc_model *m) {
     c->max_positions = (uint32_t)h->max_positions;
     c->file_bytes = fc_container_bytes(m->container);
     c->norm_eps = (float)h->norm_eps;
-    c->rope_theta = h->rope_theta;
-    c->rope_scaling = m->rope_factors ? "factors" : scalings[h->rope_scaling];
-    c->tied_embeddings = (int)h->tied;
+    c->rope_theta = h->ropes[0].theta;
+    const fci_rope *r = &h->ropes[0];
+    c->rope_scaling = r->factors[0] && r->scaling == FCI_ROPE_NONE ? "factors" : scalings[r->scaling];
+    c->tied_embeddings = (h->traits & FCI_TRAIT_TIED) != 0;
+    c->activation = activations[h->activation];
+    c->n_experts = (uint32_t)h->n_experts;
+    c->n_experts_used = (uint32_t)h->n_used;
+    c->expert_size = h->n_experts ? (uint32_t)h->expert_ff : 0;
+    for (uint32_t i = 0; i < c->n_blocks; i++) {
+        c->n_window_blocks += h->blocks[i].window > 0;
+        if (h->blocks[i].window) c->window = h->blocks[i].window;
+    }
+    fci_model_special(m, special, sizeof special);
+    c->special = fci_arena_copy(&m->arena, fci_s(special), err);
+    if (!c->special) return FC_ERR_MEMORY;
     c->container = fc_container_kind(m->container);
     c->simd = m->c.kernels->simd;
     c->n_threads = m->c.n_threads;
     uint64_t numbers[] = {h->n_blocks,   h->hidden,   h->ff,    h->n_heads,
                           h->n_kv_heads, h->head_dim, h->vocab, h->rotary_dim};
     m->hash = fci_hash(m->hash, numbers, sizeof numbers);
+    for (uint64_t i = 0; i < 2 * h->n_blocks; i++) c->n_sublayers += m->present[i];
+    if (c->n_sublayers < 2 * h->n_blocks) m->hash = fci_hash(m->hash, m->present, 2 * (size_t)h->n_blocks);
     snprintf(m->fingerprint, sizeof m->fingerprint, "%08lx%08lx", (unsigned long)(m->hash >> 32),
              (unsigned long)(m->hash & 0xffffffffu));
+    return FC_OK;
 }
 
 // config.json beside the weights of a directory, or the metadata of a GGUF file.
 FCI_FN fc_code fci_model_config(fc_model *m, fc_error *err) {
-    if (strcmp(fc_container_kind(m->container), "gguf") == 0)
-        return fci_wrap(err, fci_model_config_gguf(m, err), "%s", fci_base_name(m->path));
+    fci_arena scratch = {&m->c, NULL};
     fci_file f;
     const fci_json *root;
+    fc_code code;
+    if (fci_model_is_gguf(m)) {
+        code = fci_model_config_gguf(m, &scratch, err);
+        fci_arena_free(&scratch);
+        return fci_wrap(err, code, "%s", fci_base_name(m->path));
+    }
     char *path = fci_path_join(&m->arena, m->path, "config.json", err);
     if (!path) return FC_ERR_MEMORY;
-    fc_code code = fci_file_open(&m->c, path, FCI_CONFIG_LIMIT, &f, err);
+    code = fci_file_open(&m->c, path, FCI_CONFIG_LIMIT, &f, err);
     if (code) return code;
-    fci_arena scratch = {&m->c, NULL};
     code = fci_json_parse(&m->c, &scratch, (const char *)f.data, (size_t)f.size, &root, err);
-    if (!code) code = fci_model_config_json(m, root, err);
+    if (!code) code = fci_model_config_json(m, root, &scratch, err);
     fci_arena_free(&scratch);
     fci_file_close(&f);
     return fci_wrap(err, code, "%s", path);
@@ -7947,8 +11338,8 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     code = fci_model_config(m, err);
     if (!code) code = fci_wrap(err, fci_model_weights(m, err), "%s", fci_base_name(path));
     if (!code) code = fci_model_compute(m, desc->compute, err);
+    if (!code) code = fci_model_describe(m, err);
     if (code) return code;
-    fci_model_describe(m);
     fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
             m->config.architecture, m->config.n_blocks,
             m->config.compute == FC_COMPUTE_BF16 ? "bf16" : "f32", fc_simd_name(m->config.simd),
@@ -8027,6 +11418,13 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // blocks together, so that every weight panel is packed once for all of their rows. Lanes enter at
 // any sublayer, in ascending order: the rows that are under way are then always the first ones.
 
+// Rotated keys and values of the positions of one sequence under one mask, for lanes that go on from there.
+typedef struct fci_cache {
+    uint32_t n_past, capacity; // positions that are in it, and that fit
+    float **keys, **values;    // [n_blocks] of [capacity, kv]; NULL where the mask lacks the attention
+    float *block;              // what they point into
+} fci_cache;
+
 typedef struct fci_lane {
     const uint32_t *ids;
     uint32_t length;
@@ -8037,8 +11435,14 @@ typedef struct fci_lane {
     // NULL, or [2 * n_blocks + 1]: where to keep the rows at each sublayer's entrance (the last: at
     // the head's); entries may be NULL.
     float *const *trail;
+    fci_cache *cache; // NULL, or what the lane continues: it stands behind the n_past positions there
     size_t row; // its first row in the wave, set by fci_engine_wave
 } fci_lane;
+
+typedef struct fci_route { // a row that an expert works on
+    uint32_t row, expert;
+    float weight;
+} fci_route;
 
 // Called between sublayers; a nonzero return stops the wave. `units` is the share of a whole forward
 // pass of one lane that was done since the last call.
@@ -8050,12 +11454,18 @@ typedef struct fci_engine {
     size_t head_rows;    // rows of logits at a time
     float *x;            // [capacity, hidden] residual
     float *normed;       // [max(capacity, head_rows), hidden]
-    float *wide[2];      // [capacity, widest]: q and its result, or gate and up
+    float *heads[2];     // [capacity, widest]: q and its result, an expert's rows and theirs
     float *keys;         // [capacity, kv] twice: k and v
     float *logits;       // [head_rows, vocab]
-    void *packed;        // activations as the GEMM wants them
+    void *packed, *fed;  // activations as the GEMM wants them; the FFN's inner ones
     void *scratch;       // of the GEMM's and attention's workers
-    float *cos_sin;      // [max length, rotary_dim / 2, 2]
+    float *cos_sin;      // [ropes][forms][max length][rotary_dim / 2][2]
+    size_t n_forms;      // of a rotary embedding: 2 where long sequences have one of their own
+    size_t max_length;
+    float *input;        // [capacity, hidden]: what a parallel block got; of other models it is x
+    float *scores;       // [capacity, n_experts] of the router
+    fci_route *routes;   // [capacity, experts used] twice: by row, then by expert
+    size_t *ends;        // [n_experts]: where each expert's routes end
     uint32_t *positions; // [capacity]
     fci_attention_lane *attention_lanes;
     size_t max_lanes;
@@ -8078,29 +11488,77 @@ FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     a.n_heads = (uint32_t)h->n_heads;
     a.n_kv_heads = (uint32_t)h->n_kv_heads;
     a.head_dim = (uint32_t)h->head_dim;
-    a.scale = (float)(1 / sqrt((double)h->head_dim));
+    a.scale = (float)h->attention_scale;
+    a.cap = (float)h->attention_cap;
     return a;
 }
 
-// Angles as transformers computes them: frequencies and their products with the position in float32.
-FCI_FN void fci_engine_rope(const fc_model *m, size_t n_positions, float *cos_sin) {
-    const fci_hyper *h = &m->hyper;
+// The first and last of the frequencies between which yarn passes from kept to slowed ones: those that
+// turn `high` and `low` times within the original context.
+FCI_FN void fci_engine_yarn_range(const fci_hyper *h, const fci_rope *r, double *from, double *to) {
+    const double pi = 3.14159265358979323846, dims = (double)h->rotary_dim;
+    *from = dims * log(r->original / (r->high * 2 * pi)) / (2 * log(r->theta));
+    *to = dims * log(r->original / (r->low * 2 * pi)) / (2 * log(r->theta));
+    if (r->whole_dims) {
+        *from = floor(*from);
+        *to = ceil(*to);
+    }
+    if (*from < 0) *from = 0;
+    if (*to > dims - 1) *to = dims - 1;
+    if (*from == *to) *to += 0.001;
+}
+
+// Frequency j of a rotary embedding; form 1 is that of sequences longer than the original context.
+FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j) {
     const double pi = 3.14159265358979323846;
-    size_t half = (size_t)h->rotary_dim / 2;
+    const float *factors = r->factors[form] ? r->factors[form] : r->factors[0];
+    double f = 1 / pow(r->theta, (double)(2 * j) / (double)h->rotary_dim), from, to;
+    if (r->scaling == FCI_ROPE_LINEAR) f /= r->factor;
+    if (r->scaling == FCI_ROPE_LLAMA3) { // slows low frequencies, with a smooth passage
+        double turns = r->original * f / (2 * pi); // within the original context
+        double smooth = (turns - r->low) / (r->high - r->low);
+        if (turns < r->low) f /= r->factor;
+        else if (turns <= r->high) f = (1 - smooth) * f / r->factor + smooth * f;
+    }
+    if (r->scaling == FCI_ROPE_YARN) {
+        fci_engine_yarn_range(h, r, &from, &to);
+        double slow = ((double)j - from) / (to - from);
+        slow = slow < 0 ? 0 : slow > 1 ? 1 : slow;
+        f = slow * f / r->factor + (1 - slow) * f;
+    }
+    return factors ? f / (double)factors[j] : f;
+}
+
+FCI_FN size_t fci_engine_ropes(const fc_model *m) {
+    return m->hyper.traits & FCI_TRAIT_TWO_ROPES ? 2 : 1;
+}
+
+FCI_FN size_t fci_engine_forms(const fc_model *m) {
+    return m->hyper.ropes[0].factors[1] ? 2 : 1;
+}
+
+// The table of a block's rotary embedding; its rows are e->positions.
+FCI_FN float *fci_engine_turns(const fci_engine *e, size_t rope) {
+    return e->cos_sin + rope * e->n_forms * e->max_length * (size_t)e->m->hyper.rotary_dim;
+}
+
+// Where position i of a sequence stands in the tables.
+FCI_FN uint32_t fci_engine_position(const fci_engine *e, size_t length, size_t i) {
+    return (uint32_t)(e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original ? e->max_length + i : i);
+}
+
+// Angles as transformers computes them: frequencies and their products with the position in float32.
+FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
+    const fci_hyper *h = &e->m->hyper;
+    const fci_rope *r = &h->ropes[rope];
+    const size_t half = (size_t)h->rotary_dim / 2;
+    float *cos_sin = fci_engine_turns(e, rope) + form * e->max_length * 2 * half;
     for (size_t j = 0; j < half; j++) {
-        double f = 1 / pow(h->rope_theta, (double)(2 * j) / (double)h->rotary_dim);
-        if (h->rope_scaling == FCI_ROPE_LINEAR) f /= h->rope_factor;
-        if (h->rope_scaling == FCI_ROPE_LLAMA3) { // slows low frequencies, with a smooth passage
-            double turns = h->rope_original * f / (2 * pi); // within the original context
-            double smooth = (turns - h->rope_low) / (h->rope_high - h->rope_low);
-            if (turns < h->rope_low) f /= h->rope_factor;
-            else if (turns <= h->rope_high) f = (1 - smooth) * f / h->rope_factor + smooth * f;
-        }
-        if (m->rope_factors) f /= (double)m->rope_factors[j];
-        for (size_t p = 0; p < n_positions; p++) {
+        double f = fci_engine_frequency(h, r, form, j);
+        for (size_t p = 0; p < e->max_length; p++) {
             float angle = (float)p * (float)f;
-            cos_sin[(p * half + j) * 2] = (float)cos((double)angle);
-            cos_sin[(p * half + j) * 2 + 1] = (float)sin((double)angle);
+            cos_sin[2 * p * half + j] = (float)(cos((double)angle) * r->attention);
+            cos_sin[(2 * p + 1) * half + j] = (float)(sin((double)angle) * r->attention);
         }
     }
 }
@@ -8115,30 +11573,60 @@ FCI_FN size_t fci_engine_scratch(const fc_model *m) {
                            fci_attention_scratch_bytes(&m->c, &a));
 }
 
-FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t max_length) {
+// Numbers of the widest row between two projections. Experts need room for a row of the residual too.
+FCI_FN uint64_t fci_engine_widest(const fci_hyper *h) {
+    const uint64_t q = h->n_heads * h->head_dim;
+    return h->n_experts ? fci_max(q, h->hidden) : q;
+}
+
+FCI_FN uint64_t fci_engine_turns_bytes(const fc_model *m, size_t max_length) {
+    return fci_engine_ropes(m) * fci_engine_forms(m) * max_length * m->hyper.rotary_dim * sizeof(float);
+}
+
+FCI_FN uint64_t fci_engine_packed_bytes(const fc_model *m, size_t rows) {
     const fci_hyper *h = &m->hyper;
-    uint64_t q = h->n_heads * h->head_dim, kv = h->n_kv_heads * h->head_dim,
-             widest = fci_max(q, h->ff);
+    return fci_gemm_packed_bytes(&m->c, m->config.compute, rows, (size_t)fci_max(fci_engine_widest(h), h->hidden));
+}
+
+FCI_FN uint64_t fci_engine_fed_bytes(const fc_model *m, size_t rows) {
+    const fci_hyper *h = &m->hyper;
+    const uint64_t inner = h->n_experts ? fci_max(h->ff, h->expert_ff) : h->ff;
+    return fci_gemm_packed_bytes(&m->c, m->config.compute, rows, (size_t)inner);
+}
+
+FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t n_positions) {
+    const fci_hyper *h = &m->hyper;
+    uint64_t kv = h->n_kv_heads * h->head_dim, widest = fci_engine_widest(h);
     fci_engine_sizes s;
-    s.fixed = fci_engine_scratch(m) + max_length * h->rotary_dim * sizeof(float) + 65536;
-    // Packed rows come in panels of tens of rows, which is far below the 64 KiB kept for rounding.
+    // Packed rows come in whole panels: one more of each kind than their share a row.
+    s.fixed = fci_engine_scratch(m) + fci_engine_turns_bytes(m, n_positions) + 65536 +
+              fci_engine_packed_bytes(m, 1) + fci_engine_fed_bytes(m, 1);
     s.per_row = sizeof(float) * (2 * h->hidden + 2 * widest + 2 * kv) + FCI_ENGINE_LANE +
-                fci_gemm_packed_bytes(&m->c, m->config.compute, 1024,
-                                      (size_t)fci_max(widest, h->hidden)) /
-                    1024;
+                (fci_engine_packed_bytes(m, 1024) + fci_engine_fed_bytes(m, 1024)) / 1024 + 2;
+    if (h->traits & FCI_TRAIT_PARALLEL) s.per_row += sizeof(float) * h->hidden;
+    if (h->n_experts) s.per_row += sizeof(float) * h->n_experts + 2 * sizeof(fci_route) * h->n_used;
     s.per_head_row = sizeof(float) * (h->vocab + h->hidden);
     return s;
 }
 
-// How many rows fit: `limit` bytes in all (0: no limit) of which `taken` are used by the caller.
-FCI_FN fc_code fci_engine_plan(fci_engine *e, size_t max_length, size_t wanted_rows, uint64_t taken,
-                               fc_error *err) {
+typedef struct fci_engine_wish {
+    size_t length;    // of the longest sequence in a wave
+    size_t rows;      // of a wave, where they fit
+    size_t head_rows; // of logits at a time, where they fit
+    size_t positions; // of the longest sequence in all, with what a cache holds
+    uint64_t taken;   // bytes that the caller uses of the memory limit
+} fci_engine_wish;
+
+// How many rows fit in the memory limit (0: no limit).
+FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err) {
     const fc_model *m = e->m;
-    fci_engine_sizes s = fci_engine_measure(m, max_length);
+    const size_t max_length = wish->length, wanted_rows = wish->rows;
+    const uint64_t taken = wish->taken;
+    fci_engine_sizes s = fci_engine_measure(m, wish->positions);
     uint64_t limit = m->memory_limit, rows = FCI_ENGINE_WORK / s.per_row,
              head = FCI_ENGINE_LOGITS / s.per_head_row;
     rows = fci_max(fci_min(fci_min(rows, FCI_ENGINE_ROWS), wanted_rows), max_length);
-    head = fci_max(fci_min(head, wanted_rows), 16);
+    head = fci_min(fci_max(head, 16), wish->head_rows);
     if (limit) {
         uint64_t least = taken + s.fixed + max_length * s.per_row + 2 * s.per_head_row;
         if (least > limit)
@@ -8158,11 +11646,19 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, size_t max_length, size_t wanted_r
 
 FCI_FN void fci_engine_close(fci_engine *e) { // zeroed allowed
     if (!e->m) return;
-    void *all[] = {e->x,       e->normed,    e->wide[0],         e->wide[1],
-                   e->keys,    e->logits,    e->packed,          e->scratch,
-                   e->cos_sin, e->positions, e->attention_lanes, e->sublayer_cost};
+    void *all[] = {e->x,       e->normed,    e->heads[0],        e->heads[1],      e->keys,
+                   e->logits,  e->packed,    e->fed,             e->scratch,       e->cos_sin,
+                   e->positions, e->attention_lanes, e->sublayer_cost, e->scores,  e->routes,
+                   e->ends,    e->input == e->x ? NULL : e->input};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(&e->m->c, all[i]);
     memset(e, 0, sizeof *e);
+}
+
+// Multiplications a token in a sublayer, about. Of experts only those used count.
+FCI_FN double fci_engine_work(const fc_model *m, size_t sublayer) {
+    const fci_layer *l = &m->layers[sublayer / 2];
+    double n = (double)l->n_parameters[sublayer % 2];
+    return sublayer % 2 && l->experts ? n * (double)m->hyper.n_used / (double)m->hyper.n_experts : n;
 }
 
 // Sublayers and head as shares of a whole forward pass, by their multiplications a token.
@@ -8170,77 +11666,193 @@ FCI_FN void fci_engine_costs(const fc_model *m, double *cost) {
     const fci_hyper *h = &m->hyper;
     double total = cost[2 * h->n_blocks] = (double)h->vocab * (double)h->hidden;
     for (size_t s = 0; s < 2 * h->n_blocks; s++)
-        total += cost[s] = (double)m->layers[s / 2].n_parameters[s % 2];
+        total += cost[s] = fci_engine_work(m, s);
     for (size_t s = 0; s <= 2 * h->n_blocks; s++) cost[s] /= total;
+}
+
+// Buffers that only some models need.
+FCI_FN fc_code fci_engine_open_more(fci_engine *e, fc_error *err) {
+    const fci_context *c = &e->m->c;
+    const fci_hyper *h = &e->m->hyper;
+    e->input = e->x;
+    if (h->traits & FCI_TRAIT_PARALLEL) {
+        e->input = (float *)fci_alloc(c, e->capacity, h->hidden * sizeof(float), "rows", err);
+        if (!e->input) return FC_ERR_MEMORY;
+    }
+    if (!h->n_experts) return FC_OK;
+    e->scores = (float *)fci_alloc(c, e->capacity, h->n_experts * sizeof(float), "router", err);
+    e->routes = (fci_route *)fci_alloc(c, e->capacity, 2 * h->n_used * sizeof *e->routes, "router", err);
+    e->ends = (size_t *)fci_alloc(c, h->n_experts, sizeof *e->ends, "router", err);
+    return e->scores && e->routes && e->ends ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish, fc_error *err) {
+    const fci_context *c = &m->c;
+    const fci_hyper *h = &m->hyper;
+    memset(e, 0, sizeof *e);
+    e->m = m;
+    fc_code code = fci_engine_plan(e, wish, err);
+    if (code) return code;
+    uint64_t kv = h->n_kv_heads * h->head_dim, widest = fci_engine_widest(h);
+    size_t rows = e->capacity, most = (size_t)fci_max(rows, e->head_rows);
+    e->max_lanes = rows; // a lane has at least one row
+    e->x = (float *)fci_alloc(c, rows, h->hidden * sizeof(float), "residual rows", err);
+    e->normed = (float *)fci_alloc(c, most, h->hidden * sizeof(float), "rows", err);
+    e->heads[0] = (float *)fci_alloc(c, rows, widest * sizeof(float), "rows", err);
+    e->heads[1] = (float *)fci_alloc(c, rows, widest * sizeof(float), "rows", err);
+    e->keys = (float *)fci_alloc(c, rows, 2 * kv * sizeof(float), "keys and values", err);
+    e->logits = (float *)fci_alloc(c, e->head_rows, h->vocab * sizeof(float), "logits", err);
+    e->packed = fci_alloc(c, fci_engine_packed_bytes(m, most), 1, "packed rows", err);
+    e->fed = fci_alloc(c, fci_engine_fed_bytes(m, rows), 1, "packed rows", err);
+    e->scratch = fci_alloc(c, fci_engine_scratch(m), 1, "scratch", err);
+    e->max_length = wish->positions;
+    e->n_forms = fci_engine_forms(m);
+    e->cos_sin = (float *)fci_alloc(c, fci_max(fci_engine_turns_bytes(m, e->max_length), 1), 1, "rotary table", err);
+    e->positions = (uint32_t *)fci_alloc(c, rows, sizeof(uint32_t), "positions", err);
+    e->attention_lanes = (fci_attention_lane *)fci_alloc(c, e->max_lanes,
+                                                         sizeof *e->attention_lanes, "lanes", err);
+    e->sublayer_cost = (double *)fci_alloc(c, 2 * h->n_blocks + 1, sizeof(double), "costs", err);
+    if (!e->x || !e->normed || !e->heads[0] || !e->heads[1] || !e->keys || !e->logits || !e->packed || !e->fed ||
+        !e->scratch || !e->cos_sin || !e->positions || !e->attention_lanes || !e->sublayer_cost ||
+        fci_engine_open_more(e, err) != FC_OK) {
+        fci_engine_close(e);
+        return FC_ERR_MEMORY;
+    }
+    for (size_t i = 0; i < fci_engine_ropes(m); i++)
+        for (size_t form = 0; form < e->n_forms; form++) fci_engine_rope(e, i, form);
+    fci_engine_costs(m, e->sublayer_cost);
+    return FC_OK;
 }
 
 // Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
 FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
                                uint64_t taken, fc_error *err) {
-    const fci_context *c = &m->c;
+    const fci_engine_wish wish = {max_length, wanted_rows, (size_t)fci_max(wanted_rows, 16), max_length, taken};
+    return fci_engine_begin(e, m, &wish, err);
+}
+
+FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity) {
     const fci_hyper *h = &m->hyper;
-    memset(e, 0, sizeof *e);
-    e->m = m;
-    fc_code code = fci_engine_plan(e, max_length, wanted_rows, taken, err);
-    if (code) return code;
-    uint64_t q = h->n_heads * h->head_dim, kv = h->n_kv_heads * h->head_dim,
-             widest = fci_max(q, h->ff);
-    size_t rows = e->capacity, most = (size_t)fci_max(rows, e->head_rows);
-    e->max_lanes = rows; // a lane has at least one row
-    e->x = (float *)fci_alloc(c, rows, h->hidden * sizeof(float), "residual rows", err);
-    e->normed = (float *)fci_alloc(c, most, h->hidden * sizeof(float), "rows", err);
-    e->wide[0] = (float *)fci_alloc(c, rows, widest * sizeof(float), "rows", err);
-    e->wide[1] = (float *)fci_alloc(c, rows, widest * sizeof(float), "rows", err);
-    e->keys = (float *)fci_alloc(c, rows, 2 * kv * sizeof(float), "keys and values", err);
-    e->logits = (float *)fci_alloc(c, e->head_rows, h->vocab * sizeof(float), "logits", err);
-    e->packed = fci_alloc(c,
-                          fci_gemm_packed_bytes(c, m->config.compute, most,
-                                                (size_t)fci_max(widest, h->hidden)),
-                          1, "packed rows", err);
-    e->scratch = fci_alloc(c, fci_engine_scratch(m), 1, "scratch", err);
-    e->cos_sin = (float *)fci_alloc(c, max_length, h->rotary_dim * sizeof(float), "rotary table",
-                                    err);
-    e->positions = (uint32_t *)fci_alloc(c, rows, sizeof(uint32_t), "positions", err);
-    e->attention_lanes = (fci_attention_lane *)fci_alloc(c, e->max_lanes,
-                                                         sizeof *e->attention_lanes, "lanes", err);
-    e->sublayer_cost = (double *)fci_alloc(c, 2 * h->n_blocks + 1, sizeof(double), "costs", err);
-    if (!e->x || !e->normed || !e->wide[0] || !e->wide[1] || !e->keys || !e->logits || !e->packed ||
-        !e->scratch || !e->cos_sin || !e->positions || !e->attention_lanes || !e->sublayer_cost) {
-        fci_engine_close(e);
+    uint64_t n = 0;
+    for (size_t b = 0; b < h->n_blocks; b++) n += mask[2 * b];
+    return n * 2 * h->n_kv_heads * h->head_dim * capacity * sizeof(float);
+}
+
+FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache) { // zeroed allowed
+    fci_free(&m->c, cache->keys);
+    fci_free(&m->c, cache->block);
+    memset(cache, 0, sizeof *cache);
+}
+
+// Room for `capacity` positions of every attention in the mask.
+FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask, uint32_t capacity,
+                              fc_error *err) {
+    const fci_hyper *h = &m->hyper;
+    const size_t n = (size_t)h->n_blocks, each = (size_t)(h->n_kv_heads * h->head_dim) * capacity;
+    memset(cache, 0, sizeof *cache);
+    cache->capacity = capacity;
+    cache->keys = (float **)fci_alloc(&m->c, n, 2 * sizeof *cache->keys, "cache", err);
+    if (!cache->keys) return FC_ERR_MEMORY;
+    cache->values = cache->keys + n;
+    cache->block = (float *)fci_alloc(&m->c, fci_cache_bytes(m, mask, capacity), 1, "keys and values", err);
+    if (!cache->block) {
+        fci_cache_close(m, cache);
         return FC_ERR_MEMORY;
     }
-    fci_engine_rope(m, max_length, e->cos_sin);
-    fci_engine_costs(m, e->sublayer_cost);
+    float *next = cache->block;
+    for (size_t b = 0; b < n; b++) {
+        if (!mask[2 * b]) continue;
+        cache->keys[b] = next;
+        cache->values[b] = next + each;
+        next += 2 * each;
+    }
     return FC_OK;
 }
 
-FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_weight *w, size_t rows,
-                            float *y, size_t ldy) {
-    fci_gemm(&e->m->c, e->m->config.compute, op, e->packed, rows, (size_t)w->matrix.cols,
-             &w->matrix, 0, w->matrix.rows, w->bias, y, ldy, e->scratch);
+FCI_FN fci_gemm_part fci_engine_part(const fci_weight *w, float *y, size_t ldy) {
+    fci_gemm_part p;
+    p.w = &w->matrix;
+    p.first_row = 0;
+    p.n_rows = (size_t)w->matrix.rows;
+    p.bias = w->bias;
+    p.y = y;
+    p.ldy = ldy;
+    return p;
 }
 
-FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, const float *weight) {
+FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_gemm_part *parts, size_t n_parts, size_t rows) {
+    fci_gemm(&e->m->c, e->m->config.compute, op, e->packed, rows, (size_t)parts[0].w->cols, parts, n_parts, e->scratch);
+}
+
+// y = norm(x), rows of n numbers; y may be x.
+FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows, size_t n, float *y) {
+    const float eps = (float)e->m->hyper.norm_eps;
+    if (e->m->hyper.traits & FCI_TRAIT_LAYER_NORM)
+        fci_rows_layernorm(&e->m->c, x, n, w->weight, w->bias, eps, rows, n, y, n);
+    else fci_rows_rmsnorm(&e->m->c, x, n, w->weight, eps, rows, n, y, n);
+}
+
+// Packs norm(x) for the GEMM, or x where there is no norm.
+FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, const fci_norm *w) {
     size_t d = (size_t)e->m->hyper.hidden;
-    fci_rows_rmsnorm(&e->m->c, x, d, weight, (float)e->m->hyper.norm_eps, rows, d, e->normed, d);
-    fci_gemm_pack(&e->m->c, e->m->config.compute, e->normed, d, rows, d, e->packed);
+    const fci_rms_norm rms = {w->weight, (float)e->m->hyper.norm_eps};
+    const bool fused = w->weight && !(e->m->hyper.traits & FCI_TRAIT_LAYER_NORM);
+    if (w->weight && !fused) {
+        fci_engine_norm(e, w, x, rows, d, e->normed);
+        x = e->normed;
+    }
+    fci_gemm_pack(&e->m->c, e->m->config.compute, x, d, rows, d, fused ? &rms : NULL, e->packed);
+}
+
+// The lane's new keys and values join those in its cache, and its queries see them all.
+FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ldkv, fci_attention_lane *to) {
+    const size_t past = cache->n_past * ldkv, bytes = to->n_kv * ldkv * sizeof(float);
+    FINERCUT_ASSERT(cache->n_past + to->n_kv <= cache->capacity);
+    memcpy(cache->keys[block] + past, to->k, bytes);
+    memcpy(cache->values[block] + past, to->v, bytes);
+    to->k = cache->keys[block];
+    to->v = cache->values[block];
+    to->n_kv += cache->n_past;
+}
+
+// Adds what a sublayer's last projection makes of the packed rows to the residual.
+FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *w, size_t rows, const fci_norm *post) {
+    const fc_compute compute = e->m->config.compute;
+    const size_t k = (size_t)w->matrix.cols;
+    const size_t d = (size_t)e->m->hyper.hidden;
+    const float scale = (float)e->m->hyper.residual_scale;
+    const bool plain = !post->weight && scale == 1;
+    const fci_gemm_part part = fci_engine_part(w, plain ? e->x : e->normed, d);
+    fci_gemm(&e->m->c, compute, plain ? FCI_GEMM_ADD : FCI_GEMM_STORE, packed, rows, k, &part, 1, e->scratch);
+    if (plain) return;
+    if (post->weight) fci_engine_norm(e, post, e->normed, rows, d, e->normed);
+    fci_rows_add_scaled(&e->m->c, e->x, d, e->normed, d, scale, rows, d);
+}
+
+// Norm and rotary embedding of queries or keys, in place. The norm is one of a head, or of all heads.
+FCI_FN void fci_engine_turn(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x, size_t rows,
+                            uint32_t n_heads) {
+    const fci_hyper *h = &e->m->hyper;
+    const size_t head = (size_t)h->head_dim, n = n_heads * head;
+    if (norm->weight && (h->traits & FCI_TRAIT_QK_NORM)) fci_engine_norm(e, norm, x, rows, n, x);
+    else if (norm->weight) fci_engine_norm(e, norm, x, rows * n_heads, head, x);
+    if (l->kind.rope)
+        fci_rows_rope(&e->m->c, x, n, rows, n_heads, (uint32_t)head, (uint32_t)h->rotary_dim, h->rope_interleaved,
+                      fci_engine_turns(e, l->kind.rope - 1), e->positions);
 }
 
 FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fci_lane *lanes,
                                      size_t n_lanes, size_t rows) {
     const fci_context *c = &e->m->c;
-    const fci_hyper *h = &e->m->hyper;
     fci_attention a = fci_engine_attention(e->m);
-    uint32_t head_dim = (uint32_t)h->head_dim, rotary = (uint32_t)h->rotary_dim;
-    float *q = e->wide[0], *out = e->wide[1], *k = e->keys, *v = e->keys + rows * a.ldkv;
-    fci_engine_norm_pack(e, e->x, rows, l->attn_norm);
-    fci_engine_gemm(e, FCI_GEMM_STORE, &l->q, rows, q, a.ldq);
-    fci_engine_gemm(e, FCI_GEMM_STORE, &l->k, rows, k, a.ldkv);
-    fci_engine_gemm(e, FCI_GEMM_STORE, &l->v, rows, v, a.ldkv);
-    fci_rows_rope(c, q, a.ldq, rows, a.n_heads, head_dim, rotary, h->rope_interleaved, e->cos_sin,
-                  e->positions);
-    fci_rows_rope(c, k, a.ldkv, rows, a.n_kv_heads, head_dim, rotary, h->rope_interleaved,
-                  e->cos_sin, e->positions);
+    float *q = e->heads[0], *out = e->heads[1], *k = e->keys, *v = e->keys + rows * a.ldkv;
+    const fci_gemm_part qkv[] = {fci_engine_part(&l->q, q, a.ldq), fci_engine_part(&l->k, k, a.ldkv),
+                                 fci_engine_part(&l->v, v, a.ldkv)};
+    a.window = l->kind.window;
+    fci_engine_norm_pack(e, e->x, rows, &l->attn_norm);
+    fci_engine_gemm(e, FCI_GEMM_STORE, qkv, 3, rows);
+    fci_engine_turn(e, l, &l->q_norm, q, rows, a.n_heads);
+    fci_engine_turn(e, l, &l->k_norm, k, rows, a.n_kv_heads);
     for (size_t i = 0; i < n_lanes; i++) {
         fci_attention_lane *to = &e->attention_lanes[i];
         to->q = q + lanes[i].row * a.ldq;
@@ -8248,35 +11860,132 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
         to->v = v + lanes[i].row * a.ldkv;
         to->out = out + lanes[i].row * a.ldo;
         to->n_q = to->n_kv = lanes[i].length;
+        if (lanes[i].cache) fci_engine_use_cache(lanes[i].cache, (size_t)(l - e->m->layers), a.ldkv, to);
     }
     fci_attention_run(c, &a, e->attention_lanes, n_lanes, e->scratch);
-    fci_gemm_pack(c, e->m->config.compute, out, a.ldo, rows, a.ldo, e->packed);
-    fci_engine_gemm(e, FCI_GEMM_ADD, &l->o, rows, e->x, (size_t)h->hidden);
+    fci_gemm_pack(c, e->m->config.compute, out, a.ldo, rows, a.ldo, NULL, e->packed);
+    fci_engine_add(e, e->packed, &l->o, rows, &l->attn_post);
+}
+
+// The packed rows through gate and up (or only up) and the activation, into e->fed.
+FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up, size_t rows) {
+    const fci_gemm_part parts[] = {fci_engine_part(gate, NULL, 0), fci_engine_part(up, NULL, 0)};
+    const size_t plain = gate->matrix.data ? 0 : 1;
+    fci_gemm_into(&e->m->c, e->m->config.compute, e->packed, rows, (size_t)up->matrix.cols, parts + plain, 2 - plain,
+                  e->m->hyper.activation, e->fed, e->scratch);
+}
+
+// The experts of a row: those with the highest scores (of equal ones the first), weighted by the softmax of
+// all scores, or by theirs alone.
+FCI_FN void fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
+    const fci_hyper *h = &e->m->hyper;
+    float *scores = e->scores + row * h->n_experts;
+    double all = 0, used = 0;
+    for (size_t k = 0; k < h->n_used; k++) {
+        size_t best = 0;
+        for (size_t i = 1; i < h->n_experts; i++)
+            if (scores[i] > scores[best]) best = i;
+        const float top = k ? out[0].weight : scores[best];
+        for (size_t i = 0; k == 0 && i < h->n_experts; i++) all += exp((double)(scores[i] - top));
+        used += exp((double)(scores[best] - top));
+        out[k].row = (uint32_t)row;
+        out[k].expert = (uint32_t)best;
+        out[k].weight = scores[best];
+        scores[best] = -INFINITY;
+    }
+    const float top = out[0].weight;
+    const double sum = h->traits & FCI_TRAIT_TOP_SUM ? used : all;
+    for (size_t k = 0; k < h->n_used; k++)
+        out[k].weight = (float)(exp((double)(out[k].weight - top)) / sum * h->residual_scale);
+}
+
+// Chooses every row's experts from e->scores and sorts the pairs by expert, each one's rows in ascending
+// order, which e->ends cuts. Returns the sorted pairs.
+FCI_FN const fci_route *fci_engine_route(fci_engine *e, size_t rows) {
+    const fci_hyper *h = &e->m->hyper;
+    size_t *ends = e->ends;
+    const size_t n = rows * h->n_used;
+    fci_route *sorted = e->routes + n;
+    memset(ends, 0, (size_t)h->n_experts * sizeof *ends);
+    for (size_t i = 0; i < rows; i++) fci_engine_choose(e, i, e->routes + i * h->n_used);
+    for (size_t i = 0; i < n; i++) ends[e->routes[i].expert]++;
+    for (size_t x = 0, at = 0; x < h->n_experts; x++) {
+        const size_t count = ends[x];
+        ends[x] = at; // for now its beginning
+        at += count;
+    }
+    for (size_t i = 0; i < n; i++) sorted[ends[e->routes[i].expert]++] = e->routes[i];
+    return sorted;
+}
+
+// A router with experts: the rows that chose an expert are gathered, so that each one's GEMMs are as large as
+// they can be. What a row gets is added in the order of the experts.
+FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
+    const size_t d = (size_t)e->m->hyper.hidden, n_experts = (size_t)e->m->hyper.n_experts;
+    const fc_compute compute = e->m->config.compute;
+    const fci_gemm_part router = fci_engine_part(&l->router, e->scores, n_experts);
+    fci_engine_norm(e, &l->ffn_norm, e->input, rows, d, e->normed);
+    fci_gemm_pack(&e->m->c, compute, e->normed, d, rows, d, NULL, e->packed);
+    fci_engine_gemm(e, FCI_GEMM_STORE, &router, 1, rows);
+    const fci_route *routes = fci_engine_route(e, rows), *at = routes;
+    for (size_t x = 0; x < n_experts; x++) {
+        const size_t n = (size_t)(routes + e->ends[x] - at);
+        if (n == 0) continue;
+        for (size_t i = 0; i < n; i++) memcpy(e->heads[0] + i * d, e->normed + at[i].row * d, d * sizeof *e->x);
+        fci_gemm_pack(&e->m->c, compute, e->heads[0], d, n, d, NULL, e->packed);
+        fci_engine_activate(e, &l->experts[x].gate, &l->experts[x].up, n);
+        const fci_weight *w = &l->experts[x].down;
+        const fci_gemm_part down = fci_engine_part(w, e->heads[1], d);
+        fci_gemm(&e->m->c, compute, FCI_GEMM_STORE, e->fed, n, (size_t)w->matrix.cols, &down, 1, e->scratch);
+        for (size_t i = 0; i < n; i++, at++) {
+            float *to = e->x + at->row * d;
+            const float *from = e->heads[1] + i * d;
+            for (size_t k = 0; k < d; k++) to[k] += at->weight * from[k];
+        }
+    }
 }
 
 FCI_FN void fci_engine_run_ffn(fci_engine *e, const fci_layer *l, size_t rows) {
-    size_t ff = (size_t)e->m->hyper.ff;
-    fci_engine_norm_pack(e, e->x, rows, l->ffn_norm);
-    fci_engine_gemm(e, FCI_GEMM_STORE, &l->gate, rows, e->wide[0], ff);
-    fci_engine_gemm(e, FCI_GEMM_STORE, &l->up, rows, e->wide[1], ff);
-    fci_rows_swiglu(&e->m->c, e->wide[0], e->wide[1], ff, rows, ff);
-    fci_gemm_pack(&e->m->c, e->m->config.compute, e->wide[0], ff, rows, ff, e->packed);
-    fci_engine_gemm(e, FCI_GEMM_ADD, &l->down, rows, e->x, (size_t)e->m->hyper.hidden);
+    if (l->experts) {
+        fci_engine_run_experts(e, l, rows);
+        return;
+    }
+    fci_engine_norm_pack(e, e->input, rows, &l->ffn_norm);
+    fci_engine_activate(e, &l->gate, &l->up, rows);
+    fci_engine_add(e, e->fed, &l->down, rows, &l->ffn_post);
+}
+
+FCI_FN void fci_engine_embed(const fci_engine *e, uint32_t id, uint32_t position, float *x) {
+    const fc_model *m = e->m;
+    const size_t d = (size_t)m->hyper.hidden;
+    const float scale = (float)m->hyper.embedding_scale;
+    m->c.kernels->decode(m->embedding.type, fci_matrix_row(&m->embedding, id), 0, d, x);
+    for (size_t k = 0; scale != 1 && k < d; k++) x[k] *= scale;
+    if (!m->positions.data) return;
+    m->c.kernels->decode(m->positions.type, fci_matrix_row(&m->positions, position), 0, d, e->normed);
+    for (size_t k = 0; k < d; k++) x[k] += e->normed[k];
 }
 
 // The rows with which a lane enters.
 FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
     size_t d = (size_t)e->m->hyper.hidden;
-    const fci_matrix *w = &e->m->embedding;
     lane->row = row;
     for (uint32_t i = 0; i < lane->length; i++) {
         float *x = e->x + (row + i) * d;
-        e->positions[row + i] = i;
+        const uint32_t past = lane->cache ? lane->cache->n_past : 0;
+        e->positions[row + i] = fci_engine_position(e, past + lane->length, past + i);
         if (lane->start) memcpy(x, lane->start + i * d, d * sizeof *x);
-        else
-            fci_number_decode(w->type, (const char *)w->data + lane->ids[i] * w->row_bytes, 0, d,
-                              x);
+        else fci_engine_embed(e, lane->ids[i], past + i, x);
     }
+}
+
+// A parallel block's FFN reads what the block got. Kept when the block begins, for the rows under way; a
+// lane that enters between its sublayers has no attention there, so its rows are still the block's input.
+FCI_FN void fci_engine_keep_input(fci_engine *e, size_t sublayer, size_t first, size_t rows) {
+    const size_t d = (size_t)e->m->hyper.hidden;
+    if (e->input == e->x) return;
+    if (sublayer % 2 == FC_KIND_ATTENTION) first = 0;
+    memcpy(e->input + first * d, e->x + first * d, (rows - first) * d * sizeof *e->x);
 }
 
 FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n_lanes,
@@ -8294,28 +12003,35 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
                                fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
     for (size_t s = 0; s <= n_sublayers; s++) {
+        const size_t before = rows;
         for (; active < n_lanes && lanes[active].entry <= s; active++) {
             fci_engine_enter(e, &lanes[active], rows);
             rows += lanes[active].length;
         }
         FINERCUT_ASSERT(rows <= e->capacity);
         fci_engine_keep(e, lanes, active, s);
-        if (s == n_sublayers || rows == 0 || !mask[s]) continue;
+        fci_engine_keep_input(e, s, before, rows);
+        if (s == n_sublayers || rows == 0 || !mask[s] || !e->m->present[s]) continue;
         const fci_layer *l = &e->m->layers[s / 2];
         if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
         else fci_engine_run_ffn(e, l, rows);
         if (e->tick && e->tick(e->tick_user, e->sublayer_cost[s] * (double)active))
             return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
+    for (size_t i = 0; i < n_lanes; i++)
+        if (lanes[i].cache) lanes[i].cache->n_past += lanes[i].length;
     return FC_OK;
 }
 
 // Logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows) {
     const fci_matrix *w = &e->m->output;
-    fci_engine_norm_pack(e, x, rows, e->m->output_norm);
-    fci_gemm(&e->m->c, e->m->config.compute, FCI_GEMM_STORE, e->packed, rows, (size_t)w->cols, w, 0,
-             w->rows, NULL, e->logits, (size_t)w->rows, e->scratch);
+    const float scale = (float)(1 / e->m->hyper.logit_divisor), cap = (float)e->m->hyper.logit_cap;
+    fci_engine_norm_pack(e, x, rows, &e->m->output_norm);
+    const fci_gemm_part head = {w, 0, (size_t)w->rows, NULL, e->logits, (size_t)w->rows};
+    fci_engine_gemm(e, FCI_GEMM_STORE, &head, 1, rows);
+    if (scale != 1 || cap > 0)
+        fci_rows_cap(&e->m->c, e->logits, (size_t)w->rows, scale, cap, rows, (size_t)w->rows);
     return e->logits;
 }
 
@@ -8405,12 +12121,16 @@ FCI_FN double fci_distance_euclidean(const fci_kernels *k, const fci_position *a
     return k->squared_difference(at->p, at->q, at->vocab);
 }
 
+// From the difference: 4 |p| |q| sin^2(angle / 2) = |p - q|^2 - (|p| - |q|)^2, as small angles would be
+// lost in the rounding of their cosine.
 FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_position *at) {
     double dots[3];
     k->dots(at->p, at->q, at->vocab, dots);
-    double lengths = sqrt(dots[0]) * sqrt(dots[2]);
-    double cosine = lengths > 0 ? dots[1] / lengths : lengths == 0 ? 0 : lengths; // NaN stays NaN
-    return acos(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
+    double p = sqrt(dots[0]), q = sqrt(dots[2]), area = 4 * p * q;
+    double sine = k->squared_difference(at->p, at->q, at->vocab) - (p - q) * (p - q);
+    sine = area > 0 ? sine / area : area == 0 ? 0.5 : area; // of nothing: a right angle; NaN stays NaN
+    sine = sine < 0 ? 0 : sine > 1 ? 1 : sine;
+    return 2 * atan2(sqrt(sine), sqrt(1 - sine));
 }
 
 static const fci_distance fci_distances[FC_METRIC_COUNT] = {
@@ -8462,71 +12182,195 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
     }
 }
 
-// The original model's side of a calibration: its rows at the head's entrance, and log-sum-exps.
+// The original model's side of a comparison. What is compared are a position's *outputs*: its logits,
+// or, for distances that know only lengths and angles, R n in the place of W n, where n is the final
+// norm's row (rounded, where the head's product would round it), W = Q R the output weights, [vocab,
+// hidden], Q of orthonormal columns and R a triangle [hidden, hidden]: Q changes no length and no angle.
 typedef struct fci_reference {
     const fci_distance *distance;
     const fc_tokens *tokens;
-    float *rows; // [all positions, hidden]
-    double *lse; // [all positions]
+    float *rows;      // the original's, at the head's entrance [all positions, hidden]
+    double *lse;      // log-sum-exp of its outputs [all positions]
+    size_t width;     // of outputs
+    size_t batch;     // rows of outputs at a time
+    double row_units; // work of one row of outputs, in forward passes of a sequence
+    float *triangle;  // R, or NULL: outputs are logits
+    void *packed, *scratch; // of R's products
+    float *kept;      // outputs that are kept [n_kept, width]; those of other positions are computed as needed
+    uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
+    uint32_t *owners; // [n_kept] whose
+    size_t n_kept;
 } fci_reference;
 
-// One lane's output against the reference: the job of fci_distance_lanes.
-typedef struct fci_compared {
-    const float *x; // its rows at the head's entrance [length, hidden]
-    uint32_t sequence;
-    double sum; // out: the sequence's share of the distance
-} fci_compared;
+#define FCI_REFERENCE_NONE UINT32_MAX
+#define FCI_REFERENCE_CHUNK 256 // rows of W whose products are summed in float32; the chunks' sums in double
 
-typedef struct
-    fci_distance_job { // logits of a few positions of a sequence: the original's, then each lane's
+// Does R serve? Only where nothing else is done to the logits, and where it is smaller than W.
+FCI_FN bool fci_reference_turned(const fc_model *m, fc_metric metric) {
+    return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) && m->hyper.logit_cap == 0 &&
+           m->hyper.logit_divisor == 1 && m->hyper.vocab > m->hyper.hidden;
+}
+
+FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
+    return (size_t)(fci_reference_turned(m, metric) ? m->hyper.hidden : m->hyper.vocab);
+}
+
+// Without what is kept.
+FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions) {
+    uint64_t d = m->hyper.hidden,
+             bytes = n_positions * (d * sizeof(float) + sizeof(double) + sizeof(uint32_t));
+    if (!fci_reference_turned(m, metric)) return bytes;
+    uint64_t rows = fci_max(d, FCI_ENGINE_ROWS);
+    return bytes + d * d * (sizeof(double) + 2 * sizeof(float)) + 2 * d * FCI_REFERENCE_CHUNK * sizeof(float) +
+           fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)rows, (size_t)fci_max(d, FCI_REFERENCE_CHUNK)) +
+           fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32);
+}
+
+FCI_FN void fci_reference_free(const fci_context *c, fci_reference *r) {
+    void *all[] = {r->rows, r->lse, r->triangle, r->packed, r->scratch, r->kept, r->slots, r->owners};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
+    memset(r, 0, sizeof *r);
+}
+
+// Rows [first, first + n) of W as columns of `out` [hidden, n]; as the head's product rounds them.
+FCI_FN void fci_reference_columns(const fc_model *m, size_t first, size_t n, float *row, float *out) {
+    const fci_matrix *w = &m->output;
+    size_t d = (size_t)w->cols;
+    for (size_t k = 0; k < n; k++) {
+        m->c.kernels->decode(w->type, fci_matrix_row(w, first + k), 0, d, row);
+        for (size_t i = 0; i < d; i++)
+            out[i * n + k] = m->config.compute == FC_COMPUTE_BF16
+                                 ? fci_bf16_to_f32(fci_f32_to_bf16(row[i])) : row[i];
+    }
+}
+
+// gram [hidden, hidden] = transpose of W times W.
+FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, double *gram, fc_error *err) {
+    const fci_context *c = &e->m->c;
+    size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
+    float *columns = (float *)fci_alloc(c, d, (FCI_REFERENCE_CHUNK + 1) * sizeof(float), "output weights", err);
+    float *part = columns ? (float *)fci_alloc(c, d, d * sizeof *part, "output weights", err) : NULL;
+    fc_code code = part ? FC_OK : FC_ERR_MEMORY;
+    memset(gram, 0, d * d * sizeof *gram);
+    for (size_t first = 0; first < vocab && !code; first += FCI_REFERENCE_CHUNK) {
+        size_t n = (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first);
+        fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
+        fci_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
+        const fci_gemm_part product = {&w, 0, d, NULL, part, d};
+        fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
+        fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
+        for (size_t i = 0; i < d * d; i++) gram[i] += (double)part[i];
+        if (e->tick && e->tick(e->tick_user, 0)) code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+    }
+    fci_free(c, part);
+    fci_free(c, columns);
+    return code;
+}
+
+typedef struct fci_reference_column { // of a Cholesky factor
+    double *gram;
+    size_t d, k;
+} fci_reference_column;
+
+FCI_FN void fci_reference_column_task(void *arg, size_t task, uint32_t worker) {
+    const fci_reference_column *j = (const fci_reference_column *)arg;
+    double *pivot = j->gram + j->k * j->d;
+    size_t from = j->k + 1 + task * 64, to = (size_t)fci_min(from + 64, j->d);
+    (void)worker;
+    for (size_t i = from; i < to; i++) {
+        double *row = j->gram + i * j->d, sum = row[j->k];
+        for (size_t k = 0; k < j->k; k++) sum -= row[k] * pivot[k];
+        row[j->k] = pivot[j->k] > 0 ? sum / pivot[j->k] : 0;
+    }
+}
+
+// R as the Cholesky factor of W's Gram matrix: that of a QR decomposition, up to signs. A column that
+// depends on those before it within rounding adds nothing.
+FCI_FN fc_code fci_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
+    size_t d = (size_t)e->m->hyper.hidden;
+    double *gram = (double *)fci_alloc(&e->m->c, d, d * sizeof *gram, "output weights", err);
+    fci_reference_column job = {gram, d, 0};
+    fc_code code = gram ? fci_reference_gram(e, r, gram, err) : FC_ERR_MEMORY;
+    for (job.k = 0; job.k < d && !code; job.k++) {
+        double *row = gram + job.k * d, rest = row[job.k];
+        for (size_t i = 0; i < job.k; i++) rest -= row[i] * row[i];
+        row[job.k] = rest > 1e-6 * row[job.k] ? sqrt(rest) : 0;
+        fci_parallel_for(&e->m->c, (d - job.k + 62) / 64, fci_reference_column_task, &job);
+    }
+    for (size_t i = 0; i < d * d && !code; i++)
+        r->triangle[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
+    fci_free(&e->m->c, gram);
+    return code;
+}
+
+// `kept` bytes may be used to keep outputs.
+FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric, const fc_tokens *t,
+                                  uint64_t kept, fc_error *err) {
+    const fc_model *m = e->m;
+    const fci_context *c = &m->c;
+    size_t n = t->starts[t->n_sequences], d = (size_t)m->hyper.hidden;
+    size_t most = (size_t)fci_max(e->capacity, e->head_rows);
+    bool turned = fci_reference_turned(m, metric);
+    r->distance = &fci_distances[metric];
+    r->tokens = t;
+    r->width = fci_reference_width(m, metric);
+    r->batch = (size_t)fci_min(fci_min(most, FCI_ENGINE_ROWS), e->head_rows * (uint64_t)m->hyper.vocab / r->width);
+    r->row_units = e->sublayer_cost[2 * m->hyper.n_blocks] * (double)r->width / (double)m->hyper.vocab *
+                   (double)t->n_sequences / (double)n;
+    r->n_kept = r->distance->original ? (size_t)fci_min(n, kept / (r->width * sizeof(float))) : 0;
+    r->rows = (float *)fci_alloc(c, n, d * sizeof(float), "original's output", err);
+    r->lse = (double *)fci_alloc(c, n, sizeof(double), "original's output", err);
+    r->slots = (uint32_t *)fci_alloc(c, n, sizeof *r->slots, "original's output", err);
+    r->kept = (float *)fci_alloc(c, r->n_kept + 1, r->width * sizeof(float), "original's output", err);
+    r->owners = (uint32_t *)fci_alloc(c, r->n_kept + 1, sizeof *r->owners, "original's output", err);
+    if (!r->rows || !r->lse || !r->slots || !r->kept || !r->owners) return FC_ERR_MEMORY;
+    memset(r->slots, 0xff, n * sizeof *r->slots);
+    if (!turned) return FC_OK;
+    r->triangle = (float *)fci_alloc(c, d, d * sizeof(float), "output weights", err);
+    r->packed = fci_alloc(c, fci_gemm_packed_bytes(c, FC_COMPUTE_F32, (size_t)fci_max(d, r->batch),
+                                                   (size_t)fci_max(d, FCI_REFERENCE_CHUNK)), 1, "packed rows", err);
+    r->scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, FC_COMPUTE_F32), 1, "scratch", err);
+    return r->triangle && r->packed && r->scratch ? fci_reference_factor(e, r, err) : FC_ERR_MEMORY;
+}
+
+// Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
+FCI_FN fc_code fci_reference_outputs(fci_engine *e, const fci_reference *r, const float *x, size_t rows,
+                                     fc_error *err) {
+    const fci_context *c = &e->m->c;
+    size_t d = (size_t)e->m->hyper.hidden;
+    if (r->triangle) {
+        const fci_matrix w = {r->triangle, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
+        fci_engine_norm(e, &e->m->output_norm, x, rows, d, e->normed);
+        for (size_t i = 0; i < rows * d && e->m->config.compute == FC_COMPUTE_BF16; i++)
+            e->normed[i] = fci_bf16_to_f32(fci_f32_to_bf16(e->normed[i]));
+        const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d};
+        fci_gemm_pack(c, FC_COMPUTE_F32, e->normed, d, rows, d, NULL, r->packed);
+        fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, rows, d, &product, 1, r->scratch);
+    } else fci_engine_logits(e, x, rows);
+    return e->tick && e->tick(e->tick_user, r->row_units * (double)rows)
+               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled") : FC_OK;
+}
+
+// One position of a pruned model.
+typedef struct fci_item {
+    const float *x;     // its residual row at the head's entrance
+    uint32_t position;  // among those of all sequences
+    double *value;      // where its distance goes
+    const float *p, *q; // outputs, set by fci_distance_items
+} fci_item;
+
+typedef struct fci_distance_job {
     const fci_reference *r;
     const fci_kernels *k;
-    const float *logits;
-    double *values; // [lanes, positions]
-    size_t vocab, first, n_positions, lane_stride,
-        p_rows; // p_rows: n_positions, or 0 where p is not needed
+    const float *outputs;
+    double *values;
+    const fci_item *items;
 } fci_distance_job;
-
-FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
-    const fci_distance_job *j = (const fci_distance_job *)arg;
-    size_t lane = task / j->n_positions, i = task % j->n_positions, at = j->first + i;
-    fci_position position;
-    (void)worker;
-    position.p = j->p_rows ? j->logits + i * j->vocab : NULL;
-    position.q = j->logits + (j->p_rows + task) * j->vocab;
-    position.lse_p = j->p_rows ? j->r->lse[at] : 0;
-    position.label =
-        j->r->tokens->ids[at + 1 < j->r->tokens->starts[j->r->tokens->n_sequences] ? at + 1 : at];
-    position.vocab = j->vocab;
-    double value = j->r->distance->position(j->k, &position);
-    j->values[lane * j->lane_stride + i] = value < 0 ? 0 : value; // rounding may leave -1e-17
-}
 
 FCI_FN void fci_distance_lse_task(void *arg, size_t task, uint32_t worker) {
     const fci_distance_job *j = (const fci_distance_job *)arg;
     (void)worker;
-    j->values[task] = j->k->lse(j->logits + task * j->vocab, j->vocab);
-}
-
-FCI_FN void fci_reference_free(const fci_context *c, fci_reference *r) {
-    fci_free(c, r->rows);
-    fci_free(c, r->lse);
-    memset(r, 0, sizeof *r);
-}
-
-FCI_FN uint64_t fci_reference_bytes(const fc_model *m, uint64_t n_positions) {
-    return n_positions * (m->hyper.hidden * sizeof(float) + sizeof(double));
-}
-
-FCI_FN fc_code fci_reference_init(const fc_model *m, fci_reference *r, fc_metric metric,
-                                  const fc_tokens *t, fc_error *err) {
-    size_t n = t->starts[t->n_sequences];
-    r->distance = &fci_distances[metric];
-    r->tokens = t;
-    r->rows = (float *)fci_alloc(&m->c, n, m->hyper.hidden * sizeof(float), "original's output",
-                                 err);
-    r->lse = (double *)fci_alloc(&m->c, n, sizeof(double), "original's output", err);
-    return r->rows && r->lse ? FC_OK : FC_ERR_MEMORY;
+    j->values[task] = j->k->lse(j->outputs + task * j->r->width, j->r->width);
 }
 
 // Fills r->lse from r->rows; an original that is not finite cannot be compared with anything.
@@ -8534,82 +12378,113 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
     size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden;
     fci_distance_job job;
     memset(&job, 0, sizeof job);
+    job.r = r;
     job.k = e->m->c.kernels;
-    job.vocab = (size_t)e->m->hyper.vocab;
-    for (size_t i = 0; i < n; i += e->head_rows) {
-        size_t rows = (size_t)fci_min(e->head_rows, n - i);
-        job.logits = fci_engine_logits(e, r->rows + i * d, rows);
+    job.outputs = e->logits;
+    for (size_t i = 0; i < n; i += r->batch) {
+        size_t rows = (size_t)fci_min(r->batch, n - i);
+        fc_code code = fci_reference_outputs(e, r, r->rows + i * d, rows, err);
+        if (code) return code;
         job.values = r->lse + i;
         fci_parallel_for(&e->m->c, rows, fci_distance_lse_task, &job);
-        for (size_t k = i; k < i + rows; k++)
+        for (size_t k = i; k < i + rows; k++) {
             if (!isfinite(r->lse[k]))
                 return fci_fail(err, FC_ERR_NUMERIC, 0,
                                 "the model's logits at position %llu of the text are not finite",
                                 (unsigned long long)k);
-        if (e->tick && e->tick(e->tick_user, 0))
-            return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+            if (k >= r->n_kept) continue;
+            r->slots[k] = r->owners[k] = (uint32_t)k;
+            memcpy(r->kept + k * r->width, e->logits + (k - i) * r->width, r->width * sizeof(float));
+        }
     }
     return FC_OK;
 }
 
-// Positions [first, first + n) (of all sequences' positions) of some lanes of one sequence. Rows are gathered so
-// that one pass over the head's weights serves the original's rows and all lanes'.
-FCI_FN void fci_distance_piece(fci_engine *e, const fci_reference *r, const fci_compared *lanes,
-                               size_t n_lanes, size_t first, size_t n, double *values,
-                               size_t stride) {
-    size_t d = (size_t)e->m->hyper.hidden, start = r->tokens->starts[lanes[0].sequence], rows = 0;
+// Keeps the outputs of the first r->n_kept positions of `order`, instead of others. `wanted` is
+// scratch, a byte a position.
+FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order, uint8_t *wanted,
+                                  fc_error *err) {
+    size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden, slot = 0, rows = 0, at[256];
+    fc_code code = FC_OK;
+    if (r->n_kept == n || r->n_kept == 0) return FC_OK;
+    memset(wanted, 0, n);
+    for (size_t i = 0; i < r->n_kept; i++) wanted[order[i]] = 1;
+    for (size_t i = 0; i <= r->n_kept && !code; i++) {
+        bool missing = i < r->n_kept && r->slots[order[i]] == FCI_REFERENCE_NONE;
+        if (missing) {
+            while (wanted[r->owners[slot]]) slot++; // as many are superfluous as are missing
+            r->slots[r->owners[slot]] = FCI_REFERENCE_NONE;
+            r->slots[order[i]] = (uint32_t)slot;
+            r->owners[slot] = order[i];
+            memcpy(e->normed + rows * d, r->rows + order[i] * d, d * sizeof(float));
+            at[rows++] = slot;
+        }
+        if (rows < fci_min(r->batch, 256) && i < r->n_kept) continue;
+        if (rows) code = fci_reference_outputs(e, r, e->normed, rows, err);
+        for (; rows > 0; rows--)
+            memcpy(r->kept + at[rows - 1] * r->width, e->logits + (rows - 1) * r->width, r->width * sizeof(float));
+    }
+    return code;
+}
+
+FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
+    const fci_distance_job *j = (const fci_distance_job *)arg;
+    const fci_item *item = &j->items[task];
+    const fc_tokens *t = j->r->tokens;
+    fci_position position;
+    (void)worker;
+    position.p = item->p;
+    position.q = item->q;
+    position.lse_p = j->r->lse[item->position];
+    position.label = t->ids[item->position + 1 < t->starts[t->n_sequences] ? item->position + 1 : item->position];
+    position.vocab = j->r->width;
+    double value = j->r->distance->position(j->k, &position);
+    *item->value = value < 0 ? 0 : value; // rounding may leave -1e-17
+}
+
+FCI_FN int fci_distance_compare(const void *a, const void *b) {
+    uint32_t x = ((const fci_item *)a)->position, y = ((const fci_item *)b)->position;
+    return x < y ? -1 : x > y;
+}
+
+// The distances of items, in any order. Rows are gathered, so that one pass over the head's weights
+// serves as many as fit, and those of one position share the original's row.
+FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
+                                  fc_error *err) {
+    size_t d = (size_t)e->m->hyper.hidden;
     float *gathered = e->normed; // free between waves; the norm runs in place
     fci_distance_job job;
     memset(&job, 0, sizeof job);
-    if (r->distance->original) {
-        memcpy(gathered, r->rows + first * d, n * d * sizeof *gathered);
-        rows = job.p_rows = n;
-    }
-    for (size_t i = 0; i < n_lanes; i++, rows += n)
-        memcpy(gathered + rows * d, lanes[i].x + (first - start) * d, n * d * sizeof *gathered);
     job.r = r;
     job.k = e->m->c.kernels;
-    job.vocab = (size_t)e->m->hyper.vocab;
-    job.logits = fci_engine_logits(e, gathered, rows);
-    job.values = values;
-    job.first = first;
-    job.n_positions = n;
-    job.lane_stride = stride;
-    fci_parallel_for(&e->m->c, n_lanes * n, fci_distance_task, &job);
-}
-
-// The distances of lanes of one sequence; values: room for [n_lanes, length of the sequence].
-FCI_FN fc_code fci_distance_lanes(fci_engine *e, const fci_reference *r, fci_compared *lanes,
-                                  size_t n_lanes, double *values, fc_error *err) {
-    size_t start = r->tokens->starts[lanes[0].sequence],
-           length = r->tokens->starts[lanes[0].sequence + 1] - start;
-    size_t labels = r->distance->mean == FCI_MEAN_LABELS ? length - 1 : length;
-    size_t other = r->distance->original ? 1 : 0,
-           group = (size_t)fci_min(n_lanes, e->head_rows - other);
-    for (size_t g = 0; g < n_lanes; g += group) {
-        size_t lanes_now = (size_t)fci_min(group, n_lanes - g),
-               step = e->head_rows / (lanes_now + other);
-        for (size_t i = 0; i < labels; i += step) {
-            fci_distance_piece(e, r, lanes + g, lanes_now, start + i,
-                               (size_t)fci_min(step, labels - i), values + g * length + i, length);
-            if (e->tick &&
-                e->tick(e->tick_user, e->sublayer_cost[2 * e->m->hyper.n_blocks] *
-                                          (double)(lanes_now * fci_min(step, labels - i)) /
-                                          (double)length))
-                return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+    qsort(items, n, sizeof *items, fci_distance_compare);
+    for (size_t first = 0, end; first < n; first = end) {
+        size_t rows = 0;
+        for (end = first; end < n; end++) {
+            fci_item *item = &items[end];
+            size_t at = item->position;
+            bool kept = r->slots[at] != FCI_REFERENCE_NONE, again = end > first && items[end - 1].position == at,
+                 more = r->distance->original && !kept && !again;
+            if (rows + 1 + (more ? 1 : 0) > r->batch) break;
+            item->p = !r->distance->original ? NULL
+                      : kept ? r->kept + r->slots[at] * r->width
+                      : again ? items[end - 1].p : e->logits + rows * r->width;
+            if (more) memcpy(gathered + rows++ * d, r->rows + at * d, d * sizeof *gathered);
+            item->q = e->logits + rows * r->width;
+            memcpy(gathered + rows++ * d, item->x, d * sizeof *gathered);
         }
-    }
-    for (size_t l = 0; l < n_lanes; l++) {
-        double sum = 0;
-        for (size_t i = 0; i < labels; i++) sum += values[l * length + i];
-        lanes[l].sum = r->distance->root ? sqrt(sum) : sum;
+        fc_code code = fci_reference_outputs(e, r, gathered, rows, err);
+        if (code) return code;
+        job.items = items + first;
+        fci_parallel_for(&e->m->c, end - first, fci_distance_task, &job);
     }
     return FC_OK;
 }
 // >> search
 // FinerCut's greedy (paper, Algorithm 1): at each step the candidate whose removal moves the output least
 // away from the original's goes. `exhaustive` scores every candidate on all sequences; `race` finds
-// the same winner, bit for bit, and stops scoring a candidate once it cannot win any more.
+// the same winner, bit for bit, and stops scoring a candidate once it cannot win any more; `confident`
+// stops once it is unlikely to win; `one-shot` and `random` choose by one look and by none.
 
 struct fc_plan {
     fci_context c; // allocator and files only
@@ -8621,7 +12496,8 @@ struct fc_plan {
 
 static const char *const fci_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers", "attention",
                                                                       "ffn", "blocks"};
-static const char *const fci_search_names[FC_SEARCH_COUNT] = {"race", "exhaustive"};
+static const char *const fci_search_names[FC_SEARCH_COUNT] = {"race", "exhaustive", "confident",
+                                                              "one-shot", "random"};
 
 FINERCUT_API const char *fc_candidates_name(fc_candidates c) {
     return (unsigned)c < FC_CANDIDATES_COUNT ? fci_candidates_names[c] : "unknown";
@@ -8721,7 +12597,7 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
     if (n_steps > p->info.n_steps)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu steps, got %llu",
                         (unsigned long long)p->info.n_steps, (unsigned long long)n_steps);
-    memset(mask, 1, 2 * (size_t)m->hyper.n_blocks);
+    memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
     for (size_t i = 0; i < n_steps; i++) {
         uint32_t first, count;
         fci_search_sublayers(p->info.candidates, p->steps[i].removed, &first, &count);
@@ -8730,12 +12606,24 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
     return FC_OK;
 }
 
-// A candidate of the current step.
+// A candidate of the current step. What is known of it is a table of its positions' distances, filled in
+// any order; sums over it are always made in the order of positions and sequences, so that their bits do
+// not depend on how it was filled. What is unknown counts as 0 in them: as every distance is 0 or more,
+// and adding and roots round monotonically, a part's sum never exceeds the whole.
 typedef struct fci_runner {
     uint32_t candidate, first, entry; // its first sublayer, and the one after its last
-    uint32_t done;                    // sequences scored so far
-    double sum;                       // of them, in their order
+    uint32_t known;    // positions
+    double sum;        // of what is known
+    double guess;      // race: of the whole; NaN where nothing suggests one
+    double *values;    // [positions], negative: unknown
+    uint32_t *reach;   // [sequences] known from their starts up to here
+    int dropped;       // confident: given up, at
+    double margin;     // this many standard errors
 } fci_runner;
+
+typedef struct fci_piece { // a lane to be run: a runner's sequence, or the beginning of it
+    uint32_t runner, sequence, length;
+} fci_piece;
 
 typedef struct fci_search {
     fc_model *m;
@@ -8745,25 +12633,64 @@ typedef struct fci_search {
     fci_engine engine;
     fci_reference reference;
     double divisor;
+    size_t n_positions, n_counted; // all, and those that have a distance
     uint8_t *mask;     // [2 * n_blocks]
-    float *trail_rows; // [kept sublayers, positions, hidden]
-    float **trail;     // [sequences, 2 * n_blocks + 1]: a sequence's rows at a sublayer's entrance
-    fci_runner *runners; // candidates of the step
+    // The trail: a sequence's rows at every `spacing`th sublayer's entrance from `base` on are kept.
+    // Those between two of them, a segment, are computed again when its candidates run.
+    uint32_t base, spacing, segment; // segment: the one that is there, FCI_SEARCH_NONE: none
+    float *trail_rows;    // [kept sublayers, positions, hidden]
+    float *segment_rows;  // [spacing - 1, positions, hidden]
+    float **trail;        // [sequences, 2 * n_blocks + 1], NULL: not kept
+    float **between;      // the same of the segment
+    uint8_t *below;       // [2 * n_blocks] the mask up to the segment's end
+    fci_runner *runners;  // candidates of the step
     size_t n_runners;
+    double *values;       // [candidates, positions]
+    uint32_t *reaches;    // [candidates, sequences]
+    double *estimates;    // [2 * n_blocks] race: what a candidate seemed to add at the step before
+    uint32_t *picks;      // random: all candidates, shuffled
+    const fci_runner *leader;  // race: complete, and in front of all that are complete
+    uint32_t *order;      // [positions] race: heaviest first, by the leader's distances
+    uint32_t *sequences;  // [sequences] race: densest first
+    double *parts;        // [sequences]
+    const float **cover;  // [positions] a runner's rows in the wave
+    fci_piece *pieces;    // to be run
+    size_t n_pieces;
     fci_lane *lanes; // of a wave
-    fci_compared *compared;
-    double *values; // of the positions of a wave
+    fci_item *items; // of a wave
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
     double step_units, step_exhaustive;
     double ratio; // of the two, at the step before
+    double share; // of a lane's sequence that lanes under way run, on average
     double began, start, last_report; // start: as if a resumed plan's time had just gone before
     double shown, resumed_lanes; // share of the work last reported; work that a resumed plan had cost
 } fci_search;
 
+#define FCI_SEARCH_NONE UINT32_MAX
+#define FCI_SEARCH_ROWS 1024                    // rows that make packing the weights cheap
+#define FCI_SEARCH_KEPT ((uint64_t)128 << 20)   // bytes of the original's outputs, where no limit is given
+// confident: the shortest beginning of a sequence that is run; positions of a block, its unit of chance;
+// the least number of blocks that a standard error is made of. (SmolLM2, JS, 57 candidates, 400 times with
+// the text's order changed: blocks of 64 without Student's correction lost the true winner twice, blocks of
+// 16 with it never, for the same work; blocks of 64 with it cost 1.6 times as much.)
+#define FCI_SEARCH_STAGE 64
+#define FCI_SEARCH_BLOCK 16
+#define FCI_SEARCH_BLOCKS 16
+#define FCI_SEARCH_CONFIDENCE 4.0
+
 FCI_FN size_t fci_search_n_sublayers(const fci_search *s) {
     return 2 * (size_t)s->m->hyper.n_blocks;
+}
+
+FCI_FN uint32_t fci_search_length(const fci_search *s, uint32_t sequence) {
+    return (uint32_t)(s->tokens->starts[sequence + 1] - s->tokens->starts[sequence]);
+}
+
+// Positions of a sequence that have a distance: for nll, the last has no next token.
+FCI_FN uint32_t fci_search_counted(const fci_search *s, uint32_t sequence) {
+    return fci_search_length(s, sequence) - (s->reference.distance->mean == FCI_MEAN_LABELS ? 1 : 0);
 }
 
 FCI_FN bool fci_search_kind_fits(fc_candidates kind, uint32_t sublayer) {
@@ -8788,6 +12715,9 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
                         (int)d->candidates);
     if ((unsigned)d->search >= FC_SEARCH_COUNT)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "search: unknown value %d", (int)d->search);
+    if (d->confidence != 0 && !(d->confidence >= 1 && d->confidence <= 100))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "confidence: expected 1 to 100 standard errors, got %g",
+                        d->confidence);
     if (!(d->fraction >= 0 && d->fraction <= 1))
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "share to remove: expected 0 to 1, got %g",
                         d->fraction);
@@ -8796,7 +12726,13 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
                         d->last);
     uint32_t each = d->candidates == FC_CANDIDATES_SUBLAYERS ? 2 : 1,
              blocks = (uint32_t)m->hyper.n_blocks;
-    uint32_t all = each * blocks, allowed = each * (blocks - fci_search_first_block(m, d));
+    uint32_t first = fci_search_first_block(m, d), all = 0, allowed = 0;
+    for (uint32_t k = 0; k < each * blocks; k++) { // those that are there
+        uint32_t sublayer = each == 2 ? k : 2 * k + (d->candidates == FC_CANDIDATES_FFN);
+        bool there = m->present[sublayer] || (d->candidates == FC_CANDIDATES_BLOCKS && m->present[sublayer + 1]);
+        all += there;
+        allowed += there && k / each >= first;
+    }
     uint32_t wanted = d->remove         ? d->remove
                       : d->fraction > 0 ? (uint32_t)(d->fraction * all + 1e-9)
                                         : allowed - 1;
@@ -8811,6 +12747,8 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     return FC_OK;
 }
 
+// ---- Progress.
+
 // Work of one exhaustive step, in whole forward passes: every candidate a forward of what it leaves.
 FCI_FN double fci_search_exhaustive(const fci_search *s) {
     double now = fci_engine_mask_cost(&s->engine, s->mask, 0), cost = 0;
@@ -8822,9 +12760,28 @@ FCI_FN double fci_search_exhaustive(const fci_search *s) {
     return cost * (double)s->tokens->n_sequences;
 }
 
+// Does this step score only one candidate, that was chosen before?
+FCI_FN bool fci_search_picks(const fci_search *s, size_t step) {
+    return s->desc->search == FC_SEARCH_RANDOM || (s->desc->search == FC_SEARCH_ONE_SHOT && step > 1);
+}
+
+// Work that the later steps may be, and through *expected all of this one's.
+FCI_FN double fci_search_later(const fci_search *s, double *expected) {
+    double one = 0.7 * (double)s->tokens->n_sequences, n = (double)s->n_runners, later = 0;
+    *expected = fci_search_picks(s, s->step) ? one : s->step_exhaustive * s->ratio;
+    if (*expected < s->step_units) *expected = s->step_units;
+    for (size_t j = s->step + 1; j <= s->n_steps && n > 0; j++) {
+        // Later steps have fewer candidates, each of a smaller model: work falls with the square.
+        double share = n - (double)(j - s->step);
+        if (fci_search_picks(s, j)) later += one;
+        else if (share > 0) later += *expected * share / n;
+    }
+    return later;
+}
+
 FCI_FN int fci_search_report(fci_search *s) {
     const fc_watch *w = &s->desc->watch;
-    double now = fci_platform_seconds(), left = 0, n = (double)s->n_runners;
+    double now = fci_platform_seconds(), expected;
     fc_progress p;
     s->last_report = now;
     if (!w->progress) return 0;
@@ -8832,14 +12789,7 @@ FCI_FN int fci_search_report(fci_search *s) {
     p.what = s->step ? "step" : "calibrating";
     p.step = s->step;
     p.n_steps = s->n_steps;
-    double expected = s->step_exhaustive * s->ratio;
-    if (expected < s->step_units) expected = s->step_units;
-    // Later steps have fewer candidates, each of a smaller model: work falls with the square.
-    for (size_t j = s->step + 1; j <= s->n_steps && n > 0; j++) {
-        double share = n - (double)(j - s->step);
-        if (share > 0) left += expected * share / n;
-    }
-    left += expected - s->step_units;
+    double left = fci_search_later(s, &expected) + expected - s->step_units;
     double done = s->plan->info.cost.lanes - s->resumed_lanes, all = done + left;
     // Estimates change while the race is on; what is shown as done never goes back.
     if (s->step > 0 && all > 0 && done / all > s->shown) s->shown = done / all;
@@ -8851,10 +12801,14 @@ FCI_FN int fci_search_report(fci_search *s) {
     return w->progress(w->user, &p);
 }
 
-FCI_FN int fci_search_tick(void *user, double units) {
-    fci_search *s = (fci_search *)user;
+FCI_FN void fci_search_count(fci_search *s, double units) {
     s->step_units += units;
     s->plan->info.cost.lanes += units;
+}
+
+FCI_FN int fci_search_tick(void *user, double units) {
+    fci_search *s = (fci_search *)user;
+    fci_search_count(s, units * s->share);
     if (fci_platform_seconds() - s->last_report < 0.1) return 0;
     return fci_search_report(s);
 }
@@ -8867,111 +12821,96 @@ FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at
                : FC_OK;
 }
 
-FCI_FN void fci_search_lane(const fci_search *s, fci_lane *l, uint32_t sequence, uint32_t entry,
-                            const float *start, uint32_t tag) {
-    const fc_tokens *t = s->tokens;
+// ---- The trail.
+
+FCI_FN void fci_search_lane(const fci_search *s, fci_lane *l, uint32_t sequence, uint32_t length,
+                            uint32_t entry, const float *start, uint32_t tag) {
     memset(l, 0, sizeof *l);
-    l->ids = t->ids + t->starts[sequence];
-    l->length = (uint32_t)(t->starts[sequence + 1] - t->starts[sequence]);
+    l->ids = s->tokens->ids + s->tokens->starts[sequence];
+    l->length = length;
     l->entry = entry;
     l->sequence = sequence;
     l->start = start;
     l->tag = tag;
 }
 
-// Runs the current mask over all sequences from sublayer `from` on and keeps the trail above it.
-FCI_FN fc_code fci_search_trail(fci_search *s, uint32_t from, fc_error *err) {
+FCI_FN uint32_t fci_search_segment_of(const fci_search *s, uint32_t sublayer) {
+    return (sublayer - s->base) / s->spacing;
+}
+
+// Where the trail is kept at or below a sublayer; 0: at the embeddings.
+FCI_FN uint32_t fci_search_kept_below(const fci_search *s, uint32_t sublayer) {
+    return sublayer < s->base ? 0 : s->base + fci_search_segment_of(s, sublayer) * s->spacing;
+}
+
+// Runs a mask over all sequences from sublayer `from` on, where the trail is kept, and keeps what
+// `trail` has places for.
+FCI_FN fc_code fci_search_follow(fci_search *s, uint32_t from, const uint8_t *mask, float *const *trail,
+                                 fc_error *err) {
     size_t stride = fci_search_n_sublayers(s) + 1;
     for (uint32_t i = 0; i < s->tokens->n_sequences;) {
         size_t n = 0, rows = 0;
         for (; i < s->tokens->n_sequences; i++, n++) {
-            float *const *trail = s->trail + i * stride;
-            fci_search_lane(s, &s->lanes[n], i, from, from ? trail[from] : NULL, 0);
-            s->lanes[n].trail = trail;
-            rows += s->lanes[n].length;
+            const float *start = from ? s->trail[i * stride + from] : NULL;
+            rows += fci_search_length(s, i);
             if (rows > s->engine.capacity) break;
+            fci_search_lane(s, &s->lanes[n], i, fci_search_length(s, i), from, start, 0);
+            s->lanes[n].trail = trail + i * stride;
         }
-        fc_code code = fci_engine_wave(&s->engine, s->lanes, n, s->mask, err);
+        fc_code code = fci_engine_wave(&s->engine, s->lanes, n, mask, err);
         if (code) return code;
     }
     return FC_OK;
 }
 
-// Scores the wave's lanes of one sequence; their tags name the runners.
-FCI_FN fc_code fci_search_score(fci_search *s, const fci_lane *lanes, size_t n_lanes,
-                                uint32_t sequence, fc_error *err) {
-    size_t n = 0, d = (size_t)s->m->hyper.hidden;
-    for (size_t i = 0; i < n_lanes; i++) {
-        if (lanes[i].sequence != sequence) continue;
-        s->compared[n].sequence = sequence;
-        s->compared[n++].x = s->engine.x + lanes[i].row * d;
-    }
-    fc_code code = fci_distance_lanes(&s->engine, &s->reference, s->compared, n, s->values, err);
-    for (size_t i = 0, k = 0; i < n_lanes && !code; i++) {
-        if (lanes[i].sequence != sequence) continue;
-        fci_runner *r = &s->runners[lanes[i].tag];
-        FINERCUT_ASSERT(r->done ==
-                        sequence); // sums are in the order of sequences, whatever the wave
-        r->sum += s->compared[k++].sum;
-        r->done++;
-    }
-    return code;
+// The current mask's trail above the sublayer `from`.
+FCI_FN fc_code fci_search_trail(fci_search *s, uint32_t from, fc_error *err) {
+    s->segment = s->spacing == 1 ? 0 : FCI_SEARCH_NONE;
+    return fci_search_follow(s, fci_search_kept_below(s, from), s->mask, s->trail, err);
 }
 
-FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
-    // Insertion sort by entry; lanes come nearly sorted.
-    for (size_t i = 1; i < n_lanes; i++) {
-        fci_lane lane = s->lanes[i];
-        size_t k = i;
-        for (; k > 0 && s->lanes[k - 1].entry > lane.entry; k--) s->lanes[k] = s->lanes[k - 1];
-        s->lanes[k] = lane;
-    }
-    fc_code code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
-    for (uint32_t q = 0; q < s->tokens->n_sequences && !code; q++) {
-        bool any = false;
-        for (size_t i = 0; i < n_lanes; i++) any = any || s->lanes[i].sequence == q;
-        if (any) code = fci_search_score(s, s->lanes, n_lanes, q, err);
-    }
-    return code;
+// Makes the rows of a segment available to its candidates.
+FCI_FN fc_code fci_search_load(fci_search *s, uint32_t segment, fc_error *err) {
+    size_t n_sublayers = fci_search_n_sublayers(s), stride = n_sublayers + 1, d = (size_t)s->m->hyper.hidden;
+    uint32_t from = s->base + segment * s->spacing, end = (uint32_t)fci_min(from + s->spacing, n_sublayers);
+    if (s->spacing == 1 || s->segment == segment) return FC_OK;
+    for (size_t q = 0; q < s->tokens->n_sequences; q++)
+        for (uint32_t k = 0; k < stride; k++)
+            s->between[q * stride + k] =
+                k <= from || k >= end ? NULL
+                : s->segment_rows + ((k - from - 1) * s->n_positions + s->tokens->starts[q]) * d;
+    memset(s->below, 0, n_sublayers);
+    memcpy(s->below, s->mask, end - 1); // the last one's output is the next segment's
+    s->segment = segment;
+    return fci_search_follow(s, from, s->below, s->between, err);
 }
 
-// Which runners go on, and to which sequence; fci_search_advance runs them all that far.
-typedef bool (*fci_chosen_fn)(const fci_search *s, const fci_runner *r, const fci_runner *leader);
+FCI_FN const float *fci_search_start(const fci_search *s, uint32_t sequence, uint32_t sublayer) {
+    size_t at = sequence * (fci_search_n_sublayers(s) + 1) + sublayer;
+    return s->trail[at] ? s->trail[at] : s->between[at];
+}
 
-// Runs the chosen runners up to `until` sequences, sequence by sequence, in waves as large as fit.
-FCI_FN fc_code fci_search_advance(fci_search *s, uint32_t until, fci_chosen_fn chosen,
-                                  const fci_runner *leader, fc_error *err) {
-    size_t stride = fci_search_n_sublayers(s) + 1, n = 0, rows = 0;
-    fc_code code = FC_OK;
-    for (uint32_t q = 0; q < until; q++) {
-        for (size_t i = 0; i < s->n_runners; i++) {
-            fci_runner *r = &s->runners[i];
-            if (r->done > q || !chosen(s, r, leader)) continue;
-            size_t length = s->tokens->starts[q + 1] - s->tokens->starts[q];
-            if (rows + length > s->engine.capacity) {
-                if ((code = fci_search_wave(s, n, err)) != FC_OK) return code;
-                n = rows = 0;
-            }
-            fci_search_lane(s, &s->lanes[n++], q, r->entry, s->trail[q * stride + r->first],
-                            (uint32_t)i);
-            rows += length;
-        }
+// ---- Sums.
+
+// Over the positions that are known by `where`.
+FCI_FN double fci_search_part(const fci_search *s, const double *values, const double *where, uint32_t q) {
+    double part = 0;
+    for (size_t i = s->tokens->starts[q]; i < s->tokens->starts[q + 1]; i++)
+        if (!(where[i] < 0)) part += values[i];
+    return part;
+}
+
+FCI_FN double fci_search_sum(const fci_search *s, const double *values, const double *where) {
+    double sum = 0;
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
+        double part = fci_search_part(s, values, where, q);
+        sum += s->reference.distance->root ? sqrt(part) : part;
     }
-    return n ? fci_search_wave(s, n, err) : FC_OK;
+    return sum;
 }
 
-FCI_FN bool fci_search_everyone(const fci_search *s, const fci_runner *r,
-                                const fci_runner *leader) {
-    (void)s;
-    (void)r;
-    (void)leader;
-    return true;
-}
-
-FCI_FN bool fci_search_only_leader(const fci_search *s, const fci_runner *r,
-                                   const fci_runner *leader) {
-    (void)s;
-    return r == leader;
+FCI_FN bool fci_search_complete(const fci_search *s, const fci_runner *r) {
+    return r->known == s->n_counted;
 }
 
 // a before b: smaller sum, ties to the lower candidate; what is not a number is behind everything.
@@ -8981,54 +12920,486 @@ FCI_FN bool fci_search_before(const fci_runner *a, const fci_runner *b) {
     return a->sum < b->sum || (a->sum == b->sum && a->candidate < b->candidate);
 }
 
-// Could it still win against the complete leader? Its sum only grows.
-FCI_FN bool fci_search_survives(const fci_search *s, const fci_runner *r,
-                                const fci_runner *leader) {
-    return r->done < s->tokens->n_sequences && fci_search_before(r, leader);
+// Behind a complete runner; its sum only grows.
+FCI_FN bool fci_search_lost(const fci_search *s, const fci_runner *r) {
+    return s->leader && r != s->leader && !fci_search_before(r, s->leader);
 }
 
-FCI_FN fci_runner *fci_search_first(fci_search *s, bool complete_only) {
+FCI_FN fci_runner *fci_search_first(const fci_search *s, bool complete_only) {
     fci_runner *best = NULL;
     for (size_t i = 0; i < s->n_runners; i++) {
         fci_runner *r = &s->runners[i];
-        if (complete_only && r->done < s->tokens->n_sequences) continue;
+        if (r->dropped || (complete_only && !fci_search_complete(s, r))) continue;
         if (!best || fci_search_before(r, best)) best = r;
     }
     return best;
 }
 
-// The first sequence of everyone; the one in front runs to the end, which bounds the winner from above;
-// then all who are still below it take one sequence after the other.
-FCI_FN fc_code fci_search_race(fci_search *s, fci_runner **winner, fc_error *err) {
-    uint32_t all = (uint32_t)s->tokens->n_sequences;
-    fc_code code = fci_search_advance(s, 1, fci_search_everyone, NULL, err);
-    fci_runner *leader = fci_search_first(s, false);
-    if (!code) code = fci_search_advance(s, all, fci_search_only_leader, leader, err);
-    for (uint32_t q = 2; q <= all && !code; q++) {
-        leader = fci_search_first(s, true);
-        code = fci_search_advance(s, q, fci_search_survives, leader, err);
+// How a runner's distance compares with a complete one's, over what is known of both.
+FCI_FN double fci_search_ratio(const fci_search *s, const fci_runner *r, const fci_runner *best) {
+    double same = fci_search_sum(s, best->values, r->values);
+    return same > 0 ? r->sum / same : 1;
+}
+
+// ---- Forecasts of the race: a runner's unknown distances are taken for the leader's, times a factor.
+
+typedef struct fci_forecast {
+    double factor; // of a position
+    double total, target;
+} fci_forecast;
+
+FCI_FN void fci_race_forecast(fci_search *s, const fci_runner *r, double slack, fci_forecast *f) {
+    double ratio = r->known ? fci_search_ratio(s, r, s->leader) : r->guess / s->leader->sum;
+    if (!(ratio > 1)) ratio = 1;
+    f->factor = s->reference.distance->root ? ratio * ratio : ratio;
+    f->total = r->sum;
+    f->target = s->leader->sum * slack;
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
+        s->parts[q] = fci_search_part(s, r->values, r->values, q);
+}
+
+// One more position; true once the target is reached.
+FCI_FN bool fci_race_foresee(fci_search *s, fci_forecast *f, uint32_t q, uint32_t position) {
+    double before = s->parts[q], now = s->parts[q] = before + f->factor * s->leader->values[position];
+    f->total += s->reference.distance->root ? sqrt(now) - sqrt(before) : now - before;
+    return f->total > f->target;
+}
+
+// ---- Waves.
+
+FCI_FN void fci_search_add(fci_search *s, const fci_runner *r, uint32_t sequence, uint32_t length) {
+    fci_piece *p = &s->pieces[s->n_pieces++];
+    p->runner = (uint32_t)(r - s->runners);
+    p->sequence = sequence;
+    p->length = length;
+}
+
+FCI_FN void fci_search_add_rest(fci_search *s, const fci_runner *r) {
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
+        if (r->reach[q] < fci_search_counted(s, q)) fci_search_add(s, r, q, fci_search_length(s, q));
+}
+
+// Notes where the wave has a runner's rows of unknown positions; how many.
+FCI_FN size_t fci_search_cover(fci_search *s, const fci_lane *lanes, size_t n_lanes) {
+    const fci_runner *r = &s->runners[lanes[0].tag];
+    size_t n = 0, d = (size_t)s->m->hyper.hidden;
+    memset(s->cover, 0, s->n_positions * sizeof *s->cover);
+    for (size_t i = 0; i < n_lanes; i++) {
+        uint32_t q = lanes[i].sequence, end = (uint32_t)fci_min(lanes[i].length, fci_search_counted(s, q));
+        for (uint32_t k = r->reach[q]; k < end; k++) {
+            if (!(r->values[s->tokens->starts[q] + k] < 0)) continue;
+            s->cover[s->tokens->starts[q] + k] = s->engine.x + (lanes[i].row + k) * d;
+            n++;
+        }
     }
+    return n;
+}
+
+FCI_FN uint32_t fci_search_sequence_of(const fci_search *s, size_t position) {
+    size_t low = 0, high = s->tokens->n_sequences;
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (s->tokens->starts[middle] <= position) low = middle;
+        else high = middle;
+    }
+    return (uint32_t)low;
+}
+
+// Adds items of a runner's lanes: all, or in a race as many of the heaviest as should settle it.
+FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_lanes, size_t n_items) {
+    fci_runner *r = &s->runners[lanes[0].tag];
+    size_t n = 0, all = fci_search_cover(s, lanes, n_lanes), least = fci_max(32, all / 8);
+    bool racing = s->leader && r != s->leader, enough = false;
+    fci_forecast f = {0, 0, 0};
+    if (racing) fci_race_forecast(s, r, 1.01, &f);
+    for (size_t i = 0; i < s->n_positions && n < all && !(enough && n >= least); i++) {
+        size_t at = racing ? s->order[i] : i;
+        if (!s->cover[at]) continue;
+        fci_item *item = &s->items[n_items + n++];
+        item->x = s->cover[at];
+        item->position = (uint32_t)at;
+        item->value = &r->values[at];
+        if (racing && !enough) enough = fci_race_foresee(s, &f, fci_search_sequence_of(s, at), (uint32_t)at);
+    }
+    r->known += (uint32_t)n;
+    return n;
+}
+
+// The end of the lanes of the runner that the first of them is of: an entry is one runner's.
+FCI_FN size_t fci_search_lanes_of_one(const fci_search *s, size_t first, size_t n_lanes) {
+    size_t end = first;
+    while (end < n_lanes && s->lanes[end].tag == s->lanes[first].tag) end++;
+    return end;
+}
+
+// Scores a wave's lanes, in rounds until every runner in it is either known or lost.
+FCI_FN fc_code fci_search_score(fci_search *s, size_t n_lanes, fc_error *err) {
+    fc_code code = FC_OK;
+    for (bool more = true; more && !code;) {
+        size_t n = 0;
+        for (size_t i = 0, end; i < n_lanes; i = end) {
+            end = fci_search_lanes_of_one(s, i, n_lanes);
+            if (!fci_search_lost(s, &s->runners[s->lanes[i].tag]))
+                n += fci_search_choose(s, s->lanes + i, end - i, n);
+        }
+        more = n > 0;
+        code = fci_distance_items(&s->engine, &s->reference, s->items, n, err);
+        for (size_t i = 0; i < n_lanes && !code; i = fci_search_lanes_of_one(s, i, n_lanes)) {
+            fci_runner *r = &s->runners[s->lanes[i].tag];
+            r->sum = fci_search_sum(s, r->values, r->values);
+        }
+    }
+    for (size_t i = 0; i < n_lanes; i++) {
+        fci_runner *r = &s->runners[s->lanes[i].tag];
+        uint32_t q = s->lanes[i].sequence, end = (uint32_t)fci_min(s->lanes[i].length, fci_search_counted(s, q));
+        if (!fci_search_lost(s, r) && r->reach[q] < end) r->reach[q] = end;
+    }
+    for (size_t i = 0; i < s->n_runners && s->leader; i++)
+        if (fci_search_complete(s, &s->runners[i]) && fci_search_before(&s->runners[i], s->leader))
+            s->leader = &s->runners[i];
+    return code;
+}
+
+FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
+    double exact = 0, share = 0, before = s->step_units, head = s->engine.sublayer_cost[fci_search_n_sublayers(s)];
+    for (size_t i = 1; i < n_lanes; i++) { // insertion sort by entry; lanes come nearly sorted
+        fci_lane lane = s->lanes[i];
+        size_t k = i;
+        for (; k > 0 && s->lanes[k - 1].entry > lane.entry; k--) s->lanes[k] = s->lanes[k - 1];
+        s->lanes[k] = lane;
+    }
+    for (size_t i = 0; i < n_lanes; i++) {
+        double part = (double)s->lanes[i].length / (double)fci_search_length(s, s->lanes[i].sequence);
+        share += part / (double)n_lanes;
+        exact += part * (fci_engine_mask_cost(&s->engine, s->mask, s->lanes[i].entry) - head);
+    }
+    s->share = share; // for reports on the way
+    fc_code code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
+    s->share = 1;
+    if (code) return code;
+    fci_search_count(s, exact - (s->step_units - before));
+    return fci_search_score(s, n_lanes, err);
+}
+
+// Rows of a runner's pieces from the i'th on.
+FCI_FN size_t fci_search_piece_rows(const fci_search *s, size_t i) {
+    size_t rows = 0;
+    for (uint32_t runner = s->pieces[i].runner; i < s->n_pieces && s->pieces[i].runner == runner; i++)
+        rows += s->pieces[i].length;
+    return rows;
+}
+
+// Runs a segment's pieces in waves as large as fit. A runner is divided between two waves only where that
+// makes a small one large: one wave can stop as soon as it is lost.
+FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error *err) {
+    size_t n = 0, rows = 0;
+    fc_code code = FC_OK;
+    for (size_t i = 0; i < s->n_pieces && !code; i++) {
+        const fci_piece *p = &s->pieces[i];
+        const fci_runner *r = &s->runners[p->runner];
+        if (s->spacing > 1 && fci_search_segment_of(s, r->first) != segment) continue;
+        if (fci_search_lost(s, r)) continue;
+        bool starts = i == 0 || s->pieces[i - 1].runner != p->runner,
+             apart = starts && rows >= FCI_SEARCH_ROWS &&
+                     rows + fci_search_piece_rows(s, i) > s->engine.capacity;
+        if (rows + p->length > s->engine.capacity || apart) {
+            code = fci_search_wave(s, n, err);
+            n = rows = 0;
+            if (!code && fci_search_lost(s, r)) continue;
+        }
+        if (!code) code = fci_search_load(s, segment, err); // its wave has its own lanes, so only before ours
+        if (code) return code;
+        fci_search_lane(s, &s->lanes[n++], p->sequence, p->length, r->entry,
+                        fci_search_start(s, p->sequence, r->first), p->runner);
+        rows += p->length;
+    }
+    return n && !code ? fci_search_wave(s, n, err) : code;
+}
+
+FCI_FN fc_code fci_search_run_pieces(fci_search *s, fc_error *err) {
+    uint32_t n = s->spacing == 1 ? 1 : fci_search_segment_of(s, (uint32_t)fci_search_n_sublayers(s) - 1) + 1;
+    fc_code code = FC_OK;
+    for (uint32_t segment = 0; segment < n && !code; segment++) code = fci_search_run_segment(s, segment, err);
+    s->n_pieces = 0;
+    return code;
+}
+
+// ---- The modes.
+
+FCI_FN fc_code fci_search_exhaust(fci_search *s, const fci_runner **winner, fc_error *err) {
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) // so that a wave shares the original's outputs
+        for (size_t i = 0; i < s->n_runners; i++)
+            fci_search_add(s, &s->runners[i], q, fci_search_length(s, q));
+    fc_code code = fci_search_run_pieces(s, err);
     *winner = fci_search_first(s, true);
     return code;
 }
 
-FCI_FN fc_code fci_search_exhaust(fci_search *s, fci_runner **winner, fc_error *err) {
-    fc_code code = fci_search_advance(s, (uint32_t)s->tokens->n_sequences, fci_search_everyone,
-                                      NULL, err);
-    *winner = fci_search_first(s, true);
+// Race, first: who is probably in front. At the first step all run a piece of the first sequence;
+// afterwards a candidate is taken to add what it added at the step before.
+FCI_FN fc_code fci_race_guess(fci_search *s, fci_runner **front, fc_error *err) {
+    bool blind = false;
+    uint32_t look = fci_search_length(s, 0);
+    for (size_t i = 0; i < s->n_runners; i++) blind = blind || isnan(s->runners[i].guess);
+    for (size_t i = 0; i < s->n_runners && blind; i++)
+        fci_search_add(s, &s->runners[i], 0, (uint32_t)fci_min(look, fci_max(128, look / 2)));
+    fc_code code = fci_search_run_pieces(s, err);
+    *front = blind ? fci_search_first(s, false) : NULL;
+    for (size_t i = 0; i < s->n_runners && !blind; i++)
+        if (!*front || s->runners[i].guess < (*front)->guess) *front = &s->runners[i];
     return code;
 }
 
-static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, fci_runner **,
-                                                          fc_error *) = {fci_search_race,
-                                                                         fci_search_exhaust};
+typedef struct fci_weight_at {
+    double weight;
+    uint32_t at;
+} fci_weight_at;
+
+FCI_FN int fci_race_compare(const void *a, const void *b) { // heaviest first
+    const fci_weight_at *x = (const fci_weight_at *)a, *y = (const fci_weight_at *)b;
+    if (x->weight > y->weight || x->weight < y->weight) return x->weight > y->weight ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+// Orders positions, sequences (by weight a position) and what is kept by the leader's distances.
+FCI_FN fc_code fci_race_order(fci_search *s, fc_error *err) {
+    const double *values = s->leader->values;
+    size_t n = fci_max(s->n_positions, s->tokens->n_sequences);
+    fci_weight_at *w = (fci_weight_at *)fci_alloc(&s->m->c, n, sizeof *w, "weights", err);
+    if (!w) return FC_ERR_MEMORY;
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
+        w[q].at = q;
+        w[q].weight = fci_search_part(s, values, values, q) / fci_search_length(s, q);
+    }
+    qsort(w, s->tokens->n_sequences, sizeof *w, fci_race_compare);
+    for (size_t q = 0; q < s->tokens->n_sequences; q++) s->sequences[q] = w[q].at;
+    for (uint32_t i = 0; i < s->n_positions; i++) {
+        w[i].at = i;
+        w[i].weight = isnan(values[i]) ? 0 : values[i];
+    }
+    qsort(w, s->n_positions, sizeof *w, fci_race_compare);
+    for (size_t i = 0; i < s->n_positions; i++) s->order[i] = w[i].at;
+    fc_code code = fci_reference_keep(&s->engine, &s->reference, s->order, (uint8_t *)w, err); // w is scratch by now
+    fci_free(&s->m->c, w);
+    return code;
+}
+
+// Adds pieces of a runner, densest sequence first, that should put it behind the leader.
+FCI_FN void fci_race_pieces(fci_search *s, const fci_runner *r) {
+    fci_forecast f;
+    bool enough = false;
+    fci_race_forecast(s, r, 1.03, &f);
+    for (size_t k = 0; k < s->tokens->n_sequences && !enough; k++) {
+        uint32_t q = s->sequences[k], counted = fci_search_counted(s, q), i = r->reach[q];
+        if (i == counted) continue;
+        while (i < counted && !enough)
+            enough = fci_race_foresee(s, &f, q, (uint32_t)s->tokens->starts[q] + i++);
+        uint32_t length = (i + 31) / 32 * 32; // a beginning only where it saves something
+        if (length > fci_search_length(s, q) / 4 * 3) length = fci_search_length(s, q);
+        fci_search_add(s, r, q, length);
+    }
+}
+
+FCI_FN int fci_race_by_guess(const void *a, const void *b) {
+    const fci_weight_at *x = (const fci_weight_at *)a, *y = (const fci_weight_at *)b;
+    if (x->weight < y->weight || x->weight > y->weight) return x->weight < y->weight ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+// Everyone who is not lost yet goes on, the most promising first.
+FCI_FN fc_code fci_race_round(fci_search *s, bool *more, fc_error *err) {
+    size_t n = 0;
+    fci_weight_at *w = (fci_weight_at *)fci_alloc(&s->m->c, s->n_runners, sizeof *w, "candidates", err);
+    if (!w) return FC_ERR_MEMORY;
+    for (uint32_t i = 0; i < s->n_runners; i++) {
+        const fci_runner *r = &s->runners[i];
+        if (fci_search_lost(s, r) || fci_search_complete(s, r)) continue;
+        w[n].at = i;
+        w[n++].weight = r->known ? fci_search_ratio(s, r, s->leader) * s->leader->sum : r->guess;
+    }
+    qsort(w, n, sizeof *w, fci_race_by_guess);
+    for (size_t i = 0; i < n; i++) fci_race_pieces(s, &s->runners[w[i].at]);
+    fci_free(&s->m->c, w);
+    *more = n > 0;
+    return fci_search_run_pieces(s, err);
+}
+
+// The one probably in front runs to the end, which bounds the winner from above. Then all others run what
+// should put them behind it, positions that weigh most for the one in front first; who comes to its end
+// before the leader leads.
+FCI_FN fc_code fci_search_race(fci_search *s, const fci_runner **winner, fc_error *err) {
+    fci_runner *front;
+    bool more = true;
+    fc_code code = fci_race_guess(s, &front, err);
+    if (code) return code;
+    fci_search_add_rest(s, front);
+    code = fci_search_run_pieces(s, err);
+    if (code) return code;
+    s->leader = front;
+    code = fci_race_order(s, err);
+    while (more && !code) code = fci_race_round(s, &more, err);
+    *winner = s->leader;
+    for (size_t i = 0; i < s->n_runners && !code; i++) {
+        const fci_runner *r = &s->runners[i];
+        double ratio = r->known ? fci_search_ratio(s, r, s->leader) : 1;
+        s->estimates[r->candidate] = r->known ? ratio * s->leader->sum : r->guess;
+    }
+    return code;
+}
+
+// The mean difference of two runners that know the same positions, in standard errors over blocks. As
+// few blocks make rare values less rare, Student's t is turned into the value of the normal distribution
+// that is as improbable (Wallace's approximation), so that z means the same for any number of blocks.
+// Where sequences count with a root, differences are divided by the sum of both roots: d(root) that way.
+FCI_FN double fci_confident_margin(const fci_search *s, const fci_runner *r, const fci_runner *best) {
+    double mean = 0, squares = 0, n = 0;
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
+        const double *x = r->values + s->tokens->starts[q], *y = best->values + s->tokens->starts[q];
+        double scale = 1;
+        if (s->reference.distance->root)
+            scale = sqrt(fci_search_part(s, r->values, r->values, q)) +
+                    sqrt(fci_search_part(s, best->values, best->values, q));
+        for (uint32_t i = 0, end; i < r->reach[q]; i = end) {
+            double sum = 0, delta;
+            end = (uint32_t)fci_min(i + FCI_SEARCH_BLOCK, r->reach[q]);
+            for (uint32_t k = i; k < end; k++) sum += x[k] - y[k];
+            if (scale > 0) sum /= scale;
+            delta = sum - mean; // Welford's running mean and squares
+            mean += delta / ++n;
+            squares += delta * (sum - mean);
+        }
+    }
+    if (n < FCI_SEARCH_BLOCKS || !(mean > 0)) return isnan(mean) ? (double)INFINITY : 0;
+    double error = sqrt(squares / (n - 1) / n), v = n - 1;
+    if (!(error > 0)) return (double)INFINITY;
+    double t = mean / error;
+    return (8 * v + 1) / (8 * v + 3) * sqrt(v * log(1 + t * t / v));
+}
+
+typedef struct fci_stages { // beginnings of 64 positions of all sequences, then of 256 ..., as one row
+    uint32_t size, sequence;
+    uint32_t longest;
+} fci_stages;
+
+FCI_FN bool fci_confident_stage(const fci_search *s, fci_stages *at, const uint32_t *reach, fci_piece *p) {
+    for (;; at->size *= 4, at->sequence = 0)
+        for (; at->sequence < s->tokens->n_sequences;) {
+            uint32_t q = at->sequence++, length = fci_search_length(s, q);
+            p->sequence = q;
+            p->length = at->size < length / 4 * 3 ? at->size : length;
+            if (reach[q] < fci_min(p->length, fci_search_counted(s, q))) return true;
+            if (at->sequence == s->tokens->n_sequences && at->size >= at->longest) return false;
+        }
+}
+
+// All survivors go on by the next stages: enough for a large wave, and for the next look to tell more.
+FCI_FN fc_code fci_confident_round(fci_search *s, fci_stages *at, bool *more, fc_error *err) {
+    uint32_t *reach = s->sequences; // scratch here
+    const fci_runner *any = fci_search_first(s, false);
+    size_t survivors = 0, seen = any->known, fresh = 0, blocks = 0;
+    fci_piece p = {0, 0, 0};
+    for (size_t i = 0; i < s->n_runners; i++) survivors += !s->runners[i].dropped;
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
+        reach[q] = any->reach[q];
+        blocks += (reach[q] + FCI_SEARCH_BLOCK - 1) / FCI_SEARCH_BLOCK;
+    }
+    *more = false;
+    while ((blocks < FCI_SEARCH_BLOCKS || fresh * survivors < FCI_SEARCH_ROWS || fresh * 4 < seen) &&
+           fci_confident_stage(s, at, reach, &p)) {
+        blocks += (p.length - reach[p.sequence] + FCI_SEARCH_BLOCK - 1) / FCI_SEARCH_BLOCK;
+        fresh += p.length - reach[p.sequence];
+        reach[p.sequence] = (uint32_t)fci_min(p.length, fci_search_counted(s, p.sequence));
+        *more = true;
+    }
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
+        for (size_t i = 0; i < s->n_runners; i++)
+            if (!s->runners[i].dropped && reach[q] > any->reach[q])
+                fci_search_add(s, &s->runners[i], q,
+                               reach[q] == fci_search_counted(s, q) ? fci_search_length(s, q) : reach[q]);
+    return fci_search_run_pieces(s, err);
+}
+
+// A paired statistical race: all see the same positions, and who is behind the one in front by z standard
+// errors is dropped. The last one is completed, so its score is exact.
+FCI_FN fc_code fci_search_confident(fci_search *s, const fci_runner **winner, fc_error *err) {
+    fci_stages at = {FCI_SEARCH_STAGE, 0, s->plan->info.calibration.length};
+    size_t survivors = s->n_runners;
+    bool more = true;
+    fc_code code = FC_OK;
+    while (survivors > 1 && more && !code) {
+        code = fci_confident_round(s, &at, &more, err);
+        const fci_runner *best = fci_search_first(s, false);
+        for (size_t i = 0; i < s->n_runners && !code; i++) {
+            fci_runner *r = &s->runners[i];
+            if (r->dropped || r == best || fci_search_complete(s, r)) continue;
+            r->margin = isnan(r->sum) ? (double)INFINITY : fci_confident_margin(s, r, best);
+            r->dropped = r->margin >= s->plan->info.confidence;
+            survivors -= r->dropped ? 1 : 0;
+        }
+    }
+    fci_runner *last = fci_search_first(s, false);
+    if (!code && last && !fci_search_complete(s, last)) {
+        fci_search_add_rest(s, last);
+        code = fci_search_run_pieces(s, err);
+    }
+    *winner = last;
+    return code;
+}
+
+// Candidates that were put in order before: only the next one runs, so that its score is exact.
+FCI_FN fc_code fci_search_pick(fci_search *s, const fci_runner **winner, fc_error *err) {
+    const fc_step *first = &s->plan->steps[0];
+    const fci_runner *best = NULL;
+    double least = 0;
+    for (size_t i = 0; i < s->n_runners; i++) {
+        const fci_runner *r = &s->runners[i];
+        double rank = (double)NAN;
+        if (s->desc->search == FC_SEARCH_RANDOM) rank = s->picks[r->candidate];
+        else
+            for (size_t k = 0; k < first->n_scores; k++)
+                if (first->scores[k].candidate == r->candidate) rank = first->scores[k].value;
+        if (best && !(rank < least) && !(isnan(least) && !isnan(rank))) continue;
+        best = r;
+        least = rank;
+    }
+    s->runners[0] = *best; // the others have no score at this step
+    s->n_runners = 1;
+    fci_search_add_rest(s, &s->runners[0]);
+    *winner = &s->runners[0];
+    return fci_search_run_pieces(s, err);
+}
+
+FCI_FN fc_code fci_search_one_shot(fci_search *s, const fci_runner **winner, fc_error *err) {
+    return s->step == 1 ? fci_search_exhaust(s, winner, err) : fci_search_pick(s, winner, err);
+}
+
+static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, const fci_runner **, fc_error *) = {
+    fci_search_race, fci_search_exhaust, fci_search_confident, fci_search_one_shot, fci_search_pick};
+
+// The place of every candidate in an order that a seed gives (Fisher and Yates' shuffle, splitmix64).
+FCI_FN void fci_search_shuffle(const fci_search *s) {
+    uint64_t state = s->plan->info.seed;
+    uint32_t n = (uint32_t)fci_search_n_sublayers(s);
+    for (uint32_t i = 0; i < n; i++) s->picks[i] = i;
+    for (uint32_t i = n; i > 1; i--) {
+        uint64_t x = state += 0x9e3779b97f4a7c15u;
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+        uint32_t k = (uint32_t)((x ^ (x >> 31)) % i), swapped = s->picks[i - 1];
+        s->picks[i - 1] = s->picks[k];
+        s->picks[k] = swapped;
+    }
+}
 
 FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
     fc_candidates kind = s->desc->candidates;
     uint32_t first_block = s->plan->info.first_block, n_blocks = (uint32_t)s->m->hyper.n_blocks;
     uint32_t from = kind == FC_CANDIDATES_BLOCKS ? first_block : 2 * first_block,
              to = kind == FC_CANDIDATES_BLOCKS ? n_blocks : 2 * n_blocks;
+    size_t n = s->plan->info.n_steps, sequences = s->tokens->n_sequences;
+    double before = n > 1 ? s->plan->steps[n - 2].score : 0, now = n > 0 ? s->plan->steps[n - 1].score : 0;
     s->n_runners = 0;
+    s->leader = NULL;
     for (uint32_t k = from; k < to; k++) {
         fci_runner *r = &s->runners[s->n_runners];
         uint32_t count;
@@ -9036,28 +13407,46 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
         r->candidate = k;
         fci_search_sublayers(kind, k, &r->first, &count);
         r->entry = r->first + count;
-        if (s->mask[r->first] && (kind == FC_CANDIDATES_BLOCKS || fci_search_kind_fits(kind, k)))
-            s->n_runners++;
+        const bool there = s->mask[r->first] || s->mask[r->entry - 1];
+        if (!there || (kind != FC_CANDIDATES_BLOCKS && !fci_search_kind_fits(kind, k))) continue;
+        r->guess = s->estimates[k] + (now - before) * s->divisor;
+        r->values = s->values + s->n_runners * s->n_positions;
+        r->reach = s->reaches + s->n_runners * sequences;
+        for (size_t i = 0; i < s->n_positions; i++) r->values[i] = -1;
+        memset(r->reach, 0, sequences * sizeof *r->reach);
+        s->n_runners++;
+    }
+}
+
+FCI_FN void fci_search_scores(fci_search *s, const fci_runner *winner) {
+    for (size_t i = 0; i < s->n_runners; i++) {
+        const fci_runner *r = &s->runners[i];
+        fc_score *to = &s->scores[i];
+        memset(to, 0, sizeof *to);
+        to->candidate = r->candidate;
+        to->exact = fci_search_complete(s, r);
+        to->estimate = r->dropped;
+        to->positions = r->known;
+        to->margin = r->margin;
+        to->value = (r->dropped ? fci_search_ratio(s, r, winner) * winner->sum : r->sum) / s->divisor;
+        double *least = &s->plan->info.margin;
+        if (r->dropped && isfinite(r->margin) && (*least == 0 || r->margin < *least)) *least = r->margin;
     }
 }
 
 FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
-    fci_runner *winner;
+    const fci_runner *winner = NULL;
     fci_search_runners(s);
     s->step = s->plan->info.n_steps + 1;
     s->step_units = 0;
     s->step_exhaustive = fci_search_exhaustive(s);
     fc_code code = fci_search_modes[s->desc->search](s, &winner, err);
     if (code) return code;
-    if (isnan(winner->sum))
+    if (!winner || isnan(winner->sum))
         return fci_fail(err, FC_ERR_NUMERIC, 0,
                         "step %llu: no candidate leaves a model with a finite output",
                         (unsigned long long)s->step);
-    for (size_t i = 0; i < s->n_runners; i++) {
-        s->scores[i].candidate = s->runners[i].candidate;
-        s->scores[i].exact = s->runners[i].done == s->tokens->n_sequences;
-        s->scores[i].value = s->runners[i].sum / s->divisor;
-    }
+    fci_search_scores(s, winner);
     code = fci_plan_append(s->plan, winner->candidate, winner->sum / s->divisor, s->scores,
                            s->n_runners, err);
     if (code) return code;
@@ -9068,26 +13457,66 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
     return code ? code : fci_search_end_step(s, err);
 }
 
-// Only what a candidate can start from is kept: sublayers from the first candidate's on.
-FCI_FN uint64_t fci_search_trail_bytes(const fc_model *m, uint64_t n_positions,
-                                       uint32_t first_block) {
-    return 2 * (m->hyper.n_blocks - first_block) * n_positions * m->hyper.hidden * sizeof(float);
+// ---- Memory.
+
+// Sublayers whose entrances some candidate starts from: those from the first candidate's on.
+FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s, uint64_t spacing) {
+    uint64_t n = fci_search_n_sublayers(s) - s->base, kept = (n + spacing - 1) / spacing;
+    return (kept + spacing - 1) * s->n_positions * s->m->hyper.hidden * sizeof(float);
 }
 
-FCI_FN fc_code fci_search_alloc_trail(fci_search *s, uint32_t first_block, fc_error *err) {
-    size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden;
-    size_t positions = s->tokens->starts[s->tokens->n_sequences], stride = n_sublayers + 1;
-    s->trail_rows = (float *)fci_alloc(&s->m->c,
-                                       fci_search_trail_bytes(s->m, positions, first_block), 1,
-                                       "trail", err);
-    s->trail = (float **)fci_alloc(&s->m->c, s->tokens->n_sequences * stride, sizeof *s->trail,
-                                   "trail", err);
-    if (!s->trail_rows || !s->trail) return FC_ERR_MEMORY;
-    for (size_t q = 0; q < s->tokens->n_sequences; q++) {
-        for (size_t k = 2 * (size_t)first_block; k < n_sublayers; k++)
-            s->trail[q * stride + k] = s->trail_rows + ((k - 2 * (size_t)first_block) * positions +
-                                                        s->tokens->starts[q]) *
-                                                           d;
+// What else a search holds, whatever its trail.
+FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
+    uint64_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences;
+    uint64_t runner = s->n_positions * sizeof(double) +
+                      sequences * (sizeof(uint32_t) + sizeof(fci_piece) + 2 * sizeof(float *)) +
+                      sizeof(fci_runner) + sizeof(fc_score) + sizeof(fci_weight_at) + 32;
+    uint64_t position = sizeof(uint32_t) + sizeof(float *) + sizeof(fci_weight_at);
+    return (n + 1) * runner + s->n_positions * position + sequences * (sizeof(fci_weight_at) + 16) +
+           fci_reference_bytes(s->m, s->desc->metric, s->n_positions);
+}
+
+// The closest trail that leaves room for large waves, or else the one that takes the least memory; through
+// *taken the bytes without the engine's, through *kept those for outputs of the original.
+FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, uint64_t *kept) {
+    fci_engine_sizes e = fci_engine_measure(s->m, longest);
+    uint64_t limit = s->m->memory_limit, other = fci_search_other_bytes(s), least = UINT64_MAX;
+    uint64_t full = e.fixed + fci_max(longest, FCI_ENGINE_ROWS) * e.per_row +
+                    fci_max(FCI_ENGINE_LOGITS, 16 * e.per_head_row);
+    uint64_t large = e.fixed + fci_max(longest, fci_min(FCI_SEARCH_ROWS, s->n_positions)) * e.per_row +
+                     32 * e.per_head_row;
+    s->spacing = 1;
+    for (uint32_t k = 1; k <= fci_search_n_sublayers(s) - s->base; k++) {
+        if (k > 1 && k % 2 && s->m->hyper.traits & FCI_TRAIT_PARALLEL) continue; // such blocks begin whole
+        uint64_t bytes = fci_search_trail_bytes(s, k);
+        if (bytes < least) {
+            least = bytes;
+            s->spacing = k;
+        }
+        if (!limit || other + bytes + large <= limit) {
+            s->spacing = k;
+            break;
+        }
+    }
+    *taken = other + fci_search_trail_bytes(s, s->spacing);
+    *kept = fci_min(FCI_SEARCH_KEPT, s->n_positions * fci_reference_width(s->m, s->desc->metric) * sizeof(float));
+    if (limit) *kept = limit > *taken + full ? fci_min(*kept, limit - *taken - full) : 0;
+    *taken += *kept;
+}
+
+FCI_FN fc_code fci_search_alloc_trail(fci_search *s, fc_error *err) {
+    const fci_context *c = &s->m->c;
+    size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden, stride = n_sublayers + 1;
+    size_t kept = (n_sublayers - s->base + s->spacing - 1) / s->spacing, sequences = s->tokens->n_sequences;
+    s->trail_rows = (float *)fci_alloc(c, kept * s->n_positions, d * sizeof(float), "trail", err);
+    s->segment_rows = (float *)fci_alloc(c, (s->spacing - 1) * s->n_positions + 1, d * sizeof(float), "trail", err);
+    s->trail = (float **)fci_alloc(c, sequences * stride, sizeof *s->trail, "trail", err);
+    s->between = (float **)fci_alloc(c, sequences * stride, sizeof *s->between, "trail", err);
+    if (!s->trail_rows || !s->segment_rows || !s->trail || !s->between) return FC_ERR_MEMORY;
+    for (size_t q = 0; q < sequences; q++) {
+        for (size_t i = 0; i < kept; i++)
+            s->trail[q * stride + s->base + i * s->spacing] =
+                s->trail_rows + (i * s->n_positions + s->tokens->starts[q]) * d;
         s->trail[q * stride + n_sublayers] = s->reference.rows + s->tokens->starts[q] * d;
     }
     return FC_OK;
@@ -9110,43 +13539,64 @@ FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
     return !code && lowest < n_sublayers ? fci_search_trail(s, lowest, err) : code;
 }
 
-FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
+FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
     const fci_context *c = &s->m->c;
+    size_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences, all = s->n_positions;
+    s->mask = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
+    s->below = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
+    s->runners = (fci_runner *)fci_alloc(c, n, sizeof *s->runners, "candidates", err);
+    s->values = (double *)fci_alloc(c, n * all, sizeof *s->values, "distances", err);
+    s->reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->reaches, "candidates", err);
+    s->estimates = (double *)fci_alloc(c, n, sizeof *s->estimates, "candidates", err);
+    s->picks = (uint32_t *)fci_alloc(c, n, sizeof *s->picks, "candidates", err);
+    s->order = (uint32_t *)fci_alloc(c, all, sizeof *s->order, "positions", err);
+    s->sequences = (uint32_t *)fci_alloc(c, sequences, sizeof *s->sequences, "sequences", err);
+    s->parts = (double *)fci_alloc(c, sequences, sizeof *s->parts, "sequences", err);
+    s->cover = (const float **)fci_alloc(c, all, sizeof *s->cover, "positions", err);
+    s->pieces = (fci_piece *)fci_alloc(c, n * sequences, sizeof *s->pieces, "lanes", err);
+    s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
+    s->items = (fci_item *)fci_alloc(c, s->engine.capacity, sizeof *s->items, "positions", err);
+    s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
+    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->estimates || !s->picks ||
+        !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces || !s->lanes || !s->items || !s->scores)
+        return FC_ERR_MEMORY;
+    memcpy(s->mask, s->m->present, n);
+    for (size_t i = 0; i < n; i++) s->estimates[i] = (double)NAN;
+    fci_search_shuffle(s);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
+    static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.15, 0.6, 0}; // until a step is measured
     const fc_tokens *t = s->tokens;
-    uint32_t first_block = s->plan->info.first_block;
-    size_t n_sublayers = fci_search_n_sublayers(s), longest, positions = t->starts[t->n_sequences];
+    size_t longest;
+    uint64_t taken, kept;
     fc_code code = fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1,
                                            &longest, err);
     if (code) return code;
-    uint64_t taken = fci_search_trail_bytes(s->m, positions, first_block) +
-                     fci_reference_bytes(s->m, positions);
+    s->n_positions = s->n_counted = t->starts[t->n_sequences];
+    if (fci_distances[s->desc->metric].mean == FCI_MEAN_LABELS) s->n_counted -= t->n_sequences;
+    s->base = 2 * s->plan->info.first_block;
+    s->share = 1;
+    s->ratio = ratios[s->desc->search];
+    s->divisor = fci_distance_divisor(&fci_distances[s->desc->metric], t, s->m->hyper.vocab);
+    fci_search_budget(s, longest, &taken, &kept);
     code = fci_engine_open(&s->engine, s->m, longest,
-                           (size_t)fci_max(n_sublayers * longest, positions), taken, err);
+                           (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions), taken, err);
     if (code) return code;
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
-    code = fci_reference_init(s->m, &s->reference, s->desc->metric, t, err);
-    if (!code) code = fci_search_alloc_trail(s, first_block, err);
-    if (code) return code;
-    s->mask = (uint8_t *)fci_alloc(c, n_sublayers, 1, "mask", err);
-    s->runners = (fci_runner *)fci_alloc(c, n_sublayers, sizeof *s->runners, "candidates", err);
-    s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
-    s->compared = (fci_compared *)fci_alloc(c, s->engine.max_lanes, sizeof *s->compared, "lanes",
-                                            err);
-    s->values = (double *)fci_alloc(c, s->engine.capacity, sizeof *s->values, "distances", err);
-    s->scores = (fc_score *)fci_alloc(c, n_sublayers, sizeof *s->scores, "scores", err);
-    if (!s->mask || !s->runners || !s->lanes || !s->compared || !s->values || !s->scores)
-        return FC_ERR_MEMORY;
-    memset(s->mask, 1, n_sublayers);
-    s->divisor = fci_distance_divisor(s->reference.distance, t, s->m->hyper.vocab);
-    s->ratio = s->desc->search == FC_SEARCH_RACE ? 0.35 : 0.6; // until a step is measured
-    return FC_OK;
+    code = fci_search_alloc(s, err);
+    if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
+    return code ? code : fci_search_alloc_trail(s, err);
 }
 
 FCI_FN void fci_search_close(fci_search *s) {
     const fci_context *c = &s->m->c;
-    void *all[] = {s->mask,  s->trail_rows, s->trail,  s->runners,
-                   s->lanes, s->compared,   s->values, s->scores};
+    void *all[] = {s->mask,    s->below,     s->trail_rows, s->segment_rows, s->trail, s->between,
+                   s->runners, s->values,    s->reaches,    s->estimates,    s->picks, s->order,
+                   s->sequences, s->parts,   (void *)s->cover, s->pieces,    s->lanes, s->items,
+                   s->scores};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
     fci_reference_free(c, &s->reference);
     fci_engine_close(&s->engine);
@@ -9170,6 +13620,9 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
     info->compute = m->config.compute;
     info->simd = m->config.simd;
     info->first_block = fci_search_first_block(m, d);
+    if (d->search == FC_SEARCH_CONFIDENT)
+        info->confidence = d->confidence > 0 ? d->confidence : FCI_SEARCH_CONFIDENCE;
+    if (d->search == FC_SEARCH_RANDOM) info->seed = d->seed;
     info->calibration.n_sequences = (uint32_t)t->n_sequences;
     info->calibration.n_positions = t->starts[t->n_sequences];
     for (size_t i = 0; i < t->n_sequences; i++) {
@@ -9183,25 +13636,36 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
              d->calibration_name ? d->calibration_name : "tokens");
 }
 
-// Takes over the steps of a plan that was made with the same settings.
+// Takes over the steps of a plan that was made with the same settings. (race and exhaustive give the
+// same steps; a plan of an early version may not say which kernels made it.)
 FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, fc_error *err) {
     const fc_plan_info *a = &p->info, *b = &old->info;
+    bool same_steps = a->search <= FC_SEARCH_EXHAUSTIVE && b->search <= FC_SEARCH_EXHAUSTIVE;
     const char *differs = strcmp(a->model.fingerprint, b->model.fingerprint) ? "model"
                           : a->metric != b->metric                           ? "metric"
                           : a->candidates != b->candidates                   ? "candidates"
+                          : a->search != b->search && !same_steps            ? "search"
+                          : fabs(a->confidence - b->confidence) > 0          ? "confidence"
+                          : a->seed != b->seed                               ? "seed"
                           : a->compute != b->compute                         ? "compute"
+                          : b->simd && a->simd != b->simd                    ? "instruction set"
                           : a->first_block != b->first_block           ? "share of last blocks"
                           : a->calibration.hash != b->calibration.hash ? "calibration"
                                                                        : NULL;
     if (differs)
         return fci_fail(err, FC_ERR_MISMATCH, 0, "resume: the plan was made with another %s",
                         differs);
+    if (a->search == FC_SEARCH_ONE_SHOT && b->n_steps && b->n_steps + 1 > old->steps[0].n_scores)
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "resume: one-shot goes by the scores of step 1, of which the plan has %llu",
+                        (unsigned long long)old->steps[0].n_scores);
     for (size_t i = 0; i < b->n_steps; i++) {
         const fc_step *s = &old->steps[i];
         fc_code code = fci_plan_append(p, s->removed, s->score, s->scores, s->n_scores, err);
         if (code) return code;
     }
     p->info.cost = b->cost;
+    p->info.margin = b->margin;
     return FC_OK;
 }
 
@@ -9247,7 +13711,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     return s.plan;
 }
 // >> evaluate
-// Calibration texts, perplexity and logits.
+// Calibration texts, perplexity, logits, generation, speed.
 
 // Arrays of a public result for n sequences of n_ids tokens together.
 FCI_FN fc_code fci_evaluate_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
@@ -9385,6 +13849,10 @@ typedef struct fci_evaluation {
     double sum;
     uint64_t count;
     size_t first; // of the piece that is under way
+    uint8_t *whole; // [2 * n_blocks]: the mask of the whole model
+    fci_lane *lanes;
+    // bench
+    float *last; // [sequences, hidden]: their last rows
     // logits
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
@@ -9406,20 +13874,38 @@ FCI_FN int fci_evaluate_tick(void *user, double units) {
     return v->watch->progress(v->watch->user, &p);
 }
 
-FCI_FN fc_code fci_evaluate_run(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
+FCI_FN void fci_evaluate_close(fci_evaluation *v) {
+    fci_free(&v->m->c, v->whole);
+    fci_free(&v->m->c, v->lanes);
+    fci_free(&v->m->c, v->nll);
+    fci_engine_close(&v->engine);
+}
+
+// Checks the sequences and makes room to run them, with up to head_rows rows of logits at a time.
+FCI_FN fc_code fci_evaluate_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
     const fc_tokens *t = v->tokens;
-    size_t longest, n_sublayers = 2 * (size_t)v->m->hyper.n_blocks, d = (size_t)v->m->hyper.hidden;
+    size_t longest, n_sublayers = 2 * (size_t)v->m->hyper.n_blocks;
     fc_code code = fci_engine_check_tokens(v->m, t, 1, &longest, err);
-    if (!code) code = fci_engine_open(&v->engine, v->m, longest, t->starts[t->n_sequences], 0, err);
+    if (code) return code;
+    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, 0};
+    code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
     v->engine.tick = fci_evaluate_tick;
     v->engine.tick_user = v;
-    uint8_t *whole = (uint8_t *)fci_alloc(&v->m->c, n_sublayers, 1, "mask", err);
-    fci_lane *lanes = (fci_lane *)fci_alloc(&v->m->c, v->engine.max_lanes, sizeof *lanes, "lanes",
-                                            err);
+    v->whole = (uint8_t *)fci_alloc(&v->m->c, n_sublayers, 1, "mask", err);
+    v->lanes = (fci_lane *)fci_alloc(&v->m->c, v->engine.max_lanes, sizeof *v->lanes, "lanes", err);
     v->nll = (double *)fci_alloc(&v->m->c, v->engine.head_rows, sizeof *v->nll, "likelihoods", err);
-    if (!whole || !lanes || !v->nll) code = FC_ERR_MEMORY;
-    else memset(whole, 1, n_sublayers);
+    if (v->whole) memset(v->whole, 1, n_sublayers);
+    if (v->whole && v->lanes && v->nll) return FC_OK;
+    fci_evaluate_close(v);
+    return FC_ERR_MEMORY;
+}
+
+FCI_FN fc_code fci_evaluate_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
+    const fc_tokens *t = v->tokens;
+    const size_t d = (size_t)v->m->hyper.hidden;
+    fci_lane *lanes = v->lanes;
+    fc_code code = FC_OK;
     for (uint32_t i = 0; !code && i < t->n_sequences;) {
         size_t n = 0, rows = 0;
         for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity;
@@ -9430,14 +13916,19 @@ FCI_FN fc_code fci_evaluate_run(fci_evaluation *v, const uint8_t *mask, fc_error
             lanes[n].sequence = i;
             rows += lanes[n].length;
         }
-        code = fci_engine_wave(&v->engine, lanes, n, mask ? mask : whole, err);
+        code = fci_engine_wave(&v->engine, lanes, n, mask ? mask : v->whole, err);
         for (size_t l = 0; l < n && !code; l++)
             code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
     }
-    fci_free(&v->m->c, whole);
-    fci_free(&v->m->c, lanes);
-    fci_free(&v->m->c, v->nll);
-    fci_engine_close(&v->engine);
+    return code;
+}
+
+FCI_FN fc_code fci_evaluate_run(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
+    const fc_tokens *t = v->tokens;
+    fc_code code = fci_evaluate_open(v, t && t->n_sequences ? t->starts[t->n_sequences] : 0, err);
+    if (code) return code;
+    code = fci_evaluate_pass(v, mask, err);
+    fci_evaluate_close(v);
     return code;
 }
 
@@ -9523,6 +14014,584 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     v.start = fci_platform_seconds();
     return fci_evaluate_run(&v, mask, err);
 }
+
+// ---- Generation
+
+#define FCI_GENERATE_ROWS 512 // of a prompt in one wave
+
+typedef struct fci_generate_entry {
+    float weight; // e^((logit - highest) / temperature)
+    uint32_t id;
+} fci_generate_entry;
+
+struct fc_generator {
+    fc_model *m;
+    uint8_t *mask; // [2 * n_blocks]
+    uint32_t *ids; // [max_positions] the sequence; the first cache.n_past of it were run
+    uint32_t n_ids, max_positions;
+    fci_engine engine;
+    fci_cache cache;
+    const float *logits;         // after the last of ids; NULL: not known yet
+    fci_generate_entry *entries; // [vocab], for sampling
+};
+
+FINERCUT_API void fc_generator_close(fc_generator *g) {
+    if (!g) return;
+    const fci_context *c = &g->m->c;
+    fci_engine_close(&g->engine);
+    fci_cache_close(g->m, &g->cache);
+    fci_free(c, g->mask);
+    fci_free(c, g->ids);
+    fci_free(c, g->entries);
+    fci_free(c, g);
+}
+
+FCI_FN fc_code fci_generate_open(fc_generator *g, const uint8_t *mask, fc_error *err) {
+    const fci_context *c = &g->m->c;
+    const fci_hyper *h = &g->m->hyper;
+    const uint32_t most = g->max_positions;
+    const uint64_t own = (uint64_t)most * sizeof *g->ids + h->vocab * sizeof *g->entries;
+    g->mask = (uint8_t *)fci_alloc(c, 2 * h->n_blocks, 1, "mask", err);
+    if (!g->mask) return FC_ERR_MEMORY;
+    if (mask) memcpy(g->mask, mask, 2 * (size_t)h->n_blocks);
+    else memcpy(g->mask, g->m->present, 2 * (size_t)h->n_blocks);
+    fci_engine_wish wish = {1, (size_t)fci_min(most, FCI_GENERATE_ROWS), 1, most,
+                            own + fci_cache_bytes(g->m, g->mask, most)};
+    fc_code code = fci_engine_begin(&g->engine, g->m, &wish, err);
+    if (!code) code = fci_cache_open(&g->cache, g->m, g->mask, most, err);
+    if (code) return code;
+    g->ids = (uint32_t *)fci_alloc(c, most, sizeof *g->ids, "tokens", err);
+    g->entries = (fci_generate_entry *)fci_alloc(c, h->vocab, sizeof *g->entries, "weights", err);
+    return g->ids && g->entries ? FC_OK : FC_ERR_MEMORY;
+}
+
+FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask, uint32_t max_positions, fc_error *err) {
+    const uint64_t most = m->hyper.max_positions;
+    fci_clear(err);
+    if (max_positions == 0) max_positions = (uint32_t)most;
+    if (max_positions == 0 || (most && max_positions > most)) {
+        if (most)
+            fci_fail(err, FC_ERR_ARGUMENT, 0, "positions: expected at most %llu, which the model was made for, got %u",
+                     (unsigned long long)most, max_positions);
+        else fci_fail(err, FC_ERR_ARGUMENT, 0, "positions: the model does not say how many, so they must be given");
+        return NULL;
+    }
+    fc_generator *g = (fc_generator *)fci_alloc(&m->c, 1, sizeof *g, "generator", err);
+    if (!g) return NULL;
+    g->m = m;
+    g->max_positions = max_positions;
+    if (fci_generate_open(g, mask, err) == FC_OK) return g;
+    fc_generator_close(g);
+    return NULL;
+}
+
+FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, size_t n, fc_error *err) {
+    fci_clear(err);
+    if (n > g->max_positions - g->n_ids)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "generator: expected at most %u tokens in all, got %llu",
+                        g->max_positions, (unsigned long long)g->n_ids + n);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= g->m->hyper.vocab)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0, "token %llu: expected an id below %llu, got %u",
+                            (unsigned long long)i, (unsigned long long)g->m->hyper.vocab, ids[i]);
+    if (n == 0) return FC_OK;
+    memcpy(g->ids + g->n_ids, ids, n * sizeof *ids);
+    g->n_ids += (uint32_t)n;
+    g->logits = NULL;
+    return FC_OK;
+}
+
+FINERCUT_API const uint32_t *fc_generator_tokens(const fc_generator *g, size_t *n) {
+    *n = g->n_ids;
+    return g->ids;
+}
+
+// The last token that is kept is run once more where its logits are wanted: the same row for the cache.
+FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
+    if (n >= g->n_ids) return;
+    g->n_ids = (uint32_t)n;
+    g->cache.n_past = (uint32_t)fci_min(g->cache.n_past, n ? n - 1 : 0);
+    g->logits = NULL;
+}
+
+FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
+    const size_t d = (size_t)g->m->hyper.hidden;
+    fci_clear(err);
+    if (g->n_ids == 0) fci_fail(err, FC_ERR_ARGUMENT, 0, "generator: expected at least one token, got none");
+    while (g->cache.n_past < g->n_ids) {
+        fci_lane lane;
+        memset(&lane, 0, sizeof lane);
+        lane.ids = g->ids + g->cache.n_past;
+        lane.length = (uint32_t)fci_min(g->n_ids - g->cache.n_past, g->engine.capacity);
+        lane.cache = &g->cache;
+        if (fci_engine_wave(&g->engine, &lane, 1, g->mask, err)) return NULL;
+        if (g->cache.n_past == g->n_ids)
+            g->logits = fci_engine_logits(&g->engine, g->engine.x + (lane.length - 1) * d, 1);
+    }
+    return g->logits;
+}
+
+// A number in [0, 1) of seed and position (splitmix64).
+FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position) {
+    uint64_t z = seed + (position + 1) * 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    z ^= z >> 31;
+    return (double)(z >> 11) / 9007199254740992.0;
+}
+
+FCI_FN int fci_generate_order(const void *a, const void *b) { // likelier first, of equals the lower id
+    const fci_generate_entry *x = (const fci_generate_entry *)a, *y = (const fci_generate_entry *)b;
+    if (x->weight != y->weight) return x->weight > y->weight ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+// Keeps the likeliest entries that together reach the share top_p; returns how many, their weight in *total.
+// What all but the others together cannot miss, a token below (1 - top_p) / n of all, needs no sorting.
+FCI_FN size_t fci_generate_nucleus(fci_generate_entry *entries, size_t n, double top_p, double *total) {
+    const double wanted = top_p * *total, least = (1 - top_p) * *total / (double)n;
+    size_t kept = 0, used = 0;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        if ((double)entries[i].weight >= least) entries[kept++] = entries[i];
+    qsort(entries, kept, sizeof *entries, fci_generate_order);
+    while (used < kept && (used == 0 || sum < wanted)) sum += (double)entries[used++].weight;
+    *total = sum;
+    return used;
+}
+
+FCI_FN uint32_t fci_generate_sample(const fc_generator *g, const float *logits, uint32_t best, const fc_sampling *how) {
+    size_t n = (size_t)g->m->hyper.vocab, i;
+    double total = 0, at;
+    for (i = 0; i < n; i++) {
+        g->entries[i].id = (uint32_t)i;
+        g->entries[i].weight = (float)exp(((double)logits[i] - (double)logits[best]) / (double)how->temperature);
+        total += (double)g->entries[i].weight;
+    }
+    if (how->top_p > 0 && how->top_p < 1) n = fci_generate_nucleus(g->entries, n, (double)how->top_p, &total);
+    at = fci_generate_draw(how->seed, g->n_ids) * total;
+    for (i = 0; i + 1 < n && at >= (double)g->entries[i].weight; i++) at -= (double)g->entries[i].weight;
+    while (i > 0 && g->entries[i].weight == 0) i--; // rounding of the sum may lead past the last likely one
+    return g->entries[i].id;
+}
+
+FCI_FN fc_code fci_generate_check(const fc_sampling *how, fc_error *err) {
+    if (!(how->temperature >= 0 && isfinite(how->temperature)))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "temperature: expected 0 or more, got %g", (double)how->temperature);
+    if (!(how->top_p >= 0 && how->top_p <= 1))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "top_p: expected a share from 0 to 1, got %g", (double)how->top_p);
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, uint32_t *id, fc_error *err) {
+    const fc_sampling greedy = {0, 0, 0};
+    fc_error own;
+    if (!err) err = &own;
+    if (!how) how = &greedy;
+    fci_clear(err);
+    if (fci_generate_check(how, err)) return err->code;
+    if (g->n_ids == g->max_positions)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "generator: its %u positions are full", g->max_positions);
+    const float *z = fc_generator_logits(g, err);
+    if (!z) return err->code;
+    uint32_t best = 0;
+    bool finite = true;
+    for (uint32_t i = 0; i < g->m->hyper.vocab; i++) {
+        if (z[i] > z[best]) best = i;
+        if (!(z[i] < INFINITY)) finite = false; // NaN too
+    }
+    if (!finite || !(z[best] > -INFINITY))
+        return fci_fail(err, FC_ERR_NUMERIC, 0, "position %u: the model's logits are not finite", g->n_ids - 1);
+    *id = how->temperature > 0 ? fci_generate_sample(g, z, best, how) : best;
+    return fc_generator_feed(g, id, 1, err);
+}
+
+typedef struct fci_ends { // the tokens that end a text
+    uint32_t ids[16];
+    uint32_t n;
+} fci_ends;
+
+// An id that no token has cannot come, so it ends nothing; some files say -1.
+FCI_FN fc_code fci_ends_add_json(const fc_model *m, fci_ends *e, const fci_json *n, fc_error *err) {
+    if (n->type != FCI_JSON_NUMBER)
+        return fci_fail(err, FC_ERR_FORMAT, n->at, "\"eos_token_id\": expected a number or an array of numbers, got %s",
+                        fci_json_type_name(n));
+    if (!n->is_integer || n->integer >= m->hyper.vocab) return FC_OK;
+    if (e->n == sizeof e->ids / sizeof *e->ids)
+        return fci_fail(err, FC_ERR_LIMIT, n->at, "\"eos_token_id\": expected at most %u ids, got more", e->n);
+    e->ids[e->n++] = (uint32_t)n->integer;
+    return FC_OK;
+}
+
+// *found: the file names them, or says that there are none.
+FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, bool *found, fc_error *err) {
+    fci_arena scratch = {&m->c, NULL};
+    const fci_json *root = NULL, *eos = NULL;
+    fci_file f;
+    const char *path = fci_path_join(&scratch, m->path, name, err);
+    fc_code code = path ? FC_OK : FC_ERR_MEMORY;
+    *found = false;
+    const bool there = !code && fci_file_exists(&m->c, path);
+    if (there) code = fci_file_open(&m->c, path, FCI_CONFIG_LIMIT, &f, err);
+    if (there && !code) {
+        code = fci_json_parse(&m->c, &scratch, (const char *)f.data, (size_t)f.size, &root, err);
+        if (!code && root->type == FCI_JSON_OBJECT) eos = fci_json_get(root, "eos_token_id");
+        *found = eos != NULL;
+        if (eos && eos->type == FCI_JSON_ARRAY) {
+            const fci_json *item = fci_json_first(eos);
+            for (uint32_t i = 0; !code && i < eos->count; i++, item = fci_json_next(item))
+                code = fci_ends_add_json(m, e, item, err);
+        } else if (eos && eos->type != FCI_JSON_NULL) code = fci_ends_add_json(m, e, eos, err);
+        fci_file_close(&f);
+        if (code) fci_wrap(err, code, "%s", name);
+    }
+    fci_arena_free(&scratch);
+    return code;
+}
+
+FCI_FN fc_code fci_ends_find(const fc_model *m, fci_ends *e, fc_error *err) {
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
+    bool found = false;
+    memset(e, 0, sizeof *e);
+    if (strcmp(m->config.container, "gguf") != 0) {
+        fc_code code = fci_ends_json(m, "generation_config.json", e, &found, err);
+        return code || found ? code : fci_ends_json(m, "config.json", e, &found, err);
+    }
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const fci_kv *kv = fci_gguf_find(m->container, keys[i]);
+        uint64_t id;
+        if (!kv) continue;
+        if (!fci_kv_u64(kv, &id)) return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected a token's id", keys[i]);
+        if (id < m->hyper.vocab) e->ids[e->n++] = (uint32_t)id;
+    }
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err) {
+    fci_ends e;
+    fci_clear(err);
+    memset(out, 0, sizeof *out);
+    fc_code code = fci_ends_find(m, &e, err);
+    if (!code) code = fci_evaluate_tokens(&m->c, 1, e.n, out, err);
+    if (code) return code;
+    memcpy(out->ids, e.ids, e.n * sizeof *e.ids);
+    out->starts[1] = e.n;
+    return FC_OK;
+}
+
+// Ids becoming text: bytes that are not yet a character wait in `raw`.
+typedef struct fci_stream {
+    const fc_tokenizer *t;
+    const fc_generate_desc *desc;
+    uint32_t previous;
+    fci_buffer raw, text;
+} fci_stream;
+
+// Whether n < 4 bytes may be the beginning of a character.
+FCI_FN bool fci_stream_unfinished(const char *p, size_t n) {
+    const unsigned char first = (unsigned char)p[0];
+    const size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+    if (first < 0xc2 || first > 0xf4 || n >= length) return false;
+    for (size_t i = 1; i < n; i++)
+        if (((unsigned char)p[i] & 0xc0) != 0x80) return false;
+    return true;
+}
+
+// Moves characters from raw to text and hands them on; at the end also what will not become one.
+FCI_FN fc_code fci_stream_flush(fci_stream *s, bool end, fc_error *err) {
+    const size_t before = s->text.n;
+    size_t at = 0;
+    while (at < s->raw.n) {
+        const char *p = s->raw.p + at;
+        size_t n = fci_utf8_length(p, s->raw.n - at);
+        if (n) fci_put(&s->text, p, n);
+        else if (!end && fci_stream_unfinished(p, s->raw.n - at)) break;
+        else fci_puts(&s->text, "\xef\xbf\xbd");
+        at += n ? n : 1;
+    }
+    if (s->raw.error.code || s->text.error.code) return fci_fail(err, FC_ERR_MEMORY, 0, "text: out of memory");
+    if (at) memmove(s->raw.p, s->raw.p + at, s->raw.n - at);
+    s->raw.n -= at;
+    if (s->text.n > before && s->desc->piece &&
+        s->desc->piece(s->desc->user, s->text.p + before, s->text.n - before))
+        return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+    return FC_OK;
+}
+
+// What a token adds may depend on the one before it (a blank between words), so that is decoded along.
+FCI_FN fc_code fci_stream_add(fci_stream *s, uint32_t id, fc_error *err) {
+    const uint32_t both[2] = {s->previous, id};
+    fc_text before, after;
+    fc_code code = fc_detokenize(s->t, both, 1, &before, err);
+    if (code) return code;
+    code = fc_detokenize(s->t, both, 2, &after, err);
+    if (!code && after.length > before.length)
+        fci_put(&s->raw, after.bytes + before.length, after.length - before.length);
+    fc_text_free(&before);
+    fc_text_free(&after);
+    s->previous = id;
+    return code ? code : fci_stream_flush(s, false, err);
+}
+
+FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_stream *s, const fci_ends *ends, uint32_t most,
+                                   fc_generated *out, fc_error *err) {
+    double start = fci_platform_seconds();
+    for (; out->n_tokens < most && !out->ended; out->n_tokens++) {
+        uint32_t id;
+        fc_code code = fc_generator_next(g, &s->desc->sampling, &id, err);
+        if (code) return code;
+        if (out->n_tokens == 0) {
+            out->prompt_seconds = fci_platform_seconds() - start;
+            start = fci_platform_seconds();
+        }
+        for (uint32_t i = 0; i < ends->n; i++)
+            if (ends->ids[i] == id) out->ended = 1;
+        if (out->ended) break;
+        if ((code = fci_stream_add(s, id, err)) != FC_OK) return code;
+    }
+    out->seconds = fci_platform_seconds() - start;
+    return fci_stream_flush(s, true, err);
+}
+
+// The prompt's tokens, with what the post-processor puts before a text but not what it puts behind.
+FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const char *prompt, size_t length, uint32_t most,
+                                   fc_tokens *out, fc_error *err) {
+    fc_code code = fc_tokenize(t, prompt, length, FINERCUT_TOKENIZE_SPECIAL, out, err);
+    if (code) return fci_wrap(err, code, "prompt");
+    out->starts[1] -= t->n_after;
+    const uint64_t n = out->starts[1], room = m->hyper.max_positions;
+    if (n == 0) code = fci_fail(err, FC_ERR_ARGUMENT, 0, "prompt: expected at least one token, got none");
+    else if (n + most > (room ? room : UINT32_MAX))
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected at most %llu in all, got %llu of the prompt and %u to follow",
+                        (unsigned long long)(room ? room : UINT32_MAX), (unsigned long long)n, most);
+    if (code) fc_tokens_free(out);
+    return code;
+}
+
+FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length, const fc_generate_desc *desc,
+                                 fc_generated *out, fc_error *err) {
+    fc_generate_desc defaults;
+    fc_error own;
+    fc_tokens ids;
+    fci_stream s;
+    fci_ends ends;
+    if (!err) err = &own;
+    fci_clear(err);
+    memset(&defaults, 0, sizeof defaults);
+    memset(out, 0, sizeof *out);
+    memset(&s, 0, sizeof s);
+    s.desc = desc ? desc : &defaults;
+    const uint32_t most = s.desc->max_tokens ? s.desc->max_tokens : 64;
+    fc_code code = fci_generate_check(&s.desc->sampling, err);
+    if (code) return code;
+    s.t = fc_model_tokenizer(m, err);
+    if (!s.t) return err->code;
+    code = fci_ends_find(m, &ends, err);
+    if (!code) code = fci_generate_prompt(m, s.t, prompt, length, most, &ids, err);
+    if (code) return code;
+    out->n_prompt = (uint32_t)ids.starts[1];
+    s.previous = ids.ids[out->n_prompt - 1];
+    s.raw.c = s.text.c = &m->c;
+    fci_puts(&s.text, "");
+    fc_generator *g = fc_generator_open(m, s.desc->mask, out->n_prompt + most, err);
+    code = g ? fc_generator_feed(g, ids.ids, out->n_prompt, err) : err->code;
+    if (!code) code = fci_generate_tokens(g, &s, &ends, most, out, err);
+    fc_generator_close(g);
+    fc_tokens_free(&ids);
+    fci_buffer_free(&s.raw);
+    out->text.bytes = s.text.p;
+    out->text.length = s.text.n;
+    out->text.alloc = m->c.alloc;
+    return code;
+}
+
+// ---- Speed
+
+#define FCI_SPEED_SECONDS 5.0 // no new run begins after that
+#define FCI_SPEED_TOKENS (1ul << 24)
+
+typedef struct fci_speed_job {
+    fc_code (*run)(struct fci_speed_job *j, fc_error *err);
+    fci_evaluation *v;
+    const uint8_t *mask;
+    fc_generator *g;
+    uint32_t tokens;
+    // matrix product
+    const fc_model *m;
+    const fci_matrix *w;
+    size_t rows;
+    float *x, *y;
+    void *packed, *scratch;
+} fci_speed_job;
+
+FCI_FN fc_code fci_speed_measure(fci_speed_job *j, uint32_t repeat, fc_speed *out, fc_error *err) {
+    const double begin = fci_platform_seconds();
+    for (uint32_t i = 0; i <= repeat && (i == 0 || fci_platform_seconds() - begin < FCI_SPEED_SECONDS); i++) {
+        double start = fci_platform_seconds();
+        fc_code code = j->run(j, err);
+        double seconds = fci_platform_seconds() - start;
+        if (code) return code;
+        if (i == 0 || seconds < out->seconds) out->seconds = seconds;
+    }
+    out->per_second = out->work / out->seconds;
+    return FC_OK;
+}
+
+FCI_FN double fci_speed_bytes(const fci_weight *w) {
+    return (double)w->matrix.rows * (double)w->matrix.row_bytes;
+}
+
+// Bytes of the matrices that one pass under a mask reads.
+FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask) {
+    double sum = (double)m->output.rows * (double)m->output.row_bytes;
+    for (size_t b = 0; b < m->hyper.n_blocks; b++) {
+        const fci_layer *l = &m->layers[b];
+        if (!mask || mask[2 * b])
+            sum += fci_speed_bytes(&l->q) + fci_speed_bytes(&l->k) + fci_speed_bytes(&l->v) + fci_speed_bytes(&l->o);
+        if (!mask || mask[2 * b + 1])
+            sum += fci_speed_bytes(&l->gate) + fci_speed_bytes(&l->up) + fci_speed_bytes(&l->down);
+    }
+    return sum;
+}
+
+FCI_FN fc_code fci_speed_take_all(fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err) {
+    const size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence], d = (size_t)v->m->hyper.hidden;
+    (void)err;
+    for (size_t i = 0; i < n; i += v->engine.head_rows)
+        fci_engine_logits(&v->engine, x + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_speed_take_last(fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err) {
+    const size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence], d = (size_t)v->m->hyper.hidden;
+    (void)err;
+    memcpy(v->last + sequence * d, x + (n - 1) * d, d * sizeof *x);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_speed_run_prompt(fci_speed_job *j, fc_error *err) {
+    fci_evaluation *v = j->v;
+    const size_t n = v->tokens->n_sequences, d = (size_t)v->m->hyper.hidden;
+    fc_code code = fci_evaluate_pass(v, j->mask, err);
+    for (size_t i = 0; !code && v->last && i < n; i += v->engine.head_rows)
+        fci_engine_logits(&v->engine, v->last + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
+    return code;
+}
+
+FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t tokens, uint32_t sequences,
+                                     int all_logits, uint32_t repeat, fc_speed *out, fc_error *err) {
+    fci_evaluation v;
+    fci_speed_job j;
+    fc_tokens ids;
+    fci_clear(err);
+    memset(out, 0, sizeof *out);
+    memset(&v, 0, sizeof v);
+    memset(&j, 0, sizeof j);
+    if (tokens == 0 || sequences == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected at least one sequence of one token, got none");
+    if ((uint64_t)tokens * sequences > FCI_SPEED_TOKENS)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "speed: expected at most %lu tokens in all, got %llu", FCI_SPEED_TOKENS,
+                        (unsigned long long)tokens * sequences);
+    if (fci_evaluate_tokens(&m->c, sequences, (size_t)tokens * sequences, &ids, err)) return FC_ERR_MEMORY;
+    for (size_t i = 0; i <= sequences; i++) ids.starts[i] = i * tokens;
+    for (size_t i = 0; i < ids.starts[sequences]; i++) ids.ids[i] = (uint32_t)(i * 7919 % m->hyper.vocab);
+    v.m = m;
+    v.tokens = &ids;
+    v.start = fci_platform_seconds();
+    v.take = all_logits ? fci_speed_take_all : fci_speed_take_last;
+    j.run = fci_speed_run_prompt;
+    j.v = &v;
+    j.mask = mask;
+    out->work = (double)ids.starts[sequences];
+    out->bytes = fci_speed_weights(m, mask);
+    fc_code code = fci_evaluate_open(&v, all_logits ? ids.starts[sequences] : sequences, err);
+    if (!code) {
+        if (!all_logits) v.last = (float *)fci_alloc(&m->c, sequences, m->hyper.hidden * sizeof(float), "rows", err);
+        code = !all_logits && !v.last ? FC_ERR_MEMORY : fci_speed_measure(&j, repeat, out, err);
+        fci_evaluate_close(&v);
+    }
+    fci_free(&m->c, v.last);
+    fc_tokens_free(&ids);
+    return code;
+}
+
+FCI_FN fc_code fci_speed_run_generate(fci_speed_job *j, fc_error *err) {
+    uint32_t id = 0;
+    fc_generator_rewind(j->g, 0);
+    fc_code code = fc_generator_feed(j->g, &id, 1, err);
+    for (uint32_t i = 0; !code && i < j->tokens; i++) code = fc_generator_next(j->g, NULL, &id, err);
+    return code;
+}
+
+FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_t tokens, uint32_t repeat,
+                                       fc_speed *out, fc_error *err) {
+    fci_speed_job j;
+    fc_error own;
+    if (!err) err = &own;
+    memset(out, 0, sizeof *out);
+    memset(&j, 0, sizeof j);
+    fci_clear(err);
+    if (tokens == 0 || tokens == UINT32_MAX)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected 1 to %u tokens, got %u", UINT32_MAX - 1, tokens);
+    j.run = fci_speed_run_generate;
+    j.tokens = tokens;
+    j.g = fc_generator_open(m, mask, tokens + 1, err);
+    if (!j.g) return err->code;
+    out->work = (double)tokens;
+    out->bytes = fci_speed_weights(m, mask) * (double)tokens;
+    fc_code code = fci_speed_measure(&j, repeat, out, err);
+    fc_generator_close(j.g);
+    return code;
+}
+
+FCI_FN fc_code fci_speed_run_matmul(fci_speed_job *j, fc_error *err) {
+    const fci_context *c = &j->m->c;
+    const size_t k = (size_t)j->w->cols;
+    (void)err;
+    const fci_gemm_part part = {j->w, 0, (size_t)j->w->rows, NULL, j->y, (size_t)j->w->rows};
+    fci_gemm_pack(c, j->m->config.compute, j->x, k, j->rows, k, NULL, j->packed);
+    fci_gemm(c, j->m->config.compute, FCI_GEMM_STORE, j->packed, j->rows, k, &part, 1, j->scratch);
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w, fc_dtype type, size_t n,
+                                     uint32_t repeat, fc_speed *out, fc_error *err) {
+    const fci_context *c = &m->c;
+    const fc_compute compute = m->config.compute;
+    fci_speed_job j;
+    memset(out, 0, sizeof *out);
+    memset(&j, 0, sizeof j);
+    fc_code code = fc_decode(type, w, 0, 0, NULL, err);
+    if (code) return code;
+    if (rows == 0 || k == 0 || n == 0 || k % fci_number_block(type))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "matrix: expected rows, n and k above 0, k a multiple of %u",
+                        fci_number_block(type));
+    const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
+    const uint64_t packed = fci_gemm_packed_bytes(c, compute, rows, k), scratch = fci_gemm_scratch_bytes(c, compute),
+                   bytes = sizeof(float) * rows * (k + n) + packed + scratch;
+    if (m->memory_limit && bytes > m->memory_limit)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "memory limit: expected at least %llu bytes, got %llu",
+                        (unsigned long long)bytes, (unsigned long long)m->memory_limit);
+    j.run = fci_speed_run_matmul;
+    j.m = m;
+    j.w = &matrix;
+    j.rows = rows;
+    j.x = (float *)fci_alloc(c, rows, k * sizeof(float), "rows", err);
+    j.y = (float *)fci_alloc(c, rows, n * sizeof(float), "rows", err);
+    j.packed = fci_alloc(c, packed, 1, "packed rows", err);
+    j.scratch = fci_alloc(c, scratch, 1, "scratch", err);
+    out->work = 2 * (double)rows * (double)n * (double)k;
+    out->bytes = (double)n * (double)matrix.row_bytes;
+    for (size_t i = 0; j.x && i < rows * k; i++) j.x[i] = (float)fci_generate_draw(1, i) - 0.5f;
+    code = j.x && j.y && j.packed && j.scratch ? fci_speed_measure(&j, repeat, out, err) : FC_ERR_MEMORY;
+    fci_free(c, j.x);
+    fci_free(c, j.y);
+    fci_free(c, j.packed);
+    fci_free(c, j.scratch);
+    return code;
+}
 // >> plan
 // plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Steps come one a
 // line; what stands after any of them may be cut off (and the brackets closed) and it is a plan still.
@@ -9558,6 +14627,9 @@ static const fci_plan_field fci_plan_fields[] = {
     {"", "compute", FCI_PLAN_COMPUTE, true, 0, 0, 0},
     {"", "simd", FCI_PLAN_SIMD, false, 0, 0, 0},
     {"", "first_block", FCI_PLAN_U32, false, FCI_PLAN_AT(first_block), 0, FCI_PLAN_BLOCKS - 1},
+    {"", "confidence", FCI_PLAN_REAL, false, FCI_PLAN_AT(confidence), 0, 0},
+    {"", "margin", FCI_PLAN_REAL, false, FCI_PLAN_AT(margin), 0, 0},
+    {"", "seed", FCI_PLAN_U64, false, FCI_PLAN_AT(seed), 0, UINT64_MAX},
     {"calibration", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(calibration.source), 0, 127},
     {"calibration", "n_sequences", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.n_sequences), 0, UINT32_MAX},
     {"calibration", "n_positions", FCI_PLAN_U64, false, FCI_PLAN_AT(calibration.n_positions), 0, UINT64_MAX},
@@ -9682,7 +14754,13 @@ FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *
         fci_putf(b, "%s\"%s\": {\"value\": ", i ? ", " : ", \"scores\": {",
                  fc_candidate_name(kind, s->scores[i].candidate, name));
         fci_put_number(b, s->scores[i].value);
-        fci_putf(b, ", \"exact\": %s}", s->scores[i].exact ? "true" : "false");
+        fci_putf(b, ", \"exact\": %s", s->scores[i].exact ? "true" : "false");
+        if (s->scores[i].estimate) {
+            fci_putf(b, ", \"estimate\": true, \"positions\": %llu, \"margin\": ",
+                     (unsigned long long)s->scores[i].positions);
+            fci_put_number(b, s->scores[i].margin);
+        }
+        fci_puts(b, "}");
     }
     fci_puts(b, s->n_scores ? "}}" : "}");
 }
@@ -9903,6 +14981,23 @@ FCI_FN int fci_plan_compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+// What an estimate says beside its value; other scores need not have any of it.
+FCI_FN fc_code fci_plan_read_estimate(const fci_json *object, fc_score *s, fc_error *err) {
+    static const fci_plan_field seen = {"", "positions", FCI_PLAN_U64, false, 0, 0, UINT64_MAX};
+    const fci_json *positions = fci_json_get(object, "positions"), *margin = fci_json_get(object, "margin");
+    const fci_json *estimate = fci_json_get(object, "estimate")
+                                   ? fci_plan_typed(object, "estimate", FCI_JSON_BOOL, err) : NULL;
+    s->estimate = estimate && estimate->truth;
+    s->positions = 0;
+    s->margin = 0;
+    if (!estimate) return fci_json_get(object, "estimate") ? FC_ERR_FORMAT : FC_OK;
+    if (s->estimate && s->exact)
+        return fci_plan_bad(err, estimate, fci_s("estimate"), "no estimate where the score is exact");
+    if (positions && fci_plan_read_integer(&seen, positions, (char *)&s->positions, err)) return FC_ERR_FORMAT;
+    if (margin && fci_plan_read_real("margin", margin, &s->margin, err)) return FC_ERR_FORMAT;
+    return s->margin < 0 ? fci_plan_bad(err, margin, fci_s("margin"), "a number from 0") : FC_OK;
+}
+
 // {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores; tools
 // that rewrite JSON may have sorted them their way.
 FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
@@ -9920,6 +15015,8 @@ FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) 
             return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
         s->candidate = id;
         s->exact = exact->truth;
+        if (fci_plan_read_estimate(score, s, r->err))
+            return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
         key = fci_json_next(score);
     }
     qsort(r->scores, object->count, sizeof *r->scores, fci_plan_compare);
@@ -10039,6 +15136,1691 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
     fc_text_free(&text);
     fc_model_close(m);
     return err->code;
+}
+
+// >> export
+// Writes a pruned model for other programs: GGUF files for llama.cpp, Hugging Face directories for transformers and
+// vLLM, with the sublayers gone or (masked) with outputs of zero. First a list of the tensors to write and where their
+// rows come from, then one pass over it: memory stays small for any model.
+
+FINERCUT_API const char *fc_export_format_name(fc_export_format f) {
+    static const char *const names[FC_EXPORT_COUNT] = {"hf", "hf-masked", "gguf", "gguf-masked"};
+    return (unsigned)f < FC_EXPORT_COUNT ? names[f] : "unknown";
+}
+
+typedef enum fci_order { // of the rows of each head of q and k, which differs between the two ways to pair them
+    FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
+} fci_order;
+
+typedef struct fci_export_piece { // rows of a tensor to write; matrix.data NULL: zeros
+    fci_matrix matrix;
+    fci_order order;
+} fci_export_piece;
+
+typedef struct fci_out { // a tensor to write
+    const char *name;
+    fc_dtype type;
+    uint32_t rank, file;     // file: which of the directory's
+    uint64_t shape[FINERCUT_MAX_RANK], bytes, offset;
+    const fci_export_piece *pieces; // one after the other; none: zeros
+    size_t n_pieces;
+} fci_out;
+
+typedef struct fci_owner { // what a tensor of the container is for
+    const fci_tensor_row *row; // NULL: nobody knows
+    uint32_t block;
+} fci_owner;
+
+#define FCI_EXPORT_GONE UINT32_MAX
+
+typedef struct fci_export {
+    fc_model *m;
+    const fci_context *c;
+    fci_arena arena;
+    const fc_plan *plan;
+    const fc_export_desc *desc;
+    size_t n_steps;
+    uint8_t *mask;     // [2 * n_blocks]
+    uint32_t *number;  // [n_blocks] in the file to write, or GONE
+    uint32_t n_kept;   // blocks there
+    fci_owner *owners; // [tensors of the container]
+    fci_out *outs;
+    size_t n_outs, capacity;
+    const fci_json *config; // of a directory
+    bool deci;
+    char *target;      // the folder to write, under its temporary name
+    void *file;        // being written
+    const char *path;  // its name
+    uint64_t done, total;
+    double start, reported;
+    fc_error *err;
+} fci_export;
+
+FCI_FN bool fci_export_masked(const fci_export *x) {
+    return x->desc->format == FC_EXPORT_HF_MASKED || x->desc->format == FC_EXPORT_GGUF_MASKED;
+}
+
+FCI_FN bool fci_export_to_gguf(const fci_export *x) {
+    return x->desc->format == FC_EXPORT_GGUF || x->desc->format == FC_EXPORT_GGUF_MASKED;
+}
+
+// What is left out of the file to write: by the mask, or by the model itself. Masked files leave out nothing.
+FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind) {
+    return fci_export_masked(x) || x->mask[2 * block + kind];
+}
+
+FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote) { // "attn.3, ffn.7"
+    size_t n = 0;
+    char name[24];
+    for (uint32_t s = 0; s < 2 * x->m->hyper.n_blocks; s++)
+        if (!x->mask[s])
+            fci_putf(b, "%s%s%s%s", n++ ? ", " : "", quote, fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name), quote);
+    return n;
+}
+
+// The plan as it was followed, without the scores of those that stayed.
+FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
+    fci_puts(b, "{\"format\": \"" FCI_PLAN_FORMAT "\",");
+    fci_plan_put_section(b, "model", &x->plan->info);
+    fci_puts(b, ",");
+    fci_plan_put_section(b, "", &x->plan->info);
+    fci_plan_put_section(b, "calibration", &x->plan->info);
+    fci_puts(b, ",  \"steps\": [");
+    for (size_t i = 0; i < x->n_steps; i++) {
+        fc_step step = x->plan->steps[i];
+        step.n_scores = 0;
+        fci_puts(b, i ? "," : "");
+        fci_plan_put_step(b, x->plan->info.candidates, &step, i);
+    }
+    fci_puts(b, "]}");
+}
+
+// One paragraph for people: what was removed from what.
+FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
+    const char *name = fci_base_name(x->m->path);
+    fci_buffer removed;
+    memset(&removed, 0, sizeof removed);
+    removed.c = x->c;
+    size_t n = fci_export_removed(x, &removed, "");
+    fci_puts(b, "This is ");
+    fci_put(b, name, strcspn(name, "/"));
+    if (n == 0) fci_puts(b, " with all of its sublayers, written by finercut.");
+    else
+        fci_putf(b, " with %llu of its %llu sublayers (self-attentions and FFNs) %s, by finercut (FinerCut, arXiv 2405.18218),"
+                 " without retraining: %s.", (unsigned long long)n, (unsigned long long)(2 * x->m->hyper.n_blocks),
+                 fci_export_masked(x) ? "switched off, their output projections being zero" : "removed",
+                 removed.p ? removed.p : "");
+    if (n && x->plan && x->n_steps) {
+        char score[40];
+        fci_format_g(score, sizeof score, 6, x->plan->steps[x->n_steps - 1].score);
+        fci_putf(b, " Distance %s of the outputs on the calibration text: %s.", fc_metric_name(x->plan->info.metric), score);
+    }
+    fci_puts(b, " All other weights are unchanged.");
+    if (removed.error.code) b->error = removed.error;
+    fci_buffer_free(&removed);
+}
+
+// ---- The list of tensors
+
+FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank, const uint64_t *shape) {
+    if (x->n_outs == x->capacity) {
+        size_t capacity = x->capacity ? 2 * x->capacity : 256;
+        fci_out *outs = (fci_out *)fci_arena_grow(&x->arena, x->outs, capacity, sizeof *outs, "tensors", x->err);
+        if (!outs) return NULL;
+        x->outs = outs;
+        x->capacity = capacity;
+    }
+    fci_out *o = &x->outs[x->n_outs];
+    memset(o, 0, sizeof *o);
+    o->name = fci_arena_copy(&x->arena, fci_s(name), x->err);
+    if (!o->name) return NULL;
+    o->type = type;
+    o->rank = rank;
+    memcpy(o->shape, shape, rank * sizeof *shape);
+    fci_shape_bytes(type, shape, rank, &o->bytes);
+    x->n_outs++;
+    return o;
+}
+
+FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) {
+    fci_export_piece *p = o ? (fci_export_piece *)fci_arena_alloc(&x->arena, n, sizeof *p, "tensors", x->err) : NULL;
+    if (!p) return NULL;
+    o->pieces = p;
+    o->n_pieces = n;
+    return p;
+}
+
+// A stored tensor as it is, or its rows in another order.
+FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, const fc_tensor *t, fci_order order) {
+    fci_out *o = fci_export_add(x, name, t->type, t->rank, t->shape);
+    fci_export_piece *p = fci_export_pieces(x, o, 1);
+    if (!p) return FC_ERR_MEMORY;
+    o->file = t->file;
+    o->bytes = t->bytes;
+    p->order = order;
+    p->matrix.data = t->data;
+    p->matrix.type = t->type;
+    p->matrix.rows = order == FCI_ORDER_AS_IS ? 1 : t->shape[0];
+    p->matrix.row_bytes = t->bytes / p->matrix.rows;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_zero(fci_export *x, const char *name, const fc_tensor *t) {
+    fci_out *o = fci_export_add(x, name, t->type, t->rank, t->shape);
+    if (!o) return FC_ERR_MEMORY;
+    o->file = t->file;
+    o->bytes = t->bytes;
+    return FC_OK;
+}
+
+// A matrix or vector of the model, converted to `type` where that is another.
+FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank, const uint64_t *shape,
+                                  const fci_matrix *parts, size_t n_parts, const fci_order *orders) {
+    fci_out *o = fci_export_add(x, name, type, rank, shape);
+    fci_export_piece *p = fci_export_pieces(x, o, n_parts);
+    if (!p) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < n_parts; i++) {
+        p[i].matrix = parts[i];
+        p[i].order = orders ? orders[i] : FCI_ORDER_AS_IS;
+    }
+    return FC_OK;
+}
+
+// Which sublayer and slot every tensor of the container belongs to.
+FCI_FN void fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block, uint32_t expert, const char *suffix) {
+    const fc_model *m = x->m;
+    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)), *at = strstr(pattern, ".@");
+    char name[FCI_NAME_MAX], stacked[FCI_NAME_MAX];
+    fci_architecture_name(pattern, block, expert, suffix, name, sizeof name);
+    const fc_tensor *t = fci_model_find(m, name);
+    if (!t && at && fci_model_is_gguf(m)) {
+        snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
+        fci_architecture_name(stacked, block, 0, suffix, name, sizeof name);
+        t = fci_model_find(m, name);
+    }
+    if (!t) return;
+    fci_owner *o = &x->owners[t - fc_container_tensor(m->container, 0)];
+    o->row = row;
+    o->block = block;
+}
+
+FCI_FN fc_code fci_export_owners(fci_export *x) {
+    const fc_model *m = x->m;
+    size_t n = fc_container_tensor_count(m->container);
+    x->owners = (fci_owner *)fci_arena_alloc(&x->arena, n, sizeof *x->owners, "tensors", x->err);
+    if (!x->owners) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
+        const fci_tensor_row *row = &fci_tensors[i];
+        uint32_t blocks = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
+        uint32_t experts = fci_model_is_expert(row->slot) ? (uint32_t)m->hyper.n_experts : 1;
+        for (uint32_t b = 0; b < blocks; b++) {
+            if (!fci_model_needs(m, row, b)) continue;
+            for (uint32_t e = 0; e < experts; e++) {
+                fci_export_own(x, row, b, e, ".weight");
+                if (row->bias) fci_export_own(x, row, b, e, ".bias");
+            }
+        }
+    }
+    return FC_OK;
+}
+
+FCI_FN bool fci_export_is_output(fci_slot slot) { // of a sublayer: where it is zero, nothing is added
+    return slot == FCI_O || slot == FCI_DOWN || slot == FCI_EXPERT_DOWN;
+}
+
+// How q and k rows must be ordered in the file to write, against the model's.
+FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
+    const fc_model *m = x->m;
+    if (slot != FCI_Q && slot != FCI_K) return FCI_ORDER_AS_IS;
+    bool pairs = fci_export_to_gguf(x) && (x->deci || (m->architecture->gguf_traits & FCI_TRAIT_ROPE_PAIRS) || !m->architecture->gguf);
+    if (pairs == m->hyper.rope_interleaved || m->hyper.rotary_dim == 0) return FCI_ORDER_AS_IS;
+    return pairs ? FCI_ORDER_PAIRS : FCI_ORDER_HALVES;
+}
+
+// The container's tensors in its own kind of file: each copied, zeroed, renumbered or left out.
+FCI_FN fc_code fci_export_same_kind(fci_export *x) {
+    const fc_model *m = x->m;
+    fc_code code = fci_export_owners(x);
+    for (size_t i = 0; i < fc_container_tensor_count(m->container) && !code; i++) {
+        const fc_tensor *t = fc_container_tensor(m->container, i);
+        const fci_owner *o = &x->owners[i];
+        const bool block = o->row && o->row->slot >= FCI_FIRST_BLOCK_SLOT;
+        const bool used = !block || fci_model_used(m, x->mask, o->row->slot, o->block);
+        char name[FCI_NAME_MAX];
+        if (!used && !fci_export_masked(x)) continue;
+        if (fci_model_is_gguf(m) && !o->row) continue; // a sublayer that llama.cpp wants, but is none
+        snprintf(name, sizeof name, "%s", t->name);
+        if (block && fci_export_to_gguf(x))
+            snprintf(name, sizeof name, "blk.%u.%s", x->number[o->block], strchr(t->name + 4, '.') + 1);
+        if (!used && fci_export_is_output(o->row->slot)) code = fci_export_zero(x, name, t);
+        else code = fci_export_copy(x, name, t, o->row ? fci_export_order(x, o->row->slot) : FCI_ORDER_AS_IS);
+    }
+    return code;
+}
+
+// ---- Tensors from safetensors for GGUF
+
+// The type a matrix is stored in. Small tables that llama.cpp adds to float32 rows are float32.
+FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, const fci_matrix *w) {
+    fc_dtype type = x->desc->type ? x->desc->type : w->type == FC_DTYPE_F64 ? FC_DTYPE_F32 : w->type;
+    if (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER) return FC_DTYPE_F32;
+    if (w->cols % fci_number_block(type) == 0) return type;
+    fci_log(x->c, 0, "rows of %llu numbers cannot be %s: F16 instead", (unsigned long long)w->cols, fc_dtype_name(type));
+    return FC_DTYPE_F16;
+}
+
+// Floats of the model as one tensor of float32.
+FCI_FN fc_code fci_export_floats(fci_export *x, const char *name, const float *values, uint64_t n, fci_order order) {
+    fci_matrix w;
+    memset(&w, 0, sizeof w);
+    w.data = values;
+    w.type = FC_DTYPE_F32;
+    w.rows = order == FCI_ORDER_AS_IS ? 1 : n;
+    w.cols = n / w.rows;
+    w.row_bytes = w.cols * sizeof(float);
+    return fci_export_convert(x, name, FC_DTYPE_F32, 1, &n, &w, 1, &order);
+}
+
+typedef struct fci_part_list { // q, k and v, gate and up, or one matrix
+    fci_matrix matrices[3];
+    fci_order orders[3];
+    const float *bias; // of all, one after the other
+    size_t n;
+    uint64_t rows;
+} fci_part_list;
+
+FCI_FN void fci_export_parts(fci_export *x, const fci_tensor_row *row, uint32_t block, fci_part_list *list) {
+    memset(list, 0, sizeof *list);
+    for (size_t i = 0; i < sizeof fci_parts / sizeof fci_parts[0]; i++) {
+        if (fci_parts[i].whole != row->slot) continue;
+        const fci_weight *w = (const fci_weight *)fci_model_place(x->m, fci_parts[i].slot, block, 0);
+        if (list->n == 0) list->bias = w->bias;
+        list->orders[list->n] = fci_export_order(x, fci_parts[i].slot);
+        list->matrices[list->n++] = w->matrix;
+        list->rows += w->matrix.rows;
+    }
+    if (list->n) return;
+    const fci_weight *w = (const fci_weight *)fci_model_place(x->m, row->slot, block, 0);
+    list->matrices[0] = w->matrix;
+    list->orders[0] = fci_export_order(x, row->slot);
+    list->bias = row->bias ? w->bias : NULL;
+    list->rows = w->matrix.rows;
+    list->n = 1;
+}
+
+// Zeros where the sublayer is masked.
+FCI_FN void fci_export_silence(const fci_export *x, const fci_tensor_row *row, uint32_t block, size_t first_out) {
+    if (!fci_export_is_output(row->slot) || fci_model_used(x->m, x->mask, row->slot, block)) return;
+    for (size_t i = first_out; i < x->n_outs; i++) x->outs[i].n_pieces = 0;
+}
+
+FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
+    const uint64_t n = x->m->hyper.n_experts;
+    char stacked[FCI_NAME_MAX], name[FCI_NAME_MAX];
+    const fci_matrix *first = (const fci_matrix *)fci_model_place(x->m, row->slot, block, 0);
+    const uint64_t shape[3] = {n, first->rows, first->cols};
+    snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(strstr(pattern, ".@") - pattern), pattern);
+    fci_architecture_name(stacked, x->number[block], 0, ".weight", name, sizeof name);
+    fci_out *o = fci_export_add(x, name, fci_export_type(x, row->slot, first), 3, shape);
+    fci_export_piece *p = fci_export_pieces(x, o, (size_t)n);
+    if (!p) return FC_ERR_MEMORY;
+    for (uint32_t e = 0; e < n; e++) p[e].matrix = *(const fci_matrix *)fci_model_place(x->m, row->slot, block, e);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_matrix(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
+    fci_part_list list;
+    char name[FCI_NAME_MAX];
+    fci_export_parts(x, row, block, &list);
+    const uint32_t number = row->slot >= FCI_FIRST_BLOCK_SLOT ? x->number[block] : 0;
+    const uint64_t shape[2] = {list.rows, list.matrices[0].cols};
+    fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
+    fc_code code = fci_export_convert(x, name, fci_export_type(x, row->slot, &list.matrices[0]), 2, shape, list.matrices,
+                                      list.n, list.orders);
+    if (code || !list.bias) return code;
+    fci_architecture_name(pattern, number, 0, ".bias", name, sizeof name);
+    if (list.n == 1) return fci_export_floats(x, name, list.bias, list.rows, list.orders[0]);
+    for (size_t i = 0; i < list.n; i++)
+        if (list.orders[i] != FCI_ORDER_AS_IS)
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "%s: fused biases in pairs are not supported", name);
+    return fci_export_floats(x, name, list.bias, list.rows, FCI_ORDER_AS_IS);
+}
+
+FCI_FN fc_code fci_export_vector(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
+    const fci_norm *norm = (const fci_norm *)fci_model_place(x->m, row->slot, block, 0);
+    const uint64_t n = fci_architecture_dim(&x->m->hyper, row->rows);
+    const uint32_t number = row->slot >= FCI_FIRST_BLOCK_SLOT ? x->number[block] : 0;
+    char name[FCI_NAME_MAX];
+    fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
+    fc_code code = fci_export_floats(x, name, norm->weight, n, FCI_ORDER_AS_IS);
+    if (code || !row->bias || !norm->bias) return code;
+    fci_architecture_name(pattern, number, 0, ".bias", name, sizeof name);
+    return fci_export_floats(x, name, norm->bias, n, FCI_ORDER_AS_IS);
+}
+
+FCI_FN fc_code fci_export_to_other_kind(fci_export *x) {
+    fc_model *m = x->m;
+    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
+        const fci_tensor_row *row = &fci_tensors[i];
+        const bool in_block = row->slot >= FCI_FIRST_BLOCK_SLOT;
+        if (!row->gguf) continue;
+        for (uint32_t b = 0; b < (in_block ? m->hyper.n_blocks : 1); b++) {
+            size_t first = x->n_outs;
+            if (!fci_model_needs(m, row, b)) continue;
+            if (in_block && !fci_export_masked(x) && !fci_model_used(m, x->mask, row->slot, b)) continue;
+            fc_code code = fci_model_is_expert(row->slot)    ? fci_export_experts(x, row, b, row->gguf)
+                           : row->cols == FCI_DIM_NONE ? fci_export_vector(x, row, b, row->gguf)
+                                                       : fci_export_matrix(x, row, b, row->gguf);
+            if (code) return code;
+            if (in_block) fci_export_silence(x, row, b, first);
+        }
+    }
+    return FC_OK;
+}
+
+// llama3's scaling, and longrope's factors, are tensors in GGUF.
+FCI_FN fc_code fci_export_rope(fci_export *x) {
+    const fci_rope *r = &x->m->hyper.ropes[0];
+    const uint64_t rotary = x->m->hyper.rotary_dim, half = rotary / 2;
+    if (r->scaling == FCI_ROPE_LONG) {
+        fc_code code = fci_export_floats(x, "rope_factors_short.weight", r->factors[0], half, FCI_ORDER_AS_IS);
+        return code ? code : fci_export_floats(x, "rope_factors_long.weight", r->factors[1], half, FCI_ORDER_AS_IS);
+    }
+    if (r->scaling != FCI_ROPE_LLAMA3) return FC_OK;
+    float *factors = (float *)fci_arena_alloc(&x->arena, half, sizeof *factors, "rope factors", x->err);
+    if (!factors) return FC_ERR_MEMORY;
+    for (uint64_t j = 0; j < half; j++) {
+        const double f = pow(r->theta, -(double)(2 * j) / (double)rotary), turns = r->original * f / (2 * 3.14159265358979323846);
+        const double smooth = (turns - r->low) / (r->high - r->low);
+        factors[j] = (float)(turns < r->low ? r->factor : turns > r->high ? 1 : 1 / ((1 - smooth) / r->factor + smooth));
+    }
+    return fci_export_floats(x, "rope_freqs.weight", factors, half, FCI_ORDER_AS_IS);
+}
+
+// ---- deci: Llama's blocks, some without attention or FFN
+
+// llama.cpp drops a block's whole update where it has no FFN, and reads the size of a head off the first block: there a
+// sublayer of zeros stands in, as small as it may be.
+#define FCI_STUB_FF 32
+
+FCI_FN fc_code fci_export_stub(fci_export *x, uint32_t block, const char *part, uint64_t rows, uint64_t cols) {
+    char name[FCI_NAME_MAX];
+    const uint64_t shape[2] = {rows, cols};
+    snprintf(name, sizeof name, "blk.%u.%s.weight", x->number[block], part);
+    if (cols == 0) return fci_export_add(x, name, FC_DTYPE_F32, 1, shape) ? FC_OK : FC_ERR_MEMORY;
+    return fci_export_add(x, name, FC_DTYPE_F16, 2, shape) ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN bool fci_export_attention_stub(const fci_export *x, uint32_t block) {
+    return x->number[block] == 0 && !x->mask[2 * block + FC_KIND_ATTENTION];
+}
+
+FCI_FN fc_code fci_export_stubs(fci_export *x) {
+    const uint64_t d = x->m->hyper.hidden, head = x->m->hyper.head_dim;
+    fc_code code = FC_OK;
+    for (uint32_t b = 0; b < x->m->hyper.n_blocks && !code; b++) {
+        if (x->number[b] == FCI_EXPORT_GONE) continue;
+        if (!x->mask[2 * b + FC_KIND_FFN]) {
+            code = fci_export_stub(x, b, "ffn_norm", d, 0);
+            if (!code) code = fci_export_stub(x, b, "ffn_gate", FCI_STUB_FF, d);
+            if (!code) code = fci_export_stub(x, b, "ffn_up", FCI_STUB_FF, d);
+            if (!code) code = fci_export_stub(x, b, "ffn_down", d, FCI_STUB_FF);
+        }
+        if (code || !fci_export_attention_stub(x, b)) continue;
+        code = fci_export_stub(x, b, "attn_norm", d, 0);
+        if (!code) code = fci_export_stub(x, b, "attn_q", head, d);
+        if (!code) code = fci_export_stub(x, b, "attn_k", head, d);
+        if (!code) code = fci_export_stub(x, b, "attn_v", head, d);
+        if (!code) code = fci_export_stub(x, b, "attn_output", d, head);
+    }
+    return code;
+}
+
+// Whether all blocks are Llama's (Qwen2's too): what deci, and vLLM's DeciLMForCausalLM, can run.
+FCI_FN bool fci_export_llama_shaped(const fc_model *m) {
+    const fci_hyper *h = &m->hyper;
+    const uint32_t other = FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM |
+                           FCI_TRAIT_QK_NORM | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_PARALLEL | FCI_TRAIT_ONE_NORM |
+                           FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_TRAIT_TRANSPOSED | FCI_TRAIT_POSITIONS |
+                           FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_MULTIPLIERS;
+    const double scale = h->attention_scale * sqrt((double)h->head_dim);
+    if ((h->traits & other) || h->n_experts || h->activation != FCI_SILU || h->rotary_dim != h->head_dim ||
+        h->attention_cap > 0 || h->logit_cap > 0 || fabs(scale - 1) > 1e-6 || h->ropes[0].scaling == FCI_ROPE_LONG)
+        return false;
+    for (uint64_t b = 0; b < h->n_blocks; b++)
+        if (h->blocks[b].rope != 1 || (h->blocks[b].window && h->blocks[b].window < h->max_positions)) return false;
+    return true;
+}
+
+// Blocks renumbered must still be what their new numbers make of them.
+FCI_FN fc_code fci_export_check_numbers(const fci_export *x) {
+    const fci_hyper *h = &x->m->hyper;
+    for (uint32_t b = 0; b < h->n_blocks; b++) {
+        if (x->number[b] == FCI_EXPORT_GONE) continue;
+        const fci_block_kind *was = &h->blocks[b], *now = &h->blocks[x->number[b]];
+        if (was->window != now->window || was->rope != now->rope || was->experts != now->experts)
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: block %u would become block %u, which %s makes another "
+                            "kind of block; use gguf-masked", b, x->number[b], x->m->architecture->name);
+    }
+    fci_hyper fewer = *h;
+    fewer.n_blocks = x->n_kept;
+    fewer.query_scalar = 0;
+    if (!x->m->architecture->gguf_adjust) return FC_OK;
+    x->m->architecture->gguf_adjust(&fewer);
+    double scale = 1 / sqrt(fewer.query_scalar > 0 ? fewer.query_scalar : (double)h->head_dim);
+    if (fabs(scale / h->attention_scale - 1) < 1e-6) return FC_OK;
+    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: llama.cpp tells the attention scale of %s by its number of "
+                    "blocks; use gguf-masked", x->m->architecture->name);
+}
+
+// Numbers the blocks of a GGUF file: those with nothing left go.
+FCI_FN fc_code fci_export_number(fci_export *x) {
+    const fc_model *m = x->m;
+    bool partly = false;
+    for (uint32_t b = 0; b < m->hyper.n_blocks; b++) {
+        bool attention = fci_export_has(x, b, FC_KIND_ATTENTION), ffn = fci_export_has(x, b, FC_KIND_FFN);
+        x->number[b] = attention || ffn || !fci_export_to_gguf(x) ? x->n_kept++ : FCI_EXPORT_GONE;
+        partly = partly || attention != ffn;
+    }
+    if (x->n_kept == 0) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "plan: expected a sublayer to be left, got none");
+    if (!fci_export_to_gguf(x) || fci_export_masked(x)) return FC_OK;
+    x->deci = partly;
+    if (x->deci && !fci_export_llama_shaped(m))
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: llama.cpp runs blocks without attention or FFN only where "
+                        "they are Llama's, not %s's; use gguf-masked, or a plan of whole blocks", m->architecture->name);
+    return fci_export_check_numbers(x);
+}
+
+// ---- GGUF metadata
+
+typedef struct fci_keys { // the key-value part of a GGUF file
+    fci_buffer b;
+    uint64_t n;
+} fci_keys;
+
+FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes) {
+    char le[8];
+    for (uint32_t i = 0; i < bytes; i++) le[i] = (char)(unsigned char)(value >> (8 * i) & 255);
+    fci_put(b, le, bytes);
+}
+
+FCI_FN void fci_keys_text(fci_buffer *b, fci_str s) {
+    fci_keys_number(b, s.n, 8);
+    fci_put(b, s.p, s.n);
+}
+
+FCI_FN void fci_keys_begin(fci_keys *k, const char *key, uint32_t type) {
+    fci_keys_text(&k->b, fci_s(key));
+    fci_keys_number(&k->b, type, 4);
+    k->n++;
+}
+
+FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value) {
+    fci_keys_begin(k, key, FCI_KV_U32);
+    fci_keys_number(&k->b, value, 4);
+}
+
+FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value) {
+    fci_keys_begin(k, key, FCI_KV_BOOL);
+    fci_keys_number(&k->b, value, 1);
+}
+
+FCI_FN void fci_keys_f32(fci_keys *k, const char *key, double value) {
+    fci_keys_begin(k, key, FCI_KV_F32);
+    fci_keys_number(&k->b, fci_float_bits((float)value), 4);
+}
+
+FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value) {
+    fci_keys_begin(k, key, FCI_KV_STRING);
+    fci_keys_text(&k->b, value);
+}
+
+FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count) { // its items follow
+    fci_keys_begin(k, key, FCI_KV_ARRAY);
+    fci_keys_number(&k->b, type, 4);
+    fci_keys_number(&k->b, count, 8);
+}
+
+FCI_FN void fci_keys_copy(fci_keys *k, const char *key, const fci_kv *kv) { // as it was stored
+    if (kv->type == FCI_KV_ARRAY) fci_keys_array(k, key, kv->element_type, kv->count);
+    else fci_keys_begin(k, key, kv->type);
+    if (kv->type == FCI_KV_STRING) fci_keys_number(&k->b, kv->bytes, 8);
+    fci_put(&k->b, kv->data, (size_t)kv->bytes);
+}
+
+// "llama.block_count"
+FCI_FN const char *fci_export_key(const fci_export *x, const char *suffix, char *key, size_t size) {
+    const char *name = x->deci ? "deci" : x->m->architecture->gguf ? x->m->architecture->gguf : "llama";
+    snprintf(key, size, "%s.%s", name, suffix);
+    return key;
+}
+
+FCI_FN void fci_export_key_u32(const fci_export *x, fci_keys *k, const char *suffix, uint64_t value) {
+    char key[96];
+    fci_keys_u32(k, fci_export_key(x, suffix, key, sizeof key), value);
+}
+
+// Keys that say something of every block of a deci file.
+FCI_FN void fci_export_key_blocks(const fci_export *x, fci_keys *k, const char *suffix, fc_kind kind, uint64_t whole,
+                                  uint64_t stub) {
+    char key[96];
+    fci_keys_array(k, fci_export_key(x, suffix, key, sizeof key), FCI_KV_U32, x->n_kept);
+    for (uint32_t b = 0; b < x->m->hyper.n_blocks; b++) {
+        if (x->number[b] == FCI_EXPORT_GONE) continue;
+        bool gone = kind == FC_KIND_ATTENTION && !fci_export_attention_stub(x, b);
+        fci_keys_number(&k->b, x->mask[2 * b + kind] ? whole : gone ? 0 : stub, 4);
+    }
+}
+
+FCI_FN void fci_export_key_sizes(const fci_export *x, fci_keys *k) {
+    const fci_hyper *h = &x->m->hyper;
+    fci_export_key_u32(x, k, "block_count", x->n_kept);
+    if (x->deci) {
+        fci_export_key_blocks(x, k, "attention.head_count", FC_KIND_ATTENTION, h->n_heads, 1);
+        fci_export_key_blocks(x, k, "attention.head_count_kv", FC_KIND_ATTENTION, h->n_kv_heads, 1);
+        fci_export_key_blocks(x, k, "feed_forward_length", FC_KIND_FFN, h->ff, FCI_STUB_FF);
+    } else {
+        fci_export_key_u32(x, k, "attention.head_count", h->n_heads);
+        fci_export_key_u32(x, k, "attention.head_count_kv", h->n_kv_heads);
+        fci_export_key_u32(x, k, "feed_forward_length", h->ff);
+    }
+    fci_export_key_u32(x, k, "attention.key_length", h->head_dim);
+    fci_export_key_u32(x, k, "attention.value_length", h->head_dim);
+    if (h->rotary_dim) fci_export_key_u32(x, k, "rope.dimension_count", h->rotary_dim);
+}
+
+// What every GGUF file gets: who made it, and the plan.
+FCI_FN void fci_export_key_plan(const fci_export *x, fci_keys *k) {
+    fci_buffer text;
+    memset(&text, 0, sizeof text);
+    text.c = x->c;
+    fci_export_put_story(x, &text);
+    fci_keys_str(k, "general.description", fci_sn(text.p, text.n));
+    text.n = 0;
+    fci_export_removed(x, &text, "");
+    fci_keys_str(k, "finercut.removed", fci_sn(text.p, text.n));
+    text.n = 0;
+    if (x->plan) fci_export_put_plan(x, &text);
+    if (x->plan) fci_keys_str(k, "finercut.plan", fci_sn(text.p, text.n));
+    if (text.error.code) k->b.error = text.error;
+    fci_buffer_free(&text);
+}
+
+// From one GGUF file to another all keys go over but those that are written anew.
+FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
+    static const char *const sizes[] = {"block_count", "attention.head_count", "attention.head_count_kv", "feed_forward_length",
+                                        "attention.key_length", "attention.value_length", "rope.dimension_count"};
+    const fc_container *c = x->m->container;
+    const fci_kv *architecture = fci_gguf_find(c, "general.architecture");
+    char key[160];
+    for (size_t i = 0; i < c->n_kvs; i++) {
+        const fci_kv *kv = &c->kvs[i];
+        const char *name = kv->key.p, *suffix = NULL;
+        bool anew = strncmp(name, "split.", 6) == 0 || strncmp(name, "finercut.", 9) == 0 ||
+                    strcmp(name, "general.architecture") == 0 || strcmp(name, "general.description") == 0;
+        if (kv->key.n > architecture->bytes && memcmp(name, architecture->data, (size_t)architecture->bytes) == 0 &&
+            name[architecture->bytes] == '.')
+            suffix = name + architecture->bytes + 1;
+        for (size_t s = 0; suffix && s < sizeof sizes / sizeof *sizes; s++) anew = anew || strcmp(suffix, sizes[s]) == 0;
+        if (!anew) fci_keys_copy(k, suffix ? fci_export_key(x, suffix, key, sizeof key) : name, kv);
+    }
+}
+
+// Hyperparameters by the table that reads them. Sizes are written elsewhere.
+FCI_FN void fci_export_key_field(const fci_export *x, fci_keys *k, const fci_field *f) {
+    static const size_t elsewhere[] = {FCI_AT(n_blocks), FCI_AT(ff), FCI_AT(n_heads), FCI_AT(n_kv_heads), FCI_AT(head_dim),
+                                       FCI_AT(rotary_dim), FCI_AT(window_pattern)};
+    const fci_hyper *h = &x->m->hyper;
+    char suffix[64], key[96];
+    const char *names = f->gguf;
+    double real;
+    uint64_t count;
+    for (size_t i = 0; f->type == FCI_FIELD_COUNT && i < sizeof elsewhere / sizeof *elsewhere; i++)
+        if (f->offset == elsewhere[i]) return;
+    if (!names || (f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits))) return;
+    while (fci_model_next_name(&names, suffix, sizeof suffix) && *names)
+        if (f->offset != FCI_AT(norm_eps) || !fci_model_has(x->m, FCI_TRAIT_LAYER_NORM)) break; // the last is LayerNorm's
+    fci_export_key(x, suffix, key, sizeof key);
+    memcpy(&real, (const char *)h + f->offset, sizeof real);
+    memcpy(&count, (const char *)h + f->offset, sizeof count);
+    if (f->type == FCI_FIELD_TRAIT) {
+        if (strcmp(x->m->architecture->name, "gpt_neox") == 0) fci_keys_bool(k, key, (h->traits & f->traits) != 0);
+    } else if (f->offset == FCI_AT(ropes[0].theta) || f->offset == FCI_AT(ropes[1].theta)) {
+        bool used = h->rotary_dim && (f->offset == FCI_AT(ropes[0].theta) || fci_model_has(x->m, FCI_TRAIT_TWO_ROPES));
+        if (used) fci_keys_f32(k, key, real);
+    } else if (f->type == FCI_FIELD_REAL) {
+        if (real != f->otherwise || f->offset == FCI_AT(norm_eps)) fci_keys_f32(k, key, real);
+    } else if (count && (f->offset != FCI_AT(expert_ff) || h->n_experts)) fci_keys_u32(k, key, count);
+}
+
+FCI_FN fc_code fci_export_key_rope(const fci_export *x, fci_keys *k) {
+    static const char *const names[] = {"", "linear", "", "yarn", "longrope"};
+    const fci_rope *r = &x->m->hyper.ropes[0];
+    char key[96];
+    if (r->scaling == FCI_ROPE_NONE || r->scaling == FCI_ROPE_LLAMA3) return FC_OK;
+    fci_keys_str(k, fci_export_key(x, "rope.scaling.type", key, sizeof key), fci_s(names[r->scaling]));
+    fci_keys_f32(k, fci_export_key(x, "rope.scaling.factor", key, sizeof key), r->factor);
+    if (r->scaling == FCI_ROPE_LINEAR) return FC_OK;
+    fci_export_key_u32(x, k, "rope.scaling.original_context_length", (uint64_t)r->original);
+    double attention = r->scaling == FCI_ROPE_YARN ? r->attention / fci_model_yarn_scale(r->factor, 1) : r->attention;
+    fci_keys_f32(k, fci_export_key(x, "rope.scaling.attn_factor", key, sizeof key), attention);
+    if (r->scaling != FCI_ROPE_YARN) return FC_OK;
+    if (!r->whole_dims)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: yarn whose range is not rounded to whole dimensions");
+    fci_keys_f32(k, fci_export_key(x, "rope.scaling.yarn_beta_slow", key, sizeof key), r->low);
+    fci_keys_f32(k, fci_export_key(x, "rope.scaling.yarn_beta_fast", key, sizeof key), r->high);
+    return FC_OK;
+}
+
+// "license: apache-2.0" of the model card.
+FCI_FN void fci_export_key_licence(const fci_export *x, fci_keys *k, fci_str card) {
+    const char *p = card.p, *end = card.p + card.n;
+    (void)x;
+    if (card.n < 4 || memcmp(p, "---", 3) != 0) return;
+    while ((p = (const char *)memchr(p, '\n', (size_t)(end - p))) != NULL) {
+        p++;
+        size_t left = (size_t)(end - p), line = 0;
+        while (line < left && p[line] != '\n' && p[line] != '\r') line++;
+        if (line >= 3 && memcmp(p, "---", 3) == 0) return;
+        if (line < 9 || memcmp(p, "license: ", 9) != 0) continue;
+        fci_keys_str(k, "general.license", fci_sn(p + 9, line - 9));
+        return;
+    }
+}
+
+// ---- A vocabulary from tokenizer.json
+
+typedef struct fci_vocab {
+    fci_str *tokens;  // by id
+    uint8_t *types;   // 1 normal, 3 control, 4 user-defined, 5 unused, 6 byte
+    uint64_t size;
+    fci_map ids;
+} fci_vocab;
+
+FCI_FN fc_code fci_vocab_token(fci_export *x, fci_vocab *v, fci_str text, const fci_json *id, uint8_t type) {
+    bool known;
+    if (id->type != FCI_JSON_NUMBER || !id->is_integer || id->integer >= v->size)
+        return fci_fail(x->err, FC_ERR_FORMAT, id->at, "tokenizer.json: expected ids below the %llu of the embedding",
+                        (unsigned long long)v->size);
+    if (v->types[id->integer] == 5 || type != 1) v->tokens[id->integer] = text;
+    if (v->types[id->integer] == 5 || type != 1) v->types[id->integer] = type;
+    return fci_map_add(&v->ids, text, (uint32_t)id->integer, &known, x->err);
+}
+
+FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fci_json *root, fci_arena *arena) {
+    const fci_json *model = fci_model_json(root, "model"), *vocab = model ? fci_model_json(model, "vocab") : NULL;
+    const fci_json *added = fci_model_json(root, "added_tokens"), *n = added ? fci_json_first(added) : NULL;
+    v->size = x->m->hyper.vocab;
+    v->tokens = (fci_str *)fci_arena_alloc(arena, v->size, sizeof *v->tokens, "vocabulary", x->err);
+    v->types = (uint8_t *)fci_arena_alloc(arena, v->size, 1, "vocabulary", x->err);
+    if (!v->tokens || !v->types) return FC_ERR_MEMORY;
+    memset(v->types, 5, (size_t)v->size);
+    if (!vocab || vocab->type != FCI_JSON_OBJECT)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "tokenizer.json: expected a BPE vocabulary");
+    const fci_json *key = fci_json_first(vocab);
+    for (uint32_t i = 0; i < vocab->count; i++, key = fci_json_next(key + 1)) {
+        fc_code code = fci_vocab_token(x, v, key->text, key + 1, 1);
+        if (code) return code;
+    }
+    for (uint32_t i = 0; added && i < added->count; i++, n = fci_json_next(n)) {
+        const fci_json *content = fci_model_json(n, "content"), *id = fci_model_json(n, "id"),
+                       *special = fci_model_json(n, "special");
+        if (!content || !id) return fci_fail(x->err, FC_ERR_FORMAT, n->at, "tokenizer.json: added token without content or id");
+        fc_code code = fci_vocab_token(x, v, content->text, id, special && special->truth ? 3 : 4);
+        if (code) return code;
+    }
+    return FC_OK;
+}
+
+// What cuts text, as names joined by commas; false where it holds what no name of llama.cpp stands for.
+FCI_FN bool fci_vocab_steps(const fci_json *stage, fci_buffer *b) {
+    static const struct { const char *regex, *name; } known[] = {
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
+         "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", "llama3,"},
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
+         "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", "qwen2,"},
+    };
+    const fci_json *type = stage && stage->type == FCI_JSON_OBJECT ? fci_model_json(stage, "type") : NULL;
+    if (!type) return false;
+    if (fci_is(type->text, "ByteLevel")) {
+        const fci_json *regex = fci_model_json(stage, "use_regex"), *prefix = fci_model_json(stage, "add_prefix_space");
+        if (!regex || regex->truth) fci_puts(b, "gpt2,");
+        return !prefix || !prefix->truth;
+    }
+    if (fci_is(type->text, "Digits")) {
+        const fci_json *each = fci_model_json(stage, "individual_digits");
+        fci_puts(b, "digits,");
+        return each && each->truth;
+    }
+    if (fci_is(type->text, "Split")) {
+        const fci_json *pattern = fci_model_json(stage, "pattern"), *behavior = fci_model_json(stage, "behavior");
+        const fci_json *regex = pattern ? fci_model_json(pattern, "Regex") : NULL;
+        for (size_t i = 0; regex && behavior && fci_is(behavior->text, "Isolated") && i < sizeof known / sizeof *known; i++)
+            if (fci_is(regex->text, known[i].regex)) {
+                fci_puts(b, known[i].name);
+                return true;
+            }
+        return false;
+    }
+    const fci_json *list = fci_is(type->text, "Sequence") ? fci_model_json(stage, "pretokenizers") : NULL;
+    if (!list) return false;
+    const fci_json *n = fci_json_first(list);
+    for (uint32_t i = 0; i < list->count; i++, n = fci_json_next(n))
+        if (n->type != FCI_JSON_OBJECT || !fci_vocab_steps(n, b)) return false;
+    return true;
+}
+
+FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fci_json *root) {
+    static const struct { const char *steps; bool whole; const char *pre; } names[] = { // whole: words before merges
+        {"gpt2,", false, "gpt-2"}, {"digits,gpt2,", false, "smollm"}, {"llama3,", true, "llama-bpe"},
+        {"llama3,", false, "smaug-bpe"}, {"qwen2,", false, "qwen2"},
+    };
+    const fci_json *model = fci_model_json(root, "model"), *ignore = fci_model_json(model, "ignore_merges");
+    const fci_json *type = fci_model_json(model, "type");
+    fci_buffer b;
+    const char *pre = NULL;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    bool good = (!type || fci_is(type->text, "BPE")) && fci_vocab_steps(fci_model_json(root, "pre_tokenizer"), &b);
+    for (size_t i = 0; good && b.p && i < sizeof names / sizeof *names; i++)
+        if (strcmp(b.p, names[i].steps) == 0 && names[i].whole == (ignore && ignore->truth)) pre = names[i].pre;
+    fci_buffer_free(&b);
+    if (!pre)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: llama.cpp has no name for what tokenizer.json does "
+                        "(known: the tokenizers of GPT-2, SmolLM2, Llama 3 and Qwen2)");
+    fci_keys_str(k, "tokenizer.ggml.model", fci_s("gpt2"));
+    fci_keys_str(k, "tokenizer.ggml.pre", fci_s(pre));
+    return FC_OK;
+}
+
+// A special token's id: by its text in tokenizer_config.json, or by its number in config.json.
+FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *tc, const char *name,
+                              const char *gguf) {
+    char key[64];
+    uint32_t id;
+    snprintf(key, sizeof key, "%s_token", name);
+    const fci_json *t = tc ? fci_model_json(tc, key) : NULL;
+    if (t && t->type == FCI_JSON_OBJECT) t = fci_model_json(t, "content");
+    bool found = t && t->type == FCI_JSON_STRING && fci_map_get(&v->ids, t->text, &id);
+    snprintf(key, sizeof key, "%s_token_id", name);
+    const fci_json *n = x->config ? fci_model_json(x->config, key) : NULL;
+    if (n && n->type == FCI_JSON_ARRAY && n->count) n = fci_json_first(n);
+    if (!found && n && n->type == FCI_JSON_NUMBER && n->is_integer && n->integer < v->size) {
+        id = (uint32_t)n->integer;
+        found = true;
+    }
+    snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", gguf);
+    if (found) fci_keys_u32(k, key, id);
+}
+
+FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *root) {
+    const fci_json *merges = fci_model_json(fci_model_json(root, "model"), "merges"), *n;
+    char padding[32];
+    fci_keys_array(k, "tokenizer.ggml.tokens", FCI_KV_STRING, v->size);
+    for (uint64_t i = 0; i < v->size; i++) {
+        snprintf(padding, sizeof padding, "[PAD%llu]", (unsigned long long)i);
+        fci_keys_text(&k->b, v->types[i] == 5 ? fci_s(padding) : v->tokens[i]);
+    }
+    fci_keys_array(k, "tokenizer.ggml.token_type", FCI_KV_I32, v->size);
+    for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, v->types[i], 4);
+    if (!merges || merges->type != FCI_JSON_ARRAY) return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
+    fci_keys_array(k, "tokenizer.ggml.merges", FCI_KV_STRING, merges->count);
+    n = fci_json_first(merges);
+    for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
+        if (n->type == FCI_JSON_STRING) {
+            fci_keys_text(&k->b, n->text);
+            continue;
+        }
+        const fci_json *left = n->type == FCI_JSON_ARRAY && n->count == 2 ? fci_json_first(n) : NULL;
+        if (!left) return fci_fail(x->err, FC_ERR_FORMAT, n->at, "tokenizer.json: a merge: expected two tokens");
+        const fci_json *right = fci_json_next(left);
+        fci_keys_number(&k->b, left->text.n + 1 + right->text.n, 8);
+        fci_put(&k->b, left->text.p, left->text.n);
+        fci_puts(&k->b, " ");
+        fci_put(&k->b, right->text.p, right->text.n);
+    }
+    return FC_OK;
+}
+
+// What the file NAME of the model's directory holds, parsed; *root NULL where there is none.
+FCI_FN fc_code fci_export_json(fci_export *x, const char *name, fci_file *f, const fci_json **root) {
+    char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
+    *root = NULL;
+    memset(f, 0, sizeof *f);
+    if (!path) return FC_ERR_MEMORY;
+    if (!fci_file_exists(x->c, path)) return FC_OK;
+    fc_code code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, f, x->err);
+    if (!code) code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "", (size_t)f->size, root, x->err);
+    return code ? fci_wrap(x->err, code, "%s", name) : FC_OK;
+}
+
+FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *tc) {
+    const fc_tokenizer *t = fc_model_tokenizer(x->m, x->err);
+    if (!t) return x->err->code;
+    fci_vocab_special(x, k, v, tc, "bos", "bos");
+    fci_vocab_special(x, k, v, tc, "eos", "eos");
+    fci_vocab_special(x, k, v, tc, "unk", "unknown");
+    fci_vocab_special(x, k, v, tc, "pad", "padding");
+    fci_keys_bool(k, "tokenizer.ggml.add_bos_token", t->n_before > 0);
+    fci_keys_bool(k, "tokenizer.ggml.add_eos_token", t->n_after > 0);
+    const fci_json *chat = tc ? fci_model_json(tc, "chat_template") : NULL;
+    if (chat && chat->type == FCI_JSON_STRING) {
+        fci_keys_str(k, "tokenizer.chat_template", chat->text);
+        return FC_OK;
+    }
+    fci_file f;
+    char *path = fci_path_join(&x->arena, x->m->path, "chat_template.jinja", x->err);
+    if (!path) return FC_ERR_MEMORY;
+    if (!fci_file_exists(x->c, path)) return FC_OK;
+    fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
+    if (code) return code;
+    fci_keys_str(k, "tokenizer.chat_template", fci_sn((const char *)f.data, (size_t)f.size));
+    fci_file_close(&f);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_vocabulary(fci_export *x, fci_keys *k) {
+    const fci_json *root, *tc;
+    fci_file files[2];
+    fci_vocab v;
+    memset(&v, 0, sizeof v);
+    v.ids.c = x->c;
+    fc_code code = fci_export_json(x, "tokenizer.json", &files[0], &root);
+    if (!code && !root) {
+        fci_log(x->c, 0, "no tokenizer.json: the GGUF file has no vocabulary");
+        fci_keys_str(k, "tokenizer.ggml.model", fci_s("none"));
+        fci_file_close(&files[0]);
+        return FC_OK;
+    }
+    if (!code) code = fci_export_json(x, "tokenizer_config.json", &files[1], &tc);
+    else memset(&files[1], 0, sizeof files[1]);
+    if (!code) code = fci_vocab_pre(x, k, root);
+    if (!code) code = fci_vocab_read(x, &v, root, &x->arena);
+    if (!code) code = fci_vocab_write(x, k, &v, root);
+    if (!code) code = fci_vocab_extras(x, k, &v, tc);
+    fci_map_free(&v.ids);
+    fci_file_close(&files[0]);
+    fci_file_close(&files[1]);
+    return code;
+}
+
+// What GGUF has no key for must be what llama.cpp takes for granted.
+FCI_FN fc_code fci_export_unsaid(fci_export *x, fci_keys *k) {
+    const fci_hyper *h = &x->m->hyper;
+    const fci_window_rule rule = x->m->architecture->windows;
+    const char *what = NULL;
+    fci_hyper said = *h;
+    uint32_t windowed = 0, pattern = 1;
+    for (uint32_t b = 0; b < h->n_blocks; b++) {
+        windowed += h->blocks[b].window > 0;
+        if (!h->blocks[b].window && pattern == 1) pattern = b + 1;
+        if (rule == FCI_WINDOW_NO_ROPE && (h->blocks[b].rope == 0) != ((b + 1) % 4 == 0)) what = "which blocks have a rope";
+    }
+    if (pattern == 1 && windowed == h->n_blocks) pattern = (uint32_t)h->n_blocks + 1;
+    for (uint32_t b = 0; b < h->n_blocks; b++)
+        if (windowed && (h->blocks[b].window > 0) != (rule == FCI_WINDOW_PATTERN ? (b + 1) % pattern != 0 : rule == FCI_WINDOW_ALL))
+            what = "which blocks have a window";
+    said.query_scalar = 0;
+    if (x->m->architecture->gguf_adjust) x->m->architecture->gguf_adjust(&said);
+    const double scale = 1 / sqrt(said.query_scalar > 0 ? said.query_scalar : (double)h->head_dim);
+    if (!fci_model_has(x->m, FCI_TRAIT_MULTIPLIERS) && fabs(scale / h->attention_scale - 1) > 1e-6) what = "the attention's scale";
+    if (what)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: GGUF cannot say %s of this %s model; use hf or hf-masked",
+                        fc_export_format_name(x->desc->format), what, x->m->architecture->name);
+    if (windowed && rule == FCI_WINDOW_PATTERN) fci_export_key_u32(x, k, "attention.sliding_window_pattern", pattern);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
+    fci_file card;
+    char *path = fci_path_join(&x->arena, x->m->path, "README.md", x->err);
+    if (!path) return FC_ERR_MEMORY;
+    const char *name = fci_base_name(x->m->path);
+    fci_keys_str(k, "general.name", fci_sn(name, strcspn(name, "/")));
+    fci_keys_u32(k, "general.quantization_version", 2);
+    if (fci_file_exists(x->c, path) && fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) == FC_OK) {
+        fci_export_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
+        fci_file_close(&card);
+    }
+    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++) fci_export_key_field(x, k, &fci_fields[i]);
+    fc_code code = fci_export_unsaid(x, k);
+    if (!code) code = fci_export_key_rope(x, k);
+    return code ? code : fci_export_vocabulary(x, k);
+}
+
+// ---- Hugging Face directories
+
+// The program that transformers runs for a compact directory: the stock class, with modules that do nothing where
+// block_configs say so. "@" stands for the class and the model_type.
+static const char *const fci_export_modeling[] = {
+    "# Written by finercut. The stock @ without the sublayers that block_configs in config.json calls no_op.\n"
+    "import torch\n"
+    "import transformers\n"
+    "from torch import nn\n"
+    "\n"
+    "_Base = transformers.@\n"
+    "\n"
+    "\n"
+    "class _Block(dict):\n"
+    "    \"\"\"A JSON object whose members are attributes too, as vLLM's DeciLMForCausalLM reads them.\"\"\"\n"
+    "\n"
+    "    def __init__(self, items):\n"
+    "        super().__init__({k: _Block(v) if isinstance(v, dict) else v for k, v in items.items()})\n"
+    "\n"
+    "    def __getattr__(self, name):\n"
+    "        if name in self:\n"
+    "            return self[name]\n"
+    "        raise AttributeError(name)\n"
+    "\n"
+    "\n",
+    "class FinercutConfig(_Base.config_class):\n"
+    "    model_type = \"finercut-@\"\n"
+    "\n"
+    "    def __setattr__(self, name, value):\n"
+    "        if name == \"block_configs\" and value is not None:\n"
+    "            value = [_Block(block) for block in value]\n"
+    "        super().__setattr__(name, value)\n"
+    "\n"
+    "\n",
+    "class _NoAttention(nn.Module):\n"
+    "    \"\"\"Adds nothing. One number a position goes to the cache, so that every layer counts them.\"\"\"\n"
+    "\n"
+    "    def __init__(self, attention, index):\n"
+    "        super().__init__()\n"
+    "        self.index = index\n"
+    "        for name in (\"is_sliding\", \"sliding_window\", \"attention_type\", \"layer_type\"):\n"
+    "            if hasattr(attention, name) and not isinstance(getattr(attention, name), nn.Module):\n"
+    "                setattr(self, name, getattr(attention, name))\n"
+    "\n"
+    "    def forward(self, hidden_states, *args, **kwargs):\n"
+    "        cache = next((kwargs[k] for k in (\"past_key_values\", \"past_key_value\", \"layer_past\") if kwargs.get(k) is not None), None)\n"
+    "        if cache is None:\n"
+    "            cache = next((a for a in args if hasattr(a, \"get_seq_length\")), None)\n"
+    "        if cache is not None:\n"
+    "            empty = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))\n"
+    "            position = kwargs.get(\"cache_position\")\n"
+    "            cache.update(empty, empty, self.index, {} if position is None else {\"cache_position\": position})\n"
+    "        return torch.zeros_like(hidden_states), None\n"
+    "\n"
+    "\n",
+    "class _NoFFN(nn.Module):\n"
+    "    def __init__(self, pair):\n"
+    "        super().__init__()\n"
+    "        self.pair = pair\n"
+    "\n"
+    "    def forward(self, hidden_states, *args, **kwargs):\n"
+    "        zeros = torch.zeros_like(hidden_states)\n"
+    "        return (zeros, None) if self.pair else zeros\n"
+    "\n"
+    "\n"
+    "class _NoNorm(nn.Module):\n"
+    "    def forward(self, hidden_states, *args, **kwargs):\n"
+    "        return hidden_states\n"
+    "\n"
+    "\n",
+    "def _cut(layer, index, block, one_norm):\n"
+    "    attention = next(n for n in (\"self_attn\", \"attn\", \"attention\") if hasattr(layer, n))\n"
+    "    ffn = next(n for n in (\"mlp\", \"block_sparse_moe\") if hasattr(layer, n))\n"
+    "    post = hasattr(layer, \"post_feedforward_layernorm\")  # norms after the sublayers, too\n"
+    "    pre = hasattr(layer, \"pre_feedforward_layernorm\") or not post\n"
+    "    gone = []\n"
+    "    if block[\"attention\"][\"no_op\"]:\n"
+    "        setattr(layer, attention, _NoAttention(getattr(layer, attention), index))\n"
+    "        if not (one_norm and not block[\"ffn\"][\"no_op\"]):\n"
+    "            gone += [\"input_layernorm\", \"ln_1\"]\n"
+    "        gone += [\"post_attention_layernorm\"] if post else []\n"
+    "    if block[\"ffn\"][\"no_op\"]:\n"
+    "        pair = tuple(int(v) for v in transformers.__version__.split(\".\")[:1]) < (5,) and hasattr(getattr(layer, ffn), \"experts\")\n"
+    "        setattr(layer, ffn, _NoFFN(pair))\n"
+    "        gone += [\"pre_feedforward_layernorm\", \"post_feedforward_layernorm\", \"ln_2\"]\n"
+    "        gone += [\"post_attention_layernorm\"] if pre and not post else []\n"
+    "    for name in gone:\n"
+    "        if isinstance(getattr(layer, name, None), nn.Module):\n"
+    "            setattr(layer, name, _NoNorm())\n"
+    "\n"
+    "\n",
+    "class FinercutForCausalLM(_Base):\n"
+    "    config_class = FinercutConfig\n"
+    "\n"
+    "    def __init__(self, config, *args, **kwargs):\n"
+    "        super().__init__(config, *args, **kwargs)\n"
+    "        blocks = config.block_configs\n"
+    "        layers = next(m for m in self.modules() if isinstance(m, nn.ModuleList) and len(m) == len(blocks))\n"
+    "        one_norm = bool(getattr(config, \"use_parallel_residual\", False)) and not hasattr(layers[0], \"post_attention_layernorm\")\n"
+    "        for index, block in enumerate(blocks):\n"
+    "            _cut(layers[index], index, block, one_norm or getattr(layers[0], \"post_attention_layernorm\", 0) is None)\n"
+    "\n"
+    "\n"
+    "try:  # transformers 5 renames the tensors of some families as it loads them, by class or model_type\n"
+    "    from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping\n"
+    "\n"
+    "    for _of, _to in ((_Base.__name__, \"FinercutForCausalLM\"), (_Base.config_class.model_type, FinercutConfig.model_type)):\n"
+    "        _mapping = get_checkpoint_conversion_mapping(_of)\n"
+    "        if _mapping:\n"
+    "            register_checkpoint_conversion_mapping(_to, _mapping, overwrite=True)\n"
+    "except ImportError:\n"
+    "    pass\n",
+};
+
+FCI_FN fc_code fci_export_put_modeling(fci_export *x, fci_buffer *b) {
+    const char *names[] = {x->m->architecture->class_name, x->m->architecture->class_name, x->m->architecture->name};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof fci_export_modeling / sizeof fci_export_modeling[0]; i++)
+        for (const char *p = fci_export_modeling[i]; *p; p++) {
+            if (*p == '@' && n < 3) fci_puts(b, names[n++]);
+            else fci_put(b, p, 1);
+        }
+    return FC_OK;
+}
+
+// A node as JSON text again, on one line but for the members of the outermost object.
+FCI_FN void fci_export_put_json(fci_buffer *b, const fci_json *n) {
+    const fci_json *child = n->count ? fci_json_first(n) : NULL;
+    switch (n->type) {
+    case FCI_JSON_NULL: fci_puts(b, "null"); return;
+    case FCI_JSON_BOOL: fci_puts(b, n->truth ? "true" : "false"); return;
+    case FCI_JSON_NUMBER: fci_put(b, n->text.p, n->text.n); return;
+    case FCI_JSON_STRING: fci_json_put_string(b, n->text); return;
+    default: break;
+    }
+    fci_puts(b, n->type == FCI_JSON_ARRAY ? "[" : "{");
+    for (uint32_t i = 0; i < n->count; i++) {
+        if (i) fci_puts(b, ", ");
+        if (n->type == FCI_JSON_OBJECT) {
+            fci_json_put_string(b, child->text);
+            fci_puts(b, ": ");
+            child++;
+        }
+        fci_export_put_json(b, child);
+        child = fci_json_next(child);
+    }
+    fci_puts(b, n->type == FCI_JSON_ARRAY ? "]" : "}");
+}
+
+// "block_configs" in the form of DeciLM, with what vLLM wants to know of each block.
+FCI_FN void fci_export_put_blocks(const fci_export *x, fci_buffer *b) {
+    const fci_hyper *h = &x->m->hyper;
+    for (uint32_t i = 0; i < h->n_blocks; i++) {
+        fci_puts(b, i ? ",\n    " : "\n    ");
+        if (x->mask[2 * i]) fci_putf(b, "{\"attention\": {\"no_op\": false, \"n_heads_in_group\": %llu}", (unsigned long long)(h->n_heads / h->n_kv_heads));
+        else fci_puts(b, "{\"attention\": {\"no_op\": true}");
+        if (x->mask[2 * i + 1]) fci_putf(b, ", \"ffn\": {\"no_op\": false, \"intermediate_size\": %llu}}", (unsigned long long)h->ff);
+        else fci_puts(b, ", \"ffn\": {\"no_op\": true}}");
+    }
+}
+
+// transformers 5 keeps rope settings in one object, transformers 4 beside it: both find theirs.
+FCI_FN void fci_export_put_rope(const fci_export *x, fci_buffer *b) {
+    const fci_json *rope = fci_model_json(x->config, "rope_parameters"), *theta = rope ? fci_model_json(rope, "rope_theta") : NULL;
+    if (theta && !fci_model_json(x->config, "rope_theta")) {
+        fci_puts(b, "  \"rope_theta\": ");
+        fci_export_put_json(b, theta);
+        fci_puts(b, ",\n");
+    }
+    if (!theta || x->m->hyper.ropes[0].scaling == FCI_ROPE_NONE || fci_model_json(x->config, "rope_scaling")) return;
+    fci_puts(b, "  \"rope_scaling\": ");
+    fci_export_put_json(b, rope);
+    fci_puts(b, ",\n");
+}
+
+// The input's config.json with what the output needs.
+FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
+    static const char *const ours[] = {"finercut", "architectures", "model_type", "auto_map", "block_configs", "qkv_bias"};
+    const bool compact = !fci_export_masked(x), deci = fci_export_llama_shaped(x->m);
+    const fci_json *key = fci_json_first(x->config);
+    const char *type = x->m->architecture->name;
+    if (compact && fci_model_json(x->config, "text_config"))
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format hf: a text model inside another is not supported; use hf-masked");
+    fci_puts(b, "{\n");
+    for (uint32_t i = 0; i < x->config->count; i++) {
+        bool skip = false;
+        for (size_t o = 0; o < (compact ? sizeof ours / sizeof *ours : 1); o++) skip = skip || fci_is(key->text, ours[o]);
+        if (!skip) {
+            fci_puts(b, "  ");
+            fci_json_put_string(b, key->text);
+            fci_puts(b, ": ");
+            fci_export_put_json(b, key + 1);
+            fci_puts(b, ",\n");
+        }
+        key = fci_json_next(key + 1);
+    }
+    fci_export_put_rope(x, b);
+    if (compact) {
+        fci_putf(b, "  \"architectures\": [\"%s\"],\n  \"model_type\": \"" FCI_PRUNED_TYPE "%s\",\n", deci ? "DeciLMForCausalLM" : "FinercutForCausalLM", type);
+        fci_puts(b, "  \"auto_map\": {\"AutoConfig\": \"modeling_finercut.FinercutConfig\", "
+                    "\"AutoModelForCausalLM\": \"modeling_finercut.FinercutForCausalLM\"},\n");
+        if (deci && fci_model_has(x->m, FCI_TRAIT_QKV_BIAS) && !fci_model_has(x->m, FCI_TRAIT_O_BIAS))
+            fci_puts(b, "  \"qkv_bias\": true,\n"); // how vLLM learns of Qwen2's
+        fci_puts(b, "  \"block_configs\": [");
+        fci_export_put_blocks(x, b);
+        fci_puts(b, "\n  ],\n");
+    }
+    fci_puts(b, "  \"finercut\": {\"removed\": [");
+    fci_export_removed(x, b, "\"");
+    fci_puts(b, "]");
+    if (x->plan) {
+        fci_puts(b, ", \"plan\": ");
+        fci_export_put_plan(x, b);
+    }
+    fci_puts(b, "}\n}\n");
+    return b->error.code ? FC_ERR_MEMORY : FC_OK;
+}
+
+// ---- Writing
+
+FCI_FN fc_code fci_export_stop(fci_export *x, fc_code code) { // the file under way is thrown away
+    if (x->file) x->c->io.discard(x->c->io.user, x->file);
+    x->file = NULL;
+    return code;
+}
+
+FCI_FN fc_code fci_export_begin(fci_export *x, const char *path) {
+    x->path = path;
+    int error = x->c->io.create(x->c->io.user, path, &x->file);
+    if (!error) return FC_OK;
+    x->file = NULL;
+    return fci_io_error(x->err, path, "create", error);
+}
+
+FCI_FN fc_code fci_export_end(fci_export *x) {
+    void *file = x->file;
+    x->file = NULL;
+    int error = x->c->io.commit(x->c->io.user, file);
+    return error ? fci_io_error(x->err, x->path, "finish", error) : FC_OK;
+}
+
+FCI_FN fc_code fci_export_report(fci_export *x) {
+    fc_progress p;
+    double now = fci_platform_seconds();
+    if (!x->desc->watch.progress || now - x->reported < 0.1) return FC_OK;
+    x->reported = now;
+    memset(&p, 0, sizeof p);
+    p.what = "exporting";
+    p.done = p.step_done = x->total ? (double)x->done / (double)x->total : 1;
+    p.seconds = now - x->start;
+    p.seconds_left = p.done > 0 ? p.seconds / p.done * (1 - p.done) : -1;
+    if (!x->desc->watch.progress(x->desc->watch.user, &p)) return FC_OK;
+    return fci_fail(x->err, FC_ERR_CANCELLED, 0, "cancelled");
+}
+
+FCI_FN fc_code fci_export_write(fci_export *x, const void *bytes, uint64_t n) {
+    const char *p = (const char *)bytes;
+    while (n > 0) {
+        size_t piece = (size_t)fci_min(n, (uint64_t)8 << 20);
+        int error = x->c->io.write(x->c->io.user, x->file, p, piece);
+        if (error) return fci_io_error(x->err, x->path, "write", error);
+        p += piece;
+        n -= piece;
+        x->done += piece;
+        fc_code code = fci_export_report(x);
+        if (code) return code;
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_write_zeros(fci_export *x, uint64_t n) {
+    static const char zeros[4096] = {0};
+    fc_code code = FC_OK;
+    for (; n > 0 && !code; n -= fci_min(n, sizeof zeros)) code = fci_export_write(x, zeros, fci_min(n, sizeof zeros));
+    return code;
+}
+
+// Row r of a piece, in its order.
+FCI_FN const char *fci_export_row(const fci_export *x, const fci_export_piece *p, uint64_t r) {
+    const uint64_t head = x->m->hyper.head_dim, rotary = x->m->hyper.rotary_dim, half = rotary / 2, i = r % head;
+    if (p->order != FCI_ORDER_AS_IS && i < rotary) {
+        uint64_t from = p->order == FCI_ORDER_PAIRS ? (i % 2) * half + i / 2 : i < half ? 2 * i : 2 * (i - half) + 1;
+        r = r - i + from;
+    }
+    return fci_matrix_row(&p->matrix, r);
+}
+
+#define FCI_EXPORT_RUN 8192 // numbers converted at a time, a multiple of every block
+
+typedef struct fci_export_room { // scratch of a conversion
+    float values[FCI_EXPORT_RUN];
+    uint8_t stored[4 * FCI_EXPORT_RUN];
+} fci_export_room;
+
+FCI_FN fc_code fci_export_row_converted(fci_export *x, const fci_out *o, const fci_export_piece *p, uint64_t r, fci_export_room *room) {
+    const fci_matrix *w = &p->matrix;
+    const uint64_t item = fci_number_block(w->type) == 1 ? fci_number_bytes(w->type, 1) : 0;
+    const char *row = w->transposed ? (const char *)w->data + r * item : fci_export_row(x, p, r);
+    fc_code code = FC_OK;
+    for (uint64_t at = 0; at < w->cols && !code; at += FCI_EXPORT_RUN) {
+        uint64_t n = fci_min(w->cols - at, FCI_EXPORT_RUN);
+        if (!w->transposed) fci_number_decode(w->type, row, at, n, room->values);
+        for (uint64_t i = 0; w->transposed && i < n; i++)
+            fci_number_decode(w->type, row + (at + i) * w->row_bytes, 0, 1, room->values + i);
+        if (!fci_number_encode(o->type, room->values, n, room->stored))
+            return fci_fail(x->err, FC_ERR_NUMERIC, 0, "tensor \"%s\": holds numbers that %s cannot express", o->name,
+                            fc_dtype_name(o->type));
+        code = fci_export_write(x, room->stored, fci_number_bytes(o->type, n));
+    }
+    return code;
+}
+
+// Consecutive rows go out in buffers of a few, so that a vector in another order is not written number by number.
+FCI_FN fc_code fci_export_rows(fci_export *x, const fci_export_piece *p, fci_export_room *room) {
+    const fci_matrix *w = &p->matrix;
+    size_t n = 0;
+    fc_code code = FC_OK;
+    for (uint64_t r = 0; r < w->rows && !code; r++) {
+        if (w->row_bytes > sizeof room->stored) {
+            code = fci_export_write(x, fci_export_row(x, p, r), w->row_bytes);
+            continue;
+        }
+        if (n + w->row_bytes > sizeof room->stored) {
+            code = fci_export_write(x, room->stored, n);
+            n = 0;
+        }
+        memcpy(room->stored + n, fci_export_row(x, p, r), (size_t)w->row_bytes);
+        n += (size_t)w->row_bytes;
+    }
+    return code ? code : fci_export_write(x, room->stored, n);
+}
+
+FCI_FN fc_code fci_export_tensor(fci_export *x, const fci_out *o, fci_export_room *room) {
+    fc_code code = o->n_pieces ? FC_OK : fci_export_write_zeros(x, o->bytes);
+    for (size_t i = 0; i < o->n_pieces && !code; i++) {
+        const fci_export_piece *p = &o->pieces[i];
+        const fci_matrix *w = &p->matrix;
+        if (w->transposed || w->type != o->type)
+            for (uint64_t r = 0; r < w->rows && !code; r++) code = fci_export_row_converted(x, o, p, r, room);
+        else if (p->order == FCI_ORDER_AS_IS && !w->run) code = fci_export_write(x, w->data, w->rows * w->row_bytes);
+        else code = fci_export_rows(x, p, room);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_export_tensors(fci_export *x, uint32_t file, uint64_t align) {
+    fci_export_room *room = (fci_export_room *)fci_alloc(x->c, 1, sizeof *room, "rows", x->err);
+    fc_code code = room ? FC_OK : FC_ERR_MEMORY;
+    for (size_t i = 0; i < x->n_outs && !code; i++) {
+        const fci_out *o = &x->outs[i];
+        if (o->file != file) continue;
+        code = fci_export_tensor(x, o, room);
+        if (!code) code = fci_export_write_zeros(x, fci_round_up(o->bytes, align) - o->bytes);
+    }
+    fci_free(x->c, room);
+    return code;
+}
+
+// ---- A GGUF file
+
+FCI_FN uint64_t fci_export_alignment(const fci_export *x) {
+    uint64_t align = 32;
+    const fci_kv *kv = fci_gguf_find(x->m->container, "general.alignment");
+    return kv && fci_kv_u64(kv, &align) ? align : 32;
+}
+
+FCI_FN void fci_export_gguf_head(const fci_export *x, const fci_keys *keys, uint64_t align, fci_buffer *b) {
+    uint64_t offset = 0;
+    fci_puts(b, "GGUF");
+    fci_keys_number(b, 3, 4);
+    fci_keys_number(b, x->n_outs, 8);
+    fci_keys_number(b, keys->n, 8);
+    fci_put(b, keys->b.p, keys->b.n);
+    for (size_t i = 0; i < x->n_outs; i++) {
+        const fci_out *o = &x->outs[i];
+        fci_keys_text(b, fci_s(o->name));
+        fci_keys_number(b, o->rank, 4);
+        for (uint32_t d = o->rank; d-- > 0;) fci_keys_number(b, o->shape[d], 8);
+        fci_keys_number(b, (uint64_t)fci_dtype_info(o->type)->gguf, 4);
+        fci_keys_number(b, offset, 8);
+        offset += fci_round_up(o->bytes, align);
+    }
+    while (b->n % align && !b->error.code) fci_put(b, "", 1);
+}
+
+FCI_FN fc_code fci_export_keys(fci_export *x, fci_keys *k) {
+    const char *name = x->deci ? "deci" : x->m->architecture->gguf ? x->m->architecture->gguf : "llama";
+    fci_keys_str(k, "general.architecture", fci_s(name));
+    fci_export_key_sizes(x, k);
+    fci_export_key_plan(x, k);
+    if (fci_model_is_gguf(x->m)) fci_export_keys_copied(x, k);
+    else return fci_export_keys_made(x, k);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t bytes);
+
+FCI_FN fc_code fci_export_gguf(fci_export *x) {
+    fci_keys keys;
+    fci_buffer head;
+    const uint64_t align = fci_export_alignment(x);
+    memset(&keys, 0, sizeof keys);
+    memset(&head, 0, sizeof head);
+    keys.b.c = head.c = x->c;
+    fc_code code = fci_export_keys(x, &keys);
+    if (!code && keys.b.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = keys.b.error;
+    if (!code) fci_export_gguf_head(x, &keys, align, &head);
+    if (!code && head.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = head.error;
+    for (size_t i = 0; i < x->n_outs; i++) x->total += fci_round_up(x->outs[i].bytes, align);
+    x->total += head.n;
+    if (!code) code = fci_export_room_check(x, x->desc->path, x->total);
+    if (!code) code = fci_export_begin(x, x->desc->path);
+    if (!code) code = fci_export_write(x, head.p, head.n);
+    if (!code) code = fci_export_tensors(x, 0, align);
+    code = code ? fci_export_stop(x, code) : fci_export_end(x);
+    fci_buffer_free(&keys.b);
+    fci_buffer_free(&head);
+    return code;
+}
+
+// ---- A directory
+
+FCI_FN void fci_export_put_header(const fci_export *x, uint32_t file, fci_buffer *b) { // of a safetensors file
+    const fc_container *c = x->m->container;
+    uint64_t offset = 0;
+    bool format = false;
+    fci_puts(b, "{\"__metadata__\":{");
+    for (size_t i = 0; i < c->n_kvs; i++) {
+        format = format || fci_is(c->kvs[i].key, "format");
+        if (fci_is(c->kvs[i].key, "finercut")) continue;
+        fci_json_put_string(b, c->kvs[i].key);
+        fci_puts(b, ":");
+        fci_json_put_string(b, fci_sn((const char *)c->kvs[i].data, (size_t)c->kvs[i].bytes));
+        fci_puts(b, ",");
+    }
+    if (!format) fci_puts(b, "\"format\":\"pt\",");
+    fci_puts(b, "\"finercut\":\"");
+    fci_export_removed(x, b, "");
+    fci_puts(b, "\"}");
+    for (size_t i = 0; i < x->n_outs; i++) {
+        const fci_out *o = &x->outs[i];
+        if (o->file != file) continue;
+        fci_puts(b, ",");
+        fci_json_put_string(b, fci_s(o->name));
+        fci_putf(b, ":{\"dtype\":\"%s\",\"shape\":[", fci_dtype_info(o->type)->safetensors);
+        for (uint32_t d = 0; d < o->rank; d++) fci_putf(b, "%s%llu", d ? "," : "", (unsigned long long)o->shape[d]);
+        fci_putf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset, (unsigned long long)(offset + o->bytes));
+        offset += o->bytes;
+    }
+    fci_puts(b, "}");
+    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
+}
+
+FCI_FN void fci_export_shard_name(uint32_t file, uint32_t n, char *name, size_t size) {
+    if (n == 1) snprintf(name, size, "model.safetensors");
+    else snprintf(name, size, "model-%05u-of-%05u.safetensors", file + 1, n);
+}
+
+// Which file each tensor goes to: as in the input, or by --shard-size. Files that would be empty are left out.
+FCI_FN uint32_t fci_export_shards(fci_export *x) {
+    uint64_t bytes = 0;
+    uint32_t n = 0, last = UINT32_MAX;
+    for (size_t i = 0; i < x->n_outs; i++) {
+        fci_out *o = &x->outs[i];
+        bool next = n == 0 || (x->desc->shard_bytes ? bytes + o->bytes > x->desc->shard_bytes : o->file != last);
+        if (next) {
+            n++;
+            bytes = 0;
+        }
+        last = o->file;
+        bytes += o->bytes;
+        o->file = n - 1;
+    }
+    return n;
+}
+
+FCI_FN fc_code fci_export_file(fci_export *x, const char *name, const char *bytes, size_t n) {
+    char *path = fci_path_join(&x->arena, x->target, name, x->err);
+    if (!path) return FC_ERR_MEMORY;
+    fc_code code = fci_export_begin(x, path);
+    if (!code) code = fci_export_write(x, bytes, n);
+    return code ? fci_export_stop(x, code) : fci_export_end(x);
+}
+
+FCI_FN fc_code fci_export_shard(fci_export *x, uint32_t file, uint32_t n_files) {
+    fci_buffer head;
+    char name[64], length[8];
+    fci_export_shard_name(file, n_files, name, sizeof name);
+    char *path = fci_path_join(&x->arena, x->target, name, x->err);
+    memset(&head, 0, sizeof head);
+    head.c = x->c;
+    fci_export_put_header(x, file, &head);
+    fc_code code = path ? head.error.code : FC_ERR_MEMORY;
+    for (int i = 0; i < 8; i++) length[i] = (char)(unsigned char)((uint64_t)head.n >> (8 * i) & 255);
+    if (code && path) *x->err = head.error;
+    if (!code) code = fci_export_begin(x, path);
+    if (!code) code = fci_export_write(x, length, 8);
+    if (!code) code = fci_export_write(x, head.p, head.n);
+    if (!code) code = fci_export_tensors(x, file, 1);
+    fci_buffer_free(&head);
+    return code || !x->file ? fci_export_stop(x, code) : fci_export_end(x);
+}
+
+FCI_FN fc_code fci_export_text(fci_export *x, const char *name, fci_buffer *b) { // takes the buffer
+    fc_code code = b->error.code;
+    if (code) *x->err = b->error;
+    else code = fci_export_file(x, name, b->p, b->n);
+    fci_buffer_free(b);
+    return code;
+}
+
+FCI_FN fc_code fci_export_index(fci_export *x, uint32_t n_files) {
+    fci_buffer b;
+    uint64_t total = 0;
+    char name[64];
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    for (size_t i = 0; i < x->n_outs; i++) total += x->outs[i].bytes;
+    fci_putf(&b, "{\"metadata\": {\"total_size\": %llu}, \"weight_map\": {", (unsigned long long)total);
+    for (size_t i = 0; i < x->n_outs; i++) {
+        fci_export_shard_name(x->outs[i].file, n_files, name, sizeof name);
+        fci_puts(&b, i ? ",\n  " : "\n  ");
+        fci_json_put_string(&b, fci_s(x->outs[i].name));
+        fci_putf(&b, ": \"%s\"", name);
+    }
+    fci_puts(&b, "\n}}\n");
+    return fci_export_text(x, "model.safetensors.index.json", &b);
+}
+
+// Files of a model directory that are written anew, or hold the same weights in another way.
+FCI_FN bool fci_export_skips(const char *name) {
+    static const char *const whole[] = {"config.json", "README.md", "model.safetensors.index.json", "modeling_finercut.py",
+                                        "pytorch_model.bin.index.json"};
+    static const char *const ends[] = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ot", ".tmp"};
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        if (strcmp(name, whole[i]) == 0) return true;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t n = strlen(name), k = strlen(ends[i]);
+        if (n >= k && strcmp(name + n - k, ends[i]) == 0) return true;
+    }
+    return false;
+}
+
+// Tokenizer, licence and whatever else is beside the weights.
+FCI_FN int fci_export_copy_file(void *user, const char *name) {
+    fci_export *x = (fci_export *)user;
+    fci_file f;
+    char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
+    if (!path) return 1;
+    if (fci_export_skips(name) || name[0] == '.' || fci_platform_is_folder(path)) return 0;
+    if (fci_file_open(x->c, path, UINT64_MAX, &f, x->err)) return 1;
+    fc_code code = fci_export_file(x, name, (const char *)f.data, (size_t)f.size);
+    fci_file_close(&f);
+    return code != FC_OK;
+}
+
+// The model card with a paragraph on what was removed.
+FCI_FN fc_code fci_export_card(fci_export *x) {
+    fci_file f;
+    fci_buffer b;
+    char *path = fci_path_join(&x->arena, x->m->path, "README.md", x->err);
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    if (!path) return FC_ERR_MEMORY;
+    if (fci_file_exists(x->c, path)) {
+        fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
+        if (code) return code;
+        fci_put(&b, f.data, (size_t)f.size);
+        fci_file_close(&f);
+        fci_puts(&b, "\n\n");
+    }
+    fci_puts(&b, "## Pruned by finercut\n\n");
+    fci_export_put_story(x, &b);
+    fci_puts(&b, "\n");
+    return fci_export_text(x, "README.md", &b);
+}
+
+FCI_FN fc_code fci_export_folder_files(fci_export *x) {
+    fci_buffer b;
+    uint32_t n = fci_export_shards(x);
+    fc_code code = FC_OK;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    for (uint32_t i = 0; i < n && !code; i++) code = fci_export_shard(x, i, n);
+    if (!code && n > 1) code = fci_export_index(x, n);
+    if (!code && !fci_export_masked(x)) {
+        fci_export_put_modeling(x, &b);
+        code = fci_export_text(x, "modeling_finercut.py", &b);
+    }
+    if (code) return code;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    code = fci_export_put_config(x, &b);
+    if (code) {
+        if (b.error.code) *x->err = b.error;
+        fci_buffer_free(&b);
+        return code;
+    }
+    code = fci_export_text(x, "config.json", &b);
+    if (!code) code = fci_export_card(x);
+    if (code) return code;
+    int error = fci_platform_list(x->m->path, fci_export_copy_file, x);
+    if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
+    return x->err->code;
+}
+
+FCI_FN int fci_export_remove_file(void *user, const char *name) {
+    fci_export *x = (fci_export *)user;
+    char *path = fci_path_join(&x->arena, x->target, name, NULL);
+    if (path) fci_platform_remove(path, false);
+    return 0;
+}
+
+FCI_FN int fci_export_is_there(void *user, const char *name) { // a folder that is not empty
+    (void)user;
+    (void)name;
+    return EEXIST;
+}
+
+FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t bytes) {
+    char *folder = fci_arena_copy(&x->arena, fci_s(path), x->err);
+    if (!folder) return FC_ERR_MEMORY;
+    if (x->c->io.create != fci_platform_create) return FC_OK; // the caller's files may be anywhere
+    size_t n = strlen(folder);
+    while (n > 0 && folder[n - 1] != '/' && folder[n - 1] != '\\') n--;
+    folder[n] = 0;
+    uint64_t room = fci_platform_room(n ? folder : ".");
+    if (room >= bytes) return FC_OK;
+    return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path, (unsigned long long)bytes,
+                    (unsigned long long)room);
+}
+
+// Written under another name beside it, and moved as a whole.
+FCI_FN fc_code fci_export_folder(fci_export *x) {
+    fci_buffer name;
+    size_t n = strlen(x->desc->path);
+    memset(&name, 0, sizeof name);
+    name.c = x->c;
+    while (n > 1 && (x->desc->path[n - 1] == '/' || x->desc->path[n - 1] == '\\')) n--;
+    char *final = fci_arena_copy(&x->arena, fci_sn(x->desc->path, n), x->err);
+    if (!final) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < x->n_outs; i++) x->total += x->outs[i].bytes;
+    fc_code code = fci_export_room_check(x, final, x->total);
+    if (code) return code;
+    int error = fci_platform_list(final, fci_export_is_there, NULL);
+    if (error && error != ENOENT)
+        return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s", final,
+                        error == EEXIST ? "one with files" : strerror(error));
+    fci_putf(&name, "%s.%ld.tmp", final, (long)(fci_platform_seconds() * 1000) % 1000000);
+    x->target = name.error.code ? NULL : fci_arena_copy(&x->arena, fci_sn(name.p, name.n), x->err);
+    fci_buffer_free(&name);
+    if (!x->target) return FC_ERR_MEMORY;
+    error = fci_platform_make_folder(x->target);
+    if (error) return fci_io_error(x->err, final, "create", error);
+    code = fci_export_folder_files(x);
+    if (!code && (error = fci_platform_move(x->target, final)) != 0) code = fci_io_error(x->err, final, "finish", error);
+    if (!code) return FC_OK;
+    fci_platform_list(x->target, fci_export_remove_file, x);
+    fci_platform_remove(x->target, true);
+    return code;
+}
+
+// ---- public
+
+FCI_FN fc_code fci_export_check(fci_export *x) {
+    const fc_export_desc *d = x->desc;
+    const fc_container *c = x->m->container;
+    const bool gguf = fci_export_to_gguf(x);
+    if ((unsigned)d->format >= FC_EXPORT_COUNT)
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "format: unknown value %d", (int)d->format);
+    if (!d->path || !*d->path) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "export: no path given");
+    if (d->type && (!gguf || c->gguf))
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected none, as weights are copied as they are stored but from "
+                        "safetensors to GGUF");
+    if (d->type && !fci_number_can_encode(d->type))
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16, BF16 or Q8_0, got %s", fc_dtype_name(d->type));
+    if (d->shard_bytes && gguf) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "shard size: expected none for a GGUF file");
+    if (!gguf && c->gguf)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: expected a Hugging Face directory, got a GGUF file, whose "
+                        "weights transformers reads itself", fc_export_format_name(d->format));
+    if (!gguf && x->c->io.create != fci_platform_create)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: directories are written by the library's own fc_io only",
+                        fc_export_format_name(d->format));
+    if (!x->c->io.create) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files", d->path);
+    bool same = fci_platform_same(d->path, x->m->path);
+    for (uint32_t i = 1; gguf && c->gguf && i < c->n_files; i++) // splits have the first one's name but for a number
+        same = same || strcmp(fci_base_name(d->path), c->files[i].name) == 0;
+    if (same) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: expected another path than the model's", d->path);
+    if (fci_export_masked(x) && memchr(x->m->present, 0, 2 * (size_t)x->m->hyper.n_blocks))
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: the model lacks sublayers already; expected a whole one",
+                        fc_export_format_name(d->format));
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_run(fci_export *x) {
+    const uint64_t n = x->m->hyper.n_blocks;
+    fci_file f;
+    memset(&f, 0, sizeof f);
+    x->mask = (uint8_t *)fci_arena_alloc(&x->arena, 2 * n, 1, "mask", x->err);
+    x->number = (uint32_t *)fci_arena_alloc(&x->arena, n, sizeof *x->number, "blocks", x->err);
+    if (!x->mask || !x->number) return FC_ERR_MEMORY;
+    memcpy(x->mask, x->m->present, 2 * (size_t)n);
+    fc_code code = x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, x->err) : FC_OK;
+    if (!code) code = fci_export_check(x);
+    if (!code) code = fci_export_number(x);
+    if (!code && !x->m->container->gguf) code = fci_export_json(x, "config.json", &f, &x->config);
+    const bool other = fci_export_to_gguf(x) && !x->m->container->gguf;
+    if (!code) code = other ? fci_export_to_other_kind(x) : fci_export_same_kind(x);
+    if (!code && other) code = fci_export_rope(x);
+    if (!code && x->deci) code = fci_export_stubs(x);
+    if (!code) code = fci_export_to_gguf(x) ? fci_export_gguf(x) : fci_export_folder(x);
+    fci_file_close(&f);
+    return code;
+}
+
+FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc, fc_error *err) {
+    fci_export x;
+    fc_error own;
+    if (!err) err = &own;
+    fci_clear(err);
+    memset(&x, 0, sizeof x);
+    if (!m || !desc) return fci_fail(err, FC_ERR_ARGUMENT, 0, "export: expected a model and a description, got NULL");
+    x.m = m;
+    x.c = &m->c;
+    x.arena.c = &m->c;
+    x.plan = plan;
+    x.desc = desc;
+    x.err = err;
+    x.start = fci_platform_seconds();
+    x.n_steps = !plan ? 0 : desc->steps ? desc->steps : plan->info.n_steps;
+    fc_code code = fci_export_run(&x);
+    fci_arena_free(&x.arena);
+    return code;
 }
 
 // >> picture
@@ -10627,7 +17409,8 @@ FCI_FN void fci_picture_heat_legend(fci_picture *pic, bool small) {
     at += 700;
     if (pic->bounds) {
         fci_picture_rect(pic, at + (small ? 0 : 28), y + 35, small ? 140 : 84, 70, fill);
-        fci_picture_text(pic, at + 210, y + 110, FCI_PICTURE_SMALL, "at least this (lost the race)");
+        fci_picture_text(pic, at + 210, y + 110, FCI_PICTURE_SMALL, pic->info->search == FC_SEARCH_CONFIDENT
+                         ? "estimate (dropped early)" : "at least this (lost the race)");
         at += 2200;
     }
     snprintf(fill, sizeof fill, "fill=\"%s\" stroke=\"" FCI_PICTURE_RED "\" stroke-width=\"%d\"",
@@ -10809,7 +17592,21 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
     return fci_picture_save(p, fci_picture_csv, path, err);
 }
 #ifndef FINERCUT_TESTING // private macros end here; the tests look inside
+#undef FCI_GEMM_LINES
+#undef FCI_INTERLEAVE
+#undef FCI_PLATFORM_HUGE
+#undef FCI_TILE_WORDS
+#undef FCI_TOTAL_RUN
+#undef FCI_TURN_ALL
+#undef FCI_TURN_DO
+#undef FCI_TURN_FOUR
+#undef FCI_TURN_LOAD
+#undef FCI_TURN_OUT
+#undef FCI_TURN_PAIRS
+#undef FCI_TURN_QUARTERS
+#undef FCI_TURN_WORDS
 #undef FCI_ALIGN
+#undef FCI_ALL_BIASES
 #undef FCI_AMX
 #undef FCI_AMX_STEP
 #undef FCI_ARENA_CHUNK
@@ -10822,6 +17619,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_BITS
 #undef FCI_BODIES
 #undef FCI_BODY_NAMES
+#undef FCI_BODY_NAMES_WITH
 #undef FCI_COMPILER_CLANG
 #undef FCI_COMPILER_GCC
 #undef FCI_CONFIG_LIMIT
@@ -10830,7 +17628,19 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_ENGINE_LANE
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_ROWS
+#undef FCI_REFERENCE_CHUNK
+#undef FCI_REFERENCE_NONE
+#undef FCI_SEARCH_BLOCK
+#undef FCI_SEARCH_BLOCKS
+#undef FCI_SEARCH_CONFIDENCE
+#undef FCI_SEARCH_KEPT
+#undef FCI_SEARCH_NONE
+#undef FCI_SEARCH_ROWS
+#undef FCI_SEARCH_STAGE
 #undef FCI_ENGINE_WORK
+#undef FCI_EXPERTS_MAX
+#undef FCI_EXPORT_GONE
+#undef FCI_EXPORT_RUN
 #undef FCI_FILES_MAX
 #undef FCI_FIRST_BLOCK_SLOT
 #undef FCI_FIRST_FFN_SLOT
@@ -10838,7 +17648,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_FN
 #undef FCI_GEMM_PANELS
 #undef FCI_GEMM_ROWS
-#undef FCI_GEMM_WORDS
+#undef FCI_GENERATE_ROWS
 #undef FCI_GGUF_ALIGN_MAX
 #undef FCI_GGUF_NAME_MAX
 #undef FCI_GGUF_RANK_MAX
@@ -10853,13 +17663,23 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_JSON_DEPTH
 #undef FCI_LANES
 #undef FCI_LATER
+#undef FCI_LAYER_NORMS
 #undef FCI_LESS
 #undef FCI_LITTLE_ENDIAN
 #undef FCI_LOCK
 #undef FCI_MAX
+#undef FCI_NAME_MAX
+#undef FCI_NEVER
+#undef FCI_NOWHERE
 #undef FCI_NO_TARGET
+#undef FCI_NOTHING
 #undef FCI_N_ARCHITECTURES
 #undef FCI_PANEL_MAX
+#undef FCI_PAUSE
+#undef FCI_PEAK_BYTES
+#undef FCI_PEAK_EACH
+#undef FCI_PEAK_SECONDS
+#undef FCI_PEEK
 #undef FCI_PICTURE_CENTRE
 #undef FCI_PICTURE_END
 #undef FCI_PICTURE_GREY
@@ -10872,33 +17692,51 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_PLAN_AT
 #undef FCI_PLAN_BLOCKS
 #undef FCI_PLAN_BYTES
+#undef FCI_REFERENCE_NONE
+#undef FCI_REFERENCE_CHUNK
+#undef FCI_SEARCH_NONE
+#undef FCI_SEARCH_ROWS
+#undef FCI_SEARCH_STAGE
+#undef FCI_SEARCH_KEPT
+#undef FCI_SEARCH_BLOCK
+#undef FCI_SEARCH_BLOCKS
+#undef FCI_SEARCH_CONFIDENCE
 #undef FCI_PLAN_FORMAT
 #undef FCI_PLAN_N_FIELDS
+#undef FCI_POKE
 #undef FCI_POSIX
 #undef FCI_PREFETCH
 #undef FCI_PREFETCH_WRITE
 #undef FCI_PRINTF
+#undef FCI_PRUNED_TYPE
+#undef FCI_PRUNED_TYPE_N
 #undef FCI_REQUIRED
-#undef FCI_ROWS
 #undef FCI_SELECT
+#undef FCI_SPEED_SECONDS
+#undef FCI_SPEED_TOKENS
+#undef FCI_SPINS
+#undef FCI_STUB_FF
 #undef FCI_ST_HEADER_MAX
+#undef FCI_TEXT_BLANK
+#undef FCI_TEXT_CASED
+#undef FCI_TEXT_CHANGES
+#undef FCI_TEXT_ENGLISH
 #undef FCI_TEXT_EXTRA
 #undef FCI_TEXT_FILE_LIMIT
-#undef FCI_TEXT_LLAMA3_REGEX
-#undef FCI_TEXT_LLAMA3_RULES
+#undef FCI_TEXT_LLAMA3
+#undef FCI_TEXT_LOWERS
 #undef FCI_TEXT_NAME
 #undef FCI_TEXT_NONE
-#undef FCI_TEXT_OTHER
-#undef FCI_TEXT_PLAIN
 #undef FCI_TEXT_SPACES
 #undef FCI_TEXT_STEPS
-#undef FCI_TEXT_WORDS
+#undef FCI_TEXT_UPPERS
 #undef FCI_THREADS
 #undef FCI_UNLOCK
 #undef FCI_VECTORS
 #undef FCI_WAIT
 #undef FCI_WAKE_ALL
 #undef FCI_WIDEN
+#undef FCI_WINDOWED
 #undef FCI_WINDOWS
 #undef FCI_ZIP_HIGH
 #undef FCI_ZIP_LOW

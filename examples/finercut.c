@@ -39,14 +39,18 @@ typedef struct amount { // 12, or 25 %
 
 typedef struct options {
     const char *input; // the command's one argument
-    const char *text, *tokens, *output, *plan, *later;
-    int json, tensors, special, resume, quiet, help; // switches
-    uint32_t samples, length, threads;
-    int samples_given, length_given;
+    const char *text, *tokens, *output, *plan, *prompt, *later;
+    int json, tensors, special, resume, quiet, compare, help; // switches
+    uint32_t samples, length, threads, seed;
+    uint32_t new_tokens, prompt_tokens, batch, repeat;
+    double temperature, top_p;
+    int samples_given, length_given, confidence_given, seed_given;
     amount remove;
-    double last;
+    double last, confidence;
     uint64_t memory_limit;
-    int metric, candidates, search, compute, simd;
+    uint64_t shard_size;
+    int metric, candidates, search, compute, simd, products, format, type;
+    int format_given;
 } options;
 
 typedef struct session { // what a command works with; zeroed at the start, closed by main
@@ -168,6 +172,21 @@ static int parse_count(const value_type *type, const char *text, void *field) {
     return parse_whole(text, 1, 1000000000, (uint32_t *)field);
 }
 
+static int parse_temperature(const value_type *type, const char *text, void *field) {
+    const char *rest;
+    double value;
+    (void)type;
+    if (!read_number(text, &value, &rest) || *rest || value > 1000) return 0;
+    memcpy(field, &value, sizeof value);
+    return 1;
+}
+
+static int parse_any(const value_type *type, const char *text, void *field) {
+    (void)type;
+    memcpy(field, &text, sizeof text);
+    return 1;
+}
+
 static int parse_threads(const value_type *type, const char *text, void *field) {
     (void)type;
     return parse_whole(text, 1, 1024, (uint32_t *)field);
@@ -196,6 +215,20 @@ static int parse_share(const value_type *type, const char *text, void *field) {
     else if (*rest) return 0;
     memcpy(field, &value, sizeof value);
     return value > 0 && value <= 1;
+}
+
+static int parse_errors(const value_type *type, const char *text, void *field) {
+    const char *rest;
+    double value;
+    (void)type;
+    if (!read_number(text, &value, &rest) || *rest) return 0;
+    memcpy(field, &value, sizeof value);
+    return value >= 1 && value <= 100;
+}
+
+static int parse_seed(const value_type *type, const char *text, void *field) {
+    (void)type;
+    return parse_whole(text, 0, UINT32_MAX, (uint32_t *)field);
 }
 
 static int parse_bytes(const value_type *type, const char *text, void *field) {
@@ -236,10 +269,19 @@ static const char *compute_name(int i) {
     static const char *const names[] = {"auto", "f32", "bf16"};
     return names[i];
 }
+static const char *products_name(int i) {
+    static const char *const names[] = {"all", "model", "none"};
+    return names[i];
+}
 static const char *simd_name(int i) { return fc_simd_name((fc_simd)i); }
 static const char *metric_name(int i) { return fc_metric_name((fc_metric)i); }
 static const char *candidates_name(int i) { return fc_candidates_name((fc_candidates)i); }
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
+static const char *format_name(int i) { return fc_export_format_name((fc_export_format)i); }
+static const char *weights_name(int i) {
+    static const char *const names[] = {"as-stored", "f32", "f16", "bf16", "q8_0"};
+    return names[i];
+}
 
 static const value_type type_path = {parse_path, "a path", 0, NULL};
 static const value_type type_count = {parse_count, "a whole number from 1 to 1000000000", 0, NULL};
@@ -247,13 +289,20 @@ static const value_type type_threads = {parse_threads, "a whole number from 1 to
 static const value_type type_amount = {parse_amount, "a count such as 12 or a percentage such as 25%", 0, NULL};
 static const value_type type_share = {parse_share, "a share such as 60% or 0.6, above 0 and at most 1", 0,
                                       NULL};
+static const value_type type_errors = {parse_errors, "standard errors, a number from 1 to 100", 0, NULL};
+static const value_type type_seed = {parse_seed, "a whole number from 0 to 4294967295", 0, NULL};
 static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
+static const value_type type_any = {parse_any, "a text", 0, NULL};
+static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
+static const value_type type_products = {parse_choice, NULL, 3, products_name};
 static const value_type type_later = {parse_later, "--text or --tokens, as this version has no tasks", 0, NULL};
 static const value_type type_compute = {parse_choice, NULL, 3, compute_name};
 static const value_type type_simd = {parse_choice, NULL, FC_SIMD_COUNT, simd_name};
 static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metric_name};
 static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT, candidates_name};
 static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, search_name};
+static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
+static const value_type type_weights = {parse_choice, NULL, 5, weights_name};
 
 static void expected_text(const value_type *type, const char *separator, char *out, size_t size) {
     size_t n = 0;
@@ -265,7 +314,9 @@ static void expected_text(const value_type *type, const char *separator, char *o
 // ---------------------------------------------------------------------------------------------
 // The flags. `value` NULL: its choices; `standard` is the default, read like a given value.
 
-enum { INFO = 1, PRUNE = 2, EVAL = 4, LOGITS = 8, TOKENIZE = 16, REPORT = 32, ALL = 63 };
+enum {
+    INFO = 1, PRUNE = 2, EVAL = 4, LOGITS = 8, TOKENIZE = 16, REPORT = 32, GENERATE = 64, BENCH = 128, EXPORT = 256, ALL = 511
+};
 
 typedef struct flag {
     unsigned commands;
@@ -307,7 +358,12 @@ static const flag flags[] = {
      "tokens of each such sequence"},
     {PRUNE, "--search", &type_search, NULL, "race", 0, FIELD(search), 0,
      "race gives the plan of exhaustive, bit for bit, for less work;\n"
-     "exhaustive also gives every loser's exact score"},
+     "exhaustive also gives every loser's exact score; confident drops candidates that are\n"
+     "unlikely to win, for much less work; one-shot scores all once and goes by that order;\n"
+     "random goes by no score"},
+    {PRUNE, "--confidence", &type_errors, "Z", "4", 0, FIELD(confidence), FIELD(confidence_given),
+     "with confident: how many standard errors behind the best a candidate is dropped"},
+    {PRUNE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given), "with random: which order"},
     {PRUNE, "--resume", NULL, NULL, NULL, 0, FIELD(resume), 0,
      "continue the plan that is already in -o, if there is one"},
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
@@ -323,9 +379,40 @@ static const flag flags[] = {
     {EVAL, "--limit", &type_later, "N", NULL, 0, FIELD(later), 0, NULL},
     {LOGITS, "--tokens", &type_path, "FILE", NULL, 1, FIELD(tokens), 0, "a JSON array of arrays of token ids"},
     {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"},
-    {EVAL | LOGITS, "--plan", &type_path, "FILE", NULL, 0, FIELD(plan), 0,
+    {GENERATE, "--prompt", &type_any, "TEXT", NULL, 1, FIELD(prompt), 0,
+     "the text to continue (UTF-8); what the tokenizer puts before a text (bos) comes first"},
+    {GENERATE, "-n", &type_count, "N", "64", 0, FIELD(new_tokens), 0,
+     "tokens to generate; fewer where the model ends the text"},
+    {GENERATE, "--temperature", &type_temperature, "T", "0", 0, FIELD(temperature), 0,
+     "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
+    {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
+     "draw only among the likeliest tokens that together have this share (default: all)"},
+    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed draws other tokens"},
+    {GENERATE, "--compare", NULL, NULL, NULL, 0, FIELD(compare), 0,
+     "first the continuation of the whole model, then that of the pruned one"},
+    {GENERATE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "only the text, no speeds"},
+    {BENCH, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the figures as one JSON object"},
+    {BENCH, "--prompt", &type_count, "N", "256", 0, FIELD(prompt_tokens), 0, "tokens of a prompt"},
+    {BENCH, "--batch", &type_count, "N", "10", 0, FIELD(batch), 0, "prompts at once, for the second line"},
+    {BENCH, "--generate", &type_count, "N", "128", 0, FIELD(new_tokens), 0, "tokens to generate"},
+    {BENCH, "--gemm", &type_products, NULL, "all", 0, FIELD(products), 0,
+     "matrix products: of this model's and Llama-3-8B's shapes, of this model's only, none"},
+    {BENCH, "--repeat", &type_count, "N", "3", 0, FIELD(repeat), 0,
+     "runs of each after one to warm up, the fastest counts; no new one after 5 seconds"},
+    {EXPORT, "--format", &type_format, NULL, NULL, 0, FIELD(format), FIELD(format_given),
+     "hf: a directory without what was removed (transformers with trust_remote_code, vLLM for Llama's blocks);\n"
+     "gguf: a file without it for llama.cpp (blocks like Llama's, or plans of whole blocks);\n"
+     "hf-masked, gguf-masked: the stock architecture, outputs of what was removed are zero; for every model"},
+    {EXPORT, "-o", &type_path, "OUT", NULL, 1, FIELD(output), 0,
+     "the file, or the folder, which must be new or empty; written beside it and renamed when whole"},
+    {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
+     "of matrices, from safetensors to GGUF only"},
+    {EXPORT, "--shard-size", &type_bytes, "4G", NULL, 0, FIELD(shard_size), 0,
+     "most bytes of one safetensors file (default: files as in the input)"},
+    {EXPORT, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--plan", &type_path, "FILE", NULL, 0, FIELD(plan), 0,
      "a plan of this model: run it with the plan's removals"},
-    {EVAL | LOGITS, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
      "only the plan's first N steps, or the steps that remove that share of all candidates\n"
      "(default: all steps of the plan)"},
     {TOKENIZE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0, "the text (default: standard input)"},
@@ -351,6 +438,9 @@ static int run_eval(session *s);
 static int run_logits(session *s);
 static int run_tokenize(session *s);
 static int run_report(session *s);
+static int run_generate(session *s);
+static int run_bench(session *s);
+static int run_export(session *s);
 
 // Row i is the command with bit 1 << i.
 static const command commands[] = {
@@ -371,7 +461,8 @@ static const command commands[] = {
      "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt",
      "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the distance of\n"
      "the model without it and all before it, the second best candidate and how much further off that was\n"
-     "(>= where the race stopped before its score was complete). Then the parameters saved and the work done.",
+     "(>= where the race stopped before its score was complete, ~ where it was dropped and its score is an\n"
+     "estimate). Then the parameters saved and the work done.",
      run_prune},
     {"eval", "MODEL", "perplexity, whole or after a plan's removals",
      "MODEL (--text FILE | --tokens FILE) [--plan plan.json [--remove 25%|N]] [flags]",
@@ -394,6 +485,35 @@ static const command commands[] = {
      "Draws the plan (.svg: which sublayers go, in which order, the distance after each step, all scores) or\n"
      "lists its scores (.csv: one line for each step and candidate).",
      "finercut report plan.json -o plan.svg", "The file, which any browser or spreadsheet opens.", run_report},
+    {"generate", "MODEL", "a text continued, whole or after a plan's removals",
+     "MODEL --prompt TEXT [-n 64] [--plan plan.json [--remove 25%|N] [--compare]] [flags]",
+     "Continues the text token by token until the model ends it or -n tokens are there. No chat template is\n"
+     "applied: a text such as <|im_start|> in the prompt is the special token of that name.",
+     "finercut generate examples/demo --prompt 'In the beginning God'\n"
+     "finercut generate examples/demo --prompt 'And it came to pass' --plan plan.json --remove 4 --compare",
+     "The continuation as it comes, without the prompt; speeds go to standard error. The same command gives\n"
+     "the same text for any number of threads.",
+     run_generate},
+    {"bench", "MODEL", "speed, against the peak of this machine",
+     "MODEL [--json] [--plan plan.json [--remove 25%|N]] [flags]",
+     "Measures this machine's peak (multiply-adds in registers, reading 512 MiB of memory), then tokens per\n"
+     "second of prompts and of generation, and matrix products (n limited to 16384, and to a second's work).",
+     "finercut bench examples/demo\nfinercut bench examples/demo --json --threads 1 --compute f32",
+     "prompt: logits of the last position only, as a chat needs them, or of all, as an evaluation does.\n"
+     "generate: GB/s counts each weight once a token. Matrix products: rows x k times k x n, own weights as stored.\n"
+     "--json: {\"machine\":{\"threads\",\"simd\",\"compute\",\"build\"}, \"model\":{\"path\",\"parameters\",\"removed\"},\n"
+     "\"peak\":{\"gflops\",\"gflops_one_thread\",\"gigabytes_per_second\",\"gigabytes_per_second_one_thread\"},\n"
+     "\"prompt\":[{\"tokens\",\"sequences\",\"logits\":\"last\"|\"all\",\"seconds\",\"tokens_per_second\"}],\n"
+     "\"generate\":{\"tokens\",\"seconds\",\"tokens_per_second\",\"gigabytes_per_second\",\"percent\"},\n"
+     "\"gemm\":[{\"source\":\"model\"|\"llama-3-8b\",\"name\",\"type\",\"m\",\"n\",\"k\",\"n_measured\",\"gflops\",\"percent\"}]}",
+     run_bench},
+    {"export", "MODEL", "a pruned model for llama.cpp, transformers or vLLM",
+     "MODEL --plan plan.json [--remove 25%|N] --format hf|hf-masked|gguf|gguf-masked -o OUT [flags]",
+     "Writes the model without what the plan removes. Weights that stay are copied byte for byte (from safetensors\n"
+     "to GGUF as stored, or as --type), with vocabulary, chat template, licence and model card, and the plan in the\n"
+     "metadata. finercut reads what it writes. A directory is exported from a directory; a GGUF file from either.",
+     "finercut export examples/demo --plan plan.json --remove 4 --format gguf -o pruned.gguf",
+     "One line: what was written and its size against the model's.", run_export},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -985,7 +1105,7 @@ static void show_model(view *v, session *s) {
     fact_text(v, "kind", "kind", "model");
     fact_text(v, "architecture", "architecture", m->architecture);
     fact_count(v, "blocks", "blocks", m->n_blocks);
-    fact_count(v, "sublayers", "sublayers", 2 * (uint64_t)m->n_blocks);
+    fact_count(v, "sublayers", "sublayers", m->n_sublayers);
     fact_count(v, "hidden size", "hidden_size", m->hidden_size);
     fact_count(v, "FFN size", "intermediate_size", m->intermediate_size);
     fact_count(v, "heads", "heads", m->n_heads);
@@ -996,6 +1116,14 @@ static void show_model(view *v, session *s) {
     fact_real(v, "norm epsilon", "norm_eps", 7, (double)m->norm_eps);
     fact_real(v, "rope theta", "rope_theta", 15, m->rope_theta);
     fact_text(v, "rope scaling", "rope_scaling", m->rope_scaling ? m->rope_scaling : "none");
+    fact_text(v, "activation", "activation", m->activation);
+    if (m->n_experts) {
+        fact_count(v, "experts", "experts", m->n_experts);
+        fact_count(v, "experts used", "experts_used", m->n_experts_used);
+        fact_count(v, "expert size", "expert_size", m->expert_size);
+    }
+    if (m->window) fact_count(v, "window", "window", m->window);
+    if (m->special[0]) fact_text(v, "special", "special", m->special);
     put_key(v, "tied embeddings", "tied_embeddings");
     fputs(v->json ? m->tied_embeddings ? "true" : "false" : m->tied_embeddings ? "yes" : "no", stdout);
     end_fact(v);
@@ -1156,6 +1284,8 @@ static fc_prune_desc prune_desc(const session *s) {
     d.remove = o->remove.count;
     d.fraction = o->remove.fraction;
     d.last = o->last;
+    d.confidence = d.search == FC_SEARCH_CONFIDENT ? o->confidence : 0;
+    d.seed = d.search == FC_SEARCH_RANDOM ? o->seed : 0;
     d.resume = s->plan;
     return d;
 }
@@ -1180,7 +1310,7 @@ static void put_steps(const fc_plan *p) {
         fc_candidate_name(kind, step->removed, name);
         if (next) {
             fc_candidate_name(kind, next->candidate, next_name);
-            snprintf(lead, sizeof lead, "%s%.3g", next->exact ? "" : ">= ", next->value - step->score);
+            snprintf(lead, sizeof lead, "%s%.3g", next->exact ? "" : next->estimate ? "~ " : ">= ", next->value - step->score);
         }
         printf("%4llu  %-9s %12.6g  %-9s %12s\n", (unsigned long long)i + 1, name, step->score, next_name,
                lead);
@@ -1210,6 +1340,7 @@ static void put_summary(const fc_plan *p, const fc_model *m) {
            100 * parameters / (double)info->model.n_parameters);
     printf("work of %.1f forward passes instead of %.1f", info->cost.lanes, info->cost.exhaustive_lanes);
     if (info->cost.lanes > 0) printf(" (%.1fx less)", info->cost.exhaustive_lanes / info->cost.lanes);
+    if (info->margin > 0) printf("; dropped from %.2f standard errors", info->margin);
     printf("; %.1f s\n", info->cost.seconds);
 }
 
@@ -1258,6 +1389,10 @@ static int run_prune(session *s) {
     if (status) return status;
     if (a->given && a->count == 0 && !(a->fraction > 0))
         return misused(s->command, "--remove: expected more than nothing");
+    if (s->o->confidence_given && s->o->search != FC_SEARCH_CONFIDENT)
+        return misused(s->command, "--confidence: expected --search confident");
+    if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM)
+        return misused(s->command, "--seed: expected --search random");
     if (output_check(s->o->output)) return STATUS_FAILED;
     catch_interrupt();
     if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
@@ -1454,6 +1589,337 @@ static int run_report(session *s) {
         return STATUS_OK;
     }
     return misused(s->command, "-o: expected a name that ends in .svg or .csv, got \"%s\"", s->o->output);
+}
+
+// ---------------------------------------------------------------------------------------------
+// generate
+
+static int put_piece(void *user, const char *bytes, size_t n) {
+    (void)user;
+    return fwrite(bytes, 1, n, stdout) != n || fflush(stdout) != 0 || interrupted;
+}
+
+static void put_speed(const session *s, const fc_generated *r) {
+    if (s->o->quiet) return;
+    fprintf(stderr, "%lu tokens of prompt in %.2f s, %lu generated", (unsigned long)r->n_prompt, r->prompt_seconds,
+            (unsigned long)r->n_tokens);
+    if (r->n_tokens > 1 && r->seconds > 0)
+        fprintf(stderr, ", %.1f a second", (r->n_tokens - 1 + (uint32_t)r->ended) / r->seconds);
+    fprintf(stderr, "%s\n", r->ended ? "; the model ended the text" : "");
+}
+
+static int generate(session *s, const uint8_t *mask) {
+    const options *o = s->o;
+    fc_generate_desc desc;
+    fc_generated result;
+    memset(&desc, 0, sizeof desc);
+    desc.mask = mask;
+    desc.max_tokens = o->new_tokens;
+    desc.sampling.temperature = (float)o->temperature;
+    desc.sampling.top_p = (float)o->top_p;
+    desc.sampling.seed = o->seed;
+    desc.piece = put_piece;
+    fc_code code = fc_generate(s->model, o->prompt, strlen(o->prompt), &desc, &result, &s->err);
+    if (result.text.length) putchar('\n');
+    fc_text_free(&result.text);
+    if (ferror(stdout)) return fail("standard output: cannot write: %s", strerror(errno));
+    if (code) return interrupted ? fail("interrupted") : failed(s);
+    fflush(stdout);
+    put_speed(s, &result);
+    return STATUS_OK;
+}
+
+static int run_generate(session *s) {
+    int status = check_plan(s);
+    if (status) return status;
+    if (s->o->compare && !s->o->plan) return misused(s->command, "--compare: expected --plan FILE with it");
+    catch_interrupt();
+    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
+    if (!s->o->compare) return generate(s, s->mask);
+    puts("whole model:");
+    if (generate(s, NULL)) return STATUS_FAILED;
+    printf("\nafter %llu removals:\n", (unsigned long long)s->n_steps);
+    return generate(s, s->mask);
+}
+
+// ---------------------------------------------------------------------------------------------
+// bench
+
+typedef struct product { // one matrix product
+    const char *source, *name;
+    fc_dtype type;
+    uint32_t m;
+    uint64_t n, k, measured; // of n, how many
+    const void *weights;
+    fc_speed speed;
+} product;
+
+enum { PROMPTS = 3, PRODUCTS = 64 };
+
+typedef struct bench {
+    session *s;
+    meter meter;
+    fc_peak_info peak;
+    fc_speed prompt[PROMPTS], generate;
+    product products[PRODUCTS];
+    int n_products;
+    void *weights; // random ones
+} bench;
+
+static const uint64_t llama_shapes[][2] = { // n, k
+    {4096, 4096}, {14336, 4096}, {4096, 14336}, {1024, 4096}, {128256, 4096},
+};
+
+static void tell(bench *b, const char *what) {
+    char line[79];
+    if (!b->meter.terminal) return;
+    snprintf(line, sizeof line, "measuring: %s", what);
+    meter_line(&b->meter, line);
+}
+
+static uint32_t bench_sequences(const session *s, int i) { return i == 1 ? s->o->batch : 1; }
+static int bench_all(int i) { return i == 2; }
+
+static int bench_tokens(bench *b) {
+    session *s = b->s;
+    const options *o = s->o;
+    for (int i = 0; i < PROMPTS; i++) {
+        tell(b, "prompts");
+        if (fc_speed_prompt(s->model, s->mask, o->prompt_tokens, bench_sequences(s, i), bench_all(i), o->repeat,
+                            &b->prompt[i], &s->err))
+            return failed(s);
+        if (interrupted) return fail("interrupted");
+    }
+    tell(b, "generation");
+    if (fc_speed_generate(s->model, s->mask, o->new_tokens, o->repeat, &b->generate, &s->err)) return failed(s);
+    return interrupted ? fail("interrupted") : STATUS_OK;
+}
+
+// A product of `n` outputs, or of as many as fit in memory and in about a second.
+static void add_product(bench *b, const product *p, uint32_t m) {
+    double most = b->peak.gflops * 1e9 / (2 * (double)m * (double)p->k);
+    product *to = &b->products[b->n_products++];
+    *to = *p;
+    to->m = m;
+    if (most > 16384) most = 16384;
+    to->measured = (uint64_t)most / 64 * 64;
+    if (to->measured < 64) to->measured = 64;
+    if (to->measured > p->n) to->measured = p->n;
+}
+
+// Both heights of a product, unless one of its shape and type is there.
+static void add_products(bench *b, const product *p) {
+    const options *o = b->s->o;
+    for (int i = 0; i < b->n_products; i++) {
+        const product *q = &b->products[i];
+        if (q->n == p->n && q->k == p->k && q->type == p->type && q->source == p->source) return;
+    }
+    if (b->n_products + 2 > PRODUCTS) return;
+    add_product(b, p, o->prompt_tokens);
+    if (o->batch > 1) add_product(b, p, o->prompt_tokens * o->batch);
+}
+
+static void add_own_products(bench *b) {
+    const fc_container *c = fc_model_container(b->s->model);
+    for (size_t i = 0; i < fc_container_tensor_count(c); i++) {
+        const fc_tensor *t = fc_container_tensor(c, i);
+        product p;
+        memset(&p, 0, sizeof p);
+        if (t->rank != 2 || !t->data) continue;
+        p.source = "model";
+        p.name = t->name;
+        p.type = t->type;
+        p.n = t->shape[0];
+        p.k = t->shape[1];
+        p.weights = t->data;
+        add_products(b, &p);
+    }
+}
+
+// Random numbers of either sign from 2^-5 to 2^-4, whether they are read as float32 or as bfloat16.
+static int make_weights(bench *b, uint64_t bytes) {
+    uint64_t state = 1;
+    uint32_t *p = (uint32_t *)malloc((size_t)bytes);
+    b->weights = p;
+    if (!p) return fail("matrix products: out of memory for %llu bytes", (unsigned long long)bytes);
+    for (uint64_t i = 0; i < bytes / 4; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        p[i] = ((uint32_t)(state >> 32) & 0x807f807fu) | 0x3d003d00u;
+    }
+    return STATUS_OK;
+}
+
+static int add_llama_products(bench *b) {
+    const fc_config *m = fc_model_config(b->s->model);
+    const size_t n = sizeof llama_shapes / sizeof *llama_shapes;
+    product p;
+    uint64_t most = 0;
+    memset(&p, 0, sizeof p);
+    p.source = p.name = "llama-3-8b";
+    p.type = m->compute == FC_COMPUTE_BF16 ? FC_DTYPE_BF16 : FC_DTYPE_F32;
+    int first = b->n_products;
+    for (size_t i = 0; i < n; i++) {
+        p.n = llama_shapes[i][0];
+        p.k = llama_shapes[i][1];
+        add_products(b, &p);
+    }
+    for (int i = first; i < b->n_products; i++)
+        if (b->products[i].measured * b->products[i].k > most) most = b->products[i].measured * b->products[i].k;
+    if (make_weights(b, most * (p.type == FC_DTYPE_BF16 ? 2 : 4))) return STATUS_FAILED;
+    for (int i = first; i < b->n_products; i++) b->products[i].weights = b->weights;
+    return STATUS_OK;
+}
+
+static int bench_products(bench *b) {
+    session *s = b->s;
+    if (s->o->products <= 1) add_own_products(b);
+    if (s->o->products == 0 && add_llama_products(b)) return STATUS_FAILED;
+    for (int i = 0; i < b->n_products; i++) {
+        product *p = &b->products[i];
+        tell(b, "matrix products");
+        if (fc_speed_matmul(s->model, p->m, (size_t)p->k, p->weights, p->type, (size_t)p->measured, s->o->repeat,
+                            &p->speed, &s->err))
+            return failed(s);
+        if (interrupted) return fail("interrupted");
+    }
+    return STATUS_OK;
+}
+
+static double product_percent(const bench *b, const product *p) {
+    return 100 * p->speed.per_second * 1e-9 / b->peak.gflops;
+}
+
+static double read_rate(const bench *b) { return b->generate.bytes / b->generate.seconds * 1e-9; }
+
+static void put_bench_json(const bench *b) {
+    const session *s = b->s;
+    const fc_config *m = fc_model_config(s->model);
+    printf("{\"machine\":{\"threads\":%lu,\"simd\":\"%s\",\"compute\":\"%s\",\"build\":", (unsigned long)m->n_threads,
+           fc_simd_name(m->simd), compute_name((int)m->compute));
+    put_json_text(fc_build_info(), strlen(fc_build_info()));
+    fputs("},\"model\":{\"path\":", stdout);
+    put_json_text(s->o->input, strlen(s->o->input));
+    printf(",\"parameters\":%llu,\"removed\":", (unsigned long long)m->n_parameters);
+    put_removed(s);
+    printf("},\"peak\":{\"gflops\":%.1f,\"gflops_one_thread\":%.1f,\"gigabytes_per_second\":%.2f,"
+           "\"gigabytes_per_second_one_thread\":%.2f},\"prompt\":[",
+           b->peak.gflops, b->peak.gflops_one, b->peak.gigabytes, b->peak.gigabytes_one);
+    for (int i = 0; i < PROMPTS; i++)
+        printf("%s{\"tokens\":%lu,\"sequences\":%lu,\"logits\":\"%s\",\"seconds\":%.6f,\"tokens_per_second\":%.2f}",
+               i ? "," : "", (unsigned long)s->o->prompt_tokens, (unsigned long)bench_sequences(s, i),
+               bench_all(i) ? "all" : "last", b->prompt[i].seconds, b->prompt[i].per_second);
+    printf("],\"generate\":{\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.2f,\"gigabytes_per_second\":%.2f,"
+           "\"percent\":%.1f},\"gemm\":[",
+           (unsigned long)s->o->new_tokens, b->generate.seconds, b->generate.per_second, read_rate(b),
+           100 * read_rate(b) / b->peak.gigabytes);
+    for (int i = 0; i < b->n_products; i++) {
+        const product *p = &b->products[i];
+        printf("%s{\"source\":\"%s\",\"name\":", i ? "," : "", p->source);
+        put_json_text(p->name, strlen(p->name));
+        printf(",\"type\":\"%s\",\"m\":%lu,\"n\":%llu,\"k\":%llu,\"n_measured\":%llu,\"gflops\":%.2f,\"percent\":%.1f}",
+               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long long)p->k,
+               (unsigned long long)p->measured, p->speed.per_second * 1e-9, product_percent(b, p));
+    }
+    puts("]}");
+}
+
+static void put_bench(const bench *b) {
+    const session *s = b->s;
+    const fc_config *m = fc_model_config(s->model);
+    char count[40];
+    printf("%lu thread%s, %s kernels, computing in %s; %s parameters stored as %s\n", (unsigned long)m->n_threads,
+           m->n_threads == 1 ? "" : "s", fc_simd_name(m->simd), compute_name((int)m->compute),
+           short_number((double)m->n_parameters, "KMBT", count, sizeof count), fc_dtype_name(m->dtype));
+    printf("peak of this machine: %.0f GFLOP/s (one thread %.0f), %.1f GB/s (one thread %.1f)\n", b->peak.gflops,
+           b->peak.gflops_one, b->peak.gigabytes, b->peak.gigabytes_one);
+    printf("\n%-39s %12s\n", "prompt", "tokens/s");
+    for (int i = 0; i < PROMPTS; i++)
+        printf("%3lu x %5lu tokens, logits of %-11s %12.1f\n", (unsigned long)bench_sequences(s, i),
+               (unsigned long)s->o->prompt_tokens, bench_all(i) ? "all" : "last", b->prompt[i].per_second);
+    printf("\n%-39s %12s %9s %6s\n", "generation", "tokens/s", "GB/s", "%");
+    printf("%11lu tokens %20s %12.1f %9.2f %6.1f\n", (unsigned long)s->o->new_tokens, "", b->generate.per_second,
+           read_rate(b), 100 * read_rate(b) / b->peak.gigabytes);
+    if (b->n_products == 0) return;
+    printf("\n%-26s %-5s %6s %6s %5s %9s %6s\n", "matrix product", "type", "rows", "n", "k", "GFLOP/s", "%");
+    for (int i = 0; i < b->n_products; i++) {
+        const product *p = &b->products[i];
+        size_t skip = strlen(p->name) > 26 ? strlen(p->name) - 26 : 0;
+        put_shown(stdout, p->name + skip, strlen(p->name + skip));
+        printf("%*s %-5s %6lu %6llu %5llu %9.1f %6.1f\n", (int)(26 - (strlen(p->name) - skip)), "",
+               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long long)p->k,
+               p->speed.per_second * 1e-9, product_percent(b, p));
+    }
+}
+
+static int run_bench(session *s) {
+    int status = check_plan(s);
+    bench *b;
+    if (status) return status;
+    catch_interrupt();
+    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
+    b = (bench *)calloc(1, sizeof *b);
+    if (!b) return fail("bench: out of memory");
+    b->s = s;
+    b->meter.terminal = on_terminal();
+    status = bench_tokens(b);
+    if (!status) tell(b, "this machine");
+    if (!status && fc_peak(fc_model_config(s->model)->compute, &s->env, &b->peak, &s->err)) status = failed(s);
+    if (!status) status = bench_products(b);
+    meter_clear(&b->meter);
+    if (!status && s->o->json) put_bench_json(b);
+    else if (!status) put_bench(b);
+    free(b->weights);
+    free(b);
+    return status;
+}
+
+// ---------------------------------------------------------------------------------------------
+// export
+
+static int check_export(const session *s) {
+    const options *o = s->o;
+    if (!o->format_given) return misused(s->command, "expected --format hf, hf-masked, gguf or gguf-masked");
+    if (o->remove.given && !o->plan) return misused(s->command, "--remove: expected --plan, too");
+    if (!o->plan) return misused(s->command, "expected --plan FILE");
+    return STATUS_OK;
+}
+
+static void put_exported(const session *s) {
+    char before[40], after[40];
+    fc_error err;
+    fc_container *c = fc_container_open(s->o->output, &s->env, &err);
+    double was = (double)fc_container_bytes(fc_model_container(s->model)), is = c ? (double)fc_container_bytes(c) : 0;
+    fc_container_close(c);
+    if (s->o->quiet) return;
+    printf("%s: %s, %llu steps of the plan; weights %sB of %sB\n", s->o->output, format_name(s->o->format),
+           (unsigned long long)s->n_steps, short_number(is, "kMGT", after, sizeof after),
+           short_number(was, "kMGT", before, sizeof before));
+}
+
+static int run_export(session *s) {
+    static const fc_dtype types[] = {FC_DTYPE_INVALID, FC_DTYPE_F32, FC_DTYPE_F16, FC_DTYPE_BF16, FC_DTYPE_Q8_0};
+    fc_export_desc desc;
+    meter m;
+    int status = check_export(s);
+    if (status) return status;
+    catch_interrupt();
+    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
+    memset(&m, 0, sizeof m);
+    memset(&desc, 0, sizeof desc);
+    m.s = s;
+    m.terminal = !s->o->quiet && on_terminal();
+    desc.format = (fc_export_format)s->o->format;
+    desc.path = s->o->output;
+    desc.steps = s->n_steps;
+    desc.type = types[s->o->type];
+    desc.shard_bytes = s->o->shard_size;
+    desc.watch.progress = eval_progress;
+    desc.watch.user = &m;
+    fc_code code = fc_export(s->model, s->n_steps ? s->plan : NULL, &desc, &s->err);
+    meter_clear(&m);
+    if (code) return interrupted ? fail("interrupted") : failed(s);
+    put_exported(s);
+    return STATUS_OK;
 }
 
 // ---------------------------------------------------------------------------------------------

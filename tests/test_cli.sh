@@ -91,7 +91,7 @@ printf 'ok \377\376 not utf-8\n' >binary.txt
 
 # ---- help and usage
 
-for command in info prune eval logits tokenize report; do
+for command in info prune eval logits tokenize report generate bench; do
     t_ok "help $command" gives "^finercut $command" help $command
     t_ok "$command --help" gives "usage: finercut $command" "$command" --help
     t_ok "help $command has an example" gives "^example:" help $command
@@ -100,9 +100,9 @@ t_ok "help" gives "exit status" --help
 t_ok "help alone" gives "commands:" help
 t_ok "help of a flag with its default" gives "default: 256" help prune
 t_ok "version" gives "0\.1\.0" --version
-usage "expected a command: info, prune, eval, logits, tokenize or report"
-for command in generate export bench frobnicate; do
-    usage "unknown command.*info, prune, eval, logits, tokenize or report" $command x
+usage "expected a command: info, prune, eval, logits, tokenize, report, generate, bench or export"
+for command in frobnicate exprot; do
+    usage "unknown command.*info, prune, eval, logits, tokenize, report, generate, bench or export" $command x
 done
 usage "unknown command" help frobnicate
 usage "expected MODEL" info
@@ -119,6 +119,10 @@ usage "both" eval x --text a --tokens b
 usage "no tasks" eval x --task a.jsonl
 usage "expected --plan" eval x --tokens a --remove 3
 usage "expected --plan" logits x --tokens a -o b.npy --remove 3
+usage "expected --plan" generate x --prompt a --remove 3
+usage "expected --plan" generate x --prompt a --compare
+usage "expected --plan" bench x --remove 3
+usage "expected --prompt TEXT" generate x
 usage "expected -o" logits x --tokens a
 usage "expected --tokens" logits x -o b.npy
 usage "expected -o" report plan.json
@@ -134,6 +138,13 @@ for value in -1 x 101% -5% 25%% 1.5 "" nan inf% 3x; do usage "--remove: expected
 for value in 0 0%; do usage "--remove: expected more than nothing" prune x --text t --remove $value; done
 for value in 0 0% 101% 1.01 60 -0.5 x nan 0x1p-1 50%%; do usage "--last: expected a share" prune x --text t --last "$value"; done
 for value in 0 -1 4X G 1GG x inf 1e30 ""; do usage "--memory-limit: expected bytes" info x --memory-limit "$value"; done
+for value in -1 x "" nan 0x1 1001 1e9; do usage "--temperature: expected a number" generate x --prompt a --temperature "$value"; done
+for value in -1 x "" 1.5 99999999999999999999; do usage "--seed: expected a whole number" generate x --prompt a --seed "$value"; done
+for value in 0 -1 x ""; do
+    usage "-n: expected a whole number" generate x --prompt a -n "$value"
+    usage "--batch: expected a whole number" bench x --batch "$value"
+done
+usage "--gemm: expected one of all, model, none" bench x --gemm some
 usage "--metric: expected one of js, angular" prune x --text t --metric cosine
 usage "--search: expected one of race, exhaustive" prune x --text t --search fast
 usage "--candidates: expected one of sublayers, attention, ffn, blocks" prune x --text t --candidates heads
@@ -375,6 +386,60 @@ if [ -f "$demo/tokenizer.json" ]; then
     t_ok "tokenize with its directory" run 0 tokenize "$demo" --text text.txt
     t_ok "the same ids" [ "$(cat "$out")" = "$ids" ]
 fi
+
+# ---- generate
+
+bad "generate: no tokenizer" "tokenizer" generate "$sharded" --prompt a
+bad "generate: no UTF-8" "prompt: .*byte" generate "$gguf" --prompt "$(printf 'a\377')"
+bad "generate: an empty prompt" "prompt: expected at least one token" generate "$gguf" --prompt ""
+bad "generate: too many tokens" "tokens: expected at most [0-9]* in all" generate "$gguf" --prompt abc -n 100000
+bad "generate: too little memory" "memory limit" generate "$gguf" --prompt abc --memory-limit 1000
+bad "generate: a plan of another model" "race\.json.*another model" generate "$gguf" --prompt abc --plan race.json
+if [ -f "$demo/model.safetensors" ]; then
+    t_ok "generate" gives "^, and " generate "$demo" --prompt "In the beginning God" -n 12
+    t_ok "generate: speeds" grep -Eq '^[0-9]+ tokens of prompt in [0-9.]+ s, 12 generated, [0-9.]+ a second$' "$err"
+    cp "$out" first.txt
+    for n in 1 2 3; do
+        t_ok "generate --threads $n" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --quiet --threads $n
+        t_ok "the same text with $n threads" cmp "$out" first.txt
+        t_ok "--quiet is quiet" [ ! -s "$err" ]
+    done
+    t_ok "--temperature" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --temperature 1.5 --top-p 95% --seed 3
+    cp "$out" warm.txt
+    t_ok "another text" [ "$(cksum <warm.txt)" != "$(cksum <first.txt)" ]
+    t_ok "the same seed" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --temperature 1.5 --top-p 95% --seed 3 --threads 1
+    t_ok "the same text" cmp "$out" warm.txt
+    t_ok "another seed" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --temperature 1.5 --top-p 95% --seed 4
+    t_ok "another text" [ "$(cksum <"$out")" != "$(cksum <warm.txt)" ]
+    t_ok "a plan for the demo" run 0 prune "$demo" --tokens tokens.json --remove 8 --search exhaustive -o demo.json --quiet
+    t_ok "generate --plan" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --plan demo.json
+    cp "$out" pruned.txt
+    t_ok "generate --compare" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --plan demo.json --compare
+    { echo "whole model:"; cat first.txt; echo; echo "after 8 removals:"; cat pruned.txt; } >both.txt
+    t_ok "one under the other" cmp "$out" both.txt
+    if [ -w /dev/full ]; then
+        "$finercut" generate "$demo" --prompt "In the beginning God" >/dev/full 2>"$err"
+        t_ok "generate to a full disk" [ $? -eq 1 ]
+        t_ok "says so in one line" [ "$(grep -c 'standard output: cannot write' "$err")" -eq 1 ]
+    fi
+else
+    t_skip "generate" "no examples/demo"
+fi
+
+# ---- bench
+
+small="--prompt 6 --batch 2 --generate 5 --repeat 1 --gemm model"
+# shellcheck disable=SC2086
+{
+    t_ok "bench" gives "^ +2 x +6 tokens, logits of last +[0-9.]+$" bench "$sharded" $small
+    t_ok "bench: a product of every shape and height" [ "$(grep -Ec '^[a-z_.0-9]+ +F16 +(6|12) +[0-9]+ +[0-9]+ +[0-9.]+ +[0-9.]+$' "$out")" -eq 10 ]
+    t_ok "bench --json" gives '^\{"machine":\{"threads":1,.*"peak":\{"gflops":[0-9.]+,.*"prompt":\[\{"tokens":6,"sequences":1,"logits":"last",.*"logits":"all",.*"generate":\{"tokens":5,.*"gemm":\[\{.*\]\}$' \
+        bench "$sharded" $small --json --threads 1
+    t_ok "bench --json is one line" [ "$(wc -l <"$out")" -eq 1 ]
+    t_ok "bench of a plan" gives "\"removed\":\[\"$first\"\]" bench "$sharded" $small --json --plan race.json --remove 1 --gemm none
+    bad "bench: more than the model's positions" "at most 128" bench "$sharded" $small --prompt 200
+    bad "bench: too little memory" "memory limit" bench "$sharded" $small --memory-limit 1000
+}
 
 cd / || exit 1
 t_end test_cli

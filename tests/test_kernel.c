@@ -69,14 +69,16 @@ static void gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const
     void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
     memset(packed, 0xff, fci_gemm_packed_bytes(c, compute, m, k));
     memset(scratch, 0xff, fci_gemm_scratch_bytes(c, compute));
-    fci_gemm_pack(c, compute, x, ldx, m, k, packed);
-    fci_gemm(c, compute, op, packed, m, k, w, first, n, bias, y, ldy, scratch);
+    const fci_gemm_part part = {w, first, n, bias, y, ldy};
+    fci_gemm_pack(c, compute, x, ldx, m, k, NULL, packed);
+    fci_gemm(c, compute, op, packed, m, k, &part, 1, scratch);
     fci_free(c, packed);
     fci_free(c, scratch);
 }
 
 static fci_matrix matrix(const void *data, fc_dtype type, size_t rows, size_t cols, size_t row_bytes) {
     fci_matrix w;
+    memset(&w, 0, sizeof w);
     w.data = data;
     w.type = type;
     w.rows = rows;
@@ -175,6 +177,50 @@ static void gemm_bits(fc_simd simd, fc_compute compute) {
     drop(z);
 }
 
+/* What is fused has the bits of its steps: several matrices at once, norms before packing, the gated
+   activation behind two matrices that feed the next GEMM. */
+static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_t k, size_t inner, size_t n) {
+    fc_error err;
+    float *x = random_floats(m * k, 1), *normed = guarded(m * k), *weight = random_floats(k, 1);
+    float *wg = random_floats(inner * k, 1), *wu = random_floats(inner * k, 1), *wd = random_floats(n * inner, 1);
+    float *bias = random_floats(inner, 1), *g = guarded(m * inner), *u = guarded(m * inner), *y = guarded(m * n), *z = guarded(m * n);
+    const fci_matrix mg = matrix(wg, FC_DTYPE_F32, inner, k, k * 4), mu = matrix(wu, FC_DTYPE_F32, inner, k, k * 4);
+    const fci_matrix md = matrix(wd, FC_DTYPE_F32, n, inner, inner * 4);
+    const fci_gemm_part gate_up[] = {{&mg, 0, inner, bias, NULL, 0}, {&mu, 0, inner, NULL, NULL, 0}}, down = {&md, 0, n, NULL, y, n};
+    const fci_rms_norm norm = {weight, 1e-5f};
+    size_t bytes = fci_gemm_packed_bytes(c, compute, m, k), fed_bytes = fci_gemm_packed_bytes(c, compute, m, inner);
+    void *packed = fci_alloc(c, bytes, 1, "packed", &err), *fed = fci_alloc(c, fed_bytes, 1, "packed", &err);
+    void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
+    memset(packed, 0xff, bytes);
+    memset(fed, 0xff, fed_bytes);
+    memset(scratch, 0xff, fci_gemm_scratch_bytes(c, compute));
+    fci_gemm_pack(c, compute, x, k, m, k, &norm, packed);
+    fci_gemm_into(c, compute, packed, m, k, gate_up, 2, FCI_SILU, fed, scratch);
+    fci_gemm(c, compute, FCI_GEMM_STORE, fed, m, inner, &down, 1, scratch);
+    fci_rows_rmsnorm(c, x, k, weight, 1e-5f, m, k, normed, k);
+    gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mg, 0, inner, bias, g, inner);
+    gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mu, 0, inner, NULL, u, inner);
+    for (size_t i = 0; i < m; i++) c->kernels->activate(FCI_SILU, g + i * inner, u + i * inner, inner);
+    gemm(c, compute, FCI_GEMM_STORE, g, inner, m, inner, &md, 0, n, NULL, z, n);
+    T_OK(same(y, z, m * n) && intact(y, m * n), "%s compute %d: m %zu k %zu inner %zu: fused FFN, other bits",
+         fc_simd_name(c->kernels->simd), (int)compute, m, k, inner);
+    const fci_gemm_part both[] = {{&mg, 0, inner, bias, g, inner}, {&mu, 3, inner - 3, NULL, u, inner}, {&mg, 1, 1, NULL, z, 1}};
+    float *a = guarded(m * inner), *b = guarded(m * inner), *one = guarded(m);
+    fci_gemm(c, compute, FCI_GEMM_STORE, packed, m, k, both, 3, scratch);
+    gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mg, 0, inner, bias, a, inner);
+    gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mu, 3, inner - 3, NULL, b, inner);
+    gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mg, 1, 1, NULL, one, 1);
+    size_t bad = 0;
+    for (size_t i = 0; i < m; i++) bad += !same(u + i * inner, b + i * inner, inner - 3);
+    T_OK(same(g, a, m * inner) && bad == 0 && same(z, one, m), "%s compute %d: m %zu: three matrices at once, other bits",
+         fc_simd_name(c->kernels->simd), (int)compute, m);
+    fci_free(c, packed);
+    fci_free(c, fed);
+    fci_free(c, scratch);
+    float *all[] = {x, normed, weight, wg, wu, wd, bias, g, u, y, z, a, b, one};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(all[i]);
+}
+
 /* Every storage type gives what its decoded floats give, also from odd addresses. */
 static void gemm_types(const fci_context *c, fc_compute compute) {
     static const struct { const char *name; fc_dtype type; size_t block, bytes; } types[] = {
@@ -255,7 +301,7 @@ static void bf16_pairs(const fci_context *c) { /* and back, from an odd address 
         stored[1 + 2 * i] = (char)(h & 255);
         stored[2 + 2 * i] = (char)(h >> 8);
     }
-    c->kernels->bf16_widen(stored + 1, 53, x);
+    c->kernels->decode(FC_DTYPE_BF16, stored + 1, 0, 53, x);
     for (i = 0; i < 53; i++) bad += fci_float_bits(x[i]) != fci_float_bits(fci_bf16_to_f32(fci_le16(stored + 1 + 2 * i)));
     T_OK(bad == 0, "%s: %zu of 53 bf16 widened differ", fc_simd_name(c->kernels->simd), bad);
 }
@@ -279,16 +325,18 @@ static double attention_error(const fci_attention *a, const fci_attention_lane *
             const float *q = l->q + i * a->ldq + h * a->head_dim, *out = l->out + i * a->ldo + h * a->head_dim;
             size_t kv = h / (a->n_heads / a->n_kv_heads) * a->head_dim, seen = l->n_kv - l->n_q + i + 1;
             double max = -1e300, sum = 0;
-            for (j = 0; j < seen; j++) {
+            size_t from = a->window && seen > a->window ? seen - a->window : 0;
+            for (j = from; j < seen; j++) {
                 double s = 0;
                 for (d = 0; d < a->head_dim; d++) s += (double)q[d] * (double)l->k[j * a->ldkv + kv + d];
                 p[j] = s * (double)a->scale;
+                if (a->cap > 0) p[j] = (double)a->cap * tanh(p[j] / (double)a->cap);
                 if (p[j] > max) max = p[j];
             }
-            for (j = 0; j < seen; j++) sum += p[j] = exp(p[j] - max);
+            for (j = from; j < seen; j++) sum += p[j] = exp(p[j] - max);
             for (d = 0; d < a->head_dim; d++) {
                 double o = 0;
-                for (j = 0; j < seen; j++) o += p[j] * (double)l->v[j * a->ldkv + kv + d];
+                for (j = from; j < seen; j++) o += p[j] * (double)l->v[j * a->ldkv + kv + d];
                 double e = fabs((double)out[d] - o / sum);
                 if (!(e <= worst)) worst = isnan(e) ? 1e9 : e;
             }
@@ -301,6 +349,8 @@ typedef struct shape {
     uint32_t n_heads, n_kv_heads, head_dim;
     size_t n_q, n_kv;
     double size; /* of queries: large ones make sharp weights */
+    uint32_t window;
+    float cap;
 } shape;
 
 static void attention_shape(const fci_context *c, const shape *s) {
@@ -314,6 +364,8 @@ static void attention_shape(const fci_context *c, const shape *s) {
     a.ldkv = (size_t)s->n_kv_heads * s->head_dim + 1;
     a.ldo = (size_t)s->n_heads * s->head_dim + 2;
     a.scale = 1 / sqrtf((float)s->head_dim);
+    a.window = s->window;
+    a.cap = s->cap;
     float *q = random_floats(s->n_q * a.ldq, s->size), *k = random_floats(s->n_kv * a.ldkv, 2), *v = random_floats(s->n_kv * a.ldkv, 1);
     float *out = guarded(s->n_q * a.ldo), *part = guarded(s->n_q * a.ldo);
     size_t i, j, touched = 0;
@@ -325,8 +377,8 @@ static void attention_shape(const fci_context *c, const shape *s) {
     l.n_kv = s->n_kv;
     attention(c, &a, &l, 1);
     double e = attention_error(&a, &l);
-    T_OK(e < 4e-6 * (1 + s->size), "%s attention %u/%u heads of %u, %zu queries on %zu: error %g", fc_simd_name(c->kernels->simd),
-         s->n_heads, s->n_kv_heads, s->head_dim, s->n_q, s->n_kv, e);
+    T_OK(e < 4e-6 * (1 + s->size), "%s attention %u/%u heads of %u, %zu queries on %zu, window %u, cap %g: error %g",
+         fc_simd_name(c->kernels->simd), s->n_heads, s->n_kv_heads, s->head_dim, s->n_q, s->n_kv, s->window, (double)s->cap, e);
     for (i = 0; i < s->n_q; i++)
         for (j = (size_t)s->n_heads * s->head_dim; j < a.ldo; j++) touched += !isnan(out[i * a.ldo + j]);
     T_OK(touched == 0 && intact(out, s->n_q * a.ldo), "attention wrote outside");
@@ -417,7 +469,7 @@ static void rows(const fci_context *c, size_t n) {
     y[0] = -200;
     y[n - 1] = 200;
     memcpy(x, y, m * ld * sizeof *y);
-    fci_rows_swiglu(c, y, u, ld, m, n);
+    fci_rows_activate(c, FCI_SILU, y, u, ld, m, n);
     for (worst = 0, i = 0; i < m; i++)
         for (j = 0; j < n; j++) {
             double g = (double)x[i * ld + j], want = g / (1 + exp(-g)) * (double)u[i * ld + j];
@@ -425,14 +477,105 @@ static void rows(const fci_context *c, size_t n) {
         }
     T_OK(worst < 6e-7 && same(x + n, y + n, 2) && intact(y, m * ld), "%s swiglu n %zu: relative error %g", name, n, worst);
     memcpy(y, x, m * ld * sizeof *y);
-    fci_rows_add(c, y, ld, u, ld, m, n);
+    fci_rows_add_scaled(c, y, ld, u, ld, 0.5f, m, n);
     for (touched = 0, i = 0; i < m; i++)
-        for (j = 0; j < n; j++) touched += y[i * ld + j] != x[i * ld + j] + u[i * ld + j];
+        for (j = 0; j < n; j++) touched += y[i * ld + j] != x[i * ld + j] + 0.5f * u[i * ld + j];
     T_OK(touched == 0 && same(x + n, y + n, 2), "%s add n %zu: %zu wrong", name, n, touched);
     drop(x);
     drop(w);
     drop(u);
     drop(y);
+}
+
+static double activation_of(fci_activation kind, double x) {
+    const double pi = 3.14159265358979323846;
+    switch (kind) {
+    case FCI_SILU: return x / (1 + exp(-x));
+    case FCI_GELU: return 0.5 * x * erfc(-x / sqrt(2));
+    case FCI_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)));
+    case FCI_RELU: return x > 0 ? x : 0;
+    default: return x > 0 ? x * x : 0;
+    }
+}
+
+/* LayerNorm, every activation with and without a gate, soft caps: against double precision. */
+static void more_rows(const fci_context *c, size_t n) {
+    const size_t m = 4, ld = n + 3;
+    const char *name = fc_simd_name(c->kernels->simd);
+    float *x = random_floats(m * ld, 6), *w = random_floats(n, 2), *b = random_floats(n, 1), *u = random_floats(m * ld, 2), *y = guarded(m * ld);
+    int bias, kind;
+    for (bias = 0; bias < 2; bias++) {
+        double worst = 0;
+        fci_rows_layernorm(c, x, ld, w, bias ? b : NULL, 1e-5f, m, n, y, ld);
+        for (size_t i = 0; i < m; i++) {
+            double mean = 0, square = 0;
+            for (size_t j = 0; j < n; j++) mean += (double)x[i * ld + j] / (double)n;
+            for (size_t j = 0; j < n; j++) square += ((double)x[i * ld + j] - mean) * ((double)x[i * ld + j] - mean) / (double)n;
+            for (size_t j = 0; j < n; j++) {
+                double want = ((double)x[i * ld + j] - mean) / sqrt(square + 1e-5) * (double)w[j] + (bias ? (double)b[j] : 0);
+                double lost = fabs(mean * (double)w[j]) / sqrt(square + 1e-5); /* the mean is rounded to float */
+                worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (1 + fabs(want) + lost));
+            }
+        }
+        T_OK(worst < 1e-6 && intact(y, m * ld), "%s layernorm n %zu: error %g", name, n, worst);
+    }
+    for (kind = 0; kind < 10; kind++) {
+        fci_activation a = (fci_activation)(kind / 2);
+        const float *up = kind % 2 ? u : NULL;
+        double worst = 0;
+        x[0] = -30;
+        x[n - 1] = 30;
+        memcpy(y, x, m * ld * sizeof *y);
+        fci_rows_activate(c, a, y, up, ld, m, n);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double want = activation_of(a, (double)x[i * ld + j]) * (up ? (double)u[i * ld + j] : 1);
+                worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (1e-6 + fabs(want)));
+            }
+        T_OK(worst < 3e-6 && same(x + n, y + n, 3), "%s activation %d n %zu: error %g", name, kind, n, worst);
+    }
+    for (kind = 0; kind < 3; kind++) {
+        const float cap = kind == 0 ? 0 : kind == 1 ? 0.5f : 30;
+        double worst = 0;
+        memcpy(y, x, m * ld * sizeof *y);
+        fci_rows_cap(c, y, ld, 0.7f, cap, m, n);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double want = (double)(0.7f * x[i * ld + j]);
+                if (cap > 0) want = (double)cap * tanh(want / (double)cap);
+                worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (1e-9 + fabs(want)));
+            }
+        T_OK(worst < 5e-7 && same(x + n, y + n, 3), "%s cap %g n %zu: error %g", name, (double)cap, n, worst);
+    }
+    drop(x), drop(w), drop(b), drop(u), drop(y);
+}
+
+/* Views of stored matrices give the bits of the same matrix stored plainly. */
+static void gemm_views(const fci_context *c, fc_compute compute) {
+    enum { M = 19, K = 77, RUN = 6, PARTS = 3, HEADS = 15, N = RUN * HEADS };
+    float *x = random_floats(M * K, 1), *w = random_floats(N * K, 1), *y = guarded(M * N), *z = guarded(M * N);
+    float *turned = random_floats(K * (N + 7), 1), *runs = random_floats((size_t)PARTS * N * K, 1);
+    fci_matrix plain = matrix(w, FC_DTYPE_F32, N, K, K * 4), t = matrix(turned + 4, FC_DTYPE_F32, N, K, (N + 7) * 4);
+    fci_matrix r = matrix(runs + 2 * RUN * K, FC_DTYPE_F32, N, K, K * 4);
+    t.transposed = true;
+    r.run = RUN;
+    r.step = PARTS * RUN;
+    for (size_t i = 0; i < N; i++)
+        for (size_t k = 0; k < K; k++) {
+            turned[k * (N + 7) + 4 + i] = w[i * K + k];
+            runs[((i / RUN * PARTS + 2) * RUN + i % RUN) * K + k] = w[i * K + k];
+        }
+    for (size_t first = 0; first < N; first += 41) {
+        const size_t n = N - first;
+        gemm(c, compute, FCI_GEMM_STORE, x, K, M, K, &plain, first, n, NULL, y, N);
+        gemm(c, compute, FCI_GEMM_STORE, x, K, M, K, &t, first, n, NULL, z, N);
+        for (size_t i = 0; i < M; i++)
+            T_OK(same(y + i * N, z + i * N, n), "%s compute %d: transposed, row %zu", fc_simd_name(c->kernels->simd), (int)compute, i);
+        gemm(c, compute, FCI_GEMM_STORE, x, K, M, K, &r, first, n, NULL, z, N);
+        for (size_t i = 0; i < M; i++)
+            T_OK(same(y + i * N, z + i * N, n), "%s compute %d: in runs, row %zu", fc_simd_name(c->kernels->simd), (int)compute, i);
+    }
+    drop(x), drop(w), drop(y), drop(z), drop(turned), drop(runs);
 }
 
 static void rope(const fci_context *c, uint32_t rotary, int interleaved) {
@@ -445,8 +588,8 @@ static void rope(const fci_context *c, uint32_t rotary, int interleaved) {
     for (i = 0; i < 64; i++)
         for (j = 0; j < half; j++) {
             double angle = i * pow(10000, -2.0 * j / rotary);
-            table[(i * half + j) * 2] = (float)cos(angle);
-            table[(i * half + j) * 2 + 1] = (float)sin(angle);
+            table[2 * i * half + j] = (float)cos(angle);
+            table[(2 * i + 1) * half + j] = (float)sin(angle);
         }
     memcpy(y, x, M * LD * sizeof *y);
     fci_rows_rope(c, y, LD, M, HEADS, DIM, rotary, interleaved != 0, table, positions);
@@ -674,23 +817,29 @@ static void table(fc_simd simd) {
     static const size_t ks[] = {0, 1, 2, 3, 4, 7, 255, 256, 257, 513, 700};
     static const size_t ns[] = {1, 2, 15, 16, 17, 31, 33, 576};
     static const shape shapes[] = {
-        {1, 1, 16, 1, 1, 1}, {2, 2, 16, 5, 5, 1}, {4, 2, 24, 33, 70, 1}, {9, 3, 64, 64, 64, 1}, {3, 3, 100, 20, 300, 1},
-        {8, 1, 128, 17, 140, 1}, {2, 1, 33, 129, 129, 8}, {15, 5, 40, 130, 257, 2}, {2, 2, 64, 400, 700, 4}, {140, 1, 8, 3, 5, 1}
+        {1, 1, 16, 1, 1, 1, 0, 0}, {2, 2, 16, 5, 5, 1, 0, 0}, {4, 2, 24, 33, 70, 1, 0, 0}, {9, 3, 64, 64, 64, 1, 0, 0}, {3, 3, 100, 20, 300, 1, 0, 0},
+        {8, 1, 128, 17, 140, 1, 0, 0}, {2, 1, 33, 129, 129, 8, 0, 0}, {15, 5, 40, 130, 257, 2, 0, 0}, {2, 2, 64, 400, 700, 4, 0, 0}, {140, 1, 8, 3, 5, 1, 0, 0},
+        {2, 1, 24, 9, 9, 1, 1, 0}, {4, 2, 24, 33, 70, 1, 5, 0}, {3, 1, 40, 300, 300, 2, 16, 0}, {2, 2, 16, 50, 700, 1, 64, 30},
+        {2, 1, 33, 300, 300, 8, 130, 5}, {4, 2, 24, 33, 70, 6, 0, 2}, {1, 1, 16, 20, 20, 1, 400, 0}
     };
     fci_context c = context(simd, 2), scalar = context(FC_SIMD_SCALAR, 1);
     size_t i;
     int compute;
     for (compute = FC_COMPUTE_F32; compute <= FC_COMPUTE_BF16; compute++) {
         if (!fci_gemm_tile(&c, (fc_compute)compute)->run) continue;
+        gemm_fused(&c, (fc_compute)compute, 37, 67, 93, 50);
+        gemm_fused(&c, (fc_compute)compute, 3, 600, 1101, 37);
+        gemm_fused(&c, (fc_compute)compute, 130, 64, 1500, 70);
         for (i = 0; i < sizeof ks / sizeof *ks; i++) gemm_shapes(&c, (fc_compute)compute, ks[i]);
         gemm_bits(simd, (fc_compute)compute);
         gemm_types(&c, (fc_compute)compute);
+        gemm_views(&c, (fc_compute)compute);
     }
     if (c.kernels->bf16.run) gemm_bf16_twin(&c, &scalar);
     bf16_pairs(&c);
     for (i = 0; i < sizeof shapes / sizeof *shapes; i++) attention_shape(&c, &shapes[i]);
     attention_lanes(simd);
-    for (i = 0; i < sizeof ns / sizeof *ns; i++) rows(&c, ns[i]);
+    for (i = 0; i < sizeof ns / sizeof *ns; i++) rows(&c, ns[i]), more_rows(&c, ns[i]);
     for (i = 0; i < 2; i++) {
         rope(&c, 40, (int)i);
         rope(&c, 16, (int)i);

@@ -1,5 +1,6 @@
-// float16, bfloat16 and the block decoders: against definitions here, against fingerprints of what agreed with
-// ggml bit for bit, and against ggml's own vectors where they are.
+// float16, bfloat16, the block decoders and the encoders: against definitions here, against fingerprints of what
+// agreed with ggml bit for bit, and against ggml's own vectors where they are. Every kernel table's decoders against
+// the plain ones.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "t.h"
@@ -107,6 +108,106 @@ static void test_formats(void) {
     T_OK(!strcmp(fc_dtype_name((fc_dtype)999), "invalid") && !strcmp(fc_dtype_name((fc_dtype)-1), "invalid"), "unknown types");
 }
 
+// Bytes of every kind: random ones, and those of which infinities, NaN, zeros and the smallest halves are made.
+static void fill(uint8_t *p, size_t n, size_t block) {
+    static const uint8_t special[] = {0x00, 0x7c, 0xfc, 0x01, 0x7e, 0x80, 0xff, 0x03};
+    static uint32_t state = 1;
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525 + 1013904223;
+        p[i] = i / block % 2 ? special[state >> 29] : (uint8_t)(state >> 24);
+    }
+}
+
+// Of blocks with a scale and a minimum either NaN may come out.
+static uint64_t differences(const float *a, const float *b, uint64_t n, bool any_nan) {
+    uint64_t bad = 0;
+    for (uint64_t i = 0; i < n; i++) bad += fci_float_bits(a[i]) != fci_float_bits(b[i]) && !(any_nan && isnan(a[i]) && isnan(b[i]));
+    return bad;
+}
+
+// One row at every address modulo 4: every run of whole blocks, nothing written after it. The row ends where
+// its allocation does, so that the sanitizer sees what is read after it.
+static void table_runs(const fci_kernels *k, fc_dtype type) {
+    enum { BLOCKS = 7, SINGLES = 37, MARK = 0x12345678 };
+    const uint64_t block = fci_number_block(type), blocks = block == 1 ? SINGLES : BLOCKS, n = blocks * block;
+    const size_t bytes = (size_t)fci_number_bytes(type, n);
+    float *want = (float *)malloc(n * sizeof *want), *got = (float *)malloc((n + 1) * sizeof *got);
+    uint64_t bad = 0;
+    for (size_t offset = 0; offset < 4; offset++) {
+        uint8_t *memory = (uint8_t *)malloc(offset + bytes), *row = memory + offset;
+        fill(row, bytes, bytes / blocks);
+        fci_number_decode(type, row, 0, n, want);
+        for (uint64_t first = 0; first < n; first += block)
+            for (uint64_t count = 0; count <= n - first; count += block) {
+                got[count] = fci_bits_float(MARK);
+                k->decode(type, row, first, count, got);
+                bad += differences(got, want + first, count, block > 1) + (fci_float_bits(got[count]) != MARK);
+            }
+        free(memory);
+    }
+    T_OK(bad == 0, "%s: %s: %d floats of its runs differ from the twin's", fc_simd_name(k->simd), fc_dtype_name(type), (int)bad);
+    free(want);
+    free(got);
+}
+
+// Many blocks; of float16 and bfloat16, every number there is.
+static void table_blocks(const fci_kernels *k, fc_dtype type) {
+    const uint64_t n = 65536 * 4;
+    const size_t bytes = (size_t)fci_number_bytes(type, n);
+    uint8_t *row = (uint8_t *)malloc(bytes);
+    float *want = (float *)malloc(n * sizeof *want), *got = (float *)malloc(n * sizeof *got);
+    fill(row, bytes, bytes / (n / fci_number_block(type)));
+    for (size_t i = 0; i < 65536 && bytes == 2 * n; i++) {
+        row[2 * i] = (uint8_t)i;
+        row[2 * i + 1] = (uint8_t)(i >> 8);
+    }
+    fci_number_decode(type, row, 0, n, want);
+    k->decode(type, row, 0, n, got);
+    uint64_t bad = differences(got, want, n, fci_number_block(type) > 1);
+    T_OK(bad == 0, "%s: %s: %d floats differ from the twin's", fc_simd_name(k->simd), fc_dtype_name(type), (int)bad);
+    free(row);
+    free(want);
+    free(got);
+}
+
+// Rounding to bfloat16: numbers of every exponent, then the same without the smallest, which some tables round
+// elsewhere, at every length modulo 32.
+static void table_pairs(const fci_kernels *k) {
+    enum { N = 1 << 16 };
+    float *x = (float *)malloc(N * sizeof *x);
+    uint32_t *pairs = (uint32_t *)malloc(N / 2 * sizeof *pairs);
+    for (int tiny = 1; tiny >= 0; tiny--) {
+        int bad = 0;
+        fill((uint8_t *)x, N * sizeof *x, 256);
+        for (int i = 0; i < N && !tiny; i++)
+            if (!(fci_float_bits(x[i]) & 0x7f800000)) x[i] = fci_bits_float(fci_float_bits(x[i]) << 16 | 0x800000);
+        for (int at = 0, words; at < N; at += 2 * words) {
+            words = (int)fci_min((uint64_t)at % 67, (uint64_t)(N - at) / 2);
+            if (words == 0) words = 1;
+            k->bf16_pairs(x + at, (size_t)words, pairs + at / 2);
+        }
+        for (int i = 0; i < N; i++) bad += (pairs[i / 2] >> (i % 2 * 16) & 0xffff) != fci_f32_to_bf16(x[i]);
+        T_OK(bad == 0, "%s: %d of %d roundings to bfloat16 differ", fc_simd_name(k->simd), bad, N);
+    }
+    free(x);
+    free(pairs);
+}
+
+static void test_tables(void) {
+    for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
+        const fci_kernels *k = fci_kernels_pick((fc_simd)simd);
+        if (k->simd != (fc_simd)simd) {
+            if (fci_kernels_table((fc_simd)simd)) t_skip(fc_simd_name((fc_simd)simd), "this processor lacks it");
+            continue;
+        }
+        table_pairs(k);
+        for (int i = 0; i < N_FORMATS; i++) {
+            table_runs(k, formats[i].type);
+            table_blocks(k, formats[i].type);
+        }
+    }
+}
+
 static void test_by_hand(void) { // small blocks whose values can be checked by eye
     uint8_t b[144];
     float out[256];
@@ -127,6 +228,56 @@ static void test_by_hand(void) { // small blocks whose values can be checked by 
     b[16] = 0x05;
     fci_number_decode(FC_DTYPE_Q4_K, b, 0, 256, out);
     T_OK(out[0] == 13 && out[1] == -2 && out[32] == 0 && out[255] == 0, "Q4_K");
+}
+
+// Numbers in blocks of 32: of all sizes from denormal to huge, of few bits (so that there are ties), and zeros.
+static void encode_input(float *x, uint64_t n) {
+    uint32_t state = 99;
+    for (uint64_t i = 0; i < n; i++) {
+        state = state * 1664525 + 1013904223;
+        const int bits = i / 32 % 5 ? 24 : 8, power = (int)(i / 32 * 7 % 146) - 149; // below 2^21
+        x[i] = i / 32 % 11 ? ldexpf((float)((int32_t)(state >> 8) >> (24 - bits)) - (float)(1 << (bits - 1)), power) : 0;
+    }
+}
+
+// Fingerprints of bytes that were those of gguf.quants.quantize, all of them.
+static void test_encoders(void) {
+    static const struct { fc_dtype type; uint64_t fingerprint; } encoders[] = {
+        {FC_DTYPE_F32, 0x25fe6fdf2c48421d}, {FC_DTYPE_F16, 0x0673bd0e1444362d}, {FC_DTYPE_BF16, 0x15d9a9910480943f}, {FC_DTYPE_Q8_0, 0x50594782fa8753d6},
+    };
+    enum { N = 32 * 4096, N_ENCODERS = sizeof encoders / sizeof *encoders };
+    float *x = (float *)malloc(N * sizeof *x), *back = (float *)malloc(N * sizeof *back);
+    uint8_t *stored = (uint8_t *)malloc(N * 4), *again = (uint8_t *)malloc(N * 4);
+    encode_input(x, N);
+    for (int i = 0; i < N_ENCODERS; i++) {
+        const fc_dtype type = encoders[i].type;
+        const size_t bytes = (size_t)fci_number_bytes(type, N);
+        bool fine = fci_number_encode(type, x, N, stored);
+        const uint64_t got = fci_hash(FCI_HASH_START, stored, bytes);
+        T_OK(fine && got == encoders[i].fingerprint, "%s: encoded 0x%016llx, got 0x%016llx", fc_dtype_name(type),
+             (unsigned long long)encoders[i].fingerprint, (unsigned long long)got);
+        fci_number_decode(type, stored, 0, N, back);
+        fine = fci_number_encode(type, back, N, again);
+        T_OK(type == FC_DTYPE_Q8_0 || (fine && memcmp(stored, again, bytes) == 0), "%s: what was decoded encodes the same", fc_dtype_name(type));
+    }
+    static const float out_of_range[] = {INFINITY, -INFINITY, NAN, 127 * 65520.0f, -1e30f};
+    for (size_t i = 0; i < sizeof out_of_range / sizeof *out_of_range; i++) {
+        for (int k = 0; k < 64; k++) x[k] = k == 50 ? out_of_range[i] : 1;
+        T_OK(!fci_number_encode(FC_DTYPE_Q8_0, x, 64, stored), "Q8_0 holds %g", (double)out_of_range[i]);
+        T_OK(fci_number_encode(FC_DTYPE_Q8_0, x, 32, stored) && stored[2] == 127, "the block before");
+    }
+    x[50] = 127 * 65504.0f;
+    T_OK(fci_number_encode(FC_DTYPE_Q8_0, x, 64, stored) && stored[34] == 0xff && stored[35] == 0x7b, "the largest scale");
+    for (int type = 0; type < FC_DTYPE_COUNT; type++) {
+        int known = 0;
+        for (int i = 0; i < N_ENCODERS; i++) known += encoders[i].type == (fc_dtype)type;
+        T_OK(fci_number_can_encode((fc_dtype)type) == (known > 0) && fci_number_encode((fc_dtype)type, x, 0, stored) == (known > 0),
+             "%s: encoder", fc_dtype_name((fc_dtype)type));
+    }
+    free(x);
+    free(back);
+    free(stored);
+    free(again);
 }
 
 static void test_sizes(void) { // bits a block and elements a block of what is only read past
@@ -185,7 +336,9 @@ int main(void) {
     test_halves();
     test_brain();
     test_formats();
+    test_tables();
     test_by_hand();
+    test_encoders();
     test_sizes();
     test_golden();
     return t_end("number");

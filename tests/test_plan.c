@@ -1,26 +1,17 @@
 /* plan.json and the pictures of a plan: round trips to the bit, malformed plans, full disks, no memory. */
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
+#include "memory.h"
 #include "t.h"
 
 /* A world whose memory and disk end where a test says. Files are kept in `text`. */
 typedef struct world {
-    long allocations_left; /* negative: no limit */
-    long live;             /* blocks not yet freed */
+    memory memory;
     int write_error, commit_error;
     int created, committed, discarded;
     char *text;
     size_t n;
 } world;
-
-static void *world_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
-    world *w = (world *)user;
-    if (new_size && w->allocations_left == 0) return NULL;
-    if (new_size && w->allocations_left > 0) w->allocations_left--;
-    if (!p) w->live++;
-    if (!new_size) w->live--;
-    return fci_core_realloc(NULL, p, old_size, new_size, align);
-}
 
 static int world_create(void *user, const char *path, void **file) {
     world *w = (world *)user;
@@ -72,12 +63,9 @@ static void world_close(void *user, void *file) {
 }
 
 static fc_env world_env(world *w) {
-    fc_env env;
-    memset(&env, 0, sizeof env);
     memset(w, 0, sizeof *w);
-    w->allocations_left = -1;
-    env.alloc.realloc = world_realloc;
-    env.alloc.user = w;
+    fc_env env = memory_env(&w->memory);
+    env.io.map = NULL;
     env.io.open = world_open;
     env.io.read_at = world_read_at;
     env.io.close = world_close;
@@ -87,6 +75,12 @@ static fc_env world_env(world *w) {
     env.io.discard = world_discard;
     env.io.user = w;
     return env;
+}
+
+/* Only that many allocations from now on; negative: no limit. */
+static void allow(world *w, long allocations) {
+    w->memory.fail_alloc = allocations < 0 ? 0 : w->memory.allocs + allocations + 1;
+    w->memory.fail_always = 1;
 }
 
 static uint64_t random_state = 88172645463325252u;
@@ -123,6 +117,10 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
     p->info.compute = FC_COMPUTE_F32;
     p->info.simd = FC_SIMD_SCALAR;
     p->info.first_block = first;
+    p->info.search = FC_SEARCH_CONFIDENT;
+    p->info.confidence = 4;
+    p->info.margin = 4.25;
+    p->info.seed = UINT64_MAX - steps;
     strcpy(p->info.calibration.source, "dir/wiki & <text>.txt");
     p->info.calibration.n_sequences = 10;
     p->info.calibration.n_positions = 2560;
@@ -140,6 +138,9 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
             if (gone[id] || !fci_plan_eligible(&p->info, id)) continue;
             scores[n].candidate = id;
             scores[n].exact = (int)(random_bits() % 2);
+            scores[n].estimate = !scores[n].exact && random_bits() % 2;
+            scores[n].positions = scores[n].estimate ? random_bits() : 0;
+            scores[n].margin = scores[n].estimate ? random_score() : 0;
             scores[n].value = wild ? random_score() : 0.001 * (double)(i + 1) * (double)(1 + random_bits() % 50);
             if (wild && random_bits() % 16 == 0) scores[n].value = (double)NAN;
             n++;
@@ -147,6 +148,9 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
         if (n == 0) break;
         pick = (size_t)(random_bits() % n);
         scores[pick].exact = 1;
+        scores[pick].estimate = 0;
+        scores[pick].positions = 0;
+        scores[pick].margin = 0;
         gone[scores[pick].candidate] = 1;
         if (fci_plan_append(p, scores[pick].candidate, scores[pick].value, scores, wild
                             && i % 5 == 4 ? 0 : n, &err)) {
@@ -171,7 +175,8 @@ static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
         || x->model.n_parameters != y->model.n_parameters) return 0;
     if (x->metric != y->metric || x->candidates != y->candidates || x->search != y->search
         || x->compute != y->compute
-        || x->simd != y->simd || x->first_block != y->first_block) return 0;
+        || x->simd != y->simd || x->first_block != y->first_block || x->seed != y->seed
+        || !same_real(x->confidence, y->confidence) || !same_real(x->margin, y->margin)) return 0;
     if (strcmp(x->calibration.source, y->calibration.source)
         || x->calibration.n_sequences != y->calibration.n_sequences
         || x->calibration.n_positions != y->calibration.n_positions || x->calibration.length != y->calibration.length
@@ -185,6 +190,8 @@ static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
             || s->n_scores != t->n_scores) return 0;
         for (size_t k = 0; k < s->n_scores; k++)
             if (s->scores[k].candidate != t->scores[k].candidate || s->scores[k].exact != t->scores[k].exact
+                || s->scores[k].estimate != t->scores[k].estimate || s->scores[k].positions != t->scores[k].positions
+                || !same_real(s->scores[k].margin, t->scores[k].margin)
                 || !same_real(s->scores[k].value, t->scores[k].value)) return 0;
     }
     return 1;
@@ -217,7 +224,7 @@ static void test_round_trip(void) {
             fc_plan_free(p);
             fc_plan_free(q);
             fc_plan_free(r);
-            T_OK(w.live == 0, "%ld blocks leaked", w.live);
+            T_OK(w.memory.live == 0, "%ld blocks leaked", w.memory.live);
             free(w.text);
         }
 }
@@ -263,6 +270,22 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"exact\":false", "\"exact\":false,\"dropped_at\":3", NULL},
     {"\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}",
      "\"score\":0.5,\"scores\":{}", NULL},
+    {"\"first_block\":1,", "\"first_block\":1,\"confidence\":4,\"margin\":null,\"seed\":7,", NULL},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":640,\"margin\":5.5", NULL},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":null", NULL},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":false", NULL},
+    {"\"race\"", "\"one-shot\"", NULL},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":1", "step 1: ffn.3: estimate: expected a boolean, got 1"},
+    {"\"exact\":false", "\"exact\":true,\"estimate\":true",
+     "step 1: ffn.3: estimate: expected no estimate where the score is exact"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":-1", "positions: expected a whole number"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":1.5", "positions: expected a whole number"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":-1", "margin: expected a number from 0, got -1"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":[]", "margin: expected a number or null"},
+    {"\"first_block\":1,", "\"first_block\":1,\"confidence\":-4,", "confidence: expected a number from 0, got -4"},
+    {"\"first_block\":1,", "\"first_block\":1,\"margin\":\"x\",", "margin: expected a number or null, got \"x\""},
+    {"\"first_block\":1,", "\"first_block\":1,\"seed\":1.5,", "seed: expected a whole number"},
+    {"\"first_block\":1,", "\"first_block\":1,\"seed\":18446744073709551616,", "seed: expected a whole number"},
     {"finercut-plan-1", "finercut-plan-2", "format: expected \"finercut-plan-1\", got \"finercut-plan-2\""},
     {"\"format\":\"finercut-plan-1\",", "", "format: missing in the object at byte 0"},
     {"\"finercut-plan-1\"", "1", "format: expected a string, got 1"},
@@ -286,7 +309,7 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"metric\":\"js\",", "", "metric: missing"},
     {"\"sublayers\"", "\"layers\"",
      "candidates: expected one of sublayers, attention, ffn, blocks, got \"layers\""},
-    {"\"race\"", "\"rac\"", "search: expected one of race, exhaustive"},
+    {"\"race\"", "\"rac\"", "search: expected one of race, exhaustive, confident, one-shot, random"},
     {"\"f32\"", "\"f16\"", "compute: expected one of auto, f32, bf16, got \"f16\""},
     {"\"avx2\"", "true", "simd: expected one of"},
     {"\"first_block\":1", "\"first_block\":4", "first_block: expected less than the model's 4 blocks, got 4"},
@@ -386,6 +409,8 @@ static void test_good(void) {
     T_OK(fc_plan_step(p, 1)->removed == 5 && isnan(fc_plan_step(p, 1)->score)
          && fc_plan_step(p, 1)->n_scores == 0, "second step");
     T_OK(p->info.calibration.hash == 0x0123456789abcdefu && p->info.first_block == 1, "fields");
+    T_OK(!s->scores[2].estimate && s->scores[2].positions == 0 && p->info.confidence == 0 && p->info.seed == 0,
+         "a plan of before estimates has none");
     fc_plan_free(p);
 }
 
@@ -512,7 +537,7 @@ static void test_svg(void) {
         T_OK(w.n < 1200000, "case %d: %d bytes", (int)i, (int)w.n);
         T_OK(!strstr(w.text, "<script") && count(w.text, "http") == 1, "case %d: not self-contained", (int)i);
         fc_plan_free(p);
-        T_OK(w.live == 0, "case %d: %ld blocks leaked", (int)i, w.live);
+        T_OK(w.memory.live == 0, "case %d: %ld blocks leaked", (int)i, w.memory.live);
         free(w.text);
     }
 }
@@ -585,32 +610,32 @@ static void test_memory(void) {
     fc_env env = world_env(&w);
     fc_error err;
     fc_plan *p = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 12, 0, 20, 1), *q = NULL;
-    long start = w.live, n;
+    long start = w.memory.live, n;
     fc_plan_save(p, "p", &err);
     for (n = 0; n < 10000; n++) {
-        w.allocations_left = n;
+        allow(&w, n);
         q = fc_plan_load("p", &env, &err);
         if (q) break;
-        if (!T_OK(err.code == FC_ERR_MEMORY && w.live == start, "load, allocation %ld: %s, %ld live", n,
-                  err.msg, w.live - start)) break;
+        if (!T_OK(err.code == FC_ERR_MEMORY && w.memory.live == start, "load, allocation %ld: %s, %ld live", n,
+                  err.msg, w.memory.live - start)) break;
     }
     T_OK(n > 4 && q, "%ld allocations of a load", n);
     fc_plan_free(q);
     for (int what = 0; what < 3; what++) {
         w.created = 0;
         for (n = 0; n < 10000; n++) {
-            w.allocations_left = n;
+            allow(&w, n);
             fc_code code = what == 0 ? fc_plan_save(p, "p", &err) : what == 1 ? fc_report_svg(p, "p",
                     &err) : fc_report_csv(p, "p", &err);
             if (!code) break;
-            if (!T_OK(code == FC_ERR_MEMORY && w.live == start && w.created == 0,
+            if (!T_OK(code == FC_ERR_MEMORY && w.memory.live == start && w.created == 0,
                       "output %d, allocation %ld: %s", what, n, err.msg)) break;
         }
         T_OK(n > 0 && w.created == 1, "output %d: %ld allocations", what, n);
     }
-    w.allocations_left = -1;
+    allow(&w, -1);
     fc_plan_free(p);
-    T_OK(w.live == 0, "%ld blocks leaked", w.live);
+    T_OK(w.memory.live == 0, "%ld blocks leaked", w.memory.live);
     free(w.text);
 }
 

@@ -2,6 +2,7 @@
    files of tests/data (format: tests/data/README.md) and the golden cases of ../shared. */
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
+#include "memory.h"
 #include "t.h"
 
 #define LOGIT_TOLERANCE 2e-4
@@ -358,6 +359,54 @@ static fc_tokens some_tokens(uint32_t vocab, size_t n_sequences, size_t length) 
     return t;
 }
 
+/* A search under a memory limit; how much it really took, through *peak. */
+static fc_plan *prune_within(const char *path, fc_compute compute, const fc_tokens *t, fc_metric metric,
+                             uint64_t limit, uint64_t *peak, fc_error *err) {
+    memory world;
+    fc_model_desc desc;
+    fc_prune_desc prune_desc;
+    memset(&world, 0, sizeof world);
+    memset(&desc, 0, sizeof desc);
+    memset(&prune_desc, 0, sizeof prune_desc);
+    desc.compute = compute;
+    desc.env.alloc = memory_env(&world).alloc;
+    desc.env.par.n_threads = 2;
+    desc.memory_limit = limit;
+    prune_desc.calibration = t;
+    prune_desc.metric = metric;
+    fc_model *m = fc_model_open(path, &desc, err);
+    if (!m) return NULL;
+    uint64_t before = world.bytes;
+    world.peak = world.bytes;
+    fc_plan *p = fc_prune(m, &prune_desc, err), *copy = NULL;
+    *peak = world.peak - before;
+    if (p) { /* what the model's allocator owns goes with it */
+        fc_error ignored;
+        fc_plan_save(p, "build/test_limits.json", &ignored);
+        copy = fc_plan_load("build/test_limits.json", NULL, &ignored);
+        remove("build/test_limits.json");
+    }
+    fc_plan_free(p);
+    fc_model_close(m);
+    return copy;
+}
+
+/* From the least limit up, through sparse trails and waves of one sequence: the same bits, and the limit kept. */
+static void test_limits(const char *path, fc_compute compute, const fc_tokens *t, fc_metric metric, const fc_plan *want) {
+    fc_error err;
+    uint64_t peak = 0;
+    T_OK(!prune_within(path, compute, t, metric, 1000, &peak, &err) && err.code == FC_ERR_LIMIT, "memory limit 1000 must be refused: %s", err.msg);
+    const char *text = strstr(err.msg, "at least ");
+    uint64_t least = text ? strtoull(text + 9, NULL, 10) : 0, step = least / 40;
+    T_OK(!prune_within(path, compute, t, metric, least - 1, &peak, &err) && err.code == FC_ERR_LIMIT, "one byte less than the least must be refused");
+    for (int i = 0; i < 8 && least; i++) {
+        fc_plan *p = prune_within(path, compute, t, metric, least + step * (uint64_t)i, &peak, &err);
+        if (T_OK(p != NULL, "memory limit %d: %s", i, err.msg)) same_plan("memory limit", p, want);
+        T_OK(peak <= least + step * (uint64_t)i, "memory limit %d: %lu allowed, %lu taken", i, (unsigned long)(least + step * (uint64_t)i), (unsigned long)peak);
+        fc_plan_free(p);
+    }
+}
+
 /* Threads, batching (through the memory limit) and search change no bit. */
 static void test_same_bits(const char *path, fc_compute compute) {
     fc_model *one = open_model(path, compute, 1, FC_SIMD_AUTO);
@@ -377,25 +426,7 @@ static void test_same_bits(const char *path, fc_compute compute) {
             fc_plan_free(r);
             fc_model_close(m);
         }
-        fc_model_desc desc;
-        fc_error err;
-        memset(&desc, 0, sizeof desc);
-        desc.compute = compute;
-        desc.env.par.n_threads = 2;
-        desc.memory_limit = 1000;
-        fc_model *m = fc_model_open(path, &desc, &err);
-        fc_prune_desc prune_desc;
-        memset(&prune_desc, 0, sizeof prune_desc);
-        prune_desc.calibration = &t;
-        T_OK(m && !fc_prune(m, &prune_desc, &err) && err.code == FC_ERR_LIMIT, "memory limit 1000 must be refused: %s", err.msg);
-        const char *least = strstr(err.msg, "at least ");
-        desc.memory_limit = least ? strtoull(least + 9, NULL, 10) : 0; /* just enough: one sequence a wave */
-        fc_model_close(m);
-        m = fc_model_open(path, &desc, &err);
-        fc_plan *b = m && desc.memory_limit ? prune(m, &t, (fc_metric)metric, FC_SEARCH_RACE, 0) : NULL;
-        if (T_OK(a && b, "the least memory limit that the error names")) same_plan("memory limit", b, a);
-        fc_plan_free(b);
-        fc_model_close(m);
+        if (a) test_limits(path, compute, &t, (fc_metric)metric, a);
         fc_plan_free(a);
     }
     fc_tokens_free(&t);
@@ -497,34 +528,58 @@ static void test_candidates(const char *path) {
 typedef struct stopper {
     size_t at_step;
     int calls;
+    double done;
 } stopper;
 
 static int stop_at(void *user, const fc_progress *p) {
     stopper *s = (stopper *)user;
     s->calls++;
+    T_OK(p->done >= s->done, "progress went back from %g to %g", s->done, p->done);
+    s->done = p->done;
     T_OK(p->done >= 0 && p->done <= 1 && p->step_done >= 0 && p->step_done <= 1.0001, "progress %g %g", p->done, p->step_done);
     return p->plan && fc_plan_get_info(p->plan)->n_steps >= s->at_step;
 }
 
 /* Cancelled and resumed gives the plan of an uninterrupted run. */
-static void test_resume(const char *path) {
-    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO);
-    if (!m) return;
+static void test_resume(const char *path, fc_search search) {
+    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO), *scalar = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_SCALAR);
+    if (!m || !scalar) return;
     fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 24), other = some_tokens(fc_model_config(m)->vocab_size, 2, 24);
-    fc_plan *whole = prune(m, &t, FC_METRIC_JS, FC_SEARCH_RACE, 0);
+    fc_plan *whole = prune(m, &t, FC_METRIC_JS, search, 0);
     fc_prune_desc desc;
     fc_error err;
-    stopper stop = {2, 0};
+    stopper stop = {2, 0, 0};
     memset(&desc, 0, sizeof desc);
     desc.calibration = &t;
+    desc.search = search;
     desc.watch.progress = stop_at;
     desc.watch.user = &stop;
     fc_plan *part = fc_prune(m, &desc, &err);
     T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_get_info(part)->n_steps == 2, "cancelled with 2 steps");
     stop.at_step = 1000;
+    stop.done = 0;
     desc.resume = part;
     fc_plan *resumed = fc_prune(m, &desc, &err);
     if (T_OK(resumed && whole, "resumed: %s", err.msg)) same_plan("resumed", resumed, whole);
+    if (fc_simd_best() != FC_SIMD_SCALAR)
+        T_OK(!fc_prune(scalar, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "instruction set"), "another kernel table must be refused: %s", err.msg);
+    if (search == FC_SEARCH_RANDOM) {
+        desc.seed = 1;
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "seed"), "another seed must be refused: %s", err.msg);
+        desc.seed = 0;
+    }
+    if (search == FC_SEARCH_CONFIDENT) {
+        desc.confidence = 3;
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "confidence"), "another confidence must be refused: %s", err.msg);
+        desc.confidence = 0;
+    }
+    if (search == FC_SEARCH_ONE_SHOT) {
+        part->steps[0].n_scores = 1;
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH, "one-shot without the first step's scores must be refused: %s", err.msg);
+    }
+    desc.search = search == FC_SEARCH_RANDOM ? FC_SEARCH_RACE : FC_SEARCH_RANDOM;
+    T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "search"), "another search must be refused: %s", err.msg);
+    desc.search = search;
     desc.calibration = &other;
     T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH, "resuming with another text must be refused: %s", err.msg);
     fc_plan_free(whole);
@@ -533,29 +588,154 @@ static void test_resume(const char *path) {
     fc_tokens_free(&t);
     fc_tokens_free(&other);
     fc_model_close(m);
+    fc_model_close(scalar);
 }
 
-typedef struct failing { /* an allocator that fails from its n-th call on, and counts what is held */
-    long left, held;
-} failing;
-
-static void *failing_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
-    failing *f = (failing *)user;
-    if (new_size && f->left-- <= 0) return NULL;
-    f->held += (new_size ? 1 : 0) - (p ? 1 : 0);
-    return fci_core_realloc(NULL, p, old_size, new_size, align);
+/* confident: what it says of a step is true, and nothing is dropped below the confidence asked for. */
+static void confident_step(const fc_plan *plan, const fc_plan *all, size_t step, uint64_t positions, size_t *dropped) {
+    const fc_plan_info *info = fc_plan_get_info(plan);
+    const fc_step *a = fc_plan_step(plan, step), *b = fc_plan_step(all, step);
+    T_OK(a->n_scores == b->n_scores, "step %d: every candidate has a score", (int)step + 1);
+    for (size_t i = 0; i < a->n_scores && i < b->n_scores; i++) {
+        const fc_score *x = &a->scores[i], *y = &b->scores[i];
+        if (x->candidate == a->removed) T_OK(x->exact && memcmp(&x->value, &a->score, sizeof a->score) == 0, "the winner is exact");
+        if (x->exact) T_OK(!x->estimate && memcmp(&x->value, &y->value, sizeof y->value) == 0, "candidate %u: exact %.17g, %.17g", x->candidate, x->value, y->value);
+        else T_OK(x->estimate && x->positions >= 64 && x->positions < positions && x->margin >= info->confidence && info->margin <= x->margin &&
+                  relative(x->value, y->value) < 0.5, "candidate %u: estimate %g of %g from %d positions at %g", x->candidate, x->value, y->value, (int)x->positions, x->margin);
+        *dropped += x->estimate ? 1 : 0;
+    }
 }
 
-static void test_out_of_memory(const char *path) {
+static void test_confident(const char *path) {
+    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO);
+    if (!m) return;
+    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 8, 128);
+    for (int metric = 0; metric < FC_METRIC_COUNT; metric++) {
+        fc_plan *all = prune(m, &t, (fc_metric)metric, FC_SEARCH_EXHAUSTIVE, 0), *same = NULL;
+        fc_prune_desc desc;
+        fc_error err;
+        size_t dropped = 0;
+        memset(&desc, 0, sizeof desc);
+        desc.calibration = &t;
+        desc.metric = (fc_metric)metric;
+        desc.search = FC_SEARCH_CONFIDENT;
+        desc.confidence = 100;
+        same = fc_prune(m, &desc, &err); /* nobody is 100 standard errors behind */
+        if (T_OK(all && same, "%s", err.msg)) same_plan("confident, 100", same, all);
+        if (same) T_OK(fc_plan_get_info(same)->margin == 0, "nothing was dropped");
+        desc.confidence = 0;
+        fc_plan *p = fc_prune(m, &desc, &err);
+        if (T_OK(p && all, "%s", err.msg)) {
+            T_OK(fc_plan_get_info(p)->confidence == 4 && fc_plan_get_info(p)->n_steps == fc_plan_get_info(all)->n_steps, "the default is 4");
+            for (size_t i = 0; i < fc_plan_get_info(all)->n_steps && fc_plan_step(p, i)->n_scores == fc_plan_step(all, i)->n_scores; i++) {
+                confident_step(p, all, i, t.starts[t.n_sequences], &dropped);
+                if (fc_plan_step(p, i)->removed != fc_plan_step(all, i)->removed) break; /* other models from here on */
+            }
+            if (metric == FC_METRIC_NLL) dropped = 0; /* whose differences say nothing here: random weights, random text */
+            else T_OK(dropped > 0 && fc_plan_get_info(p)->margin >= 4, "%s: %d dropped", fc_metric_name((fc_metric)metric), (int)dropped);
+            if (dropped) T_OK(fc_plan_get_info(p)->cost.lanes < fc_plan_get_info(all)->cost.lanes, "%s: less work: %g, %g", fc_metric_name((fc_metric)metric), fc_plan_get_info(p)->cost.lanes, fc_plan_get_info(all)->cost.lanes);
+        }
+        desc.confidence = 0.5;
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_ARGUMENT && strstr(err.msg, "confidence"), "0.5 standard errors must be refused: %s", err.msg);
+        fc_plan_free(all);
+        fc_plan_free(same);
+        fc_plan_free(p);
+    }
+    fc_tokens_free(&t);
+    fc_model_close(m);
+}
+
+/* one-shot goes by the first scores, random by its seed; both score what goes exactly. */
+static void test_orders(const char *path) {
+    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO);
+    if (!m) return;
+    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 30);
+    uint32_t n = 2 * fc_model_config(m)->n_blocks;
+    fc_plan *all = prune(m, &t, FC_METRIC_KL, FC_SEARCH_EXHAUSTIVE, 1), *shot = prune(m, &t, FC_METRIC_KL, FC_SEARCH_ONE_SHOT, n);
+    collected p = logits_of(m, &t, NULL);
+    size_t distinct = 0;
+    double last = 0;
+    for (uint32_t i = 0; shot && all && i < n; i++) {
+        const fc_step *s = fc_plan_step(shot, i), *first = fc_plan_step(all, 0);
+        for (size_t k = 0; k < first->n_scores; k++)
+            if (first->scores[k].candidate == s->removed) {
+                T_OK(first->scores[k].value >= last, "one-shot, step %u: not in the order of the first scores", i + 1);
+                last = first->scores[k].value;
+            }
+        T_OK(s->n_scores == (i ? 1 : n), "one-shot, step %u: %d scores", i + 1, (int)s->n_scores);
+    }
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        fc_prune_desc desc;
+        fc_error err;
+        uint8_t mask[128];
+        memset(&desc, 0, sizeof desc);
+        desc.calibration = &t;
+        desc.metric = FC_METRIC_KL;
+        desc.search = FC_SEARCH_RANDOM;
+        desc.seed = seed;
+        desc.remove = 3;
+        fc_plan *a = fc_prune(m, &desc, &err), *b = fc_prune(m, &desc, &err);
+        if (T_OK(a && b, "%s", err.msg)) same_plan("random", a, b);
+        T_OK(fc_plan_get_info(a)->seed == seed, "the seed is recorded");
+        distinct += fc_plan_step(a, 0)->removed != fc_plan_step(shot, 0)->removed;
+        const fc_plan *both[] = {a, shot};
+        for (int k = 0; k < 2; k++) {
+            T_OK(fc_plan_mask(both[k], m, 3, mask, NULL) == FC_OK, "mask");
+            collected q = logits_of(m, &t, mask);
+            double want = direct_distance(FC_METRIC_KL, &p, &q, &t), got = fc_plan_step(both[k], 2)->score;
+            T_OK(relative(got, want) < 1e-4 && fc_plan_step(both[k], 2)->scores[0].exact, "%s: expected %.9g, got %.9g", k ? "one-shot" : "random", want, got);
+            free(q.rows);
+        }
+        fc_plan_free(a);
+        fc_plan_free(b);
+    }
+    T_OK(distinct > 0, "seeds give different orders");
+    free(p.rows);
+    fc_plan_free(all);
+    fc_plan_free(shot);
+    fc_tokens_free(&t);
+    fc_model_close(m);
+}
+
+/* Lengths and angles by R against those of whole logits in double: not only the sum, every candidate. */
+static void test_turned(const char *path, fc_compute compute) {
+    fc_model *m = open_model(path, compute, 2, FC_SIMD_AUTO);
+    if (!m) return;
+    uint32_t n = 2 * fc_model_config(m)->n_blocks;
+    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 2, 20);
+    collected p = logits_of(m, &t, NULL);
+    for (int metric = FC_METRIC_ANGULAR; metric <= FC_METRIC_EUCLIDEAN; metric++) {
+        T_OK(fci_reference_turned(m, (fc_metric)metric), "the form under test is in use");
+        fc_plan *plan = prune(m, &t, (fc_metric)metric, FC_SEARCH_EXHAUSTIVE, 1);
+        for (uint32_t i = 0; plan && i < n; i++) {
+            uint8_t mask[128];
+            memset(mask, 1, sizeof mask);
+            mask[fc_plan_step(plan, 0)->scores[i].candidate] = 0;
+            collected q = logits_of(m, &t, mask);
+            double want = direct_distance((fc_metric)metric, &p, &q, &t), got = fc_plan_step(plan, 0)->scores[i].value;
+            T_OK(relative(got, want) < 1e-5, "%s: candidate %u: expected %.9g, got %.9g", fc_metric_name((fc_metric)metric), i, want, got);
+            free(q.rows);
+        }
+        fc_plan_free(plan);
+    }
+    free(p.rows);
+    fc_tokens_free(&t);
+    fc_model_close(m);
+}
+
+/* The n'th allocation and all after it fail, for every n: an error, nothing lost. */
+static void test_out_of_memory(const char *path, fc_metric metric) {
     bool done = false;
     long n;
-    for (n = 0; !done && n < 2000; n++) {
-        failing f = {n, 0};
+    for (n = 1; !done && n < 2000; n++) {
+        memory world;
         fc_model_desc desc;
         fc_error err;
+        memset(&world, 0, sizeof world);
         memset(&desc, 0, sizeof desc);
-        desc.env.alloc.realloc = failing_realloc;
-        desc.env.alloc.user = &f;
+        world.fail_alloc = n;
+        world.fail_always = 1;
+        desc.env.alloc = memory_env(&world).alloc;
         desc.env.par.n_threads = 2;
         fc_model *m = fc_model_open(path, &desc, &err);
         fc_tokens t = some_tokens(160, 2, 10);
@@ -563,6 +743,7 @@ static void test_out_of_memory(const char *path) {
             fc_prune_desc p;
             memset(&p, 0, sizeof p);
             p.calibration = &t;
+            p.metric = metric;
             p.remove = 1;
             fc_plan *plan = fc_prune(m, &p, &err);
             done = plan != NULL;
@@ -571,7 +752,7 @@ static void test_out_of_memory(const char *path) {
         T_OK(done || err.code == FC_ERR_MEMORY, "allocation %ld: expected %s, got %s (%s)", n, fc_code_name(FC_ERR_MEMORY), fc_code_name(err.code), err.msg);
         fc_model_close(m);
         fc_tokens_free(&t);
-        T_OK(f.held == 0, "allocation %ld: %ld allocations are lost", n, f.held);
+        T_OK(world.live == 0, "allocation %ld: %ld allocations are lost", n, world.live);
     }
     T_OK(done && n > 20, "runs through with enough memory, after %ld", n);
 }
@@ -699,8 +880,14 @@ static void test_levels(void) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const golden[] = {"llama2", "llama3", "llama31_rope_tied", "llama_bias_headdim", "llama_linear_rope"};
+    static const char *const golden[] = {"llama2", "llama3", "llama31_rope_tied", "llama_bias_headdim", "llama_linear_rope", "llama_yarn_rope",
+                                         "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2",
+                                         "granite", "smollm3", "stablelm", "starcoder2", "gpt_neox", "gpt2"};
     static const char *const names[] = {"llama_f32_bias", "llama_f16_sharded", "llama_bf16_old_config"};
+    /* also as tests/data/NAME.gguf, and only as Hugging Face directories */
+    static const char *const families[] = {"mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "phi3_long", "olmo2", "granite", "stablelm",
+                                           "starcoder2", "gpt_neox", "gpt2"};
+    static const char *const more[] = {"mistral", "qwen2_window", "qwen3_moe", "smollm3", "gpt_neox_sequential"};
     static const char *const types[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
     char path[256], name[64];
     if (argc > 1) { /* names of further golden cases below FINERCUT_SHARED */
@@ -716,6 +903,16 @@ int main(int argc, char **argv) {
         snprintf(path, sizeof path, "tests/data/llama_%s.gguf", types[i]);
         check_reference(name, path);
     }
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        snprintf(path, sizeof path, "tests/data/%s", families[i]);
+        check_reference(families[i], path);
+        snprintf(path, sizeof path, "tests/data/%s.gguf", families[i]);
+        check_reference(families[i], path);
+    }
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
+        snprintf(path, sizeof path, "tests/data/%s", more[i]);
+        check_reference(more[i], path);
+    }
     if (getenv("FINERCUT_SLOW")) t_skip("demo", "takes minutes on an emulated processor or under a sanitizer of threads");
     else check_reference("demo", "examples/demo");
     for (size_t i = 0; i < sizeof golden / sizeof golden[0]; i++) golden_case(golden[i]);
@@ -724,11 +921,17 @@ int main(int argc, char **argv) {
     test_same_bits("tests/data/llama_q4_1.gguf", FC_COMPUTE_AUTO);
     test_distances("tests/data/llama_f16_sharded");
     test_candidates("tests/data/llama_f16_sharded");
-    test_resume("tests/data/llama_f32_bias");
+    for (int i = 0; i < FC_SEARCH_COUNT; i++) test_resume("tests/data/llama_f32_bias", (fc_search)i);
+    test_confident("tests/data/llama_f16_sharded");
+    test_orders("tests/data/llama_f16_sharded");
+    test_turned("tests/data/llama_f16_sharded", FC_COMPUTE_F32);
+    test_turned("tests/data/llama_bf16_old_config", FC_COMPUTE_AUTO);
+    test_turned("tests/data/llama_q4_1.gguf", FC_COMPUTE_F32);
     test_bad_tokens("tests/data/llama_f32_bias");
     test_levels();
     test_own_pool("tests/data/llama_f16_sharded");
     test_log("tests/data/llama_f32_bias");
-    test_out_of_memory("tests/data/llama_f32_bias");
+    test_out_of_memory("tests/data/llama_f32_bias", FC_METRIC_JS);
+    test_out_of_memory("tests/data/llama_f32_bias", FC_METRIC_ANGULAR);
     return t_end("test_search");
 }

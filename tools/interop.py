@@ -3,7 +3,8 @@
 
     python tools/interop.py        needs numpy, safetensors, gguf, tokenizers; transformers and torch where they are installed
 
-FINERCUT is the program (./finercut), FINERCUT_SMOLLM2_GGUF a real .gguf model to try as well. The logits are computed once more here,
+FINERCUT is the program (./finercut), FINERCUT_SMOLLM2_GGUF a real .gguf model to try as well, FINERCUT_SMOLLM2_HF a directory
+of one. The logits are computed once more here,
 in numpy and double precision, from the weights as those packages read them.
 """
 import csv
@@ -277,6 +278,24 @@ def compare_transformers(what, path):
     check(what, close(ours, theirs, 1e-4), np.abs(ours - theirs).max())
 
 
+def compare_generation(what, path, prompts, n):
+    """Greedy continuations, token by token with transformers' cache; float32 on both sides."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+    tokenizer = Tokenizer.from_file(os.path.join(path, "tokenizer.json"))
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    for prompt in prompts:
+        ids = tokenizer.encode(prompt).ids
+        with torch.no_grad():
+            theirs = model.generate(torch.tensor([ids]), max_new_tokens=n, do_sample=False, pad_token_id=0)[0, len(ids):].tolist()
+        if theirs[-1] in ends:
+            theirs.pop()
+        ours = finercut("generate", path, "--prompt", prompt, "-n", str(n), "--compute", "f32", "--quiet").decode()
+        check(f"{what}, {prompt!r}", ours == tokenizer.decode(theirs, skip_special_tokens=False) + "\n", (ours, tokenizer.decode(theirs)))
+
+
 # ------------------------------------------------------------------------------------------------------------ tokenizers
 
 TEXTS = ["", " ", "Hello world", "  two  spaces and\ttabs\n\n\nlines\r\n", "don't we'll I'M 'tis", "1234567 3.14 0x1F", "naïve café — “quotes”…",
@@ -329,6 +348,14 @@ def main():
         skip("transformers", "not installed")
     else:
         attempt("transformers on the demo", compare_transformers, DEMO)
+        attempt("generation of the demo", compare_generation, DEMO, ["In the beginning God", "And", "x y z"], 60)
+        real = os.environ.get("FINERCUT_SMOLLM2_HF")
+        if real:
+            attempt("generation of " + os.path.basename(real), compare_generation, real,
+                    ["The capital of France is", "def fibonacci(n):\n", "<|im_start|>user\nWhat is rain?<|im_end|>\n<|im_start|>assistant\n",
+                     "Écrivez une phrase en français :", "1 2 3 4 5"], 64)
+        else:
+            skip("generation of a real model", "FINERCUT_SMOLLM2_HF is not set")
     real = os.environ.get("FINERCUT_SMOLLM2_GGUF")
     if real:
         attempt("list " + os.path.basename(real), compare_gguf, real)

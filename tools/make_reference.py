@@ -39,10 +39,12 @@ import sys
 import gguf
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
+
+import to_gguf
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 DEMO = os.path.join(ROOT, "examples", "demo")
@@ -79,10 +81,13 @@ class Masked:
 
     def __init__(self, model):
         self.model, self.removed = model, set()
-        for b, layer in enumerate(model.model.layers):
-            layer.self_attn.register_forward_hook(self.hook(2 * b))
+        core = next(getattr(model, n) for n in ("model", "gpt_neox", "transformer") if hasattr(model, n))
+        layers = core.layers if hasattr(core, "layers") else core.h
+        for b, layer in enumerate(layers):
+            attention = next(getattr(layer, n) for n in ("self_attn", "attention", "attn") if hasattr(layer, n))
+            attention.register_forward_hook(self.hook(2 * b))
             layer.mlp.register_forward_hook(self.hook(2 * b + 1))
-        self.count = 2 * len(model.model.layers)
+        self.count = 2 * len(layers)
 
     def hook(self, number):
         def zero(module, args, output):
@@ -407,6 +412,112 @@ def text_perplexity(model, tok, path, length):
     return math.exp(total / (windows.shape[0] * (length - 1)))
 
 
+# ------------------------------------------------------------------------------------------------------- other families
+
+LAST = ("o_proj", "down_proj", "attention.dense", "dense_4h_to_h", "c_proj", ".w2.")  # of a sublayer
+
+
+def fill_any(model, rng):
+    """As fill, for every family: norms near 1 (stored less 1 in Gemma), one strength for all that a sublayer adds."""
+    kind, strength = model.config.model_type, {}
+    post = kind in ("gemma2", "gemma3_text", "olmo2")
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            w = rng.standard_normal(tuple(p.shape))
+            if p.dim() == 1 and key.endswith("weight"):
+                w = 0.15 * w + (0 if kind.startswith("gemma") else 1)
+            elif p.dim() == 1:
+                w *= 0.2
+            elif any(n in key for n in ("embed", "wte", "wpe")):
+                w *= 0.7 / math.sqrt(p.shape[1]) if kind.startswith("gemma") else 0.06 if kind == "granite" else 0.25
+            else:
+                w *= 1.3 / math.sqrt(p.shape[-1])
+            block = [part for part in key.split(".") if part.isdigit()]
+            attention = "attn" in key or "attention" in key.replace("post_attention", "attn")
+            last = any(n in key for n in ("post_attention_layernorm", "post_feedforward_layernorm") if post) or (
+                not post and any(n in key for n in LAST))
+            if block and last and (key.endswith("weight") or key.endswith("down_proj")):
+                s = strength.setdefault((block[0], attention), math.exp(rng.uniform(-2.0, 0.5)))
+                w = (w + 1) * s - 1 if kind.startswith("gemma") and post else w * s
+            p.copy_(torch.from_numpy(w))
+
+
+BASE = dict(hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=70,
+            max_position_embeddings=64, bos_token_id=1, eos_token_id=2)
+NEOX = {k: v for k, v in BASE.items() if k != "num_key_value_heads"}
+LONG = dict(short_factor=[1.0, 1.1, 1.3], long_factor=[1.2, 2.0, 4.0])
+
+# config.json as checkpoints on the hub have it: the older spelling, defaults left out. A case of the first list can be said in
+# GGUF too (beside it as NAME.gguf); what differs in one of the second is fixed by llama.cpp.
+FAMILIES = {
+    "mixtral": dict({**BASE, "num_hidden_layers": 2, "intermediate_size": 24}, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2, sliding_window=8, rope_theta=1e6),
+    "qwen2": dict(BASE, model_type="qwen2", rope_theta=1e6, use_sliding_window=False, sliding_window=8, max_window_layers=1),
+    "qwen3": dict(BASE, model_type="qwen3", head_dim=8, tie_word_embeddings=True, rope_theta=1e4, rope_scaling=dict(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=16)),
+    "gemma": dict(BASE, model_type="gemma", head_dim=8, hidden_act="gelu_pytorch_tanh", hidden_activation=None, rope_theta=10000.0),
+    "gemma2": dict(BASE, model_type="gemma2", head_dim=8, sliding_window=8, query_pre_attn_scalar=8, rope_theta=10000.0),
+    "gemma3": dict({**BASE, "num_hidden_layers": 7, "intermediate_size": 16}, model_type="gemma3_text", head_dim=8, sliding_window=8, query_pre_attn_scalar=8,
+                   rope_theta=1e6, rope_local_base_freq=10000.0, rope_scaling=dict(rope_type="linear", factor=8.0)),
+    "phi3": dict(BASE, model_type="phi3", pad_token_id=0, num_key_value_heads=4, rope_theta=10000.0, original_max_position_embeddings=16,
+                 rope_scaling=dict(LONG, type="longrope"), sliding_window=12),
+    "phi3_long": dict(BASE, model_type="phi3", pad_token_id=0, num_key_value_heads=4, rope_theta=10000.0, original_max_position_embeddings=16,
+                      rope_scaling=dict(LONG, type="longrope"), sliding_window=None),
+    "olmo2": dict(BASE, model_type="olmo2", rope_theta=5e5),
+    "granite": dict(BASE, model_type="granite", embedding_multiplier=12.0, attention_multiplier=0.3, residual_multiplier=0.4,
+                    logits_scaling=1.5, tie_word_embeddings=True, rope_theta=10000.0),
+    "stablelm": dict({**BASE, "num_attention_heads": 3, "num_key_value_heads": 3}, model_type="stablelm", partial_rotary_factor=0.5,
+                     use_qkv_bias=True, use_parallel_residual=True, rope_theta=10000.0),
+    "starcoder2": dict(BASE, model_type="starcoder2", sliding_window=8, norm_epsilon=1e-5, use_bias=True, rope_theta=1e5),
+    "gpt_neox": dict({**NEOX, "num_attention_heads": 3}, model_type="gpt_neox", rotary_pct=0.25,
+                     rotary_emb_base=10000, use_parallel_residual=True),
+    "gpt2": dict(model_type="gpt2", n_embd=24, n_layer=3, n_head=3, n_positions=64, vocab_size=70, n_inner=None),
+}
+JSON_ONLY = {
+    "mistral": dict({**BASE, "num_hidden_layers": 2}, model_type="mistral", sliding_window=8, rope_theta=10000.0),
+    "qwen2_window": dict(BASE, model_type="qwen2", rope_theta=1e6, use_sliding_window=True, sliding_window=8, max_window_layers=1),
+    "qwen3_moe": dict({**BASE, "num_hidden_layers": 2}, model_type="qwen3_moe", head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+                      norm_topk_prob=False, decoder_sparse_step=1, mlp_only_layers=[1], rope_theta=1e6),
+    "smollm3": dict(BASE, model_type="smollm3", pad_token_id=0, no_rope_layers=[1, 0, 1], rope_theta=2e6),
+    "gpt_neox_sequential": dict({**NEOX, "num_hidden_layers": 2, "num_attention_heads": 3}, model_type="gpt_neox", rotary_pct=0.5, use_parallel_residual=False,
+                                hidden_act="gelu_new"),
+}
+
+
+def family_case(case):
+    raw, both = FAMILIES.get(case) or JSON_ONLY[case], case in FAMILIES
+    path, config = os.path.join(OUT, case), dict(raw, torch_dtype="bfloat16")
+    for seed in range(1, 100):
+        clean(path)
+        with open(os.path.join(path, "config.json"), "w", encoding="ascii", newline="\n") as f:
+            json.dump(config, f, indent=2)
+            f.write("\n")
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), attn_implementation="eager").float().eval()
+        rng = np.random.default_rng(seed)
+        fill_any(model, rng)
+        model.to(torch.bfloat16).save_pretrained(path)
+        for file in os.listdir(path):
+            if file != "model.safetensors":
+                os.remove(os.path.join(path, file))
+        os.chmod(os.path.join(path, "model.safetensors"), 0o644)
+        if case == "gpt2":  # the hub's has no prefix, and a mask in every block
+            state = {k.removeprefix("transformer."): v for k, v in load_file(os.path.join(path, "model.safetensors")).items()}
+            state["h.0.attn.bias"] = torch.ones(1, 1, 4, 4)
+            write_tensors(path, "model.safetensors", state)
+        with open(os.path.join(path, "config.json"), "w", encoding="ascii", newline="\n") as f:
+            json.dump(config, f, indent=2)
+            f.write("\n")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+        length = 14 if case == "phi3" else 26
+        x = torch.from_numpy(rng.integers(3, 70, (2, length)))
+        closest = reference(path + ".ref", "%s, bfloat16%s" % (case, ", also as GGUF" if both else ""), case, model, x,
+                            [(0, 0), (1, length - 1)], 3)
+        if closest >= MARGIN:
+            if both:
+                to_gguf.convert(path, path + ".gguf", "BF16")
+            return "seed %d, margin %.2g" % (seed, closest)
+    raise SystemExit(case + ": no seed without a near tie")
+
+
 def demo():
     samples, length = 2, 64
     tok = Tokenizer.from_file(os.path.join(DEMO, "tokenizer.json"))
@@ -428,6 +539,7 @@ def demo():
 
 CASES = {"demo": demo, "llama_f32_bias": llama_f32_bias, "llama_f16_sharded": llama_f16_sharded,
          "llama_bf16_old_config": llama_bf16_old_config}
+CASES.update({case: (lambda case=case: family_case(case)) for case in (*FAMILIES, *JSON_ONLY)})
 CASES.update({"llama_" + kind.lower(): (lambda kind=kind: gguf_case(kind))
               for kind in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")})
 

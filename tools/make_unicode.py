@@ -1,20 +1,27 @@
 #!/usr/bin/env python3
-"""Writes the character classes of the text room: python3 tools/make_unicode.py [finercut.h]
+"""Writes the Unicode tables of the text room: python3 tools/make_unicode.py [finercut.h]
 
-The classes are those of the `tokenizers` package (Unicode 16 in 0.23), found by asking it about every
-code point, because Python's own unicodedata may be older. Without an argument the tables go to standard
-output; with one they replace the lines between the two make_unicode.py marks of that file.
+Classes, canonical decompositions and combining classes are those of the `tokenizers` package, found by asking it about
+every code point: in 0.23 its regular expressions know Unicode 16, its Digits 17, its NFC Unicode 9. Without an argument
+the tables go to standard output; with one they replace the lines between the two make_unicode.py marks of that file.
 Needs: pip install tokenizers
+
+The tables are strings of numbers, 5 bits a character, the lowest first: '#' is 0, and 32 more than its bits is a
+character that is not the last of its number. fci_text_number reads them.
 """
 import sys
+import textwrap
+import unicodedata
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 BEGIN = "// made by tools/make_unicode.py from tokenizers"
 END = "// end of what tools/make_unicode.py made"
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 TEXT = "".join(map(chr, CODE_POINTS))
+HANGUL = range(0xAC00, 0xD7A4)  # composed and decomposed by rule
+NFC, NFD = normalizers.NFC().normalize_str, normalizers.NFD().normalize_str
 
 
 def by_regex(pattern):
@@ -39,45 +46,106 @@ def by_single_word():
     return set(CODE_POINTS) - free
 
 
-def main():
-    numbers = by_regex(r"\p{N}")
-    # Digits asks the Rust library, which is one Unicode ahead (17) of the regular expressions in 0.23.3:
-    # 13 code points, not worth a class of their own.
-    assert numbers <= by_digits()
+def decompositions():
+    """Code point to (first, second or 0, whether the two compose to it again)."""
+    found = {}
+    for c in CODE_POINTS:
+        if c in HANGUL or NFD(chr(c)) == chr(c):
+            continue
+        parts = [int(p, 16) for p in unicodedata.decomposition(chr(c)).split()]
+        assert 1 <= len(parts) <= 2 and NFD("".join(map(chr, parts))) == NFD(chr(c)), hex(c)
+        found[c] = (parts[0], parts[1] if len(parts) == 2 else 0, NFC("".join(map(chr, parts))) == chr(c))
+    return found
+
+
+def combining_classes():
+    """Those that the package honours: it moves the mark across one of another class."""
+    found = {}
+    for c in CODE_POINTS:
+        value = unicodedata.combining(chr(c))
+        if value and (NFD("\u0345" + chr(c)) == chr(c) + "\u0345" or NFD(chr(c) + "\u0334") == "\u0334" + chr(c)):
+            found[c] = value
+    return found
+
+
+def number(n):
+    text = ""
+    while True:
+        text += chr(ord("#") + (n & 31) + (32 if n > 31 else 0))
+        n >>= 5
+        if n == 0:
+            return text
+
+
+def signed(n):
+    return number(n * 2 if n >= 0 else -n * 2 - 1)
+
+
+def runs(values):
+    """Lengths and values of the runs of equal values."""
+    starts = [c for c in range(0x110000) if c == 0 or values[c] != values[c - 1]] + [0x110000]
+    return [(b - a, values[a]) for a, b in zip(starts, starts[1:])]
+
+
+def table(name, comment, text):
+    out = [f"// {comment}", f"static const char *const {name}[] = {{"]
+    line = ""
+    for char in text:
+        char = "\\" + char if char in "\\?" else char
+        if len(line) + len(char) > 108:
+            out.append(f'    "{line}",')
+            line = ""
+        line += char
+    return out + [f'    "{line}", NULL}};']
+
+
+def make():
+    pairs, combining = decompositions(), combining_classes()
+    seconds = {b for a, b, composes in pairs.values() if composes} | {*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
+    suspects = {c for c in CODE_POINTS if c >= 0x300 and (c in seconds or c in combining or NFC(chr(c)) != chr(c))}
     classes = [  # the order is that of the FCI_TEXT_ bits
-        by_regex(r"\p{L}"), by_regex(r"\p{M}"), numbers, by_regex(r"\s"), by_single_word(), {0x20}, {0x0A, 0x0D},
+        by_regex(r"[\p{Lu}\p{Lt}]"), by_regex(r"\p{Ll}"), by_regex(r"[\p{Lm}\p{Lo}]"), by_regex(r"\p{M}"),
+        by_regex(r"\p{N}"), by_regex(r"\s"), by_regex(r"\p{P}"), by_regex(r"\p{S}"), by_digits(), by_single_word(),
+        suspects,
     ]
     bits = [0] * 0x110000
     for i, members in enumerate(classes):
         for c in members:
             bits[c] |= 1 << i
-    starts = [c for c in range(0x110000) if c == 0 or bits[c] != bits[c - 1]]
+    sets = sorted(set(bits), key=lambda b: (-sum(v == b for _, v in runs(bits)), b))
+    sizes = ", ".join(f"{name} {len(c)}" for name, c in zip(
+        ["upper", "lower", "other letters", "marks", "numbers", "white", "punctuation", "symbols", "digits", "word", "suspects"], classes))
+    assert len(sets) <= 32
+    out = [f"{BEGIN} {tokenizers.__version__}: do not edit", *textwrap.wrap(sizes, 110, initial_indent="// ", subsequent_indent="// "),
+           "static const uint16_t fci_text_sets[] = {", *textwrap.wrap(", ".join(map(str, sets)), 110, initial_indent="    ",
+                                                                     subsequent_indent="    "), "};",
+           f"enum {{ FCI_TEXT_RUNS = {len(runs(bits))}, FCI_TEXT_PAIRS = {len(pairs)},",
+           "       FCI_TEXT_COMPOSED = %d, FCI_TEXT_MARKS = %d };" % (sum(p[2] for p in pairs.values()),
+                                                                    len(runs([combining.get(c, 0) for c in range(0x110000)])))]
+    out += table("fci_text_run_table", "lengths of runs of code points of one kind, and which of the sets it is",
+                 "".join(number(n) + number(sets.index(v)) for n, v in runs(bits)))
+    out += table("fci_text_mark_table", "lengths of runs of code points of one combining class, and the class",
+                 "".join(number(n) + number(v) for n, v in runs([combining.get(c, 0) for c in range(0x110000)])))
+    text, last, first, second = "", 0, 0, 0
+    for c, (a, b, composes) in sorted(pairs.items()):
+        text += number((c - last) * 4 + (2 if composes else 1 if b else 0)) + signed(a - first)
+        text += signed(b - second) if b else ""
+        last, first, second = c, a, b or second
+    out += table("fci_text_pair_table", "canonical decompositions: by how much the code point, its first and second are above the last;\n"
+                 "// with the code point: 0 there is no second, 1 the two stay apart, 2 they compose", text)
+    return "\n".join(out + [END]) + "\n"
 
-    out = [f"{BEGIN} {tokenizers.__version__}: do not edit",
-           f"// letters {len(classes[0])}, marks {len(classes[1])}, numbers {len(classes[2])}, white {len(classes[3])}, word {len(classes[4])}"]
-    ascii_bits = [f"{b}," for b in bits[:128]]
-    out.append("static const uint8_t fci_text_ascii[128] = {")
-    out += ["    " + " ".join(ascii_bits[i:i + 16]) for i in range(0, 128, 16)]
-    out.append("};")
-    out.append("// first code point << 8 | class bits, up to the next entry's")
-    out.append(f"static const uint32_t fci_text_ranges[{len(starts)}] = {{")
-    rows = [f"0x{c << 8 | bits[c]:x}," for c in starts]
-    line = "   "
-    for row in rows:
-        if len(line) + 1 + len(row) > 110:
-            out.append(line)
-            line = "   "
-        line += " " + row
-    out += [line, "};", END]
-    table = "\n".join(out) + "\n"
+
+def main():
+    text = make()
     if len(sys.argv) < 2:
-        sys.stdout.write(table)
+        sys.stdout.write(text)
         return
     with open(sys.argv[1], encoding="utf-8") as f:
-        text = f.read()
-    begin, end = text.index(BEGIN), text.index(END) + len(END) + 1
+        header = f.read()
+    begin, end = header.index(BEGIN), header.index(END) + len(END) + 1
     with open(sys.argv[1], "w", encoding="utf-8") as f:
-        f.write(text[:begin] + table + text[end:])
+        f.write(header[:begin] + text + header[end:])
 
 
 if __name__ == "__main__":

@@ -1,31 +1,39 @@
-// A tokenizer.json and a text to run through it. The input: two bytes, how long the tokenizer.json is; itself; the text.
+// A tokenizer.json or a GGUF file with a vocabulary, and a text to run through it. The input: two bytes, how long the
+// file is; itself; the text.
 //   clang -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_tokenizer.c -o fuzz_tokenizer -lm -pthread
 //   ./fuzz_tokenizer -dict=tests/fuzz/fuzz_tokenizer.dict -max_total_time=60 corpus tests/fuzz/corpus/tokenizer
 #define FINERCUT_IMPLEMENTATION
 #include "../../finercut.h"
+#include "../memory.h"
+
+static void fuzz_text(const fc_tokenizer *t, const char *text, size_t n, unsigned flags) {
+    fc_error err;
+    fc_tokens tokens;
+    fc_text back;
+    if (fc_tokenize(t, text, n, flags, &tokens, &err)) return;
+    for (size_t i = 0; i < tokens.starts[1]; i++)
+        if (tokens.ids[i] >= fc_tokenizer_vocab_size(t)) abort();
+    if (fc_detokenize(t, tokens.ids, tokens.starts[1], &back, &err)) abort();
+    fc_text_free(&back);
+    fc_tokens_free(&tokens);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    fci_context c;
+    memory m;
     fc_error err;
     if (size < 2) return 0;
     size_t n = (size_t)(data[0] | data[1] << 8);
-    const char *text = (const char *)data + 2;
+    data += 2;
     size -= 2;
     if (n > size) n = size;
-    fci_context_basic(&c, NULL);
-    fc_tokenizer *t = fci_tokenizer_from_json(&c, text, n, &err);
+    memset(&m, 0, sizeof m);
+    memory_add(&m, "file", data, n);
+    fc_env env = memory_env(&m);
+    fc_tokenizer *t = fc_tokenizer_open("file", &env, &err);
     if (!t && (err.code == FC_OK || !*err.msg)) abort();
-    for (unsigned flags = 0; t && flags < 2; flags++) {
-        fc_tokens tokens;
-        fc_text back;
-        if (fc_tokenize(t, text + n, size - n, flags, &tokens, &err)) continue;
-        for (size_t i = 0; i < tokens.starts[1]; i++)
-            if (tokens.ids[i] >= fc_tokenizer_vocab_size(t)) abort();
-        if (fc_detokenize(t, tokens.ids, tokens.starts[1], &back, &err)) abort();
-        fc_text_free(&back);
-        fc_tokens_free(&tokens);
-    }
+    for (unsigned flags = 0; t && flags < 2; flags++) fuzz_text(t, (const char *)data + n, size - n, flags);
     fc_tokenizer_close(t);
+    if (m.live || m.bytes) abort();
     return 0;
 }

@@ -1,0 +1,255 @@
+// Exports read back: the same logits as the masked model, kept bytes unchanged, nothing left by a failure.
+#define FINERCUT_IMPLEMENTATION
+#include "../finercut.h"
+#include "memory.h"
+#include "t.h"
+
+#define OUT "build/test_export.out"
+
+typedef struct kept {
+    fci_buffer *b;
+    size_t columns;
+} kept;
+
+static int keep(void *user, const float *rows, size_t n) {
+    kept *k = (kept *)user;
+    fci_put(k->b, rows, n * k->columns * sizeof *rows);
+    return 0;
+}
+
+static fc_plan *make_plan(const fc_model *m, const char *const *names, size_t n) {
+    fc_error err;
+    fci_context c;
+    fci_buffer b;
+    fci_context_basic(&c, NULL);
+    memset(&b, 0, sizeof b);
+    b.c = &c;
+    fci_putf(&b, "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"%s\",\"n_blocks\":%u},\"metric\":\"js\","
+             "\"candidates\":\"sublayers\",\"search\":\"race\",\"compute\":\"f32\",\"steps\":[", fc_model_fingerprint(m),
+             fc_model_config(m)->n_blocks);
+    for (size_t i = 0; i < n; i++)
+        fci_putf(&b, "%s{\"step\":%u,\"removed\":\"%s\",\"score\":0.5}", i ? "," : "", (unsigned)i + 1, names[i]);
+    fci_puts(&b, "]}");
+    fc_plan *p = fci_plan_read(b.p, b.n, NULL, &err);
+    T_OK(p != NULL, "%s", err.msg);
+    fci_buffer_free(&b);
+    return p;
+}
+
+static void remove_out(void) {
+    static const char *const files[] = {"model.safetensors", "config.json", "README.md", "modeling_finercut.py",
+                                        "tokenizer.json", "calibration.txt", "heldout.txt", "plan.svg", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                                        "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                                        "model-00003-of-00003.safetensors", "model.safetensors.index.json"};
+    char path[256];
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s/%s", OUT, files[i]);
+        remove(path);
+    }
+    fci_platform_remove(OUT, true);
+    remove(OUT);
+}
+
+static bool out_exists(void) {
+    return fci_platform_same(OUT, OUT);
+}
+
+// Logits of the file at `path` under a plan (or whole), in float32.
+static void logits(const char *path, const fc_plan *plan, fci_buffer *b) {
+    static uint32_t ids[] = {1, 5, 9, 150, 17, 33, 64, 2};
+    static size_t starts[] = {0, 8};
+    fc_error err;
+    fc_model_desc desc;
+    fc_tokens t = {ids, starts, 1, {NULL, NULL}};
+    uint8_t mask[256];
+    memset(&desc, 0, sizeof desc);
+    desc.compute = FC_COMPUTE_F32;
+    fc_model *m = fc_model_open(path, &desc, &err);
+    if (!T_OK(m != NULL, "%s: %s", path, err.msg)) return;
+    if (plan) T_OK(fc_plan_mask(plan, m, fc_plan_get_info(plan)->n_steps, mask, &err) == FC_OK, "%s", err.msg);
+    kept k = {b, fc_model_config(m)->vocab_size};
+    T_OK(fc_logits(m, &t, plan ? mask : NULL, keep, &k, &err) == FC_OK, "%s", err.msg);
+    fc_model_close(m);
+}
+
+static double largest_difference(const fci_buffer *a, const fci_buffer *b) {
+    double most = 0;
+    for (size_t i = 0; i < a->n / sizeof(float) && a->n == b->n; i++) {
+        double d = fabs((double)((const float *)(void *)a->p)[i] - (double)((const float *)(void *)b->p)[i]);
+        if (!(d <= most)) most = d;
+    }
+    return a->n && a->n == b->n ? most : INFINITY;
+}
+
+static void check_export(const char *path, fc_export_format format, const char *const *names, size_t n, double tolerance) {
+    fc_error err;
+    fc_export_desc desc;
+    fci_context c;
+    fci_buffer a, b;
+    fc_model *m = fc_model_open(path, NULL, &err);
+    if (!T_OK(m != NULL, "%s: %s", path, err.msg)) return;
+    fc_plan *plan = make_plan(m, names, n);
+    fci_context_basic(&c, NULL);
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    memset(&desc, 0, sizeof desc);
+    a.c = b.c = &c;
+    desc.format = format;
+    desc.path = OUT;
+    remove_out();
+    fc_code code = fc_export(m, plan, &desc, &err);
+    if (T_OK(code == FC_OK, "%s to %s: %s", path, fc_export_format_name(format), err.msg)) {
+        logits(path, plan, &a);
+        logits(OUT, NULL, &b);
+        double d = largest_difference(&a, &b);
+        T_OK(d <= tolerance, "%s to %s: logits differ by %g", path, fc_export_format_name(format), d);
+    }
+    T_OK(format == FC_EXPORT_GGUF || format == FC_EXPORT_GGUF_MASKED || fc_export(m, plan, &desc, &err) == FC_ERR_IO,
+         "a folder with files is not overwritten");
+    fc_plan_free(plan);
+    fc_model_close(m);
+    fci_buffer_free(&a);
+    fci_buffer_free(&b);
+    remove_out();
+}
+
+static void test_forms(void) {
+    static const char *const names[] = {"attn.0", "ffn.1"};
+    // The first block without attention, the second with nothing, the last without FFN.
+    static const char *const mixed[] = {"attn.0", "attn.1", "ffn.1", "ffn.11"}, *const whole[] = {"attn.11", "ffn.11", "ffn.3", "attn.3"};
+    static const char *const inputs[] = {"tests/data/llama_f32_bias", "tests/data/llama_f16_sharded", "tests/data/llama_bf16_old_config",
+                                         "tests/data/llama_f16.gguf", "tests/data/llama_q4_1.gguf", "tests/data/llama_q8_0.gguf"};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        for (int f = 0; f < FC_EXPORT_COUNT; f++) {
+            const bool gguf = strstr(inputs[i], ".gguf") != NULL, to_gguf = f == FC_EXPORT_GGUF || f == FC_EXPORT_GGUF_MASKED;
+            if (gguf && !to_gguf) continue;
+            check_export(inputs[i], (fc_export_format)f, names, 2, gguf == to_gguf ? 0 : 2e-5);
+            check_export(inputs[i], (fc_export_format)f, names, 0, gguf == to_gguf ? 0 : 2e-5);
+        }
+    for (int f = 0; f < FC_EXPORT_COUNT; f++) {
+        const double tolerance = f == FC_EXPORT_GGUF || f == FC_EXPORT_GGUF_MASKED ? 2e-5 : 0;
+        check_export("examples/demo", (fc_export_format)f, mixed, 4, tolerance);
+        check_export("examples/demo", (fc_export_format)f, whole, 4, tolerance);
+    }
+}
+
+// Every kept tensor of a quantised file has the bytes it had.
+static void test_bytes(void) {
+    static const char *const names[] = {"ffn.0"};
+    fc_error err;
+    fc_export_desc desc;
+    fc_model *m = fc_model_open("tests/data/llama_q4_1.gguf", NULL, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    fc_plan *plan = make_plan(m, names, 1);
+    memset(&desc, 0, sizeof desc);
+    desc.format = FC_EXPORT_GGUF;
+    desc.path = OUT;
+    T_OK(fc_export(m, plan, &desc, &err) == FC_OK, "%s", err.msg);
+    fc_container *c = fc_container_open(OUT, NULL, &err);
+    if (T_OK(c != NULL, "%s", err.msg)) {
+        const fc_container *was = fc_model_container(m);
+        for (size_t i = 0; i < fc_container_tensor_count(was); i++) {
+            const fc_tensor *t = fc_container_tensor(was, i), *now = fc_container_find(c, t->name);
+            if (strncmp(t->name, "blk.0.ffn", 9) == 0) continue;
+            T_OK(now && now->type == t->type && now->bytes == t->bytes && memcmp(now->data, t->data, (size_t)t->bytes) == 0,
+                 "%s", t->name);
+        }
+    }
+    fc_container_close(c);
+    fc_plan_free(plan);
+    fc_model_close(m);
+    remove_out();
+}
+
+static void test_refused(void) {
+    static const char *const names[] = {"ffn.0"};
+    fc_error err;
+    fc_export_desc desc;
+    fc_model *m = fc_model_open("tests/data/llama_f16.gguf", NULL, &err), *other = fc_model_open("tests/data/llama_f32_bias", NULL, &err);
+    if (!T_OK(m && other, "%s", err.msg)) return;
+    fc_plan *plan = make_plan(other, names, 1);
+    memset(&desc, 0, sizeof desc);
+    desc.format = FC_EXPORT_GGUF;
+    desc.path = OUT;
+    T_OK(fc_export(m, plan, &desc, &err) == FC_ERR_MISMATCH, "a plan of another model: %s", err.msg);
+    desc.path = "tests/data/llama_f16.gguf";
+    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"), "output = input: %s", err.msg);
+    desc.path = OUT;
+    desc.format = FC_EXPORT_HF;
+    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_UNSUPPORTED, "GGUF to a directory: %s", err.msg);
+    desc.format = FC_EXPORT_GGUF;
+    desc.type = FC_DTYPE_Q8_0;
+    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT, "type from GGUF: %s", err.msg);
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_OK, "type from safetensors: %s", err.msg);
+    T_OK(!fci_platform_same(OUT ".none", OUT) && out_exists(), "it is there");
+    remove_out();
+    fc_plan_free(plan);
+    fc_model_close(m);
+    fc_model_close(other);
+}
+
+static long writes_left; // -1: all succeed
+
+static int failing_write(void *user, void *file, const void *data, size_t n) {
+    if (writes_left >= 0 && writes_left-- == 0) return ENOSPC;
+    return fci_platform_write(user, file, data, n);
+}
+
+// Every write and every allocation fails in turn: an error, and nothing under the final name.
+static void test_failures(const char *path, fc_export_format format) {
+    static const char *const names[] = {"attn.0", "ffn.1"};
+    memory world;
+    fc_error err;
+    fc_model_desc model;
+    fc_export_desc desc;
+    fc_code code = FC_ERR_IO;
+    memset(&world, 0, sizeof world);
+    memset(&model, 0, sizeof model);
+    memset(&desc, 0, sizeof desc);
+    model.env.io = fci_platform_io();
+    model.env.io.write = failing_write;
+    model.env.alloc.realloc = memory_realloc;
+    model.env.alloc.user = &world;
+    model.env.par.n_threads = 1;
+    fc_model *m = fc_model_open(path, &model, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    fc_plan *plan = make_plan(m, names, 2);
+    desc.format = format;
+    desc.path = OUT;
+    long n, live = world.live;
+    for (n = 0; n < 2000 && code; n++) {
+        writes_left = n;
+        code = fc_export(m, plan, &desc, &err);
+        if (code) T_OK(code == FC_ERR_IO && !out_exists() && world.live == live, "write %ld: %s", n, err.msg);
+    }
+    T_OK(code == FC_OK && n > 3, "%s: all writes: %s", path, err.msg);
+    remove_out();
+    writes_left = -1;
+    code = FC_ERR_MEMORY;
+    for (n = 1; n < 5000 && code; n++) {
+        world.allocs = 0;
+        world.fail_alloc = n;
+        code = fc_export(m, plan, &desc, &err);
+        if (code) T_OK(code == FC_ERR_MEMORY && !out_exists() && world.live == live, "allocation %ld: %s", n, err.msg);
+    }
+    world.fail_alloc = 0;
+    T_OK(code == FC_OK && n > 3, "%s: all allocations: %s", path, err.msg);
+    remove_out();
+    fc_plan_free(plan);
+    fc_model_close(m);
+    T_OK(world.live == 0, "%ld allocations stay", world.live);
+}
+
+int main(void) {
+    (void)memory_env;
+    (void)t_read;
+    (void)t_shared;
+    fci_platform_make_folder("build");
+    test_forms();
+    test_bytes();
+    test_refused();
+    test_failures("tests/data/llama_f16.gguf", FC_EXPORT_GGUF);
+    test_failures("tests/data/llama_f16_sharded", FC_EXPORT_GGUF_MASKED);
+    test_failures("tests/data/llama_f32_bias", FC_EXPORT_HF);
+    return t_end("test_export");
+}

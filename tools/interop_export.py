@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Loads what `finercut export` writes with the programs it is written for (make interop).
+
+    python tools/interop_export.py [DIRECTORY...]     needs numpy, safetensors, gguf; transformers and torch where installed
+
+FINERCUT is the program, FINERCUT_SHARED the folder with golden cases of all architectures, FINERCUT_SMOLLM2_GGUF and
+FINERCUT_SMOLLM2_HF a real model, FINERCUT_LLAMA a folder with llama.cpp's llama-perplexity. Plans are written by hand, so
+that attention-only, FFN-only and empty blocks all occur, the first and the last block among them. Logits of every export
+in the other program are compared with those of `finercut logits --plan` on the model that was exported.
+"""
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import gguf
+import numpy as np
+from safetensors import safe_open
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+FINERCUT = os.path.abspath(os.environ.get("FINERCUT", "./finercut"))
+SHARED = os.environ.get("FINERCUT_SHARED", os.path.join(ROOT, "..", "shared"))
+LLAMA = os.environ.get("FINERCUT_LLAMA", "")
+counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+try:
+    import torch
+    import transformers
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+except ImportError:
+    transformers = None
+
+
+def check(what, ok, detail=""):
+    counts["passed" if ok else "failed"] += 1
+    if not ok:
+        print(f"FAILED: {what}: {str(detail)[:600]}")
+
+
+def skip(what, why):
+    counts["skipped"] += 1
+    print(f"skipped: {what}: {why}")
+
+
+def finercut(*args):
+    done = subprocess.run([FINERCUT, *args], capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"finercut {' '.join(args)}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+# What a search (js, 2 x 128 tokens of WikiText-2) removes from SmolLM2, so that its output stays a language model's.
+SMOLLM2 = """attn.7 attn.26 attn.8 attn.25 attn.9 ffn.16 attn.10 attn.29 attn.22 attn.17 ffn.17 attn.14 attn.23 attn.20 attn.19
+             ffn.18 ffn.14 attn.3 ffn.3 attn.5 ffn.4 ffn.13 attn.12 ffn.27 ffn.12 attn.13 ffn.26 ffn.5 ffn.19 attn.6""".split()
+
+
+def order(n):
+    if n == 30:
+        return SMOLLM2
+    return mixed_order(n)
+
+
+def mixed_order(n):
+    """Every sublayer, such that every half and quarter of it has blocks of all kinds, the outermost ones included."""
+    first = ["attn.0", f"ffn.{n - 1}", "ffn.1", "attn.1", f"attn.{n - 1}", "attn.2", "ffn.0"]
+    rest = [f"{kind}.{(7 * i + 3) % n if n % 7 else i}" for i in range(n) for kind in ("attn", "ffn")]
+    names = []
+    for name in first + rest:
+        if name not in names and int(name.split(".")[1]) < n:
+            names.append(name)
+    return names
+
+
+def write_plan(model, path, names=None):
+    info = json.loads(finercut("info", model, "--json"))
+    n = info["blocks"]
+    steps = [{"step": i + 1, "removed": name, "score": 0.0} for i, name in enumerate(names or order(n)[:n])]
+    with open(path, "w") as f:
+        json.dump({"format": "finercut-plan-1", "model": {"fingerprint": info["fingerprint"], "n_blocks": n}, "metric": "js",
+                   "candidates": "sublayers", "search": "race", "compute": "f32", "steps": steps}, f)
+    return n
+
+
+def logits(model, tokens, work, *args):
+    with open(os.path.join(work, "tokens.json"), "w") as f:
+        json.dump([tokens], f)
+    out = os.path.join(work, "logits.npy")
+    finercut("logits", model, "--tokens", os.path.join(work, "tokens.json"), "-o", out, "--compute", "f32", *args)
+    return np.load(out)
+
+
+def in_transformers(path, tokens):
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True, dtype=torch.float32,
+                                                              attn_implementation="eager").eval()
+    with torch.no_grad():
+        ids = torch.tensor([tokens])
+        result = model(ids).logits[0].numpy()
+        # With the cache of keys and values, as generation uses it, against all positions anew.
+        step = model(ids[:, :-1], use_cache=True)
+        last = model(ids[:, -1:], past_key_values=step.past_key_values, use_cache=True).logits[0, -1].numpy()
+    return result, float(np.abs(last - result[-1]).max())
+
+
+def tensors(path):
+    """Name to (type, hash of the bytes as they are stored)."""
+    if os.path.isfile(path):
+        return {t.name: (t.tensor_type, hashlib.sha256(t.data.tobytes()).hexdigest()) for t in gguf.GGUFReader(path).tensors}
+    found = {}
+    for name in sorted(os.listdir(path)):
+        if not name.endswith(".safetensors"):
+            continue
+        with open(os.path.join(path, name), "rb") as f:
+            n = int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(n))
+            for key, t in header.items():
+                if key == "__metadata__":
+                    continue
+                f.seek(8 + n + t["data_offsets"][0])
+                data = f.read(t["data_offsets"][1] - t["data_offsets"][0])
+                found[key] = (t["dtype"], hashlib.sha256(data).hexdigest())
+    return found
+
+
+def refused(error):
+    return any(why in str(error) for why in ("use gguf-masked", "GGUF cannot say", "format gguf"))
+
+
+def check_hf(what, model, form, out, tokens, expected, work):
+    finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work), "--format", form, "-o", out)
+    own = logits(out, tokens, work)
+    check(f"{what}: read back", np.array_equal(own, expected), np.abs(own - expected).max())
+    before, after = tensors(model), tensors(out)
+    changed = [k for k in after if after[k] != before.get(k)]
+    zero = hashlib.sha256(b"").hexdigest()
+    check(f"{what}: kept bytes", not changed if form == "hf" else all(after[k][0] == before[k][0] for k in changed), changed[:3])
+    if transformers is None:
+        return skip(what, "no transformers")
+    theirs, cached = in_transformers(out, tokens)
+    difference = float(np.abs(theirs - expected).max())
+    print(f"{what}: largest difference of a logit to transformers {transformers.__version__}: {difference:.2g}")
+    check(f"{what}: transformers {transformers.__version__}", difference < 2e-4, difference)
+    check(f"{what}: generation with a cache", cached < 2e-4, cached)
+
+
+def work_steps(work):
+    with open(os.path.join(work, "steps")) as f:
+        return ["--remove", f.read()]
+
+
+def check_gguf(what, model, form, out, tokens, expected, work, *more):
+    try:
+        finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work), "--format", form, "-o", out, *more)
+    except RuntimeError as error:
+        if refused(error):
+            return skip(what, str(error).split(": ", 2)[-1])
+        raise
+    own = logits(out, tokens, work)
+    difference = float(np.abs(own - expected).max())
+    check(f"{what}: read back", difference < (2e-4 if not more else 1), difference)
+    names = [t.name for t in gguf.GGUFReader(out).tensors]
+    check(f"{what}: gguf package", len(names) == len(set(names)) > 0, names[:3])
+
+
+def check_model(name, model, work, shares=(0, 10, 25, 50)):
+    n = write_plan(model, os.path.join(work, "plan.json"))
+    vocabulary = json.loads(finercut("info", model, "--json"))["vocab_size"]
+    tokens = [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, 24)]
+    gguf_input = os.path.isfile(model)
+    for share in shares:
+        steps = 2 * n * share // 100
+        if share and not steps:
+            continue
+        with open(os.path.join(work, "steps"), "w") as f:
+            f.write(str(steps))
+        expected = logits(model, tokens, work, "--plan", os.path.join(work, "plan.json"), "--remove", str(steps))
+        for form in ("gguf", "gguf-masked") if gguf_input else ("hf", "hf-masked", "gguf", "gguf-masked"):
+            what = f"{name} {form} {share} %"
+            with tempfile.TemporaryDirectory() as folder:
+                out = os.path.join(folder, "out.gguf" if "gguf" in form else "out")
+                try:
+                    (check_gguf if "gguf" in form else check_hf)(what, model, form, out, tokens, expected, work)
+                    if "gguf" in form and gguf_input and os.path.exists(out):
+                        check_bytes(what, model, out)
+                    if "gguf" in form and LLAMA and os.path.exists(out) and tokens_text(model):
+                        check_llama(what, model, out, steps, work)
+                except Exception as error:
+                    check(what, False, f"{type(error).__name__}: {error}")
+
+
+def check_bytes(what, model, out):
+    """No kept tensor's bytes change: what is not in the input by its hash is zero or a stub of zeros."""
+    before = {v for v in tensors(model).values()}
+    changed = [t.name for t in gguf.GGUFReader(out).tensors
+               if (t.tensor_type, hashlib.sha256(t.data.tobytes()).hexdigest()) not in before and t.data.tobytes().strip(b"\0")]
+    check(f"{what}: kept bytes", not changed, changed[:3])
+
+
+# ------------------------------------------------------------------------------------------------------------ llama.cpp
+
+def tokens_text(model):
+    return os.path.isfile(model) or os.path.exists(os.path.join(model, "tokenizer.json"))
+
+
+def check_llama(what, model, out, steps, work, context=128, chunks=4):
+    """llama-perplexity's figure (the second half of each window counts) against the same from finercut's logits."""
+    text = os.path.join(ROOT, "examples", "demo", "heldout.txt")
+    found = None
+    for _ in range(3):  # its log can lose its last lines
+        if found:
+            break
+        done = subprocess.run([os.path.join(LLAMA, "llama-perplexity"), "-m", out, "-f", text, "-c", str(context), "-b", str(context),
+                               "--chunks", str(chunks), "-t", "2"], capture_output=True, text=True)
+        found = found or re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
+    if not found:
+        return check(f"{what}: llama.cpp", False, (done.stdout + done.stderr)[-400:])
+    ids = json.loads(finercut("tokenize", model, "--text", text))
+    bos = json.loads(finercut("tokenize", model, "--text", text, "--special"))
+    nll = []
+    for c in range(chunks):
+        window = (bos if len(bos) > len(ids) else ids)[c * context:(c + 1) * context]
+        if len(bos) > len(ids):
+            window[0] = bos[0]
+        rows = logits(model, window, work, "--plan", os.path.join(work, "plan.json"), "--remove", str(steps)).astype(np.float64)
+        for i in range(context // 2, context - 1):
+            row = rows[i] - rows[i].max()
+            nll.append(np.log(np.exp(row).sum()) - row[window[i + 1]])
+    ours, theirs = float(np.exp(np.mean(nll))), float(found.group(1))
+    print(f"{what}: perplexity by finercut {ours:.4f}, by llama.cpp {theirs:.4f}; {os.path.getsize(out)} bytes")
+    quantised = "Q4" in str(model) or "q4" in str(model)  # there llama.cpp rounds activations to 8 bits
+    check(f"{what}: llama-perplexity", abs(theirs / ours - 1) < (0.01 if quantised else 0.005), f"expected {ours:.4f}, got {theirs:.4f}")
+
+
+def main():
+    models = sys.argv[1:] or [os.path.join(ROOT, "examples", "demo")]
+    golden = os.path.join(SHARED, "golden")
+    if not sys.argv[1:]:
+        if os.path.isdir(golden):
+            models += [os.path.join(golden, n) for n in sorted(os.listdir(golden)) if os.path.isdir(os.path.join(golden, n))]
+        else:
+            skip("golden cases", "no ../shared/golden")
+        for variable in ("FINERCUT_SMOLLM2_GGUF", "FINERCUT_SMOLLM2_HF"):
+            if os.environ.get(variable):
+                models.append(os.environ[variable])
+            else:
+                skip("SmolLM2", f"{variable} is not set")
+    with tempfile.TemporaryDirectory() as work:
+        for model in models:
+            try:
+                check_model(os.path.basename(model.rstrip("/")), model, work)
+            except Exception as error:
+                check(model, False, f"{type(error).__name__}: {error}")
+    print(f"interop_export: {counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return counts["failed"] != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
