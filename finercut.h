@@ -10624,9 +10624,13 @@ FCI_FN fc_code fci_model_refuse(const fc_model *m, const fci_source *s, fc_error
         const fci_json *n = s->json && r->json ? fci_model_json(s->json, r->json) : NULL;
         const fci_kv *kv = s->gguf && r->gguf ? fci_model_kv(s, r->gguf) : NULL;
         double value = 0;
+        bool number = false;
         if ((!n && !kv) || fci_model_has(m, r->traits)) continue;
-        bool number = kv ? fci_model_kv_number(kv, &value) : n->type == FCI_JSON_NUMBER || n->type == FCI_JSON_BOOL;
-        if (n && number) value = n->type == FCI_JSON_BOOL ? (n->truth ? 1 : 0) : n->number;
+        if (n) {
+            number = n->type == FCI_JSON_NUMBER || n->type == FCI_JSON_BOOL;
+            if (number) value = n->type == FCI_JSON_BOOL ? (n->truth ? 1 : 0) : n->number;
+        } else
+            number = fci_model_kv_number(kv, &value);
         if (number && value == r->off) continue;
         return fci_fail(err, FC_ERR_UNSUPPORTED, n ? n->at : kv->at, "\"%s\": %s are not supported here",
                         n ? r->json : r->gguf, r->what);
@@ -13349,7 +13353,7 @@ FCI_FN fc_code fci_search_confident(fci_search *s, const fci_runner **winner, fc
 // Candidates that were put in order before: only the next one runs, so that its score is exact.
 FCI_FN fc_code fci_search_pick(fci_search *s, const fci_runner **winner, fc_error *err) {
     const fc_step *first = &s->plan->steps[0];
-    const fci_runner *best = NULL;
+    const fci_runner *best = &s->runners[0];
     double least = 0;
     for (size_t i = 0; i < s->n_runners; i++) {
         const fci_runner *r = &s->runners[i];
@@ -13358,7 +13362,7 @@ FCI_FN fc_code fci_search_pick(fci_search *s, const fci_runner **winner, fc_erro
         else
             for (size_t k = 0; k < first->n_scores; k++)
                 if (first->scores[k].candidate == r->candidate) rank = first->scores[k].value;
-        if (best && !(rank < least) && !(isnan(least) && !isnan(rank))) continue;
+        if (i > 0 && !(rank < least) && !(isnan(least) && !isnan(rank))) continue;
         best = r;
         least = rank;
     }

@@ -4,7 +4,10 @@
 CC=${CC:-cc}
 
 if echo 'int x;' | $CC -fanalyzer -x c -c - -o /dev/null 2>/dev/null; then
-    t_ok "gcc -fanalyzer" $CC -std=c99 -O1 -Wall -Wextra -fanalyzer -Werror -c examples/finercut.c -o "$t_dir/a.o"
+    # Blocks of memory are handed out from behind the line that holds their size, where gcc 12 loses sight of them and calls
+    # that a leak. Leaks are looked for by `make check` (LeakSanitizer) and by the tests that fail every allocation in turn.
+    t_ok "gcc -fanalyzer" $CC -std=c99 -O1 -Wall -Wextra -fanalyzer -Wno-analyzer-malloc-leak -Werror \
+        -c examples/finercut.c -o "$t_dir/a.o"
 else
     t_skip "gcc -fanalyzer" "$CC does not have it"
 fi
