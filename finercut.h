@@ -6880,6 +6880,8 @@ typedef struct fci_kernels {
                    size_t ldy);
     void (*times)(const float *x, float factor, size_t n, float *y);
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
+    // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
+    bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
     void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out); // as fci_number_decode
     double (*lse)(const float *z, size_t n);
     double (*js)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
@@ -7454,10 +7456,17 @@ typedef uint64_t fci_bytes_u64 __attribute__((vector_size(16)));
 // their twins.
 typedef struct fci_decode_steps {
     void (*put)(const fci_bytes *q, float scale, float add, float *out); // scale * q + add, q signed bytes
+    void (*put_bf16)(const fci_bytes *q, float scale, float add, char *out); // the same, rounded
     void (*look_up)(fci_bytes *q, const int8_t *values);                 // q = values[q], q < 16
     void (*halves)(const uint8_t *stored, float *out);                   // sixteen float16
     float (*half)(const uint8_t *stored);                                // one
+    int bytes; // of a decoded number: 4 (float), or 2 (bfloat16)
 } fci_decode_steps;
+
+FCI_INLINE void fci_put_weights(const fci_decode_steps *by, const fci_bytes *q, float scale, float add, char *out) {
+    if (by->bytes == 4) by->put(q, scale, add, (float *)(void *)out);
+    else by->put_bf16(q, scale, add, out);
+}
 
 // Those without a minimum add -0, which changes nothing: not even -0, as 0 would.
 #define FCI_NOTHING (-0.0f)
@@ -7479,33 +7488,33 @@ FCI_INLINE void fci_weights_fifth(fci_bytes *q, uint32_t bits) {
     *q |= (fci_bytes)(((fci_bytes)spread & place) != 0) & 16;
 }
 
-FCI_INLINE void fci_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 34, out += 32) {
+FCI_INLINE void fci_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 34, out += 32 * by->bytes) {
         const float d = by->half(b);
         fci_bytes q;
         for (int i = 0; i < 32; i += 16) {
             memcpy(&q, b + 2 + i, sizeof q);
-            by->put(&q, d, FCI_NOTHING, out + i);
+            fci_put_weights(by, &q, d, FCI_NOTHING, out + i * by->bytes);
         }
     }
 }
 
 // Blocks of 32 weights of four bits, after `head` bytes: sixteen low nibbles, then the high ones.
-FCI_INLINE void fci_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, float *out) {
-    for (; n > 0; n--, b += head + 16, out += 32) {
+FCI_INLINE void fci_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, char *out) {
+    for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 4 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
         fci_weights_bits(&low, b + head, 0, 15);
         fci_weights_bits(&high, b + head, 4, 15);
         if (head == 2) low -= 8, high -= 8;
-        by->put(&low, d, m, out);
-        by->put(&high, d, m, out + 16);
+        fci_put_weights(by, &low, d, m, out);
+        fci_put_weights(by, &high, d, m, out + 16 * by->bytes);
     }
 }
 
 // The same with fifth bits, the last four bytes of the head.
-FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, float *out) {
-    for (; n > 0; n--, b += head + 16, out += 32) {
+FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, char *out) {
+    for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 8 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
         fci_weights_bits(&low, b + head, 0, 15);
@@ -7513,13 +7522,13 @@ FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_
         fci_weights_fifth(&low, fci_le16(b + head - 4));
         fci_weights_fifth(&high, fci_le16(b + head - 2));
         if (head == 6) low -= 16, high -= 16;
-        by->put(&low, d, m, out);
-        by->put(&high, d, m, out + 16);
+        fci_put_weights(by, &low, d, m, out);
+        fci_put_weights(by, &high, d, m, out + 16 * by->bytes);
     }
 }
 
-FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 84, out += 256) {
+FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 84, out += 256 * by->bytes) {
         float scales[16], mins[16];
         fci_bytes q;
         fci_weights_bits(&q, b, 0, 15);
@@ -7528,13 +7537,13 @@ FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uin
         by->put(&q, -by->half(b + 82), FCI_NOTHING, mins);
         for (int g = 0; g < 16; g++) {
             fci_weights_bits(&q, b + 16 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
-            by->put(&q, scales[g], mins[g], out + 16 * g);
+            fci_put_weights(by, &q, scales[g], mins[g], out + 16 * g * by->bytes);
         }
     }
 }
 
-FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 110, out += 256) {
+FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 110, out += 256 * by->bytes) {
         uint32_t s[3]; // scales four at a time
         float scales[16];
         fci_bytes q, high;
@@ -7546,7 +7555,7 @@ FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uin
             fci_weights_bits(&q, b + 32 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
             fci_weights_bits(&high, b + 16 * (g % 2), g / 2, 1);
             q += (high << 2) - 4;
-            by->put(&q, scales[g], FCI_NOTHING, out + 16 * g);
+            fci_put_weights(by, &q, scales[g], FCI_NOTHING, out + 16 * g * by->bytes);
         }
     }
 }
@@ -7566,21 +7575,21 @@ FCI_INLINE void fci_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b
     memcpy(mins, part + 8, 8 * sizeof *part);
 }
 
-FCI_INLINE void fci_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 144, out += 256) {
+FCI_INLINE void fci_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 144, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q;
         fci_lanes_scale_min(by, b, scales, mins);
         for (int g = 0; g < 8; g++)
             for (int i = 0; i < 32; i += 16) {
                 fci_weights_bits(&q, b + 16 + 32 * (g / 2) + i, g % 2 * 4, 15);
-                by->put(&q, scales[g], mins[g], out + 32 * g + i);
+                fci_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
             }
     }
 }
 
-FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 176, out += 256) {
+FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 176, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q, high;
         fci_lanes_scale_min(by, b, scales, mins);
@@ -7589,13 +7598,13 @@ FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uin
                 fci_weights_bits(&q, b + 48 + 32 * (g / 2) + i, g % 2 * 4, 15);
                 fci_weights_bits(&high, b + 16 + i, g, 1);
                 q |= high << 4;
-                by->put(&q, scales[g], mins[g], out + 32 * g + i);
+                fci_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
             }
     }
 }
 
-FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 210, out += 256) {
+FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 210, out += 256 * by->bytes) {
         float scales[16];
         fci_bytes q, high;
         memcpy(&q, b + 192, sizeof q);
@@ -7605,38 +7614,38 @@ FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uin
             fci_weights_bits(&q, b + 64 * half + g % 4 * 16, quarter / 2 * 4, 15);
             fci_weights_bits(&high, b + 128 + 32 * half + g % 2 * 16, quarter * 2, 3);
             q = (q | high << 4) - 32;
-            by->put(&q, scales[g], FCI_NOTHING, out + 16 * g);
+            fci_put_weights(by, &q, scales[g], FCI_NOTHING, out + 16 * g * by->bytes);
         }
     }
 }
 
 // 32 weights that are places in a table of sixteen.
 FCI_INLINE void fci_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored, const int8_t *values,
-                                      float scale, float *out) {
+                                      float scale, char *out) {
     fci_bytes low, high;
     fci_weights_bits(&low, stored, 0, 15);
     fci_weights_bits(&high, stored, 4, 15);
     by->look_up(&low, values);
     by->look_up(&high, values);
-    by->put(&low, scale, FCI_NOTHING, out);
-    by->put(&high, scale, FCI_NOTHING, out + 16);
+    fci_put_weights(by, &low, scale, FCI_NOTHING, out);
+    fci_put_weights(by, &high, scale, FCI_NOTHING, out + 16 * by->bytes);
 }
 
-FCI_INLINE void fci_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 18, out += 32)
+FCI_INLINE void fci_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 18, out += 32 * by->bytes)
         fci_weights_looked_up(by, b + 2, fci_iq4_values, by->half(b), out);
 }
 
-FCI_INLINE void fci_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 136, out += 256) {
+FCI_INLINE void fci_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 136, out += 256 * by->bytes) {
         const float d = by->half(b);
         for (int g = 0; g < 8; g++)
-            fci_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values, d * (float)fci_iq4_scale(b, g), out + 32 * g);
+            fci_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values, d * (float)fci_iq4_scale(b, g), out + 32 * g * by->bytes);
     }
 }
 
-FCI_INLINE void fci_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 17, out += 32)
+FCI_INLINE void fci_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+    for (; n > 0; n--, b += 17, out += 32 * by->bytes)
         fci_weights_looked_up(by, b + 1, fci_mxfp4_twice, fci_mxfp4_scale(b[0]), out);
 }
 
@@ -7658,6 +7667,31 @@ FCI_INLINE void fci_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint
     fci_decode_f16(b + 2 * i, n - i, out + i);
 }
 
+// Formats of blocks; false: not one that is decoded here.
+FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, const uint8_t *b, uint64_t first, uint64_t n,
+                                  char *out) {
+    switch (type) {
+    case FC_DTYPE_Q4_0: fci_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return true;
+    case FC_DTYPE_Q4_1: fci_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return true;
+    case FC_DTYPE_Q5_0: fci_lanes_q5(by, b + first / 32 * 22, 6, n / 32, out); return true;
+    case FC_DTYPE_Q5_1: fci_lanes_q5(by, b + first / 32 * 24, 8, n / 32, out); return true;
+    case FC_DTYPE_Q8_0: fci_lanes_q8_0(by, b + first / 32 * 34, n / 32, out); return true;
+    case FC_DTYPE_Q2_K: fci_lanes_q2_k(by, b + first / 256 * 84, n / 256, out); return true;
+    case FC_DTYPE_Q3_K: fci_lanes_q3_k(by, b + first / 256 * 110, n / 256, out); return true;
+    case FC_DTYPE_Q4_K: fci_lanes_q4_k(by, b + first / 256 * 144, n / 256, out); return true;
+    case FC_DTYPE_Q5_K: fci_lanes_q5_k(by, b + first / 256 * 176, n / 256, out); return true;
+    case FC_DTYPE_Q6_K: fci_lanes_q6_k(by, b + first / 256 * 210, n / 256, out); return true;
+    default: break;
+    }
+    if (!by->look_up) return false;
+    switch (type) {
+    case FC_DTYPE_IQ4_NL: fci_lanes_iq4_nl(by, b + first / 32 * 18, n / 32, out); return true;
+    case FC_DTYPE_IQ4_XS: fci_lanes_iq4_xs(by, b + first / 256 * 136, n / 256, out); return true;
+    case FC_DTYPE_MXFP4: fci_lanes_mxfp4(by, b + first / 32 * 17, n / 32, out); return true;
+    default: return false;
+    }
+}
+
 FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                 float *out) {
     const uint8_t *b = (const uint8_t *)row;
@@ -7670,29 +7704,8 @@ FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const
         return;
     case FC_DTYPE_BF16: fci_lanes_bf16(b + 2 * first, n, out); return;
 #endif
-    case FC_DTYPE_Q4_0: fci_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return;
-    case FC_DTYPE_Q4_1: fci_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return;
-    case FC_DTYPE_Q5_0: fci_lanes_q5(by, b + first / 32 * 22, 6, n / 32, out); return;
-    case FC_DTYPE_Q5_1: fci_lanes_q5(by, b + first / 32 * 24, 8, n / 32, out); return;
-    case FC_DTYPE_Q8_0: fci_lanes_q8_0(by, b + first / 32 * 34, n / 32, out); return;
-    case FC_DTYPE_Q2_K: fci_lanes_q2_k(by, b + first / 256 * 84, n / 256, out); return;
-    case FC_DTYPE_Q3_K: fci_lanes_q3_k(by, b + first / 256 * 110, n / 256, out); return;
-    case FC_DTYPE_Q4_K: fci_lanes_q4_k(by, b + first / 256 * 144, n / 256, out); return;
-    case FC_DTYPE_Q5_K: fci_lanes_q5_k(by, b + first / 256 * 176, n / 256, out); return;
-    case FC_DTYPE_Q6_K: fci_lanes_q6_k(by, b + first / 256 * 210, n / 256, out); return;
-    case FC_DTYPE_IQ4_NL:
-        if (!by->look_up) break;
-        fci_lanes_iq4_nl(by, b + first / 32 * 18, n / 32, out);
-        return;
-    case FC_DTYPE_IQ4_XS:
-        if (!by->look_up) break;
-        fci_lanes_iq4_xs(by, b + first / 256 * 136, n / 256, out);
-        return;
-    case FC_DTYPE_MXFP4:
-        if (!by->look_up) break;
-        fci_lanes_mxfp4(by, b + first / 32 * 17, n / 32, out);
-        return;
-    default: break;
+    default:
+        if (fci_decode_blocks(by, type, b, first, n, (char *)out)) return;
     }
     fci_number_decode(type, row, first, n, out);
 }
@@ -7724,7 +7737,7 @@ FCI_INLINE float fci_half_neon(const uint8_t *stored) {
 }
 
 FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_put_neon, fci_look_up_neon, fci_halves_neon, fci_half_neon};
+    const fci_decode_steps by = {fci_put_neon, NULL, fci_look_up_neon, fci_halves_neon, fci_half_neon, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #else // what any processor can do
@@ -7742,7 +7755,7 @@ FCI_INLINE void fci_put_scalar(const fci_bytes *q, float scale, float add, float
 }
 
 FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_put_scalar, NULL, NULL, fci_half_at};
+    const fci_decode_steps by = {fci_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
@@ -7769,7 +7782,7 @@ FCI_AVX2 FCI_INLINE float fci_half_avx2(const uint8_t *stored) {
 }
 
 FCI_AVX2 FCI_FN void fci_decode_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_put_avx2, fci_look_up_avx2, fci_halves_avx2, fci_half_avx2};
+    const fci_decode_steps by = {fci_put_avx2, NULL, fci_look_up_avx2, fci_halves_avx2, fci_half_avx2, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
@@ -7785,8 +7798,22 @@ FCI_AVX512 FCI_INLINE void fci_halves_avx512(const uint8_t *stored, float *out) 
 }
 
 FCI_AVX512 FCI_FN void fci_decode_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_put_avx512, fci_look_up_avx2, fci_halves_avx512, fci_half_avx2};
+    const fci_decode_steps by = {fci_put_avx512, NULL, fci_look_up_avx2, fci_halves_avx512, fci_half_avx2, 4};
     fci_decode_body(&by, type, row, first, n, out);
+}
+#endif
+#if FCI_HAS_AVX512BF16
+FCI_AVX512BF16 FCI_INLINE void fci_put_bf16_avx512(const fci_bytes *q, float scale, float add, char *out) {
+    const __m512 x = _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
+    const __m256bh y = _mm512_cvtneps_pbh(_mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
+    memcpy(out, &y, sizeof y);
+}
+
+// The processor's rounding takes denormal numbers for zero. Scales in float16 times integers are multiples of
+// 2^-24, so none occur, but in MXFP4, whose scales go down to 2^-127.
+FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out) {
+    const fci_decode_steps by = {fci_put_avx512, fci_put_bf16_avx512, fci_look_up_avx2, fci_halves_avx512, fci_half_avx2, 2};
+    return type != FC_DTYPE_MXFP4 && fci_decode_blocks(&by, type, (const uint8_t *)row, first, n, (char *)out);
 }
 #endif
 #else
@@ -7811,9 +7838,11 @@ static const fci_quad fci_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3, 7};
 #    define FCI_ZIP_HIGH(a, b) __builtin_shuffle(a, b, fci_zip_high)
 #  endif
 #  define FCI_PREFETCH(p) __builtin_prefetch(p, 0, 2) // to the second level
+#  define FCI_PREFETCH_ONCE(p) __builtin_prefetch(p, 0, 0) // to the first level, to be read but once
 #  define FCI_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
 #else
 #  define FCI_PREFETCH(p) ((void)(p))
+#  define FCI_PREFETCH_ONCE(p) ((void)(p))
 #  define FCI_PREFETCH_WRITE(p) ((void)(p))
 #endif
 
@@ -7977,12 +8006,12 @@ FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t wid
     }
 
 // With the rounding to bfloat16 of `pairs`.
-#define FCI_BODY_NAMES_WITH(pairs, name)                                                                     \
-    fci_interleave_##name, fci_finish_##name, fci_times_##name, fci_bf16_pairs_##pairs,                      \
+#define FCI_BODY_NAMES_WITH(pairs, decode_bf16, name)                                                        \
+    fci_interleave_##name, fci_finish_##name, fci_times_##name, fci_bf16_pairs_##pairs, decode_bf16,         \
     fci_decode_##name, fci_lse_##name, fci_js_##name, fci_js_reference_##name, fci_kl_##name,                \
     fci_dots_##name, fci_squared_difference_##name, fci_rms_##name, fci_scale_##name, fci_rotate_##name,     \
     fci_softmax_##name, fci_layernorm_##name, fci_activate_##name, fci_cap_##name
-#define FCI_BODY_NAMES(name) FCI_BODY_NAMES_WITH(name, name)
+#define FCI_BODY_NAMES(name) FCI_BODY_NAMES_WITH(name, NULL, name)
 
 // (avx512 has its own, above.)
 #define FCI_INTERLEAVE(name, target)                                                                         \
@@ -8193,7 +8222,7 @@ FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const 
     __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
     for (size_t k = 0; k < words; k += 16) {
         const size_t n = words - k < 16 ? words - k : 16;
-        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
+        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);
         if (n == 16) {
             fci_single_f32_square(rows, k, 16, x + k, &low);
             fci_single_f32_square(rows + 16, k, 16, x + k, &high);
@@ -8225,7 +8254,7 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a, c
     __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
     for (size_t k = 0; k < words; k += 16) {
         const size_t n = words - k < 16 ? words - k : 16;
-        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
+        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);
         if (n == 16) {
             fci_single_bf16_square(rows, k, 16, x + k, &low);
             fci_single_bf16_square(rows + 16, k, 16, x + k, &high);
@@ -8352,13 +8381,13 @@ static const fci_kernels fci_kernels_avx512 = {
 #if FCI_HAS_AVX512BF16
 static const fci_kernels fci_kernels_avx512bf16 = {
     FC_SIMD_AVX512BF16, true, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512},
-    FCI_BODY_NAMES_WITH(avx512bf16, avx512)
+    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)
 };
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernels_amx = {
     FC_SIMD_AMX, true, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {16, 64, fci_tile_bf16_amx, NULL},
-    FCI_BODY_NAMES_WITH(avx512bf16, avx512)
+    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)
 };
 #endif
 #if FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
@@ -8495,7 +8524,7 @@ FINERCUT_API const char *fc_build_info(void) {
 // into a worker's scratch, and serve all rows of the task while they are in its cache; those that come
 // next are asked for meanwhile. Partial sums wait in the scratch between blocks of K.
 
-#define FCI_GEMM_PANELS 8   // of weights in a group, at most: 512 KiB, to stay in the second level
+#define FCI_GEMM_PANELS 4   // of weights in a group, at most: 256 KiB, to stay in the second level with the next ones
 #define FCI_GEMM_ROWS 1024  // of activations in a task with more than one block of K (rounded down to panels)
 #define FCI_GEMM_LINES 128  // of the next weights asked for with a tile, at least
 
@@ -8697,9 +8726,12 @@ FCI_FN bool fci_gemm_direct(const fci_gemm_job *j, const fci_matrix *w) {
 // Numbers [first, first + n) of a stored row as words.
 FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const char *stored, size_t first, size_t n,
                             float *decoded, float *out) {
+    const fci_kernels *k = j->c->kernels;
     float *floats = j->compute == FC_COMPUTE_BF16 ? decoded : out;
-    j->c->kernels->decode(w->type, stored, first, n, floats);
-    if (floats != out) fci_gemm_to_pairs(j->c->kernels, decoded, n, (uint32_t *)(void *)out);
+    uint32_t *words = (uint32_t *)(void *)out;
+    if (floats != out && k->decode_bf16 && k->decode_bf16(w->type, stored, first, n, words)) return;
+    k->decode(w->type, stored, first, n, floats);
+    if (floats != out) fci_gemm_to_pairs(k, decoded, n, words);
 }
 
 // The stored bytes (about, where rows do not follow each other) of words [at, at + block) of a panel's rows: `rows` pieces of `bytes`, `stride` apart.
@@ -8847,12 +8879,15 @@ typedef struct fci_gemm_ahead {
 
 FCI_FN void fci_gemm_foresee(const fci_gemm_job *j, fci_gemm_ahead *a) {
     if (a->wait && a->wait--) return;
-    for (size_t n = 0; n < a->share && a->panel < a->last;) {
+    for (size_t left = a->share; left && a->panel < a->last;) {
         const fci_gemm_source s = fci_gemm_source_of(j, a->panel, a->at);
         const size_t lines = s.bytes / FCI_ALIGN + 2, from = fci_gemm_offset(j, &s); // unaligned, so one more
-        for (; n < a->share && a->row < s.rows; n++) {
-            FCI_PREFETCH(s.data + a->row * s.stride + from + a->line * FCI_ALIGN);
-            if (++a->line < lines) continue;
+        for (size_t n; left && a->row < s.rows; left -= n) {
+            const char *next = s.data + a->row * s.stride + from + a->line * FCI_ALIGN;
+            n = (size_t)fci_min(left, lines - a->line);
+            for (size_t i = 0; i < n; i++) FCI_PREFETCH(next + i * FCI_ALIGN);
+            a->line += n;
+            if (a->line < lines) continue;
             a->line = 0;
             a->row++;
         }
@@ -8975,8 +9010,13 @@ FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
     const size_t enough = 3 * (size_t)j->c->n_threads, rows = j->packed.panels;
     const size_t tallest = whole ? rows : FCI_GEMM_ROWS / j->tile->mr;
     size_t n_blocks = (rows + tallest - 1) / tallest;
-    j->wide = FCI_GEMM_PANELS;
-    while (j->wide > j->unit && (j->column_panels + j->wide - 1) / j->wide * n_blocks < enough) j->wide /= 2;
+    if (j->m == 1) { // each panel asks for the next one's weights, so runs of them are long
+        const size_t share = (j->column_panels + 2 * j->c->n_threads - 1) / (2 * j->c->n_threads);
+        j->wide = (share + j->unit - 1) / j->unit * j->unit;
+    } else {
+        j->wide = FCI_GEMM_PANELS;
+        while (j->wide > j->unit && (j->column_panels + j->wide - 1) / j->wide * n_blocks < enough) j->wide /= 2;
+    }
     j->n_groups = (j->column_panels + j->wide - 1) / j->wide;
     if (j->n_groups * n_blocks < enough && j->c->n_threads > 1)
         n_blocks = (size_t)fci_max(n_blocks, fci_min((enough + j->n_groups - 1) / j->n_groups, rows / 16));

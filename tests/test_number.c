@@ -170,6 +170,29 @@ static void table_blocks(const fci_kernels *k, fc_dtype type) {
     free(got);
 }
 
+// Decoded to bfloat16 in one go: the twin's floats, rounded by the twin. Types without a way of their own say so.
+static void table_blocks_bf16(const fci_kernels *k, fc_dtype type) {
+    const uint64_t n = 65536;
+    const size_t bytes = (size_t)fci_number_bytes(type, n);
+    uint8_t *row = (uint8_t *)malloc(bytes);
+    float *want = (float *)malloc(n * sizeof *want);
+    uint32_t *got = (uint32_t *)malloc(n / 2 * sizeof *got);
+    fill(row, bytes, bytes / (n / fci_number_block(type)));
+    fci_number_decode(type, row, 0, n, want);
+    if (k->decode_bf16 && k->decode_bf16(type, row, 0, n, got)) {
+        uint64_t bad = 0;
+        for (uint64_t i = 0; i < n; i++) {
+            const uint16_t half = (uint16_t)(got[i / 2] >> (i % 2 ? 16 : 0));
+            bad += isnan(want[i]) ? !isnan(fci_bits_float((uint32_t)half << 16)) : half != fci_f32_to_bf16(want[i]);
+        }
+        T_OK(bad == 0, "%s: %s: %d bfloat16 differ from the twin's", fc_simd_name(k->simd), fc_dtype_name(type), (int)bad);
+    } else T_OK(!k->native_bf16 || type == FC_DTYPE_MXFP4 || fci_number_block(type) == 1,
+                "%s: %s decodes to bfloat16", fc_simd_name(k->simd), fc_dtype_name(type));
+    free(row);
+    free(want);
+    free(got);
+}
+
 // Rounding to bfloat16: numbers of every exponent, then the same without the smallest, which some tables round
 // elsewhere, at every length modulo 32.
 static void table_pairs(const fci_kernels *k) {
@@ -204,6 +227,7 @@ static void test_tables(void) {
         for (int i = 0; i < N_FORMATS; i++) {
             table_runs(k, formats[i].type);
             table_blocks(k, formats[i].type);
+            table_blocks_bf16(k, formats[i].type);
         }
     }
 }
