@@ -10067,15 +10067,16 @@ static const fci_architecture fci_architectures[] = {
      "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}", fci_mixtral_names, NULL},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
-     "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"max_window_layers\":28}", "{}", NULL, NULL},
+     "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
+     "\"max_window_layers\":28}", "{}", NULL, NULL},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
-     "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,\"max_window_layers\":28}",
-     "{}", NULL, NULL},
+     "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
+     "\"sliding_window\":4096,\"max_window_layers\":28}", "{}", NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW,
      FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"num_local_experts\":128,"
+     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,\"num_local_experts\":128,"
      "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}", NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
@@ -10098,7 +10099,7 @@ static const fci_architecture fci_architectures[] = {
      "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}", fci_gemma2_names, fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
-     "{\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
+     "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
@@ -10577,21 +10578,22 @@ FCI_FN fc_code fci_model_rope_scaling(fci_str name, uint64_t at, fci_rope_scalin
                     fci_show(name, &shown));
 }
 
-// One object of rope settings. The length before scaling may also stand beside it, which then counts.
-FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_json *config, const fci_json *rope, fci_rope *r,
-                                     fc_error *err) {
+// One object of rope settings. The length before scaling may also stand beside it, which then counts; some
+// families have one where neither says it.
+FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci_json *rope, fci_rope *r, fc_error *err) {
+    static const char original[] = "original_max_position_embeddings";
     fci_hyper *h = &m->hyper;
     fci_str name = fci_s("default");
     if (rope->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: expected an object, got %s",
                         fci_json_type_name(rope));
-    const fci_json *type = fci_model_json(rope, "rope_type"), *beside = config;
+    const fci_json *type = fci_model_json(rope, "rope_type"), *place = s->json;
     if (!type) type = fci_model_json(rope, "type");
     if (type && type->type == FCI_JSON_STRING) name = type->text;
     else if (type)
         return fci_fail(err, FC_ERR_FORMAT, type->at, "rope settings: \"rope_type\": expected a string, got %s",
                         fci_json_type_name(type));
-    if (!fci_model_json(config, "original_max_position_embeddings")) beside = rope;
+    if (!fci_model_json(place, original)) place = fci_model_json(rope, original) ? rope : s->defaults;
     fc_code code = fci_model_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
     if (!code) code = fci_model_rope_number(rope, "partial_rotary_factor", h->partial_rotary, &h->partial_rotary, err);
     if (!code && h->partial_rotary > 1)
@@ -10600,8 +10602,7 @@ FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_json *config, const 
     if (!code) code = fci_model_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
     if (code || r->scaling == FCI_ROPE_NONE) return code;
     if (r->scaling == FCI_ROPE_LINEAR) return fci_model_rope_number(rope, "factor", 0, &r->factor, err);
-    code = fci_model_rope_number(beside, "original_max_position_embeddings", (double)h->max_positions, &r->original,
-                                 err);
+    code = fci_model_rope_number(place, original, (double)h->max_positions, &r->original, err);
     if (code) return code;
     return r->scaling == FCI_ROPE_YARN   ? fci_model_rope_yarn(rope, h, r, err)
            : r->scaling == FCI_ROPE_LONG ? fci_model_rope_long(m, rope, r, err)
@@ -10610,10 +10611,10 @@ FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_json *config, const 
 
 // Both spellings: transformers 5's "rope_parameters", one object or one for each type of layer, and
 // "rope_theta" with "rope_scaling" before it.
-FCI_FN fc_code fci_model_rope_json(fc_model *m, const fci_json *config, fc_error *err) {
+FCI_FN fc_code fci_model_rope_json(fc_model *m, const fci_source *s, fc_error *err) {
     fci_hyper *h = &m->hyper;
-    const fci_json *rope = fci_model_json(config, "rope_parameters");
-    if (!rope) rope = fci_model_json(config, "rope_scaling");
+    const fci_json *rope = fci_model_json(s->json, "rope_parameters");
+    if (!rope) rope = fci_model_json(s->json, "rope_scaling");
     if (!rope) return FC_OK;
     const bool object = rope->type == FCI_JSON_OBJECT;
     const fci_json *full = object ? fci_model_json(rope, "full_attention") : NULL;
@@ -10621,9 +10622,9 @@ FCI_FN fc_code fci_model_rope_json(fc_model *m, const fci_json *config, fc_error
     if ((full || sliding) && !fci_model_has(m, FCI_TRAIT_TWO_ROPES))
         return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at, "rope settings by type of layer are not supported for %s",
                         m->architecture->name);
-    if (!full && !sliding) return fci_model_rope_object(m, config, rope, &h->ropes[0], err);
-    fc_code code = full ? fci_model_rope_object(m, config, full, &h->ropes[0], err) : FC_OK;
-    return code || !sliding ? code : fci_model_rope_object(m, config, sliding, &h->ropes[1], err);
+    if (!full && !sliding) return fci_model_rope_object(m, s, rope, &h->ropes[0], err);
+    fc_code code = full ? fci_model_rope_object(m, s, full, &h->ropes[0], err) : FC_OK;
+    return code || !sliding ? code : fci_model_rope_object(m, s, sliding, &h->ropes[1], err);
 }
 
 FCI_FN fc_code fci_model_rope_kv(const fci_source *s, const char *key, double otherwise, double *out, fc_error *err) {
@@ -10824,7 +10825,7 @@ FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratc
     if (!code && s->gguf && a->gguf_adjust) a->gguf_adjust(h);
     if (!code && s->gguf) fci_model_shown_traits(m);
     if (!code) code = fci_model_sizes(h, err);
-    if (!code) code = s->json ? fci_model_rope_json(m, s->json, err) : fci_model_rope_gguf(s, h, err);
+    if (!code) code = s->json ? fci_model_rope_json(m, s, err) : fci_model_rope_gguf(s, h, err);
     if (!code) code = fci_model_complete(h, err);
     return code ? code : fci_model_blocks(m, s->json, err);
 }

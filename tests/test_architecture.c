@@ -338,10 +338,62 @@ static void test_rows(void) {
     for (size_t i = 1; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) T_OK(fci_tensors[i].slot >= fci_tensors[i - 1].slot || fci_tensors[i].slot == FCI_Q_NORM, "slots in order: %d", (int)i);
 }
 
-int main(void) {
+/* What transformers takes where a setting is left out and another one makes it count (tools/check_defaults.py has them all). */
+static void test_left_out(void) {
+    static const char *const windowed[] = {OTHER("qwen2"), OTHER("qwen3"), OTHER("qwen3_moe")};
+    fc_model m;
+    fc_error err;
+    char config[1024];
+    for (size_t i = 0; i < sizeof windowed / sizeof windowed[0]; i++) {
+        snprintf(config, sizeof config, "{%s,\"num_experts_per_tok\":2,\"use_sliding_window\":true,\"max_window_layers\":1}", windowed[i]);
+        T_OK(configure(&m, config, &err) == FC_OK && m.hyper.blocks[1].window == 4096, "%s: %s", config, err.msg);
+        end(&m);
+    }
+    snprintf(config, sizeof config, "{%s,\"max_position_embeddings\":131072,\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":"
+             "[1,1,1,1,1,1,1,1],\"long_factor\":[2,2,2,2,2,2,2,2]}}", OTHER("phi3"));
+    T_OK(configure(&m, config, &err) == FC_OK && m.hyper.ropes[0].original == 4096 && m.hyper.ropes[0].factor == 32, "%s: %s", config, err.msg);
+    end(&m);
+}
+
+/* For tools/check_defaults.py: what a config.json on standard input comes to. */
+static int print_hyper(void) {
+    static char config[1 << 16];
+    static const char *const activations[] = {"silu", "gelu", "gelu-tanh", "relu", "relu2"};
+    fc_model m;
+    fc_error err;
+    config[fread(config, 1, sizeof config - 1, stdin)] = 0;
+    if (configure(&m, config, &err)) {
+        printf("{\"error\":\"%s\"}\n", err.code == FC_ERR_UNSUPPORTED ? "unsupported" : "format");
+        fprintf(stderr, "%s\n", err.msg);
+        end(&m);
+        return 0;
+    }
+    const fci_hyper *h = &m.hyper;
+#define TRAIT(name) ((h->traits & FCI_TRAIT_##name) ? "true" : "false")
+    printf("{\"kv\":%d,\"head\":%d,\"ff\":%d,\"positions\":%d,\"rotary\":%d,\"eps\":%.9g,\"scale\":%.9g,\"caps\":[%.9g,%.9g],"
+           "\"factors\":[%.9g,%.9g,%.9g],\"act\":\"%s\",\"tied\":%s,\"qkv_bias\":%s,\"o_bias\":%s,\"ffn_bias\":%s,\"parallel\":%s",
+           (int)h->n_kv_heads, (int)h->head_dim, (int)h->ff, (int)h->max_positions, (int)h->rotary_dim, h->norm_eps, h->attention_scale,
+           h->attention_cap, h->logit_cap, h->embedding_scale, h->residual_scale, h->logit_divisor, activations[h->activation], TRAIT(TIED),
+           TRAIT(QKV_BIAS), TRAIT(O_BIAS), TRAIT(FFN_BIAS), TRAIT(PARALLEL));
+    printf(",\"experts\":[%d,%d,%d,%s]", (int)h->n_experts, (int)h->n_used, (int)h->expert_ff, TRAIT(TOP_SUM));
+    for (int i = 0; i < 2; i++) {
+        const fci_rope *r = &h->ropes[i];
+        printf(",\"rope%d\":[%.9g,%d,%.9g,%.9g,%.9g]", i, r->theta, (int)r->scaling, r->factor, r->original, r->attention);
+    }
+    for (uint32_t b = 0; b < h->n_blocks; b++)
+        printf("%s[%u,%u,%d]", b ? "," : ",\"blocks\":[", h->blocks[b].window, h->blocks[b].rope, h->blocks[b].experts);
+    printf("]}\n");
+#undef TRAIT
+    end(&m);
+    return 0;
+}
+
+int main(int argc, char **argv) {
     (void)t_read, (void)t_shared; /* not needed here */
+    if (argc == 2 && strcmp(argv[1], "--hyper") == 0) return print_hyper();
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) test_published(&models[i]);
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) test_refused(&refusals[i]);
     test_rows();
+    test_left_out();
     return t_end("test_architecture");
 }
