@@ -88,7 +88,7 @@ portability:
 	@CLANG="$(CLANG)" CXX="$(CXX)" sh tests/run.sh tests/portability.sh
 
 interop: finercut
-	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py
+	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py tools/interop_perplexity.py
 
 # Its variables (PARTS, QUICK, BENCH_...) are explained at the top of tools/bench.py.
 bench: finercut
