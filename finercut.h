@@ -15300,7 +15300,8 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
         fci_format_g(score, sizeof score, 6, x->plan->steps[x->n_steps - 1].score);
         fci_putf(b, " Distance %s of the outputs on the calibration text: %s.", fc_metric_name(x->plan->info.metric), score);
     }
-    fci_puts(b, " All other weights are unchanged.");
+    if (x->desc->type) fci_putf(b, " Matrices are stored as %s.", fc_dtype_name(x->desc->type));
+    else fci_puts(b, " All other weights are unchanged.");
     if (removed.error.code) b->error = removed.error;
     fci_buffer_free(&removed);
 }
@@ -16294,8 +16295,15 @@ FCI_FN void fci_export_put_blocks(const fci_export *x, fci_buffer *b) {
     }
 }
 
-// transformers 5 keeps rope settings in one object, transformers 4 beside it: both find theirs.
-FCI_FN void fci_export_put_rope(const fci_export *x, fci_buffer *b) {
+// What transformers 5 moved or renamed stands under its old name too, for transformers 4: rope settings, which are in
+// one object now, and the number of experts.
+FCI_FN void fci_export_put_old_keys(const fci_export *x, fci_buffer *b) {
+    const fci_json *experts = fci_model_json(x->config, "num_local_experts");
+    if (experts && !fci_model_json(x->config, "num_experts") && strcmp(x->m->architecture->name, "qwen3_moe") == 0) {
+        fci_puts(b, "  \"num_experts\": ");
+        fci_export_put_json(b, experts);
+        fci_puts(b, ",\n");
+    }
     const fci_json *rope = fci_model_json(x->config, "rope_parameters"), *theta = rope ? fci_model_json(rope, "rope_theta") : NULL;
     if (theta && !fci_model_json(x->config, "rope_theta")) {
         fci_puts(b, "  \"rope_theta\": ");
@@ -16308,10 +16316,17 @@ FCI_FN void fci_export_put_rope(const fci_export *x, fci_buffer *b) {
     fci_puts(b, ",\n");
 }
 
+// vLLM's DeciLM takes the residual stream over at the first attention, so no FFN may come before it.
+FCI_FN bool fci_export_for_vllm(const fci_export *x) {
+    uint32_t b = 0;
+    while (b + 1 < x->m->hyper.n_blocks && !x->mask[2 * b] && !x->mask[2 * b + 1]) b++;
+    return fci_export_llama_shaped(x->m) && x->mask[2 * b + FC_KIND_ATTENTION];
+}
+
 // The input's config.json with what the output needs.
 FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
     static const char *const ours[] = {"finercut", "architectures", "model_type", "auto_map", "block_configs", "qkv_bias"};
-    const bool compact = !fci_export_masked(x), deci = fci_export_llama_shaped(x->m);
+    const bool compact = !fci_export_masked(x), deci = fci_export_for_vllm(x);
     const fci_json *key = fci_json_first(x->config);
     const char *type = x->m->architecture->name;
     if (compact && fci_model_json(x->config, "text_config"))
@@ -16329,7 +16344,9 @@ FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
         }
         key = fci_json_next(key + 1);
     }
-    fci_export_put_rope(x, b);
+    fci_export_put_old_keys(x, b);
+    if (compact && fci_export_llama_shaped(x->m) && !deci)
+        fci_log(x->c, 0, "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
     if (compact) {
         fci_putf(b, "  \"architectures\": [\"%s\"],\n  \"model_type\": \"" FCI_PRUNED_TYPE "%s\",\n", deci ? "DeciLMForCausalLM" : "FinercutForCausalLM", type);
         fci_puts(b, "  \"auto_map\": {\"AutoConfig\": \"modeling_finercut.FinercutConfig\", "
@@ -16797,6 +16814,19 @@ FCI_FN fc_code fci_export_folder(fci_export *x) {
 
 // ---- public
 
+// A file that is there is replaced only by its like: a slip must not cost a model's weights, or a plan.
+FCI_FN bool fci_export_may_replace(const fci_export *x) {
+    const fc_io *io = &x->c->io;
+    char magic[4] = "";
+    void *file;
+    uint64_t size;
+    if (io->create != fci_platform_create || fci_platform_is_folder(x->desc->path)) return true; // or another error, later
+    if (io->open(io->user, x->desc->path, &file, &size)) return true;
+    bool replace = size == 0 || (size >= 4 && !io->read_at(io->user, file, magic, 0, 4) && memcmp(magic, "GGUF", 4) == 0);
+    io->close(io->user, file);
+    return replace;
+}
+
 FCI_FN fc_code fci_export_check(fci_export *x) {
     const fc_export_desc *d = x->desc;
     const fc_container *c = x->m->container;
@@ -16821,6 +16851,8 @@ FCI_FN fc_code fci_export_check(fci_export *x) {
     for (uint32_t i = 1; gguf && c->gguf && i < c->n_files; i++) // splits have the first one's name but for a number
         same = same || strcmp(fci_base_name(d->path), c->files[i].name) == 0;
     if (same) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: expected another path than the model's", d->path);
+    if (gguf && !fci_export_may_replace(x))
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: expected a new file or a GGUF file to replace, got another file", d->path);
     if (fci_export_masked(x) && memchr(x->m->present, 0, 2 * (size_t)x->m->hyper.n_blocks))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: the model lacks sublayers already; expected a whole one",
                         fc_export_format_name(d->format));

@@ -387,6 +387,72 @@ if [ -f "$demo/tokenizer.json" ]; then
     t_ok "the same ids" [ "$(cat "$out")" = "$ids" ]
 fi
 
+# ---- export: what it writes is read back, and a failure leaves nothing under the final name
+
+usage "expected --format" export "$sharded" --plan race.json -o x
+usage "expected --plan" export "$sharded" --format hf -o x
+usage "--format: .*hf-masked" export "$sharded" --plan race.json --format onnx -o x
+usage "-o" export "$sharded" --plan race.json --format hf
+run 0 logits "$sharded" --tokens tokens.json --plan race.json --compute f32 -o pruned.npy
+cp pruned.npy want.npy
+for form in hf hf-masked gguf gguf-masked; do
+    t_ok "export $form" gives "^out-$form: $form, [0-9]+ steps of the plan; weights .*B of .*B$" \
+        export "$sharded" --plan race.json --format $form -o out-$form
+    t_ok "what $form wrote is read" run 0 logits out-$form --tokens tokens.json --compute f32 -o got.npy
+    case $form in hf*) t_ok "$form: the same logits" cmp got.npy want.npy ;; esac
+done
+t_ok "nothing else is left" [ "$(find . -name '*.tmp*' | wc -l)" -eq 0 ]
+t_ok "the plan is in config.json" grep -q '"format": "finercut-plan-1"' out-hf/config.json
+t_ok "the plan is in the GGUF file" grep -aq 'finercut-plan-1' out-gguf
+t_ok "the card says what went" grep -q "^This is .*sublayers .* removed, by finercut" out-hf/README.md
+t_ok "export --shard-size" run 0 export "$sharded" --plan race.json --format hf --shard-size 20K -o out-shards
+t_ok "more files" [ "$(find out-shards -name 'model-*.safetensors' | wc -l)" -gt 2 ]
+t_ok "what --shard-size wrote is read" run 0 logits out-shards --tokens tokens.json --compute f32 -o got.npy
+t_ok "the same logits from shards" cmp got.npy want.npy
+for type in f32 f16 bf16 q8_0; do
+    t_ok "export --type $type" run 0 export "$sharded" --plan race.json --format gguf --type $type -o out-gguf
+    t_ok "what --type $type wrote is read" run 0 logits out-gguf --tokens tokens.json -o got.npy
+done
+
+bad "export: a plan of another model" "race\.json.*another model" export "$gguf" --plan race.json --format gguf -o x
+bad "export: a folder with files" "out-hf: expected a new or an empty folder" export "$sharded" --plan race.json --format hf -o out-hf
+bad "export: a folder as a file" "cannot create" export "$sharded" --plan race.json --format gguf -o out-hf --quiet
+bad "export: under a file" "cannot create: Not a directory" export "$sharded" --plan race.json --format gguf -o race.json/x --quiet
+bad "export: under a file" "expected a new or an empty folder" export "$sharded" --plan race.json --format hf -o race.json/x --quiet
+bad "export: under nothing" "cannot create" export "$sharded" --plan race.json --format hf -o no/x
+bad "export: onto the plan" "expected a new file or a GGUF file to replace" export "$sharded" --plan race.json --format gguf -o race.json
+cp -R "$sharded" own
+cp "$gguf" own.gguf
+bad "export: output = input" "expected another path than the model's" export own --plan race.json --format hf -o ../w/own/
+bad "export: output = weights" "expected a new file or a GGUF file" export own --plan race.json --format gguf -o own/model-00002-of-00003.safetensors
+bad "export: output = config" "expected a new file or a GGUF file" export own --plan race.json --format gguf -o own/config.json
+run 0 prune "$gguf" --tokens tokens.json --remove 1 -o gguf.json --quiet
+bad "export: output = input" "expected another path than the model's" export own.gguf --plan gguf.json --format gguf -o ../w/own.gguf
+if [ -d /proc/self ]; then
+    bad "export: no room for a file" "expected [0-9]+ bytes of free space, got 0" export "$sharded" --plan race.json --format gguf -o /proc/x --quiet
+    bad "export: no room for a folder" "expected [0-9]+ bytes of free space, got 0" export "$sharded" --plan race.json --format hf -o /proc/x --quiet
+fi
+mkdir locked
+chmod 555 locked
+if [ "$(id -u)" -ne 0 ]; then
+    bad "export: a read-only folder" "cannot create: Permission denied" export "$sharded" --plan race.json --format gguf -o locked/x --quiet
+    bad "export: a read-only folder" "cannot create: Permission denied" export "$sharded" --plan race.json --format hf -o locked/x --quiet
+else
+    t_skip "export to a read-only folder" "root may write there"
+fi
+midway() { # FORMAT: files may not grow beyond 8 blocks: the signal kills, and where it is ignored the write fails
+    (ulimit -c 0; ulimit -f 8; exec "$finercut" export "$sharded" --plan race.json --format "$1" -o "cut-$1" >"$out" 2>"$err") && return 1
+    [ ! -e "cut-$1" ] || { echo "killed: left cut-$1"; return 1; }
+    rm -rf ./cut-*
+    (trap '' XFSZ; ulimit -f 8; exec "$finercut" export "$sharded" --plan race.json --format "$1" -o "cut-$1" >"$out" 2>"$err") && return 1
+    cat "$err"
+    [ "$(grep -c "^finercut: .*cut-$1.*cannot write" "$err")" -eq 1 ] || return 1
+    [ "$(find . -name 'cut-*' | wc -l)" -eq 0 ] || { echo "failed: left"; find . -name 'cut-*'; return 1; }
+}
+for form in hf hf-masked gguf gguf-masked; do
+    t_ok "export $form cut midway" midway $form
+done
+
 # ---- generate
 
 bad "generate: no tokenizer" "tokenizer" generate "$sharded" --prompt a
