@@ -15232,6 +15232,7 @@ typedef struct fci_export {
     fci_out *outs;
     size_t n_outs, capacity;
     const fci_json *config; // of a directory
+    const fci_architecture *family; // whose names a directory has
     bool deci;
     char *target;      // the folder to write, under its temporary name
     void *file;        // being written
@@ -15446,10 +15447,13 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
 
 // ---- Tensors from safetensors for GGUF
 
-// The type a matrix is stored in. Small tables that llama.cpp adds to float32 rows are float32.
+// The type a matrix is stored in; safetensors has none in blocks. Small tables that llama.cpp adds to float32 rows are
+// float32.
 FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, const fci_matrix *w) {
+    const bool to_gguf = fci_export_to_gguf(x);
     fc_dtype type = x->desc->type ? x->desc->type : w->type == FC_DTYPE_F64 ? FC_DTYPE_F32 : w->type;
-    if (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER) return FC_DTYPE_F32;
+    if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
+    if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (w->cols % fci_number_block(type) == 0) return type;
     fci_log(x->c, 0, "rows of %llu numbers cannot be %s: F16 instead", (unsigned long long)w->cols, fc_dtype_name(type));
     return FC_DTYPE_F16;
@@ -15505,6 +15509,12 @@ FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint
     char stacked[FCI_NAME_MAX], name[FCI_NAME_MAX];
     const fci_matrix *first = (const fci_matrix *)fci_model_place(x->m, row->slot, block, 0);
     const uint64_t shape[3] = {n, first->rows, first->cols};
+    for (uint32_t e = 0; e < n && !fci_export_to_gguf(x); e++) { // one by one there
+        const fci_matrix *w = (const fci_matrix *)fci_model_place(x->m, row->slot, block, e);
+        fci_architecture_name(pattern, x->number[block], e, ".weight", name, sizeof name);
+        fc_code code = fci_export_convert(x, name, fci_export_type(x, row->slot, w), 2, shape + 1, w, 1, NULL);
+        if (code || e + 1 == n) return code;
+    }
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(strstr(pattern, ".@") - pattern), pattern);
     fci_architecture_name(stacked, x->number[block], 0, ".weight", name, sizeof name);
     fci_out *o = fci_export_add(x, name, fci_export_type(x, row->slot, first), 3, shape);
@@ -15514,22 +15524,59 @@ FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint
     return FC_OK;
 }
 
+// q, k and v of GPT-NeoX's directories: each head's three after one another.
+FCI_FN fc_code fci_export_turns(fci_export *x, const char *weight, const char *bias, const fci_part_list *list) {
+    const uint64_t head = x->m->hyper.head_dim, heads = list->matrices[0].rows / head, shape[2] = {list->rows, list->matrices[0].cols};
+    fci_out *o = fci_export_add(x, weight, fci_export_type(x, FCI_Q, &list->matrices[0]), 2, shape);
+    fci_export_piece *p = fci_export_pieces(x, o, (size_t)(3 * heads));
+    if (!p) return FC_ERR_MEMORY;
+    for (uint64_t i = 0; i < 3 * heads; i++) {
+        p[i].matrix = list->matrices[i % 3];
+        p[i].matrix.data = fci_matrix_row(&list->matrices[i % 3], i / 3 * head);
+        p[i].matrix.rows = head;
+    }
+    if (!list->bias) return FC_OK;
+    float *values = (float *)fci_arena_alloc(&x->arena, list->rows, sizeof *values, bias, x->err);
+    if (!values) return FC_ERR_MEMORY;
+    for (uint64_t i = 0; i < 3 * heads; i++)
+        memcpy(values + i * head, list->bias + (i % 3 * heads + i / 3) * head, (size_t)head * sizeof *values);
+    return fci_export_floats(x, bias, values, list->rows, FCI_ORDER_AS_IS);
+}
+
+// A matrix that the directory has the other way round. Its parts follow each other in the GGUF file.
+FCI_FN fc_code fci_export_transposed(fci_export *x, const char *name, const fci_part_list *list) {
+    fci_matrix w = list->matrices[0];
+    const uint64_t shape[2] = {w.cols, list->rows};
+    if (fci_number_block(w.type) > 1)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: tensor \"%s\": %s cannot be turned round",
+                        fc_export_format_name(x->desc->format), name, fc_dtype_name(w.type));
+    w.rows = shape[0];
+    w.cols = shape[1];
+    w.transposed = true;
+    return fci_export_convert(x, name, fci_export_type(x, FCI_Q, &w), 2, shape, &w, 1, NULL);
+}
+
 FCI_FN fc_code fci_export_matrix(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
     fci_part_list list;
-    char name[FCI_NAME_MAX];
+    char name[FCI_NAME_MAX], bias[FCI_NAME_MAX];
+    const bool in_block = row->slot >= FCI_FIRST_BLOCK_SLOT;
+    const uint32_t number = in_block ? x->number[block] : 0;
+    const uint32_t traits = fci_export_to_gguf(x) ? 0 : x->family->json_traits;
     fci_export_parts(x, row, block, &list);
-    const uint32_t number = row->slot >= FCI_FIRST_BLOCK_SLOT ? x->number[block] : 0;
     const uint64_t shape[2] = {list.rows, list.matrices[0].cols};
     fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
-    fc_code code = fci_export_convert(x, name, fci_export_type(x, row->slot, &list.matrices[0]), 2, shape, list.matrices,
-                                      list.n, list.orders);
+    fci_architecture_name(pattern, number, 0, ".bias", bias, sizeof bias);
+    if (list.n == 3 && (traits & FCI_TRAIT_HEADS_TURN)) return fci_export_turns(x, name, bias, &list);
+    fc_code code = in_block && (traits & FCI_TRAIT_TRANSPOSED)
+                       ? fci_export_transposed(x, name, &list)
+                       : fci_export_convert(x, name, fci_export_type(x, row->slot, &list.matrices[0]), 2, shape,
+                                            list.matrices, list.n, list.orders);
     if (code || !list.bias) return code;
-    fci_architecture_name(pattern, number, 0, ".bias", name, sizeof name);
-    if (list.n == 1) return fci_export_floats(x, name, list.bias, list.rows, list.orders[0]);
+    if (list.n == 1) return fci_export_floats(x, bias, list.bias, list.rows, list.orders[0]);
     for (size_t i = 0; i < list.n; i++)
         if (list.orders[i] != FCI_ORDER_AS_IS)
-            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "%s: fused biases in pairs are not supported", name);
-    return fci_export_floats(x, name, list.bias, list.rows, FCI_ORDER_AS_IS);
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "%s: fused biases in pairs are not supported", bias);
+    return fci_export_floats(x, bias, list.bias, list.rows, FCI_ORDER_AS_IS);
 }
 
 FCI_FN fc_code fci_export_vector(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
@@ -15537,8 +15584,15 @@ FCI_FN fc_code fci_export_vector(fci_export *x, const fci_tensor_row *row, uint3
     const uint64_t n = fci_architecture_dim(&x->m->hyper, row->rows);
     const uint32_t number = row->slot >= FCI_FIRST_BLOCK_SLOT ? x->number[block] : 0;
     char name[FCI_NAME_MAX];
+    const float *weight = norm->weight;
+    if (!fci_export_to_gguf(x) && (x->family->json_traits & FCI_TRAIT_PLUS_ONE)) {
+        float *less = (float *)fci_arena_alloc(&x->arena, n, sizeof *less, "norm", x->err);
+        if (!less) return FC_ERR_MEMORY;
+        for (uint64_t i = 0; i < n; i++) less[i] = weight[i] - 1;
+        weight = less;
+    }
     fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
-    fc_code code = fci_export_floats(x, name, norm->weight, n, FCI_ORDER_AS_IS);
+    fc_code code = fci_export_floats(x, name, weight, n, FCI_ORDER_AS_IS);
     if (code || !row->bias || !norm->bias) return code;
     fci_architecture_name(pattern, number, 0, ".bias", name, sizeof name);
     return fci_export_floats(x, name, norm->bias, n, FCI_ORDER_AS_IS);
@@ -15549,19 +15603,27 @@ FCI_FN fc_code fci_export_to_other_kind(fci_export *x) {
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
         const fci_tensor_row *row = &fci_tensors[i];
         const bool in_block = row->slot >= FCI_FIRST_BLOCK_SLOT;
-        if (!row->gguf) continue;
+        const char *pattern = fci_architecture_pattern(x->family, row, fci_export_to_gguf(x));
+        if (!pattern) continue;
         for (uint32_t b = 0; b < (in_block ? m->hyper.n_blocks : 1); b++) {
             size_t first = x->n_outs;
             if (!fci_model_needs(m, row, b)) continue;
             if (in_block && !fci_export_masked(x) && !fci_model_used(m, x->mask, row->slot, b)) continue;
-            fc_code code = fci_model_is_expert(row->slot)    ? fci_export_experts(x, row, b, row->gguf)
-                           : row->cols == FCI_DIM_NONE ? fci_export_vector(x, row, b, row->gguf)
-                                                       : fci_export_matrix(x, row, b, row->gguf);
+            fc_code code = fci_model_is_expert(row->slot)    ? fci_export_experts(x, row, b, pattern)
+                           : row->cols == FCI_DIM_NONE ? fci_export_vector(x, row, b, pattern)
+                                                       : fci_export_matrix(x, row, b, pattern);
             if (code) return code;
             if (in_block) fci_export_silence(x, row, b, first);
         }
     }
     return FC_OK;
+}
+
+// What llama3's scaling divides frequency j by.
+FCI_FN double fci_export_llama3(const fci_rope *r, uint64_t rotary, uint64_t j) {
+    const double f = pow(r->theta, -(double)(2 * j) / (double)rotary), turns = r->original * f / (2 * 3.14159265358979323846);
+    const double smooth = (turns - r->low) / (r->high - r->low);
+    return turns < r->low ? r->factor : turns > r->high ? 1 : 1 / ((1 - smooth) / r->factor + smooth);
 }
 
 // llama3's scaling, and longrope's factors, are tensors in GGUF.
@@ -15575,11 +15637,7 @@ FCI_FN fc_code fci_export_rope(fci_export *x) {
     if (r->scaling != FCI_ROPE_LLAMA3) return FC_OK;
     float *factors = (float *)fci_arena_alloc(&x->arena, half, sizeof *factors, "rope factors", x->err);
     if (!factors) return FC_ERR_MEMORY;
-    for (uint64_t j = 0; j < half; j++) {
-        const double f = pow(r->theta, -(double)(2 * j) / (double)rotary), turns = r->original * f / (2 * 3.14159265358979323846);
-        const double smooth = (turns - r->low) / (r->high - r->low);
-        factors[j] = (float)(turns < r->low ? r->factor : turns > r->high ? 1 : 1 / ((1 - smooth) / r->factor + smooth));
-    }
+    for (uint64_t j = 0; j < half; j++) factors[j] = (float)fci_export_llama3(r, rotary, j);
     return fci_export_floats(x, "rope_freqs.weight", factors, half, FCI_ORDER_AS_IS);
 }
 
@@ -16249,7 +16307,7 @@ static const char *const fci_export_modeling[] = {
 };
 
 FCI_FN fc_code fci_export_put_modeling(fci_export *x, fci_buffer *b) {
-    const char *names[] = {x->m->architecture->class_name, x->m->architecture->class_name, x->m->architecture->name};
+    const char *names[] = {x->family->class_name, x->family->class_name, x->family->name};
     size_t n = 0;
     for (size_t i = 0; i < sizeof fci_export_modeling / sizeof fci_export_modeling[0]; i++)
         for (const char *p = fci_export_modeling[i]; *p; p++) {
@@ -16328,7 +16386,7 @@ FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
     static const char *const ours[] = {"finercut", "architectures", "model_type", "auto_map", "block_configs", "qkv_bias"};
     const bool compact = !fci_export_masked(x), deci = fci_export_for_vllm(x);
     const fci_json *key = fci_json_first(x->config);
-    const char *type = x->m->architecture->name;
+    const char *type = x->family->name;
     if (compact && fci_model_json(x->config, "text_config"))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format hf: a text model inside another is not supported; use hf-masked");
     fci_puts(b, "{\n");
@@ -16366,6 +16424,482 @@ FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
     }
     fci_puts(b, "}\n}\n");
     return b->error.code ? FC_ERR_MEMORY : FC_OK;
+}
+
+// ---- A directory's config.json and tokenizer, from a GGUF file
+
+// The family whose files are written. GGUF calls all of Llama's shape by one name.
+FCI_FN const fci_architecture *fci_export_family(const fc_model *m) {
+    const fci_architecture *a = m->architecture;
+    const char *name = NULL;
+    if (!fci_model_is_gguf(m) || strcmp(a->name, "llama") != 0) return a;
+    if (m->hyper.n_experts) name = "mixtral";
+    else if (m->hyper.blocks[0].window) name = "mistral";
+    return name ? fci_model_architecture(fci_s(name), false, NULL) : a;
+}
+
+FCI_FN void fci_made_key(fci_buffer *b, const char *key) {
+    fci_putf(b, "%s  \"%s\": ", b->n > 2 ? ",\n" : "", key);
+}
+
+FCI_FN void fci_made_real(fci_buffer *b, const char *key, double value) {
+    char text[40];
+    fci_format_g(text, sizeof text, 9, value); // as many as a float32 has
+    fci_made_key(b, key);
+    if (value > 0 || value < 0) fci_puts(b, text);
+    else fci_puts(b, "null"); // a cap that is off
+    if (!strpbrk(text, ".e") && (value > 0 || value < 0)) fci_puts(b, ".0"); // transformers tells 8 from 8.0
+}
+
+FCI_FN void fci_made_member(fci_buffer *b, const char *key, double value) { // of an object on one line
+    fci_putf(b, ", \"%s\": ", key);
+    fci_put_number(b, value);
+}
+
+FCI_FN void fci_made_count(fci_buffer *b, const char *key, uint64_t value) {
+    fci_made_key(b, key);
+    fci_putf(b, "%llu", (unsigned long long)value);
+}
+
+FCI_FN void fci_made_bool(fci_buffer *b, const char *key, bool value) {
+    fci_made_key(b, key);
+    fci_puts(b, value ? "true" : "false");
+}
+
+FCI_FN void fci_made_text(fci_buffer *b, const char *key, const char *value) {
+    fci_made_key(b, key);
+    fci_json_put_string(b, fci_s(value));
+}
+
+// Hyperparameters by the table that reads them. Where families differ in the name, all are written.
+FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *f) {
+    const fci_hyper *h = &x->m->hyper;
+    const char *names = f->json;
+    const bool eps = f->offset == FCI_AT(norm_eps), layer_norm = fci_model_has(x->m, FCI_TRAIT_LAYER_NORM);
+    const bool all = fci_model_has(x->m, FCI_TRAIT_POSITIONS) || f->offset == FCI_AT(n_experts) || (eps && layer_norm);
+    char key[64];
+    double real;
+    uint64_t count;
+    if (!names || f->type == FCI_FIELD_TRAIT || (f->traits && !(h->traits & f->traits))) return;
+    if (f->offset == FCI_AT(partial_rotary) || f->offset == FCI_AT(query_scalar) || f->offset == FCI_AT(window) ||
+        f->offset == FCI_AT(window_from))
+        return; // written elsewhere
+    if ((f->traits & FCI_TRAIT_EXPERTS) && !h->n_experts) return;
+    if (f->offset == FCI_AT(ropes[1].theta) && !fci_model_has(x->m, FCI_TRAIT_TWO_ROPES)) return;
+    if (f->offset == FCI_AT(head_dim) && h->head_dim * h->n_heads == h->hidden && !strstr(x->family->json_defaults, "head_dim"))
+        return;
+    memcpy(&real, (const char *)h + f->offset, sizeof real);
+    memcpy(&count, (const char *)h + f->offset, sizeof count);
+    if (f->type == FCI_FIELD_COUNT && count == 0) return;
+    while (fci_model_next_name(&names, key, sizeof key)) {
+        if (eps && layer_norm && strcmp(key, "rms_norm_eps") == 0) continue;
+        if (f->type == FCI_FIELD_REAL) fci_made_real(b, key, real);
+        else fci_made_count(b, key, count);
+        if (!all) return;
+    }
+}
+
+// llama3's scaling is a tensor of factors in GGUF, and four numbers in config.json, of which all known models share two.
+FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
+    const fci_rope *r = &x->m->hyper.ropes[0];
+    const uint64_t half = x->m->hyper.rotary_dim / 2;
+    fci_rope guess = *r;
+    guess.scaling = FCI_ROPE_LLAMA3;
+    guess.factor = (double)r->factors[0][half - 1];
+    guess.low = 1;
+    guess.high = 4;
+    for (guess.original = 16; guess.original < 1e7; guess.original *= 2) {
+        uint64_t j = 0;
+        while (j < half && fabs((double)r->factors[0][j] / fci_export_llama3(&guess, 2 * half, j) - 1) < 1e-4) j++;
+        if (j < half) continue;
+        fci_made_key(b, "rope_scaling");
+        fci_puts(b, "{\"rope_type\": \"llama3\"");
+        fci_made_member(b, "factor", guess.factor);
+        fci_made_member(b, "low_freq_factor", guess.low);
+        fci_made_member(b, "high_freq_factor", guess.high);
+        fci_made_member(b, "original_max_position_embeddings", guess.original);
+        fci_puts(b, "}");
+        return FC_OK;
+    }
+    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: rope_freqs: no scaling of llama3's kind has these factors",
+                    fc_export_format_name(x->desc->format));
+}
+
+FCI_FN void fci_made_factors(fci_buffer *b, const char *key, const float *factors, uint64_t n) {
+    fci_putf(b, ", \"%s\": [", key);
+    for (uint64_t i = 0; i < n; i++) {
+        fci_puts(b, i ? ", " : "");
+        fci_put_number(b, (double)factors[i]);
+    }
+    fci_puts(b, "]");
+}
+
+FCI_FN fc_code fci_made_rope(fci_export *x, fci_buffer *b) {
+    const fci_rope *r = &x->m->hyper.ropes[0];
+    const uint64_t half = x->m->hyper.rotary_dim / 2;
+    if (r->scaling == FCI_ROPE_NONE && r->factors[0]) return fci_made_llama3(x, b);
+    if (r->scaling == FCI_ROPE_NONE) return FC_OK;
+    fci_made_key(b, "rope_scaling");
+    if (r->scaling != FCI_ROPE_LONG) {
+        fci_putf(b, "{\"rope_type\": \"%s\"", r->scaling == FCI_ROPE_YARN ? "yarn" : "linear");
+        fci_made_member(b, "factor", r->factor);
+        if (r->scaling == FCI_ROPE_YARN) {
+            fci_made_member(b, "original_max_position_embeddings", r->original);
+            fci_made_member(b, "attention_factor", r->attention);
+            fci_made_member(b, "beta_fast", r->high);
+            fci_made_member(b, "beta_slow", r->low);
+        }
+        fci_puts(b, "}");
+    } else { // transformers 4 wants these three members and no others
+        fci_puts(b, "{\"type\": \"longrope\"");
+        fci_made_factors(b, "short_factor", r->factors[0], half);
+        fci_made_factors(b, "long_factor", r->factors[1] ? r->factors[1] : r->factors[0], half);
+        fci_puts(b, "}");
+        fci_made_count(b, "original_max_position_embeddings", (uint64_t)r->original);
+    }
+    return FC_OK;
+}
+
+FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
+    const fci_hyper *h = &x->m->hyper;
+    bool any = false;
+    for (uint32_t i = 0; i < h->n_blocks; i++) any = any || h->blocks[i].window;
+    if (x->family->windows == FCI_WINDOW_NO_ROPE) {
+        fci_made_key(b, "no_rope_layers");
+        for (uint32_t i = 0; i < h->n_blocks; i++) fci_putf(b, "%s%d", i ? ", " : "[", h->blocks[i].rope != 0);
+        fci_puts(b, "]");
+    }
+    if (!(x->family->traits & FCI_TRAIT_WINDOW)) return;
+    if (any) fci_made_count(b, "sliding_window", h->window);
+    else {
+        fci_made_key(b, "sliding_window");
+        fci_puts(b, "null");
+    }
+    if (!(x->family->traits & FCI_TRAIT_USE_WINDOW)) fci_made_bool(b, "use_sliding_window", any);
+    if (!any || x->family->windows == FCI_WINDOW_ALL) return;
+    fci_made_key(b, "layer_types");
+    for (uint32_t i = 0; i < h->n_blocks; i++)
+        fci_putf(b, "%s\"%s_attention\"", i ? ", " : "[", h->blocks[i].window ? "sliding" : "full");
+    fci_puts(b, "]");
+}
+
+// What the file shows by the tensors it has. Some families have a key for it, others always have the same biases.
+FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
+    static const char *const silent[] = {"qwen2", "gpt2"};
+    const char *name = x->family->name;
+    bool q = false, o = false, ffn = false;
+    for (uint32_t i = 0; i < x->m->hyper.n_blocks; i++) {
+        q = q || ((const fci_weight *)fci_model_place(x->m, FCI_Q, i, 0))->bias;
+        o = o || ((const fci_weight *)fci_model_place(x->m, FCI_O, i, 0))->bias;
+        ffn = ffn || ((const fci_weight *)fci_model_place(x->m, FCI_DOWN, i, 0))->bias;
+    }
+    for (size_t i = 0; i < 2; i++)
+        if (strcmp(name, silent[i]) == 0) return FC_OK;
+    if (strcmp(name, "stablelm") == 0) fci_made_bool(b, "use_qkv_bias", q);
+    else if (strcmp(name, "starcoder2") == 0) fci_made_bool(b, "use_bias", q || o || ffn);
+    else if (q != o)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: a %s model with biases of q, k and v but not of the output",
+                        fc_export_format_name(x->desc->format), name);
+    else fci_made_bool(b, "attention_bias", q);
+    if (ffn && strcmp(name, "llama") == 0) fci_made_bool(b, "mlp_bias", ffn);
+    return FC_OK;
+}
+
+FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
+    const fci_hyper *h = &x->m->hyper;
+    const char *keys = x->family->json_defaults, *names[] = {"bos", "eos", "padding"}, *theirs[] = {"bos", "eos", "pad"};
+    char key[64];
+    uint64_t id;
+    fci_made_text(b, x->family->activation_key, x->family->activation);
+    fci_made_bool(b, "tie_word_embeddings", fci_model_has(x->m, FCI_TRAIT_TIED));
+    if (strstr(keys, "use_parallel_residual") || fci_model_has(x->m, FCI_TRAIT_PARALLEL))
+        fci_made_bool(b, "use_parallel_residual", fci_model_has(x->m, FCI_TRAIT_PARALLEL));
+    if (h->n_experts) fci_made_bool(b, "norm_topk_prob", fci_model_has(x->m, FCI_TRAIT_TOP_SUM));
+    if (h->rotary_dim && (h->rotary_dim != h->head_dim || strstr(keys, "partial_rotary_factor") || strstr(keys, "rotary_pct"))) {
+        fci_made_real(b, "partial_rotary_factor", (double)h->rotary_dim / (double)h->head_dim);
+        fci_made_real(b, "rotary_pct", (double)h->rotary_dim / (double)h->head_dim);
+    }
+    if (fci_model_has(x->m, FCI_TRAIT_CAPS)) {
+        double scalar = 1 / (h->attention_scale * h->attention_scale), whole = floor(scalar + 0.5);
+        if (fabs(scalar - whole) < 1e-6 * whole) fci_made_count(b, "query_pre_attn_scalar", (uint64_t)whole);
+        else fci_made_real(b, "query_pre_attn_scalar", scalar);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
+        const fci_kv *kv = fci_gguf_find(x->m->container, key);
+        snprintf(key, sizeof key, "%s_token_id", theirs[i]);
+        if (kv && fci_kv_u64(kv, &id)) fci_made_count(b, key, id);
+        else if (i == 2) { // a family's own may be beyond this vocabulary
+            fci_made_key(b, key);
+            fci_puts(b, "null");
+        }
+    }
+}
+
+// A config.json as it would be beside this model's safetensors, as if it had been read.
+FCI_FN fc_code fci_export_make_config(fci_export *x) {
+    fci_buffer b;
+    fc_dtype type = fci_export_type(x, FCI_EMBEDDING, &x->m->embedding);
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    fci_puts(&b, "{\n");
+    fci_made_key(&b, "architectures");
+    fci_putf(&b, "[\"%s\"]", x->family->class_name);
+    fci_made_text(&b, "model_type", x->family->name);
+    fci_made_text(&b, "torch_dtype", type == FC_DTYPE_F16 ? "float16" : type == FC_DTYPE_BF16 ? "bfloat16" : "float32");
+    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++) fci_made_field(x, &b, &fci_fields[i]);
+    fci_made_traits(x, &b);
+    fci_made_windows(x, &b);
+    fc_code code = fci_made_biases(x, &b);
+    if (!code) code = fci_made_rope(x, &b);
+    fci_puts(&b, "\n}\n");
+    if (!code && (code = b.error.code) != FC_OK) *x->err = b.error;
+    char *text = code ? NULL : fci_arena_copy(&x->arena, fci_sn(b.p, b.n), x->err);
+    if (!code) code = text ? fci_json_parse(x->c, &x->arena, text, b.n, &x->config, x->err) : FC_ERR_MEMORY;
+    fci_buffer_free(&b);
+    return code;
+}
+
+typedef struct fci_made_vocab {
+    fci_str *tokens;
+    const fci_kv *types, *scores, *merges;
+    uint64_t n;
+    const fc_tokenizer *t;
+    bool phi3;
+} fci_made_vocab;
+
+FCI_FN uint64_t fci_made_type(const fci_made_vocab *v, uint64_t id) {
+    uint64_t type = 1;
+    fci_kv_item_u64(v->types, id, &type);
+    return type;
+}
+
+FCI_FN void fci_made_added(const fci_made_vocab *v, fci_buffer *b) {
+    const char *comma = "";
+    fci_puts(b, "  \"added_tokens\": [");
+    for (uint64_t i = 0; i < v->n; i++) {
+        uint64_t type = fci_made_type(v, i);
+        if (type < 2 || type > 4) continue;
+        fci_putf(b, "%s\n    {\"id\": %llu, \"content\": ", comma, (unsigned long long)i);
+        fci_json_put_string(b, v->tokens[i]);
+        fci_putf(b, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": %s, \"normalized\": false, \"special\": %s}",
+                 v->phi3 && type == 3 ? "true" : "false", type == 4 ? "false" : "true");
+        comma = ",";
+    }
+    fci_puts(b, "],\n");
+}
+
+FCI_FN void fci_made_pieces_pipeline(const fci_made_vocab *v, fci_buffer *b) { // SentencePiece's
+    const bool prefix = v->t->n_changes > 1;
+    fci_puts(b, "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [");
+    if (prefix) fci_puts(b, "{\"type\": \"Prepend\", \"prepend\": \"" FCI_TEXT_BLANK "\"}, ");
+    fci_puts(b, "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"" FCI_TEXT_BLANK "\"}]},\n"
+                "  \"pre_tokenizer\": null,\n"
+                "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \""
+                FCI_TEXT_BLANK "\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}");
+    if (prefix) fci_puts(b, ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}");
+    fci_puts(b, "]},\n");
+}
+
+FCI_FN void fci_made_bytes_pipeline(const fci_made_vocab *v, fci_buffer *b) { // GPT-2's, with what cuts before it
+    const fc_tokenizer *t = v->t;
+    bool gpt2 = false;
+    fci_putf(b, "  \"normalizer\": %s,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [",
+             t->n_changes ? "{\"type\": \"NFC\"}" : "null");
+    for (size_t i = 0; i < t->n_steps; i++) {
+        const char *name = t->steps[i].name;
+        gpt2 = strcmp(name, "gpt2") == 0 && i + 1 == t->n_steps;
+        if (gpt2) break;
+        if (strcmp(name, "digits") == 0) fci_puts(b, "{\"type\": \"Digits\", \"individual_digits\": true}, ");
+        else {
+            fci_puts(b, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+            fci_json_put_string(b, fci_s(fci_text_named(name)->regex));
+            fci_puts(b, "}, \"behavior\": \"Isolated\", \"invert\": false}, ");
+        }
+    }
+    fci_putf(b, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": %s}]},\n",
+             gpt2 ? "true" : "false");
+    fci_puts(b, "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n");
+}
+
+FCI_FN void fci_made_template(const fci_made_vocab *v, fci_buffer *b) { // what stands before and after every text
+    const fc_tokenizer *t = v->t;
+    if (!t->n_before && !t->n_after) {
+        fci_puts(b, "  \"post_processor\": null,\n");
+        return;
+    }
+    fci_puts(b, "  \"post_processor\": {\"type\": \"TemplateProcessing\"");
+    for (int pair = 0; pair < 2; pair++) {
+        fci_puts(b, pair ? "], \"pair\": [" : ", \"single\": [");
+        for (int part = 0; part <= pair; part++) {
+            if (part) fci_puts(b, ", ");
+            for (uint32_t i = 0; i < t->n_before; i++) {
+                fci_puts(b, "{\"SpecialToken\": {\"id\": ");
+                fci_json_put_string(b, v->tokens[t->before[i]]);
+                fci_putf(b, ", \"type_id\": %d}}, ", part);
+            }
+            fci_putf(b, "{\"Sequence\": {\"id\": \"%s\", \"type_id\": %d}}", part ? "B" : "A", part);
+            for (uint32_t i = 0; i < t->n_after; i++) {
+                fci_puts(b, ", {\"SpecialToken\": {\"id\": ");
+                fci_json_put_string(b, v->tokens[t->after[i]]);
+                fci_putf(b, ", \"type_id\": %d}}", part);
+            }
+        }
+    }
+    fci_puts(b, "], \"special_tokens\": {");
+    for (uint32_t i = 0; i < t->n_before + t->n_after; i++) {
+        uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
+        fci_puts(b, i ? ", " : "");
+        fci_json_put_string(b, v->tokens[id]);
+        fci_puts(b, ": {\"id\": ");
+        fci_json_put_string(b, v->tokens[id]);
+        fci_putf(b, ", \"ids\": [%u], \"tokens\": [", id);
+        fci_json_put_string(b, v->tokens[id]);
+        fci_puts(b, "]}");
+    }
+    fci_puts(b, "}},\n");
+}
+
+typedef struct fci_made_merge {
+    float score;
+    uint32_t id, left, right;
+} fci_made_merge;
+
+FCI_FN int fci_made_by_score(const void *a, const void *b) {
+    const fci_made_merge *x = (const fci_made_merge *)a, *y = (const fci_made_merge *)b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    if (x->id != y->id) return x->id < y->id ? -1 : 1;
+    return x->left != y->left ? (x->left < y->left ? -1 : 1) : x->right < y->right ? -1 : x->right > y->right;
+}
+
+// Of a vocabulary with scores: every way to make a token of two others, the best score first.
+FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
+    fci_buffer list;
+    fci_map ids;
+    bool known;
+    fc_code code = FC_OK;
+    memset(&list, 0, sizeof list);
+    memset(&ids, 0, sizeof ids);
+    list.c = ids.c = x->c;
+    for (uint64_t i = 0; i < v->n && !code; i++)
+        if (fci_made_type(v, i) == 1) code = fci_map_add(&ids, v->tokens[i], (uint32_t)i, &known, x->err);
+    for (uint32_t i = 0; i < v->n && !code; i++) {
+        const fci_str s = v->tokens[i];
+        fci_made_merge m = {0, i, 0, 0};
+        double score = 0;
+        if (fci_made_type(v, i) != 1) continue;
+        fci_kv_item_f64(v->scores, i, &score);
+        m.score = (float)score;
+        for (size_t k = 1; k < s.n; k++)
+            if (((unsigned char)s.p[k] & 0xc0) != 0x80 && fci_map_get(&ids, fci_sn(s.p, k), &m.left) &&
+                fci_map_get(&ids, fci_sn(s.p + k, s.n - k), &m.right))
+                fci_put(&list, &m, sizeof m);
+    }
+    if (!code && list.error.code && (code = list.error.code) != FC_OK) *x->err = list.error;
+    const size_t n = code ? 0 : list.n / sizeof(fci_made_merge);
+    fci_made_merge *merges = (fci_made_merge *)(void *)list.p;
+    if (n) qsort(merges, n, sizeof *merges, fci_made_by_score);
+    for (size_t i = 0; i < n; i++) {
+        fci_puts(b, i ? ",\n      [" : "\n      [");
+        fci_json_put_string(b, v->tokens[merges[i].left]);
+        fci_puts(b, ", ");
+        fci_json_put_string(b, v->tokens[merges[i].right]);
+        fci_puts(b, "]");
+    }
+    fci_map_free(&ids);
+    fci_buffer_free(&list);
+    return code;
+}
+
+FCI_FN fc_code fci_made_model(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
+    const bool pieces = !v->t->byte_level;
+    fci_str merge;
+    uint64_t at = 0;
+    fc_code code = FC_OK;
+    fci_puts(b, "  \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": ");
+    if (pieces && v->t->unknown < v->n) fci_json_put_string(b, v->tokens[v->t->unknown]);
+    else fci_puts(b, "null");
+    fci_putf(b, ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null, \"fuse_unk\": %s, \"byte_fallback\": %s, "
+             "\"ignore_merges\": %s,\n    \"vocab\": {", pieces ? "true" : "false", pieces ? "true" : "false",
+             v->t->ignore_merges ? "true" : "false");
+    for (uint64_t i = 0; i < v->n; i++) {
+        fci_puts(b, i ? ",\n      " : "\n      ");
+        fci_json_put_string(b, v->tokens[i]);
+        fci_putf(b, ": %llu", (unsigned long long)i);
+    }
+    fci_puts(b, "},\n    \"merges\": [");
+    if (v->t->ranks) code = fci_made_scored(x, v, b);
+    else
+        for (uint32_t i = 0; fci_kv_next_string(v->merges, &at, &merge); i++) {
+            fci_puts(b, i ? ",\n      " : "\n      ");
+            fci_json_put_string(b, merge);
+        }
+    fci_puts(b, "]}\n}\n");
+    return code;
+}
+
+FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_buffer *b) { // tokenizer_config.json
+    static const char *const names[] = {"bos", "eos", "unknown", "padding"}, *const keys[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+    const fci_kv *chat = fci_gguf_find(x->m->container, "tokenizer.chat_template");
+    char key[64];
+    uint64_t id;
+    fci_str text;
+    fci_puts(b, "{\n");
+    fci_made_text(b, "tokenizer_class", "PreTrainedTokenizerFast");
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
+        const fci_kv *kv = fci_gguf_find(x->m->container, key);
+        if (!kv || !fci_kv_u64(kv, &id) || id >= v->n) continue;
+        fci_made_key(b, keys[i]);
+        fci_json_put_string(b, v->tokens[id]);
+    }
+    if (chat && fci_kv_str(chat, &text)) {
+        fci_made_key(b, "chat_template");
+        fci_json_put_string(b, text);
+    }
+    fci_puts(b, "\n}\n");
+}
+
+FCI_FN fc_code fci_export_text(fci_export *x, const char *name, fci_buffer *b);
+
+// tokenizer.json and tokenizer_config.json; a model without a vocabulary that we read gets none, with a note.
+FCI_FN fc_code fci_export_make_tokenizer(fci_export *x) {
+    const fc_container *g = x->m->container;
+    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens"), *family = fci_gguf_find(g, "general.architecture");
+    fci_made_vocab v;
+    fci_buffer b;
+    fci_str name = fci_s("");
+    uint64_t at = 0;
+    fc_error why;
+    memset(&v, 0, sizeof v);
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    v.t = fc_model_tokenizer(x->m, &why);
+    if (!v.t && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
+    if (!v.t) {
+        fci_log(x->c, 0, "no tokenizer.json is written: %s", why.msg);
+        return FC_OK;
+    }
+    v.types = fci_gguf_find(g, "tokenizer.ggml.token_type");
+    v.scores = fci_gguf_find(g, "tokenizer.ggml.scores");
+    v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
+    v.phi3 = v.t->ranks && family && fci_kv_str(family, &name) && fci_is(name, "phi3");
+    v.tokens = (fci_str *)fci_arena_alloc(&x->arena, tokens->count, sizeof *v.tokens, "vocabulary", x->err);
+    if (!v.tokens) return FC_ERR_MEMORY;
+    while (fci_kv_next_string(tokens, &at, &v.tokens[v.n])) v.n++;
+    fci_puts(&b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+    fci_made_added(&v, &b);
+    if (v.t->byte_level) fci_made_bytes_pipeline(&v, &b);
+    else fci_made_pieces_pipeline(&v, &b);
+    fci_made_template(&v, &b);
+    fc_code code = fci_made_model(x, &v, &b);
+    if (code) fci_buffer_free(&b);
+    else code = fci_export_text(x, "tokenizer.json", &b);
+    if (code) return code;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    fci_made_settings(x, &v, &b);
+    return fci_export_text(x, "tokenizer_config.json", &b);
 }
 
 // ---- Writing
@@ -16577,7 +17111,7 @@ FCI_FN void fci_export_put_header(const fci_export *x, uint32_t file, fci_buffer
     uint64_t offset = 0;
     bool format = false;
     fci_puts(b, "{\"__metadata__\":{");
-    for (size_t i = 0; i < c->n_kvs; i++) {
+    for (size_t i = 0; i < c->n_kvs && !c->gguf; i++) {
         format = format || fci_is(c->kvs[i].key, "format");
         if (fci_is(c->kvs[i].key, "finercut")) continue;
         fci_json_put_string(b, c->kvs[i].key);
@@ -16711,10 +17245,17 @@ FCI_FN fc_code fci_export_card(fci_export *x) {
     fci_file f;
     fci_buffer b;
     char *path = fci_path_join(&x->arena, x->m->path, "README.md", x->err);
+    const fci_kv *licence = fci_model_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
+    fci_str name;
     memset(&b, 0, sizeof b);
     b.c = x->c;
     if (!path) return FC_ERR_MEMORY;
-    if (fci_file_exists(x->c, path)) {
+    if (fci_kv_str(licence, &name)) {
+        fci_puts(&b, "---\nlicense: ");
+        fci_put(&b, name.p, name.n);
+        fci_puts(&b, "\n---\n\n");
+    }
+    if (!fci_model_is_gguf(x->m) && fci_file_exists(x->c, path)) {
         fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
         if (code) return code;
         fci_put(&b, f.data, (size_t)f.size);
@@ -16750,6 +17291,7 @@ FCI_FN fc_code fci_export_folder_files(fci_export *x) {
     }
     code = fci_export_text(x, "config.json", &b);
     if (!code) code = fci_export_card(x);
+    if (!code && fci_model_is_gguf(x->m)) return fci_export_make_tokenizer(x);
     if (code) return code;
     int error = fci_platform_list(x->m->path, fci_export_copy_file, x);
     if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
@@ -16834,15 +17376,14 @@ FCI_FN fc_code fci_export_check(fci_export *x) {
     if ((unsigned)d->format >= FC_EXPORT_COUNT)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "format: unknown value %d", (int)d->format);
     if (!d->path || !*d->path) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "export: no path given");
-    if (d->type && (!gguf || c->gguf))
+    if (d->type && gguf == c->gguf)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected none, as weights are copied as they are stored but from "
-                        "safetensors to GGUF");
+                        "safetensors to GGUF and back");
+    if (d->type == FC_DTYPE_Q8_0 && !gguf)
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16 or BF16 for a directory, got Q8_0");
     if (d->type && !fci_number_can_encode(d->type))
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16, BF16 or Q8_0, got %s", fc_dtype_name(d->type));
     if (d->shard_bytes && gguf) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "shard size: expected none for a GGUF file");
-    if (!gguf && c->gguf)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: expected a Hugging Face directory, got a GGUF file, whose "
-                        "weights transformers reads itself", fc_export_format_name(d->format));
     if (!gguf && x->c->io.create != fci_platform_create)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: directories are written by the library's own fc_io only",
                         fc_export_format_name(d->format));
@@ -16870,10 +17411,11 @@ FCI_FN fc_code fci_export_run(fci_export *x) {
     fc_code code = x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, x->err) : FC_OK;
     if (!code) code = fci_export_check(x);
     if (!code) code = fci_export_number(x);
-    if (!code && !x->m->container->gguf) code = fci_export_json(x, "config.json", &f, &x->config);
-    const bool other = fci_export_to_gguf(x) && !x->m->container->gguf;
-    if (!code) code = other ? fci_export_to_other_kind(x) : fci_export_same_kind(x);
-    if (!code && other) code = fci_export_rope(x);
+    const bool from_gguf = x->m->container->gguf, to_gguf = fci_export_to_gguf(x);
+    if (!code && !from_gguf) code = fci_export_json(x, "config.json", &f, &x->config);
+    if (!code && from_gguf && !to_gguf) code = fci_export_make_config(x);
+    if (!code) code = from_gguf != to_gguf ? fci_export_to_other_kind(x) : fci_export_same_kind(x);
+    if (!code && !from_gguf && to_gguf) code = fci_export_rope(x);
     if (!code && x->deci) code = fci_export_stubs(x);
     if (!code) code = fci_export_to_gguf(x) ? fci_export_gguf(x) : fci_export_folder(x);
     fci_file_close(&f);
@@ -16893,6 +17435,7 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
     x.plan = plan;
     x.desc = desc;
     x.err = err;
+    x.family = fci_export_family(m);
     x.start = fci_platform_seconds();
     x.n_steps = !plan ? 0 : desc->steps ? desc->steps : plan->info.n_steps;
     fc_code code = fci_export_run(&x);
