@@ -15936,7 +15936,7 @@ FCI_FN void fci_export_key_licence(const fci_export *x, fci_keys *k, fci_str car
 
 typedef struct fci_vocab {
     fci_str *tokens;  // by id
-    uint8_t *types;   // 1 normal, 3 control, 4 user-defined, 5 unused, 6 byte
+    uint8_t *types;   // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
     uint64_t size;
     fci_map ids;
 } fci_vocab;
@@ -15976,64 +15976,62 @@ FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fci_json *root,
     return FC_OK;
 }
 
-// What cuts text, as names joined by commas; false where it holds what no name of llama.cpp stands for.
-FCI_FN bool fci_vocab_steps(const fci_json *stage, fci_buffer *b) {
-    static const struct { const char *regex, *name; } known[] = {
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
-         "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", "llama3,"},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
-         "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", "qwen2,"},
-    };
-    const fci_json *type = stage && stage->type == FCI_JSON_OBJECT ? fci_model_json(stage, "type") : NULL;
-    if (!type) return false;
-    if (fci_is(type->text, "ByteLevel")) {
-        const fci_json *regex = fci_model_json(stage, "use_regex"), *prefix = fci_model_json(stage, "add_prefix_space");
-        if (!regex || regex->truth) fci_puts(b, "gpt2,");
-        return !prefix || !prefix->truth;
+// Whether a name of llama.cpp stands for what the tokenizer does to text before it looks for tokens.
+FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_text_pre *pre) {
+    size_t n = 0;
+    while (n < 5 && pre->steps[n]) n++;
+    if (t->n_steps != n || t->ignore_merges != pre->ignore_merges || t->n_changes != (pre->nfc ? 1 : 0)) return false;
+    if (pre->nfc && t->changes[0].kind != FCI_TEXT_NFC) return false;
+    for (size_t i = 0; i < n; i++) {
+        const fci_text_step *s = &t->steps[i];
+        if (!s->name || strcmp(s->name, pre->steps[i]) != 0 || s->behavior != FCI_TEXT_ISOLATED || s->invert || s->mark.n) return false;
     }
-    if (fci_is(type->text, "Digits")) {
-        const fci_json *each = fci_model_json(stage, "individual_digits");
-        fci_puts(b, "digits,");
-        return each && each->truth;
-    }
-    if (fci_is(type->text, "Split")) {
-        const fci_json *pattern = fci_model_json(stage, "pattern"), *behavior = fci_model_json(stage, "behavior");
-        const fci_json *regex = pattern ? fci_model_json(pattern, "Regex") : NULL;
-        for (size_t i = 0; regex && behavior && fci_is(behavior->text, "Isolated") && i < sizeof known / sizeof *known; i++)
-            if (fci_is(regex->text, known[i].regex)) {
-                fci_puts(b, known[i].name);
-                return true;
-            }
-        return false;
-    }
-    const fci_json *list = fci_is(type->text, "Sequence") ? fci_model_json(stage, "pretokenizers") : NULL;
-    if (!list) return false;
-    const fci_json *n = fci_json_first(list);
-    for (uint32_t i = 0; i < list->count; i++, n = fci_json_next(n))
-        if (n->type != FCI_JSON_OBJECT || !fci_vocab_steps(n, b)) return false;
     return true;
 }
 
-FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fci_json *root) {
-    static const struct { const char *steps; bool whole; const char *pre; } names[] = { // whole: words before merges
-        {"gpt2,", false, "gpt-2"}, {"digits,gpt2,", false, "smollm"}, {"llama3,", true, "llama-bpe"},
-        {"llama3,", false, "smaug-bpe"}, {"qwen2,", false, "qwen2"},
-    };
-    const fci_json *model = fci_model_json(root, "model"), *ignore = fci_model_json(model, "ignore_merges");
-    const fci_json *type = fci_model_json(model, "type");
-    fci_buffer b;
-    const char *pre = NULL;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    bool good = (!type || fci_is(type->text, "BPE")) && fci_vocab_steps(fci_model_json(root, "pre_tokenizer"), &b);
-    for (size_t i = 0; good && b.p && i < sizeof names / sizeof *names; i++)
-        if (strcmp(b.p, names[i].steps) == 0 && names[i].whole == (ignore && ignore->truth)) pre = names[i].pre;
-    fci_buffer_free(&b);
-    if (!pre)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: llama.cpp has no name for what tokenizer.json does "
-                        "(known: the tokenizers of GPT-2, SmolLM2, Llama 3 and Qwen2)");
+// Whether it is SentencePiece's way: blanks become U+2581, one stands before the text or (*prefix false) none. Both may be
+// said by normalizers or by the pre-tokenizer Metaspace; a cut at blanks changes nothing where no token spans them.
+FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix) {
+    bool blanks = false;
+    *prefix = false;
+    if (t->byte_level || !t->byte_fallback) return false;
+    for (size_t i = 0; i < t->n_changes; i++) {
+        const fci_text_change *c = &t->changes[i];
+        if (c->kind == FCI_TEXT_NFC || !fci_is(c->to, FCI_TEXT_BLANK)) return false;
+        if (c->kind == FCI_TEXT_PREPEND) *prefix = true;
+        else if (fci_is(c->from, " ")) blanks = true;
+        else return false;
+    }
+    for (size_t i = 0; i < t->n_steps; i++) {
+        const fci_text_step *s = &t->steps[i];
+        if (s->mark.n && !fci_is(s->mark, FCI_TEXT_BLANK)) return false;
+        if (s->pattern || (!s->mark.n && !(blanks && fci_is(s->literal, " ")))) return false;
+        blanks = true;
+        *prefix = *prefix || s->prepend != FCI_TEXT_NEVER;
+    }
+    return blanks;
+}
+
+FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, bool *pieces) {
+    const char *name = NULL;
+    char known[320] = "";
+    size_t n = 0;
+    bool prefix;
+    *pieces = fci_vocab_is_pieces(t, &prefix);
+    if (*pieces) {
+        fci_keys_str(k, "tokenizer.ggml.model", fci_s("llama"));
+        fci_keys_bool(k, "tokenizer.ggml.add_space_prefix", prefix);
+        return FC_OK;
+    }
+    for (size_t i = sizeof fci_text_pres / sizeof *fci_text_pres; i-- > 0;) {
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", fci_text_pres[i].name);
+        if (t->byte_level && fci_vocab_is_pre(t, &fci_text_pres[i])) name = fci_text_pres[i].name;
+    }
+    if (!name)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: tokenizer.json: expected SentencePiece's way, or one that "
+                        "llama.cpp has a name for (%s)", known);
     fci_keys_str(k, "tokenizer.ggml.model", fci_s("gpt2"));
-    fci_keys_str(k, "tokenizer.ggml.pre", fci_s(pre));
+    fci_keys_str(k, "tokenizer.ggml.pre", fci_s(name));
     return FC_OK;
 }
 
@@ -16057,19 +16055,37 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
     if (found) fci_keys_u32(k, key, id);
 }
 
-FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *root) {
-    const fci_json *merges = fci_model_json(fci_model_json(root, "model"), "merges"), *n;
-    char padding[32];
-    fci_keys_array(k, "tokenizer.ggml.tokens", FCI_KV_STRING, v->size);
-    for (uint64_t i = 0; i < v->size; i++) {
-        snprintf(padding, sizeof padding, "[PAD%llu]", (unsigned long long)i);
-        fci_keys_text(&k->b, v->types[i] == 5 ? fci_s(padding) : v->tokens[i]);
+// SentencePiece's vocabularies have scores instead of merges: what is made first has the best.
+FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *merges) {
+    float *scores = (float *)fci_arena_alloc(&x->arena, v->size, sizeof *scores, "scores", x->err);
+    fci_buffer joined;
+    uint32_t id;
+    if (!scores) return FC_ERR_MEMORY;
+    memset(&joined, 0, sizeof joined);
+    joined.c = x->c;
+    for (uint64_t i = 0; i < v->size; i++) scores[i] = v->types[i] == 1 ? -1e9f : 0;
+    const fci_json *n = fci_json_first(merges);
+    for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
+        const bool pair = n->type == FCI_JSON_ARRAY && n->count == 2;
+        const fci_str left = pair ? fci_json_first(n)->text : n->text;
+        const char *blank = pair || n->type != FCI_JSON_STRING ? NULL : (const char *)memchr(left.p, ' ', left.n);
+        joined.n = 0;
+        fci_put(&joined, left.p, blank ? (size_t)(blank - left.p) : left.n);
+        if (blank) fci_put(&joined, blank + 1, left.n - (size_t)(blank + 1 - left.p));
+        else if (pair) fci_put(&joined, fci_json_next(fci_json_first(n))->text.p, fci_json_next(fci_json_first(n))->text.n);
+        if (fci_map_get(&v->ids, fci_sn(joined.p, joined.n), &id) && scores[id] < -1e8f) scores[id] = -(float)(i + 1);
     }
-    fci_keys_array(k, "tokenizer.ggml.token_type", FCI_KV_I32, v->size);
-    for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, v->types[i], 4);
-    if (!merges || merges->type != FCI_JSON_ARRAY) return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
+    fc_code code = joined.error.code;
+    if (code) *x->err = joined.error;
+    fci_buffer_free(&joined);
+    fci_keys_array(k, "tokenizer.ggml.scores", FCI_KV_F32, v->size);
+    for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, fci_float_bits(scores[i]), 4);
+    return code;
+}
+
+FCI_FN fc_code fci_vocab_merges(fci_export *x, fci_keys *k, const fci_json *merges) {
     fci_keys_array(k, "tokenizer.ggml.merges", FCI_KV_STRING, merges->count);
-    n = fci_json_first(merges);
+    const fci_json *n = fci_json_first(merges);
     for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
         if (n->type == FCI_JSON_STRING) {
             fci_keys_text(&k->b, n->text);
@@ -16084,6 +16100,24 @@ FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, const fci_vocab *v, c
         fci_put(&k->b, right->text.p, right->text.n);
     }
     return FC_OK;
+}
+
+FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const fci_json *root, const fc_tokenizer *t,
+                               bool pieces) {
+    const fci_json *merges = fci_model_json(fci_model_json(root, "model"), "merges");
+    char padding[32], byte;
+    if (!merges || merges->type != FCI_JSON_ARRAY) return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
+    for (uint64_t i = 0; i < v->size && pieces; i++)
+        if (i == t->unknown) v->types[i] = 2;
+        else if (v->types[i] == 1 && fci_text_is_byte(v->tokens[i], &byte)) v->types[i] = 6;
+    fci_keys_array(k, "tokenizer.ggml.tokens", FCI_KV_STRING, v->size);
+    for (uint64_t i = 0; i < v->size; i++) {
+        snprintf(padding, sizeof padding, "[PAD%llu]", (unsigned long long)i);
+        fci_keys_text(&k->b, v->types[i] == 5 ? fci_s(padding) : v->tokens[i]);
+    }
+    fci_keys_array(k, "tokenizer.ggml.token_type", FCI_KV_I32, v->size);
+    for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, v->types[i], 4);
+    return pieces ? fci_vocab_scores(x, k, v, merges) : fci_vocab_merges(x, k, merges);
 }
 
 // What the file NAME of the model's directory holds, parsed; *root NULL where there is none.
@@ -16127,6 +16161,7 @@ FCI_FN fc_code fci_export_vocabulary(fci_export *x, fci_keys *k) {
     const fci_json *root, *tc;
     fci_file files[2];
     fci_vocab v;
+    bool pieces;
     memset(&v, 0, sizeof v);
     v.ids.c = x->c;
     fc_code code = fci_export_json(x, "tokenizer.json", &files[0], &root);
@@ -16138,9 +16173,11 @@ FCI_FN fc_code fci_export_vocabulary(fci_export *x, fci_keys *k) {
     }
     if (!code) code = fci_export_json(x, "tokenizer_config.json", &files[1], &tc);
     else memset(&files[1], 0, sizeof files[1]);
-    if (!code) code = fci_vocab_pre(x, k, root);
+    const fc_tokenizer *t = code ? NULL : fc_model_tokenizer(x->m, x->err);
+    if (!code && !t) code = x->err->code;
+    if (!code) code = fci_vocab_pre(x, k, t, &pieces);
     if (!code) code = fci_vocab_read(x, &v, root, &x->arena);
-    if (!code) code = fci_vocab_write(x, k, &v, root);
+    if (!code) code = fci_vocab_write(x, k, &v, root, t, pieces);
     if (!code) code = fci_vocab_extras(x, k, &v, tc);
     fci_map_free(&v.ids);
     fci_file_close(&files[0]);

@@ -38,7 +38,7 @@ static fc_plan *make_plan(const fc_model *m, const char *const *names, size_t n)
 
 static void remove_out(void) {
     static const char *const files[] = {"model.safetensors", "config.json", "README.md", "modeling_finercut.py",
-                                        "tokenizer.json", "calibration.txt", "heldout.txt", "plan.svg", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                                        "tokenizer.json", "tokenizer_config.json", "calibration.txt", "heldout.txt", "plan.svg", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
                                         "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
                                         "model-00003-of-00003.safetensors", "model.safetensors.index.json"};
     char path[256];
@@ -122,7 +122,6 @@ static void test_forms(void) {
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
         for (int f = 0; f < FC_EXPORT_COUNT; f++) {
             const bool gguf = strstr(inputs[i], ".gguf") != NULL, to_gguf = f == FC_EXPORT_GGUF || f == FC_EXPORT_GGUF_MASKED;
-            if (gguf && !to_gguf) continue;
             check_export(inputs[i], (fc_export_format)f, names, 2, gguf == to_gguf ? 0 : 2e-5);
             check_export(inputs[i], (fc_export_format)f, names, 0, gguf == to_gguf ? 0 : 2e-5);
         }
@@ -176,12 +175,16 @@ static void test_refused(void) {
     T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"), "output = input: %s", err.msg);
     desc.path = OUT;
     desc.format = FC_EXPORT_HF;
-    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_UNSUPPORTED, "GGUF to a directory: %s", err.msg);
+    desc.type = FC_DTYPE_Q8_0;
+    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT, "blocks in safetensors: %s", err.msg);
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT, "type from a directory to a directory: %s", err.msg);
     desc.format = FC_EXPORT_GGUF;
     desc.type = FC_DTYPE_Q8_0;
     T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT, "type from GGUF: %s", err.msg);
     T_OK(fc_export(other, NULL, &desc, &err) == FC_OK, "type from safetensors: %s", err.msg);
     T_OK(!fci_platform_same(OUT ".none", OUT) && out_exists(), "it is there");
+    desc.path = "tests/data/llama_f32_bias/config.json";
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "GGUF file to replace"), "a file of another kind: %s", err.msg);
     remove_out();
     fc_plan_free(plan);
     fc_model_close(m);
@@ -240,6 +243,35 @@ static void test_failures(const char *path, fc_export_format format) {
     T_OK(world.live == 0, "%ld allocations stay", world.live);
 }
 
+static const char *const back_files[] = {OUT ".back/model.safetensors", OUT ".back/config.json", OUT ".back/README.md",
+                                         OUT ".back/tokenizer.json", OUT ".back/tokenizer_config.json", NULL};
+
+// Text becomes the same tokens in what is written, there and back.
+static void test_tokenizers(void) {
+    static const char text[] = "In the beginning God created\nthe heaven, 1234 times; and\t\xc3\xa9 \xe2\x82\xac.";
+    fc_error err;
+    fc_export_desc desc;
+    fc_tokens t[3];
+    const char *const paths[] = {"examples/demo", OUT, OUT ".back"};
+    memset(&desc, 0, sizeof desc);
+    memset(t, 0, sizeof t);
+    for (size_t i = 0; i < 3; i++) {
+        fc_model *m = fc_model_open(paths[i], NULL, &err);
+        if (!T_OK(m != NULL, "%s: %s", paths[i], err.msg)) break;
+        desc.format = i == 0 ? FC_EXPORT_GGUF : FC_EXPORT_HF_MASKED;
+        desc.path = paths[i + (i < 2)];
+        T_OK(i == 2 || fc_export(m, NULL, &desc, &err) == FC_OK, "%s", err.msg);
+        fc_code code = fc_tokenize(fc_model_tokenizer(m, &err), text, sizeof text - 1, 1, &t[i], &err);
+        T_OK(code == FC_OK && t[i].starts[1] == t[0].starts[1] && memcmp(t[i].ids, t[0].ids, t[0].starts[1] * sizeof *t[0].ids) == 0,
+             "%s: other tokens: %s", paths[i], err.msg);
+        fc_model_close(m);
+    }
+    for (size_t i = 0; i < 3; i++) fc_tokens_free(&t[i]);
+    remove_out();
+    for (const char *const *f = back_files; *f; f++) remove(*f);
+    fci_platform_remove(OUT ".back", true);
+}
+
 int main(void) {
     (void)memory_env;
     (void)t_read;
@@ -251,5 +283,7 @@ int main(void) {
     test_failures("tests/data/llama_f16.gguf", FC_EXPORT_GGUF);
     test_failures("tests/data/llama_f16_sharded", FC_EXPORT_GGUF_MASKED);
     test_failures("tests/data/llama_f32_bias", FC_EXPORT_HF);
+    test_failures("tests/data/llama_q8_0.gguf", FC_EXPORT_HF_MASKED);
+    test_tokenizers();
     return t_end("test_export");
 }
