@@ -705,7 +705,8 @@ typedef struct fc_export_desc {
     fc_export_format format;
     const char *path;      /* a file, or a folder that is new or empty; renamed when it is whole */
     size_t steps;          /* of the plan; 0 = all */
-    fc_dtype type;         /* of matrices, safetensors to GGUF: F32, F16, BF16, Q8_0; 0 = as stored */
+    fc_dtype type;         /* of matrices, from one container to the other: F32, F16, BF16, and Q8_0 in GGUF;
+                              0 = as stored, of blocks in safetensors F32 */
     uint64_t shard_bytes;  /* most bytes of a safetensors file; 0 = shards as in the input */
     fc_watch watch;
 } fc_export_desc;

@@ -406,7 +406,7 @@ static const flag flags[] = {
     {EXPORT, "-o", &type_path, "OUT", NULL, 1, FIELD(output), 0,
      "the file, or the folder, which must be new or empty; written beside it and renamed when whole"},
     {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
-     "of matrices, from safetensors to GGUF only"},
+     "of matrices, from a directory to GGUF, or (not q8_0) back"},
     {EXPORT, "--shard-size", &type_bytes, "4G", NULL, 0, FIELD(shard_size), 0,
      "most bytes of one safetensors file (default: files as in the input)"},
     {EXPORT, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
@@ -509,9 +509,9 @@ static const command commands[] = {
      run_bench},
     {"export", "MODEL", "a pruned model for llama.cpp, transformers or vLLM",
      "MODEL --plan plan.json [--remove 25%|N] --format hf|hf-masked|gguf|gguf-masked -o OUT [flags]",
-     "Writes the model without what the plan removes. Weights that stay are copied byte for byte (from safetensors\n"
-     "to GGUF as stored, or as --type), with vocabulary, chat template, licence and model card, and the plan in the\n"
-     "metadata. finercut reads what it writes. A directory is exported from a directory; a GGUF file from either.",
+     "Writes the model without what the plan removes. Weights that stay are copied byte for byte (from a directory\n"
+     "to GGUF as stored, from GGUF to a directory decoded, or as --type), with vocabulary, chat template, licence and\n"
+     "model card, and the plan in the metadata. finercut reads what it writes.",
      "finercut export examples/demo --plan plan.json --remove 4 --format gguf -o pruned.gguf",
      "One line: what was written and its size against the model's.", run_export},
 };
