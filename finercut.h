@@ -17306,6 +17306,16 @@ FCI_FN fc_code fci_export_card(fci_export *x) {
     return fci_export_text(x, "README.md", &b);
 }
 
+// transformers 4 knows the tokenizer of a model_type of its own, but not of ours.
+FCI_FN fc_code fci_export_tokenizer_class(fci_export *x) {
+    static const char text[] = "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n";
+    char *tokenizer = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
+    char *settings = fci_path_join(&x->arena, x->m->path, "tokenizer_config.json", x->err);
+    if (!tokenizer || !settings) return FC_ERR_MEMORY;
+    if (fci_export_masked(x) || !fci_file_exists(x->c, tokenizer) || fci_file_exists(x->c, settings)) return FC_OK;
+    return fci_export_file(x, "tokenizer_config.json", text, sizeof text - 1);
+}
+
 FCI_FN fc_code fci_export_folder_files(fci_export *x) {
     fci_buffer b;
     uint32_t n = fci_export_shards(x);
@@ -17333,7 +17343,7 @@ FCI_FN fc_code fci_export_folder_files(fci_export *x) {
     if (code) return code;
     int error = fci_platform_list(x->m->path, fci_export_copy_file, x);
     if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
-    return x->err->code;
+    return x->err->code ? x->err->code : fci_export_tokenizer_class(x);
 }
 
 FCI_FN int fci_export_remove_file(void *user, const char *name) {
