@@ -134,8 +134,15 @@
 #    error "finercut.h: include it before all other headers where FINERCUT_IMPLEMENTATION is defined, or compile with -D_POSIX_C_SOURCE=200809L"
 #  elif !defined(__GLIBC__) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
 #    define _POSIX_C_SOURCE 200809L
-#    ifndef _DEFAULT_SOURCE
-#      define _DEFAULT_SOURCE 1 // for madvise; without it, pages stay small
+#    ifndef _DEFAULT_SOURCE // for madvise; without it, pages stay small
+#      if defined(__clang__) && __clang_major__ >= 13 // to clang any name with an underscore is suspect
+#        pragma clang diagnostic push
+#        pragma clang diagnostic ignored "-Wreserved-macro-identifier"
+#      endif
+#      define _DEFAULT_SOURCE 1
+#      if defined(__clang__) && __clang_major__ >= 13
+#        pragma clang diagnostic pop
+#      endif
 #    endif
 #  endif
 #endif
@@ -7371,13 +7378,13 @@ FCI_INLINE void fci_lanes_tanh(fci_lanes *v) {
     const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff), z = x * x;
     fci_lanes e = a * -2.0f;
     fci_lanes_exp(&e);
-    fci_lanes far = (1.0f - e) / (e + 1.0f);
-    far = FCI_FLOATS(FCI_BITS(far) | (FCI_BITS(x) & (uint32_t)0x80000000));
+    fci_lanes beyond = (1.0f - e) / (e + 1.0f);
+    beyond = FCI_FLOATS(FCI_BITS(beyond) | (FCI_BITS(x) & (uint32_t)0x80000000));
     fci_lanes p = z * -0.00571703678f + 0.0206505787f;
     p = p * z - 0.0537434965f;
     p = p * z + 0.133314908f;
     p = p * z - 0.333332837f;
-    *v = FCI_SELECT(FCI_LESS(a, 0.625f), x + x * z * p, far);
+    *v = FCI_SELECT(FCI_LESS(a, 0.625f), x + x * z * p, beyond);
 }
 
 FCI_INLINE void fci_lanes_activate(fci_activation kind, fci_lanes *v) {
@@ -18374,6 +18381,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_POKE
 #undef FCI_POSIX
 #undef FCI_PREFETCH
+#undef FCI_PREFETCH_ONCE
 #undef FCI_PREFETCH_WRITE
 #undef FCI_PRINTF
 #undef FCI_PRUNED_TYPE

@@ -52,7 +52,7 @@ leaks() {
     $CC -std=c99 -E -dD "$w/impl.c" | awk '/^# [0-9]+ "/ { file = $3 } /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
         sort -u >"$w/ours"
     $CC -std=c99 -E -dM "$w/impl.c" | awk '{ split($2, a, "("); print a[1] }' | sort -u >"$w/all"
-    comm -12 "$w/ours" "$w/all" | grep -Ev '^(FINERCUT_|FC_|_POSIX_C_SOURCE$|WIN32_LEAN_AND_MEAN$|NOMINMAX$)' >"$w/leaks"
+    comm -12 "$w/ours" "$w/all" | grep -Ev '^(FINERCUT_|FC_|_POSIX_C_SOURCE$|_DEFAULT_SOURCE$|WIN32_LEAN_AND_MEAN$|NOMINMAX$)' >"$w/leaks"
     cat "$w/leaks"
     [ -s "$w/ours" ] && [ ! -s "$w/leaks" ]
 }
