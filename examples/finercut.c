@@ -1670,7 +1670,7 @@ static const uint64_t llama_shapes[][2] = { // n, k
     {4096, 4096}, {14336, 4096}, {4096, 14336}, {1024, 4096}, {128256, 4096},
 };
 
-static void tell(bench *b, const char *what) {
+static void announce(bench *b, const char *what) {
     char line[79];
     if (!b->meter.terminal) return;
     snprintf(line, sizeof line, "measuring: %s", what);
@@ -1684,13 +1684,13 @@ static int bench_tokens(bench *b) {
     session *s = b->s;
     const options *o = s->o;
     for (int i = 0; i < PROMPTS; i++) {
-        tell(b, "prompts");
+        announce(b, "prompts");
         if (fc_speed_prompt(s->model, s->mask, o->prompt_tokens, bench_sequences(s, i), bench_all(i), o->repeat,
                             &b->prompt[i], &s->err))
             return failed(s);
         if (interrupted) return fail("interrupted");
     }
-    tell(b, "generation");
+    announce(b, "generation");
     if (fc_speed_generate(s->model, s->mask, o->new_tokens, o->repeat, &b->generate, &s->err)) return failed(s);
     return interrupted ? fail("interrupted") : STATUS_OK;
 }
@@ -1776,7 +1776,7 @@ static int bench_products(bench *b) {
     if (s->o->products == 0 && add_llama_products(b)) return STATUS_FAILED;
     for (int i = 0; i < b->n_products; i++) {
         product *p = &b->products[i];
-        tell(b, "matrix products");
+        announce(b, "matrix products");
         if (fc_speed_matmul(s->model, p->m, (size_t)p->k, p->weights, p->type, (size_t)p->measured, s->o->repeat,
                             &p->speed, &s->err))
             return failed(s);
@@ -1862,7 +1862,7 @@ static int run_bench(session *s) {
     b->s = s;
     b->meter.terminal = on_terminal();
     status = bench_tokens(b);
-    if (!status) tell(b, "this machine");
+    if (!status) announce(b, "this machine");
     if (!status && fc_peak(fc_model_config(s->model)->compute, &s->env, &b->peak, &s->err)) status = failed(s);
     if (!status) status = bench_products(b);
     meter_clear(&b->meter);
