@@ -9011,22 +9011,35 @@ FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
     }
 }
 
+// Panels of weights in a task: as many as leave the busiest thread least to do, of equal ones the most, since
+// each task reads all of its rows; but enough tasks for threads that are held up.
+FCI_FN size_t fci_gemm_width(const fci_gemm_job *j, size_t n_blocks, size_t enough) {
+    const size_t threads = j->c->n_threads;
+    size_t best = j->unit, least = SIZE_MAX;
+    for (size_t wide = j->unit; wide <= FCI_GEMM_PANELS; wide += j->unit) {
+        const size_t tasks = (j->column_panels + wide - 1) / wide * n_blocks;
+        const size_t busiest = (tasks + threads - 1) / threads * wide;
+        if (busiest > least || (tasks < enough && wide > j->unit)) continue;
+        best = wide;
+        least = busiest;
+    }
+    return best;
+}
+
 // Splits the product into tasks: few and large, since each packs its own weights, but enough for all
-// threads; first narrower, which costs nothing, then shorter.
+// threads; first narrower, which costs little, then shorter.
 FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
     const bool whole = j->packed.words <= j->packed.block; // no sums to keep, so any height will do
-    const size_t enough = 3 * (size_t)j->c->n_threads, rows = j->packed.panels;
+    const size_t threads = j->c->n_threads, enough = threads == 1 ? 1 : 3 * threads, rows = j->packed.panels;
     const size_t tallest = whole ? rows : FCI_GEMM_ROWS / j->tile->mr;
     size_t n_blocks = (rows + tallest - 1) / tallest;
+    j->wide = fci_gemm_width(j, n_blocks, enough);
     if (j->m == 1) { // each panel asks for the next one's weights, so runs of them are long
-        const size_t share = (j->column_panels + 2 * j->c->n_threads - 1) / (2 * j->c->n_threads);
+        const size_t share = (j->column_panels + 2 * threads - 1) / (2 * threads);
         j->wide = (share + j->unit - 1) / j->unit * j->unit;
-    } else {
-        j->wide = FCI_GEMM_PANELS;
-        while (j->wide > j->unit && (j->column_panels + j->wide - 1) / j->wide * n_blocks < enough) j->wide /= 2;
     }
     j->n_groups = (j->column_panels + j->wide - 1) / j->wide;
-    if (j->n_groups * n_blocks < enough && j->c->n_threads > 1)
+    if (j->n_groups * n_blocks < enough && threads > 1)
         n_blocks = (size_t)fci_max(n_blocks, fci_min((enough + j->n_groups - 1) / j->n_groups, rows / 16));
     j->tall = (rows + n_blocks - 1) / n_blocks;
     return j->n_groups * ((rows + j->tall - 1) / j->tall);
@@ -9262,7 +9275,7 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     size_t block = task / j->a->n_kv_heads, n_blocks;
     for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block; w.lane++)
         block -= n_blocks;
-    w.first = block * j->queries;
+    w.first = (n_blocks - 1 - block) * j->queries; // those that see most come first, so that threads end together
     w.rows = (size_t)fci_min(j->queries, w.lane->n_q - w.first) * j->group;
     fci_attention_layout(j, j->scratch + fci_attention_layout(j, NULL, &w) * worker, &w);
     for (size_t r = 0; r < w.rows; r++) {
