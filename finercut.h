@@ -903,7 +903,8 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
     return 0;
 }
 
-FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
+FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset,
+                                size_t length) {
     (void)user;
     char *to = (char *)buffer;
     while (length > 0) {
@@ -1037,7 +1038,8 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     LARGE_INTEGER bytes;
-    f->handle = CreateFileA(path, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    f->handle = CreateFileA(path, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING,
+                            FILE_ATTRIBUTE_NORMAL, NULL);
     if (f->handle == INVALID_HANDLE_VALUE || !GetFileSizeEx(f->handle, &bytes)) {
         int error = fci_platform_error();
         if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
@@ -1049,7 +1051,8 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
     return 0;
 }
 
-FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
+FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset,
+                                size_t length) {
     (void)user;
     char *to = (char *)buffer;
     while (length > 0) {
@@ -1058,7 +1061,8 @@ FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t o
         memset(&at, 0, sizeof at);
         at.Offset = (DWORD)offset;
         at.OffsetHigh = (DWORD)(offset >> 32);
-        if (!ReadFile(((fci_platform_file *)file)->handle, to, piece, &got, &at)) return fci_platform_error();
+        if (!ReadFile(((fci_platform_file *)file)->handle, to, piece, &got, &at))
+            return fci_platform_error();
         if (got == 0) return EIO;
         to += got;
         offset += got;
@@ -1102,7 +1106,8 @@ FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
     f->final_path = fci_platform_copy(path, "");
     f->beside_path = fci_platform_copy(path, suffix);
     if (f->final_path && f->beside_path) {
-        f->handle = CreateFileA(f->beside_path, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+        f->handle = CreateFileA(f->beside_path, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS,
+                                FILE_ATTRIBUTE_NORMAL, NULL);
         error = f->handle == INVALID_HANDLE_VALUE ? fci_platform_error() : 0;
     }
     if (error) {
@@ -1118,7 +1123,8 @@ FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t l
     const char *from = (const char *)data;
     while (length > 0) {
         DWORD put = 0, piece = length < (1u << 30) ? (DWORD)length : 1u << 30;
-        if (!WriteFile(((fci_platform_file *)file)->handle, from, piece, &put, NULL)) return fci_platform_error();
+        if (!WriteFile(((fci_platform_file *)file)->handle, from, piece, &put, NULL))
+            return fci_platform_error();
         from += put;
         length -= put;
     }
@@ -1138,7 +1144,8 @@ FCI_FN int fci_platform_commit(void *user, void *file) {
     int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
     CloseHandle(f->handle);
     f->handle = NULL;
-    if (!error && !MoveFileExA(f->beside_path, f->final_path, MOVEFILE_REPLACE_EXISTING)) error = fci_platform_error();
+    if (!error && !MoveFileExA(f->beside_path, f->final_path, MOVEFILE_REPLACE_EXISTING))
+        error = fci_platform_error();
     if (error) fci_platform_discard(user, file);
     else fci_platform_drop(f);
     return error;
@@ -1180,7 +1187,8 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
     return 0;
 }
 
-FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
+FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset,
+                                size_t length) {
     (void)user;
     FILE *stream = ((fci_platform_file *)file)->stream;
     if (offset > LONG_MAX || fseek(stream, (long)offset, SEEK_SET) != 0) return EIO;
@@ -1262,12 +1270,14 @@ FCI_FN int fci_platform_move(const char *from, const char *to) {
 }
 
 // The names in a folder, one call each; a nonzero return of `each` ends it.
-FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name), void *user) {
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
+                             void *user) {
     DIR *folder = opendir(path);
     int error = 0;
     if (!folder) return errno;
     for (struct dirent *e; !error && (e = readdir(folder)) != NULL;)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) error = each(user, e->d_name);
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            error = each(user, e->d_name);
     closedir(folder);
     return error;
 }
@@ -1303,7 +1313,8 @@ FCI_FN int fci_platform_move(const char *from, const char *to) {
     return MoveFileExA(from, to, 0) ? 0 : fci_platform_error();
 }
 
-FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name), void *user) {
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
+                             void *user) {
     WIN32_FIND_DATAA found;
     char *pattern = fci_platform_copy(path, "\\*");
     HANDLE h = pattern ? FindFirstFileA(pattern, &found) : INVALID_HANDLE_VALUE;
@@ -1311,7 +1322,8 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
     free(pattern);
     if (h == INVALID_HANDLE_VALUE) return error ? error : fci_platform_error();
     do
-        if (strcmp(found.cFileName, ".") != 0 && strcmp(found.cFileName, "..") != 0) error = each(user, found.cFileName);
+        if (strcmp(found.cFileName, ".") != 0 && strcmp(found.cFileName, "..") != 0)
+            error = each(user, found.cFileName);
     while (!error && FindNextFileA(h, &found));
     FindClose(h);
     return error;
@@ -1319,7 +1331,8 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
 
 FCI_FN uint64_t fci_platform_room(const char *folder) {
     ULARGE_INTEGER free_bytes;
-    return GetDiskFreeSpaceExA(folder, &free_bytes, NULL, NULL) ? (uint64_t)free_bytes.QuadPart : UINT64_MAX;
+    return GetDiskFreeSpaceExA(folder, &free_bytes, NULL, NULL) ? (uint64_t)free_bytes.QuadPart
+                                                                : UINT64_MAX;
 }
 
 FCI_FN bool fci_platform_same(const char *a, const char *b) {
@@ -1348,7 +1361,8 @@ FCI_FN int fci_platform_move(const char *from, const char *to) {
     return rename(from, to) == 0 ? 0 : EIO;
 }
 
-FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name), void *user) {
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
+                             void *user) {
     (void)path;
     (void)each;
     (void)user;
@@ -1388,7 +1402,8 @@ FCI_FN fc_io fci_platform_io(void) {
     return io;
 }
 
-// Large buffers of 4 KiB pages cost the processor a few percent in address translation: asks for large ones.
+// Large buffers of 4 KiB pages cost the processor a few percent in address translation: asks for
+// large ones.
 #define FCI_PLATFORM_HUGE ((size_t)2 << 20)
 FCI_FN void fci_platform_huge(void *p, size_t n) {
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
@@ -1584,7 +1599,8 @@ FCI_FN void fci_free(const fci_context *c, void *p) { // NULL allowed
     c->alloc.realloc(c->alloc.user, base, ((fci_block *)(void *)base)->size, 0, FCI_ALIGN);
 }
 
-// Grows (or makes, p NULL) an array to `count` items; what is new is zero. On failure p stays valid.
+// Grows (or makes, p NULL) an array to `count` items; what is new is zero. On failure p stays
+// valid.
 FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
                       const char *what, fc_error *err) {
     void *q = fci_alloc(c, count, size, what, err);
@@ -1608,7 +1624,8 @@ FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) {
     c->log.fn(c->log.user, level, text);
 }
 
-// The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with `alloc` alone.
+// The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with
+// `alloc` alone.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
     fci_context c;
     memset(&c, 0, sizeof c);
@@ -1662,7 +1679,8 @@ FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const 
     return p;
 }
 
-// Grows (or makes, p NULL) an array that has a chunk of its own; what is new is zero. On failure p stays valid.
+// Grows (or makes, p NULL) an array that has a chunk of its own; what is new is zero. On failure p
+// stays valid.
 FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
                             fc_error *err) {
     const size_t head = (size_t)fci_round_up(sizeof(fci_chunk), 16);
@@ -1698,7 +1716,8 @@ FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err) {
     return p;
 }
 
-// A growing byte buffer. The first failure is kept, later appends do nothing: check once at the end.
+// A growing byte buffer. The first failure is kept, later appends do nothing: check once at the
+// end.
 typedef struct fci_buffer {
     const fci_context *c;
     char *p; // terminated where not NULL
@@ -1761,7 +1780,8 @@ FCI_FN void fci_format_g(char *out, size_t size, int digits, double value) {
             *p = '.';
 }
 
-// The shortest of 15 to 17 digits that reads back as the same double; "null" where it is not finite.
+// The shortest of 15 to 17 digits that reads back as the same double; "null" where it is not
+// finite.
 FCI_FN void fci_put_number(fci_buffer *b, double value) {
     char text[40] = "null";
     for (int digits = 15; digits <= 17 && isfinite(value); digits++) {
@@ -2076,8 +2096,8 @@ typedef pthread_t fci_thread;
 #    endif
 
 // Waking a sleeper takes longer than a matrix times one row, so who waits first looks for a moment
-// (some tens of microseconds) at a word that is changed when there is news. The lock guards the words
-// all the same; looking without it decides nothing but when to take it.
+// (some tens of microseconds) at a word that is changed when there is news. The lock guards the
+// words all the same; looking without it decides nothing but when to take it.
 #    if defined(__GNUC__) || defined(__clang__)
 #        define FCI_SPINS 1000
 #        define FCI_PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
@@ -2240,7 +2260,8 @@ FCI_FN void fci_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg)
     FCI_POKE(&p->generation, p->generation + 1);
     FCI_WAKE_ALL(&p->start);
     fci_pool_drain(p, 0);
-    for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--) fci_pool_look(p, &p->n_running, n);
+    for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--)
+        fci_pool_look(p, &p->n_running, n);
     while (p->n_running > 0) FCI_WAIT(&p->finished, &p->mutex);
     FCI_UNLOCK(&p->mutex);
 }
@@ -2275,7 +2296,8 @@ FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *er
         c->pool = fci_pool_new(c, c->n_threads, err);
         if (!c->pool) return FC_ERR_MEMORY;
         if (c->pool->n_workers + 1 < c->n_threads)
-            fci_log(c, 0, "only %u of %u threads could be started", c->pool->n_workers + 1, c->n_threads);
+            fci_log(c, 0, "only %u of %u threads could be started", c->pool->n_workers + 1,
+                    c->n_threads);
         c->n_threads = c->pool->n_workers + 1;
     }
 #else
@@ -2291,10 +2313,10 @@ FCI_FN void fci_context_end(fci_context *c) {
     c->pool = NULL;
 }
 // >> json
-// A strict RFC 8259 reader and the string writer. The reader steps through events in constant stack and
-// memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys (compared
-// after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond double, and
-// nesting beyond FCI_JSON_DEPTH.
+// A strict RFC 8259 reader and the string writer. The reader steps through events in constant stack
+// and memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
+// (compared after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
+// double, and nesting beyond FCI_JSON_DEPTH.
 
 #define FCI_JSON_DEPTH 128
 
@@ -2336,15 +2358,16 @@ typedef struct fci_json_reader {
     bool object[FCI_JSON_DEPTH]; // of each open level; an array otherwise
 } fci_json_reader;
 
-FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n, fc_error *err) {
+FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
+                              fc_error *err) {
     memset(r, 0, sizeof *r);
     r->text = text;
     r->n = n;
     r->arena = arena;
     r->err = err;
     if (n > UINT32_MAX / 2)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "JSON: expected at most %u bytes, got %llu", UINT32_MAX / 2,
-                        (unsigned long long)n);
+        return fci_fail(err, FC_ERR_LIMIT, 0, "JSON: expected at most %u bytes, got %llu",
+                        UINT32_MAX / 2, (unsigned long long)n);
     return FC_OK;
 }
 
@@ -2359,13 +2382,16 @@ FCI_FN fc_code fci_json_fail(const fci_json_reader *r, size_t at, const char *ex
             column = 1;
         }
     }
-    if (at >= r->n) return fci_fail(r->err, FC_ERR_FORMAT, at, "line %llu, column %llu: expected %s, got the end",
-                                    line, column, expected);
-    return fci_fail(r->err, FC_ERR_FORMAT, at, "line %llu, column %llu: expected %s, got '%s'", line, column,
-                    expected, fci_show(fci_sn(r->text + at, fci_min(r->n - at, 16)), &shown));
+    if (at >= r->n)
+        return fci_fail(r->err, FC_ERR_FORMAT, at,
+                        "line %llu, column %llu: expected %s, got the end", line, column, expected);
+    return fci_fail(r->err, FC_ERR_FORMAT, at, "line %llu, column %llu: expected %s, got '%s'",
+                    line, column, expected,
+                    fci_show(fci_sn(r->text + at, fci_min(r->n - at, 16)), &shown));
 }
 
-// Length of the UTF-8 sequence at p, 0 where it is invalid (overlong, surrogate, beyond U+10FFFF, cut).
+// Length of the UTF-8 sequence at p, 0 where it is invalid (overlong, surrogate, beyond U+10FFFF,
+// cut).
 FCI_FN size_t fci_utf8_length(const char *p, size_t n) {
     const unsigned char *u = (const unsigned char *)p;
     if (n == 0) return 0;
@@ -2399,7 +2425,8 @@ FCI_FN size_t fci_json_plain(const fci_json_reader *r, size_t at) {
         while (r->n - at >= 8) { // eight bytes at once: none is a control, quote, backslash or not ASCII
             uint64_t x;
             memcpy(&x, r->text + at, 8);
-            uint64_t special = x | (x - ones * 0x20) | ((x ^ ones * '"') - ones) | ((x ^ ones * '\\') - ones);
+            uint64_t special =
+                x | (x - ones * 0x20) | ((x ^ ones * '"') - ones) | ((x ^ ones * '\\') - ones);
             if (special & ones * 0x80) break;
             at += 8;
         }
@@ -2419,7 +2446,8 @@ FCI_FN fc_code fci_json_hex(const fci_json_reader *r, size_t at, uint32_t *out) 
     for (size_t i = at + 2; i < at + 6; i++) {
         char c = i < r->n ? r->text[i] : 0, lower = (char)(c | 0x20);
         bool digit = c >= '0' && c <= '9';
-        if (!digit && !(lower >= 'a' && lower <= 'f')) return fci_json_fail(r, at, "\\u and four hexadecimal digits");
+        if (!digit && !(lower >= 'a' && lower <= 'f'))
+            return fci_json_fail(r, at, "\\u and four hexadecimal digits");
         *out = *out << 4 | (uint32_t)(digit ? c - '0' : lower - 'a' + 10);
     }
     return FC_OK;
@@ -2441,9 +2469,11 @@ FCI_FN fc_code fci_json_escape(const fci_json_reader *r, size_t *at, char **to) 
     size_t start = *at;
     *at += 6;
     if (high >= 0xd800 && high < 0xe000) {
-        bool paired = high < 0xdc00 && *at + 1 < r->n && r->text[*at] == '\\' && r->text[*at + 1] == 'u';
+        bool paired =
+            high < 0xdc00 && *at + 1 < r->n && r->text[*at] == '\\' && r->text[*at + 1] == 'u';
         if (paired && fci_json_hex(r, *at, &low)) return FC_ERR_FORMAT;
-        if (!paired || low < 0xdc00 || low > 0xdfff) return fci_json_fail(r, start, "a pair of surrogates");
+        if (!paired || low < 0xdc00 || low > 0xdfff)
+            return fci_json_fail(r, start, "a pair of surrogates");
         high = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
         *at += 6;
     }
@@ -2451,8 +2481,8 @@ FCI_FN fc_code fci_json_escape(const fci_json_reader *r, size_t *at, char **to) 
     return FC_OK;
 }
 
-// From the opening quote at r->at. Unescaping never makes a string longer, so one block as long as the
-// rest of the text holds all strings that are still to come.
+// From the opening quote at r->at. Unescaping never makes a string longer, so one block as long as
+// the rest of the text holds all strings that are still to come.
 FCI_FN fc_code fci_json_string(fci_json_reader *r, fci_str *out) {
     size_t start = r->at + 1, at = fci_json_plain(r, start);
     if (at < r->n && r->text[at] == '"') {
@@ -2474,7 +2504,9 @@ FCI_FN fc_code fci_json_string(fci_json_reader *r, fci_str *out) {
     }
     if (at >= r->n) return fci_json_fail(r, at, "'\"' at the end of a string");
     if (r->text[at] != '"')
-        return fci_json_fail(r, at, (unsigned char)r->text[at] < 0x20 ? "control characters to be escaped" : "valid UTF-8");
+        return fci_json_fail(r, at,
+                             (unsigned char)r->text[at] < 0x20 ? "control characters to be escaped"
+                                                               : "valid UTF-8");
     memcpy(to, r->text + start, at - start);
     to += at - start;
     *out = fci_sn(r->spare, (size_t)(to - r->spare));
@@ -2487,8 +2519,9 @@ FCI_INLINE bool fci_json_is_digit(const fci_json_reader *r, size_t at) {
     return at < r->n && r->text[at] >= '0' && r->text[at] <= '9';
 }
 
-// The double nearest to 0.DIGITS x 10^exponent. A double lies exactly between two others within 768 digits,
-// so of what follows them only matters whether it is zero. strtod gets no decimal point: no locale matters.
+// The double nearest to 0.DIGITS x 10^exponent. A double lies exactly between two others within 768
+// digits, so of what follows them only matters whether it is zero. strtod gets no decimal point: no
+// locale matters.
 FCI_FN double fci_json_exact(const char *digits, size_t n, int64_t exponent, bool negative) {
     char text[1 + 769 + 1 + 16] = "-";
     size_t kept = 1;
@@ -2514,8 +2547,9 @@ FCI_FN double fci_json_exact(const char *digits, size_t n, int64_t exponent, boo
 
 // Ten to the powers that double holds exactly, with a mantissa below 2^53: one rounding, so exact.
 FCI_FN bool fci_json_quick(uint64_t mantissa, int64_t exponent, double *out) {
-    static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12,
-                                    1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 #if defined(FLT_EVAL_METHOD) && (FLT_EVAL_METHOD == 0 || FLT_EVAL_METHOD == 1)
     const bool one_rounding = true;
 #else
@@ -2533,7 +2567,8 @@ FCI_FN fc_code fci_json_number(fci_json_reader *r, fci_json *event) {
     int64_t exponent = 0, written = 0;
     digits = at += negative;
     if (!fci_json_is_digit(r, at)) return fci_json_fail(r, at, "a digit");
-    if (r->text[at] == '0' && fci_json_is_digit(r, at + 1)) return fci_json_fail(r, at, "no leading zero");
+    if (r->text[at] == '0' && fci_json_is_digit(r, at + 1))
+        return fci_json_fail(r, at, "no leading zero");
     for (int part = 0; part < 2; part++) { // before and after the point
         for (; fci_json_is_digit(r, at); at++) {
             unsigned digit = (unsigned)(r->text[at] - '0');
@@ -2561,7 +2596,9 @@ FCI_FN fc_code fci_json_number(fci_json_reader *r, fci_json *event) {
     event->integer = event->is_integer ? mantissa : 0;
     if (fits && fci_json_quick(mantissa, exponent + written, &event->number)) {
         if (negative) event->number = -event->number;
-    } else event->number = fci_json_exact(r->text + digits, end - digits, (int64_t)whole + written, negative);
+    } else
+        event->number =
+            fci_json_exact(r->text + digits, end - digits, (int64_t)whole + written, negative);
     if (!isfinite(event->number)) return fci_json_fail(r, start, "a number that fits a double");
     r->at = at;
     return FC_OK;
@@ -2582,7 +2619,8 @@ FCI_FN fc_code fci_json_word(fci_json_reader *r, fci_json *event) {
 
 FCI_FN fc_code fci_json_open(fci_json_reader *r, bool object) {
     if (r->depth == FCI_JSON_DEPTH)
-        return fci_fail(r->err, FC_ERR_LIMIT, r->at, "byte %llu: expected at most %d levels of nesting, got more",
+        return fci_fail(r->err, FC_ERR_LIMIT, r->at,
+                        "byte %llu: expected at most %d levels of nesting, got more",
                         (unsigned long long)r->at, FCI_JSON_DEPTH);
     r->object[r->depth++] = object;
     r->want = object ? FCI_JSON_WANT_PAIR : FCI_JSON_WANT_ITEM;
@@ -2636,8 +2674,8 @@ FCI_FN fc_code fci_json_close(fci_json_reader *r, fci_json *event, char c, const
     return FC_OK;
 }
 
-// The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate keys
-// are the caller's business.
+// The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
+// keys are the caller's business.
 FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event) {
     memset(event, 0, sizeof *event);
     event->skip = 1;
@@ -2646,15 +2684,19 @@ FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event) {
         event->at = (uint32_t)r->at;
         switch (r->want) {
         case FCI_JSON_WANT_VALUE: return fci_json_value(r, event, c);
-        case FCI_JSON_WANT_ITEM: return c == ']' ? fci_json_close(r, event, c, "") : fci_json_value(r, event, c);
-        case FCI_JSON_WANT_KEY: return c == '"' ? fci_json_key(r, event) : fci_json_fail(r, r->at, "a key");
-        case FCI_JSON_WANT_PAIR: return c == '"' ? fci_json_key(r, event) : fci_json_close(r, event, c, "a key");
+        case FCI_JSON_WANT_ITEM:
+            return c == ']' ? fci_json_close(r, event, c, "") : fci_json_value(r, event, c);
+        case FCI_JSON_WANT_KEY:
+            return c == '"' ? fci_json_key(r, event) : fci_json_fail(r, r->at, "a key");
+        case FCI_JSON_WANT_PAIR:
+            return c == '"' ? fci_json_key(r, event) : fci_json_close(r, event, c, "a key");
         case FCI_JSON_WANT_COLON:
             if (c != ':') return fci_json_fail(r, r->at, "':'");
             r->want = FCI_JSON_WANT_VALUE;
             break;
         case FCI_JSON_WANT_COMMA:
-            if (r->depth == 0 && r->at < r->n) return fci_json_fail(r, r->at, "nothing after the value");
+            if (r->depth == 0 && r->at < r->n)
+                return fci_json_fail(r, r->at, "nothing after the value");
             if (r->depth == 0) event->type = FCI_JSON_DONE;
             if (r->depth == 0) return FC_OK;
             if (c != ',') return fci_json_close(r, event, c, "','");
@@ -2670,7 +2712,8 @@ FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event) {
     fci_json inner;
     fc_code code = FC_OK;
     if (event->type != FCI_JSON_ARRAY && event->type != FCI_JSON_OBJECT) return FC_OK;
-    for (uint32_t outside = r->depth - 1; r->depth > outside && !code;) code = fci_json_step(r, &inner);
+    for (uint32_t outside = r->depth - 1; r->depth > outside && !code;)
+        code = fci_json_step(r, &inner);
     return code;
 }
 
@@ -2692,7 +2735,8 @@ FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key) {
 }
 
 FCI_FN const char *fci_json_type_name(const fci_json *n) {
-    static const char *const names[] = {"null", "a boolean", "a number", "a string", "an array", "an object"};
+    static const char *const names[] = {"null",     "a boolean", "a number",
+                                        "a string", "an array",  "an object"};
     return n ? names[n->type] : "nothing";
 }
 
@@ -2708,14 +2752,16 @@ FCI_FN fc_code fci_json_check_many(const fci_json_reader *r, const fci_json *obj
     size_t capacity = 64;
     fc_code code = FC_OK;
     while (capacity < object->count * (uint64_t)2) capacity *= 2;
-    uint64_t *slots = (uint64_t *)fci_alloc(r->arena->c, capacity, sizeof *slots, "JSON keys", r->err);
+    uint64_t *slots =
+        (uint64_t *)fci_alloc(r->arena->c, capacity, sizeof *slots, "JSON keys", r->err);
     if (!slots) return FC_ERR_MEMORY;
     const fci_json *k = fci_json_first(object);
     for (uint32_t n = 0; n < object->count && !code; n++, k = fci_json_next(k + 1)) {
         uint64_t hash = fci_map_hash(k->text), mine = hash >> 32 << 32 | (uint64_t)(k - object);
         size_t i = (size_t)hash & (capacity - 1);
         for (; slots[i] && !code; i = (i + 1) & (capacity - 1))
-            if ((slots[i] ^ mine) >> 32 == 0 && fci_eq(object[slots[i] & UINT32_MAX].text, k->text)) code = fci_json_duplicate(r, k);
+            if ((slots[i] ^ mine) >> 32 == 0 && fci_eq(object[slots[i] & UINT32_MAX].text, k->text))
+                code = fci_json_duplicate(r, k);
         slots[i] = mine;
     }
     fci_free(r->arena->c, slots);
@@ -2745,7 +2791,8 @@ FCI_FN size_t fci_json_bound(const char *text, size_t n) {
         }
         bound += (size_t)(count * ones >> 56);
     }
-    for (; i < n; i++) bound += (size_t)((text[i] == ',') | (text[i] == ':') | ((text[i] | 0x20) == '{'));
+    for (; i < n; i++)
+        bound += (size_t)((text[i] == ',') | (text[i] == ':') | ((text[i] | 0x20) == '{'));
     return bound;
 }
 
@@ -2760,7 +2807,8 @@ FCI_FN fc_code fci_json_build(fci_json_tree *t) {
     for (;;) {
         if (t->n == t->capacity) {
             t->capacity = (size_t)fci_min(t->bound, t->capacity * (uint64_t)2);
-            t->nodes = (fci_json *)fci_arena_grow(t->r.arena, t->nodes, t->capacity, sizeof *t->nodes, "JSON", t->r.err);
+            t->nodes = (fci_json *)fci_arena_grow(t->r.arena, t->nodes, t->capacity,
+                                                  sizeof *t->nodes, "JSON", t->r.err);
             if (!t->nodes) return FC_ERR_MEMORY;
         }
         uint32_t depth = t->r.depth;
@@ -2782,8 +2830,8 @@ FCI_FN fc_code fci_json_build(fci_json_tree *t) {
 }
 
 // The tree of the whole text, in the arena; the text must outlive it.
-FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n, const fci_json **root,
-                              fc_error *err) {
+FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
+                              const fci_json **root, fc_error *err) {
     fci_json_tree t;
     memset(&t, 0, sizeof t);
     *root = NULL;
@@ -2822,8 +2870,8 @@ FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
     fci_puts(b, "\"");
 }
 // >> number
-// What dtypes there are, float16 and bfloat16, the decoders of stored rows to float (one table; the kernel
-// room has the fast ones), and encoders for what is written.
+// What dtypes there are, float16 and bfloat16, the decoders of stored rows to float (one table; the
+// kernel room has the fast ones), and encoders for what is written.
 
 typedef void (*fci_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, float *out);
 
@@ -2856,9 +2904,9 @@ FCI_INLINE uint16_t fci_f32_to_bf16(float f) { // to nearest, ties to even; NaN 
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// The decoders follow the order of ggml's arithmetic, bit for bit. A compiler that contracts a*b+c to one
-// rounding cannot change them: all products here are exact (11 bits of a half, at most 8 of a scale and
-// 6 of a weight, within float's 24).
+// The decoders follow the order of ggml's arithmetic, bit for bit. A compiler that contracts a*b+c
+// to one rounding cannot change them: all products here are exact (11 bits of a half, at most 8 of
+// a scale and 6 of a weight, within float's 24).
 
 FCI_INLINE float fci_half_at(const uint8_t *p) {
     return fci_f16_to_f32(fci_le16(p));
@@ -2934,8 +2982,8 @@ FCI_FN void fci_decode_q5_1(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-// K-quants: 256 elements. Two bits a weight lie in halves of 128: byte 32h + l holds, from low to high,
-// elements 128h + l, + 32, + 64, + 96; each 16 elements have a scale.
+// K-quants: 256 elements. Two bits a weight lie in halves of 128: byte 32h + l holds, from low to
+// high, elements 128h + l, + 32, + 64, + 96; each 16 elements have a scale.
 FCI_FN void fci_decode_q2_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 84, out += 256) {
         float d = fci_half_at(b + 80), dmin = fci_half_at(b + 82);
@@ -3066,9 +3114,9 @@ FCI_INLINE void fci_put_le16(uint8_t *p, uint16_t h) {
     p[1] = (uint8_t)(h >> 8);
 }
 
-// A block of Q8_0; false where a number is not finite, or the scale is past the largest half. The weights
-// are divided by the scale before that is rounded. Where it is so small that its inverse overflows, they
-// are zero.
+// A block of Q8_0; false where a number is not finite, or the scale is past the largest half. The
+// weights are divided by the scale before that is rounded. Where it is so small that its inverse
+// overflows, they are zero.
 FCI_FN bool fci_encode_q8_0(const float *x, uint8_t *b) {
     float highest = 0;
     for (int i = 0; i < 32; i++) {
@@ -3149,11 +3197,12 @@ FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, ui
 }
 
 FCI_FN bool fci_number_can_encode(fc_dtype type) {
-    return type == FC_DTYPE_F32 || type == FC_DTYPE_F16 || type == FC_DTYPE_BF16 || type == FC_DTYPE_Q8_0;
+    return type == FC_DTYPE_F32 || type == FC_DTYPE_F16 || type == FC_DTYPE_BF16 ||
+           type == FC_DTYPE_Q8_0;
 }
 
-// The other way: n floats (a multiple of the block) as a type that can be encoded; false where they hold
-// what it cannot express.
+// The other way: n floats (a multiple of the block) as a type that can be encoded; false where they
+// hold what it cannot express.
 FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored) {
     uint8_t *b = (uint8_t *)stored;
     switch (type) {
@@ -3178,9 +3227,10 @@ FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *s
 }
 
 // >> tensorfile
-// One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits): names,
-// types, shapes and bytes, all checked when opened. No size found in a file is believed before it is
-// compared with the bytes that are there, and no allocation is larger than a few times those.
+// One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits):
+// names, types, shapes and bytes, all checked when opened. No size found in a file is believed
+// before it is compared with the bytes that are there, and no allocation is larger than a few times
+// those.
 
 #define FCI_ST_HEADER_MAX 100000000u       // bytes of a safetensors header
 #define FCI_INDEX_MAX ((uint64_t)64 << 20) // bytes of model.safetensors.index.json
@@ -3194,8 +3244,8 @@ enum { // value types of GGUF
     FCI_KV_STRING, FCI_KV_ARRAY, FCI_KV_U64, FCI_KV_I64, FCI_KV_F64, FCI_KV_COUNT
 };
 
-// A GGUF key: its value as stored (a string's bytes; an array's elements). Also an entry of safetensors'
-// __metadata__, as a string.
+// A GGUF key: its value as stored (a string's bytes; an array's elements). Also an entry of
+// safetensors' __metadata__, as a string.
 typedef struct fci_kv {
     fci_str key; // terminated
     uint32_t type, element_type;
@@ -3205,8 +3255,9 @@ typedef struct fci_kv {
     uint64_t at; // offset of the value in its file
 } fci_kv;
 
-// Finds items by name: open addressing over an array whose items begin with a fci_str (or, as fc_tensor
-// does, with the same two members). A slot holds 1 + the item's place; at least half are free.
+// Finds items by name: open addressing over an array whose items begin with a fci_str (or, as
+// fc_tensor does, with the same two members). A slot holds 1 + the item's place; at least half are
+// free.
 typedef struct fci_index {
     uint32_t *slots;
     size_t capacity;
@@ -3267,7 +3318,8 @@ FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, si
     return FC_OK;
 }
 
-// Room for `more` tensors: exact for the first file, so that a single one needs no more than it holds.
+// Room for `more` tensors: exact for the first file, so that a single one needs no more than it
+// holds.
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err) {
     uint64_t need = c->n_tensors + more;
     if (need <= c->capacity && c->tensors) return FC_OK;
@@ -3298,7 +3350,8 @@ FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_
                     fci_show(name, &shown), (unsigned long long)at, text);
 }
 
-// Bytes of a shape, multiplied slowest dimension first; false where that overflows or is no whole number.
+// Bytes of a shape, multiplied slowest dimension first; false where that overflows or is no whole
+// number.
 FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank, uint64_t *bytes) {
     const fci_dtype *d = fci_dtype_info(type);
     uint64_t elements = 1, bits;
@@ -3327,7 +3380,8 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
 
 // ---- safetensors
 
-// One pass over the header, by events: nothing but what is kept takes memory. `fill` false only counts.
+// One pass over the header, by events: nothing but what is kept takes memory. `fill` false only
+// counts.
 typedef struct fci_st_pass {
     fc_container *c;
     const fci_file *f;
@@ -4396,10 +4450,11 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
     return o.n;
 }
 // >> text
-// Tokenizers: text to ids and back. A tokenizer is data: changes to the text, added tokens, pre-tokenizer steps, a
-// vocabulary and merges or scores, read from a tokenizer.json or a GGUF file and never written after that, so any
-// thread may use it. Text takes this way, as in the Hugging Face library: added tokens are cut out, what is left is
-// normalised, more added tokens are cut out, the rest goes through the steps into words, and words become ids.
+// Tokenizers: text to ids and back. A tokenizer is data: changes to the text, added tokens,
+// pre-tokenizer steps, a vocabulary and merges or scores, read from a tokenizer.json or a GGUF file
+// and never written after that, so any thread may use it. Text takes this way, as in the Hugging
+// Face library: added tokens are cut out, what is left is normalised, more added tokens are cut
+// out, the rest goes through the steps into words, and words become ids.
 
 enum { // classes of characters, as bits of a set; general categories only as expressions name them together
     FCI_TEXT_UPPER = 1,          // Lu, Lt
@@ -4417,11 +4472,10 @@ enum { // classes of characters, as bits of a set; general categories only as ex
 };
 
 // made by tools/make_unicode.py from tokenizers 0.23.3: do not edit
-// upper 1889, lower 2258, other letters 136881, marks 2501, numbers 1911, white 25, punctuation 855, symbols
-// 8514, digits 1924, word 144667, suspects 2001
-static const uint16_t fci_text_sets[] = {
-    0, 514, 513, 516, 520, 128, 64, 1544, 784, 272, 1540, 32, 1538, 1537, 576, 1152, 640, 1088, 256, 512, 1056
-};
+// upper 1889, lower 2258, other letters 136881, marks 2501, numbers 1911, white 25, punctuation
+// 855, symbols 8514, digits 1924, word 144667, suspects 2001
+static const uint16_t fci_text_sets[] = {0,  514,  513,  516, 520,  128, 64,   1544, 784, 272, 1540,
+                                         32, 1538, 1537, 576, 1152, 640, 1088, 256,  512, 1056};
 enum { FCI_TEXT_RUNS = 3768, FCI_TEXT_PAIRS = 2060,
        FCI_TEXT_COMPOSED = 940, FCI_TEXT_MARKS = 499 };
 // lengths of runs of code points of one kind, and which of the sets it is
@@ -4679,8 +4733,8 @@ FCI_INLINE const char *fci_text_back(const char *p) { // to the start of the cha
     return p;
 }
 
-// Normalization form C. Text is cut before every character that neither reorders nor composes with what is before
-// it; most pieces then have one character and are normal.
+// Normalization form C. Text is cut before every character that neither reorders nor composes with
+// what is before it; most pieces then have one character and are normal.
 
 FCI_FN int fci_text_by_parts(const void *x, const void *y) {
     const fci_text_pair *a = (const fci_text_pair *)x, *b = (const fci_text_pair *)y;
@@ -4693,9 +4747,12 @@ FCI_FN fc_code fci_text_unpack_pairs(fci_text_unicode *u, fci_arena *arena, fc_e
     fci_text_pair last = {0, 0, 0};
     uint32_t at = 0;
     size_t n = 0;
-    u->marks = (uint32_t *)fci_arena_alloc(arena, FCI_TEXT_MARKS, sizeof *u->marks, "tokenizer", err);
-    u->pairs = (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_PAIRS, sizeof *u->pairs, "tokenizer", err);
-    u->composed = (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_COMPOSED, sizeof *u->composed, "tokenizer", err);
+    u->marks =
+        (uint32_t *)fci_arena_alloc(arena, FCI_TEXT_MARKS, sizeof *u->marks, "tokenizer", err);
+    u->pairs =
+        (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_PAIRS, sizeof *u->pairs, "tokenizer", err);
+    u->composed = (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_COMPOSED, sizeof *u->composed,
+                                                   "tokenizer", err);
     if (!u->marks || !u->pairs || !u->composed) return FC_ERR_MEMORY;
     for (size_t i = 0; i < FCI_TEXT_MARKS; i++) {
         uint32_t length = fci_text_number(&d);
@@ -4718,8 +4775,10 @@ FCI_FN fc_code fci_text_unpack_pairs(fci_text_unicode *u, fci_arena *arena, fc_e
 }
 
 FCI_FN uint32_t fci_text_compose(const fci_text_unicode *u, uint32_t first, uint32_t second) { // 0: they do not
-    if (first - 0x1100 < 19 && second - 0x1161 < 21) return 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
-    if (first - 0xac00 < 11172 && (first - 0xac00) % 28 == 0 && second - 0x11a8 < 27) return first + second - 0x11a7;
+    if (first - 0x1100 < 19 && second - 0x1161 < 21)
+        return 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
+    if (first - 0xac00 < 11172 && (first - 0xac00) % 28 == 0 && second - 0x11a8 < 27)
+        return first + second - 0x11a7;
     size_t low = 0, high = FCI_TEXT_COMPOSED;
     fci_text_pair key = {0, 0, 0};
     key.first = first;
@@ -4734,8 +4793,10 @@ FCI_FN uint32_t fci_text_compose(const fci_text_unicode *u, uint32_t first, uint
     return 0;
 }
 
-// Appends the whole decomposition of c, each as combining class << 56 | position << 21 | code point.
-FCI_FN size_t fci_text_decompose(const fci_text_unicode *u, uint32_t c, uint64_t *points, size_t n) {
+// Appends the whole decomposition of c, each as combining class << 56 | position << 21 | code
+// point.
+FCI_FN size_t fci_text_decompose(const fci_text_unicode *u, uint32_t c, uint64_t *points,
+                                 size_t n) {
     size_t low = 0, high = FCI_TEXT_PAIRS;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -4746,7 +4807,8 @@ FCI_FN size_t fci_text_decompose(const fci_text_unicode *u, uint32_t c, uint64_t
         n = fci_text_decompose(u, u->pairs[low].first, points, n);
         return u->pairs[low].second ? fci_text_decompose(u, u->pairs[low].second, points, n) : n;
     }
-    points[n] = (uint64_t)fci_text_entry_of(u->marks, FCI_TEXT_MARKS, c, 8) << 56 | (uint64_t)n << 21 | c;
+    points[n] =
+        (uint64_t)fci_text_entry_of(u->marks, FCI_TEXT_MARKS, c, 8) << 56 | (uint64_t)n << 21 | c;
     return n + 1;
 }
 
@@ -4786,12 +4848,14 @@ FCI_FN void fci_text_put_nfc(const fci_text_unicode *u, fci_buffer *b, fci_str i
         const char *start = p;
         size_t n = 0, count = 1;
         char utf8[4];
-        for (p += fci_text_length(p); p < end && (unsigned char)*p >= 0xcc; p += fci_text_length(p), count++)
+        for (p += fci_text_length(p); p < end && (unsigned char)*p >= 0xcc;
+             p += fci_text_length(p), count++)
             if (!(fci_text_class_at(u, p) & FCI_TEXT_SUSPECT)) break;
         if (count == 1 && !(fci_text_class_at(u, start) & FCI_TEXT_SUSPECT)) continue;
         fci_put(b, plain, (size_t)(start - plain));
         plain = p;
-        uint64_t *points = (uint64_t *)fci_alloc(b->c, 4 * (uint64_t)count, sizeof *points, "text", &b->error);
+        uint64_t *points =
+            (uint64_t *)fci_alloc(b->c, 4 * (uint64_t)count, sizeof *points, "text", &b->error);
         if (!points) return;
         for (const char *q = start; q < p; q += fci_text_length(q))
             n = fci_text_decompose(u, fci_text_char(q, fci_text_length(q)), points, n);
@@ -4802,9 +4866,10 @@ FCI_FN void fci_text_put_nfc(const fci_text_unicode *u, fci_buffer *b, fci_str i
     fci_put(b, plain, (size_t)(end - plain));
 }
 
-// Pre-tokenizers cut text with regular expressions. A file may name any, but models use a handful: an expression is
-// looked up by its whole text in the table below, and the table's text is compiled. None out of a file ever is.
-// Known: alternatives of sets (a character, [...], \s, \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
+// Pre-tokenizers cut text with regular expressions. A file may name any, but models use a handful:
+// an expression is looked up by its whole text in the table below, and the table's text is
+// compiled. None out of a file ever is. Known: alternatives of sets (a character, [...], \s,
+// \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
 
 enum { // kinds of atoms
     FCI_TEXT_SET, FCI_TEXT_WORDS, FCI_TEXT_AHEAD, // (?!\S): white space or the end must follow
@@ -4908,7 +4973,8 @@ FCI_FN void fci_text_compile_item(fci_text_atom *a, const char **p, uint32_t *bo
 
 FCI_FN bool fci_text_in(const fci_text_unicode *u, const fci_text_atom *a, uint32_t c) { // by its definition
     bool in = (fci_text_class(u, c) & a->classes) != 0;
-    for (size_t i = 0; i < a->n_bounds && !in; i += 2) in = c >= a->bounds[i] && c <= a->bounds[i + 1];
+    for (size_t i = 0; i < a->n_bounds && !in; i += 2)
+        in = c >= a->bounds[i] && c <= a->bounds[i + 1];
     return in != a->inverted;
 }
 
@@ -4924,11 +4990,16 @@ FCI_FN void fci_text_compile_times(fci_text_atom *a, const char **p) {
     }
 }
 
-// The atoms of an expression of the table; every one of them, and every bound, comes of a character at least.
-FCI_FN fci_text_atom *fci_text_compile(const fci_text_unicode *u, fci_arena *arena, const char *regex, fc_error *err) {
+// The atoms of an expression of the table; every one of them, and every bound, comes of a character
+// at least.
+FCI_FN fci_text_atom *fci_text_compile(const fci_text_unicode *u, fci_arena *arena,
+                                       const char *regex, fc_error *err) {
     size_t most = strlen(regex) + 1;
-    fci_text_atom *atoms = (fci_text_atom *)fci_arena_alloc(arena, most, sizeof *atoms, "tokenizer", err), *a = atoms;
-    uint32_t *bounds = (uint32_t *)fci_arena_alloc(arena, most, 2 * sizeof *bounds, "tokenizer", err);
+    fci_text_atom *atoms = (fci_text_atom *)fci_arena_alloc(arena, most, sizeof *atoms, "tokenizer",
+                                                            err),
+                  *a = atoms;
+    uint32_t *bounds =
+        (uint32_t *)fci_arena_alloc(arena, most, 2 * sizeof *bounds, "tokenizer", err);
     if (!atoms || !bounds) return NULL;
     for (const char *p = regex; *p; a++) {
         memset(a, 0, sizeof *a);
@@ -4989,20 +5060,24 @@ FCI_INLINE bool fci_text_is_in(const fci_text_unicode *u, const fci_text_atom *a
     return fci_text_in(u, a, fci_text_char(p, fci_text_length(p)));
 }
 
-// The end of what atom `a` and the rest of its alternative match at p, or NULL: greedy, giving back where it must.
-FCI_FN const char *fci_text_match_atoms(const fci_text_unicode *u, const fci_text_atom *a, const char *p,
-                                        const char *end) {
+// The end of what atom `a` and the rest of its alternative match at p, or NULL: greedy, giving back
+// where it must.
+FCI_FN const char *fci_text_match_atoms(const fci_text_unicode *u, const fci_text_atom *a,
+                                        const char *p, const char *end) {
     const char *q = p;
     size_t n = 0;
     if (a->kind >= FCI_TEXT_OR) return p;
     if (a->kind == FCI_TEXT_AHEAD)
-        return p == end || (fci_text_class_at(u, p) & FCI_TEXT_WHITE) ? fci_text_match_atoms(u, a + 1, p, end) : NULL;
+        return p == end || (fci_text_class_at(u, p) & FCI_TEXT_WHITE)
+                   ? fci_text_match_atoms(u, a + 1, p, end)
+                   : NULL;
     if (a->kind == FCI_TEXT_WORDS) {
         q = fci_text_match_words(a->words, p, end);
         const char *found = q ? fci_text_match_atoms(u, a + 1, q, end) : NULL;
         return found || a->min ? found : fci_text_match_atoms(u, a + 1, p, end);
     }
-    for (; q < end && (a->max == 0 || n < a->max) && fci_text_is_in(u, a, q); n++) q += fci_text_length(q);
+    for (; q < end && (a->max == 0 || n < a->max) && fci_text_is_in(u, a, q); n++)
+        q += fci_text_length(q);
     for (; n >= a->min; n--, q = fci_text_back(q)) {
         const char *found = fci_text_match_atoms(u, a + 1, q, end);
         if (found || n == 0) return found;
@@ -5011,7 +5086,8 @@ FCI_FN const char *fci_text_match_atoms(const fci_text_unicode *u, const fci_tex
 }
 
 // The end of what the expression matches at p, or NULL: that of the first alternative that matches.
-FCI_FN const char *fci_text_match(const fci_text_unicode *u, const fci_text_atom *a, const char *p, const char *end) {
+FCI_FN const char *fci_text_match(const fci_text_unicode *u, const fci_text_atom *a, const char *p,
+                                  const char *end) {
     for (;; a++) {
         const char *found = fci_text_match_atoms(u, a, p, end);
         if (found) return found;
@@ -5109,7 +5185,8 @@ struct fc_tokenizer {
 
 FCI_FN void fci_text_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_str to) {
     const char *p = in.p, *end = in.p + in.n, *rest = p;
-    while ((size_t)(end - p) >= from.n && (p = (const char *)memchr(p, *from.p, (size_t)(end - p))) != NULL) {
+    while ((size_t)(end - p) >= from.n &&
+           (p = (const char *)memchr(p, *from.p, (size_t)(end - p))) != NULL) {
         if ((size_t)(end - p) < from.n || memcmp(p, from.p, from.n) != 0) {
             p++;
             continue;
@@ -5121,14 +5198,17 @@ FCI_FN void fci_text_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_s
     fci_put(b, rest, (size_t)(end - rest));
 }
 
-// Text that is not empty through the normalizers, in the one or the other of two buffers, whose error is the result.
-FCI_FN fc_code fci_text_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text, fc_error *err) {
+// Text that is not empty through the normalizers, in the one or the other of two buffers, whose
+// error is the result.
+FCI_FN fc_code fci_text_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
+                                  fc_error *err) {
     for (size_t i = 0; i < t->n_changes; i++) {
         const fci_text_change *change = &t->changes[i];
         fci_buffer *b = &buffers[i % 2];
         b->n = 0;
         if (change->kind == FCI_TEXT_NFC) fci_text_put_nfc(&t->unicode, b, *text);
-        else if (change->kind == FCI_TEXT_REPLACE) fci_text_put_replaced(b, *text, change->from, change->to);
+        else if (change->kind == FCI_TEXT_REPLACE)
+            fci_text_put_replaced(b, *text, change->from, change->to);
         else {
             if (text->n) fci_put(b, change->to.p, change->to.n);
             fci_put(b, text->p, text->n);
@@ -5175,8 +5255,8 @@ typedef struct fci_text_run {
 FCI_FN fc_code fci_text_reserve(fci_text_run *run, size_t more) {
     if (run->capacity - run->n >= more) return FC_OK;
     uint64_t capacity = (run->n + (uint64_t)more) * 2;
-    uint32_t *ids =
-        (uint32_t *)fci_grow(&run->t->context, run->ids, capacity, sizeof *ids, "token ids", run->err);
+    uint32_t *ids = (uint32_t *)fci_grow(&run->t->context, run->ids, capacity, sizeof *ids,
+                                         "token ids", run->err);
     if (!ids) return FC_ERR_MEMORY;
     run->ids = ids;
     run->capacity = (size_t)capacity;
@@ -5214,7 +5294,8 @@ FCI_INLINE size_t fci_text_merge_slot(uint64_t pair, size_t mask) {
     return (size_t)(h ^ h >> 32) & mask;
 }
 
-FCI_FN const fci_text_merge *fci_text_find_merge(const fc_tokenizer *t, uint32_t left, uint32_t right) {
+FCI_FN const fci_text_merge *fci_text_find_merge(const fc_tokenizer *t, uint32_t left,
+                                                 uint32_t right) {
     uint64_t pair = ((uint64_t)left << 32 | right) + 1;
     size_t i = fci_text_merge_slot(pair, t->merges_mask);
     for (; t->merges[i].pair; i = (i + 1) & t->merges_mask)
@@ -5233,7 +5314,8 @@ FCI_FN uint32_t fci_text_merged(const fci_text_run *run, uint32_t at, uint32_t *
         return m ? m->id : FCI_TEXT_NONE;
     }
     size_t n = (s[next].next == FCI_TEXT_NONE ? run->word_length : s[next].next) - at;
-    if (n > t->longest || !fci_map_get(&t->vocab, fci_sn(run->word + at, n), &id)) return FCI_TEXT_NONE;
+    if (n > t->longest || !fci_map_get(&t->vocab, fci_sn(run->word + at, n), &id))
+        return FCI_TEXT_NONE;
     *rank = t->ranks[id];
     return id;
 }
@@ -5269,13 +5351,17 @@ FCI_FN void fci_text_merge_all(fci_text_run *run) {
     }
 }
 
-// What stands for a character without a token: its bytes, where all of them have tokens, or the unknown token, once
-// for neighbours where they fuse. `unknown`: one is due, held back until what follows is known.
-FCI_FN fc_code fci_text_fall_back(fci_text_run *run, fci_str c, bool *unknown, uint32_t *ids, uint32_t *n) {
+// What stands for a character without a token: its bytes, where all of them have tokens, or the
+// unknown token, once for neighbours where they fuse. `unknown`: one is due, held back until what
+// follows is known.
+FCI_FN fc_code fci_text_fall_back(fci_text_run *run, fci_str c, bool *unknown, uint32_t *ids,
+                                  uint32_t *n) {
     const fc_tokenizer *t = run->t;
     size_t known = 0;
     *n = 0;
-    while (t->byte_fallback && known < c.n && t->byte_ids[(unsigned char)c.p[known]] != FCI_TEXT_NONE) known++;
+    while (t->byte_fallback && known < c.n &&
+           t->byte_ids[(unsigned char)c.p[known]] != FCI_TEXT_NONE)
+        known++;
     if (known == c.n) {
         for (size_t j = 0; j < c.n; j++) ids[(*n)++] = t->byte_ids[(unsigned char)c.p[j]];
         return FC_OK;
@@ -5343,7 +5429,8 @@ FCI_FN fc_code fci_text_emit_pieces(fci_text_run *run) { // the texts of the sym
     uint32_t id, others[4], count;
     for (uint32_t i = 0, next; i != FCI_TEXT_NONE; i = next) {
         next = run->symbols[i].next;
-        fci_str piece = fci_sn(run->word + i, (next == FCI_TEXT_NONE ? run->word_length : next) - i);
+        fci_str piece =
+            fci_sn(run->word + i, (next == FCI_TEXT_NONE ? run->word_length : next) - i);
         if (fci_map_get(&t->vocab, piece, &id)) {
             if (unknown) run->ids[run->n++] = t->unknown;
             unknown = false;
@@ -5362,13 +5449,15 @@ FCI_FN fc_code fci_text_room(fci_text_run *run, size_t n) { // for a word of n b
     if (n <= run->room) return FC_OK;
     const fci_context *c = &run->t->context;
     if (n >= FCI_TEXT_NONE)
-        return fci_fail(run->err, FC_ERR_LIMIT, 0, "text: expected words below 4 GiB, got one of %llu bytes",
+        return fci_fail(run->err, FC_ERR_LIMIT, 0,
+                        "text: expected words below 4 GiB, got one of %llu bytes",
                         (unsigned long long)n);
     fci_free(c, run->symbols);
     fci_free(c, run->heap);
     run->room = 0;
     size_t room = n < 64 ? 64 : n;
-    run->symbols = (fci_text_symbol *)fci_alloc(c, room, sizeof *run->symbols, "tokenizer", run->err);
+    run->symbols =
+        (fci_text_symbol *)fci_alloc(c, room, sizeof *run->symbols, "tokenizer", run->err);
     // n - 1 entries at first, and a merge takes one and adds at most two.
     run->heap = (fci_text_entry *)fci_alloc(c, room, 2 * sizeof *run->heap, "tokenizer", run->err);
     if (!run->symbols || !run->heap) return FC_ERR_MEMORY;
@@ -5397,7 +5486,8 @@ FCI_FN bool fci_text_whole(fci_text_run *run, const char *p, size_t n, uint32_t 
     char letter[4];
     if (!t->byte_level) return fci_map_get(&t->vocab, fci_sn(p, n), id);
     b->n = 0;
-    for (size_t i = 0; i < n; i++) fci_put(b, letter, fci_utf8_put(letter, t->letters[(unsigned char)p[i]]));
+    for (size_t i = 0; i < n; i++)
+        fci_put(b, letter, fci_utf8_put(letter, t->letters[(unsigned char)p[i]]));
     return !b->error.code && fci_map_get(&t->vocab, fci_sn(b->p, b->n), id);
 }
 
@@ -5413,8 +5503,9 @@ FCI_FN fc_code fci_text_word(fci_text_run *run, const char *p, size_t n) {
         }
     }
     size_t at = run->n;
-    fc_code code = run->t->ignore_merges && fci_text_whole(run, p, n, &id) ? fci_text_emit(run, &id, 1)
-                                                                           : fci_text_bpe(run, p, n);
+    fc_code code = run->t->ignore_merges && fci_text_whole(run, p, n, &id)
+                       ? fci_text_emit(run, &id, 1)
+                       : fci_text_bpe(run, p, n);
     if (code || !seen) return code;
     seen->at = at;
     seen->count = (uint8_t)(run->n - at);
@@ -5432,8 +5523,10 @@ typedef struct fci_text_piece {
 FCI_FN fc_code fci_text_put_mark(fci_text_run *run, size_t step, fci_text_piece *piece) {
     const fci_text_step *s = &run->t->steps[step];
     fci_str text = fci_sn(piece->p, (size_t)(piece->end - piece->p)), blank = fci_s(" ");
-    bool begins = *text.p == ' ' || (text.n >= s->mark.n && memcmp(text.p, s->mark.p, s->mark.n) == 0);
-    bool prepend = !begins && (s->prepend == FCI_TEXT_ALWAYS || (s->prepend == FCI_TEXT_FIRST && piece->first));
+    bool begins =
+        *text.p == ' ' || (text.n >= s->mark.n && memcmp(text.p, s->mark.p, s->mark.n) == 0);
+    bool prepend = !begins && (s->prepend == FCI_TEXT_ALWAYS ||
+                               (s->prepend == FCI_TEXT_FIRST && piece->first));
     if (!prepend && (fci_eq(s->mark, blank) || !memchr(text.p, ' ', text.n))) return FC_OK;
     fci_buffer *b = &run->pieces[step];
     b->n = 0;
@@ -5446,8 +5539,8 @@ FCI_FN fc_code fci_text_put_mark(fci_text_run *run, size_t step, fci_text_piece 
 }
 
 // The first match of a step at or after p; both ends are `end` where there is none.
-FCI_FN const char *fci_text_find(const fci_text_unicode *u, const fci_text_step *s, const char *p, const char *end,
-                                 const char **match_end) {
+FCI_FN const char *fci_text_find(const fci_text_unicode *u, const fci_text_step *s, const char *p,
+                                 const char *end, const char **match_end) {
     size_t n = s->literal.n;
     *match_end = end;
     for (; p < end; p += fci_text_length(p)) {
@@ -5479,7 +5572,8 @@ FCI_FN fc_code fci_text_split(fci_text_run *run, size_t step, fci_text_piece pie
     const fci_text_step *s = &run->t->steps[step];
     if (step == run->t->n_steps) return fci_text_word(run, piece.p, (size_t)(piece.end - piece.p));
     fc_code code = s->mark.n ? fci_text_put_mark(run, step, &piece) : FC_OK;
-    if (code || (!s->pattern && !s->literal.n)) return code ? code : fci_text_split(run, step + 1, piece);
+    if (code || (!s->pattern && !s->literal.n))
+        return code ? code : fci_text_split(run, step + 1, piece);
     fci_text_piece next = {piece.p, piece.p, piece.first}; // grows until something does not join
     bool is_match = false;
     for (const char *p = piece.p; p < piece.end && !code;) {
@@ -5489,7 +5583,8 @@ FCI_FN fc_code fci_text_split(fci_text_run *run, size_t step, fci_text_piece pie
             if (ends[match] == p) continue;
             bool is = (match != 0) != s->invert;
             if (next.p < next.end && !fci_text_joins(s->behavior, is_match, is)) {
-                if (!is_match || s->behavior != FCI_TEXT_REMOVED) code = fci_text_split(run, step + 1, next);
+                if (!is_match || s->behavior != FCI_TEXT_REMOVED)
+                    code = fci_text_split(run, step + 1, next);
                 next.p = p;
                 next.first = false;
             }
@@ -5512,8 +5607,10 @@ FCI_FN uint32_t fci_text_bound(const fci_text_set *set, uint32_t low, uint32_t h
     return low;
 }
 
-// The longest added token at p, or NULL. Tokens with a common beginning lie together, the shortest first.
-FCI_FN const fci_text_added *fci_text_added_at(const fci_text_set *set, const char *p, const char *end) {
+// The longest added token at p, or NULL. Tokens with a common beginning lie together, the shortest
+// first.
+FCI_FN const fci_text_added *fci_text_added_at(const fci_text_set *set, const char *p,
+                                               const char *end) {
     const fci_text_added *found = NULL;
     uint32_t low = set->first[(unsigned char)*p], high = set->first[(unsigned char)*p + 1];
     for (size_t k = 1; low < high; k++) {
@@ -5528,9 +5625,9 @@ FCI_FN const fci_text_added *fci_text_added_at(const fci_text_set *set, const ch
 
 FCI_FN fc_code fci_text_stage(fci_text_run *run, size_t stage, fci_text_piece piece);
 
-// Cuts the added tokens of set `stage` out of a piece; the rest goes on to the next stage. A match that
-// single_word discards is passed over whole, and strips reach over what stands between matches, as the
-// Hugging Face library does it.
+// Cuts the added tokens of set `stage` out of a piece; the rest goes on to the next stage. A match
+// that single_word discards is passed over whole, and strips reach over what stands between
+// matches, as the Hugging Face library does it.
 FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, fci_text_piece piece) {
     const fci_text_unicode *u = &run->t->unicode;
     const fci_text_set *set = &run->t->added[stage];
@@ -5545,13 +5642,16 @@ FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, fci_text_piece piec
         }
         const char *from = p, *to = p + a->text.n;
         p = to;
-        if (a->single_word && ((from > start && (fci_text_class_at(u, fci_text_back(from)) & FCI_TEXT_WORD))
-                               || (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WORD)))) continue;
+        if (a->single_word &&
+            ((from > start && (fci_text_class_at(u, fci_text_back(from)) & FCI_TEXT_WORD)) ||
+             (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WORD))))
+            continue;
         if (a->lstrip)
             while (from > rest.p && (fci_text_class_at(u, fci_text_back(from)) & FCI_TEXT_WHITE))
                 from = fci_text_back(from);
         if (a->rstrip)
-            while (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WHITE)) to += fci_text_length(to);
+            while (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WHITE))
+                to += fci_text_length(to);
         rest.end = from;
         if (rest.p < rest.end) code = fci_text_stage(run, stage + 1, rest);
         if (!code) code = fci_text_emit(run, &a->id, 1);
@@ -5579,7 +5679,8 @@ FCI_FN fc_code fci_text_encode(fci_text_run *run, const char *text, size_t n, un
     size_t seen = 16;
     while (seen < 8192 && seen < n / 8) seen *= 2;
     run->seen_mask = seen - 1;
-    run->seen = (fci_text_seen *)fci_alloc(&t->context, seen, sizeof *run->seen, "tokenizer", run->err);
+    run->seen =
+        (fci_text_seen *)fci_alloc(&t->context, seen, sizeof *run->seen, "tokenizer", run->err);
     if (!run->seen || fci_text_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
     fc_code code = special ? fci_text_emit(run, t->before, t->n_before) : FC_OK;
     fci_text_piece piece = {text, text + n, true};
@@ -5587,8 +5688,8 @@ FCI_FN fc_code fci_text_encode(fci_text_run *run, const char *text, size_t n, un
     return code || !special ? code : fci_text_emit(run, t->after, t->n_after);
 }
 
-FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length, unsigned flags,
-                                 fc_tokens *out, fc_error *err) {
+FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
+                                 unsigned flags, fc_tokens *out, fc_error *err) {
     fci_text_run run;
     fci_shown shown;
     memset(out, 0, sizeof *out);
@@ -5608,7 +5709,8 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) run.pieces[i].c = &t->context;
     run.normal[0].c = run.normal[1].c = &t->context;
     fc_code code = fci_text_encode(&run, text, length, flags);
-    if (!code && !(out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err)))
+    if (!code &&
+        !(out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err)))
         code = FC_ERR_MEMORY;
     for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) fci_buffer_free(&run.pieces[i]);
     fci_buffer_free(&run.normal[0]);
@@ -5637,7 +5739,8 @@ FCI_FN size_t fci_text_token_at(const fc_tokenizer *t, uint32_t id) { // the fir
     return low;
 }
 
-// The bytes that a token's letters stand for; a token with anything else than letters is its own text.
+// The bytes that a token's letters stand for; a token with anything else than letters is its own
+// text.
 FCI_FN void fci_text_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str text) {
     size_t start = b->n;
     for (size_t i = 0, n; i < text.n; i += n) {
@@ -5660,7 +5763,8 @@ FCI_FN bool fci_text_is_byte(fci_str text, char *byte) {
     if (text.n != 6 || memcmp(text.p, "<0x", 3) != 0 || text.p[5] != '>') return false;
     for (int i = 3; i < 5; i++) {
         char c = text.p[i];
-        bool digit = c >= '0' && c <= '9', letter = (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f');
+        bool digit = c >= '0' && c <= '9',
+             letter = (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f');
         if (!digit && !letter) return false;
         value = value * 16 + (unsigned)(digit ? c - '0' : (c | 0x20) - 'a' + 10);
     }
@@ -5673,15 +5777,16 @@ FCI_FN void fci_text_put_token(const fc_tokenizer *t, fci_buffer *b, fci_str tex
     char byte;
     if (d->kind == FCI_TEXT_LETTERS) fci_text_put_bytes(t, b, text);
     else if (d->bytes && fci_text_is_byte(text, &byte)) fci_put(b, &byte, 1);
-    else if (d->from.n) fci_text_put_replaced(b, text, d->from, d->bare && first ? fci_s("") : d->to);
+    else if (d->from.n)
+        fci_text_put_replaced(b, text, d->from, d->bare && first ? fci_s("") : d->to);
     else { // without a decoder tokens are words
         if (d->kind == FCI_TEXT_SPACED && b->n) fci_puts(b, " ");
         fci_put(b, text.p, text.n);
     }
 }
 
-FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n, fc_text *out,
-                                   fc_error *err) {
+FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
+                                   fc_text *out, fc_error *err) {
     const fci_text_decoder *d = &t->decoder;
     fci_buffer b;
     bool first = true;
@@ -5727,8 +5832,8 @@ FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t) {
     return t->description;
 }
 
-// Loading. A file's counts are checked against its bytes by the json and tensorfile rooms, so arrays are
-// sized by how many tokens there are, never by an id.
+// Loading. A file's counts are checked against its bytes by the json and tensorfile rooms, so
+// arrays are sized by how many tokens there are, never by an id.
 
 typedef struct fci_text_loader {
     fc_tokenizer *t;
@@ -5747,7 +5852,8 @@ FCI_FN void *fci_text_array(fci_text_loader *l, uint64_t count, size_t size) {
     return fci_arena_alloc(&l->t->arena, count ? count : 1, size, "tokenizer", l->err);
 }
 
-FCI_FN fc_code fci_text_begin(fci_text_loader *l, uint64_t n_tokens, uint64_t n_added, uint64_t n_merges) {
+FCI_FN fc_code fci_text_begin(fci_text_loader *l, uint64_t n_tokens, uint64_t n_added,
+                              uint64_t n_merges) {
     uint64_t slots = 16;
     if (n_tokens + n_added + n_merges >= UINT32_MAX / 4)
         return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: too many tokens or merges");
@@ -5768,8 +5874,8 @@ FCI_FN fci_str fci_text_keep(fci_text_loader *l, fci_str text) { // a copy; p NU
 FCI_FN fc_code fci_text_list(fci_text_loader *l, fci_str text, uint64_t id) { // for fc_detokenize
     fc_tokenizer *t = l->t;
     if (id >= FCI_TEXT_NONE)
-        return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: expected ids below %u, got %llu", FCI_TEXT_NONE,
-                        (unsigned long long)id);
+        return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: expected ids below %u, got %llu",
+                        FCI_TEXT_NONE, (unsigned long long)id);
     fci_text_token *token = &t->tokens[t->n_tokens++];
     token->text = text;
     token->id = (uint32_t)id;
@@ -5787,7 +5893,8 @@ FCI_FN fc_code fci_text_add_token(fci_text_loader *l, fci_str text, uint64_t id)
     fc_code code = fci_text_list(l, text, id);
     if (!code) code = fci_map_add(&l->t->vocab, text, (uint32_t)id, &existing, l->err);
     if (existing)
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "token %llu: expected each text once, got \"%s\" again",
+        return fci_fail(l->err, FC_ERR_FORMAT, 0,
+                        "token %llu: expected each text once, got \"%s\" again",
                         (unsigned long long)id, fci_show(text, &shown));
     l->n_vocab++;
     return code;
@@ -5804,13 +5911,15 @@ FCI_FN bool fci_text_ends_blank(const char *p, size_t n) {
 FCI_FN fc_code fci_text_look_up(fci_text_loader *l, uint32_t rank, fci_str text, uint32_t *id) {
     fci_shown shown;
     if (fci_map_get(&l->t->vocab, text, id)) return FC_OK;
-    return fci_fail(l->err, FC_ERR_FORMAT, 0, "merge %u: expected tokens of the vocabulary, got \"%s\"", rank,
+    return fci_fail(l->err, FC_ERR_FORMAT, 0,
+                    "merge %u: expected tokens of the vocabulary, got \"%s\"", rank,
                     fci_show(text, &shown));
 }
 
-// The id of the token that two make. Merges mostly come in the order of what they make: the last one again, or the
-// next.
-FCI_FN fc_code fci_text_look_up_both(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right, uint32_t *id) {
+// The id of the token that two make. Merges mostly come in the order of what they make: the last
+// one again, or the next.
+FCI_FN fc_code fci_text_look_up_both(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right,
+                                     uint32_t *id) {
     const fc_tokenizer *t = l->t;
     for (size_t end = l->made + 2; l->made < end && l->made < t->n_tokens; l->made++) {
         const fci_text_token *token = &t->tokens[l->made];
@@ -5821,7 +5930,8 @@ FCI_FN fc_code fci_text_look_up_both(fci_text_loader *l, uint32_t rank, fci_str 
     l->joined.n = 0;
     fci_put(&l->joined, left.p, left.n);
     fci_put(&l->joined, right.p, right.n);
-    if (l->joined.error.code) return fci_fail(l->err, l->joined.error.code, 0, "%s", l->joined.error.msg);
+    if (l->joined.error.code)
+        return fci_fail(l->err, l->joined.error.code, 0, "%s", l->joined.error.msg);
     fc_code code = fci_text_look_up(l, rank, fci_sn(l->joined.p, l->joined.n), id);
     l->made = *id; // where tokens come in order of their ids
     return code;
@@ -5834,7 +5944,8 @@ FCI_FN fc_code fci_text_add_merge(fci_text_loader *l, uint32_t rank, fci_str lef
     if (!code) code = fci_text_look_up(l, rank, right, &b);
     if (!code) code = fci_text_look_up_both(l, rank, left, right, &id);
     if (code) return code;
-    if (fci_text_begins_blank(right.p, right.n) && !fci_text_ends_blank(left.p, left.n)) l->crosses = true;
+    if (fci_text_begins_blank(right.p, right.n) && !fci_text_ends_blank(left.p, left.n))
+        l->crosses = true;
     uint64_t pair = ((uint64_t)a << 32 | b) + 1;
     size_t i = fci_text_merge_slot(pair, t->merges_mask);
     while (t->merges[i].pair && t->merges[i].pair != pair) i = (i + 1) & t->merges_mask;
@@ -5849,8 +5960,9 @@ FCI_FN fc_code fci_text_add_merge_text(fci_text_loader *l, uint32_t rank, fci_st
     const char *space = text.n ? (const char *)memchr(text.p, ' ', text.n) : NULL;
     size_t n = space ? (size_t)(space - text.p) : text.n;
     if (!space || memchr(space + 1, ' ', text.n - n - 1))
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "merge %u: expected two tokens and one space, got \"%s\"",
-                        rank, fci_show(text, &shown));
+        return fci_fail(l->err, FC_ERR_FORMAT, 0,
+                        "merge %u: expected two tokens and one space, got \"%s\"", rank,
+                        fci_show(text, &shown));
     return fci_text_add_merge(l, rank, fci_sn(text.p, n), fci_sn(space + 1, text.n - n - 1));
 }
 
@@ -5897,7 +6009,8 @@ FCI_FN int fci_text_by_bytes(const void *x, const void *y) {
     return order ? order : a->text.n < b->text.n ? -1 : 1;
 }
 
-// Normalised text is searched for normalised contents, which is what the tokens are in decoded text too.
+// Normalised text is searched for normalised contents, which is what the tokens are in decoded text
+// too.
 FCI_FN fc_code fci_text_make_set(fci_text_loader *l, size_t which) {
     fci_text_set *set = &l->t->added[which];
     fci_buffer normal[2];
@@ -5923,7 +6036,8 @@ FCI_FN fc_code fci_text_make_set(fci_text_loader *l, size_t which) {
     if (code) return code;
     qsort(set->items, n, sizeof *set->items, fci_text_by_bytes);
     for (size_t k = 0; k < n; k++)
-        if (kept == 0 || !fci_eq(set->items[k].text, set->items[kept - 1].text)) set->items[kept++] = set->items[k];
+        if (kept == 0 || !fci_eq(set->items[k].text, set->items[kept - 1].text))
+            set->items[kept++] = set->items[k];
     for (unsigned byte = 0; byte <= 256; byte++) {
         while (i < kept && (unsigned char)set->items[i].text.p[0] < byte) i++;
         set->first[byte] = (uint32_t)i;
@@ -5931,7 +6045,8 @@ FCI_FN fc_code fci_text_make_set(fci_text_loader *l, size_t which) {
     return FC_OK;
 }
 
-// The alphabet of byte-level vocabularies: printable Latin-1 stands for itself, the rest for U+0100 and on.
+// The alphabet of byte-level vocabularies: printable Latin-1 stands for itself, the rest for U+0100
+// and on.
 FCI_FN void fci_text_alphabet(fc_tokenizer *t) {
     uint16_t next = 256;
     memset(t->bytes, 0xff, sizeof t->bytes);
@@ -5947,16 +6062,20 @@ FCI_FN void fci_text_byte_ids(fc_tokenizer *t) {
         char name[8];
         size_t n = t->byte_level ? fci_utf8_put(name, t->letters[b])
                                  : (size_t)snprintf(name, sizeof name, "<0x%02X>", b);
-        if (!fci_map_get(&t->vocab, fci_sn(name, n), &t->byte_ids[b])) t->byte_ids[b] = FCI_TEXT_NONE;
+        if (!fci_map_get(&t->vocab, fci_sn(name, n), &t->byte_ids[b]))
+            t->byte_ids[b] = FCI_TEXT_NONE;
     }
 }
 
-// Where no token can hold a blank after something else, cutting before blanks changes nothing but the time it takes.
+// Where no token can hold a blank after something else, cutting before blanks changes nothing but
+// the time it takes.
 FCI_FN void fci_text_cut_blanks(fci_text_loader *l) {
     fc_tokenizer *t = l->t;
     fci_text_step *s = &t->steps[t->n_steps];
     uint32_t id;
-    if (t->byte_level || t->ignore_merges || l->crosses || !fci_map_get(&t->vocab, fci_s(FCI_TEXT_BLANK), &id)) return;
+    if (t->byte_level || t->ignore_merges || l->crosses ||
+        !fci_map_get(&t->vocab, fci_s(FCI_TEXT_BLANK), &id))
+        return;
     s->literal = fci_s(FCI_TEXT_BLANK);
     s->behavior = FCI_TEXT_BEGINS;
     t->n_steps++;
@@ -5966,7 +6085,8 @@ FCI_FN fc_code fci_text_finish(fci_text_loader *l) {
     fc_tokenizer *t = l->t;
     char names[64] = "";
     size_t sorted = 1; // they mostly are
-    while (sorted < t->n_tokens && fci_text_by_id(&t->tokens[sorted - 1], &t->tokens[sorted]) < 0) sorted++;
+    while (sorted < t->n_tokens && fci_text_by_id(&t->tokens[sorted - 1], &t->tokens[sorted]) < 0)
+        sorted++;
     if (sorted < t->n_tokens) qsort(t->tokens, t->n_tokens, sizeof *t->tokens, fci_text_by_id);
     fci_text_byte_ids(t);
     if (t->n_changes && t->changes[0].kind == FCI_TEXT_NFC) snprintf(names, sizeof names, ", NFC");
@@ -5984,12 +6104,13 @@ FCI_FN fc_code fci_text_finish(fci_text_loader *l) {
 // The next step, or NULL where there are too many.
 FCI_FN fci_text_step *fci_text_add_step(fci_text_loader *l) {
     if (l->t->n_steps < FCI_TEXT_STEPS) return &l->t->steps[l->t->n_steps++];
-    fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "pre_tokenizer: expected at most %d steps, got more", FCI_TEXT_STEPS);
+    fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "pre_tokenizer: expected at most %d steps, got more",
+             FCI_TEXT_STEPS);
     return NULL;
 }
 
-FCI_FN fc_code fci_text_add_pattern(fci_text_loader *l, const fci_text_pattern *pattern, unsigned behavior,
-                                    bool invert) {
+FCI_FN fc_code fci_text_add_pattern(fci_text_loader *l, const fci_text_pattern *pattern,
+                                    unsigned behavior, bool invert) {
     fci_text_step *s = fci_text_add_step(l);
     if (!s) return FC_ERR_UNSUPPORTED;
     s->name = pattern->name;
@@ -6002,29 +6123,34 @@ FCI_FN fc_code fci_text_add_pattern(fci_text_loader *l, const fci_text_pattern *
 FCI_FN fc_code fci_text_add_change(fci_text_loader *l, unsigned kind, fci_str from, fci_str to) {
     fc_tokenizer *t = l->t;
     if (t->n_changes == FCI_TEXT_CHANGES)
-        return fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "normalizer: expected at most %d, got more", FCI_TEXT_CHANGES);
+        return fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "normalizer: expected at most %d, got more",
+                        FCI_TEXT_CHANGES);
     fci_text_change *c = &t->changes[t->n_changes++];
     c->kind = (uint8_t)kind;
     c->from = fci_text_keep(l, from);
     c->to = fci_text_keep(l, to);
     if (!c->from.p || !c->to.p) return FC_ERR_MEMORY;
-    return kind == FCI_TEXT_NFC && !t->unicode.pairs ? fci_text_unpack_pairs(&t->unicode, &t->arena, l->err) : FC_OK;
+    return kind == FCI_TEXT_NFC && !t->unicode.pairs
+               ? fci_text_unpack_pairs(&t->unicode, &t->arena, l->err)
+               : FC_OK;
 }
 
 // tokenizer.json
 
 FCI_FN fc_code fci_text_expected(fci_text_loader *l, const char *what, const char *expected,
                                  const fci_json *got) {
-    if (!got) return fci_fail(l->err, FC_ERR_FORMAT, 0, "%s: expected %s, got nothing", what, expected);
-    return fci_fail(l->err, FC_ERR_FORMAT, got->at, "%s: expected %s, got %s (byte %llu)", what, expected,
-                    fci_json_type_name(got), (unsigned long long)got->at);
+    if (!got)
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "%s: expected %s, got nothing", what, expected);
+    return fci_fail(l->err, FC_ERR_FORMAT, got->at, "%s: expected %s, got %s (byte %llu)", what,
+                    expected, fci_json_type_name(got), (unsigned long long)got->at);
 }
 
-FCI_FN fc_code fci_text_unsupported(fci_text_loader *l, const char *what, fci_str text, const fci_json *at,
-                                    const char *known) {
+FCI_FN fc_code fci_text_unsupported(fci_text_loader *l, const char *what, fci_str text,
+                                    const fci_json *at, const char *known) {
     fci_shown shown;
-    return fci_fail(l->err, FC_ERR_UNSUPPORTED, at->at, "%s \"%s\" is not supported (byte %u); known: %s",
-                    what, fci_show(text, &shown), (unsigned)at->at, known);
+    return fci_fail(l->err, FC_ERR_UNSUPPORTED, at->at,
+                    "%s \"%s\" is not supported (byte %u); known: %s", what, fci_show(text, &shown),
+                    (unsigned)at->at, known);
 }
 
 // The member `key` of an object, which must be there and of `type`.
@@ -6037,7 +6163,8 @@ FCI_FN fc_code fci_text_member(fci_text_loader *l, const fci_json *object, const
     return fci_text_expected(l, key, fci_json_type_name(&wanted), *out);
 }
 
-FCI_FN fc_code fci_text_flag(fci_text_loader *l, const fci_json *object, const char *key, bool *out) {
+FCI_FN fc_code fci_text_flag(fci_text_loader *l, const fci_json *object, const char *key,
+                             bool *out) {
     const fci_json *value;
     fc_code code = fci_text_member(l, object, key, FCI_JSON_BOOL, &value);
     if (!code) *out = value->truth;
@@ -6049,12 +6176,14 @@ FCI_FN bool fci_text_is_null(const fci_json *value) { // or missing
 }
 
 // A flag that may be missing.
-FCI_FN fc_code fci_text_option(fci_text_loader *l, const fci_json *object, const char *key, bool *out) {
+FCI_FN fc_code fci_text_option(fci_text_loader *l, const fci_json *object, const char *key,
+                               bool *out) {
     const fci_json *value = fci_json_get(object, key);
     return fci_text_is_null(value) ? FC_OK : fci_text_flag(l, object, key, out);
 }
 
-FCI_FN fc_code fci_text_string(fci_text_loader *l, const fci_json *object, const char *key, fci_str *out) {
+FCI_FN fc_code fci_text_string(fci_text_loader *l, const fci_json *object, const char *key,
+                               fci_str *out) {
     const fci_json *value;
     fc_code code = fci_text_member(l, object, key, FCI_JSON_STRING, &value);
     if (!code) *out = value->text;
@@ -6062,23 +6191,27 @@ FCI_FN fc_code fci_text_string(fci_text_loader *l, const fci_json *object, const
 }
 
 // Not above `limit`.
-FCI_FN fc_code fci_text_id(fci_text_loader *l, const char *what, const fci_json *value, uint64_t limit) {
+FCI_FN fc_code fci_text_id(fci_text_loader *l, const char *what, const fci_json *value,
+                           uint64_t limit) {
     fci_shown shown;
     if (!value || value->type != FCI_JSON_NUMBER) return fci_text_expected(l, what, "an id", value);
     if (value->is_integer && value->integer <= limit) return FC_OK;
-    return fci_fail(l->err, FC_ERR_FORMAT, value->at, "%s: expected an id up to %llu, got %s (byte %u)", what,
+    return fci_fail(l->err, FC_ERR_FORMAT, value->at,
+                    "%s: expected an id up to %llu, got %s (byte %u)", what,
                     (unsigned long long)limit, fci_show(value->text, &shown), (unsigned)value->at);
 }
 
 // The one member of "pattern", Regex or String; an empty String is not supported.
-FCI_FN fc_code fci_text_read_find(fci_text_loader *l, const fci_json *stage, bool *regex, const fci_json **out) {
+FCI_FN fc_code fci_text_read_find(fci_text_loader *l, const fci_json *stage, bool *regex,
+                                  const fci_json **out) {
     const fci_json *pattern;
     fc_code code = fci_text_member(l, stage, "pattern", FCI_JSON_OBJECT, &pattern);
     if (code) return code;
     if (pattern->count != 1) return fci_text_expected(l, "pattern", "one Regex or String", pattern);
     *regex = fci_json_get(pattern, "Regex") != NULL;
     code = fci_text_member(l, pattern, *regex ? "Regex" : "String", FCI_JSON_STRING, out);
-    if (!code && (*out)->text.n == 0) code = fci_text_unsupported(l, "pattern", fci_s(""), *out, "any but empty ones");
+    if (!code && (*out)->text.n == 0)
+        code = fci_text_unsupported(l, "pattern", fci_s(""), *out, "any but empty ones");
     return code;
 }
 
@@ -6093,16 +6226,19 @@ FCI_FN fc_code fci_text_read_normalizer(fci_text_loader *l, const fci_json *stag
         return code ? code : fci_text_add_change(l, FCI_TEXT_PREPEND, to, to);
     }
     if (!fci_is(type, "Replace"))
-        return fci_text_unsupported(l, "normalizer", type, stage, "NFC, Prepend, Replace, Sequence");
+        return fci_text_unsupported(l, "normalizer", type, stage,
+                                    "NFC, Prepend, Replace, Sequence");
     code = fci_text_read_find(l, stage, &regex, &from);
     if (!code) code = fci_text_string(l, stage, "content", &to);
-    if (!code && regex) code = fci_text_unsupported(l, "regular expression of Replace", from->text, from, "a String");
+    if (!code && regex)
+        code =
+            fci_text_unsupported(l, "regular expression of Replace", from->text, from, "a String");
     return code ? code : fci_text_add_change(l, FCI_TEXT_REPLACE, from->text, to);
 }
 
 FCI_FN fc_code fci_text_read_split(fci_text_loader *l, const fci_json *stage) {
-    static const char *const behaviors[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
-                                            "Contiguous"};
+    static const char *const behaviors[] = {"Removed", "Isolated", "MergedWithPrevious",
+                                            "MergedWithNext", "Contiguous"};
     const fci_json *find;
     fci_str name;
     bool invert, regex;
@@ -6113,11 +6249,13 @@ FCI_FN fc_code fci_text_read_split(fci_text_loader *l, const fci_json *stage) {
     if (code) return code;
     while (behavior < 5 && !fci_is(name, behaviors[behavior])) behavior++;
     if (behavior == 5)
-        return fci_text_unsupported(l, "behavior", name, stage, "Removed, Isolated, MergedWith..., Contiguous");
+        return fci_text_unsupported(l, "behavior", name, stage,
+                                    "Removed, Isolated, MergedWith..., Contiguous");
     if (regex) {
         const fci_text_pattern *known = fci_text_find_pattern(find->text);
         if (known) return fci_text_add_pattern(l, known, behavior, invert);
-        return fci_text_unsupported(l, "regular expression", find->text, find, "those of GPT-2, Llama 3, Qwen2 ...");
+        return fci_text_unsupported(l, "regular expression", find->text, find,
+                                    "those of GPT-2, Llama 3, Qwen2 ...");
     }
     fci_text_step *s = fci_text_add_step(l);
     if (!s) return FC_ERR_UNSUPPORTED;
@@ -6127,9 +6265,10 @@ FCI_FN fc_code fci_text_read_split(fci_text_loader *l, const fci_json *stage) {
     return s->literal.p ? FC_OK : FC_ERR_MEMORY;
 }
 
-// What the pre-tokenizer and the decoder Metaspace say: one character for blanks, and before which pieces it goes.
-FCI_FN fc_code fci_text_read_metaspace(fci_text_loader *l, const fci_json *stage, fci_str *mark, uint8_t *prepend,
-                                       bool *split) {
+// What the pre-tokenizer and the decoder Metaspace say: one character for blanks, and before which
+// pieces it goes.
+FCI_FN fc_code fci_text_read_metaspace(fci_text_loader *l, const fci_json *stage, fci_str *mark,
+                                       uint8_t *prepend, bool *split) {
     static const char *const schemes[] = {"never", "first", "always"};
     const fci_json *scheme = fci_json_get(stage, "prepend_scheme");
     bool prefix = true;
@@ -6149,15 +6288,18 @@ FCI_FN fc_code fci_text_read_metaspace(fci_text_loader *l, const fci_json *stage
     if (mark->n == 0 || mark->n != fci_text_length(mark->p))
         return fci_text_unsupported(l, "replacement", *mark, stage, "one character");
     if (!prefix && *prepend != FCI_TEXT_NEVER)
-        return fci_text_expected(l, "prepend_scheme", "never, as add_prefix_space is false", scheme);
+        return fci_text_expected(l, "prepend_scheme", "never, as add_prefix_space is false",
+                                 scheme);
     *mark = fci_text_keep(l, *mark);
     return mark->p ? FC_OK : FC_ERR_MEMORY;
 }
 
 FCI_FN fc_code fci_text_read_byte_level(fci_text_loader *l, const fci_json *stage) {
     bool prefix, trim, regex = true;
-    if (fci_text_flag(l, stage, "add_prefix_space", &prefix) || fci_text_flag(l, stage, "trim_offsets", &trim)
-        || fci_text_option(l, stage, "use_regex", &regex)) return FC_ERR_FORMAT;
+    if (fci_text_flag(l, stage, "add_prefix_space", &prefix) ||
+        fci_text_flag(l, stage, "trim_offsets", &trim) ||
+        fci_text_option(l, stage, "use_regex", &regex))
+        return FC_ERR_FORMAT;
     l->t->byte_level = true;
     if (prefix) {
         fci_text_step *s = fci_text_add_step(l);
@@ -6165,10 +6307,12 @@ FCI_FN fc_code fci_text_read_byte_level(fci_text_loader *l, const fci_json *stag
         s->mark = fci_s(" ");
         s->prepend = FCI_TEXT_ALWAYS;
     }
-    return regex ? fci_text_add_pattern(l, fci_text_named("gpt2"), FCI_TEXT_ISOLATED, false) : FC_OK;
+    return regex ? fci_text_add_pattern(l, fci_text_named("gpt2"), FCI_TEXT_ISOLATED, false)
+                 : FC_OK;
 }
 
-FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *stage, fci_str type) {
+FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *stage,
+                                           fci_str type) {
     bool each, split;
     fci_str mark;
     uint8_t prepend;
@@ -6176,12 +6320,14 @@ FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *s
         return fci_text_unsupported(l, "after ByteLevel, pre_tokenizer", type, stage, "nothing");
     if (fci_is(type, "Digits")) {
         if (fci_text_flag(l, stage, "individual_digits", &each)) return FC_ERR_FORMAT;
-        return fci_text_add_pattern(l, fci_text_named("digits"), each ? FCI_TEXT_ISOLATED : FCI_TEXT_CONTIGUOUS, false);
+        return fci_text_add_pattern(l, fci_text_named("digits"),
+                                    each ? FCI_TEXT_ISOLATED : FCI_TEXT_CONTIGUOUS, false);
     }
     if (fci_is(type, "Split")) return fci_text_read_split(l, stage);
     if (fci_is(type, "ByteLevel")) return fci_text_read_byte_level(l, stage);
     if (!fci_is(type, "Metaspace"))
-        return fci_text_unsupported(l, "pre_tokenizer", type, stage, "ByteLevel, Digits, Metaspace, Split, Sequence");
+        return fci_text_unsupported(l, "pre_tokenizer", type, stage,
+                                    "ByteLevel, Digits, Metaspace, Split, Sequence");
     fc_code code = fci_text_read_metaspace(l, stage, &mark, &prepend, &split);
     fci_text_step *s = code ? NULL : fci_text_add_step(l);
     if (!s) return code ? code : FC_ERR_UNSUPPORTED;
@@ -6193,12 +6339,14 @@ FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *s
 }
 
 // The ids that special token `name` of a template stands for.
-FCI_FN fc_code fci_text_add_extra(fci_text_loader *l, const fci_json *specials, fci_str name, bool after) {
+FCI_FN fc_code fci_text_add_extra(fci_text_loader *l, const fci_json *specials, fci_str name,
+                                  bool after) {
     const fci_json *special = NULL, *ids, *key = fci_json_first(specials);
     uint32_t *list = after ? l->t->after : l->t->before, *n = after ? &l->t->n_after : &l->t->n_before;
     for (uint32_t i = 0; i < specials->count; i++, key = fci_json_next(key + 1))
         if (fci_eq(key->text, name)) special = key + 1;
-    if (!special) return fci_text_unsupported(l, "SpecialToken", name, specials, "those in special_tokens");
+    if (!special)
+        return fci_text_unsupported(l, "SpecialToken", name, specials, "those in special_tokens");
     fc_code code = fci_text_member(l, special, "ids", FCI_JSON_ARRAY, &ids);
     if (code) return code;
     const fci_json *id = fci_json_first(ids);
@@ -6219,17 +6367,20 @@ FCI_FN fc_code fci_text_read_template(fci_text_loader *l, const fci_json *stage)
     fc_code code = fci_text_member(l, stage, "single", FCI_JSON_ARRAY, &single);
     if (!code) code = fci_text_member(l, stage, "special_tokens", FCI_JSON_OBJECT, &specials);
     if (code) return code;
-    if (l->has_template) return fci_text_unsupported(l, "second", fci_s("TemplateProcessing"), stage, "one");
+    if (l->has_template)
+        return fci_text_unsupported(l, "second", fci_s("TemplateProcessing"), stage, "one");
     l->has_template = true;
     const fci_json *piece = fci_json_first(single);
     for (uint32_t i = 0; i < single->count && !code; i++, piece = fci_json_next(piece)) {
         const fci_json *token = fci_json_get(piece, "SpecialToken"),
                        *sequence = fci_json_get(piece, "Sequence");
         fci_str id;
-        if (!token && !sequence) return fci_text_expected(l, "single", "SpecialToken or Sequence", piece);
+        if (!token && !sequence)
+            return fci_text_expected(l, "single", "SpecialToken or Sequence", piece);
         code = fci_text_string(l, token ? token : sequence, "id", &id);
         if (!code && token) code = fci_text_add_extra(l, specials, id, n_texts > 0);
-        else if (!code && !fci_is(id, "A")) code = fci_text_unsupported(l, "Sequence", id, piece, "A");
+        else if (!code && !fci_is(id, "A"))
+            code = fci_text_unsupported(l, "Sequence", id, piece, "A");
         else n_texts++;
     }
     if (!code && n_texts != 1)
@@ -6238,22 +6389,26 @@ FCI_FN fc_code fci_text_read_template(fci_text_loader *l, const fci_json *stage)
     return code;
 }
 
-FCI_FN fc_code fci_text_read_post_processor(fci_text_loader *l, const fci_json *stage, fci_str type) {
+FCI_FN fc_code fci_text_read_post_processor(fci_text_loader *l, const fci_json *stage,
+                                            fci_str type) {
     if (fci_is(type, "ByteLevel")) return FC_OK; // moves offsets, not ids
     if (fci_is(type, "TemplateProcessing")) return fci_text_read_template(l, stage);
-    return fci_text_unsupported(l, "post_processor", type, stage, "ByteLevel, TemplateProcessing, Sequence");
+    return fci_text_unsupported(l, "post_processor", type, stage,
+                                "ByteLevel, TemplateProcessing, Sequence");
 }
 
 // ByteLevel, Metaspace, or some of Replace, ByteFallback, Fuse, Strip in this order.
 FCI_FN fc_code fci_text_read_decoder(fci_text_loader *l, const fci_json *stage, fci_str type) {
-    static const char *const names[] = {"ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"};
+    static const char *const names[] = {"ByteLevel",    "Metaspace", "Replace",
+                                        "ByteFallback", "Fuse",      "Strip"};
     fci_text_decoder *d = &l->t->decoder;
     const fci_json *from;
     bool regex, split;
     uint8_t prepend, k = 0;
     fc_code code = FC_OK;
     while (k < 6 && !fci_is(type, names[k])) k++;
-    if (k == 6 || (d->kind && (k < 2 || k <= d->stage || d->stage < 2)) || (k == 5 && d->stage != 4))
+    if (k == 6 || (d->kind && (k < 2 || k <= d->stage || d->stage < 2)) ||
+        (k == 5 && d->stage != 4))
         return fci_text_unsupported(l, "decoder", type, stage,
                                     "ByteLevel, Metaspace, or Replace, ByteFallback, Fuse, Strip in this order");
     d->kind = k == 0 ? FCI_TEXT_LETTERS : FCI_TEXT_JOINED;
@@ -6266,7 +6421,8 @@ FCI_FN fc_code fci_text_read_decoder(fci_text_loader *l, const fci_json *stage, 
         code = fci_text_read_find(l, stage, &regex, &from);
         if (!code) code = fci_text_string(l, stage, "content", &d->to);
         if (!code && regex)
-            code = fci_text_unsupported(l, "regular expression of Replace", from->text, from, "a String");
+            code = fci_text_unsupported(l, "regular expression of Replace", from->text, from,
+                                        "a String");
         if (code) return code;
         d->from = fci_text_keep(l, from->text);
         d->to = fci_text_keep(l, d->to);
@@ -6294,11 +6450,13 @@ typedef struct fci_text_kind { // a kind of stage: its key, the key of a Sequenc
 } fci_text_kind;
 
 // null is no stage, a Sequence its stages in order.
-FCI_FN fc_code fci_text_read_stages(fci_text_loader *l, const fci_text_kind *kind, const fci_json *stage) {
+FCI_FN fc_code fci_text_read_stages(fci_text_loader *l, const fci_text_kind *kind,
+                                    const fci_json *stage) {
     const fci_json *list;
     fci_str type;
     if (fci_text_is_null(stage)) return FC_OK;
-    if (stage->type != FCI_JSON_OBJECT) return fci_text_expected(l, kind->key, "an object or null", stage);
+    if (stage->type != FCI_JSON_OBJECT)
+        return fci_text_expected(l, kind->key, "an object or null", stage);
     fc_code code = fci_text_string(l, stage, "type", &type);
     if (!code && !fci_is(type, "Sequence")) code = kind->read(l, stage, type);
     else if (!code) {
@@ -6335,7 +6493,8 @@ FCI_FN fc_code fci_text_read_merges(fci_text_loader *l, const fci_json *merges) 
                 return fci_text_expected(l, "merges", "all to be arrays of two strings", m);
             code = fci_text_add_merge(l, rank++, m[1].text, m[2].text);
         } else {
-            if (m->type != FCI_JSON_STRING) return fci_text_expected(l, "merges", "all to be strings", m);
+            if (m->type != FCI_JSON_STRING)
+                return fci_text_expected(l, "merges", "all to be strings", m);
             if (m->text.n >= 8 && memcmp(m->text.p, "#version", 8) == 0) continue;
             code = fci_text_add_merge_text(l, rank++, m->text);
         }
@@ -6348,8 +6507,8 @@ FCI_FN fc_code fci_text_read_merges(fci_text_loader *l, const fci_json *merges) 
 FCI_FN fc_code fci_text_read_options(fci_text_loader *l, const fci_json *model) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     fc_tokenizer *t = l->t;
-    const fci_json *dropout = fci_json_get(model, "dropout"), *unknown = fci_json_get(model, "unk_token"),
-                   *affix;
+    const fci_json *dropout = fci_json_get(model, "dropout"),
+                   *unknown = fci_json_get(model, "unk_token"), *affix;
     for (int i = 0; i < 2; i++) {
         if (fci_text_is_null(fci_json_get(model, affixes[i]))) continue;
         if (fci_text_member(l, model, affixes[i], FCI_JSON_STRING, &affix)) return FC_ERR_FORMAT;
@@ -6358,7 +6517,8 @@ FCI_FN fc_code fci_text_read_options(fci_text_loader *l, const fci_json *model) 
     if (!fci_text_is_null(dropout)) {
         if (dropout->type != FCI_JSON_NUMBER || dropout->number < 0 || dropout->number > 1)
             return fci_text_expected(l, "dropout", "0 to 1", dropout);
-        if (dropout->number > 0) return fci_text_unsupported(l, "dropout", dropout->text, dropout, "0");
+        if (dropout->number > 0)
+            return fci_text_unsupported(l, "dropout", dropout->text, dropout, "0");
     }
     t->unknown = FCI_TEXT_NONE;
     if (!fci_text_is_null(unknown)) {
@@ -6404,11 +6564,12 @@ FCI_FN fc_code fci_text_read_added(fci_text_loader *l, const fci_json *list) {
     return code;
 }
 
-// The keys a tokenizer.json may have. truncation and padding are settings of a Python object: they are
-// looked at and not followed.
+// The keys a tokenizer.json may have. truncation and padding are settings of a Python object: they
+// are looked at and not followed.
 FCI_FN fc_code fci_text_check_top(fci_text_loader *l, const fci_json *root) {
-    static const char *const keys[] = {"truncation", "padding", "version", "added_tokens", "normalizer",
-                                       "pre_tokenizer", "post_processor", "decoder", "model"};
+    static const char *const keys[] = {"truncation",     "padding",    "version",
+                                       "added_tokens",   "normalizer", "pre_tokenizer",
+                                       "post_processor", "decoder",    "model"};
     if (root->type != FCI_JSON_OBJECT) return fci_text_expected(l, "tokenizer", "an object", root);
     const fci_json *key = fci_json_first(root), *version, *added;
     for (uint32_t i = 0; i < root->count; i++, key = fci_json_next(key + 1)) {
@@ -6441,7 +6602,8 @@ FCI_FN fc_code fci_text_read_json(fci_text_loader *l, const fci_json *root) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !code; i++)
         code = fci_text_read_stages(l, &kinds[i], fci_json_get(root, kinds[i].key));
     if (!code && l->t->byte_level && l->t->byte_fallback)
-        code = fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "byte_fallback is not supported with ByteLevel");
+        code = fci_fail(l->err, FC_ERR_UNSUPPORTED, 0,
+                        "byte_fallback is not supported with ByteLevel");
     return code;
 }
 
@@ -6483,8 +6645,9 @@ FCI_FN fc_tokenizer *fci_tokenizer_from_json(const fci_context *c, const char *t
     return t;
 }
 
-// GGUF vocabularies: tokens in order of their ids, with types; the pipeline is only named. What a name means is what
-// the model's own tokenizer.json does, where llama.cpp leaves something out (NFC) too.
+// GGUF vocabularies: tokens in order of their ids, with types; the pipeline is only named. What a
+// name means is what the model's own tokenizer.json does, where llama.cpp leaves something out
+// (NFC) too.
 
 typedef struct fci_text_pre { // what a tokenizer.ggml.pre means
     const char *name, *steps[5];
@@ -6513,14 +6676,16 @@ static const fci_text_pre fci_text_pres[] = {
     {"deepseek-coder", {"lines", "letters", "punctuation", "cjk", "digits"}, false, false, false},
 };
 
-// The array `key` of elements of `type`, `count` of them (0: any); *out is NULL where there is none.
-FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, const char *key, uint32_t type,
-                                 uint64_t count, const fci_kv **out) {
+// The array `key` of elements of `type`, `count` of them (0: any); *out is NULL where there is
+// none.
+FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, const char *key,
+                                 uint32_t type, uint64_t count, const fci_kv **out) {
     const fci_kv *kv = *out = fci_gguf_find(g, key);
     if (!kv) return FC_OK;
     if (kv->type != FCI_KV_ARRAY || kv->element_type != type)
-        return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an array of type %u, got type %u of %u",
-                        key, type, kv->type, kv->element_type);
+        return fci_fail(l->err, FC_ERR_FORMAT, kv->at,
+                        "%s: expected an array of type %u, got type %u of %u", key, type, kv->type,
+                        kv->element_type);
     if (count && kv->count != count)
         return fci_fail(l->err, FC_ERR_FORMAT, kv->at,
                         "%s: expected %llu items as there are tokens, got %llu", key,
@@ -6530,7 +6695,8 @@ FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, cons
 
 // Every special id must be a token's, whether it is used or not. "seperator" is the real key.
 FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64_t n_tokens) {
-    static const char *const names[] = {"bos", "eos", "eot", "eom", "unknown", "padding", "seperator", "cls", "mask"};
+    static const char *const names[] = {"bos",     "eos",       "eot", "eom", "unknown",
+                                        "padding", "seperator", "cls", "mask"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char key[64];
         uint64_t id;
@@ -6538,9 +6704,11 @@ FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64
         const fci_kv *kv = fci_gguf_find(g, key);
         if (!kv) continue;
         if (!fci_kv_u64(kv, &id))
-            return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id, got type %u", key, kv->type);
+            return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id, got type %u", key,
+                            kv->type);
         if (id >= n_tokens)
-            return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id below %llu, got %llu", key,
+            return fci_fail(l->err, FC_ERR_FORMAT, kv->at,
+                            "%s: expected an id below %llu, got %llu", key,
                             (unsigned long long)n_tokens, (unsigned long long)id);
     }
     return FC_OK;
@@ -6552,7 +6720,8 @@ FCI_FN fc_code fci_text_kv_scores(fci_text_loader *l, const fci_kv *scores) { //
     for (uint64_t i = 0; i < scores->count; i++) {
         double score;
         if (!fci_kv_item_f64(scores, i, &score) || score != score)
-            return fci_fail(l->err, FC_ERR_FORMAT, scores->at, "tokenizer.ggml.scores: token %llu: expected a number",
+            return fci_fail(l->err, FC_ERR_FORMAT, scores->at,
+                            "tokenizer.ggml.scores: token %llu: expected a number",
                             (unsigned long long)i);
         uint32_t bits = fci_float_bits((float)score + 0.0f); // -0 is 0
         l->t->ranks[i] = bits >> 31 ? bits : ~(bits | 0x80000000u);
@@ -6564,15 +6733,18 @@ FCI_FN fc_code fci_text_kv_token(fci_text_loader *l, fci_str text, uint64_t i, u
     fci_shown shown;
     char byte;
     if (type == 6 && !fci_text_is_byte(text, &byte))
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "token %llu: expected a byte as <0x41>, got \"%s\"",
-                        (unsigned long long)i, fci_show(text, &shown));
+        return fci_fail(l->err, FC_ERR_FORMAT, 0,
+                        "token %llu: expected a byte as <0x41>, got \"%s\"", (unsigned long long)i,
+                        fci_show(text, &shown));
     for (size_t k = 3; l->t->ranks && k + 3 <= text.n; k++)
-        if (fci_text_begins_blank(text.p + k, 3) && !fci_text_ends_blank(text.p, k)) l->crosses = true;
+        if (fci_text_begins_blank(text.p + k, 3) && !fci_text_ends_blank(text.p, k))
+            l->crosses = true;
     return fci_text_add_token(l, text, i);
 }
 
 // Unknown (2), control (3) and user-defined (4) tokens are looked for in the text.
-FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, const fci_kv *types, bool phi3) {
+FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, const fci_kv *types,
+                                  bool phi3) {
     uint64_t at = 0, type = 1;
     fc_code code = FC_OK;
     for (int added = 0; added < 2; added++) { // first all of the vocabulary: added tokens are looked up in it
@@ -6588,7 +6760,8 @@ FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, cons
                                 "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
                                 (unsigned long long)i);
             if (!added) code = fci_text_kv_token(l, a.text, i, type);
-            a.rstrip = phi3 && !fci_is(a.text, "<unk>") && !fci_is(a.text, "<s>") && !fci_is(a.text, "<|endoftext|>");
+            a.rstrip = phi3 && !fci_is(a.text, "<unk>") && !fci_is(a.text, "<s>") &&
+                       !fci_is(a.text, "<|endoftext|>");
             if (added && type >= 2 && type <= 4) code = fci_text_add_added(l, &a);
         }
     }
@@ -6596,22 +6769,25 @@ FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, cons
 }
 
 // The id of a special token that is to be added; `usual` where the file does not say.
-FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, const char *name, bool wanted,
-                                 uint32_t usual, uint32_t *list, uint32_t *n) {
+FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, const char *name,
+                                 bool wanted, uint32_t usual, uint32_t *list, uint32_t *n) {
     char key[64];
     uint64_t id = usual;
     snprintf(key, sizeof key, "tokenizer.ggml.add_%s_token", name);
     const fci_kv *add = fci_gguf_find(g, key), *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens");
     if (add && !fci_kv_bool(add, &wanted))
-        return fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected a bool, got type %u", key, add->type);
+        return fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected a bool, got type %u", key,
+                        add->type);
     if (!wanted) return FC_OK;
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
     const fci_kv *kv = fci_gguf_find(g, key);
     if ((!kv || !fci_kv_u64(kv, &id)) && usual == FCI_TEXT_NONE)
-        return add ? fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected, as it is to be added", key)
+        return add ? fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected, as it is to be added",
+                              key)
                    : FC_OK;
     if (id >= tokens->count)
-        return fci_fail(l->err, FC_ERR_FORMAT, tokens->at, "%s: expected an id below %llu, got %llu", key,
+        return fci_fail(l->err, FC_ERR_FORMAT, tokens->at,
+                        "%s: expected an id below %llu, got %llu", key,
                         (unsigned long long)tokens->count, (unsigned long long)id);
     list[(*n)++] = (uint32_t)id;
     return FC_OK;
@@ -6624,7 +6800,8 @@ FCI_FN fc_code fci_text_kv_pieces(fci_text_loader *l, const fc_container *g, boo
     uint64_t id = 0;
     fc_code code = FC_OK;
     if (add && !fci_kv_bool(add, &prefix))
-        return fci_fail(l->err, FC_ERR_FORMAT, add->at, "tokenizer.ggml.add_space_prefix: expected a bool, got type %u", add->type);
+        return fci_fail(l->err, FC_ERR_FORMAT, add->at,
+                        "tokenizer.ggml.add_space_prefix: expected a bool, got type %u", add->type);
     if (prefix) code = fci_text_add_change(l, FCI_TEXT_PREPEND, fci_s(""), fci_s(FCI_TEXT_BLANK));
     if (!code) code = fci_text_add_change(l, FCI_TEXT_REPLACE, fci_s(" "), fci_s(FCI_TEXT_BLANK));
     t->byte_fallback = t->fuse_unknown = t->decoder.bytes = true;
@@ -6665,7 +6842,8 @@ FCI_FN fc_code fci_text_kv_named(fci_text_loader *l, const fci_kv *pre, bool *ad
                     "tokenizer.ggml.pre \"%s\" is not supported; known: %s", fci_show(name, &shown), known);
 }
 
-FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g, const fci_kv *scores) {
+FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g,
+                                    const fci_kv *scores) {
     const fci_kv *model = fci_gguf_find(g, "tokenizer.ggml.model");
     fci_str name = fci_s("");
     fci_shown shown;
@@ -6675,9 +6853,12 @@ FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g, c
     if (!model || !fci_kv_str(model, &name))
         return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.model: expected a string, got %s",
                         model ? "another type" : "nothing");
-    if (fci_is(name, "gpt2")) code = fci_text_kv_named(l, fci_gguf_find(g, "tokenizer.ggml.pre"), &adds_bos);
+    if (fci_is(name, "gpt2"))
+        code = fci_text_kv_named(l, fci_gguf_find(g, "tokenizer.ggml.pre"), &adds_bos);
     else if (fci_is(name, "llama")) {
-        if (!scores) return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.scores: expected an array, got nothing");
+        if (!scores)
+            return fci_fail(l->err, FC_ERR_FORMAT, 0,
+                            "tokenizer.ggml.scores: expected an array, got nothing");
         bos = 1;
         eos = 2;
         code = fci_text_kv_scores(l, scores);
@@ -6696,36 +6877,43 @@ FCI_FN fc_code fci_text_kv_merges(fci_text_loader *l, const fci_kv *merges) {
     for (uint32_t rank = 0; rank < merges->count && !code; rank++) {
         fci_str text;
         if (!fci_kv_next_string(merges, &at, &text))
-            code = fci_fail(l->err, FC_ERR_FORMAT, merges->at, "tokenizer.ggml.merges: cannot read merge %u",
-                            rank);
+            code = fci_fail(l->err, FC_ERR_FORMAT, merges->at,
+                            "tokenizer.ggml.merges: cannot read merge %u", rank);
         else code = fci_text_add_merge_text(l, rank, text);
     }
     return code;
 }
 
 FCI_FN fc_code fci_text_read_gguf(fci_text_loader *l, const fc_container *g) {
-    const fci_kv *tokens, *scores, *types, *merges, *family = fci_gguf_find(g, "general.architecture");
+    const fci_kv *tokens, *scores, *types, *merges,
+        *family = fci_gguf_find(g, "general.architecture");
     fci_str name = fci_s("");
     fc_code code = fci_text_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
     if (code) return code;
     if (!tokens || tokens->count == 0)
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.tokens: expected a vocabulary, got none");
+        return fci_fail(l->err, FC_ERR_FORMAT, 0,
+                        "tokenizer.ggml.tokens: expected a vocabulary, got none");
     code = fci_text_kv_array(l, g, "tokenizer.ggml.scores", FCI_KV_F32, tokens->count, &scores);
-    if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.token_type", FCI_KV_I32, tokens->count, &types);
+    if (!code)
+        code =
+            fci_text_kv_array(l, g, "tokenizer.ggml.token_type", FCI_KV_I32, tokens->count, &types);
     if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.merges", FCI_KV_STRING, 0, &merges);
     if (!code) code = fci_text_kv_ids(l, g, tokens->count);
     if (!code) code = fci_text_kv_pipeline(l, g, scores);
     if (code) return code;
     if (!merges && !l->t->ranks)
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.merges: expected an array, got nothing");
+        return fci_fail(l->err, FC_ERR_FORMAT, 0,
+                        "tokenizer.ggml.merges: expected an array, got nothing");
     if (family) fci_kv_str(family, &name);
     code = fci_text_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
-    // Phi-3's special tokens take the white space after them along; only its name says so in a GGUF file.
+    // Phi-3's special tokens take the white space after them along; only its name says so in a GGUF
+    // file.
     if (!code) code = fci_text_kv_tokens(l, tokens, types, l->t->ranks && fci_is(name, "phi3"));
     return code || l->t->ranks ? code : fci_text_kv_merges(l, merges);
 }
 
-FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g, fc_error *err) {
+FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g,
+                                             fc_error *err) {
     fci_text_loader l;
     fc_code code = fci_text_open(&l, c, err);
     if (!code) code = fci_text_read_gguf(&l, g);
@@ -6737,7 +6925,8 @@ FCI_FN bool fci_text_is_gguf(const fci_context *c, const char *path) {
     void *file;
     uint64_t size;
     if (c->io.open(c->io.user, path, &file, &size) != 0) return false;
-    bool is = size >= 4 && c->io.read_at(c->io.user, file, magic, 0, 4) == 0 && memcmp(magic, "GGUF", 4) == 0;
+    bool is = size >= 4 && c->io.read_at(c->io.user, file, magic, 0, 4) == 0 &&
+              memcmp(magic, "GGUF", 4) == 0;
     c->io.close(c->io.user, file);
     return is;
 }
@@ -6753,14 +6942,16 @@ FCI_FN fc_tokenizer *fci_text_open_gguf(const fci_context *c, const char *path, 
 FCI_FN fc_tokenizer *fci_text_open_json(const fci_context *c, const char *path, fc_error *err) {
     fci_file f;
     if (fci_file_open(c, path, FCI_TEXT_FILE_LIMIT, &f, err)) return NULL;
-    fc_tokenizer *t = fci_tokenizer_from_json(c, f.size ? (const char *)f.data : "", (size_t)f.size, err);
+    fc_tokenizer *t =
+        fci_tokenizer_from_json(c, f.size ? (const char *)f.data : "", (size_t)f.size, err);
     if (!t && err) fci_wrap(err, err->code, "%s", f.name);
     fci_file_close(&f);
     return t;
 }
 
 // A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
-FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path, fc_error *err) {
+FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path,
+                                             fc_error *err) {
     fci_arena arena;
     fc_tokenizer *t = NULL;
     memset(&arena, 0, sizeof arena);
@@ -6773,7 +6964,8 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
     // A directory without one: the error names the file that is missing.
     if (inner && (error == EISDIR || fci_file_exists(c, inner))) path = inner;
     if (inner)
-        t = fci_text_is_gguf(c, path) ? fci_text_open_gguf(c, path, err) : fci_text_open_json(c, path, err);
+        t = fci_text_is_gguf(c, path) ? fci_text_open_gguf(c, path, err)
+                                      : fci_text_open_json(c, path, err);
     fci_arena_free(&arena);
     return t;
 }
@@ -6785,12 +6977,14 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
     return fci_tokenizer_open_with(&c, path, err);
 }
 // >> kernel
-// The arithmetic, one table of functions per instruction set: GEMM, attention, row operations, distances.
+// The arithmetic, one table of functions per instruction set: GEMM, attention, row operations,
+// distances.
 //
-// How to read this room. A *lane body* is a plain C function over sixteen numbers at a time, written once;
-// every table has its own compiled copy. A *tile* is the inner loop of GEMM and attention, written by hand
-// for each instruction set. All else is ordinary C that calls a table. Work is split over outputs only and
-// every output is one sum in a fixed order, so nothing here depends on threads, neighbours or pieces.
+// How to read this room. A *lane body* is a plain C function over sixteen numbers at a time,
+// written once; every table has its own compiled copy. A *tile* is the inner loop of GEMM and
+// attention, written by hand for each instruction set. All else is ordinary C that calls a table.
+// Work is split over outputs only and every output is one sum in a fixed order, so nothing here
+// depends on threads, neighbours or pieces.
 
 // ---- Instruction sets. Attributes on single functions let plain -O2 build all tables; the processor
 // decides at run time. gcc 9 and clang 10 are the first to have the vector features used below.
@@ -6854,18 +7048,21 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 
 // ---- The table.
 
-// One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits: a word is
-// one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of activation row r is
-// at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the tile [mr][nr], added to, or begun
-// at zero where `first`; every element is one accumulator over k in ascending order. Rows of acc from `rows`
-// on may be written or left. w and acc are aligned to FCI_ALIGN, a to a word.
+// One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits:
+// a word is one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of
+// activation row r is at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the
+// tile [mr][nr], added to, or begun at zero where `first`; every element is one accumulator over k
+// in ascending order. Rows of acc from `rows` on may be written or left. w and acc are aligned to
+// FCI_ALIGN, a to a word.
 #define FCI_TILE_WORDS 512 // at most; 14 rows of them and a few of weights fit the first-level cache
-typedef void (*fci_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first);
+typedef void (*fci_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc,
+                            bool first);
 
-// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's, for
-// when there is nothing that packing would serve. As many bytes as are read are asked for from `ahead` on.
-typedef void (*fci_single_fn)(size_t words, const void *a, const char *const *rows, const char *ahead, float *acc,
-                              bool first);
+// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's,
+// for when there is nothing that packing would serve. As many bytes as are read are asked for from
+// `ahead` on.
+typedef void (*fci_single_fn)(size_t words, const void *a, const char *const *rows,
+                              const char *ahead, float *acc, bool first);
 
 typedef struct fci_tile {
     size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
@@ -6883,9 +7080,10 @@ typedef struct fci_kernels {
     bool native_bf16; // the processor has bfloat16 dot products
     fci_tile f32;
     fci_tile bf16;    // run is NULL where the table has none
-    void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead, void *out);
-    void (*finish)(const float *acc, size_t lda, size_t rows, const float *bias, bool add, size_t columns, float *y,
-                   size_t ldy);
+    void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
+                       void *out);
+    void (*finish)(const float *acc, size_t lda, size_t rows, const float *bias, bool add,
+                   size_t columns, float *y, size_t ldy);
     void (*times)(const float *x, float factor, size_t n, float *y);
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
     // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
@@ -6899,17 +7097,19 @@ typedef struct fci_kernels {
     double (*squared_difference)(const float *p, const float *q, size_t n);
     float (*rms)(const float *x, float eps, size_t n); // 1 / sqrt(mean(x^2) + eps)
     void (*scale)(const float *x, const float *weight, float factor, size_t n, float *y);
-    void (*rotate)(float *x, const float *cosines, const float *sines, size_t pairs, bool interleaved);
-    float (*softmax)(const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale, float *max,
-                     float *sum, float *weights);
-    void (*layernorm)(const float *x, const float *weight, const float *bias, float eps, size_t n, float *y);
+    void (*rotate)(float *x, const float *cosines, const float *sines, size_t pairs,
+                   bool interleaved);
+    float (*softmax)(const float *s, size_t stride, size_t nr, size_t n, size_t visible,
+                     float scale, float *max, float *sum, float *weights);
+    void (*layernorm)(const float *x, const float *weight, const float *bias, float eps, size_t n,
+                      float *y);
     void (*activate)(fci_activation kind, float *x, const float *up, size_t n);
     void (*cap)(float *x, float scale, float cap, size_t n);
 } fci_kernels;
 
 // ---- Lanes: sixteen floats, sixteen doubles, sixteen words. The compiler cuts them to the registers of
-// the function's instruction set; one that has no such types gets single numbers. They are never passed
-// or returned by value, which would tie the calling convention to an instruction set.
+// the function's instruction set; one that has no such types gets single numbers. They are never
+// passed or returned by value, which would tie the calling convention to an instruction set.
 #if FCI_VECTORS
 #  define FCI_LANES 16
 typedef float fci_lanes __attribute__((vector_size(64)));
@@ -6950,8 +7150,9 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n) {
     else memcpy(p, v, n * sizeof *p);
 }
 
-// Sums in double, a register for each half of the lanes (gcc keeps a type of two registers in memory).
-// Plain terms are first gathered in float, FCI_TOTAL_RUN at a time: conversions cost as much as an exp.
+// Sums in double, a register for each half of the lanes (gcc keeps a type of two registers in
+// memory). Plain terms are first gathered in float, FCI_TOTAL_RUN at a time: conversions cost as
+// much as an exp.
 #define FCI_TOTAL_RUN 16
 typedef struct fci_total {
     fci_half_f64 low, high;
@@ -6988,7 +7189,8 @@ FCI_INLINE void fci_total_add_product(fci_total *t, const fci_lanes *x, const fc
     t->high += high * y_high;
 }
 
-FCI_INLINE void fci_total_add_squared_difference(fci_total *t, const fci_lanes *x, const fci_lanes *y) {
+FCI_INLINE void fci_total_add_squared_difference(fci_total *t, const fci_lanes *x,
+                                                 const fci_lanes *y) {
     fci_half_f64 low, high, y_low, y_high;
     fci_lanes_halves(x, &low, &high);
     fci_lanes_halves(y, &y_low, &y_high);
@@ -7016,8 +7218,9 @@ FCI_INLINE float fci_lanes_highest(const fci_lanes *v) {
     return part[0];
 }
 
-// e^x for x <= 88, at most 1.1 ulp; results below the smallest normal number are zero, NaN stays NaN.
-// x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), p fitted to 3e-9; 2^n made of n's bits.
+// e^x for x <= 88, at most 1.1 ulp; results below the smallest normal number are zero, NaN stays
+// NaN. x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), p fitted to 3e-9; 2^n made of
+// n's bits.
 FCI_INLINE void fci_lanes_exp(fci_lanes *v) {
     const fci_lanes x = *v;
     fci_lanes shifted = x * 1.44269504f + 12582912.0f; // 1.5 * 2^23: the sum's low bits are round(x / ln 2)
@@ -7064,11 +7267,11 @@ FCI_INLINE double fci_lse_body(const float *z, size_t n) {
     return (double)max + log(fci_total_of(&sum));
 }
 
-// The divergences below compare P = e^(p - lse_p) with Q = e^(q - lse_q). Written as in a textbook they
-// lose everything where P is close to Q: their terms are of either sign and of first order in the
-// difference, their sum is of second order. So each is written as a sum of terms >= 0 in
-// d = log Q - log P, a function of d alone times a probability, with a polynomial where |d| is small.
-// (To do so, the sums of P and Q are taken to be 1, and multiples of sum Q - sum P added.)
+// The divergences below compare P = e^(p - lse_p) with Q = e^(q - lse_q). Written as in a textbook
+// they lose everything where P is close to Q: their terms are of either sign and of first order in
+// the difference, their sum is of second order. So each is written as a sum of terms >= 0 in
+// d = log Q - log P, a function of d alone times a probability, with a polynomial where |d| is
+// small. (To do so, the sums of P and Q are taken to be 1, and multiples of sum Q - sum P added.)
 typedef struct fci_pair { // of lanes: both logarithms of the probabilities and their difference
     fci_lanes p, q, d;
 } fci_pair;
@@ -7087,7 +7290,8 @@ FCI_INLINE fci_shift fci_shift_of(double lse_p, double lse_q) {
     return s;
 }
 
-FCI_INLINE void fci_pair_load(fci_pair *x, const float *p, const float *q, const fci_shift *s, size_t n) {
+FCI_INLINE void fci_pair_load(fci_pair *x, const float *p, const float *q, const fci_shift *s,
+                              size_t n) {
     fci_lanes_load(&x->p, p, n, -1e30f); // a probability of zero
     fci_lanes_load(&x->q, q, n, -1e30f);
     x->d = (x->q - x->p) - s->d;
@@ -7095,7 +7299,8 @@ FCI_INLINE void fci_pair_load(fci_pair *x, const float *p, const float *q, const
     x->q = (x->q - s->q[0]) - s->q[1];
 }
 
-// What both Jensen-Shannon kinds need, with a = |d| / 2: the larger of P and Q, a^2, e^-a and e^-2a.
+// What both Jensen-Shannon kinds need, with a = |d| / 2: the larger of P and Q, a^2, e^-a and
+// e^-2a.
 typedef struct fci_js_parts {
     fci_lanes larger, a, z, u, t;
 } fci_js_parts;
@@ -7110,9 +7315,10 @@ FCI_INLINE void fci_js_prepare(fci_js_parts *j, const fci_pair *x) {
     j->t = j->u * j->u;
 }
 
-// 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh a), or,
-// with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
-FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, double lse_q, size_t n) {
+// 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh
+// a), or, with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
+FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, double lse_q,
+                              size_t n) {
     const fci_shift shift = fci_shift_of(lse_p, lse_q);
     fci_total sum;
     memset(&sum, 0, sizeof sum);
@@ -7136,7 +7342,8 @@ FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, doub
 }
 
 // 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
-FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double lse_p, double lse_q, size_t n) {
+FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double lse_p, double lse_q,
+                                        size_t n) {
     const fci_shift shift = fci_shift_of(lse_p, lse_q);
     fci_total sum;
     memset(&sum, 0, sizeof sum);
@@ -7154,14 +7361,16 @@ FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double l
         fci_lanes direct = (1.0f - j.t) / (j.t + 3.0f);
         fci_lanes_atanh2(&direct);
         direct = j.a - direct;
-        fci_lanes term = j.larger * (j.t * 0.5f + 0.5f) * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
+        fci_lanes term =
+            j.larger * (j.t * 0.5f + 0.5f) * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
         fci_total_add(&sum, &term);
     }
     return fci_total_of(&sum);
 }
 
 // KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
-FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, double lse_q, size_t n) {
+FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, double lse_q,
+                              size_t n) {
     const fci_shift shift = fci_shift_of(lse_p, lse_q);
     fci_total sum;
     memset(&sum, 0, sizeof sum);
@@ -7225,7 +7434,8 @@ FCI_INLINE float fci_rms_body(const float *x, float eps, size_t n) {
     return (float)(1.0 / sqrt(fci_total_of(&sum) / (double)n + (double)eps));
 }
 
-FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor, size_t n, float *y) {
+FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor, size_t n,
+                               float *y) {
     fci_lanes v, w;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
@@ -7235,9 +7445,10 @@ FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor
     }
 }
 
-// Pairs (a, b) become (a cos - b sin, b cos + a sin); of 2 * pairs numbers, neighbours where interleaved,
-// else halves. (Neighbours are few models' and stay single numbers.)
-FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sines, size_t pairs, bool interleaved) {
+// Pairs (a, b) become (a cos - b sin, b cos + a sin); of 2 * pairs numbers, neighbours where
+// interleaved, else halves. (Neighbours are few models' and stay single numbers.)
+FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sines, size_t pairs,
+                                bool interleaved) {
     if (interleaved) {
         for (size_t i = 0; i < pairs; i++) {
             const float a = x[2 * i], b = x[2 * i + 1];
@@ -7258,11 +7469,13 @@ FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sin
     }
 }
 
-// A step of online softmax for one row: its n scores lie in runs of nr, a stride apart, and only the
-// first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on. *max and *sum
-// go on from the blocks before; returns what those blocks' results must be multiplied by.
-FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale,
-                                  float *max, float *sum, float *weights) {
+// A step of online softmax for one row: its n scores lie in runs of nr, a stride apart, and only
+// the first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on.
+// *max and *sum go on from the blocks before; returns what those blocks' results must be multiplied
+// by.
+FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size_t n,
+                                  size_t visible, float scale, float *max, float *sum,
+                                  float *weights) {
     fci_lanes x, highest;
     fci_total total;
     memset(&total, 0, sizeof total);
@@ -7290,8 +7503,8 @@ FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size
 }
 
 // y = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
-FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const float *bias, float eps, size_t n,
-                                   float *y) {
+FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const float *bias,
+                                   float eps, size_t n, float *y) {
     fci_total sum, squares;
     fci_lanes v, w, b;
     memset(&sum, 0, sizeof sum);
@@ -7329,8 +7542,8 @@ FCI_INLINE void fci_times_body(const float *x, float factor, size_t n, float *y)
 }
 
 // A finished tile goes to y. The bias is added last to the sum, then the sum to what y held.
-FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const float *bias, bool add, size_t columns,
-                                float *y, size_t ldy) {
+FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const float *bias,
+                                bool add, size_t columns, float *y, size_t ldy) {
     for (size_t r = 0; r < rows; r++, acc += lda, y += ldy)
         for (size_t i = 0; i < columns; i += FCI_LANES) {
             fci_lanes v, b;
@@ -7356,8 +7569,8 @@ FCI_INLINE void fci_lanes_sigmoid(fci_lanes *v) {
     *v = FCI_SELECT(FCI_LESS(x, 0.0f), e, one) / (e + 1.0f);
 }
 
-// The normal distribution's integral up to x: of -|x| as e^(-x^2/2) p(t), t = 1 / (1 + 0.3 |x|), p fitted
-// to 6e-8 of the value; the other side is its complement.
+// The normal distribution's integral up to x: of -|x| as e^(-x^2/2) p(t), t = 1 / (1 + 0.3 |x|), p
+// fitted to 6e-8 of the value; the other side is its complement.
 FCI_INLINE void fci_lanes_normal(fci_lanes *v) {
     const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff);
     fci_lanes e = a * a * -0.5f, t = 1.0f / (a * 0.3f + 1.0f);
@@ -7440,7 +7653,8 @@ FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out)
     for (; i + FCI_LANES / 2 <= words; i += FCI_LANES / 2) {
         fci_lanes_u32 u;
         memcpy(&u, x + 2 * i, sizeof u);
-        const fci_lanes_u32 nan = (fci_lanes_u32)((u & (uint32_t)0x7fffffff) > (uint32_t)0x7f800000);
+        const fci_lanes_u32 nan =
+            (fci_lanes_u32)((u & (uint32_t)0x7fffffff) > (uint32_t)0x7f800000);
         fci_lanes_u32 rounded = u + (uint32_t)0x7fff + ((u >> 16) & (uint32_t)1);
         two_words r = (two_words)((nan & (u | (uint32_t)0x400000)) | (~nan & rounded));
         r = ((r >> 16) & (uint64_t)0xffff) | ((r >> 32) & (uint64_t)0xffff0000);
@@ -7453,15 +7667,16 @@ FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out)
 }
 
 // ---- Decoders of stored weights: those of the number room, which are their twins, over sixteen weights at
-// a time. Bits are equal, but that of two NaN (a scale's and a minimum's) either may come out. No compiler
-// can change a rounding: every product is exact (see there), so fused with the sum or not it is the same.
+// a time. Bits are equal, but that of two NaN (a scale's and a minimum's) either may come out. No
+// compiler can change a rounding: every product is exact (see there), so fused with the sum or not
+// it is the same.
 #if FCI_VECTORS
 typedef uint8_t fci_bytes __attribute__((vector_size(16)));
 typedef uint32_t fci_bytes_u32 __attribute__((vector_size(16)));
 typedef uint64_t fci_bytes_u64 __attribute__((vector_size(16)));
 
-// The steps that are written by hand for each instruction set. NULL: none, formats that need it are left to
-// their twins.
+// The steps that are written by hand for each instruction set. NULL: none, formats that need it are
+// left to their twins.
 typedef struct fci_decode_steps {
     void (*put)(const fci_bytes *q, float scale, float add, float *out); // scale * q + add, q signed bytes
     void (*put_bf16)(const fci_bytes *q, float scale, float add, char *out); // the same, rounded
@@ -7471,7 +7686,8 @@ typedef struct fci_decode_steps {
     int bytes; // of a decoded number: 4 (float), or 2 (bfloat16)
 } fci_decode_steps;
 
-FCI_INLINE void fci_put_weights(const fci_decode_steps *by, const fci_bytes *q, float scale, float add, char *out) {
+FCI_INLINE void fci_put_weights(const fci_decode_steps *by, const fci_bytes *q, float scale,
+                                float add, char *out) {
     if (by->bytes == 4) by->put(q, scale, add, (float *)(void *)out);
     else by->put_bf16(q, scale, add, out);
 }
@@ -7496,7 +7712,8 @@ FCI_INLINE void fci_weights_fifth(fci_bytes *q, uint32_t bits) {
     *q |= (fci_bytes)(((fci_bytes)spread & place) != 0) & 16;
 }
 
-FCI_INLINE void fci_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                               char *out) {
     for (; n > 0; n--, b += 34, out += 32 * by->bytes) {
         const float d = by->half(b);
         fci_bytes q;
@@ -7508,7 +7725,8 @@ FCI_INLINE void fci_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uin
 }
 
 // Blocks of 32 weights of four bits, after `head` bytes: sixteen low nibbles, then the high ones.
-FCI_INLINE void fci_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
+                             char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 4 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
@@ -7521,7 +7739,8 @@ FCI_INLINE void fci_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_
 }
 
 // The same with fifth bits, the last four bytes of the head.
-FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
+                             char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 8 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
@@ -7535,7 +7754,8 @@ FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_
     }
 }
 
-FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                               char *out) {
     for (; n > 0; n--, b += 84, out += 256 * by->bytes) {
         float scales[16], mins[16];
         fci_bytes q;
@@ -7550,13 +7770,15 @@ FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uin
     }
 }
 
-FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                               char *out) {
     for (; n > 0; n--, b += 110, out += 256 * by->bytes) {
         uint32_t s[3]; // scales four at a time
         float scales[16];
         fci_bytes q, high;
         memcpy(s, b + 96, sizeof s);
-        const fci_bytes_u32 low4 = {s[0], s[1], s[0] >> 4, s[1] >> 4}, high2 = {s[2], s[2] >> 2, s[2] >> 4, s[2] >> 6};
+        const fci_bytes_u32 low4 = {s[0], s[1], s[0] >> 4, s[1] >> 4},
+                            high2 = {s[2], s[2] >> 2, s[2] >> 4, s[2] >> 6};
         q = (fci_bytes)((low4 & 0x0f0f0f0f) | (high2 & 0x03030303) << 4) - 32;
         by->put(&q, by->half(b + 108), FCI_NOTHING, scales);
         for (int g = 0; g < 16; g++) {
@@ -7569,7 +7791,8 @@ FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uin
 }
 
 // Eight scales and eight negative minimums of Q4_K and Q5_K.
-FCI_INLINE void fci_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b, float *scales, float *mins) {
+FCI_INLINE void fci_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b, float *scales,
+                                    float *mins) {
     float part[16];
     uint32_t s[3]; // four at a time
     memcpy(s, b + 4, sizeof s);
@@ -7583,7 +7806,8 @@ FCI_INLINE void fci_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b
     memcpy(mins, part + 8, 8 * sizeof *part);
 }
 
-FCI_INLINE void fci_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                               char *out) {
     for (; n > 0; n--, b += 144, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q;
@@ -7596,7 +7820,8 @@ FCI_INLINE void fci_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uin
     }
 }
 
-FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                               char *out) {
     for (; n > 0; n--, b += 176, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q, high;
@@ -7611,7 +7836,8 @@ FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uin
     }
 }
 
-FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                               char *out) {
     for (; n > 0; n--, b += 210, out += 256 * by->bytes) {
         float scales[16];
         fci_bytes q, high;
@@ -7628,8 +7854,8 @@ FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uin
 }
 
 // 32 weights that are places in a table of sixteen.
-FCI_INLINE void fci_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored, const int8_t *values,
-                                      float scale, char *out) {
+FCI_INLINE void fci_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored,
+                                      const int8_t *values, float scale, char *out) {
     fci_bytes low, high;
     fci_weights_bits(&low, stored, 0, 15);
     fci_weights_bits(&high, stored, 4, 15);
@@ -7639,20 +7865,24 @@ FCI_INLINE void fci_weights_looked_up(const fci_decode_steps *by, const uint8_t 
     fci_put_weights(by, &high, scale, FCI_NOTHING, out + 16 * by->bytes);
 }
 
-FCI_INLINE void fci_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                                 char *out) {
     for (; n > 0; n--, b += 18, out += 32 * by->bytes)
         fci_weights_looked_up(by, b + 2, fci_iq4_values, by->half(b), out);
 }
 
-FCI_INLINE void fci_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                                 char *out) {
     for (; n > 0; n--, b += 136, out += 256 * by->bytes) {
         const float d = by->half(b);
         for (int g = 0; g < 8; g++)
-            fci_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values, d * (float)fci_iq4_scale(b, g), out + 32 * g * by->bytes);
+            fci_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values,
+                                  d * (float)fci_iq4_scale(b, g), out + 32 * g * by->bytes);
     }
 }
 
-FCI_INLINE void fci_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n, char *out) {
+FCI_INLINE void fci_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                                char *out) {
     for (; n > 0; n--, b += 17, out += 32 * by->bytes)
         fci_weights_looked_up(by, b + 1, fci_mxfp4_twice, fci_mxfp4_scale(b[0]), out);
 }
@@ -7669,15 +7899,16 @@ FCI_INLINE void fci_lanes_bf16(const uint8_t *b, uint64_t n, float *out) {
     fci_decode_bf16(b + 2 * i, n - i, out + i);
 }
 
-FCI_INLINE void fci_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n, float *out) {
+FCI_INLINE void fci_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+                              float *out) {
     uint64_t i = 0;
     for (; i + FCI_LANES <= n; i += FCI_LANES) by->halves(b + 2 * i, out + i);
     fci_decode_f16(b + 2 * i, n - i, out + i);
 }
 
 // Formats of blocks; false: not one that is decoded here.
-FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, const uint8_t *b, uint64_t first, uint64_t n,
-                                  char *out) {
+FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, const uint8_t *b,
+                                  uint64_t first, uint64_t n, char *out) {
     switch (type) {
     case FC_DTYPE_Q4_0: fci_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return true;
     case FC_DTYPE_Q4_1: fci_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return true;
@@ -7700,8 +7931,8 @@ FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, con
     }
 }
 
-FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                                float *out) {
+FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const void *row,
+                                uint64_t first, uint64_t n, float *out) {
     const uint8_t *b = (const uint8_t *)row;
     switch (type) {
 #if FCI_LITTLE_ENDIAN
@@ -7737,15 +7968,18 @@ FCI_INLINE void fci_look_up_neon(fci_bytes *q, const int8_t *values) {
 }
 
 FCI_INLINE void fci_halves_neon(const uint8_t *stored, float *out) {
-    for (int i = 0; i < 16; i += 4) vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(stored + 2 * i))));
+    for (int i = 0; i < 16; i += 4)
+        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(stored + 2 * i))));
 }
 
 FCI_INLINE float fci_half_neon(const uint8_t *stored) {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(fci_le16(stored)))), 0);
 }
 
-FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_put_neon, NULL, fci_look_up_neon, fci_halves_neon, fci_half_neon, 4};
+FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                              float *out) {
+    const fci_decode_steps by = {fci_put_neon,    NULL,          fci_look_up_neon,
+                                 fci_halves_neon, fci_half_neon, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #else // what any processor can do
@@ -7762,7 +7996,8 @@ FCI_INLINE void fci_put_scalar(const fci_bytes *q, float scale, float add, float
     }
 }
 
-FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                              float *out) {
     const fci_decode_steps by = {fci_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
@@ -7770,7 +8005,8 @@ FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, ui
 
 #if FCI_HAS_AVX2
 FCI_AVX2 FCI_INLINE void fci_put_avx2(const fci_bytes *q, float scale, float add, float *out) {
-    const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q), high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
+    const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q),
+                  high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
     const __m256 s = _mm256_set1_ps(scale), a = _mm256_set1_ps(add);
     _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(low), s, a));
     _mm256_storeu_ps(out + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), s, a));
@@ -7789,15 +8025,18 @@ FCI_AVX2 FCI_INLINE float fci_half_avx2(const uint8_t *stored) {
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(fci_le16(stored))));
 }
 
-FCI_AVX2 FCI_FN void fci_decode_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_put_avx2, NULL, fci_look_up_avx2, fci_halves_avx2, fci_half_avx2, 4};
+FCI_AVX2 FCI_FN void fci_decode_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                                     float *out) {
+    const fci_decode_steps by = {fci_put_avx2,    NULL,          fci_look_up_avx2,
+                                 fci_halves_avx2, fci_half_avx2, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 #if FCI_HAS_AVX512
 // (The forms with a mask of ones: gcc 12 warns of its own forms without.)
 FCI_AVX512 FCI_INLINE void fci_put_avx512(const fci_bytes *q, float scale, float add, float *out) {
-    const __m512 x = _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
+    const __m512 x =
+        _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
     _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
 }
 
@@ -7805,27 +8044,36 @@ FCI_AVX512 FCI_INLINE void fci_halves_avx512(const uint8_t *stored, float *out) 
     _mm512_storeu_ps(out, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
 }
 
-FCI_AVX512 FCI_FN void fci_decode_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_put_avx512, NULL, fci_look_up_avx2, fci_halves_avx512, fci_half_avx2, 4};
+FCI_AVX512 FCI_FN void fci_decode_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                                         float *out) {
+    const fci_decode_steps by = {fci_put_avx512,    NULL,          fci_look_up_avx2,
+                                 fci_halves_avx512, fci_half_avx2, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_put_bf16_avx512(const fci_bytes *q, float scale, float add, char *out) {
-    const __m512 x = _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
-    const __m256bh y = _mm512_cvtneps_pbh(_mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
+FCI_AVX512BF16 FCI_INLINE void fci_put_bf16_avx512(const fci_bytes *q, float scale, float add,
+                                                   char *out) {
+    const __m512 x =
+        _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
+    const __m256bh y =
+        _mm512_cvtneps_pbh(_mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
     memcpy(out, &y, sizeof y);
 }
 
-// The processor's rounding takes denormal numbers for zero. Scales in float16 times integers are multiples of
-// 2^-24, so none occur, but in MXFP4, whose scales go down to 2^-127.
-FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out) {
-    const fci_decode_steps by = {fci_put_avx512, fci_put_bf16_avx512, fci_look_up_avx2, fci_halves_avx512, fci_half_avx2, 2};
-    return type != FC_DTYPE_MXFP4 && fci_decode_blocks(&by, type, (const uint8_t *)row, first, n, (char *)out);
+// The processor's rounding takes denormal numbers for zero. Scales in float16 times integers are
+// multiples of 2^-24, so none occur, but in MXFP4, whose scales go down to 2^-127.
+FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
+                                                  uint64_t n, uint32_t *out) {
+    const fci_decode_steps by = {fci_put_avx512,    fci_put_bf16_avx512, fci_look_up_avx2,
+                                 fci_halves_avx512, fci_half_avx2,       2};
+    return type != FC_DTYPE_MXFP4 &&
+           fci_decode_blocks(&by, type, (const uint8_t *)row, first, n, (char *)out);
 }
 #endif
 #else
-FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                              float *out) {
     fci_number_decode(type, row, first, n, out);
 }
 #endif
@@ -7875,7 +8123,8 @@ FCI_INLINE void fci_panel_turn(const char *const *rows, size_t k, uint32_t *out,
 }
 #endif
 
-FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_t words, const char *ahead, void *out) {
+FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_t words,
+                                    const char *ahead, void *out) {
     uint32_t *to = (uint32_t *)out;
     size_t k = 0;
 #if FCI_VECTORS
@@ -7891,10 +8140,10 @@ FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_
 }
 
 #if FCI_HAS_AVX512
-// Sixteen words of sixteen rows, turned in registers in four steps: every step makes of each pair of
-// registers (a, b) two others, first by single words, then by pairs of them, then by quarters of a
-// register. (Forms with a mask of ones are the same instructions; for the plain ones gcc warns of a
-// variable not set.) All by name, since gcc -O2 would keep an array in memory.
+// Sixteen words of sixteen rows, turned in registers in four steps: every step makes of each pair
+// of registers (a, b) two others, first by single words, then by pairs of them, then by quarters of
+// a register. (Forms with a mask of ones are the same instructions; for the plain ones gcc warns of
+// a variable not set.) All by name, since gcc -O2 would keep an array in memory.
 #define FCI_TURN_WORDS(op, a, b, low, high)                                                                  \
     const __m512i low = _mm512_maskz_unpacklo_##op((__mmask16)-1, a, b),                                     \
                   high = _mm512_maskz_unpackhi_##op((__mmask16)-1, a, b)
@@ -7934,16 +8183,16 @@ FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_
 #define FCI_TURN_LOAD(r) _mm512_maskz_loadu_epi32(some, rows[r] + 4 * k)
 
 // The n words from k on; n is 16 wherever it is a constant.
-FCI_AVX512 FCI_INLINE void fci_panel_turn_avx512(const char *const *rows, size_t k, size_t n, uint32_t *out,
-                                                 size_t width) {
+FCI_AVX512 FCI_INLINE void fci_panel_turn_avx512(const char *const *rows, size_t k, size_t n,
+                                                 uint32_t *out, size_t width) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
 #define FCI_TURN_DO(i, v) if (i < n) _mm512_storeu_si512(out + i * width, v);
     FCI_TURN_ALL
 #undef FCI_TURN_DO
 }
 
-FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t width, size_t words, const char *ahead,
-                                             void *out) {
+FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t width, size_t words,
+                                             const char *ahead, void *out) {
     uint32_t *to = (uint32_t *)out;
     if (width % 16) {
         fci_interleave_body(rows, width, words, ahead, out);
@@ -8040,7 +8289,8 @@ FCI_BODIES(avx512, FCI_AVX512)
 #endif
 
 #if FCI_HAS_AVX512BF16
-// The processor's own rounding takes denormal numbers for zero; where there are any, the body rounds.
+// The processor's own rounding takes denormal numbers for zero; where there are any, the body
+// rounds.
 FCI_AVX512BF16 FCI_FN void fci_bf16_pairs_avx512bf16(const float *x, size_t words, uint32_t *out) {
     enum { DENORMAL = 0x20 };
     size_t i = 0;
@@ -8061,7 +8311,8 @@ FCI_AVX512BF16 FCI_FN void fci_bf16_pairs_avx512bf16(const float *x, size_t word
 // ---- Tiles.
 
 // (Words are read as integers, so that the compiler need not fear that acc is among them.)
-FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
+FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc,
+                                bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -8071,8 +8322,10 @@ FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const 
 }
 
 // What the processors' bfloat16 dot product does: of each pair the higher k first, rounding twice.
-// (A product of two bfloat16 is exact in a float, so this is also what their fused operations give.)
-FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
+// (A product of two bfloat16 is exact in a float, so this is also what their fused operations
+// give.)
+FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
+                                 float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -8085,15 +8338,15 @@ FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const
             }
 }
 
-// The tiles below keep the whole of acc in registers. X(i) stands for row i: in each tile it is defined
-// three times, to begin, to multiply and to store. `limit` is a constant wherever the body is used, so
-// the rows from there on vanish.
+// The tiles below keep the whole of acc in registers. X(i) stands for row i: in each tile it is
+// defined three times, to begin, to multiply and to store. `limit` is a constant wherever the body
+// is used, so the rows from there on vanish.
 #define FCI_EACH_6(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #define FCI_EACH_14(X) FCI_EACH_6(X) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_INLINE void fci_tile_f32_avx2_rows(size_t limit, size_t words, const float *a, const float *w,
-                                                float *acc, bool first) {
+FCI_AVX2 FCI_INLINE void fci_tile_f32_avx2_rows(size_t limit, size_t words, const float *a,
+                                                const float *w, float *acc, bool first) {
 #define X(i)                                                                                                 \
     __m256 c##i = _mm256_setzero_ps(), d##i = c##i;                                                          \
     if (i < limit && !first) {                                                                               \
@@ -8122,8 +8375,8 @@ FCI_AVX2 FCI_INLINE void fci_tile_f32_avx2_rows(size_t limit, size_t words, cons
 #undef X
 }
 
-FCI_AVX2 FCI_FN void fci_tile_f32_avx2(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                                     bool first) {
+FCI_AVX2 FCI_FN void fci_tile_f32_avx2(size_t rows, size_t words, const void *a, const void *w,
+                                       float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 2) fci_tile_f32_avx2_rows(6, words, x, y, acc, first);
     else fci_tile_f32_avx2_rows(2, words, x, y, acc, first);
@@ -8131,8 +8384,8 @@ FCI_AVX2 FCI_FN void fci_tile_f32_avx2(size_t rows, size_t words, const void *a,
 #endif
 
 #if FCI_HAS_AVX512
-FCI_AVX512 FCI_INLINE void fci_tile_f32_avx512_rows(size_t limit, size_t words, const float *a, const float *w,
-                                                    float *acc, bool first) {
+FCI_AVX512 FCI_INLINE void fci_tile_f32_avx512_rows(size_t limit, size_t words, const float *a,
+                                                    const float *w, float *acc, bool first) {
 #define X(i)                                                                                                 \
     __m512 c##i = _mm512_setzero_ps(), d##i = c##i;                                                          \
     if (i < limit && !first) {                                                                               \
@@ -8161,8 +8414,8 @@ FCI_AVX512 FCI_INLINE void fci_tile_f32_avx512_rows(size_t limit, size_t words, 
 #undef X
 }
 
-FCI_AVX512 FCI_FN void fci_tile_f32_avx512(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                                       bool first) {
+FCI_AVX512 FCI_FN void fci_tile_f32_avx512(size_t rows, size_t words, const void *a, const void *w,
+                                           float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 8) fci_tile_f32_avx512_rows(14, words, x, y, acc, first);
     else if (rows > 2) fci_tile_f32_avx512_rows(8, words, x, y, acc, first);
@@ -8171,8 +8424,9 @@ FCI_AVX512 FCI_FN void fci_tile_f32_avx512(size_t rows, size_t words, const void
 #endif
 
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_tile_bf16_avx512_rows(size_t limit, size_t words, const uint32_t *a,
-                                                         const uint32_t *w, float *acc, bool first) {
+FCI_AVX512BF16 FCI_INLINE void fci_tile_bf16_avx512_rows(size_t limit, size_t words,
+                                                         const uint32_t *a, const uint32_t *w,
+                                                         float *acc, bool first) {
 #define X(i)                                                                                                 \
     __m512 c##i = _mm512_setzero_ps(), d##i = c##i;                                                          \
     if (i < limit && !first) {                                                                               \
@@ -8182,7 +8436,8 @@ FCI_AVX512BF16 FCI_INLINE void fci_tile_bf16_avx512_rows(size_t limit, size_t wo
     FCI_EACH_14(X)
 #undef X
     for (size_t k = 0; k < words; k++, a++, w += 32) {
-        const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w), w1 = (__m512bh)_mm512_loadu_si512(w + 16);
+        const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w),
+                       w1 = (__m512bh)_mm512_loadu_si512(w + 16);
 #define X(i)                                                                                                 \
         if (i < limit) {                                                                                     \
             const __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[i * FCI_TILE_WORDS]);                                       \
@@ -8201,8 +8456,8 @@ FCI_AVX512BF16 FCI_INLINE void fci_tile_bf16_avx512_rows(size_t limit, size_t wo
 #undef X
 }
 
-FCI_AVX512BF16 FCI_FN void fci_tile_bf16_avx512(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                                                bool first) {
+FCI_AVX512BF16 FCI_FN void fci_tile_bf16_avx512(size_t rows, size_t words, const void *a,
+                                                const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (rows > 8) fci_tile_bf16_avx512_rows(14, words, x, y, acc, first);
     else if (rows > 2) fci_tile_bf16_avx512_rows(8, words, x, y, acc, first);
@@ -8210,11 +8465,11 @@ FCI_AVX512BF16 FCI_FN void fci_tile_bf16_avx512(size_t rows, size_t words, const
 }
 #endif
 
-// A single row: each square of sixteen words of sixteen rows is turned in registers and multiplied at once,
-// in turns of two squares so that the one's sums need not wait for each other.
+// A single row: each square of sixteen words of sixteen rows is turned in registers and multiplied
+// at once, in turns of two squares so that the one's sums need not wait for each other.
 #if FCI_HAS_AVX512
-FCI_AVX512 FCI_INLINE void fci_single_f32_square(const char *const *rows, size_t k, size_t n, const float *x,
-                                                 __m512 *acc) {
+FCI_AVX512 FCI_INLINE void fci_single_f32_square(const char *const *rows, size_t k, size_t n,
+                                                 const float *x, __m512 *acc) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
     __m512 sum = *acc;
 #define FCI_TURN_DO(i, v) if (i < n) sum = _mm512_fmadd_ps(_mm512_set1_ps(x[i]), _mm512_castsi512_ps(v), sum);
@@ -8223,8 +8478,8 @@ FCI_AVX512 FCI_INLINE void fci_single_f32_square(const char *const *rows, size_t
     *acc = sum;
 }
 
-FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const char *const *rows, const char *ahead,
-                                             float *acc, bool first) {
+FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const char *const *rows,
+                                             const char *ahead, float *acc, bool first) {
     const float *x = (const float *)a;
     __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);
     __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
@@ -8245,8 +8500,8 @@ FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const 
 #endif
 
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_single_bf16_square(const char *const *rows, size_t k, size_t n, const uint32_t *x,
-                                                      __m512 *acc) {
+FCI_AVX512BF16 FCI_INLINE void fci_single_bf16_square(const char *const *rows, size_t k, size_t n,
+                                                      const uint32_t *x, __m512 *acc) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
     __m512 sum = *acc;
 #define FCI_TURN_DO(i, v) if (i < n) sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[i]), (__m512bh)v);
@@ -8255,8 +8510,9 @@ FCI_AVX512BF16 FCI_INLINE void fci_single_bf16_square(const char *const *rows, s
     *acc = sum;
 }
 
-FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a, const char *const *rows,
-                                                  const char *ahead, float *acc, bool first) {
+FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
+                                                  const char *const *rows, const char *ahead,
+                                                  float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a;
     __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);
     __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
@@ -8283,10 +8539,12 @@ typedef struct fci_amx_shape { // what LDTILECFG reads
     uint8_t rows[16];
 } fci_amx_shape;
 
-// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the words
-// that are left over. Each instruction adds, for its words, all lower and all higher halves' products in
-// order, and the two sums to the accumulator, so pieces of 16 words at fixed places give fixed bits.
-FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
+// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the
+// words that are left over. Each instruction adds, for its words, all lower and all higher halves'
+// products in order, and the two sums to the accumulator, so pieces of 16 words at fixed places
+// give fixed bits.
+FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
+                                      float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     const size_t left = words % 16, whole = words - left;
     fci_amx_shape shape;
@@ -8343,7 +8601,8 @@ FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *
     FCI_EACH_6(X)
 #undef X
     for (size_t k = 0; k < words; k++, a++, w += 16) {
-        const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4), w2 = vld1q_f32(w + 8), w3 = vld1q_f32(w + 12);
+        const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4), w2 = vld1q_f32(w + 8),
+                          w3 = vld1q_f32(w + 12);
 #define X(i)                                                                                                 \
         if (i < limit) {                                                                                     \
             c##i = vfmaq_n_f32(c##i, w0, a[i * FCI_TILE_WORDS]);                                                              \
@@ -8365,7 +8624,8 @@ FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *
 #undef X
 }
 
-FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc, bool first) {
+FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
+                              bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 2) fci_tile_f32_neon_rows(6, words, x, y, acc, first);
     else fci_tile_f32_neon_rows(2, words, x, y, acc, first);
@@ -8373,35 +8633,45 @@ FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const vo
 #endif
 
 // ---- Which tables there are, in order of preference, and which this processor can run.
-static const fci_kernels fci_kernels_scalar = {
-    FC_SIMD_SCALAR, false, {4, 16, fci_tile_f32_scalar, NULL}, {4, 16, fci_tile_bf16_scalar, NULL}, FCI_BODY_NAMES(scalar)
-};
+static const fci_kernels fci_kernels_scalar = {FC_SIMD_SCALAR,
+                                               false,
+                                               {4, 16, fci_tile_f32_scalar, NULL},
+                                               {4, 16, fci_tile_bf16_scalar, NULL},
+                                               FCI_BODY_NAMES(scalar)};
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernels_avx2 = {
     FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, NULL}, {0, 0, NULL, NULL}, FCI_BODY_NAMES(avx2)
 };
 #endif
 #if FCI_HAS_AVX512
-static const fci_kernels fci_kernels_avx512 = {
-    FC_SIMD_AVX512, false, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {0, 0, NULL, NULL}, FCI_BODY_NAMES(avx512)
-};
+static const fci_kernels fci_kernels_avx512 = {FC_SIMD_AVX512,
+                                               false,
+                                               {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512},
+                                               {0, 0, NULL, NULL},
+                                               FCI_BODY_NAMES(avx512)};
 #endif
 #if FCI_HAS_AVX512BF16
 static const fci_kernels fci_kernels_avx512bf16 = {
-    FC_SIMD_AVX512BF16, true, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512},
-    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)
-};
+    FC_SIMD_AVX512BF16,
+    true,
+    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512},
+    {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512},
+    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernels_amx = {
-    FC_SIMD_AMX, true, {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512}, {16, 64, fci_tile_bf16_amx, NULL},
-    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)
-};
+    FC_SIMD_AMX,
+    true,
+    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512},
+    {16, 64, fci_tile_bf16_amx, NULL},
+    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
-static const fci_kernels fci_kernels_neon = {
-    FC_SIMD_NEON, false, {6, 16, fci_tile_f32_neon, NULL}, {0, 0, NULL, NULL}, FCI_BODY_NAMES(scalar)
-};
+static const fci_kernels fci_kernels_neon = {FC_SIMD_NEON,
+                                             false,
+                                             {6, 16, fci_tile_f32_neon, NULL},
+                                             {0, 0, NULL, NULL},
+                                             FCI_BODY_NAMES(scalar)};
 #endif
 
 FCI_FN const fci_kernels *fci_kernels_table(fc_simd simd) { // NULL: not in this build
@@ -8426,8 +8696,9 @@ FCI_FN const fci_kernels *fci_kernels_table(fc_simd simd) { // NULL: not in this
     }
 }
 
-// Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM, 18), asked
-// by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking twice is harmless.
+// Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
+// 18), asked by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking
+// twice is harmless.
 FCI_FN bool fci_cpu_lends_tiles(void) {
 #if FCI_HAS_AMX
     long result = 158;
@@ -8471,7 +8742,8 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
 }
 
 FINERCUT_API const char *fc_simd_name(fc_simd simd) {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", "neon"};
+    static const char *const names[] = {"auto",       "scalar", "avx2", "avx512",
+                                        "avx512bf16", "amx",    "neon"};
     return (unsigned)simd < FC_SIMD_COUNT ? names[simd] : "unknown";
 }
 
@@ -8528,9 +8800,9 @@ FINERCUT_API const char *fc_build_info(void) {
 }
 
 // ---- GEMM: y = x W^T. Activations are packed once for all matrices that read them: blocks of K, in each
-// the rows in panels of mr. Weights are decoded and packed a group of panels and a block of K at a time
-// into a worker's scratch, and serve all rows of the task while they are in its cache; those that come
-// next are asked for meanwhile. Partial sums wait in the scratch between blocks of K.
+// the rows in panels of mr. Weights are decoded and packed a group of panels and a block of K at a
+// time into a worker's scratch, and serve all rows of the task while they are in its cache; those
+// that come next are asked for meanwhile. Partial sums wait in the scratch between blocks of K.
 
 #define FCI_GEMM_PANELS 4   // of weights in a group, at most: 256 KiB, to stay in the second level with the next ones
 #define FCI_GEMM_ROWS 1024  // of activations in a task with more than one block of K (rounded down to panels)
@@ -8541,8 +8813,8 @@ typedef struct fci_matrix { // weights as stored: rows are outputs
     fc_dtype type;
     uint64_t rows, cols;
     uint64_t row_bytes;
-    // 0: rows lie one after the other. Else they come in runs of `run`, each beginning `step` stored rows
-    // after the one before (heads of q, k and v that take turns).
+    // 0: rows lie one after the other. Else they come in runs of `run`, each beginning `step`
+    // stored rows after the one before (heads of q, k and v that take turns).
     uint64_t run, step;
     bool transposed; // stored as [cols][row_bytes]: the rows are columns, of a type without blocks
 } fci_matrix;
@@ -8580,15 +8852,17 @@ FCI_INLINE size_t fci_gemm_words(fc_compute compute, size_t k) { // that k numbe
     return compute == FC_COMPUTE_BF16 ? k / 2 + k % 2 : k;
 }
 
-// Words of a block of K: as even as can be, of whole tiles' widths so that no tile's outputs straddle two,
-// and of whole blocks of 256 numbers where weights may come in such.
+// Words of a block of K: as even as can be, of whole tiles' widths so that no tile's outputs
+// straddle two, and of whole blocks of 256 numbers where weights may come in such.
 FCI_FN size_t fci_gemm_block(fc_compute compute, size_t k) {
-    const size_t words = fci_gemm_words(compute, k), unit = k % 256 ? 32 : fci_gemm_words(compute, 256);
+    const size_t words = fci_gemm_words(compute, k),
+                 unit = k % 256 ? 32 : fci_gemm_words(compute, 256);
     const size_t blocks = (words + FCI_TILE_WORDS - 1) / FCI_TILE_WORDS;
     return blocks ? ((words + blocks - 1) / blocks + unit - 1) / unit * unit : unit;
 }
 
-// Whether the table computes in bfloat16 at full speed. (The scalar table can do it, for comparison.)
+// Whether the table computes in bfloat16 at full speed. (The scalar table can do it, for
+// comparison.)
 FCI_FN bool fci_gemm_has_bf16(const fci_context *c) {
     return c->kernels->native_bf16;
 }
@@ -8606,7 +8880,8 @@ typedef struct fci_packed {
     size_t mr, panels, words, block;
 } fci_packed;
 
-FCI_FN fci_packed fci_packed_of(const fci_context *c, fc_compute compute, void *data, size_t m, size_t k) {
+FCI_FN fci_packed fci_packed_of(const fci_context *c, fc_compute compute, void *data, size_t m,
+                                size_t k) {
     fci_packed p;
     p.data = (uint32_t *)data;
     p.compute = compute;
@@ -8619,7 +8894,8 @@ FCI_FN fci_packed fci_packed_of(const fci_context *c, fc_compute compute, void *
 
 FCI_INLINE uint32_t *fci_packed_row(const fci_packed *p, size_t row, size_t word) {
     const size_t block = word / p->block;
-    return p->data + ((block * p->panels * p->mr) + row) * FCI_TILE_WORDS + (word - block * p->block);
+    return p->data + ((block * p->panels * p->mr) + row) * FCI_TILE_WORDS +
+           (word - block * p->block);
 }
 
 FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k) {
@@ -8647,7 +8923,8 @@ FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
         const float *x = j->x + row * j->ldx;
         const float scale = j->norm ? k->rms(x, j->norm->eps, j->k) : 1;
         for (size_t at = 0; at < p->words; at += p->block) {
-            const size_t first = at * per_word, n = (size_t)fci_min(p->block * per_word, j->k - first);
+            const size_t first = at * per_word,
+                         n = (size_t)fci_min(p->block * per_word, j->k - first);
             uint32_t *out = fci_packed_row(p, row, at);
             const float *from = x + first;
             if (j->norm) {
@@ -8660,10 +8937,10 @@ FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
     }
 }
 
-// Packs x, [m] rows of k floats (normalised, where norm is given), for fci_gemm: an opaque layout of this
-// context's table.
-FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx, size_t m, size_t k,
-                          const fci_rms_norm *norm, void *packed) {
+// Packs x, [m] rows of k floats (normalised, where norm is given), for fci_gemm: an opaque layout
+// of this context's table.
+FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
+                          size_t m, size_t k, const fci_rms_norm *norm, void *packed) {
     fci_pack_job j;
     j.c = c;
     j.norm = norm;
@@ -8675,7 +8952,8 @@ FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float 
     fci_parallel_for(c, j.packed.panels, fci_pack_task, &j);
 }
 
-// A worker's scratch, in floats: panels of weights, the partial sums of a task, decoded weight rows.
+// A worker's scratch, in floats: panels of weights, the partial sums of a task, decoded weight
+// rows.
 typedef struct fci_gemm_room {
     size_t panels, sums, rows, total;
 } fci_gemm_room;
@@ -8732,8 +9010,8 @@ FCI_FN bool fci_gemm_direct(const fci_gemm_job *j, const fci_matrix *w) {
 }
 
 // Numbers [first, first + n) of a stored row as words.
-FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const char *stored, size_t first, size_t n,
-                            float *decoded, float *out) {
+FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const char *stored,
+                            size_t first, size_t n, float *decoded, float *out) {
     const fci_kernels *k = j->c->kernels;
     float *floats = j->compute == FC_COMPUTE_BF16 ? decoded : out;
     uint32_t *words = (uint32_t *)(void *)out;
@@ -8742,7 +9020,8 @@ FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const ch
     if (floats != out) fci_gemm_to_pairs(k, decoded, n, words);
 }
 
-// The stored bytes (about, where rows do not follow each other) of words [at, at + block) of a panel's rows: `rows` pieces of `bytes`, `stride` apart.
+// The stored bytes (about, where rows do not follow each other) of words [at, at + block) of a
+// panel's rows: `rows` pieces of `bytes`, `stride` apart.
 typedef struct fci_gemm_source {
     const fci_matrix *w;
     const char *data;
@@ -8770,11 +9049,12 @@ FCI_INLINE size_t fci_gemm_offset(const fci_gemm_job *j, const fci_gemm_source *
     return s->n ? s->stride * s->first / j->k : 0;
 }
 
-// Where the words of a panel's rows are: in the file where they can be used as they are, else decoded. With
-// `few` rows to compute there is no other time to ask for the next panel's bytes: an equal part of them, in the
-// order of memory, is asked for here or by whoever reads the rows, from *ahead on.
-FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool few, float *staged, const char **rows,
-                          const char **ahead) {
+// Where the words of a panel's rows are: in the file where they can be used as they are, else
+// decoded. With `few` rows to compute there is no other time to ask for the next panel's bytes: an
+// equal part of them, in the order of memory, is asked for here or by whoever reads the rows, from
+// *ahead on.
+FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool few, float *staged,
+                          const char **rows, const char **ahead) {
     const size_t nr = j->tile->nr;
     const fci_gemm_source s = fci_gemm_source_of(j, panel, at);
     const size_t from = fci_gemm_offset(j, &s);
@@ -8788,15 +9068,18 @@ FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool f
         const char *stored = fci_matrix_row(s.w, s.row + r);
         rows[r] = stored + 4 * at;
         if (direct) continue;
-        for (size_t i = 0; next && i < s.bytes; i += FCI_ALIGN) FCI_PREFETCH(next + r * s.bytes + i);
+        for (size_t i = 0; next && i < s.bytes; i += FCI_ALIGN)
+            FCI_PREFETCH(next + r * s.bytes + i);
         rows[r] = (const char *)(staged + r * FCI_TILE_WORDS);
-        fci_gemm_decode(j, s.w, stored, s.first, s.n, staged + nr * FCI_TILE_WORDS, staged + r * FCI_TILE_WORDS);
+        fci_gemm_decode(j, s.w, stored, s.first, s.n, staged + nr * FCI_TILE_WORDS,
+                        staged + r * FCI_TILE_WORDS);
     }
     *ahead = direct ? next : NULL;
 }
 
 // The same of a transposed matrix: word k of nr rows lies side by side in one (or two) stored rows.
-FCI_FN void fci_gemm_weights_turned(const fci_gemm_job *j, size_t panel, size_t at, size_t words, float *out) {
+FCI_FN void fci_gemm_weights_turned(const fci_gemm_job *j, size_t panel, size_t at, size_t words,
+                                    float *out) {
     const size_t nr = j->tile->nr, per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
     size_t column;
     const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
@@ -8806,13 +9089,16 @@ FCI_FN void fci_gemm_weights_turned(const fci_gemm_job *j, size_t panel, size_t 
         for (size_t p = 0; p < per_word; p++) {
             const size_t row = (at + k) * per_word + p;
             const char *stored = (const char *)part->w->data + row * part->w->row_bytes;
-            if (row < j->k) j->c->kernels->decode(part->w->type, stored, part->first_row + column, n, numbers[p]);
+            if (row < j->k)
+                j->c->kernels->decode(part->w->type, stored, part->first_row + column, n,
+                                      numbers[p]);
             else memset(numbers[p], 0, sizeof numbers[p]);
         }
         if (per_word == 1) memcpy(out + k * nr, numbers[0], nr * sizeof *out);
         else
             for (size_t i = 0; i < nr; i++) {
-                uint32_t word = fci_f32_to_bf16(numbers[0][i]) | (uint32_t)fci_f32_to_bf16(numbers[1][i]) << 16;
+                uint32_t word =
+                    fci_f32_to_bf16(numbers[0][i]) | (uint32_t)fci_f32_to_bf16(numbers[1][i]) << 16;
                 memcpy(out + k * nr + i, &word, sizeof word);
             }
     }
@@ -8836,14 +9122,18 @@ FCI_FN void fci_gemm_finish(const fci_gemm_job *j, const float *acc, size_t row,
     const size_t nr = j->tile->nr;
     size_t column;
     const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
-    const size_t rows = (size_t)fci_min(j->tile->mr, j->m - row), columns = (size_t)fci_min(nr, part->n_rows - column);
-    j->c->kernels->finish(acc, nr, rows, part->bias ? part->bias + column : NULL, j->op == FCI_GEMM_ADD, columns,
-                          part->y + row * part->ldy + column, part->ldy);
+    const size_t rows = (size_t)fci_min(j->tile->mr, j->m - row),
+                 columns = (size_t)fci_min(nr, part->n_rows - column);
+    j->c->kernels->finish(acc, nr, rows, part->bias ? part->bias + column : NULL,
+                          j->op == FCI_GEMM_ADD, columns, part->y + row * part->ldy + column,
+                          part->ldy);
 }
 
-// A finished tile (and its gate's, behind it) goes through the activation into the next GEMM's rows.
+// A finished tile (and its gate's, behind it) goes through the activation into the next GEMM's
+// rows.
 FCI_FN void fci_gemm_feed(const fci_gemm_job *j, float *acc, size_t row, size_t panel) {
-    const size_t nr = j->tile->nr, tile = j->tile->mr * nr, rows = (size_t)fci_min(j->tile->mr, j->m - row);
+    const size_t nr = j->tile->nr, tile = j->tile->mr * nr,
+                 rows = (size_t)fci_min(j->tile->mr, j->m - row);
     size_t column = 0, columns = 0;
     for (size_t u = 0; u < j->unit; u++) {
         const fci_gemm_part *part = fci_gemm_panel(j, panel + u, &column);
@@ -8876,8 +9166,8 @@ FCI_FN void fci_gemm_announce(const fci_gemm_job *j, size_t row, size_t panel) {
     }
 }
 
-// The weights that the task will read next, asked for a little with every tile, but not so early that they
-// are gone from the second level again: those of the panels [panel, last) at word `at`.
+// The weights that the task will read next, asked for a little with every tile, but not so early
+// that they are gone from the second level again: those of the panels [panel, last) at word `at`.
 typedef struct fci_gemm_ahead {
     size_t panel, row, line; // where the asking is
     size_t last, at;
@@ -8905,10 +9195,12 @@ FCI_FN void fci_gemm_foresee(const fci_gemm_job *j, fci_gemm_ahead *a) {
     }
 }
 
-FCI_FN void fci_gemm_foresee_rows(const uint32_t *a, size_t mr, size_t words, size_t nth, size_t of) {
+FCI_FN void fci_gemm_foresee_rows(const uint32_t *a, size_t mr, size_t words, size_t nth,
+                                  size_t of) {
     const size_t first = mr * nth / of, last = mr * (nth + 1) / of;
     for (size_t r = first; r < last; r++)
-        for (size_t k = 0; k < words; k += FCI_ALIGN / sizeof *a) FCI_PREFETCH(a + r * FCI_TILE_WORDS + k);
+        for (size_t k = 0; k < words; k += FCI_ALIGN / sizeof *a)
+            FCI_PREFETCH(a + r * FCI_TILE_WORDS + k);
 }
 
 // One block of K of a task: row panels [r0, r1) times packed panels [c0, c1).
@@ -8916,8 +9208,8 @@ typedef struct fci_gemm_span {
     size_t r0, r1, c0, c1, at, words;
 } fci_gemm_span;
 
-FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const float *panels, float *sums,
-                           fci_gemm_ahead *ahead) {
+FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const float *panels,
+                           float *sums, fci_gemm_ahead *ahead) {
     const size_t mr = j->tile->mr, nr = j->tile->nr, wide = s->c1 - s->c0;
     const bool last = s->at + s->words == j->packed.words, whole = last && s->at == 0;
     for (size_t r = s->r0; r < s->r1; r++) {
@@ -8928,7 +9220,8 @@ FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const 
             float *acc = sums + (whole ? c % j->unit : (r - s->r0) * wide + c) * mr * nr;
             if (last) fci_gemm_announce(j, r * mr, s->c0 + c);
             fci_gemm_foresee(j, ahead);
-            if (r + 1 < s->r1) fci_gemm_foresee_rows(a + mr * FCI_TILE_WORDS, mr, s->words, c, wide);
+            if (r + 1 < s->r1)
+                fci_gemm_foresee_rows(a + mr * FCI_TILE_WORDS, mr, s->words, c, wide);
             j->tile->run(rows, s->words, a, panels + c * s->words * nr, acc, s->at == 0);
             if (last && (c + 1) % j->unit == 0) {
                 acc -= (j->unit - 1) * mr * nr;
@@ -8939,9 +9232,10 @@ FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const 
     }
 }
 
-// The weights that will be needed after block `at` of task number `task`: those of its next block, or the
-// first of what is likely this worker's next task.
-FCI_FN fci_gemm_ahead fci_gemm_ahead_of(const fci_gemm_job *j, size_t task, const fci_gemm_span *s) {
+// The weights that will be needed after block `at` of task number `task`: those of its next block,
+// or the first of what is likely this worker's next task.
+FCI_FN fci_gemm_ahead fci_gemm_ahead_of(const fci_gemm_job *j, size_t task,
+                                        const fci_gemm_span *s) {
     fci_gemm_ahead a;
     memset(&a, 0, sizeof a);
     a.at = s->at + s->words;
@@ -8960,7 +9254,8 @@ FCI_FN fci_gemm_ahead fci_gemm_ahead_of(const fci_gemm_job *j, size_t task, cons
 }
 
 // Weight panels [c0, c1) times row panels [r0, r1), over the whole of K.
-FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, bool few, float *scratch) {
+FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, bool few,
+                           float *scratch) {
     const fci_gemm_room room = fci_gemm_room_of(j->tile);
     do { // at least once, so that K = 0 gives zeros
         s.words = (size_t)fci_min(j->packed.block, j->packed.words - s.at);
@@ -8991,8 +9286,8 @@ FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float
     else fci_gemm_finish(j, scratch + room.sums, 0, s->c0);
 }
 
-// A task is a group of weight panels times some row panels; few rows take a panel after the other, so that
-// what is packed is still near.
+// A task is a group of weight panels times some row panels; few rows take a panel after the other,
+// so that what is packed is still near.
 FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
     const fci_gemm_job *j = (const fci_gemm_job *)arg;
     float *scratch = j->scratch + fci_gemm_room_of(j->tile).total * worker;
@@ -9006,13 +9301,14 @@ FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
     const size_t end = s.c1, step = few ? j->unit : s.c1 - s.c0;
     for (; s.c0 < end; s.c0 += step) {
         s.c1 = s.c0 + step;
-        if (j->m == 1 && j->tile->single && j->k && !j->parts[0].w->transposed) fci_gemm_single(j, &s, scratch);
+        if (j->m == 1 && j->tile->single && j->k && !j->parts[0].w->transposed)
+            fci_gemm_single(j, &s, scratch);
         else fci_gemm_spans(j, s, task, few, scratch);
     }
 }
 
-// Panels of weights in a task: as many as leave the busiest thread least to do, of equal ones the most, since
-// each task reads all of its rows; but enough tasks for threads that are held up.
+// Panels of weights in a task: as many as leave the busiest thread least to do, of equal ones the
+// most, since each task reads all of its rows; but enough tasks for threads that are held up.
 FCI_FN size_t fci_gemm_width(const fci_gemm_job *j, size_t n_blocks, size_t enough) {
     const size_t threads = j->c->n_threads;
     size_t best = j->unit, least = SIZE_MAX;
@@ -9026,11 +9322,12 @@ FCI_FN size_t fci_gemm_width(const fci_gemm_job *j, size_t n_blocks, size_t enou
     return best;
 }
 
-// Splits the product into tasks: few and large, since each packs its own weights, but enough for all
-// threads; first narrower, which costs little, then shorter.
+// Splits the product into tasks: few and large, since each packs its own weights, but enough for
+// all threads; first narrower, which costs little, then shorter.
 FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
     const bool whole = j->packed.words <= j->packed.block; // no sums to keep, so any height will do
-    const size_t threads = j->c->n_threads, enough = threads == 1 ? 1 : 3 * threads, rows = j->packed.panels;
+    const size_t threads = j->c->n_threads, enough = threads == 1 ? 1 : 3 * threads,
+                 rows = j->packed.panels;
     const size_t tallest = whole ? rows : FCI_GEMM_ROWS / j->tile->mr;
     size_t n_blocks = (rows + tallest - 1) / tallest;
     j->wide = fci_gemm_width(j, n_blocks, enough);
@@ -9040,13 +9337,15 @@ FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
     }
     j->n_groups = (j->column_panels + j->wide - 1) / j->wide;
     if (j->n_groups * n_blocks < enough && threads > 1)
-        n_blocks = (size_t)fci_max(n_blocks, fci_min((enough + j->n_groups - 1) / j->n_groups, rows / 16));
+        n_blocks =
+            (size_t)fci_max(n_blocks, fci_min((enough + j->n_groups - 1) / j->n_groups, rows / 16));
     j->tall = (rows + n_blocks - 1) / n_blocks;
     return j->n_groups * ((rows + j->tall - 1) / j->tall);
 }
 
-FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
-                         size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch) {
+FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compute, fci_gemm_op op,
+                         const void *packed, size_t m, size_t k, const fci_gemm_part *parts,
+                         size_t n_parts, void *scratch) {
     union { const void *in; void *out; } cast; // the layout is shared with what is written, hence not const
     cast.in = packed;
     j->c = c;
@@ -9061,24 +9360,26 @@ FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compu
     j->unit = op == FCI_GEMM_FEED ? n_parts : 1;
     j->scratch = (float *)scratch;
     j->column_panels = 0;
-    for (size_t i = 0; i < n_parts; i++) j->column_panels += (parts[i].n_rows + j->tile->nr - 1) / j->tile->nr;
+    for (size_t i = 0; i < n_parts; i++)
+        j->column_panels += (parts[i].n_rows + j->tile->nr - 1) / j->tile->nr;
     if (m == 0 || j->column_panels == 0) return;
     fci_parallel_for(c, fci_gemm_split(j), fci_gemm_task, j);
 }
 
-// For every part: y [m, n_rows] = (or, ADD, +=) x W^T + bias. `packed` holds x (fci_gemm_pack) in rows of k,
-// scratch fci_gemm_scratch_bytes.
-FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed, size_t m, size_t k,
-                     const fci_gemm_part *parts, size_t n_parts, void *scratch) {
+// For every part: y [m, n_rows] = (or, ADD, +=) x W^T + bias. `packed` holds x (fci_gemm_pack) in
+// rows of k, scratch fci_gemm_scratch_bytes.
+FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
+                     size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts,
+                     void *scratch) {
     fci_gemm_job j;
     fci_gemm_run(&j, c, compute, op, packed, m, k, parts, n_parts, scratch);
 }
 
-// Two parts of equal n_rows (a gated FFN), or one: activation(x W0^T + b0) (x W1^T + b1) packed for the next
-// GEMM, whose k is n_rows.
-FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m, size_t k,
-                          const fci_gemm_part *parts, size_t n_parts, fci_activation activation, void *next,
-                          void *scratch) {
+// Two parts of equal n_rows (a gated FFN), or one: activation(x W0^T + b0) (x W1^T + b1) packed for
+// the next GEMM, whose k is n_rows.
+FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m,
+                          size_t k, const fci_gemm_part *parts, size_t n_parts,
+                          fci_activation activation, void *next, void *scratch) {
     fci_gemm_job j;
     j.activation = activation;
     j.fed = fci_packed_of(c, compute, next, m, parts[0].n_rows);
@@ -9086,9 +9387,9 @@ FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *
 }
 
 // ---- Attention: causal, with online softmax over blocks of keys, on the float tile twice: scores are
-// queries times keys, results are softmax weights times values. The heads that share a KV head stand as
-// rows of one panel. Blocks of keys lie at fixed positions, so a query's arithmetic depends on its
-// position alone.
+// queries times keys, results are softmax weights times values. The heads that share a KV head
+// stand as rows of one panel. Blocks of keys lie at fixed positions, so a query's arithmetic
+// depends on its position alone.
 
 #define FCI_ATTENTION_KEYS 128 // in a block; a multiple of every nr
 #define FCI_ATTENTION_ROWS 192 // queries times heads in a task, about
@@ -9134,7 +9435,8 @@ typedef struct fci_attention_work {
     float *max, *sum;
 } fci_attention_work;
 
-FCI_FN void fci_attention_begin(fci_attention_job *j, const fci_context *c, const fci_attention *a) {
+FCI_FN void fci_attention_begin(fci_attention_job *j, const fci_context *c,
+                                const fci_attention *a) {
     const size_t nr = c->kernels->f32.nr;
     memset(j, 0, sizeof *j);
     j->kernels = c->kernels;
@@ -9186,13 +9488,15 @@ FCI_INLINE size_t fci_attention_hidden(const fci_attention_work *w, size_t row) 
     return window && sees > window ? sees - window : 0;
 }
 
-// What windows and caps do to a row's n scores, in runs of nr a stride apart, the first `hidden` not seen.
-// Returns what is left to scale them by.
-FCI_FN float fci_attention_shape(const fci_attention_work *w, float *s, size_t stride, size_t n, size_t hidden) {
+// What windows and caps do to a row's n scores, in runs of nr a stride apart, the first `hidden`
+// not seen. Returns what is left to scale them by.
+FCI_FN float fci_attention_shape(const fci_attention_work *w, float *s, size_t stride, size_t n,
+                                 size_t hidden) {
     const fci_attention *a = w->j->a;
     const size_t nr = w->j->kernels->f32.nr;
     if (a->cap > 0)
-        for (size_t i = 0; i < n; i += nr) w->j->kernels->cap(s + i / nr * stride, a->scale, a->cap, nr);
+        for (size_t i = 0; i < n; i += nr)
+            w->j->kernels->cap(s + i / nr * stride, a->scale, a->cap, nr);
     for (size_t i = 0; i < hidden; i++) s[i / nr * stride + i % nr] = -INFINITY;
     return a->cap > 0 ? 1 : a->scale;
 }
@@ -9201,9 +9505,11 @@ FCI_FN void fci_attention_pack_queries(const fci_attention_work *w) {
     const fci_attention *a = w->j->a;
     const size_t group = w->j->group;
     for (size_t r = 0; r < w->rows; r++) {
-        const float *q = w->lane->q + (w->first + r / group) * a->ldq + (w->kv_head * group + r % group) * a->head_dim;
+        const float *q = w->lane->q + (w->first + r / group) * a->ldq +
+                         (w->kv_head * group + r % group) * a->head_dim;
         for (size_t p = 0; p < w->j->pieces; p++)
-            memcpy(fci_attention_query(w, r, p), q + p * FCI_TILE_WORDS, fci_attention_piece(a, p) * sizeof *q);
+            memcpy(fci_attention_query(w, r, p), q + p * FCI_TILE_WORDS,
+                   fci_attention_piece(a, p) * sizeof *q);
     }
 }
 
@@ -9214,13 +9520,14 @@ FCI_FN void fci_attention_pack_keys(const fci_attention_work *w, size_t at, size
     for (size_t key = 0; key < n; key += nr) {
         const char *rows[FCI_PANEL_MAX];
         for (size_t i = 0; i < nr; i++)
-            rows[i] = (const char *)(w->lane->k + (at + (key + i < n ? key + i : key)) * a->ldkv + head);
+            rows[i] =
+                (const char *)(w->lane->k + (at + (key + i < n ? key + i : key)) * a->ldkv + head);
         w->j->kernels->interleave(rows, nr, a->head_dim, NULL, w->keys + key * a->head_dim);
     }
     for (size_t d = 0; d < w->j->padded; d += nr) {
         const size_t columns = (size_t)fci_min(nr, a->head_dim - d); // others give sums that nobody reads
-        w->j->kernels->finish(w->lane->v + at * a->ldkv + head + d, a->ldkv, n, NULL, false, columns,
-                              w->values + d * FCI_ATTENTION_KEYS, nr);
+        w->j->kernels->finish(w->lane->v + at * a->ldkv + head + d, a->ldkv, n, NULL, false,
+                              columns, w->values + d * FCI_ATTENTION_KEYS, nr);
     }
 }
 
@@ -9231,26 +9538,30 @@ FCI_FN void fci_attention_panel(const fci_attention_work *w, size_t row, size_t 
     const size_t mr = t->mr, nr = t->nr, rows = (size_t)fci_min(mr, w->rows - row);
     const size_t seen = fci_attention_visible(w, row + rows - 1);
     if (seen <= at) return;
-    const size_t keys = (size_t)fci_min(seen - at, FCI_ATTENTION_KEYS), whole = (keys + nr - 1) / nr * nr;
+    const size_t keys = (size_t)fci_min(seen - at, FCI_ATTENTION_KEYS),
+                 whole = (keys + nr - 1) / nr * nr;
     for (size_t key = 0; key < whole; key += nr)
         for (size_t p = 0; p < w->j->pieces; p++)
             t->run(rows, fci_attention_piece(a, p), fci_attention_query(w, row, p),
-                   w->keys + key * a->head_dim + p * FCI_TILE_WORDS * nr, w->scores + key * mr, p == 0);
+                   w->keys + key * a->head_dim + p * FCI_TILE_WORDS * nr, w->scores + key * mr,
+                   p == 0);
     float *sums = w->sums + row * w->j->padded;
     for (size_t r = 0; r < rows; r++) {
         float *weights = w->weights + r * FCI_TILE_WORDS, *s = w->scores + r * nr, factor = 1;
-        const size_t sees = fci_attention_visible(w, row + r), hidden = fci_attention_hidden(w, row + r);
+        const size_t sees = fci_attention_visible(w, row + r),
+                     hidden = fci_attention_hidden(w, row + r);
         if (sees > at && hidden < at + keys) {
             float scale = fci_attention_shape(w, s, mr * nr, whole, hidden > at ? hidden - at : 0);
-            factor = w->j->kernels->softmax(s, mr * nr, nr, whole, sees - at, scale, &w->max[row + r],
-                                            &w->sum[row + r], weights);
+            factor = w->j->kernels->softmax(s, mr * nr, nr, whole, sees - at, scale,
+                                            &w->max[row + r], &w->sum[row + r], weights);
         } else memset(weights, 0, whole * sizeof *weights);
         if (factor == 1 || at == w->begin) continue;
         for (size_t d = 0; d < w->j->padded; d += nr)
             w->j->kernels->times(sums + d * mr + r * nr, factor, nr, sums + d * mr + r * nr);
     }
     for (size_t d = 0; d < w->j->padded; d += nr)
-        t->run(rows, keys, w->weights, w->values + d * FCI_ATTENTION_KEYS, sums + d * mr, at == w->begin);
+        t->run(rows, keys, w->weights, w->values + d * FCI_ATTENTION_KEYS, sums + d * mr,
+               at == w->begin);
 }
 
 FCI_FN void fci_attention_store(const fci_attention_work *w) {
@@ -9258,7 +9569,8 @@ FCI_FN void fci_attention_store(const fci_attention_work *w) {
     const size_t mr = w->j->kernels->f32.mr, nr = w->j->kernels->f32.nr, group = w->j->group;
     for (size_t r = 0; r < w->rows; r++) {
         const float *sums = w->sums + r / mr * mr * w->j->padded + r % mr * nr;
-        float *out = w->lane->out + (w->first + r / group) * a->ldo + (w->kv_head * group + r % group) * a->head_dim;
+        float *out = w->lane->out + (w->first + r / group) * a->ldo +
+                     (w->kv_head * group + r % group) * a->head_dim;
         float scale = 1 / w->sum[r];
         for (size_t d = 0; d < a->head_dim; d += nr, sums += mr * nr)
             w->j->kernels->times(sums, scale, (size_t)fci_min(nr, a->head_dim - d), out + d);
@@ -9273,7 +9585,8 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     w.j = j;
     w.kv_head = task % j->a->n_kv_heads;
     size_t block = task / j->a->n_kv_heads, n_blocks;
-    for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block; w.lane++)
+    for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block;
+         w.lane++)
         block -= n_blocks;
     w.first = (n_blocks - 1 - block) * j->queries; // those that see most come first, so that threads end together
     w.rows = (size_t)fci_min(j->queries, w.lane->n_q - w.first) * j->group;
@@ -9287,13 +9600,14 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     w.begin = fci_attention_hidden(&w, 0) / FCI_ATTENTION_KEYS * FCI_ATTENTION_KEYS;
     for (size_t at = w.begin; at < seen; at += FCI_ATTENTION_KEYS) {
         fci_attention_pack_keys(&w, at, (size_t)fci_min(FCI_ATTENTION_KEYS, seen - at));
-        for (size_t row = 0; row < w.rows; row += j->kernels->f32.mr) fci_attention_panel(&w, row, at);
+        for (size_t row = 0; row < w.rows; row += j->kernels->f32.mr)
+            fci_attention_panel(&w, row, at);
     }
     fci_attention_store(&w);
 }
 
-FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a, const fci_attention_lane *lanes,
-                              size_t n_lanes, void *scratch) {
+FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
+                              const fci_attention_lane *lanes, size_t n_lanes, void *scratch) {
     fci_attention_job j;
     size_t n_blocks = 0;
     fci_attention_begin(&j, c, a);
@@ -9343,8 +9657,8 @@ FCI_FN void fci_rows_rmsnorm_row(const fci_rows *j, size_t i) {
 }
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row; y may be x.
-FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight, float eps, size_t m,
-                             size_t n, float *y, size_t ldy) {
+FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight,
+                             float eps, size_t m, size_t n, float *y, size_t ldy) {
     fci_rows j;
     memset(&j, 0, sizeof j);
     j.row = fci_rows_rmsnorm_row;
@@ -9363,13 +9677,16 @@ FCI_FN void fci_rows_rope_row(const fci_rows *j, size_t i) {
     const size_t pairs = j->rotary_dim / 2;
     const float *turn = j->cos_sin + (size_t)j->positions[i] * pairs * 2;
     for (size_t h = 0; h < j->n_heads; h++)
-        j->kernels->rotate(j->out + i * j->ld_out + h * j->head_dim, turn, turn + pairs, pairs, j->interleaved);
+        j->kernels->rotate(j->out + i * j->ld_out + h * j->head_dim, turn, turn + pairs, pairs,
+                           j->interleaved);
 }
 
-// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][2][rotary_dim / 2]. The pairs are
-// (2k, 2k + 1) where interleaved, else (k, k + rotary_dim / 2); what lies behind rotary_dim stays.
-FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, uint32_t n_heads, uint32_t head_dim,
-                          uint32_t rotary_dim, bool interleaved, const float *cos_sin, const uint32_t *positions) {
+// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][2][rotary_dim / 2]. The
+// pairs are (2k, 2k + 1) where interleaved, else (k, k + rotary_dim / 2); what lies behind
+// rotary_dim stays.
+FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, uint32_t n_heads,
+                          uint32_t head_dim, uint32_t rotary_dim, bool interleaved,
+                          const float *cos_sin, const uint32_t *positions) {
     fci_rows j;
     memset(&j, 0, sizeof j);
     j.row = fci_rows_rope_row;
@@ -9387,12 +9704,14 @@ FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, 
 }
 
 FCI_FN void fci_rows_layernorm_row(const fci_rows *j, size_t i) {
-    j->kernels->layernorm(j->in + i * j->ld_in, j->weight, j->bias, j->eps, j->n, j->out + i * j->ld_out);
+    j->kernels->layernorm(j->in + i * j->ld_in, j->weight, j->bias, j->eps, j->n,
+                          j->out + i * j->ld_out);
 }
 
 // y = (x - mean) / sqrt(variance + eps) * weight + bias (may be NULL), row by row; y may be x.
-FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx, const float *weight, const float *bias,
-                               float eps, size_t m, size_t n, float *y, size_t ldy) {
+FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
+                               const float *weight, const float *bias, float eps, size_t m,
+                               size_t n, float *y, size_t ldy) {
     fci_rows j;
     memset(&j, 0, sizeof j);
     j.row = fci_rows_layernorm_row;
@@ -9409,12 +9728,13 @@ FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
 }
 
 FCI_FN void fci_rows_activate_row(const fci_rows *j, size_t i) {
-    j->kernels->activate(j->activation, j->out + i * j->ld_out, j->in ? j->in + i * j->ld_in : NULL, j->n);
+    j->kernels->activate(j->activation, j->out + i * j->ld_out, j->in ? j->in + i * j->ld_in : NULL,
+                         j->n);
 }
 
 // x = activation(x), times up where that is not NULL.
-FCI_FN void fci_rows_activate(const fci_context *c, fci_activation kind, float *x, const float *up, size_t ld, size_t m,
-                              size_t n) {
+FCI_FN void fci_rows_activate(const fci_context *c, fci_activation kind, float *x, const float *up,
+                              size_t ld, size_t m, size_t n) {
     fci_rows j;
     memset(&j, 0, sizeof j);
     j.row = fci_rows_activate_row;
@@ -9432,7 +9752,8 @@ FCI_FN void fci_rows_cap_row(const fci_rows *j, size_t i) {
 }
 
 // x = cap tanh(scale x / cap), or scale x where cap is 0.
-FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap, size_t m, size_t n) {
+FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap,
+                         size_t m, size_t n) {
     fci_rows j;
     memset(&j, 0, sizeof j);
     j.row = fci_rows_cap_row;
@@ -9451,8 +9772,8 @@ FCI_FN void fci_rows_add_scaled_row(const fci_rows *j, size_t i) {
     for (size_t k = 0; k < j->n; k++) x[k] += y[k] * j->scale;
 }
 
-FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y, size_t ldy, float scale,
-                                size_t m, size_t n) {
+FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y,
+                                size_t ldy, float scale, size_t m, size_t n) {
     fci_rows j;
     memset(&j, 0, sizeof j);
     j.row = fci_rows_add_scaled_row;
@@ -9466,31 +9787,42 @@ FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, cons
     fci_rows_run(c, &j);
 }
 
-FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out, fc_error *err) {
+FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                               float *out, fc_error *err) {
     fci_clear(err);
-    if (!fci_number_can_decode(type)) return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "type %s is not one this version reads", fc_dtype_name(type));
+    if (!fci_number_can_decode(type))
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "type %s is not one this version reads",
+                        fc_dtype_name(type));
     if (first % fci_number_block(type) || n % fci_number_block(type))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "type %s: expected multiples of %u elements, got %llu from %llu on", fc_dtype_name(type),
-                        fci_number_block(type), (unsigned long long)n, (unsigned long long)first);
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "type %s: expected multiples of %u elements, got %llu from %llu on",
+                        fc_dtype_name(type), fci_number_block(type), (unsigned long long)n,
+                        (unsigned long long)first);
     fci_number_decode(type, row, first, n, out);
     return FC_OK;
 }
 
-FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type, size_t n, float *y, fc_compute compute,
-                               const fc_env *env, fc_error *err) {
+FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type,
+                               size_t n, float *y, fc_compute compute, const fc_env *env,
+                               fc_error *err) {
     fci_context c;
     fc_code code = fc_decode(type, w, 0, 0, y, err);
-    if (!code && k % fci_number_block(type)) code = fci_fail(err, FC_ERR_ARGUMENT, 0, "type %s: expected k to be a multiple of %u, got %llu",
-                                                             fc_dtype_name(type), fci_number_block(type), (unsigned long long)k);
+    if (!code && k % fci_number_block(type))
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "type %s: expected k to be a multiple of %u, got %llu", fc_dtype_name(type),
+                        fci_number_block(type), (unsigned long long)k);
     if (code || (code = fci_context_begin(&c, env, err)) != FC_OK) return code;
     c.kernels = fci_kernels_pick(env ? env->simd_max : FC_SIMD_AUTO);
     if (compute != FC_COMPUTE_BF16) compute = FC_COMPUTE_F32;
     if (!fci_gemm_tile(&c, compute)->run) {
         fci_context_end(&c);
-        return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "compute bf16: the %s kernels have no bf16 dot products", fc_simd_name(c.kernels->simd));
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "compute bf16: the %s kernels have no bf16 dot products",
+                        fc_simd_name(c.kernels->simd));
     }
     void *packed = fci_alloc(&c, fci_gemm_packed_bytes(&c, compute, m, k), 1, "packed rows", err);
-    void *scratch = packed ? fci_alloc(&c, fci_gemm_scratch_bytes(&c, compute), 1, "scratch", err) : NULL;
+    void *scratch =
+        packed ? fci_alloc(&c, fci_gemm_scratch_bytes(&c, compute), 1, "scratch", err) : NULL;
     if (scratch) {
         const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
         const fci_gemm_part part = {&matrix, 0, n, NULL, y, n};
@@ -9505,8 +9837,9 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
 
 // ---- Peak: what this machine can do at most, measured: multiply-adds that stay in registers, and reading memory.
 
-// A loop returns how many operations (a multiply-add is two) its `rounds` did; `x` holds 32 floats, which
-// it may change. Fourteen sums hide the latency of two units; c = x * c + y keeps compilers from hoisting.
+// A loop returns how many operations (a multiply-add is two) its `rounds` did; `x` holds 32 floats,
+// which it may change. Fourteen sums hide the latency of two units; c = x * c + y keeps compilers
+// from hoisting.
 typedef double (*fci_peak_fn)(size_t rounds, float *x);
 #define FCI_PEAK_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
@@ -9657,7 +9990,8 @@ FCI_FN fci_peak_fn fci_peak_loop(fc_simd simd, fc_compute compute) {
     }
 }
 
-// The same work for every thread, several times; the fastest time counts, as others may use the machine too.
+// The same work for every thread, several times; the fastest time counts, as others may use the
+// machine too.
 typedef struct fci_peak_job {
     fci_peak_fn loop;
     size_t rounds;
@@ -9691,7 +10025,8 @@ FCI_FN void fci_peak_read_task(void *arg, size_t task, uint32_t worker) {
     j->operations[task] = (double)(j->per_task * sizeof *p) + (first == 1 ? 1 : 0); // (so that the reads are wanted)
 }
 
-FCI_FN double fci_peak_best(const fci_context *c, fci_task_fn fn, fci_peak_job *j, size_t n_tasks, int times) {
+FCI_FN double fci_peak_best(const fci_context *c, fci_task_fn fn, fci_peak_job *j, size_t n_tasks,
+                            int times) {
     double best = 0;
     while (times-- > 0) {
         double start = fci_platform_seconds(), sum = 0;
@@ -9708,7 +10043,8 @@ FCI_FN double fci_peak_best(const fci_context *c, fci_task_fn fn, fci_peak_job *
 #define FCI_PEAK_BYTES ((size_t)512 << 20) // to read: far more than any cache that a few cores share
 #define FCI_PEAK_SECONDS 2e-3              // of one run of a loop, at least
 
-FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes, fc_peak_info *out, fc_error *err) {
+FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes, fc_peak_info *out,
+                            fc_error *err) {
     fci_peak_job j;
     const size_t pieces = 8 * (size_t)c->n_threads; // of the memory
     memset(&j, 0, sizeof j);
@@ -9727,11 +10063,13 @@ FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes
         seconds = fci_platform_seconds() - start;
     }
     out->gflops_one = fci_peak_best(NULL, fci_peak_task, &j, 1, 20);
-    out->gflops = c->n_threads > 1 ? fci_peak_best(c, fci_peak_task, &j, c->n_threads, 30) : out->gflops_one;
+    out->gflops =
+        c->n_threads > 1 ? fci_peak_best(c, fci_peak_task, &j, c->n_threads, 30) : out->gflops_one;
     j.p = (const fci_lanes_u32 *)block;
     j.per_task = bytes / sizeof *j.p / pieces;
     out->gigabytes_one = fci_peak_best(NULL, fci_peak_read_task, &j, pieces, 4);
-    out->gigabytes = c->n_threads > 1 ? fci_peak_best(c, fci_peak_read_task, &j, pieces, 6) : out->gigabytes_one;
+    out->gigabytes =
+        c->n_threads > 1 ? fci_peak_best(c, fci_peak_read_task, &j, pieces, 6) : out->gigabytes_one;
     if (out->gflops < out->gflops_one) out->gflops = out->gflops_one; // others took the other processors
     if (out->gigabytes < out->gigabytes_one) out->gigabytes = out->gigabytes_one;
     fci_free(c, block);
@@ -9739,7 +10077,8 @@ FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes
     return FC_OK;
 }
 
-FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out, fc_error *err) {
+FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out,
+                             fc_error *err) {
     fci_context c;
     fci_clear(err);
     memset(out, 0, sizeof *out);
@@ -9749,9 +10088,10 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
     out->compute = compute == FC_COMPUTE_BF16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32;
     out->n_threads = c.n_threads;
     fci_peak_fn loop = fci_peak_loop(out->simd, out->compute);
-    code = loop ? fci_peak_run(&c, loop, FCI_PEAK_BYTES, out, err)
-                : fci_fail(err, FC_ERR_UNSUPPORTED, 0, "peak: the %s kernels have no bf16 dot products",
-                           fc_simd_name(out->simd));
+    code =
+        loop ? fci_peak_run(&c, loop, FCI_PEAK_BYTES, out, err)
+             : fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "peak: the %s kernels have no bf16 dot products", fc_simd_name(out->simd));
     fci_context_end(&c);
     return code;
 }
@@ -9773,7 +10113,8 @@ typedef struct fci_rope {
     double original;          // context length before scaling
     double attention;         // what cosines and sines are multiplied by
     bool whole_dims;          // yarn: its range is rounded to whole dimensions
-    // [rotary_dim / 2] divisors of the frequencies, or NULL: of sequences up to `original`, of longer ones
+    // [rotary_dim / 2] divisors of the frequencies, or NULL: of sequences up to `original`, of
+    // longer ones
     const float *factors[2];
 } fci_rope;
 
@@ -9935,46 +10276,51 @@ typedef struct fci_tensor_row {
 // The names most families use; a family's own ones are in its row.
 static const fci_tensor_row fci_tensors[] = {
     {FCI_EMBEDDING, "model.embed_tokens", "token_embd", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, 0, 0},
-    {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN, FCI_TRAIT_POSITIONS, 0, 0},
-    {FCI_OUTPUT_NORM, "model.norm", "output_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, 0, FCI_TRAIT_NORM_BIAS},
+    {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN,
+     FCI_TRAIT_POSITIONS, 0, 0},
+    {FCI_OUTPUT_NORM, "model.norm", "output_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, 0,
+     FCI_TRAIT_NORM_BIAS},
     {FCI_OUTPUT, "lm_head", "output", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, FCI_TRAIT_TIED, 0},
-    {FCI_ROPE_FACTORS, NULL, "rope_freqs", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0, 0},
-    {FCI_ROPE_FACTORS, NULL, "rope_factors_short", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0, 0},
-    {FCI_ROPE_LONG_FACTORS, NULL, "rope_factors_long", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0, 0},
-    {FCI_ATTN_NORM, "model.layers.#.input_layernorm", "blk.#.attn_norm",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM, FCI_TRAIT_NORM_BIAS},
-    {FCI_Q, "model.layers.#.self_attn.q_proj", "blk.#.attn_q",
-     FCI_DIM_Q, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
-    {FCI_K, "model.layers.#.self_attn.k_proj", "blk.#.attn_k",
-     FCI_DIM_KV, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
-    {FCI_V, "model.layers.#.self_attn.v_proj", "blk.#.attn_v",
-     FCI_DIM_KV, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
-    {FCI_QKV, "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv",
-     FCI_DIM_QKV, FCI_DIM_HIDDEN, FCI_TRAIT_FUSED_QKV, 0, FCI_TRAIT_QKV_BIAS},
-    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm",
-     FCI_DIM_HEAD, FCI_DIM_NONE, FCI_TRAIT_HEAD_NORM, 0, 0},
-    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm",
-     FCI_DIM_HEAD, FCI_DIM_NONE, FCI_TRAIT_HEAD_NORM, 0, 0},
-    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm",
-     FCI_DIM_Q, FCI_DIM_NONE, FCI_TRAIT_QK_NORM, 0, 0},
-    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm",
-     FCI_DIM_KV, FCI_DIM_NONE, FCI_TRAIT_QK_NORM, 0, 0},
-    {FCI_O, "model.layers.#.self_attn.o_proj", "blk.#.attn_output",
-     FCI_DIM_HIDDEN, FCI_DIM_Q, 0, 0, FCI_TRAIT_O_BIAS},
+    {FCI_ROPE_FACTORS, NULL, "rope_freqs", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0,
+     0},
+    {FCI_ROPE_FACTORS, NULL, "rope_factors_short", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE,
+     FCI_TRAIT_MAYBE, 0, 0},
+    {FCI_ROPE_LONG_FACTORS, NULL, "rope_factors_long", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE,
+     FCI_TRAIT_MAYBE, 0, 0},
+    {FCI_ATTN_NORM, "model.layers.#.input_layernorm", "blk.#.attn_norm", FCI_DIM_HIDDEN,
+     FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM, FCI_TRAIT_NORM_BIAS},
+    {FCI_Q, "model.layers.#.self_attn.q_proj", "blk.#.attn_q", FCI_DIM_Q, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_K, "model.layers.#.self_attn.k_proj", "blk.#.attn_k", FCI_DIM_KV, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_V, "model.layers.#.self_attn.v_proj", "blk.#.attn_v", FCI_DIM_KV, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_QKV, "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv", FCI_DIM_QKV, FCI_DIM_HIDDEN,
+     FCI_TRAIT_FUSED_QKV, 0, FCI_TRAIT_QKV_BIAS},
+    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm", FCI_DIM_HEAD, FCI_DIM_NONE,
+     FCI_TRAIT_HEAD_NORM, 0, 0},
+    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm", FCI_DIM_HEAD, FCI_DIM_NONE,
+     FCI_TRAIT_HEAD_NORM, 0, 0},
+    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm", FCI_DIM_Q, FCI_DIM_NONE,
+     FCI_TRAIT_QK_NORM, 0, 0},
+    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm", FCI_DIM_KV, FCI_DIM_NONE,
+     FCI_TRAIT_QK_NORM, 0, 0},
+    {FCI_O, "model.layers.#.self_attn.o_proj", "blk.#.attn_output", FCI_DIM_HIDDEN, FCI_DIM_Q, 0, 0,
+     FCI_TRAIT_O_BIAS},
     {FCI_ATTN_POST_NORM, "model.layers.#.post_attention_layernorm", "blk.#.post_attention_norm",
      FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
-    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm", "blk.#.ffn_norm",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_ONE_NORM, FCI_TRAIT_NORM_BIAS},
+    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm", "blk.#.ffn_norm", FCI_DIM_HIDDEN,
+     FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_ONE_NORM, FCI_TRAIT_NORM_BIAS},
     {FCI_GATE, "model.layers.#.mlp.gate_proj", "blk.#.ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN, 0,
      FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
-    {FCI_UP, "model.layers.#.mlp.up_proj", "blk.#.ffn_up",
-     FCI_DIM_FF, FCI_DIM_HIDDEN, 0, FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
-    {FCI_GATE_UP, "model.layers.#.mlp.gate_up_proj", "blk.#.ffn_up",
-     FCI_DIM_GATE_UP, FCI_DIM_HIDDEN, FCI_TRAIT_FUSED_GATE, 0, FCI_TRAIT_FFN_BIAS},
-    {FCI_DOWN, "model.layers.#.mlp.down_proj", "blk.#.ffn_down",
-     FCI_DIM_HIDDEN, FCI_DIM_FF, 0, FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
-    {FCI_ROUTER, "model.layers.#.mlp.gate", "blk.#.ffn_gate_inp",
-     FCI_DIM_EXPERTS, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_UP, "model.layers.#.mlp.up_proj", "blk.#.ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_GATE_UP, "model.layers.#.mlp.gate_up_proj", "blk.#.ffn_up", FCI_DIM_GATE_UP,
+     FCI_DIM_HIDDEN, FCI_TRAIT_FUSED_GATE, 0, FCI_TRAIT_FFN_BIAS},
+    {FCI_DOWN, "model.layers.#.mlp.down_proj", "blk.#.ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF, 0,
+     FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_ROUTER, "model.layers.#.mlp.gate", "blk.#.ffn_gate_inp", FCI_DIM_EXPERTS, FCI_DIM_HIDDEN,
+     FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
     {FCI_EXPERT_GATE, "model.layers.#.mlp.experts.@.gate_proj", "blk.#.ffn_gate.@",
      FCI_DIM_EXPERT_FF, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
     {FCI_EXPERT_UP, "model.layers.#.mlp.experts.@.up_proj", "blk.#.ffn_up.@",
@@ -10067,10 +10413,11 @@ typedef struct fci_architecture {
     void (*gguf_adjust)(fci_hyper *h); // or NULL
 } fci_architecture;
 
-// Gemma 2 and 3 of 27B, and no others, scale scores by hidden / heads. GGUF files do not say it; llama.cpp
-// knows these models by their number of blocks.
+// Gemma 2 and 3 of 27B, and no others, scale scores by hidden / heads. GGUF files do not say it;
+// llama.cpp knows these models by their number of blocks.
 FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
-    if (h->n_blocks == 46 || h->n_blocks == 62) h->query_scalar = (double)h->hidden / (double)h->n_heads;
+    if (h->n_blocks == 46 || h->n_blocks == 62)
+        h->query_scalar = (double)h->hidden / (double)h->n_heads;
 }
 
 #define FCI_LAYER_NORMS (FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NORM_BIAS)
@@ -10079,9 +10426,12 @@ FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
 
 static const fci_architecture fci_architectures[] = {
     {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
-     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL, "{}", "{}", NULL, NULL},
-    {"mistral", "MistralForCausalLM", NULL, "hidden_act", "silu", FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}", NULL, NULL},
+     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
+     "{}", "{}", NULL, NULL},
+    {"mistral", "MistralForCausalLM", NULL, "hidden_act", "silu", FCI_WINDOWED, 0, 0,
+     FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
+     NULL, NULL},
     {"mixtral", "MixtralForCausalLM", NULL, "hidden_act", "silu",
      FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
@@ -10095,8 +10445,8 @@ static const fci_architecture fci_architectures[] = {
      "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
      "\"sliding_window\":4096,\"max_window_layers\":28}", "{}", NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
-     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW,
-     FCI_WINDOW_ALL,
+     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
+     FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,\"num_local_experts\":128,"
      "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}", NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_activation", "gelu_pytorch_tanh",
@@ -10104,30 +10454,32 @@ static const fci_architecture fci_architectures[] = {
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}",
      "{}", NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
-     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED, FCI_TRAIT_PLUS_ONE, 0,
-     FCI_WINDOW_PATTERN,
+     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
+     FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
      "{\"num_key_value_heads\":4,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":2,"
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}", fci_gemma2_names, fci_architecture_gemma_27b},
     {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
-     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS | FCI_TRAIT_TWO_ROPES |
-         FCI_WINDOWED, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
+     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
+         FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
+     FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
      "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
-     "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}", fci_gemma2_names, fci_architecture_gemma_27b},
+     "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}", fci_gemma2_names,
+     fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
-    {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu",
-     FCI_TRAIT_MULTIPLIERS, 0, FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}", NULL, NULL},
-    {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu",
-     FCI_TRAIT_WINDOW, 0, FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
+    {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
+     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}", NULL, NULL},
+    {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
+     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,\"no_rope_layer_interval\":4,"
      "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}", NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
@@ -10139,14 +10491,16 @@ static const fci_architecture fci_architectures[] = {
      "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
      "\"tie_word_embeddings\":true}", "{}", fci_starcoder2_names, NULL},
     {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
-     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS, FCI_TRAIT_HEADS_TURN,
-     0, FCI_WINDOW_ALL,
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
+     FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
      "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,\"rotary_pct\":0.25}",
      "{\"use_parallel_residual\":true}", fci_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
-     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES | FCI_TRAIT_POSITIONS |
-         FCI_TRAIT_FOUR_FF, FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
-     "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}", fci_gpt2_names, NULL},
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
+         FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
+     FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
+     "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
+     fci_gpt2_names, NULL},
 };
 
 // What GGUF files say by having a tensor, or by not having it.
@@ -10174,8 +10528,8 @@ static const fci_activation_name fci_activations[] = {
     {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
 };
 
-// Settings that would change what the model computes and that its row does not read: allowed only with
-// the value that means "off". In config.json, null is off too.
+// Settings that would change what the model computes and that its row does not read: allowed only
+// with the value that means "off". In config.json, null is off too.
 typedef struct fci_refusal {
     const char *json, *gguf;
     double off;
@@ -10235,7 +10589,8 @@ FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_dim dim) {
     }
 }
 
-FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row, bool gguf) {
+FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
+                                            bool gguf) {
     if (gguf) return row->gguf;
     for (const fci_tensor_name *n = a->names; n && n->json; n++)
         if (n->slot == row->slot) return n->json;
@@ -10243,8 +10598,8 @@ FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci
 }
 
 // The name of a tensor: '#' replaced by the block's number, '@' by the expert's, then `suffix`.
-FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert, const char *suffix, char *out,
-                                  size_t size) {
+FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
+                                  const char *suffix, char *out, size_t size) {
     size_t n = 0;
     out[0] = 0;
     for (; *pattern && n < size; pattern++) {
@@ -10364,16 +10719,20 @@ FCI_FN const fci_json *fci_model_setting(const fci_source *s, const char *keys) 
     return NULL;
 }
 
-FCI_FN fc_code fci_model_number_json(const fci_json *n, const fci_field *f, double *value, fc_error *err) {
+FCI_FN fc_code fci_model_number_json(const fci_json *n, const fci_field *f, double *value,
+                                     fc_error *err) {
     if (f->type == FCI_FIELD_TRAIT && n->type == FCI_JSON_BOOL) *value = n->truth ? 1 : 0;
-    else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer) *value = (double)n->integer;
+    else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer)
+        *value = (double)n->integer;
     else if (f->type == FCI_FIELD_REAL && n->type == FCI_JSON_NUMBER) *value = n->number;
     else
-        return fci_fail(err, FC_ERR_FORMAT, n->at, "\"%.*s\": expected %s, got %s", (int)strcspn(f->json, "|"), f->json,
+        return fci_fail(err, FC_ERR_FORMAT, n->at, "\"%.*s\": expected %s, got %s",
+                        (int)strcspn(f->json, "|"), f->json,
                         f->type == FCI_FIELD_TRAIT  ? "true or false"
                         : f->type == FCI_FIELD_REAL ? "a number"
                                                     : "a whole number, 0 or more",
-                        n->type == FCI_JSON_NUMBER ? "another kind of number" : fci_json_type_name(n));
+                        n->type == FCI_JSON_NUMBER ? "another kind of number"
+                                                   : fci_json_type_name(n));
     return FC_OK;
 }
 
@@ -10384,22 +10743,27 @@ FCI_FN bool fci_model_kv_number(const fci_kv *kv, double *value) {
     return true;
 }
 
-// What `deci` files say block by block: the largest value is the model's, in blocks that have such a sublayer.
-FCI_FN fc_code fci_model_widest(const fci_kv *kv, uint64_t n_blocks, uint64_t *widest, fc_error *err) {
+// What `deci` files say block by block: the largest value is the model's, in blocks that have such
+// a sublayer.
+FCI_FN fc_code fci_model_widest(const fci_kv *kv, uint64_t n_blocks, uint64_t *widest,
+                                fc_error *err) {
     uint64_t value;
     *widest = 0;
     if (kv->count < n_blocks)
-        return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected %llu values, one for each block, got %llu", kv->key.p,
+        return fci_fail(err, FC_ERR_FORMAT, kv->at,
+                        "%s: expected %llu values, one for each block, got %llu", kv->key.p,
                         (unsigned long long)n_blocks, (unsigned long long)kv->count);
     for (uint64_t b = 0; b < n_blocks; b++) {
         if (!fci_kv_item_u64(kv, b, &value))
-            return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected whole numbers, 0 or more", kv->key.p);
+            return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected whole numbers, 0 or more",
+                            kv->key.p);
         *widest = fci_max(*widest, value);
     }
     return FC_OK;
 }
 
-// A number of either kind of file as a double; integers up to 2^53 are exact, more is out of every range.
+// A number of either kind of file as a double; integers up to 2^53 are exact, more is out of every
+// range.
 FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double *value, bool *found,
                                 fc_error *err) {
     const fci_kv *kv = s->json || !f->gguf ? NULL : fci_model_kv(s, f->gguf);
@@ -10408,14 +10772,16 @@ FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double 
     *found = kv || n;
     if (n) return fci_model_number_json(n, f, value, err);
     if (!kv) return FC_OK;
-    if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, "deci") == 0 && f->type == FCI_FIELD_COUNT && s->n_blocks) {
+    if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, "deci") == 0 &&
+        f->type == FCI_FIELD_COUNT && s->n_blocks) {
         fc_code code = fci_model_widest(kv, s->n_blocks, &integer, err);
         *value = (double)integer;
         return code;
     }
-    bool good = f->type == FCI_FIELD_TRAIT  ? kv->type == 7 && fci_model_kv_number(kv, value)
-                : f->type == FCI_FIELD_REAL ? (kv->type == 6 || kv->type == 12) && fci_kv_f64(kv, value)
-                                            : fci_kv_u64(kv, &integer);
+    bool good = f->type == FCI_FIELD_TRAIT ? kv->type == 7 && fci_model_kv_number(kv, value)
+                : f->type == FCI_FIELD_REAL
+                    ? (kv->type == 6 || kv->type == 12) && fci_kv_f64(kv, value)
+                    : fci_kv_u64(kv, &integer);
     if (f->type == FCI_FIELD_COUNT) *value = (double)integer;
     if (good) return FC_OK;
     return fci_fail(err, kv->type == 9 ? FC_ERR_UNSUPPORTED : FC_ERR_FORMAT, kv->at,
@@ -10430,17 +10796,19 @@ FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double 
 FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hyper *h,
                                fc_error *err) {
     double value = f->otherwise;
-    bool found = false, unread = f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits);
+    bool found = false,
+         unread = f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits);
     const char *name = (s->json && f->json) || !f->gguf ? f->json : f->gguf;
     const int shown = (int)strcspn(name, "|");
     fc_code code = unread ? FC_OK : fci_model_number(s, f, &value, &found, err);
     if (code) return code;
     if (!found) value = f->otherwise;
     if (value == FCI_REQUIRED)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": required, but it is not there", shown, name);
+        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": required, but it is not there", shown,
+                        name);
     if (found && !(value >= f->low && value <= f->high)) // NaN fails too
-        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g", shown, name,
-                        f->low, f->high, value);
+        return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g",
+                        shown, name, f->low, f->high, value);
     if (value == FCI_LATER) value = 0; // 0 marks what fci_model_complete fills in
     char *at = (char *)h + f->offset;
     if (f->type == FCI_FIELD_TRAIT) h->traits |= value > 0 ? f->traits : 0;
@@ -10464,7 +10832,9 @@ FCI_FN fc_code fci_model_sizes(fci_hyper *h, fc_error *err) {
         h->head_dim = h->hidden / h->n_heads;
     }
     if (!h->ff && (h->traits & FCI_TRAIT_FOUR_FF)) h->ff = 4 * h->hidden;
-    if (!h->ff) return fci_fail(err, FC_ERR_FORMAT, 0, "\"intermediate_size\": required, but it is not there");
+    if (!h->ff)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "\"intermediate_size\": required, but it is not there");
     if (!h->expert_ff) h->expert_ff = h->ff;
     if (h->n_experts && (h->n_used < 1 || h->n_used > h->n_experts))
         return fci_fail(err, FC_ERR_FORMAT, 0, "experts used: expected 1 to %llu, got %llu",
@@ -10474,7 +10844,8 @@ FCI_FN fc_code fci_model_sizes(fci_hyper *h, fc_error *err) {
                         "heads: expected a multiple of the %llu KV heads, got %llu",
                         (unsigned long long)h->n_kv_heads, (unsigned long long)h->n_heads);
     if ((h->traits & FCI_TRAIT_HEADS_TURN) && h->n_kv_heads != h->n_heads)
-        return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "KV heads: expected as many as heads, %llu, got %llu",
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "KV heads: expected as many as heads, %llu, got %llu",
                         (unsigned long long)h->n_heads, (unsigned long long)h->n_kv_heads);
     if (h->n_heads * h->head_dim > (uint64_t)1 << 24)
         return fci_fail(err, FC_ERR_LIMIT, 0, "heads x head_dim: expected at most %llu, got %llu",
@@ -10503,9 +10874,10 @@ FCI_FN fc_code fci_model_complete(fci_hyper *h, fc_error *err) {
     return FC_OK;
 }
 
-// A number above 0 of the rope settings; `otherwise` where it is absent, or an error where that is 0.
-FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, double otherwise, double *out,
-                                     fc_error *err) {
+// A number above 0 of the rope settings; `otherwise` where it is absent, or an error where that is
+// 0.
+FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, double otherwise,
+                                     double *out, fc_error *err) {
     const fci_json *n = fci_model_json(rope, key);
     *out = otherwise;
     if (!n && otherwise > 0) return FC_OK;
@@ -10513,7 +10885,8 @@ FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, doub
         return fci_fail(err, FC_ERR_FORMAT, rope->at,
                         "rope settings: \"%s\" is required, but it is not there", key);
     if (n->type != FCI_JSON_NUMBER || !(n->number > 0 && n->number < 1e15))
-        return fci_fail(err, FC_ERR_FORMAT, n->at, "rope settings: \"%s\": expected a number above 0", key);
+        return fci_fail(err, FC_ERR_FORMAT, n->at,
+                        "rope settings: \"%s\": expected a number above 0", key);
     *out = n->number;
     return FC_OK;
 }
@@ -10522,11 +10895,13 @@ FCI_FN double fci_model_yarn_scale(double factor, double mscale) {
     return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
 }
 
-FCI_FN fc_code fci_model_rope_yarn(const fci_json *rope, const fci_hyper *h, fci_rope *r, fc_error *err) {
-    const fci_json *truncate = fci_model_json(rope, "truncate"), *a = fci_model_json(rope, "mscale"),
-                   *b = fci_model_json(rope, "mscale_all_dim");
+FCI_FN fc_code fci_model_rope_yarn(const fci_json *rope, const fci_hyper *h, fci_rope *r,
+                                   fc_error *err) {
+    const fci_json *truncate = fci_model_json(rope, "truncate"),
+                   *a = fci_model_json(rope, "mscale"), *b = fci_model_json(rope, "mscale_all_dim");
     double one = 1, all = 1, attention;
-    fc_code code = fci_model_rope_number(rope, "factor", (double)h->max_positions / r->original, &r->factor, err);
+    fc_code code = fci_model_rope_number(rope, "factor", (double)h->max_positions / r->original,
+                                         &r->factor, err);
     if (!code) code = fci_model_rope_number(rope, "beta_slow", 1, &r->low, err);
     if (!code) code = fci_model_rope_number(rope, "beta_fast", 32, &r->high, err);
     if (!code && a && b && a->number > 0 && b->number > 0) {
@@ -10534,14 +10909,15 @@ FCI_FN fc_code fci_model_rope_yarn(const fci_json *rope, const fci_hyper *h, fci
         if (!code) code = fci_model_rope_number(rope, "mscale_all_dim", 1, &all, err);
         attention = fci_model_yarn_scale(r->factor, one) / fci_model_yarn_scale(r->factor, all);
     } else attention = fci_model_yarn_scale(r->factor, 1);
-    if (!code) code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
+    if (!code)
+        code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
     r->whole_dims = !truncate || truncate->truth;
     return code;
 }
 
 // "short_factor" or "long_factor": rotary_dim / 2 numbers above 0.
-FCI_FN fc_code fci_model_rope_list(fc_model *m, const fci_json *rope, const char *key, const float **out,
-                                   fc_error *err) {
+FCI_FN fc_code fci_model_rope_list(fc_model *m, const fci_json *rope, const char *key,
+                                   const float **out, fc_error *err) {
     const fci_json *list = fci_model_json(rope, key), *n;
     const uint64_t half = m->hyper.rotary_dim / 2;
     if (!list || list->type != FCI_JSON_ARRAY || list->count != half)
@@ -10552,7 +10928,8 @@ FCI_FN fc_code fci_model_rope_list(fc_model *m, const fci_json *rope, const char
     n = fci_json_first(list);
     for (uint64_t i = 0; i < half; i++, n = fci_json_next(n)) {
         if (n->type != FCI_JSON_NUMBER || !(n->number > 1e-6 && n->number < 1e9))
-            return fci_fail(err, FC_ERR_FORMAT, n->at, "rope settings: \"%s\": expected numbers above 0", key);
+            return fci_fail(err, FC_ERR_FORMAT, n->at,
+                            "rope settings: \"%s\": expected numbers above 0", key);
         values[i] = (float)n->number;
     }
     *out = values;
@@ -10562,7 +10939,8 @@ FCI_FN fc_code fci_model_rope_list(fc_model *m, const fci_json *rope, const char
 FCI_FN fc_code fci_model_rope_long(fc_model *m, const fci_json *rope, fci_rope *r, fc_error *err) {
     fc_code code = fci_model_rope_number(rope, "factor", (double)m->hyper.max_positions / r->original, &r->factor, err);
     double attention = r->factor <= 1 ? 1 : sqrt(1 + log(r->factor) / log(r->original));
-    if (!code) code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
+    if (!code)
+        code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
     if (!code) code = fci_model_rope_list(m, rope, "short_factor", &r->factors[0], err);
     return code ? code : fci_model_rope_list(m, rope, "long_factor", &r->factors[1], err);
 }
@@ -10587,7 +10965,8 @@ static const struct fci_rope_name {
     {"llama3", FCI_ROPE_LLAMA3}, {"yarn", FCI_ROPE_YARN}, {"longrope", FCI_ROPE_LONG}, {"su", FCI_ROPE_LONG},
 };
 
-FCI_FN fc_code fci_model_rope_scaling(fci_str name, uint64_t at, fci_rope_scaling *out, fc_error *err) {
+FCI_FN fc_code fci_model_rope_scaling(fci_str name, uint64_t at, fci_rope_scaling *out,
+                                      fc_error *err) {
     fci_shown shown;
     for (size_t i = 0; i < sizeof fci_rope_names / sizeof fci_rope_names[0]; i++)
         if (fci_is(name, fci_rope_names[i].name)) {
@@ -10599,9 +10978,10 @@ FCI_FN fc_code fci_model_rope_scaling(fci_str name, uint64_t at, fci_rope_scalin
                     fci_show(name, &shown));
 }
 
-// One object of rope settings. The length before scaling may also stand beside it, which then counts; some
-// families have one where neither says it.
-FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci_json *rope, fci_rope *r, fc_error *err) {
+// One object of rope settings. The length before scaling may also stand beside it, which then
+// counts; some families have one where neither says it.
+FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci_json *rope,
+                                     fci_rope *r, fc_error *err) {
     static const char original[] = "original_max_position_embeddings";
     fci_hyper *h = &m->hyper;
     fci_str name = fci_s("default");
@@ -10612,17 +10992,23 @@ FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci
     if (!type) type = fci_model_json(rope, "type");
     if (type && type->type == FCI_JSON_STRING) name = type->text;
     else if (type)
-        return fci_fail(err, FC_ERR_FORMAT, type->at, "rope settings: \"rope_type\": expected a string, got %s",
+        return fci_fail(err, FC_ERR_FORMAT, type->at,
+                        "rope settings: \"rope_type\": expected a string, got %s",
                         fci_json_type_name(type));
-    if (!fci_model_json(place, original)) place = fci_model_json(rope, original) ? rope : s->defaults;
+    if (!fci_model_json(place, original))
+        place = fci_model_json(rope, original) ? rope : s->defaults;
     fc_code code = fci_model_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
-    if (!code) code = fci_model_rope_number(rope, "partial_rotary_factor", h->partial_rotary, &h->partial_rotary, err);
+    if (!code)
+        code = fci_model_rope_number(rope, "partial_rotary_factor", h->partial_rotary,
+                                     &h->partial_rotary, err);
     if (!code && h->partial_rotary > 1)
-        code = fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: \"partial_rotary_factor\": expected at most 1");
+        code = fci_fail(err, FC_ERR_FORMAT, rope->at,
+                        "rope settings: \"partial_rotary_factor\": expected at most 1");
     fci_model_rotary(h);
     if (!code) code = fci_model_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
     if (code || r->scaling == FCI_ROPE_NONE) return code;
-    if (r->scaling == FCI_ROPE_LINEAR) return fci_model_rope_number(rope, "factor", 0, &r->factor, err);
+    if (r->scaling == FCI_ROPE_LINEAR)
+        return fci_model_rope_number(rope, "factor", 0, &r->factor, err);
     code = fci_model_rope_number(place, original, (double)h->max_positions, &r->original, err);
     if (code) return code;
     return r->scaling == FCI_ROPE_YARN   ? fci_model_rope_yarn(rope, h, r, err)
@@ -10641,19 +11027,22 @@ FCI_FN fc_code fci_model_rope_json(fc_model *m, const fci_source *s, fc_error *e
     const fci_json *full = object ? fci_model_json(rope, "full_attention") : NULL;
     const fci_json *sliding = object ? fci_model_json(rope, "sliding_attention") : NULL;
     if ((full || sliding) && !fci_model_has(m, FCI_TRAIT_TWO_ROPES))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at, "rope settings by type of layer are not supported for %s",
+        return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at,
+                        "rope settings by type of layer are not supported for %s",
                         m->architecture->name);
     if (!full && !sliding) return fci_model_rope_object(m, s, rope, &h->ropes[0], err);
     fc_code code = full ? fci_model_rope_object(m, s, full, &h->ropes[0], err) : FC_OK;
     return code || !sliding ? code : fci_model_rope_object(m, s, sliding, &h->ropes[1], err);
 }
 
-FCI_FN fc_code fci_model_rope_kv(const fci_source *s, const char *key, double otherwise, double *out, fc_error *err) {
+FCI_FN fc_code fci_model_rope_kv(const fci_source *s, const char *key, double otherwise,
+                                 double *out, fc_error *err) {
     const fci_kv *kv = fci_model_kv(s, key);
     *out = otherwise;
     if (!kv && otherwise > 0) return FC_OK;
     if (kv && fci_kv_f64(kv, out) && *out > 0 && *out < 1e15) return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0, "%s.%s: expected a number above 0", s->gguf_name, key);
+    return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0, "%s.%s: expected a number above 0",
+                    s->gguf_name, key);
 }
 
 FCI_FN fc_code fci_model_rope_gguf(const fci_source *s, fci_hyper *h, fc_error *err) {
@@ -10668,10 +11057,14 @@ FCI_FN fc_code fci_model_rope_gguf(const fci_source *s, fci_hyper *h, fc_error *
         code = fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
                         "%s.rope.scaling.type: llama3 comes as the tensor rope_freqs", s->gguf_name);
     if (!code)
-        code = fci_model_rope_kv(s, "rope.scaling.original_context_length", (double)h->max_positions, &r->original, err);
-    if (!code) code = fci_model_rope_kv(s, "rope.scaling.attn_factor|rope.scaling.yarn_attn_factor", 1, &r->attention, err);
+        code = fci_model_rope_kv(s, "rope.scaling.original_context_length",
+                                 (double)h->max_positions, &r->original, err);
+    if (!code)
+        code = fci_model_rope_kv(s, "rope.scaling.attn_factor|rope.scaling.yarn_attn_factor", 1,
+                                 &r->attention, err);
     if (!code && (r->scaling == FCI_ROPE_LINEAR || r->scaling == FCI_ROPE_YARN))
-        code = fci_model_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0, &r->factor, err);
+        code = fci_model_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0,
+                                 &r->factor, err);
     if (code || r->scaling != FCI_ROPE_YARN) return code;
     r->attention *= fci_model_yarn_scale(r->factor, 1);
     r->whole_dims = true;
@@ -10694,8 +11087,8 @@ FCI_FN fc_code fci_model_refuse(const fc_model *m, const fci_source *s, fc_error
         } else
             number = fci_model_kv_number(kv, &value);
         if (number && value == r->off) continue;
-        return fci_fail(err, FC_ERR_UNSUPPORTED, n ? n->at : kv->at, "\"%s\": %s are not supported here",
-                        n ? r->json : r->gguf, r->what);
+        return fci_fail(err, FC_ERR_UNSUPPORTED, n ? n->at : kv->at,
+                        "\"%s\": %s are not supported here", n ? r->json : r->gguf, r->what);
     }
     return FC_OK;
 }
@@ -10705,7 +11098,8 @@ FCI_FN const fci_architecture *fci_model_architecture(fci_str name, bool by_gguf
     fci_shown shown;
     for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
         const fci_architecture *a = &fci_architectures[i];
-        if (by_gguf ? a->gguf && fci_is(name, a->gguf) : fci_is(name, a->name) || fci_is(name, a->class_name))
+        if (by_gguf ? a->gguf && fci_is(name, a->gguf)
+                    : fci_is(name, a->name) || fci_is(name, a->class_name))
             return a;
     }
     fci_architecture_known(known, sizeof known);
@@ -10717,7 +11111,8 @@ FCI_FN const fci_architecture *fci_model_architecture(fci_str name, bool by_gguf
 FCI_FN fc_code fci_model_activation(fc_model *m, const fci_json *config, fc_error *err) {
     const char *key = m->architecture->activation_key;
     const fci_json *act = fci_model_json(config, key);
-    fci_str name = act && act->type == FCI_JSON_STRING ? act->text : fci_s(m->architecture->activation);
+    fci_str name =
+        act && act->type == FCI_JSON_STRING ? act->text : fci_s(m->architecture->activation);
     fci_shown shown;
     for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
         if (fci_is(name, fci_activations[i].name) && (!act || act->type == FCI_JSON_STRING)) {
@@ -10739,13 +11134,14 @@ FCI_FN fc_code fci_model_fields(fc_model *m, fci_source *s, fc_error *err) {
 }
 
 // An array of config.json with a value for each block; *first NULL where it is not there.
-FCI_FN fc_code fci_model_list(const fc_model *m, const fci_json *config, const char *key, const fci_json **first,
-                              fc_error *err) {
+FCI_FN fc_code fci_model_list(const fc_model *m, const fci_json *config, const char *key,
+                              const fci_json **first, fc_error *err) {
     const fci_json *list = fci_model_json(config, key);
     *first = NULL;
     if (!list) return FC_OK;
     if (list->type != FCI_JSON_ARRAY || list->count < m->hyper.n_blocks)
-        return fci_fail(err, FC_ERR_FORMAT, list->at, "\"%s\": expected an array of %llu, one for each block", key,
+        return fci_fail(err, FC_ERR_FORMAT, list->at,
+                        "\"%s\": expected an array of %llu, one for each block", key,
                         (unsigned long long)m->hyper.n_blocks);
     *first = fci_json_first(list);
     return FC_OK;
@@ -10790,7 +11186,8 @@ FCI_FN fc_code fci_model_window_blocks(fc_model *m, const fci_json *config, fc_e
                             n->type == FCI_JSON_STRING ? fci_show(n->text, &shown) : fci_json_type_name(n));
         if (!n) sliding = h->window && fci_model_windowed(m, i);
         if (sliding) h->blocks[i].window = (uint32_t)h->window;
-        if (sliding && h->blocks[i].rope && fci_model_has(m, FCI_TRAIT_TWO_ROPES)) h->blocks[i].rope = 2;
+        if (sliding && h->blocks[i].rope && fci_model_has(m, FCI_TRAIT_TWO_ROPES))
+            h->blocks[i].rope = 2;
     }
     return code;
 }
@@ -10798,14 +11195,16 @@ FCI_FN fc_code fci_model_window_blocks(fc_model *m, const fci_json *config, fc_e
 FCI_FN fc_code fci_model_expert_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     const fci_hyper *h = &m->hyper;
     const fci_json *dense = fci_model_json(config, "mlp_only_layers");
-    for (uint32_t i = 0; i < h->n_blocks && h->n_experts; i++) h->blocks[i].experts = (i + 1) % h->expert_step == 0;
+    for (uint32_t i = 0; i < h->n_blocks && h->n_experts; i++)
+        h->blocks[i].experts = (i + 1) % h->expert_step == 0;
     if (!dense || !h->n_experts) return FC_OK;
     if (dense->type != FCI_JSON_ARRAY)
         return fci_fail(err, FC_ERR_FORMAT, dense->at, "\"mlp_only_layers\": expected an array");
     const fci_json *n = fci_json_first(dense);
     for (uint32_t i = 0; i < dense->count; i++, n = fci_json_next(n)) {
         if (n->type != FCI_JSON_NUMBER || !n->is_integer)
-            return fci_fail(err, FC_ERR_FORMAT, n->at, "\"mlp_only_layers\": expected numbers of blocks");
+            return fci_fail(err, FC_ERR_FORMAT, n->at,
+                            "\"mlp_only_layers\": expected numbers of blocks");
         if (n->integer < h->n_blocks) h->blocks[n->integer].experts = false;
     }
     return FC_OK;
@@ -10814,7 +11213,8 @@ FCI_FN fc_code fci_model_expert_blocks(fc_model *m, const fci_json *config, fc_e
 // What differs from block to block; config NULL: by the fields alone.
 FCI_FN fc_code fci_model_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     fci_hyper *h = &m->hyper;
-    h->blocks = (fci_block_kind *)fci_arena_alloc(&m->arena, h->n_blocks, sizeof *h->blocks, "blocks", err);
+    h->blocks =
+        (fci_block_kind *)fci_arena_alloc(&m->arena, h->n_blocks, sizeof *h->blocks, "blocks", err);
     m->present = (uint8_t *)fci_arena_alloc(&m->arena, 2 * h->n_blocks, 1, "blocks", err);
     if (!h->blocks || !m->present) return FC_ERR_MEMORY;
     memset(m->present, 1, 2 * (size_t)h->n_blocks);
@@ -10828,7 +11228,8 @@ FCI_FN void fci_model_shown_traits(fc_model *m) {
         const struct fci_shown_trait *t = &fci_shown_traits[i];
         if (t->only && !fci_model_has(m, t->only)) continue;
         m->hyper.traits &= ~t->trait;
-        if ((fc_container_find(m->container, t->tensor) != NULL) == t->there) m->hyper.traits |= t->trait;
+        if ((fc_container_find(m->container, t->tensor) != NULL) == t->there)
+            m->hyper.traits |= t->trait;
     }
 }
 
@@ -10851,8 +11252,8 @@ FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratc
     return code ? code : fci_model_blocks(m, s->json, err);
 }
 
-// A directory that fc_export made has model_type "finercut-llama" and says of every block what it lacks:
-// {"attention": {"no_op": true}, "ffn": {"no_op": false}}
+// A directory that fc_export made has model_type "finercut-llama" and says of every block what it
+// lacks: {"attention": {"no_op": true}, "ffn": {"no_op": false}}
 #define FCI_PRUNED_TYPE "finercut-"
 #define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
 
@@ -10860,20 +11261,26 @@ FCI_FN fc_code fci_model_block_configs(fc_model *m, const fci_json *config, fc_e
     static const char *const kinds[] = {"attention", "ffn"};
     const fci_json *n;
     fc_code code = fci_model_list(m, config, "block_configs", &n, err);
-    if (!code && !n) code = fci_fail(err, FC_ERR_FORMAT, config->at, "\"block_configs\": required, but it is not there");
+    if (!code && !n)
+        code = fci_fail(err, FC_ERR_FORMAT, config->at,
+                        "\"block_configs\": required, but it is not there");
     for (uint32_t i = 0; i < m->hyper.n_blocks && !code; i++, n = fci_json_next(n))
         for (uint32_t k = 0; k < 2; k++) {
             const fci_json *kind = n->type == FCI_JSON_OBJECT ? fci_model_json(n, kinds[k]) : NULL;
-            const fci_json *no_op = kind && kind->type == FCI_JSON_OBJECT ? fci_model_json(kind, "no_op") : NULL;
+            const fci_json *no_op =
+                kind && kind->type == FCI_JSON_OBJECT ? fci_model_json(kind, "no_op") : NULL;
             if (!no_op || no_op->type != FCI_JSON_BOOL)
-                return fci_fail(err, FC_ERR_FORMAT, n->at, "\"block_configs\": block %u: expected \"%s\" with \"no_op\", "
-                                "true or false", i, kinds[k]);
+                return fci_fail(err, FC_ERR_FORMAT, n->at,
+                                "\"block_configs\": block %u: expected \"%s\" with \"no_op\", "
+                                "true or false",
+                                i, kinds[k]);
             m->present[2 * i + k] = !no_op->truth;
         }
     return code;
 }
 
-FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_arena *scratch, fc_error *err) {
+FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
+                                     fc_error *err) {
     fci_source s = {config, NULL, NULL, NULL, 0};
     if (config->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s",
@@ -10888,9 +11295,11 @@ FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_ar
     if (!type || type->type != FCI_JSON_STRING)
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"model_type\": expected a string, got %s",
                         type ? fci_json_type_name(type) : "nothing");
-    const bool pruned = type->text.n > FCI_PRUNED_TYPE_N && memcmp(type->text.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
+    const bool pruned = type->text.n > FCI_PRUNED_TYPE_N &&
+                        memcmp(type->text.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
     const size_t skip = pruned ? FCI_PRUNED_TYPE_N : 0;
-    m->architecture = fci_model_architecture(fci_sn(type->text.p + skip, type->text.n - skip), false, err);
+    m->architecture =
+        fci_model_architecture(fci_sn(type->text.p + skip, type->text.n - skip), false, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
     fc_code code = fci_model_configure(m, &s, scratch, err);
     if (!code && !m->hyper.vocab)
@@ -10907,34 +11316,41 @@ FCI_FN bool fci_model_all_zero(const fc_model *m, const char *pattern, uint64_t 
     return t != NULL;
 }
 
-// A sublayer of another width than the model's is one that is not there: absent, or where llama.cpp needs some tensors,
-// with an output of nothing but zeros. Its tensors count as read.
-FCI_FN fc_code fci_model_stub(fc_model *m, const fci_kv *kv, uint64_t block, fc_kind kind, fc_error *err) {
-    static const char *const names[2][5] = {{"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"},
-                                            {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", NULL}};
+// A sublayer of another width than the model's is one that is not there: absent, or where llama.cpp
+// needs some tensors, with an output of nothing but zeros. Its tensors count as read.
+FCI_FN fc_code fci_model_stub(fc_model *m, const fci_kv *kv, uint64_t block, fc_kind kind,
+                              fc_error *err) {
+    static const char *const names[2][5] = {
+        {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"},
+        {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", NULL}};
     char pattern[64];
     snprintf(pattern, sizeof pattern, "blk.#.%s", kind == FC_KIND_FFN ? "ffn_down" : "attn_output");
     uint64_t width;
     bool there = fci_kv_item_u64(kv, block, &width) && width > 0;
     if ((there && !fci_model_all_zero(m, pattern, block)) || (!there && kind == FC_KIND_FFN))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at, "%s: block %llu: sublayers of several widths are not supported",
-                        kv->key.p, (unsigned long long)block);
+        return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at,
+                        "%s: block %llu: sublayers of several widths are not supported", kv->key.p,
+                        (unsigned long long)block);
     m->present[2 * block + kind] = 0;
     for (size_t i = 0; i < 5 && names[kind][i]; i++) {
         char name[FCI_NAME_MAX];
-        snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, names[kind][i]);
+        snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block,
+                 names[kind][i]);
         m->n_read += fc_container_find(m->container, name) != NULL;
     }
     return FC_OK;
 }
 
 FCI_FN fc_code fci_model_stubs(fc_model *m, const fci_source *s, fc_error *err) {
-    const fci_kv *kvs[2] = {fci_model_kv(s, "attention.head_count"), fci_model_kv(s, "feed_forward_length")};
+    const fci_kv *kvs[2] = {fci_model_kv(s, "attention.head_count"),
+                            fci_model_kv(s, "feed_forward_length")};
     const uint64_t widths[2] = {m->hyper.n_heads, m->hyper.ff};
     for (uint64_t i = 0; i < 2 * m->hyper.n_blocks; i++) {
         const fci_kv *kv = kvs[i % 2];
         uint64_t width;
-        if (!kv || kv->type != FCI_KV_ARRAY || !fci_kv_item_u64(kv, i / 2, &width) || width == widths[i % 2]) continue;
+        if (!kv || kv->type != FCI_KV_ARRAY || !fci_kv_item_u64(kv, i / 2, &width) ||
+            width == widths[i % 2])
+            continue;
         fc_code code = fci_model_stub(m, kv, i / 2, (fc_kind)(i % 2), err);
         if (code) return code;
     }
@@ -10958,8 +11374,9 @@ FCI_FN fc_code fci_model_config_gguf(fc_model *m, fci_arena *scratch, fc_error *
     if (code) return code;
     const fci_kv *values = fci_model_kv(&s, "attention.value_length");
     if (values && (!fci_kv_u64(values, &length) || length != m->hyper.head_dim))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, values->at, "%s.attention.value_length: expected the key length, %llu",
-                        s.gguf_name, (unsigned long long)m->hyper.head_dim);
+        return fci_fail(err, FC_ERR_UNSUPPORTED, values->at,
+                        "%s.attention.value_length: expected the key length, %llu", s.gguf_name,
+                        (unsigned long long)m->hyper.head_dim);
     const fc_tensor *embedding = fc_container_find(m->container, "token_embd.weight");
     if (!m->hyper.vocab && embedding && embedding->rank == 2) m->hyper.vocab = embedding->shape[0];
     return FC_OK;
@@ -10984,7 +11401,8 @@ typedef struct fci_wanted {
     bool optional;
 } fci_wanted;
 
-// Checkpoints of the bare model lack the first part of the names, and text models inside others have one more.
+// Checkpoints of the bare model lack the first part of the names, and text models inside others
+// have one more.
 FCI_FN const fc_tensor *fci_model_find(const fc_model *m, const char *name) {
     const fc_tensor *t = fc_container_find(m->container, name);
     const char *rest = strchr(name, '.');
@@ -11022,8 +11440,8 @@ FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_wanted *w, const char *na
     return FC_OK;
 }
 
-// Where the view of a slot is kept: a fci_weight (or only its matrix) or a fci_norm (or only its weight), in
-// fc_model, from FCI_FIRST_BLOCK_SLOT on in fci_layer, of experts in fci_expert.
+// Where the view of a slot is kept: a fci_weight (or only its matrix) or a fci_norm (or only its
+// weight), in fc_model, from FCI_FIRST_BLOCK_SLOT on in fci_layer, of experts in fci_expert.
 #define FCI_NOWHERE ((size_t)-1) // it is cut into its parts
 static const size_t fci_model_places[FCI_SLOT_COUNT] = { // in the order of fci_slot
     offsetof(struct fc_model, embedding), offsetof(struct fc_model, positions),
@@ -11049,7 +11467,8 @@ FCI_FN void *fci_model_place(fc_model *m, fci_slot slot, uint32_t block, uint32_
 }
 
 // A vector as floats, `plus` added to each.
-FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, float plus, const float **out, fc_error *err) {
+FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, float plus, const float **out,
+                                fc_error *err) {
     float *values = (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *values, t->name, err);
     if (!values) return FC_ERR_MEMORY;
     fci_number_decode(t->type, t->data, 0, t->shape[0], values);
@@ -11060,15 +11479,17 @@ FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, float plus, con
 }
 
 // Rows [first, first + n) of a stored matrix (of one expert of many, where they share a tensor).
-FCI_FN fc_code fci_model_view(fc_model *m, const fci_wanted *w, const fc_tensor *t, uint64_t first, uint64_t n,
-                              fci_matrix *out, fc_error *err) {
-    const uint64_t stored = t->rank == 3 ? t->shape[0] * t->shape[1] : t->shape[0], row_bytes = t->bytes / stored;
+FCI_FN fc_code fci_model_view(fc_model *m, const fci_wanted *w, const fc_tensor *t, uint64_t first,
+                              uint64_t n, fci_matrix *out, fc_error *err) {
+    const uint64_t stored = t->rank == 3 ? t->shape[0] * t->shape[1] : t->shape[0],
+                   row_bytes = t->bytes / stored;
     const bool turned = fci_model_has(m, FCI_TRAIT_HEADS_TURN) && w->row->slot == FCI_QKV;
     memset(out, 0, sizeof *out);
     out->type = t->type;
     out->rows = n;
     out->row_bytes = row_bytes;
-    out->transposed = fci_model_has(m, FCI_TRAIT_TRANSPOSED) && w->row->slot >= FCI_FIRST_BLOCK_SLOT;
+    out->transposed =
+        fci_model_has(m, FCI_TRAIT_TRANSPOSED) && w->row->slot >= FCI_FIRST_BLOCK_SLOT;
     out->cols = out->transposed ? t->shape[0] : t->shape[t->rank - 1];
     out->data = (const char *)t->data + first * row_bytes;
     if (t->rank == 3) out->data = (const char *)t->data + w->expert * n * row_bytes;
@@ -11079,18 +11500,22 @@ FCI_FN fc_code fci_model_view(fc_model *m, const fci_wanted *w, const fc_tensor 
     }
     if (!out->transposed) return FC_OK;
     if (fci_number_block(t->type) != 1)
-        return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset, "tensor \"%s\": type %s cannot be read transposed", t->name,
+        return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
+                        "tensor \"%s\": type %s cannot be read transposed", t->name,
                         fc_dtype_name(t->type));
     out->data = (const char *)t->data + first * fci_number_bytes(t->type, 1);
     return FC_OK;
 }
 
-// A bias [rows] of which `part` numbers a part; q, k and v that take turns by head are put in order.
-FCI_FN fc_code fci_model_bias(fc_model *m, const fci_wanted *w, const fc_tensor *t, const float **out, fc_error *err) {
+// A bias [rows] of which `part` numbers a part; q, k and v that take turns by head are put in
+// order.
+FCI_FN fc_code fci_model_bias(fc_model *m, const fci_wanted *w, const fc_tensor *t,
+                              const float **out, fc_error *err) {
     const uint64_t head = m->hyper.head_dim, n = t->shape[0] / 3;
     fc_code code = fci_model_vector(m, t, 0, out, err);
     if (code || !fci_model_has(m, FCI_TRAIT_HEADS_TURN) || w->row->slot != FCI_QKV) return code;
-    float *ordered = (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *ordered, t->name, err);
+    float *ordered =
+        (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *ordered, t->name, err);
     if (!ordered) return FC_ERR_MEMORY;
     for (uint64_t part = 0; part < 3; part++)
         for (uint64_t i = 0; i < n; i++)
@@ -11100,8 +11525,8 @@ FCI_FN fc_code fci_model_bias(fc_model *m, const fci_wanted *w, const fc_tensor 
 }
 
 // A matrix in its place, or its parts in theirs.
-FCI_FN fc_code fci_model_matrix(fc_model *m, const fci_wanted *w, const fc_tensor *t, const float *bias,
-                                fc_error *err) {
+FCI_FN fc_code fci_model_matrix(fc_model *m, const fci_wanted *w, const fc_tensor *t,
+                                const float *bias, fc_error *err) {
     uint64_t first = 0;
     fc_code code = FC_OK;
     if (w->expert == 0) // tells models of one shape apart
@@ -11134,8 +11559,8 @@ FCI_FN void fci_model_count(fc_model *m, const fci_wanted *w, const fc_tensor *t
 }
 
 // The bias beside a tensor, where its row and the file have one.
-FCI_FN fc_code fci_model_find_bias(fc_model *m, const fci_wanted *weight, const char *pattern, const float **bias,
-                                   fc_error *err) {
+FCI_FN fc_code fci_model_find_bias(fc_model *m, const fci_wanted *weight, const char *pattern,
+                                   const float **bias, fc_error *err) {
     fci_wanted w = *weight;
     const fc_tensor *t;
     char name[FCI_NAME_MAX];
@@ -11152,8 +11577,8 @@ FCI_FN fc_code fci_model_find_bias(fc_model *m, const fci_wanted *weight, const 
 }
 
 // All experts of GGUF files are usually one tensor. *w is for one expert.
-FCI_FN fc_code fci_model_stacked(fc_model *m, fci_wanted *w, const char *pattern, char *name, size_t size,
-                                 const fc_tensor **t, fc_error *err) {
+FCI_FN fc_code fci_model_stacked(fc_model *m, fci_wanted *w, const char *pattern, char *name,
+                                 size_t size, const fc_tensor **t, fc_error *err) {
     const char *at = strstr(pattern, ".@");
     char stacked[FCI_NAME_MAX];
     *t = NULL;
@@ -11169,11 +11594,14 @@ FCI_FN fc_code fci_model_stacked(fc_model *m, fci_wanted *w, const char *pattern
 }
 
 // One tensor with its bias.
-FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t block, uint32_t expert, fc_error *err) {
+FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t block,
+                              uint32_t expert, fc_error *err) {
     const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m));
     const bool matrix = row->cols != FCI_DIM_NONE;
-    const bool transposed = matrix && fci_model_has(m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT;
-    const uint64_t rows = fci_architecture_dim(&m->hyper, row->rows), cols = fci_architecture_dim(&m->hyper, row->cols);
+    const bool transposed =
+        matrix && fci_model_has(m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT;
+    const uint64_t rows = fci_architecture_dim(&m->hyper, row->rows),
+                   cols = fci_architecture_dim(&m->hyper, row->cols);
     fci_wanted w = {row, block, expert, matrix ? 2u : 1u, {transposed ? cols : rows, transposed ? rows : cols, 0},
                     (row->need & FCI_TRAIT_MAYBE) != 0};
     const fc_tensor *t;
@@ -11195,37 +11623,43 @@ FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t b
     return fci_model_vector(m, t, fci_model_has(m, FCI_TRAIT_PLUS_ONE) ? 1.0f : 0.0f, place, err);
 }
 
-// Whether a slot of a block is of use under a mask [2 * n_blocks]. One norm may be for both sublayers.
+// Whether a slot of a block is of use under a mask [2 * n_blocks]. One norm may be for both
+// sublayers.
 FCI_FN bool fci_model_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block) {
     const uint8_t *kept = mask + 2 * (size_t)block;
-    if (slot == FCI_ATTN_NORM && fci_model_has(m, FCI_TRAIT_ONE_NORM) && kept[FC_KIND_FFN]) return true;
+    if (slot == FCI_ATTN_NORM && fci_model_has(m, FCI_TRAIT_ONE_NORM) && kept[FC_KIND_FFN])
+        return true;
     return kept[slot >= FCI_FIRST_FFN_SLOT ? FC_KIND_FFN : FC_KIND_ATTENTION] != 0;
 }
 
 // Whether a row of the table counts for a block (or for the model).
 FCI_FN bool fci_model_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block) {
     uint32_t traits = m->hyper.traits | FCI_TRAIT_MAYBE;
-    if (row->slot >= FCI_FIRST_BLOCK_SLOT && m->hyper.blocks[block].experts) traits |= FCI_TRAIT_BLOCK_EXPERTS;
-    if (row->slot >= FCI_FIRST_BLOCK_SLOT && !fci_model_used(m, m->present, row->slot, block)) return false;
-    return fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)) && (row->need & ~traits) == 0 &&
-           (row->unless & traits) == 0;
+    if (row->slot >= FCI_FIRST_BLOCK_SLOT && m->hyper.blocks[block].experts)
+        traits |= FCI_TRAIT_BLOCK_EXPERTS;
+    if (row->slot >= FCI_FIRST_BLOCK_SLOT && !fci_model_used(m, m->present, row->slot, block))
+        return false;
+    return fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)) &&
+           (row->need & ~traits) == 0 && (row->unless & traits) == 0;
 }
 
-FCI_FN fc_code fci_model_row(fc_model *m, const fci_tensor_row *row, uint32_t block, fc_error *err) {
+FCI_FN fc_code fci_model_row(fc_model *m, const fci_tensor_row *row, uint32_t block,
+                             fc_error *err) {
     fci_layer *l = row->slot >= FCI_FIRST_BLOCK_SLOT ? &m->layers[block] : NULL;
     uint64_t times = fci_model_is_expert(row->slot) ? m->hyper.n_experts : 1;
     fc_code code = FC_OK;
     if (!fci_model_needs(m, row, block)) return FC_OK;
     if (l && fci_model_is_expert(row->slot) && !l->experts) {
-        l->experts = (fci_expert *)fci_arena_alloc(&m->arena, times, sizeof *l->experts, "experts", err);
+        l->experts =
+            (fci_expert *)fci_arena_alloc(&m->arena, times, sizeof *l->experts, "experts", err);
         if (!l->experts) return FC_ERR_MEMORY;
     }
     for (uint32_t e = 0; e < times && !code; e++) code = fci_model_slot(m, row, block, e, err);
     return code;
 }
 
-// A GGUF file whose tensors are not all understood would be computed wrongly. (In safetensors, buffers that
-// nobody needs are common.)
+// A GGUF file whose tensors are not all understood would be computed wrongly. (In safetensors,
+// buffers that nobody needs are common.)
 FCI_FN fc_code fci_model_all_read(const fc_model *m, fc_error *err) {
     uint64_t n = fc_container_tensor_count(m->container);
     if (!fci_model_is_gguf(m) || m->n_read >= n) return FC_OK;
@@ -11238,14 +11672,16 @@ FCI_FN fc_code fci_model_factors(const fc_model *m, fc_error *err) {
         const float *f = m->hyper.ropes[0].factors[k];
         for (uint64_t j = 0; f && j < m->hyper.rotary_dim / 2; j++)
             if (!(f[j] > 0) || !isfinite(f[j]))
-                return fci_fail(err, FC_ERR_FORMAT, 0, "rope factors: expected numbers above 0, got %g", (double)f[j]);
+                return fci_fail(err, FC_ERR_FORMAT, 0,
+                                "rope factors: expected numbers above 0, got %g", (double)f[j]);
     }
     return FC_OK;
 }
 
 FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
     uint64_t n_blocks = m->hyper.n_blocks;
-    // Every block has tensors of its own, so a count beyond them is a lie: refuse it before allocating.
+    // Every block has tensors of its own, so a count beyond them is a lie: refuse it before
+    // allocating.
     if (n_blocks > fc_container_tensor_count(m->container))
         return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu blocks: the files hold only %llu tensors",
                         (unsigned long long)n_blocks,
@@ -11304,17 +11740,21 @@ FCI_FN void fci_model_special(const fc_model *m, char *out, size_t size) {
     uint32_t unturned = 0, of = c->n_blocks;
     for (uint32_t i = 0; i < of; i++) unturned += h->blocks[i].rope == 0;
     out[0] = 0;
-    if (c->n_experts) fci_model_say(out, size, "%u experts, %u used", c->n_experts, c->n_experts_used);
-    if (c->n_window_blocks) fci_model_say(out, size, "window %u in %u of %u blocks", c->window, c->n_window_blocks, of);
+    if (c->n_experts)
+        fci_model_say(out, size, "%u experts, %u used", c->n_experts, c->n_experts_used);
+    if (c->n_window_blocks)
+        fci_model_say(out, size, "window %u in %u of %u blocks", c->window, c->n_window_blocks, of);
     if (h->traits & FCI_TRAIT_POSITIONS) fci_model_say(out, size, "learned positions");
     else if (unturned) fci_model_say(out, size, "no rope in %u of %u blocks", unturned, of);
     if (h->rotary_dim && h->rotary_dim < h->head_dim)
-        fci_model_say(out, size, "rope on %u of %u numbers of a head", (unsigned)h->rotary_dim, (unsigned)h->head_dim);
+        fci_model_say(out, size, "rope on %u of %u numbers of a head", (unsigned)h->rotary_dim,
+                      (unsigned)h->head_dim);
     if (h->attention_cap > 0) fci_model_say(out, size, "scores capped at %g", h->attention_cap);
     if (h->logit_cap > 0) fci_model_say(out, size, "logits capped at %g", h->logit_cap);
     if (h->traits & FCI_TRAIT_LAYER_NORM) fci_model_say(out, size, "LayerNorm");
     if (h->traits & FCI_TRAIT_POST_NORM) fci_model_say(out, size, "norms after sublayers");
-    if (h->traits & (FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM)) fci_model_say(out, size, "norms of q and k");
+    if (h->traits & (FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM))
+        fci_model_say(out, size, "norms of q and k");
     if (h->traits & FCI_TRAIT_PARALLEL) fci_model_say(out, size, "attention and FFN in parallel");
     if (h->traits & FCI_TRAIT_PLAIN_FFN) fci_model_say(out, size, "FFN without gate");
     if (h->traits & FCI_TRAIT_MULTIPLIERS) fci_model_say(out, size, "multipliers");
@@ -11339,7 +11779,8 @@ FCI_FN fc_code fci_model_describe(fc_model *m, fc_error *err) {
     c->norm_eps = (float)h->norm_eps;
     c->rope_theta = h->ropes[0].theta;
     const fci_rope *r = &h->ropes[0];
-    c->rope_scaling = r->factors[0] && r->scaling == FCI_ROPE_NONE ? "factors" : scalings[r->scaling];
+    c->rope_scaling =
+        r->factors[0] && r->scaling == FCI_ROPE_NONE ? "factors" : scalings[r->scaling];
     c->tied_embeddings = (h->traits & FCI_TRAIT_TIED) != 0;
     c->activation = activations[h->activation];
     c->n_experts = (uint32_t)h->n_experts;
@@ -11359,7 +11800,8 @@ FCI_FN fc_code fci_model_describe(fc_model *m, fc_error *err) {
                           h->n_kv_heads, h->head_dim, h->vocab, h->rotary_dim};
     m->hash = fci_hash(m->hash, numbers, sizeof numbers);
     for (uint64_t i = 0; i < 2 * h->n_blocks; i++) c->n_sublayers += m->present[i];
-    if (c->n_sublayers < 2 * h->n_blocks) m->hash = fci_hash(m->hash, m->present, 2 * (size_t)h->n_blocks);
+    if (c->n_sublayers < 2 * h->n_blocks)
+        m->hash = fci_hash(m->hash, m->present, 2 * (size_t)h->n_blocks);
     snprintf(m->fingerprint, sizeof m->fingerprint, "%08lx%08lx", (unsigned long)(m->hash >> 32),
              (unsigned long)(m->hash & 0xffffffffu));
     return FC_OK;
@@ -11484,7 +11926,8 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // blocks together, so that every weight panel is packed once for all of their rows. Lanes enter at
 // any sublayer, in ascending order: the rows that are under way are then always the first ones.
 
-// Rotated keys and values of the positions of one sequence under one mask, for lanes that go on from there.
+// Rotated keys and values of the positions of one sequence under one mask, for lanes that go on
+// from there.
 typedef struct fci_cache {
     uint32_t n_past, capacity; // positions that are in it, and that fit
     float **keys, **values;    // [n_blocks] of [capacity, kv]; NULL where the mask lacks the attention
@@ -11510,8 +11953,8 @@ typedef struct fci_route { // a row that an expert works on
     float weight;
 } fci_route;
 
-// Called between sublayers; a nonzero return stops the wave. `units` is the share of a whole forward
-// pass of one lane that was done since the last call.
+// Called between sublayers; a nonzero return stops the wave. `units` is the share of a whole
+// forward pass of one lane that was done since the last call.
 typedef int (*fci_tick_fn)(void *user, double units);
 
 typedef struct fci_engine {
@@ -11559,8 +12002,8 @@ FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     return a;
 }
 
-// The first and last of the frequencies between which yarn passes from kept to slowed ones: those that
-// turn `high` and `low` times within the original context.
+// The first and last of the frequencies between which yarn passes from kept to slowed ones: those
+// that turn `high` and `low` times within the original context.
 FCI_FN void fci_engine_yarn_range(const fci_hyper *h, const fci_rope *r, double *from, double *to) {
     const double pi = 3.14159265358979323846, dims = (double)h->rotary_dim;
     *from = dims * log(r->original / (r->high * 2 * pi)) / (2 * log(r->theta));
@@ -11610,10 +12053,13 @@ FCI_FN float *fci_engine_turns(const fci_engine *e, size_t rope) {
 
 // Where position i of a sequence stands in the tables.
 FCI_FN uint32_t fci_engine_position(const fci_engine *e, size_t length, size_t i) {
-    return (uint32_t)(e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original ? e->max_length + i : i);
+    return (uint32_t)(e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original
+                          ? e->max_length + i
+                          : i);
 }
 
-// Angles as transformers computes them: frequencies and their products with the position in float32.
+// Angles as transformers computes them: frequencies and their products with the position in
+// float32.
 FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
     const fci_hyper *h = &e->m->hyper;
     const fci_rope *r = &h->ropes[rope];
@@ -11639,7 +12085,8 @@ FCI_FN size_t fci_engine_scratch(const fc_model *m) {
                            fci_attention_scratch_bytes(&m->c, &a));
 }
 
-// Numbers of the widest row between two projections. Experts need room for a row of the residual too.
+// Numbers of the widest row between two projections. Experts need room for a row of the residual
+// too.
 FCI_FN uint64_t fci_engine_widest(const fci_hyper *h) {
     const uint64_t q = h->n_heads * h->head_dim;
     return h->n_experts ? fci_max(q, h->hidden) : q;
@@ -11651,7 +12098,8 @@ FCI_FN uint64_t fci_engine_turns_bytes(const fc_model *m, size_t max_length) {
 
 FCI_FN uint64_t fci_engine_packed_bytes(const fc_model *m, size_t rows) {
     const fci_hyper *h = &m->hyper;
-    return fci_gemm_packed_bytes(&m->c, m->config.compute, rows, (size_t)fci_max(fci_engine_widest(h), h->hidden));
+    return fci_gemm_packed_bytes(&m->c, m->config.compute, rows,
+                                 (size_t)fci_max(fci_engine_widest(h), h->hidden));
 }
 
 FCI_FN uint64_t fci_engine_fed_bytes(const fc_model *m, size_t rows) {
@@ -11724,7 +12172,8 @@ FCI_FN void fci_engine_close(fci_engine *e) { // zeroed allowed
 FCI_FN double fci_engine_work(const fc_model *m, size_t sublayer) {
     const fci_layer *l = &m->layers[sublayer / 2];
     double n = (double)l->n_parameters[sublayer % 2];
-    return sublayer % 2 && l->experts ? n * (double)m->hyper.n_used / (double)m->hyper.n_experts : n;
+    return sublayer % 2 && l->experts ? n * (double)m->hyper.n_used / (double)m->hyper.n_experts
+                                      : n;
 }
 
 // Sublayers and head as shares of a whole forward pass, by their multiplications a token.
@@ -11747,12 +12196,14 @@ FCI_FN fc_code fci_engine_open_more(fci_engine *e, fc_error *err) {
     }
     if (!h->n_experts) return FC_OK;
     e->scores = (float *)fci_alloc(c, e->capacity, h->n_experts * sizeof(float), "router", err);
-    e->routes = (fci_route *)fci_alloc(c, e->capacity, 2 * h->n_used * sizeof *e->routes, "router", err);
+    e->routes =
+        (fci_route *)fci_alloc(c, e->capacity, 2 * h->n_used * sizeof *e->routes, "router", err);
     e->ends = (size_t *)fci_alloc(c, h->n_experts, sizeof *e->ends, "router", err);
     return e->scores && e->routes && e->ends ? FC_OK : FC_ERR_MEMORY;
 }
 
-FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish, fc_error *err) {
+FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
+                                fc_error *err) {
     const fci_context *c = &m->c;
     const fci_hyper *h = &m->hyper;
     memset(e, 0, sizeof *e);
@@ -11773,14 +12224,15 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     e->scratch = fci_alloc(c, fci_engine_scratch(m), 1, "scratch", err);
     e->max_length = wish->positions;
     e->n_forms = fci_engine_forms(m);
-    e->cos_sin = (float *)fci_alloc(c, fci_max(fci_engine_turns_bytes(m, e->max_length), 1), 1, "rotary table", err);
+    e->cos_sin = (float *)fci_alloc(c, fci_max(fci_engine_turns_bytes(m, e->max_length), 1), 1,
+                                    "rotary table", err);
     e->positions = (uint32_t *)fci_alloc(c, rows, sizeof(uint32_t), "positions", err);
     e->attention_lanes = (fci_attention_lane *)fci_alloc(c, e->max_lanes,
                                                          sizeof *e->attention_lanes, "lanes", err);
     e->sublayer_cost = (double *)fci_alloc(c, 2 * h->n_blocks + 1, sizeof(double), "costs", err);
-    if (!e->x || !e->normed || !e->heads[0] || !e->heads[1] || !e->keys || !e->logits || !e->packed || !e->fed ||
-        !e->scratch || !e->cos_sin || !e->positions || !e->attention_lanes || !e->sublayer_cost ||
-        fci_engine_open_more(e, err) != FC_OK) {
+    if (!e->x || !e->normed || !e->heads[0] || !e->heads[1] || !e->keys || !e->logits ||
+        !e->packed || !e->fed || !e->scratch || !e->cos_sin || !e->positions ||
+        !e->attention_lanes || !e->sublayer_cost || fci_engine_open_more(e, err) != FC_OK) {
         fci_engine_close(e);
         return FC_ERR_MEMORY;
     }
@@ -11793,7 +12245,8 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
 // Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
 FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
                                uint64_t taken, fc_error *err) {
-    const fci_engine_wish wish = {max_length, wanted_rows, (size_t)fci_max(wanted_rows, 16), max_length, taken};
+    const fci_engine_wish wish = {max_length, wanted_rows, (size_t)fci_max(wanted_rows, 16),
+                                  max_length, taken};
     return fci_engine_begin(e, m, &wish, err);
 }
 
@@ -11811,8 +12264,8 @@ FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache) { // zeroed all
 }
 
 // Room for `capacity` positions of every attention in the mask.
-FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask, uint32_t capacity,
-                              fc_error *err) {
+FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
+                              uint32_t capacity, fc_error *err) {
     const fci_hyper *h = &m->hyper;
     const size_t n = (size_t)h->n_blocks, each = (size_t)(h->n_kv_heads * h->head_dim) * capacity;
     memset(cache, 0, sizeof *cache);
@@ -11820,7 +12273,8 @@ FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t
     cache->keys = (float **)fci_alloc(&m->c, n, 2 * sizeof *cache->keys, "cache", err);
     if (!cache->keys) return FC_ERR_MEMORY;
     cache->values = cache->keys + n;
-    cache->block = (float *)fci_alloc(&m->c, fci_cache_bytes(m, mask, capacity), 1, "keys and values", err);
+    cache->block =
+        (float *)fci_alloc(&m->c, fci_cache_bytes(m, mask, capacity), 1, "keys and values", err);
     if (!cache->block) {
         fci_cache_close(m, cache);
         return FC_ERR_MEMORY;
@@ -11846,12 +12300,15 @@ FCI_FN fci_gemm_part fci_engine_part(const fci_weight *w, float *y, size_t ldy) 
     return p;
 }
 
-FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_gemm_part *parts, size_t n_parts, size_t rows) {
-    fci_gemm(&e->m->c, e->m->config.compute, op, e->packed, rows, (size_t)parts[0].w->cols, parts, n_parts, e->scratch);
+FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_gemm_part *parts,
+                            size_t n_parts, size_t rows) {
+    fci_gemm(&e->m->c, e->m->config.compute, op, e->packed, rows, (size_t)parts[0].w->cols, parts,
+             n_parts, e->scratch);
 }
 
 // y = norm(x), rows of n numbers; y may be x.
-FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows, size_t n, float *y) {
+FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
+                            size_t n, float *y) {
     const float eps = (float)e->m->hyper.norm_eps;
     if (e->m->hyper.traits & FCI_TRAIT_LAYER_NORM)
         fci_rows_layernorm(&e->m->c, x, n, w->weight, w->bias, eps, rows, n, y, n);
@@ -11871,7 +12328,8 @@ FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, con
 }
 
 // The lane's new keys and values join those in its cache, and its queries see them all.
-FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ldkv, fci_attention_lane *to) {
+FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ldkv,
+                                 fci_attention_lane *to) {
     const size_t past = cache->n_past * ldkv, bytes = to->n_kv * ldkv * sizeof(float);
     FINERCUT_ASSERT(cache->n_past + to->n_kv <= cache->capacity);
     memcpy(cache->keys[block] + past, to->k, bytes);
@@ -11882,29 +12340,32 @@ FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ld
 }
 
 // Adds what a sublayer's last projection makes of the packed rows to the residual.
-FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *w, size_t rows, const fci_norm *post) {
+FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *w, size_t rows,
+                           const fci_norm *post) {
     const fc_compute compute = e->m->config.compute;
     const size_t k = (size_t)w->matrix.cols;
     const size_t d = (size_t)e->m->hyper.hidden;
     const float scale = (float)e->m->hyper.residual_scale;
     const bool plain = !post->weight && scale == 1;
     const fci_gemm_part part = fci_engine_part(w, plain ? e->x : e->normed, d);
-    fci_gemm(&e->m->c, compute, plain ? FCI_GEMM_ADD : FCI_GEMM_STORE, packed, rows, k, &part, 1, e->scratch);
+    fci_gemm(&e->m->c, compute, plain ? FCI_GEMM_ADD : FCI_GEMM_STORE, packed, rows, k, &part, 1,
+             e->scratch);
     if (plain) return;
     if (post->weight) fci_engine_norm(e, post, e->normed, rows, d, e->normed);
     fci_rows_add_scaled(&e->m->c, e->x, d, e->normed, d, scale, rows, d);
 }
 
-// Norm and rotary embedding of queries or keys, in place. The norm is one of a head, or of all heads.
-FCI_FN void fci_engine_turn(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x, size_t rows,
-                            uint32_t n_heads) {
+// Norm and rotary embedding of queries or keys, in place. The norm is one of a head, or of all
+// heads.
+FCI_FN void fci_engine_turn(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x,
+                            size_t rows, uint32_t n_heads) {
     const fci_hyper *h = &e->m->hyper;
     const size_t head = (size_t)h->head_dim, n = n_heads * head;
     if (norm->weight && (h->traits & FCI_TRAIT_QK_NORM)) fci_engine_norm(e, norm, x, rows, n, x);
     else if (norm->weight) fci_engine_norm(e, norm, x, rows * n_heads, head, x);
     if (l->kind.rope)
-        fci_rows_rope(&e->m->c, x, n, rows, n_heads, (uint32_t)head, (uint32_t)h->rotary_dim, h->rope_interleaved,
-                      fci_engine_turns(e, l->kind.rope - 1), e->positions);
+        fci_rows_rope(&e->m->c, x, n, rows, n_heads, (uint32_t)head, (uint32_t)h->rotary_dim,
+                      h->rope_interleaved, fci_engine_turns(e, l->kind.rope - 1), e->positions);
 }
 
 FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fci_lane *lanes,
@@ -11912,7 +12373,8 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
     const fci_context *c = &e->m->c;
     fci_attention a = fci_engine_attention(e->m);
     float *q = e->heads[0], *out = e->heads[1], *k = e->keys, *v = e->keys + rows * a.ldkv;
-    const fci_gemm_part qkv[] = {fci_engine_part(&l->q, q, a.ldq), fci_engine_part(&l->k, k, a.ldkv),
+    const fci_gemm_part qkv[] = {fci_engine_part(&l->q, q, a.ldq),
+                                 fci_engine_part(&l->k, k, a.ldkv),
                                  fci_engine_part(&l->v, v, a.ldkv)};
     a.window = l->kind.window;
     fci_engine_norm_pack(e, e->x, rows, &l->attn_norm);
@@ -11926,7 +12388,8 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
         to->v = v + lanes[i].row * a.ldkv;
         to->out = out + lanes[i].row * a.ldo;
         to->n_q = to->n_kv = lanes[i].length;
-        if (lanes[i].cache) fci_engine_use_cache(lanes[i].cache, (size_t)(l - e->m->layers), a.ldkv, to);
+        if (lanes[i].cache)
+            fci_engine_use_cache(lanes[i].cache, (size_t)(l - e->m->layers), a.ldkv, to);
     }
     fci_attention_run(c, &a, e->attention_lanes, n_lanes, e->scratch);
     fci_gemm_pack(c, e->m->config.compute, out, a.ldo, rows, a.ldo, NULL, e->packed);
@@ -11934,15 +12397,16 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
 }
 
 // The packed rows through gate and up (or only up) and the activation, into e->fed.
-FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up, size_t rows) {
+FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up,
+                                size_t rows) {
     const fci_gemm_part parts[] = {fci_engine_part(gate, NULL, 0), fci_engine_part(up, NULL, 0)};
     const size_t plain = gate->matrix.data ? 0 : 1;
-    fci_gemm_into(&e->m->c, e->m->config.compute, e->packed, rows, (size_t)up->matrix.cols, parts + plain, 2 - plain,
-                  e->m->hyper.activation, e->fed, e->scratch);
+    fci_gemm_into(&e->m->c, e->m->config.compute, e->packed, rows, (size_t)up->matrix.cols,
+                  parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);
 }
 
-// The experts of a row: those with the highest scores (of equal ones the first), weighted by the softmax of
-// all scores, or by theirs alone.
+// The experts of a row: those with the highest scores (of equal ones the first), weighted by the
+// softmax of all scores, or by theirs alone.
 FCI_FN void fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
     const fci_hyper *h = &e->m->hyper;
     float *scores = e->scores + row * h->n_experts;
@@ -11965,8 +12429,8 @@ FCI_FN void fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
         out[k].weight = (float)(exp((double)(out[k].weight - top)) / sum * h->residual_scale);
 }
 
-// Chooses every row's experts from e->scores and sorts the pairs by expert, each one's rows in ascending
-// order, which e->ends cuts. Returns the sorted pairs.
+// Chooses every row's experts from e->scores and sorts the pairs by expert, each one's rows in
+// ascending order, which e->ends cuts. Returns the sorted pairs.
 FCI_FN const fci_route *fci_engine_route(fci_engine *e, size_t rows) {
     const fci_hyper *h = &e->m->hyper;
     size_t *ends = e->ends;
@@ -11984,8 +12448,8 @@ FCI_FN const fci_route *fci_engine_route(fci_engine *e, size_t rows) {
     return sorted;
 }
 
-// A router with experts: the rows that chose an expert are gathered, so that each one's GEMMs are as large as
-// they can be. What a row gets is added in the order of the experts.
+// A router with experts: the rows that chose an expert are gathered, so that each one's GEMMs are
+// as large as they can be. What a row gets is added in the order of the experts.
 FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden, n_experts = (size_t)e->m->hyper.n_experts;
     const fc_compute compute = e->m->config.compute;
@@ -11997,12 +12461,14 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
     for (size_t x = 0; x < n_experts; x++) {
         const size_t n = (size_t)(routes + e->ends[x] - at);
         if (n == 0) continue;
-        for (size_t i = 0; i < n; i++) memcpy(e->heads[0] + i * d, e->normed + at[i].row * d, d * sizeof *e->x);
+        for (size_t i = 0; i < n; i++)
+            memcpy(e->heads[0] + i * d, e->normed + at[i].row * d, d * sizeof *e->x);
         fci_gemm_pack(&e->m->c, compute, e->heads[0], d, n, d, NULL, e->packed);
         fci_engine_activate(e, &l->experts[x].gate, &l->experts[x].up, n);
         const fci_weight *w = &l->experts[x].down;
         const fci_gemm_part down = fci_engine_part(w, e->heads[1], d);
-        fci_gemm(&e->m->c, compute, FCI_GEMM_STORE, e->fed, n, (size_t)w->matrix.cols, &down, 1, e->scratch);
+        fci_gemm(&e->m->c, compute, FCI_GEMM_STORE, e->fed, n, (size_t)w->matrix.cols, &down, 1,
+                 e->scratch);
         for (size_t i = 0; i < n; i++, at++) {
             float *to = e->x + at->row * d;
             const float *from = e->heads[1] + i * d;
@@ -12028,7 +12494,8 @@ FCI_FN void fci_engine_embed(const fci_engine *e, uint32_t id, uint32_t position
     m->c.kernels->decode(m->embedding.type, fci_matrix_row(&m->embedding, id), 0, d, x);
     for (size_t k = 0; scale != 1 && k < d; k++) x[k] *= scale;
     if (!m->positions.data) return;
-    m->c.kernels->decode(m->positions.type, fci_matrix_row(&m->positions, position), 0, d, e->normed);
+    m->c.kernels->decode(m->positions.type, fci_matrix_row(&m->positions, position), 0, d,
+                         e->normed);
     for (size_t k = 0; k < d; k++) x[k] += e->normed[k];
 }
 
@@ -12045,8 +12512,9 @@ FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
     }
 }
 
-// A parallel block's FFN reads what the block got. Kept when the block begins, for the rows under way; a
-// lane that enters between its sublayers has no attention there, so its rows are still the block's input.
+// A parallel block's FFN reads what the block got. Kept when the block begins, for the rows under
+// way; a lane that enters between its sublayers has no attention there, so its rows are still the
+// block's input.
 FCI_FN void fci_engine_keep_input(fci_engine *e, size_t sublayer, size_t first, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden;
     if (e->input == e->x) return;
@@ -12064,7 +12532,8 @@ FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n
 }
 
 // Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
-// residual rows are then in e->x from lane.row on. Their lengths together must not exceed e->capacity.
+// residual rows are then in e->x from lane.row on. Their lengths together must not exceed
+// e->capacity.
 FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
                                fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
@@ -12187,8 +12656,8 @@ FCI_FN double fci_distance_euclidean(const fci_kernels *k, const fci_position *a
     return k->squared_difference(at->p, at->q, at->vocab);
 }
 
-// From the difference: 4 |p| |q| sin^2(angle / 2) = |p - q|^2 - (|p| - |q|)^2, as small angles would be
-// lost in the rounding of their cosine.
+// From the difference: 4 |p| |q| sin^2(angle / 2) = |p - q|^2 - (|p| - |q|)^2, as small angles
+// would be lost in the rounding of their cosine.
 FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_position *at) {
     double dots[3];
     k->dots(at->p, at->q, at->vocab, dots);
@@ -12248,10 +12717,11 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
     }
 }
 
-// The original model's side of a comparison. What is compared are a position's *outputs*: its logits,
-// or, for distances that know only lengths and angles, R n in the place of W n, where n is the final
-// norm's row (rounded, where the head's product would round it), W = Q R the output weights, [vocab,
-// hidden], Q of orthonormal columns and R a triangle [hidden, hidden]: Q changes no length and no angle.
+// The original model's side of a comparison. What is compared are a position's *outputs*: its
+// logits, or, for distances that know only lengths and angles, R n in the place of W n, where n is
+// the final norm's row (rounded, where the head's product would round it), W = Q R the output
+// weights, [vocab, hidden], Q of orthonormal columns and R a triangle [hidden, hidden]: Q changes
+// no length and no angle.
 typedef struct fci_reference {
     const fci_distance *distance;
     const fc_tokens *tokens;
@@ -12273,8 +12743,9 @@ typedef struct fci_reference {
 
 // Does R serve? Only where nothing else is done to the logits, and where it is smaller than W.
 FCI_FN bool fci_reference_turned(const fc_model *m, fc_metric metric) {
-    return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) && m->hyper.logit_cap == 0 &&
-           m->hyper.logit_divisor == 1 && m->hyper.vocab > m->hyper.hidden;
+    return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) &&
+           m->hyper.logit_cap == 0 && m->hyper.logit_divisor == 1 &&
+           m->hyper.vocab > m->hyper.hidden;
 }
 
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
@@ -12287,19 +12758,23 @@ FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_
              bytes = n_positions * (d * sizeof(float) + sizeof(double) + sizeof(uint32_t));
     if (!fci_reference_turned(m, metric)) return bytes;
     uint64_t rows = fci_max(d, FCI_ENGINE_ROWS);
-    return bytes + d * d * (sizeof(double) + 2 * sizeof(float)) + 2 * d * FCI_REFERENCE_CHUNK * sizeof(float) +
-           fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)rows, (size_t)fci_max(d, FCI_REFERENCE_CHUNK)) +
+    return bytes + d * d * (sizeof(double) + 2 * sizeof(float)) +
+           2 * d * FCI_REFERENCE_CHUNK * sizeof(float) +
+           fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)rows,
+                                 (size_t)fci_max(d, FCI_REFERENCE_CHUNK)) +
            fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32);
 }
 
 FCI_FN void fci_reference_free(const fci_context *c, fci_reference *r) {
-    void *all[] = {r->rows, r->lse, r->triangle, r->packed, r->scratch, r->kept, r->slots, r->owners};
+    void *all[] = {r->rows,    r->lse,  r->triangle, r->packed,
+                   r->scratch, r->kept, r->slots,    r->owners};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
     memset(r, 0, sizeof *r);
 }
 
 // Rows [first, first + n) of W as columns of `out` [hidden, n]; as the head's product rounds them.
-FCI_FN void fci_reference_columns(const fc_model *m, size_t first, size_t n, float *row, float *out) {
+FCI_FN void fci_reference_columns(const fc_model *m, size_t first, size_t n, float *row,
+                                  float *out) {
     const fci_matrix *w = &m->output;
     size_t d = (size_t)w->cols;
     for (size_t k = 0; k < n; k++) {
@@ -12311,11 +12786,14 @@ FCI_FN void fci_reference_columns(const fc_model *m, size_t first, size_t n, flo
 }
 
 // gram [hidden, hidden] = transpose of W times W.
-FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, double *gram, fc_error *err) {
+FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, double *gram,
+                                  fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
-    float *columns = (float *)fci_alloc(c, d, (FCI_REFERENCE_CHUNK + 1) * sizeof(float), "output weights", err);
-    float *part = columns ? (float *)fci_alloc(c, d, d * sizeof *part, "output weights", err) : NULL;
+    float *columns =
+        (float *)fci_alloc(c, d, (FCI_REFERENCE_CHUNK + 1) * sizeof(float), "output weights", err);
+    float *part =
+        columns ? (float *)fci_alloc(c, d, d * sizeof *part, "output weights", err) : NULL;
     fc_code code = part ? FC_OK : FC_ERR_MEMORY;
     memset(gram, 0, d * d * sizeof *gram);
     for (size_t first = 0; first < vocab && !code; first += FCI_REFERENCE_CHUNK) {
@@ -12326,7 +12804,8 @@ FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, double 
         fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
         for (size_t i = 0; i < d * d; i++) gram[i] += (double)part[i];
-        if (e->tick && e->tick(e->tick_user, 0)) code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+        if (e->tick && e->tick(e->tick_user, 0))
+            code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
     fci_free(c, part);
     fci_free(c, columns);
@@ -12350,8 +12829,8 @@ FCI_FN void fci_reference_column_task(void *arg, size_t task, uint32_t worker) {
     }
 }
 
-// R as the Cholesky factor of W's Gram matrix: that of a QR decomposition, up to signs. A column that
-// depends on those before it within rounding adds nothing.
+// R as the Cholesky factor of W's Gram matrix: that of a QR decomposition, up to signs. A column
+// that depends on those before it within rounding adds nothing.
 FCI_FN fc_code fci_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
     double *gram = (double *)fci_alloc(&e->m->c, d, d * sizeof *gram, "output weights", err);
@@ -12370,8 +12849,8 @@ FCI_FN fc_code fci_reference_factor(fci_engine *e, fci_reference *r, fc_error *e
 }
 
 // `kept` bytes may be used to keep outputs.
-FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric, const fc_tokens *t,
-                                  uint64_t kept, fc_error *err) {
+FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
+                                  const fc_tokens *t, uint64_t kept, fc_error *err) {
     const fc_model *m = e->m;
     const fci_context *c = &m->c;
     size_t n = t->starts[t->n_sequences], d = (size_t)m->hyper.hidden;
@@ -12380,28 +12859,33 @@ FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric met
     r->distance = &fci_distances[metric];
     r->tokens = t;
     r->width = fci_reference_width(m, metric);
-    r->batch = (size_t)fci_min(fci_min(most, FCI_ENGINE_ROWS), e->head_rows * (uint64_t)m->hyper.vocab / r->width);
-    r->row_units = e->sublayer_cost[2 * m->hyper.n_blocks] * (double)r->width / (double)m->hyper.vocab *
-                   (double)t->n_sequences / (double)n;
+    r->batch = (size_t)fci_min(fci_min(most, FCI_ENGINE_ROWS),
+                               e->head_rows * (uint64_t)m->hyper.vocab / r->width);
+    r->row_units = e->sublayer_cost[2 * m->hyper.n_blocks] * (double)r->width /
+                   (double)m->hyper.vocab * (double)t->n_sequences / (double)n;
     r->n_kept = r->distance->original ? (size_t)fci_min(n, kept / (r->width * sizeof(float))) : 0;
     r->rows = (float *)fci_alloc(c, n, d * sizeof(float), "original's output", err);
     r->lse = (double *)fci_alloc(c, n, sizeof(double), "original's output", err);
     r->slots = (uint32_t *)fci_alloc(c, n, sizeof *r->slots, "original's output", err);
-    r->kept = (float *)fci_alloc(c, r->n_kept + 1, r->width * sizeof(float), "original's output", err);
-    r->owners = (uint32_t *)fci_alloc(c, r->n_kept + 1, sizeof *r->owners, "original's output", err);
+    r->kept =
+        (float *)fci_alloc(c, r->n_kept + 1, r->width * sizeof(float), "original's output", err);
+    r->owners =
+        (uint32_t *)fci_alloc(c, r->n_kept + 1, sizeof *r->owners, "original's output", err);
     if (!r->rows || !r->lse || !r->slots || !r->kept || !r->owners) return FC_ERR_MEMORY;
     memset(r->slots, 0xff, n * sizeof *r->slots);
     if (!turned) return FC_OK;
     r->triangle = (float *)fci_alloc(c, d, d * sizeof(float), "output weights", err);
-    r->packed = fci_alloc(c, fci_gemm_packed_bytes(c, FC_COMPUTE_F32, (size_t)fci_max(d, r->batch),
-                                                   (size_t)fci_max(d, FCI_REFERENCE_CHUNK)), 1, "packed rows", err);
+    r->packed = fci_alloc(c,
+                          fci_gemm_packed_bytes(c, FC_COMPUTE_F32, (size_t)fci_max(d, r->batch),
+                                                (size_t)fci_max(d, FCI_REFERENCE_CHUNK)),
+                          1, "packed rows", err);
     r->scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, FC_COMPUTE_F32), 1, "scratch", err);
     return r->triangle && r->packed && r->scratch ? fci_reference_factor(e, r, err) : FC_ERR_MEMORY;
 }
 
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
-FCI_FN fc_code fci_reference_outputs(fci_engine *e, const fci_reference *r, const float *x, size_t rows,
-                                     fc_error *err) {
+FCI_FN fc_code fci_reference_outputs(fci_engine *e, const fci_reference *r, const float *x,
+                                     size_t rows, fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden;
     if (r->triangle) {
@@ -12460,7 +12944,8 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
                                 (unsigned long long)k);
             if (k >= r->n_kept) continue;
             r->slots[k] = r->owners[k] = (uint32_t)k;
-            memcpy(r->kept + k * r->width, e->logits + (k - i) * r->width, r->width * sizeof(float));
+            memcpy(r->kept + k * r->width, e->logits + (k - i) * r->width,
+                   r->width * sizeof(float));
         }
     }
     return FC_OK;
@@ -12468,9 +12953,10 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
 
 // Keeps the outputs of the first r->n_kept positions of `order`, instead of others. `wanted` is
 // scratch, a byte a position.
-FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order, uint8_t *wanted,
-                                  fc_error *err) {
-    size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden, slot = 0, rows = 0, at[256];
+FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
+                                  uint8_t *wanted, fc_error *err) {
+    size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden, slot = 0,
+           rows = 0, at[256];
     fc_code code = FC_OK;
     if (r->n_kept == n || r->n_kept == 0) return FC_OK;
     memset(wanted, 0, n);
@@ -12488,7 +12974,8 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
         if (rows < fci_min(r->batch, 256) && i < r->n_kept) continue;
         if (rows) code = fci_reference_outputs(e, r, e->normed, rows, err);
         for (; rows > 0; rows--)
-            memcpy(r->kept + at[rows - 1] * r->width, e->logits + (rows - 1) * r->width, r->width * sizeof(float));
+            memcpy(r->kept + at[rows - 1] * r->width, e->logits + (rows - 1) * r->width,
+                   r->width * sizeof(float));
     }
     return code;
 }
@@ -12502,7 +12989,8 @@ FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
     position.p = item->p;
     position.q = item->q;
     position.lse_p = j->r->lse[item->position];
-    position.label = t->ids[item->position + 1 < t->starts[t->n_sequences] ? item->position + 1 : item->position];
+    position.label = t->ids[item->position + 1 < t->starts[t->n_sequences] ? item->position + 1
+                                                                           : item->position];
     position.vocab = j->r->width;
     double value = j->r->distance->position(j->k, &position);
     *item->value = value < 0 ? 0 : value; // rounding may leave -1e-17
@@ -12529,7 +13017,8 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
         for (end = first; end < n; end++) {
             fci_item *item = &items[end];
             size_t at = item->position;
-            bool kept = r->slots[at] != FCI_REFERENCE_NONE, again = end > first && items[end - 1].position == at,
+            bool kept = r->slots[at] != FCI_REFERENCE_NONE,
+                 again = end > first && items[end - 1].position == at,
                  more = r->distance->original && !kept && !again;
             if (rows + 1 + (more ? 1 : 0) > r->batch) break;
             item->p = !r->distance->original ? NULL
@@ -12547,10 +13036,11 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
     return FC_OK;
 }
 // >> search
-// FinerCut's greedy (paper, Algorithm 1): at each step the candidate whose removal moves the output least
-// away from the original's goes. `exhaustive` scores every candidate on all sequences; `race` finds
-// the same winner, bit for bit, and stops scoring a candidate once it cannot win any more; `confident`
-// stops once it is unlikely to win; `one-shot` and `random` choose by one look and by none.
+// FinerCut's greedy (paper, Algorithm 1): at each step the candidate whose removal moves the output
+// least away from the original's goes. `exhaustive` scores every candidate on all sequences; `race`
+// finds the same winner, bit for bit, and stops scoring a candidate once it cannot win any more;
+// `confident` stops once it is unlikely to win; `one-shot` and `random` choose by one look and by
+// none.
 
 struct fc_plan {
     fci_context c; // allocator and files only
@@ -12672,10 +13162,11 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
     return FC_OK;
 }
 
-// A candidate of the current step. What is known of it is a table of its positions' distances, filled in
-// any order; sums over it are always made in the order of positions and sequences, so that their bits do
-// not depend on how it was filled. What is unknown counts as 0 in them: as every distance is 0 or more,
-// and adding and roots round monotonically, a part's sum never exceeds the whole.
+// A candidate of the current step. What is known of it is a table of its positions' distances,
+// filled in any order; sums over it are always made in the order of positions and sequences, so
+// that their bits do not depend on how it was filled. What is unknown counts as 0 in them: as every
+// distance is 0 or more, and adding and roots round monotonically, a part's sum never exceeds the
+// whole.
 typedef struct fci_runner {
     uint32_t candidate, first, entry; // its first sublayer, and the one after its last
     uint32_t known;    // positions
@@ -12701,8 +13192,8 @@ typedef struct fci_search {
     double divisor;
     size_t n_positions, n_counted; // all, and those that have a distance
     uint8_t *mask;     // [2 * n_blocks]
-    // The trail: a sequence's rows at every `spacing`th sublayer's entrance from `base` on are kept.
-    // Those between two of them, a segment, are computed again when its candidates run.
+    // The trail: a sequence's rows at every `spacing`th sublayer's entrance from `base` on are
+    // kept. Those between two of them, a segment, are computed again when its candidates run.
     uint32_t base, spacing, segment; // segment: the one that is there, FCI_SEARCH_NONE: none
     float *trail_rows;    // [kept sublayers, positions, hidden]
     float *segment_rows;  // [spacing - 1, positions, hidden]
@@ -12737,10 +13228,11 @@ typedef struct fci_search {
 #define FCI_SEARCH_NONE UINT32_MAX
 #define FCI_SEARCH_ROWS 1024                    // rows that make packing the weights cheap
 #define FCI_SEARCH_KEPT ((uint64_t)128 << 20)   // bytes of the original's outputs, where no limit is given
-// confident: the shortest beginning of a sequence that is run; positions of a block, its unit of chance;
-// the least number of blocks that a standard error is made of. (SmolLM2, JS, 57 candidates, 400 times with
-// the text's order changed: blocks of 64 without Student's correction lost the true winner twice, blocks of
-// 16 with it never, for the same work; blocks of 64 with it cost 1.6 times as much.)
+// confident: the shortest beginning of a sequence that is run; positions of a block, its unit of
+// chance; the least number of blocks that a standard error is made of. (SmolLM2, JS, 57 candidates,
+// 400 times with the text's order changed: blocks of 64 without Student's correction lost the true
+// winner twice, blocks of 16 with it never, for the same work; blocks of 64 with it cost 1.6 times
+// as much.)
 #define FCI_SEARCH_STAGE 64
 #define FCI_SEARCH_BLOCK 16
 #define FCI_SEARCH_BLOCKS 16
@@ -12756,7 +13248,8 @@ FCI_FN uint32_t fci_search_length(const fci_search *s, uint32_t sequence) {
 
 // Positions of a sequence that have a distance: for nll, the last has no next token.
 FCI_FN uint32_t fci_search_counted(const fci_search *s, uint32_t sequence) {
-    return fci_search_length(s, sequence) - (s->reference.distance->mean == FCI_MEAN_LABELS ? 1 : 0);
+    return fci_search_length(s, sequence) -
+           (s->reference.distance->mean == FCI_MEAN_LABELS ? 1 : 0);
 }
 
 FCI_FN bool fci_search_kind_fits(fc_candidates kind, uint32_t sublayer) {
@@ -12782,8 +13275,8 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     if ((unsigned)d->search >= FC_SEARCH_COUNT)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "search: unknown value %d", (int)d->search);
     if (d->confidence != 0 && !(d->confidence >= 1 && d->confidence <= 100))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "confidence: expected 1 to 100 standard errors, got %g",
-                        d->confidence);
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "confidence: expected 1 to 100 standard errors, got %g", d->confidence);
     if (!(d->fraction >= 0 && d->fraction <= 1))
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "share to remove: expected 0 to 1, got %g",
                         d->fraction);
@@ -12795,7 +13288,8 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     uint32_t first = fci_search_first_block(m, d), all = 0, allowed = 0;
     for (uint32_t k = 0; k < each * blocks; k++) { // those that are there
         uint32_t sublayer = each == 2 ? k : 2 * k + (d->candidates == FC_CANDIDATES_FFN);
-        bool there = m->present[sublayer] || (d->candidates == FC_CANDIDATES_BLOCKS && m->present[sublayer + 1]);
+        bool there = m->present[sublayer] ||
+                     (d->candidates == FC_CANDIDATES_BLOCKS && m->present[sublayer + 1]);
         all += there;
         allowed += there && k / each >= first;
     }
@@ -12815,7 +13309,8 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
 
 // ---- Progress.
 
-// Work of one exhaustive step, in whole forward passes: every candidate a forward of what it leaves.
+// Work of one exhaustive step, in whole forward passes: every candidate a forward of what it
+// leaves.
 FCI_FN double fci_search_exhaustive(const fci_search *s) {
     double now = fci_engine_mask_cost(&s->engine, s->mask, 0), cost = 0;
     for (size_t i = 0; i < s->n_runners; i++) {
@@ -12828,7 +13323,8 @@ FCI_FN double fci_search_exhaustive(const fci_search *s) {
 
 // Does this step score only one candidate, that was chosen before?
 FCI_FN bool fci_search_picks(const fci_search *s, size_t step) {
-    return s->desc->search == FC_SEARCH_RANDOM || (s->desc->search == FC_SEARCH_ONE_SHOT && step > 1);
+    return s->desc->search == FC_SEARCH_RANDOM ||
+           (s->desc->search == FC_SEARCH_ONE_SHOT && step > 1);
 }
 
 // Work that the later steps may be, and through *expected all of this one's.
@@ -12911,8 +13407,8 @@ FCI_FN uint32_t fci_search_kept_below(const fci_search *s, uint32_t sublayer) {
 
 // Runs a mask over all sequences from sublayer `from` on, where the trail is kept, and keeps what
 // `trail` has places for.
-FCI_FN fc_code fci_search_follow(fci_search *s, uint32_t from, const uint8_t *mask, float *const *trail,
-                                 fc_error *err) {
+FCI_FN fc_code fci_search_follow(fci_search *s, uint32_t from, const uint8_t *mask,
+                                 float *const *trail, fc_error *err) {
     size_t stride = fci_search_n_sublayers(s) + 1;
     for (uint32_t i = 0; i < s->tokens->n_sequences;) {
         size_t n = 0, rows = 0;
@@ -12937,8 +13433,10 @@ FCI_FN fc_code fci_search_trail(fci_search *s, uint32_t from, fc_error *err) {
 
 // Makes the rows of a segment available to its candidates.
 FCI_FN fc_code fci_search_load(fci_search *s, uint32_t segment, fc_error *err) {
-    size_t n_sublayers = fci_search_n_sublayers(s), stride = n_sublayers + 1, d = (size_t)s->m->hyper.hidden;
-    uint32_t from = s->base + segment * s->spacing, end = (uint32_t)fci_min(from + s->spacing, n_sublayers);
+    size_t n_sublayers = fci_search_n_sublayers(s), stride = n_sublayers + 1,
+           d = (size_t)s->m->hyper.hidden;
+    uint32_t from = s->base + segment * s->spacing,
+             end = (uint32_t)fci_min(from + s->spacing, n_sublayers);
     if (s->spacing == 1 || s->segment == segment) return FC_OK;
     for (size_t q = 0; q < s->tokens->n_sequences; q++)
         for (uint32_t k = 0; k < stride; k++)
@@ -12959,7 +13457,8 @@ FCI_FN const float *fci_search_start(const fci_search *s, uint32_t sequence, uin
 // ---- Sums.
 
 // Over the positions that are known by `where`.
-FCI_FN double fci_search_part(const fci_search *s, const double *values, const double *where, uint32_t q) {
+FCI_FN double fci_search_part(const fci_search *s, const double *values, const double *where,
+                              uint32_t q) {
     double part = 0;
     for (size_t i = s->tokens->starts[q]; i < s->tokens->starts[q + 1]; i++)
         if (!(where[i] < 0)) part += values[i];
@@ -13026,7 +13525,8 @@ FCI_FN void fci_race_forecast(fci_search *s, const fci_runner *r, double slack, 
 
 // One more position; true once the target is reached.
 FCI_FN bool fci_race_foresee(fci_search *s, fci_forecast *f, uint32_t q, uint32_t position) {
-    double before = s->parts[q], now = s->parts[q] = before + f->factor * s->leader->values[position];
+    double before = s->parts[q],
+           now = s->parts[q] = before + f->factor * s->leader->values[position];
     f->total += s->reference.distance->root ? sqrt(now) - sqrt(before) : now - before;
     return f->total > f->target;
 }
@@ -13042,7 +13542,8 @@ FCI_FN void fci_search_add(fci_search *s, const fci_runner *r, uint32_t sequence
 
 FCI_FN void fci_search_add_rest(fci_search *s, const fci_runner *r) {
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
-        if (r->reach[q] < fci_search_counted(s, q)) fci_search_add(s, r, q, fci_search_length(s, q));
+        if (r->reach[q] < fci_search_counted(s, q))
+            fci_search_add(s, r, q, fci_search_length(s, q));
 }
 
 // Notes where the wave has a runner's rows of unknown positions; how many.
@@ -13051,7 +13552,8 @@ FCI_FN size_t fci_search_cover(fci_search *s, const fci_lane *lanes, size_t n_la
     size_t n = 0, d = (size_t)s->m->hyper.hidden;
     memset(s->cover, 0, s->n_positions * sizeof *s->cover);
     for (size_t i = 0; i < n_lanes; i++) {
-        uint32_t q = lanes[i].sequence, end = (uint32_t)fci_min(lanes[i].length, fci_search_counted(s, q));
+        uint32_t q = lanes[i].sequence,
+                 end = (uint32_t)fci_min(lanes[i].length, fci_search_counted(s, q));
         for (uint32_t k = r->reach[q]; k < end; k++) {
             if (!(r->values[s->tokens->starts[q] + k] < 0)) continue;
             s->cover[s->tokens->starts[q] + k] = s->engine.x + (lanes[i].row + k) * d;
@@ -13072,7 +13574,8 @@ FCI_FN uint32_t fci_search_sequence_of(const fci_search *s, size_t position) {
 }
 
 // Adds items of a runner's lanes: all, or in a race as many of the heaviest as should settle it.
-FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_lanes, size_t n_items) {
+FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_lanes,
+                                size_t n_items) {
     fci_runner *r = &s->runners[lanes[0].tag];
     size_t n = 0, all = fci_search_cover(s, lanes, n_lanes), least = fci_max(32, all / 8);
     bool racing = s->leader && r != s->leader, enough = false;
@@ -13085,7 +13588,8 @@ FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_l
         item->x = s->cover[at];
         item->position = (uint32_t)at;
         item->value = &r->values[at];
-        if (racing && !enough) enough = fci_race_foresee(s, &f, fci_search_sequence_of(s, at), (uint32_t)at);
+        if (racing && !enough)
+            enough = fci_race_foresee(s, &f, fci_search_sequence_of(s, at), (uint32_t)at);
     }
     r->known += (uint32_t)n;
     return n;
@@ -13117,7 +13621,8 @@ FCI_FN fc_code fci_search_score(fci_search *s, size_t n_lanes, fc_error *err) {
     }
     for (size_t i = 0; i < n_lanes; i++) {
         fci_runner *r = &s->runners[s->lanes[i].tag];
-        uint32_t q = s->lanes[i].sequence, end = (uint32_t)fci_min(s->lanes[i].length, fci_search_counted(s, q));
+        uint32_t q = s->lanes[i].sequence,
+                 end = (uint32_t)fci_min(s->lanes[i].length, fci_search_counted(s, q));
         if (!fci_search_lost(s, r) && r->reach[q] < end) r->reach[q] = end;
     }
     for (size_t i = 0; i < s->n_runners && s->leader; i++)
@@ -13127,7 +13632,8 @@ FCI_FN fc_code fci_search_score(fci_search *s, size_t n_lanes, fc_error *err) {
 }
 
 FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
-    double exact = 0, share = 0, before = s->step_units, head = s->engine.sublayer_cost[fci_search_n_sublayers(s)];
+    double exact = 0, share = 0, before = s->step_units,
+           head = s->engine.sublayer_cost[fci_search_n_sublayers(s)];
     for (size_t i = 1; i < n_lanes; i++) { // insertion sort by entry; lanes come nearly sorted
         fci_lane lane = s->lanes[i];
         size_t k = i;
@@ -13135,7 +13641,8 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
         s->lanes[k] = lane;
     }
     for (size_t i = 0; i < n_lanes; i++) {
-        double part = (double)s->lanes[i].length / (double)fci_search_length(s, s->lanes[i].sequence);
+        double part =
+            (double)s->lanes[i].length / (double)fci_search_length(s, s->lanes[i].sequence);
         share += part / (double)n_lanes;
         exact += part * (fci_engine_mask_cost(&s->engine, s->mask, s->lanes[i].entry) - head);
     }
@@ -13150,13 +13657,14 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
 // Rows of a runner's pieces from the i'th on.
 FCI_FN size_t fci_search_piece_rows(const fci_search *s, size_t i) {
     size_t rows = 0;
-    for (uint32_t runner = s->pieces[i].runner; i < s->n_pieces && s->pieces[i].runner == runner; i++)
+    for (uint32_t runner = s->pieces[i].runner; i < s->n_pieces && s->pieces[i].runner == runner;
+         i++)
         rows += s->pieces[i].length;
     return rows;
 }
 
-// Runs a segment's pieces in waves as large as fit. A runner is divided between two waves only where that
-// makes a small one large: one wave can stop as soon as it is lost.
+// Runs a segment's pieces in waves as large as fit. A runner is divided between two waves only
+// where that makes a small one large: one wave can stop as soon as it is lost.
 FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error *err) {
     size_t n = 0, rows = 0;
     fc_code code = FC_OK;
@@ -13183,9 +13691,11 @@ FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error 
 }
 
 FCI_FN fc_code fci_search_run_pieces(fci_search *s, fc_error *err) {
-    uint32_t n = s->spacing == 1 ? 1 : fci_search_segment_of(s, (uint32_t)fci_search_n_sublayers(s) - 1) + 1;
+    uint32_t n =
+        s->spacing == 1 ? 1 : fci_search_segment_of(s, (uint32_t)fci_search_n_sublayers(s) - 1) + 1;
     fc_code code = FC_OK;
-    for (uint32_t segment = 0; segment < n && !code; segment++) code = fci_search_run_segment(s, segment, err);
+    for (uint32_t segment = 0; segment < n && !code; segment++)
+        code = fci_search_run_segment(s, segment, err);
     s->n_pieces = 0;
     return code;
 }
@@ -13275,7 +13785,8 @@ FCI_FN int fci_race_by_guess(const void *a, const void *b) {
 // Everyone who is not lost yet goes on, the most promising first.
 FCI_FN fc_code fci_race_round(fci_search *s, bool *more, fc_error *err) {
     size_t n = 0;
-    fci_weight_at *w = (fci_weight_at *)fci_alloc(&s->m->c, s->n_runners, sizeof *w, "candidates", err);
+    fci_weight_at *w =
+        (fci_weight_at *)fci_alloc(&s->m->c, s->n_runners, sizeof *w, "candidates", err);
     if (!w) return FC_ERR_MEMORY;
     for (uint32_t i = 0; i < s->n_runners; i++) {
         const fci_runner *r = &s->runners[i];
@@ -13290,9 +13801,9 @@ FCI_FN fc_code fci_race_round(fci_search *s, bool *more, fc_error *err) {
     return fci_search_run_pieces(s, err);
 }
 
-// The one probably in front runs to the end, which bounds the winner from above. Then all others run what
-// should put them behind it, positions that weigh most for the one in front first; who comes to its end
-// before the leader leads.
+// The one probably in front runs to the end, which bounds the winner from above. Then all others
+// run what should put them behind it, positions that weigh most for the one in front first; who
+// comes to its end before the leader leads.
 FCI_FN fc_code fci_search_race(fci_search *s, const fci_runner **winner, fc_error *err) {
     fci_runner *front;
     bool more = true;
@@ -13313,14 +13824,17 @@ FCI_FN fc_code fci_search_race(fci_search *s, const fci_runner **winner, fc_erro
     return code;
 }
 
-// The mean difference of two runners that know the same positions, in standard errors over blocks. As
-// few blocks make rare values less rare, Student's t is turned into the value of the normal distribution
-// that is as improbable (Wallace's approximation), so that z means the same for any number of blocks.
-// Where sequences count with a root, differences are divided by the sum of both roots: d(root) that way.
-FCI_FN double fci_confident_margin(const fci_search *s, const fci_runner *r, const fci_runner *best) {
+// The mean difference of two runners that know the same positions, in standard errors over blocks.
+// As few blocks make rare values less rare, Student's t is turned into the value of the normal
+// distribution that is as improbable (Wallace's approximation), so that z means the same for any
+// number of blocks. Where sequences count with a root, differences are divided by the sum of both
+// roots: d(root) that way.
+FCI_FN double fci_confident_margin(const fci_search *s, const fci_runner *r,
+                                   const fci_runner *best) {
     double mean = 0, squares = 0, n = 0;
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
-        const double *x = r->values + s->tokens->starts[q], *y = best->values + s->tokens->starts[q];
+        const double *x = r->values + s->tokens->starts[q],
+                     *y = best->values + s->tokens->starts[q];
         double scale = 1;
         if (s->reference.distance->root)
             scale = sqrt(fci_search_part(s, r->values, r->values, q)) +
@@ -13347,7 +13861,8 @@ typedef struct fci_stages { // beginnings of 64 positions of all sequences, then
     uint32_t longest;
 } fci_stages;
 
-FCI_FN bool fci_confident_stage(const fci_search *s, fci_stages *at, const uint32_t *reach, fci_piece *p) {
+FCI_FN bool fci_confident_stage(const fci_search *s, fci_stages *at, const uint32_t *reach,
+                                fci_piece *p) {
     for (;; at->size *= 4, at->sequence = 0)
         for (; at->sequence < s->tokens->n_sequences;) {
             uint32_t q = at->sequence++, length = fci_search_length(s, q);
@@ -13358,7 +13873,8 @@ FCI_FN bool fci_confident_stage(const fci_search *s, fci_stages *at, const uint3
         }
 }
 
-// All survivors go on by the next stages: enough for a large wave, and for the next look to tell more.
+// All survivors go on by the next stages: enough for a large wave, and for the next look to tell
+// more.
 FCI_FN fc_code fci_confident_round(fci_search *s, fci_stages *at, bool *more, fc_error *err) {
     uint32_t *reach = s->sequences; // scratch here
     const fci_runner *any = fci_search_first(s, false);
@@ -13381,12 +13897,13 @@ FCI_FN fc_code fci_confident_round(fci_search *s, fci_stages *at, bool *more, fc
         for (size_t i = 0; i < s->n_runners; i++)
             if (!s->runners[i].dropped && reach[q] > any->reach[q])
                 fci_search_add(s, &s->runners[i], q,
-                               reach[q] == fci_search_counted(s, q) ? fci_search_length(s, q) : reach[q]);
+                               reach[q] == fci_search_counted(s, q) ? fci_search_length(s, q)
+                                                                    : reach[q]);
     return fci_search_run_pieces(s, err);
 }
 
-// A paired statistical race: all see the same positions, and who is behind the one in front by z standard
-// errors is dropped. The last one is completed, so its score is exact.
+// A paired statistical race: all see the same positions, and who is behind the one in front by z
+// standard errors is dropped. The last one is completed, so its score is exact.
 FCI_FN fc_code fci_search_confident(fci_search *s, const fci_runner **winner, fc_error *err) {
     fci_stages at = {FCI_SEARCH_STAGE, 0, s->plan->info.calibration.length};
     size_t survivors = s->n_runners;
@@ -13439,10 +13956,13 @@ FCI_FN fc_code fci_search_one_shot(fci_search *s, const fci_runner **winner, fc_
     return s->step == 1 ? fci_search_exhaust(s, winner, err) : fci_search_pick(s, winner, err);
 }
 
-static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, const fci_runner **, fc_error *) = {
-    fci_search_race, fci_search_exhaust, fci_search_confident, fci_search_one_shot, fci_search_pick};
+static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, const fci_runner **,
+                                                          fc_error *) = {
+    fci_search_race, fci_search_exhaust, fci_search_confident, fci_search_one_shot,
+    fci_search_pick};
 
-// The place of every candidate in an order that a seed gives (Fisher and Yates' shuffle, splitmix64).
+// The place of every candidate in an order that a seed gives (Fisher and Yates' shuffle,
+// splitmix64).
 FCI_FN void fci_search_shuffle(const fci_search *s) {
     uint64_t state = s->plan->info.seed;
     uint32_t n = (uint32_t)fci_search_n_sublayers(s);
@@ -13494,9 +14014,11 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_runner *winner) {
         to->estimate = r->dropped;
         to->positions = r->known;
         to->margin = r->margin;
-        to->value = (r->dropped ? fci_search_ratio(s, r, winner) * winner->sum : r->sum) / s->divisor;
+        to->value =
+            (r->dropped ? fci_search_ratio(s, r, winner) * winner->sum : r->sum) / s->divisor;
         double *least = &s->plan->info.margin;
-        if (r->dropped && isfinite(r->margin) && (*least == 0 || r->margin < *least)) *least = r->margin;
+        if (r->dropped && isfinite(r->margin) && (*least == 0 || r->margin < *least))
+            *least = r->margin;
     }
 }
 
@@ -13542,14 +14064,15 @@ FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
            fci_reference_bytes(s->m, s->desc->metric, s->n_positions);
 }
 
-// The closest trail that leaves room for large waves, or else the one that takes the least memory; through
-// *taken the bytes without the engine's, through *kept those for outputs of the original.
+// The closest trail that leaves room for large waves, or else the one that takes the least memory;
+// through *taken the bytes without the engine's, through *kept those for outputs of the original.
 FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, uint64_t *kept) {
     fci_engine_sizes e = fci_engine_measure(s->m, longest);
     uint64_t limit = s->m->memory_limit, other = fci_search_other_bytes(s), least = UINT64_MAX;
     uint64_t full = e.fixed + fci_max(longest, FCI_ENGINE_ROWS) * e.per_row +
                     fci_max(FCI_ENGINE_LOGITS, 16 * e.per_head_row);
-    uint64_t large = e.fixed + fci_max(longest, fci_min(FCI_SEARCH_ROWS, s->n_positions)) * e.per_row +
+    uint64_t large = e.fixed +
+                     fci_max(longest, fci_min(FCI_SEARCH_ROWS, s->n_positions)) * e.per_row +
                      32 * e.per_head_row;
     s->spacing = 1;
     for (uint32_t k = 1; k <= fci_search_n_sublayers(s) - s->base; k++) {
@@ -13572,10 +14095,13 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
 
 FCI_FN fc_code fci_search_alloc_trail(fci_search *s, fc_error *err) {
     const fci_context *c = &s->m->c;
-    size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden, stride = n_sublayers + 1;
-    size_t kept = (n_sublayers - s->base + s->spacing - 1) / s->spacing, sequences = s->tokens->n_sequences;
+    size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden,
+           stride = n_sublayers + 1;
+    size_t kept = (n_sublayers - s->base + s->spacing - 1) / s->spacing,
+           sequences = s->tokens->n_sequences;
     s->trail_rows = (float *)fci_alloc(c, kept * s->n_positions, d * sizeof(float), "trail", err);
-    s->segment_rows = (float *)fci_alloc(c, (s->spacing - 1) * s->n_positions + 1, d * sizeof(float), "trail", err);
+    s->segment_rows = (float *)fci_alloc(c, (s->spacing - 1) * s->n_positions + 1,
+                                         d * sizeof(float), "trail", err);
     s->trail = (float **)fci_alloc(c, sequences * stride, sizeof *s->trail, "trail", err);
     s->between = (float **)fci_alloc(c, sequences * stride, sizeof *s->between, "trail", err);
     if (!s->trail_rows || !s->segment_rows || !s->trail || !s->between) return FC_ERR_MEMORY;
@@ -13623,8 +14149,9 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
     s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
     s->items = (fci_item *)fci_alloc(c, s->engine.capacity, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
-    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->estimates || !s->picks ||
-        !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces || !s->lanes || !s->items || !s->scores)
+    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->estimates ||
+        !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
+        !s->lanes || !s->items || !s->scores)
         return FC_ERR_MEMORY;
     memcpy(s->mask, s->m->present, n);
     for (size_t i = 0; i < n; i++) s->estimates[i] = (double)NAN;
@@ -13648,7 +14175,8 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->divisor = fci_distance_divisor(&fci_distances[s->desc->metric], t, s->m->hyper.vocab);
     fci_search_budget(s, longest, &taken, &kept);
     code = fci_engine_open(&s->engine, s->m, longest,
-                           (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions), taken, err);
+                           (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions),
+                           taken, err);
     if (code) return code;
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
@@ -13702,8 +14230,8 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
              d->calibration_name ? d->calibration_name : "tokens");
 }
 
-// Takes over the steps of a plan that was made with the same settings. (race and exhaustive give the
-// same steps; a plan of an early version may not say which kernels made it.)
+// Takes over the steps of a plan that was made with the same settings. (race and exhaustive give
+// the same steps; a plan of an early version may not say which kernels made it.)
 FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, fc_error *err) {
     const fc_plan_info *a = &p->info, *b = &old->info;
     bool same_steps = a->search <= FC_SEARCH_EXHAUSTIVE && b->search <= FC_SEARCH_EXHAUSTIVE;
@@ -13793,7 +14321,8 @@ FCI_FN fc_code fci_evaluate_tokens(const fci_context *c, size_t n_sequences, siz
     return FC_ERR_MEMORY;
 }
 
-// Up to `most` consecutive sequences of `length` ids; what is shorter only where it is all there is.
+// Up to `most` consecutive sequences of `length` ids; what is shorter only where it is all there
+// is.
 FCI_FN fc_code fci_evaluate_cut(const fc_alloc *alloc, const fc_tokens *text, size_t length,
                                 size_t most, fc_tokens *out, fc_error *err) {
     fci_context c;
@@ -14131,15 +14660,19 @@ FCI_FN fc_code fci_generate_open(fc_generator *g, const uint8_t *mask, fc_error 
     return g->ids && g->entries ? FC_OK : FC_ERR_MEMORY;
 }
 
-FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask, uint32_t max_positions, fc_error *err) {
+FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
+                                             uint32_t max_positions, fc_error *err) {
     const uint64_t most = m->hyper.max_positions;
     fci_clear(err);
     if (max_positions == 0) max_positions = (uint32_t)most;
     if (max_positions == 0 || (most && max_positions > most)) {
         if (most)
-            fci_fail(err, FC_ERR_ARGUMENT, 0, "positions: expected at most %llu, which the model was made for, got %u",
+            fci_fail(err, FC_ERR_ARGUMENT, 0,
+                     "positions: expected at most %llu, which the model was made for, got %u",
                      (unsigned long long)most, max_positions);
-        else fci_fail(err, FC_ERR_ARGUMENT, 0, "positions: the model does not say how many, so they must be given");
+        else
+            fci_fail(err, FC_ERR_ARGUMENT, 0,
+                     "positions: the model does not say how many, so they must be given");
         return NULL;
     }
     fc_generator *g = (fc_generator *)fci_alloc(&m->c, 1, sizeof *g, "generator", err);
@@ -14151,15 +14684,18 @@ FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask, u
     return NULL;
 }
 
-FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, size_t n, fc_error *err) {
+FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, size_t n,
+                                       fc_error *err) {
     fci_clear(err);
     if (n > g->max_positions - g->n_ids)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "generator: expected at most %u tokens in all, got %llu",
-                        g->max_positions, (unsigned long long)g->n_ids + n);
+        return fci_fail(err, FC_ERR_LIMIT, 0,
+                        "generator: expected at most %u tokens in all, got %llu", g->max_positions,
+                        (unsigned long long)g->n_ids + n);
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= g->m->hyper.vocab)
-            return fci_fail(err, FC_ERR_ARGUMENT, 0, "token %llu: expected an id below %llu, got %u",
-                            (unsigned long long)i, (unsigned long long)g->m->hyper.vocab, ids[i]);
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "token %llu: expected an id below %llu, got %u", (unsigned long long)i,
+                            (unsigned long long)g->m->hyper.vocab, ids[i]);
     if (n == 0) return FC_OK;
     memcpy(g->ids + g->n_ids, ids, n * sizeof *ids);
     g->n_ids += (uint32_t)n;
@@ -14172,7 +14708,8 @@ FINERCUT_API const uint32_t *fc_generator_tokens(const fc_generator *g, size_t *
     return g->ids;
 }
 
-// The last token that is kept is run once more where its logits are wanted: the same row for the cache.
+// The last token that is kept is run once more where its logits are wanted: the same row for the
+// cache.
 FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
     if (n >= g->n_ids) return;
     g->n_ids = (uint32_t)n;
@@ -14183,7 +14720,8 @@ FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
 FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
     const size_t d = (size_t)g->m->hyper.hidden;
     fci_clear(err);
-    if (g->n_ids == 0) fci_fail(err, FC_ERR_ARGUMENT, 0, "generator: expected at least one token, got none");
+    if (g->n_ids == 0)
+        fci_fail(err, FC_ERR_ARGUMENT, 0, "generator: expected at least one token, got none");
     while (g->cache.n_past < g->n_ids) {
         fci_lane lane;
         memset(&lane, 0, sizeof lane);
@@ -14212,9 +14750,11 @@ FCI_FN int fci_generate_order(const void *a, const void *b) { // likelier first,
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-// Keeps the likeliest entries that together reach the share top_p; returns how many, their weight in *total.
-// What all but the others together cannot miss, a token below (1 - top_p) / n of all, needs no sorting.
-FCI_FN size_t fci_generate_nucleus(fci_generate_entry *entries, size_t n, double top_p, double *total) {
+// Keeps the likeliest entries that together reach the share top_p; returns how many, their weight
+// in *total. What all but the others together cannot miss, a token below (1 - top_p) / n of all,
+// needs no sorting.
+FCI_FN size_t fci_generate_nucleus(fci_generate_entry *entries, size_t n, double top_p,
+                                   double *total) {
     const double wanted = top_p * *total, least = (1 - top_p) * *total / (double)n;
     size_t kept = 0, used = 0;
     double sum = 0;
@@ -14226,30 +14766,37 @@ FCI_FN size_t fci_generate_nucleus(fci_generate_entry *entries, size_t n, double
     return used;
 }
 
-FCI_FN uint32_t fci_generate_sample(const fc_generator *g, const float *logits, uint32_t best, const fc_sampling *how) {
+FCI_FN uint32_t fci_generate_sample(const fc_generator *g, const float *logits, uint32_t best,
+                                    const fc_sampling *how) {
     size_t n = (size_t)g->m->hyper.vocab, i;
     double total = 0, at;
     for (i = 0; i < n; i++) {
         g->entries[i].id = (uint32_t)i;
-        g->entries[i].weight = (float)exp(((double)logits[i] - (double)logits[best]) / (double)how->temperature);
+        g->entries[i].weight =
+            (float)exp(((double)logits[i] - (double)logits[best]) / (double)how->temperature);
         total += (double)g->entries[i].weight;
     }
-    if (how->top_p > 0 && how->top_p < 1) n = fci_generate_nucleus(g->entries, n, (double)how->top_p, &total);
+    if (how->top_p > 0 && how->top_p < 1)
+        n = fci_generate_nucleus(g->entries, n, (double)how->top_p, &total);
     at = fci_generate_draw(how->seed, g->n_ids) * total;
-    for (i = 0; i + 1 < n && at >= (double)g->entries[i].weight; i++) at -= (double)g->entries[i].weight;
+    for (i = 0; i + 1 < n && at >= (double)g->entries[i].weight; i++)
+        at -= (double)g->entries[i].weight;
     while (i > 0 && g->entries[i].weight == 0) i--; // rounding of the sum may lead past the last likely one
     return g->entries[i].id;
 }
 
 FCI_FN fc_code fci_generate_check(const fc_sampling *how, fc_error *err) {
     if (!(how->temperature >= 0 && isfinite(how->temperature)))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "temperature: expected 0 or more, got %g", (double)how->temperature);
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "temperature: expected 0 or more, got %g",
+                        (double)how->temperature);
     if (!(how->top_p >= 0 && how->top_p <= 1))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "top_p: expected a share from 0 to 1, got %g", (double)how->top_p);
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "top_p: expected a share from 0 to 1, got %g",
+                        (double)how->top_p);
     return FC_OK;
 }
 
-FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, uint32_t *id, fc_error *err) {
+FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, uint32_t *id,
+                                       fc_error *err) {
     const fc_sampling greedy = {0, 0, 0};
     fc_error own;
     if (!err) err = &own;
@@ -14257,7 +14804,8 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
     fci_clear(err);
     if (fci_generate_check(how, err)) return err->code;
     if (g->n_ids == g->max_positions)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "generator: its %u positions are full", g->max_positions);
+        return fci_fail(err, FC_ERR_LIMIT, 0, "generator: its %u positions are full",
+                        g->max_positions);
     const float *z = fc_generator_logits(g, err);
     if (!z) return err->code;
     uint32_t best = 0;
@@ -14267,7 +14815,8 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
         if (!(z[i] < INFINITY)) finite = false; // NaN too
     }
     if (!finite || !(z[best] > -INFINITY))
-        return fci_fail(err, FC_ERR_NUMERIC, 0, "position %u: the model's logits are not finite", g->n_ids - 1);
+        return fci_fail(err, FC_ERR_NUMERIC, 0, "position %u: the model's logits are not finite",
+                        g->n_ids - 1);
     *id = how->temperature > 0 ? fci_generate_sample(g, z, best, how) : best;
     return fc_generator_feed(g, id, 1, err);
 }
@@ -14280,17 +14829,20 @@ typedef struct fci_ends { // the tokens that end a text
 // An id that no token has cannot come, so it ends nothing; some files say -1.
 FCI_FN fc_code fci_ends_add_json(const fc_model *m, fci_ends *e, const fci_json *n, fc_error *err) {
     if (n->type != FCI_JSON_NUMBER)
-        return fci_fail(err, FC_ERR_FORMAT, n->at, "\"eos_token_id\": expected a number or an array of numbers, got %s",
+        return fci_fail(err, FC_ERR_FORMAT, n->at,
+                        "\"eos_token_id\": expected a number or an array of numbers, got %s",
                         fci_json_type_name(n));
     if (!n->is_integer || n->integer >= m->hyper.vocab) return FC_OK;
     if (e->n == sizeof e->ids / sizeof *e->ids)
-        return fci_fail(err, FC_ERR_LIMIT, n->at, "\"eos_token_id\": expected at most %u ids, got more", e->n);
+        return fci_fail(err, FC_ERR_LIMIT, n->at,
+                        "\"eos_token_id\": expected at most %u ids, got more", e->n);
     e->ids[e->n++] = (uint32_t)n->integer;
     return FC_OK;
 }
 
 // *found: the file names them, or says that there are none.
-FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, bool *found, fc_error *err) {
+FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, bool *found,
+                             fc_error *err) {
     fci_arena scratch = {&m->c, NULL};
     const fci_json *root = NULL, *eos = NULL;
     fci_file f;
@@ -14328,7 +14880,8 @@ FCI_FN fc_code fci_ends_find(const fc_model *m, fci_ends *e, fc_error *err) {
         const fci_kv *kv = fci_gguf_find(m->container, keys[i]);
         uint64_t id;
         if (!kv) continue;
-        if (!fci_kv_u64(kv, &id)) return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected a token's id", keys[i]);
+        if (!fci_kv_u64(kv, &id))
+            return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected a token's id", keys[i]);
         if (id < m->hyper.vocab) e->ids[e->n++] = (uint32_t)id;
     }
     return FC_OK;
@@ -14376,7 +14929,8 @@ FCI_FN fc_code fci_stream_flush(fci_stream *s, bool end, fc_error *err) {
         else fci_puts(&s->text, "\xef\xbf\xbd");
         at += n ? n : 1;
     }
-    if (s->raw.error.code || s->text.error.code) return fci_fail(err, FC_ERR_MEMORY, 0, "text: out of memory");
+    if (s->raw.error.code || s->text.error.code)
+        return fci_fail(err, FC_ERR_MEMORY, 0, "text: out of memory");
     if (at) memmove(s->raw.p, s->raw.p + at, s->raw.n - at);
     s->raw.n -= at;
     if (s->text.n > before && s->desc->piece &&
@@ -14385,7 +14939,8 @@ FCI_FN fc_code fci_stream_flush(fci_stream *s, bool end, fc_error *err) {
     return FC_OK;
 }
 
-// What a token adds may depend on the one before it (a blank between words), so that is decoded along.
+// What a token adds may depend on the one before it (a blank between words), so that is decoded
+// along.
 FCI_FN fc_code fci_stream_add(fci_stream *s, uint32_t id, fc_error *err) {
     const uint32_t both[2] = {s->previous, id};
     fc_text before, after;
@@ -14400,8 +14955,8 @@ FCI_FN fc_code fci_stream_add(fci_stream *s, uint32_t id, fc_error *err) {
     return code ? code : fci_stream_flush(s, false, err);
 }
 
-FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_stream *s, const fci_ends *ends, uint32_t most,
-                                   fc_generated *out, fc_error *err) {
+FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_stream *s, const fci_ends *ends,
+                                   uint32_t most, fc_generated *out, fc_error *err) {
     double start = fci_platform_seconds();
     for (; out->n_tokens < most && !out->ended; out->n_tokens++) {
         uint32_t id;
@@ -14421,13 +14976,14 @@ FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_stream *s, const fci_end
 }
 
 // The prompt's tokens, with what the post-processor puts before a text but not what it puts behind.
-FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const char *prompt, size_t length, uint32_t most,
-                                   fc_tokens *out, fc_error *err) {
+FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const char *prompt,
+                                   size_t length, uint32_t most, fc_tokens *out, fc_error *err) {
     fc_code code = fc_tokenize(t, prompt, length, FINERCUT_TOKENIZE_SPECIAL, out, err);
     if (code) return fci_wrap(err, code, "prompt");
     out->starts[1] -= t->n_after;
     const uint64_t n = out->starts[1], room = m->hyper.max_positions;
-    if (n == 0) code = fci_fail(err, FC_ERR_ARGUMENT, 0, "prompt: expected at least one token, got none");
+    if (n == 0)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0, "prompt: expected at least one token, got none");
     else if (n + most > (room ? room : UINT32_MAX))
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected at most %llu in all, got %llu of the prompt and %u to follow",
@@ -14436,8 +14992,8 @@ FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const cha
     return code;
 }
 
-FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length, const fc_generate_desc *desc,
-                                 fc_generated *out, fc_error *err) {
+FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
+                                 const fc_generate_desc *desc, fc_generated *out, fc_error *err) {
     fc_generate_desc defaults;
     fc_error own;
     fc_tokens ids;
@@ -14494,7 +15050,8 @@ typedef struct fci_speed_job {
 
 FCI_FN fc_code fci_speed_measure(fci_speed_job *j, uint32_t repeat, fc_speed *out, fc_error *err) {
     const double begin = fci_platform_seconds();
-    for (uint32_t i = 0; i <= repeat && (i == 0 || fci_platform_seconds() - begin < FCI_SPEED_SECONDS); i++) {
+    for (uint32_t i = 0;
+         i <= repeat && (i == 0 || fci_platform_seconds() - begin < FCI_SPEED_SECONDS); i++) {
         double start = fci_platform_seconds();
         fc_code code = j->run(j, err);
         double seconds = fci_platform_seconds() - start;
@@ -14515,23 +15072,28 @@ FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask) {
     for (size_t b = 0; b < m->hyper.n_blocks; b++) {
         const fci_layer *l = &m->layers[b];
         if (!mask || mask[2 * b])
-            sum += fci_speed_bytes(&l->q) + fci_speed_bytes(&l->k) + fci_speed_bytes(&l->v) + fci_speed_bytes(&l->o);
+            sum += fci_speed_bytes(&l->q) + fci_speed_bytes(&l->k) + fci_speed_bytes(&l->v) +
+                   fci_speed_bytes(&l->o);
         if (!mask || mask[2 * b + 1])
             sum += fci_speed_bytes(&l->gate) + fci_speed_bytes(&l->up) + fci_speed_bytes(&l->down);
     }
     return sum;
 }
 
-FCI_FN fc_code fci_speed_take_all(fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err) {
-    const size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence], d = (size_t)v->m->hyper.hidden;
+FCI_FN fc_code fci_speed_take_all(fci_evaluation *v, const float *x, uint32_t sequence,
+                                  fc_error *err) {
+    const size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence],
+                 d = (size_t)v->m->hyper.hidden;
     (void)err;
     for (size_t i = 0; i < n; i += v->engine.head_rows)
         fci_engine_logits(&v->engine, x + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
     return FC_OK;
 }
 
-FCI_FN fc_code fci_speed_take_last(fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err) {
-    const size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence], d = (size_t)v->m->hyper.hidden;
+FCI_FN fc_code fci_speed_take_last(fci_evaluation *v, const float *x, uint32_t sequence,
+                                   fc_error *err) {
+    const size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence],
+                 d = (size_t)v->m->hyper.hidden;
     (void)err;
     memcpy(v->last + sequence * d, x + (n - 1) * d, d * sizeof *x);
     return FC_OK;
@@ -14546,8 +15108,9 @@ FCI_FN fc_code fci_speed_run_prompt(fci_speed_job *j, fc_error *err) {
     return code;
 }
 
-FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t tokens, uint32_t sequences,
-                                     int all_logits, uint32_t repeat, fc_speed *out, fc_error *err) {
+FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t tokens,
+                                     uint32_t sequences, int all_logits, uint32_t repeat,
+                                     fc_speed *out, fc_error *err) {
     fci_evaluation v;
     fci_speed_job j;
     fc_tokens ids;
@@ -14556,13 +15119,16 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     memset(&v, 0, sizeof v);
     memset(&j, 0, sizeof j);
     if (tokens == 0 || sequences == 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected at least one sequence of one token, got none");
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "speed: expected at least one sequence of one token, got none");
     if ((uint64_t)tokens * sequences > FCI_SPEED_TOKENS)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "speed: expected at most %lu tokens in all, got %llu", FCI_SPEED_TOKENS,
-                        (unsigned long long)tokens * sequences);
-    if (fci_evaluate_tokens(&m->c, sequences, (size_t)tokens * sequences, &ids, err)) return FC_ERR_MEMORY;
+        return fci_fail(err, FC_ERR_LIMIT, 0, "speed: expected at most %lu tokens in all, got %llu",
+                        FCI_SPEED_TOKENS, (unsigned long long)tokens * sequences);
+    if (fci_evaluate_tokens(&m->c, sequences, (size_t)tokens * sequences, &ids, err))
+        return FC_ERR_MEMORY;
     for (size_t i = 0; i <= sequences; i++) ids.starts[i] = i * tokens;
-    for (size_t i = 0; i < ids.starts[sequences]; i++) ids.ids[i] = (uint32_t)(i * 7919 % m->hyper.vocab);
+    for (size_t i = 0; i < ids.starts[sequences]; i++)
+        ids.ids[i] = (uint32_t)(i * 7919 % m->hyper.vocab);
     v.m = m;
     v.tokens = &ids;
     v.start = fci_platform_seconds();
@@ -14574,7 +15140,9 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     out->bytes = fci_speed_weights(m, mask);
     fc_code code = fci_evaluate_open(&v, all_logits ? ids.starts[sequences] : sequences, err);
     if (!code) {
-        if (!all_logits) v.last = (float *)fci_alloc(&m->c, sequences, m->hyper.hidden * sizeof(float), "rows", err);
+        if (!all_logits)
+            v.last =
+                (float *)fci_alloc(&m->c, sequences, m->hyper.hidden * sizeof(float), "rows", err);
         code = !all_logits && !v.last ? FC_ERR_MEMORY : fci_speed_measure(&j, repeat, out, err);
         fci_evaluate_close(&v);
     }
@@ -14587,12 +15155,13 @@ FCI_FN fc_code fci_speed_run_generate(fci_speed_job *j, fc_error *err) {
     uint32_t id = 0;
     fc_generator_rewind(j->g, 0);
     fc_code code = fc_generator_feed(j->g, &id, 1, err);
-    for (uint32_t i = 0; !code && i < j->tokens; i++) code = fc_generator_next(j->g, NULL, &id, err);
+    for (uint32_t i = 0; !code && i < j->tokens; i++)
+        code = fc_generator_next(j->g, NULL, &id, err);
     return code;
 }
 
-FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_t tokens, uint32_t repeat,
-                                       fc_speed *out, fc_error *err) {
+FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_t tokens,
+                                       uint32_t repeat, fc_speed *out, fc_error *err) {
     fci_speed_job j;
     fc_error own;
     if (!err) err = &own;
@@ -14600,7 +15169,8 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_
     memset(&j, 0, sizeof j);
     fci_clear(err);
     if (tokens == 0 || tokens == UINT32_MAX)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected 1 to %u tokens, got %u", UINT32_MAX - 1, tokens);
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected 1 to %u tokens, got %u",
+                        UINT32_MAX - 1, tokens);
     j.run = fci_speed_run_generate;
     j.tokens = tokens;
     j.g = fc_generator_open(m, mask, tokens + 1, err);
@@ -14622,8 +15192,9 @@ FCI_FN fc_code fci_speed_run_matmul(fci_speed_job *j, fc_error *err) {
     return FC_OK;
 }
 
-FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w, fc_dtype type, size_t n,
-                                     uint32_t repeat, fc_speed *out, fc_error *err) {
+FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w,
+                                     fc_dtype type, size_t n, uint32_t repeat, fc_speed *out,
+                                     fc_error *err) {
     const fci_context *c = &m->c;
     const fc_compute compute = m->config.compute;
     fci_speed_job j;
@@ -14632,13 +15203,16 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const v
     fc_code code = fc_decode(type, w, 0, 0, NULL, err);
     if (code) return code;
     if (rows == 0 || k == 0 || n == 0 || k % fci_number_block(type))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "matrix: expected rows, n and k above 0, k a multiple of %u",
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "matrix: expected rows, n and k above 0, k a multiple of %u",
                         fci_number_block(type));
     const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
-    const uint64_t packed = fci_gemm_packed_bytes(c, compute, rows, k), scratch = fci_gemm_scratch_bytes(c, compute),
+    const uint64_t packed = fci_gemm_packed_bytes(c, compute, rows, k),
+                   scratch = fci_gemm_scratch_bytes(c, compute),
                    bytes = sizeof(float) * rows * (k + n) + packed + scratch;
     if (m->memory_limit && bytes > m->memory_limit)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "memory limit: expected at least %llu bytes, got %llu",
+        return fci_fail(err, FC_ERR_LIMIT, 0,
+                        "memory limit: expected at least %llu bytes, got %llu",
                         (unsigned long long)bytes, (unsigned long long)m->memory_limit);
     j.run = fci_speed_run_matmul;
     j.m = m;
@@ -14651,7 +15225,8 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const v
     out->work = 2 * (double)rows * (double)n * (double)k;
     out->bytes = (double)n * (double)matrix.row_bytes;
     for (size_t i = 0; j.x && i < rows * k; i++) j.x[i] = (float)fci_generate_draw(1, i) - 0.5f;
-    code = j.x && j.y && j.packed && j.scratch ? fci_speed_measure(&j, repeat, out, err) : FC_ERR_MEMORY;
+    code = j.x && j.y && j.packed && j.scratch ? fci_speed_measure(&j, repeat, out, err)
+                                               : FC_ERR_MEMORY;
     fci_free(c, j.x);
     fci_free(c, j.y);
     fci_free(c, j.packed);
@@ -14659,8 +15234,9 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const v
     return code;
 }
 // >> plan
-// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Steps come one a
-// line; what stands after any of them may be cut off (and the brackets closed) and it is a plan still.
+// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Steps come
+// one a line; what stands after any of them may be cut off (and the brackets closed) and it is a
+// plan still.
 
 #define FCI_PLAN_FORMAT "finercut-plan-1"
 #define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: 4 MB are a model of 126 blocks ranked to the end
@@ -14712,7 +15288,8 @@ FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value) {
     static const char *const computes[] = {"auto", "f32", "bf16"};
     switch (type) {
     case FCI_PLAN_METRIC: return value < FC_METRIC_COUNT ? fc_metric_name((fc_metric)value) : NULL;
-    case FCI_PLAN_CANDIDATES: return value < FC_CANDIDATES_COUNT ? fc_candidates_name((fc_candidates)value) : NULL;
+    case FCI_PLAN_CANDIDATES:
+        return value < FC_CANDIDATES_COUNT ? fc_candidates_name((fc_candidates)value) : NULL;
     case FCI_PLAN_SEARCH: return value < FC_SEARCH_COUNT ? fc_search_name((fc_search)value) : NULL;
     case FCI_PLAN_SIMD: return value < FC_SIMD_COUNT ? fc_simd_name((fc_simd)value) : NULL;
     default: return value < 3 ? computes[value] : NULL;
@@ -14741,7 +15318,8 @@ FCI_FN void fci_plan_set_word(fci_plan_type type, unsigned value, fc_plan_info *
 
 // How many ids candidates have, and whether one of them may be removed by this plan.
 FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info) {
-    return info->candidates == FC_CANDIDATES_BLOCKS ? info->model.n_blocks : 2 * info->model.n_blocks;
+    return info->candidates == FC_CANDIDATES_BLOCKS ? info->model.n_blocks
+                                                    : 2 * info->model.n_blocks;
 }
 
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
@@ -14752,7 +15330,8 @@ FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
 }
 
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
-    uint32_t blocks = info->model.n_blocks > info->first_block ? info->model.n_blocks - info->first_block : 0;
+    uint32_t blocks =
+        info->model.n_blocks > info->first_block ? info->model.n_blocks - info->first_block : 0;
     return info->candidates == FC_CANDIDATES_SUBLAYERS ? 2 * blocks : blocks;
 }
 
@@ -14813,7 +15392,8 @@ FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_pl
 
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index) {
     char name[24];
-    fci_putf(b, "    {\"step\": %llu, \"removed\": \"%s\", \"score\": ", (unsigned long long)index + 1,
+    fci_putf(b,
+             "    {\"step\": %llu, \"removed\": \"%s\", \"score\": ", (unsigned long long)index + 1,
              fc_candidate_name(kind, s->removed, name));
     fci_put_number(b, s->score);
     for (size_t i = 0; i < s->n_scores; i++) {
@@ -14849,7 +15429,8 @@ FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
 }
 
 // The text of `put`, saved; what both plans and pictures do at the end.
-FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, const char *path, fc_error *err) {
+FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, const char *path,
+                                    fc_error *err) {
     fc_code code = b->error.code;
     if (code && err) *err = b->error;
     if (!code) code = fci_file_save(&p->c, path, b->p, b->n, err);
@@ -14900,9 +15481,11 @@ FCI_FN const fci_json *fci_plan_typed(const fci_json *object, const char *name, 
     return NULL;
 }
 
-FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, char *at, fc_error *err) {
+FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, char *at,
+                                  fc_error *err) {
     char expected[64];
-    snprintf(expected, sizeof expected, "a text of %d to %d bytes without NUL", (int)f->low, (int)f->high);
+    snprintf(expected, sizeof expected, "a text of %d to %d bytes without NUL", (int)f->low,
+             (int)f->high);
     if (v->type != FCI_JSON_STRING || v->text.n < f->low || v->text.n > f->high
         || (v->text.n && memchr(v->text.p, 0, v->text.n)))
         return fci_plan_bad(err, v, fci_s(f->name), expected);
@@ -14911,11 +15494,12 @@ FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, ch
     return FC_OK;
 }
 
-FCI_FN fc_code fci_plan_read_integer(const fci_plan_field *f, const fci_json *v, char *at, fc_error *err) {
+FCI_FN fc_code fci_plan_read_integer(const fci_plan_field *f, const fci_json *v, char *at,
+                                     fc_error *err) {
     char expected[96];
     uint32_t u32 = (uint32_t)v->integer;
-    snprintf(expected, sizeof expected, "a whole number from %llu to %llu", (unsigned long long)f->low,
-             (unsigned long long)f->high);
+    snprintf(expected, sizeof expected, "a whole number from %llu to %llu",
+             (unsigned long long)f->low, (unsigned long long)f->high);
     if (v->type != FCI_JSON_NUMBER || !v->is_integer || v->integer < f->low || v->integer > f->high)
         return fci_plan_bad(err, v, fci_s(f->name), expected);
     if (f->type == FCI_PLAN_U32) memcpy(at, &u32, sizeof u32);
@@ -14923,7 +15507,8 @@ FCI_FN fc_code fci_plan_read_integer(const fci_plan_field *f, const fci_json *v,
     return FC_OK;
 }
 
-FCI_FN fc_code fci_plan_read_hash(const fci_plan_field *f, const fci_json *v, char *at, fc_error *err) {
+FCI_FN fc_code fci_plan_read_hash(const fci_plan_field *f, const fci_json *v, char *at,
+                                  fc_error *err) {
     static const char digits[] = "0123456789abcdef";
     uint64_t hash = 0;
     bool good = v->type == FCI_JSON_STRING && v->text.n == 16;
@@ -14959,9 +15544,10 @@ FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double *o
     return FC_OK;
 }
 
-FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *object, fc_plan_info *info,
-                                   fc_error *err) {
-    const fci_json *v = f->required ? fci_plan_member(object, f->name, err) : fci_json_get(object, f->name);
+FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *object,
+                                   fc_plan_info *info, fc_error *err) {
+    const fci_json *v =
+        f->required ? fci_plan_member(object, f->name, err) : fci_json_get(object, f->name);
     char *at = (char *)info + f->at;
     double real;
     if (!v) return f->required ? FC_ERR_FORMAT : FC_OK;
@@ -14979,8 +15565,8 @@ FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *obje
     }
 }
 
-FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object, fc_plan_info *info,
-                                     fc_error *err) {
+FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object,
+                                     fc_plan_info *info, fc_error *err) {
     for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
         const fci_plan_field *f = &fci_plan_fields[i];
         if (strcmp(f->section, section) != 0) continue;
@@ -15019,15 +15605,16 @@ typedef struct fci_plan_reader {
 } fci_plan_reader;
 
 // The id of "attn.7". Names have one spelling, so that two of them are never one candidate.
-FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const char *field, uint32_t *id) {
+FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const char *field,
+                                  uint32_t *id) {
     const fc_plan_info *info = &r->plan->info;
     bool blocks = info->candidates == FC_CANDIDATES_BLOCKS;
     char name[24], expected[96];
     uint32_t block = 0;
     size_t i = v->type == FCI_JSON_STRING ? v->text.n : 0, start = i;
     while (start > 0 && v->text.p[start - 1] >= '0' && v->text.p[start - 1] <= '9') start--;
-    for (; start < i
-         && block < FCI_PLAN_BLOCKS; start++) block = block * 10 + (uint32_t)(v->text.p[start] - '0');
+    for (; start < i && block < FCI_PLAN_BLOCKS; start++)
+        block = block * 10 + (uint32_t)(v->text.p[start] - '0');
     for (uint32_t kind = 0; i && kind < (blocks ? 1u : 2u); kind++) {
         *id = blocks ? block : 2 * block + kind;
         if (!fci_is(v->text, fc_candidate_name(info->candidates, *id, name))
@@ -15050,7 +15637,8 @@ FCI_FN int fci_plan_compare(const void *a, const void *b) {
 // What an estimate says beside its value; other scores need not have any of it.
 FCI_FN fc_code fci_plan_read_estimate(const fci_json *object, fc_score *s, fc_error *err) {
     static const fci_plan_field seen = {"", "positions", FCI_PLAN_U64, false, 0, 0, UINT64_MAX};
-    const fci_json *positions = fci_json_get(object, "positions"), *margin = fci_json_get(object, "margin");
+    const fci_json *positions = fci_json_get(object, "positions"),
+                   *margin = fci_json_get(object, "margin");
     const fci_json *estimate = fci_json_get(object, "estimate")
                                    ? fci_plan_typed(object, "estimate", FCI_JSON_BOOL, err) : NULL;
     s->estimate = estimate && estimate->truth;
@@ -15058,14 +15646,16 @@ FCI_FN fc_code fci_plan_read_estimate(const fci_json *object, fc_score *s, fc_er
     s->margin = 0;
     if (!estimate) return fci_json_get(object, "estimate") ? FC_ERR_FORMAT : FC_OK;
     if (s->estimate && s->exact)
-        return fci_plan_bad(err, estimate, fci_s("estimate"), "no estimate where the score is exact");
-    if (positions && fci_plan_read_integer(&seen, positions, (char *)&s->positions, err)) return FC_ERR_FORMAT;
+        return fci_plan_bad(err, estimate, fci_s("estimate"),
+                            "no estimate where the score is exact");
+    if (positions && fci_plan_read_integer(&seen, positions, (char *)&s->positions, err))
+        return FC_ERR_FORMAT;
     if (margin && fci_plan_read_real("margin", margin, &s->margin, err)) return FC_ERR_FORMAT;
     return s->margin < 0 ? fci_plan_bad(err, margin, fci_s("margin"), "a number from 0") : FC_OK;
 }
 
-// {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores; tools
-// that rewrite JSON may have sorted them their way.
+// {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores;
+// tools that rewrite JSON may have sorted them their way.
 FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
     const fci_json *key = fci_json_first(object);
     for (uint32_t i = 0; i < object->count; i++) {
@@ -15074,7 +15664,8 @@ FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) 
         if (fci_plan_read_name(r, key, "scores", &id)) return FC_ERR_FORMAT;
         fc_score *s = &r->scores[i];
         const fci_json *score = fci_json_next(key);
-        if (score->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, score, key->text, "an object");
+        if (score->type != FCI_JSON_OBJECT)
+            return fci_plan_bad(r->err, score, key->text, "an object");
         const fci_json *exact = fci_plan_typed(score, "exact", FCI_JSON_BOOL, r->err);
         const fci_json *value = exact ? fci_plan_member(score, "value", r->err) : NULL;
         if (!value || fci_plan_read_real("value", value, &s->value, r->err))
@@ -15097,8 +15688,8 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
     if (v->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, v, fci_s("step"), "an object");
     const fci_json *step = fci_plan_typed(v, "step", FCI_JSON_NUMBER, r->err);
     if (!step) return FC_ERR_FORMAT;
-    if (!step->is_integer || step->integer != index + 1) return fci_plan_bad(r->err, step, fci_s("step"),
-            expected);
+    if (!step->is_integer || step->integer != index + 1)
+        return fci_plan_bad(r->err, step, fci_s("step"), expected);
     const fci_json *name = fci_plan_typed(v, "removed", FCI_JSON_STRING, r->err);
     if (!name || fci_plan_read_name(r, name, "removed", &removed)) return FC_ERR_FORMAT;
     const fci_json *value = fci_plan_member(v, "score", r->err);
@@ -15108,8 +15699,8 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
         if (scores->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, scores, fci_s("scores"),
                                                                  "an object");
         if (fci_plan_read_scores(r, scores)) return FC_ERR_FORMAT;
-        if (scores->count && !fci_json_get(scores, fc_candidate_name(r->plan->info.candidates, removed,
-                                                                     expected)))
+        if (scores->count &&
+            !fci_json_get(scores, fc_candidate_name(r->plan->info.candidates, removed, expected)))
             return fci_plan_bad(r->err, name, fci_s("removed"), "one of the scores' candidates");
     }
     r->removed[removed] = 1;
@@ -15173,7 +15764,8 @@ FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error
     return p;
 }
 
-FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path, const fc_prune_desc *desc, const char *plan_path,
+FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
+                                   const fc_prune_desc *desc, const char *plan_path,
                                    const fc_env *env, fc_error *err) {
     fc_error own;
     fc_model_desc model_desc;
@@ -15205,9 +15797,10 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 }
 
 // >> export
-// Writes a pruned model for other programs: GGUF files for llama.cpp, Hugging Face directories for transformers and
-// vLLM, with the sublayers gone or (masked) with outputs of zero. First a list of the tensors to write and where their
-// rows come from, then one pass over it: memory stays small for any model.
+// Writes a pruned model for other programs: GGUF files for llama.cpp, Hugging Face directories for
+// transformers and vLLM, with the sublayers gone or (masked) with outputs of zero. First a list of
+// the tensors to write and where their rows come from, then one pass over it: memory stays small
+// for any model.
 
 FINERCUT_API const char *fc_export_format_name(fc_export_format f) {
     static const char *const names[FC_EXPORT_COUNT] = {"hf", "hf-masked", "gguf", "gguf-masked"};
@@ -15271,7 +15864,8 @@ FCI_FN bool fci_export_to_gguf(const fci_export *x) {
     return x->desc->format == FC_EXPORT_GGUF || x->desc->format == FC_EXPORT_GGUF_MASKED;
 }
 
-// What is left out of the file to write: by the mask, or by the model itself. Masked files leave out nothing.
+// What is left out of the file to write: by the mask, or by the model itself. Masked files leave
+// out nothing.
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind) {
     return fci_export_masked(x) || x->mask[2 * block + kind];
 }
@@ -15281,7 +15875,8 @@ FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char 
     char name[24];
     for (uint32_t s = 0; s < 2 * x->m->hyper.n_blocks; s++)
         if (!x->mask[s])
-            fci_putf(b, "%s%s%s%s", n++ ? ", " : "", quote, fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name), quote);
+            fci_putf(b, "%s%s%s%s", n++ ? ", " : "", quote,
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name), quote);
     return n;
 }
 
@@ -15320,7 +15915,8 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
     if (n && x->plan && x->n_steps) {
         char score[40];
         fci_format_g(score, sizeof score, 6, x->plan->steps[x->n_steps - 1].score);
-        fci_putf(b, " Distance %s of the outputs on the calibration text: %s.", fc_metric_name(x->plan->info.metric), score);
+        fci_putf(b, " Distance %s of the outputs on the calibration text: %s.",
+                 fc_metric_name(x->plan->info.metric), score);
     }
     if (x->desc->type) fci_putf(b, " Matrices are stored as %s.", fc_dtype_name(x->desc->type));
     else fci_puts(b, " All other weights are unchanged.");
@@ -15330,10 +15926,12 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
 
 // ---- The list of tensors
 
-FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank, const uint64_t *shape) {
+FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
+                               const uint64_t *shape) {
     if (x->n_outs == x->capacity) {
         size_t capacity = x->capacity ? 2 * x->capacity : 256;
-        fci_out *outs = (fci_out *)fci_arena_grow(&x->arena, x->outs, capacity, sizeof *outs, "tensors", x->err);
+        fci_out *outs = (fci_out *)fci_arena_grow(&x->arena, x->outs, capacity, sizeof *outs,
+                                                  "tensors", x->err);
         if (!outs) return NULL;
         x->outs = outs;
         x->capacity = capacity;
@@ -15351,7 +15949,8 @@ FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, u
 }
 
 FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) {
-    fci_export_piece *p = o ? (fci_export_piece *)fci_arena_alloc(&x->arena, n, sizeof *p, "tensors", x->err) : NULL;
+    fci_export_piece *p =
+        o ? (fci_export_piece *)fci_arena_alloc(&x->arena, n, sizeof *p, "tensors", x->err) : NULL;
     if (!p) return NULL;
     o->pieces = p;
     o->n_pieces = n;
@@ -15359,7 +15958,8 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) 
 }
 
 // A stored tensor as it is, or its rows in another order.
-FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, const fc_tensor *t, fci_order order) {
+FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, const fc_tensor *t,
+                               fci_order order) {
     fci_out *o = fci_export_add(x, name, t->type, t->rank, t->shape);
     fci_export_piece *p = fci_export_pieces(x, o, 1);
     if (!p) return FC_ERR_MEMORY;
@@ -15382,8 +15982,9 @@ FCI_FN fc_code fci_export_zero(fci_export *x, const char *name, const fc_tensor 
 }
 
 // A matrix or vector of the model, converted to `type` where that is another.
-FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank, const uint64_t *shape,
-                                  const fci_matrix *parts, size_t n_parts, const fci_order *orders) {
+FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
+                                  const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
+                                  const fci_order *orders) {
     fci_out *o = fci_export_add(x, name, type, rank, shape);
     fci_export_piece *p = fci_export_pieces(x, o, n_parts);
     if (!p) return FC_ERR_MEMORY;
@@ -15395,9 +15996,11 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
 }
 
 // Which sublayer and slot every tensor of the container belongs to.
-FCI_FN void fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block, uint32_t expert, const char *suffix) {
+FCI_FN void fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                           uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
-    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)), *at = strstr(pattern, ".@");
+    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)),
+               *at = strstr(pattern, ".@");
     char name[FCI_NAME_MAX], stacked[FCI_NAME_MAX];
     fci_architecture_name(pattern, block, expert, suffix, name, sizeof name);
     const fc_tensor *t = fci_model_find(m, name);
@@ -15440,7 +16043,9 @@ FCI_FN bool fci_export_is_output(fci_slot slot) { // of a sublayer: where it is 
 FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
     const fc_model *m = x->m;
     if (slot != FCI_Q && slot != FCI_K) return FCI_ORDER_AS_IS;
-    bool pairs = fci_export_to_gguf(x) && (x->deci || (m->architecture->gguf_traits & FCI_TRAIT_ROPE_PAIRS) || !m->architecture->gguf);
+    bool pairs = fci_export_to_gguf(x) &&
+                 (x->deci || (m->architecture->gguf_traits & FCI_TRAIT_ROPE_PAIRS) ||
+                  !m->architecture->gguf);
     if (pairs == m->hyper.rope_interleaved || m->hyper.rotary_dim == 0) return FCI_ORDER_AS_IS;
     return pairs ? FCI_ORDER_PAIRS : FCI_ORDER_HALVES;
 }
@@ -15459,29 +16064,34 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
         if (fci_model_is_gguf(m) && !o->row) continue; // a sublayer that llama.cpp wants, but is none
         snprintf(name, sizeof name, "%s", t->name);
         if (block && fci_export_to_gguf(x))
-            snprintf(name, sizeof name, "blk.%u.%s", x->number[o->block], strchr(t->name + 4, '.') + 1);
+            snprintf(name, sizeof name, "blk.%u.%s", x->number[o->block],
+                     strchr(t->name + 4, '.') + 1);
         if (!used && fci_export_is_output(o->row->slot)) code = fci_export_zero(x, name, t);
-        else code = fci_export_copy(x, name, t, o->row ? fci_export_order(x, o->row->slot) : FCI_ORDER_AS_IS);
+        else
+            code = fci_export_copy(x, name, t,
+                                   o->row ? fci_export_order(x, o->row->slot) : FCI_ORDER_AS_IS);
     }
     return code;
 }
 
 // ---- Tensors from safetensors for GGUF
 
-// The type a matrix is stored in; safetensors has none in blocks. Small tables that llama.cpp adds to float32 rows are
-// float32.
+// The type a matrix is stored in; safetensors has none in blocks. Small tables that llama.cpp adds
+// to float32 rows are float32.
 FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, const fci_matrix *w) {
     const bool to_gguf = fci_export_to_gguf(x);
     fc_dtype type = x->desc->type ? x->desc->type : w->type == FC_DTYPE_F64 ? FC_DTYPE_F32 : w->type;
     if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
     if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (w->cols % fci_number_block(type) == 0) return type;
-    fci_log(x->c, 0, "rows of %llu numbers cannot be %s: F16 instead", (unsigned long long)w->cols, fc_dtype_name(type));
+    fci_log(x->c, 0, "rows of %llu numbers cannot be %s: F16 instead", (unsigned long long)w->cols,
+            fc_dtype_name(type));
     return FC_DTYPE_F16;
 }
 
 // Floats of the model as one tensor of float32.
-FCI_FN fc_code fci_export_floats(fci_export *x, const char *name, const float *values, uint64_t n, fci_order order) {
+FCI_FN fc_code fci_export_floats(fci_export *x, const char *name, const float *values, uint64_t n,
+                                 fci_order order) {
     fci_matrix w;
     memset(&w, 0, sizeof w);
     w.data = values;
@@ -15500,11 +16110,13 @@ typedef struct fci_part_list { // q, k and v, gate and up, or one matrix
     uint64_t rows;
 } fci_part_list;
 
-FCI_FN void fci_export_parts(fci_export *x, const fci_tensor_row *row, uint32_t block, fci_part_list *list) {
+FCI_FN void fci_export_parts(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                             fci_part_list *list) {
     memset(list, 0, sizeof *list);
     for (size_t i = 0; i < sizeof fci_parts / sizeof fci_parts[0]; i++) {
         if (fci_parts[i].whole != row->slot) continue;
-        const fci_weight *w = (const fci_weight *)fci_model_place(x->m, fci_parts[i].slot, block, 0);
+        const fci_weight *w =
+            (const fci_weight *)fci_model_place(x->m, fci_parts[i].slot, block, 0);
         if (list->n == 0) list->bias = w->bias;
         list->orders[list->n] = fci_export_order(x, fci_parts[i].slot);
         list->matrices[list->n++] = w->matrix;
@@ -15520,12 +16132,14 @@ FCI_FN void fci_export_parts(fci_export *x, const fci_tensor_row *row, uint32_t 
 }
 
 // Zeros where the sublayer is masked.
-FCI_FN void fci_export_silence(const fci_export *x, const fci_tensor_row *row, uint32_t block, size_t first_out) {
+FCI_FN void fci_export_silence(const fci_export *x, const fci_tensor_row *row, uint32_t block,
+                               size_t first_out) {
     if (!fci_export_is_output(row->slot) || fci_model_used(x->m, x->mask, row->slot, block)) return;
     for (size_t i = first_out; i < x->n_outs; i++) x->outs[i].n_pieces = 0;
 }
 
-FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
+FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                                  const char *pattern) {
     const uint64_t n = x->m->hyper.n_experts;
     char stacked[FCI_NAME_MAX], name[FCI_NAME_MAX];
     const fci_matrix *first = (const fci_matrix *)fci_model_place(x->m, row->slot, block, 0);
@@ -15533,7 +16147,8 @@ FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint
     for (uint32_t e = 0; e < n && !fci_export_to_gguf(x); e++) { // one by one there
         const fci_matrix *w = (const fci_matrix *)fci_model_place(x->m, row->slot, block, e);
         fci_architecture_name(pattern, x->number[block], e, ".weight", name, sizeof name);
-        fc_code code = fci_export_convert(x, name, fci_export_type(x, row->slot, w), 2, shape + 1, w, 1, NULL);
+        fc_code code =
+            fci_export_convert(x, name, fci_export_type(x, row->slot, w), 2, shape + 1, w, 1, NULL);
         if (code || e + 1 == n) return code;
     }
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(strstr(pattern, ".@") - pattern), pattern);
@@ -15541,13 +16156,16 @@ FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint
     fci_out *o = fci_export_add(x, name, fci_export_type(x, row->slot, first), 3, shape);
     fci_export_piece *p = fci_export_pieces(x, o, (size_t)n);
     if (!p) return FC_ERR_MEMORY;
-    for (uint32_t e = 0; e < n; e++) p[e].matrix = *(const fci_matrix *)fci_model_place(x->m, row->slot, block, e);
+    for (uint32_t e = 0; e < n; e++)
+        p[e].matrix = *(const fci_matrix *)fci_model_place(x->m, row->slot, block, e);
     return FC_OK;
 }
 
 // q, k and v of GPT-NeoX's directories: each head's three after one another.
-FCI_FN fc_code fci_export_turns(fci_export *x, const char *weight, const char *bias, const fci_part_list *list) {
-    const uint64_t head = x->m->hyper.head_dim, heads = list->matrices[0].rows / head, shape[2] = {list->rows, list->matrices[0].cols};
+FCI_FN fc_code fci_export_turns(fci_export *x, const char *weight, const char *bias,
+                                const fci_part_list *list) {
+    const uint64_t head = x->m->hyper.head_dim, heads = list->matrices[0].rows / head,
+                   shape[2] = {list->rows, list->matrices[0].cols};
     fci_out *o = fci_export_add(x, weight, fci_export_type(x, FCI_Q, &list->matrices[0]), 2, shape);
     fci_export_piece *p = fci_export_pieces(x, o, (size_t)(3 * heads));
     if (!p) return FC_ERR_MEMORY;
@@ -15560,16 +16178,19 @@ FCI_FN fc_code fci_export_turns(fci_export *x, const char *weight, const char *b
     float *values = (float *)fci_arena_alloc(&x->arena, list->rows, sizeof *values, bias, x->err);
     if (!values) return FC_ERR_MEMORY;
     for (uint64_t i = 0; i < 3 * heads; i++)
-        memcpy(values + i * head, list->bias + (i % 3 * heads + i / 3) * head, (size_t)head * sizeof *values);
+        memcpy(values + i * head, list->bias + (i % 3 * heads + i / 3) * head,
+               (size_t)head * sizeof *values);
     return fci_export_floats(x, bias, values, list->rows, FCI_ORDER_AS_IS);
 }
 
-// A matrix that the directory has the other way round. Its parts follow each other in the GGUF file.
+// A matrix that the directory has the other way round. Its parts follow each other in the GGUF
+// file.
 FCI_FN fc_code fci_export_transposed(fci_export *x, const char *name, const fci_part_list *list) {
     fci_matrix w = list->matrices[0];
     const uint64_t shape[2] = {w.cols, list->rows};
     if (fci_number_block(w.type) > 1)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: tensor \"%s\": %s cannot be turned round",
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: tensor \"%s\": %s cannot be turned round",
                         fc_export_format_name(x->desc->format), name, fc_dtype_name(w.type));
     w.rows = shape[0];
     w.cols = shape[1];
@@ -15577,7 +16198,8 @@ FCI_FN fc_code fci_export_transposed(fci_export *x, const char *name, const fci_
     return fci_export_convert(x, name, fci_export_type(x, FCI_Q, &w), 2, shape, &w, 1, NULL);
 }
 
-FCI_FN fc_code fci_export_matrix(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
+FCI_FN fc_code fci_export_matrix(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                                 const char *pattern) {
     fci_part_list list;
     char name[FCI_NAME_MAX], bias[FCI_NAME_MAX];
     const bool in_block = row->slot >= FCI_FIRST_BLOCK_SLOT;
@@ -15587,20 +16209,24 @@ FCI_FN fc_code fci_export_matrix(fci_export *x, const fci_tensor_row *row, uint3
     const uint64_t shape[2] = {list.rows, list.matrices[0].cols};
     fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
     fci_architecture_name(pattern, number, 0, ".bias", bias, sizeof bias);
-    if (list.n == 3 && (traits & FCI_TRAIT_HEADS_TURN)) return fci_export_turns(x, name, bias, &list);
-    fc_code code = in_block && (traits & FCI_TRAIT_TRANSPOSED)
-                       ? fci_export_transposed(x, name, &list)
-                       : fci_export_convert(x, name, fci_export_type(x, row->slot, &list.matrices[0]), 2, shape,
-                                            list.matrices, list.n, list.orders);
+    if (list.n == 3 && (traits & FCI_TRAIT_HEADS_TURN))
+        return fci_export_turns(x, name, bias, &list);
+    fc_code code =
+        in_block && (traits & FCI_TRAIT_TRANSPOSED)
+            ? fci_export_transposed(x, name, &list)
+            : fci_export_convert(x, name, fci_export_type(x, row->slot, &list.matrices[0]), 2,
+                                 shape, list.matrices, list.n, list.orders);
     if (code || !list.bias) return code;
     if (list.n == 1) return fci_export_floats(x, bias, list.bias, list.rows, list.orders[0]);
     for (size_t i = 0; i < list.n; i++)
         if (list.orders[i] != FCI_ORDER_AS_IS)
-            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "%s: fused biases in pairs are not supported", bias);
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                            "%s: fused biases in pairs are not supported", bias);
     return fci_export_floats(x, bias, list.bias, list.rows, FCI_ORDER_AS_IS);
 }
 
-FCI_FN fc_code fci_export_vector(fci_export *x, const fci_tensor_row *row, uint32_t block, const char *pattern) {
+FCI_FN fc_code fci_export_vector(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                                 const char *pattern) {
     const fci_norm *norm = (const fci_norm *)fci_model_place(x->m, row->slot, block, 0);
     const uint64_t n = fci_architecture_dim(&x->m->hyper, row->rows);
     const uint32_t number = row->slot >= FCI_FIRST_BLOCK_SLOT ? x->number[block] : 0;
@@ -15629,10 +16255,11 @@ FCI_FN fc_code fci_export_to_other_kind(fci_export *x) {
         for (uint32_t b = 0; b < (in_block ? m->hyper.n_blocks : 1); b++) {
             size_t first = x->n_outs;
             if (!fci_model_needs(m, row, b)) continue;
-            if (in_block && !fci_export_masked(x) && !fci_model_used(m, x->mask, row->slot, b)) continue;
-            fc_code code = fci_model_is_expert(row->slot)    ? fci_export_experts(x, row, b, pattern)
-                           : row->cols == FCI_DIM_NONE ? fci_export_vector(x, row, b, pattern)
-                                                       : fci_export_matrix(x, row, b, pattern);
+            if (in_block && !fci_export_masked(x) && !fci_model_used(m, x->mask, row->slot, b))
+                continue;
+            fc_code code = fci_model_is_expert(row->slot) ? fci_export_experts(x, row, b, pattern)
+                           : row->cols == FCI_DIM_NONE    ? fci_export_vector(x, row, b, pattern)
+                                                          : fci_export_matrix(x, row, b, pattern);
             if (code) return code;
             if (in_block) fci_export_silence(x, row, b, first);
         }
@@ -15642,7 +16269,8 @@ FCI_FN fc_code fci_export_to_other_kind(fci_export *x) {
 
 // What llama3's scaling divides frequency j by.
 FCI_FN double fci_export_llama3(const fci_rope *r, uint64_t rotary, uint64_t j) {
-    const double f = pow(r->theta, -(double)(2 * j) / (double)rotary), turns = r->original * f / (2 * 3.14159265358979323846);
+    const double f = pow(r->theta, -(double)(2 * j) / (double)rotary),
+                 turns = r->original * f / (2 * 3.14159265358979323846);
     const double smooth = (turns - r->low) / (r->high - r->low);
     return turns < r->low ? r->factor : turns > r->high ? 1 : 1 / ((1 - smooth) / r->factor + smooth);
 }
@@ -15652,11 +16280,15 @@ FCI_FN fc_code fci_export_rope(fci_export *x) {
     const fci_rope *r = &x->m->hyper.ropes[0];
     const uint64_t rotary = x->m->hyper.rotary_dim, half = rotary / 2;
     if (r->scaling == FCI_ROPE_LONG) {
-        fc_code code = fci_export_floats(x, "rope_factors_short.weight", r->factors[0], half, FCI_ORDER_AS_IS);
-        return code ? code : fci_export_floats(x, "rope_factors_long.weight", r->factors[1], half, FCI_ORDER_AS_IS);
+        fc_code code =
+            fci_export_floats(x, "rope_factors_short.weight", r->factors[0], half, FCI_ORDER_AS_IS);
+        return code ? code
+                    : fci_export_floats(x, "rope_factors_long.weight", r->factors[1], half,
+                                        FCI_ORDER_AS_IS);
     }
     if (r->scaling != FCI_ROPE_LLAMA3) return FC_OK;
-    float *factors = (float *)fci_arena_alloc(&x->arena, half, sizeof *factors, "rope factors", x->err);
+    float *factors =
+        (float *)fci_arena_alloc(&x->arena, half, sizeof *factors, "rope factors", x->err);
     if (!factors) return FC_ERR_MEMORY;
     for (uint64_t j = 0; j < half; j++) factors[j] = (float)fci_export_llama3(r, rotary, j);
     return fci_export_floats(x, "rope_freqs.weight", factors, half, FCI_ORDER_AS_IS);
@@ -15664,11 +16296,12 @@ FCI_FN fc_code fci_export_rope(fci_export *x) {
 
 // ---- deci: Llama's blocks, some without attention or FFN
 
-// llama.cpp drops a block's whole update where it has no FFN, and reads the size of a head off the first block: there a
-// sublayer of zeros stands in, as small as it may be.
+// llama.cpp drops a block's whole update where it has no FFN, and reads the size of a head off the
+// first block: there a sublayer of zeros stands in, as small as it may be.
 #define FCI_STUB_FF 32
 
-FCI_FN fc_code fci_export_stub(fci_export *x, uint32_t block, const char *part, uint64_t rows, uint64_t cols) {
+FCI_FN fc_code fci_export_stub(fci_export *x, uint32_t block, const char *part, uint64_t rows,
+                               uint64_t cols) {
     char name[FCI_NAME_MAX];
     const uint64_t shape[2] = {rows, cols};
     snprintf(name, sizeof name, "blk.%u.%s.weight", x->number[block], part);
@@ -15704,16 +16337,20 @@ FCI_FN fc_code fci_export_stubs(fci_export *x) {
 // Whether all blocks are Llama's (Qwen2's too): what deci, and vLLM's DeciLMForCausalLM, can run.
 FCI_FN bool fci_export_llama_shaped(const fc_model *m) {
     const fci_hyper *h = &m->hyper;
-    const uint32_t other = FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM |
-                           FCI_TRAIT_QK_NORM | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_PARALLEL | FCI_TRAIT_ONE_NORM |
-                           FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_TRAIT_TRANSPOSED | FCI_TRAIT_POSITIONS |
+    const uint32_t other = FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM |
+                           FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM | FCI_TRAIT_PLAIN_FFN |
+                           FCI_TRAIT_PARALLEL | FCI_TRAIT_ONE_NORM | FCI_TRAIT_FUSED_QKV |
+                           FCI_TRAIT_FUSED_GATE | FCI_TRAIT_TRANSPOSED | FCI_TRAIT_POSITIONS |
                            FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_MULTIPLIERS;
     const double scale = h->attention_scale * sqrt((double)h->head_dim);
-    if ((h->traits & other) || h->n_experts || h->activation != FCI_SILU || h->rotary_dim != h->head_dim ||
-        h->attention_cap > 0 || h->logit_cap > 0 || fabs(scale - 1) > 1e-6 || h->ropes[0].scaling == FCI_ROPE_LONG)
+    if ((h->traits & other) || h->n_experts || h->activation != FCI_SILU ||
+        h->rotary_dim != h->head_dim || h->attention_cap > 0 || h->logit_cap > 0 ||
+        fabs(scale - 1) > 1e-6 || h->ropes[0].scaling == FCI_ROPE_LONG)
         return false;
     for (uint64_t b = 0; b < h->n_blocks; b++)
-        if (h->blocks[b].rope != 1 || (h->blocks[b].window && h->blocks[b].window < h->max_positions)) return false;
+        if (h->blocks[b].rope != 1 ||
+            (h->blocks[b].window && h->blocks[b].window < h->max_positions))
+            return false;
     return true;
 }
 
@@ -15724,8 +16361,10 @@ FCI_FN fc_code fci_export_check_numbers(const fci_export *x) {
         if (x->number[b] == FCI_EXPORT_GONE) continue;
         const fci_block_kind *was = &h->blocks[b], *now = &h->blocks[x->number[b]];
         if (was->window != now->window || was->rope != now->rope || was->experts != now->experts)
-            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: block %u would become block %u, which %s makes another "
-                            "kind of block; use gguf-masked", b, x->number[b], x->m->architecture->name);
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                            "format gguf: block %u would become block %u, which %s makes another "
+                            "kind of block; use gguf-masked",
+                            b, x->number[b], x->m->architecture->name);
     }
     fci_hyper fewer = *h;
     fewer.n_blocks = x->n_kept;
@@ -15734,8 +16373,10 @@ FCI_FN fc_code fci_export_check_numbers(const fci_export *x) {
     x->m->architecture->gguf_adjust(&fewer);
     double scale = 1 / sqrt(fewer.query_scalar > 0 ? fewer.query_scalar : (double)h->head_dim);
     if (fabs(scale / h->attention_scale - 1) < 1e-6) return FC_OK;
-    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: llama.cpp tells the attention scale of %s by its number of "
-                    "blocks; use gguf-masked", x->m->architecture->name);
+    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                    "format gguf: llama.cpp tells the attention scale of %s by its number of "
+                    "blocks; use gguf-masked",
+                    x->m->architecture->name);
 }
 
 // Numbers the blocks of a GGUF file: those with nothing left go.
@@ -15743,16 +16384,21 @@ FCI_FN fc_code fci_export_number(fci_export *x) {
     const fc_model *m = x->m;
     bool partly = false;
     for (uint32_t b = 0; b < m->hyper.n_blocks; b++) {
-        bool attention = fci_export_has(x, b, FC_KIND_ATTENTION), ffn = fci_export_has(x, b, FC_KIND_FFN);
+        bool attention = fci_export_has(x, b, FC_KIND_ATTENTION),
+             ffn = fci_export_has(x, b, FC_KIND_FFN);
         x->number[b] = attention || ffn || !fci_export_to_gguf(x) ? x->n_kept++ : FCI_EXPORT_GONE;
         partly = partly || attention != ffn;
     }
-    if (x->n_kept == 0) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "plan: expected a sublayer to be left, got none");
+    if (x->n_kept == 0)
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
+                        "plan: expected a sublayer to be left, got none");
     if (!fci_export_to_gguf(x) || fci_export_masked(x)) return FC_OK;
     x->deci = partly;
     if (x->deci && !fci_export_llama_shaped(m))
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: llama.cpp runs blocks without attention or FFN only where "
-                        "they are Llama's, not %s's; use gguf-masked, or a plan of whole blocks", m->architecture->name);
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format gguf: llama.cpp runs blocks without attention or FFN only where "
+                        "they are Llama's, not %s's; use gguf-masked, or a plan of whole blocks",
+                        m->architecture->name);
     return fci_export_check_numbers(x);
 }
 
@@ -15820,14 +16466,15 @@ FCI_FN const char *fci_export_key(const fci_export *x, const char *suffix, char 
     return key;
 }
 
-FCI_FN void fci_export_key_u32(const fci_export *x, fci_keys *k, const char *suffix, uint64_t value) {
+FCI_FN void fci_export_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
+                               uint64_t value) {
     char key[96];
     fci_keys_u32(k, fci_export_key(x, suffix, key, sizeof key), value);
 }
 
 // Keys that say something of every block of a deci file.
-FCI_FN void fci_export_key_blocks(const fci_export *x, fci_keys *k, const char *suffix, fc_kind kind, uint64_t whole,
-                                  uint64_t stub) {
+FCI_FN void fci_export_key_blocks(const fci_export *x, fci_keys *k, const char *suffix,
+                                  fc_kind kind, uint64_t whole, uint64_t stub) {
     char key[96];
     fci_keys_array(k, fci_export_key(x, suffix, key, sizeof key), FCI_KV_U32, x->n_kept);
     for (uint32_t b = 0; b < x->m->hyper.n_blocks; b++) {
@@ -15873,8 +16520,10 @@ FCI_FN void fci_export_key_plan(const fci_export *x, fci_keys *k) {
 
 // From one GGUF file to another all keys go over but those that are written anew.
 FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
-    static const char *const sizes[] = {"block_count", "attention.head_count", "attention.head_count_kv", "feed_forward_length",
-                                        "attention.key_length", "attention.value_length", "rope.dimension_count"};
+    static const char *const sizes[] = {
+        "block_count",         "attention.head_count", "attention.head_count_kv",
+        "feed_forward_length", "attention.key_length", "attention.value_length",
+        "rope.dimension_count"};
     const fc_container *c = x->m->container;
     const fci_kv *architecture = fci_gguf_find(c, "general.architecture");
     char key[160];
@@ -15882,19 +16531,23 @@ FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
         const fci_kv *kv = &c->kvs[i];
         const char *name = kv->key.p, *suffix = NULL;
         bool anew = strncmp(name, "split.", 6) == 0 || strncmp(name, "finercut.", 9) == 0 ||
-                    strcmp(name, "general.architecture") == 0 || strcmp(name, "general.description") == 0;
-        if (kv->key.n > architecture->bytes && memcmp(name, architecture->data, (size_t)architecture->bytes) == 0 &&
+                    strcmp(name, "general.architecture") == 0 ||
+                    strcmp(name, "general.description") == 0;
+        if (kv->key.n > architecture->bytes &&
+            memcmp(name, architecture->data, (size_t)architecture->bytes) == 0 &&
             name[architecture->bytes] == '.')
             suffix = name + architecture->bytes + 1;
-        for (size_t s = 0; suffix && s < sizeof sizes / sizeof *sizes; s++) anew = anew || strcmp(suffix, sizes[s]) == 0;
+        for (size_t s = 0; suffix && s < sizeof sizes / sizeof *sizes; s++)
+            anew = anew || strcmp(suffix, sizes[s]) == 0;
         if (!anew) fci_keys_copy(k, suffix ? fci_export_key(x, suffix, key, sizeof key) : name, kv);
     }
 }
 
 // Hyperparameters by the table that reads them. Sizes are written elsewhere.
 FCI_FN void fci_export_key_field(const fci_export *x, fci_keys *k, const fci_field *f) {
-    static const size_t elsewhere[] = {FCI_AT(n_blocks), FCI_AT(ff), FCI_AT(n_heads), FCI_AT(n_kv_heads), FCI_AT(head_dim),
-                                       FCI_AT(rotary_dim), FCI_AT(window_pattern)};
+    static const size_t elsewhere[] = {FCI_AT(n_blocks),      FCI_AT(ff),       FCI_AT(n_heads),
+                                       FCI_AT(n_kv_heads),    FCI_AT(head_dim), FCI_AT(rotary_dim),
+                                       FCI_AT(window_pattern)};
     const fci_hyper *h = &x->m->hyper;
     char suffix[64], key[96];
     const char *names = f->gguf;
@@ -15909,13 +16562,16 @@ FCI_FN void fci_export_key_field(const fci_export *x, fci_keys *k, const fci_fie
     memcpy(&real, (const char *)h + f->offset, sizeof real);
     memcpy(&count, (const char *)h + f->offset, sizeof count);
     if (f->type == FCI_FIELD_TRAIT) {
-        if (strcmp(x->m->architecture->name, "gpt_neox") == 0) fci_keys_bool(k, key, (h->traits & f->traits) != 0);
+        if (strcmp(x->m->architecture->name, "gpt_neox") == 0)
+            fci_keys_bool(k, key, (h->traits & f->traits) != 0);
     } else if (f->offset == FCI_AT(ropes[0].theta) || f->offset == FCI_AT(ropes[1].theta)) {
-        bool used = h->rotary_dim && (f->offset == FCI_AT(ropes[0].theta) || fci_model_has(x->m, FCI_TRAIT_TWO_ROPES));
+        bool used = h->rotary_dim && (f->offset == FCI_AT(ropes[0].theta) ||
+                                      fci_model_has(x->m, FCI_TRAIT_TWO_ROPES));
         if (used) fci_keys_f32(k, key, real);
     } else if (f->type == FCI_FIELD_REAL) {
         if (real != f->otherwise || f->offset == FCI_AT(norm_eps)) fci_keys_f32(k, key, real);
-    } else if (count && (f->offset != FCI_AT(expert_ff) || h->n_experts)) fci_keys_u32(k, key, count);
+    } else if (count && (f->offset != FCI_AT(expert_ff) || h->n_experts))
+        fci_keys_u32(k, key, count);
 }
 
 FCI_FN fc_code fci_export_key_rope(const fci_export *x, fci_keys *k) {
@@ -15923,15 +16579,19 @@ FCI_FN fc_code fci_export_key_rope(const fci_export *x, fci_keys *k) {
     const fci_rope *r = &x->m->hyper.ropes[0];
     char key[96];
     if (r->scaling == FCI_ROPE_NONE || r->scaling == FCI_ROPE_LLAMA3) return FC_OK;
-    fci_keys_str(k, fci_export_key(x, "rope.scaling.type", key, sizeof key), fci_s(names[r->scaling]));
+    fci_keys_str(k, fci_export_key(x, "rope.scaling.type", key, sizeof key),
+                 fci_s(names[r->scaling]));
     fci_keys_f32(k, fci_export_key(x, "rope.scaling.factor", key, sizeof key), r->factor);
     if (r->scaling == FCI_ROPE_LINEAR) return FC_OK;
     fci_export_key_u32(x, k, "rope.scaling.original_context_length", (uint64_t)r->original);
-    double attention = r->scaling == FCI_ROPE_YARN ? r->attention / fci_model_yarn_scale(r->factor, 1) : r->attention;
+    double attention = r->scaling == FCI_ROPE_YARN
+                           ? r->attention / fci_model_yarn_scale(r->factor, 1)
+                           : r->attention;
     fci_keys_f32(k, fci_export_key(x, "rope.scaling.attn_factor", key, sizeof key), attention);
     if (r->scaling != FCI_ROPE_YARN) return FC_OK;
     if (!r->whole_dims)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: yarn whose range is not rounded to whole dimensions");
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format gguf: yarn whose range is not rounded to whole dimensions");
     fci_keys_f32(k, fci_export_key(x, "rope.scaling.yarn_beta_slow", key, sizeof key), r->low);
     fci_keys_f32(k, fci_export_key(x, "rope.scaling.yarn_beta_fast", key, sizeof key), r->high);
     return FC_OK;
@@ -15962,10 +16622,12 @@ typedef struct fci_vocab {
     fci_map ids;
 } fci_vocab;
 
-FCI_FN fc_code fci_vocab_token(fci_export *x, fci_vocab *v, fci_str text, const fci_json *id, uint8_t type) {
+FCI_FN fc_code fci_vocab_token(fci_export *x, fci_vocab *v, fci_str text, const fci_json *id,
+                               uint8_t type) {
     bool known;
     if (id->type != FCI_JSON_NUMBER || !id->is_integer || id->integer >= v->size)
-        return fci_fail(x->err, FC_ERR_FORMAT, id->at, "tokenizer.json: expected ids below the %llu of the embedding",
+        return fci_fail(x->err, FC_ERR_FORMAT, id->at,
+                        "tokenizer.json: expected ids below the %llu of the embedding",
                         (unsigned long long)v->size);
     if (v->types[id->integer] == 5 || type != 1) v->tokens[id->integer] = text;
     if (v->types[id->integer] == 5 || type != 1) v->types[id->integer] = type;
@@ -15973,8 +16635,10 @@ FCI_FN fc_code fci_vocab_token(fci_export *x, fci_vocab *v, fci_str text, const 
 }
 
 FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fci_json *root, fci_arena *arena) {
-    const fci_json *model = fci_model_json(root, "model"), *vocab = model ? fci_model_json(model, "vocab") : NULL;
-    const fci_json *added = fci_model_json(root, "added_tokens"), *n = added ? fci_json_first(added) : NULL;
+    const fci_json *model = fci_model_json(root, "model"),
+                   *vocab = model ? fci_model_json(model, "vocab") : NULL;
+    const fci_json *added = fci_model_json(root, "added_tokens"),
+                   *n = added ? fci_json_first(added) : NULL;
     v->size = x->m->hyper.vocab;
     v->tokens = (fci_str *)fci_arena_alloc(arena, v->size, sizeof *v->tokens, "vocabulary", x->err);
     v->types = (uint8_t *)fci_arena_alloc(arena, v->size, 1, "vocabulary", x->err);
@@ -15990,28 +16654,36 @@ FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fci_json *root,
     for (uint32_t i = 0; added && i < added->count; i++, n = fci_json_next(n)) {
         const fci_json *content = fci_model_json(n, "content"), *id = fci_model_json(n, "id"),
                        *special = fci_model_json(n, "special");
-        if (!content || !id) return fci_fail(x->err, FC_ERR_FORMAT, n->at, "tokenizer.json: added token without content or id");
+        if (!content || !id)
+            return fci_fail(x->err, FC_ERR_FORMAT, n->at,
+                            "tokenizer.json: added token without content or id");
         fc_code code = fci_vocab_token(x, v, content->text, id, special && special->truth ? 3 : 4);
         if (code) return code;
     }
     return FC_OK;
 }
 
-// Whether a name of llama.cpp stands for what the tokenizer does to text before it looks for tokens.
+// Whether a name of llama.cpp stands for what the tokenizer does to text before it looks for
+// tokens.
 FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_text_pre *pre) {
     size_t n = 0;
     while (n < 5 && pre->steps[n]) n++;
-    if (t->n_steps != n || t->ignore_merges != pre->ignore_merges || t->n_changes != (pre->nfc ? 1 : 0)) return false;
+    if (t->n_steps != n || t->ignore_merges != pre->ignore_merges ||
+        t->n_changes != (pre->nfc ? 1 : 0))
+        return false;
     if (pre->nfc && t->changes[0].kind != FCI_TEXT_NFC) return false;
     for (size_t i = 0; i < n; i++) {
         const fci_text_step *s = &t->steps[i];
-        if (!s->name || strcmp(s->name, pre->steps[i]) != 0 || s->behavior != FCI_TEXT_ISOLATED || s->invert || s->mark.n) return false;
+        if (!s->name || strcmp(s->name, pre->steps[i]) != 0 || s->behavior != FCI_TEXT_ISOLATED ||
+            s->invert || s->mark.n)
+            return false;
     }
     return true;
 }
 
-// Whether it is SentencePiece's way: blanks become U+2581, one stands before the text or (*prefix false) none. Both may be
-// said by normalizers or by the pre-tokenizer Metaspace; a cut at blanks changes nothing where no token spans them.
+// Whether it is SentencePiece's way: blanks become U+2581, one stands before the text or (*prefix
+// false) none. Both may be said by normalizers or by the pre-tokenizer Metaspace; a cut at blanks
+// changes nothing where no token spans them.
 FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix) {
     bool blanks = false;
     *prefix = false;
@@ -16045,20 +16717,23 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
         return FC_OK;
     }
     for (size_t i = sizeof fci_text_pres / sizeof *fci_text_pres; i-- > 0;) {
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", fci_text_pres[i].name);
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
+                              fci_text_pres[i].name);
         if (t->byte_level && fci_vocab_is_pre(t, &fci_text_pres[i])) name = fci_text_pres[i].name;
     }
     if (!name)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format gguf: tokenizer.json: expected SentencePiece's way, or one that "
-                        "llama.cpp has a name for (%s)", known);
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format gguf: tokenizer.json: expected SentencePiece's way, or one that "
+                        "llama.cpp has a name for (%s)",
+                        known);
     fci_keys_str(k, "tokenizer.ggml.model", fci_s("gpt2"));
     fci_keys_str(k, "tokenizer.ggml.pre", fci_s(name));
     return FC_OK;
 }
 
 // A special token's id: by its text in tokenizer_config.json, or by its number in config.json.
-FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *tc, const char *name,
-                              const char *gguf) {
+FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab *v,
+                              const fci_json *tc, const char *name, const char *gguf) {
     char key[64];
     uint32_t id;
     snprintf(key, sizeof key, "%s_token", name);
@@ -16077,7 +16752,8 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
 }
 
 // SentencePiece's vocabularies have scores instead of merges: what is made first has the best.
-FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *merges) {
+FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v,
+                                const fci_json *merges) {
     float *scores = (float *)fci_arena_alloc(&x->arena, v->size, sizeof *scores, "scores", x->err);
     fci_buffer joined;
     uint32_t id;
@@ -16089,12 +16765,16 @@ FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v, 
     for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
         const bool pair = n->type == FCI_JSON_ARRAY && n->count == 2;
         const fci_str left = pair ? fci_json_first(n)->text : n->text;
-        const char *blank = pair || n->type != FCI_JSON_STRING ? NULL : (const char *)memchr(left.p, ' ', left.n);
+        const char *blank =
+            pair || n->type != FCI_JSON_STRING ? NULL : (const char *)memchr(left.p, ' ', left.n);
         joined.n = 0;
         fci_put(&joined, left.p, blank ? (size_t)(blank - left.p) : left.n);
         if (blank) fci_put(&joined, blank + 1, left.n - (size_t)(blank + 1 - left.p));
-        else if (pair) fci_put(&joined, fci_json_next(fci_json_first(n))->text.p, fci_json_next(fci_json_first(n))->text.n);
-        if (fci_map_get(&v->ids, fci_sn(joined.p, joined.n), &id) && scores[id] < -1e8f) scores[id] = -(float)(i + 1);
+        else if (pair)
+            fci_put(&joined, fci_json_next(fci_json_first(n))->text.p,
+                    fci_json_next(fci_json_first(n))->text.n);
+        if (fci_map_get(&v->ids, fci_sn(joined.p, joined.n), &id) && scores[id] < -1e8f)
+            scores[id] = -(float)(i + 1);
     }
     fc_code code = joined.error.code;
     if (code) *x->err = joined.error;
@@ -16112,8 +16792,11 @@ FCI_FN fc_code fci_vocab_merges(fci_export *x, fci_keys *k, const fci_json *merg
             fci_keys_text(&k->b, n->text);
             continue;
         }
-        const fci_json *left = n->type == FCI_JSON_ARRAY && n->count == 2 ? fci_json_first(n) : NULL;
-        if (!left) return fci_fail(x->err, FC_ERR_FORMAT, n->at, "tokenizer.json: a merge: expected two tokens");
+        const fci_json *left =
+            n->type == FCI_JSON_ARRAY && n->count == 2 ? fci_json_first(n) : NULL;
+        if (!left)
+            return fci_fail(x->err, FC_ERR_FORMAT, n->at,
+                            "tokenizer.json: a merge: expected two tokens");
         const fci_json *right = fci_json_next(left);
         fci_keys_number(&k->b, left->text.n + 1 + right->text.n, 8);
         fci_put(&k->b, left->text.p, left->text.n);
@@ -16123,11 +16806,12 @@ FCI_FN fc_code fci_vocab_merges(fci_export *x, fci_keys *k, const fci_json *merg
     return FC_OK;
 }
 
-FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const fci_json *root, const fc_tokenizer *t,
-                               bool pieces) {
+FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const fci_json *root,
+                               const fc_tokenizer *t, bool pieces) {
     const fci_json *merges = fci_model_json(fci_model_json(root, "model"), "merges");
     char padding[32], byte;
-    if (!merges || merges->type != FCI_JSON_ARRAY) return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
+    if (!merges || merges->type != FCI_JSON_ARRAY)
+        return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
     for (uint64_t i = 0; i < v->size && pieces; i++)
         if (i == t->unknown) v->types[i] = 2;
         else if (v->types[i] == 1 && fci_text_is_byte(v->tokens[i], &byte)) v->types[i] = 6;
@@ -16142,18 +16826,22 @@ FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const f
 }
 
 // What the file NAME of the model's directory holds, parsed; *root NULL where there is none.
-FCI_FN fc_code fci_export_json(fci_export *x, const char *name, fci_file *f, const fci_json **root) {
+FCI_FN fc_code fci_export_json(fci_export *x, const char *name, fci_file *f,
+                               const fci_json **root) {
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     *root = NULL;
     memset(f, 0, sizeof *f);
     if (!path) return FC_ERR_MEMORY;
     if (!fci_file_exists(x->c, path)) return FC_OK;
     fc_code code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, f, x->err);
-    if (!code) code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "", (size_t)f->size, root, x->err);
+    if (!code)
+        code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "",
+                              (size_t)f->size, root, x->err);
     return code ? fci_wrap(x->err, code, "%s", name) : FC_OK;
 }
 
-FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v, const fci_json *tc) {
+FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v,
+                                const fci_json *tc) {
     const fc_tokenizer *t = fc_model_tokenizer(x->m, x->err);
     if (!t) return x->err->code;
     fci_vocab_special(x, k, v, tc, "bos", "bos");
@@ -16216,20 +16904,26 @@ FCI_FN fc_code fci_export_unsaid(fci_export *x, fci_keys *k) {
     for (uint32_t b = 0; b < h->n_blocks; b++) {
         windowed += h->blocks[b].window > 0;
         if (!h->blocks[b].window && pattern == 1) pattern = b + 1;
-        if (rule == FCI_WINDOW_NO_ROPE && (h->blocks[b].rope == 0) != ((b + 1) % 4 == 0)) what = "which blocks have a rope";
+        if (rule == FCI_WINDOW_NO_ROPE && (h->blocks[b].rope == 0) != ((b + 1) % 4 == 0))
+            what = "which blocks have a rope";
     }
     if (pattern == 1 && windowed == h->n_blocks) pattern = (uint32_t)h->n_blocks + 1;
     for (uint32_t b = 0; b < h->n_blocks; b++)
-        if (windowed && (h->blocks[b].window > 0) != (rule == FCI_WINDOW_PATTERN ? (b + 1) % pattern != 0 : rule == FCI_WINDOW_ALL))
+        if (windowed &&
+            (h->blocks[b].window > 0) !=
+                (rule == FCI_WINDOW_PATTERN ? (b + 1) % pattern != 0 : rule == FCI_WINDOW_ALL))
             what = "which blocks have a window";
     said.query_scalar = 0;
     if (x->m->architecture->gguf_adjust) x->m->architecture->gguf_adjust(&said);
     const double scale = 1 / sqrt(said.query_scalar > 0 ? said.query_scalar : (double)h->head_dim);
-    if (!fci_model_has(x->m, FCI_TRAIT_MULTIPLIERS) && fabs(scale / h->attention_scale - 1) > 1e-6) what = "the attention's scale";
+    if (!fci_model_has(x->m, FCI_TRAIT_MULTIPLIERS) && fabs(scale / h->attention_scale - 1) > 1e-6)
+        what = "the attention's scale";
     if (what)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: GGUF cannot say %s of this %s model; use hf or hf-masked",
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: GGUF cannot say %s of this %s model; use hf or hf-masked",
                         fc_export_format_name(x->desc->format), what, x->m->architecture->name);
-    if (windowed && rule == FCI_WINDOW_PATTERN) fci_export_key_u32(x, k, "attention.sliding_window_pattern", pattern);
+    if (windowed && rule == FCI_WINDOW_PATTERN)
+        fci_export_key_u32(x, k, "attention.sliding_window_pattern", pattern);
     return FC_OK;
 }
 
@@ -16240,11 +16934,13 @@ FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
     const char *name = fci_base_name(x->m->path);
     fci_keys_str(k, "general.name", fci_sn(name, strcspn(name, "/")));
     fci_keys_u32(k, "general.quantization_version", 2);
-    if (fci_file_exists(x->c, path) && fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) == FC_OK) {
+    if (fci_file_exists(x->c, path) &&
+        fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) == FC_OK) {
         fci_export_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
-    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++) fci_export_key_field(x, k, &fci_fields[i]);
+    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
+        fci_export_key_field(x, k, &fci_fields[i]);
     fc_code code = fci_export_unsaid(x, k);
     if (!code) code = fci_export_key_rope(x, k);
     return code ? code : fci_export_vocabulary(x, k);
@@ -16252,8 +16948,8 @@ FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
 
 // ---- Hugging Face directories
 
-// The program that transformers runs for a compact directory: the stock class, with modules that do nothing where
-// block_configs say so. "@" stands for the class and the model_type.
+// The program that transformers runs for a compact directory: the stock class, with modules that do
+// nothing where block_configs say so. "@" stands for the class and the model_type.
 static const char *const fci_export_modeling[] = {
     "# Written by finercut. The stock @ without the sublayers that block_configs in config.json calls no_op.\n"
     "import torch\n"
@@ -16404,35 +17100,44 @@ FCI_FN void fci_export_put_blocks(const fci_export *x, fci_buffer *b) {
     const fci_hyper *h = &x->m->hyper;
     for (uint32_t i = 0; i < h->n_blocks; i++) {
         fci_puts(b, i ? ",\n    " : "\n    ");
-        if (x->mask[2 * i]) fci_putf(b, "{\"attention\": {\"no_op\": false, \"n_heads_in_group\": %llu}", (unsigned long long)(h->n_heads / h->n_kv_heads));
+        if (x->mask[2 * i])
+            fci_putf(b, "{\"attention\": {\"no_op\": false, \"n_heads_in_group\": %llu}",
+                     (unsigned long long)(h->n_heads / h->n_kv_heads));
         else fci_puts(b, "{\"attention\": {\"no_op\": true}");
-        if (x->mask[2 * i + 1]) fci_putf(b, ", \"ffn\": {\"no_op\": false, \"intermediate_size\": %llu}}", (unsigned long long)h->ff);
+        if (x->mask[2 * i + 1])
+            fci_putf(b, ", \"ffn\": {\"no_op\": false, \"intermediate_size\": %llu}}",
+                     (unsigned long long)h->ff);
         else fci_puts(b, ", \"ffn\": {\"no_op\": true}}");
     }
 }
 
-// What transformers 5 moved or renamed stands under its old name too, for transformers 4: rope settings, which are in
-// one object now, and the number of experts.
+// What transformers 5 moved or renamed stands under its old name too, for transformers 4: rope
+// settings, which are in one object now, and the number of experts.
 FCI_FN void fci_export_put_old_keys(const fci_export *x, fci_buffer *b) {
     const fci_json *experts = fci_model_json(x->config, "num_local_experts");
-    if (experts && !fci_model_json(x->config, "num_experts") && strcmp(x->m->architecture->name, "qwen3_moe") == 0) {
+    if (experts && !fci_model_json(x->config, "num_experts") &&
+        strcmp(x->m->architecture->name, "qwen3_moe") == 0) {
         fci_puts(b, "  \"num_experts\": ");
         fci_export_put_json(b, experts);
         fci_puts(b, ",\n");
     }
-    const fci_json *rope = fci_model_json(x->config, "rope_parameters"), *theta = rope ? fci_model_json(rope, "rope_theta") : NULL;
+    const fci_json *rope = fci_model_json(x->config, "rope_parameters"),
+                   *theta = rope ? fci_model_json(rope, "rope_theta") : NULL;
     if (theta && !fci_model_json(x->config, "rope_theta")) {
         fci_puts(b, "  \"rope_theta\": ");
         fci_export_put_json(b, theta);
         fci_puts(b, ",\n");
     }
-    if (!theta || x->m->hyper.ropes[0].scaling == FCI_ROPE_NONE || fci_model_json(x->config, "rope_scaling")) return;
+    if (!theta || x->m->hyper.ropes[0].scaling == FCI_ROPE_NONE ||
+        fci_model_json(x->config, "rope_scaling"))
+        return;
     fci_puts(b, "  \"rope_scaling\": ");
     fci_export_put_json(b, rope);
     fci_puts(b, ",\n");
 }
 
-// vLLM's DeciLM takes the residual stream over at the first attention, so no FFN may come before it.
+// vLLM's DeciLM takes the residual stream over at the first attention, so no FFN may come before
+// it.
 FCI_FN bool fci_export_for_vllm(const fci_export *x) {
     uint32_t b = 0;
     while (b + 1 < x->m->hyper.n_blocks && !x->mask[2 * b] && !x->mask[2 * b + 1]) b++;
@@ -16441,16 +17146,19 @@ FCI_FN bool fci_export_for_vllm(const fci_export *x) {
 
 // The input's config.json with what the output needs.
 FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
-    static const char *const ours[] = {"finercut", "architectures", "model_type", "auto_map", "block_configs", "qkv_bias"};
+    static const char *const ours[] = {"finercut", "architectures", "model_type",
+                                       "auto_map", "block_configs", "qkv_bias"};
     const bool compact = !fci_export_masked(x), deci = fci_export_for_vllm(x);
     const fci_json *key = fci_json_first(x->config);
     const char *type = x->family->name;
     if (compact && fci_model_json(x->config, "text_config"))
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format hf: a text model inside another is not supported; use hf-masked");
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format hf: a text model inside another is not supported; use hf-masked");
     fci_puts(b, "{\n");
     for (uint32_t i = 0; i < x->config->count; i++) {
         bool skip = false;
-        for (size_t o = 0; o < (compact ? sizeof ours / sizeof *ours : 1); o++) skip = skip || fci_is(key->text, ours[o]);
+        for (size_t o = 0; o < (compact ? sizeof ours / sizeof *ours : 1); o++)
+            skip = skip || fci_is(key->text, ours[o]);
         if (!skip) {
             fci_puts(b, "  ");
             fci_json_put_string(b, key->text);
@@ -16464,10 +17172,13 @@ FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
     if (compact && fci_export_llama_shaped(x->m) && !deci)
         fci_log(x->c, 0, "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
     if (compact) {
-        fci_putf(b, "  \"architectures\": [\"%s\"],\n  \"model_type\": \"" FCI_PRUNED_TYPE "%s\",\n", deci ? "DeciLMForCausalLM" : "FinercutForCausalLM", type);
+        fci_putf(b,
+                 "  \"architectures\": [\"%s\"],\n  \"model_type\": \"" FCI_PRUNED_TYPE "%s\",\n",
+                 deci ? "DeciLMForCausalLM" : "FinercutForCausalLM", type);
         fci_puts(b, "  \"auto_map\": {\"AutoConfig\": \"modeling_finercut.FinercutConfig\", "
                     "\"AutoModelForCausalLM\": \"modeling_finercut.FinercutForCausalLM\"},\n");
-        if (deci && fci_model_has(x->m, FCI_TRAIT_QKV_BIAS) && !fci_model_has(x->m, FCI_TRAIT_O_BIAS))
+        if (deci && fci_model_has(x->m, FCI_TRAIT_QKV_BIAS) &&
+            !fci_model_has(x->m, FCI_TRAIT_O_BIAS))
             fci_puts(b, "  \"qkv_bias\": true,\n"); // how vLLM learns of Qwen2's
         fci_puts(b, "  \"block_configs\": [");
         fci_export_put_blocks(x, b);
@@ -16533,18 +17244,21 @@ FCI_FN void fci_made_text(fci_buffer *b, const char *key, const char *value) {
 FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *f) {
     const fci_hyper *h = &x->m->hyper;
     const char *names = f->json;
-    const bool eps = f->offset == FCI_AT(norm_eps), layer_norm = fci_model_has(x->m, FCI_TRAIT_LAYER_NORM);
-    const bool all = fci_model_has(x->m, FCI_TRAIT_POSITIONS) || f->offset == FCI_AT(n_experts) || (eps && layer_norm);
+    const bool eps = f->offset == FCI_AT(norm_eps),
+               layer_norm = fci_model_has(x->m, FCI_TRAIT_LAYER_NORM);
+    const bool all = fci_model_has(x->m, FCI_TRAIT_POSITIONS) || f->offset == FCI_AT(n_experts) ||
+                     (eps && layer_norm);
     char key[64];
     double real;
     uint64_t count;
     if (!names || f->type == FCI_FIELD_TRAIT || (f->traits && !(h->traits & f->traits))) return;
-    if (f->offset == FCI_AT(partial_rotary) || f->offset == FCI_AT(query_scalar) || f->offset == FCI_AT(window) ||
-        f->offset == FCI_AT(window_from))
+    if (f->offset == FCI_AT(partial_rotary) || f->offset == FCI_AT(query_scalar) ||
+        f->offset == FCI_AT(window) || f->offset == FCI_AT(window_from))
         return; // written elsewhere
     if ((f->traits & FCI_TRAIT_EXPERTS) && !h->n_experts) return;
     if (f->offset == FCI_AT(ropes[1].theta) && !fci_model_has(x->m, FCI_TRAIT_TWO_ROPES)) return;
-    if (f->offset == FCI_AT(head_dim) && h->head_dim * h->n_heads == h->hidden && !strstr(x->family->json_defaults, "head_dim"))
+    if (f->offset == FCI_AT(head_dim) && h->head_dim * h->n_heads == h->hidden &&
+        !strstr(x->family->json_defaults, "head_dim"))
         return;
     memcpy(&real, (const char *)h + f->offset, sizeof real);
     memcpy(&count, (const char *)h + f->offset, sizeof count);
@@ -16557,7 +17271,8 @@ FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *
     }
 }
 
-// llama3's scaling is a tensor of factors in GGUF, and four numbers in config.json, of which all known models share two.
+// llama3's scaling is a tensor of factors in GGUF, and four numbers in config.json, of which all
+// known models share two.
 FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
     const fci_rope *r = &x->m->hyper.ropes[0];
     const uint64_t half = x->m->hyper.rotary_dim / 2;
@@ -16568,7 +17283,9 @@ FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
     guess.high = 4;
     for (guess.original = 16; guess.original < 1e7; guess.original *= 2) {
         uint64_t j = 0;
-        while (j < half && fabs((double)r->factors[0][j] / fci_export_llama3(&guess, 2 * half, j) - 1) < 1e-4) j++;
+        while (j < half &&
+               fabs((double)r->factors[0][j] / fci_export_llama3(&guess, 2 * half, j) - 1) < 1e-4)
+            j++;
         if (j < half) continue;
         fci_made_key(b, "rope_scaling");
         fci_puts(b, "{\"rope_type\": \"llama3\"");
@@ -16579,7 +17296,8 @@ FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
         fci_puts(b, "}");
         return FC_OK;
     }
-    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: rope_freqs: no scaling of llama3's kind has these factors",
+    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                    "format %s: rope_freqs: no scaling of llama3's kind has these factors",
                     fc_export_format_name(x->desc->format));
 }
 
@@ -16624,7 +17342,8 @@ FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
     for (uint32_t i = 0; i < h->n_blocks; i++) any = any || h->blocks[i].window;
     if (x->family->windows == FCI_WINDOW_NO_ROPE) {
         fci_made_key(b, "no_rope_layers");
-        for (uint32_t i = 0; i < h->n_blocks; i++) fci_putf(b, "%s%d", i ? ", " : "[", h->blocks[i].rope != 0);
+        for (uint32_t i = 0; i < h->n_blocks; i++)
+            fci_putf(b, "%s%d", i ? ", " : "[", h->blocks[i].rope != 0);
         fci_puts(b, "]");
     }
     if (!(x->family->traits & FCI_TRAIT_WINDOW)) return;
@@ -16641,7 +17360,8 @@ FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
     fci_puts(b, "]");
 }
 
-// What the file shows by the tensors it has. Some families have a key for it, others always have the same biases.
+// What the file shows by the tensors it has. Some families have a key for it, others always have
+// the same biases.
 FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
     static const char *const silent[] = {"qwen2", "gpt2"};
     const char *name = x->family->name;
@@ -16656,7 +17376,8 @@ FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
     if (strcmp(name, "stablelm") == 0) fci_made_bool(b, "use_qkv_bias", q);
     else if (strcmp(name, "starcoder2") == 0) fci_made_bool(b, "use_bias", q || o || ffn);
     else if (q != o)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: a %s model with biases of q, k and v but not of the output",
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: a %s model with biases of q, k and v but not of the output",
                         fc_export_format_name(x->desc->format), name);
     else fci_made_bool(b, "attention_bias", q);
     if (ffn && strcmp(name, "llama") == 0) fci_made_bool(b, "mlp_bias", ffn);
@@ -16665,7 +17386,8 @@ FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
 
 FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
     const fci_hyper *h = &x->m->hyper;
-    const char *keys = x->family->json_defaults, *names[] = {"bos", "eos", "padding"}, *theirs[] = {"bos", "eos", "pad"};
+    const char *keys = x->family->json_defaults, *names[] = {"bos", "eos", "padding"},
+               *theirs[] = {"bos", "eos", "pad"};
     char key[64];
     uint64_t id;
     fci_made_text(b, x->family->activation_key, x->family->activation);
@@ -16673,13 +17395,15 @@ FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
     if (strstr(keys, "use_parallel_residual") || fci_model_has(x->m, FCI_TRAIT_PARALLEL))
         fci_made_bool(b, "use_parallel_residual", fci_model_has(x->m, FCI_TRAIT_PARALLEL));
     if (h->n_experts) fci_made_bool(b, "norm_topk_prob", fci_model_has(x->m, FCI_TRAIT_TOP_SUM));
-    if (h->rotary_dim && (h->rotary_dim != h->head_dim || strstr(keys, "partial_rotary_factor") || strstr(keys, "rotary_pct"))) {
+    if (h->rotary_dim && (h->rotary_dim != h->head_dim || strstr(keys, "partial_rotary_factor") ||
+                          strstr(keys, "rotary_pct"))) {
         fci_made_real(b, "partial_rotary_factor", (double)h->rotary_dim / (double)h->head_dim);
         fci_made_real(b, "rotary_pct", (double)h->rotary_dim / (double)h->head_dim);
     }
     if (fci_model_has(x->m, FCI_TRAIT_CAPS)) {
         double scalar = 1 / (h->attention_scale * h->attention_scale), whole = floor(scalar + 0.5);
-        if (fabs(scalar - whole) < 1e-6 * whole) fci_made_count(b, "query_pre_attn_scalar", (uint64_t)whole);
+        if (fabs(scalar - whole) < 1e-6 * whole)
+            fci_made_count(b, "query_pre_attn_scalar", (uint64_t)whole);
         else fci_made_real(b, "query_pre_attn_scalar", scalar);
     }
     for (size_t i = 0; i < 3; i++) {
@@ -16705,7 +17429,8 @@ FCI_FN fc_code fci_export_make_config(fci_export *x) {
     fci_putf(&b, "[\"%s\"]", x->family->class_name);
     fci_made_text(&b, "model_type", x->family->name);
     fci_made_text(&b, "torch_dtype", type == FC_DTYPE_F16 ? "float16" : type == FC_DTYPE_BF16 ? "bfloat16" : "float32");
-    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++) fci_made_field(x, &b, &fci_fields[i]);
+    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
+        fci_made_field(x, &b, &fci_fields[i]);
     fci_made_traits(x, &b);
     fci_made_windows(x, &b);
     fc_code code = fci_made_biases(x, &b);
@@ -16713,7 +17438,9 @@ FCI_FN fc_code fci_export_make_config(fci_export *x) {
     fci_puts(&b, "\n}\n");
     if (!code && (code = b.error.code) != FC_OK) *x->err = b.error;
     char *text = code ? NULL : fci_arena_copy(&x->arena, fci_sn(b.p, b.n), x->err);
-    if (!code) code = text ? fci_json_parse(x->c, &x->arena, text, b.n, &x->config, x->err) : FC_ERR_MEMORY;
+    if (!code)
+        code =
+            text ? fci_json_parse(x->c, &x->arena, text, b.n, &x->config, x->err) : FC_ERR_MEMORY;
     fci_buffer_free(&b);
     return code;
 }
@@ -16768,7 +17495,8 @@ FCI_FN void fci_made_bytes_pipeline(const fci_made_vocab *v, fci_buffer *b) { //
         const char *name = t->steps[i].name;
         gpt2 = strcmp(name, "gpt2") == 0 && i + 1 == t->n_steps;
         if (gpt2) break;
-        if (strcmp(name, "digits") == 0) fci_puts(b, "{\"type\": \"Digits\", \"individual_digits\": true}, ");
+        if (strcmp(name, "digits") == 0)
+            fci_puts(b, "{\"type\": \"Digits\", \"individual_digits\": true}, ");
         else {
             fci_puts(b, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
             fci_json_put_string(b, fci_s(fci_text_named(name)->regex));
@@ -16796,7 +17524,8 @@ FCI_FN void fci_made_template(const fci_made_vocab *v, fci_buffer *b) { // what 
                 fci_json_put_string(b, v->tokens[t->before[i]]);
                 fci_putf(b, ", \"type_id\": %d}}, ", part);
             }
-            fci_putf(b, "{\"Sequence\": {\"id\": \"%s\", \"type_id\": %d}}", part ? "B" : "A", part);
+            fci_putf(b, "{\"Sequence\": {\"id\": \"%s\", \"type_id\": %d}}", part ? "B" : "A",
+                     part);
             for (uint32_t i = 0; i < t->n_after; i++) {
                 fci_puts(b, ", {\"SpecialToken\": {\"id\": ");
                 fci_json_put_string(b, v->tokens[t->after[i]]);
@@ -16840,7 +17569,8 @@ FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffe
     memset(&ids, 0, sizeof ids);
     list.c = ids.c = x->c;
     for (uint64_t i = 0; i < v->n && !code; i++)
-        if (fci_made_type(v, i) == 1) code = fci_map_add(&ids, v->tokens[i], (uint32_t)i, &known, x->err);
+        if (fci_made_type(v, i) == 1)
+            code = fci_map_add(&ids, v->tokens[i], (uint32_t)i, &known, x->err);
     for (uint32_t i = 0; i < v->n && !code; i++) {
         const fci_str s = v->tokens[i];
         fci_made_merge m = {0, i, 0, 0};
@@ -16849,7 +17579,8 @@ FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffe
         fci_kv_item_f64(v->scores, i, &score);
         m.score = (float)score;
         for (size_t k = 1; k < s.n; k++)
-            if (((unsigned char)s.p[k] & 0xc0) != 0x80 && fci_map_get(&ids, fci_sn(s.p, k), &m.left) &&
+            if (((unsigned char)s.p[k] & 0xc0) != 0x80 &&
+                fci_map_get(&ids, fci_sn(s.p, k), &m.left) &&
                 fci_map_get(&ids, fci_sn(s.p + k, s.n - k), &m.right))
                 fci_put(&list, &m, sizeof m);
     }
@@ -16920,10 +17651,12 @@ FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_
 
 FCI_FN fc_code fci_export_text(fci_export *x, const char *name, fci_buffer *b);
 
-// tokenizer.json and tokenizer_config.json; a model without a vocabulary that we read gets none, with a note.
+// tokenizer.json and tokenizer_config.json; a model without a vocabulary that we read gets none,
+// with a note.
 FCI_FN fc_code fci_export_make_tokenizer(fci_export *x) {
     const fc_container *g = x->m->container;
-    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens"), *family = fci_gguf_find(g, "general.architecture");
+    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens"),
+                 *family = fci_gguf_find(g, "general.architecture");
     fci_made_vocab v;
     fci_buffer b;
     fci_str name = fci_s("");
@@ -16942,7 +17675,8 @@ FCI_FN fc_code fci_export_make_tokenizer(fci_export *x) {
     v.scores = fci_gguf_find(g, "tokenizer.ggml.scores");
     v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
     v.phi3 = v.t->ranks && family && fci_kv_str(family, &name) && fci_is(name, "phi3");
-    v.tokens = (fci_str *)fci_arena_alloc(&x->arena, tokens->count, sizeof *v.tokens, "vocabulary", x->err);
+    v.tokens = (fci_str *)fci_arena_alloc(&x->arena, tokens->count, sizeof *v.tokens, "vocabulary",
+                                          x->err);
     if (!v.tokens) return FC_ERR_MEMORY;
     while (fci_kv_next_string(tokens, &at, &v.tokens[v.n])) v.n++;
     fci_puts(&b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
@@ -17015,13 +17749,15 @@ FCI_FN fc_code fci_export_write(fci_export *x, const void *bytes, uint64_t n) {
 FCI_FN fc_code fci_export_write_zeros(fci_export *x, uint64_t n) {
     static const char zeros[4096] = {0};
     fc_code code = FC_OK;
-    for (; n > 0 && !code; n -= fci_min(n, sizeof zeros)) code = fci_export_write(x, zeros, fci_min(n, sizeof zeros));
+    for (; n > 0 && !code; n -= fci_min(n, sizeof zeros))
+        code = fci_export_write(x, zeros, fci_min(n, sizeof zeros));
     return code;
 }
 
 // Row r of a piece, in its order.
 FCI_FN const char *fci_export_row(const fci_export *x, const fci_export_piece *p, uint64_t r) {
-    const uint64_t head = x->m->hyper.head_dim, rotary = x->m->hyper.rotary_dim, half = rotary / 2, i = r % head;
+    const uint64_t head = x->m->hyper.head_dim, rotary = x->m->hyper.rotary_dim, half = rotary / 2,
+                   i = r % head;
     if (p->order != FCI_ORDER_AS_IS && i < rotary) {
         uint64_t from = p->order == FCI_ORDER_PAIRS ? (i % 2) * half + i / 2 : i < half ? 2 * i : 2 * (i - half) + 1;
         r = r - i + from;
@@ -17036,7 +17772,8 @@ typedef struct fci_export_room { // scratch of a conversion
     uint8_t stored[4 * FCI_EXPORT_RUN];
 } fci_export_room;
 
-FCI_FN fc_code fci_export_row_converted(fci_export *x, const fci_out *o, const fci_export_piece *p, uint64_t r, fci_export_room *room) {
+FCI_FN fc_code fci_export_row_converted(fci_export *x, const fci_out *o, const fci_export_piece *p,
+                                        uint64_t r, fci_export_room *room) {
     const fci_matrix *w = &p->matrix;
     const uint64_t item = fci_number_block(w->type) == 1 ? fci_number_bytes(w->type, 1) : 0;
     const char *row = w->transposed ? (const char *)w->data + r * item : fci_export_row(x, p, r);
@@ -17047,14 +17784,16 @@ FCI_FN fc_code fci_export_row_converted(fci_export *x, const fci_out *o, const f
         for (uint64_t i = 0; w->transposed && i < n; i++)
             fci_number_decode(w->type, row + (at + i) * w->row_bytes, 0, 1, room->values + i);
         if (!fci_number_encode(o->type, room->values, n, room->stored))
-            return fci_fail(x->err, FC_ERR_NUMERIC, 0, "tensor \"%s\": holds numbers that %s cannot express", o->name,
+            return fci_fail(x->err, FC_ERR_NUMERIC, 0,
+                            "tensor \"%s\": holds numbers that %s cannot express", o->name,
                             fc_dtype_name(o->type));
         code = fci_export_write(x, room->stored, fci_number_bytes(o->type, n));
     }
     return code;
 }
 
-// Consecutive rows go out in buffers of a few, so that a vector in another order is not written number by number.
+// Consecutive rows go out in buffers of a few, so that a vector in another order is not written
+// number by number.
 FCI_FN fc_code fci_export_rows(fci_export *x, const fci_export_piece *p, fci_export_room *room) {
     const fci_matrix *w = &p->matrix;
     size_t n = 0;
@@ -17080,8 +17819,10 @@ FCI_FN fc_code fci_export_tensor(fci_export *x, const fci_out *o, fci_export_roo
         const fci_export_piece *p = &o->pieces[i];
         const fci_matrix *w = &p->matrix;
         if (w->transposed || w->type != o->type)
-            for (uint64_t r = 0; r < w->rows && !code; r++) code = fci_export_row_converted(x, o, p, r, room);
-        else if (p->order == FCI_ORDER_AS_IS && !w->run) code = fci_export_write(x, w->data, w->rows * w->row_bytes);
+            for (uint64_t r = 0; r < w->rows && !code; r++)
+                code = fci_export_row_converted(x, o, p, r, room);
+        else if (p->order == FCI_ORDER_AS_IS && !w->run)
+            code = fci_export_write(x, w->data, w->rows * w->row_bytes);
         else code = fci_export_rows(x, p, room);
     }
     return code;
@@ -17108,7 +17849,8 @@ FCI_FN uint64_t fci_export_alignment(const fci_export *x) {
     return kv && fci_kv_u64(kv, &align) ? align : 32;
 }
 
-FCI_FN void fci_export_gguf_head(const fci_export *x, const fci_keys *keys, uint64_t align, fci_buffer *b) {
+FCI_FN void fci_export_gguf_head(const fci_export *x, const fci_keys *keys, uint64_t align,
+                                 fci_buffer *b) {
     uint64_t offset = 0;
     fci_puts(b, "GGUF");
     fci_keys_number(b, 3, 4);
@@ -17187,8 +17929,10 @@ FCI_FN void fci_export_put_header(const fci_export *x, uint32_t file, fci_buffer
         fci_puts(b, ",");
         fci_json_put_string(b, fci_s(o->name));
         fci_putf(b, ":{\"dtype\":\"%s\",\"shape\":[", fci_dtype_info(o->type)->safetensors);
-        for (uint32_t d = 0; d < o->rank; d++) fci_putf(b, "%s%llu", d ? "," : "", (unsigned long long)o->shape[d]);
-        fci_putf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset, (unsigned long long)(offset + o->bytes));
+        for (uint32_t d = 0; d < o->rank; d++)
+            fci_putf(b, "%s%llu", d ? "," : "", (unsigned long long)o->shape[d]);
+        fci_putf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
+                 (unsigned long long)(offset + o->bytes));
         offset += o->bytes;
     }
     fci_puts(b, "}");
@@ -17200,13 +17944,15 @@ FCI_FN void fci_export_shard_name(uint32_t file, uint32_t n, char *name, size_t 
     else snprintf(name, size, "model-%05u-of-%05u.safetensors", file + 1, n);
 }
 
-// Which file each tensor goes to: as in the input, or by --shard-size. Files that would be empty are left out.
+// Which file each tensor goes to: as in the input, or by --shard-size. Files that would be empty
+// are left out.
 FCI_FN uint32_t fci_export_shards(fci_export *x) {
     uint64_t bytes = 0;
     uint32_t n = 0, last = UINT32_MAX;
     for (size_t i = 0; i < x->n_outs; i++) {
         fci_out *o = &x->outs[i];
-        bool next = n == 0 || (x->desc->shard_bytes ? bytes + o->bytes > x->desc->shard_bytes : o->file != last);
+        bool next = n == 0 || (x->desc->shard_bytes ? bytes + o->bytes > x->desc->shard_bytes
+                                                    : o->file != last);
         if (next) {
             n++;
             bytes = 0;
@@ -17235,7 +17981,8 @@ FCI_FN fc_code fci_export_shard(fci_export *x, uint32_t file, uint32_t n_files) 
     head.c = x->c;
     fci_export_put_header(x, file, &head);
     fc_code code = path ? head.error.code : FC_ERR_MEMORY;
-    for (int i = 0; i < 8; i++) length[i] = (char)(unsigned char)((uint64_t)head.n >> (8 * i) & 255);
+    for (int i = 0; i < 8; i++)
+        length[i] = (char)(unsigned char)((uint64_t)head.n >> (8 * i) & 255);
     if (code && path) *x->err = head.error;
     if (!code) code = fci_export_begin(x, path);
     if (!code) code = fci_export_write(x, length, 8);
@@ -17260,7 +18007,8 @@ FCI_FN fc_code fci_export_index(fci_export *x, uint32_t n_files) {
     memset(&b, 0, sizeof b);
     b.c = x->c;
     for (size_t i = 0; i < x->n_outs; i++) total += x->outs[i].bytes;
-    fci_putf(&b, "{\"metadata\": {\"total_size\": %llu}, \"weight_map\": {", (unsigned long long)total);
+    fci_putf(&b, "{\"metadata\": {\"total_size\": %llu}, \"weight_map\": {",
+             (unsigned long long)total);
     for (size_t i = 0; i < x->n_outs; i++) {
         fci_export_shard_name(x->outs[i].file, n_files, name, sizeof name);
         fci_puts(&b, i ? ",\n  " : "\n  ");
@@ -17273,9 +18021,10 @@ FCI_FN fc_code fci_export_index(fci_export *x, uint32_t n_files) {
 
 // Files of a model directory that are written anew, or hold the same weights in another way.
 FCI_FN bool fci_export_skips(const char *name) {
-    static const char *const whole[] = {"config.json", "README.md", "model.safetensors.index.json", "modeling_finercut.py",
-                                        "pytorch_model.bin.index.json"};
-    static const char *const ends[] = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ot", ".tmp"};
+    static const char *const whole[] = {"config.json", "README.md", "model.safetensors.index.json",
+                                        "modeling_finercut.py", "pytorch_model.bin.index.json"};
+    static const char *const ends[] = {".safetensors", ".bin",     ".gguf", ".pt", ".pth",
+                                       ".h5",          ".msgpack", ".onnx", ".ot", ".tmp"};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (strcmp(name, whole[i]) == 0) return true;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
@@ -17303,7 +18052,8 @@ FCI_FN fc_code fci_export_card(fci_export *x) {
     fci_file f;
     fci_buffer b;
     char *path = fci_path_join(&x->arena, x->m->path, "README.md", x->err);
-    const fci_kv *licence = fci_model_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
+    const fci_kv *licence =
+        fci_model_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
     fci_str name;
     memset(&b, 0, sizeof b);
     b.c = x->c;
@@ -17332,7 +18082,9 @@ FCI_FN fc_code fci_export_tokenizer_class(fci_export *x) {
     char *tokenizer = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
     char *settings = fci_path_join(&x->arena, x->m->path, "tokenizer_config.json", x->err);
     if (!tokenizer || !settings) return FC_ERR_MEMORY;
-    if (fci_export_masked(x) || !fci_file_exists(x->c, tokenizer) || fci_file_exists(x->c, settings)) return FC_OK;
+    if (fci_export_masked(x) || !fci_file_exists(x->c, tokenizer) ||
+        fci_file_exists(x->c, settings))
+        return FC_OK;
     return fci_export_file(x, "tokenizer_config.json", text, sizeof text - 1);
 }
 
@@ -17388,8 +18140,8 @@ FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t b
     folder[n] = 0;
     uint64_t room = fci_platform_room(n ? folder : ".");
     if (room >= bytes) return FC_OK;
-    return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path, (unsigned long long)bytes,
-                    (unsigned long long)room);
+    return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path,
+                    (unsigned long long)bytes, (unsigned long long)room);
 }
 
 // Written under another name beside it, and moved as a whole.
@@ -17406,8 +18158,8 @@ FCI_FN fc_code fci_export_folder(fci_export *x) {
     if (code) return code;
     int error = fci_platform_list(final, fci_export_is_there, NULL);
     if (error && error != ENOENT)
-        return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s", final,
-                        error == EEXIST ? "one with files" : strerror(error));
+        return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s",
+                        final, error == EEXIST ? "one with files" : strerror(error));
     fci_putf(&name, "%s.%ld.tmp", final, (long)(fci_platform_seconds() * 1000) % 1000000);
     x->target = name.error.code ? NULL : fci_arena_copy(&x->arena, fci_sn(name.p, name.n), x->err);
     fci_buffer_free(&name);
@@ -17415,7 +18167,8 @@ FCI_FN fc_code fci_export_folder(fci_export *x) {
     error = fci_platform_make_folder(x->target);
     if (error) return fci_io_error(x->err, final, "create", error);
     code = fci_export_folder_files(x);
-    if (!code && (error = fci_platform_move(x->target, final)) != 0) code = fci_io_error(x->err, final, "finish", error);
+    if (!code && (error = fci_platform_move(x->target, final)) != 0)
+        code = fci_io_error(x->err, final, "finish", error);
     if (!code) return FC_OK;
     fci_platform_list(x->target, fci_export_remove_file, x);
     fci_platform_remove(x->target, true);
@@ -17424,7 +18177,8 @@ FCI_FN fc_code fci_export_folder(fci_export *x) {
 
 // ---- public
 
-// A file that is there is replaced only by its like: a slip must not cost a model's weights, or a plan.
+// A file that is there is replaced only by its like: a slip must not cost a model's weights, or a
+// plan.
 FCI_FN bool fci_export_may_replace(const fci_export *x) {
     const fc_io *io = &x->c->io;
     char magic[4] = "";
@@ -17432,7 +18186,8 @@ FCI_FN bool fci_export_may_replace(const fci_export *x) {
     uint64_t size;
     if (io->create != fci_platform_create || fci_platform_is_folder(x->desc->path)) return true; // or another error, later
     if (io->open(io->user, x->desc->path, &file, &size)) return true;
-    bool replace = size == 0 || (size >= 4 && !io->read_at(io->user, file, magic, 0, 4) && memcmp(magic, "GGUF", 4) == 0);
+    bool replace = size == 0 || (size >= 4 && !io->read_at(io->user, file, magic, 0, 4) &&
+                                 memcmp(magic, "GGUF", 4) == 0);
     io->close(io->user, file);
     return replace;
 }
@@ -17445,25 +18200,37 @@ FCI_FN fc_code fci_export_check(fci_export *x) {
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "format: unknown value %d", (int)d->format);
     if (!d->path || !*d->path) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "export: no path given");
     if (d->type && gguf == c->gguf)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected none, as weights are copied as they are stored but from "
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
+                        "type: expected none, as weights are copied as they are stored but from "
                         "safetensors to GGUF and back");
     if (d->type == FC_DTYPE_Q8_0 && !gguf)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16 or BF16 for a directory, got Q8_0");
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
+                        "type: expected F32, F16 or BF16 for a directory, got Q8_0");
     if (d->type && !fci_number_can_encode(d->type))
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16, BF16 or Q8_0, got %s", fc_dtype_name(d->type));
-    if (d->shard_bytes && gguf) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "shard size: expected none for a GGUF file");
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16, BF16 or Q8_0, got %s",
+                        fc_dtype_name(d->type));
+    if (d->shard_bytes && gguf)
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "shard size: expected none for a GGUF file");
     if (!gguf && x->c->io.create != fci_platform_create)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: directories are written by the library's own fc_io only",
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: directories are written by the library's own fc_io only",
                         fc_export_format_name(d->format));
-    if (!x->c->io.create) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files", d->path);
+    if (!x->c->io.create)
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
+                        d->path);
     bool same = fci_platform_same(d->path, x->m->path);
     for (uint32_t i = 1; gguf && c->gguf && i < c->n_files; i++) // splits have the first one's name but for a number
         same = same || strcmp(fci_base_name(d->path), c->files[i].name) == 0;
-    if (same) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: expected another path than the model's", d->path);
+    if (same)
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: expected another path than the model's",
+                        d->path);
     if (gguf && !fci_export_may_replace(x))
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: expected a new file or a GGUF file to replace, got another file", d->path);
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
+                        "%s: expected a new file or a GGUF file to replace, got another file",
+                        d->path);
     if (fci_export_masked(x) && memchr(x->m->present, 0, 2 * (size_t)x->m->hyper.n_blocks))
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "format %s: the model lacks sublayers already; expected a whole one",
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: the model lacks sublayers already; expected a whole one",
                         fc_export_format_name(d->format));
     return FC_OK;
 }
@@ -17490,13 +18257,16 @@ FCI_FN fc_code fci_export_run(fci_export *x) {
     return code;
 }
 
-FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc, fc_error *err) {
+FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
+                               fc_error *err) {
     fci_export x;
     fc_error own;
     if (!err) err = &own;
     fci_clear(err);
     memset(&x, 0, sizeof x);
-    if (!m || !desc) return fci_fail(err, FC_ERR_ARGUMENT, 0, "export: expected a model and a description, got NULL");
+    if (!m || !desc)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "export: expected a model and a description, got NULL");
     x.m = m;
     x.c = &m->c;
     x.arena.c = &m->c;
@@ -17512,8 +18282,8 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
 }
 
 // >> picture
-// A plan as one SVG and as CSV. Coordinates are whole tenths of a pixel: no locale, no rounding of the
-// machine's shows in the file, and the same plan gives the same bytes everywhere.
+// A plan as one SVG and as CSV. Coordinates are whole tenths of a pixel: no locale, no rounding of
+// the machine's shows in the file, and the same plan gives the same bytes everywhere.
 
 enum { // tenths of a pixel
     FCI_PICTURE_WIDTH = 9600,
@@ -17585,7 +18355,8 @@ FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
     }
 }
 
-// `text` cut to a width of `limit` letters (an ideograph is as wide as two), which ends in "..." then.
+// `text` cut to a width of `limit` letters (an ideograph is as wide as two), which ends in "..."
+// then.
 FCI_FN const char *fci_picture_fit(char out[192], const char *text, unsigned limit) {
     size_t n = 0, keep = 0;
     unsigned width = 0;
@@ -17604,9 +18375,10 @@ FCI_FN const char *fci_picture_fit(char out[192], const char *text, unsigned lim
     return out;
 }
 
-FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format, ...)
-    FCI_PRINTF(5, 6);
-FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format, ...) {
+FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format,
+                             ...) FCI_PRINTF(5, 6);
+FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format,
+                             ...) {
     char text[640];
     va_list args;
     va_start(args, format);
@@ -17618,7 +18390,8 @@ FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, 
 }
 
 FCI_FN void fci_picture_rect(fci_picture *pic, int x, int y, int w, int h, const char *style) {
-    fci_putf(&pic->b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" %s/>\n", x, y, w, h, style);
+    fci_putf(&pic->b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" %s/>\n", x, y, w, h,
+             style);
 }
 
 FCI_FN bool fci_picture_known(double value) { // sums and squares of such numbers are finite, too
@@ -17663,7 +18436,8 @@ FCI_FN const char *fci_picture_metric(const fc_plan_info *info) {
 FCI_FN const char *fci_picture_noun(const fc_plan_info *info) {
     static const char *const names[FC_CANDIDATES_COUNT] = {
         "sublayers", "attention sublayers", "FFN sublayers", "blocks"};
-    return (unsigned)info->candidates < FC_CANDIDATES_COUNT ? names[info->candidates] : "candidates";
+    return (unsigned)info->candidates < FC_CANDIDATES_COUNT ? names[info->candidates]
+                                                            : "candidates";
 }
 
 // The step that removed the sublayer, 0 if none did.
@@ -17672,8 +18446,8 @@ FCI_FN uint32_t fci_picture_step(const fci_picture *pic, uint32_t sublayer) {
 }
 
 FCI_FN void fci_picture_heading(fci_picture *pic, const char *title, const char *subtitle) {
-    fci_picture_text(pic, FCI_PICTURE_MARGIN, pic->y + 180, "font-size=\"175\" font-weight=\"600\"", "%s",
-                     title);
+    fci_picture_text(pic, FCI_PICTURE_MARGIN, pic->y + 180, "font-size=\"175\" font-weight=\"600\"",
+                     "%s", title);
     fci_picture_text(pic, FCI_PICTURE_MARGIN, pic->y + 385,
                      "font-size=\"120\" fill=\"" FCI_PICTURE_GREY "\"", "%s", subtitle);
     pic->y += 560;
@@ -17691,8 +18465,10 @@ FCI_FN void fci_picture_fill_tiles(const fci_picture *pic, fci_picture_tile tile
     uint32_t gone[2] = {0, 0}, all = fci_plan_eligible_count(info), steps = (uint32_t)info->n_steps;
     unsigned long share = all ? (unsigned long)(100 * (uint64_t)steps / all) : 0;
     double lanes = info->cost.lanes, saved = info->cost.exhaustive_lanes / lanes;
-    for (uint32_t s = 0; s < 2 * info->model.n_blocks; s++) gone[s % 2] += fci_picture_step(pic, s) != 0;
-    snprintf(tiles[0].value, sizeof tiles[0].value, "%lu of %lu", (unsigned long)steps, (unsigned long)all);
+    for (uint32_t s = 0; s < 2 * info->model.n_blocks; s++)
+        gone[s % 2] += fci_picture_step(pic, s) != 0;
+    snprintf(tiles[0].value, sizeof tiles[0].value, "%lu of %lu", (unsigned long)steps,
+             (unsigned long)all);
     snprintf(tiles[0].caption, sizeof tiles[0].caption, "%s removed", fci_picture_noun(info));
     snprintf(tiles[0].detail, sizeof tiles[0].detail, "%lu %% of the candidates", share);
     snprintf(tiles[1].value, sizeof tiles[1].value, "%lu + %lu", (unsigned long)gone[0],
@@ -17705,17 +18481,21 @@ FCI_FN void fci_picture_fill_tiles(const fci_picture *pic, fci_picture_tile tile
     if (!steps && info->metric == FC_METRIC_NLL) memcpy(tiles[2].value, "n/a", 4);
     snprintf(tiles[2].caption, sizeof tiles[2].caption, "%s", fci_picture_metric(info));
     snprintf(tiles[2].detail, sizeof tiles[2].detail, "%s",
-             !steps ? "the original model"
-             : info->metric == FC_METRIC_NLL ? "on the calibration text" : "to the original's output");
+             !steps                          ? "the original model"
+             : info->metric == FC_METRIC_NLL ? "on the calibration text"
+                                             : "to the original's output");
     bool known = lanes > 0 && isfinite(saved) && saved > 0;
-    if (known) snprintf(tiles[3].value, sizeof tiles[3].value, "%s\xc3\x97", fci_picture_g(a, 2, saved));
+    if (known)
+        snprintf(tiles[3].value, sizeof tiles[3].value, "%s\xc3\x97", fci_picture_g(a, 2, saved));
     else memcpy(tiles[3].value, "n/a", 4);
-    snprintf(tiles[3].caption, sizeof tiles[3].caption, !known ? "cost not recorded"
-             : info->search == FC_SEARCH_EXHAUSTIVE ? "less work than full passes" : "less work than exhaustive");
+    snprintf(tiles[3].caption, sizeof tiles[3].caption,
+             !known                                 ? "cost not recorded"
+             : info->search == FC_SEARCH_EXHAUSTIVE ? "less work than full passes"
+                                                    : "less work than exhaustive");
     snprintf(tiles[3].detail, sizeof tiles[3].detail, "%s search", fc_search_name(info->search));
     if (known && info->cost.seconds > 0)
-        snprintf(tiles[3].detail, sizeof tiles[3].detail, "%s search, %s", fc_search_name(info->search),
-                 fci_picture_duration(a, info->cost.seconds));
+        snprintf(tiles[3].detail, sizeof tiles[3].detail, "%s search, %s",
+                 fc_search_name(info->search), fci_picture_duration(a, info->cost.seconds));
 }
 
 FCI_FN void fci_picture_header(fci_picture *pic) {
@@ -17738,15 +18518,18 @@ FCI_FN void fci_picture_header(fci_picture *pic) {
     fci_picture_fill_tiles(pic, tiles);
     for (int i = 0; i < 4; i++) {
         int x = FCI_PICTURE_MARGIN + left[i];
-        fci_picture_rect(pic, x, 1100, left[i + 1] - left[i] - 160, 980, "rx=\"80\" fill=\"#f5f7f9\"");
-        fci_picture_text(pic, x + 160, 1470, "font-size=\"260\" font-weight=\"600\"", "%s", tiles[i].value);
+        fci_picture_rect(pic, x, 1100, left[i + 1] - left[i] - 160, 980,
+                         "rx=\"80\" fill=\"#f5f7f9\"");
+        fci_picture_text(pic, x + 160, 1470, "font-size=\"260\" font-weight=\"600\"", "%s",
+                         tiles[i].value);
         fci_picture_text(pic, x + 160, 1710, "font-size=\"125\"", "%s", tiles[i].caption);
         fci_picture_text(pic, x + 160, 1910, FCI_PICTURE_SMALL, "%s", tiles[i].detail);
     }
     pic->y = 2480;
 }
 
-// The map of the model: blocks from left to right, attention above FFN, long models in several lines.
+// The map of the model: blocks from left to right, attention above FFN, long models in several
+// lines.
 
 FCI_FN void fci_picture_map_legend(fci_picture *pic) {
     static const char style[] = FCI_PICTURE_SMALL;
@@ -17770,7 +18553,8 @@ FCI_FN void fci_picture_map_legend(fci_picture *pic) {
 
 FCI_FN void fci_picture_cell(fci_picture *pic, uint32_t sublayer, int x, int y, int w, int h) {
     const fc_plan_info *info = pic->info;
-    uint32_t id = info->candidates == FC_CANDIDATES_BLOCKS ? sublayer / 2 : sublayer, step = pic->order[id];
+    uint32_t id = info->candidates == FC_CANDIDATES_BLOCKS ? sublayer / 2 : sublayer,
+             step = pic->order[id];
     unsigned long colour = step ? fci_picture_order_colour(pic, step) : 0;
     int digits = step < 100 ? 2 : step < 1000 ? 3 : 4, size = w * 10 / (7 * digits);
     char style[112], name[24], score[32];
@@ -17788,7 +18572,8 @@ FCI_FN void fci_picture_cell(fci_picture *pic, uint32_t sublayer, int x, int y, 
         snprintf(style, sizeof style,
                  "font-size=\"%d\" text-anchor=\"middle\" font-weight=\"600\" fill=\"%s\"", size,
                  fci_picture_dark((uint32_t)colour) ? "#fff" : "#3b1d06");
-        fci_picture_text(pic, x + w / 2, y + h / 2 + size * 36 / 100, style, "%lu", (unsigned long)step);
+        fci_picture_text(pic, x + w / 2, y + h / 2 + size * 36 / 100, style, "%lu",
+                         (unsigned long)step);
     }
     fci_puts(&pic->b, "</g>\n");
 }
@@ -17796,7 +18581,8 @@ FCI_FN void fci_picture_cell(fci_picture *pic, uint32_t sublayer, int x, int y, 
 // One line of the map; the first block to draw, how many, and the distance from one to the next.
 FCI_FN void fci_picture_map_line(fci_picture *pic, uint32_t first, uint32_t count, int pitch) {
     static const char label[] = "font-size=\"120\" text-anchor=\"end\"";
-    int x0 = FCI_PICTURE_MARGIN + FCI_PICTURE_GUTTER, gap = pitch / 10, height = pitch < 240 ? 240 : 280;
+    int x0 = FCI_PICTURE_MARGIN + FCI_PICTURE_GUTTER, gap = pitch / 10,
+        height = pitch < 240 ? 240 : 280;
     uint32_t every = pitch >= 240 ? 1 : 2;
     fci_picture_text(pic, x0 - 120, pic->y + height / 2 + 42, label, "attention");
     fci_picture_text(pic, x0 - 120, pic->y + height + gap + height / 2 + 42, label, "FFN");
@@ -17807,7 +18593,8 @@ FCI_FN void fci_picture_map_line(fci_picture *pic, uint32_t first, uint32_t coun
                              pitch - gap, height);
         if ((first + i) % every == 0)
             fci_picture_text(pic, x + (pitch - gap) / 2, pic->y + 2 * height + gap + 150,
-                             FCI_PICTURE_TINY FCI_PICTURE_CENTRE, "%lu", (unsigned long)(first + i));
+                             FCI_PICTURE_TINY FCI_PICTURE_CENTRE, "%lu",
+                             (unsigned long)(first + i));
     }
     fci_picture_text(pic, x0 - 120, pic->y + 2 * height + gap + 150,
                      FCI_PICTURE_TINY FCI_PICTURE_END, "block");
@@ -17815,7 +18602,8 @@ FCI_FN void fci_picture_map_line(fci_picture *pic, uint32_t first, uint32_t coun
 }
 
 FCI_FN void fci_picture_map(fci_picture *pic) {
-    uint32_t n = pic->info->model.n_blocks, lines = (n + 39) / 40, per_line = (n + lines - 1) / lines;
+    uint32_t n = pic->info->model.n_blocks, lines = (n + 39) / 40,
+             per_line = (n + lines - 1) / lines;
     int pitch = (FCI_PICTURE_INNER - FCI_PICTURE_GUTTER) / (int)per_line / 10 * 10;
     if (pitch > 560) pitch = 560;
     fci_picture_map_legend(pic);
@@ -17868,8 +18656,8 @@ FCI_FN void fci_picture_grid(fci_picture *pic, const fci_picture_plot *plot) {
     for (int i = 0; i <= n; i++) {
         double value = (floor(plot->low / plot->tick + 0.5) + i) * plot->tick;
         int y = fci_picture_plot_y(plot, value);
-        fci_putf(&pic->b, "<path d=\"M%d %dh%d\" stroke=\"%s\" stroke-width=\"10\"/>\n", plot->x, y, plot->w,
-                 i ? FCI_PICTURE_RULE : "#8d97a5");
+        fci_putf(&pic->b, "<path d=\"M%d %dh%d\" stroke=\"%s\" stroke-width=\"10\"/>\n", plot->x, y,
+                 plot->w, i ? FCI_PICTURE_RULE : "#8d97a5");
         fci_picture_text(pic, plot->x - 100, y + 40, FCI_PICTURE_SMALL FCI_PICTURE_END, "%s",
                          fci_picture_g(label, 6, value));
     }
@@ -17893,7 +18681,8 @@ FCI_FN void fci_picture_plot_names(fci_picture *pic, const fci_picture_plot *plo
         if (step % every != 0) continue;
         fc_candidate_name(pic->info->candidates, pic->plan->steps[step - 1].removed, name);
         if (!upright) {
-            fci_picture_text(pic, x, y + 400, "font-size=\"115\" text-anchor=\"middle\"", "%s", name);
+            fci_picture_text(pic, x, y + 400, "font-size=\"115\" text-anchor=\"middle\"", "%s",
+                             name);
             continue;
         }
         snprintf(style, sizeof style,
@@ -17911,14 +18700,16 @@ FCI_FN void fci_picture_marker(fci_picture *pic, int x, int y, size_t step, int 
         fci_putf(&pic->b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#%06lx\"/>\n",
                  x - radius, y - radius, 2 * radius, 2 * radius, colour);
     else
-        fci_putf(&pic->b, "<circle cx=\"%d\" cy=\"%d\" r=\"%d\" fill=\"#%06lx\"/>\n", x, y, radius, colour);
+        fci_putf(&pic->b, "<circle cx=\"%d\" cy=\"%d\" r=\"%d\" fill=\"#%06lx\"/>\n", x, y, radius,
+                 colour);
 }
 
 FCI_FN void fci_picture_line(fci_picture *pic, const fci_picture_plot *plot) {
     size_t n = pic->info->n_steps;
     int room = plot->w / (int)n, radius = room > 300 ? 55 : room > 120 ? 42 : 25;
     const char *verb = "M";
-    fci_puts(&pic->b, "<path fill=\"none\" stroke=\"" FCI_PICTURE_INK "\" stroke-width=\"16\" d=\"");
+    fci_puts(&pic->b,
+             "<path fill=\"none\" stroke=\"" FCI_PICTURE_INK "\" stroke-width=\"16\" d=\"");
     for (size_t step = pic->info->metric == FC_METRIC_NLL; step <= n; step++) { // distances begin with 0
         double value = step ? pic->plan->steps[step - 1].score : 0;
         bool known = fci_picture_known(value);
@@ -17930,7 +18721,8 @@ FCI_FN void fci_picture_line(fci_picture *pic, const fci_picture_plot *plot) {
     for (size_t step = 1; step <= n; step++) {
         double value = pic->plan->steps[step - 1].score;
         int x = fci_picture_plot_x(pic, plot, step);
-        if (fci_picture_known(value)) fci_picture_marker(pic, x, fci_picture_plot_y(plot, value), step, radius);
+        if (fci_picture_known(value))
+            fci_picture_marker(pic, x, fci_picture_plot_y(plot, value), step, radius);
     }
     fci_puts(&pic->b, "</g>\n");
 }
@@ -17940,7 +18732,9 @@ FCI_FN void fci_picture_curve(fci_picture *pic) {
     char subtitle[160];
     double low = DBL_MAX, high = -DBL_MAX;
     snprintf(subtitle, sizeof subtitle, "%s after each removal.%s", fci_picture_metric(pic->info),
-             pic->info->candidates == FC_CANDIDATES_SUBLAYERS ? " Circles are attentions, squares FFNs." : "");
+             pic->info->candidates == FC_CANDIDATES_SUBLAYERS
+                 ? " Circles are attentions, squares FFNs."
+                 : "");
     if (subtitle[0] >= 'a') subtitle[0] = (char)(subtitle[0] - 'a' + 'A');
     fci_picture_heading(pic, "How far the output moves", subtitle);
     for (size_t i = 0; i < pic->info->n_steps; i++) {
@@ -17990,7 +18784,8 @@ FCI_FN uint32_t fci_picture_level_colour(int level) {
 }
 
 // All cells of one colour are one path of thick dashes, which keeps large maps small files.
-FCI_FN void fci_picture_heat_level(fci_picture *pic, const fci_picture_heat *h, int level, int exact) {
+FCI_FN void fci_picture_heat_level(fci_picture *pic, const fci_picture_heat *h, int level,
+                                   int exact) {
     int gap_x = h->width >= 60 ? 10 : 0, gap_y = h->height >= 60 ? 10 : 0;
     int w = h->width - gap_x, high = h->height - gap_y;
     bool open = false;
@@ -18023,24 +18818,27 @@ FCI_FN void fci_picture_heat_removed(fci_picture *pic, const fci_picture_heat *h
         uint32_t row;
         if (!fci_picture_heat_has(h, pic->plan->steps[i].removed, &row)) continue;
         int inset = small ? 0 : 10;
-        fci_picture_rect(pic, h->x + (int)(i / h->per_column) * h->width, h->y + (int)row * h->height,
-                         h->width - inset, h->height - inset, "");
+        fci_picture_rect(pic, h->x + (int)(i / h->per_column) * h->width,
+                         h->y + (int)row * h->height, h->width - inset, h->height - inset, "");
     }
     fci_puts(&pic->b, "</g>\n");
 }
 
-FCI_FN void fci_picture_heat_labels(fci_picture *pic, const fci_picture_heat *h, const char *title) {
+FCI_FN void fci_picture_heat_labels(fci_picture *pic, const fci_picture_heat *h,
+                                    const char *title) {
     size_t n = pic->info->n_steps, columns = (n + h->per_column - 1) / h->per_column;
     size_t rows = fci_picture_every(h->height * (int)h->rows, h->rows, 120);
     size_t steps = fci_picture_every(h->width * (int)columns, n, 230);
     fci_picture_text(pic, h->x, h->y - 110, "font-size=\"125\" font-weight=\"600\"", "%s", title);
     for (uint32_t block = h->first; block < h->first + h->rows; block++)
         if (block % rows == 0)
-            fci_picture_text(pic, h->x - 70, h->y + (int)(block - h->first) * h->height + h->height / 2 + 33,
+            fci_picture_text(pic, h->x - 70,
+                             h->y + (int)(block - h->first) * h->height + h->height / 2 + 33,
                              FCI_PICTURE_TINY FCI_PICTURE_END, "%lu", (unsigned long)block);
     for (size_t step = 1; step <= n; step++)
         if (step % steps == 0 || (step == 1 && steps <= 2))
-            fci_picture_text(pic, h->x + (int)((step - 1) / h->per_column) * h->width + h->width / 2,
+            fci_picture_text(pic,
+                             h->x + (int)((step - 1) / h->per_column) * h->width + h->width / 2,
                              h->y + (int)h->rows * h->height + 130,
                              FCI_PICTURE_TINY FCI_PICTURE_CENTRE, "%llu", (unsigned long long)step);
     fci_picture_text(pic, h->x - 70, h->y + (int)h->rows * h->height + 130,
@@ -18062,24 +18860,29 @@ FCI_FN void fci_picture_heat_scale(fci_picture *pic, int x, int y, int w) {
     char label[32];
     for (int level = 0; level < FCI_PICTURE_LEVELS; level++) {
         char fill[32];
-        int from = x + w * level / FCI_PICTURE_LEVELS, to = x + w * (level + 1) / FCI_PICTURE_LEVELS;
-        snprintf(fill, sizeof fill, "fill=\"#%06lx\"", (unsigned long)fci_picture_level_colour(level));
+        int from = x + w * level / FCI_PICTURE_LEVELS,
+            to = x + w * (level + 1) / FCI_PICTURE_LEVELS;
+        snprintf(fill, sizeof fill, "fill=\"#%06lx\"",
+                 (unsigned long)fci_picture_level_colour(level));
         fci_picture_rect(pic, from, y, to - from, 140, fill);
     }
     if (pic->high - pic->low < 1.5) { // too few round numbers
-        fci_picture_text(pic, x, y + 300, FCI_PICTURE_SMALL, "%s", fci_picture_g(label, 3, exp(pic->low)));
+        fci_picture_text(pic, x, y + 300, FCI_PICTURE_SMALL, "%s",
+                         fci_picture_g(label, 3, exp(pic->low)));
         fci_picture_text(pic, x + w, y + 300, FCI_PICTURE_SMALL FCI_PICTURE_END, "%s",
                          fci_picture_g(label, 3, exp(pic->high)));
         return;
     }
-    for (int i = 3 * (int)floor(pic->low / log(10)); i <= 3 * (int)ceil(pic->high / log(10)) + 2; i++) {
+    for (int i = 3 * (int)floor(pic->low / log(10)); i <= 3 * (int)ceil(pic->high / log(10)) + 2;
+         i++) {
         int power = (i - ((i % 3 + 3) % 3)) / 3;
         double value = digits[(i % 3 + 3) % 3] * pow(10, power);
         double t = (log(value) - pic->low) / (pic->high - pic->low);
         int at = x + (int)(w * t);
         if (t < 0 || t > 1 || at - end < 420) continue;
         end = at;
-        fci_putf(&pic->b, "<path d=\"M%d %dv40\" stroke=\"" FCI_PICTURE_GREY "\" stroke-width=\"10\"/>\n",
+        fci_putf(&pic->b,
+                 "<path d=\"M%d %dv40\" stroke=\"" FCI_PICTURE_GREY "\" stroke-width=\"10\"/>\n",
                  at, y + 140);
         fci_picture_text(pic, at, y + 300, FCI_PICTURE_SMALL FCI_PICTURE_CENTRE, "%s",
                          fci_picture_g(label, 3, value));
@@ -18097,8 +18900,10 @@ FCI_FN void fci_picture_heat_legend(fci_picture *pic, bool small) {
     at += 700;
     if (pic->bounds) {
         fci_picture_rect(pic, at + (small ? 0 : 28), y + 35, small ? 140 : 84, 70, fill);
-        fci_picture_text(pic, at + 210, y + 110, FCI_PICTURE_SMALL, pic->info->search == FC_SEARCH_CONFIDENT
-                         ? "estimate (dropped early)" : "at least this (lost the race)");
+        fci_picture_text(pic, at + 210, y + 110, FCI_PICTURE_SMALL,
+                         pic->info->search == FC_SEARCH_CONFIDENT
+                             ? "estimate (dropped early)"
+                             : "at least this (lost the race)");
         at += 2200;
     }
     snprintf(fill, sizeof fill, "fill=\"%s\" stroke=\"" FCI_PICTURE_RED "\" stroke-width=\"%d\"",
@@ -18192,9 +18997,10 @@ FCI_FN void fci_picture_body(fci_picture *pic) {
     else if (pic->low <= pic->high) fci_picture_heat_map(pic);
     else fci_picture_note(pic, heat, "The plan holds no scores of candidates.");
     fci_picture_text(pic, FCI_PICTURE_MARGIN, pic->y, "font-size=\"105\" fill=\"#8d97a5\"",
-                     "finercut.h %s. Model %s, computed in %s with %s.",
-                     FINERCUT_VERSION, info->model.fingerprint,
-                     fci_plan_word(FCI_PLAN_COMPUTE, (unsigned)info->compute), fc_simd_name(info->simd));
+                     "finercut.h %s. Model %s, computed in %s with %s.", FINERCUT_VERSION,
+                     info->model.fingerprint,
+                     fci_plan_word(FCI_PLAN_COMPUTE, (unsigned)info->compute),
+                     fc_simd_name(info->simd));
     pic->y += 350;
 }
 
@@ -18208,7 +19014,8 @@ FCI_FN void fci_picture_describe(const fci_picture *pic, fci_buffer *b) {
              (unsigned long long)n,
              (unsigned long)fci_plan_eligible_count(pic->info), fci_picture_noun(pic->info));
     for (size_t i = 0; i < shown; i++)
-        fci_putf(b, " %s", fc_candidate_name(pic->info->candidates, pic->plan->steps[i].removed, name));
+        fci_putf(b, " %s",
+                 fc_candidate_name(pic->info->candidates, pic->plan->steps[i].removed, name));
     fci_puts(b, n == 0 ? " none.</desc>\n" : n > shown ? " and more.</desc>\n" : ".</desc>\n");
 }
 
@@ -18217,12 +19024,14 @@ FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b) {
         "<defs><pattern id=\"fc-hatch\" width=\"50\" height=\"50\" patternUnits=\"userSpaceOnUse\" "
         "patternTransform=\"rotate(45)\"><rect width=\"50\" height=\"50\" fill=\"#f7f8fa\"/>"
         "<rect width=\"12\" height=\"50\" fill=\"#d3d9e0\"/></pattern></defs>\n";
-    static const char fonts[] = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
+    static const char fonts[] =
+        "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
     fci_picture pic;
     if (fci_picture_prepare(&pic, p)) fci_picture_body(&pic);
     fci_putf(b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" ",
              FCI_PICTURE_WIDTH / 10, (pic.y + 9) / 10, FCI_PICTURE_WIDTH, pic.y);
-    fci_putf(b, "role=\"img\" aria-labelledby=\"fc-title fc-desc\" fill=\"%s\" font-family=\"%s\">\n",
+    fci_putf(b,
+             "role=\"img\" aria-labelledby=\"fc-title fc-desc\" fill=\"%s\" font-family=\"%s\">\n",
              FCI_PICTURE_INK, fonts);
     if (pic.order) fci_picture_describe(&pic, b);
     fci_puts(b, hatch);
@@ -18235,8 +19044,8 @@ FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b) {
     return b->error.code;
 }
 
-FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan_info *info, size_t step, const fc_score *s,
-                                 bool removed) {
+FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan_info *info, size_t step,
+                                 const fc_score *s, bool removed) {
     char name[24];
     fc_candidate_name(info->candidates, s->candidate, name);
     fci_putf(b, "%llu,%s,", (unsigned long long)step, name);
@@ -18255,7 +19064,8 @@ FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
         own.exact = 1;
         own.value = s->score;
         for (size_t k = 0; k < s->n_scores; k++)
-            fci_picture_csv_line(b, &p->info, i + 1, &s->scores[k], s->scores[k].candidate == s->removed);
+            fci_picture_csv_line(b, &p->info, i + 1, &s->scores[k],
+                                 s->scores[k].candidate == s->removed);
         if (s->n_scores == 0) fci_picture_csv_line(b, &p->info, i + 1, &own, true);
     }
     return b->error.code;
@@ -18265,7 +19075,8 @@ FCI_FN fc_code fci_picture_save(const fc_plan *p, fc_code (*draw)(const fc_plan 
                                 const char *path, fc_error *err) {
     fci_buffer b;
     fci_clear(err);
-    if (!p || !path) return fci_fail(err, FC_ERR_ARGUMENT, 0, "report: expected a plan and a path, got NULL");
+    if (!p || !path)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "report: expected a plan and a path, got NULL");
     memset(&b, 0, sizeof b);
     b.c = &p->c;
     draw(p, &b);
