@@ -4,7 +4,7 @@
     python tools/interop_export.py [DIRECTORY...]     needs numpy, safetensors, gguf; transformers and torch where installed
 
 FINERCUT is the program, FINERCUT_SHARED the folder with golden cases of all architectures, FINERCUT_SMOLLM2_GGUF,
-FINERCUT_SMOLLM2_HF and FINERCUT_GEMMA_GGUF real models, FINERCUT_LLAMA a folder with llama.cpp's llama-perplexity (and
+FINERCUT_SMOLLM2_HF and FINERCUT_GEMMA3_GGUF real models, FINERCUT_LLAMA a folder with llama.cpp's llama-perplexity (and
 llama-simple, for greedy continuations). Plans are written by hand, so that attention-only, FFN-only and empty blocks all
 occur, the first and the last block among them. Logits of every export in the other program are compared with those of
 `finercut logits --plan` on the model that was exported, and for one plan that a search made, its distance.
@@ -338,7 +338,7 @@ def main():
             models += [os.path.join(golden, n) for n in sorted(os.listdir(golden)) if os.path.isdir(os.path.join(golden, n))]
         else:
             skip("golden cases", "no ../shared/golden")
-        for variable in ("FINERCUT_SMOLLM2_GGUF", "FINERCUT_SMOLLM2_HF", "FINERCUT_GEMMA_GGUF"):
+        for variable in ("FINERCUT_SMOLLM2_GGUF", "FINERCUT_SMOLLM2_HF", "FINERCUT_GEMMA3_GGUF"):
             if os.environ.get(variable):
                 models.append(os.environ[variable])
             else:
