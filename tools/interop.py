@@ -31,7 +31,7 @@ counts = {"passed": 0, "failed": 0, "skipped": 0}
 def check(what, ok, detail=""):
     counts["passed" if ok else "failed"] += 1
     if not ok:
-        print(f"FAILED: {what}: {str(detail)[:400]}")
+        print(f"FAILED: {what}: {str(detail)[:600]}")
 
 
 def skip(what, why):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Loads what `finercut export` writes with the programs it is written for (make interop).
 
-    python tools/interop_export.py [DIRECTORY...]     needs numpy, safetensors, gguf; transformers and torch where installed
+    python tools/interop_export.py [DIRECTORY...]     needs numpy, safetensors, gguf, tokenizers; transformers and torch where installed
 
 FINERCUT is the program, FINERCUT_SHARED the folder with golden cases of all architectures, FINERCUT_SMOLLM2_GGUF,
 FINERCUT_SMOLLM2_HF and FINERCUT_GEMMA3_GGUF real models, FINERCUT_LLAMA a folder with llama.cpp's llama-perplexity (and
@@ -21,11 +21,10 @@ import gguf
 import numpy as np
 from safetensors import safe_open
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-FINERCUT = os.path.abspath(os.environ.get("FINERCUT", "./finercut"))
+from interop import FINERCUT, ROOT, check, counts, finercut, skip
+
 SHARED = os.environ.get("FINERCUT_SHARED", os.path.join(ROOT, "..", "shared"))
 LLAMA = os.environ.get("FINERCUT_LLAMA", "")
-counts = {"passed": 0, "failed": 0, "skipped": 0}
 
 try:
     import torch
@@ -34,24 +33,6 @@ try:
     transformers.utils.logging.disable_progress_bar()
 except ImportError:
     transformers = None
-
-
-def check(what, ok, detail=""):
-    counts["passed" if ok else "failed"] += 1
-    if not ok:
-        print(f"FAILED: {what}: {str(detail)[:600]}")
-
-
-def skip(what, why):
-    counts["skipped"] += 1
-    print(f"skipped: {what}: {why}")
-
-
-def finercut(*args):
-    done = subprocess.run([FINERCUT, *args], capture_output=True)
-    if done.returncode:
-        raise RuntimeError(f"finercut {' '.join(args)}: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
 
 
 # What a search (js, 2 x 128 tokens of WikiText-2) removes from SmolLM2, so that its output stays a language model's.
