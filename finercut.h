@@ -13174,6 +13174,8 @@ typedef struct fci_runner {
     double guess;      // race: of the whole; NaN where nothing suggests one
     double *values;    // [positions], negative: unknown
     uint32_t *reach;   // [sequences] known from their starts up to here
+    double *past;         // confident: values and reach
+    uint32_t *past_reach; // at an earlier step
     int dropped;       // confident: given up, at
     double margin;     // this many standard errors
 } fci_runner;
@@ -13204,6 +13206,8 @@ typedef struct fci_search {
     size_t n_runners;
     double *values;       // [candidates, positions]
     uint32_t *reaches;    // [candidates, sequences]
+    double *past;         // [2 * n_blocks, positions]
+    uint32_t *past_reaches; // [2 * n_blocks, sequences]
     double *estimates;    // [2 * n_blocks] race: what a candidate seemed to add at the step before
     uint32_t *picks;      // random: all candidates, shuffled
     const fci_runner *leader;  // race: complete, and in front of all that are complete
@@ -13228,14 +13232,16 @@ typedef struct fci_search {
 #define FCI_SEARCH_NONE UINT32_MAX
 #define FCI_SEARCH_ROWS 1024                    // rows that make packing the weights cheap
 #define FCI_SEARCH_KEPT ((uint64_t)128 << 20)   // bytes of the original's outputs, where no limit is given
-// confident: the shortest beginning of a sequence that is run; positions of a block, its unit of
-// chance; the least number of blocks that a standard error is made of. (SmolLM2, JS, 57 candidates,
-// 400 times with the text's order changed: blocks of 64 without Student's correction lost the true
-// winner twice, blocks of 16 with it never, for the same work; blocks of 64 with it cost 1.6 times
-// as much.)
-#define FCI_SEARCH_STAGE 64
-#define FCI_SEARCH_BLOCK 16
-#define FCI_SEARCH_BLOCKS 16
+// confident: what a sequence is run by, at least; positions that must be known where an earlier step
+// does not help; the least and the most positions of a block, the unit of chance, and how many blocks
+// at least are made where they can be. (SmolLM2, JS, 15 steps, 41 times with the text's order changed:
+// one step of 615 removed another candidate than `exhaustive`, 0.35 % worse. Blocks of 8 everywhere
+// lost 5 of 315, a first look at 128 positions 4 of 240.)
+#define FCI_CONFIDENT_STAGE 128
+#define FCI_CONFIDENT_LOOK 256
+#define FCI_CONFIDENT_LEAST 4
+#define FCI_CONFIDENT_MOST 16
+#define FCI_CONFIDENT_BLOCKS 24
 #define FCI_SEARCH_CONFIDENCE 4.0
 
 FCI_FN size_t fci_search_n_sublayers(const fci_search *s) {
@@ -13824,73 +13830,152 @@ FCI_FN fc_code fci_search_race(fci_search *s, const fci_runner **winner, fc_erro
     return code;
 }
 
-// The mean difference of two runners that know the same positions, in standard errors over blocks.
+// ---- confident.
+
+// How far a runner is behind another that knows the same positions: the mean over blocks of all
+// positions, as estimated, and how many standard errors that is.
+typedef struct fci_lead {
+    double mean, margin;
+} fci_lead;
+
+// The blocks of a pair. y: the difference now, where it is known; x: what it was at an earlier step,
+// known in more blocks.
+typedef struct fci_contrast {
+    double n, wide, all; // blocks: that are known, were known, and are there
+    double y, x, yy, xx, xy; // means and sums of squares over those that are known (Welford)
+    double past;             // mean of x over those that were known
+} fci_contrast;
+
+// What a change of a position's distance changes a sequence's by: d(root) is the difference divided
+// by the sum of both roots, of what the whole sequences would come to.
+FCI_FN double fci_confident_scale(const fci_search *s, const double *a, const double *b,
+                                  uint32_t q, uint32_t reach) {
+    if (!s->reference.distance->root || reach == 0) return 1;
+    double rest = sqrt((double)fci_search_counted(s, q) / reach), roots = 0;
+    const double *both[2] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        double sum = 0;
+        for (uint32_t k = 0; k < reach; k++) sum += both[i][k];
+        roots += sqrt(sum) * rest;
+    }
+    return roots > 0 ? 1 / roots : 1;
+}
+
+FCI_FN double fci_confident_block(const double *a, const double *b, uint32_t from, uint32_t to) {
+    double sum = 0;
+    for (uint32_t k = from; k < to; k++) sum += a[k] - b[k];
+    return sum;
+}
+
+FCI_FN void fci_confident_add(fci_contrast *p, double y, double x) {
+    double dy = y - p->y, dx = x - p->x;
+    p->n++;
+    p->y += dy / p->n;
+    p->x += dx / p->n;
+    p->yy += dy * (y - p->y);
+    p->xx += dx * (x - p->x);
+    p->xy += dx * (y - p->y);
+}
+
+// Does an earlier step know more of both than this one?
+FCI_FN bool fci_confident_has_past(const fci_search *s, const fci_runner *a, const fci_runner *b) {
+    size_t more = 0;
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
+        uint32_t past = (uint32_t)fci_min(a->past_reach[q], b->past_reach[q]);
+        if (past < a->reach[q]) return false;
+        more += past - a->reach[q];
+    }
+    return more > 0;
+}
+
+FCI_FN void fci_confident_pair(const fci_search *s, const fci_runner *a, const fci_runner *b,
+                               bool past, fci_contrast *p) {
+    uint32_t size = FCI_CONFIDENT_MOST;
+    while (size > FCI_CONFIDENT_LEAST && a->known / size < FCI_CONFIDENT_BLOCKS) size /= 2;
+    memset(p, 0, sizeof *p);
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
+        size_t at = s->tokens->starts[q];
+        const double *y[2] = {a->values + at, b->values + at}, *x[2] = {a->past + at, b->past + at};
+        uint32_t known = a->reach[q],
+                 wide = past ? (uint32_t)fci_min(a->past_reach[q], b->past_reach[q]) : known;
+        double now = fci_confident_scale(s, y[0], y[1], q, known),
+               then = past ? fci_confident_scale(s, x[0], x[1], q, wide) : 0;
+        for (uint32_t i = 0, end; i < wide; i = end) {
+            end = (uint32_t)fci_min(i + size, i < known ? known : wide);
+            double before = past ? then * fci_confident_block(x[0], x[1], i, end) : 0;
+            p->past += (before - p->past) / ++p->wide;
+            if (i < known) fci_confident_add(p, now * fci_confident_block(y[0], y[1], i, end), before);
+        }
+        p->all += (fci_search_counted(s, q) + size - 1) / size;
+    }
+}
+
 // As few blocks make rare values less rare, Student's t is turned into the value of the normal
 // distribution that is as improbable (Wallace's approximation), so that z means the same for any
-// number of blocks. Where sequences count with a root, differences are divided by the sum of both
-// roots: d(root) that way.
-FCI_FN double fci_confident_margin(const fci_search *s, const fci_runner *r,
-                                   const fci_runner *best) {
-    double mean = 0, squares = 0, n = 0;
-    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
-        const double *x = r->values + s->tokens->starts[q],
-                     *y = best->values + s->tokens->starts[q];
-        double scale = 1;
-        if (s->reference.distance->root)
-            scale = sqrt(fci_search_part(s, r->values, r->values, q)) +
-                    sqrt(fci_search_part(s, best->values, best->values, q));
-        for (uint32_t i = 0, end; i < r->reach[q]; i = end) {
-            double sum = 0, delta;
-            end = (uint32_t)fci_min(i + FCI_SEARCH_BLOCK, r->reach[q]);
-            for (uint32_t k = i; k < end; k++) sum += x[k] - y[k];
-            if (scale > 0) sum /= scale;
-            delta = sum - mean; // Welford's running mean and squares
-            mean += delta / ++n;
-            squares += delta * (sum - mean);
-        }
+// number of blocks.
+FCI_FN double fci_confident_normal(double t, double freedom) {
+    return (8 * freedom + 1) / (8 * freedom + 3) * sqrt(freedom * log(1 + t * t / freedom));
+}
+
+// The blocks known are a sample of the text's, which is all that counts: as they become all, the
+// error becomes 0. What a candidate was behind at an earlier step is nearly what it is now (their
+// correlation is 0.6 to 0.98), so the regression on that tells most of what is still unknown:
+// sampling in two phases (Cochran, Sampling Techniques, chapter 12).
+FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r, const fci_runner *best) {
+    fci_lead lead = {(double)INFINITY, (double)INFINITY};
+    fci_contrast p;
+    bool past = fci_confident_has_past(s, r, best);
+    if (isnan(r->sum)) return lead;
+    fci_confident_pair(s, r, best, past, &p);
+    double freedom = p.n - 1, variance = p.yy / freedom / p.n;
+    if (past && p.xx > 0 && isfinite(p.xx)) {
+        double gap = p.past - p.x, slope = p.xy / p.xx;
+        double rest = p.yy - slope * p.xy; // rounding may leave less than 0
+        lead.mean = p.y + slope * gap;
+        rest = rest > 0 ? rest / --freedom : 0;
+        variance = rest * ((1 - p.n / p.wide) / p.n + gap * gap / p.xx) +
+                   variance * (p.n / p.wide - p.n / p.all);
+    } else {
+        lead.mean = p.y;
+        variance *= 1 - p.n / p.all;
+        past = false;
     }
-    if (n < FCI_SEARCH_BLOCKS || !(mean > 0)) return isnan(mean) ? (double)INFINITY : 0;
-    double error = sqrt(squares / (n - 1) / n), v = n - 1;
-    if (!(error > 0)) return (double)INFINITY;
-    double t = mean / error;
-    return (8 * v + 1) / (8 * v + 3) * sqrt(v * log(1 + t * t / v));
+    if (!(lead.mean > 0) || r->known < (past ? FCI_CONFIDENT_STAGE : FCI_CONFIDENT_LOOK)) lead.margin = 0;
+    else if (variance > 0) lead.margin = fci_confident_normal(lead.mean / sqrt(variance), freedom);
+    return lead;
 }
 
-typedef struct fci_stages { // beginnings of 64 positions of all sequences, then of 256 ..., as one row
-    uint32_t size, sequence;
-    uint32_t longest;
-} fci_stages;
-
-FCI_FN bool fci_confident_stage(const fci_search *s, fci_stages *at, const uint32_t *reach,
-                                fci_piece *p) {
-    for (;; at->size *= 4, at->sequence = 0)
-        for (; at->sequence < s->tokens->n_sequences;) {
-            uint32_t q = at->sequence++, length = fci_search_length(s, q);
-            p->sequence = q;
-            p->length = at->size < length / 4 * 3 ? at->size : length;
-            if (reach[q] < fci_min(p->length, fci_search_counted(s, q))) return true;
-            if (at->sequence == s->tokens->n_sequences && at->size >= at->longest) return false;
-        }
+// The piece that all survivors run next: of the sequence known least, so that many are begun before
+// one is finished, as beginnings have to be run again.
+FCI_FN bool fci_confident_next(const fci_search *s, const uint32_t *reach, size_t seen, fci_piece *p) {
+    uint32_t least = UINT32_MAX;
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
+        if (reach[q] >= least || reach[q] == fci_search_counted(s, q)) continue;
+        least = reach[q];
+        p->sequence = q;
+    }
+    if (least == UINT32_MAX) return false;
+    uint32_t length = fci_search_length(s, p->sequence), stage = FCI_CONFIDENT_STAGE;
+    uint64_t wanted = least + fci_round_up(fci_max(seen / 3, 1), stage);
+    p->length = wanted < length / 4 * 3 ? (uint32_t)wanted : length;
+    return true;
 }
 
-// All survivors go on by the next stages: enough for a large wave, and for the next look to tell
-// more.
-FCI_FN fc_code fci_confident_round(fci_search *s, fci_stages *at, bool *more, fc_error *err) {
+// All survivors go on: enough for a large wave, and for the next look to tell more.
+FCI_FN fc_code fci_confident_round(fci_search *s, bool *more, fc_error *err) {
     uint32_t *reach = s->sequences; // scratch here
     const fci_runner *any = fci_search_first(s, false);
-    size_t survivors = 0, seen = any->known, fresh = 0, blocks = 0;
+    size_t survivors = 0, seen = any->known, fresh = 0;
+    size_t least = any->past_reach[0] ? FCI_CONFIDENT_STAGE : FCI_CONFIDENT_LOOK;
     fci_piece p = {0, 0, 0};
     for (size_t i = 0; i < s->n_runners; i++) survivors += !s->runners[i].dropped;
-    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
-        reach[q] = any->reach[q];
-        blocks += (reach[q] + FCI_SEARCH_BLOCK - 1) / FCI_SEARCH_BLOCK;
-    }
+    memcpy(reach, any->reach, s->tokens->n_sequences * sizeof *reach);
     *more = false;
-    while ((blocks < FCI_SEARCH_BLOCKS || fresh * survivors < FCI_SEARCH_ROWS || fresh * 4 < seen) &&
-           fci_confident_stage(s, at, reach, &p)) {
-        blocks += (p.length - reach[p.sequence] + FCI_SEARCH_BLOCK - 1) / FCI_SEARCH_BLOCK;
-        fresh += p.length - reach[p.sequence];
-        reach[p.sequence] = (uint32_t)fci_min(p.length, fci_search_counted(s, p.sequence));
+    while ((seen + fresh < least || fresh * survivors < FCI_SEARCH_ROWS || fresh * 4 < seen) &&
+           fci_confident_next(s, reach, seen + fresh, &p)) {
+        uint32_t end = (uint32_t)fci_min(p.length, fci_search_counted(s, p.sequence));
+        fresh += end - reach[p.sequence];
+        reach[p.sequence] = end;
         *more = true;
     }
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
@@ -13902,20 +13987,46 @@ FCI_FN fc_code fci_confident_round(fci_search *s, fci_stages *at, bool *more, fc
     return fci_search_run_pieces(s, err);
 }
 
+// Who is in front by what is known, and was.
+FCI_FN const fci_runner *fci_confident_best(const fci_search *s) {
+    const fci_runner *first = fci_search_first(s, false), *best = first;
+    double least = 0;
+    for (size_t i = 0; i < s->n_runners; i++) {
+        const fci_runner *r = &s->runners[i];
+        if (r->dropped || r == first) continue;
+        double mean = fci_confident_lead(s, r, first).mean;
+        if (!(mean < least)) continue;
+        best = r;
+        least = mean;
+    }
+    return best;
+}
+
+// Keeps what is known for later steps, unless an earlier one knew more.
+FCI_FN void fci_confident_remember(const fci_search *s) {
+    for (size_t i = 0; i < s->n_runners; i++) {
+        const fci_runner *r = &s->runners[i];
+        size_t past = 0;
+        for (size_t q = 0; q < s->tokens->n_sequences; q++) past += r->past_reach[q];
+        if (isnan(r->sum) || r->known < past) continue;
+        memcpy(r->past, r->values, s->n_positions * sizeof *r->past);
+        memcpy(r->past_reach, r->reach, s->tokens->n_sequences * sizeof *r->past_reach);
+    }
+}
+
 // A paired statistical race: all see the same positions, and who is behind the one in front by z
 // standard errors is dropped. The last one is completed, so its score is exact.
 FCI_FN fc_code fci_search_confident(fci_search *s, const fci_runner **winner, fc_error *err) {
-    fci_stages at = {FCI_SEARCH_STAGE, 0, s->plan->info.calibration.length};
     size_t survivors = s->n_runners;
     bool more = true;
     fc_code code = FC_OK;
     while (survivors > 1 && more && !code) {
-        code = fci_confident_round(s, &at, &more, err);
-        const fci_runner *best = fci_search_first(s, false);
+        code = fci_confident_round(s, &more, err);
+        const fci_runner *best = code ? NULL : fci_confident_best(s);
         for (size_t i = 0; i < s->n_runners && !code; i++) {
             fci_runner *r = &s->runners[i];
             if (r->dropped || r == best || fci_search_complete(s, r)) continue;
-            r->margin = isnan(r->sum) ? (double)INFINITY : fci_confident_margin(s, r, best);
+            r->margin = fci_confident_lead(s, r, best).margin;
             r->dropped = r->margin >= s->plan->info.confidence;
             survivors -= r->dropped ? 1 : 0;
         }
@@ -13925,6 +14036,7 @@ FCI_FN fc_code fci_search_confident(fci_search *s, const fci_runner **winner, fc
         fci_search_add_rest(s, last);
         code = fci_search_run_pieces(s, err);
     }
+    if (!code) fci_confident_remember(s);
     *winner = last;
     return code;
 }
@@ -13998,6 +14110,8 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
         r->guess = s->estimates[k] + (now - before) * s->divisor;
         r->values = s->values + s->n_runners * s->n_positions;
         r->reach = s->reaches + s->n_runners * sequences;
+        r->past = s->past + k * s->n_positions;
+        r->past_reach = s->past_reaches + k * sequences;
         for (size_t i = 0; i < s->n_positions; i++) r->values[i] = -1;
         memset(r->reach, 0, sequences * sizeof *r->reach);
         s->n_runners++;
@@ -14056,8 +14170,8 @@ FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s, uint64_t spacing) {
 // What else a search holds, whatever its trail.
 FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
     uint64_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences;
-    uint64_t runner = s->n_positions * sizeof(double) +
-                      sequences * (sizeof(uint32_t) + sizeof(fci_piece) + 2 * sizeof(float *)) +
+    uint64_t runner = 2 * s->n_positions * sizeof(double) +
+                      sequences * (2 * sizeof(uint32_t) + sizeof(fci_piece) + 2 * sizeof(float *)) +
                       sizeof(fci_runner) + sizeof(fc_score) + sizeof(fci_weight_at) + 32;
     uint64_t position = sizeof(uint32_t) + sizeof(float *) + sizeof(fci_weight_at);
     return (n + 1) * runner + s->n_positions * position + sequences * (sizeof(fci_weight_at) + 16) +
@@ -14139,6 +14253,8 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
     s->runners = (fci_runner *)fci_alloc(c, n, sizeof *s->runners, "candidates", err);
     s->values = (double *)fci_alloc(c, n * all, sizeof *s->values, "distances", err);
     s->reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->reaches, "candidates", err);
+    s->past = (double *)fci_alloc(c, n * all, sizeof *s->past, "distances", err);
+    s->past_reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->past_reaches, "candidates", err);
     s->estimates = (double *)fci_alloc(c, n, sizeof *s->estimates, "candidates", err);
     s->picks = (uint32_t *)fci_alloc(c, n, sizeof *s->picks, "candidates", err);
     s->order = (uint32_t *)fci_alloc(c, all, sizeof *s->order, "positions", err);
@@ -14149,7 +14265,7 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
     s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
     s->items = (fci_item *)fci_alloc(c, s->engine.capacity, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
-    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->estimates ||
+    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->past || !s->past_reaches || !s->estimates ||
         !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
         !s->lanes || !s->items || !s->scores)
         return FC_ERR_MEMORY;
@@ -14188,7 +14304,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 FCI_FN void fci_search_close(fci_search *s) {
     const fci_context *c = &s->m->c;
     void *all[] = {s->mask,    s->below,     s->trail_rows, s->segment_rows, s->trail, s->between,
-                   s->runners, s->values,    s->reaches,    s->estimates,    s->picks, s->order,
+                   s->runners, s->values,    s->reaches,    s->estimates,    s->picks, s->order, s->past, s->past_reaches,
                    s->sequences, s->parts,   (void *)s->cover, s->pieces,    s->lanes, s->items,
                    s->scores};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
@@ -19121,6 +19237,11 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_BODY_NAMES_WITH
 #undef FCI_COMPILER_CLANG
 #undef FCI_COMPILER_GCC
+#undef FCI_CONFIDENT_BLOCKS
+#undef FCI_CONFIDENT_LEAST
+#undef FCI_CONFIDENT_LOOK
+#undef FCI_CONFIDENT_MOST
+#undef FCI_CONFIDENT_STAGE
 #undef FCI_CONFIG_LIMIT
 #undef FCI_EACH_14
 #undef FCI_EACH_6
@@ -19129,13 +19250,10 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_ENGINE_ROWS
 #undef FCI_REFERENCE_CHUNK
 #undef FCI_REFERENCE_NONE
-#undef FCI_SEARCH_BLOCK
-#undef FCI_SEARCH_BLOCKS
 #undef FCI_SEARCH_CONFIDENCE
 #undef FCI_SEARCH_KEPT
 #undef FCI_SEARCH_NONE
 #undef FCI_SEARCH_ROWS
-#undef FCI_SEARCH_STAGE
 #undef FCI_ENGINE_WORK
 #undef FCI_EXPERTS_MAX
 #undef FCI_EXPORT_GONE
@@ -19191,15 +19309,6 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_PLAN_AT
 #undef FCI_PLAN_BLOCKS
 #undef FCI_PLAN_BYTES
-#undef FCI_REFERENCE_NONE
-#undef FCI_REFERENCE_CHUNK
-#undef FCI_SEARCH_NONE
-#undef FCI_SEARCH_ROWS
-#undef FCI_SEARCH_STAGE
-#undef FCI_SEARCH_KEPT
-#undef FCI_SEARCH_BLOCK
-#undef FCI_SEARCH_BLOCKS
-#undef FCI_SEARCH_CONFIDENCE
 #undef FCI_PLAN_FORMAT
 #undef FCI_PLAN_N_FIELDS
 #undef FCI_POKE
