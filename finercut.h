@@ -13218,7 +13218,13 @@ typedef struct fci_search {
     fci_piece *pieces;    // to be run
     size_t n_pieces;
     fci_lane *lanes; // of a wave
-    fci_item *items; // of a wave
+    // Lanes that ran, until they are scored together: a position that the original's output is not
+    // kept of costs one more row, whoever shares it.
+    fci_lane *finished;
+    size_t n_finished;
+    float *held;          // [room, hidden] their final rows; NULL: scored where the wave left them
+    size_t room, n_held;  // rows
+    fci_item *items;      // [room]
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
@@ -13231,7 +13237,8 @@ typedef struct fci_search {
 
 #define FCI_SEARCH_NONE UINT32_MAX
 #define FCI_SEARCH_ROWS 1024                    // rows that make packing the weights cheap
-#define FCI_SEARCH_KEPT ((uint64_t)128 << 20)   // bytes of the original's outputs, where no limit is given
+#define FCI_SEARCH_KEPT ((uint64_t)128 << 20)   // bytes of the original's outputs, and of rows
+#define FCI_SEARCH_HELD ((uint64_t)48 << 20)    // held, where no limit is given
 // confident: what a sequence is run by, at least; positions that must be known where an earlier step
 // does not help; the least and the most positions of a block, the unit of chance, and how many blocks
 // at least are made where they can be. (SmolLM2, JS, 15 steps, 41 times with the text's order changed:
@@ -13552,9 +13559,10 @@ FCI_FN void fci_search_add_rest(fci_search *s, const fci_runner *r) {
             fci_search_add(s, r, q, fci_search_length(s, q));
 }
 
-// Notes where the wave has a runner's rows of unknown positions; how many.
+// Notes where a runner's rows of unknown positions are; how many.
 FCI_FN size_t fci_search_cover(fci_search *s, const fci_lane *lanes, size_t n_lanes) {
     const fci_runner *r = &s->runners[lanes[0].tag];
+    const float *rows = s->held ? s->held : s->engine.x;
     size_t n = 0, d = (size_t)s->m->hyper.hidden;
     memset(s->cover, 0, s->n_positions * sizeof *s->cover);
     for (size_t i = 0; i < n_lanes; i++) {
@@ -13562,7 +13570,7 @@ FCI_FN size_t fci_search_cover(fci_search *s, const fci_lane *lanes, size_t n_la
                  end = (uint32_t)fci_min(lanes[i].length, fci_search_counted(s, q));
         for (uint32_t k = r->reach[q]; k < end; k++) {
             if (!(r->values[s->tokens->starts[q] + k] < 0)) continue;
-            s->cover[s->tokens->starts[q] + k] = s->engine.x + (lanes[i].row + k) * d;
+            s->cover[s->tokens->starts[q] + k] = rows + (lanes[i].row + k) * d;
             n++;
         }
     }
@@ -13601,45 +13609,65 @@ FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_l
     return n;
 }
 
-// The end of the lanes of the runner that the first of them is of: an entry is one runner's.
-FCI_FN size_t fci_search_lanes_of_one(const fci_search *s, size_t first, size_t n_lanes) {
+FCI_FN int fci_search_by_runner(const void *a, const void *b) {
+    const fci_lane *x = (const fci_lane *)a, *y = (const fci_lane *)b;
+    if (x->tag != y->tag) return x->tag < y->tag ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+FCI_FN size_t fci_search_lanes_of_one(const fci_search *s, size_t first) {
     size_t end = first;
-    while (end < n_lanes && s->lanes[end].tag == s->lanes[first].tag) end++;
+    while (end < s->n_finished && s->finished[end].tag == s->finished[first].tag) end++;
     return end;
 }
 
-// Scores a wave's lanes, in rounds until every runner in it is either known or lost.
-FCI_FN fc_code fci_search_score(fci_search *s, size_t n_lanes, fc_error *err) {
+// Scores the lanes that ran, in rounds until every runner of them is either known or lost.
+FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
+    fci_lane *lanes = s->finished;
     fc_code code = FC_OK;
+    if (s->n_finished > 1) qsort(lanes, s->n_finished, sizeof *lanes, fci_search_by_runner);
     for (bool more = true; more && !code;) {
         size_t n = 0;
-        for (size_t i = 0, end; i < n_lanes; i = end) {
-            end = fci_search_lanes_of_one(s, i, n_lanes);
-            if (!fci_search_lost(s, &s->runners[s->lanes[i].tag]))
-                n += fci_search_choose(s, s->lanes + i, end - i, n);
+        for (size_t i = 0, end; i < s->n_finished; i = end) {
+            end = fci_search_lanes_of_one(s, i);
+            if (!fci_search_lost(s, &s->runners[lanes[i].tag]))
+                n += fci_search_choose(s, lanes + i, end - i, n);
         }
         more = n > 0;
         code = fci_distance_items(&s->engine, &s->reference, s->items, n, err);
-        for (size_t i = 0; i < n_lanes && !code; i = fci_search_lanes_of_one(s, i, n_lanes)) {
-            fci_runner *r = &s->runners[s->lanes[i].tag];
+        for (size_t i = 0; i < s->n_finished && !code; i = fci_search_lanes_of_one(s, i)) {
+            fci_runner *r = &s->runners[lanes[i].tag];
             r->sum = fci_search_sum(s, r->values, r->values);
         }
     }
-    for (size_t i = 0; i < n_lanes; i++) {
-        fci_runner *r = &s->runners[s->lanes[i].tag];
-        uint32_t q = s->lanes[i].sequence,
-                 end = (uint32_t)fci_min(s->lanes[i].length, fci_search_counted(s, q));
+    for (size_t i = 0; i < s->n_finished; i++) {
+        fci_runner *r = &s->runners[lanes[i].tag];
+        uint32_t q = lanes[i].sequence,
+                 end = (uint32_t)fci_min(lanes[i].length, fci_search_counted(s, q));
         if (!fci_search_lost(s, r) && r->reach[q] < end) r->reach[q] = end;
     }
     for (size_t i = 0; i < s->n_runners && s->leader; i++)
         if (fci_search_complete(s, &s->runners[i]) && fci_search_before(&s->runners[i], s->leader))
             s->leader = &s->runners[i];
+    s->n_finished = s->n_held = 0;
     return code;
 }
 
+// Takes over the lanes of a wave that ran.
+FCI_FN void fci_search_hold(fci_search *s, size_t n_lanes, size_t rows) {
+    size_t d = (size_t)s->m->hyper.hidden;
+    if (s->held) memcpy(s->held + s->n_held * d, s->engine.x, rows * d * sizeof *s->held);
+    for (size_t i = 0; i < n_lanes; i++) {
+        s->finished[s->n_finished] = s->lanes[i];
+        s->finished[s->n_finished++].row += s->n_held;
+    }
+    s->n_held += rows;
+}
+
 FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
-    double exact = 0, share = 0, before = s->step_units,
+    double exact = 0, share = 0, before,
            head = s->engine.sublayer_cost[fci_search_n_sublayers(s)];
+    size_t rows = 0;
     for (size_t i = 1; i < n_lanes; i++) { // insertion sort by entry; lanes come nearly sorted
         fci_lane lane = s->lanes[i];
         size_t k = i;
@@ -13650,14 +13678,19 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
         double part =
             (double)s->lanes[i].length / (double)fci_search_length(s, s->lanes[i].sequence);
         share += part / (double)n_lanes;
+        rows += s->lanes[i].length;
         exact += part * (fci_engine_mask_cost(&s->engine, s->mask, s->lanes[i].entry) - head);
     }
+    fc_code code = s->n_held + rows > s->room ? fci_search_score(s, err) : FC_OK;
+    if (code) return code;
+    before = s->step_units;
     s->share = share; // for reports on the way
-    fc_code code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
+    code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
     s->share = 1;
     if (code) return code;
     fci_search_count(s, exact - (s->step_units - before));
-    return fci_search_score(s, n_lanes, err);
+    fci_search_hold(s, n_lanes, rows);
+    return s->held ? FC_OK : fci_search_score(s, err);
 }
 
 // Rows of a runner's pieces from the i'th on.
@@ -13670,7 +13703,7 @@ FCI_FN size_t fci_search_piece_rows(const fci_search *s, size_t i) {
 }
 
 // Runs a segment's pieces in waves as large as fit. A runner is divided between two waves only
-// where that makes a small one large: one wave can stop as soon as it is lost.
+// where that makes a small one large.
 FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error *err) {
     size_t n = 0, rows = 0;
     fc_code code = FC_OK;
@@ -13703,7 +13736,7 @@ FCI_FN fc_code fci_search_run_pieces(fci_search *s, fc_error *err) {
     for (uint32_t segment = 0; segment < n && !code; segment++)
         code = fci_search_run_segment(s, segment, err);
     s->n_pieces = 0;
-    return code;
+    return code ? code : fci_search_score(s, err);
 }
 
 // ---- The modes.
@@ -14171,7 +14204,8 @@ FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s, uint64_t spacing) {
 FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
     uint64_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences;
     uint64_t runner = 2 * s->n_positions * sizeof(double) +
-                      sequences * (2 * sizeof(uint32_t) + sizeof(fci_piece) + 2 * sizeof(float *)) +
+                      sequences * (2 * sizeof(uint32_t) + sizeof(fci_piece) + sizeof(fci_lane) +
+                                   2 * sizeof(float *)) +
                       sizeof(fci_runner) + sizeof(fc_score) + sizeof(fci_weight_at) + 32;
     uint64_t position = sizeof(uint32_t) + sizeof(float *) + sizeof(fci_weight_at);
     return (n + 1) * runner + s->n_positions * position + sequences * (sizeof(fci_weight_at) + 16) +
@@ -14179,8 +14213,10 @@ FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
 }
 
 // The closest trail that leaves room for large waves, or else the one that takes the least memory;
-// through *taken the bytes without the engine's, through *kept those for outputs of the original.
-FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, uint64_t *kept) {
+// through *taken the bytes without the engine's, through *kept those for outputs of the original,
+// through *held those for rows.
+FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, uint64_t *kept,
+                              uint64_t *held) {
     fci_engine_sizes e = fci_engine_measure(s->m, longest);
     uint64_t limit = s->m->memory_limit, other = fci_search_other_bytes(s), least = UINT64_MAX;
     uint64_t full = e.fixed + fci_max(longest, FCI_ENGINE_ROWS) * e.per_row +
@@ -14203,8 +14239,12 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     }
     *taken = other + fci_search_trail_bytes(s, s->spacing);
     *kept = fci_min(FCI_SEARCH_KEPT, s->n_positions * fci_reference_width(s->m, s->desc->metric) * sizeof(float));
-    if (limit) *kept = limit > *taken + full ? fci_min(*kept, limit - *taken - full) : 0;
-    *taken += *kept;
+    *held = fci_min(FCI_SEARCH_HELD, fci_search_n_sublayers(s) * s->n_positions *
+                                         s->m->hyper.hidden * sizeof(float));
+    uint64_t spare = limit > *taken + full ? limit - *taken - full : 0;
+    if (limit) *held = fci_min(*held, spare / 2);
+    if (limit) *kept = fci_min(*kept, spare - *held);
+    *taken += *kept + *held;
 }
 
 FCI_FN fc_code fci_search_alloc_trail(fci_search *s, fc_error *err) {
@@ -14245,8 +14285,12 @@ FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
     return !code && lowest < n_sublayers ? fci_search_trail(s, lowest, err) : code;
 }
 
-FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
+FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     const fci_context *c = &s->m->c;
+    size_t row = (size_t)s->m->hyper.hidden * sizeof(float);
+    bool holds = held / row >= s->engine.capacity; // whole waves
+    s->room = holds ? (size_t)(held / row) : s->engine.capacity;
+    s->held = holds ? (float *)fci_alloc(c, s->room, row, "final rows", err) : NULL;
     size_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences, all = s->n_positions;
     s->mask = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
     s->below = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
@@ -14263,11 +14307,12 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
     s->cover = (const float **)fci_alloc(c, all, sizeof *s->cover, "positions", err);
     s->pieces = (fci_piece *)fci_alloc(c, n * sequences, sizeof *s->pieces, "lanes", err);
     s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
-    s->items = (fci_item *)fci_alloc(c, s->engine.capacity, sizeof *s->items, "positions", err);
+    s->finished = (fci_lane *)fci_alloc(c, n * sequences, sizeof *s->finished, "lanes", err);
+    s->items = (fci_item *)fci_alloc(c, s->room, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
     if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->past || !s->past_reaches || !s->estimates ||
         !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
-        !s->lanes || !s->items || !s->scores)
+        !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
         return FC_ERR_MEMORY;
     memcpy(s->mask, s->m->present, n);
     for (size_t i = 0; i < n; i++) s->estimates[i] = (double)NAN;
@@ -14279,7 +14324,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.15, 0.6, 0}; // until a step is measured
     const fc_tokens *t = s->tokens;
     size_t longest;
-    uint64_t taken, kept;
+    uint64_t taken, kept, held;
     fc_code code = fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1,
                                            &longest, err);
     if (code) return code;
@@ -14289,14 +14334,14 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->share = 1;
     s->ratio = ratios[s->desc->search];
     s->divisor = fci_distance_divisor(&fci_distances[s->desc->metric], t, s->m->hyper.vocab);
-    fci_search_budget(s, longest, &taken, &kept);
+    fci_search_budget(s, longest, &taken, &kept, &held);
     code = fci_engine_open(&s->engine, s->m, longest,
                            (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions),
                            taken, err);
     if (code) return code;
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
-    code = fci_search_alloc(s, err);
+    code = fci_search_alloc(s, held, err);
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
     return code ? code : fci_search_alloc_trail(s, err);
 }
@@ -14306,7 +14351,7 @@ FCI_FN void fci_search_close(fci_search *s) {
     void *all[] = {s->mask,    s->below,     s->trail_rows, s->segment_rows, s->trail, s->between,
                    s->runners, s->values,    s->reaches,    s->estimates,    s->picks, s->order, s->past, s->past_reaches,
                    s->sequences, s->parts,   (void *)s->cover, s->pieces,    s->lanes, s->items,
-                   s->scores};
+                   s->scores,  s->finished,  s->held};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
     fci_reference_free(c, &s->reference);
     fci_engine_close(&s->engine);
@@ -19251,6 +19296,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_REFERENCE_CHUNK
 #undef FCI_REFERENCE_NONE
 #undef FCI_SEARCH_CONFIDENCE
+#undef FCI_SEARCH_HELD
 #undef FCI_SEARCH_KEPT
 #undef FCI_SEARCH_NONE
 #undef FCI_SEARCH_ROWS
