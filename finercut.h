@@ -81,7 +81,8 @@
      confident  a search that drops a candidate once its mean difference to the best, over the
                 same positions, exceeds `confidence` standard errors: far less work, and a plan
                 that is probably, not certainly, that of `race`. Scores of what went are exact,
-                those of what was dropped are estimates.
+                those of what was dropped are estimates. From the second step on it also goes by
+                what the steps before measured, which a resumed search has to measure anew.
      one-shot   a search that scores all candidates once and removes them in that order; `random`
                 removes in an order that `seed` gives. What went has exact scores in both.
      metric     js, angular, euclidean, js-reference, kl, nll (defined at the room `distance`).
