@@ -7065,10 +7065,15 @@ typedef void (*fci_tile_fn)(size_t rows, size_t words, const void *a, const void
 typedef void (*fci_single_fn)(size_t words, const void *a, const char *const *rows,
                               const char *ahead, float *acc, bool first);
 
+// The same for rows of n blocks of 32 weights of a stored type; false: not for this one.
+typedef bool (*fci_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
+                             const char *ahead, float *acc, bool first);
+
 typedef struct fci_tile {
     size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
     fci_tile_fn run;
     fci_single_fn single; // NULL: a single row goes the way of many
+    fci_coded_fn coded;   // NULL: its weights are decoded before
 } fci_tile;
 
 typedef enum fci_activation { // names at fci_architecture_activations
@@ -8533,6 +8538,102 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
 }
 #endif
 
+// A single row times blocks of 32 weights of four or eight bits: the same bits as decoding, turning
+// and multiplying them would give. But turned are the stored bytes, four of each of sixteen rows in a
+// register, from which one weight of each row at a time is shifted to the low end.
+#if FCI_HAS_AVX512
+#undef FCI_TURN_LOAD
+#define FCI_CODED_LOAD(r) _mm_loadu_si128((const __m128i *)(const void *)(rows[r] + at))
+#define FCI_TURN_LOAD(r) /* rows r, r + 4, r + 8 and r + 12, so that all sixteen come out in order */        \
+    _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(FCI_CODED_LOAD(r)),      \
+                                                             FCI_CODED_LOAD(r + 4), 1),                      \
+                                          FCI_CODED_LOAD(r + 8), 2),                                         \
+                       FCI_CODED_LOAD(r + 12), 3)
+#define FCI_CODED_NIBBLE(v, bit) /* the table has sixteen values: higher bits do not count */                \
+    _mm512_fmadd_ps(_mm512_maskz_permutexvar_ps(0xffff, _mm512_maskz_srli_epi32(0xffff, v, bit), table), d, m)
+#define FCI_CODED_BYTE(v, bit)                                                                               \
+    _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_srai_epi32(                                  \
+        0xffff, _mm512_maskz_slli_epi32(0xffff, v, 24 - (bit)), 24)), d)
+#define FCI_CODED_FOUR(kind, word, v, bit) /* four weights: two words */                                     \
+    FCI_CODED_DO(word, kind(v, bit), kind(v, bit + 8))                                                       \
+    FCI_CODED_DO(word + 1, kind(v, bit + 16), kind(v, bit + 24))
+#define FCI_CODED_SIXTEEN(kind, word, bit)                                                                   \
+    FCI_CODED_FOUR(kind, word, w00, bit) FCI_CODED_FOUR(kind, word + 2, w01, bit)                            \
+    FCI_CODED_FOUR(kind, word + 4, w02, bit) FCI_CODED_FOUR(kind, word + 6, w03, bit)
+
+// `words` of x to a block; the blocks' heads (their scale and, of some, a minimum) are gathered first.
+#define FCI_CODED(name, target, word, words)                                                                 \
+    target FCI_INLINE void fci_nibbles_##name(const char *const *rows, size_t at, const word *x, __m512 d,   \
+                                              __m512 m, __m512 table, __m512 *acc) {                         \
+        __m512 sum = *acc;                                                                                   \
+        FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                                    \
+        FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 0, 0)                                                            \
+        FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 8, 4)                                                            \
+        *acc = sum;                                                                                          \
+    }                                                                                                        \
+    target FCI_INLINE void fci_bytes_##name(const char *const *rows, size_t at, const word *x, __m512 d,     \
+                                            __m512 *acc) {                                                   \
+        __m512 sum = *acc;                                                                                   \
+        FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                                    \
+        FCI_CODED_SIXTEEN(FCI_CODED_BYTE, 0, 0)                                                              \
+        *acc = sum;                                                                                          \
+    }                                                                                                        \
+    target FCI_INLINE void fci_coded_block_##name(fc_dtype type, const char *const *rows, size_t at,         \
+                                                  const word *x, const uint32_t *heads, __m512 *acc) {       \
+        const __m512i head = _mm512_loadu_si512(heads);                                                      \
+        const __m512 d = FCI_CODED_HALVES(head), counting = _mm512_setr_ps(                                  \
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);                                           \
+        if (type == FC_DTYPE_Q8_0) {                                                                         \
+            fci_bytes_##name(rows, at + 2, x, d, acc);                                                       \
+            fci_bytes_##name(rows, at + 18, x + words / 2, d, acc);                                          \
+        } else if (type == FC_DTYPE_Q4_1)                                                                    \
+            fci_nibbles_##name(rows, at + 4, x, d,                                                           \
+                               FCI_CODED_HALVES(_mm512_maskz_srli_epi32(0xffff, head, 16)), counting, acc);  \
+        else                                                                                                 \
+            fci_nibbles_##name(rows, at + 2, x, d, _mm512_set1_ps(FCI_NOTHING),                              \
+                               _mm512_sub_ps(counting, _mm512_set1_ps(8)), acc);                             \
+    }                                                                                                        \
+    target FCI_FN bool fci_coded_##name(fc_dtype type, size_t n, const void *a, const char *const *rows,     \
+                                        const char *ahead, float *acc, bool first) {                         \
+        const size_t size = type == FC_DTYPE_Q8_0 ? 34 : type == FC_DTYPE_Q4_1 ? 20 : 18;                    \
+        const word *x = (const word *)a;                                                                     \
+        uint32_t heads[FCI_TILE_WORDS / words][32];                                                          \
+        if (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0) return false;           \
+        for (size_t r = 0; r < 32; r++)                                                                      \
+            for (size_t b = 0; b < n; b++) memcpy(&heads[b][r], rows[r] + b * size, 4);                      \
+        __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                                     \
+        __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                               \
+        for (size_t b = 0; b < n; b++, x += words) {                                                         \
+            for (size_t i = 0; ahead && i < size / 2; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);     \
+            fci_coded_block_##name(type, rows, b * size, x, heads[b], &low);                                 \
+            fci_coded_block_##name(type, rows + 16, b * size, x, heads[b] + 16, &high);                      \
+        }                                                                                                    \
+        _mm512_storeu_ps(acc, low);                                                                          \
+        _mm512_storeu_ps(acc + 16, high);                                                                    \
+        return true;                                                                                         \
+    }
+#define FCI_CODED_HALVES(v) _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, v))
+#define FCI_CODED_DO(word, even, odd)                                                                        \
+    sum = _mm512_fmadd_ps(_mm512_set1_ps(x[2 * (word)]), even, sum);                                         \
+    sum = _mm512_fmadd_ps(_mm512_set1_ps(x[2 * (word) + 1]), odd, sum);
+FCI_CODED(f32, FCI_AVX512, float, 32)
+#undef FCI_CODED_DO
+#endif
+#if FCI_HAS_AVX512BF16
+#define FCI_CODED_SIDE(r) (r) * 0x10001 + 0x100000 // one of the low sixteen, one of the high ones
+#define FCI_CODED_DO(word, even, odd)                                                                        \
+    sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[word]),                                   \
+                           (__m512bh)_mm512_maskz_permutexvar_epi16(                                         \
+                               0xffffffffu, FCI_CODED_SIDES, (__m512i)_mm512_cvtne2ps_pbh(odd, even)));
+#define FCI_CODED_SIDES                                                                                              \
+    _mm512_setr_epi32(FCI_CODED_SIDE(0), FCI_CODED_SIDE(1), FCI_CODED_SIDE(2), FCI_CODED_SIDE(3),            \
+                      FCI_CODED_SIDE(4), FCI_CODED_SIDE(5), FCI_CODED_SIDE(6), FCI_CODED_SIDE(7),            \
+                      FCI_CODED_SIDE(8), FCI_CODED_SIDE(9), FCI_CODED_SIDE(10), FCI_CODED_SIDE(11),          \
+                      FCI_CODED_SIDE(12), FCI_CODED_SIDE(13), FCI_CODED_SIDE(14), FCI_CODED_SIDE(15))
+FCI_CODED(bf16, FCI_AVX512BF16, uint32_t, 16)
+#undef FCI_CODED_DO
+#endif
+
 #if FCI_HAS_AMX
 typedef struct fci_amx_shape { // what LDTILECFG reads
     uint8_t palette, start_row, reserved[14];
@@ -8636,42 +8737,42 @@ FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const vo
 // ---- Which tables there are, in order of preference, and which this processor can run.
 static const fci_kernels fci_kernels_scalar = {FC_SIMD_SCALAR,
                                                false,
-                                               {4, 16, fci_tile_f32_scalar, NULL},
-                                               {4, 16, fci_tile_bf16_scalar, NULL},
+                                               {4, 16, fci_tile_f32_scalar, NULL, NULL},
+                                               {4, 16, fci_tile_bf16_scalar, NULL, NULL},
                                                FCI_BODY_NAMES(scalar)};
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernels_avx2 = {
-    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, NULL}, {0, 0, NULL, NULL}, FCI_BODY_NAMES(avx2)
+    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL}, FCI_BODY_NAMES(avx2)
 };
 #endif
 #if FCI_HAS_AVX512
 static const fci_kernels fci_kernels_avx512 = {FC_SIMD_AVX512,
                                                false,
-                                               {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512},
-                                               {0, 0, NULL, NULL},
+                                               {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
+                                               {0, 0, NULL, NULL, NULL},
                                                FCI_BODY_NAMES(avx512)};
 #endif
 #if FCI_HAS_AVX512BF16
 static const fci_kernels fci_kernels_avx512bf16 = {
     FC_SIMD_AVX512BF16,
     true,
-    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512},
-    {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512},
+    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
+    {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512, fci_coded_bf16},
     FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernels_amx = {
     FC_SIMD_AMX,
     true,
-    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512},
-    {16, 64, fci_tile_bf16_amx, NULL},
+    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
+    {16, 64, fci_tile_bf16_amx, NULL, NULL},
     FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
 static const fci_kernels fci_kernels_neon = {FC_SIMD_NEON,
                                              false,
-                                             {6, 16, fci_tile_f32_neon, NULL},
-                                             {0, 0, NULL, NULL},
+                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
+                                             {0, 0, NULL, NULL, NULL},
                                              FCI_BODY_NAMES(scalar)};
 #endif
 
@@ -9271,6 +9372,18 @@ FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, 
     } while (s.at < j->packed.words);
 }
 
+// Words [at, at + block) of a panel times a single row, straight from stored blocks.
+FCI_FN bool fci_gemm_coded(const fci_gemm_job *j, size_t panel, size_t at, float *acc) {
+    const fci_gemm_source s = fci_gemm_source_of(j, panel, at);
+    const size_t from = fci_gemm_offset(j, &s);
+    const char *rows[FCI_PANEL_MAX];
+    if (!j->tile->coded || s.first % 32 || s.n % 32) return false;
+    for (size_t r = 0; r < j->tile->nr; r++)
+        rows[r] = r < s.rows ? fci_matrix_row(s.w, s.row + r) + from : rows[0];
+    return j->tile->coded(s.w->type, s.n / 32, fci_packed_row(&j->packed, 0, at), rows,
+                          s.data + j->tile->nr * (s.stride + from), acc, at == 0);
+}
+
 // A single row of activations: panels [c0, c1) as they lie in memory.
 FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float *scratch) {
     const fci_gemm_room room = fci_gemm_room_of(j->tile);
@@ -9280,6 +9393,7 @@ FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float
         for (size_t at = 0; at < j->packed.words; at += block) {
             const char *rows[FCI_PANEL_MAX], *ahead;
             const size_t words = (size_t)fci_min(block, j->packed.words - at);
+            if (fci_gemm_coded(j, c, at, acc)) continue;
             fci_gemm_rows(j, c, at, true, scratch + room.rows, rows, &ahead);
             j->tile->single(words, fci_packed_row(&j->packed, 0, at), rows, ahead, acc, at == 0);
         }
@@ -13238,13 +13352,13 @@ typedef struct fci_search {
 
 #define FCI_SEARCH_NONE UINT32_MAX
 #define FCI_SEARCH_ROWS 1024                    // rows that make packing the weights cheap
-#define FCI_SEARCH_KEPT ((uint64_t)128 << 20)   // bytes of the original's outputs, and of rows
+#define FCI_SEARCH_KEPT ((uint64_t)112 << 20)   // bytes of the original's outputs, and of rows
 #define FCI_SEARCH_HELD ((uint64_t)48 << 20)    // held, where no limit is given
 // confident: what a sequence is run by, at least; positions that must be known where an earlier step
 // does not help; the least and the most positions of a block, the unit of chance, and how many blocks
 // at least are made where they can be. (SmolLM2, JS, 15 steps, 41 times with the text's order changed:
 // one step of 615 removed another candidate than `exhaustive`, 0.35 % worse. Blocks of 8 everywhere
-// lost 5 of 315, a first look at 128 positions 4 of 240.)
+// lost 7 of 315, a first look at 128 positions without earlier steps 4 of 240.)
 #define FCI_CONFIDENT_STAGE 128
 #define FCI_CONFIDENT_LOOK 256
 #define FCI_CONFIDENT_LEAST 4
@@ -13592,10 +13706,10 @@ FCI_FN uint32_t fci_search_sequence_of(const fci_search *s, size_t position) {
 FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_lanes,
                                 size_t n_items) {
     fci_runner *r = &s->runners[lanes[0].tag];
-    size_t n = 0, all = fci_search_cover(s, lanes, n_lanes), least = fci_max(32, all / 8);
+    size_t n = 0, all = fci_search_cover(s, lanes, n_lanes), least = fci_max(32, all / 32);
     bool racing = s->leader && r != s->leader, enough = false;
     fci_forecast f = {0, 0, 0};
-    if (racing) fci_race_forecast(s, r, 1.01, &f);
+    if (racing) fci_race_forecast(s, r, 1.003, &f);
     for (size_t i = 0; i < s->n_positions && n < all && !(enough && n >= least); i++) {
         size_t at = racing ? s->order[i] : i;
         if (!s->cover[at]) continue;
@@ -13804,7 +13918,7 @@ FCI_FN fc_code fci_race_order(fci_search *s, fc_error *err) {
 FCI_FN void fci_race_pieces(fci_search *s, const fci_runner *r) {
     fci_forecast f;
     bool enough = false;
-    fci_race_forecast(s, r, 1.03, &f);
+    fci_race_forecast(s, r, 1.005, &f);
     for (size_t k = 0; k < s->tokens->n_sequences && !enough; k++) {
         uint32_t q = s->sequences[k], counted = fci_search_counted(s, q), i = r->reach[q];
         if (i == counted) continue;
@@ -13938,7 +14052,8 @@ FCI_FN void fci_confident_pair(const fci_search *s, const fci_runner *a, const f
             end = (uint32_t)fci_min(i + size, i < known ? known : wide);
             double before = past ? then * fci_confident_block(x[0], x[1], i, end) : 0;
             p->past += (before - p->past) / ++p->wide;
-            if (i < known) fci_confident_add(p, now * fci_confident_block(y[0], y[1], i, end), before);
+            if (i >= known) continue;
+            fci_confident_add(p, now * fci_confident_block(y[0], y[1], i, end), before);
         }
         p->all += (fci_search_counted(s, q) + size - 1) / size;
     }
@@ -13955,7 +14070,8 @@ FCI_FN double fci_confident_normal(double t, double freedom) {
 // error becomes 0. What a candidate was behind at an earlier step is nearly what it is now (their
 // correlation is 0.6 to 0.98), so the regression on that tells most of what is still unknown:
 // sampling in two phases (Cochran, Sampling Techniques, chapter 12).
-FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r, const fci_runner *best) {
+FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r,
+                                   const fci_runner *best) {
     fci_lead lead = {(double)INFINITY, (double)INFINITY};
     fci_contrast p;
     bool past = fci_confident_has_past(s, r, best);
@@ -13974,14 +14090,16 @@ FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r, con
         variance *= 1 - p.n / p.all;
         past = false;
     }
-    if (!(lead.mean > 0) || r->known < (past ? FCI_CONFIDENT_STAGE : FCI_CONFIDENT_LOOK)) lead.margin = 0;
+    size_t least = past ? FCI_CONFIDENT_STAGE : FCI_CONFIDENT_LOOK;
+    if (!(lead.mean > 0) || r->known < least) lead.margin = 0;
     else if (variance > 0) lead.margin = fci_confident_normal(lead.mean / sqrt(variance), freedom);
     return lead;
 }
 
 // The piece that all survivors run next: of the sequence known least, so that many are begun before
 // one is finished, as beginnings have to be run again.
-FCI_FN bool fci_confident_next(const fci_search *s, const uint32_t *reach, size_t seen, fci_piece *p) {
+FCI_FN bool fci_confident_next(const fci_search *s, const uint32_t *reach, size_t seen,
+                               fci_piece *p) {
     uint32_t least = UINT32_MAX;
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
         if (reach[q] >= least || reach[q] == fci_search_counted(s, q)) continue;
@@ -14299,7 +14417,8 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->values = (double *)fci_alloc(c, n * all, sizeof *s->values, "distances", err);
     s->reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->reaches, "candidates", err);
     s->past = (double *)fci_alloc(c, n * all, sizeof *s->past, "distances", err);
-    s->past_reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->past_reaches, "candidates", err);
+    s->past_reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->past_reaches, "distances",
+                                            err);
     s->estimates = (double *)fci_alloc(c, n, sizeof *s->estimates, "candidates", err);
     s->picks = (uint32_t *)fci_alloc(c, n, sizeof *s->picks, "candidates", err);
     s->order = (uint32_t *)fci_alloc(c, all, sizeof *s->order, "positions", err);
@@ -14311,8 +14430,8 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->finished = (fci_lane *)fci_alloc(c, n * sequences, sizeof *s->finished, "lanes", err);
     s->items = (fci_item *)fci_alloc(c, s->room, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
-    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->past || !s->past_reaches || !s->estimates ||
-        !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
+    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->past ||
+        !s->past_reaches || !s->estimates || !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
         !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
         return FC_ERR_MEMORY;
     memcpy(s->mask, s->m->present, n);
@@ -14350,7 +14469,8 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 FCI_FN void fci_search_close(fci_search *s) {
     const fci_context *c = &s->m->c;
     void *all[] = {s->mask,    s->below,     s->trail_rows, s->segment_rows, s->trail, s->between,
-                   s->runners, s->values,    s->reaches,    s->estimates,    s->picks, s->order, s->past, s->past_reaches,
+                   s->runners, s->values,    s->reaches,    s->estimates,    s->picks, s->order,
+                   s->past,    s->past_reaches,
                    s->sequences, s->parts,   (void *)s->cover, s->pieces,    s->lanes, s->items,
                    s->scores,  s->finished,  s->held};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
@@ -19281,6 +19401,16 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_BODIES
 #undef FCI_BODY_NAMES
 #undef FCI_BODY_NAMES_WITH
+#undef FCI_CODED
+#undef FCI_CODED_BYTE
+#undef FCI_CODED_DO
+#undef FCI_CODED_FOUR
+#undef FCI_CODED_HALVES
+#undef FCI_CODED_LOAD
+#undef FCI_CODED_NIBBLE
+#undef FCI_CODED_SIDE
+#undef FCI_CODED_SIDES
+#undef FCI_CODED_SIXTEEN
 #undef FCI_COMPILER_CLANG
 #undef FCI_COMPILER_GCC
 #undef FCI_CONFIDENT_BLOCKS

@@ -221,37 +221,43 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(all[i]);
 }
 
-/* Every storage type gives what its decoded floats give, also from odd addresses. */
+/* A storage type gives what its decoded floats give, also from odd addresses, and a single row what it gives among others. */
+static void gemm_type(const fci_context *c, fc_compute compute, const char *name, fc_dtype type, size_t k, size_t row) {
+    const size_t m = 9, n = 70;
+    float *x = random_floats(m * k, 1), *w = guarded(n * k), *y = guarded(m * n), *z = guarded(m * n);
+    unsigned char *data = (unsigned char *)malloc(n * row + 1);
+    fci_matrix stored = matrix(data + 1, type, n, k, row), plain = matrix(w, FC_DTYPE_F32, n, k, k * 4);
+    size_t i;
+    for (i = 0; i <= n * row; i++) data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
+    for (i = 0; i < n; i++) fci_number_decode(type, data + 1 + i * row, 0, k, w + i * k);
+    gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &plain, 0, n, NULL, y, n);
+    gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &stored, 0, n, NULL, z, n);
+    T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats, k %d", fc_simd_name(c->kernels->simd),
+         (int)compute, name, (int)k);
+    gemm(c, compute, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, n, NULL, z, n);
+    T_OK(same(y, z, n), "%s compute %d: a single row of %s weights differs from the first of nine, k %d",
+         fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
+    free(data);
+    drop(x);
+    drop(w);
+    drop(y);
+    drop(z);
+}
+
 static void gemm_types(const fci_context *c, fc_compute compute) {
     static const struct { const char *name; fc_dtype type; size_t block, bytes; } types[] = {
         {"F32", FC_DTYPE_F32, 1, 4}, {"F16", FC_DTYPE_F16, 1, 2}, {"BF16", FC_DTYPE_BF16, 1, 2},
         {"Q8_0", FC_DTYPE_Q8_0, 32, 34}, {"Q4_0", FC_DTYPE_Q4_0, 32, 18}, {"Q4_1", FC_DTYPE_Q4_1, 32, 20},
         {"Q4_K", FC_DTYPE_Q4_K, 256, 144}, {"Q6_K", FC_DTYPE_Q6_K, 256, 210}
     };
-    const size_t k = 768, m = 9, n = 70;
-    float *x = random_floats(m * k, 1), *w = guarded(n * k), *y = guarded(m * n), *z = guarded(m * n);
-    size_t t, i;
-    for (t = 0; t < sizeof types / sizeof *types; t++) {
-        size_t row = k / types[t].block * types[t].bytes;
-        unsigned char *data = (unsigned char *)malloc(n * row + 1);
-        fci_matrix stored = matrix(data + 1, types[t].type, n, k, row), plain = matrix(w, FC_DTYPE_F32, n, k, k * 4);
-        if (!fci_number_can_decode(types[t].type)) {
-            t_skip(types[t].name, "not decoded in this build");
-            free(data);
-            continue;
-        }
-        for (i = 0; i <= n * row; i++) data[i] = (unsigned char)((uniform() + 1) * 128) & 0x3f; /* finite in every type */
-        for (i = 0; i < n; i++) fci_number_decode(types[t].type, data + 1 + i * row, 0, k, w + i * k);
-        gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &plain, 0, n, NULL, y, n);
-        gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &stored, 0, n, NULL, z, n);
-        T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats", fc_simd_name(c->kernels->simd),
-             (int)compute, types[t].name);
-        free(data);
+    static const size_t ks[] = {768, 800, 2304, 32}; /* one block of K and more, of whole blocks of weights or not */
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        if (!fci_number_can_decode(types[t].type)) t_skip(types[t].name, "not decoded in this build");
+        else
+            for (size_t i = 0; i < sizeof ks / sizeof *ks; i++)
+                if (ks[i] % types[t].block == 0)
+                    gemm_type(c, compute, types[t].name, types[t].type, ks[i], ks[i] / types[t].block * types[t].bytes);
     }
-    drop(x);
-    drop(w);
-    drop(y);
-    drop(z);
 }
 
 /* What the tile instruction does, one step at a time: of 32 numbers the even ones' products summed in order, the
