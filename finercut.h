@@ -8550,10 +8550,11 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
                                           FCI_CODED_LOAD(r + 8), 2),                                         \
                        FCI_CODED_LOAD(r + 12), 3)
 #define FCI_CODED_NIBBLE(v, bit) /* the table has sixteen values: higher bits do not count */                \
-    _mm512_fmadd_ps(_mm512_maskz_permutexvar_ps(0xffff, _mm512_maskz_srli_epi32(0xffff, v, bit), table), d, m)
+    _mm512_fmadd_ps(_mm512_maskz_permutexvar_ps(                                                             \
+        0xffff, (bit) ? _mm512_maskz_srli_epi32(0xffff, v, bit) : (v), table), d, m)
 #define FCI_CODED_BYTE(v, bit)                                                                               \
     _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_srai_epi32(                                  \
-        0xffff, _mm512_maskz_slli_epi32(0xffff, v, 24 - (bit)), 24)), d)
+        0xffff, (bit) < 24 ? _mm512_maskz_slli_epi32(0xffff, v, 24 - (bit)) : (v), 24)), d)
 #define FCI_CODED_FOUR(kind, word, v, bit) /* four weights: two words */                                     \
     FCI_CODED_DO(word, kind(v, bit), kind(v, bit + 8))                                                       \
     FCI_CODED_DO(word + 1, kind(v, bit + 16), kind(v, bit + 24))
@@ -8561,7 +8562,7 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
     FCI_CODED_FOUR(kind, word, w00, bit) FCI_CODED_FOUR(kind, word + 2, w01, bit)                            \
     FCI_CODED_FOUR(kind, word + 4, w02, bit) FCI_CODED_FOUR(kind, word + 6, w03, bit)
 
-// `words` of x to a block; the blocks' heads (their scale and, of some, a minimum) are gathered first.
+// `words` of x to a block. Its head, a scale and of some a minimum, is the first of four dwords.
 #define FCI_CODED(name, target, word, words)                                                                 \
     target FCI_INLINE void fci_nibbles_##name(const char *const *rows, size_t at, const word *x, __m512 d,   \
                                               __m512 m, __m512 table, __m512 *acc) {                         \
@@ -8579,8 +8580,10 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
         *acc = sum;                                                                                          \
     }                                                                                                        \
     target FCI_INLINE void fci_coded_block_##name(fc_dtype type, const char *const *rows, size_t at,         \
-                                                  const word *x, const uint32_t *heads, __m512 *acc) {       \
-        const __m512i head = _mm512_loadu_si512(heads);                                                      \
+                                                  const word *x, __m512 *acc) {                              \
+        const __m512i head = _mm512_maskz_unpacklo_epi64(                                                    \
+            0xff, _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(0), FCI_TURN_LOAD(1)),                   \
+            _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(2), FCI_TURN_LOAD(3)));                        \
         const __m512 d = FCI_CODED_HALVES(head), counting = _mm512_setr_ps(                                  \
             0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);                                           \
         if (type == FC_DTYPE_Q8_0) {                                                                         \
@@ -8597,16 +8600,13 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
                                         const char *ahead, float *acc, bool first) {                         \
         const size_t size = type == FC_DTYPE_Q8_0 ? 34 : type == FC_DTYPE_Q4_1 ? 20 : 18;                    \
         const word *x = (const word *)a;                                                                     \
-        uint32_t heads[FCI_TILE_WORDS / words][32];                                                          \
         if (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0) return false;           \
-        for (size_t r = 0; r < 32; r++)                                                                      \
-            for (size_t b = 0; b < n; b++) memcpy(&heads[b][r], rows[r] + b * size, 4);                      \
         __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                                     \
         __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                               \
         for (size_t b = 0; b < n; b++, x += words) {                                                         \
             for (size_t i = 0; ahead && i < size / 2; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);     \
-            fci_coded_block_##name(type, rows, b * size, x, heads[b], &low);                                 \
-            fci_coded_block_##name(type, rows + 16, b * size, x, heads[b] + 16, &high);                      \
+            fci_coded_block_##name(type, rows, b * size, x, &low);                                           \
+            fci_coded_block_##name(type, rows + 16, b * size, x, &high);                                     \
         }                                                                                                    \
         _mm512_storeu_ps(acc, low);                                                                          \
         _mm512_storeu_ps(acc + 16, high);                                                                    \
