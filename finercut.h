@@ -14358,10 +14358,13 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     }
     *taken = other + fci_search_trail_bytes(s, s->spacing);
     *kept = fci_min(FCI_SEARCH_KEPT, s->n_positions * fci_reference_width(s->m, s->desc->metric) * sizeof(float));
-    *held = fci_min(FCI_SEARCH_HELD, fci_search_n_sublayers(s) * s->n_positions *
-                                         s->m->hyper.hidden * sizeof(float));
-    uint64_t spare = limit > *taken + full ? limit - *taken - full : 0;
+    uint64_t row = s->m->hyper.hidden * sizeof(float),
+             wave = fci_max(longest, FCI_ENGINE_ROWS) * row,
+             all = fci_search_n_sublayers(s) * s->n_positions * row,
+             spare = limit > *taken + full ? limit - *taken - full : 0;
+    *held = fci_min(all, fci_max(FCI_SEARCH_HELD, 2 * wave));
     if (limit) *held = fci_min(*held, spare / 2);
+    if (*held < fci_min(all, wave)) *held = 0; // of no use
     if (limit) *kept = fci_min(*kept, spare - *held);
     *taken += *kept + *held;
 }
