@@ -245,7 +245,7 @@ typedef struct fc_log {
 
 typedef enum fc_simd { /* the highest kernel table that may be used */
     FC_SIMD_AUTO = 0, FC_SIMD_SCALAR, FC_SIMD_AVX2, FC_SIMD_AVX512, FC_SIMD_AVX512BF16,
-    FC_SIMD_AMX, FC_SIMD_NEON, FC_SIMD_COUNT
+    FC_SIMD_AMX, FC_SIMD_NEON, FC_SIMD_NEON_BF16, FC_SIMD_COUNT
 } fc_simd;
 
 typedef struct fc_env {
@@ -7030,6 +7030,12 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #else
 #  define FCI_HAS_NEON 0
 #endif
+#if FCI_HAS_NEON && defined(__linux__) && defined(__AARCH64EL__) &&                                         \
+    (FCI_COMPILER_GCC >= 10 || FCI_COMPILER_CLANG >= 17)
+#  define FCI_HAS_NEON_BF16 1 // Linux says whether the processor has it
+#else
+#  define FCI_HAS_NEON_BF16 0
+#endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #  define FCI_LITTLE_ENDIAN 1 // numbers in files can be used where they lie
 #else
@@ -7045,6 +7051,10 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #  define FCI_AMX __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
 #elif FCI_HAS_NEON
 #  include <arm_neon.h>
+#  define FCI_NEON_BF16 __attribute__((target("arch=armv8.2-a+bf16")))
+#endif
+#if FCI_HAS_NEON_BF16
+#  include <sys/auxv.h>
 #endif
 
 // ---- The table.
@@ -8734,6 +8744,61 @@ FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const vo
 }
 #endif
 
+#if FCI_HAS_NEON_BF16
+// BFMMLA multiplies four numbers of two rows by four of two columns. Row pair i and column pair j of
+// eight columns have their sums in one register. A word at a time as BFDOT adds it, twice.
+#define FCI_EACH_PAIR(i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
+#define FCI_EACH_SQUARE FCI_EACH_PAIR(0) FCI_EACH_PAIR(1) FCI_EACH_PAIR(2) FCI_EACH_PAIR(3)
+FCI_NEON_BF16 FCI_INLINE void fci_tile_bf16_neon_columns(size_t limit, size_t words,
+                                                         const uint32_t *a, const uint32_t *w,
+                                                         float *acc, bool first) {
+#define X(i, j)                                                                                              \
+    float32x4_t c##i##j = vdupq_n_f32(0);                                                                    \
+    if (i < limit && !first)                                                                                 \
+        c##i##j = vcombine_f32(vld1_f32(acc + 32 * i + 2 * j), vld1_f32(acc + 32 * i + 16 + 2 * j));
+    FCI_EACH_SQUARE
+#undef X
+    for (size_t k = 0; k < words; k += 2, a += 2, w += 32) {
+        const bool both = words - k > 1;
+        const uint32x4_t none = vdupq_n_u32(0), low = vld1q_u32(w), high = vld1q_u32(w + 4),
+                         next_low = both ? vld1q_u32(w + 16) : none,
+                         next_high = both ? vld1q_u32(w + 20) : none;
+        const bfloat16x8_t b0 = vreinterpretq_bf16_u32(vzip1q_u32(low, next_low)),
+                           b1 = vreinterpretq_bf16_u32(vzip2q_u32(low, next_low)),
+                           b2 = vreinterpretq_bf16_u32(vzip1q_u32(high, next_high)),
+                           b3 = vreinterpretq_bf16_u32(vzip2q_u32(high, next_high));
+#define X(i)                                                                                                 \
+        if (i < limit) {                                                                                     \
+            const uint32_t *x = a + 2 * i * FCI_TILE_WORDS, *y = x + FCI_TILE_WORDS;                         \
+            const uint32x2_t p = both ? vld1_u32(x) : vld1_lane_u32(x, vdup_n_u32(0), 0),                    \
+                             q = both ? vld1_u32(y) : vld1_lane_u32(y, vdup_n_u32(0), 0);                    \
+            const bfloat16x8_t rows = vreinterpretq_bf16_u32(vcombine_u32(p, q));                            \
+            c##i##0 = vbfmmlaq_f32(c##i##0, rows, b0);                                                       \
+            c##i##1 = vbfmmlaq_f32(c##i##1, rows, b1);                                                       \
+            c##i##2 = vbfmmlaq_f32(c##i##2, rows, b2);                                                       \
+            c##i##3 = vbfmmlaq_f32(c##i##3, rows, b3);                                                       \
+        }
+        X(0) X(1) X(2) X(3)
+#undef X
+    }
+#define X(i, j)                                                                                              \
+    if (i < limit) {                                                                                         \
+        vst1_f32(acc + 32 * i + 2 * j, vget_low_f32(c##i##j));                                               \
+        vst1_f32(acc + 32 * i + 16 + 2 * j, vget_high_f32(c##i##j));                                         \
+    }
+    FCI_EACH_SQUARE
+#undef X
+}
+
+FCI_NEON_BF16 FCI_FN void fci_tile_bf16_neon(size_t rows, size_t words, const void *a,
+                                             const void *w, float *acc, bool first) {
+    const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
+    for (size_t half = 0; half < 16; half += 8)
+        if (rows > 2) fci_tile_bf16_neon_columns(4, words, x, y + half, acc + half, first);
+        else fci_tile_bf16_neon_columns(1, words, x, y + half, acc + half, first);
+}
+#endif
+
 // ---- Which tables there are, in order of preference, and which this processor can run.
 static const fci_kernels fci_kernels_scalar = {FC_SIMD_SCALAR,
                                                false,
@@ -8775,6 +8840,13 @@ static const fci_kernels fci_kernels_neon = {FC_SIMD_NEON,
                                              {0, 0, NULL, NULL, NULL},
                                              FCI_BODY_NAMES(scalar)};
 #endif
+#if FCI_HAS_NEON_BF16
+static const fci_kernels fci_kernels_neon_bf16 = {FC_SIMD_NEON_BF16,
+                                                  true,
+                                                  {6, 16, fci_tile_f32_neon, NULL, NULL},
+                                                  {8, 16, fci_tile_bf16_neon, NULL, NULL},
+                                                  FCI_BODY_NAMES(scalar)};
+#endif
 
 FCI_FN const fci_kernels *fci_kernels_table(fc_simd simd) { // NULL: not in this build
     switch (simd) {
@@ -8793,6 +8865,9 @@ FCI_FN const fci_kernels *fci_kernels_table(fc_simd simd) { // NULL: not in this
 #endif
 #if FCI_HAS_NEON
     case FC_SIMD_NEON: return &fci_kernels_neon;
+#endif
+#if FCI_HAS_NEON_BF16
+    case FC_SIMD_NEON_BF16: return &fci_kernels_neon_bf16;
 #endif
     default: return NULL;
     }
@@ -8830,6 +8905,9 @@ FCI_FN fc_simd fci_cpu_best(void) {
 }
 #else
 FCI_FN fc_simd fci_cpu_best(void) {
+#if FCI_HAS_NEON_BF16
+    if (getauxval(AT_HWCAP2) & 1ul << 14) return FC_SIMD_NEON_BF16; // HWCAP2_BF16
+#endif
     return FCI_HAS_NEON ? FC_SIMD_NEON : FC_SIMD_SCALAR;
 }
 #endif
@@ -8845,7 +8923,7 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
 
 FINERCUT_API const char *fc_simd_name(fc_simd simd) {
     static const char *const names[] = {"auto",       "scalar", "avx2", "avx512",
-                                        "avx512bf16", "amx",    "neon"};
+                                        "avx512bf16", "amx",    "neon", "neon-bf16"};
     return (unsigned)simd < FC_SIMD_COUNT ? names[simd] : "unknown";
 }
 
@@ -8879,6 +8957,9 @@ FINERCUT_API const char *fc_build_info(void) {
 #endif
 #if FCI_HAS_NEON
         " neon"
+#endif
+#if FCI_HAS_NEON_BF16
+        " neon-bf16"
 #endif
         ", threads: "
 #if FCI_THREADS
@@ -10082,6 +10163,25 @@ FCI_FN double fci_peak_f32_neon(size_t rounds, float *x) {
 }
 #endif
 
+#if FCI_HAS_NEON_BF16
+FCI_NEON_BF16 FCI_FN double fci_peak_bf16_neon(size_t rounds, float *x) {
+    const bfloat16x8_t a = vreinterpretq_bf16_f32(vld1q_f32(x)),
+                       b = vreinterpretq_bf16_f32(vld1q_f32(x + 4));
+#define X(i) float32x4_t s##i = vld1q_f32(x + i), t##i = s##i;
+    FCI_PEAK_EACH(X)
+#undef X
+    for (size_t k = 0; k < rounds; k++) {
+#define X(i) s##i = vbfmmlaq_f32(s##i, a, b), t##i = vbfmmlaq_f32(t##i, a, b);
+        FCI_PEAK_EACH(X)
+#undef X
+    }
+#define X(i) vst1q_f32(x, vaddq_f32(vld1q_f32(x), vaddq_f32(s##i, t##i)));
+    FCI_PEAK_EACH(X)
+#undef X
+    return (double)rounds * 28 * 2 * 16;
+}
+#endif
+
 FCI_FN fci_peak_fn fci_peak_loop(fc_simd simd, fc_compute compute) {
     const bool bf16 = compute == FC_COMPUTE_BF16;
     switch (simd) {
@@ -10100,6 +10200,9 @@ FCI_FN fci_peak_fn fci_peak_loop(fc_simd simd, fc_compute compute) {
 #endif
 #if FCI_HAS_NEON
     case FC_SIMD_NEON: return bf16 ? NULL : fci_peak_f32_neon;
+#endif
+#if FCI_HAS_NEON_BF16
+    case FC_SIMD_NEON_BF16: return bf16 ? fci_peak_bf16_neon : fci_peak_f32_neon;
 #endif
     default: return NULL;
     }
@@ -19455,6 +19558,10 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_HAS_AVX512
 #undef FCI_HAS_AVX512BF16
 #undef FCI_HAS_NEON
+#undef FCI_HAS_NEON_BF16
+#undef FCI_NEON_BF16
+#undef FCI_EACH_PAIR
+#undef FCI_EACH_SQUARE
 #undef FCI_INDEX_MAX
 #undef FCI_INLINE
 #undef FCI_JSON_DEPTH

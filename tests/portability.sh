@@ -147,7 +147,7 @@ arm_tests() {
     EMULATOR=qemu-aarch64-static FINERCUT_SLOW=1 FINERCUT_SHARED=none sh tests/run.sh $programs
 }
 arm_demo() {
-    arm prune "$demo" --text "$demo/calibration.txt" --samples 2 --length 64 --remove 2 -o "$w/arm.json" &&
+    arm prune "$demo" --text "$demo/calibration.txt" --samples 2 --length 64 --remove 2 --compute f32 -o "$w/arm.json" &&
         "$w/reference" prune "$demo" --text "$demo/calibration.txt" --samples 2 --length 64 --remove 2 --compute f32 -o "$w/x86.json" &&
         [ "$(order "$w/arm.json")" = "$(order "$w/x86.json")" ]
 }

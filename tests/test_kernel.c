@@ -276,7 +276,24 @@ static float tiles_twin(const float *x, const float *w, size_t k) {
     return sum;
 }
 
-/* The scalar table's bfloat16 is the processor's, bit for bit; the tile registers' has a twin of its own. */
+/* Rounded to odd, as BFDOT and BFMMLA do: towards zero, but the last bit set where anything was lost. */
+static float add_to_odd(float a, float b) {
+    double sum = (double)a + (double)b, back = sum - (double)a, lost = ((double)a - (sum - back)) + ((double)b - back);
+    float f = (float)sum;
+    if (fabs((double)f) > fabs(sum) || ((double)f == sum && lost != 0 && (lost < 0) != (sum < 0))) f = nextafterf(f, 0);
+    return (double)f == sum && lost == 0 ? f : fci_bits_float(fci_float_bits(f) | 1);
+}
+
+static float odd_twin(const float *x, const float *w, size_t k) { /* pairs' products are added, then their sum to the accumulator */
+    float sum = 0;
+    for (size_t i = 0; i < k; i += 2) {
+        float low = as_bf16(x[i]) * as_bf16(w[i]), high = i + 1 < k ? as_bf16(x[i + 1]) * as_bf16(w[i + 1]) : 0;
+        sum = add_to_odd(sum, add_to_odd(low, high));
+    }
+    return sum;
+}
+
+/* The scalar table's bfloat16 is that of AVX-512, bit for bit; others' have twins of their own. */
 static void gemm_bf16_twin(const fci_context *c, const fci_context *scalar) {
     const size_t m = 20, k = 701, n = 50;
     float *x = random_floats(m * k, 4), *w = random_floats(n * k, 1), *y = guarded(m * n), *z = guarded(m * n);
@@ -284,6 +301,7 @@ static void gemm_bf16_twin(const fci_context *c, const fci_context *scalar) {
     gemm(c, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, y, n);
     gemm(scalar, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, z, n);
     for (size_t i = 0; i < m * n && c->kernels->simd == FC_SIMD_AMX; i++) z[i] = tiles_twin(x + i / n * k, w + i % n * k, k);
+    for (size_t i = 0; i < m * n && c->kernels->simd == FC_SIMD_NEON_BF16; i++) z[i] = odd_twin(x + i / n * k, w + i % n * k, k);
     T_OK(same(y, z, m * n), "%s: bf16 differs from the scalar twin", fc_simd_name(c->kernels->simd));
     drop(x);
     drop(w);
