@@ -7075,8 +7075,8 @@ typedef void (*fci_tile_fn)(size_t rows, size_t words, const void *a, const void
 typedef void (*fci_single_fn)(size_t words, const void *a, const char *const *rows,
                               const char *ahead, float *acc, bool first);
 
-// The same for rows of n blocks of 32 weights of a stored type; false: not for this one.
-typedef bool (*fci_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
+// The same for rows of n blocks of 32 weights of a stored type, Q4_0, Q4_1 or Q8_0.
+typedef void (*fci_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
                              const char *ahead, float *acc, bool first);
 
 typedef struct fci_tile {
@@ -8606,11 +8606,10 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
             fci_nibbles_##name(rows, at + 2, x, d, _mm512_set1_ps(FCI_NOTHING),                              \
                                _mm512_sub_ps(counting, _mm512_set1_ps(8)), acc);                             \
     }                                                                                                        \
-    target FCI_FN bool fci_coded_##name(fc_dtype type, size_t n, const void *a, const char *const *rows,     \
+    target FCI_FN void fci_coded_##name(fc_dtype type, size_t n, const void *a, const char *const *rows,     \
                                         const char *ahead, float *acc, bool first) {                         \
         const size_t size = type == FC_DTYPE_Q8_0 ? 34 : type == FC_DTYPE_Q4_1 ? 20 : 18;                    \
         const word *x = (const word *)a;                                                                     \
-        if (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0) return false;           \
         __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                                     \
         __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                               \
         for (size_t b = 0; b < n; b++, x += words) {                                                         \
@@ -8620,7 +8619,6 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
         }                                                                                                    \
         _mm512_storeu_ps(acc, low);                                                                          \
         _mm512_storeu_ps(acc + 16, high);                                                                    \
-        return true;                                                                                         \
     }
 #define FCI_CODED_HALVES(v) _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, v))
 #define FCI_CODED_DO(word, even, odd)                                                                        \
@@ -9455,14 +9453,19 @@ FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, 
 
 // Words [at, at + block) of a panel times a single row, straight from stored blocks.
 FCI_FN bool fci_gemm_coded(const fci_gemm_job *j, size_t panel, size_t at, float *acc) {
+    size_t column;
+    const fc_dtype type = fci_gemm_panel(j, panel, &column)->w->type;
+    if (!j->tile->coded ||
+        (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0)) return false;
     const fci_gemm_source s = fci_gemm_source_of(j, panel, at);
     const size_t from = fci_gemm_offset(j, &s);
     const char *rows[FCI_PANEL_MAX];
-    if (!j->tile->coded || s.first % 32 || s.n % 32) return false;
+    if (s.first % 32 || s.n % 32) return false;
     for (size_t r = 0; r < j->tile->nr; r++)
         rows[r] = r < s.rows ? fci_matrix_row(s.w, s.row + r) + from : rows[0];
-    return j->tile->coded(s.w->type, s.n / 32, fci_packed_row(&j->packed, 0, at), rows,
-                          s.data + j->tile->nr * (s.stride + from), acc, at == 0);
+    j->tile->coded(type, s.n / 32, fci_packed_row(&j->packed, 0, at), rows,
+                   s.data + j->tile->nr * (s.stride + from), acc, at == 0);
+    return true;
 }
 
 // A single row of activations: panels [c0, c1) as they lie in memory.
@@ -14537,8 +14540,8 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->items = (fci_item *)fci_alloc(c, s->room, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
     if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->past ||
-        !s->past_reaches || !s->estimates || !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
-        !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
+        !s->past_reaches || !s->estimates || !s->picks || !s->order || !s->sequences ||
+        !s->parts || !s->cover || !s->pieces || !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
         return FC_ERR_MEMORY;
     memcpy(s->mask, s->m->present, n);
     for (size_t i = 0; i < n; i++) s->estimates[i] = (double)NAN;
