@@ -12196,6 +12196,8 @@ typedef struct fci_engine {
     float *scores;       // [capacity, n_experts] of the router
     fci_route *routes;   // [capacity, experts used] twice: by row, then by expert
     size_t *ends;        // [n_experts]: where each expert's routes end
+    bool strayed;        // a router's scores were not finite,
+    bool stray_allowed;  // which is no error: what comes out is not finite either, and is judged so
     uint32_t *positions; // [capacity]
     fci_attention_lane *attention_lanes;
     size_t max_lanes;
@@ -12626,12 +12628,28 @@ FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci
                   parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);
 }
 
+// A row whose scores say nothing: the first experts, with weights that are not a number.
+FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_route *out) {
+    for (size_t k = 0; k < e->m->hyper.n_used; k++) {
+        out[k].row = (uint32_t)row;
+        out[k].expert = (uint32_t)k;
+        out[k].weight = (float)NAN;
+    }
+}
+
 // The experts of a row: those with the highest scores (of equal ones the first), weighted by the
-// softmax of all scores, or by theirs alone.
-FCI_FN void fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
+// softmax of all scores, or by theirs alone. No expert twice: a chosen one is marked by a score
+// below every finite one. False where a score is not finite.
+FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
     const fci_hyper *h = &e->m->hyper;
     float *scores = e->scores + row * h->n_experts;
     double all = 0, used = 0;
+    bool finite = true;
+    for (size_t i = 0; i < h->n_experts; i++) finite = finite && isfinite(scores[i]);
+    if (!finite) {
+        fci_engine_choose_none(e, row, out);
+        return false;
+    }
     for (size_t k = 0; k < h->n_used; k++) {
         size_t best = 0;
         for (size_t i = 1; i < h->n_experts; i++)
@@ -12648,6 +12666,7 @@ FCI_FN void fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
     const double sum = h->traits & FCI_TRAIT_TOP_SUM ? used : all;
     for (size_t k = 0; k < h->n_used; k++)
         out[k].weight = (float)(exp((double)(out[k].weight - top)) / sum * h->residual_scale);
+    return true;
 }
 
 // Chooses every row's experts from e->scores and sorts the pairs by expert, each one's rows in
@@ -12658,7 +12677,8 @@ FCI_FN const fci_route *fci_engine_route(fci_engine *e, size_t rows) {
     const size_t n = rows * h->n_used;
     fci_route *sorted = e->routes + n;
     memset(ends, 0, (size_t)h->n_experts * sizeof *ends);
-    for (size_t i = 0; i < rows; i++) fci_engine_choose(e, i, e->routes + i * h->n_used);
+    for (size_t i = 0; i < rows; i++)
+        if (!fci_engine_choose(e, i, e->routes + i * h->n_used)) e->strayed = true;
     for (size_t i = 0; i < n; i++) ends[e->routes[i].expert]++;
     for (size_t x = 0, at = 0; x < h->n_experts; x++) {
         const size_t count = ends[x];
@@ -12758,6 +12778,7 @@ FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n
 FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
                                fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
+    e->strayed = false;
     for (size_t s = 0; s <= n_sublayers; s++) {
         const size_t before = rows;
         for (; active < n_lanes && lanes[active].entry <= s; active++) {
@@ -12771,6 +12792,10 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
         const fci_layer *l = &e->m->layers[s / 2];
         if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
         else fci_engine_run_ffn(e, l, rows);
+        if (e->strayed && !e->stray_allowed)
+            return fci_fail(err, FC_ERR_NUMERIC, 0,
+                            "block %llu: the scores of its experts' router are not finite",
+                            (unsigned long long)(s / 2));
         if (e->tick && e->tick(e->tick_user, e->sublayer_cost[s] * (double)active))
             return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
@@ -13906,7 +13931,9 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
     if (code) return code;
     before = s->step_units;
     s->share = share; // for reports on the way
+    s->engine.stray_allowed = true; // a candidate without which a router strays scores NaN
     code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
+    s->engine.stray_allowed = false;
     s->share = 1;
     if (code) return code;
     fci_search_count(s, exact - (s->step_units - before));
