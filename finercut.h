@@ -7025,7 +7025,15 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #else
 #  define FCI_HAS_AMX 0
 #endif
-#if FCI_VECTORS && defined(__aarch64__)
+// On 32-bit ARM not every processor has NEON. gcc compiles single functions for it, and Linux says
+// whether they can run; clang has it for whole programs only.
+#if FCI_VECTORS && defined(__arm__) && defined(__ARMEL__) &&                                                 \
+    (defined(__ARM_NEON) || (FCI_COMPILER_GCC && defined(__ARM_FP) && defined(__linux__)))
+#  define FCI_HAS_NEON32 1
+#else
+#  define FCI_HAS_NEON32 0
+#endif
+#if FCI_VECTORS && (FCI_HAS_NEON32 || defined(__aarch64__))
 #  define FCI_HAS_NEON 1
 #else
 #  define FCI_HAS_NEON 0
@@ -7051,9 +7059,14 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #  define FCI_AMX __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
 #elif FCI_HAS_NEON
 #  include <arm_neon.h>
+#  if FCI_HAS_NEON32 && !defined(__ARM_NEON)
+#    define FCI_NEON __attribute__((target("arch=armv7-a,fpu=neon")))
+#  else
+#    define FCI_NEON
+#  endif
 #  define FCI_NEON_BF16 __attribute__((target("arch=armv8.2-a+bf16")))
 #endif
-#if FCI_HAS_NEON_BF16
+#if defined(__linux__) && (FCI_HAS_NEON_BF16 || FCI_HAS_NEON32)
 #  include <sys/auxv.h>
 #endif
 
@@ -7966,19 +7979,28 @@ FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const
 }
 
 #if FCI_HAS_NEON
-FCI_INLINE void fci_put_neon_eight(int16x8_t q, float scale, float add, float *out) {
+// A step of a sum. In 32 bits the product is rounded too, as not every NEON has a fused step there.
+#  if FCI_HAS_NEON32
+#    define FCI_NEON_ADD(sum, x, factor) vmlaq_n_f32(sum, x, factor)
+#  else
+#    define FCI_NEON_ADD(sum, x, factor) vfmaq_n_f32(sum, x, factor)
+#  endif
+
+FCI_NEON FCI_INLINE void fci_put_neon_eight(int16x8_t q, float scale, float add, float *out) {
     const float32x4_t low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), a = vdupq_n_f32(add);
     const float32x4_t high = vcvtq_f32_s32(vmovl_s16(vget_high_s16(q)));
-    vst1q_f32(out, vfmaq_n_f32(a, low, scale));
-    vst1q_f32(out + 4, vfmaq_n_f32(a, high, scale));
+    vst1q_f32(out, FCI_NEON_ADD(a, low, scale));
+    vst1q_f32(out + 4, FCI_NEON_ADD(a, high, scale));
 }
 
-FCI_INLINE void fci_put_neon(const fci_bytes *q, float scale, float add, float *out) {
+FCI_NEON FCI_INLINE void fci_put_neon(const fci_bytes *q, float scale, float add, float *out) {
     const int8x16_t v = (int8x16_t)*q;
     fci_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
     fci_put_neon_eight(vmovl_s8(vget_high_s8(v)), scale, add, out + 8);
 }
+#endif
 
+#if FCI_HAS_NEON && !FCI_HAS_NEON32
 FCI_INLINE void fci_look_up_neon(fci_bytes *q, const int8_t *values) {
     *q = (fci_bytes)vqtbl1q_u8(vld1q_u8((const uint8_t *)values), (uint8x16_t)*q);
 }
@@ -8016,6 +8038,47 @@ FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, ui
                               float *out) {
     const fci_decode_steps by = {fci_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
     fci_decode_body(&by, type, row, first, n, out);
+}
+#endif
+
+#if FCI_HAS_NEON32
+FCI_NEON FCI_INLINE void fci_look_up_neon(fci_bytes *q, const int8_t *values) {
+    const uint8x16_t v = vld1q_u8((const uint8_t *)values), at = (uint8x16_t)*q;
+    const uint8x8x2_t table = {{vget_low_u8(v), vget_high_u8(v)}};
+    *q = (fci_bytes)vcombine_u8(vtbl2_u8(table, vget_low_u8(at)),
+                                vtbl2_u8(table, vget_high_u8(at)));
+}
+
+// Four float16, by integers: not every NEON of 32 bits converts them. Below the normal numbers they
+// are multiples of 2^-24; infinities and NaN have an exponent of their own, and NaN becomes quiet.
+FCI_NEON FCI_INLINE void fci_halves_neon_four(uint32x4_t h, float *out) {
+    const uint32x4_t size = vandq_u32(h, vdupq_n_u32(0x7fff));
+    const uint32x4_t sign = vshlq_n_u32(veorq_u32(h, size), 16);
+    const float32x4_t small = vmulq_n_f32(vcvtq_f32_u32(size), 5.9604644775390625e-8f);
+    const uint32x4_t tiny = vreinterpretq_u32_f32(small);
+    const uint32x4_t base = vbslq_u32(vcgeq_u32(size, vdupq_n_u32(0x7c00)), vdupq_n_u32(0x70000000),
+                                      vdupq_n_u32(0x38000000));
+    const uint32x4_t quiet = vandq_u32(vcgtq_u32(size, vdupq_n_u32(0x7c00)), vdupq_n_u32(0x400000));
+    const uint32x4_t normal = vorrq_u32(vaddq_u32(vshlq_n_u32(size, 13), base), quiet);
+    const uint32x4_t x = vbslq_u32(vcltq_u32(size, vdupq_n_u32(0x400)), tiny, normal);
+    vst1q_f32(out, vreinterpretq_f32_u32(vorrq_u32(x, sign)));
+}
+
+FCI_NEON FCI_INLINE void fci_halves_neon(const uint8_t *stored, float *out) {
+    for (int i = 0; i < 16; i += 8) {
+        const uint16x8_t h = vreinterpretq_u16_u8(vld1q_u8(stored + 2 * i));
+        fci_halves_neon_four(vmovl_u16(vget_low_u16(h)), out + i);
+        fci_halves_neon_four(vmovl_u16(vget_high_u16(h)), out + i + 4);
+    }
+}
+
+// NEON of 32 bits takes denormal numbers for zero. Of what is decoded only MXFP4 has any.
+FCI_NEON FCI_FN void fci_decode_neon(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                                     float *out) {
+    const fci_decode_steps by = {fci_put_neon,    NULL,        fci_look_up_neon,
+                                 fci_halves_neon, fci_half_at, 4};
+    if (type == FC_DTYPE_MXFP4) fci_number_decode(type, row, first, n, out);
+    else fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 
@@ -8278,13 +8341,13 @@ FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t wid
         fci_cap_body(x, scale, cap, n);                                                                      \
     }
 
-// With the rounding to bfloat16 of `pairs`.
-#define FCI_BODY_NAMES_WITH(pairs, decode_bf16, name)                                                        \
-    fci_interleave_##name, fci_finish_##name, fci_times_##name, fci_bf16_pairs_##pairs, decode_bf16,         \
-    fci_decode_##name, fci_lse_##name, fci_js_##name, fci_js_reference_##name, fci_kl_##name,                \
+// With the rows' order and decoding of `rows` and the rounding to bfloat16 of `pairs`.
+#define FCI_BODY_NAMES_WITH(rows, pairs, decode_bf16, name)                                                  \
+    fci_interleave_##rows, fci_finish_##name, fci_times_##name, fci_bf16_pairs_##pairs, decode_bf16,         \
+    fci_decode_##rows, fci_lse_##name, fci_js_##name, fci_js_reference_##name, fci_kl_##name,                \
     fci_dots_##name, fci_squared_difference_##name, fci_rms_##name, fci_scale_##name, fci_rotate_##name,     \
     fci_softmax_##name, fci_layernorm_##name, fci_activate_##name, fci_cap_##name
-#define FCI_BODY_NAMES(name) FCI_BODY_NAMES_WITH(name, NULL, name)
+#define FCI_BODY_NAMES(name) FCI_BODY_NAMES_WITH(name, name, NULL, name)
 
 // (avx512 has its own, above.)
 #define FCI_INTERLEAVE(name, target)                                                                         \
@@ -8302,6 +8365,9 @@ FCI_BODIES(avx2, FCI_AVX2)
 #endif
 #if FCI_HAS_AVX512
 FCI_BODIES(avx512, FCI_AVX512)
+#endif
+#if FCI_HAS_NEON32
+FCI_INTERLEAVE(neon, FCI_NEON)
 #endif
 
 #if FCI_HAS_AVX512BF16
@@ -8697,7 +8763,7 @@ FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, 
 }
 #endif
 
-#if FCI_HAS_NEON
+#if FCI_HAS_NEON && !FCI_HAS_NEON32
 FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w,
                                        float *acc, bool first) {
 #define X(i)                                                                                                 \
@@ -8739,6 +8805,48 @@ FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const vo
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 2) fci_tile_f32_neon_rows(6, words, x, y, acc, first);
     else fci_tile_f32_neon_rows(2, words, x, y, acc, first);
+}
+#endif
+
+#if FCI_HAS_NEON32
+// Sixteen registers hold the sums of six rows and eight columns, so there are two rounds. (Rounded
+// after each product, as the scalar tile does, and with denormal numbers taken for zero.)
+FCI_NEON FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *a,
+                                                const float *w, float *acc, bool first) {
+#define X(i)                                                                                                 \
+    float32x4_t c##i = vdupq_n_f32(0), d##i = c##i;                                                          \
+    if (i < limit && !first) {                                                                               \
+        c##i = vld1q_f32(acc + 16 * i);                                                                      \
+        d##i = vld1q_f32(acc + 16 * i + 4);                                                                  \
+    }
+    FCI_EACH_6(X)
+#undef X
+    for (size_t k = 0; k < words; k++, a++, w += 16) {
+        const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);
+#define X(i)                                                                                                 \
+        if (i < limit) {                                                                                     \
+            const float32x4_t x = vld1q_dup_f32(a + i * FCI_TILE_WORDS);                                     \
+            c##i = vmlaq_f32(c##i, w0, x);                                                                   \
+            d##i = vmlaq_f32(d##i, w1, x);                                                                   \
+        }
+        FCI_EACH_6(X)
+#undef X
+    }
+#define X(i)                                                                                                 \
+    if (i < limit) {                                                                                         \
+        vst1q_f32(acc + 16 * i, c##i);                                                                       \
+        vst1q_f32(acc + 16 * i + 4, d##i);                                                                   \
+    }
+    FCI_EACH_6(X)
+#undef X
+}
+
+FCI_NEON FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
+                                       float *acc, bool first) {
+    const float *x = (const float *)a, *y = (const float *)w;
+    for (size_t half = 0; half < 16; half += 8)
+        if (rows > 2) fci_tile_f32_neon_rows(6, words, x, y + half, acc + half, first);
+        else fci_tile_f32_neon_rows(2, words, x, y + half, acc + half, first);
 }
 #endif
 
@@ -8821,7 +8929,7 @@ static const fci_kernels fci_kernels_avx512bf16 = {
     true,
     {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
     {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512, fci_coded_bf16},
-    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)};
+    FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernels_amx = {
@@ -8829,9 +8937,15 @@ static const fci_kernels fci_kernels_amx = {
     true,
     {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
     {16, 64, fci_tile_bf16_amx, NULL, NULL},
-    FCI_BODY_NAMES_WITH(avx512bf16, fci_decode_bf16_avx512, avx512)};
+    FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
-#if FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
+#if FCI_HAS_NEON32
+static const fci_kernels fci_kernels_neon = {FC_SIMD_NEON,
+                                             false,
+                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
+                                             {0, 0, NULL, NULL, NULL},
+                                             FCI_BODY_NAMES_WITH(neon, scalar, NULL, scalar)};
+#elif FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
 static const fci_kernels fci_kernels_neon = {FC_SIMD_NEON,
                                              false,
                                              {6, 16, fci_tile_f32_neon, NULL, NULL},
@@ -8905,6 +9019,8 @@ FCI_FN fc_simd fci_cpu_best(void) {
 FCI_FN fc_simd fci_cpu_best(void) {
 #if FCI_HAS_NEON_BF16
     if (getauxval(AT_HWCAP2) & 1ul << 14) return FC_SIMD_NEON_BF16; // HWCAP2_BF16
+#elif FCI_HAS_NEON32 && defined(__linux__)
+    if (!(getauxval(AT_HWCAP) & 1ul << 12)) return FC_SIMD_SCALAR; // HWCAP_NEON
 #endif
     return FCI_HAS_NEON ? FC_SIMD_NEON : FC_SIMD_SCALAR;
 }
@@ -10149,6 +10265,23 @@ FCI_AMX FCI_FN double fci_peak_bf16_amx(size_t rounds, float *x) {
 #endif
 
 #if FCI_HAS_NEON
+#  if FCI_HAS_NEON32
+FCI_NEON FCI_FN double fci_peak_f32_neon(size_t rounds, float *x) {
+    const float32x4_t a = vld1q_f32(x), b = vld1q_f32(x + 4);
+#define X(i) float32x4_t s##i = vld1q_f32(x + i);
+    FCI_PEAK_EACH(X)
+#undef X
+    for (size_t k = 0; k < rounds; k++) {
+#define X(i) s##i = vmlaq_f32(s##i, a, b);
+        FCI_PEAK_EACH(X)
+#undef X
+    }
+#define X(i) vst1q_f32(x, vaddq_f32(vld1q_f32(x), s##i));
+    FCI_PEAK_EACH(X)
+#undef X
+    return (double)rounds * 14 * 2 * 4;
+}
+#  else
 FCI_FN double fci_peak_f32_neon(size_t rounds, float *x) {
     const float32x4_t a = vld1q_f32(x), b = vld1q_f32(x + 4);
 #define X(i) float32x4_t s##i = vld1q_f32(x + i), t##i = s##i;
@@ -10164,6 +10297,7 @@ FCI_FN double fci_peak_f32_neon(size_t rounds, float *x) {
 #undef X
     return (double)rounds * 28 * 2 * 4;
 }
+#  endif
 #endif
 
 #if FCI_HAS_NEON_BF16
@@ -19588,6 +19722,9 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_HAS_AVX512
 #undef FCI_HAS_AVX512BF16
 #undef FCI_HAS_NEON
+#undef FCI_HAS_NEON32
+#undef FCI_NEON
+#undef FCI_NEON_ADD
 #undef FCI_HAS_NEON_BF16
 #undef FCI_NEON_BF16
 #undef FCI_EACH_PAIR
