@@ -521,6 +521,10 @@ FINERCUT_API const fc_plan_info *fc_plan_get_info(const fc_plan *p);
 FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index);
 FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err);
+/* Whether a new plan may be written there: FC_OK where nothing is, or a plan without steps;
+   FC_ERR_MISMATCH where a plan of steps is, which the message tells of; FC_ERR_FORMAT where
+   something else is. fc_plan_save itself replaces what is there. */
+FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API void fc_plan_free(fc_plan *p);
 /* "attn.7", "ffn.12" or "block.3"; `name` must hold 24 bytes. Returns name. */
 FINERCUT_API const char *fc_candidate_name(fc_candidates kind, uint32_t candidate, char *name);
@@ -16316,6 +16320,25 @@ FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error
     return p;
 }
 
+FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err) {
+    fci_context c;
+    fc_error own;
+    fci_shown name;
+    if (!err) err = &own;
+    fci_clear(err);
+    if (!path) return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected a path, got NULL");
+    fci_context_basic(&c, env);
+    if (!fci_file_exists(&c, path)) return FC_OK;
+    fc_plan *p = fc_plan_load(path, env, err);
+    if (!p) return fci_wrap(err, err->code, "expected a new file or a plan");
+    size_t n = p->info.n_steps;
+    fci_show(fci_s(p->info.model.name), &name);
+    fc_plan_free(p);
+    if (n == 0) return FC_OK;
+    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: holds a plan of %llu step%s of %s", path,
+                    (unsigned long long)n, n == 1 ? "" : "s", name.s[0] ? name.s : "a model");
+}
+
 FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
                                    const fc_prune_desc *desc, const char *plan_path,
                                    const fc_env *env, fc_error *err) {
@@ -16332,6 +16355,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
     memset(&calibration, 0, sizeof calibration);
     if (env) model_desc.env = *env;
     if (desc) with_text = *desc;
+    if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;
     fc_model *m = fc_model_open(model_path, &model_desc, err);
     const fc_tokenizer *t = m ? fc_model_tokenizer(m, err) : NULL;
     if (t && fc_file_read(text_path, env, &text, err) == FC_OK &&

@@ -6,7 +6,7 @@ finercut=$1 model=$2 out=$3
 
 "$finercut" info "$model"
 echo
-"$finercut" prune "$model" --text "$model/calibration.txt" --metric js --remove 50% -o "$out/plan.json" >"$out/prune.txt"
+"$finercut" prune "$model" --text "$model/calibration.txt" --metric js --remove 50% --force -o "$out/plan.json" >"$out/prune.txt"
 "$finercut" report "$out/plan.json" -o "$out/plan.svg"
 "$finercut" report "$out/plan.json" -o "$out/plan.csv"
 

@@ -40,7 +40,7 @@ typedef struct amount { // 12, or 25 %
 typedef struct options {
     const char *input; // the command's one argument
     const char *text, *tokens, *output, *plan, *prompt, *later;
-    int json, tensors, special, resume, quiet, compare, help; // switches
+    int json, tensors, special, resume, force, quiet, compare, help; // switches
     uint32_t samples, length, threads, seed;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
     double temperature, top_p;
@@ -366,6 +366,9 @@ static const flag flags[] = {
     {PRUNE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given), "with random: which order"},
     {PRUNE, "--resume", NULL, NULL, NULL, 0, FIELD(resume), 0,
      "continue the plan that is already in -o, if there is one"},
+    {PRUNE, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
+     "replace what is already in -o, once the first step is done (without --resume or --force\n"
+     "a plan of steps that is there, or a file that is no plan, is an error)"},
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
     {EVAL, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
      "text (UTF-8), tokenised whole as it is, measured over windows of --length tokens"},
@@ -452,11 +455,12 @@ static const command commands[] = {
      "One fact a line. Names that come from files are printed with everything but plain ASCII escaped.",
      run_info},
     {"prune", "MODEL", "rank a model's sublayers and plan their removal",
-     "MODEL (--text FILE | --tokens FILE) [flags]",
+     "MODEL (--text FILE | --tokens FILE) [-o plan.json] [--resume | --force] [flags]",
      "FinerCut: removes the sublayer (one self-attention or one FFN) whose absence changes the model's output\n"
      "least, measured on a small calibration text against the whole model, then the next one, and so on.\n"
      "Only forward passes; the model's files are not changed. The result is plan.json: the order of removal\n"
-     "with all scores. It is saved after every step; Ctrl-C leaves the steps done, --resume continues them.",
+     "with all scores. It is saved after every step; Ctrl-C leaves the steps done, --resume continues them. A plan\n"
+     "of steps that is there already is only replaced with --force.",
      "finercut prune examples/demo --text examples/demo/calibration.txt --remove 25% -o plan.json\n"
      "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt",
      "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the distance of\n"
@@ -1348,15 +1352,37 @@ static void put_summary(const fc_plan *p, const fc_model *m) {
 static int load_resumed(session *s) {
     if (!s->o->resume || !exists(s->o->output)) return STATUS_OK;
     s->plan = fc_plan_load(s->o->output, &s->env, &s->err);
-    return s->plan ? STATUS_OK : failed(s);
+    if (!s->plan) return failed(s);
+    if (fc_plan_get_info(s->plan)->n_steps > 0) return STATUS_OK;
+    fc_plan_free(s->plan); // nothing to go on from
+    s->plan = NULL;
+    return STATUS_OK;
+}
+
+// What is at -o is hours of work, or somebody's: it is only replaced where that was asked for.
+static int check_replaced(session *s) {
+    if (s->o->resume || s->o->force) return STATUS_OK;
+    switch (fc_plan_replaceable(s->o->output, &s->env, &s->err)) {
+    case FC_OK: return STATUS_OK;
+    case FC_ERR_MISMATCH: return fail("%s; --resume goes on with it, --force begins anew", s->err.msg);
+    case FC_ERR_FORMAT: return fail("%s; --force replaces it", s->err.msg);
+    default: return failed(s);
+    }
+}
+
+// A plan without steps never takes the place of one with steps, or of another file.
+static int worth_saving(const session *s, const fc_plan *p) {
+    return fc_plan_get_info(p)->n_steps > 0 || fc_plan_replaceable(s->o->output, &s->env, NULL) == FC_OK;
 }
 
 static int stopped(const session *s, const fc_plan *p, const meter *m) {
+    size_t n = p ? fc_plan_get_info(p)->n_steps : 0;
     if (m->save_error.code) return fail("%s", m->save_error.msg);
     if (s->err.code == FC_ERR_MISMATCH) return fail("%s: %s", s->o->output, s->err.msg); // --resume
     if (!interrupted || !p) return failed(s);
+    if (!worth_saving(s, p)) return fail("interrupted before the first step; %s is what it was", s->o->output);
     return fail("interrupted after %llu steps, which %s holds; the same command with --resume continues",
-                (unsigned long long)fc_plan_get_info(p)->n_steps, s->o->output);
+                (unsigned long long)n, s->o->output);
 }
 
 static int search(session *s) {
@@ -1373,7 +1399,8 @@ static int search(session *s) {
     fc_plan *p = fc_prune(s->model, &desc, &s->err);
     meter_clear(&m);
     int status = STATUS_OK;
-    if (p && !m.save_error.code && fc_plan_save(p, s->o->output, &save_error)) m.save_error = save_error;
+    if (p && !m.save_error.code && worth_saving(s, p) && fc_plan_save(p, s->o->output, &save_error))
+        m.save_error = save_error;
     if (!p || s->err.code || m.save_error.code) status = stopped(s, p, &m);
     else if (!s->o->quiet) {
         put_steps(p);
@@ -1393,7 +1420,8 @@ static int run_prune(session *s) {
         return misused(s->command, "--confidence: expected --search confident");
     if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM)
         return misused(s->command, "--seed: expected --search random");
-    if (output_check(s->o->output)) return STATUS_FAILED;
+    if (s->o->resume && s->o->force) return misused(s->command, "expected one of --resume and --force, got both");
+    if (check_replaced(s) || output_check(s->o->output)) return STATUS_FAILED;
     catch_interrupt();
     if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     return search(s);

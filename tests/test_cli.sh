@@ -268,28 +268,28 @@ t_ok "prune exhaustive" run 0 prune "$sharded" --tokens tokens.json --search exh
 t_ok "race = exhaustive" same_order race.json exhaustive.json
 t_ok "exhaustive scores are exact" [ "$(grep -c '"exact": false' exhaustive.json)" -eq 0 ]
 for n in 1 2 3 7; do
-    t_ok "prune --threads $n" run 0 prune "$sharded" --tokens tokens.json --threads $n -o threads.json
+    t_ok "prune --threads $n" run 0 prune "$sharded" --tokens tokens.json --threads $n --force -o threads.json
     t_ok "same bits with $n threads" same race.json threads.json
 done
 for metric in angular euclidean js-reference kl nll; do
-    t_ok "prune --metric $metric" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 -o r.json
-    t_ok "prune --metric $metric exhaustive" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 -o e.json --search exhaustive
+    t_ok "prune --metric $metric" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 --force -o r.json
+    t_ok "prune --metric $metric exhaustive" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 --force -o e.json --search exhaustive
     t_ok "race = exhaustive for $metric" same_order r.json e.json
 done
 t_ok "--remove 2" run 0 prune "$sharded" --tokens tokens.json --remove 2 -o two.json
 t_ok "--remove 2 removes 2" steps two.json 2
 t_ok "--remove 50%" run 0 prune "$sharded" --tokens tokens.json --remove=50% -o half.json
 t_ok "--remove 50% removes 3" steps half.json 3
-t_ok "--candidates attention" run 0 prune "$sharded" --tokens tokens.json --candidates attention --remove 2 -o c.json
+t_ok "--candidates attention" run 0 prune "$sharded" --tokens tokens.json --candidates attention --remove 2 --force -o c.json
 t_ok "only attentions" [ "$(order c.json | grep -c '^attn\.')" -eq 2 ]
-t_ok "--candidates blocks" run 0 prune "$sharded" --tokens tokens.json --candidates blocks --remove 2 -o c.json
+t_ok "--candidates blocks" run 0 prune "$sharded" --tokens tokens.json --candidates blocks --remove 2 --force -o c.json
 t_ok "only blocks" [ "$(order c.json | grep -c '^block\.')" -eq 2 ]
 t_ok "eval of a plan of blocks" gives "perplexity" eval "$sharded" --tokens tokens.json --plan c.json
-t_ok "--last 40%" run 0 prune "$sharded" --tokens tokens.json --last 40% --remove 2 -o c.json
+t_ok "--last 40%" run 0 prune "$sharded" --tokens tokens.json --last 40% --remove 2 --force -o c.json
 t_ok "only the last blocks" [ "$(order c.json | grep -c '\.[12] ')" -eq 2 ]
-t_ok "a short text is noted" run 0 prune "$gguf" --text text.txt --samples 2 --length 1000 --remove 1 -o c.json
+t_ok "a short text is noted" run 0 prune "$gguf" --text text.txt --samples 2 --length 1000 --remove 1 --force -o c.json
 t_ok "the note" grep -q '^finercut: note: text.txt: the text is short: 1 sequence of' "$err"
-t_ok "a short text, quiet" run 0 prune "$gguf" --text text.txt --remove 1 -o c.json --quiet
+t_ok "a short text, quiet" run 0 prune "$gguf" --text text.txt --remove 1 --force -o c.json --quiet
 t_ok "no note" [ ! -s "$err" ]
 
 # ---- resume and interruption
@@ -300,7 +300,7 @@ t_ok "resume of a finished plan" run 0 prune "$sharded" --tokens tokens.json --r
 t_ok "still the same" same race.json two.json
 t_ok "resume without a plan starts one" run 0 prune "$sharded" --tokens tokens.json --resume -o new.json
 t_ok "a new plan" same race.json new.json
-t_ok "without --resume a plan is replaced" run 0 prune "$sharded" --tokens tokens.json --remove 1 -o new.json
+t_ok "--force replaces a plan" run 0 prune "$sharded" --tokens tokens.json --remove 1 --force -o new.json
 t_ok "replaced" steps new.json 1
 bad "resume with another metric" "new\.json.*metric" prune "$sharded" --tokens tokens.json --resume -o new.json --metric angular
 echo '[[1,2,3]]' >other.json

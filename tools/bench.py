@@ -405,7 +405,7 @@ def bytes_of(path):
 def prune(directory, tokens, name, *flags):
     """One run of the search: what it cost, from the plan and from the process."""
     _, seconds, memory = run([FINERCUT, "prune", directory, "--tokens", tokens, "-o", plan_path(name), "--threads", str(max(THREADS)),
-                              "--quiet", *flags])
+                              "--quiet", "--force", *flags])
     with open(plan_path(name)) as f:
         plan = json.load(f)
     return {"seconds": seconds, "memory": memory, "file": bytes_of(directory), "cost": plan["cost"],
