@@ -74,6 +74,14 @@ TSAN_TESTS := $(filter-out test_json test_number test_tensorfile test_text test_
 tsan: $(B)/tsan/finercut $(addprefix $(B)/tsan/,$(TSAN_TESTS))
 	@FINERCUT=$(B)/tsan/finercut FINERCUT_SLOW=1 sh tests/run.sh $(addprefix $(B)/tsan/,$(TSAN_TESTS)) tests/threads.sh
 
+# A sanitizer that looks for leaks comes in through its own library, so this is for gcc and glibc.
+$(B)/faults/%: examples/finercut.c $(HEADER)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT_C) $(if $(findstring asan,$@),$(ASAN),-O1) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+faults: $(B)/faults/finercut $(B)/faults/asan
+	@CC="$(CC)" FAULTS="$(FAULTS)" sh tests/run.sh tests/faults.sh
+
 analyze:
 	@CC="$(CC)" sh tests/run.sh tests/analyze.sh
 
@@ -115,6 +123,7 @@ help:
 	@echo "make test         all tests; the last line counts them"
 	@echo "make check        the tests and corpora under address and undefined-behaviour sanitizers"
 	@echo "make tsan         the tests under the thread sanitizer"
+	@echo "make faults       every call of the C library fails, in every command; kill, full disk (glibc; FAULTS=full: all)"
 	@echo "make analyze      gcc -fanalyzer and cppcheck, where installed"
 	@echo "make fuzz         every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
 	@echo "make portability  strict warnings, all standards, C++, switches, 32 bits, ARM (needs clang, cross gcc, qemu)"
@@ -124,4 +133,4 @@ help:
 	@echo "make clean        remove build/ and ./finercut"
 	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX DESTDIR"
 
-.PHONY: all test check tsan analyze fuzz portability interop bench demo install clean help
+.PHONY: all test check tsan analyze fuzz portability interop bench demo install clean help faults

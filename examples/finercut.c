@@ -21,6 +21,7 @@
 #  include <io.h>
 #  include <process.h>
 #elif !defined(FINERCUT_NO_POSIX)
+#  include <fcntl.h>
 #  include <sys/stat.h>
 #  include <sys/types.h>
 #  include <unistd.h>
@@ -733,6 +734,20 @@ static void catch_interrupt(void) {
 #endif
 }
 
+#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
+// Pages of a mapped file that are no more: another process shortened it, or its disk fails.
+static void on_lost_pages(int signal_number, siginfo_t *info, void *context) {
+    static const char text[] = "finercut: an input became shorter, or unreadable, while it was in use\n";
+    (void)context;
+    if (info->si_code != BUS_ADRERR) { // a fault of this program: it happens again, and ends it
+        signal(signal_number, SIG_DFL);
+        return;
+    }
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(STATUS_FAILED);
+    _exit(STATUS_FAILED);
+}
+#endif
+
 static int on_terminal(void) {
 #if defined(_WIN32)
     return _isatty(_fileno(stderr));
@@ -756,6 +771,14 @@ static char *joined(const char *a, const char *b) {
     memcpy(p, a, na);
     memcpy(p + na, b, nb + 1);
     return p;
+}
+
+static int exists_in(const char *folder, const char *name) { // -1: out of memory
+    char *start = joined(folder, "/"), *path = start ? joined(start, name) : NULL;
+    int there = path ? exists(path) : -1;
+    free(start);
+    free(path);
+    return there;
 }
 
 // A file that is written beside `path` and moved there when it is whole.
@@ -1051,11 +1074,11 @@ static void show_dtypes(view *v, const fc_container *c) {
     end_fact(v);
 }
 
-static void show_metadata(view *v, const fc_container *c, size_t i) {
+static int show_metadata(view *v, const fc_container *c, size_t i) {
     const char *key = fc_container_metadata_key(c, i);
     size_t n = fc_container_metadata_text(c, i, NULL, 0), most = v->json ? n : 120;
     char *text = (char *)calloc(n + 1, 1);
-    if (!text) return;
+    if (!text) return fail("metadata %s: out of memory", key);
     fc_container_metadata_text(c, i, text, n + 1);
     if (v->json) {
         if (i) putchar(',');
@@ -1070,9 +1093,10 @@ static void show_metadata(view *v, const fc_container *c, size_t i) {
         puts(n > most ? " ..." : "");
     }
     free(text);
+    return STATUS_OK;
 }
 
-static void show_container(view *v, const session *s) {
+static int show_container(view *v, const session *s) {
     const fc_container *c = s->container;
     size_t n = fc_container_metadata_count(c);
     fact_text(v, "path", "path", s->o->input);
@@ -1085,13 +1109,21 @@ static void show_container(view *v, const session *s) {
     put_key(v, "metadata", "metadata");
     if (v->json) putchar('{');
     else printf("%llu %s\n", (unsigned long long)n, n == 1 ? "entry" : "entries");
-    for (size_t i = 0; i < n; i++) show_metadata(v, c, i);
+    for (size_t i = 0; i < n; i++)
+        if (show_metadata(v, c, i)) return STATUS_FAILED;
     if (v->json) putchar('}');
     if (s->o->tensors) show_tensors(v, c);
+    return STATUS_OK;
 }
 
-static void show_tokenizer(view *v, session *s) {
+// Not knowing a file is no fact about the model.
+static int is_trouble(const session *s) {
+    return s->err.code == FC_ERR_MEMORY || s->err.code == FC_ERR_IO;
+}
+
+static int show_tokenizer(view *v, session *s) {
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
+    if (!t && is_trouble(s) && exists_in(s->o->input, "tokenizer.json") != 0) return failed(s);
     if (t) fact_text(v, "tokenizer", "tokenizer", fc_tokenizer_description(t));
     else if (v->json) {
         fputs(",\"tokenizer\":null", stdout);
@@ -1101,9 +1133,10 @@ static void show_tokenizer(view *v, session *s) {
         put_shown(stdout, s->err.msg, strlen(s->err.msg));
         putchar('\n');
     }
+    return STATUS_OK;
 }
 
-static void show_model(view *v, session *s) {
+static int show_model(view *v, session *s) {
     const fc_config *m = fc_model_config(s->model);
     fact_text(v, "path", "path", s->o->input);
     fact_text(v, "kind", "kind", "model");
@@ -1135,12 +1168,13 @@ static void show_model(view *v, session *s) {
     fact_large(v, "file size", "file_bytes", m->file_bytes, "kMGT", "B");
     fact_text(v, "container", "container", m->container);
     fact_text(v, "storage", "dtype", fc_dtype_name(m->dtype));
-    show_tokenizer(v, s);
+    if (show_tokenizer(v, s)) return STATUS_FAILED;
     fact_text(v, "fingerprint", "fingerprint", fc_model_fingerprint(s->model));
     fact_text(v, "compute", "compute", compute_name((int)m->compute));
     fact_text(v, "kernels", "simd", fc_simd_name(m->simd));
     fact_count(v, "threads", "threads", m->n_threads);
     if (s->o->tensors) show_tensors(v, fc_model_container(s->model));
+    return STATUS_OK;
 }
 
 static int has_metadata(const fc_container *c, const char *key) {
@@ -1151,16 +1185,15 @@ static int has_metadata(const fc_container *c, const char *key) {
 
 // A directory is a model by its config.json; a file is a container, and a model where it opens as one.
 static int open_model_or_container(session *s) {
-    char *config = joined(s->o->input, "/config.json");
-    int is_model = config && exists(config);
-    free(config);
+    int is_model = exists_in(s->o->input, "config.json");
+    if (is_model < 0) return fail("%s: out of memory", s->o->input);
     if (is_model) return open_model(s);
     s->container = fc_container_open(s->o->input, &s->env, &s->err);
     if (!s->container) return failed(s);
     if (strcmp(fc_container_kind(s->container), "gguf") == 0 && has_metadata(s->container, "general.architecture")) {
         // A sound file of a model that cannot be run is still worth showing, with the reason.
         try_model(s);
-        if (!s->model && s->err.code == FC_ERR_MEMORY) return failed(s);
+        if (!s->model && is_trouble(s)) return failed(s);
     }
     return STATUS_OK;
 }
@@ -1170,8 +1203,7 @@ static int run_info(session *s) {
     if (open_model_or_container(s)) return STATUS_FAILED;
     v.json = s->o->json;
     if (v.json) putchar('{');
-    if (s->model) show_model(&v, s);
-    else show_container(&v, s);
+    if (s->model ? show_model(&v, s) : show_container(&v, s)) return STATUS_FAILED;
     if (v.json) puts("}");
     return STATUS_OK;
 }
@@ -1993,10 +2025,36 @@ static int dispatch(int argc, char **argv) {
     return unknown_command(name);
 }
 
+// A write that nobody can take and a page that cannot be read are errors like any other, and not the
+// end by a signal. A standard stream that was closed must not become a model or an output that is
+// opened later: its number is taken by a file that can do the opposite only, so that using it fails.
+static void prepare(void) {
+#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_lost_pages;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGBUS, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+#  ifdef SIGXFSZ
+    signal(SIGXFSZ, SIG_IGN);
+#  endif
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) _exit(STATUS_FAILED);
+#endif
+}
+
+// What was printed has arrived, as far as the system can tell.
+static int finish_output(void) {
+    int lost = ferror(stdout), bad = fclose(stdout);
+    if (!lost && !bad) return STATUS_OK;
+    return fail("standard output: cannot write: %s", bad ? strerror(errno) : "an earlier write failed");
+}
+
 int main(int argc, char **argv) {
+    prepare();
     int status = dispatch(argc, argv);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (status == STATUS_OK) status = fail("standard output: cannot write: %s", strerror(errno));
-    }
+    if (status == STATUS_OK) return finish_output();
+    fflush(stdout);
     return status;
 }
