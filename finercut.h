@@ -1949,6 +1949,8 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
     memset(f, 0, sizeof *f);
     f->c = c;
     snprintf(f->name, sizeof f->name, "%s", fci_base_name(path));
+    if (!c->io.read_at || !c->io.close || (c->io.map && !c->io.unmap))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot read files", path);
     int error = c->io.open(c->io.user, path, &f->handle, &f->size);
     if (error) {
         f->handle = NULL;
@@ -2017,6 +2019,12 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, const void 
 }
 
 // The allocator and io parts of a context; the parallel and kernel rooms add theirs where needed.
+// What a caller must give; `what` names it all.
+FCI_FN fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
+    if (given) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
+}
+
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
     memset(c, 0, sizeof *c);
     if (env) {
@@ -2047,6 +2055,9 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
                                   fc_error *err) {
     fci_context c;
     fci_file f;
+    if (fci_need(path && out, "fc_file_read",
+                 "a path and a place for the text", err))
+        return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
     fci_clear(err);
     fci_context_basic(&c, env);
@@ -2066,6 +2077,9 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
 FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data,
                                    size_t length, fc_error *err) {
     fci_context c;
+    if (fci_need(path && (data || length == 0), "fc_file_write",
+                 "a path and data", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     fci_context_basic(&c, env);
     return fci_file_save(&c, path, data, length, err);
@@ -4353,6 +4367,7 @@ FCI_FN fc_container *fci_container_open_with(const fci_context *context, const c
 
 FINERCUT_API fc_container *fc_container_open(const char *path, const fc_env *env, fc_error *err) {
     fci_context c;
+    if (fci_need(path, "fc_container_open", "a path", err)) return NULL;
     fci_context_basic(&c, env);
     return fci_container_open_with(&c, path, err);
 }
@@ -4366,34 +4381,34 @@ FINERCUT_API void fc_container_close(fc_container *c) {
 }
 
 FINERCUT_API const char *fc_container_kind(const fc_container *c) {
-    return c->gguf ? "gguf" : "safetensors";
+    return !c ? "" : c->gguf ? "gguf" : "safetensors";
 }
 
 FINERCUT_API uint64_t fc_container_bytes(const fc_container *c) {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < c->n_files; i++) bytes += c->files[i].size;
+    for (uint32_t i = 0; c && i < c->n_files; i++) bytes += c->files[i].size;
     return bytes;
 }
 
 FINERCUT_API size_t fc_container_tensor_count(const fc_container *c) {
-    return c->n_tensors;
+    return c ? c->n_tensors : 0;
 }
 
 FINERCUT_API const fc_tensor *fc_container_tensor(const fc_container *c, size_t index) {
-    return index < c->n_tensors ? &c->tensors[index] : NULL;
+    return c && index < c->n_tensors ? &c->tensors[index] : NULL;
 }
 
 FINERCUT_API const fc_tensor *fc_container_find(const fc_container *c, const char *name) {
     size_t i;
-    return name && fci_index_find(&c->by_name, fci_s(name), &i) ? &c->tensors[i] : NULL;
+    return c && name && fci_index_find(&c->by_name, fci_s(name), &i) ? &c->tensors[i] : NULL;
 }
 
 FINERCUT_API size_t fc_container_metadata_count(const fc_container *c) {
-    return c->n_kvs;
+    return c ? c->n_kvs : 0;
 }
 
 FINERCUT_API const char *fc_container_metadata_key(const fc_container *c, size_t index) {
-    return index < c->n_kvs ? c->kvs[index].key.p : NULL;
+    return c && index < c->n_kvs ? c->kvs[index].key.p : NULL;
 }
 
 typedef struct fci_value_out { // what does not fit is counted, not written
@@ -4442,10 +4457,11 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
                                                size_t size) {
     fci_value_out o;
     fci_str text;
+    if (!out) size = 0;
     o.p = out;
     o.size = size;
     o.n = 0;
-    if (index < c->n_kvs) {
+    if (c && index < c->n_kvs) {
         const fci_kv *kv = &c->kvs[index];
         if (kv->type == FCI_KV_ARRAY) fci_value_array(&o, kv);
         else if (fci_kv_str(kv, &text)) fci_value_put(&o, text);
@@ -5697,6 +5713,9 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
                                  unsigned flags, fc_tokens *out, fc_error *err) {
     fci_text_run run;
     fci_shown shown;
+    if (fci_need(t && (text || length == 0) && out, "fc_tokenize",
+                 "a tokenizer, a text and a place for the ids", err))
+        return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
     fci_clear(err);
     if (flags & ~FINERCUT_TOKENIZE_SPECIAL)
@@ -5792,10 +5811,14 @@ FCI_FN void fci_text_put_token(const fc_tokenizer *t, fci_buffer *b, fci_str tex
 
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
                                    fc_text *out, fc_error *err) {
-    const fci_text_decoder *d = &t->decoder;
     fci_buffer b;
     bool first = true;
-    size_t start = 0, k = d->strip.n;
+    size_t start = 0;
+    if (fci_need(t && (ids || n == 0) && out, "fc_detokenize",
+                 "a tokenizer, ids and a place for the text", err))
+        return FC_ERR_ARGUMENT;
+    const fci_text_decoder *d = &t->decoder;
+    size_t k = d->strip.n;
     memset(&b, 0, sizeof b);
     memset(out, 0, sizeof *out);
     fci_clear(err);
@@ -5830,11 +5853,11 @@ FINERCUT_API void fc_tokenizer_close(fc_tokenizer *t) {
 }
 
 FINERCUT_API uint32_t fc_tokenizer_vocab_size(const fc_tokenizer *t) {
-    return t->size;
+    return t ? t->size : 0;
 }
 
 FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t) {
-    return t->description;
+    return t ? t->description : "";
 }
 
 // Loading. A file's counts are checked against its bytes by the json and tensorfile rooms, so
@@ -6978,6 +7001,7 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
 FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env, fc_error *err) {
     fci_context c;
     fci_clear(err);
+    if (fci_need(path, "fc_tokenizer_open", "a path", err)) return NULL;
     fci_context_basic(&c, env);
     return fci_tokenizer_open_with(&c, path, err);
 }
@@ -10117,6 +10141,9 @@ FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, u
                         "type %s: expected multiples of %u elements, got %llu from %llu on",
                         fc_dtype_name(type), fci_number_block(type), (unsigned long long)n,
                         (unsigned long long)first);
+    if (fci_need((row && out) || n == 0, "fc_decode",
+                 "a row and a place for its numbers", err))
+        return FC_ERR_ARGUMENT;
     fci_number_decode(type, row, first, n, out);
     return FC_OK;
 }
@@ -10125,11 +10152,14 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
                                size_t n, float *y, fc_compute compute, const fc_env *env,
                                fc_error *err) {
     fci_context c;
+    if (fci_need(x && w && y, "fc_matmul", "x, w and y", err)) return FC_ERR_ARGUMENT;
     fc_code code = fc_decode(type, w, 0, 0, y, err);
     if (!code && k % fci_number_block(type))
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "type %s: expected k to be a multiple of %u, got %llu", fc_dtype_name(type),
                         fci_number_block(type), (unsigned long long)k);
+    if (!code && (m | k | n) >> 30)
+        code = fci_fail(err, FC_ERR_LIMIT, 0, "matrix: expected m, k and n below 2^30");
     if (code || (code = fci_context_begin(&c, env, err)) != FC_OK) return code;
     c.kernels = fci_kernels_pick(env ? env->simd_max : FC_SIMD_AUTO);
     if (compute != FC_COMPUTE_BF16) compute = FC_COMPUTE_F32;
@@ -10439,6 +10469,7 @@ FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes
 FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out,
                              fc_error *err) {
     fci_context c;
+    if (fci_need(out, "fc_peak", "a place for the result", err)) return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
     fc_code code = fci_context_begin(&c, env, err);
@@ -12245,26 +12276,28 @@ FINERCUT_API fc_model *fc_model_open(const char *path, const fc_model_desc *desc
 }
 
 FINERCUT_API const fc_config *fc_model_config(const fc_model *m) {
-    return &m->config;
+    return m ? &m->config : NULL;
 }
 
 FINERCUT_API const fc_container *fc_model_container(const fc_model *m) {
-    return m->container;
+    return m ? m->container : NULL;
 }
 
 FINERCUT_API const char *fc_model_fingerprint(const fc_model *m) {
-    return m->fingerprint;
+    return m ? m->fingerprint : "";
 }
 
 FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t sublayer) {
-    return sublayer / 2 < m->hyper.n_blocks ? m->layers[sublayer / 2].n_parameters[sublayer % 2]
-                                            : 0;
+    return m && sublayer / 2 < m->hyper.n_blocks
+               ? m->layers[sublayer / 2].n_parameters[sublayer % 2]
+               : 0;
 }
 
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) {
     fc_error own;
     if (!err) err = &own;
     fci_clear(err);
+    if (fci_need(m, "fc_model_tokenizer", "a model", err)) return NULL;
     if (m->tokenizer) return m->tokenizer;
     fc_tokenizer *t = strcmp(m->config.container, "gguf") == 0
                           ? fci_tokenizer_from_gguf(&m->c, m->container, err)
@@ -12967,10 +13000,14 @@ FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, siz
 FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
                                        size_t *longest, fc_error *err) {
     *longest = 0;
-    if (!t || t->n_sequences == 0)
+    if (!t || !t->ids || !t->starts || t->n_sequences == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected at least one sequence, got none");
     for (size_t i = 0; i < t->n_sequences; i++) {
+        if (t->starts[i + 1] < t->starts[i])
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "tokens: sequence %llu: expected it to end after its start",
+                            (unsigned long long)i);
         size_t n = t->starts[i + 1] - t->starts[i];
         if (n < least)
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -13067,7 +13104,7 @@ FINERCUT_API const char *fc_metric_name(fc_metric m) {
 }
 
 FINERCUT_API int fc_metric_parse(const char *name, fc_metric *out) {
-    for (int i = 0; i < FC_METRIC_COUNT; i++)
+    for (int i = 0; name && out && i < FC_METRIC_COUNT; i++)
         if (strcmp(name, fci_distances[i].name) == 0) {
             *out = (fc_metric)i;
             return 0;
@@ -13079,7 +13116,8 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
                                 size_t vocab, fc_simd simd_max) {
     const fci_kernels *k = fci_kernels_pick(simd_max);
     fci_position at;
-    if ((unsigned)metric >= FC_METRIC_COUNT || vocab == 0 || label >= vocab) return (double)NAN;
+    if ((unsigned)metric >= FC_METRIC_COUNT || vocab == 0 || label >= vocab || !p || !q)
+        return (double)NAN;
     at.p = p;
     at.q = q;
     at.lse_p = fci_distances[metric].original ? k->lse(p, vocab) : 0;
@@ -13454,18 +13492,21 @@ FCI_FN int fci_search_name_index(const char *name, const char *const *names, int
 }
 
 FINERCUT_API int fc_candidates_parse(const char *name, fc_candidates *out) {
+    if (!name || !out) return -1;
     int i = fci_search_name_index(name, fci_candidates_names, FC_CANDIDATES_COUNT);
     if (i >= 0) *out = (fc_candidates)i;
     return i < 0 ? -1 : 0;
 }
 
 FINERCUT_API int fc_search_parse(const char *name, fc_search *out) {
+    if (!name || !out) return -1;
     int i = fci_search_name_index(name, fci_search_names, FC_SEARCH_COUNT);
     if (i >= 0) *out = (fc_search)i;
     return i < 0 ? -1 : 0;
 }
 
 FINERCUT_API const char *fc_candidate_name(fc_candidates kind, uint32_t candidate, char *name) {
+    if (!name) return NULL;
     if (kind == FC_CANDIDATES_BLOCKS) snprintf(name, 24, "block.%u", candidate);
     else snprintf(name, 24, "%s.%u", candidate % 2 ? "ffn" : "attn", candidate / 2);
     return name;
@@ -13509,11 +13550,11 @@ FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const
 }
 
 FINERCUT_API const fc_plan_info *fc_plan_get_info(const fc_plan *p) {
-    return &p->info;
+    return p ? &p->info : NULL;
 }
 
 FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index) {
-    return index < p->info.n_steps ? &p->steps[index] : NULL;
+    return p && index < p->info.n_steps ? &p->steps[index] : NULL;
 }
 
 // The sublayers [*first, *first + *count) that a candidate consists of.
@@ -13526,6 +13567,9 @@ FCI_FN void fci_search_sublayers(fc_candidates kind, uint32_t candidate, uint32_
 
 FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
                                   uint8_t *mask, fc_error *err) {
+    if (fci_need(p && m && mask, "fc_plan_mask",
+                 "a plan, a model and a mask", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     if (strcmp(p->info.model.fingerprint, m->fingerprint) != 0 ||
         p->info.model.n_blocks != m->hyper.n_blocks)
@@ -13662,6 +13706,9 @@ FCI_FN uint32_t fci_search_first_block(const fc_model *m, const fc_prune_desc *d
 
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, uint32_t *n_steps,
                                     fc_error *err) {
+    if (fci_need(m && d && n_steps, "fc_prune_count",
+                 "a model, a description and a place for the count", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     *n_steps = 0;
     if ((unsigned)d->metric >= FC_METRIC_COUNT)
@@ -14839,6 +14886,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     size_t longest;
     fci_search s;
     if (!err) err = &own;
+    if (fci_need(m && desc, "fc_prune", "a model and a description", err)) return NULL;
     if (fc_prune_count(m, desc, &n_steps, err) != FC_OK) return NULL;
     if (fci_engine_check_tokens(m, desc->calibration, 1, &longest, err) != FC_OK) return NULL;
     memset(&env, 0, sizeof env);
@@ -14883,8 +14931,8 @@ FCI_FN fc_code fci_evaluate_cut(const fc_alloc *alloc, const fc_tokens *text, si
                                 size_t most, fc_tokens *out, fc_error *err) {
     fci_context c;
     size_t first = text->starts[0], n = text->starts[text->n_sequences] - first;
-    memset(&c, 0, sizeof c);
-    c.alloc = *alloc;
+    fci_context_basic(&c, NULL);
+    if (alloc->realloc) c.alloc = *alloc; // (tokens that a caller made may have none)
     memset(out, 0, sizeof *out);
     if (length == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "length: expected at least 1 token, got 0");
@@ -14900,6 +14948,9 @@ FCI_FN fc_code fci_evaluate_cut(const fc_alloc *alloc, const fc_tokens *text, si
 
 FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
                                        fc_error *err) {
+    if (fci_need(text && text->ids && text->starts && out, "fc_tokens_windows",
+                 "tokens and a place for the windows", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     return fci_evaluate_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
@@ -14924,6 +14975,9 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
     fci_context c;
     fci_buffer joined;
     fc_tokens whole;
+    if (fci_need(t && (text || length_bytes == 0) && out, "fc_calibration_cut",
+                 "a tokenizer, a text and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
     if (samples == 0)
@@ -14950,6 +15004,9 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     fci_context c;
     const fci_json *root;
     size_t n_ids = 0, n = 0;
+    if (fci_need((text || length == 0) && out, "fc_tokens_parse_json",
+                 "a text and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
     fci_context_basic(&c, env);
@@ -15076,7 +15133,8 @@ FCI_FN fc_code fci_evaluate_pass(fci_evaluation *v, const uint8_t *mask, fc_erro
 
 FCI_FN fc_code fci_evaluate_run(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
     const fc_tokens *t = v->tokens;
-    fc_code code = fci_evaluate_open(v, t && t->n_sequences ? t->starts[t->n_sequences] : 0, err);
+    const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
+    fc_code code = fci_evaluate_open(v, rows, err);
     if (code) return code;
     code = fci_evaluate_pass(v, mask, err);
     fci_evaluate_close(v);
@@ -15114,6 +15172,9 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
                                         const uint8_t *mask, const fc_watch *watch,
                                         fc_perplexity *out, fc_error *err) {
     fci_evaluation v;
+    if (fci_need(m && out, "fc_eval_perplexity",
+                 "a model and a place for the result", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
     memset(&v, 0, sizeof v);
@@ -15155,6 +15216,7 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
                                int (*sink)(void *user, const float *rows, size_t n_rows),
                                void *user, fc_error *err) {
     fci_evaluation v;
+    if (fci_need(m && sink, "fc_logits", "a model and a sink", err)) return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(&v, 0, sizeof v);
     v.m = m;
@@ -15218,6 +15280,7 @@ FCI_FN fc_code fci_generate_open(fc_generator *g, const uint8_t *mask, fc_error 
 
 FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
                                              uint32_t max_positions, fc_error *err) {
+    if (fci_need(m, "fc_generator_open", "a model", err)) return NULL;
     const uint64_t most = m->hyper.max_positions;
     fci_clear(err);
     if (max_positions == 0) max_positions = (uint32_t)most;
@@ -15242,6 +15305,9 @@ FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
 
 FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, size_t n,
                                        fc_error *err) {
+    if (fci_need(g && (ids || n == 0), "fc_generator_feed",
+                 "a generator and ids", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     if (n > g->max_positions - g->n_ids)
         return fci_fail(err, FC_ERR_LIMIT, 0,
@@ -15260,20 +15326,21 @@ FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, siz
 }
 
 FINERCUT_API const uint32_t *fc_generator_tokens(const fc_generator *g, size_t *n) {
-    *n = g->n_ids;
-    return g->ids;
+    if (n) *n = g ? g->n_ids : 0;
+    return g ? g->ids : NULL;
 }
 
 // The last token that is kept is run once more where its logits are wanted: the same row for the
 // cache.
 FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
-    if (n >= g->n_ids) return;
+    if (!g || n >= g->n_ids) return;
     g->n_ids = (uint32_t)n;
     g->cache.n_past = (uint32_t)fci_min(g->cache.n_past, n ? n - 1 : 0);
     g->logits = NULL;
 }
 
 FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
+    if (fci_need(g, "fc_generator_logits", "a generator", err)) return NULL;
     const size_t d = (size_t)g->m->hyper.hidden;
     fci_clear(err);
     if (g->n_ids == 0)
@@ -15355,6 +15422,9 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
                                        fc_error *err) {
     const fc_sampling greedy = {0, 0, 0};
     fc_error own;
+    if (fci_need(g && id, "fc_generator_next",
+                 "a generator and a place for the id", err))
+        return FC_ERR_ARGUMENT;
     if (!err) err = &own;
     if (!how) how = &greedy;
     fci_clear(err);
@@ -15445,6 +15515,9 @@ FCI_FN fc_code fci_ends_find(const fc_model *m, fci_ends *e, fc_error *err) {
 
 FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err) {
     fci_ends e;
+    if (fci_need(m && out, "fc_end_tokens",
+                 "a model and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
     fc_code code = fci_ends_find(m, &e, err);
@@ -15555,6 +15628,9 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     fc_tokens ids;
     fci_stream s;
     fci_ends ends;
+    if (fci_need(m && (prompt || length == 0) && out, "fc_generate",
+                 "a model, a prompt and a place for the text", err))
+        return FC_ERR_ARGUMENT;
     if (!err) err = &own;
     fci_clear(err);
     memset(&defaults, 0, sizeof defaults);
@@ -15670,6 +15746,9 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     fci_evaluation v;
     fci_speed_job j;
     fc_tokens ids;
+    if (fci_need(m && out, "fc_speed_prompt",
+                 "a model and a place for the result", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
     memset(&v, 0, sizeof v);
@@ -15720,6 +15799,9 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_
                                        uint32_t repeat, fc_speed *out, fc_error *err) {
     fci_speed_job j;
     fc_error own;
+    if (fci_need(m && out, "fc_speed_generate",
+                 "a model and a place for the result", err))
+        return FC_ERR_ARGUMENT;
     if (!err) err = &own;
     memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
@@ -15751,6 +15833,8 @@ FCI_FN fc_code fci_speed_run_matmul(fci_speed_job *j, fc_error *err) {
 FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w,
                                      fc_dtype type, size_t n, uint32_t repeat, fc_speed *out,
                                      fc_error *err) {
+    if (fci_need(m && w && out, "fc_speed_matmul", "a model, w and a place for the result", err))
+        return FC_ERR_ARGUMENT;
     const fci_context *c = &m->c;
     const fc_compute compute = m->config.compute;
     fci_speed_job j;
@@ -15758,9 +15842,9 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const v
     memset(&j, 0, sizeof j);
     fc_code code = fc_decode(type, w, 0, 0, NULL, err);
     if (code) return code;
-    if (rows == 0 || k == 0 || n == 0 || k % fci_number_block(type))
+    if (rows == 0 || k == 0 || n == 0 || (rows | k | n) >> 30 || k % fci_number_block(type))
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "matrix: expected rows, n and k above 0, k a multiple of %u",
+                        "matrix: expected rows, n and k above 0 and below 2^30, k a multiple of %u",
                         fci_number_block(type));
     const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
     const uint64_t packed = fci_gemm_packed_bytes(c, compute, rows, k),
@@ -16353,6 +16437,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
     memset(&with_text, 0, sizeof with_text);
     memset(&text, 0, sizeof text);
     memset(&calibration, 0, sizeof calibration);
+    if (fci_need(model_path && text_path && plan_path, "fc_prune_file",
+                 "a model, a text and a plan to write", err))
+        return FC_ERR_ARGUMENT;
     if (env) model_desc.env = *env;
     if (desc) with_text = *desc;
     if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;

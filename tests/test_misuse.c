@@ -1,0 +1,368 @@
+// Every public function called wrongly: NULL where something must be given, zero and huge numbers, values that no enum
+// has, tokens that contradict themselves, a world with holes. Each answers with an error that says what was expected, or with
+// nothing; none crashes, and `out` is safe to free.
+#define FINERCUT_IMPLEMENTATION
+#include "../finercut.h"
+#include "memory.h"
+#include "t.h"
+
+static fc_error err;
+static fc_model *model;
+static fc_tokens good;
+
+static int refused(fc_code want, fc_code code, const char *words, const char *what) {
+    return T_OK(code == want && err.code == want && strstr(err.msg, words) && !strchr(err.msg, '\n'), "%s: %s, \"%s\" without \"%s\"", what,
+                fc_code_name(code), err.msg, words);
+}
+#define REFUSED(wanted, call, words) (memset(&err, 0, sizeof err), refused(FC_ERR_##wanted, call, words, #call))
+#define NO_HANDLE(wanted, call, words) (memset(&err, 0, sizeof err), T_OK(!(call), "%s: no NULL", #call), refused(FC_ERR_##wanted, err.code, words, #call))
+
+static int sink(void *user, const float *rows, size_t n) {
+    (void)user, (void)rows, (void)n;
+    return 0;
+}
+
+static fc_tokens tokens_of(uint32_t *ids, size_t *starts, size_t n) {
+    fc_tokens t;
+    memset(&t, 0, sizeof t);
+    t.ids = ids;
+    t.starts = starts;
+    t.n_sequences = n;
+    return t;
+}
+
+static void test_names(void) {
+    char name[24];
+    fc_metric metric;
+    fc_candidates candidates;
+    fc_search search;
+    T_OK(strcmp(fc_code_name((fc_code)999), "unknown error") == 0 && strcmp(fc_dtype_name((fc_dtype)999), "invalid") == 0 &&
+             strcmp(fc_simd_name((fc_simd)-1), "unknown") == 0 && strcmp(fc_metric_name((fc_metric)-1), "unknown") == 0 &&
+             strcmp(fc_candidates_name((fc_candidates)99), "unknown") == 0 && strcmp(fc_search_name((fc_search)99), "unknown") == 0 &&
+             strcmp(fc_export_format_name((fc_export_format)99), "unknown") == 0, "names of what is not there");
+    T_OK(fc_metric_parse(NULL, &metric) == -1 && fc_metric_parse("js", NULL) == -1 && fc_metric_parse("", &metric) == -1, "metric");
+    T_OK(fc_candidates_parse(NULL, &candidates) == -1 && fc_candidates_parse("blocks", NULL) == -1 && fc_candidates_parse("", &candidates) == -1, "candidates");
+    T_OK(fc_search_parse(NULL, &search) == -1 && fc_search_parse("race", NULL) == -1 && fc_search_parse("Race", &search) == -1, "search");
+    T_OK(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, NULL) == NULL, "no room for a name");
+    T_OK(strcmp(fc_candidate_name((fc_candidates)99, UINT32_MAX, name), "ffn.2147483647") == 0, "the longest name: %s", name);
+    T_OK(strcmp(fc_candidate_name(FC_CANDIDATES_BLOCKS, UINT32_MAX, name), "block.4294967295") == 0, "the longest name: %s", name);
+    T_OK(strstr(fc_build_info(), FINERCUT_VERSION) != NULL && strstr(fc_build_info(), fc_simd_name(fc_simd_best())) != NULL, "%s", fc_build_info());
+}
+
+static void test_files(void) {
+    fc_text text;
+    REFUSED(ARGUMENT, fc_file_read(NULL, NULL, &text, &err), "fc_file_read: expected a path");
+    REFUSED(ARGUMENT, fc_file_read("x", NULL, NULL, &err), "fc_file_read");
+    REFUSED(ARGUMENT, fc_file_write(NULL, NULL, "x", 1, &err), "fc_file_write");
+    REFUSED(ARGUMENT, fc_file_write("/nowhere/x", NULL, NULL, 1, &err), "fc_file_write");
+    REFUSED(IO, fc_file_write("/nowhere/x", NULL, "x", 1, &err), "/nowhere/x");
+    REFUSED(IO, fc_file_read("/nowhere/x", NULL, &text, &err), "/nowhere/x");
+    T_OK(text.bytes == NULL && text.length == 0, "nothing was read");
+    T_OK(fc_file_read(NULL, NULL, NULL, NULL) == FC_ERR_ARGUMENT && fc_file_write(NULL, NULL, NULL, 0, NULL) == FC_ERR_ARGUMENT, "nowhere to tell");
+    fc_text_free(NULL);
+    fc_tokens_free(NULL);
+    fc_text_free(&text);
+    fc_text_free(&text);
+}
+
+// A world that opens files but cannot read or close them, or maps what it cannot unmap, or cannot write.
+static void test_world(void) {
+    memory files;
+    fc_text text;
+    memset(&files, 0, sizeof files);
+    memory_add(&files, "x", "1", 1);
+    for (int hole = 0; hole < 3; hole++) {
+        fc_env env = memory_env(&files);
+        if (hole == 0) env.io.read_at = NULL;
+        if (hole == 1) env.io.close = NULL;
+        if (hole == 2) env.io.unmap = NULL;
+        REFUSED(ARGUMENT, fc_file_read("x", &env, &text, &err), "the fc_io in use cannot read");
+        NO_HANDLE(ARGUMENT, fc_container_open("x", &env, &err), "the fc_io in use cannot read");
+        NO_HANDLE(ARGUMENT, fc_plan_load("x", &env, &err), "the fc_io in use cannot read");
+    }
+    fc_env env = memory_env(&files);
+    REFUSED(ARGUMENT, fc_file_write("y", &env, "x", 1, &err), "the fc_io in use cannot write");
+    env.io.map = NULL;
+    env.io.unmap = NULL;
+    T_OK(fc_file_read("x", &env, &text, &err) == FC_OK && text.length == 1, "files that are only read: %s", err.msg);
+    fc_text_free(&text);
+    T_OK(files.live == 0, "%ld left open", files.live);
+
+    fc_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.env.par.n_threads = 100000;
+    NO_HANDLE(ARGUMENT, fc_model_open("examples/demo", &desc, &err), "threads: expected 1 to 1024, got 100000");
+    memset(&desc, 0, sizeof desc);
+    desc.memory_limit = 1;
+    fc_model *m = fc_model_open("examples/demo", &desc, &err);
+    if (m) REFUSED(LIMIT, fc_logits(m, &good, NULL, sink, NULL, &err), "memory");
+    else refused(FC_ERR_LIMIT, err.code, "memory", "a limit of one byte");
+    fc_model_close(m);
+}
+
+static void test_containers(void) {
+    char text[8] = "before";
+    NO_HANDLE(ARGUMENT, fc_container_open(NULL, NULL, &err), "fc_container_open: expected a path");
+    NO_HANDLE(IO, fc_container_open("/nowhere", NULL, &err), "/nowhere");
+    fc_container_close(NULL);
+    T_OK(fc_container_kind(NULL)[0] == 0 && fc_container_bytes(NULL) == 0 && fc_container_tensor_count(NULL) == 0 &&
+             !fc_container_tensor(NULL, 0) && !fc_container_find(NULL, "x") && fc_container_metadata_count(NULL) == 0 &&
+             !fc_container_metadata_key(NULL, 0), "no container");
+    T_OK(fc_container_metadata_text(NULL, 0, text, sizeof text) == 0 && text[0] == 0, "no container has no text");
+    const fc_container *c = fc_model_container(model);
+    T_OK(!fc_container_tensor(c, SIZE_MAX) && !fc_container_tensor(c, fc_container_tensor_count(c)) && !fc_container_find(c, NULL) &&
+             !fc_container_find(c, ""), "tensors that are not there");
+    T_OK(!fc_container_metadata_key(c, SIZE_MAX) && fc_container_metadata_text(c, SIZE_MAX, text, sizeof text) == 0, "metadata that is not there");
+    T_OK(fc_container_metadata_text(c, 0, NULL, 100) == fc_container_metadata_text(c, 0, text, 0), "no room for the text");
+}
+
+static void test_tokenizers(void) {
+    const fc_tokenizer *t = fc_model_tokenizer(model, &err);
+    const uint32_t ids[] = {UINT32_MAX, 0};
+    fc_tokens out;
+    fc_text text;
+    if (!T_OK(t != NULL, "tokenizer: %s", err.msg)) return;
+    NO_HANDLE(ARGUMENT, fc_tokenizer_open(NULL, NULL, &err), "fc_tokenizer_open: expected a path");
+    NO_HANDLE(ARGUMENT, fc_model_tokenizer(NULL, &err), "fc_model_tokenizer");
+    fc_tokenizer_close(NULL);
+    T_OK(fc_tokenizer_vocab_size(NULL) == 0 && fc_tokenizer_description(NULL)[0] == 0, "no tokenizer");
+    REFUSED(ARGUMENT, fc_tokenize(NULL, "x", 1, 0, &out, &err), "fc_tokenize: expected a tokenizer");
+    REFUSED(ARGUMENT, fc_tokenize(t, NULL, 1, 0, &out, &err), "fc_tokenize");
+    REFUSED(ARGUMENT, fc_tokenize(t, "x", 1, 0, NULL, &err), "fc_tokenize");
+    REFUSED(ARGUMENT, fc_tokenize(t, "x", 1, 8, &out, &err), "unknown flags 8");
+    T_OK(fc_tokenize(t, NULL, 0, 0, &out, &err) == FC_OK && out.n_sequences == 1, "no text is a text: %s", err.msg);
+    fc_tokens_free(&out);
+    REFUSED(ARGUMENT, fc_detokenize(NULL, ids, 1, &text, &err), "fc_detokenize");
+    REFUSED(ARGUMENT, fc_detokenize(t, NULL, 1, &text, &err), "fc_detokenize");
+    REFUSED(ARGUMENT, fc_detokenize(t, ids, 1, NULL, &err), "fc_detokenize");
+    T_OK(fc_detokenize(t, ids, 1, &text, &err) == FC_OK && text.length == 0, "an id without a token adds nothing");
+    fc_text_free(&text);
+    REFUSED(ARGUMENT, fc_calibration_cut(NULL, "x", 1, 1, 1, &out, &err), "fc_calibration_cut");
+    REFUSED(ARGUMENT, fc_calibration_cut(t, NULL, 1, 1, 1, &out, &err), "fc_calibration_cut");
+    REFUSED(ARGUMENT, fc_calibration_cut(t, "x", 1, 1, 1, NULL, &err), "fc_calibration_cut");
+    REFUSED(ARGUMENT, fc_calibration_cut(t, "x", 1, 0, 1, &out, &err), "samples");
+    REFUSED(ARGUMENT, fc_calibration_cut(t, "x", 1, 1, 0, &out, &err), "length");
+    REFUSED(ARGUMENT, fc_calibration_cut(t, "\n\r\n", 3, 1, 1, &out, &err), "text");
+    T_OK(fc_calibration_cut(t, "some words", 10, UINT32_MAX, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1, "one short sequence: %s", err.msg);
+    fc_tokens_free(&out);
+    REFUSED(ARGUMENT, fc_tokens_parse_json(NULL, 1, NULL, &out, &err), "fc_tokens_parse_json");
+    REFUSED(ARGUMENT, fc_tokens_parse_json("[[1]]", 5, NULL, NULL, &err), "fc_tokens_parse_json");
+    REFUSED(FORMAT, fc_tokens_parse_json(NULL, 0, NULL, &out, &err), "");
+    fc_tokens_free(&out);
+}
+
+// Tokens that contradict themselves, wherever tokens are taken.
+static void test_tokens(void) {
+    uint32_t ids[] = {1, 2, 3, 4}, wild[] = {1, UINT32_MAX};
+    size_t starts[] = {0, 4}, back[] = {0, 3, 1}, none[] = {0, 0}, two[] = {0, 2};
+    const struct {
+        fc_tokens tokens;
+        const char *words;
+    } cases[] = {{tokens_of(NULL, starts, 1), "at least one sequence"}, {tokens_of(ids, NULL, 1), "at least one sequence"},
+                 {tokens_of(ids, starts, 0), "at least one sequence"},  {tokens_of(ids, back, 2), "end after its start"},
+                 {tokens_of(ids, none, 1), "at least 1 token"},         {tokens_of(wild, two, 1), "expected an id below"}};
+    fc_perplexity perplexity;
+    fc_prune_desc desc;
+    fc_tokens out;
+    memset(&desc, 0, sizeof desc);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        desc.calibration = &cases[i].tokens;
+        REFUSED(ARGUMENT, fc_eval_perplexity(model, &cases[i].tokens, NULL, NULL, &perplexity, &err), cases[i].words);
+        REFUSED(ARGUMENT, fc_logits(model, &cases[i].tokens, NULL, sink, NULL, &err), cases[i].words);
+        NO_HANDLE(ARGUMENT, fc_prune(model, &desc, &err), cases[i].words);
+    }
+    REFUSED(ARGUMENT, fc_eval_perplexity(model, NULL, NULL, NULL, &perplexity, &err), "at least one sequence");
+    REFUSED(ARGUMENT, fc_eval_perplexity(NULL, &good, NULL, NULL, &perplexity, &err), "fc_eval_perplexity");
+    REFUSED(ARGUMENT, fc_eval_perplexity(model, &good, NULL, NULL, NULL, &err), "fc_eval_perplexity");
+    REFUSED(ARGUMENT, fc_logits(NULL, &good, NULL, sink, NULL, &err), "fc_logits");
+    REFUSED(ARGUMENT, fc_logits(model, &good, NULL, NULL, NULL, &err), "fc_logits");
+    REFUSED(ARGUMENT, fc_tokens_windows(NULL, 4, &out, &err), "fc_tokens_windows");
+    REFUSED(ARGUMENT, fc_tokens_windows(&cases[0].tokens, 4, &out, &err), "fc_tokens_windows");
+    REFUSED(ARGUMENT, fc_tokens_windows(&good, 4, NULL, &err), "fc_tokens_windows");
+    REFUSED(ARGUMENT, fc_tokens_windows(&good, 0, &out, &err), "length");
+    REFUSED(ARGUMENT, fc_tokens_windows(&cases[4].tokens, 1, &out, &err), "at least one token");
+    T_OK(fc_tokens_windows(&good, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1, "one window: %s", err.msg);
+    fc_tokens_free(&out);
+}
+
+static void test_models(void) {
+    NO_HANDLE(ARGUMENT, fc_model_open(NULL, NULL, &err), "no path given");
+    NO_HANDLE(IO, fc_model_open("/nowhere", NULL, &err), "/nowhere");
+    T_OK(!fc_model_open(NULL, NULL, NULL), "nowhere to tell");
+    fc_model_close(NULL);
+    T_OK(!fc_model_config(NULL) && !fc_model_container(NULL) && fc_model_fingerprint(NULL)[0] == 0 && fc_model_sublayer_parameters(NULL, 0) == 0,
+         "no model");
+    T_OK(fc_model_sublayer_parameters(model, UINT32_MAX) == 0, "a sublayer that is not there");
+}
+
+static void test_prune(void) {
+    fc_prune_desc desc, bad;
+    uint32_t n;
+    memset(&desc, 0, sizeof desc);
+    desc.calibration = &good;
+    desc.remove = 1;
+    NO_HANDLE(ARGUMENT, fc_prune(model, NULL, &err), "expected a model and a description");
+    NO_HANDLE(ARGUMENT, fc_prune(NULL, &desc, &err), "expected a model and a description");
+    T_OK(!fc_prune(NULL, NULL, NULL), "nowhere to tell");
+    REFUSED(ARGUMENT, fc_prune_count(NULL, &desc, &n, &err), "fc_prune_count");
+    REFUSED(ARGUMENT, fc_prune_count(model, NULL, &n, &err), "fc_prune_count");
+    REFUSED(ARGUMENT, fc_prune_count(model, &desc, NULL, &err), "fc_prune_count");
+#define WRONG(field, value, words) bad = desc, bad.field = value, NO_HANDLE(ARGUMENT, fc_prune(model, &bad, &err), words)
+    WRONG(calibration, NULL, "at least one sequence");
+    WRONG(metric, (fc_metric)99, "metric");
+    WRONG(candidates, (fc_candidates)-1, "candidates");
+    WRONG(search, FC_SEARCH_COUNT, "search");
+    WRONG(remove, UINT32_MAX, "remove");
+    WRONG(fraction, 1.5, "share");
+    WRONG(fraction, (double)NAN, "share");
+    WRONG(last, -1, "last");
+    WRONG(last, (double)INFINITY, "last");
+    WRONG(confidence, -1, "confidence");
+    WRONG(confidence, 1e9, "confidence");
+#undef WRONG
+    REFUSED(ARGUMENT, fc_prune_file(NULL, "x", NULL, "y", NULL, &err), "fc_prune_file");
+    REFUSED(ARGUMENT, fc_prune_file("x", NULL, NULL, "y", NULL, &err), "fc_prune_file");
+    REFUSED(ARGUMENT, fc_prune_file("x", "y", NULL, NULL, NULL, &err), "fc_prune_file");
+    T_OK(fc_prune_file("/nowhere", "y", NULL, "/nowhere/plan.json", NULL, NULL) != FC_OK, "nowhere to tell");
+}
+
+static void test_plans(void) {
+    uint8_t mask[256];
+    fc_prune_desc desc;
+    fc_export_desc export_desc;
+    memset(&export_desc, 0, sizeof export_desc);
+    memset(&desc, 0, sizeof desc);
+    desc.calibration = &good;
+    desc.remove = 1;
+    fc_plan *p = fc_prune(model, &desc, &err);
+    if (!T_OK(p != NULL, "a plan: %s", err.msg)) return;
+    fc_plan_free(NULL);
+    T_OK(!fc_plan_get_info(NULL) && !fc_plan_step(NULL, 0) && !fc_plan_step(p, 1) && !fc_plan_step(p, SIZE_MAX), "steps that are not there");
+    NO_HANDLE(ARGUMENT, fc_plan_load(NULL, NULL, &err), "expected a path");
+    NO_HANDLE(IO, fc_plan_load("/nowhere", NULL, &err), "/nowhere");
+    REFUSED(ARGUMENT, fc_plan_save(NULL, "x", &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_plan_save(p, NULL, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_plan_mask(NULL, model, 0, mask, &err), "fc_plan_mask");
+    REFUSED(ARGUMENT, fc_plan_mask(p, NULL, 0, mask, &err), "fc_plan_mask");
+    REFUSED(ARGUMENT, fc_plan_mask(p, model, 0, NULL, &err), "fc_plan_mask");
+    REFUSED(ARGUMENT, fc_plan_mask(p, model, SIZE_MAX, mask, &err), "at most its 1");
+    REFUSED(ARGUMENT, fc_report_svg(NULL, "x", &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_report_svg(p, NULL, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_report_csv(NULL, "x", &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_report_csv(p, NULL, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_export(NULL, p, &export_desc, &err), "expected a model");
+    REFUSED(ARGUMENT, fc_export(model, p, NULL, &err), "expected a model");
+    REFUSED(ARGUMENT, fc_export(model, p, &export_desc, &err), "path");
+    export_desc.path = "/nowhere/x";
+    export_desc.format = (fc_export_format)99;
+    REFUSED(ARGUMENT, fc_export(model, p, &export_desc, &err), "format");
+    export_desc.format = FC_EXPORT_HF;
+    export_desc.steps = 2;
+    REFUSED(ARGUMENT, fc_export(model, p, &export_desc, &err), "step");
+    export_desc.steps = 0;
+    export_desc.type = (fc_dtype)999;
+    T_OK(fc_export(model, p, &export_desc, &err) != FC_OK && err.msg[0], "a type that is not there: %s", err.msg);
+    fc_plan_free(p);
+}
+
+static void test_generation(void) {
+    const uint32_t ids[] = {1, UINT32_MAX};
+    fc_sampling how = {-1, 0, 0};
+    fc_generated out;
+    fc_tokens ends;
+    fc_speed speed;
+    uint32_t id;
+    size_t n = 5;
+    NO_HANDLE(ARGUMENT, fc_generator_open(NULL, NULL, 8, &err), "fc_generator_open");
+    NO_HANDLE(ARGUMENT, fc_generator_open(model, NULL, UINT32_MAX, &err), "positions");
+    fc_generator_close(NULL);
+    fc_generator_rewind(NULL, 0);
+    T_OK(!fc_generator_tokens(NULL, &n) && n == 0 && !fc_generator_tokens(NULL, NULL), "no generator");
+    NO_HANDLE(ARGUMENT, fc_generator_logits(NULL, &err), "fc_generator_logits");
+    fc_generator *g = fc_generator_open(model, NULL, 4, &err);
+    if (T_OK(g != NULL, "a generator: %s", err.msg)) {
+        REFUSED(ARGUMENT, fc_generator_feed(NULL, ids, 1, &err), "fc_generator_feed");
+        REFUSED(ARGUMENT, fc_generator_feed(g, NULL, 1, &err), "fc_generator_feed");
+        REFUSED(ARGUMENT, fc_generator_feed(g, ids, 2, &err), "token 1: expected an id below");
+        REFUSED(LIMIT, fc_generator_feed(g, ids, SIZE_MAX, &err), "at most 4");
+        NO_HANDLE(ARGUMENT, fc_generator_logits(g, &err), "at least one token");
+        REFUSED(ARGUMENT, fc_generator_next(NULL, NULL, &id, &err), "fc_generator_next");
+        REFUSED(ARGUMENT, fc_generator_next(g, NULL, NULL, &err), "fc_generator_next");
+        REFUSED(ARGUMENT, fc_generator_next(g, &how, &id, &err), "temperature");
+        how.temperature = 1;
+        how.top_p = 2;
+        REFUSED(ARGUMENT, fc_generator_next(g, &how, &id, &err), "top");
+        fc_generator_rewind(g, SIZE_MAX);
+        T_OK(fc_generator_tokens(g, NULL) != NULL || 1, "without a count");
+        fc_generator_tokens(g, &n);
+        T_OK(n == 0, "nothing was appended by what failed: %d", (int)n);
+    }
+    fc_generator_close(g);
+    REFUSED(ARGUMENT, fc_end_tokens(NULL, &ends, &err), "fc_end_tokens");
+    REFUSED(ARGUMENT, fc_end_tokens(model, NULL, &err), "fc_end_tokens");
+    REFUSED(ARGUMENT, fc_generate(NULL, "x", 1, NULL, &out, &err), "fc_generate");
+    REFUSED(ARGUMENT, fc_generate(model, NULL, 1, NULL, &out, &err), "fc_generate");
+    REFUSED(ARGUMENT, fc_generate(model, "x", 1, NULL, NULL, &err), "fc_generate");
+    REFUSED(ARGUMENT, fc_speed_prompt(NULL, NULL, 1, 1, 0, 1, &speed, &err), "fc_speed_prompt");
+    REFUSED(ARGUMENT, fc_speed_prompt(model, NULL, 1, 1, 0, 1, NULL, &err), "fc_speed_prompt");
+    REFUSED(ARGUMENT, fc_speed_prompt(model, NULL, 0, 1, 0, 1, &speed, &err), "at least one");
+    REFUSED(LIMIT, fc_speed_prompt(model, NULL, UINT32_MAX, UINT32_MAX, 0, 1, &speed, &err), "at most");
+    REFUSED(ARGUMENT, fc_speed_generate(NULL, NULL, 1, 1, &speed, &err), "fc_speed_generate");
+    REFUSED(ARGUMENT, fc_speed_generate(model, NULL, 1, 1, NULL, &err), "fc_speed_generate");
+    REFUSED(ARGUMENT, fc_speed_generate(model, NULL, 0, 1, &speed, &err), "tokens");
+    REFUSED(ARGUMENT, fc_speed_generate(model, NULL, UINT32_MAX, 1, &speed, &err), "tokens");
+}
+
+static void test_kernels(void) {
+    float x[64], y[64];
+    fc_speed speed;
+    fc_env env;
+    memset(x, 0, sizeof x);
+    memset(&env, 0, sizeof env);
+    REFUSED(ARGUMENT, fc_matmul(NULL, 1, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
+    REFUSED(ARGUMENT, fc_matmul(x, 1, 1, NULL, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
+    REFUSED(ARGUMENT, fc_matmul(x, 1, 1, x, FC_DTYPE_F32, 1, NULL, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
+    REFUSED(UNSUPPORTED, fc_matmul(x, 1, 1, x, (fc_dtype)999, 1, y, FC_COMPUTE_F32, NULL, &err), "invalid");
+    REFUSED(ARGUMENT, fc_matmul(x, 1, 33, x, FC_DTYPE_Q8_0, 1, y, FC_COMPUTE_F32, NULL, &err), "multiple of 32");
+    REFUSED(LIMIT, fc_matmul(x, SIZE_MAX, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");
+    REFUSED(LIMIT, fc_matmul(x, 1, SIZE_MAX, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");
+    REFUSED(LIMIT, fc_matmul(x, 1, 1, x, FC_DTYPE_F32, SIZE_MAX, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");
+    env.par.n_threads = 5000;
+    REFUSED(ARGUMENT, fc_matmul(x, 1, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, &env, &err), "threads");
+    REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, NULL, 0, 1, y, &err), "fc_decode");
+    REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, x, 0, 1, NULL, &err), "fc_decode");
+    REFUSED(ARGUMENT, fc_decode(FC_DTYPE_Q4_K, x, 32, 256, y, &err), "multiples of 256");
+    REFUSED(UNSUPPORTED, fc_decode(FC_DTYPE_IQ1_S, x, 0, 256, y, &err), "IQ1_S");
+    REFUSED(ARGUMENT, fc_peak(FC_COMPUTE_F32, NULL, NULL, &err), "fc_peak");
+    REFUSED(ARGUMENT, fc_speed_matmul(NULL, 1, 1, x, FC_DTYPE_F32, 1, 1, &speed, &err), "fc_speed_matmul");
+    REFUSED(ARGUMENT, fc_speed_matmul(model, 1, 1, NULL, FC_DTYPE_F32, 1, 1, &speed, &err), "fc_speed_matmul");
+    REFUSED(ARGUMENT, fc_speed_matmul(model, 1, 1, x, FC_DTYPE_F32, 1, 1, NULL, &err), "fc_speed_matmul");
+    REFUSED(ARGUMENT, fc_speed_matmul(model, 0, 1, x, FC_DTYPE_F32, 1, 1, &speed, &err), "above 0");
+    REFUSED(ARGUMENT, fc_speed_matmul(model, SIZE_MAX, 1, x, FC_DTYPE_F32, 1, 1, &speed, &err), "below 2^30");
+    for (int metric = -1; metric <= FC_METRIC_COUNT; metric++)
+        T_OK(isnan(fc_distance((fc_metric)metric, NULL, x, 0, 8, FC_SIMD_AUTO)) && isnan(fc_distance((fc_metric)metric, x, NULL, 0, 8, FC_SIMD_AUTO)) &&
+                 isnan(fc_distance((fc_metric)metric, x, y, 8, 8, FC_SIMD_AUTO)) && isnan(fc_distance((fc_metric)metric, x, y, 0, 0, FC_SIMD_AUTO)),
+             "metric %d of nothing is no number", metric);
+}
+
+int main(void) {
+    uint32_t ids[] = {1, 2, 3, 4};
+    size_t starts[] = {0, 4};
+    good = tokens_of(ids, starts, 1);
+    test_names();
+    test_files();
+    model = fc_model_open("examples/demo", NULL, &err);
+    if (T_OK(model != NULL, "the demo: %s", err.msg)) {
+        test_kernels();
+        test_world();
+        test_containers();
+        test_tokenizers();
+        test_tokens();
+        test_models();
+        test_prune();
+        test_plans();
+        test_generation();
+    }
+    fc_model_close(model);
+    return t_end("misuse");
+}
