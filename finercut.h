@@ -7109,7 +7109,9 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #  define FCI_COMPILER_GCC 0
 #endif
 
-#if !defined(FINERCUT_NO_SIMD) && (FCI_COMPILER_GCC >= 9 || FCI_COMPILER_CLANG >= 10)
+// Where float is computed in a wider type (s390x and x87 under -std=c99), gcc has no vectors of it.
+#if !defined(FINERCUT_NO_SIMD) && FLT_EVAL_METHOD == 0 &&                                                    \
+    (FCI_COMPILER_GCC >= 9 || FCI_COMPILER_CLANG >= 10)
 #  define FCI_VECTORS 1 // the compiler's own vector types, on any processor
 #else
 #  define FCI_VECTORS 0
