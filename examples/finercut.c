@@ -1123,7 +1123,8 @@ static int is_trouble(const session *s) {
 
 static int show_tokenizer(view *v, session *s) {
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
-    if (!t && is_trouble(s) && exists_in(s->o->input, "tokenizer.json") != 0) return failed(s);
+    if (!t && s->err.code == FC_ERR_MEMORY) return failed(s);
+    if (!t && s->err.code == FC_ERR_IO && exists_in(s->o->input, "tokenizer.json")) return failed(s);
     if (t) fact_text(v, "tokenizer", "tokenizer", fc_tokenizer_description(t));
     else if (v->json) {
         fputs(",\"tokenizer\":null", stdout);
