@@ -10882,6 +10882,7 @@ typedef struct fci_architecture {
     fci_window_rule windows;
     const char *json_defaults;  // what transformers takes for a key that config.json leaves out
     const char *gguf_defaults;  // what llama.cpp takes, under the keys of config.json
+    const char *ignored; // keys of config.json that the family's class does not read: "a|b"
     const fci_tensor_name *names; // or NULL
     void (*gguf_adjust)(fci_hyper *h); // or NULL
 } fci_architecture;
@@ -10893,6 +10894,10 @@ FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
         h->query_scalar = (double)h->hidden / (double)h->n_heads;
 }
 
+// Most families turn whole heads, whatever a partial factor says, and take the length before
+// scaling from the rope settings alone.
+#define FCI_PART_OF_HEADS "rotary_pct|rotary_emb_base|original_max_position_embeddings"
+#define FCI_WHOLE_HEADS "partial_rotary_factor|" FCI_PART_OF_HEADS
 #define FCI_LAYER_NORMS (FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NORM_BIAS)
 #define FCI_ALL_BIASES (FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS | FCI_TRAIT_FFN_BIAS)
 #define FCI_WINDOWED (FCI_TRAIT_WINDOW | FCI_TRAIT_USE_WINDOW)
@@ -10900,32 +10905,38 @@ FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
 static const fci_architecture fci_architectures[] = {
     {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
-     "{}", "{}", NULL, NULL},
+     "{}", "{}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"mistral", "MistralForCausalLM", NULL, "hidden_act", "silu", FCI_WINDOWED, 0, 0,
      FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
-     NULL, NULL},
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"mixtral", "MixtralForCausalLM", NULL, "hidden_act", "silu",
      FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
-     "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}", fci_mixtral_names, NULL},
+     "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
+     FCI_WHOLE_HEADS, fci_mixtral_names, NULL},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
-     "\"max_window_layers\":28}", "{}", NULL, NULL},
+     "\"max_window_layers\":28}", "{}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
-     "\"sliding_window\":4096,\"max_window_layers\":28}", "{}", NULL, NULL},
+     "\"sliding_window\":4096,\"max_window_layers\":28}", "{}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,\"num_local_experts\":128,"
-     "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}", NULL, NULL},
+     "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}",
-     "{}", NULL, NULL},
+     "{}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
@@ -10933,7 +10944,8 @@ static const fci_architecture fci_architectures[] = {
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":2,"
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
-     "\"final_logit_softcapping\":30.0}", fci_gemma2_names, fci_architecture_gemma_27b},
+     "\"final_logit_softcapping\":30.0}",
+     FCI_WHOLE_HEADS, fci_gemma2_names, fci_architecture_gemma_27b},
     {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
          FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
@@ -10941,39 +10953,46 @@ static const fci_architecture fci_architectures[] = {
      "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
-     "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}", fci_gemma2_names,
-     fci_architecture_gemma_27b},
+     "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
+     FCI_WHOLE_HEADS, fci_gemma2_names, fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
-     "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
+     "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}",
+     "rotary_pct|rotary_emb_base", NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
-     "{\"rms_norm_eps\":1e-5}", "{}", NULL, NULL},
+     "{\"rms_norm_eps\":1e-5}", "{}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
-     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}", NULL, NULL},
+     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,\"no_rope_layer_interval\":4,"
-     "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}", NULL, NULL},
+     "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
+     FCI_WHOLE_HEADS, NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
      FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
-     "\"partial_rotary_factor\":0.25}", "{}", NULL, NULL},
+     "\"partial_rotary_factor\":0.25}", "{}",
+     FCI_PART_OF_HEADS, NULL, NULL},
     {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
-     "\"tie_word_embeddings\":true}", "{}", fci_starcoder2_names, NULL},
+     "\"tie_word_embeddings\":true}", "{}",
+     FCI_WHOLE_HEADS, fci_starcoder2_names, NULL},
     {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
      FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
      "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,\"rotary_pct\":0.25}",
-     "{\"use_parallel_residual\":true}", fci_gpt_neox_names, NULL},
+     "{\"use_parallel_residual\":true}",
+     "rope_theta|partial_rotary_factor|original_max_position_embeddings", fci_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
          FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
      FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
      "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
-     fci_gpt2_names, NULL},
+     "", fci_gpt2_names, NULL},
 };
 
 // What GGUF files say by having a tensor, or by not having it.
@@ -11140,6 +11159,7 @@ typedef struct fci_source {
     const char *gguf_name;    // general.architecture
     const fci_json *defaults; // of the architecture, an object
     uint64_t n_blocks;        // once it is known
+    const char *ignored;      // keys of config.json that count for nothing
 } fci_source;
 
 #define FCI_CONFIG_LIMIT ((uint64_t)16 << 20) // bytes of a config.json
@@ -11178,6 +11198,14 @@ FCI_FN const fci_json *fci_model_json(const fci_json *object,
     return n && n->type != FCI_JSON_NULL ? n : NULL;
 }
 
+FCI_FN bool fci_model_ignores(const fci_source *s, const char *key) {
+    char ignored[64];
+    const char *rest = s->ignored;
+    while (fci_model_next_name(&rest, ignored, sizeof ignored))
+        if (strcmp(ignored, key) == 0) return true;
+    return false;
+}
+
 // The value of the first of the keys "a|b" that is there. A null that is there hides the defaults.
 FCI_FN const fci_json *fci_model_setting(const fci_source *s, const char *keys) {
     const fci_json *objects[] = {s->json, s->defaults};
@@ -11186,6 +11214,7 @@ FCI_FN const fci_json *fci_model_setting(const fci_source *s, const char *keys) 
         const char *rest = keys;
         while (objects[i] && fci_model_next_name(&rest, key, sizeof key)) {
             const fci_json *n = fci_json_get(objects[i], key);
+            if (n && i == 0 && fci_model_ignores(s, key)) n = NULL;
             if (n) return n->type == FCI_JSON_NULL ? NULL : n;
         }
     }
@@ -11483,8 +11512,31 @@ FCI_FN fc_code fci_model_rope_scaling(fci_str name, uint64_t at, fci_rope_scalin
                     fci_show(name, &shown));
 }
 
-// One object of rope settings. The length before scaling may also stand beside it, which then
-// counts; some families have one where neither says it.
+// Which share of a head turns. Where a family turns whole heads, transformers passes such a setting
+// over, but with scaled frequencies it fails.
+FCI_FN fc_code fci_model_rope_partial(const fci_source *s, const fci_json *rope, const fci_rope *r,
+                                      fci_hyper *h, fc_error *err) {
+    static const char key[] = "partial_rotary_factor";
+    double share = h->partial_rotary;
+    const bool part = !fci_model_ignores(s, key) || !fci_model_ignores(s, "rotary_pct");
+    const fci_json *beside = h->traits & FCI_TRAIT_TWO_ROPES ? NULL : fci_model_json(s->json, key);
+    fc_code code = fci_model_rope_number(rope, key, share, &share, err);
+    if (!code && share > 1)
+        code = fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: \"%s\": expected at most 1",
+                        key);
+    if (!part && beside && beside->type == FCI_JSON_NUMBER && share == 1) share = beside->number;
+    if (!code && !part && r->scaling != FCI_ROPE_NONE && share != 1)
+        code = fci_fail(err, FC_ERR_UNSUPPORTED, rope->at,
+                        "rope settings: \"%s\" %g with scaled frequencies: expected 1, as this "
+                        "family turns whole heads",
+                        key, share);
+    if (!code && part) h->partial_rotary = share;
+    fci_model_rotary(h);
+    return code;
+}
+
+// One object of rope settings. In some families the length before scaling stands beside it, which
+// then counts, or is known where neither says it.
 FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci_json *rope,
                                      fci_rope *r, fc_error *err) {
     static const char original[] = "original_max_position_embeddings";
@@ -11500,17 +11552,11 @@ FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci
         return fci_fail(err, FC_ERR_FORMAT, type->at,
                         "rope settings: \"rope_type\": expected a string, got %s",
                         fci_json_type_name(type));
-    if (!fci_model_json(place, original))
+    if (fci_model_ignores(s, original) || !fci_model_json(place, original))
         place = fci_model_json(rope, original) ? rope : s->defaults;
     fc_code code = fci_model_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
-    if (!code)
-        code = fci_model_rope_number(rope, "partial_rotary_factor", h->partial_rotary,
-                                     &h->partial_rotary, err);
-    if (!code && h->partial_rotary > 1)
-        code = fci_fail(err, FC_ERR_FORMAT, rope->at,
-                        "rope settings: \"partial_rotary_factor\": expected at most 1");
-    fci_model_rotary(h);
     if (!code) code = fci_model_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
+    if (!code) code = fci_model_rope_partial(s, rope, r, h, err);
     if (code || r->scaling == FCI_ROPE_NONE) return code;
     if (r->scaling == FCI_ROPE_LINEAR)
         return fci_model_rope_number(rope, "factor", 0, &r->factor, err);
@@ -11521,23 +11567,49 @@ FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci
                                          : fci_model_rope_llama3(rope, r, err);
 }
 
+// Settings of one type of layer, in both spellings together: those of `first` count before those
+// of `second`; either may be NULL.
+FCI_FN fc_code fci_model_rope_type(fc_model *m, const fci_source *s, const fci_json *first,
+                                   const fci_json *second, fci_rope *r, fc_error *err) {
+    fc_code code = FC_OK;
+    if (second && second->type == FCI_JSON_OBJECT)
+        code = fci_model_rope_number(second, "rope_theta", r->theta, &r->theta, err);
+    if (code || (!first && !second)) return code;
+    return fci_model_rope_object(m, s, first ? first : second, r, err);
+}
+
+// Two ropes: "rope_parameters" has an object for each type of layer, and "rope_scaling" of before
+// is about the full attention.
+FCI_FN fc_code fci_model_rope_two(fc_model *m, const fci_source *s, const fci_json *scaling,
+                                  const fci_json *parameters, fc_error *err) {
+    fci_rope *ropes = m->hyper.ropes;
+    fc_code code = FC_OK;
+    if (parameters && parameters->type != FCI_JSON_OBJECT)
+        return fci_fail(err, FC_ERR_FORMAT, parameters->at,
+                        "rope settings: expected an object, got %s",
+                        fci_json_type_name(parameters));
+    const fci_json *full = fci_model_json(parameters, "full_attention"),
+                   *sliding = fci_model_json(parameters, "sliding_attention");
+    code = fci_model_rope_type(m, s, scaling, full, &ropes[0], err);
+    return code ? code : fci_model_rope_type(m, s, sliding, NULL, &ropes[1], err);
+}
+
 // Both spellings: transformers 5's "rope_parameters", one object or one for each type of layer, and
-// "rope_theta" with "rope_scaling" before it.
+// "rope_theta" with "rope_scaling" before it, which counts where both are there.
 FCI_FN fc_code fci_model_rope_json(fc_model *m, const fci_source *s, fc_error *err) {
-    fci_hyper *h = &m->hyper;
-    const fci_json *rope = fci_model_json(s->json, "rope_parameters");
-    if (!rope) rope = fci_model_json(s->json, "rope_scaling");
+    const fci_json *rope = fci_model_json(s->json, "rope_parameters"),
+                   *scaling = fci_model_json(s->json, "rope_scaling");
+    if (scaling && scaling->type == FCI_JSON_OBJECT && scaling->count == 0) scaling = NULL;
+    if (fci_model_has(m, FCI_TRAIT_POSITIONS)) return FC_OK;
+    if (fci_model_has(m, FCI_TRAIT_TWO_ROPES)) return fci_model_rope_two(m, s, scaling, rope, err);
+    if (scaling) rope = scaling;
     if (!rope) return FC_OK;
-    const bool object = rope->type == FCI_JSON_OBJECT;
-    const fci_json *full = object ? fci_model_json(rope, "full_attention") : NULL;
-    const fci_json *sliding = object ? fci_model_json(rope, "sliding_attention") : NULL;
-    if ((full || sliding) && !fci_model_has(m, FCI_TRAIT_TWO_ROPES))
+    if (rope->type == FCI_JSON_OBJECT && (fci_model_json(rope, "full_attention") ||
+                                          fci_model_json(rope, "sliding_attention")))
         return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at,
                         "rope settings by type of layer are not supported for %s",
                         m->architecture->name);
-    if (!full && !sliding) return fci_model_rope_object(m, s, rope, &h->ropes[0], err);
-    fc_code code = full ? fci_model_rope_object(m, s, full, &h->ropes[0], err) : FC_OK;
-    return code || !sliding ? code : fci_model_rope_object(m, s, sliding, &h->ropes[1], err);
+    return fci_model_rope_object(m, s, rope, &m->hyper.ropes[0], err);
 }
 
 FCI_FN fc_code fci_model_rope_kv(const fci_source *s, const char *key, double otherwise,
@@ -11743,6 +11815,7 @@ FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratc
     const fci_architecture *a = m->architecture;
     fci_hyper *h = &m->hyper;
     const char *defaults = s->json ? a->json_defaults : a->gguf_defaults;
+    s->ignored = a->ignored;
     h->traits = a->traits | (s->json ? a->json_traits : a->gguf_traits);
     h->ropes[0].attention = h->ropes[1].attention = 1;
     fc_code code = fci_json_parse(&m->c, scratch, defaults, strlen(defaults), &s->defaults, err);
@@ -11786,7 +11859,7 @@ FCI_FN fc_code fci_model_block_configs(fc_model *m, const fci_json *config, fc_e
 
 FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
                                      fc_error *err) {
-    fci_source s = {config, NULL, NULL, NULL, 0};
+    fci_source s = {config, NULL, NULL, NULL, 0, NULL};
     if (config->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s",
                         fci_json_type_name(config));
@@ -11858,7 +11931,7 @@ FCI_FN fc_code fci_model_config_gguf(fc_model *m, fci_arena *scratch, fc_error *
     const bool deci = fci_is(name, "deci"); // llama.cpp's name for Llama's blocks where some lack a sublayer
     m->architecture = fci_model_architecture(deci ? fci_s("llama") : name, true, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
-    fci_source s = {NULL, m->container, deci ? "deci" : m->architecture->gguf, NULL, 0};
+    fci_source s = {NULL, m->container, deci ? "deci" : m->architecture->gguf, NULL, 0, NULL};
     fc_code code = fci_model_configure(m, &s, scratch, err);
     if (!code && deci) code = fci_model_stubs(m, &s, err);
     if (code) return code;
