@@ -9,7 +9,7 @@ CLANG    ?= clang
 CXX      ?= c++
 PYTHON   ?= python3
 PREFIX   ?= /usr/local
-FUZZ_SECONDS ?= 30
+FUZZ_SECONDS ?= 20
 
 B        := build
 HEADER   := finercut.h
@@ -30,7 +30,7 @@ endif
 EXAMPLES := $(patsubst examples/%.c,$(B)/%,$(filter-out examples/finercut.c,$(wildcard examples/*.c)))
 TESTS    := $(patsubst tests/%.c,%,$(sort $(wildcard tests/test_*.c)))
 SCRIPTS  := $(sort $(wildcard tests/test_*.sh))
-FUZZERS  := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/replay.c,$(sort $(wildcard tests/fuzz/*.c))))
+FUZZERS  := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c)))
 
 all: finercut $(EXAMPLES)
 
@@ -43,6 +43,7 @@ $(B)/%: examples/%.c $(HEADER)
 
 # ---- tests: every program ends with `name: N passed, N failed, N skipped`, tests/run.sh sums them
 
+$(B)/test/test_fuzz $(B)/asan/test_fuzz $(B)/tsan/test_fuzz: $(wildcard tests/fuzz/*.[ch])
 $(B)/test/%: tests/%.c $(wildcard tests/*.h) $(HEADER)
 	@mkdir -p $(@D)
 	$(CC) $(STRICT_C) $(TEST_CFLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
@@ -85,9 +86,14 @@ faults: $(B)/faults/finercut $(B)/faults/asan
 analyze:
 	@CC="$(CC)" sh tests/run.sh tests/analyze.sh
 
-$(B)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h tests/*.h) $(HEADER)
+# Only what a target uses is compiled (FINERCUT_STATIC), paths inside loops over numbers are not told
+# apart (kernels.txt), and targets whose input is a list of changes need no comparisons traced.
+FUZZ_FLAGS := -std=c99 -DFINERCUT_TESTING -DFINERCUT_STATIC -DFINERCUT_NO_AVX512 -O2 -gline-tables-only \
+    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fsanitize-coverage-ignorelist=tests/fuzz/kernels.txt
+$(addprefix $(B)/fuzz/fuzz_,bind export run search): FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
+$(B)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h tests/*.h) tests/fuzz/kernels.txt $(HEADER)
 	@mkdir -p $(@D)
-	$(CLANG) -std=c99 -DFINERCUT_TESTING -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(EXTRA_CFLAGS) $< -o $@ $(LDLIBS)
+	$(CLANG) $(FUZZ_FLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDLIBS)
 
 fuzz: $(addprefix $(B)/fuzz/,$(FUZZERS))
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZERS="$(FUZZERS)" sh tests/run.sh tests/fuzz.sh
@@ -125,7 +131,7 @@ help:
 	@echo "make tsan         the tests under the thread sanitizer"
 	@echo "make faults       every call of the C library fails, in every command; kill, full disk (glibc; FAULTS=full: all)"
 	@echo "make analyze      gcc -fanalyzer and cppcheck, where installed"
-	@echo "make fuzz         every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
+	@echo "make fuzz         parsers and what lies behind them under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
 	@echo "make portability  strict warnings, all standards, C++, switches, 32 bits, ARM (needs clang, cross gcc, qemu)"
 	@echo "make interop      compare with numpy, safetensors, tokenizers, gguf (PYTHON=python3 that has them)"
 	@echo "make bench        speed beside llama.cpp and PyTorch (downloads both; PARTS=prompt,generate,gemm,search,big QUICK=1)"

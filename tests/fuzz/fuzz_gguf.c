@@ -1,9 +1,7 @@
 // Fuzzes opening a GGUF file.
-//   clang -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_gguf.c -o build/fuzz/fuzz_gguf -lm -pthread
-//   build/fuzz/fuzz_gguf -max_total_time=60 -dict=tests/fuzz/fuzz_gguf.dict build/fuzz/corpus/fuzz_gguf ../shared/data/corpora/gguf_cases/files
+//   make build/fuzz/fuzz_gguf && build/fuzz/fuzz_gguf -max_total_time=60 tests/fuzz/corpus/gguf
 #include "container.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(gguf) {
     return fuzz_container(data, size);
 }

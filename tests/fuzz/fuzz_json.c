@@ -1,10 +1,8 @@
 // Fuzzes the JSON reader: any bytes end in a tree or an error; a tree, written out, reads back as the same tree.
-//   clang -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_json.c -o build/fuzz/fuzz_json -lm -pthread
-//   build/fuzz/fuzz_json -max_total_time=60 build/fuzz/corpus/fuzz_json ../shared/data/corpora/json_test_suite/test_parsing
-#define FINERCUT_IMPLEMENTATION
-#include "../../finercut.h"
+//   make build/fuzz/fuzz_json && build/fuzz/fuzz_json -max_total_time=60 tests/fuzz/corpus/json
+#include "fuzz.h"
 
-static void write_tree(fci_buffer *b, const fci_json *n) {
+static void json_write(fci_buffer *b, const fci_json *n) {
     const fci_json *child = fci_json_first(n);
     bool object = n->type == FCI_JSON_OBJECT;
     if (n->type == FCI_JSON_NUMBER) fci_put(b, n->text.p, n->text.n);
@@ -20,14 +18,14 @@ static void write_tree(fci_buffer *b, const fci_json *n) {
                 fci_puts(b, ":");
                 child = fci_json_next(child);
             }
-            write_tree(b, child);
+            json_write(b, child);
             child = fci_json_next(child);
         }
         fci_puts(b, object ? "}" : "]");
     }
 }
 
-static bool same_tree(const fci_json *a, const fci_json *b) {
+static bool json_same(const fci_json *a, const fci_json *b) {
     if (a->skip != b->skip) return false;
     for (uint32_t i = 0; i < a->skip; i++)
         if (a[i].type != b[i].type || a[i].count != b[i].count || a[i].truth != b[i].truth || a[i].integer != b[i].integer ||
@@ -36,8 +34,7 @@ static bool same_tree(const fci_json *a, const fci_json *b) {
     return true;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(json) {
     fci_context c;
     fci_arena arena;
     fc_error err;
@@ -52,8 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fci_buffer b;
         memset(&b, 0, sizeof b);
         b.c = &c;
-        write_tree(&b, root);
-        if (fci_json_parse(&c, &arena, b.p, b.n, &again, &err) || !same_tree(root, again)) abort();
+        json_write(&b, root);
+        if (fci_json_parse(&c, &arena, b.p, b.n, &again, &err) || !json_same(root, again)) abort();
         fci_buffer_free(&b);
     }
     fci_arena_free(&arena);

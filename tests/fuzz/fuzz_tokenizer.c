@@ -1,12 +1,9 @@
 // A tokenizer.json or a GGUF file with a vocabulary, and a text to run through it. The input: two bytes, how long the
 // file is; itself; the text.
-//   clang -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_tokenizer.c -o fuzz_tokenizer -lm -pthread
-//   ./fuzz_tokenizer -dict=tests/fuzz/fuzz_tokenizer.dict -max_total_time=60 corpus tests/fuzz/corpus/tokenizer
-#define FINERCUT_IMPLEMENTATION
-#include "../../finercut.h"
-#include "../memory.h"
+//   make build/fuzz/fuzz_tokenizer && build/fuzz/fuzz_tokenizer -max_total_time=60 tests/fuzz/corpus/tokenizer
+#include "fuzz.h"
 
-static void fuzz_text(const fc_tokenizer *t, const char *text, size_t n, unsigned flags) {
+static void tokenizer_text(const fc_tokenizer *t, const char *text, size_t n, unsigned flags) {
     fc_error err;
     fc_tokens tokens;
     fc_text back;
@@ -18,8 +15,7 @@ static void fuzz_text(const fc_tokenizer *t, const char *text, size_t n, unsigne
     fc_tokens_free(&tokens);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(tokenizer) {
     memory m;
     fc_error err;
     if (size < 2) return 0;
@@ -32,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fc_env env = memory_env(&m);
     fc_tokenizer *t = fc_tokenizer_open("file", &env, &err);
     if (!t && (err.code == FC_OK || !*err.msg)) abort();
-    for (unsigned flags = 0; t && flags < 2; flags++) fuzz_text(t, (const char *)data + n, size - n, flags);
+    for (unsigned flags = 0; t && flags < 2; flags++) tokenizer_text(t, (const char *)data + n, size - n, flags);
     fc_tokenizer_close(t);
     if (m.live || m.bytes) abort();
     return 0;
