@@ -12840,9 +12840,9 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
     const fci_context *c = &e->m->c;
     fci_attention a = fci_engine_attention(e->m);
     float *q = e->heads[0], *out = e->heads[1], *k = e->keys, *v = e->keys + rows * a.ldkv;
-    const fci_gemm_part qkv[] = {fci_engine_part(&l->q, q, a.ldq),
-                                 fci_engine_part(&l->k, k, a.ldkv),
-                                 fci_engine_part(&l->v, v, a.ldkv)};
+    const fci_gemm_part qkv[3] = {fci_engine_part(&l->q, q, a.ldq),
+                                  fci_engine_part(&l->k, k, a.ldkv),
+                                  fci_engine_part(&l->v, v, a.ldkv)};
     a.window = l->kind.window;
     fci_engine_norm_pack(e, e->x, rows, &l->attn_norm);
     fci_engine_gemm(e, FCI_GEMM_STORE, qkv, 3, rows);
@@ -12866,7 +12866,8 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
 // The packed rows through gate and up (or only up) and the activation, into e->fed.
 FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up,
                                 size_t rows) {
-    const fci_gemm_part parts[] = {fci_engine_part(gate, NULL, 0), fci_engine_part(up, NULL, 0)};
+    const fci_gemm_part parts[2] = {fci_engine_part(gate, NULL, 0),
+                                    fci_engine_part(up, NULL, 0)};
     const size_t plain = gate->matrix.data ? 0 : 1;
     fci_gemm_into(&e->m->c, e->m->config.compute, e->packed, rows, (size_t)up->matrix.cols,
                   parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);

@@ -1,13 +1,18 @@
 #!/bin/sh
 # The header under other compilers, standards, switches and machines (make portability).
+#   sh tests/portability.sh [PIECE...]     all pieces, or those named (two at a time on two cores)
+# Plans and exports of the reference build on this machine's scalar kernels are what every other build has to give
+# again: in the same order of removal everywhere, and byte for byte where the arithmetic is the same.
 . tests/t.sh
 CC=${CC:-cc} CLANG=${CLANG:-clang} CXX=${CXX:-c++}
 top=$(pwd)
 data=$top/tests/data demo=$top/examples/demo
 w=$t_dir
+ref=${PORTABILITY_REFERENCE:-$w}
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef -Wdouble-promotion
     -Wformat=2 -Wwrite-strings -Werror"
 c_warnings="$warnings -Wstrict-prototypes -Wvla"
+pieces="gcc clang symbols levels switches tables i386 musl tcc windows aarch64 armhf riscv64 s390x ppc64"
 
 has() {
     command -v "$1" >/dev/null
@@ -19,144 +24,283 @@ works() { # COMMAND...: can it compile and link anything?
 }
 
 printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\nint main(void) { return fc_build_info() == 0; }\n' "$top" >"$w/impl.c"
-echo '[[1,2,3,4,5,6,7,8,9,10],[20,30,40,50,60,70],[7,7,7,1]]' >"$w/tokens.json"
 
-# ---- warnings and standards
+# ---- the same plans from every build
 
-for std in c99 c11 c17; do
-    # shellcheck disable=SC2086
-    {
-        t_ok "$CC -std=$std, strict" $CC -std=$std -pedantic-errors $c_warnings -O2 -c "$w/impl.c" -o "$w/impl.o"
-        has "$CLANG" && t_ok "$CLANG -std=$std, strict" $CLANG -std=$std -pedantic-errors $c_warnings -Wreserved-identifier \
-            -O2 -c "$w/impl.c" -o "$w/impl.o"
-    }
-done
-for file in examples/*.c; do # the format strings of info differ by one word on purpose
-    # shellcheck disable=SC2086
-    t_ok "$file, strict" $CC -std=c99 -pedantic-errors $c_warnings -Wno-format-nonliteral -O2 -c "$file" -o "$w/x.o"
-done
-for std in c++11 c++17 c++20; do
-    # shellcheck disable=SC2086
-    {
-        has "$CXX" && t_ok "$CXX -std=$std" $CXX -x c++ -std=$std -pedantic-errors -Wall -Wextra -Werror -O2 -c "$w/impl.c" -o "$w/impl.o"
-        has "$CLANG" && t_ok "$CLANG -std=$std" $CLANG -x c++ -std=$std -pedantic-errors -Wall -Wextra -Wno-deprecated -Werror -O2 \
-            -c "$w/impl.c" -o "$w/impl.o"
-    }
-done
-has "$CLANG" || t_skip "clang" "not installed"
+order() { # PLAN: what it removes, in order
+    sed -n 's/.*"removed": *"\([^"]*\)".*/\1/p' "$1"
+}
+plan() { # FINERCUT prune [FLAG...]: what it removes from the small model
+    "$@" "$data/llama_f16_sharded" --tokens "$ref/tokens.json" --compute f32 --quiet --force -o "$w/plan.json" && order "$w/plan.json"
+}
+agrees() { # FINERCUT prune [FLAG...]: runs, and removes in the order of the reference
+    plan "$@" >"$w/order" || return 1
+    [ -s "$ref/order" ] && diff "$ref/order" "$w/order"
+}
+build() { # WHAT COMMAND...: the CLI, and the order it removes in
+    what=$1
+    shift
+    rm -f "$w/cli"
+    t_ok "$what builds" "$@" examples/finercut.c -o "$w/cli" -lm
+    [ -x "$w/cli" ] && t_ok "$what runs" agrees "$w/cli" prune
+}
+
+# Plans of three models, but for the time they took, what is exported by them, and ids of a text: as lines.
+golden() { # FINERCUT...
+    for case in llama_f16_sharded:hf llama_f16_sharded:gguf llama_q4_0.gguf:hf-masked llama_q4_0.gguf:gguf gemma2:hf-masked gemma2:gguf-masked; do
+        model=$data/${case%:*}
+        rm -rf "$w/golden.json" "$w/out"
+        "$@" prune "$model" --tokens "$ref/tokens.json" --simd scalar --compute f32 --search exhaustive --threads 1 --quiet -o "$w/golden.json" &&
+            "$@" export "$model" --plan "$w/golden.json" --remove 1 --format "${case#*:}" --quiet -o "$w/out" || return 1
+        sed 's/"seconds": [^},]*//' "$w/golden.json"
+        (cd "$w" && find out -type f | sort | xargs cksum)
+    done
+    [ ! -f "$demo/tokenizer.json" ] || "$@" tokenize "$demo" --text "$demo/heldout.txt" | cksum
+}
+same_bytes() { # FINERCUT...
+    golden "$@" >"$w/golden" 2>"$w/golden.err" || { cat "$w/golden.err"; return 1; }
+    [ -s "$ref/golden" ] && diff "$ref/golden" "$w/golden"
+}
+
+# ---- warnings and standards. The optimiser's warnings need one standard only.
+
+strict() { # CC FLAG...
+    for std in c99 c11 c17; do
+        level=-O0
+        [ $std != c99 ] || level=-O2
+        # shellcheck disable=SC2086
+        t_ok "$1 -std=$std, strict" "$@" -std=$std -pedantic-errors $c_warnings $level -c "$w/impl.c" -o "$w/impl.o"
+    done
+}
+strict_cxx() { # CXX FLAG...
+    for std in c++11 c++14 c++17 c++20; do
+        t_ok "$1 -std=$std" "$@" -x c++ -std=$std -pedantic-errors -Wall -Wextra -Werror -O0 -c "$w/impl.c" -o "$w/impl.o"
+    done
+}
+piece_gcc() {
+    strict "$CC"
+    for file in examples/*.c; do # the format strings of info differ by one word on purpose
+        # shellcheck disable=SC2086
+        t_ok "$file, strict" "$CC" -std=c99 -pedantic-errors $c_warnings -Wno-format-nonliteral -O1 -c "$file" -o "$w/x.o"
+    done
+    has "$CXX" && strict_cxx "$CXX" || t_skip "C++" "no $CXX"
+}
+piece_clang() {
+    has "$CLANG" || { t_skip "clang" "not installed"; return; }
+    strict "$CLANG" -Wreserved-identifier
+    strict_cxx "$CLANG" -Wno-deprecated
+    # What this machine cannot run is compiled at least: 32-bit ARM's NEON table is there with -mfpu alone.
+    if echo '#include <stdio.h>' | "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -fsyntax-only -x c - 2>/dev/null; then
+        t_ok "$CLANG for 32-bit ARM" "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -std=c99 -Wall -Wextra -Werror -fsyntax-only "$w/impl.c"
+    else
+        t_skip "$CLANG for 32-bit ARM" "no headers"
+    fi
+}
 
 # ---- what reaches other code: macros, symbols, data
 
 # Macros defined by the header itself that are still there after it.
 leaks() {
-    $CC -std=c99 -E -dD "$w/impl.c" | awk '/^# [0-9]+ "/ { file = $3 } /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
+    "$CC" -std=c99 -E -dD "$w/impl.c" | awk '/^# [0-9]+ "/ { file = $3 } /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
         sort -u >"$w/ours"
-    $CC -std=c99 -E -dM "$w/impl.c" | awk '{ split($2, a, "("); print a[1] }' | sort -u >"$w/all"
+    "$CC" -std=c99 -E -dM "$w/impl.c" | awk '{ split($2, a, "("); print a[1] }' | sort -u >"$w/all"
     comm -12 "$w/ours" "$w/all" | grep -Ev '^(FINERCUT_|FC_|_POSIX_C_SOURCE$|_DEFAULT_SOURCE$|WIN32_LEAN_AND_MEAN$|NOMINMAX$)' >"$w/leaks"
     cat "$w/leaks"
     [ -s "$w/ours" ] && [ ! -s "$w/leaks" ]
 }
 exports() {
-    $CC -std=c99 -O2 -c "$w/impl.c" -o "$w/impl.o" || return 1
+    "$CC" -std=c99 -O2 -c "$w/impl.c" -o "$w/impl.o" || return 1
     nm -g --defined-only "$w/impl.o" | awk '$3 !~ /^fc_/ && $3 != "main" { print; bad = 1 } END { exit bad }'
 }
 mutable() { # objects in .data or .bss; tables of pointers sit in .data.rel.ro
     objdump -t "$w/impl.o" | awk '$0 ~ /[ \t]\.(data|bss|tdata|tbss|COMMON)[.a-zA-Z0-9_]*[ \t]/ && $0 !~ /\.data\.rel\.ro/ && $0 !~ / d / { print; bad = 1 }
         END { exit bad }'
 }
-t_ok "only FINERCUT_ and FC_ macros stay" leaks
-t_ok "only fc_ functions are exported" exports
-t_ok "no mutable data" mutable
-
-cat >"$w/a.c" <<END
+piece_symbols() {
+    t_ok "only FINERCUT_ and FC_ macros stay" leaks
+    t_ok "only fc_ functions are exported" exports
+    t_ok "no mutable data" mutable
+    cat >"$w/a.c" <<END
 #define FINERCUT_STATIC
 #include "$w/impl_only.h"
 const char *other(void);
 int main(void) { return fc_build_info() == 0 || other() == 0; }
 END
-cat >"$w/b.c" <<END
+    cat >"$w/b.c" <<END
 #define FINERCUT_STATIC
 #include "$w/impl_only.h"
 const char *other(void);
 const char *other(void) { return fc_build_info(); }
 END
-printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n#include "%s/finercut.h"\n' "$top" "$top" >"$w/impl_only.h"
-# shellcheck disable=SC2086
-t_ok "FINERCUT_STATIC twice in one program" $CC -std=c99 $c_warnings -O1 "$w/a.c" "$w/b.c" -o "$w/static" -lm -pthread
-t_ok "that program runs" "$w/static"
-printf '#include "%s/finercut.h"\nint main() { return fc_build_info() == 0; }\n' "$top" >"$w/user.cc"
-printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n' "$top" >"$w/finercut.c"
-t_ok "implementation in C" $CC -std=c99 -O1 -c "$w/finercut.c" -o "$w/finercut.o"
-has "$CXX" && t_ok "used from C++" $CXX -Wall -Wextra -Werror "$w/user.cc" "$w/finercut.o" -o "$w/user" -lm -pthread && t_ok "that program runs" "$w/user"
-
-# ---- switches, optimisation, machines: the same plan from every build
-
-plan() { # FINERCUT prune [FLAG...]: what it removes from the small model, in order
-    rm -f "$w/plan.json"
-    "$@" "$data/llama_f16_sharded" --tokens "$w/tokens.json" --compute f32 --quiet -o "$w/plan.json" && order "$w/plan.json"
-}
-order() {
-    sed -n 's/.*"removed": *"\([^"]*\)".*/\1/p' "$1"
-}
-agrees() { # FINERCUT prune [FLAG...]: runs, and removes in the order of the first build
-    plan "$@" >"$w/order" || return 1
-    [ -s "$w/first" ] && diff "$w/first" "$w/order"
-}
-build() { # WHAT COMMAND...: the CLI, and the order it removes in
-    what=$1
-    shift
-    t_ok "$what builds" "$@" examples/finercut.c -o "$w/cli" -lm
-    [ -x "$w/cli" ] && t_ok "$what runs" agrees "$w/cli" prune
-    rm -f "$w/cli"
-}
-
-$CC -std=c99 -O2 examples/finercut.c -o "$w/reference" -lm -pthread
-plan "$w/reference" prune >"$w/first"
-for level in 0 1 2 3; do
-    build "$CC -O$level" $CC -std=c99 -O$level -pthread
-    has "$CLANG" && build "$CLANG -O$level" $CLANG -std=c99 -O$level -pthread
-done
-for switch in FINERCUT_NO_THREADS FINERCUT_NO_SIMD FINERCUT_NO_MMAP FINERCUT_NO_POSIX FINERCUT_STATIC NDEBUG; do
-    build "-D$switch" $CC -std=c99 -O1 -pthread -D$switch -Wall -Wextra -Werror
-done
-for simd in scalar avx2 avx512; do t_ok "--simd $simd agrees" agrees "$w/reference" prune --simd $simd; done
-
-m32="$CC -m32"
-works $m32 || m32="$CC -m32 -isystem /usr/include/x86_64-linux-gnu" # where only part of multilib is installed
-if works $m32; then build "32 bits" $m32 -std=c99 -O1 -msse2 -mfpmath=sse -pthread; else t_skip "32 bits" "$CC -m32 does not link"; fi
-
-if has x86_64-w64-mingw32-gcc; then
-    t_ok "Windows builds" x86_64-w64-mingw32-gcc -std=c99 -O1 -Wall -Wextra -Werror -D__USE_MINGW_ANSI_STDIO=1 examples/finercut.c -o "$w/cli.exe"
-else
-    t_skip "Windows" "no x86_64-w64-mingw32-gcc"
-fi
-
-# ---- 64-bit ARM under emulation: all tests, and the demo
-
-arm() {
-    qemu-aarch64-static "$w/arm" "$@"
-}
-arm_tests() {
-    programs=
-    for file in tests/test_*.c; do
-        program=$w/$(basename "$file" .c)
-        aarch64-linux-gnu-gcc -std=c99 -O2 -static -DFINERCUT_TESTING "$file" -o "$program" -lm -pthread || return 1
-        programs="$programs $program"
-    done
+    printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n#include "%s/finercut.h"\n' "$top" "$top" >"$w/impl_only.h"
     # shellcheck disable=SC2086
-    EMULATOR=qemu-aarch64-static FINERCUT_SLOW=1 FINERCUT_SHARED=none sh tests/run.sh $programs
+    t_ok "FINERCUT_STATIC twice in one program" "$CC" -std=c99 $c_warnings -O1 "$w/a.c" "$w/b.c" -o "$w/static" -lm -pthread
+    t_ok "that program runs" "$w/static"
+    printf '#include "%s/finercut.h"\nint main() { return fc_build_info() == 0; }\n' "$top" >"$w/user.cc"
+    printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n' "$top" >"$w/finercut.c"
+    t_ok "implementation in C" "$CC" -std=c99 -O1 -c "$w/finercut.c" -o "$w/finercut.o"
+    has "$CXX" && t_ok "used from C++" "$CXX" -Wall -Wextra -Werror "$w/user.cc" "$w/finercut.o" -o "$w/user" -lm -pthread && t_ok "that program runs" "$w/user"
 }
-arm_demo() {
-    arm prune "$demo" --text "$demo/calibration.txt" --samples 2 --length 64 --remove 2 --compute f32 -o "$w/arm.json" &&
-        "$w/reference" prune "$demo" --text "$demo/calibration.txt" --samples 2 --length 64 --remove 2 --compute f32 -o "$w/x86.json" &&
-        [ "$(order "$w/arm.json")" = "$(order "$w/x86.json")" ]
+
+# ---- optimisation, switches, kernel tables
+
+piece_levels() {
+    for level in 0 1 2 3; do
+        build "$CC -O$level" "$CC" -std=c99 -O$level -pthread
+        has "$CLANG" && build "$CLANG -O$level" "$CLANG" -std=c99 -O$level -pthread
+    done
 }
-if has aarch64-linux-gnu-gcc && has qemu-aarch64-static; then
-    t_ok "ARM builds" aarch64-linux-gnu-gcc -std=c99 -O2 -Wall -Wextra -Werror -static examples/finercut.c -o "$w/arm" -lm -pthread
-    t_ok "ARM runs" agrees qemu-aarch64-static "$w/arm" prune
-    t_ok "ARM passes the tests" arm_tests
-    [ -f "$demo/model.safetensors" ] && t_ok "ARM prunes the demo as x86 does" arm_demo
-else
-    t_skip "ARM" "no aarch64-linux-gnu-gcc or qemu-aarch64-static"
+piece_switches() {
+    for switch in $(grep -o 'FINERCUT_NO_[A-Z0-9]*' finercut.h | sort -u) FINERCUT_STATIC NDEBUG; do
+        build "-D$switch" "$CC" -std=c99 -O1 -pthread "-D$switch" -Wall -Wextra -Werror
+    done
+}
+table() { # NAME RUNNER...: the order, where the processor has that table
+    simd=$1
+    shift
+    rm -f "$w/plan.json"
+    plan "$@" "$ref/reference" prune --simd "$simd" >"$w/order"
+    got=$(sed -n 's/.*"simd": *"\([^"]*\)".*/\1/p' "$w/plan.json")
+    if [ "$got" = "$simd" ]; then t_ok "$simd kernels${1:+ under $*}" diff "$ref/order" "$w/order"
+    else t_skip "$simd kernels${1:+ under $*}" "the processor has ${got:-nothing that ran}"; fi
+}
+piece_tables() {
+    case $(uname -m) in
+    x86_64) for simd in scalar avx2 avx512 avx512bf16 amx; do table $simd; done ;;
+    *) t_skip "x86 kernels" "this is $(uname -m)"; return ;;
+    esac
+    if has qemu-x86_64-static; then
+        table avx2 qemu-x86_64-static -cpu max # qemu 7 emulates no AVX-512
+        t_ok "a processor without AVX" agrees qemu-x86_64-static -cpu Nehalem "$ref/reference" prune
+    else
+        t_skip "other x86 processors" "no qemu-x86_64-static"
+    fi
+}
+
+# ---- other compilers, C libraries and systems on this processor
+
+piece_i386() {
+    m32="$CC -m32"
+    # shellcheck disable=SC2086
+    works $m32 || m32="$CC -m32 -isystem /usr/include/x86_64-linux-gnu" # where only part of multilib is installed
+    # shellcheck disable=SC2086
+    if works $m32; then
+        build "32 bits" $m32 -std=c99 -O1 -msse2 -mfpmath=sse -pthread
+        [ -x "$w/cli" ] && t_ok "32 bits: the same bytes" same_bytes "$w/cli"
+        build "32 bits, x87" $m32 -std=c99 -O1 -march=i686 -mno-sse -pthread
+    else
+        t_skip "32 bits" "$CC -m32 does not link"
+    fi
+}
+piece_musl() {
+    if has musl-gcc; then
+        build "musl" musl-gcc -std=c99 -O2 -Wall -Wextra -Werror -static
+        [ -x "$w/cli" ] && t_ok "musl: the same bytes" same_bytes "$w/cli"
+    else
+        t_skip "musl" "no musl-gcc"
+    fi
+}
+piece_tcc() {
+    if has tcc; then
+        build "tcc" tcc -pthread
+        [ -x "$w/cli" ] && t_ok "tcc: the demo's text" "$w/cli" info "$demo"
+    else
+        t_skip "tcc" "not installed"
+    fi
+}
+piece_windows() {
+    if has x86_64-w64-mingw32-gcc; then
+        t_ok "Windows builds" x86_64-w64-mingw32-gcc -std=c99 -O1 -Wall -Wextra -Werror -D__USE_MINGW_ANSI_STDIO=1 examples/finercut.c -o "$w/cli.exe"
+    else
+        t_skip "Windows" "no x86_64-w64-mingw32-gcc"
+    fi
+    [ ! -f tests/windows.sh ] || nested tests/windows.sh
+}
+
+# ---- other processors under emulation: tests of numbers, kernels and files, and the same bytes
+
+nested() { # COMMAND...: a script's or run.sh's counts are added to ours
+    sh "$@" >"$w/nested" 2>&1
+    counts=$(sed -n 's/^\([A-Za-z0-9_.-]*: \)\{0,1\}\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}.*$/\2 \3 \5/p' "$w/nested" | tail -n 1)
+    grep '^skipped:' "$w/nested"
+    # shellcheck disable=SC2086
+    set -- "$*" ${counts:-0 1 0}
+    [ "$3" -eq 0 ] || { echo "FAILED: $1"; grep -v '^skipped:' "$w/nested" | sed 's/^/    /' | tail -n 20; }
+    t_passed=$((t_passed + $2)) t_failed=$((t_failed + $3)) t_skipped=$((t_skipped + ${4:-0}))
+}
+machine() { # NAME EMULATOR COMPILER FLAG...
+    name=$1 emulator=$2
+    shift 2
+    has "$1" || { t_skip "$name" "no $1"; return; }
+    has "$emulator" || { t_skip "$name" "no $emulator"; return; }
+    t_ok "$name builds" "$@" -O1 -Wall -Wextra -Wno-psabi -Werror -static examples/finercut.c -o "$w/cli" -lm -pthread
+    [ -x "$w/cli" ] || return
+    t_ok "$name runs" agrees "$emulator" "$w/cli" prune
+    t_ok "$name: the same bytes" same_bytes "$emulator" "$w/cli"
+    programs=
+    for test in test_number test_kernel test_json test_tensorfile test_misuse; do
+        t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING "tests/$test.c" -o "$w/$test" -lm -pthread
+        programs="$programs $w/$test"
+    done
+    export EMULATOR="$emulator" FINERCUT_SLOW=1 FINERCUT_SHARED=none
+    # shellcheck disable=SC2086
+    nested tests/run.sh $programs
+}
+uses() { # SIMD RUNNER...: the last build picks that table by itself, and removes in the same order
+    simd=$1
+    shift
+    plan "$@" "$w/cli" prune >"$w/order" && grep -q "\"simd\": *\"$simd\"" "$w/plan.json" && diff "$ref/order" "$w/order"
+}
+piece_aarch64() {
+    machine aarch64 qemu-aarch64-static aarch64-linux-gnu-gcc -std=c99
+    [ -x "$w/cli" ] || return
+    t_ok "aarch64: NEON" uses neon qemu-aarch64-static -cpu cortex-a53
+    t_ok "aarch64: NEON BF16" uses neon-bf16 qemu-aarch64-static -cpu max
+}
+piece_armhf() { # its own -mfpu has no NEON: the table is compiled by function, and asked for at run time
+    machine armhf qemu-arm-static arm-linux-gnueabihf-gcc -std=c99
+    [ -x "$w/cli" ] || return
+    t_ok "armhf: NEON" uses neon qemu-arm-static -cpu cortex-a7
+    t_ok "armhf: NEON without fused steps" uses neon qemu-arm-static -cpu cortex-a8
+    t_ok "armhf with -mfpu=neon-vfpv4" arm-linux-gnueabihf-gcc -std=c99 -mfpu=neon-vfpv4 -Wall -Wextra -Wno-psabi -Werror -c "$w/impl.c" -o "$w/impl.o"
+    t_ok "ARMv6" arm-linux-gnueabihf-gcc -std=c99 -march=armv6+fp -marm -Wall -Wextra -Wno-psabi -Werror -c "$w/impl.c" -o "$w/impl.o"
+}
+piece_riscv64() {
+    machine riscv64 qemu-riscv64-static riscv64-linux-gnu-gcc -std=c99
+}
+piece_s390x() { # big-endian; -std=c99 computes float in double there, which costs the vector types
+    machine s390x qemu-s390x-static s390x-linux-gnu-gcc -std=gnu99
+    has s390x-linux-gnu-gcc && has qemu-s390x-static || return
+    t_ok "s390x with -std=c99 builds" s390x-linux-gnu-gcc -std=c99 -O1 -Wall -Wextra -Werror -static examples/finercut.c -o "$w/cli" -lm -pthread
+    t_ok "s390x with -std=c99 runs" agrees qemu-s390x-static "$w/cli" prune
+}
+piece_ppc64() { # big-endian
+    machine ppc64 qemu-ppc64-static powerpc64-linux-gnu-gcc -std=c99
+}
+
+# ---- all pieces, as many at once as there are cores
+
+if [ -n "${PORTABILITY_REFERENCE:-}" ]; then # one piece, for the run below
+    "piece_$1"
+    t_end "$1"
+    exit
 fi
+[ $# -gt 0 ] || set -- $pieces
+echo '[[1,2,3,4,5,6,7,8,9,10],[20,30,40,50,60,7],[7,7,7,1]]' >"$w/tokens.json"
+t_ok "the reference builds" "$CC" -std=c99 -O2 examples/finercut.c -o "$w/reference" -lm -pthread
+t_ok "the reference runs" plan "$w/reference" prune
+order "$w/plan.json" >"$w/order"
+golden "$w/reference" >"$w/golden" 2>/dev/null
+export CC CLANG CXX PORTABILITY_REFERENCE="$w"
+printf '%s\n' "$@" | xargs -n 1 -P "$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" \
+    sh -c 'sh tests/portability.sh "$1" >"$PORTABILITY_REFERENCE/$1.log" 2>&1; :' sh
+for piece; do
+    line=$(grep "^$piece: [0-9]* passed" "$w/$piece.log" | tail -n 1)
+    grep -v "^$piece: " "$w/$piece.log"
+    echo "note: ${line:-$piece: died}"
+    counts=$(printf '%s\n' "$line" | sed -n 's/^[^:]*: \([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    # shellcheck disable=SC2086
+    set -- ${counts:-0 1 0}
+    t_passed=$((t_passed + $1)) t_failed=$((t_failed + $2)) t_skipped=$((t_skipped + $3))
+done
 t_end portability

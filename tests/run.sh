@@ -25,6 +25,7 @@ for program; do
     if [ "$bad" -gt 0 ]; then
         cat "$out"
     else
+        grep '^note:' "$out" # what it measured
         grep '^skipped:' "$out" | head -n 3
         [ "${3:-0}" -le 3 ] || echo "skipped: ... and $(($3 - 3)) more of $program"
         echo "$line"
