@@ -998,11 +998,19 @@ FCI_FN void fci_platform_discard(void *user, void *file) {
     fci_platform_drop(f);
 }
 
-FCI_FN int fci_platform_commit(void *user, void *file) {
+// All bytes are on the disk; what was written can be read under its temporary name.
+FCI_FN int fci_platform_settle(void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
+    if (f->fd < 0) return 0;
     int error = fsync(f->fd) != 0 && errno != EINVAL ? errno : 0;
     if (close(f->fd) != 0 && !error) error = errno;
     f->fd = -1;
+    return error;
+}
+
+FCI_FN int fci_platform_commit(void *user, void *file) {
+    fci_platform_file *f = (fci_platform_file *)file;
+    int error = fci_platform_settle(f);
     if (!error && rename(f->beside_path, f->final_path) != 0) error = errno;
     if (error) fci_platform_discard(user, file);
     else fci_platform_drop(f);
@@ -1144,11 +1152,18 @@ FCI_FN void fci_platform_discard(void *user, void *file) {
     fci_platform_drop(f);
 }
 
-FCI_FN int fci_platform_commit(void *user, void *file) {
+FCI_FN int fci_platform_settle(void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
+    if (!f->handle) return 0;
     int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
     CloseHandle(f->handle);
     f->handle = NULL;
+    return error;
+}
+
+FCI_FN int fci_platform_commit(void *user, void *file) {
+    fci_platform_file *f = (fci_platform_file *)file;
+    int error = fci_platform_settle(f);
     if (!error && !MoveFileExA(f->beside_path, f->final_path, MOVEFILE_REPLACE_EXISTING))
         error = fci_platform_error();
     if (error) fci_platform_discard(user, file);
@@ -1238,10 +1253,16 @@ FCI_FN void fci_platform_discard(void *user, void *file) {
     fci_platform_drop(f);
 }
 
+FCI_FN int fci_platform_settle(void *file) {
+    fci_platform_file *f = (fci_platform_file *)file;
+    int error = f->stream && fclose(f->stream) != 0 ? EIO : 0;
+    f->stream = NULL;
+    return error;
+}
+
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
-    int error = fclose(f->stream) == 0 ? 0 : EIO;
-    f->stream = NULL;
+    int error = fci_platform_settle(f);
     if (!error && rename(f->beside_path, f->final_path) != 0) error = errno ? errno : EIO;
     if (error) fci_platform_discard(user, file);
     else fci_platform_drop(f);
@@ -1303,6 +1324,15 @@ FCI_FN bool fci_platform_is_folder(const char *path) {
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+// Where a symbolic link leads, as it says itself; EINVAL where `path` is none.
+FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
+    ssize_t n = readlink(path, to, size);
+    if (n < 0) return errno;
+    if ((size_t)n >= size) return ENAMETOOLONG;
+    to[n] = 0;
+    return 0;
+}
+
 #elif FCI_WINDOWS
 
 FCI_FN int fci_platform_make_folder(const char *path) {
@@ -1351,6 +1381,19 @@ FCI_FN bool fci_platform_is_folder(const char *path) {
     return a != INVALID_FILE_ATTRIBUTES && (a & FILE_ATTRIBUTE_DIRECTORY);
 }
 
+FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
+    DWORD a = GetFileAttributesA(path), n = 0;
+    if (a == INVALID_FILE_ATTRIBUTES || !(a & FILE_ATTRIBUTE_REPARSE_POINT)) return EINVAL;
+    HANDLE h = CreateFileA(path, 0, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING,
+                           FILE_FLAG_BACKUP_SEMANTICS, NULL);
+    if (h == INVALID_HANDLE_VALUE) return fci_platform_error();
+    n = GetFinalPathNameByHandleA(h, to, (DWORD)size, 0);
+    CloseHandle(h);
+    if (n < 4 || n >= size) return ENAMETOOLONG;
+    memmove(to, to + 4, n - 3); // without the \\?\ before it
+    return 0;
+}
+
 #else // the C library knows no folders
 
 FCI_FN int fci_platform_make_folder(const char *path) {
@@ -1388,7 +1431,18 @@ FCI_FN bool fci_platform_is_folder(const char *path) {
     return false;
 }
 
+FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
+    (void)path;
+    (void)to;
+    (void)size;
+    return EINVAL;
+}
+
 #endif
+
+FCI_FN const char *fci_platform_beside(const void *file) { // the temporary name
+    return ((const fci_platform_file *)file)->beside_path;
+}
 
 FCI_FN fc_io fci_platform_io(void) {
     fc_io io;
@@ -5160,6 +5214,8 @@ typedef struct fci_text_added {
     fci_str text;
     uint32_t id;
     bool single_word, lstrip, rstrip, normalized;
+    bool special; // a control token, not a word of its own
+    bool changed; // normalizers make another text of its own
 } fci_text_added;
 
 typedef struct fci_text_set { // added tokens in order of their bytes
@@ -6054,6 +6110,7 @@ FCI_FN fc_code fci_text_make_set(fci_text_loader *l, size_t which) {
         *a = l->added[k];
         if (which == 1 && l->t->n_changes) {
             code = fci_text_normalise(l->t, normal, &a->text, l->err);
+            a->changed = !fci_eq(a->text, l->added[k].text);
             if (!code && !(a->text = fci_text_keep(l, a->text)).p) code = FC_ERR_MEMORY;
             if (!code) l->t->tokens[fci_text_token_at(l->t, a->id)].text = a->text;
         }
@@ -6577,7 +6634,6 @@ FCI_FN fc_code fci_text_read_added(fci_text_loader *l, const fci_json *list) {
     const fci_json *item = list ? fci_json_first(list) : NULL;
     for (uint32_t i = 0; list && i < list->count && !code; i++, item = fci_json_next(item)) {
         fci_text_added a;
-        bool special;
         memset(&a, 0, sizeof a);
         code = fci_text_id(l, "id", fci_json_get(item, "id"), UINT32_MAX);
         if (!code) code = fci_text_string(l, item, "content", &a.text);
@@ -6585,7 +6641,7 @@ FCI_FN fc_code fci_text_read_added(fci_text_loader *l, const fci_json *list) {
         if (!code) code = fci_text_flag(l, item, "lstrip", &a.lstrip);
         if (!code) code = fci_text_flag(l, item, "rstrip", &a.rstrip);
         if (!code) code = fci_text_flag(l, item, "normalized", &a.normalized);
-        if (!code) code = fci_text_flag(l, item, "special", &special);
+        if (!code) code = fci_text_flag(l, item, "special", &a.special);
         if (code) return fci_wrap(l->err, code, "added token %u", i);
         code = fci_text_add_added(l, &a);
     }
@@ -6821,6 +6877,27 @@ FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, cons
     return FC_OK;
 }
 
+// Metaspace puts a blank before a text only where it has none. GGUF has no key for that but ours.
+#define FCI_TEXT_KEY_METASPACE "finercut.metaspace"
+
+FCI_FN uint8_t fci_text_kv_metaspace(const fc_container *g) { // which pieces get one
+    const fci_kv *kv = fci_gguf_find(g, FCI_TEXT_KEY_METASPACE);
+    fci_str scheme = fci_s("");
+    if (kv) fci_kv_str(kv, &scheme);
+    return fci_is(scheme, "first")    ? FCI_TEXT_FIRST
+           : fci_is(scheme, "always") ? FCI_TEXT_ALWAYS
+                                      : FCI_TEXT_NEVER;
+}
+
+FCI_FN fc_code fci_text_add_metaspace(fci_text_loader *l, uint8_t prepend) {
+    fci_text_step *s = fci_text_add_step(l);
+    if (!s) return FC_ERR_UNSUPPORTED;
+    s->mark = fci_s(FCI_TEXT_BLANK);
+    s->prepend = prepend;
+    s->behavior = FCI_TEXT_WITH_NEXT;
+    return FC_OK;
+}
+
 // Tokenizers that SentencePiece made: blanks are U+2581, what has no token falls back on bytes.
 FCI_FN fc_code fci_text_kv_pieces(fci_text_loader *l, const fc_container *g, bool prefix) {
     fc_tokenizer *t = l->t;
@@ -6830,8 +6907,12 @@ FCI_FN fc_code fci_text_kv_pieces(fci_text_loader *l, const fc_container *g, boo
     if (add && !fci_kv_bool(add, &prefix))
         return fci_fail(l->err, FC_ERR_FORMAT, add->at,
                         "tokenizer.ggml.add_space_prefix: expected a bool, got type %u", add->type);
-    if (prefix) code = fci_text_add_change(l, FCI_TEXT_PREPEND, fci_s(""), fci_s(FCI_TEXT_BLANK));
-    if (!code) code = fci_text_add_change(l, FCI_TEXT_REPLACE, fci_s(" "), fci_s(FCI_TEXT_BLANK));
+    const uint8_t prepend = fci_text_kv_metaspace(g);
+    if (prepend) code = fci_text_add_metaspace(l, prepend);
+    else if (prefix)
+        code = fci_text_add_change(l, FCI_TEXT_PREPEND, fci_s(""), fci_s(FCI_TEXT_BLANK));
+    if (!code && !prepend)
+        code = fci_text_add_change(l, FCI_TEXT_REPLACE, fci_s(" "), fci_s(FCI_TEXT_BLANK));
     t->byte_fallback = t->fuse_unknown = t->decoder.bytes = true;
     t->decoder.kind = FCI_TEXT_JOINED;
     t->decoder.from = fci_s(FCI_TEXT_BLANK);
@@ -7028,7 +7109,9 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #  define FCI_COMPILER_GCC 0
 #endif
 
-#if !defined(FINERCUT_NO_SIMD) && (FCI_COMPILER_GCC >= 9 || FCI_COMPILER_CLANG >= 10)
+// Where float is computed in a wider type (s390x and x87 under -std=c99), gcc has no vectors of it.
+#if !defined(FINERCUT_NO_SIMD) && FLT_EVAL_METHOD == 0 &&                                                    \
+    (FCI_COMPILER_GCC >= 9 || FCI_COMPILER_CLANG >= 10)
 #  define FCI_VECTORS 1 // the compiler's own vector types, on any processor
 #else
 #  define FCI_VECTORS 0
@@ -11162,11 +11245,40 @@ FCI_FN bool fci_model_kv_number(const fci_kv *kv, double *value) {
     return true;
 }
 
-// What `deci` files say block by block: the largest value is the model's, in blocks that have such
-// a sublayer.
-FCI_FN fc_code fci_model_widest(const fci_kv *kv, uint64_t n_blocks, uint64_t *widest,
-                                fc_error *err) {
-    uint64_t value;
+// Whether all numbers of a stored tensor are zero. Quantised zeros have bytes that are not.
+FCI_FN bool fci_model_all_zero(const fc_tensor *t) {
+    enum { RUN = 256 };
+    float values[RUN];
+    uint64_t n = 1;
+    for (uint32_t i = 0; i < t->rank; i++) n *= t->shape[i];
+    if (!fci_number_can_decode(t->type)) return false;
+    for (uint64_t at = 0; at < n; at += RUN) {
+        const uint64_t some = fci_min(n - at, RUN);
+        fci_number_decode(t->type, t->data, at, some, values);
+        for (uint64_t i = 0; i < some; i++)
+            if (!(fabsf(values[i]) <= 0)) return false;
+    }
+    return true;
+}
+
+// A sublayer of a `deci` file that adds nothing stands for one that is not there: llama.cpp needs
+// its tensors. That must survive a change of type and of width, so the output is looked at.
+FCI_FN bool fci_model_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
+    const char *part = kind == FC_KIND_FFN ? "ffn_down" : "attn_output";
+    char name[FCI_NAME_MAX];
+    snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, part);
+    const fc_tensor *weight = fc_container_find(c, name);
+    snprintf(name, sizeof name, "blk.%llu.%s.bias", (unsigned long long)block, part);
+    const fc_tensor *bias = fc_container_find(c, name);
+    return weight && fci_model_all_zero(weight) && (!bias || fci_model_all_zero(bias));
+}
+
+// What `deci` files say block by block: the largest value is the model's, of blocks that have such
+// a sublayer, or of all where none has.
+FCI_FN fc_code fci_model_widest(const fci_source *s, const fci_kv *kv, fc_kind kind,
+                                uint64_t *widest, fc_error *err) {
+    const uint64_t n_blocks = s->n_blocks;
+    uint64_t value, of_stubs = 0;
     *widest = 0;
     if (kv->count < n_blocks)
         return fci_fail(err, FC_ERR_FORMAT, kv->at,
@@ -11176,8 +11288,10 @@ FCI_FN fc_code fci_model_widest(const fci_kv *kv, uint64_t n_blocks, uint64_t *w
         if (!fci_kv_item_u64(kv, b, &value))
             return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected whole numbers, 0 or more",
                             kv->key.p);
-        *widest = fci_max(*widest, value);
+        uint64_t *most = value && fci_model_is_stub(s->gguf, b, kind) ? &of_stubs : widest;
+        *most = fci_max(*most, value);
     }
+    if (!*widest) *widest = of_stubs;
     return FC_OK;
 }
 
@@ -11193,7 +11307,8 @@ FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double 
     if (!kv) return FC_OK;
     if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, "deci") == 0 &&
         f->type == FCI_FIELD_COUNT && s->n_blocks) {
-        fc_code code = fci_model_widest(kv, s->n_blocks, &integer, err);
+        const fc_kind kind = f->offset == FCI_AT(ff) ? FC_KIND_FFN : FC_KIND_ATTENTION;
+        fc_code code = fci_model_widest(s, kv, kind, &integer, err);
         *value = (double)integer;
         return code;
     }
@@ -11770,38 +11885,20 @@ FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_ar
     return code || !pruned ? code : fci_model_block_configs(m, config, err);
 }
 
-FCI_FN bool fci_model_all_zero(const fc_model *m, const char *pattern, uint64_t block) {
-    char name[FCI_NAME_MAX];
-    fci_architecture_name(pattern, (uint32_t)block, 0, ".weight", name, sizeof name);
-    const fc_tensor *t = fc_container_find(m->container, name);
-    for (uint64_t i = 0; t && i < t->bytes; i++)
-        if (((const char *)t->data)[i]) return false;
-    return t != NULL;
-}
-
-// A sublayer of another width than the model's is one that is not there: absent, or where llama.cpp
-// needs some tensors, with an output of nothing but zeros. Its tensors count as read.
-FCI_FN fc_code fci_model_stub(fc_model *m, const fci_kv *kv, uint64_t block, fc_kind kind,
-                              fc_error *err) {
+// A sublayer that is not there, or that only llama.cpp needs. Its tensors count as read.
+FCI_FN void fci_model_stub(fc_model *m, uint64_t block, fc_kind kind) {
     static const char *const names[2][5] = {
         {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"},
         {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", NULL}};
-    char pattern[64];
-    snprintf(pattern, sizeof pattern, "blk.#.%s", kind == FC_KIND_FFN ? "ffn_down" : "attn_output");
-    uint64_t width;
-    bool there = fci_kv_item_u64(kv, block, &width) && width > 0;
-    if ((there && !fci_model_all_zero(m, pattern, block)) || (!there && kind == FC_KIND_FFN))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at,
-                        "%s: block %llu: sublayers of several widths are not supported", kv->key.p,
-                        (unsigned long long)block);
+    static const char *const ends[2] = {"weight", "bias"};
     m->present[2 * block + kind] = 0;
-    for (size_t i = 0; i < 5 && names[kind][i]; i++) {
+    for (size_t i = 0; i < 10; i++) {
         char name[FCI_NAME_MAX];
-        snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block,
-                 names[kind][i]);
+        if (!names[kind][i / 2]) continue;
+        snprintf(name, sizeof name, "blk.%llu.%s.%s", (unsigned long long)block,
+                 names[kind][i / 2], ends[i % 2]);
         m->n_read += fc_container_find(m->container, name) != NULL;
     }
-    return FC_OK;
 }
 
 FCI_FN fc_code fci_model_stubs(fc_model *m, const fci_source *s, fc_error *err) {
@@ -11810,12 +11907,15 @@ FCI_FN fc_code fci_model_stubs(fc_model *m, const fci_source *s, fc_error *err) 
     const uint64_t widths[2] = {m->hyper.n_heads, m->hyper.ff};
     for (uint64_t i = 0; i < 2 * m->hyper.n_blocks; i++) {
         const fci_kv *kv = kvs[i % 2];
+        const fc_kind kind = (fc_kind)(i % 2);
         uint64_t width;
-        if (!kv || kv->type != FCI_KV_ARRAY || !fci_kv_item_u64(kv, i / 2, &width) ||
-            width == widths[i % 2])
-            continue;
-        fc_code code = fci_model_stub(m, kv, i / 2, (fc_kind)(i % 2), err);
-        if (code) return code;
+        if (!kv || kv->type != FCI_KV_ARRAY || !fci_kv_item_u64(kv, i / 2, &width)) continue;
+        if ((width == 0 && kind == FC_KIND_ATTENTION) || fci_model_is_stub(s->gguf, i / 2, kind))
+            fci_model_stub(m, i / 2, kind);
+        else if (width != widths[kind])
+            return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at,
+                            "%s: block %llu: sublayers of several widths are not supported",
+                            kv->key.p, (unsigned long long)(i / 2));
     }
     return FC_OK;
 }
@@ -12143,11 +12243,13 @@ FCI_FN fc_code fci_model_factors(const fc_model *m, fc_error *err) {
 
 FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
     uint64_t n_blocks = m->hyper.n_blocks;
-    // Every block has tensors of its own, so a count beyond them is a lie: refuse it before
-    // allocating.
-    if (n_blocks > fc_container_tensor_count(m->container))
+    // Every block that has something left has tensors of its own, so a count beyond them is a lie:
+    // refuse it before allocating.
+    uint64_t n_left = 0;
+    for (uint64_t b = 0; b < n_blocks; b++) n_left += m->present[2 * b] || m->present[2 * b + 1];
+    if (n_left > fc_container_tensor_count(m->container))
         return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu blocks: the files hold only %llu tensors",
-                        (unsigned long long)n_blocks,
+                        (unsigned long long)n_left,
                         (unsigned long long)fc_container_tensor_count(m->container));
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
@@ -16584,10 +16686,14 @@ typedef struct fci_export {
     size_t n_outs, capacity;
     const fci_json *config; // of a directory
     const fci_architecture *family; // whose names a directory has
-    bool deci;
+    bool deci, tokenizer; // `tokenizer`: one is written
     char *target;      // the folder to write, under its temporary name
+    fci_buffer left;   // names of what does not go along, to be said
     void *file;        // being written
     const char *path;  // its name
+    void *again;       // the same file, being read
+    uint64_t again_at;
+    char *again_room;  // FCI_EXPORT_AGAIN bytes
     uint64_t done, total;
     double start, reported;
     fc_error *err;
@@ -16821,9 +16927,8 @@ FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, const fci_ma
     if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
     if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (w->cols % fci_number_block(type) == 0) return type;
-    fci_log(x->c, 0, "rows of %llu numbers cannot be %s: F16 instead", (unsigned long long)w->cols,
-            fc_dtype_name(type));
-    return FC_DTYPE_F16;
+    if (fci_number_block(w->type) == 1 && w->type != FC_DTYPE_F64) return w->type; // as it is
+    return FC_DTYPE_F32;
 }
 
 // Floats of the model as one tensor of float32.
@@ -17127,8 +17232,9 @@ FCI_FN fc_code fci_export_number(fci_export *x) {
         partly = partly || attention != ffn;
     }
     if (x->n_kept == 0)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
-                        "plan: expected a sublayer to be left, got none");
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format gguf: llama.cpp wants a block, but no sublayer is left; use hf, "
+                        "hf-masked or gguf-masked");
     if (!fci_export_to_gguf(x) || fci_export_masked(x)) return FC_OK;
     x->deci = partly;
     if (x->deci && !fci_export_llama_shaped(m))
@@ -17255,6 +17361,20 @@ FCI_FN void fci_export_key_plan(const fci_export *x, fci_keys *k) {
     fci_buffer_free(&text);
 }
 
+// An array with a value for each block keeps those of the blocks that are kept.
+FCI_FN bool fci_export_key_by_block(const fci_export *x, fci_keys *k, const char *key,
+                                    const fci_kv *kv) {
+    const uint64_t n = x->m->hyper.n_blocks;
+    if (kv->type != FCI_KV_ARRAY || kv->count != n || x->n_kept == n || kv->bytes % n ||
+        kv->element_type == FCI_KV_STRING || kv->element_type == FCI_KV_ARRAY)
+        return false;
+    fci_keys_array(k, key, kv->element_type, x->n_kept);
+    for (uint32_t b = 0; b < n; b++)
+        if (x->number[b] != FCI_EXPORT_GONE)
+            fci_put(&k->b, (const char *)kv->data + b * (kv->bytes / n), (size_t)(kv->bytes / n));
+    return true;
+}
+
 // From one GGUF file to another all keys go over but those that are written anew.
 FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
     static const char *const sizes[] = {
@@ -17267,16 +17387,20 @@ FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
     for (size_t i = 0; i < c->n_kvs; i++) {
         const fci_kv *kv = &c->kvs[i];
         const char *name = kv->key.p, *suffix = NULL;
-        bool anew = strncmp(name, "split.", 6) == 0 || strncmp(name, "finercut.", 9) == 0 ||
+        bool anew = strncmp(name, "split.", 6) == 0 || (strncmp(name, "finercut.", 9) == 0 && strcmp(name, FCI_TEXT_KEY_METASPACE) != 0) ||
                     strcmp(name, "general.architecture") == 0 ||
-                    strcmp(name, "general.description") == 0;
+                    strcmp(name, "general.description") == 0 ||
+                    strcmp(name, "general.size_label") == 0 ||
+                    strcmp(name, "general.parameter_count") == 0;
         if (kv->key.n > architecture->bytes &&
             memcmp(name, architecture->data, (size_t)architecture->bytes) == 0 &&
             name[architecture->bytes] == '.')
             suffix = name + architecture->bytes + 1;
         for (size_t s = 0; suffix && s < sizeof sizes / sizeof *sizes; s++)
             anew = anew || strcmp(suffix, sizes[s]) == 0;
-        if (!anew) fci_keys_copy(k, suffix ? fci_export_key(x, suffix, key, sizeof key) : name, kv);
+        if (anew) continue;
+        if (suffix) name = fci_export_key(x, suffix, key, sizeof key);
+        if (!suffix || !fci_export_key_by_block(x, k, name, kv)) fci_keys_copy(k, name, kv);
     }
 }
 
@@ -17359,45 +17483,69 @@ typedef struct fci_vocab {
     fci_map ids;
 } fci_vocab;
 
-FCI_FN fc_code fci_vocab_token(fci_export *x, fci_vocab *v, fci_str text, const fci_json *id,
-                               uint8_t type) {
+// A text that no token has: llama.cpp wants all of them to differ.
+FCI_FN fc_code fci_vocab_pad(fci_export *x, fci_vocab *v, uint64_t id) {
+    char text[48];
+    uint32_t other;
     bool known;
-    if (id->type != FCI_JSON_NUMBER || !id->is_integer || id->integer >= v->size)
-        return fci_fail(x->err, FC_ERR_FORMAT, id->at,
-                        "tokenizer.json: expected ids below the %llu of the embedding",
-                        (unsigned long long)v->size);
-    if (v->types[id->integer] == 5 || type != 1) v->tokens[id->integer] = text;
-    if (v->types[id->integer] == 5 || type != 1) v->types[id->integer] = type;
-    return fci_map_add(&v->ids, text, (uint32_t)id->integer, &known, x->err);
+    size_t n = (size_t)snprintf(text, sizeof text - 2, "[PAD%llu]", (unsigned long long)id);
+    while (n < sizeof text - 1 && fci_map_get(&v->ids, fci_sn(text, n), &other)) text[n++] = '_';
+    v->tokens[id] = fci_sn(text, n);
+    v->tokens[id].p = fci_arena_copy(&x->arena, v->tokens[id], x->err);
+    if (!v->tokens[id].p) return FC_ERR_MEMORY;
+    return fci_map_add(&v->ids, v->tokens[id], (uint32_t)id, &known, x->err);
 }
 
-FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fci_json *root, fci_arena *arena) {
-    const fci_json *model = fci_model_json(root, "model"),
-                   *vocab = model ? fci_model_json(model, "vocab") : NULL;
-    const fci_json *added = fci_model_json(root, "added_tokens"),
-                   *n = added ? fci_json_first(added) : NULL;
+// What an added token does to text around it that its type in a GGUF file cannot say.
+FCI_FN fc_code fci_vocab_flags(fci_export *x, const fc_tokenizer *t, const fci_text_added *a) {
+    fci_shown shown;
+    const bool phi3 = strcmp(x->m->architecture->name, "phi3") == 0 && !t->byte_level;
+    const char *what = a->single_word ? "single_word" : a->lstrip ? "lstrip"
+                       : a->rstrip && !phi3                       ? "rstrip"
+                       : a->changed                               ? "normalized"
+                                                                  : NULL;
+    if (!what) return FC_OK;
+    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                    "format %s: tokenizer.json: added token \"%s\": GGUF cannot say \"%s\"; use "
+                    "hf or hf-masked", fc_export_format_name(x->desc->format),
+                    fci_show(a->text, &shown), what);
+}
+
+// Tokens and types by id, as the tokenizer that has read tokenizer.json gives ids to texts.
+FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fc_tokenizer *t) {
+    bool known = false;
+    fc_code code = FC_OK;
     v->size = x->m->hyper.vocab;
-    v->tokens = (fci_str *)fci_arena_alloc(arena, v->size, sizeof *v->tokens, "vocabulary", x->err);
-    v->types = (uint8_t *)fci_arena_alloc(arena, v->size, 1, "vocabulary", x->err);
+    v->tokens = (fci_str *)fci_arena_alloc(&x->arena, v->size, sizeof *v->tokens, "vocabulary",
+                                           x->err);
+    v->types = (uint8_t *)fci_arena_alloc(&x->arena, v->size, 1, "vocabulary", x->err);
     if (!v->tokens || !v->types) return FC_ERR_MEMORY;
     memset(v->types, 5, (size_t)v->size);
-    if (!vocab || vocab->type != FCI_JSON_OBJECT)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0, "tokenizer.json: expected a BPE vocabulary");
-    const fci_json *key = fci_json_first(vocab);
-    for (uint32_t i = 0; i < vocab->count; i++, key = fci_json_next(key + 1)) {
-        fc_code code = fci_vocab_token(x, v, key->text, key + 1, 1);
-        if (code) return code;
+    for (size_t i = 0; i < t->n_tokens && !code; i++) {
+        const fci_text_token *token = &t->tokens[i];
+        fci_shown shown;
+        if (v->types[token->id] == 1)
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                            "format %s: tokenizer.json: GGUF cannot say that two texts, one of them "
+                            "\"%s\", have the id %u", fc_export_format_name(x->desc->format),
+                            fci_show(token->text, &shown), token->id);
+        v->tokens[token->id] = token->text;
+        v->types[token->id] = 1;
+        code = fci_map_add(&v->ids, token->text, token->id, &known, x->err);
+        if (!code && known)
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                            "tokenizer.json: expected each text once, got \"%s\" again",
+                            fci_show(token->text, &shown));
     }
-    for (uint32_t i = 0; added && i < added->count; i++, n = fci_json_next(n)) {
-        const fci_json *content = fci_model_json(n, "content"), *id = fci_model_json(n, "id"),
-                       *special = fci_model_json(n, "special");
-        if (!content || !id)
-            return fci_fail(x->err, FC_ERR_FORMAT, n->at,
-                            "tokenizer.json: added token without content or id");
-        fc_code code = fci_vocab_token(x, v, content->text, id, special && special->truth ? 3 : 4);
-        if (code) return code;
-    }
-    return FC_OK;
+    for (size_t which = 0; which < 2; which++)
+        for (uint32_t i = 0; i < t->added[which].first[256] && !code; i++) {
+            const fci_text_added *a = &t->added[which].items[i];
+            v->types[a->id] = a->special ? 3 : 4;
+            code = fci_vocab_flags(x, t, a);
+        }
+    for (uint64_t i = 0; i < v->size && !code; i++)
+        if (v->types[i] == 5) code = fci_vocab_pad(x, v, i);
+    return code;
 }
 
 // Whether a name of llama.cpp stands for what the tokenizer does to text before it looks for
@@ -17419,11 +17567,12 @@ FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_text_pre *pre) {
 }
 
 // Whether it is SentencePiece's way: blanks become U+2581, one stands before the text or (*prefix
-// false) none. Both may be said by normalizers or by the pre-tokenizer Metaspace; a cut at blanks
-// changes nothing where no token spans them.
-FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix) {
+// false) none. Both may be said by normalizers or by the pre-tokenizer Metaspace (*metaspace: what
+// gets a blank); a cut at blanks changes nothing where no token spans them.
+FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *metaspace) {
     bool blanks = false;
     *prefix = false;
+    *metaspace = FCI_TEXT_NEVER;
     if (t->byte_level || !t->byte_fallback) return false;
     for (size_t i = 0; i < t->n_changes; i++) {
         const fci_text_change *c = &t->changes[i];
@@ -17437,8 +17586,10 @@ FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix) {
         if (s->mark.n && !fci_is(s->mark, FCI_TEXT_BLANK)) return false;
         if (s->pattern || (!s->mark.n && !(blanks && fci_is(s->literal, " ")))) return false;
         blanks = true;
-        *prefix = *prefix || s->prepend != FCI_TEXT_NEVER;
+        if (s->prepend && *prefix) return false; // by both
+        if (s->prepend) *metaspace = s->prepend;
     }
+    *prefix = *prefix || *metaspace;
     return blanks;
 }
 
@@ -17447,10 +17598,16 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
     char known[320] = "";
     size_t n = 0;
     bool prefix;
-    *pieces = fci_vocab_is_pieces(t, &prefix);
+    uint8_t metaspace;
+    *pieces = fci_vocab_is_pieces(t, &prefix, &metaspace);
     if (*pieces) {
         fci_keys_str(k, "tokenizer.ggml.model", fci_s("llama"));
         fci_keys_bool(k, "tokenizer.ggml.add_space_prefix", prefix);
+        if (!metaspace) return FC_OK;
+        fci_keys_str(k, FCI_TEXT_KEY_METASPACE,
+                     fci_s(metaspace == FCI_TEXT_FIRST ? "first" : "always"));
+        fci_log(x->c, 0, "Metaspace: llama.cpp gives other tokens to texts that begin with a blank, "
+                         "and after special tokens; GGUF cannot tell it");
         return FC_OK;
     }
     for (size_t i = sizeof fci_text_pres / sizeof *fci_text_pres; i-- > 0;) {
@@ -17546,35 +17703,220 @@ FCI_FN fc_code fci_vocab_merges(fci_export *x, fci_keys *k, const fci_json *merg
 FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const fci_json *root,
                                const fc_tokenizer *t, bool pieces) {
     const fci_json *merges = fci_model_json(fci_model_json(root, "model"), "merges");
-    char padding[32], byte;
+    char byte;
     if (!merges || merges->type != FCI_JSON_ARRAY)
         return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
     for (uint64_t i = 0; i < v->size && pieces; i++)
         if (i == t->unknown) v->types[i] = 2;
         else if (v->types[i] == 1 && fci_text_is_byte(v->tokens[i], &byte)) v->types[i] = 6;
     fci_keys_array(k, "tokenizer.ggml.tokens", FCI_KV_STRING, v->size);
-    for (uint64_t i = 0; i < v->size; i++) {
-        snprintf(padding, sizeof padding, "[PAD%llu]", (unsigned long long)i);
-        fci_keys_text(&k->b, v->types[i] == 5 ? fci_s(padding) : v->tokens[i]);
-    }
+    for (uint64_t i = 0; i < v->size; i++) fci_keys_text(&k->b, v->tokens[i]);
     fci_keys_array(k, "tokenizer.ggml.token_type", FCI_KV_I32, v->size);
     for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, v->types[i], 4);
     return pieces ? fci_vocab_scores(x, k, v, merges) : fci_vocab_merges(x, k, merges);
 }
 
-// What the file NAME of the model's directory holds, parsed; *root NULL where there is none.
-FCI_FN fc_code fci_export_json(fci_export *x, const char *name, fci_file *f,
-                               const fci_json **root) {
-    char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
-    *root = NULL;
-    memset(f, 0, sizeof *f);
-    if (!path) return FC_ERR_MEMORY;
-    if (!fci_file_exists(x->c, path)) return FC_OK;
+// Whether a folder is the model's, or within it. The cache of the Hugging Face hub keeps a model's
+// files in "blobs", two folders up from where links have their names.
+FCI_FN bool fci_export_is_ours(const fci_export *x, const char *folder) {
+    char here[2048], below[2048], blobs[2048], above[2048], snapshots[2048];
+    const char *model = x->m->path;
+    const int room = (int)sizeof here;
+    if (snprintf(snapshots, sizeof snapshots, "%s/../../snapshots", model) >= room ||
+        snprintf(blobs, sizeof blobs, "%s/../../blobs", model) >= room ||
+        snprintf(above, sizeof above, "%s/..", model) >= room ||
+        snprintf(here, sizeof here, "%s", *folder ? folder : ".") >= room)
+        return false;
+    const bool hub = fci_platform_same(above, snapshots);
+    for (size_t n = strlen(here); n + 4 < sizeof here; n += 3) {
+        if (fci_platform_same(here, model) || (hub && fci_platform_same(here, blobs))) return true;
+        memcpy(below, here, n + 1);
+        memcpy(here + n, "/..", 4);
+        if (fci_platform_same(below, here)) return false; // the root
+    }
+    return false;
+}
+
+// Follows the links of a path: whether what it names lies in the model's folder.
+FCI_FN bool fci_export_is_inside(const fci_export *x, const char *name) {
+    char path[2048], to[1024];
+    if (x->c->io.open != fci_platform_open) return true; // the caller's files
+    int n = snprintf(path, sizeof path, "%s/%s", x->m->path, name);
+    for (int hops = 0; hops < 16 && n >= 0 && n < (int)sizeof path; hops++) {
+        char folder[2048];
+        const int stem = (int)(fci_base_name(path) - path);
+        snprintf(folder, sizeof folder, "%.*s", stem, path);
+        if (fci_platform_link(path, to, sizeof to)) return fci_export_is_ours(x, folder);
+        const bool absolute = to[0] == '/' || (to[0] && to[1] == ':');
+        n = snprintf(path, sizeof path, "%s%s", absolute ? "" : folder, to);
+    }
+    return false;
+}
+
+// A name to be said at the end.
+FCI_FN void fci_export_leave(fci_export *x, const char *name, const char *why) {
+    fci_shown shown;
+    fci_putf(&x->left, "%s%s", fci_show(fci_s(name), &shown), why);
+    fci_put(&x->left, "", 1);
+}
+
+// The path of a file beside the weights; *path NULL where it is not there, or not the model's own.
+FCI_FN fc_code fci_export_beside(fci_export *x, const char *name, char **path) {
+    *path = fci_path_join(&x->arena, x->m->path, name, x->err);
+    if (!*path) return FC_ERR_MEMORY;
+    if (!fci_file_exists(x->c, *path)) *path = NULL;
+    else if (!fci_export_is_inside(x, name)) {
+        fci_export_leave(x, name, " (a link to another folder)");
+        *path = NULL;
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_export_parse(fci_export *x, const char *path, const char *name, fci_file *f,
+                                const fci_json **root) {
     fc_code code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, f, x->err);
     if (!code)
         code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "",
                               (size_t)f->size, root, x->err);
+    if (!code && (*root)->type != FCI_JSON_OBJECT)
+        code = fci_fail(x->err, FC_ERR_FORMAT, 0, "expected an object, got %s",
+                        fci_json_type_name(*root));
     return code ? fci_wrap(x->err, code, "%s", name) : FC_OK;
+}
+
+// What a file of the model's directory holds, parsed; *root NULL where it is not there.
+FCI_FN fc_code fci_export_json(fci_export *x, const char *name, fci_file *f,
+                               const fci_json **root) {
+    char *path;
+    *root = NULL;
+    memset(f, 0, sizeof *f);
+    fc_code code = fci_export_beside(x, name, &path);
+    return code || !path ? code : fci_export_parse(x, path, name, f, root);
+}
+
+// The config.json that the model was opened with, wherever it is.
+FCI_FN fc_code fci_export_config(fci_export *x, fci_file *f) {
+    char *path = fci_path_join(&x->arena, x->m->path, "config.json", x->err);
+    return path ? fci_export_parse(x, path, "config.json", f, &x->config) : FC_ERR_MEMORY;
+}
+
+// Chat templates: the default one and those with names, each under a key of its own, and a list of
+// the names.
+typedef struct fci_chat {
+    fci_export *x;
+    fci_keys *keys;
+    fci_map seen;     // names as GGUF has them: letters, digits and '_'
+    fci_buffer names; // as the items of an array
+    uint64_t n;
+} fci_chat;
+
+FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text) {
+    fci_export *x = c->x;
+    const bool usual = fci_is(name, "default");
+    char key[160];
+    bool known;
+    fci_shown shown;
+    for (size_t i = 0, n; i < text.n; i += n)
+        if ((n = fci_utf8_length(text.p + i, text.n - i)) == 0)
+            return fci_fail(x->err, FC_ERR_FORMAT, i, "chat template \"%s\": expected UTF-8",
+                            fci_show(name, &shown));
+    int n = snprintf(key, sizeof key, "tokenizer.chat_template%s%.*s", usual ? "" : ".",
+                     usual ? 0 : (int)fci_min(name.n, 100), name.p);
+    for (int i = 24; i < n; i++)
+        if (!(key[i] >= '0' && key[i] <= '9') && !((key[i] | 32) >= 'a' && (key[i] | 32) <= 'z'))
+            key[i] = '_';
+    char *copy = fci_arena_copy(&x->arena, fci_s(key), x->err);
+    if (!copy || fci_map_add(&c->seen, fci_s(copy), 0, &known, x->err)) return FC_ERR_MEMORY;
+    if (known)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "chat template \"%s\": GGUF has another one under its name, %s",
+                        fci_show(name, &shown), key);
+    fci_keys_str(c->keys, key, text);
+    if (usual) return FC_OK;
+    fci_keys_text(&c->names, fci_s(copy + 24));
+    c->n++;
+    return FC_OK;
+}
+
+// A string, an array of {"name", "template"}, or an object of names and texts.
+FCI_FN fc_code fci_chat_put_json(fci_chat *c, const fci_json *chat, const char *file) {
+    const fci_json *n = chat->count ? fci_json_first(chat) : NULL;
+    fc_code code = FC_OK;
+    if (chat->type == FCI_JSON_STRING) return fci_chat_put(c, fci_s("default"), chat->text);
+    for (uint32_t i = 0; i < chat->count && !code; i++) {
+        const fci_json *name = n, *text = n + 1;
+        if (chat->type == FCI_JSON_ARRAY) {
+            const bool object = n->type == FCI_JSON_OBJECT;
+            name = object ? fci_model_json(n, "name") : NULL;
+            text = object ? fci_model_json(n, "template") : NULL;
+        }
+        if (!name || !text || name->type != FCI_JSON_STRING || text->type != FCI_JSON_STRING)
+            return fci_fail(c->x->err, FC_ERR_FORMAT, n->at,
+                            "%s: \"chat_template\": expected texts with names", file);
+        code = fci_chat_put(c, name->text, text->text);
+        n = fci_json_next(chat->type == FCI_JSON_ARRAY ? n : n + 1);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_chat_put_file(fci_chat *c, const char *file, fci_str name) {
+    fci_export *x = c->x;
+    fci_file f;
+    char *path;
+    fc_code code = fci_export_beside(x, file, &path);
+    if (code || !path) return code;
+    code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
+    if (code) return code;
+    code = fci_chat_put(c, name, fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
+    fci_file_close(&f);
+    return code;
+}
+
+FCI_FN int fci_chat_each(void *user, const char *file) { // of additional_chat_templates
+    fci_chat *c = (fci_chat *)user;
+    const size_t n = strlen(file);
+    char path[300];
+    if (n < 7 || n > 200 || strcmp(file + n - 6, ".jinja") != 0) return 0;
+    snprintf(path, sizeof path, "additional_chat_templates/%s", file);
+    return fci_chat_put_file(c, path, fci_sn(file, n - 6)) != FC_OK;
+}
+
+// Files of their own come before what tokenizer_config.json says, as in transformers.
+FCI_FN fc_code fci_chat_read(fci_chat *c, const fci_json *tc) {
+    fci_export *x = c->x;
+    const fci_json *root, *chat = tc ? fci_model_json(tc, "chat_template") : NULL;
+    fci_file f;
+    fc_code code = fci_chat_put_file(c, "chat_template.jinja", fci_s("default"));
+    char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
+    if (code || !folder) return code ? code : FC_ERR_MEMORY;
+    if (fci_platform_is_folder(folder)) fci_platform_list(folder, fci_chat_each, c);
+    if (x->err->code || c->seen.count) return x->err->code;
+    if (chat) return fci_chat_put_json(c, chat, "tokenizer_config.json");
+    code = fci_export_json(x, "chat_template.json", &f, &root);
+    chat = root ? fci_model_json(root, "chat_template") : NULL;
+    if (!code && chat) code = fci_chat_put_json(c, chat, "chat_template.json");
+    fci_file_close(&f);
+    return code;
+}
+
+FCI_FN fc_code fci_chat_keys(fci_export *x, fci_keys *k, const fci_json *tc) {
+    fci_chat c;
+    memset(&c, 0, sizeof c);
+    c.x = x;
+    c.keys = k;
+    c.seen.c = c.names.c = x->c;
+    fc_code code = fci_chat_read(&c, tc);
+    if (!code && c.names.error.code) {
+        *x->err = c.names.error;
+        code = c.names.error.code;
+    }
+    if (!code && c.n) {
+        fci_keys_array(k, "tokenizer.chat_templates", FCI_KV_STRING, c.n);
+        fci_put(&k->b, c.names.p, c.names.n);
+    }
+    fci_map_free(&c.seen);
+    fci_buffer_free(&c.names);
+    return code;
 }
 
 FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v,
@@ -17587,20 +17929,7 @@ FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v,
     fci_vocab_special(x, k, v, tc, "pad", "padding");
     fci_keys_bool(k, "tokenizer.ggml.add_bos_token", t->n_before > 0);
     fci_keys_bool(k, "tokenizer.ggml.add_eos_token", t->n_after > 0);
-    const fci_json *chat = tc ? fci_model_json(tc, "chat_template") : NULL;
-    if (chat && chat->type == FCI_JSON_STRING) {
-        fci_keys_str(k, "tokenizer.chat_template", chat->text);
-        return FC_OK;
-    }
-    fci_file f;
-    char *path = fci_path_join(&x->arena, x->m->path, "chat_template.jinja", x->err);
-    if (!path) return FC_ERR_MEMORY;
-    if (!fci_file_exists(x->c, path)) return FC_OK;
-    fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
-    if (code) return code;
-    fci_keys_str(k, "tokenizer.chat_template", fci_sn((const char *)f.data, (size_t)f.size));
-    fci_file_close(&f);
-    return FC_OK;
+    return fci_chat_keys(x, k, tc);
 }
 
 FCI_FN fc_code fci_export_vocabulary(fci_export *x, fci_keys *k) {
@@ -17622,9 +17951,10 @@ FCI_FN fc_code fci_export_vocabulary(fci_export *x, fci_keys *k) {
     const fc_tokenizer *t = code ? NULL : fc_model_tokenizer(x->m, x->err);
     if (!code && !t) code = x->err->code;
     if (!code) code = fci_vocab_pre(x, k, t, &pieces);
-    if (!code) code = fci_vocab_read(x, &v, root, &x->arena);
+    if (!code) code = fci_vocab_read(x, &v, t);
     if (!code) code = fci_vocab_write(x, k, &v, root, t, pieces);
     if (!code) code = fci_vocab_extras(x, k, &v, tc);
+    x->tokenizer = !code;
     fci_map_free(&v.ids);
     fci_file_close(&files[0]);
     fci_file_close(&files[1]);
@@ -17650,6 +17980,12 @@ FCI_FN fc_code fci_export_unsaid(fci_export *x, fci_keys *k) {
             (h->blocks[b].window > 0) !=
                 (rule == FCI_WINDOW_PATTERN ? (b + 1) % pattern != 0 : rule == FCI_WINDOW_ALL))
             what = "which blocks have a window";
+    for (uint32_t b = 0; b < h->n_blocks && h->n_experts; b++)
+        if (!h->blocks[b].experts) what = "which blocks have experts";
+    for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
+        if (strcmp(fci_activations[i].name, x->m->architecture->activation) == 0 &&
+            fci_activations[i].activation != h->activation)
+            what = "the activation";
     said.query_scalar = 0;
     if (x->m->architecture->gguf_adjust) x->m->architecture->gguf_adjust(&said);
     const double scale = 1 / sqrt(said.query_scalar > 0 ? said.query_scalar : (double)h->head_dim);
@@ -17666,13 +18002,12 @@ FCI_FN fc_code fci_export_unsaid(fci_export *x, fci_keys *k) {
 
 FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
     fci_file card;
-    char *path = fci_path_join(&x->arena, x->m->path, "README.md", x->err);
-    if (!path) return FC_ERR_MEMORY;
+    char *path;
+    if (fci_export_beside(x, "README.md", &path)) return x->err->code;
     const char *name = fci_base_name(x->m->path);
     fci_keys_str(k, "general.name", fci_sn(name, strcspn(name, "/")));
     fci_keys_u32(k, "general.quantization_version", 2);
-    if (fci_file_exists(x->c, path) &&
-        fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) == FC_OK) {
+    if (path && fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) == FC_OK) {
         fci_export_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
@@ -17808,7 +18143,17 @@ FCI_FN fc_code fci_export_put_modeling(fci_export *x, fci_buffer *b) {
     return FC_OK;
 }
 
-// A node as JSON text again, on one line but for the members of the outermost object.
+// Settings that make transformers run a program that came with the model, or that are untrue of
+// weights that are written as they are computed with.
+FCI_FN bool fci_export_is_code(fci_str key) {
+    static const char *const keys[] = {"auto_map", "custom_pipelines", "trust_remote_code",
+                                       "custom_generate", "quantization_config"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (fci_is(key, keys[i])) return true;
+    return false;
+}
+
+// A node as JSON text again, on one line, without such settings.
 FCI_FN void fci_export_put_json(fci_buffer *b, const fci_json *n) {
     const fci_json *child = n->count ? fci_json_first(n) : NULL;
     switch (n->type) {
@@ -17818,9 +18163,15 @@ FCI_FN void fci_export_put_json(fci_buffer *b, const fci_json *n) {
     case FCI_JSON_STRING: fci_json_put_string(b, n->text); return;
     default: break;
     }
+    const char *comma = "";
     fci_puts(b, n->type == FCI_JSON_ARRAY ? "[" : "{");
     for (uint32_t i = 0; i < n->count; i++) {
-        if (i) fci_puts(b, ", ");
+        if (n->type == FCI_JSON_OBJECT && fci_export_is_code(child->text)) {
+            child = fci_json_next(child + 1);
+            continue;
+        }
+        fci_puts(b, comma);
+        comma = ", ";
         if (n->type == FCI_JSON_OBJECT) {
             fci_json_put_string(b, child->text);
             fci_puts(b, ": ");
@@ -17893,7 +18244,7 @@ FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
                         "format hf: a text model inside another is not supported; use hf-masked");
     fci_puts(b, "{\n");
     for (uint32_t i = 0; i < x->config->count; i++) {
-        bool skip = false;
+        bool skip = fci_export_is_code(key->text);
         for (size_t o = 0; o < (compact ? sizeof ours / sizeof *ours : 1); o++)
             skip = skip || fci_is(key->text, ours[o]);
         if (!skip) {
@@ -18212,12 +18563,19 @@ FCI_FN void fci_made_added(const fci_made_vocab *v, fci_buffer *b) {
 }
 
 FCI_FN void fci_made_pieces_pipeline(const fci_made_vocab *v, fci_buffer *b) { // SentencePiece's
-    const bool prefix = v->t->n_changes > 1;
-    fci_puts(b, "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [");
-    if (prefix) fci_puts(b, "{\"type\": \"Prepend\", \"prepend\": \"" FCI_TEXT_BLANK "\"}, ");
-    fci_puts(b, "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"" FCI_TEXT_BLANK "\"}]},\n"
-                "  \"pre_tokenizer\": null,\n"
-                "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \""
+    const uint8_t metaspace = v->t->n_changes ? 0 : v->t->steps[0].prepend;
+    const bool prefix = metaspace || v->t->n_changes > 1;
+    if (metaspace)
+        fci_putf(b, "  \"normalizer\": null,\n  \"pre_tokenizer\": {\"type\": \"Metaspace\", "
+                    "\"replacement\": \"" FCI_TEXT_BLANK "\", \"prepend_scheme\": \"%s\", "
+                    "\"split\": false},\n", metaspace == FCI_TEXT_FIRST ? "first" : "always");
+    else fci_puts(b, "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [");
+    if (!metaspace && prefix)
+        fci_puts(b, "{\"type\": \"Prepend\", \"prepend\": \"" FCI_TEXT_BLANK "\"}, ");
+    if (!metaspace)
+        fci_puts(b, "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
+                    "\"content\": \"" FCI_TEXT_BLANK "\"}]},\n  \"pre_tokenizer\": null,\n");
+    fci_puts(b, "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \""
                 FCI_TEXT_BLANK "\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}");
     if (prefix) fci_puts(b, ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}");
     fci_puts(b, "]},\n");
@@ -18364,12 +18722,40 @@ FCI_FN fc_code fci_made_model(fci_export *x, const fci_made_vocab *v, fci_buffer
     return code;
 }
 
+// All chat templates: one alone is a string, several are an array with names.
+FCI_FN void fci_made_chat(const fc_container *g, fci_buffer *b) {
+    static const char start[] = "tokenizer.chat_template.";
+    const size_t n = sizeof start - 1;
+    const fci_kv *usual = fci_gguf_find(g, "tokenizer.chat_template");
+    const char *comma = "\n    ";
+    fci_str text = fci_s("");
+    bool named = false, one = usual && fci_kv_str(usual, &text);
+    for (size_t i = 0; i < g->n_kvs; i++) named = named || strncmp(g->kvs[i].key.p, start, n) == 0;
+    if (!named && !one) return;
+    fci_made_key(b, "chat_template");
+    if (!named) {
+        fci_json_put_string(b, text);
+        return;
+    }
+    fci_puts(b, "[");
+    for (size_t i = 0; i < g->n_kvs; i++) {
+        const fci_kv *kv = &g->kvs[i];
+        const bool other = strncmp(kv->key.p, start, n) == 0;
+        if ((!other && kv != usual) || !fci_kv_str(kv, &text)) continue;
+        fci_putf(b, "%s{\"name\": ", comma);
+        fci_json_put_string(b, other ? fci_sn(kv->key.p + n, kv->key.n - n) : fci_s("default"));
+        fci_puts(b, ", \"template\": ");
+        fci_json_put_string(b, text);
+        fci_puts(b, "}");
+        comma = ",\n    ";
+    }
+    fci_puts(b, "]");
+}
+
 FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_buffer *b) { // tokenizer_config.json
     static const char *const names[] = {"bos", "eos", "unknown", "padding"}, *const keys[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
-    const fci_kv *chat = fci_gguf_find(x->m->container, "tokenizer.chat_template");
     char key[64];
     uint64_t id;
-    fci_str text;
     fci_puts(b, "{\n");
     fci_made_text(b, "tokenizer_class", "PreTrainedTokenizerFast");
     for (size_t i = 0; i < 4; i++) {
@@ -18379,10 +18765,7 @@ FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_
         fci_made_key(b, keys[i]);
         fci_json_put_string(b, v->tokens[id]);
     }
-    if (chat && fci_kv_str(chat, &text)) {
-        fci_made_key(b, "chat_template");
-        fci_json_put_string(b, text);
-    }
+    fci_made_chat(x->m->container, b);
     fci_puts(b, "\n}\n");
 }
 
@@ -18428,6 +18811,7 @@ FCI_FN fc_code fci_export_make_tokenizer(fci_export *x) {
     memset(&b, 0, sizeof b);
     b.c = x->c;
     fci_made_settings(x, &v, &b);
+    x->tokenizer = true;
     return fci_export_text(x, "tokenizer_config.json", &b);
 }
 
@@ -18447,13 +18831,6 @@ FCI_FN fc_code fci_export_begin(fci_export *x, const char *path) {
     return fci_io_error(x->err, path, "create", error);
 }
 
-FCI_FN fc_code fci_export_end(fci_export *x) {
-    void *file = x->file;
-    x->file = NULL;
-    int error = x->c->io.commit(x->c->io.user, file);
-    return error ? fci_io_error(x->err, x->path, "finish", error) : FC_OK;
-}
-
 FCI_FN fc_code fci_export_report(fci_export *x) {
     fc_progress p;
     double now = fci_platform_seconds();
@@ -18461,15 +18838,38 @@ FCI_FN fc_code fci_export_report(fci_export *x) {
     x->reported = now;
     memset(&p, 0, sizeof p);
     p.what = "exporting";
-    p.done = p.step_done = x->total ? (double)x->done / (double)x->total : 1;
+    p.done = p.step_done = x->total ? (double)x->done / 2 / (double)x->total : 1; // written and read
     p.seconds = now - x->start;
     p.seconds_left = p.done > 0 ? p.seconds / p.done * (1 - p.done) : -1;
     if (!x->desc->watch.progress(x->desc->watch.user, &p)) return FC_OK;
     return fci_fail(x->err, FC_ERR_CANCELLED, 0, "cancelled");
 }
 
+#define FCI_EXPORT_AGAIN ((size_t)1 << 16)
+
+// Bytes that have been written must be in the file.
+FCI_FN fc_code fci_export_compare(fci_export *x, const char *p, uint64_t n) {
+    const fc_io *io = &x->c->io;
+    while (n > 0) {
+        const size_t piece = (size_t)fci_min(n, FCI_EXPORT_AGAIN);
+        int error = io->read_at(io->user, x->again, x->again_room, x->again_at, piece);
+        if (error) return fci_io_error(x->err, x->path, "read back", error);
+        if (memcmp(x->again_room, p, piece) != 0)
+            return fci_fail(x->err, FC_ERR_IO, x->again_at,
+                            "%s: what is in the file is not what was written", x->path);
+        p += piece;
+        n -= piece;
+        x->again_at += piece;
+        x->done += piece;
+        fc_code code = fci_export_report(x);
+        if (code) return code;
+    }
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_export_write(fci_export *x, const void *bytes, uint64_t n) {
     const char *p = (const char *)bytes;
+    if (x->again) return fci_export_compare(x, p, n);
     while (n > 0) {
         size_t piece = (size_t)fci_min(n, (uint64_t)8 << 20);
         int error = x->c->io.write(x->c->io.user, x->file, p, piece);
@@ -18491,23 +18891,49 @@ FCI_FN fc_code fci_export_write_zeros(fci_export *x, uint64_t n) {
     return code;
 }
 
-// Row r of a piece, in its order.
-FCI_FN const char *fci_export_row(const fci_export *x, const fci_export_piece *p, uint64_t r) {
+// Which row of the model is row r in another order.
+FCI_FN uint64_t fci_export_from(const fci_export *x, fci_order order, uint64_t r) {
     const uint64_t head = x->m->hyper.head_dim, rotary = x->m->hyper.rotary_dim, half = rotary / 2,
                    i = r % head;
-    if (p->order != FCI_ORDER_AS_IS && i < rotary) {
-        uint64_t from = p->order == FCI_ORDER_PAIRS ? (i % 2) * half + i / 2 : i < half ? 2 * i : 2 * (i - half) + 1;
-        r = r - i + from;
-    }
-    return fci_matrix_row(&p->matrix, r);
+    if (order == FCI_ORDER_AS_IS || i >= rotary) return r;
+    return r - i + (order == FCI_ORDER_PAIRS ? (i % 2) * half + i / 2
+                    : i < half               ? 2 * i
+                                             : 2 * (i - half) + 1);
+}
+
+// Row r of a piece, in its order.
+FCI_FN const char *fci_export_row(const fci_export *x, const fci_export_piece *p, uint64_t r) {
+    return fci_matrix_row(&p->matrix, fci_export_from(x, p->order, r));
 }
 
 #define FCI_EXPORT_RUN 8192 // numbers converted at a time, a multiple of every block
 
 typedef struct fci_export_room { // scratch of a conversion
-    float values[FCI_EXPORT_RUN];
+    float values[FCI_EXPORT_RUN], back[FCI_EXPORT_RUN];
     uint8_t stored[4 * FCI_EXPORT_RUN];
+    uint64_t unfit;     // of the tensor so far: numbers that the type written has no value near to,
+    float first_unfit;  // and one of them
 } fci_export_room;
+
+// Numbers into the type of a tensor, at room->stored; what does not fit is counted.
+FCI_FN void fci_export_encode(fc_dtype type, uint64_t n, fci_export_room *room) {
+    const uint64_t block = fci_number_block(type);
+    const bool whole = fci_number_encode(type, room->values, n, room->stored);
+    for (uint64_t i = 0; block > 1 && i < n && !whole; i += block) {
+        if (fci_number_encode(type, room->values + i, block, room->stored)) continue;
+        if (!room->unfit) room->first_unfit = room->values[i];
+        for (uint64_t k = 0; k < block; k++)
+            if (!(fabsf(room->values[i + k]) <= fabsf(room->first_unfit)))
+                room->first_unfit = room->values[i + k];
+        room->unfit += block;
+    }
+    if (block > 1 || type == FC_DTYPE_F32) return;
+    fci_number_decode(type, room->stored, 0, n, room->back);
+    for (uint64_t i = 0; i < n; i++)
+        if (isfinite(room->values[i]) && !isfinite(room->back[i])) {
+            if (!room->unfit++) room->first_unfit = room->values[i];
+        }
+}
 
 FCI_FN fc_code fci_export_row_converted(fci_export *x, const fci_out *o, const fci_export_piece *p,
                                         uint64_t r, fci_export_room *room) {
@@ -18520,10 +18946,7 @@ FCI_FN fc_code fci_export_row_converted(fci_export *x, const fci_out *o, const f
         if (!w->transposed) fci_number_decode(w->type, row, at, n, room->values);
         for (uint64_t i = 0; w->transposed && i < n; i++)
             fci_number_decode(w->type, row + (at + i) * w->row_bytes, 0, 1, room->values + i);
-        if (!fci_number_encode(o->type, room->values, n, room->stored))
-            return fci_fail(x->err, FC_ERR_NUMERIC, 0,
-                            "tensor \"%s\": holds numbers that %s cannot express", o->name,
-                            fc_dtype_name(o->type));
+        fci_export_encode(o->type, n, room);
         code = fci_export_write(x, room->stored, fci_number_bytes(o->type, n));
     }
     return code;
@@ -18552,6 +18975,7 @@ FCI_FN fc_code fci_export_rows(fci_export *x, const fci_export_piece *p, fci_exp
 
 FCI_FN fc_code fci_export_tensor(fci_export *x, const fci_out *o, fci_export_room *room) {
     fc_code code = o->n_pieces ? FC_OK : fci_export_write_zeros(x, o->bytes);
+    room->unfit = 0;
     for (size_t i = 0; i < o->n_pieces && !code; i++) {
         const fci_export_piece *p = &o->pieces[i];
         const fci_matrix *w = &p->matrix;
@@ -18562,7 +18986,12 @@ FCI_FN fc_code fci_export_tensor(fci_export *x, const fci_out *o, fci_export_roo
             code = fci_export_write(x, w->data, w->rows * w->row_bytes);
         else code = fci_export_rows(x, p, room);
     }
-    return code;
+    if (code || !room->unfit) return code;
+    return fci_fail(x->err, FC_ERR_NUMERIC, 0,
+                    "tensor \"%s\": %llu of its numbers do not fit %s (%g is one); %s", o->name,
+                    (unsigned long long)room->unfit, fc_dtype_name(o->type),
+                    (double)room->first_unfit,
+                    fci_number_block(o->type) > 1 ? "use F32, F16 or BF16" : "use F32 or BF16");
 }
 
 FCI_FN fc_code fci_export_tensors(fci_export *x, uint32_t file, uint64_t align) {
@@ -18576,6 +19005,64 @@ FCI_FN fc_code fci_export_tensors(fci_export *x, uint32_t file, uint64_t align) 
     }
     fci_free(x->c, room);
     return code;
+}
+
+// What a file is made of; it is put twice: written, and compared with what is there then.
+typedef struct fci_body {
+    const char *head;
+    size_t n;         // its bytes
+    bool tensors;     // whether the tensors of `file` follow, each padded to `align`
+    uint32_t file;
+    uint64_t align;
+    bool whole;       // a model by itself: it is opened before it gets its name
+} fci_body;
+
+FCI_FN fc_code fci_export_agrees(fci_export *x, const char *path);
+
+FCI_FN fc_code fci_export_put(fci_export *x, const fci_body *body) {
+    fc_code code = fci_export_write(x, body->head, body->n);
+    return code || !body->tensors ? code : fci_export_tensors(x, body->file, body->align);
+}
+
+FCI_FN fc_code fci_export_put_again(fci_export *x, const fci_body *body, const char *path) {
+    const fc_io *io = &x->c->io;
+    uint64_t size;
+    int error = io->open(io->user, path, &x->again, &size);
+    if (error) {
+        x->again = NULL;
+        return fci_io_error(x->err, x->path, "open again", error);
+    }
+    x->again_at = 0;
+    x->again_room = (char *)fci_alloc(x->c, FCI_EXPORT_AGAIN, 1, "export", x->err);
+    fc_code code = x->again_room ? fci_export_put(x, body) : FC_ERR_MEMORY;
+    if (!code && size != x->again_at)
+        code = fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes in the file, got %llu",
+                        x->path, (unsigned long long)x->again_at, (unsigned long long)size);
+    io->close(io->user, x->again);
+    fci_free(x->c, x->again_room);
+    x->again = NULL;
+    x->again_room = NULL;
+    return code || !body->whole ? code : fci_export_agrees(x, path);
+}
+
+FCI_FN fc_code fci_export_end(fci_export *x) {
+    void *file = x->file;
+    x->file = NULL;
+    int error = x->c->io.commit(x->c->io.user, file);
+    return error ? fci_io_error(x->err, x->path, "finish", error) : FC_OK;
+}
+
+// A file gets its name when it has been read back. A caller's fc_io knows files only by their
+// names: there it has it before.
+FCI_FN fc_code fci_export_whole(fci_export *x, const char *path, const fci_body *body) {
+    const bool ours = x->c->io.create == fci_platform_create;
+    fc_code code = fci_export_begin(x, path);
+    if (!code) code = fci_export_put(x, body);
+    int error = code || !ours ? 0 : fci_platform_settle(x->file);
+    if (error) code = fci_io_error(x->err, path, "finish", error);
+    if (!code && ours) code = fci_export_put_again(x, body, fci_platform_beside(x->file));
+    code = code ? fci_export_stop(x, code) : fci_export_end(x);
+    return code || ours ? code : fci_export_put_again(x, body, path);
 }
 
 // ---- A GGUF file
@@ -18611,9 +19098,23 @@ FCI_FN fc_code fci_export_keys(fci_export *x, fci_keys *k) {
     fci_keys_str(k, "general.architecture", fci_s(name));
     fci_export_key_sizes(x, k);
     fci_export_key_plan(x, k);
+    x->tokenizer = fci_model_is_gguf(x->m);
     if (fci_model_is_gguf(x->m)) fci_export_keys_copied(x, k);
     else return fci_export_keys_made(x, k);
     return FC_OK;
+}
+
+// llama.cpp has windows where they come in a pattern, as in Gemma's files; elsewhere it passes over
+// their key.
+FCI_FN void fci_export_say_window(const fci_export *x) {
+    const fci_hyper *h = &x->m->hyper;
+    uint32_t window = 0;
+    for (uint32_t b = 0; b < h->n_blocks; b++)
+        if (h->blocks[b].window && h->blocks[b].window < h->max_positions)
+            window = h->blocks[b].window;
+    if (window && x->m->architecture->windows != FCI_WINDOW_PATTERN)
+        fci_log(x->c, 0, "llama.cpp passes over the sliding window of %u of this %s model: beyond %u "
+                         "tokens its outputs are others", window, x->m->architecture->name, window);
 }
 
 FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t bytes);
@@ -18625,6 +19126,7 @@ FCI_FN fc_code fci_export_gguf(fci_export *x) {
     memset(&keys, 0, sizeof keys);
     memset(&head, 0, sizeof head);
     keys.b.c = head.c = x->c;
+    fci_export_say_window(x);
     fc_code code = fci_export_keys(x, &keys);
     if (!code && keys.b.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = keys.b.error;
     if (!code) fci_export_gguf_head(x, &keys, align, &head);
@@ -18632,10 +19134,8 @@ FCI_FN fc_code fci_export_gguf(fci_export *x) {
     for (size_t i = 0; i < x->n_outs; i++) x->total += fci_round_up(x->outs[i].bytes, align);
     x->total += head.n;
     if (!code) code = fci_export_room_check(x, x->desc->path, x->total);
-    if (!code) code = fci_export_begin(x, x->desc->path);
-    if (!code) code = fci_export_write(x, head.p, head.n);
-    if (!code) code = fci_export_tensors(x, 0, align);
-    code = code ? fci_export_stop(x, code) : fci_export_end(x);
+    const fci_body body = {head.p, head.n, true, 0, align, true};
+    if (!code) code = fci_export_whole(x, x->desc->path, &body);
     fci_buffer_free(&keys.b);
     fci_buffer_free(&head);
     return code;
@@ -18704,29 +19204,27 @@ FCI_FN uint32_t fci_export_shards(fci_export *x) {
 FCI_FN fc_code fci_export_file(fci_export *x, const char *name, const char *bytes, size_t n) {
     char *path = fci_path_join(&x->arena, x->target, name, x->err);
     if (!path) return FC_ERR_MEMORY;
-    fc_code code = fci_export_begin(x, path);
-    if (!code) code = fci_export_write(x, bytes, n);
-    return code ? fci_export_stop(x, code) : fci_export_end(x);
+    const fci_body body = {bytes, n, false, 0, 1, false};
+    return fci_export_whole(x, path, &body);
 }
 
 FCI_FN fc_code fci_export_shard(fci_export *x, uint32_t file, uint32_t n_files) {
     fci_buffer head;
-    char name[64], length[8];
+    char name[64], length[8] = {0};
     fci_export_shard_name(file, n_files, name, sizeof name);
     char *path = fci_path_join(&x->arena, x->target, name, x->err);
     memset(&head, 0, sizeof head);
     head.c = x->c;
+    fci_put(&head, length, 8);
     fci_export_put_header(x, file, &head);
     fc_code code = path ? head.error.code : FC_ERR_MEMORY;
-    for (int i = 0; i < 8; i++)
-        length[i] = (char)(unsigned char)((uint64_t)head.n >> (8 * i) & 255);
     if (code && path) *x->err = head.error;
-    if (!code) code = fci_export_begin(x, path);
-    if (!code) code = fci_export_write(x, length, 8);
-    if (!code) code = fci_export_write(x, head.p, head.n);
-    if (!code) code = fci_export_tensors(x, file, 1);
+    for (int i = 0; i < 8 && !code; i++)
+        head.p[i] = (char)(unsigned char)((uint64_t)(head.n - 8) >> (8 * i) & 255);
+    const fci_body body = {head.p, head.n, true, file, 1, false};
+    if (!code) code = fci_export_whole(x, path, &body);
     fci_buffer_free(&head);
-    return code || !x->file ? fci_export_stop(x, code) : fci_export_end(x);
+    return code;
 }
 
 FCI_FN fc_code fci_export_text(fci_export *x, const char *name, fci_buffer *b) { // takes the buffer
@@ -18756,51 +19254,231 @@ FCI_FN fc_code fci_export_index(fci_export *x, uint32_t n_files) {
     return fci_export_text(x, "model.safetensors.index.json", &b);
 }
 
-// Files of a model directory that are written anew, or hold the same weights in another way.
-FCI_FN bool fci_export_skips(const char *name) {
-    static const char *const whole[] = {"config.json", "README.md", "model.safetensors.index.json",
-                                        "modeling_finercut.py", "pytorch_model.bin.index.json"};
-    static const char *const ends[] = {".safetensors", ".bin",     ".gguf", ".pt", ".pth",
-                                       ".h5",          ".msgpack", ".onnx", ".ot", ".tmp"};
-    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
-        if (strcmp(name, whole[i]) == 0) return true;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        size_t n = strlen(name), k = strlen(ends[i]);
-        if (n >= k && strcmp(name + n - k, ends[i]) == 0) return true;
+// ---- What goes along: data, by a list. Programs, other weights, and files that nobody knows stay.
+
+typedef enum fci_along { // how
+    FCI_ALONG_NOT, FCI_ALONG_ANEW, FCI_ALONG_COPIED, FCI_ALONG_SETTINGS, FCI_ALONG_TEMPLATES
+} fci_along;
+
+static const struct fci_along_name { // one '*' stands for any characters
+    const char *name;
+    fci_along how;
+} fci_along_names[] = {
+    {"config.json", FCI_ALONG_ANEW},
+    {"README.md", FCI_ALONG_ANEW},
+    {"model.safetensors", FCI_ALONG_ANEW},
+    {"model-*.safetensors", FCI_ALONG_ANEW},
+    {"model.safetensors.index.json", FCI_ALONG_ANEW},
+    {"modeling_finercut.py", FCI_ALONG_ANEW},
+    {"tokenizer.json", FCI_ALONG_COPIED},
+    {"tokenizer.model*", FCI_ALONG_COPIED},
+    {"vocab.json", FCI_ALONG_COPIED},
+    {"vocab.txt", FCI_ALONG_COPIED},
+    {"merges.txt", FCI_ALONG_COPIED},
+    {"spiece.model", FCI_ALONG_COPIED},
+    {"sentencepiece*.model", FCI_ALONG_COPIED},
+    {"tekken.json", FCI_ALONG_COPIED},
+    {"*.tiktoken", FCI_ALONG_COPIED},
+    {"tiktoken.model", FCI_ALONG_COPIED},
+    {"chat_template*.jinja", FCI_ALONG_COPIED},
+    {"tokenizer_config.json", FCI_ALONG_SETTINGS},
+    {"special_tokens_map.json", FCI_ALONG_SETTINGS},
+    {"added_tokens.json", FCI_ALONG_SETTINGS},
+    {"chat_template.json", FCI_ALONG_SETTINGS},
+    {"generation_config.json", FCI_ALONG_SETTINGS},
+    {"*processor_config.json", FCI_ALONG_SETTINGS},
+    {"additional_chat_templates", FCI_ALONG_TEMPLATES},
+};
+
+FCI_FN bool fci_along_matches(const char *pattern, const char *name) {
+    const char *star = strchr(pattern, '*');
+    const size_t n = strlen(name), before = star ? (size_t)(star - pattern) : 0,
+                 after = star ? strlen(star + 1) : 0;
+    if (!star) return strcmp(pattern, name) == 0;
+    return n >= before + after && memcmp(name, pattern, before) == 0 &&
+           strcmp(name + n - after, star + 1) == 0;
+}
+
+// "LICENSE", "Notice.txt", "USE_POLICY.md": texts that those who pass a model on owe.
+FCI_FN bool fci_along_is_terms(const char *name) {
+    static const char *const stems[] = {"LICENSE", "LICENCE", "NOTICE", "COPYING", "COPYRIGHT",
+                                        "USE_POLICY", "USAGE_POLICY", "ACCEPTABLE_USE", "TERMS"};
+    static const char *const ends[] = {"", ".txt", ".md", ".rst", ".pdf", ".html"};
+    const char *dot = strchr(name, '.') ? strrchr(name, '.') : name + strlen(name);
+    bool stem = false, end = false;
+    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
+        size_t k = 0;
+        while (stems[i][k] && (name[k] & ~0x20) == (stems[i][k] & ~0x20)) k++; // '_' stays apart
+        stem = stem || !stems[i][k];
+    }
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) end = end || strcmp(dot, ends[i]) == 0;
+    return stem && end;
+}
+
+FCI_FN fci_along fci_along_how(const char *name) {
+    for (size_t i = 0; i < sizeof fci_along_names / sizeof *fci_along_names; i++)
+        if (fci_along_matches(fci_along_names[i].name, name)) return fci_along_names[i].how;
+    return fci_along_is_terms(name) ? FCI_ALONG_COPIED : FCI_ALONG_NOT;
+}
+
+FCI_FN fc_code fci_along_copy(fci_export *x, const char *name) {
+    fci_file f;
+    char *path;
+    fc_code code = fci_export_beside(x, name, &path);
+    if (code || !path) return code;
+    code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, &f, x->err);
+    if (code) return code;
+    code = fci_export_file(x, name, (const char *)f.data, (size_t)f.size);
+    x->tokenizer = x->tokenizer || strcmp(name, "tokenizer.json") == 0;
+    fci_file_close(&f);
+    return code;
+}
+
+// Whether a file of settings names programs that do not go along.
+FCI_FN bool fci_along_has_code(const fci_json *n) {
+    const fci_json *child = n->count ? fci_json_first(n) : NULL;
+    for (uint32_t i = 0; i < n->count; i++) {
+        if (n->type == FCI_JSON_OBJECT && fci_export_is_code((child++)->text)) return true;
+        if (fci_along_has_code(child)) return true;
+        child = fci_json_next(child);
     }
     return false;
 }
 
-// Tokenizer, licence and whatever else is beside the weights.
-FCI_FN int fci_export_copy_file(void *user, const char *name) {
-    fci_export *x = (fci_export *)user;
+// transformers 4 knows the tokenizer of a model_type of its own, but not of ours; and a class that
+// a program beside the model has defined is not there any more. tokenizer.json needs neither.
+FCI_FN bool fci_along_needs_class(fci_export *x, const fci_json *settings) {
+    const fci_json *map = settings ? fci_model_json(settings, "auto_map") : NULL;
+    const bool own = map && map->type == FCI_JSON_OBJECT && fci_model_json(map, "AutoTokenizer");
+    if (!own && (fci_export_masked(x) || (settings && fci_model_json(settings, "tokenizer_class"))))
+        return false;
+    char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", NULL);
+    return path && fci_file_exists(x->c, path) && fci_export_is_inside(x, "tokenizer.json");
+}
+
+FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_class) {
+    const char *comma = "";
+    const fci_json *key = settings ? fci_json_first(settings) : NULL;
+    fci_puts(b, "{");
+    if (new_class) {
+        fci_puts(b, "\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"");
+        comma = ",";
+    }
+    for (uint32_t i = 0; settings && i < settings->count; i++, key = fci_json_next(key + 1)) {
+        if (fci_export_is_code(key->text) || (new_class && fci_is(key->text, "tokenizer_class")))
+            continue;
+        fci_putf(b, "%s\n  ", comma);
+        comma = ",";
+        fci_json_put_string(b, key->text);
+        fci_puts(b, ": ");
+        fci_export_put_json(b, key + 1);
+    }
+    fci_puts(b, "\n}\n");
+}
+
+// A file of settings: byte for byte, or without what names programs.
+FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
     fci_file f;
+    fci_buffer b;
+    const fci_json *root;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    fc_code code = fci_export_json(x, name, &f, &root);
+    const bool tokenizer = strcmp(name, "tokenizer_config.json") == 0,
+               new_class = !code && tokenizer && fci_along_needs_class(x, root);
+    if (!code && root && !new_class && !fci_along_has_code(root))
+        code = fci_export_file(x, name, (const char *)f.data, (size_t)f.size);
+    else if (!code && (root || new_class)) {
+        if (root && fci_along_has_code(root)) fci_export_leave(x, name, "'s code");
+        fci_along_put(&b, root, new_class);
+        code = fci_export_text(x, name, &b);
+    }
+    fci_file_close(&f);
+    return code;
+}
+
+FCI_FN int fci_along_template(void *user, const char *name) {
+    fci_export *x = (fci_export *)user;
+    char inner[300];
+    const size_t n = strlen(name);
+    if (n < 7 || n > 200 || strcmp(name + n - 6, ".jinja") != 0) {
+        fci_export_leave(x, name, "");
+        return 0;
+    }
+    snprintf(inner, sizeof inner, "additional_chat_templates/%s", name);
+    return fci_along_copy(x, inner) != FC_OK;
+}
+
+FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
+    char *from = fci_path_join(&x->arena, x->m->path, name, x->err),
+         *to = fci_path_join(&x->arena, x->target, name, x->err);
+    if (!from || !to) return FC_ERR_MEMORY;
+    int error = fci_platform_make_folder(to);
+    if (error) return fci_io_error(x->err, to, "create", error);
+    error = fci_platform_list(from, fci_along_template, x);
+    if (error && !x->err->code) return fci_io_error(x->err, from, "list", error);
+    return x->err->code;
+}
+
+FCI_FN int fci_along_each(void *user, const char *name) {
+    fci_export *x = (fci_export *)user;
+    const fci_along how = fci_along_how(name);
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!path) return 1;
-    if (fci_export_skips(name) || name[0] == '.' || fci_platform_is_folder(path)) return 0;
-    if (fci_file_open(x->c, path, UINT64_MAX, &f, x->err)) return 1;
-    fc_code code = fci_export_file(x, name, (const char *)f.data, (size_t)f.size);
-    fci_file_close(&f);
-    return code != FC_OK;
+    const bool folder = fci_platform_is_folder(path);
+    if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
+    if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
+        fci_export_leave(x, name, folder ? "/" : "");
+    else if (!fci_export_is_inside(x, name))
+        fci_export_leave(x, name, " (a link to another folder)");
+    else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
+    else if (how == FCI_ALONG_SETTINGS) return fci_along_settings(x, name) != FC_OK;
+    else return fci_along_copy(x, name) != FC_OK;
+    return 0;
+}
+
+FCI_FN fc_code fci_export_along(fci_export *x) {
+    int error = fci_platform_list(x->m->path, fci_along_each, x);
+    if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
+    return x->err->code ? x->err->code : fci_along_settings(x, "tokenizer_config.json");
+}
+
+// Says what was left out, a few names a line.
+FCI_FN void fci_export_say_left(const fci_export *x) {
+    const char *p = x->left.p, *end = p ? p + x->left.n : p;
+    char line[200];
+    size_t n = 0, lines = 0, more = 0;
+    for (; p < end; p += strlen(p) + 1) {
+        if (lines == 8) more++;
+        else if (n && n + strlen(p) + 3 > sizeof line) {
+            fci_log(x->c, 0, "left out: %s", line);
+            lines++;
+            n = 0;
+        }
+        if (lines < 8)
+            n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", n ? ", " : "", p);
+    }
+    if (n && lines < 8) fci_log(x->c, 0, "left out: %s", line);
+    if (more) fci_log(x->c, 0, "left out: %llu more", (unsigned long long)more);
 }
 
 // The model card with a paragraph on what was removed.
 FCI_FN fc_code fci_export_card(fci_export *x) {
     fci_file f;
     fci_buffer b;
-    char *path = fci_path_join(&x->arena, x->m->path, "README.md", x->err);
+    char *path = NULL;
     const fci_kv *licence =
         fci_model_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
     fci_str name;
     memset(&b, 0, sizeof b);
     b.c = x->c;
-    if (!path) return FC_ERR_MEMORY;
+    if (!fci_model_is_gguf(x->m) && fci_export_beside(x, "README.md", &path)) return x->err->code;
     if (fci_kv_str(licence, &name)) {
         fci_puts(&b, "---\nlicense: ");
         fci_put(&b, name.p, name.n);
         fci_puts(&b, "\n---\n\n");
     }
-    if (!fci_model_is_gguf(x->m) && fci_file_exists(x->c, path)) {
+    if (path) {
         fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
         if (code) return code;
         fci_put(&b, f.data, (size_t)f.size);
@@ -18811,18 +19489,6 @@ FCI_FN fc_code fci_export_card(fci_export *x) {
     fci_export_put_story(x, &b);
     fci_puts(&b, "\n");
     return fci_export_text(x, "README.md", &b);
-}
-
-// transformers 4 knows the tokenizer of a model_type of its own, but not of ours.
-FCI_FN fc_code fci_export_tokenizer_class(fci_export *x) {
-    static const char text[] = "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n";
-    char *tokenizer = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
-    char *settings = fci_path_join(&x->arena, x->m->path, "tokenizer_config.json", x->err);
-    if (!tokenizer || !settings) return FC_ERR_MEMORY;
-    if (fci_export_masked(x) || !fci_file_exists(x->c, tokenizer) ||
-        fci_file_exists(x->c, settings))
-        return FC_OK;
-    return fci_export_file(x, "tokenizer_config.json", text, sizeof text - 1);
 }
 
 FCI_FN fc_code fci_export_folder_files(fci_export *x) {
@@ -18849,16 +19515,14 @@ FCI_FN fc_code fci_export_folder_files(fci_export *x) {
     code = fci_export_text(x, "config.json", &b);
     if (!code) code = fci_export_card(x);
     if (!code && fci_model_is_gguf(x->m)) return fci_export_make_tokenizer(x);
-    if (code) return code;
-    int error = fci_platform_list(x->m->path, fci_export_copy_file, x);
-    if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
-    return x->err->code ? x->err->code : fci_export_tokenizer_class(x);
+    return code ? code : fci_export_along(x);
 }
 
 FCI_FN int fci_export_remove_file(void *user, const char *name) {
-    fci_export *x = (fci_export *)user;
-    char *path = fci_path_join(&x->arena, x->target, name, NULL);
-    if (path) fci_platform_remove(path, false);
+    char path[2048];
+    if (snprintf(path, sizeof path, "%s/%s", (const char *)user, name) >= (int)sizeof path) return 0;
+    if (fci_platform_is_folder(path)) fci_platform_list(path, fci_export_remove_file, path);
+    fci_platform_remove(path, fci_platform_is_folder(path));
     return 0;
 }
 
@@ -18904,11 +19568,341 @@ FCI_FN fc_code fci_export_folder(fci_export *x) {
     error = fci_platform_make_folder(x->target);
     if (error) return fci_io_error(x->err, final, "create", error);
     code = fci_export_folder_files(x);
+    if (!code) code = fci_export_agrees(x, x->target);
     if (!code && (error = fci_platform_move(x->target, final)) != 0)
         code = fci_io_error(x->err, final, "finish", error);
     if (!code) return FC_OK;
-    fci_platform_list(x->target, fci_export_remove_file, x);
+    fci_platform_list(x->target, fci_export_remove_file, x->target);
     fci_platform_remove(x->target, true);
+    return code;
+}
+
+// ---- Read back: what was written, opened as a model, must be the one that was meant
+
+typedef struct fci_agree {
+    fci_export *x;
+    const fc_model *back;
+    const fci_layer *was, *is; // the block that is looked at
+    const char *what;          // the first thing that differs
+    char where[64];
+} fci_agree;
+
+FCI_FN void fci_agree_not(fci_agree *g, const char *what, const char *format, uint32_t block) {
+    if (g->what) return;
+    g->what = what;
+    snprintf(g->where, sizeof g->where, format, block);
+}
+
+FCI_FN bool fci_agree_near(double a, double b, double part) {
+    return fabs(a - b) <= part * fmax(fabs(a), fabs(b)) || (a != a && b != b) || !(a < b || a > b);
+}
+
+FCI_FN void fci_agree_rope(fci_agree *g, size_t rope) {
+    const fci_hyper *h = &g->x->m->hyper, *o = &g->back->hyper;
+    const fci_rope *r = &h->ropes[rope], *p = &o->ropes[rope];
+    bool used = false;
+    for (uint32_t b = 0; b < h->n_blocks; b++) used = used || h->blocks[b].rope == rope + 1;
+    if (!used) return;
+    for (size_t form = 0; form < fci_engine_forms(g->x->m); form++)
+        for (size_t j = 0; j < h->rotary_dim / 2; j++)
+            if (!fci_agree_near(fci_engine_frequency(h, r, form, j),
+                                fci_engine_frequency(o, p, form, j), 2e-4))
+                fci_agree_not(g, "rotary frequencies", "", 0);
+    if (!fci_agree_near(r->attention, p->attention, 1e-5))
+        fci_agree_not(g, "scale of its rotary embedding", "", 0);
+}
+
+FCI_FN void fci_agree_numbers(fci_agree *g) {
+    static const struct {
+        size_t at;
+        const char *name;
+    } counts[] = {{FCI_AT(hidden), "hidden size"}, {FCI_AT(head_dim), "head size"},
+                  {FCI_AT(vocab), "vocabulary"}, {FCI_AT(rotary_dim), "rotary dimension"},
+                  {FCI_AT(max_positions), "context length"}, {FCI_AT(n_experts), "count of experts"},
+                  {FCI_AT(n_used), "count of experts used"}},
+      reals[] = {{FCI_AT(norm_eps), "epsilon of norms"}, {FCI_AT(attention_scale), "attention scale"},
+                 {FCI_AT(attention_cap), "attention cap"}, {FCI_AT(logit_cap), "logit cap"},
+                 {FCI_AT(embedding_scale), "embedding scale"},
+                 {FCI_AT(residual_scale), "residual scale"}, {FCI_AT(logit_divisor), "logit scale"}};
+    const fci_hyper *h = &g->x->m->hyper, *o = &g->back->hyper;
+    const uint32_t same = FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM |
+                          FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM | FCI_TRAIT_PLAIN_FFN |
+                          FCI_TRAIT_PARALLEL | FCI_TRAIT_POSITIONS | FCI_TRAIT_ROOT_HIDDEN |
+                          (h->n_experts ? FCI_TRAIT_TOP_SUM : 0);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (memcmp((const char *)h + counts[i].at, (const char *)o + counts[i].at, 8) != 0)
+            fci_agree_not(g, counts[i].name, "", 0);
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
+        double a, b;
+        memcpy(&a, (const char *)h + reals[i].at, sizeof a);
+        memcpy(&b, (const char *)o + reals[i].at, sizeof b);
+        if (!fci_agree_near(a, b, 1e-5)) fci_agree_not(g, reals[i].name, "", 0);
+    }
+    if (h->activation != o->activation) fci_agree_not(g, "activation", "", 0);
+    if ((h->traits ^ o->traits) & same) fci_agree_not(g, "shape of blocks", "", 0);
+    if (fci_engine_forms(g->x->m) != fci_engine_forms(g->back))
+        fci_agree_not(g, "rotary frequencies", "", 0);
+    for (size_t i = 0; i < fci_engine_ropes(g->x->m) && !g->what; i++) fci_agree_rope(g, i);
+}
+
+// Some columns of a row as numbers.
+FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
+    const uint64_t n = fci_min(w->cols, 256);
+    if (!w->transposed) fci_number_decode(w->type, fci_matrix_row(w, r), 0, n, values);
+    for (uint64_t i = 0; w->transposed && i < n; i++)
+        fci_number_decode(w->type, (const char *)w->data + r * fci_number_bytes(w->type, 1) +
+                                       i * w->row_bytes, 0, 1, values + i);
+    return n;
+}
+
+// Some rows, to the precision of the narrower type; or zeros.
+FCI_FN bool fci_agree_matrix(const fci_agree *g, const fci_matrix *was, const fci_matrix *is,
+                             fci_order order, bool zero) {
+    const uint64_t rows[] = {0, was->rows > 1 ? 1 : 0, was->rows / 2, was->rows - 1};
+    float a[256], b[256];
+    if (!was->data != !is->data) return false;
+    if (!was->data) return true;
+    if (was->rows != is->rows || was->cols != is->cols) return false;
+    for (size_t i = 0; i < 4; i++) {
+        const uint64_t n = fci_agree_row(was, fci_export_from(g->x, order, rows[i]), a);
+        double most = 0;
+        fci_agree_row(is, rows[i], b);
+        for (uint64_t k = 0; k < n; k++) most = fmax(most, fabs((double)a[k]));
+        if (was->type == is->type || !isfinite(most)) most = 0;
+        for (uint64_t k = 0; k < n; k++) {
+            const double want = zero ? 0 : (double)a[k], got = (double)b[k];
+            if (!(fabs(want - got) <= most / 200 + (most > 0 ? 1e-6 : 0)) &&
+                !fci_agree_near(want, got, 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+FCI_FN bool fci_agree_floats(const fci_agree *g, const float *was, const float *is, uint64_t n,
+                             fci_order order) {
+    if (!was || !is) return !was && !is;
+    for (uint64_t i = 0; i < n; i++)
+        if (fabs((double)was[fci_export_from(g->x, order, i)] - (double)is[i]) >
+            1e-6 + 1e-6 * fabs((double)is[i]))
+            return false;
+    return true;
+}
+
+FCI_FN void fci_agree_attention(fci_agree *g, uint32_t block, bool zero) {
+    const fci_hyper *h = &g->x->m->hyper;
+    const uint64_t wide = fci_model_has(g->x->m, FCI_TRAIT_QK_NORM);
+    const struct {
+        const fci_weight *was, *is;
+        fci_slot slot;
+    } weights[] = {{&g->was->q, &g->is->q, FCI_Q}, {&g->was->k, &g->is->k, FCI_K},
+                   {&g->was->v, &g->is->v, FCI_V}, {&g->was->o, &g->is->o, FCI_O}};
+    for (size_t i = 0; i < 4; i++) {
+        const fci_order order = fci_export_order(g->x, weights[i].slot);
+        if (!fci_agree_matrix(g, &weights[i].was->matrix, &weights[i].is->matrix, order,
+                              zero && i == 3) ||
+            (!(zero && i == 3) &&
+             !fci_agree_floats(g, weights[i].was->bias, weights[i].is->bias,
+                               weights[i].was->matrix.rows, order)))
+            fci_agree_not(g, "attention", " in block %u", block);
+    }
+    if (!fci_agree_floats(g, g->was->q_norm.weight, g->is->q_norm.weight,
+                          wide ? h->n_heads * h->head_dim : h->head_dim, FCI_ORDER_AS_IS) ||
+        !fci_agree_floats(g, g->was->k_norm.weight, g->is->k_norm.weight,
+                          wide ? h->n_kv_heads * h->head_dim : h->head_dim, FCI_ORDER_AS_IS))
+        fci_agree_not(g, "norm of q and k", " in block %u", block);
+}
+
+FCI_FN void fci_agree_ffn(fci_agree *g, uint32_t block, bool zero) {
+    const fci_weight *was[] = {&g->was->gate, &g->was->up, &g->was->router, &g->was->down},
+                     *is[] = {&g->is->gate, &g->is->up, &g->is->router, &g->is->down};
+    for (size_t i = 0; i < 4; i++)
+        if (!fci_agree_matrix(g, &was[i]->matrix, &is[i]->matrix, FCI_ORDER_AS_IS, zero && i == 3) ||
+            (!(zero && i == 3) && !fci_agree_floats(g, was[i]->bias, is[i]->bias,
+                                                    was[i]->matrix.rows, FCI_ORDER_AS_IS)))
+            fci_agree_not(g, "FFN", " in block %u", block);
+    if (!g->was->experts != !g->is->experts) fci_agree_not(g, "FFN", " in block %u", block);
+    for (uint64_t e = 0; g->was->experts && !g->what && e < g->x->m->hyper.n_experts; e++) {
+        const fci_expert *a = &g->was->experts[e], *b = &g->is->experts[e];
+        if (!fci_agree_matrix(g, &a->gate.matrix, &b->gate.matrix, FCI_ORDER_AS_IS, false) ||
+            !fci_agree_matrix(g, &a->up.matrix, &b->up.matrix, FCI_ORDER_AS_IS, false) ||
+            !fci_agree_matrix(g, &a->down.matrix, &b->down.matrix, FCI_ORDER_AS_IS, zero))
+            fci_agree_not(g, "experts", " in block %u", block);
+    }
+}
+
+FCI_FN void fci_agree_norms(fci_agree *g, uint32_t block, const uint8_t *kept) {
+    const fci_norm *was[] = {&g->was->attn_norm, &g->was->attn_post, &g->was->ffn_norm,
+                             &g->was->ffn_post},
+                   *is[] = {&g->is->attn_norm, &g->is->attn_post, &g->is->ffn_norm,
+                            &g->is->ffn_post};
+    const uint64_t n = g->x->m->hyper.hidden;
+    for (size_t i = 0; i < 4; i++)
+        if (kept[i / 2] && (!fci_agree_floats(g, was[i]->weight, is[i]->weight, n, FCI_ORDER_AS_IS) ||
+                            !fci_agree_floats(g, was[i]->bias, is[i]->bias, n, FCI_ORDER_AS_IS)))
+            fci_agree_not(g, "norm", " in block %u", block);
+}
+
+FCI_FN void fci_agree_blocks(fci_agree *g) {
+    const fci_export *x = g->x;
+    const fc_model *m = x->m, *back = g->back;
+    const bool masked = fci_export_masked(x);
+    if (back->hyper.n_blocks != x->n_kept) fci_agree_not(g, "count of blocks", "", 0);
+    for (uint32_t b = 0; b < m->hyper.n_blocks && !g->what; b++) {
+        const uint32_t to = x->number[b];
+        const uint8_t all[2] = {1, 1}, *kept = masked ? all : x->mask + 2 * b;
+        const fci_block_kind *was = &m->hyper.blocks[b], *is;
+        if (to == FCI_EXPORT_GONE) continue;
+        is = &back->hyper.blocks[to];
+        g->was = &m->layers[b];
+        g->is = &back->layers[to];
+        if (memcmp(kept, back->present + 2 * to, 2) != 0)
+            fci_agree_not(g, "set of sublayers", " in block %u", b);
+        if (kept[0] && (was->window != is->window || was->rope != is->rope))
+            fci_agree_not(g, "kind of attention", " in block %u", b);
+        if (kept[0] && (m->hyper.n_heads != back->hyper.n_heads ||
+                        m->hyper.n_kv_heads != back->hyper.n_kv_heads))
+            fci_agree_not(g, "count of heads", "", 0);
+        if (kept[1] && (was->experts != is->experts))
+            fci_agree_not(g, "kind of FFN", " in block %u", b);
+        fci_agree_norms(g, b, kept);
+        if (kept[0]) fci_agree_attention(g, b, !x->mask[2 * b]);
+        if (kept[1]) fci_agree_ffn(g, b, !x->mask[2 * b + 1]);
+    }
+}
+
+FCI_FN void fci_agree_ends(fci_agree *g) {
+    const fc_model *m = g->x->m, *back = g->back;
+    if (!fci_agree_matrix(g, &m->embedding, &back->embedding, FCI_ORDER_AS_IS, false))
+        fci_agree_not(g, "embedding", "", 0);
+    if (!fci_agree_matrix(g, &m->output, &back->output, FCI_ORDER_AS_IS, false))
+        fci_agree_not(g, "output matrix", "", 0);
+    if (!fci_agree_matrix(g, &m->positions, &back->positions, FCI_ORDER_AS_IS, false))
+        fci_agree_not(g, "embedding of positions", "", 0);
+    if (!fci_agree_floats(g, m->output_norm.weight, back->output_norm.weight, m->hyper.hidden,
+                          FCI_ORDER_AS_IS) ||
+        !fci_agree_floats(g, m->output_norm.bias, back->output_norm.bias, m->hyper.hidden,
+                          FCI_ORDER_AS_IS))
+        fci_agree_not(g, "last norm", "", 0);
+}
+
+// The same ids for a text, with and without what stands before and after every text.
+FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_tokenizer *is,
+                              fci_str text, fci_str of) {
+    fc_code code = FC_OK;
+    for (unsigned flags = 0; flags < 2 && !code; flags++) {
+        fc_tokens a, b;
+        fci_shown shown;
+        memset(&b, 0, sizeof b);
+        code = fc_tokenize(was, text.p, text.n, flags, &a, x->err);
+        if (code == FC_ERR_FORMAT) { // it has no id for this text
+            fci_clear(x->err);
+            return FC_OK;
+        }
+        if (!code) code = fc_tokenize(is, text.p, text.n, flags, &b, x->err);
+        if (!code && (a.starts[1] != b.starts[1] ||
+                      memcmp(a.ids, b.ids, a.starts[1] * sizeof *a.ids) != 0))
+            code = fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                            "format %s: the tokenizer that was written gives other ids to texts "
+                            "with \"%s\"%s", fc_export_format_name(x->desc->format),
+                            fci_show(of, &shown), flags ? ", with special tokens" : "");
+        fc_tokens_free(&a);
+        fc_tokens_free(&b);
+    }
+    return code;
+}
+
+// Every added token alone, twice, and beside blanks, letters and line ends.
+FCI_FN fc_code fci_agree_added(fci_export *x, const fc_tokenizer *was, const fc_tokenizer *is,
+                               fci_str token) {
+    static const char *const around[] = {"", "a", " b ", "1", "\n", " ", ".", "  c", "", "\t"};
+    fci_buffer b;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
+        fci_puts(&b, around[i]);
+        fci_put(&b, token.p, token.n);
+    }
+    fc_code code = b.error.code;
+    if (code) *x->err = b.error;
+    else code = fci_agree_text(x, was, is, fci_sn(b.p, b.n), token);
+    fci_buffer_free(&b);
+    return code;
+}
+
+// Texts made of the vocabulary itself, some 64 thousand of its tokens.
+FCI_FN fc_code fci_agree_vocabulary(fci_export *x, const fc_tokenizer *was,
+                                    const fc_tokenizer *is) {
+    enum { RUN = 512 };
+    const size_t step = 1 + was->n_tokens / 65536;
+    fc_code code = FC_OK;
+    for (size_t i = 0; i < was->n_tokens && !code;) {
+        uint32_t ids[RUN];
+        size_t n = 0;
+        fc_text text;
+        for (; n < RUN && i < was->n_tokens; i += step) {
+            const fci_text_token *t = &was->tokens[i];
+            const size_t at = fci_text_token_at(is, t->id);
+            fci_shown shown;
+            if (at == is->n_tokens || is->tokens[at].id != t->id ||
+                !fci_eq(is->tokens[at].text, t->text))
+                return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                                "format %s: the tokenizer that was written has another token %u "
+                                "than \"%s\"", fc_export_format_name(x->desc->format), t->id,
+                                fci_show(t->text, &shown));
+            ids[n++] = t->id;
+        }
+        code = fc_detokenize(was, ids, n, &text, x->err);
+        if (!code)
+            code = fci_agree_text(x, was, is, fci_sn(text.bytes, text.length),
+                                  fci_s("words of the vocabulary"));
+        fc_text_free(&text);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_agree_tokenizer(fci_export *x, fc_model *back) {
+    static const char text[] =
+        "The quick brown fox, it's 1234567 times\n\n  \tA d\xc3\xa9j\xc3\xa0 vu \xe2\x80\x94 I'LL, "
+        "x=3; // \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x99\x82 \xc2\xbd\r\n don't (hm)   ";
+    fc_error why;
+    const fc_tokenizer *was = fc_model_tokenizer(x->m, &why), *is;
+    if (!was && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
+    if (!was || !x->tokenizer) return FC_OK;
+    is = fc_model_tokenizer(back, x->err);
+    if (!is) return x->err->code;
+    fc_code code = fci_agree_text(x, was, is, fci_s(text), fci_s("plain words"));
+    if (!code) code = fci_agree_text(x, was, is, fci_s(" a blank first"), fci_s("a blank first"));
+    for (size_t which = 0; which < 2; which++)
+        for (uint32_t i = 0; i < was->added[which].first[256] && !code; i++)
+            code = fci_agree_added(x, was, is, was->added[which].items[i].text);
+    return code ? code : fci_agree_vocabulary(x, was, is);
+}
+
+// Opens what was written, with one thread and without a word, and looks at all of the model.
+FCI_FN fc_code fci_export_agrees(fci_export *x, const char *path) {
+    fc_model_desc desc;
+    fci_agree g;
+    memset(&desc, 0, sizeof desc);
+    memset(&g, 0, sizeof g);
+    desc.env.alloc = x->c->alloc;
+    desc.env.io = x->c->io;
+    desc.env.par.n_threads = 1;
+    desc.compute = FC_COMPUTE_F32;
+    fc_model *back = fc_model_open(path, &desc, x->err);
+    if (!back) return fci_wrap(x->err, x->err->code, "what was written cannot be read");
+    g.x = x;
+    g.back = back;
+    fci_agree_numbers(&g);
+    fci_agree_blocks(&g);
+    fci_agree_ends(&g);
+    fc_code code = FC_OK;
+    if (g.what)
+        code = fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: what was written has another %s%s than the model",
+                        fc_export_format_name(x->desc->format), g.what, g.where);
+    if (!code) code = fci_agree_tokenizer(x, back);
+    fc_model_close(back);
     return code;
 }
 
@@ -18984,13 +19978,15 @@ FCI_FN fc_code fci_export_run(fci_export *x) {
     if (!code) code = fci_export_check(x);
     if (!code) code = fci_export_number(x);
     const bool from_gguf = x->m->container->gguf, to_gguf = fci_export_to_gguf(x);
-    if (!code && !from_gguf) code = fci_export_json(x, "config.json", &f, &x->config);
+    if (!code && !from_gguf) code = fci_export_config(x, &f);
     if (!code && from_gguf && !to_gguf) code = fci_export_make_config(x);
     if (!code) code = from_gguf != to_gguf ? fci_export_to_other_kind(x) : fci_export_same_kind(x);
     if (!code && !from_gguf && to_gguf) code = fci_export_rope(x);
     if (!code && x->deci) code = fci_export_stubs(x);
     if (!code) code = fci_export_to_gguf(x) ? fci_export_gguf(x) : fci_export_folder(x);
+    if (!code) fci_export_say_left(x);
     fci_file_close(&f);
+    fci_buffer_free(&x->left);
     return code;
 }
 
@@ -19006,7 +20002,7 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
                         "export: expected a model and a description, got NULL");
     x.m = m;
     x.c = &m->c;
-    x.arena.c = &m->c;
+    x.arena.c = x.left.c = &m->c;
     x.plan = plan;
     x.desc = desc;
     x.err = err;
