@@ -17583,6 +17583,7 @@ FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *me
     }
     for (size_t i = 0; i < t->n_steps; i++) {
         const fci_text_step *s = &t->steps[i];
+        if (s->behavior == FCI_TEXT_BEGINS) continue; // our own, for speed
         if (s->mark.n && !fci_is(s->mark, FCI_TEXT_BLANK)) return false;
         if (s->pattern || (!s->mark.n && !(blanks && fci_is(s->literal, " ")))) return false;
         blanks = true;
@@ -17599,6 +17600,12 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
     size_t n = 0;
     bool prefix;
     uint8_t metaspace;
+    if (t->n_before > 1 || t->n_after > 1)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: tokenizer.json: GGUF cannot say that %u tokens stand %s every "
+                        "text; use hf or hf-masked", fc_export_format_name(x->desc->format),
+                        t->n_before > 1 ? t->n_before : t->n_after,
+                        t->n_before > 1 ? "before" : "after");
     *pieces = fci_vocab_is_pieces(t, &prefix, &metaspace);
     if (*pieces) {
         fci_keys_str(k, "tokenizer.ggml.model", fci_s("llama"));
@@ -17625,11 +17632,13 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
     return FC_OK;
 }
 
-// A special token's id: by its text in tokenizer_config.json, or by its number in config.json.
+// A special token's id: by its text in tokenizer_config.json, by its number in config.json, or
+// `added`, which the tokenizer puts beside every text, if that is not FCI_TEXT_NONE.
 FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab *v,
-                              const fci_json *tc, const char *name, const char *gguf) {
+                              const fci_json *tc, const char *name, const char *gguf,
+                              uint32_t added) {
     char key[64];
-    uint32_t id;
+    uint32_t id = added;
     snprintf(key, sizeof key, "%s_token", name);
     const fci_json *t = tc ? fci_model_json(tc, key) : NULL;
     if (t && t->type == FCI_JSON_OBJECT) t = fci_model_json(t, "content");
@@ -17642,7 +17651,7 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
         found = true;
     }
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", gguf);
-    if (found) fci_keys_u32(k, key, id);
+    if (found || added != FCI_TEXT_NONE) fci_keys_u32(k, key, id);
 }
 
 // SentencePiece's vocabularies have scores instead of merges: what is made first has the best.
@@ -17654,7 +17663,7 @@ FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v,
     if (!scores) return FC_ERR_MEMORY;
     memset(&joined, 0, sizeof joined);
     joined.c = x->c;
-    for (uint64_t i = 0; i < v->size; i++) scores[i] = v->types[i] == 1 ? -1e9f : 0;
+    for (uint64_t i = 0; i < v->size; i++) scores[i] = -1e9f;
     const fci_json *n = fci_json_first(merges);
     for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
         const bool pair = n->type == FCI_JSON_ARRAY && n->count == 2;
@@ -17923,10 +17932,11 @@ FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v,
                                 const fci_json *tc) {
     const fc_tokenizer *t = fc_model_tokenizer(x->m, x->err);
     if (!t) return x->err->code;
-    fci_vocab_special(x, k, v, tc, "bos", "bos");
-    fci_vocab_special(x, k, v, tc, "eos", "eos");
-    fci_vocab_special(x, k, v, tc, "unk", "unknown");
-    fci_vocab_special(x, k, v, tc, "pad", "padding");
+    if (t->n_before) fci_keys_u32(k, "tokenizer.ggml.bos_token_id", t->before[0]);
+    else fci_vocab_special(x, k, v, tc, "bos", "bos", FCI_TEXT_NONE);
+    fci_vocab_special(x, k, v, tc, "eos", "eos", t->n_after ? t->after[0] : FCI_TEXT_NONE);
+    fci_vocab_special(x, k, v, tc, "unk", "unknown", t->unknown);
+    fci_vocab_special(x, k, v, tc, "pad", "padding", FCI_TEXT_NONE);
     fci_keys_bool(k, "tokenizer.ggml.add_bos_token", t->n_before > 0);
     fci_keys_bool(k, "tokenizer.ggml.add_eos_token", t->n_after > 0);
     return fci_chat_keys(x, k, tc);
@@ -19786,13 +19796,30 @@ FCI_FN void fci_agree_ends(fci_agree *g) {
         fci_agree_not(g, "last norm", "", 0);
 }
 
+// The first token that differs, as an error.
+FCI_FN fc_code fci_agree_ids(fci_export *x, const fc_tokens *a, const fc_tokens *b, fci_str of,
+                             unsigned flags) {
+    const size_t n = a->starts[1], k = b->starts[1];
+    size_t i = 0;
+    char ids[64] = "it ends";
+    fci_shown shown;
+    while (i < n && i < k && a->ids[i] == b->ids[i]) i++;
+    if (i == n && i == k) return FC_OK;
+    if (i < n && i < k) snprintf(ids, sizeof ids, "id %u, not %u", b->ids[i], a->ids[i]);
+    else if (i < k) snprintf(ids, sizeof ids, "id %u, not the end", b->ids[i]);
+    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                    "format %s: the tokenizer cannot be said there: a text with \"%s\" would get "
+                    "other tokens%s (token %llu: %s)", fc_export_format_name(x->desc->format),
+                    fci_show(of, &shown), flags ? " with special ones" : "",
+                    (unsigned long long)i, ids);
+}
+
 // The same ids for a text, with and without what stands before and after every text.
 FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_tokenizer *is,
                               fci_str text, fci_str of) {
     fc_code code = FC_OK;
     for (unsigned flags = 0; flags < 2 && !code; flags++) {
         fc_tokens a, b;
-        fci_shown shown;
         memset(&b, 0, sizeof b);
         code = fc_tokenize(was, text.p, text.n, flags, &a, x->err);
         if (code == FC_ERR_FORMAT) { // it has no id for this text
@@ -19800,12 +19827,7 @@ FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_t
             return FC_OK;
         }
         if (!code) code = fc_tokenize(is, text.p, text.n, flags, &b, x->err);
-        if (!code && (a.starts[1] != b.starts[1] ||
-                      memcmp(a.ids, b.ids, a.starts[1] * sizeof *a.ids) != 0))
-            code = fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                            "format %s: the tokenizer that was written gives other ids to texts "
-                            "with \"%s\"%s", fc_export_format_name(x->desc->format),
-                            fci_show(of, &shown), flags ? ", with special tokens" : "");
+        if (!code) code = fci_agree_ids(x, &a, &b, of, flags);
         fc_tokens_free(&a);
         fc_tokens_free(&b);
     }
