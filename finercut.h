@@ -424,7 +424,10 @@ FINERCUT_API fc_model *fc_model_open(const char *path, const fc_model_desc *desc
 FINERCUT_API void fc_model_close(fc_model *m);
 FINERCUT_API const fc_config *fc_model_config(const fc_model *m);
 FINERCUT_API const fc_container *fc_model_container(const fc_model *m);
-FINERCUT_API const char *fc_model_fingerprint(const fc_model *m); /* 16 hex digits */
+/* "fc2-" and 16 hex digits, of the settings, the tensors' names, types and shapes, and samples of
+   every tensor, its first and last bytes among them: another model, or another fine-tune, has
+   another one. The same on all machines, wherever the files are and however they are divided. */
+FINERCUT_API const char *fc_model_fingerprint(const fc_model *m);
 /* Opened on first use, from beside config.json or out of the GGUF file; owned by the model. Not
    thread-safe. */
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err);
@@ -467,6 +470,8 @@ typedef struct fc_score {
     int estimate;       /* confident: dropped; `value` is neither exact nor a bound, but scaled up */
     uint64_t positions; /* of an estimate: those that were seen */
     double margin;      /* of an estimate: how many standard errors it was behind */
+    double expected;    /* race, of a bound: what the whole seemed to come to, from which the next
+                           step's race begins; NaN: unknown */
 } fc_score;
 
 typedef struct fc_step {
@@ -493,6 +498,7 @@ typedef struct fc_calibration { /* which text the plan was made with */
 
 typedef struct fc_plan_model { /* the model the plan belongs to */
     char fingerprint[32];
+    char content[32];        /* hash of every byte (fc_model_content); "": not known */
     char name[128];          /* file or directory name, for people */
     char architecture[32];
     uint32_t n_blocks;
@@ -530,7 +536,9 @@ FINERCUT_API void fc_plan_free(fc_plan *p);
 FINERCUT_API const char *fc_candidate_name(fc_candidates kind, uint32_t candidate, char *name);
 
 /* A set of sublayers that are present: mask[sublayer] is 1 or 0, 2 * n_blocks entries. */
-/* Fills `mask` with what is left after the first n_steps steps; the plan must be of this model. */
+/* Fills `mask` with what is left after the first n_steps steps. The plan must be of this model, by
+   its fingerprint and, where both are known, by the hash of every byte (fc_model_verify), and must
+   not contradict itself or the model. */
 FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
                                   uint8_t *mask, fc_error *err);
 
@@ -538,7 +546,7 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
    Progress and cancelling: long calls report about ten times a second and stop with
    FC_ERR_CANCELLED (keeping what is done) when the callback returns nonzero. */
 typedef struct fc_progress {
-    const char *what;      /* "calibrating", "step", "evaluating" */
+    const char *what;      /* "hashing", "calibrating", "step", "evaluating" */
     size_t step, n_steps;  /* search: 1-based step of all steps */
     double done;           /* share of the whole work, 0 to 1, an estimate */
     double step_done;      /* share of this step */
@@ -551,6 +559,12 @@ typedef struct fc_watch {
     int (*progress)(void *user, const fc_progress *p);
     void *user;
 } fc_watch;
+
+/* Hashes every byte, so that a single changed weight shows (about 0.1 s a gigabyte that is in
+   memory already; else as long as reading it takes); fc_model_content is "" until then, 16 hex
+   digits afterwards. Plans record it, and are compared with it where it is known. */
+FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err);
+FINERCUT_API const char *fc_model_content(const fc_model *m);
 
 /* ---------------------------------------------------------------------------------------------
    Pruning. */
@@ -1949,6 +1963,62 @@ FCI_INLINE uint64_t fci_le64(const void *p) {
     return fci_le32(p) | (uint64_t)fci_le32((const char *)p + 4) << 32;
 }
 
+// XXH64 (Collet, xxHash's specification): several GB/s, the same number on any machine.
+#define FCI_XXH_1 0x9e3779b185ebca87u
+#define FCI_XXH_2 0xc2b2ae3d27d4eb4fu
+#define FCI_XXH_3 0x165667b19e3779f9u
+#define FCI_XXH_4 0x85ebca77c2b2ae63u
+#define FCI_XXH_5 0x27d4eb2f165667c5u
+
+FCI_INLINE uint64_t fci_xxh_rotate(uint64_t x, int n) {
+    return x << n | x >> (64 - n);
+}
+
+FCI_INLINE uint64_t fci_xxh_round(uint64_t lane, uint64_t word) {
+    return fci_xxh_rotate(lane + word * FCI_XXH_2, 31) * FCI_XXH_1;
+}
+
+// What is left after whole stripes of 32 bytes, and the final mix.
+FCI_FN uint64_t fci_xxh_finish(uint64_t h, const unsigned char *p, size_t left) {
+    for (; left >= 8; left -= 8, p += 8)
+        h = fci_xxh_rotate(h ^ fci_xxh_round(0, fci_le64(p)), 27) * FCI_XXH_1 + FCI_XXH_4;
+    if (left >= 4) {
+        h = fci_xxh_rotate(h ^ fci_le32(p) * FCI_XXH_1, 23) * FCI_XXH_2 + FCI_XXH_3;
+        left -= 4;
+        p += 4;
+    }
+    for (; left > 0; left--, p++) h = fci_xxh_rotate(h ^ *p * FCI_XXH_5, 11) * FCI_XXH_1;
+    h = (h ^ h >> 33) * FCI_XXH_2;
+    h = (h ^ h >> 29) * FCI_XXH_3;
+    return h ^ h >> 32;
+}
+
+FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    uint64_t a = seed + FCI_XXH_1 + FCI_XXH_2, b = seed + FCI_XXH_2, c = seed, d = seed - FCI_XXH_1;
+    size_t left = n;
+    if (n < 32) return fci_xxh_finish(seed + FCI_XXH_5 + n, p, n);
+    for (; left >= 32; left -= 32, p += 32) {
+        a = fci_xxh_round(a, fci_le64(p));
+        b = fci_xxh_round(b, fci_le64(p + 8));
+        c = fci_xxh_round(c, fci_le64(p + 16));
+        d = fci_xxh_round(d, fci_le64(p + 24));
+    }
+    uint64_t h = fci_xxh_rotate(a, 1) + fci_xxh_rotate(b, 7) + fci_xxh_rotate(c, 12) +
+                 fci_xxh_rotate(d, 18);
+    h = (h ^ fci_xxh_round(0, a)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_xxh_round(0, b)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_xxh_round(0, c)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_xxh_round(0, d)) * FCI_XXH_1 + FCI_XXH_4;
+    return fci_xxh_finish(h + n, p, left);
+}
+
+FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value) { // one more number
+    unsigned char bytes[8];
+    for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(value >> (8 * i));
+    return fci_xxh64(h, bytes, sizeof bytes);
+}
+
 FCI_INLINE float fci_bits_float(uint32_t bits) {
     float f;
     memcpy(&f, &bits, sizeof f);
@@ -2478,6 +2548,23 @@ FCI_FN size_t fci_utf8_length(const char *p, size_t n) {
     for (size_t i = 2; i < length; i++)
         if ((u[i] & 0xc0) != 0x80) return 0;
     return length;
+}
+
+// `text` as UTF-8 for people: bytes that are none, and control characters, become U+FFFD. What does
+// not fit is cut off between characters.
+FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n) {
+    size_t used = 0;
+    for (size_t i = 0, k; i < n; i += k ? k : 1) {
+        k = fci_utf8_length(text + i, n - i);
+        const unsigned char *u = (const unsigned char *)text + i;
+        const bool control = u[0] < 0x20 || u[0] == 0x7f || (u[0] == 0xc2 && k == 2 && u[1] < 0xa0);
+        const bool bad = k == 0 || control;
+        const size_t length = bad ? 3 : k;
+        if (used + length >= size) break;
+        memcpy(to + used, bad ? "\xef\xbf\xbd" : text + i, length);
+        used += length;
+    }
+    to[used] = 0;
 }
 
 FCI_FN size_t fci_utf8_put(char *to, uint32_t c) {
@@ -11148,8 +11235,9 @@ struct fc_model {
     uint8_t *present;             // [2 * n_blocks], 0: the file has been exported without this sublayer
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
     uint64_t n_read; // tensors
-    uint64_t hash;
-    char fingerprint[24];
+    const fc_tensor **tensors; // [n_tensors] that the model is made of, in the order they were looked for
+    size_t n_tensors, room;
+    char fingerprint[32], content[32]; // content "": not known
 };
 
 // Where hyperparameters come from: one of the first two is set.
@@ -12035,7 +12123,6 @@ FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, float plus, con
     float *values = (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *values, t->name, err);
     if (!values) return FC_ERR_MEMORY;
     fci_number_decode(t->type, t->data, 0, t->shape[0], values);
-    m->hash = fci_hash(m->hash, values, (size_t)t->shape[0] * sizeof *values);
     for (uint64_t i = 0; plus != 0 && i < t->shape[0]; i++) values[i] += plus;
     *out = values;
     return FC_OK;
@@ -12092,8 +12179,6 @@ FCI_FN fc_code fci_model_matrix(fc_model *m, const fci_wanted *w, const fc_tenso
                                 const float *bias, fc_error *err) {
     uint64_t first = 0;
     fc_code code = FC_OK;
-    if (w->expert == 0) // tells models of one shape apart
-        m->hash = fci_hash(m->hash, t->data, (size_t)fci_min(t->bytes, 256));
     if (fci_model_places[w->row->slot] != FCI_NOWHERE) {
         void *place = fci_model_place(m, w->row->slot, w->block, w->expert);
         if (w->row->bias) ((fci_weight *)place)->bias = bias;
@@ -12111,14 +12196,25 @@ FCI_FN fc_code fci_model_matrix(fc_model *m, const fci_wanted *w, const fc_tenso
     return code;
 }
 
-FCI_FN void fci_model_count(fc_model *m, const fci_wanted *w, const fc_tensor *t) {
+FCI_FN fc_code fci_model_count(fc_model *m, const fci_wanted *w, const fc_tensor *t,
+                               fc_error *err) {
     uint64_t n = 1;
+    if (m->n_tensors == m->room) {
+        size_t room = m->room ? 2 * m->room : 256;
+        const fc_tensor **more = (const fc_tensor **)fci_arena_grow(
+            &m->arena, (void *)m->tensors, room, sizeof *more, "tensors", err);
+        if (!more) return FC_ERR_MEMORY;
+        m->tensors = more;
+        m->room = room;
+    }
+    m->tensors[m->n_tensors++] = t;
     for (uint32_t i = 0; i < t->rank; i++) n *= t->shape[i];
     if (t->rank > 1) m->dtype_bytes[t->type] += t->bytes;
-    if (w->row->slot == FCI_ROPE_FACTORS || w->row->slot == FCI_ROPE_LONG_FACTORS) return;
+    if (w->row->slot == FCI_ROPE_FACTORS || w->row->slot == FCI_ROPE_LONG_FACTORS) return FC_OK;
     m->config.n_parameters += n;
     if (w->row->slot >= FCI_FIRST_BLOCK_SLOT)
         m->layers[w->block].n_parameters[w->row->slot >= FCI_FIRST_FFN_SLOT] += n;
+    return FC_OK;
 }
 
 // The bias beside a tensor, where its row and the file have one.
@@ -12134,9 +12230,8 @@ FCI_FN fc_code fci_model_find_bias(fc_model *m, const fci_wanted *weight, const 
     w.optional = fci_model_is_gguf(m);
     fci_architecture_name(pattern, w.block, w.expert, ".bias", name, sizeof name);
     fc_code code = fci_model_tensor(m, &w, name, &t, err);
-    if (code || !t) return code;
-    fci_model_count(m, &w, t);
-    return fci_model_bias(m, &w, t, bias, err);
+    if (!code && t) code = fci_model_count(m, &w, t, err);
+    return code || !t ? code : fci_model_bias(m, &w, t, bias, err);
 }
 
 // All experts of GGUF files are usually one tensor. *w is for one expert.
@@ -12176,9 +12271,9 @@ FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t b
         code = fci_model_tensor(m, &w, name, &t, err);
     }
     if (code || !t) return code;
-    if (t->rank < 3 || expert == 0) fci_model_count(m, &w, t);
+    if (t->rank < 3 || expert == 0) code = fci_model_count(m, &w, t, err);
     else m->n_read--; // it has been counted
-    code = fci_model_find_bias(m, &w, pattern, &bias, err);
+    if (!code) code = fci_model_find_bias(m, &w, pattern, &bias, err);
     if (code) return code;
     if (matrix) return fci_model_matrix(m, &w, t, bias, err);
     const float **place = (const float **)fci_model_place(m, row->slot, block, expert);
@@ -12361,15 +12456,172 @@ FCI_FN fc_code fci_model_describe(fc_model *m, fc_error *err) {
     c->container = fc_container_kind(m->container);
     c->simd = m->c.kernels->simd;
     c->n_threads = m->c.n_threads;
-    uint64_t numbers[] = {h->n_blocks,   h->hidden,   h->ff,    h->n_heads,
-                          h->n_kv_heads, h->head_dim, h->vocab, h->rotary_dim};
-    m->hash = fci_hash(m->hash, numbers, sizeof numbers);
     for (uint64_t i = 0; i < 2 * h->n_blocks; i++) c->n_sublayers += m->present[i];
-    if (c->n_sublayers < 2 * h->n_blocks)
-        m->hash = fci_hash(m->hash, m->present, 2 * (size_t)h->n_blocks);
-    snprintf(m->fingerprint, sizeof m->fingerprint, "%08lx%08lx", (unsigned long)(m->hash >> 32),
-             (unsigned long)(m->hash & 0xffffffffu));
     return FC_OK;
+}
+
+// ---- Identity: which model is this? The fingerprint is of what the model is made of, its settings,
+// names, types and shapes of tensors, and of samples from each tensor, so that opening stays quick.
+// `content` is the same with every byte. Neither depends on the machine, on where the files are or
+// how the tensors are divided between them. The prefix changes with what is hashed.
+
+#define FCI_IDENTITY_PREFIX "fc2-"
+#define FCI_IDENTITY_PIECE ((uint64_t)1 << 20)  // bytes that are hashed at once
+#define FCI_IDENTITY_WHOLE ((uint64_t)1 << 16)  // a tensor of at most that many is no matter for samples
+#define FCI_IDENTITY_SAMPLE ((uint64_t)1 << 12) // bytes of a sample: a page
+#define FCI_IDENTITY_STEP ((uint64_t)1 << 22)   // a sample every so many, between
+#define FCI_IDENTITY_SAMPLES 16                 // at most, and 2
+#define FCI_IDENTITY_BATCH 64                   // pieces
+
+typedef struct fci_identity {
+    const fc_model *m;
+    const fc_watch *watch; // or NULL
+    uint64_t hash, done, total;
+    double start, reported;
+    size_t n;
+    const char *at[FCI_IDENTITY_BATCH];
+    size_t bytes[FCI_IDENTITY_BATCH];
+    uint64_t hashes[FCI_IDENTITY_BATCH];
+} fci_identity;
+
+// Settings that may have been computed are as exact as float32, as mathematical libraries differ in
+// the last bit of a double.
+FCI_FN uint64_t fci_identity_reals(uint64_t h, const double *values, size_t n) {
+    for (size_t i = 0; i < n; i++) h = fci_xxh_add(h, fci_float_bits((float)values[i]));
+    return h;
+}
+
+FCI_FN uint64_t fci_identity_settings(const fc_model *m) {
+    const fci_hyper *y = &m->hyper;
+    const uint64_t counts[] = {y->traits & (FCI_TRAIT_BLOCK_EXPERTS - 1u), y->n_blocks, y->hidden, y->ff,
+                               y->n_heads, y->n_kv_heads, y->head_dim, y->vocab, y->rotary_dim, y->n_experts,
+                               y->n_used, y->expert_ff, y->activation, y->rope_interleaved};
+    const double reals[] = {y->norm_eps, y->attention_scale, y->attention_cap, y->logit_cap,
+                            y->embedding_scale, y->residual_scale, y->logit_divisor};
+    uint64_t h = fci_xxh64(0, m->architecture->name, strlen(m->architecture->name));
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) h = fci_xxh_add(h, counts[i]);
+    h = fci_identity_reals(h, reals, sizeof reals / sizeof reals[0]);
+    for (size_t r = 0; r < 2; r++) {
+        const fci_rope *rope = &y->ropes[r];
+        const double of_rope[] = {rope->theta, rope->factor, rope->low, rope->high, rope->original,
+                                  rope->attention};
+        h = fci_xxh_add(fci_xxh_add(h, rope->scaling), rope->whole_dims);
+        h = fci_identity_reals(h, of_rope, sizeof of_rope / sizeof of_rope[0]);
+        for (size_t k = 0; k < 2; k++)
+            for (uint64_t i = 0; rope->factors[k] && i < y->rotary_dim / 2; i++)
+                h = fci_xxh_add(h, fci_float_bits(rope->factors[k][i]));
+    }
+    for (uint64_t b = 0; b < y->n_blocks; b++) {
+        h = fci_xxh_add(fci_xxh_add(h, y->blocks[b].window), y->blocks[b].rope);
+        h = fci_xxh_add(h, (y->blocks[b].experts ? 4u : 0u) | (m->present[2 * b] ? 2u : 0u) |
+                               (m->present[2 * b + 1] ? 1u : 0u));
+    }
+    return h;
+}
+
+FCI_FN uint64_t fci_identity_tensor(uint64_t h, const fc_tensor *t) {
+    const char *type = fc_dtype_name(t->type);
+    h = fci_xxh64(fci_xxh_add(h, t->name_length), t->name, t->name_length);
+    h = fci_xxh_add(fci_xxh64(h, type, strlen(type)), t->rank);
+    for (uint32_t i = 0; i < t->rank; i++) h = fci_xxh_add(h, t->shape[i]);
+    return h;
+}
+
+FCI_FN void fci_identity_task(void *arg, size_t task, uint32_t worker) {
+    fci_identity *x = (fci_identity *)arg;
+    (void)worker;
+    x->hashes[task] = fci_xxh64(0, x->at[task], x->bytes[task]);
+}
+
+FCI_FN fc_code fci_identity_flush(fci_identity *x, fc_error *err) {
+    fci_parallel_for(&x->m->c, x->n, fci_identity_task, x);
+    for (size_t i = 0; i < x->n; i++) {
+        x->hash = fci_xxh_add(x->hash, x->hashes[i]);
+        x->done += x->bytes[i];
+    }
+    x->n = 0;
+    const double now = fci_platform_seconds();
+    fc_progress p;
+    if (!x->watch || !x->watch->progress || now - x->reported < 0.1) return FC_OK;
+    x->reported = now;
+    memset(&p, 0, sizeof p);
+    p.what = "hashing";
+    p.done = p.step_done = x->total ? (double)x->done / (double)x->total : 1;
+    p.seconds = now - x->start;
+    p.seconds_left = p.done > 0.01 ? p.seconds * (1 - p.done) / p.done : -1;
+    return x->watch->progress(x->watch->user, &p) ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
+                                                  : FC_OK;
+}
+
+FCI_FN fc_code fci_identity_piece(fci_identity *x, const fc_tensor *t, uint64_t from, uint64_t n,
+                                  fc_error *err) {
+    x->at[x->n] = (const char *)t->data + from;
+    x->bytes[x->n++] = (size_t)n;
+    return x->n == FCI_IDENTITY_BATCH ? fci_identity_flush(x, err) : FC_OK;
+}
+
+FCI_FN fc_code fci_identity_samples(fci_identity *x, const fc_tensor *t, fc_error *err) {
+    const uint64_t size = FCI_IDENTITY_SAMPLE;
+    uint64_t n = fci_min(2 + t->bytes / FCI_IDENTITY_STEP, FCI_IDENTITY_SAMPLES);
+    fc_code code = FC_OK;
+    if (t->bytes <= FCI_IDENTITY_WHOLE) return fci_identity_piece(x, t, 0, t->bytes, err);
+    for (uint64_t i = 0; i + 1 < n && !code; i++)
+        code = fci_identity_piece(x, t, (t->bytes - size) / (n - 1) * i, size, err);
+    return code ? code : fci_identity_piece(x, t, t->bytes - size, size, err);
+}
+
+FCI_FN fc_code fci_identity_every_byte(fci_identity *x, const fc_tensor *t, fc_error *err) {
+    fc_code code = FC_OK;
+    for (uint64_t at = 0; at < t->bytes && !code; at += FCI_IDENTITY_PIECE)
+        code = fci_identity_piece(x, t, at, fci_min(FCI_IDENTITY_PIECE, t->bytes - at), err);
+    return code;
+}
+
+typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *);
+
+FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc_watch *watch,
+                               uint64_t *hash, fc_error *err) {
+    fci_identity x;
+    fc_code code = FC_OK;
+    memset(&x, 0, sizeof x);
+    x.m = m;
+    x.watch = watch;
+    x.start = x.reported = fci_platform_seconds();
+    x.hash = fci_identity_settings(m);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        x.hash = fci_identity_tensor(x.hash, m->tensors[i]);
+        x.total += m->tensors[i]->bytes;
+    }
+    for (size_t i = 0; i < m->n_tensors && !code; i++) code = look(&x, m->tensors[i], err);
+    if (!code) code = fci_identity_flush(&x, err);
+    *hash = x.hash;
+    return code;
+}
+
+FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err) {
+    uint64_t hash;
+    if (fci_need(m, "fc_model_verify", "a model", err)) return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    if (m->content[0]) return FC_OK;
+    fc_code code = fci_identity_of(m, fci_identity_every_byte, watch, &hash, err);
+    if (!code) snprintf(m->content, sizeof m->content, "%016llx", (unsigned long long)hash);
+    return code;
+}
+
+// What the model is called: the last part of its path.
+FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size) {
+    size_t end = strlen(m->path), start;
+    while (end > 0 && (m->path[end - 1] == '/' || m->path[end - 1] == '\\')) end--; // of "models/demo/"
+    for (start = end; start > 0 && m->path[start - 1] != '/' && m->path[start - 1] != '\\';) start--;
+    fci_utf8_clean(to, size, m->path + start, end - start);
+}
+
+FCI_FN fc_code fci_model_identify(fc_model *m, fc_error *err) {
+    uint64_t hash;
+    fc_code code = fci_identity_of(m, fci_identity_samples, NULL, &hash, err);
+    snprintf(m->fingerprint, sizeof m->fingerprint, FCI_IDENTITY_PREFIX "%016llx",
+             (unsigned long long)hash);
+    return code;
 }
 
 // config.json beside the weights of a directory, or the metadata of a GGUF file.
@@ -12399,7 +12651,6 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     fc_code code = fci_context_begin(&m->c, &desc->env, err);
     if (code) return code;
     m->arena.c = &m->c;
-    m->hash = FCI_HASH_START;
     m->memory_limit = desc->memory_limit;
     if ((unsigned)desc->compute > FC_COMPUTE_BF16)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "compute: unknown value %d", (int)desc->compute);
@@ -12412,6 +12663,7 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     if (!code) code = fci_wrap(err, fci_model_weights(m, err), "%s", fci_base_name(path));
     if (!code) code = fci_model_compute(m, desc->compute, err);
     if (!code) code = fci_model_describe(m, err);
+    if (!code) code = fci_model_identify(m, err);
     if (code) return code;
     fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
             m->config.architecture, m->config.n_blocks,
@@ -12460,6 +12712,10 @@ FINERCUT_API const fc_container *fc_model_container(const fc_model *m) {
 
 FINERCUT_API const char *fc_model_fingerprint(const fc_model *m) {
     return m ? m->fingerprint : "";
+}
+
+FINERCUT_API const char *fc_model_content(const fc_model *m) {
+    return m ? m->content : "";
 }
 
 FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t sublayer) {
@@ -13741,28 +13997,173 @@ FCI_FN void fci_search_sublayers(fc_candidates kind, uint32_t candidate, uint32_
     *count = block ? 2 : 1;
 }
 
-FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
-                                  uint8_t *mask, fc_error *err) {
-    if (fci_need(p && m && mask, "fc_plan_mask",
-                 "a plan, a model and a mask", err))
-        return FC_ERR_ARGUMENT;
-    fci_clear(err);
-    if (strcmp(p->info.model.fingerprint, m->fingerprint) != 0 ||
-        p->info.model.n_blocks != m->hyper.n_blocks)
+// How many ids candidates have, and whether one of them may be removed by this plan.
+FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info) {
+    return info->candidates == FC_CANDIDATES_BLOCKS ? info->model.n_blocks
+                                                    : 2 * info->model.n_blocks;
+}
+
+FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
+    uint32_t block = info->candidates == FC_CANDIDATES_BLOCKS ? id : id / 2;
+    if (id >= fci_plan_ids(info) || block < info->first_block) return false;
+    if (info->candidates == FC_CANDIDATES_ATTENTION) return id % 2 == FC_KIND_ATTENTION;
+    return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
+}
+
+// a before b: smaller, ties to the lower candidate; what is not a number is behind everything.
+FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b) {
+    if (isnan(a) || isnan(b)) return !isnan(a) || (isnan(b) && candidate_a < candidate_b);
+    return a < b || (!(b < a) && candidate_a < candidate_b);
+}
+
+FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) { // NULL: has none
+    size_t low = 0, high = s->n_scores;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (s->scores[middle].candidate == candidate) return &s->scores[middle];
+        if (s->scores[middle].candidate < candidate) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+// Whether one of the others could not have stayed behind what the step removed.
+FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, const fc_score *c,
+                                    fc_error *err) {
+    char name[24];
+    fc_candidate_name(info->candidates, c->candidate, name);
+    if (!fci_plan_eligible(info, c->candidate) || (c > s->scores && c[-1].candidate >= c->candidate))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a candidate, and only once", name);
+    if (c->value < 0)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a number from 0, got %g", name,
+                        c->value);
+    if (c->candidate == s->removed || c->estimate ||
+        !fci_plan_before(c->value, c->candidate, s->score, s->removed))
+        return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "scores: %s: expected %s to be behind what was removed (%.9g), got %.9g", name,
+                    c->exact ? "an exact score" : "a bound", s->score, c->value);
+}
+
+// one-shot goes by the scores of step 1.
+FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *err) {
+    const fc_step *first = &p->steps[0];
+    uint32_t then = p->steps[index - 1].removed, now = p->steps[index].removed;
+    const fc_score *a = fci_plan_score(first, then), *b = fci_plan_score(first, now);
+    if (first->n_scores == 0 ||
+        (a && b && fci_plan_before(a->value, a->candidate, b->value, b->candidate)))
+        return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected the next one in order of step 1's scores");
+}
+
+// A step by itself and after those before it: what it removed is what its scores say had to go.
+FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
+    const fc_plan_info *info = &p->info;
+    const fc_step *s = &p->steps[index];
+    const fc_score *own = fci_plan_score(s, s->removed);
+    const bool alone = info->search == FC_SEARCH_RANDOM ||
+                       (info->search == FC_SEARCH_ONE_SHOT && index > 0);
+    char name[24];
+    fc_candidate_name(info->candidates, s->removed, name);
+    if (!fci_plan_eligible(info, s->removed))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected a candidate, got \"%s\"", name);
+    if (!(s->score >= 0) || !isfinite(s->score))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "score: expected a finite number from 0, got %g",
+                        s->score);
+    if (s->n_scores && !own)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "removed: expected one of the scores' candidates, got \"%s\"", name);
+    if (own && (!own->exact || own->value < s->score || own->value > s->score || isnan(own->value)))
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected the step's score %.9g, exact, got %.9g, %s", name,
+                        s->score, own->value, own->exact ? "exact" : "not exact");
+    if (alone && s->n_scores > 1)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: search %s: expected that of %s only, got %llu",
+                        fc_search_name(info->search), name, (unsigned long long)s->n_scores);
+    fc_code code = FC_OK;
+    for (size_t k = 0; k < s->n_scores && !code; k++)
+        code = fci_plan_check_other(info, s, &s->scores[k], err);
+    if (code || info->search != FC_SEARCH_ONE_SHOT || index == 0) return code;
+    return fci_plan_check_order(p, index, err);
+}
+
+// Is the plan of this model?
+FCI_FN fc_code fci_plan_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
+    const fc_plan_model *of = &p->info.model;
+    const bool same = strcmp(of->fingerprint, m->fingerprint) == 0;
+    const bool like = of->n_blocks == m->hyper.n_blocks &&
+                      (!of->n_parameters || of->n_parameters == m->config.n_parameters) &&
+                      (!of->architecture[0] || strcmp(of->architecture, m->config.architecture) == 0);
+    fci_shown name, print;
+    fci_show(fci_s(of->name), &name);
+    fci_show(fci_s(of->fingerprint), &print);
+    if (like && !same && strncmp(print.s, FCI_IDENTITY_PREFIX, strlen(FCI_IDENTITY_PREFIX)) != 0)
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "plan: another version made it, whose fingerprint \"%s\" cannot be compared: make "
+                        "it anew, or, where it is surely of this model, write \"%s\" there",
+                        print.s, m->fingerprint);
+    if (!like || !same)
         return fci_fail(err, FC_ERR_MISMATCH, 0,
                         "plan: made for another model: expected \"%s\" (fingerprint %s, %u "
                         "blocks), got fingerprint %s, %llu blocks",
-                        p->info.model.name, p->info.model.fingerprint, p->info.model.n_blocks,
-                        m->fingerprint, (unsigned long long)m->hyper.n_blocks);
+                        name.s, print.s, of->n_blocks, m->fingerprint,
+                        (unsigned long long)m->hyper.n_blocks);
+    if (of->content[0] && m->content[0] && strcmp(of->content, m->content) != 0)
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "plan: made for another model: some weights of \"%s\" differ: expected content "
+                        "%s, got %s", name.s, fci_show(fci_s(of->content), &print), m->content);
+    return FC_OK;
+}
+
+FCI_FN bool fci_plan_present(const fc_plan *p, const uint8_t *mask, uint32_t candidate) {
+    uint32_t first, count;
+    fci_search_sublayers(p->info.candidates, candidate, &first, &count);
+    return mask[first] || mask[first + count - 1];
+}
+
+FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask) {
+    uint32_t first, count;
+    fci_search_sublayers(p->info.candidates, p->steps[index].removed, &first, &count);
+    memset(mask + first, 0, count);
+}
+
+// Binds a plan to a model: no number of a plan that came from elsewhere is used before. mask
+// [2 * n_blocks] becomes what all its steps leave.
+FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err) {
+    fc_code code = fci_plan_belongs(p, m, err);
+    memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
+    for (size_t i = 0; i < p->info.n_steps && !code; i++) {
+        const fc_step *s = &p->steps[i];
+        uint32_t absent = UINT32_MAX;
+        code = fci_plan_check(p, i, err);
+        if (code) return fci_wrap(err, code, "plan: step %llu", (unsigned long long)i + 1);
+        if (!fci_plan_present(p, mask, s->removed)) absent = s->removed;
+        for (size_t k = 0; k < s->n_scores; k++)
+            if (!fci_plan_present(p, mask, s->scores[k].candidate)) absent = s->scores[k].candidate;
+        if (absent != UINT32_MAX) {
+            char name[24];
+            fc_candidate_name(p->info.candidates, absent, name);
+            return fci_fail(err, FC_ERR_MISMATCH, 0,
+                            "plan: step %llu: %s: not in the model, or removed before",
+                            (unsigned long long)i + 1, name);
+        }
+        fci_plan_remove(p, i, mask);
+    }
+    return code;
+}
+
+FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
+                                  uint8_t *mask, fc_error *err) {
+    if (fci_need(p && m && mask, "fc_plan_mask", "a plan, a model and a mask", err))
+        return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    fc_code code = fci_plan_bind(p, m, mask, err);
+    if (code) return code;
     if (n_steps > p->info.n_steps)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu steps, got %llu",
                         (unsigned long long)p->info.n_steps, (unsigned long long)n_steps);
     memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
-    for (size_t i = 0; i < n_steps; i++) {
-        uint32_t first, count;
-        fci_search_sublayers(p->info.candidates, p->steps[i].removed, &first, &count);
-        memset(mask + first, 0, count);
-    }
+    for (size_t i = 0; i < n_steps; i++) fci_plan_remove(p, i, mask);
     return FC_OK;
 }
 
@@ -13775,7 +14176,8 @@ typedef struct fci_runner {
     uint32_t candidate, first, entry; // its first sublayer, and the one after its last
     uint32_t known;    // positions
     double sum;        // of what is known
-    double guess;      // race: of the whole; NaN where nothing suggests one
+    double value;      // as a score: what candidates are compared by, as a plan's reader sees them
+    double guess;      // race: the sum of the whole; NaN where nothing suggests one
     double *values;    // [positions], negative: unknown
     uint32_t *reach;   // [sequences] known from their starts up to here
     double *past;         // confident: values and reach
@@ -13812,7 +14214,6 @@ typedef struct fci_search {
     uint32_t *reaches;    // [candidates, sequences]
     double *past;         // [2 * n_blocks, positions]
     uint32_t *past_reaches; // [2 * n_blocks, sequences]
-    double *estimates;    // [2 * n_blocks] race: what a candidate seemed to add at the step before
     uint32_t *picks;      // random: all candidates, shuffled
     const fci_runner *leader;  // race: complete, and in front of all that are complete
     uint32_t *order;      // [positions] race: heaviest first, by the leader's distances
@@ -14098,11 +14499,8 @@ FCI_FN bool fci_search_complete(const fci_search *s, const fci_runner *r) {
     return r->known == s->n_counted;
 }
 
-// a before b: smaller sum, ties to the lower candidate; what is not a number is behind everything.
 FCI_FN bool fci_search_before(const fci_runner *a, const fci_runner *b) {
-    if (isnan(a->sum) || isnan(b->sum))
-        return !isnan(a->sum) || (isnan(b->sum) && a->candidate < b->candidate);
-    return a->sum < b->sum || (a->sum == b->sum && a->candidate < b->candidate);
+    return fci_plan_before(a->value, a->candidate, b->value, b->candidate);
 }
 
 // Behind a complete runner; its sum only grows.
@@ -14245,6 +14643,7 @@ FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
         for (size_t i = 0; i < s->n_finished && !code; i = fci_search_lanes_of_one(s, i)) {
             fci_runner *r = &s->runners[lanes[i].tag];
             r->sum = fci_search_sum(s, r->values, r->values);
+            r->value = r->sum / s->divisor;
         }
     }
     for (size_t i = 0; i < s->n_finished; i++) {
@@ -14359,6 +14758,18 @@ FCI_FN fc_code fci_search_exhaust(fci_search *s, const fci_runner **winner, fc_e
     return code;
 }
 
+// What a candidate is expected to come to at this step: as much more than it came to at the step
+// before as the best came to more than the best before that. All of it is in the plan, so that a
+// resumed race is the same one.
+FCI_FN double fci_race_expect(const fci_search *s, uint32_t candidate) {
+    size_t n = s->plan->info.n_steps;
+    const fc_step *last = n > 0 ? &s->plan->steps[n - 1] : NULL;
+    const fc_score *then = last ? fci_plan_score(last, candidate) : NULL;
+    double before = n > 1 ? s->plan->steps[n - 2].score : 0;
+    if (!then) return (double)NAN;
+    return ((then->exact ? then->value : then->expected) + (last->score - before)) * s->divisor;
+}
+
 // Race, first: who is probably in front. At the first step all run a piece of the first sequence;
 // afterwards a candidate is taken to add what it added at the step before.
 FCI_FN fc_code fci_race_guess(fci_search *s, fci_runner **front, fc_error *err) {
@@ -14464,11 +14875,6 @@ FCI_FN fc_code fci_search_race(fci_search *s, const fci_runner **winner, fc_erro
     code = fci_race_order(s, err);
     while (more && !code) code = fci_race_round(s, &more, err);
     *winner = s->leader;
-    for (size_t i = 0; i < s->n_runners && !code; i++) {
-        const fci_runner *r = &s->runners[i];
-        double ratio = r->known ? fci_search_ratio(s, r, s->leader) : 1;
-        s->estimates[r->candidate] = r->known ? ratio * s->leader->sum : r->guess;
-    }
     return code;
 }
 
@@ -14740,8 +15146,7 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
     uint32_t first_block = s->plan->info.first_block, n_blocks = (uint32_t)s->m->hyper.n_blocks;
     uint32_t from = kind == FC_CANDIDATES_BLOCKS ? first_block : 2 * first_block,
              to = kind == FC_CANDIDATES_BLOCKS ? n_blocks : 2 * n_blocks;
-    size_t n = s->plan->info.n_steps, sequences = s->tokens->n_sequences;
-    double before = n > 1 ? s->plan->steps[n - 2].score : 0, now = n > 0 ? s->plan->steps[n - 1].score : 0;
+    size_t sequences = s->tokens->n_sequences;
     s->n_runners = 0;
     s->leader = NULL;
     for (uint32_t k = from; k < to; k++) {
@@ -14753,7 +15158,7 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
         r->entry = r->first + count;
         const bool there = s->mask[r->first] || s->mask[r->entry - 1];
         if (!there || (kind != FC_CANDIDATES_BLOCKS && !fci_search_kind_fits(kind, k))) continue;
-        r->guess = s->estimates[k] + (now - before) * s->divisor;
+        r->guess = fci_race_expect(s, k);
         r->values = s->values + s->n_runners * s->n_positions;
         r->reach = s->reaches + s->n_runners * sequences;
         r->past = s->past + k * s->n_positions;
@@ -14774,8 +15179,10 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_runner *winner) {
         to->estimate = r->dropped;
         to->positions = r->known;
         to->margin = r->margin;
-        to->value =
-            (r->dropped ? fci_search_ratio(s, r, winner) * winner->sum : r->sum) / s->divisor;
+        to->expected = (double)NAN;
+        if (s->desc->search == FC_SEARCH_RACE && !to->exact)
+            to->expected = (r->known ? fci_search_ratio(s, r, winner) * winner->sum : r->guess) / s->divisor;
+        to->value = r->dropped ? fci_search_ratio(s, r, winner) * winner->sum / s->divisor : r->value;
         double *least = &s->plan->info.margin;
         if (r->dropped && isfinite(r->margin) && (*least == 0 || r->margin < *least))
             *least = r->margin;
@@ -14790,13 +15197,12 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
     s->step_exhaustive = fci_search_exhaustive(s);
     fc_code code = fci_search_modes[s->desc->search](s, &winner, err);
     if (code) return code;
-    if (!winner || isnan(winner->sum))
+    if (!winner || !isfinite(winner->value))
         return fci_fail(err, FC_ERR_NUMERIC, 0,
                         "step %llu: no candidate leaves a model with a finite output",
                         (unsigned long long)s->step);
     fci_search_scores(s, winner);
-    code = fci_plan_append(s->plan, winner->candidate, winner->sum / s->divisor, s->scores,
-                           s->n_runners, err);
+    code = fci_plan_append(s->plan, winner->candidate, winner->value, s->scores, s->n_runners, err);
     if (code) return code;
     s->plan->info.cost.exhaustive_lanes += s->step_exhaustive;
     s->ratio = s->step_exhaustive > 0 ? s->step_units / s->step_exhaustive : s->ratio;
@@ -14895,7 +15301,7 @@ FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
     for (size_t i = 0; i < s->plan->info.n_steps; i++) { // what a resumed plan has removed already
         uint32_t first, count;
         fci_search_sublayers(s->desc->candidates, s->plan->steps[i].removed, &first, &count);
-        memset(s->mask + first, 0, count);
+        fci_plan_remove(s->plan, i, s->mask);
         if (first < lowest) lowest = first;
     }
     return !code && lowest < n_sublayers ? fci_search_trail(s, lowest, err) : code;
@@ -14916,7 +15322,6 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->past = (double *)fci_alloc(c, n * all, sizeof *s->past, "distances", err);
     s->past_reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->past_reaches, "distances",
                                             err);
-    s->estimates = (double *)fci_alloc(c, n, sizeof *s->estimates, "candidates", err);
     s->picks = (uint32_t *)fci_alloc(c, n, sizeof *s->picks, "candidates", err);
     s->order = (uint32_t *)fci_alloc(c, all, sizeof *s->order, "positions", err);
     s->sequences = (uint32_t *)fci_alloc(c, sequences, sizeof *s->sequences, "sequences", err);
@@ -14928,11 +15333,10 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->items = (fci_item *)fci_alloc(c, s->room, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
     if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->past ||
-        !s->past_reaches || !s->estimates || !s->picks || !s->order || !s->sequences ||
+        !s->past_reaches || !s->picks || !s->order || !s->sequences ||
         !s->parts || !s->cover || !s->pieces || !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
         return FC_ERR_MEMORY;
     memcpy(s->mask, s->m->present, n);
-    for (size_t i = 0; i < n; i++) s->estimates[i] = (double)NAN;
     fci_search_shuffle(s);
     return FC_OK;
 }
@@ -14966,7 +15370,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 FCI_FN void fci_search_close(fci_search *s) {
     const fci_context *c = &s->m->c;
     void *all[] = {s->mask,    s->below,     s->trail_rows, s->segment_rows, s->trail, s->between,
-                   s->runners, s->values,    s->reaches,    s->estimates,    s->picks, s->order,
+                   s->runners, s->values,    s->reaches,    s->picks, s->order,
                    s->past,    s->past_reaches,
                    s->sequences, s->parts,   (void *)s->cover, s->pieces,    s->lanes, s->items,
                    s->scores,  s->finished,  s->held};
@@ -14975,14 +15379,19 @@ FCI_FN void fci_search_close(fci_search *s) {
     fci_engine_close(&s->engine);
 }
 
+FCI_FN uint64_t fci_search_hash(uint64_t hash, uint32_t n) { // the same on any machine
+    const unsigned char bytes[4] = {(unsigned char)n, (unsigned char)(n >> 8),
+                                    (unsigned char)(n >> 16), (unsigned char)(n >> 24)};
+    return fci_hash(hash, bytes, sizeof bytes);
+}
+
 FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_plan_info *info) {
     const fc_tokens *t = d->calibration;
     uint64_t hash = FCI_HASH_START;
     memset(info, 0, sizeof *info);
     snprintf(info->model.fingerprint, sizeof info->model.fingerprint, "%s", m->fingerprint);
-    snprintf(info->model.name, sizeof info->model.name, "%s", fci_base_name(m->path));
-    char *slash = strrchr(info->model.name, '/'); // of "models/demo/"
-    if (slash && slash[1] == 0) *slash = 0;
+    snprintf(info->model.content, sizeof info->model.content, "%s", m->content);
+    fci_model_name(m, info->model.name, sizeof info->model.name);
     snprintf(info->model.architecture, sizeof info->model.architecture, "%s",
              m->config.architecture);
     info->model.n_blocks = m->config.n_blocks;
@@ -15000,43 +15409,85 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
     info->calibration.n_positions = t->starts[t->n_sequences];
     for (size_t i = 0; i < t->n_sequences; i++) {
         uint32_t n = (uint32_t)(t->starts[i + 1] - t->starts[i]);
-        hash = fci_hash(hash, &n, sizeof n);
-        hash = fci_hash(hash, t->ids + t->starts[i], n * sizeof *t->ids);
+        hash = fci_search_hash(hash, n);
+        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
+            hash = fci_search_hash(hash, (uint32_t)t->ids[k]);
         if (n > info->calibration.length) info->calibration.length = n;
     }
     info->calibration.hash = hash;
-    snprintf(info->calibration.source, sizeof info->calibration.source, "%s",
-             d->calibration_name ? d->calibration_name : "tokens");
+    const char *source = d->calibration_name ? d->calibration_name : "tokens";
+    fci_utf8_clean(info->calibration.source, sizeof info->calibration.source, source,
+                   strlen(source));
 }
 
-// Takes over the steps of a plan that was made with the same settings. (race and exhaustive give
-// the same steps; a plan of an early version may not say which kernels made it.)
-FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, fc_error *err) {
+typedef struct fci_setting { // of the plan that is resumed, and of this search
+    bool same;
+    const char *name;
+    char old[64], now[64];
+} fci_setting;
+
+FCI_FN void fci_search_words(fci_setting *t, const char *name, const char *old, const char *now) {
+    t->name = name;
+    t->same = strcmp(old, now) == 0;
+    snprintf(t->old, sizeof t->old, "%s", old);
+    snprintf(t->now, sizeof t->now, "%s", now);
+}
+
+FCI_FN void fci_search_numbers(fci_setting *t, const char *name, double old, double now) {
+    t->name = name;
+    t->same = !(old < now || old > now);
+    fci_format_g(t->old, sizeof t->old, 17, old);
+    fci_format_g(t->now, sizeof t->now, 17, now);
+}
+
+FCI_FN void fci_search_hashes(fci_setting *t, const char *name, uint64_t old, uint64_t now) {
+    t->name = name;
+    t->same = old == now;
+    snprintf(t->old, sizeof t->old, "%llu", (unsigned long long)old);
+    snprintf(t->now, sizeof t->now, "%llu", (unsigned long long)now);
+}
+
+// The settings that decide a step's numbers. (race and exhaustive find the same steps.)
+FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old, fc_error *err) {
+    static const char *const computes[] = {"auto", "f32", "bf16"};
+    const bool same_steps = now->search <= FC_SEARCH_EXHAUSTIVE && old->search <= FC_SEARCH_EXHAUSTIVE;
+    fci_setting t[9];
+    fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
+    fci_search_words(&t[1], "candidates", fc_candidates_name(old->candidates),
+                     fc_candidates_name(now->candidates));
+    fci_search_words(&t[2], "search", fc_search_name(old->search), fc_search_name(now->search));
+    t[2].same = t[2].same || same_steps;
+    fci_search_numbers(&t[3], "confidence", old->confidence, now->confidence);
+    fci_search_hashes(&t[4], "seed", old->seed, now->seed);
+    fci_search_words(&t[5], "compute", computes[old->compute], computes[now->compute]);
+    fci_search_words(&t[6], "instruction set", fc_simd_name(old->simd), fc_simd_name(now->simd));
+    fci_search_hashes(&t[7], "first block (share of last blocks)", old->first_block, now->first_block);
+    fci_search_hashes(&t[8], "calibration (hash of the tokens)", old->calibration.hash,
+                      now->calibration.hash);
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
+        if (!t[i].same)
+            return fci_fail(err, FC_ERR_MISMATCH, 0,
+                            "resume: the plan was made with another %s: expected %s, got %s", t[i].name,
+                            t[i].old, t[i].now);
+    return FC_OK;
+}
+
+// Takes over the steps of a plan of this model that was made with the same settings.
+FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, const fc_model *m, fc_error *err) {
     const fc_plan_info *a = &p->info, *b = &old->info;
-    bool same_steps = a->search <= FC_SEARCH_EXHAUSTIVE && b->search <= FC_SEARCH_EXHAUSTIVE;
-    const char *differs = strcmp(a->model.fingerprint, b->model.fingerprint) ? "model"
-                          : a->metric != b->metric                           ? "metric"
-                          : a->candidates != b->candidates                   ? "candidates"
-                          : a->search != b->search && !same_steps            ? "search"
-                          : fabs(a->confidence - b->confidence) > 0          ? "confidence"
-                          : a->seed != b->seed                               ? "seed"
-                          : a->compute != b->compute                         ? "compute"
-                          : b->simd && a->simd != b->simd                    ? "instruction set"
-                          : a->first_block != b->first_block           ? "share of last blocks"
-                          : a->calibration.hash != b->calibration.hash ? "calibration"
-                                                                       : NULL;
-    if (differs)
-        return fci_fail(err, FC_ERR_MISMATCH, 0, "resume: the plan was made with another %s",
-                        differs);
-    if (a->search == FC_SEARCH_ONE_SHOT && b->n_steps && b->n_steps + 1 > old->steps[0].n_scores)
-        return fci_fail(err, FC_ERR_MISMATCH, 0,
+    uint8_t *mask = (uint8_t *)fci_alloc(&p->c, 2 * m->hyper.n_blocks, 1, "mask", err);
+    fc_code code = mask ? fci_plan_bind(old, m, mask, err) : FC_ERR_MEMORY;
+    fci_free(&p->c, mask);
+    if (!code) code = fci_search_same(a, b, err);
+    if (!code && a->search == FC_SEARCH_ONE_SHOT && b->n_steps && b->n_steps + 1 > old->steps[0].n_scores)
+        code = fci_fail(err, FC_ERR_MISMATCH, 0,
                         "resume: one-shot goes by the scores of step 1, of which the plan has %llu",
                         (unsigned long long)old->steps[0].n_scores);
-    for (size_t i = 0; i < b->n_steps; i++) {
+    for (size_t i = 0; i < b->n_steps && !code; i++) {
         const fc_step *s = &old->steps[i];
-        fc_code code = fci_plan_append(p, s->removed, s->score, s->scores, s->n_scores, err);
-        if (code) return code;
+        code = fci_plan_append(p, s->removed, s->score, s->scores, s->n_scores, err);
     }
+    if (code) return code;
     p->info.cost = b->cost;
     p->info.margin = b->margin;
     return FC_OK;
@@ -15053,6 +15504,14 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     fci_search_close(s);
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
     return code;
+}
+
+// What is done of the model's hash is no share of the search.
+FCI_FN int fci_search_hashing(void *user, const fc_progress *of) {
+    const fc_watch *watch = (const fc_watch *)user;
+    fc_progress p = *of;
+    p.done = 0;
+    return watch->progress ? watch->progress(watch->user, &p) : 0;
 }
 
 FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err) {
@@ -15075,8 +15534,11 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     s.desc = desc;
     s.tokens = desc->calibration;
     s.n_steps = n_steps;
+    fc_watch watch = desc->watch;
+    const fc_watch hashing = {fci_search_hashing, &watch};
+    fc_code code = fc_model_verify(m, &hashing, err);
     fci_search_describe(m, desc, &s.plan->info);
-    fc_code code = desc->resume ? fci_search_resume(s.plan, desc->resume, err) : FC_OK;
+    if (!code && desc->resume) code = fci_search_resume(s.plan, desc->resume, m, err);
     if (!code) code = fci_search_run(&s, err);
     if (code && code != FC_ERR_CANCELLED) {
         fc_plan_free(s.plan);
@@ -16075,6 +16537,7 @@ typedef struct fci_plan_field {
 #define FCI_PLAN_AT(member) offsetof(fc_plan_info, member)
 static const fci_plan_field fci_plan_fields[] = {
     {"model", "fingerprint", FCI_PLAN_TEXT, true, FCI_PLAN_AT(model.fingerprint), 1, 31},
+    {"model", "content", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.content), 0, 31},
     {"model", "name", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.name), 0, 127},
     {"model", "architecture", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.architecture), 0, 31},
     {"model", "n_blocks", FCI_PLAN_U32, true, FCI_PLAN_AT(model.n_blocks), 1, FCI_PLAN_BLOCKS},
@@ -16132,37 +16595,13 @@ FCI_FN void fci_plan_set_word(fci_plan_type type, unsigned value, fc_plan_info *
     }
 }
 
-// How many ids candidates have, and whether one of them may be removed by this plan.
-FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info) {
-    return info->candidates == FC_CANDIDATES_BLOCKS ? info->model.n_blocks
-                                                    : 2 * info->model.n_blocks;
-}
-
-FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
-    uint32_t block = info->candidates == FC_CANDIDATES_BLOCKS ? id : id / 2;
-    if (id >= fci_plan_ids(info) || block < info->first_block) return false;
-    if (info->candidates == FC_CANDIDATES_ATTENTION) return id % 2 == FC_KIND_ATTENTION;
-    return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
-}
-
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
     uint32_t blocks =
         info->model.n_blocks > info->first_block ? info->model.n_blocks - info->first_block : 0;
     return info->candidates == FC_CANDIDATES_SUBLAYERS ? 2 * blocks : blocks;
 }
 
-// Writing. A name is text for people and may be any bytes: those that are no UTF-8 become '?'.
-
-FCI_FN void fci_plan_put_text(fci_buffer *b, const char *text) {
-    char clean[256];
-    size_t n = 0;
-    for (const char *p = text; *p && n + 4 < sizeof clean;) {
-        size_t k = fci_utf8_length(p, strlen(p));
-        if (k == 0) clean[n++] = '?', p++;
-        for (; k > 0; k--) clean[n++] = *p++;
-    }
-    fci_json_put_string(b, fci_sn(clean, n));
-}
+// Writing.
 
 FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_plan_info *info) {
     const char *at = (const char *)info + f->at;
@@ -16172,7 +16611,7 @@ FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_
     fci_putf(b, "\"%s\": ", f->name);
     switch (f->type) {
     case FCI_PLAN_TEXT:
-        fci_plan_put_text(b, at);
+        fci_json_put_string(b, fci_s(at));
         break;
     case FCI_PLAN_U32:
         memcpy(&u32, at, sizeof u32);
@@ -16221,6 +16660,9 @@ FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *
             fci_putf(b, ", \"estimate\": true, \"positions\": %llu, \"margin\": ",
                      (unsigned long long)s->scores[i].positions);
             fci_put_number(b, s->scores[i].margin);
+        } else if (!s->scores[i].exact && isfinite(s->scores[i].expected)) {
+            fci_puts(b, ", \"expected\": ");
+            fci_put_number(b, s->scores[i].expected);
         }
         fci_puts(b, "}");
     }
@@ -16470,6 +16912,14 @@ FCI_FN fc_code fci_plan_read_estimate(const fci_json *object, fc_score *s, fc_er
     return s->margin < 0 ? fci_plan_bad(err, margin, fci_s("margin"), "a number from 0") : FC_OK;
 }
 
+FCI_FN fc_code fci_plan_read_expected(const fci_json *object, fc_score *s, fc_error *err) {
+    const fci_json *expected = fci_json_get(object, "expected");
+    s->expected = (double)NAN;
+    if (!expected || s->exact) return FC_OK;
+    if (fci_plan_read_real("expected", expected, &s->expected, err)) return FC_ERR_FORMAT;
+    return s->expected < 0 ? fci_plan_bad(err, expected, fci_s("expected"), "a number from 0") : FC_OK;
+}
+
 // {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores;
 // tools that rewrite JSON may have sorted them their way.
 FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
@@ -16488,7 +16938,7 @@ FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) 
             return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
         s->candidate = id;
         s->exact = exact->truth;
-        if (fci_plan_read_estimate(score, s, r->err))
+        if (fci_plan_read_expected(score, s, r->err) || fci_plan_read_estimate(score, s, r->err))
             return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
         key = fci_json_next(score);
     }
@@ -16515,12 +16965,10 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
         if (scores->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, scores, fci_s("scores"),
                                                                  "an object");
         if (fci_plan_read_scores(r, scores)) return FC_ERR_FORMAT;
-        if (scores->count &&
-            !fci_json_get(scores, fc_candidate_name(r->plan->info.candidates, removed, expected)))
-            return fci_plan_bad(r->err, name, fci_s("removed"), "one of the scores' candidates");
     }
     r->removed[removed] = 1;
-    return fci_plan_append(r->plan, removed, score, r->scores, scores ? scores->count : 0, r->err);
+    fc_code code = fci_plan_append(r->plan, removed, score, r->scores, scores ? scores->count : 0, r->err);
+    return code ? code : fci_plan_check(r->plan, index, r->err);
 }
 
 FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *err) {
@@ -16585,8 +17033,8 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
     fc_error own;
     fci_shown name;
     if (!err) err = &own;
+    if (fci_need(path, "fc_plan_replaceable", "a path", err)) return FC_ERR_ARGUMENT;
     fci_clear(err);
-    if (!path) return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected a path, got NULL");
     fci_context_basic(&c, env);
     if (!fci_file_exists(&c, path)) return FC_OK;
     fc_plan *p = fc_plan_load(path, env, err);
@@ -16742,13 +17190,13 @@ FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
 
 // One paragraph for people: what was removed from what.
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
-    const char *name = fci_base_name(x->m->path);
+    char name[1024];
     fci_buffer removed;
     memset(&removed, 0, sizeof removed);
     removed.c = x->c;
     size_t n = fci_export_removed(x, &removed, "");
-    fci_puts(b, "This is ");
-    fci_put(b, name, strcspn(name, "/"));
+    fci_model_name(x->m, name, sizeof name);
+    fci_putf(b, "This is %s", name);
     if (n == 0) fci_puts(b, " with all of its sublayers, written by finercut.");
     else
         fci_putf(b, " with %llu of its %llu sublayers (self-attentions and FFNs) %s, by finercut (FinerCut, arXiv 2405.18218),"
@@ -18012,10 +18460,10 @@ FCI_FN fc_code fci_export_unsaid(fci_export *x, fci_keys *k) {
 
 FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
     fci_file card;
-    char *path;
+    char *path, name[1024];
     if (fci_export_beside(x, "README.md", &path)) return x->err->code;
-    const char *name = fci_base_name(x->m->path);
-    fci_keys_str(k, "general.name", fci_sn(name, strcspn(name, "/")));
+    fci_model_name(x->m, name, sizeof name);
+    fci_keys_str(k, "general.name", fci_s(name));
     fci_keys_u32(k, "general.quantization_version", 2);
     if (path && fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) == FC_OK) {
         fci_export_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
@@ -20920,6 +21368,18 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_GGUF_NAME_MAX
 #undef FCI_GGUF_RANK_MAX
 #undef FCI_HASH_START
+#undef FCI_XXH_1
+#undef FCI_XXH_2
+#undef FCI_XXH_3
+#undef FCI_XXH_4
+#undef FCI_XXH_5
+#undef FCI_IDENTITY_PREFIX
+#undef FCI_IDENTITY_PIECE
+#undef FCI_IDENTITY_WHOLE
+#undef FCI_IDENTITY_SAMPLE
+#undef FCI_IDENTITY_STEP
+#undef FCI_IDENTITY_SAMPLES
+#undef FCI_IDENTITY_BATCH
 #undef FCI_HAS_AMX
 #undef FCI_HAS_AVX2
 #undef FCI_HAS_AVX512

@@ -41,7 +41,7 @@ typedef struct amount { // 12, or 25 %
 typedef struct options {
     const char *input; // the command's one argument
     const char *text, *tokens, *output, *plan, *prompt, *later;
-    int json, tensors, special, resume, force, quiet, compare, help; // switches
+    int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
     uint32_t samples, length, threads, seed;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
     double temperature, top_p;
@@ -337,6 +337,8 @@ static const flag flags[] = {
     {INFO, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the same facts as one JSON object"},
     {INFO, "--tensors", NULL, NULL, NULL, 0, FIELD(tensors), 0,
      "also list every tensor: name, type, shape, bytes"},
+    {INFO, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
+     "also hash every byte of the weights, as prune does for its plans (reads all of the model)"},
     {PRUNE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
      "calibration text (UTF-8): its non-empty lines are joined by one space, tokenised once\n"
      "and cut into --samples sequences of --length tokens from the start"},
@@ -419,6 +421,10 @@ static const flag flags[] = {
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
      "only the plan's first N steps, or the steps that remove that share of all candidates\n"
      "(default: all steps of the plan)"},
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
+     "with --plan: compare every byte of the weights with those the plan was made with, by a hash (about\n"
+     "0.1 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are always\n"
+     "compared so, larger ones by samples of every tensor unless this is given"},
     {TOKENIZE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0, "the text (default: standard input)"},
     {TOKENIZE, "--special", NULL, NULL, NULL, 0, FIELD(special), 0,
      "also what the post-processor adds (bos ...)"},
@@ -708,6 +714,7 @@ static int check_source(const session *s) {
 
 static int check_plan(const session *s) {
     if (s->o->remove.given && !s->o->plan) return misused(s->command, "--remove: expected --plan FILE with it");
+    if (s->o->verify && !s->o->plan) return misused(s->command, "--verify: expected --plan FILE with it");
     return STATUS_OK;
 }
 
@@ -899,6 +906,8 @@ static int read_tokens(session *s, cut_fn cut) {
     return code ? fail("%s: %s", s->o->text, s->err.msg) : check_tokens(s);
 }
 
+static int verify_model(session *s); // with progress, which comes below
+
 // How many steps of the plan --remove means.
 static int count_steps(session *s) {
     const fc_plan_info *info = fc_plan_get_info(s->plan);
@@ -918,11 +927,22 @@ static int count_steps(session *s) {
     return STATUS_OK;
 }
 
+#define VERIFIED ((uint64_t)1 << 30) // bytes of a model whose hash is no wait
+
+// Whether the plan's model is this one is told by every byte where that is quick or asked for.
+static int verify_plan(session *s) {
+    if (s->o->verify && !fc_plan_get_info(s->plan)->model.content[0])
+        return fail("%s: --verify: expected the hash of every byte (model.content), got none", s->o->plan);
+    if (!s->o->verify && fc_model_config(s->model)->file_bytes > VERIFIED) return STATUS_OK;
+    return verify_model(s);
+}
+
 // Without --plan the mask stays NULL: the whole model.
 static int choose_mask(session *s) {
     if (!s->o->plan) return STATUS_OK;
     s->plan = fc_plan_load(s->o->plan, &s->env, &s->err);
     if (!s->plan) return failed(s);
+    if (verify_plan(s)) return STATUS_FAILED;
     s->mask = (uint8_t *)calloc(2 * (size_t)fc_model_config(s->model)->n_blocks, 1);
     if (!s->mask) return fail("mask: out of memory");
     fc_code code = fc_plan_mask(s->plan, s->model, 0, s->mask, &s->err); // is the plan of this model?
@@ -1171,6 +1191,7 @@ static int show_model(view *v, session *s) {
     fact_text(v, "storage", "dtype", fc_dtype_name(m->dtype));
     if (show_tokenizer(v, s)) return STATUS_FAILED;
     fact_text(v, "fingerprint", "fingerprint", fc_model_fingerprint(s->model));
+    if (s->o->verify) fact_text(v, "content", "content", fc_model_content(s->model));
     fact_text(v, "compute", "compute", compute_name((int)m->compute));
     fact_text(v, "kernels", "simd", fc_simd_name(m->simd));
     fact_count(v, "threads", "threads", m->n_threads);
@@ -1202,6 +1223,7 @@ static int open_model_or_container(session *s) {
 static int run_info(session *s) {
     view v = {0, 0};
     if (open_model_or_container(s)) return STATUS_FAILED;
+    if (s->model && s->o->verify && verify_model(s)) return STATUS_FAILED;
     v.json = s->o->json;
     if (v.json) putchar('{');
     if (s->model ? show_model(&v, s) : show_container(&v, s)) return STATUS_FAILED;
@@ -1263,6 +1285,19 @@ static int eval_progress(void *user, const fc_progress *p) {
     meter *m = (meter *)user;
     if (m->terminal) meter_draw(m, p, "");
     return interrupted;
+}
+
+static int verify_model(session *s) {
+    fc_watch watch;
+    meter m;
+    memset(&m, 0, sizeof m);
+    m.terminal = !s->o->quiet && on_terminal();
+    watch.progress = eval_progress;
+    watch.user = &m;
+    fc_code code = fc_model_verify(s->model, &watch, &s->err);
+    meter_clear(&m);
+    if (code) return interrupted ? fail("interrupted") : failed(s);
+    return STATUS_OK;
 }
 
 static void step_name(const fc_plan *p, size_t index, char name[24]) {
@@ -1403,8 +1438,9 @@ static int check_replaced(session *s) {
     }
 }
 
-// A plan without steps never takes the place of one with steps, or of another file.
+// A plan without steps never takes the place of one with steps, or of another file; nor one without new steps.
 static int worth_saving(const session *s, const fc_plan *p) {
+    if (s->plan) return fc_plan_get_info(p)->n_steps > fc_plan_get_info(s->plan)->n_steps;
     return fc_plan_get_info(p)->n_steps > 0 || fc_plan_replaceable(s->o->output, &s->env, NULL) == FC_OK;
 }
 
@@ -1413,9 +1449,19 @@ static int stopped(const session *s, const fc_plan *p, const meter *m) {
     if (m->save_error.code) return fail("%s", m->save_error.msg);
     if (s->err.code == FC_ERR_MISMATCH) return fail("%s: %s", s->o->output, s->err.msg); // --resume
     if (!interrupted || !p) return failed(s);
-    if (!worth_saving(s, p)) return fail("interrupted before the first step; %s is what it was", s->o->output);
+    if (n == 0 && !worth_saving(s, p))
+        return fail("interrupted before the first step; %s is what it was", s->o->output);
     return fail("interrupted after %llu steps, which %s holds; the same command with --resume continues",
                 (unsigned long long)n, s->o->output);
+}
+
+static void tell_longer(const session *s, const fc_plan *p) {
+    size_t n = fc_plan_get_info(p)->n_steps;
+    uint32_t asked;
+    fc_prune_desc desc = prune_desc(s);
+    if (fc_prune_count(s->model, &desc, &asked, NULL) != FC_OK || n <= asked) return;
+    note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is", s->o->output,
+         (unsigned long long)n, (unsigned long)asked);
 }
 
 static int search(session *s) {
@@ -1431,6 +1477,7 @@ static int search(session *s) {
     desc.watch.user = &m;
     fc_plan *p = fc_prune(s->model, &desc, &s->err);
     meter_clear(&m);
+    if (p && !s->err.code && s->plan) tell_longer(s, p);
     int status = STATUS_OK;
     if (p && !m.save_error.code && worth_saving(s, p) && fc_plan_save(p, s->o->output, &save_error))
         m.save_error = save_error;

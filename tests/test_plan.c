@@ -100,7 +100,7 @@ static double random_score(void) { /* any finite bits that a distance can have *
     return d;
 }
 
-/* A plan of that many steps; candidates go in a shuffled order. */
+/* A plan of that many steps, which says at random what a search might have found. */
 static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t blocks, uint32_t first,
                           size_t steps,
                           int wild) {
@@ -108,6 +108,7 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
     fc_plan *p = fci_plan_new(env, &err);
     if (!p) return NULL;
     strcpy(p->info.model.fingerprint, "0123456789abcdef");
+    strcpy(p->info.model.content, steps % 2 ? "fedcba9876543210" : "");
     strcpy(p->info.model.name, "A \"model\" <b>&amp; 'more'\\ \xe6\xbc\xa2");
     strcpy(p->info.model.architecture, "llama");
     p->info.model.n_blocks = blocks;
@@ -143,10 +144,15 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
             scores[n].margin = scores[n].estimate ? random_score() : 0;
             scores[n].value = wild ? random_score() : 0.001 * (double)(i + 1) * (double)(1 + random_bits() % 50);
             if (wild && random_bits() % 16 == 0) scores[n].value = (double)NAN;
+            scores[n].expected = scores[n].exact || scores[n].estimate ? (double)NAN : random_score();
             n++;
         }
         if (n == 0) break;
-        pick = (size_t)(random_bits() % n);
+        pick = 0;
+        for (size_t k = 1; k < n; k++)
+            if (fci_plan_before(scores[k].value, scores[k].candidate, scores[pick].value, scores[pick].candidate)) pick = k;
+        if (isnan(scores[pick].value)) scores[pick].value = random_score();
+        scores[pick].expected = (double)NAN;
         scores[pick].exact = 1;
         scores[pick].estimate = 0;
         scores[pick].positions = 0;
@@ -170,7 +176,7 @@ static int same_real(double a, double b) {
 
 static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
     const fc_plan_info *x = fc_plan_get_info(a), *y = fc_plan_get_info(b);
-    if (strcmp(x->model.fingerprint, y->model.fingerprint) || strcmp(x->model.name, y->model.name)
+    if (strcmp(x->model.fingerprint, y->model.fingerprint) || strcmp(x->model.content, y->model.content) || strcmp(x->model.name, y->model.name)
         || strcmp(x->model.architecture, y->model.architecture) || x->model.n_blocks != y->model.n_blocks
         || x->model.n_parameters != y->model.n_parameters) return 0;
     if (x->metric != y->metric || x->candidates != y->candidates || x->search != y->search
@@ -192,6 +198,7 @@ static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
             if (s->scores[k].candidate != t->scores[k].candidate || s->scores[k].exact != t->scores[k].exact
                 || s->scores[k].estimate != t->scores[k].estimate || s->scores[k].positions != t->scores[k].positions
                 || !same_real(s->scores[k].margin, t->scores[k].margin)
+                || !same_real(s->scores[k].expected, t->scores[k].expected)
                 || !same_real(s->scores[k].value, t->scores[k].value)) return 0;
     }
     return 1;
@@ -229,27 +236,28 @@ static void test_round_trip(void) {
         }
 }
 
-/* Names that are no UTF-8, or were cut inside a letter, still give a plan that can be read. */
+/* Names are valid UTF-8 without control characters, cut between characters. */
 static void test_names(void) {
-    world w;
-    fc_env env = world_env(&w);
-    fc_error err;
-    fc_plan *p = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 2, 0, 1, 0), *q;
-    memset(p->info.model.name, 'x', 126);
-    p->info.model.name[126] = '\xe6';
-    p->info.model.name[127] = 0;
-    strcpy(p->info.calibration.source, "a\xff\x01\n\"b");
-    fc_plan_save(p, "p", &err);
-    q = fc_plan_load("p", &env, &err);
-    if (T_OK(q != NULL, "%s", err.msg)) {
-        T_OK(q->info.model.name[125] == 'x' && strcmp(q->info.model.name + 126, "?") == 0, "name: %s",
-             q->info.model.name);
-        T_OK(strcmp(q->info.calibration.source, "a?\x01\n\"b") == 0, "source: %s",
-             q->info.calibration.source);
+    static const struct { const char *from, *to; size_t size; } cases[] = {
+        {"plain", "plain", 32}, {"", "", 32}, {"a\xff\xfe" "b", "a\xef\xbf\xbd\xef\xbf\xbd" "b", 32},
+        {"\xe6\xbc\xa2", "\xe6\xbc\xa2", 4}, {"\xe6\xbc\xa2", "", 3}, {"\xe6\xbc", "\xef\xbf\xbd\xef\xbf\xbd", 32},
+        {"x\n# y\x1b[31m", "x\xef\xbf\xbd# y\xef\xbf\xbd[31m", 32}, {"\x7f", "\xef\xbf\xbd", 32},
+        {"\xc2\x9b" "31m", "\xef\xbf\xbd" "31m", 32}, {"\xc2\xa0", "\xc2\xa0", 32}, {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd", 32},
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", 32}, {"abcdef", "abc", 4},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char to[32];
+        fci_utf8_clean(to, cases[i].size, cases[i].from, strlen(cases[i].from));
+        T_OK(strcmp(to, cases[i].to) == 0, "case %d: got %s", (int)i, to);
     }
-    fc_plan_free(p);
-    fc_plan_free(q);
-    free(w.text);
+    for (int round = 0; round < 2000; round++) { /* any bytes, any room */
+        char from[40], to[40];
+        size_t n = (size_t)(random_bits() % sizeof from), size = 1 + (size_t)(random_bits() % (sizeof to - 1)), bad = 0;
+        for (size_t i = 0; i < n; i++) from[i] = (char)random_bits();
+        fci_utf8_clean(to, size, from, n);
+        for (size_t i = 0, k; to[i]; i += k ? k : 1) bad += (k = fci_utf8_length(to + i, strlen(to + i))) == 0;
+        if (!T_OK(bad == 0 && strlen(to) < size, "round %d", round)) break;
+    }
 }
 
 static const char good[] =
@@ -259,7 +267,7 @@ static const char good[] =
     "\"n_positions\":2,\"length\":3,\"hash\":\"0123456789abcdef\"},\"steps\":["
     "{\"step\":1,\"removed\":\"attn.3\",\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},"
     "\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}},"
-    "{\"step\":2,\"removed\":\"ffn.2\",\"score\":null}],\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
+    "{\"step\":2,\"removed\":\"ffn.2\",\"score\":0.75}],\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
 
 /* `from` of the good plan becomes `to`; where `error` is NULL the plan must be read still. */
 static const struct { const char *from, *to, *error; } variants[] = {
@@ -274,7 +282,33 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":640,\"margin\":5.5", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":null", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":false", NULL},
-    {"\"race\"", "\"one-shot\"", NULL},
+    {"\"race\"", "\"one-shot\"", "step 2: removed: expected the next one in order of step 1's scores"},
+    {"\"race\"", "\"random\"", "step 1: scores: search random: expected that of attn.3 only, got 3"},
+    {"\"score\":0.75", "\"score\":null", "step 2: score: expected a finite number from 0, got nan"},
+    {"\"score\":0.75", "\"score\":-0.75", "step 2: score: expected a finite number from 0, got -0.75"},
+    {"\"score\":0.75", "\"score\":1e400", "expected a number that fits a double"},
+    {"\"score\":0.75", "\"score\":NaN", "expected"},
+    {"\"score\":0.75", "\"score\":Infinity", "expected"},
+    {"\"score\":0.75", "\"score\":-Infinity", "expected"},
+    {"\"score\":0.5", "\"score\":0.25", "step 1: scores: attn.3: expected the step's score 0.25, exact, got 0.5, exact"},
+    {"\"value\":0.5,\"exact\":true", "\"value\":0.5,\"exact\":false", "attn.3: expected the step's score 0.5, exact, got 0.5, not exact"},
+    {"\"value\":0.5", "\"value\":null", "attn.3: expected the step's score 0.5, exact, got nan, exact"},
+    {"\"value\":1,\"exact\":false", "\"value\":0.1,\"exact\":true",
+     "step 1: scores: ffn.3: expected an exact score to be behind what was removed (0.5), got 0.1"},
+    {"\"value\":1,\"exact\":false", "\"value\":0.1,\"exact\":false", "ffn.3: expected a bound to be behind what was removed (0.5), got 0.1"},
+    {"\"value\":1,\"exact\":false", "\"value\":0.1,\"exact\":false,\"estimate\":true", NULL},
+    {"\"value\":1,\"exact\":false", "\"value\":0.5,\"exact\":true", NULL},
+    {"\"value\":null", "\"value\":0.5", "attn.1: expected an exact score to be behind what was removed (0.5), got 0.5"},
+    {"\"value\":1,\"exact\":false", "\"value\":-1,\"exact\":false", "ffn.3: expected a number from 0, got -1"},
+    {"\"value\":1,\"exact\":false", "\"value\":-1,\"exact\":false,\"estimate\":true", "ffn.3: expected a number from 0, got -1"},
+    {"\"value\":1,\"exact\":false", "\"value\":1e309,\"exact\":false", "expected a number that fits a double"},
+    {"\"exact\":false", "\"exact\":false,\"expected\":2", NULL},
+    {"\"exact\":false", "\"exact\":false,\"expected\":null", NULL},
+    {"\"exact\":false", "\"exact\":false,\"expected\":-2", "step 1: ffn.3: expected: expected a number from 0, got -2"},
+    {"\"exact\":false", "\"exact\":false,\"expected\":\"2\"", "expected: expected a number or null, got \"2\""},
+    {"\"name\":\"m\"", "\"name\":\"m\",\"content\":\"\"", NULL},
+    {"\"name\":\"m\"", "\"name\":\"m\",\"content\":\"01234567890123456789012345678901\"", "content: expected a text of 0 to 31 bytes"},
+    {"\"name\":\"m\"", "\"name\":\"m\",\"content\":7", "content: expected a text of 0 to 31 bytes"},
     {"\"exact\":false", "\"exact\":false,\"estimate\":1", "step 1: ffn.3: estimate: expected a boolean, got 1"},
     {"\"exact\":false", "\"exact\":true,\"estimate\":true",
      "step 1: ffn.3: estimate: expected no estimate where the score is exact"},
@@ -345,8 +379,8 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"removed\":\"ffn.2\",", "", "step 2: removed: missing"},
     {"\"removed\":\"attn.3\"", "\"removed\":\"attn.2\"",
      "step 1: removed: expected one of the scores' candidates, got \"attn.2\""},
-    {",\"score\":null", "", "step 2: score: missing"},
-    {"\"score\":null", "\"score\":\"x\"", "step 2: score: expected a number or null, got \"x\""},
+    {",\"score\":0.75", "", "step 2: score: missing"},
+    {"\"score\":0.75", "\"score\":\"x\"", "step 2: score: expected a number or null, got \"x\""},
     {"\"score\":0.5", "\"score\":1e999", "expected a number that fits a double"},
     {"\"ffn.3\":{", "\"ffn.9\":{", "step 1: scores: expected attn.N or ffn.N of block 1 to 3, got \"ffn.9\""},
     {"\"ffn.3\":{\"value\":1,\"exact\":false}", "\"ffn.3\":1", "step 1: ffn.3: expected an object, got 1"},
@@ -355,10 +389,10 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"exact\":false", "\"exact\":0", "step 1: ffn.3: exact: expected a boolean, got 0"},
     {"\"value\":1,", "\"value\":[],", "step 1: ffn.3: value: expected a number or null, got an array"},
     {"\"ffn.3\":{", "\"attn.3\":{", "attn.3"},
-    {"\"score\":null", "\"score\":null,\"scores\":{\"attn.3\":{\"value\":1,\"exact\":true}}",
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.3\":{\"value\":1,\"exact\":true}}",
      "scores: expected what no earlier step removed"},
-    {"\"score\":null", "\"score\":null,\"scores\":7", "step 2: scores: expected an object, got 7"},
-    {"\"score\":null", "\"score\":nul", "expected"},
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":7", "step 2: scores: expected an object, got 7"},
+    {"\"score\":0.75", "\"score\":nul", "expected"},
     {"\"sublayers\"", "\"attention\"", "step 1: scores: expected attn.N of block 1 to 3, got \"ffn.3\""},
     {"\"sublayers\"", "\"ffn\"", "expected ffn.N of block 1 to 3, got \"attn.3\""},
     {"\"sublayers\"", "\"blocks\"", "expected block.N of block 1 to 3, got \"attn.3\""},
@@ -406,7 +440,7 @@ static void test_good(void) {
          "scores come in order of candidate");
     T_OK(s->scores[1].candidate == 6 && s->scores[2].candidate == 7 && !s->scores[2].exact,
          "scores come in order of candidate");
-    T_OK(fc_plan_step(p, 1)->removed == 5 && isnan(fc_plan_step(p, 1)->score)
+    T_OK(fc_plan_step(p, 1)->removed == 5 && fc_plan_step(p, 1)->score > 0.7
          && fc_plan_step(p, 1)->n_scores == 0, "second step");
     T_OK(p->info.calibration.hash == 0x0123456789abcdefu && p->info.first_block == 1, "fields");
     T_OK(!s->scores[2].estimate && s->scores[2].positions == 0 && p->info.confidence == 0 && p->info.seed == 0,
@@ -543,7 +577,7 @@ static void test_svg(void) {
 }
 
 static void test_csv(void) {
-    static const char want[] = "step,candidate,value,exact,removed\n1,attn.1,nan,1,0\n1,attn.3,0.5,1,1\n1,ffn.3,1,0,0\n2,ffn.2,nan,1,1\n";
+    static const char want[] = "step,candidate,value,exact,removed\n1,attn.1,nan,1,0\n1,attn.3,0.5,1,1\n1,ffn.3,1,0,0\n2,ffn.2,0.75,1,1\n";
     world w;
     fc_env env = world_env(&w);
     fc_error err;

@@ -76,6 +76,114 @@ t_ok "replaced" steps empty.json 2
 t_ok "or resumed, whatever it was made with" prune 0 --remove 2 -o none.json --resume --metric kl
 t_ok "replaced" steps none.json 2
 
+# ---- a resumed search is the same in every byte of its steps
+
+same() { # the steps of two plans
+    grep '"step":' "$1" >a
+    grep '"step":' "$2" >b
+    [ -s a ] && cmp a b
+}
+first() { # N PLAN: the plan's first N steps
+    awk -v n="$1" '/"step":/ { if (++i > n) next; if (i == n) sub(/,$/, "") } { print }' "$2"
+}
+for search in race exhaustive one-shot random; do
+    t_ok "$search" prune 0 --search $search --force -o whole.json
+    for n in 1 2 3 4; do
+        first $n whole.json >part.json
+        t_ok "$search, resumed after $n steps" prune 0 --search $search --resume -o part.json
+        t_ok "the same bytes" same whole.json part.json
+    done
+    cp part.json before.json
+    t_ok "a plan longer than --remove" prune 0 --search $search --resume --remove 2 -o part.json
+    t_ok "stays as it is" cmp part.json before.json
+done
+t_ok "it is noted" run 0 prune "$model" --tokens tokens.json --search random --resume --remove 2 -o part.json
+t_ok "the note" grep -q '^finercut: note: part.json: held 5 steps already, more than the 2 asked for' err
+t_ok "the races' bounds are there" prune 0 --force -o whole.json
+t_ok "with what they seemed to come to" grep -q '"exact": false, "expected": ' whole.json
+sed 's/, "expected": [-+.e0-9]*//g' whole.json >part.json
+first 2 part.json >other.json
+t_ok "a plan without that is resumed, too" prune 0 --resume -o other.json
+grep -o '"removed": "[a-z.0-9]*", "score": [-+.e0-9]*' whole.json >a
+grep -o '"removed": "[a-z.0-9]*", "score": [-+.e0-9]*' other.json >b
+t_ok "to the same order" cmp a b
+
+# ---- resumed with other settings: what differs is named
+
+first 2 whole.json >two.json
+differs() { # PATTERN FLAG...
+    pattern=$1
+    shift
+    cp two.json part.json
+    refuses "part\.json: .*$pattern" prune "$model" --tokens tokens.json --resume -o part.json "$@" && cmp part.json two.json
+}
+t_ok "another metric" differs "another metric: expected js, got kl" --metric kl
+t_ok "other candidates" differs "another candidates: expected sublayers, got blocks" --candidates blocks
+t_ok "another search" differs "another search: expected race, got confident" --search confident
+t_ok "another share of last blocks" differs "another first block.*: expected 0, got 1" --last 50%
+echo '[[1,2,3]]' >few.json
+t_ok "another text" differs "another calibration .*: expected [0-9]*, got [0-9]*" --tokens few.json
+if [ "$("$finercut" info "$model" | sed -n 's/^kernels *//p')" != scalar ]; then
+    t_ok "other kernels" differs "another instruction set: expected [a-z0-9]*, got scalar" --simd scalar
+fi
+sed '/"simd":/d' two.json >part.json
+t_ok "kernels not told" refuses "another instruction set: expected auto, got" prune "$model" --tokens tokens.json --resume -o part.json
+
+# ---- plans that contradict themselves, or are another model's
+
+hostile() { # WHAT SED [FILE]: no command takes the plan
+    sed "$2" "${3-two.json}" >bad.json
+    cmp -s "${3-two.json}" bad.json && { t_ok "$1: the plan is changed" false; return; }
+    cp bad.json before.json
+    t_ok "$1: resume" refuses "bad\.json: " prune "$model" --tokens tokens.json --resume -o bad.json
+    t_ok "$1: it stays" cmp bad.json before.json
+    t_ok "$1: eval" refuses "bad\.json: " eval "$model" --tokens tokens.json --plan bad.json
+    t_ok "$1: eval --remove 1" refuses "bad\.json: " eval "$model" --tokens tokens.json --plan bad.json --remove 1
+    t_ok "$1: export" refuses "bad\.json: " export "$model" --plan bad.json --format hf-masked -o bad --quiet
+    [ -z "${4-}" ] || t_ok "$1: report" refuses "bad\.json: " report bad.json -o bad.svg
+}
+self() { # WHAT SED: the plan contradicts itself, so that no model is needed to see it
+    hostile "$1" "$2" two.json report
+}
+gone=$(sed -n 's/.*"step": 1, "removed": "\([a-z.0-9]*\)".*/\1/p' two.json)
+next=$(sed -n 's/.*"step": 2, "removed": "\([a-z.0-9]*\)".*/\1/p' two.json)
+self "steps out of order" 's/"step": 1,/"step": 2,/'
+self "a step left out" 's/"step": 2,/"step": 3,/'
+self "a candidate out of range" "s/\"removed\": \"$next\"/\"removed\": \"attn.40\"/"
+self "a block that is none" "s/\"removed\": \"$next\"/\"removed\": \"block.1\"/"
+self "a negative block" "s/\"removed\": \"$next\"/\"removed\": \"attn.-1\"/"
+self "removed twice" "s/\"removed\": \"$next\"/\"removed\": \"$gone\"/"
+self "scored after its removal" "/\"step\": 2/s/\"$next\": {/\"$gone\": {/"
+self "a candidate twice" "s/\"$next\": {\(\"[^}]*\)}/\"$next\": {\1}, \"$next\": {\1}/"
+self "removed is not among the scores" "/\"step\": 2/s/\"$next\": {[^}]*}\(, \)*//"
+self "another kind" 's/"candidates": "sublayers"/"candidates": "attention"/'
+self "blocks" 's/"candidates": "sublayers"/"candidates": "blocks"/'
+self "a score below 0" 's/"score": /"score": -/'
+self "no score" 's/"score": [-+.e0-9]*/"score": null/'
+self "a score that is no number" 's/"score": [-+.e0-9]*/"score": NaN/'
+self "a score beyond all numbers" 's/"score": [-+.e0-9]*/"score": 1e400/'
+self "an infinite score" 's/"score": [-+.e0-9]*/"score": Infinity/'
+self "a score that is not its entry" 's/"score": [-+.e0-9]*/"score": 1e-9/'
+self "an exact score below" 's/"value": [-+.e0-9]*, "exact": false\(, "expected": [-+.e0-9]*\)*/"value": 1e-12, "exact": true/'
+self "a bound below" 's/"value": [-+.e0-9]*, "exact": false/"value": 1e-12, "exact": false/'
+self "nothing exact" 's/"exact": true/"exact": false/g'
+self "a value below 0" 's/"value": /"value": -/'
+self "no blocks" 's/"n_blocks": [0-9]*/"n_blocks": 0/'
+self "too many blocks" 's/"n_blocks": [0-9]*/"n_blocks": 4097/'
+self "far too many blocks" 's/"n_blocks": [0-9]*/"n_blocks": 18446744073709551617/'
+self "a first block beyond" 's/"first_block": 0/"first_block": 3/'
+self "an unknown metric" 's/"metric": "js"/"metric": "cosine"/'
+self "random with scores" 's/"search": "race"/"search": "random"/'
+hostile "more blocks than the model" 's/"n_blocks": [0-9]*/"n_blocks": 64/'
+hostile "many more blocks" 's/"n_blocks": [0-9]*/"n_blocks": 3000/'
+hostile "other parameters" 's/"n_parameters": [0-9]*/"n_parameters": 7/'
+hostile "another family" 's/"architecture": "llama"/"architecture": "gemma"/'
+hostile "another fingerprint" 's/"fingerprint": "fc2-[0-9a-f]*"/"fingerprint": "fc2-0000000000000000"/'
+hostile "another content" 's/"content": "[0-9a-f]*"/"content": "0000000000000000"/'
+hostile "an old fingerprint" 's/"fingerprint": "fc2-/"fingerprint": "/'
+t_ok "it says how to go on" refuses "another version made it.*make it anew, or, .* write \"fc2-[0-9a-f]*\" there" eval "$model" --tokens tokens.json --plan bad.json
+t_ok "a report needs no model" run 0 report bad.json -o bad.svg
+
 stop() { # ARGUMENT...: prunes the demo, stopped by SIGINT in its first step, which is a long one
     "$finercut" prune "$demo" --text "$demo/calibration.txt" --search exhaustive --samples 100 --threads 1 --remove 1 \
         "$@" >out 2>err </dev/null &

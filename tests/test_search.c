@@ -540,6 +540,21 @@ static int stop_at(void *user, const fc_progress *p) {
     return p->plan && fc_plan_get_info(p->plan)->n_steps >= s->at_step;
 }
 
+/* Two plans say the same of every candidate, bounds and all. */
+static void same_scores(const fc_plan *a, const fc_plan *b) {
+    for (size_t i = 0; i < fc_plan_get_info(a)->n_steps; i++) {
+        const fc_step *s = fc_plan_step(a, i), *t = fc_plan_step(b, i);
+        int same = s->n_scores == t->n_scores;
+        for (size_t k = 0; same && k < s->n_scores; k++) {
+            const fc_score *x = &s->scores[k], *y = &t->scores[k];
+            same = x->candidate == y->candidate && x->exact == y->exact && x->positions == y->positions &&
+                   memcmp(&x->value, &y->value, sizeof x->value) == 0 &&
+                   (memcmp(&x->expected, &y->expected, sizeof x->expected) == 0 || (isnan(x->expected) && isnan(y->expected)));
+        }
+        if (!T_OK(same, "step %d: another score", (int)i + 1)) return;
+    }
+}
+
 /* Cancelled and resumed gives the plan of an uninterrupted run. */
 static void test_resume(const char *path, fc_search search) {
     fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO), *scalar = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_SCALAR);
@@ -560,7 +575,10 @@ static void test_resume(const char *path, fc_search search) {
     stop.done = 0;
     desc.resume = part;
     fc_plan *resumed = fc_prune(m, &desc, &err);
-    if (T_OK(resumed && whole, "resumed: %s", err.msg)) same_plan("resumed", resumed, whole);
+    if (T_OK(resumed && whole, "resumed: %s", err.msg)) {
+        same_plan("resumed", resumed, whole);
+        if (search != FC_SEARCH_CONFIDENT) same_scores(resumed, whole);
+    }
     if (fc_simd_best() != FC_SIMD_SCALAR)
         T_OK(!fc_prune(scalar, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "instruction set"), "another kernel table must be refused: %s", err.msg);
     if (search == FC_SEARCH_RANDOM) {
@@ -574,8 +592,10 @@ static void test_resume(const char *path, fc_search search) {
         desc.confidence = 0;
     }
     if (search == FC_SEARCH_ONE_SHOT) {
-        part->steps[0].n_scores = 1;
+        size_t all = part->steps[0].n_scores;
+        part->steps[0].n_scores = 0;
         T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH, "one-shot without the first step's scores must be refused: %s", err.msg);
+        part->steps[0].n_scores = all;
     }
     desc.search = search == FC_SEARCH_RANDOM ? FC_SEARCH_RACE : FC_SEARCH_RANDOM;
     T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "search"), "another search must be refused: %s", err.msg);
@@ -950,6 +970,8 @@ static void test_levels(void) {
     T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json", NULL, &err) == FC_OK, "%s", err.msg);
     fc_plan *p = fc_plan_load("build/test_levels.json", NULL, &err);
     T_OK(p && fc_plan_get_info(p)->n_steps == 2 && fc_plan_get_info(p)->calibration.n_sequences == 1, "plan of fc_prune_file: %s", err.msg);
+    T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json", NULL, &err) == FC_ERR_MISMATCH && strstr(err.msg, "holds a plan of 2 steps of demo"), "a plan that is there: %s", err.msg);
+    T_OK(fc_plan_replaceable("build/none.json", NULL, &err) == FC_OK && fc_plan_replaceable("build/test_levels.txt", NULL, &err) == FC_ERR_FORMAT && fc_plan_replaceable(NULL, NULL, NULL) == FC_ERR_ARGUMENT, "other files: %s", err.msg);
     fc_plan_free(p);
     remove("build/test_levels.json");
     remove("build/test_levels.txt");
