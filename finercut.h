@@ -107,7 +107,9 @@
    FILES
      fc_io replaces files by your own: positioned reads, optional mapping, and outputs that are
      written beside their name and renamed when they are whole. A mapped model must not be changed
-     while it is open.
+     while it is open. Paths are UTF-8 on Windows, elsewhere bytes. What a killed process left of an
+     output (NAME.finercut-....tmp) is removed when that output is next written; a lock tells it from
+     what a live process is writing.
 
    THREADS
      A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;
@@ -213,8 +215,10 @@ typedef struct fc_alloc {
     void *user;
 } fc_alloc;
 
-/* Files are read by position. All functions return 0 or an errno value. `map` may be NULL: then
-   files are read into memory. Outputs are written beside the final name and moved by `commit`. */
+/* Files are read by position. All functions return 0 or an errno value. `open` returns ENOENT (or
+   ENOTDIR) where there is no such file and only then: a model's optional files are done without,
+   and any other failure of any file is the caller's to know. `map` may be NULL: then files are read
+   into memory. Outputs are written beside the final name and moved by `commit`. */
 typedef struct fc_io {
     int (*open)(void *user, const char *path, void **file, uint64_t *size);
     int (*read_at)(void *user, void *file, void *buffer, uint64_t offset, size_t length);
@@ -254,6 +258,7 @@ typedef struct fc_env {
     fc_par par;
     fc_log log;
     fc_simd simd_max;
+    int force; /* outputs replace any file; 0: only one of their own kind (fc_output_kind) */
 } fc_env;
 
 FINERCUT_API const char *fc_simd_name(fc_simd simd);  /* "avx2" ... */
@@ -600,11 +605,41 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
 /* [[1, 2, 3], [4, 5]] */
 FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env,
                                           fc_tokens *out, fc_error *err);
-/* The file in memory (fails above 1 GiB). */
+/* The file in memory (fails above 1 GiB). With the default fc_io `path` may be a pipe or a device,
+   which is read to its end, and "-" is standard input. */
 FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *out, fc_error *err);
-/* Written beside `path` and renamed. */
+/* Written beside `path` and renamed, over whatever is there. */
 FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data,
                                    size_t length, fc_error *err);
+/* Whether there is such a file; FC_ERR_IO where that cannot be told, or where it cannot be read. */
+FINERCUT_API fc_code fc_file_there(const char *path, const fc_env *env, int *there, fc_error *err);
+
+/* ---------------------------------------------------------------------------------------------
+   Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind, or
+   an empty one, is replaced; any other only with fc_env.force. Symbolic links are followed and stay;
+   devices (/dev/null) are written to; pipes, sockets, terminals and folders are errors. With an fc_io
+   of the caller's all this is the caller's. FINERCUT_NO_POSIX: files are compared by name only. */
+typedef enum fc_output_kind {
+    FC_OUTPUT_ANY = 0, FC_OUTPUT_PLAN, FC_OUTPUT_SVG, FC_OUTPUT_CSV, FC_OUTPUT_NPY, FC_OUTPUT_GGUF,
+    FC_OUTPUT_SAFETENSORS,
+    FC_OUTPUT_FOLDER, /* new or empty, and not inside a model's folder */
+    FC_OUTPUT_COUNT
+} fc_output_kind;
+
+/* Before work begins: could `path` be written, and is it none of `inputs`, by whatever name or link?
+   An input that is a folder stands for the model in it (all its files but plans, pictures, tables,
+   .npy and .gguf), the first file of a split GGUF model for all of them, "-" for standard input. */
+FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
+                                     const char *const *inputs, size_t n_inputs, const fc_env *env,
+                                     fc_error *err);
+
+/* Piece by piece. Either of commit and discard frees it, and without commit there is no file. */
+typedef struct fc_output fc_output;
+FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, const fc_env *env,
+                                       fc_error *err);
+FINERCUT_API fc_code fc_output_write(fc_output *o, const void *data, size_t length, fc_error *err);
+FINERCUT_API fc_code fc_output_commit(fc_output *o, fc_error *err);
+FINERCUT_API void fc_output_discard(fc_output *o); /* NULL allowed */
 
 /* ---------------------------------------------------------------------------------------------
    Evaluation. `mask` NULL = the whole model. */
@@ -845,6 +880,7 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #if FCI_POSIX
 #  include <dirent.h>
 #  include <fcntl.h>
+#  include <sys/file.h>
 #  include <sys/stat.h>
 #  include <sys/statvfs.h>
 #  include <sys/types.h>
@@ -869,18 +905,22 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #  include <pthread.h>
 #endif
 
-typedef struct fci_platform_file { // one type for files read and files written
+typedef struct fci_platform_file { // one type for files read and for files and folders written
 #if FCI_POSIX
-    int fd;
+    int fd;     // of what is written: locked, so that others see that it is alive
+    int folder; // that it is in, synced after the rename; -1: none
 #elif FCI_WINDOWS
     HANDLE handle;
     HANDLE mapping;
+    bool folder;
 #else
     FILE *stream;
 #endif
-    char *final_path; // of a file being written: where commit moves it
-    char *beside_path;
+    char *final_path;  // of what is written: where commit moves it
+    char *beside_path; // NULL where bytes go to a device as they come
 } fci_platform_file;
+
+#define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
 
 FCI_FN char *fci_platform_copy(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b);
@@ -898,20 +938,337 @@ FCI_FN void fci_platform_drop(fci_platform_file *f) {
     free(f);
 }
 
+FCI_FN size_t fci_platform_base(const char *path) { // where the last part of a path begins
+    size_t base = 0;
+    for (size_t i = 0; path[i]; i++)
+        if (path[i] == '/' || (FCI_WINDOWS && (path[i] == '\\' || path[i] == ':'))) base = i + 1;
+    return base;
+}
+
+// What is written stands beside NAME as NAME.finercut-HASH RANDOM.tmp until it is whole. Hash and
+// name tell whose it is, so that what a killed run left is found again; both have fixed lengths, as
+// names have a limit.
+enum { FCI_PLATFORM_NAME = 200, FCI_PLATFORM_MARK = 24 };
+
+FCI_FN void fci_platform_mark(const char *base, char out[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK]) {
+    uint32_t hash = 2166136261u;
+    size_t n = strlen(base);
+    for (size_t i = 0; i < n; i++) hash = (hash ^ (unsigned char)base[i]) * 16777619u;
+    if (n > FCI_PLATFORM_NAME)
+        for (n = FCI_PLATFORM_NAME; n > 0 && ((unsigned char)base[n] & 0xc0) == 0x80;) n--;
+    snprintf(out, FCI_PLATFORM_NAME + FCI_PLATFORM_MARK, "%.*s.finercut-%08lx", (int)n, base,
+             (unsigned long)hash);
+}
+
+FCI_FN char *fci_platform_beside_name(const char *path, uint64_t random) {
+    char name[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK + 24];
+    const size_t base = fci_platform_base(path);
+    fci_platform_mark(path + base, name);
+    snprintf(name + strlen(name), 24, "%08lx%08lx.tmp", (unsigned long)(random >> 32),
+             (unsigned long)(random & 0xffffffffu));
+    char *beside = (char *)malloc(base + strlen(name) + 1);
+    if (!beside) return NULL;
+    memcpy(beside, path, base);
+    strcpy(beside + base, name);
+    return beside;
+}
+
+FCI_FN bool fci_platform_is_beside(const char *name, const char *mark) {
+    const size_t n = strlen(mark);
+    return strncmp(name, mark, n) == 0 && strspn(name + n, "0123456789abcdef") == 16 &&
+           strcmp(name + n + 16, ".tmp") == 0;
+}
+
+// The folder that `path` is in.
+FCI_FN char *fci_platform_folder_of(const char *path) {
+    size_t n = fci_platform_base(path);
+    char *folder = fci_platform_copy(n ? path : ".", "");
+    while (n > 1 && (path[n - 1] == '/' || path[n - 1] == '\\') && path[n - 2] != ':') n--;
+    if (folder && n) folder[n] = 0;
+    return folder;
+}
+
+// A hash of what differs from run to run, where the system has nothing better.
+FCI_FN uint64_t fci_platform_mix(uint64_t a, uint64_t b, const void *address) {
+    uint64_t h = (uint64_t)(uintptr_t)address ^ (a * 0x9e3779b97f4a7c15u);
+    h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u + b;
+    h = (h ^ (h >> 32)) * 0x94d049bb133111ebu;
+    return h ^ (h >> 31);
+}
+
+// ---- folders: used by what is written as well
+
 #if FCI_POSIX
 
+FCI_FN int fci_platform_make_folder(const char *path) {
+    return mkdir(path, 0777) == 0 ? 0 : errno;
+}
+
+FCI_FN int fci_platform_remove(const char *path, bool folder) {
+    return (folder ? rmdir(path) : unlink(path)) == 0 ? 0 : errno;
+}
+
+// Where a symbolic link leads, as it says itself; EINVAL where `path` is none.
+FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
+    const ssize_t n = readlink(path, to, size);
+    if (n < 0) return errno;
+    if ((size_t)n >= size) return ENAMETOOLONG;
+    to[n] = 0;
+    return 0;
+}
+
+// The names in a folder, one call each; a nonzero return of `each` ends it.
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
+                             void *user) {
+    DIR *folder = opendir(path);
+    int error = 0;
+    if (!folder) return errno;
+    for (;;) {
+        errno = 0;
+        struct dirent *e = readdir(folder);
+        if (!e) error = errno;
+        else if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            error = each(user, e->d_name);
+        if (!e || error) break;
+    }
+    closedir(folder);
+    return error;
+}
+
+// Bytes that may still be written to the file system of a folder; UINT64_MAX where nobody knows.
+FCI_FN uint64_t fci_platform_room(const char *folder) {
+    struct statvfs s;
+    return statvfs(folder, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_frsize : UINT64_MAX;
+}
+
+FCI_FN bool fci_platform_same(const char *a, const char *b) { // one file or folder by two names
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+FCI_FN bool fci_platform_is_folder(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+#elif FCI_WINDOWS
+
+#define FCI_PLATFORM_SHARED (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
+
+FCI_FN int fci_platform_error(void) {
+    switch (GetLastError()) {
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND: return ENOENT;
+    case ERROR_ACCESS_DENIED:
+    case ERROR_SHARING_VIOLATION: return EACCES;
+    case ERROR_FILE_EXISTS:
+    case ERROR_ALREADY_EXISTS: return EEXIST;
+    case ERROR_DIR_NOT_EMPTY: return ENOTEMPTY;
+    case ERROR_TOO_MANY_OPEN_FILES: return EMFILE;
+    case ERROR_FILENAME_EXCED_RANGE: return ENAMETOOLONG;
+    case ERROR_NO_UNICODE_TRANSLATION: return EILSEQ;
+    case ERROR_DISK_FULL: return ENOSPC;
+    case ERROR_BROKEN_PIPE: return EPIPE;
+    case ERROR_NOT_ENOUGH_MEMORY: return ENOMEM;
+    default: return EIO;
+    }
+}
+
+// Paths are UTF-8 everywhere but in Windows' own functions. NULL: no memory, or no UTF-8.
+FCI_FN wchar_t *fci_platform_wide(const char *path) {
+    const int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+    wchar_t *wide = n > 0 ? (wchar_t *)malloc((size_t)n * sizeof *wide) : NULL;
+    if (wide) MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, n);
+    else if (n > 0) SetLastError(ERROR_NOT_ENOUGH_MEMORY);
+    return wide;
+}
+
+FCI_FN HANDLE fci_platform_handle(const char *path, DWORD access, DWORD share, DWORD how,
+                                  DWORD flags) {
+    wchar_t *wide = fci_platform_wide(path);
+    if (!wide) return INVALID_HANDLE_VALUE;
+    HANDLE h = CreateFileW(wide, access, share, NULL, how, FILE_ATTRIBUTE_NORMAL | flags, NULL);
+    const DWORD error = GetLastError();
+    free(wide);
+    SetLastError(error);
+    return h;
+}
+
+FCI_FN int fci_platform_make_folder(const char *path) {
+    wchar_t *wide = fci_platform_wide(path);
+    int error = 0;
+    if (!wide || !CreateDirectoryW(wide, NULL)) error = fci_platform_error();
+    free(wide);
+    return error;
+}
+
+FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
+    wchar_t *wide = fci_platform_wide(path), end[1024];
+    const DWORD a = wide ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
+    free(wide);
+    if (a == INVALID_FILE_ATTRIBUTES || !(a & FILE_ATTRIBUTE_REPARSE_POINT)) return EINVAL;
+    HANDLE h = fci_platform_handle(path, 0, FCI_PLATFORM_SHARED, OPEN_EXISTING,
+                                   FILE_FLAG_BACKUP_SEMANTICS);
+    if (h == INVALID_HANDLE_VALUE) return fci_platform_error();
+    const DWORD n = GetFinalPathNameByHandleW(h, end, 1024, 0);
+    CloseHandle(h);
+    if (n < 4 || n >= 1024 || // without the \\?\ before it
+        !WideCharToMultiByte(CP_UTF8, 0, end + 4, -1, to, (int)size, NULL, NULL))
+        return ENAMETOOLONG;
+    return 0;
+}
+
+FCI_FN int fci_platform_remove(const char *path, bool folder) {
+    wchar_t *wide = fci_platform_wide(path);
+    int error = 0;
+    if (!wide || !(folder ? RemoveDirectoryW(wide) : DeleteFileW(wide)))
+        error = fci_platform_error();
+    free(wide);
+    return error;
+}
+
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
+                             void *user) {
+    WIN32_FIND_DATAW found;
+    char name[4 * MAX_PATH];
+    char *pattern = fci_platform_copy(path, "\\*");
+    wchar_t *wide = pattern ? fci_platform_wide(pattern) : NULL;
+    HANDLE h = wide ? FindFirstFileW(wide, &found) : INVALID_HANDLE_VALUE;
+    int error = 0;
+    if (h == INVALID_HANDLE_VALUE) error = pattern ? fci_platform_error() : ENOMEM;
+    free(pattern);
+    free(wide);
+    if (error) return error;
+    do {
+        if (!WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL))
+            error = fci_platform_error();
+        else if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0) error = each(user, name);
+    } while (!error && FindNextFileW(h, &found));
+    if (!error && GetLastError() != ERROR_NO_MORE_FILES) error = fci_platform_error();
+    FindClose(h);
+    return error;
+}
+
+FCI_FN uint64_t fci_platform_room(const char *folder) {
+    ULARGE_INTEGER bytes;
+    wchar_t *wide = fci_platform_wide(folder);
+    const bool known = wide && GetDiskFreeSpaceExW(wide, &bytes, NULL, NULL);
+    free(wide);
+    return known ? (uint64_t)bytes.QuadPart : UINT64_MAX;
+}
+
+FCI_FN bool fci_platform_facts(const char *path, BY_HANDLE_FILE_INFORMATION *facts) {
+    HANDLE h = fci_platform_handle(path, 0, FCI_PLATFORM_SHARED, OPEN_EXISTING,
+                                   FILE_FLAG_BACKUP_SEMANTICS);
+    if (h == INVALID_HANDLE_VALUE) return false;
+    const bool known = GetFileInformationByHandle(h, facts);
+    CloseHandle(h);
+    return known;
+}
+
+FCI_FN bool fci_platform_same(const char *a, const char *b) {
+    BY_HANDLE_FILE_INFORMATION x, y;
+    return fci_platform_facts(a, &x) && fci_platform_facts(b, &y) &&
+           x.dwVolumeSerialNumber == y.dwVolumeSerialNumber &&
+           x.nFileIndexHigh == y.nFileIndexHigh && x.nFileIndexLow == y.nFileIndexLow;
+}
+
+FCI_FN bool fci_platform_is_folder(const char *path) {
+    BY_HANDLE_FILE_INFORMATION facts;
+    return fci_platform_facts(path, &facts) && (facts.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY);
+}
+
+#else // the C library knows no folders
+
+FCI_FN int fci_platform_make_folder(const char *path) {
+    (void)path;
+    return ENOSYS;
+}
+
+FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
+    (void)path;
+    (void)to;
+    (void)size;
+    return EINVAL;
+}
+
+FCI_FN int fci_platform_remove(const char *path, bool folder) {
+    return !folder && remove(path) == 0 ? 0 : ENOSYS;
+}
+
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
+                             void *user) {
+    (void)path;
+    (void)each;
+    (void)user;
+    return ENOSYS;
+}
+
+FCI_FN uint64_t fci_platform_room(const char *folder) {
+    (void)folder;
+    return UINT64_MAX;
+}
+
+FCI_FN bool fci_platform_same(const char *a, const char *b) {
+    return strcmp(a, b) == 0;
+}
+
+FCI_FN bool fci_platform_is_folder(const char *path) {
+    (void)path;
+    return false;
+}
+
+#endif
+
+typedef struct fci_platform_sweep {
+    const char *folder, *mark;
+} fci_platform_sweep;
+
+FCI_FN char *fci_platform_in(const char *folder, const char *name) {
+    char *start = fci_platform_copy(folder, "/"), *path = start ? fci_platform_copy(start, name) : NULL;
+    free(start);
+    return path;
+}
+
+// A folder with what is in it; links are removed, and not followed.
+FCI_FN int fci_platform_remove_tree(void *user, const char *name) {
+    char *path = fci_platform_in((const char *)user, name);
+    if (path && fci_platform_remove(path, false) != 0) {
+        fci_platform_list(path, fci_platform_remove_tree, path);
+        fci_platform_remove(path, true);
+    }
+    free(path);
+    return 0;
+}
+
+FCI_FN void fci_platform_remove_folder(char *path) {
+    fci_platform_list(path, fci_platform_remove_tree, path);
+    fci_platform_remove(path, true);
+}
+
+// ---- files
+
+#if FCI_POSIX
+
+FCI_FN int fci_platform_fd(const char *path, int flags, int *fd) {
+    do *fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0666);
+    while (*fd < 0 && errno == EINTR);
+    return *fd >= 0 ? 0 : errno == ENXIO ? FCI_PLATFORM_NOT_A_FILE : errno; // a socket
+}
+
+// Opening never waits for the other end of a pipe; and a link that leads nowhere is not an absent
+// file.
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     struct stat st;
-    int error = 0;
-    do f->fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (f->fd < 0 && errno == EINTR);
-    if (f->fd < 0) error = errno;
-    else if (fstat(f->fd, &st) != 0) error = errno;
-    else if (S_ISDIR(st.st_mode)) error = EISDIR;
-    else if (!S_ISREG(st.st_mode)) error = EINVAL; // pipes and devices cannot be read by position
+    f->folder = -1;
+    int error = fci_platform_fd(path, O_RDONLY | O_NONBLOCK, &f->fd);
+    if (error == ENOENT && lstat(path, &st) == 0) error = ENOLINK;
+    else if (!error && fstat(f->fd, &st) != 0) error = errno;
+    else if (!error && S_ISDIR(st.st_mode)) error = EISDIR;
+    else if (!error && !S_ISREG(st.st_mode)) error = FCI_PLATFORM_NOT_A_FILE;
     if (error) {
         if (f->fd >= 0) close(f->fd);
         free(f);
@@ -964,31 +1321,172 @@ FCI_FN void fci_platform_close(void *user, void *file) {
     fci_platform_drop((fci_platform_file *)file);
 }
 
-FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
-    (void)user;
+// What is read once from its start to its end: files, pipes, devices; "-" is standard input.
+FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
-    char suffix[32];
-    snprintf(suffix, sizeof suffix, ".%ld.tmp", (long)getpid());
-    int error = ENOMEM;
-    if (!f) return error;
-    f->fd = -1;
-    f->final_path = fci_platform_copy(path, "");
-    f->beside_path = fci_platform_copy(path, suffix);
     struct stat st;
-    if (f->final_path && f->beside_path) {
-        if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) // a device or pipe would be replaced by a file
-            error = S_ISDIR(st.st_mode) ? EISDIR : EEXIST;
-        else {
-            f->fd = open(f->beside_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-            error = f->fd < 0 ? errno : 0;
-        }
-    }
+    int error = 0;
+    if (!f) return ENOMEM;
+    if (strcmp(path, "-") != 0) error = fci_platform_fd(path, O_RDONLY, &f->fd);
+    else if ((f->fd = dup(STDIN_FILENO)) < 0) error = errno;
+    if (!error && fstat(f->fd, &st) != 0) error = errno;
+    else if (!error && S_ISDIR(st.st_mode)) error = EISDIR;
     if (error) {
-        fci_platform_drop(f);
+        if (f->fd >= 0) close(f->fd);
+        free(f);
         return error;
     }
     *file = f;
     return 0;
+}
+
+FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) { // *n 0: the end
+    ssize_t got;
+    do got = read(((fci_platform_file *)file)->fd, buffer, length);
+    while (got < 0 && errno == EINTR);
+    *n = got < 0 ? 0 : (size_t)got;
+    return got < 0 ? errno : 0;
+}
+
+FCI_FN uint64_t fci_platform_random(void) {
+    uint64_t random = 0;
+    struct timespec t;
+    int fd;
+    if (fci_platform_fd("/dev/urandom", O_RDONLY, &fd) == 0) {
+        const bool got = read(fd, &random, sizeof random) == (ssize_t)sizeof random;
+        close(fd);
+        if (got) return random;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return fci_platform_mix((uint64_t)t.tv_nsec, (uint64_t)getpid(), &t);
+}
+
+// *path becomes where a symbolic link leads in the end, though nothing may be there yet.
+FCI_FN int fci_platform_follow(char **path) {
+    char to[4096];
+    for (int hops = 0; hops < 40; hops++) {
+        const int error = fci_platform_link(*path, to, sizeof to);
+        if (error) return error == EINVAL || error == ENOENT ? 0 : error; // no link
+        if (to[0] != '/') (*path)[fci_platform_base(*path)] = 0; // from the folder of the link
+        char *next = fci_platform_copy(to[0] == '/' ? "" : *path, to);
+        if (!next) return ENOMEM;
+        free(*path);
+        *path = next;
+    }
+    return ELOOP;
+}
+
+// Where what is written to `path` goes: through links, so that they stay. *device: such as
+// /dev/null, which is written to as it is.
+FCI_FN int fci_platform_target(const char *path, char **target, bool *device) {
+    struct stat st, end;
+    const int error = stat(path, &st) == 0 ? 0 : errno;
+    *device = !error && S_ISCHR(st.st_mode);
+    if (error && error != ENOENT) return error;
+    if (!error && !*device && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return FCI_PLATFORM_NOT_A_FILE;
+    *target = fci_platform_copy(path, "");
+    if (!*target) return ENOMEM;
+    if (*device) return 0;
+    const int wrong = fci_platform_follow(target);
+    if (wrong || error) return wrong;
+    // Links of /proc lead to files that may have no name any more.
+    if (stat(*target, &end) != 0 || end.st_dev != st.st_dev || end.st_ino != st.st_ino)
+        return ESTALE;
+    return 0;
+}
+
+// Locks what was just made. False where a sweep was quicker: it took it for a dead run's.
+FCI_FN bool fci_platform_claim(int fd) {
+    struct stat st;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK; // not all have locks
+    return fstat(fd, &st) != 0 || st.st_nlink > 0;
+}
+
+FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
+    for (int tries = 0; tries < 100; tries++) {
+        int error = 0;
+        free(f->beside_path);
+        f->beside_path = fci_platform_beside_name(f->final_path, fci_platform_random());
+        if (!f->beside_path) return ENOMEM;
+        if (folder) error = fci_platform_make_folder(f->beside_path);
+        if (!error)
+            error = fci_platform_fd(f->beside_path,
+                                    folder ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW
+                                           : O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+                                    &f->fd);
+        if (!error && fci_platform_claim(f->fd)) return 0;
+        if (f->fd >= 0) close(f->fd);
+        f->fd = -1;
+        if (error && folder && error != EEXIST) fci_platform_remove(f->beside_path, true);
+        if (error && error != EEXIST) return error;
+    }
+    return EEXIST;
+}
+
+// A temporary of this output whose lock is free was left by a run that was killed.
+FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
+    const fci_platform_sweep *s = (const fci_platform_sweep *)user;
+    struct stat st;
+    int fd;
+    if (!fci_platform_is_beside(name, s->mark)) return 0;
+    char *path = fci_platform_in(s->folder, name);
+    if (path && fci_platform_fd(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, &fd) == 0) {
+        if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            if (S_ISDIR(st.st_mode)) fci_platform_remove_folder(path);
+            else if (S_ISREG(st.st_mode)) fci_platform_remove(path, false);
+        }
+        close(fd);
+    }
+    free(path);
+    return 0;
+}
+
+FCI_FN int fci_platform_close_output(fci_platform_file *f, int error) {
+    if (f->fd >= 0) close(f->fd);
+    if (f->folder >= 0) close(f->folder);
+    fci_platform_drop(f);
+    return error;
+}
+
+// The folder that an output is in: swept now, synced at the end. One that may not be read is
+// neither.
+FCI_FN int fci_platform_enter(fci_platform_file *f) {
+    char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
+    fci_platform_sweep sweep;
+    char *folder = fci_platform_folder_of(f->final_path);
+    if (!folder) return ENOMEM;
+    const int error = fci_platform_fd(folder, O_RDONLY | O_DIRECTORY, &f->folder);
+    fci_platform_mark(f->final_path + fci_platform_base(f->final_path), mark);
+    sweep.folder = folder;
+    sweep.mark = mark;
+    if (!error) fci_platform_list(folder, fci_platform_sweep_file, &sweep);
+    free(folder);
+    return error == EACCES ? 0 : error;
+}
+
+FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
+    fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
+    bool device = false;
+    if (!f) return ENOMEM;
+    f->fd = f->folder = -1;
+    int error = fci_platform_target(path, &f->final_path, &device);
+    if (!error && !folder && !device && fci_platform_is_folder(f->final_path)) error = EISDIR;
+    if (!error && device) {
+        error = folder ? ENOTDIR : fci_platform_fd(path, O_WRONLY, &f->fd);
+        if (!error && isatty(f->fd)) error = FCI_PLATFORM_NOT_A_FILE;
+    } else if (!error) {
+        error = fci_platform_enter(f);
+        if (!error) error = fci_platform_make(f, folder);
+    }
+    if (error) return fci_platform_close_output(f, error);
+    *file = f;
+    return 0;
+}
+
+FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
+    (void)user;
+    return fci_platform_start(path, false, file);
 }
 
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
@@ -1007,28 +1505,30 @@ FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t l
 FCI_FN void fci_platform_discard(void *user, void *file) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)file;
-    if (f->fd >= 0) close(f->fd);
-    unlink(f->beside_path);
-    fci_platform_drop(f);
+    if (f->beside_path && fci_platform_is_folder(f->beside_path))
+        fci_platform_remove_folder(f->beside_path);
+    else if (f->beside_path) fci_platform_remove(f->beside_path, false);
+    fci_platform_close_output(f, 0);
 }
 
 // All bytes are on the disk; what was written can be read under its temporary name.
 FCI_FN int fci_platform_settle(void *file) {
-    fci_platform_file *f = (fci_platform_file *)file;
-    if (f->fd < 0) return 0;
-    int error = fsync(f->fd) != 0 && errno != EINVAL ? errno : 0;
-    if (close(f->fd) != 0 && !error) error = errno;
-    f->fd = -1;
-    return error;
+    const int fd = ((fci_platform_file *)file)->fd;
+    return fsync(fd) == 0 || errno == EINVAL || errno == EBADF ? 0 : errno;
 }
 
+// The lock is held until the new name stands. A folder that cannot be synced is no failure: the file
+// is whole by its old name or its new one.
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
-    int error = fci_platform_settle(f);
-    if (!error && rename(f->beside_path, f->final_path) != 0) error = errno;
-    if (error) fci_platform_discard(user, file);
-    else fci_platform_drop(f);
-    return error;
+    int error = f->beside_path ? fci_platform_settle(file) : 0;
+    if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0) error = errno;
+    if (error) {
+        fci_platform_discard(user, file);
+        return error;
+    }
+    if (f->folder >= 0) (void)fsync(f->folder);
+    return fci_platform_close_output(f, 0);
 }
 
 FCI_FN double fci_platform_seconds(void) {
@@ -1048,27 +1548,19 @@ FCI_FN uint32_t fci_platform_cores(void) {
 
 #elif FCI_WINDOWS
 
-FCI_FN int fci_platform_error(void) {
-    switch (GetLastError()) {
-    case ERROR_FILE_NOT_FOUND:
-    case ERROR_PATH_NOT_FOUND: return ENOENT;
-    case ERROR_ACCESS_DENIED:
-    case ERROR_SHARING_VIOLATION: return EACCES;
-    case ERROR_DISK_FULL: return ENOSPC;
-    case ERROR_NOT_ENOUGH_MEMORY: return ENOMEM;
-    default: return EIO;
-    }
-}
-
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     LARGE_INTEGER bytes;
-    f->handle = CreateFileA(path, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING,
-                            FILE_ATTRIBUTE_NORMAL, NULL);
-    if (f->handle == INVALID_HANDLE_VALUE || !GetFileSizeEx(f->handle, &bytes)) {
-        int error = fci_platform_error();
+    int error = 0;
+    f->handle = fci_platform_handle(path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
+    if (f->handle == INVALID_HANDLE_VALUE) {
+        error = fci_platform_error();
+        if (fci_platform_is_folder(path)) error = EISDIR;
+    } else if (GetFileType(f->handle) != FILE_TYPE_DISK) error = FCI_PLATFORM_NOT_A_FILE;
+    else if (!GetFileSizeEx(f->handle, &bytes)) error = fci_platform_error();
+    if (error) {
         if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
         free(f);
         return error;
@@ -1103,7 +1595,7 @@ FCI_FN int fci_platform_map(void *user, void *file, uint64_t length, const void 
     (void)user;
     fci_platform_file *f = (fci_platform_file *)file;
     if (length == 0 || length > SIZE_MAX) return EINVAL;
-    f->mapping = CreateFileMappingA(f->handle, NULL, PAGE_READONLY, 0, 0, NULL);
+    f->mapping = CreateFileMappingW(f->handle, NULL, PAGE_READONLY, 0, 0, NULL);
     if (!f->mapping) return fci_platform_error();
     *data = MapViewOfFile(f->mapping, FILE_MAP_READ, 0, 0, 0);
     return *data ? 0 : fci_platform_error();
@@ -1123,26 +1615,125 @@ FCI_FN void fci_platform_close(void *user, void *file) {
     fci_platform_drop((fci_platform_file *)file);
 }
 
-FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
-    (void)user;
+FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
-    char suffix[32];
-    snprintf(suffix, sizeof suffix, ".%lu.tmp", (unsigned long)GetCurrentProcessId());
+    HANDLE self = GetCurrentProcess();
+    if (!f) return ENOMEM;
+    if (strcmp(path, "-") != 0)
+        f->handle = fci_platform_handle(path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
+    else if (!DuplicateHandle(self, GetStdHandle(STD_INPUT_HANDLE), self, &f->handle, 0, FALSE,
+                              DUPLICATE_SAME_ACCESS))
+        f->handle = INVALID_HANDLE_VALUE;
+    if (f->handle == INVALID_HANDLE_VALUE) {
+        const int error = fci_platform_error();
+        free(f);
+        return fci_platform_is_folder(path) ? EISDIR : error;
+    }
+    *file = f;
+    return 0;
+}
+
+FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) {
+    DWORD got = 0;
+    const DWORD piece = length < (1u << 30) ? (DWORD)length : 1u << 30;
+    const int error = ReadFile(((fci_platform_file *)file)->handle, buffer, piece, &got, NULL)
+                          ? 0
+                          : fci_platform_error();
+    *n = got;
+    return error == EPIPE ? 0 : error; // a pipe's end
+}
+
+FCI_FN uint64_t fci_platform_random(void) {
+    LARGE_INTEGER t;
+    QueryPerformanceCounter(&t);
+    return fci_platform_mix((uint64_t)t.QuadPart, GetCurrentProcessId() * (uint64_t)GetTickCount(),
+                            &t);
+}
+
+// What is written has a handle that shares nothing: who can open it to delete it knows it is dead.
+FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
+    const fci_platform_sweep *s = (const fci_platform_sweep *)user;
+    if (!fci_platform_is_beside(name, s->mark)) return 0;
+    char *path = fci_platform_in(s->folder, name);
+    const bool folder = path && fci_platform_is_folder(path);
+    HANDLE h = INVALID_HANDLE_VALUE;
+    if (path)
+        h = fci_platform_handle(path, DELETE, folder ? FCI_PLATFORM_SHARED : 0, OPEN_EXISTING,
+                                folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
+    if (h != INVALID_HANDLE_VALUE) {
+        if (folder) fci_platform_remove_folder(path);
+        CloseHandle(h);
+        if (!folder) fci_platform_remove(path, false);
+    }
+    free(path);
+    return 0;
+}
+
+FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
+    for (int tries = 0; tries < 100; tries++) {
+        int error = 0;
+        free(f->beside_path);
+        f->beside_path = fci_platform_beside_name(f->final_path, fci_platform_random());
+        if (!f->beside_path) return ENOMEM;
+        if (folder) error = fci_platform_make_folder(f->beside_path);
+        if (!error) {
+            f->handle = fci_platform_handle(
+                f->beside_path, folder ? FILE_LIST_DIRECTORY : GENERIC_WRITE,
+                folder ? FILE_SHARE_READ | FILE_SHARE_WRITE : 0,
+                folder ? OPEN_EXISTING : CREATE_NEW, folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
+            if (f->handle != INVALID_HANDLE_VALUE) return 0;
+            error = fci_platform_error();
+        }
+        if (error != EEXIST) return error;
+    }
+    return EEXIST;
+}
+
+// NUL and its like are written to as they are; consoles and pipes are refused.
+FCI_FN int fci_platform_device(fci_platform_file *f, bool *device) {
+    DWORD mode;
+    f->handle = fci_platform_handle(f->final_path, GENERIC_WRITE, FCI_PLATFORM_SHARED,
+                                    OPEN_EXISTING, 0);
+    *device = f->handle != INVALID_HANDLE_VALUE && GetFileType(f->handle) != FILE_TYPE_DISK;
+    if (*device && GetFileType(f->handle) == FILE_TYPE_CHAR && !GetConsoleMode(f->handle, &mode))
+        return 0;
+    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
+    f->handle = INVALID_HANDLE_VALUE;
+    return *device ? FCI_PLATFORM_NOT_A_FILE : 0;
+}
+
+FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
+    char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
+    fci_platform_sweep sweep;
+    fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
+    bool device = false;
     int error = ENOMEM;
     if (!f) return error;
+    f->handle = INVALID_HANDLE_VALUE;
+    f->folder = folder;
     f->final_path = fci_platform_copy(path, "");
-    f->beside_path = fci_platform_copy(path, suffix);
-    if (f->final_path && f->beside_path) {
-        f->handle = CreateFileA(f->beside_path, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS,
-                                FILE_ATTRIBUTE_NORMAL, NULL);
-        error = f->handle == INVALID_HANDLE_VALUE ? fci_platform_error() : 0;
+    char *in = f->final_path ? fci_platform_folder_of(path) : NULL;
+    if (in) error = !folder && fci_platform_is_folder(path) ? EISDIR : 0;
+    if (!error && !folder) error = fci_platform_device(f, &device);
+    if (!error && !device) {
+        fci_platform_mark(path + fci_platform_base(path), mark);
+        sweep.folder = in;
+        sweep.mark = mark;
+        fci_platform_list(in, fci_platform_sweep_file, &sweep);
+        error = fci_platform_make(f, folder);
     }
+    free(in);
     if (error) {
         fci_platform_drop(f);
         return error;
     }
     *file = f;
     return 0;
+}
+
+FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
+    (void)user;
+    return fci_platform_start(path, false, file);
 }
 
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
@@ -1161,25 +1752,43 @@ FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t l
 FCI_FN void fci_platform_discard(void *user, void *file) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)file;
-    if (f->handle) CloseHandle(f->handle);
-    DeleteFileA(f->beside_path);
+    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
+    if (f->beside_path && f->folder) fci_platform_remove_folder(f->beside_path);
+    else if (f->beside_path) fci_platform_remove(f->beside_path, false);
     fci_platform_drop(f);
 }
 
+// Reopened for reading, so that others may read it but not delete it.
 FCI_FN int fci_platform_settle(void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
-    if (!f->handle) return 0;
+    if (f->folder || !f->beside_path) return 0;
     int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
     CloseHandle(f->handle);
-    f->handle = NULL;
+    f->handle = fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
+    if (!error && f->handle == INVALID_HANDLE_VALUE) error = fci_platform_error();
+    return error;
+}
+
+FCI_FN int fci_platform_move(const fci_platform_file *f) {
+    wchar_t *from = fci_platform_wide(f->beside_path), *to = fci_platform_wide(f->final_path);
+    int error = 0;
+    // An empty folder gives way; a full one stays, and the move fails.
+    if (from && to && f->folder) RemoveDirectoryW(to);
+    if (!from || !to ||
+        !MoveFileExW(from, to,
+                     (f->folder ? 0 : MOVEFILE_REPLACE_EXISTING) | MOVEFILE_WRITE_THROUGH))
+        error = fci_platform_error();
+    free(from);
+    free(to);
     return error;
 }
 
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
-    int error = fci_platform_settle(f);
-    if (!error && !MoveFileExA(f->beside_path, f->final_path, MOVEFILE_REPLACE_EXISTING))
-        error = fci_platform_error();
+    int error = fci_platform_settle(file);
+    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
+    f->handle = INVALID_HANDLE_VALUE;
+    if (!error && f->beside_path) error = fci_platform_move(f);
     if (error) fci_platform_discard(user, file);
     else fci_platform_drop(f);
     return error;
@@ -1198,7 +1807,7 @@ FCI_FN uint32_t fci_platform_cores(void) {
     return info.dwNumberOfProcessors ? (uint32_t)info.dwNumberOfProcessors : 1;
 }
 
-#else // the C library alone: files below 2 GiB where long has 32 bits
+#else // the C library alone: files below 2 GiB where long has 32 bits; what killed runs left stays
 
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
     (void)user;
@@ -1231,17 +1840,43 @@ FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t o
 
 FCI_FN void fci_platform_close(void *user, void *file) {
     (void)user;
-    fclose(((fci_platform_file *)file)->stream);
+    if (((fci_platform_file *)file)->stream != stdin) fclose(((fci_platform_file *)file)->stream);
     fci_platform_drop((fci_platform_file *)file);
 }
 
-FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
-    (void)user;
+FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     errno = 0;
+    f->stream = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!f->stream) {
+        free(f);
+        return errno ? errno : EIO;
+    }
+    *file = f;
+    return 0;
+}
+
+FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) {
+    FILE *stream = ((fci_platform_file *)file)->stream;
+    errno = 0;
+    *n = fread(buffer, 1, length, stream);
+    return *n == 0 && ferror(stream) ? errno ? errno : EIO : 0;
+}
+
+FCI_FN uint64_t fci_platform_random(void) {
+    int here = 0;
+    return fci_platform_mix((uint64_t)time(NULL), (uint64_t)clock(), &here);
+}
+
+FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
+    fci_platform_file *f;
+    if (folder) return ENOSYS;
+    f = (fci_platform_file *)calloc(1, sizeof *f);
+    if (!f) return ENOMEM;
+    errno = 0;
     f->final_path = fci_platform_copy(path, "");
-    f->beside_path = fci_platform_copy(path, ".tmp");
+    f->beside_path = fci_platform_beside_name(path, fci_platform_random());
     if (f->final_path && f->beside_path) f->stream = fopen(f->beside_path, "wb");
     if (!f->stream) {
         int error = errno ? errno : EIO;
@@ -1250,6 +1885,11 @@ FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
     }
     *file = f;
     return 0;
+}
+
+FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
+    (void)user;
+    return fci_platform_start(path, false, file);
 }
 
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
@@ -1293,168 +1933,7 @@ FCI_FN uint32_t fci_platform_cores(void) {
 
 #endif
 
-// Folders: what an export to a directory needs besides fc_io. All return 0 or an errno value.
-
-#if FCI_POSIX
-
-FCI_FN int fci_platform_make_folder(const char *path) {
-    return mkdir(path, 0777) == 0 ? 0 : errno;
-}
-
-FCI_FN int fci_platform_remove(const char *path, bool folder) {
-    return (folder ? rmdir(path) : unlink(path)) == 0 ? 0 : errno;
-}
-
-FCI_FN int fci_platform_move(const char *from, const char *to) {
-    return rename(from, to) == 0 ? 0 : errno;
-}
-
-// The names in a folder, one call each; a nonzero return of `each` ends it.
-FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
-                             void *user) {
-    DIR *folder = opendir(path);
-    int error = 0;
-    if (!folder) return errno;
-    for (struct dirent *e; !error && (e = readdir(folder)) != NULL;)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            error = each(user, e->d_name);
-    closedir(folder);
-    return error;
-}
-
-// Bytes that may still be written to the file system of a folder; UINT64_MAX where nobody knows.
-FCI_FN uint64_t fci_platform_room(const char *folder) {
-    struct statvfs s;
-    return statvfs(folder, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_frsize : UINT64_MAX;
-}
-
-FCI_FN bool fci_platform_same(const char *a, const char *b) { // one file or folder by two names
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-FCI_FN bool fci_platform_is_folder(const char *path) {
-    struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
-
-// Where a symbolic link leads, as it says itself; EINVAL where `path` is none.
-FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
-    ssize_t n = readlink(path, to, size);
-    if (n < 0) return errno;
-    if ((size_t)n >= size) return ENAMETOOLONG;
-    to[n] = 0;
-    return 0;
-}
-
-#elif FCI_WINDOWS
-
-FCI_FN int fci_platform_make_folder(const char *path) {
-    return CreateDirectoryA(path, NULL) ? 0 : GetLastError() == ERROR_ALREADY_EXISTS ? EEXIST : fci_platform_error();
-}
-
-FCI_FN int fci_platform_remove(const char *path, bool folder) {
-    return (folder ? RemoveDirectoryA(path) : DeleteFileA(path)) ? 0 : fci_platform_error();
-}
-
-FCI_FN int fci_platform_move(const char *from, const char *to) {
-    RemoveDirectoryA(to); // an empty folder in the way; a full one stays, and the move fails
-    return MoveFileExA(from, to, 0) ? 0 : fci_platform_error();
-}
-
-FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
-                             void *user) {
-    WIN32_FIND_DATAA found;
-    char *pattern = fci_platform_copy(path, "\\*");
-    HANDLE h = pattern ? FindFirstFileA(pattern, &found) : INVALID_HANDLE_VALUE;
-    int error = pattern ? 0 : ENOMEM;
-    free(pattern);
-    if (h == INVALID_HANDLE_VALUE) return error ? error : fci_platform_error();
-    do
-        if (strcmp(found.cFileName, ".") != 0 && strcmp(found.cFileName, "..") != 0)
-            error = each(user, found.cFileName);
-    while (!error && FindNextFileA(h, &found));
-    FindClose(h);
-    return error;
-}
-
-FCI_FN uint64_t fci_platform_room(const char *folder) {
-    ULARGE_INTEGER free_bytes;
-    return GetDiskFreeSpaceExA(folder, &free_bytes, NULL, NULL) ? (uint64_t)free_bytes.QuadPart
-                                                                : UINT64_MAX;
-}
-
-FCI_FN bool fci_platform_same(const char *a, const char *b) {
-    char x[MAX_PATH], y[MAX_PATH];
-    DWORD n = GetFullPathNameA(a, MAX_PATH, x, NULL), k = GetFullPathNameA(b, MAX_PATH, y, NULL);
-    return n && k && n < MAX_PATH && k < MAX_PATH && _stricmp(x, y) == 0;
-}
-
-FCI_FN bool fci_platform_is_folder(const char *path) {
-    DWORD a = GetFileAttributesA(path);
-    return a != INVALID_FILE_ATTRIBUTES && (a & FILE_ATTRIBUTE_DIRECTORY);
-}
-
-FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
-    DWORD a = GetFileAttributesA(path), n = 0;
-    if (a == INVALID_FILE_ATTRIBUTES || !(a & FILE_ATTRIBUTE_REPARSE_POINT)) return EINVAL;
-    HANDLE h = CreateFileA(path, 0, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING,
-                           FILE_FLAG_BACKUP_SEMANTICS, NULL);
-    if (h == INVALID_HANDLE_VALUE) return fci_platform_error();
-    n = GetFinalPathNameByHandleA(h, to, (DWORD)size, 0);
-    CloseHandle(h);
-    if (n < 4 || n >= size) return ENAMETOOLONG;
-    memmove(to, to + 4, n - 3); // without the \\?\ before it
-    return 0;
-}
-
-#else // the C library knows no folders
-
-FCI_FN int fci_platform_make_folder(const char *path) {
-    (void)path;
-    return ENOSYS;
-}
-
-FCI_FN int fci_platform_remove(const char *path, bool folder) {
-    return !folder && remove(path) == 0 ? 0 : ENOSYS;
-}
-
-FCI_FN int fci_platform_move(const char *from, const char *to) {
-    return rename(from, to) == 0 ? 0 : EIO;
-}
-
-FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
-                             void *user) {
-    (void)path;
-    (void)each;
-    (void)user;
-    return ENOSYS;
-}
-
-FCI_FN uint64_t fci_platform_room(const char *folder) {
-    (void)folder;
-    return UINT64_MAX;
-}
-
-FCI_FN bool fci_platform_same(const char *a, const char *b) {
-    return strcmp(a, b) == 0;
-}
-
-FCI_FN bool fci_platform_is_folder(const char *path) {
-    (void)path;
-    return false;
-}
-
-FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
-    (void)path;
-    (void)to;
-    (void)size;
-    return EINVAL;
-}
-
-#endif
-
-FCI_FN const char *fci_platform_beside(const void *file) { // the temporary name
+FCI_FN const char *fci_platform_beside(const void *file) { // the temporary name; NULL: a device
     return ((const fci_platform_file *)file)->beside_path;
 }
 
@@ -1636,6 +2115,7 @@ typedef struct fci_context {
     fc_io io;
     fc_log log;
     fc_par par;                        // the caller's pool, if any
+    bool force;                        // outputs replace any file
     uint32_t n_threads;                // workers that parallel_for uses
     struct fci_pool *pool;             // ours; NULL with one thread or the caller's pool
     const struct fci_kernels *kernels; // NULL in objects that do not compute
@@ -2043,7 +2523,10 @@ typedef struct fci_file {
 
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error) {
     return fci_fail(err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path,
-                    what, strerror(error));
+                    what,
+                    error == FCI_PLATFORM_NOT_A_FILE
+                        ? "expected a file, got a pipe, a socket or a device"
+                        : strerror(error));
 }
 
 FCI_FN const char *fci_base_name(const char *path) {
@@ -2117,20 +2600,262 @@ FCI_FN char *fci_path_join(fci_arena *a, const char *directory, const char *name
     return p;
 }
 
-FCI_FN bool fci_file_exists(const fci_context *c, const char *path) {
+// Whether a file that need not be there is there. What is there and cannot be opened is an error.
+FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *there, fc_error *err) {
     void *handle;
     uint64_t size;
-    if (c->io.open(c->io.user, path, &handle, &size) != 0) return false;
-    c->io.close(c->io.user, handle);
-    return true;
+    int error = c->io.open(c->io.user, path, &handle, &size);
+    *there = error == 0;
+    if (*there) c->io.close(c->io.user, handle);
+    if (error == 0 || error == ENOENT || error == ENOTDIR) return FC_OK;
+    return fci_io_error(err, path, "open", error);
+}
+
+// fci_file_open where the file is there; else *f is empty.
+FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
+                                 fci_file *f, bool *there, fc_error *err) {
+    memset(f, 0, sizeof *f);
+    fc_code code = fci_file_there(c, path, there, err);
+    if (!code && *there) code = fci_file_open(c, path, limit, f, err);
+    *there = *there && !code;
+    return code;
+}
+
+// ---- outputs: what they may replace
+
+// Whether the object that a JSON text begins with has, among its own members, "format":
+// "finercut-plan...".
+FCI_FN bool fci_output_is_plan(const char *p, size_t n) {
+    static const char mark[] = "\"finercut-plan";
+    size_t depth = 0, end;
+    if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) p += 3, n -= 3;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == '{' || p[i] == '[') depth++;
+        else if ((p[i] == '}' || p[i] == ']') && depth > 0) depth--;
+        if (depth == 0 && !memchr(" \t\r\n", p[i], 4)) return false;
+        if (p[i] != '"') continue;
+        for (end = i + 1; end < n && p[end] != '"'; end++)
+            if (p[end] == '\\') end++;
+        if (depth == 1 && end < n && fci_is(fci_sn(p + i + 1, end - i - 1), "format")) {
+            while (++end < n && memchr(" \t\r\n:", p[end], 5)) continue;
+            return n - end >= sizeof mark && memcmp(p + end, mark, sizeof mark - 1) == 0;
+        }
+        i = end;
+    }
+    return false;
+}
+
+FCI_FN bool fci_output_is_svg(const char *p, size_t n) {
+    size_t i = 0;
+    while (i < n && memchr(" \t\r\n\xef\xbb\xbf", p[i], 7)) i++;
+    if (i == n || p[i] != '<') return false;
+    for (; i + 5 < n && i < 4096; i++)
+        if (memcmp(p + i, "<svg", 4) == 0) return true;
+    return false;
+}
+
+#define FCI_CSV_HEAD "step,candidate,value,exact"
+FCI_FN bool fci_output_is_csv(const char *p, size_t n) {
+    return n >= sizeof FCI_CSV_HEAD && memcmp(p, FCI_CSV_HEAD, sizeof FCI_CSV_HEAD - 1) == 0;
+}
+
+FCI_FN bool fci_output_is_npy(const char *p, size_t n) {
+    return n >= 6 && memcmp(p, "\x93NUMPY", 6) == 0;
+}
+
+FCI_FN bool fci_output_is_gguf(const char *p, size_t n) {
+    return n >= 4 && memcmp(p, "GGUF", 4) == 0;
+}
+
+FCI_FN bool fci_output_is_safetensors(const char *p, size_t n) {
+    return n >= 10 && p[8] == '{' && fci_le64(p) >= 2 && fci_le64(p) <= (uint64_t)100 << 20;
+}
+
+typedef struct fci_output_row {
+    const char *name;
+    bool (*is)(const char *head, size_t n); // by what a file begins with
+} fci_output_row;
+
+static const fci_output_row fci_output_rows[FC_OUTPUT_COUNT] = {
+    {"another file", NULL},
+    {"a plan", fci_output_is_plan},
+    {"an SVG picture", fci_output_is_svg},
+    {"a CSV table of scores", fci_output_is_csv},
+    {"a .npy file", fci_output_is_npy},
+    {"a GGUF file", fci_output_is_gguf},
+    {"a safetensors file", fci_output_is_safetensors},
+    {"a folder", NULL},
+};
+
+enum { FCI_OUTPUT_HEAD = 65536 };
+
+// The kind of the file at `path`: ANY where it is none of ours, COUNT where nothing would be lost.
+FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
+                                fc_error *err) {
+    void *file;
+    uint64_t size;
+    int error = c->io.open(c->io.user, path, &file, &size);
+    *kind = FC_OUTPUT_COUNT;
+    if (error == ENOENT || error == ENOTDIR || error == ENOLINK ||
+        error == FCI_PLATFORM_NOT_A_FILE)
+        return FC_OK; // what can be made there, `create` knows
+    if (error) return fci_io_error(err, path, error == EISDIR ? "create" : "replace", error);
+    const size_t n = (size_t)fci_min(size, FCI_OUTPUT_HEAD);
+    char *head = (char *)fci_alloc(c, FCI_OUTPUT_HEAD, 1, path, err);
+    if (head && n) error = c->io.read_at(c->io.user, file, head, 0, n);
+    if (head && n && !error) *kind = FC_OUTPUT_ANY;
+    for (int k = 0; head && n && !error && k < FC_OUTPUT_COUNT; k++)
+        if (fci_output_rows[k].is && fci_output_rows[k].is(head, n)) *kind = (fc_output_kind)k;
+    c->io.close(c->io.user, file);
+    fci_free(c, head);
+    if (!head) return FC_ERR_MEMORY;
+    return error ? fci_io_error(err, path, "read", error) : FC_OK;
+}
+
+FCI_FN int fci_output_not_empty(void *user, const char *name) {
+    (void)user;
+    (void)name;
+    return EEXIST;
+}
+
+// May what is at `path` give way to an output of that kind?
+FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_output_kind kind,
+                                   fc_error *err) {
+    fc_output_kind found;
+    if (c->io.create != fci_platform_create) return FC_OK; // the caller's files, the caller's rules
+    if (kind == FC_OUTPUT_FOLDER) {
+        const int error = fci_platform_list(path, fci_output_not_empty, NULL);
+        if (!error || error == ENOENT) return FC_OK;
+        return fci_fail(err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s", path,
+                        error == EEXIST ? "one with files" : strerror(error));
+    }
+    if (kind == FC_OUTPUT_ANY || c->force) return FC_OK;
+    fc_code code = fci_output_found(c, path, &found, err);
+    if (code || found == FC_OUTPUT_COUNT || found == kind) return code;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "%s: expected a new file or %s to replace, got %s; --force replaces it", path,
+                    fci_output_rows[kind].name, fci_output_rows[found].name);
+}
+
+// ---- outputs: never an input
+
+typedef struct fci_guard {
+    const fci_context *c;
+    fci_arena arena;
+    const char *output, *folder;
+    const char *hit; // the input that the output is
+    fc_code code;
+    fc_error *err;
+} fci_guard;
+
+FCI_FN bool fci_guard_is(fci_guard *g, const char *path) {
+    const bool ours = g->c->io.create == fci_platform_create;
+    if (strcmp(path, g->output) == 0 || (ours && fci_platform_same(path, g->output))) g->hit = path;
+    return g->hit != NULL;
+}
+
+// A file of a model's folder. Plans and their like may stand there, and be replaced.
+FCI_FN int fci_guard_member(void *user, const char *name) {
+    fci_guard *g = (fci_guard *)user;
+    fc_output_kind kind;
+    const char *path = fci_path_join(&g->arena, g->folder, name, g->err);
+    if (!path) g->code = FC_ERR_MEMORY;
+    else if (fci_guard_is(g, path)) {
+        g->code = fci_output_found(g->c, path, &kind, g->err);
+        if (!g->code && kind != FC_OUTPUT_ANY && kind != FC_OUTPUT_SAFETENSORS) g->hit = NULL;
+        return 1;
+    }
+    return g->code ? 1 : 0;
+}
+
+// model-00001-of-00003.gguf stands for all three.
+FCI_FN void fci_guard_splits(fci_guard *g, const char *path) {
+    static const char form[] = "-00000-of-00000.gguf";
+    const size_t n = strlen(path), m = sizeof form - 1;
+    if (n < m) return;
+    char *name = fci_arena_copy(&g->arena, fci_s(path), g->err), *end = name ? name + n - m : NULL;
+    for (size_t i = 0; end && i < m; i++)
+        if (form[i] == '0' ? end[i] < '0' || end[i] > '9' : end[i] != form[i]) return;
+    if (!name) g->code = FC_ERR_MEMORY;
+    const unsigned long count = name ? strtoul(end + 10, NULL, 10) : 0;
+    for (unsigned long i = 1; i <= count && !g->hit; i++) {
+        char number[24];
+        snprintf(number, sizeof number, "%05lu", i);
+        memcpy(end + 1, number, 5);
+        fci_guard_is(g, name);
+    }
+}
+
+// A folder that is written may not be inside a model's: `path` or a folder that it is in.
+FCI_FN void fci_guard_inside(fci_guard *g, const char *model) {
+    char *at = fci_platform_folder_of(g->output), *up = NULL;
+    for (int depth = 0; at && depth < 256 && !g->hit; depth++) {
+        if (fci_platform_same(at, model)) g->hit = model;
+        up = fci_platform_copy(at, "/..");
+        const bool top = up && fci_platform_same(at, up);
+        free(at);
+        at = up;
+        if (top) break;
+    }
+    if (!at) g->code = fci_fail(g->err, FC_ERR_MEMORY, 0, "%s: out of memory", g->output);
+    free(at);
+}
+
+FCI_FN bool fci_path_ends(const char *path, const char *end) {
+    const size_t n = strlen(path), m = strlen(end);
+    return n >= m && strcmp(path + n - m, end) == 0;
+}
+
+FCI_FN void fci_guard_input(fci_guard *g, const char *input, fc_output_kind kind) {
+    char *folder = NULL;
+#if FCI_POSIX
+    if (strcmp(input, "-") == 0) input = "/dev/stdin"; // which may be a file
+#endif
+    if (fci_guard_is(g, input) || g->c->io.create != fci_platform_create) return;
+    if (fci_platform_is_folder(input)) folder = fci_platform_copy(input, "");
+    else if (fci_path_ends(input, ".safetensors")) folder = fci_platform_folder_of(input);
+    if (folder) {
+        g->folder = folder;
+        fci_platform_list(folder, fci_guard_member, g);
+        if (kind == FC_OUTPUT_FOLDER && !g->hit && !g->code) fci_guard_inside(g, input);
+        free(folder);
+    }
+    fci_guard_splits(g, input);
+}
+
+// Neither an input, nor a file of another kind.
+FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
+                                  const char *const *inputs, size_t n_inputs, fc_error *err) {
+    fci_guard g;
+    if (strcmp(path, "-") == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "-: expected a file to write, got standard output (./- is a file)");
+    memset(&g, 0, sizeof g);
+    g.c = g.arena.c = c;
+    g.output = path;
+    g.err = err;
+    for (size_t i = 0; i < n_inputs && !g.hit && !g.code; i++)
+        if (inputs[i]) fci_guard_input(&g, inputs[i], kind);
+    fc_code code = g.code;
+    if (!code && g.hit)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        kind == FC_OUTPUT_FOLDER
+                            ? "%s: expected another path than the model's, outside of %s"
+                            : "%s: expected another path than the model's and other inputs', got "
+                              "the file %s",
+                        path, g.hit);
+    fci_arena_free(&g.arena);
+    return code ? code : fci_output_replaces(c, path, kind, err);
 }
 
 // Writes beside `path` and renames: the old file stays until the new one is whole.
-FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, const void *data, size_t n,
-                             fc_error *err) {
+FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
+                             const void *data, size_t n, fc_error *err) {
     void *file;
     if (!c->io.create || !c->io.write || !c->io.commit || !c->io.discard)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files", path);
+    fc_code code = fci_output_replaces(c, path, kind, err);
+    if (code) return code;
     int error = c->io.create(c->io.user, path, &file);
     if (error) return fci_io_error(err, path, "create", error);
     error = c->io.write(c->io.user, file, data, n);
@@ -2156,6 +2881,7 @@ FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
         c->io = env->io;
         c->log = env->log;
         c->par = env->par;
+        c->force = env->force != 0;
     }
     if (!c->alloc.realloc) c->alloc.realloc = fci_core_realloc;
     if (!c->io.open) c->io = fci_platform_io();
@@ -2175,27 +2901,76 @@ FINERCUT_API void fc_text_free(fc_text *text) {
     memset(text, 0, sizeof *text);
 }
 
+// A text is read to its end, whatever its size claims to be: files of /proc have none.
+#ifndef FCI_TEXT_READ_LIMIT
+#  define FCI_TEXT_READ_LIMIT ((uint64_t)1 << 30)
+#endif
+FCI_FN fc_code fci_stream_read(const fci_context *c, const char *path, char **bytes, size_t *length,
+                               fc_error *err) {
+    const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
+    void *file;
+    size_t room = 65536, got = 1;
+    int error = fci_platform_stream(path, &file);
+    if (error) return fci_io_error(err, name, "open", error);
+    char *p = (char *)fci_alloc(c, room, 1, name, err);
+    for (*length = 0; p && got > 0 && !error;) {
+        if (*length + 1 == room) {
+            char *wider = (char *)fci_grow(c, p, room *= 2, 1, name, err);
+            if (!wider) fci_free(c, p);
+            p = wider;
+            if (!p) break;
+        }
+        error = fci_platform_read(file, p + *length, room - 1 - *length, &got);
+        *length += got;
+        if (*length > FCI_TEXT_READ_LIMIT) break;
+    }
+    fci_platform_close(NULL, file);
+    *bytes = p;
+    if (!p) return FC_ERR_MEMORY;
+    p[*length] = 0;
+    fc_code code = FC_OK;
+    if (error) code = fci_io_error(err, name, "read", error);
+    else if (*length > FCI_TEXT_READ_LIMIT)
+        code = fci_fail(err, FC_ERR_LIMIT, 0, "%s: expected at most %llu bytes, got more", name,
+                        (unsigned long long)FCI_TEXT_READ_LIMIT);
+    if (code) {
+        fci_free(c, p);
+        *bytes = NULL;
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_text_of_file(const fci_context *c, const char *path, char **bytes,
+                                size_t *length, fc_error *err) {
+    fci_file f;
+    fc_code code = fci_file_open(c, path, FCI_TEXT_READ_LIMIT, &f, err);
+    if (code) return code;
+    *bytes = (char *)fci_alloc(c, f.size + 1, 1, path, err);
+    *length = (size_t)f.size;
+    if (*bytes && f.size) memcpy(*bytes, f.data, (size_t)f.size);
+    fci_file_close(&f);
+    return *bytes ? FC_OK : FC_ERR_MEMORY;
+}
+
 FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *out,
                                   fc_error *err) {
     fci_context c;
-    fci_file f;
+    char *bytes = NULL;
+    size_t length = 0;
     if (fci_need(path && out, "fc_file_read",
                  "a path and a place for the text", err))
         return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
     fci_clear(err);
     fci_context_basic(&c, env);
-    fc_code code = fci_file_open(&c, path, (uint64_t)1 << 30, &f, err);
+    fc_code code = c.io.open == fci_platform_open
+                       ? fci_stream_read(&c, path, &bytes, &length, err)
+                       : fci_text_of_file(&c, path, &bytes, &length, err);
     if (code) return code;
-    char *bytes = (char *)fci_alloc(&c, f.size + 1, 1, path, err);
-    if (bytes) {
-        if (f.size) memcpy(bytes, f.data, (size_t)f.size);
-        out->bytes = bytes;
-        out->length = (size_t)f.size;
-        out->alloc = c.alloc;
-    }
-    fci_file_close(&f);
-    return bytes ? FC_OK : FC_ERR_MEMORY;
+    out->bytes = bytes;
+    out->length = length;
+    out->alloc = c.alloc;
+    return FC_OK;
 }
 
 FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data,
@@ -2206,7 +2981,101 @@ FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const vo
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     fci_context_basic(&c, env);
-    return fci_file_save(&c, path, data, length, err);
+    return fci_file_save(&c, path, FC_OUTPUT_ANY, data, length, err);
+}
+
+FINERCUT_API fc_code fc_file_there(const char *path, const fc_env *env, int *there, fc_error *err) {
+    fci_context c;
+    bool is = false;
+    fci_clear(err);
+    fci_context_basic(&c, env);
+    fc_code code = fci_file_there(&c, path, &is, err);
+    *there = is;
+    return code;
+}
+
+// The path of a folder without the slashes that it may end with.
+FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err) {
+    size_t n = strlen(path);
+    while (n > 1 && (path[n - 1] == '/' || (FCI_WINDOWS && path[n - 1] == '\\'))) n--;
+    return fci_arena_copy(a, fci_sn(path, n), err);
+}
+
+FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
+                                     const char *const *inputs, size_t n_inputs, const fc_env *env,
+                                     fc_error *err) {
+    fci_context c;
+    fci_arena arena;
+    void *file = NULL;
+    int error = 0;
+    fci_clear(err);
+    fci_context_basic(&c, env);
+    memset(&arena, 0, sizeof arena);
+    arena.c = &c;
+    if (!path || !*path || (unsigned)kind >= FC_OUTPUT_COUNT)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path and a kind, got %s",
+                        path && *path ? "an unknown kind" : "no path");
+    const bool folder = kind == FC_OUTPUT_FOLDER;
+    const char *plain = folder ? fci_folder_name(&arena, path, err) : path;
+    fc_code code = plain ? fci_output_allowed(&c, plain, kind, inputs, n_inputs, err)
+                         : FC_ERR_MEMORY;
+    if (!code && c.io.create == fci_platform_create) {
+        error = fci_platform_start(plain, folder, &file);
+        if (error) code = fci_io_error(err, plain, "create", error);
+        else fci_platform_discard(NULL, file);
+    }
+    fci_arena_free(&arena);
+    return code;
+}
+
+struct fc_output {
+    fci_context c;
+    void *file;
+    char path[1]; // as long as it is
+};
+
+FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, const fc_env *env,
+                                       fc_error *err) {
+    fci_context c;
+    fci_clear(err);
+    fci_context_basic(&c, env);
+    if (!path || (unsigned)kind >= FC_OUTPUT_COUNT || kind == FC_OUTPUT_FOLDER || !c.io.create) {
+        fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected the path and kind of a file that the "
+                                          "fc_io in use can write");
+        return NULL;
+    }
+    if (fci_output_replaces(&c, path, kind, err)) return NULL;
+    fc_output *o = (fc_output *)fci_alloc(&c, sizeof *o + strlen(path), 1, path, err);
+    if (!o) return NULL;
+    o->c = c;
+    strcpy(o->path, path);
+    int error = c.io.create(c.io.user, path, &o->file);
+    if (!error) return o;
+    fci_io_error(err, path, "create", error);
+    fci_free(&c, o);
+    return NULL;
+}
+
+FINERCUT_API fc_code fc_output_write(fc_output *o, const void *data, size_t length, fc_error *err) {
+    fci_clear(err);
+    int error = o->c.io.write(o->c.io.user, o->file, data, length);
+    return error ? fci_io_error(err, o->path, "write", error) : FC_OK;
+}
+
+FINERCUT_API fc_code fc_output_commit(fc_output *o, fc_error *err) {
+    fci_context c = o->c;
+    fci_clear(err);
+    int error = c.io.commit(c.io.user, o->file);
+    fc_code code = error ? fci_io_error(err, o->path, "finish", error) : FC_OK;
+    fci_free(&c, o);
+    return code;
+}
+
+FINERCUT_API void fc_output_discard(fc_output *o) {
+    if (!o) return;
+    fci_context c = o->c;
+    c.io.discard(c.io.user, o->file);
+    fci_free(&c, o);
 }
 // >> parallel
 // parallel_for over a pool that the context owns, or over the caller's.
@@ -4355,21 +5224,23 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory,
                                   const fc_error *not_a_file, fc_error *err) {
     fci_arena scratch;
     fci_file f;
+    bool whole = false, shards = false;
     memset(&scratch, 0, sizeof scratch);
     memset(&f, 0, sizeof f);
     scratch.c = &c->context;
-    fc_code code = FC_ERR_MEMORY;
     char *single = fci_path_join(&scratch, directory, "model.safetensors", err);
     char *index = single ? fci_path_join(&scratch, directory, "model.safetensors.index.json", err)
                          : NULL;
-    if (index && fci_file_exists(&c->context, single)) {
+    fc_code code = index ? fci_file_there(&c->context, single, &whole, err) : FC_ERR_MEMORY;
+    if (!code && !whole)
+        code = fci_file_optional(&c->context, index, FCI_INDEX_MAX, &f, &shards, err);
+    if (!code && whole) {
         code = fci_files_alloc(c, 1, err);
         if (!code) code = fci_files_add(c, single, err);
         if (!code) code = fci_st_load(c, 0, err);
-    } else if (index && fci_file_exists(&c->context, index)) {
-        code = fci_file_open(&c->context, index, FCI_INDEX_MAX, &f, err);
-        if (!code) code = fci_shards_open(c, directory, &scratch, &f, err);
-    } else if (index) {
+    } else if (!code && shards) {
+        code = fci_shards_open(c, directory, &scratch, &f, err);
+    } else if (!code) {
         code = fci_fail(err, not_a_file->code, 0,
                         "%s; expected a file, or a directory with model.safetensors or "
                         "model.safetensors.index.json",
@@ -7155,10 +8026,12 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
     const char *inner = fci_path_join(&arena, path, "tokenizer.json", err);
     void *file;
     uint64_t size;
+    bool there = false;
     int error = c->io.open(c->io.user, path, &file, &size);
     if (!error) c->io.close(c->io.user, file);
+    if (inner && fci_file_there(c, inner, &there, err)) inner = NULL;
     // A directory without one: the error names the file that is missing.
-    if (inner && (error == EISDIR || fci_file_exists(c, inner))) path = inner;
+    if (inner && (error == EISDIR || there)) path = inner;
     if (inner)
         t = fci_text_is_gguf(c, path) ? fci_text_open_gguf(c, path, err)
                                       : fci_text_open_json(c, path, err);
@@ -15527,6 +16400,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     memset(&env, 0, sizeof env);
     env.alloc = m->c.alloc;
     env.io = m->c.io;
+    env.force = m->c.force;
     memset(&s, 0, sizeof s);
     s.plan = fci_plan_new(&env, err);
     if (!s.plan) return NULL;
@@ -16112,10 +16986,10 @@ FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, b
     fci_file f;
     const char *path = fci_path_join(&scratch, m->path, name, err);
     fc_code code = path ? FC_OK : FC_ERR_MEMORY;
+    bool there = false;
     *found = false;
-    const bool there = !code && fci_file_exists(&m->c, path);
-    if (there) code = fci_file_open(&m->c, path, FCI_CONFIG_LIMIT, &f, err);
-    if (there && !code) {
+    if (!code) code = fci_file_optional(&m->c, path, FCI_CONFIG_LIMIT, &f, &there, err);
+    if (there) {
         code = fci_json_parse(&m->c, &scratch, (const char *)f.data, (size_t)f.size, &root, err);
         if (!code && root->type == FCI_JSON_OBJECT) eos = fci_json_get(root, "eos_token_id");
         *found = eos != NULL;
@@ -16687,11 +17561,11 @@ FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
 }
 
 // The text of `put`, saved; what both plans and pictures do at the end.
-FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, const char *path,
-                                    fc_error *err) {
+FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, fc_output_kind kind,
+                                    const char *path, fc_error *err) {
     fc_code code = b->error.code;
     if (code && err) *err = b->error;
-    if (!code) code = fci_file_save(&p->c, path, b->p, b->n, err);
+    if (!code) code = fci_file_save(&p->c, path, kind, b->p, b->n, err);
     fci_buffer_free(b);
     return code;
 }
@@ -16704,7 +17578,7 @@ FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *
     memset(&b, 0, sizeof b);
     b.c = &p->c;
     fci_plan_write(p, &b);
-    return fci_plan_save_buffer(p, &b, path, err);
+    return fci_plan_save_buffer(p, &b, FC_OUTPUT_PLAN, path, err);
 }
 
 // Reading. Every field that this version knows is checked; others are passed over.
@@ -17032,11 +17906,13 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
     fci_context c;
     fc_error own;
     fci_shown name;
+    fc_output_kind found;
     if (!err) err = &own;
     if (fci_need(path, "fc_plan_replaceable", "a path", err)) return FC_ERR_ARGUMENT;
     fci_clear(err);
     fci_context_basic(&c, env);
-    if (!fci_file_exists(&c, path)) return FC_OK;
+    fc_code code = fci_output_found(&c, path, &found, err);
+    if (code || found == FC_OUTPUT_COUNT) return code;
     fc_plan *p = fc_plan_load(path, env, err);
     if (!p) return fci_wrap(err, err->code, "expected a new file or a plan");
     size_t n = p->info.n_steps;
@@ -17066,6 +17942,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
         return FC_ERR_ARGUMENT;
     if (env) model_desc.env = *env;
     if (desc) with_text = *desc;
+    const char *const inputs[] = {model_path, text_path};
+    if (fc_output_check(plan_path, FC_OUTPUT_PLAN, inputs, 2, env, err)) return err->code;
     if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;
     fc_model *m = fc_model_open(model_path, &model_desc, err);
     const fc_tokenizer *t = m ? fc_model_tokenizer(m, err) : NULL;
@@ -18221,12 +19099,14 @@ FCI_FN void fci_export_leave(fci_export *x, const char *name, const char *why) {
 FCI_FN fc_code fci_export_beside(fci_export *x, const char *name, char **path) {
     *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!*path) return FC_ERR_MEMORY;
-    if (!fci_file_exists(x->c, *path)) *path = NULL;
+    bool there;
+    fc_code code = fci_file_there(x->c, *path, &there, x->err);
+    if (!there) *path = NULL;
     else if (!fci_export_is_inside(x, name)) {
         fci_export_leave(x, name, " (a link to another folder)");
         *path = NULL;
     }
-    return FC_OK;
+    return code;
 }
 
 FCI_FN fc_code fci_export_parse(fci_export *x, const char *path, const char *name, fci_file *f,
@@ -18346,7 +19226,8 @@ FCI_FN fc_code fci_chat_read(fci_chat *c, const fci_json *tc) {
     fc_code code = fci_chat_put_file(c, "chat_template.jinja", fci_s("default"));
     char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
     if (code || !folder) return code ? code : FC_ERR_MEMORY;
-    if (fci_platform_is_folder(folder)) fci_platform_list(folder, fci_chat_each, c);
+    const int error = fci_platform_is_folder(folder) ? fci_platform_list(folder, fci_chat_each, c) : 0;
+    if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
     if (x->err->code || c->seen.count) return x->err->code;
     if (chat) return fci_chat_put_json(c, chat, "tokenizer_config.json");
     code = fci_export_json(x, "chat_template.json", &f, &root);
@@ -18465,13 +19346,15 @@ FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
     fci_model_name(x->m, name, sizeof name);
     fci_keys_str(k, "general.name", fci_s(name));
     fci_keys_u32(k, "general.quantization_version", 2);
-    if (path && fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) == FC_OK) {
+    fc_code code = path ? fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) : FC_OK;
+    if (code) return code;
+    if (path) {
         fci_export_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
     for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
         fci_export_key_field(x, k, &fci_fields[i]);
-    fc_code code = fci_export_unsaid(x, k);
+    code = fci_export_unsaid(x, k);
     if (!code) code = fci_export_key_rope(x, k);
     return code ? code : fci_export_vocabulary(x, k);
 }
@@ -19518,7 +20401,8 @@ FCI_FN fc_code fci_export_whole(fci_export *x, const char *path, const fci_body 
     if (!code) code = fci_export_put(x, body);
     int error = code || !ours ? 0 : fci_platform_settle(x->file);
     if (error) code = fci_io_error(x->err, path, "finish", error);
-    if (!code && ours) code = fci_export_put_again(x, body, fci_platform_beside(x->file));
+    if (!code && ours && fci_platform_beside(x->file)) // not a device
+        code = fci_export_put_again(x, body, fci_platform_beside(x->file));
     code = code ? fci_export_stop(x, code) : fci_export_end(x);
     return code || ours ? code : fci_export_put_again(x, body, path);
 }
@@ -19805,13 +20689,15 @@ FCI_FN bool fci_along_has_code(const fci_json *n) {
 
 // transformers 4 knows the tokenizer of a model_type of its own, but not of ours; and a class that
 // a program beside the model has defined is not there any more. tokenizer.json needs neither.
-FCI_FN bool fci_along_needs_class(fci_export *x, const fci_json *settings) {
+FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bool *needs) {
     const fci_json *map = settings ? fci_model_json(settings, "auto_map") : NULL;
     const bool own = map && map->type == FCI_JSON_OBJECT && fci_model_json(map, "AutoTokenizer");
     if (!own && (fci_export_masked(x) || (settings && fci_model_json(settings, "tokenizer_class"))))
-        return false;
-    char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", NULL);
-    return path && fci_file_exists(x->c, path) && fci_export_is_inside(x, "tokenizer.json");
+        return FC_OK;
+    char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
+    fc_code code = path ? fci_file_there(x->c, path, needs, x->err) : FC_ERR_MEMORY;
+    *needs = *needs && fci_export_is_inside(x, "tokenizer.json");
+    return code;
 }
 
 FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_class) {
@@ -19842,8 +20728,9 @@ FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
     memset(&b, 0, sizeof b);
     b.c = x->c;
     fc_code code = fci_export_json(x, name, &f, &root);
-    const bool tokenizer = strcmp(name, "tokenizer_config.json") == 0,
-               new_class = !code && tokenizer && fci_along_needs_class(x, root);
+    bool new_class = false;
+    if (!code && strcmp(name, "tokenizer_config.json") == 0)
+        code = fci_along_needs_class(x, root, &new_class);
     if (!code && root && !new_class && !fci_along_has_code(root))
         code = fci_export_file(x, name, (const char *)f.data, (size_t)f.size);
     else if (!code && (root || new_class)) {
@@ -19938,7 +20825,10 @@ FCI_FN fc_code fci_export_card(fci_export *x) {
     }
     if (path) {
         fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
-        if (code) return code;
+        if (code) {
+            fci_buffer_free(&b);
+            return code;
+        }
         fci_put(&b, f.data, (size_t)f.size);
         fci_file_close(&f);
         fci_puts(&b, "\n\n");
@@ -19976,20 +20866,6 @@ FCI_FN fc_code fci_export_folder_files(fci_export *x) {
     return code ? code : fci_export_along(x);
 }
 
-FCI_FN int fci_export_remove_file(void *user, const char *name) {
-    char path[2048];
-    if (snprintf(path, sizeof path, "%s/%s", (const char *)user, name) >= (int)sizeof path) return 0;
-    if (fci_platform_is_folder(path)) fci_platform_list(path, fci_export_remove_file, path);
-    fci_platform_remove(path, fci_platform_is_folder(path));
-    return 0;
-}
-
-FCI_FN int fci_export_is_there(void *user, const char *name) { // a folder that is not empty
-    (void)user;
-    (void)name;
-    return EEXIST;
-}
-
 FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t bytes) {
     char *folder = fci_arena_copy(&x->arena, fci_s(path), x->err);
     if (!folder) return FC_ERR_MEMORY;
@@ -20005,33 +20881,20 @@ FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t b
 
 // Written under another name beside it, and moved as a whole.
 FCI_FN fc_code fci_export_folder(fci_export *x) {
-    fci_buffer name;
-    size_t n = strlen(x->desc->path);
-    memset(&name, 0, sizeof name);
-    name.c = x->c;
-    while (n > 1 && (x->desc->path[n - 1] == '/' || x->desc->path[n - 1] == '\\')) n--;
-    char *final = fci_arena_copy(&x->arena, fci_sn(x->desc->path, n), x->err);
+    const char *final = fci_folder_name(&x->arena, x->desc->path, x->err);
+    void *folder;
     if (!final) return FC_ERR_MEMORY;
     for (size_t i = 0; i < x->n_outs; i++) x->total += x->outs[i].bytes;
     fc_code code = fci_export_room_check(x, final, x->total);
     if (code) return code;
-    int error = fci_platform_list(final, fci_export_is_there, NULL);
-    if (error && error != ENOENT)
-        return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s",
-                        final, error == EEXIST ? "one with files" : strerror(error));
-    fci_putf(&name, "%s.%ld.tmp", final, (long)(fci_platform_seconds() * 1000) % 1000000);
-    x->target = name.error.code ? NULL : fci_arena_copy(&x->arena, fci_sn(name.p, name.n), x->err);
-    fci_buffer_free(&name);
-    if (!x->target) return FC_ERR_MEMORY;
-    error = fci_platform_make_folder(x->target);
+    int error = fci_platform_start(final, true, &folder);
     if (error) return fci_io_error(x->err, final, "create", error);
+    x->target = ((fci_platform_file *)folder)->beside_path;
     code = fci_export_folder_files(x);
     if (!code) code = fci_export_agrees(x, x->target);
-    if (!code && (error = fci_platform_move(x->target, final)) != 0)
+    if (code) fci_platform_discard(NULL, folder);
+    else if ((error = fci_platform_commit(NULL, folder)) != 0)
         code = fci_io_error(x->err, final, "finish", error);
-    if (!code) return FC_OK;
-    fci_platform_list(x->target, fci_export_remove_file, x->target);
-    fci_platform_remove(x->target, true);
     return code;
 }
 
@@ -20378,21 +21241,6 @@ FCI_FN fc_code fci_export_agrees(fci_export *x, const char *path) {
 
 // ---- public
 
-// A file that is there is replaced only by its like: a slip must not cost a model's weights, or a
-// plan.
-FCI_FN bool fci_export_may_replace(const fci_export *x) {
-    const fc_io *io = &x->c->io;
-    char magic[4] = "";
-    void *file;
-    uint64_t size;
-    if (io->create != fci_platform_create || fci_platform_is_folder(x->desc->path)) return true; // or another error, later
-    if (io->open(io->user, x->desc->path, &file, &size)) return true;
-    bool replace = size == 0 || (size >= 4 && !io->read_at(io->user, file, magic, 0, 4) &&
-                                 memcmp(magic, "GGUF", 4) == 0);
-    io->close(io->user, file);
-    return replace;
-}
-
 FCI_FN fc_code fci_export_check(fci_export *x) {
     const fc_export_desc *d = x->desc;
     const fc_container *c = x->m->container;
@@ -20419,16 +21267,12 @@ FCI_FN fc_code fci_export_check(fci_export *x) {
     if (!x->c->io.create)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
                         d->path);
-    bool same = fci_platform_same(d->path, x->m->path);
-    for (uint32_t i = 1; gguf && c->gguf && i < c->n_files; i++) // splits have the first one's name but for a number
-        same = same || strcmp(fci_base_name(d->path), c->files[i].name) == 0;
-    if (same)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: expected another path than the model's",
-                        d->path);
-    if (gguf && !fci_export_may_replace(x))
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
-                        "%s: expected a new file or a GGUF file to replace, got another file",
-                        d->path);
+    const char *input = x->m->path;
+    const char *output = gguf ? d->path : fci_folder_name(&x->arena, d->path, x->err);
+    if (!output) return FC_ERR_MEMORY;
+    fc_code code = fci_output_allowed(x->c, output, gguf ? FC_OUTPUT_GGUF : FC_OUTPUT_FOLDER,
+                                      &input, 1, x->err);
+    if (code) return code;
     if (fci_export_masked(x) && memchr(x->m->present, 0, 2 * (size_t)x->m->hyper.n_blocks))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format %s: the model lacks sublayers already; expected a whole one",
@@ -21259,7 +22103,7 @@ FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan_info *info, size_t
 
 // A step without scores of candidates still has the line of what it removed.
 FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
-    fci_puts(b, "step,candidate,value,exact,removed\n");
+    fci_puts(b, FCI_CSV_HEAD ",removed\n");
     for (size_t i = 0; i < p->info.n_steps; i++) {
         const fc_step *s = &p->steps[i];
         fc_score own;
@@ -21275,7 +22119,7 @@ FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
 }
 
 FCI_FN fc_code fci_picture_save(const fc_plan *p, fc_code (*draw)(const fc_plan *, fci_buffer *),
-                                const char *path, fc_error *err) {
+                                fc_output_kind kind, const char *path, fc_error *err) {
     fci_buffer b;
     fci_clear(err);
     if (!p || !path)
@@ -21283,20 +22127,23 @@ FCI_FN fc_code fci_picture_save(const fc_plan *p, fc_code (*draw)(const fc_plan 
     memset(&b, 0, sizeof b);
     b.c = &p->c;
     draw(p, &b);
-    return fci_plan_save_buffer(p, &b, path, err);
+    return fci_plan_save_buffer(p, &b, kind, path, err);
 }
 
 FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err) {
-    return fci_picture_save(p, fci_picture_svg, path, err);
+    return fci_picture_save(p, fci_picture_svg, FC_OUTPUT_SVG, path, err);
 }
 
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err) {
-    return fci_picture_save(p, fci_picture_csv, path, err);
+    return fci_picture_save(p, fci_picture_csv, FC_OUTPUT_CSV, path, err);
 }
 #ifndef FINERCUT_TESTING // private macros end here; the tests look inside
 #undef FCI_GEMM_LINES
 #undef FCI_INTERLEAVE
 #undef FCI_PLATFORM_HUGE
+#undef FCI_PLATFORM_NOT_A_FILE
+#undef FCI_PLATFORM_SHARED
+#undef FCI_TEXT_READ_LIMIT
 #undef FCI_TILE_WORDS
 #undef FCI_TOTAL_RUN
 #undef FCI_TURN_ALL
@@ -21340,6 +22187,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_CONFIDENT_MOST
 #undef FCI_CONFIDENT_STAGE
 #undef FCI_CONFIG_LIMIT
+#undef FCI_CSV_HEAD
 #undef FCI_EACH_14
 #undef FCI_EACH_6
 #undef FCI_ENGINE_LANE

@@ -17,13 +17,14 @@
 #include <string.h>
 
 #if defined(_WIN32)
-#  include <fcntl.h>
 #  include <io.h>
-#  include <process.h>
+#  include <windows.h>
+#  include <shellapi.h>
+#  if defined(_MSC_VER)
+#    pragma comment(lib, "shell32")
+#  endif
 #elif !defined(FINERCUT_NO_POSIX)
 #  include <fcntl.h>
-#  include <sys/stat.h>
-#  include <sys/types.h>
 #  include <unistd.h>
 #endif
 
@@ -91,11 +92,52 @@ static void put_shown(FILE *to, const char *bytes, size_t n) {
     }
 }
 
+// How many bytes of valid UTF-8 one character at p takes; 0 where it is none.
+static size_t utf8_length(const unsigned char *p, size_t n) {
+    static const struct { unsigned char low, high, second_low, second_high, length; } rows[] = {
+        {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        if (*p < rows[r].low || *p > rows[r].high) continue;
+        if (rows[r].length > n) return 0;
+        if (rows[r].length > 1 && (p[1] < rows[r].second_low || p[1] > rows[r].second_high)) return 0;
+        for (size_t i = 2; i < rows[r].length; i++)
+            if ((p[i] & 0xc0) != 0x80) return 0;
+        return rows[r].length;
+    }
+    return 0;
+}
+
+// Whether the character at p steers a terminal: control characters, and those that turn the direction of what
+// follows (U+202A to U+202E, U+2066 to U+2069). Its code point, or 0.
+static unsigned steering(const unsigned char *p, size_t length) {
+    unsigned c = *p;
+    if (length == 2) c = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
+    if (length == 3) c = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+    if (length == 4) return 0;
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) ? c : 0;
+}
+
+// Text for a terminal: what would steer it, and what is no UTF-8, is escaped, but for the bytes in `keep`.
+static void put_visible(FILE *to, const char *text, size_t n, const char *keep) {
+    const unsigned char *p = (const unsigned char *)text;
+    while (n > 0) {
+        size_t length = utf8_length(p, n);
+        unsigned c = length ? steering(p, length) : *p;
+        if (length == 1 && (*p == 0 || (c && !strchr(keep, *p)))) fprintf(to, "\\x%02x", *p);
+        else if (length == 0) fprintf(to, "\\x%02x", *p);
+        else if (length > 1 && c) fprintf(to, "\\u%04x", c);
+        else fwrite(p, 1, length, to);
+        p += length ? length : 1;
+        n -= length ? length : 1;
+    }
+}
+
 static void put_message(const char *prefix, const char *message) {
     fputs(prefix, stderr);
-    for (const char *p = message; *p; p++) // a path may be UTF-8, so only control bytes are escaped
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) fprintf(stderr, "\\x%02x", (unsigned char)*p);
-        else fputc(*p, stderr);
+    put_visible(stderr, message, strlen(message), "");
     fputc('\n', stderr);
 }
 
@@ -340,7 +382,7 @@ static const flag flags[] = {
     {INFO, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
      "also hash every byte of the weights, as prune does for its plans (reads all of the model)"},
     {PRUNE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
-     "calibration text (UTF-8): its non-empty lines are joined by one space, tokenised once\n"
+     "calibration text (UTF-8; a file, a pipe, or - for standard input): its non-empty lines are joined by one space, tokenised once\n"
      "and cut into --samples sequences of --length tokens from the start"},
     {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "calibration tokens instead of text: a JSON array of arrays of token ids"},
@@ -371,7 +413,7 @@ static const flag flags[] = {
      "continue the plan that is already in -o, if there is one"},
     {PRUNE, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
      "replace what is already in -o, once the first step is done (without --resume or --force\n"
-     "a plan of steps that is there, or a file that is no plan, is an error)"},
+     "a plan of steps that is there, or a file that is no plan, is an error); never what this command reads"},
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
     {EVAL, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
      "text (UTF-8), tokenised whole as it is, measured over windows of --length tokens"},
@@ -429,6 +471,8 @@ static const flag flags[] = {
     {TOKENIZE, "--special", NULL, NULL, NULL, 0, FIELD(special), 0,
      "also what the post-processor adds (bos ...)"},
     {REPORT, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "what to write: FILE.svg or FILE.csv"},
+    {LOGITS | REPORT | EXPORT, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
+     "-o may replace any file but one that this command reads (default: only one of the same kind)"},
     {ALL, "--threads", &type_threads, "N", NULL, 0, FIELD(threads), 0,
      "worker threads (default: one per core); the result is the same bits for any"},
     {ALL, "--compute", &type_compute, NULL, "auto", 0, FIELD(compute), 0,
@@ -755,20 +799,18 @@ static void on_lost_pages(int signal_number, siginfo_t *info, void *context) {
 }
 #endif
 
-static int on_terminal(void) {
+static int terminal(FILE *stream) {
 #if defined(_WIN32)
-    return _isatty(_fileno(stderr));
+    return _isatty(_fileno(stream));
 #elif !defined(FINERCUT_NO_POSIX)
-    return isatty(STDERR_FILENO);
+    return isatty(fileno(stream));
 #else
-    return 0;
+    return stream == stdout; // nobody knows: no bar is drawn, and text is escaped
 #endif
 }
 
-static int exists(const char *path) {
-    FILE *f = fopen(path, "rb");
-    if (f) fclose(f);
-    return f != NULL;
+static int on_terminal(void) {
+    return terminal(stderr);
 }
 
 static char *joined(const char *a, const char *b) {
@@ -780,76 +822,33 @@ static char *joined(const char *a, const char *b) {
     return p;
 }
 
-static int exists_in(const char *folder, const char *name) { // -1: out of memory
-    char *start = joined(folder, "/"), *path = start ? joined(start, name) : NULL;
-    int there = path ? exists(path) : -1;
-    free(start);
+static fc_code is_in_model(session *s, const char *name, int *there) { // of its folder
+    char *path = joined(s->o->input, name);
+    *there = 0;
+    if (path) s->err.code = fc_file_there(path, &s->env, there, &s->err);
+    else {
+        s->err.code = FC_ERR_MEMORY;
+        snprintf(s->err.msg, sizeof s->err.msg, "%s: out of memory", s->o->input);
+    }
     free(path);
-    return there;
+    return s->err.code;
 }
 
-// A file that is written beside `path` and moved there when it is whole.
-typedef struct output {
-    const char *path;
-    char *beside;
-    FILE *file;
-} output;
-
-// NULL, or why a new file cannot take the place of `path`.
-static const char *output_refused(const char *path) {
-#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
-    struct stat st;
-    if (stat(path, &st) != 0) return NULL;
-    if (S_ISDIR(st.st_mode)) return strerror(EISDIR);
-    if (!S_ISREG(st.st_mode)) return "expected a file, got a device or pipe, which a rename would replace";
-#else
-    (void)path;
-#endif
-    return NULL;
+// Before hours of work: can the result be written at all, and over none of what this command reads?
+static int output_check(session *s, fc_output_kind kind) {
+    const char *inputs[N_FLAGS + 1];
+    size_t n = 0;
+    inputs[n++] = s->o->input;
+    for (int i = 0; i < N_FLAGS; i++)
+        if (flags[i].type == &type_path && (flags[i].commands & command_bit(s->command)) &&
+            flags[i].field != FIELD(output))
+            memcpy(&inputs[n++], (const char *)s->o + flags[i].field, sizeof inputs[0]);
+    return fc_output_check(s->o->output, kind, inputs, n, &s->env, &s->err) ? failed(s) : STATUS_OK;
 }
 
-static int output_open(output *out, const char *path) {
-    char suffix[40] = ".tmp";
-    const char *refused = output_refused(path);
-#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
-    snprintf(suffix, sizeof suffix, ".%ld.tmp", (long)getpid());
-#endif
-    memset(out, 0, sizeof *out);
-    out->path = path;
-    if (refused) return fail("%s: cannot create: %s", path, refused);
-    out->beside = joined(path, suffix);
-    out->file = out->beside ? fopen(out->beside, "wb") : NULL;
-    if (out->file) return STATUS_OK;
-    free(out->beside);
-    return fail("%s: cannot create: %s", path, strerror(errno));
-}
-
-static void output_discard(output *out) {
-    if (out->file) fclose(out->file);
-    remove(out->beside);
-    free(out->beside);
-    memset(out, 0, sizeof *out);
-}
-
-static int output_commit(output *out) {
-    int bad = ferror(out->file) | fclose(out->file);
-    out->file = NULL;
-#if defined(_WIN32)
-    if (!bad) remove(out->path); // rename does not replace there
-#endif
-    if (!bad) bad = rename(out->beside, out->path);
-    if (bad) fail("%s: cannot write: %s", out->path, strerror(errno));
-    if (bad) remove(out->beside);
-    free(out->beside);
-    return bad ? STATUS_FAILED : STATUS_OK;
-}
-
-// Before hours of work: can the result be written at all?
-static int output_check(const char *path) {
-    output out;
-    if (output_open(&out, path)) return STATUS_FAILED;
-    output_discard(&out);
-    return STATUS_OK;
+// What a text comes from, as errors and plans call it.
+static const char *source_name(const char *path) {
+    return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
 static void try_model(session *s) {
@@ -871,7 +870,7 @@ static int read_tokens_json(session *s) {
     if (fc_file_read(s->o->tokens, &s->env, &file, &s->err)) return failed(s);
     fc_code code = fc_tokens_parse_json(file.bytes, file.length, &s->env, &s->tokens, &s->err);
     fc_text_free(&file);
-    return code ? fail("%s: %s", s->o->tokens, s->err.msg) : STATUS_OK;
+    return code ? fail("%s: %s", source_name(s->o->tokens), s->err.msg) : STATUS_OK;
 }
 
 // The library's checks again, where the file's name is still known.
@@ -884,7 +883,7 @@ static int check_tokens(const session *s) {
                 return fail(
                     "%s: sequence %llu, position %llu: expected a token id below the vocabulary's size %lu, "
                     "got %lu",
-                    s->o->tokens ? s->o->tokens : s->o->text, (unsigned long long)i,
+                    source_name(s->o->tokens ? s->o->tokens : s->o->text), (unsigned long long)i,
                     (unsigned long long)(k - t->starts[i]), (unsigned long)vocabulary,
                     (unsigned long)t->ids[k]);
     return STATUS_OK;
@@ -903,7 +902,7 @@ static int read_tokens(session *s, cut_fn cut) {
     if (!t || fc_file_read(s->o->text, &s->env, &file, &s->err)) return failed(s);
     fc_code code = cut(s, t, &file);
     fc_text_free(&file);
-    return code ? fail("%s: %s", s->o->text, s->err.msg) : check_tokens(s);
+    return code ? fail("%s: %s", source_name(s->o->text), s->err.msg) : check_tokens(s);
 }
 
 static int verify_model(session *s); // with progress, which comes below
@@ -954,24 +953,6 @@ static int choose_mask(session *s) {
 // ---------------------------------------------------------------------------------------------
 // JSON out.
 
-// How many bytes of valid UTF-8 one character at p takes; 0 where it is none.
-static size_t utf8_length(const unsigned char *p, size_t n) {
-    static const struct { unsigned char low, high, second_low, second_high, length; } rows[] = {
-        {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-        if (*p < rows[r].low || *p > rows[r].high) continue;
-        if (rows[r].length > n) return 0;
-        if (rows[r].length > 1 && (p[1] < rows[r].second_low || p[1] > rows[r].second_high)) return 0;
-        for (size_t i = 2; i < rows[r].length; i++)
-            if ((p[i] & 0xc0) != 0x80) return 0;
-        return rows[r].length;
-    }
-    return 0;
-}
-
 static void put_json_text(const char *text, size_t n) {
     const unsigned char *p = (const unsigned char *)text;
     putchar('"');
@@ -979,8 +960,7 @@ static void put_json_text(const char *text, size_t n) {
         size_t length = utf8_length(p, n);
         if (length == 0) fputs("\\ufffd", stdout);
         else if (*p == '"' || *p == '\\') printf("\\%c", *p);
-        else if (*p < 0x20 || *p == 0x7f) printf("\\u%04x", *p);
-        else if (*p == 0xc2 && p[1] < 0xa0) printf("\\u%04x", p[1]); // the second block of controls
+        else if (*p == 0 || steering(p, length)) printf("\\u%04x", steering(p, length));
         else fwrite(p, 1, length, stdout);
         p += length ? length : 1;
         n -= length ? length : 1;
@@ -1143,8 +1123,10 @@ static int is_trouble(const session *s) {
 
 static int show_tokenizer(view *v, session *s) {
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
+    session look = *s;
+    int there = 0;
     if (!t && s->err.code == FC_ERR_MEMORY) return failed(s);
-    if (!t && s->err.code == FC_ERR_IO && exists_in(s->o->input, "tokenizer.json")) return failed(s);
+    if (!t && s->err.code == FC_ERR_IO && (is_in_model(&look, "/tokenizer.json", &there) || there)) return failed(s);
     if (t) fact_text(v, "tokenizer", "tokenizer", fc_tokenizer_description(t));
     else if (v->json) {
         fputs(",\"tokenizer\":null", stdout);
@@ -1207,8 +1189,8 @@ static int has_metadata(const fc_container *c, const char *key) {
 
 // A directory is a model by its config.json; a file is a container, and a model where it opens as one.
 static int open_model_or_container(session *s) {
-    int is_model = exists_in(s->o->input, "config.json");
-    if (is_model < 0) return fail("%s: out of memory", s->o->input);
+    int is_model = 0;
+    if (is_in_model(s, "/config.json", &is_model)) return failed(s);
     if (is_model) return open_model(s);
     s->container = fc_container_open(s->o->input, &s->env, &s->err);
     if (!s->container) return failed(s);
@@ -1338,7 +1320,7 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
     if (code) return code;
     size_t n = s->tokens.n_sequences, length = s->tokens.starts[1];
     if (n < o->samples || length < o->length)
-        note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu", o->text,
+        note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu", source_name(o->text),
              (unsigned long long)n, n == 1 ? "" : "s", (unsigned long long)length, (unsigned long)o->samples,
              (unsigned long)o->length);
     return FC_OK;
@@ -1349,7 +1331,7 @@ static fc_prune_desc prune_desc(const session *s) {
     fc_prune_desc d;
     memset(&d, 0, sizeof d);
     d.calibration = &s->tokens;
-    d.calibration_name = o->text ? o->text : o->tokens;
+    d.calibration_name = source_name(o->text ? o->text : o->tokens);
     d.metric = (fc_metric)o->metric;
     d.candidates = (fc_candidates)o->candidates;
     d.search = (fc_search)o->search;
@@ -1418,7 +1400,9 @@ static void put_summary(const fc_plan *p, const fc_model *m) {
 
 // --resume: the plan that is there already is what the search starts from.
 static int load_resumed(session *s) {
-    if (!s->o->resume || !exists(s->o->output)) return STATUS_OK;
+    int there = 0;
+    if (s->o->resume && fc_file_there(s->o->output, &s->env, &there, &s->err)) return failed(s);
+    if (!there) return STATUS_OK;
     s->plan = fc_plan_load(s->o->output, &s->env, &s->err);
     if (!s->plan) return failed(s);
     if (fc_plan_get_info(s->plan)->n_steps > 0) return STATUS_OK;
@@ -1501,7 +1485,7 @@ static int run_prune(session *s) {
     if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM)
         return misused(s->command, "--seed: expected --search random");
     if (s->o->resume && s->o->force) return misused(s->command, "expected one of --resume and --force, got both");
-    if (check_replaced(s) || output_check(s->o->output)) return STATUS_FAILED;
+    if (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s)) return STATUS_FAILED;
     catch_interrupt();
     if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     return search(s);
@@ -1579,29 +1563,28 @@ static int run_eval(session *s) {
 // logits
 
 typedef struct npy {
-    output out;
+    fc_output *out;
     size_t n_columns;
+    fc_error err;
 } npy;
 
 static int npy_begin(npy *n, size_t n_rows) {
     static const uint16_t probe = 1;
-    char dictionary[128], text[192];
-    unsigned char front[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 0, 0};
+    char dictionary[128], text[256] = "\x93NUMPY\x01"; // then 0, the length as two bytes, the dictionary
     int little = *(const unsigned char *)&probe == 1;
     snprintf(dictionary, sizeof dictionary,
              "{'descr': '%cf4', 'fortran_order': False, 'shape': (%llu, %llu), }", little ? '<' : '>',
              (unsigned long long)n_rows, (unsigned long long)n->n_columns);
     // What follows starts at a multiple of 64.
-    size_t length = (sizeof front + strlen(dictionary) + 1 + 63) / 64 * 64 - sizeof front;
-    snprintf(text, sizeof text, "%-*s\n", (int)length - 1, dictionary);
-    front[8] = (unsigned char)length;
-    return fwrite(front, 1, sizeof front, n->out.file) != sizeof front ||
-           fwrite(text, 1, length, n->out.file) != length;
+    size_t length = (10 + strlen(dictionary) + 1 + 63) / 64 * 64 - 10;
+    snprintf(text + 10, sizeof text - 10, "%-*s\n", (int)length - 1, dictionary);
+    text[8] = (char)length;
+    return fc_output_write(n->out, text, 10 + length, &n->err) != FC_OK;
 }
 
 static int npy_rows(void *user, const float *rows, size_t n_rows) {
     npy *n = (npy *)user;
-    return interrupted || fwrite(rows, n->n_columns * sizeof *rows, n_rows, n->out.file) != n_rows;
+    return interrupted || fc_output_write(n->out, rows, n->n_columns * sizeof *rows * n_rows, &n->err) != FC_OK;
 }
 
 static int run_logits(session *s) {
@@ -1609,41 +1592,23 @@ static int run_logits(session *s) {
     int status = check_plan(s);
     if (status) return status;
     catch_interrupt();
-    if (output_check(s->o->output) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
+    if (output_check(s, FC_OUTPUT_NPY) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
         return STATUS_FAILED;
-    if (output_open(&n.out, s->o->output)) return STATUS_FAILED;
+    memset(&n, 0, sizeof n);
     n.n_columns = fc_model_config(s->model)->vocab_size;
-    int bad = npy_begin(&n, s->tokens.starts[s->tokens.n_sequences]);
-    fc_code code = bad ? FC_ERR_IO : fc_logits(s->model, &s->tokens, s->mask, npy_rows, &n, &s->err);
-    if (!code) return output_commit(&n.out);
-    bad = bad || ferror(n.out.file);
-    output_discard(&n.out);
+    n.out = fc_output_open(s->o->output, FC_OUTPUT_NPY, &s->env, &s->err);
+    if (!n.out) return failed(s);
+    fc_code code = FC_OK;
+    if (!npy_begin(&n, s->tokens.starts[s->tokens.n_sequences]))
+        code = fc_logits(s->model, &s->tokens, s->mask, npy_rows, &n, &s->err);
+    if (!code && !n.err.code) return fc_output_commit(n.out, &s->err) ? failed(s) : STATUS_OK;
+    fc_output_discard(n.out);
     if (interrupted) return fail("interrupted");
-    return bad ? fail("%s: cannot write: %s", s->o->output, strerror(errno)) : failed(s);
+    return n.err.code ? fail("%s", n.err.msg) : failed(s);
 }
 
 // ---------------------------------------------------------------------------------------------
 // tokenize
-
-static int read_input(fc_text *out) {
-    size_t room = 0;
-    memset(out, 0, sizeof *out);
-#if defined(_WIN32)
-    _setmode(_fileno(stdin), _O_BINARY);
-#endif
-    for (;;) {
-        if (out->length == room) {
-            room = room ? room * 2 : 65536;
-            char *p = room <= (size_t)1 << 30 ? (char *)realloc(out->bytes, room) : NULL;
-            if (!p) return fail("standard input: too long");
-            out->bytes = p;
-        }
-        size_t n = fread(out->bytes + out->length, 1, room - out->length, stdin);
-        out->length += n;
-        if (n == 0) break;
-    }
-    return ferror(stdin) ? fail("standard input: cannot read: %s", strerror(errno)) : STATUS_OK;
-}
 
 static int put_tokens(session *s, const fc_tokenizer *t, const char *name, const fc_text *text) {
     unsigned how = s->o->special ? FINERCUT_TOKENIZE_SPECIAL : 0;
@@ -1657,18 +1622,12 @@ static int put_tokens(session *s, const fc_tokenizer *t, const char *name, const
 }
 
 static int run_tokenize(session *s) {
+    const char *path = s->o->text ? s->o->text : "-";
     fc_text text;
     fc_tokenizer *t = fc_tokenizer_open(s->o->input, &s->env, &s->err);
-    int status;
     if (!t) return failed(s);
-    if (s->o->text) {
-        status =
-            fc_file_read(s->o->text, &s->env, &text, &s->err) ? failed(s) : put_tokens(s, t, s->o->text, &text);
-        fc_text_free(&text);
-    } else {
-        status = read_input(&text) || put_tokens(s, t, "standard input", &text);
-        free(text.bytes);
-    }
+    int status = fc_file_read(path, &s->env, &text, &s->err) ? failed(s) : put_tokens(s, t, source_name(path), &text);
+    fc_text_free(&text);
     fc_tokenizer_close(t);
     return status;
 }
@@ -1687,11 +1646,12 @@ static int ends_with(const char *text, const char *end) {
 static int run_report(session *s) {
     static const struct {
         const char *ending;
+        fc_output_kind kind;
         fc_code (*write)(const fc_plan *p, const char *path, fc_error *err);
-    } formats[] = {{".svg", fc_report_svg}, {".csv", fc_report_csv}};
+    } formats[] = {{".svg", FC_OUTPUT_SVG, fc_report_svg}, {".csv", FC_OUTPUT_CSV, fc_report_csv}};
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (!ends_with(s->o->output, formats[i].ending)) continue;
-        if (output_check(s->o->output)) return STATUS_FAILED;
+        if (output_check(s, formats[i].kind)) return STATUS_FAILED;
         s->plan = fc_plan_load(s->o->input, &s->env, &s->err);
         if (!s->plan || formats[i].write(s->plan, s->o->output, &s->err)) return failed(s);
         return STATUS_OK;
@@ -1704,7 +1664,9 @@ static int run_report(session *s) {
 
 static int put_piece(void *user, const char *bytes, size_t n) {
     (void)user;
-    return fwrite(bytes, 1, n, stdout) != n || fflush(stdout) != 0 || interrupted;
+    if (terminal(stdout)) put_visible(stdout, bytes, n, "\n\t"); // what a model writes may not steer it
+    else fwrite(bytes, 1, n, stdout);
+    return fflush(stdout) != 0 || ferror(stdout) || interrupted;
 }
 
 static void put_speed(const session *s, const fc_generated *r) {
@@ -1999,7 +1961,8 @@ static void put_exported(const session *s) {
     double was = (double)fc_container_bytes(fc_model_container(s->model)), is = c ? (double)fc_container_bytes(c) : 0;
     fc_container_close(c);
     if (s->o->quiet) return;
-    printf("%s: %s, %llu steps of the plan; weights %sB of %sB\n", s->o->output, format_name(s->o->format),
+    put_visible(stdout, s->o->output, strlen(s->o->output), "");
+    printf(": %s, %llu steps of the plan; weights %sB of %sB\n", format_name(s->o->format),
            (unsigned long long)s->n_steps, short_number(is, "kMGT", after, sizeof after),
            short_number(was, "kMGT", before, sizeof before));
 }
@@ -2010,6 +1973,8 @@ static int run_export(session *s) {
     meter m;
     int status = check_export(s);
     if (status) return status;
+    const int folder = s->o->format == FC_EXPORT_HF || s->o->format == FC_EXPORT_HF_MASKED;
+    if (output_check(s, folder ? FC_OUTPUT_FOLDER : FC_OUTPUT_GGUF)) return STATUS_FAILED;
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
     memset(&m, 0, sizeof m);
@@ -2045,6 +2010,7 @@ static int run(const command *c, const options *o) {
     s.env.simd_max = (fc_simd)o->simd;
     s.env.log.fn = on_log;
     s.env.log.user = &s;
+    s.env.force = o->force;
     int status = c->run(&s);
     free(s.mask);
     fc_plan_free(s.plan);
@@ -2099,10 +2065,41 @@ static int finish_output(void) {
     return fail("standard output: cannot write: %s", bad ? strerror(errno) : "an earlier write failed");
 }
 
-int main(int argc, char **argv) {
-    prepare();
-    int status = dispatch(argc, argv);
+#if defined(_WIN32)
+// The arguments as UTF-8, as the library wants paths; those of main are in the system's code page.
+static char **utf8_arguments(int *argc) {
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), argc);
+    char **argv = wide ? (char **)calloc((size_t)*argc + 1, sizeof *argv) : NULL;
+    for (int i = 0; argv && i < *argc; i++) {
+        const int n = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        argv[i] = (char *)calloc((size_t)n + 1, 1);
+        if (!argv[i]) return NULL;
+        WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, argv[i], n, NULL, NULL);
+    }
+    LocalFree(wide);
+    return argv;
+}
+#endif
+
+static int finish(int status) {
     if (status == STATUS_OK) return finish_output();
     fflush(stdout);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    prepare();
+#if defined(_WIN32)
+    const UINT page = GetConsoleOutputCP();
+    SetConsoleOutputCP(CP_UTF8);
+    argv = utf8_arguments(&argc);
+    if (!argv) return fail("arguments: out of memory");
+#endif
+    int status = finish(dispatch(argc, argv));
+#if defined(_WIN32)
+    for (int i = 0; i < argc; i++) free(argv[i]);
+    free(argv);
+    SetConsoleOutputCP(page);
+#endif
     return status;
 }

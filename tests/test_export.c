@@ -50,6 +50,13 @@ static void remove_out(void) {
     remove(OUT);
 }
 
+#if defined(_WIN32)
+#  include <direct.h>
+#  define make_folder(path) (void)_mkdir(path)
+#else
+#  define make_folder(path) (void)mkdir(path, 0777)
+#endif
+
 static bool out_exists(void) {
     return fci_platform_same(OUT, OUT);
 }
@@ -184,7 +191,16 @@ static void test_refused(void) {
     T_OK(fc_export(other, NULL, &desc, &err) == FC_OK, "type from safetensors: %s", err.msg);
     T_OK(!fci_platform_same(OUT ".none", OUT) && out_exists(), "it is there");
     desc.path = "tests/data/llama_f32_bias/config.json";
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"), "a file of the model's: %s", err.msg);
+    desc.path = "tests/data/README.md";
     T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "GGUF file to replace"), "a file of another kind: %s", err.msg);
+    desc.path = "/proc/x";
+    desc.type = FC_DTYPE_INVALID;
+    if (fci_platform_room("/proc/") == 0) {
+        T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO && strstr(err.msg, "bytes of free space, got 0"), "no room: %s", err.msg);
+        desc.format = FC_EXPORT_HF;
+        T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO && strstr(err.msg, "bytes of free space, got 0"), "no room: %s", err.msg);
+    } else t_skip("no room for an export", "no file system without room here");
     remove_out();
     fc_plan_free(plan);
     fc_model_close(m);
@@ -276,7 +292,7 @@ int main(void) {
     (void)memory_env;
     (void)t_read;
     (void)t_shared;
-    fci_platform_make_folder("build");
+    make_folder("build");
     test_forms();
     test_bytes();
     test_refused();
