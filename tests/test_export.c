@@ -235,6 +235,7 @@ static void test_failures(const char *path, fc_export_format format) {
     fc_plan *plan = make_plan(m, names, 2);
     desc.format = format;
     desc.path = OUT;
+    fc_model_tokenizer(m, &err); // it stays with the model
     long n, live = world.live;
     for (n = 0; n < 2000 && code; n++) {
         writes_left = n;
