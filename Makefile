@@ -101,6 +101,9 @@ fuzz: $(addprefix $(B)/fuzz/,$(FUZZERS))
 portability:
 	@CLANG="$(CLANG)" CXX="$(CXX)" sh tests/run.sh tests/portability.sh
 
+coverage:
+	@CLANG="$(CLANG)" sh tests/run.sh tests/coverage.sh
+
 interop: finercut
 	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py tools/interop_perplexity.py
 
@@ -130,13 +133,14 @@ help:
 	@echo "make check        the tests and corpora under address and undefined-behaviour sanitizers"
 	@echo "make tsan         the tests under the thread sanitizer"
 	@echo "make faults       every call of the C library fails, in every command; kill, full disk (glibc; FAULTS=full: all)"
-	@echo "make analyze      gcc -fanalyzer and cppcheck, where installed"
+	@echo "make analyze      gcc -fanalyzer, cppcheck, clang-tidy and scan-build, where installed"
 	@echo "make fuzz         parsers and what lies behind them under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
-	@echo "make portability  strict warnings, all standards, C++, switches, 32 bits, ARM (needs clang, cross gcc, qemu)"
+	@echo "make portability  strict warnings, all standards, C++, switches, other systems and processors (clang, cross gcc, qemu, wine)"
+	@echo "make coverage     share of the header's lines and branches that the tests run, by room (needs clang and llvm-cov)"
 	@echo "make interop      compare with numpy, safetensors, tokenizers, gguf (PYTHON=python3 that has them)"
 	@echo "make bench        speed beside llama.cpp and PyTorch (downloads both; PARTS=prompt,generate,gemm,search,big QUICK=1)"
 	@echo "make install      to DESTDIR/PREFIX (PREFIX=$(PREFIX))"
 	@echo "make clean        remove build/ and ./finercut"
 	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX DESTDIR"
 
-.PHONY: all test check tsan analyze fuzz portability interop bench demo install clean help faults
+.PHONY: all test check tsan analyze fuzz portability coverage interop bench demo install clean help faults

@@ -33,12 +33,6 @@ static void t_skip(const char *what, const char *why) {
     printf("skipped: %s: %s\n", what, why);
 }
 
-static int t_end(const char *name) {
-    (void)t_skip;
-    printf("%s: %d passed, %d failed, %d skipped\n", name, t_passed, t_failed, t_skipped);
-    return t_failed != 0;
-}
-
 /* A whole file in memory, terminated; NULL where it is missing. The caller frees it. */
 static char *t_read(const char *path, size_t *size) {
     FILE *f = fopen(path, "rb");
@@ -63,5 +57,11 @@ static char *t_read(const char *path, size_t *size) {
 static const char *t_shared(void) {
     const char *p = getenv("FINERCUT_SHARED");
     return p ? p : "../shared";
+}
+
+static int t_end(const char *name) {
+    (void)t_skip, (void)t_read, (void)t_shared; /* used or not */
+    printf("%s: %d passed, %d failed, %d skipped\n", name, t_passed, t_failed, t_skipped);
+    return t_failed != 0;
 }
 #endif

@@ -1,0 +1,89 @@
+#!/bin/sh
+# What of the header the tests run, by room (make coverage): lines and branches, as clang counts them.
+# The kernel tables that this processor cannot run are left out: their code is compiled off. NEON's never reaches
+# an x86 compiler; `make portability` runs the tests on it under emulation.
+# The seeds of the fuzzers are among the tests.
+#   COVERAGE_LINES, COVERAGE_BRANCHES: percent that must be reached
+#   COVERAGE_OUT: folder for what is not reached (uncovered.txt), default build/coverage
+. tests/t.sh
+CLANG=${CLANG:-clang}
+lines=${COVERAGE_LINES:-95} branches=${COVERAGE_BRANCHES:-85}
+out=$(pwd)/${COVERAGE_OUT:-build/coverage}
+top=$(pwd)
+version=$($CLANG -dumpversion 2>/dev/null | cut -d. -f1)
+
+tool() { # NAME: llvm-NAME that fits the compiler
+    command -v "llvm-$1-$version" || command -v "llvm-$1"
+}
+cov=$(tool cov) profdata=$(tool profdata)
+
+off=-DFINERCUT_NO_AVX512
+grep -q avx512bw /proc/cpuinfo 2>/dev/null && grep -q amx_bf16 /proc/cpuinfo && off=
+
+# Every program is compiled from a file of one name. So the copies of a function that they hold are one to the profile,
+# and their counts are added.
+build() { # SOURCE
+    program=$out/bin/$(basename "$1" .c)
+    $CLANG -std=c99 -DFINERCUT_TESTING $off ${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate -fcoverage-mapping \
+        -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$1\"" "$out/unit.c" -o "$program" -lm -pthread
+}
+
+run_tests() {
+    FINERCUT=$out/bin/finercut FINERCUT_SHARED=none sh tests/run.sh $(cd tests && for t in test_*.c; do
+        echo "$out/bin/${t%.c}"
+    done) tests/test_*.sh
+}
+
+# Lines and branches by room, from the records of llvm-cov; what is not reached goes to uncovered.txt.
+count() {
+    awk -v uncovered="$out/uncovered.txt" '
+        FNR == NR { if ($1 == "//" && $2 == ">>") room[FNR] = $3; text[FNR] = $0; last = FNR; next }
+        function room_of(line) { while (line > 0 && !(line in room)) line--; return line ? room[line] : "top" }
+        /^SF:/ { ours = $0 ~ /\/finercut\.h$/ }
+        ours && /^DA:/ {
+            split(substr($0, 4), a, ",")
+            r = room_of(a[1]); n_lines[r]++; total_lines++
+            if (a[2] > 0) { hit_lines[r]++; total_hit++ }
+            else print r ": " a[1] ": " text[a[1]] >uncovered
+        }
+        ours && /^BRDA:/ {
+            split(substr($0, 6), a, ",")
+            r = room_of(a[1]); n_branches[r]++; total_branches++
+            if (a[4] != "-" && a[4] > 0) { hit_branches[r]++; total_taken++ }
+        }
+        END {
+            for (line = 1; line <= last; line++) if (line in room) {
+                r = room[line]
+                if (n_lines[r]) printf "note: %-12s lines %5.1f %% of %5d, branches %5.1f %% of %5d\n", r,
+                    100 * hit_lines[r] / n_lines[r], n_lines[r], n_branches[r] ? 100 * hit_branches[r] / n_branches[r] : 100, n_branches[r]
+            }
+            printf "note: %-12s lines %5.1f %% of %5d, branches %5.1f %% of %5d\n", "all",
+                100 * total_hit / total_lines, total_lines, 100 * total_taken / total_branches, total_branches
+        }' finercut.h "$out/lcov"
+}
+
+reaches() { # FIELD PERCENT: of the line `all`
+    sed -n 's/^note: all *lines *\([0-9.]*\) %.*branches *\([0-9.]*\) %.*/\1 \2/p' "$out/rooms" |
+        awk -v field="$1" -v least="$2" '{ print; exit !($field >= least) } END { if (NR == 0) exit 1 }'
+}
+
+if [ -n "$cov" ] && [ -n "$profdata" ] && echo 'int main(void) { return 0; }' >"$t_dir/x.c" &&
+    $CLANG -fprofile-instr-generate -fcoverage-mapping "$t_dir/x.c" -o "$t_dir/x" 2>/dev/null; then
+    rm -rf "$out"
+    mkdir -p "$out/bin"
+    echo '#include FINERCUT_UNIT' >"$out/unit.c"
+    for source in tests/test_*.c examples/finercut.c; do t_ok "$source builds" build "$source"; done
+    export LLVM_PROFILE_FILE="$out/raw/%m.profraw"
+    t_ok "the tests pass" run_tests
+    objects=
+    for program in "$out"/bin/*; do objects="$objects -object $program"; done
+    t_ok "profiles merge" "$profdata" merge -o "$out/all.profdata" "$out/raw"
+    # shellcheck disable=SC2086
+    "$cov" export -format=lcov -instr-profile="$out/all.profdata" $objects >"$out/lcov" 2>"$out/errors"
+    count | tee "$out/rooms"
+    t_ok "lines: $lines %" reaches 1 "$lines"
+    t_ok "branches: $branches %" reaches 2 "$branches"
+else
+    t_skip "coverage" "no $CLANG with its profile runtime, llvm-cov and llvm-profdata"
+fi
+t_end coverage
