@@ -39,7 +39,7 @@ static fc_code task_open(world *w, fc_model *m, fc_error *err) {
     fc_code code = tokens_of(m, &tokens, err);
     memset(&back, 0, sizeof back);
     if (!code) code = fc_detokenize(fc_model_tokenizer(m, err), tokens.ids, tokens.starts[1], &back, err);
-    digest(w, fc_model_fingerprint(m), 16);
+    digest(w, fc_model_fingerprint(m), strlen(fc_model_fingerprint(m)));
     digest(w, back.bytes, back.length);
     fc_text_free(&back);
     fc_tokens_free(&tokens);

@@ -190,7 +190,7 @@ static void test_models(void) {
     NO_HANDLE(IO, fc_model_open("/nowhere", NULL, &err), "/nowhere");
     T_OK(!fc_model_open(NULL, NULL, NULL), "nowhere to tell");
     fc_model_close(NULL);
-    T_OK(!fc_model_config(NULL) && !fc_model_container(NULL) && fc_model_fingerprint(NULL)[0] == 0 && fc_model_sublayer_parameters(NULL, 0) == 0,
+    T_OK(!fc_model_config(NULL) && !fc_model_container(NULL) && fc_model_fingerprint(NULL)[0] == 0 && fc_model_content(NULL)[0] == 0 && fc_model_sublayer_parameters(NULL, 0) == 0,
          "no model");
     T_OK(fc_model_sublayer_parameters(model, UINT32_MAX) == 0, "a sublayer that is not there");
 }
@@ -242,6 +242,8 @@ static void test_plans(void) {
     NO_HANDLE(IO, fc_plan_load("/nowhere", NULL, &err), "/nowhere");
     REFUSED(ARGUMENT, fc_plan_save(NULL, "x", &err), "expected a plan");
     REFUSED(ARGUMENT, fc_plan_save(p, NULL, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_model_verify(NULL, NULL, &err), "fc_model_verify");
+    REFUSED(ARGUMENT, fc_plan_replaceable(NULL, NULL, &err), "fc_plan_replaceable");
     REFUSED(ARGUMENT, fc_plan_mask(NULL, model, 0, mask, &err), "fc_plan_mask");
     REFUSED(ARGUMENT, fc_plan_mask(p, NULL, 0, mask, &err), "fc_plan_mask");
     REFUSED(ARGUMENT, fc_plan_mask(p, model, 0, NULL, &err), "fc_plan_mask");

@@ -184,6 +184,68 @@ hostile "an old fingerprint" 's/"fingerprint": "fc2-/"fingerprint": "/'
 t_ok "it says how to go on" refuses "another version made it.*make it anew, or, .* write \"fc2-[0-9a-f]*\" there" eval "$model" --tokens tokens.json --plan bad.json
 t_ok "a report needs no model" run 0 report bad.json -o bad.svg
 
+# ---- which model a plan is of
+
+id() { # MODEL: its fingerprint and content
+    "$finercut" info "$1" --verify 2>&1 | sed -n 's/^\(fingerprint\|content\) *//p' | tr '\n' ' '
+}
+edit() { # FILE OFFSET: one byte becomes another, from a copy of the demo
+    cp "$demo/model.safetensors" "$1"
+    old=$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')
+    # shellcheck disable=SC2059
+    printf "\\$(printf %o $((old ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+if [ -f "$demo/model.safetensors" ]; then
+    mkdir a-copy
+    cp "$demo"/*.json "$demo/model.safetensors" a-copy
+    was=$(id "$demo")
+    t_ok "a fingerprint and a content" [ "$(echo "$was" | grep -c '^fc2-[0-9a-f]\{16\} [0-9a-f]\{16\} $')" -eq 1 ]
+    t_ok "of a copy elsewhere, they are the same" [ "$(id a-copy)" = "$was" ]
+    t_ok "the content is only told with --verify" [ "$("$finercut" info "$demo" | grep -c ^content)" -eq 0 ]
+    t_ok "a plan of the demo" run 0 prune "$demo" --tokens tokens.json --remove 1 --quiet -o demo.json
+    size=$(wc -c <"$demo/model.safetensors" | tr -d ' ')
+    edit a-copy/model.safetensors $((size - 1))
+    t_ok "the last byte is another: another fingerprint" [ "$(id a-copy | cut -d ' ' -f 1)" != "${was%% *}" ]
+    # in the first half of the largest tensor, the embedding, where no sample is
+    at=$("$finercut" info "$demo" --tensors --json | tr '{' '\n' | sed -n 's/.*"name":"model.embed_tokens.weight".*"offset":\([0-9]*\).*/\1/p')
+    edit a-copy/model.safetensors $((${at:-0} + 40000))
+    now=$(id a-copy)
+    t_ok "one byte between samples is another: the same fingerprint" [ "${now%% *}" = "${was%% *}" ]
+    t_ok "but another content" [ "$now" != "$was" ]
+    t_ok "which eval sees" refuses "demo\.json: .*some weights of \"demo\" differ: expected content" eval a-copy --tokens tokens.json --plan demo.json
+    t_ok "and resume" refuses "demo\.json: .*some weights" prune a-copy --tokens tokens.json --remove 2 --resume -o demo.json
+    t_ok "eval --verify" run 0 eval "$demo" --tokens tokens.json --plan demo.json --verify
+    sed 's/"content": "[^"]*"/"content": ""/' demo.json >unknown.json
+    t_ok "a plan without content" run 0 eval a-copy --tokens tokens.json --plan unknown.json
+    t_ok "cannot be verified" refuses "unknown\.json: --verify: expected the hash" eval "$demo" --tokens tokens.json --plan unknown.json --verify
+    sed 's/"rope_theta": *[0-9.]*/"rope_theta": 12345.0/' "$demo/config.json" >a-copy/config.json
+    cp "$demo/model.safetensors" a-copy
+    t_ok "another rotary embedding is another model" [ "$(id a-copy | cut -d ' ' -f 1)" != "${was%% *}" ]
+else
+    t_skip "identity of the demo" "no examples/demo"
+fi
+t_ok "--verify without --plan" run 2 eval "$model" --tokens tokens.json --verify
+t_ok "one file" run 0 export "$model" --plan whole.json --remove 0 --format hf-masked -o one --quiet
+t_ok "many files" run 0 export "$model" --plan whole.json --remove 0 --format hf-masked --shard-size 20K -o many --quiet
+t_ok "are the same model" [ "$(id one)" = "$(id many)" ]
+t_ok "as the original" [ "$(id one)" = "$(id "$model")" ]
+
+# ---- names that are no UTF-8
+
+bad=$(printf 'caf\351\nx')
+mkdir "$bad" 2>/dev/null && cp -r "$model"/. "$bad"
+if [ -f "$bad/config.json" ]; then
+    clean=$(printf 'caf\357\277\275\357\277\275x')
+    t_ok "a folder's name that is no UTF-8" run 0 prune "$bad" --tokens tokens.json --quiet -o bad-name.json
+    t_ok "is UTF-8 in the plan" grep -q "\"name\": \"$clean\"" bad-name.json
+    t_ok "a GGUF file of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format gguf -o bad-name.gguf --quiet
+    t_ok "is UTF-8 in general.name" sh -c 'strings=$(tr "\000\n" "  " <bad-name.gguf | grep -ac "general.name.*$1"); [ "$strings" -ge 1 ]' - "$clean"
+    t_ok "a directory of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format hf -o bad-name --quiet
+    t_ok "is UTF-8 in the card" grep -q "This is $clean with" bad-name/README.md
+else
+    t_skip "a name that is no UTF-8" "the file system does not take it"
+fi
+
 stop() { # ARGUMENT...: prunes the demo, stopped by SIGINT in its first step, which is a long one
     "$finercut" prune "$demo" --text "$demo/calibration.txt" --search exhaustive --samples 100 --threads 1 --remove 1 \
         "$@" >out 2>err </dev/null &
