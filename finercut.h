@@ -2908,7 +2908,7 @@ FINERCUT_API void fc_text_free(fc_text *text) {
 FCI_FN fc_code fci_stream_read(const fci_context *c, const char *path, char **bytes, size_t *length,
                                fc_error *err) {
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
-    void *file;
+    void *file = NULL;
     size_t room = 65536, got = 1;
     int error = fci_platform_stream(path, &file);
     if (error) return fci_io_error(err, name, "open", error);
@@ -20768,12 +20768,14 @@ FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
 FCI_FN int fci_along_each(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
     const fci_along how = fci_along_how(name);
+    bool there;
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!path) return 1;
     const bool folder = fci_platform_is_folder(path);
     if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
     if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
         fci_export_leave(x, name, folder ? "/" : "");
+    else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
     else if (!fci_export_is_inside(x, name))
         fci_export_leave(x, name, " (a link to another folder)");
     else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
