@@ -912,7 +912,7 @@ typedef struct fci_platform_file { // one type for files read and for files and 
 #elif FCI_WINDOWS
     HANDLE handle;
     HANDLE mapping;
-    bool folder;
+    bool folder, settled;
 #else
     FILE *stream;
 #endif
@@ -1761,7 +1761,8 @@ FCI_FN void fci_platform_discard(void *user, void *file) {
 // Reopened for reading, so that others may read it but not delete it.
 FCI_FN int fci_platform_settle(void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
-    if (f->folder || !f->beside_path) return 0;
+    if (f->folder || f->settled || !f->beside_path) return 0;
+    f->settled = true;
     int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
     CloseHandle(f->handle);
     f->handle = fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
