@@ -57,7 +57,7 @@ t_ok "--force and an error: no such text" run 1 prune "$model" --tokens nothing.
 echo '[[99999]]' >wrong.json
 t_ok "--force and an error: wrong tokens" run 1 prune "$model" --tokens wrong.json --force
 t_ok "it is the same file" cmp plan.json kept.json
-for text in '{"some": "thing"}' 'notes' '' '[1]' '{"format":"finercut-plan-1"}'; do
+for text in '{"some": "thing"}' 'notes' '[1]' '{"format":"finercut-plan-1"}'; do
     printf '%s' "$text" >notes.json
     cp notes.json before.json
     t_ok "a file that is no plan is not replaced: $text" refuses "notes\.json: .*; --force replaces it$" \
@@ -68,6 +68,9 @@ for text in '{"some": "thing"}' 'notes' '' '[1]' '{"format":"finercut-plan-1"}';
 done
 t_ok "--force replaces it" prune 0 --remove 1 -o notes.json --force
 t_ok "replaced" steps notes.json 1
+: >nothing.json
+t_ok "an empty file is no plan to resume" refuses "nothing\.json" prune "$model" --tokens tokens.json -o nothing.json --resume
+t_ok "but may be replaced" prune 0 --remove 1 -o nothing.json
 sed -e '/"step":/d' kept.json >empty.json
 t_ok "a plan without steps" grep -q '"steps": \[' empty.json
 cp empty.json none.json
