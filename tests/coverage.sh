@@ -25,7 +25,23 @@ grep -q avx512bw /proc/cpuinfo 2>/dev/null && grep -q amx_bf16 /proc/cpuinfo && 
 build() { # SOURCE
     program=$out/bin/$(basename "$1" .c)
     $CLANG -std=c99 -DFINERCUT_TESTING $off ${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate -fcoverage-mapping \
-        -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$1\"" "$out/unit.c" -o "$program" -lm -pthread
+        -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$1\"" "$out/unit.c" -o "$program" -lm -pthread >"$program.log" 2>&1
+}
+built() { # SOURCE
+    program=$out/bin/$(basename "$1" .c)
+    cat "$program.log"
+    rm "$program.log"
+    [ -x "$program" ]
+}
+build_all() { # SOURCE...: as many at once as there are cores
+    cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) n=0
+    for source; do
+        build "$source" &
+        n=$((n + 1))
+        [ $((n % cores)) -ne 0 ] || wait
+    done
+    wait
+    for source; do t_ok "$source builds" built "$source"; done
 }
 
 run_tests() {
@@ -72,7 +88,7 @@ if [ -n "$cov" ] && [ -n "$profdata" ] && echo 'int main(void) { return 0; }' >"
     rm -rf "$out"
     mkdir -p "$out/bin"
     echo '#include FINERCUT_UNIT' >"$out/unit.c"
-    for source in tests/test_*.c examples/finercut.c; do t_ok "$source builds" build "$source"; done
+    build_all tests/test_*.c examples/finercut.c
     export LLVM_PROFILE_FILE="$out/raw/%m.profraw"
     t_ok "the tests pass" run_tests
     objects=
