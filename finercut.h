@@ -78,11 +78,11 @@
                 distances grow with every sequence, so a candidate's partial sum bounds its score
                 from below, and who is already above a complete candidate's score cannot win.
                 Losers' values are recorded as bounds.
-     confident  a search that drops a candidate once its mean difference to the best, over the
-                same positions, exceeds `confidence` standard errors: far less work, and a plan
-                that is probably, not certainly, that of `race`. Scores of what went are exact,
-                those of what was dropped are estimates. From the second step on it also goes by
-                what the steps before measured, which a resumed search has to measure anew.
+     confident  a race that also drops a candidate once its mean difference to the best, over
+                whole sequences drawn in an order that `seed` gives, exceeds `confidence` standard
+                errors: less work, and a plan that is probably, not certainly, that of `race`.
+                Scores of what went are exact, those of what was dropped are estimates. With one
+                sequence or two there is nothing to draw, and it is a race.
      one-shot   a search that scores all candidates once and removes them in that order; `random`
                 removes in an order that `seed` gives. What went has exact scores in both.
      metric     js, angular, euclidean, js-reference, kl, nll (defined at the room `distance`).
@@ -472,7 +472,7 @@ typedef struct fc_score {
     uint32_t candidate; /* a sublayer 2*b + kind, or a block b where candidates are blocks */
     int exact;          /* 0: `value` is a lower bound, the race was lost before the end */
     double value;       /* distance; NaN where the model's output was not finite */
-    int estimate;       /* confident: dropped; `value` is neither exact nor a bound, but scaled up */
+    int estimate;       /* confident: dropped; `value` is neither exact nor a bound, but a mean's */
     uint64_t positions; /* of an estimate: those that were seen */
     double margin;      /* of an estimate: how many standard errors it was behind */
     double expected;    /* race, of a bound: what the whole seemed to come to, from which the next
@@ -522,7 +522,7 @@ typedef struct fc_plan_info {
     uint32_t first_block;    /* candidates start here (--last) */
     double confidence;       /* confident: standard errors that drop a candidate; else 0 */
     double margin;           /* confident: the least at which one was dropped; 0: none was */
-    uint64_t seed;           /* random */
+    uint64_t seed;           /* random, confident */
     fc_calibration calibration;
     fc_cost cost;
     size_t n_steps;
@@ -583,7 +583,7 @@ typedef struct fc_prune_desc {
     double fraction;      /* of all the model's candidates, rounded down; both 0: rank all but one */
     double last;          /* share of the blocks, from the top, that may be pruned; 0 = all */
     double confidence;    /* confident: standard errors behind the best that drop; 0 = 4 */
-    uint64_t seed;        /* random: which order */
+    uint64_t seed;        /* random: which order; confident: which order of the sequences */
     const fc_plan *resume; /* steps already done by the same settings: kept, not computed again */
     fc_watch watch;       /* called at least after every step, with the plan so far */
 } fc_prune_desc;
@@ -15051,11 +15051,9 @@ typedef struct fci_runner {
     uint32_t known;    // positions
     double sum;        // of what is known
     double value;      // as a score: what candidates are compared by, as a plan's reader sees them
-    double guess;      // race: the sum of the whole; NaN where nothing suggests one
+    double guess;      // the sum of the whole; race: NaN where nothing suggests one
     double *values;    // [positions], negative: unknown
     uint32_t *reach;   // [sequences] known from their starts up to here
-    double *past;         // confident: values and reach
-    uint32_t *past_reach; // at an earlier step
     int dropped;       // confident: given up, at
     double margin;     // this many standard errors
 } fci_runner;
@@ -15086,10 +15084,9 @@ typedef struct fci_search {
     size_t n_runners;
     double *values;       // [candidates, positions]
     uint32_t *reaches;    // [candidates, sequences]
-    double *past;         // [2 * n_blocks, positions]
-    uint32_t *past_reaches; // [2 * n_blocks, sequences]
     uint32_t *picks;      // random: all candidates, shuffled
-    const fci_runner *leader;  // race: complete, and in front of all that are complete
+    uint32_t *draw;       // [sequences] confident: shuffled
+    const fci_runner *leader;  // race, confident: complete, and in front of all that are complete
     uint32_t *order;      // [positions] race: heaviest first, by the leader's distances
     uint32_t *sequences;  // [sequences] race: densest first
     double *parts;        // [sequences]
@@ -15118,16 +15115,9 @@ typedef struct fci_search {
 #define FCI_SEARCH_ROWS 1024                    // rows that make packing the weights cheap
 #define FCI_SEARCH_KEPT ((uint64_t)112 << 20)   // bytes of the original's outputs, and of rows
 #define FCI_SEARCH_HELD ((uint64_t)48 << 20)    // held, where no limit is given
-// confident: what a sequence is run by, at least; positions that must be known where an earlier step
-// does not help; the least and the most positions of a block, the unit of chance, and how many blocks
-// at least are made where they can be. (SmolLM2, JS, 15 steps, 41 times with the text's order changed:
-// one step of 615 removed another candidate than `exhaustive`, 0.35 % worse. Blocks of 8 everywhere
-// lost 7 of 315, a first look at 128 positions without earlier steps 4 of 240.)
-#define FCI_CONFIDENT_STAGE 128
-#define FCI_CONFIDENT_LOOK 256
-#define FCI_CONFIDENT_LEAST 4
-#define FCI_CONFIDENT_MOST 16
-#define FCI_CONFIDENT_BLOCKS 24
+// confident: what the variance that is pooled over candidates counts for, in degrees of freedom, at
+// most. (With 8, one sequence that is dear beyond all others drops nobody at 4 standard errors.)
+#define FCI_CONFIDENT_POOLED 8.0
 #define FCI_SEARCH_CONFIDENCE 4.0
 
 FCI_FN size_t fci_search_n_sublayers(const fci_search *s) {
@@ -15360,12 +15350,16 @@ FCI_FN double fci_search_part(const fci_search *s, const double *values, const d
     return part;
 }
 
+FCI_FN double fci_search_distance(const fci_search *s, const double *values, const double *where,
+                                  uint32_t q) {
+    double part = fci_search_part(s, values, where, q);
+    return s->reference.distance->root ? sqrt(part) : part;
+}
+
 FCI_FN double fci_search_sum(const fci_search *s, const double *values, const double *where) {
     double sum = 0;
-    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
-        double part = fci_search_part(s, values, where, q);
-        sum += s->reference.distance->root ? sqrt(part) : part;
-    }
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
+        sum += fci_search_distance(s, values, where, q);
     return sum;
 }
 
@@ -15754,216 +15748,179 @@ FCI_FN fc_code fci_search_race(fci_search *s, const fci_runner **winner, fc_erro
 
 // ---- confident.
 
-// How far a runner is behind another that knows the same positions: the mean over blocks of all
-// positions, as estimated, and how many standard errors that is.
+// The numbers below n in an order that a seed gives (Fisher and Yates' shuffle, splitmix64).
+FCI_FN void fci_search_shuffle(uint64_t state, uint32_t *picks, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) picks[i] = i;
+    for (uint32_t i = n; i > 1; i--) {
+        uint64_t x = state += 0x9e3779b97f4a7c15u;
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+        uint32_t k = (uint32_t)((x ^ (x >> 31)) % i), swapped = picks[i - 1];
+        picks[i - 1] = picks[k];
+        picks[k] = swapped;
+    }
+}
+
+// How far a runner is behind the leader, by the sequences that are known of it: the mean of a
+// sequence's difference and the sum of squares about it (Welford), and what both of them come to.
 typedef struct fci_lead {
-    double mean, margin;
+    double n, mean, squares, level;
 } fci_lead;
 
-// The blocks of a pair. y: the difference now, where it is known; x: what it was at an earlier step,
-// known in more blocks.
-typedef struct fci_contrast {
-    double n, wide, all; // blocks: that are known, were known, and are there
-    double y, x, yy, xx, xy; // means and sums of squares over those that are known (Welford)
-    double past;             // mean of x over those that were known
-} fci_contrast;
+// A variance in units of the squared level, and its degrees of freedom.
+typedef struct fci_spread {
+    double variance, freedom;
+} fci_spread;
 
-// What a change of a position's distance changes a sequence's by: d(root) is the difference divided
-// by the sum of both roots, of what the whole sequences would come to.
-FCI_FN double fci_confident_scale(const fci_search *s, const double *a, const double *b,
-                                  uint32_t q, uint32_t reach) {
-    if (!s->reference.distance->root || reach == 0) return 1;
-    double rest = sqrt((double)fci_search_counted(s, q) / reach), roots = 0;
-    const double *both[2] = {a, b};
-    for (int i = 0; i < 2; i++) {
-        double sum = 0;
-        for (uint32_t k = 0; k < reach; k++) sum += both[i][k];
-        roots += sqrt(sum) * rest;
-    }
-    return roots > 0 ? 1 / roots : 1;
-}
-
-FCI_FN double fci_confident_block(const double *a, const double *b, uint32_t from, uint32_t to) {
-    double sum = 0;
-    for (uint32_t k = from; k < to; k++) sum += a[k] - b[k];
-    return sum;
-}
-
-FCI_FN void fci_confident_add(fci_contrast *p, double y, double x) {
-    double dy = y - p->y, dx = x - p->x;
-    p->n++;
-    p->y += dy / p->n;
-    p->x += dx / p->n;
-    p->yy += dy * (y - p->y);
-    p->xx += dx * (x - p->x);
-    p->xy += dx * (y - p->y);
-}
-
-// Does an earlier step know more of both than this one?
-FCI_FN bool fci_confident_has_past(const fci_search *s, const fci_runner *a, const fci_runner *b) {
-    size_t more = 0;
+FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r) {
+    const double *a = r->values, *b = s->leader->values;
+    fci_lead l = {0, 0, 0, 2 * s->leader->sum / (double)s->tokens->n_sequences};
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
-        uint32_t past = (uint32_t)fci_min(a->past_reach[q], b->past_reach[q]);
-        if (past < a->reach[q]) return false;
-        more += past - a->reach[q];
+        if (r->reach[q] < fci_search_counted(s, q)) continue;
+        double gap = fci_search_distance(s, a, a, q) - fci_search_distance(s, b, b, q),
+               change = gap - l.mean;
+        l.mean += change / ++l.n;
+        l.squares += change * (gap - l.mean);
     }
-    return more > 0;
+    l.level += l.mean;
+    return l;
 }
 
-FCI_FN void fci_confident_pair(const fci_search *s, const fci_runner *a, const fci_runner *b,
-                               bool past, fci_contrast *p) {
-    uint32_t size = FCI_CONFIDENT_MOST;
-    while (size > FCI_CONFIDENT_LEAST && a->known / size < FCI_CONFIDENT_BLOCKS) size /= 2;
-    memset(p, 0, sizeof *p);
-    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
-        size_t at = s->tokens->starts[q];
-        const double *y[2] = {a->values + at, b->values + at}, *x[2] = {a->past + at, b->past + at};
-        uint32_t known = a->reach[q],
-                 wide = past ? (uint32_t)fci_min(a->past_reach[q], b->past_reach[q]) : known;
-        double now = fci_confident_scale(s, y[0], y[1], q, known),
-               then = past ? fci_confident_scale(s, x[0], x[1], q, wide) : 0;
-        for (uint32_t i = 0, end; i < wide; i = end) {
-            end = (uint32_t)fci_min(i + size, i < known ? known : wide);
-            double before = past ? then * fci_confident_block(x[0], x[1], i, end) : 0;
-            p->past += (before - p->past) / ++p->wide;
-            if (i >= known) continue;
-            fci_confident_add(p, now * fci_confident_block(y[0], y[1], i, end), before);
-        }
-        p->all += (fci_search_counted(s, q) + size - 1) / size;
+// Of all candidates together: two or three sequences tell little of a variance, but dozens of
+// candidates that saw them tell what a sequence's differences vary by, relative to their level.
+FCI_FN fci_spread fci_confident_pool(const fci_search *s) {
+    fci_spread p = {0, 0};
+    for (size_t i = 0; i < s->n_runners; i++) {
+        const fci_runner *r = &s->runners[i];
+        if (r == s->leader || fci_search_lost(s, r)) continue;
+        fci_lead l = fci_confident_lead(s, r);
+        if (l.n < 2 || !(l.level > 0)) continue;
+        p.variance += l.squares / (l.level * l.level);
+        p.freedom += l.n - 1;
     }
+    if (p.freedom > 0) p.variance /= p.freedom;
+    return p;
 }
 
-// As few blocks make rare values less rare, Student's t is turned into the value of the normal
+// As few sequences make rare values less rare, Student's t is turned into the value of the normal
 // distribution that is as improbable (Wallace's approximation), so that z means the same for any
-// number of blocks.
+// number of them.
 FCI_FN double fci_confident_normal(double t, double freedom) {
     return (8 * freedom + 1) / (8 * freedom + 3) * sqrt(freedom * log(1 + t * t / freedom));
 }
 
-// The blocks known are a sample of the text's, which is all that counts: as they become all, the
-// error becomes 0. What a candidate was behind at an earlier step is nearly what it is now (their
-// correlation is 0.6 to 0.98), so the regression on that tells most of what is still unknown:
-// sampling in two phases (Cochran, Sampling Techniques, chapter 12).
-FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r,
-                                   const fci_runner *best) {
-    fci_lead lead = {(double)INFINITY, (double)INFINITY};
-    fci_contrast p;
-    bool past = fci_confident_has_past(s, r, best);
-    if (isnan(r->sum)) return lead;
-    fci_confident_pair(s, r, best, past, &p);
-    double freedom = p.n - 1, variance = p.yy / freedom / p.n;
-    if (past && p.xx > 0 && isfinite(p.xx)) {
-        double gap = p.past - p.x, slope = p.xy / p.xx;
-        double rest = p.yy - slope * p.xy; // rounding may leave less than 0
-        lead.mean = p.y + slope * gap;
-        rest = rest > 0 ? rest / --freedom : 0;
-        variance = rest * ((1 - p.n / p.wide) / p.n + gap * gap / p.xx) +
-                   variance * (p.n / p.wide - p.n / p.all);
-    } else {
-        lead.mean = p.y;
-        variance *= 1 - p.n / p.all;
-        past = false;
-    }
-    size_t least = past ? FCI_CONFIDENT_STAGE : FCI_CONFIDENT_LOOK;
-    if (!(lead.mean > 0) || r->known < least) lead.margin = 0;
-    else if (variance > 0) lead.margin = fci_confident_normal(lead.mean / sqrt(variance), freedom);
-    return lead;
+// Standard errors behind the leader. What is drawn are whole sequences, without replacement: the
+// positions of one are not independent, and its beginning is not like the rest. The variance is the
+// runner's own and the pooled one, each by its degrees of freedom (Smyth's moderated t); as
+// candidates share sequences and the leader, a degree of the pool counts for a quarter.
+FCI_FN double fci_confident_margin(const fci_search *s, const fci_lead *l, const fci_spread *p) {
+    double pooled = p->freedom / 4, all = (double)s->tokens->n_sequences;
+    if (l->n < 2 || !(l->mean > 0)) return 0;
+    if (pooled > FCI_CONFIDENT_POOLED) pooled = FCI_CONFIDENT_POOLED;
+    double freedom = pooled + l->n - 1,
+           variance = (pooled * p->variance * l->level * l->level + l->squares) / freedom;
+    variance *= (1 - l->n / all) / l->n;
+    return variance > 0 ? fci_confident_normal(l->mean / sqrt(variance), freedom) : 0;
 }
 
-// The piece that all survivors run next: of the sequence known least, so that many are begun before
-// one is finished, as beginnings have to be run again.
-FCI_FN bool fci_confident_next(const fci_search *s, const uint32_t *reach, size_t seen,
-                               fci_piece *p) {
-    uint32_t least = UINT32_MAX;
-    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
-        if (reach[q] >= least || reach[q] == fci_search_counted(s, q)) continue;
-        least = reach[q];
-        p->sequence = q;
-    }
-    if (least == UINT32_MAX) return false;
-    uint32_t length = fci_search_length(s, p->sequence), stage = FCI_CONFIDENT_STAGE;
-    uint64_t wanted = least + fci_round_up(fci_max(seen / 3, 1), stage);
-    p->length = wanted < length / 4 * 3 ? (uint32_t)wanted : length;
-    return true;
+// Runs pieces. Those that come to their end by them do so whatever the leader: where the race would
+// stop them, and so who is exact, depends on the waves.
+FCI_FN fc_code fci_confident_run(fci_search *s, bool whole, fc_error *err) {
+    bool first = !s->leader;
+    if (whole) s->leader = NULL;
+    fc_code code = fci_search_run_pieces(s, err);
+    if (code || !whole) return code;
+    s->leader = fci_search_first(s, true);
+    return first ? fci_race_order(s, err) : FC_OK;
 }
 
-// All survivors go on: enough for a large wave, and for the next look to tell more.
-FCI_FN fc_code fci_confident_round(fci_search *s, bool *more, fc_error *err) {
-    uint32_t *reach = s->sequences; // scratch here
-    const fci_runner *any = fci_search_first(s, false);
-    size_t survivors = 0, seen = any->known, fresh = 0;
-    size_t least = any->past_reach[0] ? FCI_CONFIDENT_STAGE : FCI_CONFIDENT_LOOK;
-    fci_piece p = {0, 0, 0};
-    for (size_t i = 0; i < s->n_runners; i++) survivors += !s->runners[i].dropped;
-    memcpy(reach, any->reach, s->tokens->n_sequences * sizeof *reach);
-    *more = false;
-    while ((seen + fresh < least || fresh * survivors < FCI_SEARCH_ROWS || fresh * 4 < seen) &&
-           fci_confident_next(s, reach, seen + fresh, &p)) {
-        uint32_t end = (uint32_t)fci_min(p.length, fci_search_counted(s, p.sequence));
-        fresh += end - reach[p.sequence];
-        reach[p.sequence] = end;
-        *more = true;
-    }
-    for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
+FCI_FN bool fci_confident_runs(const fci_search *s, const fci_runner *r) {
+    return !r->dropped && !fci_search_complete(s, r) && !fci_search_lost(s, r);
+}
+
+// All who are still in run the next sequences of the draw: enough for the next look to tell more,
+// and for a large wave.
+FCI_FN fc_code fci_confident_round(fci_search *s, size_t *drawn, fc_error *err) {
+    size_t all = s->tokens->n_sequences, from = *drawn, running = 0, rows = 0;
+    size_t least = from ? from + fci_max(from / 4, 1) : 2 + all / 16;
+    for (size_t i = 0; i < s->n_runners; i++) running += fci_confident_runs(s, &s->runners[i]);
+    for (; *drawn < all && (*drawn < least || rows < FCI_SEARCH_ROWS); ++*drawn) {
+        uint32_t q = s->draw[*drawn], length = fci_search_length(s, q);
+        rows += running * length;
         for (size_t i = 0; i < s->n_runners; i++)
-            if (!s->runners[i].dropped && reach[q] > any->reach[q])
-                fci_search_add(s, &s->runners[i], q,
-                               reach[q] == fci_search_counted(s, q) ? fci_search_length(s, q)
-                                                                    : reach[q]);
-    return fci_search_run_pieces(s, err);
+            if (fci_confident_runs(s, &s->runners[i]))
+                fci_search_add(s, &s->runners[i], q, length);
+    }
+    return fci_confident_run(s, *drawn == all, err);
 }
 
-// Who is in front by what is known, and was.
-FCI_FN const fci_runner *fci_confident_best(const fci_search *s) {
-    const fci_runner *first = fci_search_first(s, false), *best = first;
+// The second of the step before, by what the plan says of it: so a resumed search does the same.
+FCI_FN fci_runner *fci_confident_guess(const fci_search *s) {
+    const fc_step *last = s->step > 1 ? &s->plan->steps[s->step - 2] : NULL;
+    fci_runner *best = NULL;
     double least = 0;
-    for (size_t i = 0; i < s->n_runners; i++) {
-        const fci_runner *r = &s->runners[i];
-        if (r->dropped || r == first) continue;
-        double mean = fci_confident_lead(s, r, first).mean;
-        if (!(mean < least)) continue;
-        best = r;
-        least = mean;
-    }
+    for (size_t i = 0; last && i < s->n_runners; i++)
+        for (size_t k = 0; k < last->n_scores; k++) {
+            const fc_score *x = &last->scores[k];
+            bool known = x->candidate == s->runners[i].candidate && (x->exact || x->estimate);
+            if (!known || !(best == NULL || x->value < least)) continue;
+            best = &s->runners[i];
+            least = x->value;
+        }
     return best;
 }
 
-// Keeps what is known for later steps, unless an earlier one knew more.
-FCI_FN void fci_confident_remember(const fci_search *s) {
+// Who seems to be in front of the leader, most of all; NULL: nobody.
+FCI_FN fci_runner *fci_confident_front(fci_search *s) {
+    fci_runner *front = NULL;
+    double least = 0;
+    if (!s->leader) return fci_search_first(s, false);
     for (size_t i = 0; i < s->n_runners; i++) {
-        const fci_runner *r = &s->runners[i];
-        size_t past = 0;
-        for (size_t q = 0; q < s->tokens->n_sequences; q++) past += r->past_reach[q];
-        if (isnan(r->sum) || r->known < past) continue;
-        memcpy(r->past, r->values, s->n_positions * sizeof *r->past);
-        memcpy(r->past_reach, r->reach, s->tokens->n_sequences * sizeof *r->past_reach);
+        fci_runner *r = &s->runners[i];
+        if (!fci_confident_runs(s, r)) continue;
+        double mean = fci_confident_lead(s, r).mean;
+        if (mean >= least) continue; // what is not a number is not
+        front = r;
+        least = mean;
+    }
+    return front;
+}
+
+FCI_FN fc_code fci_confident_finish(fci_search *s, const fci_runner *r, fc_error *err) {
+    fci_search_add_rest(s, r);
+    return fci_confident_run(s, true, err);
+}
+
+FCI_FN void fci_confident_drop(fci_search *s) {
+    fci_spread pool = fci_confident_pool(s);
+    for (size_t i = 0; i < s->n_runners; i++) {
+        fci_runner *r = &s->runners[i];
+        if (!fci_confident_runs(s, r)) continue;
+        fci_lead lead = fci_confident_lead(s, r);
+        double margin = fci_confident_margin(s, &lead, &pool);
+        if (margin < s->plan->info.confidence) continue;
+        r->dropped = 1;
+        r->margin = margin;
+        r->guess = s->leader->sum + lead.mean * (double)s->tokens->n_sequences;
     }
 }
 
-// A paired statistical race: all see the same positions, and who is behind the one in front by z
-// standard errors is dropped. The last one is completed, so its score is exact.
+// A race whose sequences come in a random order, so that those that were run are a sample of all;
+// who is behind the leader by z standard errors is dropped as well. Who seems to be in front of it
+// is completed at once, and who is near it in the end, so that no close case is left to chance.
 FCI_FN fc_code fci_search_confident(fci_search *s, const fci_runner **winner, fc_error *err) {
-    size_t survivors = s->n_runners;
-    bool more = true;
-    fc_code code = FC_OK;
-    while (survivors > 1 && more && !code) {
-        code = fci_confident_round(s, &more, err);
-        const fci_runner *best = code ? NULL : fci_confident_best(s);
-        for (size_t i = 0; i < s->n_runners && !code; i++) {
-            fci_runner *r = &s->runners[i];
-            if (r->dropped || r == best || fci_search_complete(s, r)) continue;
-            r->margin = fci_confident_lead(s, r, best).margin;
-            r->dropped = r->margin >= s->plan->info.confidence;
-            survivors -= r->dropped ? 1 : 0;
-        }
+    size_t drawn = 0;
+    const fci_runner *front = fci_confident_guess(s);
+    fc_code code = front ? fci_confident_finish(s, front, err) : FC_OK;
+    fci_search_shuffle(s->plan->info.seed + ((uint64_t)s->step << 32), s->draw,
+                       (uint32_t)s->tokens->n_sequences); // anew, as it could be an unlucky one
+    while (!code && drawn < s->tokens->n_sequences) {
+        code = fci_confident_round(s, &drawn, err);
+        while (!code && (front = fci_confident_front(s)) != NULL)
+            code = fci_confident_finish(s, front, err);
+        if (!code) fci_confident_drop(s);
     }
-    fci_runner *last = fci_search_first(s, false);
-    if (!code && last && !fci_search_complete(s, last)) {
-        fci_search_add_rest(s, last);
-        code = fci_search_run_pieces(s, err);
-    }
-    if (!code) fci_confident_remember(s);
-    *winner = last;
+    *winner = s->leader;
     return code;
 }
 
@@ -15999,22 +15956,6 @@ static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, const fc
     fci_search_race, fci_search_exhaust, fci_search_confident, fci_search_one_shot,
     fci_search_pick};
 
-// The place of every candidate in an order that a seed gives (Fisher and Yates' shuffle,
-// splitmix64).
-FCI_FN void fci_search_shuffle(const fci_search *s) {
-    uint64_t state = s->plan->info.seed;
-    uint32_t n = (uint32_t)fci_search_n_sublayers(s);
-    for (uint32_t i = 0; i < n; i++) s->picks[i] = i;
-    for (uint32_t i = n; i > 1; i--) {
-        uint64_t x = state += 0x9e3779b97f4a7c15u;
-        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-        uint32_t k = (uint32_t)((x ^ (x >> 31)) % i), swapped = s->picks[i - 1];
-        s->picks[i - 1] = s->picks[k];
-        s->picks[k] = swapped;
-    }
-}
-
 FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
     fc_candidates kind = s->desc->candidates;
     uint32_t first_block = s->plan->info.first_block, n_blocks = (uint32_t)s->m->hyper.n_blocks;
@@ -16035,8 +15976,6 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
         r->guess = fci_race_expect(s, k);
         r->values = s->values + s->n_runners * s->n_positions;
         r->reach = s->reaches + s->n_runners * sequences;
-        r->past = s->past + k * s->n_positions;
-        r->past_reach = s->past_reaches + k * sequences;
         for (size_t i = 0; i < s->n_positions; i++) r->values[i] = -1;
         memset(r->reach, 0, sequences * sizeof *r->reach);
         s->n_runners++;
@@ -16056,7 +15995,7 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_runner *winner) {
         to->expected = (double)NAN;
         if (s->desc->search == FC_SEARCH_RACE && !to->exact)
             to->expected = (r->known ? fci_search_ratio(s, r, winner) * winner->sum : r->guess) / s->divisor;
-        to->value = r->dropped ? fci_search_ratio(s, r, winner) * winner->sum / s->divisor : r->value;
+        to->value = r->dropped ? r->guess / s->divisor : r->value;
         double *least = &s->plan->info.margin;
         if (r->dropped && isfinite(r->margin) && (*least == 0 || r->margin < *least))
             *least = r->margin;
@@ -16096,8 +16035,8 @@ FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s, uint64_t spacing) {
 // What else a search holds, whatever its trail.
 FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
     uint64_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences;
-    uint64_t runner = 2 * s->n_positions * sizeof(double) +
-                      sequences * (2 * sizeof(uint32_t) + sizeof(fci_piece) + sizeof(fci_lane) +
+    uint64_t runner = s->n_positions * sizeof(double) +
+                      sequences * (sizeof(uint32_t) + sizeof(fci_piece) + sizeof(fci_lane) +
                                    2 * sizeof(float *)) +
                       sizeof(fci_runner) + sizeof(fc_score) + sizeof(fci_weight_at) + 32;
     uint64_t position = sizeof(uint32_t) + sizeof(float *) + sizeof(fci_weight_at);
@@ -16193,12 +16132,10 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->runners = (fci_runner *)fci_alloc(c, n, sizeof *s->runners, "candidates", err);
     s->values = (double *)fci_alloc(c, n * all, sizeof *s->values, "distances", err);
     s->reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->reaches, "candidates", err);
-    s->past = (double *)fci_alloc(c, n * all, sizeof *s->past, "distances", err);
-    s->past_reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->past_reaches, "distances",
-                                            err);
     s->picks = (uint32_t *)fci_alloc(c, n, sizeof *s->picks, "candidates", err);
     s->order = (uint32_t *)fci_alloc(c, all, sizeof *s->order, "positions", err);
     s->sequences = (uint32_t *)fci_alloc(c, sequences, sizeof *s->sequences, "sequences", err);
+    s->draw = (uint32_t *)fci_alloc(c, sequences, sizeof *s->draw, "sequences", err);
     s->parts = (double *)fci_alloc(c, sequences, sizeof *s->parts, "sequences", err);
     s->cover = (const float **)fci_alloc(c, all, sizeof *s->cover, "positions", err);
     s->pieces = (fci_piece *)fci_alloc(c, n * sequences, sizeof *s->pieces, "lanes", err);
@@ -16206,17 +16143,17 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->finished = (fci_lane *)fci_alloc(c, n * sequences, sizeof *s->finished, "lanes", err);
     s->items = (fci_item *)fci_alloc(c, s->room, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
-    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->past ||
-        !s->past_reaches || !s->picks || !s->order || !s->sequences ||
+    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->draw ||
+        !s->picks || !s->order || !s->sequences ||
         !s->parts || !s->cover || !s->pieces || !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
         return FC_ERR_MEMORY;
     memcpy(s->mask, s->m->present, n);
-    fci_search_shuffle(s);
+    fci_search_shuffle(s->plan->info.seed, s->picks, (uint32_t)n);
     return FC_OK;
 }
 
 FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
-    static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.15, 0.6, 0}; // until a step is measured
+    static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.25, 0.6, 0}; // until a step is measured
     const fc_tokens *t = s->tokens;
     size_t longest;
     uint64_t taken, kept, held;
@@ -16244,8 +16181,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 FCI_FN void fci_search_close(fci_search *s) {
     const fci_context *c = &s->m->c;
     void *all[] = {s->mask,    s->below,     s->trail_rows, s->segment_rows, s->trail, s->between,
-                   s->runners, s->values,    s->reaches,    s->picks, s->order,
-                   s->past,    s->past_reaches,
+                   s->runners, s->values,    s->reaches,    s->picks,        s->order, s->draw,
                    s->sequences, s->parts,   (void *)s->cover, s->pieces,    s->lanes, s->items,
                    s->scores,  s->finished,  s->held};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
@@ -16278,7 +16214,7 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
     info->first_block = fci_search_first_block(m, d);
     if (d->search == FC_SEARCH_CONFIDENT)
         info->confidence = d->confidence > 0 ? d->confidence : FCI_SEARCH_CONFIDENCE;
-    if (d->search == FC_SEARCH_RANDOM) info->seed = d->seed;
+    if (d->search == FC_SEARCH_RANDOM || d->search == FC_SEARCH_CONFIDENT) info->seed = d->seed;
     info->calibration.n_sequences = (uint32_t)t->n_sequences;
     info->calibration.n_positions = t->starts[t->n_sequences];
     for (size_t i = 0; i < t->n_sequences; i++) {
@@ -22184,11 +22120,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_CODED_SIXTEEN
 #undef FCI_COMPILER_CLANG
 #undef FCI_COMPILER_GCC
-#undef FCI_CONFIDENT_BLOCKS
-#undef FCI_CONFIDENT_LEAST
-#undef FCI_CONFIDENT_LOOK
-#undef FCI_CONFIDENT_MOST
-#undef FCI_CONFIDENT_STAGE
+#undef FCI_CONFIDENT_POOLED
 #undef FCI_CONFIG_LIMIT
 #undef FCI_CSV_HEAD
 #undef FCI_EACH_14

@@ -408,7 +408,8 @@ static const flag flags[] = {
      "random goes by no score"},
     {PRUNE, "--confidence", &type_errors, "Z", "4", 0, FIELD(confidence), FIELD(confidence_given),
      "with confident: how many standard errors behind the best a candidate is dropped"},
-    {PRUNE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given), "with random: which order"},
+    {PRUNE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
+     "with random: which order; with confident: which order of the sequences"},
     {PRUNE, "--resume", NULL, NULL, NULL, 0, FIELD(resume), 0,
      "continue the plan that is already in -o, if there is one"},
     {PRUNE, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
@@ -1339,7 +1340,7 @@ static fc_prune_desc prune_desc(const session *s) {
     d.fraction = o->remove.fraction;
     d.last = o->last;
     d.confidence = d.search == FC_SEARCH_CONFIDENT ? o->confidence : 0;
-    d.seed = d.search == FC_SEARCH_RANDOM ? o->seed : 0;
+    d.seed = d.search == FC_SEARCH_RANDOM || d.search == FC_SEARCH_CONFIDENT ? o->seed : 0;
     d.resume = s->plan;
     return d;
 }
@@ -1482,8 +1483,8 @@ static int run_prune(session *s) {
         return misused(s->command, "--remove: expected more than nothing");
     if (s->o->confidence_given && s->o->search != FC_SEARCH_CONFIDENT)
         return misused(s->command, "--confidence: expected --search confident");
-    if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM)
-        return misused(s->command, "--seed: expected --search random");
+    if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM && s->o->search != FC_SEARCH_CONFIDENT)
+        return misused(s->command, "--seed: expected --search random or confident");
     if (s->o->resume && s->o->force) return misused(s->command, "expected one of --resume and --force, got both");
     if (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s)) return STATUS_FAILED;
     catch_interrupt();

@@ -577,7 +577,7 @@ static void test_resume(const char *path, fc_search search) {
     fc_plan *resumed = fc_prune(m, &desc, &err);
     if (T_OK(resumed && whole, "resumed: %s", err.msg)) {
         same_plan("resumed", resumed, whole);
-        if (search != FC_SEARCH_CONFIDENT) same_scores(resumed, whole);
+        same_scores(resumed, whole);
     }
     if (fc_simd_best() != FC_SIMD_SCALAR)
         T_OK(!fc_prune(scalar, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "instruction set"), "another kernel table must be refused: %s", err.msg);
@@ -609,167 +609,6 @@ static void test_resume(const char *path, fc_search search) {
     fc_tokens_free(&other);
     fc_model_close(m);
     fc_model_close(scalar);
-}
-
-/* Two candidates of an invented search: 8 sequences of 256 positions, the first `known` of them known now and the
-   first `past` at an earlier step. */
-enum { LEAD_SEQUENCES = 8, LEAD_LENGTH = 256, LEAD_POSITIONS = LEAD_SEQUENCES * LEAD_LENGTH };
-typedef struct lead_case {
-    fci_search s;
-    fc_tokens tokens;
-    fci_runner r[2];
-    size_t starts[LEAD_SEQUENCES + 1];
-    double now[2][LEAD_POSITIONS], then[2][LEAD_POSITIONS];
-    uint32_t reach[2][LEAD_SEQUENCES], past[2][LEAD_SEQUENCES];
-} lead_case;
-
-static double uniform(uint64_t *state) {
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return (double)((x ^ (x >> 31)) >> 11) / 9007199254740992.0;
-}
-
-/* `ahead`: how much more the first one's distances are, on average of all positions. */
-static void lead_make(lead_case *c, fc_metric metric, uint32_t known, uint32_t past, double ahead, uint64_t *state) {
-    double mean = 0;
-    memset(c, 0, sizeof *c);
-    for (size_t q = 0; q <= LEAD_SEQUENCES; q++) c->starts[q] = q * LEAD_LENGTH;
-    c->tokens.starts = c->starts;
-    c->tokens.n_sequences = LEAD_SEQUENCES;
-    c->s.tokens = &c->tokens;
-    c->s.n_positions = c->s.n_counted = LEAD_POSITIONS;
-    c->s.reference.distance = &fci_distances[metric];
-    for (size_t i = 0; i < LEAD_POSITIONS; i++) {
-        double common = 2 - 2 * log(1 - uniform(state)), noise = uniform(state) + uniform(state) - 1;
-        c->now[1][i] = c->then[1][i] = common;
-        c->now[0][i] = common + noise;
-        mean += noise / LEAD_POSITIONS;
-    }
-    for (size_t i = 0; i < LEAD_POSITIONS; i++) {
-        c->now[0][i] += ahead - mean;
-        c->then[0][i] = c->then[1][i] + 0.7 * (c->now[0][i] - c->now[1][i]) + 0.2 * (uniform(state) - 0.5);
-    }
-    for (int i = 0; i < 2; i++) {
-        fci_runner *r = &c->r[i];
-        r->values = c->now[i];
-        r->past = c->then[i];
-        r->reach = c->reach[i];
-        r->past_reach = c->past[i];
-        for (uint32_t q = 0; q < LEAD_SEQUENCES; q++) r->reach[q] = q < known ? LEAD_LENGTH : 0;
-        for (uint32_t q = 0; q < LEAD_SEQUENCES; q++) r->past_reach[q] = q < past ? LEAD_LENGTH : 0;
-        r->known = known * LEAD_LENGTH;
-        for (size_t k = r->known; k < LEAD_POSITIONS; k++) r->values[k] = -1;
-        r->sum = fci_search_sum(&c->s, r->values, r->values);
-    }
-}
-
-/* The same by the textbook, in two passes over sums of 16 positions. */
-static double lead_margin(const lead_case *c, uint32_t known, uint32_t past) {
-    size_t per = LEAD_LENGTH / 16, n = known * per, wide = past * per, all = LEAD_SEQUENCES * per;
-    double y[LEAD_SEQUENCES * LEAD_LENGTH / 16], x[LEAD_SEQUENCES * LEAD_LENGTH / 16], my = 0, mx = 0, mw = 0, yy = 0, xx = 0, xy = 0, rest = 0;
-    for (size_t b = 0; b < all; b++) {
-        y[b] = x[b] = 0;
-        for (size_t k = 16 * b; k < 16 * b + 16; k++) {
-            y[b] += c->now[0][k] - c->now[1][k];
-            x[b] += c->then[0][k] - c->then[1][k];
-        }
-        if (b < n) my += y[b] / (double)n;
-        if (b < n) mx += x[b] / (double)n;
-        if (b < wide) mw += x[b] / (double)wide;
-    }
-    for (size_t b = 0; b < n; b++) {
-        yy += (y[b] - my) * (y[b] - my);
-        xx += (x[b] - mx) * (x[b] - mx);
-        xy += (x[b] - mx) * (y[b] - my);
-    }
-    double dn = (double)n, dw = (double)wide, da = (double)all, variance = yy / (dn - 1) / dn;
-    if (past <= known) return fci_confident_normal(my / sqrt(variance * (1 - dn / da)), dn - 1);
-    for (size_t b = 0; b < n; b++) rest += pow(y[b] - my - xy / xx * (x[b] - mx), 2);
-    rest /= dn - 2;
-    variance = rest * ((1 - dn / dw) / dn + (mw - mx) * (mw - mx) / xx) + variance * (dn / dw - dn / da);
-    return fci_confident_normal((my + xy / xx * (mw - mx)) / sqrt(variance), dn - 2);
-}
-
-static void test_confident_lead(void) {
-    static lead_case c;
-    static const uint32_t sizes[][2] = {{4, 0}, {2, 0}, {2, 4}, {2, 8}, {4, 8}, {7, 8}};
-    uint64_t state = 7;
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        uint32_t known = sizes[i][0], past = sizes[i][1];
-        lead_make(&c, FC_METRIC_JS, known, past, 0.2, &state);
-        double got = fci_confident_lead(&c.s, &c.r[0], &c.r[1]).margin, want = lead_margin(&c, known, past);
-        if (known * LEAD_LENGTH / 16 >= FCI_CONFIDENT_BLOCKS) T_OK(relative(got, want) < 1e-9 && want > 2, "%u known, %u past: %g, expected %g standard errors", known, past, got, want);
-        c.r[0].past_reach[0] = 0; /* an earlier step that did not see what this one sees is of no use */
-        T_OK(relative(fci_confident_lead(&c.s, &c.r[0], &c.r[1]).margin, lead_margin(&c, known, 0)) < 1e-9 || known == 2, "%u known, past without the first", known);
-        T_OK(fci_confident_lead(&c.s, &c.r[1], &c.r[0]).margin == 0, "who is in front is behind nobody");
-    }
-    lead_make(&c, FC_METRIC_JS, LEAD_SEQUENCES, 0, 1e-6, &state);
-    T_OK(isinf(fci_confident_lead(&c.s, &c.r[0], &c.r[1]).margin), "nothing is left to chance where everything is known");
-    /* Of candidates that are as good as each other, one in 44 should seem two standard errors behind. */
-    for (int metric = 0; metric < 2; metric++)
-        for (uint32_t past = 0; past <= LEAD_SEQUENCES; past += LEAD_SEQUENCES / 2) {
-            int n = 0, trials = 2000;
-            for (int i = 0; i < trials; i++) {
-                lead_make(&c, metric ? FC_METRIC_EUCLIDEAN : FC_METRIC_JS, 2, past, 0, &state);
-                n += fci_confident_lead(&c.s, &c.r[0], &c.r[1]).margin > 2;
-            }
-            T_OK(n > trials / 100 && n < trials / 28, "%s, %u sequences known before: %d of %d are two standard errors behind", metric ? "euclidean" : "js", past, n, trials);
-        }
-}
-
-/* confident: what it says of a step is true, and nothing is dropped below the confidence asked for. */
-static void confident_step(const fc_plan *plan, const fc_plan *all, size_t step, uint64_t positions, size_t *dropped) {
-    const fc_plan_info *info = fc_plan_get_info(plan);
-    const fc_step *a = fc_plan_step(plan, step), *b = fc_plan_step(all, step);
-    T_OK(a->n_scores == b->n_scores, "step %d: every candidate has a score", (int)step + 1);
-    for (size_t i = 0; i < a->n_scores && i < b->n_scores; i++) {
-        const fc_score *x = &a->scores[i], *y = &b->scores[i];
-        if (x->candidate == a->removed) T_OK(x->exact && memcmp(&x->value, &a->score, sizeof a->score) == 0, "the winner is exact");
-        if (x->exact) T_OK(!x->estimate && memcmp(&x->value, &y->value, sizeof y->value) == 0, "candidate %u: exact %.17g, %.17g", x->candidate, x->value, y->value);
-        else T_OK(x->estimate && x->positions >= FCI_CONFIDENT_STAGE && x->positions < positions && x->margin >= info->confidence && info->margin <= x->margin &&
-                  relative(x->value, y->value) < 0.5, "candidate %u: estimate %g of %g from %d positions at %g", x->candidate, x->value, y->value, (int)x->positions, x->margin);
-        *dropped += x->estimate ? 1 : 0;
-    }
-}
-
-static void test_confident(const char *path) {
-    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO);
-    if (!m) return;
-    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 8, 128);
-    for (int metric = 0; metric < FC_METRIC_COUNT; metric++) {
-        fc_plan *all = prune(m, &t, (fc_metric)metric, FC_SEARCH_EXHAUSTIVE, 0), *same = NULL;
-        fc_prune_desc desc;
-        fc_error err;
-        size_t dropped = 0;
-        memset(&desc, 0, sizeof desc);
-        desc.calibration = &t;
-        desc.metric = (fc_metric)metric;
-        desc.search = FC_SEARCH_CONFIDENT;
-        desc.confidence = 100;
-        same = fc_prune(m, &desc, &err); /* nobody is 100 standard errors behind */
-        if (T_OK(all && same, "%s", err.msg)) same_plan("confident, 100", same, all);
-        if (same) T_OK(fc_plan_get_info(same)->margin == 0, "nothing was dropped");
-        desc.confidence = 0;
-        fc_plan *p = fc_prune(m, &desc, &err);
-        if (T_OK(p && all, "%s", err.msg)) {
-            T_OK(fc_plan_get_info(p)->confidence == 4 && fc_plan_get_info(p)->n_steps == fc_plan_get_info(all)->n_steps, "the default is 4");
-            for (size_t i = 0; i < fc_plan_get_info(all)->n_steps && fc_plan_step(p, i)->n_scores == fc_plan_step(all, i)->n_scores; i++) {
-                confident_step(p, all, i, t.starts[t.n_sequences], &dropped);
-                if (fc_plan_step(p, i)->removed != fc_plan_step(all, i)->removed) break; /* other models from here on */
-            }
-            if (metric == FC_METRIC_NLL) dropped = 0; /* whose differences say nothing here: random weights, random text */
-            else T_OK(dropped > 0 && fc_plan_get_info(p)->margin >= 4, "%s: %d dropped", fc_metric_name((fc_metric)metric), (int)dropped);
-            if (dropped) T_OK(fc_plan_get_info(p)->cost.lanes < fc_plan_get_info(all)->cost.lanes, "%s: less work: %g, %g", fc_metric_name((fc_metric)metric), fc_plan_get_info(p)->cost.lanes, fc_plan_get_info(all)->cost.lanes);
-        }
-        desc.confidence = 0.5;
-        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_ARGUMENT && strstr(err.msg, "confidence"), "0.5 standard errors must be refused: %s", err.msg);
-        fc_plan_free(all);
-        fc_plan_free(same);
-        fc_plan_free(p);
-    }
-    fc_tokens_free(&t);
-    fc_model_close(m);
 }
 
 /* one-shot goes by the first scores, random by its seed; both score what goes exactly. */
@@ -1051,8 +890,6 @@ int main(int argc, char **argv) {
     test_distances("tests/data/llama_f16_sharded");
     test_candidates("tests/data/llama_f16_sharded");
     for (int i = 0; i < FC_SEARCH_COUNT; i++) test_resume("tests/data/llama_f32_bias", (fc_search)i);
-    test_confident_lead();
-    test_confident("tests/data/llama_f16_sharded");
     test_orders("tests/data/llama_f16_sharded");
     test_turned("tests/data/llama_f16_sharded", FC_COMPUTE_F32);
     test_turned("tests/data/llama_bf16_old_config", FC_COMPUTE_AUTO);
