@@ -3877,6 +3877,18 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     return code;
 }
 
+// A text file may begin with a byte order mark; its length.
+FCI_FN size_t fci_bom(const void *data, uint64_t size) {
+    return size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
+FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
+                                   const fci_json **root, fc_error *err) {
+    const size_t bom = fci_bom(f->data, f->size);
+    return fci_json_parse(c, arena, f->data ? (const char *)f->data + bom : "",
+                          (size_t)f->size - bom, root, err);
+}
+
 // As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
     static const char specials[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
@@ -4298,7 +4310,7 @@ typedef struct fci_index {
 struct fc_container {
     fci_context context; // what its files point to
     fci_arena arena;
-    bool gguf;
+    bool gguf, directory; // directory: the path is that of a folder
     fci_file *files;
     uint32_t n_files;
     fc_tensor *tensors;
@@ -4549,6 +4561,7 @@ FCI_FN fc_code fci_st_tensor(fci_st_pass *p, const fci_json *object, fci_str nam
 
 FCI_FN fc_code fci_st_metadata(fci_st_pass *p, const fci_json *object) {
     fci_json key, e;
+    if (object->type == FCI_JSON_NULL) return FC_OK; // as the reference reader
     if (object->type != FCI_JSON_OBJECT)
         return fci_st_fail(p, object, fci_s("__metadata__"), "metadata", "an object");
     for (;;) {
@@ -4663,6 +4676,43 @@ FCI_FN fc_code fci_st_cover(fci_st_pass *p, size_t n) {
     return code;
 }
 
+// What people have in the place of weights, told by its first bytes.
+static const struct fci_alien {
+    uint32_t at;
+    const char *magic, *what;
+} fci_aliens[] = {
+    {0, "version https://git-lfs", "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
+    {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
+    {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
+    {0, "<html", "an HTML page: the download gave a page instead of the file"},
+    {0, "PK\003\004", "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors "
+                       "(load it with transformers, then save_pretrained), or unpack it"},
+    {0, "\200\002", "a Python pickle (an old PyTorch file): convert it to safetensors (load it with "
+                    "transformers, then save_pretrained)"},
+    {0, "\037\213", "a gzip archive: unpack it"},
+    {257, "ustar", "a tar archive: unpack it"},
+    {0, "BZh", "a bzip2 archive: unpack it"},
+    {0, "\3757zXZ", "an xz archive: unpack it"},
+    {0, "(\265/\375", "a zstd archive: unpack it"},
+    {0, "7z\274\257", "a 7-Zip archive: unpack it"},
+    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors"},
+    {0, "lmgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "fmgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "tjgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "FUGG", "a GGUF file with its first bytes reversed"},
+    {0, "{", "a JSON text: a model is a folder with config.json and its weights, or a GGUF file"},
+};
+
+FCI_FN const char *fci_alien_name(const fci_file *f) { // NULL: nothing known
+    for (size_t i = 0; i < sizeof fci_aliens / sizeof fci_aliens[0]; i++) {
+        const struct fci_alien *a = &fci_aliens[i];
+        const size_t n = strlen(a->magic);
+        if (f->size >= a->at + n && memcmp((const char *)f->data + a->at, a->magic, n) == 0)
+            return a->what;
+    }
+    return NULL;
+}
+
 FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
     fci_st_pass p;
     fci_arena scratch;
@@ -4675,6 +4725,11 @@ FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
     p.f = f;
     p.file = file;
     p.err = err;
+    const bool headed = f->size >= 8 && fci_le64(f->data) <= fci_min(FCI_ST_HEADER_MAX, f->size - 8);
+    const char *alien = headed || f->size == 0 ? NULL : fci_alien_name(f);
+    if (alien)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected a safetensors or GGUF file, got %s", f->name, alien);
     if (f->size < 8)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: expected a header length of 8 bytes, got a file of %llu bytes",
@@ -4821,6 +4876,21 @@ FCI_FN fc_code fci_gguf_kv(fci_gguf_reader *r, fci_arena *arena, fci_kv *kv) {
     return code;
 }
 
+// Types that ggml once had: the file has to be made anew from the model it came from.
+FCI_FN const char *fci_gguf_removed(uint32_t type) {
+    switch (type) {
+    case 4: return " (Q4_2, which ggml has removed)";
+    case 5: return " (Q4_3, which ggml has removed)";
+    case 31: return " (Q4_0_4_4, which ggml has removed: it is Q4_0 now)";
+    case 32: return " (Q4_0_4_8, which ggml has removed: it is Q4_0 now)";
+    case 33: return " (Q4_0_8_8, which ggml has removed: it is Q4_0 now)";
+    case 36: return " (IQ4_NL_4_4, which ggml has removed: it is IQ4_NL now)";
+    case 37: return " (IQ4_NL_4_8, which ggml has removed: it is IQ4_NL now)";
+    case 38: return " (IQ4_NL_8_8, which ggml has removed: it is IQ4_NL now)";
+    default: return "";
+    }
+}
+
 // Type, size and place of a tensor; *end is where the next one has to begin, relative to the data.
 FCI_FN fc_code fci_gguf_place(fci_gguf_reader *r, fc_tensor *t, uint64_t type_at, uint32_t type,
                               uint64_t offset, uint32_t align, uint64_t *end) {
@@ -4829,7 +4899,8 @@ FCI_FN fc_code fci_gguf_place(fci_gguf_reader *r, fc_tensor *t, uint64_t type_at
     for (int i = 1; i < FC_DTYPE_COUNT && type <= INT32_MAX; i++)
         if (fci_dtype_info((fc_dtype)i)->gguf == (int)type) t->type = (fc_dtype)i;
     if (t->type == FC_DTYPE_INVALID)
-        return fci_tensor_fail(r->f, name, type_at, r->err, "expected a known type, got %u", type);
+        return fci_tensor_fail(r->f, name, type_at, r->err, "expected a known type, got %u%s", type,
+                               fci_gguf_removed(type));
     uint64_t row = t->rank ? t->shape[t->rank - 1] : 1;
     uint32_t block = fci_number_block(t->type);
     if (row % block != 0)
@@ -5196,8 +5267,7 @@ FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena
     fci_shown shown, where;
     const fci_json *root;
     memset(&s, 0, sizeof s);
-    fc_code code = fci_json_parse(&c->context, scratch, (const char *)f->data, (size_t)f->size,
-                                  &root, err);
+    fc_code code = fci_json_parse_file(&c->context, scratch, f, &root, err);
     if (!code) code = fci_shards_read(&s, scratch, root, err);
     if (!code) code = fci_files_alloc(c, s.n_files, err);
     if (code) return fci_wrap(err, code, "%s", f->name);
@@ -5221,6 +5291,91 @@ FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena
     return FC_OK;
 }
 
+FCI_FN bool fci_directory_has(const fci_context *c, fci_arena *a, const char *directory,
+                              const char *name) {
+    fc_error none;
+    bool there = false;
+    const char *path = fci_path_join(a, directory, name, &none);
+    return path && (fci_file_there(c, path, &there, &none) || there); // what cannot be read is there
+}
+
+// What a folder without weights that can be read holds instead, and what to do about it.
+FCI_FN const char *fci_directory_hint(const fci_context *c, fci_arena *a, const char *directory) {
+    static const struct {
+        const char *file, *hint;
+    } hints[] = {
+        {"pytorch_model.bin", "it holds PyTorch's pytorch_model.bin: convert it to safetensors (load "
+                              "it with transformers, then save_pretrained)"},
+        {"pytorch_model.bin.index.json", "it holds PyTorch's pytorch_model-*.bin: convert them to "
+                                         "safetensors (load them with transformers, then save_pretrained)"},
+        {"adapter_config.json", "it holds an adapter alone: merge it into its base model first (PEFT's "
+                                "merge_and_unload, then save_pretrained)"},
+        {"tf_model.h5", "it holds TensorFlow's weights: convert them to safetensors"},
+        {"flax_model.msgpack", "it holds Flax's weights: convert them to safetensors"},
+        {"consolidated.safetensors", "it holds consolidated.safetensors, which has other names of tensors: "
+                                     "take the files of transformers (model*.safetensors)"},
+        {"consolidated.00.pth", "it holds Meta's own weights: take the files of transformers "
+                                "(model*.safetensors)"},
+        {"config.json", "it has a config.json, but no weights"},
+    };
+    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
+        if (fci_directory_has(c, a, directory, hints[i].file)) return hints[i].hint;
+    return NULL;
+}
+
+// A cache of the Hugging Face hub keeps a model in snapshots/REVISION; refs/main has the revision.
+FCI_FN fc_code fci_directory_cache(const fci_context *c, fci_arena *a, const char *directory,
+                                   fc_error *err) {
+    fci_file f;
+    fc_error none;
+    const char *path = fci_path_join(a, directory, "refs/main", err);
+    bool there = false;
+    if (!path || fci_file_optional(c, path, 4096, &f, &there, &none) || !there) return FC_OK;
+    int n = 0;
+    const char *revision = (const char *)f.data;
+    while (n < (int)fci_min(f.size, 64) && revision[n] > ' ') n++;
+    fc_code code = fci_fail(err, FC_ERR_IO, 0,
+                            "%s is the root of a Hugging Face cache: give the snapshot in it, "
+                            "%s/snapshots/%.*s",
+                            directory, directory, n, n ? revision : "");
+    fci_file_close(&f);
+    return code;
+}
+
+// Shards without their index: model-00001-of-0000N.safetensors and its siblings, all of them.
+// *n is 0 where there is no first one.
+FCI_FN fc_code fci_directory_shards(fc_container *c, fci_arena *a, const char *directory,
+                                    uint32_t *n, fc_error *err) {
+    char name[64];
+    *n = 0;
+    for (uint32_t of = 1; of <= FCI_FILES_MAX && !*n; of++) {
+        snprintf(name, sizeof name, "model-00001-of-%05u.safetensors", of);
+        if (fci_directory_has(&c->context, a, directory, name)) *n = of;
+    }
+    fc_code code = *n ? fci_files_alloc(c, *n, err) : FC_OK;
+    for (uint32_t i = 0; i < *n && !code; i++) {
+        snprintf(name, sizeof name, "model-%05u-of-%05u.safetensors", i + 1, *n);
+        const char *path = fci_path_join(a, directory, name, err);
+        code = path ? fci_files_add(c, path, err) : FC_ERR_MEMORY;
+        if (code) return fci_wrap(err, code, "%u shards without model.safetensors.index.json", *n);
+        code = fci_st_load(c, i, err);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_directory_other(fc_container *c, fci_arena *a, const char *directory,
+                                   const fc_error *not_a_file, fc_error *err) {
+    uint32_t n_shards;
+    fc_code code = fci_directory_shards(c, a, directory, &n_shards, err);
+    if (!code && !n_shards) code = fci_directory_cache(&c->context, a, directory, err);
+    if (code || n_shards) return code;
+    const char *hint = fci_directory_hint(&c->context, a, directory);
+    return fci_fail(err, not_a_file->code, 0,
+                    "%s; expected a file, or a directory with model.safetensors or "
+                    "model.safetensors.index.json%s%s",
+                    not_a_file->msg, hint ? "; " : "", hint ? hint : "");
+}
+
 FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory,
                                   const fc_error *not_a_file, fc_error *err) {
     fci_arena scratch;
@@ -5241,12 +5396,7 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory,
         if (!code) code = fci_st_load(c, 0, err);
     } else if (!code && shards) {
         code = fci_shards_open(c, directory, &scratch, &f, err);
-    } else if (!code) {
-        code = fci_fail(err, not_a_file->code, 0,
-                        "%s; expected a file, or a directory with model.safetensors or "
-                        "model.safetensors.index.json",
-                        not_a_file->msg);
-    }
+    } else if (!code) code = fci_directory_other(c, &scratch, directory, not_a_file, err);
     fci_file_close(&f);
     fci_arena_free(&scratch);
     return code;
@@ -5341,6 +5491,7 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
             if (err) *err = not_a_file;
             return not_a_file.code;
         }
+        c->directory = true;
         code = fci_directory_open(c, path, &not_a_file, err);
     } else {
         const fci_file *f = &c->files[0];
@@ -7736,7 +7887,8 @@ FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, cons
     return FC_OK;
 }
 
-// Every special id must be a token's, whether it is used or not. "seperator" is the real key.
+// What a text may get has to be a token's id; of another special id it is said that no token has it.
+// "seperator" is the real key.
 FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64_t n_tokens) {
     static const char *const names[] = {"bos",     "eos",       "eot", "eom", "unknown",
                                         "padding", "seperator", "cls", "mask"};
@@ -7749,10 +7901,13 @@ FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64
         if (!fci_kv_u64(kv, &id))
             return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id, got type %u", key,
                             kv->type);
-        if (id >= n_tokens)
+        if (id >= n_tokens && (strcmp(names[i], "bos") == 0 || strcmp(names[i], "unknown") == 0))
             return fci_fail(l->err, FC_ERR_FORMAT, kv->at,
                             "%s: expected an id below %llu, got %llu", key,
                             (unsigned long long)n_tokens, (unsigned long long)id);
+        if (id >= n_tokens)
+            fci_log(l->t->arena.c, 0, "%s: %llu is beyond the vocabulary of %llu tokens: no token has it", key,
+                    (unsigned long long)id, (unsigned long long)n_tokens);
     }
     return FC_OK;
 }
@@ -7907,7 +8062,9 @@ FCI_FN fc_code fci_text_kv_named(fci_text_loader *l, const fci_kv *pre, bool *ad
         return code;
     }
     return fci_fail(l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
-                    "tokenizer.ggml.pre \"%s\" is not supported; known: %s", fci_show(name, &shown), known);
+                    "tokenizer.ggml.pre \"%s\" is not supported; known: %s (where token ids will do, "
+                    "give them with --tokens)",
+                    fci_show(name, &shown), known);
 }
 
 FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g,
@@ -11844,6 +12001,7 @@ typedef struct fci_architecture {
     const char *json_defaults;  // what transformers takes for a key that config.json leaves out
     const char *gguf_defaults;  // what llama.cpp takes, under the keys of config.json
     const char *ignored; // keys of config.json that the family's class does not read: "a|b"
+    bool long_factors;   // llama.cpp reads longrope's tensors, whatever the metadata say of scaling
     const fci_tensor_name *names; // or NULL
     void (*gguf_adjust)(fci_hyper *h); // or NULL
 } fci_architecture;
@@ -11867,37 +12025,37 @@ static const fci_architecture fci_architectures[] = {
     {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
      "{}", "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"mistral", "MistralForCausalLM", NULL, "hidden_act", "silu", FCI_WINDOWED, 0, 0,
      FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"mixtral", "MixtralForCausalLM", NULL, "hidden_act", "silu",
      FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
      "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
-     FCI_WHOLE_HEADS, fci_mixtral_names, NULL},
+     FCI_WHOLE_HEADS, false, fci_mixtral_names, NULL},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
      "\"max_window_layers\":28}", "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
      "\"sliding_window\":4096,\"max_window_layers\":28}", "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,\"num_local_experts\":128,"
      "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}",
      "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
@@ -11906,7 +12064,7 @@ static const fci_architecture fci_architectures[] = {
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}",
-     FCI_WHOLE_HEADS, fci_gemma2_names, fci_architecture_gemma_27b},
+     FCI_WHOLE_HEADS, false, fci_gemma2_names, fci_architecture_gemma_27b},
     {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
          FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
@@ -11915,45 +12073,45 @@ static const fci_architecture fci_architectures[] = {
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
      "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
-     FCI_WHOLE_HEADS, fci_gemma2_names, fci_architecture_gemma_27b},
+     FCI_WHOLE_HEADS, false, fci_gemma2_names, fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}",
-     "rotary_pct|rotary_emb_base", NULL, NULL},
+     "rotary_pct|rotary_emb_base", true, NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
      FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,\"no_rope_layer_interval\":4,"
      "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
-     FCI_WHOLE_HEADS, NULL, NULL},
+     FCI_WHOLE_HEADS, false, NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
      FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
      "\"partial_rotary_factor\":0.25}", "{}",
-     FCI_PART_OF_HEADS, NULL, NULL},
+     FCI_PART_OF_HEADS, false, NULL, NULL},
     {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
      "\"tie_word_embeddings\":true}", "{}",
-     FCI_WHOLE_HEADS, fci_starcoder2_names, NULL},
+     FCI_WHOLE_HEADS, false, fci_starcoder2_names, NULL},
     {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
      FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
      "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,\"rotary_pct\":0.25}",
      "{\"use_parallel_residual\":true}",
-     "rope_theta|partial_rotary_factor|original_max_position_embeddings", fci_gpt_neox_names, NULL},
+     "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads", false, fci_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
          FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
      FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
      "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
-     "", fci_gpt2_names, NULL},
+     "num_key_value_heads|head_dim", false, fci_gpt2_names, NULL},
 };
 
 // What GGUF files say by having a tensor, or by not having it.
@@ -11990,10 +12148,7 @@ typedef struct fci_refusal {
     const char *what;
 } fci_refusal;
 
-#define FCI_NEVER (-1.0)
-
 static const fci_refusal fci_refusals[] = {
-    {"quantization_config", NULL, FCI_NEVER, 0, "packed quantised weights"},
     {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding-window attention"},
     {"num_local_experts", "expert_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
     {"num_experts", "expert_used_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
@@ -12108,7 +12263,7 @@ struct fc_model {
     fci_layer *layers;            // [n_blocks]
     uint8_t *present;             // [2 * n_blocks], 0: the file has been exported without this sublayer
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
-    uint64_t n_read; // tensors
+    uint8_t *read; // [tensors of the files]: 1 where one is of use
     const fc_tensor **tensors; // [n_tensors] that the model is made of, in the order they were looked for
     size_t n_tensors, room;
     char fingerprint[32], content[32]; // content "": not known
@@ -12129,6 +12284,10 @@ typedef struct fci_source {
 
 FCI_FN bool fci_model_is_gguf(const fc_model *m) {
     return strcmp(fc_container_kind(m->container), "gguf") == 0;
+}
+
+FCI_FN void fci_model_mark(fc_model *m, const fc_tensor *t) { // it is of use
+    if (t) m->read[t - fc_container_tensor(m->container, 0)] = 1;
 }
 
 FCI_FN bool fci_model_has(const fc_model *m, uint32_t traits) { // one of them
@@ -12257,16 +12416,31 @@ FCI_FN fc_code fci_model_widest(const fci_source *s, const fci_kv *kv, fc_kind k
     return FC_OK;
 }
 
-// A number of either kind of file as a double; integers up to 2^53 are exact, more is out of every
+// An array of n equal whole numbers says what one does.
+FCI_FN bool fci_model_alike(const fci_kv *kv, uint64_t n, uint64_t *out) {
+    uint64_t value;
+    if (kv->type != FCI_KV_ARRAY || kv->count != n || !fci_kv_item_u64(kv, 0, out)) return false;
+    for (uint64_t i = 1; i < n; i++)
+        if (!fci_kv_item_u64(kv, i, &value) || value != *out) return false;
+    return true;
+}
+
+// A number of either kind of file as a double; llama.cpp reads a truth only for families that have
+// it among their defaults. Integers up to 2^53 are exact, more is out of every
 // range.
 FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double *value, bool *found,
                                 fc_error *err) {
     const fci_kv *kv = s->json || !f->gguf ? NULL : fci_model_kv(s, f->gguf);
     const fci_json *n = kv || !f->json ? NULL : fci_model_setting(s, f->json);
     uint64_t integer = 0;
+    if (kv && f->type == FCI_FIELD_TRAIT && !fci_model_setting(s, f->json)) kv = NULL;
     *found = kv || n;
     if (n) return fci_model_number_json(n, f, value, err);
     if (!kv) return FC_OK;
+    if (f->type == FCI_FIELD_COUNT && fci_model_alike(kv, s->n_blocks, &integer)) {
+        *value = (double)integer;
+        return FC_OK;
+    }
     if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, "deci") == 0 &&
         f->type == FCI_FIELD_COUNT && s->n_blocks) {
         const fc_kind kind = f->offset == FCI_AT(ff) ? FC_KIND_FFN : FC_KIND_ATTENTION;
@@ -12819,6 +12993,44 @@ FCI_FN fc_code fci_model_block_configs(fc_model *m, const fci_json *config, fc_e
     return code;
 }
 
+// "drop_attn_list" and "drop_mlp_list", as LLM-Drop writes them: numbers of blocks that lack the
+// sublayer, or a bool for each block.
+FCI_FN fc_code fci_model_drop_list(fc_model *m, const fci_json *config, fc_kind kind,
+                                   fc_error *err) {
+    const char *key = kind == FC_KIND_FFN ? "drop_mlp_list" : "drop_attn_list";
+    const fci_json *list = fci_model_json(config, key), *n;
+    const uint64_t n_blocks = m->hyper.n_blocks;
+    if (!list) return FC_OK;
+    if (list->type != FCI_JSON_ARRAY)
+        return fci_fail(err, FC_ERR_FORMAT, list->at, "\"%s\": expected an array, got %s", key,
+                        fci_json_type_name(list));
+    n = fci_json_first(list);
+    for (uint32_t i = 0; i < list->count; i++, n = fci_json_next(n)) {
+        const bool flag = n->type == FCI_JSON_BOOL && list->count == n_blocks;
+        const bool number = n->type == FCI_JSON_NUMBER && n->is_integer && n->integer < n_blocks;
+        if (!flag && !number)
+            return fci_fail(err, FC_ERR_FORMAT, n->at,
+                            "\"%s\": expected numbers of blocks below %llu, or true or false for "
+                            "each block",
+                            key, (unsigned long long)n_blocks);
+        if (!flag || n->truth) m->present[2 * (flag ? i : n->integer) + kind] = 0;
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_model_drop_lists(fc_model *m, const fci_json *config, fc_error *err) {
+    fc_code code = fci_model_drop_list(m, config, FC_KIND_ATTENTION, err);
+    if (!code) code = fci_model_drop_list(m, config, FC_KIND_FFN, err);
+    const size_t n = 2 * (size_t)m->hyper.n_blocks;
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++) left += m->present[i];
+    if (!code && left < n)
+        fci_log(&m->c, 0, "config.json drops %llu of %llu sublayers (\"drop_attn_list\", "
+                "\"drop_mlp_list\"): they are not run",
+                (unsigned long long)(n - left), (unsigned long long)n);
+    return code;
+}
+
 FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
                                      fc_error *err) {
     fci_source s = {config, NULL, NULL, NULL, 0, NULL};
@@ -12844,7 +13056,8 @@ FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_ar
     fc_code code = fci_model_configure(m, &s, scratch, err);
     if (!code && !m->hyper.vocab)
         code = fci_fail(err, FC_ERR_FORMAT, 0, "\"vocab_size\": required, but it is not there");
-    return code || !pruned ? code : fci_model_block_configs(m, config, err);
+    if (code) return code;
+    return pruned ? fci_model_block_configs(m, config, err) : fci_model_drop_lists(m, config, err);
 }
 
 // A sublayer that is not there, or that only llama.cpp needs. Its tensors count as read.
@@ -12859,7 +13072,7 @@ FCI_FN void fci_model_stub(fc_model *m, uint64_t block, fc_kind kind) {
         if (!names[kind][i / 2]) continue;
         snprintf(name, sizeof name, "blk.%llu.%s.%s", (unsigned long long)block,
                  names[kind][i / 2], ends[i % 2]);
-        m->n_read += fc_container_find(m->container, name) != NULL;
+        fci_model_mark(m, fc_container_find(m->container, name));
     }
 }
 
@@ -12926,17 +13139,23 @@ typedef struct fci_wanted {
     bool optional;
 } fci_wanted;
 
-// Checkpoints of the bare model lack the first part of the names, and text models inside others
-// have one more.
+// Checkpoints of the bare model lack the first part of the names ("model."), and text models inside
+// others have more: "language_model.model.", "model.language_model.".
 FCI_FN const fc_tensor *fci_model_find(const fc_model *m, const char *name) {
+    const char *dot = strchr(name, '.');
+    const char *rest = dot && strchr(dot + 1, '.') ? dot + 1 : NULL; // of "a.b" nothing can be left out
+    const char *const starts[] = {"", "language_model.", "language_model.model.",
+                                  "model.language_model."};
     const fc_tensor *t = fc_container_find(m->container, name);
-    const char *rest = strchr(name, '.');
-    char longer[FCI_NAME_MAX + 32];
-    if (t || fci_model_is_gguf(m) || !rest || !strchr(rest + 1, '.')) return t;
-    t = fc_container_find(m->container, rest + 1);
-    if (t) return t;
-    snprintf(longer, sizeof longer, "language_model.%s", name);
-    return fc_container_find(m->container, longer);
+    char other[FCI_NAME_MAX + 32];
+    if (t || fci_model_is_gguf(m)) return t;
+    snprintf(other, sizeof other, "language_model.%s", name);
+    t = fc_container_find(m->container, other);
+    for (size_t i = 0; rest && !t && i < sizeof starts / sizeof starts[0]; i++) {
+        snprintf(other, sizeof other, "%s%s", starts[i], rest);
+        t = fc_container_find(m->container, other);
+    }
+    return t;
 }
 
 // The tensor, its shape and type checked; *found NULL where it may be missing and is.
@@ -12946,8 +13165,11 @@ FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_wanted *w, const char *na
     *found = NULL;
     if (!t && w->optional) return FC_OK;
     if (!t)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "tensor \"%s\": required, but it is not there",
-                        name);
+        return fci_fail(err, FC_ERR_FORMAT, 0, "tensor \"%s\": required, but it is not there%s", name,
+                        w->row->slot != FCI_OUTPUT
+                            ? ""
+                            : "; where the output is the embedding, config.json says "
+                              "\"tie_word_embeddings\": true");
     bool same = t->rank == w->rank;
     for (uint32_t i = 0; same && i < w->rank; i++) same = t->shape[i] == w->shape[i];
     if (!same) {
@@ -12960,7 +13182,7 @@ FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_wanted *w, const char *na
         return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
                         "tensor \"%s\": type %s is not one this version reads", name,
                         fc_dtype_name(t->type));
-    m->n_read++;
+    fci_model_mark(m, t);
     *found = t;
     return FC_OK;
 }
@@ -13146,7 +13368,6 @@ FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t b
     }
     if (code || !t) return code;
     if (t->rank < 3 || expert == 0) code = fci_model_count(m, &w, t, err);
-    else m->n_read--; // it has been counted
     if (!code) code = fci_model_find_bias(m, &w, pattern, &bias, err);
     if (code) return code;
     if (matrix) return fci_model_matrix(m, &w, t, bias, err);
@@ -13171,6 +13392,9 @@ FCI_FN bool fci_model_needs(const fc_model *m, const fci_tensor_row *row, uint32
         traits |= FCI_TRAIT_BLOCK_EXPERTS;
     if (row->slot >= FCI_FIRST_BLOCK_SLOT && !fci_model_used(m, m->present, row->slot, block))
         return false;
+    if (row->gguf && strncmp(row->gguf, "rope_factors", 12) == 0 &&
+        m->hyper.ropes[0].scaling != FCI_ROPE_LONG && !m->architecture->long_factors)
+        return false;
     return fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)) &&
            (row->need & ~traits) == 0 && (row->unless & traits) == 0;
 }
@@ -13193,10 +13417,55 @@ FCI_FN fc_code fci_model_row(fc_model *m, const fci_tensor_row *row, uint32_t bl
 // A GGUF file whose tensors are not all understood would be computed wrongly. (In safetensors,
 // buffers that nobody needs are common.)
 FCI_FN fc_code fci_model_all_read(const fc_model *m, fc_error *err) {
-    uint64_t n = fc_container_tensor_count(m->container);
-    if (!fci_model_is_gguf(m) || m->n_read >= n) return FC_OK;
-    return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "%llu of its %llu tensors are not known for architecture %s",
-                    (unsigned long long)(n - m->n_read), (unsigned long long)n, m->architecture->name);
+    const size_t n = fc_container_tensor_count(m->container);
+    size_t unread = 0, first = n;
+    for (size_t i = 0; i < n; i++) {
+        if (m->read[i]) continue;
+        if (unread++ == 0) first = i;
+    }
+    if (!fci_model_is_gguf(m) || unread == 0) return FC_OK;
+    return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                    "%llu of its %llu tensors are not known for architecture %s, the first: \"%s\"",
+                    (unsigned long long)unread, (unsigned long long)n, m->architecture->name,
+                    fc_container_tensor(m->container, first)->name);
+}
+
+// transformers runs as many blocks as config.json says, whatever else the files hold.
+FCI_FN void fci_model_note_blocks(const fc_model *m) {
+    const uint32_t n = (uint32_t)m->hyper.n_blocks;
+    char name[FCI_NAME_MAX];
+    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
+        const fci_tensor_row *row = &fci_tensors[i];
+        const char *pattern = fci_architecture_pattern(m->architecture, row, false);
+        if (row->slot < FCI_FIRST_BLOCK_SLOT || !pattern) continue;
+        fci_architecture_name(pattern, n, 0, ".weight", name, sizeof name);
+        if (!fci_model_find(m, name)) continue;
+        fci_log(&m->c, 0, "%s: \"num_hidden_layers\" is %u, but the files hold more blocks (\"%s\"): "
+                "only the first %u are run, as transformers does", fci_base_name(m->path), n, name, n);
+        return;
+    }
+}
+
+// With "tie_word_embeddings", transformers 5 ties nothing where the files hold both matrices and
+// they differ, and takes the output's where it is the only one.
+FCI_FN void fci_model_untie(fc_model *m) {
+    char names[2][FCI_NAME_MAX];
+    const fc_tensor *t[2] = {NULL, NULL};
+    if (fci_model_is_gguf(m) || !fci_model_has(m, FCI_TRAIT_TIED)) return;
+    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
+        const size_t k = fci_tensors[i].slot == FCI_OUTPUT;
+        if (!k && fci_tensors[i].slot != FCI_EMBEDDING) continue;
+        fci_architecture_name(fci_architecture_pattern(m->architecture, &fci_tensors[i], false), 0,
+                              0, ".weight", names[k], sizeof names[k]);
+        t[k] = fci_model_find(m, names[k]);
+    }
+    if (!t[0] || !t[1]) return;
+    if (t[0]->type == t[1]->type && t[0]->bytes == t[1]->bytes &&
+        memcmp(t[0]->data, t[1]->data, (size_t)t[0]->bytes) == 0)
+        return;
+    m->hyper.traits &= ~(uint32_t)FCI_TRAIT_TIED;
+    fci_log(&m->c, 0, "%s: \"tie_word_embeddings\" is true, but \"%s\" is in the files and differs from "
+            "\"%s\": it is used, as transformers does", fci_base_name(m->path), names[1], names[0]);
 }
 
 FCI_FN fc_code fci_model_factors(const fc_model *m, fc_error *err) {
@@ -13220,6 +13489,8 @@ FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
         return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu blocks: the files hold only %llu tensors",
                         (unsigned long long)n_left,
                         (unsigned long long)fc_container_tensor_count(m->container));
+    fci_model_untie(m);
+    if (!fci_model_is_gguf(m)) fci_model_note_blocks(m);
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
@@ -13498,6 +13769,42 @@ FCI_FN fc_code fci_model_identify(fc_model *m, fc_error *err) {
     return code;
 }
 
+// Packed weights, as the methods that "quantization_config" names write them.
+FCI_FN bool fci_model_is_packed(const fc_tensor *t) {
+    static const char *const ends[] = {".qweight",      ".qzeros",          ".weight_packed",
+                                       ".weight_scale", ".weight_scale_inv", ".absmax",
+                                       ".SCB",          ".quant_map",        ".codes",
+                                       ".Wf",           "_blocks",           "_scales"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const size_t n = strlen(ends[i]);
+        if (t->name_length > n && strcmp(t->name + t->name_length - n, ends[i]) == 0) return true;
+    }
+    return t->rank == 2 && !fci_number_can_decode(t->type);
+}
+
+// The tensors decide: many configs keep the settings of a quantisation that was undone.
+FCI_FN fc_code fci_model_packed(const fc_model *m, const fci_json *root, fc_error *err) {
+    const fci_json *q = fci_model_json(root, "quantization_config"),
+                   *inner = fci_model_json(root, "text_config");
+    if (!q && inner && inner->type == FCI_JSON_OBJECT)
+        q = fci_model_json(inner, "quantization_config");
+    const fci_json *method = q && q->type == FCI_JSON_OBJECT ? fci_model_json(q, "quant_method") : NULL;
+    const fci_str name = method && method->type == FCI_JSON_STRING ? method->text : fci_s("unnamed");
+    fci_shown shown;
+    for (size_t i = 0; i < fc_container_tensor_count(m->container); i++) {
+        const fc_tensor *t = fc_container_tensor(m->container, i);
+        if (!q || !fci_model_is_packed(t)) continue;
+        return fci_fail(err, FC_ERR_UNSUPPORTED, q->at,
+                        "\"quantization_config\": weights packed by the method \"%s\" are not supported "
+                        "(tensor \"%s\"); use the 16-bit model, or a GGUF file",
+                        fci_show(name, &shown), t->name);
+    }
+    if (q && q->type == FCI_JSON_OBJECT && q->count > 0)
+        fci_log(&m->c, 0, "%s: \"quantization_config\" (method \"%s\") is passed over: no tensor is packed",
+                fci_base_name(m->path), fci_show(name, &shown));
+    return FC_OK;
+}
+
 // config.json beside the weights of a directory, or the metadata of a GGUF file.
 FCI_FN fc_code fci_model_config(fc_model *m, fc_error *err) {
     fci_arena scratch = {&m->c, NULL};
@@ -13511,9 +13818,15 @@ FCI_FN fc_code fci_model_config(fc_model *m, fc_error *err) {
     }
     char *path = fci_path_join(&m->arena, m->path, "config.json", err);
     if (!path) return FC_ERR_MEMORY;
+    if (!m->container->directory)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "%s: a model is a folder with config.json beside its weights, or a GGUF "
+                        "file: give the folder that this file is in",
+                        m->path);
     code = fci_file_open(&m->c, path, FCI_CONFIG_LIMIT, &f, err);
     if (code) return code;
-    code = fci_json_parse(&m->c, &scratch, (const char *)f.data, (size_t)f.size, &root, err);
+    code = fci_json_parse_file(&m->c, &scratch, &f, &root, err);
+    if (!code) code = fci_model_packed(m, root, err);
     if (!code) code = fci_model_config_json(m, root, &scratch, err);
     fci_arena_free(&scratch);
     fci_file_close(&f);
@@ -13533,6 +13846,9 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     if (!m->path) return FC_ERR_MEMORY;
     m->container = fci_container_open_with(&m->c, path, err);
     if (!m->container) return err->code;
+    const size_t n_tensors = fc_container_tensor_count(m->container);
+    m->read = (uint8_t *)fci_arena_alloc(&m->arena, fci_max(n_tensors, 1), 1, "tensors", err);
+    if (!m->read) return FC_ERR_MEMORY;
     code = fci_model_config(m, err);
     if (!code) code = fci_wrap(err, fci_model_weights(m, err), "%s", fci_base_name(path));
     if (!code) code = fci_model_compute(m, desc->compute, err);
@@ -16927,7 +17243,7 @@ FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, b
     *found = false;
     if (!code) code = fci_file_optional(&m->c, path, FCI_CONFIG_LIMIT, &f, &there, err);
     if (there) {
-        code = fci_json_parse(&m->c, &scratch, (const char *)f.data, (size_t)f.size, &root, err);
+        code = fci_json_parse_file(&m->c, &scratch, &f, &root, err);
         if (!code && root->type == FCI_JSON_OBJECT) eos = fci_json_get(root, "eos_token_id");
         *found = eos != NULL;
         if (eos && eos->type == FCI_JSON_ARRAY) {

@@ -890,6 +890,47 @@ static int check_tokens(const session *s) {
     return STATUS_OK;
 }
 
+static int ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    if (n <= m) return 0;
+    for (size_t i = 0; i < m; i++)
+        if (tolower((unsigned char)text[n - m + i]) != end[i]) return 0;
+    return 1;
+}
+
+// Whether the first line that is not empty is a JSON object, as far as its ends tell.
+static int begins_with_object(const fc_text *t) {
+    size_t i = 0, end;
+    while (i < t->length && strchr(" \t\r\n", t->bytes[i]) && t->bytes[i]) i++;
+    for (end = i; end < t->length && t->bytes[end] != '\n';) end++;
+    while (end > i && strchr(" \t\r", t->bytes[end - 1]) && t->bytes[end - 1]) end--;
+    return end > i + 1 && t->bytes[i] == '{' && t->bytes[end - 1] == '}';
+}
+
+// What is given as a text is prose in UTF-8; a byte order mark is not part of it.
+static int check_text(session *s, const char *name, fc_text *t) {
+    const unsigned char *b = (const unsigned char *)t->bytes;
+    size_t blank = 0;
+    if (t->length >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
+        return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)", name);
+    if (t->length && memchr(b, 0, t->length))
+        return fail("%s: expected UTF-8 text, got a NUL byte at %llu: it is UTF-16, which iconv converts, or no text",
+                    name, (unsigned long long)((const unsigned char *)memchr(b, 0, t->length) - b));
+    if (t->length >= 3 && memcmp(b, "\xef\xbb\xbf", 3) == 0) {
+        t->length -= 3;
+        memmove(t->bytes, t->bytes + 3, t->length);
+    }
+    while (blank < t->length && strchr(" \t\r\n\v\f", t->bytes[blank])) blank++;
+    if (blank == t->length) return fail("%s: expected a text, got %s", name, t->length ? "white space alone" : "nothing");
+    if (!begins_with_object(t)) return STATUS_OK;
+    if (ends_with(name, ".jsonl") || ends_with(name, ".ndjson"))
+        return fail("%s: expected prose, got lines of JSON objects: take the text out of them first "
+                    "(jq -r .text FILE.jsonl > FILE.txt)",
+                    name);
+    note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
+    return STATUS_OK;
+}
+
 typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text);
 
 // Fills s->tokens from --tokens, or from --text by the command's way of cutting.
@@ -901,6 +942,10 @@ static int read_tokens(session *s, cut_fn cut) {
     }
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
     if (!t || fc_file_read(s->o->text, &s->env, &file, &s->err)) return failed(s);
+    if (check_text(s, s->o->text, &file)) {
+        fc_text_free(&file);
+        return STATUS_FAILED;
+    }
     fc_code code = cut(s, t, &file);
     fc_text_free(&file);
     return code ? fail("%s: %s", source_name(s->o->text), s->err.msg) : check_tokens(s);
@@ -1315,11 +1360,20 @@ static int prune_progress(void *user, const fc_progress *p) {
 // ---------------------------------------------------------------------------------------------
 // prune
 
+#define LEAST_CALIBRATION 16 // tokens of a text that is shorter than one sequence
+
 static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text *text) {
     const options *o = s->o;
     fc_code code = fc_calibration_cut(t, text->bytes, text->length, o->samples, o->length, &s->tokens, &s->err);
     if (code) return code;
     size_t n = s->tokens.n_sequences, length = s->tokens.starts[1];
+    if (n == 1 && length < o->length && length < LEAST_CALIBRATION) {
+        snprintf(s->err.msg, sizeof s->err.msg,
+                 "expected at least %d tokens to compare by (asked for %lu sequence%s of %lu), got %llu",
+                 LEAST_CALIBRATION, (unsigned long)o->samples, o->samples == 1 ? "" : "s", (unsigned long)o->length,
+                 (unsigned long long)length);
+        return FC_ERR_ARGUMENT;
+    }
     if (n < o->samples || length < o->length)
         note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu", source_name(o->text),
              (unsigned long long)n, n == 1 ? "" : "s", (unsigned long long)length, (unsigned long)o->samples,
@@ -1635,14 +1689,6 @@ static int run_tokenize(session *s) {
 
 // ---------------------------------------------------------------------------------------------
 // report
-
-static int ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    if (n <= m) return 0;
-    for (size_t i = 0; i < m; i++)
-        if (tolower((unsigned char)text[n - m + i]) != end[i]) return 0;
-    return 1;
-}
 
 static int run_report(session *s) {
     static const struct {

