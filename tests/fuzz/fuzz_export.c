@@ -3,9 +3,6 @@
 // to memory; directories to a folder of the system, and read from one where files are copied.
 //   build/fuzz/fuzz_export -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_export tests/fuzz/corpus/export
 #include "world.h"
-#ifndef FUZZ_REPLAY
-#  include <unistd.h>
-#endif
 
 static char export_root[128]; // "" where no folder can be made
 

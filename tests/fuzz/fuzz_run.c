@@ -20,7 +20,7 @@ static void run_generate(fc_model *m, const fc_tokens *text, const uint8_t *mask
     if (!g) return;
     for (size_t i = 0; i < n; i += piece) {
         FUZZ_MUST(!fc_generator_feed(g, text->ids + i, n - i < piece ? n - i : piece, &err));
-        if (i % 3 == 0 && !fc_generator_logits(g, &err)) break;
+        if (i == 0 && piece < 3 && !fc_generator_logits(g, &err)) break;
     }
     const float *logits = fc_generator_logits(g, &err);
     fc_generator_tokens(g, &last.n);
@@ -34,7 +34,7 @@ static void run_generate(fc_model *m, const fc_tokens *text, const uint8_t *mask
         memcpy(whole.logits, rows->logits + (n - 1) * rows->vocab, rows->vocab * sizeof *logits);
         FUZZ_MUST(fuzz_rows_same(&last, &whole));
     }
-    for (int i = 0; i < 3 && fc_generator_next(g, NULL, &id, &err) == FC_OK; i++)
+    for (size_t i = 0; i < piece % 3 && fc_generator_next(g, NULL, &id, &err) == FC_OK; i++)
         FUZZ_MUST(id < rows->vocab);
     fc_generator_close(g);
 }
@@ -59,7 +59,7 @@ static void run_model(fuzz_world *w, fc_model *m, fuzz_input how) {
     uint32_t ids[FUZZ_ROWS];
     uint8_t mask[2 * 8];
     const uint32_t flags = fuzz_byte(&how);
-    const size_t n = 1 + fuzz_below(&how, FUZZ_ROWS - 1), cut = fuzz_below(&how, n);
+    const size_t n = 1 + fuzz_below(&how, 10) + (flags & 64 ? 9 : 0), cut = fuzz_below(&how, n);
     size_t starts[3] = {0, n, n};
     fc_tokens text;
     memset(&text, 0, sizeof text);
@@ -71,8 +71,8 @@ static void run_model(fuzz_world *w, fc_model *m, fuzz_input how) {
     text.starts = starts;
     text.n_sequences = 1;
     if (fuzz_logits(m, &text, flags & 1 ? mask : NULL, &rows)) return;
-    run_generate(m, &text, flags & 1 ? mask : NULL, &rows, 1 + (flags >> 1 & 3));
-    if (flags & 8) run_again(w, &text, flags & 1 ? mask : NULL, &rows, 1 + (flags >> 4 & 3));
+    if (!(flags & 8)) run_generate(m, &text, flags & 1 ? mask : NULL, &rows, 2 + (flags >> 1 & 3));
+    else run_again(w, &text, flags & 1 ? mask : NULL, &rows, 1 + (flags >> 4 & 3));
     if (cut == 0 || !(flags & 128)) return;
     starts[1] = cut;
     text.n_sequences = 2;
