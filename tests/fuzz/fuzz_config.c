@@ -1,6 +1,8 @@
 // A config.json beside the weights of tests/data/llama_f32_bias; what opens is run on three tokens.
 //   make build/fuzz/fuzz_config && build/fuzz/fuzz_config -max_total_time=60 tests/fuzz/corpus/config
 #include "fuzz.h"
+#define FUZZ_SKIP 0
+#include "mutate.h"
 
 static fc_text config_weights; // read once
 

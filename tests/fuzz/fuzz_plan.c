@@ -1,6 +1,8 @@
 // A plan.json: what is read is written, drawn and read again.
 //   make build/fuzz/fuzz_plan && build/fuzz/fuzz_plan -max_total_time=60 tests/fuzz/corpus/plan
 #include "fuzz.h"
+#define FUZZ_SKIP 0
+#include "mutate.h"
 
 FUZZ_TARGET(plan) {
     fuzz_disk o;

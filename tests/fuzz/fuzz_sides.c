@@ -3,6 +3,8 @@
 // it is; then itself.
 //   build/fuzz/fuzz_sides -max_total_time=60 -max_len=256 build/fuzz/corpus/fuzz_sides tests/fuzz/corpus/sides
 #include "world.h"
+#define FUZZ_SKIP 2
+#include "mutate.h"
 
 FUZZ_TARGET(sides) {
     static const char *const names[] = {"m/generation_config.json", "m/tokenizer_config.json", "m/chat_template.jinja",

@@ -1,6 +1,8 @@
 // Lists of token ids as JSON: what is read, written out and read again is the same.
 //   build/fuzz/fuzz_tokens -max_total_time=60 -max_len=64 build/fuzz/corpus/fuzz_tokens tests/fuzz/corpus/tokens
 #include "fuzz.h"
+#define FUZZ_SKIP 0
+#include "mutate.h"
 
 static size_t tokens_write(const fc_tokens *t, char *out, size_t size) {
     size_t n = (size_t)snprintf(out, size, "[");
