@@ -14,12 +14,13 @@
     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #endif
 
-#define FUZZ_MUST(x) ((x) ? (void)0 : fuzz_stop(#x, __FILE__, __LINE__))
+#define FUZZ_MUST(x) ((x) ? (void)0 : fuzz_stop(#x, __FILE__, __LINE__, "no error asked for"))
+#define FUZZ_GOOD(x, err) ((x) ? (void)0 : fuzz_stop(#x, __FILE__, __LINE__, (err).msg))
 
 static char fuzz_now[512]; // the file that is run, where there is one
 
-static void fuzz_stop(const char *what, const char *file, int line) {
-    fprintf(stderr, "%s:%d: %s: expected %s\n", file, line, fuzz_now, what);
+static void fuzz_stop(const char *what, const char *file, int line, const char *why) {
+    fprintf(stderr, "%s:%d: %s: expected %s (%s)\n", file, line, fuzz_now, what, why);
     abort();
 }
 

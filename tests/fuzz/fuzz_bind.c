@@ -43,13 +43,13 @@ static bind_model *bind_open(size_t i) {
     for (size_t k = 0; k < b->disk.files.n_files; k++) { // of its own from here on
         memory_file *f = &b->disk.files.files[k];
         void *p = malloc(f->size);
-        FUZZ_MUST(p != NULL);
+        FUZZ_GOOD(p != NULL, err);
         memcpy(p, f->data, f->size);
         f->data = p;
     }
     desc.env = fuzz_disk_env(&b->disk);
     b->m = fc_model_open(fuzz_world_path(w), &desc, &err);
-    FUZZ_MUST(b->m != NULL);
+    FUZZ_GOOD(b->m != NULL, err);
     fuzz_world_end(w);
     return b;
 }
@@ -62,7 +62,7 @@ static const fc_text *bind_plan(bind_model *b, size_t candidates, size_t search)
     if (t->bytes) return t;
     bind_settings(&desc, &text, candidates, search);
     fc_plan *p = fc_prune(b->m, &desc, &err);
-    FUZZ_MUST(p && fc_plan_save(p, "p.json", &err) == FC_OK);
+    FUZZ_GOOD(p && fc_plan_save(p, "p.json", &err) == FC_OK, err);
     t->bytes = (char *)malloc(b->disk.n_out);
     FUZZ_MUST(t->bytes != NULL);
     t->length = b->disk.n_out;
@@ -114,7 +114,7 @@ static void bind_export(bind_model *b, const fc_plan *p, size_t steps, uint32_t 
     if (fc_export(b->m, p, &desc, &err)) return;
     open.env = env;
     fc_model *m = fc_model_open("out.gguf", &open, &err);
-    FUZZ_MUST(m != NULL);
+    FUZZ_GOOD(m != NULL, err);
     fc_model_close(m);
 }
 
@@ -131,7 +131,7 @@ static void bind_use(bind_model *b, const fc_plan *p, fuzz_input *in, fc_prune_d
     if (more) {
         FUZZ_MUST(!fc_plan_save(more, "p.json", &err));
         fc_plan *again = fc_plan_load("p.json", &env, &err);
-        FUZZ_MUST(again && fc_plan_get_info(again)->n_steps == fc_plan_get_info(more)->n_steps);
+        FUZZ_GOOD(again && fc_plan_get_info(again)->n_steps == fc_plan_get_info(more)->n_steps, err);
         bind_mask(b, again, fc_plan_get_info(again)->n_steps, desc->calibration);
         fc_plan_free(again);
     }
