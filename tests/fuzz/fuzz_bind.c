@@ -43,7 +43,7 @@ static bind_model *bind_open(size_t i) {
     for (size_t k = 0; k < b->disk.files.n_files; k++) { // of its own from here on
         memory_file *f = &b->disk.files.files[k];
         void *p = malloc(f->size);
-        FUZZ_GOOD(p != NULL, err);
+        FUZZ_MUST(p != NULL);
         memcpy(p, f->data, f->size);
         f->data = p;
     }
