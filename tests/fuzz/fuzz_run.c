@@ -10,9 +10,23 @@ static void run_backwards(void *user, size_t n_tasks, void (*fn)(void *, size_t,
     for (size_t i = n_tasks; i-- > 0;) fn(arg, i, (uint32_t)(i % 2));
 }
 
+// The last logits are those of the whole text.
+static void run_last(fc_generator *g, const fuzz_rows *rows, size_t n) {
+    static fuzz_rows last, whole;
+    fc_error err;
+    const float *logits = fc_generator_logits(g, &err);
+    size_t n_tokens;
+    fc_generator_tokens(g, &n_tokens);
+    if (!logits || n_tokens != n) return;
+    last.n = whole.n = 1;
+    last.vocab = whole.vocab = rows->vocab;
+    memcpy(last.logits, logits, rows->vocab * sizeof *logits);
+    memcpy(whole.logits, rows->logits + (n - 1) * rows->vocab, rows->vocab * sizeof *logits);
+    FUZZ_MUST(fuzz_rows_same(&last, &whole));
+}
+
 static void run_generate(fc_model *m, const fc_tokens *text, const uint8_t *mask, const fuzz_rows *rows,
                          size_t piece) {
-    static fuzz_rows last;
     fc_error err;
     const size_t n = text->starts[1];
     uint32_t id;
@@ -22,17 +36,12 @@ static void run_generate(fc_model *m, const fc_tokens *text, const uint8_t *mask
         FUZZ_MUST(!fc_generator_feed(g, text->ids + i, n - i < piece ? n - i : piece, &err));
         if (i == 0 && piece < 3 && !fc_generator_logits(g, &err)) break;
     }
-    const float *logits = fc_generator_logits(g, &err);
-    fc_generator_tokens(g, &last.n);
-    if (logits && last.n == n) {
-        last.n = 1;
-        last.vocab = rows->vocab;
-        memcpy(last.logits, logits, last.vocab * sizeof *logits);
-        static fuzz_rows whole;
-        whole.n = 1;
-        whole.vocab = rows->vocab;
-        memcpy(whole.logits, rows->logits + (n - 1) * rows->vocab, rows->vocab * sizeof *logits);
-        FUZZ_MUST(fuzz_rows_same(&last, &whole));
+    run_last(g, rows, n);
+    if (piece == 4) { // back and forth
+        fc_generator_rewind(g, n / 2);
+        if (n > 1) fc_generator_logits(g, &err);
+        FUZZ_MUST(!fc_generator_feed(g, text->ids + n / 2, n - n / 2, &err));
+        run_last(g, rows, n);
     }
     for (size_t i = 0; i < piece % 3 && fc_generator_next(g, NULL, &id, &err) == FC_OK; i++)
         FUZZ_MUST(id < rows->vocab);

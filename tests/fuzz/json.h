@@ -133,7 +133,7 @@ static void fuzz_json_nudge(fuzz_text *t, const fuzz_span *s, int by) { // a who
     if (n >= sizeof digits || !memchr("-0123456789", t->p[s->from], 11)) return;
     memcpy(digits, t->p + s->from, n);
     digits[n] = 0;
-    int k = snprintf(digits, sizeof digits, "%lld", atoll(digits) / 2 * 2 + by);
+    int k = snprintf(digits, sizeof digits, "%lld", atoll(digits) % 1000000000000 + by);
     if (k > 0) fuzz_json_put(t, s->from, s->to, digits, (size_t)k);
 }
 
