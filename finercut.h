@@ -13943,6 +13943,7 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // from there.
 typedef struct fci_cache {
     uint32_t n_past, capacity; // positions that are in it, and that fit
+    uint32_t n_text;           // tokens of the text that is under way, what is in it included
     float **keys, **values;    // [n_blocks] of [capacity, kv]; NULL where the mask lacks the attention
     float *block;              // what they point into
 } fci_cache;
@@ -14066,11 +14067,14 @@ FCI_FN float *fci_engine_turns(const fci_engine *e, size_t rope) {
     return e->cos_sin + rope * e->n_forms * e->max_length * (size_t)e->m->hyper.rotary_dim;
 }
 
+// Whether a text has the rotary embedding of long ones.
+FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length) {
+    return e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original;
+}
+
 // Where position i of a sequence stands in the tables.
 FCI_FN uint32_t fci_engine_position(const fci_engine *e, size_t length, size_t i) {
-    return (uint32_t)(e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original
-                          ? e->max_length + i
-                          : i);
+    return (uint32_t)(fci_engine_is_long(e, length) ? e->max_length + i : i);
 }
 
 // Angles as transformers computes them: frequencies and their products with the position in
@@ -14539,8 +14543,9 @@ FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
     lane->row = row;
     for (uint32_t i = 0; i < lane->length; i++) {
         float *x = e->x + (row + i) * d;
-        const uint32_t past = lane->cache ? lane->cache->n_past : 0;
-        e->positions[row + i] = fci_engine_position(e, past + lane->length, past + i);
+        const uint32_t past = lane->cache ? lane->cache->n_past : 0,
+                       text = lane->cache ? lane->cache->n_text : lane->length;
+        e->positions[row + i] = fci_engine_position(e, text, past + i);
         if (lane->start) memcpy(x, lane->start + i * d, d * sizeof *x);
         else fci_engine_embed(e, lane->ids[i], past + i, x);
     }
@@ -17104,12 +17109,20 @@ FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
     g->logits = NULL;
 }
 
+// A text that has just become a long one, or a short one again, has other keys from the first on.
+FCI_FN void fci_generate_lengthen(fc_generator *g) {
+    if (fci_engine_is_long(&g->engine, g->n_ids) != fci_engine_is_long(&g->engine, g->cache.n_text))
+        g->cache.n_past = 0;
+    g->cache.n_text = g->n_ids;
+}
+
 FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
     if (fci_need(g, "fc_generator_logits", "a generator", err)) return NULL;
     const size_t d = (size_t)g->m->hyper.hidden;
     fci_clear(err);
     if (g->n_ids == 0)
         fci_fail(err, FC_ERR_ARGUMENT, 0, "generator: expected at least one token, got none");
+    fci_generate_lengthen(g);
     while (g->cache.n_past < g->n_ids) {
         fci_lane lane;
         memset(&lane, 0, sizeof lane);
