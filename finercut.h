@@ -1041,14 +1041,20 @@ FCI_FN uint64_t fci_platform_room(const char *folder) {
     return statvfs(folder, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_frsize : UINT64_MAX;
 }
 
-FCI_FN bool fci_platform_same(const char *a, const char *b) { // one file or folder by two names
+FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
     struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    *same = false;
+    if (stat(a, &x) != 0 || stat(b, &y) != 0) return errno == ENOENT || errno == ENOTDIR ? 0 : errno;
+    *same = x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return 0;
 }
 
-FCI_FN bool fci_platform_is_folder(const char *path) {
+FCI_FN int fci_platform_find_folder(const char *path, bool *there) {
     struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+    *there = false;
+    if (stat(path, &s) != 0) return errno == ENOENT || errno == ENOTDIR ? 0 : errno;
+    *there = S_ISDIR(s.st_mode);
+    return 0;
 }
 
 #elif FCI_WINDOWS
@@ -1166,16 +1172,24 @@ FCI_FN bool fci_platform_facts(const char *path, BY_HANDLE_FILE_INFORMATION *fac
     return known;
 }
 
-FCI_FN bool fci_platform_same(const char *a, const char *b) {
+FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
     BY_HANDLE_FILE_INFORMATION x, y;
-    return fci_platform_facts(a, &x) && fci_platform_facts(b, &y) &&
-           x.dwVolumeSerialNumber == y.dwVolumeSerialNumber &&
-           x.nFileIndexHigh == y.nFileIndexHigh && x.nFileIndexLow == y.nFileIndexLow;
+    *same = false;
+    if (!fci_platform_facts(a, &x) || !fci_platform_facts(b, &y)) {
+        const int error = fci_platform_error();
+        return error == ENOENT ? 0 : error;
+    }
+    *same = x.dwVolumeSerialNumber == y.dwVolumeSerialNumber &&
+            x.nFileIndexHigh == y.nFileIndexHigh && x.nFileIndexLow == y.nFileIndexLow;
+    return 0;
 }
 
-FCI_FN bool fci_platform_is_folder(const char *path) {
+FCI_FN int fci_platform_find_folder(const char *path, bool *there) {
     BY_HANDLE_FILE_INFORMATION facts;
-    return fci_platform_facts(path, &facts) && (facts.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY);
+    const bool known = fci_platform_facts(path, &facts);
+    const int error = known ? 0 : fci_platform_error();
+    *there = known && (facts.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY);
+    return error == ENOENT ? 0 : error;
 }
 
 #else // the C library knows no folders
@@ -1209,16 +1223,28 @@ FCI_FN uint64_t fci_platform_room(const char *folder) {
     return UINT64_MAX;
 }
 
-FCI_FN bool fci_platform_same(const char *a, const char *b) {
-    return strcmp(a, b) == 0;
+FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
+    *same = strcmp(a, b) == 0;
+    return 0;
 }
 
-FCI_FN bool fci_platform_is_folder(const char *path) {
+FCI_FN int fci_platform_find_folder(const char *path, bool *there) {
     (void)path;
-    return false;
+    *there = false;
+    return 0;
 }
 
 #endif
+
+FCI_FN bool fci_platform_is_folder(const char *path) {
+    bool there;
+    return fci_platform_find_folder(path, &there) == 0 && there;
+}
+
+FCI_FN bool fci_platform_same(const char *a, const char *b) { // one file or folder by two names
+    bool same;
+    return fci_platform_compare(a, b, &same) == 0 && same;
+}
 
 typedef struct fci_platform_sweep {
     const char *folder, *mark;
@@ -1230,7 +1256,28 @@ FCI_FN char *fci_platform_in(const char *folder, const char *name) {
     return path;
 }
 
-// A folder with what is in it; links are removed, and not followed.
+// Removes a folder with what is in it; links are removed, and not followed.
+#if FCI_POSIX
+
+// Takes an open folder and nothing else, so that it works where memory and descriptors are short.
+FCI_FN void fci_platform_empty(int fd) {
+    DIR *folder = fdopendir(fd);
+    if (!folder) {
+        close(fd);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(folder)) != NULL;) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (unlinkat(fd, e->d_name, 0) == 0) continue;
+        const int below = openat(fd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (below >= 0) fci_platform_empty(below);
+        unlinkat(fd, e->d_name, AT_REMOVEDIR);
+    }
+    closedir(folder);
+}
+
+#else
+
 FCI_FN int fci_platform_remove_tree(void *user, const char *name) {
     char *path = fci_platform_in((const char *)user, name);
     if (path && fci_platform_remove(path, false) != 0) {
@@ -1245,6 +1292,8 @@ FCI_FN void fci_platform_remove_folder(char *path) {
     fci_platform_list(path, fci_platform_remove_tree, path);
     fci_platform_remove(path, true);
 }
+
+#endif
 
 // ---- files
 
@@ -1433,10 +1482,13 @@ FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
     char *path = fci_platform_in(s->folder, name);
     if (path && fci_platform_fd(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, &fd) == 0) {
         if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0) {
-            if (S_ISDIR(st.st_mode)) fci_platform_remove_folder(path);
-            else if (S_ISREG(st.st_mode)) fci_platform_remove(path, false);
+            if (S_ISDIR(st.st_mode)) {
+                fci_platform_empty(fd);
+                fd = -1;
+                fci_platform_remove(path, true);
+            } else if (S_ISREG(st.st_mode)) fci_platform_remove(path, false);
         }
-        close(fd);
+        if (fd >= 0) close(fd);
     }
     free(path);
     return 0;
@@ -1505,9 +1557,11 @@ FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t l
 FCI_FN void fci_platform_discard(void *user, void *file) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)file;
-    if (f->beside_path && fci_platform_is_folder(f->beside_path))
-        fci_platform_remove_folder(f->beside_path);
-    else if (f->beside_path) fci_platform_remove(f->beside_path, false);
+    if (f->beside_path && fci_platform_remove(f->beside_path, false) != 0) { // a folder, then
+        if (f->fd >= 0) fci_platform_empty(f->fd);
+        f->fd = -1;
+        fci_platform_remove(f->beside_path, true);
+    }
     fci_platform_close_output(f, 0);
 }
 
@@ -19319,39 +19373,49 @@ FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const f
 
 // Whether a folder is the model's, or within it. The cache of the Hugging Face hub keeps a model's
 // files in "blobs", two folders up from where links have their names.
-FCI_FN bool fci_export_is_ours(const fci_export *x, const char *folder) {
+FCI_FN int fci_export_is_ours(const fci_export *x, const char *folder, bool *ours) {
     char here[2048], below[2048], blobs[2048], above[2048], snapshots[2048];
     const char *model = x->m->path;
     const int room = (int)sizeof here;
+    bool hub, top = false;
+    *ours = false;
     if (snprintf(snapshots, sizeof snapshots, "%s/../../snapshots", model) >= room ||
         snprintf(blobs, sizeof blobs, "%s/../../blobs", model) >= room ||
         snprintf(above, sizeof above, "%s/..", model) >= room ||
         snprintf(here, sizeof here, "%s", *folder ? folder : ".") >= room)
-        return false;
-    const bool hub = fci_platform_same(above, snapshots);
-    for (size_t n = strlen(here); n + 4 < sizeof here; n += 3) {
-        if (fci_platform_same(here, model) || (hub && fci_platform_same(here, blobs))) return true;
+        return 0;
+    int error = fci_platform_compare(above, snapshots, &hub);
+    for (size_t n = strlen(here); !error && !top && n + 4 < sizeof here; n += 3) {
+        error = fci_platform_compare(here, model, ours);
+        if (!error && !*ours && hub) error = fci_platform_compare(here, blobs, ours);
+        if (error || *ours) break;
         memcpy(below, here, n + 1);
         memcpy(here + n, "/..", 4);
-        if (fci_platform_same(below, here)) return false; // the root
+        error = fci_platform_compare(below, here, &top);
     }
-    return false;
+    return error;
 }
 
 // Follows the links of a path: whether what it names lies in the model's folder.
-FCI_FN bool fci_export_is_inside(const fci_export *x, const char *name) {
+FCI_FN fc_code fci_export_is_inside(fci_export *x, const char *name, bool *inside) {
     char path[2048], to[1024];
-    if (x->c->io.open != fci_platform_open) return true; // the caller's files
+    *inside = x->c->io.open != fci_platform_open; // the caller's files
+    if (*inside) return FC_OK;
     int n = snprintf(path, sizeof path, "%s/%s", x->m->path, name);
     for (int hops = 0; hops < 16 && n >= 0 && n < (int)sizeof path; hops++) {
         char folder[2048];
         const int stem = (int)(fci_base_name(path) - path);
         snprintf(folder, sizeof folder, "%.*s", stem, path);
-        if (fci_platform_link(path, to, sizeof to)) return fci_export_is_ours(x, folder);
+        int error = fci_platform_link(path, to, sizeof to);
+        if (error == EINVAL || error == ENOENT) { // no link any more
+            error = fci_export_is_ours(x, folder, inside);
+            return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
+        }
+        if (error) return fci_io_error(x->err, path, "follow", error);
         const bool absolute = to[0] == '/' || (to[0] && to[1] == ':');
         n = snprintf(path, sizeof path, "%s%s", absolute ? "" : folder, to);
     }
-    return false;
+    return FC_OK;
 }
 
 // A name to be said at the end.
@@ -19365,13 +19429,11 @@ FCI_FN void fci_export_leave(fci_export *x, const char *name, const char *why) {
 FCI_FN fc_code fci_export_beside(fci_export *x, const char *name, char **path) {
     *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!*path) return FC_ERR_MEMORY;
-    bool there;
+    bool there, inside = true;
     fc_code code = fci_file_there(x->c, *path, &there, x->err);
-    if (!there) *path = NULL;
-    else if (!fci_export_is_inside(x, name)) {
-        fci_export_leave(x, name, " (a link to another folder)");
-        *path = NULL;
-    }
+    if (!code && there) code = fci_export_is_inside(x, name, &inside);
+    if (!code && !inside) fci_export_leave(x, name, " (a link to another folder)");
+    if (code || !there || !inside) *path = NULL;
     return code;
 }
 
@@ -19492,7 +19554,9 @@ FCI_FN fc_code fci_chat_read(fci_chat *c, const fci_json *tc) {
     fc_code code = fci_chat_put_file(c, "chat_template.jinja", fci_s("default"));
     char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
     if (code || !folder) return code ? code : FC_ERR_MEMORY;
-    const int error = fci_platform_is_folder(folder) ? fci_platform_list(folder, fci_chat_each, c) : 0;
+    bool there;
+    int error = fci_platform_find_folder(folder, &there);
+    if (there) error = fci_platform_list(folder, fci_chat_each, c);
     if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
     if (x->err->code || c->seen.count) return x->err->code;
     if (chat) return fci_chat_put_json(c, chat, "tokenizer_config.json");
@@ -20962,8 +21026,7 @@ FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bo
         return FC_OK;
     char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
     fc_code code = path ? fci_file_there(x->c, path, needs, x->err) : FC_ERR_MEMORY;
-    *needs = *needs && fci_export_is_inside(x, "tokenizer.json");
-    return code;
+    return !code && *needs ? fci_export_is_inside(x, "tokenizer.json", needs) : code;
 }
 
 FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_class) {
@@ -21034,15 +21097,17 @@ FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
 FCI_FN int fci_along_each(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
     const fci_along how = fci_along_how(name);
-    bool there;
+    bool there, folder, inside;
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!path) return 1;
-    const bool folder = fci_platform_is_folder(path);
     if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
+    const int error = fci_platform_find_folder(path, &folder);
+    if (error) return error;
     if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
         fci_export_leave(x, name, folder ? "/" : "");
     else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
-    else if (!fci_export_is_inside(x, name))
+    else if (fci_export_is_inside(x, name, &inside)) return 1;
+    else if (!inside)
         fci_export_leave(x, name, " (a link to another folder)");
     else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
     else if (how == FCI_ALONG_SETTINGS) return fci_along_settings(x, name) != FC_OK;
@@ -21247,7 +21312,7 @@ FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
 // Some rows, to the precision of the narrower type; or zeros.
 FCI_FN bool fci_agree_matrix(const fci_agree *g, const fci_matrix *was, const fci_matrix *is,
                              fci_order order, bool zero) {
-    const uint64_t rows[] = {0, was->rows > 1 ? 1 : 0, was->rows / 2, was->rows - 1};
+    const uint64_t rows[] = {0, (uint64_t)(was->rows > 1), was->rows / 2, was->rows - 1};
     float a[256], b[256];
     if (!was->data != !is->data) return false;
     if (!was->data) return true;

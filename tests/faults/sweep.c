@@ -397,7 +397,7 @@ static void try_fault(worker *w, const fault *f) {
     lay_out(w);
     run(w, f, "");
     // What could not be removed, or not any more, is left to the next run.
-    if (f->what == FAULT_UNLINK || f->how == HOW_SHRINK) look(w, &w->after, w->job->output);
+    if (f->what == FAULT_UNLINK || f->what == FAULT_READDIR || f->how == HOW_SHRINK) look(w, &w->after, w->job->output);
     const char *what = wrong(w);
     if (!what && is_must(f) && w->fault->hits && w->status != 0) what = "fails";
     count(w, f, "calls", what);
@@ -571,6 +571,7 @@ static void make_inputs(const char *data) {
     shell("cd %s/in && %s prune m.gguf " TEXT " -o m.gguf.json --remove 2 && "
           "%s prune sharded --tokens tokens.json --quiet -o sharded.json --remove 2 && "
           "%s export m.gguf --plan m.gguf.json --remove 1 --quiet --format hf-masked -o hf && "
+          "mkdir hf/additional_chat_templates && echo '{{ messages }}' >hf/additional_chat_templates/tool.jinja && "
           "%s prune hf " TEXT " -o hf.json --remove 2 && %s prune hf " TEXT " -o hf1.json --remove 1 && "
           "%s report hf1.json -o old.svg && %s report hf1.json -o old.csv && "
           "%s logits moe --tokens tokens.json -o old.npy && cp other.gguf old.gguf",
