@@ -1251,7 +1251,8 @@ typedef struct fci_platform_sweep {
 } fci_platform_sweep;
 
 FCI_FN char *fci_platform_in(const char *folder, const char *name) {
-    char *start = fci_platform_copy(folder, "/"), *path = start ? fci_platform_copy(start, name) : NULL;
+    char *start = fci_platform_copy(folder, "/");
+    char *path = start ? fci_platform_copy(start, name) : NULL;
     free(start);
     return path;
 }
@@ -1571,8 +1572,8 @@ FCI_FN int fci_platform_settle(void *file) {
     return fsync(fd) == 0 || errno == EINVAL || errno == EBADF ? 0 : errno;
 }
 
-// The lock is held until the new name stands. A folder that cannot be synced is no failure: the file
-// is whole by its old name or its new one.
+// The lock is held until the new name stands. A folder that cannot be synced is no failure: the
+// file is whole by its old name or its new one.
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
     int error = f->beside_path ? fci_platform_settle(file) : 0;
@@ -1819,7 +1820,8 @@ FCI_FN int fci_platform_settle(void *file) {
     f->settled = true;
     int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
     CloseHandle(f->handle);
-    f->handle = fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
+    f->handle = fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING,
+                                    0);
     if (!error && f->handle == INVALID_HANDLE_VALUE) error = fci_platform_error();
     return error;
 }
