@@ -2928,7 +2928,8 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_k
 // What a caller must give; `what` names it all.
 FCI_FN fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
     if (given) return FC_OK;
-    return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
+    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
+    return FC_ERR_ARGUMENT; // said plainly for analysers, which do not look into variadic functions
 }
 
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
