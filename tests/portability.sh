@@ -228,6 +228,7 @@ nested() { # COMMAND...: a script's or run.sh's counts are added to ours
     [ "$3" -eq 0 ] || { echo "FAILED: $1"; grep -v '^skipped:' "$w/nested" | sed 's/^/    /' | tail -n 20; }
     t_passed=$((t_passed + $2)) t_failed=$((t_failed + $3)) t_skipped=$((t_skipped + ${4:-0}))
 }
+kernel_test=test_kernel
 machine() { # NAME EMULATOR COMPILER FLAG...
     name=$1 emulator=$2
     shift 2
@@ -238,7 +239,7 @@ machine() { # NAME EMULATOR COMPILER FLAG...
     t_ok "$name runs" agrees "$emulator" "$w/cli" prune
     t_ok "$name: the same bytes" same_bytes "$emulator" "$w/cli"
     programs=
-    for test in test_number test_kernel test_json test_tensorfile test_misuse; do
+    for test in test_number $kernel_test test_json test_tensorfile test_misuse; do
         t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING "tests/$test.c" -o "$w/$test" -lm -pthread
         programs="$programs $w/$test"
     done
@@ -268,13 +269,19 @@ piece_armhf() { # its own -mfpu has no NEON: the table is compiled by function, 
 piece_riscv64() {
     machine riscv64 qemu-riscv64-static riscv64-linux-gnu-gcc -std=c99
 }
+big_endian() { # what is stored is little-endian, and test_kernel hands over its own floats as stored ones
+    kernel_test=
+    t_skip "test_kernel on $1" "it takes this machine's floats for stored ones, which are little-endian"
+}
 piece_s390x() { # big-endian; -std=c99 computes float in double there, which costs the vector types
+    big_endian s390x
     machine s390x qemu-s390x-static s390x-linux-gnu-gcc -std=gnu99
     has s390x-linux-gnu-gcc && has qemu-s390x-static || return
     t_ok "s390x with -std=c99 builds" s390x-linux-gnu-gcc -std=c99 -O1 -Wall -Wextra -Werror -static examples/finercut.c -o "$w/cli" -lm -pthread
     t_ok "s390x with -std=c99 runs" agrees qemu-s390x-static "$w/cli" prune
 }
 piece_ppc64() { # big-endian
+    big_endian ppc64
     machine ppc64 qemu-ppc64-static powerpc64-linux-gnu-gcc -std=c99
 }
 
