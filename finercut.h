@@ -19109,9 +19109,9 @@ FCI_FN fc_code fci_export_key_rope(const fci_export *x, fci_keys *k) {
 
 // "license: apache-2.0" of the model card.
 FCI_FN void fci_export_key_licence(const fci_export *x, fci_keys *k, fci_str card) {
-    const char *p = card.p, *end = card.p + card.n;
     (void)x;
-    if (card.n < 4 || memcmp(p, "---", 3) != 0) return;
+    if (card.n < 4 || memcmp(card.p, "---", 3) != 0) return;
+    const char *p = card.p, *end = card.p + card.n;
     while ((p = (const char *)memchr(p, '\n', (size_t)(end - p))) != NULL) {
         p++;
         size_t left = (size_t)(end - p), line = 0;
