@@ -98,7 +98,7 @@ static const char *const names[] = {
 #define FAULT_NAME(name, text) text,
     FAULTS(FAULT_NAME)
 #undef FAULT_NAME
-    "any"};
+    "any (kill)"};
 
 typedef struct blob {
     char *p;
@@ -396,8 +396,10 @@ static int good_run(worker *w) {
 static void try_fault(worker *w, const fault *f) {
     lay_out(w);
     run(w, f, "");
-    // What could not be removed, or not any more, is left to the next run.
-    if (f->what == FAULT_UNLINK || f->what == FAULT_READDIR || f->how == HOW_SHRINK) look(w, &w->after, w->job->output);
+    // What could not be removed (a folder in a folder, where nothing can be opened any more), or not
+    // any more, is left to the next run.
+    const int stuck = f->what == FAULT_UNLINK || f->what == FAULT_READDIR || (f->what == FAULT_OPEN && f->always);
+    if (stuck || f->how == HOW_SHRINK) look(w, &w->after, w->job->output);
     const char *what = wrong(w);
     if (!what && is_must(f) && w->fault->hits && w->status != 0) what = "fails";
     count(w, f, "calls", what);
@@ -410,6 +412,7 @@ static void sweep(worker *w, const kind *k, int no_map, int always) {
     fault f;
     memset(&f, 0, sizeof f);
     f.no_map = no_map;
+    lay_out(w);
     run(w, &f, ""); // counts
     const long calls = w->fault->calls[k->what], step = every || calls <= most ? 1 : (calls + most - 1) / most;
     f.what = k->what;
@@ -638,7 +641,7 @@ static void run_all(totals *sum, section run_section, long n_processes) {
 static void print_table(const totals *sum) {
     long all = 0;
     for (int i = 0; i < N_JOBS; i++)
-        for (int k = 0; k < FAULT_COUNT; k++) {
+        for (int k = 0; k <= FAULT_COUNT; k++) {
             if (sum->runs[i][k] == 0) continue;
             printf("%-24s %-14s %6ld\n", jobs[i].name, names[k], sum->runs[i][k]);
             all += sum->runs[i][k];
