@@ -1,0 +1,228 @@
+#!/bin/sh
+# What goes along in an export, and what does not: programs, strangers' files, links to elsewhere; chat templates, added
+# tokens and types that the other format cannot say. FINERCUT: the program to test.
+. tests/t.sh
+finercut=${FINERCUT:-./finercut}
+case $finercut in */*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;; esac
+top=$(pwd) demo=$(pwd)/examples/demo w=$t_dir/w
+mkdir "$w"
+cd "$w" || exit 1
+
+fingerprint=$("$finercut" info "$demo" | sed -n 's/^fingerprint *//p')
+printf '{"format": "finercut-plan-1", "model": {"fingerprint": "%s", "n_blocks": 12}, "metric": "js", "candidates": "sublayers",
+"search": "race", "compute": "f32", "steps": [{"step": 1, "removed": "attn.3", "score": 0.5}]}' "$fingerprint" >plan.json
+printf 'A text with one <|endoftext|> in it, <a>b <a> and  blanks.\n' >text.txt
+
+export_to() { # FORMAT MODEL OUTPUT [FLAG...]: fills note
+    format=$1 from=$2 to=$3
+    shift 3
+    rm -rf "$to"
+    "$finercut" export "$from" --plan plan.json --format "$format" -o "$to" "$@" >stdout 2>note
+}
+
+fails() { # PATTERN FORMAT MODEL [FLAG...]: one line that matches, and nothing is there
+    pattern=$1 format=$2 from=$3
+    shift 3
+    export_to "$format" "$from" refused "$@" && { echo "expected a failure"; return 1; }
+    grep -Eq -e "$pattern" note || { echo "expected $pattern"; cat note; return 1; }
+    [ "$(ls -d refused* 2>/dev/null | wc -l)" -eq 0 ] || { echo "left:"; ls -d refused*; return 1; }
+}
+
+has() { # FOLDER FILE...: these and no others
+    there=$(cd "$1" && find . -type f | sed 's/^\.\///' | sort | tr '\n' ' ')
+    shift
+    wanted=$(printf '%s\n' "$@" | sort | tr '\n' ' ')
+    [ "$there" = "$wanted" ] || { echo "expected $wanted"; echo "got $there"; return 1; }
+}
+
+same_tokens() { # MODEL MODEL
+    "$finercut" tokenize "$1" --text text.txt >ids.1 2>&1 && "$finercut" tokenize "$2" --text text.txt >ids.2 2>&1 &&
+        [ -s ids.1 ] && cmp ids.1 ids.2
+}
+
+lacks() { # FILE WORD...
+    for word in "$@"; do
+        case $word in "$1") continue ;; esac
+        grep -q -e "$word" "$1" && { echo "$word is in $1"; return 1; }
+    done
+    return 0
+}
+
+# ---- A list says what goes along
+
+cp -R "$demo" full && rm -f full/plan.svg full/heldout.txt full/calibration.txt
+base="README.md config.json model.safetensors tokenizer.json"
+for f in vocab.json special_tokens_map.json added_tokens.json; do echo '{}' >full/$f; done
+for f in merges.txt vocab.txt tokenizer.model LICENSE LICENCE.md NOTICE.txt Notice USE_POLICY.md copying.txt chat_template.jinja; do
+    echo "text of $f" >full/$f
+done
+mkdir full/additional_chat_templates full/onnx full/original
+echo "tools" >full/additional_chat_templates/tool_use.jinja
+echo "import os" >full/additional_chat_templates/evil.py
+echo '{"eos_token_id": 0, "temperature": 0.60, "custom_generate": "x", "trust_remote_code": true}' >full/generation_config.json
+echo '{"tokenizer_class": "EvilTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_evil.EvilTokenizer", null]},
+ "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "auto_map": 1}}, "model_max_length": 1000000000000000019884624838656}' >full/tokenizer_config.json
+for f in modeling_evil.py tokenization_evil.py handler.py LICENSE.py chat_template.py adapter_config.json pytorch_model.bin \
+    consolidated.safetensors adapter_model.safetensors train.txt heldout.txt trainer_state.json optimizer.pt model.gguf .env id_rsa; do
+    echo x >full/$f
+done
+echo x >full/onnx/model.onnx
+along="vocab.json special_tokens_map.json added_tokens.json merges.txt vocab.txt tokenizer.model LICENSE LICENCE.md NOTICE.txt Notice
+ USE_POLICY.md copying.txt chat_template.jinja additional_chat_templates/tool_use.jinja generation_config.json tokenizer_config.json"
+sed 's/"architectures": \[/"auto_map": {"AutoModelForCausalLM": "modeling_evil.Evil"}, "custom_pipelines": {"x": {"impl": "evil.P"}},\
+  "quantization_config": {}, "nested": {"auto_map": {"AutoConfig": "evil.C"}, "kept": 1},\
+  &/; s/"quantization_config": {}, //' "$demo/config.json" >full/config.json
+t_ok "export of a folder full of strangers" export_to hf-masked full masked
+t_ok "only what the list names" has masked $base $along
+t_ok "no program is named in config.json" lacks masked/config.json auto_map custom_pipelines evil
+t_ok "the rest of config.json stays" grep -q '"nested": {"kept": 1}' masked/config.json
+t_ok "no program is named in tokenizer_config.json" lacks masked/tokenizer_config.json auto_map Evil
+t_ok "a class that only a program had is another" grep -q '"tokenizer_class": "PreTrainedTokenizerFast"' masked/tokenizer_config.json
+t_ok "numbers stay as written" grep -q '1000000000000000019884624838656' masked/tokenizer_config.json
+t_ok "no program is named in generation_config.json" lacks masked/generation_config.json custom_generate trust_remote_code
+t_ok "the rest of generation_config.json stays" grep -q '"temperature": 0.60' masked/generation_config.json
+for f in modeling_evil.py LICENSE.py adapter_config.json pytorch_model.bin consolidated.safetensors train.txt onnx/ evil.py id_rsa \
+    "tokenizer_config.json's code"; do
+    t_ok "said to be left out: $f" grep -q "left out:.*$f" note
+done
+t_ok "said once, in few lines" test "$(grep -c 'left out' note)" -le 4
+t_ok "export of the same to hf" export_to hf full compact
+t_ok "with its own program only" has compact $base $along modeling_finercut.py
+t_ok "auto_map is its own" grep -q '"auto_map": {"AutoConfig": "modeling_finercut.FinercutConfig"' compact/config.json
+t_ok "and the only one" test "$(grep -c auto_map compact/config.json)" -eq 1
+cp -R "$demo" clean && rm -f clean/plan.svg clean/heldout.txt clean/calibration.txt
+echo '{"eos_token":   "<|endoftext|>"}' >clean/tokenizer_config.json
+t_ok "export of a clean folder" export_to hf-masked clean clean-out
+t_ok "settings without programs are copied byte for byte" cmp clean/tokenizer_config.json clean-out/tokenizer_config.json
+t_ok "and nothing was left out" lacks note "left out"
+t_ok "an export of an export" export_to hf-masked clean-out again
+t_ok "has the same files" has again $(cd clean-out && ls)
+
+for json in '{"a": 1, "a": 2}' '[1]' '{' "$(printf '%0200d' 0 | sed 's/0/[/g')" '{"tokenizer_class": "\ud800"}'; do
+    cp -R clean broken && printf '%s' "$json" >broken/tokenizer_config.json
+    t_ok "bad settings are refused: $(printf '%.20s' "$json")" fails 'tokenizer_config.json' hf broken
+    rm -rf broken
+done
+
+# ---- Links
+
+if ln -s x link 2>/dev/null && [ -L link ]; then
+    mkdir secret && echo "root:x:0:0" >secret/passwd && cp "$demo/tokenizer.json" secret/tokenizer.json
+    cp -R clean linked && mkdir linked/sub && echo "own" >linked/sub/own.txt
+    (cd linked && ln -s ../secret/passwd LICENSE && ln -s "$w/secret/passwd" NOTICE && ln -s sub/own.txt COPYING &&
+        ln -s ../linked/sub/../sub/own.txt LICENCE && ln -s missing NOTICE.txt && ln -s NOTICE NOTICE.md &&
+        ln -s ../secret additional_chat_templates && ln -s ../secret/passwd chat_template.jinja)
+    t_ok "export with links" export_to hf-masked linked linked-out
+    t_ok "links within the folder only" has linked-out $base tokenizer_config.json COPYING LICENCE
+    t_ok "what they lead to is copied, not the link" test ! -L linked-out/COPYING
+    for f in LICENSE NOTICE NOTICE.md additional_chat_templates chat_template.jinja; do t_ok "said: $f" grep -q "left out:.*$f" note; done
+    t_ok "export with links to gguf" export_to gguf linked linked.gguf
+    t_ok "nothing of a link's text is in a GGUF file" lacks linked.gguf root:x:0:0
+    t_ok "a tokenizer elsewhere is left out" sh -c "rm linked/tokenizer.json linked/additional_chat_templates
+        ln -s ../secret/tokenizer.json linked/tokenizer.json"
+    t_ok "in a directory, too" export_to hf-masked linked linked-out
+    t_ok "and said" grep -q 'tokenizer.json (a link to another folder)' note
+    hub=hub/models--a--b
+    mkdir -p $hub/blobs $hub/snapshots/rev hub/models--c--d/blobs
+    for f in config.json model.safetensors tokenizer.json README.md; do
+        cp "$demo/$f" $hub/blobs/of-$f && ln -s ../../blobs/of-$f $hub/snapshots/rev/$f
+    done
+    echo "terms" >hub/models--c--d/blobs/LICENSE && ln -s ../../../models--c--d/blobs/LICENSE $hub/snapshots/rev/LICENSE
+    for form in hf hf-masked gguf; do t_ok "a hub's cache to $form" export_to $form $hub/snapshots/rev hub-$form; done
+    t_ok "the model's own blobs go along" has hub-hf-masked $base
+    t_ok "another's do not" sh -c "[ ! -e hub-hf/LICENSE ]"
+else
+    t_skip "links" "none can be made here"
+fi
+mkfifo clean/NOTICE 2>/dev/null && t_ok "a pipe as a licence: an error at once" fails 'NOTICE' hf clean && rm -f clean/NOTICE
+
+# ---- Chat templates, both ways
+
+cp -R clean chat
+echo '{"chat_template": [{"name": "default", "template": "D {{ x }}"}, {"name": "tool_use", "template": "T \u00e9"}, {"name": "rag", "template": "R"}]}' \
+    >chat/tokenizer_config.json
+t_ok "three templates to gguf" export_to gguf chat chat.gguf
+for key in tokenizer.chat_template tokenizer.chat_template.tool_use tokenizer.chat_template.rag tokenizer.chat_templates; do
+    t_ok "key $key" sh -c "'$finercut' info chat.gguf --json >/dev/null; grep -q '$key' chat.gguf"
+done
+fingerprint=$("$finercut" info chat.gguf | sed -n 's/^fingerprint *//p')
+sed "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/; s/\"removed\": \"attn.3\"/\"removed\": \"attn.4\"/" plan.json >plan2.json
+t_ok "and back" "$finercut" export chat.gguf --plan plan2.json --format hf -o chat-back
+for text in '"name": "default", "template": "D {{ x }}"' '"name": "tool_use", "template": "T' '"name": "rag", "template": "R"'; do
+    t_ok "there is $text" grep -q "$text" chat-back/tokenizer_config.json
+done
+rm chat/tokenizer_config.json && mkdir chat/additional_chat_templates
+printf 'from a file' >chat/chat_template.jinja && printf 'tools' >chat/additional_chat_templates/tool-use.jinja
+t_ok "templates in files to gguf" export_to gguf chat chat.gguf
+t_ok "names as GGUF has them" grep -q 'tokenizer.chat_template.tool_use' chat.gguf
+printf 'other' >chat/additional_chat_templates/tool_use.jinja
+t_ok "two of one name there" fails 'chat template "tool.use": GGUF has another one' gguf chat
+printf '\377' >chat/chat_template.jinja
+t_ok "a template that is not UTF-8" fails 'chat template "default": expected UTF-8' gguf chat
+
+# ---- Added tokens: the same ids, or a refusal
+
+with_added() { # FOLDER TOKEN: the demo with one more added token
+    rm -rf "$1" && cp -R clean "$1" &&
+        sed "s/\"added_tokens\": \[/&$2,/" "$demo/tokenizer.json" >"$1/tokenizer.json" &&
+        sed 's/"vocab_size": 2048/"vocab_size": 2048/' "$demo/config.json" >"$1/config.json"
+}
+token() { # CONTENT ID FLAG...: those flags are true
+    printf '{"content": "%s", "id": %s' "$1" "$2"
+    shift 2
+    for flag in single_word lstrip rstrip normalized special; do
+        case " $* " in *" $flag "*) printf ', "%s": true' $flag ;; *) printf ', "%s": false' $flag ;; esac
+    done
+    printf '}'
+}
+for flags in "" special normalized; do
+    with_added added "$(token the 1999 $flags)"
+    t_ok "a text that is in the vocabulary already, at another id ($flags)" export_to gguf added added.gguf
+    t_ok "has the same tokens there" same_tokens added added.gguf
+    t_ok "a copy has them" export_to hf added added-out
+    t_ok "too" same_tokens added added-out
+done
+for flag in single_word lstrip rstrip; do
+    with_added added "$(token the 1999 $flag)"
+    t_ok "$flag is refused by name" fails "added token \"the\": GGUF cannot say \"$flag\"" gguf added
+    t_ok "$flag in a directory is the same" export_to hf added added-out
+    t_ok "too" same_tokens added added-out
+done
+with_added added "$(token '<a>' 5000)"
+t_ok "more tokens than embeddings are refused" fails 'tokenizer' gguf added
+
+# ---- Types
+
+t_ok "numbers that F16 has" export_to gguf clean typed.gguf --type f16
+head -c 200000 /dev/zero >zeros # a model of one matrix that has 1e5 in it
+python=$(command -v python3 || :)
+[ -n "$python" ] && "$python" - "$top/tests/data/llama_f32_bias" wide <<'EOF'
+import json, os, shutil, struct, sys
+shutil.copytree(sys.argv[1], sys.argv[2])
+path = os.path.join(sys.argv[2], "model.safetensors")
+data = bytearray(open(path, "rb").read())
+n = struct.unpack("<Q", data[:8])[0]
+head = json.loads(data[8:8 + n])
+at = 8 + n + head["model.layers.1.mlp.up_proj.weight"]["data_offsets"][0]
+data[at + 8:at + 16] = struct.pack("<2f", 1e5, -7e4)
+open(path, "wb").write(data)
+EOF
+rm -f zeros
+if [ -d wide ]; then
+    fingerprint=$("$finercut" info wide | sed -n 's/^fingerprint *//p')
+    cp plan.json plan.old
+    blocks=$("$finercut" info wide | sed -n 's/^blocks *//p')
+    sed "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/; s/\"n_blocks\": 12/\"n_blocks\": $blocks/; s/attn\.3/attn.0/" plan.old >plan.json
+    t_ok "numbers past F16 are counted" fails 'tensor "blk.1.ffn_up.weight": 2 of its numbers do not fit F16 \(100000 is one\); use F32 or BF16' gguf wide --type f16
+    for type in f32 bf16 q8_0; do t_ok "they fit $type" export_to gguf-masked wide wide.gguf --type $type; done
+    cp plan.old plan.json
+else
+    t_skip "numbers past F16" "no python3 to make them"
+fi
+
+# ---- A placeholder of other zeros, as quantising leaves it, is one still: -0.0 in F16
+
+t_ok "blocks without attention" export_to gguf clean stub.gguf
+before=$("$finercut" info stub.gguf | grep '^sublayers')
+t_ok "are counted" test "$before" = "sublayers       23"
+t_end test_export_cli
