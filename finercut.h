@@ -21097,6 +21097,15 @@ FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
     return x->err->code;
 }
 
+FCI_FN bool fci_along_leads_nowhere(const fci_export *x, const char *path) {
+    const fc_io *io = &x->c->io;
+    void *file;
+    uint64_t size;
+    int error = io->open(io->user, path, &file, &size);
+    if (!error) io->close(io->user, file);
+    return error == ENOLINK;
+}
+
 FCI_FN int fci_along_each(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
     const fci_along how = fci_along_how(name);
@@ -21108,10 +21117,12 @@ FCI_FN int fci_along_each(void *user, const char *name) {
     if (error) return error;
     if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
         fci_export_leave(x, name, folder ? "/" : "");
-    else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
     else if (fci_export_is_inside(x, name, &inside)) return 1;
     else if (!inside)
         fci_export_leave(x, name, " (a link to another folder)");
+    else if (!folder && fci_along_leads_nowhere(x, path))
+        fci_export_leave(x, name, " (a link to nothing)");
+    else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
     else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
     else if (how == FCI_ALONG_SETTINGS) return fci_along_settings(x, name) != FC_OK;
     else return fci_along_copy(x, name) != FC_OK;

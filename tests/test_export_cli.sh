@@ -11,7 +11,7 @@ cd "$w" || exit 1
 fingerprint=$("$finercut" info "$demo" | sed -n 's/^fingerprint *//p')
 printf '{"format": "finercut-plan-1", "model": {"fingerprint": "%s", "n_blocks": 12}, "metric": "js", "candidates": "sublayers",
 "search": "race", "compute": "f32", "steps": [{"step": 1, "removed": "attn.3", "score": 0.5}]}' "$fingerprint" >plan.json
-printf 'A text with one <|endoftext|> in it, <a>b <a> and  blanks.\n' >text.txt
+printf 'A thing with one, something, thing: with one <|endoftext|> in it, <a>b <a> and  blanks.\n' >text.txt
 
 export_to() { # FORMAT MODEL OUTPUT [FLAG...]: fills note
     format=$1 from=$2 to=$3
@@ -95,8 +95,6 @@ echo '{"eos_token":   "<|endoftext|>"}' >clean/tokenizer_config.json
 t_ok "export of a clean folder" export_to hf-masked clean clean-out
 t_ok "settings without programs are copied byte for byte" cmp clean/tokenizer_config.json clean-out/tokenizer_config.json
 t_ok "and nothing was left out" lacks note "left out"
-t_ok "an export of an export" export_to hf-masked clean-out again
-t_ok "has the same files" has again $(cd clean-out && ls)
 
 for json in '{"a": 1, "a": 2}' '[1]' '{' "$(printf '%0200d' 0 | sed 's/0/[/g')" '{"tokenizer_class": "\ud800"}'; do
     cp -R clean broken && printf '%s' "$json" >broken/tokenizer_config.json
@@ -115,7 +113,7 @@ if ln -s x link 2>/dev/null && [ -L link ]; then
     t_ok "export with links" export_to hf-masked linked linked-out
     t_ok "links within the folder only" has linked-out $base tokenizer_config.json COPYING LICENCE
     t_ok "what they lead to is copied, not the link" test ! -L linked-out/COPYING
-    for f in LICENSE NOTICE NOTICE.md additional_chat_templates chat_template.jinja; do t_ok "said: $f" grep -q "left out:.*$f" note; done
+    for f in LICENSE NOTICE NOTICE.txt NOTICE.md additional_chat_templates chat_template.jinja; do t_ok "said: $f" grep -q "left out:.*$f" note; done
     t_ok "export with links to gguf" export_to gguf linked linked.gguf
     t_ok "nothing of a link's text is in a GGUF file" lacks linked.gguf root:x:0:0
     t_ok "a tokenizer elsewhere is left out" sh -c "rm linked/tokenizer.json linked/additional_chat_templates
@@ -176,15 +174,15 @@ token() { # CONTENT ID FLAG...: those flags are true
     printf '}'
 }
 for flags in "" special normalized; do
-    with_added added "$(token the 1999 $flags)"
+    with_added added "$(token thing 1999 $flags)"
     t_ok "a text that is in the vocabulary already, at another id ($flags)" export_to gguf added added.gguf
     t_ok "has the same tokens there" same_tokens added added.gguf
     t_ok "a copy has them" export_to hf added added-out
     t_ok "too" same_tokens added added-out
 done
 for flag in single_word lstrip rstrip; do
-    with_added added "$(token the 1999 $flag)"
-    t_ok "$flag is refused by name" fails "added token \"the\": GGUF cannot say \"$flag\"" gguf added
+    with_added added "$(token thing 1999 $flag)"
+    t_ok "$flag is refused by name" fails "added token \"thing\": GGUF cannot say \"$flag\"" gguf added
     t_ok "$flag in a directory is the same" export_to hf added added-out
     t_ok "too" same_tokens added added-out
 done
