@@ -207,6 +207,50 @@ static void test_refused(void) {
     fc_model_close(other);
 }
 
+// Placeholders are known by what they add, not by their bytes: other programs write zeros of other types.
+static void test_placeholders(void) {
+    static const char *const names[] = {"attn.0", "attn.1", "ffn.1", "ffn.11"};
+    static const unsigned char q4_0[18] = {0, 0x80, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88};
+    unsigned char one[18], minus[2] = {0, 0x80};
+    fc_tensor zeros = {0};
+    fc_error err;
+    fc_export_desc desc;
+    memcpy(one, q4_0, sizeof one);
+    one[1] = 0x3c;
+    one[9] = 0x98;
+    zeros.type = FC_DTYPE_Q4_0;
+    zeros.rank = 1;
+    zeros.shape[0] = 32;
+    zeros.data = q4_0;
+    T_OK(fci_model_all_zero(&zeros), "Q4_0 of a scale of -0");
+    zeros.data = one;
+    T_OK(!fci_model_all_zero(&zeros), "Q4_0 with a number in it");
+    memset(&desc, 0, sizeof desc);
+    desc.format = FC_EXPORT_GGUF;
+    desc.path = OUT;
+    remove_out();
+    fc_model *m = fc_model_open("examples/demo", NULL, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    fc_plan *plan = make_plan(m, names, 4);
+    T_OK(fc_export(m, plan, &desc, &err) == FC_OK, "%s", err.msg);
+    fc_plan_free(plan);
+    fc_model_close(m);
+    fc_container *c = fc_container_open(OUT, NULL, &err);
+    const fc_tensor *t = c ? fc_container_find(c, "blk.10.ffn_down.weight") : NULL; // the last: block 1 is gone
+    const uint64_t at = t ? t->offset : 0, n = t ? t->bytes : 0;
+    T_OK(t && fci_model_all_zero(t), "a placeholder: %s", err.msg);
+    fc_container_close(c);
+    FILE *f = fopen(OUT, "r+b");
+    if (!T_OK(f && n, "%s", OUT)) return;
+    fseek(f, (long)at, SEEK_SET);
+    for (uint64_t i = 0; i < n; i += 2) fwrite(minus, 1, 2, f);
+    fclose(f);
+    m = fc_model_open(OUT, NULL, &err);
+    T_OK(m && fc_model_config(m)->n_sublayers == 20, "%s", err.msg);
+    fc_model_close(m);
+    remove_out();
+}
+
 static long writes_left; // -1: all succeed
 
 static int failing_write(void *user, void *file, const void *data, size_t n) {
@@ -296,6 +340,7 @@ int main(void) {
     make_folder("build");
     test_forms();
     test_bytes();
+    test_placeholders();
     test_refused();
     test_failures("tests/data/llama_f16.gguf", FC_EXPORT_GGUF);
     test_failures("tests/data/llama_f16_sharded", FC_EXPORT_GGUF_MASKED);
