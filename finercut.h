@@ -11869,7 +11869,7 @@ static const fci_field fci_fields[] = {
     {"norm_topk_prob", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TOP_SUM},
     {"use_sliding_window", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_USE_WINDOW},
     {"sliding_window", "attention.sliding_window", FCI_AT(window), FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_WINDOW},
-    {"sliding_window_pattern|_sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
+    {"sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
      FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
     {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
     {"no_rope_layer_interval", NULL, FCI_AT(no_rope_step), FCI_FIELD_COUNT, 0, 4096, 0, 0},
@@ -12071,9 +12071,16 @@ FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
 }
 
 // Most families turn whole heads, whatever a partial factor says, and take the length before
-// scaling from the rope settings alone.
+// scaling from the rope settings alone. What one family reads, others pass over.
 #define FCI_PART_OF_HEADS "rotary_pct|rotary_emb_base|original_max_position_embeddings"
 #define FCI_WHOLE_HEADS "partial_rotary_factor|" FCI_PART_OF_HEADS
+#define FCI_RMS_EPS "|layer_norm_eps|layer_norm_epsilon|norm_epsilon"
+#define FCI_OWN_BIASES "|use_bias|use_qkv_bias"                // of StarCoder 2, of StableLM
+#define FCI_NO_FFN_BIAS "|mlp_bias" FCI_OWN_BIASES
+#define FCI_NO_BIASES "|attention_bias" FCI_NO_FFN_BIAS
+#define FCI_EVERY_ROPE "|no_rope_layers|no_rope_layer_interval" // of SmolLM 3
+#define FCI_SERIAL "|use_parallel_residual"                    // of StableLM and GPT-NeoX
+#define FCI_USUAL FCI_WHOLE_HEADS FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL
 #define FCI_LAYER_NORMS (FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NORM_BIAS)
 #define FCI_ALL_BIASES (FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS | FCI_TRAIT_FFN_BIAS)
 #define FCI_WINDOWED (FCI_TRAIT_WINDOW | FCI_TRAIT_USE_WINDOW)
@@ -12082,37 +12089,37 @@ static const fci_architecture fci_architectures[] = {
     {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
      "{}", "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_USUAL FCI_OWN_BIASES, false, NULL, NULL},
     {"mistral", "MistralForCausalLM", NULL, "hidden_act", "silu", FCI_WINDOWED, 0, 0,
      FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_BIASES "|layer_types", false, NULL, NULL},
     {"mixtral", "MixtralForCausalLM", NULL, "hidden_act", "silu",
      FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
      "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
-     FCI_WHOLE_HEADS, false, fci_mixtral_names, NULL},
+     FCI_USUAL FCI_NO_BIASES "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers", false, fci_mixtral_names, NULL},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
      "\"max_window_layers\":28}", "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_BIASES, false, NULL, NULL},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
      "\"sliding_window\":4096,\"max_window_layers\":28}", "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS, false, NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,\"num_local_experts\":128,"
      "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
-    {"gemma", "GemmaForCausalLM", "gemma", "hidden_activation", "gelu_pytorch_tanh",
+     FCI_USUAL FCI_NO_FFN_BIAS "|layer_types", false, NULL, NULL},
+    {"gemma", "GemmaForCausalLM", "gemma", "hidden_act", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}",
      "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS, false, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
@@ -12121,7 +12128,7 @@ static const fci_architecture fci_architectures[] = {
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}",
-     FCI_WHOLE_HEADS, false, fci_gemma2_names, fci_architecture_gemma_27b},
+     FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern", false, fci_gemma2_names, fci_architecture_gemma_27b},
     {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
          FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
@@ -12130,45 +12137,48 @@ static const fci_architecture fci_architectures[] = {
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
      "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
-     FCI_WHOLE_HEADS, false, fci_gemma2_names, fci_architecture_gemma_27b},
+     FCI_USUAL FCI_NO_FFN_BIAS, false, fci_gemma2_names, fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}",
-     "rotary_pct|rotary_emb_base", true, NULL, NULL},
+     "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES "|layer_types", true, NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS, false, NULL, NULL},
     {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
      FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_USUAL FCI_OWN_BIASES, false, NULL, NULL},
     {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,\"no_rope_layer_interval\":4,"
      "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
-     FCI_WHOLE_HEADS, false, NULL, NULL},
+     FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL, false, NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
      FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
      "\"partial_rotary_factor\":0.25}", "{}",
-     FCI_PART_OF_HEADS, false, NULL, NULL},
+     FCI_PART_OF_HEADS FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias", false, NULL, NULL},
     {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
      "\"tie_word_embeddings\":true}", "{}",
-     FCI_WHOLE_HEADS, false, fci_starcoder2_names, NULL},
+     FCI_WHOLE_HEADS FCI_EVERY_ROPE FCI_SERIAL
+     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias|layer_types", false, fci_starcoder2_names, NULL},
     {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
      FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
      "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,\"rotary_pct\":0.25}",
      "{\"use_parallel_residual\":true}",
-     "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads", false, fci_gpt_neox_names, NULL},
+     "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads" FCI_EVERY_ROPE
+     "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
+     false, fci_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
          FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
      FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
      "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
-     "num_key_value_heads|head_dim", false, fci_gpt2_names, NULL},
+     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon" FCI_SERIAL, false, fci_gpt2_names, NULL},
 };
 
 // What GGUF files say by having a tensor, or by not having it.
@@ -12333,7 +12343,7 @@ typedef struct fci_source {
     const char *gguf_name;    // general.architecture
     const fci_json *defaults; // of the architecture, an object
     uint64_t n_blocks;        // once it is known
-    const char *ignored;      // keys of config.json that count for nothing
+    const fci_architecture *architecture;
 } fci_source;
 
 #define FCI_CONFIG_LIMIT ((uint64_t)16 << 20) // bytes of a config.json
@@ -12376,9 +12386,9 @@ FCI_FN const fci_json *fci_model_json(const fci_json *object,
     return n && n->type != FCI_JSON_NULL ? n : NULL;
 }
 
-FCI_FN bool fci_model_ignores(const fci_source *s, const char *key) {
+FCI_FN bool fci_model_ignores(const fci_architecture *a, const char *key) {
     char ignored[64];
-    const char *rest = s->ignored;
+    const char *rest = a->ignored;
     while (fci_model_next_name(&rest, ignored, sizeof ignored))
         if (strcmp(ignored, key) == 0) return true;
     return false;
@@ -12392,7 +12402,7 @@ FCI_FN const fci_json *fci_model_setting(const fci_source *s, const char *keys) 
         const char *rest = keys;
         while (objects[i] && fci_model_next_name(&rest, key, sizeof key)) {
             const fci_json *n = fci_json_get(objects[i], key);
-            if (n && i == 0 && fci_model_ignores(s, key)) n = NULL;
+            if (n && i == 0 && fci_model_ignores(s->architecture, key)) n = NULL;
             if (n) return n->type == FCI_JSON_NULL ? NULL : n;
         }
     }
@@ -12711,7 +12721,7 @@ FCI_FN fc_code fci_model_rope_partial(const fci_source *s, const fci_json *rope,
                                       fci_hyper *h, fc_error *err) {
     static const char key[] = "partial_rotary_factor";
     double share = h->partial_rotary;
-    const bool part = !fci_model_ignores(s, key) || !fci_model_ignores(s, "rotary_pct");
+    const bool part = !fci_model_ignores(s->architecture, key) || !fci_model_ignores(s->architecture, "rotary_pct");
     const fci_json *beside = h->traits & FCI_TRAIT_TWO_ROPES ? NULL : fci_model_json(s->json, key);
     fc_code code = fci_model_rope_number(rope, key, share, &share, err);
     if (!code && share > 1)
@@ -12745,7 +12755,7 @@ FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci
         return fci_fail(err, FC_ERR_FORMAT, type->at,
                         "rope settings: \"rope_type\": expected a string, got %s",
                         fci_json_type_name(type));
-    if (fci_model_ignores(s, original) || !fci_model_json(place, original))
+    if (fci_model_ignores(s->architecture, original) || !fci_model_json(place, original))
         place = fci_model_json(rope, original) ? rope : s->defaults;
     fc_code code = fci_model_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
     if (!code) code = fci_model_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
@@ -12887,6 +12897,8 @@ FCI_FN fc_code fci_model_activation(fc_model *m, const fci_json *config, fc_erro
     for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
         if (fci_is(name, fci_activations[i].name) && (!act || act->type == FCI_JSON_STRING)) {
             m->hyper.activation = fci_activations[i].activation;
+            if (m->hyper.activation == FCI_GELU && strcmp(m->architecture->name, "gemma") == 0)
+                m->hyper.activation = FCI_GELU_TANH; // what its first configurations mean by it
             return FC_OK;
         }
     return fci_fail(err, FC_ERR_UNSUPPORTED, act ? act->at : 0,
@@ -12908,7 +12920,7 @@ FCI_FN fc_code fci_model_list(const fc_model *m, const fci_json *config, const c
                               const fci_json **first, fc_error *err) {
     const fci_json *list = fci_model_json(config, key);
     *first = NULL;
-    if (!list) return FC_OK;
+    if (!list || fci_model_ignores(m->architecture, key)) return FC_OK;
     if (list->type != FCI_JSON_ARRAY || list->count < m->hyper.n_blocks)
         return fci_fail(err, FC_ERR_FORMAT, list->at,
                         "\"%s\": expected an array of %llu, one for each block", key,
@@ -12967,7 +12979,7 @@ FCI_FN fc_code fci_model_expert_blocks(fc_model *m, const fci_json *config, fc_e
     const fci_json *dense = fci_model_json(config, "mlp_only_layers");
     for (uint32_t i = 0; i < h->n_blocks && h->n_experts; i++)
         h->blocks[i].experts = (i + 1) % h->expert_step == 0;
-    if (!dense || !h->n_experts) return FC_OK;
+    if (!dense || !h->n_experts || fci_model_ignores(m->architecture, "mlp_only_layers")) return FC_OK;
     if (dense->type != FCI_JSON_ARRAY)
         return fci_fail(err, FC_ERR_FORMAT, dense->at, "\"mlp_only_layers\": expected an array");
     const fci_json *n = fci_json_first(dense);
@@ -13008,7 +13020,7 @@ FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratc
     const fci_architecture *a = m->architecture;
     fci_hyper *h = &m->hyper;
     const char *defaults = s->json ? a->json_defaults : a->gguf_defaults;
-    s->ignored = a->ignored;
+    s->architecture = a;
     h->traits = a->traits | (s->json ? a->json_traits : a->gguf_traits);
     h->ropes[0].attention = h->ropes[1].attention = 1;
     fc_code code = fci_json_parse(&m->c, scratch, defaults, strlen(defaults), &s->defaults, err);
@@ -13088,17 +13100,25 @@ FCI_FN fc_code fci_model_drop_lists(fc_model *m, const fci_json *config, fc_erro
     return code;
 }
 
+// The settings of the text model where it is part of one that also sees or hears.
+FCI_FN const fci_json *fci_model_text_config(const fci_json *config) {
+    const fci_json *inner = config;
+    while (inner && inner->type == FCI_JSON_OBJECT && fci_json_get(inner, "model_type")) {
+        config = inner;
+        inner = fci_model_json(config, "text_config");
+    }
+    return config;
+}
+
 FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
                                      fc_error *err) {
+    config = fci_model_text_config(config);
     fci_source s = {config, NULL, NULL, NULL, 0, NULL};
     if (config->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s",
                         fci_json_type_name(config));
     const fci_json *type = fci_model_json(config, "model_type");
     const fci_json *classes = fci_model_json(config, "architectures");
-    const fci_json *inner = fci_model_json(config, "text_config"); // the text model of one that also sees
-    if (inner && inner->type == FCI_JSON_OBJECT && fci_json_get(inner, "model_type"))
-        return fci_model_config_json(m, inner, scratch, err);
     if (!type && classes && classes->type == FCI_JSON_ARRAY && classes->count == 1)
         type = fci_json_first(classes);
     if (!type || type->type != FCI_JSON_STRING)
@@ -18316,6 +18336,7 @@ typedef struct fci_out { // a tensor to write
 typedef struct fci_owner { // what a tensor of the container is for
     const fci_tensor_row *row; // NULL: nobody knows
     uint32_t block;
+    const char *name; // that the architecture has for it; stored names may begin otherwise
 } fci_owner;
 
 #define FCI_EXPORT_GONE UINT32_MAX
@@ -18333,7 +18354,8 @@ typedef struct fci_export {
     fci_owner *owners; // [tensors of the container]
     fci_out *outs;
     size_t n_outs, capacity;
-    const fci_json *config; // of a directory
+    const fci_json *config; // of a directory: the text model's
+    const fci_json *outer;  // the whole model's, where it has more than the text model; else NULL
     const fci_architecture *family; // whose names a directory has
     bool deci, tokenizer; // `tokenizer`: one is written
     char *target;      // the folder to write, under its temporary name
@@ -18488,8 +18510,8 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
 }
 
 // Which sublayer and slot every tensor of the container belongs to.
-FCI_FN void fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
-                           uint32_t expert, const char *suffix) {
+FCI_FN fc_code fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                              uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
     const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)),
                *at = strstr(pattern, ".@");
@@ -18501,10 +18523,12 @@ FCI_FN void fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t bl
         fci_architecture_name(stacked, block, 0, suffix, name, sizeof name);
         t = fci_model_find(m, name);
     }
-    if (!t) return;
+    if (!t) return FC_OK;
     fci_owner *o = &x->owners[t - fc_container_tensor(m->container, 0)];
     o->row = row;
     o->block = block;
+    o->name = fci_arena_copy(&x->arena, fci_s(name), x->err);
+    return o->name ? FC_OK : FC_ERR_MEMORY;
 }
 
 FCI_FN fc_code fci_export_owners(fci_export *x) {
@@ -18519,8 +18543,9 @@ FCI_FN fc_code fci_export_owners(fci_export *x) {
         for (uint32_t b = 0; b < blocks; b++) {
             if (!fci_model_needs(m, row, b)) continue;
             for (uint32_t e = 0; e < experts; e++) {
-                fci_export_own(x, row, b, e, ".weight");
-                if (row->bias) fci_export_own(x, row, b, e, ".bias");
+                fc_code code = fci_export_own(x, row, b, e, ".weight");
+                if (!code && row->bias) code = fci_export_own(x, row, b, e, ".bias");
+                if (code) return code;
             }
         }
     }
@@ -18542,26 +18567,39 @@ FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
     return pairs ? FCI_ORDER_PAIRS : FCI_ORDER_HALVES;
 }
 
+// Tensors that the model has no use for: of blocks beyond its last, of what surrounds a text model,
+// an output matrix that is the embedding again. (In a GGUF file: stubs of sublayers.)
+FCI_FN void fci_export_say_unowned(const fci_export *x) {
+    const fc_container *c = x->m->container;
+    size_t n = 0, first = 0;
+    for (size_t i = fc_container_tensor_count(c); i-- > 0;)
+        if (!x->owners[i].row) n++, first = i;
+    if (n && !c->gguf)
+        fci_log(x->c, 0, "%llu tensor%s that the model does not use %s left out, the first: \"%s\"",
+                (unsigned long long)n, n == 1 ? "" : "s", n == 1 ? "is" : "are",
+                fc_container_tensor(c, first)->name);
+}
+
 // The container's tensors in its own kind of file: each copied, zeroed, renumbered or left out.
 FCI_FN fc_code fci_export_same_kind(fci_export *x) {
     const fc_model *m = x->m;
     fc_code code = fci_export_owners(x);
+    if (!code) fci_export_say_unowned(x);
     for (size_t i = 0; i < fc_container_tensor_count(m->container) && !code; i++) {
         const fc_tensor *t = fc_container_tensor(m->container, i);
         const fci_owner *o = &x->owners[i];
-        const bool block = o->row && o->row->slot >= FCI_FIRST_BLOCK_SLOT;
-        const bool used = !block || fci_model_used(m, x->mask, o->row->slot, o->block);
         char name[FCI_NAME_MAX];
+        if (!o->row) continue;
+        const bool block = o->row->slot >= FCI_FIRST_BLOCK_SLOT;
+        const bool used = !block || fci_model_used(m, x->mask, o->row->slot, o->block);
         if (!used && !fci_export_masked(x)) continue;
-        if (fci_model_is_gguf(m) && !o->row) continue; // a sublayer that llama.cpp wants, but is none
-        snprintf(name, sizeof name, "%s", t->name);
+        snprintf(name, sizeof name, "%s", o->name);
         if (block && fci_export_to_gguf(x))
             snprintf(name, sizeof name, "blk.%u.%s", x->number[o->block],
                      strchr(t->name + 4, '.') + 1);
         if (!used && fci_export_is_output(o->row->slot)) code = fci_export_zero(x, name, t);
         else
-            code = fci_export_copy(x, name, t,
-                                   o->row ? fci_export_order(x, o->row->slot) : FCI_ORDER_AS_IS);
+            code = fci_export_copy(x, name, t, fci_export_order(x, o->row->slot));
     }
     return code;
 }
@@ -19293,7 +19331,8 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
     if (t && t->type == FCI_JSON_OBJECT) t = fci_model_json(t, "content");
     bool found = t && t->type == FCI_JSON_STRING && fci_map_get(&v->ids, t->text, &id);
     snprintf(key, sizeof key, "%s_token_id", name);
-    const fci_json *n = x->config ? fci_model_json(x->config, key) : NULL;
+    const fci_json *n = fci_model_json(x->config, key);
+    if (!n) n = fci_model_json(x->outer, key);
     if (n && n->type == FCI_JSON_ARRAY && n->count) n = fci_json_first(n);
     if (!found && n && n->type == FCI_JSON_NUMBER && n->is_integer && n->integer < v->size) {
         id = (uint32_t)n->integer;
@@ -19465,7 +19504,12 @@ FCI_FN fc_code fci_export_json(fci_export *x, const char *name, fci_file *f,
 // The config.json that the model was opened with, wherever it is.
 FCI_FN fc_code fci_export_config(fci_export *x, fci_file *f) {
     char *path = fci_path_join(&x->arena, x->m->path, "config.json", x->err);
-    return path ? fci_export_parse(x, path, "config.json", f, &x->config) : FC_ERR_MEMORY;
+    const fci_json *root;
+    fc_code code = path ? fci_export_parse(x, path, "config.json", f, &root) : FC_ERR_MEMORY;
+    if (code) return code;
+    x->config = fci_model_text_config(root);
+    x->outer = x->config == root ? NULL : root;
+    return FC_OK;
 }
 
 // Chat templates: the default one and those with names, each under a key of its own, and a list of
@@ -19906,31 +19950,48 @@ FCI_FN bool fci_export_for_vllm(const fci_export *x) {
     return fci_export_llama_shaped(x->m) && x->mask[2 * b + FC_KIND_ATTENTION];
 }
 
-// The input's config.json with what the output needs.
-FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
-    static const char *const ours[] = {"finercut", "architectures", "model_type",
-                                       "auto_map", "block_configs", "qkv_bias"};
-    const bool compact = !fci_export_masked(x), deci = fci_export_for_vllm(x);
+FCI_FN void fci_export_put_setting(fci_buffer *b, fci_str key, const fci_json *value) {
+    fci_puts(b, "  ");
+    fci_json_put_string(b, key);
+    fci_puts(b, ": ");
+    fci_export_put_json(b, value);
+    fci_puts(b, ",\n");
+}
+
+// The settings that the model was read with, but for those that are written anew or are done by
+// what is written: sublayers that are dropped, matrices that are tied or not.
+FCI_FN void fci_export_put_settings(fci_export *x, fci_buffer *b) {
+    static const char *const ours[] = {"finercut", "tie_word_embeddings", "drop_attn_list",
+                                       "drop_mlp_list", "architectures", "model_type", "auto_map",
+                                       "block_configs", "qkv_bias"},
+        *const shared[] = {"bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype"};
     const fci_json *key = fci_json_first(x->config);
-    const char *type = x->family->name;
-    if (compact && fci_model_json(x->config, "text_config"))
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                        "format hf: a text model inside another is not supported; use hf-masked");
-    fci_puts(b, "{\n");
+    const size_t n_ours = !fci_export_masked(x) ? 9 : x->outer ? 6 : 4;
     for (uint32_t i = 0; i < x->config->count; i++) {
         bool skip = fci_export_is_code(key->text);
-        for (size_t o = 0; o < (compact ? sizeof ours / sizeof *ours : 1); o++)
-            skip = skip || fci_is(key->text, ours[o]);
-        if (!skip) {
-            fci_puts(b, "  ");
-            fci_json_put_string(b, key->text);
-            fci_puts(b, ": ");
-            fci_export_put_json(b, key + 1);
-            fci_puts(b, ",\n");
-        }
+        for (size_t o = 0; o < n_ours; o++) skip = skip || fci_is(key->text, ours[o]);
+        if (!skip) fci_export_put_setting(b, key->text, key + 1);
         key = fci_json_next(key + 1);
     }
+    for (size_t i = 0; x->outer && i < sizeof shared / sizeof *shared; i++) {
+        const fci_json *value = fci_model_json(x->outer, shared[i]);
+        if (value && !fci_json_get(x->config, shared[i]))
+            fci_export_put_setting(b, fci_s(shared[i]), value);
+    }
     fci_export_put_old_keys(x, b);
+    fci_putf(b, "  \"tie_word_embeddings\": %s,\n",
+             fci_model_has(x->m, FCI_TRAIT_TIED) ? "true" : "false");
+    if (fci_export_masked(x) && x->outer)
+        fci_putf(b, "  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
+                 x->family->class_name, x->family->name);
+}
+
+// The input's config.json with what the output needs.
+FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
+    const bool compact = !fci_export_masked(x), deci = fci_export_for_vllm(x);
+    const char *type = x->family->name;
+    fci_puts(b, "{\n");
+    fci_export_put_settings(x, b);
     if (compact && fci_export_llama_shaped(x->m) && !deci)
         fci_log(x->c, 0, "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
     if (compact) {

@@ -89,10 +89,14 @@ def rope(r, c):
     if kind <= 1:
         return [r["rope_theta"], kind, r.get("factor", 0) if kind else 0, 0, 1]
     factor = r.get("factor") or c.max_position_embeddings / original
-    attention = {2: 1, 3: 0.1 * math.log(factor) + 1, 4: math.sqrt(1 + math.log(factor) / math.log(original))}[kind]
+    attention = {2: 1, 3: 0.1 * math.log(factor) + 1, 4: math.sqrt(1 + max(0, math.log(factor)) / math.log(original))}[kind]
     return [r["rope_theta"], kind, factor, original, r.get("attention_factor") or attention]
 
 
+# What a family's class reads; the others keep the setting and do nothing with it.
+ATTENTION_BIAS = ("llama", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "olmo2", "granite", "smollm3", "gpt_neox")
+FFN_BIAS = ("llama", "granite", "smollm3")
+EPS = {"stablelm": "layer_norm_eps", "gpt_neox": "layer_norm_eps", "starcoder2": "norm_epsilon", "gpt2": "layer_norm_epsilon"}
 FIVE = int(transformers.__version__.split(".")[0]) >= 5
 PART = ("phi3", "stablelm", "gpt_neox")  # families that turn a part of each head
 
@@ -121,7 +125,7 @@ def windows(name, c):
     window = getattr(c, "sliding_window", None) or 0
     if name in ("llama", "gemma", "olmo2", "granite", "stablelm", "gpt_neox", "gpt2"):
         return [0] * 12
-    types = getattr(c, "layer_types", None)
+    types = getattr(c, "layer_types", None) if name in ("qwen2", "qwen3", "gemma2", "gemma3_text", "smollm3") else None
     return [window if not types or kind == "sliding_attention" else 0 for kind in types or [None] * 12]
 
 
@@ -130,26 +134,26 @@ def expected(name, c):
     head = first(c, "head_dim", otherwise=c.hidden_size // heads)
     of_full, of_window = ropes_of(name, c)
     moe, window = name in ("mixtral", "qwen3_moe"), windows(name, c)
-    turns = getattr(c, "no_rope_layers", None) or [name != "gpt2"] * 12
+    turns = c.no_rope_layers if name == "smollm3" else [name != "gpt2"] * 12
     sparse = [moe and (name == "mixtral" or (i not in c.mlp_only_layers and (i + 1) % c.decoder_sparse_step == 0)) for i in range(12)]
-    bias = bool(first(c, "use_bias", "attention_bias", otherwise=name in ("gpt2",)))
-    act = first(c, "hidden_activation", "hidden_act", "activation_function")
+    bias = name == "gpt2" or name in ATTENTION_BIAS and c.attention_bias or name == "starcoder2" and c.use_bias
+    act = first(c, *(["hidden_activation"] if name in ("gemma2", "gemma3_text") else []), "activation_function" if name == "gpt2" else "hidden_act")
     scalar = getattr(c, "query_pre_attn_scalar", None)
     partial = (of_full or {}).get("partial_rotary_factor") if name in PART else 1
     return {
         "kv": heads if name in ("gpt2", "gpt_neox") else first(c, "num_key_value_heads", otherwise=heads), "head": head,
-        "ff": first(c, "intermediate_size", "n_inner", otherwise=4 * c.hidden_size), "positions": c.max_position_embeddings,
+        "ff": first(c, "n_inner" if name == "gpt2" else "intermediate_size", otherwise=4 * c.hidden_size), "positions": c.max_position_embeddings,
         "rotary": 0 if name == "gpt2" else int(head * partial),
-        "eps": first(c, "rms_norm_eps", "layer_norm_eps", "norm_epsilon", "layer_norm_epsilon"),
+        "eps": getattr(c, EPS.get(name, "rms_norm_eps")),
         "scale": first(c, "attention_multiplier", otherwise=(scalar or head) ** -0.5),
         "caps": [getattr(c, "attn_logit_softcapping", None) or 0, getattr(c, "final_logit_softcapping", None) or 0],
         "factors": [math.sqrt(c.hidden_size) if "gemma" in name else first(c, "embedding_multiplier", otherwise=1),
                     first(c, "residual_multiplier", otherwise=1), first(c, "logits_scaling", otherwise=1)],
         "act": ACTIVATIONS.get(act, act), "tied": bool(c.tie_word_embeddings),
-        "qkv_bias": name == "qwen2" or bias or bool(getattr(c, "use_qkv_bias", False)), "o_bias": bias,
-        "ffn_bias": name in ("gpt2", "gpt_neox") or bool(first(c, "use_bias", "mlp_bias", otherwise=False)),
-        "parallel": bool(getattr(c, "use_parallel_residual", False)),
-        "experts": [c.num_local_experts, c.num_experts_per_tok, first(c, "moe_intermediate_size", otherwise=c.intermediate_size),
+        "qkv_bias": name == "qwen2" or bias or name == "stablelm" and c.use_qkv_bias, "o_bias": bias,
+        "ffn_bias": name in ("gpt2", "gpt_neox") or name == "starcoder2" and c.use_bias or name in FFN_BIAS and c.mlp_bias,
+        "parallel": name in ("stablelm", "gpt_neox") and c.use_parallel_residual,
+        "experts": [c.num_local_experts, c.num_experts_per_tok, c.intermediate_size if name == "mixtral" else c.moe_intermediate_size,
                     bool(getattr(c, "norm_topk_prob", True))] if moe else None,
         "rope0": rope(of_full, c) if of_full else None, "rope1": rope(of_window, c) if of_window else None,
         "blocks": [[window[i], (2 if two and window[i] else 1) if turns[i] else 0, sparse[i]] for i in range(12)],
@@ -187,6 +191,10 @@ LONGS = [{}, {"rope_scaling": {"type": "longrope", **LONG}}, {"rope_scaling": {"
          {"rope_scaling": None}, {"rope_parameters": {"rope_type": "longrope", **LONG}}, {"rope_parameters": {"rope_type": "default", "rope_theta": 7e5}}]
 SOME = [{}, {"max_position_embeddings": 777}, {"max_position_embeddings": 131072}, {"original_max_position_embeddings": 256}, {"original_max_position_embeddings": 4096}]
 HEADS = [{}, {}, {"num_key_value_heads": 8}, {"num_key_value_heads": None}, {"num_key_value_heads": 32}, {"head_dim": 64}, {"head_dim": None}, {"num_key_value_heads": 1, "head_dim": 32}]
+FOREIGN = [{}, {}, {}, {"rms_norm_eps": 1e-3}, {"layer_norm_eps": 2e-3}, {"norm_epsilon": 3e-3}, {"layer_norm_epsilon": 4e-3},  # what others read
+           {"attention_bias": True}, {"mlp_bias": True}, {"use_bias": True}, {"use_qkv_bias": True}, {"use_parallel_residual": True}, {"no_rope_layer_interval": 3},
+           {"no_rope_layers": [1, 0] * 6}, {"moe_intermediate_size": 48}, {"decoder_sparse_step": 2}, {"mlp_only_layers": [0, 3]}, {"max_window_layers": 4},
+           {"_sliding_window_pattern": 3}, {"sliding_window_pattern": 3}, {"hidden_activation": "silu"}, {"activation_function": "relu"}]
 FIXED_HEAD = ("qwen3", "gemma", "gemma2", "gemma3_text")  # whose head_dim must be a number
 
 
@@ -195,7 +203,7 @@ def drawn(name, rng):
     groups = [[{}, {"tie_word_embeddings": True}, {"tie_word_embeddings": False}], SOME]
     if name != "gpt2":
         groups += {"gemma3_text": [TWO_OLD, TWO_NEW, [{}, {"rope_local_base_freq": 5e3}]], "phi3": [LONGS]}.get(name, [SCALINGS_OLD, NEW_ROPES]) + [OLD_ROPES, PARTS, HEADS]
-    groups += [[{}] + OWN[name]] * 2
+    groups += [[{}] + OWN[name]] * 2 + [FOREIGN] * 2
     change = {}
     for g in groups:
         change.update(copy.deepcopy(rng.choice(g)))
