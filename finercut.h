@@ -15320,11 +15320,11 @@ FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, 
 // one-shot goes by the scores of step 1.
 FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *err) {
     const fc_step *first = &p->steps[0];
-    uint32_t then = p->steps[index - 1].removed, now = p->steps[index].removed;
-    const fc_score *a = fci_plan_score(first, then), *b = fci_plan_score(first, now);
-    if (first->n_scores == 0 ||
-        (a && b && fci_plan_before(a->value, a->candidate, b->value, b->candidate)))
-        return FC_OK;
+    const fc_score *now = fci_plan_score(first, p->steps[index].removed), *other = first->scores;
+    size_t ahead = 0; // of it: as many as went before
+    for (size_t i = 0; now && i < first->n_scores; i++, other++)
+        ahead += fci_plan_before(other->value, other->candidate, now->value, now->candidate);
+    if (first->n_scores == 0 || (now && ahead == index)) return FC_OK;
     return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected the next one in order of step 1's scores");
 }
 
@@ -16329,11 +16329,13 @@ FCI_FN fc_code fci_search_pick(fci_search *s, const fci_runner **winner, fc_erro
     double least = 0;
     for (size_t i = 0; i < s->n_runners; i++) {
         const fci_runner *r = &s->runners[i];
+        const fc_score *known = NULL;
         double rank = (double)NAN;
         if (s->desc->search == FC_SEARCH_RANDOM) rank = s->picks[r->candidate];
+        else if ((known = fci_plan_score(first, r->candidate)) != NULL) rank = known->value;
         else
-            for (size_t k = 0; k < first->n_scores; k++)
-                if (first->scores[k].candidate == r->candidate) rank = first->scores[k].value;
+            return fci_fail(err, FC_ERR_MISMATCH, 0, "resume: one-shot goes by the scores of step 1, and "
+                            "the plan has none of candidate %u", r->candidate);
         if (i > 0 && !(rank < least) && !(isnan(least) && !isnan(rank))) continue;
         best = r;
         least = rank;
