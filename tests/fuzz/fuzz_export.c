@@ -6,16 +6,6 @@
 
 static char export_root[128]; // "" where no folder can be made
 
-static const char *export_folder(void) {
-    static const char *const roots[] = {"/dev/shm", "/tmp", "."};
-    for (size_t i = 0; i < 3 && !export_root[0]; i++) {
-        snprintf(export_root, sizeof export_root, "%s/fuzz-export.%ld", roots[i],
-                 (long)(fci_platform_seconds() * 1e6) % 100000000);
-        if (fci_platform_make_folder(export_root)) export_root[0] = 0;
-    }
-    return export_root;
-}
-
 static int export_remove_file(void *user, const char *name) {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", (const char *)user, name);
@@ -30,11 +20,22 @@ static void export_clear(void) { // all that is in the folder
     fci_platform_list(export_root, export_remove_file, export_root);
 }
 
-FCI_FN void export_end(void) {
+static void export_end(void) {
     if (!export_root[0]) return;
     export_clear();
     fci_platform_remove(export_root, true);
     export_root[0] = 0;
+}
+
+static const char *export_folder(void) {
+    static const char *const roots[] = {"/dev/shm", "/tmp", "."};
+    for (size_t i = 0; i < 3 && !export_root[0]; i++) {
+        snprintf(export_root, sizeof export_root, "%s/fuzz-export.%ld", roots[i],
+                 (long)(fci_platform_seconds() * 1e6) % 100000000);
+        if (fci_platform_make_folder(export_root)) export_root[0] = 0;
+        else atexit(export_end);
+    }
+    return export_root;
 }
 
 static void export_store(const fuzz_world *w) { // the world's files, in the folder
