@@ -138,6 +138,8 @@ def expected(name, c):
     sparse = [moe and (name == "mixtral" or (i not in c.mlp_only_layers and (i + 1) % c.decoder_sparse_step == 0)) for i in range(12)]
     bias = name == "gpt2" or name in ATTENTION_BIAS and c.attention_bias or name == "starcoder2" and c.use_bias
     act = first(c, *(["hidden_activation"] if name in ("gemma2", "gemma3_text") else []), "activation_function" if name == "gpt2" else "hidden_act")
+    if name == "gemma" and act == "gelu":
+        act = "gelu_pytorch_tanh"  # as 5 takes it; 4.57 takes it as it says
     scalar = getattr(c, "query_pre_attn_scalar", None)
     partial = (of_full or {}).get("partial_rotary_factor") if name in PART else 1
     return {
