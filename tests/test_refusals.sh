@@ -76,6 +76,13 @@ rm m/*.index.json
 t_ok "shards without an index" says 0 "" logits m --tokens tokens.json -o a.npy
 t_ok "shards with an index" says 0 "" logits "$sharded" --tokens tokens.json -o b.npy
 t_ok "the same" cmp a.npy b.npy
+printf '{"format":"finercut-plan-1","model":{"fingerprint":"%s","n_blocks":3},"metric":"js","candidates":"sublayers","search":"random","compute":"f32","steps":[{"step":1,"removed":"ffn.0","score":0.5}]}' \
+    "$("$finercut" info m | sed -n 's/^fingerprint *//p')" >shards.json
+t_ok "their export" says 0 "" export m --plan shards.json --format hf -o exported
+t_ok "which runs" says 0 "" logits exported --tokens tokens.json -o c.npy
+t_ok "the plan for the one with an index" says 0 "" export "$sharded" --plan shards.json --format hf -o exported2
+t_ok "which runs" says 0 "" logits exported2 --tokens tokens.json -o d.npy
+t_ok "the same export" cmp c.npy d.npy
 for f in m/model-00002-*; do rm "$f"; done
 t_ok "a shard is missing" says 1 "shards without model.safetensors.index.json: m/model-00002-of-" info m
 t_ok "the weights as the model" says 1 "give the folder" logits "$model/model.safetensors" --tokens tokens.json -o c.npy
