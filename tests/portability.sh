@@ -240,10 +240,10 @@ machine() { # NAME EMULATOR COMPILER FLAG...
     t_ok "$name: the same bytes" same_bytes "$emulator" "$w/cli"
     programs=
     for test in test_number $kernel_test test_json test_tensorfile test_misuse; do
-        t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING "tests/$test.c" -o "$w/$test" -lm -pthread
+        t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING -DFINERCUT_STATIC "tests/$test.c" -o "$w/$test" -lm -pthread
         programs="$programs $w/$test"
     done
-    export EMULATOR="$emulator" FINERCUT_SLOW=1 FINERCUT_SHARED=none
+    export EMULATOR="$emulator" FINERCUT_SLOW=1 FINERCUT_SHARED=none RUN_JOBS=1
     # shellcheck disable=SC2086
     nested tests/run.sh $programs
 }

@@ -1,19 +1,34 @@
 #!/bin/sh
-# usage: run.sh PROGRAM...   runs tests and sums what they count
+# usage: run.sh PROGRAM...   runs tests, RUN_JOBS at once (default: one per core), and sums what they count
 # Each prints `name: N passed, N failed[, N skipped]` as its last such line; a program that prints none,
 # or dies, or fails without a failed check counts as one more failure. The last line is the sum.
-passed=0 failed=0 skipped=0
-out=${TMPDIR:-/tmp}/finercut-run.$$
-trap 'rm -f "$out"' EXIT
-trap 'exit 1' INT TERM
+if [ "${1:-}" = --one ]; then # OUT PROGRAM, in the background
+    case $3 in
+    *.sh) sh "$3" ;;
+    *.py) "${PYTHON:-python3}" "$3" ;;
+    *) ${EMULATOR:-} "$3" ;;
+    esac >"$2" 2>&1
+    echo $? >"$2.new" && mv "$2.new" "$2.status"
+    exit 0
+fi
 
+passed=0 failed=0 skipped=0
+work=$(mktemp -d "${TMPDIR:-/tmp}/finercut-run.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+jobs=${RUN_JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
+
+n=0
 for program; do
-    case $program in
-    *.sh) sh "$program" >"$out" 2>&1 ;;
-    *.py) "${PYTHON:-python3}" "$program" >"$out" 2>&1 ;;
-    *) ${EMULATOR:-} "$program" >"$out" 2>&1 ;;
-    esac
-    status=$?
+    n=$((n + 1))
+    echo "$work/$n $program"
+done | xargs -P "$jobs" -n 2 sh "$0" --one &
+n=0
+for program; do # in their order, each as soon as it has ended
+    n=$((n + 1))
+    out=$work/$n
+    until [ -f "$out.status" ]; do sleep 0.2 || sleep 1; done
+    status=$(cat "$out.status")
     line=$(grep -E '^[A-Za-z0-9_.-]+: [0-9]+ passed, [0-9]+ failed' "$out" | tail -n 1)
     counts=$(printf '%s\n' "$line" | sed -n 's/^[^:]*: \([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}.*$/\1 \2 \4/p')
     set -- ${counts:-0 0 0}
