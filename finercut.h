@@ -118,8 +118,9 @@
    SIMD AND DETERMINISM
      On one kernel table (fc_config.simd) results are the same bits for any number of threads, any
      memory limit and any batching: work is split over outputs only, and a row's arithmetic does
-     not depend on its neighbours. Between tables, last bits differ. Ties go to the lower
-     candidate.
+     not depend on its neighbours. Only how far race and confident ran those that lost, so their
+     bounds and estimates, depends on how much fits into a wave. Between tables, last bits differ.
+     Ties go to the lower candidate.
 
    LIMITS AND UNTRUSTED INPUT
      Every file is checked before it is used: sizes against the real file, offsets, shapes,
@@ -565,7 +566,7 @@ typedef struct fc_watch {
     void *user;
 } fc_watch;
 
-/* Hashes every byte, so that a single changed weight shows (about 0.1 s a gigabyte that is in
+/* Hashes every byte, so that a single changed weight shows (about 0.2 s a gigabyte that is in
    memory already; else as long as reading it takes); fc_model_content is "" until then, 16 hex
    digits afterwards. Plans record it, and are compared with it where it is known. */
 FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err);
@@ -16650,30 +16651,30 @@ FCI_FN void fci_search_numbers(fci_setting *t, const char *name, double old, dou
     fci_format_g(t->now, sizeof t->now, 17, now);
 }
 
-FCI_FN void fci_search_hashes(fci_setting *t, const char *name, uint64_t old, uint64_t now) {
+FCI_FN void fci_search_counts(fci_setting *t, const char *name, uint64_t old, uint64_t now) {
     t->name = name;
     t->same = old == now;
     snprintf(t->old, sizeof t->old, "%llu", (unsigned long long)old);
     snprintf(t->now, sizeof t->now, "%llu", (unsigned long long)now);
 }
 
-// The settings that decide a step's numbers. (race and exhaustive find the same steps.)
+// The settings that decide a step's numbers.
 FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old, fc_error *err) {
     static const char *const computes[] = {"auto", "f32", "bf16"};
-    const bool same_steps = now->search <= FC_SEARCH_EXHAUSTIVE && old->search <= FC_SEARCH_EXHAUSTIVE;
     fci_setting t[9];
+    char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
     fci_search_words(&t[1], "candidates", fc_candidates_name(old->candidates),
                      fc_candidates_name(now->candidates));
     fci_search_words(&t[2], "search", fc_search_name(old->search), fc_search_name(now->search));
-    t[2].same = t[2].same || same_steps;
     fci_search_numbers(&t[3], "confidence", old->confidence, now->confidence);
-    fci_search_hashes(&t[4], "seed", old->seed, now->seed);
+    fci_search_counts(&t[4], "seed", old->seed, now->seed);
     fci_search_words(&t[5], "compute", computes[old->compute], computes[now->compute]);
     fci_search_words(&t[6], "instruction set", fc_simd_name(old->simd), fc_simd_name(now->simd));
-    fci_search_hashes(&t[7], "first block (share of last blocks)", old->first_block, now->first_block);
-    fci_search_hashes(&t[8], "calibration (hash of the tokens)", old->calibration.hash,
-                      now->calibration.hash);
+    fci_search_counts(&t[7], "first block (share of last blocks)", old->first_block, now->first_block);
+    snprintf(hash[0], sizeof hash[0], "%016llx", (unsigned long long)old->calibration.hash);
+    snprintf(hash[1], sizeof hash[1], "%016llx", (unsigned long long)now->calibration.hash);
+    fci_search_words(&t[8], "calibration (hash of the tokens)", hash[0], hash[1]);
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
         if (!t[i].same)
             return fci_fail(err, FC_ERR_MISMATCH, 0,

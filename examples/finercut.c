@@ -451,7 +451,8 @@ static const flag flags[] = {
     {EXPORT, "--format", &type_format, NULL, NULL, 0, FIELD(format), FIELD(format_given),
      "hf: a directory without what was removed (transformers with trust_remote_code, vLLM for Llama's blocks);\n"
      "gguf: a file without it for llama.cpp (blocks like Llama's, or plans of whole blocks);\n"
-     "hf-masked, gguf-masked: the stock architecture, outputs of what was removed are zero; for every model"},
+     "hf-masked, gguf-masked: the stock architecture, outputs of what was removed are zero;\n"
+     "whatever the model's own format can say"},
     {EXPORT, "-o", &type_path, "OUT", NULL, 1, FIELD(output), 0,
      "the file, or the folder, which must be new or empty; written beside it and renamed when whole"},
     {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
@@ -466,7 +467,7 @@ static const flag flags[] = {
      "(default: all steps of the plan)"},
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
      "with --plan: compare every byte of the weights with those the plan was made with, by a hash (about\n"
-     "0.1 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are always\n"
+     "0.2 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are always\n"
      "compared so, larger ones by samples of every tensor unless this is given"},
     {TOKENIZE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0, "the text (default: standard input)"},
     {TOKENIZE, "--special", NULL, NULL, NULL, 0, FIELD(special), 0,
@@ -516,9 +517,9 @@ static const command commands[] = {
      "finercut prune examples/demo --text examples/demo/calibration.txt --remove 25% -o plan.json\n"
      "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt",
      "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the distance of\n"
-     "the model without it and all before it, the second best candidate and how much further off that was\n"
-     "(>= where the race stopped before its score was complete, ~ where it was dropped and its score is an\n"
-     "estimate). Then the parameters saved and the work done.",
+     "the model without it and all before it, the runner-up and how much further off that was: the next\n"
+     "lowest number there is, which is a bound (>=) where the race stopped before the score was complete, and an\n"
+     "estimate (~) where the candidate was dropped, so it need not be the second best. Then the parameters saved and the work done.",
      run_prune},
     {"eval", "MODEL", "perplexity, whole or after a plan's removals",
      "MODEL (--text FILE | --tokens FILE) [--plan plan.json [--remove 25%|N]] [flags]",
