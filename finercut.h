@@ -2812,6 +2812,24 @@ FCI_FN bool fci_guard_is(fci_guard *g, const char *path) {
     return g->hit != NULL;
 }
 
+FCI_FN bool fci_path_ends(const char *path, const char *end) {
+    const size_t n = strlen(path), m = strlen(end);
+    return n >= m && strcmp(path + n - m, end) == 0;
+}
+
+// Is a file of a model's folder one of our outputs, by its name too? What a model is read from never
+// is, whatever stands in it.
+FCI_FN bool fci_guard_made(const char *name, fc_output_kind kind) {
+    static const char *const read[] = {"config.json",       ".index.json",   "tokenizer.json",
+                                       "vocab.json",        "_map.json",     "chat_template.json",
+                                       "added_tokens.json"};
+    static const char *const ends[FC_OUTPUT_COUNT + 1] = {NULL,   ".json", ".svg", ".csv", ".npy",
+                                                          ".gguf", NULL,    NULL,   ""};
+    for (size_t i = 0; i < sizeof read / sizeof read[0]; i++)
+        if (fci_path_ends(name, read[i])) return false;
+    return ends[kind] && fci_path_ends(name, ends[kind]);
+}
+
 // A file of a model's folder. Plans and their like may stand there, and be replaced.
 FCI_FN int fci_guard_member(void *user, const char *name) {
     fci_guard *g = (fci_guard *)user;
@@ -2820,7 +2838,7 @@ FCI_FN int fci_guard_member(void *user, const char *name) {
     if (!path) g->code = FC_ERR_MEMORY;
     else if (fci_guard_is(g, path)) {
         g->code = fci_output_found(g->c, path, &kind, g->err);
-        if (!g->code && kind != FC_OUTPUT_ANY && kind != FC_OUTPUT_SAFETENSORS) g->hit = NULL;
+        if (!g->code && fci_guard_made(name, kind)) g->hit = NULL;
         return 1;
     }
     return g->code ? 1 : 0;
@@ -2846,7 +2864,16 @@ FCI_FN void fci_guard_splits(fci_guard *g, const char *path) {
 
 // A folder that is written may not be inside a model's: `path` or a folder that it is in.
 FCI_FN void fci_guard_inside(fci_guard *g, const char *model) {
-    char *at = fci_platform_folder_of(g->output), *up = NULL;
+    char *end = NULL, *up = NULL;
+#if FCI_POSIX
+    bool device;
+    if (fci_platform_target(g->output, &end, &device) != 0) { // what is wrong with it, `create` says
+        free(end);
+        end = NULL;
+    }
+#endif
+    char *at = fci_platform_folder_of(end ? end : g->output);
+    free(end);
     for (int depth = 0; at && depth < 256 && !g->hit; depth++) {
         if (fci_platform_same(at, model)) g->hit = model;
         up = fci_platform_copy(at, "/..");
@@ -2859,15 +2886,11 @@ FCI_FN void fci_guard_inside(fci_guard *g, const char *model) {
     free(at);
 }
 
-FCI_FN bool fci_path_ends(const char *path, const char *end) {
-    const size_t n = strlen(path), m = strlen(end);
-    return n >= m && strcmp(path + n - m, end) == 0;
-}
-
 FCI_FN void fci_guard_input(fci_guard *g, const char *input, fc_output_kind kind) {
     char *folder = NULL;
 #if FCI_POSIX
-    if (strcmp(input, "-") == 0) input = "/dev/stdin"; // which may be a file
+    // Standard input, which may be a file; or, as some arguments are taken, a file of that name.
+    if (strcmp(input, "-") == 0 && fci_guard_is(g, "/dev/stdin")) return;
 #endif
     if (fci_guard_is(g, input) || g->c->io.create != fci_platform_create) return;
     if (fci_platform_is_folder(input)) folder = fci_platform_copy(input, "");
@@ -2925,7 +2948,6 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_k
     return error ? fci_io_error(err, path, "finish", error) : FC_OK;
 }
 
-// The allocator and io parts of a context; the parallel and kernel rooms add theirs where needed.
 // What a caller must give; `what` names it all.
 FCI_FN fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
     if (given) return FC_OK;
@@ -2933,6 +2955,7 @@ FCI_FN fc_code fci_need(bool given, const char *function, const char *what, fc_e
     return FC_ERR_ARGUMENT; // said plainly for analysers, which do not look into variadic functions
 }
 
+// The allocator and io parts of a context; the parallel and kernel rooms add theirs where needed.
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
     memset(c, 0, sizeof *c);
     if (env) {
@@ -21178,7 +21201,10 @@ FCI_FN int fci_along_each(void *user, const char *name) {
     if (!path) return 1;
     if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
     const int error = fci_platform_find_folder(path, &folder);
-    if (error) return error;
+    if (error) {
+        fci_io_error(x->err, path, "open", error);
+        return error;
+    }
     if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
         fci_export_leave(x, name, folder ? "/" : "");
     else if (fci_export_is_inside(x, name, &inside)) return 1;

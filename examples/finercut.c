@@ -79,6 +79,7 @@ typedef struct command {
 
 // The one mutable variable of this program: a signal handler can reach nothing else.
 static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t waiting; // for a pipe's other end, which may never come
 
 // ---------------------------------------------------------------------------------------------
 // Messages: one line on standard error.
@@ -117,7 +118,10 @@ static unsigned steering(const unsigned char *p, size_t length) {
     if (length == 2) c = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
     if (length == 3) c = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
     if (length == 4) return 0;
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) ? c : 0;
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
+                   (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069)
+               ? c
+               : 0;
 }
 
 // Text for a terminal: what would steer it, and what is no UTF-8, is escaped, but for the bytes in `keep`.
@@ -768,11 +772,26 @@ static int check_plan(const session *s) {
 // Things that several commands do.
 
 static void on_interrupt(int signal_number) {
+    static const char words[] = "finercut: interrupted\n";
     (void)signal_number;
     interrupted = 1;
+    if (!waiting) return;
+#if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
+    if (write(2, words, sizeof words - 1) < 0) _Exit(STATUS_FAILED);
+#else
+    (void)words;
+#endif
+    _Exit(STATUS_FAILED);
 }
 
-// The first Ctrl-C stops in good order, a second one at once.
+static int read_file(session *s, const char *path, fc_text *file) {
+    waiting = 1;
+    fc_code code = fc_file_read(path, &s->env, file, &s->err);
+    waiting = 0;
+    return code;
+}
+
+// The first Ctrl-C stops in good order, or at once where nothing is begun; a second one always at once.
 static void catch_interrupt(void) {
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
     struct sigaction action;
@@ -869,7 +888,7 @@ static int open_model(session *s) {
 
 static int read_tokens_json(session *s) {
     fc_text file;
-    if (fc_file_read(s->o->tokens, &s->env, &file, &s->err)) return failed(s);
+    if (read_file(s, s->o->tokens, &file)) return failed(s);
     fc_code code = fc_tokens_parse_json(file.bytes, file.length, &s->env, &s->tokens, &s->err);
     fc_text_free(&file);
     return code ? fail("%s: %s", source_name(s->o->tokens), s->err.msg) : STATUS_OK;
@@ -942,7 +961,7 @@ static int read_tokens(session *s, cut_fn cut) {
         return read_tokens_json(s) || check_tokens(s);
     }
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
-    if (!t || fc_file_read(s->o->text, &s->env, &file, &s->err)) return failed(s);
+    if (!t || read_file(s, s->o->text, &file)) return failed(s);
     if (check_text(s, s->o->text, &file)) {
         fc_text_free(&file);
         return STATUS_FAILED;

@@ -402,4 +402,37 @@ if script -qec true /dev/null >/dev/null 2>&1; then
 else
     t_skip "generate on a terminal" "no script of util-linux"
 fi
+# ---- inputs by other names
+
+mkdir minus && cp one.gguf minus/- && cp gguf.json minus/p.json
+minus() { # ARGUMENT...: in a folder with a model of the name -
+    (cd minus && "$finercut" "$@" >/dev/null 2>"$err" </dev/null)
+    [ $? -eq 1 ] && cmp one.gguf minus/-
+}
+case $finercut in /*) ;; *) finercut=$PWD/$finercut ;; esac
+t_ok "export over a model named -" minus export - --plan p.json --format gguf -o ./- --quiet
+t_ok "the same with --force" minus export - --plan p.json --format gguf -o ./- --quiet --force
+cp -R model posing
+printf '{"format": "finercut-plan-1",' >posing/config.json
+sed '1s/^{//' model/config.json >>posing/config.json
+cp posing/config.json posing.json
+run 1 prune posing --tokens tokens.json -o posing/config.json --force --quiet
+t_ok "a config.json that poses as a plan stays" cmp posing.json posing/config.json
+ln -s model/out into
+bad "a folder in the model's through a link to nothing" "outside of model" export model --plan kept.json --format hf -o into --quiet
+
+# ---- Ctrl-C while a pipe is waited for
+
+if command -v mkfifo >/dev/null && command -v timeout >/dev/null; then
+    mkfifo never
+    for signal in INT TERM; do
+        timeout -s $signal -k 5 1 "$finercut" eval full --text never >/dev/null 2>"$err"
+        t_ok "SIG$signal while a pipe is waited for" grep -qx 'finercut: interrupted' "$err"
+    done
+else
+    t_skip "Ctrl-C while a pipe is waited for" "no mkfifo or timeout"
+fi
+marks=$(printf 'no\330\234\342\200\216\342\200\217\342\200\250')
+run 1 info "$marks"
+t_ok "errors escape marks of direction" grep -Fq 'no\u061c\u200e\u200f\u2028' "$err"
 t_end test_files
