@@ -15333,6 +15333,9 @@ FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, 
     if (c->value < 0)
         return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a number from 0, got %g", name,
                         c->value);
+    if (info->search == FC_SEARCH_EXHAUSTIVE && !c->exact)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected an exact score, as search exhaustive has, got another", name);
     if (c->candidate == s->removed || c->estimate ||
         !fci_plan_before(c->value, c->candidate, s->score, s->removed))
         return FC_OK;

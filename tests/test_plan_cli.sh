@@ -178,6 +178,7 @@ self "far too many blocks" 's/"n_blocks": [0-9]*/"n_blocks": 1844674407370955161
 self "a first block beyond" 's/"first_block": 0/"first_block": 3/'
 self "an unknown metric" 's/"metric": "js"/"metric": "cosine"/'
 self "random with scores" 's/"search": "race"/"search": "random"/'
+self "exhaustive with bounds" 's/"search": "race"/"search": "exhaustive"/'
 hostile "more blocks than the model" 's/"n_blocks": [0-9]*/"n_blocks": 64/'
 hostile "many more blocks" 's/"n_blocks": [0-9]*/"n_blocks": 3000/'
 hostile "other parameters" 's/"n_parameters": [0-9]*/"n_parameters": 7/'
