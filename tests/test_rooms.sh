@@ -1,0 +1,45 @@
+#!/bin/sh
+# No room of finercut.h uses one below it; and tests/rooms.sh sees what breaks a wall (planted here, each in turn). Its
+# other rules are for interface blocks, which the rooms do not have yet.
+. tests/t.sh
+
+cat >"$t_dir/sample.h" <<'E2'
+#ifdef FINERCUT_IMPLEMENTATION
+// >> low
+struct fci_low_open { // its fields are everybody's
+    int o;
+};
+typedef struct fci_low_shut fci_low_shut;
+static int fci_twice(int y);
+// ---- private to this section
+struct fci_low_shut {
+    int shut, (*hook)(int x);
+};
+static int fci_low_private(int y) { return y; } // fci_high_x in a comment is nothing
+static int fci_twice(int y) { return 2 * fci_low_private(y); /* "fci_high_x" neither */ }
+// >> high
+static int fci_high_x(fci_low_shut *s);
+// ---- private to this section
+static int fci_high_x(fci_low_shut *s) {
+    struct fci_low_open o = {1};
+    const char *text = "fci_low_private"; // PLANT
+    return fci_twice(o.o) + (s && text);
+}
+#endif
+E2
+
+plant() { # SED-SCRIPT WORDS: with this planted there is one breach, and these words tell of it
+    sed "$1" "$t_dir/sample.h" >"$t_dir/planted.h"
+    sh tests/rooms.sh "$t_dir/planted.h" >"$t_dir/out" && return 1
+    cat "$t_dir/out"
+    [ "$(grep -c . "$t_dir/out")" -eq 1 ] && grep -q "$2" "$t_dir/out"
+}
+
+t_ok "a sound header" sh tests/rooms.sh "$t_dir/sample.h"
+t_ok "an upward call" plant 's|static int fci_low_private.*|static int fci_high_x(fci_low_shut *s); static int fci_low_private(int y) { return y + fci_high_x(0); }|' '^order: line 12: room low uses fci_high_x of room high'
+t_ok "a foreign prefix" plant 's|// PLANT|\n}\nstatic int fci_low_er(void) {\n    struct fci_low_open o = {1}; const char *text = ""; fci_low_shut *s = 0;|' '^prefix: .*fci_low_er is private to room high'
+t_ok "a name that is private elsewhere" plant 's|return fci_twice(o.o)|return fci_low_private(o.o)|' '^walls: .*room high uses fci_low_private'
+t_ok "a field reached through a pointer" plant 's|// PLANT|s->shut = 1;|' '^reach: .*room high touches field shut'
+t_ok "a function pointer's field" plant 's|// PLANT|s->hook(1);|' '^reach: .*room high touches field hook'
+t_ok "the order of finercut.h's rooms" sh tests/rooms.sh finercut.h order
+t_end test_rooms
