@@ -17457,6 +17457,7 @@ FCI_FN fc_code fci_stream_flush(fci_stream *s, bool end, fc_error *err) {
 FCI_FN fc_code fci_stream_add(fci_stream *s, uint32_t id, fc_error *err) {
     const uint32_t both[2] = {s->previous, id};
     fc_text before, after;
+    memset(&after, 0, sizeof after);
     fc_code code = fc_detokenize(s->t, both, 1, &before, err);
     if (code) return code;
     code = fc_detokenize(s->t, both, 2, &after, err);
@@ -21348,10 +21349,10 @@ typedef struct fci_agree {
     char where[64];
 } fci_agree;
 
-FCI_FN void fci_agree_not(fci_agree *g, const char *what, const char *format, uint32_t block) {
+FCI_FN void fci_agree_not(fci_agree *g, const char *what, int64_t block) { // -1: of the model
     if (g->what) return;
     g->what = what;
-    snprintf(g->where, sizeof g->where, format, block);
+    if (block >= 0) snprintf(g->where, sizeof g->where, " in block %u", (unsigned)block);
 }
 
 FCI_FN bool fci_agree_near(double a, double b, double part) {
@@ -21368,9 +21369,9 @@ FCI_FN void fci_agree_rope(fci_agree *g, size_t rope) {
         for (size_t j = 0; j < h->rotary_dim / 2; j++)
             if (!fci_agree_near(fci_engine_frequency(h, r, form, j),
                                 fci_engine_frequency(o, p, form, j), 2e-4))
-                fci_agree_not(g, "rotary frequencies", "", 0);
+                fci_agree_not(g, "rotary frequencies", -1);
     if (!fci_agree_near(r->attention, p->attention, 1e-5))
-        fci_agree_not(g, "scale of its rotary embedding", "", 0);
+        fci_agree_not(g, "scale of its rotary embedding", -1);
 }
 
 FCI_FN void fci_agree_numbers(fci_agree *g) {
@@ -21392,17 +21393,17 @@ FCI_FN void fci_agree_numbers(fci_agree *g) {
                           (h->n_experts ? FCI_TRAIT_TOP_SUM : 0);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (memcmp((const char *)h + counts[i].at, (const char *)o + counts[i].at, 8) != 0)
-            fci_agree_not(g, counts[i].name, "", 0);
+            fci_agree_not(g, counts[i].name, -1);
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
         double a, b;
         memcpy(&a, (const char *)h + reals[i].at, sizeof a);
         memcpy(&b, (const char *)o + reals[i].at, sizeof b);
-        if (!fci_agree_near(a, b, 1e-5)) fci_agree_not(g, reals[i].name, "", 0);
+        if (!fci_agree_near(a, b, 1e-5)) fci_agree_not(g, reals[i].name, -1);
     }
-    if (h->activation != o->activation) fci_agree_not(g, "activation", "", 0);
-    if ((h->traits ^ o->traits) & same) fci_agree_not(g, "shape of blocks", "", 0);
+    if (h->activation != o->activation) fci_agree_not(g, "activation", -1);
+    if ((h->traits ^ o->traits) & same) fci_agree_not(g, "shape of blocks", -1);
     if (fci_engine_forms(g->x->m) != fci_engine_forms(g->back))
-        fci_agree_not(g, "rotary frequencies", "", 0);
+        fci_agree_not(g, "rotary frequencies", -1);
     for (size_t i = 0; i < fci_engine_ropes(g->x->m) && !g->what; i++) fci_agree_rope(g, i);
 }
 
@@ -21465,13 +21466,13 @@ FCI_FN void fci_agree_attention(fci_agree *g, uint32_t block, bool zero) {
             (!(zero && i == 3) &&
              !fci_agree_floats(g, weights[i].was->bias, weights[i].is->bias,
                                weights[i].was->matrix.rows, order)))
-            fci_agree_not(g, "attention", " in block %u", block);
+            fci_agree_not(g, "attention", block);
     }
     if (!fci_agree_floats(g, g->was->q_norm.weight, g->is->q_norm.weight,
                           wide ? h->n_heads * h->head_dim : h->head_dim, FCI_ORDER_AS_IS) ||
         !fci_agree_floats(g, g->was->k_norm.weight, g->is->k_norm.weight,
                           wide ? h->n_kv_heads * h->head_dim : h->head_dim, FCI_ORDER_AS_IS))
-        fci_agree_not(g, "norm of q and k", " in block %u", block);
+        fci_agree_not(g, "norm of q and k", block);
 }
 
 FCI_FN void fci_agree_ffn(fci_agree *g, uint32_t block, bool zero) {
@@ -21481,14 +21482,14 @@ FCI_FN void fci_agree_ffn(fci_agree *g, uint32_t block, bool zero) {
         if (!fci_agree_matrix(g, &was[i]->matrix, &is[i]->matrix, FCI_ORDER_AS_IS, zero && i == 3) ||
             (!(zero && i == 3) && !fci_agree_floats(g, was[i]->bias, is[i]->bias,
                                                     was[i]->matrix.rows, FCI_ORDER_AS_IS)))
-            fci_agree_not(g, "FFN", " in block %u", block);
-    if (!g->was->experts != !g->is->experts) fci_agree_not(g, "FFN", " in block %u", block);
+            fci_agree_not(g, "FFN", block);
+    if (!g->was->experts != !g->is->experts) fci_agree_not(g, "FFN", block);
     for (uint64_t e = 0; g->was->experts && !g->what && e < g->x->m->hyper.n_experts; e++) {
         const fci_expert *a = &g->was->experts[e], *b = &g->is->experts[e];
         if (!fci_agree_matrix(g, &a->gate.matrix, &b->gate.matrix, FCI_ORDER_AS_IS, false) ||
             !fci_agree_matrix(g, &a->up.matrix, &b->up.matrix, FCI_ORDER_AS_IS, false) ||
             !fci_agree_matrix(g, &a->down.matrix, &b->down.matrix, FCI_ORDER_AS_IS, zero))
-            fci_agree_not(g, "experts", " in block %u", block);
+            fci_agree_not(g, "experts", block);
     }
 }
 
@@ -21501,14 +21502,14 @@ FCI_FN void fci_agree_norms(fci_agree *g, uint32_t block, const uint8_t *kept) {
     for (size_t i = 0; i < 4; i++)
         if (kept[i / 2] && (!fci_agree_floats(g, was[i]->weight, is[i]->weight, n, FCI_ORDER_AS_IS) ||
                             !fci_agree_floats(g, was[i]->bias, is[i]->bias, n, FCI_ORDER_AS_IS)))
-            fci_agree_not(g, "norm", " in block %u", block);
+            fci_agree_not(g, "norm", block);
 }
 
 FCI_FN void fci_agree_blocks(fci_agree *g) {
     const fci_export *x = g->x;
     const fc_model *m = x->m, *back = g->back;
     const bool masked = fci_export_masked(x);
-    if (back->hyper.n_blocks != x->n_kept) fci_agree_not(g, "count of blocks", "", 0);
+    if (back->hyper.n_blocks != x->n_kept) fci_agree_not(g, "count of blocks", -1);
     for (uint32_t b = 0; b < m->hyper.n_blocks && !g->what; b++) {
         const uint32_t to = x->number[b];
         const uint8_t all[2] = {1, 1}, *kept = masked ? all : x->mask + 2 * b;
@@ -21518,14 +21519,14 @@ FCI_FN void fci_agree_blocks(fci_agree *g) {
         g->was = &m->layers[b];
         g->is = &back->layers[to];
         if (memcmp(kept, back->present + 2 * to, 2) != 0)
-            fci_agree_not(g, "set of sublayers", " in block %u", b);
+            fci_agree_not(g, "set of sublayers", b);
         if (kept[0] && (was->window != is->window || was->rope != is->rope))
-            fci_agree_not(g, "kind of attention", " in block %u", b);
+            fci_agree_not(g, "kind of attention", b);
         if (kept[0] && (m->hyper.n_heads != back->hyper.n_heads ||
                         m->hyper.n_kv_heads != back->hyper.n_kv_heads))
-            fci_agree_not(g, "count of heads", "", 0);
+            fci_agree_not(g, "count of heads", -1);
         if (kept[1] && (was->experts != is->experts))
-            fci_agree_not(g, "kind of FFN", " in block %u", b);
+            fci_agree_not(g, "kind of FFN", b);
         fci_agree_norms(g, b, kept);
         if (kept[0]) fci_agree_attention(g, b, !x->mask[2 * b]);
         if (kept[1]) fci_agree_ffn(g, b, !x->mask[2 * b + 1]);
@@ -21535,16 +21536,16 @@ FCI_FN void fci_agree_blocks(fci_agree *g) {
 FCI_FN void fci_agree_ends(fci_agree *g) {
     const fc_model *m = g->x->m, *back = g->back;
     if (!fci_agree_matrix(g, &m->embedding, &back->embedding, FCI_ORDER_AS_IS, false))
-        fci_agree_not(g, "embedding", "", 0);
+        fci_agree_not(g, "embedding", -1);
     if (!fci_agree_matrix(g, &m->output, &back->output, FCI_ORDER_AS_IS, false))
-        fci_agree_not(g, "output matrix", "", 0);
+        fci_agree_not(g, "output matrix", -1);
     if (!fci_agree_matrix(g, &m->positions, &back->positions, FCI_ORDER_AS_IS, false))
-        fci_agree_not(g, "embedding of positions", "", 0);
+        fci_agree_not(g, "embedding of positions", -1);
     if (!fci_agree_floats(g, m->output_norm.weight, back->output_norm.weight, m->hyper.hidden,
                           FCI_ORDER_AS_IS) ||
         !fci_agree_floats(g, m->output_norm.bias, back->output_norm.bias, m->hyper.hidden,
                           FCI_ORDER_AS_IS))
-        fci_agree_not(g, "last norm", "", 0);
+        fci_agree_not(g, "last norm", -1);
 }
 
 // The first token that differs, as an error.
@@ -22578,22 +22579,6 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
     return fci_picture_save(p, fci_picture_csv, FC_OUTPUT_CSV, path, err);
 }
 #ifndef FINERCUT_TESTING // private macros end here; the tests look inside
-#undef FCI_GEMM_LINES
-#undef FCI_INTERLEAVE
-#undef FCI_PLATFORM_HUGE
-#undef FCI_PLATFORM_NOT_A_FILE
-#undef FCI_PLATFORM_SHARED
-#undef FCI_TEXT_READ_LIMIT
-#undef FCI_TILE_WORDS
-#undef FCI_TOTAL_RUN
-#undef FCI_TURN_ALL
-#undef FCI_TURN_DO
-#undef FCI_TURN_FOUR
-#undef FCI_TURN_LOAD
-#undef FCI_TURN_OUT
-#undef FCI_TURN_PAIRS
-#undef FCI_TURN_QUARTERS
-#undef FCI_TURN_WORDS
 #undef FCI_ALIGN
 #undef FCI_ALL_BIASES
 #undef FCI_AMX
@@ -22626,18 +22611,15 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_CSV_HEAD
 #undef FCI_EACH_14
 #undef FCI_EACH_6
+#undef FCI_EACH_PAIR
+#undef FCI_EACH_SQUARE
 #undef FCI_ENGINE_LANE
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_ROWS
-#undef FCI_REFERENCE_CHUNK
-#undef FCI_REFERENCE_NONE
-#undef FCI_SEARCH_CONFIDENCE
-#undef FCI_SEARCH_HELD
-#undef FCI_SEARCH_KEPT
-#undef FCI_SEARCH_NONE
-#undef FCI_SEARCH_ROWS
 #undef FCI_ENGINE_WORK
+#undef FCI_EVERY_ROPE
 #undef FCI_EXPERTS_MAX
+#undef FCI_EXPORT_AGAIN
 #undef FCI_EXPORT_GONE
 #undef FCI_EXPORT_RUN
 #undef FCI_FILES_MAX
@@ -22645,6 +22627,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_FIRST_FFN_SLOT
 #undef FCI_FLOATS
 #undef FCI_FN
+#undef FCI_GEMM_LINES
 #undef FCI_GEMM_PANELS
 #undef FCI_GEMM_ROWS
 #undef FCI_GENERATE_ROWS
@@ -22652,32 +22635,23 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_GGUF_NAME_MAX
 #undef FCI_GGUF_RANK_MAX
 #undef FCI_HASH_START
-#undef FCI_XXH_1
-#undef FCI_XXH_2
-#undef FCI_XXH_3
-#undef FCI_XXH_4
-#undef FCI_XXH_5
-#undef FCI_IDENTITY_PREFIX
-#undef FCI_IDENTITY_PIECE
-#undef FCI_IDENTITY_WHOLE
-#undef FCI_IDENTITY_SAMPLE
-#undef FCI_IDENTITY_STEP
-#undef FCI_IDENTITY_SAMPLES
-#undef FCI_IDENTITY_BATCH
 #undef FCI_HAS_AMX
 #undef FCI_HAS_AVX2
 #undef FCI_HAS_AVX512
 #undef FCI_HAS_AVX512BF16
 #undef FCI_HAS_NEON
 #undef FCI_HAS_NEON32
-#undef FCI_NEON
-#undef FCI_NEON_ADD
 #undef FCI_HAS_NEON_BF16
-#undef FCI_NEON_BF16
-#undef FCI_EACH_PAIR
-#undef FCI_EACH_SQUARE
+#undef FCI_IDENTITY_BATCH
+#undef FCI_IDENTITY_PIECE
+#undef FCI_IDENTITY_PREFIX
+#undef FCI_IDENTITY_SAMPLE
+#undef FCI_IDENTITY_SAMPLES
+#undef FCI_IDENTITY_STEP
+#undef FCI_IDENTITY_WHOLE
 #undef FCI_INDEX_MAX
 #undef FCI_INLINE
+#undef FCI_INTERLEAVE
 #undef FCI_JSON_DEPTH
 #undef FCI_LANES
 #undef FCI_LATER
@@ -22687,12 +22661,19 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_LOCK
 #undef FCI_MAX
 #undef FCI_NAME_MAX
+#undef FCI_NEON
+#undef FCI_NEON_ADD
+#undef FCI_NEON_BF16
 #undef FCI_NEVER
-#undef FCI_NOWHERE
-#undef FCI_NO_TARGET
 #undef FCI_NOTHING
+#undef FCI_NOWHERE
+#undef FCI_NO_BIASES
+#undef FCI_NO_FFN_BIAS
+#undef FCI_NO_TARGET
 #undef FCI_N_ARCHITECTURES
+#undef FCI_OWN_BIASES
 #undef FCI_PANEL_MAX
+#undef FCI_PART_OF_HEADS
 #undef FCI_PAUSE
 #undef FCI_PEAK_BYTES
 #undef FCI_PEAK_EACH
@@ -22712,6 +22693,9 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_PLAN_BYTES
 #undef FCI_PLAN_FORMAT
 #undef FCI_PLAN_N_FIELDS
+#undef FCI_PLATFORM_HUGE
+#undef FCI_PLATFORM_NOT_A_FILE
+#undef FCI_PLATFORM_SHARED
 #undef FCI_POKE
 #undef FCI_POSIX
 #undef FCI_PREFETCH
@@ -22720,8 +22704,17 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_PRINTF
 #undef FCI_PRUNED_TYPE
 #undef FCI_PRUNED_TYPE_N
+#undef FCI_REFERENCE_CHUNK
+#undef FCI_REFERENCE_NONE
 #undef FCI_REQUIRED
+#undef FCI_RMS_EPS
+#undef FCI_SEARCH_CONFIDENCE
+#undef FCI_SEARCH_HELD
+#undef FCI_SEARCH_KEPT
+#undef FCI_SEARCH_NONE
+#undef FCI_SEARCH_ROWS
 #undef FCI_SELECT
+#undef FCI_SERIAL
 #undef FCI_SPEED_SECONDS
 #undef FCI_SPEED_TOKENS
 #undef FCI_SPINS
@@ -22733,21 +22726,40 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_TEXT_ENGLISH
 #undef FCI_TEXT_EXTRA
 #undef FCI_TEXT_FILE_LIMIT
+#undef FCI_TEXT_KEY_METASPACE
 #undef FCI_TEXT_LLAMA3
 #undef FCI_TEXT_LOWERS
 #undef FCI_TEXT_NAME
 #undef FCI_TEXT_NONE
+#undef FCI_TEXT_READ_LIMIT
 #undef FCI_TEXT_SPACES
 #undef FCI_TEXT_STEPS
 #undef FCI_TEXT_UPPERS
 #undef FCI_THREADS
+#undef FCI_TILE_WORDS
+#undef FCI_TOTAL_RUN
+#undef FCI_TURN_ALL
+#undef FCI_TURN_DO
+#undef FCI_TURN_FOUR
+#undef FCI_TURN_LOAD
+#undef FCI_TURN_OUT
+#undef FCI_TURN_PAIRS
+#undef FCI_TURN_QUARTERS
+#undef FCI_TURN_WORDS
 #undef FCI_UNLOCK
+#undef FCI_USUAL
 #undef FCI_VECTORS
 #undef FCI_WAIT
 #undef FCI_WAKE_ALL
+#undef FCI_WHOLE_HEADS
 #undef FCI_WIDEN
 #undef FCI_WINDOWED
 #undef FCI_WINDOWS
+#undef FCI_XXH_1
+#undef FCI_XXH_2
+#undef FCI_XXH_3
+#undef FCI_XXH_4
+#undef FCI_XXH_5
 #undef FCI_ZIP_HIGH
 #undef FCI_ZIP_LOW
 #endif
