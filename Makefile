@@ -71,8 +71,8 @@ test: finercut $(addprefix $(B)/test/,$(TESTS))
 check: $(B)/asan/finercut $(addprefix $(B)/asan/,$(TESTS))
 	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) $(SCRIPTS) tests/corpora.sh
 
-# The rooms below the kernels have no threads, and are slow under this sanitizer.
-TSAN_TESTS := $(filter-out test_fuzz test_json test_number test_tensorfile test_text test_plan test_picture,$(TESTS))
+# Those that run the pool; the others have no threads, and are slow under this sanitizer.
+TSAN_TESTS := test_generate test_kernel test_search
 tsan: $(B)/tsan/finercut $(addprefix $(B)/tsan/,$(TSAN_TESTS))
 	@FINERCUT=$(B)/tsan/finercut FINERCUT_SLOW=1 sh tests/run.sh $(addprefix $(B)/tsan/,$(TSAN_TESTS)) tests/threads.sh
 
