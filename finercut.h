@@ -15333,6 +15333,11 @@ FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, 
     if (c->value < 0)
         return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a number from 0, got %g", name,
                         c->value);
+    if (info->calibration.n_positions && c->positions > info->calibration.n_positions)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected at most the calibration's %llu positions, got %llu", name,
+                        (unsigned long long)info->calibration.n_positions,
+                        (unsigned long long)c->positions);
     if (info->search == FC_SEARCH_EXHAUSTIVE && !c->exact)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "scores: %s: expected an exact score, as search exhaustive has, got another", name);
@@ -15355,13 +15360,47 @@ FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *er
     return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected the next one in order of step 1's scores");
 }
 
+// Whether the step is of a search that scores every candidate then left.
+FCI_FN bool fci_plan_scores_all(const fc_plan *p, size_t index) {
+    const fc_search search = p->info.search;
+    return search != FC_SEARCH_RANDOM && (search != FC_SEARCH_ONE_SHOT || index == 0);
+}
+
+// What an earlier step scored, and none removed since, is what this one scores or chooses from.
+FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err) {
+    const fc_step *s = &p->steps[index], *from = s;
+    size_t left = 0;
+    char name[24];
+    do {
+        if (from == p->steps) return FC_OK;
+        from--;
+    } while (from->n_scores == 0);
+    fc_candidate_name(p->info.candidates, s->removed, name);
+    if (!fci_plan_score(from, s->removed))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "removed: %s: missing in the scores of step %llu",
+                        name, (unsigned long long)(from - p->steps) + 1);
+    for (size_t i = 0; i < from->n_scores && s->n_scores; i++) {
+        const uint32_t id = from->scores[i].candidate;
+        const fc_step *at = from;
+        while (at < s && at->removed != id) at++;
+        left += at == s;
+        if (at < s || fci_plan_score(s, id)) continue;
+        fc_candidate_name(p->info.candidates, id, name);
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: missing, though no earlier step removed it", name);
+    }
+    if (left == s->n_scores || s->n_scores == 0) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "scores: expected those of the %llu candidates that are left, got %llu",
+                    (unsigned long long)left, (unsigned long long)s->n_scores);
+}
+
 // A step by itself and after those before it: what it removed is what its scores say had to go.
 FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     const fc_plan_info *info = &p->info;
     const fc_step *s = &p->steps[index];
     const fc_score *own = fci_plan_score(s, s->removed);
-    const bool alone = info->search == FC_SEARCH_RANDOM ||
-                       (info->search == FC_SEARCH_ONE_SHOT && index > 0);
+    const bool alone = !fci_plan_scores_all(p, index);
     char name[24];
     fc_candidate_name(info->candidates, s->removed, name);
     if (!fci_plan_eligible(info, s->removed))
@@ -15382,8 +15421,8 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     fc_code code = FC_OK;
     for (size_t k = 0; k < s->n_scores && !code; k++)
         code = fci_plan_check_other(info, s, &s->scores[k], err);
-    if (code || info->search != FC_SEARCH_ONE_SHOT || index == 0) return code;
-    return fci_plan_check_order(p, index, err);
+    if (code || info->search == FC_SEARCH_RANDOM) return code;
+    return alone ? fci_plan_check_order(p, index, err) : fci_plan_check_left(p, index, err);
 }
 
 // Is the plan of this model?
@@ -15426,26 +15465,35 @@ FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask) {
     memset(mask + first, 0, count);
 }
 
+// Are the candidates of a step those that the mask has?
+FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask, fc_error *err) {
+    const fc_step *s = &p->steps[index];
+    const bool all = s->n_scores && fci_plan_scores_all(p, index);
+    const char *wrong = NULL;
+    uint32_t id = 0;
+    char name[24];
+    for (uint32_t n = fci_plan_ids(&p->info); id < n; id++) {
+        const bool there = fci_plan_eligible(&p->info, id) && fci_plan_present(p, mask, id);
+        const bool scored = fci_plan_score(s, id) != NULL;
+        if (!there && (scored || s->removed == id)) wrong = "not in the model, or removed before";
+        if (there && !scored && all) wrong = "missing in its scores";
+        if (wrong) break;
+    }
+    if (!wrong) return FC_OK;
+    fc_candidate_name(p->info.candidates, id, name);
+    return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: step %llu: %s: %s",
+                    (unsigned long long)index + 1, name, wrong);
+}
+
 // Binds a plan to a model: no number of a plan that came from elsewhere is used before. mask
 // [2 * n_blocks] becomes what all its steps leave.
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err) {
     fc_code code = fci_plan_belongs(p, m, err);
     memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
     for (size_t i = 0; i < p->info.n_steps && !code; i++) {
-        const fc_step *s = &p->steps[i];
-        uint32_t absent = UINT32_MAX;
         code = fci_plan_check(p, i, err);
         if (code) return fci_wrap(err, code, "plan: step %llu", (unsigned long long)i + 1);
-        if (!fci_plan_present(p, mask, s->removed)) absent = s->removed;
-        for (size_t k = 0; k < s->n_scores; k++)
-            if (!fci_plan_present(p, mask, s->scores[k].candidate)) absent = s->scores[k].candidate;
-        if (absent != UINT32_MAX) {
-            char name[24];
-            fc_candidate_name(p->info.candidates, absent, name);
-            return fci_fail(err, FC_ERR_MISMATCH, 0,
-                            "plan: step %llu: %s: not in the model, or removed before",
-                            (unsigned long long)i + 1, name);
-        }
+        code = fci_plan_fits(p, i, mask, err);
         fci_plan_remove(p, i, mask);
     }
     return code;
@@ -16687,7 +16735,7 @@ FCI_FN void fci_search_counts(fci_setting *t, const char *name, uint64_t old, ui
 // The settings that decide a step's numbers.
 FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old, fc_error *err) {
     static const char *const computes[] = {"auto", "f32", "bf16"};
-    fci_setting t[9];
+    fci_setting t[10];
     char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
     fci_search_words(&t[1], "candidates", fc_candidates_name(old->candidates),
@@ -16701,6 +16749,8 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old,
     snprintf(hash[0], sizeof hash[0], "%016llx", (unsigned long long)old->calibration.hash);
     snprintf(hash[1], sizeof hash[1], "%016llx", (unsigned long long)now->calibration.hash);
     fci_search_words(&t[8], "calibration (hash of the tokens)", hash[0], hash[1]);
+    fci_search_counts(&t[9], "number of positions", old->calibration.n_positions,
+                      now->calibration.n_positions);
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
         if (!t[i].same)
             return fci_fail(err, FC_ERR_MISMATCH, 0,
@@ -18081,6 +18131,22 @@ FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object
     return FC_OK;
 }
 
+// Sequences of at least a token each, the longest of `length`; a plan need not tell of them.
+FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_info *info,
+                                         fc_error *err) {
+    const uint64_t sequences = info->calibration.n_sequences, length = info->calibration.length,
+                   positions = info->calibration.n_positions, low = length + sequences - 1;
+    char expected[96];
+    if (!sequences && !length && !positions) return FC_OK;
+    if (sequences && length && positions >= low && positions <= sequences * length) return FC_OK;
+    snprintf(expected, sizeof expected,
+             "as many as %llu sequences, the longest of %llu tokens, can have",
+             (unsigned long long)sequences, (unsigned long long)length);
+    const fci_json *object = fci_json_get(root, "calibration"),
+                   *v = fci_json_get(object, "n_positions");
+    return fci_plan_bad(err, v ? v : object, fci_s("calibration: n_positions"), expected);
+}
+
 // The whole header; sections but the model's may be missing.
 FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
     static const char *const sections[] = {"model", "calibration", "cost"};
@@ -18095,6 +18161,7 @@ FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_e
         if (!object || fci_plan_read_section(sections[i], object, info, err)) return FC_ERR_FORMAT;
     }
     fc_code code = fci_plan_read_section("", root, info, err);
+    if (!code) code = fci_plan_read_calibration(root, info, err);
     if (code || info->first_block < info->model.n_blocks) return code;
     char expected[64];
     snprintf(expected, sizeof expected, "less than the model's %lu blocks",

@@ -140,7 +140,7 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
             scores[n].candidate = id;
             scores[n].exact = (int)(random_bits() % 2);
             scores[n].estimate = !scores[n].exact && random_bits() % 2;
-            scores[n].positions = scores[n].estimate ? random_bits() : 0;
+            scores[n].positions = scores[n].estimate ? random_bits() % 2561 : 0;
             scores[n].margin = scores[n].estimate ? random_score() : 0;
             scores[n].value = wild ? random_score() : 0.001 * (double)(i + 1) * (double)(1 + random_bits() % 50);
             if (wild && random_bits() % 16 == 0) scores[n].value = (double)NAN;
@@ -264,10 +264,10 @@ static const char good[] =
     "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\",\"name\":\"m\",\"architecture\":\"llama\","
     "\"n_blocks\":4,\"n_parameters\":5},\"metric\":\"js\",\"candidates\":\"sublayers\",\"search\":\"race\","
     "\"compute\":\"f32\",\"simd\":\"avx2\",\"first_block\":1,\"calibration\":{\"source\":\"w\",\"n_sequences\":1,"
-    "\"n_positions\":2,\"length\":3,\"hash\":\"0123456789abcdef\"},\"steps\":["
+    "\"n_positions\":2,\"length\":2,\"hash\":\"0123456789abcdef\"},\"steps\":["
     "{\"step\":1,\"removed\":\"attn.3\",\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},"
     "\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}},"
-    "{\"step\":2,\"removed\":\"ffn.2\",\"score\":0.75}],\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
+    "{\"step\":2,\"removed\":\"attn.1\",\"score\":0.75}],\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
 
 /* `from` of the good plan becomes `to`; where `error` is NULL the plan must be read still. */
 static const struct { const char *from, *to, *error; } variants[] = {
@@ -279,7 +279,7 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}",
      "\"score\":0.5,\"scores\":{}", NULL},
     {"\"first_block\":1,", "\"first_block\":1,\"confidence\":4,\"margin\":null,\"seed\":7,", NULL},
-    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":640,\"margin\":5.5", NULL},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":2,\"margin\":5.5", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":null", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":false", NULL},
     {"\"race\"", "\"one-shot\"", "step 2: removed: expected the next one in order of step 1's scores"},
@@ -350,7 +350,7 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"first_block\":1", "\"first_block\":3",
      "step 1: scores: expected attn.N or ffn.N of block 3 to 3, got \"attn.1\""},
     {"\"calibration\":{", "\"calibration\":7,\"x\":{", "calibration: expected an object, got 7"},
-    {"\"length\":3", "\"length\":4294967296",
+    {"\"length\":2", "\"length\":4294967296",
      "calibration: length: expected a whole number from 0 to 4294967295"},
     {"0123456789abcdef", "0123456789abcdeg", "hash: expected 16 lower-case hexadecimal digits"},
     {"0123456789abcdef", "0123456789abcde", "hash: expected 16 lower-case hexadecimal digits"},
@@ -361,22 +361,22 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"step\":2", "\"step\":3", "step 2: step: expected 2, got 3"},
     {"\"step\":1", "\"step\":1.0", "step 1: step: expected 1, got 1.0"},
     {"\"step\":1,", "", "step 1: step: missing"},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"attn.3\"",
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.3\"",
      "step 2: removed: expected what no earlier step removed, got \"attn.3\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.4\"",
-     "expected attn.N or ffn.N of block 1 to 3, got \"ffn.4\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.0\"",
-     "expected attn.N or ffn.N of block 1 to 3, got \"ffn.0\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.02\"", "got \"ffn.02\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.-2\"", "got \"ffn.-2\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.\"", "got \"ffn.\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"\"", "got \"\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"2\"", "got \"2\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"FFN.2\"", "got \"FFN.2\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"block.2\"", "got \"block.2\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":\"ffn.99999999999999999999\"", "got \"ffn.99999999999999999999\""},
-    {"\"removed\":\"ffn.2\"", "\"removed\":2", "removed: expected a string, got 2"},
-    {"\"removed\":\"ffn.2\",", "", "step 2: removed: missing"},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.4\"",
+     "expected attn.N or ffn.N of block 1 to 3, got \"attn.4\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.0\"",
+     "expected attn.N or ffn.N of block 1 to 3, got \"attn.0\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.01\"", "got \"attn.01\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.-1\"", "got \"attn.-1\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.\"", "got \"attn.\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"\"", "got \"\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"1\"", "got \"1\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"ATTN.1\"", "got \"ATTN.1\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"block.1\"", "got \"block.1\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.99999999999999999999\"", "got \"attn.99999999999999999999\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":2", "removed: expected a string, got 2"},
+    {"\"removed\":\"attn.1\",", "", "step 2: removed: missing"},
     {"\"removed\":\"attn.3\"", "\"removed\":\"attn.2\"",
      "step 1: removed: expected one of the scores' candidates, got \"attn.2\""},
     {",\"score\":0.75", "", "step 2: score: missing"},
@@ -393,6 +393,37 @@ static const struct { const char *from, *to, *error; } variants[] = {
      "scores: expected what no earlier step removed"},
     {"\"score\":0.75", "\"score\":0.75,\"scores\":7", "step 2: scores: expected an object, got 7"},
     {"\"score\":0.75", "\"score\":nul", "expected"},
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},\"ffn.3\":{\"value\":2,\"exact\":true}}", NULL},
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true}}", "step 2: scores: ffn.3: missing, though no earlier step removed it"},
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},\"ffn.3\":{\"value\":2,\"exact\":true},\"attn.2\":{\"value\":2,\"exact\":true}}", "step 2: scores: expected those of the 2 candidates that are left, got 3"},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.2\"", "step 2: removed: attn.2: missing in the scores of step 1"},
+    {",\"attn.1\":{\"value\":null,\"exact\":true}", "", "step 2: removed: attn.1: missing in the scores of step 1"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":3",
+     "step 1: scores: ffn.3: expected at most the calibration's 2 positions, got 3"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":0,\"n_positions\":0,\"length\":0",
+     NULL},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":1,\"length\":1",
+     NULL},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":4,\"length\":2",
+     NULL},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":6,\"length\":2",
+     NULL},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":3,\"length\":2",
+     "calibration: n_positions: expected as many as 3 sequences, the longest of 2 tokens, can have, got 3"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":7,\"length\":2",
+     "calibration: n_positions: expected as many as 3 sequences, the longest of 2 tokens, can have, got 7"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":1,\"length\":2",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have, got 1"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":3,\"length\":2",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have, got 3"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":0,\"n_positions\":2,\"length\":2",
+     "calibration: n_positions: expected as many as 0 sequences, the longest of 2 tokens, can have, got 2"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":2,\"length\":0",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 0 tokens, can have, got 2"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":0,\"length\":2",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have, got 0"},
+    {"\"n_positions\":2,", "", "calibration: n_positions: expected as many as 1 sequences"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2,", "", NULL},
     {"\"sublayers\"", "\"attention\"", "step 1: scores: expected attn.N of block 1 to 3, got \"ffn.3\""},
     {"\"sublayers\"", "\"ffn\"", "expected ffn.N of block 1 to 3, got \"attn.3\""},
     {"\"sublayers\"", "\"blocks\"", "expected block.N of block 1 to 3, got \"attn.3\""},
@@ -440,7 +471,7 @@ static void test_good(void) {
          "scores come in order of candidate");
     T_OK(s->scores[1].candidate == 6 && s->scores[2].candidate == 7 && !s->scores[2].exact,
          "scores come in order of candidate");
-    T_OK(fc_plan_step(p, 1)->removed == 5 && fc_plan_step(p, 1)->score > 0.7
+    T_OK(fc_plan_step(p, 1)->removed == 2 && fc_plan_step(p, 1)->score > 0.7
          && fc_plan_step(p, 1)->n_scores == 0, "second step");
     T_OK(p->info.calibration.hash == 0x0123456789abcdefu && p->info.first_block == 1, "fields");
     T_OK(!s->scores[2].estimate && s->scores[2].positions == 0 && p->info.confidence == 0 && p->info.seed == 0,
@@ -577,7 +608,7 @@ static void test_svg(void) {
 }
 
 static void test_csv(void) {
-    static const char want[] = "step,candidate,value,exact,removed\n1,attn.1,nan,1,0\n1,attn.3,0.5,1,1\n1,ffn.3,1,0,0\n2,ffn.2,0.75,1,1\n";
+    static const char want[] = "step,candidate,value,exact,removed\n1,attn.1,nan,1,0\n1,attn.3,0.5,1,1\n1,ffn.3,1,0,0\n2,attn.1,0.75,1,1\n";
     world w;
     fc_env env = world_env(&w);
     fc_error err;

@@ -130,6 +130,8 @@ t_ok "another text" differs "another calibration .*: expected [0-9a-f]*, got [0-
 if [ "$("$finercut" info "$model" | sed -n 's/^kernels *//p')" != scalar ]; then
     t_ok "other kernels" differs "another instruction set: expected [a-z0-9]*, got scalar" --simd scalar
 fi
+sed 's/"n_positions": 13/"n_positions": 14/' two.json >part.json
+t_ok "another number of positions" refuses "another number of positions: expected 14, got 13" prune "$model" --tokens tokens.json --resume -o part.json
 sed '/"simd":/d' two.json >part.json
 t_ok "kernels not told" refuses "another instruction set: expected auto, got" prune "$model" --tokens tokens.json --resume -o part.json
 
@@ -160,6 +162,13 @@ self "removed twice" "s/\"removed\": \"$next\"/\"removed\": \"$gone\"/"
 self "scored after its removal" "/\"step\": 2/s/\"$next\": {/\"$gone\": {/"
 self "a candidate twice" "s/\"$next\": {\(\"[^}]*\)}/\"$next\": {\1}, \"$next\": {\1}/"
 self "removed is not among the scores" "/\"step\": 2/s/\"$next\": {[^}]*}\(, \)*//"
+for loser in attn.0 ffn.0 attn.1 ffn.1; do
+    [ $loser = "$gone" ] || [ $loser = "$next" ] || break
+done
+self "a loser without a score" "/\"step\": 2/s/\"$loser\": {[^}]*}, //"
+t_ok "it is named" refuses "bad\.json: step 2: scores: $loser: missing, though no earlier step removed it" report bad.json -o bad.svg
+self "more positions than the calibration can have" 's/"n_positions": [0-9]*/"n_positions": 17/'
+self "none" 's/"n_positions": [0-9]*/"n_positions": 0/'
 self "another kind" 's/"candidates": "sublayers"/"candidates": "attention"/'
 self "blocks" 's/"candidates": "sublayers"/"candidates": "blocks"/'
 self "a score below 0" 's/"score": /"score": -/'
@@ -179,6 +188,8 @@ self "a first block beyond" 's/"first_block": 0/"first_block": 3/'
 self "an unknown metric" 's/"metric": "js"/"metric": "cosine"/'
 self "random with scores" 's/"search": "race"/"search": "random"/'
 self "exhaustive with bounds" 's/"search": "race"/"search": "exhaustive"/'
+hostile "a loser without a score at any step" "s/\"$loser\": {[^}]*}, //"
+t_ok "it is named" refuses "bad\.json: plan: step 1: $loser: missing in its scores" eval "$model" --tokens tokens.json --plan bad.json
 hostile "more blocks than the model" 's/"n_blocks": [0-9]*/"n_blocks": 64/'
 hostile "many more blocks" 's/"n_blocks": [0-9]*/"n_blocks": 3000/'
 hostile "other parameters" 's/"n_parameters": [0-9]*/"n_parameters": 7/'
