@@ -735,7 +735,7 @@ typedef struct fc_speed {
     double work;       /* of one run: tokens, or floating-point operations */
     double seconds;    /* of the fastest run */
     double per_second; /* work / seconds */
-    double bytes;      /* of weights read in that run, each once a pass */
+    double bytes;      /* of weights read in that run, each once a pass; at most, of experts */
 } fc_speed;
 
 /* `sequences` of `tokens` tokens in one batch; logits of every position, or of the last ones. */
@@ -17633,16 +17633,26 @@ FCI_FN double fci_speed_bytes(const fci_weight *w) {
     return (double)w->matrix.rows * (double)w->matrix.row_bytes;
 }
 
-// Bytes of the matrices that one pass under a mask reads.
-FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask) {
+FCI_FN double fci_speed_ffn(const fci_weight *gate, const fci_weight *up, const fci_weight *down) {
+    return fci_speed_bytes(gate) + fci_speed_bytes(up) + fci_speed_bytes(down);
+}
+
+// Bytes of the matrices that one pass of so many rows under a mask reads: of experts, at most as
+// many as the rows choose.
+FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask, uint64_t rows) {
+    const uint64_t all = m->hyper.n_experts;
+    const double share = (double)fci_min(all, rows * m->hyper.n_used) / (double)fci_max(all, 1);
     double sum = (double)m->output.rows * (double)m->output.row_bytes;
     for (size_t b = 0; b < m->hyper.n_blocks; b++) {
         const fci_layer *l = &m->layers[b];
         if (!mask || mask[2 * b])
             sum += fci_speed_bytes(&l->q) + fci_speed_bytes(&l->k) + fci_speed_bytes(&l->v) +
                    fci_speed_bytes(&l->o);
-        if (!mask || mask[2 * b + 1])
-            sum += fci_speed_bytes(&l->gate) + fci_speed_bytes(&l->up) + fci_speed_bytes(&l->down);
+        if (mask && !mask[2 * b + 1]) continue;
+        sum += fci_speed_ffn(&l->gate, &l->up, &l->down) + fci_speed_bytes(&l->router);
+        for (size_t x = 0; l->experts && x < all; x++)
+            sum += share * fci_speed_ffn(&l->experts[x].gate, &l->experts[x].up,
+                                         &l->experts[x].down);
     }
     return sum;
 }
@@ -17707,7 +17717,7 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     j.v = &v;
     j.mask = mask;
     out->work = (double)ids.starts[sequences];
-    out->bytes = fci_speed_weights(m, mask);
+    out->bytes = fci_speed_weights(m, mask, ids.starts[sequences]);
     fc_code code = fci_evaluate_open(&v, all_logits ? ids.starts[sequences] : sequences, err);
     if (!code) {
         if (!all_logits)
@@ -17749,7 +17759,7 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_
     j.g = fc_generator_open(m, mask, tokens + 1, err);
     if (!j.g) return err->code;
     out->work = (double)tokens;
-    out->bytes = fci_speed_weights(m, mask) * (double)tokens;
+    out->bytes = fci_speed_weights(m, mask, 1) * (double)tokens;
     fc_code code = fci_speed_measure(&j, repeat, out, err);
     fc_generator_close(j.g);
     return code;

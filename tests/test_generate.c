@@ -1,5 +1,5 @@
 /* Generation: the cache gives the bits of a whole forward pass however the text came, sampling, ends,
-   text as it streams, limits; the loops that measure this machine. */
+   text as it streams, limits; the loops that find this machine's peak. */
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
@@ -499,31 +499,6 @@ static void test_peak(void) {
     T_OK(fc_peak(FC_COMPUTE_BF16, &env, &info, &err) == FC_ERR_UNSUPPORTED, "no bf16 there: %s", err.msg);
 }
 
-static void test_speed(void) {
-    fc_speed s;
-    fc_error err;
-    uint8_t mask[6] = {1, 1, 0, 1, 1, 0};
-    float w[64 * 5];
-    fc_model *m = open_model(DATA "llama_f16_sharded", FC_COMPUTE_F32, 2, FC_SIMD_AUTO, 0);
-    if (!m) return;
-    for (int all = 0; all <= 1; all++) {
-        T_OK(fc_speed_prompt(m, NULL, 20, 3, all, 2, &s, &err) == FC_OK && s.work == 60 && s.per_second > 0 && s.seconds > 0, "%s", err.msg);
-        double bytes = s.bytes;
-        T_OK(fc_speed_prompt(m, mask, 20, 3, all, 2, &s, &err) == FC_OK && s.bytes < bytes, "pruned: %s", err.msg);
-    }
-    T_OK(fc_speed_prompt(m, NULL, 200, 1, 0, 1, &s, &err) == FC_ERR_ARGUMENT, "more than the model's positions: %s", err.msg);
-    T_OK(fc_speed_prompt(m, NULL, 0, 1, 0, 1, &s, &err) == FC_ERR_ARGUMENT, "nothing: %s", err.msg);
-    T_OK(fc_speed_prompt(m, NULL, 1u << 13, 1u << 12, 0, 1, &s, &err) == FC_ERR_LIMIT, "far too much: %s", err.msg);
-    T_OK(fc_speed_generate(m, NULL, 10, 1, &s, &err) == FC_OK && s.work == 10 && s.per_second > 0, "%s", err.msg);
-    T_OK(fc_speed_generate(m, NULL, 128, 1, &s, &err) == FC_ERR_ARGUMENT, "more than the model's positions: %s", err.msg);
-    T_OK(fc_speed_generate(m, NULL, 0, 1, &s, &err) == FC_ERR_ARGUMENT, "nothing: %s", err.msg);
-    memset(w, 0, sizeof w);
-    T_OK(fc_speed_matmul(m, 7, 64, w, FC_DTYPE_F32, 5, 3, &s, &err) == FC_OK && s.work == 2 * 7 * 64 * 5 && s.bytes == sizeof w, "%s", err.msg);
-    T_OK(fc_speed_matmul(m, 7, 60, w, FC_DTYPE_Q8_0, 5, 3, &s, &err) == FC_ERR_ARGUMENT, "not a multiple of the block: %s", err.msg);
-    T_OK(fc_speed_matmul(m, 7, 60, w, FC_DTYPE_I32, 5, 3, &s, &err) == FC_ERR_UNSUPPORTED, "no weights: %s", err.msg);
-    fc_model_close(m);
-}
-
 int main(void) {
     (void)t_shared;
     test_bits();
@@ -534,6 +509,5 @@ int main(void) {
     test_ends();
     test_allocations();
     test_peak();
-    test_speed();
     return t_end("test_generate");
 }

@@ -1,0 +1,434 @@
+// Perplexity, logits, calibration texts, windows and the loops that measure: on a model whose
+// logits are known by hand, and on small files whose bytes can be counted.
+#define FINERCUT_IMPLEMENTATION
+#include "../finercut.h"
+#include "memory.h"
+#include "t.h"
+#include "tiny.h"
+
+#define DATA "tests/data/"
+
+static fc_tokens tokens_of(uint32_t *ids, size_t *starts, size_t n) {
+    fc_tokens t;
+    memset(&t, 0, sizeof t);
+    t.ids = ids;
+    t.starts = starts;
+    t.n_sequences = n;
+    return t;
+}
+
+static fc_model *open_model(const char *path, uint32_t threads) {
+    fc_model_desc desc;
+    fc_error err;
+    memset(&desc, 0, sizeof desc);
+    desc.compute = FC_COMPUTE_F32;
+    desc.env.par.n_threads = threads;
+    fc_model *m = fc_model_open(path, &desc, &err);
+    T_OK(m != NULL, "%s: %s", path, err.msg);
+    return m;
+}
+
+// ---- by hand
+
+// Without any sublayer a token's logits are its own embedding, of length 2, times the output rows.
+// After token 0 they are the logarithms of 1, 2, 3, 2 and 8, of which the next one has 1/16, 1/8,
+// 3/16, 1/8 and 1/2; after tokens 1 to 4 all are equal.
+static void by_hand(tiny *t) {
+    static const double of_0[5] = {1, 2, 3, 2, 8};
+    float *in, *out, *norm;
+    tiny_llama(t, 2, 4, 1, 1, 5);
+    in = tiny_find(t, "model.embed_tokens.weight");
+    out = tiny_find(t, "lm_head.weight");
+    norm = tiny_find(t, "model.norm.weight");
+    for (int k = 0; k < 4; k++) {
+        norm[k] = 1;
+        for (int id = 0; id < 5; id++) {
+            in[id * 4 + k] =
+                id == 0 || k < 2 ? 1 : -1; // numbers of mean square 1: the norm keeps them
+            out[id * 4 + k] = (float)(log(of_0[id]) / 4);
+        }
+    }
+}
+
+static const uint8_t nothing[4] = {0, 0, 0, 0};
+
+static void test_by_hand(void) {
+    tiny t;
+    fc_error err;
+    fc_perplexity p;
+    uint32_t ids[] = {0, 4, 2, 0, 1, 3, 0};
+    size_t one[] = {0, 7}, three[] = {0, 2, 6, 7}, short_one[] = {2, 4}, single[] = {0, 1};
+    const double h = log(5);
+    by_hand(&t);
+    fc_model *m = tiny_open(&t, 0, 1, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    fc_tokens text =
+        tokens_of(ids, one, 1); // 4 after 0, 2 after 4, 0 after 2, 1 after 0, 3 after 1, 0 after 3
+    T_OK(fc_eval_perplexity(m, &text, nothing, NULL, &p, &err) == FC_OK, "%s", err.msg);
+    double want = (log(2) + h + h + log(8) + h + h) / 6;
+    T_OK(fabs(p.nll - want) < 1e-6 && p.n_positions == 6 && p.n_windows == 1,
+         "one: %.9g for %.9g, %d", p.nll, want, (int)p.n_positions);
+    T_OK(fabs(p.perplexity - exp(want)) < 1e-5 && p.seconds >= 0, "perplexity %.9g", p.perplexity);
+    text = tokens_of(ids, three, 3); // the last has nothing to predict
+    want = (log(2) + h + log(8) + h) / 4;
+    T_OK(fc_eval_perplexity(m, &text, nothing, NULL, &p, &err) == FC_OK &&
+             fabs(p.nll - want) < 1e-6 && p.n_positions == 4 && p.n_windows == 3,
+         "three: %.9g for %.9g, %d of %d windows", p.nll, want, (int)p.n_positions,
+         (int)p.n_windows);
+    text = tokens_of(ids, short_one, 1); // a part of the array: 0 after 2
+    T_OK(fc_eval_perplexity(m, &text, nothing, NULL, &p, &err) == FC_OK && fabs(p.nll - h) < 1e-6 &&
+             p.n_positions == 1,
+         "a part: %.9g for %.9g", p.nll, h);
+    text = tokens_of(ids, single, 1);
+    T_OK(fc_eval_perplexity(m, &text, nothing, NULL, &p, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "at least 2 tokens"),
+         "a single token: %s", err.msg);
+    fc_model_close(m);
+    tiny_end(&t);
+}
+
+static void test_not_finite(void) {
+    tiny t;
+    fc_error err;
+    fc_perplexity p;
+    uint32_t ids[] = {1, 2, 3, 4, 0};
+    size_t starts[] = {0, 5};
+    const fc_tokens text = tokens_of(ids, starts, 1);
+    by_hand(&t);
+    tiny_find(&t, "model.embed_tokens.weight")[3 * 4] = NAN;
+    fc_model *m = tiny_open(&t, 0, 1, &err);
+    T_OK(m && fc_eval_perplexity(m, &text, nothing, NULL, &p, &err) == FC_ERR_NUMERIC &&
+             strstr(err.msg, "not finite"),
+         "a NaN: %s", err.msg);
+    fc_model_close(m);
+    tiny_end(&t);
+}
+
+typedef struct watcher {
+    int calls, stop_at;
+    double done;
+} watcher;
+
+static int look(void *user, const fc_progress *p) {
+    watcher *w = (watcher *)user;
+    T_OK(strcmp(p->what, "evaluating") == 0 && p->done >= w->done && p->done <= 1 && !p->plan,
+         "progress %s %g after %g", p->what, p->done, w->done);
+    w->done = p->done;
+    return ++w->calls == w->stop_at;
+}
+
+static void test_watch(void) {
+    tiny t;
+    fc_error err;
+    fc_perplexity p;
+    watcher w = {0, 0, 0};
+    const fc_watch watch = {look, &w};
+    uint32_t ids[] = {1, 2, 3, 4, 0};
+    size_t starts[] = {0, 5};
+    const fc_tokens text = tokens_of(ids, starts, 1);
+    by_hand(&t);
+    fc_model *m = tiny_open(&t, 0, 1, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    const long live = t.world.live;
+    T_OK(fc_eval_perplexity(m, &text, NULL, &watch, &p, &err) == FC_OK && w.calls > 0,
+         "heard %d times: %s", w.calls, err.msg);
+    w.calls = 0;
+    w.done = 0;
+    w.stop_at = 1;
+    T_OK(fc_eval_perplexity(m, &text, NULL, &watch, &p, &err) == FC_ERR_CANCELLED && w.calls == 1 &&
+             t.world.live == live,
+         "cancelled after %d, %ld left: %s", w.calls, t.world.live - live, err.msg);
+    w.calls = 0;
+    w.done = 0; // without sublayers only the head reports
+    T_OK(fc_eval_perplexity(m, &text, nothing, &watch, &p, &err) == FC_ERR_CANCELLED &&
+             w.calls == 1 && t.world.live == live,
+         "cancelled at the head after %d: %s", w.calls, err.msg);
+    fc_model_close(m);
+    T_OK(t.world.live == 0, "%ld left", t.world.live);
+    tiny_end(&t);
+}
+
+// ---- logits in pieces
+
+typedef struct rows {
+    float *all;
+    size_t n, vocab, most, calls, stop_at; // most: rows at a time
+} rows;
+
+static int take(void *user, const float *from, size_t n) {
+    rows *r = (rows *)user;
+    if (++r->calls == r->stop_at) return 1;
+    memcpy(r->all + r->n * r->vocab, from, n * r->vocab * sizeof *from);
+    r->n += n;
+    if (n > r->most) r->most = n;
+    return 0;
+}
+
+// Perplexity and logits are the same bits in little memory, where few rows of logits fit.
+static void test_pieces(void) {
+    enum { VOCAB = 400, N = 50 };
+    tiny t;
+    fc_error err;
+    uint32_t ids[N];
+    size_t starts[] = {0, 30, 31, N};
+    const fc_tokens text = tokens_of(ids, starts, 3);
+    char second[40] = "";
+    fc_perplexity whole, p;
+    rows a = {NULL, 0, VOCAB, 0, 0, 0}, b = a;
+    tiny_llama(&t, 2, 16, 2, 1, VOCAB);
+    a.all = (float *)calloc((size_t)N * VOCAB, sizeof(float));
+    b.all = (float *)calloc((size_t)N * VOCAB, sizeof(float));
+    for (uint32_t i = 0; i < N; i++) ids[i] = i * 37 % VOCAB;
+    fc_model *m = tiny_open(&t, 1000, 1, &err);
+    T_OK(m && fc_logits(m, &text, NULL, take, &a, &err) == FC_ERR_LIMIT && a.calls == 0,
+         "1000 bytes: %s", err.msg);
+    const char *says = strstr(err.msg, "at least ");
+    const uint64_t least = says ? strtoull(says + 9, NULL, 10) : 0;
+    fc_model_close(m);
+    m = tiny_open(&t, 0, 1, &err);
+    T_OK(m && fc_logits(m, &text, NULL, take, &a, &err) == FC_OK && a.n == N, "%s", err.msg);
+    T_OK(fc_eval_perplexity(m, &text, NULL, NULL, &whole, &err) == FC_OK, "%s", err.msg);
+    fc_model_close(m);
+    for (int i = 0; i < 4 && least; i++) {
+        const uint64_t limit = least + (uint64_t)i * 7000;
+        b.n = b.most = b.calls = 0;
+        m = tiny_open(&t, limit, 1, &err);
+        const size_t before = t.world.bytes;
+        t.world.peak = before;
+        T_OK(m && fc_logits(m, &text, NULL, take, &b, &err) == FC_OK && b.n == N, "%d: %s", i,
+             err.msg);
+        T_OK(t.world.peak - before <= limit, "%d: took %d of %d", i, (int)(t.world.peak - before),
+             (int)limit);
+        T_OK(memcmp(a.all, b.all, (size_t)N * VOCAB * sizeof(float)) == 0, "%d: other bits", i);
+        T_OK(b.most >= 2 && b.most < a.most, "%d: %d rows at a time", i, (int)b.most);
+        if (i == 0) snprintf(second, sizeof second, "position %d of sequence 0", (int)b.most);
+        T_OK(fc_eval_perplexity(m, &text, NULL, NULL, &p, &err) == FC_OK && p.nll == whole.nll,
+             "%d: %.17g for %.17g", i, p.nll, whole.nll);
+        fc_model_close(m);
+    }
+    b.calls = b.n = 0;
+    b.stop_at = 2;
+    m = tiny_open(&t, least, 1, &err);
+    const long live = t.world.live;
+    fc_code code = m ? fc_logits(m, &text, NULL, take, &b, &err) : FC_OK;
+    T_OK(code == FC_ERR_IO && strstr(err.msg, second) && b.calls == 2 && t.world.live == live,
+         "stopped after %d: %s", (int)b.calls, err.msg);
+    fc_model_close(m);
+    free(a.all);
+    free(b.all);
+    tiny_end(&t);
+}
+
+// ---- texts
+
+static void check_windows(const fc_tokens *text, uint32_t length, const char *want) {
+    fc_tokens out;
+    fc_error err;
+    char got[256] = "";
+    if (!T_OK(fc_tokens_windows(text, length, &out, &err) == FC_OK, "windows of %u: %s", length,
+              err.msg))
+        return;
+    for (size_t i = 0; i < out.n_sequences; i++) {
+        for (size_t k = out.starts[i]; k < out.starts[i + 1]; k++)
+            snprintf(got + strlen(got), sizeof got - strlen(got), "%u ", out.ids[k]);
+        strcat(got, "/ ");
+    }
+    T_OK(strcmp(got, want) == 0, "windows of %u: expected %s, got %s", length, want, got);
+    fc_tokens_free(&out);
+    T_OK(!out.ids && !out.starts && out.n_sequences == 0, "freed tokens are zeroed");
+}
+
+static void test_windows(void) {
+    uint32_t ids[] = {5, 6, 7, 8, 9, 10, 11};
+    size_t whole[] = {0, 7}, several[] = {0, 3, 7}, part[] = {2, 6};
+    const fc_tokens a = tokens_of(ids, whole, 1), b = tokens_of(ids, several, 2),
+                    c = tokens_of(ids, part, 1);
+    check_windows(&a, 1, "5 / 6 / 7 / 8 / 9 / 10 / 11 / ");
+    check_windows(&a, 3, "5 6 7 / 8 9 10 / ");
+    check_windows(&a, 7, "5 6 7 8 9 10 11 / ");
+    check_windows(&a, 8, "5 6 7 8 9 10 11 / ");
+    check_windows(&b, 5, "5 6 7 8 9 / "); // of all its sequences together
+    check_windows(&c, 3, "7 8 9 / ");
+}
+
+// The calibration text is the lines joined by one blank, cut into whole sequences from the start.
+static void test_calibration(void) {
+    static const char lines[] =
+        "In the beginning\r\n\n\r\nGod created\nthe heaven and the earth.\n",
+                      joined[] = "In the beginning God created the heaven and the earth.";
+    fc_error err;
+    fc_tokens all, cut;
+    fc_model *m = open_model("examples/demo", 1);
+    const fc_tokenizer *t = m ? fc_model_tokenizer(m, &err) : NULL;
+    if (!T_OK(t && fc_tokenize(t, joined, sizeof joined - 1, FINERCUT_TOKENIZE_SPECIAL, &all,
+                               &err) == FC_OK,
+              "%s", err.msg))
+        return;
+    const size_t n = all.starts[1];
+    for (uint32_t length = 1; length <= n + 1; length++)
+        for (uint32_t samples = 1; samples <= 4; samples++) {
+            const size_t each = length < n ? length : n, most = n / each,
+                         count = samples < most ? samples : most;
+            bool same = fc_calibration_cut(t, lines, sizeof lines - 1, samples, length, &cut,
+                                           &err) == FC_OK &&
+                        cut.n_sequences == count && cut.starts[count] == count * each;
+            for (size_t i = 0; same && i < count; i++) same = cut.starts[i] == i * each;
+            T_OK(same && memcmp(cut.ids, all.ids, count * each * sizeof *cut.ids) == 0,
+                 "%u of %u tokens: %s", samples, length, err.msg);
+            fc_tokens_free(&cut);
+        }
+    fc_tokens_free(&all);
+    fc_model_close(m);
+}
+
+static void test_parse(void) {
+    static const char good[] = "[[1, 2, 3], [4]]";
+    static const char *const bad[] = {"",        "[]",     "[1, 2]",         "[[1], []]",
+                                      "[[1.5]]", "[[-1]]", "[[4294967296]]", "[[\"1\"]]",
+                                      "{}",      "[[1]",   "[[1]] x"};
+    fc_tokens t;
+    fc_error err;
+    T_OK(fc_tokens_parse_json(good, strlen(good), NULL, &t, &err) == FC_OK && t.n_sequences == 2 &&
+             t.starts[1] == 3 && t.starts[2] == 4 && t.ids[3] == 4,
+         "parse: %s", err.msg);
+    fc_tokens_free(&t);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        T_OK(fc_tokens_parse_json(bad[i], strlen(bad[i]), NULL, &t, &err) == FC_ERR_FORMAT &&
+                 !t.ids && err.msg[0],
+             "tokens %s must be refused", bad[i]);
+}
+
+// ---- speed
+
+static void check_bytes(const char *what, const fc_speed *s, double want) {
+    T_OK(s->bytes == want, "%s: expected %.10g bytes, got %.10g", what, want, s->bytes);
+}
+
+// One token reads the output matrix, its attentions, routers, and of 4 experts the 2 that it
+// chooses; many read all. hidden 24, expert 24, 4 heads of 6 on 2, vocabulary 70, 2 blocks:
+// output 70 * 24, attention (24 + 12 + 12 + 24) * 24, router 4 * 24, an expert 3 * 24 * 24.
+static void test_expert_bytes(const char *path) {
+    enum {
+        OUTPUT = 2 * 70 * 24,
+        ATTENTION = 2 * 72 * 24,
+        ROUTER = 2 * 4 * 24,
+        EXPERT = 2 * 3 * 24 * 24
+    };
+    static const uint8_t no_ffn[] = {1, 0, 1, 1}, no_attention[] = {0, 1, 0, 1};
+    fc_speed s;
+    fc_error err;
+    fc_model *m = open_model(path, 1);
+    if (!m) return;
+    const double one = ROUTER + 2 * EXPERT, all = ROUTER + 4 * EXPERT;
+    T_OK(fc_speed_generate(m, NULL, 3, 1, &s, &err) == FC_OK, "%s", err.msg);
+    check_bytes(path, &s, 3 * (OUTPUT + 2 * (ATTENTION + one)));
+    T_OK(fc_speed_generate(m, no_ffn, 3, 1, &s, &err) == FC_OK, "%s", err.msg);
+    check_bytes("without an FFN", &s, 3 * (OUTPUT + 2 * ATTENTION + one));
+    T_OK(fc_speed_generate(m, no_attention, 3, 1, &s, &err) == FC_OK, "%s", err.msg);
+    check_bytes("without attentions", &s, 3 * (OUTPUT + 2 * one));
+    T_OK(fc_speed_prompt(m, NULL, 1, 1, 0, 1, &s, &err) == FC_OK, "%s", err.msg);
+    check_bytes("a prompt of one token", &s, OUTPUT + 2 * (ATTENTION + one));
+    T_OK(fc_speed_prompt(m, NULL, 8, 2, 1, 1, &s, &err) == FC_OK, "%s", err.msg);
+    check_bytes("a prompt of 8", &s, OUTPUT + 2 * (ATTENTION + all));
+    fc_model_close(m);
+}
+
+// Block 0 has 4 experts of 16 and a router, block 1 is dense, of 40; heads of 8.
+static void test_mixed_bytes(void) {
+    fc_speed s;
+    fc_error err;
+    fc_model *m = open_model(DATA "qwen3_moe", 1);
+    if (!m) return;
+    const double output = 2 * 70 * 24, attention = 2 * (32 + 16 + 16 + 32) * 24,
+                 router = 2 * 4 * 24, expert = 2 * 3 * 16 * 24, dense = 2 * 3 * 40 * 24;
+    T_OK(fc_speed_generate(m, NULL, 1, 1, &s, &err) == FC_OK, "%s", err.msg);
+    check_bytes("experts and dense", &s, output + 2 * attention + router + 2 * expert + dense);
+    fc_model_close(m);
+}
+
+static void test_speed(void) {
+    fc_speed s;
+    fc_error err;
+    const uint8_t mask[6] = {1, 1, 0, 1, 1, 0};
+    float w[64 * 5];
+    fc_model *m = open_model(DATA "llama_f16_sharded", 2);
+    if (!m) return;
+    const fc_config *c = fc_model_config(m);
+    const double head = 2.0 * c->hidden_size * c->vocab_size,
+                 attention = 2.0 * c->hidden_size * c->head_dim * 2 * (c->n_heads + c->n_kv_heads),
+                 ffn = 2.0 * 3 * c->hidden_size * c->intermediate_size;
+    for (int all = 0; all <= 1; all++) {
+        T_OK(fc_speed_prompt(m, NULL, 20, 3, all, 2, &s, &err) == FC_OK && s.work == 60 &&
+                 s.per_second > 0 && s.seconds > 0,
+             "%s", err.msg);
+        check_bytes("a prompt", &s, head + c->n_blocks * (attention + ffn));
+        T_OK(fc_speed_prompt(m, mask, 20, 3, all, 2, &s, &err) == FC_OK, "pruned: %s", err.msg);
+        check_bytes("a prompt, pruned", &s, head + (c->n_blocks - 1) * (attention + ffn));
+    }
+    T_OK(fc_speed_prompt(m, NULL, 200, 1, 0, 1, &s, &err) == FC_ERR_ARGUMENT,
+         "more than the model's positions: %s", err.msg);
+    T_OK(fc_speed_prompt(m, NULL, 1u << 13, 1u << 12, 0, 1, &s, &err) == FC_ERR_LIMIT,
+         "far too much: %s", err.msg);
+    T_OK(fc_speed_generate(m, NULL, 10, 1, &s, &err) == FC_OK && s.work == 10 && s.per_second > 0,
+         "%s", err.msg);
+    check_bytes("10 tokens", &s, 10 * (head + c->n_blocks * (attention + ffn)));
+    T_OK(fc_speed_generate(m, NULL, 128, 1, &s, &err) == FC_ERR_ARGUMENT,
+         "more than the model's positions: %s", err.msg);
+    memset(w, 0, sizeof w);
+    T_OK(fc_speed_matmul(m, 7, 64, w, FC_DTYPE_F32, 5, 3, &s, &err) == FC_OK &&
+             s.work == 2 * 7 * 64 * 5 && s.bytes == sizeof w,
+         "%s", err.msg);
+    T_OK(fc_speed_matmul(m, 7, 60, w, FC_DTYPE_Q8_0, 5, 3, &s, &err) == FC_ERR_ARGUMENT,
+         "not a multiple of the block: %s", err.msg);
+    T_OK(fc_speed_matmul(m, 7, 60, w, FC_DTYPE_I32, 5, 3, &s, &err) == FC_ERR_UNSUPPORTED,
+         "no weights: %s", err.msg);
+    fc_model_close(m);
+}
+
+// Every allocation of the loops fails once.
+static void test_speed_memory(void) {
+    tiny t;
+    fc_error err;
+    fc_speed s;
+    float w[16];
+    memset(w, 0, sizeof w);
+    tiny_llama(&t, 1, 8, 2, 1, 20);
+    fc_model *m = tiny_open(&t, 0, 1, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    const long live = t.world.live;
+    for (int what = 0; what < 4; what++)
+        for (long n = 1;; n++) {
+            t.world.allocs = 0;
+            t.world.fail_alloc = n;
+            fc_code code = what < 2    ? fc_speed_prompt(m, NULL, 4, 2, what, 1, &s, &err)
+                           : what == 2 ? fc_speed_generate(m, NULL, 4, 1, &s, &err)
+                                       : fc_speed_matmul(m, 2, 4, w, FC_DTYPE_F32, 4, 1, &s, &err);
+            T_OK(code == (t.world.allocs < n ? FC_OK : FC_ERR_MEMORY) && t.world.live == live,
+                 "%d: allocation %ld: %s, %ld left", what, n, fc_code_name(code),
+                 t.world.live - live);
+            if (t.world.allocs < n || n > 200) break;
+        }
+    t.world.fail_alloc = 0;
+    fc_model_close(m);
+    m = tiny_open(&t, 10, 1, &err);
+    T_OK(m && fc_speed_matmul(m, 2, 4, w, FC_DTYPE_F32, 4, 1, &s, &err) == FC_ERR_LIMIT,
+         "10 bytes: %s", err.msg);
+    fc_model_close(m);
+    tiny_end(&t);
+}
+
+int main(void) {
+    test_by_hand();
+    test_not_finite();
+    test_watch();
+    test_pieces();
+    test_windows();
+    test_calibration();
+    test_parse();
+    test_expert_bytes(DATA "mixtral");
+    test_expert_bytes(DATA "mixtral.gguf"); // where experts are one tensor
+    test_mixed_bytes();
+    test_speed();
+    test_speed_memory();
+    return t_end("evaluate");
+}
