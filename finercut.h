@@ -19847,125 +19847,70 @@ FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
 
 // The program that transformers runs for a compact directory: the stock class, with modules that do
 // nothing where block_configs say so. "@" stands for the class and the model_type.
+// made by tools/make_modeling.py from tools/modeling_finercut.py: do not edit
 static const char *const fci_export_modeling[] = {
-    "# Written by finercut. The stock @ without the sublayers that block_configs in config.json calls no_op.\n"
-    "import torch\n"
-    "import transformers\n"
-    "from torch import nn\n"
-    "\n"
-    "_Base = transformers.@\n"
-    "\n"
-    "\n"
-    "class _Block(dict):\n"
-    "    \"\"\"A JSON object whose members are attributes too, as vLLM's DeciLMForCausalLM reads them.\"\"\"\n"
-    "\n"
-    "    def __init__(self, items):\n"
-    "        super().__init__({k: _Block(v) if isinstance(v, dict) else v for k, v in items.items()})\n"
-    "\n"
-    "    def __getattr__(self, name):\n"
-    "        if name in self:\n"
-    "            return self[name]\n"
-    "        raise AttributeError(name)\n"
-    "\n"
-    "\n",
-    "class FinercutConfig(_Base.config_class):\n"
-    "    model_type = \"finercut-@\"\n"
-    "\n"
-    "    def __setattr__(self, name, value):\n"
-    "        if name == \"block_configs\" and value is not None:\n"
-    "            value = [_Block(block) for block in value]\n"
-    "        super().__setattr__(name, value)\n"
-    "\n"
-    "\n",
-    "class _NoAttention(nn.Module):\n"
-    "    \"\"\"Adds nothing. One number a position goes to the cache, so that every layer counts them.\"\"\"\n"
-    "\n"
-    "    def __init__(self, attention, index):\n"
-    "        super().__init__()\n"
-    "        self.index = index\n"
-    "        for name in (\"is_sliding\", \"sliding_window\", \"attention_type\", \"layer_type\"):\n"
-    "            if hasattr(attention, name) and not isinstance(getattr(attention, name), nn.Module):\n"
-    "                setattr(self, name, getattr(attention, name))\n"
-    "\n"
-    "    def forward(self, hidden_states, *args, **kwargs):\n"
-    "        cache = next((kwargs[k] for k in (\"past_key_values\", \"past_key_value\", \"layer_past\") if kwargs.get(k) is not None), None)\n"
-    "        if cache is None:\n"
-    "            cache = next((a for a in args if hasattr(a, \"get_seq_length\")), None)\n"
-    "        if cache is not None:\n"
-    "            empty = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))\n"
-    "            position = kwargs.get(\"cache_position\")\n"
-    "            cache.update(empty, empty, self.index, {} if position is None else {\"cache_position\": position})\n"
-    "        return torch.zeros_like(hidden_states), None\n"
-    "\n"
-    "\n",
-    "class _NoFFN(nn.Module):\n"
-    "    def __init__(self, pair):\n"
-    "        super().__init__()\n"
-    "        self.pair = pair\n"
-    "\n"
-    "    def forward(self, hidden_states, *args, **kwargs):\n"
-    "        zeros = torch.zeros_like(hidden_states)\n"
-    "        return (zeros, None) if self.pair else zeros\n"
-    "\n"
-    "\n"
-    "class _NoNorm(nn.Module):\n"
-    "    def forward(self, hidden_states, *args, **kwargs):\n"
-    "        return hidden_states\n"
-    "\n"
-    "\n",
-    "def _cut(layer, index, block, one_norm):\n"
-    "    attention = next(n for n in (\"self_attn\", \"attn\", \"attention\") if hasattr(layer, n))\n"
-    "    ffn = next(n for n in (\"mlp\", \"block_sparse_moe\") if hasattr(layer, n))\n"
-    "    post = hasattr(layer, \"post_feedforward_layernorm\")  # norms after the sublayers, too\n"
-    "    pre = hasattr(layer, \"pre_feedforward_layernorm\") or not post\n"
-    "    gone = []\n"
-    "    if block[\"attention\"][\"no_op\"]:\n"
-    "        setattr(layer, attention, _NoAttention(getattr(layer, attention), index))\n"
-    "        if not (one_norm and not block[\"ffn\"][\"no_op\"]):\n"
-    "            gone += [\"input_layernorm\", \"ln_1\"]\n"
-    "        gone += [\"post_attention_layernorm\"] if post else []\n"
-    "    if block[\"ffn\"][\"no_op\"]:\n"
-    "        pair = tuple(int(v) for v in transformers.__version__.split(\".\")[:1]) < (5,) and hasattr(getattr(layer, ffn), \"experts\")\n"
-    "        setattr(layer, ffn, _NoFFN(pair))\n"
-    "        gone += [\"pre_feedforward_layernorm\", \"post_feedforward_layernorm\", \"ln_2\"]\n"
-    "        gone += [\"post_attention_layernorm\"] if pre and not post else []\n"
-    "    for name in gone:\n"
-    "        if isinstance(getattr(layer, name, None), nn.Module):\n"
-    "            setattr(layer, name, _NoNorm())\n"
-    "\n"
-    "\n",
-    "class FinercutForCausalLM(_Base):\n"
-    "    config_class = FinercutConfig\n"
-    "\n"
-    "    def __init__(self, config, *args, **kwargs):\n"
-    "        super().__init__(config, *args, **kwargs)\n"
-    "        blocks = config.block_configs\n"
-    "        layers = next(m for m in self.modules() if isinstance(m, nn.ModuleList) and len(m) == len(blocks))\n"
-    "        one_norm = bool(getattr(config, \"use_parallel_residual\", False)) and not hasattr(layers[0], \"post_attention_layernorm\")\n"
-    "        for index, block in enumerate(blocks):\n"
-    "            _cut(layers[index], index, block, one_norm or getattr(layers[0], \"post_attention_layernorm\", 0) is None)\n"
-    "\n"
-    "\n"
-    "try:  # transformers 5 renames the tensors of some families as it loads them, by class or model_type\n"
-    "    from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping\n"
-    "\n"
-    "    for _of, _to in ((_Base.__name__, \"FinercutForCausalLM\"), (_Base.config_class.model_type, FinercutConfig.model_type)):\n"
-    "        _mapping = get_checkpoint_conversion_mapping(_of)\n"
-    "        if _mapping:\n"
-    "            register_checkpoint_conversion_mapping(_to, _mapping, overwrite=True)\n"
-    "except ImportError:\n"
-    "    pass\n",
-};
+    "# Written by finercut. The stock @ without the sublayers that block_configs in config.json c",
+    "alls no_op.\nimport torch\nimport transformers\nfrom torch import nn\n\n_Base = transformers",
+    ".@\n\n\nclass _Block(dict):\n    \"\"\"A JSON object whose members are attributes too, as vL",
+    "LM's DeciLMForCausalLM reads them.\"\"\"\n\n    def __init__(self, items):\n        super().",
+    "__init__({k: _Block(v) if isinstance(v, dict) else v for k, v in items.items()})\n\n    def ",
+    "__getattr__(self, name):\n        if name in self:\n            return self[name]\n        r",
+    "aise AttributeError(name)\n\n\nclass FinercutConfig(_Base.config_class):\n    model_type = ",
+    "\"finercut-@\"\n\n    def __setattr__(self, name, value):\n        if name == \"block_config",
+    "s\" and value is not None:\n            value = [_Block(block) for block in value]\n        ",
+    "super().__setattr__(name, value)\n\n\nclass _NoAttention(nn.Module):\n    \"\"\"Adds nothing",
+    ". One number a position goes to the cache, so that every layer counts them.\"\"\"\n\n    def",
+    " __init__(self, attention, index):\n        super().__init__()\n        self.index = index\n",
+    "        for name in (\"is_sliding\", \"sliding_window\", \"attention_type\", \"layer_type\")",
+    ":\n            if hasattr(attention, name) and not isinstance(getattr(attention, name), nn.M",
+    "odule):\n                setattr(self, name, getattr(attention, name))\n\n    def forward(se",
+    "lf, hidden_states, *args, **kwargs):\n        cache = next((kwargs[k] for k in (\"past_key_v",
+    "alues\", \"past_key_value\", \"layer_past\") if kwargs.get(k) is not None), None)\n        i",
+    "f cache is None:\n            cache = next((a for a in args if hasattr(a, \"get_seq_length\"",
+    ")), None)\n        if cache is not None:\n            empty = hidden_states.new_zeros((hidde",
+    "n_states.shape[0], 1, hidden_states.shape[1], 1))\n            position = kwargs.get(\"cache",
+    "_position\")\n            cache.update(empty, empty, self.index, {} if position is None else",
+    " {\"cache_position\": position})\n        return torch.zeros_like(hidden_states), None\n\n\n",
+    "class _NoFFN(nn.Module):\n    def __init__(self, pair):\n        super().__init__()\n       ",
+    " self.pair = pair\n\n    def forward(self, hidden_states, *args, **kwargs):\n        zeros =",
+    " torch.zeros_like(hidden_states)\n        return (zeros, None) if self.pair else zeros\n\n\n",
+    "class _NoNorm(nn.Module):\n    def forward(self, hidden_states, *args, **kwargs):\n        r",
+    "eturn hidden_states\n\n\ndef _cut(layer, index, block, one_norm):\n    attention = next(n fo",
+    "r n in (\"self_attn\", \"attn\", \"attention\") if hasattr(layer, n))\n    ffn = next(n for ",
+    "n in (\"mlp\", \"block_sparse_moe\") if hasattr(layer, n))\n    post = hasattr(layer, \"post",
+    "_feedforward_layernorm\")  # norms after the sublayers, too\n    pre = hasattr(layer, \"pre_",
+    "feedforward_layernorm\") or not post\n    gone = []\n    if block[\"attention\"][\"no_op\"]:",
+    "\n        setattr(layer, attention, _NoAttention(getattr(layer, attention), index))\n       ",
+    " if not (one_norm and not block[\"ffn\"][\"no_op\"]):\n            gone += [\"input_layernor",
+    "m\", \"ln_1\"]\n        gone += [\"post_attention_layernorm\"] if post else []\n    if block",
+    "[\"ffn\"][\"no_op\"]:\n        pair = tuple(int(v) for v in transformers.__version__.split(",
+    "\".\")[:1]) < (5,) and hasattr(getattr(layer, ffn), \"experts\")\n        setattr(layer, ffn",
+    ", _NoFFN(pair))\n        gone += [\"pre_feedforward_layernorm\", \"post_feedforward_layernor",
+    "m\", \"ln_2\"]\n        gone += [\"post_attention_layernorm\"] if pre and not post else []\n",
+    "    for name in gone:\n        if isinstance(getattr(layer, name, None), nn.Module):\n      ",
+    "      setattr(layer, name, _NoNorm())\n\n\nclass FinercutForCausalLM(_Base):\n    config_cla",
+    "ss = FinercutConfig\n\n    def __init__(self, config, *args, **kwargs):\n        super().__i",
+    "nit__(config, *args, **kwargs)\n        blocks = config.block_configs\n        layers = next",
+    "(m for m in self.modules() if isinstance(m, nn.ModuleList) and len(m) == len(blocks))\n     ",
+    "   one_norm = bool(getattr(config, \"use_parallel_residual\", False)) and not hasattr(layers",
+    "[0], \"post_attention_layernorm\")\n        for index, block in enumerate(blocks):\n        ",
+    "    _cut(layers[index], index, block, one_norm or getattr(layers[0], \"post_attention_layern",
+    "orm\", 0) is None)\n\n\ntry:  # transformers 5 renames the tensors of some families as it lo",
+    "ads them, by class or model_type\n    from transformers.conversion_mapping import get_checkp",
+    "oint_conversion_mapping, register_checkpoint_conversion_mapping\n\n    for _of, _to in ((_Ba",
+    "se.__name__, \"FinercutForCausalLM\"), (_Base.config_class.model_type, FinercutConfig.model_",
+    "type)):\n        _mapping = get_checkpoint_conversion_mapping(_of)\n        if _mapping:\n  ",
+    "          register_checkpoint_conversion_mapping(_to, _mapping, overwrite=True)\nexcept Impo",
+    "rtError:\n    pass\n", NULL};
+// end of what tools/make_modeling.py made
 
-FCI_FN fc_code fci_export_put_modeling(fci_export *x, fci_buffer *b) {
+FCI_FN void fci_export_put_modeling(const fci_export *x, fci_buffer *b) {
     const char *names[] = {x->family->class_name, x->family->class_name, x->family->name};
     size_t n = 0;
-    for (size_t i = 0; i < sizeof fci_export_modeling / sizeof fci_export_modeling[0]; i++)
-        for (const char *p = fci_export_modeling[i]; *p; p++) {
-            if (*p == '@' && n < 3) fci_puts(b, names[n++]);
+    for (size_t i = 0; fci_export_modeling[i]; i++)
+        for (const char *p = fci_export_modeling[i]; *p; p++)
+            if (*p == '@') fci_puts(b, names[n++]);
             else fci_put(b, p, 1);
-        }
-    return FC_OK;
 }
 
 // Settings that make transformers run a program that came with the model, or that are untrue of

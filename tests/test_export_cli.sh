@@ -88,6 +88,8 @@ done
 t_ok "said once, in few lines" test "$(grep -c 'left out' note)" -le 4
 t_ok "export of the same to hf" export_to hf full compact
 t_ok "with its own program only" has compact $base $along modeling_finercut.py
+t_ok "the program is tools/modeling_finercut.py, byte for byte" \
+    cmp compact/modeling_finercut.py "$top/tools/modeling_finercut.py"
 t_ok "auto_map is its own" grep -q '"auto_map": {"AutoConfig": "modeling_finercut.FinercutConfig"' compact/config.json
 t_ok "and the only one" test "$(grep -c auto_map compact/config.json)" -eq 1
 cp -R "$demo" clean && rm -f clean/plan.svg clean/heldout.txt clean/calibration.txt
