@@ -357,25 +357,7 @@ static void test_golden(void) {
     free(rows);
 }
 
-/* XXH64, against the values that its authors publish for a buffer of theirs. */
-static void test_xxh64(void) {
-    static const struct { size_t n; uint64_t seed, hash; } cases[] = {
-        {0, 0, 0xef46db3751d8e999u}, {0, 2654435761u, 0xac75fda2929b17efu}, {1, 0, 0xe934a84adb052768u},
-        {1, 2654435761u, 0x5014607643a9b4c3u}, {4, 0, 0x9136a0dca57457eeu}, {14, 0, 0x8282dcc4994e35c8u},
-        {14, 2654435761u, 0xc3bd6bf63deb6df0u}, {222, 0, 0xb641ae8cb691c174u}, {222, 2654435761u, 0x20cb8ab7ae10c14au},
-    };
-    unsigned char bytes[224];
-    uint64_t state = 2654435761u;
-    for (size_t i = 0; i < sizeof bytes; i++, state *= 11400714785074694797u) bytes[i] = (unsigned char)(state >> 56);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        uint64_t hash = fci_xxh64(cases[i].seed, bytes, cases[i].n);
-        T_OK(hash == cases[i].hash, "%d bytes: 0x%016llx", (int)cases[i].n, (unsigned long long)hash);
-    }
-    T_OK(fci_xxh64(0, "abc", 3) == 0x44bc2cf5ad770999u, "abc");
-}
-
 int main(void) {
-    test_xxh64();
     test_halves();
     test_brain();
     test_formats();
