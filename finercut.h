@@ -1,4 +1,4 @@
-/* finercut.h - v0.1.0 - language models made smaller by removing sublayers - MIT or public domain
+/* finercut.h - v0.2.0 - language models made smaller by removing sublayers - MIT or public domain
 
    FinerCut (arXiv 2405.18218) in one C99 header: a decoder-only transformer is a stack of blocks,
    each self-attention and FFN around a residual stream. Greedily, one at a time, the sublayer goes
@@ -128,6 +128,12 @@
      MiB). Malformed input gives an error, not a crash. A file that another process shortens while
      it is mapped raises SIGBUS, as mmap does; build with FINERCUT_NO_MMAP where that can happen.
 
+   CHANGES IN 0.2
+     - the version is a number, too: FINERCUT_VERSION_NUMBER, fc_version
+     - every enum has fc_..._name and fc_..._parse; parse returns fc_code and takes fc_error
+     - fc_plan_about is fc_plan_about; fc_model_sublayer_parameters takes block and fc_kind
+     - fc_candidate_name and fc_plan_mask take the size of what they write to
+
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
 /* pread, mmap and clock_gettime are hidden under -std=c99 unless asked for before the first system
@@ -156,7 +162,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FINERCUT_VERSION "0.1.0"
+#define FINERCUT_VERSION "0.2.0"
+#define FINERCUT_VERSION_MAJOR 0
+#define FINERCUT_VERSION_MINOR 2
+#define FINERCUT_VERSION_PATCH 0
+/* One number that grows: 10000 * major + 100 * minor + patch. */
+#define FINERCUT_VERSION_NUMBER 200
 
 /* Linkage: FINERCUT_STATIC makes every function private to the file that includes the header. */
 #ifndef FINERCUT_API
@@ -205,6 +216,9 @@ typedef struct fc_error {
 } fc_error;
 
 FINERCUT_API const char *fc_code_name(fc_code code);
+/* Every enum has these two: the name of a value ("unknown" where there is no such value), and the
+   value of a name (FC_ERR_ARGUMENT, *out as it was, where there is no such name). */
+FINERCUT_API fc_code fc_code_parse(const char *name, fc_code *out, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    The world outside: memory, files, threads, log. Zero everywhere means the defaults. */
@@ -262,9 +276,11 @@ typedef struct fc_env {
     int force; /* outputs replace any file; 0: only one of their own kind (fc_output_kind) */
 } fc_env;
 
-FINERCUT_API const char *fc_simd_name(fc_simd simd);  /* "avx2" ... */
+FINERCUT_API const char *fc_simd_name(fc_simd simd);  /* "auto", "scalar", "avx2" ... */
+FINERCUT_API fc_code fc_simd_parse(const char *name, fc_simd *out, fc_error *err);
 FINERCUT_API fc_simd fc_simd_best(void);              /* of this machine and build */
 FINERCUT_API const char *fc_build_info(void);         /* version, compiler, tables, switches */
+FINERCUT_API uint32_t fc_version(void); /* FINERCUT_VERSION_NUMBER of the implementation */
 
 /* ---------------------------------------------------------------------------------------------
    Containers: a safetensors file, a directory of shards, or a GGUF file, validated at open. */
@@ -309,7 +325,8 @@ typedef enum fc_dtype {
     FC_DTYPE_COUNT
 } fc_dtype;
 
-FINERCUT_API const char *fc_dtype_name(fc_dtype type);
+FINERCUT_API const char *fc_dtype_name(fc_dtype type); /* "invalid", "F32", "Q4_K" ... */
+FINERCUT_API fc_code fc_dtype_parse(const char *name, fc_dtype *out, fc_error *err);
 
 #define FINERCUT_MAX_RANK 16
 
@@ -384,7 +401,12 @@ FINERCUT_API void fc_text_free(fc_text *text);
 /* ---------------------------------------------------------------------------------------------
    Models. */
 
-typedef enum fc_compute { FC_COMPUTE_AUTO = 0, FC_COMPUTE_F32, FC_COMPUTE_BF16 } fc_compute;
+typedef enum fc_compute {
+    FC_COMPUTE_AUTO = 0, FC_COMPUTE_F32, FC_COMPUTE_BF16, FC_COMPUTE_COUNT
+} fc_compute;
+
+FINERCUT_API const char *fc_compute_name(fc_compute c); /* "auto", "f32", "bf16" */
+FINERCUT_API fc_code fc_compute_parse(const char *name, fc_compute *out, fc_error *err);
 
 typedef struct fc_model_desc {
     fc_env env;
@@ -437,11 +459,14 @@ FINERCUT_API const char *fc_model_fingerprint(const fc_model *m);
 /* Opened on first use, from beside config.json or out of the GGUF file; owned by the model. Not
    thread-safe. */
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err);
-/* Parameters of one sublayer (its norm included). */
-FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t sublayer);
 
-/* Sublayers are numbered low to high: 2*b = attn.b, 2*b + 1 = ffn.b. */
-typedef enum fc_kind { FC_KIND_ATTENTION = 0, FC_KIND_FFN = 1 } fc_kind;
+/* Sublayers are numbered low to high, 2 * block + kind. */
+typedef enum fc_kind { FC_KIND_ATTENTION = 0, FC_KIND_FFN, FC_KIND_COUNT } fc_kind;
+
+FINERCUT_API const char *fc_kind_name(fc_kind k); /* "attn", "ffn" */
+FINERCUT_API fc_code fc_kind_parse(const char *name, fc_kind *out, fc_error *err);
+/* Parameters of one sublayer (its norm included). */
+FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t block, fc_kind kind);
 
 /* ---------------------------------------------------------------------------------------------
    Plans: what was removed, in which order, at which distance. */
@@ -464,13 +489,12 @@ typedef enum fc_search {
 FINERCUT_API const char *fc_metric_name(fc_metric m);         /* "js", "angular", ... */
 FINERCUT_API const char *fc_candidates_name(fc_candidates c); /* "sublayers", ... */
 FINERCUT_API const char *fc_search_name(fc_search s);         /* "race", ... */
-/* Return 0 and fill *out, or -1 where the name is unknown. */
-FINERCUT_API int fc_metric_parse(const char *name, fc_metric *out);
-FINERCUT_API int fc_candidates_parse(const char *name, fc_candidates *out);
-FINERCUT_API int fc_search_parse(const char *name, fc_search *out);
+FINERCUT_API fc_code fc_metric_parse(const char *name, fc_metric *out, fc_error *err);
+FINERCUT_API fc_code fc_candidates_parse(const char *name, fc_candidates *out, fc_error *err);
+FINERCUT_API fc_code fc_search_parse(const char *name, fc_search *out, fc_error *err);
 
 typedef struct fc_score {
-    uint32_t candidate; /* a sublayer 2*b + kind, or a block b where candidates are blocks */
+    uint32_t candidate; /* a sublayer, or a block where candidates are blocks */
     int exact;          /* 0: `value` is a lower bound, the race was lost before the end */
     double value;       /* distance; NaN where the model's output was not finite */
     int estimate;       /* confident: dropped; `value` is neither exact nor a bound, but a mean's */
@@ -520,7 +544,7 @@ typedef struct fc_plan_info {
     fc_search search;
     fc_compute compute;
     fc_simd simd;
-    uint32_t first_block;    /* candidates start here (--last) */
+    uint32_t first_block;    /* candidates start here (fc_prune_desc.last) */
     double confidence;       /* confident: standard errors that drop a candidate; else 0 */
     double margin;           /* confident: the least at which one was dropped; 0: none was */
     uint64_t seed;           /* random, confident */
@@ -529,7 +553,7 @@ typedef struct fc_plan_info {
     size_t n_steps;
 } fc_plan_info;
 
-FINERCUT_API const fc_plan_info *fc_plan_get_info(const fc_plan *p);
+FINERCUT_API const fc_plan_info *fc_plan_about(const fc_plan *p);
 FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index);
 FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err);
@@ -538,15 +562,17 @@ FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *
    something else is. fc_plan_save itself replaces what is there. */
 FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API void fc_plan_free(fc_plan *p);
-/* "attn.7", "ffn.12" or "block.3"; `name` must hold 24 bytes. Returns name. */
-FINERCUT_API const char *fc_candidate_name(fc_candidates kind, uint32_t candidate, char *name);
+/* "attn.7", "ffn.12" or "block.3", written to `name` of `size` bytes (24 are enough) and
+   terminated. Returns name. */
+FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t candidate, char *name,
+                                           size_t size);
 
-/* A set of sublayers that are present: mask[sublayer] is 1 or 0, 2 * n_blocks entries. */
-/* Fills `mask` with what is left after the first n_steps steps. The plan must be of this model, by
-   its fingerprint and, where both are known, by the hash of every byte (fc_model_verify), and must
-   not contradict itself or the model. */
+/* A mask is the set of sublayers that are present: mask[sublayer] is 1 or 0, 2 * n_blocks entries.
+   Fills `mask` of `size` bytes with what is left after the first n_steps steps. The plan must be of
+   this model, by its fingerprint and, where both are known, by the hash of every byte
+   (fc_model_verify), and must not contradict itself or the model. */
 FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
-                                  uint8_t *mask, fc_error *err);
+                                  uint8_t *mask, size_t size, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    Progress and cancelling: long calls report about ten times a second and stop with
@@ -626,6 +652,9 @@ typedef enum fc_output_kind {
     FC_OUTPUT_FOLDER, /* new or empty, and not inside a model's folder */
     FC_OUTPUT_COUNT
 } fc_output_kind;
+
+FINERCUT_API const char *fc_output_kind_name(fc_output_kind k); /* "any", "plan", "svg" ... */
+FINERCUT_API fc_code fc_output_kind_parse(const char *name, fc_output_kind *out, fc_error *err);
 
 /* Before work begins: could `path` be written, and is it none of `inputs`, by whatever name or link?
    An input that is a folder stands for the model in it (all its files but plans, pictures, tables,
@@ -774,7 +803,8 @@ typedef struct fc_export_desc {
 } fc_export_desc;
 
 FINERCUT_API const char *fc_export_format_name(fc_export_format f); /* "hf", "gguf-masked" ... */
-/* `plan` NULL = nothing removed. Kept weights are copied byte for byte, but for --type and rows of
+FINERCUT_API fc_code fc_export_format_parse(const char *name, fc_export_format *out, fc_error *err);
+/* `plan` NULL = nothing removed. Kept weights are copied byte for byte, but for `type` and rows of
    q and k that are in another order there. fc_model_open reads what it writes. */
 FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
                                fc_error *err);
@@ -2027,15 +2057,6 @@ FCI_FN void fci_platform_huge(void *p, size_t n) {
 // >> core
 // Errors, checked arithmetic, the allocator, arenas, growing buffers, string maps, numbers as text.
 
-FINERCUT_API const char *fc_code_name(fc_code code) {
-    static const char *const names[] = {
-#define FINERCUT_X(name, text) text,
-        FINERCUT_CODES(FINERCUT_X)
-#undef FINERCUT_X
-    };
-    return (unsigned)code < FC_CODE_COUNT ? names[code] : "unknown error";
-}
-
 FCI_FN void fci_clear(fc_error *err) {
     if (err) memset(err, 0, sizeof *err);
 }
@@ -2162,6 +2183,53 @@ FCI_FN void *fci_core_realloc(void *user, void *p, size_t old_size, size_t new_s
         free(base);
     }
     return mine;
+}
+
+// ---- names of enumerations
+
+// The index of `name`, or `n` with *err filled.
+FCI_FN int fci_core_find_name(const char *what, const char *const *names, int n, const char *name,
+                              bool out, fc_error *err) {
+    char list[400] = "";
+    fci_shown shown;
+    fci_clear(err);
+    for (int i = 0; name && out && i < n; i++)
+        if (strcmp(name, names[i]) == 0) return i;
+    for (int i = 0; i < n; i++) {
+        const size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
+    }
+    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected one of %s and a place for it, got %s", what,
+             list, name ? fci_show(fci_s(name), &shown) : "NULL");
+    return n;
+}
+
+// Both public functions of an enum whose values count from 0.
+#define FCI_ENUM(type, what, names)                                                                \
+    FINERCUT_API const char *type##_name(type value) {                                             \
+        return (unsigned)value < sizeof names / sizeof *names ? names[value] : "unknown";          \
+    }                                                                                              \
+    FINERCUT_API fc_code type##_parse(const char *name, type *out, fc_error *err) {                \
+        const int n = (int)(sizeof names / sizeof *names),                                         \
+                  i = fci_core_find_name(what, names, n, name, out != NULL, err);                  \
+        if (i == n) return FC_ERR_ARGUMENT;                                                        \
+        *out = (type)i;                                                                            \
+        return FC_OK;                                                                              \
+    }
+
+static const char *const fci_core_codes[] = {
+#define FINERCUT_X(name, text) text,
+    FINERCUT_CODES(FINERCUT_X)
+#undef FINERCUT_X
+};
+static const char *const fci_core_computes[FC_COMPUTE_COUNT] = {"auto", "f32", "bf16"};
+static const char *const fci_core_kinds[FC_KIND_COUNT] = {"attn", "ffn"};
+FCI_ENUM(fc_code, "code", fci_core_codes)
+FCI_ENUM(fc_compute, "compute", fci_core_computes)
+FCI_ENUM(fc_kind, "kind", fci_core_kinds)
+
+FINERCUT_API uint32_t fc_version(void) {
+    return FINERCUT_VERSION_NUMBER;
 }
 
 struct fci_pool;
@@ -2949,7 +3017,7 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_k
 }
 
 // What a caller must give; `what` names it all.
-FCI_FN fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
+FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
     if (given) return FC_OK;
     fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
     return FC_ERR_ARGUMENT; // said plainly for analysers, which do not look into variadic functions
@@ -3082,6 +3150,10 @@ FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err
     while (n > 1 && (path[n - 1] == '/' || (FCI_WINDOWS && path[n - 1] == '\\'))) n--;
     return fci_arena_copy(a, fci_sn(path, n), err);
 }
+
+static const char *const fci_output_kinds[FC_OUTPUT_COUNT] = {
+    "any", "plan", "svg", "csv", "npy", "gguf", "safetensors", "folder"};
+FCI_ENUM(fc_output_kind, "kind of output", fci_output_kinds)
 
 FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
                                      const char *const *inputs, size_t n_inputs, const fc_env *env,
@@ -4258,23 +4330,27 @@ FCI_FN bool fci_encode_q8_0(const float *x, uint8_t *b) {
 }
 
 typedef struct fci_dtype {
-    const char *name, *safetensors; // "" where that format has no such type
+    const char *safetensors; // "" where that format has no such type
     uint32_t bits, elements;        // of a block
     int gguf;                       // -1: none
 } fci_dtype;
 
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type) {
-    static const fci_dtype table[FC_DTYPE_COUNT] = {{"invalid", "", 0, 1, -1},
-#define FINERCUT_X(id, name, bits, block, gguf, st) {name, st, bits, block, gguf},
+    static const fci_dtype table[FC_DTYPE_COUNT] = {{"", 0, 1, -1},
+#define FINERCUT_X(id, name, bits, block, gguf, st) {st, bits, block, gguf},
                                                     FINERCUT_DTYPES(FINERCUT_X)
 #undef FINERCUT_X
     };
     return &table[(unsigned)type < FC_DTYPE_COUNT ? type : FC_DTYPE_INVALID];
 }
 
-FINERCUT_API const char *fc_dtype_name(fc_dtype type) {
-    return fci_dtype_info(type)->name;
-}
+static const char *const fci_dtype_names[FC_DTYPE_COUNT] = {
+    "invalid",
+#define FINERCUT_X(id, name, bits, block, gguf, st) name,
+    FINERCUT_DTYPES(FINERCUT_X)
+#undef FINERCUT_X
+};
+FCI_ENUM(fc_dtype, "type", fci_dtype_names)
 
 FCI_FN fci_decode_fn fci_number_decoder(fc_dtype type) { // NULL: none
     static const struct {
@@ -10345,11 +10421,9 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
     return &fci_kernels_scalar;
 }
 
-FINERCUT_API const char *fc_simd_name(fc_simd simd) {
-    static const char *const names[] = {"auto",       "scalar", "avx2", "avx512",
-                                        "avx512bf16", "amx",    "neon", "neon-bf16"};
-    return (unsigned)simd < FC_SIMD_COUNT ? names[simd] : "unknown";
-}
+static const char *const fci_kernels_names[FC_SIMD_COUNT] = {
+    "auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", "neon", "neon-bf16"};
+FCI_ENUM(fc_simd, "simd", fci_kernels_names)
 
 FINERCUT_API fc_simd fc_simd_best(void) {
     return fci_kernels_pick(FC_SIMD_AUTO)->simd;
@@ -13940,7 +14014,7 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     if (code) return code;
     m->arena.c = &m->c;
     m->memory_limit = desc->memory_limit;
-    if ((unsigned)desc->compute > FC_COMPUTE_BF16)
+    if ((unsigned)desc->compute >= FC_COMPUTE_COUNT)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "compute: unknown value %d", (int)desc->compute);
     m->c.kernels = fci_kernels_pick(desc->env.simd_max);
     m->path = fci_arena_copy(&m->arena, fci_s(path), err);
@@ -13958,7 +14032,7 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     if (code) return code;
     fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
             m->config.architecture, m->config.n_blocks,
-            m->config.compute == FC_COMPUTE_BF16 ? "bf16" : "f32", fc_simd_name(m->config.simd),
+            fc_compute_name(m->config.compute), fc_simd_name(m->config.simd),
             m->c.n_threads);
     return FC_OK;
 }
@@ -14009,9 +14083,10 @@ FINERCUT_API const char *fc_model_content(const fc_model *m) {
     return m ? m->content : "";
 }
 
-FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t sublayer) {
-    return m && sublayer / 2 < m->hyper.n_blocks
-               ? m->layers[sublayer / 2].n_parameters[sublayer % 2]
+FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t block,
+                                                   fc_kind kind) {
+    return m && block < m->hyper.n_blocks && (unsigned)kind < FC_KIND_COUNT
+               ? m->layers[block].n_parameters[kind]
                : 0;
 }
 
@@ -14778,7 +14853,6 @@ typedef enum fci_mean {
 } fci_mean;
 
 typedef struct fci_distance {
-    const char *name;
     double (*position)(const fci_kernels *k, const fci_position *at);
     fci_mean mean;
     bool root;     // a sequence counts with the square root of its positions' sum
@@ -14819,26 +14893,17 @@ FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_position *at)
 
 static const fci_distance fci_distances[FC_METRIC_COUNT] = {
     // in the order of fc_metric
-    {"js", fci_distance_js, FCI_MEAN_POSITIONS, false, true},
-    {"angular", fci_distance_angular, FCI_MEAN_POSITIONS, false, true},
-    {"euclidean", fci_distance_euclidean, FCI_MEAN_SEQUENCES, true, true},
-    {"js-reference", fci_distance_js_reference, FCI_MEAN_POSITIONS_VOCAB, false, true},
-    {"kl", fci_distance_kl, FCI_MEAN_POSITIONS, false, true},
-    {"nll", fci_distance_nll, FCI_MEAN_LABELS, false, false},
+    {fci_distance_js, FCI_MEAN_POSITIONS, false, true},
+    {fci_distance_angular, FCI_MEAN_POSITIONS, false, true},
+    {fci_distance_euclidean, FCI_MEAN_SEQUENCES, true, true},
+    {fci_distance_js_reference, FCI_MEAN_POSITIONS_VOCAB, false, true},
+    {fci_distance_kl, FCI_MEAN_POSITIONS, false, true},
+    {fci_distance_nll, FCI_MEAN_LABELS, false, false},
 };
 
-FINERCUT_API const char *fc_metric_name(fc_metric m) {
-    return (unsigned)m < FC_METRIC_COUNT ? fci_distances[m].name : "unknown";
-}
-
-FINERCUT_API int fc_metric_parse(const char *name, fc_metric *out) {
-    for (int i = 0; name && out && i < FC_METRIC_COUNT; i++)
-        if (strcmp(name, fci_distances[i].name) == 0) {
-            *out = (fc_metric)i;
-            return 0;
-        }
-    return -1;
-}
+static const char *const fci_distance_names[FC_METRIC_COUNT] = {
+    "js", "angular", "euclidean", "js-reference", "kl", "nll"};
+FCI_ENUM(fc_metric, "metric", fci_distance_names)
 
 FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label,
                                 size_t vocab, fc_simd simd_max) {
@@ -15205,38 +15270,15 @@ static const char *const fci_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers
 static const char *const fci_search_names[FC_SEARCH_COUNT] = {"race", "exhaustive", "confident",
                                                               "one-shot", "random"};
 
-FINERCUT_API const char *fc_candidates_name(fc_candidates c) {
-    return (unsigned)c < FC_CANDIDATES_COUNT ? fci_candidates_names[c] : "unknown";
-}
+FCI_ENUM(fc_candidates, "candidates", fci_candidates_names)
+FCI_ENUM(fc_search, "search", fci_search_names)
 
-FINERCUT_API const char *fc_search_name(fc_search s) {
-    return (unsigned)s < FC_SEARCH_COUNT ? fci_search_names[s] : "unknown";
-}
-
-FCI_FN int fci_search_name_index(const char *name, const char *const *names, int n) {
-    for (int i = 0; i < n; i++)
-        if (strcmp(name, names[i]) == 0) return i;
-    return -1;
-}
-
-FINERCUT_API int fc_candidates_parse(const char *name, fc_candidates *out) {
-    if (!name || !out) return -1;
-    int i = fci_search_name_index(name, fci_candidates_names, FC_CANDIDATES_COUNT);
-    if (i >= 0) *out = (fc_candidates)i;
-    return i < 0 ? -1 : 0;
-}
-
-FINERCUT_API int fc_search_parse(const char *name, fc_search *out) {
-    if (!name || !out) return -1;
-    int i = fci_search_name_index(name, fci_search_names, FC_SEARCH_COUNT);
-    if (i >= 0) *out = (fc_search)i;
-    return i < 0 ? -1 : 0;
-}
-
-FINERCUT_API const char *fc_candidate_name(fc_candidates kind, uint32_t candidate, char *name) {
-    if (!name) return NULL;
-    if (kind == FC_CANDIDATES_BLOCKS) snprintf(name, 24, "block.%u", candidate);
-    else snprintf(name, 24, "%s.%u", candidate % 2 ? "ffn" : "attn", candidate / 2);
+FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t candidate, char *name,
+                                           size_t size) {
+    const bool block = candidates == FC_CANDIDATES_BLOCKS;
+    if (!name || size == 0) return NULL;
+    snprintf(name, size, "%s.%u", block ? "block" : fc_kind_name((fc_kind)(candidate % 2)),
+             block ? candidate : candidate / 2);
     return name;
 }
 
@@ -15277,7 +15319,7 @@ FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const
     return FC_OK;
 }
 
-FINERCUT_API const fc_plan_info *fc_plan_get_info(const fc_plan *p) {
+FINERCUT_API const fc_plan_info *fc_plan_about(const fc_plan *p) {
     return p ? &p->info : NULL;
 }
 
@@ -15327,7 +15369,7 @@ FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) { //
 FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, const fc_score *c,
                                     fc_error *err) {
     char name[24];
-    fc_candidate_name(info->candidates, c->candidate, name);
+    fc_candidate_name(info->candidates, c->candidate, name, sizeof name);
     if (!fci_plan_eligible(info, c->candidate) || (c > s->scores && c[-1].candidate >= c->candidate))
         return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a candidate, and only once", name);
     if (c->value < 0)
@@ -15375,7 +15417,7 @@ FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err
         if (from == p->steps) return FC_OK;
         from--;
     } while (from->n_scores == 0);
-    fc_candidate_name(p->info.candidates, s->removed, name);
+    fc_candidate_name(p->info.candidates, s->removed, name, sizeof name);
     if (!fci_plan_score(from, s->removed))
         return fci_fail(err, FC_ERR_FORMAT, 0, "removed: %s: missing in the scores of step %llu",
                         name, (unsigned long long)(from - p->steps) + 1);
@@ -15385,7 +15427,7 @@ FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err
         while (at < s && at->removed != id) at++;
         left += at == s;
         if (at < s || fci_plan_score(s, id)) continue;
-        fc_candidate_name(p->info.candidates, id, name);
+        fc_candidate_name(p->info.candidates, id, name, sizeof name);
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "scores: %s: missing, though no earlier step removed it", name);
     }
@@ -15402,7 +15444,7 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     const fc_score *own = fci_plan_score(s, s->removed);
     const bool alone = !fci_plan_scores_all(p, index);
     char name[24];
-    fc_candidate_name(info->candidates, s->removed, name);
+    fc_candidate_name(info->candidates, s->removed, name, sizeof name);
     if (!fci_plan_eligible(info, s->removed))
         return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected a candidate, got \"%s\"", name);
     if (!(s->score >= 0) || !isfinite(s->score))
@@ -15480,7 +15522,7 @@ FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask
         if (wrong) break;
     }
     if (!wrong) return FC_OK;
-    fc_candidate_name(p->info.candidates, id, name);
+    fc_candidate_name(p->info.candidates, id, name, sizeof name);
     return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: step %llu: %s: %s",
                     (unsigned long long)index + 1, name, wrong);
 }
@@ -15500,10 +15542,14 @@ FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask,
 }
 
 FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
-                                  uint8_t *mask, fc_error *err) {
+                                  uint8_t *mask, size_t size, fc_error *err) {
     if (fci_need(p && m && mask, "fc_plan_mask", "a plan, a model and a mask", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
+    if (size < 2 * m->hyper.n_blocks)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "fc_plan_mask: expected room for %llu bytes, got %llu",
+                        2 * (unsigned long long)m->hyper.n_blocks, (unsigned long long)size);
     fc_code code = fci_plan_bind(p, m, mask, err);
     if (code) return code;
     if (n_steps > p->info.n_steps)
@@ -16734,7 +16780,6 @@ FCI_FN void fci_search_counts(fci_setting *t, const char *name, uint64_t old, ui
 
 // The settings that decide a step's numbers.
 FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old, fc_error *err) {
-    static const char *const computes[] = {"auto", "f32", "bf16"};
     fci_setting t[10];
     char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
@@ -16743,7 +16788,8 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old,
     fci_search_words(&t[2], "search", fc_search_name(old->search), fc_search_name(now->search));
     fci_search_numbers(&t[3], "confidence", old->confidence, now->confidence);
     fci_search_counts(&t[4], "seed", old->seed, now->seed);
-    fci_search_words(&t[5], "compute", computes[old->compute], computes[now->compute]);
+    fci_search_words(&t[5], "compute", fc_compute_name(old->compute),
+                     fc_compute_name(now->compute));
     fci_search_words(&t[6], "instruction set", fc_simd_name(old->simd), fc_simd_name(now->simd));
     fci_search_counts(&t[7], "first block (share of last blocks)", old->first_block, now->first_block);
     snprintf(hash[0], sizeof hash[0], "%016llx", (unsigned long long)old->calibration.hash);
@@ -17871,14 +17917,13 @@ static const fci_plan_field fci_plan_fields[] = {
 
 // The value'th name of an enumeration, NULL past its end.
 FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value) {
-    static const char *const computes[] = {"auto", "f32", "bf16"};
     switch (type) {
     case FCI_PLAN_METRIC: return value < FC_METRIC_COUNT ? fc_metric_name((fc_metric)value) : NULL;
     case FCI_PLAN_CANDIDATES:
         return value < FC_CANDIDATES_COUNT ? fc_candidates_name((fc_candidates)value) : NULL;
     case FCI_PLAN_SEARCH: return value < FC_SEARCH_COUNT ? fc_search_name((fc_search)value) : NULL;
     case FCI_PLAN_SIMD: return value < FC_SIMD_COUNT ? fc_simd_name((fc_simd)value) : NULL;
-    default: return value < 3 ? computes[value] : NULL;
+    default: return value < FC_COMPUTE_COUNT ? fc_compute_name((fc_compute)value) : NULL;
     }
 }
 
@@ -17956,11 +18001,11 @@ FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *
     char name[24];
     fci_putf(b,
              "    {\"step\": %llu, \"removed\": \"%s\", \"score\": ", (unsigned long long)index + 1,
-             fc_candidate_name(kind, s->removed, name));
+             fc_candidate_name(kind, s->removed, name, sizeof name));
     fci_put_number(b, s->score);
     for (size_t i = 0; i < s->n_scores; i++) {
         fci_putf(b, "%s\"%s\": {\"value\": ", i ? ", " : ", \"scores\": {",
-                 fc_candidate_name(kind, s->scores[i].candidate, name));
+                 fc_candidate_name(kind, s->scores[i].candidate, name, sizeof name));
         fci_put_number(b, s->scores[i].value);
         fci_putf(b, ", \"exact\": %s", s->scores[i].exact ? "true" : "false");
         if (s->scores[i].estimate) {
@@ -18199,7 +18244,7 @@ FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const c
         block = block * 10 + (uint32_t)(v->text.p[start] - '0');
     for (uint32_t kind = 0; i && kind < (blocks ? 1u : 2u); kind++) {
         *id = blocks ? block : 2 * block + kind;
-        if (!fci_is(v->text, fc_candidate_name(info->candidates, *id, name))
+        if (!fci_is(v->text, fc_candidate_name(info->candidates, *id, name, sizeof name))
             || !fci_plan_eligible(info, *id)) continue;
         if (!r->removed[*id]) return FC_OK;
         return fci_plan_bad(r->err, v, fci_s(field), "what no earlier step removed");
@@ -18417,10 +18462,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 // the tensors to write and where their rows come from, then one pass over it: memory stays small
 // for any model.
 
-FINERCUT_API const char *fc_export_format_name(fc_export_format f) {
-    static const char *const names[FC_EXPORT_COUNT] = {"hf", "hf-masked", "gguf", "gguf-masked"};
-    return (unsigned)f < FC_EXPORT_COUNT ? names[f] : "unknown";
-}
+static const char *const fci_export_formats[FC_EXPORT_COUNT] = {"hf", "hf-masked", "gguf",
+                                                                "gguf-masked"};
+FCI_ENUM(fc_export_format, "format", fci_export_formats)
 
 typedef enum fci_order { // of the rows of each head of q and k, which differs between the two ways to pair them
     FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
@@ -18497,7 +18541,7 @@ FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char 
     for (uint32_t s = 0; s < 2 * x->m->hyper.n_blocks; s++)
         if (!x->mask[s])
             fci_putf(b, "%s%s%s%s", n++ ? ", " : "", quote,
-                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name), quote);
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name), quote);
     return n;
 }
 
@@ -21751,7 +21795,8 @@ FCI_FN fc_code fci_export_run(fci_export *x) {
     x->number = (uint32_t *)fci_arena_alloc(&x->arena, n, sizeof *x->number, "blocks", x->err);
     if (!x->mask || !x->number) return FC_ERR_MEMORY;
     memcpy(x->mask, x->m->present, 2 * (size_t)n);
-    fc_code code = x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, x->err) : FC_OK;
+    fc_code code = x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err)
+                           : FC_OK;
     if (!code) code = fci_export_check(x);
     if (!code) code = fci_export_number(x);
     const bool from_gguf = x->m->container->gguf, to_gguf = fci_export_to_gguf(x);
@@ -22072,7 +22117,7 @@ FCI_FN void fci_picture_cell(fci_picture *pic, uint32_t sublayer, int x, int y, 
     if (step) snprintf(style, sizeof style, "rx=\"30\" fill=\"#%06lx\"", colour);
     else snprintf(style, sizeof style, "rx=\"30\" fill=\"%s\"",
                   fci_plan_eligible(info, id) ? FCI_PICTURE_KEPT : "url(#fc-hatch)");
-    fci_putf(&pic->b, "<g><title>%s: ", fc_candidate_name(info->candidates, id, name));
+    fci_putf(&pic->b, "<g><title>%s: ", fc_candidate_name(info->candidates, id, name, sizeof name));
     if (step) fci_putf(&pic->b, "removed at step %lu, score %s", (unsigned long)step,
                        fci_picture_g(score, 4, pic->plan->steps[step - 1].score));
     else fci_puts(&pic->b, fci_plan_eligible(info, id) ? "kept" : "not a candidate");
@@ -22189,7 +22234,8 @@ FCI_FN void fci_picture_plot_names(fci_picture *pic, const fci_picture_plot *plo
             fci_picture_text(pic, x, y + 190, FCI_PICTURE_SMALL FCI_PICTURE_CENTRE, "%llu",
                              (unsigned long long)step);
         if (step % every != 0) continue;
-        fc_candidate_name(pic->info->candidates, pic->plan->steps[step - 1].removed, name);
+        fc_candidate_name(pic->info->candidates, pic->plan->steps[step - 1].removed, name,
+                          sizeof name);
         if (!upright) {
             fci_picture_text(pic, x, y + 400, "font-size=\"115\" text-anchor=\"middle\"", "%s",
                              name);
@@ -22525,7 +22571,8 @@ FCI_FN void fci_picture_describe(const fci_picture *pic, fci_buffer *b) {
              (unsigned long)fci_plan_eligible_count(pic->info), fci_picture_noun(pic->info));
     for (size_t i = 0; i < shown; i++)
         fci_putf(b, " %s",
-                 fc_candidate_name(pic->info->candidates, pic->plan->steps[i].removed, name));
+                 fc_candidate_name(pic->info->candidates, pic->plan->steps[i].removed, name,
+                                   sizeof name));
     fci_puts(b, n == 0 ? " none.</desc>\n" : n > shown ? " and more.</desc>\n" : ".</desc>\n");
 }
 
@@ -22557,7 +22604,7 @@ FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b) {
 FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan_info *info, size_t step,
                                  const fc_score *s, bool removed) {
     char name[24];
-    fc_candidate_name(info->candidates, s->candidate, name);
+    fc_candidate_name(info->candidates, s->candidate, name, sizeof name);
     fci_putf(b, "%llu,%s,", (unsigned long long)step, name);
     if (isfinite(s->value)) fci_put_number(b, s->value);
     else fci_puts(b, "nan");

@@ -312,10 +312,7 @@ static int parse_later(const value_type *type, const char *text, void *field) {
     return 0;
 }
 
-static const char *compute_name(int i) {
-    static const char *const names[] = {"auto", "f32", "bf16"};
-    return names[i];
-}
+static const char *compute_name(int i) { return fc_compute_name((fc_compute)i); }
 static const char *products_name(int i) {
     static const char *const names[] = {"all", "model", "none"};
     return names[i];
@@ -343,7 +340,7 @@ static const value_type type_any = {parse_any, "a text", 0, NULL};
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_products = {parse_choice, NULL, 3, products_name};
 static const value_type type_later = {parse_later, "--text or --tokens, as this version has no tasks", 0, NULL};
-static const value_type type_compute = {parse_choice, NULL, 3, compute_name};
+static const value_type type_compute = {parse_choice, NULL, FC_COMPUTE_COUNT, compute_name};
 static const value_type type_simd = {parse_choice, NULL, FC_SIMD_COUNT, simd_name};
 static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metric_name};
 static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT, candidates_name};
@@ -975,7 +972,7 @@ static int verify_model(session *s); // with progress, which comes below
 
 // How many steps of the plan --remove means.
 static int count_steps(session *s) {
-    const fc_plan_info *info = fc_plan_get_info(s->plan);
+    const fc_plan_info *info = fc_plan_about(s->plan);
     const amount *a = &s->o->remove;
     uint32_t n = a->count;
     if (a->given && a->fraction > 0) {
@@ -996,7 +993,7 @@ static int count_steps(session *s) {
 
 // Whether the plan's model is this one is told by every byte where that is quick or asked for.
 static int verify_plan(session *s) {
-    if (s->o->verify && !fc_plan_get_info(s->plan)->model.content[0])
+    if (s->o->verify && !fc_plan_about(s->plan)->model.content[0])
         return fail("%s: --verify: expected the hash of every byte (model.content), got none", s->o->plan);
     if (!s->o->verify && fc_model_config(s->model)->file_bytes > VERIFIED) return STATUS_OK;
     return verify_model(s);
@@ -1008,11 +1005,12 @@ static int choose_mask(session *s) {
     s->plan = fc_plan_load(s->o->plan, &s->env, &s->err);
     if (!s->plan) return failed(s);
     if (verify_plan(s)) return STATUS_FAILED;
-    s->mask = (uint8_t *)calloc(2 * (size_t)fc_model_config(s->model)->n_blocks, 1);
+    const size_t size = 2 * (size_t)fc_model_config(s->model)->n_blocks;
+    s->mask = (uint8_t *)calloc(size, 1);
     if (!s->mask) return fail("mask: out of memory");
-    fc_code code = fc_plan_mask(s->plan, s->model, 0, s->mask, &s->err); // is the plan of this model?
+    fc_code code = fc_plan_mask(s->plan, s->model, 0, s->mask, size, &s->err); // is the plan of this model?
     if (!code && count_steps(s)) return STATUS_FAILED;
-    if (!code) code = fc_plan_mask(s->plan, s->model, s->n_steps, s->mask, &s->err);
+    if (!code) code = fc_plan_mask(s->plan, s->model, s->n_steps, s->mask, size, &s->err);
     return code ? fail("%s: %s", s->o->plan, s->err.msg) : STATUS_OK;
 }
 
@@ -1349,7 +1347,7 @@ static int verify_model(session *s) {
 }
 
 static void step_name(const fc_plan *p, size_t index, char name[24]) {
-    fc_candidate_name(fc_plan_get_info(p)->candidates, fc_plan_step(p, index)->removed, name);
+    fc_candidate_name(fc_plan_about(p)->candidates, fc_plan_step(p, index)->removed, name, 24);
 }
 
 static void tell_step(const meter *m, const fc_progress *p, size_t index) {
@@ -1363,7 +1361,7 @@ static void tell_step(const meter *m, const fc_progress *p, size_t index) {
 // Saves and tells every finished step; a plan that cannot be saved stops the search.
 static int prune_progress(void *user, const fc_progress *p) {
     meter *m = (meter *)user;
-    size_t n = p->plan ? fc_plan_get_info(p->plan)->n_steps : 0;
+    size_t n = p->plan ? fc_plan_about(p->plan)->n_steps : 0;
     char tail[60] = "", name[24];
     if (n > m->n_steps && fc_plan_save(p->plan, m->output, &m->save_error)) return 1;
     for (; m->n_steps < n; m->n_steps++) tell_step(m, p, m->n_steps);
@@ -1430,15 +1428,15 @@ static const fc_score *runner_up(const fc_step *step) {
 }
 
 static void put_steps(const fc_plan *p) {
-    fc_candidates kind = fc_plan_get_info(p)->candidates;
+    fc_candidates kind = fc_plan_about(p)->candidates;
     printf("%4s  %-9s %12s  %-9s %12s\n", "step", "removed", "distance", "runner-up", "lead");
-    for (size_t i = 0; i < fc_plan_get_info(p)->n_steps; i++) {
+    for (size_t i = 0; i < fc_plan_about(p)->n_steps; i++) {
         const fc_step *step = fc_plan_step(p, i);
         const fc_score *next = runner_up(step);
         char name[24], next_name[24] = "-", lead[40] = "-";
-        fc_candidate_name(kind, step->removed, name);
+        fc_candidate_name(kind, step->removed, name, sizeof name);
         if (next) {
-            fc_candidate_name(kind, next->candidate, next_name);
+            fc_candidate_name(kind, next->candidate, next_name, sizeof next_name);
             snprintf(lead, sizeof lead, "%s%.3g", next->exact ? "" : next->estimate ? "~ " : ">= ", next->value - step->score);
         }
         printf("%4llu  %-9s %12.6g  %-9s %12s\n", (unsigned long long)i + 1, name, step->score, next_name,
@@ -1447,20 +1445,21 @@ static void put_steps(const fc_plan *p) {
 }
 
 static double removed_parameters(const fc_plan *p, const fc_model *m) {
-    fc_candidates kind = fc_plan_get_info(p)->candidates;
+    fc_candidates kind = fc_plan_about(p)->candidates;
     uint64_t sum = 0;
-    for (size_t i = 0; i < fc_plan_get_info(p)->n_steps; i++) {
+    for (size_t i = 0; i < fc_plan_about(p)->n_steps; i++) {
         uint32_t c = fc_plan_step(p, i)->removed;
         if (kind == FC_CANDIDATES_BLOCKS)
-            sum += fc_model_sublayer_parameters(m, 2 * c) + fc_model_sublayer_parameters(m, 2 * c + 1);
-        else sum += fc_model_sublayer_parameters(m, c);
+            sum += fc_model_sublayer_parameters(m, c, FC_KIND_ATTENTION) +
+                   fc_model_sublayer_parameters(m, c, FC_KIND_FFN);
+        else sum += fc_model_sublayer_parameters(m, c / 2, (fc_kind)(c % 2));
     }
     return (double)sum;
 }
 
 static void put_summary(const fc_plan *p, const fc_model *m) {
     static const char *const nouns[] = {"sublayers", "attentions", "FFNs", "blocks"};
-    const fc_plan_info *info = fc_plan_get_info(p);
+    const fc_plan_info *info = fc_plan_about(p);
     uint32_t all = info->model.n_blocks * (info->candidates == FC_CANDIDATES_SUBLAYERS ? 2u : 1u);
     double parameters = removed_parameters(p, m);
     char saved[40];
@@ -1480,7 +1479,7 @@ static int load_resumed(session *s) {
     if (!there) return STATUS_OK;
     s->plan = fc_plan_load(s->o->output, &s->env, &s->err);
     if (!s->plan) return failed(s);
-    if (fc_plan_get_info(s->plan)->n_steps > 0) return STATUS_OK;
+    if (fc_plan_about(s->plan)->n_steps > 0) return STATUS_OK;
     fc_plan_free(s->plan); // nothing to go on from
     s->plan = NULL;
     return STATUS_OK;
@@ -1499,12 +1498,12 @@ static int check_replaced(session *s) {
 
 // A plan without steps never takes the place of one with steps, or of another file; nor one without new steps.
 static int worth_saving(const session *s, const fc_plan *p) {
-    if (s->plan) return fc_plan_get_info(p)->n_steps > fc_plan_get_info(s->plan)->n_steps;
-    return fc_plan_get_info(p)->n_steps > 0 || fc_plan_replaceable(s->o->output, &s->env, NULL) == FC_OK;
+    if (s->plan) return fc_plan_about(p)->n_steps > fc_plan_about(s->plan)->n_steps;
+    return fc_plan_about(p)->n_steps > 0 || fc_plan_replaceable(s->o->output, &s->env, NULL) == FC_OK;
 }
 
 static int stopped(const session *s, const fc_plan *p, const meter *m) {
-    size_t n = p ? fc_plan_get_info(p)->n_steps : 0;
+    size_t n = p ? fc_plan_about(p)->n_steps : 0;
     if (m->save_error.code) return fail("%s", m->save_error.msg);
     if (s->err.code == FC_ERR_MISMATCH) return fail("%s: %s", s->o->output, s->err.msg); // --resume
     if (!interrupted || !p) return failed(s);
@@ -1515,7 +1514,7 @@ static int stopped(const session *s, const fc_plan *p, const meter *m) {
 }
 
 static void tell_longer(const session *s, const fc_plan *p) {
-    size_t n = fc_plan_get_info(p)->n_steps;
+    size_t n = fc_plan_about(p)->n_steps;
     uint32_t asked;
     fc_prune_desc desc = prune_desc(s);
     if (fc_prune_count(s->model, &desc, &asked, NULL) != FC_OK || n <= asked) return;
@@ -1531,7 +1530,7 @@ static int search(session *s) {
     m.s = s;
     m.terminal = !s->o->quiet && on_terminal();
     m.output = s->o->output;
-    m.n_steps = s->plan ? fc_plan_get_info(s->plan)->n_steps : 0;
+    m.n_steps = s->plan ? fc_plan_about(s->plan)->n_steps : 0;
     desc.watch.progress = prune_progress;
     desc.watch.user = &m;
     fc_plan *p = fc_prune(s->model, &desc, &s->err);

@@ -42,9 +42,10 @@ static int prune(fc_model *m, const fc_text *calibration_text, const fc_text *te
         return 1;
     fc_plan *plan = plan_removal(m, &calibration, err);
     fc_tokens_free(&calibration);
-    uint8_t *mask = (uint8_t *)calloc(2 * (size_t)fc_model_config(m)->n_blocks, 1);
-    size_t n = plan ? fc_plan_get_info(plan)->n_steps : 0;
-    int ok = plan && mask && !fc_plan_save(plan, "plan.json", err) && !fc_plan_mask(plan, m, n, mask, err);
+    size_t size = 2 * (size_t)fc_model_config(m)->n_blocks;
+    uint8_t *mask = (uint8_t *)calloc(size, 1);
+    size_t n = plan ? fc_plan_about(plan)->n_steps : 0;
+    int ok = plan && mask && !fc_plan_save(plan, "plan.json", err) && !fc_plan_mask(plan, m, n, mask, size, err);
     double before = ok ? perplexity(m, text, NULL, err) : -1;
     double after = before > 0 ? perplexity(m, text, mask, err) : -1;
     if (after > 0) printf("\nremoved %zu sublayers: perplexity %.4g before, %.4g after\n", n, before, after);

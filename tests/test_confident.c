@@ -290,7 +290,7 @@ static fc_tokens make_tokens(fc_model *m, const char *text, size_t n, size_t len
 
 /* As far as it went with the exhaustive one: what a plan says is true. */
 static size_t check_steps(const fc_plan *plan, const fc_plan *all, uint64_t positions) {
-    const fc_plan_info *info = fc_plan_get_info(plan);
+    const fc_plan_info *info = fc_plan_about(plan);
     size_t dropped = 0;
     for (size_t i = 0; i < info->n_steps; i++) {
         const fc_step *a = fc_plan_step(plan, i), *b = fc_plan_step(all, i);
@@ -310,8 +310,8 @@ static size_t check_steps(const fc_plan *plan, const fc_plan *all, uint64_t posi
 
 /* The same removals, scores and estimates, bit for bit. */
 static void same_choices(const char *name, const fc_plan *a, const fc_plan *b) {
-    if (!T_OK(a && b && fc_plan_get_info(a)->n_steps == fc_plan_get_info(b)->n_steps, "%s: steps", name)) return;
-    for (size_t i = 0; i < fc_plan_get_info(a)->n_steps; i++) {
+    if (!T_OK(a && b && fc_plan_about(a)->n_steps == fc_plan_about(b)->n_steps, "%s: steps", name)) return;
+    for (size_t i = 0; i < fc_plan_about(a)->n_steps; i++) {
         const fc_step *x = fc_plan_step(a, i), *y = fc_plan_step(b, i);
         T_OK(x->removed == y->removed && memcmp(&x->score, &y->score, sizeof x->score) == 0, "%s: step %d: %u, %u", name, (int)i + 1, x->removed, y->removed);
         for (size_t k = 0; k < x->n_scores && k < y->n_scores; k++)
@@ -322,7 +322,7 @@ static void same_choices(const char *name, const fc_plan *a, const fc_plan *b) {
 }
 
 static size_t differences(const fc_plan *a, const fc_plan *b) {
-    for (size_t i = 0; i < fc_plan_get_info(a)->n_steps; i++)
+    for (size_t i = 0; i < fc_plan_about(a)->n_steps; i++)
         if (fc_plan_step(a, i)->removed != fc_plan_step(b, i)->removed) return 1;
     return 0;
 }
@@ -342,15 +342,15 @@ static void test_seeds(const char *path) {
         desc.confidence = 100;
         fc_plan *all = prune(m, &desc, FC_SEARCH_EXHAUSTIVE, 0), *same = prune(m, &desc, FC_SEARCH_CONFIDENT, 1);
         if (!all || !same) continue;
-        T_OK(check_steps(same, all, t.starts[t.n_sequences]) == 0 && !differences(same, all) && fc_plan_get_info(same)->margin == 0, "nobody is 100 standard errors behind");
+        T_OK(check_steps(same, all, t.starts[t.n_sequences]) == 0 && !differences(same, all) && fc_plan_about(same)->margin == 0, "nobody is 100 standard errors behind");
         desc.confidence = 0;
         for (uint64_t seed = 0; seed < 5; seed++) {
             fc_plan *p = prune(m, &desc, FC_SEARCH_CONFIDENT, seed);
             if (!p) continue;
-            T_OK(fc_plan_get_info(p)->confidence == 4 && fc_plan_get_info(p)->seed == seed && fc_plan_get_info(p)->n_steps == fc_plan_get_info(all)->n_steps, "the default is 4, the seed is recorded");
+            T_OK(fc_plan_about(p)->confidence == 4 && fc_plan_about(p)->seed == seed && fc_plan_about(p)->n_steps == fc_plan_about(all)->n_steps, "the default is 4, the seed is recorded");
             dropped += check_steps(p, all, t.starts[t.n_sequences]);
             other += differences(p, all);
-            T_OK(fc_plan_get_info(p)->cost.lanes <= fc_plan_get_info(all)->cost.lanes + 1e-6, "no more work than exhaustive");
+            T_OK(fc_plan_about(p)->cost.lanes <= fc_plan_about(all)->cost.lanes + 1e-6, "no more work than exhaustive");
             fc_plan_free(p);
         }
         T_OK(other == 0, "%s: %d of 5 plans are others", fc_metric_name((fc_metric)metric), (int)other);
@@ -368,7 +368,7 @@ static void test_seeds(const char *path) {
 /* Threads, memory limits and a stop on the way change no bit; another seed draws others. */
 static int stop_at_2(void *user, const fc_progress *p) {
     (void)user;
-    return p->plan && fc_plan_get_info(p->plan)->n_steps >= 2;
+    return p->plan && fc_plan_about(p->plan)->n_steps >= 2;
 }
 
 static void test_bits(const char *path, fc_metric metric) {
@@ -383,7 +383,7 @@ static void test_bits(const char *path, fc_metric metric) {
     desc.search = FC_SEARCH_CONFIDENT;
     fc_plan *one = prune(m, &desc, FC_SEARCH_CONFIDENT, 3), *three = prune(more, &desc, FC_SEARCH_CONFIDENT, 3), *other = prune(m, &desc, FC_SEARCH_CONFIDENT, 4);
     same_choices("threads", one, three);
-    T_OK(one && other && fc_plan_get_info(one)->margin != fc_plan_get_info(other)->margin, "another seed draws other sequences");
+    T_OK(one && other && fc_plan_about(one)->margin != fc_plan_about(other)->margin, "another seed draws other sequences");
     T_OK(!fc_prune(tiny, &desc, &err) && err.code == FC_ERR_LIMIT, "memory limit 1000 must be refused: %s", err.msg);
     const char *text = strstr(err.msg, "at least ");
     uint64_t least = text ? strtoull(text + 9, NULL, 10) : 0;
@@ -397,7 +397,7 @@ static void test_bits(const char *path, fc_metric metric) {
     desc.watch.progress = stop_at_2;
     desc.seed = 3;
     fc_plan *part = fc_prune(m, &desc, &err);
-    T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_get_info(part)->n_steps == 2, "stopped with 2 steps");
+    T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_about(part)->n_steps == 2, "stopped with 2 steps");
     desc.watch.progress = NULL;
     desc.resume = part;
     fc_plan *resumed = prune(m, &desc, FC_SEARCH_CONFIDENT, 3);

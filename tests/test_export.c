@@ -73,7 +73,7 @@ static void logits(const char *path, const fc_plan *plan, fci_buffer *b) {
     desc.compute = FC_COMPUTE_F32;
     fc_model *m = fc_model_open(path, &desc, &err);
     if (!T_OK(m != NULL, "%s: %s", path, err.msg)) return;
-    if (plan) T_OK(fc_plan_mask(plan, m, fc_plan_get_info(plan)->n_steps, mask, &err) == FC_OK, "%s", err.msg);
+    if (plan) T_OK(fc_plan_mask(plan, m, fc_plan_about(plan)->n_steps, mask, sizeof mask, &err) == FC_OK, "%s", err.msg);
     kept k = {b, fc_model_config(m)->vocab_size};
     T_OK(fc_logits(m, &t, plan ? mask : NULL, keep, &k, &err) == FC_OK, "%s", err.msg);
     fc_model_close(m);

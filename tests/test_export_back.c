@@ -67,7 +67,7 @@ static fc_plan *make_plan(const fc_model *m, choice what) {
         if (what(s, n)) {
             step++;
             fci_putf(&b, "%s{\"step\":%u,\"removed\":\"%s\",\"score\":0.5}", step > 1 ? "," : "", (unsigned)step,
-                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name));
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name));
         }
     fci_puts(&b, "]}");
     fc_plan *p = fci_plan_read(b.p, b.n, NULL, &err);
@@ -84,7 +84,7 @@ static void logits(fc_model *m, const fc_plan *plan, fci_buffer *b) {
     fc_tokens t = {ids, starts, 1, {NULL, NULL}};
     uint8_t mask[256];
     kept k = {b, fc_model_config(m)->vocab_size};
-    if (plan) T_OK(fc_plan_mask(plan, m, fc_plan_get_info(plan)->n_steps, mask, &err) == FC_OK, "%s", err.msg);
+    if (plan) T_OK(fc_plan_mask(plan, m, fc_plan_about(plan)->n_steps, mask, sizeof mask, &err) == FC_OK, "%s", err.msg);
     T_OK(fc_logits(m, &t, plan ? mask : NULL, keep, &k, &err) == FC_OK, "%s", err.msg);
 }
 

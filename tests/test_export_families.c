@@ -69,7 +69,7 @@ static void compare(const char *what, fc_model *m, const fc_plan *plan) {
     desc.compute = FC_COMPUTE_F32;
     fc_model *back = fc_model_open(OUT, &desc, &err);
     if (!T_OK(back != NULL, "%s: read back: %s", what, err.msg)) return;
-    if (plan) T_OK(fc_plan_mask(plan, m, 1, mask, &err) == FC_OK, "%s", err.msg);
+    if (plan) T_OK(fc_plan_mask(plan, m, 1, mask, sizeof mask, &err) == FC_OK, "%s", err.msg);
     float *a = logits(m, plan ? mask : NULL, &n), *b = logits(back, NULL, &n_back);
     for (size_t i = 0; a && b && i < n; i++) {
         const double d = fabs((double)a[i] - (double)b[i]);

@@ -61,7 +61,7 @@ static fc_plan *plan_of(fc_model *m, fc_search search, fc_error *err) {
 
 static fc_code prune_by(world *w, fc_model *m, fc_search search, fc_error *err) {
     fc_plan *p = plan_of(m, search, err);
-    for (size_t i = 0; p && i < fc_plan_get_info(p)->n_steps; i++)
+    for (size_t i = 0; p && i < fc_plan_about(p)->n_steps; i++)
         digest(w, &fc_plan_step(p, i)->score, sizeof(double));
     fc_code code = p ? FC_OK : err->code;
     fc_plan_free(p);

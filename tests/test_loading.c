@@ -262,7 +262,7 @@ static void test_dropped(void) {
     if (!T_OK(m != NULL, "%s", err.msg)) return;
     T_OK(fc_model_config(m)->n_sublayers == 3, "%u sublayers", fc_model_config(m)->n_sublayers);
     fc_plan *again = make_plan(m, "attn.1");
-    T_OK(again && fc_plan_mask(again, m, 1, mask, &err), "a plan for what is not there");
+    T_OK(again && fc_plan_mask(again, m, 1, mask, sizeof mask, &err), "a plan for what is not there");
     fc_plan_free(again);
     memset(&desc, 0, sizeof desc);
     desc.calibration = &t;
@@ -270,7 +270,7 @@ static void test_dropped(void) {
     T_OK(fc_prune_count(m, &desc, &n_steps, &err) == FC_OK && n_steps == 2, "%s", err.msg);
     fc_plan *p = fc_prune(m, &desc, &err);
     if (T_OK(p != NULL, "%s", err.msg)) {
-        T_OK(fc_plan_mask(p, m, 2, mask, &err) == FC_OK && !mask[2] && mask[0] + mask[1] + mask[3] == 1, "%d %d %d %d", mask[0], mask[1],
+        T_OK(fc_plan_mask(p, m, 2, mask, sizeof mask, &err) == FC_OK && !mask[2] && mask[0] + mask[1] + mask[3] == 1, "%d %d %d %d", mask[0], mask[1],
              mask[2], mask[3]);
     }
     fc_plan_free(p);

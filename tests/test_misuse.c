@@ -31,22 +31,45 @@ static fc_tokens tokens_of(uint32_t *ids, size_t *starts, size_t n) {
     return t;
 }
 
+// Every value of an enum has a name that gives the value back; no other has.
+#define NAMES(type, count)                                                                         \
+    do {                                                                                           \
+        type value;                                                                                \
+        for (int i = 0; i < (int)(count); i++)                                                     \
+            T_OK(type##_parse(type##_name((type)i), &value, NULL) == FC_OK && (int)value == i,     \
+                 #type " %d: %s", i, type##_name((type)i));                                        \
+        T_OK(!strcmp(type##_name((type)(count)), "unknown") &&                                     \
+             !strcmp(type##_name((type)-1), "unknown"), #type ": names of what is not there");     \
+        value = (type)1;                                                                           \
+        REFUSED(ARGUMENT, type##_parse(NULL, &value, &err), "got NULL");                           \
+        REFUSED(ARGUMENT, type##_parse("", &value, &err), type##_name((type)0));                   \
+        REFUSED(ARGUMENT, type##_parse("Wrong", &value, &err), "got Wrong");                       \
+        REFUSED(ARGUMENT, type##_parse(type##_name((type)0), NULL, &err), "a place");              \
+        T_OK((int)value == 1, #type ": what fails changes nothing");                               \
+    } while (0)
+
 static void test_names(void) {
     char name[24];
-    fc_metric metric;
-    fc_candidates candidates;
-    fc_search search;
-    T_OK(strcmp(fc_code_name((fc_code)999), "unknown error") == 0 && strcmp(fc_dtype_name((fc_dtype)999), "invalid") == 0 &&
-             strcmp(fc_simd_name((fc_simd)-1), "unknown") == 0 && strcmp(fc_metric_name((fc_metric)-1), "unknown") == 0 &&
-             strcmp(fc_candidates_name((fc_candidates)99), "unknown") == 0 && strcmp(fc_search_name((fc_search)99), "unknown") == 0 &&
-             strcmp(fc_export_format_name((fc_export_format)99), "unknown") == 0, "names of what is not there");
-    T_OK(fc_metric_parse(NULL, &metric) == -1 && fc_metric_parse("js", NULL) == -1 && fc_metric_parse("", &metric) == -1, "metric");
-    T_OK(fc_candidates_parse(NULL, &candidates) == -1 && fc_candidates_parse("blocks", NULL) == -1 && fc_candidates_parse("", &candidates) == -1, "candidates");
-    T_OK(fc_search_parse(NULL, &search) == -1 && fc_search_parse("race", NULL) == -1 && fc_search_parse("Race", &search) == -1, "search");
-    T_OK(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, NULL) == NULL, "no room for a name");
-    T_OK(strcmp(fc_candidate_name((fc_candidates)99, UINT32_MAX, name), "ffn.2147483647") == 0, "the longest name: %s", name);
-    T_OK(strcmp(fc_candidate_name(FC_CANDIDATES_BLOCKS, UINT32_MAX, name), "block.4294967295") == 0, "the longest name: %s", name);
+    NAMES(fc_code, FC_CODE_COUNT);
+    NAMES(fc_simd, FC_SIMD_COUNT);
+    NAMES(fc_dtype, FC_DTYPE_COUNT);
+    NAMES(fc_compute, FC_COMPUTE_COUNT);
+    NAMES(fc_kind, FC_KIND_COUNT);
+    NAMES(fc_metric, FC_METRIC_COUNT);
+    NAMES(fc_candidates, FC_CANDIDATES_COUNT);
+    NAMES(fc_search, FC_SEARCH_COUNT);
+    NAMES(fc_output_kind, FC_OUTPUT_COUNT);
+    NAMES(fc_export_format, FC_EXPORT_COUNT);
+    T_OK(!fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, NULL, 24) &&
+             !fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, name, 0), "no room for a name");
+    T_OK(!strcmp(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 3, name, 4), "ffn"), "cut: %s", name);
+    T_OK(strcmp(fc_candidate_name((fc_candidates)99, UINT32_MAX, name, sizeof name), "ffn.2147483647") == 0, "the longest name: %s", name);
+    T_OK(strcmp(fc_candidate_name(FC_CANDIDATES_BLOCKS, UINT32_MAX, name, sizeof name), "block.4294967295") == 0, "the longest name: %s", name);
     T_OK(strstr(fc_build_info(), FINERCUT_VERSION) != NULL && strstr(fc_build_info(), fc_simd_name(fc_simd_best())) != NULL, "%s", fc_build_info());
+    snprintf(name, sizeof name, "%d.%d.%d", FINERCUT_VERSION_MAJOR, FINERCUT_VERSION_MINOR, FINERCUT_VERSION_PATCH);
+    T_OK(!strcmp(name, FINERCUT_VERSION) && fc_version() == FINERCUT_VERSION_NUMBER &&
+             fc_version() == 10000 * FINERCUT_VERSION_MAJOR + 100 * FINERCUT_VERSION_MINOR + FINERCUT_VERSION_PATCH,
+         "%s, %u", name, fc_version());
 }
 
 static void test_files(void) {
@@ -190,9 +213,10 @@ static void test_models(void) {
     NO_HANDLE(IO, fc_model_open("/nowhere", NULL, &err), "/nowhere");
     T_OK(!fc_model_open(NULL, NULL, NULL), "nowhere to tell");
     fc_model_close(NULL);
-    T_OK(!fc_model_config(NULL) && !fc_model_container(NULL) && fc_model_fingerprint(NULL)[0] == 0 && fc_model_content(NULL)[0] == 0 && fc_model_sublayer_parameters(NULL, 0) == 0,
+    T_OK(!fc_model_config(NULL) && !fc_model_container(NULL) && fc_model_fingerprint(NULL)[0] == 0 && fc_model_content(NULL)[0] == 0 && fc_model_sublayer_parameters(NULL, 0, FC_KIND_FFN) == 0,
          "no model");
-    T_OK(fc_model_sublayer_parameters(model, UINT32_MAX) == 0, "a sublayer that is not there");
+    T_OK(fc_model_sublayer_parameters(model, UINT32_MAX, FC_KIND_FFN) == 0 &&
+             fc_model_sublayer_parameters(model, 0, (fc_kind)2) == 0, "a sublayer that is not there");
 }
 
 static void test_prune(void) {
@@ -237,17 +261,18 @@ static void test_plans(void) {
     fc_plan *p = fc_prune(model, &desc, &err);
     if (!T_OK(p != NULL, "a plan: %s", err.msg)) return;
     fc_plan_free(NULL);
-    T_OK(!fc_plan_get_info(NULL) && !fc_plan_step(NULL, 0) && !fc_plan_step(p, 1) && !fc_plan_step(p, SIZE_MAX), "steps that are not there");
+    T_OK(!fc_plan_about(NULL) && !fc_plan_step(NULL, 0) && !fc_plan_step(p, 1) && !fc_plan_step(p, SIZE_MAX), "steps that are not there");
     NO_HANDLE(ARGUMENT, fc_plan_load(NULL, NULL, &err), "expected a path");
     NO_HANDLE(IO, fc_plan_load("/nowhere", NULL, &err), "/nowhere");
     REFUSED(ARGUMENT, fc_plan_save(NULL, "x", &err), "expected a plan");
     REFUSED(ARGUMENT, fc_plan_save(p, NULL, &err), "expected a plan");
     REFUSED(ARGUMENT, fc_model_verify(NULL, NULL, &err), "fc_model_verify");
     REFUSED(ARGUMENT, fc_plan_replaceable(NULL, NULL, &err), "fc_plan_replaceable");
-    REFUSED(ARGUMENT, fc_plan_mask(NULL, model, 0, mask, &err), "fc_plan_mask");
-    REFUSED(ARGUMENT, fc_plan_mask(p, NULL, 0, mask, &err), "fc_plan_mask");
-    REFUSED(ARGUMENT, fc_plan_mask(p, model, 0, NULL, &err), "fc_plan_mask");
-    REFUSED(ARGUMENT, fc_plan_mask(p, model, SIZE_MAX, mask, &err), "at most its 1");
+    REFUSED(ARGUMENT, fc_plan_mask(NULL, model, 0, mask, sizeof mask, &err), "fc_plan_mask");
+    REFUSED(ARGUMENT, fc_plan_mask(p, NULL, 0, mask, sizeof mask, &err), "fc_plan_mask");
+    REFUSED(ARGUMENT, fc_plan_mask(p, model, 0, NULL, 8, &err), "fc_plan_mask");
+    REFUSED(ARGUMENT, fc_plan_mask(p, model, 0, mask, 0, &err), "expected room for");
+    REFUSED(ARGUMENT, fc_plan_mask(p, model, SIZE_MAX, mask, sizeof mask, &err), "at most its 1");
     REFUSED(ARGUMENT, fc_report_svg(NULL, "x", &err), "expected a plan");
     REFUSED(ARGUMENT, fc_report_svg(p, NULL, &err), "expected a plan");
     REFUSED(ARGUMENT, fc_report_csv(NULL, "x", &err), "expected a plan");
@@ -324,7 +349,7 @@ static void test_kernels(void) {
     REFUSED(ARGUMENT, fc_matmul(NULL, 1, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
     REFUSED(ARGUMENT, fc_matmul(x, 1, 1, NULL, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
     REFUSED(ARGUMENT, fc_matmul(x, 1, 1, x, FC_DTYPE_F32, 1, NULL, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
-    REFUSED(UNSUPPORTED, fc_matmul(x, 1, 1, x, (fc_dtype)999, 1, y, FC_COMPUTE_F32, NULL, &err), "invalid");
+    REFUSED(UNSUPPORTED, fc_matmul(x, 1, 1, x, (fc_dtype)999, 1, y, FC_COMPUTE_F32, NULL, &err), "unknown");
     REFUSED(ARGUMENT, fc_matmul(x, 1, 33, x, FC_DTYPE_Q8_0, 1, y, FC_COMPUTE_F32, NULL, &err), "multiple of 32");
     REFUSED(LIMIT, fc_matmul(x, SIZE_MAX, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");
     REFUSED(LIMIT, fc_matmul(x, 1, SIZE_MAX, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");

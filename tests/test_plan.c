@@ -175,7 +175,7 @@ static int same_real(double a, double b) {
 }
 
 static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
-    const fc_plan_info *x = fc_plan_get_info(a), *y = fc_plan_get_info(b);
+    const fc_plan_info *x = fc_plan_about(a), *y = fc_plan_about(b);
     if (strcmp(x->model.fingerprint, y->model.fingerprint) || strcmp(x->model.content, y->model.content) || strcmp(x->model.name, y->model.name)
         || strcmp(x->model.architecture, y->model.architecture) || x->model.n_blocks != y->model.n_blocks
         || x->model.n_parameters != y->model.n_parameters) return 0;

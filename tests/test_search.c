@@ -84,9 +84,9 @@ static collected logits_of(fc_model *m, const fc_tokens *t, const uint8_t *mask)
 
 /* race finds the same plan as exhaustive, to the bit, and its bounds are bounds. */
 static void same_plan(const char *name, const fc_plan *race, const fc_plan *all) {
-    size_t n = fc_plan_get_info(all)->n_steps;
-    T_OK(fc_plan_get_info(race)->n_steps == n, "%s: steps", name);
-    for (size_t i = 0; i < n && i < fc_plan_get_info(race)->n_steps; i++) {
+    size_t n = fc_plan_about(all)->n_steps;
+    T_OK(fc_plan_about(race)->n_steps == n, "%s: steps", name);
+    for (size_t i = 0; i < n && i < fc_plan_about(race)->n_steps; i++) {
         const fc_step *a = fc_plan_step(race, i), *b = fc_plan_step(all, i);
         T_OK(a->removed == b->removed && memcmp(&a->score, &b->score, sizeof a->score) == 0, "%s: step %d: %u %.17g, %u %.17g", name, (int)i + 1,
              a->removed, a->score, b->removed, b->score);
@@ -101,7 +101,7 @@ static void same_plan(const char *name, const fc_plan *race, const fc_plan *all)
 static const fc_score *find_score(const fc_step *s, const char *name, size_t n) {
     char own[24];
     for (size_t i = 0; i < s->n_scores; i++) {
-        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s->scores[i].candidate, own);
+        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s->scores[i].candidate, own, sizeof own);
         if (strlen(own) == n && memcmp(own, name, n) == 0) return &s->scores[i];
     }
     return NULL;
@@ -166,19 +166,19 @@ static void check_ref_line(const char *where, char *line, const char *end, fc_mo
         memset(&p, 0, sizeof p);
         T_OK(fc_eval_perplexity(m, t, NULL, NULL, &p, NULL) == FC_OK && relative(p.perplexity, strtod(k.w[1], NULL)) <= PERPLEXITY_TOLERANCE,
              "%s: perplexity: expected %s, got %.9g", where, k.w[1], p.perplexity);
-    } else if (strcmp(k.w[0], "candidate") == 0 && fc_metric_parse(k.w[1], &metric) == 0) {
+    } else if (strcmp(k.w[0], "candidate") == 0 && fc_metric_parse(k.w[1], &metric, NULL) == FC_OK) {
         check_score(where, all->p[metric], strtoul(k.w[2], NULL, 10) - 1, k.w[3], strlen(k.w[3]), strtod(k.w[4], NULL));
-    } else if (strcmp(k.w[0], "step") == 0 && fc_metric_parse(k.w[1], &metric) == 0) {
+    } else if (strcmp(k.w[0], "step") == 0 && fc_metric_parse(k.w[1], &metric, NULL) == FC_OK) {
         const fc_step *s = fc_plan_step(all->p[metric], strtoul(k.w[2], NULL, 10) - 1);
         char name[24];
-        T_OK(s && strcmp(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s->removed, name), k.w[4]) == 0, "%s: %s step %s: expected %s, got %s", where,
+        T_OK(s && strcmp(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s->removed, name, sizeof name), k.w[4]) == 0, "%s: %s step %s: expected %s, got %s", where,
              k.w[1], k.w[2], k.w[4], s ? name : "nothing");
-    } else if (strcmp(k.w[0], "pruned") == 0 && fc_metric_parse(k.w[1], &metric) == 0) {
+    } else if (strcmp(k.w[0], "pruned") == 0 && fc_metric_parse(k.w[1], &metric, NULL) == FC_OK) {
         uint8_t mask[128];
         fc_perplexity p;
         fc_error err;
         memset(&p, 0, sizeof p);
-        T_OK(fc_plan_mask(all->p[metric], m, strtoul(k.w[2], NULL, 10), mask, &err) == FC_OK && fc_eval_perplexity(m, t, mask, NULL, &p, &err) == FC_OK &&
+        T_OK(fc_plan_mask(all->p[metric], m, strtoul(k.w[2], NULL, 10), mask, sizeof mask, &err) == FC_OK && fc_eval_perplexity(m, t, mask, NULL, &p, &err) == FC_OK &&
              relative(p.perplexity, strtod(k.w[4], NULL)) <= PERPLEXITY_TOLERANCE, "%s: pruned %s %s: expected %s, got %.9g", where, k.w[1], k.w[2], k.w[4], p.perplexity);
     }
 }
@@ -288,7 +288,7 @@ static void golden_search(const char *name, fc_model *m, const fc_tokens *t, con
     for (uint32_t i = 0; i < steps->count; i++, s = fci_json_next(s)) {
         const fci_json *removed = fci_json_get(s, "removed"), *scores = fci_json_get(s, "scores"), *k = fci_json_first(scores);
         char own[24];
-        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, fc_plan_step(all, i)->removed, own);
+        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, fc_plan_step(all, i)->removed, own, sizeof own);
         T_OK(fci_is(removed->text, own), "%s %s: step %u: expected %.*s, got %s", name, fc_metric_name(metric), i + 1, (int)removed->text.n, removed->text.p, own);
         for (uint32_t c = 0; c < scores->count; c++, k = fci_json_next(k + 1)) check_score(name, all, i, k->text.p, k->text.n, k[1].number);
     }
@@ -335,7 +335,7 @@ static void golden_case(const char *name) {
             char metric_name[32];
             fc_metric metric = FC_METRIC_JS;
             snprintf(metric_name, sizeof metric_name, "%.*s", (int)k->text.n, k->text.p);
-            if (T_OK(fc_metric_parse(metric_name, &metric) == 0, "metric %s", metric_name)) golden_search(name, m, &t, k + 1, metric);
+            if (T_OK(fc_metric_parse(metric_name, &metric, NULL) == FC_OK, "metric %s", metric_name)) golden_search(name, m, &t, k + 1, metric);
         }
         free(l.rows);
         fc_tokens_free(&t);
@@ -475,9 +475,9 @@ static void test_distances(const char *path) {
     for (int metric = 0; metric < FC_METRIC_COUNT; metric++) {
         fc_plan *plan = prune(m, &t, (fc_metric)metric, FC_SEARCH_EXHAUSTIVE, n);
         if (!plan) continue;
-        T_OK(fc_plan_get_info(plan)->n_steps == n, "every sublayer can go");
+        T_OK(fc_plan_about(plan)->n_steps == n, "every sublayer can go");
         for (uint32_t i = 0; i < n; i++) {
-            T_OK(fc_plan_mask(plan, m, i + 1, mask, NULL) == FC_OK, "mask");
+            T_OK(fc_plan_mask(plan, m, i + 1, mask, sizeof mask, NULL) == FC_OK, "mask");
             collected q = logits_of(m, &t, mask);
             double want = direct_distance((fc_metric)metric, &p, &q, &t), got = fc_plan_step(plan, i)->score;
             T_OK(relative(got, want) < 1e-4, "%s: step %u: expected %.9g, got %.9g", fc_metric_name((fc_metric)metric), i + 1, want, got);
@@ -506,9 +506,9 @@ static void test_candidates(const char *path) {
         uint32_t first = (uint32_t)(blocks * (1 - 0.67)), each = kind == FC_CANDIDATES_SUBLAYERS ? 2 : 1;
         fc_plan *plan = fc_prune(m, &desc, &err);
         if (!T_OK(plan != NULL, "%s", err.msg)) continue;
-        T_OK(fc_plan_get_info(plan)->n_steps == (blocks - first) * each - 1, "%s: ranked down to the last but one, got %d", fc_candidates_name(desc.candidates),
-             (int)fc_plan_get_info(plan)->n_steps);
-        for (size_t i = 0; i < fc_plan_get_info(plan)->n_steps; i++) {
+        T_OK(fc_plan_about(plan)->n_steps == (blocks - first) * each - 1, "%s: ranked down to the last but one, got %d", fc_candidates_name(desc.candidates),
+             (int)fc_plan_about(plan)->n_steps);
+        for (size_t i = 0; i < fc_plan_about(plan)->n_steps; i++) {
             const fc_step *s = fc_plan_step(plan, i);
             uint32_t block = kind == FC_CANDIDATES_BLOCKS ? s->removed : s->removed / 2;
             T_OK(block >= first && s->n_scores == (blocks - first) * each - i, "%s: step %d: block %u, %d scores", fc_candidates_name(desc.candidates), (int)i + 1, block, (int)s->n_scores);
@@ -537,12 +537,12 @@ static int stop_at(void *user, const fc_progress *p) {
     T_OK(p->done >= s->done, "progress went back from %g to %g", s->done, p->done);
     s->done = p->done;
     T_OK(p->done >= 0 && p->done <= 1 && p->step_done >= 0 && p->step_done <= 1.0001, "progress %g %g", p->done, p->step_done);
-    return p->plan && fc_plan_get_info(p->plan)->n_steps >= s->at_step;
+    return p->plan && fc_plan_about(p->plan)->n_steps >= s->at_step;
 }
 
 /* Two plans say the same of every candidate, bounds and all. */
 static void same_scores(const fc_plan *a, const fc_plan *b) {
-    for (size_t i = 0; i < fc_plan_get_info(a)->n_steps; i++) {
+    for (size_t i = 0; i < fc_plan_about(a)->n_steps; i++) {
         const fc_step *s = fc_plan_step(a, i), *t = fc_plan_step(b, i);
         int same = s->n_scores == t->n_scores;
         for (size_t k = 0; same && k < s->n_scores; k++) {
@@ -570,7 +570,7 @@ static void test_resume(const char *path, fc_search search) {
     desc.watch.progress = stop_at;
     desc.watch.user = &stop;
     fc_plan *part = fc_prune(m, &desc, &err);
-    T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_get_info(part)->n_steps == 2, "cancelled with 2 steps");
+    T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_about(part)->n_steps == 2, "cancelled with 2 steps");
     stop.at_step = 1000;
     stop.done = 0;
     desc.resume = part;
@@ -642,11 +642,11 @@ static void test_orders(const char *path) {
         desc.remove = 3;
         fc_plan *a = fc_prune(m, &desc, &err), *b = fc_prune(m, &desc, &err);
         if (T_OK(a && b, "%s", err.msg)) same_plan("random", a, b);
-        T_OK(fc_plan_get_info(a)->seed == seed, "the seed is recorded");
+        T_OK(fc_plan_about(a)->seed == seed, "the seed is recorded");
         distinct += fc_plan_step(a, 0)->removed != fc_plan_step(shot, 0)->removed;
         const fc_plan *both[] = {a, shot};
         for (int k = 0; k < 2; k++) {
-            T_OK(fc_plan_mask(both[k], m, 3, mask, NULL) == FC_OK, "mask");
+            T_OK(fc_plan_mask(both[k], m, 3, mask, sizeof mask, NULL) == FC_OK, "mask");
             collected q = logits_of(m, &t, mask);
             double want = direct_distance(FC_METRIC_KL, &p, &q, &t), got = fc_plan_step(both[k], 2)->score;
             T_OK(relative(got, want) < 1e-4 && fc_plan_step(both[k], 2)->scores[0].exact, "%s: expected %.9g, got %.9g", k ? "one-shot" : "random", want, got);
@@ -802,7 +802,7 @@ static void test_levels(void) {
     T_OK(fc_file_write("build/test_levels.txt", NULL, text, strlen(text), &err) == FC_OK, "%s", err.msg);
     T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json", NULL, &err) == FC_OK, "%s", err.msg);
     fc_plan *p = fc_plan_load("build/test_levels.json", NULL, &err);
-    T_OK(p && fc_plan_get_info(p)->n_steps == 2 && fc_plan_get_info(p)->calibration.n_sequences == 1, "plan of fc_prune_file: %s", err.msg);
+    T_OK(p && fc_plan_about(p)->n_steps == 2 && fc_plan_about(p)->calibration.n_sequences == 1, "plan of fc_prune_file: %s", err.msg);
     T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json", NULL, &err) == FC_ERR_MISMATCH && strstr(err.msg, "holds a plan of 2 steps of demo"), "a plan that is there: %s", err.msg);
     T_OK(fc_plan_replaceable("build/none.json", NULL, &err) == FC_OK && fc_plan_replaceable("build/test_levels.txt", NULL, &err) == FC_ERR_FORMAT && fc_plan_replaceable(NULL, NULL, NULL) == FC_ERR_ARGUMENT, "other files: %s", err.msg);
     fc_plan_free(p);

@@ -91,13 +91,13 @@ static void bind_mask(bind_model *b, const fc_plan *p, size_t n_steps, const fc_
     fc_error err;
     size_t n = 2 * (size_t)b->m->hyper.n_blocks, gone = 0;
     memset(mask, 7, sizeof mask);
-    if (fc_plan_mask(p, b->m, n_steps, mask, &err)) return;
+    if (fc_plan_mask(p, b->m, n_steps, mask, sizeof mask, &err)) return;
     for (size_t i = 0; i < n; i++) {
         FUZZ_MUST(mask[i] < 2);
         gone += !mask[i];
     }
     FUZZ_MUST(mask[n] == 7);
-    FUZZ_MUST(gone == n_steps * (fc_plan_get_info(p)->candidates == FC_CANDIDATES_BLOCKS ? 2 : 1));
+    FUZZ_MUST(gone == n_steps * (fc_plan_about(p)->candidates == FC_CANDIDATES_BLOCKS ? 2 : 1));
     FUZZ_MUST(fuzz_logits(b->m, text, mask, &rows) == FC_OK);
 }
 
@@ -121,7 +121,7 @@ static void bind_export(bind_model *b, const fc_plan *p, size_t steps, uint32_t 
 static void bind_use(bind_model *b, const fc_plan *p, fuzz_input *in, fc_prune_desc *desc) {
     fc_env env = fuzz_disk_env(&b->disk);
     fc_error err;
-    size_t n = fc_plan_get_info(p)->n_steps, steps = fuzz_below(in, n + 2);
+    size_t n = fc_plan_about(p)->n_steps, steps = fuzz_below(in, n + 2);
     FUZZ_MUST(!fc_report_svg(p, "p.svg", &err) && !fc_report_csv(p, "p.csv", &err));
     bind_mask(b, p, steps, desc->calibration);
     desc->resume = p;
@@ -131,8 +131,8 @@ static void bind_use(bind_model *b, const fc_plan *p, fuzz_input *in, fc_prune_d
     if (more) {
         FUZZ_MUST(!fc_plan_save(more, "p.json", &err));
         fc_plan *again = fc_plan_load("p.json", &env, &err);
-        FUZZ_GOOD(again && fc_plan_get_info(again)->n_steps == fc_plan_get_info(more)->n_steps, err);
-        bind_mask(b, again, fc_plan_get_info(again)->n_steps, desc->calibration);
+        FUZZ_GOOD(again && fc_plan_about(again)->n_steps == fc_plan_about(more)->n_steps, err);
+        bind_mask(b, again, fc_plan_about(again)->n_steps, desc->calibration);
         fc_plan_free(again);
     }
     fc_plan_free(more);

@@ -89,7 +89,7 @@ static void export_compare(export_job *j) {
     static fuzz_rows before, after;
     uint8_t mask[2 * 8];
     fc_error err;
-    FUZZ_MUST(fc_plan_mask(j->plan, j->m, fc_plan_get_info(j->plan)->n_steps, mask, &err) == FC_OK);
+    FUZZ_MUST(fc_plan_mask(j->plan, j->m, fc_plan_about(j->plan)->n_steps, mask, sizeof mask, &err) == FC_OK);
     fc_model *again = export_open(j, j->desc.path);
     FUZZ_GOOD(again != NULL, err);
     fc_code code = fuzz_logits(j->m, &j->text, mask, &before);

@@ -16,7 +16,7 @@ FUZZ_TARGET(plan) {
         FUZZ_MUST(!fc_report_svg(p, "plan.svg", &err) && !fc_report_csv(p, "plan.csv", &err));
         FUZZ_MUST(!fc_plan_save(p, "again.json", &err));
         fc_plan *again = fc_plan_load("again.json", &env, &err);
-        FUZZ_GOOD(again && fc_plan_get_info(again)->n_steps == fc_plan_get_info(p)->n_steps, err);
+        FUZZ_GOOD(again && fc_plan_about(again)->n_steps == fc_plan_about(p)->n_steps, err);
         fc_plan_free(again);
     }
     fc_plan_free(p);

@@ -4,8 +4,8 @@
 #include "world.h"
 
 static bool search_same(const fc_plan *a, const fc_plan *b) { // what went, and at which score
-    size_t n = fc_plan_get_info(a)->n_steps;
-    if (n != fc_plan_get_info(b)->n_steps) return false;
+    size_t n = fc_plan_about(a)->n_steps;
+    if (n != fc_plan_about(b)->n_steps) return false;
     for (size_t i = 0; i < n; i++) {
         const fc_step *x = fc_plan_step(a, i), *y = fc_plan_step(b, i);
         if (x->removed != y->removed || memcmp(&x->score, &y->score, sizeof x->score) != 0) return false;
@@ -24,7 +24,7 @@ static fc_plan *search_prune(fc_model *m, const fc_prune_desc *desc) {
 static void search_resume(fuzz_world *w, fc_model *m, fc_prune_desc desc, const fc_plan *whole) {
     fc_env env = fuzz_disk_env(&w->disk);
     fc_error err;
-    uint32_t n = (uint32_t)fc_plan_get_info(whole)->n_steps;
+    uint32_t n = (uint32_t)fc_plan_about(whole)->n_steps;
     if (n < 2) return;
     desc.remove = n / 2;
     desc.fraction = 0;
@@ -62,9 +62,9 @@ static void search_model(fuzz_world *w, fc_model *m, fuzz_input how, uint32_t *i
     desc.seed = fuzz_byte(&how);
     fc_plan *p = search_prune(m, &desc);
     if (!p) return;
-    FUZZ_MUST(fc_plan_get_info(p)->n_steps == desc.remove);
+    FUZZ_MUST(fc_plan_about(p)->n_steps == desc.remove);
     const uint32_t then = fuzz_byte(&how) % 3;
-    FUZZ_MUST(fc_plan_mask(p, m, 1 + fuzz_below(&how, desc.remove), mask, &err) == FC_OK);
+    FUZZ_MUST(fc_plan_mask(p, m, 1 + fuzz_below(&how, desc.remove), mask, sizeof mask, &err) == FC_OK);
     if (then == 0) fuzz_logits(m, &text, mask, &rows);
     if (then == 1) search_resume(w, m, desc, p);
     if (then == 2 && desc.search == FC_SEARCH_RACE) {
