@@ -72,7 +72,7 @@ check: $(B)/asan/finercut $(addprefix $(B)/asan/,$(TESTS))
 	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) $(SCRIPTS) tests/corpora.sh
 
 # Those that run the pool; the others have no threads, and are slow under this sanitizer.
-TSAN_TESTS := test_generate test_kernel test_search
+TSAN_TESTS := test_parallel test_generate test_kernel test_search
 tsan: $(B)/tsan/finercut $(addprefix $(B)/tsan/,$(TSAN_TESTS))
 	@FINERCUT=$(B)/tsan/finercut FINERCUT_SLOW=1 sh tests/run.sh $(addprefix $(B)/tsan/,$(TSAN_TESTS)) tests/threads.sh
 

@@ -767,31 +767,6 @@ static void test_log(const char *path) {
     fc_model_close(m);
 }
 
-static void backwards(void *user, size_t n_tasks, void (*fn)(void *arg, size_t task, uint32_t worker), void *arg) {
-    (void)user;
-    for (size_t i = n_tasks; i-- > 0;) fn(arg, i, (uint32_t)(i % 3));
-}
-
-/* The caller's own pool, which runs tasks in another order, gives the same bits. */
-static void test_own_pool(const char *path) {
-    fc_model_desc desc;
-    fc_error err;
-    memset(&desc, 0, sizeof desc);
-    desc.compute = FC_COMPUTE_F32;
-    desc.env.par.n_threads = 3;
-    desc.env.par.parallel_for = backwards;
-    fc_model *own = fc_model_open(path, &desc, &err), *m = open_model(path, FC_COMPUTE_F32, 1, FC_SIMD_AUTO);
-    if (!T_OK(own && m, "%s", err.msg)) return;
-    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 30);
-    fc_plan *a = prune(own, &t, FC_METRIC_JS, FC_SEARCH_EXHAUSTIVE, 3), *b = prune(m, &t, FC_METRIC_JS, FC_SEARCH_EXHAUSTIVE, 3);
-    if (a && b) same_plan("own pool", a, b);
-    fc_plan_free(a);
-    fc_plan_free(b);
-    fc_tokens_free(&t);
-    fc_model_close(own);
-    fc_model_close(m);
-}
-
 /* The easy and the kernel level of the interface. */
 static void test_levels(void) {
     fc_error err;
@@ -890,7 +865,6 @@ int main(int argc, char **argv) {
     test_turned("tests/data/llama_q4_1.gguf", FC_COMPUTE_F32);
     test_bad_tokens("tests/data/llama_f32_bias");
     test_levels();
-    test_own_pool("tests/data/llama_f16_sharded");
     test_log("tests/data/llama_f32_bias");
     test_out_of_memory("tests/data/llama_f32_bias", FC_METRIC_JS);
     test_out_of_memory("tests/data/llama_f32_bias", FC_METRIC_ANGULAR);
