@@ -4064,6 +4064,42 @@ FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
     fci_put(b, s.p + start, i - start);
     fci_puts(b, "\"");
 }
+
+// One value of a template, by what stands after its '%'; returns what follows.
+FCI_FN const char *fci_json_put_value(fci_buffer *b, const char *p, va_list *args) {
+    const bool counted = *p == '.';
+    const size_t n = counted ? (size_t)va_arg(*args, int) : 0;
+    p += strcspn(p, "sgiux");
+    if (*p == 's') {
+        const char *text = va_arg(*args, const char *);
+        fci_json_put_string(b, counted ? fci_sn(text, n) : fci_s(text));
+    } else if (*p == 'g') fci_put_number(b, va_arg(*args, double));
+    else if (*p == 'i') fci_puts(b, va_arg(*args, int) ? "true" : "false");
+    else if (*p == 'x') fci_putf(b, "%016llx", va_arg(*args, unsigned long long));
+    else if (p[-1] == 'l') fci_putf(b, "%llu", va_arg(*args, unsigned long long));
+    else fci_putf(b, "%u", va_arg(*args, unsigned));
+    return p + 1;
+}
+
+// Writes JSON by a template, in which ' stands for ". Values: %s and %.*s a text, %g a number, %i
+// true or false, %u and %llu an integer, %016llx its digits. A comma that the template begins with
+// is left out after an opening bracket, and a blank that follows it too.
+FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
+FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) {
+    const char *p = format;
+    va_list args;
+    va_start(args, format);
+    if (*p == ',' && b->n && strchr("{[", b->p[b->n - 1])) p += p[1] == ' ' ? 2 : 1;
+    while (*p) {
+        size_t n = strcspn(p, "'%");
+        fci_put(b, p, n);
+        p += n;
+        if (*p == '\'') fci_put(b, "\"", 1);
+        p = *p == '%' ? fci_json_put_value(b, p + 1, &args) : p + (*p != 0);
+    }
+    va_end(args);
+}
+
 // >> number
 // What dtypes there are, float16 and bfloat16, the decoders of stored rows to float (one table; the
 // kernel room has the fast ones), and encoders for what is written.
@@ -17957,79 +17993,74 @@ FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
 
 FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_plan_info *info) {
     const char *at = (const char *)info + f->at;
-    uint32_t u32;
-    uint64_t u64;
+    unsigned u32;
+    unsigned long long u64;
     double real;
-    fci_putf(b, "\"%s\": ", f->name);
     switch (f->type) {
     case FCI_PLAN_TEXT:
-        fci_json_put_string(b, fci_s(at));
+        fci_json_put(b, "%s: %s", f->name, at);
         break;
     case FCI_PLAN_U32:
         memcpy(&u32, at, sizeof u32);
-        fci_putf(b, "%lu", (unsigned long)u32);
+        fci_json_put(b, "%s: %u", f->name, u32);
         break;
     case FCI_PLAN_U64:
     case FCI_PLAN_HASH:
         memcpy(&u64, at, sizeof u64);
-        fci_putf(b, f->type == FCI_PLAN_HASH ? "\"%016llx\"" : "%llu", (unsigned long long)u64);
+        fci_json_put(b, f->type == FCI_PLAN_HASH ? "%s: '%016llx'" : "%s: %llu", f->name, u64);
         break;
     case FCI_PLAN_REAL:
         memcpy(&real, at, sizeof real);
-        fci_put_number(b, real);
+        fci_json_put(b, "%s: %g", f->name, real);
         break;
     default:
-        fci_putf(b, "\"%s\"", fci_plan_word(f->type, fci_plan_get_word(f->type, info)));
+        fci_json_put(b, "%s: %s", f->name,
+                     fci_plan_word(f->type, fci_plan_get_word(f->type, info)));
     }
 }
 
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info) {
-    bool inner = section[0] != 0; // the fields of a section share a line
-    const char *separator = "";
-    if (inner) fci_putf(b, "  \"%s\": {", section);
+    const bool inner = section[0] != 0; // the fields of a section share a line
+    if (inner) fci_json_put(b, "  %s: {", section);
     for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
         if (strcmp(fci_plan_fields[i].section, section) != 0) continue;
-        fci_puts(b, inner ? separator : "  ");
+        fci_json_put(b, inner ? ", " : "  ");
         fci_plan_put_field(b, &fci_plan_fields[i], info);
-        if (!inner) fci_puts(b, ",\n");
-        separator = ", ";
+        fci_puts(b, inner ? "" : ",\n");
     }
     if (inner) fci_puts(b, "}");
 }
 
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index) {
     char name[24];
-    fci_putf(b,
-             "    {\"step\": %llu, \"removed\": \"%s\", \"score\": ", (unsigned long long)index + 1,
-             fc_candidate_name(kind, s->removed, name, sizeof name));
-    fci_put_number(b, s->score);
+    fci_json_put(b, "    {'step': %llu, 'removed': %s, 'score': %g", (unsigned long long)index + 1,
+                 fc_candidate_name(kind, s->removed, name, sizeof name),
+                 s->score);
     for (size_t i = 0; i < s->n_scores; i++) {
-        fci_putf(b, "%s\"%s\": {\"value\": ", i ? ", " : ", \"scores\": {",
-                 fc_candidate_name(kind, s->scores[i].candidate, name, sizeof name));
-        fci_put_number(b, s->scores[i].value);
-        fci_putf(b, ", \"exact\": %s", s->scores[i].exact ? "true" : "false");
-        if (s->scores[i].estimate) {
-            fci_putf(b, ", \"estimate\": true, \"positions\": %llu, \"margin\": ",
-                     (unsigned long long)s->scores[i].positions);
-            fci_put_number(b, s->scores[i].margin);
-        } else if (!s->scores[i].exact && isfinite(s->scores[i].expected)) {
-            fci_puts(b, ", \"expected\": ");
-            fci_put_number(b, s->scores[i].expected);
-        }
+        const fc_score *score = &s->scores[i];
+        fci_json_put(b, i ? "" : ", 'scores': {");
+        fci_json_put(b, ", %s: {'value': %g, 'exact': %i",
+                     fc_candidate_name(kind, score->candidate, name, sizeof name),
+                     score->value, score->exact);
+        if (score->estimate)
+            fci_json_put(b, ", 'estimate': true, 'positions': %llu, 'margin': %g",
+                         (unsigned long long)score->positions, score->margin);
+        else if (!score->exact && isfinite(score->expected))
+            fci_json_put(b, ", 'expected': %g", score->expected);
         fci_puts(b, "}");
     }
     fci_puts(b, s->n_scores ? "}}" : "}");
 }
 
 FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
-    fci_puts(b, "{\n  \"format\": \"" FCI_PLAN_FORMAT "\",\n");
+    fci_json_put(b, "{\n  'format': '" FCI_PLAN_FORMAT "',\n");
     fci_plan_put_section(b, "model", &p->info);
     fci_puts(b, ",\n");
     fci_plan_put_section(b, "", &p->info);
     fci_plan_put_section(b, "calibration", &p->info);
-    fci_puts(b, ",\n  \"steps\": [");
+    fci_json_put(b, ",\n  'steps': [");
     for (size_t i = 0; i < p->info.n_steps; i++) {
-        fci_puts(b, i ? ",\n" : "\n");
+        fci_json_put(b, ",\n");
         fci_plan_put_step(b, p->info.candidates, &p->steps[i], i);
     }
     fci_puts(b, p->info.n_steps ? "\n  ],\n" : "],\n");
@@ -18547,16 +18578,16 @@ FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char 
 
 // The plan as it was followed, without the scores of those that stayed.
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
-    fci_puts(b, "{\"format\": \"" FCI_PLAN_FORMAT "\",");
+    fci_json_put(b, "{'format': '" FCI_PLAN_FORMAT "',");
     fci_plan_put_section(b, "model", &x->plan->info);
     fci_puts(b, ",");
     fci_plan_put_section(b, "", &x->plan->info);
     fci_plan_put_section(b, "calibration", &x->plan->info);
-    fci_puts(b, ",  \"steps\": [");
+    fci_json_put(b, ",  'steps': [");
     for (size_t i = 0; i < x->n_steps; i++) {
         fc_step step = x->plan->steps[i];
         step.n_scores = 0;
-        fci_puts(b, i ? "," : "");
+        fci_json_put(b, ",");
         fci_plan_put_step(b, x->plan->info.candidates, &step, i);
     }
     fci_puts(b, "]}");
@@ -19969,48 +20000,45 @@ FCI_FN bool fci_export_is_code(fci_str key) {
 
 // A node as JSON text again, on one line, without such settings.
 FCI_FN void fci_export_put_json(fci_buffer *b, const fci_json *n) {
+    const bool object = n->type == FCI_JSON_OBJECT;
     const fci_json *child = n->count ? fci_json_first(n) : NULL;
     switch (n->type) {
     case FCI_JSON_NULL: fci_puts(b, "null"); return;
-    case FCI_JSON_BOOL: fci_puts(b, n->truth ? "true" : "false"); return;
+    case FCI_JSON_BOOL: fci_json_put(b, "%i", n->truth); return;
     case FCI_JSON_NUMBER: fci_put(b, n->text.p, n->text.n); return;
     case FCI_JSON_STRING: fci_json_put_string(b, n->text); return;
     default: break;
     }
-    const char *comma = "";
-    fci_puts(b, n->type == FCI_JSON_ARRAY ? "[" : "{");
-    for (uint32_t i = 0; i < n->count; i++) {
-        if (n->type == FCI_JSON_OBJECT && fci_export_is_code(child->text)) {
-            child = fci_json_next(child + 1);
-            continue;
-        }
-        fci_puts(b, comma);
-        comma = ", ";
-        if (n->type == FCI_JSON_OBJECT) {
-            fci_json_put_string(b, child->text);
-            fci_puts(b, ": ");
-            child++;
-        }
+    fci_puts(b, object ? "{" : "[");
+    for (uint32_t i = 0; i < n->count; i++, child = fci_json_next(child)) {
+        const fci_str key = object ? child++->text : fci_s("");
+        if (object && fci_export_is_code(key)) continue;
+        if (object) fci_json_put(b, ", %.*s: ", (int)key.n, key.p);
+        else fci_json_put(b, ", ");
         fci_export_put_json(b, child);
-        child = fci_json_next(child);
     }
-    fci_puts(b, n->type == FCI_JSON_ARRAY ? "]" : "}");
+    fci_puts(b, object ? "}" : "]");
 }
 
 // "block_configs" in the form of DeciLM, with what vLLM wants to know of each block.
 FCI_FN void fci_export_put_blocks(const fci_export *x, fci_buffer *b) {
     const fci_hyper *h = &x->m->hyper;
     for (uint32_t i = 0; i < h->n_blocks; i++) {
-        fci_puts(b, i ? ",\n    " : "\n    ");
+        fci_json_put(b, ",\n    {'attention': {'no_op': %i", !x->mask[2 * i]);
         if (x->mask[2 * i])
-            fci_putf(b, "{\"attention\": {\"no_op\": false, \"n_heads_in_group\": %llu}",
-                     (unsigned long long)(h->n_heads / h->n_kv_heads));
-        else fci_puts(b, "{\"attention\": {\"no_op\": true}");
+            fci_json_put(b, ", 'n_heads_in_group': %llu",
+                         (unsigned long long)(h->n_heads / h->n_kv_heads));
+        fci_json_put(b, "}, 'ffn': {'no_op': %i", !x->mask[2 * i + 1]);
         if (x->mask[2 * i + 1])
-            fci_putf(b, ", \"ffn\": {\"no_op\": false, \"intermediate_size\": %llu}}",
-                     (unsigned long long)h->ff);
-        else fci_puts(b, ", \"ffn\": {\"no_op\": true}}");
+            fci_json_put(b, ", 'intermediate_size': %llu", (unsigned long long)h->ff);
+        fci_puts(b, "}}");
     }
+}
+
+FCI_FN void fci_export_put_setting(fci_buffer *b, fci_str key, const fci_json *value) {
+    fci_json_put(b, "  %.*s: ", (int)key.n, key.p);
+    fci_export_put_json(b, value);
+    fci_puts(b, ",\n");
 }
 
 // What transformers 5 moved or renamed stands under its old name too, for transformers 4: rope
@@ -20018,24 +20046,15 @@ FCI_FN void fci_export_put_blocks(const fci_export *x, fci_buffer *b) {
 FCI_FN void fci_export_put_old_keys(const fci_export *x, fci_buffer *b) {
     const fci_json *experts = fci_model_json(x->config, "num_local_experts");
     if (experts && !fci_model_json(x->config, "num_experts") &&
-        strcmp(x->m->architecture->name, "qwen3_moe") == 0) {
-        fci_puts(b, "  \"num_experts\": ");
-        fci_export_put_json(b, experts);
-        fci_puts(b, ",\n");
-    }
+        strcmp(x->m->architecture->name, "qwen3_moe") == 0)
+        fci_export_put_setting(b, fci_s("num_experts"), experts);
     const fci_json *rope = fci_model_json(x->config, "rope_parameters"),
                    *theta = rope ? fci_model_json(rope, "rope_theta") : NULL;
-    if (theta && !fci_model_json(x->config, "rope_theta")) {
-        fci_puts(b, "  \"rope_theta\": ");
-        fci_export_put_json(b, theta);
-        fci_puts(b, ",\n");
-    }
-    if (!theta || x->m->hyper.ropes[0].scaling == FCI_ROPE_NONE ||
-        fci_model_json(x->config, "rope_scaling"))
-        return;
-    fci_puts(b, "  \"rope_scaling\": ");
-    fci_export_put_json(b, rope);
-    fci_puts(b, ",\n");
+    if (theta && !fci_model_json(x->config, "rope_theta"))
+        fci_export_put_setting(b, fci_s("rope_theta"), theta);
+    if (theta && x->m->hyper.ropes[0].scaling != FCI_ROPE_NONE &&
+        !fci_model_json(x->config, "rope_scaling"))
+        fci_export_put_setting(b, fci_s("rope_scaling"), rope);
 }
 
 // vLLM's DeciLM takes the residual stream over at the first attention, so no FFN may come before
@@ -20044,14 +20063,6 @@ FCI_FN bool fci_export_for_vllm(const fci_export *x) {
     uint32_t b = 0;
     while (b + 1 < x->m->hyper.n_blocks && !x->mask[2 * b] && !x->mask[2 * b + 1]) b++;
     return fci_export_llama_shaped(x->m) && x->mask[2 * b + FC_KIND_ATTENTION];
-}
-
-FCI_FN void fci_export_put_setting(fci_buffer *b, fci_str key, const fci_json *value) {
-    fci_puts(b, "  ");
-    fci_json_put_string(b, key);
-    fci_puts(b, ": ");
-    fci_export_put_json(b, value);
-    fci_puts(b, ",\n");
 }
 
 // The settings that the model was read with, but for those that are written anew or are done by
@@ -20075,39 +20086,38 @@ FCI_FN void fci_export_put_settings(fci_export *x, fci_buffer *b) {
             fci_export_put_setting(b, fci_s(shared[i]), value);
     }
     fci_export_put_old_keys(x, b);
-    fci_putf(b, "  \"tie_word_embeddings\": %s,\n",
-             fci_model_has(x->m, FCI_TRAIT_TIED) ? "true" : "false");
+    fci_json_put(b, "  'tie_word_embeddings': %i,\n", fci_model_has(x->m, FCI_TRAIT_TIED));
     if (fci_export_masked(x) && x->outer)
-        fci_putf(b, "  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
-                 x->family->class_name, x->family->name);
+        fci_json_put(b, "  'architectures': [%s],\n  'model_type': %s,\n", x->family->class_name,
+                     x->family->name);
 }
 
 // The input's config.json with what the output needs.
 FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
     const bool compact = !fci_export_masked(x), deci = fci_export_for_vllm(x);
-    const char *type = x->family->name;
     fci_puts(b, "{\n");
     fci_export_put_settings(x, b);
     if (compact && fci_export_llama_shaped(x->m) && !deci)
         fci_log(x->c, 0, "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
     if (compact) {
-        fci_putf(b,
-                 "  \"architectures\": [\"%s\"],\n  \"model_type\": \"" FCI_PRUNED_TYPE "%s\",\n",
-                 deci ? "DeciLMForCausalLM" : "FinercutForCausalLM", type);
-        fci_puts(b, "  \"auto_map\": {\"AutoConfig\": \"modeling_finercut.FinercutConfig\", "
-                    "\"AutoModelForCausalLM\": \"modeling_finercut.FinercutForCausalLM\"},\n");
+        char type[64];
+        snprintf(type, sizeof type, FCI_PRUNED_TYPE "%s", x->family->name);
+        fci_json_put(b, "  'architectures': [%s],\n  'model_type': %s,\n",
+                     deci ? "DeciLMForCausalLM" : "FinercutForCausalLM", type);
+        fci_json_put(b, "  'auto_map': {'AutoConfig': 'modeling_finercut.FinercutConfig', "
+                        "'AutoModelForCausalLM': 'modeling_finercut.FinercutForCausalLM'},\n");
         if (deci && fci_model_has(x->m, FCI_TRAIT_QKV_BIAS) &&
             !fci_model_has(x->m, FCI_TRAIT_O_BIAS))
-            fci_puts(b, "  \"qkv_bias\": true,\n"); // how vLLM learns of Qwen2's
-        fci_puts(b, "  \"block_configs\": [");
+            fci_json_put(b, "  'qkv_bias': true,\n"); // how vLLM learns of Qwen2's
+        fci_json_put(b, "  'block_configs': [");
         fci_export_put_blocks(x, b);
         fci_puts(b, "\n  ],\n");
     }
-    fci_puts(b, "  \"finercut\": {\"removed\": [");
+    fci_json_put(b, "  'finercut': {'removed': [");
     fci_export_removed(x, b, "\"");
     fci_puts(b, "]");
     if (x->plan) {
-        fci_puts(b, ", \"plan\": ");
+        fci_json_put(b, ", 'plan': ");
         fci_export_put_plan(x, b);
     }
     fci_puts(b, "}\n}\n");
@@ -20126,37 +20136,17 @@ FCI_FN const fci_architecture *fci_export_family(const fc_model *m) {
     return name ? fci_model_architecture(fci_s(name), false, NULL) : a;
 }
 
-FCI_FN void fci_made_key(fci_buffer *b, const char *key) {
-    fci_putf(b, "%s  \"%s\": ", b->n > 2 ? ",\n" : "", key);
-}
-
 FCI_FN void fci_made_real(fci_buffer *b, const char *key, double value) {
     char text[40];
     fci_format_g(text, sizeof text, 9, value); // as many as a float32 has
-    fci_made_key(b, key);
-    if (value > 0 || value < 0) fci_puts(b, text);
-    else fci_puts(b, "null"); // a cap that is off
-    if (!strpbrk(text, ".e") && (value > 0 || value < 0)) fci_puts(b, ".0"); // transformers tells 8 from 8.0
-}
-
-FCI_FN void fci_made_member(fci_buffer *b, const char *key, double value) { // of an object on one line
-    fci_putf(b, ", \"%s\": ", key);
-    fci_put_number(b, value);
+    const bool off = !(value > 0 || value < 0); // a cap
+    fci_json_put(b, ",\n  %s: ", key);
+    fci_puts(b, off ? "null" : text);
+    if (!off && !strpbrk(text, ".e")) fci_puts(b, ".0"); // transformers tells 8 from 8.0
 }
 
 FCI_FN void fci_made_count(fci_buffer *b, const char *key, uint64_t value) {
-    fci_made_key(b, key);
-    fci_putf(b, "%llu", (unsigned long long)value);
-}
-
-FCI_FN void fci_made_bool(fci_buffer *b, const char *key, bool value) {
-    fci_made_key(b, key);
-    fci_puts(b, value ? "true" : "false");
-}
-
-FCI_FN void fci_made_text(fci_buffer *b, const char *key, const char *value) {
-    fci_made_key(b, key);
-    fci_json_put_string(b, fci_s(value));
+    fci_json_put(b, ",\n  %s: %llu", key, (unsigned long long)value);
 }
 
 // Hyperparameters by the table that reads them. Where families differ in the name, all are written.
@@ -20206,13 +20196,10 @@ FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
                fabs((double)r->factors[0][j] / fci_export_llama3(&guess, 2 * half, j) - 1) < 1e-4)
             j++;
         if (j < half) continue;
-        fci_made_key(b, "rope_scaling");
-        fci_puts(b, "{\"rope_type\": \"llama3\"");
-        fci_made_member(b, "factor", guess.factor);
-        fci_made_member(b, "low_freq_factor", guess.low);
-        fci_made_member(b, "high_freq_factor", guess.high);
-        fci_made_member(b, "original_max_position_embeddings", guess.original);
-        fci_puts(b, "}");
+        fci_json_put(b, ",\n  'rope_scaling': {'rope_type': 'llama3', 'factor': %g, "
+                        "'low_freq_factor': %g, 'high_freq_factor': %g, "
+                        "'original_max_position_embeddings': %g}",
+                     guess.factor, guess.low, guess.high, guess.original);
         return FC_OK;
     }
     return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -20221,11 +20208,8 @@ FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
 }
 
 FCI_FN void fci_made_factors(fci_buffer *b, const char *key, const float *factors, uint64_t n) {
-    fci_putf(b, ", \"%s\": [", key);
-    for (uint64_t i = 0; i < n; i++) {
-        fci_puts(b, i ? ", " : "");
-        fci_put_number(b, (double)factors[i]);
-    }
+    fci_json_put(b, ", %s: [", key);
+    for (uint64_t i = 0; i < n; i++) fci_json_put(b, ", %g", (double)factors[i]);
     fci_puts(b, "]");
 }
 
@@ -20234,19 +20218,16 @@ FCI_FN fc_code fci_made_rope(fci_export *x, fci_buffer *b) {
     const uint64_t half = x->m->hyper.rotary_dim / 2;
     if (r->scaling == FCI_ROPE_NONE && r->factors[0]) return fci_made_llama3(x, b);
     if (r->scaling == FCI_ROPE_NONE) return FC_OK;
-    fci_made_key(b, "rope_scaling");
     if (r->scaling != FCI_ROPE_LONG) {
-        fci_putf(b, "{\"rope_type\": \"%s\"", r->scaling == FCI_ROPE_YARN ? "yarn" : "linear");
-        fci_made_member(b, "factor", r->factor);
-        if (r->scaling == FCI_ROPE_YARN) {
-            fci_made_member(b, "original_max_position_embeddings", r->original);
-            fci_made_member(b, "attention_factor", r->attention);
-            fci_made_member(b, "beta_fast", r->high);
-            fci_made_member(b, "beta_slow", r->low);
-        }
+        fci_json_put(b, ",\n  'rope_scaling': {'rope_type': %s, 'factor': %g",
+                     r->scaling == FCI_ROPE_YARN ? "yarn" : "linear", r->factor);
+        if (r->scaling == FCI_ROPE_YARN)
+            fci_json_put(b, ", 'original_max_position_embeddings': %g, 'attention_factor': %g, "
+                            "'beta_fast': %g, 'beta_slow': %g",
+                         r->original, r->attention, r->high, r->low);
         fci_puts(b, "}");
     } else { // transformers 4 wants these three members and no others
-        fci_puts(b, "{\"type\": \"longrope\"");
+        fci_json_put(b, ",\n  'rope_scaling': {'type': 'longrope'");
         fci_made_factors(b, "short_factor", r->factors[0], half);
         fci_made_factors(b, "long_factor", r->factors[1] ? r->factors[1] : r->factors[0], half);
         fci_puts(b, "}");
@@ -20260,22 +20241,20 @@ FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
     bool any = false;
     for (uint32_t i = 0; i < h->n_blocks; i++) any = any || h->blocks[i].window;
     if (x->family->windows == FCI_WINDOW_NO_ROPE) {
-        fci_made_key(b, "no_rope_layers");
+        fci_json_put(b, ",\n  'no_rope_layers': [");
         for (uint32_t i = 0; i < h->n_blocks; i++)
-            fci_putf(b, "%s%d", i ? ", " : "[", h->blocks[i].rope != 0);
+            fci_json_put(b, ", %u", (unsigned)(h->blocks[i].rope != 0));
         fci_puts(b, "]");
     }
     if (!(x->family->traits & FCI_TRAIT_WINDOW)) return;
     if (any) fci_made_count(b, "sliding_window", h->window);
-    else {
-        fci_made_key(b, "sliding_window");
-        fci_puts(b, "null");
-    }
-    if (!(x->family->traits & FCI_TRAIT_USE_WINDOW)) fci_made_bool(b, "use_sliding_window", any);
+    else fci_json_put(b, ",\n  'sliding_window': null");
+    if (!(x->family->traits & FCI_TRAIT_USE_WINDOW))
+        fci_json_put(b, ",\n  'use_sliding_window': %i", any);
     if (!any || x->family->windows == FCI_WINDOW_ALL) return;
-    fci_made_key(b, "layer_types");
+    fci_json_put(b, ",\n  'layer_types': [");
     for (uint32_t i = 0; i < h->n_blocks; i++)
-        fci_putf(b, "%s\"%s_attention\"", i ? ", " : "[", h->blocks[i].window ? "sliding" : "full");
+        fci_json_put(b, ", %s", h->blocks[i].window ? "sliding_attention" : "full_attention");
     fci_puts(b, "]");
 }
 
@@ -20292,14 +20271,14 @@ FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
     }
     for (size_t i = 0; i < 2; i++)
         if (strcmp(name, silent[i]) == 0) return FC_OK;
-    if (strcmp(name, "stablelm") == 0) fci_made_bool(b, "use_qkv_bias", q);
-    else if (strcmp(name, "starcoder2") == 0) fci_made_bool(b, "use_bias", q || o || ffn);
+    if (strcmp(name, "stablelm") == 0) fci_json_put(b, ",\n  'use_qkv_bias': %i", q);
+    else if (strcmp(name, "starcoder2") == 0) fci_json_put(b, ",\n  'use_bias': %i", q || o || ffn);
     else if (q != o)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format %s: a %s model with biases of q, k and v but not of the output",
                         fc_export_format_name(x->desc->format), name);
-    else fci_made_bool(b, "attention_bias", q);
-    if (ffn && strcmp(name, "llama") == 0) fci_made_bool(b, "mlp_bias", ffn);
+    else fci_json_put(b, ",\n  'attention_bias': %i", q);
+    if (ffn && strcmp(name, "llama") == 0) fci_json_put(b, ",\n  'mlp_bias': %i", ffn);
     return FC_OK;
 }
 
@@ -20309,11 +20288,13 @@ FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
                *theirs[] = {"bos", "eos", "pad"};
     char key[64];
     uint64_t id;
-    fci_made_text(b, x->family->activation_key, x->family->activation);
-    fci_made_bool(b, "tie_word_embeddings", fci_model_has(x->m, FCI_TRAIT_TIED));
+    fci_json_put(b, ",\n  %s: %s", x->family->activation_key, x->family->activation);
+    fci_json_put(b, ",\n  'tie_word_embeddings': %i", fci_model_has(x->m, FCI_TRAIT_TIED));
     if (strstr(keys, "use_parallel_residual") || fci_model_has(x->m, FCI_TRAIT_PARALLEL))
-        fci_made_bool(b, "use_parallel_residual", fci_model_has(x->m, FCI_TRAIT_PARALLEL));
-    if (h->n_experts) fci_made_bool(b, "norm_topk_prob", fci_model_has(x->m, FCI_TRAIT_TOP_SUM));
+        fci_json_put(b, ",\n  'use_parallel_residual': %i",
+                     fci_model_has(x->m, FCI_TRAIT_PARALLEL));
+    if (h->n_experts)
+        fci_json_put(b, ",\n  'norm_topk_prob': %i", fci_model_has(x->m, FCI_TRAIT_TOP_SUM));
     if (h->rotary_dim && (h->rotary_dim != h->head_dim || strstr(keys, "partial_rotary_factor") ||
                           strstr(keys, "rotary_pct"))) {
         fci_made_real(b, "partial_rotary_factor", (double)h->rotary_dim / (double)h->head_dim);
@@ -20330,10 +20311,8 @@ FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
         const fci_kv *kv = fci_gguf_find(x->m->container, key);
         snprintf(key, sizeof key, "%s_token_id", theirs[i]);
         if (kv && fci_kv_u64(kv, &id)) fci_made_count(b, key, id);
-        else if (i == 2) { // a family's own may be beyond this vocabulary
-            fci_made_key(b, key);
-            fci_puts(b, "null");
-        }
+        else if (i == 2) // a family's own may be beyond this vocabulary
+            fci_json_put(b, ",\n  %s: null", key);
     }
 }
 
@@ -20343,11 +20322,9 @@ FCI_FN fc_code fci_export_make_config(fci_export *x) {
     fc_dtype type = fci_export_type(x, FCI_EMBEDDING, &x->m->embedding);
     memset(&b, 0, sizeof b);
     b.c = x->c;
-    fci_puts(&b, "{\n");
-    fci_made_key(&b, "architectures");
-    fci_putf(&b, "[\"%s\"]", x->family->class_name);
-    fci_made_text(&b, "model_type", x->family->name);
-    fci_made_text(&b, "torch_dtype", type == FC_DTYPE_F16 ? "float16" : type == FC_DTYPE_BF16 ? "bfloat16" : "float32");
+    fci_json_put(&b, "{\n  'architectures': [%s],\n  'model_type': %s,\n  'torch_dtype': %s",
+                 x->family->class_name, x->family->name,
+                 type == FC_DTYPE_F16 ? "float16" : type == FC_DTYPE_BF16 ? "bfloat16" : "float32");
     for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
         fci_made_field(x, &b, &fci_fields[i]);
     fci_made_traits(x, &b);
@@ -20379,16 +20356,14 @@ FCI_FN uint64_t fci_made_type(const fci_made_vocab *v, uint64_t id) {
 }
 
 FCI_FN void fci_made_added(const fci_made_vocab *v, fci_buffer *b) {
-    const char *comma = "";
-    fci_puts(b, "  \"added_tokens\": [");
+    fci_json_put(b, "  'added_tokens': [");
     for (uint64_t i = 0; i < v->n; i++) {
         uint64_t type = fci_made_type(v, i);
         if (type < 2 || type > 4) continue;
-        fci_putf(b, "%s\n    {\"id\": %llu, \"content\": ", comma, (unsigned long long)i);
-        fci_json_put_string(b, v->tokens[i]);
-        fci_putf(b, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": %s, \"normalized\": false, \"special\": %s}",
-                 v->phi3 && type == 3 ? "true" : "false", type == 4 ? "false" : "true");
-        comma = ",";
+        fci_json_put(b, ",\n    {'id': %llu, 'content': %.*s, 'single_word': false, 'lstrip': "
+                        "false, 'rstrip': %i, 'normalized': false, 'special': %i}",
+                     (unsigned long long)i, (int)v->tokens[i].n, v->tokens[i].p,
+                     v->phi3 && type == 3, type != 4);
     }
     fci_puts(b, "],\n");
 }
@@ -20397,78 +20372,72 @@ FCI_FN void fci_made_pieces_pipeline(const fci_made_vocab *v, fci_buffer *b) { /
     const uint8_t metaspace = v->t->n_changes ? 0 : v->t->steps[0].prepend;
     const bool prefix = metaspace || v->t->n_changes > 1;
     if (metaspace)
-        fci_putf(b, "  \"normalizer\": null,\n  \"pre_tokenizer\": {\"type\": \"Metaspace\", "
-                    "\"replacement\": \"" FCI_TEXT_BLANK "\", \"prepend_scheme\": \"%s\", "
-                    "\"split\": false},\n", metaspace == FCI_TEXT_FIRST ? "first" : "always");
-    else fci_puts(b, "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [");
-    if (!metaspace && prefix)
-        fci_puts(b, "{\"type\": \"Prepend\", \"prepend\": \"" FCI_TEXT_BLANK "\"}, ");
-    if (!metaspace)
-        fci_puts(b, "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
-                    "\"content\": \"" FCI_TEXT_BLANK "\"}]},\n  \"pre_tokenizer\": null,\n");
-    fci_puts(b, "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \""
-                FCI_TEXT_BLANK "\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}");
-    if (prefix) fci_puts(b, ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}");
+        fci_json_put(b, "  'normalizer': null,\n  'pre_tokenizer': {'type': 'Metaspace', "
+                        "'replacement': '" FCI_TEXT_BLANK "', 'prepend_scheme': %s, "
+                        "'split': false},\n",
+                     metaspace == FCI_TEXT_FIRST ? "first" : "always");
+    else {
+        fci_json_put(b, "  'normalizer': {'type': 'Sequence', 'normalizers': [");
+        if (prefix) fci_json_put(b, "{'type': 'Prepend', 'prepend': '" FCI_TEXT_BLANK "'}");
+        fci_json_put(b, ", {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '"
+                        FCI_TEXT_BLANK "'}]},\n  'pre_tokenizer': null,\n");
+    }
+    fci_json_put(b, "  'decoder': {'type': 'Sequence', 'decoders': [{'type': 'Replace', 'pattern': "
+                    "{'String': '" FCI_TEXT_BLANK "'}, 'content': ' '}, {'type': 'ByteFallback'}, "
+                    "{'type': 'Fuse'}");
+    if (prefix) fci_json_put(b, ", {'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0}");
     fci_puts(b, "]},\n");
 }
 
 FCI_FN void fci_made_bytes_pipeline(const fci_made_vocab *v, fci_buffer *b) { // GPT-2's, with what cuts before it
     const fc_tokenizer *t = v->t;
     bool gpt2 = false;
-    fci_putf(b, "  \"normalizer\": %s,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [",
-             t->n_changes ? "{\"type\": \"NFC\"}" : "null");
+    fci_json_put(b, t->n_changes ? "  'normalizer': {'type': 'NFC'}" : "  'normalizer': null");
+    fci_json_put(b, ",\n  'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [");
     for (size_t i = 0; i < t->n_steps; i++) {
         const char *name = t->steps[i].name;
         gpt2 = strcmp(name, "gpt2") == 0 && i + 1 == t->n_steps;
         if (gpt2) break;
         if (strcmp(name, "digits") == 0)
-            fci_puts(b, "{\"type\": \"Digits\", \"individual_digits\": true}, ");
-        else {
-            fci_puts(b, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
-            fci_json_put_string(b, fci_s(fci_text_named(name)->regex));
-            fci_puts(b, "}, \"behavior\": \"Isolated\", \"invert\": false}, ");
-        }
+            fci_json_put(b, "{'type': 'Digits', 'individual_digits': true}, ");
+        else
+            fci_json_put(b, "{'type': 'Split', 'pattern': {'Regex': %s}, 'behavior': 'Isolated', "
+                            "'invert': false}, ", fci_text_named(name)->regex);
     }
-    fci_putf(b, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": %s}]},\n",
-             gpt2 ? "true" : "false");
-    fci_puts(b, "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n");
+    fci_json_put(b, "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, "
+                    "'use_regex': %i}]},\n", gpt2);
+    fci_json_put(b, "  'decoder': {'type': 'ByteLevel', 'add_prefix_space': true, 'trim_offsets': "
+                    "true, 'use_regex': true},\n");
+}
+
+FCI_FN void fci_made_special(fci_buffer *b, fci_str token, unsigned part) {
+    fci_json_put(b, ", {'SpecialToken': {'id': %.*s, 'type_id': %u}}", (int)token.n, token.p, part);
 }
 
 FCI_FN void fci_made_template(const fci_made_vocab *v, fci_buffer *b) { // what stands before and after every text
     const fc_tokenizer *t = v->t;
     if (!t->n_before && !t->n_after) {
-        fci_puts(b, "  \"post_processor\": null,\n");
+        fci_json_put(b, "  'post_processor': null,\n");
         return;
     }
-    fci_puts(b, "  \"post_processor\": {\"type\": \"TemplateProcessing\"");
+    fci_json_put(b, "  'post_processor': {'type': 'TemplateProcessing'");
     for (int pair = 0; pair < 2; pair++) {
-        fci_puts(b, pair ? "], \"pair\": [" : ", \"single\": [");
-        for (int part = 0; part <= pair; part++) {
-            if (part) fci_puts(b, ", ");
-            for (uint32_t i = 0; i < t->n_before; i++) {
-                fci_puts(b, "{\"SpecialToken\": {\"id\": ");
-                fci_json_put_string(b, v->tokens[t->before[i]]);
-                fci_putf(b, ", \"type_id\": %d}}, ", part);
-            }
-            fci_putf(b, "{\"Sequence\": {\"id\": \"%s\", \"type_id\": %d}}", part ? "B" : "A",
-                     part);
-            for (uint32_t i = 0; i < t->n_after; i++) {
-                fci_puts(b, ", {\"SpecialToken\": {\"id\": ");
-                fci_json_put_string(b, v->tokens[t->after[i]]);
-                fci_putf(b, ", \"type_id\": %d}}", part);
-            }
+        fci_json_put(b, pair ? ", 'pair': [" : ", 'single': [");
+        for (unsigned part = 0; part <= (unsigned)pair; part++) {
+            for (uint32_t i = 0; i < t->n_before; i++)
+                fci_made_special(b, v->tokens[t->before[i]], part);
+            fci_json_put(b, ", {'Sequence': {'id': %s, 'type_id': %u}}", part ? "B" : "A", part);
+            for (uint32_t i = 0; i < t->n_after; i++)
+                fci_made_special(b, v->tokens[t->after[i]], part);
         }
+        fci_puts(b, "]");
     }
-    fci_puts(b, "], \"special_tokens\": {");
+    fci_json_put(b, ", 'special_tokens': {");
     for (uint32_t i = 0; i < t->n_before + t->n_after; i++) {
-        uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
-        fci_puts(b, i ? ", " : "");
-        fci_json_put_string(b, v->tokens[id]);
-        fci_puts(b, ": {\"id\": ");
-        fci_json_put_string(b, v->tokens[id]);
-        fci_putf(b, ", \"ids\": [%u], \"tokens\": [", id);
-        fci_json_put_string(b, v->tokens[id]);
-        fci_puts(b, "]}");
+        const uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
+        const fci_str s = v->tokens[id];
+        fci_json_put(b, ", %.*s: {'id': %.*s, 'ids': [%u], 'tokens': [%.*s]}", (int)s.n, s.p,
+                     (int)s.n, s.p, id, (int)s.n, s.p);
     }
     fci_puts(b, "}},\n");
 }
@@ -20515,11 +20484,8 @@ FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffe
     fci_made_merge *merges = (fci_made_merge *)(void *)list.p;
     if (n) qsort(merges, n, sizeof *merges, fci_made_by_score);
     for (size_t i = 0; i < n; i++) {
-        fci_puts(b, i ? ",\n      [" : "\n      [");
-        fci_json_put_string(b, v->tokens[merges[i].left]);
-        fci_puts(b, ", ");
-        fci_json_put_string(b, v->tokens[merges[i].right]);
-        fci_puts(b, "]");
+        const fci_str left = v->tokens[merges[i].left], right = v->tokens[merges[i].right];
+        fci_json_put(b, ",\n      [%.*s, %.*s]", (int)left.n, left.p, (int)right.n, right.p);
     }
     fci_map_free(&ids);
     fci_buffer_free(&list);
@@ -20531,24 +20497,20 @@ FCI_FN fc_code fci_made_model(fci_export *x, const fci_made_vocab *v, fci_buffer
     fci_str merge;
     uint64_t at = 0;
     fc_code code = FC_OK;
-    fci_puts(b, "  \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": ");
+    fci_json_put(b, "  'model': {'type': 'BPE', 'dropout': null, 'unk_token': ");
     if (pieces && v->t->unknown < v->n) fci_json_put_string(b, v->tokens[v->t->unknown]);
     else fci_puts(b, "null");
-    fci_putf(b, ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null, \"fuse_unk\": %s, \"byte_fallback\": %s, "
-             "\"ignore_merges\": %s,\n    \"vocab\": {", pieces ? "true" : "false", pieces ? "true" : "false",
-             v->t->ignore_merges ? "true" : "false");
-    for (uint64_t i = 0; i < v->n; i++) {
-        fci_puts(b, i ? ",\n      " : "\n      ");
-        fci_json_put_string(b, v->tokens[i]);
-        fci_putf(b, ": %llu", (unsigned long long)i);
-    }
-    fci_puts(b, "},\n    \"merges\": [");
+    fci_json_put(b, ", 'continuing_subword_prefix': null, 'end_of_word_suffix': null, 'fuse_unk': "
+                    "%i, 'byte_fallback': %i, 'ignore_merges': %i,\n    'vocab': {", pieces, pieces,
+                 v->t->ignore_merges);
+    for (uint64_t i = 0; i < v->n; i++)
+        fci_json_put(b, ",\n      %.*s: %llu", (int)v->tokens[i].n, v->tokens[i].p,
+                     (unsigned long long)i);
+    fci_json_put(b, "},\n    'merges': [");
     if (v->t->ranks) code = fci_made_scored(x, v, b);
     else
-        for (uint32_t i = 0; fci_kv_next_string(v->merges, &at, &merge); i++) {
-            fci_puts(b, i ? ",\n      " : "\n      ");
-            fci_json_put_string(b, merge);
-        }
+        while (fci_kv_next_string(v->merges, &at, &merge))
+            fci_json_put(b, ",\n      %.*s", (int)merge.n, merge.p);
     fci_puts(b, "]}\n}\n");
     return code;
 }
@@ -20558,27 +20520,21 @@ FCI_FN void fci_made_chat(const fc_container *g, fci_buffer *b) {
     static const char start[] = "tokenizer.chat_template.";
     const size_t n = sizeof start - 1;
     const fci_kv *usual = fci_gguf_find(g, "tokenizer.chat_template");
-    const char *comma = "\n    ";
     fci_str text = fci_s("");
     bool named = false, one = usual && fci_kv_str(usual, &text);
     for (size_t i = 0; i < g->n_kvs; i++) named = named || strncmp(g->kvs[i].key.p, start, n) == 0;
     if (!named && !one) return;
-    fci_made_key(b, "chat_template");
     if (!named) {
-        fci_json_put_string(b, text);
+        fci_json_put(b, ",\n  'chat_template': %.*s", (int)text.n, text.p);
         return;
     }
-    fci_puts(b, "[");
+    fci_json_put(b, ",\n  'chat_template': [");
     for (size_t i = 0; i < g->n_kvs; i++) {
         const fci_kv *kv = &g->kvs[i];
         const bool other = strncmp(kv->key.p, start, n) == 0;
         if ((!other && kv != usual) || !fci_kv_str(kv, &text)) continue;
-        fci_putf(b, "%s{\"name\": ", comma);
-        fci_json_put_string(b, other ? fci_sn(kv->key.p + n, kv->key.n - n) : fci_s("default"));
-        fci_puts(b, ", \"template\": ");
-        fci_json_put_string(b, text);
-        fci_puts(b, "}");
-        comma = ",\n    ";
+        fci_json_put(b, ",\n    {'name': %s, 'template': %.*s}", other ? kv->key.p + n : "default",
+                     (int)text.n, text.p);
     }
     fci_puts(b, "]");
 }
@@ -20587,14 +20543,12 @@ FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_
     static const char *const names[] = {"bos", "eos", "unknown", "padding"}, *const keys[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
     char key[64];
     uint64_t id;
-    fci_puts(b, "{\n");
-    fci_made_text(b, "tokenizer_class", "PreTrainedTokenizerFast");
+    fci_json_put(b, "{\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
     for (size_t i = 0; i < 4; i++) {
         snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
         const fci_kv *kv = fci_gguf_find(x->m->container, key);
         if (!kv || !fci_kv_u64(kv, &id) || id >= v->n) continue;
-        fci_made_key(b, keys[i]);
-        fci_json_put_string(b, v->tokens[id]);
+        fci_json_put(b, ",\n  %s: %.*s", keys[i], (int)v->tokens[id].n, v->tokens[id].p);
     }
     fci_made_chat(x->m->container, b);
     fci_puts(b, "\n}\n");
@@ -20630,7 +20584,7 @@ FCI_FN fc_code fci_export_make_tokenizer(fci_export *x) {
                                           x->err);
     if (!v.tokens) return FC_ERR_MEMORY;
     while (fci_kv_next_string(tokens, &at, &v.tokens[v.n])) v.n++;
-    fci_puts(&b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+    fci_json_put(&b, "{\n  'version': '1.0',\n  'truncation': null,\n  'padding': null,\n");
     fci_made_added(&v, &b);
     if (v.t->byte_level) fci_made_bytes_pipeline(&v, &b);
     else fci_made_pieces_pipeline(&v, &b);
@@ -20979,29 +20933,26 @@ FCI_FN void fci_export_put_header(const fci_export *x, uint32_t file, fci_buffer
     const fc_container *c = x->m->container;
     uint64_t offset = 0;
     bool format = false;
-    fci_puts(b, "{\"__metadata__\":{");
+    fci_json_put(b, "{'__metadata__':{");
     for (size_t i = 0; i < c->n_kvs && !c->gguf; i++) {
-        format = format || fci_is(c->kvs[i].key, "format");
-        if (fci_is(c->kvs[i].key, "finercut")) continue;
-        fci_json_put_string(b, c->kvs[i].key);
-        fci_puts(b, ":");
-        fci_json_put_string(b, fci_sn((const char *)c->kvs[i].data, (size_t)c->kvs[i].bytes));
-        fci_puts(b, ",");
+        const fci_kv *kv = &c->kvs[i];
+        format = format || fci_is(kv->key, "format");
+        if (!fci_is(kv->key, "finercut"))
+            fci_json_put(b, ",%.*s:%.*s", (int)kv->key.n, kv->key.p, (int)kv->bytes,
+                         (const char *)kv->data);
     }
-    if (!format) fci_puts(b, "\"format\":\"pt\",");
-    fci_puts(b, "\"finercut\":\"");
+    if (!format) fci_json_put(b, ",'format':'pt'");
+    fci_json_put(b, ",'finercut':'");
     fci_export_removed(x, b, "");
-    fci_puts(b, "\"}");
+    fci_json_put(b, "'}");
     for (size_t i = 0; i < x->n_outs; i++) {
         const fci_out *o = &x->outs[i];
         if (o->file != file) continue;
-        fci_puts(b, ",");
-        fci_json_put_string(b, fci_s(o->name));
-        fci_putf(b, ":{\"dtype\":\"%s\",\"shape\":[", fci_dtype_info(o->type)->safetensors);
+        fci_json_put(b, ",%s:{'dtype':%s,'shape':[", o->name, fci_dtype_info(o->type)->safetensors);
         for (uint32_t d = 0; d < o->rank; d++)
-            fci_putf(b, "%s%llu", d ? "," : "", (unsigned long long)o->shape[d]);
-        fci_putf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
-                 (unsigned long long)(offset + o->bytes));
+            fci_json_put(b, ",%llu", (unsigned long long)o->shape[d]);
+        fci_json_put(b, "],'data_offsets':[%llu,%llu]}", (unsigned long long)offset,
+                     (unsigned long long)(offset + o->bytes));
         offset += o->bytes;
     }
     fci_puts(b, "}");
@@ -21074,13 +21025,11 @@ FCI_FN fc_code fci_export_index(fci_export *x, uint32_t n_files) {
     memset(&b, 0, sizeof b);
     b.c = x->c;
     for (size_t i = 0; i < x->n_outs; i++) total += x->outs[i].bytes;
-    fci_putf(&b, "{\"metadata\": {\"total_size\": %llu}, \"weight_map\": {",
-             (unsigned long long)total);
+    fci_json_put(&b, "{'metadata': {'total_size': %llu}, 'weight_map': {",
+                 (unsigned long long)total);
     for (size_t i = 0; i < x->n_outs; i++) {
         fci_export_shard_name(x->outs[i].file, n_files, name, sizeof name);
-        fci_puts(&b, i ? ",\n  " : "\n  ");
-        fci_json_put_string(&b, fci_s(x->outs[i].name));
-        fci_putf(&b, ": \"%s\"", name);
+        fci_json_put(&b, ",\n  %s: %s", x->outs[i].name, name);
     }
     fci_puts(&b, "\n}}\n");
     return fci_export_text(x, "model.safetensors.index.json", &b);
@@ -21190,20 +21139,13 @@ FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bo
 }
 
 FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_class) {
-    const char *comma = "";
     const fci_json *key = settings ? fci_json_first(settings) : NULL;
     fci_puts(b, "{");
-    if (new_class) {
-        fci_puts(b, "\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"");
-        comma = ",";
-    }
+    if (new_class) fci_json_put(b, "\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
     for (uint32_t i = 0; settings && i < settings->count; i++, key = fci_json_next(key + 1)) {
         if (fci_export_is_code(key->text) || (new_class && fci_is(key->text, "tokenizer_class")))
             continue;
-        fci_putf(b, "%s\n  ", comma);
-        comma = ",";
-        fci_json_put_string(b, key->text);
-        fci_puts(b, ": ");
+        fci_json_put(b, ",\n  %.*s: ", (int)key->text.n, key->text.p);
         fci_export_put_json(b, key + 1);
     }
     fci_puts(b, "\n}\n");

@@ -435,6 +435,28 @@ static void number_file(const char *name, const char *text, size_t n) {
     }
 }
 
+// Templates: quotes, values of every kind, commas only between members.
+static void test_template(void) {
+    static const char want[] = "{\"a\": \"x\\\"\", \"b\": [\"it's\",-0.5,null,true,false], \"c\": 7, "
+                               "\"d\": 18446744073709551615, \"e\": \"00000000000000ff\", \"f\": {\n}}";
+    fci_context c;
+    fci_buffer b;
+    fci_context_basic(&c, NULL);
+    memset(&b, 0, sizeof b);
+    b.c = &c;
+    fci_puts(&b, "{");
+    fci_json_put(&b, ", %s: %.*s", "a", 2, "x\"y");
+    fci_json_put(&b, ", 'b': [");
+    fci_json_put(&b, ",%s", "it's");
+    fci_json_put(&b, ",%g,%g,%i,%i], 'c': %u", -0.5, (double)NAN, 1, 0, 7u);
+    fci_json_put(&b, ", 'd': %llu, 'e': '%016llx'", ~0ull, 255ull);
+    fci_json_put(&b, ", 'f': {");
+    fci_json_put(&b, ",\n}");
+    fci_json_put(&b, "}");
+    T_OK(b.p && strcmp(b.p, want) == 0, "templates: %s", b.p);
+    fci_buffer_free(&b);
+}
+
 int main(void) {
     test_grammar();
     test_depth();
@@ -445,6 +467,7 @@ int main(void) {
     test_many_keys();
     test_damage();
     test_writer();
+    test_template();
     int files = for_each("json_test_suite/test_parsing", suite_file);
     T_OK(files == 0 || files == 318, "318 files of JSONTestSuite, got %d", files);
     for_each("json_extra/test/data/json/test_encoding", suite_file);
