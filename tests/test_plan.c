@@ -1,7 +1,8 @@
-/* plan.json and the pictures of a plan: round trips to the bit, malformed plans, full disks, no memory. */
+/* plan.json: round trips to the bit, malformed plans, full disks, no memory. */
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
+#include "random_plan.h"
 #include "t.h"
 
 /* A world whose memory and disk end where a test says. Files are kept in `text`. */
@@ -81,93 +82,6 @@ static fc_env world_env(world *w) {
 static void allow(world *w, long allocations) {
     w->memory.fail_alloc = allocations < 0 ? 0 : w->memory.allocs + allocations + 1;
     w->memory.fail_always = 1;
-}
-
-static uint64_t random_state = 88172645463325252u;
-
-static uint64_t random_bits(void) { /* xorshift */
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    return random_state ^= random_state << 17;
-}
-
-static double random_score(void) { /* any finite bits that a distance can have */
-    double d;
-    do {
-        uint64_t bits = random_bits() >> 1;
-        memcpy(&d, &bits, sizeof d);
-    } while (!isfinite(d));
-    return d;
-}
-
-/* A plan of that many steps, which says at random what a search might have found. */
-static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t blocks, uint32_t first,
-                          size_t steps,
-                          int wild) {
-    fc_error err;
-    fc_plan *p = fci_plan_new(env, &err);
-    if (!p) return NULL;
-    strcpy(p->info.model.fingerprint, "0123456789abcdef");
-    strcpy(p->info.model.content, steps % 2 ? "fedcba9876543210" : "");
-    strcpy(p->info.model.name, "A \"model\" <b>&amp; 'more'\\ \xe6\xbc\xa2");
-    strcpy(p->info.model.architecture, "llama");
-    p->info.model.n_blocks = blocks;
-    p->info.model.n_parameters = UINT64_MAX;
-    p->info.metric = FC_METRIC_ANGULAR;
-    p->info.candidates = candidates;
-    p->info.compute = FC_COMPUTE_F32;
-    p->info.simd = FC_SIMD_SCALAR;
-    p->info.first_block = first;
-    p->info.search = FC_SEARCH_CONFIDENT;
-    p->info.confidence = 4;
-    p->info.margin = 4.25;
-    p->info.seed = UINT64_MAX - steps;
-    strcpy(p->info.calibration.source, "dir/wiki & <text>.txt");
-    p->info.calibration.n_sequences = 10;
-    p->info.calibration.n_positions = 2560;
-    p->info.calibration.length = 256;
-    p->info.calibration.hash = 0x00ff00ff12345678u;
-    p->info.cost.lanes = 1.0 / 3;
-    p->info.cost.exhaustive_lanes = 100;
-    p->info.cost.seconds = 0.1;
-    uint32_t ids = fci_plan_ids(&p->info);
-    uint8_t *gone = (uint8_t *)calloc(ids, 1);
-    fc_score *scores = (fc_score *)calloc(ids, sizeof *scores);
-    for (size_t i = 0; i < steps; i++) {
-        size_t n = 0, pick;
-        for (uint32_t id = 0; id < ids; id++) {
-            if (gone[id] || !fci_plan_eligible(&p->info, id)) continue;
-            scores[n].candidate = id;
-            scores[n].exact = (int)(random_bits() % 2);
-            scores[n].estimate = !scores[n].exact && random_bits() % 2;
-            scores[n].positions = scores[n].estimate ? random_bits() % 2561 : 0;
-            scores[n].margin = scores[n].estimate ? random_score() : 0;
-            scores[n].value = wild ? random_score() : 0.001 * (double)(i + 1) * (double)(1 + random_bits() % 50);
-            if (wild && random_bits() % 16 == 0) scores[n].value = (double)NAN;
-            scores[n].expected = scores[n].exact || scores[n].estimate ? (double)NAN : random_score();
-            n++;
-        }
-        if (n == 0) break;
-        pick = 0;
-        for (size_t k = 1; k < n; k++)
-            if (fci_plan_before(scores[k].value, scores[k].candidate, scores[pick].value, scores[pick].candidate)) pick = k;
-        if (isnan(scores[pick].value)) scores[pick].value = random_score();
-        scores[pick].expected = (double)NAN;
-        scores[pick].exact = 1;
-        scores[pick].estimate = 0;
-        scores[pick].positions = 0;
-        scores[pick].margin = 0;
-        gone[scores[pick].candidate] = 1;
-        if (fci_plan_append(p, scores[pick].candidate, scores[pick].value, scores, wild
-                            && i % 5 == 4 ? 0 : n, &err)) {
-            fc_plan_free(p);
-            p = NULL;
-            break;
-        }
-    }
-    free(gone);
-    free(scores);
-    return p;
 }
 
 static int same_real(double a, double b) {
@@ -501,124 +415,6 @@ static void test_damage(void) {
     }
 }
 
-/* A small checker: tags nest and close, attributes are quoted, text holds no bare '<' or '&'. */
-static const char *xml_entity(const char *p) {
-    static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"};
-    for (int i = 0; i < 5; i++)
-        if (strncmp(p, names[i], strlen(names[i])) == 0) return p + strlen(names[i]);
-    return NULL;
-}
-
-static const char *xml_tag(const char *p, const char **name, size_t *n, int *kind) { /* kind 1 opens,
-        -1 closes, 0 both */
-    *kind = p[1] == '/' ? -1 : 1;
-    p += *kind < 0 ? 2 : 1;
-    *name = p;
-    while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')) p++;
-    *n = (size_t)(p - *name);
-    while (*p == ' ') {
-        p += strspn(p, " ");
-        if (*p == '/' || *p == '>') break;
-        p += strcspn(p, "=<> ");
-        if (p[0] != '=' || p[1] != '"') return NULL;
-        p += 2;
-        while (*p && *p != '"') {
-            p = *p == '&' ? xml_entity(p) : *p == '<' ? NULL : p + 1;
-            if (!p) return NULL;
-        }
-        if (*p++ != '"') return NULL;
-    }
-    if (*p == '/') *kind = 0, p++;
-    return *n && *p == '>' ? p + 1 : NULL;
-}
-
-static int xml_good(const char *text, size_t size) {
-    const char *names[16];
-    size_t lengths[16];
-    int depth = 0, roots = 0;
-    const char *p = text;
-    for (size_t i = 0; i < size; i++)
-        if ((unsigned char)text[i] < 0x20 && text[i] != '\n') return 0;
-    for (size_t i = 0, n; i < size; i += n)
-        if ((n = fci_utf8_length(text + i, size - i)) == 0) return 0;
-    while (*p) {
-        const char *name;
-        size_t n;
-        int kind;
-        if (*p == '&') p = xml_entity(p);
-        else if (*p != '<') p += depth || *p == '\n' ? 1 : (ptrdiff_t)(size + 1);
-        else {
-            p = xml_tag(p, &name, &n, &kind);
-            if (!p) return 0;
-            if (kind > 0 && depth == 16) return 0;
-            if (kind > 0) names[depth] = name, lengths[depth++] = n;
-            if (kind >= 0 && depth == (kind > 0)) roots++;
-            if (kind < 0 && (depth-- == 0 || lengths[depth] != n || memcmp(names[depth], name,
-                    n) != 0)) return 0;
-        }
-        if (!p || p > text + size) return 0;
-    }
-    return depth == 0 && roots == 1;
-}
-
-static size_t count(const char *text, const char *what) {
-    size_t n = 0;
-    for (const char *p = strstr(text, what); p; p = strstr(p + 1, what)) n++;
-    return n;
-}
-
-static void test_svg(void) {
-    static const struct { fc_candidates kind; uint32_t blocks, first; size_t steps; int wild; } cases[] = {
-        {FC_CANDIDATES_SUBLAYERS, 30, 0, 15, 0}, {FC_CANDIDATES_SUBLAYERS, 2, 0, 1,
-                                                  0}, {FC_CANDIDATES_SUBLAYERS, 1, 0, 0, 0},
-        {FC_CANDIDATES_BLOCKS, 48, 19, 12, 0}, {FC_CANDIDATES_FFN, 5, 4, 1, 1}, {FC_CANDIDATES_SUBLAYERS,
-                126, 0, 200, 0},
-        {FC_CANDIDATES_ATTENTION, 80, 0, 79, 1}, {FC_CANDIDATES_SUBLAYERS, 300, 0, 3,
-                                                  1}, {FC_CANDIDATES_SUBLAYERS, 12, 3, 20, 1},
-    };
-    T_OK(xml_good("<a b=\"c\"><d/>x&amp;</a>\n", 24) && !xml_good("<a><b></a></b>", 14)
-         && !xml_good("<a>&x</a>", 9)
-         && !xml_good("<a b=c></a>", 11) && !xml_good("<a/><a/>", 8) && !xml_good("<a>",
-                 3), "the checker itself");
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        world w;
-        fc_env env = world_env(&w);
-        fc_error err;
-        fc_plan *p = make_plan(&env, cases[i].kind, cases[i].blocks, cases[i].first, cases[i].steps,
-                               cases[i].wild);
-        if (i % 3 == 0) p->info.metric = FC_METRIC_NLL;
-        size_t cells = (cases[i].kind == FC_CANDIDATES_BLOCKS ? 2 : 1) * p->info.n_steps;
-        T_OK(fc_report_svg(p, "p.svg", &err) == FC_OK, "case %d: %s", (int)i, err.msg);
-        T_OK(w.text && xml_good(w.text, w.n), "case %d is not well-formed", (int)i);
-        T_OK(strstr(w.text,
-                    "A &quot;model&quot; &lt;b&gt;&amp;amp; &#39;more&#39;\\ \xe6\xbc\xa2</title>") != NULL, "case %d: title", (int)i);
-        T_OK(count(w.text, ": removed at step ") == cells, "case %d: %d cells are marked, expected %d",
-             (int)i,
-             (int)count(w.text, ": removed at step "), (int)cells);
-        T_OK(count(w.text, "nan") + count(w.text, "inf\"") == 0, "case %d: a coordinate is not a number",
-             (int)i);
-        T_OK(count(w.text, "x=\"-") + count(w.text, "width=\"-") + count(w.text, "height=\"-") == 0,
-             "case %d: negative", (int)i);
-        T_OK(w.n < 1200000, "case %d: %d bytes", (int)i, (int)w.n);
-        T_OK(!strstr(w.text, "<script") && count(w.text, "http") == 1, "case %d: not self-contained", (int)i);
-        fc_plan_free(p);
-        T_OK(w.memory.live == 0, "case %d: %ld blocks leaked", (int)i, w.memory.live);
-        free(w.text);
-    }
-}
-
-static void test_csv(void) {
-    static const char want[] = "step,candidate,value,exact,removed\n1,attn.1,nan,1,0\n1,attn.3,0.5,1,1\n1,ffn.3,1,0,0\n2,attn.1,0.75,1,1\n";
-    world w;
-    fc_env env = world_env(&w);
-    fc_error err;
-    fc_plan *p = fci_plan_read(good, sizeof good - 1, &env, &err);
-    T_OK(p && fc_report_csv(p, "p.csv", &err) == FC_OK && strcmp(w.text, want) == 0, "csv: %s%s", err.msg,
-         w.text ? w.text : "");
-    fc_plan_free(p);
-    free(w.text);
-}
-
 static void test_disk(void) {
     world w;
     fc_env env = world_env(&w);
@@ -711,8 +507,6 @@ int main(void) {
     test_names();
     test_malformed();
     test_damage();
-    test_svg();
-    test_csv();
     test_disk();
     test_file();
     test_memory();
