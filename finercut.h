@@ -279,6 +279,7 @@ typedef struct fc_env {
 FINERCUT_API const char *fc_simd_name(fc_simd simd);  /* "auto", "scalar", "avx2" ... */
 FINERCUT_API fc_code fc_simd_parse(const char *name, fc_simd *out, fc_error *err);
 FINERCUT_API fc_simd fc_simd_best(void);              /* of this machine and build */
+FINERCUT_API int fc_simd_there(fc_simd simd);         /* in this machine and build; AUTO always is */
 FINERCUT_API const char *fc_build_info(void);         /* version, compiler, tables, switches */
 FINERCUT_API uint32_t fc_version(void); /* FINERCUT_VERSION_NUMBER of the implementation */
 
@@ -663,7 +664,8 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
                                      const char *const *inputs, size_t n_inputs, const fc_env *env,
                                      fc_error *err);
 
-/* Piece by piece. Either of commit and discard frees it, and without commit there is no file. */
+/* Piece by piece. Either of commit and discard frees it, and without commit there is no file. While it
+   is open, no other run opens the same output. */
 typedef struct fc_output fc_output;
 FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, const fc_env *env,
                                        fc_error *err);
@@ -952,6 +954,7 @@ typedef struct fci_platform_file { // one type for files read and for files and 
 } fci_platform_file;
 
 #define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
+#define FCI_PLATFORM_TAKEN ETXTBSY      // start: another run has begun the same output
 
 FCI_FN char *fci_platform_copy(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b);
@@ -1279,6 +1282,7 @@ FCI_FN bool fci_platform_same(const char *a, const char *b) { // one file or fol
 
 typedef struct fci_platform_sweep {
     const char *folder, *mark;
+    bool alive; // some run is at the same output
 } fci_platform_sweep;
 
 FCI_FN char *fci_platform_in(const char *folder, const char *name) {
@@ -1507,13 +1511,14 @@ FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
 
 // A temporary of this output whose lock is free was left by a run that was killed.
 FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
-    const fci_platform_sweep *s = (const fci_platform_sweep *)user;
+    fci_platform_sweep *s = (fci_platform_sweep *)user;
     struct stat st;
     int fd;
     if (!fci_platform_is_beside(name, s->mark)) return 0;
     char *path = fci_platform_in(s->folder, name);
     if (path && fci_platform_fd(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, &fd) == 0) {
-        if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        if (flock(fd, LOCK_EX | LOCK_NB) != 0) s->alive = s->alive || errno == EWOULDBLOCK;
+        else if (fstat(fd, &st) == 0 && st.st_uid == geteuid()) {
             if (S_ISDIR(st.st_mode)) {
                 fci_platform_empty(fd);
                 fd = -1;
@@ -1533,23 +1538,35 @@ FCI_FN int fci_platform_close_output(fci_platform_file *f, int error) {
     return error;
 }
 
+// One run at a time looks for others' temporaries and makes its own, where there are locks.
+FCI_FN void fci_platform_queue(int folder) {
+    const struct timespec wait = {0, 1000000};
+    for (int i = 0; i < 1000; i++) {
+        if (flock(folder, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+        nanosleep(&wait, NULL);
+    }
+}
+
 // The folder that an output is in: swept now, synced at the end. One that may not be read is
-// neither.
-FCI_FN int fci_platform_enter(fci_platform_file *f) {
+// neither. `alone`: no other run may be at this output.
+FCI_FN int fci_platform_enter(fci_platform_file *f, bool alone) {
     char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
     fci_platform_sweep sweep;
     char *folder = fci_platform_folder_of(f->final_path);
     if (!folder) return ENOMEM;
-    const int error = fci_platform_fd(folder, O_RDONLY | O_DIRECTORY, &f->folder);
+    int error = fci_platform_fd(folder, O_RDONLY | O_DIRECTORY, &f->folder);
+    fci_platform_queue(f->folder);
     fci_platform_mark(f->final_path + fci_platform_base(f->final_path), mark);
     sweep.folder = folder;
     sweep.mark = mark;
+    sweep.alive = false;
     if (!error) fci_platform_list(folder, fci_platform_sweep_file, &sweep);
+    if (!error && alone && sweep.alive) error = FCI_PLATFORM_TAKEN;
     free(folder);
     return error == EACCES ? 0 : error;
 }
 
-FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     bool device = false;
     if (!f) return ENOMEM;
@@ -1560,8 +1577,9 @@ FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
         error = folder ? ENOTDIR : fci_platform_fd(path, O_WRONLY, &f->fd);
         if (!error && isatty(f->fd)) error = FCI_PLATFORM_NOT_A_FILE;
     } else if (!error) {
-        error = fci_platform_enter(f);
+        error = fci_platform_enter(f, alone);
         if (!error) error = fci_platform_make(f, folder);
+        if (f->folder >= 0) (void)flock(f->folder, LOCK_UN);
     }
     if (error) return fci_platform_close_output(f, error);
     *file = f;
@@ -1570,7 +1588,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
 
 FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
     (void)user;
-    return fci_platform_start(path, false, file);
+    return fci_platform_start(path, false, false, file);
 }
 
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
@@ -1738,7 +1756,7 @@ FCI_FN uint64_t fci_platform_random(void) {
 
 // What is written has a handle that shares nothing: who can open it to delete it knows it is dead.
 FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
-    const fci_platform_sweep *s = (const fci_platform_sweep *)user;
+    fci_platform_sweep *s = (fci_platform_sweep *)user;
     if (!fci_platform_is_beside(name, s->mark)) return 0;
     char *path = fci_platform_in(s->folder, name);
     const bool folder = path && fci_platform_is_folder(path);
@@ -1746,7 +1764,8 @@ FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
     if (path)
         h = fci_platform_handle(path, DELETE, folder ? FCI_PLATFORM_SHARED : 0, OPEN_EXISTING,
                                 folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
-    if (h != INVALID_HANDLE_VALUE) {
+    if (h == INVALID_HANDLE_VALUE) s->alive = s->alive || GetLastError() == ERROR_SHARING_VIOLATION;
+    else {
         if (folder) fci_platform_remove_folder(path);
         CloseHandle(h);
         if (!folder) fci_platform_remove(path, false);
@@ -1788,7 +1807,7 @@ FCI_FN int fci_platform_device(fci_platform_file *f, bool *device) {
     return *device ? FCI_PLATFORM_NOT_A_FILE : 0;
 }
 
-FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
     char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
     fci_platform_sweep sweep;
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
@@ -1805,8 +1824,9 @@ FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
         fci_platform_mark(path + fci_platform_base(path), mark);
         sweep.folder = in;
         sweep.mark = mark;
+        sweep.alive = false;
         fci_platform_list(in, fci_platform_sweep_file, &sweep);
-        error = fci_platform_make(f, folder);
+        error = alone && sweep.alive ? FCI_PLATFORM_TAKEN : fci_platform_make(f, folder);
     }
     free(in);
     if (error) {
@@ -1819,7 +1839,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
 
 FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
     (void)user;
-    return fci_platform_start(path, false, file);
+    return fci_platform_start(path, false, false, file);
 }
 
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
@@ -1957,8 +1977,9 @@ FCI_FN uint64_t fci_platform_random(void) {
     return fci_platform_mix((uint64_t)time(NULL), (uint64_t)clock(), &here);
 }
 
-FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
     fci_platform_file *f;
+    (void)alone;
     if (folder) return ENOSYS;
     f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
@@ -1977,7 +1998,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, void **file) {
 
 FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
     (void)user;
-    return fci_platform_start(path, false, file);
+    return fci_platform_start(path, false, false, file);
 }
 
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
@@ -2650,7 +2671,8 @@ typedef struct fci_file {
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error) {
     return fci_fail(err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path,
                     what,
-                    error == FCI_PLATFORM_NOT_A_FILE
+                    error == FCI_PLATFORM_TAKEN ? "another run is writing it"
+                    : error == FCI_PLATFORM_NOT_A_FILE
                         ? "expected a file, got a pipe, a socket or a device"
                         : strerror(error));
 }
@@ -3174,7 +3196,7 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
     fc_code code = plain ? fci_output_allowed(&c, plain, kind, inputs, n_inputs, err)
                          : FC_ERR_MEMORY;
     if (!code && c.io.create == fci_platform_create) {
-        error = fci_platform_start(plain, folder, &file);
+        error = fci_platform_start(plain, folder, true, &file);
         if (error) code = fci_io_error(err, plain, "create", error);
         else fci_platform_discard(NULL, file);
     }
@@ -3203,7 +3225,9 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
     if (!o) return NULL;
     o->c = c;
     strcpy(o->path, path);
-    int error = c.io.create(c.io.user, path, &o->file);
+    int error = c.io.create == fci_platform_create
+                    ? fci_platform_start(path, false, true, &o->file)
+                    : c.io.create(c.io.user, path, &o->file);
     if (!error) return o;
     fci_io_error(err, path, "create", error);
     fci_free(&c, o);
@@ -10463,6 +10487,10 @@ FCI_ENUM(fc_simd, "simd", fci_kernels_names)
 
 FINERCUT_API fc_simd fc_simd_best(void) {
     return fci_kernels_pick(FC_SIMD_AUTO)->simd;
+}
+
+FINERCUT_API int fc_simd_there(fc_simd simd) {
+    return simd == FC_SIMD_AUTO || fci_kernels_pick(simd)->simd == simd;
 }
 
 FINERCUT_API const char *fc_build_info(void) {
@@ -21336,7 +21364,7 @@ FCI_FN fc_code fci_export_folder(fci_export *x) {
     for (size_t i = 0; i < x->n_outs; i++) x->total += x->outs[i].bytes;
     fc_code code = fci_export_room_check(x, final, x->total);
     if (code) return code;
-    int error = fci_platform_start(final, true, &folder);
+    int error = fci_platform_start(final, true, true, &folder);
     if (error) return fci_io_error(x->err, final, "create", error);
     x->target = ((fci_platform_file *)folder)->beside_path;
     code = fci_export_folder_files(x);
@@ -22706,6 +22734,7 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 #undef FCI_PLAN_N_FIELDS
 #undef FCI_PLATFORM_HUGE
 #undef FCI_PLATFORM_NOT_A_FILE
+#undef FCI_PLATFORM_TAKEN
 #undef FCI_PLATFORM_SHARED
 #undef FCI_POKE
 #undef FCI_POSIX

@@ -64,6 +64,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     fc_container *container;
     fc_tokens tokens;
     fc_plan *plan;
+    fc_output *claimed; // while it is open, no other run writes there
     uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the whole model
     size_t n_steps;
 } session;
@@ -187,7 +188,7 @@ typedef struct value_type {
     int (*parse)(const struct value_type *type, const char *text, void *field); // 1: understood
     const char *expected; // NULL: one of the choices
     int n_choices;
-    const char *(*choice)(int index);
+    const char *(*choice)(int index); // NULL: not on this machine
 } value_type;
 
 // A number at the start of `text`, and what follows it. strtod alone would also take "nan", "0x1" and " 1".
@@ -298,7 +299,7 @@ static int parse_bytes(const value_type *type, const char *text, void *field) {
 
 static int parse_choice(const value_type *type, const char *text, void *field) {
     for (int i = 0; i < type->n_choices; i++)
-        if (strcmp(text, type->choice(i)) == 0) {
+        if (type->choice(i) && strcmp(text, type->choice(i)) == 0) {
             memcpy(field, &i, sizeof i);
             return 1;
         }
@@ -317,7 +318,7 @@ static const char *products_name(int i) {
     static const char *const names[] = {"all", "model", "none"};
     return names[i];
 }
-static const char *simd_name(int i) { return fc_simd_name((fc_simd)i); }
+static const char *simd_name(int i) { return fc_simd_there((fc_simd)i) ? fc_simd_name((fc_simd)i) : NULL; }
 static const char *metric_name(int i) { return fc_metric_name((fc_metric)i); }
 static const char *candidates_name(int i) { return fc_candidates_name((fc_candidates)i); }
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
@@ -352,7 +353,7 @@ static void expected_text(const value_type *type, const char *separator, char *o
     size_t n = 0;
     snprintf(out, size, "%s", type->expected ? type->expected : "");
     for (int i = 0; i < type->n_choices && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s%s", i ? separator : "", type->choice(i));
+        if (type->choice(i)) n += (size_t)snprintf(out + n, size - n, "%s%s", i ? separator : "", type->choice(i));
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -483,7 +484,7 @@ static const flag flags[] = {
      "bf16 and the processor has the instructions, else f32"},
     {ALL, "--memory-limit", &type_bytes, "4G", NULL, 0, FIELD(memory_limit), 0,
      "most bytes of working memory besides the mapped model, K M G T in\npowers of 1024 (default: no limit)"},
-    {ALL, "--simd", &type_simd, NULL, "auto", 0, FIELD(simd), 0, "highest instruction set to use"},
+    {ALL, "--simd", &type_simd, NULL, "auto", 0, FIELD(simd), 0, "highest instruction set to use, of those that this\nprocessor and build have"},
     {ALL, "--help", NULL, NULL, NULL, 0, FIELD(help), 0, "this text"},
     {ALL, "-h", NULL, NULL, NULL, 0, FIELD(help), 0, NULL},
 };
@@ -703,10 +704,11 @@ static int set_flag(const command *c, const flag *f, const char *value, options 
 }
 
 // One argument that starts with a dash, at argv[*i]; takes the next one too where it is the value.
-static int parse_flag(const command *c, int argc, char **argv, int *i, options *o) {
+static int parse_flag(const command *c, int argc, char **argv, int *i, unsigned char given[N_FLAGS], options *o) {
     const char *arg = argv[*i], *equals = strchr(arg, '=');
     const flag *f = find_flag(c, arg, equals ? (size_t)(equals - arg) : strlen(arg));
     if (!f) return misused(c, "unknown flag \"%s\"", arg);
+    if (given[f - flags]++) return misused(c, "%s: expected once, got it twice", f->name);
     if (!f->type) {
         if (equals) return misused(c, "%s: expected no value, got \"%s\"", f->name, equals + 1);
         return set_switch(o, f->field);
@@ -739,12 +741,13 @@ static int check_required(const command *c, options *o) {
 
 static int parse(const command *c, int argc, char **argv, options *o) {
     int status = STATUS_OK, only_arguments = 0;
+    unsigned char given[N_FLAGS] = {0};
     for (int i = 0; i < N_FLAGS; i++)
         if (flags[i].standard && (flags[i].commands & command_bit(c)))
             flags[i].type->parse(flags[i].type, flags[i].standard, field_of(o, flags[i].field));
     for (int i = 0; i < argc && !status && !o->help; i++) {
         if (!only_arguments && strcmp(argv[i], "--") == 0) only_arguments = 1;
-        else if (!only_arguments && argv[i][0] == '-' && argv[i][1]) status = parse_flag(c, argc, argv, &i, o);
+        else if (!only_arguments && argv[i][0] == '-' && argv[i][1]) status = parse_flag(c, argc, argv, &i, given, o);
         else status = parse_argument(c, argv[i], o);
     }
     return status || o->help ? status : check_required(c, o);
@@ -1496,6 +1499,12 @@ static int check_replaced(session *s) {
     }
 }
 
+// What another run has finished since is not replaced either.
+static int claim(session *s) {
+    s->claimed = fc_output_open(s->o->output, FC_OUTPUT_PLAN, &s->env, &s->err);
+    return s->claimed ? check_replaced(s) : failed(s);
+}
+
 // A plan without steps never takes the place of one with steps, or of another file; nor one without new steps.
 static int worth_saving(const session *s, const fc_plan *p) {
     if (s->plan) return fc_plan_about(p)->n_steps > fc_plan_about(s->plan)->n_steps;
@@ -1561,7 +1570,8 @@ static int run_prune(session *s) {
     if (s->o->resume && s->o->force) return misused(s->command, "expected one of --resume and --force, got both");
     if (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s)) return STATUS_FAILED;
     catch_interrupt();
-    if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
+    if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration) || claim(s))
+        return STATUS_FAILED;
     return search(s);
 }
 
@@ -1639,6 +1649,7 @@ static int run_eval(session *s) {
 typedef struct npy {
     fc_output *out;
     size_t n_columns;
+    uint64_t n_strange; // NaN and infinities
     fc_error err;
 } npy;
 
@@ -1658,6 +1669,7 @@ static int npy_begin(npy *n, size_t n_rows) {
 
 static int npy_rows(void *user, const float *rows, size_t n_rows) {
     npy *n = (npy *)user;
+    for (size_t i = 0; i < n->n_columns * n_rows; i++) n->n_strange += isfinite(rows[i]) ? 0 : 1;
     return interrupted || fc_output_write(n->out, rows, n->n_columns * sizeof *rows * n_rows, &n->err) != FC_OK;
 }
 
@@ -1675,7 +1687,11 @@ static int run_logits(session *s) {
     fc_code code = FC_OK;
     if (!npy_begin(&n, s->tokens.starts[s->tokens.n_sequences]))
         code = fc_logits(s->model, &s->tokens, s->mask, npy_rows, &n, &s->err);
-    if (!code && !n.err.code) return fc_output_commit(n.out, &s->err) ? failed(s) : STATUS_OK;
+    if (!code && !n.err.code) {
+        if (fc_output_commit(n.out, &s->err)) return failed(s);
+        if (n.n_strange) note(s, "%llu logits are NaN or infinite", (unsigned long long)n.n_strange);
+        return STATUS_OK;
+    }
     fc_output_discard(n.out);
     if (interrupted) return fail("interrupted");
     return n.err.code ? fail("%s", n.err.msg) : failed(s);
@@ -2080,6 +2096,7 @@ static int run(const command *c, const options *o) {
     int status = c->run(&s);
     free(s.mask);
     fc_plan_free(s.plan);
+    fc_output_discard(s.claimed);
     fc_tokens_free(&s.tokens);
     fc_container_close(s.container);
     fc_model_close(s.model);

@@ -150,6 +150,13 @@ usage "--search: expected one of race, exhaustive" prune x --text t --search fas
 usage "--candidates: expected one of sublayers, attention, ffn, blocks" prune x --text t --candidates heads
 usage "--compute: expected one of auto, f32, bf16" info x --compute f64
 usage "--simd: expected one of auto, scalar" info x --simd sse
+usage "--samples: expected once, got it twice" prune x --text t --samples 3 --samples=4
+usage "--quiet: expected once, got it twice" eval x --text t --quiet --quiet
+for table in avx2 avx512 avx512bf16 amx neon neon-bf16; do # each runs, or what there is is told
+    if "$finercut" info "$sharded" --simd $table 2>/dev/null | grep -q "^kernels  *$table$"; then there="${there-auto, scalar}, $table"
+    else missing=$table; fi
+done
+usage "--simd: expected one of ${there-auto, scalar}, got \"$missing\"" info "$sharded" --simd "$missing"
 
 # ---- info
 
@@ -498,8 +505,8 @@ small="--prompt 6 --batch 2 --generate 5 --repeat 1 --gemm model"
     t_ok "bench --json" gives '^\{"machine":\{"threads":1,.*"peak":\{"gflops":[0-9.]+,.*"prompt":\[\{"tokens":6,"sequences":1,"logits":"last",.*"logits":"all",.*"generate":\{"tokens":5,.*"gemm":\[\{.*\]\}$' \
         bench "$sharded" $small --json --threads 1
     t_ok "bench --json is one line" [ "$(wc -l <"$out")" -eq 1 ]
-    t_ok "bench of a plan" gives "\"removed\":\[\"$first\"\]" bench "$sharded" $small --json --plan race.json --remove 1 --gemm none
-    bad "bench: more than the model's positions" "at most 128" bench "$sharded" $small --prompt 200
+    t_ok "bench of a plan" gives "\"removed\":\[\"$first\"\]" bench "$sharded" ${small% model} none --json --plan race.json --remove 1
+    bad "bench: more than the model's positions" "at most 128" bench "$sharded" --prompt 200 ${small#* 6}
     bad "bench: too little memory" "memory limit" bench "$sharded" $small --memory-limit 1000
 }
 

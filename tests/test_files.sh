@@ -317,6 +317,45 @@ bad "--force makes no difference" "expected a new or an empty folder" export mod
 bad "a file as a folder" "expected a new or an empty folder" export model --plan kept.json --format hf -o note.txt
 rm -r empty full-of-nothing
 
+# ---- two runs at one output
+
+for round in 1 2 3 4 5; do # at once: one of them makes the plan, and the other makes nothing
+    for i in 1 2 3; do
+        ("$finercut" prune model --tokens tokens.json --quiet -o once.json 2>"$t_dir/err$i"; echo $? >"$t_dir/status$i") &
+    done
+    wait
+    t_ok "one of three runs" [ "$(cat "$t_dir/status1" "$t_dir/status2" "$t_dir/status3" | tr -d '\n' | tr -d 1)" = 0 ]
+    t_ok "the others say why" [ "$(cat "$t_dir"/err[123] | grep -c 'once.json: \(cannot create: another run is writing it\|holds a plan of .*\)$')" -eq 2 ]
+    t_ok "and nothing else is there" [ "$(echo once.json*)" = once.json ]
+    rm once.json
+done
+"$finercut" prune full --text full/calibration.txt --search exhaustive --samples 100 --threads 1 --quiet -o long.json 2>"$err" &
+long=$!
+for i in 1 2 3 4 5 6 7 8 9 10; do [ "$(echo long.json.*.tmp)" != 'long.json.*.tmp' ] || sleep 0.2; done
+for force in "" --force --resume; do
+    # shellcheck disable=SC2086
+    bad "an output that a run is at $force" "long.json: cannot create: another run is writing it" \
+        prune model --tokens tokens.json $force -o long.json
+done
+bad "by another name" "cannot create: another run" prune model --tokens tokens.json -o ../w/long.json
+t_ok "another output" run 0 prune model --tokens tokens.json --remove 1 --quiet -o longer.json
+kill -9 $long
+wait $long 2>/dev/null
+t_ok "after its end" run 0 prune model --tokens tokens.json --remove 1 --quiet --force -o long.json
+t_ok "nothing of it is left" [ "$(echo long.json*)" = long.json ]
+rm long.json longer.json
+
+# ---- logits that are not numbers
+
+at=$("$finercut" info model --tensors --json | tr '{' '\n' | sed -n 's/.*"name":"model.norm.weight".*"offset":\([0-9]*\),"file":\([0-9]\).*/\1 \2/p')
+cp -R model strange
+printf '\377\377' | dd of="strange/model-0000$((${at#* } + 1))-of-00003.safetensors" bs=1 seek="${at% *}" conv=notrunc 2>/dev/null
+t_ok "logits of a NaN weight" run 0 logits strange --tokens tokens.json -o strange.npy
+t_ok "it is noted" [ "$(cat "$err")" = "finercut: note: 3012 logits are NaN or infinite" ]
+t_ok "logits of numbers" run 0 logits model --tokens tokens.json -o strange.npy
+t_ok "no note" [ ! -s "$err" ]
+rm -r strange strange.npy
+
 # ---- modes, and what killed runs left
 
 mode() {
@@ -354,7 +393,8 @@ t_ok "that folder is gone" [ ! -e "$folder" ]
 rm -rf mark mark.svg* "$other"
 echo half >"$dead"
 if command -v flock >/dev/null; then
-    flock "$dead" sh -c "'$finercut' report kept.json -o mark.svg"
+    flock "$dead" sh -c "'$finercut' report kept.json -o mark.svg" 2>"$err"
+    t_ok "an output that a live run is at" grep -q "mark.svg: cannot create: another run is writing it" "$err"
     t_ok "what a live run writes stays" [ -e "$dead" ]
 else
     t_skip "a live run's temporary" "no flock"
