@@ -244,20 +244,19 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     drop(z);
 }
 
+/* Every storage type that there is a decoder for, with one block of K and more, of whole blocks of weights or not. */
 static void gemm_types(const fci_context *c, fc_compute compute) {
-    static const struct { const char *name; fc_dtype type; size_t block, bytes; } types[] = {
-        {"F32", FC_DTYPE_F32, 1, 4}, {"F16", FC_DTYPE_F16, 1, 2}, {"BF16", FC_DTYPE_BF16, 1, 2},
-        {"Q8_0", FC_DTYPE_Q8_0, 32, 34}, {"Q4_0", FC_DTYPE_Q4_0, 32, 18}, {"Q4_1", FC_DTYPE_Q4_1, 32, 20},
-        {"Q4_K", FC_DTYPE_Q4_K, 256, 144}, {"Q6_K", FC_DTYPE_Q6_K, 256, 210}
-    };
-    static const size_t ks[] = {768, 800, 2304, 32}; /* one block of K and more, of whole blocks of weights or not */
-    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
-        if (!fci_number_can_decode(types[t].type)) t_skip(types[t].name, "not decoded in this build");
-        else
-            for (size_t i = 0; i < sizeof ks / sizeof *ks; i++)
-                if (ks[i] % types[t].block == 0)
-                    gemm_type(c, compute, types[t].name, types[t].type, ks[i], ks[i] / types[t].block * types[t].bytes);
+    static const size_t ks[] = {768, 800, 2304, 32};
+    size_t seen = 0;
+    for (int t = 1; t < FC_DTYPE_COUNT; t++) {
+        const fc_dtype type = (fc_dtype)t;
+        if (!fci_number_can_decode(type)) continue;
+        seen++;
+        for (size_t i = 0; i < sizeof ks / sizeof *ks; i++)
+            if (ks[i] % fci_number_block(type) == 0)
+                gemm_type(c, compute, fc_dtype_name(type), type, ks[i], (size_t)fci_number_bytes(type, ks[i]));
     }
+    T_OK(seen == 17, "%d storage types", (int)seen);
 }
 
 /* What the tile instruction does, one step at a time: of 32 numbers the even ones' products summed in order, the
