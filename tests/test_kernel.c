@@ -259,6 +259,21 @@ static void gemm_types(const fci_context *c, fc_compute compute) {
     T_OK(seen == 17, "%d storage types", (int)seen);
 }
 
+/* The public function, by the definition. */
+static void matmul(void) {
+    enum { M = 3, K = 64, N = 5 };
+    fc_error err;
+    static float x[M * K], w[N * K], y[M * N];
+    for (size_t i = 0; i < M * K; i++) x[i] = (float)(i * 7 % 13) / 13 - 0.5f;
+    for (size_t i = 0; i < N * K; i++) w[i] = (float)(i * 5 % 11) / 11 - 0.5f;
+    T_OK(fc_matmul(x, M, K, w, FC_DTYPE_F32, N, y, FC_COMPUTE_F32, NULL, &err) == FC_OK, "%s", err.msg);
+    for (size_t i = 0; i < M * N; i++) {
+        double want = 0;
+        for (size_t k = 0; k < K; k++) want += (double)x[i / N * K + k] * (double)w[i % N * K + k];
+        T_OK(fabs(want - (double)y[i]) < 1e-5, "matmul [%d]: expected %g, got %g", (int)i, want, (double)y[i]);
+    }
+}
+
 /* What the tile instruction does, one step at a time: of 32 numbers the even ones' products summed in order, the
    odd ones' too, both sums added, then added to the accumulator. */
 static float tiles_twin(const float *x, const float *w, size_t k) {
@@ -879,6 +894,7 @@ int main(void) {
     (void)t_read;
     (void)t_shared;
     names();
+    matmul();
     functions();
     for (i = FC_SIMD_SCALAR; i < FC_SIMD_COUNT; i++) {
         if (fci_kernels_pick((fc_simd)i)->simd == (fc_simd)i) table((fc_simd)i);

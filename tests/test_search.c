@@ -767,7 +767,7 @@ static void test_log(const char *path) {
     fc_model_close(m);
 }
 
-/* The easy and the kernel level of the interface. */
+/* The easy level of the interface. */
 static void test_levels(void) {
     fc_error err;
     fc_prune_desc desc;
@@ -784,36 +784,6 @@ static void test_levels(void) {
     remove("build/test_levels.json");
     remove("build/test_levels.txt");
     T_OK(fc_prune_file("examples/nothing", "examples/demo/calibration.txt", NULL, "build/none.json", NULL, &err) == FC_ERR_IO, "missing model: %s", err.msg);
-
-    enum { M = 3, K = 64, N = 5 };
-    static float x[M * K], w[N * K], y[M * N], a[N], b[N];
-    for (size_t i = 0; i < M * K; i++) x[i] = (float)(i * 7 % 13) / 13 - 0.5f;
-    for (size_t i = 0; i < N * K; i++) w[i] = (float)(i * 5 % 11) / 11 - 0.5f;
-    T_OK(fc_matmul(x, M, K, w, FC_DTYPE_F32, N, y, FC_COMPUTE_F32, NULL, &err) == FC_OK, "%s", err.msg);
-    for (size_t i = 0; i < M * N; i++) {
-        double want = 0;
-        for (size_t k = 0; k < K; k++) want += (double)x[i / N * K + k] * (double)w[i % N * K + k];
-        T_OK(fabs(want - (double)y[i]) < 1e-5, "matmul [%d]: expected %g, got %g", (int)i, want, (double)y[i]);
-    }
-    T_OK(fc_matmul(x, M, 33, w, FC_DTYPE_Q8_0, N, y, FC_COMPUTE_F32, NULL, &err) == FC_ERR_ARGUMENT, "k that is no multiple of the block");
-    T_OK(fc_decode(FC_DTYPE_I8, w, 0, 1, y, &err) == FC_ERR_UNSUPPORTED && fc_decode(FC_DTYPE_Q4_0, w, 16, 32, y, &err) == FC_ERR_ARGUMENT, "decode");
-    memcpy(a, y, sizeof a);
-    memcpy(b, y + N, sizeof b);
-    size_t starts[2] = {0, 1};
-    uint32_t id = 1;
-    fc_tokens t;
-    memset(&t, 0, sizeof t);
-    t.ids = &id;
-    t.starts = starts;
-    t.n_sequences = 1;
-    collected p0 = {a, 1, N}, q0 = {b, 1, N};
-    for (int metric = 0; metric < FC_METRIC_NLL; metric++) {
-        double want = direct_distance((fc_metric)metric, &p0, &q0, &t), got = fc_distance((fc_metric)metric, a, b, 0, N, FC_SIMD_AUTO);
-        if (metric == FC_METRIC_EUCLIDEAN) got = sqrt(got);
-        if (metric == FC_METRIC_JS_REFERENCE) got /= N;
-        T_OK(relative(got, want) < 1e-4, "%s: expected %g, got %g", fc_metric_name((fc_metric)metric), want, got);
-    }
-    T_OK(isnan(fc_distance(FC_METRIC_NLL, a, b, N, N, FC_SIMD_AUTO)), "a label out of range");
 }
 
 int main(int argc, char **argv) {
