@@ -4037,6 +4037,43 @@ FCI_FN fc_code fci_json_build(fci_json_tree *t) {
 }
 
 // The tree of the whole text, in the arena; the text must outlive it.
+// What people have in the place of a model's files, told by its first bytes.
+static const struct fci_alien {
+    uint32_t at;
+    const char *magic, *what;
+} fci_aliens[] = {
+    {0, "version https://git-lfs", "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
+    {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
+    {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
+    {0, "<html", "an HTML page: the download gave a page instead of the file"},
+    {0, "PK\003\004", "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors "
+                       "(load it with transformers, then save_pretrained), or unpack it"},
+    {0, "\200\002", "a Python pickle (an old PyTorch file): convert it to safetensors (load it with "
+                    "transformers, then save_pretrained)"},
+    {0, "\037\213", "a gzip archive: unpack it"},
+    {257, "ustar", "a tar archive: unpack it"},
+    {0, "BZh", "a bzip2 archive: unpack it"},
+    {0, "\3757zXZ", "an xz archive: unpack it"},
+    {0, "(\265/\375", "a zstd archive: unpack it"},
+    {0, "7z\274\257", "a 7-Zip archive: unpack it"},
+    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors"},
+    {0, "lmgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "fmgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "tjgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "FUGG", "a GGUF file with its first bytes reversed"},
+    {0, "{", "a JSON text: a model is a folder with config.json and its weights, or a GGUF file"},
+};
+
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size) { // NULL: nothing known
+    for (size_t i = 0; i < sizeof fci_aliens / sizeof fci_aliens[0]; i++) {
+        const struct fci_alien *a = &fci_aliens[i];
+        const size_t n = strlen(a->magic);
+        if (size >= a->at + n && memcmp((const char *)data + a->at, a->magic, n) == 0)
+            return a->what;
+    }
+    return NULL;
+}
+
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err) {
     fci_json_tree t;
@@ -4051,7 +4088,8 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_json_build(&t);
     if (!code) *root = t.nodes;
-    return code;
+    const char *alien = code == FC_ERR_FORMAT && text[0] != '{' ? fci_alien_name(text, n) : NULL;
+    return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
 // A text file may begin with a byte order mark; its length.
@@ -4893,43 +4931,6 @@ FCI_FN fc_code fci_st_cover(fci_st_pass *p, size_t n) {
     return code;
 }
 
-// What people have in the place of weights, told by its first bytes.
-static const struct fci_alien {
-    uint32_t at;
-    const char *magic, *what;
-} fci_aliens[] = {
-    {0, "version https://git-lfs", "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
-    {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
-    {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
-    {0, "<html", "an HTML page: the download gave a page instead of the file"},
-    {0, "PK\003\004", "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors "
-                       "(load it with transformers, then save_pretrained), or unpack it"},
-    {0, "\200\002", "a Python pickle (an old PyTorch file): convert it to safetensors (load it with "
-                    "transformers, then save_pretrained)"},
-    {0, "\037\213", "a gzip archive: unpack it"},
-    {257, "ustar", "a tar archive: unpack it"},
-    {0, "BZh", "a bzip2 archive: unpack it"},
-    {0, "\3757zXZ", "an xz archive: unpack it"},
-    {0, "(\265/\375", "a zstd archive: unpack it"},
-    {0, "7z\274\257", "a 7-Zip archive: unpack it"},
-    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors"},
-    {0, "lmgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "fmgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "tjgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "FUGG", "a GGUF file with its first bytes reversed"},
-    {0, "{", "a JSON text: a model is a folder with config.json and its weights, or a GGUF file"},
-};
-
-FCI_FN const char *fci_alien_name(const fci_file *f) { // NULL: nothing known
-    for (size_t i = 0; i < sizeof fci_aliens / sizeof fci_aliens[0]; i++) {
-        const struct fci_alien *a = &fci_aliens[i];
-        const size_t n = strlen(a->magic);
-        if (f->size >= a->at + n && memcmp((const char *)f->data + a->at, a->magic, n) == 0)
-            return a->what;
-    }
-    return NULL;
-}
-
 FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
     fci_st_pass p;
     fci_arena scratch;
@@ -4943,7 +4944,7 @@ FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
     p.file = file;
     p.err = err;
     const bool headed = f->size >= 8 && fci_le64(f->data) <= fci_min(FCI_ST_HEADER_MAX, f->size - 8);
-    const char *alien = headed || f->size == 0 ? NULL : fci_alien_name(f);
+    const char *alien = headed || f->size == 0 ? NULL : fci_alien_name(f->data, f->size);
     if (alien)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: expected a safetensors or GGUF file, got %s", f->name, alien);
@@ -5540,23 +5541,66 @@ FCI_FN const char *fci_directory_hint(const fci_context *c, fci_arena *a, const 
     return NULL;
 }
 
-// A cache of the Hugging Face hub keeps a model in snapshots/REVISION; refs/main has the revision.
+typedef struct fci_found { // names in a folder that begin and end so: how many, and the first
+    const char *begin, *end;
+    uint32_t n;
+    char first[256];
+} fci_found;
+
+FCI_FN int fci_directory_each(void *user, const char *name) {
+    fci_found *f = (fci_found *)user;
+    if (strncmp(name, f->begin, strlen(f->begin)) != 0 || !fci_path_ends(name, f->end) ||
+        strlen(name) >= sizeof f->first)
+        return 0;
+    if (f->n++ == 0 || strcmp(name, f->first) < 0) strcpy(f->first, name);
+    return 0;
+}
+
+FCI_FN fci_found fci_directory_find(const char *directory, const char *begin, const char *end) {
+    fci_found f;
+    memset(&f, 0, sizeof f);
+    f.begin = begin;
+    f.end = end;
+    fci_platform_list(directory, fci_directory_each, &f);
+    return f;
+}
+
+// A cache of the Hugging Face hub keeps models--OWNER--NAME/snapshots/REVISION; refs/main beside
+// snapshots has the revision.
 FCI_FN fc_code fci_directory_cache(const fci_context *c, fci_arena *a, const char *directory,
                                    fc_error *err) {
     fci_file f;
     fc_error none;
-    const char *path = fci_path_join(a, directory, "refs/main", err);
+    char revision[256];
     bool there = false;
-    if (!path || fci_file_optional(c, path, 4096, &f, &there, &none) || !there) return FC_OK;
-    int n = 0;
-    const char *revision = (const char *)f.data;
-    while (n < (int)fci_min(f.size, 64) && revision[n] > ' ') n++;
-    fc_code code = fci_fail(err, FC_ERR_IO, 0,
-                            "%s is the root of a Hugging Face cache: give the snapshot in it, "
-                            "%s/snapshots/%.*s",
-                            directory, directory, n, n ? revision : "");
-    fci_file_close(&f);
-    return code;
+    const char *at = fci_path_join(a, directory, "hub", err);
+    if (at && !fci_platform_is_folder(at)) at = directory;
+    const fci_found models = fci_directory_find(at, "models--", "");
+    if (at && models.n) at = fci_path_join(a, at, models.first, err);
+    const char *refs = at ? fci_path_join(a, at, "refs/main", err) : NULL,
+               *snapshots = refs ? fci_path_join(a, at, "snapshots", err) : NULL;
+    if (!snapshots) return FC_ERR_MEMORY;
+    snprintf(revision, sizeof revision, "%s", fci_directory_find(snapshots, "", "").first);
+    if (!fci_file_optional(c, refs, 4096, &f, &there, &none) && there) {
+        const char *text = (const char *)f.data;
+        int n = 0;
+        while (n < (int)fci_min(f.size, 64) && text[n] > ' ') n++;
+        if (n) snprintf(revision, sizeof revision, "%.*s", n, text);
+        fci_file_close(&f);
+    }
+    if (!revision[0]) return FC_OK;
+    return fci_fail(err, FC_ERR_IO, 0,
+                    "%s is the %s of a Hugging Face cache: give %s in it, %s/snapshots/%s", directory,
+                    models.n ? "top" : "root",
+                    models.n > 1 ? "a snapshot" : "the snapshot", at, revision);
+}
+
+FCI_FN fc_code fci_directory_gguf(const char *directory, fc_error *err) {
+    const fci_found f = fci_directory_find(directory, "", ".gguf");
+    if (f.n == 0) return FC_OK;
+    return fci_fail(err, FC_ERR_IO, 0, "%s is a folder with %s: give the file, %s%s/%s", directory,
+                    f.n > 1 ? "GGUF files" : "a GGUF file", f.n > 1 ? "such as " : "", directory,
+                    f.first);
 }
 
 // Shards without their index: model-00001-of-0000N.safetensors and its siblings, all of them.
@@ -5584,7 +5628,9 @@ FCI_FN fc_code fci_directory_other(fc_container *c, fci_arena *a, const char *di
                                    const fc_error *not_a_file, fc_error *err) {
     uint32_t n_shards;
     fc_code code = fci_directory_shards(c, a, directory, &n_shards, err);
-    if (!code && !n_shards) code = fci_directory_cache(&c->context, a, directory, err);
+    const bool listed = c->context.io.open == fci_platform_open; // a caller's folders cannot be
+    if (!code && !n_shards && listed) code = fci_directory_gguf(directory, err);
+    if (!code && !n_shards && listed) code = fci_directory_cache(&c->context, a, directory, err);
     if (code || n_shards) return code;
     const char *hint = fci_directory_hint(&c->context, a, directory);
     return fci_fail(err, not_a_file->code, 0,

@@ -58,6 +58,17 @@ KINDS
 t_ok "a tar archive" says 1 "tar archive" info file.tar
 t_ok "config.json as the model" says 1 "JSON text" info "$model/config.json"
 
+# ---- Git LFS pointers in the place of small files
+for f in config.json tokenizer.json model.safetensors.index.json; do
+    rm -rf m
+    cp -R "$sharded" m
+    [ -f m/$f ] || cp "$demo/$f" m/
+    printf 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n' >m/$f
+    t_ok "a Git LFS pointer as $f" says 1 "$f: expected JSON, got a Git LFS pointer, .*git lfs pull" prune m --text tokens.json -o x.json
+done
+rm -rf m && cp -R "$sharded" m && printf '<html>\n' >m/config.json
+t_ok "a page as config.json" says 1 "config.json: expected JSON, got an HTML page" info m
+
 # ---- folders
 rm -rf m && mkdir m
 t_ok "an empty folder" says 1 "model.safetensors.index.json" info m
@@ -71,6 +82,17 @@ rm -rf m && mkdir m && cp "$model/config.json" m
 t_ok "a config alone" says 1 "no weights" info m
 rm -rf m && mkdir -p m/refs m/snapshots/abc && echo abc >m/refs/main
 t_ok "a cache's root" says 1 "give the snapshot in it, m/snapshots/abc" info m
+rm -r m/refs && mkdir m/snapshots/abb
+t_ok "a cache's root without refs" says 1 "give the snapshot in it, m/snapshots/abb" info m
+mkdir -p hub/hub && mv m hub/hub/models--a--b
+t_ok "a cache" says 1 "hub is the top of a Hugging Face cache: give the snapshot in it, hub/hub/models--a--b/snapshots/abb" info hub
+cp -R hub/hub/models--a--b hub/hub/models--a--c
+t_ok "a cache of two models" says 1 "hub/hub is the top .*: give a snapshot in it, hub/hub/models--a--b/snapshots/abb" \
+    logits hub/hub --tokens tokens.json -o x.npy
+rm -rf m && mkdir m && cp "$data/llama_f16.gguf" m/
+t_ok "a folder with a GGUF file" says 1 "m is a folder with a GGUF file: give the file, m/llama_f16.gguf$" logits m --tokens tokens.json -o x.npy
+cp "$model/config.json" m/ && cp "$data/llama_f16.gguf" m/a.gguf
+t_ok "a folder with two" says 1 "m is a folder with GGUF files: give the file, such as m/a.gguf$" info m
 copy "$sharded"
 rm m/*.index.json
 t_ok "shards without an index" says 0 "" logits m --tokens tokens.json -o a.npy
