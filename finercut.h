@@ -910,6 +910,53 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #  define FCI_POSIX 1
 #endif
 
+typedef struct fci_platform_file { // one type for files read and for files and folders written
+#if FCI_POSIX
+    int fd;     // of what is written: locked, so that others see that it is alive
+    int folder; // that it is in, synced after the rename; -1: none
+#elif FCI_WINDOWS
+    HANDLE handle;
+    HANDLE mapping;
+    bool folder, settled;
+#else
+    FILE *stream;
+#endif
+    char *final_path;  // of what is written: where commit moves it
+    char *beside_path; // NULL where bytes go to a device as they come
+} fci_platform_file;
+
+FCI_FN char *fci_platform_copy(const char *a, const char *b);
+// The folder that `path` is in.
+FCI_FN char *fci_platform_folder_of(const char *path);
+FCI_FN int fci_platform_make_folder(const char *path);
+FCI_FN int fci_platform_link(const char *path, char *to, size_t size);
+FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
+                             void *user);
+FCI_FN uint64_t fci_platform_room(const char *folder);
+FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
+FCI_FN int fci_platform_find_folder(const char *path, bool *there);
+FCI_FN bool fci_platform_is_folder(const char *path);
+// one file or folder by two names
+FCI_FN bool fci_platform_same(const char *a, const char *b);
+FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
+FCI_FN void fci_platform_close(void *user, void *file);
+FCI_FN int fci_platform_stream(const char *path, void **file);
+FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
+FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file);
+FCI_FN int fci_platform_create(void *user, const char *path, void **file);
+FCI_FN void fci_platform_discard(void *user, void *file);
+FCI_FN int fci_platform_settle(void *file);
+FCI_FN int fci_platform_commit(void *user, void *file);
+FCI_FN double fci_platform_seconds(void);
+FCI_FN uint32_t fci_platform_cores(void);
+// the temporary name; NULL: a device
+FCI_FN const char *fci_platform_beside(const void *file);
+FCI_FN fc_io fci_platform_io(void);
+FCI_FN void fci_platform_huge(void *p, size_t n);
+
+// ---- private to this section
+
 #if FCI_POSIX
 #  include <dirent.h>
 #  include <fcntl.h>
@@ -937,21 +984,6 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #if !defined(FINERCUT_NO_THREADS) && FCI_POSIX
 #  include <pthread.h>
 #endif
-
-typedef struct fci_platform_file { // one type for files read and for files and folders written
-#if FCI_POSIX
-    int fd;     // of what is written: locked, so that others see that it is alive
-    int folder; // that it is in, synced after the rename; -1: none
-#elif FCI_WINDOWS
-    HANDLE handle;
-    HANDLE mapping;
-    bool folder, settled;
-#else
-    FILE *stream;
-#endif
-    char *final_path;  // of what is written: where commit moves it
-    char *beside_path; // NULL where bytes go to a device as they come
-} fci_platform_file;
 
 #define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
 #define FCI_PLATFORM_TAKEN ETXTBSY      // start: another run has begun the same output
@@ -1013,7 +1045,6 @@ FCI_FN bool fci_platform_is_beside(const char *name, const char *mark) {
            strcmp(name + n + 16, ".tmp") == 0;
 }
 
-// The folder that `path` is in.
 FCI_FN char *fci_platform_folder_of(const char *path) {
     size_t n = fci_platform_base(path);
     char *folder = fci_platform_copy(n ? path : ".", "");
@@ -1275,7 +1306,7 @@ FCI_FN bool fci_platform_is_folder(const char *path) {
     return fci_platform_find_folder(path, &there) == 0 && there;
 }
 
-FCI_FN bool fci_platform_same(const char *a, const char *b) { // one file or folder by two names
+FCI_FN bool fci_platform_same(const char *a, const char *b) {
     bool same;
     return fci_platform_compare(a, b, &same) == 0 && same;
 }
@@ -2042,7 +2073,7 @@ FCI_FN uint32_t fci_platform_cores(void) {
 
 #endif
 
-FCI_FN const char *fci_platform_beside(const void *file) { // the temporary name; NULL: a device
+FCI_FN const char *fci_platform_beside(const void *file) {
     return ((const fci_platform_file *)file)->beside_path;
 }
 
@@ -2068,7 +2099,8 @@ FCI_FN fc_io fci_platform_io(void) {
 #define FCI_PLATFORM_HUGE ((size_t)2 << 20)
 FCI_FN void fci_platform_huge(void *p, size_t n) {
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
-    (void)madvise(p, n / FCI_PLATFORM_HUGE * FCI_PLATFORM_HUGE, MADV_HUGEPAGE); // a wish; failing is fine
+    // a wish; failing is fine
+    (void)madvise(p, n / FCI_PLATFORM_HUGE * FCI_PLATFORM_HUGE, MADV_HUGEPAGE);
 #else
     (void)p;
     (void)n;
@@ -2078,13 +2110,134 @@ FCI_FN void fci_platform_huge(void *p, size_t n) {
 // >> core
 // Errors, checked arithmetic, the allocator, arenas, growing buffers, string maps, numbers as text.
 
+typedef struct fci_str { // a view; not terminated
+    const char *p;
+    size_t n;
+} fci_str;
+
+typedef struct fci_shown {
+    char s[96];
+} fci_shown;
+
+struct fci_pool;
+struct fci_kernels;
+
+// What every object needs of the world: made by fci_context_init from the caller's fc_env.
+typedef struct fci_context {
+    fc_alloc alloc;
+    fc_io io;
+    fc_log log;
+    fc_par par;                        // the caller's pool, if any
+    bool force;                        // outputs replace any file
+    uint32_t n_threads;                // workers that parallel_for uses
+    struct fci_pool *pool;             // ours; NULL with one thread or the caller's pool
+    const struct fci_kernels *kernels; // NULL in objects that do not compute
+} fci_context;
+
+typedef struct fci_core_chunk {
+    struct fci_core_chunk *next;
+    size_t used, size;
+} fci_core_chunk;
+
+typedef struct fci_arena {
+    const fci_context *c;
+    fci_core_chunk *chunks;
+} fci_arena;
+
+// A growing byte buffer. The first failure is kept, later appends do nothing: check once at the
+// end.
+typedef struct fci_buffer {
+    const fci_context *c;
+    char *p; // terminated where not NULL
+    size_t n, capacity;
+    fc_error error;
+} fci_buffer;
+
+// A map from strings (which must outlive it) to numbers: open addressing, at most half full. Hashed
+// with a final mix, so that a table's low bits depend on all of the hash.
+typedef struct fci_core_map_slot {
+    fci_str key; // key.p NULL: free
+    uint64_t hash;
+    uint32_t value;
+} fci_core_map_slot;
+
+typedef struct fci_map {
+    const fci_context *c;
+    fci_core_map_slot *slots;
+    size_t capacity, count;
+} fci_map;
+
+FCI_FN void fci_clear(fc_error *err);
+FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...)
+    FCI_PRINTF(4, 5);
+FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
+FCI_INLINE fci_str fci_s(const char *text);
+FCI_INLINE fci_str fci_sn(const char *p, size_t n);
+FCI_INLINE bool fci_eq(fci_str a, fci_str b);
+FCI_INLINE bool fci_is(fci_str a, const char *text);
+// Untrusted bytes as they may stand in an error: shortened, control and non-ASCII bytes escaped.
+FCI_FN const char *fci_show(fci_str s, fci_shown *to);
+// false: does not fit
+FCI_INLINE bool fci_mul(uint64_t a, uint64_t b, uint64_t *out);
+FCI_INLINE bool fci_add(uint64_t a, uint64_t b, uint64_t *out);
+FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to);
+FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b);
+FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b);
+FCI_FN void *fci_core_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align);
+// Zeroed memory aligned to FCI_ALIGN, or NULL with *err filled; `what` names it in the error.
+FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
+                       fc_error *err);
+// NULL allowed
+FCI_FN void fci_free(const fci_context *c, void *p);
+// Grows (or makes, p NULL) an array to `count` items; what is new is zero. On failure p stays
+// valid.
+FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
+                      const char *what, fc_error *err);
+FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
+// The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with
+// `alloc` alone.
+FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
+FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
+                             fc_error *err);
+// Grows (or makes, p NULL) an array that has a chunk of its own; what is new is zero. On failure p
+// stays valid.
+FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
+                            fc_error *err);
+FCI_FN void fci_arena_free(fci_arena *a);
+// A terminated copy.
+FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err);
+FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n);
+FCI_FN void fci_puts(fci_buffer *b, const char *text);
+FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
+FCI_FN void fci_buffer_free(fci_buffer *b);
+// snprintf writes the locale's decimal point; files want a dot.
+FCI_FN void fci_format_g(char *out, size_t size, int digits, double value);
+// The shortest of 15 to 17 digits that reads back as the same double; "null" where it is not
+// finite.
+FCI_FN void fci_put_number(fci_buffer *b, double value);
+FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
+FCI_INLINE uint64_t fci_map_hash(fci_str key);
+FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
+FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
+// Adds key, or finds it: *existing is true and its value stays where the key was there before.
+FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err);
+FCI_FN void fci_map_free(fci_map *m);
+// Little-endian integers and floats from unaligned bytes, on any machine.
+FCI_INLINE uint16_t fci_le16(const void *p);
+FCI_INLINE uint32_t fci_le32(const void *p);
+FCI_INLINE uint64_t fci_le64(const void *p);
+FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n);
+// one more number
+FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
+FCI_INLINE float fci_bits_float(uint32_t bits);
+FCI_INLINE uint32_t fci_float_bits(float f);
+
+// ---- private to this section
+
 FCI_FN void fci_clear(fc_error *err) {
     if (err) memset(err, 0, sizeof *err);
 }
 
-// Fills *err and returns `code`, so that a caller can write `return fci_fail(...)`.
-FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...)
-    FCI_PRINTF(4, 5);
 FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...) {
     if (err) {
         va_list args;
@@ -2097,8 +2250,6 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
     return code;
 }
 
-// Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
-FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
     if (err && code != FC_OK) {
         char inner[sizeof err->msg];
@@ -2113,11 +2264,6 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
     }
     return code;
 }
-
-typedef struct fci_str { // a view; not terminated
-    const char *p;
-    size_t n;
-} fci_str;
 
 FCI_INLINE fci_str fci_s(const char *text) {
     fci_str s;
@@ -2141,11 +2287,6 @@ FCI_INLINE bool fci_is(fci_str a, const char *text) {
     return fci_eq(a, fci_s(text));
 }
 
-typedef struct fci_shown {
-    char s[96];
-} fci_shown;
-
-// Untrusted bytes as they may stand in an error: shortened, control and non-ASCII bytes escaped.
 FCI_FN const char *fci_show(fci_str s, fci_shown *to) {
     size_t n = 0, i;
     for (i = 0; i < s.n && n < sizeof to->s - 12; i++) {
@@ -2157,7 +2298,7 @@ FCI_FN const char *fci_show(fci_str s, fci_shown *to) {
     return to->s;
 }
 
-FCI_INLINE bool fci_mul(uint64_t a, uint64_t b, uint64_t *out) { // false: does not fit
+FCI_INLINE bool fci_mul(uint64_t a, uint64_t b, uint64_t *out) {
     if (b != 0 && a > UINT64_MAX / b) return false;
     *out = a * b;
     return true;
@@ -2253,26 +2394,10 @@ FINERCUT_API uint32_t fc_version(void) {
     return FINERCUT_VERSION_NUMBER;
 }
 
-struct fci_pool;
-struct fci_kernels;
-
-// What every object needs of the world: made by fci_context_init from the caller's fc_env.
-typedef struct fci_context {
-    fc_alloc alloc;
-    fc_io io;
-    fc_log log;
-    fc_par par;                        // the caller's pool, if any
-    bool force;                        // outputs replace any file
-    uint32_t n_threads;                // workers that parallel_for uses
-    struct fci_pool *pool;             // ours; NULL with one thread or the caller's pool
-    const struct fci_kernels *kernels; // NULL in objects that do not compute
-} fci_context;
-
-typedef struct fci_block { // stands before every allocation so that free knows the size
+typedef struct fci_core_block { // stands before every allocation so that free knows the size
     size_t size;
-} fci_block;
+} fci_core_block;
 
-// Zeroed memory aligned to FCI_ALIGN, or NULL with *err filled; `what` names it in the error.
 FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
                        fc_error *err) {
     uint64_t bytes, whole;
@@ -2289,31 +2414,27 @@ FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, cons
         return NULL;
     }
     memset(p, 0, (size_t)whole);
-    ((fci_block *)(void *)p)->size = (size_t)whole;
+    ((fci_core_block *)(void *)p)->size = (size_t)whole;
     return p + FCI_ALIGN;
 }
 
-FCI_FN void fci_free(const fci_context *c, void *p) { // NULL allowed
+FCI_FN void fci_free(const fci_context *c, void *p) {
     if (!p) return;
     char *base = (char *)p - FCI_ALIGN;
-    c->alloc.realloc(c->alloc.user, base, ((fci_block *)(void *)base)->size, 0, FCI_ALIGN);
+    c->alloc.realloc(c->alloc.user, base, ((fci_core_block *)(void *)base)->size, 0, FCI_ALIGN);
 }
 
-// Grows (or makes, p NULL) an array to `count` items; what is new is zero. On failure p stays
-// valid.
 FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
                       const char *what, fc_error *err) {
     void *q = fci_alloc(c, count, size, what, err);
     if (q && p) {
-        size_t old = ((fci_block *)(void *)((char *)p - FCI_ALIGN))->size - FCI_ALIGN;
+        size_t old = ((fci_core_block *)(void *)((char *)p - FCI_ALIGN))->size - FCI_ALIGN;
         memcpy(q, p, (size_t)fci_min(old, count * size));
         fci_free(c, p);
     }
     return q;
 }
 
-// What a user may want to know though nothing failed. level: as fc_log.
-FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) {
     char text[256];
     va_list args;
@@ -2324,8 +2445,6 @@ FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) {
     c->log.fn(c->log.user, level, text);
 }
 
-// The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with
-// `alloc` alone.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
     fci_context c;
     memset(&c, 0, sizeof c);
@@ -2346,29 +2465,19 @@ FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
 #    define FCI_ARENA_CHUNK 65536
 #endif
 
-typedef struct fci_chunk {
-    struct fci_chunk *next;
-    size_t used, size;
-} fci_chunk;
-
-typedef struct fci_arena {
-    const fci_context *c;
-    fci_chunk *chunks;
-} fci_arena;
-
 FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
                              fc_error *err) {
     uint64_t bytes, whole;
-    if (!fci_mul(count, size, &bytes) || !fci_add(bytes, sizeof(fci_chunk) + 32, &whole)) {
+    if (!fci_mul(count, size, &bytes) || !fci_add(bytes, sizeof(fci_core_chunk) + 32, &whole)) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
         return NULL;
     }
     bytes = fci_round_up(bytes ? bytes : 1, 16);
-    fci_chunk *k = a->chunks;
+    fci_core_chunk *k = a->chunks;
     if (!k || k->size - k->used < bytes) {
         uint64_t room = fci_max(bytes, fci_min(FCI_ARENA_CHUNK,
                                                k ? k->size * (uint64_t)2 : 2048)); // small at first
-        k = (fci_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + room, what, err);
+        k = (fci_core_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + room, what, err);
         if (!k) return NULL;
         k->size = (size_t)room;
         k->next = a->chunks;
@@ -2379,18 +2488,17 @@ FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const 
     return p;
 }
 
-// Grows (or makes, p NULL) an array that has a chunk of its own; what is new is zero. On failure p
-// stays valid.
 FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
                             fc_error *err) {
-    const size_t head = (size_t)fci_round_up(sizeof(fci_chunk), 16);
-    fci_chunk *old = p ? (fci_chunk *)(void *)((char *)p - head) : NULL, *k, **link = &a->chunks;
+    const size_t head = (size_t)fci_round_up(sizeof(fci_core_chunk), 16);
+    fci_core_chunk *old = p ? (fci_core_chunk *)(void *)((char *)p - head) : NULL, *k,
+                   **link = &a->chunks;
     uint64_t bytes;
     if (!fci_mul(count, size, &bytes) || bytes > SIZE_MAX / 2) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
         return NULL;
     }
-    k = (fci_chunk *)fci_alloc(a->c, 1, head + bytes, what, err);
+    k = (fci_core_chunk *)fci_alloc(a->c, 1, head + bytes, what, err);
     if (!k) return NULL;
     k->size = k->used = (size_t)bytes;
     if (old) memcpy((char *)k + head, p, (size_t)fci_min(old->size, bytes));
@@ -2403,29 +2511,19 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
 
 FCI_FN void fci_arena_free(fci_arena *a) {
     while (a->chunks) {
-        fci_chunk *next = a->chunks->next;
+        fci_core_chunk *next = a->chunks->next;
         fci_free(a->c, a->chunks);
         a->chunks = next;
     }
 }
 
-// A terminated copy.
 FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err) {
     char *p = (char *)fci_arena_alloc(a, s.n + (uint64_t)1, 1, "text", err);
     if (p && s.n) memcpy(p, s.p, s.n);
     return p;
 }
 
-// A growing byte buffer. The first failure is kept, later appends do nothing: check once at the
-// end.
-typedef struct fci_buffer {
-    const fci_context *c;
-    char *p; // terminated where not NULL
-    size_t n, capacity;
-    fc_error error;
-} fci_buffer;
-
-FCI_FN bool fci_buffer_reserve(fci_buffer *b, size_t more) {
+FCI_FN bool fci_core_buffer_reserve(fci_buffer *b, size_t more) {
     if (b->error.code) return false;
     if (more > SIZE_MAX / 4 || b->n > SIZE_MAX / 4) {
         fci_fail(&b->error, FC_ERR_MEMORY, 0, "text: too long");
@@ -2441,7 +2539,7 @@ FCI_FN bool fci_buffer_reserve(fci_buffer *b, size_t more) {
 }
 
 FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n) {
-    if (!fci_buffer_reserve(b, n)) return;
+    if (!fci_core_buffer_reserve(b, n)) return;
     if (n) memcpy(b->p + b->n, bytes, n);
     b->n += n;
     b->p[b->n] = 0;
@@ -2451,15 +2549,13 @@ FCI_FN void fci_puts(fci_buffer *b, const char *text) {
     fci_put(b, text, strlen(text));
 }
 
-// For integers and text; floating-point numbers go through fci_put_number, which no locale changes.
-FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) {
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (n > 0 && fci_buffer_reserve(b, (size_t)n)) {
+    if (n > 0 && fci_core_buffer_reserve(b, (size_t)n)) {
         vsnprintf(b->p + b->n, (size_t)n + 1, format, again);
         b->n += (size_t)n;
     }
@@ -2472,7 +2568,6 @@ FCI_FN void fci_buffer_free(fci_buffer *b) {
     b->n = b->capacity = 0;
 }
 
-// snprintf writes the locale's decimal point; files want a dot.
 FCI_FN void fci_format_g(char *out, size_t size, int digits, double value) {
     snprintf(out, size, "%.*g", digits, value);
     for (char *p = out; *p; p++)
@@ -2480,8 +2575,6 @@ FCI_FN void fci_format_g(char *out, size_t size, int digits, double value) {
             *p = '.';
 }
 
-// The shortest of 15 to 17 digits that reads back as the same double; "null" where it is not
-// finite.
 FCI_FN void fci_put_number(fci_buffer *b, double value) {
     char text[40] = "null";
     for (int digits = 15; digits <= 17 && isfinite(value); digits++) {
@@ -2502,20 +2595,6 @@ FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
     return h;
 }
 
-// A map from strings (which must outlive it) to numbers: open addressing, at most half full. Hashed
-// with a final mix, so that a table's low bits depend on all of the hash.
-typedef struct fci_map_slot {
-    fci_str key; // key.p NULL: free
-    uint64_t hash;
-    uint32_t value;
-} fci_map_slot;
-
-typedef struct fci_map {
-    const fci_context *c;
-    fci_map_slot *slots;
-    size_t capacity, count;
-} fci_map;
-
 FCI_INLINE uint64_t fci_map_hash(fci_str key) {
     uint64_t h = fci_hash(FCI_HASH_START, key.p, key.n);
     h ^= h >> 32;
@@ -2523,7 +2602,7 @@ FCI_INLINE uint64_t fci_map_hash(fci_str key) {
     return h ^ (h >> 29);
 }
 
-FCI_FN fci_map_slot *fci_map_probe(const fci_map *m, fci_str key, uint64_t hash) {
+FCI_FN fci_core_map_slot *fci_core_map_probe(const fci_map *m, fci_str key, uint64_t hash) {
     size_t i = (size_t)hash & (m->capacity - 1);
     while (m->slots[i].key.p && !(m->slots[i].hash == hash && fci_eq(m->slots[i].key, key)))
         i = (i + 1) & (m->capacity - 1);
@@ -2537,11 +2616,11 @@ FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
     if (capacity <= m->capacity) return FC_OK;
     fci_map wider = *m;
     wider.capacity = capacity;
-    wider.slots = (fci_map_slot *)fci_alloc(m->c, capacity, sizeof *wider.slots, "map", err);
+    wider.slots = (fci_core_map_slot *)fci_alloc(m->c, capacity, sizeof *wider.slots, "map", err);
     if (!wider.slots) return FC_ERR_MEMORY;
     for (size_t i = 0; i < m->capacity; i++)
         if (m->slots[i].key.p)
-            *fci_map_probe(&wider, m->slots[i].key, m->slots[i].hash) = m->slots[i];
+            *fci_core_map_probe(&wider, m->slots[i].key, m->slots[i].hash) = m->slots[i];
     if (m->slots) fci_free(m->c, m->slots);
     *m = wider;
     return FC_OK;
@@ -2549,17 +2628,16 @@ FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
 
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value) {
     if (m->count == 0) return false;
-    const fci_map_slot *s = fci_map_probe(m, key, fci_map_hash(key));
+    const fci_core_map_slot *s = fci_core_map_probe(m, key, fci_map_hash(key));
     if (!s->key.p) return false;
     *value = s->value;
     return true;
 }
 
-// Adds key, or finds it: *existing is true and its value stays where the key was there before.
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err) {
     if (fci_map_reserve(m, m->count + 1, err)) return FC_ERR_MEMORY;
     uint64_t hash = fci_map_hash(key);
-    fci_map_slot *s = fci_map_probe(m, key, hash);
+    fci_core_map_slot *s = fci_core_map_probe(m, key, hash);
     *existing = s->key.p != NULL;
     if (*existing) return FC_OK;
     s->key = key;
@@ -2576,7 +2654,6 @@ FCI_FN void fci_map_free(fci_map *m) {
     m->capacity = m->count = 0;
 }
 
-// Little-endian integers and floats from unaligned bytes, on any machine.
 FCI_INLINE uint16_t fci_le16(const void *p) {
     const unsigned char *b = (const unsigned char *)p;
     return (uint16_t)(b[0] | (uint32_t)b[1] << 8);
@@ -2597,24 +2674,24 @@ FCI_INLINE uint64_t fci_le64(const void *p) {
 #define FCI_XXH_4 0x85ebca77c2b2ae63u
 #define FCI_XXH_5 0x27d4eb2f165667c5u
 
-FCI_INLINE uint64_t fci_xxh_rotate(uint64_t x, int n) {
+FCI_INLINE uint64_t fci_core_xxh_rotate(uint64_t x, int n) {
     return x << n | x >> (64 - n);
 }
 
-FCI_INLINE uint64_t fci_xxh_round(uint64_t lane, uint64_t word) {
-    return fci_xxh_rotate(lane + word * FCI_XXH_2, 31) * FCI_XXH_1;
+FCI_INLINE uint64_t fci_core_xxh_round(uint64_t lane, uint64_t word) {
+    return fci_core_xxh_rotate(lane + word * FCI_XXH_2, 31) * FCI_XXH_1;
 }
 
 // What is left after whole stripes of 32 bytes, and the final mix.
-FCI_FN uint64_t fci_xxh_finish(uint64_t h, const unsigned char *p, size_t left) {
+FCI_FN uint64_t fci_core_xxh_finish(uint64_t h, const unsigned char *p, size_t left) {
     for (; left >= 8; left -= 8, p += 8)
-        h = fci_xxh_rotate(h ^ fci_xxh_round(0, fci_le64(p)), 27) * FCI_XXH_1 + FCI_XXH_4;
+        h = fci_core_xxh_rotate(h ^ fci_core_xxh_round(0, fci_le64(p)), 27) * FCI_XXH_1 + FCI_XXH_4;
     if (left >= 4) {
-        h = fci_xxh_rotate(h ^ fci_le32(p) * FCI_XXH_1, 23) * FCI_XXH_2 + FCI_XXH_3;
+        h = fci_core_xxh_rotate(h ^ fci_le32(p) * FCI_XXH_1, 23) * FCI_XXH_2 + FCI_XXH_3;
         left -= 4;
         p += 4;
     }
-    for (; left > 0; left--, p++) h = fci_xxh_rotate(h ^ *p * FCI_XXH_5, 11) * FCI_XXH_1;
+    for (; left > 0; left--, p++) h = fci_core_xxh_rotate(h ^ *p * FCI_XXH_5, 11) * FCI_XXH_1;
     h = (h ^ h >> 33) * FCI_XXH_2;
     h = (h ^ h >> 29) * FCI_XXH_3;
     return h ^ h >> 32;
@@ -2624,23 +2701,23 @@ FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n) {
     const unsigned char *p = (const unsigned char *)bytes;
     uint64_t a = seed + FCI_XXH_1 + FCI_XXH_2, b = seed + FCI_XXH_2, c = seed, d = seed - FCI_XXH_1;
     size_t left = n;
-    if (n < 32) return fci_xxh_finish(seed + FCI_XXH_5 + n, p, n);
+    if (n < 32) return fci_core_xxh_finish(seed + FCI_XXH_5 + n, p, n);
     for (; left >= 32; left -= 32, p += 32) {
-        a = fci_xxh_round(a, fci_le64(p));
-        b = fci_xxh_round(b, fci_le64(p + 8));
-        c = fci_xxh_round(c, fci_le64(p + 16));
-        d = fci_xxh_round(d, fci_le64(p + 24));
+        a = fci_core_xxh_round(a, fci_le64(p));
+        b = fci_core_xxh_round(b, fci_le64(p + 8));
+        c = fci_core_xxh_round(c, fci_le64(p + 16));
+        d = fci_core_xxh_round(d, fci_le64(p + 24));
     }
-    uint64_t h = fci_xxh_rotate(a, 1) + fci_xxh_rotate(b, 7) + fci_xxh_rotate(c, 12) +
-                 fci_xxh_rotate(d, 18);
-    h = (h ^ fci_xxh_round(0, a)) * FCI_XXH_1 + FCI_XXH_4;
-    h = (h ^ fci_xxh_round(0, b)) * FCI_XXH_1 + FCI_XXH_4;
-    h = (h ^ fci_xxh_round(0, c)) * FCI_XXH_1 + FCI_XXH_4;
-    h = (h ^ fci_xxh_round(0, d)) * FCI_XXH_1 + FCI_XXH_4;
-    return fci_xxh_finish(h + n, p, left);
+    uint64_t h = fci_core_xxh_rotate(a, 1) + fci_core_xxh_rotate(b, 7) +
+                 fci_core_xxh_rotate(c, 12) + fci_core_xxh_rotate(d, 18);
+    h = (h ^ fci_core_xxh_round(0, a)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_core_xxh_round(0, b)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_core_xxh_round(0, c)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_core_xxh_round(0, d)) * FCI_XXH_1 + FCI_XXH_4;
+    return fci_core_xxh_finish(h + n, p, left);
 }
 
-FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value) { // one more number
+FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value) {
     unsigned char bytes[8];
     for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(value >> (8 * i));
     return fci_xxh64(h, bytes, sizeof bytes);
@@ -2658,6 +2735,9 @@ FCI_INLINE uint32_t fci_float_bits(float f) {
     return bits;
 }
 
+// >> file
+// Files of the caller's fc_io, whole in memory or mapped; paths and their parts.
+
 // A file of the caller's io, whole in memory or mapped. `data` is NULL where the file is empty.
 typedef struct fci_file {
     const fci_context *c;
@@ -2668,13 +2748,29 @@ typedef struct fci_file {
     char name[256]; // the last part of the path, for errors
 } fci_file;
 
+FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error);
+FCI_FN const char *fci_base_name(const char *path);
+// zeroed allowed
+FCI_FN void fci_file_close(fci_file *f);
+// Maps the file where the io can, reads it otherwise; more than `limit` bytes are refused.
+FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
+                             fc_error *err);
+// directory + "/" + name in the arena.
+FCI_FN char *fci_path_join(fci_arena *a, const char *directory, const char *name, fc_error *err);
+// Whether a file that need not be there is there. What is there and cannot be opened is an error.
+FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *there, fc_error *err);
+// fci_file_open where the file is there; else *f is empty.
+FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
+                                 fci_file *f, bool *there, fc_error *err);
+
+// ---- private to this section
+
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error) {
-    return fci_fail(err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path,
-                    what,
-                    error == FCI_PLATFORM_TAKEN ? "another run is writing it"
-                    : error == FCI_PLATFORM_NOT_A_FILE
-                        ? "expected a file, got a pipe, a socket or a device"
-                        : strerror(error));
+    return fci_fail(
+        err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path, what,
+        error == FCI_PLATFORM_TAKEN        ? "another run is writing it"
+        : error == FCI_PLATFORM_NOT_A_FILE ? "expected a file, got a pipe, a socket or a device"
+                                           : strerror(error));
 }
 
 FCI_FN const char *fci_base_name(const char *path) {
@@ -2684,7 +2780,7 @@ FCI_FN const char *fci_base_name(const char *path) {
     return base;
 }
 
-FCI_FN void fci_file_close(fci_file *f) { // zeroed allowed
+FCI_FN void fci_file_close(fci_file *f) {
     if (f->data && f->mapped) f->c->io.unmap(f->c->io.user, f->handle, f->data, f->size);
     else if (f->data) {
         union {
@@ -2698,7 +2794,6 @@ FCI_FN void fci_file_close(fci_file *f) { // zeroed allowed
     memset(f, 0, sizeof *f);
 }
 
-// Maps the file where the io can, reads it otherwise; more than `limit` bytes are refused.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
                              fc_error *err) {
     memset(f, 0, sizeof *f);
@@ -2737,7 +2832,6 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
     return FC_OK;
 }
 
-// directory + "/" + name in the arena.
 FCI_FN char *fci_path_join(fci_arena *a, const char *directory, const char *name, fc_error *err) {
     size_t n = strlen(directory), m = strlen(name);
     char *p = (char *)fci_arena_alloc(a, n + m + (uint64_t)2, 1, "path", err);
@@ -2748,7 +2842,6 @@ FCI_FN char *fci_path_join(fci_arena *a, const char *directory, const char *name
     return p;
 }
 
-// Whether a file that need not be there is there. What is there and cannot be opened is an error.
 FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *there, fc_error *err) {
     void *handle;
     uint64_t size;
@@ -2759,7 +2852,6 @@ FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *ther
     return fci_io_error(err, path, "open", error);
 }
 
-// fci_file_open where the file is there; else *f is empty.
 FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
                                  fci_file *f, bool *there, fc_error *err) {
     memset(f, 0, sizeof *f);
@@ -2769,7 +2861,27 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
     return code;
 }
 
-// ---- outputs: what they may replace
+// >> output
+// What is written: never over an input, only over a file of its own kind, under its name when whole.
+
+// The kind of the file at `path`: ANY where it is none of ours, COUNT where nothing would be lost.
+FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
+                                fc_error *err);
+FCI_FN bool fci_path_ends(const char *path, const char *end);
+// Neither an input, nor a file of another kind.
+FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
+                                  const char *const *inputs, size_t n_inputs, fc_error *err);
+// Writes beside `path` and renames: the old file stays until the new one is whole.
+FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
+                             const void *data, size_t n, fc_error *err);
+// What a caller must give; `what` names it all.
+FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
+// The allocator and io parts of a context; the parallel and kernel rooms add theirs where needed.
+FCI_FN void fci_context_basic(fci_context *c, const fc_env *env);
+// The path of a folder without the slashes that it may end with.
+FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err);
+
+// ---- private to this section
 
 // Whether the object that a JSON text begins with has, among its own members, "format":
 // "finercut-plan...".
@@ -2837,15 +2949,13 @@ static const fci_output_row fci_output_rows[FC_OUTPUT_COUNT] = {
 
 enum { FCI_OUTPUT_HEAD = 65536 };
 
-// The kind of the file at `path`: ANY where it is none of ours, COUNT where nothing would be lost.
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err) {
     void *file;
     uint64_t size;
     int error = c->io.open(c->io.user, path, &file, &size);
     *kind = FC_OUTPUT_COUNT;
-    if (error == ENOENT || error == ENOTDIR || error == ENOLINK ||
-        error == FCI_PLATFORM_NOT_A_FILE)
+    if (error == ENOENT || error == ENOTDIR || error == ENOLINK || error == FCI_PLATFORM_NOT_A_FILE)
         return FC_OK; // what can be made there, `create` knows
     if (error) return fci_io_error(err, path, error == EISDIR ? "create" : "replace", error);
     const size_t n = (size_t)fci_min(size, FCI_OUTPUT_HEAD);
@@ -2887,16 +2997,16 @@ FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_ou
 
 // ---- outputs: never an input
 
-typedef struct fci_guard {
+typedef struct fci_output_guard {
     const fci_context *c;
     fci_arena arena;
     const char *output, *folder;
     const char *hit; // the input that the output is
     fc_code code;
     fc_error *err;
-} fci_guard;
+} fci_output_guard;
 
-FCI_FN bool fci_guard_is(fci_guard *g, const char *path) {
+FCI_FN bool fci_output_guard_is(fci_output_guard *g, const char *path) {
     const bool ours = g->c->io.create == fci_platform_create;
     if (strcmp(path, g->output) == 0 || (ours && fci_platform_same(path, g->output))) g->hit = path;
     return g->hit != NULL;
@@ -2909,11 +3019,11 @@ FCI_FN bool fci_path_ends(const char *path, const char *end) {
 
 // Is a file of a model's folder one of our outputs, by its name too? What a model is read from never
 // is, whatever stands in it.
-FCI_FN bool fci_guard_made(const char *name, fc_output_kind kind) {
-    static const char *const read[] = {"config.json",       ".index.json",   "tokenizer.json",
-                                       "vocab.json",        "_map.json",     "chat_template.json",
+FCI_FN bool fci_output_guard_made(const char *name, fc_output_kind kind) {
+    static const char *const read[] = {"config.json",      ".index.json", "tokenizer.json",
+                                       "vocab.json",       "_map.json",   "chat_template.json",
                                        "added_tokens.json"};
-    static const char *const ends[FC_OUTPUT_COUNT + 1] = {NULL,   ".json", ".svg", ".csv", ".npy",
+    static const char *const ends[FC_OUTPUT_COUNT + 1] = {NULL,    ".json", ".svg", ".csv", ".npy",
                                                           ".gguf", NULL,    NULL,   ""};
     for (size_t i = 0; i < sizeof read / sizeof read[0]; i++)
         if (fci_path_ends(name, read[i])) return false;
@@ -2921,21 +3031,21 @@ FCI_FN bool fci_guard_made(const char *name, fc_output_kind kind) {
 }
 
 // A file of a model's folder. Plans and their like may stand there, and be replaced.
-FCI_FN int fci_guard_member(void *user, const char *name) {
-    fci_guard *g = (fci_guard *)user;
+FCI_FN int fci_output_guard_member(void *user, const char *name) {
+    fci_output_guard *g = (fci_output_guard *)user;
     fc_output_kind kind;
     const char *path = fci_path_join(&g->arena, g->folder, name, g->err);
     if (!path) g->code = FC_ERR_MEMORY;
-    else if (fci_guard_is(g, path)) {
+    else if (fci_output_guard_is(g, path)) {
         g->code = fci_output_found(g->c, path, &kind, g->err);
-        if (!g->code && fci_guard_made(name, kind)) g->hit = NULL;
+        if (!g->code && fci_output_guard_made(name, kind)) g->hit = NULL;
         return 1;
     }
     return g->code ? 1 : 0;
 }
 
 // model-00001-of-00003.gguf stands for all three.
-FCI_FN void fci_guard_splits(fci_guard *g, const char *path) {
+FCI_FN void fci_output_guard_splits(fci_output_guard *g, const char *path) {
     static const char form[] = "-00000-of-00000.gguf";
     const size_t n = strlen(path), m = sizeof form - 1;
     if (n < m) return;
@@ -2948,16 +3058,17 @@ FCI_FN void fci_guard_splits(fci_guard *g, const char *path) {
         char number[24];
         snprintf(number, sizeof number, "%05lu", i);
         memcpy(end + 1, number, 5);
-        fci_guard_is(g, name);
+        fci_output_guard_is(g, name);
     }
 }
 
 // A folder that is written may not be inside a model's: `path` or a folder that it is in.
-FCI_FN void fci_guard_inside(fci_guard *g, const char *model) {
+FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model) {
     char *end = NULL, *up = NULL;
 #if FCI_POSIX
     bool device;
-    if (fci_platform_target(g->output, &end, &device) != 0) { // what is wrong with it, `create` says
+    // what is wrong with it, `create` says
+    if (fci_platform_target(g->output, &end, &device) != 0) {
         free(end);
         end = NULL;
     }
@@ -2976,28 +3087,27 @@ FCI_FN void fci_guard_inside(fci_guard *g, const char *model) {
     free(at);
 }
 
-FCI_FN void fci_guard_input(fci_guard *g, const char *input, fc_output_kind kind) {
+FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_output_kind kind) {
     char *folder = NULL;
 #if FCI_POSIX
     // Standard input, which may be a file; or, as some arguments are taken, a file of that name.
-    if (strcmp(input, "-") == 0 && fci_guard_is(g, "/dev/stdin")) return;
+    if (strcmp(input, "-") == 0 && fci_output_guard_is(g, "/dev/stdin")) return;
 #endif
-    if (fci_guard_is(g, input) || g->c->io.create != fci_platform_create) return;
+    if (fci_output_guard_is(g, input) || g->c->io.create != fci_platform_create) return;
     if (fci_platform_is_folder(input)) folder = fci_platform_copy(input, "");
     else if (fci_path_ends(input, ".safetensors")) folder = fci_platform_folder_of(input);
     if (folder) {
         g->folder = folder;
-        fci_platform_list(folder, fci_guard_member, g);
-        if (kind == FC_OUTPUT_FOLDER && !g->hit && !g->code) fci_guard_inside(g, input);
+        fci_platform_list(folder, fci_output_guard_member, g);
+        if (kind == FC_OUTPUT_FOLDER && !g->hit && !g->code) fci_output_guard_inside(g, input);
         free(folder);
     }
-    fci_guard_splits(g, input);
+    fci_output_guard_splits(g, input);
 }
 
-// Neither an input, nor a file of another kind.
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
                                   const char *const *inputs, size_t n_inputs, fc_error *err) {
-    fci_guard g;
+    fci_output_guard g;
     if (strcmp(path, "-") == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "-: expected a file to write, got standard output (./- is a file)");
@@ -3006,7 +3116,7 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
     g.output = path;
     g.err = err;
     for (size_t i = 0; i < n_inputs && !g.hit && !g.code; i++)
-        if (inputs[i]) fci_guard_input(&g, inputs[i], kind);
+        if (inputs[i]) fci_output_guard_input(&g, inputs[i], kind);
     fc_code code = g.code;
     if (!code && g.hit)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -3019,7 +3129,6 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
     return code ? code : fci_output_replaces(c, path, kind, err);
 }
 
-// Writes beside `path` and renames: the old file stays until the new one is whole.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err) {
     void *file;
@@ -3038,14 +3147,12 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_k
     return error ? fci_io_error(err, path, "finish", error) : FC_OK;
 }
 
-// What a caller must give; `what` names it all.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
     if (given) return FC_OK;
     fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
     return FC_ERR_ARGUMENT; // said plainly for analysers, which do not look into variadic functions
 }
 
-// The allocator and io parts of a context; the parallel and kernel rooms add theirs where needed.
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
     memset(c, 0, sizeof *c);
     if (env) {
@@ -3077,8 +3184,8 @@ FINERCUT_API void fc_text_free(fc_text *text) {
 #ifndef FCI_TEXT_READ_LIMIT
 #  define FCI_TEXT_READ_LIMIT ((uint64_t)1 << 30)
 #endif
-FCI_FN fc_code fci_stream_read(const fci_context *c, const char *path, char **bytes, size_t *length,
-                               fc_error *err) {
+FCI_FN fc_code fci_output_stream_read(const fci_context *c, const char *path, char **bytes,
+                                      size_t *length, fc_error *err) {
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
     void *file = NULL;
     size_t room = 65536, got = 1;
@@ -3112,8 +3219,8 @@ FCI_FN fc_code fci_stream_read(const fci_context *c, const char *path, char **by
     return code;
 }
 
-FCI_FN fc_code fci_text_of_file(const fci_context *c, const char *path, char **bytes,
-                                size_t *length, fc_error *err) {
+FCI_FN fc_code fci_output_text_of_file(const fci_context *c, const char *path, char **bytes,
+                                       size_t *length, fc_error *err) {
     fci_file f;
     fc_code code = fci_file_open(c, path, FCI_TEXT_READ_LIMIT, &f, err);
     if (code) return code;
@@ -3129,15 +3236,14 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
     fci_context c;
     char *bytes = NULL;
     size_t length = 0;
-    if (fci_need(path && out, "fc_file_read",
-                 "a path and a place for the text", err))
+    if (fci_need(path && out, "fc_file_read", "a path and a place for the text", err))
         return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
     fci_clear(err);
     fci_context_basic(&c, env);
     fc_code code = c.io.open == fci_platform_open
-                       ? fci_stream_read(&c, path, &bytes, &length, err)
-                       : fci_text_of_file(&c, path, &bytes, &length, err);
+                       ? fci_output_stream_read(&c, path, &bytes, &length, err)
+                       : fci_output_text_of_file(&c, path, &bytes, &length, err);
     if (code) return code;
     out->bytes = bytes;
     out->length = length;
@@ -3148,8 +3254,7 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
 FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const void *data,
                                    size_t length, fc_error *err) {
     fci_context c;
-    if (fci_need(path && (data || length == 0), "fc_file_write",
-                 "a path and data", err))
+    if (fci_need(path && (data || length == 0), "fc_file_write", "a path and data", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     fci_context_basic(&c, env);
@@ -3166,7 +3271,6 @@ FINERCUT_API fc_code fc_file_there(const char *path, const fc_env *env, int *the
     return code;
 }
 
-// The path of a folder without the slashes that it may end with.
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err) {
     size_t n = strlen(path);
     while (n > 1 && (path[n - 1] == '/' || (FCI_WINDOWS && path[n - 1] == '\\'))) n--;
@@ -3193,8 +3297,8 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
                         path && *path ? "an unknown kind" : "no path");
     const bool folder = kind == FC_OUTPUT_FOLDER;
     const char *plain = folder ? fci_folder_name(&arena, path, err) : path;
-    fc_code code = plain ? fci_output_allowed(&c, plain, kind, inputs, n_inputs, err)
-                         : FC_ERR_MEMORY;
+    fc_code code =
+        plain ? fci_output_allowed(&c, plain, kind, inputs, n_inputs, err) : FC_ERR_MEMORY;
     if (!code && c.io.create == fci_platform_create) {
         error = fci_platform_start(plain, folder, true, &file);
         if (error) code = fci_io_error(err, plain, "create", error);
@@ -3216,8 +3320,9 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
     fci_clear(err);
     fci_context_basic(&c, env);
     if (!path || (unsigned)kind >= FC_OUTPUT_COUNT || kind == FC_OUTPUT_FOLDER || !c.io.create) {
-        fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected the path and kind of a file that the "
-                                          "fc_io in use can write");
+        fci_fail(err, FC_ERR_ARGUMENT, 0,
+                 "output: expected the path and kind of a file that the "
+                 "fc_io in use can write");
         return NULL;
     }
     if (fci_output_replaces(&c, path, kind, err)) return NULL;
@@ -3225,9 +3330,8 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
     if (!o) return NULL;
     o->c = c;
     strcpy(o->path, path);
-    int error = c.io.create == fci_platform_create
-                    ? fci_platform_start(path, false, true, &o->file)
-                    : c.io.create(c.io.user, path, &o->file);
+    int error = c.io.create == fci_platform_create ? fci_platform_start(path, false, true, &o->file)
+                                                   : c.io.create(c.io.user, path, &o->file);
     if (!error) return o;
     fci_io_error(err, path, "create", error);
     fci_free(&c, o);
@@ -3255,10 +3359,20 @@ FINERCUT_API void fc_output_discard(fc_output *o) {
     c.io.discard(c.io.user, o->file);
     fci_free(&c, o);
 }
+
 // >> parallel
 // parallel_for over a pool that the context owns, or over the caller's.
 
 typedef void (*fci_task_fn)(void *arg, size_t task, uint32_t worker);
+
+// fn(arg, task, worker) for every task; results must not depend on which worker runs a task.
+// Not to be called from inside a task.
+FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn fn, void *arg);
+// A context that can run things in parallel; fci_context_end gives its threads back.
+FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err);
+FCI_FN void fci_context_end(fci_context *c);
+
+// ---- private to this section
 
 #if !defined(FINERCUT_NO_THREADS) && (FCI_POSIX || FCI_WINDOWS)
 #    define FCI_THREADS 1
@@ -3268,17 +3382,17 @@ typedef void (*fci_task_fn)(void *arg, size_t task, uint32_t worker);
 
 #if FCI_THREADS
 #    if FCI_WINDOWS
-typedef CRITICAL_SECTION fci_mutex;
-typedef CONDITION_VARIABLE fci_signal;
-typedef HANDLE fci_thread;
+typedef CRITICAL_SECTION fci_parallel_mutex;
+typedef CONDITION_VARIABLE fci_parallel_signal;
+typedef HANDLE fci_parallel_thread;
 #        define FCI_LOCK(m) EnterCriticalSection(m)
 #        define FCI_UNLOCK(m) LeaveCriticalSection(m)
 #        define FCI_WAIT(s, m) SleepConditionVariableCS(s, m, INFINITE)
 #        define FCI_WAKE_ALL(s) WakeAllConditionVariable(s)
 #    else
-typedef pthread_mutex_t fci_mutex;
-typedef pthread_cond_t fci_signal;
-typedef pthread_t fci_thread;
+typedef pthread_mutex_t fci_parallel_mutex;
+typedef pthread_cond_t fci_parallel_signal;
+typedef pthread_t fci_parallel_thread;
 #        define FCI_LOCK(m) pthread_mutex_lock(m)
 #        define FCI_UNLOCK(m) pthread_mutex_unlock(m)
 #        define FCI_WAIT(s, m) pthread_cond_wait(s, m)
@@ -3306,28 +3420,28 @@ typedef pthread_t fci_thread;
 #        define FCI_PAUSE() ((void)0)
 #    endif
 
-typedef struct fci_worker {
+typedef struct fci_parallel_worker {
     struct fci_pool *pool;
     uint32_t index; // 1 .. n_threads - 1; the caller is worker 0
-    fci_thread thread;
-} fci_worker;
+    fci_parallel_thread thread;
+} fci_parallel_worker;
 
 // Tasks are handed out one at a time under the lock: they are tiles of milliseconds, so the lock
 // costs nothing, and there is no atomic to get wrong.
 typedef struct fci_pool {
-    fci_mutex mutex;
-    fci_signal start, finished;
+    fci_parallel_mutex mutex;
+    fci_parallel_signal start, finished;
     uint32_t generation, n_running; // counts the jobs; workers at one
     fci_task_fn fn; // NULL: no job
     void *arg;
     size_t n_tasks, next;
     bool stop;
     uint32_t n_workers; // threads that could be started
-    fci_worker workers[1];
+    fci_parallel_worker workers[1];
 } fci_pool;
 
 // Runs tasks until none is left. Called and returns with the lock held.
-FCI_FN void fci_pool_drain(fci_pool *p, uint32_t worker) {
+FCI_FN void fci_parallel_pool_drain(fci_pool *p, uint32_t worker) {
     while (p->next < p->n_tasks) {
         size_t task = p->next++;
         fci_task_fn fn = p->fn;
@@ -3339,24 +3453,24 @@ FCI_FN void fci_pool_drain(fci_pool *p, uint32_t worker) {
 }
 
 // Called and returns with the lock held.
-FCI_FN void fci_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
+FCI_FN void fci_parallel_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
     if (*word != old) return;
     FCI_UNLOCK(&p->mutex);
     for (int i = 0; i < FCI_SPINS && FCI_PEEK(word) == old; i++) FCI_PAUSE();
     FCI_LOCK(&p->mutex);
 }
 
-FCI_FN void fci_pool_loop(fci_worker *w) {
+FCI_FN void fci_parallel_pool_loop(fci_parallel_worker *w) {
     fci_pool *p = w->pool;
     uint32_t seen = 0;
     FCI_LOCK(&p->mutex);
     for (;;) {
-        fci_pool_look(p, &p->generation, seen);
+        fci_parallel_pool_look(p, &p->generation, seen);
         while (!p->stop && p->generation == seen) FCI_WAIT(&p->start, &p->mutex);
         if (p->stop) break;
         seen = p->generation;
         FCI_POKE(&p->n_running, p->n_running + 1);
-        fci_pool_drain(p, w->index);
+        fci_parallel_pool_drain(p, w->index);
         FCI_POKE(&p->n_running, p->n_running - 1);
         if (p->n_running == 0) FCI_WAKE_ALL(&p->finished);
     }
@@ -3364,84 +3478,84 @@ FCI_FN void fci_pool_loop(fci_worker *w) {
 }
 
 #    if FCI_WINDOWS
-FCI_FN unsigned __stdcall fci_pool_main(void *arg) {
-    fci_pool_loop((fci_worker *)arg);
+FCI_FN unsigned __stdcall fci_parallel_pool_main(void *arg) {
+    fci_parallel_pool_loop((fci_parallel_worker *)arg);
     return 0;
 }
 
-FCI_FN bool fci_thread_start(fci_worker *w) {
-    w->thread = (HANDLE)_beginthreadex(NULL, 0, fci_pool_main, w, 0, NULL);
+FCI_FN bool fci_parallel_thread_start(fci_parallel_worker *w) {
+    w->thread = (HANDLE)_beginthreadex(NULL, 0, fci_parallel_pool_main, w, 0, NULL);
     return w->thread != NULL;
 }
 
-FCI_FN void fci_thread_join(fci_worker *w) {
+FCI_FN void fci_parallel_thread_join(fci_parallel_worker *w) {
     WaitForSingleObject(w->thread, INFINITE);
     CloseHandle(w->thread);
 }
 
-FCI_FN void fci_pool_setup(fci_pool *p) {
+FCI_FN void fci_parallel_pool_setup(fci_pool *p) {
     InitializeCriticalSection(&p->mutex);
     InitializeConditionVariable(&p->start);
     InitializeConditionVariable(&p->finished);
 }
 
-FCI_FN void fci_pool_teardown(fci_pool *p) {
+FCI_FN void fci_parallel_pool_teardown(fci_pool *p) {
     DeleteCriticalSection(&p->mutex);
 }
 #    else
-FCI_FN void *fci_pool_main(void *arg) {
-    fci_pool_loop((fci_worker *)arg);
+FCI_FN void *fci_parallel_pool_main(void *arg) {
+    fci_parallel_pool_loop((fci_parallel_worker *)arg);
     return NULL;
 }
 
-FCI_FN bool fci_thread_start(fci_worker *w) {
-    return pthread_create(&w->thread, NULL, fci_pool_main, w) == 0;
+FCI_FN bool fci_parallel_thread_start(fci_parallel_worker *w) {
+    return pthread_create(&w->thread, NULL, fci_parallel_pool_main, w) == 0;
 }
 
-FCI_FN void fci_thread_join(fci_worker *w) {
+FCI_FN void fci_parallel_thread_join(fci_parallel_worker *w) {
     pthread_join(w->thread, NULL);
 }
 
-FCI_FN void fci_pool_setup(fci_pool *p) {
+FCI_FN void fci_parallel_pool_setup(fci_pool *p) {
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->start, NULL);
     pthread_cond_init(&p->finished, NULL);
 }
 
-FCI_FN void fci_pool_teardown(fci_pool *p) {
+FCI_FN void fci_parallel_pool_teardown(fci_pool *p) {
     pthread_mutex_destroy(&p->mutex);
     pthread_cond_destroy(&p->start);
     pthread_cond_destroy(&p->finished);
 }
 #    endif
 
-FCI_FN void fci_pool_free(const fci_context *c, fci_pool *p) {
+FCI_FN void fci_parallel_pool_free(const fci_context *c, fci_pool *p) {
     if (!p) return;
     FCI_LOCK(&p->mutex);
     p->stop = true;
     FCI_WAKE_ALL(&p->start);
     FCI_UNLOCK(&p->mutex);
-    for (uint32_t i = 0; i < p->n_workers; i++) fci_thread_join(&p->workers[i]);
-    fci_pool_teardown(p);
+    for (uint32_t i = 0; i < p->n_workers; i++) fci_parallel_thread_join(&p->workers[i]);
+    fci_parallel_pool_teardown(p);
     fci_free(c, p);
 }
 
 // A pool of n threads, the caller counted; fewer where the system refuses some.
-FCI_FN fci_pool *fci_pool_new(const fci_context *c, uint32_t n, fc_error *err) {
-    fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_worker), "thread pool",
+FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_error *err) {
+    fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_parallel_worker), "thread pool",
                                         err);
     if (!p) return NULL;
-    fci_pool_setup(p);
+    fci_parallel_pool_setup(p);
     for (uint32_t i = 0; i + 1 < n; i++) {
         p->workers[i].pool = p;
         p->workers[i].index = i + 1;
-        if (!fci_thread_start(&p->workers[i])) break;
+        if (!fci_parallel_thread_start(&p->workers[i])) break;
         p->n_workers++;
     }
     return p;
 }
 
-FCI_FN void fci_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg) {
+FCI_FN void fci_parallel_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg) {
     FCI_LOCK(&p->mutex);
     p->fn = fn;
     p->arg = arg;
@@ -3449,16 +3563,14 @@ FCI_FN void fci_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg)
     p->next = 0;
     FCI_POKE(&p->generation, p->generation + 1);
     FCI_WAKE_ALL(&p->start);
-    fci_pool_drain(p, 0);
+    fci_parallel_pool_drain(p, 0);
     for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--)
-        fci_pool_look(p, &p->n_running, n);
+        fci_parallel_pool_look(p, &p->n_running, n);
     while (p->n_running > 0) FCI_WAIT(&p->finished, &p->mutex);
     FCI_UNLOCK(&p->mutex);
 }
 #endif // FCI_THREADS
 
-// fn(arg, task, worker) for every task; results must not depend on which worker runs a task.
-// Not to be called from inside a task.
 FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn fn, void *arg) {
     if (n_tasks > 1 && c->par.parallel_for) {
         c->par.parallel_for(c->par.user, n_tasks, fn, arg);
@@ -3466,14 +3578,13 @@ FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn f
     }
 #if FCI_THREADS
     if (n_tasks > 1 && c->pool) {
-        fci_pool_run(c->pool, n_tasks, fn, arg);
+        fci_parallel_pool_run(c->pool, n_tasks, fn, arg);
         return;
     }
 #endif
     for (size_t i = 0; i < n_tasks; i++) fn(arg, i, 0);
 }
 
-// A context that can run things in parallel; fci_context_end gives its threads back.
 FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err) {
     fci_context_basic(c, env);
     c->n_threads = c->par.n_threads ? c->par.n_threads : fci_platform_cores();
@@ -3483,7 +3594,7 @@ FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *er
     if (c->par.parallel_for) return FC_OK;
 #if FCI_THREADS
     if (c->n_threads > 1) {
-        c->pool = fci_pool_new(c, c->n_threads, err);
+        c->pool = fci_parallel_pool_new(c, c->n_threads, err);
         if (!c->pool) return FC_ERR_MEMORY;
         if (c->pool->n_workers + 1 < c->n_threads)
             fci_log(c, 0, "only %u of %u threads could be started", c->pool->n_workers + 1,
@@ -3498,10 +3609,11 @@ FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *er
 
 FCI_FN void fci_context_end(fci_context *c) {
 #if FCI_THREADS
-    fci_pool_free(c, c->pool);
+    fci_parallel_pool_free(c, c->pool);
 #endif
     c->pool = NULL;
 }
+
 // >> json
 // A strict RFC 8259 reader and the string writer. The reader steps through events in constant stack
 // and memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
@@ -3516,7 +3628,8 @@ typedef enum fci_json_type {
     FCI_JSON_DONE // events only: the text ends, as it should
 } fci_json_type;
 
-typedef struct fci_json { // a node; children follow it in memory, an object's as key, value, key, value
+// a node; children follow it in memory, an object's as key, value, key, value
+typedef struct fci_json {
     uint8_t type;
     bool truth;      // of a BOOL
     bool is_integer; // NUMBER without sign, fraction and exponent that fits `integer`
@@ -3541,12 +3654,43 @@ typedef struct fci_json_reader {
     const char *text; // outlives what was read: strings without escapes are views of it
     size_t n, at;
     fci_arena *arena;
-    char *spare; // where the next unescaped string goes: one block for all of them, NULL until needed
+    // where the next unescaped string goes: one block for all of them, NULL until needed
+    char *spare;
     fc_error *err;
     fci_json_want want;
     uint32_t depth;
     bool object[FCI_JSON_DEPTH]; // of each open level; an array otherwise
 } fci_json_reader;
+
+FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
+                              fc_error *err);
+// Length of the UTF-8 sequence at p, 0 where it is invalid (overlong, surrogate, beyond U+10FFFF,
+// cut).
+FCI_FN size_t fci_utf8_length(const char *p, size_t n);
+// `text` as UTF-8 for people: bytes that are none, and control characters, become U+FFFD. What does
+// not fit is cut off between characters.
+FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n);
+FCI_FN size_t fci_utf8_put(char *to, uint32_t c);
+// The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
+// keys are the caller's business.
+FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
+// Passes over what `event` opened; a scalar is passed already.
+FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
+FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
+FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
+FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
+FCI_FN const char *fci_json_type_name(const fci_json *n);
+// NULL: nothing known
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
+FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
+                              const fci_json **root, fc_error *err);
+FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
+                                   const fci_json **root, fc_error *err);
+// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
+FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
+FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
+
+// ---- private to this section
 
 FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
                               fc_error *err) {
@@ -3580,8 +3724,6 @@ FCI_FN fc_code fci_json_fail(const fci_json_reader *r, size_t at, const char *ex
                     fci_show(fci_sn(r->text + at, fci_min(r->n - at, 16)), &shown));
 }
 
-// Length of the UTF-8 sequence at p, 0 where it is invalid (overlong, surrogate, beyond U+10FFFF,
-// cut).
 FCI_FN size_t fci_utf8_length(const char *p, size_t n) {
     const unsigned char *u = (const unsigned char *)p;
     if (n == 0) return 0;
@@ -3597,8 +3739,6 @@ FCI_FN size_t fci_utf8_length(const char *p, size_t n) {
     return length;
 }
 
-// `text` as UTF-8 for people: bytes that are none, and control characters, become U+FFFD. What does
-// not fit is cut off between characters.
 FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n) {
     size_t used = 0;
     for (size_t i = 0, k; i < n; i += k ? k : 1) {
@@ -3629,7 +3769,8 @@ FCI_FN size_t fci_utf8_put(char *to, uint32_t c) {
 FCI_FN size_t fci_json_plain(const fci_json_reader *r, size_t at) {
     const uint64_t ones = 0x0101010101010101u;
     for (;;) {
-        while (r->n - at >= 8) { // eight bytes at once: none is a control, quote, backslash or not ASCII
+        // eight bytes at once: none is a control, quote, backslash or not ASCII
+        while (r->n - at >= 8) {
             uint64_t x;
             memcpy(&x, r->text + at, 8);
             uint64_t special =
@@ -3648,7 +3789,8 @@ FCI_FN size_t fci_json_plain(const fci_json_reader *r, size_t at) {
     }
 }
 
-FCI_FN fc_code fci_json_hex(const fci_json_reader *r, size_t at, uint32_t *out) { // of the \u at `at`
+// of the \u at `at`
+FCI_FN fc_code fci_json_hex(const fci_json_reader *r, size_t at, uint32_t *out) {
     *out = 0;
     for (size_t i = at + 2; i < at + 6; i++) {
         char c = i < r->n ? r->text[i] : 0, lower = (char)(c | 0x20);
@@ -3763,7 +3905,8 @@ FCI_FN bool fci_json_quick(uint64_t mantissa, int64_t exponent, double *out) {
     const bool one_rounding = false; // x87 rounds to 64 bits first
 #endif
     if (!one_rounding || mantissa >> 53 || exponent < -22 || exponent > 22) return false;
-    *out = exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
+    *out =
+        exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
     return true;
 }
 
@@ -3852,7 +3995,8 @@ FCI_FN fc_code fci_json_value(fci_json_reader *r, fci_json *event, char c) {
     return fci_json_word(r, event);
 }
 
-FCI_FN char fci_json_peek(fci_json_reader *r) { // past white space; NUL at the end, which no grammar allows
+// past white space; NUL at the end, which no grammar allows
+FCI_FN char fci_json_peek(fci_json_reader *r) {
     while (r->at < r->n) {
         char c = r->text[r->at];
         if (c != ' ' && c != '\n' && c != '\r' && c != '\t') return c;
@@ -3881,8 +4025,6 @@ FCI_FN fc_code fci_json_close(fci_json_reader *r, fci_json *event, char c, const
     return FC_OK;
 }
 
-// The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
-// keys are the caller's business.
 FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event) {
     memset(event, 0, sizeof *event);
     event->skip = 1;
@@ -3914,7 +4056,6 @@ FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event) {
     }
 }
 
-// Passes over what `event` opened; a scalar is passed already.
 FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event) {
     fci_json inner;
     fc_code code = FC_OK;
@@ -3988,7 +4129,8 @@ FCI_FN fc_code fci_json_check_keys(const fci_json_reader *r, const fci_json *obj
 FCI_FN size_t fci_json_bound(const char *text, size_t n) {
     const uint64_t ones = 0x0101010101010101u, most = ones * 0x7f;
     size_t bound = 2, i = 0;
-    for (; n - i >= 8; i += 8) { // eight bytes at once: where a byte of y is zero, its top bit of `zero` is set
+    // eight bytes at once: where a byte of y is zero, its top bit of `zero` is set
+    for (; n - i >= 8; i += 8) {
         uint64_t x, count = 0;
         memcpy(&x, text + i, 8);
         for (int k = 0; k < 3; k++) { // '[' and '{' differ in one bit
@@ -4041,7 +4183,7 @@ FCI_FN fc_code fci_json_build(fci_json_tree *t) {
 static const struct fci_alien {
     uint32_t at;
     const char *magic, *what;
-} fci_aliens[] = {
+} fci_json_aliens[] = {
     {0, "version https://git-lfs", "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
     {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
     {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
@@ -4064,9 +4206,9 @@ static const struct fci_alien {
     {0, "{", "a JSON text: a model is a folder with config.json and its weights, or a GGUF file"},
 };
 
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size) { // NULL: nothing known
-    for (size_t i = 0; i < sizeof fci_aliens / sizeof fci_aliens[0]; i++) {
-        const struct fci_alien *a = &fci_aliens[i];
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
+    for (size_t i = 0; i < sizeof fci_json_aliens / sizeof fci_json_aliens[0]; i++) {
+        const struct fci_alien *a = &fci_json_aliens[i];
         const size_t n = strlen(a->magic);
         if (size >= a->at + n && memcmp((const char *)data + a->at, a->magic, n) == 0)
             return a->what;
@@ -4093,18 +4235,17 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
 }
 
 // A text file may begin with a byte order mark; its length.
-FCI_FN size_t fci_bom(const void *data, uint64_t size) {
+FCI_FN size_t fci_json_bom(const void *data, uint64_t size) {
     return size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }
 
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err) {
-    const size_t bom = fci_bom(f->data, f->size);
+    const size_t bom = fci_json_bom(f->data, f->size);
     return fci_json_parse(c, arena, f->data ? (const char *)f->data + bom : "",
                           (size_t)f->size - bom, root, err);
 }
 
-// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
     static const char specials[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
     size_t start = 0, i = 0;
@@ -4143,10 +4284,6 @@ FCI_FN const char *fci_json_put_value(fci_buffer *b, const char *p, va_list *arg
     return p + 1;
 }
 
-// Writes JSON by a template, in which ' stands for ". Values: %s and %.*s a text, %g a number, %i
-// true or false, %u and %llu an integer, %016llx its digits. A comma that the template begins with
-// is left out after an opening bracket, and a blank that follows it too.
-FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) {
     const char *p = format;
     va_list args;
@@ -4166,19 +4303,56 @@ FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) {
 // What dtypes there are, float16 and bfloat16, the decoders of stored rows to float (one table; the
 // kernel room has the fast ones), and encoders for what is written.
 
-typedef void (*fci_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, float *out);
+static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                          1,    13,   25,  38,  53,  69,  89,  113};
 
-FCI_FN float fci_f16_to_f32(uint16_t h) {
+static const int8_t fci_mxfp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+typedef struct fci_dtype {
+    const char *safetensors; // "" where that format has no such type
+    uint32_t bits, elements;        // of a block
+    int gguf;                       // -1: none
+} fci_dtype;
+
+FCI_INLINE float fci_bf16_to_f32(uint16_t h);
+// to nearest, ties to even; NaN stays a (quiet) NaN
+FCI_INLINE uint16_t fci_f32_to_bf16(float f);
+FCI_INLINE float fci_half_at(const uint8_t *p);
+FCI_FN void fci_decode_f16(const uint8_t *b, uint64_t n, float *out);
+FCI_FN void fci_decode_bf16(const uint8_t *b, uint64_t n, float *out);
+// of the 32 elements from 32g on
+FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g);
+// half of 2^(e - 127), which is denormal for e 0 and 1
+FCI_INLINE float fci_mxfp4_scale(uint32_t e);
+FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type);
+FCI_FN bool fci_number_can_decode(fc_dtype type);
+FCI_FN uint32_t fci_number_block(fc_dtype type);
+// Of n elements, n a multiple of the block.
+FCI_FN uint64_t fci_number_bytes(fc_dtype type, uint64_t n);
+// Elements [first, first + n) of a stored row as float; first and n are multiples of the block.
+FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                              float *out);
+FCI_FN bool fci_number_can_encode(fc_dtype type);
+// The other way: n floats (a multiple of the block) as a type that can be encoded; false where they
+// hold what it cannot express.
+FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored);
+
+// ---- private to this section
+
+typedef void (*fci_number_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, float *out);
+
+FCI_FN float fci_number_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
     if (rest >= 0x7c00u << 13)
         return fci_bits_float(sign | 0x7f800000 | rest | (rest > 0x7c00u << 13 ? 0x400000 : 0));
     if (rest >= 0x400u << 13) return fci_bits_float(sign | (rest + (112u << 23)));
-    float small = fci_bits_float((113u << 23) | rest) -
-                  fci_bits_float(113u << 23); // exact, never denormal
+    float small =
+        fci_bits_float((113u << 23) | rest) - fci_bits_float(113u << 23); // exact, never denormal
     return fci_bits_float(sign | fci_float_bits(small));
 }
 
-FCI_FN uint16_t fci_f32_to_f16(float f) { // to nearest, ties to even; one NaN per sign, as in ggml
+// to nearest, ties to even; one NaN per sign, as in ggml
+FCI_FN uint16_t fci_number_f32_to_f16(float f) {
     uint32_t bits = fci_float_bits(f), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
     if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
     if (rest >= 0x477ff000) return (uint16_t)(sign | 0x7c00); // 65520 and more
@@ -4191,7 +4365,7 @@ FCI_INLINE float fci_bf16_to_f32(uint16_t h) {
     return fci_bits_float((uint32_t)h << 16);
 }
 
-FCI_INLINE uint16_t fci_f32_to_bf16(float f) { // to nearest, ties to even; NaN stays a (quiet) NaN
+FCI_INLINE uint16_t fci_f32_to_bf16(float f) {
     uint32_t bits = fci_float_bits(f);
     if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
@@ -4202,14 +4376,14 @@ FCI_INLINE uint16_t fci_f32_to_bf16(float f) { // to nearest, ties to even; NaN 
 // a scale and 6 of a weight, within float's 24).
 
 FCI_INLINE float fci_half_at(const uint8_t *p) {
-    return fci_f16_to_f32(fci_le16(p));
+    return fci_number_f16_to_f32(fci_le16(p));
 }
 
-FCI_FN void fci_decode_f32(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_f32(const uint8_t *b, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) out[i] = fci_bits_float(fci_le32(b + 4 * i));
 }
 
-FCI_FN void fci_decode_f64(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_f64(const uint8_t *b, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) {
         uint64_t bits = fci_le64(b + 8 * i);
         double value;
@@ -4226,14 +4400,14 @@ FCI_FN void fci_decode_bf16(const uint8_t *b, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) out[i] = fci_bf16_to_f32(fci_le16(b + 2 * i));
 }
 
-FCI_FN void fci_decode_q8_0(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q8_0(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 34, out += 32) {
         float d = fci_half_at(b);
         for (int i = 0; i < 32; i++) out[i] = (float)(int8_t)b[2 + i] * d;
     }
 }
 
-FCI_FN void fci_decode_q4_0(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q4_0(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 18, out += 32) {
         float d = fci_half_at(b);
         for (int i = 0; i < 16; i++) {
@@ -4243,7 +4417,7 @@ FCI_FN void fci_decode_q4_0(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_FN void fci_decode_q4_1(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q4_1(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 20, out += 32) {
         float d = fci_half_at(b), m = fci_half_at(b + 2);
         for (int i = 0; i < 16; i++) {
@@ -4253,7 +4427,7 @@ FCI_FN void fci_decode_q4_1(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_FN void fci_decode_q5_0(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q5_0(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 22, out += 32) {
         float d = fci_half_at(b);
         uint32_t high = fci_le32(b + 2);
@@ -4264,7 +4438,7 @@ FCI_FN void fci_decode_q5_0(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_FN void fci_decode_q5_1(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q5_1(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 24, out += 32) {
         float d = fci_half_at(b), m = fci_half_at(b + 2);
         uint32_t high = fci_le32(b + 4);
@@ -4277,7 +4451,7 @@ FCI_FN void fci_decode_q5_1(const uint8_t *b, uint64_t n, float *out) {
 
 // K-quants: 256 elements. Two bits a weight lie in halves of 128: byte 32h + l holds, from low to
 // high, elements 128h + l, + 32, + 64, + 96; each 16 elements have a scale.
-FCI_FN void fci_decode_q2_k(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q2_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 84, out += 256) {
         float d = fci_half_at(b + 80), dmin = fci_half_at(b + 82);
         for (int g = 0; g < 16; g++) {
@@ -4289,7 +4463,7 @@ FCI_FN void fci_decode_q2_k(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_FN void fci_decode_q3_k(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q3_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 110, out += 256) {
         const uint8_t *s = b + 96;
         float d = fci_half_at(b + 108);
@@ -4305,18 +4479,18 @@ FCI_FN void fci_decode_q3_k(const uint8_t *b, uint64_t n, float *out) {
 }
 
 // Scale and minimum j of Q4_K and Q5_K: six bits each, packed in twelve bytes.
-FCI_INLINE void fci_scale_min(const uint8_t *s, int j, int *scale, int *min) {
+FCI_INLINE void fci_number_scale_min(const uint8_t *s, int j, int *scale, int *min) {
     *scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
     *min = j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6) << 4;
 }
 
-FCI_FN void fci_decode_q4_k(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q4_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 144, out += 256) {
         float d = fci_half_at(b), dmin = fci_half_at(b + 2);
         for (int g = 0; g < 8; g++) { // of 32: low nibbles, then high ones
             const uint8_t *q = b + 16 + 32 * (g / 2);
             int s, m, shift = g % 2 * 4;
-            fci_scale_min(b + 4, g, &s, &m);
+            fci_number_scale_min(b + 4, g, &s, &m);
             float scale = d * (float)s, min = dmin * (float)m;
             for (int i = 0; i < 32; i++)
                 out[32 * g + i] = scale * (float)(q[i] >> shift & 15) - min;
@@ -4324,22 +4498,22 @@ FCI_FN void fci_decode_q4_k(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_FN void fci_decode_q5_k(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q5_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 176, out += 256) {
         float d = fci_half_at(b), dmin = fci_half_at(b + 2);
         for (int g = 0; g < 8; g++) {
             const uint8_t *q = b + 48 + 32 * (g / 2), *high = b + 16;
             int s, m, shift = g % 2 * 4;
-            fci_scale_min(b + 4, g, &s, &m);
+            fci_number_scale_min(b + 4, g, &s, &m);
             float scale = d * (float)s, min = dmin * (float)m;
             for (int i = 0; i < 32; i++)
-                out[32 * g + i] = scale * (float)((q[i] >> shift & 15) | (high[i] >> g & 1) << 4) -
-                                  min;
+                out[32 * g + i] =
+                    scale * (float)((q[i] >> shift & 15) | (high[i] >> g & 1) << 4) - min;
         }
     }
 }
 
-FCI_FN void fci_decode_q6_k(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_q6_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 210, out += 256) {
         float d = fci_half_at(b + 208);
         for (int g = 0; g < 16; g++) {
@@ -4355,10 +4529,7 @@ FCI_FN void fci_decode_q6_k(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                          1,    13,   25,  38,  53,  69,  89,  113};
-
-FCI_FN void fci_decode_iq4_nl(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_iq4_nl(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 18, out += 32) {
         float d = fci_half_at(b);
         for (int i = 0; i < 16; i++) {
@@ -4368,11 +4539,11 @@ FCI_FN void fci_decode_iq4_nl(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g) { // of the 32 elements from 32g on
+FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g) {
     return ((b[4 + g / 2] >> (g % 2 * 4) & 15) | (fci_le16(b + 2) >> (2 * g) & 3) << 4) - 32;
 }
 
-FCI_FN void fci_decode_iq4_xs(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_iq4_xs(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 136, out += 256) {
         for (int g = 0; g < 8; g++) {
             float scale = fci_half_at(b) * (float)fci_iq4_scale(b, g);
@@ -4384,13 +4555,11 @@ FCI_FN void fci_decode_iq4_xs(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-static const int8_t fci_mxfp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
-FCI_INLINE float fci_mxfp4_scale(uint32_t e) { // half of 2^(e - 127), which is denormal for e 0 and 1
+FCI_INLINE float fci_mxfp4_scale(uint32_t e) {
     return fci_bits_float(e < 2 ? 0x200000u << e : (e - 1) << 23);
 }
 
-FCI_FN void fci_decode_mxfp4(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_mxfp4(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 17, out += 32) {
         float d = fci_mxfp4_scale(b[0]);
         for (int i = 0; i < 16; i++) {
@@ -4402,7 +4571,7 @@ FCI_FN void fci_decode_mxfp4(const uint8_t *b, uint64_t n, float *out) {
 
 // ---- Encoders: as ggml's reference rounds.
 
-FCI_INLINE void fci_put_le16(uint8_t *p, uint16_t h) {
+FCI_INLINE void fci_number_put_le16(uint8_t *p, uint16_t h) {
     p[0] = (uint8_t)h;
     p[1] = (uint8_t)(h >> 8);
 }
@@ -4410,28 +4579,22 @@ FCI_INLINE void fci_put_le16(uint8_t *p, uint16_t h) {
 // A block of Q8_0; false where a number is not finite, or the scale is past the largest half. The
 // weights are divided by the scale before that is rounded. Where it is so small that its inverse
 // overflows, they are zero.
-FCI_FN bool fci_encode_q8_0(const float *x, uint8_t *b) {
+FCI_FN bool fci_number_encode_q8_0(const float *x, uint8_t *b) {
     float highest = 0;
     for (int i = 0; i < 32; i++) {
         if (!(fabsf(x[i]) <= FLT_MAX)) return false;
         if (fabsf(x[i]) > highest) highest = fabsf(x[i]);
     }
     const float d = highest / 127, inverse = d > 0 ? 1 / d : 0;
-    const uint16_t stored = fci_f32_to_f16(d);
+    const uint16_t stored = fci_number_f32_to_f16(d);
     if (stored == 0x7c00) return false;
-    fci_put_le16(b, stored);
+    fci_number_put_le16(b, stored);
     for (int i = 0; i < 32; i++) {
         const float q = roundf(x[i] * inverse);
         b[2 + i] = (uint8_t)(fabsf(q) <= 127 ? (int)q : 0);
     }
     return true;
 }
-
-typedef struct fci_dtype {
-    const char *safetensors; // "" where that format has no such type
-    uint32_t bits, elements;        // of a block
-    int gguf;                       // -1: none
-} fci_dtype;
 
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type) {
     static const fci_dtype table[FC_DTYPE_COUNT] = {{"", 0, 1, -1},
@@ -4442,28 +4605,36 @@ FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type) {
     return &table[(unsigned)type < FC_DTYPE_COUNT ? type : FC_DTYPE_INVALID];
 }
 
-static const char *const fci_dtype_names[FC_DTYPE_COUNT] = {
+static const char *const fci_number_dtype_names[FC_DTYPE_COUNT] = {
     "invalid",
 #define FINERCUT_X(id, name, bits, block, gguf, st) name,
     FINERCUT_DTYPES(FINERCUT_X)
 #undef FINERCUT_X
 };
-FCI_ENUM(fc_dtype, "type", fci_dtype_names)
+FCI_ENUM(fc_dtype, "type", fci_number_dtype_names)
 
-FCI_FN fci_decode_fn fci_number_decoder(fc_dtype type) { // NULL: none
+FCI_FN fci_number_decode_fn fci_number_decoder(fc_dtype type) { // NULL: none
     static const struct {
         fc_dtype type;
-        fci_decode_fn decode;
+        fci_number_decode_fn decode;
     } table[] = {
-        {FC_DTYPE_F32, fci_decode_f32},       {FC_DTYPE_F16, fci_decode_f16},
-        {FC_DTYPE_BF16, fci_decode_bf16},     {FC_DTYPE_F64, fci_decode_f64},
-        {FC_DTYPE_Q8_0, fci_decode_q8_0},     {FC_DTYPE_Q4_0, fci_decode_q4_0},
-        {FC_DTYPE_Q4_1, fci_decode_q4_1},     {FC_DTYPE_Q5_0, fci_decode_q5_0},
-        {FC_DTYPE_Q5_1, fci_decode_q5_1},     {FC_DTYPE_Q2_K, fci_decode_q2_k},
-        {FC_DTYPE_Q3_K, fci_decode_q3_k},     {FC_DTYPE_Q4_K, fci_decode_q4_k},
-        {FC_DTYPE_Q5_K, fci_decode_q5_k},     {FC_DTYPE_Q6_K, fci_decode_q6_k},
-        {FC_DTYPE_IQ4_NL, fci_decode_iq4_nl}, {FC_DTYPE_IQ4_XS, fci_decode_iq4_xs},
-        {FC_DTYPE_MXFP4, fci_decode_mxfp4},
+        {FC_DTYPE_F32, fci_number_decode_f32},
+        {FC_DTYPE_F16, fci_decode_f16},
+        {FC_DTYPE_BF16, fci_decode_bf16},
+        {FC_DTYPE_F64, fci_number_decode_f64},
+        {FC_DTYPE_Q8_0, fci_number_decode_q8_0},
+        {FC_DTYPE_Q4_0, fci_number_decode_q4_0},
+        {FC_DTYPE_Q4_1, fci_number_decode_q4_1},
+        {FC_DTYPE_Q5_0, fci_number_decode_q5_0},
+        {FC_DTYPE_Q5_1, fci_number_decode_q5_1},
+        {FC_DTYPE_Q2_K, fci_number_decode_q2_k},
+        {FC_DTYPE_Q3_K, fci_number_decode_q3_k},
+        {FC_DTYPE_Q4_K, fci_number_decode_q4_k},
+        {FC_DTYPE_Q5_K, fci_number_decode_q5_k},
+        {FC_DTYPE_Q6_K, fci_number_decode_q6_k},
+        {FC_DTYPE_IQ4_NL, fci_number_decode_iq4_nl},
+        {FC_DTYPE_IQ4_XS, fci_number_decode_iq4_xs},
+        {FC_DTYPE_MXFP4, fci_number_decode_mxfp4},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].type == type) return table[i].decode;
@@ -4478,16 +4649,14 @@ FCI_FN uint32_t fci_number_block(fc_dtype type) {
     return fci_dtype_info(type)->elements;
 }
 
-// Of n elements, n a multiple of the block.
 FCI_FN uint64_t fci_number_bytes(fc_dtype type, uint64_t n) {
     const fci_dtype *d = fci_dtype_info(type);
     return d->bits % 8 == 0 ? n / d->elements * (d->bits / 8) : n / d->elements * d->bits / 8;
 }
 
-// Elements [first, first + n) of a stored row as float; first and n are multiples of the block.
 FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out) {
-    fci_decode_fn decode = fci_number_decoder(type);
+    fci_number_decode_fn decode = fci_number_decoder(type);
     if (decode)
         decode((const uint8_t *)row + fci_number_bytes(type, first), n / fci_number_block(type),
                out);
@@ -4498,26 +4667,25 @@ FCI_FN bool fci_number_can_encode(fc_dtype type) {
            type == FC_DTYPE_Q8_0;
 }
 
-// The other way: n floats (a multiple of the block) as a type that can be encoded; false where they
-// hold what it cannot express.
 FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored) {
     uint8_t *b = (uint8_t *)stored;
     switch (type) {
     case FC_DTYPE_F32:
         for (uint64_t i = 0; i < n; i++) {
-            fci_put_le16(b + 4 * i, (uint16_t)fci_float_bits(x[i]));
-            fci_put_le16(b + 4 * i + 2, (uint16_t)(fci_float_bits(x[i]) >> 16));
+            fci_number_put_le16(b + 4 * i, (uint16_t)fci_float_bits(x[i]));
+            fci_number_put_le16(b + 4 * i + 2, (uint16_t)(fci_float_bits(x[i]) >> 16));
         }
         return true;
     case FC_DTYPE_F16:
-        for (uint64_t i = 0; i < n; i++) fci_put_le16(b + 2 * i, fci_f32_to_f16(x[i]));
+        for (uint64_t i = 0; i < n; i++)
+            fci_number_put_le16(b + 2 * i, fci_number_f32_to_f16(x[i]));
         return true;
     case FC_DTYPE_BF16:
-        for (uint64_t i = 0; i < n; i++) fci_put_le16(b + 2 * i, fci_f32_to_bf16(x[i]));
+        for (uint64_t i = 0; i < n; i++) fci_number_put_le16(b + 2 * i, fci_f32_to_bf16(x[i]));
         return true;
     case FC_DTYPE_Q8_0:
         for (uint64_t i = 0; i + 32 <= n; i += 32, b += 34)
-            if (!fci_encode_q8_0(x + i, b)) return false;
+            if (!fci_number_encode_q8_0(x + i, b)) return false;
         return true;
     default: return false;
     }
@@ -4528,13 +4696,6 @@ FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *s
 // names, types, shapes and bytes, all checked when opened. No size found in a file is believed
 // before it is compared with the bytes that are there, and no allocation is larger than a few times
 // those.
-
-#define FCI_ST_HEADER_MAX 100000000u       // bytes of a safetensors header
-#define FCI_INDEX_MAX ((uint64_t)64 << 20) // bytes of model.safetensors.index.json
-#define FCI_FILES_MAX 1000                 // shards or splits of one model
-#define FCI_GGUF_ALIGN_MAX (1u << 20)
-#define FCI_GGUF_NAME_MAX 63
-#define FCI_GGUF_RANK_MAX 4
 
 enum { // value types of GGUF
     FCI_KV_U8, FCI_KV_I8, FCI_KV_U16, FCI_KV_I16, FCI_KV_U32, FCI_KV_I32, FCI_KV_F32, FCI_KV_BOOL,
@@ -4575,26 +4736,50 @@ struct fc_container {
     fci_index by_name, by_key;
 };
 
-FCI_FN fci_str fci_index_name(const fci_index *x, size_t i) {
+FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item);
+// *twice is the first item whose name another had before it, or n.
+FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
+                               size_t stride, size_t *twice, fc_error *err);
+// Room for `more` tensors: exact for the first file, so that a single one needs no more than it
+// holds.
+FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err);
+FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
+                               const char *format, ...) FCI_PRINTF(5, 6);
+// Bytes of a shape, multiplied slowest dimension first; false where that overflows or is no whole
+// number.
+FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank, uint64_t *bytes);
+// Indexes n tensors from `first` on and refuses a name that comes twice, in one file or in two.
+FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena,
+                               fci_index *index, fc_error *err);
+
+// ---- private to this section
+
+#define FCI_ST_HEADER_MAX 100000000u       // bytes of a safetensors header
+#define FCI_INDEX_MAX ((uint64_t)64 << 20) // bytes of model.safetensors.index.json
+#define FCI_FILES_MAX 1000                 // shards or splits of one model
+#define FCI_GGUF_ALIGN_MAX (1u << 20)
+#define FCI_GGUF_NAME_MAX 63
+#define FCI_GGUF_RANK_MAX 4
+
+FCI_FN fci_str fci_tensorfile_index_name(const fci_index *x, size_t i) {
     fci_str name;
     memcpy(&name, x->items + i * x->stride, sizeof name);
     return name;
 }
 
-FCI_FN uint32_t *fci_index_probe(const fci_index *x, fci_str name) {
+FCI_FN uint32_t *fci_tensorfile_index_probe(const fci_index *x, fci_str name) {
     size_t i = (size_t)fci_map_hash(name) & (x->capacity - 1);
-    while (x->slots[i] && !fci_eq(fci_index_name(x, x->slots[i] - 1), name))
+    while (x->slots[i] && !fci_eq(fci_tensorfile_index_name(x, x->slots[i] - 1), name))
         i = (i + 1) & (x->capacity - 1);
     return &x->slots[i];
 }
 
 FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item) {
-    uint32_t slot = x->capacity ? *fci_index_probe(x, name) : 0;
+    uint32_t slot = x->capacity ? *fci_tensorfile_index_probe(x, name) : 0;
     if (slot) *item = slot - 1;
     return slot != 0;
 }
 
-// *twice is the first item whose name another had before it, or n.
 FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
                                size_t stride, size_t *twice, fc_error *err) {
     x->items = (const char *)items;
@@ -4608,30 +4793,25 @@ FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, si
     x->slots = (uint32_t *)fci_arena_alloc(a, x->capacity, sizeof *x->slots, "names", err);
     if (!x->slots) return FC_ERR_MEMORY;
     for (size_t i = 0; i < n; i++) {
-        uint32_t *slot = fci_index_probe(x, fci_index_name(x, i));
+        uint32_t *slot = fci_tensorfile_index_probe(x, fci_tensorfile_index_name(x, i));
         if (*slot && *twice == n) *twice = i;
         if (!*slot) *slot = (uint32_t)i + 1;
     }
     return FC_OK;
 }
 
-// Room for `more` tensors: exact for the first file, so that a single one needs no more than it
-// holds.
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err) {
     uint64_t need = c->n_tensors + more;
     if (need <= c->capacity && c->tensors) return FC_OK;
     uint64_t capacity = fci_max(need, c->capacity + c->capacity / 2);
-    fc_tensor *t = (fc_tensor *)fci_arena_grow(&c->arena, c->tensors, capacity, sizeof *t,
-                                               "tensors", err);
+    fc_tensor *t =
+        (fc_tensor *)fci_arena_grow(&c->arena, c->tensors, capacity, sizeof *t, "tensors", err);
     if (!t) return FC_ERR_MEMORY;
     c->tensors = t;
     c->capacity = (size_t)capacity;
     return FC_OK;
 }
 
-// "model.safetensors: tensor "x" (byte 123): expected ..., got ..."
-FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
-                               const char *format, ...) FCI_PRINTF(5, 6);
 FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
                                const char *format, ...) {
     char text[256];
@@ -4640,15 +4820,12 @@ FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    const char *kind = fci_is(name, "__metadata__")
-                           ? ""
-                           : "tensor "; // safetensors' only name of something else
+    const char *kind =
+        fci_is(name, "__metadata__") ? "" : "tensor "; // safetensors' only name of something else
     return fci_fail(err, FC_ERR_FORMAT, at, "%s: %s\"%s\" (byte %llu): %s", f->name, kind,
                     fci_show(name, &shown), (unsigned long long)at, text);
 }
 
-// Bytes of a shape, multiplied slowest dimension first; false where that overflows or is no whole
-// number.
 FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank, uint64_t *bytes) {
     const fci_dtype *d = fci_dtype_info(type);
     uint64_t elements = 1, bits;
@@ -4661,7 +4838,6 @@ FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank,
     return true;
 }
 
-// Indexes n tensors from `first` on and refuses a name that comes twice, in one file or in two.
 FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena,
                                fci_index *index, fc_error *err) {
     const fc_tensor *t = c->tensors + (c->tensors ? first : 0);
@@ -4675,11 +4851,16 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
                            c->files[t[other].file].name);
 }
 
-// ---- safetensors
+// >> safetensors
+// A safetensors file: its header is checked to the last byte before a tensor is believed.
+
+FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err);
+
+// ---- private to this section
 
 // One pass over the header, by events: nothing but what is kept takes memory. `fill` false only
 // counts.
-typedef struct fci_st_pass {
+typedef struct fci_safetensors_pass {
     fc_container *c;
     const fci_file *f;
     uint32_t file;
@@ -4689,10 +4870,10 @@ typedef struct fci_st_pass {
     uint64_t n_tensors, n_kvs, name_bytes;
     uint64_t data; // offset of the byte buffer
     char *names;
-} fci_st_pass;
+} fci_safetensors_pass;
 
-FCI_FN fc_code fci_st_fail(fci_st_pass *p, const fci_json *e, fci_str tensor, const char *what,
-                           const char *expected) {
+FCI_FN fc_code fci_safetensors_fail(fci_safetensors_pass *p, const fci_json *e, fci_str tensor,
+                                    const char *what, const char *expected) {
     fci_shown shown;
     bool text = e->type == FCI_JSON_NUMBER || e->type == FCI_JSON_STRING;
     const char *quote = e->type == FCI_JSON_STRING ? "\"" : "";
@@ -4704,19 +4885,19 @@ FCI_FN fc_code fci_st_fail(fci_st_pass *p, const fci_json *e, fci_str tensor, co
 }
 
 // An error of the reader, in terms of the file.
-FCI_FN fc_code fci_st_next(fci_st_pass *p, fci_json *e) {
+FCI_FN fc_code fci_safetensors_next(fci_safetensors_pass *p, fci_json *e) {
     fc_code code = fci_json_step(&p->r, e);
     if (code && p->err) p->err->where += 8;
     return code ? fci_wrap(p->err, code, "%s: header", p->f->name) : FC_OK;
 }
 
-FCI_FN fc_code fci_st_skip(fci_st_pass *p, const fci_json *e) {
+FCI_FN fc_code fci_safetensors_skip(fci_safetensors_pass *p, const fci_json *e) {
     fc_code code = fci_json_pass(&p->r, e);
     if (code && p->err) p->err->where += 8;
     return code ? fci_wrap(p->err, code, "%s: header", p->f->name) : FC_OK;
 }
 
-FCI_FN fci_str fci_st_keep(fci_st_pass *p, fci_str s) { // a terminated copy
+FCI_FN fci_str fci_safetensors_keep(fci_safetensors_pass *p, fci_str s) { // a terminated copy
     char *to = p->names;
     p->name_bytes += s.n + 1;
     if (!p->fill) return s;
@@ -4727,17 +4908,18 @@ FCI_FN fci_str fci_st_keep(fci_st_pass *p, fci_str s) { // a terminated copy
 }
 
 // The integers of an array, after its opening bracket was read; *count says how many there were.
-FCI_FN fc_code fci_st_integers(fci_st_pass *p, const fci_json *array, fci_str tensor,
-                               const char *what, uint64_t *to, uint32_t room, uint32_t *count) {
+FCI_FN fc_code fci_safetensors_integers(fci_safetensors_pass *p, const fci_json *array,
+                                        fci_str tensor, const char *what, uint64_t *to,
+                                        uint32_t room, uint32_t *count) {
     fci_json e;
     if (array->type != FCI_JSON_ARRAY)
-        return fci_st_fail(p, array, tensor, what, "an array of integers");
+        return fci_safetensors_fail(p, array, tensor, what, "an array of integers");
     for (*count = 0;; (*count)++) {
-        fc_code code = fci_st_next(p, &e);
+        fc_code code = fci_safetensors_next(p, &e);
         if (code) return code;
         if (e.type == FCI_JSON_END) return FC_OK;
         if (e.type != FCI_JSON_NUMBER || !e.is_integer)
-            return fci_st_fail(p, &e, tensor, what, "integers from 0 to 2^64 - 1");
+            return fci_safetensors_fail(p, &e, tensor, what, "integers from 0 to 2^64 - 1");
         if (*count == room)
             return fci_tensor_fail(p->f, tensor, 8 + (uint64_t)e.at, p->err,
                                    "%s: expected at most %u integers, got more", what, room);
@@ -4745,18 +4927,19 @@ FCI_FN fc_code fci_st_integers(fci_st_pass *p, const fci_json *array, fci_str te
     }
 }
 
-FCI_FN fc_code fci_st_dtype(fci_st_pass *p, const fci_json *e, fc_tensor *t, fci_str name) {
+FCI_FN fc_code fci_safetensors_dtype(fci_safetensors_pass *p, const fci_json *e, fc_tensor *t,
+                                     fci_str name) {
     if (e->type == FCI_JSON_STRING && e->text.n > 0)
         for (int i = 1; i < FC_DTYPE_COUNT; i++)
             if (fci_is(e->text, fci_dtype_info((fc_dtype)i)->safetensors)) {
                 t->type = (fc_dtype)i;
                 return FC_OK;
             }
-    return fci_st_fail(p, e, name, "dtype", "a known type name");
+    return fci_safetensors_fail(p, e, name, "dtype", "a known type name");
 }
 
-FCI_FN fc_code fci_st_check(fci_st_pass *p, fc_tensor *t, fci_str name, uint64_t at,
-                            const uint64_t *offsets) {
+FCI_FN fc_code fci_safetensors_check(fci_safetensors_pass *p, fc_tensor *t, fci_str name,
+                                     uint64_t at, const uint64_t *offsets) {
     uint64_t bytes, room = p->f->size - p->data;
     if (!fci_shape_bytes(t->type, t->shape, t->rank, &bytes))
         return fci_tensor_fail(
@@ -4779,55 +4962,57 @@ FCI_FN fc_code fci_st_check(fci_st_pass *p, fc_tensor *t, fci_str name, uint64_t
     return FC_OK;
 }
 
-FCI_FN fc_code fci_st_tensor(fci_st_pass *p, const fci_json *object, fci_str name, fc_tensor *t) {
+FCI_FN fc_code fci_safetensors_tensor(fci_safetensors_pass *p, const fci_json *object, fci_str name,
+                                      fc_tensor *t) {
     static const char *const fields[] = {"dtype", "shape", "data_offsets"};
     uint64_t offsets[2];
     uint32_t n_offsets = 0;
     bool seen[3] = {false, false, false};
     fci_json key, e;
     if (object->type != FCI_JSON_OBJECT)
-        return fci_st_fail(p, object, name, "description", "an object");
+        return fci_safetensors_fail(p, object, name, "description", "an object");
     for (;;) {
         int field = 0;
-        fc_code code = fci_st_next(p, &key);
+        fc_code code = fci_safetensors_next(p, &key);
         if (code) return code;
         if (key.type == FCI_JSON_END) break;
-        code = fci_st_next(p, &e);
+        code = fci_safetensors_next(p, &e);
         if (code) return code;
         while (field < 3 && !fci_is(key.text, fields[field])) field++;
         if (field < 3 && seen[field])
-            return fci_st_fail(p, &key, name, "description", "each field only once");
+            return fci_safetensors_fail(p, &key, name, "description", "each field only once");
         if (field < 3) seen[field] = true;
-        if (field == 0) code = fci_st_dtype(p, &e, t, name);
+        if (field == 0) code = fci_safetensors_dtype(p, &e, t, name);
         else if (field == 1)
-            code = fci_st_integers(p, &e, name, "shape", t->shape, FINERCUT_MAX_RANK, &t->rank);
+            code = fci_safetensors_integers(p, &e, name, "shape", t->shape, FINERCUT_MAX_RANK,
+                                            &t->rank);
         else if (field == 2)
-            code = fci_st_integers(p, &e, name, "data_offsets", offsets, 2, &n_offsets);
-        else code = fci_st_skip(p, &e);
+            code = fci_safetensors_integers(p, &e, name, "data_offsets", offsets, 2, &n_offsets);
+        else code = fci_safetensors_skip(p, &e);
         if (code) return code;
     }
     for (int i = 0; i < 3; i++)
         if (!seen[i])
             return fci_tensor_fail(p->f, name, 8 + (uint64_t)object->at, p->err,
                                    "expected \"%s\", got none", fields[i]);
-    if (n_offsets != 2) return fci_st_fail(p, &key, name, "data_offsets", "two integers");
-    return fci_st_check(p, t, name, 8 + (uint64_t)object->at, offsets);
+    if (n_offsets != 2) return fci_safetensors_fail(p, &key, name, "data_offsets", "two integers");
+    return fci_safetensors_check(p, t, name, 8 + (uint64_t)object->at, offsets);
 }
 
-FCI_FN fc_code fci_st_metadata(fci_st_pass *p, const fci_json *object) {
+FCI_FN fc_code fci_safetensors_metadata(fci_safetensors_pass *p, const fci_json *object) {
     fci_json key, e;
     if (object->type == FCI_JSON_NULL) return FC_OK; // as the reference reader
     if (object->type != FCI_JSON_OBJECT)
-        return fci_st_fail(p, object, fci_s("__metadata__"), "metadata", "an object");
+        return fci_safetensors_fail(p, object, fci_s("__metadata__"), "metadata", "an object");
     for (;;) {
-        fc_code code = fci_st_next(p, &key);
+        fc_code code = fci_safetensors_next(p, &key);
         if (code) return code;
         if (key.type == FCI_JSON_END) return FC_OK;
-        code = fci_st_next(p, &e);
+        code = fci_safetensors_next(p, &e);
         if (code) return code;
         if (e.type != FCI_JSON_STRING)
-            return fci_st_fail(p, &e, fci_s("__metadata__"), "metadata", "a string");
-        fci_str name = fci_st_keep(p, key.text);
+            return fci_safetensors_fail(p, &e, fci_s("__metadata__"), "metadata", "a string");
+        fci_str name = fci_safetensors_keep(p, key.text);
         if (p->fill && p->file == 0) {
             fci_kv *kv = &p->c->kvs[p->n_kvs];
             kv->key = name;
@@ -4841,51 +5026,51 @@ FCI_FN fc_code fci_st_metadata(fci_st_pass *p, const fci_json *object) {
     }
 }
 
-FCI_FN fc_code fci_st_run(fci_st_pass *p, fci_arena *arena, size_t header) {
+FCI_FN fc_code fci_safetensors_run(fci_safetensors_pass *p, fci_arena *arena, size_t header) {
     fci_json key, e;
     bool metadata = false;
     const fci_str reserved = fci_s("__metadata__");
     p->n_tensors = p->n_kvs = p->name_bytes = 0;
     p->data = 8 + (uint64_t)header;
     fc_code code = fci_json_start(&p->r, arena, (const char *)p->f->data + 8, header, p->err);
-    if (!code) code = fci_st_next(p, &e);
+    if (!code) code = fci_safetensors_next(p, &e);
     if (code) return code;
     if (e.type != FCI_JSON_OBJECT)
         return fci_fail(p->err, FC_ERR_FORMAT, 8, "%s: header (byte 8): expected an object, got %s",
                         p->f->name, fci_json_type_name(&e));
     for (;;) {
-        code = fci_st_next(p, &key);
+        code = fci_safetensors_next(p, &key);
         if (code) return code;
         if (key.type == FCI_JSON_END) break;
-        code = fci_st_next(p, &e);
+        code = fci_safetensors_next(p, &e);
         if (code) return code;
         if (fci_eq(key.text, reserved)) {
-            if (metadata) return fci_st_fail(p, &key, reserved, "header", "it only once");
+            if (metadata) return fci_safetensors_fail(p, &key, reserved, "header", "it only once");
             metadata = true;
-            code = fci_st_metadata(p, &e);
+            code = fci_safetensors_metadata(p, &e);
         } else {
             fc_tensor *t = p->fill ? &p->c->tensors[p->c->n_tensors + p->n_tensors] : NULL;
-            fci_str name = fci_st_keep(p, key.text);
+            fci_str name = fci_safetensors_keep(p, key.text);
             p->n_tensors++;
             if (t) {
                 t->name = name.p;
                 t->name_length = name.n;
-                code = fci_st_tensor(p, &e, name, t);
-            } else code = fci_st_skip(p, &e);
+                code = fci_safetensors_tensor(p, &e, name, t);
+            } else code = fci_safetensors_skip(p, &e);
         }
         if (code) return code;
     }
-    return fci_st_next(p, &e); // nothing after the object
+    return fci_safetensors_next(p, &e); // nothing after the object
 }
 
-FCI_FN bool fci_st_before(const fc_tensor *t, uint32_t a, uint32_t b) { // by (begin, end)
+FCI_FN bool fci_safetensors_before(const fc_tensor *t, uint32_t a, uint32_t b) { // by (begin, end)
     return t[a].offset != t[b].offset ? t[a].offset < t[b].offset : t[a].bytes < t[b].bytes;
 }
 
-FCI_FN void fci_st_sift(const fc_tensor *t, uint32_t *order, size_t i, size_t n) {
+FCI_FN void fci_safetensors_sift(const fc_tensor *t, uint32_t *order, size_t i, size_t n) {
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && fci_st_before(t, order[child], order[child + 1])) child++;
-        if (!fci_st_before(t, order[i], order[child])) return;
+        if (child + 1 < n && fci_safetensors_before(t, order[child], order[child + 1])) child++;
+        if (!fci_safetensors_before(t, order[i], order[child])) return;
         uint32_t swap = order[i];
         order[i] = order[child];
         order[child] = swap;
@@ -4893,25 +5078,25 @@ FCI_FN void fci_st_sift(const fc_tensor *t, uint32_t *order, size_t i, size_t n)
 }
 
 // The tensors of a file, in order of their bytes, cover the buffer without a hole or an overlap.
-FCI_FN fc_code fci_st_cover(fci_st_pass *p, size_t n) {
+FCI_FN fc_code fci_safetensors_cover(fci_safetensors_pass *p, size_t n) {
     const fc_tensor *t = p->c->tensors + p->c->n_tensors;
-    uint32_t *order = (uint32_t *)fci_alloc(&p->c->context, n, sizeof *order, "tensor order",
-                                            p->err);
+    uint32_t *order =
+        (uint32_t *)fci_alloc(&p->c->context, n, sizeof *order, "tensor order", p->err);
     uint64_t at = p->data;
     fc_code code = FC_OK;
     bool sorted = true;
     if (!order) return FC_ERR_MEMORY;
     for (size_t i = 0; i < n; i++) {
         order[i] = (uint32_t)i;
-        if (i && fci_st_before(t, (uint32_t)i, (uint32_t)i - 1)) sorted = false;
+        if (i && fci_safetensors_before(t, (uint32_t)i, (uint32_t)i - 1)) sorted = false;
     }
     if (!sorted) { // heap sort: no input makes it slow
-        for (size_t i = n / 2; i-- > 0;) fci_st_sift(t, order, i, n);
+        for (size_t i = n / 2; i-- > 0;) fci_safetensors_sift(t, order, i, n);
         for (size_t end = n; end-- > 1;) {
             uint32_t swap = order[0];
             order[0] = order[end];
             order[end] = swap;
-            fci_st_sift(t, order, 0, end);
+            fci_safetensors_sift(t, order, 0, end);
         }
     }
     for (size_t i = 0; i < n && !code; i++) {
@@ -4931,8 +5116,8 @@ FCI_FN fc_code fci_st_cover(fci_st_pass *p, size_t n) {
     return code;
 }
 
-FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
-    fci_st_pass p;
+FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err) {
+    fci_safetensors_pass p;
     fci_arena scratch;
     fci_index own;
     const fci_file *f = &c->files[file];
@@ -4943,11 +5128,12 @@ FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
     p.f = f;
     p.file = file;
     p.err = err;
-    const bool headed = f->size >= 8 && fci_le64(f->data) <= fci_min(FCI_ST_HEADER_MAX, f->size - 8);
+    const bool headed =
+        f->size >= 8 && fci_le64(f->data) <= fci_min(FCI_ST_HEADER_MAX, f->size - 8);
     const char *alien = headed || f->size == 0 ? NULL : fci_alien_name(f->data, f->size);
     if (alien)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "%s: expected a safetensors or GGUF file, got %s", f->name, alien);
+        return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a safetensors or GGUF file, got %s",
+                        f->name, alien);
     if (f->size < 8)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: expected a header length of 8 bytes, got a file of %llu bytes",
@@ -4959,7 +5145,7 @@ FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
                         "got length %llu",
                         f->name, (unsigned long long)fci_min(FCI_ST_HEADER_MAX, f->size - 8),
                         (unsigned long long)header);
-    fc_code code = fci_st_run(&p, &scratch, (size_t)header);
+    fc_code code = fci_safetensors_run(&p, &scratch, (size_t)header);
     fci_arena_free(&scratch);
     if (!code) code = fci_tensors_reserve(c, p.n_tensors, err);
     if (code) return code;
@@ -4970,17 +5156,42 @@ FCI_FN fc_code fci_st_load(fc_container *c, uint32_t file, fc_error *err) {
     }
     if (!p.names || !c->kvs) return FC_ERR_MEMORY;
     p.fill = true;
-    code = fci_st_run(&p, &c->arena, (size_t)header);
+    code = fci_safetensors_run(&p, &c->arena, (size_t)header);
     if (!code) code = fci_names_check(c, c->n_tensors, (size_t)p.n_tensors, &scratch, &own, err);
     fci_arena_free(&scratch);
-    if (!code) code = fci_st_cover(&p, (size_t)p.n_tensors);
+    if (!code) code = fci_safetensors_cover(&p, (size_t)p.n_tensors);
     if (!code) c->n_tensors += (size_t)p.n_tensors;
     return code;
 }
 
-// ---- GGUF
+// >> gguf
+// A GGUF file: keys and tensors, checked when read; the values of keys as numbers and texts.
 
-FCI_FN uint32_t fci_kv_size(uint32_t type) { // bytes of a scalar; 0: not one
+typedef struct fci_scalar { // any number: an integer as magnitude and sign
+    bool real, negative;
+    uint64_t magnitude;
+    double value;
+} fci_scalar;
+
+// Adds the tensors of a file.
+FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc_error *err);
+FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key);
+FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s);
+// any integer type, not negative; not bool
+FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out);
+// any number
+FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out);
+FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out);
+FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out);
+// Steps through an array of strings: *position starts at 0; false at the end.
+FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out);
+FCI_FN const void *fci_kv_item(const fci_kv *kv, uint64_t index);
+FCI_FN bool fci_kv_item_u64(const fci_kv *array, uint64_t index, uint64_t *out);
+FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out);
+
+// ---- private to this section
+
+FCI_FN uint32_t fci_gguf_kv_size(uint32_t type) { // bytes of a scalar; 0: not one
     static const uint8_t sizes[FCI_KV_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
     return type < FCI_KV_COUNT ? sizes[type] : 0;
 }
@@ -5045,7 +5256,7 @@ FCI_FN fc_code fci_gguf_array(fci_gguf_reader *r, fci_kv *kv) {
     fc_code code = fci_gguf_u32(r, "array type", &kv->element_type);
     if (!code) code = fci_gguf_u64(r, "array length", &kv->count);
     if (code) return code;
-    uint32_t size = fci_kv_size(kv->element_type),
+    uint32_t size = fci_gguf_kv_size(kv->element_type),
              least = kv->element_type == FCI_KV_STRING ? 8 : size;
     if (!least)
         return fci_gguf_fail(r, start, "array type: expected 0 to 12 and not an array, got %u",
@@ -5079,7 +5290,7 @@ FCI_FN fc_code fci_gguf_kv(fci_gguf_reader *r, fci_arena *arena, fci_kv *kv) {
     start = r->at;
     code = fci_gguf_u32(r, "value type", &kv->type);
     kv->at = r->at;
-    uint32_t size = fci_kv_size(kv->type);
+    uint32_t size = fci_gguf_kv_size(kv->type);
     if (!code && kv->type == FCI_KV_ARRAY) code = fci_gguf_array(r, kv);
     else if (!code && kv->type == FCI_KV_STRING) {
         code = fci_gguf_string(r, "string", &text);
@@ -5190,10 +5401,9 @@ FCI_FN fc_code fci_gguf_start(fci_gguf_reader *r, uint64_t *n_tensors, uint64_t 
             r, 8, "number of tensors: expected at most %llu by the size of the file, got %llu",
             (unsigned long long)(left / 24), (unsigned long long)*n_tensors);
     if (!code && *n_kvs > left / 13)
-        code =
-            fci_gguf_fail(r, 16,
-                          "number of keys: expected at most %llu by the size of the file, got %llu",
-                          (unsigned long long)(left / 13), (unsigned long long)*n_kvs);
+        code = fci_gguf_fail(
+            r, 16, "number of keys: expected at most %llu by the size of the file, got %llu",
+            (unsigned long long)(left / 13), (unsigned long long)*n_kvs);
     return code;
 }
 
@@ -5233,7 +5443,6 @@ FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, fc
     return FC_OK;
 }
 
-// Adds the tensors of a file.
 FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc_error *err) {
     const fci_file *f = &c->files[file];
     fci_gguf_reader r;
@@ -5246,10 +5455,9 @@ FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc
     fc_code code = fci_gguf_start(&r, &n_tensors, &n_kvs);
     if (!code) code = fci_gguf_keys(c, &r, n_kvs, keys, &align);
     if (!code && n_tensors > (f->size - r.at) / 24)
-        code = fci_gguf_fail(&r, 8,
-                             "number of tensors: expected at most %llu after the keys, got %llu",
-                             (unsigned long long)((f->size - r.at) / 24),
-                             (unsigned long long)n_tensors);
+        code = fci_gguf_fail(
+            &r, 8, "number of tensors: expected at most %llu after the keys, got %llu",
+            (unsigned long long)((f->size - r.at) / 24), (unsigned long long)n_tensors);
     if (!code) code = fci_tensors_reserve(c, n_tensors, err);
     if (code || n_tensors == 0) return code;
     fc_tensor *t = c->tensors + c->n_tensors;
@@ -5282,15 +5490,9 @@ FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key) {
     return c && c->gguf && fci_index_find(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
 }
 
-typedef struct fci_scalar { // any number: an integer as magnitude and sign
-    bool real, negative;
-    uint64_t magnitude;
-    double value;
-} fci_scalar;
-
 FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s) {
     uint64_t bits = 0;
-    uint32_t size = fci_kv_size(type);
+    uint32_t size = fci_gguf_kv_size(type);
     memset(s, 0, sizeof *s);
     for (uint32_t i = size; i-- > 0;) bits = bits << 8 | ((const unsigned char *)p)[i];
     switch (type) {
@@ -5318,27 +5520,26 @@ FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s) {
     return true;
 }
 
-FCI_FN bool fci_scalar_u64(uint32_t type, const void *p, uint64_t *out) {
+FCI_FN bool fci_gguf_scalar_u64(uint32_t type, const void *p, uint64_t *out) {
     fci_scalar s;
     if (!fci_kv_scalar(type, p, &s) || s.real || s.negative) return false;
     *out = s.magnitude;
     return true;
 }
 
-FCI_FN bool fci_scalar_f64(uint32_t type, const void *p, double *out) {
+FCI_FN bool fci_gguf_scalar_f64(uint32_t type, const void *p, double *out) {
     fci_scalar s;
     if (!fci_kv_scalar(type, p, &s)) return false;
     *out = s.value;
     return true;
 }
 
-FCI_FN bool fci_kv_u64(const fci_kv *kv,
-                       uint64_t *out) { // any integer type, not negative; not bool
-    return kv && fci_scalar_u64(kv->type, kv->data, out);
+FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out) {
+    return kv && fci_gguf_scalar_u64(kv->type, kv->data, out);
 }
 
-FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out) { // any number
-    return kv && fci_scalar_f64(kv->type, kv->data, out);
+FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out) {
+    return kv && fci_gguf_scalar_f64(kv->type, kv->data, out);
 }
 
 FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out) {
@@ -5353,7 +5554,6 @@ FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out) {
     return true;
 }
 
-// Steps through an array of strings: *position starts at 0; false at the end.
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out) {
     if (!kv || kv->type != FCI_KV_ARRAY || kv->element_type != FCI_KV_STRING ||
         *position >= kv->bytes)
@@ -5365,61 +5565,67 @@ FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *ou
 }
 
 FCI_FN const void *fci_kv_item(const fci_kv *kv, uint64_t index) {
-    uint32_t size = kv && kv->type == FCI_KV_ARRAY ? fci_kv_size(kv->element_type) : 0;
+    uint32_t size = kv && kv->type == FCI_KV_ARRAY ? fci_gguf_kv_size(kv->element_type) : 0;
     return size && index < kv->count ? (const char *)kv->data + index * size : NULL;
 }
 
 FCI_FN bool fci_kv_item_u64(const fci_kv *array, uint64_t index, uint64_t *out) {
     const void *p = fci_kv_item(array, index);
-    return p && fci_scalar_u64(array->element_type, p, out);
+    return p && fci_gguf_scalar_u64(array->element_type, p, out);
 }
 
 FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out) {
     const void *p = fci_kv_item(array, index);
-    return p && fci_scalar_f64(array->element_type, p, out);
+    return p && fci_gguf_scalar_f64(array->element_type, p, out);
 }
 
-// ---- containers of several files
+// >> container
+// Containers of one file or several: shards, splits, a Hugging Face directory; the public view of them.
 
-FCI_FN fc_code fci_files_alloc(fc_container *c, size_t n, fc_error *err) {
+FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
+                                             fc_error *err);
+
+// ---- private to this section
+
+FCI_FN fc_code fci_container_files_alloc(fc_container *c, size_t n, fc_error *err) {
     fci_file *files = (fci_file *)fci_arena_alloc(&c->arena, n, sizeof *files, "files", err);
     if (!files) return FC_ERR_MEMORY;
     c->files = files;
     return FC_OK;
 }
 
-FCI_FN fc_code fci_files_add(fc_container *c, const char *path, fc_error *err) {
+FCI_FN fc_code fci_container_files_add(fc_container *c, const char *path, fc_error *err) {
     fc_code code = fci_file_open(&c->context, path, UINT64_MAX, &c->files[c->n_files], err);
     if (!code) c->n_files++;
     return code;
 }
 
 // A name of a file in the same directory, and nothing else.
-FCI_FN bool fci_is_base_name(fci_str s) {
+FCI_FN bool fci_container_is_base_name(fci_str s) {
     for (size_t i = 0; i < s.n; i++)
         if (s.p[i] == '/' || s.p[i] == '\\' || s.p[i] == ':' || s.p[i] == 0) return false;
     return s.n > 0 && s.n < 256 && !fci_is(s, ".") && !fci_is(s, "..");
 }
 
-typedef struct fci_mapped { // an entry of weight_map
+typedef struct fci_container_mapped { // an entry of weight_map
     fci_str name;
     uint32_t file;
     bool found;
-} fci_mapped;
+} fci_container_mapped;
 
-typedef struct fci_shards {
-    fci_mapped *entries;
+typedef struct fci_container_shards {
+    fci_container_mapped *entries;
     size_t n;
     fci_index by_name;
     fci_str *files;
     uint32_t n_files;
-} fci_shards;
+} fci_container_shards;
 
-FCI_FN fc_code fci_shards_file(fci_shards *s, fci_map *seen, const fci_json *value, uint32_t *file,
-                               fc_error *err) {
+FCI_FN fc_code fci_container_shards_file(fci_container_shards *s, fci_map *seen,
+                                         const fci_json *value, uint32_t *file, fc_error *err) {
     fci_shown shown;
     bool known = false;
-    if (value->type != FCI_JSON_STRING || !fci_is_base_name(value->text))
+    if (value->type != FCI_JSON_STRING || !fci_container_is_base_name(value->text))
         return fci_fail(
             err, FC_ERR_FORMAT, value->at,
             "weight_map (byte %u): expected the name of a file in the same directory, got %s",
@@ -5435,8 +5641,8 @@ FCI_FN fc_code fci_shards_file(fci_shards *s, fci_map *seen, const fci_json *val
     return fci_map_add(seen, value->text, *file, &known, err);
 }
 
-FCI_FN fc_code fci_shards_read(fci_shards *s, fci_arena *arena, const fci_json *root,
-                               fc_error *err) {
+FCI_FN fc_code fci_container_shards_read(fci_container_shards *s, fci_arena *arena,
+                                         const fci_json *root, fc_error *err) {
     const fci_json *map = fci_json_get(root, "weight_map");
     size_t twice;
     fci_map seen;
@@ -5447,17 +5653,17 @@ FCI_FN fc_code fci_shards_read(fci_shards *s, fci_arena *arena, const fci_json *
                         "weight_map: expected an object with tensor names, got %s",
                         map && map->type == FCI_JSON_OBJECT ? "an empty one"
                                                             : fci_json_type_name(map));
-    s->entries = (fci_mapped *)fci_arena_alloc(arena, map->count, sizeof *s->entries, "weight_map",
-                                               err);
+    s->entries = (fci_container_mapped *)fci_arena_alloc(arena, map->count, sizeof *s->entries,
+                                                         "weight_map", err);
     s->files = (fci_str *)fci_arena_alloc(arena, fci_min(map->count, FCI_FILES_MAX),
                                           sizeof *s->files, "weight_map", err);
     if (!s->entries || !s->files) return FC_ERR_MEMORY;
     fc_code code = FC_OK;
     const fci_json *key = fci_json_first(map);
     for (; s->n < map->count && !code; key = fci_json_next(key + 1)) {
-        fci_mapped *e = &s->entries[s->n++];
+        fci_container_mapped *e = &s->entries[s->n++];
         e->name = key->text;
-        code = fci_shards_file(s, &seen, key + 1, &e->file, err);
+        code = fci_container_shards_file(s, &seen, key + 1, &e->file, err);
     }
     fci_map_free(&seen);
     return code ? code
@@ -5466,7 +5672,7 @@ FCI_FN fc_code fci_shards_read(fci_shards *s, fci_arena *arena, const fci_json *
 }
 
 // The map decides: of a shard, the tensors stay that it maps to this shard.
-FCI_FN void fci_shards_keep(fc_container *c, fci_shards *s, size_t first) {
+FCI_FN void fci_container_shards_keep(fc_container *c, fci_container_shards *s, size_t first) {
     size_t kept = first, entry;
     for (size_t i = first; i < c->n_tensors; i++) {
         const fc_tensor *t = &c->tensors[i];
@@ -5479,26 +5685,26 @@ FCI_FN void fci_shards_keep(fc_container *c, fci_shards *s, size_t first) {
     c->n_tensors = kept;
 }
 
-FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena *scratch,
-                               const fci_file *f, fc_error *err) {
-    fci_shards s;
+FCI_FN fc_code fci_container_shards_open(fc_container *c, const char *directory, fci_arena *scratch,
+                                         const fci_file *f, fc_error *err) {
+    fci_container_shards s;
     fci_shown shown, where;
     const fci_json *root;
     memset(&s, 0, sizeof s);
     fc_code code = fci_json_parse_file(&c->context, scratch, f, &root, err);
-    if (!code) code = fci_shards_read(&s, scratch, root, err);
-    if (!code) code = fci_files_alloc(c, s.n_files, err);
+    if (!code) code = fci_container_shards_read(&s, scratch, root, err);
+    if (!code) code = fci_container_files_alloc(c, s.n_files, err);
     if (code) return fci_wrap(err, code, "%s", f->name);
     for (uint32_t i = 0; i < s.n_files; i++) {
         char *name = fci_arena_copy(scratch, s.files[i], err);
         char *path = name ? fci_path_join(scratch, directory, name, err) : NULL;
         if (!path) return FC_ERR_MEMORY;
-        code = fci_files_add(c, path, err);
+        code = fci_container_files_add(c, path, err);
         if (code) return fci_wrap(err, code, "%s", f->name);
         size_t first = c->n_tensors;
-        code = fci_st_load(c, i, err);
+        code = fci_safetensors_load(c, i, err);
         if (code) return code;
-        fci_shards_keep(c, &s, first);
+        fci_container_shards_keep(c, &s, first);
     }
     for (size_t i = 0; i < s.n; i++)
         if (!s.entries[i].found)
@@ -5509,46 +5715,53 @@ FCI_FN fc_code fci_shards_open(fc_container *c, const char *directory, fci_arena
     return FC_OK;
 }
 
-FCI_FN bool fci_directory_has(const fci_context *c, fci_arena *a, const char *directory,
-                              const char *name) {
+FCI_FN bool fci_container_directory_has(const fci_context *c, fci_arena *a, const char *directory,
+                                        const char *name) {
     fc_error none;
     bool there = false;
     const char *path = fci_path_join(a, directory, name, &none);
-    return path && (fci_file_there(c, path, &there, &none) || there); // what cannot be read is there
+    // what cannot be read is there
+    return path && (fci_file_there(c, path, &there, &none) || there);
 }
 
 // What a folder without weights that can be read holds instead, and what to do about it.
-FCI_FN const char *fci_directory_hint(const fci_context *c, fci_arena *a, const char *directory) {
+FCI_FN const char *fci_container_directory_hint(const fci_context *c, fci_arena *a,
+                                                const char *directory) {
     static const struct {
         const char *file, *hint;
     } hints[] = {
-        {"pytorch_model.bin", "it holds PyTorch's pytorch_model.bin: convert it to safetensors (load "
-                              "it with transformers, then save_pretrained)"},
-        {"pytorch_model.bin.index.json", "it holds PyTorch's pytorch_model-*.bin: convert them to "
-                                         "safetensors (load them with transformers, then save_pretrained)"},
-        {"adapter_config.json", "it holds an adapter alone: merge it into its base model first (PEFT's "
-                                "merge_and_unload, then save_pretrained)"},
+        {"pytorch_model.bin",
+         "it holds PyTorch's pytorch_model.bin: convert it to safetensors (load "
+         "it with transformers, then save_pretrained)"},
+        {"pytorch_model.bin.index.json",
+         "it holds PyTorch's pytorch_model-*.bin: convert them to "
+         "safetensors (load them with transformers, then save_pretrained)"},
+        {"adapter_config.json",
+         "it holds an adapter alone: merge it into its base model first (PEFT's "
+         "merge_and_unload, then save_pretrained)"},
         {"tf_model.h5", "it holds TensorFlow's weights: convert them to safetensors"},
         {"flax_model.msgpack", "it holds Flax's weights: convert them to safetensors"},
-        {"consolidated.safetensors", "it holds consolidated.safetensors, which has other names of tensors: "
-                                     "take the files of transformers (model*.safetensors)"},
+        {"consolidated.safetensors",
+         "it holds consolidated.safetensors, which has other names of tensors: "
+         "take the files of transformers (model*.safetensors)"},
         {"consolidated.00.pth", "it holds Meta's own weights: take the files of transformers "
                                 "(model*.safetensors)"},
         {"config.json", "it has a config.json, but no weights"},
     };
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
-        if (fci_directory_has(c, a, directory, hints[i].file)) return hints[i].hint;
+        if (fci_container_directory_has(c, a, directory, hints[i].file)) return hints[i].hint;
     return NULL;
 }
 
-typedef struct fci_found { // names in a folder that begin and end so: how many, and the first
+// names in a folder that begin and end so: how many, and the first
+typedef struct fci_container_found {
     const char *begin, *end;
     uint32_t n;
     char first[256];
-} fci_found;
+} fci_container_found;
 
-FCI_FN int fci_directory_each(void *user, const char *name) {
-    fci_found *f = (fci_found *)user;
+FCI_FN int fci_container_directory_each(void *user, const char *name) {
+    fci_container_found *f = (fci_container_found *)user;
     if (strncmp(name, f->begin, strlen(f->begin)) != 0 || !fci_path_ends(name, f->end) ||
         strlen(name) >= sizeof f->first)
         return 0;
@@ -5556,31 +5769,33 @@ FCI_FN int fci_directory_each(void *user, const char *name) {
     return 0;
 }
 
-FCI_FN fci_found fci_directory_find(const char *directory, const char *begin, const char *end) {
-    fci_found f;
+FCI_FN fci_container_found fci_container_directory_find(const char *directory, const char *begin,
+                                                        const char *end) {
+    fci_container_found f;
     memset(&f, 0, sizeof f);
     f.begin = begin;
     f.end = end;
-    fci_platform_list(directory, fci_directory_each, &f);
+    fci_platform_list(directory, fci_container_directory_each, &f);
     return f;
 }
 
 // A cache of the Hugging Face hub keeps models--OWNER--NAME/snapshots/REVISION; refs/main beside
 // snapshots has the revision.
-FCI_FN fc_code fci_directory_cache(const fci_context *c, fci_arena *a, const char *directory,
-                                   fc_error *err) {
+FCI_FN fc_code fci_container_directory_cache(const fci_context *c, fci_arena *a,
+                                             const char *directory, fc_error *err) {
     fci_file f;
     fc_error none;
     char revision[256];
     bool there = false;
     const char *at = fci_path_join(a, directory, "hub", err);
     if (at && !fci_platform_is_folder(at)) at = directory;
-    const fci_found models = fci_directory_find(at, "models--", "");
+    const fci_container_found models = fci_container_directory_find(at, "models--", "");
     if (at && models.n) at = fci_path_join(a, at, models.first, err);
     const char *refs = at ? fci_path_join(a, at, "refs/main", err) : NULL,
                *snapshots = refs ? fci_path_join(a, at, "snapshots", err) : NULL;
     if (!snapshots) return FC_ERR_MEMORY;
-    snprintf(revision, sizeof revision, "%s", fci_directory_find(snapshots, "", "").first);
+    snprintf(revision, sizeof revision, "%s",
+             fci_container_directory_find(snapshots, "", "").first);
     if (!fci_file_optional(c, refs, 4096, &f, &there, &none) && there) {
         const char *text = (const char *)f.data;
         int n = 0;
@@ -5590,13 +5805,13 @@ FCI_FN fc_code fci_directory_cache(const fci_context *c, fci_arena *a, const cha
     }
     if (!revision[0]) return FC_OK;
     return fci_fail(err, FC_ERR_IO, 0,
-                    "%s is the %s of a Hugging Face cache: give %s in it, %s/snapshots/%s", directory,
-                    models.n ? "top" : "root",
+                    "%s is the %s of a Hugging Face cache: give %s in it, %s/snapshots/%s",
+                    directory, models.n ? "top" : "root",
                     models.n > 1 ? "a snapshot" : "the snapshot", at, revision);
 }
 
-FCI_FN fc_code fci_directory_gguf(const char *directory, fc_error *err) {
-    const fci_found f = fci_directory_find(directory, "", ".gguf");
+FCI_FN fc_code fci_container_directory_gguf(const char *directory, fc_error *err) {
+    const fci_container_found f = fci_container_directory_find(directory, "", ".gguf");
     if (f.n == 0) return FC_OK;
     return fci_fail(err, FC_ERR_IO, 0, "%s is a folder with %s: give the file, %s%s/%s", directory,
                     f.n > 1 ? "GGUF files" : "a GGUF file", f.n > 1 ? "such as " : "", directory,
@@ -5605,42 +5820,43 @@ FCI_FN fc_code fci_directory_gguf(const char *directory, fc_error *err) {
 
 // Shards without their index: model-00001-of-0000N.safetensors and its siblings, all of them.
 // *n is 0 where there is no first one.
-FCI_FN fc_code fci_directory_shards(fc_container *c, fci_arena *a, const char *directory,
-                                    uint32_t *n, fc_error *err) {
+FCI_FN fc_code fci_container_directory_shards(fc_container *c, fci_arena *a, const char *directory,
+                                              uint32_t *n, fc_error *err) {
     char name[64];
     *n = 0;
     for (uint32_t of = 1; of <= FCI_FILES_MAX && !*n; of++) {
         snprintf(name, sizeof name, "model-00001-of-%05u.safetensors", of);
-        if (fci_directory_has(&c->context, a, directory, name)) *n = of;
+        if (fci_container_directory_has(&c->context, a, directory, name)) *n = of;
     }
-    fc_code code = *n ? fci_files_alloc(c, *n, err) : FC_OK;
+    fc_code code = *n ? fci_container_files_alloc(c, *n, err) : FC_OK;
     for (uint32_t i = 0; i < *n && !code; i++) {
         snprintf(name, sizeof name, "model-%05u-of-%05u.safetensors", i + 1, *n);
         const char *path = fci_path_join(a, directory, name, err);
-        code = path ? fci_files_add(c, path, err) : FC_ERR_MEMORY;
+        code = path ? fci_container_files_add(c, path, err) : FC_ERR_MEMORY;
         if (code) return fci_wrap(err, code, "%u shards without model.safetensors.index.json", *n);
-        code = fci_st_load(c, i, err);
+        code = fci_safetensors_load(c, i, err);
     }
     return code;
 }
 
-FCI_FN fc_code fci_directory_other(fc_container *c, fci_arena *a, const char *directory,
-                                   const fc_error *not_a_file, fc_error *err) {
+FCI_FN fc_code fci_container_directory_other(fc_container *c, fci_arena *a, const char *directory,
+                                             const fc_error *not_a_file, fc_error *err) {
     uint32_t n_shards;
-    fc_code code = fci_directory_shards(c, a, directory, &n_shards, err);
+    fc_code code = fci_container_directory_shards(c, a, directory, &n_shards, err);
     const bool listed = c->context.io.open == fci_platform_open; // a caller's folders cannot be
-    if (!code && !n_shards && listed) code = fci_directory_gguf(directory, err);
-    if (!code && !n_shards && listed) code = fci_directory_cache(&c->context, a, directory, err);
+    if (!code && !n_shards && listed) code = fci_container_directory_gguf(directory, err);
+    if (!code && !n_shards && listed)
+        code = fci_container_directory_cache(&c->context, a, directory, err);
     if (code || n_shards) return code;
-    const char *hint = fci_directory_hint(&c->context, a, directory);
+    const char *hint = fci_container_directory_hint(&c->context, a, directory);
     return fci_fail(err, not_a_file->code, 0,
                     "%s; expected a file, or a directory with model.safetensors or "
                     "model.safetensors.index.json%s%s",
                     not_a_file->msg, hint ? "; " : "", hint ? hint : "");
 }
 
-FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory,
-                                  const fc_error *not_a_file, fc_error *err) {
+FCI_FN fc_code fci_container_directory_open(fc_container *c, const char *directory,
+                                            const fc_error *not_a_file, fc_error *err) {
     fci_arena scratch;
     fci_file f;
     bool whole = false, shards = false;
@@ -5648,26 +5864,27 @@ FCI_FN fc_code fci_directory_open(fc_container *c, const char *directory,
     memset(&f, 0, sizeof f);
     scratch.c = &c->context;
     char *single = fci_path_join(&scratch, directory, "model.safetensors", err);
-    char *index = single ? fci_path_join(&scratch, directory, "model.safetensors.index.json", err)
-                         : NULL;
+    char *index =
+        single ? fci_path_join(&scratch, directory, "model.safetensors.index.json", err) : NULL;
     fc_code code = index ? fci_file_there(&c->context, single, &whole, err) : FC_ERR_MEMORY;
     if (!code && !whole)
         code = fci_file_optional(&c->context, index, FCI_INDEX_MAX, &f, &shards, err);
     if (!code && whole) {
-        code = fci_files_alloc(c, 1, err);
-        if (!code) code = fci_files_add(c, single, err);
-        if (!code) code = fci_st_load(c, 0, err);
+        code = fci_container_files_alloc(c, 1, err);
+        if (!code) code = fci_container_files_add(c, single, err);
+        if (!code) code = fci_safetensors_load(c, 0, err);
     } else if (!code && shards) {
-        code = fci_shards_open(c, directory, &scratch, &f, err);
-    } else if (!code) code = fci_directory_other(c, &scratch, directory, not_a_file, err);
+        code = fci_container_shards_open(c, directory, &scratch, &f, err);
+    } else if (!code) code = fci_container_directory_other(c, &scratch, directory, not_a_file, err);
     fci_file_close(&f);
     fci_arena_free(&scratch);
     return code;
 }
 
 // The keys of a split agree with its place: split.no (from 0), split.count, split.tensors.count.
-FCI_FN fc_code fci_split_check(const fc_container *c, const fci_index *keys, uint32_t file,
-                               uint64_t count, uint64_t *total, fc_error *err) {
+FCI_FN fc_code fci_container_split_check(const fc_container *c, const fci_index *keys,
+                                         uint32_t file, uint64_t count, uint64_t *total,
+                                         fc_error *err) {
     static const char *const names[] = {"split.no", "split.count", "split.tensors.count"};
     uint64_t values[3] = {0, 0, 0};
     for (size_t i = 0, found; i < 3; i++) {
@@ -5689,8 +5906,8 @@ FCI_FN fc_code fci_split_check(const fc_container *c, const fci_index *keys, uin
 }
 
 // The first file of a split model is open; its siblings are named prefix-00002-of-00003.gguf.
-FCI_FN fc_code fci_split_open(fc_container *c, const char *path, uint64_t count,
-                              const fci_index *first, fc_error *err) {
+FCI_FN fc_code fci_container_split_open(fc_container *c, const char *path, uint64_t count,
+                                        const fci_index *first, fc_error *err) {
     char suffix[40];
     fci_index keys;
     uint64_t total = 0, other;
@@ -5704,8 +5921,8 @@ FCI_FN fc_code fci_split_open(fc_container *c, const char *path, uint64_t count,
                         "%s: expected the first file of a split model, named like model%s",
                         c->files[0].name, suffix);
     const fci_file opened = c->files[0];
-    fc_code code = fci_split_check(c, first, 0, count, &total, err);
-    if (!code) code = fci_files_alloc(c, (size_t)count, err);
+    fc_code code = fci_container_split_check(c, first, 0, count, &total, err);
+    if (!code) code = fci_container_files_alloc(c, (size_t)count, err);
     if (code) return code;
     c->files[0] = opened;
     char *sibling = fci_arena_copy(&c->arena, fci_s(path), err);
@@ -5713,12 +5930,12 @@ FCI_FN fc_code fci_split_open(fc_container *c, const char *path, uint64_t count,
     for (uint32_t i = 1; i < count && !code; i++) {
         snprintf(suffix, sizeof suffix, "-%05u-of-%05u.gguf", i + 1, (unsigned)count);
         memcpy(sibling + n - strlen(suffix), suffix, strlen(suffix));
-        code = fci_files_add(c, sibling, err);
+        code = fci_container_files_add(c, sibling, err);
         if (!code && (c->files[i].size < 4 || memcmp(c->files[i].data, "GGUF", 4) != 0))
             code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a GGUF file, got another",
                             c->files[i].name);
         if (!code) code = fci_gguf_load(c, i, &keys, err);
-        if (!code) code = fci_split_check(c, &keys, i, count, &other, err);
+        if (!code) code = fci_container_split_check(c, &keys, i, count, &other, err);
     }
     if (!code && c->n_tensors != total)
         code =
@@ -5728,7 +5945,7 @@ FCI_FN fc_code fci_split_open(fc_container *c, const char *path, uint64_t count,
     return code;
 }
 
-FCI_FN fc_code fci_gguf_open(fc_container *c, const char *path, fc_error *err) {
+FCI_FN fc_code fci_container_gguf_open(fc_container *c, const char *path, fc_error *err) {
     fci_index keys;
     uint64_t count = 1;
     fc_code code = fci_gguf_load(c, 0, &keys, err);
@@ -5737,7 +5954,7 @@ FCI_FN fc_code fci_gguf_open(fc_container *c, const char *path, fc_error *err) {
     if (!fci_kv_u64(kv, &count))
         return fci_fail(err, FC_ERR_FORMAT, kv->at,
                         "%s: split.count: expected an integer, got another type", c->files[0].name);
-    return count > 1 ? fci_split_open(c, path, count, &keys, err) : FC_OK;
+    return count > 1 ? fci_container_split_open(c, path, count, &keys, err) : FC_OK;
 }
 
 // ---- public
@@ -5747,19 +5964,19 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
     fci_shown shown;
     fc_error not_a_file;
     fci_clear(&not_a_file);
-    fc_code code = fci_files_alloc(c, 1, err);
+    fc_code code = fci_container_files_alloc(c, 1, err);
     if (code) return code;
-    if (fci_files_add(c, path, &not_a_file)) { // not a file: a directory, then
+    if (fci_container_files_add(c, path, &not_a_file)) { // not a file: a directory, then
         if (not_a_file.code != FC_ERR_IO) {
             if (err) *err = not_a_file;
             return not_a_file.code;
         }
         c->directory = true;
-        code = fci_directory_open(c, path, &not_a_file, err);
+        code = fci_container_directory_open(c, path, &not_a_file, err);
     } else {
         const fci_file *f = &c->files[0];
         c->gguf = f->size >= 4 && memcmp(f->data, "GGUF", 4) == 0;
-        code = c->gguf ? fci_gguf_open(c, path, err) : fci_st_load(c, 0, err);
+        code = c->gguf ? fci_container_gguf_open(c, path, err) : fci_safetensors_load(c, 0, err);
     }
     if (!code) code = fci_names_check(c, 0, c->n_tensors, &c->arena, &c->by_name, err);
     if (code || c->gguf) return code;
@@ -5838,17 +6055,17 @@ FINERCUT_API const char *fc_container_metadata_key(const fc_container *c, size_t
     return c && index < c->n_kvs ? c->kvs[index].key.p : NULL;
 }
 
-typedef struct fci_value_out { // what does not fit is counted, not written
+typedef struct fci_container_value_out { // what does not fit is counted, not written
     char *p;
     size_t size, n;
-} fci_value_out;
+} fci_container_value_out;
 
-FCI_FN void fci_value_put(fci_value_out *o, fci_str s) {
+FCI_FN void fci_container_value_put(fci_container_value_out *o, fci_str s) {
     for (size_t i = 0; i < s.n; i++, o->n++)
         if (o->n + 1 < o->size) o->p[o->n] = s.p[i];
 }
 
-FCI_FN void fci_value_scalar(fci_value_out *o, uint32_t type, const void *p) {
+FCI_FN void fci_container_value_scalar(fci_container_value_out *o, uint32_t type, const void *p) {
     char text[40];
     fci_scalar s;
     if (type == FCI_KV_BOOL)
@@ -5858,31 +6075,31 @@ FCI_FN void fci_value_scalar(fci_value_out *o, uint32_t type, const void *p) {
     else
         snprintf(text, sizeof text, "%s%llu", s.negative ? "-" : "",
                  (unsigned long long)s.magnitude);
-    fci_value_put(o, fci_s(text));
+    fci_container_value_put(o, fci_s(text));
 }
 
 // [1, 2, 3, ...] (49152 in all)
-FCI_FN void fci_value_array(fci_value_out *o, const fci_kv *kv) {
+FCI_FN void fci_container_value_array(fci_container_value_out *o, const fci_kv *kv) {
     const uint64_t shown = 8;
     uint64_t position = 0;
     char tail[48];
     fci_str item;
-    fci_value_put(o, fci_s("["));
+    fci_container_value_put(o, fci_s("["));
     for (uint64_t i = 0; i < kv->count && i < shown; i++) {
-        if (i) fci_value_put(o, fci_s(", "));
+        if (i) fci_container_value_put(o, fci_s(", "));
         if (fci_kv_next_string(kv, &position, &item)) {
-            fci_value_put(o, fci_s("\""));
-            fci_value_put(o, item);
-            fci_value_put(o, fci_s("\""));
-        } else fci_value_scalar(o, kv->element_type, fci_kv_item(kv, i));
+            fci_container_value_put(o, fci_s("\""));
+            fci_container_value_put(o, item);
+            fci_container_value_put(o, fci_s("\""));
+        } else fci_container_value_scalar(o, kv->element_type, fci_kv_item(kv, i));
     }
     snprintf(tail, sizeof tail, ", ...] (%llu in all)", (unsigned long long)kv->count);
-    fci_value_put(o, fci_s(kv->count > shown ? tail : "]"));
+    fci_container_value_put(o, fci_s(kv->count > shown ? tail : "]"));
 }
 
 FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t index, char *out,
                                                size_t size) {
-    fci_value_out o;
+    fci_container_value_out o;
     fci_str text;
     if (!out) size = 0;
     o.p = out;
@@ -5890,21 +6107,24 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
     o.n = 0;
     if (c && index < c->n_kvs) {
         const fci_kv *kv = &c->kvs[index];
-        if (kv->type == FCI_KV_ARRAY) fci_value_array(&o, kv);
-        else if (fci_kv_str(kv, &text)) fci_value_put(&o, text);
-        else fci_value_scalar(&o, kv->type, kv->data);
+        if (kv->type == FCI_KV_ARRAY) fci_container_value_array(&o, kv);
+        else if (fci_kv_str(kv, &text)) fci_container_value_put(&o, text);
+        else fci_container_value_scalar(&o, kv->type, kv->data);
     }
     if (size) out[o.n < size ? o.n : size - 1] = 0;
     return o.n;
 }
-// >> text
+
+// >> unicode
 // Tokenizers: text to ids and back. A tokenizer is data: changes to the text, added tokens,
 // pre-tokenizer steps, a vocabulary and merges or scores, read from a tokenizer.json or a GGUF file
 // and never written after that, so any thread may use it. Text takes this way, as in the Hugging
 // Face library: added tokens are cut out, what is left is normalised, more added tokens are cut
 // out, the rest goes through the steps into words, and words become ids.
 
-enum { // classes of characters, as bits of a set; general categories only as expressions name them together
+// classes of characters, as bits of a set; general categories only as expressions name them
+// together
+enum {
     FCI_TEXT_UPPER = 1,          // Lu, Lt
     FCI_TEXT_LOWER = 2,          // Ll
     FCI_TEXT_UNCASED = 4,        // Lm, Lo
@@ -5919,15 +6139,40 @@ enum { // classes of characters, as bits of a set; general categories only as ex
     FCI_TEXT_LETTER = FCI_TEXT_UPPER | FCI_TEXT_LOWER | FCI_TEXT_UNCASED
 };
 
+typedef struct fci_unicode_pair { // a canonical decomposition
+    uint32_t whole, first, second; // second 0: none
+} fci_unicode_pair;
+
+typedef struct fci_unicode_unicode { // the tables above, unpacked
+    uint16_t ascii[128];
+    uint32_t *runs;       // first code point << 11 | its classes, up to the next entry's
+    uint32_t *marks;      // first code point << 8 | its combining class
+    fci_unicode_pair *pairs; // in order of `whole`
+    fci_unicode_pair *composed; // those that compose, in order of `first` and `second`
+} fci_unicode_unicode;
+
+FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err);
+FCI_FN unsigned fci_unicode_class(const fci_unicode_unicode *u, uint32_t c);
+// of the character at p, by its lead byte
+FCI_INLINE size_t fci_unicode_length(const char *p);
+FCI_INLINE uint32_t fci_unicode_char(const char *p, size_t length);
+FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode_unicode *u, const char *p);
+// to the start of the character before p
+FCI_INLINE const char *fci_unicode_back(const char *p);
+FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err);
+FCI_FN void fci_unicode_put_nfc(const fci_unicode_unicode *u, fci_buffer *b, fci_str in);
+
+// ---- private to this section
+
 // made by tools/make_unicode.py from tokenizers 0.23.3: do not edit
 // upper 1889, lower 2258, other letters 136881, marks 2501, numbers 1911, white 25, punctuation
 // 855, symbols 8514, digits 1924, word 144667, suspects 2001
-static const uint16_t fci_text_sets[] = {0,  514,  513,  516, 520,  128, 64,   1544, 784, 272, 1540,
+static const uint16_t fci_unicode_sets[] = {0,  514,  513,  516, 520,  128, 64,   1544, 784, 272, 1540,
                                          32, 1538, 1537, 576, 1152, 640, 1088, 256,  512, 1056};
 enum { FCI_TEXT_RUNS = 3768, FCI_TEXT_PAIRS = 2060,
        FCI_TEXT_COMPOSED = 940, FCI_TEXT_MARKS = 499 };
 // lengths of runs of code points of one kind, and which of the sets it is
-static const char *const fci_text_run_table[] = {
+static const char *const fci_unicode_run_table[] = {
     ",#(.5#$.&)$())$(')-+%)&(%)=%&)$($1$(=$$)$($)$()#$.=#$.$)(($)%($&$)$($#'(%,$($$%)$($,$&$)&,$):%$(*%;$$(+$$%$$",
     "$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%%$",
     "$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%%$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$$%$$",
@@ -6002,7 +6247,7 @@ static const char *const fci_text_run_table[] = {
     "G$([$#@(0#O$('#,(*#%(1#)(]'#[A('#4(&#0(&#Z&('#b%()#/('#$(2#/('#[$(+#-()#K$(+#A(%#/('#%(a$#W-(/#1(%#0(&#-((#[",
     "$(*#2(%#.()#,(*#V'($#_%(-+IC$#CZL$&C$#]D'&)#a)&%#EW(&1#TL*&2#Q6&EP%#a3-ER$#N]'&(#CF'&SMZ8#S*'SSb(#", NULL};
 // lengths of runs of code points of one combining class, and the class
-static const char *const fci_text_mark_table[] = {
+static const char *const fci_unicode_mark_table[] = {
     "C;#8I*$K*'_)$K*$[)(_)%M)'_)%M)._)($'_)&I*%#$I*%#$S*$I*&_)&I*%_)$#&I*'_)$I*$K*%_)$I*$L*%M*$L*%M*$L*0I*V+#(I*L",
     "+#$_)'I*$_)&I*$a)$_))I*)_)%I*$_)%I*$a)$G*$I*$-$.$/$0$1$2$3$4$5%6$7$8$9$#$:$#$;$<$#$I*$_)$#$5K%#+I*$A$B$C$S$#",
     "$>$\?$@$A$B$C$$D$$E$%I*%_)(I*$_)%I*$_)3#$F$H&#*I*%#'I*$_)$I*%#%I*$#$_)%I*$_)F$#$G$A#$I*$_)%I*$_)%I*&_)$I*%_)",
@@ -6018,7 +6263,7 @@ static const char *const fci_text_mark_table[] = {
     "&#*I*$#4I*%#*I*$#%I*$#(I*HH%#*_)P&#)I*$*XXHA#", NULL};
 // canonical decompositions: by how much the code point, its first and second are above the last;
 // with the code point: 0 there is no second, 1 the two stay apart, 2 they compose
-static const char *const fci_text_pair_table[] = {
+static const char *const fci_unicode_pair_table[] = {
     "E;E'CS$)#%)#%)#%)#-)#'-']$)'P%)#%)#%)#/)+2)#%)#%)#/--,)%()#%)#%)#%)#-1/2)#%)#%)#/)+013$)#%)#%)#%)#-)#'-']$)'",
     "P%)#%)#%)#/)+2)#%)#%)#/--,)%()#%)#%)#%)#-1/2)#%)#%)#/)+0-#1)R&*)C%#)b$')C%#)b$G%)C%#)^$P%)C%#)b$%)C%#)b$-)C%",
     "#)b$-)C%#)`$#)C%#1`$2)C%#)b$')C%#)b$%)C%#)b$E%)C%#)b$Z$)C%#)^$6)C%#)b$+)C%#)b$%)C%#)b$C%)C%#)`$L%)C%#1`$%)C%",
@@ -6096,24 +6341,12 @@ static const char *const fci_text_pair_table[] = {
 
 #define FCI_TEXT_NONE UINT32_MAX // no id: files with this id are refused; no position
 
-typedef struct fci_text_pair { // a canonical decomposition
-    uint32_t whole, first, second; // second 0: none
-} fci_text_pair;
-
-typedef struct fci_text_unicode { // the tables above, unpacked
-    uint16_t ascii[128];
-    uint32_t *runs;       // first code point << 11 | its classes, up to the next entry's
-    uint32_t *marks;      // first code point << 8 | its combining class
-    fci_text_pair *pairs; // in order of `whole`
-    fci_text_pair *composed; // those that compose, in order of `first` and `second`
-} fci_text_unicode;
-
-typedef struct fci_text_digits { // a place in one of the tables
+typedef struct fci_unicode_digits { // a place in one of the tables
     const char *const *rows;
     const char *p;
-} fci_text_digits;
+} fci_unicode_digits;
 
-FCI_FN uint32_t fci_text_number(fci_text_digits *d) {
+FCI_FN uint32_t fci_unicode_number(fci_unicode_digits *d) {
     uint32_t n = 0, digit = 32;
     for (int shift = 0; digit & 32; shift += 5) {
         if (*d->p == 0) d->p = *++d->rows;
@@ -6123,18 +6356,18 @@ FCI_FN uint32_t fci_text_number(fci_text_digits *d) {
     return n;
 }
 
-FCI_FN uint32_t fci_text_signed(fci_text_digits *d) { // modulo 2^32
-    uint32_t n = fci_text_number(d);
+FCI_FN uint32_t fci_unicode_signed(fci_unicode_digits *d) { // modulo 2^32
+    uint32_t n = fci_unicode_number(d);
     return n & 1 ? 0 - (n + 1) / 2 : n / 2;
 }
 
-FCI_FN fc_code fci_text_unpack_runs(fci_text_unicode *u, fci_arena *arena, fc_error *err) {
-    fci_text_digits d = {fci_text_run_table, fci_text_run_table[0]};
+FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err) {
+    fci_unicode_digits d = {fci_unicode_run_table, fci_unicode_run_table[0]};
     uint32_t at = 0;
     u->runs = (uint32_t *)fci_arena_alloc(arena, FCI_TEXT_RUNS, sizeof *u->runs, "tokenizer", err);
     if (!u->runs) return FC_ERR_MEMORY;
     for (size_t i = 0; i < FCI_TEXT_RUNS; i++) {
-        uint32_t length = fci_text_number(&d), set = fci_text_sets[fci_text_number(&d)];
+        uint32_t length = fci_unicode_number(&d), set = fci_unicode_sets[fci_unicode_number(&d)];
         u->runs[i] = at << 11 | set;
         for (uint32_t c = at; c < at + length && c < 128; c++) u->ascii[c] = (uint16_t)set;
         at += length;
@@ -6143,7 +6376,7 @@ FCI_FN fc_code fci_text_unpack_runs(fci_text_unicode *u, fci_arena *arena, fc_er
 }
 
 // The entry of the sorted table of `first << shift | value` that c belongs to.
-FCI_FN uint32_t fci_text_entry_of(const uint32_t *table, size_t n, uint32_t c, int shift) {
+FCI_FN uint32_t fci_unicode_entry_of(const uint32_t *table, size_t n, uint32_t c, int shift) {
     size_t low = 0, high = n;
     while (high - low > 1) {
         size_t middle = (low + high) / 2;
@@ -6153,29 +6386,29 @@ FCI_FN uint32_t fci_text_entry_of(const uint32_t *table, size_t n, uint32_t c, i
     return table[low] & ((1u << shift) - 1);
 }
 
-FCI_FN unsigned fci_text_class(const fci_text_unicode *u, uint32_t c) {
-    return c < 128 ? u->ascii[c] : fci_text_entry_of(u->runs, FCI_TEXT_RUNS, c, 11);
+FCI_FN unsigned fci_unicode_class(const fci_unicode_unicode *u, uint32_t c) {
+    return c < 128 ? u->ascii[c] : fci_unicode_entry_of(u->runs, FCI_TEXT_RUNS, c, 11);
 }
 
 // Characters of text that is known to be valid UTF-8.
 
-FCI_INLINE size_t fci_text_length(const char *p) { // of the character at p, by its lead byte
+FCI_INLINE size_t fci_unicode_length(const char *p) {
     unsigned char u = (unsigned char)*p;
     return u < 0x80 ? 1 : u < 0xe0 ? 2 : u < 0xf0 ? 3 : 4;
 }
 
-FCI_INLINE uint32_t fci_text_char(const char *p, size_t length) {
+FCI_INLINE uint32_t fci_unicode_char(const char *p, size_t length) {
     const unsigned char *u = (const unsigned char *)p;
     uint32_t c = length == 1 ? u[0] : u[0] & (0x7fu >> length);
     for (size_t i = 1; i < length; i++) c = c << 6 | (u[i] & 0x3fu);
     return c;
 }
 
-FCI_INLINE unsigned fci_text_class_at(const fci_text_unicode *u, const char *p) {
-    return fci_text_class(u, fci_text_char(p, fci_text_length(p)));
+FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode_unicode *u, const char *p) {
+    return fci_unicode_class(u, fci_unicode_char(p, fci_unicode_length(p)));
 }
 
-FCI_INLINE const char *fci_text_back(const char *p) { // to the start of the character before p
+FCI_INLINE const char *fci_unicode_back(const char *p) {
     do p--;
     while (((unsigned char)*p & 0xc0) == 0x80);
     return p;
@@ -6184,56 +6417,57 @@ FCI_INLINE const char *fci_text_back(const char *p) { // to the start of the cha
 // Normalization form C. Text is cut before every character that neither reorders nor composes with
 // what is before it; most pieces then have one character and are normal.
 
-FCI_FN int fci_text_by_parts(const void *x, const void *y) {
-    const fci_text_pair *a = (const fci_text_pair *)x, *b = (const fci_text_pair *)y;
+FCI_FN int fci_unicode_by_parts(const void *x, const void *y) {
+    const fci_unicode_pair *a = (const fci_unicode_pair *)x, *b = (const fci_unicode_pair *)y;
     if (a->first != b->first) return a->first < b->first ? -1 : 1;
     return a->second < b->second ? -1 : a->second > b->second;
 }
 
-FCI_FN fc_code fci_text_unpack_pairs(fci_text_unicode *u, fci_arena *arena, fc_error *err) {
-    fci_text_digits d = {fci_text_mark_table, fci_text_mark_table[0]};
-    fci_text_pair last = {0, 0, 0};
+FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err) {
+    fci_unicode_digits d = {fci_unicode_mark_table, fci_unicode_mark_table[0]};
+    fci_unicode_pair last = {0, 0, 0};
     uint32_t at = 0;
     size_t n = 0;
     u->marks =
         (uint32_t *)fci_arena_alloc(arena, FCI_TEXT_MARKS, sizeof *u->marks, "tokenizer", err);
-    u->pairs =
-        (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_PAIRS, sizeof *u->pairs, "tokenizer", err);
-    u->composed = (fci_text_pair *)fci_arena_alloc(arena, FCI_TEXT_COMPOSED, sizeof *u->composed,
+    u->pairs = (fci_unicode_pair *)fci_arena_alloc(arena, FCI_TEXT_PAIRS, sizeof *u->pairs,
                                                    "tokenizer", err);
+    u->composed = (fci_unicode_pair *)fci_arena_alloc(arena, FCI_TEXT_COMPOSED, sizeof *u->composed,
+                                                      "tokenizer", err);
     if (!u->marks || !u->pairs || !u->composed) return FC_ERR_MEMORY;
     for (size_t i = 0; i < FCI_TEXT_MARKS; i++) {
-        uint32_t length = fci_text_number(&d);
-        u->marks[i] = at << 8 | fci_text_number(&d);
+        uint32_t length = fci_unicode_number(&d);
+        u->marks[i] = at << 8 | fci_unicode_number(&d);
         at += length;
     }
-    d.rows = fci_text_pair_table;
+    d.rows = fci_unicode_pair_table;
     d.p = *d.rows;
     for (size_t i = 0; i < FCI_TEXT_PAIRS; i++) {
-        uint32_t step = fci_text_number(&d);
+        uint32_t step = fci_unicode_number(&d);
         last.whole += step / 4;
-        last.first += fci_text_signed(&d);
-        if (step % 4) last.second += fci_text_signed(&d);
+        last.first += fci_unicode_signed(&d);
+        if (step % 4) last.second += fci_unicode_signed(&d);
         u->pairs[i] = last;
         if (step % 4 == 0) u->pairs[i].second = 0;
         if (step % 4 == 2) u->composed[n++] = last;
     }
-    qsort(u->composed, n, sizeof *u->composed, fci_text_by_parts);
+    qsort(u->composed, n, sizeof *u->composed, fci_unicode_by_parts);
     return FC_OK;
 }
 
-FCI_FN uint32_t fci_text_compose(const fci_text_unicode *u, uint32_t first, uint32_t second) { // 0: they do not
+// 0: they do not
+FCI_FN uint32_t fci_unicode_compose(const fci_unicode_unicode *u, uint32_t first, uint32_t second) {
     if (first - 0x1100 < 19 && second - 0x1161 < 21)
         return 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
     if (first - 0xac00 < 11172 && (first - 0xac00) % 28 == 0 && second - 0x11a8 < 27)
         return first + second - 0x11a7;
     size_t low = 0, high = FCI_TEXT_COMPOSED;
-    fci_text_pair key = {0, 0, 0};
+    fci_unicode_pair key = {0, 0, 0};
     key.first = first;
     key.second = second;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        int order = fci_text_by_parts(&key, &u->composed[middle]);
+        int order = fci_unicode_by_parts(&key, &u->composed[middle]);
         if (order == 0) return u->composed[middle].whole;
         if (order < 0) high = middle;
         else low = middle + 1;
@@ -6243,8 +6477,8 @@ FCI_FN uint32_t fci_text_compose(const fci_text_unicode *u, uint32_t first, uint
 
 // Appends the whole decomposition of c, each as combining class << 56 | position << 21 | code
 // point.
-FCI_FN size_t fci_text_decompose(const fci_text_unicode *u, uint32_t c, uint64_t *points,
-                                 size_t n) {
+FCI_FN size_t fci_unicode_decompose(const fci_unicode_unicode *u, uint32_t c, uint64_t *points,
+                                    size_t n) {
     size_t low = 0, high = FCI_TEXT_PAIRS;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -6252,32 +6486,32 @@ FCI_FN size_t fci_text_decompose(const fci_text_unicode *u, uint32_t c, uint64_t
         else high = middle;
     }
     if (low < FCI_TEXT_PAIRS && u->pairs[low].whole == c) {
-        n = fci_text_decompose(u, u->pairs[low].first, points, n);
-        return u->pairs[low].second ? fci_text_decompose(u, u->pairs[low].second, points, n) : n;
+        n = fci_unicode_decompose(u, u->pairs[low].first, points, n);
+        return u->pairs[low].second ? fci_unicode_decompose(u, u->pairs[low].second, points, n) : n;
     }
-    points[n] =
-        (uint64_t)fci_text_entry_of(u->marks, FCI_TEXT_MARKS, c, 8) << 56 | (uint64_t)n << 21 | c;
+    points[n] = (uint64_t)fci_unicode_entry_of(u->marks, FCI_TEXT_MARKS, c, 8) << 56 |
+                (uint64_t)n << 21 | c;
     return n + 1;
 }
 
-FCI_FN int fci_text_by_number(const void *x, const void *y) {
+FCI_FN int fci_unicode_by_number(const void *x, const void *y) {
     uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
     return a < b ? -1 : a > b;
 }
 
 // Puts marks that follow each other in order of their classes, then composes what composes.
-FCI_FN size_t fci_text_recompose(const fci_text_unicode *u, uint64_t *points, size_t n) {
+FCI_FN size_t fci_unicode_recompose(const fci_unicode_unicode *u, uint64_t *points, size_t n) {
     size_t kept = 0, starter = SIZE_MAX;
     uint64_t last = 0; // class of the last one kept
     for (size_t i = 0, end; i < n; i = end + 1) {
         for (end = i; end < n && points[end] >> 56; end++) {}
-        if (end - i > 1) qsort(points + i, end - i, sizeof *points, fci_text_by_number);
+        if (end - i > 1) qsort(points + i, end - i, sizeof *points, fci_unicode_by_number);
     }
     for (size_t i = 0; i < n; i++) {
         uint32_t c = (uint32_t)(points[i] & 0x1fffff), whole = 0;
         uint64_t kind = points[i] >> 56;
         if (starter != SIZE_MAX && (kept == starter + 1 || last < kind))
-            whole = fci_text_compose(u, (uint32_t)points[starter], c);
+            whole = fci_unicode_compose(u, (uint32_t)points[starter], c);
         if (whole) {
             points[starter] = whole;
             continue;
@@ -6290,53 +6524,67 @@ FCI_FN size_t fci_text_recompose(const fci_text_unicode *u, uint64_t *points, si
     return kept;
 }
 
-FCI_FN void fci_text_put_nfc(const fci_text_unicode *u, fci_buffer *b, fci_str in) {
+FCI_FN void fci_unicode_put_nfc(const fci_unicode_unicode *u, fci_buffer *b, fci_str in) {
     const char *p = in.p, *end = in.p + in.n, *plain = p; // not yet copied
     while (p < end && !b->error.code) {
         const char *start = p;
         size_t n = 0, count = 1;
         char utf8[4];
-        for (p += fci_text_length(p); p < end && (unsigned char)*p >= 0xcc;
-             p += fci_text_length(p), count++)
-            if (!(fci_text_class_at(u, p) & FCI_TEXT_SUSPECT)) break;
-        if (count == 1 && !(fci_text_class_at(u, start) & FCI_TEXT_SUSPECT)) continue;
+        for (p += fci_unicode_length(p); p < end && (unsigned char)*p >= 0xcc;
+             p += fci_unicode_length(p), count++)
+            if (!(fci_unicode_class_at(u, p) & FCI_TEXT_SUSPECT)) break;
+        if (count == 1 && !(fci_unicode_class_at(u, start) & FCI_TEXT_SUSPECT)) continue;
         fci_put(b, plain, (size_t)(start - plain));
         plain = p;
         uint64_t *points =
             (uint64_t *)fci_alloc(b->c, 4 * (uint64_t)count, sizeof *points, "text", &b->error);
         if (!points) return;
-        for (const char *q = start; q < p; q += fci_text_length(q))
-            n = fci_text_decompose(u, fci_text_char(q, fci_text_length(q)), points, n);
-        n = fci_text_recompose(u, points, n);
+        for (const char *q = start; q < p; q += fci_unicode_length(q))
+            n = fci_unicode_decompose(u, fci_unicode_char(q, fci_unicode_length(q)), points, n);
+        n = fci_unicode_recompose(u, points, n);
         for (size_t i = 0; i < n; i++) fci_put(b, utf8, fci_utf8_put(utf8, (uint32_t)points[i]));
         fci_free(b->c, points);
     }
     fci_put(b, plain, (size_t)(end - plain));
 }
 
+// >> pattern
 // Pre-tokenizers cut text with regular expressions. A file may name any, but models use a handful:
 // an expression is looked up by its whole text in the table below, and the table's text is
 // compiled. None out of a file ever is. Known: alternatives of sets (a character, [...], \s,
 // \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
 
-enum { // kinds of atoms
-    FCI_TEXT_SET, FCI_TEXT_WORDS, FCI_TEXT_AHEAD, // (?!\S): white space or the end must follow
-    FCI_TEXT_OR, FCI_TEXT_END                     // of an alternative, of the expression
-};
-
-typedef struct fci_text_atom {
+typedef struct fci_pattern_atom {
     uint64_t ascii[2];      // the characters below 128 it matches
-    const uint32_t *bounds; // others: those in [bounds[0], bounds[1]], ... and of these classes; `inverted`: the rest
+    // others: those in [bounds[0], bounds[1]], ... and of these classes; `inverted`: the rest
+    const uint32_t *bounds;
     uint16_t n_bounds, classes;
     bool inverted;
     uint8_t kind;
     uint16_t min, max;      // times, as often as it goes; max 0: no limit
     const char *words;      // "'s|'t)", in any case
-} fci_text_atom;
+} fci_pattern_atom;
 
-typedef struct fci_text_pattern {
+typedef struct fci_pattern_pattern {
     const char *name, *regex;
-} fci_text_pattern;
+} fci_pattern_pattern;
+
+FCI_FN const fci_pattern_pattern *fci_pattern_find_pattern(fci_str regex);
+FCI_FN const fci_pattern_pattern *fci_pattern_named(const char *name);
+// The atoms of an expression of the table; every one of them, and every bound, comes of a character
+// at least.
+FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode_unicode *u, fci_arena *arena,
+                                             const char *regex, fc_error *err);
+// The end of what the expression matches at p, or NULL: that of the first alternative that matches.
+FCI_FN const char *fci_pattern_match(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+                                     const char *p, const char *end);
+
+// ---- private to this section
+
+enum { // kinds of atoms
+    FCI_TEXT_SET, FCI_TEXT_WORDS, FCI_TEXT_AHEAD, // (?!\S): white space or the end must follow
+    FCI_TEXT_OR, FCI_TEXT_END                     // of an alternative, of the expression
+};
 
 #define FCI_TEXT_ENGLISH "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define FCI_TEXT_NAME "[^\\r\\n\\p{L}\\p{N}]?"
@@ -6350,7 +6598,7 @@ typedef struct fci_text_pattern {
     FCI_TEXT_NAME FCI_TEXT_UPPERS "+" FCI_TEXT_LOWERS "*" tail "|"      \
     digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" FCI_TEXT_SPACES
 
-static const fci_text_pattern fci_text_patterns[] = {
+static const fci_pattern_pattern fci_pattern_patterns[] = {
     {"digits", "\\p{Digit}"}, // the pre-tokenizer Digits; no file can name it as an expression
     {"number", "\\p{N}"},
     {"numbers", "\\p{N}+"},
@@ -6368,26 +6616,29 @@ static const fci_text_pattern fci_text_patterns[] = {
     {"cjk", "[一-龥ࠀ-一가-퟿]+"},
 };
 
-FCI_FN const fci_text_pattern *fci_text_find_pattern(fci_str regex) {
-    for (size_t i = 1; i < sizeof fci_text_patterns / sizeof *fci_text_patterns; i++)
-        if (fci_is(regex, fci_text_patterns[i].regex)) return &fci_text_patterns[i];
+FCI_FN const fci_pattern_pattern *fci_pattern_find_pattern(fci_str regex) {
+    for (size_t i = 1; i < sizeof fci_pattern_patterns / sizeof *fci_pattern_patterns; i++)
+        if (fci_is(regex, fci_pattern_patterns[i].regex)) return &fci_pattern_patterns[i];
     return NULL;
 }
 
-FCI_FN const fci_text_pattern *fci_text_named(const char *name) {
-    const fci_text_pattern *p = fci_text_patterns;
+FCI_FN const fci_pattern_pattern *fci_pattern_named(const char *name) {
+    const fci_pattern_pattern *p = fci_pattern_patterns;
     while (strcmp(p->name, name) != 0) p++;
     return p;
 }
 
 // The classes of \s or \p{...} at p; 0: something else.
-FCI_FN unsigned fci_text_compile_class(const char **p) {
-    static const struct { const char *name; unsigned classes; } names[] = {
-        {"\\s", FCI_TEXT_WHITE}, {"\\p{L}", FCI_TEXT_LETTER}, {"\\p{Lu}", FCI_TEXT_UPPER}, {"\\p{Lt}", FCI_TEXT_UPPER},
-        {"\\p{Ll}", FCI_TEXT_LOWER}, {"\\p{Lm}", FCI_TEXT_UNCASED}, {"\\p{Lo}", FCI_TEXT_UNCASED},
-        {"\\p{M}", FCI_TEXT_MARK}, {"\\p{N}", FCI_TEXT_NUMBER}, {"\\p{P}", FCI_TEXT_PUNCTUATION},
-        {"\\p{S}", FCI_TEXT_SYMBOL},
-        {"\\p{Digit}", FCI_TEXT_DIGIT}};
+FCI_FN unsigned fci_pattern_compile_class(const char **p) {
+    static const struct {
+        const char *name;
+        unsigned classes;
+    } names[] = {{"\\s", FCI_TEXT_WHITE},       {"\\p{L}", FCI_TEXT_LETTER},
+                 {"\\p{Lu}", FCI_TEXT_UPPER},   {"\\p{Lt}", FCI_TEXT_UPPER},
+                 {"\\p{Ll}", FCI_TEXT_LOWER},   {"\\p{Lm}", FCI_TEXT_UNCASED},
+                 {"\\p{Lo}", FCI_TEXT_UNCASED}, {"\\p{M}", FCI_TEXT_MARK},
+                 {"\\p{N}", FCI_TEXT_NUMBER},   {"\\p{P}", FCI_TEXT_PUNCTUATION},
+                 {"\\p{S}", FCI_TEXT_SYMBOL},   {"\\p{Digit}", FCI_TEXT_DIGIT}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         size_t n = strlen(names[i].name);
         if (strncmp(*p, names[i].name, n) != 0) continue;
@@ -6397,36 +6648,38 @@ FCI_FN unsigned fci_text_compile_class(const char **p) {
     return 0;
 }
 
-FCI_FN uint32_t fci_text_compile_char(const char **p) { // \r, \n, or itself
+FCI_FN uint32_t fci_pattern_compile_char(const char **p) { // \r, \n, or itself
     bool escaped = **p == '\\';
     *p += escaped;
-    size_t n = fci_text_length(*p);
-    uint32_t c = fci_text_char(*p, n);
+    size_t n = fci_unicode_length(*p);
+    uint32_t c = fci_unicode_char(*p, n);
     *p += n;
     return escaped && c == 'r' ? '\r' : escaped && c == 'n' ? '\n' : c;
 }
 
-FCI_FN void fci_text_compile_item(fci_text_atom *a, const char **p, uint32_t *bounds) { // of a set
-    unsigned classes = fci_text_compile_class(p);
+// of a set
+FCI_FN void fci_pattern_compile_item(fci_pattern_atom *a, const char **p, uint32_t *bounds) {
+    unsigned classes = fci_pattern_compile_class(p);
     a->classes = (uint16_t)(a->classes | classes);
     if (classes) return;
-    uint32_t low = fci_text_compile_char(p), high = low;
+    uint32_t low = fci_pattern_compile_char(p), high = low;
     if ((*p)[0] == '-' && (*p)[1] != ']') {
         ++*p;
-        high = fci_text_compile_char(p);
+        high = fci_pattern_compile_char(p);
     }
     bounds[a->n_bounds++] = low;
     bounds[a->n_bounds++] = high;
 }
 
-FCI_FN bool fci_text_in(const fci_text_unicode *u, const fci_text_atom *a, uint32_t c) { // by its definition
-    bool in = (fci_text_class(u, c) & a->classes) != 0;
+// by its definition
+FCI_FN bool fci_pattern_in(const fci_unicode_unicode *u, const fci_pattern_atom *a, uint32_t c) {
+    bool in = (fci_unicode_class(u, c) & a->classes) != 0;
     for (size_t i = 0; i < a->n_bounds && !in; i += 2)
         in = c >= a->bounds[i] && c <= a->bounds[i + 1];
     return in != a->inverted;
 }
 
-FCI_FN void fci_text_compile_times(fci_text_atom *a, const char **p) {
+FCI_FN void fci_pattern_compile_times(fci_pattern_atom *a, const char **p) {
     a->min = a->max = 1;
     if (**p == '?' || **p == '*') a->min = 0;
     if (**p == '*' || **p == '+') a->max = 0;
@@ -6438,14 +6691,12 @@ FCI_FN void fci_text_compile_times(fci_text_atom *a, const char **p) {
     }
 }
 
-// The atoms of an expression of the table; every one of them, and every bound, comes of a character
-// at least.
-FCI_FN fci_text_atom *fci_text_compile(const fci_text_unicode *u, fci_arena *arena,
-                                       const char *regex, fc_error *err) {
+FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode_unicode *u, fci_arena *arena,
+                                             const char *regex, fc_error *err) {
     size_t most = strlen(regex) + 1;
-    fci_text_atom *atoms = (fci_text_atom *)fci_arena_alloc(arena, most, sizeof *atoms, "tokenizer",
-                                                            err),
-                  *a = atoms;
+    fci_pattern_atom *atoms = (fci_pattern_atom *)fci_arena_alloc(arena, most, sizeof *atoms,
+                                                                  "tokenizer", err),
+                     *a = atoms;
     uint32_t *bounds =
         (uint32_t *)fci_arena_alloc(arena, most, 2 * sizeof *bounds, "tokenizer", err);
     if (!atoms || !bounds) return NULL;
@@ -6461,20 +6712,20 @@ FCI_FN fci_text_atom *fci_text_compile(const fci_text_unicode *u, fci_arena *are
             a->kind = FCI_TEXT_WORDS;
             a->words = p + 4;
             p += strcspn(p, ")") + 1;
-            fci_text_compile_times(a, &p);
+            fci_pattern_compile_times(a, &p);
         } else {
             bool list = *p == '[';
             p += list;
             a->bounds = bounds;
             a->inverted = list && *p == '^';
             p += a->inverted;
-            do fci_text_compile_item(a, &p, bounds);
+            do fci_pattern_compile_item(a, &p, bounds);
             while (list && *p != ']');
             p += list;
             bounds += a->n_bounds;
             for (uint32_t c = 0; c < 128; c++)
-                if (fci_text_in(u, a, c)) a->ascii[c / 64] |= (uint64_t)1 << c % 64;
-            fci_text_compile_times(a, &p);
+                if (fci_pattern_in(u, a, c)) a->ascii[c / 64] |= (uint64_t)1 << c % 64;
+            fci_pattern_compile_times(a, &p);
         }
     }
     memset(a, 0, sizeof *a);
@@ -6483,14 +6734,14 @@ FCI_FN fci_text_atom *fci_text_compile(const fci_text_unicode *u, fci_arena *are
 }
 
 // The end of one of `words` at p, or NULL.
-FCI_FN const char *fci_text_match_words(const char *words, const char *p, const char *end) {
+FCI_FN const char *fci_pattern_match_words(const char *words, const char *p, const char *end) {
     const char *q = p;
     for (const char *w = words;; w++) {
         if (*w == ')' || *w == '|') return q;
         uint32_t c = 0;
         if (q < end) {
-            size_t length = fci_text_length(q);
-            c = fci_text_char(q, length);
+            size_t length = fci_unicode_length(q);
+            c = fci_unicode_char(q, length);
             q += length;
         }
         if (c >= 'A' && c <= 'Z') c |= 0x20;
@@ -6502,126 +6753,132 @@ FCI_FN const char *fci_text_match_words(const char *words, const char *p, const 
     }
 }
 
-FCI_INLINE bool fci_text_is_in(const fci_text_unicode *u, const fci_text_atom *a, const char *p) {
+FCI_INLINE bool fci_pattern_is_in(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+                                  const char *p) {
     unsigned char c = (unsigned char)*p;
     if (c < 128) return a->ascii[c / 64] >> c % 64 & 1;
-    return fci_text_in(u, a, fci_text_char(p, fci_text_length(p)));
+    return fci_pattern_in(u, a, fci_unicode_char(p, fci_unicode_length(p)));
 }
 
 // The end of what atom `a` and the rest of its alternative match at p, or NULL: greedy, giving back
 // where it must.
-FCI_FN const char *fci_text_match_atoms(const fci_text_unicode *u, const fci_text_atom *a,
-                                        const char *p, const char *end) {
+FCI_FN const char *fci_pattern_match_atoms(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+                                           const char *p, const char *end) {
     const char *q = p;
     size_t n = 0;
     if (a->kind >= FCI_TEXT_OR) return p;
     if (a->kind == FCI_TEXT_AHEAD)
-        return p == end || (fci_text_class_at(u, p) & FCI_TEXT_WHITE)
-                   ? fci_text_match_atoms(u, a + 1, p, end)
+        return p == end || (fci_unicode_class_at(u, p) & FCI_TEXT_WHITE)
+                   ? fci_pattern_match_atoms(u, a + 1, p, end)
                    : NULL;
     if (a->kind == FCI_TEXT_WORDS) {
-        q = fci_text_match_words(a->words, p, end);
-        const char *found = q ? fci_text_match_atoms(u, a + 1, q, end) : NULL;
-        return found || a->min ? found : fci_text_match_atoms(u, a + 1, p, end);
+        q = fci_pattern_match_words(a->words, p, end);
+        const char *found = q ? fci_pattern_match_atoms(u, a + 1, q, end) : NULL;
+        return found || a->min ? found : fci_pattern_match_atoms(u, a + 1, p, end);
     }
-    for (; q < end && (a->max == 0 || n < a->max) && fci_text_is_in(u, a, q); n++)
-        q += fci_text_length(q);
-    for (; n >= a->min; n--, q = fci_text_back(q)) {
-        const char *found = fci_text_match_atoms(u, a + 1, q, end);
+    for (; q < end && (a->max == 0 || n < a->max) && fci_pattern_is_in(u, a, q); n++)
+        q += fci_unicode_length(q);
+    for (; n >= a->min; n--, q = fci_unicode_back(q)) {
+        const char *found = fci_pattern_match_atoms(u, a + 1, q, end);
         if (found || n == 0) return found;
     }
     return NULL;
 }
 
-// The end of what the expression matches at p, or NULL: that of the first alternative that matches.
-FCI_FN const char *fci_text_match(const fci_text_unicode *u, const fci_text_atom *a, const char *p,
-                                  const char *end) {
+FCI_FN const char *fci_pattern_match(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+                                     const char *p, const char *end) {
     for (;; a++) {
-        const char *found = fci_text_match_atoms(u, a, p, end);
+        const char *found = fci_pattern_match_atoms(u, a, p, end);
         if (found) return found;
         while (a->kind < FCI_TEXT_OR) a++;
         if (a->kind == FCI_TEXT_END) return NULL;
     }
 }
 
+// >> tokenizer
+// Text to ids and back. A tokenizer is data: changes to the text, added tokens, pre-tokenizer steps, a
+// vocabulary and merges or scores; never written after it was read, so any thread may use it.
+
 #define FCI_TEXT_STEPS 8
 #define FCI_TEXT_CHANGES 4
 #define FCI_TEXT_EXTRA 16
-#define FCI_TEXT_FILE_LIMIT ((uint64_t)1 << 28) // bytes of a tokenizer.json; Gemma's has 2^25
-#define FCI_TEXT_BLANK "\xe2\x96\x81"           // U+2581, how SentencePiece writes a blank
 
 enum { // what becomes of a match of a step's pattern and of what lies between matches
     FCI_TEXT_REMOVED, FCI_TEXT_ISOLATED, FCI_TEXT_WITH_PREVIOUS, FCI_TEXT_WITH_NEXT, FCI_TEXT_CONTIGUOUS,
     FCI_TEXT_BEGINS // matches that follow each other and what is after them: a piece; no file can name it
 };
 
-enum { FCI_TEXT_NEVER, FCI_TEXT_FIRST, FCI_TEXT_ALWAYS }; // which pieces get a step's mark before them
+// which pieces get a step's mark before them
+enum { FCI_TEXT_NEVER, FCI_TEXT_FIRST, FCI_TEXT_ALWAYS };
 
-typedef struct fci_text_step { // one pre-tokenizer
-    const fci_text_atom *pattern; // cuts at its matches ...
+typedef struct fci_tokenizer_step { // one pre-tokenizer
+    const fci_pattern_atom *pattern; // cuts at its matches ...
     fci_str literal;              // ... or at this text; neither: no cut
     const char *name;
     uint8_t behavior, prepend;
     bool invert;
-    fci_str mark; // where not empty: blanks become it, and it goes before a piece that does not begin with it
-} fci_text_step;
+    // where not empty: blanks become it, and it goes before a piece that does not begin with it
+    fci_str mark;
+} fci_tokenizer_step;
 
 enum { FCI_TEXT_NFC, FCI_TEXT_PREPEND, FCI_TEXT_REPLACE };
 
-typedef struct fci_text_change { // one normalizer
+typedef struct fci_tokenizer_change { // one normalizer
     uint8_t kind;
     fci_str from, to;
-} fci_text_change;
+} fci_tokenizer_change;
 
-typedef struct fci_text_token {
+typedef struct fci_tokenizer_token {
     fci_str text; // as in the file: bytes of byte-level vocabularies are letters of their alphabet
     uint32_t id, order;
-} fci_text_token;
+} fci_tokenizer_token;
 
-typedef struct fci_text_merge { // a slot of an open hash table
+typedef struct fci_tokenizer_merge { // a slot of an open hash table
     uint64_t pair; // left id << 32 | right id, plus 1; 0: empty
     uint32_t rank, id;
-} fci_text_merge;
+} fci_tokenizer_merge;
 
-typedef struct fci_text_added {
+typedef struct fci_tokenizer_added {
     fci_str text;
     uint32_t id;
     bool single_word, lstrip, rstrip, normalized;
     bool special; // a control token, not a word of its own
     bool changed; // normalizers make another text of its own
-} fci_text_added;
+} fci_tokenizer_added;
 
-typedef struct fci_text_set { // added tokens in order of their bytes
-    fci_text_added *items;
+typedef struct fci_tokenizer_set { // added tokens in order of their bytes
+    fci_tokenizer_added *items;
     uint32_t first[257]; // items that begin with byte b: first[b] .. first[b + 1] - 1
-} fci_text_set;
+} fci_tokenizer_set;
 
-enum { FCI_TEXT_SPACED, FCI_TEXT_LETTERS, FCI_TEXT_JOINED }; // tokens are words, letters for bytes, text
+// tokens are words, letters for bytes, text
+enum { FCI_TEXT_SPACED, FCI_TEXT_LETTERS, FCI_TEXT_JOINED };
 
-typedef struct fci_text_decoder {
-    uint8_t kind, stage;  // `stage`: while it is read, the last of Replace, ByteFallback, Fuse, Strip
+typedef struct fci_tokenizer_decoder {
+    // `stage`: while it is read, the last of Replace, ByteFallback, Fuse, Strip
+    uint8_t kind, stage;
     bool bytes;           // <0x41> is a byte
     bool bare;            // the first token loses every `from`
     fci_str from, to;     // replaced in every token
     fci_str strip;        // goes from the start and from the end of the whole, so many times
     uint64_t start, stop;
-} fci_text_decoder;
+} fci_tokenizer_decoder;
 
 struct fc_tokenizer {
     fci_context context;
     fci_arena arena; // holds all arrays and texts
-    fci_text_unicode unicode;
+    fci_unicode_unicode unicode;
     fci_map vocab;   // text to id
-    fci_text_token *tokens; // by id; added ones first where ids are equal
+    fci_tokenizer_token *tokens; // by id; added ones first where ids are equal
     size_t n_tokens, longest; // bytes of a token
-    fci_text_merge *merges;
+    fci_tokenizer_merge *merges;
     size_t merges_mask;
     uint32_t *ranks; // instead of merges: of a token by id, the lowest is made first
-    fci_text_change changes[FCI_TEXT_CHANGES];
-    fci_text_set added[2]; // looked for in the text as it is, and in the normalised text
-    fci_text_step steps[FCI_TEXT_STEPS + 1];
+    fci_tokenizer_change changes[FCI_TEXT_CHANGES];
+    fci_tokenizer_set added[2]; // looked for in the text as it is, and in the normalised text
+    fci_tokenizer_step steps[FCI_TEXT_STEPS + 1];
     size_t n_changes, n_steps;
-    fci_text_decoder decoder;
+    fci_tokenizer_decoder decoder;
     bool byte_level, byte_fallback, fuse_unknown, ignore_merges;
     bool unknown_missing;   // an unknown token is named but not in the vocabulary
     uint32_t unknown;       // id, or NONE: characters without a token vanish
@@ -6633,7 +6890,22 @@ struct fc_tokenizer {
     char description[128];
 };
 
-FCI_FN void fci_text_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_str to) {
+// Text that is not empty through the normalizers, in the one or the other of two buffers, whose
+// error is the result.
+FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
+                                       fc_error *err);
+FCI_INLINE size_t fci_tokenizer_merge_slot(uint64_t pair, size_t mask);
+// the first not below id
+FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
+// Whether the text is <0x41>, and of which byte.
+FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte);
+
+// ---- private to this section
+
+#define FCI_TEXT_FILE_LIMIT ((uint64_t)1 << 28) // bytes of a tokenizer.json; Gemma's has 2^25
+#define FCI_TEXT_BLANK "\xe2\x96\x81"           // U+2581, how SentencePiece writes a blank
+
+FCI_FN void fci_tokenizer_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_str to) {
     const char *p = in.p, *end = in.p + in.n, *rest = p;
     while ((size_t)(end - p) >= from.n &&
            (p = (const char *)memchr(p, *from.p, (size_t)(end - p))) != NULL) {
@@ -6648,17 +6920,15 @@ FCI_FN void fci_text_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_s
     fci_put(b, rest, (size_t)(end - rest));
 }
 
-// Text that is not empty through the normalizers, in the one or the other of two buffers, whose
-// error is the result.
-FCI_FN fc_code fci_text_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
-                                  fc_error *err) {
+FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
+                                       fc_error *err) {
     for (size_t i = 0; i < t->n_changes; i++) {
-        const fci_text_change *change = &t->changes[i];
+        const fci_tokenizer_change *change = &t->changes[i];
         fci_buffer *b = &buffers[i % 2];
         b->n = 0;
-        if (change->kind == FCI_TEXT_NFC) fci_text_put_nfc(&t->unicode, b, *text);
+        if (change->kind == FCI_TEXT_NFC) fci_unicode_put_nfc(&t->unicode, b, *text);
         else if (change->kind == FCI_TEXT_REPLACE)
-            fci_text_put_replaced(b, *text, change->from, change->to);
+            fci_tokenizer_put_replaced(b, *text, change->from, change->to);
         else {
             if (text->n) fci_put(b, change->to.p, change->to.n);
             fci_put(b, text->p, text->n);
@@ -6671,38 +6941,40 @@ FCI_FN fc_code fci_text_normalise(const fc_tokenizer *t, fci_buffer buffers[2], 
 
 // The state of one fc_tokenize call.
 
-typedef struct fci_text_symbol {
+typedef struct fci_tokenizer_symbol {
     uint32_t id, previous, next;
-} fci_text_symbol;
+} fci_tokenizer_symbol;
 
-typedef struct fci_text_entry {
+typedef struct fci_tokenizer_entry {
     uint64_t key; // rank << 32 | position: the smallest is merged first
     uint32_t id;
-} fci_text_entry;
+} fci_tokenizer_entry;
 
-typedef struct fci_text_seen { // where the ids of a word lie that was there before
+typedef struct fci_tokenizer_seen { // where the ids of a word lie that was there before
     size_t at;
     uint8_t count, length; // length 0: empty
     char word[22];
-} fci_text_seen;
+} fci_tokenizer_seen;
 
-typedef struct fci_text_run {
+typedef struct fci_tokenizer_run {
     const fc_tokenizer *t;
     uint32_t *ids;
     size_t n, capacity;
-    const char *word; // the one whose symbols these are; with scores they are numbered by their first bytes
+    // the one whose symbols these are; with scores they are numbered by their first bytes
+    const char *word;
     uint32_t word_length;
-    fci_text_symbol *symbols;
-    fci_text_entry *heap;
+    fci_tokenizer_symbol *symbols;
+    fci_tokenizer_entry *heap;
     size_t room, n_heap; // for a word of `room` bytes
-    fci_text_seen *seen;
+    fci_tokenizer_seen *seen;
     size_t seen_mask;
     fci_buffer normal[2];
-    fci_buffer pieces[FCI_TEXT_STEPS + 2]; // with a mark before; the last is for whole-word look-ups
+    // with a mark before; the last is for whole-word look-ups
+    fci_buffer pieces[FCI_TEXT_STEPS + 2];
     fc_error *err;
-} fci_text_run;
+} fci_tokenizer_run;
 
-FCI_FN fc_code fci_text_reserve(fci_text_run *run, size_t more) {
+FCI_FN fc_code fci_tokenizer_reserve(fci_tokenizer_run *run, size_t more) {
     if (run->capacity - run->n >= more) return FC_OK;
     uint64_t capacity = (run->n + (uint64_t)more) * 2;
     uint32_t *ids = (uint32_t *)fci_grow(&run->t->context, run->ids, capacity, sizeof *ids,
@@ -6713,22 +6985,22 @@ FCI_FN fc_code fci_text_reserve(fci_text_run *run, size_t more) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_emit(fci_text_run *run, const uint32_t *ids, size_t n) {
-    if (fci_text_reserve(run, n)) return FC_ERR_MEMORY;
+FCI_FN fc_code fci_tokenizer_emit(fci_tokenizer_run *run, const uint32_t *ids, size_t n) {
+    if (fci_tokenizer_reserve(run, n)) return FC_ERR_MEMORY;
     if (n) memcpy(run->ids + run->n, ids, n * sizeof *ids);
     run->n += n;
     return FC_OK;
 }
 
-FCI_FN void fci_text_push(fci_text_run *run, fci_text_entry entry) {
+FCI_FN void fci_tokenizer_push(fci_tokenizer_run *run, fci_tokenizer_entry entry) {
     size_t i = run->n_heap++;
     for (; i > 0 && run->heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2)
         run->heap[i] = run->heap[(i - 1) / 2];
     run->heap[i] = entry;
 }
 
-FCI_FN fci_text_entry fci_text_pop(fci_text_run *run) {
-    fci_text_entry top = run->heap[0], last = run->heap[--run->n_heap];
+FCI_FN fci_tokenizer_entry fci_tokenizer_pop(fci_tokenizer_run *run) {
+    fci_tokenizer_entry top = run->heap[0], last = run->heap[--run->n_heap];
     size_t i = 0, n = run->n_heap;
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
         if (child + 1 < n && run->heap[child + 1].key < run->heap[child].key) child++;
@@ -6739,27 +7011,27 @@ FCI_FN fci_text_entry fci_text_pop(fci_text_run *run) {
     return top;
 }
 
-FCI_INLINE size_t fci_text_merge_slot(uint64_t pair, size_t mask) {
+FCI_INLINE size_t fci_tokenizer_merge_slot(uint64_t pair, size_t mask) {
     uint64_t h = pair * 0x9e3779b97f4a7c15u;
     return (size_t)(h ^ h >> 32) & mask;
 }
 
-FCI_FN const fci_text_merge *fci_text_find_merge(const fc_tokenizer *t, uint32_t left,
-                                                 uint32_t right) {
+FCI_FN const fci_tokenizer_merge *fci_tokenizer_find_merge(const fc_tokenizer *t, uint32_t left,
+                                                           uint32_t right) {
     uint64_t pair = ((uint64_t)left << 32 | right) + 1;
-    size_t i = fci_text_merge_slot(pair, t->merges_mask);
+    size_t i = fci_tokenizer_merge_slot(pair, t->merges_mask);
     for (; t->merges[i].pair; i = (i + 1) & t->merges_mask)
         if (t->merges[i].pair == pair) return &t->merges[i];
     return NULL;
 }
 
 // The id and rank of what symbols `at` and its next merge to; NONE: they do not.
-FCI_FN uint32_t fci_text_merged(const fci_text_run *run, uint32_t at, uint32_t *rank) {
+FCI_FN uint32_t fci_tokenizer_merged(const fci_tokenizer_run *run, uint32_t at, uint32_t *rank) {
     const fc_tokenizer *t = run->t;
-    const fci_text_symbol *s = run->symbols;
+    const fci_tokenizer_symbol *s = run->symbols;
     uint32_t next = s[at].next, id;
     if (!t->ranks) {
-        const fci_text_merge *m = fci_text_find_merge(t, s[at].id, s[next].id);
+        const fci_tokenizer_merge *m = fci_tokenizer_find_merge(t, s[at].id, s[next].id);
         *rank = m ? m->rank : 0;
         return m ? m->id : FCI_TEXT_NONE;
     }
@@ -6771,41 +7043,42 @@ FCI_FN uint32_t fci_text_merged(const fci_text_run *run, uint32_t at, uint32_t *
 }
 
 // Queues the merge of symbol `at` with its next, where there is one.
-FCI_FN void fci_text_offer(fci_text_run *run, uint32_t at) {
-    fci_text_entry entry;
+FCI_FN void fci_tokenizer_offer(fci_tokenizer_run *run, uint32_t at) {
+    fci_tokenizer_entry entry;
     uint32_t rank;
     if (at == FCI_TEXT_NONE || run->symbols[at].next == FCI_TEXT_NONE) return;
-    entry.id = fci_text_merged(run, at, &rank);
+    entry.id = fci_tokenizer_merged(run, at, &rank);
     if (entry.id == FCI_TEXT_NONE) return;
     entry.key = (uint64_t)rank << 32 | at;
-    fci_text_push(run, entry);
+    fci_tokenizer_push(run, entry);
 }
 
 // Byte-pair encoding of the symbols: always the merge of the lowest rank, the leftmost of equals.
-FCI_FN void fci_text_merge_all(fci_text_run *run) {
-    fci_text_symbol *s = run->symbols;
+FCI_FN void fci_tokenizer_merge_all(fci_tokenizer_run *run) {
+    fci_tokenizer_symbol *s = run->symbols;
     uint32_t rank;
     run->n_heap = 0;
-    for (uint32_t i = 0; i != FCI_TEXT_NONE; i = s[i].next) fci_text_offer(run, i);
+    for (uint32_t i = 0; i != FCI_TEXT_NONE; i = s[i].next) fci_tokenizer_offer(run, i);
     while (run->n_heap) {
-        fci_text_entry top = fci_text_pop(run);
+        fci_tokenizer_entry top = fci_tokenizer_pop(run);
         uint32_t at = (uint32_t)top.key, next = s[at].next;
         if (s[at].id == FCI_TEXT_NONE || next == FCI_TEXT_NONE) continue;
-        if (fci_text_merged(run, at, &rank) != top.id) continue; // one of the two has been merged since
+        // one of the two has been merged since
+        if (fci_tokenizer_merged(run, at, &rank) != top.id) continue;
         s[at].id = top.id;
         s[at].next = s[next].next;
         s[next].id = FCI_TEXT_NONE;
         if (s[at].next != FCI_TEXT_NONE) s[s[at].next].previous = at;
-        fci_text_offer(run, s[at].previous);
-        fci_text_offer(run, at);
+        fci_tokenizer_offer(run, s[at].previous);
+        fci_tokenizer_offer(run, at);
     }
 }
 
 // What stands for a character without a token: its bytes, where all of them have tokens, or the
 // unknown token, once for neighbours where they fuse. `unknown`: one is due, held back until what
 // follows is known.
-FCI_FN fc_code fci_text_fall_back(fci_text_run *run, fci_str c, bool *unknown, uint32_t *ids,
-                                  uint32_t *n) {
+FCI_FN fc_code fci_tokenizer_fall_back(fci_tokenizer_run *run, fci_str c, bool *unknown,
+                                       uint32_t *ids, uint32_t *n) {
     const fc_tokenizer *t = run->t;
     size_t known = 0;
     *n = 0;
@@ -6829,14 +7102,15 @@ FCI_FN fc_code fci_text_fall_back(fci_text_run *run, fci_str c, bool *unknown, u
 }
 
 // A word's first symbols: one a byte of a byte-level vocabulary, else one a character or its bytes.
-FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint32_t *count) {
+FCI_FN fc_code fci_tokenizer_symbols(fci_tokenizer_run *run, const char *p, size_t n,
+                                     uint32_t *count) {
     const fc_tokenizer *t = run->t;
-    fci_text_symbol *s = run->symbols;
+    fci_tokenizer_symbol *s = run->symbols;
     uint32_t k = 0;
     bool unknown = false;
     for (size_t i = 0, length; i < n; i += length) {
         uint32_t id = FCI_TEXT_NONE, others[4], n_others;
-        length = t->byte_level ? 1 : fci_text_length(p + i);
+        length = t->byte_level ? 1 : fci_unicode_length(p + i);
         if (t->byte_level) id = t->byte_ids[(unsigned char)p[i]];
         else if (!fci_map_get(&t->vocab, fci_sn(p + i, length), &id)) id = FCI_TEXT_NONE;
         if (id != FCI_TEXT_NONE) {
@@ -6845,7 +7119,8 @@ FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint
             s[k++].id = id;
             continue;
         }
-        fc_code code = fci_text_fall_back(run, fci_sn(p + i, length), &unknown, others, &n_others);
+        fc_code code =
+            fci_tokenizer_fall_back(run, fci_sn(p + i, length), &unknown, others, &n_others);
         if (code) return code;
         for (uint32_t j = 0; j < n_others; j++) s[k++].id = others[j];
     }
@@ -6859,21 +7134,22 @@ FCI_FN fc_code fci_text_symbols(fci_text_run *run, const char *p, size_t n, uint
 }
 
 // The same where tokens have scores: one a character. What has no token is looked after at the end.
-FCI_FN void fci_text_characters(fci_text_run *run, const char *p, uint32_t n) {
+FCI_FN void fci_tokenizer_characters(fci_tokenizer_run *run, const char *p, uint32_t n) {
     uint32_t previous = FCI_TEXT_NONE;
     for (uint32_t i = 0; i < n;) {
-        fci_text_symbol *s = &run->symbols[i];
+        fci_tokenizer_symbol *s = &run->symbols[i];
         s->id = 0; // not NONE
         s->previous = previous;
         previous = i;
-        i += (uint32_t)fci_text_length(p + i);
+        i += (uint32_t)fci_unicode_length(p + i);
         s->next = i < n ? i : FCI_TEXT_NONE;
     }
     run->word = p;
     run->word_length = n;
 }
 
-FCI_FN fc_code fci_text_emit_pieces(fci_text_run *run) { // the texts of the symbols that tokens with scores left
+// the texts of the symbols that tokens with scores left
+FCI_FN fc_code fci_tokenizer_emit_pieces(fci_tokenizer_run *run) {
     const fc_tokenizer *t = run->t;
     bool unknown = false;
     uint32_t id, others[4], count;
@@ -6887,7 +7163,7 @@ FCI_FN fc_code fci_text_emit_pieces(fci_text_run *run) { // the texts of the sym
             run->ids[run->n++] = id;
             continue;
         }
-        fc_code code = fci_text_fall_back(run, piece, &unknown, others, &count);
+        fc_code code = fci_tokenizer_fall_back(run, piece, &unknown, others, &count);
         if (code) return code;
         for (uint32_t j = 0; j < count; j++) run->ids[run->n++] = others[j];
     }
@@ -6895,7 +7171,7 @@ FCI_FN fc_code fci_text_emit_pieces(fci_text_run *run) { // the texts of the sym
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_room(fci_text_run *run, size_t n) { // for a word of n bytes
+FCI_FN fc_code fci_tokenizer_room(fci_tokenizer_run *run, size_t n) { // for a word of n bytes
     if (n <= run->room) return FC_OK;
     const fci_context *c = &run->t->context;
     if (n >= FCI_TEXT_NONE)
@@ -6907,30 +7183,31 @@ FCI_FN fc_code fci_text_room(fci_text_run *run, size_t n) { // for a word of n b
     run->room = 0;
     size_t room = n < 64 ? 64 : n;
     run->symbols =
-        (fci_text_symbol *)fci_alloc(c, room, sizeof *run->symbols, "tokenizer", run->err);
+        (fci_tokenizer_symbol *)fci_alloc(c, room, sizeof *run->symbols, "tokenizer", run->err);
     // n - 1 entries at first, and a merge takes one and adds at most two.
-    run->heap = (fci_text_entry *)fci_alloc(c, room, 2 * sizeof *run->heap, "tokenizer", run->err);
+    run->heap =
+        (fci_tokenizer_entry *)fci_alloc(c, room, 2 * sizeof *run->heap, "tokenizer", run->err);
     if (!run->symbols || !run->heap) return FC_ERR_MEMORY;
     run->room = room;
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_bpe(fci_text_run *run, const char *p, size_t n) {
+FCI_FN fc_code fci_tokenizer_bpe(fci_tokenizer_run *run, const char *p, size_t n) {
     uint32_t count = 0;
-    fc_code code = fci_text_room(run, n);
-    if (!code) code = fci_text_reserve(run, n);
-    if (!code && run->t->ranks) fci_text_characters(run, p, (uint32_t)n);
-    else if (!code) code = fci_text_symbols(run, p, n, &count);
+    fc_code code = fci_tokenizer_room(run, n);
+    if (!code) code = fci_tokenizer_reserve(run, n);
+    if (!code && run->t->ranks) fci_tokenizer_characters(run, p, (uint32_t)n);
+    else if (!code) code = fci_tokenizer_symbols(run, p, n, &count);
     if (code || (count == 0 && !run->t->ranks)) return code;
-    fci_text_merge_all(run);
-    if (run->t->ranks) return fci_text_emit_pieces(run);
+    fci_tokenizer_merge_all(run);
+    if (run->t->ranks) return fci_tokenizer_emit_pieces(run);
     for (uint32_t i = 0; i != FCI_TEXT_NONE; i = run->symbols[i].next)
         run->ids[run->n++] = run->symbols[i].id;
     return FC_OK;
 }
 
 // The id of a whole word, for tokenizers that look it up before they merge.
-FCI_FN bool fci_text_whole(fci_text_run *run, const char *p, size_t n, uint32_t *id) {
+FCI_FN bool fci_tokenizer_whole(fci_tokenizer_run *run, const char *p, size_t n, uint32_t *id) {
     const fc_tokenizer *t = run->t;
     fci_buffer *b = &run->pieces[FCI_TEXT_STEPS + 1];
     char letter[4];
@@ -6942,20 +7219,20 @@ FCI_FN bool fci_text_whole(fci_text_run *run, const char *p, size_t n, uint32_t 
 }
 
 // Words come back: the ids of short ones are copied from where they were emitted before.
-FCI_FN fc_code fci_text_word(fci_text_run *run, const char *p, size_t n) {
-    fci_text_seen *seen = NULL;
+FCI_FN fc_code fci_tokenizer_word(fci_tokenizer_run *run, const char *p, size_t n) {
+    fci_tokenizer_seen *seen = NULL;
     uint32_t id;
     if (n <= sizeof seen->word) {
         seen = &run->seen[(size_t)fci_map_hash(fci_sn(p, n)) & run->seen_mask];
         if (seen->length == n && memcmp(seen->word, p, n) == 0) {
-            if (fci_text_reserve(run, seen->count)) return FC_ERR_MEMORY;
-            return fci_text_emit(run, run->ids + seen->at, seen->count);
+            if (fci_tokenizer_reserve(run, seen->count)) return FC_ERR_MEMORY;
+            return fci_tokenizer_emit(run, run->ids + seen->at, seen->count);
         }
     }
     size_t at = run->n;
-    fc_code code = run->t->ignore_merges && fci_text_whole(run, p, n, &id)
-                       ? fci_text_emit(run, &id, 1)
-                       : fci_text_bpe(run, p, n);
+    fc_code code = run->t->ignore_merges && fci_tokenizer_whole(run, p, n, &id)
+                       ? fci_tokenizer_emit(run, &id, 1)
+                       : fci_tokenizer_bpe(run, p, n);
     if (code || !seen) return code;
     seen->at = at;
     seen->count = (uint8_t)(run->n - at);
@@ -6964,14 +7241,15 @@ FCI_FN fc_code fci_text_word(fci_text_run *run, const char *p, size_t n) {
     return FC_OK;
 }
 
-typedef struct fci_text_piece {
+typedef struct fci_tokenizer_piece {
     const char *p, *end;
     bool first; // the text begins with it
-} fci_text_piece;
+} fci_tokenizer_piece;
 
 // A step's blanks and mark. A first piece that got a mark remains the first.
-FCI_FN fc_code fci_text_put_mark(fci_text_run *run, size_t step, fci_text_piece *piece) {
-    const fci_text_step *s = &run->t->steps[step];
+FCI_FN fc_code fci_tokenizer_put_mark(fci_tokenizer_run *run, size_t step,
+                                      fci_tokenizer_piece *piece) {
+    const fci_tokenizer_step *s = &run->t->steps[step];
     fci_str text = fci_sn(piece->p, (size_t)(piece->end - piece->p)), blank = fci_s(" ");
     bool begins =
         *text.p == ' ' || (text.n >= s->mark.n && memcmp(text.p, s->mark.p, s->mark.n) == 0);
@@ -6981,7 +7259,7 @@ FCI_FN fc_code fci_text_put_mark(fci_text_run *run, size_t step, fci_text_piece 
     fci_buffer *b = &run->pieces[step];
     b->n = 0;
     if (prepend) fci_put(b, s->mark.p, s->mark.n);
-    fci_text_put_replaced(b, text, blank, s->mark);
+    fci_tokenizer_put_replaced(b, text, blank, s->mark);
     if (b->error.code) return fci_fail(run->err, b->error.code, 0, "%s", b->error.msg);
     piece->p = b->p;
     piece->end = b->p + b->n;
@@ -6989,13 +7267,13 @@ FCI_FN fc_code fci_text_put_mark(fci_text_run *run, size_t step, fci_text_piece 
 }
 
 // The first match of a step at or after p; both ends are `end` where there is none.
-FCI_FN const char *fci_text_find(const fci_text_unicode *u, const fci_text_step *s, const char *p,
-                                 const char *end, const char **match_end) {
+FCI_FN const char *fci_tokenizer_find(const fci_unicode_unicode *u, const fci_tokenizer_step *s,
+                                      const char *p, const char *end, const char **match_end) {
     size_t n = s->literal.n;
     *match_end = end;
-    for (; p < end; p += fci_text_length(p)) {
+    for (; p < end; p += fci_unicode_length(p)) {
         if (s->pattern) {
-            const char *found = fci_text_match(u, s->pattern, p, end);
+            const char *found = fci_pattern_match(u, s->pattern, p, end);
             if (!found) continue;
             *match_end = found;
             return p;
@@ -7010,31 +7288,33 @@ FCI_FN const char *fci_text_find(const fci_text_unicode *u, const fci_text_step 
 }
 
 // Whether two neighbours, matches or not, are one piece.
-FCI_FN bool fci_text_joins(unsigned behavior, bool is_match, bool next_is_match) {
+FCI_FN bool fci_tokenizer_joins(unsigned behavior, bool is_match, bool next_is_match) {
     return behavior == FCI_TEXT_WITH_PREVIOUS ? !is_match && next_is_match
-         : behavior == FCI_TEXT_WITH_NEXT     ? is_match && !next_is_match
-         : behavior == FCI_TEXT_CONTIGUOUS    ? is_match == next_is_match
+           : behavior == FCI_TEXT_WITH_NEXT   ? is_match && !next_is_match
+           : behavior == FCI_TEXT_CONTIGUOUS  ? is_match == next_is_match
                                               : behavior == FCI_TEXT_BEGINS && is_match;
 }
 
 // A piece through the pre-tokenizer steps from `step` on; what leaves the last one is a word.
-FCI_FN fc_code fci_text_split(fci_text_run *run, size_t step, fci_text_piece piece) {
-    const fci_text_step *s = &run->t->steps[step];
-    if (step == run->t->n_steps) return fci_text_word(run, piece.p, (size_t)(piece.end - piece.p));
-    fc_code code = s->mark.n ? fci_text_put_mark(run, step, &piece) : FC_OK;
+FCI_FN fc_code fci_tokenizer_split(fci_tokenizer_run *run, size_t step, fci_tokenizer_piece piece) {
+    const fci_tokenizer_step *s = &run->t->steps[step];
+    if (step == run->t->n_steps)
+        return fci_tokenizer_word(run, piece.p, (size_t)(piece.end - piece.p));
+    fc_code code = s->mark.n ? fci_tokenizer_put_mark(run, step, &piece) : FC_OK;
     if (code || (!s->pattern && !s->literal.n))
-        return code ? code : fci_text_split(run, step + 1, piece);
-    fci_text_piece next = {piece.p, piece.p, piece.first}; // grows until something does not join
+        return code ? code : fci_tokenizer_split(run, step + 1, piece);
+    // grows until something does not join
+    fci_tokenizer_piece next = {piece.p, piece.p, piece.first};
     bool is_match = false;
     for (const char *p = piece.p; p < piece.end && !code;) {
         const char *ends[2]; // of what is before the match, of the match
-        ends[0] = fci_text_find(&run->t->unicode, s, p, piece.end, &ends[1]);
+        ends[0] = fci_tokenizer_find(&run->t->unicode, s, p, piece.end, &ends[1]);
         for (int match = 0; match < 2 && !code; p = ends[match++]) {
             if (ends[match] == p) continue;
             bool is = (match != 0) != s->invert;
-            if (next.p < next.end && !fci_text_joins(s->behavior, is_match, is)) {
+            if (next.p < next.end && !fci_tokenizer_joins(s->behavior, is_match, is)) {
                 if (!is_match || s->behavior != FCI_TEXT_REMOVED)
-                    code = fci_text_split(run, step + 1, next);
+                    code = fci_tokenizer_split(run, step + 1, next);
                 next.p = p;
                 next.first = false;
             }
@@ -7043,12 +7323,12 @@ FCI_FN fc_code fci_text_split(fci_text_run *run, size_t step, fci_text_piece pie
         }
     }
     if (code || (is_match && s->behavior == FCI_TEXT_REMOVED)) return code;
-    return fci_text_split(run, step + 1, next);
+    return fci_tokenizer_split(run, step + 1, next);
 }
 
 // The first item in [low, high) whose byte k is at least `byte`.
-FCI_FN uint32_t fci_text_bound(const fci_text_set *set, uint32_t low, uint32_t high, size_t k,
-                               unsigned byte) {
+FCI_FN uint32_t fci_tokenizer_bound(const fci_tokenizer_set *set, uint32_t low, uint32_t high,
+                                    size_t k, unsigned byte) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if ((unsigned char)set->items[middle].text.p[k] < byte) low = middle + 1;
@@ -7059,33 +7339,33 @@ FCI_FN uint32_t fci_text_bound(const fci_text_set *set, uint32_t low, uint32_t h
 
 // The longest added token at p, or NULL. Tokens with a common beginning lie together, the shortest
 // first.
-FCI_FN const fci_text_added *fci_text_added_at(const fci_text_set *set, const char *p,
-                                               const char *end) {
-    const fci_text_added *found = NULL;
+FCI_FN const fci_tokenizer_added *fci_tokenizer_added_at(const fci_tokenizer_set *set,
+                                                         const char *p, const char *end) {
+    const fci_tokenizer_added *found = NULL;
     uint32_t low = set->first[(unsigned char)*p], high = set->first[(unsigned char)*p + 1];
     for (size_t k = 1; low < high; k++) {
         if (set->items[low].text.n == k) found = &set->items[low++];
         if (p + k == end) break;
         unsigned byte = (unsigned char)p[k];
-        low = fci_text_bound(set, low, high, k, byte);
-        high = fci_text_bound(set, low, high, k, byte + 1);
+        low = fci_tokenizer_bound(set, low, high, k, byte);
+        high = fci_tokenizer_bound(set, low, high, k, byte + 1);
     }
     return found;
 }
 
-FCI_FN fc_code fci_text_stage(fci_text_run *run, size_t stage, fci_text_piece piece);
+FCI_FN fc_code fci_tokenizer_stage(fci_tokenizer_run *run, size_t stage, fci_tokenizer_piece piece);
 
 // Cuts the added tokens of set `stage` out of a piece; the rest goes on to the next stage. A match
 // that single_word discards is passed over whole, and strips reach over what stands between
 // matches, as the Hugging Face library does it.
-FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, fci_text_piece piece) {
-    const fci_text_unicode *u = &run->t->unicode;
-    const fci_text_set *set = &run->t->added[stage];
+FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_tokenizer_piece piece) {
+    const fci_unicode_unicode *u = &run->t->unicode;
+    const fci_tokenizer_set *set = &run->t->added[stage];
     const char *start = piece.p, *end = piece.end;
-    fci_text_piece rest = piece; // not yet passed on
+    fci_tokenizer_piece rest = piece; // not yet passed on
     fc_code code = FC_OK;
     for (const char *p = start; p < end && !code;) {
-        const fci_text_added *a = fci_text_added_at(set, p, end);
+        const fci_tokenizer_added *a = fci_tokenizer_added_at(set, p, end);
         if (!a) {
             p++;
             continue;
@@ -7093,54 +7373,58 @@ FCI_FN fc_code fci_text_cut(fci_text_run *run, size_t stage, fci_text_piece piec
         const char *from = p, *to = p + a->text.n;
         p = to;
         if (a->single_word &&
-            ((from > start && (fci_text_class_at(u, fci_text_back(from)) & FCI_TEXT_WORD)) ||
-             (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WORD))))
+            ((from > start && (fci_unicode_class_at(u, fci_unicode_back(from)) & FCI_TEXT_WORD)) ||
+             (to < end && (fci_unicode_class_at(u, to) & FCI_TEXT_WORD))))
             continue;
         if (a->lstrip)
-            while (from > rest.p && (fci_text_class_at(u, fci_text_back(from)) & FCI_TEXT_WHITE))
-                from = fci_text_back(from);
+            while (from > rest.p &&
+                   (fci_unicode_class_at(u, fci_unicode_back(from)) & FCI_TEXT_WHITE))
+                from = fci_unicode_back(from);
         if (a->rstrip)
-            while (to < end && (fci_text_class_at(u, to) & FCI_TEXT_WHITE))
-                to += fci_text_length(to);
+            while (to < end && (fci_unicode_class_at(u, to) & FCI_TEXT_WHITE))
+                to += fci_unicode_length(to);
         rest.end = from;
-        if (rest.p < rest.end) code = fci_text_stage(run, stage + 1, rest);
-        if (!code) code = fci_text_emit(run, &a->id, 1);
+        if (rest.p < rest.end) code = fci_tokenizer_stage(run, stage + 1, rest);
+        if (!code) code = fci_tokenizer_emit(run, &a->id, 1);
         rest.p = to;
         rest.first = false;
     }
     rest.end = end;
-    return code || rest.p >= end ? code : fci_text_stage(run, stage + 1, rest);
+    return code || rest.p >= end ? code : fci_tokenizer_stage(run, stage + 1, rest);
 }
 
 // Stage 0: the text as it is; stage 1: normalised; then the pre-tokenizer.
-FCI_FN fc_code fci_text_stage(fci_text_run *run, size_t stage, fci_text_piece piece) {
+FCI_FN fc_code fci_tokenizer_stage(fci_tokenizer_run *run, size_t stage,
+                                   fci_tokenizer_piece piece) {
     fci_str text = fci_sn(piece.p, (size_t)(piece.end - piece.p));
-    if (stage == 2) return fci_text_split(run, 0, piece);
-    fc_code code = stage == 1 ? fci_text_normalise(run->t, run->normal, &text, run->err) : FC_OK;
+    if (stage == 2) return fci_tokenizer_split(run, 0, piece);
+    fc_code code =
+        stage == 1 ? fci_tokenizer_normalise(run->t, run->normal, &text, run->err) : FC_OK;
     if (code || text.n == 0) return code;
     piece.p = text.p;
     piece.end = text.p + text.n;
-    return fci_text_cut(run, stage, piece);
+    return fci_tokenizer_cut(run, stage, piece);
 }
 
-FCI_FN fc_code fci_text_encode(fci_text_run *run, const char *text, size_t n, unsigned flags) {
+FCI_FN fc_code fci_tokenizer_encode(fci_tokenizer_run *run, const char *text, size_t n,
+                                    unsigned flags) {
     const fc_tokenizer *t = run->t;
     bool special = (flags & FINERCUT_TOKENIZE_SPECIAL) != 0;
     size_t seen = 16;
     while (seen < 8192 && seen < n / 8) seen *= 2;
     run->seen_mask = seen - 1;
-    run->seen =
-        (fci_text_seen *)fci_alloc(&t->context, seen, sizeof *run->seen, "tokenizer", run->err);
-    if (!run->seen || fci_text_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
-    fc_code code = special ? fci_text_emit(run, t->before, t->n_before) : FC_OK;
-    fci_text_piece piece = {text, text + n, true};
-    if (!code && n) code = fci_text_stage(run, 0, piece);
-    return code || !special ? code : fci_text_emit(run, t->after, t->n_after);
+    run->seen = (fci_tokenizer_seen *)fci_alloc(&t->context, seen, sizeof *run->seen, "tokenizer",
+                                                run->err);
+    if (!run->seen || fci_tokenizer_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
+    fc_code code = special ? fci_tokenizer_emit(run, t->before, t->n_before) : FC_OK;
+    fci_tokenizer_piece piece = {text, text + n, true};
+    if (!code && n) code = fci_tokenizer_stage(run, 0, piece);
+    return code || !special ? code : fci_tokenizer_emit(run, t->after, t->n_after);
 }
 
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
                                  unsigned flags, fc_tokens *out, fc_error *err) {
-    fci_text_run run;
+    fci_tokenizer_run run;
     fci_shown shown;
     if (fci_need(t && (text || length == 0) && out, "fc_tokenize",
                  "a tokenizer, a text and a place for the ids", err))
@@ -7161,7 +7445,7 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     run.err = err;
     for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) run.pieces[i].c = &t->context;
     run.normal[0].c = run.normal[1].c = &t->context;
-    fc_code code = fci_text_encode(&run, text, length, flags);
+    fc_code code = fci_tokenizer_encode(&run, text, length, flags);
     if (!code &&
         !(out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err)))
         code = FC_ERR_MEMORY;
@@ -7182,7 +7466,7 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     return FC_OK;
 }
 
-FCI_FN size_t fci_text_token_at(const fc_tokenizer *t, uint32_t id) { // the first not below id
+FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
     size_t low = 0, high = t->n_tokens;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -7194,11 +7478,11 @@ FCI_FN size_t fci_text_token_at(const fc_tokenizer *t, uint32_t id) { // the fir
 
 // The bytes that a token's letters stand for; a token with anything else than letters is its own
 // text.
-FCI_FN void fci_text_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str text) {
+FCI_FN void fci_tokenizer_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str text) {
     size_t start = b->n;
     for (size_t i = 0, n; i < text.n; i += n) {
         n = fci_utf8_length(text.p + i, text.n - i);
-        uint32_t c = n ? fci_text_char(text.p + i, n) : UINT32_MAX;
+        uint32_t c = n ? fci_unicode_char(text.p + i, n) : UINT32_MAX;
         int byte = c < sizeof t->bytes / sizeof *t->bytes ? t->bytes[c] : -1;
         if (byte < 0) {
             b->n = start;
@@ -7210,8 +7494,7 @@ FCI_FN void fci_text_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str tex
     }
 }
 
-// Whether the text is <0x41>, and of which byte.
-FCI_FN bool fci_text_is_byte(fci_str text, char *byte) {
+FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte) {
     unsigned value = 0;
     if (text.n != 6 || memcmp(text.p, "<0x", 3) != 0 || text.p[5] != '>') return false;
     for (int i = 3; i < 5; i++) {
@@ -7225,13 +7508,14 @@ FCI_FN bool fci_text_is_byte(fci_str text, char *byte) {
     return true;
 }
 
-FCI_FN void fci_text_put_token(const fc_tokenizer *t, fci_buffer *b, fci_str text, bool first) {
-    const fci_text_decoder *d = &t->decoder;
+FCI_FN void fci_tokenizer_put_token(const fc_tokenizer *t, fci_buffer *b, fci_str text,
+                                    bool first) {
+    const fci_tokenizer_decoder *d = &t->decoder;
     char byte;
-    if (d->kind == FCI_TEXT_LETTERS) fci_text_put_bytes(t, b, text);
-    else if (d->bytes && fci_text_is_byte(text, &byte)) fci_put(b, &byte, 1);
+    if (d->kind == FCI_TEXT_LETTERS) fci_tokenizer_put_bytes(t, b, text);
+    else if (d->bytes && fci_tokenizer_is_byte(text, &byte)) fci_put(b, &byte, 1);
     else if (d->from.n)
-        fci_text_put_replaced(b, text, d->from, d->bare && first ? fci_s("") : d->to);
+        fci_tokenizer_put_replaced(b, text, d->from, d->bare && first ? fci_s("") : d->to);
     else { // without a decoder tokens are words
         if (d->kind == FCI_TEXT_SPACED && b->n) fci_puts(b, " ");
         fci_put(b, text.p, text.n);
@@ -7246,7 +7530,7 @@ FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, s
     if (fci_need(t && (ids || n == 0) && out, "fc_detokenize",
                  "a tokenizer, ids and a place for the text", err))
         return FC_ERR_ARGUMENT;
-    const fci_text_decoder *d = &t->decoder;
+    const fci_tokenizer_decoder *d = &t->decoder;
     size_t k = d->strip.n;
     memset(&b, 0, sizeof b);
     memset(out, 0, sizeof *out);
@@ -7254,17 +7538,21 @@ FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, s
     b.c = &t->context;
     fci_puts(&b, "");
     for (size_t i = 0; i < n; i++) {
-        size_t at = fci_text_token_at(t, ids[i]);
+        size_t at = fci_tokenizer_token_at(t, ids[i]);
         if (at == t->n_tokens || t->tokens[at].id != ids[i]) continue;
-        fci_text_put_token(t, &b, t->tokens[at].text, first);
+        fci_tokenizer_put_token(t, &b, t->tokens[at].text, first);
         first = false;
     }
     if (b.error.code) {
         fci_buffer_free(&b);
         return fci_fail(err, b.error.code, 0, "%s", b.error.msg);
     }
-    for (uint64_t i = 0; i < d->start && b.n - start >= k && memcmp(b.p + start, d->strip.p, k) == 0; i++) start += k;
-    for (uint64_t i = 0; i < d->stop && b.n - start >= k && memcmp(b.p + b.n - k, d->strip.p, k) == 0; i++) b.n -= k;
+    for (uint64_t i = 0;
+         i < d->start && b.n - start >= k && memcmp(b.p + start, d->strip.p, k) == 0; i++)
+        start += k;
+    for (uint64_t i = 0;
+         i < d->stop && b.n - start >= k && memcmp(b.p + b.n - k, d->strip.p, k) == 0; i++)
+        b.n -= k;
     memmove(b.p, b.p + start, b.n - start);
     b.p[b.n -= start] = 0;
     out->bytes = b.p;
@@ -7289,12 +7577,25 @@ FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t) {
     return t ? t->description : "";
 }
 
+// >> vocabulary
 // Loading. A file's counts are checked against its bytes by the json and tensorfile rooms, so
 // arrays are sized by how many tokens there are, never by an id.
 
-typedef struct fci_text_loader {
+typedef struct fci_vocabulary_pre { // what a tokenizer.ggml.pre means
+    const char *name, *steps[5];
+    bool nfc, ignore_merges, adds_bos;
+} fci_vocabulary_pre;
+
+FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g,
+                                             fc_error *err);
+// A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
+FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path, fc_error *err);
+
+// ---- private to this section
+
+typedef struct fci_vocabulary_loader {
     fc_tokenizer *t;
-    fci_text_added *added; // in file order
+    fci_tokenizer_added *added; // in file order
     size_t n_added;
     uint32_t n_vocab; // tokens that are not added
     fci_map seen;     // content of an added token to its index
@@ -7303,37 +7604,40 @@ typedef struct fci_text_loader {
     uint32_t next_id; // of an added token that is not in the vocabulary
     bool has_template, crosses; // `crosses`: a token may hold a blank after something else
     fc_error *err;
-} fci_text_loader;
+} fci_vocabulary_loader;
 
-FCI_FN void *fci_text_array(fci_text_loader *l, uint64_t count, size_t size) {
+FCI_FN void *fci_vocabulary_array(fci_vocabulary_loader *l, uint64_t count, size_t size) {
     return fci_arena_alloc(&l->t->arena, count ? count : 1, size, "tokenizer", l->err);
 }
 
-FCI_FN fc_code fci_text_begin(fci_text_loader *l, uint64_t n_tokens, uint64_t n_added,
-                              uint64_t n_merges) {
+FCI_FN fc_code fci_vocabulary_begin(fci_vocabulary_loader *l, uint64_t n_tokens, uint64_t n_added,
+                                    uint64_t n_merges) {
     uint64_t slots = 16;
     if (n_tokens + n_added + n_merges >= UINT32_MAX / 4)
         return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: too many tokens or merges");
     while (slots * 2 < n_merges * 3 + 2) slots *= 2;
-    l->t->tokens = (fci_text_token *)fci_text_array(l, n_tokens + n_added, sizeof *l->t->tokens);
-    l->added = (fci_text_added *)fci_text_array(l, n_added, sizeof *l->added);
-    l->t->merges = (fci_text_merge *)fci_text_array(l, slots, sizeof *l->t->merges);
+    l->t->tokens =
+        (fci_tokenizer_token *)fci_vocabulary_array(l, n_tokens + n_added, sizeof *l->t->tokens);
+    l->added = (fci_tokenizer_added *)fci_vocabulary_array(l, n_added, sizeof *l->added);
+    l->t->merges = (fci_tokenizer_merge *)fci_vocabulary_array(l, slots, sizeof *l->t->merges);
     l->t->merges_mask = (size_t)slots - 1;
     if (!l->t->tokens || !l->added || !l->t->merges) return FC_ERR_MEMORY;
     return fci_map_reserve(&l->t->vocab, (size_t)n_tokens, l->err);
 }
 
-FCI_FN fci_str fci_text_keep(fci_text_loader *l, fci_str text) { // a copy; p NULL: no memory
+// a copy; p NULL: no memory
+FCI_FN fci_str fci_vocabulary_keep(fci_vocabulary_loader *l, fci_str text) {
     text.p = fci_arena_copy(&l->t->arena, text, l->err);
     return text;
 }
 
-FCI_FN fc_code fci_text_list(fci_text_loader *l, fci_str text, uint64_t id) { // for fc_detokenize
+// for fc_detokenize
+FCI_FN fc_code fci_vocabulary_list(fci_vocabulary_loader *l, fci_str text, uint64_t id) {
     fc_tokenizer *t = l->t;
     if (id >= FCI_TEXT_NONE)
         return fci_fail(l->err, FC_ERR_LIMIT, 0, "tokenizer: expected ids below %u, got %llu",
                         FCI_TEXT_NONE, (unsigned long long)id);
-    fci_text_token *token = &t->tokens[t->n_tokens++];
+    fci_tokenizer_token *token = &t->tokens[t->n_tokens++];
     token->text = text;
     token->id = (uint32_t)id;
     token->order = (uint32_t)t->n_tokens;
@@ -7341,13 +7645,13 @@ FCI_FN fc_code fci_text_list(fci_text_loader *l, fci_str text, uint64_t id) { //
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_add_token(fci_text_loader *l, fci_str text, uint64_t id) {
+FCI_FN fc_code fci_vocabulary_add_token(fci_vocabulary_loader *l, fci_str text, uint64_t id) {
     bool existing = false;
     fci_shown shown;
-    text = fci_text_keep(l, text);
+    text = fci_vocabulary_keep(l, text);
     if (!text.p) return FC_ERR_MEMORY;
     if (text.n > l->t->longest) l->t->longest = text.n;
-    fc_code code = fci_text_list(l, text, id);
+    fc_code code = fci_vocabulary_list(l, text, id);
     if (!code) code = fci_map_add(&l->t->vocab, text, (uint32_t)id, &existing, l->err);
     if (existing)
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
@@ -7357,15 +7661,16 @@ FCI_FN fc_code fci_text_add_token(fci_text_loader *l, fci_str text, uint64_t id)
     return code;
 }
 
-FCI_FN bool fci_text_begins_blank(const char *p, size_t n) {
+FCI_FN bool fci_vocabulary_begins_blank(const char *p, size_t n) {
     return n >= 3 && memcmp(p, FCI_TEXT_BLANK, 3) == 0;
 }
 
-FCI_FN bool fci_text_ends_blank(const char *p, size_t n) {
+FCI_FN bool fci_vocabulary_ends_blank(const char *p, size_t n) {
     return n >= 3 && memcmp(p + n - 3, FCI_TEXT_BLANK, 3) == 0;
 }
 
-FCI_FN fc_code fci_text_look_up(fci_text_loader *l, uint32_t rank, fci_str text, uint32_t *id) {
+FCI_FN fc_code fci_vocabulary_look_up(fci_vocabulary_loader *l, uint32_t rank, fci_str text,
+                                      uint32_t *id) {
     fci_shown shown;
     if (fci_map_get(&l->t->vocab, text, id)) return FC_OK;
     return fci_fail(l->err, FC_ERR_FORMAT, 0,
@@ -7375,36 +7680,38 @@ FCI_FN fc_code fci_text_look_up(fci_text_loader *l, uint32_t rank, fci_str text,
 
 // The id of the token that two make. Merges mostly come in the order of what they make: the last
 // one again, or the next.
-FCI_FN fc_code fci_text_look_up_both(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right,
-                                     uint32_t *id) {
+FCI_FN fc_code fci_vocabulary_look_up_both(fci_vocabulary_loader *l, uint32_t rank, fci_str left,
+                                           fci_str right, uint32_t *id) {
     const fc_tokenizer *t = l->t;
     for (size_t end = l->made + 2; l->made < end && l->made < t->n_tokens; l->made++) {
-        const fci_text_token *token = &t->tokens[l->made];
+        const fci_tokenizer_token *token = &t->tokens[l->made];
         *id = token->id;
-        if (token->text.n == left.n + right.n && fci_eq(fci_sn(token->text.p, left.n), left)
-            && fci_eq(fci_sn(token->text.p + left.n, right.n), right)) return FC_OK;
+        if (token->text.n == left.n + right.n && fci_eq(fci_sn(token->text.p, left.n), left) &&
+            fci_eq(fci_sn(token->text.p + left.n, right.n), right))
+            return FC_OK;
     }
     l->joined.n = 0;
     fci_put(&l->joined, left.p, left.n);
     fci_put(&l->joined, right.p, right.n);
     if (l->joined.error.code)
         return fci_fail(l->err, l->joined.error.code, 0, "%s", l->joined.error.msg);
-    fc_code code = fci_text_look_up(l, rank, fci_sn(l->joined.p, l->joined.n), id);
+    fc_code code = fci_vocabulary_look_up(l, rank, fci_sn(l->joined.p, l->joined.n), id);
     l->made = *id; // where tokens come in order of their ids
     return code;
 }
 
-FCI_FN fc_code fci_text_add_merge(fci_text_loader *l, uint32_t rank, fci_str left, fci_str right) {
+FCI_FN fc_code fci_vocabulary_add_merge(fci_vocabulary_loader *l, uint32_t rank, fci_str left,
+                                        fci_str right) {
     fc_tokenizer *t = l->t;
     uint32_t a, b, id = 0;
-    fc_code code = fci_text_look_up(l, rank, left, &a);
-    if (!code) code = fci_text_look_up(l, rank, right, &b);
-    if (!code) code = fci_text_look_up_both(l, rank, left, right, &id);
+    fc_code code = fci_vocabulary_look_up(l, rank, left, &a);
+    if (!code) code = fci_vocabulary_look_up(l, rank, right, &b);
+    if (!code) code = fci_vocabulary_look_up_both(l, rank, left, right, &id);
     if (code) return code;
-    if (fci_text_begins_blank(right.p, right.n) && !fci_text_ends_blank(left.p, left.n))
+    if (fci_vocabulary_begins_blank(right.p, right.n) && !fci_vocabulary_ends_blank(left.p, left.n))
         l->crosses = true;
     uint64_t pair = ((uint64_t)a << 32 | b) + 1;
-    size_t i = fci_text_merge_slot(pair, t->merges_mask);
+    size_t i = fci_tokenizer_merge_slot(pair, t->merges_mask);
     while (t->merges[i].pair && t->merges[i].pair != pair) i = (i + 1) & t->merges_mask;
     t->merges[i].pair = pair; // of two equal merges the last counts
     t->merges[i].rank = rank;
@@ -7412,7 +7719,9 @@ FCI_FN fc_code fci_text_add_merge(fci_text_loader *l, uint32_t rank, fci_str lef
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_add_merge_text(fci_text_loader *l, uint32_t rank, fci_str text) { // "left right"
+// "left right"
+FCI_FN fc_code fci_vocabulary_add_merge_text(fci_vocabulary_loader *l, uint32_t rank,
+                                             fci_str text) {
     fci_shown shown;
     const char *space = text.n ? (const char *)memchr(text.p, ' ', text.n) : NULL;
     size_t n = space ? (size_t)(space - text.p) : text.n;
@@ -7420,16 +7729,17 @@ FCI_FN fc_code fci_text_add_merge_text(fci_text_loader *l, uint32_t rank, fci_st
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
                         "merge %u: expected two tokens and one space, got \"%s\"", rank,
                         fci_show(text, &shown));
-    return fci_text_add_merge(l, rank, fci_sn(text.p, n), fci_sn(space + 1, text.n - n - 1));
+    return fci_vocabulary_add_merge(l, rank, fci_sn(text.p, n), fci_sn(space + 1, text.n - n - 1));
 }
 
 // An added token keeps the id that the vocabulary gives its text; else it gets the next free one.
-FCI_FN fc_code fci_text_add_added(fci_text_loader *l, fci_text_added *a) {
+FCI_FN fc_code fci_vocabulary_add_added(fci_vocabulary_loader *l, fci_tokenizer_added *a) {
     uint32_t index;
     bool existing;
     fci_shown shown;
     if (a->text.n == 0) return FC_OK;
-    for (size_t i = 0, n; i < a->text.n; i += n) { // so that cutting them out leaves whole characters
+    // so that cutting them out leaves whole characters
+    for (size_t i = 0, n; i < a->text.n; i += n) {
         n = fci_utf8_length(a->text.p + i, a->text.n - i);
         if (n == 0)
             return fci_fail(l->err, FC_ERR_FORMAT, 0, "added token \"%s\": expected UTF-8",
@@ -7445,7 +7755,7 @@ FCI_FN fc_code fci_text_add_added(fci_text_loader *l, fci_text_added *a) {
     fc_code code = FC_OK;
     if (!fci_map_get(&l->t->vocab, a->text, &a->id)) {
         a->id = l->next_id > l->n_vocab ? l->next_id : l->n_vocab;
-        code = fci_text_list(l, a->text, a->id);
+        code = fci_vocabulary_list(l, a->text, a->id);
     }
     if (!code && a->id >= l->next_id) l->next_id = a->id + 1;
     if (!code) code = fci_map_add(&l->seen, a->text, (uint32_t)l->n_added, &existing, l->err);
@@ -7453,14 +7763,16 @@ FCI_FN fc_code fci_text_add_added(fci_text_loader *l, fci_text_added *a) {
     return code;
 }
 
-FCI_FN int fci_text_by_id(const void *x, const void *y) {
-    const fci_text_token *a = (const fci_text_token *)x, *b = (const fci_text_token *)y;
+FCI_FN int fci_vocabulary_by_id(const void *x, const void *y) {
+    const fci_tokenizer_token *a = (const fci_tokenizer_token *)x,
+                              *b = (const fci_tokenizer_token *)y;
     if (a->id != b->id) return a->id < b->id ? -1 : 1;
     return a->order > b->order ? -1 : a->order < b->order;
 }
 
-FCI_FN int fci_text_by_bytes(const void *x, const void *y) {
-    const fci_text_added *a = (const fci_text_added *)x, *b = (const fci_text_added *)y;
+FCI_FN int fci_vocabulary_by_bytes(const void *x, const void *y) {
+    const fci_tokenizer_added *a = (const fci_tokenizer_added *)x,
+                              *b = (const fci_tokenizer_added *)y;
     int order = memcmp(a->text.p, b->text.p, (size_t)fci_min(a->text.n, b->text.n));
     if (order == 0 && a->text.n == b->text.n) return a->id < b->id ? -1 : a->id > b->id;
     return order ? order : a->text.n < b->text.n ? -1 : 1;
@@ -7468,31 +7780,31 @@ FCI_FN int fci_text_by_bytes(const void *x, const void *y) {
 
 // Normalised text is searched for normalised contents, which is what the tokens are in decoded text
 // too.
-FCI_FN fc_code fci_text_make_set(fci_text_loader *l, size_t which) {
-    fci_text_set *set = &l->t->added[which];
+FCI_FN fc_code fci_vocabulary_make_set(fci_vocabulary_loader *l, size_t which) {
+    fci_tokenizer_set *set = &l->t->added[which];
     fci_buffer normal[2];
     size_t n = 0, kept = 0, i = 0;
     fc_code code = FC_OK;
     memset(normal, 0, sizeof normal);
     normal[0].c = normal[1].c = &l->t->context;
-    set->items = (fci_text_added *)fci_text_array(l, l->n_added, sizeof *set->items);
+    set->items = (fci_tokenizer_added *)fci_vocabulary_array(l, l->n_added, sizeof *set->items);
     if (!set->items) return FC_ERR_MEMORY;
     for (size_t k = 0; k < l->n_added && !code; k++) {
-        fci_text_added *a = &set->items[n];
+        fci_tokenizer_added *a = &set->items[n];
         if (l->added[k].normalized != (which == 1)) continue;
         *a = l->added[k];
         if (which == 1 && l->t->n_changes) {
-            code = fci_text_normalise(l->t, normal, &a->text, l->err);
+            code = fci_tokenizer_normalise(l->t, normal, &a->text, l->err);
             a->changed = !fci_eq(a->text, l->added[k].text);
-            if (!code && !(a->text = fci_text_keep(l, a->text)).p) code = FC_ERR_MEMORY;
-            if (!code) l->t->tokens[fci_text_token_at(l->t, a->id)].text = a->text;
+            if (!code && !(a->text = fci_vocabulary_keep(l, a->text)).p) code = FC_ERR_MEMORY;
+            if (!code) l->t->tokens[fci_tokenizer_token_at(l->t, a->id)].text = a->text;
         }
         n += a->text.n != 0;
     }
     fci_buffer_free(&normal[0]);
     fci_buffer_free(&normal[1]);
     if (code) return code;
-    qsort(set->items, n, sizeof *set->items, fci_text_by_bytes);
+    qsort(set->items, n, sizeof *set->items, fci_vocabulary_by_bytes);
     for (size_t k = 0; k < n; k++)
         if (kept == 0 || !fci_eq(set->items[k].text, set->items[kept - 1].text))
             set->items[kept++] = set->items[k];
@@ -7505,7 +7817,7 @@ FCI_FN fc_code fci_text_make_set(fci_text_loader *l, size_t which) {
 
 // The alphabet of byte-level vocabularies: printable Latin-1 stands for itself, the rest for U+0100
 // and on.
-FCI_FN void fci_text_alphabet(fc_tokenizer *t) {
+FCI_FN void fci_vocabulary_alphabet(fc_tokenizer *t) {
     uint16_t next = 256;
     memset(t->bytes, 0xff, sizeof t->bytes);
     for (int b = 0; b < 256; b++) {
@@ -7515,7 +7827,7 @@ FCI_FN void fci_text_alphabet(fc_tokenizer *t) {
     }
 }
 
-FCI_FN void fci_text_byte_ids(fc_tokenizer *t) {
+FCI_FN void fci_vocabulary_byte_ids(fc_tokenizer *t) {
     for (unsigned b = 0; b < 256; b++) {
         char name[8];
         size_t n = t->byte_level ? fci_utf8_put(name, t->letters[b])
@@ -7527,9 +7839,9 @@ FCI_FN void fci_text_byte_ids(fc_tokenizer *t) {
 
 // Where no token can hold a blank after something else, cutting before blanks changes nothing but
 // the time it takes.
-FCI_FN void fci_text_cut_blanks(fci_text_loader *l) {
+FCI_FN void fci_vocabulary_cut_blanks(fci_vocabulary_loader *l) {
     fc_tokenizer *t = l->t;
-    fci_text_step *s = &t->steps[t->n_steps];
+    fci_tokenizer_step *s = &t->steps[t->n_steps];
     uint32_t id;
     if (t->byte_level || t->ignore_merges || l->crosses ||
         !fci_map_get(&t->vocab, fci_s(FCI_TEXT_BLANK), &id))
@@ -7539,72 +7851,78 @@ FCI_FN void fci_text_cut_blanks(fci_text_loader *l) {
     t->n_steps++;
 }
 
-FCI_FN fc_code fci_text_finish(fci_text_loader *l) {
+FCI_FN fc_code fci_vocabulary_finish(fci_vocabulary_loader *l) {
     fc_tokenizer *t = l->t;
     char names[64] = "";
     size_t sorted = 1; // they mostly are
-    while (sorted < t->n_tokens && fci_text_by_id(&t->tokens[sorted - 1], &t->tokens[sorted]) < 0)
+    while (sorted < t->n_tokens &&
+           fci_vocabulary_by_id(&t->tokens[sorted - 1], &t->tokens[sorted]) < 0)
         sorted++;
-    if (sorted < t->n_tokens) qsort(t->tokens, t->n_tokens, sizeof *t->tokens, fci_text_by_id);
-    fci_text_byte_ids(t);
+    if (sorted < t->n_tokens)
+        qsort(t->tokens, t->n_tokens, sizeof *t->tokens, fci_vocabulary_by_id);
+    fci_vocabulary_byte_ids(t);
     if (t->n_changes && t->changes[0].kind == FCI_TEXT_NFC) snprintf(names, sizeof names, ", NFC");
     for (size_t i = 0, n = strlen(names); i < t->n_steps; i++)
         if (t->steps[i].name && n < sizeof names - 16)
             n += (size_t)snprintf(names + n, sizeof names - n, ", %s", t->steps[i].name);
     snprintf(t->description, sizeof t->description, "%s%s, %llu tokens",
-             t->byte_level ? "byte-level BPE" : t->ranks ? "SentencePiece BPE" : "BPE", names,
-             (unsigned long long)t->n_tokens);
-    fci_text_cut_blanks(l);
-    fc_code code = fci_text_make_set(l, 0);
-    return code ? code : fci_text_make_set(l, 1);
+             t->byte_level ? "byte-level BPE"
+             : t->ranks    ? "SentencePiece BPE"
+                           : "BPE",
+             names, (unsigned long long)t->n_tokens);
+    fci_vocabulary_cut_blanks(l);
+    fc_code code = fci_vocabulary_make_set(l, 0);
+    return code ? code : fci_vocabulary_make_set(l, 1);
 }
 
 // The next step, or NULL where there are too many.
-FCI_FN fci_text_step *fci_text_add_step(fci_text_loader *l) {
+FCI_FN fci_tokenizer_step *fci_vocabulary_add_step(fci_vocabulary_loader *l) {
     if (l->t->n_steps < FCI_TEXT_STEPS) return &l->t->steps[l->t->n_steps++];
     fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "pre_tokenizer: expected at most %d steps, got more",
              FCI_TEXT_STEPS);
     return NULL;
 }
 
-FCI_FN fc_code fci_text_add_pattern(fci_text_loader *l, const fci_text_pattern *pattern,
-                                    unsigned behavior, bool invert) {
-    fci_text_step *s = fci_text_add_step(l);
+FCI_FN fc_code fci_vocabulary_add_pattern(fci_vocabulary_loader *l,
+                                          const fci_pattern_pattern *pattern, unsigned behavior,
+                                          bool invert) {
+    fci_tokenizer_step *s = fci_vocabulary_add_step(l);
     if (!s) return FC_ERR_UNSUPPORTED;
     s->name = pattern->name;
     s->behavior = (uint8_t)behavior;
     s->invert = invert;
-    s->pattern = fci_text_compile(&l->t->unicode, &l->t->arena, pattern->regex, l->err);
+    s->pattern = fci_pattern_compile(&l->t->unicode, &l->t->arena, pattern->regex, l->err);
     return s->pattern ? FC_OK : FC_ERR_MEMORY;
 }
 
-FCI_FN fc_code fci_text_add_change(fci_text_loader *l, unsigned kind, fci_str from, fci_str to) {
+FCI_FN fc_code fci_vocabulary_add_change(fci_vocabulary_loader *l, unsigned kind, fci_str from,
+                                         fci_str to) {
     fc_tokenizer *t = l->t;
     if (t->n_changes == FCI_TEXT_CHANGES)
         return fci_fail(l->err, FC_ERR_UNSUPPORTED, 0, "normalizer: expected at most %d, got more",
                         FCI_TEXT_CHANGES);
-    fci_text_change *c = &t->changes[t->n_changes++];
+    fci_tokenizer_change *c = &t->changes[t->n_changes++];
     c->kind = (uint8_t)kind;
-    c->from = fci_text_keep(l, from);
-    c->to = fci_text_keep(l, to);
+    c->from = fci_vocabulary_keep(l, from);
+    c->to = fci_vocabulary_keep(l, to);
     if (!c->from.p || !c->to.p) return FC_ERR_MEMORY;
     return kind == FCI_TEXT_NFC && !t->unicode.pairs
-               ? fci_text_unpack_pairs(&t->unicode, &t->arena, l->err)
+               ? fci_unicode_unpack_pairs(&t->unicode, &t->arena, l->err)
                : FC_OK;
 }
 
 // tokenizer.json
 
-FCI_FN fc_code fci_text_expected(fci_text_loader *l, const char *what, const char *expected,
-                                 const fci_json *got) {
+FCI_FN fc_code fci_vocabulary_expected(fci_vocabulary_loader *l, const char *what,
+                                       const char *expected, const fci_json *got) {
     if (!got)
         return fci_fail(l->err, FC_ERR_FORMAT, 0, "%s: expected %s, got nothing", what, expected);
     return fci_fail(l->err, FC_ERR_FORMAT, got->at, "%s: expected %s, got %s (byte %llu)", what,
                     expected, fci_json_type_name(got), (unsigned long long)got->at);
 }
 
-FCI_FN fc_code fci_text_unsupported(fci_text_loader *l, const char *what, fci_str text,
-                                    const fci_json *at, const char *known) {
+FCI_FN fc_code fci_vocabulary_unsupported(fci_vocabulary_loader *l, const char *what, fci_str text,
+                                          const fci_json *at, const char *known) {
     fci_shown shown;
     return fci_fail(l->err, FC_ERR_UNSUPPORTED, at->at,
                     "%s \"%s\" is not supported (byte %u); known: %s", what, fci_show(text, &shown),
@@ -7612,47 +7930,48 @@ FCI_FN fc_code fci_text_unsupported(fci_text_loader *l, const char *what, fci_st
 }
 
 // The member `key` of an object, which must be there and of `type`.
-FCI_FN fc_code fci_text_member(fci_text_loader *l, const fci_json *object, const char *key,
-                               fci_json_type type, const fci_json **out) {
+FCI_FN fc_code fci_vocabulary_member(fci_vocabulary_loader *l, const fci_json *object,
+                                     const char *key, fci_json_type type, const fci_json **out) {
     fci_json wanted;
     wanted.type = (uint8_t)type;
     *out = fci_json_get(object, key);
     if (*out && (*out)->type == type) return FC_OK;
-    return fci_text_expected(l, key, fci_json_type_name(&wanted), *out);
+    return fci_vocabulary_expected(l, key, fci_json_type_name(&wanted), *out);
 }
 
-FCI_FN fc_code fci_text_flag(fci_text_loader *l, const fci_json *object, const char *key,
-                             bool *out) {
+FCI_FN fc_code fci_vocabulary_flag(fci_vocabulary_loader *l, const fci_json *object,
+                                   const char *key, bool *out) {
     const fci_json *value;
-    fc_code code = fci_text_member(l, object, key, FCI_JSON_BOOL, &value);
+    fc_code code = fci_vocabulary_member(l, object, key, FCI_JSON_BOOL, &value);
     if (!code) *out = value->truth;
     return code;
 }
 
-FCI_FN bool fci_text_is_null(const fci_json *value) { // or missing
+FCI_FN bool fci_vocabulary_is_null(const fci_json *value) { // or missing
     return !value || value->type == FCI_JSON_NULL;
 }
 
 // A flag that may be missing.
-FCI_FN fc_code fci_text_option(fci_text_loader *l, const fci_json *object, const char *key,
-                               bool *out) {
+FCI_FN fc_code fci_vocabulary_option(fci_vocabulary_loader *l, const fci_json *object,
+                                     const char *key, bool *out) {
     const fci_json *value = fci_json_get(object, key);
-    return fci_text_is_null(value) ? FC_OK : fci_text_flag(l, object, key, out);
+    return fci_vocabulary_is_null(value) ? FC_OK : fci_vocabulary_flag(l, object, key, out);
 }
 
-FCI_FN fc_code fci_text_string(fci_text_loader *l, const fci_json *object, const char *key,
-                               fci_str *out) {
+FCI_FN fc_code fci_vocabulary_string(fci_vocabulary_loader *l, const fci_json *object,
+                                     const char *key, fci_str *out) {
     const fci_json *value;
-    fc_code code = fci_text_member(l, object, key, FCI_JSON_STRING, &value);
+    fc_code code = fci_vocabulary_member(l, object, key, FCI_JSON_STRING, &value);
     if (!code) *out = value->text;
     return code;
 }
 
 // Not above `limit`.
-FCI_FN fc_code fci_text_id(fci_text_loader *l, const char *what, const fci_json *value,
-                           uint64_t limit) {
+FCI_FN fc_code fci_vocabulary_id(fci_vocabulary_loader *l, const char *what, const fci_json *value,
+                                 uint64_t limit) {
     fci_shown shown;
-    if (!value || value->type != FCI_JSON_NUMBER) return fci_text_expected(l, what, "an id", value);
+    if (!value || value->type != FCI_JSON_NUMBER)
+        return fci_vocabulary_expected(l, what, "an id", value);
     if (value->is_integer && value->integer <= limit) return FC_OK;
     return fci_fail(l->err, FC_ERR_FORMAT, value->at,
                     "%s: expected an id up to %llu, got %s (byte %u)", what,
@@ -7660,134 +7979,139 @@ FCI_FN fc_code fci_text_id(fci_text_loader *l, const char *what, const fci_json 
 }
 
 // The one member of "pattern", Regex or String; an empty String is not supported.
-FCI_FN fc_code fci_text_read_find(fci_text_loader *l, const fci_json *stage, bool *regex,
-                                  const fci_json **out) {
+FCI_FN fc_code fci_vocabulary_read_find(fci_vocabulary_loader *l, const fci_json *stage,
+                                        bool *regex, const fci_json **out) {
     const fci_json *pattern;
-    fc_code code = fci_text_member(l, stage, "pattern", FCI_JSON_OBJECT, &pattern);
+    fc_code code = fci_vocabulary_member(l, stage, "pattern", FCI_JSON_OBJECT, &pattern);
     if (code) return code;
-    if (pattern->count != 1) return fci_text_expected(l, "pattern", "one Regex or String", pattern);
+    if (pattern->count != 1)
+        return fci_vocabulary_expected(l, "pattern", "one Regex or String", pattern);
     *regex = fci_json_get(pattern, "Regex") != NULL;
-    code = fci_text_member(l, pattern, *regex ? "Regex" : "String", FCI_JSON_STRING, out);
+    code = fci_vocabulary_member(l, pattern, *regex ? "Regex" : "String", FCI_JSON_STRING, out);
     if (!code && (*out)->text.n == 0)
-        code = fci_text_unsupported(l, "pattern", fci_s(""), *out, "any but empty ones");
+        code = fci_vocabulary_unsupported(l, "pattern", fci_s(""), *out, "any but empty ones");
     return code;
 }
 
-FCI_FN fc_code fci_text_read_normalizer(fci_text_loader *l, const fci_json *stage, fci_str type) {
+FCI_FN fc_code fci_vocabulary_read_normalizer(fci_vocabulary_loader *l, const fci_json *stage,
+                                              fci_str type) {
     const fci_json *from;
     fci_str to;
     bool regex;
     fc_code code = FC_OK;
-    if (fci_is(type, "NFC")) return fci_text_add_change(l, FCI_TEXT_NFC, type, type);
+    if (fci_is(type, "NFC")) return fci_vocabulary_add_change(l, FCI_TEXT_NFC, type, type);
     if (fci_is(type, "Prepend")) {
-        code = fci_text_string(l, stage, "prepend", &to);
-        return code ? code : fci_text_add_change(l, FCI_TEXT_PREPEND, to, to);
+        code = fci_vocabulary_string(l, stage, "prepend", &to);
+        return code ? code : fci_vocabulary_add_change(l, FCI_TEXT_PREPEND, to, to);
     }
     if (!fci_is(type, "Replace"))
-        return fci_text_unsupported(l, "normalizer", type, stage,
-                                    "NFC, Prepend, Replace, Sequence");
-    code = fci_text_read_find(l, stage, &regex, &from);
-    if (!code) code = fci_text_string(l, stage, "content", &to);
+        return fci_vocabulary_unsupported(l, "normalizer", type, stage,
+                                          "NFC, Prepend, Replace, Sequence");
+    code = fci_vocabulary_read_find(l, stage, &regex, &from);
+    if (!code) code = fci_vocabulary_string(l, stage, "content", &to);
     if (!code && regex)
-        code =
-            fci_text_unsupported(l, "regular expression of Replace", from->text, from, "a String");
-    return code ? code : fci_text_add_change(l, FCI_TEXT_REPLACE, from->text, to);
+        code = fci_vocabulary_unsupported(l, "regular expression of Replace", from->text, from,
+                                          "a String");
+    return code ? code : fci_vocabulary_add_change(l, FCI_TEXT_REPLACE, from->text, to);
 }
 
-FCI_FN fc_code fci_text_read_split(fci_text_loader *l, const fci_json *stage) {
+FCI_FN fc_code fci_vocabulary_read_split(fci_vocabulary_loader *l, const fci_json *stage) {
     static const char *const behaviors[] = {"Removed", "Isolated", "MergedWithPrevious",
                                             "MergedWithNext", "Contiguous"};
     const fci_json *find;
     fci_str name;
     bool invert, regex;
     unsigned behavior = 0;
-    fc_code code = fci_text_string(l, stage, "behavior", &name);
-    if (!code) code = fci_text_flag(l, stage, "invert", &invert);
-    if (!code) code = fci_text_read_find(l, stage, &regex, &find);
+    fc_code code = fci_vocabulary_string(l, stage, "behavior", &name);
+    if (!code) code = fci_vocabulary_flag(l, stage, "invert", &invert);
+    if (!code) code = fci_vocabulary_read_find(l, stage, &regex, &find);
     if (code) return code;
     while (behavior < 5 && !fci_is(name, behaviors[behavior])) behavior++;
     if (behavior == 5)
-        return fci_text_unsupported(l, "behavior", name, stage,
-                                    "Removed, Isolated, MergedWith..., Contiguous");
+        return fci_vocabulary_unsupported(l, "behavior", name, stage,
+                                          "Removed, Isolated, MergedWith..., Contiguous");
     if (regex) {
-        const fci_text_pattern *known = fci_text_find_pattern(find->text);
-        if (known) return fci_text_add_pattern(l, known, behavior, invert);
-        return fci_text_unsupported(l, "regular expression", find->text, find,
-                                    "those of GPT-2, Llama 3, Qwen2 ...");
+        const fci_pattern_pattern *known = fci_pattern_find_pattern(find->text);
+        if (known) return fci_vocabulary_add_pattern(l, known, behavior, invert);
+        return fci_vocabulary_unsupported(l, "regular expression", find->text, find,
+                                          "those of GPT-2, Llama 3, Qwen2 ...");
     }
-    fci_text_step *s = fci_text_add_step(l);
+    fci_tokenizer_step *s = fci_vocabulary_add_step(l);
     if (!s) return FC_ERR_UNSUPPORTED;
     s->behavior = (uint8_t)behavior;
     s->invert = invert;
-    s->literal = fci_text_keep(l, find->text);
+    s->literal = fci_vocabulary_keep(l, find->text);
     return s->literal.p ? FC_OK : FC_ERR_MEMORY;
 }
 
 // What the pre-tokenizer and the decoder Metaspace say: one character for blanks, and before which
 // pieces it goes.
-FCI_FN fc_code fci_text_read_metaspace(fci_text_loader *l, const fci_json *stage, fci_str *mark,
-                                       uint8_t *prepend, bool *split) {
+FCI_FN fc_code fci_vocabulary_read_metaspace(fci_vocabulary_loader *l, const fci_json *stage,
+                                             fci_str *mark, uint8_t *prepend, bool *split) {
     static const char *const schemes[] = {"never", "first", "always"};
     const fci_json *scheme = fci_json_get(stage, "prepend_scheme");
     bool prefix = true;
     fci_str name;
     *prepend = FCI_TEXT_ALWAYS;
     *split = true;
-    fc_code code = fci_text_string(l, stage, "replacement", mark);
-    if (!code) code = fci_text_option(l, stage, "add_prefix_space", &prefix);
-    if (!code) code = fci_text_option(l, stage, "split", split);
+    fc_code code = fci_vocabulary_string(l, stage, "replacement", mark);
+    if (!code) code = fci_vocabulary_option(l, stage, "add_prefix_space", &prefix);
+    if (!code) code = fci_vocabulary_option(l, stage, "split", split);
     if (!code && scheme) {
-        code = fci_text_string(l, stage, "prepend_scheme", &name);
+        code = fci_vocabulary_string(l, stage, "prepend_scheme", &name);
         for (*prepend = 0; !code && *prepend < 3 && !fci_is(name, schemes[*prepend]);) ++*prepend;
         if (!code && *prepend == 3)
-            code = fci_text_unsupported(l, "prepend_scheme", name, scheme, "never, first, always");
+            code = fci_vocabulary_unsupported(l, "prepend_scheme", name, scheme,
+                                              "never, first, always");
     }
     if (code) return code;
-    if (mark->n == 0 || mark->n != fci_text_length(mark->p))
-        return fci_text_unsupported(l, "replacement", *mark, stage, "one character");
+    if (mark->n == 0 || mark->n != fci_unicode_length(mark->p))
+        return fci_vocabulary_unsupported(l, "replacement", *mark, stage, "one character");
     if (!prefix && *prepend != FCI_TEXT_NEVER)
-        return fci_text_expected(l, "prepend_scheme", "never, as add_prefix_space is false",
-                                 scheme);
-    *mark = fci_text_keep(l, *mark);
+        return fci_vocabulary_expected(l, "prepend_scheme", "never, as add_prefix_space is false",
+                                       scheme);
+    *mark = fci_vocabulary_keep(l, *mark);
     return mark->p ? FC_OK : FC_ERR_MEMORY;
 }
 
-FCI_FN fc_code fci_text_read_byte_level(fci_text_loader *l, const fci_json *stage) {
+FCI_FN fc_code fci_vocabulary_read_byte_level(fci_vocabulary_loader *l, const fci_json *stage) {
     bool prefix, trim, regex = true;
-    if (fci_text_flag(l, stage, "add_prefix_space", &prefix) ||
-        fci_text_flag(l, stage, "trim_offsets", &trim) ||
-        fci_text_option(l, stage, "use_regex", &regex))
+    if (fci_vocabulary_flag(l, stage, "add_prefix_space", &prefix) ||
+        fci_vocabulary_flag(l, stage, "trim_offsets", &trim) ||
+        fci_vocabulary_option(l, stage, "use_regex", &regex))
         return FC_ERR_FORMAT;
     l->t->byte_level = true;
     if (prefix) {
-        fci_text_step *s = fci_text_add_step(l);
+        fci_tokenizer_step *s = fci_vocabulary_add_step(l);
         if (!s) return FC_ERR_UNSUPPORTED;
         s->mark = fci_s(" ");
         s->prepend = FCI_TEXT_ALWAYS;
     }
-    return regex ? fci_text_add_pattern(l, fci_text_named("gpt2"), FCI_TEXT_ISOLATED, false)
-                 : FC_OK;
+    return regex
+               ? fci_vocabulary_add_pattern(l, fci_pattern_named("gpt2"), FCI_TEXT_ISOLATED, false)
+               : FC_OK;
 }
 
-FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *stage,
-                                           fci_str type) {
+FCI_FN fc_code fci_vocabulary_read_pre_tokenizer(fci_vocabulary_loader *l, const fci_json *stage,
+                                                 fci_str type) {
     bool each, split;
     fci_str mark;
     uint8_t prepend;
     if (l->t->byte_level) // it would see letters instead of bytes
-        return fci_text_unsupported(l, "after ByteLevel, pre_tokenizer", type, stage, "nothing");
+        return fci_vocabulary_unsupported(l, "after ByteLevel, pre_tokenizer", type, stage,
+                                          "nothing");
     if (fci_is(type, "Digits")) {
-        if (fci_text_flag(l, stage, "individual_digits", &each)) return FC_ERR_FORMAT;
-        return fci_text_add_pattern(l, fci_text_named("digits"),
-                                    each ? FCI_TEXT_ISOLATED : FCI_TEXT_CONTIGUOUS, false);
+        if (fci_vocabulary_flag(l, stage, "individual_digits", &each)) return FC_ERR_FORMAT;
+        return fci_vocabulary_add_pattern(l, fci_pattern_named("digits"),
+                                          each ? FCI_TEXT_ISOLATED : FCI_TEXT_CONTIGUOUS, false);
     }
-    if (fci_is(type, "Split")) return fci_text_read_split(l, stage);
-    if (fci_is(type, "ByteLevel")) return fci_text_read_byte_level(l, stage);
+    if (fci_is(type, "Split")) return fci_vocabulary_read_split(l, stage);
+    if (fci_is(type, "ByteLevel")) return fci_vocabulary_read_byte_level(l, stage);
     if (!fci_is(type, "Metaspace"))
-        return fci_text_unsupported(l, "pre_tokenizer", type, stage,
-                                    "ByteLevel, Digits, Metaspace, Split, Sequence");
-    fc_code code = fci_text_read_metaspace(l, stage, &mark, &prepend, &split);
-    fci_text_step *s = code ? NULL : fci_text_add_step(l);
+        return fci_vocabulary_unsupported(l, "pre_tokenizer", type, stage,
+                                          "ByteLevel, Digits, Metaspace, Split, Sequence");
+    fc_code code = fci_vocabulary_read_metaspace(l, stage, &mark, &prepend, &split);
+    fci_tokenizer_step *s = code ? NULL : fci_vocabulary_add_step(l);
     if (!s) return code ? code : FC_ERR_UNSUPPORTED;
     s->mark = mark;
     s->prepend = prepend;
@@ -7797,36 +8121,38 @@ FCI_FN fc_code fci_text_read_pre_tokenizer(fci_text_loader *l, const fci_json *s
 }
 
 // The ids that special token `name` of a template stands for.
-FCI_FN fc_code fci_text_add_extra(fci_text_loader *l, const fci_json *specials, fci_str name,
-                                  bool after) {
+FCI_FN fc_code fci_vocabulary_add_extra(fci_vocabulary_loader *l, const fci_json *specials,
+                                        fci_str name, bool after) {
     const fci_json *special = NULL, *ids, *key = fci_json_first(specials);
-    uint32_t *list = after ? l->t->after : l->t->before, *n = after ? &l->t->n_after : &l->t->n_before;
+    uint32_t *list = after ? l->t->after : l->t->before,
+             *n = after ? &l->t->n_after : &l->t->n_before;
     for (uint32_t i = 0; i < specials->count; i++, key = fci_json_next(key + 1))
         if (fci_eq(key->text, name)) special = key + 1;
     if (!special)
-        return fci_text_unsupported(l, "SpecialToken", name, specials, "those in special_tokens");
-    fc_code code = fci_text_member(l, special, "ids", FCI_JSON_ARRAY, &ids);
+        return fci_vocabulary_unsupported(l, "SpecialToken", name, specials,
+                                          "those in special_tokens");
+    fc_code code = fci_vocabulary_member(l, special, "ids", FCI_JSON_ARRAY, &ids);
     if (code) return code;
     const fci_json *id = fci_json_first(ids);
     for (uint32_t i = 0; i < ids->count && !code; i++, id = fci_json_next(id)) {
         if (*n == FCI_TEXT_EXTRA)
             return fci_fail(l->err, FC_ERR_UNSUPPORTED, id->at,
                             "special_tokens: expected at most %d ids, got more", FCI_TEXT_EXTRA);
-        code = fci_text_id(l, "special_tokens", id, l->t->size - (uint64_t)1);
+        code = fci_vocabulary_id(l, "special_tokens", id, l->t->size - (uint64_t)1);
         if (!code) list[(*n)++] = (uint32_t)id->integer;
     }
     return code;
 }
 
 // "single": the ids of some special tokens, the text (Sequence A), more special tokens.
-FCI_FN fc_code fci_text_read_template(fci_text_loader *l, const fci_json *stage) {
+FCI_FN fc_code fci_vocabulary_read_template(fci_vocabulary_loader *l, const fci_json *stage) {
     const fci_json *single, *specials;
     uint32_t n_texts = 0;
-    fc_code code = fci_text_member(l, stage, "single", FCI_JSON_ARRAY, &single);
-    if (!code) code = fci_text_member(l, stage, "special_tokens", FCI_JSON_OBJECT, &specials);
+    fc_code code = fci_vocabulary_member(l, stage, "single", FCI_JSON_ARRAY, &single);
+    if (!code) code = fci_vocabulary_member(l, stage, "special_tokens", FCI_JSON_OBJECT, &specials);
     if (code) return code;
     if (l->has_template)
-        return fci_text_unsupported(l, "second", fci_s("TemplateProcessing"), stage, "one");
+        return fci_vocabulary_unsupported(l, "second", fci_s("TemplateProcessing"), stage, "one");
     l->has_template = true;
     const fci_json *piece = fci_json_first(single);
     for (uint32_t i = 0; i < single->count && !code; i++, piece = fci_json_next(piece)) {
@@ -7834,11 +8160,11 @@ FCI_FN fc_code fci_text_read_template(fci_text_loader *l, const fci_json *stage)
                        *sequence = fci_json_get(piece, "Sequence");
         fci_str id;
         if (!token && !sequence)
-            return fci_text_expected(l, "single", "SpecialToken or Sequence", piece);
-        code = fci_text_string(l, token ? token : sequence, "id", &id);
-        if (!code && token) code = fci_text_add_extra(l, specials, id, n_texts > 0);
+            return fci_vocabulary_expected(l, "single", "SpecialToken or Sequence", piece);
+        code = fci_vocabulary_string(l, token ? token : sequence, "id", &id);
+        if (!code && token) code = fci_vocabulary_add_extra(l, specials, id, n_texts > 0);
         else if (!code && !fci_is(id, "A"))
-            code = fci_text_unsupported(l, "Sequence", id, piece, "A");
+            code = fci_vocabulary_unsupported(l, "Sequence", id, piece, "A");
         else n_texts++;
     }
     if (!code && n_texts != 1)
@@ -7847,19 +8173,20 @@ FCI_FN fc_code fci_text_read_template(fci_text_loader *l, const fci_json *stage)
     return code;
 }
 
-FCI_FN fc_code fci_text_read_post_processor(fci_text_loader *l, const fci_json *stage,
-                                            fci_str type) {
+FCI_FN fc_code fci_vocabulary_read_post_processor(fci_vocabulary_loader *l, const fci_json *stage,
+                                                  fci_str type) {
     if (fci_is(type, "ByteLevel")) return FC_OK; // moves offsets, not ids
-    if (fci_is(type, "TemplateProcessing")) return fci_text_read_template(l, stage);
-    return fci_text_unsupported(l, "post_processor", type, stage,
-                                "ByteLevel, TemplateProcessing, Sequence");
+    if (fci_is(type, "TemplateProcessing")) return fci_vocabulary_read_template(l, stage);
+    return fci_vocabulary_unsupported(l, "post_processor", type, stage,
+                                      "ByteLevel, TemplateProcessing, Sequence");
 }
 
 // ByteLevel, Metaspace, or some of Replace, ByteFallback, Fuse, Strip in this order.
-FCI_FN fc_code fci_text_read_decoder(fci_text_loader *l, const fci_json *stage, fci_str type) {
+FCI_FN fc_code fci_vocabulary_read_decoder(fci_vocabulary_loader *l, const fci_json *stage,
+                                           fci_str type) {
     static const char *const names[] = {"ByteLevel",    "Metaspace", "Replace",
                                         "ByteFallback", "Fuse",      "Strip"};
-    fci_text_decoder *d = &l->t->decoder;
+    fci_tokenizer_decoder *d = &l->t->decoder;
     const fci_json *from;
     bool regex, split;
     uint8_t prepend, k = 0;
@@ -7867,94 +8194,97 @@ FCI_FN fc_code fci_text_read_decoder(fci_text_loader *l, const fci_json *stage, 
     while (k < 6 && !fci_is(type, names[k])) k++;
     if (k == 6 || (d->kind && (k < 2 || k <= d->stage || d->stage < 2)) ||
         (k == 5 && d->stage != 4))
-        return fci_text_unsupported(l, "decoder", type, stage,
-                                    "ByteLevel, Metaspace, or Replace, ByteFallback, Fuse, Strip in this order");
+        return fci_vocabulary_unsupported(
+            l, "decoder", type, stage,
+            "ByteLevel, Metaspace, or Replace, ByteFallback, Fuse, Strip in this order");
     d->kind = k == 0 ? FCI_TEXT_LETTERS : FCI_TEXT_JOINED;
     d->stage = k;
     if (k == 1) {
-        code = fci_text_read_metaspace(l, stage, &d->from, &prepend, &split);
+        code = fci_vocabulary_read_metaspace(l, stage, &d->from, &prepend, &split);
         if (!code) d->bare = prepend != FCI_TEXT_NEVER;
         d->to = fci_s(" ");
     } else if (k == 2) {
-        code = fci_text_read_find(l, stage, &regex, &from);
-        if (!code) code = fci_text_string(l, stage, "content", &d->to);
+        code = fci_vocabulary_read_find(l, stage, &regex, &from);
+        if (!code) code = fci_vocabulary_string(l, stage, "content", &d->to);
         if (!code && regex)
-            code = fci_text_unsupported(l, "regular expression of Replace", from->text, from,
-                                        "a String");
+            code = fci_vocabulary_unsupported(l, "regular expression of Replace", from->text, from,
+                                              "a String");
         if (code) return code;
-        d->from = fci_text_keep(l, from->text);
-        d->to = fci_text_keep(l, d->to);
+        d->from = fci_vocabulary_keep(l, from->text);
+        d->to = fci_vocabulary_keep(l, d->to);
         if (!d->from.p || !d->to.p) code = FC_ERR_MEMORY;
     } else if (k == 3) {
         d->bytes = true;
     } else if (k == 5) {
-        code = fci_text_string(l, stage, "content", &d->strip);
-        if (!code) code = fci_text_id(l, "start", fci_json_get(stage, "start"), UINT32_MAX);
-        if (!code) code = fci_text_id(l, "stop", fci_json_get(stage, "stop"), UINT32_MAX);
+        code = fci_vocabulary_string(l, stage, "content", &d->strip);
+        if (!code) code = fci_vocabulary_id(l, "start", fci_json_get(stage, "start"), UINT32_MAX);
+        if (!code) code = fci_vocabulary_id(l, "stop", fci_json_get(stage, "stop"), UINT32_MAX);
         if (code) return code;
-        if (d->strip.n == 0 || d->strip.n != fci_text_length(d->strip.p))
-            return fci_text_unsupported(l, "content of Strip", d->strip, stage, "one character");
+        if (d->strip.n == 0 || d->strip.n != fci_unicode_length(d->strip.p))
+            return fci_vocabulary_unsupported(l, "content of Strip", d->strip, stage,
+                                              "one character");
         d->start = fci_json_get(stage, "start")->integer;
         d->stop = fci_json_get(stage, "stop")->integer;
-        d->strip = fci_text_keep(l, d->strip);
+        d->strip = fci_vocabulary_keep(l, d->strip);
         if (!d->strip.p) code = FC_ERR_MEMORY;
     }
     return code;
 }
 
-typedef struct fci_text_kind { // a kind of stage: its key, the key of a Sequence's list, its reader
+// a kind of stage: its key, the key of a Sequence's list, its reader
+typedef struct fci_vocabulary_kind {
     const char *key, *list;
-    fc_code (*read)(fci_text_loader *l, const fci_json *stage, fci_str type);
-} fci_text_kind;
+    fc_code (*read)(fci_vocabulary_loader *l, const fci_json *stage, fci_str type);
+} fci_vocabulary_kind;
 
 // null is no stage, a Sequence its stages in order.
-FCI_FN fc_code fci_text_read_stages(fci_text_loader *l, const fci_text_kind *kind,
-                                    const fci_json *stage) {
+FCI_FN fc_code fci_vocabulary_read_stages(fci_vocabulary_loader *l, const fci_vocabulary_kind *kind,
+                                          const fci_json *stage) {
     const fci_json *list;
     fci_str type;
-    if (fci_text_is_null(stage)) return FC_OK;
+    if (fci_vocabulary_is_null(stage)) return FC_OK;
     if (stage->type != FCI_JSON_OBJECT)
-        return fci_text_expected(l, kind->key, "an object or null", stage);
-    fc_code code = fci_text_string(l, stage, "type", &type);
+        return fci_vocabulary_expected(l, kind->key, "an object or null", stage);
+    fc_code code = fci_vocabulary_string(l, stage, "type", &type);
     if (!code && !fci_is(type, "Sequence")) code = kind->read(l, stage, type);
     else if (!code) {
-        code = fci_text_member(l, stage, kind->list, FCI_JSON_ARRAY, &list);
+        code = fci_vocabulary_member(l, stage, kind->list, FCI_JSON_ARRAY, &list);
         for (uint32_t i = 0; !code && i < list->count; i++) {
             stage = i ? fci_json_next(stage) : fci_json_first(list);
-            code = fci_text_read_stages(l, kind, stage);
+            code = fci_vocabulary_read_stages(l, kind, stage);
         }
         return code;
     }
     return code == FC_ERR_FORMAT ? fci_wrap(l->err, code, "%s", kind->key) : code;
 }
 
-FCI_FN fc_code fci_text_read_vocab(fci_text_loader *l, const fci_json *vocab) {
+FCI_FN fc_code fci_vocabulary_read_vocab(fci_vocabulary_loader *l, const fci_json *vocab) {
     fc_code code = FC_OK;
     const fci_json *key = fci_json_first(vocab);
     fci_shown shown;
     for (uint32_t i = 0; i < vocab->count && !code; i++, key = fci_json_next(key + 1)) {
-        code = fci_text_id(l, "vocab", key + 1, FCI_TEXT_NONE - 1);
+        code = fci_vocabulary_id(l, "vocab", key + 1, FCI_TEXT_NONE - 1);
         if (code) return fci_wrap(l->err, code, "token \"%s\"", fci_show(key->text, &shown));
-        code = fci_text_add_token(l, key->text, key[1].integer);
+        code = fci_vocabulary_add_token(l, key->text, key[1].integer);
     }
     return code;
 }
 
-FCI_FN fc_code fci_text_read_merges(fci_text_loader *l, const fci_json *merges) {
+FCI_FN fc_code fci_vocabulary_read_merges(fci_vocabulary_loader *l, const fci_json *merges) {
     fc_code code = FC_OK;
     const fci_json *m = fci_json_first(merges);
     bool pairs = merges->count && m->type == FCI_JSON_ARRAY;
     for (uint32_t i = 0, rank = 0; i < merges->count && !code; i++, m = fci_json_next(m)) {
         if (pairs) {
-            if (m->type != FCI_JSON_ARRAY || m->count != 2 || m[1].type != FCI_JSON_STRING
-                || m[2].type != FCI_JSON_STRING)
-                return fci_text_expected(l, "merges", "all to be arrays of two strings", m);
-            code = fci_text_add_merge(l, rank++, m[1].text, m[2].text);
+            if (m->type != FCI_JSON_ARRAY || m->count != 2 || m[1].type != FCI_JSON_STRING ||
+                m[2].type != FCI_JSON_STRING)
+                return fci_vocabulary_expected(l, "merges", "all to be arrays of two strings", m);
+            code = fci_vocabulary_add_merge(l, rank++, m[1].text, m[2].text);
         } else {
             if (m->type != FCI_JSON_STRING)
-                return fci_text_expected(l, "merges", "all to be strings", m);
+                return fci_vocabulary_expected(l, "merges", "all to be strings", m);
             if (m->text.n >= 8 && memcmp(m->text.p, "#version", 8) == 0) continue;
-            code = fci_text_add_merge_text(l, rank++, m->text);
+            code = fci_vocabulary_add_merge_text(l, rank++, m->text);
         }
         if (code && l->err) l->err->where = m->at;
     }
@@ -7962,124 +8292,132 @@ FCI_FN fc_code fci_text_read_merges(fci_text_loader *l, const fci_json *merges) 
 }
 
 // What would make words random or other than byte-level BPE cuts them is refused.
-FCI_FN fc_code fci_text_read_options(fci_text_loader *l, const fci_json *model) {
+FCI_FN fc_code fci_vocabulary_read_options(fci_vocabulary_loader *l, const fci_json *model) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     fc_tokenizer *t = l->t;
     const fci_json *dropout = fci_json_get(model, "dropout"),
                    *unknown = fci_json_get(model, "unk_token"), *affix;
     for (int i = 0; i < 2; i++) {
-        if (fci_text_is_null(fci_json_get(model, affixes[i]))) continue;
-        if (fci_text_member(l, model, affixes[i], FCI_JSON_STRING, &affix)) return FC_ERR_FORMAT;
-        if (affix->text.n) return fci_text_unsupported(l, affixes[i], affix->text, affix, "none");
+        if (fci_vocabulary_is_null(fci_json_get(model, affixes[i]))) continue;
+        if (fci_vocabulary_member(l, model, affixes[i], FCI_JSON_STRING, &affix))
+            return FC_ERR_FORMAT;
+        if (affix->text.n)
+            return fci_vocabulary_unsupported(l, affixes[i], affix->text, affix, "none");
     }
-    if (!fci_text_is_null(dropout)) {
+    if (!fci_vocabulary_is_null(dropout)) {
         if (dropout->type != FCI_JSON_NUMBER || dropout->number < 0 || dropout->number > 1)
-            return fci_text_expected(l, "dropout", "0 to 1", dropout);
+            return fci_vocabulary_expected(l, "dropout", "0 to 1", dropout);
         if (dropout->number > 0)
-            return fci_text_unsupported(l, "dropout", dropout->text, dropout, "0");
+            return fci_vocabulary_unsupported(l, "dropout", dropout->text, dropout, "0");
     }
     t->unknown = FCI_TEXT_NONE;
-    if (!fci_text_is_null(unknown)) {
-        if (fci_text_member(l, model, "unk_token", FCI_JSON_STRING, &unknown)) return FC_ERR_FORMAT;
+    if (!fci_vocabulary_is_null(unknown)) {
+        if (fci_vocabulary_member(l, model, "unk_token", FCI_JSON_STRING, &unknown))
+            return FC_ERR_FORMAT;
         t->unknown_missing = !fci_map_get(&t->vocab, unknown->text, &t->unknown);
     }
-    fc_code code = fci_text_option(l, model, "fuse_unk", &t->fuse_unknown);
-    if (!code) code = fci_text_option(l, model, "byte_fallback", &t->byte_fallback);
-    return code ? code : fci_text_option(l, model, "ignore_merges", &t->ignore_merges);
+    fc_code code = fci_vocabulary_option(l, model, "fuse_unk", &t->fuse_unknown);
+    if (!code) code = fci_vocabulary_option(l, model, "byte_fallback", &t->byte_fallback);
+    return code ? code : fci_vocabulary_option(l, model, "ignore_merges", &t->ignore_merges);
 }
 
-FCI_FN fc_code fci_text_read_model(fci_text_loader *l, const fci_json *root, uint32_t n_added) {
+FCI_FN fc_code fci_vocabulary_read_model(fci_vocabulary_loader *l, const fci_json *root,
+                                         uint32_t n_added) {
     const fci_json *model, *vocab, *merges;
     fci_str type = fci_s("BPE");
-    fc_code code = fci_text_member(l, root, "model", FCI_JSON_OBJECT, &model);
-    if (!code && fci_json_get(model, "type")) code = fci_text_string(l, model, "type", &type);
-    if (!code && !fci_is(type, "BPE")) code = fci_text_unsupported(l, "model", type, model, "BPE");
-    if (!code) code = fci_text_member(l, model, "vocab", FCI_JSON_OBJECT, &vocab);
-    if (!code) code = fci_text_member(l, model, "merges", FCI_JSON_ARRAY, &merges);
-    if (!code) code = fci_text_begin(l, vocab->count, n_added, merges->count);
-    if (!code) code = fci_text_read_vocab(l, vocab);
-    if (!code) code = fci_text_read_options(l, model);
-    return code ? code : fci_text_read_merges(l, merges);
+    fc_code code = fci_vocabulary_member(l, root, "model", FCI_JSON_OBJECT, &model);
+    if (!code && fci_json_get(model, "type")) code = fci_vocabulary_string(l, model, "type", &type);
+    if (!code && !fci_is(type, "BPE"))
+        code = fci_vocabulary_unsupported(l, "model", type, model, "BPE");
+    if (!code) code = fci_vocabulary_member(l, model, "vocab", FCI_JSON_OBJECT, &vocab);
+    if (!code) code = fci_vocabulary_member(l, model, "merges", FCI_JSON_ARRAY, &merges);
+    if (!code) code = fci_vocabulary_begin(l, vocab->count, n_added, merges->count);
+    if (!code) code = fci_vocabulary_read_vocab(l, vocab);
+    if (!code) code = fci_vocabulary_read_options(l, model);
+    return code ? code : fci_vocabulary_read_merges(l, merges);
 }
 
-FCI_FN fc_code fci_text_read_added(fci_text_loader *l, const fci_json *list) {
+FCI_FN fc_code fci_vocabulary_read_added(fci_vocabulary_loader *l, const fci_json *list) {
     fc_code code = FC_OK;
     const fci_json *item = list ? fci_json_first(list) : NULL;
     for (uint32_t i = 0; list && i < list->count && !code; i++, item = fci_json_next(item)) {
-        fci_text_added a;
+        fci_tokenizer_added a;
         memset(&a, 0, sizeof a);
-        code = fci_text_id(l, "id", fci_json_get(item, "id"), UINT32_MAX);
-        if (!code) code = fci_text_string(l, item, "content", &a.text);
-        if (!code) code = fci_text_flag(l, item, "single_word", &a.single_word);
-        if (!code) code = fci_text_flag(l, item, "lstrip", &a.lstrip);
-        if (!code) code = fci_text_flag(l, item, "rstrip", &a.rstrip);
-        if (!code) code = fci_text_flag(l, item, "normalized", &a.normalized);
-        if (!code) code = fci_text_flag(l, item, "special", &a.special);
+        code = fci_vocabulary_id(l, "id", fci_json_get(item, "id"), UINT32_MAX);
+        if (!code) code = fci_vocabulary_string(l, item, "content", &a.text);
+        if (!code) code = fci_vocabulary_flag(l, item, "single_word", &a.single_word);
+        if (!code) code = fci_vocabulary_flag(l, item, "lstrip", &a.lstrip);
+        if (!code) code = fci_vocabulary_flag(l, item, "rstrip", &a.rstrip);
+        if (!code) code = fci_vocabulary_flag(l, item, "normalized", &a.normalized);
+        if (!code) code = fci_vocabulary_flag(l, item, "special", &a.special);
         if (code) return fci_wrap(l->err, code, "added token %u", i);
-        code = fci_text_add_added(l, &a);
+        code = fci_vocabulary_add_added(l, &a);
     }
     return code;
 }
 
 // The keys a tokenizer.json may have. truncation and padding are settings of a Python object: they
 // are looked at and not followed.
-FCI_FN fc_code fci_text_check_top(fci_text_loader *l, const fci_json *root) {
+FCI_FN fc_code fci_vocabulary_check_top(fci_vocabulary_loader *l, const fci_json *root) {
     static const char *const keys[] = {"truncation",     "padding",    "version",
                                        "added_tokens",   "normalizer", "pre_tokenizer",
                                        "post_processor", "decoder",    "model"};
-    if (root->type != FCI_JSON_OBJECT) return fci_text_expected(l, "tokenizer", "an object", root);
+    if (root->type != FCI_JSON_OBJECT)
+        return fci_vocabulary_expected(l, "tokenizer", "an object", root);
     const fci_json *key = fci_json_first(root), *version, *added;
     for (uint32_t i = 0; i < root->count; i++, key = fci_json_next(key + 1)) {
         size_t k = 0;
         while (k < sizeof keys / sizeof *keys && !fci_is(key->text, keys[k])) k++;
         if (k == sizeof keys / sizeof *keys)
-            return fci_text_unsupported(l, "key", key->text, key, "version, model ...");
-        if (k < 2 && !fci_text_is_null(key + 1) && key[1].type != FCI_JSON_OBJECT)
-            return fci_text_expected(l, keys[k], "an object or null", key + 1);
+            return fci_vocabulary_unsupported(l, "key", key->text, key, "version, model ...");
+        if (k < 2 && !fci_vocabulary_is_null(key + 1) && key[1].type != FCI_JSON_OBJECT)
+            return fci_vocabulary_expected(l, keys[k], "an object or null", key + 1);
     }
     if (fci_json_get(root, "version")) {
-        if (fci_text_member(l, root, "version", FCI_JSON_STRING, &version)) return FC_ERR_FORMAT;
+        if (fci_vocabulary_member(l, root, "version", FCI_JSON_STRING, &version))
+            return FC_ERR_FORMAT;
         if (!fci_is(version->text, "1.0"))
-            return fci_text_unsupported(l, "version", version->text, version, "1.0");
+            return fci_vocabulary_unsupported(l, "version", version->text, version, "1.0");
     }
     if (!fci_json_get(root, "added_tokens")) return FC_OK;
-    return fci_text_member(l, root, "added_tokens", FCI_JSON_ARRAY, &added);
+    return fci_vocabulary_member(l, root, "added_tokens", FCI_JSON_ARRAY, &added);
 }
 
-FCI_FN fc_code fci_text_read_json(fci_text_loader *l, const fci_json *root) {
-    static const fci_text_kind kinds[] = {{"normalizer", "normalizers", fci_text_read_normalizer},
-                                          {"pre_tokenizer", "pretokenizers", fci_text_read_pre_tokenizer},
-                                          {"decoder", "decoders", fci_text_read_decoder},
-                                          {"post_processor", "processors", fci_text_read_post_processor}};
-    fc_code code = fci_text_check_top(l, root);
+FCI_FN fc_code fci_vocabulary_read_json(fci_vocabulary_loader *l, const fci_json *root) {
+    static const fci_vocabulary_kind kinds[] = {
+        {"normalizer", "normalizers", fci_vocabulary_read_normalizer},
+        {"pre_tokenizer", "pretokenizers", fci_vocabulary_read_pre_tokenizer},
+        {"decoder", "decoders", fci_vocabulary_read_decoder},
+        {"post_processor", "processors", fci_vocabulary_read_post_processor}};
+    fc_code code = fci_vocabulary_check_top(l, root);
     if (code) return code;
     const fci_json *added = fci_json_get(root, "added_tokens");
-    code = fci_text_read_model(l, root, added ? added->count : 0);
-    if (!code) code = fci_text_read_added(l, added);
+    code = fci_vocabulary_read_model(l, root, added ? added->count : 0);
+    if (!code) code = fci_vocabulary_read_added(l, added);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !code; i++)
-        code = fci_text_read_stages(l, &kinds[i], fci_json_get(root, kinds[i].key));
+        code = fci_vocabulary_read_stages(l, &kinds[i], fci_json_get(root, kinds[i].key));
     if (!code && l->t->byte_level && l->t->byte_fallback)
         code = fci_fail(l->err, FC_ERR_UNSUPPORTED, 0,
                         "byte_fallback is not supported with ByteLevel");
     return code;
 }
 
-// A tokenizer of context c to be filled; the loader is emptied by fci_text_close.
-FCI_FN fc_code fci_text_open(fci_text_loader *l, const fci_context *c, fc_error *err) {
+// A tokenizer of context c to be filled; the loader is emptied by fci_vocabulary_close.
+FCI_FN fc_code fci_vocabulary_open(fci_vocabulary_loader *l, const fci_context *c, fc_error *err) {
     memset(l, 0, sizeof *l);
     l->err = err;
     fc_tokenizer *t = l->t = (fc_tokenizer *)fci_alloc(c, 1, sizeof *l->t, "tokenizer", err);
     if (!t) return FC_ERR_MEMORY;
     t->context = *c;
     t->arena.c = t->vocab.c = l->seen.c = l->joined.c = &t->context;
-    fci_text_alphabet(t);
-    return fci_text_unpack_runs(&t->unicode, &t->arena, err);
+    fci_vocabulary_alphabet(t);
+    return fci_unicode_unpack_runs(&t->unicode, &t->arena, err);
 }
 
-FCI_FN fc_tokenizer *fci_text_close(fci_text_loader *l, fc_code code) {
+FCI_FN fc_tokenizer *fci_vocabulary_close(fci_vocabulary_loader *l, fc_code code) {
     fc_tokenizer *t = l->t;
     if (!t) return NULL;
-    if (!code) code = fci_text_finish(l);
+    if (!code) code = fci_vocabulary_finish(l);
     fci_map_free(&l->seen);
     fci_buffer_free(&l->joined);
     if (!code) return t;
@@ -8087,17 +8425,17 @@ FCI_FN fc_tokenizer *fci_text_close(fci_text_loader *l, fc_code code) {
     return NULL;
 }
 
-FCI_FN fc_tokenizer *fci_tokenizer_from_json(const fci_context *c, const char *text, size_t n,
-                                             fc_error *err) {
-    fci_text_loader l;
+FCI_FN fc_tokenizer *fci_vocabulary_tokenizer_from_json(const fci_context *c, const char *text,
+                                                        size_t n, fc_error *err) {
+    fci_vocabulary_loader l;
     fci_arena arena;
     const fci_json *root;
     memset(&arena, 0, sizeof arena);
     arena.c = c;
-    fc_code code = fci_text_open(&l, c, err);
+    fc_code code = fci_vocabulary_open(&l, c, err);
     if (!code) code = fci_json_parse(c, &arena, text, n, &root, err);
-    if (!code) code = fci_text_read_json(&l, root);
-    fc_tokenizer *t = fci_text_close(&l, code);
+    if (!code) code = fci_vocabulary_read_json(&l, root);
+    fc_tokenizer *t = fci_vocabulary_close(&l, code);
     fci_arena_free(&arena);
     return t;
 }
@@ -8106,12 +8444,7 @@ FCI_FN fc_tokenizer *fci_tokenizer_from_json(const fci_context *c, const char *t
 // name means is what the model's own tokenizer.json does, where llama.cpp leaves something out
 // (NFC) too.
 
-typedef struct fci_text_pre { // what a tokenizer.ggml.pre means
-    const char *name, *steps[5];
-    bool nfc, ignore_merges, adds_bos;
-} fci_text_pre;
-
-static const fci_text_pre fci_text_pres[] = {
+static const fci_vocabulary_pre fci_vocabulary_pres[] = {
     {"gpt-2", {"gpt2"}, false, false, false},
     {"phi-2", {"gpt2"}, false, false, false},
     {"mpt", {"gpt2"}, true, false, false}, // GPT-NeoX's too
@@ -8135,8 +8468,9 @@ static const fci_text_pre fci_text_pres[] = {
 
 // The array `key` of elements of `type`, `count` of them (0: any); *out is NULL where there is
 // none.
-FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, const char *key,
-                                 uint32_t type, uint64_t count, const fci_kv **out) {
+FCI_FN fc_code fci_vocabulary_kv_array(fci_vocabulary_loader *l, const fc_container *g,
+                                       const char *key, uint32_t type, uint64_t count,
+                                       const fci_kv **out) {
     const fci_kv *kv = *out = fci_gguf_find(g, key);
     if (!kv) return FC_OK;
     if (kv->type != FCI_KV_ARRAY || kv->element_type != type)
@@ -8152,7 +8486,8 @@ FCI_FN fc_code fci_text_kv_array(fci_text_loader *l, const fc_container *g, cons
 
 // What a text may get has to be a token's id; of another special id it is said that no token has it.
 // "seperator" is the real key.
-FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64_t n_tokens) {
+FCI_FN fc_code fci_vocabulary_kv_ids(fci_vocabulary_loader *l, const fc_container *g,
+                                     uint64_t n_tokens) {
     static const char *const names[] = {"bos",     "eos",       "eot", "eom", "unknown",
                                         "padding", "seperator", "cls", "mask"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -8169,14 +8504,16 @@ FCI_FN fc_code fci_text_kv_ids(fci_text_loader *l, const fc_container *g, uint64
                             "%s: expected an id below %llu, got %llu", key,
                             (unsigned long long)n_tokens, (unsigned long long)id);
         if (id >= n_tokens)
-            fci_log(l->t->arena.c, 0, "%s: %llu is beyond the vocabulary of %llu tokens: no token has it", key,
+            fci_log(l->t->arena.c, 0,
+                    "%s: %llu is beyond the vocabulary of %llu tokens: no token has it", key,
                     (unsigned long long)id, (unsigned long long)n_tokens);
     }
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_kv_scores(fci_text_loader *l, const fci_kv *scores) { // the best score is the lowest rank
-    l->t->ranks = (uint32_t *)fci_text_array(l, scores->count, sizeof *l->t->ranks);
+// the best score is the lowest rank
+FCI_FN fc_code fci_vocabulary_kv_scores(fci_vocabulary_loader *l, const fci_kv *scores) {
+    l->t->ranks = (uint32_t *)fci_vocabulary_array(l, scores->count, sizeof *l->t->ranks);
     if (!l->t->ranks) return FC_ERR_MEMORY;
     for (uint64_t i = 0; i < scores->count; i++) {
         double score;
@@ -8190,48 +8527,53 @@ FCI_FN fc_code fci_text_kv_scores(fci_text_loader *l, const fci_kv *scores) { //
     return FC_OK;
 }
 
-FCI_FN fc_code fci_text_kv_token(fci_text_loader *l, fci_str text, uint64_t i, uint64_t type) {
+FCI_FN fc_code fci_vocabulary_kv_token(fci_vocabulary_loader *l, fci_str text, uint64_t i,
+                                       uint64_t type) {
     fci_shown shown;
     char byte;
-    if (type == 6 && !fci_text_is_byte(text, &byte))
+    if (type == 6 && !fci_tokenizer_is_byte(text, &byte))
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
                         "token %llu: expected a byte as <0x41>, got \"%s\"", (unsigned long long)i,
                         fci_show(text, &shown));
     for (size_t k = 3; l->t->ranks && k + 3 <= text.n; k++)
-        if (fci_text_begins_blank(text.p + k, 3) && !fci_text_ends_blank(text.p, k))
+        if (fci_vocabulary_begins_blank(text.p + k, 3) && !fci_vocabulary_ends_blank(text.p, k))
             l->crosses = true;
-    return fci_text_add_token(l, text, i);
+    return fci_vocabulary_add_token(l, text, i);
 }
 
 // Unknown (2), control (3) and user-defined (4) tokens are looked for in the text.
-FCI_FN fc_code fci_text_kv_tokens(fci_text_loader *l, const fci_kv *tokens, const fci_kv *types,
-                                  bool phi3) {
+FCI_FN fc_code fci_vocabulary_kv_tokens(fci_vocabulary_loader *l, const fci_kv *tokens,
+                                        const fci_kv *types, bool phi3) {
     uint64_t at = 0, type = 1;
     fc_code code = FC_OK;
-    for (int added = 0; added < 2; added++) { // first all of the vocabulary: added tokens are looked up in it
+    // first all of the vocabulary: added tokens are looked up in it
+    for (int added = 0; added < 2; added++) {
         at = 0;
         for (uint64_t i = 0; i < tokens->count && !code; i++) {
-            fci_text_added a;
+            fci_tokenizer_added a;
             memset(&a, 0, sizeof a);
             if (!fci_kv_next_string(tokens, &at, &a.text))
                 return fci_fail(l->err, FC_ERR_FORMAT, tokens->at,
-                                "tokenizer.ggml.tokens: cannot read token %llu", (unsigned long long)i);
-            if (types && (!fci_kv_item_u64(types, i, &type) || type > 6))
-                return fci_fail(l->err, FC_ERR_FORMAT, types->at,
-                                "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
+                                "tokenizer.ggml.tokens: cannot read token %llu",
                                 (unsigned long long)i);
-            if (!added) code = fci_text_kv_token(l, a.text, i, type);
+            if (types && (!fci_kv_item_u64(types, i, &type) || type > 6))
+                return fci_fail(
+                    l->err, FC_ERR_FORMAT, types->at,
+                    "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
+                    (unsigned long long)i);
+            if (!added) code = fci_vocabulary_kv_token(l, a.text, i, type);
             a.rstrip = phi3 && !fci_is(a.text, "<unk>") && !fci_is(a.text, "<s>") &&
                        !fci_is(a.text, "<|endoftext|>");
-            if (added && type >= 2 && type <= 4) code = fci_text_add_added(l, &a);
+            if (added && type >= 2 && type <= 4) code = fci_vocabulary_add_added(l, &a);
         }
     }
     return code;
 }
 
 // The id of a special token that is to be added; `usual` where the file does not say.
-FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, const char *name,
-                                 bool wanted, uint32_t usual, uint32_t *list, uint32_t *n) {
+FCI_FN fc_code fci_vocabulary_kv_extra(fci_vocabulary_loader *l, const fc_container *g,
+                                       const char *name, bool wanted, uint32_t usual,
+                                       uint32_t *list, uint32_t *n) {
     char key[64];
     uint64_t id = usual;
     snprintf(key, sizeof key, "tokenizer.ggml.add_%s_token", name);
@@ -8257,7 +8599,7 @@ FCI_FN fc_code fci_text_kv_extra(fci_text_loader *l, const fc_container *g, cons
 // Metaspace puts a blank before a text only where it has none. GGUF has no key for that but ours.
 #define FCI_TEXT_KEY_METASPACE "finercut.metaspace"
 
-FCI_FN uint8_t fci_text_kv_metaspace(const fc_container *g) { // which pieces get one
+FCI_FN uint8_t fci_vocabulary_kv_metaspace(const fc_container *g) { // which pieces get one
     const fci_kv *kv = fci_gguf_find(g, FCI_TEXT_KEY_METASPACE);
     fci_str scheme = fci_s("");
     if (kv) fci_kv_str(kv, &scheme);
@@ -8266,8 +8608,8 @@ FCI_FN uint8_t fci_text_kv_metaspace(const fc_container *g) { // which pieces ge
                                       : FCI_TEXT_NEVER;
 }
 
-FCI_FN fc_code fci_text_add_metaspace(fci_text_loader *l, uint8_t prepend) {
-    fci_text_step *s = fci_text_add_step(l);
+FCI_FN fc_code fci_vocabulary_add_metaspace(fci_vocabulary_loader *l, uint8_t prepend) {
+    fci_tokenizer_step *s = fci_vocabulary_add_step(l);
     if (!s) return FC_ERR_UNSUPPORTED;
     s->mark = fci_s(FCI_TEXT_BLANK);
     s->prepend = prepend;
@@ -8276,7 +8618,8 @@ FCI_FN fc_code fci_text_add_metaspace(fci_text_loader *l, uint8_t prepend) {
 }
 
 // Tokenizers that SentencePiece made: blanks are U+2581, what has no token falls back on bytes.
-FCI_FN fc_code fci_text_kv_pieces(fci_text_loader *l, const fc_container *g, bool prefix) {
+FCI_FN fc_code fci_vocabulary_kv_pieces(fci_vocabulary_loader *l, const fc_container *g,
+                                        bool prefix) {
     fc_tokenizer *t = l->t;
     const fci_kv *add = fci_gguf_find(g, "tokenizer.ggml.add_space_prefix"), *unknown;
     uint64_t id = 0;
@@ -8284,12 +8627,12 @@ FCI_FN fc_code fci_text_kv_pieces(fci_text_loader *l, const fc_container *g, boo
     if (add && !fci_kv_bool(add, &prefix))
         return fci_fail(l->err, FC_ERR_FORMAT, add->at,
                         "tokenizer.ggml.add_space_prefix: expected a bool, got type %u", add->type);
-    const uint8_t prepend = fci_text_kv_metaspace(g);
-    if (prepend) code = fci_text_add_metaspace(l, prepend);
+    const uint8_t prepend = fci_vocabulary_kv_metaspace(g);
+    if (prepend) code = fci_vocabulary_add_metaspace(l, prepend);
     else if (prefix)
-        code = fci_text_add_change(l, FCI_TEXT_PREPEND, fci_s(""), fci_s(FCI_TEXT_BLANK));
+        code = fci_vocabulary_add_change(l, FCI_TEXT_PREPEND, fci_s(""), fci_s(FCI_TEXT_BLANK));
     if (!code && !prepend)
-        code = fci_text_add_change(l, FCI_TEXT_REPLACE, fci_s(" "), fci_s(FCI_TEXT_BLANK));
+        code = fci_vocabulary_add_change(l, FCI_TEXT_REPLACE, fci_s(" "), fci_s(FCI_TEXT_BLANK));
     t->byte_fallback = t->fuse_unknown = t->decoder.bytes = true;
     t->decoder.kind = FCI_TEXT_JOINED;
     t->decoder.from = fci_s(FCI_TEXT_BLANK);
@@ -8301,7 +8644,8 @@ FCI_FN fc_code fci_text_kv_pieces(fci_text_loader *l, const fc_container *g, boo
     return code;
 }
 
-FCI_FN fc_code fci_text_kv_named(fci_text_loader *l, const fci_kv *pre, bool *adds_bos) {
+FCI_FN fc_code fci_vocabulary_kv_named(fci_vocabulary_loader *l, const fci_kv *pre,
+                                       bool *adds_bos) {
     fc_tokenizer *t = l->t;
     fci_str name = fci_s("");
     fci_shown shown;
@@ -8309,14 +8653,15 @@ FCI_FN fc_code fci_text_kv_named(fci_text_loader *l, const fci_kv *pre, bool *ad
     size_t n = 0;
     fc_code code = FC_OK;
     if (pre) fci_kv_str(pre, &name);
-    for (size_t i = 0; i < sizeof fci_text_pres / sizeof *fci_text_pres; i++) {
-        const fci_text_pre *p = &fci_text_pres[i];
+    for (size_t i = 0; i < sizeof fci_vocabulary_pres / sizeof *fci_vocabulary_pres; i++) {
+        const fci_vocabulary_pre *p = &fci_vocabulary_pres[i];
         if (n < sizeof known)
             n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", p->name);
         if (!fci_is(name, p->name)) continue;
-        if (p->nfc) code = fci_text_add_change(l, FCI_TEXT_NFC, name, name);
+        if (p->nfc) code = fci_vocabulary_add_change(l, FCI_TEXT_NFC, name, name);
         for (size_t k = 0; k < 5 && p->steps[k] && !code; k++)
-            code = fci_text_add_pattern(l, fci_text_named(p->steps[k]), FCI_TEXT_ISOLATED, false);
+            code = fci_vocabulary_add_pattern(l, fci_pattern_named(p->steps[k]), FCI_TEXT_ISOLATED,
+                                              false);
         t->byte_level = true;
         t->decoder.kind = FCI_TEXT_LETTERS;
         t->ignore_merges = p->ignore_merges;
@@ -8324,14 +8669,15 @@ FCI_FN fc_code fci_text_kv_named(fci_text_loader *l, const fci_kv *pre, bool *ad
         *adds_bos = p->adds_bos;
         return code;
     }
-    return fci_fail(l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
-                    "tokenizer.ggml.pre \"%s\" is not supported; known: %s (where token ids will do, "
-                    "give them with --tokens)",
-                    fci_show(name, &shown), known);
+    return fci_fail(
+        l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
+        "tokenizer.ggml.pre \"%s\" is not supported; known: %s (where token ids will do, "
+        "give them with --tokens)",
+        fci_show(name, &shown), known);
 }
 
-FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g,
-                                    const fci_kv *scores) {
+FCI_FN fc_code fci_vocabulary_kv_pipeline(fci_vocabulary_loader *l, const fc_container *g,
+                                          const fci_kv *scores) {
     const fci_kv *model = fci_gguf_find(g, "tokenizer.ggml.model");
     fci_str name = fci_s("");
     fci_shown shown;
@@ -8342,24 +8688,27 @@ FCI_FN fc_code fci_text_kv_pipeline(fci_text_loader *l, const fc_container *g,
         return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.model: expected a string, got %s",
                         model ? "another type" : "nothing");
     if (fci_is(name, "gpt2"))
-        code = fci_text_kv_named(l, fci_gguf_find(g, "tokenizer.ggml.pre"), &adds_bos);
+        code = fci_vocabulary_kv_named(l, fci_gguf_find(g, "tokenizer.ggml.pre"), &adds_bos);
     else if (fci_is(name, "llama")) {
         if (!scores)
             return fci_fail(l->err, FC_ERR_FORMAT, 0,
                             "tokenizer.ggml.scores: expected an array, got nothing");
         bos = 1;
         eos = 2;
-        code = fci_text_kv_scores(l, scores);
-        if (!code) code = fci_text_kv_pieces(l, g, true);
-    } else if (fci_is(name, "gemma4")) code = fci_text_kv_pieces(l, g, false);
+        code = fci_vocabulary_kv_scores(l, scores);
+        if (!code) code = fci_vocabulary_kv_pieces(l, g, true);
+    } else if (fci_is(name, "gemma4")) code = fci_vocabulary_kv_pieces(l, g, false);
     else
         return fci_fail(l->err, FC_ERR_UNSUPPORTED, model->at,
-                        "tokenizer.ggml.model \"%s\" is not supported; known: gpt2, llama, gemma4", fci_show(name, &shown));
-    if (!code) code = fci_text_kv_extra(l, g, "bos", adds_bos, bos, l->t->before, &l->t->n_before);
-    return code ? code : fci_text_kv_extra(l, g, "eos", false, eos, l->t->after, &l->t->n_after);
+                        "tokenizer.ggml.model \"%s\" is not supported; known: gpt2, llama, gemma4",
+                        fci_show(name, &shown));
+    if (!code)
+        code = fci_vocabulary_kv_extra(l, g, "bos", adds_bos, bos, l->t->before, &l->t->n_before);
+    return code ? code
+                : fci_vocabulary_kv_extra(l, g, "eos", false, eos, l->t->after, &l->t->n_after);
 }
 
-FCI_FN fc_code fci_text_kv_merges(fci_text_loader *l, const fci_kv *merges) {
+FCI_FN fc_code fci_vocabulary_kv_merges(fci_vocabulary_loader *l, const fci_kv *merges) {
     uint64_t at = 0;
     fc_code code = FC_OK;
     for (uint32_t rank = 0; rank < merges->count && !code; rank++) {
@@ -8367,48 +8716,52 @@ FCI_FN fc_code fci_text_kv_merges(fci_text_loader *l, const fci_kv *merges) {
         if (!fci_kv_next_string(merges, &at, &text))
             code = fci_fail(l->err, FC_ERR_FORMAT, merges->at,
                             "tokenizer.ggml.merges: cannot read merge %u", rank);
-        else code = fci_text_add_merge_text(l, rank, text);
+        else code = fci_vocabulary_add_merge_text(l, rank, text);
     }
     return code;
 }
 
-FCI_FN fc_code fci_text_read_gguf(fci_text_loader *l, const fc_container *g) {
+FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_container *g) {
     const fci_kv *tokens, *scores, *types, *merges,
         *family = fci_gguf_find(g, "general.architecture");
     fci_str name = fci_s("");
-    fc_code code = fci_text_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
+    fc_code code =
+        fci_vocabulary_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
     if (code) return code;
     if (!tokens || tokens->count == 0)
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
                         "tokenizer.ggml.tokens: expected a vocabulary, got none");
-    code = fci_text_kv_array(l, g, "tokenizer.ggml.scores", FCI_KV_F32, tokens->count, &scores);
+    code =
+        fci_vocabulary_kv_array(l, g, "tokenizer.ggml.scores", FCI_KV_F32, tokens->count, &scores);
     if (!code)
-        code =
-            fci_text_kv_array(l, g, "tokenizer.ggml.token_type", FCI_KV_I32, tokens->count, &types);
-    if (!code) code = fci_text_kv_array(l, g, "tokenizer.ggml.merges", FCI_KV_STRING, 0, &merges);
-    if (!code) code = fci_text_kv_ids(l, g, tokens->count);
-    if (!code) code = fci_text_kv_pipeline(l, g, scores);
+        code = fci_vocabulary_kv_array(l, g, "tokenizer.ggml.token_type", FCI_KV_I32, tokens->count,
+                                       &types);
+    if (!code)
+        code = fci_vocabulary_kv_array(l, g, "tokenizer.ggml.merges", FCI_KV_STRING, 0, &merges);
+    if (!code) code = fci_vocabulary_kv_ids(l, g, tokens->count);
+    if (!code) code = fci_vocabulary_kv_pipeline(l, g, scores);
     if (code) return code;
     if (!merges && !l->t->ranks)
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
                         "tokenizer.ggml.merges: expected an array, got nothing");
     if (family) fci_kv_str(family, &name);
-    code = fci_text_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
+    code = fci_vocabulary_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
     // Phi-3's special tokens take the white space after them along; only its name says so in a GGUF
     // file.
-    if (!code) code = fci_text_kv_tokens(l, tokens, types, l->t->ranks && fci_is(name, "phi3"));
-    return code || l->t->ranks ? code : fci_text_kv_merges(l, merges);
+    if (!code)
+        code = fci_vocabulary_kv_tokens(l, tokens, types, l->t->ranks && fci_is(name, "phi3"));
+    return code || l->t->ranks ? code : fci_vocabulary_kv_merges(l, merges);
 }
 
 FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g,
                                              fc_error *err) {
-    fci_text_loader l;
-    fc_code code = fci_text_open(&l, c, err);
-    if (!code) code = fci_text_read_gguf(&l, g);
-    return fci_text_close(&l, code);
+    fci_vocabulary_loader l;
+    fc_code code = fci_vocabulary_open(&l, c, err);
+    if (!code) code = fci_vocabulary_read_gguf(&l, g);
+    return fci_vocabulary_close(&l, code);
 }
 
-FCI_FN bool fci_text_is_gguf(const fci_context *c, const char *path) {
+FCI_FN bool fci_vocabulary_is_gguf(const fci_context *c, const char *path) {
     char magic[4] = "";
     void *file;
     uint64_t size;
@@ -8419,7 +8772,8 @@ FCI_FN bool fci_text_is_gguf(const fci_context *c, const char *path) {
     return is;
 }
 
-FCI_FN fc_tokenizer *fci_text_open_gguf(const fci_context *c, const char *path, fc_error *err) {
+FCI_FN fc_tokenizer *fci_vocabulary_open_gguf(const fci_context *c, const char *path,
+                                              fc_error *err) {
     fc_container *g = fci_container_open_with(c, path, err);
     fc_tokenizer *t = g ? fci_tokenizer_from_gguf(c, g, err) : NULL;
     if (g && !t && err) fci_wrap(err, err->code, "%s", fci_base_name(path));
@@ -8427,17 +8781,17 @@ FCI_FN fc_tokenizer *fci_text_open_gguf(const fci_context *c, const char *path, 
     return t;
 }
 
-FCI_FN fc_tokenizer *fci_text_open_json(const fci_context *c, const char *path, fc_error *err) {
+FCI_FN fc_tokenizer *fci_vocabulary_open_json(const fci_context *c, const char *path,
+                                              fc_error *err) {
     fci_file f;
     if (fci_file_open(c, path, FCI_TEXT_FILE_LIMIT, &f, err)) return NULL;
-    fc_tokenizer *t =
-        fci_tokenizer_from_json(c, f.size ? (const char *)f.data : "", (size_t)f.size, err);
+    fc_tokenizer *t = fci_vocabulary_tokenizer_from_json(c, f.size ? (const char *)f.data : "",
+                                                         (size_t)f.size, err);
     if (!t && err) fci_wrap(err, err->code, "%s", f.name);
     fci_file_close(&f);
     return t;
 }
 
-// A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
 FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path,
                                              fc_error *err) {
     fci_arena arena;
@@ -8454,8 +8808,8 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
     // A directory without one: the error names the file that is missing.
     if (inner && (error == EISDIR || there)) path = inner;
     if (inner)
-        t = fci_text_is_gguf(c, path) ? fci_text_open_gguf(c, path, err)
-                                      : fci_text_open_json(c, path, err);
+        t = fci_vocabulary_is_gguf(c, path) ? fci_vocabulary_open_gguf(c, path, err)
+                                            : fci_vocabulary_open_json(c, path, err);
     fci_arena_free(&arena);
     return t;
 }
@@ -8467,7 +8821,8 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
     fci_context_basic(&c, env);
     return fci_tokenizer_open_with(&c, path, err);
 }
-// >> kernel
+
+// >> lanes
 // The arithmetic, one table of functions per instruction set: GEMM, attention, row operations,
 // distances.
 //
@@ -8497,6 +8852,130 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 #else
 #  define FCI_VECTORS 0
 #endif
+
+typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc,
+                            bool first);
+
+// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's,
+// for when there is nothing that packing would serve. As many bytes as are read are asked for from
+// `ahead` on.
+typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *const *rows,
+                              const char *ahead, float *acc, bool first);
+
+// The same for rows of n blocks of 32 weights of a stored type, Q4_0, Q4_1 or Q8_0.
+typedef void (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
+                             const char *ahead, float *acc, bool first);
+
+typedef struct fci_tile {
+    size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
+    fci_lanes_tile_fn run;
+    fci_lanes_single_fn single; // NULL: a single row goes the way of many
+    fci_lanes_coded_fn coded;   // NULL: its weights are decoded before
+} fci_tile;
+
+typedef enum fci_activation { // names at fci_architecture_activations
+    FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
+} fci_activation;
+
+typedef struct fci_kernels {
+    fc_simd simd;
+    bool native_bf16; // the processor has bfloat16 dot products
+    fci_tile f32;
+    fci_tile bf16;    // run is NULL where the table has none
+    void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
+                       void *out);
+    void (*finish)(const float *acc, size_t lda, size_t rows, const float *bias, bool add,
+                   size_t columns, float *y, size_t ldy);
+    void (*times)(const float *x, float factor, size_t n, float *y);
+    void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
+    // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
+    bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
+    // as fci_number_decode
+    void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out);
+    double (*lse)(const float *z, size_t n);
+    double (*js)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
+    double (*js_reference)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
+    double (*kl)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
+    void (*dots)(const float *p, const float *q, size_t n, double out[3]);
+    double (*squared_difference)(const float *p, const float *q, size_t n);
+    float (*rms)(const float *x, float eps, size_t n); // 1 / sqrt(mean(x^2) + eps)
+    void (*scale)(const float *x, const float *weight, float factor, size_t n, float *y);
+    void (*rotate)(float *x, const float *cosines, const float *sines, size_t pairs,
+                   bool interleaved);
+    float (*softmax)(const float *s, size_t stride, size_t nr, size_t n, size_t visible,
+                     float scale, float *max, float *sum, float *weights);
+    void (*layernorm)(const float *x, const float *weight, const float *bias, float eps, size_t n,
+                      float *y);
+    void (*activate)(fci_activation kind, float *x, const float *up, size_t n);
+    void (*cap)(float *x, float scale, float cap, size_t n);
+} fci_kernels;
+
+// ---- Lanes: sixteen floats, sixteen doubles, sixteen words. The compiler cuts them to the registers of
+// the function's instruction set; one that has no such types gets single numbers. They are never
+// passed or returned by value, which would tie the calling convention to an instruction set.
+#if FCI_VECTORS
+#  define FCI_LANES 16
+typedef float fci_lanes __attribute__((vector_size(64)));
+typedef uint32_t fci_lanes_u32 __attribute__((vector_size(64)));
+typedef float fci_lanes_half __attribute__((vector_size(32)));
+typedef double fci_lanes_half_f64 __attribute__((vector_size(64)));
+#  define FCI_BITS(x) ((fci_lanes_u32)(x))
+#  define FCI_FLOATS(u) ((fci_lanes)(u))
+#  define FCI_LESS(a, b) ((fci_lanes_u32)((a) < (b))) // all ones or zero
+#  define FCI_WIDEN(x) __builtin_convertvector(x, fci_lanes_half_f64)
+#else
+#  define FCI_LANES 1
+typedef float fci_lanes;
+typedef uint32_t fci_lanes_u32;
+typedef float fci_lanes_half;
+typedef double fci_lanes_half_f64;
+#  define FCI_BITS(x) fci_float_bits(x)
+#  define FCI_FLOATS(u) fci_bits_float(u)
+#  define FCI_LESS(a, b) ((uint32_t)0 - (uint32_t)((a) < (b)))
+#  define FCI_WIDEN(x) ((double)(x))
+#endif
+
+// The first n of p, up to FCI_LANES; `pad` fills what is missing.
+FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad);
+FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n);
+// Log-sum-exp; NaN where z holds NaN or +infinity.
+FCI_INLINE double fci_lse_body(const float *z, size_t n);
+// 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh
+// a), or, with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
+FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, double lse_q, size_t n);
+// 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
+FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double lse_p, double lse_q,
+                                        size_t n);
+// KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
+FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, double lse_q, size_t n);
+FCI_INLINE void fci_dots_body(const float *p, const float *q, size_t n, double out[3]);
+FCI_INLINE double fci_squared_difference_body(const float *p, const float *q, size_t n);
+FCI_INLINE float fci_rms_body(const float *x, float eps, size_t n);
+FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor, size_t n,
+                               float *y);
+// Pairs (a, b) become (a cos - b sin, b cos + a sin); of 2 * pairs numbers, neighbours where
+// interleaved, else halves. (Neighbours are few models' and stay single numbers.)
+FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sines, size_t pairs,
+                                bool interleaved);
+FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size_t n,
+                                  size_t visible, float scale, float *max, float *sum,
+                                  float *weights);
+// y = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
+FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const float *bias,
+                                   float eps, size_t n, float *y);
+FCI_INLINE void fci_times_body(const float *x, float factor, size_t n, float *y);
+// A finished tile goes to y. The bias is added last to the sum, then the sum to what y held.
+FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const float *bias,
+                                bool add, size_t columns, float *y, size_t ldy);
+// x = activation(x), times up where that is not NULL.
+FCI_INLINE void fci_activate_body(fci_activation kind, float *x, const float *up, size_t n);
+// x = cap tanh(scale x / cap), or scale x where cap is 0.
+FCI_INLINE void fci_cap_body(float *x, float scale, float cap, size_t n);
+// Floats to words of two bfloat16, to nearest even, NaN kept (as fci_f32_to_bf16).
+FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out);
+
+// ---- private to this section
+
 #if FCI_VECTORS && defined(__x86_64__)
 #  define FCI_HAS_AVX2 1
 #else
@@ -8571,91 +9050,9 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 // in ascending order. Rows of acc from `rows` on may be written or left. w and acc are aligned to
 // FCI_ALIGN, a to a word.
 #define FCI_TILE_WORDS 512 // at most; 14 rows of them and a few of weights fit the first-level cache
-typedef void (*fci_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                            bool first);
-
-// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's,
-// for when there is nothing that packing would serve. As many bytes as are read are asked for from
-// `ahead` on.
-typedef void (*fci_single_fn)(size_t words, const void *a, const char *const *rows,
-                              const char *ahead, float *acc, bool first);
-
-// The same for rows of n blocks of 32 weights of a stored type, Q4_0, Q4_1 or Q8_0.
-typedef void (*fci_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
-                             const char *ahead, float *acc, bool first);
-
-typedef struct fci_tile {
-    size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
-    fci_tile_fn run;
-    fci_single_fn single; // NULL: a single row goes the way of many
-    fci_coded_fn coded;   // NULL: its weights are decoded before
-} fci_tile;
-
-typedef enum fci_activation { // names at fci_architecture_activations
-    FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
-} fci_activation;
-
-
-typedef struct fci_kernels {
-    fc_simd simd;
-    bool native_bf16; // the processor has bfloat16 dot products
-    fci_tile f32;
-    fci_tile bf16;    // run is NULL where the table has none
-    void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
-                       void *out);
-    void (*finish)(const float *acc, size_t lda, size_t rows, const float *bias, bool add,
-                   size_t columns, float *y, size_t ldy);
-    void (*times)(const float *x, float factor, size_t n, float *y);
-    void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
-    // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
-    bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
-    void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out); // as fci_number_decode
-    double (*lse)(const float *z, size_t n);
-    double (*js)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-    double (*js_reference)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-    double (*kl)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-    void (*dots)(const float *p, const float *q, size_t n, double out[3]);
-    double (*squared_difference)(const float *p, const float *q, size_t n);
-    float (*rms)(const float *x, float eps, size_t n); // 1 / sqrt(mean(x^2) + eps)
-    void (*scale)(const float *x, const float *weight, float factor, size_t n, float *y);
-    void (*rotate)(float *x, const float *cosines, const float *sines, size_t pairs,
-                   bool interleaved);
-    float (*softmax)(const float *s, size_t stride, size_t nr, size_t n, size_t visible,
-                     float scale, float *max, float *sum, float *weights);
-    void (*layernorm)(const float *x, const float *weight, const float *bias, float eps, size_t n,
-                      float *y);
-    void (*activate)(fci_activation kind, float *x, const float *up, size_t n);
-    void (*cap)(float *x, float scale, float cap, size_t n);
-} fci_kernels;
-
-// ---- Lanes: sixteen floats, sixteen doubles, sixteen words. The compiler cuts them to the registers of
-// the function's instruction set; one that has no such types gets single numbers. They are never
-// passed or returned by value, which would tie the calling convention to an instruction set.
-#if FCI_VECTORS
-#  define FCI_LANES 16
-typedef float fci_lanes __attribute__((vector_size(64)));
-typedef uint32_t fci_lanes_u32 __attribute__((vector_size(64)));
-typedef float fci_half __attribute__((vector_size(32)));
-typedef double fci_half_f64 __attribute__((vector_size(64)));
-#  define FCI_BITS(x) ((fci_lanes_u32)(x))
-#  define FCI_FLOATS(u) ((fci_lanes)(u))
-#  define FCI_LESS(a, b) ((fci_lanes_u32)((a) < (b))) // all ones or zero
-#  define FCI_WIDEN(x) __builtin_convertvector(x, fci_half_f64)
-#else
-#  define FCI_LANES 1
-typedef float fci_lanes;
-typedef uint32_t fci_lanes_u32;
-typedef float fci_half;
-typedef double fci_half_f64;
-#  define FCI_BITS(x) fci_float_bits(x)
-#  define FCI_FLOATS(u) fci_bits_float(u)
-#  define FCI_LESS(a, b) ((uint32_t)0 - (uint32_t)((a) < (b)))
-#  define FCI_WIDEN(x) ((double)(x))
-#endif
 #define FCI_SELECT(mask, a, b) FCI_FLOATS(((mask) & FCI_BITS(a)) | (~(mask) & FCI_BITS(b)))
 #define FCI_MAX(a, b) FCI_SELECT(FCI_LESS(a, b), b, a) // a NaN in b is passed over
 
-// The first n of p, up to FCI_LANES; `pad` fills what is missing.
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad) {
     if (n >= FCI_LANES) {
         memcpy(v, p, sizeof *v);
@@ -8675,21 +9072,22 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n) {
 // memory). Plain terms are first gathered in float, FCI_TOTAL_RUN at a time: conversions cost as
 // much as an exp.
 #define FCI_TOTAL_RUN 16
-typedef struct fci_total {
-    fci_half_f64 low, high;
+typedef struct fci_lanes_total {
+    fci_lanes_half_f64 low, high;
     fci_lanes run;
     unsigned n;
-} fci_total;
+} fci_lanes_total;
 
-FCI_INLINE void fci_lanes_halves(const fci_lanes *x, fci_half_f64 *low, fci_half_f64 *high) {
-    fci_half part[FCI_LANES == 1 ? 1 : 2];
+FCI_INLINE void fci_lanes_halves(const fci_lanes *x, fci_lanes_half_f64 *low,
+                                 fci_lanes_half_f64 *high) {
+    fci_lanes_half part[FCI_LANES == 1 ? 1 : 2];
     memcpy(part, x, sizeof *x);
     *low = FCI_WIDEN(part[0]);
     *high = FCI_LANES == 1 ? *low - *low : FCI_WIDEN(part[FCI_LANES == 1 ? 0 : 1]);
 }
 
-FCI_INLINE void fci_total_flush(fci_total *t) {
-    fci_half_f64 low, high;
+FCI_INLINE void fci_lanes_total_flush(fci_lanes_total *t) {
+    fci_lanes_half_f64 low, high;
     fci_lanes_halves(&t->run, &low, &high);
     t->low += low;
     t->high += high;
@@ -8697,22 +9095,23 @@ FCI_INLINE void fci_total_flush(fci_total *t) {
     t->n = 0;
 }
 
-FCI_INLINE void fci_total_add(fci_total *t, const fci_lanes *x) {
+FCI_INLINE void fci_lanes_total_add(fci_lanes_total *t, const fci_lanes *x) {
     t->run += *x;
-    if (++t->n == FCI_TOTAL_RUN) fci_total_flush(t);
+    if (++t->n == FCI_TOTAL_RUN) fci_lanes_total_flush(t);
 }
 
-FCI_INLINE void fci_total_add_product(fci_total *t, const fci_lanes *x, const fci_lanes *y) {
-    fci_half_f64 low, high, y_low, y_high;
+FCI_INLINE void fci_lanes_total_add_product(fci_lanes_total *t, const fci_lanes *x,
+                                            const fci_lanes *y) {
+    fci_lanes_half_f64 low, high, y_low, y_high;
     fci_lanes_halves(x, &low, &high);
     fci_lanes_halves(y, &y_low, &y_high);
     t->low += low * y_low;
     t->high += high * y_high;
 }
 
-FCI_INLINE void fci_total_add_squared_difference(fci_total *t, const fci_lanes *x,
-                                                 const fci_lanes *y) {
-    fci_half_f64 low, high, y_low, y_high;
+FCI_INLINE void fci_lanes_total_add_squared_difference(fci_lanes_total *t, const fci_lanes *x,
+                                                       const fci_lanes *y) {
+    fci_lanes_half_f64 low, high, y_low, y_high;
     fci_lanes_halves(x, &low, &high);
     fci_lanes_halves(y, &y_low, &y_high);
     low -= y_low;
@@ -8721,10 +9120,10 @@ FCI_INLINE void fci_total_add_squared_difference(fci_total *t, const fci_lanes *
     t->high += high * high;
 }
 
-FCI_INLINE double fci_total_of(fci_total *t) {
-    if (t->n) fci_total_flush(t);
+FCI_INLINE double fci_lanes_total_of(fci_lanes_total *t) {
+    if (t->n) fci_lanes_total_flush(t);
     double part[FCI_LANES == 1 ? 1 : FCI_LANES / 2];
-    const fci_half_f64 sum = t->low + t->high;
+    const fci_lanes_half_f64 sum = t->low + t->high;
     memcpy(part, &sum, sizeof part);
     for (size_t half = sizeof part / sizeof *part / 2; half > 0; half /= 2)
         for (size_t i = 0; i < half; i++) part[i] += part[i + half];
@@ -8744,9 +9143,11 @@ FCI_INLINE float fci_lanes_highest(const fci_lanes *v) {
 // n's bits.
 FCI_INLINE void fci_lanes_exp(fci_lanes *v) {
     const fci_lanes x = *v;
-    fci_lanes shifted = x * 1.44269504f + 12582912.0f; // 1.5 * 2^23: the sum's low bits are round(x / ln 2)
+    // 1.5 * 2^23: the sum's low bits are round(x / ln 2)
+    fci_lanes shifted = x * 1.44269504f + 12582912.0f;
     fci_lanes n = shifted - 12582912.0f;
-    fci_lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f; // ln 2 in two parts, the first one short
+    // ln 2 in two parts, the first one short
+    fci_lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     fci_lanes p = r * 0.00138146001f + 0.00836871563f;
     p = p * r + 0.0416683879f;
     p = p * r + 0.166665206f;
@@ -8768,10 +9169,9 @@ FCI_INLINE void fci_lanes_atanh2(fci_lanes *v) {
 
 // ---- Lane bodies.
 
-// Log-sum-exp; NaN where z holds NaN or +infinity.
 FCI_INLINE double fci_lse_body(const float *z, size_t n) {
     fci_lanes x, highest;
-    fci_total sum;
+    fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     fci_lanes_load(&highest, z, 0, -INFINITY);
     for (size_t i = 0; i < n; i += FCI_LANES) {
@@ -8783,9 +9183,9 @@ FCI_INLINE double fci_lse_body(const float *z, size_t n) {
         fci_lanes_load(&x, z + i, n - i, -INFINITY);
         x = x - max;
         fci_lanes_exp(&x);
-        fci_total_add(&sum, &x);
+        fci_lanes_total_add(&sum, &x);
     }
-    return (double)max + log(fci_total_of(&sum));
+    return (double)max + log(fci_lanes_total_of(&sum));
 }
 
 // The divergences below compare P = e^(p - lse_p) with Q = e^(q - lse_q). Written as in a textbook
@@ -8793,16 +9193,18 @@ FCI_INLINE double fci_lse_body(const float *z, size_t n) {
 // the difference, their sum is of second order. So each is written as a sum of terms >= 0 in
 // d = log Q - log P, a function of d alone times a probability, with a polynomial where |d| is
 // small. (To do so, the sums of P and Q are taken to be 1, and multiples of sum Q - sum P added.)
-typedef struct fci_pair { // of lanes: both logarithms of the probabilities and their difference
+// of lanes: both logarithms of the probabilities and their difference
+typedef struct fci_lanes_pair {
     fci_lanes p, q, d;
-} fci_pair;
+} fci_lanes_pair;
 
-typedef struct fci_shift { // lse of both in two floats each, so that p - lse keeps p's precision
+// lse of both in two floats each, so that p - lse keeps p's precision
+typedef struct fci_lanes_shift {
     float p[2], q[2], d;
-} fci_shift;
+} fci_lanes_shift;
 
-FCI_INLINE fci_shift fci_shift_of(double lse_p, double lse_q) {
-    fci_shift s;
+FCI_INLINE fci_lanes_shift fci_lanes_shift_of(double lse_p, double lse_q) {
+    fci_lanes_shift s;
     s.p[0] = (float)lse_p;
     s.p[1] = (float)(lse_p - (double)s.p[0]);
     s.q[0] = (float)lse_q;
@@ -8811,8 +9213,8 @@ FCI_INLINE fci_shift fci_shift_of(double lse_p, double lse_q) {
     return s;
 }
 
-FCI_INLINE void fci_pair_load(fci_pair *x, const float *p, const float *q, const fci_shift *s,
-                              size_t n) {
+FCI_INLINE void fci_lanes_pair_load(fci_lanes_pair *x, const float *p, const float *q,
+                                    const fci_lanes_shift *s, size_t n) {
     fci_lanes_load(&x->p, p, n, -1e30f); // a probability of zero
     fci_lanes_load(&x->q, q, n, -1e30f);
     x->d = (x->q - x->p) - s->d;
@@ -8822,11 +9224,11 @@ FCI_INLINE void fci_pair_load(fci_pair *x, const float *p, const float *q, const
 
 // What both Jensen-Shannon kinds need, with a = |d| / 2: the larger of P and Q, a^2, e^-a and
 // e^-2a.
-typedef struct fci_js_parts {
+typedef struct fci_lanes_js_parts {
     fci_lanes larger, a, z, u, t;
-} fci_js_parts;
+} fci_lanes_js_parts;
 
-FCI_INLINE void fci_js_prepare(fci_js_parts *j, const fci_pair *x) {
+FCI_INLINE void fci_lanes_js_prepare(fci_lanes_js_parts *j, const fci_lanes_pair *x) {
     j->a = FCI_FLOATS(FCI_BITS(x->d) & (uint32_t)0x7fffffff) * 0.5f;
     j->z = j->a * j->a;
     j->larger = FCI_MAX(x->p, x->q);
@@ -8836,18 +9238,16 @@ FCI_INLINE void fci_js_prepare(fci_js_parts *j, const fci_pair *x) {
     j->t = j->u * j->u;
 }
 
-// 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh
-// a), or, with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
 FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, double lse_q,
                               size_t n) {
-    const fci_shift shift = fci_shift_of(lse_p, lse_q);
-    fci_total sum;
+    const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
+    fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_pair x;
-        fci_js_parts j;
-        fci_pair_load(&x, p + i, q + i, &shift, n - i);
-        fci_js_prepare(&j, &x);
+        fci_lanes_pair x;
+        fci_lanes_js_parts j;
+        fci_lanes_pair_load(&x, p + i, q + i, &shift, n - i);
+        fci_lanes_js_prepare(&j, &x);
         fci_lanes series = j.z * 0.000263181191f - 0.00134702094f;
         series = series * j.z + 0.00693723129f;
         series = series * j.z + 4.40885469e-07f;
@@ -8857,22 +9257,21 @@ FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, doub
         fci_lanes_atanh2(&direct);
         direct = (j.t * 0.5f + 0.5f) * direct - j.a * j.t;
         fci_lanes term = j.larger * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
-        fci_total_add(&sum, &term);
+        fci_lanes_total_add(&sum, &term);
     }
-    return fci_total_of(&sum);
+    return fci_lanes_total_of(&sum);
 }
 
-// 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
 FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double lse_p, double lse_q,
                                         size_t n) {
-    const fci_shift shift = fci_shift_of(lse_p, lse_q);
-    fci_total sum;
+    const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
+    fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_pair x;
-        fci_js_parts j;
-        fci_pair_load(&x, p + i, q + i, &shift, n - i);
-        fci_js_prepare(&j, &x);
+        fci_lanes_pair x;
+        fci_lanes_js_parts j;
+        fci_lanes_pair_load(&x, p + i, q + i, &shift, n - i);
+        fci_lanes_js_prepare(&j, &x);
         fci_lanes series = j.z * -0.000452469578f + 0.00204141861f;
         series = series * j.z - 0.00670998698f;
         series = series * j.z + 0.0222180956f;
@@ -8884,20 +9283,19 @@ FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double l
         direct = j.a - direct;
         fci_lanes term =
             j.larger * (j.t * 0.5f + 0.5f) * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
-        fci_total_add(&sum, &term);
+        fci_lanes_total_add(&sum, &term);
     }
-    return fci_total_of(&sum);
+    return fci_lanes_total_of(&sum);
 }
 
-// KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
 FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, double lse_q,
                               size_t n) {
-    const fci_shift shift = fci_shift_of(lse_p, lse_q);
-    fci_total sum;
+    const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
+    fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_pair x;
-        fci_pair_load(&x, p + i, q + i, &shift, n - i);
+        fci_lanes_pair x;
+        fci_lanes_pair_load(&x, p + i, q + i, &shift, n - i);
         fci_lanes_exp(&x.p);
         fci_lanes_exp(&x.q);
         const fci_lanes d = x.d, z = d * d;
@@ -8910,49 +9308,49 @@ FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, doub
         series = series * z * x.p;
         fci_lanes direct = (x.q - x.p) - x.p * d;
         fci_lanes term = FCI_SELECT(FCI_LESS(z, 0.25f), series, direct);
-        fci_total_add(&sum, &term);
+        fci_lanes_total_add(&sum, &term);
     }
-    return fci_total_of(&sum);
+    return fci_lanes_total_of(&sum);
 }
 
 FCI_INLINE void fci_dots_body(const float *p, const float *q, size_t n, double out[3]) {
-    fci_total pp, pq, qq;
+    fci_lanes_total pp, pq, qq;
     memset(&pp, 0, sizeof pp);
     pq = qq = pp;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes x, y;
         fci_lanes_load(&x, p + i, n - i, 0);
         fci_lanes_load(&y, q + i, n - i, 0);
-        fci_total_add_product(&pp, &x, &x);
-        fci_total_add_product(&pq, &x, &y);
-        fci_total_add_product(&qq, &y, &y);
+        fci_lanes_total_add_product(&pp, &x, &x);
+        fci_lanes_total_add_product(&pq, &x, &y);
+        fci_lanes_total_add_product(&qq, &y, &y);
     }
-    out[0] = fci_total_of(&pp);
-    out[1] = fci_total_of(&pq);
-    out[2] = fci_total_of(&qq);
+    out[0] = fci_lanes_total_of(&pp);
+    out[1] = fci_lanes_total_of(&pq);
+    out[2] = fci_lanes_total_of(&qq);
 }
 
 FCI_INLINE double fci_squared_difference_body(const float *p, const float *q, size_t n) {
-    fci_total sum;
+    fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes x, y;
         fci_lanes_load(&x, p + i, n - i, 0);
         fci_lanes_load(&y, q + i, n - i, 0);
-        fci_total_add_squared_difference(&sum, &x, &y);
+        fci_lanes_total_add_squared_difference(&sum, &x, &y);
     }
-    return fci_total_of(&sum);
+    return fci_lanes_total_of(&sum);
 }
 
 FCI_INLINE float fci_rms_body(const float *x, float eps, size_t n) {
-    fci_total sum;
+    fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     fci_lanes v;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
-        fci_total_add_product(&sum, &v, &v);
+        fci_lanes_total_add_product(&sum, &v, &v);
     }
-    return (float)(1.0 / sqrt(fci_total_of(&sum) / (double)n + (double)eps));
+    return (float)(1.0 / sqrt(fci_lanes_total_of(&sum) / (double)n + (double)eps));
 }
 
 FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor, size_t n,
@@ -8966,8 +9364,6 @@ FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor
     }
 }
 
-// Pairs (a, b) become (a cos - b sin, b cos + a sin); of 2 * pairs numbers, neighbours where
-// interleaved, else halves. (Neighbours are few models' and stay single numbers.)
 FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sines, size_t pairs,
                                 bool interleaved) {
     if (interleaved) {
@@ -8998,7 +9394,7 @@ FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size
                                   size_t visible, float scale, float *max, float *sum,
                                   float *weights) {
     fci_lanes x, highest;
-    fci_total total;
+    fci_lanes_total total;
     memset(&total, 0, sizeof total);
     fci_lanes_load(&highest, s, 0, -INFINITY);
     for (size_t i = 0; i < n; i += FCI_LANES) {
@@ -9013,34 +9409,33 @@ FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size
         fci_lanes_load(&x, weights + i, FCI_LANES, 0);
         x = x - *max;
         fci_lanes_exp(&x);
-        fci_total_add(&total, &x);
+        fci_lanes_total_add(&total, &x);
         fci_lanes_store(weights + i, &x, FCI_LANES);
     }
     fci_lanes_load(&x, s, 0, before - *max);
     fci_lanes_exp(&x);
     float factor = fci_lanes_highest(&x);
-    *sum = *sum * factor + (float)fci_total_of(&total);
+    *sum = *sum * factor + (float)fci_lanes_total_of(&total);
     return factor;
 }
 
-// y = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
 FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const float *bias,
                                    float eps, size_t n, float *y) {
-    fci_total sum, squares;
+    fci_lanes_total sum, squares;
     fci_lanes v, w, b;
     memset(&sum, 0, sizeof sum);
     squares = sum;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
-        fci_total_add(&sum, &v);
+        fci_lanes_total_add(&sum, &v);
     }
-    const float mean = (float)(fci_total_of(&sum) / (double)n);
+    const float mean = (float)(fci_lanes_total_of(&sum) / (double)n);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, mean);
         v = v - mean;
-        fci_total_add_product(&squares, &v, &v);
+        fci_lanes_total_add_product(&squares, &v, &v);
     }
-    const float scale = (float)(1.0 / sqrt(fci_total_of(&squares) / (double)n + (double)eps));
+    const float scale = (float)(1.0 / sqrt(fci_lanes_total_of(&squares) / (double)n + (double)eps));
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
         fci_lanes_load(&w, weight + i, n - i, 0);
@@ -9062,7 +9457,6 @@ FCI_INLINE void fci_times_body(const float *x, float factor, size_t n, float *y)
     }
 }
 
-// A finished tile goes to y. The bias is added last to the sum, then the sum to what y held.
 FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const float *bias,
                                 bool add, size_t columns, float *y, size_t ldy) {
     for (size_t r = 0; r < rows; r++, acc += lda, y += ldy)
@@ -9125,7 +9519,8 @@ FCI_INLINE void fci_lanes_activate(fci_activation kind, fci_lanes *v) {
     fci_lanes x = *v, y = x, zero = {0};
     if (kind == FCI_SILU) fci_lanes_sigmoid(&y);
     else if (kind == FCI_GELU) fci_lanes_normal(&y);
-    else if (kind == FCI_GELU_TANH) { // x (1 + tanh u) / 2 is x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+    // x (1 + tanh u) / 2 is x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+    else if (kind == FCI_GELU_TANH) {
         y = (x * x * 0.044715f + 1.0f) * x * 1.59576912f;
         fci_lanes_sigmoid(&y);
     } else { // ReLU: x times 1 or times x
@@ -9136,7 +9531,6 @@ FCI_INLINE void fci_lanes_activate(fci_activation kind, fci_lanes *v) {
     *v = x * y;
 }
 
-// x = activation(x), times up where that is not NULL.
 FCI_INLINE void fci_activate_body(fci_activation kind, float *x, const float *up, size_t n) {
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes v, u;
@@ -9150,7 +9544,6 @@ FCI_INLINE void fci_activate_body(fci_activation kind, float *x, const float *up
     }
 }
 
-// x = cap tanh(scale x / cap), or scale x where cap is 0.
 FCI_INLINE void fci_cap_body(float *x, float scale, float cap, size_t n) {
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes v;
@@ -9165,7 +9558,6 @@ FCI_INLINE void fci_cap_body(float *x, float scale, float cap, size_t n) {
     }
 }
 
-// Floats to words of two bfloat16, to nearest even, NaN kept (as fci_f32_to_bf16).
 FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out) {
     size_t i = 0;
 #if FCI_VECTORS && FCI_LITTLE_ENDIAN
@@ -9187,10 +9579,17 @@ FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out)
         out[i] = fci_f32_to_bf16(x[2 * i]) | (uint32_t)fci_f32_to_bf16(x[2 * i + 1]) << 16;
 }
 
-// ---- Decoders of stored weights: those of the number room, which are their twins, over sixteen weights at
+// >> decode
+// Decoders of stored weights: those of the number room, which are their twins, over sixteen weights at
 // a time. Bits are equal, but that of two NaN (a scale's and a minimum's) either may come out. No
 // compiler can change a rounding: every product is exact (see there), so fused with the sum or not
 // it is the same.
+
+FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_t words,
+                                    const char *ahead, void *out);
+
+// ---- private to this section
+
 #if FCI_VECTORS
 typedef uint8_t fci_bytes __attribute__((vector_size(16)));
 typedef uint32_t fci_bytes_u32 __attribute__((vector_size(16)));
@@ -9199,7 +9598,8 @@ typedef uint64_t fci_bytes_u64 __attribute__((vector_size(16)));
 // The steps that are written by hand for each instruction set. NULL: none, formats that need it are
 // left to their twins.
 typedef struct fci_decode_steps {
-    void (*put)(const fci_bytes *q, float scale, float add, float *out); // scale * q + add, q signed bytes
+    // scale * q + add, q signed bytes
+    void (*put)(const fci_bytes *q, float scale, float add, float *out);
     void (*put_bf16)(const fci_bytes *q, float scale, float add, char *out); // the same, rounded
     void (*look_up)(fci_bytes *q, const int8_t *values);                 // q = values[q], q < 16
     void (*halves)(const uint8_t *stored, float *out);                   // sixteen float16
@@ -9207,7 +9607,7 @@ typedef struct fci_decode_steps {
     int bytes; // of a decoded number: 4 (float), or 2 (bfloat16)
 } fci_decode_steps;
 
-FCI_INLINE void fci_put_weights(const fci_decode_steps *by, const fci_bytes *q, float scale,
+FCI_INLINE void fci_decode_put_weights(const fci_decode_steps *by, const fci_bytes *q, float scale,
                                 float add, char *out) {
     if (by->bytes == 4) by->put(q, scale, add, (float *)(void *)out);
     else by->put_bf16(q, scale, add, out);
@@ -9217,7 +9617,7 @@ FCI_INLINE void fci_put_weights(const fci_decode_steps *by, const fci_bytes *q, 
 #define FCI_NOTHING (-0.0f)
 
 // Some bits of sixteen stored bytes. (Pairs of bytes are shifted; what crosses over is masked.)
-FCI_INLINE void fci_weights_bits(fci_bytes *q, const uint8_t *stored, int shift, unsigned mask) {
+FCI_INLINE void fci_decode_weights_bits(fci_bytes *q, const uint8_t *stored, int shift, unsigned mask) {
     typedef uint16_t pairs __attribute__((vector_size(16)));
     pairs v;
     memcpy(&v, stored, sizeof v);
@@ -9226,72 +9626,72 @@ FCI_INLINE void fci_weights_bits(fci_bytes *q, const uint8_t *stored, int shift,
 }
 
 // The fifth bit of sixteen weights, from bits that lie side by side.
-FCI_INLINE void fci_weights_fifth(fci_bytes *q, uint32_t bits) {
+FCI_INLINE void fci_decode_weights_fifth(fci_bytes *q, uint32_t bits) {
     const fci_bytes place = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     const uint64_t each = UINT64_MAX / 255; // a one in every byte
     const fci_bytes_u64 spread = {(bits & 255) * each, (bits >> 8 & 255) * each};
     *q |= (fci_bytes)(((fci_bytes)spread & place) != 0) & 16;
 }
 
-FCI_INLINE void fci_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                char *out) {
     for (; n > 0; n--, b += 34, out += 32 * by->bytes) {
         const float d = by->half(b);
         fci_bytes q;
         for (int i = 0; i < 32; i += 16) {
             memcpy(&q, b + 2 + i, sizeof q);
-            fci_put_weights(by, &q, d, FCI_NOTHING, out + i * by->bytes);
+            fci_decode_put_weights(by, &q, d, FCI_NOTHING, out + i * by->bytes);
         }
     }
 }
 
 // Blocks of 32 weights of four bits, after `head` bytes: sixteen low nibbles, then the high ones.
-FCI_INLINE void fci_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
                              char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 4 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
-        fci_weights_bits(&low, b + head, 0, 15);
-        fci_weights_bits(&high, b + head, 4, 15);
+        fci_decode_weights_bits(&low, b + head, 0, 15);
+        fci_decode_weights_bits(&high, b + head, 4, 15);
         if (head == 2) low -= 8, high -= 8;
-        fci_put_weights(by, &low, d, m, out);
-        fci_put_weights(by, &high, d, m, out + 16 * by->bytes);
+        fci_decode_put_weights(by, &low, d, m, out);
+        fci_decode_put_weights(by, &high, d, m, out + 16 * by->bytes);
     }
 }
 
 // The same with fifth bits, the last four bytes of the head.
-FCI_INLINE void fci_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
                              char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 8 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
-        fci_weights_bits(&low, b + head, 0, 15);
-        fci_weights_bits(&high, b + head, 4, 15);
-        fci_weights_fifth(&low, fci_le16(b + head - 4));
-        fci_weights_fifth(&high, fci_le16(b + head - 2));
+        fci_decode_weights_bits(&low, b + head, 0, 15);
+        fci_decode_weights_bits(&high, b + head, 4, 15);
+        fci_decode_weights_fifth(&low, fci_le16(b + head - 4));
+        fci_decode_weights_fifth(&high, fci_le16(b + head - 2));
         if (head == 6) low -= 16, high -= 16;
-        fci_put_weights(by, &low, d, m, out);
-        fci_put_weights(by, &high, d, m, out + 16 * by->bytes);
+        fci_decode_put_weights(by, &low, d, m, out);
+        fci_decode_put_weights(by, &high, d, m, out + 16 * by->bytes);
     }
 }
 
-FCI_INLINE void fci_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                char *out) {
     for (; n > 0; n--, b += 84, out += 256 * by->bytes) {
         float scales[16], mins[16];
         fci_bytes q;
-        fci_weights_bits(&q, b, 0, 15);
+        fci_decode_weights_bits(&q, b, 0, 15);
         by->put(&q, by->half(b + 80), FCI_NOTHING, scales);
-        fci_weights_bits(&q, b, 4, 15);
+        fci_decode_weights_bits(&q, b, 4, 15);
         by->put(&q, -by->half(b + 82), FCI_NOTHING, mins);
         for (int g = 0; g < 16; g++) {
-            fci_weights_bits(&q, b + 16 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
-            fci_put_weights(by, &q, scales[g], mins[g], out + 16 * g * by->bytes);
+            fci_decode_weights_bits(&q, b + 16 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
+            fci_decode_put_weights(by, &q, scales[g], mins[g], out + 16 * g * by->bytes);
         }
     }
 }
 
-FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                char *out) {
     for (; n > 0; n--, b += 110, out += 256 * by->bytes) {
         uint32_t s[3]; // scales four at a time
@@ -9303,16 +9703,16 @@ FCI_INLINE void fci_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uin
         q = (fci_bytes)((low4 & 0x0f0f0f0f) | (high2 & 0x03030303) << 4) - 32;
         by->put(&q, by->half(b + 108), FCI_NOTHING, scales);
         for (int g = 0; g < 16; g++) {
-            fci_weights_bits(&q, b + 32 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
-            fci_weights_bits(&high, b + 16 * (g % 2), g / 2, 1);
+            fci_decode_weights_bits(&q, b + 32 + 32 * (g / 8) + 16 * (g % 2), g % 8 / 2 * 2, 3);
+            fci_decode_weights_bits(&high, b + 16 * (g % 2), g / 2, 1);
             q += (high << 2) - 4;
-            fci_put_weights(by, &q, scales[g], FCI_NOTHING, out + 16 * g * by->bytes);
+            fci_decode_put_weights(by, &q, scales[g], FCI_NOTHING, out + 16 * g * by->bytes);
         }
     }
 }
 
 // Eight scales and eight negative minimums of Q4_K and Q5_K.
-FCI_INLINE void fci_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b, float *scales,
+FCI_INLINE void fci_decode_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b, float *scales,
                                     float *mins) {
     float part[16];
     uint32_t s[3]; // four at a time
@@ -9327,37 +9727,37 @@ FCI_INLINE void fci_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b
     memcpy(mins, part + 8, 8 * sizeof *part);
 }
 
-FCI_INLINE void fci_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                char *out) {
     for (; n > 0; n--, b += 144, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q;
-        fci_lanes_scale_min(by, b, scales, mins);
+        fci_decode_lanes_scale_min(by, b, scales, mins);
         for (int g = 0; g < 8; g++)
             for (int i = 0; i < 32; i += 16) {
-                fci_weights_bits(&q, b + 16 + 32 * (g / 2) + i, g % 2 * 4, 15);
-                fci_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
+                fci_decode_weights_bits(&q, b + 16 + 32 * (g / 2) + i, g % 2 * 4, 15);
+                fci_decode_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
             }
     }
 }
 
-FCI_INLINE void fci_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                char *out) {
     for (; n > 0; n--, b += 176, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q, high;
-        fci_lanes_scale_min(by, b, scales, mins);
+        fci_decode_lanes_scale_min(by, b, scales, mins);
         for (int g = 0; g < 8; g++)
             for (int i = 0; i < 32; i += 16) {
-                fci_weights_bits(&q, b + 48 + 32 * (g / 2) + i, g % 2 * 4, 15);
-                fci_weights_bits(&high, b + 16 + i, g, 1);
+                fci_decode_weights_bits(&q, b + 48 + 32 * (g / 2) + i, g % 2 * 4, 15);
+                fci_decode_weights_bits(&high, b + 16 + i, g, 1);
                 q |= high << 4;
-                fci_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
+                fci_decode_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
             }
     }
 }
 
-FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                char *out) {
     for (; n > 0; n--, b += 210, out += 256 * by->bytes) {
         float scales[16];
@@ -9366,49 +9766,49 @@ FCI_INLINE void fci_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uin
         by->put(&q, by->half(b + 208), FCI_NOTHING, scales);
         for (int g = 0; g < 16; g++) {
             const int half = g / 8, quarter = g % 8 / 2;
-            fci_weights_bits(&q, b + 64 * half + g % 4 * 16, quarter / 2 * 4, 15);
-            fci_weights_bits(&high, b + 128 + 32 * half + g % 2 * 16, quarter * 2, 3);
+            fci_decode_weights_bits(&q, b + 64 * half + g % 4 * 16, quarter / 2 * 4, 15);
+            fci_decode_weights_bits(&high, b + 128 + 32 * half + g % 2 * 16, quarter * 2, 3);
             q = (q | high << 4) - 32;
-            fci_put_weights(by, &q, scales[g], FCI_NOTHING, out + 16 * g * by->bytes);
+            fci_decode_put_weights(by, &q, scales[g], FCI_NOTHING, out + 16 * g * by->bytes);
         }
     }
 }
 
 // 32 weights that are places in a table of sixteen.
-FCI_INLINE void fci_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored,
+FCI_INLINE void fci_decode_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored,
                                       const int8_t *values, float scale, char *out) {
     fci_bytes low, high;
-    fci_weights_bits(&low, stored, 0, 15);
-    fci_weights_bits(&high, stored, 4, 15);
+    fci_decode_weights_bits(&low, stored, 0, 15);
+    fci_decode_weights_bits(&high, stored, 4, 15);
     by->look_up(&low, values);
     by->look_up(&high, values);
-    fci_put_weights(by, &low, scale, FCI_NOTHING, out);
-    fci_put_weights(by, &high, scale, FCI_NOTHING, out + 16 * by->bytes);
+    fci_decode_put_weights(by, &low, scale, FCI_NOTHING, out);
+    fci_decode_put_weights(by, &high, scale, FCI_NOTHING, out + 16 * by->bytes);
 }
 
-FCI_INLINE void fci_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                  char *out) {
     for (; n > 0; n--, b += 18, out += 32 * by->bytes)
-        fci_weights_looked_up(by, b + 2, fci_iq4_values, by->half(b), out);
+        fci_decode_weights_looked_up(by, b + 2, fci_iq4_values, by->half(b), out);
 }
 
-FCI_INLINE void fci_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                  char *out) {
     for (; n > 0; n--, b += 136, out += 256 * by->bytes) {
         const float d = by->half(b);
         for (int g = 0; g < 8; g++)
-            fci_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values,
+            fci_decode_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values,
                                   d * (float)fci_iq4_scale(b, g), out + 32 * g * by->bytes);
     }
 }
 
-FCI_INLINE void fci_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                 char *out) {
     for (; n > 0; n--, b += 17, out += 32 * by->bytes)
-        fci_weights_looked_up(by, b + 1, fci_mxfp4_twice, fci_mxfp4_scale(b[0]), out);
+        fci_decode_weights_looked_up(by, b + 1, fci_mxfp4_twice, fci_mxfp4_scale(b[0]), out);
 }
 
-FCI_INLINE void fci_lanes_bf16(const uint8_t *b, uint64_t n, float *out) {
+FCI_INLINE void fci_decode_lanes_bf16(const uint8_t *b, uint64_t n, float *out) {
     typedef uint16_t halves __attribute__((vector_size(32)));
     uint64_t i = 0;
     for (; i + FCI_LANES <= n; i += FCI_LANES) {
@@ -9420,7 +9820,7 @@ FCI_INLINE void fci_lanes_bf16(const uint8_t *b, uint64_t n, float *out) {
     fci_decode_bf16(b + 2 * i, n - i, out + i);
 }
 
-FCI_INLINE void fci_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
+FCI_INLINE void fci_decode_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                               float *out) {
     uint64_t i = 0;
     for (; i + FCI_LANES <= n; i += FCI_LANES) by->halves(b + 2 * i, out + i);
@@ -9431,23 +9831,23 @@ FCI_INLINE void fci_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint
 FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, const uint8_t *b,
                                   uint64_t first, uint64_t n, char *out) {
     switch (type) {
-    case FC_DTYPE_Q4_0: fci_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return true;
-    case FC_DTYPE_Q4_1: fci_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return true;
-    case FC_DTYPE_Q5_0: fci_lanes_q5(by, b + first / 32 * 22, 6, n / 32, out); return true;
-    case FC_DTYPE_Q5_1: fci_lanes_q5(by, b + first / 32 * 24, 8, n / 32, out); return true;
-    case FC_DTYPE_Q8_0: fci_lanes_q8_0(by, b + first / 32 * 34, n / 32, out); return true;
-    case FC_DTYPE_Q2_K: fci_lanes_q2_k(by, b + first / 256 * 84, n / 256, out); return true;
-    case FC_DTYPE_Q3_K: fci_lanes_q3_k(by, b + first / 256 * 110, n / 256, out); return true;
-    case FC_DTYPE_Q4_K: fci_lanes_q4_k(by, b + first / 256 * 144, n / 256, out); return true;
-    case FC_DTYPE_Q5_K: fci_lanes_q5_k(by, b + first / 256 * 176, n / 256, out); return true;
-    case FC_DTYPE_Q6_K: fci_lanes_q6_k(by, b + first / 256 * 210, n / 256, out); return true;
+    case FC_DTYPE_Q4_0: fci_decode_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return true;
+    case FC_DTYPE_Q4_1: fci_decode_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return true;
+    case FC_DTYPE_Q5_0: fci_decode_lanes_q5(by, b + first / 32 * 22, 6, n / 32, out); return true;
+    case FC_DTYPE_Q5_1: fci_decode_lanes_q5(by, b + first / 32 * 24, 8, n / 32, out); return true;
+    case FC_DTYPE_Q8_0: fci_decode_lanes_q8_0(by, b + first / 32 * 34, n / 32, out); return true;
+    case FC_DTYPE_Q2_K: fci_decode_lanes_q2_k(by, b + first / 256 * 84, n / 256, out); return true;
+    case FC_DTYPE_Q3_K: fci_decode_lanes_q3_k(by, b + first / 256 * 110, n / 256, out); return true;
+    case FC_DTYPE_Q4_K: fci_decode_lanes_q4_k(by, b + first / 256 * 144, n / 256, out); return true;
+    case FC_DTYPE_Q5_K: fci_decode_lanes_q5_k(by, b + first / 256 * 176, n / 256, out); return true;
+    case FC_DTYPE_Q6_K: fci_decode_lanes_q6_k(by, b + first / 256 * 210, n / 256, out); return true;
     default: break;
     }
     if (!by->look_up) return false;
     switch (type) {
-    case FC_DTYPE_IQ4_NL: fci_lanes_iq4_nl(by, b + first / 32 * 18, n / 32, out); return true;
-    case FC_DTYPE_IQ4_XS: fci_lanes_iq4_xs(by, b + first / 256 * 136, n / 256, out); return true;
-    case FC_DTYPE_MXFP4: fci_lanes_mxfp4(by, b + first / 32 * 17, n / 32, out); return true;
+    case FC_DTYPE_IQ4_NL: fci_decode_lanes_iq4_nl(by, b + first / 32 * 18, n / 32, out); return true;
+    case FC_DTYPE_IQ4_XS: fci_decode_lanes_iq4_xs(by, b + first / 256 * 136, n / 256, out); return true;
+    case FC_DTYPE_MXFP4: fci_decode_lanes_mxfp4(by, b + first / 32 * 17, n / 32, out); return true;
     default: return false;
     }
 }
@@ -9460,9 +9860,9 @@ FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const
     case FC_DTYPE_F32: memcpy(out, b + 4 * first, (size_t)n * sizeof *out); return;
     case FC_DTYPE_F16:
         if (!by->halves) break;
-        fci_lanes_f16(by, b + 2 * first, n, out);
+        fci_decode_lanes_f16(by, b + 2 * first, n, out);
         return;
-    case FC_DTYPE_BF16: fci_lanes_bf16(b + 2 * first, n, out); return;
+    case FC_DTYPE_BF16: fci_decode_lanes_bf16(b + 2 * first, n, out); return;
 #endif
     default:
         if (fci_decode_blocks(by, type, b, first, n, (char *)out)) return;
@@ -9478,42 +9878,42 @@ FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const
 #    define FCI_NEON_ADD(sum, x, factor) vfmaq_n_f32(sum, x, factor)
 #  endif
 
-FCI_NEON FCI_INLINE void fci_put_neon_eight(int16x8_t q, float scale, float add, float *out) {
+FCI_NEON FCI_INLINE void fci_decode_put_neon_eight(int16x8_t q, float scale, float add, float *out) {
     const float32x4_t low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), a = vdupq_n_f32(add);
     const float32x4_t high = vcvtq_f32_s32(vmovl_s16(vget_high_s16(q)));
     vst1q_f32(out, FCI_NEON_ADD(a, low, scale));
     vst1q_f32(out + 4, FCI_NEON_ADD(a, high, scale));
 }
 
-FCI_NEON FCI_INLINE void fci_put_neon(const fci_bytes *q, float scale, float add, float *out) {
+FCI_NEON FCI_INLINE void fci_decode_put_neon(const fci_bytes *q, float scale, float add, float *out) {
     const int8x16_t v = (int8x16_t)*q;
-    fci_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
-    fci_put_neon_eight(vmovl_s8(vget_high_s8(v)), scale, add, out + 8);
+    fci_decode_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
+    fci_decode_put_neon_eight(vmovl_s8(vget_high_s8(v)), scale, add, out + 8);
 }
 #endif
 
 #if FCI_HAS_NEON && !FCI_HAS_NEON32
-FCI_INLINE void fci_look_up_neon(fci_bytes *q, const int8_t *values) {
+FCI_INLINE void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
     *q = (fci_bytes)vqtbl1q_u8(vld1q_u8((const uint8_t *)values), (uint8x16_t)*q);
 }
 
-FCI_INLINE void fci_halves_neon(const uint8_t *stored, float *out) {
+FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *out) {
     for (int i = 0; i < 16; i += 4)
         vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(stored + 2 * i))));
 }
 
-FCI_INLINE float fci_half_neon(const uint8_t *stored) {
+FCI_INLINE float fci_decode_half_neon(const uint8_t *stored) {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(fci_le16(stored)))), 0);
 }
 
 FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out) {
-    const fci_decode_steps by = {fci_put_neon,    NULL,          fci_look_up_neon,
-                                 fci_halves_neon, fci_half_neon, 4};
+    const fci_decode_steps by = {fci_decode_put_neon,    NULL,          fci_decode_look_up_neon,
+                                 fci_decode_halves_neon, fci_decode_half_neon, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #else // what any processor can do
-FCI_INLINE void fci_put_scalar(const fci_bytes *q, float scale, float add, float *out) {
+FCI_INLINE void fci_decode_put_scalar(const fci_bytes *q, float scale, float add, float *out) {
     typedef int32_t words __attribute__((vector_size(16)));
     typedef float floats __attribute__((vector_size(16)));
     int32_t wide[16];
@@ -9528,13 +9928,13 @@ FCI_INLINE void fci_put_scalar(const fci_bytes *q, float scale, float add, float
 
 FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out) {
-    const fci_decode_steps by = {fci_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
+    const fci_decode_steps by = {fci_decode_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 
 #if FCI_HAS_NEON32
-FCI_NEON FCI_INLINE void fci_look_up_neon(fci_bytes *q, const int8_t *values) {
+FCI_NEON FCI_INLINE void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
     const uint8x16_t v = vld1q_u8((const uint8_t *)values), at = (uint8x16_t)*q;
     const uint8x8x2_t table = {{vget_low_u8(v), vget_high_u8(v)}};
     *q = (fci_bytes)vcombine_u8(vtbl2_u8(table, vget_low_u8(at)),
@@ -9543,7 +9943,7 @@ FCI_NEON FCI_INLINE void fci_look_up_neon(fci_bytes *q, const int8_t *values) {
 
 // Four float16, by integers: not every NEON of 32 bits converts them. Below the normal numbers they
 // are multiples of 2^-24; infinities and NaN have an exponent of their own, and NaN becomes quiet.
-FCI_NEON FCI_INLINE void fci_halves_neon_four(uint32x4_t h, float *out) {
+FCI_NEON FCI_INLINE void fci_decode_halves_neon_four(uint32x4_t h, float *out) {
     const uint32x4_t size = vandq_u32(h, vdupq_n_u32(0x7fff));
     const uint32x4_t sign = vshlq_n_u32(veorq_u32(h, size), 16);
     const float32x4_t small = vmulq_n_f32(vcvtq_f32_u32(size), 5.9604644775390625e-8f);
@@ -9556,26 +9956,26 @@ FCI_NEON FCI_INLINE void fci_halves_neon_four(uint32x4_t h, float *out) {
     vst1q_f32(out, vreinterpretq_f32_u32(vorrq_u32(x, sign)));
 }
 
-FCI_NEON FCI_INLINE void fci_halves_neon(const uint8_t *stored, float *out) {
+FCI_NEON FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *out) {
     for (int i = 0; i < 16; i += 8) {
         const uint16x8_t h = vreinterpretq_u16_u8(vld1q_u8(stored + 2 * i));
-        fci_halves_neon_four(vmovl_u16(vget_low_u16(h)), out + i);
-        fci_halves_neon_four(vmovl_u16(vget_high_u16(h)), out + i + 4);
+        fci_decode_halves_neon_four(vmovl_u16(vget_low_u16(h)), out + i);
+        fci_decode_halves_neon_four(vmovl_u16(vget_high_u16(h)), out + i + 4);
     }
 }
 
 // NEON of 32 bits takes denormal numbers for zero. Of what is decoded only MXFP4 has any.
 FCI_NEON FCI_FN void fci_decode_neon(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                      float *out) {
-    const fci_decode_steps by = {fci_put_neon,    NULL,        fci_look_up_neon,
-                                 fci_halves_neon, fci_half_at, 4};
+    const fci_decode_steps by = {fci_decode_put_neon,    NULL,        fci_decode_look_up_neon,
+                                 fci_decode_halves_neon, fci_half_at, 4};
     if (type == FC_DTYPE_MXFP4) fci_number_decode(type, row, first, n, out);
     else fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_INLINE void fci_put_avx2(const fci_bytes *q, float scale, float add, float *out) {
+FCI_AVX2 FCI_INLINE void fci_decode_put_avx2(const fci_bytes *q, float scale, float add, float *out) {
     const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q),
                   high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
     const __m256 s = _mm256_set1_ps(scale), a = _mm256_set1_ps(add);
@@ -9583,47 +9983,47 @@ FCI_AVX2 FCI_INLINE void fci_put_avx2(const fci_bytes *q, float scale, float add
     _mm256_storeu_ps(out + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), s, a));
 }
 
-FCI_AVX2 FCI_INLINE void fci_look_up_avx2(fci_bytes *q, const int8_t *values) {
+FCI_AVX2 FCI_INLINE void fci_decode_look_up_avx2(fci_bytes *q, const int8_t *values) {
     *q = (fci_bytes)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)values), (__m128i)*q);
 }
 
-FCI_AVX2 FCI_INLINE void fci_halves_avx2(const uint8_t *stored, float *out) {
+FCI_AVX2 FCI_INLINE void fci_decode_halves_avx2(const uint8_t *stored, float *out) {
     _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)stored)));
     _mm256_storeu_ps(out + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(stored + 16))));
 }
 
-FCI_AVX2 FCI_INLINE float fci_half_avx2(const uint8_t *stored) {
+FCI_AVX2 FCI_INLINE float fci_decode_half_avx2(const uint8_t *stored) {
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(fci_le16(stored))));
 }
 
 FCI_AVX2 FCI_FN void fci_decode_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                      float *out) {
-    const fci_decode_steps by = {fci_put_avx2,    NULL,          fci_look_up_avx2,
-                                 fci_halves_avx2, fci_half_avx2, 4};
+    const fci_decode_steps by = {fci_decode_put_avx2,    NULL,          fci_decode_look_up_avx2,
+                                 fci_decode_halves_avx2, fci_decode_half_avx2, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 #if FCI_HAS_AVX512
 // (The forms with a mask of ones: gcc 12 warns of its own forms without.)
-FCI_AVX512 FCI_INLINE void fci_put_avx512(const fci_bytes *q, float scale, float add, float *out) {
+FCI_AVX512 FCI_INLINE void fci_decode_put_avx512(const fci_bytes *q, float scale, float add, float *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
     _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
 }
 
-FCI_AVX512 FCI_INLINE void fci_halves_avx512(const uint8_t *stored, float *out) {
+FCI_AVX512 FCI_INLINE void fci_decode_halves_avx512(const uint8_t *stored, float *out) {
     _mm512_storeu_ps(out, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
 }
 
 FCI_AVX512 FCI_FN void fci_decode_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                          float *out) {
-    const fci_decode_steps by = {fci_put_avx512,    NULL,          fci_look_up_avx2,
-                                 fci_halves_avx512, fci_half_avx2, 4};
+    const fci_decode_steps by = {fci_decode_put_avx512,    NULL,          fci_decode_look_up_avx2,
+                                 fci_decode_halves_avx512, fci_decode_half_avx2, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_put_bf16_avx512(const fci_bytes *q, float scale, float add,
+FCI_AVX512BF16 FCI_INLINE void fci_decode_put_bf16_avx512(const fci_bytes *q, float scale, float add,
                                                    char *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
@@ -9636,8 +10036,8 @@ FCI_AVX512BF16 FCI_INLINE void fci_put_bf16_avx512(const fci_bytes *q, float sca
 // multiples of 2^-24, so none occur, but in MXFP4, whose scales go down to 2^-127.
 FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
                                                   uint64_t n, uint32_t *out) {
-    const fci_decode_steps by = {fci_put_avx512,    fci_put_bf16_avx512, fci_look_up_avx2,
-                                 fci_halves_avx512, fci_half_avx2,       2};
+    const fci_decode_steps by = {fci_decode_put_avx512,    fci_decode_put_bf16_avx512, fci_decode_look_up_avx2,
+                                 fci_decode_halves_avx512, fci_decode_half_avx2,       2};
     return type != FC_DTYPE_MXFP4 &&
            fci_decode_blocks(&by, type, (const uint8_t *)row, first, n, (char *)out);
 }
@@ -9660,8 +10060,8 @@ typedef uint32_t fci_quad __attribute__((vector_size(16)));
 #    define FCI_ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #    define FCI_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #  else
-static const fci_quad fci_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3, 7};
-#    define FCI_ZIP_LOW(a, b) __builtin_shuffle(a, b, fci_zip_low)
+static const fci_quad fci_decode_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3, 7};
+#    define FCI_ZIP_LOW(a, b) __builtin_shuffle(a, b, fci_decode_zip_low)
 #    define FCI_ZIP_HIGH(a, b) __builtin_shuffle(a, b, fci_zip_high)
 #  endif
 #  define FCI_PREFETCH(p) __builtin_prefetch(p, 0, 2) // to the second level
@@ -9675,7 +10075,7 @@ static const fci_quad fci_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3, 7};
 
 #if FCI_VECTORS
 // Four words of each of four rows, turned so that each store holds one word of every row.
-FCI_INLINE void fci_panel_turn(const char *const *rows, size_t k, uint32_t *out, size_t width) {
+FCI_INLINE void fci_decode_panel_turn(const char *const *rows, size_t k, uint32_t *out, size_t width) {
     fci_quad r0, r1, r2, r3;
     memcpy(&r0, rows[0] + 4 * k, sizeof r0);
     memcpy(&r1, rows[1] + 4 * k, sizeof r1);
@@ -9702,7 +10102,7 @@ FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_
     for (; k + 4 <= words; k += 4)
         for (size_t r = 0; r + 4 <= width; r += 4) {
             if (ahead) FCI_PREFETCH(ahead + 4 * k * width + 16 * r);
-            fci_panel_turn(rows + r, k, to + k * width + r, width);
+            fci_decode_panel_turn(rows + r, k, to + k * width + r, width);
         }
 #endif
     for (; k < words; k++)
@@ -9754,7 +10154,7 @@ FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_
 #define FCI_TURN_LOAD(r) _mm512_maskz_loadu_epi32(some, rows[r] + 4 * k)
 
 // The n words from k on; n is 16 wherever it is a constant.
-FCI_AVX512 FCI_INLINE void fci_panel_turn_avx512(const char *const *rows, size_t k, size_t n,
+FCI_AVX512 FCI_INLINE void fci_decode_panel_turn_avx512(const char *const *rows, size_t k, size_t n,
                                                  uint32_t *out, size_t width) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
 #define FCI_TURN_DO(i, v) if (i < n) _mm512_storeu_si512(out + i * width, v);
@@ -9772,13 +10172,75 @@ FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t wid
     for (size_t r = 0; r < width; r += 16)
         for (size_t k = 0; k < words; k += 16) {
             for (size_t i = 0; ahead && i < 16; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
-            if (words - k >= 16) fci_panel_turn_avx512(rows + r, k, 16, to + k * width + r, width);
-            else fci_panel_turn_avx512(rows + r, k, words - k, to + k * width + r, width);
+            if (words - k >= 16) fci_decode_panel_turn_avx512(rows + r, k, 16, to + k * width + r, width);
+            else fci_decode_panel_turn_avx512(rows + r, k, words - k, to + k * width + r, width);
         }
 }
 #endif
 
-// ---- The tables' copies of the bodies.
+// >> kernel
+// The tables' copies of the bodies.
+
+#if FCI_HAS_AMX
+typedef struct fci_amx_shape { // what LDTILECFG reads
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} fci_amx_shape;
+
+// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the
+// words that are left over. Each instruction adds, for its words, all lower and all higher halves'
+// products in order, and the two sums to the accumulator, so pieces of 16 words at fixed places
+// give fixed bits.
+FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
+                                      float *acc, bool first) {
+    const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
+    const size_t left = words % 16, whole = words - left;
+    fci_amx_shape shape;
+    memset(&shape, 0, sizeof shape);
+    shape.palette = 1;
+    for (int t = 0; t < (left ? 8 : 6); t++) { // the others stay empty
+        shape.rows[t] = t == 5 ? 16 : t == 7 ? (uint8_t)left : (uint8_t)rows;
+        shape.row_bytes[t] = t == 6 ? (uint16_t)(4 * left) : 64;
+    }
+    _tile_loadconfig(&shape);
+    if (first) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, acc, 256);
+        _tile_loadd(1, acc + 16, 256);
+        _tile_loadd(2, acc + 32, 256);
+        _tile_loadd(3, acc + 48, 256);
+    }
+#define FCI_AMX_STEP(t, activations, weights)                                                                \
+    _tile_loadd(weights, y + k * 64 + 16 * t, 256);                                                          \
+    _tile_dpbf16ps(t, activations, weights);
+    size_t k = 0;
+    for (; k < whole; k += 16) {
+        _tile_loadd(4, x + k, FCI_TILE_WORDS * 4);
+        FCI_AMX_STEP(0, 4, 5) FCI_AMX_STEP(1, 4, 5) FCI_AMX_STEP(2, 4, 5) FCI_AMX_STEP(3, 4, 5)
+    }
+    if (left) {
+        _tile_loadd(6, x + k, FCI_TILE_WORDS * 4);
+        FCI_AMX_STEP(0, 6, 7) FCI_AMX_STEP(1, 6, 7) FCI_AMX_STEP(2, 6, 7) FCI_AMX_STEP(3, 6, 7)
+    }
+#undef FCI_AMX_STEP
+    _tile_stored(0, acc, 256);
+    _tile_stored(1, acc + 16, 256);
+    _tile_stored(2, acc + 32, 256);
+    _tile_stored(3, acc + 48, 256);
+    _tile_release();
+}
+#endif
+
+// The best table up to `max` (AUTO: any) that is in this build and that this processor can run.
+FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
+
+// ---- private to this section
+
 #define FCI_BODIES(name, target)                                                                             \
     target FCI_FN void fci_times_##name(const float *x, float factor, size_t n, float *y) {                  \
         fci_times_body(x, factor, n, y);                                                                     \
@@ -9885,8 +10347,8 @@ FCI_AVX512BF16 FCI_FN void fci_bf16_pairs_avx512bf16(const float *x, size_t word
 // ---- Tiles.
 
 // (Words are read as integers, so that the compiler need not fear that acc is among them.)
-FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                                bool first) {
+FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w,
+                                       float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -9898,8 +10360,8 @@ FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const 
 // What the processors' bfloat16 dot product does: of each pair the higher k first, rounding twice.
 // (A product of two bfloat16 is exact in a float, so this is also what their fused operations
 // give.)
-FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
-                                 float *acc, bool first) {
+FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
+                                        float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -9919,7 +10381,7 @@ FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const
 #define FCI_EACH_14(X) FCI_EACH_6(X) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_INLINE void fci_tile_f32_avx2_rows(size_t limit, size_t words, const float *a,
+FCI_AVX2 FCI_INLINE void fci_kernel_tile_f32_avx2_rows(size_t limit, size_t words, const float *a,
                                                 const float *w, float *acc, bool first) {
 #define X(i)                                                                                                 \
     __m256 c##i = _mm256_setzero_ps(), d##i = c##i;                                                          \
@@ -9949,16 +10411,16 @@ FCI_AVX2 FCI_INLINE void fci_tile_f32_avx2_rows(size_t limit, size_t words, cons
 #undef X
 }
 
-FCI_AVX2 FCI_FN void fci_tile_f32_avx2(size_t rows, size_t words, const void *a, const void *w,
+FCI_AVX2 FCI_FN void fci_kernel_tile_f32_avx2(size_t rows, size_t words, const void *a, const void *w,
                                        float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
-    if (rows > 2) fci_tile_f32_avx2_rows(6, words, x, y, acc, first);
-    else fci_tile_f32_avx2_rows(2, words, x, y, acc, first);
+    if (rows > 2) fci_kernel_tile_f32_avx2_rows(6, words, x, y, acc, first);
+    else fci_kernel_tile_f32_avx2_rows(2, words, x, y, acc, first);
 }
 #endif
 
 #if FCI_HAS_AVX512
-FCI_AVX512 FCI_INLINE void fci_tile_f32_avx512_rows(size_t limit, size_t words, const float *a,
+FCI_AVX512 FCI_INLINE void fci_kernel_tile_f32_avx512_rows(size_t limit, size_t words, const float *a,
                                                     const float *w, float *acc, bool first) {
 #define X(i)                                                                                                 \
     __m512 c##i = _mm512_setzero_ps(), d##i = c##i;                                                          \
@@ -9988,17 +10450,17 @@ FCI_AVX512 FCI_INLINE void fci_tile_f32_avx512_rows(size_t limit, size_t words, 
 #undef X
 }
 
-FCI_AVX512 FCI_FN void fci_tile_f32_avx512(size_t rows, size_t words, const void *a, const void *w,
+FCI_AVX512 FCI_FN void fci_kernel_tile_f32_avx512(size_t rows, size_t words, const void *a, const void *w,
                                            float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
-    if (rows > 8) fci_tile_f32_avx512_rows(14, words, x, y, acc, first);
-    else if (rows > 2) fci_tile_f32_avx512_rows(8, words, x, y, acc, first);
-    else fci_tile_f32_avx512_rows(2, words, x, y, acc, first);
+    if (rows > 8) fci_kernel_tile_f32_avx512_rows(14, words, x, y, acc, first);
+    else if (rows > 2) fci_kernel_tile_f32_avx512_rows(8, words, x, y, acc, first);
+    else fci_kernel_tile_f32_avx512_rows(2, words, x, y, acc, first);
 }
 #endif
 
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_tile_bf16_avx512_rows(size_t limit, size_t words,
+FCI_AVX512BF16 FCI_INLINE void fci_kernel_tile_bf16_avx512_rows(size_t limit, size_t words,
                                                          const uint32_t *a, const uint32_t *w,
                                                          float *acc, bool first) {
 #define X(i)                                                                                                 \
@@ -10030,19 +10492,19 @@ FCI_AVX512BF16 FCI_INLINE void fci_tile_bf16_avx512_rows(size_t limit, size_t wo
 #undef X
 }
 
-FCI_AVX512BF16 FCI_FN void fci_tile_bf16_avx512(size_t rows, size_t words, const void *a,
+FCI_AVX512BF16 FCI_FN void fci_kernel_tile_bf16_avx512(size_t rows, size_t words, const void *a,
                                                 const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
-    if (rows > 8) fci_tile_bf16_avx512_rows(14, words, x, y, acc, first);
-    else if (rows > 2) fci_tile_bf16_avx512_rows(8, words, x, y, acc, first);
-    else fci_tile_bf16_avx512_rows(2, words, x, y, acc, first);
+    if (rows > 8) fci_kernel_tile_bf16_avx512_rows(14, words, x, y, acc, first);
+    else if (rows > 2) fci_kernel_tile_bf16_avx512_rows(8, words, x, y, acc, first);
+    else fci_kernel_tile_bf16_avx512_rows(2, words, x, y, acc, first);
 }
 #endif
 
 // A single row: each square of sixteen words of sixteen rows is turned in registers and multiplied
 // at once, in turns of two squares so that the one's sums need not wait for each other.
 #if FCI_HAS_AVX512
-FCI_AVX512 FCI_INLINE void fci_single_f32_square(const char *const *rows, size_t k, size_t n,
+FCI_AVX512 FCI_INLINE void fci_kernel_single_f32_square(const char *const *rows, size_t k, size_t n,
                                                  const float *x, __m512 *acc) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
     __m512 sum = *acc;
@@ -10052,7 +10514,7 @@ FCI_AVX512 FCI_INLINE void fci_single_f32_square(const char *const *rows, size_t
     *acc = sum;
 }
 
-FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const char *const *rows,
+FCI_AVX512 FCI_FN void fci_kernel_single_f32_avx512(size_t words, const void *a, const char *const *rows,
                                              const char *ahead, float *acc, bool first) {
     const float *x = (const float *)a;
     __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);
@@ -10061,11 +10523,11 @@ FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const 
         const size_t n = words - k < 16 ? words - k : 16;
         for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);
         if (n == 16) {
-            fci_single_f32_square(rows, k, 16, x + k, &low);
-            fci_single_f32_square(rows + 16, k, 16, x + k, &high);
+            fci_kernel_single_f32_square(rows, k, 16, x + k, &low);
+            fci_kernel_single_f32_square(rows + 16, k, 16, x + k, &high);
         } else {
-            fci_single_f32_square(rows, k, n, x + k, &low);
-            fci_single_f32_square(rows + 16, k, n, x + k, &high);
+            fci_kernel_single_f32_square(rows, k, n, x + k, &low);
+            fci_kernel_single_f32_square(rows + 16, k, n, x + k, &high);
         }
     }
     _mm512_storeu_ps(acc, low);
@@ -10074,7 +10536,7 @@ FCI_AVX512 FCI_FN void fci_single_f32_avx512(size_t words, const void *a, const 
 #endif
 
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_single_bf16_square(const char *const *rows, size_t k, size_t n,
+FCI_AVX512BF16 FCI_INLINE void fci_kernel_single_bf16_square(const char *const *rows, size_t k, size_t n,
                                                       const uint32_t *x, __m512 *acc) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
     __m512 sum = *acc;
@@ -10084,7 +10546,7 @@ FCI_AVX512BF16 FCI_INLINE void fci_single_bf16_square(const char *const *rows, s
     *acc = sum;
 }
 
-FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
+FCI_AVX512BF16 FCI_FN void fci_kernel_single_bf16_avx512(size_t words, const void *a,
                                                   const char *const *rows, const char *ahead,
                                                   float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a;
@@ -10094,11 +10556,11 @@ FCI_AVX512BF16 FCI_FN void fci_single_bf16_avx512(size_t words, const void *a,
         const size_t n = words - k < 16 ? words - k : 16;
         for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);
         if (n == 16) {
-            fci_single_bf16_square(rows, k, 16, x + k, &low);
-            fci_single_bf16_square(rows + 16, k, 16, x + k, &high);
+            fci_kernel_single_bf16_square(rows, k, 16, x + k, &low);
+            fci_kernel_single_bf16_square(rows + 16, k, 16, x + k, &high);
         } else {
-            fci_single_bf16_square(rows, k, n, x + k, &low);
-            fci_single_bf16_square(rows + 16, k, n, x + k, &high);
+            fci_kernel_single_bf16_square(rows, k, n, x + k, &low);
+            fci_kernel_single_bf16_square(rows + 16, k, n, x + k, &high);
         }
     }
     _mm512_storeu_ps(acc, low);
@@ -10200,63 +10662,8 @@ FCI_CODED(bf16, FCI_AVX512BF16, uint32_t, 16)
 #undef FCI_CODED_DO
 #endif
 
-#if FCI_HAS_AMX
-typedef struct fci_amx_shape { // what LDTILECFG reads
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} fci_amx_shape;
-
-// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the
-// words that are left over. Each instruction adds, for its words, all lower and all higher halves'
-// products in order, and the two sums to the accumulator, so pieces of 16 words at fixed places
-// give fixed bits.
-FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
-                                      float *acc, bool first) {
-    const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
-    const size_t left = words % 16, whole = words - left;
-    fci_amx_shape shape;
-    memset(&shape, 0, sizeof shape);
-    shape.palette = 1;
-    for (int t = 0; t < (left ? 8 : 6); t++) { // the others stay empty
-        shape.rows[t] = t == 5 ? 16 : t == 7 ? (uint8_t)left : (uint8_t)rows;
-        shape.row_bytes[t] = t == 6 ? (uint16_t)(4 * left) : 64;
-    }
-    _tile_loadconfig(&shape);
-    if (first) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    } else {
-        _tile_loadd(0, acc, 256);
-        _tile_loadd(1, acc + 16, 256);
-        _tile_loadd(2, acc + 32, 256);
-        _tile_loadd(3, acc + 48, 256);
-    }
-#define FCI_AMX_STEP(t, activations, weights)                                                                \
-    _tile_loadd(weights, y + k * 64 + 16 * t, 256);                                                          \
-    _tile_dpbf16ps(t, activations, weights);
-    size_t k = 0;
-    for (; k < whole; k += 16) {
-        _tile_loadd(4, x + k, FCI_TILE_WORDS * 4);
-        FCI_AMX_STEP(0, 4, 5) FCI_AMX_STEP(1, 4, 5) FCI_AMX_STEP(2, 4, 5) FCI_AMX_STEP(3, 4, 5)
-    }
-    if (left) {
-        _tile_loadd(6, x + k, FCI_TILE_WORDS * 4);
-        FCI_AMX_STEP(0, 6, 7) FCI_AMX_STEP(1, 6, 7) FCI_AMX_STEP(2, 6, 7) FCI_AMX_STEP(3, 6, 7)
-    }
-#undef FCI_AMX_STEP
-    _tile_stored(0, acc, 256);
-    _tile_stored(1, acc + 16, 256);
-    _tile_stored(2, acc + 32, 256);
-    _tile_stored(3, acc + 48, 256);
-    _tile_release();
-}
-#endif
-
 #if FCI_HAS_NEON && !FCI_HAS_NEON32
-FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w,
+FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w,
                                        float *acc, bool first) {
 #define X(i)                                                                                                 \
     float32x4_t c##i = vdupq_n_f32(0), d##i = c##i, e##i = c##i, f##i = c##i;                                \
@@ -10292,18 +10699,18 @@ FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *
 #undef X
 }
 
-FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
+FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
                               bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
-    if (rows > 2) fci_tile_f32_neon_rows(6, words, x, y, acc, first);
-    else fci_tile_f32_neon_rows(2, words, x, y, acc, first);
+    if (rows > 2) fci_kernel_tile_f32_neon_rows(6, words, x, y, acc, first);
+    else fci_kernel_tile_f32_neon_rows(2, words, x, y, acc, first);
 }
 #endif
 
 #if FCI_HAS_NEON32
 // Sixteen registers hold the sums of six rows and eight columns, so there are two rounds. (Rounded
 // after each product, as the scalar tile does, and with denormal numbers taken for zero.)
-FCI_NEON FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, const float *a,
+FCI_NEON FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a,
                                                 const float *w, float *acc, bool first) {
 #define X(i)                                                                                                 \
     float32x4_t c##i = vdupq_n_f32(0), d##i = c##i;                                                          \
@@ -10333,12 +10740,12 @@ FCI_NEON FCI_INLINE void fci_tile_f32_neon_rows(size_t limit, size_t words, cons
 #undef X
 }
 
-FCI_NEON FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
+FCI_NEON FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
                                        float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     for (size_t half = 0; half < 16; half += 8)
-        if (rows > 2) fci_tile_f32_neon_rows(6, words, x, y + half, acc + half, first);
-        else fci_tile_f32_neon_rows(2, words, x, y + half, acc + half, first);
+        if (rows > 2) fci_kernel_tile_f32_neon_rows(6, words, x, y + half, acc + half, first);
+        else fci_kernel_tile_f32_neon_rows(2, words, x, y + half, acc + half, first);
 }
 #endif
 
@@ -10347,7 +10754,7 @@ FCI_NEON FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a,
 // eight columns have their sums in one register. A word at a time as BFDOT adds it, twice.
 #define FCI_EACH_PAIR(i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
 #define FCI_EACH_SQUARE FCI_EACH_PAIR(0) FCI_EACH_PAIR(1) FCI_EACH_PAIR(2) FCI_EACH_PAIR(3)
-FCI_NEON_BF16 FCI_INLINE void fci_tile_bf16_neon_columns(size_t limit, size_t words,
+FCI_NEON_BF16 FCI_INLINE void fci_kernel_tile_bf16_neon_columns(size_t limit, size_t words,
                                                          const uint32_t *a, const uint32_t *w,
                                                          float *acc, bool first) {
 #define X(i, j)                                                                                              \
@@ -10388,90 +10795,90 @@ FCI_NEON_BF16 FCI_INLINE void fci_tile_bf16_neon_columns(size_t limit, size_t wo
 #undef X
 }
 
-FCI_NEON_BF16 FCI_FN void fci_tile_bf16_neon(size_t rows, size_t words, const void *a,
+FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, const void *a,
                                              const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     for (size_t half = 0; half < 16; half += 8)
-        if (rows > 2) fci_tile_bf16_neon_columns(4, words, x, y + half, acc + half, first);
-        else fci_tile_bf16_neon_columns(1, words, x, y + half, acc + half, first);
+        if (rows > 2) fci_kernel_tile_bf16_neon_columns(4, words, x, y + half, acc + half, first);
+        else fci_kernel_tile_bf16_neon_columns(1, words, x, y + half, acc + half, first);
 }
 #endif
 
 // ---- Which tables there are, in order of preference, and which this processor can run.
-static const fci_kernels fci_kernels_scalar = {FC_SIMD_SCALAR,
+static const fci_kernels fci_kernel_kernels_scalar = {FC_SIMD_SCALAR,
                                                false,
-                                               {4, 16, fci_tile_f32_scalar, NULL, NULL},
-                                               {4, 16, fci_tile_bf16_scalar, NULL, NULL},
+                                               {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL},
+                                               {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
                                                FCI_BODY_NAMES(scalar)};
 #if FCI_HAS_AVX2
-static const fci_kernels fci_kernels_avx2 = {
-    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL}, FCI_BODY_NAMES(avx2)
+static const fci_kernels fci_kernel_kernels_avx2 = {
+    FC_SIMD_AVX2, false, {6, 16, fci_kernel_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL}, FCI_BODY_NAMES(avx2)
 };
 #endif
 #if FCI_HAS_AVX512
-static const fci_kernels fci_kernels_avx512 = {FC_SIMD_AVX512,
+static const fci_kernels fci_kernel_kernels_avx512 = {FC_SIMD_AVX512,
                                                false,
-                                               {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
+                                               {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
                                                {0, 0, NULL, NULL, NULL},
                                                FCI_BODY_NAMES(avx512)};
 #endif
 #if FCI_HAS_AVX512BF16
-static const fci_kernels fci_kernels_avx512bf16 = {
+static const fci_kernels fci_kernel_kernels_avx512bf16 = {
     FC_SIMD_AVX512BF16,
     true,
-    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
-    {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512, fci_coded_bf16},
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {14, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
     FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
-static const fci_kernels fci_kernels_amx = {
+static const fci_kernels fci_kernel_kernels_amx = {
     FC_SIMD_AMX,
     true,
-    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
-    {16, 64, fci_tile_bf16_amx, NULL, NULL},
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {16, 64, fci_kernel_tile_bf16_amx, NULL, NULL},
     FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON32
-static const fci_kernels fci_kernels_neon = {FC_SIMD_NEON,
+static const fci_kernels fci_kernel_kernels_neon = {FC_SIMD_NEON,
                                              false,
-                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
+                                             {6, 16, fci_kernel_tile_f32_neon, NULL, NULL},
                                              {0, 0, NULL, NULL, NULL},
                                              FCI_BODY_NAMES_WITH(neon, scalar, NULL, scalar)};
 #elif FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
-static const fci_kernels fci_kernels_neon = {FC_SIMD_NEON,
+static const fci_kernels fci_kernel_kernels_neon = {FC_SIMD_NEON,
                                              false,
-                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
+                                             {6, 16, fci_kernel_tile_f32_neon, NULL, NULL},
                                              {0, 0, NULL, NULL, NULL},
                                              FCI_BODY_NAMES(scalar)};
 #endif
 #if FCI_HAS_NEON_BF16
-static const fci_kernels fci_kernels_neon_bf16 = {FC_SIMD_NEON_BF16,
+static const fci_kernels fci_kernel_kernels_neon_bf16 = {FC_SIMD_NEON_BF16,
                                                   true,
-                                                  {6, 16, fci_tile_f32_neon, NULL, NULL},
-                                                  {8, 16, fci_tile_bf16_neon, NULL, NULL},
+                                                  {6, 16, fci_kernel_tile_f32_neon, NULL, NULL},
+                                                  {8, 16, fci_kernel_tile_bf16_neon, NULL, NULL},
                                                   FCI_BODY_NAMES(scalar)};
 #endif
 
-FCI_FN const fci_kernels *fci_kernels_table(fc_simd simd) { // NULL: not in this build
+FCI_FN const fci_kernels *fci_kernel_kernels_table(fc_simd simd) { // NULL: not in this build
     switch (simd) {
-    case FC_SIMD_SCALAR: return &fci_kernels_scalar;
+    case FC_SIMD_SCALAR: return &fci_kernel_kernels_scalar;
 #if FCI_HAS_AVX2
-    case FC_SIMD_AVX2: return &fci_kernels_avx2;
+    case FC_SIMD_AVX2: return &fci_kernel_kernels_avx2;
 #endif
 #if FCI_HAS_AVX512
-    case FC_SIMD_AVX512: return &fci_kernels_avx512;
+    case FC_SIMD_AVX512: return &fci_kernel_kernels_avx512;
 #endif
 #if FCI_HAS_AVX512BF16
-    case FC_SIMD_AVX512BF16: return &fci_kernels_avx512bf16;
+    case FC_SIMD_AVX512BF16: return &fci_kernel_kernels_avx512bf16;
 #endif
 #if FCI_HAS_AMX
-    case FC_SIMD_AMX: return &fci_kernels_amx;
+    case FC_SIMD_AMX: return &fci_kernel_kernels_amx;
 #endif
 #if FCI_HAS_NEON
-    case FC_SIMD_NEON: return &fci_kernels_neon;
+    case FC_SIMD_NEON: return &fci_kernel_kernels_neon;
 #endif
 #if FCI_HAS_NEON_BF16
-    case FC_SIMD_NEON_BF16: return &fci_kernels_neon_bf16;
+    case FC_SIMD_NEON_BF16: return &fci_kernel_kernels_neon_bf16;
 #endif
     default: return NULL;
     }
@@ -10480,7 +10887,7 @@ FCI_FN const fci_kernels *fci_kernels_table(fc_simd simd) { // NULL: not in this
 // Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
 // 18), asked by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking
 // twice is harmless.
-FCI_FN bool fci_cpu_lends_tiles(void) {
+FCI_FN bool fci_kernel_cpu_lends_tiles(void) {
 #if FCI_HAS_AMX
     long result = 158;
     __asm__ volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
@@ -10492,7 +10899,7 @@ FCI_FN bool fci_cpu_lends_tiles(void) {
 
 #if FCI_HAS_AVX2
 // The highest x86 table: CPUID says what the processor has, XCR0 which registers the system saves.
-FCI_FN fc_simd fci_cpu_best(void) {
+FCI_FN fc_simd fci_kernel_cpu_best(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return FC_SIMD_SCALAR;
     const unsigned basic = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29; // FMA, OSXSAVE, AVX, F16C
@@ -10503,12 +10910,13 @@ FCI_FN fc_simd fci_cpu_best(void) {
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & 1u << 5)) return FC_SIMD_SCALAR;
     const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; // AVX512 F, DQ, BW, VL
     if ((b & wide) != wide || (saved & 0xe6) != 0xe6) return FC_SIMD_AVX2;
-    const bool tiles = (d & 1u << 22) && (d & 1u << 24) && (saved & 0x60000) == 0x60000; // AMX-BF16, AMX-TILE
+    // AMX-BF16, AMX-TILE
+    const bool tiles = (d & 1u << 22) && (d & 1u << 24) && (saved & 0x60000) == 0x60000;
     if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return FC_SIMD_AVX512;
-    return tiles && fci_cpu_lends_tiles() ? FC_SIMD_AMX : FC_SIMD_AVX512BF16;
+    return tiles && fci_kernel_cpu_lends_tiles() ? FC_SIMD_AMX : FC_SIMD_AVX512BF16;
 }
 #else
-FCI_FN fc_simd fci_cpu_best(void) {
+FCI_FN fc_simd fci_kernel_cpu_best(void) {
 #if FCI_HAS_NEON_BF16
     if (getauxval(AT_HWCAP2) & 1ul << 14) return FC_SIMD_NEON_BF16; // HWCAP2_BF16
 #elif FCI_HAS_NEON32 && defined(__linux__)
@@ -10518,18 +10926,17 @@ FCI_FN fc_simd fci_cpu_best(void) {
 }
 #endif
 
-// The best table up to `max` (AUTO: any) that is in this build and that this processor can run.
 FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
-    int simd = (int)fci_cpu_best();
+    int simd = (int)fci_kernel_cpu_best();
     if (max != FC_SIMD_AUTO && (int)max < simd) simd = (int)max;
     for (; simd > (int)FC_SIMD_SCALAR; simd--)
-        if (fci_kernels_table((fc_simd)simd)) return fci_kernels_table((fc_simd)simd);
-    return &fci_kernels_scalar;
+        if (fci_kernel_kernels_table((fc_simd)simd)) return fci_kernel_kernels_table((fc_simd)simd);
+    return &fci_kernel_kernels_scalar;
 }
 
-static const char *const fci_kernels_names[FC_SIMD_COUNT] = {
+static const char *const fci_kernel_kernels_names[FC_SIMD_COUNT] = {
     "auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", "neon", "neon-bf16"};
-FCI_ENUM(fc_simd, "simd", fci_kernels_names)
+FCI_ENUM(fc_simd, "simd", fci_kernel_kernels_names)
 
 FINERCUT_API fc_simd fc_simd_best(void) {
     return fci_kernels_pick(FC_SIMD_AUTO)->simd;
@@ -10542,62 +10949,59 @@ FINERCUT_API int fc_simd_there(fc_simd simd) {
 FINERCUT_API const char *fc_build_info(void) {
     return "finercut " FINERCUT_VERSION
 #if defined(__clang__)
-        ", clang " __clang_version__
+           ", clang " __clang_version__
 #elif defined(__GNUC__)
-        ", gcc " __VERSION__
+           ", gcc " __VERSION__
 #elif defined(_MSC_VER)
-        ", msvc"
+           ", msvc"
 #else
-        ", unknown compiler"
+           ", unknown compiler"
 #endif
-        ", kernels: scalar"
+           ", kernels: scalar"
 #if FCI_HAS_AVX2
-        " avx2"
+           " avx2"
 #endif
 #if FCI_HAS_AVX512
-        " avx512"
+           " avx512"
 #endif
 #if FCI_HAS_AVX512BF16
-        " avx512bf16"
+           " avx512bf16"
 #endif
 #if FCI_HAS_AMX
-        " amx"
+           " amx"
 #endif
 #if FCI_HAS_NEON
-        " neon"
+           " neon"
 #endif
 #if FCI_HAS_NEON_BF16
-        " neon-bf16"
+           " neon-bf16"
 #endif
-        ", threads: "
+           ", threads: "
 #if FCI_THREADS
-        "yes"
+           "yes"
 #else
-        "no"
+           "no"
 #endif
 #ifdef FINERCUT_NO_MMAP
-        ", FINERCUT_NO_MMAP"
+           ", FINERCUT_NO_MMAP"
 #endif
 #ifdef FINERCUT_NO_POSIX
-        ", FINERCUT_NO_POSIX"
+           ", FINERCUT_NO_POSIX"
 #endif
 #ifdef FINERCUT_NO_SIMD
-        ", FINERCUT_NO_SIMD"
+           ", FINERCUT_NO_SIMD"
 #endif
 #ifdef FINERCUT_NO_AVX512
-        ", FINERCUT_NO_AVX512"
+           ", FINERCUT_NO_AVX512"
 #endif
         ;
 }
 
-// ---- GEMM: y = x W^T. Activations are packed once for all matrices that read them: blocks of K, in each
+// >> gemm
+// GEMM: y = x W^T. Activations are packed once for all matrices that read them: blocks of K, in each
 // the rows in panels of mr. Weights are decoded and packed a group of panels and a block of K at a
 // time into a worker's scratch, and serve all rows of the task while they are in its cache; those
 // that come next are asked for meanwhile. Partial sums wait in the scratch between blocks of K.
-
-#define FCI_GEMM_PANELS 4   // of weights in a group, at most: 256 KiB, to stay in the second level with the next ones
-#define FCI_GEMM_ROWS 1024  // of activations in a task with more than one block of K (rounded down to panels)
-#define FCI_GEMM_LINES 128  // of the next weights asked for with a tile, at least
 
 typedef struct fci_matrix { // weights as stored: rows are outputs
     const void *data;
@@ -10609,11 +11013,6 @@ typedef struct fci_matrix { // weights as stored: rows are outputs
     uint64_t run, step;
     bool transposed; // stored as [cols][row_bytes]: the rows are columns, of a type without blocks
 } fci_matrix;
-
-FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
-    if (w->run) row = row / w->run * w->step + row % w->run;
-    return (const char *)w->data + row * w->row_bytes;
-}
 
 typedef enum fci_gemm_op {
     FCI_GEMM_STORE, // y = x W^T + bias
@@ -10635,6 +11034,38 @@ typedef struct fci_rms_norm { // of rows, before they are packed
     float eps;
 } fci_rms_norm;
 
+FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row);
+FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute);
+// Whether the table computes in bfloat16 at full speed. (The scalar table can do it, for
+// comparison.)
+FCI_FN bool fci_gemm_has_bf16(const fci_context *c);
+FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k);
+// Packs x, [m] rows of k floats (normalised, where norm is given), for fci_gemm: an opaque layout
+// of this context's table.
+FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
+                          size_t m, size_t k, const fci_rms_norm *norm, void *packed);
+FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
+// For every part: y [m, n_rows] = (or, ADD, +=) x W^T + bias. `packed` holds x (fci_gemm_pack) in
+// rows of k, scratch fci_gemm_scratch_bytes.
+FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
+                     size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch);
+// Two parts of equal n_rows (a gated FFN), or one: activation(x W0^T + b0) (x W1^T + b1) packed for
+// the next GEMM, whose k is n_rows.
+FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m,
+                          size_t k, const fci_gemm_part *parts, size_t n_parts,
+                          fci_activation activation, void *next, void *scratch);
+
+// ---- private to this section
+
+#define FCI_GEMM_PANELS 4   // of weights in a group, at most: 256 KiB, to stay in the second level with the next ones
+#define FCI_GEMM_ROWS 1024  // of activations in a task with more than one block of K (rounded down to panels)
+#define FCI_GEMM_LINES 128  // of the next weights asked for with a tile, at least
+
+FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
+    if (w->run) row = row / w->run * w->step + row % w->run;
+    return (const char *)w->data + row * w->row_bytes;
+}
+
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute) {
     return compute == FC_COMPUTE_BF16 ? &c->kernels->bf16 : &c->kernels->f32;
 }
@@ -10652,8 +11083,6 @@ FCI_FN size_t fci_gemm_block(fc_compute compute, size_t k) {
     return blocks ? ((words + blocks - 1) / blocks + unit - 1) / unit * unit : unit;
 }
 
-// Whether the table computes in bfloat16 at full speed. (The scalar table can do it, for
-// comparison.)
 FCI_FN bool fci_gemm_has_bf16(const fci_context *c) {
     return c->kernels->native_bf16;
 }
@@ -10665,15 +11094,15 @@ FCI_FN void fci_gemm_to_pairs(const fci_kernels *k, const float *x, size_t n, ui
 }
 
 // Packed activations: [blocks of K][panels][mr][FCI_TILE_WORDS].
-typedef struct fci_packed {
+typedef struct fci_gemm_packed {
     uint32_t *data;
     fc_compute compute;
     size_t mr, panels, words, block;
-} fci_packed;
+} fci_gemm_packed;
 
-FCI_FN fci_packed fci_packed_of(const fci_context *c, fc_compute compute, void *data, size_t m,
-                                size_t k) {
-    fci_packed p;
+FCI_FN fci_gemm_packed fci_gemm_packed_of(const fci_context *c, fc_compute compute, void *data,
+                                          size_t m, size_t k) {
+    fci_gemm_packed p;
     p.data = (uint32_t *)data;
     p.compute = compute;
     p.mr = fci_gemm_tile(c, compute)->mr;
@@ -10683,28 +11112,28 @@ FCI_FN fci_packed fci_packed_of(const fci_context *c, fc_compute compute, void *
     return p;
 }
 
-FCI_INLINE uint32_t *fci_packed_row(const fci_packed *p, size_t row, size_t word) {
+FCI_INLINE uint32_t *fci_gemm_packed_row(const fci_gemm_packed *p, size_t row, size_t word) {
     const size_t block = word / p->block;
     return p->data + ((block * p->panels * p->mr) + row) * FCI_TILE_WORDS +
            (word - block * p->block);
 }
 
 FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k) {
-    const fci_packed p = fci_packed_of(c, compute, NULL, m, k);
+    const fci_gemm_packed p = fci_gemm_packed_of(c, compute, NULL, m, k);
     return (p.words + p.block - 1) / p.block * p.panels * p.mr * FCI_TILE_WORDS * sizeof(uint32_t);
 }
 
-typedef struct fci_pack_job {
+typedef struct fci_gemm_pack_job {
     const fci_context *c;
     const fci_rms_norm *norm;
     const float *x;
     size_t ldx, m, k;
-    fci_packed packed;
-} fci_pack_job;
+    fci_gemm_packed packed;
+} fci_gemm_pack_job;
 
-FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
-    const fci_pack_job *j = (const fci_pack_job *)arg;
-    const fci_packed *p = &j->packed;
+FCI_FN void fci_gemm_pack_task(void *arg, size_t panel, uint32_t worker) {
+    const fci_gemm_pack_job *j = (const fci_gemm_pack_job *)arg;
+    const fci_gemm_packed *p = &j->packed;
     const fci_kernels *k = j->c->kernels;
     const size_t per_word = p->compute == FC_COMPUTE_BF16 ? 2 : 1;
     const size_t end = (size_t)fci_min(j->m, (panel + 1) * p->mr);
@@ -10716,7 +11145,7 @@ FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
         for (size_t at = 0; at < p->words; at += p->block) {
             const size_t first = at * per_word,
                          n = (size_t)fci_min(p->block * per_word, j->k - first);
-            uint32_t *out = fci_packed_row(p, row, at);
+            uint32_t *out = fci_gemm_packed_row(p, row, at);
             const float *from = x + first;
             if (j->norm) {
                 k->scale(from, j->norm->weight + first, scale, n, piece);
@@ -10728,19 +11157,17 @@ FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
     }
 }
 
-// Packs x, [m] rows of k floats (normalised, where norm is given), for fci_gemm: an opaque layout
-// of this context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
                           size_t m, size_t k, const fci_rms_norm *norm, void *packed) {
-    fci_pack_job j;
+    fci_gemm_pack_job j;
     j.c = c;
     j.norm = norm;
     j.x = x;
     j.ldx = ldx;
     j.m = m;
     j.k = k;
-    j.packed = fci_packed_of(c, compute, packed, m, k);
-    fci_parallel_for(c, j.packed.panels, fci_pack_task, &j);
+    j.packed = fci_gemm_packed_of(c, compute, packed, m, k);
+    fci_parallel_for(c, j.packed.panels, fci_gemm_pack_task, &j);
 }
 
 // A worker's scratch, in floats: panels of weights, the partial sums of a task, decoded weight
@@ -10767,13 +11194,13 @@ typedef struct fci_gemm_job {
     const fci_tile *tile;
     fc_compute compute;
     fci_gemm_op op;
-    fci_packed packed;
+    fci_gemm_packed packed;
     size_t m, k;
     const fci_gemm_part *parts;
     size_t n_parts;
     size_t unit;        // panels that are finished together: one, or a gated one and its gate
     fci_activation activation; // FEED
-    fci_packed fed;
+    fci_gemm_packed fed;
     float *scratch;
     size_t column_panels; // of the whole product
     size_t tall, wide;    // of one task, in panels
@@ -10836,7 +11263,8 @@ FCI_FN fci_gemm_source fci_gemm_source_of(const fci_gemm_job *j, size_t panel, s
     return s;
 }
 
-FCI_INLINE size_t fci_gemm_offset(const fci_gemm_job *j, const fci_gemm_source *s) { // of the first byte in a row
+// of the first byte in a row
+FCI_INLINE size_t fci_gemm_offset(const fci_gemm_job *j, const fci_gemm_source *s) {
     return s->n ? s->stride * s->first / j->k : 0;
 }
 
@@ -10939,7 +11367,7 @@ FCI_FN void fci_gemm_feed(const fci_gemm_job *j, float *acc, size_t row, size_t 
     const size_t per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1, word = column / per_word;
     const size_t words = (size_t)fci_min(nr / per_word, j->fed.words - word);
     for (size_t r = 0; r < rows; r++) {
-        uint32_t *out = fci_packed_row(&j->fed, row + r, word);
+        uint32_t *out = fci_gemm_packed_row(&j->fed, row + r, word);
         if (per_word == 2) j->c->kernels->bf16_pairs(acc + r * nr, words, out);
         else memcpy(out, acc + r * nr, words * sizeof *out);
     }
@@ -10970,7 +11398,8 @@ FCI_FN void fci_gemm_foresee(const fci_gemm_job *j, fci_gemm_ahead *a) {
     if (a->wait && a->wait--) return;
     for (size_t left = a->share; left && a->panel < a->last;) {
         const fci_gemm_source s = fci_gemm_source_of(j, a->panel, a->at);
-        const size_t lines = s.bytes / FCI_ALIGN + 2, from = fci_gemm_offset(j, &s); // unaligned, so one more
+        // unaligned, so one more
+        const size_t lines = s.bytes / FCI_ALIGN + 2, from = fci_gemm_offset(j, &s);
         for (size_t n; left && a->row < s.rows; left -= n) {
             const char *next = s.data + a->row * s.stride + from + a->line * FCI_ALIGN;
             n = (size_t)fci_min(left, lines - a->line);
@@ -11004,7 +11433,7 @@ FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const 
     const size_t mr = j->tile->mr, nr = j->tile->nr, wide = s->c1 - s->c0;
     const bool last = s->at + s->words == j->packed.words, whole = last && s->at == 0;
     for (size_t r = s->r0; r < s->r1; r++) {
-        const uint32_t *a = fci_packed_row(&j->packed, r * mr, s->at);
+        const uint32_t *a = fci_gemm_packed_row(&j->packed, r * mr, s->at);
         const size_t rows = (size_t)fci_min(mr, j->m - r * mr);
         for (size_t c = 0; c < wide; c++) {
             // With a single block of K the sums need not wait, and one place does for all.
@@ -11066,14 +11495,15 @@ FCI_FN bool fci_gemm_coded(const fci_gemm_job *j, size_t panel, size_t at, float
     size_t column;
     const fc_dtype type = fci_gemm_panel(j, panel, &column)->w->type;
     if (!j->tile->coded ||
-        (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0)) return false;
+        (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0))
+        return false;
     const fci_gemm_source s = fci_gemm_source_of(j, panel, at);
     const size_t from = fci_gemm_offset(j, &s);
     const char *rows[FCI_PANEL_MAX];
     if (s.first % 32 || s.n % 32) return false;
     for (size_t r = 0; r < j->tile->nr; r++)
         rows[r] = r < s.rows ? fci_matrix_row(s.w, s.row + r) + from : rows[0];
-    j->tile->coded(type, s.n / 32, fci_packed_row(&j->packed, 0, at), rows,
+    j->tile->coded(type, s.n / 32, fci_gemm_packed_row(&j->packed, 0, at), rows,
                    s.data + j->tile->nr * (s.stride + from), acc, at == 0);
     return true;
 }
@@ -11089,7 +11519,8 @@ FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float
             const size_t words = (size_t)fci_min(block, j->packed.words - at);
             if (fci_gemm_coded(j, c, at, acc)) continue;
             fci_gemm_rows(j, c, at, true, scratch + room.rows, rows, &ahead);
-            j->tile->single(words, fci_packed_row(&j->packed, 0, at), rows, ahead, acc, at == 0);
+            j->tile->single(words, fci_gemm_packed_row(&j->packed, 0, at), rows, ahead, acc,
+                            at == 0);
         }
     if (j->op == FCI_GEMM_FEED) fci_gemm_feed(j, scratch + room.sums, 0, s->c0);
     else fci_gemm_finish(j, scratch + room.sums, 0, s->c0);
@@ -11155,7 +11586,11 @@ FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
 FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compute, fci_gemm_op op,
                          const void *packed, size_t m, size_t k, const fci_gemm_part *parts,
                          size_t n_parts, void *scratch) {
-    union { const void *in; void *out; } cast; // the layout is shared with what is written, hence not const
+    // the layout is shared with what is written, hence not const
+    union {
+        const void *in;
+        void *out;
+    } cast;
     cast.in = packed;
     j->c = c;
     j->tile = fci_gemm_tile(c, compute);
@@ -11163,7 +11598,7 @@ FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compu
     j->op = op;
     j->m = m;
     j->k = k;
-    j->packed = fci_packed_of(c, compute, cast.out, m, k);
+    j->packed = fci_gemm_packed_of(c, compute, cast.out, m, k);
     j->parts = parts;
     j->n_parts = n_parts;
     j->unit = op == FCI_GEMM_FEED ? n_parts : 1;
@@ -11175,8 +11610,6 @@ FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compu
     fci_parallel_for(c, fci_gemm_split(j), fci_gemm_task, j);
 }
 
-// For every part: y [m, n_rows] = (or, ADD, +=) x W^T + bias. `packed` holds x (fci_gemm_pack) in
-// rows of k, scratch fci_gemm_scratch_bytes.
 FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
                      size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts,
                      void *scratch) {
@@ -11184,26 +11617,23 @@ FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, c
     fci_gemm_run(&j, c, compute, op, packed, m, k, parts, n_parts, scratch);
 }
 
-// Two parts of equal n_rows (a gated FFN), or one: activation(x W0^T + b0) (x W1^T + b1) packed for
-// the next GEMM, whose k is n_rows.
 FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m,
                           size_t k, const fci_gemm_part *parts, size_t n_parts,
                           fci_activation activation, void *next, void *scratch) {
     fci_gemm_job j;
     j.activation = activation;
-    j.fed = fci_packed_of(c, compute, next, m, parts[0].n_rows);
+    j.fed = fci_gemm_packed_of(c, compute, next, m, parts[0].n_rows);
     fci_gemm_run(&j, c, compute, FCI_GEMM_FEED, packed, m, k, parts, n_parts, scratch);
 }
 
-// ---- Attention: causal, with online softmax over blocks of keys, on the float tile twice: scores are
+// >> attention
+// Attention: causal, with online softmax over blocks of keys, on the float tile twice: scores are
 // queries times keys, results are softmax weights times values. The heads that share a KV head
 // stand as rows of one panel. Blocks of keys lie at fixed positions, so a query's arithmetic
 // depends on its position alone.
 
-#define FCI_ATTENTION_KEYS 128 // in a block; a multiple of every nr
-#define FCI_ATTENTION_ROWS 192 // queries times heads in a task, about
-
-typedef struct fci_attention_lane { // query i stands at position n_kv - n_q + i and sees keys up to there
+// query i stands at position n_kv - n_q + i and sees keys up to there
+typedef struct fci_attention_lane {
     const float *q, *k, *v;
     float *out;
     size_t n_q, n_kv;
@@ -11216,6 +11646,15 @@ typedef struct fci_attention { // head h of row i lies at q + i * ldq + h * head
     uint32_t window; // a query sees this many keys, its own the last; 0: all before it
     float cap;       // scores are cap tanh(score / cap); 0: as they are
 } fci_attention;
+
+FCI_FN size_t fci_attention_scratch_bytes(const fci_context *c, const fci_attention *a);
+FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
+                              const fci_attention_lane *lanes, size_t n_lanes, void *scratch);
+
+// ---- private to this section
+
+#define FCI_ATTENTION_KEYS 128 // in a block; a multiple of every nr
+#define FCI_ATTENTION_ROWS 192 // queries times heads in a task, about
 
 typedef struct fci_attention_job {
     const fci_kernels *kernels;
@@ -11260,10 +11699,16 @@ FCI_FN void fci_attention_begin(fci_attention_job *j, const fci_context *c,
 FCI_FN size_t fci_attention_layout(const fci_attention_job *j, float *base, fci_attention_work *w) {
     const fci_tile *t = &j->kernels->f32;
     const size_t rows = (j->queries * j->group + t->mr - 1) / t->mr * t->mr;
-    const size_t sizes[] = {FCI_ATTENTION_KEYS * (size_t)j->a->head_dim, FCI_ATTENTION_KEYS * j->padded,
-                            FCI_ATTENTION_KEYS * t->mr, FCI_TILE_WORDS * t->mr, rows * j->pieces * FCI_TILE_WORDS,
-                            rows * j->padded, rows, rows};
-    float **const places[] = {&w->keys, &w->values, &w->scores, &w->weights, &w->queries, &w->sums, &w->max, &w->sum};
+    const size_t sizes[] = {FCI_ATTENTION_KEYS * (size_t)j->a->head_dim,
+                            FCI_ATTENTION_KEYS * j->padded,
+                            FCI_ATTENTION_KEYS * t->mr,
+                            FCI_TILE_WORDS * t->mr,
+                            rows * j->pieces * FCI_TILE_WORDS,
+                            rows * j->padded,
+                            rows,
+                            rows};
+    float **const places[] = {&w->keys,    &w->values, &w->scores, &w->weights,
+                              &w->queries, &w->sums,   &w->max,    &w->sum};
     size_t at = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         if (base) *places[i] = base + at;
@@ -11279,7 +11724,8 @@ FCI_FN size_t fci_attention_scratch_bytes(const fci_context *c, const fci_attent
     return fci_attention_layout(&j, NULL, &w) * sizeof(float) * c->n_threads;
 }
 
-FCI_INLINE size_t fci_attention_visible(const fci_attention_work *w, size_t row) { // keys that a row sees
+// keys that a row sees
+FCI_INLINE size_t fci_attention_visible(const fci_attention_work *w, size_t row) {
     return w->lane->n_kv - w->lane->n_q + w->first + row / w->j->group + 1;
 }
 
@@ -11292,7 +11738,8 @@ FCI_INLINE size_t fci_attention_piece(const fci_attention *a, size_t piece) { //
     return (size_t)fci_min(FCI_TILE_WORDS, a->head_dim - piece * FCI_TILE_WORDS);
 }
 
-FCI_INLINE size_t fci_attention_hidden(const fci_attention_work *w, size_t row) { // keys before its window
+// keys before its window
+FCI_INLINE size_t fci_attention_hidden(const fci_attention_work *w, size_t row) {
     const size_t sees = fci_attention_visible(w, row), window = w->j->a->window;
     return window && sees > window ? sees - window : 0;
 }
@@ -11334,7 +11781,8 @@ FCI_FN void fci_attention_pack_keys(const fci_attention_work *w, size_t at, size
         w->j->kernels->interleave(rows, nr, a->head_dim, NULL, w->keys + key * a->head_dim);
     }
     for (size_t d = 0; d < w->j->padded; d += nr) {
-        const size_t columns = (size_t)fci_min(nr, a->head_dim - d); // others give sums that nobody reads
+        // others give sums that nobody reads
+        const size_t columns = (size_t)fci_min(nr, a->head_dim - d);
         w->j->kernels->finish(w->lane->v + at * a->ldkv + head + d, a->ldkv, n, NULL, false,
                               columns, w->values + d * FCI_ATTENTION_KEYS, nr);
     }
@@ -11397,7 +11845,8 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block;
          w.lane++)
         block -= n_blocks;
-    w.first = (n_blocks - 1 - block) * j->queries; // those that see most come first, so that threads end together
+    // those that see most come first, so that threads end together
+    w.first = (n_blocks - 1 - block) * j->queries;
     w.rows = (size_t)fci_min(j->queries, w.lane->n_q - w.first) * j->group;
     fci_attention_layout(j, j->scratch + fci_attention_layout(j, NULL, &w) * worker, &w);
     for (size_t r = 0; r < w.rows; r++) {
@@ -11427,7 +11876,29 @@ FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
     fci_parallel_for(c, n_blocks * a->n_kv_heads, fci_attention_task, &j);
 }
 
-// ---- Rows: operations on every row of a matrix by itself.
+// >> rows
+// Rows: operations on every row of a matrix by itself.
+
+// y = x / sqrt(mean(x^2) + eps) * weight, row by row; y may be x.
+FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight,
+                             float eps, size_t m, size_t n, float *y, size_t ldy);
+// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][2][rotary_dim / 2]. The
+// pairs are (2k, 2k + 1) where interleaved, else (k, k + rotary_dim / 2); what lies behind
+// rotary_dim stays.
+FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, uint32_t n_heads,
+                          uint32_t head_dim, uint32_t rotary_dim, bool interleaved,
+                          const float *cos_sin, const uint32_t *positions);
+// y = (x - mean) / sqrt(variance + eps) * weight + bias (may be NULL), row by row; y may be x.
+FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
+                               const float *weight, const float *bias, float eps, size_t m,
+                               size_t n, float *y, size_t ldy);
+// x = cap tanh(scale x / cap), or scale x where cap is 0.
+FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap,
+                         size_t m, size_t n);
+FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y,
+                                size_t ldy, float scale, size_t m, size_t n);
+
+// ---- private to this section
 
 typedef struct fci_rows fci_rows;
 struct fci_rows {
@@ -11465,7 +11936,6 @@ FCI_FN void fci_rows_rmsnorm_row(const fci_rows *j, size_t i) {
     j->kernels->scale(x, j->weight, j->kernels->rms(x, j->eps, j->n), j->n, j->out + i * j->ld_out);
 }
 
-// y = x / sqrt(mean(x^2) + eps) * weight, row by row; y may be x.
 FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight,
                              float eps, size_t m, size_t n, float *y, size_t ldy) {
     fci_rows j;
@@ -11490,9 +11960,6 @@ FCI_FN void fci_rows_rope_row(const fci_rows *j, size_t i) {
                            j->interleaved);
 }
 
-// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][2][rotary_dim / 2]. The
-// pairs are (2k, 2k + 1) where interleaved, else (k, k + rotary_dim / 2); what lies behind
-// rotary_dim stays.
 FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, uint32_t n_heads,
                           uint32_t head_dim, uint32_t rotary_dim, bool interleaved,
                           const float *cos_sin, const uint32_t *positions) {
@@ -11517,7 +11984,6 @@ FCI_FN void fci_rows_layernorm_row(const fci_rows *j, size_t i) {
                           j->out + i * j->ld_out);
 }
 
-// y = (x - mean) / sqrt(variance + eps) * weight + bias (may be NULL), row by row; y may be x.
 FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
                                const float *weight, const float *bias, float eps, size_t m,
                                size_t n, float *y, size_t ldy) {
@@ -11560,7 +12026,6 @@ FCI_FN void fci_rows_cap_row(const fci_rows *j, size_t i) {
     j->kernels->cap(j->out + i * j->ld_out, j->scale, j->cap, j->n);
 }
 
-// x = cap tanh(scale x / cap), or scale x where cap is 0.
 FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap,
                          size_t m, size_t n) {
     fci_rows j;
@@ -11607,8 +12072,7 @@ FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, u
                         "type %s: expected multiples of %u elements, got %llu from %llu on",
                         fc_dtype_name(type), fci_number_block(type), (unsigned long long)n,
                         (unsigned long long)first);
-    if (fci_need((row && out) || n == 0, "fc_decode",
-                 "a row and a place for its numbers", err))
+    if (fci_need((row && out) || n == 0, "fc_decode", "a row and a place for its numbers", err))
         return FC_ERR_ARGUMENT;
     fci_number_decode(type, row, first, n, out);
     return FC_OK;
@@ -11650,7 +12114,8 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
     return scratch ? FC_OK : FC_ERR_MEMORY;
 }
 
-// ---- Peak: what this machine can do at most, measured: multiply-adds that stay in registers, and reading memory.
+// >> peak
+// Peak: what this machine can do at most, measured: multiply-adds that stay in registers, and reading memory.
 
 // A loop returns how many operations (a multiply-add is two) its `rounds` did; `x` holds 32 floats,
 // which it may change. Fourteen sums hide the latency of two units; c = x * c + y keeps compilers
@@ -11658,7 +12123,8 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
 typedef double (*fci_peak_fn)(size_t rounds, float *x);
 #define FCI_PEAK_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
-FCI_FN double fci_peak_scalar(size_t rounds, float *x) { // the instructions that the compiler may use anywhere
+// the instructions that the compiler may use anywhere
+FCI_FN double fci_peak_scalar(size_t rounds, float *x) {
     fci_lanes a, b, s0, s1, s2;
     fci_lanes_load(&a, x, FCI_LANES, 0);
     fci_lanes_load(&b, x + 16, FCI_LANES, 0);
@@ -11877,7 +12343,8 @@ FCI_FN void fci_peak_read_task(void *arg, size_t task, uint32_t worker) {
     }
     a = a ^ b ^ c ^ d;
     memcpy(&first, &a, sizeof first);
-    j->operations[task] = (double)(j->per_task * sizeof *p) + (first == 1 ? 1 : 0); // (so that the reads are wanted)
+    // (so that the reads are wanted)
+    j->operations[task] = (double)(j->per_task * sizeof *p) + (first == 1 ? 1 : 0);
 }
 
 FCI_FN double fci_peak_best(const fci_context *c, fci_task_fn fn, fci_peak_job *j, size_t n_tasks,
@@ -11925,7 +12392,8 @@ FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes
     out->gigabytes_one = fci_peak_best(NULL, fci_peak_read_task, &j, pieces, 4);
     out->gigabytes =
         c->n_threads > 1 ? fci_peak_best(c, fci_peak_read_task, &j, pieces, 6) : out->gigabytes_one;
-    if (out->gflops < out->gflops_one) out->gflops = out->gflops_one; // others took the other processors
+    // others took the other processors
+    if (out->gflops < out->gflops_one) out->gflops = out->gflops_one;
     if (out->gigabytes < out->gigabytes_one) out->gigabytes = out->gigabytes_one;
     fci_free(c, block);
     fci_free(c, j.operations);
@@ -11965,7 +12433,8 @@ typedef enum fci_rope_scaling {
 typedef struct fci_rope {
     double theta;
     fci_rope_scaling scaling;
-    double factor, low, high; // low, high: llama3's frequency factors, or yarn's beta_slow, beta_fast
+    // low, high: llama3's frequency factors, or yarn's beta_slow, beta_fast
+    double factor, low, high;
     double original;          // context length before scaling
     double attention;         // what cosines and sines are multiplied by
     bool whole_dims;          // yarn: its range is rounded to whole dimensions
@@ -11998,7 +12467,7 @@ typedef struct fci_hyper {
     fci_block_kind *blocks;      // [n_blocks]
 } fci_hyper;
 
-enum fci_trait { // what a family, or one model of it, does otherwise than Llama 2
+enum fci_architecture_trait { // what a family, or one model of it, does otherwise than Llama 2
     FCI_TRAIT_LAYER_NORM = 1 << 0,     // LayerNorm instead of RMSNorm
     FCI_TRAIT_NORM_BIAS = 1 << 1,
     FCI_TRAIT_PLUS_ONE = 1 << 2,       // norm weights are stored less 1
@@ -12033,17 +12502,18 @@ enum fci_trait { // what a family, or one model of it, does otherwise than Llama
     FCI_TRAIT_MAYBE = 1 << 30          // as a need: the tensor may be missing
 };
 
-typedef enum fci_field_type { FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT } fci_field_type;
+typedef enum fci_architecture_field_type { FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT } fci_architecture_field_type;
 
 // One hyperparameter: where it stands in each kind of file, what it may be.
 typedef struct fci_field {
     const char *json;  // keys of config.json, the first that is there counts: "a|b"
     const char *gguf;  // keys after "<architecture>."; NULL: not in the metadata
     size_t offset;     // in fci_hyper
-    fci_field_type type;
+    fci_architecture_field_type type;
     double low, high;  // inclusive
     double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
-    uint32_t traits;   // TRAIT: what `true` sets and `false` clears; else: one of these is needed to read it
+    // TRAIT: what `true` sets and `false` clears; else: one of these is needed to read it
+    uint32_t traits;
 } fci_field;
 
 #define FCI_EXPERTS_MAX 1024
@@ -12102,13 +12572,13 @@ static const fci_field fci_fields[] = {
 };
 
 // A dimension of a weight, in terms of fci_hyper.
-typedef enum fci_dim {
+typedef enum fci_architecture_extent {
     FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
     FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
     FCI_DIM_ROTARY_HALF
-} fci_dim;
+} fci_architecture_extent;
 
-typedef enum fci_slot { // what a tensor is for; where it is kept: fci_model_places
+typedef enum fci_slot { // what a tensor is for; where it is kept: fci_weights_places
     FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
     FCI_ROPE_LONG_FACTORS,
     FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
@@ -12122,11 +12592,13 @@ typedef enum fci_slot { // what a tensor is for; where it is kept: fci_model_pla
 
 typedef struct fci_tensor_row {
     fci_slot slot;
-    const char *json;      // name in safetensors but for ".weight"; '#' = block number, '@' = expert
+    // name in safetensors but for ".weight"; '#' = block number, '@' = expert
+    const char *json;
     const char *gguf;      // (of experts: also ".@" as "_exps", all in one tensor)
-    fci_dim rows, cols;    // cols FCI_DIM_NONE: a vector
+    fci_architecture_extent rows, cols;    // cols FCI_DIM_NONE: a vector
     uint32_t need, unless; // traits
-    uint32_t bias;         // the trait with which a ".bias" is beside it; in GGUF, wherever it is there
+    // the trait with which a ".bias" is beside it; in GGUF, wherever it is there
+    uint32_t bias;
 } fci_tensor_row;
 
 // The names most families use; a family's own ones are in its row.
@@ -12188,22 +12660,22 @@ static const fci_tensor_row fci_tensors[] = {
 };
 
 // Tensors that are ranges of rows of another one, in order.
-typedef struct fci_part {
+typedef struct fci_architecture_part {
     fci_slot whole, slot;
-    fci_dim rows;
-} fci_part;
+    fci_architecture_extent rows;
+} fci_architecture_part;
 
-static const fci_part fci_parts[] = {
+static const fci_architecture_part fci_parts[] = {
     {FCI_QKV, FCI_Q, FCI_DIM_Q},       {FCI_QKV, FCI_K, FCI_DIM_KV},     {FCI_QKV, FCI_V, FCI_DIM_KV},
     {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
 };
 
-typedef struct fci_tensor_name { // safetensors
+typedef struct fci_architecture_tensor_name { // safetensors
     fci_slot slot;
     const char *json;
-} fci_tensor_name;
+} fci_architecture_tensor_name;
 
-static const fci_tensor_name fci_mixtral_names[] = {
+static const fci_architecture_tensor_name fci_architecture_mixtral_names[] = {
     {FCI_ROUTER, "model.layers.#.block_sparse_moe.gate"},
     {FCI_EXPERT_GATE, "model.layers.#.block_sparse_moe.experts.@.w1"},
     {FCI_EXPERT_UP, "model.layers.#.block_sparse_moe.experts.@.w3"},
@@ -12211,18 +12683,18 @@ static const fci_tensor_name fci_mixtral_names[] = {
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_tensor_name fci_gemma2_names[] = {
+static const fci_architecture_tensor_name fci_architecture_gemma2_names[] = {
     {FCI_FFN_NORM, "model.layers.#.pre_feedforward_layernorm"},
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_tensor_name fci_starcoder2_names[] = {
+static const fci_architecture_tensor_name fci_architecture_starcoder2_names[] = {
     {FCI_UP, "model.layers.#.mlp.c_fc"},
     {FCI_DOWN, "model.layers.#.mlp.c_proj"},
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_tensor_name fci_gpt_neox_names[] = {
+static const fci_architecture_tensor_name fci_architecture_gpt_neox_names[] = {
     {FCI_EMBEDDING, "gpt_neox.embed_in"},
     {FCI_OUTPUT_NORM, "gpt_neox.final_layer_norm"},
     {FCI_OUTPUT, "embed_out"},
@@ -12235,7 +12707,7 @@ static const fci_tensor_name fci_gpt_neox_names[] = {
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_tensor_name fci_gpt2_names[] = {
+static const fci_architecture_tensor_name fci_architecture_gpt2_names[] = {
     {FCI_EMBEDDING, "transformer.wte"},
     {FCI_POSITION_EMBEDDING, "transformer.wpe"},
     {FCI_OUTPUT_NORM, "transformer.ln_f"},
@@ -12267,7 +12739,7 @@ typedef struct fci_architecture {
     const char *gguf_defaults;  // what llama.cpp takes, under the keys of config.json
     const char *ignored; // keys of config.json that the family's class does not read: "a|b"
     bool long_factors;   // llama.cpp reads longrope's tensors, whatever the metadata say of scaling
-    const fci_tensor_name *names; // or NULL
+    const fci_architecture_tensor_name *names; // or NULL
     void (*gguf_adjust)(fci_hyper *h); // or NULL
 } fci_architecture;
 
@@ -12306,7 +12778,7 @@ static const fci_architecture fci_architectures[] = {
      FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
      "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
-     FCI_USUAL FCI_NO_BIASES "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers", false, fci_mixtral_names, NULL},
+     FCI_USUAL FCI_NO_BIASES "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers", false, fci_architecture_mixtral_names, NULL},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
@@ -12336,7 +12808,7 @@ static const fci_architecture fci_architectures[] = {
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}",
-     FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern", false, fci_gemma2_names, fci_architecture_gemma_27b},
+     FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern", false, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
     {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
          FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
@@ -12345,7 +12817,7 @@ static const fci_architecture fci_architectures[] = {
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
      "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
-     FCI_USUAL FCI_NO_FFN_BIAS, false, fci_gemma2_names, fci_architecture_gemma_27b},
+     FCI_USUAL FCI_NO_FFN_BIAS, false, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}",
@@ -12372,7 +12844,7 @@ static const fci_architecture fci_architectures[] = {
      "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
      "\"tie_word_embeddings\":true}", "{}",
      FCI_WHOLE_HEADS FCI_EVERY_ROPE FCI_SERIAL
-     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias|layer_types", false, fci_starcoder2_names, NULL},
+     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias|layer_types", false, fci_architecture_starcoder2_names, NULL},
     {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
      FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
@@ -12380,13 +12852,13 @@ static const fci_architecture fci_architectures[] = {
      "{\"use_parallel_residual\":true}",
      "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads" FCI_EVERY_ROPE
      "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
-     false, fci_gpt_neox_names, NULL},
+     false, fci_architecture_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
          FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
      FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
      "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
-     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon" FCI_SERIAL, false, fci_gpt2_names, NULL},
+     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon" FCI_SERIAL, false, fci_architecture_gpt2_names, NULL},
 };
 
 // What GGUF files say by having a tensor, or by not having it.
@@ -12403,12 +12875,12 @@ static const struct fci_shown_trait {
 
 #define FCI_N_ARCHITECTURES (sizeof fci_architectures / sizeof fci_architectures[0])
 
-typedef struct fci_activation_name {
+typedef struct fci_architecture_activation_name {
     const char *name;
     fci_activation activation;
-} fci_activation_name;
+} fci_architecture_activation_name;
 
-static const fci_activation_name fci_activations[] = {
+static const fci_architecture_activation_name fci_activations[] = {
     {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
     {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
     {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
@@ -12445,7 +12917,18 @@ static const fci_refusal fci_refusals[] = {
     {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
 };
 
-FCI_FN void fci_architecture_known(char *out, size_t size) { // "llama, ..." for errors
+// "llama, ..." for errors
+FCI_FN void fci_architecture_known(char *out, size_t size);
+FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
+FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
+                                            bool gguf);
+// The name of a tensor: '#' replaced by the block's number, '@' by the expert's, then `suffix`.
+FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
+                                  const char *suffix, char *out, size_t size);
+
+// ---- private to this section
+
+FCI_FN void fci_architecture_known(char *out, size_t size) {
     size_t n = 0;
     out[0] = 0;
     for (size_t i = 0; i < FCI_N_ARCHITECTURES && n < size; i++) {
@@ -12454,7 +12937,7 @@ FCI_FN void fci_architecture_known(char *out, size_t size) { // "llama, ..." for
     }
 }
 
-FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_dim dim) {
+FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim) {
     switch (dim) {
     case FCI_DIM_HIDDEN: return h->hidden;
     case FCI_DIM_Q: return h->n_heads * h->head_dim;
@@ -12475,12 +12958,11 @@ FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_dim dim) {
 FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
                                             bool gguf) {
     if (gguf) return row->gguf;
-    for (const fci_tensor_name *n = a->names; n && n->json; n++)
+    for (const fci_architecture_tensor_name *n = a->names; n && n->json; n++)
         if (n->slot == row->slot) return n->json;
     return row->json;
 }
 
-// The name of a tensor: '#' replaced by the block's number, '@' by the expert's, then `suffix`.
 FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
                                   const char *suffix, char *out, size_t size) {
     size_t n = 0;
@@ -12494,7 +12976,7 @@ FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t 
     if (n < size) snprintf(out + n, size - n, "%s", suffix);
 }
 
-// >> model
+// >> config
 // A model: hyperparameters, views of its weights found by the architecture's row, tokenizer.
 
 typedef struct fci_weight { // a matrix with its bias, or absent (matrix.data NULL)
@@ -12536,41 +13018,63 @@ struct fc_model {
     fci_matrix positions;         // [max_positions, hidden], or absent
     fci_norm output_norm;         // [hidden]
     fci_layer *layers;            // [n_blocks]
-    uint8_t *present;             // [2 * n_blocks], 0: the file has been exported without this sublayer
+    // [2 * n_blocks], 0: the file has been exported without this sublayer
+    uint8_t *present;
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
     uint8_t *read; // [tensors of the files]: 1 where one is of use
-    const fc_tensor **tensors; // [n_tensors] that the model is made of, in the order they were looked for
+    // [n_tensors] that the model is made of, in the order they were looked for
+    const fc_tensor **tensors;
     size_t n_tensors, room;
     char fingerprint[32], content[32]; // content "": not known
 };
 
+FCI_FN bool fci_config_is_gguf(const fc_model *m);
+// it is of use
+FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
+// one of them
+FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
+// Cuts the next of the names "a|b|c" off `names` into `one`; false at the end.
+FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
+// null counts as absent
+FCI_FN const fci_json *fci_config_get(const fci_json *object, const char *key);
+FCI_FN double fci_config_yarn_scale(double factor, double mscale);
+FCI_FN const fci_architecture *fci_config_architecture(fci_str name, bool by_gguf, fc_error *err);
+// The settings of the text model where it is part of one that also sees or hears.
+FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
+FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
+                               fc_error *err);
+FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err);
+// "[64, 160]"
+FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to);
+
+// ---- private to this section
+
 // Where hyperparameters come from: one of the first two is set.
-typedef struct fci_source {
+typedef struct fci_config_source {
     const fci_json *json;
     const fc_container *gguf;
     const char *gguf_name;    // general.architecture
     const fci_json *defaults; // of the architecture, an object
     uint64_t n_blocks;        // once it is known
     const fci_architecture *architecture;
-} fci_source;
+} fci_config_source;
 
 #define FCI_CONFIG_LIMIT ((uint64_t)16 << 20) // bytes of a config.json
 #define FCI_NAME_MAX 192
 
-FCI_FN bool fci_model_is_gguf(const fc_model *m) {
+FCI_FN bool fci_config_is_gguf(const fc_model *m) {
     return strcmp(fc_container_kind(m->container), "gguf") == 0;
 }
 
-FCI_FN void fci_model_mark(fc_model *m, const fc_tensor *t) { // it is of use
+FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t) {
     if (t) m->read[t - fc_container_tensor(m->container, 0)] = 1;
 }
 
-FCI_FN bool fci_model_has(const fc_model *m, uint32_t traits) { // one of them
+FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits) {
     return (m->hyper.traits & traits) != 0;
 }
 
-// Cuts the next of the names "a|b|c" off `names` into `one`; false at the end.
-FCI_FN bool fci_model_next_name(const char **names, char *one, size_t size) {
+FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size) {
     size_t n = *names ? strcspn(*names, "|") : 0;
     if (n == 0) return false;
     snprintf(one, size, "%.*s", (int)n, *names);
@@ -12578,9 +13082,9 @@ FCI_FN bool fci_model_next_name(const char **names, char *one, size_t size) {
     return true;
 }
 
-FCI_FN const fci_kv *fci_model_kv(const fci_source *s, const char *suffixes) {
+FCI_FN const fci_kv *fci_config_kv(const fci_config_source *s, const char *suffixes) {
     char suffix[64], key[160];
-    while (fci_model_next_name(&suffixes, suffix, sizeof suffix)) {
+    while (fci_config_next_name(&suffixes, suffix, sizeof suffix)) {
         snprintf(key, sizeof key, "%s.%s", s->gguf_name, suffix);
         const fci_kv *kv = fci_gguf_find(s->gguf, key);
         if (kv) return kv;
@@ -12588,37 +13092,36 @@ FCI_FN const fci_kv *fci_model_kv(const fci_source *s, const char *suffixes) {
     return NULL;
 }
 
-FCI_FN const fci_json *fci_model_json(const fci_json *object,
-                                      const char *key) { // null counts as absent
+FCI_FN const fci_json *fci_config_get(const fci_json *object, const char *key) {
     const fci_json *n = object ? fci_json_get(object, key) : NULL;
     return n && n->type != FCI_JSON_NULL ? n : NULL;
 }
 
-FCI_FN bool fci_model_ignores(const fci_architecture *a, const char *key) {
+FCI_FN bool fci_config_ignores(const fci_architecture *a, const char *key) {
     char ignored[64];
     const char *rest = a->ignored;
-    while (fci_model_next_name(&rest, ignored, sizeof ignored))
+    while (fci_config_next_name(&rest, ignored, sizeof ignored))
         if (strcmp(ignored, key) == 0) return true;
     return false;
 }
 
 // The value of the first of the keys "a|b" that is there. A null that is there hides the defaults.
-FCI_FN const fci_json *fci_model_setting(const fci_source *s, const char *keys) {
+FCI_FN const fci_json *fci_config_setting(const fci_config_source *s, const char *keys) {
     const fci_json *objects[] = {s->json, s->defaults};
     for (size_t i = 0; i < 2; i++) {
         char key[64];
         const char *rest = keys;
-        while (objects[i] && fci_model_next_name(&rest, key, sizeof key)) {
+        while (objects[i] && fci_config_next_name(&rest, key, sizeof key)) {
             const fci_json *n = fci_json_get(objects[i], key);
-            if (n && i == 0 && fci_model_ignores(s->architecture, key)) n = NULL;
+            if (n && i == 0 && fci_config_ignores(s->architecture, key)) n = NULL;
             if (n) return n->type == FCI_JSON_NULL ? NULL : n;
         }
     }
     return NULL;
 }
 
-FCI_FN fc_code fci_model_number_json(const fci_json *n, const fci_field *f, double *value,
-                                     fc_error *err) {
+FCI_FN fc_code fci_config_number_json(const fci_json *n, const fci_field *f, double *value,
+                                      fc_error *err) {
     if (f->type == FCI_FIELD_TRAIT && n->type == FCI_JSON_BOOL) *value = n->truth ? 1 : 0;
     else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer)
         *value = (double)n->integer;
@@ -12635,14 +13138,14 @@ FCI_FN fc_code fci_model_number_json(const fci_json *n, const fci_field *f, doub
 }
 
 // Any number or truth of GGUF metadata.
-FCI_FN bool fci_model_kv_number(const fci_kv *kv, double *value) {
+FCI_FN bool fci_config_kv_number(const fci_kv *kv, double *value) {
     if (kv->type != 7) return fci_kv_f64(kv, value);
     *value = *(const uint8_t *)kv->data ? 1 : 0;
     return true;
 }
 
 // Whether all numbers of a stored tensor are zero. Quantised zeros have bytes that are not.
-FCI_FN bool fci_model_all_zero(const fc_tensor *t) {
+FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
     enum { RUN = 256 };
     float values[RUN];
     uint64_t n = 1;
@@ -12659,20 +13162,20 @@ FCI_FN bool fci_model_all_zero(const fc_tensor *t) {
 
 // A sublayer of a `deci` file that adds nothing stands for one that is not there: llama.cpp needs
 // its tensors. That must survive a change of type and of width, so the output is looked at.
-FCI_FN bool fci_model_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
+FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
     const char *part = kind == FC_KIND_FFN ? "ffn_down" : "attn_output";
     char name[FCI_NAME_MAX];
     snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, part);
     const fc_tensor *weight = fc_container_find(c, name);
     snprintf(name, sizeof name, "blk.%llu.%s.bias", (unsigned long long)block, part);
     const fc_tensor *bias = fc_container_find(c, name);
-    return weight && fci_model_all_zero(weight) && (!bias || fci_model_all_zero(bias));
+    return weight && fci_config_all_zero(weight) && (!bias || fci_config_all_zero(bias));
 }
 
 // What `deci` files say block by block: the largest value is the model's, of blocks that have such
 // a sublayer, or of all where none has.
-FCI_FN fc_code fci_model_widest(const fci_source *s, const fci_kv *kv, fc_kind kind,
-                                uint64_t *widest, fc_error *err) {
+FCI_FN fc_code fci_config_widest(const fci_config_source *s, const fci_kv *kv, fc_kind kind,
+                                 uint64_t *widest, fc_error *err) {
     const uint64_t n_blocks = s->n_blocks;
     uint64_t value, of_stubs = 0;
     *widest = 0;
@@ -12684,7 +13187,7 @@ FCI_FN fc_code fci_model_widest(const fci_source *s, const fci_kv *kv, fc_kind k
         if (!fci_kv_item_u64(kv, b, &value))
             return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected whole numbers, 0 or more",
                             kv->key.p);
-        uint64_t *most = value && fci_model_is_stub(s->gguf, b, kind) ? &of_stubs : widest;
+        uint64_t *most = value && fci_config_is_stub(s->gguf, b, kind) ? &of_stubs : widest;
         *most = fci_max(*most, value);
     }
     if (!*widest) *widest = of_stubs;
@@ -12692,7 +13195,7 @@ FCI_FN fc_code fci_model_widest(const fci_source *s, const fci_kv *kv, fc_kind k
 }
 
 // An array of n equal whole numbers says what one does.
-FCI_FN bool fci_model_alike(const fci_kv *kv, uint64_t n, uint64_t *out) {
+FCI_FN bool fci_config_alike(const fci_kv *kv, uint64_t n, uint64_t *out) {
     uint64_t value;
     if (kv->type != FCI_KV_ARRAY || kv->count != n || !fci_kv_item_u64(kv, 0, out)) return false;
     for (uint64_t i = 1; i < n; i++)
@@ -12703,34 +13206,35 @@ FCI_FN bool fci_model_alike(const fci_kv *kv, uint64_t n, uint64_t *out) {
 // A number of either kind of file as a double; llama.cpp reads a truth only for families that have
 // it among their defaults. Integers up to 2^53 are exact, more is out of every
 // range.
-FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double *value, bool *found,
-                                fc_error *err) {
-    const fci_kv *kv = s->json || !f->gguf ? NULL : fci_model_kv(s, f->gguf);
-    const fci_json *n = kv || !f->json ? NULL : fci_model_setting(s, f->json);
+FCI_FN fc_code fci_config_number(const fci_config_source *s, const fci_field *f, double *value,
+                                 bool *found, fc_error *err) {
+    const fci_kv *kv = s->json || !f->gguf ? NULL : fci_config_kv(s, f->gguf);
+    const fci_json *n = kv || !f->json ? NULL : fci_config_setting(s, f->json);
     uint64_t integer = 0;
-    if (kv && f->type == FCI_FIELD_TRAIT && !fci_model_setting(s, f->json)) kv = NULL;
+    if (kv && f->type == FCI_FIELD_TRAIT && !fci_config_setting(s, f->json)) kv = NULL;
     *found = kv || n;
-    if (n) return fci_model_number_json(n, f, value, err);
+    if (n) return fci_config_number_json(n, f, value, err);
     if (!kv) return FC_OK;
-    if (f->type == FCI_FIELD_COUNT && fci_model_alike(kv, s->n_blocks, &integer)) {
+    if (f->type == FCI_FIELD_COUNT && fci_config_alike(kv, s->n_blocks, &integer)) {
         *value = (double)integer;
         return FC_OK;
     }
     if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, "deci") == 0 &&
         f->type == FCI_FIELD_COUNT && s->n_blocks) {
         const fc_kind kind = f->offset == FCI_AT(ff) ? FC_KIND_FFN : FC_KIND_ATTENTION;
-        fc_code code = fci_model_widest(s, kv, kind, &integer, err);
+        fc_code code = fci_config_widest(s, kv, kind, &integer, err);
         *value = (double)integer;
         return code;
     }
-    bool good = f->type == FCI_FIELD_TRAIT ? kv->type == 7 && fci_model_kv_number(kv, value)
+    bool good = f->type == FCI_FIELD_TRAIT ? kv->type == 7 && fci_config_kv_number(kv, value)
                 : f->type == FCI_FIELD_REAL
                     ? (kv->type == 6 || kv->type == 12) && fci_kv_f64(kv, value)
                     : fci_kv_u64(kv, &integer);
     if (f->type == FCI_FIELD_COUNT) *value = (double)integer;
     if (good) return FC_OK;
     return fci_fail(err, kv->type == 9 ? FC_ERR_UNSUPPORTED : FC_ERR_FORMAT, kv->at,
-                    "%s.%.*s: expected %s, got %s", s->gguf_name, (int)strcspn(f->gguf, "|"), f->gguf,
+                    "%s.%.*s: expected %s, got %s", s->gguf_name, (int)strcspn(f->gguf, "|"),
+                    f->gguf,
                     f->type == FCI_FIELD_TRAIT  ? "true or false"
                     : f->type == FCI_FIELD_REAL ? "a floating-point number"
                                                 : "a whole number, 0 or more",
@@ -12738,14 +13242,14 @@ FCI_FN fc_code fci_model_number(const fci_source *s, const fci_field *f, double 
                                   : "a value of another type");
 }
 
-FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hyper *h,
-                               fc_error *err) {
+FCI_FN fc_code fci_config_field(const fci_config_source *s, const fci_field *f, fci_hyper *h,
+                                fc_error *err) {
     double value = f->otherwise;
     bool found = false,
          unread = f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits);
     const char *name = (s->json && f->json) || !f->gguf ? f->json : f->gguf;
     const int shown = (int)strcspn(name, "|");
-    fc_code code = unread ? FC_OK : fci_model_number(s, f, &value, &found, err);
+    fc_code code = unread ? FC_OK : fci_config_number(s, f, &value, &found, err);
     if (code) return code;
     if (!found) value = f->otherwise;
     if (value == FCI_REQUIRED)
@@ -12754,7 +13258,7 @@ FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hype
     if (found && !(value >= f->low && value <= f->high)) // NaN fails too
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g",
                         shown, name, f->low, f->high, value);
-    if (value == FCI_LATER) value = 0; // 0 marks what fci_model_complete fills in
+    if (value == FCI_LATER) value = 0; // 0 marks what fci_config_complete fills in
     char *at = (char *)h + f->offset;
     if (f->type == FCI_FIELD_TRAIT) h->traits |= value > 0 ? f->traits : 0;
     else if (f->type == FCI_FIELD_REAL) memcpy(at, &value, sizeof value);
@@ -12766,7 +13270,7 @@ FCI_FN fc_code fci_model_field(const fci_source *s, const fci_field *f, fci_hype
 }
 
 // Sizes that depend on each other, before the rotary embedding is known.
-FCI_FN fc_code fci_model_sizes(fci_hyper *h, fc_error *err) {
+FCI_FN fc_code fci_config_sizes(fci_hyper *h, fc_error *err) {
     if (!h->n_kv_heads) h->n_kv_heads = h->n_heads;
     if (!h->head_dim) {
         if (h->hidden % h->n_heads)
@@ -12798,13 +13302,13 @@ FCI_FN fc_code fci_model_sizes(fci_hyper *h, fc_error *err) {
     return FC_OK;
 }
 
-FCI_FN void fci_model_rotary(fci_hyper *h) {
+FCI_FN void fci_config_rotary(fci_hyper *h) {
     if (!h->rotary_dim) h->rotary_dim = (uint64_t)((double)h->head_dim * h->partial_rotary);
 }
 
 // Fills in what depends on other fields, and checks what must hold between them.
-FCI_FN fc_code fci_model_complete(fci_hyper *h, fc_error *err) {
-    fci_model_rotary(h);
+FCI_FN fc_code fci_config_complete(fci_hyper *h, fc_error *err) {
+    fci_config_rotary(h);
     if (h->traits & FCI_TRAIT_POSITIONS) h->rotary_dim = 0;
     else if (h->rotary_dim % 2 || h->rotary_dim > h->head_dim || h->rotary_dim == 0)
         return fci_fail(err, FC_ERR_FORMAT, 0,
@@ -12821,9 +13325,9 @@ FCI_FN fc_code fci_model_complete(fci_hyper *h, fc_error *err) {
 
 // A number above 0 of the rope settings; `otherwise` where it is absent, or an error where that is
 // 0.
-FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, double otherwise,
-                                     double *out, fc_error *err) {
-    const fci_json *n = fci_model_json(rope, key);
+FCI_FN fc_code fci_config_rope_number(const fci_json *rope, const char *key, double otherwise,
+                                      double *out, fc_error *err) {
+    const fci_json *n = fci_config_get(rope, key);
     *out = otherwise;
     if (!n && otherwise > 0) return FC_OK;
     if (!n)
@@ -12836,38 +13340,39 @@ FCI_FN fc_code fci_model_rope_number(const fci_json *rope, const char *key, doub
     return FC_OK;
 }
 
-FCI_FN double fci_model_yarn_scale(double factor, double mscale) {
+FCI_FN double fci_config_yarn_scale(double factor, double mscale) {
     return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
 }
 
-FCI_FN fc_code fci_model_rope_yarn(const fci_json *rope, const fci_hyper *h, fci_rope *r,
-                                   fc_error *err) {
-    const fci_json *truncate = fci_model_json(rope, "truncate"),
-                   *a = fci_model_json(rope, "mscale"), *b = fci_model_json(rope, "mscale_all_dim");
+FCI_FN fc_code fci_config_rope_yarn(const fci_json *rope, const fci_hyper *h, fci_rope *r,
+                                    fc_error *err) {
+    const fci_json *truncate = fci_config_get(rope, "truncate"),
+                   *a = fci_config_get(rope, "mscale"), *b = fci_config_get(rope, "mscale_all_dim");
     double one = 1, all = 1, attention;
-    fc_code code = fci_model_rope_number(rope, "factor", (double)h->max_positions / r->original,
-                                         &r->factor, err);
-    if (!code) code = fci_model_rope_number(rope, "beta_slow", 1, &r->low, err);
-    if (!code) code = fci_model_rope_number(rope, "beta_fast", 32, &r->high, err);
+    fc_code code = fci_config_rope_number(rope, "factor", (double)h->max_positions / r->original,
+                                          &r->factor, err);
+    if (!code) code = fci_config_rope_number(rope, "beta_slow", 1, &r->low, err);
+    if (!code) code = fci_config_rope_number(rope, "beta_fast", 32, &r->high, err);
     if (!code && a && b && a->number > 0 && b->number > 0) {
-        code = fci_model_rope_number(rope, "mscale", 1, &one, err);
-        if (!code) code = fci_model_rope_number(rope, "mscale_all_dim", 1, &all, err);
-        attention = fci_model_yarn_scale(r->factor, one) / fci_model_yarn_scale(r->factor, all);
-    } else attention = fci_model_yarn_scale(r->factor, 1);
+        code = fci_config_rope_number(rope, "mscale", 1, &one, err);
+        if (!code) code = fci_config_rope_number(rope, "mscale_all_dim", 1, &all, err);
+        attention = fci_config_yarn_scale(r->factor, one) / fci_config_yarn_scale(r->factor, all);
+    } else attention = fci_config_yarn_scale(r->factor, 1);
     if (!code)
-        code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
+        code = fci_config_rope_number(rope, "attention_factor", attention, &r->attention, err);
     r->whole_dims = !truncate || truncate->truth;
     return code;
 }
 
 // "short_factor" or "long_factor": rotary_dim / 2 numbers above 0.
-FCI_FN fc_code fci_model_rope_list(fc_model *m, const fci_json *rope, const char *key,
-                                   const float **out, fc_error *err) {
-    const fci_json *list = fci_model_json(rope, key), *n;
+FCI_FN fc_code fci_config_rope_list(fc_model *m, const fci_json *rope, const char *key,
+                                    const float **out, fc_error *err) {
+    const fci_json *list = fci_config_get(rope, key), *n;
     const uint64_t half = m->hyper.rotary_dim / 2;
     if (!list || list->type != FCI_JSON_ARRAY || list->count != half)
         return fci_fail(err, FC_ERR_FORMAT, list ? list->at : rope->at,
-                        "rope settings: \"%s\": expected an array of %llu numbers", key, (unsigned long long)half);
+                        "rope settings: \"%s\": expected an array of %llu numbers", key,
+                        (unsigned long long)half);
     float *values = (float *)fci_arena_alloc(&m->arena, half, sizeof *values, key, err);
     if (!values) return FC_ERR_MEMORY;
     n = fci_json_first(list);
@@ -12881,19 +13386,20 @@ FCI_FN fc_code fci_model_rope_list(fc_model *m, const fci_json *rope, const char
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_rope_long(fc_model *m, const fci_json *rope, fci_rope *r, fc_error *err) {
-    fc_code code = fci_model_rope_number(rope, "factor", (double)m->hyper.max_positions / r->original, &r->factor, err);
+FCI_FN fc_code fci_config_rope_long(fc_model *m, const fci_json *rope, fci_rope *r, fc_error *err) {
+    fc_code code = fci_config_rope_number(
+        rope, "factor", (double)m->hyper.max_positions / r->original, &r->factor, err);
     double attention = r->factor <= 1 ? 1 : sqrt(1 + log(r->factor) / log(r->original));
     if (!code)
-        code = fci_model_rope_number(rope, "attention_factor", attention, &r->attention, err);
-    if (!code) code = fci_model_rope_list(m, rope, "short_factor", &r->factors[0], err);
-    return code ? code : fci_model_rope_list(m, rope, "long_factor", &r->factors[1], err);
+        code = fci_config_rope_number(rope, "attention_factor", attention, &r->attention, err);
+    if (!code) code = fci_config_rope_list(m, rope, "short_factor", &r->factors[0], err);
+    return code ? code : fci_config_rope_list(m, rope, "long_factor", &r->factors[1], err);
 }
 
-FCI_FN fc_code fci_model_rope_llama3(const fci_json *rope, fci_rope *r, fc_error *err) {
-    fc_code code = fci_model_rope_number(rope, "factor", 0, &r->factor, err);
-    if (!code) code = fci_model_rope_number(rope, "low_freq_factor", 0, &r->low, err);
-    if (!code) code = fci_model_rope_number(rope, "high_freq_factor", 0, &r->high, err);
+FCI_FN fc_code fci_config_rope_llama3(const fci_json *rope, fci_rope *r, fc_error *err) {
+    fc_code code = fci_config_rope_number(rope, "factor", 0, &r->factor, err);
+    if (!code) code = fci_config_rope_number(rope, "low_freq_factor", 0, &r->low, err);
+    if (!code) code = fci_config_rope_number(rope, "high_freq_factor", 0, &r->high, err);
     if (!code && !(r->high > r->low))
         return fci_fail(err, FC_ERR_FORMAT, rope->at,
                         "rope settings: expected high_freq_factor above low_freq_factor %g, got %g",
@@ -12905,33 +13411,35 @@ FCI_FN fc_code fci_model_rope_llama3(const fci_json *rope, fci_rope *r, fc_error
 static const struct fci_rope_name {
     const char *name;
     fci_rope_scaling scaling;
-} fci_rope_names[] = {
+} fci_config_rope_names[] = {
     {"default", FCI_ROPE_NONE}, {"none", FCI_ROPE_NONE}, {"dynamic", FCI_ROPE_NONE},  {"linear", FCI_ROPE_LINEAR},
     {"llama3", FCI_ROPE_LLAMA3}, {"yarn", FCI_ROPE_YARN}, {"longrope", FCI_ROPE_LONG}, {"su", FCI_ROPE_LONG},
 };
 
-FCI_FN fc_code fci_model_rope_scaling(fci_str name, uint64_t at, fci_rope_scaling *out,
-                                      fc_error *err) {
+FCI_FN fc_code fci_config_rope_scaling(fci_str name, uint64_t at, fci_rope_scaling *out,
+                                       fc_error *err) {
     fci_shown shown;
-    for (size_t i = 0; i < sizeof fci_rope_names / sizeof fci_rope_names[0]; i++)
-        if (fci_is(name, fci_rope_names[i].name)) {
-            *out = fci_rope_names[i].scaling;
+    for (size_t i = 0; i < sizeof fci_config_rope_names / sizeof fci_config_rope_names[0]; i++)
+        if (fci_is(name, fci_config_rope_names[i].name)) {
+            *out = fci_config_rope_names[i].scaling;
             return FC_OK;
         }
-    return fci_fail(err, FC_ERR_UNSUPPORTED, at,
-                    "rope scaling: expected default, linear, dynamic, llama3, yarn or longrope, got \"%s\"",
-                    fci_show(name, &shown));
+    return fci_fail(
+        err, FC_ERR_UNSUPPORTED, at,
+        "rope scaling: expected default, linear, dynamic, llama3, yarn or longrope, got \"%s\"",
+        fci_show(name, &shown));
 }
 
 // Which share of a head turns. Where a family turns whole heads, transformers passes such a setting
 // over, but with scaled frequencies it fails.
-FCI_FN fc_code fci_model_rope_partial(const fci_source *s, const fci_json *rope, const fci_rope *r,
-                                      fci_hyper *h, fc_error *err) {
+FCI_FN fc_code fci_config_rope_partial(const fci_config_source *s, const fci_json *rope,
+                                       const fci_rope *r, fci_hyper *h, fc_error *err) {
     static const char key[] = "partial_rotary_factor";
     double share = h->partial_rotary;
-    const bool part = !fci_model_ignores(s->architecture, key) || !fci_model_ignores(s->architecture, "rotary_pct");
-    const fci_json *beside = h->traits & FCI_TRAIT_TWO_ROPES ? NULL : fci_model_json(s->json, key);
-    fc_code code = fci_model_rope_number(rope, key, share, &share, err);
+    const bool part = !fci_config_ignores(s->architecture, key) ||
+                      !fci_config_ignores(s->architecture, "rotary_pct");
+    const fci_json *beside = h->traits & FCI_TRAIT_TWO_ROPES ? NULL : fci_config_get(s->json, key);
+    fc_code code = fci_config_rope_number(rope, key, share, &share, err);
     if (!code && share > 1)
         code = fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: \"%s\": expected at most 1",
                         key);
@@ -12942,90 +13450,91 @@ FCI_FN fc_code fci_model_rope_partial(const fci_source *s, const fci_json *rope,
                         "family turns whole heads",
                         key, share);
     if (!code && part) h->partial_rotary = share;
-    fci_model_rotary(h);
+    fci_config_rotary(h);
     return code;
 }
 
 // One object of rope settings. In some families the length before scaling stands beside it, which
 // then counts, or is known where neither says it.
-FCI_FN fc_code fci_model_rope_object(fc_model *m, const fci_source *s, const fci_json *rope,
-                                     fci_rope *r, fc_error *err) {
+FCI_FN fc_code fci_config_rope_object(fc_model *m, const fci_config_source *s, const fci_json *rope,
+                                      fci_rope *r, fc_error *err) {
     static const char original[] = "original_max_position_embeddings";
     fci_hyper *h = &m->hyper;
     fci_str name = fci_s("default");
     if (rope->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: expected an object, got %s",
                         fci_json_type_name(rope));
-    const fci_json *type = fci_model_json(rope, "rope_type"), *place = s->json;
-    if (!type) type = fci_model_json(rope, "type");
+    const fci_json *type = fci_config_get(rope, "rope_type"), *place = s->json;
+    if (!type) type = fci_config_get(rope, "type");
     if (type && type->type == FCI_JSON_STRING) name = type->text;
     else if (type)
         return fci_fail(err, FC_ERR_FORMAT, type->at,
                         "rope settings: \"rope_type\": expected a string, got %s",
                         fci_json_type_name(type));
-    if (fci_model_ignores(s->architecture, original) || !fci_model_json(place, original))
-        place = fci_model_json(rope, original) ? rope : s->defaults;
-    fc_code code = fci_model_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
-    if (!code) code = fci_model_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
-    if (!code) code = fci_model_rope_partial(s, rope, r, h, err);
+    if (fci_config_ignores(s->architecture, original) || !fci_config_get(place, original))
+        place = fci_config_get(rope, original) ? rope : s->defaults;
+    fc_code code = fci_config_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
+    if (!code) code = fci_config_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
+    if (!code) code = fci_config_rope_partial(s, rope, r, h, err);
     if (code || r->scaling == FCI_ROPE_NONE) return code;
     if (r->scaling == FCI_ROPE_LINEAR)
-        return fci_model_rope_number(rope, "factor", 0, &r->factor, err);
-    code = fci_model_rope_number(place, original, (double)h->max_positions, &r->original, err);
+        return fci_config_rope_number(rope, "factor", 0, &r->factor, err);
+    code = fci_config_rope_number(place, original, (double)h->max_positions, &r->original, err);
     if (code) return code;
-    return r->scaling == FCI_ROPE_YARN   ? fci_model_rope_yarn(rope, h, r, err)
-           : r->scaling == FCI_ROPE_LONG ? fci_model_rope_long(m, rope, r, err)
-                                         : fci_model_rope_llama3(rope, r, err);
+    return r->scaling == FCI_ROPE_YARN   ? fci_config_rope_yarn(rope, h, r, err)
+           : r->scaling == FCI_ROPE_LONG ? fci_config_rope_long(m, rope, r, err)
+                                         : fci_config_rope_llama3(rope, r, err);
 }
 
 // Settings of one type of layer, in both spellings together: those of `first` count before those
 // of `second`; either may be NULL.
-FCI_FN fc_code fci_model_rope_type(fc_model *m, const fci_source *s, const fci_json *first,
-                                   const fci_json *second, fci_rope *r, fc_error *err) {
+FCI_FN fc_code fci_config_rope_type(fc_model *m, const fci_config_source *s, const fci_json *first,
+                                    const fci_json *second, fci_rope *r, fc_error *err) {
     fc_code code = FC_OK;
     if (second && second->type == FCI_JSON_OBJECT)
-        code = fci_model_rope_number(second, "rope_theta", r->theta, &r->theta, err);
+        code = fci_config_rope_number(second, "rope_theta", r->theta, &r->theta, err);
     if (code || (!first && !second)) return code;
-    return fci_model_rope_object(m, s, first ? first : second, r, err);
+    return fci_config_rope_object(m, s, first ? first : second, r, err);
 }
 
 // Two ropes: "rope_parameters" has an object for each type of layer, and "rope_scaling" of before
 // is about the full attention.
-FCI_FN fc_code fci_model_rope_two(fc_model *m, const fci_source *s, const fci_json *scaling,
-                                  const fci_json *parameters, fc_error *err) {
+FCI_FN fc_code fci_config_rope_two(fc_model *m, const fci_config_source *s, const fci_json *scaling,
+                                   const fci_json *parameters, fc_error *err) {
     fci_rope *ropes = m->hyper.ropes;
     fc_code code = FC_OK;
     if (parameters && parameters->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, parameters->at,
                         "rope settings: expected an object, got %s",
                         fci_json_type_name(parameters));
-    const fci_json *full = fci_model_json(parameters, "full_attention"),
-                   *sliding = fci_model_json(parameters, "sliding_attention");
-    code = fci_model_rope_type(m, s, scaling, full, &ropes[0], err);
-    return code ? code : fci_model_rope_type(m, s, sliding, NULL, &ropes[1], err);
+    const fci_json *full = fci_config_get(parameters, "full_attention"),
+                   *sliding = fci_config_get(parameters, "sliding_attention");
+    code = fci_config_rope_type(m, s, scaling, full, &ropes[0], err);
+    return code ? code : fci_config_rope_type(m, s, sliding, NULL, &ropes[1], err);
 }
 
 // Both spellings: transformers 5's "rope_parameters", one object or one for each type of layer, and
 // "rope_theta" with "rope_scaling" before it, which counts where both are there.
-FCI_FN fc_code fci_model_rope_json(fc_model *m, const fci_source *s, fc_error *err) {
-    const fci_json *rope = fci_model_json(s->json, "rope_parameters"),
-                   *scaling = fci_model_json(s->json, "rope_scaling");
+FCI_FN fc_code fci_config_rope_json(fc_model *m, const fci_config_source *s, fc_error *err) {
+    const fci_json *rope = fci_config_get(s->json, "rope_parameters"),
+                   *scaling = fci_config_get(s->json, "rope_scaling");
     if (scaling && scaling->type == FCI_JSON_OBJECT && scaling->count == 0) scaling = NULL;
-    if (fci_model_has(m, FCI_TRAIT_POSITIONS)) return FC_OK;
-    if (fci_model_has(m, FCI_TRAIT_TWO_ROPES)) return fci_model_rope_two(m, s, scaling, rope, err);
+    if (fci_config_has(m, FCI_TRAIT_POSITIONS)) return FC_OK;
+    if (fci_config_has(m, FCI_TRAIT_TWO_ROPES))
+        return fci_config_rope_two(m, s, scaling, rope, err);
     if (scaling) rope = scaling;
     if (!rope) return FC_OK;
-    if (rope->type == FCI_JSON_OBJECT && (fci_model_json(rope, "full_attention") ||
-                                          fci_model_json(rope, "sliding_attention")))
+    if (rope->type == FCI_JSON_OBJECT &&
+        (fci_config_get(rope, "full_attention") || fci_config_get(rope, "sliding_attention")))
         return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at,
                         "rope settings by type of layer are not supported for %s",
                         m->architecture->name);
-    return fci_model_rope_object(m, s, rope, &m->hyper.ropes[0], err);
+    return fci_config_rope_object(m, s, rope, &m->hyper.ropes[0], err);
 }
 
-FCI_FN fc_code fci_model_rope_kv(const fci_source *s, const char *key, double otherwise,
-                                 double *out, fc_error *err) {
-    const fci_kv *kv = fci_model_kv(s, key);
+FCI_FN fc_code fci_config_rope_kv(const fci_config_source *s, const char *key, double otherwise,
+                                  double *out, fc_error *err) {
+    const fci_kv *kv = fci_config_kv(s, key);
     *out = otherwise;
     if (!kv && otherwise > 0) return FC_OK;
     if (kv && fci_kv_f64(kv, out) && *out > 0 && *out < 1e15) return FC_OK;
@@ -13033,47 +13542,47 @@ FCI_FN fc_code fci_model_rope_kv(const fci_source *s, const char *key, double ot
                     s->gguf_name, key);
 }
 
-FCI_FN fc_code fci_model_rope_gguf(const fci_source *s, fci_hyper *h, fc_error *err) {
-    const fci_kv *type = fci_model_kv(s, "rope.scaling.type");
+FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc_error *err) {
+    const fci_kv *type = fci_config_kv(s, "rope.scaling.type");
     fci_rope *r = &h->ropes[0];
-    fci_str name = fci_s(!type && fci_model_kv(s, "rope.scale_linear") ? "linear" : "none");
+    fci_str name = fci_s(!type && fci_config_kv(s, "rope.scale_linear") ? "linear" : "none");
     if (type && !fci_kv_str(type, &name))
         return fci_fail(err, FC_ERR_FORMAT, type->at, "%s.rope.scaling.type: expected a string",
                         s->gguf_name);
-    fc_code code = fci_model_rope_scaling(name, type ? type->at : 0, &r->scaling, err);
+    fc_code code = fci_config_rope_scaling(name, type ? type->at : 0, &r->scaling, err);
     if (!code && r->scaling == FCI_ROPE_LLAMA3)
-        code = fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
-                        "%s.rope.scaling.type: llama3 comes as the tensor rope_freqs", s->gguf_name);
+        code =
+            fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
+                     "%s.rope.scaling.type: llama3 comes as the tensor rope_freqs", s->gguf_name);
     if (!code)
-        code = fci_model_rope_kv(s, "rope.scaling.original_context_length",
-                                 (double)h->max_positions, &r->original, err);
+        code = fci_config_rope_kv(s, "rope.scaling.original_context_length",
+                                  (double)h->max_positions, &r->original, err);
     if (!code)
-        code = fci_model_rope_kv(s, "rope.scaling.attn_factor|rope.scaling.yarn_attn_factor", 1,
-                                 &r->attention, err);
+        code = fci_config_rope_kv(s, "rope.scaling.attn_factor|rope.scaling.yarn_attn_factor", 1,
+                                  &r->attention, err);
     if (!code && (r->scaling == FCI_ROPE_LINEAR || r->scaling == FCI_ROPE_YARN))
-        code = fci_model_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0,
-                                 &r->factor, err);
+        code = fci_config_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0,
+                                  &r->factor, err);
     if (code || r->scaling != FCI_ROPE_YARN) return code;
-    r->attention *= fci_model_yarn_scale(r->factor, 1);
+    r->attention *= fci_config_yarn_scale(r->factor, 1);
     r->whole_dims = true;
-    code = fci_model_rope_kv(s, "rope.scaling.yarn_beta_slow", 1, &r->low, err);
-    return code ? code : fci_model_rope_kv(s, "rope.scaling.yarn_beta_fast", 32, &r->high, err);
+    code = fci_config_rope_kv(s, "rope.scaling.yarn_beta_slow", 1, &r->low, err);
+    return code ? code : fci_config_rope_kv(s, "rope.scaling.yarn_beta_fast", 32, &r->high, err);
 }
 
 // Settings that no row reads must be off.
-FCI_FN fc_code fci_model_refuse(const fc_model *m, const fci_source *s, fc_error *err) {
+FCI_FN fc_code fci_config_refuse(const fc_model *m, const fci_config_source *s, fc_error *err) {
     for (size_t i = 0; i < sizeof fci_refusals / sizeof fci_refusals[0]; i++) {
         const fci_refusal *r = &fci_refusals[i];
-        const fci_json *n = s->json && r->json ? fci_model_json(s->json, r->json) : NULL;
-        const fci_kv *kv = s->gguf && r->gguf ? fci_model_kv(s, r->gguf) : NULL;
+        const fci_json *n = s->json && r->json ? fci_config_get(s->json, r->json) : NULL;
+        const fci_kv *kv = s->gguf && r->gguf ? fci_config_kv(s, r->gguf) : NULL;
         double value = 0;
         bool number = false;
-        if ((!n && !kv) || fci_model_has(m, r->traits)) continue;
+        if ((!n && !kv) || fci_config_has(m, r->traits)) continue;
         if (n) {
             number = n->type == FCI_JSON_NUMBER || n->type == FCI_JSON_BOOL;
             if (number) value = n->type == FCI_JSON_BOOL ? (n->truth ? 1 : 0) : n->number;
-        } else
-            number = fci_model_kv_number(kv, &value);
+        } else number = fci_config_kv_number(kv, &value);
         if (number && value == r->off) continue;
         return fci_fail(err, FC_ERR_UNSUPPORTED, n ? n->at : kv->at,
                         "\"%s\": %s are not supported here", n ? r->json : r->gguf, r->what);
@@ -13081,7 +13590,7 @@ FCI_FN fc_code fci_model_refuse(const fc_model *m, const fci_source *s, fc_error
     return FC_OK;
 }
 
-FCI_FN const fci_architecture *fci_model_architecture(fci_str name, bool by_gguf, fc_error *err) {
+FCI_FN const fci_architecture *fci_config_architecture(fci_str name, bool by_gguf, fc_error *err) {
     char known[256];
     fci_shown shown;
     for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
@@ -13096,9 +13605,9 @@ FCI_FN const fci_architecture *fci_model_architecture(fci_str name, bool by_gguf
     return NULL;
 }
 
-FCI_FN fc_code fci_model_activation(fc_model *m, const fci_json *config, fc_error *err) {
+FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_error *err) {
     const char *key = m->architecture->activation_key;
-    const fci_json *act = fci_model_json(config, key);
+    const fci_json *act = fci_config_get(config, key);
     fci_str name =
         act && act->type == FCI_JSON_STRING ? act->text : fci_s(m->architecture->activation);
     fci_shown shown;
@@ -13109,14 +13618,15 @@ FCI_FN fc_code fci_model_activation(fc_model *m, const fci_json *config, fc_erro
                 m->hyper.activation = FCI_GELU_TANH; // what its first configurations mean by it
             return FC_OK;
         }
-    return fci_fail(err, FC_ERR_UNSUPPORTED, act ? act->at : 0,
-                    "\"%s\": expected silu, gelu, gelu_new, gelu_pytorch_tanh, relu or relu2, got \"%s\"", key,
-                    !act || act->type == FCI_JSON_STRING ? fci_show(name, &shown) : fci_json_type_name(act));
+    return fci_fail(
+        err, FC_ERR_UNSUPPORTED, act ? act->at : 0,
+        "\"%s\": expected silu, gelu, gelu_new, gelu_pytorch_tanh, relu or relu2, got \"%s\"", key,
+        !act || act->type == FCI_JSON_STRING ? fci_show(name, &shown) : fci_json_type_name(act));
 }
 
-FCI_FN fc_code fci_model_fields(fc_model *m, fci_source *s, fc_error *err) {
+FCI_FN fc_code fci_config_fields(fc_model *m, fci_config_source *s, fc_error *err) {
     for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++) {
-        fc_code code = fci_model_field(s, &fci_fields[i], &m->hyper, err);
+        fc_code code = fci_config_field(s, &fci_fields[i], &m->hyper, err);
         if (code) return code;
         s->n_blocks = m->hyper.n_blocks; // the first field
     }
@@ -13124,11 +13634,11 @@ FCI_FN fc_code fci_model_fields(fc_model *m, fci_source *s, fc_error *err) {
 }
 
 // An array of config.json with a value for each block; *first NULL where it is not there.
-FCI_FN fc_code fci_model_list(const fc_model *m, const fci_json *config, const char *key,
-                              const fci_json **first, fc_error *err) {
-    const fci_json *list = fci_model_json(config, key);
+FCI_FN fc_code fci_config_list(const fc_model *m, const fci_json *config, const char *key,
+                               const fci_json **first, fc_error *err) {
+    const fci_json *list = fci_config_get(config, key);
     *first = NULL;
-    if (!list || fci_model_ignores(m->architecture, key)) return FC_OK;
+    if (!list || fci_config_ignores(m->architecture, key)) return FC_OK;
     if (list->type != FCI_JSON_ARRAY || list->count < m->hyper.n_blocks)
         return fci_fail(err, FC_ERR_FORMAT, list->at,
                         "\"%s\": expected an array of %llu, one for each block", key,
@@ -13137,12 +13647,12 @@ FCI_FN fc_code fci_model_list(const fc_model *m, const fci_json *config, const c
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_rope_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+FCI_FN fc_code fci_config_rope_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     const fci_json *n;
     const fci_hyper *h = &m->hyper;
-    fc_code code = fci_model_list(m, config, "no_rope_layers", &n, err);
+    fc_code code = fci_config_list(m, config, "no_rope_layers", &n, err);
     for (uint32_t i = 0; i < h->n_blocks && !code; i++, n = n ? fci_json_next(n) : NULL) {
-        bool rope = !fci_model_has(m, FCI_TRAIT_POSITIONS);
+        bool rope = !fci_config_has(m, FCI_TRAIT_POSITIONS);
         if (n && !(n->type == FCI_JSON_NUMBER && n->is_integer))
             return fci_fail(err, FC_ERR_FORMAT, n->at, "\"no_rope_layers\": expected 0 or 1");
         if (n) rope = rope && n->integer != 0;
@@ -13152,7 +13662,7 @@ FCI_FN fc_code fci_model_rope_blocks(fc_model *m, const fci_json *config, fc_err
     return code;
 }
 
-FCI_FN bool fci_model_windowed(const fc_model *m, uint32_t block) {
+FCI_FN bool fci_config_windowed(const fc_model *m, uint32_t block) {
     const fci_hyper *h = &m->hyper;
     switch (m->architecture->windows) {
     case FCI_WINDOW_PATTERN: return h->window_pattern && (block + 1) % h->window_pattern != 0;
@@ -13162,32 +13672,34 @@ FCI_FN bool fci_model_windowed(const fc_model *m, uint32_t block) {
     }
 }
 
-FCI_FN fc_code fci_model_window_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+FCI_FN fc_code fci_config_window_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     const fci_json *n;
     const fci_hyper *h = &m->hyper;
-    fc_code code = fci_model_list(m, config, "layer_types", &n, err);
+    fc_code code = fci_config_list(m, config, "layer_types", &n, err);
     for (uint32_t i = 0; i < h->n_blocks && !code; i++, n = n ? fci_json_next(n) : NULL) {
         fci_shown shown;
         bool full = n && n->type == FCI_JSON_STRING && fci_is(n->text, "full_attention");
         bool sliding = n && n->type == FCI_JSON_STRING && fci_is(n->text, "sliding_attention") &&
-                       fci_model_has(m, FCI_TRAIT_WINDOW);
+                       fci_config_has(m, FCI_TRAIT_WINDOW);
         if (n && !full && !sliding)
-            return fci_fail(err, FC_ERR_UNSUPPORTED, n->at, "\"layer_types\": \"%s\" is not supported here",
-                            n->type == FCI_JSON_STRING ? fci_show(n->text, &shown) : fci_json_type_name(n));
-        if (!n) sliding = h->window && fci_model_windowed(m, i);
+            return fci_fail(
+                err, FC_ERR_UNSUPPORTED, n->at, "\"layer_types\": \"%s\" is not supported here",
+                n->type == FCI_JSON_STRING ? fci_show(n->text, &shown) : fci_json_type_name(n));
+        if (!n) sliding = h->window && fci_config_windowed(m, i);
         if (sliding) h->blocks[i].window = (uint32_t)h->window;
-        if (sliding && h->blocks[i].rope && fci_model_has(m, FCI_TRAIT_TWO_ROPES))
+        if (sliding && h->blocks[i].rope && fci_config_has(m, FCI_TRAIT_TWO_ROPES))
             h->blocks[i].rope = 2;
     }
     return code;
 }
 
-FCI_FN fc_code fci_model_expert_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+FCI_FN fc_code fci_config_expert_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     const fci_hyper *h = &m->hyper;
-    const fci_json *dense = fci_model_json(config, "mlp_only_layers");
+    const fci_json *dense = fci_config_get(config, "mlp_only_layers");
     for (uint32_t i = 0; i < h->n_blocks && h->n_experts; i++)
         h->blocks[i].experts = (i + 1) % h->expert_step == 0;
-    if (!dense || !h->n_experts || fci_model_ignores(m->architecture, "mlp_only_layers")) return FC_OK;
+    if (!dense || !h->n_experts || fci_config_ignores(m->architecture, "mlp_only_layers"))
+        return FC_OK;
     if (dense->type != FCI_JSON_ARRAY)
         return fci_fail(err, FC_ERR_FORMAT, dense->at, "\"mlp_only_layers\": expected an array");
     const fci_json *n = fci_json_first(dense);
@@ -13201,22 +13713,22 @@ FCI_FN fc_code fci_model_expert_blocks(fc_model *m, const fci_json *config, fc_e
 }
 
 // What differs from block to block; config NULL: by the fields alone.
-FCI_FN fc_code fci_model_blocks(fc_model *m, const fci_json *config, fc_error *err) {
+FCI_FN fc_code fci_config_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     fci_hyper *h = &m->hyper;
     h->blocks =
         (fci_block_kind *)fci_arena_alloc(&m->arena, h->n_blocks, sizeof *h->blocks, "blocks", err);
     m->present = (uint8_t *)fci_arena_alloc(&m->arena, 2 * h->n_blocks, 1, "blocks", err);
     if (!h->blocks || !m->present) return FC_ERR_MEMORY;
     memset(m->present, 1, 2 * (size_t)h->n_blocks);
-    fc_code code = fci_model_rope_blocks(m, config, err);
-    if (!code) code = fci_model_window_blocks(m, config, err);
-    return code ? code : fci_model_expert_blocks(m, config, err);
+    fc_code code = fci_config_rope_blocks(m, config, err);
+    if (!code) code = fci_config_window_blocks(m, config, err);
+    return code ? code : fci_config_expert_blocks(m, config, err);
 }
 
-FCI_FN void fci_model_shown_traits(fc_model *m) {
+FCI_FN void fci_config_shown_traits(fc_model *m) {
     for (size_t i = 0; i < sizeof fci_shown_traits / sizeof fci_shown_traits[0]; i++) {
         const struct fci_shown_trait *t = &fci_shown_traits[i];
-        if (t->only && !fci_model_has(m, t->only)) continue;
+        if (t->only && !fci_config_has(m, t->only)) continue;
         m->hyper.traits &= ~t->trait;
         if ((fc_container_find(m->container, t->tensor) != NULL) == t->there)
             m->hyper.traits |= t->trait;
@@ -13224,7 +13736,8 @@ FCI_FN void fci_model_shown_traits(fc_model *m) {
 }
 
 // From settings to hyperparameters, the same way for both kinds of files.
-FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratch, fc_error *err) {
+FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena *scratch,
+                                    fc_error *err) {
     const fci_architecture *a = m->architecture;
     fci_hyper *h = &m->hyper;
     const char *defaults = s->json ? a->json_defaults : a->gguf_defaults;
@@ -13232,15 +13745,15 @@ FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratc
     h->traits = a->traits | (s->json ? a->json_traits : a->gguf_traits);
     h->ropes[0].attention = h->ropes[1].attention = 1;
     fc_code code = fci_json_parse(&m->c, scratch, defaults, strlen(defaults), &s->defaults, err);
-    if (!code) code = fci_model_refuse(m, s, err);
-    if (!code) code = fci_model_activation(m, s->json, err);
-    if (!code) code = fci_model_fields(m, s, err);
+    if (!code) code = fci_config_refuse(m, s, err);
+    if (!code) code = fci_config_activation(m, s->json, err);
+    if (!code) code = fci_config_fields(m, s, err);
     if (!code && s->gguf && a->gguf_adjust) a->gguf_adjust(h);
-    if (!code && s->gguf) fci_model_shown_traits(m);
-    if (!code) code = fci_model_sizes(h, err);
-    if (!code) code = s->json ? fci_model_rope_json(m, s, err) : fci_model_rope_gguf(s, h, err);
-    if (!code) code = fci_model_complete(h, err);
-    return code ? code : fci_model_blocks(m, s->json, err);
+    if (!code && s->gguf) fci_config_shown_traits(m);
+    if (!code) code = fci_config_sizes(h, err);
+    if (!code) code = s->json ? fci_config_rope_json(m, s, err) : fci_config_rope_gguf(s, h, err);
+    if (!code) code = fci_config_complete(h, err);
+    return code ? code : fci_config_blocks(m, s->json, err);
 }
 
 // A directory that fc_export made has model_type "finercut-llama" and says of every block what it
@@ -13248,18 +13761,18 @@ FCI_FN fc_code fci_model_configure(fc_model *m, fci_source *s, fci_arena *scratc
 #define FCI_PRUNED_TYPE "finercut-"
 #define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
 
-FCI_FN fc_code fci_model_block_configs(fc_model *m, const fci_json *config, fc_error *err) {
+FCI_FN fc_code fci_config_block_configs(fc_model *m, const fci_json *config, fc_error *err) {
     static const char *const kinds[] = {"attention", "ffn"};
     const fci_json *n;
-    fc_code code = fci_model_list(m, config, "block_configs", &n, err);
+    fc_code code = fci_config_list(m, config, "block_configs", &n, err);
     if (!code && !n)
         code = fci_fail(err, FC_ERR_FORMAT, config->at,
                         "\"block_configs\": required, but it is not there");
     for (uint32_t i = 0; i < m->hyper.n_blocks && !code; i++, n = fci_json_next(n))
         for (uint32_t k = 0; k < 2; k++) {
-            const fci_json *kind = n->type == FCI_JSON_OBJECT ? fci_model_json(n, kinds[k]) : NULL;
+            const fci_json *kind = n->type == FCI_JSON_OBJECT ? fci_config_get(n, kinds[k]) : NULL;
             const fci_json *no_op =
-                kind && kind->type == FCI_JSON_OBJECT ? fci_model_json(kind, "no_op") : NULL;
+                kind && kind->type == FCI_JSON_OBJECT ? fci_config_get(kind, "no_op") : NULL;
             if (!no_op || no_op->type != FCI_JSON_BOOL)
                 return fci_fail(err, FC_ERR_FORMAT, n->at,
                                 "\"block_configs\": block %u: expected \"%s\" with \"no_op\", "
@@ -13272,10 +13785,10 @@ FCI_FN fc_code fci_model_block_configs(fc_model *m, const fci_json *config, fc_e
 
 // "drop_attn_list" and "drop_mlp_list", as LLM-Drop writes them: numbers of blocks that lack the
 // sublayer, or a bool for each block.
-FCI_FN fc_code fci_model_drop_list(fc_model *m, const fci_json *config, fc_kind kind,
-                                   fc_error *err) {
+FCI_FN fc_code fci_config_drop_list(fc_model *m, const fci_json *config, fc_kind kind,
+                                    fc_error *err) {
     const char *key = kind == FC_KIND_FFN ? "drop_mlp_list" : "drop_attn_list";
-    const fci_json *list = fci_model_json(config, key), *n;
+    const fci_json *list = fci_config_get(config, key), *n;
     const uint64_t n_blocks = m->hyper.n_blocks;
     if (!list) return FC_OK;
     if (list->type != FCI_JSON_ARRAY)
@@ -13295,38 +13808,38 @@ FCI_FN fc_code fci_model_drop_list(fc_model *m, const fci_json *config, fc_kind 
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_drop_lists(fc_model *m, const fci_json *config, fc_error *err) {
-    fc_code code = fci_model_drop_list(m, config, FC_KIND_ATTENTION, err);
-    if (!code) code = fci_model_drop_list(m, config, FC_KIND_FFN, err);
+FCI_FN fc_code fci_config_drop_lists(fc_model *m, const fci_json *config, fc_error *err) {
+    fc_code code = fci_config_drop_list(m, config, FC_KIND_ATTENTION, err);
+    if (!code) code = fci_config_drop_list(m, config, FC_KIND_FFN, err);
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     size_t left = 0;
     for (size_t i = 0; i < n; i++) left += m->present[i];
     if (!code && left < n)
-        fci_log(&m->c, 0, "config.json drops %llu of %llu sublayers (\"drop_attn_list\", "
+        fci_log(&m->c, 0,
+                "config.json drops %llu of %llu sublayers (\"drop_attn_list\", "
                 "\"drop_mlp_list\"): they are not run",
                 (unsigned long long)(n - left), (unsigned long long)n);
     return code;
 }
 
-// The settings of the text model where it is part of one that also sees or hears.
-FCI_FN const fci_json *fci_model_text_config(const fci_json *config) {
+FCI_FN const fci_json *fci_config_text_config(const fci_json *config) {
     const fci_json *inner = config;
     while (inner && inner->type == FCI_JSON_OBJECT && fci_json_get(inner, "model_type")) {
         config = inner;
-        inner = fci_model_json(config, "text_config");
+        inner = fci_config_get(config, "text_config");
     }
     return config;
 }
 
-FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
-                                     fc_error *err) {
-    config = fci_model_text_config(config);
-    fci_source s = {config, NULL, NULL, NULL, 0, NULL};
+FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
+                               fc_error *err) {
+    config = fci_config_text_config(config);
+    fci_config_source s = {config, NULL, NULL, NULL, 0, NULL};
     if (config->type != FCI_JSON_OBJECT)
         return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s",
                         fci_json_type_name(config));
-    const fci_json *type = fci_model_json(config, "model_type");
-    const fci_json *classes = fci_model_json(config, "architectures");
+    const fci_json *type = fci_config_get(config, "model_type");
+    const fci_json *classes = fci_config_get(config, "architectures");
     if (!type && classes && classes->type == FCI_JSON_ARRAY && classes->count == 1)
         type = fci_json_first(classes);
     if (!type || type->type != FCI_JSON_STRING)
@@ -13336,17 +13849,18 @@ FCI_FN fc_code fci_model_config_json(fc_model *m, const fci_json *config, fci_ar
                         memcmp(type->text.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
     const size_t skip = pruned ? FCI_PRUNED_TYPE_N : 0;
     m->architecture =
-        fci_model_architecture(fci_sn(type->text.p + skip, type->text.n - skip), false, err);
+        fci_config_architecture(fci_sn(type->text.p + skip, type->text.n - skip), false, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
-    fc_code code = fci_model_configure(m, &s, scratch, err);
+    fc_code code = fci_config_configure(m, &s, scratch, err);
     if (!code && !m->hyper.vocab)
         code = fci_fail(err, FC_ERR_FORMAT, 0, "\"vocab_size\": required, but it is not there");
     if (code) return code;
-    return pruned ? fci_model_block_configs(m, config, err) : fci_model_drop_lists(m, config, err);
+    return pruned ? fci_config_block_configs(m, config, err)
+                  : fci_config_drop_lists(m, config, err);
 }
 
 // A sublayer that is not there, or that only llama.cpp needs. Its tensors count as read.
-FCI_FN void fci_model_stub(fc_model *m, uint64_t block, fc_kind kind) {
+FCI_FN void fci_config_stub(fc_model *m, uint64_t block, fc_kind kind) {
     static const char *const names[2][5] = {
         {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"},
         {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", NULL}};
@@ -13355,23 +13869,23 @@ FCI_FN void fci_model_stub(fc_model *m, uint64_t block, fc_kind kind) {
     for (size_t i = 0; i < 10; i++) {
         char name[FCI_NAME_MAX];
         if (!names[kind][i / 2]) continue;
-        snprintf(name, sizeof name, "blk.%llu.%s.%s", (unsigned long long)block,
-                 names[kind][i / 2], ends[i % 2]);
-        fci_model_mark(m, fc_container_find(m->container, name));
+        snprintf(name, sizeof name, "blk.%llu.%s.%s", (unsigned long long)block, names[kind][i / 2],
+                 ends[i % 2]);
+        fci_config_mark(m, fc_container_find(m->container, name));
     }
 }
 
-FCI_FN fc_code fci_model_stubs(fc_model *m, const fci_source *s, fc_error *err) {
-    const fci_kv *kvs[2] = {fci_model_kv(s, "attention.head_count"),
-                            fci_model_kv(s, "feed_forward_length")};
+FCI_FN fc_code fci_config_stubs(fc_model *m, const fci_config_source *s, fc_error *err) {
+    const fci_kv *kvs[2] = {fci_config_kv(s, "attention.head_count"),
+                            fci_config_kv(s, "feed_forward_length")};
     const uint64_t widths[2] = {m->hyper.n_heads, m->hyper.ff};
     for (uint64_t i = 0; i < 2 * m->hyper.n_blocks; i++) {
         const fci_kv *kv = kvs[i % 2];
         const fc_kind kind = (fc_kind)(i % 2);
         uint64_t width;
         if (!kv || kv->type != FCI_KV_ARRAY || !fci_kv_item_u64(kv, i / 2, &width)) continue;
-        if ((width == 0 && kind == FC_KIND_ATTENTION) || fci_model_is_stub(s->gguf, i / 2, kind))
-            fci_model_stub(m, i / 2, kind);
+        if ((width == 0 && kind == FC_KIND_ATTENTION) || fci_config_is_stub(s->gguf, i / 2, kind))
+            fci_config_stub(m, i / 2, kind);
         else if (width != widths[kind])
             return fci_fail(err, FC_ERR_UNSUPPORTED, kv->at,
                             "%s: block %llu: sublayers of several widths are not supported",
@@ -13380,7 +13894,7 @@ FCI_FN fc_code fci_model_stubs(fc_model *m, const fci_source *s, fc_error *err) 
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
+FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
     const fci_kv *kv = fci_gguf_find(m->container, "general.architecture");
     fci_str name;
     uint64_t length;
@@ -13388,14 +13902,16 @@ FCI_FN fc_code fci_model_config_gguf(fc_model *m, fci_arena *scratch, fc_error *
         return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
                         "general.architecture: expected a string, got %s",
                         kv ? "another type" : "nothing");
-    const bool deci = fci_is(name, "deci"); // llama.cpp's name for Llama's blocks where some lack a sublayer
-    m->architecture = fci_model_architecture(deci ? fci_s("llama") : name, true, err);
+    // llama.cpp's name for Llama's blocks where some lack a sublayer
+    const bool deci = fci_is(name, "deci");
+    m->architecture = fci_config_architecture(deci ? fci_s("llama") : name, true, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
-    fci_source s = {NULL, m->container, deci ? "deci" : m->architecture->gguf, NULL, 0, NULL};
-    fc_code code = fci_model_configure(m, &s, scratch, err);
-    if (!code && deci) code = fci_model_stubs(m, &s, err);
+    fci_config_source s = {NULL, m->container, deci ? "deci" : m->architecture->gguf, NULL,
+                           0,    NULL};
+    fc_code code = fci_config_configure(m, &s, scratch, err);
+    if (!code && deci) code = fci_config_stubs(m, &s, err);
     if (code) return code;
-    const fci_kv *values = fci_model_kv(&s, "attention.value_length");
+    const fci_kv *values = fci_config_kv(&s, "attention.value_length");
     if (values && (!fci_kv_u64(values, &length) || length != m->hyper.head_dim))
         return fci_fail(err, FC_ERR_UNSUPPORTED, values->at,
                         "%s.attention.value_length: expected the key length, %llu", s.gguf_name,
@@ -13405,8 +13921,7 @@ FCI_FN fc_code fci_model_config_gguf(fc_model *m, fci_arena *scratch, fc_error *
     return FC_OK;
 }
 
-FCI_FN const char *fci_model_show_shape(const uint64_t *shape, uint32_t rank,
-                                        fci_shown *to) { // "[64, 160]"
+FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to) {
     size_t n = 0;
     to->s[n++] = '[';
     for (uint32_t i = 0; i < rank && n < sizeof to->s - 26; i++)
@@ -13415,25 +13930,43 @@ FCI_FN const char *fci_model_show_shape(const uint64_t *shape, uint32_t rank,
     return to->s;
 }
 
+// >> weights
+// Views of the weights, found by the architecture's rows: nothing is copied but vectors.
+
+// Checkpoints of the bare model lack the first part of the names ("model."), and text models inside
+// others have more: "language_model.model.", "model.language_model.".
+FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name);
+FCI_FN bool fci_weights_is_expert(fci_slot slot);
+FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert);
+// Whether a slot of a block is of use under a mask [2 * n_blocks]. One norm may be for both
+// sublayers.
+FCI_FN bool fci_weights_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block);
+// Whether a row of the table counts for a block (or for the model).
+FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block);
+FCI_FN fc_code fci_weights_weights(fc_model *m, fc_error *err);
+FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
+FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err);
+
+// ---- private to this section
+
 // Which tensor of the architecture is wanted, and what it must look like.
-typedef struct fci_wanted {
+typedef struct fci_weights_wanted {
     const fci_tensor_row *row;
     uint32_t block, expert;
     uint32_t rank;
     uint64_t shape[3];
     bool optional;
-} fci_wanted;
+} fci_weights_wanted;
 
-// Checkpoints of the bare model lack the first part of the names ("model."), and text models inside
-// others have more: "language_model.model.", "model.language_model.".
-FCI_FN const fc_tensor *fci_model_find(const fc_model *m, const char *name) {
+FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name) {
     const char *dot = strchr(name, '.');
-    const char *rest = dot && strchr(dot + 1, '.') ? dot + 1 : NULL; // of "a.b" nothing can be left out
+    // of "a.b" nothing can be left out
+    const char *rest = dot && strchr(dot + 1, '.') ? dot + 1 : NULL;
     const char *const starts[] = {"", "language_model.", "language_model.model.",
                                   "model.language_model."};
     const fc_tensor *t = fc_container_find(m->container, name);
     char other[FCI_NAME_MAX + 32];
-    if (t || fci_model_is_gguf(m)) return t;
+    if (t || fci_config_is_gguf(m)) return t;
     snprintf(other, sizeof other, "language_model.%s", name);
     t = fc_container_find(m->container, other);
     for (size_t i = 0; rest && !t && i < sizeof starts / sizeof starts[0]; i++) {
@@ -13444,30 +13977,30 @@ FCI_FN const fc_tensor *fci_model_find(const fc_model *m, const char *name) {
 }
 
 // The tensor, its shape and type checked; *found NULL where it may be missing and is.
-FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_wanted *w, const char *name,
-                                const fc_tensor **found, fc_error *err) {
-    const fc_tensor *t = fci_model_find(m, name);
+FCI_FN fc_code fci_weights_tensor(fc_model *m, const fci_weights_wanted *w, const char *name,
+                                  const fc_tensor **found, fc_error *err) {
+    const fc_tensor *t = fci_weights_find(m, name);
     *found = NULL;
     if (!t && w->optional) return FC_OK;
     if (!t)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "tensor \"%s\": required, but it is not there%s", name,
-                        w->row->slot != FCI_OUTPUT
-                            ? ""
-                            : "; where the output is the embedding, config.json says "
-                              "\"tie_word_embeddings\": true");
+        return fci_fail(
+            err, FC_ERR_FORMAT, 0, "tensor \"%s\": required, but it is not there%s", name,
+            w->row->slot != FCI_OUTPUT ? ""
+                                       : "; where the output is the embedding, config.json says "
+                                         "\"tie_word_embeddings\": true");
     bool same = t->rank == w->rank;
     for (uint32_t i = 0; same && i < w->rank; i++) same = t->shape[i] == w->shape[i];
     if (!same) {
         fci_shown want, got;
         return fci_fail(err, FC_ERR_MISMATCH, t->offset, "tensor \"%s\": expected shape %s, got %s",
-                        name, fci_model_show_shape(w->shape, w->rank, &want),
-                        fci_model_show_shape(t->shape, t->rank, &got));
+                        name, fci_config_show_shape(w->shape, w->rank, &want),
+                        fci_config_show_shape(t->shape, t->rank, &got));
     }
     if (!fci_number_can_decode(t->type))
         return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
                         "tensor \"%s\": type %s is not one this version reads", name,
                         fc_dtype_name(t->type));
-    fci_model_mark(m, t);
+    fci_config_mark(m, t);
     *found = t;
     return FC_OK;
 }
@@ -13475,7 +14008,7 @@ FCI_FN fc_code fci_model_tensor(fc_model *m, const fci_wanted *w, const char *na
 // Where the view of a slot is kept: a fci_weight (or only its matrix) or a fci_norm (or only its
 // weight), in fc_model, from FCI_FIRST_BLOCK_SLOT on in fci_layer, of experts in fci_expert.
 #define FCI_NOWHERE ((size_t)-1) // it is cut into its parts
-static const size_t fci_model_places[FCI_SLOT_COUNT] = { // in the order of fci_slot
+static const size_t fci_weights_places[FCI_SLOT_COUNT] = { // in the order of fci_slot
     offsetof(struct fc_model, embedding), offsetof(struct fc_model, positions),
     offsetof(struct fc_model, output_norm), offsetof(struct fc_model, output),
     offsetof(struct fc_model, hyper.ropes[0].factors[0]), offsetof(struct fc_model, hyper.ropes[0].factors[1]),
@@ -13487,20 +14020,20 @@ static const size_t fci_model_places[FCI_SLOT_COUNT] = { // in the order of fci_
     offsetof(fci_expert, down), offsetof(fci_layer, ffn_post),
 };
 
-FCI_FN bool fci_model_is_expert(fci_slot slot) {
+FCI_FN bool fci_weights_is_expert(fci_slot slot) {
     return slot == FCI_EXPERT_GATE || slot == FCI_EXPERT_UP || slot == FCI_EXPERT_DOWN;
 }
 
-FCI_FN void *fci_model_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert) {
+FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert) {
     char *base = (char *)m;
     if (slot >= FCI_FIRST_BLOCK_SLOT) base = (char *)&m->layers[block];
-    if (fci_model_is_expert(slot)) base = (char *)&m->layers[block].experts[expert];
-    return base + fci_model_places[slot];
+    if (fci_weights_is_expert(slot)) base = (char *)&m->layers[block].experts[expert];
+    return base + fci_weights_places[slot];
 }
 
 // A vector as floats, `plus` added to each.
-FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, float plus, const float **out,
-                                fc_error *err) {
+FCI_FN fc_code fci_weights_vector(fc_model *m, const fc_tensor *t, float plus, const float **out,
+                                  fc_error *err) {
     float *values = (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *values, t->name, err);
     if (!values) return FC_ERR_MEMORY;
     fci_number_decode(t->type, t->data, 0, t->shape[0], values);
@@ -13510,17 +14043,17 @@ FCI_FN fc_code fci_model_vector(fc_model *m, const fc_tensor *t, float plus, con
 }
 
 // Rows [first, first + n) of a stored matrix (of one expert of many, where they share a tensor).
-FCI_FN fc_code fci_model_view(fc_model *m, const fci_wanted *w, const fc_tensor *t, uint64_t first,
-                              uint64_t n, fci_matrix *out, fc_error *err) {
+FCI_FN fc_code fci_weights_view(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
+                                uint64_t first, uint64_t n, fci_matrix *out, fc_error *err) {
     const uint64_t stored = t->rank == 3 ? t->shape[0] * t->shape[1] : t->shape[0],
                    row_bytes = t->bytes / stored;
-    const bool turned = fci_model_has(m, FCI_TRAIT_HEADS_TURN) && w->row->slot == FCI_QKV;
+    const bool turned = fci_config_has(m, FCI_TRAIT_HEADS_TURN) && w->row->slot == FCI_QKV;
     memset(out, 0, sizeof *out);
     out->type = t->type;
     out->rows = n;
     out->row_bytes = row_bytes;
     out->transposed =
-        fci_model_has(m, FCI_TRAIT_TRANSPOSED) && w->row->slot >= FCI_FIRST_BLOCK_SLOT;
+        fci_config_has(m, FCI_TRAIT_TRANSPOSED) && w->row->slot >= FCI_FIRST_BLOCK_SLOT;
     out->cols = out->transposed ? t->shape[0] : t->shape[t->rank - 1];
     out->data = (const char *)t->data + first * row_bytes;
     if (t->rank == 3) out->data = (const char *)t->data + w->expert * n * row_bytes;
@@ -13540,11 +14073,11 @@ FCI_FN fc_code fci_model_view(fc_model *m, const fci_wanted *w, const fc_tensor 
 
 // A bias [rows] of which `part` numbers a part; q, k and v that take turns by head are put in
 // order.
-FCI_FN fc_code fci_model_bias(fc_model *m, const fci_wanted *w, const fc_tensor *t,
-                              const float **out, fc_error *err) {
+FCI_FN fc_code fci_weights_bias(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
+                                const float **out, fc_error *err) {
     const uint64_t head = m->hyper.head_dim, n = t->shape[0] / 3;
-    fc_code code = fci_model_vector(m, t, 0, out, err);
-    if (code || !fci_model_has(m, FCI_TRAIT_HEADS_TURN) || w->row->slot != FCI_QKV) return code;
+    fc_code code = fci_weights_vector(m, t, 0, out, err);
+    if (code || !fci_config_has(m, FCI_TRAIT_HEADS_TURN) || w->row->slot != FCI_QKV) return code;
     float *ordered =
         (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *ordered, t->name, err);
     if (!ordered) return FC_ERR_MEMORY;
@@ -13556,29 +14089,29 @@ FCI_FN fc_code fci_model_bias(fc_model *m, const fci_wanted *w, const fc_tensor 
 }
 
 // A matrix in its place, or its parts in theirs.
-FCI_FN fc_code fci_model_matrix(fc_model *m, const fci_wanted *w, const fc_tensor *t,
-                                const float *bias, fc_error *err) {
+FCI_FN fc_code fci_weights_matrix(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
+                                  const float *bias, fc_error *err) {
     uint64_t first = 0;
     fc_code code = FC_OK;
-    if (fci_model_places[w->row->slot] != FCI_NOWHERE) {
-        void *place = fci_model_place(m, w->row->slot, w->block, w->expert);
+    if (fci_weights_places[w->row->slot] != FCI_NOWHERE) {
+        void *place = fci_weights_place(m, w->row->slot, w->block, w->expert);
         if (w->row->bias) ((fci_weight *)place)->bias = bias;
         uint64_t rows = fci_architecture_dim(&m->hyper, w->row->rows);
-        return fci_model_view(m, w, t, 0, rows, (fci_matrix *)place, err);
+        return fci_weights_view(m, w, t, 0, rows, (fci_matrix *)place, err);
     }
     for (size_t i = 0; i < sizeof fci_parts / sizeof fci_parts[0] && !code; i++) {
         if (fci_parts[i].whole != w->row->slot) continue;
-        fci_weight *part = (fci_weight *)fci_model_place(m, fci_parts[i].slot, w->block, 0);
+        fci_weight *part = (fci_weight *)fci_weights_place(m, fci_parts[i].slot, w->block, 0);
         uint64_t rows = fci_architecture_dim(&m->hyper, fci_parts[i].rows);
         part->bias = bias ? bias + first : NULL;
-        code = fci_model_view(m, w, t, first, rows, &part->matrix, err);
+        code = fci_weights_view(m, w, t, first, rows, &part->matrix, err);
         first += rows;
     }
     return code;
 }
 
-FCI_FN fc_code fci_model_count(fc_model *m, const fci_wanted *w, const fc_tensor *t,
-                               fc_error *err) {
+FCI_FN fc_code fci_weights_count(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
+                                 fc_error *err) {
     uint64_t n = 1;
     if (m->n_tensors == m->room) {
         size_t room = m->room ? 2 * m->room : 256;
@@ -13599,116 +14132,119 @@ FCI_FN fc_code fci_model_count(fc_model *m, const fci_wanted *w, const fc_tensor
 }
 
 // The bias beside a tensor, where its row and the file have one.
-FCI_FN fc_code fci_model_find_bias(fc_model *m, const fci_wanted *weight, const char *pattern,
-                                   const float **bias, fc_error *err) {
-    fci_wanted w = *weight;
+FCI_FN fc_code fci_weights_find_bias(fc_model *m, const fci_weights_wanted *weight,
+                                     const char *pattern, const float **bias, fc_error *err) {
+    fci_weights_wanted w = *weight;
     const fc_tensor *t;
     char name[FCI_NAME_MAX];
     *bias = NULL;
-    if (!w.row->bias || (!fci_model_is_gguf(m) && !fci_model_has(m, w.row->bias))) return FC_OK;
+    if (!w.row->bias || (!fci_config_is_gguf(m) && !fci_config_has(m, w.row->bias))) return FC_OK;
     w.rank = 1;
     w.shape[0] = fci_architecture_dim(&m->hyper, w.row->rows);
-    w.optional = fci_model_is_gguf(m);
+    w.optional = fci_config_is_gguf(m);
     fci_architecture_name(pattern, w.block, w.expert, ".bias", name, sizeof name);
-    fc_code code = fci_model_tensor(m, &w, name, &t, err);
-    if (!code && t) code = fci_model_count(m, &w, t, err);
-    return code || !t ? code : fci_model_bias(m, &w, t, bias, err);
+    fc_code code = fci_weights_tensor(m, &w, name, &t, err);
+    if (!code && t) code = fci_weights_count(m, &w, t, err);
+    return code || !t ? code : fci_weights_bias(m, &w, t, bias, err);
 }
 
 // All experts of GGUF files are usually one tensor. *w is for one expert.
-FCI_FN fc_code fci_model_stacked(fc_model *m, fci_wanted *w, const char *pattern, char *name,
-                                 size_t size, const fc_tensor **t, fc_error *err) {
+FCI_FN fc_code fci_weights_stacked(fc_model *m, fci_weights_wanted *w, const char *pattern,
+                                   char *name, size_t size, const fc_tensor **t, fc_error *err) {
     const char *at = strstr(pattern, ".@");
     char stacked[FCI_NAME_MAX];
     *t = NULL;
-    if (!at || !fci_model_is_gguf(m)) return FC_OK;
+    if (!at || !fci_config_is_gguf(m)) return FC_OK;
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
     fci_architecture_name(stacked, w->block, 0, ".weight", name, size);
-    if (!fci_model_find(m, name)) return FC_OK;
+    if (!fci_weights_find(m, name)) return FC_OK;
     w->rank = 3;
     w->shape[2] = w->shape[1];
     w->shape[1] = w->shape[0];
     w->shape[0] = m->hyper.n_experts;
-    return fci_model_tensor(m, w, name, t, err);
+    return fci_weights_tensor(m, w, name, t, err);
 }
 
 // One tensor with its bias.
-FCI_FN fc_code fci_model_slot(fc_model *m, const fci_tensor_row *row, uint32_t block,
-                              uint32_t expert, fc_error *err) {
-    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m));
+FCI_FN fc_code fci_weights_slot(fc_model *m, const fci_tensor_row *row, uint32_t block,
+                                uint32_t expert, fc_error *err) {
+    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_config_is_gguf(m));
     const bool matrix = row->cols != FCI_DIM_NONE;
     const bool transposed =
-        matrix && fci_model_has(m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT;
+        matrix && fci_config_has(m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT;
     const uint64_t rows = fci_architecture_dim(&m->hyper, row->rows),
                    cols = fci_architecture_dim(&m->hyper, row->cols);
-    fci_wanted w = {row, block, expert, matrix ? 2u : 1u, {transposed ? cols : rows, transposed ? rows : cols, 0},
-                    (row->need & FCI_TRAIT_MAYBE) != 0};
+    fci_weights_wanted w = {row,
+                            block,
+                            expert,
+                            matrix ? 2u : 1u,
+                            {transposed ? cols : rows, transposed ? rows : cols, 0},
+                            (row->need & FCI_TRAIT_MAYBE) != 0};
     const fc_tensor *t;
     const float *bias;
     char name[FCI_NAME_MAX];
-    fc_code code = fci_model_stacked(m, &w, pattern, name, sizeof name, &t, err);
+    fc_code code = fci_weights_stacked(m, &w, pattern, name, sizeof name, &t, err);
     if (!code && !t) {
         fci_architecture_name(pattern, block, expert, ".weight", name, sizeof name);
-        code = fci_model_tensor(m, &w, name, &t, err);
+        code = fci_weights_tensor(m, &w, name, &t, err);
     }
     if (code || !t) return code;
-    if (t->rank < 3 || expert == 0) code = fci_model_count(m, &w, t, err);
-    if (!code) code = fci_model_find_bias(m, &w, pattern, &bias, err);
+    if (t->rank < 3 || expert == 0) code = fci_weights_count(m, &w, t, err);
+    if (!code) code = fci_weights_find_bias(m, &w, pattern, &bias, err);
     if (code) return code;
-    if (matrix) return fci_model_matrix(m, &w, t, bias, err);
-    const float **place = (const float **)fci_model_place(m, row->slot, block, expert);
+    if (matrix) return fci_weights_matrix(m, &w, t, bias, err);
+    const float **place = (const float **)fci_weights_place(m, row->slot, block, expert);
     if (row->bias) ((fci_norm *)(void *)place)->bias = bias;
-    return fci_model_vector(m, t, fci_model_has(m, FCI_TRAIT_PLUS_ONE) ? 1.0f : 0.0f, place, err);
+    return fci_weights_vector(m, t, fci_config_has(m, FCI_TRAIT_PLUS_ONE) ? 1.0f : 0.0f, place,
+                              err);
 }
 
-// Whether a slot of a block is of use under a mask [2 * n_blocks]. One norm may be for both
-// sublayers.
-FCI_FN bool fci_model_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block) {
+FCI_FN bool fci_weights_used(const fc_model *m, const uint8_t *mask, fci_slot slot,
+                             uint32_t block) {
     const uint8_t *kept = mask + 2 * (size_t)block;
-    if (slot == FCI_ATTN_NORM && fci_model_has(m, FCI_TRAIT_ONE_NORM) && kept[FC_KIND_FFN])
+    if (slot == FCI_ATTN_NORM && fci_config_has(m, FCI_TRAIT_ONE_NORM) && kept[FC_KIND_FFN])
         return true;
     return kept[slot >= FCI_FIRST_FFN_SLOT ? FC_KIND_FFN : FC_KIND_ATTENTION] != 0;
 }
 
-// Whether a row of the table counts for a block (or for the model).
-FCI_FN bool fci_model_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block) {
+FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block) {
     uint32_t traits = m->hyper.traits | FCI_TRAIT_MAYBE;
     if (row->slot >= FCI_FIRST_BLOCK_SLOT && m->hyper.blocks[block].experts)
         traits |= FCI_TRAIT_BLOCK_EXPERTS;
-    if (row->slot >= FCI_FIRST_BLOCK_SLOT && !fci_model_used(m, m->present, row->slot, block))
+    if (row->slot >= FCI_FIRST_BLOCK_SLOT && !fci_weights_used(m, m->present, row->slot, block))
         return false;
     if (row->gguf && strncmp(row->gguf, "rope_factors", 12) == 0 &&
         m->hyper.ropes[0].scaling != FCI_ROPE_LONG && !m->architecture->long_factors)
         return false;
-    return fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)) &&
+    return fci_architecture_pattern(m->architecture, row, fci_config_is_gguf(m)) &&
            (row->need & ~traits) == 0 && (row->unless & traits) == 0;
 }
 
-FCI_FN fc_code fci_model_row(fc_model *m, const fci_tensor_row *row, uint32_t block,
-                             fc_error *err) {
+FCI_FN fc_code fci_weights_row(fc_model *m, const fci_tensor_row *row, uint32_t block,
+                               fc_error *err) {
     fci_layer *l = row->slot >= FCI_FIRST_BLOCK_SLOT ? &m->layers[block] : NULL;
-    uint64_t times = fci_model_is_expert(row->slot) ? m->hyper.n_experts : 1;
+    uint64_t times = fci_weights_is_expert(row->slot) ? m->hyper.n_experts : 1;
     fc_code code = FC_OK;
-    if (!fci_model_needs(m, row, block)) return FC_OK;
-    if (l && fci_model_is_expert(row->slot) && !l->experts) {
+    if (!fci_weights_needs(m, row, block)) return FC_OK;
+    if (l && fci_weights_is_expert(row->slot) && !l->experts) {
         l->experts =
             (fci_expert *)fci_arena_alloc(&m->arena, times, sizeof *l->experts, "experts", err);
         if (!l->experts) return FC_ERR_MEMORY;
     }
-    for (uint32_t e = 0; e < times && !code; e++) code = fci_model_slot(m, row, block, e, err);
+    for (uint32_t e = 0; e < times && !code; e++) code = fci_weights_slot(m, row, block, e, err);
     return code;
 }
 
 // A GGUF file whose tensors are not all understood would be computed wrongly. (In safetensors,
 // buffers that nobody needs are common.)
-FCI_FN fc_code fci_model_all_read(const fc_model *m, fc_error *err) {
+FCI_FN fc_code fci_weights_all_read(const fc_model *m, fc_error *err) {
     const size_t n = fc_container_tensor_count(m->container);
     size_t unread = 0, first = n;
     for (size_t i = 0; i < n; i++) {
         if (m->read[i]) continue;
         if (unread++ == 0) first = i;
     }
-    if (!fci_model_is_gguf(m) || unread == 0) return FC_OK;
+    if (!fci_config_is_gguf(m) || unread == 0) return FC_OK;
     return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                     "%llu of its %llu tensors are not known for architecture %s, the first: \"%s\"",
                     (unsigned long long)unread, (unsigned long long)n, m->architecture->name,
@@ -13716,7 +14252,7 @@ FCI_FN fc_code fci_model_all_read(const fc_model *m, fc_error *err) {
 }
 
 // transformers runs as many blocks as config.json says, whatever else the files hold.
-FCI_FN void fci_model_note_blocks(const fc_model *m) {
+FCI_FN void fci_weights_note_blocks(const fc_model *m) {
     const uint32_t n = (uint32_t)m->hyper.n_blocks;
     char name[FCI_NAME_MAX];
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
@@ -13724,36 +14260,40 @@ FCI_FN void fci_model_note_blocks(const fc_model *m) {
         const char *pattern = fci_architecture_pattern(m->architecture, row, false);
         if (row->slot < FCI_FIRST_BLOCK_SLOT || !pattern) continue;
         fci_architecture_name(pattern, n, 0, ".weight", name, sizeof name);
-        if (!fci_model_find(m, name)) continue;
-        fci_log(&m->c, 0, "%s: \"num_hidden_layers\" is %u, but the files hold more blocks (\"%s\"): "
-                "only the first %u are run, as transformers does", fci_base_name(m->path), n, name, n);
+        if (!fci_weights_find(m, name)) continue;
+        fci_log(&m->c, 0,
+                "%s: \"num_hidden_layers\" is %u, but the files hold more blocks (\"%s\"): "
+                "only the first %u are run, as transformers does",
+                fci_base_name(m->path), n, name, n);
         return;
     }
 }
 
 // With "tie_word_embeddings", transformers 5 ties nothing where the files hold both matrices and
 // they differ, and takes the output's where it is the only one.
-FCI_FN void fci_model_untie(fc_model *m) {
+FCI_FN void fci_weights_untie(fc_model *m) {
     char names[2][FCI_NAME_MAX];
     const fc_tensor *t[2] = {NULL, NULL};
-    if (fci_model_is_gguf(m) || !fci_model_has(m, FCI_TRAIT_TIED)) return;
+    if (fci_config_is_gguf(m) || !fci_config_has(m, FCI_TRAIT_TIED)) return;
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
         const size_t k = fci_tensors[i].slot == FCI_OUTPUT;
         if (!k && fci_tensors[i].slot != FCI_EMBEDDING) continue;
         fci_architecture_name(fci_architecture_pattern(m->architecture, &fci_tensors[i], false), 0,
                               0, ".weight", names[k], sizeof names[k]);
-        t[k] = fci_model_find(m, names[k]);
+        t[k] = fci_weights_find(m, names[k]);
     }
     if (!t[0] || !t[1]) return;
     if (t[0]->type == t[1]->type && t[0]->bytes == t[1]->bytes &&
         memcmp(t[0]->data, t[1]->data, (size_t)t[0]->bytes) == 0)
         return;
     m->hyper.traits &= ~(uint32_t)FCI_TRAIT_TIED;
-    fci_log(&m->c, 0, "%s: \"tie_word_embeddings\" is true, but \"%s\" is in the files and differs from "
-            "\"%s\": it is used, as transformers does", fci_base_name(m->path), names[1], names[0]);
+    fci_log(&m->c, 0,
+            "%s: \"tie_word_embeddings\" is true, but \"%s\" is in the files and differs from "
+            "\"%s\": it is used, as transformers does",
+            fci_base_name(m->path), names[1], names[0]);
 }
 
-FCI_FN fc_code fci_model_factors(const fc_model *m, fc_error *err) {
+FCI_FN fc_code fci_weights_factors(const fc_model *m, fc_error *err) {
     for (size_t k = 0; k < 2; k++) {
         const float *f = m->hyper.ropes[0].factors[k];
         for (uint64_t j = 0; f && j < m->hyper.rotary_dim / 2; j++)
@@ -13764,7 +14304,7 @@ FCI_FN fc_code fci_model_factors(const fc_model *m, fc_error *err) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
+FCI_FN fc_code fci_weights_weights(fc_model *m, fc_error *err) {
     uint64_t n_blocks = m->hyper.n_blocks;
     // Every block that has something left has tensors of its own, so a count beyond them is a lie:
     // refuse it before allocating.
@@ -13774,28 +14314,28 @@ FCI_FN fc_code fci_model_weights(fc_model *m, fc_error *err) {
         return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu blocks: the files hold only %llu tensors",
                         (unsigned long long)n_left,
                         (unsigned long long)fc_container_tensor_count(m->container));
-    fci_model_untie(m);
-    if (!fci_model_is_gguf(m)) fci_model_note_blocks(m);
+    fci_weights_untie(m);
+    if (!fci_config_is_gguf(m)) fci_weights_note_blocks(m);
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
         const fci_tensor_row *row = &fci_tensors[i];
         uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)n_blocks : 1;
         for (uint32_t b = 0; b < times; b++) {
-            fc_code code = fci_model_row(m, row, b, err);
+            fc_code code = fci_weights_row(m, row, b, err);
             if (code) return code;
         }
     }
     for (uint64_t b = 0; b < n_blocks; b++) {
         m->layers[b].kind = m->hyper.blocks[b];
-        if (fci_model_has(m, FCI_TRAIT_ONE_NORM)) m->layers[b].ffn_norm = m->layers[b].attn_norm;
+        if (fci_config_has(m, FCI_TRAIT_ONE_NORM)) m->layers[b].ffn_norm = m->layers[b].attn_norm;
     }
     if (!m->output.data) m->output = m->embedding; // tied
-    fc_code code = fci_model_factors(m, err);
-    return code ? code : fci_model_all_read(m, err);
+    fc_code code = fci_weights_factors(m, err);
+    return code ? code : fci_weights_all_read(m, err);
 }
 
-FCI_FN fc_code fci_model_compute(fc_model *m, fc_compute wanted, fc_error *err) {
+FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err) {
     fc_dtype most = FC_DTYPE_F32;
     for (int t = 0; t < FC_DTYPE_COUNT; t++)
         if (m->dtype_bytes[t] > m->dtype_bytes[most]) most = (fc_dtype)t;
@@ -13811,7 +14351,8 @@ FCI_FN fc_code fci_model_compute(fc_model *m, fc_compute wanted, fc_error *err) 
     return FC_OK;
 }
 
-FCI_FN FCI_PRINTF(3, 4) void fci_model_say(char *out, size_t size, const char *format, ...) { // "a, b, ..."
+// "a, b, ..."
+FCI_FN FCI_PRINTF(3, 4) void fci_weights_say(char *out, size_t size, const char *format, ...) {
     size_t n = strlen(out);
     va_list args;
     if (n && n + 3 < size) {
@@ -13824,33 +14365,34 @@ FCI_FN FCI_PRINTF(3, 4) void fci_model_say(char *out, size_t size, const char *f
 }
 
 // What the model has that Llama's has not, in a few words.
-FCI_FN void fci_model_special(const fc_model *m, char *out, size_t size) {
+FCI_FN void fci_weights_special(const fc_model *m, char *out, size_t size) {
     const fci_hyper *h = &m->hyper;
     const fc_config *c = &m->config;
     uint32_t unturned = 0, of = c->n_blocks;
     for (uint32_t i = 0; i < of; i++) unturned += h->blocks[i].rope == 0;
     out[0] = 0;
     if (c->n_experts)
-        fci_model_say(out, size, "%u experts, %u used", c->n_experts, c->n_experts_used);
+        fci_weights_say(out, size, "%u experts, %u used", c->n_experts, c->n_experts_used);
     if (c->n_window_blocks)
-        fci_model_say(out, size, "window %u in %u of %u blocks", c->window, c->n_window_blocks, of);
-    if (h->traits & FCI_TRAIT_POSITIONS) fci_model_say(out, size, "learned positions");
-    else if (unturned) fci_model_say(out, size, "no rope in %u of %u blocks", unturned, of);
+        fci_weights_say(out, size, "window %u in %u of %u blocks", c->window, c->n_window_blocks,
+                        of);
+    if (h->traits & FCI_TRAIT_POSITIONS) fci_weights_say(out, size, "learned positions");
+    else if (unturned) fci_weights_say(out, size, "no rope in %u of %u blocks", unturned, of);
     if (h->rotary_dim && h->rotary_dim < h->head_dim)
-        fci_model_say(out, size, "rope on %u of %u numbers of a head", (unsigned)h->rotary_dim,
-                      (unsigned)h->head_dim);
-    if (h->attention_cap > 0) fci_model_say(out, size, "scores capped at %g", h->attention_cap);
-    if (h->logit_cap > 0) fci_model_say(out, size, "logits capped at %g", h->logit_cap);
-    if (h->traits & FCI_TRAIT_LAYER_NORM) fci_model_say(out, size, "LayerNorm");
-    if (h->traits & FCI_TRAIT_POST_NORM) fci_model_say(out, size, "norms after sublayers");
+        fci_weights_say(out, size, "rope on %u of %u numbers of a head", (unsigned)h->rotary_dim,
+                        (unsigned)h->head_dim);
+    if (h->attention_cap > 0) fci_weights_say(out, size, "scores capped at %g", h->attention_cap);
+    if (h->logit_cap > 0) fci_weights_say(out, size, "logits capped at %g", h->logit_cap);
+    if (h->traits & FCI_TRAIT_LAYER_NORM) fci_weights_say(out, size, "LayerNorm");
+    if (h->traits & FCI_TRAIT_POST_NORM) fci_weights_say(out, size, "norms after sublayers");
     if (h->traits & (FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM))
-        fci_model_say(out, size, "norms of q and k");
-    if (h->traits & FCI_TRAIT_PARALLEL) fci_model_say(out, size, "attention and FFN in parallel");
-    if (h->traits & FCI_TRAIT_PLAIN_FFN) fci_model_say(out, size, "FFN without gate");
-    if (h->traits & FCI_TRAIT_MULTIPLIERS) fci_model_say(out, size, "multipliers");
+        fci_weights_say(out, size, "norms of q and k");
+    if (h->traits & FCI_TRAIT_PARALLEL) fci_weights_say(out, size, "attention and FFN in parallel");
+    if (h->traits & FCI_TRAIT_PLAIN_FFN) fci_weights_say(out, size, "FFN without gate");
+    if (h->traits & FCI_TRAIT_MULTIPLIERS) fci_weights_say(out, size, "multipliers");
 }
 
-FCI_FN fc_code fci_model_describe(fc_model *m, fc_error *err) {
+FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
     static const char *const scalings[] = {"none", "linear", "llama3", "yarn", "longrope"};
     static const char *const activations[] = {"silu", "gelu", "gelu-tanh", "relu", "relu2"};
     char special[256];
@@ -13880,7 +14422,7 @@ FCI_FN fc_code fci_model_describe(fc_model *m, fc_error *err) {
         c->n_window_blocks += h->blocks[i].window > 0;
         if (h->blocks[i].window) c->window = h->blocks[i].window;
     }
-    fci_model_special(m, special, sizeof special);
+    fci_weights_special(m, special, sizeof special);
     c->special = fci_arena_copy(&m->arena, fci_s(special), err);
     if (!c->special) return FC_ERR_MEMORY;
     c->container = fc_container_kind(m->container);
@@ -13890,17 +14432,12 @@ FCI_FN fc_code fci_model_describe(fc_model *m, fc_error *err) {
     return FC_OK;
 }
 
-// ---- Identity: which model is this? The fingerprint is of what the model is made of, its settings,
+// >> identity
+// Identity: which model is this? The fingerprint is of what the model is made of, its settings,
 // names, types and shapes of tensors, and of samples from each tensor, so that opening stays quick.
 // `content` is the same with every byte. Neither depends on the machine, on where the files are or
 // how the tensors are divided between them. The prefix changes with what is hashed.
 
-#define FCI_IDENTITY_PREFIX "fc2-"
-#define FCI_IDENTITY_PIECE ((uint64_t)1 << 20)  // bytes that are hashed at once
-#define FCI_IDENTITY_WHOLE ((uint64_t)1 << 16)  // a tensor of at most that many is no matter for samples
-#define FCI_IDENTITY_SAMPLE ((uint64_t)1 << 12) // bytes of a sample: a page
-#define FCI_IDENTITY_STEP ((uint64_t)1 << 22)   // a sample every so many, between
-#define FCI_IDENTITY_SAMPLES 16                 // at most, and 2
 #define FCI_IDENTITY_BATCH 64                   // pieces
 
 typedef struct fci_identity {
@@ -13914,6 +14451,20 @@ typedef struct fci_identity {
     uint64_t hashes[FCI_IDENTITY_BATCH];
 } fci_identity;
 
+typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *);
+
+FCI_FN fc_code fci_identity_samples(fci_identity *x, const fc_tensor *t, fc_error *err);
+FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc_watch *watch,
+                               uint64_t *hash, fc_error *err);
+
+// ---- private to this section
+
+#define FCI_IDENTITY_PREFIX "fc2-"
+#define FCI_IDENTITY_PIECE ((uint64_t)1 << 20)  // bytes that are hashed at once
+#define FCI_IDENTITY_WHOLE ((uint64_t)1 << 16)  // a tensor of at most that many is no matter for samples
+#define FCI_IDENTITY_SAMPLE ((uint64_t)1 << 12) // bytes of a sample: a page
+#define FCI_IDENTITY_STEP ((uint64_t)1 << 22)   // a sample every so many, between
+#define FCI_IDENTITY_SAMPLES 16                 // at most, and 2
 // Settings that may have been computed are as exact as float32, as mathematical libraries differ in
 // the last bit of a double.
 FCI_FN uint64_t fci_identity_reals(uint64_t h, const double *values, size_t n) {
@@ -13923,18 +14474,29 @@ FCI_FN uint64_t fci_identity_reals(uint64_t h, const double *values, size_t n) {
 
 FCI_FN uint64_t fci_identity_settings(const fc_model *m) {
     const fci_hyper *y = &m->hyper;
-    const uint64_t counts[] = {y->traits & (FCI_TRAIT_BLOCK_EXPERTS - 1u), y->n_blocks, y->hidden, y->ff,
-                               y->n_heads, y->n_kv_heads, y->head_dim, y->vocab, y->rotary_dim, y->n_experts,
-                               y->n_used, y->expert_ff, y->activation, y->rope_interleaved};
-    const double reals[] = {y->norm_eps, y->attention_scale, y->attention_cap, y->logit_cap,
-                            y->embedding_scale, y->residual_scale, y->logit_divisor};
+    const uint64_t counts[] = {y->traits & (FCI_TRAIT_BLOCK_EXPERTS - 1u),
+                               y->n_blocks,
+                               y->hidden,
+                               y->ff,
+                               y->n_heads,
+                               y->n_kv_heads,
+                               y->head_dim,
+                               y->vocab,
+                               y->rotary_dim,
+                               y->n_experts,
+                               y->n_used,
+                               y->expert_ff,
+                               y->activation,
+                               y->rope_interleaved};
+    const double reals[] = {y->norm_eps,        y->attention_scale, y->attention_cap, y->logit_cap,
+                            y->embedding_scale, y->residual_scale,  y->logit_divisor};
     uint64_t h = fci_xxh64(0, m->architecture->name, strlen(m->architecture->name));
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) h = fci_xxh_add(h, counts[i]);
     h = fci_identity_reals(h, reals, sizeof reals / sizeof reals[0]);
     for (size_t r = 0; r < 2; r++) {
         const fci_rope *rope = &y->ropes[r];
-        const double of_rope[] = {rope->theta, rope->factor, rope->low, rope->high, rope->original,
-                                  rope->attention};
+        const double of_rope[] = {rope->theta, rope->factor,   rope->low,
+                                  rope->high,  rope->original, rope->attention};
         h = fci_xxh_add(fci_xxh_add(h, rope->scaling), rope->whole_dims);
         h = fci_identity_reals(h, of_rope, sizeof of_rope / sizeof of_rope[0]);
         for (size_t k = 0; k < 2; k++)
@@ -14007,8 +14569,6 @@ FCI_FN fc_code fci_identity_every_byte(fci_identity *x, const fc_tensor *t, fc_e
     return code;
 }
 
-typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *);
-
 FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc_watch *watch,
                                uint64_t *hash, fc_error *err) {
     fci_identity x;
@@ -14038,11 +14598,20 @@ FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_erro
     return code;
 }
 
+// >> model
+// A model opened: configuration, weights, identity; what is asked of it.
+
 // What the model is called: the last part of its path.
+FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size);
+
+// ---- private to this section
+
 FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size) {
     size_t end = strlen(m->path), start;
-    while (end > 0 && (m->path[end - 1] == '/' || m->path[end - 1] == '\\')) end--; // of "models/demo/"
-    for (start = end; start > 0 && m->path[start - 1] != '/' && m->path[start - 1] != '\\';) start--;
+    // of "models/demo/"
+    while (end > 0 && (m->path[end - 1] == '/' || m->path[end - 1] == '\\')) end--;
+    for (start = end; start > 0 && m->path[start - 1] != '/' && m->path[start - 1] != '\\';)
+        start--;
     fci_utf8_clean(to, size, m->path + start, end - start);
 }
 
@@ -14056,7 +14625,7 @@ FCI_FN fc_code fci_model_identify(fc_model *m, fc_error *err) {
 
 // Packed weights, as the methods that "quantization_config" names write them.
 FCI_FN bool fci_model_is_packed(const fc_tensor *t) {
-    static const char *const ends[] = {".qweight",      ".qzeros",          ".weight_packed",
+    static const char *const ends[] = {".qweight",      ".qzeros",           ".weight_packed",
                                        ".weight_scale", ".weight_scale_inv", ".absmax",
                                        ".SCB",          ".quant_map",        ".codes",
                                        ".Wf",           "_blocks",           "_scales"};
@@ -14069,35 +14638,39 @@ FCI_FN bool fci_model_is_packed(const fc_tensor *t) {
 
 // The tensors decide: many configs keep the settings of a quantisation that was undone.
 FCI_FN fc_code fci_model_packed(const fc_model *m, const fci_json *root, fc_error *err) {
-    const fci_json *q = fci_model_json(root, "quantization_config"),
-                   *inner = fci_model_json(root, "text_config");
+    const fci_json *q = fci_config_get(root, "quantization_config"),
+                   *inner = fci_config_get(root, "text_config");
     if (!q && inner && inner->type == FCI_JSON_OBJECT)
-        q = fci_model_json(inner, "quantization_config");
-    const fci_json *method = q && q->type == FCI_JSON_OBJECT ? fci_model_json(q, "quant_method") : NULL;
-    const fci_str name = method && method->type == FCI_JSON_STRING ? method->text : fci_s("unnamed");
+        q = fci_config_get(inner, "quantization_config");
+    const fci_json *method =
+        q && q->type == FCI_JSON_OBJECT ? fci_config_get(q, "quant_method") : NULL;
+    const fci_str name =
+        method && method->type == FCI_JSON_STRING ? method->text : fci_s("unnamed");
     fci_shown shown;
     for (size_t i = 0; i < fc_container_tensor_count(m->container); i++) {
         const fc_tensor *t = fc_container_tensor(m->container, i);
         if (!q || !fci_model_is_packed(t)) continue;
-        return fci_fail(err, FC_ERR_UNSUPPORTED, q->at,
-                        "\"quantization_config\": weights packed by the method \"%s\" are not supported "
-                        "(tensor \"%s\"); use the 16-bit model, or a GGUF file",
-                        fci_show(name, &shown), t->name);
+        return fci_fail(
+            err, FC_ERR_UNSUPPORTED, q->at,
+            "\"quantization_config\": weights packed by the method \"%s\" are not supported "
+            "(tensor \"%s\"); use the 16-bit model, or a GGUF file",
+            fci_show(name, &shown), t->name);
     }
     if (q && q->type == FCI_JSON_OBJECT && q->count > 0)
-        fci_log(&m->c, 0, "%s: \"quantization_config\" (method \"%s\") is passed over: no tensor is packed",
+        fci_log(&m->c, 0,
+                "%s: \"quantization_config\" (method \"%s\") is passed over: no tensor is packed",
                 fci_base_name(m->path), fci_show(name, &shown));
     return FC_OK;
 }
 
 // config.json beside the weights of a directory, or the metadata of a GGUF file.
-FCI_FN fc_code fci_model_config(fc_model *m, fc_error *err) {
+FCI_FN fc_code fci_model_configure_all(fc_model *m, fc_error *err) {
     fci_arena scratch = {&m->c, NULL};
     fci_file f;
     const fci_json *root;
     fc_code code;
-    if (fci_model_is_gguf(m)) {
-        code = fci_model_config_gguf(m, &scratch, err);
+    if (fci_config_is_gguf(m)) {
+        code = fci_config_gguf(m, &scratch, err);
         fci_arena_free(&scratch);
         return fci_wrap(err, code, "%s", fci_base_name(m->path));
     }
@@ -14112,7 +14685,7 @@ FCI_FN fc_code fci_model_config(fc_model *m, fc_error *err) {
     if (code) return code;
     code = fci_json_parse_file(&m->c, &scratch, &f, &root, err);
     if (!code) code = fci_model_packed(m, root, err);
-    if (!code) code = fci_model_config_json(m, root, &scratch, err);
+    if (!code) code = fci_config_json(m, root, &scratch, err);
     fci_arena_free(&scratch);
     fci_file_close(&f);
     return fci_wrap(err, code, "%s", path);
@@ -14134,16 +14707,15 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     const size_t n_tensors = fc_container_tensor_count(m->container);
     m->read = (uint8_t *)fci_arena_alloc(&m->arena, fci_max(n_tensors, 1), 1, "tensors", err);
     if (!m->read) return FC_ERR_MEMORY;
-    code = fci_model_config(m, err);
-    if (!code) code = fci_wrap(err, fci_model_weights(m, err), "%s", fci_base_name(path));
-    if (!code) code = fci_model_compute(m, desc->compute, err);
-    if (!code) code = fci_model_describe(m, err);
+    code = fci_model_configure_all(m, err);
+    if (!code) code = fci_wrap(err, fci_weights_weights(m, err), "%s", fci_base_name(path));
+    if (!code) code = fci_weights_compute(m, desc->compute, err);
+    if (!code) code = fci_weights_describe(m, err);
     if (!code) code = fci_model_identify(m, err);
     if (code) return code;
     fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
-            m->config.architecture, m->config.n_blocks,
-            fc_compute_name(m->config.compute), fc_simd_name(m->config.simd),
-            m->c.n_threads);
+            m->config.architecture, m->config.n_blocks, fc_compute_name(m->config.compute),
+            fc_simd_name(m->config.simd), m->c.n_threads);
     return FC_OK;
 }
 
@@ -14220,6 +14792,149 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
     m->tokenizer = t;
     return t;
 }
+
+// >> tokens
+// Sequences of ids: a calibration text cut, windows of a text, ids from JSON.
+
+// Arrays of a public result for n sequences of n_ids tokens together.
+FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
+                                 fc_tokens *out, fc_error *err);
+
+// ---- private to this section
+
+// Calibration texts, perplexity, logits, generation, speed.
+
+FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
+                                 fc_tokens *out, fc_error *err) {
+    memset(out, 0, sizeof *out);
+    out->alloc = c->alloc;
+    out->ids = (uint32_t *)fci_alloc(c, n_ids, sizeof *out->ids, "tokens", err);
+    out->starts =
+        (size_t *)fci_alloc(c, n_sequences + (uint64_t)1, sizeof *out->starts, "tokens", err);
+    out->n_sequences = n_sequences;
+    if (out->ids && out->starts) return FC_OK;
+    fc_tokens_free(out);
+    return FC_ERR_MEMORY;
+}
+
+// Up to `most` consecutive sequences of `length` ids; what is shorter only where it is all there
+// is.
+FCI_FN fc_code fci_tokens_cut(const fc_alloc *alloc, const fc_tokens *text, size_t length,
+                              size_t most, fc_tokens *out, fc_error *err) {
+    fci_context c;
+    size_t first = text->starts[0], n = text->starts[text->n_sequences] - first;
+    fci_context_basic(&c, NULL);
+    if (alloc->realloc) c.alloc = *alloc; // (tokens that a caller made may have none)
+    memset(out, 0, sizeof *out);
+    if (length == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "length: expected at least 1 token, got 0");
+    if (n == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "text: expected at least one token, got none");
+    if (length > n) length = n;
+    size_t count = (size_t)fci_min(n / length, most);
+    if (fci_tokens_tokens(&c, count, count * length, out, err)) return FC_ERR_MEMORY;
+    memcpy(out->ids, text->ids + first, count * length * sizeof *out->ids);
+    for (size_t i = 0; i <= count; i++) out->starts[i] = i * length;
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
+                                       fc_error *err) {
+    if (fci_need(text && text->ids && text->starts && out, "fc_tokens_windows",
+                 "tokens and a place for the windows", err))
+        return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    return fci_tokens_cut(&text->alloc, text, length, SIZE_MAX, out, err);
+}
+
+// The non-empty lines joined by one space.
+FCI_FN fc_code fci_tokens_join(fci_buffer *b, const char *text, size_t n) {
+    for (size_t i = 0; i < n;) {
+        size_t end = i, next;
+        while (end < n && text[end] != '\n') end++;
+        next = end < n ? end + 1 : end;
+        if (end > i && text[end - 1] == '\r') end--;
+        if (end > i && b->n) fci_put(b, " ", 1);
+        fci_put(b, text + i, end - i);
+        i = next;
+    }
+    return b->error.code;
+}
+
+FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
+                                        size_t length_bytes, uint32_t samples, uint32_t length,
+                                        fc_tokens *out, fc_error *err) {
+    fci_context c;
+    fci_buffer joined;
+    fc_tokens whole;
+    if (fci_need(t && (text || length_bytes == 0) && out, "fc_calibration_cut",
+                 "a tokenizer, a text and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    memset(out, 0, sizeof *out);
+    if (samples == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
+    fci_context_basic(&c, NULL);
+    c.alloc = t->context.alloc;
+    memset(&joined, 0, sizeof joined);
+    joined.c = &c;
+    fc_code code = fci_tokens_join(&joined, text, length_bytes);
+    if (code && err) *err = joined.error;
+    if (!code && joined.n == 0)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "text: expected at least one line that is not empty, got none");
+    if (!code) code = fc_tokenize(t, joined.p, joined.n, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
+    fci_buffer_free(&joined);
+    if (code) return code;
+    code = fci_tokens_cut(&c.alloc, &whole, length, samples, out, err);
+    fc_tokens_free(&whole);
+    return code;
+}
+
+FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env,
+                                          fc_tokens *out, fc_error *err) {
+    fci_context c;
+    const fci_json *root;
+    size_t n_ids = 0, n = 0;
+    if (fci_need((text || length == 0) && out, "fc_tokens_parse_json",
+                 "a text and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    memset(out, 0, sizeof *out);
+    fci_context_basic(&c, env);
+    fci_arena arena = {&c, NULL};
+    fc_code code = fci_json_parse(&c, &arena, text, length, &root, err);
+    if (!code && (root->type != FCI_JSON_ARRAY || root->count == 0))
+        code = fci_fail(err, FC_ERR_FORMAT, root->at,
+                        "tokens: expected an array of arrays of token ids, got %s",
+                        root->type == FCI_JSON_ARRAY ? "an empty array" : fci_json_type_name(root));
+    const fci_json *row = code ? NULL : fci_json_first(root);
+    for (uint32_t i = 0; !code && i < root->count; i++, row = fci_json_next(row)) {
+        if (row->type != FCI_JSON_ARRAY || row->count == 0)
+            code =
+                fci_fail(err, FC_ERR_FORMAT, row->at,
+                         "tokens: sequence %u: expected an array of token ids, got %s", i,
+                         row->type == FCI_JSON_ARRAY ? "an empty array" : fci_json_type_name(row));
+        n_ids += row->count;
+    }
+    if (!code) code = fci_tokens_tokens(&c, root->count, n_ids, out, err);
+    row = code ? NULL : fci_json_first(root);
+    for (uint32_t i = 0; !code && i < root->count; i++, row = fci_json_next(row)) {
+        const fci_json *id = fci_json_first(row);
+        for (uint32_t k = 0; !code && k < row->count; k++, id = fci_json_next(id)) {
+            if (id->type != FCI_JSON_NUMBER || !id->is_integer || id->integer > UINT32_MAX)
+                code = fci_fail(err, FC_ERR_FORMAT, id->at,
+                                "tokens: sequence %u, token %u: expected a whole number, 0 or more",
+                                i, k);
+            else out->ids[n++] = (uint32_t)id->integer;
+        }
+        if (!code) out->starts[i + 1] = n;
+    }
+    fci_arena_free(&arena);
+    if (code) fc_tokens_free(out);
+    return code;
+}
+
 // >> engine
 // Lanes and waves. A lane is one sequence under one mask; a wave carries many lanes through the
 // blocks together, so that every weight panel is packed once for all of their rows. Lanes enter at
@@ -14230,7 +14945,8 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 typedef struct fci_cache {
     uint32_t n_past, capacity; // positions that are in it, and that fit
     uint32_t n_text;           // tokens of the text that is under way, what is in it included
-    float **keys, **values;    // [n_blocks] of [capacity, kv]; NULL where the mask lacks the attention
+    // [n_blocks] of [capacity, kv]; NULL where the mask lacks the attention
+    float **keys, **values;
     float *block;              // what they point into
 } fci_cache;
 
@@ -14244,18 +14960,19 @@ typedef struct fci_lane {
     // NULL, or [2 * n_blocks + 1]: where to keep the rows at each sublayer's entrance (the last: at
     // the head's); entries may be NULL.
     float *const *trail;
-    fci_cache *cache; // NULL, or what the lane continues: it stands behind the n_past positions there
+    // NULL, or what the lane continues: it stands behind the n_past positions there
+    fci_cache *cache;
     size_t row; // its first row in the wave, set by fci_engine_wave
 } fci_lane;
 
-typedef struct fci_route { // a row that an expert works on
+typedef struct fci_engine_routed { // a row that an expert works on
     uint32_t row, expert;
     float weight;
-} fci_route;
+} fci_engine_routed;
 
 // Called between sublayers; a nonzero return stops the wave. `units` is the share of a whole
 // forward pass of one lane that was done since the last call.
-typedef int (*fci_tick_fn)(void *user, double units);
+typedef int (*fci_engine_tick_fn)(void *user, double units);
 
 typedef struct fci_engine {
     fc_model *m;
@@ -14273,7 +14990,7 @@ typedef struct fci_engine {
     size_t max_length;
     float *input;        // [capacity, hidden]: what a parallel block got; of other models it is x
     float *scores;       // [capacity, n_experts] of the router
-    fci_route *routes;   // [capacity, experts used] twice: by row, then by expert
+    fci_engine_routed *routes;   // [capacity, experts used] twice: by row, then by expert
     size_t *ends;        // [n_experts]: where each expert's routes end
     bool strayed;        // a router's scores were not finite,
     bool stray_allowed;  // which is no error: what comes out is not finite either, and is judged so
@@ -14281,9 +14998,59 @@ typedef struct fci_engine {
     fci_attention_lane *attention_lanes;
     size_t max_lanes;
     double *sublayer_cost; // [2 * n_blocks + 1]: share of a whole forward pass, the head last
-    fci_tick_fn tick;
+    fci_engine_tick_fn tick;
     void *tick_user;
 } fci_engine;
+
+typedef struct fci_engine_sizes { // bytes
+    uint64_t fixed, per_row, per_head_row;
+} fci_engine_sizes;
+
+typedef struct fci_engine_wish {
+    size_t length;    // of the longest sequence in a wave
+    size_t rows;      // of a wave, where they fit
+    size_t head_rows; // of logits at a time, where they fit
+    size_t positions; // of the longest sequence in all, with what a cache holds
+    uint64_t taken;   // bytes that the caller uses of the memory limit
+} fci_engine_wish;
+
+// Frequency j of a rotary embedding; form 1 is that of sequences longer than the original context.
+FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j);
+FCI_FN size_t fci_engine_ropes(const fc_model *m);
+FCI_FN size_t fci_engine_forms(const fc_model *m);
+// Whether a text has the rotary embedding of long ones.
+FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
+FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t n_positions);
+// zeroed allowed
+FCI_FN void fci_engine_close(fci_engine *e);
+FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
+                                fc_error *err);
+// Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
+FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
+                               uint64_t taken, fc_error *err);
+FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity);
+// zeroed allowed
+FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache);
+// Room for `capacity` positions of every attention in the mask.
+FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
+                              uint32_t capacity, fc_error *err);
+// y = norm(x), rows of n numbers; y may be x.
+FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
+                            size_t n, float *y);
+// Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
+// residual rows are then in e->x from lane.row on. Their lengths together must not exceed
+// e->capacity.
+FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
+                               fc_error *err);
+// Logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
+FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows);
+// Of the sublayers from `from` on, and the head.
+FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from);
+// What every run needs to be true of its sequences; returns the longest through *longest.
+FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
+                                       size_t *longest, fc_error *err);
+
+// ---- private to this section
 
 #define FCI_ENGINE_ROWS 4096 // a wave's rows: enough to make packing weights cheap
 #define FCI_ENGINE_LANE 256                      // bytes of book-keeping a row, at most
@@ -14319,13 +15086,12 @@ FCI_FN void fci_engine_yarn_range(const fci_hyper *h, const fci_rope *r, double 
     if (*from == *to) *to += 0.001;
 }
 
-// Frequency j of a rotary embedding; form 1 is that of sequences longer than the original context.
 FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j) {
     const double pi = 3.14159265358979323846;
     const float *factors = r->factors[form] ? r->factors[form] : r->factors[0];
     double f = 1 / pow(r->theta, (double)(2 * j) / (double)h->rotary_dim), from, to;
     if (r->scaling == FCI_ROPE_LINEAR) f /= r->factor;
-    if (r->scaling == FCI_ROPE_LLAMA3) { // slows low frequencies, with a smooth passage
+    if (r->scaling == FCI_ROPE_LLAMA3) {           // slows low frequencies, with a smooth passage
         double turns = r->original * f / (2 * pi); // within the original context
         double smooth = (turns - r->low) / (r->high - r->low);
         if (turns < r->low) f /= r->factor;
@@ -14353,7 +15119,6 @@ FCI_FN float *fci_engine_turns(const fci_engine *e, size_t rope) {
     return e->cos_sin + rope * e->n_forms * e->max_length * (size_t)e->m->hyper.rotary_dim;
 }
 
-// Whether a text has the rotary embedding of long ones.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length) {
     return e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original;
 }
@@ -14380,10 +15145,6 @@ FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
     }
 }
 
-typedef struct fci_engine_sizes { // bytes
-    uint64_t fixed, per_row, per_head_row;
-} fci_engine_sizes;
-
 FCI_FN size_t fci_engine_scratch(const fc_model *m) {
     fci_attention a = fci_engine_attention(m);
     return (size_t)fci_max(fci_gemm_scratch_bytes(&m->c, m->config.compute),
@@ -14398,7 +15159,8 @@ FCI_FN uint64_t fci_engine_widest(const fci_hyper *h) {
 }
 
 FCI_FN uint64_t fci_engine_turns_bytes(const fc_model *m, size_t max_length) {
-    return fci_engine_ropes(m) * fci_engine_forms(m) * max_length * m->hyper.rotary_dim * sizeof(float);
+    return fci_engine_ropes(m) * fci_engine_forms(m) * max_length * m->hyper.rotary_dim *
+           sizeof(float);
 }
 
 FCI_FN uint64_t fci_engine_packed_bytes(const fc_model *m, size_t rows) {
@@ -14423,18 +15185,11 @@ FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t n_positions
     s.per_row = sizeof(float) * (2 * h->hidden + 2 * widest + 2 * kv) + FCI_ENGINE_LANE +
                 (fci_engine_packed_bytes(m, 1024) + fci_engine_fed_bytes(m, 1024)) / 1024 + 2;
     if (h->traits & FCI_TRAIT_PARALLEL) s.per_row += sizeof(float) * h->hidden;
-    if (h->n_experts) s.per_row += sizeof(float) * h->n_experts + 2 * sizeof(fci_route) * h->n_used;
+    if (h->n_experts)
+        s.per_row += sizeof(float) * h->n_experts + 2 * sizeof(fci_engine_routed) * h->n_used;
     s.per_head_row = sizeof(float) * (h->vocab + h->hidden);
     return s;
 }
-
-typedef struct fci_engine_wish {
-    size_t length;    // of the longest sequence in a wave
-    size_t rows;      // of a wave, where they fit
-    size_t head_rows; // of logits at a time, where they fit
-    size_t positions; // of the longest sequence in all, with what a cache holds
-    uint64_t taken;   // bytes that the caller uses of the memory limit
-} fci_engine_wish;
 
 // How many rows fit in the memory limit (0: no limit).
 FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err) {
@@ -14463,12 +15218,25 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_er
     return FC_OK;
 }
 
-FCI_FN void fci_engine_close(fci_engine *e) { // zeroed allowed
+FCI_FN void fci_engine_close(fci_engine *e) {
     if (!e->m) return;
-    void *all[] = {e->x,       e->normed,    e->heads[0],        e->heads[1],      e->keys,
-                   e->logits,  e->packed,    e->fed,             e->scratch,       e->cos_sin,
-                   e->positions, e->attention_lanes, e->sublayer_cost, e->scores,  e->routes,
-                   e->ends,    e->input == e->x ? NULL : e->input};
+    void *all[] = {e->x,
+                   e->normed,
+                   e->heads[0],
+                   e->heads[1],
+                   e->keys,
+                   e->logits,
+                   e->packed,
+                   e->fed,
+                   e->scratch,
+                   e->cos_sin,
+                   e->positions,
+                   e->attention_lanes,
+                   e->sublayer_cost,
+                   e->scores,
+                   e->routes,
+                   e->ends,
+                   e->input == e->x ? NULL : e->input};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(&e->m->c, all[i]);
     memset(e, 0, sizeof *e);
 }
@@ -14485,8 +15253,7 @@ FCI_FN double fci_engine_work(const fc_model *m, size_t sublayer) {
 FCI_FN void fci_engine_costs(const fc_model *m, double *cost) {
     const fci_hyper *h = &m->hyper;
     double total = cost[2 * h->n_blocks] = (double)h->vocab * (double)h->hidden;
-    for (size_t s = 0; s < 2 * h->n_blocks; s++)
-        total += cost[s] = fci_engine_work(m, s);
+    for (size_t s = 0; s < 2 * h->n_blocks; s++) total += cost[s] = fci_engine_work(m, s);
     for (size_t s = 0; s <= 2 * h->n_blocks; s++) cost[s] /= total;
 }
 
@@ -14501,8 +15268,8 @@ FCI_FN fc_code fci_engine_open_more(fci_engine *e, fc_error *err) {
     }
     if (!h->n_experts) return FC_OK;
     e->scores = (float *)fci_alloc(c, e->capacity, h->n_experts * sizeof(float), "router", err);
-    e->routes =
-        (fci_route *)fci_alloc(c, e->capacity, 2 * h->n_used * sizeof *e->routes, "router", err);
+    e->routes = (fci_engine_routed *)fci_alloc(c, e->capacity, 2 * h->n_used * sizeof *e->routes,
+                                               "router", err);
     e->ends = (size_t *)fci_alloc(c, h->n_experts, sizeof *e->ends, "router", err);
     return e->scores && e->routes && e->ends ? FC_OK : FC_ERR_MEMORY;
 }
@@ -14532,8 +15299,8 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     e->cos_sin = (float *)fci_alloc(c, fci_max(fci_engine_turns_bytes(m, e->max_length), 1), 1,
                                     "rotary table", err);
     e->positions = (uint32_t *)fci_alloc(c, rows, sizeof(uint32_t), "positions", err);
-    e->attention_lanes = (fci_attention_lane *)fci_alloc(c, e->max_lanes,
-                                                         sizeof *e->attention_lanes, "lanes", err);
+    e->attention_lanes =
+        (fci_attention_lane *)fci_alloc(c, e->max_lanes, sizeof *e->attention_lanes, "lanes", err);
     e->sublayer_cost = (double *)fci_alloc(c, 2 * h->n_blocks + 1, sizeof(double), "costs", err);
     if (!e->x || !e->normed || !e->heads[0] || !e->heads[1] || !e->keys || !e->logits ||
         !e->packed || !e->fed || !e->scratch || !e->cos_sin || !e->positions ||
@@ -14547,7 +15314,6 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     return FC_OK;
 }
 
-// Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
 FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
                                uint64_t taken, fc_error *err) {
     const fci_engine_wish wish = {max_length, wanted_rows, (size_t)fci_max(wanted_rows, 16),
@@ -14562,13 +15328,12 @@ FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t
     return n * 2 * h->n_kv_heads * h->head_dim * capacity * sizeof(float);
 }
 
-FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache) { // zeroed allowed
+FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache) {
     fci_free(&m->c, cache->keys);
     fci_free(&m->c, cache->block);
     memset(cache, 0, sizeof *cache);
 }
 
-// Room for `capacity` positions of every attention in the mask.
 FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
                               uint32_t capacity, fc_error *err) {
     const fci_hyper *h = &m->hyper;
@@ -14611,7 +15376,6 @@ FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_gemm_part *
              n_parts, e->scratch);
 }
 
-// y = norm(x), rows of n numbers; y may be x.
 FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
                             size_t n, float *y) {
     const float eps = (float)e->m->hyper.norm_eps;
@@ -14704,15 +15468,14 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
 // The packed rows through gate and up (or only up) and the activation, into e->fed.
 FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up,
                                 size_t rows) {
-    const fci_gemm_part parts[2] = {fci_engine_part(gate, NULL, 0),
-                                    fci_engine_part(up, NULL, 0)};
+    const fci_gemm_part parts[2] = {fci_engine_part(gate, NULL, 0), fci_engine_part(up, NULL, 0)};
     const size_t plain = gate->matrix.data ? 0 : 1;
     fci_gemm_into(&e->m->c, e->m->config.compute, e->packed, rows, (size_t)up->matrix.cols,
                   parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);
 }
 
 // A row whose scores say nothing: the first experts, with weights that are not a number.
-FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_route *out) {
+FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_engine_routed *out) {
     for (size_t k = 0; k < e->m->hyper.n_used; k++) {
         out[k].row = (uint32_t)row;
         out[k].expert = (uint32_t)k;
@@ -14723,7 +15486,7 @@ FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_route *o
 // The experts of a row: those with the highest scores (of equal ones the first), weighted by the
 // softmax of all scores, or by theirs alone. No expert twice: a chosen one is marked by a score
 // below every finite one. False where a score is not finite.
-FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
+FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_engine_routed *out) {
     const fci_hyper *h = &e->m->hyper;
     float *scores = e->scores + row * h->n_experts;
     double all = 0, used = 0;
@@ -14754,11 +15517,11 @@ FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_route *out) {
 
 // Chooses every row's experts from e->scores and sorts the pairs by expert, each one's rows in
 // ascending order, which e->ends cuts. Returns the sorted pairs.
-FCI_FN const fci_route *fci_engine_route(fci_engine *e, size_t rows) {
+FCI_FN const fci_engine_routed *fci_engine_route(fci_engine *e, size_t rows) {
     const fci_hyper *h = &e->m->hyper;
     size_t *ends = e->ends;
     const size_t n = rows * h->n_used;
-    fci_route *sorted = e->routes + n;
+    fci_engine_routed *sorted = e->routes + n;
     memset(ends, 0, (size_t)h->n_experts * sizeof *ends);
     for (size_t i = 0; i < rows; i++)
         if (!fci_engine_choose(e, i, e->routes + i * h->n_used)) e->strayed = true;
@@ -14781,7 +15544,7 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
     fci_engine_norm(e, &l->ffn_norm, e->input, rows, d, e->normed);
     fci_gemm_pack(&e->m->c, compute, e->normed, d, rows, d, NULL, e->packed);
     fci_engine_gemm(e, FCI_GEMM_STORE, &router, 1, rows);
-    const fci_route *routes = fci_engine_route(e, rows), *at = routes;
+    const fci_engine_routed *routes = fci_engine_route(e, rows), *at = routes;
     for (size_t x = 0; x < n_experts; x++) {
         const size_t n = (size_t)(routes + e->ends[x] - at);
         if (n == 0) continue;
@@ -14856,9 +15619,6 @@ FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n
                    lanes[i].length * d * sizeof(float));
 }
 
-// Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
-// residual rows are then in e->x from lane.row on. Their lengths together must not exceed
-// e->capacity.
 FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
                                fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
@@ -14888,7 +15648,6 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
     return FC_OK;
 }
 
-// Logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows) {
     const fci_matrix *w = &e->m->output;
     const float scale = (float)(1 / e->m->hyper.logit_divisor), cap = (float)e->m->hyper.logit_cap;
@@ -14900,7 +15659,6 @@ FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows
     return e->logits;
 }
 
-// Of the sublayers from `from` on, and the head.
 FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from) {
     size_t n = 2 * (size_t)e->m->hyper.n_blocks;
     double cost = e->sublayer_cost[n];
@@ -14909,7 +15667,6 @@ FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, siz
     return cost;
 }
 
-// What every run needs to be true of its sequences; returns the longest through *longest.
 FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
                                        size_t *longest, fc_error *err) {
     *longest = 0;
@@ -14944,59 +15701,113 @@ FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, si
     }
     return FC_OK;
 }
+
 // >> distance
 // How far a pruned model's output is from the original's: one row a distance. Each value of a
 // position is 0 or more, so what a part of a text has gathered bounds the whole from below.
 
-typedef struct fci_position { // both models' output at one position
+typedef struct fci_distance_position { // both models' output at one position
     const float *p, *q;       // logits [vocab] of the original and of the pruned model
     double lse_p;             // log-sum-exp of p
     uint32_t label;           // the next token
     size_t vocab;
-} fci_position;
+} fci_distance_position;
 
-typedef enum fci_mean {
+typedef enum fci_distance_mean {
     FCI_MEAN_POSITIONS,
     FCI_MEAN_SEQUENCES,
     FCI_MEAN_POSITIONS_VOCAB,
     FCI_MEAN_LABELS
-} fci_mean;
+} fci_distance_mean;
 
 typedef struct fci_distance {
-    double (*position)(const fci_kernels *k, const fci_position *at);
-    fci_mean mean;
+    double (*position)(const fci_kernels *k, const fci_distance_position *at);
+    fci_distance_mean mean;
     bool root;     // a sequence counts with the square root of its positions' sum
     bool original; // needs p
 } fci_distance;
 
-FCI_FN double fci_distance_js(const fci_kernels *k, const fci_position *at) {
+// The original model's side of a comparison. What is compared are a position's *outputs*: its
+// logits, or, for distances that know only lengths and angles, R n in the place of W n, where n is
+// the final norm's row (rounded, where the head's product would round it), W = Q R the output
+// weights, [vocab, hidden], Q of orthonormal columns and R a triangle [hidden, hidden]: Q changes
+// no length and no angle.
+typedef struct fci_reference {
+    const fci_distance *distance;
+    const fc_tokens *tokens;
+    float *rows;      // the original's, at the head's entrance [all positions, hidden]
+    double *lse;      // log-sum-exp of its outputs [all positions]
+    size_t width;     // of outputs
+    size_t batch;     // rows of outputs at a time
+    double row_units; // work of one row of outputs, in forward passes of a sequence
+    float *triangle;  // R, or NULL: outputs are logits
+    void *packed, *scratch; // of R's products
+    // outputs that are kept [n_kept, width]; those of other positions are computed as needed
+    float *kept;
+    uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
+    uint32_t *owners; // [n_kept] whose
+    size_t n_kept;
+} fci_reference;
+
+// One position of a pruned model.
+typedef struct fci_item {
+    const float *x;     // its residual row at the head's entrance
+    uint32_t position;  // among those of all sequences
+    double *value;      // where its distance goes
+    const float *p, *q; // outputs, set by fci_distance_items
+} fci_item;
+
+// What the sum over sequences is divided by.
+FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
+FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
+// Without what is kept.
+FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions);
+FCI_FN void fci_reference_free(const fci_context *c, fci_reference *r);
+// `kept` bytes may be used to keep outputs.
+FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
+                                  const fc_tokens *t, uint64_t kept, fc_error *err);
+// Fills r->lse from r->rows; an original that is not finite cannot be compared with anything.
+FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err);
+// Keeps the outputs of the first r->n_kept positions of `order`, instead of others. `wanted` is
+// scratch, a byte a position.
+FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
+                                  uint8_t *wanted, fc_error *err);
+// The distances of items, in any order. Rows are gathered, so that one pass over the head's weights
+// serves as many as fit, and those of one position share the original's row.
+FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
+                                  fc_error *err);
+
+// ---- private to this section
+
+FCI_FN double fci_distance_js(const fci_kernels *k, const fci_distance_position *at) {
     return k->js(at->p, at->q, at->lse_p, k->lse(at->q, at->vocab), at->vocab);
 }
 
-FCI_FN double fci_distance_js_reference(const fci_kernels *k, const fci_position *at) {
+FCI_FN double fci_distance_js_reference(const fci_kernels *k, const fci_distance_position *at) {
     return k->js_reference(at->p, at->q, at->lse_p, k->lse(at->q, at->vocab), at->vocab);
 }
 
-FCI_FN double fci_distance_kl(const fci_kernels *k, const fci_position *at) {
+FCI_FN double fci_distance_kl(const fci_kernels *k, const fci_distance_position *at) {
     return k->kl(at->p, at->q, at->lse_p, k->lse(at->q, at->vocab), at->vocab);
 }
 
-FCI_FN double fci_distance_nll(const fci_kernels *k, const fci_position *at) {
+FCI_FN double fci_distance_nll(const fci_kernels *k, const fci_distance_position *at) {
     return k->lse(at->q, at->vocab) - (double)at->q[at->label];
 }
 
-FCI_FN double fci_distance_euclidean(const fci_kernels *k, const fci_position *at) {
+FCI_FN double fci_distance_euclidean(const fci_kernels *k, const fci_distance_position *at) {
     return k->squared_difference(at->p, at->q, at->vocab);
 }
 
 // From the difference: 4 |p| |q| sin^2(angle / 2) = |p - q|^2 - (|p| - |q|)^2, as small angles
 // would be lost in the rounding of their cosine.
-FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_position *at) {
+FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_distance_position *at) {
     double dots[3];
     k->dots(at->p, at->q, at->vocab, dots);
     double p = sqrt(dots[0]), q = sqrt(dots[2]), area = 4 * p * q;
     double sine = k->squared_difference(at->p, at->q, at->vocab) - (p - q) * (p - q);
-    sine = area > 0 ? sine / area : area == 0 ? 0.5 : area; // of nothing: a right angle; NaN stays NaN
+    // of nothing: a right angle; NaN stays NaN
+    sine = area > 0 ? sine / area : area == 0 ? 0.5 : area;
     sine = sine < 0 ? 0 : sine > 1 ? 1 : sine;
     return 2 * atan2(sqrt(sine), sqrt(1 - sine));
 }
@@ -15018,7 +15829,7 @@ FCI_ENUM(fc_metric, "metric", fci_distance_names)
 FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label,
                                 size_t vocab, fc_simd simd_max) {
     const fci_kernels *k = fci_kernels_pick(simd_max);
-    fci_position at;
+    fci_distance_position at;
     if ((unsigned)metric >= FC_METRIC_COUNT || vocab == 0 || label >= vocab || !p || !q)
         return (double)NAN;
     at.p = p;
@@ -15029,7 +15840,6 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
     return fci_distances[metric].position(k, &at);
 }
 
-// What the sum over sequences is divided by.
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab) {
     double positions = (double)(t->starts[t->n_sequences] - t->starts[0]),
            sequences = (double)t->n_sequences;
@@ -15042,46 +15852,24 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
     }
 }
 
-// The original model's side of a comparison. What is compared are a position's *outputs*: its
-// logits, or, for distances that know only lengths and angles, R n in the place of W n, where n is
-// the final norm's row (rounded, where the head's product would round it), W = Q R the output
-// weights, [vocab, hidden], Q of orthonormal columns and R a triangle [hidden, hidden]: Q changes
-// no length and no angle.
-typedef struct fci_reference {
-    const fci_distance *distance;
-    const fc_tokens *tokens;
-    float *rows;      // the original's, at the head's entrance [all positions, hidden]
-    double *lse;      // log-sum-exp of its outputs [all positions]
-    size_t width;     // of outputs
-    size_t batch;     // rows of outputs at a time
-    double row_units; // work of one row of outputs, in forward passes of a sequence
-    float *triangle;  // R, or NULL: outputs are logits
-    void *packed, *scratch; // of R's products
-    float *kept;      // outputs that are kept [n_kept, width]; those of other positions are computed as needed
-    uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
-    uint32_t *owners; // [n_kept] whose
-    size_t n_kept;
-} fci_reference;
-
 #define FCI_REFERENCE_NONE UINT32_MAX
 #define FCI_REFERENCE_CHUNK 256 // rows of W whose products are summed in float32; the chunks' sums in double
 
 // Does R serve? Only where nothing else is done to the logits, and where it is smaller than W.
-FCI_FN bool fci_reference_turned(const fc_model *m, fc_metric metric) {
+FCI_FN bool fci_distance_reference_turned(const fc_model *m, fc_metric metric) {
     return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) &&
            m->hyper.logit_cap == 0 && m->hyper.logit_divisor == 1 &&
            m->hyper.vocab > m->hyper.hidden;
 }
 
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
-    return (size_t)(fci_reference_turned(m, metric) ? m->hyper.hidden : m->hyper.vocab);
+    return (size_t)(fci_distance_reference_turned(m, metric) ? m->hyper.hidden : m->hyper.vocab);
 }
 
-// Without what is kept.
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions) {
     uint64_t d = m->hyper.hidden,
              bytes = n_positions * (d * sizeof(float) + sizeof(double) + sizeof(uint32_t));
-    if (!fci_reference_turned(m, metric)) return bytes;
+    if (!fci_distance_reference_turned(m, metric)) return bytes;
     uint64_t rows = fci_max(d, FCI_ENGINE_ROWS);
     return bytes + d * d * (sizeof(double) + 2 * sizeof(float)) +
            2 * d * FCI_REFERENCE_CHUNK * sizeof(float) +
@@ -15098,21 +15886,22 @@ FCI_FN void fci_reference_free(const fci_context *c, fci_reference *r) {
 }
 
 // Rows [first, first + n) of W as columns of `out` [hidden, n]; as the head's product rounds them.
-FCI_FN void fci_reference_columns(const fc_model *m, size_t first, size_t n, float *row,
-                                  float *out) {
+FCI_FN void fci_distance_reference_columns(const fc_model *m, size_t first, size_t n, float *row,
+                                           float *out) {
     const fci_matrix *w = &m->output;
     size_t d = (size_t)w->cols;
     for (size_t k = 0; k < n; k++) {
         m->c.kernels->decode(w->type, fci_matrix_row(w, first + k), 0, d, row);
         for (size_t i = 0; i < d; i++)
             out[i * n + k] = m->config.compute == FC_COMPUTE_BF16
-                                 ? fci_bf16_to_f32(fci_f32_to_bf16(row[i])) : row[i];
+                                 ? fci_bf16_to_f32(fci_f32_to_bf16(row[i]))
+                                 : row[i];
     }
 }
 
 // gram [hidden, hidden] = transpose of W times W.
-FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, double *gram,
-                                  fc_error *err) {
+FCI_FN fc_code fci_distance_reference_gram(fci_engine *e, const fci_reference *r, double *gram,
+                                           fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
     float *columns =
@@ -15124,7 +15913,7 @@ FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, double 
     for (size_t first = 0; first < vocab && !code; first += FCI_REFERENCE_CHUNK) {
         size_t n = (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first);
         fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
-        fci_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
+        fci_distance_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
         const fci_gemm_part product = {&w, 0, d, NULL, part, d};
         fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
@@ -15137,13 +15926,13 @@ FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, double 
     return code;
 }
 
-typedef struct fci_reference_column { // of a Cholesky factor
+typedef struct fci_distance_reference_column { // of a Cholesky factor
     double *gram;
     size_t d, k;
-} fci_reference_column;
+} fci_distance_reference_column;
 
-FCI_FN void fci_reference_column_task(void *arg, size_t task, uint32_t worker) {
-    const fci_reference_column *j = (const fci_reference_column *)arg;
+FCI_FN void fci_distance_reference_column_task(void *arg, size_t task, uint32_t worker) {
+    const fci_distance_reference_column *j = (const fci_distance_reference_column *)arg;
     double *pivot = j->gram + j->k * j->d;
     size_t from = j->k + 1 + task * 64, to = (size_t)fci_min(from + 64, j->d);
     (void)worker;
@@ -15156,16 +15945,16 @@ FCI_FN void fci_reference_column_task(void *arg, size_t task, uint32_t worker) {
 
 // R as the Cholesky factor of W's Gram matrix: that of a QR decomposition, up to signs. A column
 // that depends on those before it within rounding adds nothing.
-FCI_FN fc_code fci_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
+FCI_FN fc_code fci_distance_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
     double *gram = (double *)fci_alloc(&e->m->c, d, d * sizeof *gram, "output weights", err);
-    fci_reference_column job = {gram, d, 0};
-    fc_code code = gram ? fci_reference_gram(e, r, gram, err) : FC_ERR_MEMORY;
+    fci_distance_reference_column job = {gram, d, 0};
+    fc_code code = gram ? fci_distance_reference_gram(e, r, gram, err) : FC_ERR_MEMORY;
     for (job.k = 0; job.k < d && !code; job.k++) {
         double *row = gram + job.k * d, rest = row[job.k];
         for (size_t i = 0; i < job.k; i++) rest -= row[i] * row[i];
         row[job.k] = rest > 1e-6 * row[job.k] ? sqrt(rest) : 0;
-        fci_parallel_for(&e->m->c, (d - job.k + 62) / 64, fci_reference_column_task, &job);
+        fci_parallel_for(&e->m->c, (d - job.k + 62) / 64, fci_distance_reference_column_task, &job);
     }
     for (size_t i = 0; i < d * d && !code; i++)
         r->triangle[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
@@ -15173,14 +15962,13 @@ FCI_FN fc_code fci_reference_factor(fci_engine *e, fci_reference *r, fc_error *e
     return code;
 }
 
-// `kept` bytes may be used to keep outputs.
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
                                   const fc_tokens *t, uint64_t kept, fc_error *err) {
     const fc_model *m = e->m;
     const fci_context *c = &m->c;
     size_t n = t->starts[t->n_sequences], d = (size_t)m->hyper.hidden;
     size_t most = (size_t)fci_max(e->capacity, e->head_rows);
-    bool turned = fci_reference_turned(m, metric);
+    bool turned = fci_distance_reference_turned(m, metric);
     r->distance = &fci_distances[metric];
     r->tokens = t;
     r->width = fci_reference_width(m, metric);
@@ -15205,12 +15993,13 @@ FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric met
                                                 (size_t)fci_max(d, FCI_REFERENCE_CHUNK)),
                           1, "packed rows", err);
     r->scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, FC_COMPUTE_F32), 1, "scratch", err);
-    return r->triangle && r->packed && r->scratch ? fci_reference_factor(e, r, err) : FC_ERR_MEMORY;
+    return r->triangle && r->packed && r->scratch ? fci_distance_reference_factor(e, r, err)
+                                                  : FC_ERR_MEMORY;
 }
 
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
-FCI_FN fc_code fci_reference_outputs(fci_engine *e, const fci_reference *r, const float *x,
-                                     size_t rows, fc_error *err) {
+FCI_FN fc_code fci_distance_reference_outputs(fci_engine *e, const fci_reference *r, const float *x,
+                                              size_t rows, fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden;
     if (r->triangle) {
@@ -15223,16 +16012,9 @@ FCI_FN fc_code fci_reference_outputs(fci_engine *e, const fci_reference *r, cons
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, rows, d, &product, 1, r->scratch);
     } else fci_engine_logits(e, x, rows);
     return e->tick && e->tick(e->tick_user, r->row_units * (double)rows)
-               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled") : FC_OK;
+               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
+               : FC_OK;
 }
-
-// One position of a pruned model.
-typedef struct fci_item {
-    const float *x;     // its residual row at the head's entrance
-    uint32_t position;  // among those of all sequences
-    double *value;      // where its distance goes
-    const float *p, *q; // outputs, set by fci_distance_items
-} fci_item;
 
 typedef struct fci_distance_job {
     const fci_reference *r;
@@ -15248,7 +16030,6 @@ FCI_FN void fci_distance_lse_task(void *arg, size_t task, uint32_t worker) {
     j->values[task] = j->k->lse(j->outputs + task * j->r->width, j->r->width);
 }
 
-// Fills r->lse from r->rows; an original that is not finite cannot be compared with anything.
 FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden;
     fci_distance_job job;
@@ -15258,7 +16039,7 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
     job.outputs = e->logits;
     for (size_t i = 0; i < n; i += r->batch) {
         size_t rows = (size_t)fci_min(r->batch, n - i);
-        fc_code code = fci_reference_outputs(e, r, r->rows + i * d, rows, err);
+        fc_code code = fci_distance_reference_outputs(e, r, r->rows + i * d, rows, err);
         if (code) return code;
         job.values = r->lse + i;
         fci_parallel_for(&e->m->c, rows, fci_distance_lse_task, &job);
@@ -15276,8 +16057,6 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
     return FC_OK;
 }
 
-// Keeps the outputs of the first r->n_kept positions of `order`, instead of others. `wanted` is
-// scratch, a byte a position.
 FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
                                   uint8_t *wanted, fc_error *err) {
     size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden, slot = 0,
@@ -15297,7 +16076,7 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
             at[rows++] = slot;
         }
         if (rows < fci_min(r->batch, 256) && i < r->n_kept) continue;
-        if (rows) code = fci_reference_outputs(e, r, e->normed, rows, err);
+        if (rows) code = fci_distance_reference_outputs(e, r, e->normed, rows, err);
         for (; rows > 0; rows--)
             memcpy(r->kept + at[rows - 1] * r->width, e->logits + (rows - 1) * r->width,
                    r->width * sizeof(float));
@@ -15309,7 +16088,7 @@ FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
     const fci_distance_job *j = (const fci_distance_job *)arg;
     const fci_item *item = &j->items[task];
     const fc_tokens *t = j->r->tokens;
-    fci_position position;
+    fci_distance_position position;
     (void)worker;
     position.p = item->p;
     position.q = item->q;
@@ -15326,8 +16105,6 @@ FCI_FN int fci_distance_compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-// The distances of items, in any order. Rows are gathered, so that one pass over the head's weights
-// serves as many as fit, and those of one position share the original's row.
 FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
                                   fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
@@ -15347,25 +16124,24 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
                  more = r->distance->original && !kept && !again;
             if (rows + 1 + (more ? 1 : 0) > r->batch) break;
             item->p = !r->distance->original ? NULL
-                      : kept ? r->kept + r->slots[at] * r->width
-                      : again ? items[end - 1].p : e->logits + rows * r->width;
+                      : kept                 ? r->kept + r->slots[at] * r->width
+                      : again                ? items[end - 1].p
+                                             : e->logits + rows * r->width;
             if (more) memcpy(gathered + rows++ * d, r->rows + at * d, d * sizeof *gathered);
             item->q = e->logits + rows * r->width;
             memcpy(gathered + rows++ * d, item->x, d * sizeof *gathered);
         }
-        fc_code code = fci_reference_outputs(e, r, gathered, rows, err);
+        fc_code code = fci_distance_reference_outputs(e, r, gathered, rows, err);
         if (code) return code;
         job.items = items + first;
         fci_parallel_for(&e->m->c, end - first, fci_distance_task, &job);
     }
     return FC_OK;
 }
-// >> search
-// FinerCut's greedy (paper, Algorithm 1): at each step the candidate whose removal moves the output
-// least away from the original's goes. `exhaustive` scores every candidate on all sequences; `race`
-// finds the same winner, bit for bit, and stops scoring a candidate once it cannot win any more;
-// `confident` stops once it is unlikely to win; `one-shot` and `random` choose by one look and by
-// none.
+
+// >> plan
+// A plan: which sublayers went, in which order, with every score. Its checks, its binding to a model, and
+// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader.
 
 struct fc_plan {
     fci_context c; // allocator and files only
@@ -15375,13 +16151,46 @@ struct fc_plan {
     size_t capacity;
 };
 
-static const char *const fci_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers", "attention",
+typedef enum fci_plan_type {
+    FCI_PLAN_TEXT, FCI_PLAN_U32, FCI_PLAN_U64, FCI_PLAN_HASH, FCI_PLAN_REAL,
+    FCI_PLAN_METRIC, FCI_PLAN_CANDIDATES, FCI_PLAN_SEARCH, FCI_PLAN_COMPUTE, FCI_PLAN_SIMD
+} fci_plan_type;
+
+FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err);
+FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
+                               size_t n_scores, fc_error *err);
+// The sublayers [*first, *first + *count) that a candidate consists of.
+FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
+                               uint32_t *count);
+// How many ids candidates have, and whether one of them may be removed by this plan.
+FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
+FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
+// a before b: smaller, ties to the lower candidate; what is not a number is behind everything.
+FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
+// NULL: has none
+FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate);
+FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask);
+// Binds a plan to a model: no number of a plan that came from elsewhere is used before. mask
+// [2 * n_blocks] becomes what all its steps leave.
+FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err);
+// The value'th name of an enumeration, NULL past its end.
+FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value);
+FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
+FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
+FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
+// The text of `put`, saved; what both plans and pictures do at the end.
+FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, fc_output_kind kind,
+                                    const char *path, fc_error *err);
+
+// ---- private to this section
+
+static const char *const fci_plan_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers", "attention",
                                                                       "ffn", "blocks"};
-static const char *const fci_search_names[FC_SEARCH_COUNT] = {"race", "exhaustive", "confident",
+static const char *const fci_plan_names[FC_SEARCH_COUNT] = {"race", "exhaustive", "confident",
                                                               "one-shot", "random"};
 
-FCI_ENUM(fc_candidates, "candidates", fci_candidates_names)
-FCI_ENUM(fc_search, "search", fci_search_names)
+FCI_ENUM(fc_candidates, "candidates", fci_plan_candidates_names)
+FCI_ENUM(fc_search, "search", fci_plan_names)
 
 FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t candidate, char *name,
                                            size_t size) {
@@ -15437,15 +16246,13 @@ FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index) {
     return p && index < p->info.n_steps ? &p->steps[index] : NULL;
 }
 
-// The sublayers [*first, *first + *count) that a candidate consists of.
-FCI_FN void fci_search_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
-                                 uint32_t *count) {
+FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
+                               uint32_t *count) {
     bool block = kind == FC_CANDIDATES_BLOCKS;
     *first = block ? 2 * candidate : candidate;
     *count = block ? 2 : 1;
 }
 
-// How many ids candidates have, and whether one of them may be removed by this plan.
 FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info) {
     return info->candidates == FC_CANDIDATES_BLOCKS ? info->model.n_blocks
                                                     : 2 * info->model.n_blocks;
@@ -15458,13 +16265,12 @@ FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
     return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
 }
 
-// a before b: smaller, ties to the lower candidate; what is not a number is behind everything.
 FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b) {
     if (isnan(a) || isnan(b)) return !isnan(a) || (isnan(b) && candidate_a < candidate_b);
     return a < b || (!(b < a) && candidate_a < candidate_b);
 }
 
-FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) { // NULL: has none
+FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) {
     size_t low = 0, high = s->n_scores;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -15480,19 +16286,22 @@ FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, 
                                     fc_error *err) {
     char name[24];
     fc_candidate_name(info->candidates, c->candidate, name, sizeof name);
-    if (!fci_plan_eligible(info, c->candidate) || (c > s->scores && c[-1].candidate >= c->candidate))
-        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a candidate, and only once", name);
+    if (!fci_plan_eligible(info, c->candidate) ||
+        (c > s->scores && c[-1].candidate >= c->candidate))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a candidate, and only once",
+                        name);
     if (c->value < 0)
         return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a number from 0, got %g", name,
                         c->value);
     if (info->calibration.n_positions && c->positions > info->calibration.n_positions)
         return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: %s: expected at most the calibration's %llu positions, got %llu", name,
-                        (unsigned long long)info->calibration.n_positions,
+                        "scores: %s: expected at most the calibration's %llu positions, got %llu",
+                        name, (unsigned long long)info->calibration.n_positions,
                         (unsigned long long)c->positions);
     if (info->search == FC_SEARCH_EXHAUSTIVE && !c->exact)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: %s: expected an exact score, as search exhaustive has, got another", name);
+        return fci_fail(
+            err, FC_ERR_FORMAT, 0,
+            "scores: %s: expected an exact score, as search exhaustive has, got another", name);
     if (c->candidate == s->removed || c->estimate ||
         !fci_plan_before(c->value, c->candidate, s->score, s->removed))
         return FC_OK;
@@ -15509,7 +16318,8 @@ FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *er
     for (size_t i = 0; now && i < first->n_scores; i++, other++)
         ahead += fci_plan_before(other->value, other->candidate, now->value, now->candidate);
     if (first->n_scores == 0 || (now && ahead == index)) return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected the next one in order of step 1's scores");
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "removed: expected the next one in order of step 1's scores");
 }
 
 // Whether the step is of a search that scores every candidate then left.
@@ -15568,7 +16378,8 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
                         "scores: %s: expected the step's score %.9g, exact, got %.9g, %s", name,
                         s->score, own->value, own->exact ? "exact" : "not exact");
     if (alone && s->n_scores > 1)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: search %s: expected that of %s only, got %llu",
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: search %s: expected that of %s only, got %llu",
                         fc_search_name(info->search), name, (unsigned long long)s->n_scores);
     fc_code code = FC_OK;
     for (size_t k = 0; k < s->n_scores && !code; k++)
@@ -15581,17 +16392,19 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
 FCI_FN fc_code fci_plan_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
     const fc_plan_model *of = &p->info.model;
     const bool same = strcmp(of->fingerprint, m->fingerprint) == 0;
-    const bool like = of->n_blocks == m->hyper.n_blocks &&
-                      (!of->n_parameters || of->n_parameters == m->config.n_parameters) &&
-                      (!of->architecture[0] || strcmp(of->architecture, m->config.architecture) == 0);
+    const bool like =
+        of->n_blocks == m->hyper.n_blocks &&
+        (!of->n_parameters || of->n_parameters == m->config.n_parameters) &&
+        (!of->architecture[0] || strcmp(of->architecture, m->config.architecture) == 0);
     fci_shown name, print;
     fci_show(fci_s(of->name), &name);
     fci_show(fci_s(of->fingerprint), &print);
     if (like && !same && strncmp(print.s, FCI_IDENTITY_PREFIX, strlen(FCI_IDENTITY_PREFIX)) != 0)
-        return fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "plan: another version made it, whose fingerprint \"%s\" cannot be compared: make "
-                        "it anew, or, where it is surely of this model, write \"%s\" there",
-                        print.s, m->fingerprint);
+        return fci_fail(
+            err, FC_ERR_MISMATCH, 0,
+            "plan: another version made it, whose fingerprint \"%s\" cannot be compared: make "
+            "it anew, or, where it is surely of this model, write \"%s\" there",
+            print.s, m->fingerprint);
     if (!like || !same)
         return fci_fail(err, FC_ERR_MISMATCH, 0,
                         "plan: made for another model: expected \"%s\" (fingerprint %s, %u "
@@ -15599,21 +16412,23 @@ FCI_FN fc_code fci_plan_belongs(const fc_plan *p, const fc_model *m, fc_error *e
                         name.s, print.s, of->n_blocks, m->fingerprint,
                         (unsigned long long)m->hyper.n_blocks);
     if (of->content[0] && m->content[0] && strcmp(of->content, m->content) != 0)
-        return fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "plan: made for another model: some weights of \"%s\" differ: expected content "
-                        "%s, got %s", name.s, fci_show(fci_s(of->content), &print), m->content);
+        return fci_fail(
+            err, FC_ERR_MISMATCH, 0,
+            "plan: made for another model: some weights of \"%s\" differ: expected content "
+            "%s, got %s",
+            name.s, fci_show(fci_s(of->content), &print), m->content);
     return FC_OK;
 }
 
 FCI_FN bool fci_plan_present(const fc_plan *p, const uint8_t *mask, uint32_t candidate) {
     uint32_t first, count;
-    fci_search_sublayers(p->info.candidates, candidate, &first, &count);
+    fci_plan_sublayers(p->info.candidates, candidate, &first, &count);
     return mask[first] || mask[first + count - 1];
 }
 
 FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask) {
     uint32_t first, count;
-    fci_search_sublayers(p->info.candidates, p->steps[index].removed, &first, &count);
+    fci_plan_sublayers(p->info.candidates, p->steps[index].removed, &first, &count);
     memset(mask + first, 0, count);
 }
 
@@ -15637,8 +16452,6 @@ FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask
                     (unsigned long long)index + 1, name, wrong);
 }
 
-// Binds a plan to a model: no number of a plan that came from elsewhere is used before. mask
-// [2 * n_blocks] becomes what all its steps leave.
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err) {
     fc_code code = fci_plan_belongs(p, m, err);
     memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
@@ -15670,12 +16483,564 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
     return FC_OK;
 }
 
+// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Steps come
+// one a line; what stands after any of them may be cut off (and the brackets closed) and it is a
+// plan still.
+
+#define FCI_PLAN_FORMAT "finercut-plan-1"
+#define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: 4 MB are a model of 126 blocks ranked to the end
+#define FCI_PLAN_BLOCKS 4096
+
+typedef struct fci_plan_field {
+    const char *section; // object that holds it; "" is the outermost
+    const char *name;
+    fci_plan_type type;
+    bool required;
+    size_t at;           // in fc_plan_info
+    uint64_t low, high;  // of integers; bytes of a text without its end
+} fci_plan_field;
+
+#define FCI_PLAN_AT(member) offsetof(fc_plan_info, member)
+static const fci_plan_field fci_plan_fields[] = {
+    {"model", "fingerprint", FCI_PLAN_TEXT, true, FCI_PLAN_AT(model.fingerprint), 1, 31},
+    {"model", "content", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.content), 0, 31},
+    {"model", "name", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.name), 0, 127},
+    {"model", "architecture", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.architecture), 0, 31},
+    {"model", "n_blocks", FCI_PLAN_U32, true, FCI_PLAN_AT(model.n_blocks), 1, FCI_PLAN_BLOCKS},
+    {"model", "n_parameters", FCI_PLAN_U64, false, FCI_PLAN_AT(model.n_parameters), 0, UINT64_MAX},
+    {"", "metric", FCI_PLAN_METRIC, true, 0, 0, 0},
+    {"", "candidates", FCI_PLAN_CANDIDATES, true, 0, 0, 0},
+    {"", "search", FCI_PLAN_SEARCH, true, 0, 0, 0},
+    {"", "compute", FCI_PLAN_COMPUTE, true, 0, 0, 0},
+    {"", "simd", FCI_PLAN_SIMD, false, 0, 0, 0},
+    {"", "first_block", FCI_PLAN_U32, false, FCI_PLAN_AT(first_block), 0, FCI_PLAN_BLOCKS - 1},
+    {"", "confidence", FCI_PLAN_REAL, false, FCI_PLAN_AT(confidence), 0, 0},
+    {"", "margin", FCI_PLAN_REAL, false, FCI_PLAN_AT(margin), 0, 0},
+    {"", "seed", FCI_PLAN_U64, false, FCI_PLAN_AT(seed), 0, UINT64_MAX},
+    {"calibration", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(calibration.source), 0, 127},
+    {"calibration", "n_sequences", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.n_sequences), 0, UINT32_MAX},
+    {"calibration", "n_positions", FCI_PLAN_U64, false, FCI_PLAN_AT(calibration.n_positions), 0, UINT64_MAX},
+    {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
+    {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
+    {"cost", "lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.lanes), 0, 0},
+    {"cost", "exhaustive_lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.exhaustive_lanes), 0, 0},
+    {"cost", "seconds", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.seconds), 0, 0},
+};
+#define FCI_PLAN_N_FIELDS (sizeof fci_plan_fields / sizeof fci_plan_fields[0])
+
+FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value) {
+    switch (type) {
+    case FCI_PLAN_METRIC: return value < FC_METRIC_COUNT ? fc_metric_name((fc_metric)value) : NULL;
+    case FCI_PLAN_CANDIDATES:
+        return value < FC_CANDIDATES_COUNT ? fc_candidates_name((fc_candidates)value) : NULL;
+    case FCI_PLAN_SEARCH: return value < FC_SEARCH_COUNT ? fc_search_name((fc_search)value) : NULL;
+    case FCI_PLAN_SIMD: return value < FC_SIMD_COUNT ? fc_simd_name((fc_simd)value) : NULL;
+    default: return value < FC_COMPUTE_COUNT ? fc_compute_name((fc_compute)value) : NULL;
+    }
+}
+
+FCI_FN unsigned fci_plan_get_word(fci_plan_type type, const fc_plan_info *info) {
+    switch (type) {
+    case FCI_PLAN_METRIC: return (unsigned)info->metric;
+    case FCI_PLAN_CANDIDATES: return (unsigned)info->candidates;
+    case FCI_PLAN_SEARCH: return (unsigned)info->search;
+    case FCI_PLAN_SIMD: return (unsigned)info->simd;
+    default: return (unsigned)info->compute;
+    }
+}
+
+FCI_FN void fci_plan_set_word(fci_plan_type type, unsigned value, fc_plan_info *info) {
+    switch (type) {
+    case FCI_PLAN_METRIC: info->metric = (fc_metric)value; break;
+    case FCI_PLAN_CANDIDATES: info->candidates = (fc_candidates)value; break;
+    case FCI_PLAN_SEARCH: info->search = (fc_search)value; break;
+    case FCI_PLAN_SIMD: info->simd = (fc_simd)value; break;
+    default: info->compute = (fc_compute)value; break;
+    }
+}
+
+FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
+    uint32_t blocks =
+        info->model.n_blocks > info->first_block ? info->model.n_blocks - info->first_block : 0;
+    return info->candidates == FC_CANDIDATES_SUBLAYERS ? 2 * blocks : blocks;
+}
+
+// Writing.
+
+FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_plan_info *info) {
+    const char *at = (const char *)info + f->at;
+    unsigned u32;
+    unsigned long long u64;
+    double real;
+    switch (f->type) {
+    case FCI_PLAN_TEXT: fci_json_put(b, "%s: %s", f->name, at); break;
+    case FCI_PLAN_U32:
+        memcpy(&u32, at, sizeof u32);
+        fci_json_put(b, "%s: %u", f->name, u32);
+        break;
+    case FCI_PLAN_U64:
+    case FCI_PLAN_HASH:
+        memcpy(&u64, at, sizeof u64);
+        fci_json_put(b, f->type == FCI_PLAN_HASH ? "%s: '%016llx'" : "%s: %llu", f->name, u64);
+        break;
+    case FCI_PLAN_REAL:
+        memcpy(&real, at, sizeof real);
+        fci_json_put(b, "%s: %g", f->name, real);
+        break;
+    default:
+        fci_json_put(b, "%s: %s", f->name,
+                     fci_plan_word(f->type, fci_plan_get_word(f->type, info)));
+    }
+}
+
+FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info) {
+    const bool inner = section[0] != 0; // the fields of a section share a line
+    if (inner) fci_json_put(b, "  %s: {", section);
+    for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
+        if (strcmp(fci_plan_fields[i].section, section) != 0) continue;
+        fci_json_put(b, inner ? ", " : "  ");
+        fci_plan_put_field(b, &fci_plan_fields[i], info);
+        fci_puts(b, inner ? "" : ",\n");
+    }
+    if (inner) fci_puts(b, "}");
+}
+
+FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index) {
+    char name[24];
+    fci_json_put(b, "    {'step': %llu, 'removed': %s, 'score': %g", (unsigned long long)index + 1,
+                 fc_candidate_name(kind, s->removed, name, sizeof name), s->score);
+    for (size_t i = 0; i < s->n_scores; i++) {
+        const fc_score *score = &s->scores[i];
+        fci_json_put(b, i ? "" : ", 'scores': {");
+        fci_json_put(b, ", %s: {'value': %g, 'exact': %i",
+                     fc_candidate_name(kind, score->candidate, name, sizeof name), score->value,
+                     score->exact);
+        if (score->estimate)
+            fci_json_put(b, ", 'estimate': true, 'positions': %llu, 'margin': %g",
+                         (unsigned long long)score->positions, score->margin);
+        else if (!score->exact && isfinite(score->expected))
+            fci_json_put(b, ", 'expected': %g", score->expected);
+        fci_puts(b, "}");
+    }
+    fci_puts(b, s->n_scores ? "}}" : "}");
+}
+
+FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
+    fci_json_put(b, "{\n  'format': '" FCI_PLAN_FORMAT "',\n");
+    fci_plan_put_section(b, "model", &p->info);
+    fci_puts(b, ",\n");
+    fci_plan_put_section(b, "", &p->info);
+    fci_plan_put_section(b, "calibration", &p->info);
+    fci_json_put(b, ",\n  'steps': [");
+    for (size_t i = 0; i < p->info.n_steps; i++) {
+        fci_json_put(b, ",\n");
+        fci_plan_put_step(b, p->info.candidates, &p->steps[i], i);
+    }
+    fci_puts(b, p->info.n_steps ? "\n  ],\n" : "],\n");
+    fci_plan_put_section(b, "cost", &p->info);
+    fci_puts(b, "\n}\n");
+    return b->error.code;
+}
+
+FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, fc_output_kind kind,
+                                    const char *path, fc_error *err) {
+    fc_code code = b->error.code;
+    if (code && err) *err = b->error;
+    if (!code) code = fci_file_save(&p->c, path, kind, b->p, b->n, err);
+    fci_buffer_free(b);
+    return code;
+}
+
+FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err) {
+    fci_buffer b;
+    fci_clear(err);
+    if (!p || !path)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "fc_plan_save: expected a plan and a path, got NULL");
+    memset(&b, 0, sizeof b);
+    b.c = &p->c;
+    fci_plan_write(p, &b);
+    return fci_plan_save_buffer(p, &b, FC_OUTPUT_PLAN, path, err);
+}
+
+// Reading. Every field that this version knows is checked; others are passed over.
+
+// "metric: expected ..., got "cosine" (at byte 131)"; `name` is what the value stands under.
+FCI_FN fc_code fci_plan_bad(fc_error *err, const fci_json *v, fci_str name, const char *expected) {
+    fci_shown field, shown;
+    bool text = v->type == FCI_JSON_STRING, number = v->type == FCI_JSON_NUMBER;
+    const char *quote = text ? "\"" : "",
+               *got = text || number ? fci_show(v->text, &shown) : fci_json_type_name(v);
+    return fci_fail(err, FC_ERR_FORMAT, v->at, "%s: expected %s, got %s%s%s (at byte %llu)",
+                    fci_show(name, &field), expected, quote, got, quote, (unsigned long long)v->at);
+}
+
+// A required member, whatever its type.
+FCI_FN const fci_json *fci_plan_member(const fci_json *object, const char *name, fc_error *err) {
+    const fci_json *v = fci_json_get(object, name);
+    if (!v)
+        fci_fail(err, FC_ERR_FORMAT, object->at, "%s: missing in the object at byte %llu", name,
+                 (unsigned long long)object->at);
+    return v;
+}
+
+// A required member of that type.
+FCI_FN const fci_json *fci_plan_typed(const fci_json *object, const char *name, fci_json_type type,
+                                      fc_error *err) {
+    fci_json wanted;
+    const fci_json *v = fci_plan_member(object, name, err);
+    if (!v || v->type == (uint8_t)type) return v;
+    wanted.type = (uint8_t)type;
+    fci_plan_bad(err, v, fci_s(name), fci_json_type_name(&wanted));
+    return NULL;
+}
+
+FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, char *at,
+                                  fc_error *err) {
+    char expected[64];
+    snprintf(expected, sizeof expected, "a text of %d to %d bytes without NUL", (int)f->low,
+             (int)f->high);
+    if (v->type != FCI_JSON_STRING || v->text.n < f->low || v->text.n > f->high ||
+        (v->text.n && memchr(v->text.p, 0, v->text.n)))
+        return fci_plan_bad(err, v, fci_s(f->name), expected);
+    if (v->text.n) memcpy(at, v->text.p, v->text.n);
+    at[v->text.n] = 0;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_plan_read_integer(const fci_plan_field *f, const fci_json *v, char *at,
+                                     fc_error *err) {
+    char expected[96];
+    uint32_t u32 = (uint32_t)v->integer;
+    snprintf(expected, sizeof expected, "a whole number from %llu to %llu",
+             (unsigned long long)f->low, (unsigned long long)f->high);
+    if (v->type != FCI_JSON_NUMBER || !v->is_integer || v->integer < f->low || v->integer > f->high)
+        return fci_plan_bad(err, v, fci_s(f->name), expected);
+    if (f->type == FCI_PLAN_U32) memcpy(at, &u32, sizeof u32);
+    else memcpy(at, &v->integer, sizeof v->integer);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_plan_read_hash(const fci_plan_field *f, const fci_json *v, char *at,
+                                  fc_error *err) {
+    static const char digits[] = "0123456789abcdef";
+    uint64_t hash = 0;
+    bool good = v->type == FCI_JSON_STRING && v->text.n == 16;
+    for (size_t i = 0; good && i < 16; i++) {
+        const char *digit = (const char *)memchr(digits, v->text.p[i], 16);
+        good = digit != NULL;
+        if (good) hash = hash << 4 | (uint64_t)(digit - digits);
+    }
+    if (!good) return fci_plan_bad(err, v, fci_s(f->name), "16 lower-case hexadecimal digits");
+    memcpy(at, &hash, sizeof hash);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_plan_read_word(const fci_plan_field *f, const fci_json *v, fc_plan_info *info,
+                                  fc_error *err) {
+    char expected[160] = "one of";
+    const char *word;
+    for (unsigned i = 0; (word = fci_plan_word(f->type, i)) != NULL; i++) {
+        size_t n = strlen(expected);
+        snprintf(expected + n, sizeof expected - n, "%s %s", i ? "," : "", word);
+        if (v->type != FCI_JSON_STRING || !fci_is(v->text, word)) continue;
+        fci_plan_set_word(f->type, i, info);
+        return FC_OK;
+    }
+    return fci_plan_bad(err, v, fci_s(f->name), expected);
+}
+
+// A number, or null for what was not finite when it was written.
+FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double *out, fc_error *err) {
+    if (v->type != FCI_JSON_NULL && (v->type != FCI_JSON_NUMBER || !isfinite(v->number)))
+        return fci_plan_bad(err, v, fci_s(name), "a number or null");
+    *out = v->type == FCI_JSON_NULL ? (double)NAN : v->number;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *object,
+                                   fc_plan_info *info, fc_error *err) {
+    const fci_json *v =
+        f->required ? fci_plan_member(object, f->name, err) : fci_json_get(object, f->name);
+    char *at = (char *)info + f->at;
+    double real;
+    if (!v) return f->required ? FC_ERR_FORMAT : FC_OK;
+    switch (f->type) {
+    case FCI_PLAN_TEXT: return fci_plan_read_text(f, v, at, err);
+    case FCI_PLAN_U32:
+    case FCI_PLAN_U64: return fci_plan_read_integer(f, v, at, err);
+    case FCI_PLAN_HASH: return fci_plan_read_hash(f, v, at, err);
+    case FCI_PLAN_REAL:
+        if (fci_plan_read_real(f->name, v, &real, err)) return FC_ERR_FORMAT;
+        if (real < 0) return fci_plan_bad(err, v, fci_s(f->name), "a number from 0");
+        memcpy(at, &real, sizeof real);
+        return FC_OK;
+    default: return fci_plan_read_word(f, v, info, err);
+    }
+}
+
+FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object,
+                                     fc_plan_info *info, fc_error *err) {
+    for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
+        const fci_plan_field *f = &fci_plan_fields[i];
+        if (strcmp(f->section, section) != 0) continue;
+        fc_code code = fci_plan_read_field(f, object, info, err);
+        if (code) return section[0] ? fci_wrap(err, code, "%s", section) : code;
+    }
+    return FC_OK;
+}
+
+// Sequences of at least a token each, the longest of `length`; a plan need not tell of them.
+FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_info *info,
+                                         fc_error *err) {
+    const uint64_t sequences = info->calibration.n_sequences, length = info->calibration.length,
+                   positions = info->calibration.n_positions, low = length + sequences - 1;
+    char expected[96];
+    if (!sequences && !length && !positions) return FC_OK;
+    if (sequences && length && positions >= low && positions <= sequences * length) return FC_OK;
+    snprintf(expected, sizeof expected,
+             "as many as %llu sequences, the longest of %llu tokens, can have",
+             (unsigned long long)sequences, (unsigned long long)length);
+    const fci_json *object = fci_json_get(root, "calibration"),
+                   *v = fci_json_get(object, "n_positions");
+    return fci_plan_bad(err, v ? v : object, fci_s("calibration: n_positions"), expected);
+}
+
+// The whole header; sections but the model's may be missing.
+FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
+    static const char *const sections[] = {"model", "calibration", "cost"};
+    if (root->type != FCI_JSON_OBJECT) return fci_plan_bad(err, root, fci_s("plan"), "an object");
+    const fci_json *format = fci_plan_typed(root, "format", FCI_JSON_STRING, err);
+    if (!format) return FC_ERR_FORMAT;
+    if (!fci_is(format->text, FCI_PLAN_FORMAT))
+        return fci_plan_bad(err, format, fci_s("format"), "\"" FCI_PLAN_FORMAT "\"");
+    for (size_t i = 0; i < 3; i++) {
+        if (i > 0 && !fci_json_get(root, sections[i])) continue;
+        const fci_json *object = fci_plan_typed(root, sections[i], FCI_JSON_OBJECT, err);
+        if (!object || fci_plan_read_section(sections[i], object, info, err)) return FC_ERR_FORMAT;
+    }
+    fc_code code = fci_plan_read_section("", root, info, err);
+    if (!code) code = fci_plan_read_calibration(root, info, err);
+    if (code || info->first_block < info->model.n_blocks) return code;
+    char expected[64];
+    snprintf(expected, sizeof expected, "less than the model's %lu blocks",
+             (unsigned long)info->model.n_blocks);
+    return fci_plan_bad(err, fci_json_get(root, "first_block"), fci_s("first_block"), expected);
+}
+
+typedef struct fci_plan_reader {
+    fc_plan *plan;
+    uint8_t *removed; // [fci_plan_ids], 1: by an earlier step
+    fc_score *scores; // [fci_plan_ids], of the step being read
+    fc_error *err;
+} fci_plan_reader;
+
+// The id of "attn.7". Names have one spelling, so that two of them are never one candidate.
+FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const char *field,
+                                  uint32_t *id) {
+    const fc_plan_info *info = &r->plan->info;
+    bool blocks = info->candidates == FC_CANDIDATES_BLOCKS;
+    char name[24], expected[96];
+    uint32_t block = 0;
+    size_t i = v->type == FCI_JSON_STRING ? v->text.n : 0, start = i;
+    while (start > 0 && v->text.p[start - 1] >= '0' && v->text.p[start - 1] <= '9') start--;
+    for (; start < i && block < FCI_PLAN_BLOCKS; start++)
+        block = block * 10 + (uint32_t)(v->text.p[start] - '0');
+    for (uint32_t kind = 0; i && kind < (blocks ? 1u : 2u); kind++) {
+        *id = blocks ? block : 2 * block + kind;
+        if (!fci_is(v->text, fc_candidate_name(info->candidates, *id, name, sizeof name)) ||
+            !fci_plan_eligible(info, *id))
+            continue;
+        if (!r->removed[*id]) return FC_OK;
+        return fci_plan_bad(r->err, v, fci_s(field), "what no earlier step removed");
+    }
+    snprintf(expected, sizeof expected, "%s of block %lu to %lu",
+             blocks                                        ? "block.N"
+             : info->candidates == FC_CANDIDATES_ATTENTION ? "attn.N"
+             : info->candidates == FC_CANDIDATES_FFN       ? "ffn.N"
+                                                           : "attn.N or ffn.N",
+             (unsigned long)info->first_block, (unsigned long)info->model.n_blocks - 1);
+    return fci_plan_bad(r->err, v, fci_s(field), expected);
+}
+
+FCI_FN int fci_plan_compare(const void *a, const void *b) {
+    uint32_t x = ((const fc_score *)a)->candidate, y = ((const fc_score *)b)->candidate;
+    return x < y ? -1 : x > y;
+}
+
+// What an estimate says beside its value; other scores need not have any of it.
+FCI_FN fc_code fci_plan_read_estimate(const fci_json *object, fc_score *s, fc_error *err) {
+    static const fci_plan_field seen = {"", "positions", FCI_PLAN_U64, false, 0, 0, UINT64_MAX};
+    const fci_json *positions = fci_json_get(object, "positions"),
+                   *margin = fci_json_get(object, "margin");
+    const fci_json *estimate = fci_json_get(object, "estimate")
+                                   ? fci_plan_typed(object, "estimate", FCI_JSON_BOOL, err)
+                                   : NULL;
+    s->estimate = estimate && estimate->truth;
+    s->positions = 0;
+    s->margin = 0;
+    if (!estimate) return fci_json_get(object, "estimate") ? FC_ERR_FORMAT : FC_OK;
+    if (s->estimate && s->exact)
+        return fci_plan_bad(err, estimate, fci_s("estimate"),
+                            "no estimate where the score is exact");
+    if (positions && fci_plan_read_integer(&seen, positions, (char *)&s->positions, err))
+        return FC_ERR_FORMAT;
+    if (margin && fci_plan_read_real("margin", margin, &s->margin, err)) return FC_ERR_FORMAT;
+    return s->margin < 0 ? fci_plan_bad(err, margin, fci_s("margin"), "a number from 0") : FC_OK;
+}
+
+FCI_FN fc_code fci_plan_read_expected(const fci_json *object, fc_score *s, fc_error *err) {
+    const fci_json *expected = fci_json_get(object, "expected");
+    s->expected = (double)NAN;
+    if (!expected || s->exact) return FC_OK;
+    if (fci_plan_read_real("expected", expected, &s->expected, err)) return FC_ERR_FORMAT;
+    return s->expected < 0 ? fci_plan_bad(err, expected, fci_s("expected"), "a number from 0")
+                           : FC_OK;
+}
+
+// {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores;
+// tools that rewrite JSON may have sorted them their way.
+FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
+    const fci_json *key = fci_json_first(object);
+    for (uint32_t i = 0; i < object->count; i++) {
+        fci_shown shown;
+        uint32_t id;
+        if (fci_plan_read_name(r, key, "scores", &id)) return FC_ERR_FORMAT;
+        fc_score *s = &r->scores[i];
+        const fci_json *score = fci_json_next(key);
+        if (score->type != FCI_JSON_OBJECT)
+            return fci_plan_bad(r->err, score, key->text, "an object");
+        const fci_json *exact = fci_plan_typed(score, "exact", FCI_JSON_BOOL, r->err);
+        const fci_json *value = exact ? fci_plan_member(score, "value", r->err) : NULL;
+        if (!value || fci_plan_read_real("value", value, &s->value, r->err))
+            return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
+        s->candidate = id;
+        s->exact = exact->truth;
+        if (fci_plan_read_expected(score, s, r->err) || fci_plan_read_estimate(score, s, r->err))
+            return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
+        key = fci_json_next(score);
+    }
+    qsort(r->scores, object->count, sizeof *r->scores, fci_plan_compare);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t index) {
+    char expected[48];
+    uint32_t removed = 0;
+    double score;
+    snprintf(expected, sizeof expected, "%llu", (unsigned long long)index + 1);
+    if (v->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, v, fci_s("step"), "an object");
+    const fci_json *step = fci_plan_typed(v, "step", FCI_JSON_NUMBER, r->err);
+    if (!step) return FC_ERR_FORMAT;
+    if (!step->is_integer || step->integer != index + 1)
+        return fci_plan_bad(r->err, step, fci_s("step"), expected);
+    const fci_json *name = fci_plan_typed(v, "removed", FCI_JSON_STRING, r->err);
+    if (!name || fci_plan_read_name(r, name, "removed", &removed)) return FC_ERR_FORMAT;
+    const fci_json *value = fci_plan_member(v, "score", r->err);
+    if (!value || fci_plan_read_real("score", value, &score, r->err)) return FC_ERR_FORMAT;
+    const fci_json *scores = fci_json_get(v, "scores");
+    if (scores) {
+        if (scores->type != FCI_JSON_OBJECT)
+            return fci_plan_bad(r->err, scores, fci_s("scores"), "an object");
+        if (fci_plan_read_scores(r, scores)) return FC_ERR_FORMAT;
+    }
+    r->removed[removed] = 1;
+    fc_code code =
+        fci_plan_append(r->plan, removed, score, r->scores, scores ? scores->count : 0, r->err);
+    return code ? code : fci_plan_check(r->plan, index, r->err);
+}
+
+FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *err) {
+    fci_plan_reader r;
+    fc_code code = FC_ERR_MEMORY;
+    const fci_json *steps = fci_plan_typed(root, "steps", FCI_JSON_ARRAY, err);
+    if (!steps) return FC_ERR_FORMAT;
+    r.plan = p;
+    r.err = err;
+    r.removed = (uint8_t *)fci_alloc(&p->c, fci_plan_ids(&p->info), 1, "plan", err);
+    r.scores = (fc_score *)fci_alloc(&p->c, fci_plan_ids(&p->info), sizeof *r.scores, "plan", err);
+    if (r.removed && r.scores) {
+        const fci_json *v = fci_json_first(steps);
+        code = FC_OK;
+        for (size_t i = 0; i < steps->count && !code; i++, v = fci_json_next(v)) {
+            code = fci_plan_read_step(&r, v, i);
+            if (code) fci_wrap(err, code, "step %llu", (unsigned long long)i + 1);
+        }
+    }
+    if (r.removed) fci_free(&p->c, r.removed);
+    if (r.scores) fci_free(&p->c, r.scores);
+    return code;
+}
+
+// The plan that `text` holds, or NULL.
+FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_error *err) {
+    const fci_json *root = NULL;
+    fci_arena arena;
+    fc_plan *p = fci_plan_new(env, err);
+    if (!p) return NULL;
+    memset(&arena, 0, sizeof arena);
+    arena.c = &p->c;
+    fc_code code = fci_json_parse(&p->c, &arena, text, n, &root, err);
+    if (!code) code = fci_plan_read_info(root, &p->info, err);
+    if (!code) code = fci_plan_read_steps(p, root, err);
+    fci_arena_free(&arena);
+    if (!code) return p;
+    fc_plan_free(p);
+    return NULL;
+}
+
+FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error *err) {
+    fci_context c;
+    fci_file f;
+    fc_error local;
+    if (!err) err = &local; // the code of a failure is needed here
+    fci_clear(err);
+    if (!path) {
+        fci_fail(err, FC_ERR_ARGUMENT, 0, "fc_plan_load: expected a path, got NULL");
+        return NULL;
+    }
+    fci_context_basic(&c, env);
+    if (fci_file_open(&c, path, FCI_PLAN_BYTES, &f, err)) return NULL;
+    fc_plan *p = fci_plan_read(f.data ? (const char *)f.data : "", (size_t)f.size, env, err);
+    if (!p) fci_wrap(err, err->code, "%s", path);
+    fci_file_close(&f);
+    return p;
+}
+
+FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err) {
+    fci_context c;
+    fc_error own;
+    fci_shown name;
+    fc_output_kind found;
+    if (!err) err = &own;
+    if (fci_need(path, "fc_plan_replaceable", "a path", err)) return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    fci_context_basic(&c, env);
+    fc_code code = fci_output_found(&c, path, &found, err);
+    if (code || found == FC_OUTPUT_COUNT) return code;
+    fc_plan *p = fc_plan_load(path, env, err);
+    if (!p) return fci_wrap(err, err->code, "expected a new file or a plan");
+    size_t n = p->info.n_steps;
+    fci_show(fci_s(p->info.model.name), &name);
+    fc_plan_free(p);
+    if (n == 0) return FC_OK;
+    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: holds a plan of %llu step%s of %s", path,
+                    (unsigned long long)n, n == 1 ? "" : "s", name.s[0] ? name.s : "a model");
+}
+
+// >> search
+// FinerCut's greedy (paper, Algorithm 1): at each step the candidate whose removal moves the output
+// least away from the original's goes. `exhaustive` scores every candidate on all sequences; `race`
+// finds the same winner, bit for bit, and stops scoring a candidate once it cannot win any more;
+// `confident` stops once it is unlikely to win; `one-shot` and `random` choose by one look and by
+// none.
+
 // A candidate of the current step. What is known of it is a table of its positions' distances,
 // filled in any order; sums over it are always made in the order of positions and sequences, so
 // that their bits do not depend on how it was filled. What is unknown counts as 0 in them: as every
 // distance is 0 or more, and adding and roots round monotonically, a part's sum never exceeds the
 // whole.
-typedef struct fci_runner {
+typedef struct fci_search_runner {
     uint32_t candidate, first, entry; // its first sublayer, and the one after its last
     uint32_t known;    // positions
     double sum;        // of what is known
@@ -15685,11 +17050,11 @@ typedef struct fci_runner {
     uint32_t *reach;   // [sequences] known from their starts up to here
     int dropped;       // confident: given up, at
     double margin;     // this many standard errors
-} fci_runner;
+} fci_search_runner;
 
-typedef struct fci_piece { // a lane to be run: a runner's sequence, or the beginning of it
+typedef struct fci_search_piece { // a lane to be run: a runner's sequence, or the beginning of it
     uint32_t runner, sequence, length;
-} fci_piece;
+} fci_search_piece;
 
 typedef struct fci_search {
     fc_model *m;
@@ -15709,18 +17074,19 @@ typedef struct fci_search {
     float **trail;        // [sequences, 2 * n_blocks + 1], NULL: not kept
     float **between;      // the same of the segment
     uint8_t *below;       // [2 * n_blocks] the mask up to the segment's end
-    fci_runner *runners;  // candidates of the step
+    fci_search_runner *runners;  // candidates of the step
     size_t n_runners;
     double *values;       // [candidates, positions]
     uint32_t *reaches;    // [candidates, sequences]
     uint32_t *picks;      // random: all candidates, shuffled
     uint32_t *draw;       // [sequences] confident: shuffled
-    const fci_runner *leader;  // race, confident: complete, and in front of all that are complete
+    // race, confident: complete, and in front of all that are complete
+    const fci_search_runner *leader;
     uint32_t *order;      // [positions] race: heaviest first, by the leader's distances
     uint32_t *sequences;  // [sequences] race: densest first
     double *parts;        // [sequences]
     const float **cover;  // [positions] a runner's rows in the wave
-    fci_piece *pieces;    // to be run
+    fci_search_piece *pieces;    // to be run
     size_t n_pieces;
     fci_lane *lanes; // of a wave
     // Lanes that ran, until they are scored together: a position that the original's output is not
@@ -15737,7 +17103,8 @@ typedef struct fci_search {
     double ratio; // of the two, at the step before
     double share; // of a lane's sequence that lanes under way run, on average
     double began, start, last_report; // start: as if a resumed plan's time had just gone before
-    double shown, resumed_lanes; // share of the work last reported; work that a resumed plan had cost
+    // share of the work last reported; work that a resumed plan had cost
+    double shown, resumed_lanes;
 } fci_search;
 
 #define FCI_SEARCH_NONE UINT32_MAX
@@ -15955,8 +17322,10 @@ FCI_FN fc_code fci_search_load(fci_search *s, uint32_t segment, fc_error *err) {
     for (size_t q = 0; q < s->tokens->n_sequences; q++)
         for (uint32_t k = 0; k < stride; k++)
             s->between[q * stride + k] =
-                k <= from || k >= end ? NULL
-                : s->segment_rows + ((k - from - 1) * s->n_positions + s->tokens->starts[q]) * d;
+                k <= from || k >= end
+                    ? NULL
+                    : s->segment_rows +
+                          ((k - from - 1) * s->n_positions + s->tokens->starts[q]) * d;
     memset(s->below, 0, n_sublayers);
     memcpy(s->below, s->mask, end - 1); // the last one's output is the next segment's
     s->segment = segment;
@@ -15992,23 +17361,23 @@ FCI_FN double fci_search_sum(const fci_search *s, const double *values, const do
     return sum;
 }
 
-FCI_FN bool fci_search_complete(const fci_search *s, const fci_runner *r) {
+FCI_FN bool fci_search_complete(const fci_search *s, const fci_search_runner *r) {
     return r->known == s->n_counted;
 }
 
-FCI_FN bool fci_search_before(const fci_runner *a, const fci_runner *b) {
+FCI_FN bool fci_search_before(const fci_search_runner *a, const fci_search_runner *b) {
     return fci_plan_before(a->value, a->candidate, b->value, b->candidate);
 }
 
 // Behind a complete runner; its sum only grows.
-FCI_FN bool fci_search_lost(const fci_search *s, const fci_runner *r) {
+FCI_FN bool fci_search_lost(const fci_search *s, const fci_search_runner *r) {
     return s->leader && r != s->leader && !fci_search_before(r, s->leader);
 }
 
-FCI_FN fci_runner *fci_search_first(const fci_search *s, bool complete_only) {
-    fci_runner *best = NULL;
+FCI_FN fci_search_runner *fci_search_first(const fci_search *s, bool complete_only) {
+    fci_search_runner *best = NULL;
     for (size_t i = 0; i < s->n_runners; i++) {
-        fci_runner *r = &s->runners[i];
+        fci_search_runner *r = &s->runners[i];
         if (r->dropped || (complete_only && !fci_search_complete(s, r))) continue;
         if (!best || fci_search_before(r, best)) best = r;
     }
@@ -16016,19 +17385,21 @@ FCI_FN fci_runner *fci_search_first(const fci_search *s, bool complete_only) {
 }
 
 // How a runner's distance compares with a complete one's, over what is known of both.
-FCI_FN double fci_search_ratio(const fci_search *s, const fci_runner *r, const fci_runner *best) {
+FCI_FN double fci_search_ratio(const fci_search *s, const fci_search_runner *r,
+                               const fci_search_runner *best) {
     double same = fci_search_sum(s, best->values, r->values);
     return same > 0 ? r->sum / same : 1;
 }
 
 // ---- Forecasts of the race: a runner's unknown distances are taken for the leader's, times a factor.
 
-typedef struct fci_forecast {
+typedef struct fci_search_forecast {
     double factor; // of a position
     double total, target;
-} fci_forecast;
+} fci_search_forecast;
 
-FCI_FN void fci_race_forecast(fci_search *s, const fci_runner *r, double slack, fci_forecast *f) {
+FCI_FN void fci_search_race_forecast(fci_search *s, const fci_search_runner *r, double slack,
+                                     fci_search_forecast *f) {
     double ratio = r->known ? fci_search_ratio(s, r, s->leader) : r->guess / s->leader->sum;
     if (!(ratio > 1)) ratio = 1;
     f->factor = s->reference.distance->root ? ratio * ratio : ratio;
@@ -16039,7 +17410,8 @@ FCI_FN void fci_race_forecast(fci_search *s, const fci_runner *r, double slack, 
 }
 
 // One more position; true once the target is reached.
-FCI_FN bool fci_race_foresee(fci_search *s, fci_forecast *f, uint32_t q, uint32_t position) {
+FCI_FN bool fci_search_race_foresee(fci_search *s, fci_search_forecast *f, uint32_t q,
+                                    uint32_t position) {
     double before = s->parts[q],
            now = s->parts[q] = before + f->factor * s->leader->values[position];
     f->total += s->reference.distance->root ? sqrt(now) - sqrt(before) : now - before;
@@ -16048,14 +17420,15 @@ FCI_FN bool fci_race_foresee(fci_search *s, fci_forecast *f, uint32_t q, uint32_
 
 // ---- Waves.
 
-FCI_FN void fci_search_add(fci_search *s, const fci_runner *r, uint32_t sequence, uint32_t length) {
-    fci_piece *p = &s->pieces[s->n_pieces++];
+FCI_FN void fci_search_add(fci_search *s, const fci_search_runner *r, uint32_t sequence,
+                           uint32_t length) {
+    fci_search_piece *p = &s->pieces[s->n_pieces++];
     p->runner = (uint32_t)(r - s->runners);
     p->sequence = sequence;
     p->length = length;
 }
 
-FCI_FN void fci_search_add_rest(fci_search *s, const fci_runner *r) {
+FCI_FN void fci_search_add_rest(fci_search *s, const fci_search_runner *r) {
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
         if (r->reach[q] < fci_search_counted(s, q))
             fci_search_add(s, r, q, fci_search_length(s, q));
@@ -16063,7 +17436,7 @@ FCI_FN void fci_search_add_rest(fci_search *s, const fci_runner *r) {
 
 // Notes where a runner's rows of unknown positions are; how many.
 FCI_FN size_t fci_search_cover(fci_search *s, const fci_lane *lanes, size_t n_lanes) {
-    const fci_runner *r = &s->runners[lanes[0].tag];
+    const fci_search_runner *r = &s->runners[lanes[0].tag];
     const float *rows = s->held ? s->held : s->engine.x;
     size_t n = 0, d = (size_t)s->m->hyper.hidden;
     memset(s->cover, 0, s->n_positions * sizeof *s->cover);
@@ -16092,11 +17465,11 @@ FCI_FN uint32_t fci_search_sequence_of(const fci_search *s, size_t position) {
 // Adds items of a runner's lanes: all, or in a race as many of the heaviest as should settle it.
 FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_lanes,
                                 size_t n_items) {
-    fci_runner *r = &s->runners[lanes[0].tag];
+    fci_search_runner *r = &s->runners[lanes[0].tag];
     size_t n = 0, all = fci_search_cover(s, lanes, n_lanes), least = fci_max(32, all / 32);
     bool racing = s->leader && r != s->leader, enough = false;
-    fci_forecast f = {0, 0, 0};
-    if (racing) fci_race_forecast(s, r, 1.003, &f);
+    fci_search_forecast f = {0, 0, 0};
+    if (racing) fci_search_race_forecast(s, r, 1.003, &f);
     for (size_t i = 0; i < s->n_positions && n < all && !(enough && n >= least); i++) {
         size_t at = racing ? s->order[i] : i;
         if (!s->cover[at]) continue;
@@ -16105,7 +17478,7 @@ FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_l
         item->position = (uint32_t)at;
         item->value = &r->values[at];
         if (racing && !enough)
-            enough = fci_race_foresee(s, &f, fci_search_sequence_of(s, at), (uint32_t)at);
+            enough = fci_search_race_foresee(s, &f, fci_search_sequence_of(s, at), (uint32_t)at);
     }
     r->known += (uint32_t)n;
     return n;
@@ -16138,13 +17511,13 @@ FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
         more = n > 0;
         code = fci_distance_items(&s->engine, &s->reference, s->items, n, err);
         for (size_t i = 0; i < s->n_finished && !code; i = fci_search_lanes_of_one(s, i)) {
-            fci_runner *r = &s->runners[lanes[i].tag];
+            fci_search_runner *r = &s->runners[lanes[i].tag];
             r->sum = fci_search_sum(s, r->values, r->values);
             r->value = r->sum / s->divisor;
         }
     }
     for (size_t i = 0; i < s->n_finished; i++) {
-        fci_runner *r = &s->runners[lanes[i].tag];
+        fci_search_runner *r = &s->runners[lanes[i].tag];
         uint32_t q = lanes[i].sequence,
                  end = (uint32_t)fci_min(lanes[i].length, fci_search_counted(s, q));
         if (!fci_search_lost(s, r) && r->reach[q] < end) r->reach[q] = end;
@@ -16168,8 +17541,7 @@ FCI_FN void fci_search_hold(fci_search *s, size_t n_lanes, size_t rows) {
 }
 
 FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
-    double exact = 0, share = 0, before,
-           head = s->engine.sublayer_cost[fci_search_n_sublayers(s)];
+    double exact = 0, share = 0, before, head = s->engine.sublayer_cost[fci_search_n_sublayers(s)];
     size_t rows = 0;
     for (size_t i = 1; i < n_lanes; i++) { // insertion sort by entry; lanes come nearly sorted
         fci_lane lane = s->lanes[i];
@@ -16187,7 +17559,7 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
     fc_code code = s->n_held + rows > s->room ? fci_search_score(s, err) : FC_OK;
     if (code) return code;
     before = s->step_units;
-    s->share = share; // for reports on the way
+    s->share = share;               // for reports on the way
     s->engine.stray_allowed = true; // a candidate without which a router strays scores NaN
     code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
     s->engine.stray_allowed = false;
@@ -16213,8 +17585,8 @@ FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error 
     size_t n = 0, rows = 0;
     fc_code code = FC_OK;
     for (size_t i = 0; i < s->n_pieces && !code; i++) {
-        const fci_piece *p = &s->pieces[i];
-        const fci_runner *r = &s->runners[p->runner];
+        const fci_search_piece *p = &s->pieces[i];
+        const fci_search_runner *r = &s->runners[p->runner];
         if (s->spacing > 1 && fci_search_segment_of(s, r->first) != segment) continue;
         if (fci_search_lost(s, r)) continue;
         bool starts = i == 0 || s->pieces[i - 1].runner != p->runner,
@@ -16225,7 +17597,8 @@ FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error 
             n = rows = 0;
             if (!code && fci_search_lost(s, r)) continue;
         }
-        if (!code) code = fci_search_load(s, segment, err); // its wave has its own lanes, so only before ours
+        // its wave has its own lanes, so only before ours
+        if (!code) code = fci_search_load(s, segment, err);
         if (code) return code;
         fci_search_lane(s, &s->lanes[n++], p->sequence, p->length, r->entry,
                         fci_search_start(s, p->sequence, r->first), p->runner);
@@ -16246,8 +17619,9 @@ FCI_FN fc_code fci_search_run_pieces(fci_search *s, fc_error *err) {
 
 // ---- The modes.
 
-FCI_FN fc_code fci_search_exhaust(fci_search *s, const fci_runner **winner, fc_error *err) {
-    for (uint32_t q = 0; q < s->tokens->n_sequences; q++) // so that a wave shares the original's outputs
+FCI_FN fc_code fci_search_exhaust(fci_search *s, const fci_search_runner **winner, fc_error *err) {
+    // so that a wave shares the original's outputs
+    for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
         for (size_t i = 0; i < s->n_runners; i++)
             fci_search_add(s, &s->runners[i], q, fci_search_length(s, q));
     fc_code code = fci_search_run_pieces(s, err);
@@ -16258,7 +17632,7 @@ FCI_FN fc_code fci_search_exhaust(fci_search *s, const fci_runner **winner, fc_e
 // What a candidate is expected to come to at this step: as much more than it came to at the step
 // before as the best came to more than the best before that. All of it is in the plan, so that a
 // resumed race is the same one.
-FCI_FN double fci_race_expect(const fci_search *s, uint32_t candidate) {
+FCI_FN double fci_search_race_expect(const fci_search *s, uint32_t candidate) {
     size_t n = s->plan->info.n_steps;
     const fc_step *last = n > 0 ? &s->plan->steps[n - 1] : NULL;
     const fc_score *then = last ? fci_plan_score(last, candidate) : NULL;
@@ -16269,7 +17643,7 @@ FCI_FN double fci_race_expect(const fci_search *s, uint32_t candidate) {
 
 // Race, first: who is probably in front. At the first step all run a piece of the first sequence;
 // afterwards a candidate is taken to add what it added at the step before.
-FCI_FN fc_code fci_race_guess(fci_search *s, fci_runner **front, fc_error *err) {
+FCI_FN fc_code fci_search_race_guess(fci_search *s, fci_search_runner **front, fc_error *err) {
     bool blind = false;
     uint32_t look = fci_search_length(s, 0);
     for (size_t i = 0; i < s->n_runners; i++) blind = blind || isnan(s->runners[i].guess);
@@ -16282,76 +17656,80 @@ FCI_FN fc_code fci_race_guess(fci_search *s, fci_runner **front, fc_error *err) 
     return code;
 }
 
-typedef struct fci_weight_at {
+typedef struct fci_search_weight_at {
     double weight;
     uint32_t at;
-} fci_weight_at;
+} fci_search_weight_at;
 
-FCI_FN int fci_race_compare(const void *a, const void *b) { // heaviest first
-    const fci_weight_at *x = (const fci_weight_at *)a, *y = (const fci_weight_at *)b;
+FCI_FN int fci_search_race_compare(const void *a, const void *b) { // heaviest first
+    const fci_search_weight_at *x = (const fci_search_weight_at *)a,
+                               *y = (const fci_search_weight_at *)b;
     if (x->weight > y->weight || x->weight < y->weight) return x->weight > y->weight ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
 // Orders positions, sequences (by weight a position) and what is kept by the leader's distances.
-FCI_FN fc_code fci_race_order(fci_search *s, fc_error *err) {
+FCI_FN fc_code fci_search_race_order(fci_search *s, fc_error *err) {
     const double *values = s->leader->values;
     size_t n = fci_max(s->n_positions, s->tokens->n_sequences);
-    fci_weight_at *w = (fci_weight_at *)fci_alloc(&s->m->c, n, sizeof *w, "weights", err);
+    fci_search_weight_at *w =
+        (fci_search_weight_at *)fci_alloc(&s->m->c, n, sizeof *w, "weights", err);
     if (!w) return FC_ERR_MEMORY;
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
         w[q].at = q;
         w[q].weight = fci_search_part(s, values, values, q) / fci_search_length(s, q);
     }
-    qsort(w, s->tokens->n_sequences, sizeof *w, fci_race_compare);
+    qsort(w, s->tokens->n_sequences, sizeof *w, fci_search_race_compare);
     for (size_t q = 0; q < s->tokens->n_sequences; q++) s->sequences[q] = w[q].at;
     for (uint32_t i = 0; i < s->n_positions; i++) {
         w[i].at = i;
         w[i].weight = isnan(values[i]) ? 0 : values[i];
     }
-    qsort(w, s->n_positions, sizeof *w, fci_race_compare);
+    qsort(w, s->n_positions, sizeof *w, fci_search_race_compare);
     for (size_t i = 0; i < s->n_positions; i++) s->order[i] = w[i].at;
-    fc_code code = fci_reference_keep(&s->engine, &s->reference, s->order, (uint8_t *)w, err); // w is scratch by now
+    // w is scratch by now
+    fc_code code = fci_reference_keep(&s->engine, &s->reference, s->order, (uint8_t *)w, err);
     fci_free(&s->m->c, w);
     return code;
 }
 
 // Adds pieces of a runner, densest sequence first, that should put it behind the leader.
-FCI_FN void fci_race_pieces(fci_search *s, const fci_runner *r) {
-    fci_forecast f;
+FCI_FN void fci_search_race_pieces(fci_search *s, const fci_search_runner *r) {
+    fci_search_forecast f;
     bool enough = false;
-    fci_race_forecast(s, r, 1.005, &f);
+    fci_search_race_forecast(s, r, 1.005, &f);
     for (size_t k = 0; k < s->tokens->n_sequences && !enough; k++) {
         uint32_t q = s->sequences[k], counted = fci_search_counted(s, q), i = r->reach[q];
         if (i == counted) continue;
         while (i < counted && !enough)
-            enough = fci_race_foresee(s, &f, q, (uint32_t)s->tokens->starts[q] + i++);
+            enough = fci_search_race_foresee(s, &f, q, (uint32_t)s->tokens->starts[q] + i++);
         uint32_t length = (i + 31) / 32 * 32; // a beginning only where it saves something
         if (length > fci_search_length(s, q) / 4 * 3) length = fci_search_length(s, q);
         fci_search_add(s, r, q, length);
     }
 }
 
-FCI_FN int fci_race_by_guess(const void *a, const void *b) {
-    const fci_weight_at *x = (const fci_weight_at *)a, *y = (const fci_weight_at *)b;
+FCI_FN int fci_search_race_by_guess(const void *a, const void *b) {
+    const fci_search_weight_at *x = (const fci_search_weight_at *)a,
+                               *y = (const fci_search_weight_at *)b;
     if (x->weight < y->weight || x->weight > y->weight) return x->weight < y->weight ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
 // Everyone who is not lost yet goes on, the most promising first.
-FCI_FN fc_code fci_race_round(fci_search *s, bool *more, fc_error *err) {
+FCI_FN fc_code fci_search_race_round(fci_search *s, bool *more, fc_error *err) {
     size_t n = 0;
-    fci_weight_at *w =
-        (fci_weight_at *)fci_alloc(&s->m->c, s->n_runners, sizeof *w, "candidates", err);
+    fci_search_weight_at *w =
+        (fci_search_weight_at *)fci_alloc(&s->m->c, s->n_runners, sizeof *w, "candidates", err);
     if (!w) return FC_ERR_MEMORY;
     for (uint32_t i = 0; i < s->n_runners; i++) {
-        const fci_runner *r = &s->runners[i];
+        const fci_search_runner *r = &s->runners[i];
         if (fci_search_lost(s, r) || fci_search_complete(s, r)) continue;
         w[n].at = i;
         w[n++].weight = r->known ? fci_search_ratio(s, r, s->leader) * s->leader->sum : r->guess;
     }
-    qsort(w, n, sizeof *w, fci_race_by_guess);
-    for (size_t i = 0; i < n; i++) fci_race_pieces(s, &s->runners[w[i].at]);
+    qsort(w, n, sizeof *w, fci_search_race_by_guess);
+    for (size_t i = 0; i < n; i++) fci_search_race_pieces(s, &s->runners[w[i].at]);
     fci_free(&s->m->c, w);
     *more = n > 0;
     return fci_search_run_pieces(s, err);
@@ -16360,17 +17738,17 @@ FCI_FN fc_code fci_race_round(fci_search *s, bool *more, fc_error *err) {
 // The one probably in front runs to the end, which bounds the winner from above. Then all others
 // run what should put them behind it, positions that weigh most for the one in front first; who
 // comes to its end before the leader leads.
-FCI_FN fc_code fci_search_race(fci_search *s, const fci_runner **winner, fc_error *err) {
-    fci_runner *front;
+FCI_FN fc_code fci_search_race(fci_search *s, const fci_search_runner **winner, fc_error *err) {
+    fci_search_runner *front;
     bool more = true;
-    fc_code code = fci_race_guess(s, &front, err);
+    fc_code code = fci_search_race_guess(s, &front, err);
     if (code) return code;
     fci_search_add_rest(s, front);
     code = fci_search_run_pieces(s, err);
     if (code) return code;
     s->leader = front;
-    code = fci_race_order(s, err);
-    while (more && !code) code = fci_race_round(s, &more, err);
+    code = fci_search_race_order(s, err);
+    while (more && !code) code = fci_search_race_round(s, &more, err);
     *winner = s->leader;
     return code;
 }
@@ -16392,18 +17770,18 @@ FCI_FN void fci_search_shuffle(uint64_t state, uint32_t *picks, uint32_t n) {
 
 // How far a runner is behind the leader, by the sequences that are known of it: the mean of a
 // sequence's difference and the sum of squares about it (Welford), and what both of them come to.
-typedef struct fci_lead {
+typedef struct fci_search_lead {
     double n, mean, squares, level;
-} fci_lead;
+} fci_search_lead;
 
 // A variance in units of the squared level, and its degrees of freedom.
-typedef struct fci_spread {
+typedef struct fci_search_spread {
     double variance, freedom;
-} fci_spread;
+} fci_search_spread;
 
-FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r) {
+FCI_FN fci_search_lead fci_search_confident_lead(const fci_search *s, const fci_search_runner *r) {
     const double *a = r->values, *b = s->leader->values;
-    fci_lead l = {0, 0, 0, 2 * s->leader->sum / (double)s->tokens->n_sequences};
+    fci_search_lead l = {0, 0, 0, 2 * s->leader->sum / (double)s->tokens->n_sequences};
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
         if (r->reach[q] < fci_search_counted(s, q)) continue;
         double gap = fci_search_distance(s, a, a, q) - fci_search_distance(s, b, b, q),
@@ -16417,12 +17795,12 @@ FCI_FN fci_lead fci_confident_lead(const fci_search *s, const fci_runner *r) {
 
 // Of all candidates together: two or three sequences tell little of a variance, but dozens of
 // candidates that saw them tell what a sequence's differences vary by, relative to their level.
-FCI_FN fci_spread fci_confident_pool(const fci_search *s) {
-    fci_spread p = {0, 0};
+FCI_FN fci_search_spread fci_search_confident_pool(const fci_search *s) {
+    fci_search_spread p = {0, 0};
     for (size_t i = 0; i < s->n_runners; i++) {
-        const fci_runner *r = &s->runners[i];
+        const fci_search_runner *r = &s->runners[i];
         if (r == s->leader || fci_search_lost(s, r)) continue;
-        fci_lead l = fci_confident_lead(s, r);
+        fci_search_lead l = fci_search_confident_lead(s, r);
         if (l.n < 2 || !(l.level > 0)) continue;
         p.variance += l.squares / (l.level * l.level);
         p.freedom += l.n - 1;
@@ -16434,7 +17812,7 @@ FCI_FN fci_spread fci_confident_pool(const fci_search *s) {
 // As few sequences make rare values less rare, Student's t is turned into the value of the normal
 // distribution that is as improbable (Wallace's approximation), so that z means the same for any
 // number of them.
-FCI_FN double fci_confident_normal(double t, double freedom) {
+FCI_FN double fci_search_confident_normal(double t, double freedom) {
     return (8 * freedom + 1) / (8 * freedom + 3) * sqrt(freedom * log(1 + t * t / freedom));
 }
 
@@ -16442,51 +17820,53 @@ FCI_FN double fci_confident_normal(double t, double freedom) {
 // positions of one are not independent, and its beginning is not like the rest. The variance is the
 // runner's own and the pooled one, each by its degrees of freedom (Smyth's moderated t); as
 // candidates share sequences and the leader, a degree of the pool counts for a quarter.
-FCI_FN double fci_confident_margin(const fci_search *s, const fci_lead *l, const fci_spread *p) {
+FCI_FN double fci_search_confident_margin(const fci_search *s, const fci_search_lead *l,
+                                          const fci_search_spread *p) {
     double pooled = p->freedom / 4, all = (double)s->tokens->n_sequences;
     if (l->n < 2 || !(l->mean > 0)) return 0;
     if (pooled > FCI_CONFIDENT_POOLED) pooled = FCI_CONFIDENT_POOLED;
     double freedom = pooled + l->n - 1,
            variance = (pooled * p->variance * l->level * l->level + l->squares) / freedom;
     variance *= (1 - l->n / all) / l->n;
-    return variance > 0 ? fci_confident_normal(l->mean / sqrt(variance), freedom) : 0;
+    return variance > 0 ? fci_search_confident_normal(l->mean / sqrt(variance), freedom) : 0;
 }
 
 // Runs pieces. Those that come to their end by them do so whatever the leader: where the race would
 // stop them, and so who is exact, depends on the waves.
-FCI_FN fc_code fci_confident_run(fci_search *s, bool whole, fc_error *err) {
+FCI_FN fc_code fci_search_confident_run(fci_search *s, bool whole, fc_error *err) {
     bool first = !s->leader;
     if (whole) s->leader = NULL;
     fc_code code = fci_search_run_pieces(s, err);
     if (code || !whole) return code;
     s->leader = fci_search_first(s, true);
-    return first ? fci_race_order(s, err) : FC_OK;
+    return first ? fci_search_race_order(s, err) : FC_OK;
 }
 
-FCI_FN bool fci_confident_runs(const fci_search *s, const fci_runner *r) {
+FCI_FN bool fci_search_confident_runs(const fci_search *s, const fci_search_runner *r) {
     return !r->dropped && !fci_search_complete(s, r) && !fci_search_lost(s, r);
 }
 
 // All who are still in run the next sequences of the draw: enough for the next look to tell more,
 // and for a large wave.
-FCI_FN fc_code fci_confident_round(fci_search *s, size_t *drawn, fc_error *err) {
+FCI_FN fc_code fci_search_confident_round(fci_search *s, size_t *drawn, fc_error *err) {
     size_t all = s->tokens->n_sequences, from = *drawn, running = 0, rows = 0;
     size_t least = from ? from + fci_max(from / 4, 1) : 2 + all / 16;
-    for (size_t i = 0; i < s->n_runners; i++) running += fci_confident_runs(s, &s->runners[i]);
+    for (size_t i = 0; i < s->n_runners; i++)
+        running += fci_search_confident_runs(s, &s->runners[i]);
     for (; *drawn < all && (*drawn < least || rows < FCI_SEARCH_ROWS); ++*drawn) {
         uint32_t q = s->draw[*drawn], length = fci_search_length(s, q);
         rows += running * length;
         for (size_t i = 0; i < s->n_runners; i++)
-            if (fci_confident_runs(s, &s->runners[i]))
+            if (fci_search_confident_runs(s, &s->runners[i]))
                 fci_search_add(s, &s->runners[i], q, length);
     }
-    return fci_confident_run(s, *drawn == all, err);
+    return fci_search_confident_run(s, *drawn == all, err);
 }
 
 // The second of the step before, by what the plan says of it: so a resumed search does the same.
-FCI_FN fci_runner *fci_confident_guess(const fci_search *s) {
+FCI_FN fci_search_runner *fci_search_confident_guess(const fci_search *s) {
     const fc_step *last = s->step > 1 ? &s->plan->steps[s->step - 2] : NULL;
-    fci_runner *best = NULL;
+    fci_search_runner *best = NULL;
     double least = 0;
     for (size_t i = 0; last && i < s->n_runners; i++)
         for (size_t k = 0; k < last->n_scores; k++) {
@@ -16500,14 +17880,14 @@ FCI_FN fci_runner *fci_confident_guess(const fci_search *s) {
 }
 
 // Who seems to be in front of the leader, most of all; NULL: nobody.
-FCI_FN fci_runner *fci_confident_front(fci_search *s) {
-    fci_runner *front = NULL;
+FCI_FN fci_search_runner *fci_search_confident_front(fci_search *s) {
+    fci_search_runner *front = NULL;
     double least = 0;
     if (!s->leader) return fci_search_first(s, false);
     for (size_t i = 0; i < s->n_runners; i++) {
-        fci_runner *r = &s->runners[i];
-        if (!fci_confident_runs(s, r)) continue;
-        double mean = fci_confident_lead(s, r).mean;
+        fci_search_runner *r = &s->runners[i];
+        if (!fci_search_confident_runs(s, r)) continue;
+        double mean = fci_search_confident_lead(s, r).mean;
         if (mean >= least) continue; // what is not a number is not
         front = r;
         least = mean;
@@ -16515,18 +17895,19 @@ FCI_FN fci_runner *fci_confident_front(fci_search *s) {
     return front;
 }
 
-FCI_FN fc_code fci_confident_finish(fci_search *s, const fci_runner *r, fc_error *err) {
+FCI_FN fc_code fci_search_confident_finish(fci_search *s, const fci_search_runner *r,
+                                           fc_error *err) {
     fci_search_add_rest(s, r);
-    return fci_confident_run(s, true, err);
+    return fci_search_confident_run(s, true, err);
 }
 
-FCI_FN void fci_confident_drop(fci_search *s) {
-    fci_spread pool = fci_confident_pool(s);
+FCI_FN void fci_search_confident_drop(fci_search *s) {
+    fci_search_spread pool = fci_search_confident_pool(s);
     for (size_t i = 0; i < s->n_runners; i++) {
-        fci_runner *r = &s->runners[i];
-        if (!fci_confident_runs(s, r)) continue;
-        fci_lead lead = fci_confident_lead(s, r);
-        double margin = fci_confident_margin(s, &lead, &pool);
+        fci_search_runner *r = &s->runners[i];
+        if (!fci_search_confident_runs(s, r)) continue;
+        fci_search_lead lead = fci_search_confident_lead(s, r);
+        double margin = fci_search_confident_margin(s, &lead, &pool);
         if (margin < s->plan->info.confidence) continue;
         r->dropped = 1;
         r->margin = margin;
@@ -16537,36 +17918,39 @@ FCI_FN void fci_confident_drop(fci_search *s) {
 // A race whose sequences come in a random order, so that those that were run are a sample of all;
 // who is behind the leader by z standard errors is dropped as well. Who seems to be in front of it
 // is completed at once, and who is near it in the end, so that no close case is left to chance.
-FCI_FN fc_code fci_search_confident(fci_search *s, const fci_runner **winner, fc_error *err) {
+FCI_FN fc_code fci_search_confident(fci_search *s, const fci_search_runner **winner,
+                                    fc_error *err) {
     size_t drawn = 0;
-    const fci_runner *front = fci_confident_guess(s);
-    fc_code code = front ? fci_confident_finish(s, front, err) : FC_OK;
+    const fci_search_runner *front = fci_search_confident_guess(s);
+    fc_code code = front ? fci_search_confident_finish(s, front, err) : FC_OK;
     fci_search_shuffle(s->plan->info.seed + ((uint64_t)s->step << 32), s->draw,
                        (uint32_t)s->tokens->n_sequences); // anew, as it could be an unlucky one
     while (!code && drawn < s->tokens->n_sequences) {
-        code = fci_confident_round(s, &drawn, err);
-        while (!code && (front = fci_confident_front(s)) != NULL)
-            code = fci_confident_finish(s, front, err);
-        if (!code) fci_confident_drop(s);
+        code = fci_search_confident_round(s, &drawn, err);
+        while (!code && (front = fci_search_confident_front(s)) != NULL)
+            code = fci_search_confident_finish(s, front, err);
+        if (!code) fci_search_confident_drop(s);
     }
     *winner = s->leader;
     return code;
 }
 
 // Candidates that were put in order before: only the next one runs, so that its score is exact.
-FCI_FN fc_code fci_search_pick(fci_search *s, const fci_runner **winner, fc_error *err) {
+FCI_FN fc_code fci_search_pick(fci_search *s, const fci_search_runner **winner, fc_error *err) {
     const fc_step *first = s->plan->steps;
-    const fci_runner *best = &s->runners[0];
+    const fci_search_runner *best = &s->runners[0];
     double least = 0;
     for (size_t i = 0; i < s->n_runners; i++) {
-        const fci_runner *r = &s->runners[i];
+        const fci_search_runner *r = &s->runners[i];
         const fc_score *known = NULL;
         double rank = (double)NAN;
         if (s->desc->search == FC_SEARCH_RANDOM) rank = s->picks[r->candidate];
         else if ((known = fci_plan_score(first, r->candidate)) != NULL) rank = known->value;
         else
-            return fci_fail(err, FC_ERR_MISMATCH, 0, "resume: one-shot goes by the scores of step 1, and "
-                            "the plan has none of candidate %u", r->candidate);
+            return fci_fail(err, FC_ERR_MISMATCH, 0,
+                            "resume: one-shot goes by the scores of step 1, and "
+                            "the plan has none of candidate %u",
+                            r->candidate);
         if (i > 0 && !(rank < least) && !(isnan(least) && !isnan(rank))) continue;
         best = r;
         least = rank;
@@ -16578,11 +17962,11 @@ FCI_FN fc_code fci_search_pick(fci_search *s, const fci_runner **winner, fc_erro
     return fci_search_run_pieces(s, err);
 }
 
-FCI_FN fc_code fci_search_one_shot(fci_search *s, const fci_runner **winner, fc_error *err) {
+FCI_FN fc_code fci_search_one_shot(fci_search *s, const fci_search_runner **winner, fc_error *err) {
     return s->step == 1 ? fci_search_exhaust(s, winner, err) : fci_search_pick(s, winner, err);
 }
 
-static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, const fci_runner **,
+static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, const fci_search_runner **,
                                                           fc_error *) = {
     fci_search_race, fci_search_exhaust, fci_search_confident, fci_search_one_shot,
     fci_search_pick};
@@ -16596,15 +17980,15 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
     s->n_runners = 0;
     s->leader = NULL;
     for (uint32_t k = from; k < to; k++) {
-        fci_runner *r = &s->runners[s->n_runners];
+        fci_search_runner *r = &s->runners[s->n_runners];
         uint32_t count;
         memset(r, 0, sizeof *r);
         r->candidate = k;
-        fci_search_sublayers(kind, k, &r->first, &count);
+        fci_plan_sublayers(kind, k, &r->first, &count);
         r->entry = r->first + count;
         const bool there = s->mask[r->first] || s->mask[r->entry - 1];
         if (!there || (kind != FC_CANDIDATES_BLOCKS && !fci_search_kind_fits(kind, k))) continue;
-        r->guess = fci_race_expect(s, k);
+        r->guess = fci_search_race_expect(s, k);
         r->values = s->values + s->n_runners * s->n_positions;
         r->reach = s->reaches + s->n_runners * sequences;
         for (size_t i = 0; i < s->n_positions; i++) r->values[i] = -1;
@@ -16613,9 +17997,9 @@ FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
     }
 }
 
-FCI_FN void fci_search_scores(fci_search *s, const fci_runner *winner) {
+FCI_FN void fci_search_scores(fci_search *s, const fci_search_runner *winner) {
     for (size_t i = 0; i < s->n_runners; i++) {
-        const fci_runner *r = &s->runners[i];
+        const fci_search_runner *r = &s->runners[i];
         fc_score *to = &s->scores[i];
         memset(to, 0, sizeof *to);
         to->candidate = r->candidate;
@@ -16625,7 +18009,8 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_runner *winner) {
         to->margin = r->margin;
         to->expected = (double)NAN;
         if (s->desc->search == FC_SEARCH_RACE && !to->exact)
-            to->expected = (r->known ? fci_search_ratio(s, r, winner) * winner->sum : r->guess) / s->divisor;
+            to->expected =
+                (r->known ? fci_search_ratio(s, r, winner) * winner->sum : r->guess) / s->divisor;
         to->value = r->dropped ? r->guess / s->divisor : r->value;
         double *least = &s->plan->info.margin;
         if (r->dropped && isfinite(r->margin) && (*least == 0 || r->margin < *least))
@@ -16634,7 +18019,7 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_runner *winner) {
 }
 
 FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
-    const fci_runner *winner = NULL;
+    const fci_search_runner *winner = NULL;
     fci_search_runners(s);
     s->step = s->plan->info.n_steps + 1;
     s->step_units = 0;
@@ -16666,12 +18051,14 @@ FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s, uint64_t spacing) {
 // What else a search holds, whatever its trail.
 FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
     uint64_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences;
-    uint64_t runner = s->n_positions * sizeof(double) +
-                      sequences * (sizeof(uint32_t) + sizeof(fci_piece) + sizeof(fci_lane) +
-                                   2 * sizeof(float *)) +
-                      sizeof(fci_runner) + sizeof(fc_score) + sizeof(fci_weight_at) + 32;
-    uint64_t position = sizeof(uint32_t) + sizeof(float *) + sizeof(fci_weight_at);
-    return (n + 1) * runner + s->n_positions * position + sequences * (sizeof(fci_weight_at) + 16) +
+    uint64_t runner =
+        s->n_positions * sizeof(double) +
+        sequences *
+            (sizeof(uint32_t) + sizeof(fci_search_piece) + sizeof(fci_lane) + 2 * sizeof(float *)) +
+        sizeof(fci_search_runner) + sizeof(fc_score) + sizeof(fci_search_weight_at) + 32;
+    uint64_t position = sizeof(uint32_t) + sizeof(float *) + sizeof(fci_search_weight_at);
+    return (n + 1) * runner + s->n_positions * position +
+           sequences * (sizeof(fci_search_weight_at) + 16) +
            fci_reference_bytes(s->m, s->desc->metric, s->n_positions);
 }
 
@@ -16689,7 +18076,8 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
                      32 * e.per_head_row;
     s->spacing = 1;
     for (uint32_t k = 1; k <= fci_search_n_sublayers(s) - s->base; k++) {
-        if (k > 1 && k % 2 && s->m->hyper.traits & FCI_TRAIT_PARALLEL) continue; // such blocks begin whole
+        // such blocks begin whole
+        if (k > 1 && k % 2 && s->m->hyper.traits & FCI_TRAIT_PARALLEL) continue;
         uint64_t bytes = fci_search_trail_bytes(s, k);
         if (bytes < least) {
             least = bytes;
@@ -16701,7 +18089,8 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
         }
     }
     *taken = other + fci_search_trail_bytes(s, s->spacing);
-    *kept = fci_min(FCI_SEARCH_KEPT, s->n_positions * fci_reference_width(s->m, s->desc->metric) * sizeof(float));
+    *kept = fci_min(FCI_SEARCH_KEPT,
+                    s->n_positions * fci_reference_width(s->m, s->desc->metric) * sizeof(float));
     uint64_t row = s->m->hyper.hidden * sizeof(float),
              wave = fci_max(longest, FCI_ENGINE_ROWS) * row,
              all = fci_search_n_sublayers(s) * s->n_positions * row,
@@ -16744,7 +18133,7 @@ FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
         s->trail[q * stride + n_sublayers] = NULL;       // the original's output stays as it is
     for (size_t i = 0; i < s->plan->info.n_steps; i++) { // what a resumed plan has removed already
         uint32_t first, count;
-        fci_search_sublayers(s->desc->candidates, s->plan->steps[i].removed, &first, &count);
+        fci_plan_sublayers(s->desc->candidates, s->plan->steps[i].removed, &first, &count);
         fci_plan_remove(s->plan, i, s->mask);
         if (first < lowest) lowest = first;
     }
@@ -16760,7 +18149,7 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     size_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences, all = s->n_positions;
     s->mask = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
     s->below = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
-    s->runners = (fci_runner *)fci_alloc(c, n, sizeof *s->runners, "candidates", err);
+    s->runners = (fci_search_runner *)fci_alloc(c, n, sizeof *s->runners, "candidates", err);
     s->values = (double *)fci_alloc(c, n * all, sizeof *s->values, "distances", err);
     s->reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->reaches, "candidates", err);
     s->picks = (uint32_t *)fci_alloc(c, n, sizeof *s->picks, "candidates", err);
@@ -16769,14 +18158,14 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     s->draw = (uint32_t *)fci_alloc(c, sequences, sizeof *s->draw, "sequences", err);
     s->parts = (double *)fci_alloc(c, sequences, sizeof *s->parts, "sequences", err);
     s->cover = (const float **)fci_alloc(c, all, sizeof *s->cover, "positions", err);
-    s->pieces = (fci_piece *)fci_alloc(c, n * sequences, sizeof *s->pieces, "lanes", err);
+    s->pieces = (fci_search_piece *)fci_alloc(c, n * sequences, sizeof *s->pieces, "lanes", err);
     s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
     s->finished = (fci_lane *)fci_alloc(c, n * sequences, sizeof *s->finished, "lanes", err);
     s->items = (fci_item *)fci_alloc(c, s->room, sizeof *s->items, "positions", err);
     s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
     if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->draw ||
-        !s->picks || !s->order || !s->sequences ||
-        !s->parts || !s->cover || !s->pieces || !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
+        !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
+        !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
         return FC_ERR_MEMORY;
     memcpy(s->mask, s->m->present, n);
     fci_search_shuffle(s->plan->info.seed, s->picks, (uint32_t)n);
@@ -16784,12 +18173,13 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
 }
 
 FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
-    static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.25, 0.6, 0}; // until a step is measured
+    // until a step is measured
+    static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.25, 0.6, 0};
     const fc_tokens *t = s->tokens;
     size_t longest;
     uint64_t taken, kept, held;
-    fc_code code = fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1,
-                                           &longest, err);
+    fc_code code =
+        fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1, &longest, err);
     if (code) return code;
     s->n_positions = s->n_counted = t->starts[t->n_sequences];
     if (fci_distances[s->desc->metric].mean == FCI_MEAN_LABELS) s->n_counted -= t->n_sequences;
@@ -16811,10 +18201,11 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 
 FCI_FN void fci_search_close(fci_search *s) {
     const fci_context *c = &s->m->c;
-    void *all[] = {s->mask,    s->below,     s->trail_rows, s->segment_rows, s->trail, s->between,
-                   s->runners, s->values,    s->reaches,    s->picks,        s->order, s->draw,
-                   s->sequences, s->parts,   (void *)s->cover, s->pieces,    s->lanes, s->items,
-                   s->scores,  s->finished,  s->held};
+    void *all[] = {s->mask,    s->below,   s->trail_rows, s->segment_rows, s->trail,
+                   s->between, s->runners, s->values,     s->reaches,      s->picks,
+                   s->order,   s->draw,    s->sequences,  s->parts,        (void *)s->cover,
+                   s->pieces,  s->lanes,   s->items,      s->scores,       s->finished,
+                   s->held};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
     fci_reference_free(c, &s->reference);
     fci_engine_close(&s->engine);
@@ -16861,27 +18252,28 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
                    strlen(source));
 }
 
-typedef struct fci_setting { // of the plan that is resumed, and of this search
+typedef struct fci_search_setting { // of the plan that is resumed, and of this search
     bool same;
     const char *name;
     char old[64], now[64];
-} fci_setting;
+} fci_search_setting;
 
-FCI_FN void fci_search_words(fci_setting *t, const char *name, const char *old, const char *now) {
+FCI_FN void fci_search_words(fci_search_setting *t, const char *name, const char *old,
+                             const char *now) {
     t->name = name;
     t->same = strcmp(old, now) == 0;
     snprintf(t->old, sizeof t->old, "%s", old);
     snprintf(t->now, sizeof t->now, "%s", now);
 }
 
-FCI_FN void fci_search_numbers(fci_setting *t, const char *name, double old, double now) {
+FCI_FN void fci_search_numbers(fci_search_setting *t, const char *name, double old, double now) {
     t->name = name;
     t->same = !(old < now || old > now);
     fci_format_g(t->old, sizeof t->old, 17, old);
     fci_format_g(t->now, sizeof t->now, 17, now);
 }
 
-FCI_FN void fci_search_counts(fci_setting *t, const char *name, uint64_t old, uint64_t now) {
+FCI_FN void fci_search_counts(fci_search_setting *t, const char *name, uint64_t old, uint64_t now) {
     t->name = name;
     t->same = old == now;
     snprintf(t->old, sizeof t->old, "%llu", (unsigned long long)old);
@@ -16890,7 +18282,7 @@ FCI_FN void fci_search_counts(fci_setting *t, const char *name, uint64_t old, ui
 
 // The settings that decide a step's numbers.
 FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old, fc_error *err) {
-    fci_setting t[10];
+    fci_search_setting t[10];
     char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
     fci_search_words(&t[1], "candidates", fc_candidates_name(old->candidates),
@@ -16901,7 +18293,8 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old,
     fci_search_words(&t[5], "compute", fc_compute_name(old->compute),
                      fc_compute_name(now->compute));
     fci_search_words(&t[6], "instruction set", fc_simd_name(old->simd), fc_simd_name(now->simd));
-    fci_search_counts(&t[7], "first block (share of last blocks)", old->first_block, now->first_block);
+    fci_search_counts(&t[7], "first block (share of last blocks)", old->first_block,
+                      now->first_block);
     snprintf(hash[0], sizeof hash[0], "%016llx", (unsigned long long)old->calibration.hash);
     snprintf(hash[1], sizeof hash[1], "%016llx", (unsigned long long)now->calibration.hash);
     fci_search_words(&t[8], "calibration (hash of the tokens)", hash[0], hash[1]);
@@ -16910,8 +18303,8 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old,
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
         if (!t[i].same)
             return fci_fail(err, FC_ERR_MISMATCH, 0,
-                            "resume: the plan was made with another %s: expected %s, got %s", t[i].name,
-                            t[i].old, t[i].now);
+                            "resume: the plan was made with another %s: expected %s, got %s",
+                            t[i].name, t[i].old, t[i].now);
     return FC_OK;
 }
 
@@ -16922,7 +18315,8 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, const fc_model 
     fc_code code = mask ? fci_plan_bind(old, m, mask, err) : FC_ERR_MEMORY;
     fci_free(&p->c, mask);
     if (!code) code = fci_search_same(a, b, err);
-    if (!code && a->search == FC_SEARCH_ONE_SHOT && b->n_steps && b->n_steps + 1 > old->steps[0].n_scores)
+    if (!code && a->search == FC_SEARCH_ONE_SHOT && b->n_steps &&
+        b->n_steps + 1 > old->steps[0].n_scores)
         code = fci_fail(err, FC_ERR_MISMATCH, 0,
                         "resume: one-shot goes by the scores of step 1, of which the plan has %llu",
                         (unsigned long long)old->steps[0].n_scores);
@@ -16990,140 +18384,9 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     }
     return s.plan;
 }
-// >> evaluate
-// Calibration texts, perplexity, logits, generation, speed.
 
-// Arrays of a public result for n sequences of n_ids tokens together.
-FCI_FN fc_code fci_evaluate_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
-                                   fc_tokens *out, fc_error *err) {
-    memset(out, 0, sizeof *out);
-    out->alloc = c->alloc;
-    out->ids = (uint32_t *)fci_alloc(c, n_ids, sizeof *out->ids, "tokens", err);
-    out->starts = (size_t *)fci_alloc(c, n_sequences + (uint64_t)1, sizeof *out->starts, "tokens",
-                                      err);
-    out->n_sequences = n_sequences;
-    if (out->ids && out->starts) return FC_OK;
-    fc_tokens_free(out);
-    return FC_ERR_MEMORY;
-}
-
-// Up to `most` consecutive sequences of `length` ids; what is shorter only where it is all there
-// is.
-FCI_FN fc_code fci_evaluate_cut(const fc_alloc *alloc, const fc_tokens *text, size_t length,
-                                size_t most, fc_tokens *out, fc_error *err) {
-    fci_context c;
-    size_t first = text->starts[0], n = text->starts[text->n_sequences] - first;
-    fci_context_basic(&c, NULL);
-    if (alloc->realloc) c.alloc = *alloc; // (tokens that a caller made may have none)
-    memset(out, 0, sizeof *out);
-    if (length == 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "length: expected at least 1 token, got 0");
-    if (n == 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "text: expected at least one token, got none");
-    if (length > n) length = n;
-    size_t count = (size_t)fci_min(n / length, most);
-    if (fci_evaluate_tokens(&c, count, count * length, out, err)) return FC_ERR_MEMORY;
-    memcpy(out->ids, text->ids + first, count * length * sizeof *out->ids);
-    for (size_t i = 0; i <= count; i++) out->starts[i] = i * length;
-    return FC_OK;
-}
-
-FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
-                                       fc_error *err) {
-    if (fci_need(text && text->ids && text->starts && out, "fc_tokens_windows",
-                 "tokens and a place for the windows", err))
-        return FC_ERR_ARGUMENT;
-    fci_clear(err);
-    return fci_evaluate_cut(&text->alloc, text, length, SIZE_MAX, out, err);
-}
-
-// The non-empty lines joined by one space.
-FCI_FN fc_code fci_evaluate_join(fci_buffer *b, const char *text, size_t n) {
-    for (size_t i = 0; i < n;) {
-        size_t end = i, next;
-        while (end < n && text[end] != '\n') end++;
-        next = end < n ? end + 1 : end;
-        if (end > i && text[end - 1] == '\r') end--;
-        if (end > i && b->n) fci_put(b, " ", 1);
-        fci_put(b, text + i, end - i);
-        i = next;
-    }
-    return b->error.code;
-}
-
-FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
-                                        size_t length_bytes, uint32_t samples, uint32_t length,
-                                        fc_tokens *out, fc_error *err) {
-    fci_context c;
-    fci_buffer joined;
-    fc_tokens whole;
-    if (fci_need(t && (text || length_bytes == 0) && out, "fc_calibration_cut",
-                 "a tokenizer, a text and a place for the tokens", err))
-        return FC_ERR_ARGUMENT;
-    fci_clear(err);
-    memset(out, 0, sizeof *out);
-    if (samples == 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
-    fci_context_basic(&c, NULL);
-    c.alloc = t->context.alloc;
-    memset(&joined, 0, sizeof joined);
-    joined.c = &c;
-    fc_code code = fci_evaluate_join(&joined, text, length_bytes);
-    if (code && err) *err = joined.error;
-    if (!code && joined.n == 0)
-        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "text: expected at least one line that is not empty, got none");
-    if (!code) code = fc_tokenize(t, joined.p, joined.n, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
-    fci_buffer_free(&joined);
-    if (code) return code;
-    code = fci_evaluate_cut(&c.alloc, &whole, length, samples, out, err);
-    fc_tokens_free(&whole);
-    return code;
-}
-
-FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env,
-                                          fc_tokens *out, fc_error *err) {
-    fci_context c;
-    const fci_json *root;
-    size_t n_ids = 0, n = 0;
-    if (fci_need((text || length == 0) && out, "fc_tokens_parse_json",
-                 "a text and a place for the tokens", err))
-        return FC_ERR_ARGUMENT;
-    fci_clear(err);
-    memset(out, 0, sizeof *out);
-    fci_context_basic(&c, env);
-    fci_arena arena = {&c, NULL};
-    fc_code code = fci_json_parse(&c, &arena, text, length, &root, err);
-    if (!code && (root->type != FCI_JSON_ARRAY || root->count == 0))
-        code = fci_fail(err, FC_ERR_FORMAT, root->at,
-                        "tokens: expected an array of arrays of token ids, got %s",
-                        root->type == FCI_JSON_ARRAY ? "an empty array" : fci_json_type_name(root));
-    const fci_json *row = code ? NULL : fci_json_first(root);
-    for (uint32_t i = 0; !code && i < root->count; i++, row = fci_json_next(row)) {
-        if (row->type != FCI_JSON_ARRAY || row->count == 0)
-            code = fci_fail(err, FC_ERR_FORMAT, row->at,
-                            "tokens: sequence %u: expected an array of token ids, got %s", i,
-                            row->type == FCI_JSON_ARRAY ? "an empty array"
-                                                        : fci_json_type_name(row));
-        n_ids += row->count;
-    }
-    if (!code) code = fci_evaluate_tokens(&c, root->count, n_ids, out, err);
-    row = code ? NULL : fci_json_first(root);
-    for (uint32_t i = 0; !code && i < root->count; i++, row = fci_json_next(row)) {
-        const fci_json *id = fci_json_first(row);
-        for (uint32_t k = 0; !code && k < row->count; k++, id = fci_json_next(id)) {
-            if (id->type != FCI_JSON_NUMBER || !id->is_integer || id->integer > UINT32_MAX)
-                code = fci_fail(err, FC_ERR_FORMAT, id->at,
-                                "tokens: sequence %u, token %u: expected a whole number, 0 or more",
-                                i, k);
-            else out->ids[n++] = (uint32_t)id->integer;
-        }
-        if (!code) out->starts[i + 1] = n;
-    }
-    fci_arena_free(&arena);
-    if (code) fc_tokens_free(out);
-    return code;
-}
+// >> perplexity
+// Perplexity and logits: passes over sequences, whole or pruned.
 
 // A run of the engine over all sequences under one mask, handing the final rows of each to `take`.
 typedef struct fci_evaluation {
@@ -17147,7 +18410,14 @@ typedef struct fci_evaluation {
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
 
-FCI_FN int fci_evaluate_tick(void *user, double units) {
+FCI_FN void fci_perplexity_close(fci_evaluation *v);
+// Checks the sequences and makes room to run them, with up to head_rows rows of logits at a time.
+FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
+FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err);
+
+// ---- private to this section
+
+FCI_FN int fci_perplexity_tick(void *user, double units) {
     fci_evaluation *v = (fci_evaluation *)user;
     double now = fci_platform_seconds();
     fc_progress p;
@@ -17164,15 +18434,14 @@ FCI_FN int fci_evaluate_tick(void *user, double units) {
     return v->watch->progress(v->watch->user, &p);
 }
 
-FCI_FN void fci_evaluate_close(fci_evaluation *v) {
+FCI_FN void fci_perplexity_close(fci_evaluation *v) {
     fci_free(&v->m->c, v->whole);
     fci_free(&v->m->c, v->lanes);
     fci_free(&v->m->c, v->nll);
     fci_engine_close(&v->engine);
 }
 
-// Checks the sequences and makes room to run them, with up to head_rows rows of logits at a time.
-FCI_FN fc_code fci_evaluate_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
+FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
     const fc_tokens *t = v->tokens;
     size_t longest, n_sublayers = 2 * (size_t)v->m->hyper.n_blocks;
     fc_code code = fci_engine_check_tokens(v->m, t, 1, &longest, err);
@@ -17180,18 +18449,18 @@ FCI_FN fc_code fci_evaluate_open(fci_evaluation *v, size_t head_rows, fc_error *
     const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, 0};
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
-    v->engine.tick = fci_evaluate_tick;
+    v->engine.tick = fci_perplexity_tick;
     v->engine.tick_user = v;
     v->whole = (uint8_t *)fci_alloc(&v->m->c, n_sublayers, 1, "mask", err);
     v->lanes = (fci_lane *)fci_alloc(&v->m->c, v->engine.max_lanes, sizeof *v->lanes, "lanes", err);
     v->nll = (double *)fci_alloc(&v->m->c, v->engine.head_rows, sizeof *v->nll, "likelihoods", err);
     if (v->whole) memset(v->whole, 1, n_sublayers);
     if (v->whole && v->lanes && v->nll) return FC_OK;
-    fci_evaluate_close(v);
+    fci_perplexity_close(v);
     return FC_ERR_MEMORY;
 }
 
-FCI_FN fc_code fci_evaluate_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
+FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
     const fc_tokens *t = v->tokens;
     const size_t d = (size_t)v->m->hyper.hidden;
     fci_lane *lanes = v->lanes;
@@ -17213,37 +18482,37 @@ FCI_FN fc_code fci_evaluate_pass(fci_evaluation *v, const uint8_t *mask, fc_erro
     return code;
 }
 
-FCI_FN fc_code fci_evaluate_run(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
+FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
     const fc_tokens *t = v->tokens;
     const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
-    fc_code code = fci_evaluate_open(v, rows, err);
+    fc_code code = fci_perplexity_open(v, rows, err);
     if (code) return code;
-    code = fci_evaluate_pass(v, mask, err);
-    fci_evaluate_close(v);
+    code = fci_perplexity_pass(v, mask, err);
+    fci_perplexity_close(v);
     return code;
 }
 
-FCI_FN void fci_evaluate_nll_task(void *arg, size_t task, uint32_t worker) {
+FCI_FN void fci_perplexity_nll_task(void *arg, size_t task, uint32_t worker) {
     fci_evaluation *v = (fci_evaluation *)arg;
     size_t vocab = (size_t)v->m->hyper.vocab;
     const float *row = v->engine.logits + task * vocab;
     (void)worker;
-    v->nll[task] = v->m->c.kernels->lse(row, vocab) -
-                   (double)row[v->tokens->ids[v->first + task + 1]];
+    v->nll[task] =
+        v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
 }
 
-FCI_FN fc_code fci_evaluate_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
-                                     fc_error *err) {
+FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
+                                       fc_error *err) {
     size_t start = v->tokens->starts[sequence], n = v->tokens->starts[sequence + 1] - start - 1,
            d = (size_t)v->m->hyper.hidden;
     for (size_t i = 0; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
         fci_engine_logits(&v->engine, x + i * d, rows);
         v->first = start + i;
-        fci_parallel_for(&v->m->c, rows, fci_evaluate_nll_task, v);
+        fci_parallel_for(&v->m->c, rows, fci_perplexity_nll_task, v);
         for (size_t k = 0; k < rows; k++) v->sum += v->nll[k];
-        if (fci_evaluate_tick(v, v->engine.sublayer_cost[2 * v->m->hyper.n_blocks] * (double)rows /
-                                     (double)n))
+        if (fci_perplexity_tick(v, v->engine.sublayer_cost[2 * v->m->hyper.n_blocks] *
+                                       (double)rows / (double)n))
             return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
     v->count += n;
@@ -17254,8 +18523,7 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
                                         const uint8_t *mask, const fc_watch *watch,
                                         fc_perplexity *out, fc_error *err) {
     fci_evaluation v;
-    if (fci_need(m && out, "fc_eval_perplexity",
-                 "a model and a place for the result", err))
+    if (fci_need(m && out, "fc_eval_perplexity", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
@@ -17263,9 +18531,9 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     v.m = m;
     v.tokens = sequences;
     v.watch = watch;
-    v.take = fci_evaluate_take_nll;
+    v.take = fci_perplexity_take_nll;
     v.start = fci_platform_seconds();
-    fc_code code = fci_evaluate_run(&v, mask, err);
+    fc_code code = fci_perplexity_run(&v, mask, err);
     if (!code && v.count == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected a sequence of at least 2 tokens, got none");
@@ -17280,8 +18548,8 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     return FC_OK;
 }
 
-FCI_FN fc_code fci_evaluate_take_logits(fci_evaluation *v, const float *x, uint32_t sequence,
-                                        fc_error *err) {
+FCI_FN fc_code fci_perplexity_take_logits(fci_evaluation *v, const float *x, uint32_t sequence,
+                                          fc_error *err) {
     size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence],
            d = (size_t)v->m->hyper.hidden;
     for (size_t i = 0; i < n; i += v->engine.head_rows) {
@@ -17303,14 +18571,20 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
-    v.take = fci_evaluate_take_logits;
+    v.take = fci_perplexity_take_logits;
     v.sink = sink;
     v.user = user;
     v.start = fci_platform_seconds();
-    return fci_evaluate_run(&v, mask, err);
+    return fci_perplexity_run(&v, mask, err);
 }
 
-// ---- Generation
+// >> generate
+// Generation: one token after another, over a cache of keys and values.
+
+// A number in [0, 1) of seed and position (splitmix64).
+FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
+
+// ---- private to this section
 
 #define FCI_GENERATE_ROWS 512 // of a prompt in one wave
 
@@ -17387,8 +18661,7 @@ FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
 
 FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, size_t n,
                                        fc_error *err) {
-    if (fci_need(g && (ids || n == 0), "fc_generator_feed",
-                 "a generator and ids", err))
+    if (fci_need(g && (ids || n == 0), "fc_generator_feed", "a generator and ids", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     if (n > g->max_positions - g->n_ids)
@@ -17448,7 +18721,6 @@ FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
     return g->logits;
 }
 
-// A number in [0, 1) of seed and position (splitmix64).
 FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position) {
     uint64_t z = seed + (position + 1) * 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -17457,7 +18729,8 @@ FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position) {
     return (double)(z >> 11) / 9007199254740992.0;
 }
 
-FCI_FN int fci_generate_order(const void *a, const void *b) { // likelier first, of equals the lower id
+// likelier first, of equals the lower id
+FCI_FN int fci_generate_order(const void *a, const void *b) {
     const fci_generate_entry *x = (const fci_generate_entry *)a, *y = (const fci_generate_entry *)b;
     if (x->weight != y->weight) return x->weight > y->weight ? -1 : 1;
     return x->id < y->id ? -1 : x->id > y->id;
@@ -17494,7 +18767,8 @@ FCI_FN uint32_t fci_generate_sample(const fc_generator *g, const float *logits, 
     at = fci_generate_draw(how->seed, g->n_ids) * total;
     for (i = 0; i + 1 < n && at >= (double)g->entries[i].weight; i++)
         at -= (double)g->entries[i].weight;
-    while (i > 0 && g->entries[i].weight == 0) i--; // rounding of the sum may lead past the last likely one
+    // rounding of the sum may lead past the last likely one
+    while (i > 0 && g->entries[i].weight == 0) i--;
     return g->entries[i].id;
 }
 
@@ -17512,8 +18786,7 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
                                        fc_error *err) {
     const fc_sampling greedy = {0, 0, 0};
     fc_error own;
-    if (fci_need(g && id, "fc_generator_next",
-                 "a generator and a place for the id", err))
+    if (fci_need(g && id, "fc_generator_next", "a generator and a place for the id", err))
         return FC_ERR_ARGUMENT;
     if (!err) err = &own;
     if (!how) how = &greedy;
@@ -17537,13 +18810,14 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
     return fc_generator_feed(g, id, 1, err);
 }
 
-typedef struct fci_ends { // the tokens that end a text
+typedef struct fci_generate_ends { // the tokens that end a text
     uint32_t ids[16];
     uint32_t n;
-} fci_ends;
+} fci_generate_ends;
 
 // An id that no token has cannot come, so it ends nothing; some files say -1.
-FCI_FN fc_code fci_ends_add_json(const fc_model *m, fci_ends *e, const fci_json *n, fc_error *err) {
+FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, fci_generate_ends *e,
+                                          const fci_json *n, fc_error *err) {
     if (n->type != FCI_JSON_NUMBER)
         return fci_fail(err, FC_ERR_FORMAT, n->at,
                         "\"eos_token_id\": expected a number or an array of numbers, got %s",
@@ -17557,8 +18831,8 @@ FCI_FN fc_code fci_ends_add_json(const fc_model *m, fci_ends *e, const fci_json 
 }
 
 // *found: the file names them, or says that there are none.
-FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, bool *found,
-                             fc_error *err) {
+FCI_FN fc_code fci_generate_ends_json(const fc_model *m, const char *name, fci_generate_ends *e,
+                                      bool *found, fc_error *err) {
     fci_arena scratch = {&m->c, NULL};
     const fci_json *root = NULL, *eos = NULL;
     fci_file f;
@@ -17574,8 +18848,9 @@ FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, b
         if (eos && eos->type == FCI_JSON_ARRAY) {
             const fci_json *item = fci_json_first(eos);
             for (uint32_t i = 0; !code && i < eos->count; i++, item = fci_json_next(item))
-                code = fci_ends_add_json(m, e, item, err);
-        } else if (eos && eos->type != FCI_JSON_NULL) code = fci_ends_add_json(m, e, eos, err);
+                code = fci_generate_ends_add_json(m, e, item, err);
+        } else if (eos && eos->type != FCI_JSON_NULL)
+            code = fci_generate_ends_add_json(m, e, eos, err);
         fci_file_close(&f);
         if (code) fci_wrap(err, code, "%s", name);
     }
@@ -17583,14 +18858,14 @@ FCI_FN fc_code fci_ends_json(const fc_model *m, const char *name, fci_ends *e, b
     return code;
 }
 
-FCI_FN fc_code fci_ends_find(const fc_model *m, fci_ends *e, fc_error *err) {
+FCI_FN fc_code fci_generate_ends_find(const fc_model *m, fci_generate_ends *e, fc_error *err) {
     static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                        "tokenizer.ggml.eom_token_id"};
     bool found = false;
     memset(e, 0, sizeof *e);
     if (strcmp(m->config.container, "gguf") != 0) {
-        fc_code code = fci_ends_json(m, "generation_config.json", e, &found, err);
-        return code || found ? code : fci_ends_json(m, "config.json", e, &found, err);
+        fc_code code = fci_generate_ends_json(m, "generation_config.json", e, &found, err);
+        return code || found ? code : fci_generate_ends_json(m, "config.json", e, &found, err);
     }
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const fci_kv *kv = fci_gguf_find(m->container, keys[i]);
@@ -17604,14 +18879,13 @@ FCI_FN fc_code fci_ends_find(const fc_model *m, fci_ends *e, fc_error *err) {
 }
 
 FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err) {
-    fci_ends e;
-    if (fci_need(m && out, "fc_end_tokens",
-                 "a model and a place for the tokens", err))
+    fci_generate_ends e;
+    if (fci_need(m && out, "fc_end_tokens", "a model and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
-    fc_code code = fci_ends_find(m, &e, err);
-    if (!code) code = fci_evaluate_tokens(&m->c, 1, e.n, out, err);
+    fc_code code = fci_generate_ends_find(m, &e, err);
+    if (!code) code = fci_tokens_tokens(&m->c, 1, e.n, out, err);
     if (code) return code;
     memcpy(out->ids, e.ids, e.n * sizeof *e.ids);
     out->starts[1] = e.n;
@@ -17619,15 +18893,15 @@ FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *
 }
 
 // Ids becoming text: bytes that are not yet a character wait in `raw`.
-typedef struct fci_stream {
+typedef struct fci_generate_stream {
     const fc_tokenizer *t;
     const fc_generate_desc *desc;
     uint32_t previous;
     fci_buffer raw, text;
-} fci_stream;
+} fci_generate_stream;
 
 // Whether n < 4 bytes may be the beginning of a character.
-FCI_FN bool fci_stream_unfinished(const char *p, size_t n) {
+FCI_FN bool fci_generate_stream_unfinished(const char *p, size_t n) {
     const unsigned char first = (unsigned char)p[0];
     const size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
     if (first < 0xc2 || first > 0xf4 || n >= length) return false;
@@ -17637,14 +18911,14 @@ FCI_FN bool fci_stream_unfinished(const char *p, size_t n) {
 }
 
 // Moves characters from raw to text and hands them on; at the end also what will not become one.
-FCI_FN fc_code fci_stream_flush(fci_stream *s, bool end, fc_error *err) {
+FCI_FN fc_code fci_generate_stream_flush(fci_generate_stream *s, bool end, fc_error *err) {
     const size_t before = s->text.n;
     size_t at = 0;
     while (at < s->raw.n) {
         const char *p = s->raw.p + at;
         size_t n = fci_utf8_length(p, s->raw.n - at);
         if (n) fci_put(&s->text, p, n);
-        else if (!end && fci_stream_unfinished(p, s->raw.n - at)) break;
+        else if (!end && fci_generate_stream_unfinished(p, s->raw.n - at)) break;
         else fci_puts(&s->text, "\xef\xbf\xbd");
         at += n ? n : 1;
     }
@@ -17660,7 +18934,7 @@ FCI_FN fc_code fci_stream_flush(fci_stream *s, bool end, fc_error *err) {
 
 // What a token adds may depend on the one before it (a blank between words), so that is decoded
 // along.
-FCI_FN fc_code fci_stream_add(fci_stream *s, uint32_t id, fc_error *err) {
+FCI_FN fc_code fci_generate_stream_add(fci_generate_stream *s, uint32_t id, fc_error *err) {
     const uint32_t both[2] = {s->previous, id};
     fc_text before, after;
     memset(&after, 0, sizeof after);
@@ -17672,11 +18946,12 @@ FCI_FN fc_code fci_stream_add(fci_stream *s, uint32_t id, fc_error *err) {
     fc_text_free(&before);
     fc_text_free(&after);
     s->previous = id;
-    return code ? code : fci_stream_flush(s, false, err);
+    return code ? code : fci_generate_stream_flush(s, false, err);
 }
 
-FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_stream *s, const fci_ends *ends,
-                                   uint32_t most, fc_generated *out, fc_error *err) {
+FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_generate_stream *s,
+                                   const fci_generate_ends *ends, uint32_t most, fc_generated *out,
+                                   fc_error *err) {
     double start = fci_platform_seconds();
     for (; out->n_tokens < most && !out->ended; out->n_tokens++) {
         uint32_t id;
@@ -17689,10 +18964,10 @@ FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_stream *s, const fci_end
         for (uint32_t i = 0; i < ends->n; i++)
             if (ends->ids[i] == id) out->ended = 1;
         if (out->ended) break;
-        if ((code = fci_stream_add(s, id, err)) != FC_OK) return code;
+        if ((code = fci_generate_stream_add(s, id, err)) != FC_OK) return code;
     }
     out->seconds = fci_platform_seconds() - start;
-    return fci_stream_flush(s, true, err);
+    return fci_generate_stream_flush(s, true, err);
 }
 
 // The prompt's tokens, with what the post-processor puts before a text but not what it puts behind.
@@ -17705,9 +18980,10 @@ FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const cha
     if (n == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0, "prompt: expected at least one token, got none");
     else if (n + most > (room ? room : UINT32_MAX))
-        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected at most %llu in all, got %llu of the prompt and %u to follow",
-                        (unsigned long long)(room ? room : UINT32_MAX), (unsigned long long)n, most);
+        code = fci_fail(
+            err, FC_ERR_ARGUMENT, 0,
+            "tokens: expected at most %llu in all, got %llu of the prompt and %u to follow",
+            (unsigned long long)(room ? room : UINT32_MAX), (unsigned long long)n, most);
     if (code) fc_tokens_free(out);
     return code;
 }
@@ -17717,8 +18993,8 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     fc_generate_desc defaults;
     fc_error own;
     fc_tokens ids;
-    fci_stream s;
-    fci_ends ends;
+    fci_generate_stream s;
+    fci_generate_ends ends;
     if (fci_need(m && (prompt || length == 0) && out, "fc_generate",
                  "a model, a prompt and a place for the text", err))
         return FC_ERR_ARGUMENT;
@@ -17733,7 +19009,7 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     if (code) return code;
     s.t = fc_model_tokenizer(m, err);
     if (!s.t) return err->code;
-    code = fci_ends_find(m, &ends, err);
+    code = fci_generate_ends_find(m, &ends, err);
     if (!code) code = fci_generate_prompt(m, s.t, prompt, length, most, &ids, err);
     if (code) return code;
     out->n_prompt = (uint32_t)ids.starts[1];
@@ -17752,7 +19028,8 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     return code;
 }
 
-// ---- Speed
+// >> speed
+// Speed: prompts, generation and matrix products against the peak of the machine.
 
 #define FCI_SPEED_SECONDS 5.0 // no new run begins after that
 #define FCI_SPEED_TOKENS (1ul << 24)
@@ -17807,8 +19084,8 @@ FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask, uint64_t
         if (mask && !mask[2 * b + 1]) continue;
         sum += fci_speed_ffn(&l->gate, &l->up, &l->down) + fci_speed_bytes(&l->router);
         for (size_t x = 0; l->experts && x < all; x++)
-            sum += share * fci_speed_ffn(&l->experts[x].gate, &l->experts[x].up,
-                                         &l->experts[x].down);
+            sum +=
+                share * fci_speed_ffn(&l->experts[x].gate, &l->experts[x].up, &l->experts[x].down);
     }
     return sum;
 }
@@ -17835,7 +19112,7 @@ FCI_FN fc_code fci_speed_take_last(fci_evaluation *v, const float *x, uint32_t s
 FCI_FN fc_code fci_speed_run_prompt(fci_speed_job *j, fc_error *err) {
     fci_evaluation *v = j->v;
     const size_t n = v->tokens->n_sequences, d = (size_t)v->m->hyper.hidden;
-    fc_code code = fci_evaluate_pass(v, j->mask, err);
+    fc_code code = fci_perplexity_pass(v, j->mask, err);
     for (size_t i = 0; !code && v->last && i < n; i += v->engine.head_rows)
         fci_engine_logits(&v->engine, v->last + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
     return code;
@@ -17847,8 +19124,7 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     fci_evaluation v;
     fci_speed_job j;
     fc_tokens ids;
-    if (fci_need(m && out, "fc_speed_prompt",
-                 "a model and a place for the result", err))
+    if (fci_need(m && out, "fc_speed_prompt", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
@@ -17860,7 +19136,7 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     if ((uint64_t)tokens * sequences > FCI_SPEED_TOKENS)
         return fci_fail(err, FC_ERR_LIMIT, 0, "speed: expected at most %lu tokens in all, got %llu",
                         FCI_SPEED_TOKENS, (unsigned long long)tokens * sequences);
-    if (fci_evaluate_tokens(&m->c, sequences, (size_t)tokens * sequences, &ids, err))
+    if (fci_tokens_tokens(&m->c, sequences, (size_t)tokens * sequences, &ids, err))
         return FC_ERR_MEMORY;
     for (size_t i = 0; i <= sequences; i++) ids.starts[i] = i * tokens;
     for (size_t i = 0; i < ids.starts[sequences]; i++)
@@ -17874,13 +19150,13 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     j.mask = mask;
     out->work = (double)ids.starts[sequences];
     out->bytes = fci_speed_weights(m, mask, ids.starts[sequences]);
-    fc_code code = fci_evaluate_open(&v, all_logits ? ids.starts[sequences] : sequences, err);
+    fc_code code = fci_perplexity_open(&v, all_logits ? ids.starts[sequences] : sequences, err);
     if (!code) {
         if (!all_logits)
             v.last =
                 (float *)fci_alloc(&m->c, sequences, m->hyper.hidden * sizeof(float), "rows", err);
         code = !all_logits && !v.last ? FC_ERR_MEMORY : fci_speed_measure(&j, repeat, out, err);
-        fci_evaluate_close(&v);
+        fci_perplexity_close(&v);
     }
     fci_free(&m->c, v.last);
     fc_tokens_free(&ids);
@@ -17900,8 +19176,7 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_
                                        uint32_t repeat, fc_speed *out, fc_error *err) {
     fci_speed_job j;
     fc_error own;
-    if (fci_need(m && out, "fc_speed_generate",
-                 "a model and a place for the result", err))
+    if (fci_need(m && out, "fc_speed_generate", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
     if (!err) err = &own;
     memset(out, 0, sizeof *out);
@@ -17974,592 +19249,6 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const v
     fci_free(c, j.scratch);
     return code;
 }
-// >> plan
-// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Steps come
-// one a line; what stands after any of them may be cut off (and the brackets closed) and it is a
-// plan still.
-
-#define FCI_PLAN_FORMAT "finercut-plan-1"
-#define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: 4 MB are a model of 126 blocks ranked to the end
-#define FCI_PLAN_BLOCKS 4096
-
-typedef enum fci_plan_type {
-    FCI_PLAN_TEXT, FCI_PLAN_U32, FCI_PLAN_U64, FCI_PLAN_HASH, FCI_PLAN_REAL,
-    FCI_PLAN_METRIC, FCI_PLAN_CANDIDATES, FCI_PLAN_SEARCH, FCI_PLAN_COMPUTE, FCI_PLAN_SIMD
-} fci_plan_type;
-
-typedef struct fci_plan_field {
-    const char *section; // object that holds it; "" is the outermost
-    const char *name;
-    fci_plan_type type;
-    bool required;
-    size_t at;           // in fc_plan_info
-    uint64_t low, high;  // of integers; bytes of a text without its end
-} fci_plan_field;
-
-#define FCI_PLAN_AT(member) offsetof(fc_plan_info, member)
-static const fci_plan_field fci_plan_fields[] = {
-    {"model", "fingerprint", FCI_PLAN_TEXT, true, FCI_PLAN_AT(model.fingerprint), 1, 31},
-    {"model", "content", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.content), 0, 31},
-    {"model", "name", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.name), 0, 127},
-    {"model", "architecture", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.architecture), 0, 31},
-    {"model", "n_blocks", FCI_PLAN_U32, true, FCI_PLAN_AT(model.n_blocks), 1, FCI_PLAN_BLOCKS},
-    {"model", "n_parameters", FCI_PLAN_U64, false, FCI_PLAN_AT(model.n_parameters), 0, UINT64_MAX},
-    {"", "metric", FCI_PLAN_METRIC, true, 0, 0, 0},
-    {"", "candidates", FCI_PLAN_CANDIDATES, true, 0, 0, 0},
-    {"", "search", FCI_PLAN_SEARCH, true, 0, 0, 0},
-    {"", "compute", FCI_PLAN_COMPUTE, true, 0, 0, 0},
-    {"", "simd", FCI_PLAN_SIMD, false, 0, 0, 0},
-    {"", "first_block", FCI_PLAN_U32, false, FCI_PLAN_AT(first_block), 0, FCI_PLAN_BLOCKS - 1},
-    {"", "confidence", FCI_PLAN_REAL, false, FCI_PLAN_AT(confidence), 0, 0},
-    {"", "margin", FCI_PLAN_REAL, false, FCI_PLAN_AT(margin), 0, 0},
-    {"", "seed", FCI_PLAN_U64, false, FCI_PLAN_AT(seed), 0, UINT64_MAX},
-    {"calibration", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(calibration.source), 0, 127},
-    {"calibration", "n_sequences", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.n_sequences), 0, UINT32_MAX},
-    {"calibration", "n_positions", FCI_PLAN_U64, false, FCI_PLAN_AT(calibration.n_positions), 0, UINT64_MAX},
-    {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
-    {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
-    {"cost", "lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.lanes), 0, 0},
-    {"cost", "exhaustive_lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.exhaustive_lanes), 0, 0},
-    {"cost", "seconds", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.seconds), 0, 0},
-};
-#define FCI_PLAN_N_FIELDS (sizeof fci_plan_fields / sizeof fci_plan_fields[0])
-
-// The value'th name of an enumeration, NULL past its end.
-FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value) {
-    switch (type) {
-    case FCI_PLAN_METRIC: return value < FC_METRIC_COUNT ? fc_metric_name((fc_metric)value) : NULL;
-    case FCI_PLAN_CANDIDATES:
-        return value < FC_CANDIDATES_COUNT ? fc_candidates_name((fc_candidates)value) : NULL;
-    case FCI_PLAN_SEARCH: return value < FC_SEARCH_COUNT ? fc_search_name((fc_search)value) : NULL;
-    case FCI_PLAN_SIMD: return value < FC_SIMD_COUNT ? fc_simd_name((fc_simd)value) : NULL;
-    default: return value < FC_COMPUTE_COUNT ? fc_compute_name((fc_compute)value) : NULL;
-    }
-}
-
-FCI_FN unsigned fci_plan_get_word(fci_plan_type type, const fc_plan_info *info) {
-    switch (type) {
-    case FCI_PLAN_METRIC: return (unsigned)info->metric;
-    case FCI_PLAN_CANDIDATES: return (unsigned)info->candidates;
-    case FCI_PLAN_SEARCH: return (unsigned)info->search;
-    case FCI_PLAN_SIMD: return (unsigned)info->simd;
-    default: return (unsigned)info->compute;
-    }
-}
-
-FCI_FN void fci_plan_set_word(fci_plan_type type, unsigned value, fc_plan_info *info) {
-    switch (type) {
-    case FCI_PLAN_METRIC: info->metric = (fc_metric)value; break;
-    case FCI_PLAN_CANDIDATES: info->candidates = (fc_candidates)value; break;
-    case FCI_PLAN_SEARCH: info->search = (fc_search)value; break;
-    case FCI_PLAN_SIMD: info->simd = (fc_simd)value; break;
-    default: info->compute = (fc_compute)value; break;
-    }
-}
-
-FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
-    uint32_t blocks =
-        info->model.n_blocks > info->first_block ? info->model.n_blocks - info->first_block : 0;
-    return info->candidates == FC_CANDIDATES_SUBLAYERS ? 2 * blocks : blocks;
-}
-
-// Writing.
-
-FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_plan_info *info) {
-    const char *at = (const char *)info + f->at;
-    unsigned u32;
-    unsigned long long u64;
-    double real;
-    switch (f->type) {
-    case FCI_PLAN_TEXT:
-        fci_json_put(b, "%s: %s", f->name, at);
-        break;
-    case FCI_PLAN_U32:
-        memcpy(&u32, at, sizeof u32);
-        fci_json_put(b, "%s: %u", f->name, u32);
-        break;
-    case FCI_PLAN_U64:
-    case FCI_PLAN_HASH:
-        memcpy(&u64, at, sizeof u64);
-        fci_json_put(b, f->type == FCI_PLAN_HASH ? "%s: '%016llx'" : "%s: %llu", f->name, u64);
-        break;
-    case FCI_PLAN_REAL:
-        memcpy(&real, at, sizeof real);
-        fci_json_put(b, "%s: %g", f->name, real);
-        break;
-    default:
-        fci_json_put(b, "%s: %s", f->name,
-                     fci_plan_word(f->type, fci_plan_get_word(f->type, info)));
-    }
-}
-
-FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info) {
-    const bool inner = section[0] != 0; // the fields of a section share a line
-    if (inner) fci_json_put(b, "  %s: {", section);
-    for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
-        if (strcmp(fci_plan_fields[i].section, section) != 0) continue;
-        fci_json_put(b, inner ? ", " : "  ");
-        fci_plan_put_field(b, &fci_plan_fields[i], info);
-        fci_puts(b, inner ? "" : ",\n");
-    }
-    if (inner) fci_puts(b, "}");
-}
-
-FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index) {
-    char name[24];
-    fci_json_put(b, "    {'step': %llu, 'removed': %s, 'score': %g", (unsigned long long)index + 1,
-                 fc_candidate_name(kind, s->removed, name, sizeof name),
-                 s->score);
-    for (size_t i = 0; i < s->n_scores; i++) {
-        const fc_score *score = &s->scores[i];
-        fci_json_put(b, i ? "" : ", 'scores': {");
-        fci_json_put(b, ", %s: {'value': %g, 'exact': %i",
-                     fc_candidate_name(kind, score->candidate, name, sizeof name),
-                     score->value, score->exact);
-        if (score->estimate)
-            fci_json_put(b, ", 'estimate': true, 'positions': %llu, 'margin': %g",
-                         (unsigned long long)score->positions, score->margin);
-        else if (!score->exact && isfinite(score->expected))
-            fci_json_put(b, ", 'expected': %g", score->expected);
-        fci_puts(b, "}");
-    }
-    fci_puts(b, s->n_scores ? "}}" : "}");
-}
-
-FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
-    fci_json_put(b, "{\n  'format': '" FCI_PLAN_FORMAT "',\n");
-    fci_plan_put_section(b, "model", &p->info);
-    fci_puts(b, ",\n");
-    fci_plan_put_section(b, "", &p->info);
-    fci_plan_put_section(b, "calibration", &p->info);
-    fci_json_put(b, ",\n  'steps': [");
-    for (size_t i = 0; i < p->info.n_steps; i++) {
-        fci_json_put(b, ",\n");
-        fci_plan_put_step(b, p->info.candidates, &p->steps[i], i);
-    }
-    fci_puts(b, p->info.n_steps ? "\n  ],\n" : "],\n");
-    fci_plan_put_section(b, "cost", &p->info);
-    fci_puts(b, "\n}\n");
-    return b->error.code;
-}
-
-// The text of `put`, saved; what both plans and pictures do at the end.
-FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, fc_output_kind kind,
-                                    const char *path, fc_error *err) {
-    fc_code code = b->error.code;
-    if (code && err) *err = b->error;
-    if (!code) code = fci_file_save(&p->c, path, kind, b->p, b->n, err);
-    fci_buffer_free(b);
-    return code;
-}
-
-FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err) {
-    fci_buffer b;
-    fci_clear(err);
-    if (!p || !path) return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                                     "fc_plan_save: expected a plan and a path, got NULL");
-    memset(&b, 0, sizeof b);
-    b.c = &p->c;
-    fci_plan_write(p, &b);
-    return fci_plan_save_buffer(p, &b, FC_OUTPUT_PLAN, path, err);
-}
-
-// Reading. Every field that this version knows is checked; others are passed over.
-
-// "metric: expected ..., got "cosine" (at byte 131)"; `name` is what the value stands under.
-FCI_FN fc_code fci_plan_bad(fc_error *err, const fci_json *v, fci_str name, const char *expected) {
-    fci_shown field, shown;
-    bool text = v->type == FCI_JSON_STRING, number = v->type == FCI_JSON_NUMBER;
-    const char *quote = text ? "\"" : "", *got = text || number ? fci_show(v->text,
-            &shown) : fci_json_type_name(v);
-    return fci_fail(err, FC_ERR_FORMAT, v->at, "%s: expected %s, got %s%s%s (at byte %llu)",
-                    fci_show(name, &field),
-                    expected, quote, got, quote, (unsigned long long)v->at);
-}
-
-// A required member, whatever its type.
-FCI_FN const fci_json *fci_plan_member(const fci_json *object, const char *name, fc_error *err) {
-    const fci_json *v = fci_json_get(object, name);
-    if (!v) fci_fail(err, FC_ERR_FORMAT, object->at, "%s: missing in the object at byte %llu", name,
-                     (unsigned long long)object->at);
-    return v;
-}
-
-// A required member of that type.
-FCI_FN const fci_json *fci_plan_typed(const fci_json *object, const char *name, fci_json_type type,
-                                      fc_error *err) {
-    fci_json wanted;
-    const fci_json *v = fci_plan_member(object, name, err);
-    if (!v || v->type == (uint8_t)type) return v;
-    wanted.type = (uint8_t)type;
-    fci_plan_bad(err, v, fci_s(name), fci_json_type_name(&wanted));
-    return NULL;
-}
-
-FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, char *at,
-                                  fc_error *err) {
-    char expected[64];
-    snprintf(expected, sizeof expected, "a text of %d to %d bytes without NUL", (int)f->low,
-             (int)f->high);
-    if (v->type != FCI_JSON_STRING || v->text.n < f->low || v->text.n > f->high
-        || (v->text.n && memchr(v->text.p, 0, v->text.n)))
-        return fci_plan_bad(err, v, fci_s(f->name), expected);
-    if (v->text.n) memcpy(at, v->text.p, v->text.n);
-    at[v->text.n] = 0;
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_integer(const fci_plan_field *f, const fci_json *v, char *at,
-                                     fc_error *err) {
-    char expected[96];
-    uint32_t u32 = (uint32_t)v->integer;
-    snprintf(expected, sizeof expected, "a whole number from %llu to %llu",
-             (unsigned long long)f->low, (unsigned long long)f->high);
-    if (v->type != FCI_JSON_NUMBER || !v->is_integer || v->integer < f->low || v->integer > f->high)
-        return fci_plan_bad(err, v, fci_s(f->name), expected);
-    if (f->type == FCI_PLAN_U32) memcpy(at, &u32, sizeof u32);
-    else memcpy(at, &v->integer, sizeof v->integer);
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_hash(const fci_plan_field *f, const fci_json *v, char *at,
-                                  fc_error *err) {
-    static const char digits[] = "0123456789abcdef";
-    uint64_t hash = 0;
-    bool good = v->type == FCI_JSON_STRING && v->text.n == 16;
-    for (size_t i = 0; good && i < 16; i++) {
-        const char *digit = (const char *)memchr(digits, v->text.p[i], 16);
-        good = digit != NULL;
-        if (good) hash = hash << 4 | (uint64_t)(digit - digits);
-    }
-    if (!good) return fci_plan_bad(err, v, fci_s(f->name), "16 lower-case hexadecimal digits");
-    memcpy(at, &hash, sizeof hash);
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_word(const fci_plan_field *f, const fci_json *v, fc_plan_info *info,
-                                  fc_error *err) {
-    char expected[160] = "one of";
-    const char *word;
-    for (unsigned i = 0; (word = fci_plan_word(f->type, i)) != NULL; i++) {
-        size_t n = strlen(expected);
-        snprintf(expected + n, sizeof expected - n, "%s %s", i ? "," : "", word);
-        if (v->type != FCI_JSON_STRING || !fci_is(v->text, word)) continue;
-        fci_plan_set_word(f->type, i, info);
-        return FC_OK;
-    }
-    return fci_plan_bad(err, v, fci_s(f->name), expected);
-}
-
-// A number, or null for what was not finite when it was written.
-FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double *out, fc_error *err) {
-    if (v->type != FCI_JSON_NULL && (v->type != FCI_JSON_NUMBER || !isfinite(v->number)))
-        return fci_plan_bad(err, v, fci_s(name), "a number or null");
-    *out = v->type == FCI_JSON_NULL ? (double)NAN : v->number;
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *object,
-                                   fc_plan_info *info, fc_error *err) {
-    const fci_json *v =
-        f->required ? fci_plan_member(object, f->name, err) : fci_json_get(object, f->name);
-    char *at = (char *)info + f->at;
-    double real;
-    if (!v) return f->required ? FC_ERR_FORMAT : FC_OK;
-    switch (f->type) {
-    case FCI_PLAN_TEXT: return fci_plan_read_text(f, v, at, err);
-    case FCI_PLAN_U32:
-    case FCI_PLAN_U64: return fci_plan_read_integer(f, v, at, err);
-    case FCI_PLAN_HASH: return fci_plan_read_hash(f, v, at, err);
-    case FCI_PLAN_REAL:
-        if (fci_plan_read_real(f->name, v, &real, err)) return FC_ERR_FORMAT;
-        if (real < 0) return fci_plan_bad(err, v, fci_s(f->name), "a number from 0");
-        memcpy(at, &real, sizeof real);
-        return FC_OK;
-    default: return fci_plan_read_word(f, v, info, err);
-    }
-}
-
-FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object,
-                                     fc_plan_info *info, fc_error *err) {
-    for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
-        const fci_plan_field *f = &fci_plan_fields[i];
-        if (strcmp(f->section, section) != 0) continue;
-        fc_code code = fci_plan_read_field(f, object, info, err);
-        if (code) return section[0] ? fci_wrap(err, code, "%s", section) : code;
-    }
-    return FC_OK;
-}
-
-// Sequences of at least a token each, the longest of `length`; a plan need not tell of them.
-FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_info *info,
-                                         fc_error *err) {
-    const uint64_t sequences = info->calibration.n_sequences, length = info->calibration.length,
-                   positions = info->calibration.n_positions, low = length + sequences - 1;
-    char expected[96];
-    if (!sequences && !length && !positions) return FC_OK;
-    if (sequences && length && positions >= low && positions <= sequences * length) return FC_OK;
-    snprintf(expected, sizeof expected,
-             "as many as %llu sequences, the longest of %llu tokens, can have",
-             (unsigned long long)sequences, (unsigned long long)length);
-    const fci_json *object = fci_json_get(root, "calibration"),
-                   *v = fci_json_get(object, "n_positions");
-    return fci_plan_bad(err, v ? v : object, fci_s("calibration: n_positions"), expected);
-}
-
-// The whole header; sections but the model's may be missing.
-FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
-    static const char *const sections[] = {"model", "calibration", "cost"};
-    if (root->type != FCI_JSON_OBJECT) return fci_plan_bad(err, root, fci_s("plan"), "an object");
-    const fci_json *format = fci_plan_typed(root, "format", FCI_JSON_STRING, err);
-    if (!format) return FC_ERR_FORMAT;
-    if (!fci_is(format->text, FCI_PLAN_FORMAT))
-        return fci_plan_bad(err, format, fci_s("format"), "\"" FCI_PLAN_FORMAT "\"");
-    for (size_t i = 0; i < 3; i++) {
-        if (i > 0 && !fci_json_get(root, sections[i])) continue;
-        const fci_json *object = fci_plan_typed(root, sections[i], FCI_JSON_OBJECT, err);
-        if (!object || fci_plan_read_section(sections[i], object, info, err)) return FC_ERR_FORMAT;
-    }
-    fc_code code = fci_plan_read_section("", root, info, err);
-    if (!code) code = fci_plan_read_calibration(root, info, err);
-    if (code || info->first_block < info->model.n_blocks) return code;
-    char expected[64];
-    snprintf(expected, sizeof expected, "less than the model's %lu blocks",
-             (unsigned long)info->model.n_blocks);
-    return fci_plan_bad(err, fci_json_get(root, "first_block"), fci_s("first_block"), expected);
-}
-
-typedef struct fci_plan_reader {
-    fc_plan *plan;
-    uint8_t *removed; // [fci_plan_ids], 1: by an earlier step
-    fc_score *scores; // [fci_plan_ids], of the step being read
-    fc_error *err;
-} fci_plan_reader;
-
-// The id of "attn.7". Names have one spelling, so that two of them are never one candidate.
-FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const char *field,
-                                  uint32_t *id) {
-    const fc_plan_info *info = &r->plan->info;
-    bool blocks = info->candidates == FC_CANDIDATES_BLOCKS;
-    char name[24], expected[96];
-    uint32_t block = 0;
-    size_t i = v->type == FCI_JSON_STRING ? v->text.n : 0, start = i;
-    while (start > 0 && v->text.p[start - 1] >= '0' && v->text.p[start - 1] <= '9') start--;
-    for (; start < i && block < FCI_PLAN_BLOCKS; start++)
-        block = block * 10 + (uint32_t)(v->text.p[start] - '0');
-    for (uint32_t kind = 0; i && kind < (blocks ? 1u : 2u); kind++) {
-        *id = blocks ? block : 2 * block + kind;
-        if (!fci_is(v->text, fc_candidate_name(info->candidates, *id, name, sizeof name))
-            || !fci_plan_eligible(info, *id)) continue;
-        if (!r->removed[*id]) return FC_OK;
-        return fci_plan_bad(r->err, v, fci_s(field), "what no earlier step removed");
-    }
-    snprintf(expected, sizeof expected, "%s of block %lu to %lu", blocks ? "block.N" :
-             info->candidates == FC_CANDIDATES_ATTENTION ? "attn.N" :
-             info->candidates == FC_CANDIDATES_FFN ? "ffn.N" : "attn.N or ffn.N",
-             (unsigned long)info->first_block, (unsigned long)info->model.n_blocks - 1);
-    return fci_plan_bad(r->err, v, fci_s(field), expected);
-}
-
-FCI_FN int fci_plan_compare(const void *a, const void *b) {
-    uint32_t x = ((const fc_score *)a)->candidate, y = ((const fc_score *)b)->candidate;
-    return x < y ? -1 : x > y;
-}
-
-// What an estimate says beside its value; other scores need not have any of it.
-FCI_FN fc_code fci_plan_read_estimate(const fci_json *object, fc_score *s, fc_error *err) {
-    static const fci_plan_field seen = {"", "positions", FCI_PLAN_U64, false, 0, 0, UINT64_MAX};
-    const fci_json *positions = fci_json_get(object, "positions"),
-                   *margin = fci_json_get(object, "margin");
-    const fci_json *estimate = fci_json_get(object, "estimate")
-                                   ? fci_plan_typed(object, "estimate", FCI_JSON_BOOL, err) : NULL;
-    s->estimate = estimate && estimate->truth;
-    s->positions = 0;
-    s->margin = 0;
-    if (!estimate) return fci_json_get(object, "estimate") ? FC_ERR_FORMAT : FC_OK;
-    if (s->estimate && s->exact)
-        return fci_plan_bad(err, estimate, fci_s("estimate"),
-                            "no estimate where the score is exact");
-    if (positions && fci_plan_read_integer(&seen, positions, (char *)&s->positions, err))
-        return FC_ERR_FORMAT;
-    if (margin && fci_plan_read_real("margin", margin, &s->margin, err)) return FC_ERR_FORMAT;
-    return s->margin < 0 ? fci_plan_bad(err, margin, fci_s("margin"), "a number from 0") : FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_expected(const fci_json *object, fc_score *s, fc_error *err) {
-    const fci_json *expected = fci_json_get(object, "expected");
-    s->expected = (double)NAN;
-    if (!expected || s->exact) return FC_OK;
-    if (fci_plan_read_real("expected", expected, &s->expected, err)) return FC_ERR_FORMAT;
-    return s->expected < 0 ? fci_plan_bad(err, expected, fci_s("expected"), "a number from 0") : FC_OK;
-}
-
-// {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores;
-// tools that rewrite JSON may have sorted them their way.
-FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
-    const fci_json *key = fci_json_first(object);
-    for (uint32_t i = 0; i < object->count; i++) {
-        fci_shown shown;
-        uint32_t id;
-        if (fci_plan_read_name(r, key, "scores", &id)) return FC_ERR_FORMAT;
-        fc_score *s = &r->scores[i];
-        const fci_json *score = fci_json_next(key);
-        if (score->type != FCI_JSON_OBJECT)
-            return fci_plan_bad(r->err, score, key->text, "an object");
-        const fci_json *exact = fci_plan_typed(score, "exact", FCI_JSON_BOOL, r->err);
-        const fci_json *value = exact ? fci_plan_member(score, "value", r->err) : NULL;
-        if (!value || fci_plan_read_real("value", value, &s->value, r->err))
-            return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
-        s->candidate = id;
-        s->exact = exact->truth;
-        if (fci_plan_read_expected(score, s, r->err) || fci_plan_read_estimate(score, s, r->err))
-            return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
-        key = fci_json_next(score);
-    }
-    qsort(r->scores, object->count, sizeof *r->scores, fci_plan_compare);
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t index) {
-    char expected[48];
-    uint32_t removed = 0;
-    double score;
-    snprintf(expected, sizeof expected, "%llu", (unsigned long long)index + 1);
-    if (v->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, v, fci_s("step"), "an object");
-    const fci_json *step = fci_plan_typed(v, "step", FCI_JSON_NUMBER, r->err);
-    if (!step) return FC_ERR_FORMAT;
-    if (!step->is_integer || step->integer != index + 1)
-        return fci_plan_bad(r->err, step, fci_s("step"), expected);
-    const fci_json *name = fci_plan_typed(v, "removed", FCI_JSON_STRING, r->err);
-    if (!name || fci_plan_read_name(r, name, "removed", &removed)) return FC_ERR_FORMAT;
-    const fci_json *value = fci_plan_member(v, "score", r->err);
-    if (!value || fci_plan_read_real("score", value, &score, r->err)) return FC_ERR_FORMAT;
-    const fci_json *scores = fci_json_get(v, "scores");
-    if (scores) {
-        if (scores->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, scores, fci_s("scores"),
-                                                                 "an object");
-        if (fci_plan_read_scores(r, scores)) return FC_ERR_FORMAT;
-    }
-    r->removed[removed] = 1;
-    fc_code code = fci_plan_append(r->plan, removed, score, r->scores, scores ? scores->count : 0, r->err);
-    return code ? code : fci_plan_check(r->plan, index, r->err);
-}
-
-FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *err) {
-    fci_plan_reader r;
-    fc_code code = FC_ERR_MEMORY;
-    const fci_json *steps = fci_plan_typed(root, "steps", FCI_JSON_ARRAY, err);
-    if (!steps) return FC_ERR_FORMAT;
-    r.plan = p;
-    r.err = err;
-    r.removed = (uint8_t *)fci_alloc(&p->c, fci_plan_ids(&p->info), 1, "plan", err);
-    r.scores = (fc_score *)fci_alloc(&p->c, fci_plan_ids(&p->info), sizeof *r.scores, "plan", err);
-    if (r.removed && r.scores) {
-        const fci_json *v = fci_json_first(steps);
-        code = FC_OK;
-        for (size_t i = 0; i < steps->count && !code; i++, v = fci_json_next(v)) {
-            code = fci_plan_read_step(&r, v, i);
-            if (code) fci_wrap(err, code, "step %llu", (unsigned long long)i + 1);
-        }
-    }
-    if (r.removed) fci_free(&p->c, r.removed);
-    if (r.scores) fci_free(&p->c, r.scores);
-    return code;
-}
-
-// The plan that `text` holds, or NULL.
-FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_error *err) {
-    const fci_json *root = NULL;
-    fci_arena arena;
-    fc_plan *p = fci_plan_new(env, err);
-    if (!p) return NULL;
-    memset(&arena, 0, sizeof arena);
-    arena.c = &p->c;
-    fc_code code = fci_json_parse(&p->c, &arena, text, n, &root, err);
-    if (!code) code = fci_plan_read_info(root, &p->info, err);
-    if (!code) code = fci_plan_read_steps(p, root, err);
-    fci_arena_free(&arena);
-    if (!code) return p;
-    fc_plan_free(p);
-    return NULL;
-}
-
-FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error *err) {
-    fci_context c;
-    fci_file f;
-    fc_error local;
-    if (!err) err = &local; // the code of a failure is needed here
-    fci_clear(err);
-    if (!path) {
-        fci_fail(err, FC_ERR_ARGUMENT, 0, "fc_plan_load: expected a path, got NULL");
-        return NULL;
-    }
-    fci_context_basic(&c, env);
-    if (fci_file_open(&c, path, FCI_PLAN_BYTES, &f, err)) return NULL;
-    fc_plan *p = fci_plan_read(f.data ? (const char *)f.data : "", (size_t)f.size, env, err);
-    if (!p) fci_wrap(err, err->code, "%s", path);
-    fci_file_close(&f);
-    return p;
-}
-
-FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err) {
-    fci_context c;
-    fc_error own;
-    fci_shown name;
-    fc_output_kind found;
-    if (!err) err = &own;
-    if (fci_need(path, "fc_plan_replaceable", "a path", err)) return FC_ERR_ARGUMENT;
-    fci_clear(err);
-    fci_context_basic(&c, env);
-    fc_code code = fci_output_found(&c, path, &found, err);
-    if (code || found == FC_OUTPUT_COUNT) return code;
-    fc_plan *p = fc_plan_load(path, env, err);
-    if (!p) return fci_wrap(err, err->code, "expected a new file or a plan");
-    size_t n = p->info.n_steps;
-    fci_show(fci_s(p->info.model.name), &name);
-    fc_plan_free(p);
-    if (n == 0) return FC_OK;
-    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: holds a plan of %llu step%s of %s", path,
-                    (unsigned long long)n, n == 1 ? "" : "s", name.s[0] ? name.s : "a model");
-}
-
-FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
-                                   const fc_prune_desc *desc, const char *plan_path,
-                                   const fc_env *env, fc_error *err) {
-    fc_error own;
-    fc_model_desc model_desc;
-    fc_prune_desc with_text;
-    fc_text text;
-    fc_tokens calibration;
-    fc_plan *plan = NULL;
-    if (!err) err = &own;
-    memset(&model_desc, 0, sizeof model_desc);
-    memset(&with_text, 0, sizeof with_text);
-    memset(&text, 0, sizeof text);
-    memset(&calibration, 0, sizeof calibration);
-    if (fci_need(model_path && text_path && plan_path, "fc_prune_file",
-                 "a model, a text and a plan to write", err))
-        return FC_ERR_ARGUMENT;
-    if (env) model_desc.env = *env;
-    if (desc) with_text = *desc;
-    const char *const inputs[] = {model_path, text_path};
-    if (fc_output_check(plan_path, FC_OUTPUT_PLAN, inputs, 2, env, err)) return err->code;
-    if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;
-    fc_model *m = fc_model_open(model_path, &model_desc, err);
-    const fc_tokenizer *t = m ? fc_model_tokenizer(m, err) : NULL;
-    if (t && fc_file_read(text_path, env, &text, err) == FC_OK &&
-        fc_calibration_cut(t, text.bytes, text.length, 10, 256, &calibration, err) == FC_OK) {
-        with_text.calibration = &calibration;
-        if (!with_text.calibration_name) with_text.calibration_name = text_path;
-        plan = fc_prune(m, &with_text, err);
-    }
-    if (plan && err->code == FC_OK) fc_plan_save(plan, plan_path, err);
-    fc_plan_free(plan);
-    fc_tokens_free(&calibration);
-    fc_text_free(&text);
-    fc_model_close(m);
-    return err->code;
-}
 
 // >> export
 // Writes a pruned model for other programs: GGUF files for llama.cpp, Hugging Face directories for
@@ -18571,7 +19260,8 @@ static const char *const fci_export_formats[FC_EXPORT_COUNT] = {"hf", "hf-masked
                                                                 "gguf-masked"};
 FCI_ENUM(fc_export_format, "format", fci_export_formats)
 
-typedef enum fci_order { // of the rows of each head of q and k, which differs between the two ways to pair them
+// of the rows of each head of q and k, which differs between the two ways to pair them
+typedef enum fci_order {
     FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
 } fci_order;
 
@@ -18589,13 +19279,11 @@ typedef struct fci_out { // a tensor to write
     size_t n_pieces;
 } fci_out;
 
-typedef struct fci_owner { // what a tensor of the container is for
+typedef struct fci_export_owner { // what a tensor of the container is for
     const fci_tensor_row *row; // NULL: nobody knows
     uint32_t block;
     const char *name; // that the architecture has for it; stored names may begin otherwise
-} fci_owner;
-
-#define FCI_EXPORT_GONE UINT32_MAX
+} fci_export_owner;
 
 typedef struct fci_export {
     fc_model *m;
@@ -18607,7 +19295,7 @@ typedef struct fci_export {
     uint8_t *mask;     // [2 * n_blocks]
     uint32_t *number;  // [n_blocks] in the file to write, or GONE
     uint32_t n_kept;   // blocks there
-    fci_owner *owners; // [tensors of the container]
+    fci_export_owner *owners; // [tensors of the container]
     fci_out *outs;
     size_t n_outs, capacity;
     const fci_json *config; // of a directory: the text model's
@@ -18626,6 +19314,35 @@ typedef struct fci_export {
     fc_error *err;
 } fci_export;
 
+FCI_FN bool fci_export_masked(const fci_export *x);
+FCI_FN bool fci_export_to_gguf(const fci_export *x);
+// What is left out of the file to write: by the mask, or by the model itself. Masked files leave
+// out nothing.
+FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind);
+// "attn.3, ffn.7"
+FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote);
+// The plan as it was followed, without the scores of those that stayed.
+FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
+// One paragraph for people: what was removed from what.
+FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b);
+FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
+                               const uint64_t *shape);
+FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n);
+// A matrix or vector of the model, converted to `type` where that is another.
+FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
+                                  const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
+                                  const fci_order *orders);
+// of a sublayer: where it is zero, nothing is added
+FCI_FN bool fci_export_is_output(fci_slot slot);
+// How q and k rows must be ordered in the file to write, against the model's.
+FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot);
+// The container's tensors in its own kind of file: each copied, zeroed, renumbered or left out.
+FCI_FN fc_code fci_export_same_kind(fci_export *x);
+
+// ---- private to this section
+
+#define FCI_EXPORT_GONE UINT32_MAX
+
 FCI_FN bool fci_export_masked(const fci_export *x) {
     return x->desc->format == FC_EXPORT_HF_MASKED || x->desc->format == FC_EXPORT_GGUF_MASKED;
 }
@@ -18634,13 +19351,11 @@ FCI_FN bool fci_export_to_gguf(const fci_export *x) {
     return x->desc->format == FC_EXPORT_GGUF || x->desc->format == FC_EXPORT_GGUF_MASKED;
 }
 
-// What is left out of the file to write: by the mask, or by the model itself. Masked files leave
-// out nothing.
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind) {
     return fci_export_masked(x) || x->mask[2 * block + kind];
 }
 
-FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote) { // "attn.3, ffn.7"
+FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote) {
     size_t n = 0;
     char name[24];
     for (uint32_t s = 0; s < 2 * x->m->hyper.n_blocks; s++)
@@ -18650,7 +19365,6 @@ FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char 
     return n;
 }
 
-// The plan as it was followed, without the scores of those that stayed.
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
     fci_json_put(b, "{'format': '" FCI_PLAN_FORMAT "',");
     fci_plan_put_section(b, "model", &x->plan->info);
@@ -18667,7 +19381,6 @@ FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
     fci_puts(b, "]}");
 }
 
-// One paragraph for people: what was removed from what.
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
     char name[1024];
     fci_buffer removed;
@@ -18678,9 +19391,13 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
     fci_putf(b, "This is %s", name);
     if (n == 0) fci_puts(b, " with all of its sublayers, written by finercut.");
     else
-        fci_putf(b, " with %llu of its %llu sublayers (self-attentions and FFNs) %s, by finercut (FinerCut, arXiv 2405.18218),"
-                 " without retraining: %s.", (unsigned long long)n, (unsigned long long)(2 * x->m->hyper.n_blocks),
-                 fci_export_masked(x) ? "switched off, their output projections being zero" : "removed",
+        fci_putf(b,
+                 " with %llu of its %llu sublayers (self-attentions and FFNs) %s, by finercut "
+                 "(FinerCut, arXiv 2405.18218),"
+                 " without retraining: %s.",
+                 (unsigned long long)n, (unsigned long long)(2 * x->m->hyper.n_blocks),
+                 fci_export_masked(x) ? "switched off, their output projections being zero"
+                                      : "removed",
                  removed.p ? removed.p : "");
     if (n && x->plan && x->n_steps) {
         char score[40];
@@ -18751,7 +19468,6 @@ FCI_FN fc_code fci_export_zero(fci_export *x, const char *name, const fc_tensor 
     return FC_OK;
 }
 
-// A matrix or vector of the model, converted to `type` where that is another.
 FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                   const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
                                   const fci_order *orders) {
@@ -18769,18 +19485,18 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
 FCI_FN fc_code fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
                               uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
-    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_model_is_gguf(m)),
+    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_config_is_gguf(m)),
                *at = strstr(pattern, ".@");
     char name[FCI_NAME_MAX], stacked[FCI_NAME_MAX];
     fci_architecture_name(pattern, block, expert, suffix, name, sizeof name);
-    const fc_tensor *t = fci_model_find(m, name);
-    if (!t && at && fci_model_is_gguf(m)) {
+    const fc_tensor *t = fci_weights_find(m, name);
+    if (!t && at && fci_config_is_gguf(m)) {
         snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
         fci_architecture_name(stacked, block, 0, suffix, name, sizeof name);
-        t = fci_model_find(m, name);
+        t = fci_weights_find(m, name);
     }
     if (!t) return FC_OK;
-    fci_owner *o = &x->owners[t - fc_container_tensor(m->container, 0)];
+    fci_export_owner *o = &x->owners[t - fc_container_tensor(m->container, 0)];
     o->row = row;
     o->block = block;
     o->name = fci_arena_copy(&x->arena, fci_s(name), x->err);
@@ -18790,14 +19506,15 @@ FCI_FN fc_code fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t
 FCI_FN fc_code fci_export_owners(fci_export *x) {
     const fc_model *m = x->m;
     size_t n = fc_container_tensor_count(m->container);
-    x->owners = (fci_owner *)fci_arena_alloc(&x->arena, n, sizeof *x->owners, "tensors", x->err);
+    x->owners =
+        (fci_export_owner *)fci_arena_alloc(&x->arena, n, sizeof *x->owners, "tensors", x->err);
     if (!x->owners) return FC_ERR_MEMORY;
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
         const fci_tensor_row *row = &fci_tensors[i];
         uint32_t blocks = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
-        uint32_t experts = fci_model_is_expert(row->slot) ? (uint32_t)m->hyper.n_experts : 1;
+        uint32_t experts = fci_weights_is_expert(row->slot) ? (uint32_t)m->hyper.n_experts : 1;
         for (uint32_t b = 0; b < blocks; b++) {
-            if (!fci_model_needs(m, row, b)) continue;
+            if (!fci_weights_needs(m, row, b)) continue;
             for (uint32_t e = 0; e < experts; e++) {
                 fc_code code = fci_export_own(x, row, b, e, ".weight");
                 if (!code && row->bias) code = fci_export_own(x, row, b, e, ".bias");
@@ -18808,11 +19525,10 @@ FCI_FN fc_code fci_export_owners(fci_export *x) {
     return FC_OK;
 }
 
-FCI_FN bool fci_export_is_output(fci_slot slot) { // of a sublayer: where it is zero, nothing is added
+FCI_FN bool fci_export_is_output(fci_slot slot) {
     return slot == FCI_O || slot == FCI_DOWN || slot == FCI_EXPERT_DOWN;
 }
 
-// How q and k rows must be ordered in the file to write, against the model's.
 FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
     const fc_model *m = x->m;
     if (slot != FCI_Q && slot != FCI_K) return FCI_ORDER_AS_IS;
@@ -18836,37 +19552,53 @@ FCI_FN void fci_export_say_unowned(const fci_export *x) {
                 fc_container_tensor(c, first)->name);
 }
 
-// The container's tensors in its own kind of file: each copied, zeroed, renumbered or left out.
 FCI_FN fc_code fci_export_same_kind(fci_export *x) {
     const fc_model *m = x->m;
     fc_code code = fci_export_owners(x);
     if (!code) fci_export_say_unowned(x);
     for (size_t i = 0; i < fc_container_tensor_count(m->container) && !code; i++) {
         const fc_tensor *t = fc_container_tensor(m->container, i);
-        const fci_owner *o = &x->owners[i];
+        const fci_export_owner *o = &x->owners[i];
         char name[FCI_NAME_MAX];
         if (!o->row) continue;
         const bool block = o->row->slot >= FCI_FIRST_BLOCK_SLOT;
-        const bool used = !block || fci_model_used(m, x->mask, o->row->slot, o->block);
+        const bool used = !block || fci_weights_used(m, x->mask, o->row->slot, o->block);
         if (!used && !fci_export_masked(x)) continue;
         snprintf(name, sizeof name, "%s", o->name);
         if (block && fci_export_to_gguf(x))
             snprintf(name, sizeof name, "blk.%u.%s", x->number[o->block],
                      strchr(t->name + 4, '.') + 1);
         if (!used && fci_export_is_output(o->row->slot)) code = fci_export_zero(x, name, t);
-        else
-            code = fci_export_copy(x, name, t, fci_export_order(x, o->row->slot));
+        else code = fci_export_copy(x, name, t, fci_export_order(x, o->row->slot));
     }
     return code;
 }
 
-// ---- Tensors from safetensors for GGUF
+// >> convert
+// Tensors for a file of the other kind: rows turned or transposed, types, rope, stubs of deci.
 
 // The type a matrix is stored in; safetensors has none in blocks. Small tables that llama.cpp adds
 // to float32 rows are float32.
-FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, const fci_matrix *w) {
+FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_matrix *w);
+FCI_FN fc_code fci_convert_to_other_kind(fci_export *x);
+// What llama3's scaling divides frequency j by.
+FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j);
+// llama3's scaling, and longrope's factors, are tensors in GGUF.
+FCI_FN fc_code fci_convert_rope(fci_export *x);
+FCI_FN bool fci_convert_attention_stub(const fci_export *x, uint32_t block);
+FCI_FN fc_code fci_convert_stubs(fci_export *x);
+// Whether all blocks are Llama's (Qwen2's too): what deci, and vLLM's DeciLMForCausalLM, can run.
+FCI_FN bool fci_convert_llama_shaped(const fc_model *m);
+// Numbers the blocks of a GGUF file: those with nothing left go.
+FCI_FN fc_code fci_convert_number(fci_export *x);
+
+// ---- private to this section
+
+FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_matrix *w) {
     const bool to_gguf = fci_export_to_gguf(x);
-    fc_dtype type = x->desc->type ? x->desc->type : w->type == FC_DTYPE_F64 ? FC_DTYPE_F32 : w->type;
+    fc_dtype type = x->desc->type             ? x->desc->type
+                    : w->type == FC_DTYPE_F64 ? FC_DTYPE_F32
+                                              : w->type;
     if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
     if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (w->cols % fci_number_block(type) == 0) return type;
@@ -18875,8 +19607,8 @@ FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, const fci_ma
 }
 
 // Floats of the model as one tensor of float32.
-FCI_FN fc_code fci_export_floats(fci_export *x, const char *name, const float *values, uint64_t n,
-                                 fci_order order) {
+FCI_FN fc_code fci_convert_floats(fci_export *x, const char *name, const float *values, uint64_t n,
+                                  fci_order order) {
     fci_matrix w;
     memset(&w, 0, sizeof w);
     w.data = values;
@@ -18887,28 +19619,28 @@ FCI_FN fc_code fci_export_floats(fci_export *x, const char *name, const float *v
     return fci_export_convert(x, name, FC_DTYPE_F32, 1, &n, &w, 1, &order);
 }
 
-typedef struct fci_part_list { // q, k and v, gate and up, or one matrix
+typedef struct fci_convert_part_list { // q, k and v, gate and up, or one matrix
     fci_matrix matrices[3];
     fci_order orders[3];
     const float *bias; // of all, one after the other
     size_t n;
     uint64_t rows;
-} fci_part_list;
+} fci_convert_part_list;
 
-FCI_FN void fci_export_parts(fci_export *x, const fci_tensor_row *row, uint32_t block,
-                             fci_part_list *list) {
+FCI_FN void fci_convert_parts(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                              fci_convert_part_list *list) {
     memset(list, 0, sizeof *list);
     for (size_t i = 0; i < sizeof fci_parts / sizeof fci_parts[0]; i++) {
         if (fci_parts[i].whole != row->slot) continue;
         const fci_weight *w =
-            (const fci_weight *)fci_model_place(x->m, fci_parts[i].slot, block, 0);
+            (const fci_weight *)fci_weights_place(x->m, fci_parts[i].slot, block, 0);
         if (list->n == 0) list->bias = w->bias;
         list->orders[list->n] = fci_export_order(x, fci_parts[i].slot);
         list->matrices[list->n++] = w->matrix;
         list->rows += w->matrix.rows;
     }
     if (list->n) return;
-    const fci_weight *w = (const fci_weight *)fci_model_place(x->m, row->slot, block, 0);
+    const fci_weight *w = (const fci_weight *)fci_weights_place(x->m, row->slot, block, 0);
     list->matrices[0] = w->matrix;
     list->orders[0] = fci_export_order(x, row->slot);
     list->bias = row->bias ? w->bias : NULL;
@@ -18917,41 +19649,43 @@ FCI_FN void fci_export_parts(fci_export *x, const fci_tensor_row *row, uint32_t 
 }
 
 // Zeros where the sublayer is masked.
-FCI_FN void fci_export_silence(const fci_export *x, const fci_tensor_row *row, uint32_t block,
-                               size_t first_out) {
-    if (!fci_export_is_output(row->slot) || fci_model_used(x->m, x->mask, row->slot, block)) return;
+FCI_FN void fci_convert_silence(const fci_export *x, const fci_tensor_row *row, uint32_t block,
+                                size_t first_out) {
+    if (!fci_export_is_output(row->slot) || fci_weights_used(x->m, x->mask, row->slot, block))
+        return;
     for (size_t i = first_out; i < x->n_outs; i++) x->outs[i].n_pieces = 0;
 }
 
-FCI_FN fc_code fci_export_experts(fci_export *x, const fci_tensor_row *row, uint32_t block,
-                                  const char *pattern) {
+FCI_FN fc_code fci_convert_experts(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                                   const char *pattern) {
     const uint64_t n = x->m->hyper.n_experts;
     char stacked[FCI_NAME_MAX], name[FCI_NAME_MAX];
-    const fci_matrix *first = (const fci_matrix *)fci_model_place(x->m, row->slot, block, 0);
+    const fci_matrix *first = (const fci_matrix *)fci_weights_place(x->m, row->slot, block, 0);
     const uint64_t shape[3] = {n, first->rows, first->cols};
     for (uint32_t e = 0; e < n && !fci_export_to_gguf(x); e++) { // one by one there
-        const fci_matrix *w = (const fci_matrix *)fci_model_place(x->m, row->slot, block, e);
+        const fci_matrix *w = (const fci_matrix *)fci_weights_place(x->m, row->slot, block, e);
         fci_architecture_name(pattern, x->number[block], e, ".weight", name, sizeof name);
-        fc_code code =
-            fci_export_convert(x, name, fci_export_type(x, row->slot, w), 2, shape + 1, w, 1, NULL);
+        fc_code code = fci_export_convert(x, name, fci_convert_type(x, row->slot, w), 2, shape + 1,
+                                          w, 1, NULL);
         if (code || e + 1 == n) return code;
     }
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(strstr(pattern, ".@") - pattern), pattern);
     fci_architecture_name(stacked, x->number[block], 0, ".weight", name, sizeof name);
-    fci_out *o = fci_export_add(x, name, fci_export_type(x, row->slot, first), 3, shape);
+    fci_out *o = fci_export_add(x, name, fci_convert_type(x, row->slot, first), 3, shape);
     fci_export_piece *p = fci_export_pieces(x, o, (size_t)n);
     if (!p) return FC_ERR_MEMORY;
     for (uint32_t e = 0; e < n; e++)
-        p[e].matrix = *(const fci_matrix *)fci_model_place(x->m, row->slot, block, e);
+        p[e].matrix = *(const fci_matrix *)fci_weights_place(x->m, row->slot, block, e);
     return FC_OK;
 }
 
 // q, k and v of GPT-NeoX's directories: each head's three after one another.
-FCI_FN fc_code fci_export_turns(fci_export *x, const char *weight, const char *bias,
-                                const fci_part_list *list) {
+FCI_FN fc_code fci_convert_turns(fci_export *x, const char *weight, const char *bias,
+                                 const fci_convert_part_list *list) {
     const uint64_t head = x->m->hyper.head_dim, heads = list->matrices[0].rows / head,
                    shape[2] = {list->rows, list->matrices[0].cols};
-    fci_out *o = fci_export_add(x, weight, fci_export_type(x, FCI_Q, &list->matrices[0]), 2, shape);
+    fci_out *o =
+        fci_export_add(x, weight, fci_convert_type(x, FCI_Q, &list->matrices[0]), 2, shape);
     fci_export_piece *p = fci_export_pieces(x, o, (size_t)(3 * heads));
     if (!p) return FC_ERR_MEMORY;
     for (uint64_t i = 0; i < 3 * heads; i++) {
@@ -18965,12 +19699,13 @@ FCI_FN fc_code fci_export_turns(fci_export *x, const char *weight, const char *b
     for (uint64_t i = 0; i < 3 * heads; i++)
         memcpy(values + i * head, list->bias + (i % 3 * heads + i / 3) * head,
                (size_t)head * sizeof *values);
-    return fci_export_floats(x, bias, values, list->rows, FCI_ORDER_AS_IS);
+    return fci_convert_floats(x, bias, values, list->rows, FCI_ORDER_AS_IS);
 }
 
 // A matrix that the directory has the other way round. Its parts follow each other in the GGUF
 // file.
-FCI_FN fc_code fci_export_transposed(fci_export *x, const char *name, const fci_part_list *list) {
+FCI_FN fc_code fci_convert_transposed(fci_export *x, const char *name,
+                                      const fci_convert_part_list *list) {
     fci_matrix w = list->matrices[0];
     const uint64_t shape[2] = {w.cols, list->rows};
     if (fci_number_block(w.type) > 1)
@@ -18980,39 +19715,39 @@ FCI_FN fc_code fci_export_transposed(fci_export *x, const char *name, const fci_
     w.rows = shape[0];
     w.cols = shape[1];
     w.transposed = true;
-    return fci_export_convert(x, name, fci_export_type(x, FCI_Q, &w), 2, shape, &w, 1, NULL);
+    return fci_export_convert(x, name, fci_convert_type(x, FCI_Q, &w), 2, shape, &w, 1, NULL);
 }
 
-FCI_FN fc_code fci_export_matrix(fci_export *x, const fci_tensor_row *row, uint32_t block,
-                                 const char *pattern) {
-    fci_part_list list;
+FCI_FN fc_code fci_convert_matrix(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                                  const char *pattern) {
+    fci_convert_part_list list;
     char name[FCI_NAME_MAX], bias[FCI_NAME_MAX];
     const bool in_block = row->slot >= FCI_FIRST_BLOCK_SLOT;
     const uint32_t number = in_block ? x->number[block] : 0;
     const uint32_t traits = fci_export_to_gguf(x) ? 0 : x->family->json_traits;
-    fci_export_parts(x, row, block, &list);
+    fci_convert_parts(x, row, block, &list);
     const uint64_t shape[2] = {list.rows, list.matrices[0].cols};
     fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
     fci_architecture_name(pattern, number, 0, ".bias", bias, sizeof bias);
     if (list.n == 3 && (traits & FCI_TRAIT_HEADS_TURN))
-        return fci_export_turns(x, name, bias, &list);
+        return fci_convert_turns(x, name, bias, &list);
     fc_code code =
         in_block && (traits & FCI_TRAIT_TRANSPOSED)
-            ? fci_export_transposed(x, name, &list)
-            : fci_export_convert(x, name, fci_export_type(x, row->slot, &list.matrices[0]), 2,
+            ? fci_convert_transposed(x, name, &list)
+            : fci_export_convert(x, name, fci_convert_type(x, row->slot, &list.matrices[0]), 2,
                                  shape, list.matrices, list.n, list.orders);
     if (code || !list.bias) return code;
-    if (list.n == 1) return fci_export_floats(x, bias, list.bias, list.rows, list.orders[0]);
+    if (list.n == 1) return fci_convert_floats(x, bias, list.bias, list.rows, list.orders[0]);
     for (size_t i = 0; i < list.n; i++)
         if (list.orders[i] != FCI_ORDER_AS_IS)
             return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                             "%s: fused biases in pairs are not supported", bias);
-    return fci_export_floats(x, bias, list.bias, list.rows, FCI_ORDER_AS_IS);
+    return fci_convert_floats(x, bias, list.bias, list.rows, FCI_ORDER_AS_IS);
 }
 
-FCI_FN fc_code fci_export_vector(fci_export *x, const fci_tensor_row *row, uint32_t block,
-                                 const char *pattern) {
-    const fci_norm *norm = (const fci_norm *)fci_model_place(x->m, row->slot, block, 0);
+FCI_FN fc_code fci_convert_vector(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                                  const char *pattern) {
+    const fci_norm *norm = (const fci_norm *)fci_weights_place(x->m, row->slot, block, 0);
     const uint64_t n = fci_architecture_dim(&x->m->hyper, row->rows);
     const uint32_t number = row->slot >= FCI_FIRST_BLOCK_SLOT ? x->number[block] : 0;
     char name[FCI_NAME_MAX];
@@ -19024,13 +19759,13 @@ FCI_FN fc_code fci_export_vector(fci_export *x, const fci_tensor_row *row, uint3
         weight = less;
     }
     fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
-    fc_code code = fci_export_floats(x, name, weight, n, FCI_ORDER_AS_IS);
+    fc_code code = fci_convert_floats(x, name, weight, n, FCI_ORDER_AS_IS);
     if (code || !row->bias || !norm->bias) return code;
     fci_architecture_name(pattern, number, 0, ".bias", name, sizeof name);
-    return fci_export_floats(x, name, norm->bias, n, FCI_ORDER_AS_IS);
+    return fci_convert_floats(x, name, norm->bias, n, FCI_ORDER_AS_IS);
 }
 
-FCI_FN fc_code fci_export_to_other_kind(fci_export *x) {
+FCI_FN fc_code fci_convert_to_other_kind(fci_export *x) {
     fc_model *m = x->m;
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
         const fci_tensor_row *row = &fci_tensors[i];
@@ -19039,44 +19774,45 @@ FCI_FN fc_code fci_export_to_other_kind(fci_export *x) {
         if (!pattern) continue;
         for (uint32_t b = 0; b < (in_block ? m->hyper.n_blocks : 1); b++) {
             size_t first = x->n_outs;
-            if (!fci_model_needs(m, row, b)) continue;
-            if (in_block && !fci_export_masked(x) && !fci_model_used(m, x->mask, row->slot, b))
+            if (!fci_weights_needs(m, row, b)) continue;
+            if (in_block && !fci_export_masked(x) && !fci_weights_used(m, x->mask, row->slot, b))
                 continue;
-            fc_code code = fci_model_is_expert(row->slot) ? fci_export_experts(x, row, b, pattern)
-                           : row->cols == FCI_DIM_NONE    ? fci_export_vector(x, row, b, pattern)
-                                                          : fci_export_matrix(x, row, b, pattern);
+            fc_code code = fci_weights_is_expert(row->slot)
+                               ? fci_convert_experts(x, row, b, pattern)
+                           : row->cols == FCI_DIM_NONE ? fci_convert_vector(x, row, b, pattern)
+                                                       : fci_convert_matrix(x, row, b, pattern);
             if (code) return code;
-            if (in_block) fci_export_silence(x, row, b, first);
+            if (in_block) fci_convert_silence(x, row, b, first);
         }
     }
     return FC_OK;
 }
 
-// What llama3's scaling divides frequency j by.
-FCI_FN double fci_export_llama3(const fci_rope *r, uint64_t rotary, uint64_t j) {
+FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j) {
     const double f = pow(r->theta, -(double)(2 * j) / (double)rotary),
                  turns = r->original * f / (2 * 3.14159265358979323846);
     const double smooth = (turns - r->low) / (r->high - r->low);
-    return turns < r->low ? r->factor : turns > r->high ? 1 : 1 / ((1 - smooth) / r->factor + smooth);
+    return turns < r->low    ? r->factor
+           : turns > r->high ? 1
+                             : 1 / ((1 - smooth) / r->factor + smooth);
 }
 
-// llama3's scaling, and longrope's factors, are tensors in GGUF.
-FCI_FN fc_code fci_export_rope(fci_export *x) {
+FCI_FN fc_code fci_convert_rope(fci_export *x) {
     const fci_rope *r = &x->m->hyper.ropes[0];
     const uint64_t rotary = x->m->hyper.rotary_dim, half = rotary / 2;
     if (r->scaling == FCI_ROPE_LONG) {
-        fc_code code =
-            fci_export_floats(x, "rope_factors_short.weight", r->factors[0], half, FCI_ORDER_AS_IS);
+        fc_code code = fci_convert_floats(x, "rope_factors_short.weight", r->factors[0], half,
+                                          FCI_ORDER_AS_IS);
         return code ? code
-                    : fci_export_floats(x, "rope_factors_long.weight", r->factors[1], half,
-                                        FCI_ORDER_AS_IS);
+                    : fci_convert_floats(x, "rope_factors_long.weight", r->factors[1], half,
+                                         FCI_ORDER_AS_IS);
     }
     if (r->scaling != FCI_ROPE_LLAMA3) return FC_OK;
     float *factors =
         (float *)fci_arena_alloc(&x->arena, half, sizeof *factors, "rope factors", x->err);
     if (!factors) return FC_ERR_MEMORY;
-    for (uint64_t j = 0; j < half; j++) factors[j] = (float)fci_export_llama3(r, rotary, j);
-    return fci_export_floats(x, "rope_freqs.weight", factors, half, FCI_ORDER_AS_IS);
+    for (uint64_t j = 0; j < half; j++) factors[j] = (float)fci_convert_llama3(r, rotary, j);
+    return fci_convert_floats(x, "rope_freqs.weight", factors, half, FCI_ORDER_AS_IS);
 }
 
 // ---- deci: Llama's blocks, some without attention or FFN
@@ -19085,8 +19821,8 @@ FCI_FN fc_code fci_export_rope(fci_export *x) {
 // first block: there a sublayer of zeros stands in, as small as it may be.
 #define FCI_STUB_FF 32
 
-FCI_FN fc_code fci_export_stub(fci_export *x, uint32_t block, const char *part, uint64_t rows,
-                               uint64_t cols) {
+FCI_FN fc_code fci_convert_stub(fci_export *x, uint32_t block, const char *part, uint64_t rows,
+                                uint64_t cols) {
     char name[FCI_NAME_MAX];
     const uint64_t shape[2] = {rows, cols};
     snprintf(name, sizeof name, "blk.%u.%s.weight", x->number[block], part);
@@ -19094,33 +19830,32 @@ FCI_FN fc_code fci_export_stub(fci_export *x, uint32_t block, const char *part, 
     return fci_export_add(x, name, FC_DTYPE_F16, 2, shape) ? FC_OK : FC_ERR_MEMORY;
 }
 
-FCI_FN bool fci_export_attention_stub(const fci_export *x, uint32_t block) {
+FCI_FN bool fci_convert_attention_stub(const fci_export *x, uint32_t block) {
     return x->number[block] == 0 && !x->mask[2 * block + FC_KIND_ATTENTION];
 }
 
-FCI_FN fc_code fci_export_stubs(fci_export *x) {
+FCI_FN fc_code fci_convert_stubs(fci_export *x) {
     const uint64_t d = x->m->hyper.hidden, head = x->m->hyper.head_dim;
     fc_code code = FC_OK;
     for (uint32_t b = 0; b < x->m->hyper.n_blocks && !code; b++) {
         if (x->number[b] == FCI_EXPORT_GONE) continue;
         if (!x->mask[2 * b + FC_KIND_FFN]) {
-            code = fci_export_stub(x, b, "ffn_norm", d, 0);
-            if (!code) code = fci_export_stub(x, b, "ffn_gate", FCI_STUB_FF, d);
-            if (!code) code = fci_export_stub(x, b, "ffn_up", FCI_STUB_FF, d);
-            if (!code) code = fci_export_stub(x, b, "ffn_down", d, FCI_STUB_FF);
+            code = fci_convert_stub(x, b, "ffn_norm", d, 0);
+            if (!code) code = fci_convert_stub(x, b, "ffn_gate", FCI_STUB_FF, d);
+            if (!code) code = fci_convert_stub(x, b, "ffn_up", FCI_STUB_FF, d);
+            if (!code) code = fci_convert_stub(x, b, "ffn_down", d, FCI_STUB_FF);
         }
-        if (code || !fci_export_attention_stub(x, b)) continue;
-        code = fci_export_stub(x, b, "attn_norm", d, 0);
-        if (!code) code = fci_export_stub(x, b, "attn_q", head, d);
-        if (!code) code = fci_export_stub(x, b, "attn_k", head, d);
-        if (!code) code = fci_export_stub(x, b, "attn_v", head, d);
-        if (!code) code = fci_export_stub(x, b, "attn_output", d, head);
+        if (code || !fci_convert_attention_stub(x, b)) continue;
+        code = fci_convert_stub(x, b, "attn_norm", d, 0);
+        if (!code) code = fci_convert_stub(x, b, "attn_q", head, d);
+        if (!code) code = fci_convert_stub(x, b, "attn_k", head, d);
+        if (!code) code = fci_convert_stub(x, b, "attn_v", head, d);
+        if (!code) code = fci_convert_stub(x, b, "attn_output", d, head);
     }
     return code;
 }
 
-// Whether all blocks are Llama's (Qwen2's too): what deci, and vLLM's DeciLMForCausalLM, can run.
-FCI_FN bool fci_export_llama_shaped(const fc_model *m) {
+FCI_FN bool fci_convert_llama_shaped(const fc_model *m) {
     const fci_hyper *h = &m->hyper;
     const uint32_t other = FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM |
                            FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM | FCI_TRAIT_PLAIN_FFN |
@@ -19140,7 +19875,7 @@ FCI_FN bool fci_export_llama_shaped(const fc_model *m) {
 }
 
 // Blocks renumbered must still be what their new numbers make of them.
-FCI_FN fc_code fci_export_check_numbers(const fci_export *x) {
+FCI_FN fc_code fci_convert_check_numbers(const fci_export *x) {
     const fci_hyper *h = &x->m->hyper;
     for (uint32_t b = 0; b < h->n_blocks; b++) {
         if (x->number[b] == FCI_EXPORT_GONE) continue;
@@ -19164,8 +19899,7 @@ FCI_FN fc_code fci_export_check_numbers(const fci_export *x) {
                     x->m->architecture->name);
 }
 
-// Numbers the blocks of a GGUF file: those with nothing left go.
-FCI_FN fc_code fci_export_number(fci_export *x) {
+FCI_FN fc_code fci_convert_number(fci_export *x) {
     const fc_model *m = x->m;
     bool partly = false;
     for (uint32_t b = 0; b < m->hyper.n_blocks; b++) {
@@ -19180,20 +19914,43 @@ FCI_FN fc_code fci_export_number(fci_export *x) {
                         "hf-masked or gguf-masked");
     if (!fci_export_to_gguf(x) || fci_export_masked(x)) return FC_OK;
     x->deci = partly;
-    if (x->deci && !fci_export_llama_shaped(m))
+    if (x->deci && !fci_convert_llama_shaped(m))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format gguf: llama.cpp runs blocks without attention or FFN only where "
                         "they are Llama's, not %s's; use gguf-masked, or a plan of whole blocks",
                         m->architecture->name);
-    return fci_export_check_numbers(x);
+    return fci_convert_check_numbers(x);
 }
 
-// ---- GGUF metadata
+// >> metadata
+// The keys of a GGUF file.
 
 typedef struct fci_keys { // the key-value part of a GGUF file
     fci_buffer b;
     uint64_t n;
 } fci_keys;
+
+FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes);
+FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
+FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
+FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
+FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value);
+// its items follow
+FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count);
+FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
+                                 uint64_t value);
+FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k);
+// What every GGUF file gets: who made it, and the plan.
+FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k);
+// From one GGUF file to another all keys go over but those that are written anew.
+FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k);
+// Hyperparameters by the table that reads them. Sizes are written elsewhere.
+FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f);
+FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k);
+// "license: apache-2.0" of the model card.
+FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card);
+
+// ---- private to this section
 
 FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes) {
     char le[8];
@@ -19206,89 +19963,93 @@ FCI_FN void fci_keys_text(fci_buffer *b, fci_str s) {
     fci_put(b, s.p, s.n);
 }
 
-FCI_FN void fci_keys_begin(fci_keys *k, const char *key, uint32_t type) {
+FCI_FN void fci_metadata_keys_begin(fci_keys *k, const char *key, uint32_t type) {
     fci_keys_text(&k->b, fci_s(key));
     fci_keys_number(&k->b, type, 4);
     k->n++;
 }
 
 FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value) {
-    fci_keys_begin(k, key, FCI_KV_U32);
+    fci_metadata_keys_begin(k, key, FCI_KV_U32);
     fci_keys_number(&k->b, value, 4);
 }
 
 FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value) {
-    fci_keys_begin(k, key, FCI_KV_BOOL);
+    fci_metadata_keys_begin(k, key, FCI_KV_BOOL);
     fci_keys_number(&k->b, value, 1);
 }
 
-FCI_FN void fci_keys_f32(fci_keys *k, const char *key, double value) {
-    fci_keys_begin(k, key, FCI_KV_F32);
+FCI_FN void fci_metadata_keys_f32(fci_keys *k, const char *key, double value) {
+    fci_metadata_keys_begin(k, key, FCI_KV_F32);
     fci_keys_number(&k->b, fci_float_bits((float)value), 4);
 }
 
 FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value) {
-    fci_keys_begin(k, key, FCI_KV_STRING);
+    fci_metadata_keys_begin(k, key, FCI_KV_STRING);
     fci_keys_text(&k->b, value);
 }
 
-FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count) { // its items follow
-    fci_keys_begin(k, key, FCI_KV_ARRAY);
+FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count) {
+    fci_metadata_keys_begin(k, key, FCI_KV_ARRAY);
     fci_keys_number(&k->b, type, 4);
     fci_keys_number(&k->b, count, 8);
 }
 
-FCI_FN void fci_keys_copy(fci_keys *k, const char *key, const fci_kv *kv) { // as it was stored
+// as it was stored
+FCI_FN void fci_metadata_keys_copy(fci_keys *k, const char *key, const fci_kv *kv) {
     if (kv->type == FCI_KV_ARRAY) fci_keys_array(k, key, kv->element_type, kv->count);
-    else fci_keys_begin(k, key, kv->type);
+    else fci_metadata_keys_begin(k, key, kv->type);
     if (kv->type == FCI_KV_STRING) fci_keys_number(&k->b, kv->bytes, 8);
     fci_put(&k->b, kv->data, (size_t)kv->bytes);
 }
 
 // "llama.block_count"
-FCI_FN const char *fci_export_key(const fci_export *x, const char *suffix, char *key, size_t size) {
-    const char *name = x->deci ? "deci" : x->m->architecture->gguf ? x->m->architecture->gguf : "llama";
+FCI_FN const char *fci_metadata_key(const fci_export *x, const char *suffix, char *key,
+                                    size_t size) {
+    const char *name = x->deci                    ? "deci"
+                       : x->m->architecture->gguf ? x->m->architecture->gguf
+                                                  : "llama";
     snprintf(key, size, "%s.%s", name, suffix);
     return key;
 }
 
-FCI_FN void fci_export_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
-                               uint64_t value) {
+FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
+                                 uint64_t value) {
     char key[96];
-    fci_keys_u32(k, fci_export_key(x, suffix, key, sizeof key), value);
+    fci_keys_u32(k, fci_metadata_key(x, suffix, key, sizeof key), value);
 }
 
 // Keys that say something of every block of a deci file.
-FCI_FN void fci_export_key_blocks(const fci_export *x, fci_keys *k, const char *suffix,
-                                  fc_kind kind, uint64_t whole, uint64_t stub) {
+FCI_FN void fci_metadata_key_blocks(const fci_export *x, fci_keys *k, const char *suffix,
+                                    fc_kind kind, uint64_t whole, uint64_t stub) {
     char key[96];
-    fci_keys_array(k, fci_export_key(x, suffix, key, sizeof key), FCI_KV_U32, x->n_kept);
+    fci_keys_array(k, fci_metadata_key(x, suffix, key, sizeof key), FCI_KV_U32, x->n_kept);
     for (uint32_t b = 0; b < x->m->hyper.n_blocks; b++) {
         if (x->number[b] == FCI_EXPORT_GONE) continue;
-        bool gone = kind == FC_KIND_ATTENTION && !fci_export_attention_stub(x, b);
+        bool gone = kind == FC_KIND_ATTENTION && !fci_convert_attention_stub(x, b);
         fci_keys_number(&k->b, x->mask[2 * b + kind] ? whole : gone ? 0 : stub, 4);
     }
 }
 
-FCI_FN void fci_export_key_sizes(const fci_export *x, fci_keys *k) {
+FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k) {
     const fci_hyper *h = &x->m->hyper;
-    fci_export_key_u32(x, k, "block_count", x->n_kept);
+    fci_metadata_key_u32(x, k, "block_count", x->n_kept);
     if (x->deci) {
-        fci_export_key_blocks(x, k, "attention.head_count", FC_KIND_ATTENTION, h->n_heads, 1);
-        fci_export_key_blocks(x, k, "attention.head_count_kv", FC_KIND_ATTENTION, h->n_kv_heads, 1);
-        fci_export_key_blocks(x, k, "feed_forward_length", FC_KIND_FFN, h->ff, FCI_STUB_FF);
+        fci_metadata_key_blocks(x, k, "attention.head_count", FC_KIND_ATTENTION, h->n_heads, 1);
+        fci_metadata_key_blocks(x, k, "attention.head_count_kv", FC_KIND_ATTENTION, h->n_kv_heads,
+                                1);
+        fci_metadata_key_blocks(x, k, "feed_forward_length", FC_KIND_FFN, h->ff, FCI_STUB_FF);
     } else {
-        fci_export_key_u32(x, k, "attention.head_count", h->n_heads);
-        fci_export_key_u32(x, k, "attention.head_count_kv", h->n_kv_heads);
-        fci_export_key_u32(x, k, "feed_forward_length", h->ff);
+        fci_metadata_key_u32(x, k, "attention.head_count", h->n_heads);
+        fci_metadata_key_u32(x, k, "attention.head_count_kv", h->n_kv_heads);
+        fci_metadata_key_u32(x, k, "feed_forward_length", h->ff);
     }
-    fci_export_key_u32(x, k, "attention.key_length", h->head_dim);
-    fci_export_key_u32(x, k, "attention.value_length", h->head_dim);
-    if (h->rotary_dim) fci_export_key_u32(x, k, "rope.dimension_count", h->rotary_dim);
+    fci_metadata_key_u32(x, k, "attention.key_length", h->head_dim);
+    fci_metadata_key_u32(x, k, "attention.value_length", h->head_dim);
+    if (h->rotary_dim) fci_metadata_key_u32(x, k, "rope.dimension_count", h->rotary_dim);
 }
 
-// What every GGUF file gets: who made it, and the plan.
-FCI_FN void fci_export_key_plan(const fci_export *x, fci_keys *k) {
+FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
     fci_buffer text;
     memset(&text, 0, sizeof text);
     text.c = x->c;
@@ -19305,8 +20066,8 @@ FCI_FN void fci_export_key_plan(const fci_export *x, fci_keys *k) {
 }
 
 // An array with a value for each block keeps those of the blocks that are kept.
-FCI_FN bool fci_export_key_by_block(const fci_export *x, fci_keys *k, const char *key,
-                                    const fci_kv *kv) {
+FCI_FN bool fci_metadata_key_by_block(const fci_export *x, fci_keys *k, const char *key,
+                                      const fci_kv *kv) {
     const uint64_t n = x->m->hyper.n_blocks;
     if (kv->type != FCI_KV_ARRAY || kv->count != n || x->n_kept == n || kv->bytes % n ||
         kv->element_type == FCI_KV_STRING || kv->element_type == FCI_KV_ARRAY)
@@ -19318,8 +20079,7 @@ FCI_FN bool fci_export_key_by_block(const fci_export *x, fci_keys *k, const char
     return true;
 }
 
-// From one GGUF file to another all keys go over but those that are written anew.
-FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
+FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k) {
     static const char *const sizes[] = {
         "block_count",         "attention.head_count", "attention.head_count_kv",
         "feed_forward_length", "attention.key_length", "attention.value_length",
@@ -19330,11 +20090,11 @@ FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
     for (size_t i = 0; i < c->n_kvs; i++) {
         const fci_kv *kv = &c->kvs[i];
         const char *name = kv->key.p, *suffix = NULL;
-        bool anew = strncmp(name, "split.", 6) == 0 || (strncmp(name, "finercut.", 9) == 0 && strcmp(name, FCI_TEXT_KEY_METASPACE) != 0) ||
-                    strcmp(name, "general.architecture") == 0 ||
-                    strcmp(name, "general.description") == 0 ||
-                    strcmp(name, "general.size_label") == 0 ||
-                    strcmp(name, "general.parameter_count") == 0;
+        bool anew =
+            strncmp(name, "split.", 6) == 0 ||
+            (strncmp(name, "finercut.", 9) == 0 && strcmp(name, FCI_TEXT_KEY_METASPACE) != 0) ||
+            strcmp(name, "general.architecture") == 0 || strcmp(name, "general.description") == 0 ||
+            strcmp(name, "general.size_label") == 0 || strcmp(name, "general.parameter_count") == 0;
         if (kv->key.n > architecture->bytes &&
             memcmp(name, architecture->data, (size_t)architecture->bytes) == 0 &&
             name[architecture->bytes] == '.')
@@ -19342,13 +20102,13 @@ FCI_FN void fci_export_keys_copied(const fci_export *x, fci_keys *k) {
         for (size_t s = 0; suffix && s < sizeof sizes / sizeof *sizes; s++)
             anew = anew || strcmp(suffix, sizes[s]) == 0;
         if (anew) continue;
-        if (suffix) name = fci_export_key(x, suffix, key, sizeof key);
-        if (!suffix || !fci_export_key_by_block(x, k, name, kv)) fci_keys_copy(k, name, kv);
+        if (suffix) name = fci_metadata_key(x, suffix, key, sizeof key);
+        if (!suffix || !fci_metadata_key_by_block(x, k, name, kv))
+            fci_metadata_keys_copy(k, name, kv);
     }
 }
 
-// Hyperparameters by the table that reads them. Sizes are written elsewhere.
-FCI_FN void fci_export_key_field(const fci_export *x, fci_keys *k, const fci_field *f) {
+FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f) {
     static const size_t elsewhere[] = {FCI_AT(n_blocks),      FCI_AT(ff),       FCI_AT(n_heads),
                                        FCI_AT(n_kv_heads),    FCI_AT(head_dim), FCI_AT(rotary_dim),
                                        FCI_AT(window_pattern)};
@@ -19360,9 +20120,10 @@ FCI_FN void fci_export_key_field(const fci_export *x, fci_keys *k, const fci_fie
     for (size_t i = 0; f->type == FCI_FIELD_COUNT && i < sizeof elsewhere / sizeof *elsewhere; i++)
         if (f->offset == elsewhere[i]) return;
     if (!names || (f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits))) return;
-    while (fci_model_next_name(&names, suffix, sizeof suffix) && *names)
-        if (f->offset != FCI_AT(norm_eps) || !fci_model_has(x->m, FCI_TRAIT_LAYER_NORM)) break; // the last is LayerNorm's
-    fci_export_key(x, suffix, key, sizeof key);
+    while (fci_config_next_name(&names, suffix, sizeof suffix) && *names)
+        if (f->offset != FCI_AT(norm_eps) || !fci_config_has(x->m, FCI_TRAIT_LAYER_NORM))
+            break; // the last is LayerNorm's
+    fci_metadata_key(x, suffix, key, sizeof key);
     memcpy(&real, (const char *)h + f->offset, sizeof real);
     memcpy(&count, (const char *)h + f->offset, sizeof count);
     if (f->type == FCI_FIELD_TRAIT) {
@@ -19370,39 +20131,43 @@ FCI_FN void fci_export_key_field(const fci_export *x, fci_keys *k, const fci_fie
             fci_keys_bool(k, key, (h->traits & f->traits) != 0);
     } else if (f->offset == FCI_AT(ropes[0].theta) || f->offset == FCI_AT(ropes[1].theta)) {
         bool used = h->rotary_dim && (f->offset == FCI_AT(ropes[0].theta) ||
-                                      fci_model_has(x->m, FCI_TRAIT_TWO_ROPES));
-        if (used) fci_keys_f32(k, key, real);
+                                      fci_config_has(x->m, FCI_TRAIT_TWO_ROPES));
+        if (used) fci_metadata_keys_f32(k, key, real);
     } else if (f->type == FCI_FIELD_REAL) {
-        if (real != f->otherwise || f->offset == FCI_AT(norm_eps)) fci_keys_f32(k, key, real);
+        if (real != f->otherwise || f->offset == FCI_AT(norm_eps))
+            fci_metadata_keys_f32(k, key, real);
     } else if (count && (f->offset != FCI_AT(expert_ff) || h->n_experts))
         fci_keys_u32(k, key, count);
 }
 
-FCI_FN fc_code fci_export_key_rope(const fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k) {
     static const char *const names[] = {"", "linear", "", "yarn", "longrope"};
     const fci_rope *r = &x->m->hyper.ropes[0];
     char key[96];
     if (r->scaling == FCI_ROPE_NONE || r->scaling == FCI_ROPE_LLAMA3) return FC_OK;
-    fci_keys_str(k, fci_export_key(x, "rope.scaling.type", key, sizeof key),
+    fci_keys_str(k, fci_metadata_key(x, "rope.scaling.type", key, sizeof key),
                  fci_s(names[r->scaling]));
-    fci_keys_f32(k, fci_export_key(x, "rope.scaling.factor", key, sizeof key), r->factor);
+    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.factor", key, sizeof key),
+                          r->factor);
     if (r->scaling == FCI_ROPE_LINEAR) return FC_OK;
-    fci_export_key_u32(x, k, "rope.scaling.original_context_length", (uint64_t)r->original);
+    fci_metadata_key_u32(x, k, "rope.scaling.original_context_length", (uint64_t)r->original);
     double attention = r->scaling == FCI_ROPE_YARN
-                           ? r->attention / fci_model_yarn_scale(r->factor, 1)
+                           ? r->attention / fci_config_yarn_scale(r->factor, 1)
                            : r->attention;
-    fci_keys_f32(k, fci_export_key(x, "rope.scaling.attn_factor", key, sizeof key), attention);
+    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.attn_factor", key, sizeof key),
+                          attention);
     if (r->scaling != FCI_ROPE_YARN) return FC_OK;
     if (!r->whole_dims)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format gguf: yarn whose range is not rounded to whole dimensions");
-    fci_keys_f32(k, fci_export_key(x, "rope.scaling.yarn_beta_slow", key, sizeof key), r->low);
-    fci_keys_f32(k, fci_export_key(x, "rope.scaling.yarn_beta_fast", key, sizeof key), r->high);
+    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_slow", key, sizeof key),
+                          r->low);
+    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_fast", key, sizeof key),
+                          r->high);
     return FC_OK;
 }
 
-// "license: apache-2.0" of the model card.
-FCI_FN void fci_export_key_licence(const fci_export *x, fci_keys *k, fci_str card) {
+FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card) {
     (void)x;
     if (card.n < 4 || memcmp(card.p, "---", 3) != 0) return;
     const char *p = card.p, *end = card.p + card.n;
@@ -19417,7 +20182,22 @@ FCI_FN void fci_export_key_licence(const fci_export *x, fci_keys *k, fci_str car
     }
 }
 
-// ---- A vocabulary from tokenizer.json
+// >> vocab
+// The vocabulary and chat template of a GGUF file, from tokenizer.json.
+
+// Follows the links of a path: whether what it names lies in the model's folder.
+FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside);
+// A name to be said at the end.
+FCI_FN void fci_vocab_leave(fci_export *x, const char *name, const char *why);
+// The path of a file beside the weights; *path NULL where it is not there, or not the model's own.
+FCI_FN fc_code fci_vocab_beside(fci_export *x, const char *name, char **path);
+// What a file of the model's directory holds, parsed; *root NULL where it is not there.
+FCI_FN fc_code fci_vocab_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
+// The config.json that the model was opened with, wherever it is.
+FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f);
+FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k);
+
+// ---- private to this section
 
 typedef struct fci_vocab {
     fci_str *tokens;  // by id
@@ -19440,18 +20220,19 @@ FCI_FN fc_code fci_vocab_pad(fci_export *x, fci_vocab *v, uint64_t id) {
 }
 
 // What an added token does to text around it that its type in a GGUF file cannot say.
-FCI_FN fc_code fci_vocab_flags(fci_export *x, const fc_tokenizer *t, const fci_text_added *a) {
+FCI_FN fc_code fci_vocab_flags(fci_export *x, const fc_tokenizer *t, const fci_tokenizer_added *a) {
     fci_shown shown;
     const bool phi3 = strcmp(x->m->architecture->name, "phi3") == 0 && !t->byte_level;
-    const char *what = a->single_word ? "single_word" : a->lstrip ? "lstrip"
-                       : a->rstrip && !phi3                       ? "rstrip"
-                       : a->changed                               ? "normalized"
-                                                                  : NULL;
+    const char *what = a->single_word       ? "single_word"
+                       : a->lstrip          ? "lstrip"
+                       : a->rstrip && !phi3 ? "rstrip"
+                       : a->changed         ? "normalized"
+                                            : NULL;
     if (!what) return FC_OK;
     return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                     "format %s: tokenizer.json: added token \"%s\": GGUF cannot say \"%s\"; use "
-                    "hf or hf-masked", fc_export_format_name(x->desc->format),
-                    fci_show(a->text, &shown), what);
+                    "hf or hf-masked",
+                    fc_export_format_name(x->desc->format), fci_show(a->text, &shown), what);
 }
 
 // Tokens and types by id, as the tokenizer that has read tokenizer.json gives ids to texts.
@@ -19459,19 +20240,20 @@ FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fc_tokenizer *t
     bool known = false;
     fc_code code = FC_OK;
     v->size = x->m->hyper.vocab;
-    v->tokens = (fci_str *)fci_arena_alloc(&x->arena, v->size, sizeof *v->tokens, "vocabulary",
-                                           x->err);
+    v->tokens =
+        (fci_str *)fci_arena_alloc(&x->arena, v->size, sizeof *v->tokens, "vocabulary", x->err);
     v->types = (uint8_t *)fci_arena_alloc(&x->arena, v->size, 1, "vocabulary", x->err);
     if (!v->tokens || !v->types) return FC_ERR_MEMORY;
     memset(v->types, 5, (size_t)v->size);
     for (size_t i = 0; i < t->n_tokens && !code; i++) {
-        const fci_text_token *token = &t->tokens[i];
+        const fci_tokenizer_token *token = &t->tokens[i];
         fci_shown shown;
         if (v->types[token->id] == 1)
-            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                            "format %s: tokenizer.json: GGUF cannot say that two texts, one of them "
-                            "\"%s\", have the id %u", fc_export_format_name(x->desc->format),
-                            fci_show(token->text, &shown), token->id);
+            return fci_fail(
+                x->err, FC_ERR_UNSUPPORTED, 0,
+                "format %s: tokenizer.json: GGUF cannot say that two texts, one of them "
+                "\"%s\", have the id %u",
+                fc_export_format_name(x->desc->format), fci_show(token->text, &shown), token->id);
         v->tokens[token->id] = token->text;
         v->types[token->id] = 1;
         code = fci_map_add(&v->ids, token->text, token->id, &known, x->err);
@@ -19482,7 +20264,7 @@ FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fc_tokenizer *t
     }
     for (size_t which = 0; which < 2; which++)
         for (uint32_t i = 0; i < t->added[which].first[256] && !code; i++) {
-            const fci_text_added *a = &t->added[which].items[i];
+            const fci_tokenizer_added *a = &t->added[which].items[i];
             v->types[a->id] = a->special ? 3 : 4;
             code = fci_vocab_flags(x, t, a);
         }
@@ -19493,7 +20275,7 @@ FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fc_tokenizer *t
 
 // Whether a name of llama.cpp stands for what the tokenizer does to text before it looks for
 // tokens.
-FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_text_pre *pre) {
+FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_vocabulary_pre *pre) {
     size_t n = 0;
     while (n < 5 && pre->steps[n]) n++;
     if (t->n_steps != n || t->ignore_merges != pre->ignore_merges ||
@@ -19501,7 +20283,7 @@ FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_text_pre *pre) {
         return false;
     if (pre->nfc && t->changes[0].kind != FCI_TEXT_NFC) return false;
     for (size_t i = 0; i < n; i++) {
-        const fci_text_step *s = &t->steps[i];
+        const fci_tokenizer_step *s = &t->steps[i];
         if (!s->name || strcmp(s->name, pre->steps[i]) != 0 || s->behavior != FCI_TEXT_ISOLATED ||
             s->invert || s->mark.n)
             return false;
@@ -19518,14 +20300,14 @@ FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *me
     *metaspace = FCI_TEXT_NEVER;
     if (t->byte_level || !t->byte_fallback) return false;
     for (size_t i = 0; i < t->n_changes; i++) {
-        const fci_text_change *c = &t->changes[i];
+        const fci_tokenizer_change *c = &t->changes[i];
         if (c->kind == FCI_TEXT_NFC || !fci_is(c->to, FCI_TEXT_BLANK)) return false;
         if (c->kind == FCI_TEXT_PREPEND) *prefix = true;
         else if (fci_is(c->from, " ")) blanks = true;
         else return false;
     }
     for (size_t i = 0; i < t->n_steps; i++) {
-        const fci_text_step *s = &t->steps[i];
+        const fci_tokenizer_step *s = &t->steps[i];
         if (s->behavior == FCI_TEXT_BEGINS) continue; // our own, for speed
         if (s->mark.n && !fci_is(s->mark, FCI_TEXT_BLANK)) return false;
         if (s->pattern || (!s->mark.n && !(blanks && fci_is(s->literal, " ")))) return false;
@@ -19546,7 +20328,8 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
     if (t->n_before > 1 || t->n_after > 1)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format %s: tokenizer.json: GGUF cannot say that %u tokens stand %s every "
-                        "text; use hf or hf-masked", fc_export_format_name(x->desc->format),
+                        "text; use hf or hf-masked",
+                        fc_export_format_name(x->desc->format),
                         t->n_before > 1 ? t->n_before : t->n_after,
                         t->n_before > 1 ? "before" : "after");
     *pieces = fci_vocab_is_pieces(t, &prefix, &metaspace);
@@ -19556,14 +20339,16 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
         if (!metaspace) return FC_OK;
         fci_keys_str(k, FCI_TEXT_KEY_METASPACE,
                      fci_s(metaspace == FCI_TEXT_FIRST ? "first" : "always"));
-        fci_log(x->c, 0, "Metaspace: llama.cpp gives other tokens to texts that begin with a blank, "
-                         "and after special tokens; GGUF cannot tell it");
+        fci_log(x->c, 0,
+                "Metaspace: llama.cpp gives other tokens to texts that begin with a blank, "
+                "and after special tokens; GGUF cannot tell it");
         return FC_OK;
     }
-    for (size_t i = sizeof fci_text_pres / sizeof *fci_text_pres; i-- > 0;) {
+    for (size_t i = sizeof fci_vocabulary_pres / sizeof *fci_vocabulary_pres; i-- > 0;) {
         n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
-                              fci_text_pres[i].name);
-        if (t->byte_level && fci_vocab_is_pre(t, &fci_text_pres[i])) name = fci_text_pres[i].name;
+                              fci_vocabulary_pres[i].name);
+        if (t->byte_level && fci_vocab_is_pre(t, &fci_vocabulary_pres[i]))
+            name = fci_vocabulary_pres[i].name;
     }
     if (!name)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -19583,12 +20368,12 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
     char key[64];
     uint32_t id = added;
     snprintf(key, sizeof key, "%s_token", name);
-    const fci_json *t = tc ? fci_model_json(tc, key) : NULL;
-    if (t && t->type == FCI_JSON_OBJECT) t = fci_model_json(t, "content");
+    const fci_json *t = tc ? fci_config_get(tc, key) : NULL;
+    if (t && t->type == FCI_JSON_OBJECT) t = fci_config_get(t, "content");
     bool found = t && t->type == FCI_JSON_STRING && fci_map_get(&v->ids, t->text, &id);
     snprintf(key, sizeof key, "%s_token_id", name);
-    const fci_json *n = fci_model_json(x->config, key);
-    if (!n) n = fci_model_json(x->outer, key);
+    const fci_json *n = fci_config_get(x->config, key);
+    if (!n) n = fci_config_get(x->outer, key);
     if (n && n->type == FCI_JSON_ARRAY && n->count) n = fci_json_first(n);
     if (!found && n && n->type == FCI_JSON_NUMBER && n->is_integer && n->integer < v->size) {
         id = (uint32_t)n->integer;
@@ -19655,13 +20440,13 @@ FCI_FN fc_code fci_vocab_merges(fci_export *x, fci_keys *k, const fci_json *merg
 
 FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const fci_json *root,
                                const fc_tokenizer *t, bool pieces) {
-    const fci_json *merges = fci_model_json(fci_model_json(root, "model"), "merges");
+    const fci_json *merges = fci_config_get(fci_config_get(root, "model"), "merges");
     char byte;
     if (!merges || merges->type != FCI_JSON_ARRAY)
         return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
     for (uint64_t i = 0; i < v->size && pieces; i++)
         if (i == t->unknown) v->types[i] = 2;
-        else if (v->types[i] == 1 && fci_text_is_byte(v->tokens[i], &byte)) v->types[i] = 6;
+        else if (v->types[i] == 1 && fci_tokenizer_is_byte(v->tokens[i], &byte)) v->types[i] = 6;
     fci_keys_array(k, "tokenizer.ggml.tokens", FCI_KV_STRING, v->size);
     for (uint64_t i = 0; i < v->size; i++) fci_keys_text(&k->b, v->tokens[i]);
     fci_keys_array(k, "tokenizer.ggml.token_type", FCI_KV_I32, v->size);
@@ -19671,7 +20456,7 @@ FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const f
 
 // Whether a folder is the model's, or within it. The cache of the Hugging Face hub keeps a model's
 // files in "blobs", two folders up from where links have their names.
-FCI_FN int fci_export_is_ours(const fci_export *x, const char *folder, bool *ours) {
+FCI_FN int fci_vocab_is_ours(const fci_export *x, const char *folder, bool *ours) {
     char here[2048], below[2048], blobs[2048], above[2048], snapshots[2048];
     const char *model = x->m->path;
     const int room = (int)sizeof here;
@@ -19694,8 +20479,7 @@ FCI_FN int fci_export_is_ours(const fci_export *x, const char *folder, bool *our
     return error;
 }
 
-// Follows the links of a path: whether what it names lies in the model's folder.
-FCI_FN fc_code fci_export_is_inside(fci_export *x, const char *name, bool *inside) {
+FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside) {
     char path[2048], to[1024];
     *inside = x->c->io.open != fci_platform_open; // the caller's files
     if (*inside) return FC_OK;
@@ -19706,7 +20490,7 @@ FCI_FN fc_code fci_export_is_inside(fci_export *x, const char *name, bool *insid
         snprintf(folder, sizeof folder, "%.*s", stem, path);
         int error = fci_platform_link(path, to, sizeof to);
         if (error == EINVAL || error == ENOENT) { // no link any more
-            error = fci_export_is_ours(x, folder, inside);
+            error = fci_vocab_is_ours(x, folder, inside);
             return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
         }
         if (error) return fci_io_error(x->err, path, "follow", error);
@@ -19716,27 +20500,25 @@ FCI_FN fc_code fci_export_is_inside(fci_export *x, const char *name, bool *insid
     return FC_OK;
 }
 
-// A name to be said at the end.
-FCI_FN void fci_export_leave(fci_export *x, const char *name, const char *why) {
+FCI_FN void fci_vocab_leave(fci_export *x, const char *name, const char *why) {
     fci_shown shown;
     fci_putf(&x->left, "%s%s", fci_show(fci_s(name), &shown), why);
     fci_put(&x->left, "", 1);
 }
 
-// The path of a file beside the weights; *path NULL where it is not there, or not the model's own.
-FCI_FN fc_code fci_export_beside(fci_export *x, const char *name, char **path) {
+FCI_FN fc_code fci_vocab_beside(fci_export *x, const char *name, char **path) {
     *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!*path) return FC_ERR_MEMORY;
     bool there, inside = true;
     fc_code code = fci_file_there(x->c, *path, &there, x->err);
-    if (!code && there) code = fci_export_is_inside(x, name, &inside);
-    if (!code && !inside) fci_export_leave(x, name, " (a link to another folder)");
+    if (!code && there) code = fci_vocab_is_inside(x, name, &inside);
+    if (!code && !inside) fci_vocab_leave(x, name, " (a link to another folder)");
     if (code || !there || !inside) *path = NULL;
     return code;
 }
 
-FCI_FN fc_code fci_export_parse(fci_export *x, const char *path, const char *name, fci_file *f,
-                                const fci_json **root) {
+FCI_FN fc_code fci_vocab_parse(fci_export *x, const char *path, const char *name, fci_file *f,
+                               const fci_json **root) {
     fc_code code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, f, x->err);
     if (!code)
         code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "",
@@ -19747,38 +20529,35 @@ FCI_FN fc_code fci_export_parse(fci_export *x, const char *path, const char *nam
     return code ? fci_wrap(x->err, code, "%s", name) : FC_OK;
 }
 
-// What a file of the model's directory holds, parsed; *root NULL where it is not there.
-FCI_FN fc_code fci_export_json(fci_export *x, const char *name, fci_file *f,
-                               const fci_json **root) {
+FCI_FN fc_code fci_vocab_json(fci_export *x, const char *name, fci_file *f, const fci_json **root) {
     char *path;
     *root = NULL;
     memset(f, 0, sizeof *f);
-    fc_code code = fci_export_beside(x, name, &path);
-    return code || !path ? code : fci_export_parse(x, path, name, f, root);
+    fc_code code = fci_vocab_beside(x, name, &path);
+    return code || !path ? code : fci_vocab_parse(x, path, name, f, root);
 }
 
-// The config.json that the model was opened with, wherever it is.
-FCI_FN fc_code fci_export_config(fci_export *x, fci_file *f) {
+FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f) {
     char *path = fci_path_join(&x->arena, x->m->path, "config.json", x->err);
     const fci_json *root;
-    fc_code code = path ? fci_export_parse(x, path, "config.json", f, &root) : FC_ERR_MEMORY;
+    fc_code code = path ? fci_vocab_parse(x, path, "config.json", f, &root) : FC_ERR_MEMORY;
     if (code) return code;
-    x->config = fci_model_text_config(root);
+    x->config = fci_config_text_config(root);
     x->outer = x->config == root ? NULL : root;
     return FC_OK;
 }
 
 // Chat templates: the default one and those with names, each under a key of its own, and a list of
 // the names.
-typedef struct fci_chat {
+typedef struct fci_vocab_chat {
     fci_export *x;
     fci_keys *keys;
     fci_map seen;     // names as GGUF has them: letters, digits and '_'
     fci_buffer names; // as the items of an array
     uint64_t n;
-} fci_chat;
+} fci_vocab_chat;
 
-FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text) {
+FCI_FN fc_code fci_vocab_chat_put(fci_vocab_chat *c, fci_str name, fci_str text) {
     fci_export *x = c->x;
     const bool usual = fci_is(name, "default");
     char key[160];
@@ -19807,76 +20586,76 @@ FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text) {
 }
 
 // A string, an array of {"name", "template"}, or an object of names and texts.
-FCI_FN fc_code fci_chat_put_json(fci_chat *c, const fci_json *chat, const char *file) {
+FCI_FN fc_code fci_vocab_chat_put_json(fci_vocab_chat *c, const fci_json *chat, const char *file) {
     const fci_json *n = chat->count ? fci_json_first(chat) : NULL;
     fc_code code = FC_OK;
-    if (chat->type == FCI_JSON_STRING) return fci_chat_put(c, fci_s("default"), chat->text);
+    if (chat->type == FCI_JSON_STRING) return fci_vocab_chat_put(c, fci_s("default"), chat->text);
     for (uint32_t i = 0; i < chat->count && !code; i++) {
         const fci_json *name = n, *text = n + 1;
         if (chat->type == FCI_JSON_ARRAY) {
             const bool object = n->type == FCI_JSON_OBJECT;
-            name = object ? fci_model_json(n, "name") : NULL;
-            text = object ? fci_model_json(n, "template") : NULL;
+            name = object ? fci_config_get(n, "name") : NULL;
+            text = object ? fci_config_get(n, "template") : NULL;
         }
         if (!name || !text || name->type != FCI_JSON_STRING || text->type != FCI_JSON_STRING)
             return fci_fail(c->x->err, FC_ERR_FORMAT, n->at,
                             "%s: \"chat_template\": expected texts with names", file);
-        code = fci_chat_put(c, name->text, text->text);
+        code = fci_vocab_chat_put(c, name->text, text->text);
         n = fci_json_next(chat->type == FCI_JSON_ARRAY ? n : n + 1);
     }
     return code;
 }
 
-FCI_FN fc_code fci_chat_put_file(fci_chat *c, const char *file, fci_str name) {
+FCI_FN fc_code fci_vocab_chat_put_file(fci_vocab_chat *c, const char *file, fci_str name) {
     fci_export *x = c->x;
     fci_file f;
     char *path;
-    fc_code code = fci_export_beside(x, file, &path);
+    fc_code code = fci_vocab_beside(x, file, &path);
     if (code || !path) return code;
     code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
     if (code) return code;
-    code = fci_chat_put(c, name, fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
+    code = fci_vocab_chat_put(c, name, fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
     fci_file_close(&f);
     return code;
 }
 
-FCI_FN int fci_chat_each(void *user, const char *file) { // of additional_chat_templates
-    fci_chat *c = (fci_chat *)user;
+FCI_FN int fci_vocab_chat_each(void *user, const char *file) { // of additional_chat_templates
+    fci_vocab_chat *c = (fci_vocab_chat *)user;
     const size_t n = strlen(file);
     char path[300];
     if (n < 7 || n > 200 || strcmp(file + n - 6, ".jinja") != 0) return 0;
     snprintf(path, sizeof path, "additional_chat_templates/%s", file);
-    return fci_chat_put_file(c, path, fci_sn(file, n - 6)) != FC_OK;
+    return fci_vocab_chat_put_file(c, path, fci_sn(file, n - 6)) != FC_OK;
 }
 
 // Files of their own come before what tokenizer_config.json says, as in transformers.
-FCI_FN fc_code fci_chat_read(fci_chat *c, const fci_json *tc) {
+FCI_FN fc_code fci_vocab_chat_read(fci_vocab_chat *c, const fci_json *tc) {
     fci_export *x = c->x;
-    const fci_json *root, *chat = tc ? fci_model_json(tc, "chat_template") : NULL;
+    const fci_json *root, *chat = tc ? fci_config_get(tc, "chat_template") : NULL;
     fci_file f;
-    fc_code code = fci_chat_put_file(c, "chat_template.jinja", fci_s("default"));
+    fc_code code = fci_vocab_chat_put_file(c, "chat_template.jinja", fci_s("default"));
     char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
     if (code || !folder) return code ? code : FC_ERR_MEMORY;
     bool there;
     int error = fci_platform_find_folder(folder, &there);
-    if (there) error = fci_platform_list(folder, fci_chat_each, c);
+    if (there) error = fci_platform_list(folder, fci_vocab_chat_each, c);
     if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
     if (x->err->code || c->seen.count) return x->err->code;
-    if (chat) return fci_chat_put_json(c, chat, "tokenizer_config.json");
-    code = fci_export_json(x, "chat_template.json", &f, &root);
-    chat = root ? fci_model_json(root, "chat_template") : NULL;
-    if (!code && chat) code = fci_chat_put_json(c, chat, "chat_template.json");
+    if (chat) return fci_vocab_chat_put_json(c, chat, "tokenizer_config.json");
+    code = fci_vocab_json(x, "chat_template.json", &f, &root);
+    chat = root ? fci_config_get(root, "chat_template") : NULL;
+    if (!code && chat) code = fci_vocab_chat_put_json(c, chat, "chat_template.json");
     fci_file_close(&f);
     return code;
 }
 
-FCI_FN fc_code fci_chat_keys(fci_export *x, fci_keys *k, const fci_json *tc) {
-    fci_chat c;
+FCI_FN fc_code fci_vocab_chat_keys(fci_export *x, fci_keys *k, const fci_json *tc) {
+    fci_vocab_chat c;
     memset(&c, 0, sizeof c);
     c.x = x;
     c.keys = k;
     c.seen.c = c.names.c = x->c;
-    fc_code code = fci_chat_read(&c, tc);
+    fc_code code = fci_vocab_chat_read(&c, tc);
     if (!code && c.names.error.code) {
         *x->err = c.names.error;
         code = c.names.error.code;
@@ -19901,24 +20680,24 @@ FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v,
     fci_vocab_special(x, k, v, tc, "pad", "padding", FCI_TEXT_NONE);
     fci_keys_bool(k, "tokenizer.ggml.add_bos_token", t->n_before > 0);
     fci_keys_bool(k, "tokenizer.ggml.add_eos_token", t->n_after > 0);
-    return fci_chat_keys(x, k, tc);
+    return fci_vocab_chat_keys(x, k, tc);
 }
 
-FCI_FN fc_code fci_export_vocabulary(fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_vocab_vocabulary(fci_export *x, fci_keys *k) {
     const fci_json *root, *tc;
     fci_file files[2];
     fci_vocab v;
     bool pieces;
     memset(&v, 0, sizeof v);
     v.ids.c = x->c;
-    fc_code code = fci_export_json(x, "tokenizer.json", &files[0], &root);
+    fc_code code = fci_vocab_json(x, "tokenizer.json", &files[0], &root);
     if (!code && !root) {
         fci_log(x->c, 0, "no tokenizer.json: the GGUF file has no vocabulary");
         fci_keys_str(k, "tokenizer.ggml.model", fci_s("none"));
         fci_file_close(&files[0]);
         return FC_OK;
     }
-    if (!code) code = fci_export_json(x, "tokenizer_config.json", &files[1], &tc);
+    if (!code) code = fci_vocab_json(x, "tokenizer_config.json", &files[1], &tc);
     else memset(&files[1], 0, sizeof files[1]);
     const fc_tokenizer *t = code ? NULL : fc_model_tokenizer(x->m, x->err);
     if (!code && !t) code = x->err->code;
@@ -19934,7 +20713,7 @@ FCI_FN fc_code fci_export_vocabulary(fci_export *x, fci_keys *k) {
 }
 
 // What GGUF has no key for must be what llama.cpp takes for granted.
-FCI_FN fc_code fci_export_unsaid(fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_vocab_unsaid(fci_export *x, fci_keys *k) {
     const fci_hyper *h = &x->m->hyper;
     const fci_window_rule rule = x->m->architecture->windows;
     const char *what = NULL;
@@ -19961,43 +20740,55 @@ FCI_FN fc_code fci_export_unsaid(fci_export *x, fci_keys *k) {
     said.query_scalar = 0;
     if (x->m->architecture->gguf_adjust) x->m->architecture->gguf_adjust(&said);
     const double scale = 1 / sqrt(said.query_scalar > 0 ? said.query_scalar : (double)h->head_dim);
-    if (!fci_model_has(x->m, FCI_TRAIT_MULTIPLIERS) && fabs(scale / h->attention_scale - 1) > 1e-6)
+    if (!fci_config_has(x->m, FCI_TRAIT_MULTIPLIERS) && fabs(scale / h->attention_scale - 1) > 1e-6)
         what = "the attention's scale";
     if (what)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format %s: GGUF cannot say %s of this %s model; use hf or hf-masked",
                         fc_export_format_name(x->desc->format), what, x->m->architecture->name);
     if (windowed && rule == FCI_WINDOW_PATTERN)
-        fci_export_key_u32(x, k, "attention.sliding_window_pattern", pattern);
+        fci_metadata_key_u32(x, k, "attention.sliding_window_pattern", pattern);
     return FC_OK;
 }
 
-FCI_FN fc_code fci_export_keys_made(fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k) {
     fci_file card;
     char *path, name[1024];
-    if (fci_export_beside(x, "README.md", &path)) return x->err->code;
+    if (fci_vocab_beside(x, "README.md", &path)) return x->err->code;
     fci_model_name(x->m, name, sizeof name);
     fci_keys_str(k, "general.name", fci_s(name));
     fci_keys_u32(k, "general.quantization_version", 2);
     fc_code code = path ? fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) : FC_OK;
     if (code) return code;
     if (path) {
-        fci_export_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
+        fci_metadata_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
     for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
-        fci_export_key_field(x, k, &fci_fields[i]);
-    code = fci_export_unsaid(x, k);
-    if (!code) code = fci_export_key_rope(x, k);
-    return code ? code : fci_export_vocabulary(x, k);
+        fci_metadata_key_field(x, k, &fci_fields[i]);
+    code = fci_vocab_unsaid(x, k);
+    if (!code) code = fci_metadata_key_rope(x, k);
+    return code ? code : fci_vocab_vocabulary(x, k);
 }
 
-// ---- Hugging Face directories
+// >> directory
+// config.json and the modelling file of a directory.
+
+FCI_FN void fci_directory_put_modeling(const fci_export *x, fci_buffer *b);
+// Settings that make transformers run a program that came with the model, or that are untrue of
+// weights that are written as they are computed with.
+FCI_FN bool fci_directory_is_code(fci_str key);
+// A node as JSON text again, on one line, without such settings.
+FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n);
+// The input's config.json with what the output needs.
+FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b);
+
+// ---- private to this section
 
 // The program that transformers runs for a compact directory: the stock class, with modules that do
 // nothing where block_configs say so. "@" stands for the class and the model_type.
 // made by tools/make_modeling.py from tools/modeling_finercut.py: do not edit
-static const char *const fci_export_modeling[] = {
+static const char *const fci_directory_modeling[] = {
     "# Written by finercut. The stock @ without the sublayers that block_configs in config.json c",
     "alls no_op.\nimport torch\nimport transformers\nfrom torch import nn\n\n_Base = transformers",
     ".@\n\n\nclass _Block(dict):\n    \"\"\"A JSON object whose members are attributes too, as vL",
@@ -20053,18 +20844,16 @@ static const char *const fci_export_modeling[] = {
     "rtError:\n    pass\n", NULL};
 // end of what tools/make_modeling.py made
 
-FCI_FN void fci_export_put_modeling(const fci_export *x, fci_buffer *b) {
+FCI_FN void fci_directory_put_modeling(const fci_export *x, fci_buffer *b) {
     const char *names[] = {x->family->class_name, x->family->class_name, x->family->name};
     size_t n = 0;
-    for (size_t i = 0; fci_export_modeling[i]; i++)
-        for (const char *p = fci_export_modeling[i]; *p; p++)
+    for (size_t i = 0; fci_directory_modeling[i]; i++)
+        for (const char *p = fci_directory_modeling[i]; *p; p++)
             if (*p == '@') fci_puts(b, names[n++]);
             else fci_put(b, p, 1);
 }
 
-// Settings that make transformers run a program that came with the model, or that are untrue of
-// weights that are written as they are computed with.
-FCI_FN bool fci_export_is_code(fci_str key) {
+FCI_FN bool fci_directory_is_code(fci_str key) {
     static const char *const keys[] = {"auto_map", "custom_pipelines", "trust_remote_code",
                                        "custom_generate", "quantization_config"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -20072,8 +20861,7 @@ FCI_FN bool fci_export_is_code(fci_str key) {
     return false;
 }
 
-// A node as JSON text again, on one line, without such settings.
-FCI_FN void fci_export_put_json(fci_buffer *b, const fci_json *n) {
+FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n) {
     const bool object = n->type == FCI_JSON_OBJECT;
     const fci_json *child = n->count ? fci_json_first(n) : NULL;
     switch (n->type) {
@@ -20086,16 +20874,16 @@ FCI_FN void fci_export_put_json(fci_buffer *b, const fci_json *n) {
     fci_puts(b, object ? "{" : "[");
     for (uint32_t i = 0; i < n->count; i++, child = fci_json_next(child)) {
         const fci_str key = object ? child++->text : fci_s("");
-        if (object && fci_export_is_code(key)) continue;
+        if (object && fci_directory_is_code(key)) continue;
         if (object) fci_json_put(b, ", %.*s: ", (int)key.n, key.p);
         else fci_json_put(b, ", ");
-        fci_export_put_json(b, child);
+        fci_directory_put_json(b, child);
     }
     fci_puts(b, object ? "}" : "]");
 }
 
 // "block_configs" in the form of DeciLM, with what vLLM wants to know of each block.
-FCI_FN void fci_export_put_blocks(const fci_export *x, fci_buffer *b) {
+FCI_FN void fci_directory_put_blocks(const fci_export *x, fci_buffer *b) {
     const fci_hyper *h = &x->m->hyper;
     for (uint32_t i = 0; i < h->n_blocks; i++) {
         fci_json_put(b, ",\n    {'attention': {'no_op': %i", !x->mask[2 * i]);
@@ -20109,70 +20897,72 @@ FCI_FN void fci_export_put_blocks(const fci_export *x, fci_buffer *b) {
     }
 }
 
-FCI_FN void fci_export_put_setting(fci_buffer *b, fci_str key, const fci_json *value) {
+FCI_FN void fci_directory_put_setting(fci_buffer *b, fci_str key, const fci_json *value) {
     fci_json_put(b, "  %.*s: ", (int)key.n, key.p);
-    fci_export_put_json(b, value);
+    fci_directory_put_json(b, value);
     fci_puts(b, ",\n");
 }
 
 // What transformers 5 moved or renamed stands under its old name too, for transformers 4: rope
 // settings, which are in one object now, and the number of experts.
-FCI_FN void fci_export_put_old_keys(const fci_export *x, fci_buffer *b) {
-    const fci_json *experts = fci_model_json(x->config, "num_local_experts");
-    if (experts && !fci_model_json(x->config, "num_experts") &&
+FCI_FN void fci_directory_put_old_keys(const fci_export *x, fci_buffer *b) {
+    const fci_json *experts = fci_config_get(x->config, "num_local_experts");
+    if (experts && !fci_config_get(x->config, "num_experts") &&
         strcmp(x->m->architecture->name, "qwen3_moe") == 0)
-        fci_export_put_setting(b, fci_s("num_experts"), experts);
-    const fci_json *rope = fci_model_json(x->config, "rope_parameters"),
-                   *theta = rope ? fci_model_json(rope, "rope_theta") : NULL;
-    if (theta && !fci_model_json(x->config, "rope_theta"))
-        fci_export_put_setting(b, fci_s("rope_theta"), theta);
+        fci_directory_put_setting(b, fci_s("num_experts"), experts);
+    const fci_json *rope = fci_config_get(x->config, "rope_parameters"),
+                   *theta = rope ? fci_config_get(rope, "rope_theta") : NULL;
+    if (theta && !fci_config_get(x->config, "rope_theta"))
+        fci_directory_put_setting(b, fci_s("rope_theta"), theta);
     if (theta && x->m->hyper.ropes[0].scaling != FCI_ROPE_NONE &&
-        !fci_model_json(x->config, "rope_scaling"))
-        fci_export_put_setting(b, fci_s("rope_scaling"), rope);
+        !fci_config_get(x->config, "rope_scaling"))
+        fci_directory_put_setting(b, fci_s("rope_scaling"), rope);
 }
 
 // vLLM's DeciLM takes the residual stream over at the first attention, so no FFN may come before
 // it.
-FCI_FN bool fci_export_for_vllm(const fci_export *x) {
+FCI_FN bool fci_directory_for_vllm(const fci_export *x) {
     uint32_t b = 0;
     while (b + 1 < x->m->hyper.n_blocks && !x->mask[2 * b] && !x->mask[2 * b + 1]) b++;
-    return fci_export_llama_shaped(x->m) && x->mask[2 * b + FC_KIND_ATTENTION];
+    return fci_convert_llama_shaped(x->m) && x->mask[2 * b + FC_KIND_ATTENTION];
 }
 
 // The settings that the model was read with, but for those that are written anew or are done by
 // what is written: sublayers that are dropped, matrices that are tied or not.
-FCI_FN void fci_export_put_settings(fci_export *x, fci_buffer *b) {
-    static const char *const ours[] = {"finercut", "tie_word_embeddings", "drop_attn_list",
-                                       "drop_mlp_list", "architectures", "model_type", "auto_map",
-                                       "block_configs", "qkv_bias"},
-        *const shared[] = {"bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype"};
+FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
+    static const char *const ours[] = {"finercut",      "tie_word_embeddings", "drop_attn_list",
+                                       "drop_mlp_list", "architectures",       "model_type",
+                                       "auto_map",      "block_configs",       "qkv_bias"},
+                             *const shared[] = {"bos_token_id", "eos_token_id", "pad_token_id",
+                                                "dtype", "torch_dtype"};
     const fci_json *key = fci_json_first(x->config);
     const size_t n_ours = !fci_export_masked(x) ? 9 : x->outer ? 6 : 4;
     for (uint32_t i = 0; i < x->config->count; i++) {
-        bool skip = fci_export_is_code(key->text);
+        bool skip = fci_directory_is_code(key->text);
         for (size_t o = 0; o < n_ours; o++) skip = skip || fci_is(key->text, ours[o]);
-        if (!skip) fci_export_put_setting(b, key->text, key + 1);
+        if (!skip) fci_directory_put_setting(b, key->text, key + 1);
         key = fci_json_next(key + 1);
     }
     for (size_t i = 0; x->outer && i < sizeof shared / sizeof *shared; i++) {
-        const fci_json *value = fci_model_json(x->outer, shared[i]);
+        const fci_json *value = fci_config_get(x->outer, shared[i]);
         if (value && !fci_json_get(x->config, shared[i]))
-            fci_export_put_setting(b, fci_s(shared[i]), value);
+            fci_directory_put_setting(b, fci_s(shared[i]), value);
     }
-    fci_export_put_old_keys(x, b);
-    fci_json_put(b, "  'tie_word_embeddings': %i,\n", fci_model_has(x->m, FCI_TRAIT_TIED));
+    fci_directory_put_old_keys(x, b);
+    fci_json_put(b, "  'tie_word_embeddings': %i,\n", fci_config_has(x->m, FCI_TRAIT_TIED));
     if (fci_export_masked(x) && x->outer)
         fci_json_put(b, "  'architectures': [%s],\n  'model_type': %s,\n", x->family->class_name,
                      x->family->name);
 }
 
-// The input's config.json with what the output needs.
-FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
-    const bool compact = !fci_export_masked(x), deci = fci_export_for_vllm(x);
+FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
+    const bool compact = !fci_export_masked(x), deci = fci_directory_for_vllm(x);
     fci_puts(b, "{\n");
-    fci_export_put_settings(x, b);
-    if (compact && fci_export_llama_shaped(x->m) && !deci)
-        fci_log(x->c, 0, "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
+    fci_directory_put_settings(x, b);
+    if (compact && fci_convert_llama_shaped(x->m) && !deci)
+        fci_log(
+            x->c, 0,
+            "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
     if (compact) {
         char type[64];
         snprintf(type, sizeof type, FCI_PRUNED_TYPE "%s", x->family->name);
@@ -20180,11 +20970,11 @@ FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
                      deci ? "DeciLMForCausalLM" : "FinercutForCausalLM", type);
         fci_json_put(b, "  'auto_map': {'AutoConfig': 'modeling_finercut.FinercutConfig', "
                         "'AutoModelForCausalLM': 'modeling_finercut.FinercutForCausalLM'},\n");
-        if (deci && fci_model_has(x->m, FCI_TRAIT_QKV_BIAS) &&
-            !fci_model_has(x->m, FCI_TRAIT_O_BIAS))
+        if (deci && fci_config_has(x->m, FCI_TRAIT_QKV_BIAS) &&
+            !fci_config_has(x->m, FCI_TRAIT_O_BIAS))
             fci_json_put(b, "  'qkv_bias': true,\n"); // how vLLM learns of Qwen2's
         fci_json_put(b, "  'block_configs': [");
-        fci_export_put_blocks(x, b);
+        fci_directory_put_blocks(x, b);
         fci_puts(b, "\n  ],\n");
     }
     fci_json_put(b, "  'finercut': {'removed': [");
@@ -20198,491 +20988,26 @@ FCI_FN fc_code fci_export_put_config(fci_export *x, fci_buffer *b) {
     return b->error.code ? FC_ERR_MEMORY : FC_OK;
 }
 
-// ---- A directory's config.json and tokenizer, from a GGUF file
+// >> write
+// Tensors written one by one, converted where they have to be; or compared with what was written.
 
-// The family whose files are written. GGUF calls all of Llama's shape by one name.
-FCI_FN const fci_architecture *fci_export_family(const fc_model *m) {
-    const fci_architecture *a = m->architecture;
-    const char *name = NULL;
-    if (!fci_model_is_gguf(m) || strcmp(a->name, "llama") != 0) return a;
-    if (m->hyper.n_experts) name = "mixtral";
-    else if (m->hyper.blocks[0].window) name = "mistral";
-    return name ? fci_model_architecture(fci_s(name), false, NULL) : a;
-}
+// the file under way is thrown away
+FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code);
+FCI_FN fc_code fci_write_begin(fci_export *x, const char *path);
+FCI_FN fc_code fci_write_write(fci_export *x, const void *bytes, uint64_t n);
+// Which row of the model is row r in another order.
+FCI_FN uint64_t fci_write_from(const fci_export *x, fci_order order, uint64_t r);
+FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align);
 
-FCI_FN void fci_made_real(fci_buffer *b, const char *key, double value) {
-    char text[40];
-    fci_format_g(text, sizeof text, 9, value); // as many as a float32 has
-    const bool off = !(value > 0 || value < 0); // a cap
-    fci_json_put(b, ",\n  %s: ", key);
-    fci_puts(b, off ? "null" : text);
-    if (!off && !strpbrk(text, ".e")) fci_puts(b, ".0"); // transformers tells 8 from 8.0
-}
+// ---- private to this section
 
-FCI_FN void fci_made_count(fci_buffer *b, const char *key, uint64_t value) {
-    fci_json_put(b, ",\n  %s: %llu", key, (unsigned long long)value);
-}
-
-// Hyperparameters by the table that reads them. Where families differ in the name, all are written.
-FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *f) {
-    const fci_hyper *h = &x->m->hyper;
-    const char *names = f->json;
-    const bool eps = f->offset == FCI_AT(norm_eps),
-               layer_norm = fci_model_has(x->m, FCI_TRAIT_LAYER_NORM);
-    const bool all = fci_model_has(x->m, FCI_TRAIT_POSITIONS) || f->offset == FCI_AT(n_experts) ||
-                     (eps && layer_norm);
-    char key[64];
-    double real;
-    uint64_t count;
-    if (!names || f->type == FCI_FIELD_TRAIT || (f->traits && !(h->traits & f->traits))) return;
-    if (f->offset == FCI_AT(partial_rotary) || f->offset == FCI_AT(query_scalar) ||
-        f->offset == FCI_AT(window) || f->offset == FCI_AT(window_from))
-        return; // written elsewhere
-    if ((f->traits & FCI_TRAIT_EXPERTS) && !h->n_experts) return;
-    if (f->offset == FCI_AT(ropes[1].theta) && !fci_model_has(x->m, FCI_TRAIT_TWO_ROPES)) return;
-    if (f->offset == FCI_AT(head_dim) && h->head_dim * h->n_heads == h->hidden &&
-        !strstr(x->family->json_defaults, "head_dim"))
-        return;
-    memcpy(&real, (const char *)h + f->offset, sizeof real);
-    memcpy(&count, (const char *)h + f->offset, sizeof count);
-    if (f->type == FCI_FIELD_COUNT && count == 0) return;
-    while (fci_model_next_name(&names, key, sizeof key)) {
-        if (eps && layer_norm && strcmp(key, "rms_norm_eps") == 0) continue;
-        if (f->type == FCI_FIELD_REAL) fci_made_real(b, key, real);
-        else fci_made_count(b, key, count);
-        if (!all) return;
-    }
-}
-
-// llama3's scaling is a tensor of factors in GGUF, and four numbers in config.json, of which all
-// known models share two.
-FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
-    const fci_rope *r = &x->m->hyper.ropes[0];
-    const uint64_t half = x->m->hyper.rotary_dim / 2;
-    fci_rope guess = *r;
-    guess.scaling = FCI_ROPE_LLAMA3;
-    guess.factor = (double)r->factors[0][half - 1];
-    guess.low = 1;
-    guess.high = 4;
-    for (guess.original = 16; guess.original < 1e7; guess.original *= 2) {
-        uint64_t j = 0;
-        while (j < half &&
-               fabs((double)r->factors[0][j] / fci_export_llama3(&guess, 2 * half, j) - 1) < 1e-4)
-            j++;
-        if (j < half) continue;
-        fci_json_put(b, ",\n  'rope_scaling': {'rope_type': 'llama3', 'factor': %g, "
-                        "'low_freq_factor': %g, 'high_freq_factor': %g, "
-                        "'original_max_position_embeddings': %g}",
-                     guess.factor, guess.low, guess.high, guess.original);
-        return FC_OK;
-    }
-    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                    "format %s: rope_freqs: no scaling of llama3's kind has these factors",
-                    fc_export_format_name(x->desc->format));
-}
-
-FCI_FN void fci_made_factors(fci_buffer *b, const char *key, const float *factors, uint64_t n) {
-    fci_json_put(b, ", %s: [", key);
-    for (uint64_t i = 0; i < n; i++) fci_json_put(b, ", %g", (double)factors[i]);
-    fci_puts(b, "]");
-}
-
-FCI_FN fc_code fci_made_rope(fci_export *x, fci_buffer *b) {
-    const fci_rope *r = &x->m->hyper.ropes[0];
-    const uint64_t half = x->m->hyper.rotary_dim / 2;
-    if (r->scaling == FCI_ROPE_NONE && r->factors[0]) return fci_made_llama3(x, b);
-    if (r->scaling == FCI_ROPE_NONE) return FC_OK;
-    if (r->scaling != FCI_ROPE_LONG) {
-        fci_json_put(b, ",\n  'rope_scaling': {'rope_type': %s, 'factor': %g",
-                     r->scaling == FCI_ROPE_YARN ? "yarn" : "linear", r->factor);
-        if (r->scaling == FCI_ROPE_YARN)
-            fci_json_put(b, ", 'original_max_position_embeddings': %g, 'attention_factor': %g, "
-                            "'beta_fast': %g, 'beta_slow': %g",
-                         r->original, r->attention, r->high, r->low);
-        fci_puts(b, "}");
-    } else { // transformers 4 wants these three members and no others
-        fci_json_put(b, ",\n  'rope_scaling': {'type': 'longrope'");
-        fci_made_factors(b, "short_factor", r->factors[0], half);
-        fci_made_factors(b, "long_factor", r->factors[1] ? r->factors[1] : r->factors[0], half);
-        fci_puts(b, "}");
-        fci_made_count(b, "original_max_position_embeddings", (uint64_t)r->original);
-    }
-    return FC_OK;
-}
-
-FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
-    const fci_hyper *h = &x->m->hyper;
-    bool any = false;
-    for (uint32_t i = 0; i < h->n_blocks; i++) any = any || h->blocks[i].window;
-    if (x->family->windows == FCI_WINDOW_NO_ROPE) {
-        fci_json_put(b, ",\n  'no_rope_layers': [");
-        for (uint32_t i = 0; i < h->n_blocks; i++)
-            fci_json_put(b, ", %u", (unsigned)(h->blocks[i].rope != 0));
-        fci_puts(b, "]");
-    }
-    if (!(x->family->traits & FCI_TRAIT_WINDOW)) return;
-    if (any) fci_made_count(b, "sliding_window", h->window);
-    else fci_json_put(b, ",\n  'sliding_window': null");
-    if (!(x->family->traits & FCI_TRAIT_USE_WINDOW))
-        fci_json_put(b, ",\n  'use_sliding_window': %i", any);
-    if (!any || x->family->windows == FCI_WINDOW_ALL) return;
-    fci_json_put(b, ",\n  'layer_types': [");
-    for (uint32_t i = 0; i < h->n_blocks; i++)
-        fci_json_put(b, ", %s", h->blocks[i].window ? "sliding_attention" : "full_attention");
-    fci_puts(b, "]");
-}
-
-// What the file shows by the tensors it has. Some families have a key for it, others always have
-// the same biases.
-FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
-    static const char *const silent[] = {"qwen2", "gpt2"};
-    const char *name = x->family->name;
-    bool q = false, o = false, ffn = false;
-    for (uint32_t i = 0; i < x->m->hyper.n_blocks; i++) {
-        q = q || ((const fci_weight *)fci_model_place(x->m, FCI_Q, i, 0))->bias;
-        o = o || ((const fci_weight *)fci_model_place(x->m, FCI_O, i, 0))->bias;
-        ffn = ffn || ((const fci_weight *)fci_model_place(x->m, FCI_DOWN, i, 0))->bias;
-    }
-    for (size_t i = 0; i < 2; i++)
-        if (strcmp(name, silent[i]) == 0) return FC_OK;
-    if (strcmp(name, "stablelm") == 0) fci_json_put(b, ",\n  'use_qkv_bias': %i", q);
-    else if (strcmp(name, "starcoder2") == 0) fci_json_put(b, ",\n  'use_bias': %i", q || o || ffn);
-    else if (q != o)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                        "format %s: a %s model with biases of q, k and v but not of the output",
-                        fc_export_format_name(x->desc->format), name);
-    else fci_json_put(b, ",\n  'attention_bias': %i", q);
-    if (ffn && strcmp(name, "llama") == 0) fci_json_put(b, ",\n  'mlp_bias': %i", ffn);
-    return FC_OK;
-}
-
-FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
-    const fci_hyper *h = &x->m->hyper;
-    const char *keys = x->family->json_defaults, *names[] = {"bos", "eos", "padding"},
-               *theirs[] = {"bos", "eos", "pad"};
-    char key[64];
-    uint64_t id;
-    fci_json_put(b, ",\n  %s: %s", x->family->activation_key, x->family->activation);
-    fci_json_put(b, ",\n  'tie_word_embeddings': %i", fci_model_has(x->m, FCI_TRAIT_TIED));
-    if (strstr(keys, "use_parallel_residual") || fci_model_has(x->m, FCI_TRAIT_PARALLEL))
-        fci_json_put(b, ",\n  'use_parallel_residual': %i",
-                     fci_model_has(x->m, FCI_TRAIT_PARALLEL));
-    if (h->n_experts)
-        fci_json_put(b, ",\n  'norm_topk_prob': %i", fci_model_has(x->m, FCI_TRAIT_TOP_SUM));
-    if (h->rotary_dim && (h->rotary_dim != h->head_dim || strstr(keys, "partial_rotary_factor") ||
-                          strstr(keys, "rotary_pct"))) {
-        fci_made_real(b, "partial_rotary_factor", (double)h->rotary_dim / (double)h->head_dim);
-        fci_made_real(b, "rotary_pct", (double)h->rotary_dim / (double)h->head_dim);
-    }
-    if (fci_model_has(x->m, FCI_TRAIT_CAPS)) {
-        double scalar = 1 / (h->attention_scale * h->attention_scale), whole = floor(scalar + 0.5);
-        if (fabs(scalar - whole) < 1e-6 * whole)
-            fci_made_count(b, "query_pre_attn_scalar", (uint64_t)whole);
-        else fci_made_real(b, "query_pre_attn_scalar", scalar);
-    }
-    for (size_t i = 0; i < 3; i++) {
-        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
-        const fci_kv *kv = fci_gguf_find(x->m->container, key);
-        snprintf(key, sizeof key, "%s_token_id", theirs[i]);
-        if (kv && fci_kv_u64(kv, &id)) fci_made_count(b, key, id);
-        else if (i == 2) // a family's own may be beyond this vocabulary
-            fci_json_put(b, ",\n  %s: null", key);
-    }
-}
-
-// A config.json as it would be beside this model's safetensors, as if it had been read.
-FCI_FN fc_code fci_export_make_config(fci_export *x) {
-    fci_buffer b;
-    fc_dtype type = fci_export_type(x, FCI_EMBEDDING, &x->m->embedding);
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    fci_json_put(&b, "{\n  'architectures': [%s],\n  'model_type': %s,\n  'torch_dtype': %s",
-                 x->family->class_name, x->family->name,
-                 type == FC_DTYPE_F16 ? "float16" : type == FC_DTYPE_BF16 ? "bfloat16" : "float32");
-    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
-        fci_made_field(x, &b, &fci_fields[i]);
-    fci_made_traits(x, &b);
-    fci_made_windows(x, &b);
-    fc_code code = fci_made_biases(x, &b);
-    if (!code) code = fci_made_rope(x, &b);
-    fci_puts(&b, "\n}\n");
-    if (!code && (code = b.error.code) != FC_OK) *x->err = b.error;
-    char *text = code ? NULL : fci_arena_copy(&x->arena, fci_sn(b.p, b.n), x->err);
-    if (!code)
-        code =
-            text ? fci_json_parse(x->c, &x->arena, text, b.n, &x->config, x->err) : FC_ERR_MEMORY;
-    fci_buffer_free(&b);
-    return code;
-}
-
-typedef struct fci_made_vocab {
-    fci_str *tokens;
-    const fci_kv *types, *scores, *merges;
-    uint64_t n;
-    const fc_tokenizer *t;
-    bool phi3;
-} fci_made_vocab;
-
-FCI_FN uint64_t fci_made_type(const fci_made_vocab *v, uint64_t id) {
-    uint64_t type = 1;
-    fci_kv_item_u64(v->types, id, &type);
-    return type;
-}
-
-FCI_FN void fci_made_added(const fci_made_vocab *v, fci_buffer *b) {
-    fci_json_put(b, "  'added_tokens': [");
-    for (uint64_t i = 0; i < v->n; i++) {
-        uint64_t type = fci_made_type(v, i);
-        if (type < 2 || type > 4) continue;
-        fci_json_put(b, ",\n    {'id': %llu, 'content': %.*s, 'single_word': false, 'lstrip': "
-                        "false, 'rstrip': %i, 'normalized': false, 'special': %i}",
-                     (unsigned long long)i, (int)v->tokens[i].n, v->tokens[i].p,
-                     v->phi3 && type == 3, type != 4);
-    }
-    fci_puts(b, "],\n");
-}
-
-FCI_FN void fci_made_pieces_pipeline(const fci_made_vocab *v, fci_buffer *b) { // SentencePiece's
-    const uint8_t metaspace = v->t->n_changes ? 0 : v->t->steps[0].prepend;
-    const bool prefix = metaspace || v->t->n_changes > 1;
-    if (metaspace)
-        fci_json_put(b, "  'normalizer': null,\n  'pre_tokenizer': {'type': 'Metaspace', "
-                        "'replacement': '" FCI_TEXT_BLANK "', 'prepend_scheme': %s, "
-                        "'split': false},\n",
-                     metaspace == FCI_TEXT_FIRST ? "first" : "always");
-    else {
-        fci_json_put(b, "  'normalizer': {'type': 'Sequence', 'normalizers': [");
-        if (prefix) fci_json_put(b, "{'type': 'Prepend', 'prepend': '" FCI_TEXT_BLANK "'}");
-        fci_json_put(b, ", {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '"
-                        FCI_TEXT_BLANK "'}]},\n  'pre_tokenizer': null,\n");
-    }
-    fci_json_put(b, "  'decoder': {'type': 'Sequence', 'decoders': [{'type': 'Replace', 'pattern': "
-                    "{'String': '" FCI_TEXT_BLANK "'}, 'content': ' '}, {'type': 'ByteFallback'}, "
-                    "{'type': 'Fuse'}");
-    if (prefix) fci_json_put(b, ", {'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0}");
-    fci_puts(b, "]},\n");
-}
-
-FCI_FN void fci_made_bytes_pipeline(const fci_made_vocab *v, fci_buffer *b) { // GPT-2's, with what cuts before it
-    const fc_tokenizer *t = v->t;
-    bool gpt2 = false;
-    fci_json_put(b, t->n_changes ? "  'normalizer': {'type': 'NFC'}" : "  'normalizer': null");
-    fci_json_put(b, ",\n  'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [");
-    for (size_t i = 0; i < t->n_steps; i++) {
-        const char *name = t->steps[i].name;
-        gpt2 = strcmp(name, "gpt2") == 0 && i + 1 == t->n_steps;
-        if (gpt2) break;
-        if (strcmp(name, "digits") == 0)
-            fci_json_put(b, "{'type': 'Digits', 'individual_digits': true}, ");
-        else
-            fci_json_put(b, "{'type': 'Split', 'pattern': {'Regex': %s}, 'behavior': 'Isolated', "
-                            "'invert': false}, ", fci_text_named(name)->regex);
-    }
-    fci_json_put(b, "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, "
-                    "'use_regex': %i}]},\n", gpt2);
-    fci_json_put(b, "  'decoder': {'type': 'ByteLevel', 'add_prefix_space': true, 'trim_offsets': "
-                    "true, 'use_regex': true},\n");
-}
-
-FCI_FN void fci_made_special(fci_buffer *b, fci_str token, unsigned part) {
-    fci_json_put(b, ", {'SpecialToken': {'id': %.*s, 'type_id': %u}}", (int)token.n, token.p, part);
-}
-
-FCI_FN void fci_made_template(const fci_made_vocab *v, fci_buffer *b) { // what stands before and after every text
-    const fc_tokenizer *t = v->t;
-    if (!t->n_before && !t->n_after) {
-        fci_json_put(b, "  'post_processor': null,\n");
-        return;
-    }
-    fci_json_put(b, "  'post_processor': {'type': 'TemplateProcessing'");
-    for (int pair = 0; pair < 2; pair++) {
-        fci_json_put(b, pair ? ", 'pair': [" : ", 'single': [");
-        for (unsigned part = 0; part <= (unsigned)pair; part++) {
-            for (uint32_t i = 0; i < t->n_before; i++)
-                fci_made_special(b, v->tokens[t->before[i]], part);
-            fci_json_put(b, ", {'Sequence': {'id': %s, 'type_id': %u}}", part ? "B" : "A", part);
-            for (uint32_t i = 0; i < t->n_after; i++)
-                fci_made_special(b, v->tokens[t->after[i]], part);
-        }
-        fci_puts(b, "]");
-    }
-    fci_json_put(b, ", 'special_tokens': {");
-    for (uint32_t i = 0; i < t->n_before + t->n_after; i++) {
-        const uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
-        const fci_str s = v->tokens[id];
-        fci_json_put(b, ", %.*s: {'id': %.*s, 'ids': [%u], 'tokens': [%.*s]}", (int)s.n, s.p,
-                     (int)s.n, s.p, id, (int)s.n, s.p);
-    }
-    fci_puts(b, "}},\n");
-}
-
-typedef struct fci_made_merge {
-    float score;
-    uint32_t id, left, right;
-} fci_made_merge;
-
-FCI_FN int fci_made_by_score(const void *a, const void *b) {
-    const fci_made_merge *x = (const fci_made_merge *)a, *y = (const fci_made_merge *)b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    if (x->id != y->id) return x->id < y->id ? -1 : 1;
-    return x->left != y->left ? (x->left < y->left ? -1 : 1) : x->right < y->right ? -1 : x->right > y->right;
-}
-
-// Of a vocabulary with scores: every way to make a token of two others, the best score first.
-FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
-    fci_buffer list;
-    fci_map ids;
-    bool known;
-    fc_code code = FC_OK;
-    memset(&list, 0, sizeof list);
-    memset(&ids, 0, sizeof ids);
-    list.c = ids.c = x->c;
-    for (uint64_t i = 0; i < v->n && !code; i++)
-        if (fci_made_type(v, i) == 1)
-            code = fci_map_add(&ids, v->tokens[i], (uint32_t)i, &known, x->err);
-    for (uint32_t i = 0; i < v->n && !code; i++) {
-        const fci_str s = v->tokens[i];
-        fci_made_merge m = {0, i, 0, 0};
-        double score = 0;
-        if (fci_made_type(v, i) != 1) continue;
-        fci_kv_item_f64(v->scores, i, &score);
-        m.score = (float)score;
-        for (size_t k = 1; k < s.n; k++)
-            if (((unsigned char)s.p[k] & 0xc0) != 0x80 &&
-                fci_map_get(&ids, fci_sn(s.p, k), &m.left) &&
-                fci_map_get(&ids, fci_sn(s.p + k, s.n - k), &m.right))
-                fci_put(&list, &m, sizeof m);
-    }
-    if (!code && list.error.code && (code = list.error.code) != FC_OK) *x->err = list.error;
-    const size_t n = code ? 0 : list.n / sizeof(fci_made_merge);
-    fci_made_merge *merges = (fci_made_merge *)(void *)list.p;
-    if (n) qsort(merges, n, sizeof *merges, fci_made_by_score);
-    for (size_t i = 0; i < n; i++) {
-        const fci_str left = v->tokens[merges[i].left], right = v->tokens[merges[i].right];
-        fci_json_put(b, ",\n      [%.*s, %.*s]", (int)left.n, left.p, (int)right.n, right.p);
-    }
-    fci_map_free(&ids);
-    fci_buffer_free(&list);
-    return code;
-}
-
-FCI_FN fc_code fci_made_model(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
-    const bool pieces = !v->t->byte_level;
-    fci_str merge;
-    uint64_t at = 0;
-    fc_code code = FC_OK;
-    fci_json_put(b, "  'model': {'type': 'BPE', 'dropout': null, 'unk_token': ");
-    if (pieces && v->t->unknown < v->n) fci_json_put_string(b, v->tokens[v->t->unknown]);
-    else fci_puts(b, "null");
-    fci_json_put(b, ", 'continuing_subword_prefix': null, 'end_of_word_suffix': null, 'fuse_unk': "
-                    "%i, 'byte_fallback': %i, 'ignore_merges': %i,\n    'vocab': {", pieces, pieces,
-                 v->t->ignore_merges);
-    for (uint64_t i = 0; i < v->n; i++)
-        fci_json_put(b, ",\n      %.*s: %llu", (int)v->tokens[i].n, v->tokens[i].p,
-                     (unsigned long long)i);
-    fci_json_put(b, "},\n    'merges': [");
-    if (v->t->ranks) code = fci_made_scored(x, v, b);
-    else
-        while (fci_kv_next_string(v->merges, &at, &merge))
-            fci_json_put(b, ",\n      %.*s", (int)merge.n, merge.p);
-    fci_puts(b, "]}\n}\n");
-    return code;
-}
-
-// All chat templates: one alone is a string, several are an array with names.
-FCI_FN void fci_made_chat(const fc_container *g, fci_buffer *b) {
-    static const char start[] = "tokenizer.chat_template.";
-    const size_t n = sizeof start - 1;
-    const fci_kv *usual = fci_gguf_find(g, "tokenizer.chat_template");
-    fci_str text = fci_s("");
-    bool named = false, one = usual && fci_kv_str(usual, &text);
-    for (size_t i = 0; i < g->n_kvs; i++) named = named || strncmp(g->kvs[i].key.p, start, n) == 0;
-    if (!named && !one) return;
-    if (!named) {
-        fci_json_put(b, ",\n  'chat_template': %.*s", (int)text.n, text.p);
-        return;
-    }
-    fci_json_put(b, ",\n  'chat_template': [");
-    for (size_t i = 0; i < g->n_kvs; i++) {
-        const fci_kv *kv = &g->kvs[i];
-        const bool other = strncmp(kv->key.p, start, n) == 0;
-        if ((!other && kv != usual) || !fci_kv_str(kv, &text)) continue;
-        fci_json_put(b, ",\n    {'name': %s, 'template': %.*s}", other ? kv->key.p + n : "default",
-                     (int)text.n, text.p);
-    }
-    fci_puts(b, "]");
-}
-
-FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_buffer *b) { // tokenizer_config.json
-    static const char *const names[] = {"bos", "eos", "unknown", "padding"}, *const keys[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
-    char key[64];
-    uint64_t id;
-    fci_json_put(b, "{\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
-    for (size_t i = 0; i < 4; i++) {
-        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
-        const fci_kv *kv = fci_gguf_find(x->m->container, key);
-        if (!kv || !fci_kv_u64(kv, &id) || id >= v->n) continue;
-        fci_json_put(b, ",\n  %s: %.*s", keys[i], (int)v->tokens[id].n, v->tokens[id].p);
-    }
-    fci_made_chat(x->m->container, b);
-    fci_puts(b, "\n}\n");
-}
-
-FCI_FN fc_code fci_export_text(fci_export *x, const char *name, fci_buffer *b);
-
-// tokenizer.json and tokenizer_config.json; a model without a vocabulary that we read gets none,
-// with a note.
-FCI_FN fc_code fci_export_make_tokenizer(fci_export *x) {
-    const fc_container *g = x->m->container;
-    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens"),
-                 *family = fci_gguf_find(g, "general.architecture");
-    fci_made_vocab v;
-    fci_buffer b;
-    fci_str name = fci_s("");
-    uint64_t at = 0;
-    fc_error why;
-    memset(&v, 0, sizeof v);
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    v.t = fc_model_tokenizer(x->m, &why);
-    if (!v.t && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
-    if (!v.t) {
-        fci_log(x->c, 0, "no tokenizer.json is written: %s", why.msg);
-        return FC_OK;
-    }
-    v.types = fci_gguf_find(g, "tokenizer.ggml.token_type");
-    v.scores = fci_gguf_find(g, "tokenizer.ggml.scores");
-    v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
-    v.phi3 = v.t->ranks && family && fci_kv_str(family, &name) && fci_is(name, "phi3");
-    v.tokens = (fci_str *)fci_arena_alloc(&x->arena, tokens->count, sizeof *v.tokens, "vocabulary",
-                                          x->err);
-    if (!v.tokens) return FC_ERR_MEMORY;
-    while (fci_kv_next_string(tokens, &at, &v.tokens[v.n])) v.n++;
-    fci_json_put(&b, "{\n  'version': '1.0',\n  'truncation': null,\n  'padding': null,\n");
-    fci_made_added(&v, &b);
-    if (v.t->byte_level) fci_made_bytes_pipeline(&v, &b);
-    else fci_made_pieces_pipeline(&v, &b);
-    fci_made_template(&v, &b);
-    fc_code code = fci_made_model(x, &v, &b);
-    if (code) fci_buffer_free(&b);
-    else code = fci_export_text(x, "tokenizer.json", &b);
-    if (code) return code;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    fci_made_settings(x, &v, &b);
-    x->tokenizer = true;
-    return fci_export_text(x, "tokenizer_config.json", &b);
-}
-
-// ---- Writing
-
-FCI_FN fc_code fci_export_stop(fci_export *x, fc_code code) { // the file under way is thrown away
+FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code) {
     if (x->file) x->c->io.discard(x->c->io.user, x->file);
     x->file = NULL;
     return code;
 }
 
-FCI_FN fc_code fci_export_begin(fci_export *x, const char *path) {
+FCI_FN fc_code fci_write_begin(fci_export *x, const char *path) {
     x->path = path;
     int error = x->c->io.create(x->c->io.user, path, &x->file);
     if (!error) return FC_OK;
@@ -20690,14 +21015,15 @@ FCI_FN fc_code fci_export_begin(fci_export *x, const char *path) {
     return fci_io_error(x->err, path, "create", error);
 }
 
-FCI_FN fc_code fci_export_report(fci_export *x) {
+FCI_FN fc_code fci_write_report(fci_export *x) {
     fc_progress p;
     double now = fci_platform_seconds();
     if (!x->desc->watch.progress || now - x->reported < 0.1) return FC_OK;
     x->reported = now;
     memset(&p, 0, sizeof p);
     p.what = "exporting";
-    p.done = p.step_done = x->total ? (double)x->done / 2 / (double)x->total : 1; // written and read
+    // written and read
+    p.done = p.step_done = x->total ? (double)x->done / 2 / (double)x->total : 1;
     p.seconds = now - x->start;
     p.seconds_left = p.done > 0 ? p.seconds / p.done * (1 - p.done) : -1;
     if (!x->desc->watch.progress(x->desc->watch.user, &p)) return FC_OK;
@@ -20707,7 +21033,7 @@ FCI_FN fc_code fci_export_report(fci_export *x) {
 #define FCI_EXPORT_AGAIN ((size_t)1 << 16)
 
 // Bytes that have been written must be in the file.
-FCI_FN fc_code fci_export_compare(fci_export *x, const char *p, uint64_t n) {
+FCI_FN fc_code fci_write_compare(fci_export *x, const char *p, uint64_t n) {
     const fc_io *io = &x->c->io;
     while (n > 0) {
         const size_t piece = (size_t)fci_min(n, FCI_EXPORT_AGAIN);
@@ -20720,15 +21046,15 @@ FCI_FN fc_code fci_export_compare(fci_export *x, const char *p, uint64_t n) {
         n -= piece;
         x->again_at += piece;
         x->done += piece;
-        fc_code code = fci_export_report(x);
+        fc_code code = fci_write_report(x);
         if (code) return code;
     }
     return FC_OK;
 }
 
-FCI_FN fc_code fci_export_write(fci_export *x, const void *bytes, uint64_t n) {
+FCI_FN fc_code fci_write_write(fci_export *x, const void *bytes, uint64_t n) {
     const char *p = (const char *)bytes;
-    if (x->again) return fci_export_compare(x, p, n);
+    if (x->again) return fci_write_compare(x, p, n);
     while (n > 0) {
         size_t piece = (size_t)fci_min(n, (uint64_t)8 << 20);
         int error = x->c->io.write(x->c->io.user, x->file, p, piece);
@@ -20736,46 +21062,46 @@ FCI_FN fc_code fci_export_write(fci_export *x, const void *bytes, uint64_t n) {
         p += piece;
         n -= piece;
         x->done += piece;
-        fc_code code = fci_export_report(x);
+        fc_code code = fci_write_report(x);
         if (code) return code;
     }
     return FC_OK;
 }
 
-FCI_FN fc_code fci_export_write_zeros(fci_export *x, uint64_t n) {
+FCI_FN fc_code fci_write_zeros(fci_export *x, uint64_t n) {
     static const char zeros[4096] = {0};
     fc_code code = FC_OK;
     for (; n > 0 && !code; n -= fci_min(n, sizeof zeros))
-        code = fci_export_write(x, zeros, fci_min(n, sizeof zeros));
+        code = fci_write_write(x, zeros, fci_min(n, sizeof zeros));
     return code;
 }
 
-// Which row of the model is row r in another order.
-FCI_FN uint64_t fci_export_from(const fci_export *x, fci_order order, uint64_t r) {
+FCI_FN uint64_t fci_write_from(const fci_export *x, fci_order order, uint64_t r) {
     const uint64_t head = x->m->hyper.head_dim, rotary = x->m->hyper.rotary_dim, half = rotary / 2,
                    i = r % head;
     if (order == FCI_ORDER_AS_IS || i >= rotary) return r;
-    return r - i + (order == FCI_ORDER_PAIRS ? (i % 2) * half + i / 2
-                    : i < half               ? 2 * i
-                                             : 2 * (i - half) + 1);
+    return r - i +
+           (order == FCI_ORDER_PAIRS ? (i % 2) * half + i / 2
+            : i < half               ? 2 * i
+                                     : 2 * (i - half) + 1);
 }
 
 // Row r of a piece, in its order.
-FCI_FN const char *fci_export_row(const fci_export *x, const fci_export_piece *p, uint64_t r) {
-    return fci_matrix_row(&p->matrix, fci_export_from(x, p->order, r));
+FCI_FN const char *fci_write_row(const fci_export *x, const fci_export_piece *p, uint64_t r) {
+    return fci_matrix_row(&p->matrix, fci_write_from(x, p->order, r));
 }
 
 #define FCI_EXPORT_RUN 8192 // numbers converted at a time, a multiple of every block
 
-typedef struct fci_export_room { // scratch of a conversion
+typedef struct fci_write_room { // scratch of a conversion
     float values[FCI_EXPORT_RUN], back[FCI_EXPORT_RUN];
     uint8_t stored[4 * FCI_EXPORT_RUN];
     uint64_t unfit;     // of the tensor so far: numbers that the type written has no value near to,
     float first_unfit;  // and one of them
-} fci_export_room;
+} fci_write_room;
 
 // Numbers into the type of a tensor, at room->stored; what does not fit is counted.
-FCI_FN void fci_export_encode(fc_dtype type, uint64_t n, fci_export_room *room) {
+FCI_FN void fci_write_encode(fc_dtype type, uint64_t n, fci_write_room *room) {
     const uint64_t block = fci_number_block(type);
     const bool whole = fci_number_encode(type, room->values, n, room->stored);
     for (uint64_t i = 0; block > 1 && i < n && !whole; i += block) {
@@ -20794,56 +21120,56 @@ FCI_FN void fci_export_encode(fc_dtype type, uint64_t n, fci_export_room *room) 
         }
 }
 
-FCI_FN fc_code fci_export_row_converted(fci_export *x, const fci_out *o, const fci_export_piece *p,
-                                        uint64_t r, fci_export_room *room) {
+FCI_FN fc_code fci_write_row_converted(fci_export *x, const fci_out *o, const fci_export_piece *p,
+                                       uint64_t r, fci_write_room *room) {
     const fci_matrix *w = &p->matrix;
     const uint64_t item = fci_number_block(w->type) == 1 ? fci_number_bytes(w->type, 1) : 0;
-    const char *row = w->transposed ? (const char *)w->data + r * item : fci_export_row(x, p, r);
+    const char *row = w->transposed ? (const char *)w->data + r * item : fci_write_row(x, p, r);
     fc_code code = FC_OK;
     for (uint64_t at = 0; at < w->cols && !code; at += FCI_EXPORT_RUN) {
         uint64_t n = fci_min(w->cols - at, FCI_EXPORT_RUN);
         if (!w->transposed) fci_number_decode(w->type, row, at, n, room->values);
         for (uint64_t i = 0; w->transposed && i < n; i++)
             fci_number_decode(w->type, row + (at + i) * w->row_bytes, 0, 1, room->values + i);
-        fci_export_encode(o->type, n, room);
-        code = fci_export_write(x, room->stored, fci_number_bytes(o->type, n));
+        fci_write_encode(o->type, n, room);
+        code = fci_write_write(x, room->stored, fci_number_bytes(o->type, n));
     }
     return code;
 }
 
 // Consecutive rows go out in buffers of a few, so that a vector in another order is not written
 // number by number.
-FCI_FN fc_code fci_export_rows(fci_export *x, const fci_export_piece *p, fci_export_room *room) {
+FCI_FN fc_code fci_write_rows(fci_export *x, const fci_export_piece *p, fci_write_room *room) {
     const fci_matrix *w = &p->matrix;
     size_t n = 0;
     fc_code code = FC_OK;
     for (uint64_t r = 0; r < w->rows && !code; r++) {
         if (w->row_bytes > sizeof room->stored) {
-            code = fci_export_write(x, fci_export_row(x, p, r), w->row_bytes);
+            code = fci_write_write(x, fci_write_row(x, p, r), w->row_bytes);
             continue;
         }
         if (n + w->row_bytes > sizeof room->stored) {
-            code = fci_export_write(x, room->stored, n);
+            code = fci_write_write(x, room->stored, n);
             n = 0;
         }
-        memcpy(room->stored + n, fci_export_row(x, p, r), (size_t)w->row_bytes);
+        memcpy(room->stored + n, fci_write_row(x, p, r), (size_t)w->row_bytes);
         n += (size_t)w->row_bytes;
     }
-    return code ? code : fci_export_write(x, room->stored, n);
+    return code ? code : fci_write_write(x, room->stored, n);
 }
 
-FCI_FN fc_code fci_export_tensor(fci_export *x, const fci_out *o, fci_export_room *room) {
-    fc_code code = o->n_pieces ? FC_OK : fci_export_write_zeros(x, o->bytes);
+FCI_FN fc_code fci_write_tensor(fci_export *x, const fci_out *o, fci_write_room *room) {
+    fc_code code = o->n_pieces ? FC_OK : fci_write_zeros(x, o->bytes);
     room->unfit = 0;
     for (size_t i = 0; i < o->n_pieces && !code; i++) {
         const fci_export_piece *p = &o->pieces[i];
         const fci_matrix *w = &p->matrix;
         if (w->transposed || w->type != o->type)
             for (uint64_t r = 0; r < w->rows && !code; r++)
-                code = fci_export_row_converted(x, o, p, r, room);
+                code = fci_write_row_converted(x, o, p, r, room);
         else if (p->order == FCI_ORDER_AS_IS && !w->run)
-            code = fci_export_write(x, w->data, w->rows * w->row_bytes);
-        else code = fci_export_rows(x, p, room);
+            code = fci_write_write(x, w->data, w->rows * w->row_bytes);
+        else code = fci_write_rows(x, p, room);
     }
     if (code || !room->unfit) return code;
     return fci_fail(x->err, FC_ERR_NUMERIC, 0,
@@ -20853,575 +21179,30 @@ FCI_FN fc_code fci_export_tensor(fci_export *x, const fci_out *o, fci_export_roo
                     fci_number_block(o->type) > 1 ? "use F32, F16 or BF16" : "use F32 or BF16");
 }
 
-FCI_FN fc_code fci_export_tensors(fci_export *x, uint32_t file, uint64_t align) {
-    fci_export_room *room = (fci_export_room *)fci_alloc(x->c, 1, sizeof *room, "rows", x->err);
+FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align) {
+    fci_write_room *room = (fci_write_room *)fci_alloc(x->c, 1, sizeof *room, "rows", x->err);
     fc_code code = room ? FC_OK : FC_ERR_MEMORY;
     for (size_t i = 0; i < x->n_outs && !code; i++) {
         const fci_out *o = &x->outs[i];
         if (o->file != file) continue;
-        code = fci_export_tensor(x, o, room);
-        if (!code) code = fci_export_write_zeros(x, fci_round_up(o->bytes, align) - o->bytes);
+        code = fci_write_tensor(x, o, room);
+        if (!code) code = fci_write_zeros(x, fci_round_up(o->bytes, align) - o->bytes);
     }
     fci_free(x->c, room);
     return code;
 }
 
-// What a file is made of; it is put twice: written, and compared with what is there then.
-typedef struct fci_body {
-    const char *head;
-    size_t n;         // its bytes
-    bool tensors;     // whether the tensors of `file` follow, each padded to `align`
-    uint32_t file;
-    uint64_t align;
-    bool whole;       // a model by itself: it is opened before it gets its name
-} fci_body;
-
-FCI_FN fc_code fci_export_agrees(fci_export *x, const char *path);
-
-FCI_FN fc_code fci_export_put(fci_export *x, const fci_body *body) {
-    fc_code code = fci_export_write(x, body->head, body->n);
-    return code || !body->tensors ? code : fci_export_tensors(x, body->file, body->align);
-}
-
-FCI_FN fc_code fci_export_put_again(fci_export *x, const fci_body *body, const char *path) {
-    const fc_io *io = &x->c->io;
-    uint64_t size;
-    int error = io->open(io->user, path, &x->again, &size);
-    if (error) {
-        x->again = NULL;
-        return fci_io_error(x->err, x->path, "open again", error);
-    }
-    x->again_at = 0;
-    x->again_room = (char *)fci_alloc(x->c, FCI_EXPORT_AGAIN, 1, "export", x->err);
-    fc_code code = x->again_room ? fci_export_put(x, body) : FC_ERR_MEMORY;
-    if (!code && size != x->again_at)
-        code = fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes in the file, got %llu",
-                        x->path, (unsigned long long)x->again_at, (unsigned long long)size);
-    io->close(io->user, x->again);
-    fci_free(x->c, x->again_room);
-    x->again = NULL;
-    x->again_room = NULL;
-    return code || !body->whole ? code : fci_export_agrees(x, path);
-}
-
-FCI_FN fc_code fci_export_end(fci_export *x) {
-    void *file = x->file;
-    x->file = NULL;
-    int error = x->c->io.commit(x->c->io.user, file);
-    return error ? fci_io_error(x->err, x->path, "finish", error) : FC_OK;
-}
-
-// A file gets its name when it has been read back. A caller's fc_io knows files only by their
-// names: there it has it before.
-FCI_FN fc_code fci_export_whole(fci_export *x, const char *path, const fci_body *body) {
-    const bool ours = x->c->io.create == fci_platform_create;
-    fc_code code = fci_export_begin(x, path);
-    if (!code) code = fci_export_put(x, body);
-    int error = code || !ours ? 0 : fci_platform_settle(x->file);
-    if (error) code = fci_io_error(x->err, path, "finish", error);
-    if (!code && ours && fci_platform_beside(x->file)) // not a device
-        code = fci_export_put_again(x, body, fci_platform_beside(x->file));
-    code = code ? fci_export_stop(x, code) : fci_export_end(x);
-    return code || ours ? code : fci_export_put_again(x, body, path);
-}
-
 // ---- A GGUF file
-
-FCI_FN uint64_t fci_export_alignment(const fci_export *x) {
-    uint64_t align = 32;
-    const fci_kv *kv = fci_gguf_find(x->m->container, "general.alignment");
-    return kv && fci_kv_u64(kv, &align) ? align : 32;
-}
-
-FCI_FN void fci_export_gguf_head(const fci_export *x, const fci_keys *keys, uint64_t align,
-                                 fci_buffer *b) {
-    uint64_t offset = 0;
-    fci_puts(b, "GGUF");
-    fci_keys_number(b, 3, 4);
-    fci_keys_number(b, x->n_outs, 8);
-    fci_keys_number(b, keys->n, 8);
-    fci_put(b, keys->b.p, keys->b.n);
-    for (size_t i = 0; i < x->n_outs; i++) {
-        const fci_out *o = &x->outs[i];
-        fci_keys_text(b, fci_s(o->name));
-        fci_keys_number(b, o->rank, 4);
-        for (uint32_t d = o->rank; d-- > 0;) fci_keys_number(b, o->shape[d], 8);
-        fci_keys_number(b, (uint64_t)fci_dtype_info(o->type)->gguf, 4);
-        fci_keys_number(b, offset, 8);
-        offset += fci_round_up(o->bytes, align);
-    }
-    while (b->n % align && !b->error.code) fci_put(b, "", 1);
-}
-
-FCI_FN fc_code fci_export_keys(fci_export *x, fci_keys *k) {
-    const char *name = x->deci ? "deci" : x->m->architecture->gguf ? x->m->architecture->gguf : "llama";
-    fci_keys_str(k, "general.architecture", fci_s(name));
-    fci_export_key_sizes(x, k);
-    fci_export_key_plan(x, k);
-    x->tokenizer = fci_model_is_gguf(x->m);
-    if (fci_model_is_gguf(x->m)) fci_export_keys_copied(x, k);
-    else return fci_export_keys_made(x, k);
-    return FC_OK;
-}
-
-// llama.cpp has windows where they come in a pattern, as in Gemma's files; elsewhere it passes over
-// their key.
-FCI_FN void fci_export_say_window(const fci_export *x) {
-    const fci_hyper *h = &x->m->hyper;
-    uint32_t window = 0;
-    for (uint32_t b = 0; b < h->n_blocks; b++)
-        if (h->blocks[b].window && h->blocks[b].window < h->max_positions)
-            window = h->blocks[b].window;
-    if (window && x->m->architecture->windows != FCI_WINDOW_PATTERN)
-        fci_log(x->c, 0, "llama.cpp passes over the sliding window of %u of this %s model: beyond %u "
-                         "tokens its outputs are others", window, x->m->architecture->name, window);
-}
-
-FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t bytes);
-
-FCI_FN fc_code fci_export_gguf(fci_export *x) {
-    fci_keys keys;
-    fci_buffer head;
-    const uint64_t align = fci_export_alignment(x);
-    memset(&keys, 0, sizeof keys);
-    memset(&head, 0, sizeof head);
-    keys.b.c = head.c = x->c;
-    fci_export_say_window(x);
-    fc_code code = fci_export_keys(x, &keys);
-    if (!code && keys.b.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = keys.b.error;
-    if (!code) fci_export_gguf_head(x, &keys, align, &head);
-    if (!code && head.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = head.error;
-    for (size_t i = 0; i < x->n_outs; i++) x->total += fci_round_up(x->outs[i].bytes, align);
-    x->total += head.n;
-    if (!code) code = fci_export_room_check(x, x->desc->path, x->total);
-    const fci_body body = {head.p, head.n, true, 0, align, true};
-    if (!code) code = fci_export_whole(x, x->desc->path, &body);
-    fci_buffer_free(&keys.b);
-    fci_buffer_free(&head);
-    return code;
-}
 
 // ---- A directory
 
-FCI_FN void fci_export_put_header(const fci_export *x, uint32_t file, fci_buffer *b) { // of a safetensors file
-    const fc_container *c = x->m->container;
-    uint64_t offset = 0;
-    bool format = false;
-    fci_json_put(b, "{'__metadata__':{");
-    for (size_t i = 0; i < c->n_kvs && !c->gguf; i++) {
-        const fci_kv *kv = &c->kvs[i];
-        format = format || fci_is(kv->key, "format");
-        if (!fci_is(kv->key, "finercut"))
-            fci_json_put(b, ",%.*s:%.*s", (int)kv->key.n, kv->key.p, (int)kv->bytes,
-                         (const char *)kv->data);
-    }
-    if (!format) fci_json_put(b, ",'format':'pt'");
-    fci_json_put(b, ",'finercut':'");
-    fci_export_removed(x, b, "");
-    fci_json_put(b, "'}");
-    for (size_t i = 0; i < x->n_outs; i++) {
-        const fci_out *o = &x->outs[i];
-        if (o->file != file) continue;
-        fci_json_put(b, ",%s:{'dtype':%s,'shape':[", o->name, fci_dtype_info(o->type)->safetensors);
-        for (uint32_t d = 0; d < o->rank; d++)
-            fci_json_put(b, ",%llu", (unsigned long long)o->shape[d]);
-        fci_json_put(b, "],'data_offsets':[%llu,%llu]}", (unsigned long long)offset,
-                     (unsigned long long)(offset + o->bytes));
-        offset += o->bytes;
-    }
-    fci_puts(b, "}");
-    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
-}
+// >> agree
+// Read back: what was written, opened as a model, must be the one that was meant.
 
-FCI_FN void fci_export_shard_name(uint32_t file, uint32_t n, char *name, size_t size) {
-    if (n == 1) snprintf(name, size, "model.safetensors");
-    else snprintf(name, size, "model-%05u-of-%05u.safetensors", file + 1, n);
-}
+// Opens what was written, with one thread and without a word, and looks at all of the model.
+FCI_FN fc_code fci_agree_agrees(fci_export *x, const char *path);
 
-// Which file each tensor goes to: as in the input, or by --shard-size. Files that would be empty
-// are left out.
-FCI_FN uint32_t fci_export_shards(fci_export *x) {
-    uint64_t bytes = 0;
-    uint32_t n = 0, last = UINT32_MAX;
-    for (size_t i = 0; i < x->n_outs; i++) {
-        fci_out *o = &x->outs[i];
-        bool next = n == 0 || (x->desc->shard_bytes ? bytes + o->bytes > x->desc->shard_bytes
-                                                    : o->file != last);
-        if (next) {
-            n++;
-            bytes = 0;
-        }
-        last = o->file;
-        bytes += o->bytes;
-        o->file = n - 1;
-    }
-    return n;
-}
-
-FCI_FN fc_code fci_export_file(fci_export *x, const char *name, const char *bytes, size_t n) {
-    char *path = fci_path_join(&x->arena, x->target, name, x->err);
-    if (!path) return FC_ERR_MEMORY;
-    const fci_body body = {bytes, n, false, 0, 1, false};
-    return fci_export_whole(x, path, &body);
-}
-
-FCI_FN fc_code fci_export_shard(fci_export *x, uint32_t file, uint32_t n_files) {
-    fci_buffer head;
-    char name[64], length[8] = {0};
-    fci_export_shard_name(file, n_files, name, sizeof name);
-    char *path = fci_path_join(&x->arena, x->target, name, x->err);
-    memset(&head, 0, sizeof head);
-    head.c = x->c;
-    fci_put(&head, length, 8);
-    fci_export_put_header(x, file, &head);
-    fc_code code = path ? head.error.code : FC_ERR_MEMORY;
-    if (code && path) *x->err = head.error;
-    for (int i = 0; i < 8 && !code; i++)
-        head.p[i] = (char)(unsigned char)((uint64_t)(head.n - 8) >> (8 * i) & 255);
-    const fci_body body = {head.p, head.n, true, file, 1, false};
-    if (!code) code = fci_export_whole(x, path, &body);
-    fci_buffer_free(&head);
-    return code;
-}
-
-FCI_FN fc_code fci_export_text(fci_export *x, const char *name, fci_buffer *b) { // takes the buffer
-    fc_code code = b->error.code;
-    if (code) *x->err = b->error;
-    else code = fci_export_file(x, name, b->p, b->n);
-    fci_buffer_free(b);
-    return code;
-}
-
-FCI_FN fc_code fci_export_index(fci_export *x, uint32_t n_files) {
-    fci_buffer b;
-    uint64_t total = 0;
-    char name[64];
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    for (size_t i = 0; i < x->n_outs; i++) total += x->outs[i].bytes;
-    fci_json_put(&b, "{'metadata': {'total_size': %llu}, 'weight_map': {",
-                 (unsigned long long)total);
-    for (size_t i = 0; i < x->n_outs; i++) {
-        fci_export_shard_name(x->outs[i].file, n_files, name, sizeof name);
-        fci_json_put(&b, ",\n  %s: %s", x->outs[i].name, name);
-    }
-    fci_puts(&b, "\n}}\n");
-    return fci_export_text(x, "model.safetensors.index.json", &b);
-}
-
-// ---- What goes along: data, by a list. Programs, other weights, and files that nobody knows stay.
-
-typedef enum fci_along { // how
-    FCI_ALONG_NOT, FCI_ALONG_ANEW, FCI_ALONG_COPIED, FCI_ALONG_SETTINGS, FCI_ALONG_TEMPLATES
-} fci_along;
-
-static const struct fci_along_name { // one '*' stands for any characters
-    const char *name;
-    fci_along how;
-} fci_along_names[] = {
-    {"config.json", FCI_ALONG_ANEW},
-    {"README.md", FCI_ALONG_ANEW},
-    {"model.safetensors", FCI_ALONG_ANEW},
-    {"model-*.safetensors", FCI_ALONG_ANEW},
-    {"model.safetensors.index.json", FCI_ALONG_ANEW},
-    {"modeling_finercut.py", FCI_ALONG_ANEW},
-    {"tokenizer.json", FCI_ALONG_COPIED},
-    {"tokenizer.model*", FCI_ALONG_COPIED},
-    {"vocab.json", FCI_ALONG_COPIED},
-    {"vocab.txt", FCI_ALONG_COPIED},
-    {"merges.txt", FCI_ALONG_COPIED},
-    {"spiece.model", FCI_ALONG_COPIED},
-    {"sentencepiece*.model", FCI_ALONG_COPIED},
-    {"tekken.json", FCI_ALONG_COPIED},
-    {"*.tiktoken", FCI_ALONG_COPIED},
-    {"tiktoken.model", FCI_ALONG_COPIED},
-    {"chat_template*.jinja", FCI_ALONG_COPIED},
-    {"tokenizer_config.json", FCI_ALONG_SETTINGS},
-    {"special_tokens_map.json", FCI_ALONG_SETTINGS},
-    {"added_tokens.json", FCI_ALONG_SETTINGS},
-    {"chat_template.json", FCI_ALONG_SETTINGS},
-    {"generation_config.json", FCI_ALONG_SETTINGS},
-    {"*processor_config.json", FCI_ALONG_SETTINGS},
-    {"additional_chat_templates", FCI_ALONG_TEMPLATES},
-};
-
-FCI_FN bool fci_along_matches(const char *pattern, const char *name) {
-    const char *star = strchr(pattern, '*');
-    const size_t n = strlen(name), before = star ? (size_t)(star - pattern) : 0,
-                 after = star ? strlen(star + 1) : 0;
-    if (!star) return strcmp(pattern, name) == 0;
-    return n >= before + after && memcmp(name, pattern, before) == 0 &&
-           strcmp(name + n - after, star + 1) == 0;
-}
-
-// "LICENSE", "Notice.txt", "USE_POLICY.md": texts that those who pass a model on owe.
-FCI_FN bool fci_along_is_terms(const char *name) {
-    static const char *const stems[] = {"LICENSE", "LICENCE", "NOTICE", "COPYING", "COPYRIGHT",
-                                        "USE_POLICY", "USAGE_POLICY", "ACCEPTABLE_USE", "TERMS"};
-    static const char *const ends[] = {"", ".txt", ".md", ".rst", ".pdf", ".html"};
-    const char *dot = strchr(name, '.') ? strrchr(name, '.') : name + strlen(name);
-    bool stem = false, end = false;
-    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
-        size_t k = 0;
-        while (stems[i][k] && (name[k] & ~0x20) == (stems[i][k] & ~0x20)) k++; // '_' stays apart
-        stem = stem || !stems[i][k];
-    }
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) end = end || strcmp(dot, ends[i]) == 0;
-    return stem && end;
-}
-
-FCI_FN fci_along fci_along_how(const char *name) {
-    for (size_t i = 0; i < sizeof fci_along_names / sizeof *fci_along_names; i++)
-        if (fci_along_matches(fci_along_names[i].name, name)) return fci_along_names[i].how;
-    return fci_along_is_terms(name) ? FCI_ALONG_COPIED : FCI_ALONG_NOT;
-}
-
-FCI_FN fc_code fci_along_copy(fci_export *x, const char *name) {
-    fci_file f;
-    char *path;
-    fc_code code = fci_export_beside(x, name, &path);
-    if (code || !path) return code;
-    code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, &f, x->err);
-    if (code) return code;
-    code = fci_export_file(x, name, (const char *)f.data, (size_t)f.size);
-    x->tokenizer = x->tokenizer || strcmp(name, "tokenizer.json") == 0;
-    fci_file_close(&f);
-    return code;
-}
-
-// Whether a file of settings names programs that do not go along.
-FCI_FN bool fci_along_has_code(const fci_json *n) {
-    const fci_json *child = n->count ? fci_json_first(n) : NULL;
-    for (uint32_t i = 0; i < n->count; i++) {
-        if (n->type == FCI_JSON_OBJECT && fci_export_is_code((child++)->text)) return true;
-        if (fci_along_has_code(child)) return true;
-        child = fci_json_next(child);
-    }
-    return false;
-}
-
-// transformers 4 knows the tokenizer of a model_type of its own, but not of ours; and a class that
-// a program beside the model has defined is not there any more. tokenizer.json needs neither.
-FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bool *needs) {
-    const fci_json *map = settings ? fci_model_json(settings, "auto_map") : NULL;
-    const bool own = map && map->type == FCI_JSON_OBJECT && fci_model_json(map, "AutoTokenizer");
-    if (!own && (fci_export_masked(x) || (settings && fci_model_json(settings, "tokenizer_class"))))
-        return FC_OK;
-    char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
-    fc_code code = path ? fci_file_there(x->c, path, needs, x->err) : FC_ERR_MEMORY;
-    return !code && *needs ? fci_export_is_inside(x, "tokenizer.json", needs) : code;
-}
-
-FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_class) {
-    const fci_json *key = settings ? fci_json_first(settings) : NULL;
-    fci_puts(b, "{");
-    if (new_class) fci_json_put(b, "\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
-    for (uint32_t i = 0; settings && i < settings->count; i++, key = fci_json_next(key + 1)) {
-        if (fci_export_is_code(key->text) || (new_class && fci_is(key->text, "tokenizer_class")))
-            continue;
-        fci_json_put(b, ",\n  %.*s: ", (int)key->text.n, key->text.p);
-        fci_export_put_json(b, key + 1);
-    }
-    fci_puts(b, "\n}\n");
-}
-
-// A file of settings: byte for byte, or without what names programs.
-FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
-    fci_file f;
-    fci_buffer b;
-    const fci_json *root;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    fc_code code = fci_export_json(x, name, &f, &root);
-    bool new_class = false;
-    if (!code && strcmp(name, "tokenizer_config.json") == 0)
-        code = fci_along_needs_class(x, root, &new_class);
-    if (!code && root && !new_class && !fci_along_has_code(root))
-        code = fci_export_file(x, name, (const char *)f.data, (size_t)f.size);
-    else if (!code && (root || new_class)) {
-        if (root && fci_along_has_code(root)) fci_export_leave(x, name, "'s code");
-        fci_along_put(&b, root, new_class);
-        code = fci_export_text(x, name, &b);
-    }
-    fci_file_close(&f);
-    return code;
-}
-
-FCI_FN int fci_along_template(void *user, const char *name) {
-    fci_export *x = (fci_export *)user;
-    char inner[300];
-    const size_t n = strlen(name);
-    if (n < 7 || n > 200 || strcmp(name + n - 6, ".jinja") != 0) {
-        fci_export_leave(x, name, "");
-        return 0;
-    }
-    snprintf(inner, sizeof inner, "additional_chat_templates/%s", name);
-    return fci_along_copy(x, inner) != FC_OK;
-}
-
-FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
-    char *from = fci_path_join(&x->arena, x->m->path, name, x->err),
-         *to = fci_path_join(&x->arena, x->target, name, x->err);
-    if (!from || !to) return FC_ERR_MEMORY;
-    int error = fci_platform_make_folder(to);
-    if (error) return fci_io_error(x->err, to, "create", error);
-    error = fci_platform_list(from, fci_along_template, x);
-    if (error && !x->err->code) return fci_io_error(x->err, from, "list", error);
-    return x->err->code;
-}
-
-FCI_FN bool fci_along_leads_nowhere(const fci_export *x, const char *path) {
-    const fc_io *io = &x->c->io;
-    void *file;
-    uint64_t size;
-    int error = io->open(io->user, path, &file, &size);
-    if (!error) io->close(io->user, file);
-    return error == ENOLINK;
-}
-
-FCI_FN int fci_along_each(void *user, const char *name) {
-    fci_export *x = (fci_export *)user;
-    const fci_along how = fci_along_how(name);
-    bool there, folder, inside;
-    char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
-    if (!path) return 1;
-    if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
-    const int error = fci_platform_find_folder(path, &folder);
-    if (error) {
-        fci_io_error(x->err, path, "open", error);
-        return error;
-    }
-    if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
-        fci_export_leave(x, name, folder ? "/" : "");
-    else if (fci_export_is_inside(x, name, &inside)) return 1;
-    else if (!inside)
-        fci_export_leave(x, name, " (a link to another folder)");
-    else if (!folder && fci_along_leads_nowhere(x, path))
-        fci_export_leave(x, name, " (a link to nothing)");
-    else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
-    else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
-    else if (how == FCI_ALONG_SETTINGS) return fci_along_settings(x, name) != FC_OK;
-    else return fci_along_copy(x, name) != FC_OK;
-    return 0;
-}
-
-FCI_FN fc_code fci_export_along(fci_export *x) {
-    int error = fci_platform_list(x->m->path, fci_along_each, x);
-    if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
-    return x->err->code ? x->err->code : fci_along_settings(x, "tokenizer_config.json");
-}
-
-// Says what was left out, a few names a line.
-FCI_FN void fci_export_say_left(const fci_export *x) {
-    const char *p = x->left.p, *end = p ? p + x->left.n : p;
-    char line[200];
-    size_t n = 0, lines = 0, more = 0;
-    for (; p < end; p += strlen(p) + 1) {
-        if (lines == 8) more++;
-        else if (n && n + strlen(p) + 3 > sizeof line) {
-            fci_log(x->c, 0, "left out: %s", line);
-            lines++;
-            n = 0;
-        }
-        if (lines < 8)
-            n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", n ? ", " : "", p);
-    }
-    if (n && lines < 8) fci_log(x->c, 0, "left out: %s", line);
-    if (more) fci_log(x->c, 0, "left out: %llu more", (unsigned long long)more);
-}
-
-// The model card with a paragraph on what was removed.
-FCI_FN fc_code fci_export_card(fci_export *x) {
-    fci_file f;
-    fci_buffer b;
-    char *path = NULL;
-    const fci_kv *licence =
-        fci_model_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
-    fci_str name;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    if (!fci_model_is_gguf(x->m) && fci_export_beside(x, "README.md", &path)) return x->err->code;
-    if (fci_kv_str(licence, &name)) {
-        fci_puts(&b, "---\nlicense: ");
-        fci_put(&b, name.p, name.n);
-        fci_puts(&b, "\n---\n\n");
-    }
-    if (path) {
-        fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
-        if (code) {
-            fci_buffer_free(&b);
-            return code;
-        }
-        fci_put(&b, f.data, (size_t)f.size);
-        fci_file_close(&f);
-        fci_puts(&b, "\n\n");
-    }
-    fci_puts(&b, "## Pruned by finercut\n\n");
-    fci_export_put_story(x, &b);
-    fci_puts(&b, "\n");
-    return fci_export_text(x, "README.md", &b);
-}
-
-FCI_FN fc_code fci_export_folder_files(fci_export *x) {
-    fci_buffer b;
-    uint32_t n = fci_export_shards(x);
-    fc_code code = FC_OK;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    for (uint32_t i = 0; i < n && !code; i++) code = fci_export_shard(x, i, n);
-    if (!code && n > 1) code = fci_export_index(x, n);
-    if (!code && !fci_export_masked(x)) {
-        fci_export_put_modeling(x, &b);
-        code = fci_export_text(x, "modeling_finercut.py", &b);
-    }
-    if (code) return code;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
-    code = fci_export_put_config(x, &b);
-    if (code) {
-        if (b.error.code) *x->err = b.error;
-        fci_buffer_free(&b);
-        return code;
-    }
-    code = fci_export_text(x, "config.json", &b);
-    if (!code) code = fci_export_card(x);
-    if (!code && fci_model_is_gguf(x->m)) return fci_export_make_tokenizer(x);
-    return code ? code : fci_export_along(x);
-}
-
-FCI_FN fc_code fci_export_room_check(fci_export *x, const char *path, uint64_t bytes) {
-    char *folder = fci_arena_copy(&x->arena, fci_s(path), x->err);
-    if (!folder) return FC_ERR_MEMORY;
-    if (x->c->io.create != fci_platform_create) return FC_OK; // the caller's files may be anywhere
-    size_t n = strlen(folder);
-    while (n > 0 && folder[n - 1] != '/' && folder[n - 1] != '\\') n--;
-    folder[n] = 0;
-    uint64_t room = fci_platform_room(n ? folder : ".");
-    if (room >= bytes) return FC_OK;
-    return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path,
-                    (unsigned long long)bytes, (unsigned long long)room);
-}
-
-// Written under another name beside it, and moved as a whole.
-FCI_FN fc_code fci_export_folder(fci_export *x) {
-    const char *final = fci_folder_name(&x->arena, x->desc->path, x->err);
-    void *folder;
-    if (!final) return FC_ERR_MEMORY;
-    for (size_t i = 0; i < x->n_outs; i++) x->total += x->outs[i].bytes;
-    fc_code code = fci_export_room_check(x, final, x->total);
-    if (code) return code;
-    int error = fci_platform_start(final, true, true, &folder);
-    if (error) return fci_io_error(x->err, final, "create", error);
-    x->target = ((fci_platform_file *)folder)->beside_path;
-    code = fci_export_folder_files(x);
-    if (!code) code = fci_export_agrees(x, x->target);
-    if (code) fci_platform_discard(NULL, folder);
-    else if ((error = fci_platform_commit(NULL, folder)) != 0)
-        code = fci_io_error(x->err, final, "finish", error);
-    return code;
-}
-
-// ---- Read back: what was written, opened as a model, must be the one that was meant
+// ---- private to this section
 
 typedef struct fci_agree {
     fci_export *x;
@@ -21460,14 +21241,20 @@ FCI_FN void fci_agree_numbers(fci_agree *g) {
     static const struct {
         size_t at;
         const char *name;
-    } counts[] = {{FCI_AT(hidden), "hidden size"}, {FCI_AT(head_dim), "head size"},
-                  {FCI_AT(vocab), "vocabulary"}, {FCI_AT(rotary_dim), "rotary dimension"},
-                  {FCI_AT(max_positions), "context length"}, {FCI_AT(n_experts), "count of experts"},
+    } counts[] = {{FCI_AT(hidden), "hidden size"},
+                  {FCI_AT(head_dim), "head size"},
+                  {FCI_AT(vocab), "vocabulary"},
+                  {FCI_AT(rotary_dim), "rotary dimension"},
+                  {FCI_AT(max_positions), "context length"},
+                  {FCI_AT(n_experts), "count of experts"},
                   {FCI_AT(n_used), "count of experts used"}},
-      reals[] = {{FCI_AT(norm_eps), "epsilon of norms"}, {FCI_AT(attention_scale), "attention scale"},
-                 {FCI_AT(attention_cap), "attention cap"}, {FCI_AT(logit_cap), "logit cap"},
+      reals[] = {{FCI_AT(norm_eps), "epsilon of norms"},
+                 {FCI_AT(attention_scale), "attention scale"},
+                 {FCI_AT(attention_cap), "attention cap"},
+                 {FCI_AT(logit_cap), "logit cap"},
                  {FCI_AT(embedding_scale), "embedding scale"},
-                 {FCI_AT(residual_scale), "residual scale"}, {FCI_AT(logit_divisor), "logit scale"}};
+                 {FCI_AT(residual_scale), "residual scale"},
+                 {FCI_AT(logit_divisor), "logit scale"}};
     const fci_hyper *h = &g->x->m->hyper, *o = &g->back->hyper;
     const uint32_t same = FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM |
                           FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM | FCI_TRAIT_PLAIN_FFN |
@@ -21494,8 +21281,9 @@ FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
     const uint64_t n = fci_min(w->cols, 256);
     if (!w->transposed) fci_number_decode(w->type, fci_matrix_row(w, r), 0, n, values);
     for (uint64_t i = 0; w->transposed && i < n; i++)
-        fci_number_decode(w->type, (const char *)w->data + r * fci_number_bytes(w->type, 1) +
-                                       i * w->row_bytes, 0, 1, values + i);
+        fci_number_decode(
+            w->type, (const char *)w->data + r * fci_number_bytes(w->type, 1) + i * w->row_bytes, 0,
+            1, values + i);
     return n;
 }
 
@@ -21508,7 +21296,7 @@ FCI_FN bool fci_agree_matrix(const fci_agree *g, const fci_matrix *was, const fc
     if (!was->data) return true;
     if (was->rows != is->rows || was->cols != is->cols) return false;
     for (size_t i = 0; i < 4; i++) {
-        const uint64_t n = fci_agree_row(was, fci_export_from(g->x, order, rows[i]), a);
+        const uint64_t n = fci_agree_row(was, fci_write_from(g->x, order, rows[i]), a);
         double most = 0;
         fci_agree_row(is, rows[i], b);
         for (uint64_t k = 0; k < n; k++) most = fmax(most, fabs((double)a[k]));
@@ -21527,7 +21315,7 @@ FCI_FN bool fci_agree_floats(const fci_agree *g, const float *was, const float *
                              fci_order order) {
     if (!was || !is) return !was && !is;
     for (uint64_t i = 0; i < n; i++)
-        if (fabs((double)was[fci_export_from(g->x, order, i)] - (double)is[i]) >
+        if (fabs((double)was[fci_write_from(g->x, order, i)] - (double)is[i]) >
             1e-6 + 1e-6 * fabs((double)is[i]))
             return false;
     return true;
@@ -21535,19 +21323,20 @@ FCI_FN bool fci_agree_floats(const fci_agree *g, const float *was, const float *
 
 FCI_FN void fci_agree_attention(fci_agree *g, uint32_t block, bool zero) {
     const fci_hyper *h = &g->x->m->hyper;
-    const uint64_t wide = fci_model_has(g->x->m, FCI_TRAIT_QK_NORM);
+    const uint64_t wide = fci_config_has(g->x->m, FCI_TRAIT_QK_NORM);
     const struct {
         const fci_weight *was, *is;
         fci_slot slot;
-    } weights[] = {{&g->was->q, &g->is->q, FCI_Q}, {&g->was->k, &g->is->k, FCI_K},
-                   {&g->was->v, &g->is->v, FCI_V}, {&g->was->o, &g->is->o, FCI_O}};
+    } weights[] = {{&g->was->q, &g->is->q, FCI_Q},
+                   {&g->was->k, &g->is->k, FCI_K},
+                   {&g->was->v, &g->is->v, FCI_V},
+                   {&g->was->o, &g->is->o, FCI_O}};
     for (size_t i = 0; i < 4; i++) {
         const fci_order order = fci_export_order(g->x, weights[i].slot);
         if (!fci_agree_matrix(g, &weights[i].was->matrix, &weights[i].is->matrix, order,
                               zero && i == 3) ||
-            (!(zero && i == 3) &&
-             !fci_agree_floats(g, weights[i].was->bias, weights[i].is->bias,
-                               weights[i].was->matrix.rows, order)))
+            (!(zero && i == 3) && !fci_agree_floats(g, weights[i].was->bias, weights[i].is->bias,
+                                                    weights[i].was->matrix.rows, order)))
             fci_agree_not(g, "attention", block);
     }
     if (!fci_agree_floats(g, g->was->q_norm.weight, g->is->q_norm.weight,
@@ -21561,9 +21350,10 @@ FCI_FN void fci_agree_ffn(fci_agree *g, uint32_t block, bool zero) {
     const fci_weight *was[] = {&g->was->gate, &g->was->up, &g->was->router, &g->was->down},
                      *is[] = {&g->is->gate, &g->is->up, &g->is->router, &g->is->down};
     for (size_t i = 0; i < 4; i++)
-        if (!fci_agree_matrix(g, &was[i]->matrix, &is[i]->matrix, FCI_ORDER_AS_IS, zero && i == 3) ||
-            (!(zero && i == 3) && !fci_agree_floats(g, was[i]->bias, is[i]->bias,
-                                                    was[i]->matrix.rows, FCI_ORDER_AS_IS)))
+        if (!fci_agree_matrix(g, &was[i]->matrix, &is[i]->matrix, FCI_ORDER_AS_IS,
+                              zero && i == 3) ||
+            (!(zero && i == 3) &&
+             !fci_agree_floats(g, was[i]->bias, is[i]->bias, was[i]->matrix.rows, FCI_ORDER_AS_IS)))
             fci_agree_not(g, "FFN", block);
     if (!g->was->experts != !g->is->experts) fci_agree_not(g, "FFN", block);
     for (uint64_t e = 0; g->was->experts && !g->what && e < g->x->m->hyper.n_experts; e++) {
@@ -21582,8 +21372,9 @@ FCI_FN void fci_agree_norms(fci_agree *g, uint32_t block, const uint8_t *kept) {
                             &g->is->ffn_post};
     const uint64_t n = g->x->m->hyper.hidden;
     for (size_t i = 0; i < 4; i++)
-        if (kept[i / 2] && (!fci_agree_floats(g, was[i]->weight, is[i]->weight, n, FCI_ORDER_AS_IS) ||
-                            !fci_agree_floats(g, was[i]->bias, is[i]->bias, n, FCI_ORDER_AS_IS)))
+        if (kept[i / 2] &&
+            (!fci_agree_floats(g, was[i]->weight, is[i]->weight, n, FCI_ORDER_AS_IS) ||
+             !fci_agree_floats(g, was[i]->bias, is[i]->bias, n, FCI_ORDER_AS_IS)))
             fci_agree_not(g, "norm", block);
 }
 
@@ -21600,15 +21391,13 @@ FCI_FN void fci_agree_blocks(fci_agree *g) {
         is = &back->hyper.blocks[to];
         g->was = &m->layers[b];
         g->is = &back->layers[to];
-        if (memcmp(kept, back->present + 2 * to, 2) != 0)
-            fci_agree_not(g, "set of sublayers", b);
+        if (memcmp(kept, back->present + 2 * to, 2) != 0) fci_agree_not(g, "set of sublayers", b);
         if (kept[0] && (was->window != is->window || was->rope != is->rope))
             fci_agree_not(g, "kind of attention", b);
         if (kept[0] && (m->hyper.n_heads != back->hyper.n_heads ||
                         m->hyper.n_kv_heads != back->hyper.n_kv_heads))
             fci_agree_not(g, "count of heads", -1);
-        if (kept[1] && (was->experts != is->experts))
-            fci_agree_not(g, "kind of FFN", b);
+        if (kept[1] && (was->experts != is->experts)) fci_agree_not(g, "kind of FFN", b);
         fci_agree_norms(g, b, kept);
         if (kept[0]) fci_agree_attention(g, b, !x->mask[2 * b]);
         if (kept[1]) fci_agree_ffn(g, b, !x->mask[2 * b + 1]);
@@ -21643,9 +21432,9 @@ FCI_FN fc_code fci_agree_ids(fci_export *x, const fc_tokens *a, const fc_tokens 
     else if (i < k) snprintf(ids, sizeof ids, "id %u, not the end", b->ids[i]);
     return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                     "format %s: the tokenizer cannot be said there: a text with \"%s\" would get "
-                    "other tokens%s (token %llu: %s)", fc_export_format_name(x->desc->format),
-                    fci_show(of, &shown), flags ? " with special ones" : "",
-                    (unsigned long long)i, ids);
+                    "other tokens%s (token %llu: %s)",
+                    fc_export_format_name(x->desc->format), fci_show(of, &shown),
+                    flags ? " with special ones" : "", (unsigned long long)i, ids);
 }
 
 // The same ids for a text, with and without what stands before and after every text.
@@ -21697,14 +21486,15 @@ FCI_FN fc_code fci_agree_vocabulary(fci_export *x, const fc_tokenizer *was,
         size_t n = 0;
         fc_text text;
         for (; n < RUN && i < was->n_tokens; i += step) {
-            const fci_text_token *t = &was->tokens[i];
-            const size_t at = fci_text_token_at(is, t->id);
+            const fci_tokenizer_token *t = &was->tokens[i];
+            const size_t at = fci_tokenizer_token_at(is, t->id);
             fci_shown shown;
             if (at == is->n_tokens || is->tokens[at].id != t->id ||
                 !fci_eq(is->tokens[at].text, t->text))
                 return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                                 "format %s: the tokenizer that was written has another token %u "
-                                "than \"%s\"", fc_export_format_name(x->desc->format), t->id,
+                                "than \"%s\"",
+                                fc_export_format_name(x->desc->format), t->id,
                                 fci_show(t->text, &shown));
             ids[n++] = t->id;
         }
@@ -21735,8 +21525,7 @@ FCI_FN fc_code fci_agree_tokenizer(fci_export *x, fc_model *back) {
     return code ? code : fci_agree_vocabulary(x, was, is);
 }
 
-// Opens what was written, with one thread and without a word, and looks at all of the model.
-FCI_FN fc_code fci_export_agrees(fci_export *x, const char *path) {
+FCI_FN fc_code fci_agree_agrees(fci_export *x, const char *path) {
     fc_model_desc desc;
     fci_agree g;
     memset(&desc, 0, sizeof desc);
@@ -21762,9 +21551,1085 @@ FCI_FN fc_code fci_export_agrees(fci_export *x, const char *path) {
     return code;
 }
 
+// >> deliver
+// Files of an export: put, read back, and given their names.
+
+// What a file is made of; it is put twice: written, and compared with what is there then.
+typedef struct fci_body {
+    const char *head;
+    size_t n;         // its bytes
+    bool tensors;     // whether the tensors of `file` follow, each padded to `align`
+    uint32_t file;
+    uint64_t align;
+    bool whole;       // a model by itself: it is opened before it gets its name
+} fci_body;
+
+// A file gets its name when it has been read back. A caller's fc_io knows files only by their
+// names: there it has it before.
+FCI_FN fc_code fci_deliver_whole(fci_export *x, const char *path, const fci_body *body);
+// Which file each tensor goes to: as in the input, or by --shard-size. Files that would be empty
+// are left out.
+FCI_FN uint32_t fci_deliver_shards(fci_export *x);
+FCI_FN fc_code fci_deliver_file(fci_export *x, const char *name, const char *bytes, size_t n);
+FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files);
+// takes the buffer
+FCI_FN fc_code fci_deliver_text(fci_export *x, const char *name, fci_buffer *b);
+FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files);
+
+// ---- private to this section
+
+FCI_FN fc_code fci_deliver_put(fci_export *x, const fci_body *body) {
+    fc_code code = fci_write_write(x, body->head, body->n);
+    return code || !body->tensors ? code : fci_write_tensors(x, body->file, body->align);
+}
+
+FCI_FN fc_code fci_deliver_put_again(fci_export *x, const fci_body *body, const char *path) {
+    const fc_io *io = &x->c->io;
+    uint64_t size;
+    int error = io->open(io->user, path, &x->again, &size);
+    if (error) {
+        x->again = NULL;
+        return fci_io_error(x->err, x->path, "open again", error);
+    }
+    x->again_at = 0;
+    x->again_room = (char *)fci_alloc(x->c, FCI_EXPORT_AGAIN, 1, "export", x->err);
+    fc_code code = x->again_room ? fci_deliver_put(x, body) : FC_ERR_MEMORY;
+    if (!code && size != x->again_at)
+        code = fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes in the file, got %llu",
+                        x->path, (unsigned long long)x->again_at, (unsigned long long)size);
+    io->close(io->user, x->again);
+    fci_free(x->c, x->again_room);
+    x->again = NULL;
+    x->again_room = NULL;
+    return code || !body->whole ? code : fci_agree_agrees(x, path);
+}
+
+FCI_FN fc_code fci_deliver_end(fci_export *x) {
+    void *file = x->file;
+    x->file = NULL;
+    int error = x->c->io.commit(x->c->io.user, file);
+    return error ? fci_io_error(x->err, x->path, "finish", error) : FC_OK;
+}
+
+FCI_FN fc_code fci_deliver_whole(fci_export *x, const char *path, const fci_body *body) {
+    const bool ours = x->c->io.create == fci_platform_create;
+    fc_code code = fci_write_begin(x, path);
+    if (!code) code = fci_deliver_put(x, body);
+    int error = code || !ours ? 0 : fci_platform_settle(x->file);
+    if (error) code = fci_io_error(x->err, path, "finish", error);
+    if (!code && ours && fci_platform_beside(x->file)) // not a device
+        code = fci_deliver_put_again(x, body, fci_platform_beside(x->file));
+    code = code ? fci_write_stop(x, code) : fci_deliver_end(x);
+    return code || ours ? code : fci_deliver_put_again(x, body, path);
+}
+
+// of a safetensors file
+FCI_FN void fci_deliver_put_header(const fci_export *x, uint32_t file, fci_buffer *b) {
+    const fc_container *c = x->m->container;
+    uint64_t offset = 0;
+    bool format = false;
+    fci_json_put(b, "{'__metadata__':{");
+    for (size_t i = 0; i < c->n_kvs && !c->gguf; i++) {
+        const fci_kv *kv = &c->kvs[i];
+        format = format || fci_is(kv->key, "format");
+        if (!fci_is(kv->key, "finercut"))
+            fci_json_put(b, ",%.*s:%.*s", (int)kv->key.n, kv->key.p, (int)kv->bytes,
+                         (const char *)kv->data);
+    }
+    if (!format) fci_json_put(b, ",'format':'pt'");
+    fci_json_put(b, ",'finercut':'");
+    fci_export_removed(x, b, "");
+    fci_json_put(b, "'}");
+    for (size_t i = 0; i < x->n_outs; i++) {
+        const fci_out *o = &x->outs[i];
+        if (o->file != file) continue;
+        fci_json_put(b, ",%s:{'dtype':%s,'shape':[", o->name, fci_dtype_info(o->type)->safetensors);
+        for (uint32_t d = 0; d < o->rank; d++)
+            fci_json_put(b, ",%llu", (unsigned long long)o->shape[d]);
+        fci_json_put(b, "],'data_offsets':[%llu,%llu]}", (unsigned long long)offset,
+                     (unsigned long long)(offset + o->bytes));
+        offset += o->bytes;
+    }
+    fci_puts(b, "}");
+    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
+}
+
+FCI_FN void fci_deliver_shard_name(uint32_t file, uint32_t n, char *name, size_t size) {
+    if (n == 1) snprintf(name, size, "model.safetensors");
+    else snprintf(name, size, "model-%05u-of-%05u.safetensors", file + 1, n);
+}
+
+FCI_FN uint32_t fci_deliver_shards(fci_export *x) {
+    uint64_t bytes = 0;
+    uint32_t n = 0, last = UINT32_MAX;
+    for (size_t i = 0; i < x->n_outs; i++) {
+        fci_out *o = &x->outs[i];
+        bool next = n == 0 || (x->desc->shard_bytes ? bytes + o->bytes > x->desc->shard_bytes
+                                                    : o->file != last);
+        if (next) {
+            n++;
+            bytes = 0;
+        }
+        last = o->file;
+        bytes += o->bytes;
+        o->file = n - 1;
+    }
+    return n;
+}
+
+FCI_FN fc_code fci_deliver_file(fci_export *x, const char *name, const char *bytes, size_t n) {
+    char *path = fci_path_join(&x->arena, x->target, name, x->err);
+    if (!path) return FC_ERR_MEMORY;
+    const fci_body body = {bytes, n, false, 0, 1, false};
+    return fci_deliver_whole(x, path, &body);
+}
+
+FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files) {
+    fci_buffer head;
+    char name[64], length[8] = {0};
+    fci_deliver_shard_name(file, n_files, name, sizeof name);
+    char *path = fci_path_join(&x->arena, x->target, name, x->err);
+    memset(&head, 0, sizeof head);
+    head.c = x->c;
+    fci_put(&head, length, 8);
+    fci_deliver_put_header(x, file, &head);
+    fc_code code = path ? head.error.code : FC_ERR_MEMORY;
+    if (code && path) *x->err = head.error;
+    for (int i = 0; i < 8 && !code; i++)
+        head.p[i] = (char)(unsigned char)((uint64_t)(head.n - 8) >> (8 * i) & 255);
+    const fci_body body = {head.p, head.n, true, file, 1, false};
+    if (!code) code = fci_deliver_whole(x, path, &body);
+    fci_buffer_free(&head);
+    return code;
+}
+
+FCI_FN fc_code fci_deliver_text(fci_export *x, const char *name, fci_buffer *b) {
+    fc_code code = b->error.code;
+    if (code) *x->err = b->error;
+    else code = fci_deliver_file(x, name, b->p, b->n);
+    fci_buffer_free(b);
+    return code;
+}
+
+FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files) {
+    fci_buffer b;
+    uint64_t total = 0;
+    char name[64];
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    for (size_t i = 0; i < x->n_outs; i++) total += x->outs[i].bytes;
+    fci_json_put(&b, "{'metadata': {'total_size': %llu}, 'weight_map': {",
+                 (unsigned long long)total);
+    for (size_t i = 0; i < x->n_outs; i++) {
+        fci_deliver_shard_name(x->outs[i].file, n_files, name, sizeof name);
+        fci_json_put(&b, ",\n  %s: %s", x->outs[i].name, name);
+    }
+    fci_puts(&b, "\n}}\n");
+    return fci_deliver_text(x, "model.safetensors.index.json", &b);
+}
+
+// >> made
+// config.json and the tokenizer of a directory, from a GGUF file.
+
+// The family whose files are written. GGUF calls all of Llama's shape by one name.
+FCI_FN const fci_architecture *fci_made_family(const fc_model *m);
+// A config.json as it would be beside this model's safetensors, as if it had been read.
+FCI_FN fc_code fci_made_make_config(fci_export *x);
+// tokenizer.json and tokenizer_config.json; a model without a vocabulary that we read gets none,
+// with a note.
+FCI_FN fc_code fci_made_make_tokenizer(fci_export *x);
+
+// ---- private to this section
+
+FCI_FN const fci_architecture *fci_made_family(const fc_model *m) {
+    const fci_architecture *a = m->architecture;
+    const char *name = NULL;
+    if (!fci_config_is_gguf(m) || strcmp(a->name, "llama") != 0) return a;
+    if (m->hyper.n_experts) name = "mixtral";
+    else if (m->hyper.blocks[0].window) name = "mistral";
+    return name ? fci_config_architecture(fci_s(name), false, NULL) : a;
+}
+
+FCI_FN void fci_made_real(fci_buffer *b, const char *key, double value) {
+    char text[40];
+    fci_format_g(text, sizeof text, 9, value);  // as many as a float32 has
+    const bool off = !(value > 0 || value < 0); // a cap
+    fci_json_put(b, ",\n  %s: ", key);
+    fci_puts(b, off ? "null" : text);
+    if (!off && !strpbrk(text, ".e")) fci_puts(b, ".0"); // transformers tells 8 from 8.0
+}
+
+FCI_FN void fci_made_count(fci_buffer *b, const char *key, uint64_t value) {
+    fci_json_put(b, ",\n  %s: %llu", key, (unsigned long long)value);
+}
+
+// Hyperparameters by the table that reads them. Where families differ in the name, all are written.
+FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *f) {
+    const fci_hyper *h = &x->m->hyper;
+    const char *names = f->json;
+    const bool eps = f->offset == FCI_AT(norm_eps),
+               layer_norm = fci_config_has(x->m, FCI_TRAIT_LAYER_NORM);
+    const bool all = fci_config_has(x->m, FCI_TRAIT_POSITIONS) || f->offset == FCI_AT(n_experts) ||
+                     (eps && layer_norm);
+    char key[64];
+    double real;
+    uint64_t count;
+    if (!names || f->type == FCI_FIELD_TRAIT || (f->traits && !(h->traits & f->traits))) return;
+    if (f->offset == FCI_AT(partial_rotary) || f->offset == FCI_AT(query_scalar) ||
+        f->offset == FCI_AT(window) || f->offset == FCI_AT(window_from))
+        return; // written elsewhere
+    if ((f->traits & FCI_TRAIT_EXPERTS) && !h->n_experts) return;
+    if (f->offset == FCI_AT(ropes[1].theta) && !fci_config_has(x->m, FCI_TRAIT_TWO_ROPES)) return;
+    if (f->offset == FCI_AT(head_dim) && h->head_dim * h->n_heads == h->hidden &&
+        !strstr(x->family->json_defaults, "head_dim"))
+        return;
+    memcpy(&real, (const char *)h + f->offset, sizeof real);
+    memcpy(&count, (const char *)h + f->offset, sizeof count);
+    if (f->type == FCI_FIELD_COUNT && count == 0) return;
+    while (fci_config_next_name(&names, key, sizeof key)) {
+        if (eps && layer_norm && strcmp(key, "rms_norm_eps") == 0) continue;
+        if (f->type == FCI_FIELD_REAL) fci_made_real(b, key, real);
+        else fci_made_count(b, key, count);
+        if (!all) return;
+    }
+}
+
+// llama3's scaling is a tensor of factors in GGUF, and four numbers in config.json, of which all
+// known models share two.
+FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
+    const fci_rope *r = &x->m->hyper.ropes[0];
+    const uint64_t half = x->m->hyper.rotary_dim / 2;
+    fci_rope guess = *r;
+    guess.scaling = FCI_ROPE_LLAMA3;
+    guess.factor = (double)r->factors[0][half - 1];
+    guess.low = 1;
+    guess.high = 4;
+    for (guess.original = 16; guess.original < 1e7; guess.original *= 2) {
+        uint64_t j = 0;
+        while (j < half &&
+               fabs((double)r->factors[0][j] / fci_convert_llama3(&guess, 2 * half, j) - 1) < 1e-4)
+            j++;
+        if (j < half) continue;
+        fci_json_put(b,
+                     ",\n  'rope_scaling': {'rope_type': 'llama3', 'factor': %g, "
+                     "'low_freq_factor': %g, 'high_freq_factor': %g, "
+                     "'original_max_position_embeddings': %g}",
+                     guess.factor, guess.low, guess.high, guess.original);
+        return FC_OK;
+    }
+    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                    "format %s: rope_freqs: no scaling of llama3's kind has these factors",
+                    fc_export_format_name(x->desc->format));
+}
+
+FCI_FN void fci_made_factors(fci_buffer *b, const char *key, const float *factors, uint64_t n) {
+    fci_json_put(b, ", %s: [", key);
+    for (uint64_t i = 0; i < n; i++) fci_json_put(b, ", %g", (double)factors[i]);
+    fci_puts(b, "]");
+}
+
+FCI_FN fc_code fci_made_rope(fci_export *x, fci_buffer *b) {
+    const fci_rope *r = &x->m->hyper.ropes[0];
+    const uint64_t half = x->m->hyper.rotary_dim / 2;
+    if (r->scaling == FCI_ROPE_NONE && r->factors[0]) return fci_made_llama3(x, b);
+    if (r->scaling == FCI_ROPE_NONE) return FC_OK;
+    if (r->scaling != FCI_ROPE_LONG) {
+        fci_json_put(b, ",\n  'rope_scaling': {'rope_type': %s, 'factor': %g",
+                     r->scaling == FCI_ROPE_YARN ? "yarn" : "linear", r->factor);
+        if (r->scaling == FCI_ROPE_YARN)
+            fci_json_put(b,
+                         ", 'original_max_position_embeddings': %g, 'attention_factor': %g, "
+                         "'beta_fast': %g, 'beta_slow': %g",
+                         r->original, r->attention, r->high, r->low);
+        fci_puts(b, "}");
+    } else { // transformers 4 wants these three members and no others
+        fci_json_put(b, ",\n  'rope_scaling': {'type': 'longrope'");
+        fci_made_factors(b, "short_factor", r->factors[0], half);
+        fci_made_factors(b, "long_factor", r->factors[1] ? r->factors[1] : r->factors[0], half);
+        fci_puts(b, "}");
+        fci_made_count(b, "original_max_position_embeddings", (uint64_t)r->original);
+    }
+    return FC_OK;
+}
+
+FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
+    const fci_hyper *h = &x->m->hyper;
+    bool any = false;
+    for (uint32_t i = 0; i < h->n_blocks; i++) any = any || h->blocks[i].window;
+    if (x->family->windows == FCI_WINDOW_NO_ROPE) {
+        fci_json_put(b, ",\n  'no_rope_layers': [");
+        for (uint32_t i = 0; i < h->n_blocks; i++)
+            fci_json_put(b, ", %u", (unsigned)(h->blocks[i].rope != 0));
+        fci_puts(b, "]");
+    }
+    if (!(x->family->traits & FCI_TRAIT_WINDOW)) return;
+    if (any) fci_made_count(b, "sliding_window", h->window);
+    else fci_json_put(b, ",\n  'sliding_window': null");
+    if (!(x->family->traits & FCI_TRAIT_USE_WINDOW))
+        fci_json_put(b, ",\n  'use_sliding_window': %i", any);
+    if (!any || x->family->windows == FCI_WINDOW_ALL) return;
+    fci_json_put(b, ",\n  'layer_types': [");
+    for (uint32_t i = 0; i < h->n_blocks; i++)
+        fci_json_put(b, ", %s", h->blocks[i].window ? "sliding_attention" : "full_attention");
+    fci_puts(b, "]");
+}
+
+// What the file shows by the tensors it has. Some families have a key for it, others always have
+// the same biases.
+FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
+    static const char *const silent[] = {"qwen2", "gpt2"};
+    const char *name = x->family->name;
+    bool q = false, o = false, ffn = false;
+    for (uint32_t i = 0; i < x->m->hyper.n_blocks; i++) {
+        q = q || ((const fci_weight *)fci_weights_place(x->m, FCI_Q, i, 0))->bias;
+        o = o || ((const fci_weight *)fci_weights_place(x->m, FCI_O, i, 0))->bias;
+        ffn = ffn || ((const fci_weight *)fci_weights_place(x->m, FCI_DOWN, i, 0))->bias;
+    }
+    for (size_t i = 0; i < 2; i++)
+        if (strcmp(name, silent[i]) == 0) return FC_OK;
+    if (strcmp(name, "stablelm") == 0) fci_json_put(b, ",\n  'use_qkv_bias': %i", q);
+    else if (strcmp(name, "starcoder2") == 0) fci_json_put(b, ",\n  'use_bias': %i", q || o || ffn);
+    else if (q != o)
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format %s: a %s model with biases of q, k and v but not of the output",
+                        fc_export_format_name(x->desc->format), name);
+    else fci_json_put(b, ",\n  'attention_bias': %i", q);
+    if (ffn && strcmp(name, "llama") == 0) fci_json_put(b, ",\n  'mlp_bias': %i", ffn);
+    return FC_OK;
+}
+
+FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
+    const fci_hyper *h = &x->m->hyper;
+    const char *keys = x->family->json_defaults, *names[] = {"bos", "eos", "padding"},
+               *theirs[] = {"bos", "eos", "pad"};
+    char key[64];
+    uint64_t id;
+    fci_json_put(b, ",\n  %s: %s", x->family->activation_key, x->family->activation);
+    fci_json_put(b, ",\n  'tie_word_embeddings': %i", fci_config_has(x->m, FCI_TRAIT_TIED));
+    if (strstr(keys, "use_parallel_residual") || fci_config_has(x->m, FCI_TRAIT_PARALLEL))
+        fci_json_put(b, ",\n  'use_parallel_residual': %i",
+                     fci_config_has(x->m, FCI_TRAIT_PARALLEL));
+    if (h->n_experts)
+        fci_json_put(b, ",\n  'norm_topk_prob': %i", fci_config_has(x->m, FCI_TRAIT_TOP_SUM));
+    if (h->rotary_dim && (h->rotary_dim != h->head_dim || strstr(keys, "partial_rotary_factor") ||
+                          strstr(keys, "rotary_pct"))) {
+        fci_made_real(b, "partial_rotary_factor", (double)h->rotary_dim / (double)h->head_dim);
+        fci_made_real(b, "rotary_pct", (double)h->rotary_dim / (double)h->head_dim);
+    }
+    if (fci_config_has(x->m, FCI_TRAIT_CAPS)) {
+        double scalar = 1 / (h->attention_scale * h->attention_scale), whole = floor(scalar + 0.5);
+        if (fabs(scalar - whole) < 1e-6 * whole)
+            fci_made_count(b, "query_pre_attn_scalar", (uint64_t)whole);
+        else fci_made_real(b, "query_pre_attn_scalar", scalar);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
+        const fci_kv *kv = fci_gguf_find(x->m->container, key);
+        snprintf(key, sizeof key, "%s_token_id", theirs[i]);
+        if (kv && fci_kv_u64(kv, &id)) fci_made_count(b, key, id);
+        else if (i == 2) // a family's own may be beyond this vocabulary
+            fci_json_put(b, ",\n  %s: null", key);
+    }
+}
+
+FCI_FN fc_code fci_made_make_config(fci_export *x) {
+    fci_buffer b;
+    fc_dtype type = fci_convert_type(x, FCI_EMBEDDING, &x->m->embedding);
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    fci_json_put(&b, "{\n  'architectures': [%s],\n  'model_type': %s,\n  'torch_dtype': %s",
+                 x->family->class_name, x->family->name,
+                 type == FC_DTYPE_F16    ? "float16"
+                 : type == FC_DTYPE_BF16 ? "bfloat16"
+                                         : "float32");
+    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
+        fci_made_field(x, &b, &fci_fields[i]);
+    fci_made_traits(x, &b);
+    fci_made_windows(x, &b);
+    fc_code code = fci_made_biases(x, &b);
+    if (!code) code = fci_made_rope(x, &b);
+    fci_puts(&b, "\n}\n");
+    if (!code && (code = b.error.code) != FC_OK) *x->err = b.error;
+    char *text = code ? NULL : fci_arena_copy(&x->arena, fci_sn(b.p, b.n), x->err);
+    if (!code)
+        code =
+            text ? fci_json_parse(x->c, &x->arena, text, b.n, &x->config, x->err) : FC_ERR_MEMORY;
+    fci_buffer_free(&b);
+    return code;
+}
+
+typedef struct fci_made_vocab {
+    fci_str *tokens;
+    const fci_kv *types, *scores, *merges;
+    uint64_t n;
+    const fc_tokenizer *t;
+    bool phi3;
+} fci_made_vocab;
+
+FCI_FN uint64_t fci_made_type(const fci_made_vocab *v, uint64_t id) {
+    uint64_t type = 1;
+    fci_kv_item_u64(v->types, id, &type);
+    return type;
+}
+
+FCI_FN void fci_made_added(const fci_made_vocab *v, fci_buffer *b) {
+    fci_json_put(b, "  'added_tokens': [");
+    for (uint64_t i = 0; i < v->n; i++) {
+        uint64_t type = fci_made_type(v, i);
+        if (type < 2 || type > 4) continue;
+        fci_json_put(b,
+                     ",\n    {'id': %llu, 'content': %.*s, 'single_word': false, 'lstrip': "
+                     "false, 'rstrip': %i, 'normalized': false, 'special': %i}",
+                     (unsigned long long)i, (int)v->tokens[i].n, v->tokens[i].p,
+                     v->phi3 && type == 3, type != 4);
+    }
+    fci_puts(b, "],\n");
+}
+
+FCI_FN void fci_made_pieces_pipeline(const fci_made_vocab *v, fci_buffer *b) { // SentencePiece's
+    const uint8_t metaspace = v->t->n_changes ? 0 : v->t->steps[0].prepend;
+    const bool prefix = metaspace || v->t->n_changes > 1;
+    if (metaspace)
+        fci_json_put(b,
+                     "  'normalizer': null,\n  'pre_tokenizer': {'type': 'Metaspace', "
+                     "'replacement': '" FCI_TEXT_BLANK "', 'prepend_scheme': %s, "
+                     "'split': false},\n",
+                     metaspace == FCI_TEXT_FIRST ? "first" : "always");
+    else {
+        fci_json_put(b, "  'normalizer': {'type': 'Sequence', 'normalizers': [");
+        if (prefix) fci_json_put(b, "{'type': 'Prepend', 'prepend': '" FCI_TEXT_BLANK "'}");
+        fci_json_put(b,
+                     ", {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '" FCI_TEXT_BLANK
+                     "'}]},\n  'pre_tokenizer': null,\n");
+    }
+    fci_json_put(b, "  'decoder': {'type': 'Sequence', 'decoders': [{'type': 'Replace', 'pattern': "
+                    "{'String': '" FCI_TEXT_BLANK "'}, 'content': ' '}, {'type': 'ByteFallback'}, "
+                    "{'type': 'Fuse'}");
+    if (prefix) fci_json_put(b, ", {'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0}");
+    fci_puts(b, "]},\n");
+}
+
+// GPT-2's, with what cuts before it
+FCI_FN void fci_made_bytes_pipeline(const fci_made_vocab *v, fci_buffer *b) {
+    const fc_tokenizer *t = v->t;
+    bool gpt2 = false;
+    fci_json_put(b, t->n_changes ? "  'normalizer': {'type': 'NFC'}" : "  'normalizer': null");
+    fci_json_put(b, ",\n  'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [");
+    for (size_t i = 0; i < t->n_steps; i++) {
+        const char *name = t->steps[i].name;
+        gpt2 = strcmp(name, "gpt2") == 0 && i + 1 == t->n_steps;
+        if (gpt2) break;
+        if (strcmp(name, "digits") == 0)
+            fci_json_put(b, "{'type': 'Digits', 'individual_digits': true}, ");
+        else
+            fci_json_put(b,
+                         "{'type': 'Split', 'pattern': {'Regex': %s}, 'behavior': 'Isolated', "
+                         "'invert': false}, ",
+                         fci_pattern_named(name)->regex);
+    }
+    fci_json_put(b,
+                 "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, "
+                 "'use_regex': %i}]},\n",
+                 gpt2);
+    fci_json_put(b, "  'decoder': {'type': 'ByteLevel', 'add_prefix_space': true, 'trim_offsets': "
+                    "true, 'use_regex': true},\n");
+}
+
+FCI_FN void fci_made_special(fci_buffer *b, fci_str token, unsigned part) {
+    fci_json_put(b, ", {'SpecialToken': {'id': %.*s, 'type_id': %u}}", (int)token.n, token.p, part);
+}
+
+// what stands before and after every text
+FCI_FN void fci_made_template(const fci_made_vocab *v, fci_buffer *b) {
+    const fc_tokenizer *t = v->t;
+    if (!t->n_before && !t->n_after) {
+        fci_json_put(b, "  'post_processor': null,\n");
+        return;
+    }
+    fci_json_put(b, "  'post_processor': {'type': 'TemplateProcessing'");
+    for (int pair = 0; pair < 2; pair++) {
+        fci_json_put(b, pair ? ", 'pair': [" : ", 'single': [");
+        for (unsigned part = 0; part <= (unsigned)pair; part++) {
+            for (uint32_t i = 0; i < t->n_before; i++)
+                fci_made_special(b, v->tokens[t->before[i]], part);
+            fci_json_put(b, ", {'Sequence': {'id': %s, 'type_id': %u}}", part ? "B" : "A", part);
+            for (uint32_t i = 0; i < t->n_after; i++)
+                fci_made_special(b, v->tokens[t->after[i]], part);
+        }
+        fci_puts(b, "]");
+    }
+    fci_json_put(b, ", 'special_tokens': {");
+    for (uint32_t i = 0; i < t->n_before + t->n_after; i++) {
+        const uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
+        const fci_str s = v->tokens[id];
+        fci_json_put(b, ", %.*s: {'id': %.*s, 'ids': [%u], 'tokens': [%.*s]}", (int)s.n, s.p,
+                     (int)s.n, s.p, id, (int)s.n, s.p);
+    }
+    fci_puts(b, "}},\n");
+}
+
+typedef struct fci_made_merge {
+    float score;
+    uint32_t id, left, right;
+} fci_made_merge;
+
+FCI_FN int fci_made_by_score(const void *a, const void *b) {
+    const fci_made_merge *x = (const fci_made_merge *)a, *y = (const fci_made_merge *)b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    if (x->id != y->id) return x->id < y->id ? -1 : 1;
+    return x->left != y->left    ? (x->left < y->left ? -1 : 1)
+           : x->right < y->right ? -1
+                                 : x->right > y->right;
+}
+
+// Of a vocabulary with scores: every way to make a token of two others, the best score first.
+FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
+    fci_buffer list;
+    fci_map ids;
+    bool known;
+    fc_code code = FC_OK;
+    memset(&list, 0, sizeof list);
+    memset(&ids, 0, sizeof ids);
+    list.c = ids.c = x->c;
+    for (uint64_t i = 0; i < v->n && !code; i++)
+        if (fci_made_type(v, i) == 1)
+            code = fci_map_add(&ids, v->tokens[i], (uint32_t)i, &known, x->err);
+    for (uint32_t i = 0; i < v->n && !code; i++) {
+        const fci_str s = v->tokens[i];
+        fci_made_merge m = {0, i, 0, 0};
+        double score = 0;
+        if (fci_made_type(v, i) != 1) continue;
+        fci_kv_item_f64(v->scores, i, &score);
+        m.score = (float)score;
+        for (size_t k = 1; k < s.n; k++)
+            if (((unsigned char)s.p[k] & 0xc0) != 0x80 &&
+                fci_map_get(&ids, fci_sn(s.p, k), &m.left) &&
+                fci_map_get(&ids, fci_sn(s.p + k, s.n - k), &m.right))
+                fci_put(&list, &m, sizeof m);
+    }
+    if (!code && list.error.code && (code = list.error.code) != FC_OK) *x->err = list.error;
+    const size_t n = code ? 0 : list.n / sizeof(fci_made_merge);
+    fci_made_merge *merges = (fci_made_merge *)(void *)list.p;
+    if (n) qsort(merges, n, sizeof *merges, fci_made_by_score);
+    for (size_t i = 0; i < n; i++) {
+        const fci_str left = v->tokens[merges[i].left], right = v->tokens[merges[i].right];
+        fci_json_put(b, ",\n      [%.*s, %.*s]", (int)left.n, left.p, (int)right.n, right.p);
+    }
+    fci_map_free(&ids);
+    fci_buffer_free(&list);
+    return code;
+}
+
+FCI_FN fc_code fci_made_model(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
+    const bool pieces = !v->t->byte_level;
+    fci_str merge;
+    uint64_t at = 0;
+    fc_code code = FC_OK;
+    fci_json_put(b, "  'model': {'type': 'BPE', 'dropout': null, 'unk_token': ");
+    if (pieces && v->t->unknown < v->n) fci_json_put_string(b, v->tokens[v->t->unknown]);
+    else fci_puts(b, "null");
+    fci_json_put(b,
+                 ", 'continuing_subword_prefix': null, 'end_of_word_suffix': null, 'fuse_unk': "
+                 "%i, 'byte_fallback': %i, 'ignore_merges': %i,\n    'vocab': {",
+                 pieces, pieces, v->t->ignore_merges);
+    for (uint64_t i = 0; i < v->n; i++)
+        fci_json_put(b, ",\n      %.*s: %llu", (int)v->tokens[i].n, v->tokens[i].p,
+                     (unsigned long long)i);
+    fci_json_put(b, "},\n    'merges': [");
+    if (v->t->ranks) code = fci_made_scored(x, v, b);
+    else
+        while (fci_kv_next_string(v->merges, &at, &merge))
+            fci_json_put(b, ",\n      %.*s", (int)merge.n, merge.p);
+    fci_puts(b, "]}\n}\n");
+    return code;
+}
+
+// All chat templates: one alone is a string, several are an array with names.
+FCI_FN void fci_made_chat(const fc_container *g, fci_buffer *b) {
+    static const char start[] = "tokenizer.chat_template.";
+    const size_t n = sizeof start - 1;
+    const fci_kv *usual = fci_gguf_find(g, "tokenizer.chat_template");
+    fci_str text = fci_s("");
+    bool named = false, one = usual && fci_kv_str(usual, &text);
+    for (size_t i = 0; i < g->n_kvs; i++) named = named || strncmp(g->kvs[i].key.p, start, n) == 0;
+    if (!named && !one) return;
+    if (!named) {
+        fci_json_put(b, ",\n  'chat_template': %.*s", (int)text.n, text.p);
+        return;
+    }
+    fci_json_put(b, ",\n  'chat_template': [");
+    for (size_t i = 0; i < g->n_kvs; i++) {
+        const fci_kv *kv = &g->kvs[i];
+        const bool other = strncmp(kv->key.p, start, n) == 0;
+        if ((!other && kv != usual) || !fci_kv_str(kv, &text)) continue;
+        fci_json_put(b, ",\n    {'name': %s, 'template': %.*s}", other ? kv->key.p + n : "default",
+                     (int)text.n, text.p);
+    }
+    fci_puts(b, "]");
+}
+
+// tokenizer_config.json
+FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
+    static const char *const names[] = {"bos", "eos", "unknown", "padding"}, *const keys[] = {
+                                                                                 "bos_token",
+                                                                                 "eos_token",
+                                                                                 "unk_token",
+                                                                                 "pad_token"};
+    char key[64];
+    uint64_t id;
+    fci_json_put(b, "{\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
+        const fci_kv *kv = fci_gguf_find(x->m->container, key);
+        if (!kv || !fci_kv_u64(kv, &id) || id >= v->n) continue;
+        fci_json_put(b, ",\n  %s: %.*s", keys[i], (int)v->tokens[id].n, v->tokens[id].p);
+    }
+    fci_made_chat(x->m->container, b);
+    fci_puts(b, "\n}\n");
+}
+
+FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
+    const fc_container *g = x->m->container;
+    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens"),
+                 *family = fci_gguf_find(g, "general.architecture");
+    fci_made_vocab v;
+    fci_buffer b;
+    fci_str name = fci_s("");
+    uint64_t at = 0;
+    fc_error why;
+    memset(&v, 0, sizeof v);
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    v.t = fc_model_tokenizer(x->m, &why);
+    if (!v.t && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
+    if (!v.t) {
+        fci_log(x->c, 0, "no tokenizer.json is written: %s", why.msg);
+        return FC_OK;
+    }
+    v.types = fci_gguf_find(g, "tokenizer.ggml.token_type");
+    v.scores = fci_gguf_find(g, "tokenizer.ggml.scores");
+    v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
+    v.phi3 = v.t->ranks && family && fci_kv_str(family, &name) && fci_is(name, "phi3");
+    v.tokens = (fci_str *)fci_arena_alloc(&x->arena, tokens->count, sizeof *v.tokens, "vocabulary",
+                                          x->err);
+    if (!v.tokens) return FC_ERR_MEMORY;
+    while (fci_kv_next_string(tokens, &at, &v.tokens[v.n])) v.n++;
+    fci_json_put(&b, "{\n  'version': '1.0',\n  'truncation': null,\n  'padding': null,\n");
+    fci_made_added(&v, &b);
+    if (v.t->byte_level) fci_made_bytes_pipeline(&v, &b);
+    else fci_made_pieces_pipeline(&v, &b);
+    fci_made_template(&v, &b);
+    fc_code code = fci_made_model(x, &v, &b);
+    if (code) fci_buffer_free(&b);
+    else code = fci_deliver_text(x, "tokenizer.json", &b);
+    if (code) return code;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    fci_made_settings(x, &v, &b);
+    x->tokenizer = true;
+    return fci_deliver_text(x, "tokenizer_config.json", &b);
+}
+
+// >> along
+// What goes along with a directory: data, by a list. Programs, other weights and unknown files stay.
+
+FCI_FN fc_code fci_along_along(fci_export *x);
+
+// ---- private to this section
+
+typedef enum fci_along { // how
+    FCI_ALONG_NOT, FCI_ALONG_ANEW, FCI_ALONG_COPIED, FCI_ALONG_SETTINGS, FCI_ALONG_TEMPLATES
+} fci_along;
+
+static const struct fci_along_name { // one '*' stands for any characters
+    const char *name;
+    fci_along how;
+} fci_along_names[] = {
+    {"config.json", FCI_ALONG_ANEW},
+    {"README.md", FCI_ALONG_ANEW},
+    {"model.safetensors", FCI_ALONG_ANEW},
+    {"model-*.safetensors", FCI_ALONG_ANEW},
+    {"model.safetensors.index.json", FCI_ALONG_ANEW},
+    {"modeling_finercut.py", FCI_ALONG_ANEW},
+    {"tokenizer.json", FCI_ALONG_COPIED},
+    {"tokenizer.model*", FCI_ALONG_COPIED},
+    {"vocab.json", FCI_ALONG_COPIED},
+    {"vocab.txt", FCI_ALONG_COPIED},
+    {"merges.txt", FCI_ALONG_COPIED},
+    {"spiece.model", FCI_ALONG_COPIED},
+    {"sentencepiece*.model", FCI_ALONG_COPIED},
+    {"tekken.json", FCI_ALONG_COPIED},
+    {"*.tiktoken", FCI_ALONG_COPIED},
+    {"tiktoken.model", FCI_ALONG_COPIED},
+    {"chat_template*.jinja", FCI_ALONG_COPIED},
+    {"tokenizer_config.json", FCI_ALONG_SETTINGS},
+    {"special_tokens_map.json", FCI_ALONG_SETTINGS},
+    {"added_tokens.json", FCI_ALONG_SETTINGS},
+    {"chat_template.json", FCI_ALONG_SETTINGS},
+    {"generation_config.json", FCI_ALONG_SETTINGS},
+    {"*processor_config.json", FCI_ALONG_SETTINGS},
+    {"additional_chat_templates", FCI_ALONG_TEMPLATES},
+};
+
+FCI_FN bool fci_along_matches(const char *pattern, const char *name) {
+    const char *star = strchr(pattern, '*');
+    const size_t n = strlen(name), before = star ? (size_t)(star - pattern) : 0,
+                 after = star ? strlen(star + 1) : 0;
+    if (!star) return strcmp(pattern, name) == 0;
+    return n >= before + after && memcmp(name, pattern, before) == 0 &&
+           strcmp(name + n - after, star + 1) == 0;
+}
+
+// "LICENSE", "Notice.txt", "USE_POLICY.md": texts that those who pass a model on owe.
+FCI_FN bool fci_along_is_terms(const char *name) {
+    static const char *const stems[] = {"LICENSE",      "LICENCE",        "NOTICE",
+                                        "COPYING",      "COPYRIGHT",      "USE_POLICY",
+                                        "USAGE_POLICY", "ACCEPTABLE_USE", "TERMS"};
+    static const char *const ends[] = {"", ".txt", ".md", ".rst", ".pdf", ".html"};
+    const char *dot = strchr(name, '.') ? strrchr(name, '.') : name + strlen(name);
+    bool stem = false, end = false;
+    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
+        size_t k = 0;
+        while (stems[i][k] && (name[k] & ~0x20) == (stems[i][k] & ~0x20)) k++; // '_' stays apart
+        stem = stem || !stems[i][k];
+    }
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) end = end || strcmp(dot, ends[i]) == 0;
+    return stem && end;
+}
+
+FCI_FN fci_along fci_along_how(const char *name) {
+    for (size_t i = 0; i < sizeof fci_along_names / sizeof *fci_along_names; i++)
+        if (fci_along_matches(fci_along_names[i].name, name)) return fci_along_names[i].how;
+    return fci_along_is_terms(name) ? FCI_ALONG_COPIED : FCI_ALONG_NOT;
+}
+
+FCI_FN fc_code fci_along_copy(fci_export *x, const char *name) {
+    fci_file f;
+    char *path;
+    fc_code code = fci_vocab_beside(x, name, &path);
+    if (code || !path) return code;
+    code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, &f, x->err);
+    if (code) return code;
+    code = fci_deliver_file(x, name, (const char *)f.data, (size_t)f.size);
+    x->tokenizer = x->tokenizer || strcmp(name, "tokenizer.json") == 0;
+    fci_file_close(&f);
+    return code;
+}
+
+// Whether a file of settings names programs that do not go along.
+FCI_FN bool fci_along_has_code(const fci_json *n) {
+    const fci_json *child = n->count ? fci_json_first(n) : NULL;
+    for (uint32_t i = 0; i < n->count; i++) {
+        if (n->type == FCI_JSON_OBJECT && fci_directory_is_code((child++)->text)) return true;
+        if (fci_along_has_code(child)) return true;
+        child = fci_json_next(child);
+    }
+    return false;
+}
+
+// transformers 4 knows the tokenizer of a model_type of its own, but not of ours; and a class that
+// a program beside the model has defined is not there any more. tokenizer.json needs neither.
+FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bool *needs) {
+    const fci_json *map = settings ? fci_config_get(settings, "auto_map") : NULL;
+    const bool own = map && map->type == FCI_JSON_OBJECT && fci_config_get(map, "AutoTokenizer");
+    if (!own && (fci_export_masked(x) || (settings && fci_config_get(settings, "tokenizer_class"))))
+        return FC_OK;
+    char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
+    fc_code code = path ? fci_file_there(x->c, path, needs, x->err) : FC_ERR_MEMORY;
+    return !code && *needs ? fci_vocab_is_inside(x, "tokenizer.json", needs) : code;
+}
+
+FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_class) {
+    const fci_json *key = settings ? fci_json_first(settings) : NULL;
+    fci_puts(b, "{");
+    if (new_class) fci_json_put(b, "\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
+    for (uint32_t i = 0; settings && i < settings->count; i++, key = fci_json_next(key + 1)) {
+        if (fci_directory_is_code(key->text) || (new_class && fci_is(key->text, "tokenizer_class")))
+            continue;
+        fci_json_put(b, ",\n  %.*s: ", (int)key->text.n, key->text.p);
+        fci_directory_put_json(b, key + 1);
+    }
+    fci_puts(b, "\n}\n");
+}
+
+// A file of settings: byte for byte, or without what names programs.
+FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
+    fci_file f;
+    fci_buffer b;
+    const fci_json *root;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    fc_code code = fci_vocab_json(x, name, &f, &root);
+    bool new_class = false;
+    if (!code && strcmp(name, "tokenizer_config.json") == 0)
+        code = fci_along_needs_class(x, root, &new_class);
+    if (!code && root && !new_class && !fci_along_has_code(root))
+        code = fci_deliver_file(x, name, (const char *)f.data, (size_t)f.size);
+    else if (!code && (root || new_class)) {
+        if (root && fci_along_has_code(root)) fci_vocab_leave(x, name, "'s code");
+        fci_along_put(&b, root, new_class);
+        code = fci_deliver_text(x, name, &b);
+    }
+    fci_file_close(&f);
+    return code;
+}
+
+FCI_FN int fci_along_template(void *user, const char *name) {
+    fci_export *x = (fci_export *)user;
+    char inner[300];
+    const size_t n = strlen(name);
+    if (n < 7 || n > 200 || strcmp(name + n - 6, ".jinja") != 0) {
+        fci_vocab_leave(x, name, "");
+        return 0;
+    }
+    snprintf(inner, sizeof inner, "additional_chat_templates/%s", name);
+    return fci_along_copy(x, inner) != FC_OK;
+}
+
+FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
+    char *from = fci_path_join(&x->arena, x->m->path, name, x->err),
+         *to = fci_path_join(&x->arena, x->target, name, x->err);
+    if (!from || !to) return FC_ERR_MEMORY;
+    int error = fci_platform_make_folder(to);
+    if (error) return fci_io_error(x->err, to, "create", error);
+    error = fci_platform_list(from, fci_along_template, x);
+    if (error && !x->err->code) return fci_io_error(x->err, from, "list", error);
+    return x->err->code;
+}
+
+FCI_FN bool fci_along_leads_nowhere(const fci_export *x, const char *path) {
+    const fc_io *io = &x->c->io;
+    void *file;
+    uint64_t size;
+    int error = io->open(io->user, path, &file, &size);
+    if (!error) io->close(io->user, file);
+    return error == ENOLINK;
+}
+
+FCI_FN int fci_along_each(void *user, const char *name) {
+    fci_export *x = (fci_export *)user;
+    const fci_along how = fci_along_how(name);
+    bool there, folder, inside;
+    char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
+    if (!path) return 1;
+    if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
+    const int error = fci_platform_find_folder(path, &folder);
+    if (error) {
+        fci_io_error(x->err, path, "open", error);
+        return error;
+    }
+    if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
+        fci_vocab_leave(x, name, folder ? "/" : "");
+    else if (fci_vocab_is_inside(x, name, &inside)) return 1;
+    else if (!inside) fci_vocab_leave(x, name, " (a link to another folder)");
+    else if (!folder && fci_along_leads_nowhere(x, path))
+        fci_vocab_leave(x, name, " (a link to nothing)");
+    else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
+    else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
+    else if (how == FCI_ALONG_SETTINGS) return fci_along_settings(x, name) != FC_OK;
+    else return fci_along_copy(x, name) != FC_OK;
+    return 0;
+}
+
+FCI_FN fc_code fci_along_along(fci_export *x) {
+    int error = fci_platform_list(x->m->path, fci_along_each, x);
+    if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
+    return x->err->code ? x->err->code : fci_along_settings(x, "tokenizer_config.json");
+}
+
+// >> package
+// An export from its checks to its last file.
+
+FCI_FN uint64_t fci_package_alignment(const fci_export *x) {
+    uint64_t align = 32;
+    const fci_kv *kv = fci_gguf_find(x->m->container, "general.alignment");
+    return kv && fci_kv_u64(kv, &align) ? align : 32;
+}
+
+FCI_FN void fci_package_gguf_head(const fci_export *x, const fci_keys *keys, uint64_t align,
+                                  fci_buffer *b) {
+    uint64_t offset = 0;
+    fci_puts(b, "GGUF");
+    fci_keys_number(b, 3, 4);
+    fci_keys_number(b, x->n_outs, 8);
+    fci_keys_number(b, keys->n, 8);
+    fci_put(b, keys->b.p, keys->b.n);
+    for (size_t i = 0; i < x->n_outs; i++) {
+        const fci_out *o = &x->outs[i];
+        fci_keys_text(b, fci_s(o->name));
+        fci_keys_number(b, o->rank, 4);
+        for (uint32_t d = o->rank; d-- > 0;) fci_keys_number(b, o->shape[d], 8);
+        fci_keys_number(b, (uint64_t)fci_dtype_info(o->type)->gguf, 4);
+        fci_keys_number(b, offset, 8);
+        offset += fci_round_up(o->bytes, align);
+    }
+    while (b->n % align && !b->error.code) fci_put(b, "", 1);
+}
+
+FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
+    const char *name = x->deci                    ? "deci"
+                       : x->m->architecture->gguf ? x->m->architecture->gguf
+                                                  : "llama";
+    fci_keys_str(k, "general.architecture", fci_s(name));
+    fci_metadata_key_sizes(x, k);
+    fci_metadata_key_plan(x, k);
+    x->tokenizer = fci_config_is_gguf(x->m);
+    if (fci_config_is_gguf(x->m)) fci_metadata_keys_copied(x, k);
+    else return fci_vocab_keys_made(x, k);
+    return FC_OK;
+}
+
+// llama.cpp has windows where they come in a pattern, as in Gemma's files; elsewhere it passes over
+// their key.
+FCI_FN void fci_package_say_window(const fci_export *x) {
+    const fci_hyper *h = &x->m->hyper;
+    uint32_t window = 0;
+    for (uint32_t b = 0; b < h->n_blocks; b++)
+        if (h->blocks[b].window && h->blocks[b].window < h->max_positions)
+            window = h->blocks[b].window;
+    if (window && x->m->architecture->windows != FCI_WINDOW_PATTERN)
+        fci_log(x->c, 0,
+                "llama.cpp passes over the sliding window of %u of this %s model: beyond %u "
+                "tokens its outputs are others",
+                window, x->m->architecture->name, window);
+}
+
+FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t bytes);
+
+FCI_FN fc_code fci_package_gguf(fci_export *x) {
+    fci_keys keys;
+    fci_buffer head;
+    const uint64_t align = fci_package_alignment(x);
+    memset(&keys, 0, sizeof keys);
+    memset(&head, 0, sizeof head);
+    keys.b.c = head.c = x->c;
+    fci_package_say_window(x);
+    fc_code code = fci_package_keys(x, &keys);
+    if (!code && keys.b.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = keys.b.error;
+    if (!code) fci_package_gguf_head(x, &keys, align, &head);
+    if (!code && head.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = head.error;
+    for (size_t i = 0; i < x->n_outs; i++) x->total += fci_round_up(x->outs[i].bytes, align);
+    x->total += head.n;
+    if (!code) code = fci_package_room_check(x, x->desc->path, x->total);
+    const fci_body body = {head.p, head.n, true, 0, align, true};
+    if (!code) code = fci_deliver_whole(x, x->desc->path, &body);
+    fci_buffer_free(&keys.b);
+    fci_buffer_free(&head);
+    return code;
+}
+
+// Says what was left out, a few names a line.
+FCI_FN void fci_package_say_left(const fci_export *x) {
+    const char *p = x->left.p, *end = p ? p + x->left.n : p;
+    char line[200];
+    size_t n = 0, lines = 0, more = 0;
+    for (; p < end; p += strlen(p) + 1) {
+        if (lines == 8) more++;
+        else if (n && n + strlen(p) + 3 > sizeof line) {
+            fci_log(x->c, 0, "left out: %s", line);
+            lines++;
+            n = 0;
+        }
+        if (lines < 8) n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", n ? ", " : "", p);
+    }
+    if (n && lines < 8) fci_log(x->c, 0, "left out: %s", line);
+    if (more) fci_log(x->c, 0, "left out: %llu more", (unsigned long long)more);
+}
+
+// The model card with a paragraph on what was removed.
+FCI_FN fc_code fci_package_card(fci_export *x) {
+    fci_file f;
+    fci_buffer b;
+    char *path = NULL;
+    const fci_kv *licence =
+        fci_config_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
+    fci_str name;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    if (!fci_config_is_gguf(x->m) && fci_vocab_beside(x, "README.md", &path)) return x->err->code;
+    if (fci_kv_str(licence, &name)) {
+        fci_puts(&b, "---\nlicense: ");
+        fci_put(&b, name.p, name.n);
+        fci_puts(&b, "\n---\n\n");
+    }
+    if (path) {
+        fc_code code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
+        if (code) {
+            fci_buffer_free(&b);
+            return code;
+        }
+        fci_put(&b, f.data, (size_t)f.size);
+        fci_file_close(&f);
+        fci_puts(&b, "\n\n");
+    }
+    fci_puts(&b, "## Pruned by finercut\n\n");
+    fci_export_put_story(x, &b);
+    fci_puts(&b, "\n");
+    return fci_deliver_text(x, "README.md", &b);
+}
+
+FCI_FN fc_code fci_package_folder_files(fci_export *x) {
+    fci_buffer b;
+    uint32_t n = fci_deliver_shards(x);
+    fc_code code = FC_OK;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    for (uint32_t i = 0; i < n && !code; i++) code = fci_deliver_shard(x, i, n);
+    if (!code && n > 1) code = fci_deliver_index(x, n);
+    if (!code && !fci_export_masked(x)) {
+        fci_directory_put_modeling(x, &b);
+        code = fci_deliver_text(x, "modeling_finercut.py", &b);
+    }
+    if (code) return code;
+    memset(&b, 0, sizeof b);
+    b.c = x->c;
+    code = fci_directory_put_config(x, &b);
+    if (code) {
+        if (b.error.code) *x->err = b.error;
+        fci_buffer_free(&b);
+        return code;
+    }
+    code = fci_deliver_text(x, "config.json", &b);
+    if (!code) code = fci_package_card(x);
+    if (!code && fci_config_is_gguf(x->m)) return fci_made_make_tokenizer(x);
+    return code ? code : fci_along_along(x);
+}
+
+FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t bytes) {
+    char *folder = fci_arena_copy(&x->arena, fci_s(path), x->err);
+    if (!folder) return FC_ERR_MEMORY;
+    if (x->c->io.create != fci_platform_create) return FC_OK; // the caller's files may be anywhere
+    size_t n = strlen(folder);
+    while (n > 0 && folder[n - 1] != '/' && folder[n - 1] != '\\') n--;
+    folder[n] = 0;
+    uint64_t room = fci_platform_room(n ? folder : ".");
+    if (room >= bytes) return FC_OK;
+    return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path,
+                    (unsigned long long)bytes, (unsigned long long)room);
+}
+
+// Written under another name beside it, and moved as a whole.
+FCI_FN fc_code fci_package_folder(fci_export *x) {
+    const char *final = fci_folder_name(&x->arena, x->desc->path, x->err);
+    void *folder;
+    if (!final) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < x->n_outs; i++) x->total += x->outs[i].bytes;
+    fc_code code = fci_package_room_check(x, final, x->total);
+    if (code) return code;
+    int error = fci_platform_start(final, true, true, &folder);
+    if (error) return fci_io_error(x->err, final, "create", error);
+    x->target = ((fci_platform_file *)folder)->beside_path;
+    code = fci_package_folder_files(x);
+    if (!code) code = fci_agree_agrees(x, x->target);
+    if (code) fci_platform_discard(NULL, folder);
+    else if ((error = fci_platform_commit(NULL, folder)) != 0)
+        code = fci_io_error(x->err, final, "finish", error);
+    return code;
+}
+
 // ---- public
 
-FCI_FN fc_code fci_export_check(fci_export *x) {
+FCI_FN fc_code fci_package_check(fci_export *x) {
     const fc_export_desc *d = x->desc;
     const fc_container *c = x->m->container;
     const bool gguf = fci_export_to_gguf(x);
@@ -21803,7 +22668,7 @@ FCI_FN fc_code fci_export_check(fci_export *x) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_export_run(fci_export *x) {
+FCI_FN fc_code fci_package_run(fci_export *x) {
     const uint64_t n = x->m->hyper.n_blocks;
     fci_file f;
     memset(&f, 0, sizeof f);
@@ -21811,18 +22676,18 @@ FCI_FN fc_code fci_export_run(fci_export *x) {
     x->number = (uint32_t *)fci_arena_alloc(&x->arena, n, sizeof *x->number, "blocks", x->err);
     if (!x->mask || !x->number) return FC_ERR_MEMORY;
     memcpy(x->mask, x->m->present, 2 * (size_t)n);
-    fc_code code = x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err)
-                           : FC_OK;
-    if (!code) code = fci_export_check(x);
-    if (!code) code = fci_export_number(x);
+    fc_code code =
+        x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err) : FC_OK;
+    if (!code) code = fci_package_check(x);
+    if (!code) code = fci_convert_number(x);
     const bool from_gguf = x->m->container->gguf, to_gguf = fci_export_to_gguf(x);
-    if (!code && !from_gguf) code = fci_export_config(x, &f);
-    if (!code && from_gguf && !to_gguf) code = fci_export_make_config(x);
-    if (!code) code = from_gguf != to_gguf ? fci_export_to_other_kind(x) : fci_export_same_kind(x);
-    if (!code && !from_gguf && to_gguf) code = fci_export_rope(x);
-    if (!code && x->deci) code = fci_export_stubs(x);
-    if (!code) code = fci_export_to_gguf(x) ? fci_export_gguf(x) : fci_export_folder(x);
-    if (!code) fci_export_say_left(x);
+    if (!code && !from_gguf) code = fci_vocab_config(x, &f);
+    if (!code && from_gguf && !to_gguf) code = fci_made_make_config(x);
+    if (!code) code = from_gguf != to_gguf ? fci_convert_to_other_kind(x) : fci_export_same_kind(x);
+    if (!code && !from_gguf && to_gguf) code = fci_convert_rope(x);
+    if (!code && x->deci) code = fci_convert_stubs(x);
+    if (!code) code = fci_export_to_gguf(x) ? fci_package_gguf(x) : fci_package_folder(x);
+    if (!code) fci_package_say_left(x);
     fci_file_close(&f);
     fci_buffer_free(&x->left);
     return code;
@@ -21844,10 +22709,10 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
     x.plan = plan;
     x.desc = desc;
     x.err = err;
-    x.family = fci_export_family(m);
+    x.family = fci_made_family(m);
     x.start = fci_platform_seconds();
     x.n_steps = !plan ? 0 : desc->steps ? desc->steps : plan->info.n_steps;
-    fc_code code = fci_export_run(&x);
+    fc_code code = fci_package_run(&x);
     fci_arena_free(&x.arena);
     return code;
 }
@@ -21881,7 +22746,8 @@ typedef struct fci_picture {
     fci_buffer b;
     int y;            // top of the next section
     uint32_t *order;  // [fci_plan_ids], the step that removed it, from 1; 0: kept
-    double low, high; // logarithms of the smallest and largest candidate score; low > high: there is none
+    // logarithms of the smallest and largest candidate score; low > high: there is none
+    double low, high;
     bool unknown;     // some candidate's score is not a number
     bool bounds;      // some candidate's score is a bound
 } fci_picture;
@@ -21917,7 +22783,8 @@ FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
     for (const char *p = text; *p;) {
         size_t n = fci_utf8_length(p, strlen(p));
         const char *special = strchr(specials, *p);
-        bool outside = n == 3 && memcmp(p, "\xef\xbf", 2) == 0 && (p[2] & 0x3e) == 0x3e; // U+FFFE, U+FFFF
+        // U+FFFE, U+FFFF
+        bool outside = n == 3 && memcmp(p, "\xef\xbf", 2) == 0 && (p[2] & 0x3e) == 0x3e;
         bool bad = n == 0 || (unsigned char)*p < 0x20 || outside;
         if (bad) fci_puts(b, "?");
         else if (special) fci_puts(b, names[special - specials]);
@@ -21931,7 +22798,7 @@ FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
 FCI_FN const char *fci_picture_fit(char out[192], const char *text, unsigned limit) {
     size_t n = 0, keep = 0;
     unsigned width = 0;
-    for (const char *p = text; *p; ) {
+    for (const char *p = text; *p;) {
         size_t k = fci_utf8_length(p, strlen(p));
         width += k >= 3 ? 2 : 1;
         if (width + 3 <= limit) keep = n + (k ? k : 1);
@@ -21999,14 +22866,14 @@ FCI_FN const char *fci_picture_count(char out[32], uint64_t n) {
 
 FCI_FN const char *fci_picture_metric(const fc_plan_info *info) {
     static const char *const names[FC_METRIC_COUNT] = {
-        "Jensen-Shannon divergence", "angular distance (radians)", "Euclidean distance of logits",
-        "JS of the authors' code", "Kullback-Leibler divergence", "negative log-likelihood"};
+        "Jensen-Shannon divergence", "angular distance (radians)",  "Euclidean distance of logits",
+        "JS of the authors' code",   "Kullback-Leibler divergence", "negative log-likelihood"};
     return (unsigned)info->metric < FC_METRIC_COUNT ? names[info->metric] : "distance";
 }
 
 FCI_FN const char *fci_picture_noun(const fc_plan_info *info) {
-    static const char *const names[FC_CANDIDATES_COUNT] = {
-        "sublayers", "attention sublayers", "FFN sublayers", "blocks"};
+    static const char *const names[FC_CANDIDATES_COUNT] = {"sublayers", "attention sublayers",
+                                                           "FFN sublayers", "blocks"};
     return (unsigned)info->candidates < FC_CANDIDATES_COUNT ? names[info->candidates]
                                                             : "candidates";
 }
@@ -22046,8 +22913,7 @@ FCI_FN void fci_picture_fill_tiles(const fci_picture *pic, fci_picture_tile tile
              (unsigned long)gone[1]);
     snprintf(tiles[1].caption, sizeof tiles[1].caption, "attention + FFN");
     snprintf(tiles[1].detail, sizeof tiles[1].detail, "of %lu + %lu in the model",
-             (unsigned long)info->model.n_blocks,
-             (unsigned long)info->model.n_blocks);
+             (unsigned long)info->model.n_blocks, (unsigned long)info->model.n_blocks);
     fci_picture_g(tiles[2].value, 3, steps ? pic->plan->steps[steps - 1].score : 0);
     if (!steps && info->metric == FC_METRIC_NLL) memcpy(tiles[2].value, "n/a", 4);
     snprintf(tiles[2].caption, sizeof tiles[2].caption, "%s", fci_picture_metric(info));
@@ -22076,16 +22942,18 @@ FCI_FN void fci_picture_header(fci_picture *pic) {
     char fitted[192], count[32];
     const char *source = fci_base_name(info->calibration.source), *name = info->model.name;
     bool wide = strlen(name) > 46;
-    fci_picture_text(pic, FCI_PICTURE_MARGIN, 590,
-                     wide ? "font-size=\"180\" font-weight=\"600\"" : "font-size=\"270\" font-weight=\"600\"", "%s",
-                     fci_picture_fit(fitted, name[0] ? name : "unnamed model", wide ? 68 : 46));
-    fci_picture_text(pic, FCI_PICTURE_MARGIN, 850, "font-size=\"130\" fill=\"" FCI_PICTURE_GREY "\"",
-                     "%s, %s parameters, %lu blocks. Calibrated on %s: %lu sequences, %llu tokens.",
-                     info->model.architecture[0] ? info->model.architecture : "unknown architecture",
-                     fci_picture_count(count, info->model.n_parameters), (unsigned long)info->model.n_blocks,
-                     fci_picture_fit(fitted, source[0] ? source : "unnamed text", 36),
-                     (unsigned long)info->calibration.n_sequences,
-                     (unsigned long long)info->calibration.n_positions);
+    fci_picture_text(
+        pic, FCI_PICTURE_MARGIN, 590,
+        wide ? "font-size=\"180\" font-weight=\"600\"" : "font-size=\"270\" font-weight=\"600\"",
+        "%s", fci_picture_fit(fitted, name[0] ? name : "unnamed model", wide ? 68 : 46));
+    fci_picture_text(
+        pic, FCI_PICTURE_MARGIN, 850, "font-size=\"130\" fill=\"" FCI_PICTURE_GREY "\"",
+        "%s, %s parameters, %lu blocks. Calibrated on %s: %lu sequences, %llu tokens.",
+        info->model.architecture[0] ? info->model.architecture : "unknown architecture",
+        fci_picture_count(count, info->model.n_parameters), (unsigned long)info->model.n_blocks,
+        fci_picture_fit(fitted, source[0] ? source : "unnamed text", 36),
+        (unsigned long)info->calibration.n_sequences,
+        (unsigned long long)info->calibration.n_positions);
     fci_picture_fill_tiles(pic, tiles);
     for (int i = 0; i < 4; i++) {
         int x = FCI_PICTURE_MARGIN + left[i];
@@ -22131,11 +22999,13 @@ FCI_FN void fci_picture_cell(fci_picture *pic, uint32_t sublayer, int x, int y, 
     char style[112], name[24], score[32];
     if (size > 125) size = 125;
     if (step) snprintf(style, sizeof style, "rx=\"30\" fill=\"#%06lx\"", colour);
-    else snprintf(style, sizeof style, "rx=\"30\" fill=\"%s\"",
-                  fci_plan_eligible(info, id) ? FCI_PICTURE_KEPT : "url(#fc-hatch)");
+    else
+        snprintf(style, sizeof style, "rx=\"30\" fill=\"%s\"",
+                 fci_plan_eligible(info, id) ? FCI_PICTURE_KEPT : "url(#fc-hatch)");
     fci_putf(&pic->b, "<g><title>%s: ", fc_candidate_name(info->candidates, id, name, sizeof name));
-    if (step) fci_putf(&pic->b, "removed at step %lu, score %s", (unsigned long)step,
-                       fci_picture_g(score, 4, pic->plan->steps[step - 1].score));
+    if (step)
+        fci_putf(&pic->b, "removed at step %lu, score %s", (unsigned long)step,
+                 fci_picture_g(score, 4, pic->plan->steps[step - 1].score));
     else fci_puts(&pic->b, fci_plan_eligible(info, id) ? "kept" : "not a candidate");
     fci_puts(&pic->b, "</title>");
     fci_picture_rect(pic, x, y, w, h, style);
@@ -22178,8 +23048,9 @@ FCI_FN void fci_picture_map(fci_picture *pic) {
     int pitch = (FCI_PICTURE_INNER - FCI_PICTURE_GUTTER) / (int)per_line / 10 * 10;
     if (pitch > 560) pitch = 560;
     fci_picture_map_legend(pic);
-    fci_picture_heading(pic, "What was removed, and in which order",
-                        "From the input (left) to the output (right). The number is the step at which it went.");
+    fci_picture_heading(
+        pic, "What was removed, and in which order",
+        "From the input (left) to the output (right). The number is the step at which it went.");
     for (uint32_t first = 0; first < n; first += per_line)
         fci_picture_map_line(pic, first, n - first < per_line ? n - first : per_line, pitch);
     pic->y += 250;
@@ -22198,7 +23069,11 @@ FCI_FN void fci_picture_axis(fci_picture_plot *plot, double low, double high) {
     double rough = (high - low) / 4, power;
     if (!(rough > 1e-100)) rough = fabs(high) / 4 > 1e-100 ? fabs(high) / 4 : 0.25; // all the same
     power = pow(10, floor(log10(rough)));
-    plot->tick = (rough <= power * 1.0001 ? 1 : rough <= 2 * power ? 2 : rough <= 5 * power ? 5 : 10) * power;
+    plot->tick = (rough <= power * 1.0001 ? 1
+                  : rough <= 2 * power    ? 2
+                  : rough <= 5 * power    ? 5
+                                          : 10) *
+                 power;
     plot->low = floor(low / plot->tick + 1e-9) * plot->tick;
     plot->high = ceil(high / plot->tick - 1e-9) * plot->tick;
     if (!(plot->high > plot->low)) plot->high = plot->low + plot->tick;
@@ -22258,7 +23133,8 @@ FCI_FN void fci_picture_plot_names(fci_picture *pic, const fci_picture_plot *plo
             continue;
         }
         snprintf(style, sizeof style,
-                 "font-size=\"110\" text-anchor=\"end\" transform=\"rotate(-90 %d %d)\"", x + 38, y + 300);
+                 "font-size=\"110\" text-anchor=\"end\" transform=\"rotate(-90 %d %d)\"", x + 38,
+                 y + 300);
         fci_picture_text(pic, x + 38, y + 300, style, "%s", name);
     }
     pic->y = y + (upright ? 860 : 480);
@@ -22282,7 +23158,8 @@ FCI_FN void fci_picture_line(fci_picture *pic, const fci_picture_plot *plot) {
     const char *verb = "M";
     fci_puts(&pic->b,
              "<path fill=\"none\" stroke=\"" FCI_PICTURE_INK "\" stroke-width=\"16\" d=\"");
-    for (size_t step = pic->info->metric == FC_METRIC_NLL; step <= n; step++) { // distances begin with 0
+    // distances begin with 0
+    for (size_t step = pic->info->metric == FC_METRIC_NLL; step <= n; step++) {
         double value = step ? pic->plan->steps[step - 1].score : 0;
         bool known = fci_picture_known(value);
         int x = fci_picture_plot_x(pic, plot, step);
@@ -22311,7 +23188,8 @@ FCI_FN void fci_picture_curve(fci_picture *pic) {
     fci_picture_heading(pic, "How far the output moves", subtitle);
     for (size_t i = 0; i < pic->info->n_steps; i++) {
         double score = pic->plan->steps[i].score;
-        if (fci_picture_known(score)) low = score < low ? score : low, high = score > high ? score : high;
+        if (fci_picture_known(score))
+            low = score < low ? score : low, high = score > high ? score : high;
     }
     if (!(low <= high)) low = high = 0;
     if (pic->info->metric != FC_METRIC_NLL && low > 0) low = 0;
@@ -22367,11 +23245,13 @@ FCI_FN void fci_picture_heat_level(fci_picture *pic, const fci_picture_heat *h, 
         const fc_step *s = &pic->plan->steps[i];
         for (size_t k = 0; k < s->n_scores; k++) {
             uint32_t row;
-            if ((s->scores[k].exact != 0) != exact
-                || fci_picture_level(pic, s->scores[k].value) != level) continue;
+            if ((s->scores[k].exact != 0) != exact ||
+                fci_picture_level(pic, s->scores[k].value) != level)
+                continue;
             if (!fci_picture_heat_has(h, s->scores[k].candidate, &row)) continue;
-            if (!open) fci_putf(&pic->b, "<path stroke=\"#%06lx\" stroke-width=\"%d\" d=\"",
-                                (unsigned long)fci_picture_level_colour(level), high);
+            if (!open)
+                fci_putf(&pic->b, "<path stroke=\"#%06lx\" stroke-width=\"%d\" d=\"",
+                         (unsigned long)fci_picture_level_colour(level), high);
             open = true;
             fci_putf(&pic->b, "M%d %dh%d",
                      h->x + (int)(i / h->per_column) * h->width + (h->width - gap_x - w) / 2,
@@ -22497,10 +23377,13 @@ FCI_FN void fci_picture_heat_map(fci_picture *pic) {
     char subtitle[192];
     bool two = info->candidates == FC_CANDIDATES_SUBLAYERS;
     int gutter = 360, room = two ? FCI_PICTURE_INNER / 2 - gutter - 60 : FCI_PICTURE_INNER - gutter;
-    h.kind = info->candidates == FC_CANDIDATES_BLOCKS ? -1 : info->candidates == FC_CANDIDATES_FFN ? 1 : 0;
+    h.kind = info->candidates == FC_CANDIDATES_BLOCKS ? -1
+             : info->candidates == FC_CANDIDATES_FFN  ? 1
+                                                      : 0;
     h.first = info->first_block;
     h.rows = info->model.n_blocks - info->first_block;
-    h.per_column = (info->n_steps * 20 + (size_t)room - 1) / (size_t)room; // a column is 2 pixels or more
+    // a column is 2 pixels or more
+    h.per_column = (info->n_steps * 20 + (size_t)room - 1) / (size_t)room;
     size_t columns = (info->n_steps + h.per_column - 1) / h.per_column;
     h.width = room / (int)columns;
     if (h.width > 40) h.width = h.width / 10 * 10;
@@ -22508,16 +23391,19 @@ FCI_FN void fci_picture_heat_map(fci_picture *pic) {
     h.height = 5600 / (int)h.rows / 10 * 10;
     h.height = h.height > 160 ? 160 : h.height < 40 ? 40 : h.height;
     snprintf(subtitle, sizeof subtitle,
-             "The distance if this one had gone next, on a logarithmic scale: pale ones are cheap to lose. "
+             "The distance if this one had gone next, on a logarithmic scale: pale ones are cheap "
+             "to lose. "
              "Block 0 is next to the input.");
     if (h.per_column > 1)
         snprintf(subtitle, sizeof subtitle,
-                 "The distance if this one had gone next, logarithmic; the first of every %llu steps is shown. "
-                 "Block 0 is next to the input.", (unsigned long long)h.per_column);
+                 "The distance if this one had gone next, logarithmic; the first of every %llu "
+                 "steps is shown. "
+                 "Block 0 is next to the input.",
+                 (unsigned long long)h.per_column);
     fci_picture_heading(pic, "What every candidate would have cost, step by step", subtitle);
     fci_picture_heat_legend(pic, h.width < 70 || h.height < 70);
     h.y = pic->y + 400;
-    for (h.x = FCI_PICTURE_MARGIN + gutter; ; h.x += FCI_PICTURE_INNER / 2 + 30, h.kind = 1) {
+    for (h.x = FCI_PICTURE_MARGIN + gutter;; h.x += FCI_PICTURE_INNER / 2 + 30, h.kind = 1) {
         fci_picture_heat_panel(pic, &h);
         if (!two || h.kind == 1) break;
     }
@@ -22583,8 +23469,8 @@ FCI_FN void fci_picture_describe(const fci_picture *pic, fci_buffer *b) {
     fci_puts(b, "<title id=\"fc-title\">FinerCut plan of ");
     fci_picture_escape(b, pic->info->model.name[0] ? pic->info->model.name : "a model");
     fci_putf(b, "</title>\n<desc id=\"fc-desc\">%llu of %lu %s removed, in this order:",
-             (unsigned long long)n,
-             (unsigned long)fci_plan_eligible_count(pic->info), fci_picture_noun(pic->info));
+             (unsigned long long)n, (unsigned long)fci_plan_eligible_count(pic->info),
+             fci_picture_noun(pic->info));
     for (size_t i = 0; i < shown; i++)
         fci_putf(b, " %s",
                  fc_candidate_name(pic->info->candidates, pic->plan->steps[i].removed, name,
@@ -22601,7 +23487,9 @@ FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b) {
         "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
     fci_picture pic;
     if (fci_picture_prepare(&pic, p)) fci_picture_body(&pic);
-    fci_putf(b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" ",
+    fci_putf(b,
+             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 "
+             "%d %d\" ",
              FCI_PICTURE_WIDTH / 10, (pic.y + 9) / 10, FCI_PICTURE_WIDTH, pic.y);
     fci_putf(b,
              "role=\"img\" aria-labelledby=\"fc-title fc-desc\" fill=\"%s\" font-family=\"%s\">\n",
@@ -22663,6 +23551,48 @@ FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error 
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err) {
     return fci_picture_save(p, fci_picture_csv, FC_OUTPUT_CSV, path, err);
 }
+
+// >> easy
+// One call for everything: open, cut, prune, save.
+
+FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
+                                   const fc_prune_desc *desc, const char *plan_path,
+                                   const fc_env *env, fc_error *err) {
+    fc_error own;
+    fc_model_desc model_desc;
+    fc_prune_desc with_text;
+    fc_text text;
+    fc_tokens calibration;
+    fc_plan *plan = NULL;
+    if (!err) err = &own;
+    memset(&model_desc, 0, sizeof model_desc);
+    memset(&with_text, 0, sizeof with_text);
+    memset(&text, 0, sizeof text);
+    memset(&calibration, 0, sizeof calibration);
+    if (fci_need(model_path && text_path && plan_path, "fc_prune_file",
+                 "a model, a text and a plan to write", err))
+        return FC_ERR_ARGUMENT;
+    if (env) model_desc.env = *env;
+    if (desc) with_text = *desc;
+    const char *const inputs[] = {model_path, text_path};
+    if (fc_output_check(plan_path, FC_OUTPUT_PLAN, inputs, 2, env, err)) return err->code;
+    if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;
+    fc_model *m = fc_model_open(model_path, &model_desc, err);
+    const fc_tokenizer *t = m ? fc_model_tokenizer(m, err) : NULL;
+    if (t && fc_file_read(text_path, env, &text, err) == FC_OK &&
+        fc_calibration_cut(t, text.bytes, text.length, 10, 256, &calibration, err) == FC_OK) {
+        with_text.calibration = &calibration;
+        if (!with_text.calibration_name) with_text.calibration_name = text_path;
+        plan = fc_prune(m, &with_text, err);
+    }
+    if (plan && err->code == FC_OK) fc_plan_save(plan, plan_path, err);
+    fc_plan_free(plan);
+    fc_tokens_free(&calibration);
+    fc_text_free(&text);
+    fc_model_close(m);
+    return err->code;
+}
+
 #ifndef FINERCUT_TESTING // private macros end here; the tests look inside
 #undef FCI_ALIGN
 #undef FCI_ALL_BIASES

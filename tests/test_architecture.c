@@ -220,7 +220,7 @@ static fc_code configure(fc_model *m, const char *config, fc_error *err) {
     memset(&scratch, 0, sizeof scratch);
     scratch.c = &m->c;
     fc_code code = fci_json_parse(&m->c, &scratch, config, strlen(config), &root, err);
-    if (!code) code = fci_model_config_json(m, root, &scratch, err);
+    if (!code) code = fci_config_json(m, root, &scratch, err);
     fci_arena_free(&scratch);
     return code;
 }
@@ -236,7 +236,7 @@ static uint64_t count_parameters(const fc_model *m) {
         for (uint32_t b = 0; b < (row->slot >= FCI_FIRST_BLOCK_SLOT ? m->hyper.n_blocks : 1); b++) {
             uint32_t traits = m->hyper.traits | FCI_TRAIT_MAYBE | (m->hyper.blocks[b].experts ? FCI_TRAIT_BLOCK_EXPERTS : 0u);
             if (!fci_architecture_pattern(m->architecture, row, false) || (row->need & ~traits) || (row->unless & traits)) continue;
-            n += (rows * cols + ((m->hyper.traits & row->bias) ? rows : 0)) * (fci_model_is_expert(row->slot) ? m->hyper.n_experts : 1);
+            n += (rows * cols + ((m->hyper.traits & row->bias) ? rows : 0)) * (fci_weights_is_expert(row->slot) ? m->hyper.n_experts : 1);
         }
     }
     return n;
@@ -412,7 +412,7 @@ static const char *check_line(const char *line, size_t length, char *differs, si
     m.arena.c = scratch.c = &m.c;
     differs[0] = 0;
     fc_code code = fci_json_parse(&m.c, &scratch, line, length, &root, &err);
-    if (!code) code = fci_model_config_json(&m, fci_json_get(root, "config"), &scratch, &err);
+    if (!code) code = fci_config_json(&m, fci_json_get(root, "config"), &scratch, &err);
     if (code) snprintf(differs, size, "%s", err.msg);
     else {
         const char *text = show_hyper(&m.hyper);

@@ -10,7 +10,7 @@ typedef struct table { /* an invented step: what every candidate's distances are
     fci_search s;
     fc_plan plan;
     fc_tokens tokens;
-    fci_runner r[RUNNERS];
+    fci_search_runner r[RUNNERS];
     size_t starts[SEQUENCES + 1];
     double all[RUNNERS][POSITIONS], values[RUNNERS][POSITIONS];
     uint32_t reach[RUNNERS][SEQUENCES], draw[SEQUENCES];
@@ -58,7 +58,7 @@ static void table_hide(table *t, fc_metric metric) {
     }
 }
 
-static void table_show(table *t, fci_runner *r, uint32_t q) {
+static void table_show(table *t, fci_search_runner *r, uint32_t q) {
     if (r->reach[q]) return;
     memcpy(r->values + q * LENGTH, t->all[r->candidate] + q * LENGTH, LENGTH * sizeof *r->values);
     r->reach[q] = LENGTH;
@@ -66,14 +66,14 @@ static void table_show(table *t, fci_runner *r, uint32_t q) {
     r->value = r->sum = fci_search_sum(&t->s, r->values, r->values);
 }
 
-static void table_finish(table *t, fci_runner *r) {
+static void table_finish(table *t, fci_search_runner *r) {
     for (uint32_t q = 0; q < SEQUENCES; q++) table_show(t, r, q);
     if (!t->s.leader || fci_search_before(r, t->s.leader)) t->s.leader = r;
 }
 
 /* The search's own decisions on a table; *work: the share of all sequences that was run. */
 static uint32_t table_search(table *t, fc_metric metric, uint64_t seed, double *work) {
-    fci_runner *front;
+    fci_search_runner *front;
     size_t drawn = 0, known = 0;
     table_hide(t, metric);
     fci_search_shuffle(seed, t->draw, SEQUENCES);
@@ -82,11 +82,11 @@ static uint32_t table_search(table *t, fc_metric metric, uint64_t seed, double *
         drawn += from ? fci_max(from / 4, 1) : 2 + SEQUENCES / 16;
         drawn = fci_min(drawn, SEQUENCES);
         for (size_t c = 0; c < RUNNERS; c++)
-            for (size_t k = from; k < drawn && fci_confident_runs(&t->s, &t->r[c]); k++) table_show(t, &t->r[c], t->draw[k]);
-        while ((front = fci_confident_front(&t->s)) != NULL) table_finish(t, front);
+            for (size_t k = from; k < drawn && fci_search_confident_runs(&t->s, &t->r[c]); k++) table_show(t, &t->r[c], t->draw[k]);
+        while ((front = fci_search_confident_front(&t->s)) != NULL) table_finish(t, front);
         for (size_t c = 0; c < RUNNERS; c++)
             if (fci_search_complete(&t->s, &t->r[c]) && fci_search_before(&t->r[c], t->s.leader)) t->s.leader = &t->r[c];
-        fci_confident_drop(&t->s);
+        fci_search_confident_drop(&t->s);
     }
     for (size_t c = 0; c < RUNNERS; c++) known += t->r[c].known;
     *work = (double)known / (RUNNERS * POSITIONS);
@@ -153,22 +153,22 @@ static void test_margin(fc_metric metric) {
             double mean = table_contrast(&t, root, c, n, &squares);
             pooled += squares / pow(mean + 2 * level0, 2) / ((RUNNERS - 1) * (n - 1));
         }
-        fci_spread pool = fci_confident_pool(&t.s);
+        fci_search_spread pool = fci_search_confident_pool(&t.s);
         T_OK(relative(pool.variance, pooled) < 1e-9 && relative(pool.freedom, (RUNNERS - 1) * (n - 1)) < 1e-12, "%u sequences: pooled variance %g, expected %g", n, pool.variance, pooled);
         for (size_t c = 1; c < RUNNERS; c++) {
             double mean = table_contrast(&t, root, c, n, &squares), count = pool.freedom / 4 < 8 ? pool.freedom / 4 : 8;
             double f = count + n - 1, s2 = (count * pooled * pow(mean + 2 * level0, 2) + squares) / f;
             double x = mean / sqrt(s2 / n * (SEQUENCES - n) / SEQUENCES);
             double want = mean > 0 ? (8 * f + 1) / (8 * f + 3) * sqrt(f * log1p(x * x / f)) : 0;
-            fci_lead lead = fci_confident_lead(&t.s, &t.r[c]);
-            double got = fci_confident_margin(&t.s, &lead, &pool);
+            fci_search_lead lead = fci_search_confident_lead(&t.s, &t.r[c]);
+            double got = fci_search_confident_margin(&t.s, &lead, &pool);
             T_OK(fabs(got - want) < 1e-9, "%u sequences, candidate %d: %g standard errors, expected %g", n, (int)c, got, want);
         }
     }
     table_look(&t, metric, SEQUENCES);
-    fci_spread none = fci_confident_pool(&t.s);
-    fci_lead whole = fci_confident_lead(&t.s, &t.r[1]);
-    T_OK(fci_confident_margin(&t.s, &whole, &none) == 0, "who is known whole is given up by no chance");
+    fci_search_spread none = fci_search_confident_pool(&t.s);
+    fci_search_lead whole = fci_search_confident_lead(&t.s, &t.r[1]);
+    T_OK(fci_search_confident_margin(&t.s, &whole, &none) == 0, "who is known whole is given up by no chance");
 }
 
 /* Of candidates that are as good as each other, one in 44 should seem two standard errors behind, hardly any four. */
@@ -180,10 +180,10 @@ static void test_rates(fc_metric metric) {
         for (int trial = 0; trial < 500; trial++) {
             table_equal(&t, metric, &state);
             table_look(&t, metric, n);
-            fci_spread pool = fci_confident_pool(&t.s);
+            fci_search_spread pool = fci_search_confident_pool(&t.s);
             for (size_t c = 1; c < RUNNERS; c++, all++) {
-                fci_lead lead = fci_confident_lead(&t.s, &t.r[c]);
-                double margin = fci_confident_margin(&t.s, &lead, &pool);
+                fci_search_lead lead = fci_search_confident_lead(&t.s, &t.r[c]);
+                double margin = fci_search_confident_margin(&t.s, &lead, &pool);
                 two += margin > 2;
                 four += margin > 4;
             }
@@ -201,9 +201,9 @@ static void test_outlier(void) {
             table_equal(&t, FC_METRIC_JS, &state);
             table_spread(&t, FC_METRIC_JS, 7, 0, much);
             table_look(&t, FC_METRIC_JS, n);
-            fci_spread pool = fci_confident_pool(&t.s);
-            fci_lead lead = fci_confident_lead(&t.s, &t.r[7]);
-            T_OK(fci_confident_margin(&t.s, &lead, &pool) < 4, "%u sequences, one of %g", n, much);
+            fci_search_spread pool = fci_search_confident_pool(&t.s);
+            fci_search_lead lead = fci_search_confident_lead(&t.s, &t.r[7]);
+            T_OK(fci_search_confident_margin(&t.s, &lead, &pool) < 4, "%u sequences, one of %g", n, much);
         }
 }
 
@@ -275,7 +275,7 @@ static fc_tokens make_tokens(fc_model *m, const char *text, size_t n, size_t len
     memset(&env, 0, sizeof env);
     fci_context_basic(&c, &env);
     char *read = text ? t_read(text, &bytes) : NULL;
-    if (fci_evaluate_tokens(&c, n, n * length, &t, NULL)) exit(2);
+    if (fci_tokens_tokens(&c, n, n * length, &t, NULL)) exit(2);
     if (read && fc_tokenize(fc_model_tokenizer(m, NULL), read, bytes, 0, &words, NULL)) exit(2);
     T_OK(!text || words.starts[1] >= n * length, "%s is too short", text ? text : "");
     for (size_t i = 0; i < n * length; i++)

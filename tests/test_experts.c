@@ -48,7 +48,7 @@ static fc_model *world_open(world *w) {
 }
 
 static void put(char *to, fc_dtype type, size_t i, float value) {
-    const uint16_t half = type == FC_DTYPE_F16 ? fci_f32_to_f16(value) : fci_f32_to_bf16(value);
+    const uint16_t half = type == FC_DTYPE_F16 ? fci_number_f32_to_f16(value) : fci_f32_to_bf16(value);
     if (type == FC_DTYPE_F32) memcpy(to + 4 * i, &value, 4);
     else memcpy(to + 2 * i, &half, 2);
 }
@@ -160,7 +160,7 @@ static void test_choice(void) {
     fc_model m;
     fci_engine e;
     float scores[N];
-    fci_route routes[2 * N];
+    fci_engine_routed routes[2 * N];
     size_t ends[N], twice = 0, wrong = 0, cases = 0;
     memset(&m, 0, sizeof m);
     memset(&e, 0, sizeof e);
@@ -181,7 +181,7 @@ static void test_choice(void) {
             finite = finite && isfinite(scores[i]);
         }
         e.strayed = false;
-        const fci_route *r = fci_engine_route(&e, 1);
+        const fci_engine_routed *r = fci_engine_route(&e, 1);
         for (size_t k = 0; k < m.hyper.n_used; k++) {
             twice += r[k].expert >= N || seen[r[k].expert < N ? r[k].expert : 0]++;
             sum += (double)r[k].weight;

@@ -222,9 +222,9 @@ static void test_placeholders(void) {
     zeros.rank = 1;
     zeros.shape[0] = 32;
     zeros.data = q4_0;
-    T_OK(fci_model_all_zero(&zeros), "Q4_0 of a scale of -0");
+    T_OK(fci_config_all_zero(&zeros), "Q4_0 of a scale of -0");
     zeros.data = one;
-    T_OK(!fci_model_all_zero(&zeros), "Q4_0 with a number in it");
+    T_OK(!fci_config_all_zero(&zeros), "Q4_0 with a number in it");
     memset(&desc, 0, sizeof desc);
     desc.format = FC_EXPORT_GGUF;
     desc.path = OUT;
@@ -238,7 +238,7 @@ static void test_placeholders(void) {
     fc_container *c = fc_container_open(OUT, NULL, &err);
     const fc_tensor *t = c ? fc_container_find(c, "blk.10.ffn_down.weight") : NULL; // the last: block 1 is gone
     const uint64_t at = t ? t->offset : 0, n = t ? t->bytes : 0;
-    T_OK(t && fci_model_all_zero(t), "a placeholder: %s", err.msg);
+    T_OK(t && fci_config_all_zero(t), "a placeholder: %s", err.msg);
     fc_container_close(c);
     FILE *f = fopen(OUT, "r+b");
     if (!T_OK(f && n, "%s", OUT)) return;

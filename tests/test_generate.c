@@ -109,7 +109,7 @@ static void test_bits(void) {
     static const char *const models[] = {DATA "llama_f32_bias", DATA "llama_f16_sharded", DATA "llama_bf16_old_config",
                                          DATA "llama_q4_1.gguf"};
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
-        const fci_kernels *k = simd <= (int)fc_simd_best() ? fci_kernels_table((fc_simd)simd) : NULL;
+        const fci_kernels *k = simd <= (int)fc_simd_best() ? fci_kernel_kernels_table((fc_simd)simd) : NULL;
         if (!k) continue;
         for (size_t i = 0; i < sizeof models / sizeof *models; i++)
             for (int compute = FC_COMPUTE_F32; compute <= (k->native_bf16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32); compute++)
@@ -346,7 +346,7 @@ static void test_stream(void) {
     memset(&desc, 0, sizeof desc);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (size_t step = 1; step <= 4; step++) {
-            fci_stream s;
+            fci_generate_stream s;
             heard h;
             memset(&s, 0, sizeof s);
             memset(&h, 0, sizeof h);
@@ -356,10 +356,10 @@ static void test_stream(void) {
             desc.user = &h;
             for (size_t at = 0, n = strlen(cases[i].raw); at < n; at += step) {
                 fci_put(&s.raw, cases[i].raw + at, n - at < step ? n - at : step);
-                fci_stream_flush(&s, false, &err);
+                fci_generate_stream_flush(&s, false, &err);
             }
             T_OK(h.n <= strlen(cases[i].text) && memcmp(h.text, cases[i].text, h.n) == 0 && !h.broken, "case %d: before the end", (int)i);
-            T_OK(fci_stream_flush(&s, true, &err) == FC_OK, "case %d", (int)i);
+            T_OK(fci_generate_stream_flush(&s, true, &err) == FC_OK, "case %d", (int)i);
             T_OK(h.n == strlen(cases[i].text) && memcmp(h.text, cases[i].text, h.n) == 0 && !h.broken, "case %d in steps of %d", (int)i, (int)step);
             fci_buffer_free(&s.raw);
             fci_buffer_free(&s.text);
@@ -482,7 +482,7 @@ static void test_peak(void) {
     T_OK(fci_context_begin(&c, &env, &err) == FC_OK, "%s", err.msg);
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++)
         for (int compute = FC_COMPUTE_F32; compute <= FC_COMPUTE_BF16; compute++) {
-            const fci_kernels *k = fci_kernels_table((fc_simd)simd);
+            const fci_kernels *k = fci_kernel_kernels_table((fc_simd)simd);
             fci_peak_fn loop = fci_peak_loop((fc_simd)simd, (fc_compute)compute);
             T_OK((loop != NULL) == (k && (compute == FC_COMPUTE_F32 || k->native_bf16)), "%s %d: a loop where there is a table", fc_simd_name((fc_simd)simd), compute);
             if (!loop || simd > best) continue;

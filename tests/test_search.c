@@ -25,7 +25,7 @@ static fc_tokens *add_sequence(fc_tokens *t, const uint32_t *ids, size_t n) {
     size_t have = t->n_sequences ? t->starts[t->n_sequences] : 0;
     memset(&env, 0, sizeof env);
     fci_context_basic(&c, &env);
-    if (fci_evaluate_tokens(&c, t->n_sequences + 1, have + n, &more, NULL)) exit(2);
+    if (fci_tokens_tokens(&c, t->n_sequences + 1, have + n, &more, NULL)) exit(2);
     if (have) memcpy(more.ids, t->ids, have * sizeof *ids);
     memcpy(more.ids + have, ids, n * sizeof *ids);
     if (have) memcpy(more.starts, t->starts, (t->n_sequences + 1) * sizeof *t->starts);
@@ -671,7 +671,7 @@ static void test_turned(const char *path, fc_compute compute) {
     fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 2, 20);
     collected p = logits_of(m, &t, NULL);
     for (int metric = FC_METRIC_ANGULAR; metric <= FC_METRIC_EUCLIDEAN; metric++) {
-        T_OK(fci_reference_turned(m, (fc_metric)metric), "the form under test is in use");
+        T_OK(fci_distance_reference_turned(m, (fc_metric)metric), "the form under test is in use");
         fc_plan *plan = prune(m, &t, (fc_metric)metric, FC_SEARCH_EXHAUSTIVE, 1);
         for (uint32_t i = 0; plan && i < n; i++) {
             uint8_t mask[128];

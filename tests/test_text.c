@@ -806,24 +806,24 @@ static const struct { const char *pattern, *pieces; } cuts[] = {
 static void test_cuts(void) {
     fci_context c;
     fci_arena arena;
-    fci_text_unicode u;
+    fci_unicode_unicode u;
     fc_error err;
     string got = {NULL, 0, 0}, text = {NULL, 0, 0};
     memset(&arena, 0, sizeof arena);
     memset(&u, 0, sizeof u);
     fci_context_basic(&c, NULL);
     arena.c = &c;
-    T_OK(!fci_text_unpack_runs(&u, &arena, &err), "%s", err.msg);
+    T_OK(!fci_unicode_unpack_runs(&u, &arena, &err), "%s", err.msg);
     for (size_t i = 0; i < N_CUTS; i++) {
-        fci_text_step step;
+        fci_tokenizer_step step;
         memset(&step, 0, sizeof step);
-        step.pattern = fci_text_compile(&u, &arena, fci_text_named(cuts[i].pattern)->regex, &err);
+        step.pattern = fci_pattern_compile(&u, &arena, fci_pattern_named(cuts[i].pattern)->regex, &err);
         got.n = text.n = 0;
         for (const char *p = cuts[i].pieces; *p; p++)
             if (*p != '|') put(&text, p, 1);
         const char *end = text.p + text.n;
         for (const char *p = text.p, *ends[2]; p < end; p = ends[1]) {
-            ends[0] = fci_text_find(&u, &step, p, end, &ends[1]);
+            ends[0] = fci_tokenizer_find(&u, &step, p, end, &ends[1]);
             for (int k = 0; k < 2; k++) {
                 const char *from = k ? ends[0] : p;
                 if (ends[k] > from && got.n) puts_to(&got, "|");
@@ -1419,7 +1419,7 @@ static void test_gguf(void) {
 static const char nfc_json[] = STAGES("[]", "{\"type\":\"NFC\"}", SPLIT("{\"Regex\":\"\\\\p{N}\"}", "Isolated", "false"), "null",
     "{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"a\"}");
 
-static void test_normal(const fci_text_unicode *u, const fci_context *c) {
+static void test_normal(const fci_unicode_unicode *u, const fci_context *c) {
     static const char *const cases[][2] = {
         {"", ""}, {"abc", "abc"}, {"e\xcc\x81", "\xc3\xa9"}, {"xe\xcc\x81y", "x\xc3\xa9y"}, {"\xcc\x81""e", "\xcc\x81""e"},
         {"a\xcc\x81\xcc\xa3", "\xe1\xba\xa1\xcc\x81"}, {"\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c"},
@@ -1432,13 +1432,13 @@ static void test_normal(const fci_text_unicode *u, const fci_context *c) {
     b.c = c;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         b.n = 0;
-        fci_text_put_nfc(u, &b, fci_s(cases[i][0]));
+        fci_unicode_put_nfc(u, &b, fci_s(cases[i][0]));
         T_OK(!strcmp(b.p, cases[i][1]), "NFC of \"%s\": expected \"%s\", got \"%s\"", cases[i][0], cases[i][1], b.p);
     }
     string marks = {NULL, 0, 0};
     for (int i = 0; i < 200000; i++) puts_to(&marks, i % 2 ? "\xcc\xa3" : "\xcc\x81"); // one run, out of order all through
     b.n = 0;
-    fci_text_put_nfc(u, &b, fci_sn(marks.p, marks.n));
+    fci_unicode_put_nfc(u, &b, fci_sn(marks.p, marks.n));
     T_OK(b.n == marks.n && !memcmp(b.p, "\xcc\xa3\xcc\xa3", 4) && !memcmp(b.p + b.n - 4, "\xcc\x81\xcc\x81", 4), "a long run of marks");
     fci_buffer_free(&b);
     free(marks.p);
@@ -1498,13 +1498,13 @@ static void test_classes(void) { // Unicode's, as the package's regular expressi
     char *text = corpus("corpora/unicode/onig_classes.txt", &n), *line = text;
     fci_context c;
     fci_arena arena;
-    fci_text_unicode u;
+    fci_unicode_unicode u;
     fc_error err;
     memset(&arena, 0, sizeof arena);
     memset(&u, 0, sizeof u);
     fci_context_basic(&c, NULL);
     arena.c = &c;
-    T_OK(!fci_text_unpack_runs(&u, &arena, &err) && !fci_text_unpack_pairs(&u, &arena, &err), "%s", err.msg);
+    T_OK(!fci_unicode_unpack_runs(&u, &arena, &err) && !fci_unicode_unpack_pairs(&u, &arena, &err), "%s", err.msg);
     test_normal(&u, &c);
     if (!text) t_skip("onig_classes.txt", "not here");
     for (char *next; line && *line; line = next) {
@@ -1517,10 +1517,10 @@ static void test_classes(void) { // Unicode's, as the package's regular expressi
             for (char *p = line + k + 1; *p;) {
                 high = low = (unsigned)strtoul(p, &p, 16);
                 if (*p == '-') high = (unsigned)strtoul(p + 1, &p, 16);
-                for (; from <= high; from++) bad += ((fci_text_class(&u, from) & names[i].set) != 0) != (from >= low);
+                for (; from <= high; from++) bad += ((fci_unicode_class(&u, from) & names[i].set) != 0) != (from >= low);
                 p += *p == ' ';
             }
-            for (; from < 0x110000; from++) bad += (fci_text_class(&u, from) & names[i].set) != 0;
+            for (; from < 0x110000; from++) bad += (fci_unicode_class(&u, from) & names[i].set) != 0;
             T_OK(bad == 0, "%s: %d code points differ", names[i].name, (int)bad);
             checked++;
         }
@@ -1555,7 +1555,7 @@ static void test_nfc(void) { // sequences and their normal form, by the package
                 if (!*line) break;
             }
             b.n = 0;
-            fci_text_put_nfc(&t->unicode, &b, fci_sn(sides[0].p, sides[0].n));
+            fci_unicode_put_nfc(&t->unicode, &b, fci_sn(sides[0].p, sides[0].n));
             rows++;
             bad += b.n != sides[1].n || memcmp(b.p, sides[1].p, b.n) != 0;
             free(sides[0].p);
@@ -1834,7 +1834,7 @@ static int print_samples(void) {
     }
     for (size_t i = 0; i < N_CUTS; i++) {
         printf("cut\t");
-        for (const char *p = fci_text_named(cuts[i].pattern)->regex; *p; p++) printf("%02x", (unsigned char)*p);
+        for (const char *p = fci_pattern_named(cuts[i].pattern)->regex; *p; p++) printf("%02x", (unsigned char)*p);
         printf("\t");
         for (const char *p = cuts[i].pieces; *p; p++) printf("%02x", (unsigned char)*p);
         printf("\n");

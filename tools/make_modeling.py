@@ -28,7 +28,7 @@ def make():
             line = ""
         line += char
     out.append(f'    "{line}", NULL}};\n')
-    return BEGIN + "static const char *const fci_export_modeling[] = {\n" + "".join(out) + END
+    return BEGIN + "static const char *const fci_directory_modeling[] = {\n" + "".join(out) + END
 
 
 def main():

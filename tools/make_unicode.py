@@ -7,7 +7,7 @@ the tables go to standard output; with one they replace the lines between the tw
 Needs: pip install tokenizers
 
 The tables are strings of numbers, 5 bits a character, the lowest first: '#' is 0, and 32 more than its bits is a
-character that is not the last of its number. fci_text_number reads them.
+character that is not the last of its number. fci_unicode_number reads them.
 """
 import sys
 import textwrap
@@ -117,21 +117,21 @@ def make():
         ["upper", "lower", "other letters", "marks", "numbers", "white", "punctuation", "symbols", "digits", "word", "suspects"], classes))
     assert len(sets) <= 32
     out = [f"{BEGIN} {tokenizers.__version__}: do not edit", *textwrap.wrap(sizes, 110, initial_indent="// ", subsequent_indent="// "),
-           "static const uint16_t fci_text_sets[] = {", *textwrap.wrap(", ".join(map(str, sets)), 110, initial_indent="    ",
+           "static const uint16_t fci_unicode_sets[] = {", *textwrap.wrap(", ".join(map(str, sets)), 110, initial_indent="    ",
                                                                      subsequent_indent="    "), "};",
            f"enum {{ FCI_TEXT_RUNS = {len(runs(bits))}, FCI_TEXT_PAIRS = {len(pairs)},",
            "       FCI_TEXT_COMPOSED = %d, FCI_TEXT_MARKS = %d };" % (sum(p[2] for p in pairs.values()),
                                                                     len(runs([combining.get(c, 0) for c in range(0x110000)])))]
-    out += table("fci_text_run_table", "lengths of runs of code points of one kind, and which of the sets it is",
+    out += table("fci_unicode_run_table", "lengths of runs of code points of one kind, and which of the sets it is",
                  "".join(number(n) + number(sets.index(v)) for n, v in runs(bits)))
-    out += table("fci_text_mark_table", "lengths of runs of code points of one combining class, and the class",
+    out += table("fci_unicode_mark_table", "lengths of runs of code points of one combining class, and the class",
                  "".join(number(n) + number(v) for n, v in runs([combining.get(c, 0) for c in range(0x110000)])))
     text, last, first, second = "", 0, 0, 0
     for c, (a, b, composes) in sorted(pairs.items()):
         text += number((c - last) * 4 + (2 if composes else 1 if b else 0)) + signed(a - first)
         text += signed(b - second) if b else ""
         last, first, second = c, a, b or second
-    out += table("fci_text_pair_table", "canonical decompositions: by how much the code point, its first and second are above the last;\n"
+    out += table("fci_unicode_pair_table", "canonical decompositions: by how much the code point, its first and second are above the last;\n"
                  "// with the code point: 0 there is no second, 1 the two stay apart, 2 they compose", text)
     return "\n".join(out + [END]) + "\n"
 

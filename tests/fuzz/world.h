@@ -131,7 +131,7 @@ static void fuzz_key_number(fuzz_key *k, uint32_t type, uint64_t value, double r
     if (type == FCI_KV_F64) memcpy(&value, &real, sizeof value);
     if (type == FCI_KV_BOOL) value &= 1;
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(value >> 8 * i);
-    fuzz_key_set(k, type, bytes, fci_kv_size(type));
+    fuzz_key_set(k, type, bytes, fci_gguf_kv_size(type));
 }
 
 static void fuzz_world_begin(fuzz_world *w, const fuzz_base *b) {
@@ -342,10 +342,10 @@ static void fuzz_fit_row(fuzz_fitting *f, const fci_tensor_row *row, uint32_t bl
     fci_architecture_name(pattern, block, expert, ".weight", name, sizeof name);
     fci_architecture_name(pattern, block, expert, ".bias", bias, sizeof bias);
     if ((row->need & FCI_TRAIT_MAYBE) && !fuzz_find(f->w, name)) return;
-    if (matrix && fci_model_has(f->m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT)
+    if (matrix && fci_config_has(f->m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT)
         fuzz_fit_add(f, name, cols, rows, matrix);
     else fuzz_fit_add(f, name, rows, cols, matrix);
-    if (row->bias && (f->w->gguf ? fuzz_find(f->w, bias) != NULL : fci_model_has(f->m, row->bias)))
+    if (row->bias && (f->w->gguf ? fuzz_find(f->w, bias) != NULL : fci_config_has(f->m, row->bias)))
         fuzz_fit_add(f, bias, rows, 0, false);
 }
 
@@ -355,9 +355,9 @@ static void fuzz_fit_all(fuzz_fitting *f) {
     for (size_t i = 0; i < sizeof fci_tensors / sizeof *fci_tensors; i++) {
         const fci_tensor_row *row = &fci_tensors[i];
         uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)h->n_blocks : 1;
-        uint32_t experts = fci_model_is_expert(row->slot) ? (uint32_t)h->n_experts : 1;
+        uint32_t experts = fci_weights_is_expert(row->slot) ? (uint32_t)h->n_experts : 1;
         for (uint32_t b = 0; b < times; b++)
-            for (uint32_t e = 0; e < experts && fci_model_needs(f->m, row, b); e++)
+            for (uint32_t e = 0; e < experts && fci_weights_needs(f->m, row, b); e++)
                 fuzz_fit_row(f, row, b, e);
     }
 }
@@ -379,7 +379,7 @@ static void fuzz_fit(fuzz_world *w) {
     m->path = fci_arena_copy(&m->arena, fci_s(fuzz_world_path(w)), &err);
     m->container = fci_container_open_with(&m->c, m->path, &err);
     f.m = m;
-    if (m->container && fci_model_config(m, &err) == FC_OK) fuzz_fit_all(&f);
+    if (m->container && fci_model_configure_all(m, &err) == FC_OK) fuzz_fit_all(&f);
     fc_model_close(m);
     fuzz_world_end(w);
     w->n_weights = n_weights;
@@ -434,7 +434,7 @@ static void fuzz_key_array(fuzz_key *k, fuzz_input *in) { // of small numbers
     k->element_type = types[fuzz_below(in, 5)];
     k->count = fuzz_below(in, 12);
     k->far = NULL;
-    size_t size = fci_kv_size(k->element_type);
+    size_t size = fci_gguf_kv_size(k->element_type);
     k->n = (size_t)k->count * size;
     memset(k->value, 0, sizeof k->value);
     for (size_t i = 0; i < k->count; i++) k->value[i * size] = (uint8_t)fuzz_byte(in);
@@ -458,7 +458,7 @@ static void fuzz_key_edit(fuzz_world *w, fuzz_input *in) {
     switch (op) {
     case 0:
     case 8:
-        if (fci_kv_size(k->type)) fuzz_key_number(k, k->type, fuzz_number(in), fuzz_real(in));
+        if (fci_gguf_kv_size(k->type)) fuzz_key_number(k, k->type, fuzz_number(in), fuzz_real(in));
         break;
     case 1: fuzz_key_number(k, types[fuzz_below(in, 9)], fuzz_number(in), fuzz_real(in)); break;
     case 2:
