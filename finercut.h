@@ -15212,6 +15212,7 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_er
         uint64_t room = limit - taken - s.fixed;
         head = fci_max(fci_min(head, room / 4 / s.per_head_row), 2);
         rows = fci_max(fci_min(rows, (room - head * s.per_head_row) / s.per_row), max_length);
+        head = fci_max(fci_min(head, rows), 2); // rows are packed for the head too
     }
     e->capacity = (size_t)rows;
     e->head_rows = (size_t)head;
