@@ -1569,7 +1569,7 @@ FCI_FN int fci_platform_close_output(fci_platform_file *f, int error) {
     return error;
 }
 
-// One run at a time looks for others' temporaries and makes its own, where there are locks.
+// One run at a time looks whether it is alone and makes its temporary, where there are locks.
 FCI_FN void fci_platform_queue(int folder) {
     const struct timespec wait = {0, 1000000};
     for (int i = 0; i < 1000; i++) {
@@ -1586,7 +1586,7 @@ FCI_FN int fci_platform_enter(fci_platform_file *f, bool alone) {
     char *folder = fci_platform_folder_of(f->final_path);
     if (!folder) return ENOMEM;
     int error = fci_platform_fd(folder, O_RDONLY | O_DIRECTORY, &f->folder);
-    fci_platform_queue(f->folder);
+    if (alone) fci_platform_queue(f->folder);
     fci_platform_mark(f->final_path + fci_platform_base(f->final_path), mark);
     sweep.folder = folder;
     sweep.mark = mark;
@@ -1610,7 +1610,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
     } else if (!error) {
         error = fci_platform_enter(f, alone);
         if (!error) error = fci_platform_make(f, folder);
-        if (f->folder >= 0) (void)flock(f->folder, LOCK_UN);
+        if (alone) (void)flock(f->folder, LOCK_UN);
     }
     if (error) return fci_platform_close_output(f, error);
     *file = f;

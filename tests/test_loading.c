@@ -3,12 +3,9 @@
 // with more or less than they should have. What they give, what their exports give, or why not.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
-#include "t.h"
+#include "export.h"
 
 #define BASE "tests/data/llama_bf16_old_config"
-#define IN "build/test_loading.in"
-#define OUT "build/test_loading.out"
-#define N_IDS 8
 
 static const char config_of_base[] =
     "\"hidden_act\":\"silu\",\"max_position_embeddings\":128,\"hidden_size\":64,\"intermediate_size\":96,\"num_attention_heads\":4,"
@@ -24,18 +21,9 @@ typedef struct made { // how a folder differs from BASE
     const char *extra, *type; // another tensor [8, 8] and its type
 } made;
 
-static void remove_folder(const char *folder) {
-    static const char *const files[] = {"model.safetensors", "config.json", "README.md", "modeling_finercut.py"};
+static void write_in(const char *name, const void *a, size_t n_a, const void *b, size_t n_b) {
     char path[256];
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
-        remove(path);
-    }
-    fci_platform_remove(folder, true);
-    remove(folder);
-}
-
-static void write_file(const char *path, const void *a, size_t n_a, const void *b, size_t n_b) {
+    snprintf(path, sizeof path, "%s%s", in, name);
     FILE *f = fopen(path, "wb");
     if (!T_OK(f != NULL, "%s", path)) return;
     T_OK(fwrite(a, 1, n_a, f) == n_a && fwrite(b, 1, n_b, f) == n_b, "%s", path);
@@ -81,7 +69,7 @@ static void make_weights(const made *how) {
     s.header[s.n++] = '}';
     while (s.n % 8) s.header[s.n++] = ' ';
     for (size_t i = 0; i < 8; i++) s.header[i] = (char)((s.n - 8) >> 8 * i);
-    write_file(IN "/model.safetensors", s.header, s.n, s.data, s.bytes);
+    write_in("/model.safetensors", s.header, s.n, s.data, s.bytes);
     free(s.data);
     fc_container_close(c);
 }
@@ -89,38 +77,15 @@ static void make_weights(const made *how) {
 static void make(const made *how) {
     char text[4096];
     const char *layers = strstr(how->settings, "num_hidden_layers") ? "" : "\"num_hidden_layers\":2,";
-    remove_folder(IN);
-    fci_platform_make_folder(IN);
+    remove_tree(in);
+    fci_platform_make_folder(in);
     int n = snprintf(text, sizeof text, "%s%s{\"model_type\":\"llama\",%s%s%s}%s", how->outer ? how->outer : "",
                      how->outer ? ",\"text_config\":" : "", layers, config_of_base, how->settings, how->outer ? "}" : "");
-    write_file(IN "/config.json", text, (size_t)n, "", 0);
+    write_in("/config.json", text, (size_t)n, "", 0);
     make_weights(how);
 }
 
-static int keep(void *user, const float *rows, size_t n) {
-    float **at = (float **)user;
-    memcpy(*at, rows, n * 230 * sizeof *rows);
-    *at += n * 230;
-    return 0;
-}
-
-static fc_model *open_model(const char *path, fc_error *err) {
-    fc_model_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.compute = FC_COMPUTE_F32;
-    desc.env.par.n_threads = 1;
-    return fc_model_open(path, &desc, err);
-}
-
-static bool logits(fc_model *m, const uint8_t *mask, float *to) {
-    uint32_t ids[N_IDS] = {1, 5, 9, 50, 17, 33, 44, 2};
-    size_t starts[] = {0, N_IDS};
-    fc_error err;
-    fc_tokens t = {ids, starts, 1, {NULL, NULL}};
-    return T_OK(fc_logits(m, &t, mask, keep, &to, &err) == FC_OK, "%s", err.msg);
-}
-
-static double apart(const float *a, const float *b) {
+static double distance(const float *a, const float *b) {
     double most = 0;
     for (size_t i = 0; i < (size_t)N_IDS * 230; i++) most = fmax(most, fabs((double)a[i] - (double)b[i]));
     return most;
@@ -129,30 +94,24 @@ static double apart(const float *a, const float *b) {
 // Logits of a model by its path, and of some of its sublayers.
 static bool run(const char *what, const char *path, const uint8_t *mask, float *to) {
     fc_error err;
-    fc_model *m = open_model(path, &err);
-    const bool good = T_OK(m != NULL, "%s: %s: %s", what, path, err.msg) && logits(m, mask, to);
+    fc_model *m = open_f32(path, &err);
+    if (!T_OK(m != NULL, "%s: %s: %s", what, path, err.msg)) return false;
+    kept k = logits_of(m, mask);
+    const bool good = T_OK(k.n >= N_IDS * 230, "%s: %d logits", what, (int)k.n);
+    if (good) memcpy(to, k.rows, N_IDS * 230 * sizeof *to);
+    free(k.rows);
     fc_model_close(m);
     return good;
-}
-
-static fc_plan *make_plan(const fc_model *m, const char *removed) {
-    fc_error err;
-    char text[512];
-    snprintf(text, sizeof text,
-             "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"%s\",\"n_blocks\":%u},\"metric\":\"js\",\"candidates\":\"sublayers\","
-             "\"search\":\"random\",\"compute\":\"f32\",\"steps\":[{\"step\":1,\"removed\":\"%s\",\"score\":0.5}]}",
-             fc_model_fingerprint(m), fc_model_config(m)->n_blocks, removed);
-    fc_plan *p = fci_plan_read(text, strlen(text), NULL, &err);
-    T_OK(p != NULL, "%s", err.msg);
-    return p;
 }
 
 // What is written: names as transformers has them, a text model of its own, nothing left to drop twice.
 static void check_folder(const char *what, bool tied, size_t n_tensors) {
     fc_error err;
     size_t n, odd = 0;
-    char *config = t_read(OUT "/config.json", &n);
-    fc_container *c = fc_container_open(OUT, NULL, &err);
+    char path[256];
+    snprintf(path, sizeof path, "%s/config.json", out);
+    char *config = t_read(path, &n);
+    fc_container *c = fc_container_open(out, NULL, &err);
     if (!T_OK(config && c, "%s: written: %s", what, err.msg)) return;
     T_OK(!strstr(config, "text_config") && !strstr(config, "vision_config"), "%s: %s", what, config);
     T_OK(!strstr(config, "drop_attn_list") && !strstr(config, "drop_mlp_list"), "%s: %s", what, config);
@@ -170,32 +129,32 @@ static void check_folder(const char *what, bool tied, size_t n_tensors) {
     free(config);
 }
 
-// Every form of export of IN gives the logits wanted, read back; masked ones of a model that lacks sublayers are refused.
+// Every form of export of the model at `in` gives the logits wanted, read back; masked ones of a model that lacks sublayers are refused.
 static void check_exports(const char *what, const char *removed, const float *want, bool tied, bool lacks) {
     static float got[N_IDS * 230];
     fc_error err;
     fc_export_desc to;
     char name[200];
     for (int f = 0; f < FC_EXPORT_COUNT; f++) {
-        fc_model *m = open_model(IN, &err);
+        fc_model *m = open_f32(in, &err);
         if (!T_OK(m != NULL, "%s: %s", what, err.msg)) return;
-        fc_plan *plan = removed ? make_plan(m, removed) : NULL;
+        fc_plan *plan = removed ? plan_of(m, removed) : NULL;
         memset(&to, 0, sizeof to);
         to.format = (fc_export_format)f;
-        to.path = OUT;
+        to.path = out;
         snprintf(name, sizeof name, "%s, %s", what, fc_export_format_name(to.format));
-        remove_folder(OUT);
+        remove_tree(out);
         const bool masked = f == FC_EXPORT_HF_MASKED || f == FC_EXPORT_GGUF_MASKED, folder = f == FC_EXPORT_HF || f == FC_EXPORT_HF_MASKED;
         const fc_code code = fc_export(m, plan, &to, &err);
         if (lacks && masked) T_OK(code == FC_ERR_UNSUPPORTED && strstr(err.msg, "lacks sublayers already"), "%s: %s", name, err.msg);
         else if (T_OK(code == FC_OK, "%s: %s", name, err.msg)) {
             if (folder) check_folder(name, tied, 0);
-            if (run(name, OUT, NULL, got)) T_OK(apart(got, want) < 1e-4, "%s: logits differ by %g", name, apart(got, want));
+            if (run(name, out, NULL, got)) T_OK(distance(got, want) < 1e-4, "%s: logits differ by %g", name, distance(got, want));
         }
         fc_plan_free(plan);
         fc_model_close(m);
     }
-    remove_folder(OUT);
+    remove_tree(out);
 }
 
 static const made plain = {",\"tie_word_embeddings\":true", NULL, "model.", NULL, false, NULL, NULL};
@@ -224,16 +183,16 @@ static void test_names(void) {
     for (size_t i = 0; i < 4; i++) {
         snprintf(what, sizeof what, "tied model %d", (int)i);
         make(&tied[i]);
-        if (run(what, IN, NULL, got)) T_OK(apart(got, want[0]) <= 0, "%s: logits", what);
+        if (run(what, in, NULL, got)) T_OK(distance(got, want[0]) <= 0, "%s: logits", what);
         check_exports(what, NULL, want[0], true, false);
         if (i == 0) check_exports(what, "ffn.0", masked, true, false);
     }
     for (size_t i = 0; i < 4; i++) {
         snprintf(what, sizeof what, "untied model %d", (int)i);
         make(&untied[i]);
-        if (!run(what, IN, NULL, i ? got : want[1])) continue;
-        if (i) T_OK(apart(got, want[1]) <= 0, "%s: logits", what);
-        else T_OK(apart(want[1], want[0]) > 0.01, "the output matrix counts");
+        if (!run(what, in, NULL, i ? got : want[1])) continue;
+        if (i) T_OK(distance(got, want[1]) <= 0, "%s: logits", what);
+        else T_OK(distance(want[1], want[0]) > 0.01, "the output matrix counts");
         check_exports(what, NULL, want[1], false, false);
     }
 }
@@ -251,17 +210,17 @@ static void test_dropped(void) {
     uint8_t mask[4];
     make(&how);
     run("one less", BASE, one, want);
-    if (run("dropped", IN, NULL, got)) T_OK(apart(got, want) <= 0, "logits of a model that drops one");
+    if (run("dropped", in, NULL, got)) T_OK(distance(got, want) <= 0, "logits of a model that drops one");
     check_exports("dropped", NULL, want, true, true);
     run("two less", BASE, two, want);
     check_exports("dropped, and a plan", "ffn.0", want, true, true);
     how.settings = ",\"tie_word_embeddings\":true,\"drop_attn_list\":[false,true]";
     make(&how);
-    if (run("dropped", IN, two, got)) T_OK(apart(got, want) <= 0, "logits of a model that drops one, by truths");
-    fc_model *m = open_model(IN, &err);
+    if (run("dropped", in, two, got)) T_OK(distance(got, want) <= 0, "logits of a model that drops one, by truths");
+    fc_model *m = open_f32(in, &err);
     if (!T_OK(m != NULL, "%s", err.msg)) return;
     T_OK(fc_model_config(m)->n_sublayers == 3, "%u sublayers", fc_model_config(m)->n_sublayers);
-    fc_plan *again = make_plan(m, "attn.1");
+    fc_plan *again = plan_of(m, "attn.1");
     T_OK(again && fc_plan_mask(again, m, 1, mask, sizeof mask, &err), "a plan for what is not there");
     fc_plan_free(again);
     memset(&desc, 0, sizeof desc);
@@ -288,15 +247,15 @@ static void test_fewer_blocks(void) {
     fc_export_desc to;
     run("a block less", BASE, one, want);
     make(&how);
-    if (run("one block", IN, NULL, got)) T_OK(apart(got, want) <= 0, "logits of one block");
+    if (run("one block", in, NULL, got)) T_OK(distance(got, want) <= 0, "logits of one block");
     check_exports("one block", NULL, want, true, false);
     memset(&to, 0, sizeof to);
-    to.path = OUT;
+    to.path = out;
     to.format = FC_EXPORT_HF_MASKED;
-    fc_model *m = open_model(IN, &err);
+    fc_model *m = open_f32(in, &err);
     if (T_OK(m && fc_export(m, NULL, &to, &err) == FC_OK, "%s", err.msg)) check_folder("one block", true, 11);
     fc_model_close(m);
-    remove_folder(OUT);
+    remove_tree(out);
 }
 
 // Packed weights are told by the tensors; settings over plain weights count for nothing.
@@ -327,11 +286,11 @@ static void test_packed(void) {
         how.type = cases[i].type;
         make(&how);
         if (!cases[i].words) {
-            if (run(settings, IN, NULL, got)) T_OK(apart(got, want) <= 0, "%s: logits", settings);
+            if (run(settings, in, NULL, got)) T_OK(distance(got, want) <= 0, "%s: logits", settings);
             check_exports(settings, NULL, want, true, false);
             continue;
         }
-        fc_model *m = open_model(IN, &err);
+        fc_model *m = open_f32(in, &err);
         T_OK(!m && strstr(err.msg, cases[i].words), "%s, %s: %s", settings, cases[i].extra, m ? "opened" : err.msg);
         fc_model_close(m);
     }
@@ -415,7 +374,7 @@ static void gguf_write(const gguf *g, const fci_buffer *key, const char *const *
     put(&b, 0, (size_t)(end - (g->size - g->data)));
     for (size_t i = 0; i < n_tensors * step / 4; i++) fci_put(&b, (const char *)&one, 4);
     T_OK(b.error.code == FC_OK, "%s", b.error.msg);
-    write_file(IN, b.p, b.n, "", 0);
+    write_in("", b.p, b.n, "", 0);
     fci_buffer_free(&b);
 }
 
@@ -425,10 +384,10 @@ static void gguf_case(const char *what, const gguf *g, const fci_buffer *key, co
     fc_error err;
     gguf_write(g, key, tensors, n_tensors, 8);
     if (want) {
-        if (run(what, IN, NULL, got)) T_OK(apart(got, want) <= 0, "%s: logits", what);
+        if (run(what, in, NULL, got)) T_OK(distance(got, want) <= 0, "%s: logits", what);
         return;
     }
-    fc_model *m = open_model(IN, &err);
+    fc_model *m = open_f32(in, &err);
     T_OK(!m && strstr(err.msg, words), "%s: %s", what, m ? "opened" : err.msg);
     fc_model_close(m);
 }
@@ -445,7 +404,7 @@ static void test_gguf(void) {
     memset(&key, 0, sizeof key);
     memset(&none, 0, sizeof none);
     key.c = &c;
-    remove_folder(IN);
+    remove_tree(in);
     run("GGUF", "tests/data/llama_f32.gguf", NULL, want);
     gguf_case("as it is", &g, &none, NULL, 0, want, NULL);
     gguf_case("an extra tensor", &g, &none, extra, 1, NULL, "1 of its");
@@ -475,16 +434,17 @@ static void test_gguf(void) {
     }
     fci_buffer_free(&key);
     free(g.bytes);
-    remove(IN);
+    remove(in);
 }
 
 int main(void) {
+    own_paths("test_loading");
     (void)t_shared; /* not needed here */
     test_names();
     test_dropped();
     test_fewer_blocks();
     test_packed();
-    remove_folder(IN);
+    remove_tree(in);
     test_gguf();
     return t_end("test_loading");
 }

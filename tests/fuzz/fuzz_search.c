@@ -2,16 +2,7 @@
 // half-way and resumed is the plan that was not, and a plan's mask runs.
 //   build/fuzz/fuzz_search -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_search tests/fuzz/corpus/search
 #include "world.h"
-
-static bool search_same(const fc_plan *a, const fc_plan *b) { // what went, and at which score
-    size_t n = fc_plan_about(a)->n_steps;
-    if (n != fc_plan_about(b)->n_steps) return false;
-    for (size_t i = 0; i < n; i++) {
-        const fc_step *x = fc_plan_step(a, i), *y = fc_plan_step(b, i);
-        if (x->removed != y->removed || memcmp(&x->score, &y->score, sizeof x->score) != 0) return false;
-    }
-    return true;
-}
+#include "../plans.h"
 
 static fc_plan *search_prune(fc_model *m, const fc_prune_desc *desc) {
     fc_error err;
@@ -31,12 +22,12 @@ static void search_resume(fuzz_world *w, fc_model *m, fc_prune_desc desc, const 
     fc_plan *half = search_prune(m, &desc);
     FUZZ_GOOD(half && !fc_plan_save(half, "half.json", &err), err);
     fc_plan *loaded = fc_plan_load("half.json", &env, &err);
-    FUZZ_GOOD(loaded && search_same(half, loaded), err);
+    FUZZ_GOOD(loaded && !plans_differ(half, loaded), err);
     desc.resume = loaded;
     desc.remove = n;
     fc_plan *again = search_prune(m, &desc);
     // What a search learned in its first steps is not in the plan.
-    FUZZ_MUST(again && (desc.search == FC_SEARCH_CONFIDENT || search_same(whole, again)));
+    FUZZ_MUST(again && (desc.search == FC_SEARCH_CONFIDENT || !plans_differ(whole, again)));
     fc_plan_free(half);
     fc_plan_free(loaded);
     fc_plan_free(again);
@@ -70,7 +61,7 @@ static void search_model(fuzz_world *w, fc_model *m, fuzz_input how, uint32_t *i
     if (then == 2 && desc.search == FC_SEARCH_RACE) {
         desc.search = FC_SEARCH_EXHAUSTIVE;
         fc_plan *other = search_prune(m, &desc);
-        FUZZ_MUST(other && search_same(p, other));
+        FUZZ_MUST(other && !plans_differ(p, other));
         fc_plan_free(other);
     }
     fc_plan_free(p);
