@@ -2134,6 +2134,18 @@ typedef struct fci_context {
     const struct fci_kernels *kernels; // NULL in objects that do not compute
 } fci_context;
 
+// A group of buffers is listed once, in a function that hands each of them to fci_each: whether
+// they are counted, allocated or freed is the group's business.
+typedef enum fci_core_doing { FCI_COUNT, FCI_ALLOC, FCI_FREE } fci_core_doing;
+
+typedef struct fci_group {
+    const fci_context *c;
+    fci_core_doing doing;
+    uint64_t bytes; // counted
+    fc_error *err;
+    fc_code code;   // of the allocations so far
+} fci_group;
+
 typedef struct fci_core_chunk {
     struct fci_core_chunk *next;
     size_t used, size;
@@ -2193,6 +2205,9 @@ FCI_FN void fci_free(const fci_context *c, void *p);
 // valid.
 FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
                       const char *what, fc_error *err);
+FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err);
+// `at` is the address of the pointer to the buffer. One of no items stays NULL.
+FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
 // The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with
 // `alloc` alone.
@@ -2433,6 +2448,26 @@ FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t si
         fci_free(c, p);
     }
     return q;
+}
+
+FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err) {
+    fci_group g;
+    memset(&g, 0, sizeof g);
+    g.c = c;
+    g.doing = doing;
+    g.err = err;
+    return g;
+}
+
+FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what) {
+    void *p;
+    memcpy(&p, at, sizeof p);
+    if (g->doing == FCI_COUNT) g->bytes += count * size;
+    if (g->doing == FCI_FREE) fci_free(g->c, p);
+    if (g->doing == FCI_COUNT || (g->doing == FCI_ALLOC && (g->code || !count || !size))) return;
+    p = g->doing == FCI_ALLOC ? fci_alloc(g->c, count, size, what, g->err) : NULL;
+    memcpy(at, &p, sizeof p);
+    if (g->doing == FCI_ALLOC && !p) g->code = FC_ERR_MEMORY;
 }
 
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) {
@@ -3678,8 +3713,24 @@ FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
 FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
 FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
 FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
+FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
 FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
 FCI_FN const char *fci_json_type_name(const fci_json *n);
+// "metric: expected a number, got "cosine" (at byte 131)": the one way to say what is wrong with a
+// value; `got` NULL: it is not there.
+FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
+                            const char *expected);
+// The member `key`; null counts as absent.
+FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
+// The member `key`, which must be there and of `type`.
+FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
+                               const fci_json **out, fc_error *err);
+FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
+FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
+// A flag that may be absent: *out stays.
+FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
+FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
+                              uint64_t *out, fc_error *err);
 // NULL: nothing known
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
@@ -4073,8 +4124,12 @@ FCI_INLINE const fci_json *fci_json_next(const fci_json *n) {
     return n + n->skip;
 }
 
+FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type) {
+    return n && n->type == (uint8_t)type;
+}
+
 FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key) {
-    if (!object || object->type != FCI_JSON_OBJECT) return NULL;
+    if (!fci_json_is(object, FCI_JSON_OBJECT)) return NULL;
     fci_str wanted = fci_s(key);
     const fci_json *k = fci_json_first(object);
     for (uint32_t i = 0; i < object->count; i++, k = fci_json_next(k + 1))
@@ -4086,6 +4141,61 @@ FCI_FN const char *fci_json_type_name(const fci_json *n) {
     static const char *const names[] = {"null",     "a boolean", "a number",
                                         "a string", "an array",  "an object"};
     return n ? names[n->type] : "nothing";
+}
+
+FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
+                            const char *expected) {
+    fci_shown shown;
+    const bool text = fci_json_is(got, FCI_JSON_STRING);
+    const char *quote = text ? "\"" : "", *said = fci_json_type_name(got);
+    if (!got)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected %s, got nothing", what, expected);
+    if (text || got->type == FCI_JSON_NUMBER) said = fci_show(got->text, &shown);
+    return fci_fail(err, FC_ERR_FORMAT, got->at, "%s: expected %s, got %s%s%s (at byte %llu)", what,
+                    expected, quote, said, quote, (unsigned long long)got->at);
+}
+
+FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key) {
+    const fci_json *n = fci_json_get(object, key);
+    return fci_json_is(n, FCI_JSON_NULL) ? NULL : n;
+}
+
+FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
+                               const fci_json **out, fc_error *err) {
+    fci_json wanted;
+    wanted.type = (uint8_t)type;
+    *out = fci_json_get(object, key);
+    return fci_json_is(*out, type) ? FC_OK
+                                   : fci_json_bad(err, *out, key, fci_json_type_name(&wanted));
+}
+
+FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err) {
+    const fci_json *n;
+    fc_code code = fci_json_member(object, key, FCI_JSON_STRING, &n, err);
+    if (!code) *out = n->text;
+    return code;
+}
+
+FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err) {
+    const fci_json *n;
+    fc_code code = fci_json_member(object, key, FCI_JSON_BOOL, &n, err);
+    if (!code) *out = n->truth;
+    return code;
+}
+
+FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err) {
+    return fci_json_some(object, key) ? fci_json_flag(object, key, out, err) : FC_OK;
+}
+
+FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
+                              uint64_t *out, fc_error *err) {
+    char expected[96];
+    snprintf(expected, sizeof expected, low == high ? "%llu" : "a whole number from %llu to %llu",
+             (unsigned long long)low, (unsigned long long)high);
+    if (!fci_json_is(n, FCI_JSON_NUMBER) || !n->is_integer || n->integer < low || n->integer > high)
+        return fci_json_bad(err, n, what, expected);
+    *out = n->integer;
+    return FC_OK;
 }
 
 FCI_FN fc_code fci_json_duplicate(const fci_json_reader *r, const fci_json *key) {
@@ -5648,11 +5758,11 @@ FCI_FN fc_code fci_container_shards_read(fci_container_shards *s, fci_arena *are
     fci_map seen;
     memset(&seen, 0, sizeof seen);
     seen.c = arena->c;
-    if (!map || map->type != FCI_JSON_OBJECT || map->count == 0)
+    if (!fci_json_is(map, FCI_JSON_OBJECT) || map->count == 0)
         return fci_fail(err, FC_ERR_FORMAT, map ? map->at : 0,
                         "weight_map: expected an object with tensor names, got %s",
-                        map && map->type == FCI_JSON_OBJECT ? "an empty one"
-                                                            : fci_json_type_name(map));
+                        fci_json_is(map, FCI_JSON_OBJECT) ? "an empty one"
+                                                          : fci_json_type_name(map));
     s->entries = (fci_container_mapped *)fci_arena_alloc(arena, map->count, sizeof *s->entries,
                                                          "weight_map", err);
     s->files = (fci_str *)fci_arena_alloc(arena, fci_min(map->count, FCI_FILES_MAX),
@@ -7913,14 +8023,6 @@ FCI_FN fc_code fci_vocabulary_add_change(fci_vocabulary_loader *l, unsigned kind
 
 // tokenizer.json
 
-FCI_FN fc_code fci_vocabulary_expected(fci_vocabulary_loader *l, const char *what,
-                                       const char *expected, const fci_json *got) {
-    if (!got)
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "%s: expected %s, got nothing", what, expected);
-    return fci_fail(l->err, FC_ERR_FORMAT, got->at, "%s: expected %s, got %s (byte %llu)", what,
-                    expected, fci_json_type_name(got), (unsigned long long)got->at);
-}
-
 FCI_FN fc_code fci_vocabulary_unsupported(fci_vocabulary_loader *l, const char *what, fci_str text,
                                           const fci_json *at, const char *known) {
     fci_shown shown;
@@ -7929,65 +8031,15 @@ FCI_FN fc_code fci_vocabulary_unsupported(fci_vocabulary_loader *l, const char *
                     (unsigned)at->at, known);
 }
 
-// The member `key` of an object, which must be there and of `type`.
-FCI_FN fc_code fci_vocabulary_member(fci_vocabulary_loader *l, const fci_json *object,
-                                     const char *key, fci_json_type type, const fci_json **out) {
-    fci_json wanted;
-    wanted.type = (uint8_t)type;
-    *out = fci_json_get(object, key);
-    if (*out && (*out)->type == type) return FC_OK;
-    return fci_vocabulary_expected(l, key, fci_json_type_name(&wanted), *out);
-}
-
-FCI_FN fc_code fci_vocabulary_flag(fci_vocabulary_loader *l, const fci_json *object,
-                                   const char *key, bool *out) {
-    const fci_json *value;
-    fc_code code = fci_vocabulary_member(l, object, key, FCI_JSON_BOOL, &value);
-    if (!code) *out = value->truth;
-    return code;
-}
-
-FCI_FN bool fci_vocabulary_is_null(const fci_json *value) { // or missing
-    return !value || value->type == FCI_JSON_NULL;
-}
-
-// A flag that may be missing.
-FCI_FN fc_code fci_vocabulary_option(fci_vocabulary_loader *l, const fci_json *object,
-                                     const char *key, bool *out) {
-    const fci_json *value = fci_json_get(object, key);
-    return fci_vocabulary_is_null(value) ? FC_OK : fci_vocabulary_flag(l, object, key, out);
-}
-
-FCI_FN fc_code fci_vocabulary_string(fci_vocabulary_loader *l, const fci_json *object,
-                                     const char *key, fci_str *out) {
-    const fci_json *value;
-    fc_code code = fci_vocabulary_member(l, object, key, FCI_JSON_STRING, &value);
-    if (!code) *out = value->text;
-    return code;
-}
-
-// Not above `limit`.
-FCI_FN fc_code fci_vocabulary_id(fci_vocabulary_loader *l, const char *what, const fci_json *value,
-                                 uint64_t limit) {
-    fci_shown shown;
-    if (!value || value->type != FCI_JSON_NUMBER)
-        return fci_vocabulary_expected(l, what, "an id", value);
-    if (value->is_integer && value->integer <= limit) return FC_OK;
-    return fci_fail(l->err, FC_ERR_FORMAT, value->at,
-                    "%s: expected an id up to %llu, got %s (byte %u)", what,
-                    (unsigned long long)limit, fci_show(value->text, &shown), (unsigned)value->at);
-}
-
 // The one member of "pattern", Regex or String; an empty String is not supported.
 FCI_FN fc_code fci_vocabulary_read_find(fci_vocabulary_loader *l, const fci_json *stage,
                                         bool *regex, const fci_json **out) {
     const fci_json *pattern;
-    fc_code code = fci_vocabulary_member(l, stage, "pattern", FCI_JSON_OBJECT, &pattern);
+    fc_code code = fci_json_member(stage, "pattern", FCI_JSON_OBJECT, &pattern, l->err);
     if (code) return code;
-    if (pattern->count != 1)
-        return fci_vocabulary_expected(l, "pattern", "one Regex or String", pattern);
+    if (pattern->count != 1) return fci_json_bad(l->err, pattern, "pattern", "one Regex or String");
     *regex = fci_json_get(pattern, "Regex") != NULL;
-    code = fci_vocabulary_member(l, pattern, *regex ? "Regex" : "String", FCI_JSON_STRING, out);
+    code = fci_json_member(pattern, *regex ? "Regex" : "String", FCI_JSON_STRING, out, l->err);
     if (!code && (*out)->text.n == 0)
         code = fci_vocabulary_unsupported(l, "pattern", fci_s(""), *out, "any but empty ones");
     return code;
@@ -8001,14 +8053,14 @@ FCI_FN fc_code fci_vocabulary_read_normalizer(fci_vocabulary_loader *l, const fc
     fc_code code = FC_OK;
     if (fci_is(type, "NFC")) return fci_vocabulary_add_change(l, FCI_TEXT_NFC, type, type);
     if (fci_is(type, "Prepend")) {
-        code = fci_vocabulary_string(l, stage, "prepend", &to);
+        code = fci_json_text(stage, "prepend", &to, l->err);
         return code ? code : fci_vocabulary_add_change(l, FCI_TEXT_PREPEND, to, to);
     }
     if (!fci_is(type, "Replace"))
         return fci_vocabulary_unsupported(l, "normalizer", type, stage,
                                           "NFC, Prepend, Replace, Sequence");
     code = fci_vocabulary_read_find(l, stage, &regex, &from);
-    if (!code) code = fci_vocabulary_string(l, stage, "content", &to);
+    if (!code) code = fci_json_text(stage, "content", &to, l->err);
     if (!code && regex)
         code = fci_vocabulary_unsupported(l, "regular expression of Replace", from->text, from,
                                           "a String");
@@ -8022,8 +8074,8 @@ FCI_FN fc_code fci_vocabulary_read_split(fci_vocabulary_loader *l, const fci_jso
     fci_str name;
     bool invert, regex;
     unsigned behavior = 0;
-    fc_code code = fci_vocabulary_string(l, stage, "behavior", &name);
-    if (!code) code = fci_vocabulary_flag(l, stage, "invert", &invert);
+    fc_code code = fci_json_text(stage, "behavior", &name, l->err);
+    if (!code) code = fci_json_flag(stage, "invert", &invert, l->err);
     if (!code) code = fci_vocabulary_read_find(l, stage, &regex, &find);
     if (code) return code;
     while (behavior < 5 && !fci_is(name, behaviors[behavior])) behavior++;
@@ -8054,11 +8106,11 @@ FCI_FN fc_code fci_vocabulary_read_metaspace(fci_vocabulary_loader *l, const fci
     fci_str name;
     *prepend = FCI_TEXT_ALWAYS;
     *split = true;
-    fc_code code = fci_vocabulary_string(l, stage, "replacement", mark);
-    if (!code) code = fci_vocabulary_option(l, stage, "add_prefix_space", &prefix);
-    if (!code) code = fci_vocabulary_option(l, stage, "split", split);
+    fc_code code = fci_json_text(stage, "replacement", mark, l->err);
+    if (!code) code = fci_json_option(stage, "add_prefix_space", &prefix, l->err);
+    if (!code) code = fci_json_option(stage, "split", split, l->err);
     if (!code && scheme) {
-        code = fci_vocabulary_string(l, stage, "prepend_scheme", &name);
+        code = fci_json_text(stage, "prepend_scheme", &name, l->err);
         for (*prepend = 0; !code && *prepend < 3 && !fci_is(name, schemes[*prepend]);) ++*prepend;
         if (!code && *prepend == 3)
             code = fci_vocabulary_unsupported(l, "prepend_scheme", name, scheme,
@@ -8068,17 +8120,17 @@ FCI_FN fc_code fci_vocabulary_read_metaspace(fci_vocabulary_loader *l, const fci
     if (mark->n == 0 || mark->n != fci_unicode_length(mark->p))
         return fci_vocabulary_unsupported(l, "replacement", *mark, stage, "one character");
     if (!prefix && *prepend != FCI_TEXT_NEVER)
-        return fci_vocabulary_expected(l, "prepend_scheme", "never, as add_prefix_space is false",
-                                       scheme);
+        return fci_json_bad(l->err, scheme, "prepend_scheme",
+                            "never, as add_prefix_space is false");
     *mark = fci_vocabulary_keep(l, *mark);
     return mark->p ? FC_OK : FC_ERR_MEMORY;
 }
 
 FCI_FN fc_code fci_vocabulary_read_byte_level(fci_vocabulary_loader *l, const fci_json *stage) {
     bool prefix, trim, regex = true;
-    if (fci_vocabulary_flag(l, stage, "add_prefix_space", &prefix) ||
-        fci_vocabulary_flag(l, stage, "trim_offsets", &trim) ||
-        fci_vocabulary_option(l, stage, "use_regex", &regex))
+    if (fci_json_flag(stage, "add_prefix_space", &prefix, l->err) ||
+        fci_json_flag(stage, "trim_offsets", &trim, l->err) ||
+        fci_json_option(stage, "use_regex", &regex, l->err))
         return FC_ERR_FORMAT;
     l->t->byte_level = true;
     if (prefix) {
@@ -8101,7 +8153,7 @@ FCI_FN fc_code fci_vocabulary_read_pre_tokenizer(fci_vocabulary_loader *l, const
         return fci_vocabulary_unsupported(l, "after ByteLevel, pre_tokenizer", type, stage,
                                           "nothing");
     if (fci_is(type, "Digits")) {
-        if (fci_vocabulary_flag(l, stage, "individual_digits", &each)) return FC_ERR_FORMAT;
+        if (fci_json_flag(stage, "individual_digits", &each, l->err)) return FC_ERR_FORMAT;
         return fci_vocabulary_add_pattern(l, fci_pattern_named("digits"),
                                           each ? FCI_TEXT_ISOLATED : FCI_TEXT_CONTIGUOUS, false);
     }
@@ -8124,6 +8176,7 @@ FCI_FN fc_code fci_vocabulary_read_pre_tokenizer(fci_vocabulary_loader *l, const
 FCI_FN fc_code fci_vocabulary_add_extra(fci_vocabulary_loader *l, const fci_json *specials,
                                         fci_str name, bool after) {
     const fci_json *special = NULL, *ids, *key = fci_json_first(specials);
+    uint64_t value;
     uint32_t *list = after ? l->t->after : l->t->before,
              *n = after ? &l->t->n_after : &l->t->n_before;
     for (uint32_t i = 0; i < specials->count; i++, key = fci_json_next(key + 1))
@@ -8131,15 +8184,15 @@ FCI_FN fc_code fci_vocabulary_add_extra(fci_vocabulary_loader *l, const fci_json
     if (!special)
         return fci_vocabulary_unsupported(l, "SpecialToken", name, specials,
                                           "those in special_tokens");
-    fc_code code = fci_vocabulary_member(l, special, "ids", FCI_JSON_ARRAY, &ids);
+    fc_code code = fci_json_member(special, "ids", FCI_JSON_ARRAY, &ids, l->err);
     if (code) return code;
     const fci_json *id = fci_json_first(ids);
     for (uint32_t i = 0; i < ids->count && !code; i++, id = fci_json_next(id)) {
         if (*n == FCI_TEXT_EXTRA)
             return fci_fail(l->err, FC_ERR_UNSUPPORTED, id->at,
                             "special_tokens: expected at most %d ids, got more", FCI_TEXT_EXTRA);
-        code = fci_vocabulary_id(l, "special_tokens", id, l->t->size - (uint64_t)1);
-        if (!code) list[(*n)++] = (uint32_t)id->integer;
+        code = fci_json_whole(id, "special_tokens", 0, l->t->size - (uint64_t)1, &value, l->err);
+        if (!code) list[(*n)++] = (uint32_t)value;
     }
     return code;
 }
@@ -8148,8 +8201,8 @@ FCI_FN fc_code fci_vocabulary_add_extra(fci_vocabulary_loader *l, const fci_json
 FCI_FN fc_code fci_vocabulary_read_template(fci_vocabulary_loader *l, const fci_json *stage) {
     const fci_json *single, *specials;
     uint32_t n_texts = 0;
-    fc_code code = fci_vocabulary_member(l, stage, "single", FCI_JSON_ARRAY, &single);
-    if (!code) code = fci_vocabulary_member(l, stage, "special_tokens", FCI_JSON_OBJECT, &specials);
+    fc_code code = fci_json_member(stage, "single", FCI_JSON_ARRAY, &single, l->err);
+    if (!code) code = fci_json_member(stage, "special_tokens", FCI_JSON_OBJECT, &specials, l->err);
     if (code) return code;
     if (l->has_template)
         return fci_vocabulary_unsupported(l, "second", fci_s("TemplateProcessing"), stage, "one");
@@ -8160,8 +8213,8 @@ FCI_FN fc_code fci_vocabulary_read_template(fci_vocabulary_loader *l, const fci_
                        *sequence = fci_json_get(piece, "Sequence");
         fci_str id;
         if (!token && !sequence)
-            return fci_vocabulary_expected(l, "single", "SpecialToken or Sequence", piece);
-        code = fci_vocabulary_string(l, token ? token : sequence, "id", &id);
+            return fci_json_bad(l->err, piece, "single", "SpecialToken or Sequence");
+        code = fci_json_text(token ? token : sequence, "id", &id, l->err);
         if (!code && token) code = fci_vocabulary_add_extra(l, specials, id, n_texts > 0);
         else if (!code && !fci_is(id, "A"))
             code = fci_vocabulary_unsupported(l, "Sequence", id, piece, "A");
@@ -8205,7 +8258,7 @@ FCI_FN fc_code fci_vocabulary_read_decoder(fci_vocabulary_loader *l, const fci_j
         d->to = fci_s(" ");
     } else if (k == 2) {
         code = fci_vocabulary_read_find(l, stage, &regex, &from);
-        if (!code) code = fci_vocabulary_string(l, stage, "content", &d->to);
+        if (!code) code = fci_json_text(stage, "content", &d->to, l->err);
         if (!code && regex)
             code = fci_vocabulary_unsupported(l, "regular expression of Replace", from->text, from,
                                               "a String");
@@ -8216,15 +8269,17 @@ FCI_FN fc_code fci_vocabulary_read_decoder(fci_vocabulary_loader *l, const fci_j
     } else if (k == 3) {
         d->bytes = true;
     } else if (k == 5) {
-        code = fci_vocabulary_string(l, stage, "content", &d->strip);
-        if (!code) code = fci_vocabulary_id(l, "start", fci_json_get(stage, "start"), UINT32_MAX);
-        if (!code) code = fci_vocabulary_id(l, "stop", fci_json_get(stage, "stop"), UINT32_MAX);
+        code = fci_json_text(stage, "content", &d->strip, l->err);
+        if (!code)
+            code = fci_json_whole(fci_json_get(stage, "start"), "start", 0, UINT32_MAX, &d->start,
+                                  l->err);
+        if (!code)
+            code = fci_json_whole(fci_json_get(stage, "stop"), "stop", 0, UINT32_MAX, &d->stop,
+                                  l->err);
         if (code) return code;
         if (d->strip.n == 0 || d->strip.n != fci_unicode_length(d->strip.p))
             return fci_vocabulary_unsupported(l, "content of Strip", d->strip, stage,
                                               "one character");
-        d->start = fci_json_get(stage, "start")->integer;
-        d->stop = fci_json_get(stage, "stop")->integer;
         d->strip = fci_vocabulary_keep(l, d->strip);
         if (!d->strip.p) code = FC_ERR_MEMORY;
     }
@@ -8242,13 +8297,13 @@ FCI_FN fc_code fci_vocabulary_read_stages(fci_vocabulary_loader *l, const fci_vo
                                           const fci_json *stage) {
     const fci_json *list;
     fci_str type;
-    if (fci_vocabulary_is_null(stage)) return FC_OK;
+    if (!stage || stage->type == FCI_JSON_NULL) return FC_OK;
     if (stage->type != FCI_JSON_OBJECT)
-        return fci_vocabulary_expected(l, kind->key, "an object or null", stage);
-    fc_code code = fci_vocabulary_string(l, stage, "type", &type);
+        return fci_json_bad(l->err, stage, kind->key, "an object or null");
+    fc_code code = fci_json_text(stage, "type", &type, l->err);
     if (!code && !fci_is(type, "Sequence")) code = kind->read(l, stage, type);
     else if (!code) {
-        code = fci_vocabulary_member(l, stage, kind->list, FCI_JSON_ARRAY, &list);
+        code = fci_json_member(stage, kind->list, FCI_JSON_ARRAY, &list, l->err);
         for (uint32_t i = 0; !code && i < list->count; i++) {
             stage = i ? fci_json_next(stage) : fci_json_first(list);
             code = fci_vocabulary_read_stages(l, kind, stage);
@@ -8262,10 +8317,11 @@ FCI_FN fc_code fci_vocabulary_read_vocab(fci_vocabulary_loader *l, const fci_jso
     fc_code code = FC_OK;
     const fci_json *key = fci_json_first(vocab);
     fci_shown shown;
+    uint64_t id;
     for (uint32_t i = 0; i < vocab->count && !code; i++, key = fci_json_next(key + 1)) {
-        code = fci_vocabulary_id(l, "vocab", key + 1, FCI_TEXT_NONE - 1);
+        code = fci_json_whole(key + 1, "vocab", 0, FCI_TEXT_NONE - 1, &id, l->err);
         if (code) return fci_wrap(l->err, code, "token \"%s\"", fci_show(key->text, &shown));
-        code = fci_vocabulary_add_token(l, key->text, key[1].integer);
+        code = fci_vocabulary_add_token(l, key->text, id);
     }
     return code;
 }
@@ -8278,11 +8334,11 @@ FCI_FN fc_code fci_vocabulary_read_merges(fci_vocabulary_loader *l, const fci_js
         if (pairs) {
             if (m->type != FCI_JSON_ARRAY || m->count != 2 || m[1].type != FCI_JSON_STRING ||
                 m[2].type != FCI_JSON_STRING)
-                return fci_vocabulary_expected(l, "merges", "all to be arrays of two strings", m);
+                return fci_json_bad(l->err, m, "merges", "all to be arrays of two strings");
             code = fci_vocabulary_add_merge(l, rank++, m[1].text, m[2].text);
         } else {
             if (m->type != FCI_JSON_STRING)
-                return fci_vocabulary_expected(l, "merges", "all to be strings", m);
+                return fci_json_bad(l->err, m, "merges", "all to be strings");
             if (m->text.n >= 8 && memcmp(m->text.p, "#version", 8) == 0) continue;
             code = fci_vocabulary_add_merge_text(l, rank++, m->text);
         }
@@ -8295,42 +8351,42 @@ FCI_FN fc_code fci_vocabulary_read_merges(fci_vocabulary_loader *l, const fci_js
 FCI_FN fc_code fci_vocabulary_read_options(fci_vocabulary_loader *l, const fci_json *model) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     fc_tokenizer *t = l->t;
-    const fci_json *dropout = fci_json_get(model, "dropout"),
-                   *unknown = fci_json_get(model, "unk_token"), *affix;
+    const fci_json *dropout = fci_json_some(model, "dropout"),
+                   *unknown = fci_json_some(model, "unk_token"), *affix;
     for (int i = 0; i < 2; i++) {
-        if (fci_vocabulary_is_null(fci_json_get(model, affixes[i]))) continue;
-        if (fci_vocabulary_member(l, model, affixes[i], FCI_JSON_STRING, &affix))
+        if (!fci_json_some(model, affixes[i])) continue;
+        if (fci_json_member(model, affixes[i], FCI_JSON_STRING, &affix, l->err))
             return FC_ERR_FORMAT;
         if (affix->text.n)
             return fci_vocabulary_unsupported(l, affixes[i], affix->text, affix, "none");
     }
-    if (!fci_vocabulary_is_null(dropout)) {
+    if (dropout) {
         if (dropout->type != FCI_JSON_NUMBER || dropout->number < 0 || dropout->number > 1)
-            return fci_vocabulary_expected(l, "dropout", "0 to 1", dropout);
+            return fci_json_bad(l->err, dropout, "dropout", "0 to 1");
         if (dropout->number > 0)
             return fci_vocabulary_unsupported(l, "dropout", dropout->text, dropout, "0");
     }
     t->unknown = FCI_TEXT_NONE;
-    if (!fci_vocabulary_is_null(unknown)) {
-        if (fci_vocabulary_member(l, model, "unk_token", FCI_JSON_STRING, &unknown))
+    if (unknown) {
+        if (fci_json_member(model, "unk_token", FCI_JSON_STRING, &unknown, l->err))
             return FC_ERR_FORMAT;
         t->unknown_missing = !fci_map_get(&t->vocab, unknown->text, &t->unknown);
     }
-    fc_code code = fci_vocabulary_option(l, model, "fuse_unk", &t->fuse_unknown);
-    if (!code) code = fci_vocabulary_option(l, model, "byte_fallback", &t->byte_fallback);
-    return code ? code : fci_vocabulary_option(l, model, "ignore_merges", &t->ignore_merges);
+    fc_code code = fci_json_option(model, "fuse_unk", &t->fuse_unknown, l->err);
+    if (!code) code = fci_json_option(model, "byte_fallback", &t->byte_fallback, l->err);
+    return code ? code : fci_json_option(model, "ignore_merges", &t->ignore_merges, l->err);
 }
 
 FCI_FN fc_code fci_vocabulary_read_model(fci_vocabulary_loader *l, const fci_json *root,
                                          uint32_t n_added) {
     const fci_json *model, *vocab, *merges;
     fci_str type = fci_s("BPE");
-    fc_code code = fci_vocabulary_member(l, root, "model", FCI_JSON_OBJECT, &model);
-    if (!code && fci_json_get(model, "type")) code = fci_vocabulary_string(l, model, "type", &type);
+    fc_code code = fci_json_member(root, "model", FCI_JSON_OBJECT, &model, l->err);
+    if (!code && fci_json_get(model, "type")) code = fci_json_text(model, "type", &type, l->err);
     if (!code && !fci_is(type, "BPE"))
         code = fci_vocabulary_unsupported(l, "model", type, model, "BPE");
-    if (!code) code = fci_vocabulary_member(l, model, "vocab", FCI_JSON_OBJECT, &vocab);
-    if (!code) code = fci_vocabulary_member(l, model, "merges", FCI_JSON_ARRAY, &merges);
+    if (!code) code = fci_json_member(model, "vocab", FCI_JSON_OBJECT, &vocab, l->err);
+    if (!code) code = fci_json_member(model, "merges", FCI_JSON_ARRAY, &merges, l->err);
     if (!code) code = fci_vocabulary_begin(l, vocab->count, n_added, merges->count);
     if (!code) code = fci_vocabulary_read_vocab(l, vocab);
     if (!code) code = fci_vocabulary_read_options(l, model);
@@ -8342,14 +8398,15 @@ FCI_FN fc_code fci_vocabulary_read_added(fci_vocabulary_loader *l, const fci_jso
     const fci_json *item = list ? fci_json_first(list) : NULL;
     for (uint32_t i = 0; list && i < list->count && !code; i++, item = fci_json_next(item)) {
         fci_tokenizer_added a;
+        uint64_t id; // the order of the list counts
         memset(&a, 0, sizeof a);
-        code = fci_vocabulary_id(l, "id", fci_json_get(item, "id"), UINT32_MAX);
-        if (!code) code = fci_vocabulary_string(l, item, "content", &a.text);
-        if (!code) code = fci_vocabulary_flag(l, item, "single_word", &a.single_word);
-        if (!code) code = fci_vocabulary_flag(l, item, "lstrip", &a.lstrip);
-        if (!code) code = fci_vocabulary_flag(l, item, "rstrip", &a.rstrip);
-        if (!code) code = fci_vocabulary_flag(l, item, "normalized", &a.normalized);
-        if (!code) code = fci_vocabulary_flag(l, item, "special", &a.special);
+        code = fci_json_whole(fci_json_get(item, "id"), "id", 0, UINT32_MAX, &id, l->err);
+        if (!code) code = fci_json_text(item, "content", &a.text, l->err);
+        if (!code) code = fci_json_flag(item, "single_word", &a.single_word, l->err);
+        if (!code) code = fci_json_flag(item, "lstrip", &a.lstrip, l->err);
+        if (!code) code = fci_json_flag(item, "rstrip", &a.rstrip, l->err);
+        if (!code) code = fci_json_flag(item, "normalized", &a.normalized, l->err);
+        if (!code) code = fci_json_flag(item, "special", &a.special, l->err);
         if (code) return fci_wrap(l->err, code, "added token %u", i);
         code = fci_vocabulary_add_added(l, &a);
     }
@@ -8362,25 +8419,24 @@ FCI_FN fc_code fci_vocabulary_check_top(fci_vocabulary_loader *l, const fci_json
     static const char *const keys[] = {"truncation",     "padding",    "version",
                                        "added_tokens",   "normalizer", "pre_tokenizer",
                                        "post_processor", "decoder",    "model"};
-    if (root->type != FCI_JSON_OBJECT)
-        return fci_vocabulary_expected(l, "tokenizer", "an object", root);
+    if (root->type != FCI_JSON_OBJECT) return fci_json_bad(l->err, root, "tokenizer", "an object");
     const fci_json *key = fci_json_first(root), *version, *added;
     for (uint32_t i = 0; i < root->count; i++, key = fci_json_next(key + 1)) {
         size_t k = 0;
         while (k < sizeof keys / sizeof *keys && !fci_is(key->text, keys[k])) k++;
         if (k == sizeof keys / sizeof *keys)
             return fci_vocabulary_unsupported(l, "key", key->text, key, "version, model ...");
-        if (k < 2 && !fci_vocabulary_is_null(key + 1) && key[1].type != FCI_JSON_OBJECT)
-            return fci_vocabulary_expected(l, keys[k], "an object or null", key + 1);
+        if (k < 2 && key[1].type != FCI_JSON_NULL && key[1].type != FCI_JSON_OBJECT)
+            return fci_json_bad(l->err, key + 1, keys[k], "an object or null");
     }
     if (fci_json_get(root, "version")) {
-        if (fci_vocabulary_member(l, root, "version", FCI_JSON_STRING, &version))
+        if (fci_json_member(root, "version", FCI_JSON_STRING, &version, l->err))
             return FC_ERR_FORMAT;
         if (!fci_is(version->text, "1.0"))
             return fci_vocabulary_unsupported(l, "version", version->text, version, "1.0");
     }
     if (!fci_json_get(root, "added_tokens")) return FC_OK;
-    return fci_vocabulary_member(l, root, "added_tokens", FCI_JSON_ARRAY, &added);
+    return fci_json_member(root, "added_tokens", FCI_JSON_ARRAY, &added, l->err);
 }
 
 FCI_FN fc_code fci_vocabulary_read_json(fci_vocabulary_loader *l, const fci_json *root) {
@@ -10192,7 +10248,7 @@ typedef struct fci_amx_shape { // what LDTILECFG reads
 // words that are left over. Each instruction adds, for its words, all lower and all higher halves'
 // products in order, and the two sums to the accumulator, so pieces of 16 words at fixed places
 // give fixed bits.
-FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
+FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
                                       float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     const size_t left = words % 16, whole = words - left;
@@ -10347,8 +10403,8 @@ FCI_AVX512BF16 FCI_FN void fci_bf16_pairs_avx512bf16(const float *x, size_t word
 // ---- Tiles.
 
 // (Words are read as integers, so that the compiler need not fear that acc is among them.)
-FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w,
-                                       float *acc, bool first) {
+FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc,
+                                bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -10360,8 +10416,8 @@ FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a,
 // What the processors' bfloat16 dot product does: of each pair the higher k first, rounding twice.
 // (A product of two bfloat16 is exact in a float, so this is also what their fused operations
 // give.)
-FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
-                                        float *acc, bool first) {
+FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
+                                 float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -10378,194 +10434,106 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
 // defined three times, to begin, to multiply and to store. `limit` is a constant wherever the body
 // is used, so the rows from there on vanish.
 #define FCI_EACH_6(X) X(0) X(1) X(2) X(3) X(4) X(5)
-#define FCI_EACH_14(X) FCI_EACH_6(X) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_INLINE void fci_kernel_tile_f32_avx2_rows(size_t limit, size_t words, const float *a,
-                                                const float *w, float *acc, bool first) {
-#define X(i)                                                                                                 \
-    __m256 c##i = _mm256_setzero_ps(), d##i = c##i;                                                          \
-    if (i < limit && !first) {                                                                               \
-        c##i = _mm256_loadu_ps(acc + 16 * i);                                                                \
-        d##i = _mm256_loadu_ps(acc + 16 * i + 8);                                                            \
+// The x86 tiles, two vectors a row, from one body. Its parameters: the function's name; v, whose
+// vectors; the target; what a word is; how many rows at most; add(sum, x, w), which adds a word of
+// the row times a vector of weights.
+#define FCI_TILE_6(X, t) X(0, t) X(1, t) X(2, t) X(3, t) X(4, t) X(5, t)
+#define FCI_TILE_14(X, t)                                                                          \
+    FCI_TILE_6(X, t) X(6, t) X(7, t) X(8, t) X(9, t) X(10, t) X(11, t) X(12, t) X(13, t)
+#define FCI_TILE_BEGIN(i, v)                                                                       \
+    fci_vector_##v c##i = FCI_VECTOR_##v(setzero_ps)(), d##i = c##i;                               \
+    if (i < limit && !first) {                                                                     \
+        c##i = FCI_VECTOR_##v(loadu_ps)(acc + 2 * N * i);                                          \
+        d##i = FCI_VECTOR_##v(loadu_ps)(acc + 2 * N * i + N);                                      \
     }
-    FCI_EACH_6(X)
-#undef X
-    for (size_t k = 0; k < words; k++, a++, w += 16) {
-        const __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + 8);
-#define X(i)                                                                                                 \
-        if (i < limit) {                                                                                     \
-            const __m256 x = _mm256_broadcast_ss(a + i * FCI_TILE_WORDS);                                                     \
-            c##i = _mm256_fmadd_ps(x, w0, c##i);                                                             \
-            d##i = _mm256_fmadd_ps(x, w1, d##i);                                                             \
-        }
-        FCI_EACH_6(X)
-#undef X
+#define FCI_TILE_STEP(i, add)                                                                      \
+    if (i < limit) {                                                                               \
+        c##i = add(c##i, a + i * FCI_TILE_WORDS, w);                                               \
+        d##i = add(d##i, a + i * FCI_TILE_WORDS, w + N);                                           \
     }
-#define X(i)                                                                                                 \
-    if (i < limit) {                                                                                         \
-        _mm256_storeu_ps(acc + 16 * i, c##i);                                                                \
-        _mm256_storeu_ps(acc + 16 * i + 8, d##i);                                                            \
+#define FCI_TILE_END(i, v)                                                                         \
+    if (i < limit) {                                                                               \
+        FCI_VECTOR_##v(storeu_ps)(acc + 2 * N * i, c##i);                                          \
+        FCI_VECTOR_##v(storeu_ps)(acc + 2 * N * i + N, d##i);                                      \
     }
-    FCI_EACH_6(X)
-#undef X
-}
+#define FCI_TILE(name, v, target, word, most, add)                                                 \
+    target FCI_INLINE void fci_tile_##name##_rows(size_t limit, size_t words, const word *a,       \
+                                                  const word *w, float *acc, bool first) {         \
+        enum { N = sizeof(fci_vector_##v) / sizeof(float) };                                       \
+        FCI_TILE_##most(FCI_TILE_BEGIN, v)                                                         \
+        for (size_t k = 0; k < words; k++, a++, w += 2 * N) { FCI_TILE_##most(FCI_TILE_STEP, add) }\
+        FCI_TILE_##most(FCI_TILE_END, v)                                                           \
+    }                                                                                              \
+    target FCI_FN void fci_tile_##name(size_t rows, size_t words, const void *a, const void *w,    \
+                                       float *acc, bool first) {                                   \
+        const word *x = (const word *)a, *y = (const word *)w;                                     \
+        if (most > 8 && rows > 8) fci_tile_##name##_rows(most, words, x, y, acc, first);           \
+        else if (rows > 2) fci_tile_##name##_rows(8, words, x, y, acc, first);                     \
+        else fci_tile_##name##_rows(2, words, x, y, acc, first);                                   \
+    }
 
-FCI_AVX2 FCI_FN void fci_kernel_tile_f32_avx2(size_t rows, size_t words, const void *a, const void *w,
-                                       float *acc, bool first) {
-    const float *x = (const float *)a, *y = (const float *)w;
-    if (rows > 2) fci_kernel_tile_f32_avx2_rows(6, words, x, y, acc, first);
-    else fci_kernel_tile_f32_avx2_rows(2, words, x, y, acc, first);
-}
-#endif
-
-#if FCI_HAS_AVX512
-FCI_AVX512 FCI_INLINE void fci_kernel_tile_f32_avx512_rows(size_t limit, size_t words, const float *a,
-                                                    const float *w, float *acc, bool first) {
-#define X(i)                                                                                                 \
-    __m512 c##i = _mm512_setzero_ps(), d##i = c##i;                                                          \
-    if (i < limit && !first) {                                                                               \
-        c##i = _mm512_loadu_ps(acc + 32 * i);                                                                \
-        d##i = _mm512_loadu_ps(acc + 32 * i + 16);                                                           \
-    }
-    FCI_EACH_14(X)
-#undef X
-    for (size_t k = 0; k < words; k++, a++, w += 32) {
-        const __m512 w0 = _mm512_loadu_ps(w), w1 = _mm512_loadu_ps(w + 16);
-#define X(i)                                                                                                 \
-        if (i < limit) {                                                                                     \
-            const __m512 x = _mm512_set1_ps(a[i * FCI_TILE_WORDS]);                                                           \
-            c##i = _mm512_fmadd_ps(x, w0, c##i);                                                             \
-            d##i = _mm512_fmadd_ps(x, w1, d##i);                                                             \
-        }
-        FCI_EACH_14(X)
-#undef X
-    }
-#define X(i)                                                                                                 \
-    if (i < limit) {                                                                                         \
-        _mm512_storeu_ps(acc + 32 * i, c##i);                                                                \
-        _mm512_storeu_ps(acc + 32 * i + 16, d##i);                                                           \
-    }
-    FCI_EACH_14(X)
-#undef X
-}
-
-FCI_AVX512 FCI_FN void fci_kernel_tile_f32_avx512(size_t rows, size_t words, const void *a, const void *w,
-                                           float *acc, bool first) {
-    const float *x = (const float *)a, *y = (const float *)w;
-    if (rows > 8) fci_kernel_tile_f32_avx512_rows(14, words, x, y, acc, first);
-    else if (rows > 2) fci_kernel_tile_f32_avx512_rows(8, words, x, y, acc, first);
-    else fci_kernel_tile_f32_avx512_rows(2, words, x, y, acc, first);
-}
-#endif
-
-#if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_kernel_tile_bf16_avx512_rows(size_t limit, size_t words,
-                                                         const uint32_t *a, const uint32_t *w,
-                                                         float *acc, bool first) {
-#define X(i)                                                                                                 \
-    __m512 c##i = _mm512_setzero_ps(), d##i = c##i;                                                          \
-    if (i < limit && !first) {                                                                               \
-        c##i = _mm512_loadu_ps(acc + 32 * i);                                                                \
-        d##i = _mm512_loadu_ps(acc + 32 * i + 16);                                                           \
-    }
-    FCI_EACH_14(X)
-#undef X
-    for (size_t k = 0; k < words; k++, a++, w += 32) {
-        const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w),
-                       w1 = (__m512bh)_mm512_loadu_si512(w + 16);
-#define X(i)                                                                                                 \
-        if (i < limit) {                                                                                     \
-            const __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[i * FCI_TILE_WORDS]);                                       \
-            c##i = _mm512_dpbf16_ps(c##i, x, w0);                                                            \
-            d##i = _mm512_dpbf16_ps(d##i, x, w1);                                                            \
-        }
-        FCI_EACH_14(X)
-#undef X
-    }
-#define X(i)                                                                                                 \
-    if (i < limit) {                                                                                         \
-        _mm512_storeu_ps(acc + 32 * i, c##i);                                                                \
-        _mm512_storeu_ps(acc + 32 * i + 16, d##i);                                                           \
-    }
-    FCI_EACH_14(X)
-#undef X
-}
-
-FCI_AVX512BF16 FCI_FN void fci_kernel_tile_bf16_avx512(size_t rows, size_t words, const void *a,
-                                                const void *w, float *acc, bool first) {
-    const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
-    if (rows > 8) fci_kernel_tile_bf16_avx512_rows(14, words, x, y, acc, first);
-    else if (rows > 2) fci_kernel_tile_bf16_avx512_rows(8, words, x, y, acc, first);
-    else fci_kernel_tile_bf16_avx512_rows(2, words, x, y, acc, first);
-}
+typedef __m256 fci_vector_avx2;
+#define FCI_VECTOR_avx2(op) _mm256_##op
+#define FCI_TILE_ADD(c, x, w) _mm256_fmadd_ps(_mm256_broadcast_ss(x), _mm256_loadu_ps(w), c)
+FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
+#undef FCI_TILE_ADD
 #endif
 
 // A single row: each square of sixteen words of sixteen rows is turned in registers and multiplied
-// at once, in turns of two squares so that the one's sums need not wait for each other.
-#if FCI_HAS_AVX512
-FCI_AVX512 FCI_INLINE void fci_kernel_single_f32_square(const char *const *rows, size_t k, size_t n,
-                                                 const float *x, __m512 *acc) {
-    const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
-    __m512 sum = *acc;
-#define FCI_TURN_DO(i, v) if (i < n) sum = _mm512_fmadd_ps(_mm512_set1_ps(x[i]), _mm512_castsi512_ps(v), sum);
-    FCI_TURN_ALL
-#undef FCI_TURN_DO
-    *acc = sum;
-}
-
-FCI_AVX512 FCI_FN void fci_kernel_single_f32_avx512(size_t words, const void *a, const char *const *rows,
-                                             const char *ahead, float *acc, bool first) {
-    const float *x = (const float *)a;
-    __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);
-    __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
-    for (size_t k = 0; k < words; k += 16) {
-        const size_t n = words - k < 16 ? words - k : 16;
-        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);
-        if (n == 16) {
-            fci_kernel_single_f32_square(rows, k, 16, x + k, &low);
-            fci_kernel_single_f32_square(rows + 16, k, 16, x + k, &high);
-        } else {
-            fci_kernel_single_f32_square(rows, k, n, x + k, &low);
-            fci_kernel_single_f32_square(rows + 16, k, n, x + k, &high);
-        }
+// at once (FCI_TURN_DO), in turns of two squares so that the one's sums need not wait for each
+// other.
+#define FCI_SINGLE(name, target, word)                                                             \
+    target FCI_INLINE void fci_single_##name##_square(const char *const *rows, size_t k, size_t n, \
+                                                      const word *x, __m512 *acc) {                \
+        const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));                                   \
+        __m512 sum = *acc;                                                                         \
+        FCI_TURN_ALL                                                                               \
+        *acc = sum;                                                                                \
+    }                                                                                              \
+    target FCI_FN void fci_single_##name##_avx512(size_t words, const void *a,                     \
+                                                  const char *const *rows, const char *ahead,      \
+                                                  float *acc, bool first) {                        \
+        const word *x = (const word *)a;                                                           \
+        __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                           \
+        __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                     \
+        for (size_t k = 0; k < words; k += 16) {                                                   \
+            const size_t n = words - k < 16 ? words - k : 16;                                      \
+            for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead); \
+            if (n == 16) {                                                                         \
+                fci_single_##name##_square(rows, k, 16, x + k, &low);                              \
+                fci_single_##name##_square(rows + 16, k, 16, x + k, &high);                        \
+            } else {                                                                               \
+                fci_single_##name##_square(rows, k, n, x + k, &low);                               \
+                fci_single_##name##_square(rows + 16, k, n, x + k, &high);                         \
+            }                                                                                      \
+        }                                                                                          \
+        _mm512_storeu_ps(acc, low);                                                                \
+        _mm512_storeu_ps(acc + 16, high);                                                          \
     }
-    _mm512_storeu_ps(acc, low);
-    _mm512_storeu_ps(acc + 16, high);
-}
+
+#if FCI_HAS_AVX512
+typedef __m512 fci_vector_avx512;
+#define FCI_VECTOR_avx512(op) _mm512_##op
+#define FCI_TILE_ADD(c, x, w) _mm512_fmadd_ps(_mm512_set1_ps(*(x)), _mm512_loadu_ps(w), c)
+#define FCI_TURN_DO(i, v)                                                                          \
+    if (i < n) sum = _mm512_fmadd_ps(_mm512_set1_ps(x[i]), _mm512_castsi512_ps(v), sum);
+FCI_TILE(f32_avx512, avx512, FCI_AVX512, float, 14, FCI_TILE_ADD)
+FCI_SINGLE(f32, FCI_AVX512, float)
+#undef FCI_TILE_ADD
+#undef FCI_TURN_DO
 #endif
 
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_kernel_single_bf16_square(const char *const *rows, size_t k, size_t n,
-                                                      const uint32_t *x, __m512 *acc) {
-    const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
-    __m512 sum = *acc;
-#define FCI_TURN_DO(i, v) if (i < n) sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[i]), (__m512bh)v);
-    FCI_TURN_ALL
+#define FCI_TILE_ADD(c, x, w)                                                                      \
+    _mm512_dpbf16_ps(c, (__m512bh)_mm512_set1_epi32((int)*(x)), (__m512bh)_mm512_loadu_si512(w))
+#define FCI_TURN_DO(i, v)                                                                          \
+    if (i < n) sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[i]), (__m512bh)v);
+FCI_TILE(bf16_avx512, avx512, FCI_AVX512BF16, uint32_t, 14, FCI_TILE_ADD)
+FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
+#undef FCI_TILE_ADD
 #undef FCI_TURN_DO
-    *acc = sum;
-}
-
-FCI_AVX512BF16 FCI_FN void fci_kernel_single_bf16_avx512(size_t words, const void *a,
-                                                  const char *const *rows, const char *ahead,
-                                                  float *acc, bool first) {
-    const uint32_t *x = (const uint32_t *)a;
-    __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);
-    __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
-    for (size_t k = 0; k < words; k += 16) {
-        const size_t n = words - k < 16 ? words - k : 16;
-        for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);
-        if (n == 16) {
-            fci_kernel_single_bf16_square(rows, k, 16, x + k, &low);
-            fci_kernel_single_bf16_square(rows + 16, k, 16, x + k, &high);
-        } else {
-            fci_kernel_single_bf16_square(rows, k, n, x + k, &low);
-            fci_kernel_single_bf16_square(rows + 16, k, n, x + k, &high);
-        }
-    }
-    _mm512_storeu_ps(acc, low);
-    _mm512_storeu_ps(acc + 16, high);
-}
 #endif
 
 // A single row times blocks of 32 weights of four or eight bits: the same bits as decoding, turning
@@ -10699,7 +10667,7 @@ FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const 
 #undef X
 }
 
-FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
+FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
                               bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 2) fci_kernel_tile_f32_neon_rows(6, words, x, y, acc, first);
@@ -10740,7 +10708,7 @@ FCI_NEON FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t word
 #undef X
 }
 
-FCI_NEON FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
+FCI_NEON FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
                                        float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     for (size_t half = 0; half < 16; half += 8)
@@ -10795,7 +10763,7 @@ FCI_NEON_BF16 FCI_INLINE void fci_kernel_tile_bf16_neon_columns(size_t limit, si
 #undef X
 }
 
-FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, const void *a,
+FCI_NEON_BF16 FCI_FN void fci_tile_bf16_neon(size_t rows, size_t words, const void *a,
                                              const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     for (size_t half = 0; half < 16; half += 8)
@@ -10807,18 +10775,18 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 // ---- Which tables there are, in order of preference, and which this processor can run.
 static const fci_kernels fci_kernel_kernels_scalar = {FC_SIMD_SCALAR,
                                                false,
-                                               {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL},
-                                               {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
+                                               {4, 16, fci_tile_f32_scalar, NULL, NULL},
+                                               {4, 16, fci_tile_bf16_scalar, NULL, NULL},
                                                FCI_BODY_NAMES(scalar)};
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernel_kernels_avx2 = {
-    FC_SIMD_AVX2, false, {6, 16, fci_kernel_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL}, FCI_BODY_NAMES(avx2)
+    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL}, FCI_BODY_NAMES(avx2)
 };
 #endif
 #if FCI_HAS_AVX512
 static const fci_kernels fci_kernel_kernels_avx512 = {FC_SIMD_AVX512,
                                                false,
-                                               {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+                                               {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
                                                {0, 0, NULL, NULL, NULL},
                                                FCI_BODY_NAMES(avx512)};
 #endif
@@ -10826,36 +10794,36 @@ static const fci_kernels fci_kernel_kernels_avx512 = {FC_SIMD_AVX512,
 static const fci_kernels fci_kernel_kernels_avx512bf16 = {
     FC_SIMD_AVX512BF16,
     true,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {14, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
+    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
+    {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512, fci_coded_bf16},
     FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernel_kernels_amx = {
     FC_SIMD_AMX,
     true,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {16, 64, fci_kernel_tile_bf16_amx, NULL, NULL},
+    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
+    {16, 64, fci_tile_bf16_amx, NULL, NULL},
     FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON32
 static const fci_kernels fci_kernel_kernels_neon = {FC_SIMD_NEON,
                                              false,
-                                             {6, 16, fci_kernel_tile_f32_neon, NULL, NULL},
+                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
                                              {0, 0, NULL, NULL, NULL},
                                              FCI_BODY_NAMES_WITH(neon, scalar, NULL, scalar)};
 #elif FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
 static const fci_kernels fci_kernel_kernels_neon = {FC_SIMD_NEON,
                                              false,
-                                             {6, 16, fci_kernel_tile_f32_neon, NULL, NULL},
+                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
                                              {0, 0, NULL, NULL, NULL},
                                              FCI_BODY_NAMES(scalar)};
 #endif
 #if FCI_HAS_NEON_BF16
 static const fci_kernels fci_kernel_kernels_neon_bf16 = {FC_SIMD_NEON_BF16,
                                                   true,
-                                                  {6, 16, fci_kernel_tile_f32_neon, NULL, NULL},
-                                                  {8, 16, fci_kernel_tile_bf16_neon, NULL, NULL},
+                                                  {6, 16, fci_tile_f32_neon, NULL, NULL},
+                                                  {8, 16, fci_tile_bf16_neon, NULL, NULL},
                                                   FCI_BODY_NAMES(scalar)};
 #endif
 
@@ -12443,6 +12411,13 @@ typedef struct fci_rope {
     const float *factors[2];
 } fci_rope;
 
+// Which share of a frequency llama3's scaling keeps, by its turns within the original context; the
+// rest is slowed.
+FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
+    const double turns = r->original * frequency / (2 * 3.14159265358979323846);
+    return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
+}
+
 typedef struct fci_block_kind { // what may differ from block to block
     uint32_t window;       // of the attention; 0: everything before
     uint32_t rope;         // 0: none, else 1 + index into fci_hyper.ropes
@@ -12727,10 +12702,18 @@ typedef enum fci_window_rule { // which blocks have the window, where no list sa
     FCI_WINDOW_NO_ROPE  // those without a rotary embedding
 } fci_window_rule;
 
+enum fci_architecture_quirk {
+    FCI_QUIRK_LONG_FACTORS = 1 << 0,
+        // llama.cpp reads longrope's tensors, whatever the metadata say
+    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configurations means the one with tanh
+    FCI_QUIRK_RSTRIP = 1 << 2,       // llama.cpp lets special tokens take the blanks after them
+    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 knows the number of experts as num_experts
+};
+
 typedef struct fci_architecture {
     const char *name;           // model_type in config.json
     const char *class_name;     // architectures[0], used where model_type is absent
-    const char *gguf;           // general.architecture; NULL: such files are another row's
+    const char *gguf;           // general.architecture; of several rows, it is read as the first
     const char *activation_key; // in config.json
     const char *activation;     // where it is absent, and in GGUF files
     uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
@@ -12738,7 +12721,8 @@ typedef struct fci_architecture {
     const char *json_defaults;  // what transformers takes for a key that config.json leaves out
     const char *gguf_defaults;  // what llama.cpp takes, under the keys of config.json
     const char *ignored; // keys of config.json that the family's class does not read: "a|b"
-    bool long_factors;   // llama.cpp reads longrope's tensors, whatever the metadata say of scaling
+    const char *bias_keys; // of config.json, that say which biases there are: "a|b"; "": none does
+    uint32_t quirks;
     const fci_architecture_tensor_name *names; // or NULL
     void (*gguf_adjust)(fci_hyper *h); // or NULL
 } fci_architecture;
@@ -12769,37 +12753,44 @@ static const fci_architecture fci_architectures[] = {
     {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
      "{}", "{}",
-     FCI_USUAL FCI_OWN_BIASES, false, NULL, NULL},
-    {"mistral", "MistralForCausalLM", NULL, "hidden_act", "silu", FCI_WINDOWED, 0, 0,
+     FCI_USUAL FCI_OWN_BIASES, "attention_bias|mlp_bias", 0, NULL, NULL},
+    {"mistral", "MistralForCausalLM", "llama", "hidden_act", "silu", FCI_WINDOWED, 0,
+     FCI_TRAIT_ROPE_PAIRS,
      FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
-     FCI_USUAL FCI_NO_BIASES "|layer_types", false, NULL, NULL},
-    {"mixtral", "MixtralForCausalLM", NULL, "hidden_act", "silu",
-     FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, 0, FCI_WINDOW_ALL,
+     FCI_USUAL FCI_NO_BIASES "|layer_types",
+     "attention_bias", 0, NULL, NULL},
+    {"mixtral", "MixtralForCausalLM", "llama", "hidden_act", "silu",
+     FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
      "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
-     FCI_USUAL FCI_NO_BIASES "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers", false, fci_architecture_mixtral_names, NULL},
+     FCI_USUAL FCI_NO_BIASES "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers",
+     "attention_bias", 0, fci_architecture_mixtral_names, NULL},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
      "\"max_window_layers\":28}", "{}",
-     FCI_USUAL FCI_NO_BIASES, false, NULL, NULL},
+     FCI_USUAL FCI_NO_BIASES,
+     "", 0, NULL, NULL},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
      "\"sliding_window\":4096,\"max_window_layers\":28}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", 0, NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,\"num_local_experts\":128,"
      "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS "|layer_types", false, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS "|layer_types",
+     "attention_bias", FCI_QUIRK_EXPERTS_KEY, NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_act", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}",
      "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", FCI_QUIRK_TANH, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
@@ -12808,7 +12799,8 @@ static const fci_architecture fci_architectures[] = {
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}",
-     FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern", false, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
+     FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern",
+     "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
     {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
          FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
@@ -12817,34 +12809,41 @@ static const fci_architecture fci_architectures[] = {
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
      "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
-     FCI_USUAL FCI_NO_FFN_BIAS, false, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}",
-     "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES "|layer_types", true, NULL, NULL},
+     "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES "|layer_types",
+     "attention_bias", FCI_QUIRK_LONG_FACTORS | FCI_QUIRK_RSTRIP, NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS, false, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", 0, NULL, NULL},
     {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
      FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}",
-     FCI_USUAL FCI_OWN_BIASES, false, NULL, NULL},
+     FCI_USUAL FCI_OWN_BIASES,
+     "attention_bias", 0, NULL, NULL},
     {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,\"no_rope_layer_interval\":4,"
      "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
-     FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL, false, NULL, NULL},
+     FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL,
+     "attention_bias", 0, NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
      FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
      "\"partial_rotary_factor\":0.25}", "{}",
-     FCI_PART_OF_HEADS FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias", false, NULL, NULL},
+     FCI_PART_OF_HEADS FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias",
+     "use_qkv_bias", 0, NULL, NULL},
     {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
      "\"tie_word_embeddings\":true}", "{}",
      FCI_WHOLE_HEADS FCI_EVERY_ROPE FCI_SERIAL
-     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias|layer_types", false, fci_architecture_starcoder2_names, NULL},
+     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias|layer_types",
+     "use_bias", 0, fci_architecture_starcoder2_names, NULL},
     {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
      FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
@@ -12852,13 +12851,14 @@ static const fci_architecture fci_architectures[] = {
      "{\"use_parallel_residual\":true}",
      "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads" FCI_EVERY_ROPE
      "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
-     false, fci_architecture_gpt_neox_names, NULL},
+     "attention_bias", 0, fci_architecture_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
          FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
      FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
      "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
-     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon" FCI_SERIAL, false, fci_architecture_gpt2_names, NULL},
+     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon" FCI_SERIAL,
+     "", 0, fci_architecture_gpt2_names, NULL},
 };
 
 // What GGUF files say by having a tensor, or by not having it.
@@ -13035,10 +13035,7 @@ FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
 // Cuts the next of the names "a|b|c" off `names` into `one`; false at the end.
 FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
-// null counts as absent
-FCI_FN const fci_json *fci_config_get(const fci_json *object, const char *key);
 FCI_FN double fci_config_yarn_scale(double factor, double mscale);
-FCI_FN const fci_architecture *fci_config_architecture(fci_str name, bool by_gguf, fc_error *err);
 // The settings of the text model where it is part of one that also sees or hears.
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
 FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
@@ -13092,11 +13089,6 @@ FCI_FN const fci_kv *fci_config_kv(const fci_config_source *s, const char *suffi
     return NULL;
 }
 
-FCI_FN const fci_json *fci_config_get(const fci_json *object, const char *key) {
-    const fci_json *n = object ? fci_json_get(object, key) : NULL;
-    return n && n->type != FCI_JSON_NULL ? n : NULL;
-}
-
 FCI_FN bool fci_config_ignores(const fci_architecture *a, const char *key) {
     char ignored[64];
     const char *rest = a->ignored;
@@ -13122,18 +13114,19 @@ FCI_FN const fci_json *fci_config_setting(const fci_config_source *s, const char
 
 FCI_FN fc_code fci_config_number_json(const fci_json *n, const fci_field *f, double *value,
                                       fc_error *err) {
+    const char *names = f->json;
+    char key[64];
     if (f->type == FCI_FIELD_TRAIT && n->type == FCI_JSON_BOOL) *value = n->truth ? 1 : 0;
     else if (f->type == FCI_FIELD_COUNT && n->type == FCI_JSON_NUMBER && n->is_integer)
         *value = (double)n->integer;
     else if (f->type == FCI_FIELD_REAL && n->type == FCI_JSON_NUMBER) *value = n->number;
-    else
-        return fci_fail(err, FC_ERR_FORMAT, n->at, "\"%.*s\": expected %s, got %s",
-                        (int)strcspn(f->json, "|"), f->json,
-                        f->type == FCI_FIELD_TRAIT  ? "true or false"
-                        : f->type == FCI_FIELD_REAL ? "a number"
-                                                    : "a whole number, 0 or more",
-                        n->type == FCI_JSON_NUMBER ? "another kind of number"
-                                                   : fci_json_type_name(n));
+    else {
+        fci_config_next_name(&names, key, sizeof key);
+        return fci_json_bad(err, n, key,
+                            f->type == FCI_FIELD_TRAIT  ? "true or false"
+                            : f->type == FCI_FIELD_REAL ? "a number"
+                                                        : "a whole number, 0 or more");
+    }
     return FC_OK;
 }
 
@@ -13327,16 +13320,11 @@ FCI_FN fc_code fci_config_complete(fci_hyper *h, fc_error *err) {
 // 0.
 FCI_FN fc_code fci_config_rope_number(const fci_json *rope, const char *key, double otherwise,
                                       double *out, fc_error *err) {
-    const fci_json *n = fci_config_get(rope, key);
-    *out = otherwise;
+    const fci_json *n = fci_json_some(rope, key);
+    *out = n ? n->number : otherwise;
     if (!n && otherwise > 0) return FC_OK;
-    if (!n)
-        return fci_fail(err, FC_ERR_FORMAT, rope->at,
-                        "rope settings: \"%s\" is required, but it is not there", key);
-    if (n->type != FCI_JSON_NUMBER || !(n->number > 0 && n->number < 1e15))
-        return fci_fail(err, FC_ERR_FORMAT, n->at,
-                        "rope settings: \"%s\": expected a number above 0", key);
-    *out = n->number;
+    if (!fci_json_is(n, FCI_JSON_NUMBER) || !(*out > 0 && *out < 1e15))
+        return fci_json_bad(err, n, key, "a number above 0");
     return FC_OK;
 }
 
@@ -13346,8 +13334,8 @@ FCI_FN double fci_config_yarn_scale(double factor, double mscale) {
 
 FCI_FN fc_code fci_config_rope_yarn(const fci_json *rope, const fci_hyper *h, fci_rope *r,
                                     fc_error *err) {
-    const fci_json *truncate = fci_config_get(rope, "truncate"),
-                   *a = fci_config_get(rope, "mscale"), *b = fci_config_get(rope, "mscale_all_dim");
+    const fci_json *truncate = fci_json_some(rope, "truncate"), *a = fci_json_some(rope, "mscale"),
+                   *b = fci_json_some(rope, "mscale_all_dim");
     double one = 1, all = 1, attention;
     fc_code code = fci_config_rope_number(rope, "factor", (double)h->max_positions / r->original,
                                           &r->factor, err);
@@ -13367,19 +13355,18 @@ FCI_FN fc_code fci_config_rope_yarn(const fci_json *rope, const fci_hyper *h, fc
 // "short_factor" or "long_factor": rotary_dim / 2 numbers above 0.
 FCI_FN fc_code fci_config_rope_list(fc_model *m, const fci_json *rope, const char *key,
                                     const float **out, fc_error *err) {
-    const fci_json *list = fci_config_get(rope, key), *n;
+    const fci_json *list = fci_json_some(rope, key), *n;
     const uint64_t half = m->hyper.rotary_dim / 2;
-    if (!list || list->type != FCI_JSON_ARRAY || list->count != half)
-        return fci_fail(err, FC_ERR_FORMAT, list ? list->at : rope->at,
-                        "rope settings: \"%s\": expected an array of %llu numbers", key,
-                        (unsigned long long)half);
+    char expected[48];
+    snprintf(expected, sizeof expected, "an array of %llu numbers", (unsigned long long)half);
+    if (!fci_json_is(list, FCI_JSON_ARRAY) || list->count != half)
+        return fci_json_bad(err, list, key, expected);
     float *values = (float *)fci_arena_alloc(&m->arena, half, sizeof *values, key, err);
     if (!values) return FC_ERR_MEMORY;
     n = fci_json_first(list);
     for (uint64_t i = 0; i < half; i++, n = fci_json_next(n)) {
         if (n->type != FCI_JSON_NUMBER || !(n->number > 1e-6 && n->number < 1e9))
-            return fci_fail(err, FC_ERR_FORMAT, n->at,
-                            "rope settings: \"%s\": expected numbers above 0", key);
+            return fci_json_bad(err, n, key, "numbers above 0");
         values[i] = (float)n->number;
     }
     *out = values;
@@ -13402,8 +13389,8 @@ FCI_FN fc_code fci_config_rope_llama3(const fci_json *rope, fci_rope *r, fc_erro
     if (!code) code = fci_config_rope_number(rope, "high_freq_factor", 0, &r->high, err);
     if (!code && !(r->high > r->low))
         return fci_fail(err, FC_ERR_FORMAT, rope->at,
-                        "rope settings: expected high_freq_factor above low_freq_factor %g, got %g",
-                        r->low, r->high);
+                        "expected high_freq_factor above low_freq_factor %g, got %g", r->low,
+                        r->high);
     return code;
 }
 
@@ -13438,15 +13425,13 @@ FCI_FN fc_code fci_config_rope_partial(const fci_config_source *s, const fci_jso
     double share = h->partial_rotary;
     const bool part = !fci_config_ignores(s->architecture, key) ||
                       !fci_config_ignores(s->architecture, "rotary_pct");
-    const fci_json *beside = h->traits & FCI_TRAIT_TWO_ROPES ? NULL : fci_config_get(s->json, key);
+    const fci_json *beside = h->traits & FCI_TRAIT_TWO_ROPES ? NULL : fci_json_some(s->json, key);
     fc_code code = fci_config_rope_number(rope, key, share, &share, err);
-    if (!code && share > 1)
-        code = fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: \"%s\": expected at most 1",
-                        key);
-    if (!part && beside && beside->type == FCI_JSON_NUMBER && share == 1) share = beside->number;
+    if (!code && share > 1) code = fci_json_bad(err, fci_json_some(rope, key), key, "at most 1");
+    if (!part && fci_json_is(beside, FCI_JSON_NUMBER) && share == 1) share = beside->number;
     if (!code && !part && r->scaling != FCI_ROPE_NONE && share != 1)
         code = fci_fail(err, FC_ERR_UNSUPPORTED, rope->at,
-                        "rope settings: \"%s\" %g with scaled frequencies: expected 1, as this "
+                        "%s: %g with scaled frequencies: expected 1, as this "
                         "family turns whole heads",
                         key, share);
     if (!code && part) h->partial_rotary = share;
@@ -13461,18 +13446,13 @@ FCI_FN fc_code fci_config_rope_object(fc_model *m, const fci_config_source *s, c
     static const char original[] = "original_max_position_embeddings";
     fci_hyper *h = &m->hyper;
     fci_str name = fci_s("default");
-    if (rope->type != FCI_JSON_OBJECT)
-        return fci_fail(err, FC_ERR_FORMAT, rope->at, "rope settings: expected an object, got %s",
-                        fci_json_type_name(rope));
-    const fci_json *type = fci_config_get(rope, "rope_type"), *place = s->json;
-    if (!type) type = fci_config_get(rope, "type");
-    if (type && type->type == FCI_JSON_STRING) name = type->text;
-    else if (type)
-        return fci_fail(err, FC_ERR_FORMAT, type->at,
-                        "rope settings: \"rope_type\": expected a string, got %s",
-                        fci_json_type_name(type));
-    if (fci_config_ignores(s->architecture, original) || !fci_config_get(place, original))
-        place = fci_config_get(rope, original) ? rope : s->defaults;
+    if (rope->type != FCI_JSON_OBJECT) return fci_json_bad(err, rope, "rope_scaling", "an object");
+    const fci_json *type = fci_json_some(rope, "rope_type"), *place = s->json;
+    if (!type) type = fci_json_some(rope, "type");
+    if (fci_json_is(type, FCI_JSON_STRING)) name = type->text;
+    else if (type) return fci_json_bad(err, type, "rope_type", "a string");
+    if (fci_config_ignores(s->architecture, original) || !fci_json_some(place, original))
+        place = fci_json_some(rope, original) ? rope : s->defaults;
     fc_code code = fci_config_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
     if (!code) code = fci_config_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
     if (!code) code = fci_config_rope_partial(s, rope, r, h, err);
@@ -13491,7 +13471,7 @@ FCI_FN fc_code fci_config_rope_object(fc_model *m, const fci_config_source *s, c
 FCI_FN fc_code fci_config_rope_type(fc_model *m, const fci_config_source *s, const fci_json *first,
                                     const fci_json *second, fci_rope *r, fc_error *err) {
     fc_code code = FC_OK;
-    if (second && second->type == FCI_JSON_OBJECT)
+    if (fci_json_is(second, FCI_JSON_OBJECT))
         code = fci_config_rope_number(second, "rope_theta", r->theta, &r->theta, err);
     if (code || (!first && !second)) return code;
     return fci_config_rope_object(m, s, first ? first : second, r, err);
@@ -13504,11 +13484,9 @@ FCI_FN fc_code fci_config_rope_two(fc_model *m, const fci_config_source *s, cons
     fci_rope *ropes = m->hyper.ropes;
     fc_code code = FC_OK;
     if (parameters && parameters->type != FCI_JSON_OBJECT)
-        return fci_fail(err, FC_ERR_FORMAT, parameters->at,
-                        "rope settings: expected an object, got %s",
-                        fci_json_type_name(parameters));
-    const fci_json *full = fci_config_get(parameters, "full_attention"),
-                   *sliding = fci_config_get(parameters, "sliding_attention");
+        return fci_json_bad(err, parameters, "rope_parameters", "an object");
+    const fci_json *full = fci_json_some(parameters, "full_attention"),
+                   *sliding = fci_json_some(parameters, "sliding_attention");
     code = fci_config_rope_type(m, s, scaling, full, &ropes[0], err);
     return code ? code : fci_config_rope_type(m, s, sliding, NULL, &ropes[1], err);
 }
@@ -13516,19 +13494,18 @@ FCI_FN fc_code fci_config_rope_two(fc_model *m, const fci_config_source *s, cons
 // Both spellings: transformers 5's "rope_parameters", one object or one for each type of layer, and
 // "rope_theta" with "rope_scaling" before it, which counts where both are there.
 FCI_FN fc_code fci_config_rope_json(fc_model *m, const fci_config_source *s, fc_error *err) {
-    const fci_json *rope = fci_config_get(s->json, "rope_parameters"),
-                   *scaling = fci_config_get(s->json, "rope_scaling");
-    if (scaling && scaling->type == FCI_JSON_OBJECT && scaling->count == 0) scaling = NULL;
+    const fci_json *rope = fci_json_some(s->json, "rope_parameters"),
+                   *scaling = fci_json_some(s->json, "rope_scaling");
+    if (fci_json_is(scaling, FCI_JSON_OBJECT) && scaling->count == 0) scaling = NULL;
     if (fci_config_has(m, FCI_TRAIT_POSITIONS)) return FC_OK;
     if (fci_config_has(m, FCI_TRAIT_TWO_ROPES))
         return fci_config_rope_two(m, s, scaling, rope, err);
     if (scaling) rope = scaling;
     if (!rope) return FC_OK;
     if (rope->type == FCI_JSON_OBJECT &&
-        (fci_config_get(rope, "full_attention") || fci_config_get(rope, "sliding_attention")))
+        (fci_json_some(rope, "full_attention") || fci_json_some(rope, "sliding_attention")))
         return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at,
-                        "rope settings by type of layer are not supported for %s",
-                        m->architecture->name);
+                        "by type of layer are not supported for %s", m->architecture->name);
     return fci_config_rope_object(m, s, rope, &m->hyper.ropes[0], err);
 }
 
@@ -13574,7 +13551,7 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
 FCI_FN fc_code fci_config_refuse(const fc_model *m, const fci_config_source *s, fc_error *err) {
     for (size_t i = 0; i < sizeof fci_refusals / sizeof fci_refusals[0]; i++) {
         const fci_refusal *r = &fci_refusals[i];
-        const fci_json *n = s->json && r->json ? fci_config_get(s->json, r->json) : NULL;
+        const fci_json *n = s->json && r->json ? fci_json_some(s->json, r->json) : NULL;
         const fci_kv *kv = s->gguf && r->gguf ? fci_config_kv(s, r->gguf) : NULL;
         double value = 0;
         bool number = false;
@@ -13595,8 +13572,7 @@ FCI_FN const fci_architecture *fci_config_architecture(fci_str name, bool by_ggu
     fci_shown shown;
     for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
         const fci_architecture *a = &fci_architectures[i];
-        if (by_gguf ? a->gguf && fci_is(name, a->gguf)
-                    : fci_is(name, a->name) || fci_is(name, a->class_name))
+        if (by_gguf ? fci_is(name, a->gguf) : fci_is(name, a->name) || fci_is(name, a->class_name))
             return a;
     }
     fci_architecture_known(known, sizeof known);
@@ -13607,15 +13583,15 @@ FCI_FN const fci_architecture *fci_config_architecture(fci_str name, bool by_ggu
 
 FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_error *err) {
     const char *key = m->architecture->activation_key;
-    const fci_json *act = fci_config_get(config, key);
+    const fci_json *act = fci_json_some(config, key);
     fci_str name =
-        act && act->type == FCI_JSON_STRING ? act->text : fci_s(m->architecture->activation);
+        fci_json_is(act, FCI_JSON_STRING) ? act->text : fci_s(m->architecture->activation);
     fci_shown shown;
     for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
         if (fci_is(name, fci_activations[i].name) && (!act || act->type == FCI_JSON_STRING)) {
             m->hyper.activation = fci_activations[i].activation;
-            if (m->hyper.activation == FCI_GELU && strcmp(m->architecture->name, "gemma") == 0)
-                m->hyper.activation = FCI_GELU_TANH; // what its first configurations mean by it
+            if (m->hyper.activation == FCI_GELU && (m->architecture->quirks & FCI_QUIRK_TANH))
+                m->hyper.activation = FCI_GELU_TANH;
             return FC_OK;
         }
     return fci_fail(
@@ -13636,13 +13612,14 @@ FCI_FN fc_code fci_config_fields(fc_model *m, fci_config_source *s, fc_error *er
 // An array of config.json with a value for each block; *first NULL where it is not there.
 FCI_FN fc_code fci_config_list(const fc_model *m, const fci_json *config, const char *key,
                                const fci_json **first, fc_error *err) {
-    const fci_json *list = fci_config_get(config, key);
+    const fci_json *list = fci_json_some(config, key);
+    char expected[64];
     *first = NULL;
     if (!list || fci_config_ignores(m->architecture, key)) return FC_OK;
+    snprintf(expected, sizeof expected, "an array of %llu, one for each block",
+             (unsigned long long)m->hyper.n_blocks);
     if (list->type != FCI_JSON_ARRAY || list->count < m->hyper.n_blocks)
-        return fci_fail(err, FC_ERR_FORMAT, list->at,
-                        "\"%s\": expected an array of %llu, one for each block", key,
-                        (unsigned long long)m->hyper.n_blocks);
+        return fci_json_bad(err, list, key, expected);
     *first = fci_json_first(list);
     return FC_OK;
 }
@@ -13654,7 +13631,7 @@ FCI_FN fc_code fci_config_rope_blocks(fc_model *m, const fci_json *config, fc_er
     for (uint32_t i = 0; i < h->n_blocks && !code; i++, n = n ? fci_json_next(n) : NULL) {
         bool rope = !fci_config_has(m, FCI_TRAIT_POSITIONS);
         if (n && !(n->type == FCI_JSON_NUMBER && n->is_integer))
-            return fci_fail(err, FC_ERR_FORMAT, n->at, "\"no_rope_layers\": expected 0 or 1");
+            return fci_json_bad(err, n, "no_rope_layers", "0 or 1");
         if (n) rope = rope && n->integer != 0;
         else if (h->no_rope_step) rope = rope && (i + 1) % h->no_rope_step != 0;
         h->blocks[i].rope = rope ? 1 : 0;
@@ -13678,8 +13655,8 @@ FCI_FN fc_code fci_config_window_blocks(fc_model *m, const fci_json *config, fc_
     fc_code code = fci_config_list(m, config, "layer_types", &n, err);
     for (uint32_t i = 0; i < h->n_blocks && !code; i++, n = n ? fci_json_next(n) : NULL) {
         fci_shown shown;
-        bool full = n && n->type == FCI_JSON_STRING && fci_is(n->text, "full_attention");
-        bool sliding = n && n->type == FCI_JSON_STRING && fci_is(n->text, "sliding_attention") &&
+        bool full = fci_json_is(n, FCI_JSON_STRING) && fci_is(n->text, "full_attention");
+        bool sliding = fci_json_is(n, FCI_JSON_STRING) && fci_is(n->text, "sliding_attention") &&
                        fci_config_has(m, FCI_TRAIT_WINDOW);
         if (n && !full && !sliding)
             return fci_fail(
@@ -13695,18 +13672,17 @@ FCI_FN fc_code fci_config_window_blocks(fc_model *m, const fci_json *config, fc_
 
 FCI_FN fc_code fci_config_expert_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     const fci_hyper *h = &m->hyper;
-    const fci_json *dense = fci_config_get(config, "mlp_only_layers");
+    const fci_json *dense = fci_json_some(config, "mlp_only_layers");
     for (uint32_t i = 0; i < h->n_blocks && h->n_experts; i++)
         h->blocks[i].experts = (i + 1) % h->expert_step == 0;
     if (!dense || !h->n_experts || fci_config_ignores(m->architecture, "mlp_only_layers"))
         return FC_OK;
     if (dense->type != FCI_JSON_ARRAY)
-        return fci_fail(err, FC_ERR_FORMAT, dense->at, "\"mlp_only_layers\": expected an array");
+        return fci_json_bad(err, dense, "mlp_only_layers", "an array");
     const fci_json *n = fci_json_first(dense);
     for (uint32_t i = 0; i < dense->count; i++, n = fci_json_next(n)) {
         if (n->type != FCI_JSON_NUMBER || !n->is_integer)
-            return fci_fail(err, FC_ERR_FORMAT, n->at,
-                            "\"mlp_only_layers\": expected numbers of blocks");
+            return fci_json_bad(err, n, "mlp_only_layers", "numbers of blocks");
         if (n->integer < h->n_blocks) h->blocks[n->integer].experts = false;
     }
     return FC_OK;
@@ -13751,7 +13727,8 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
     if (!code && s->gguf && a->gguf_adjust) a->gguf_adjust(h);
     if (!code && s->gguf) fci_config_shown_traits(m);
     if (!code) code = fci_config_sizes(h, err);
-    if (!code) code = s->json ? fci_config_rope_json(m, s, err) : fci_config_rope_gguf(s, h, err);
+    if (!code && s->json) code = fci_wrap(err, fci_config_rope_json(m, s, err), "rope settings");
+    else if (!code) code = fci_config_rope_gguf(s, h, err);
     if (!code) code = fci_config_complete(h, err);
     return code ? code : fci_config_blocks(m, s->json, err);
 }
@@ -13763,23 +13740,17 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
 
 FCI_FN fc_code fci_config_block_configs(fc_model *m, const fci_json *config, fc_error *err) {
     static const char *const kinds[] = {"attention", "ffn"};
-    const fci_json *n;
+    const fci_json *n, *kind;
+    bool no_op = false;
     fc_code code = fci_config_list(m, config, "block_configs", &n, err);
-    if (!code && !n)
-        code = fci_fail(err, FC_ERR_FORMAT, config->at,
-                        "\"block_configs\": required, but it is not there");
-    for (uint32_t i = 0; i < m->hyper.n_blocks && !code; i++, n = fci_json_next(n))
-        for (uint32_t k = 0; k < 2; k++) {
-            const fci_json *kind = n->type == FCI_JSON_OBJECT ? fci_config_get(n, kinds[k]) : NULL;
-            const fci_json *no_op =
-                kind && kind->type == FCI_JSON_OBJECT ? fci_config_get(kind, "no_op") : NULL;
-            if (!no_op || no_op->type != FCI_JSON_BOOL)
-                return fci_fail(err, FC_ERR_FORMAT, n->at,
-                                "\"block_configs\": block %u: expected \"%s\" with \"no_op\", "
-                                "true or false",
-                                i, kinds[k]);
-            m->present[2 * i + k] = !no_op->truth;
-        }
+    if (!code && !n) code = fci_json_bad(err, NULL, "block_configs", "an array");
+    for (uint32_t i = 0; i < 2 * m->hyper.n_blocks && !code; i++) {
+        code = fci_json_member(n, kinds[i % 2], FCI_JSON_OBJECT, &kind, err);
+        if (!code) code = fci_json_flag(kind, "no_op", &no_op, err);
+        if (code) return fci_wrap(err, code, "block_configs: block %u", i / 2);
+        m->present[i] = !no_op;
+        if (i % 2) n = fci_json_next(n);
+    }
     return code;
 }
 
@@ -13788,21 +13759,19 @@ FCI_FN fc_code fci_config_block_configs(fc_model *m, const fci_json *config, fc_
 FCI_FN fc_code fci_config_drop_list(fc_model *m, const fci_json *config, fc_kind kind,
                                     fc_error *err) {
     const char *key = kind == FC_KIND_FFN ? "drop_mlp_list" : "drop_attn_list";
-    const fci_json *list = fci_config_get(config, key), *n;
+    const fci_json *list = fci_json_some(config, key), *n;
     const uint64_t n_blocks = m->hyper.n_blocks;
+    char expected[96];
     if (!list) return FC_OK;
-    if (list->type != FCI_JSON_ARRAY)
-        return fci_fail(err, FC_ERR_FORMAT, list->at, "\"%s\": expected an array, got %s", key,
-                        fci_json_type_name(list));
+    if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, key, "an array");
+    snprintf(expected, sizeof expected,
+             "numbers of blocks below %llu, or true or false for each block",
+             (unsigned long long)n_blocks);
     n = fci_json_first(list);
     for (uint32_t i = 0; i < list->count; i++, n = fci_json_next(n)) {
         const bool flag = n->type == FCI_JSON_BOOL && list->count == n_blocks;
         const bool number = n->type == FCI_JSON_NUMBER && n->is_integer && n->integer < n_blocks;
-        if (!flag && !number)
-            return fci_fail(err, FC_ERR_FORMAT, n->at,
-                            "\"%s\": expected numbers of blocks below %llu, or true or false for "
-                            "each block",
-                            key, (unsigned long long)n_blocks);
+        if (!flag && !number) return fci_json_bad(err, n, key, expected);
         if (!flag || n->truth) m->present[2 * (flag ? i : n->integer) + kind] = 0;
     }
     return FC_OK;
@@ -13824,9 +13793,9 @@ FCI_FN fc_code fci_config_drop_lists(fc_model *m, const fci_json *config, fc_err
 
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config) {
     const fci_json *inner = config;
-    while (inner && inner->type == FCI_JSON_OBJECT && fci_json_get(inner, "model_type")) {
+    while (fci_json_is(inner, FCI_JSON_OBJECT) && fci_json_get(inner, "model_type")) {
         config = inner;
-        inner = fci_config_get(config, "text_config");
+        inner = fci_json_some(config, "text_config");
     }
     return config;
 }
@@ -13835,16 +13804,13 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
                                fc_error *err) {
     config = fci_config_text_config(config);
     fci_config_source s = {config, NULL, NULL, NULL, 0, NULL};
-    if (config->type != FCI_JSON_OBJECT)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s",
-                        fci_json_type_name(config));
-    const fci_json *type = fci_config_get(config, "model_type");
-    const fci_json *classes = fci_config_get(config, "architectures");
-    if (!type && classes && classes->type == FCI_JSON_ARRAY && classes->count == 1)
+    if (config->type != FCI_JSON_OBJECT) return fci_json_bad(err, config, "config", "an object");
+    const fci_json *type = fci_json_some(config, "model_type");
+    const fci_json *classes = fci_json_some(config, "architectures");
+    if (!type && fci_json_is(classes, FCI_JSON_ARRAY) && classes->count == 1)
         type = fci_json_first(classes);
-    if (!type || type->type != FCI_JSON_STRING)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "\"model_type\": expected a string, got %s",
-                        type ? fci_json_type_name(type) : "nothing");
+    if (!fci_json_is(type, FCI_JSON_STRING))
+        return fci_json_bad(err, type, "model_type", "a string");
     const bool pruned = type->text.n > FCI_PRUNED_TYPE_N &&
                         memcmp(type->text.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
     const size_t skip = pruned ? FCI_PRUNED_TYPE_N : 0;
@@ -13852,8 +13818,7 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
         fci_config_architecture(fci_sn(type->text.p + skip, type->text.n - skip), false, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
     fc_code code = fci_config_configure(m, &s, scratch, err);
-    if (!code && !m->hyper.vocab)
-        code = fci_fail(err, FC_ERR_FORMAT, 0, "\"vocab_size\": required, but it is not there");
+    if (!code && !m->hyper.vocab) code = fci_json_bad(err, NULL, "vocab_size", "a whole number");
     if (code) return code;
     return pruned ? fci_config_block_configs(m, config, err)
                   : fci_config_drop_lists(m, config, err);
@@ -14214,7 +14179,8 @@ FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint
     if (row->slot >= FCI_FIRST_BLOCK_SLOT && !fci_weights_used(m, m->present, row->slot, block))
         return false;
     if (row->gguf && strncmp(row->gguf, "rope_factors", 12) == 0 &&
-        m->hyper.ropes[0].scaling != FCI_ROPE_LONG && !m->architecture->long_factors)
+        m->hyper.ropes[0].scaling != FCI_ROPE_LONG &&
+        !(m->architecture->quirks & FCI_QUIRK_LONG_FACTORS))
         return false;
     return fci_architecture_pattern(m->architecture, row, fci_config_is_gguf(m)) &&
            (row->need & ~traits) == 0 && (row->unless & traits) == 0;
@@ -14638,14 +14604,12 @@ FCI_FN bool fci_model_is_packed(const fc_tensor *t) {
 
 // The tensors decide: many configs keep the settings of a quantisation that was undone.
 FCI_FN fc_code fci_model_packed(const fc_model *m, const fci_json *root, fc_error *err) {
-    const fci_json *q = fci_config_get(root, "quantization_config"),
-                   *inner = fci_config_get(root, "text_config");
-    if (!q && inner && inner->type == FCI_JSON_OBJECT)
-        q = fci_config_get(inner, "quantization_config");
+    const fci_json *q = fci_json_some(root, "quantization_config"),
+                   *inner = fci_json_some(root, "text_config");
+    if (!q && fci_json_is(inner, FCI_JSON_OBJECT)) q = fci_json_some(inner, "quantization_config");
     const fci_json *method =
-        q && q->type == FCI_JSON_OBJECT ? fci_config_get(q, "quant_method") : NULL;
-    const fci_str name =
-        method && method->type == FCI_JSON_STRING ? method->text : fci_s("unnamed");
+        fci_json_is(q, FCI_JSON_OBJECT) ? fci_json_some(q, "quant_method") : NULL;
+    const fci_str name = fci_json_is(method, FCI_JSON_STRING) ? method->text : fci_s("unnamed");
     fci_shown shown;
     for (size_t i = 0; i < fc_container_tensor_count(m->container); i++) {
         const fc_tensor *t = fc_container_tensor(m->container, i);
@@ -14656,7 +14620,7 @@ FCI_FN fc_code fci_model_packed(const fc_model *m, const fci_json *root, fc_erro
             "(tensor \"%s\"); use the 16-bit model, or a GGUF file",
             fci_show(name, &shown), t->name);
     }
-    if (q && q->type == FCI_JSON_OBJECT && q->count > 0)
+    if (fci_json_is(q, FCI_JSON_OBJECT) && q->count > 0)
         fci_log(&m->c, 0,
                 "%s: \"quantization_config\" (method \"%s\") is passed over: no tensor is packed",
                 fci_base_name(m->path), fci_show(name, &shown));
@@ -15020,7 +14984,8 @@ FCI_FN size_t fci_engine_ropes(const fc_model *m);
 FCI_FN size_t fci_engine_forms(const fc_model *m);
 // Whether a text has the rotary embedding of long ones.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
-FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t n_positions);
+// By the buffers of one row and of a thousand more, as packed rows come in whole panels.
+FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
 // zeroed allowed
 FCI_FN void fci_engine_close(fci_engine *e);
 FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
@@ -15053,7 +15018,7 @@ FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, si
 // ---- private to this section
 
 #define FCI_ENGINE_ROWS 4096 // a wave's rows: enough to make packing weights cheap
-#define FCI_ENGINE_LANE 256                      // bytes of book-keeping a row, at most
+#define FCI_ENGINE_LANE 128  // bytes a row that callers keep books with, at most
 #define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
 #define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
 
@@ -15087,15 +15052,12 @@ FCI_FN void fci_engine_yarn_range(const fci_hyper *h, const fci_rope *r, double 
 }
 
 FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j) {
-    const double pi = 3.14159265358979323846;
     const float *factors = r->factors[form] ? r->factors[form] : r->factors[0];
     double f = 1 / pow(r->theta, (double)(2 * j) / (double)h->rotary_dim), from, to;
     if (r->scaling == FCI_ROPE_LINEAR) f /= r->factor;
-    if (r->scaling == FCI_ROPE_LLAMA3) {           // slows low frequencies, with a smooth passage
-        double turns = r->original * f / (2 * pi); // within the original context
-        double smooth = (turns - r->low) / (r->high - r->low);
-        if (turns < r->low) f /= r->factor;
-        else if (turns <= r->high) f = (1 - smooth) * f / r->factor + smooth * f;
+    if (r->scaling == FCI_ROPE_LLAMA3) {
+        const double kept = fci_rope_kept(r, f);
+        f = (1 - kept) * f / r->factor + kept * f;
     }
     if (r->scaling == FCI_ROPE_YARN) {
         fci_engine_yarn_range(h, r, &from, &to);
@@ -15175,25 +15137,55 @@ FCI_FN uint64_t fci_engine_fed_bytes(const fc_model *m, size_t rows) {
     return fci_gemm_packed_bytes(&m->c, m->config.compute, rows, (size_t)inner);
 }
 
-FCI_FN fci_engine_sizes fci_engine_measure(const fc_model *m, size_t n_positions) {
-    const fci_hyper *h = &m->hyper;
-    uint64_t kv = h->n_kv_heads * h->head_dim, widest = fci_engine_widest(h);
+FCI_FN void fci_engine_buffers(fci_engine *e, fci_group *g) {
+    const fci_hyper *h = &e->m->hyper;
+    const size_t rows = e->capacity, most = (size_t)fci_max(rows, e->head_rows);
+    const uint64_t f = sizeof(float), hidden = h->hidden * f, widest = fci_engine_widest(h) * f,
+                   used = h->n_experts ? h->n_used : 0;
+    fci_each(g, &e->x, rows, hidden, "residual rows");
+    fci_each(g, &e->normed, most, hidden, "rows");
+    fci_each(g, &e->heads[0], rows, widest, "rows");
+    fci_each(g, &e->heads[1], rows, widest, "rows");
+    fci_each(g, &e->keys, rows, 2 * h->n_kv_heads * h->head_dim * f, "keys and values");
+    fci_each(g, &e->logits, e->head_rows, h->vocab * f, "logits");
+    fci_each(g, &e->packed, fci_engine_packed_bytes(e->m, most), 1, "packed rows");
+    fci_each(g, &e->fed, fci_engine_fed_bytes(e->m, rows), 1, "packed rows");
+    fci_each(g, &e->scratch, fci_engine_scratch(e->m), 1, "scratch");
+    fci_each(g, &e->cos_sin, fci_max(fci_engine_turns_bytes(e->m, e->max_length), 1), 1,
+             "rotary table");
+    fci_each(g, &e->input, h->traits & FCI_TRAIT_PARALLEL ? rows : 0, hidden, "rows");
+    fci_each(g, &e->scores, rows, h->n_experts * f, "router");
+    fci_each(g, &e->routes, rows, 2 * used * sizeof *e->routes, "router");
+    fci_each(g, &e->ends, h->n_experts, sizeof *e->ends, "router");
+    fci_each(g, &e->positions, rows, sizeof *e->positions, "positions");
+    fci_each(g, &e->attention_lanes, e->max_lanes, sizeof *e->attention_lanes, "lanes");
+    fci_each(g, &e->sublayer_cost, 2 * h->n_blocks + 1, sizeof(double), "costs");
+}
+
+FCI_FN uint64_t fci_engine_bytes(fc_model *m, size_t rows, size_t head_rows, size_t n_positions) {
+    fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
+    fci_engine e;
+    memset(&e, 0, sizeof e);
+    e.m = m;
+    e.capacity = e.max_lanes = rows;
+    e.head_rows = head_rows;
+    e.max_length = n_positions;
+    fci_engine_buffers(&e, &g);
+    return g.bytes;
+}
+
+FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions) {
+    const uint64_t one = fci_engine_bytes(m, 1, 1, n_positions);
     fci_engine_sizes s;
-    // Packed rows come in whole panels: one more of each kind than their share a row.
-    s.fixed = fci_engine_scratch(m) + fci_engine_turns_bytes(m, n_positions) + 65536 +
-              fci_engine_packed_bytes(m, 1) + fci_engine_fed_bytes(m, 1);
-    s.per_row = sizeof(float) * (2 * h->hidden + 2 * widest + 2 * kv) + FCI_ENGINE_LANE +
-                (fci_engine_packed_bytes(m, 1024) + fci_engine_fed_bytes(m, 1024)) / 1024 + 2;
-    if (h->traits & FCI_TRAIT_PARALLEL) s.per_row += sizeof(float) * h->hidden;
-    if (h->n_experts)
-        s.per_row += sizeof(float) * h->n_experts + 2 * sizeof(fci_engine_routed) * h->n_used;
-    s.per_head_row = sizeof(float) * (h->vocab + h->hidden);
+    s.per_row = (fci_engine_bytes(m, 1025, 1, n_positions) - one) / 1024 + 1 + FCI_ENGINE_LANE;
+    s.per_head_row = (fci_engine_bytes(m, 1, 1025, n_positions) - one) / 1024 + 1;
+    s.fixed = one + 65536 - fci_min(one, s.per_row + s.per_head_row);
     return s;
 }
 
 // How many rows fit in the memory limit (0: no limit).
 FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err) {
-    const fc_model *m = e->m;
+    fc_model *m = e->m;
     const size_t max_length = wish->length, wanted_rows = wish->rows;
     const uint64_t taken = wish->taken;
     fci_engine_sizes s = fci_engine_measure(m, wish->positions);
@@ -15221,24 +15213,9 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_er
 
 FCI_FN void fci_engine_close(fci_engine *e) {
     if (!e->m) return;
-    void *all[] = {e->x,
-                   e->normed,
-                   e->heads[0],
-                   e->heads[1],
-                   e->keys,
-                   e->logits,
-                   e->packed,
-                   e->fed,
-                   e->scratch,
-                   e->cos_sin,
-                   e->positions,
-                   e->attention_lanes,
-                   e->sublayer_cost,
-                   e->scores,
-                   e->routes,
-                   e->ends,
-                   e->input == e->x ? NULL : e->input};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(&e->m->c, all[i]);
+    fci_group g = fci_group_of(&e->m->c, FCI_FREE, NULL);
+    if (e->input == e->x) e->input = NULL;
+    fci_engine_buffers(e, &g);
     memset(e, 0, sizeof *e);
 }
 
@@ -15258,56 +15235,21 @@ FCI_FN void fci_engine_costs(const fc_model *m, double *cost) {
     for (size_t s = 0; s <= 2 * h->n_blocks; s++) cost[s] /= total;
 }
 
-// Buffers that only some models need.
-FCI_FN fc_code fci_engine_open_more(fci_engine *e, fc_error *err) {
-    const fci_context *c = &e->m->c;
-    const fci_hyper *h = &e->m->hyper;
-    e->input = e->x;
-    if (h->traits & FCI_TRAIT_PARALLEL) {
-        e->input = (float *)fci_alloc(c, e->capacity, h->hidden * sizeof(float), "rows", err);
-        if (!e->input) return FC_ERR_MEMORY;
-    }
-    if (!h->n_experts) return FC_OK;
-    e->scores = (float *)fci_alloc(c, e->capacity, h->n_experts * sizeof(float), "router", err);
-    e->routes = (fci_engine_routed *)fci_alloc(c, e->capacity, 2 * h->n_used * sizeof *e->routes,
-                                               "router", err);
-    e->ends = (size_t *)fci_alloc(c, h->n_experts, sizeof *e->ends, "router", err);
-    return e->scores && e->routes && e->ends ? FC_OK : FC_ERR_MEMORY;
-}
-
 FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
                                 fc_error *err) {
-    const fci_context *c = &m->c;
-    const fci_hyper *h = &m->hyper;
     memset(e, 0, sizeof *e);
     e->m = m;
     fc_code code = fci_engine_plan(e, wish, err);
     if (code) return code;
-    uint64_t kv = h->n_kv_heads * h->head_dim, widest = fci_engine_widest(h);
-    size_t rows = e->capacity, most = (size_t)fci_max(rows, e->head_rows);
-    e->max_lanes = rows; // a lane has at least one row
-    e->x = (float *)fci_alloc(c, rows, h->hidden * sizeof(float), "residual rows", err);
-    e->normed = (float *)fci_alloc(c, most, h->hidden * sizeof(float), "rows", err);
-    e->heads[0] = (float *)fci_alloc(c, rows, widest * sizeof(float), "rows", err);
-    e->heads[1] = (float *)fci_alloc(c, rows, widest * sizeof(float), "rows", err);
-    e->keys = (float *)fci_alloc(c, rows, 2 * kv * sizeof(float), "keys and values", err);
-    e->logits = (float *)fci_alloc(c, e->head_rows, h->vocab * sizeof(float), "logits", err);
-    e->packed = fci_alloc(c, fci_engine_packed_bytes(m, most), 1, "packed rows", err);
-    e->fed = fci_alloc(c, fci_engine_fed_bytes(m, rows), 1, "packed rows", err);
-    e->scratch = fci_alloc(c, fci_engine_scratch(m), 1, "scratch", err);
+    e->max_lanes = e->capacity; // a lane has at least one row
     e->max_length = wish->positions;
     e->n_forms = fci_engine_forms(m);
-    e->cos_sin = (float *)fci_alloc(c, fci_max(fci_engine_turns_bytes(m, e->max_length), 1), 1,
-                                    "rotary table", err);
-    e->positions = (uint32_t *)fci_alloc(c, rows, sizeof(uint32_t), "positions", err);
-    e->attention_lanes =
-        (fci_attention_lane *)fci_alloc(c, e->max_lanes, sizeof *e->attention_lanes, "lanes", err);
-    e->sublayer_cost = (double *)fci_alloc(c, 2 * h->n_blocks + 1, sizeof(double), "costs", err);
-    if (!e->x || !e->normed || !e->heads[0] || !e->heads[1] || !e->keys || !e->logits ||
-        !e->packed || !e->fed || !e->scratch || !e->cos_sin || !e->positions ||
-        !e->attention_lanes || !e->sublayer_cost || fci_engine_open_more(e, err) != FC_OK) {
+    fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
+    fci_engine_buffers(e, &g);
+    if (!e->input) e->input = e->x;
+    if (g.code) {
         fci_engine_close(e);
-        return FC_ERR_MEMORY;
+        return g.code;
     }
     for (size_t i = 0; i < fci_engine_ropes(m); i++)
         for (size_t form = 0; form < e->n_forms; form++) fci_engine_rope(e, i, form);
@@ -15743,6 +15685,8 @@ typedef struct fci_reference {
     double row_units; // work of one row of outputs, in forward passes of a sequence
     float *triangle;  // R, or NULL: outputs are logits
     void *packed, *scratch; // of R's products
+    double *gram;           // [hidden, hidden] while R is found, as the next two
+    float *part, *columns;  // [hidden, hidden], [hidden, chunk + 1]
     // outputs that are kept [n_kept, width]; those of other positions are computed as needed
     float *kept;
     uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
@@ -15763,7 +15707,7 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
 // Without what is kept.
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions);
-FCI_FN void fci_reference_free(const fci_context *c, fci_reference *r);
+FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
 // `kept` bytes may be used to keep outputs.
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
                                   const fc_tokens *t, uint64_t kept, fc_error *err);
@@ -15867,22 +15811,44 @@ FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
     return (size_t)(fci_distance_reference_turned(m, metric) ? m->hyper.hidden : m->hyper.vocab);
 }
 
-FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions) {
-    uint64_t d = m->hyper.hidden,
-             bytes = n_positions * (d * sizeof(float) + sizeof(double) + sizeof(uint32_t));
-    if (!fci_distance_reference_turned(m, metric)) return bytes;
-    uint64_t rows = fci_max(d, FCI_ENGINE_ROWS);
-    return bytes + d * d * (sizeof(double) + 2 * sizeof(float)) +
-           2 * d * FCI_REFERENCE_CHUNK * sizeof(float) +
-           fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)rows,
-                                 (size_t)fci_max(d, FCI_REFERENCE_CHUNK)) +
-           fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32);
+// What is there only while R is found.
+FCI_FN void fci_distance_reference_workspace(fci_reference *r, uint64_t d, fci_group *g) {
+    fci_each(g, &r->gram, d, d * sizeof *r->gram, "output weights");
+    fci_each(g, &r->part, d, d * sizeof *r->part, "output weights");
+    fci_each(g, &r->columns, d, (FCI_REFERENCE_CHUNK + 1) * sizeof(float), "output weights");
 }
 
-FCI_FN void fci_reference_free(const fci_context *c, fci_reference *r) {
-    void *all[] = {r->rows,    r->lse,  r->triangle, r->packed,
-                   r->scratch, r->kept, r->slots,    r->owners};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
+FCI_FN void fci_distance_reference_buffers(fci_reference *r, const fc_model *m, uint64_t n,
+                                           bool turned, fci_group *g) {
+    const uint64_t d = m->hyper.hidden;
+    fci_each(g, &r->rows, n, d * sizeof(float), "original's output");
+    fci_each(g, &r->lse, n, sizeof(double), "original's output");
+    fci_each(g, &r->slots, n, sizeof *r->slots, "original's output");
+    fci_each(g, &r->kept, r->n_kept + 1, r->width * sizeof(float), "original's output");
+    fci_each(g, &r->owners, r->n_kept + 1, sizeof *r->owners, "original's output");
+    if (!turned) return;
+    fci_each(g, &r->triangle, d, d * sizeof(float), "output weights");
+    fci_each(g, &r->packed,
+             fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)fci_max(d, r->batch),
+                                   (size_t)fci_max(d, FCI_REFERENCE_CHUNK)),
+             1, "packed rows");
+    fci_each(g, &r->scratch, fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32), 1, "scratch");
+}
+
+FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions) {
+    const bool turned = fci_distance_reference_turned(m, metric);
+    fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
+    fci_reference r;
+    memset(&r, 0, sizeof r);
+    r.batch = FCI_ENGINE_ROWS;
+    fci_distance_reference_buffers(&r, m, n_positions, turned, &g);
+    if (turned) fci_distance_reference_workspace(&r, m->hyper.hidden, &g);
+    return g.bytes;
+}
+
+FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r) {
+    fci_group g = fci_group_of(&m->c, FCI_FREE, NULL);
+    fci_distance_reference_buffers(r, m, 0, true, &g);
     memset(r, 0, sizeof *r);
 }
 
@@ -15901,29 +15867,23 @@ FCI_FN void fci_distance_reference_columns(const fc_model *m, size_t first, size
 }
 
 // gram [hidden, hidden] = transpose of W times W.
-FCI_FN fc_code fci_distance_reference_gram(fci_engine *e, const fci_reference *r, double *gram,
-                                           fc_error *err) {
+FCI_FN fc_code fci_distance_reference_gram(fci_engine *e, const fci_reference *r, fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
-    float *columns =
-        (float *)fci_alloc(c, d, (FCI_REFERENCE_CHUNK + 1) * sizeof(float), "output weights", err);
-    float *part =
-        columns ? (float *)fci_alloc(c, d, d * sizeof *part, "output weights", err) : NULL;
-    fc_code code = part ? FC_OK : FC_ERR_MEMORY;
-    memset(gram, 0, d * d * sizeof *gram);
+    float *columns = r->columns;
+    fc_code code = FC_OK;
+    memset(r->gram, 0, d * d * sizeof *r->gram);
     for (size_t first = 0; first < vocab && !code; first += FCI_REFERENCE_CHUNK) {
         size_t n = (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first);
         fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
         fci_distance_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
-        const fci_gemm_part product = {&w, 0, d, NULL, part, d};
+        const fci_gemm_part product = {&w, 0, d, NULL, r->part, d};
         fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
-        for (size_t i = 0; i < d * d; i++) gram[i] += (double)part[i];
+        for (size_t i = 0; i < d * d; i++) r->gram[i] += (double)r->part[i];
         if (e->tick && e->tick(e->tick_user, 0))
             code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
-    fci_free(c, part);
-    fci_free(c, columns);
     return code;
 }
 
@@ -15948,9 +15908,11 @@ FCI_FN void fci_distance_reference_column_task(void *arg, size_t task, uint32_t 
 // that depends on those before it within rounding adds nothing.
 FCI_FN fc_code fci_distance_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
-    double *gram = (double *)fci_alloc(&e->m->c, d, d * sizeof *gram, "output weights", err);
+    fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
+    fci_distance_reference_workspace(r, d, &g);
+    double *gram = r->gram;
     fci_distance_reference_column job = {gram, d, 0};
-    fc_code code = gram ? fci_distance_reference_gram(e, r, gram, err) : FC_ERR_MEMORY;
+    fc_code code = g.code ? g.code : fci_distance_reference_gram(e, r, err);
     for (job.k = 0; job.k < d && !code; job.k++) {
         double *row = gram + job.k * d, rest = row[job.k];
         for (size_t i = 0; i < job.k; i++) rest -= row[i] * row[i];
@@ -15959,15 +15921,15 @@ FCI_FN fc_code fci_distance_reference_factor(fci_engine *e, fci_reference *r, fc
     }
     for (size_t i = 0; i < d * d && !code; i++)
         r->triangle[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
-    fci_free(&e->m->c, gram);
+    g.doing = FCI_FREE;
+    fci_distance_reference_workspace(r, d, &g);
     return code;
 }
 
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
                                   const fc_tokens *t, uint64_t kept, fc_error *err) {
     const fc_model *m = e->m;
-    const fci_context *c = &m->c;
-    size_t n = t->starts[t->n_sequences], d = (size_t)m->hyper.hidden;
+    const size_t n = t->starts[t->n_sequences];
     size_t most = (size_t)fci_max(e->capacity, e->head_rows);
     bool turned = fci_distance_reference_turned(m, metric);
     r->distance = &fci_distances[metric];
@@ -15978,24 +15940,11 @@ FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric met
     r->row_units = e->sublayer_cost[2 * m->hyper.n_blocks] * (double)r->width /
                    (double)m->hyper.vocab * (double)t->n_sequences / (double)n;
     r->n_kept = r->distance->original ? (size_t)fci_min(n, kept / (r->width * sizeof(float))) : 0;
-    r->rows = (float *)fci_alloc(c, n, d * sizeof(float), "original's output", err);
-    r->lse = (double *)fci_alloc(c, n, sizeof(double), "original's output", err);
-    r->slots = (uint32_t *)fci_alloc(c, n, sizeof *r->slots, "original's output", err);
-    r->kept =
-        (float *)fci_alloc(c, r->n_kept + 1, r->width * sizeof(float), "original's output", err);
-    r->owners =
-        (uint32_t *)fci_alloc(c, r->n_kept + 1, sizeof *r->owners, "original's output", err);
-    if (!r->rows || !r->lse || !r->slots || !r->kept || !r->owners) return FC_ERR_MEMORY;
+    fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
+    fci_distance_reference_buffers(r, m, n, turned, &g);
+    if (g.code) return g.code;
     memset(r->slots, 0xff, n * sizeof *r->slots);
-    if (!turned) return FC_OK;
-    r->triangle = (float *)fci_alloc(c, d, d * sizeof(float), "output weights", err);
-    r->packed = fci_alloc(c,
-                          fci_gemm_packed_bytes(c, FC_COMPUTE_F32, (size_t)fci_max(d, r->batch),
-                                                (size_t)fci_max(d, FCI_REFERENCE_CHUNK)),
-                          1, "packed rows", err);
-    r->scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, FC_COMPUTE_F32), 1, "scratch", err);
-    return r->triangle && r->packed && r->scratch ? fci_distance_reference_factor(e, r, err)
-                                                  : FC_ERR_MEMORY;
+    return turned ? fci_distance_reference_factor(e, r, err) : FC_OK;
 }
 
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
@@ -16666,59 +16615,16 @@ FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *
 
 // Reading. Every field that this version knows is checked; others are passed over.
 
-// "metric: expected ..., got "cosine" (at byte 131)"; `name` is what the value stands under.
-FCI_FN fc_code fci_plan_bad(fc_error *err, const fci_json *v, fci_str name, const char *expected) {
-    fci_shown field, shown;
-    bool text = v->type == FCI_JSON_STRING, number = v->type == FCI_JSON_NUMBER;
-    const char *quote = text ? "\"" : "",
-               *got = text || number ? fci_show(v->text, &shown) : fci_json_type_name(v);
-    return fci_fail(err, FC_ERR_FORMAT, v->at, "%s: expected %s, got %s%s%s (at byte %llu)",
-                    fci_show(name, &field), expected, quote, got, quote, (unsigned long long)v->at);
-}
-
-// A required member, whatever its type.
-FCI_FN const fci_json *fci_plan_member(const fci_json *object, const char *name, fc_error *err) {
-    const fci_json *v = fci_json_get(object, name);
-    if (!v)
-        fci_fail(err, FC_ERR_FORMAT, object->at, "%s: missing in the object at byte %llu", name,
-                 (unsigned long long)object->at);
-    return v;
-}
-
-// A required member of that type.
-FCI_FN const fci_json *fci_plan_typed(const fci_json *object, const char *name, fci_json_type type,
-                                      fc_error *err) {
-    fci_json wanted;
-    const fci_json *v = fci_plan_member(object, name, err);
-    if (!v || v->type == (uint8_t)type) return v;
-    wanted.type = (uint8_t)type;
-    fci_plan_bad(err, v, fci_s(name), fci_json_type_name(&wanted));
-    return NULL;
-}
-
 FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, char *at,
                                   fc_error *err) {
     char expected[64];
     snprintf(expected, sizeof expected, "a text of %d to %d bytes without NUL", (int)f->low,
              (int)f->high);
-    if (v->type != FCI_JSON_STRING || v->text.n < f->low || v->text.n > f->high ||
+    if (!fci_json_is(v, FCI_JSON_STRING) || v->text.n < f->low || v->text.n > f->high ||
         (v->text.n && memchr(v->text.p, 0, v->text.n)))
-        return fci_plan_bad(err, v, fci_s(f->name), expected);
+        return fci_json_bad(err, v, f->name, expected);
     if (v->text.n) memcpy(at, v->text.p, v->text.n);
     at[v->text.n] = 0;
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_integer(const fci_plan_field *f, const fci_json *v, char *at,
-                                     fc_error *err) {
-    char expected[96];
-    uint32_t u32 = (uint32_t)v->integer;
-    snprintf(expected, sizeof expected, "a whole number from %llu to %llu",
-             (unsigned long long)f->low, (unsigned long long)f->high);
-    if (v->type != FCI_JSON_NUMBER || !v->is_integer || v->integer < f->low || v->integer > f->high)
-        return fci_plan_bad(err, v, fci_s(f->name), expected);
-    if (f->type == FCI_PLAN_U32) memcpy(at, &u32, sizeof u32);
-    else memcpy(at, &v->integer, sizeof v->integer);
     return FC_OK;
 }
 
@@ -16726,13 +16632,13 @@ FCI_FN fc_code fci_plan_read_hash(const fci_plan_field *f, const fci_json *v, ch
                                   fc_error *err) {
     static const char digits[] = "0123456789abcdef";
     uint64_t hash = 0;
-    bool good = v->type == FCI_JSON_STRING && v->text.n == 16;
+    bool good = fci_json_is(v, FCI_JSON_STRING) && v->text.n == 16;
     for (size_t i = 0; good && i < 16; i++) {
         const char *digit = (const char *)memchr(digits, v->text.p[i], 16);
         good = digit != NULL;
         if (good) hash = hash << 4 | (uint64_t)(digit - digits);
     }
-    if (!good) return fci_plan_bad(err, v, fci_s(f->name), "16 lower-case hexadecimal digits");
+    if (!good) return fci_json_bad(err, v, f->name, "16 lower-case hexadecimal digits");
     memcpy(at, &hash, sizeof hash);
     return FC_OK;
 }
@@ -16744,36 +16650,43 @@ FCI_FN fc_code fci_plan_read_word(const fci_plan_field *f, const fci_json *v, fc
     for (unsigned i = 0; (word = fci_plan_word(f->type, i)) != NULL; i++) {
         size_t n = strlen(expected);
         snprintf(expected + n, sizeof expected - n, "%s %s", i ? "," : "", word);
-        if (v->type != FCI_JSON_STRING || !fci_is(v->text, word)) continue;
+        if (!fci_json_is(v, FCI_JSON_STRING) || !fci_is(v->text, word)) continue;
         fci_plan_set_word(f->type, i, info);
         return FC_OK;
     }
-    return fci_plan_bad(err, v, fci_s(f->name), expected);
+    return fci_json_bad(err, v, f->name, expected);
 }
 
 // A number, or null for what was not finite when it was written.
-FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double *out, fc_error *err) {
-    if (v->type != FCI_JSON_NULL && (v->type != FCI_JSON_NUMBER || !isfinite(v->number)))
-        return fci_plan_bad(err, v, fci_s(name), "a number or null");
+FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double low, double *out,
+                                  fc_error *err) {
+    if (!fci_json_is(v, FCI_JSON_NULL) && !fci_json_is(v, FCI_JSON_NUMBER))
+        return fci_json_bad(err, v, name, "a number or null");
     *out = v->type == FCI_JSON_NULL ? (double)NAN : v->number;
-    return FC_OK;
+    return *out < low ? fci_json_bad(err, v, name, "a number from 0") : FC_OK;
 }
 
 FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *object,
                                    fc_plan_info *info, fc_error *err) {
-    const fci_json *v =
-        f->required ? fci_plan_member(object, f->name, err) : fci_json_get(object, f->name);
+    const fci_json *v = fci_json_get(object, f->name);
     char *at = (char *)info + f->at;
+    uint64_t whole;
+    uint32_t u32;
     double real;
-    if (!v) return f->required ? FC_ERR_FORMAT : FC_OK;
+    fc_code code;
+    if (!v && !f->required) return FC_OK;
     switch (f->type) {
     case FCI_PLAN_TEXT: return fci_plan_read_text(f, v, at, err);
     case FCI_PLAN_U32:
-    case FCI_PLAN_U64: return fci_plan_read_integer(f, v, at, err);
+    case FCI_PLAN_U64:
+        code = fci_json_whole(v, f->name, f->low, f->high, &whole, err);
+        u32 = code ? 0 : (uint32_t)whole;
+        if (!code && f->type == FCI_PLAN_U32) memcpy(at, &u32, sizeof u32);
+        else if (!code) memcpy(at, &whole, sizeof whole);
+        return code;
     case FCI_PLAN_HASH: return fci_plan_read_hash(f, v, at, err);
     case FCI_PLAN_REAL:
-        if (fci_plan_read_real(f->name, v, &real, err)) return FC_ERR_FORMAT;
-        if (real < 0) return fci_plan_bad(err, v, fci_s(f->name), "a number from 0");
+        if (fci_plan_read_real(f->name, v, 0, &real, err)) return FC_ERR_FORMAT;
         memcpy(at, &real, sizeof real);
         return FC_OK;
     default: return fci_plan_read_word(f, v, info, err);
@@ -16804,21 +16717,22 @@ FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_inf
              (unsigned long long)sequences, (unsigned long long)length);
     const fci_json *object = fci_json_get(root, "calibration"),
                    *v = fci_json_get(object, "n_positions");
-    return fci_plan_bad(err, v ? v : object, fci_s("calibration: n_positions"), expected);
+    return fci_json_bad(err, v ? v : object, "calibration: n_positions", expected);
 }
 
 // The whole header; sections but the model's may be missing.
 FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
     static const char *const sections[] = {"model", "calibration", "cost"};
-    if (root->type != FCI_JSON_OBJECT) return fci_plan_bad(err, root, fci_s("plan"), "an object");
-    const fci_json *format = fci_plan_typed(root, "format", FCI_JSON_STRING, err);
-    if (!format) return FC_ERR_FORMAT;
+    const fci_json *format, *object;
+    if (root->type != FCI_JSON_OBJECT) return fci_json_bad(err, root, "plan", "an object");
+    if (fci_json_member(root, "format", FCI_JSON_STRING, &format, err)) return FC_ERR_FORMAT;
     if (!fci_is(format->text, FCI_PLAN_FORMAT))
-        return fci_plan_bad(err, format, fci_s("format"), "\"" FCI_PLAN_FORMAT "\"");
+        return fci_json_bad(err, format, "format", "\"" FCI_PLAN_FORMAT "\"");
     for (size_t i = 0; i < 3; i++) {
         if (i > 0 && !fci_json_get(root, sections[i])) continue;
-        const fci_json *object = fci_plan_typed(root, sections[i], FCI_JSON_OBJECT, err);
-        if (!object || fci_plan_read_section(sections[i], object, info, err)) return FC_ERR_FORMAT;
+        if (fci_json_member(root, sections[i], FCI_JSON_OBJECT, &object, err) ||
+            fci_plan_read_section(sections[i], object, info, err))
+            return FC_ERR_FORMAT;
     }
     fc_code code = fci_plan_read_section("", root, info, err);
     if (!code) code = fci_plan_read_calibration(root, info, err);
@@ -16826,7 +16740,7 @@ FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_e
     char expected[64];
     snprintf(expected, sizeof expected, "less than the model's %lu blocks",
              (unsigned long)info->model.n_blocks);
-    return fci_plan_bad(err, fci_json_get(root, "first_block"), fci_s("first_block"), expected);
+    return fci_json_bad(err, fci_json_get(root, "first_block"), "first_block", expected);
 }
 
 typedef struct fci_plan_reader {
@@ -16853,7 +16767,7 @@ FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const c
             !fci_plan_eligible(info, *id))
             continue;
         if (!r->removed[*id]) return FC_OK;
-        return fci_plan_bad(r->err, v, fci_s(field), "what no earlier step removed");
+        return fci_json_bad(r->err, v, field, "what no earlier step removed");
     }
     snprintf(expected, sizeof expected, "%s of block %lu to %lu",
              blocks                                        ? "block.N"
@@ -16861,7 +16775,7 @@ FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const c
              : info->candidates == FC_CANDIDATES_FFN       ? "ffn.N"
                                                            : "attn.N or ffn.N",
              (unsigned long)info->first_block, (unsigned long)info->model.n_blocks - 1);
-    return fci_plan_bad(r->err, v, fci_s(field), expected);
+    return fci_json_bad(r->err, v, field, expected);
 }
 
 FCI_FN int fci_plan_compare(const void *a, const void *b) {
@@ -16869,82 +16783,64 @@ FCI_FN int fci_plan_compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-// What an estimate says beside its value; other scores need not have any of it.
-FCI_FN fc_code fci_plan_read_estimate(const fci_json *object, fc_score *s, fc_error *err) {
-    static const fci_plan_field seen = {"", "positions", FCI_PLAN_U64, false, 0, 0, UINT64_MAX};
+// What stands beside a value: of an estimate, or of a bound in a race; neither must.
+FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error *err) {
     const fci_json *positions = fci_json_get(object, "positions"),
-                   *margin = fci_json_get(object, "margin");
-    const fci_json *estimate = fci_json_get(object, "estimate")
-                                   ? fci_plan_typed(object, "estimate", FCI_JSON_BOOL, err)
-                                   : NULL;
-    s->estimate = estimate && estimate->truth;
-    s->positions = 0;
-    s->margin = 0;
-    if (!estimate) return fci_json_get(object, "estimate") ? FC_ERR_FORMAT : FC_OK;
-    if (s->estimate && s->exact)
-        return fci_plan_bad(err, estimate, fci_s("estimate"),
+                   *margin = fci_json_get(object, "margin"),
+                   *expected = fci_json_get(object, "expected");
+    bool exact = false, estimate = false;
+    fc_code code = fci_json_flag(object, "exact", &exact, err);
+    if (!code)
+        code =
+            fci_plan_read_real("value", fci_json_get(object, "value"), -INFINITY, &s->value, err);
+    if (!code && expected && !exact)
+        code = fci_plan_read_real("expected", expected, 0, &s->expected, err);
+    if (!code && fci_json_get(object, "estimate"))
+        code = fci_json_flag(object, "estimate", &estimate, err);
+    s->exact = exact;
+    s->estimate = estimate;
+    if (code || !fci_json_get(object, "estimate")) return code;
+    if (estimate && exact)
+        return fci_json_bad(err, fci_json_get(object, "estimate"), "estimate",
                             "no estimate where the score is exact");
-    if (positions && fci_plan_read_integer(&seen, positions, (char *)&s->positions, err))
-        return FC_ERR_FORMAT;
-    if (margin && fci_plan_read_real("margin", margin, &s->margin, err)) return FC_ERR_FORMAT;
-    return s->margin < 0 ? fci_plan_bad(err, margin, fci_s("margin"), "a number from 0") : FC_OK;
-}
-
-FCI_FN fc_code fci_plan_read_expected(const fci_json *object, fc_score *s, fc_error *err) {
-    const fci_json *expected = fci_json_get(object, "expected");
-    s->expected = (double)NAN;
-    if (!expected || s->exact) return FC_OK;
-    if (fci_plan_read_real("expected", expected, &s->expected, err)) return FC_ERR_FORMAT;
-    return s->expected < 0 ? fci_plan_bad(err, expected, fci_s("expected"), "a number from 0")
-                           : FC_OK;
+    if (positions) code = fci_json_whole(positions, "positions", 0, UINT64_MAX, &s->positions, err);
+    if (!code && margin) code = fci_plan_read_real("margin", margin, 0, &s->margin, err);
+    return code;
 }
 
 // {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores;
 // tools that rewrite JSON may have sorted them their way.
 FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
     const fci_json *key = fci_json_first(object);
-    for (uint32_t i = 0; i < object->count; i++) {
-        fci_shown shown;
-        uint32_t id;
-        if (fci_plan_read_name(r, key, "scores", &id)) return FC_ERR_FORMAT;
+    for (uint32_t i = 0; i < object->count; i++, key = fci_json_next(key + 1)) {
         fc_score *s = &r->scores[i];
-        const fci_json *score = fci_json_next(key);
-        if (score->type != FCI_JSON_OBJECT)
-            return fci_plan_bad(r->err, score, key->text, "an object");
-        const fci_json *exact = fci_plan_typed(score, "exact", FCI_JSON_BOOL, r->err);
-        const fci_json *value = exact ? fci_plan_member(score, "value", r->err) : NULL;
-        if (!value || fci_plan_read_real("value", value, &s->value, r->err))
+        fci_shown shown;
+        memset(s, 0, sizeof *s);
+        s->expected = (double)NAN;
+        if (fci_plan_read_name(r, key, "scores", &s->candidate)) return FC_ERR_FORMAT;
+        if (key[1].type != FCI_JSON_OBJECT)
+            return fci_json_bad(r->err, key + 1, fci_show(key->text, &shown), "an object");
+        if (fci_plan_read_score(key + 1, s, r->err))
             return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
-        s->candidate = id;
-        s->exact = exact->truth;
-        if (fci_plan_read_expected(score, s, r->err) || fci_plan_read_estimate(score, s, r->err))
-            return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
-        key = fci_json_next(score);
     }
     qsort(r->scores, object->count, sizeof *r->scores, fci_plan_compare);
     return FC_OK;
 }
 
 FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t index) {
-    char expected[48];
+    const fci_json *name, *scores = fci_json_get(v, "scores");
     uint32_t removed = 0;
+    uint64_t number;
     double score;
-    snprintf(expected, sizeof expected, "%llu", (unsigned long long)index + 1);
-    if (v->type != FCI_JSON_OBJECT) return fci_plan_bad(r->err, v, fci_s("step"), "an object");
-    const fci_json *step = fci_plan_typed(v, "step", FCI_JSON_NUMBER, r->err);
-    if (!step) return FC_ERR_FORMAT;
-    if (!step->is_integer || step->integer != index + 1)
-        return fci_plan_bad(r->err, step, fci_s("step"), expected);
-    const fci_json *name = fci_plan_typed(v, "removed", FCI_JSON_STRING, r->err);
-    if (!name || fci_plan_read_name(r, name, "removed", &removed)) return FC_ERR_FORMAT;
-    const fci_json *value = fci_plan_member(v, "score", r->err);
-    if (!value || fci_plan_read_real("score", value, &score, r->err)) return FC_ERR_FORMAT;
-    const fci_json *scores = fci_json_get(v, "scores");
-    if (scores) {
-        if (scores->type != FCI_JSON_OBJECT)
-            return fci_plan_bad(r->err, scores, fci_s("scores"), "an object");
-        if (fci_plan_read_scores(r, scores)) return FC_ERR_FORMAT;
-    }
+    if (v->type != FCI_JSON_OBJECT) return fci_json_bad(r->err, v, "step", "an object");
+    if (fci_json_whole(fci_json_get(v, "step"), "step", index + 1, index + 1, &number, r->err) ||
+        fci_json_member(v, "removed", FCI_JSON_STRING, &name, r->err) ||
+        fci_plan_read_name(r, name, "removed", &removed) ||
+        fci_plan_read_real("score", fci_json_get(v, "score"), -INFINITY, &score, r->err))
+        return FC_ERR_FORMAT;
+    if (scores && (fci_json_member(v, "scores", FCI_JSON_OBJECT, &scores, r->err) ||
+                   fci_plan_read_scores(r, scores)))
+        return FC_ERR_FORMAT;
     r->removed[removed] = 1;
     fc_code code =
         fci_plan_append(r->plan, removed, score, r->scores, scores ? scores->count : 0, r->err);
@@ -16954,8 +16850,8 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
 FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *err) {
     fci_plan_reader r;
     fc_code code = FC_ERR_MEMORY;
-    const fci_json *steps = fci_plan_typed(root, "steps", FCI_JSON_ARRAY, err);
-    if (!steps) return FC_ERR_FORMAT;
+    const fci_json *steps;
+    if (fci_json_member(root, "steps", FCI_JSON_ARRAY, &steps, err)) return FC_ERR_FORMAT;
     r.plan = p;
     r.err = err;
     r.removed = (uint8_t *)fci_alloc(&p->c, fci_plan_ids(&p->info), 1, "plan", err);
@@ -16968,8 +16864,8 @@ FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *e
             if (code) fci_wrap(err, code, "step %llu", (unsigned long long)i + 1);
         }
     }
-    if (r.removed) fci_free(&p->c, r.removed);
-    if (r.scores) fci_free(&p->c, r.scores);
+    fci_free(&p->c, r.removed);
+    fci_free(&p->c, r.scores);
     return code;
 }
 
@@ -17095,6 +16991,7 @@ typedef struct fci_search {
     fci_lane *finished;
     size_t n_finished;
     float *held;          // [room, hidden] their final rows; NULL: scored where the wave left them
+    bool holds;           // whether that is there
     size_t room, n_held;  // rows
     fci_item *items;      // [room]
     fc_score *scores;
@@ -18043,23 +17940,42 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
 
 // ---- Memory.
 
-// Sublayers whose entrances some candidate starts from: those from the first candidate's on.
-FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s, uint64_t spacing) {
-    uint64_t n = fci_search_n_sublayers(s) - s->base, kept = (n + spacing - 1) / spacing;
-    return (kept + spacing - 1) * s->n_positions * s->m->hyper.hidden * sizeof(float);
+FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
+    const uint64_t n = fci_search_n_sublayers(s), all = s->n_positions,
+                   sequences = s->tokens->n_sequences, stride = n + 1,
+                   row = s->m->hyper.hidden * sizeof(float);
+    // Sublayers whose entrances some candidate starts from: those from the first candidate's on.
+    const uint64_t kept = (n - s->base + s->spacing - 1) / s->spacing;
+    fci_each(g, &s->held, s->holds ? s->room : 0, row, "final rows");
+    fci_each(g, &s->trail_rows, kept * all, row, "trail");
+    fci_each(g, &s->segment_rows, (s->spacing - 1) * all + 1, row, "trail");
+    fci_each(g, &s->trail, sequences * stride, sizeof *s->trail, "trail");
+    fci_each(g, &s->between, sequences * stride, sizeof *s->between, "trail");
+    fci_each(g, &s->mask, n, 1, "mask");
+    fci_each(g, &s->below, n, 1, "mask");
+    fci_each(g, &s->runners, n, sizeof *s->runners, "candidates");
+    fci_each(g, &s->values, n * all, sizeof *s->values, "distances");
+    fci_each(g, &s->reaches, n * sequences, sizeof *s->reaches, "candidates");
+    fci_each(g, &s->picks, n, sizeof *s->picks, "candidates");
+    fci_each(g, &s->order, all, sizeof *s->order, "positions");
+    fci_each(g, &s->sequences, sequences, sizeof *s->sequences, "sequences");
+    fci_each(g, &s->draw, sequences, sizeof *s->draw, "sequences");
+    fci_each(g, &s->parts, sequences, sizeof *s->parts, "sequences");
+    fci_each(g, &s->cover, all, sizeof *s->cover, "positions");
+    fci_each(g, &s->pieces, n * sequences, sizeof *s->pieces, "lanes");
+    fci_each(g, &s->lanes, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes");
+    fci_each(g, &s->finished, n * sequences, sizeof *s->finished, "lanes");
+    fci_each(g, &s->items, s->room, sizeof *s->items, "positions");
+    fci_each(g, &s->scores, n, sizeof *s->scores, "scores");
 }
 
-// What else a search holds, whatever its trail.
-FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
-    uint64_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences;
-    uint64_t runner =
-        s->n_positions * sizeof(double) +
-        sequences *
-            (sizeof(uint32_t) + sizeof(fci_search_piece) + sizeof(fci_lane) + 2 * sizeof(float *)) +
-        sizeof(fci_search_runner) + sizeof(fc_score) + sizeof(fci_search_weight_at) + 32;
-    uint64_t position = sizeof(uint32_t) + sizeof(float *) + sizeof(fci_search_weight_at);
-    return (n + 1) * runner + s->n_positions * position +
-           sequences * (sizeof(fci_search_weight_at) + 16) +
+// All that a search holds beside its engine, with a trail of that spacing; not what it may keep.
+FCI_FN uint64_t fci_search_bytes(fci_search *s, uint32_t spacing) {
+    const uint64_t weights = fci_search_n_sublayers(s) + s->n_positions + s->tokens->n_sequences;
+    fci_group g = fci_group_of(&s->m->c, FCI_COUNT, NULL);
+    s->spacing = spacing;
+    fci_search_buffers(s, &g);
+    return g.bytes + weights * sizeof(fci_search_weight_at) +
            fci_reference_bytes(s->m, s->desc->metric, s->n_positions);
 }
 
@@ -18069,27 +17985,23 @@ FCI_FN uint64_t fci_search_other_bytes(const fci_search *s) {
 FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, uint64_t *kept,
                               uint64_t *held) {
     fci_engine_sizes e = fci_engine_measure(s->m, longest);
-    uint64_t limit = s->m->memory_limit, other = fci_search_other_bytes(s), least = UINT64_MAX;
+    uint64_t limit = s->m->memory_limit, least = UINT64_MAX;
+    uint32_t spacing = 1;
     uint64_t full = e.fixed + fci_max(longest, FCI_ENGINE_ROWS) * e.per_row +
                     fci_max(FCI_ENGINE_LOGITS, 16 * e.per_head_row);
     uint64_t large = e.fixed +
                      fci_max(longest, fci_min(FCI_SEARCH_ROWS, s->n_positions)) * e.per_row +
                      32 * e.per_head_row;
-    s->spacing = 1;
     for (uint32_t k = 1; k <= fci_search_n_sublayers(s) - s->base; k++) {
         // such blocks begin whole
         if (k > 1 && k % 2 && s->m->hyper.traits & FCI_TRAIT_PARALLEL) continue;
-        uint64_t bytes = fci_search_trail_bytes(s, k);
-        if (bytes < least) {
-            least = bytes;
-            s->spacing = k;
-        }
-        if (!limit || other + bytes + large <= limit) {
-            s->spacing = k;
-            break;
-        }
+        uint64_t bytes = fci_search_bytes(s, k);
+        const bool enough = !limit || bytes + large <= limit;
+        if (enough || bytes < least) spacing = k;
+        least = fci_min(least, bytes);
+        if (enough) break;
     }
-    *taken = other + fci_search_trail_bytes(s, s->spacing);
+    *taken = fci_search_bytes(s, spacing);
     *kept = fci_min(FCI_SEARCH_KEPT,
                     s->n_positions * fci_reference_width(s->m, s->desc->metric) * sizeof(float));
     uint64_t row = s->m->hyper.hidden * sizeof(float),
@@ -18103,25 +18015,15 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     *taken += *kept + *held;
 }
 
-FCI_FN fc_code fci_search_alloc_trail(fci_search *s, fc_error *err) {
-    const fci_context *c = &s->m->c;
-    size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden,
-           stride = n_sublayers + 1;
-    size_t kept = (n_sublayers - s->base + s->spacing - 1) / s->spacing,
-           sequences = s->tokens->n_sequences;
-    s->trail_rows = (float *)fci_alloc(c, kept * s->n_positions, d * sizeof(float), "trail", err);
-    s->segment_rows = (float *)fci_alloc(c, (s->spacing - 1) * s->n_positions + 1,
-                                         d * sizeof(float), "trail", err);
-    s->trail = (float **)fci_alloc(c, sequences * stride, sizeof *s->trail, "trail", err);
-    s->between = (float **)fci_alloc(c, sequences * stride, sizeof *s->between, "trail", err);
-    if (!s->trail_rows || !s->segment_rows || !s->trail || !s->between) return FC_ERR_MEMORY;
-    for (size_t q = 0; q < sequences; q++) {
-        for (size_t i = 0; i < kept; i++)
+FCI_FN void fci_search_lay_trail(fci_search *s) {
+    const size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden,
+                 stride = n_sublayers + 1;
+    for (size_t q = 0; q < s->tokens->n_sequences; q++) {
+        for (size_t i = 0; s->base + i * s->spacing < n_sublayers; i++)
             s->trail[q * stride + s->base + i * s->spacing] =
                 s->trail_rows + (i * s->n_positions + s->tokens->starts[q]) * d;
         s->trail[q * stride + n_sublayers] = s->reference.rows + s->tokens->starts[q] * d;
     }
-    return FC_OK;
 }
 
 // The first pass: the whole model's trail and output.
@@ -18142,32 +18044,12 @@ FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
 }
 
 FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
-    const fci_context *c = &s->m->c;
-    size_t row = (size_t)s->m->hyper.hidden * sizeof(float);
-    bool holds = held / row >= s->engine.capacity; // whole waves
-    s->room = holds ? (size_t)(held / row) : s->engine.capacity;
-    s->held = holds ? (float *)fci_alloc(c, s->room, row, "final rows", err) : NULL;
-    size_t n = fci_search_n_sublayers(s), sequences = s->tokens->n_sequences, all = s->n_positions;
-    s->mask = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
-    s->below = (uint8_t *)fci_alloc(c, n, 1, "mask", err);
-    s->runners = (fci_search_runner *)fci_alloc(c, n, sizeof *s->runners, "candidates", err);
-    s->values = (double *)fci_alloc(c, n * all, sizeof *s->values, "distances", err);
-    s->reaches = (uint32_t *)fci_alloc(c, n * sequences, sizeof *s->reaches, "candidates", err);
-    s->picks = (uint32_t *)fci_alloc(c, n, sizeof *s->picks, "candidates", err);
-    s->order = (uint32_t *)fci_alloc(c, all, sizeof *s->order, "positions", err);
-    s->sequences = (uint32_t *)fci_alloc(c, sequences, sizeof *s->sequences, "sequences", err);
-    s->draw = (uint32_t *)fci_alloc(c, sequences, sizeof *s->draw, "sequences", err);
-    s->parts = (double *)fci_alloc(c, sequences, sizeof *s->parts, "sequences", err);
-    s->cover = (const float **)fci_alloc(c, all, sizeof *s->cover, "positions", err);
-    s->pieces = (fci_search_piece *)fci_alloc(c, n * sequences, sizeof *s->pieces, "lanes", err);
-    s->lanes = (fci_lane *)fci_alloc(c, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes", err);
-    s->finished = (fci_lane *)fci_alloc(c, n * sequences, sizeof *s->finished, "lanes", err);
-    s->items = (fci_item *)fci_alloc(c, s->room, sizeof *s->items, "positions", err);
-    s->scores = (fc_score *)fci_alloc(c, n, sizeof *s->scores, "scores", err);
-    if (!s->mask || !s->below || !s->runners || !s->values || !s->reaches || !s->draw ||
-        !s->picks || !s->order || !s->sequences || !s->parts || !s->cover || !s->pieces ||
-        !s->lanes || !s->finished || (holds && !s->held) || !s->items || !s->scores)
-        return FC_ERR_MEMORY;
+    const size_t row = (size_t)s->m->hyper.hidden * sizeof(float), n = fci_search_n_sublayers(s);
+    fci_group g = fci_group_of(&s->m->c, FCI_ALLOC, err);
+    s->holds = held / row >= s->engine.capacity; // whole waves
+    s->room = s->holds ? (size_t)(held / row) : s->engine.capacity;
+    fci_search_buffers(s, &g);
+    if (g.code) return g.code;
     memcpy(s->mask, s->m->present, n);
     fci_search_shuffle(s->plan->info.seed, s->picks, (uint32_t)n);
     return FC_OK;
@@ -18197,18 +18079,15 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->engine.tick_user = s;
     code = fci_search_alloc(s, held, err);
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
-    return code ? code : fci_search_alloc_trail(s, err);
+    if (!code) fci_search_lay_trail(s);
+    return code;
 }
 
 FCI_FN void fci_search_close(fci_search *s) {
-    const fci_context *c = &s->m->c;
-    void *all[] = {s->mask,    s->below,   s->trail_rows, s->segment_rows, s->trail,
-                   s->between, s->runners, s->values,     s->reaches,      s->picks,
-                   s->order,   s->draw,    s->sequences,  s->parts,        (void *)s->cover,
-                   s->pieces,  s->lanes,   s->items,      s->scores,       s->finished,
-                   s->held};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) fci_free(c, all[i]);
-    fci_reference_free(c, &s->reference);
+    fci_group g = fci_group_of(&s->m->c, FCI_FREE, NULL);
+    s->spacing = 1;
+    fci_search_buffers(s, &g);
+    fci_reference_free(s->m, &s->reference);
     fci_engine_close(&s->engine);
 }
 
@@ -18406,7 +18285,8 @@ typedef struct fci_evaluation {
     uint8_t *whole; // [2 * n_blocks]: the mask of the whole model
     fci_lane *lanes;
     // bench
-    float *last; // [sequences, hidden]: their last rows
+    float *last; // [n_last, hidden]: the sequences' last rows
+    size_t n_last;
     // logits
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
@@ -18435,16 +18315,23 @@ FCI_FN int fci_perplexity_tick(void *user, double units) {
     return v->watch->progress(v->watch->user, &p);
 }
 
+FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
+    const fci_hyper *h = &v->m->hyper;
+    fci_each(g, &v->whole, 2 * h->n_blocks, 1, "mask");
+    fci_each(g, &v->lanes, v->engine.max_lanes, sizeof *v->lanes, "lanes");
+    fci_each(g, &v->nll, v->engine.head_rows, sizeof *v->nll, "likelihoods");
+    fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
+}
+
 FCI_FN void fci_perplexity_close(fci_evaluation *v) {
-    fci_free(&v->m->c, v->whole);
-    fci_free(&v->m->c, v->lanes);
-    fci_free(&v->m->c, v->nll);
+    fci_group g = fci_group_of(&v->m->c, FCI_FREE, NULL);
+    fci_perplexity_buffers(v, &g);
     fci_engine_close(&v->engine);
 }
 
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
     const fc_tokens *t = v->tokens;
-    size_t longest, n_sublayers = 2 * (size_t)v->m->hyper.n_blocks;
+    size_t longest;
     fc_code code = fci_engine_check_tokens(v->m, t, 1, &longest, err);
     if (code) return code;
     const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, 0};
@@ -18452,13 +18339,11 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     if (code) return code;
     v->engine.tick = fci_perplexity_tick;
     v->engine.tick_user = v;
-    v->whole = (uint8_t *)fci_alloc(&v->m->c, n_sublayers, 1, "mask", err);
-    v->lanes = (fci_lane *)fci_alloc(&v->m->c, v->engine.max_lanes, sizeof *v->lanes, "lanes", err);
-    v->nll = (double *)fci_alloc(&v->m->c, v->engine.head_rows, sizeof *v->nll, "likelihoods", err);
-    if (v->whole) memset(v->whole, 1, n_sublayers);
-    if (v->whole && v->lanes && v->nll) return FC_OK;
-    fci_perplexity_close(v);
-    return FC_ERR_MEMORY;
+    fci_group g = fci_group_of(&v->m->c, FCI_ALLOC, err);
+    fci_perplexity_buffers(v, &g);
+    if (v->whole) memset(v->whole, 1, 2 * (size_t)v->m->hyper.n_blocks);
+    if (g.code) fci_perplexity_close(v);
+    return g.code;
 }
 
 FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
@@ -18605,34 +18490,34 @@ struct fc_generator {
     fci_generate_entry *entries; // [vocab], for sampling
 };
 
+FCI_FN void fci_generate_buffers(fc_generator *g, fci_group *group) {
+    const fci_hyper *h = &g->m->hyper;
+    fci_each(group, &g->mask, 2 * h->n_blocks, 1, "mask");
+    fci_each(group, &g->ids, g->max_positions, sizeof *g->ids, "tokens");
+    fci_each(group, &g->entries, h->vocab, sizeof *g->entries, "weights");
+}
+
 FINERCUT_API void fc_generator_close(fc_generator *g) {
     if (!g) return;
-    const fci_context *c = &g->m->c;
+    fci_group group = fci_group_of(&g->m->c, FCI_FREE, NULL);
     fci_engine_close(&g->engine);
     fci_cache_close(g->m, &g->cache);
-    fci_free(c, g->mask);
-    fci_free(c, g->ids);
-    fci_free(c, g->entries);
-    fci_free(c, g);
+    fci_generate_buffers(g, &group);
+    fci_free(&g->m->c, g);
 }
 
 FCI_FN fc_code fci_generate_open(fc_generator *g, const uint8_t *mask, fc_error *err) {
-    const fci_context *c = &g->m->c;
-    const fci_hyper *h = &g->m->hyper;
     const uint32_t most = g->max_positions;
-    const uint64_t own = (uint64_t)most * sizeof *g->ids + h->vocab * sizeof *g->entries;
-    g->mask = (uint8_t *)fci_alloc(c, 2 * h->n_blocks, 1, "mask", err);
-    if (!g->mask) return FC_ERR_MEMORY;
-    if (mask) memcpy(g->mask, mask, 2 * (size_t)h->n_blocks);
-    else memcpy(g->mask, g->m->present, 2 * (size_t)h->n_blocks);
+    fci_group own = fci_group_of(&g->m->c, FCI_COUNT, NULL),
+              group = fci_group_of(&g->m->c, FCI_ALLOC, err);
+    fci_generate_buffers(g, &own);
+    fci_generate_buffers(g, &group);
+    if (group.code) return group.code;
+    memcpy(g->mask, mask ? mask : g->m->present, 2 * (size_t)g->m->hyper.n_blocks);
     fci_engine_wish wish = {1, (size_t)fci_min(most, FCI_GENERATE_ROWS), 1, most,
-                            own + fci_cache_bytes(g->m, g->mask, most)};
+                            own.bytes + fci_cache_bytes(g->m, g->mask, most)};
     fc_code code = fci_engine_begin(&g->engine, g->m, &wish, err);
-    if (!code) code = fci_cache_open(&g->cache, g->m, g->mask, most, err);
-    if (code) return code;
-    g->ids = (uint32_t *)fci_alloc(c, most, sizeof *g->ids, "tokens", err);
-    g->entries = (fci_generate_entry *)fci_alloc(c, h->vocab, sizeof *g->entries, "weights", err);
-    return g->ids && g->entries ? FC_OK : FC_ERR_MEMORY;
+    return code ? code : fci_cache_open(&g->cache, g->m, g->mask, most, err);
 }
 
 FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
@@ -18820,9 +18705,7 @@ typedef struct fci_generate_ends { // the tokens that end a text
 FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, fci_generate_ends *e,
                                           const fci_json *n, fc_error *err) {
     if (n->type != FCI_JSON_NUMBER)
-        return fci_fail(err, FC_ERR_FORMAT, n->at,
-                        "\"eos_token_id\": expected a number or an array of numbers, got %s",
-                        fci_json_type_name(n));
+        return fci_json_bad(err, n, "eos_token_id", "a number or an array of numbers");
     if (!n->is_integer || n->integer >= m->hyper.vocab) return FC_OK;
     if (e->n == sizeof e->ids / sizeof *e->ids)
         return fci_fail(err, FC_ERR_LIMIT, n->at,
@@ -18846,7 +18729,7 @@ FCI_FN fc_code fci_generate_ends_json(const fc_model *m, const char *name, fci_g
         code = fci_json_parse_file(&m->c, &scratch, &f, &root, err);
         if (!code && root->type == FCI_JSON_OBJECT) eos = fci_json_get(root, "eos_token_id");
         *found = eos != NULL;
-        if (eos && eos->type == FCI_JSON_ARRAY) {
+        if (fci_json_is(eos, FCI_JSON_ARRAY)) {
             const fci_json *item = fci_json_first(eos);
             for (uint32_t i = 0; !code && i < eos->count; i++, item = fci_json_next(item))
                 code = fci_generate_ends_add_json(m, e, item, err);
@@ -19151,15 +19034,12 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     j.mask = mask;
     out->work = (double)ids.starts[sequences];
     out->bytes = fci_speed_weights(m, mask, ids.starts[sequences]);
+    v.n_last = all_logits ? 0 : sequences;
     fc_code code = fci_perplexity_open(&v, all_logits ? ids.starts[sequences] : sequences, err);
     if (!code) {
-        if (!all_logits)
-            v.last =
-                (float *)fci_alloc(&m->c, sequences, m->hyper.hidden * sizeof(float), "rows", err);
-        code = !all_logits && !v.last ? FC_ERR_MEMORY : fci_speed_measure(&j, repeat, out, err);
+        code = fci_speed_measure(&j, repeat, out, err);
         fci_perplexity_close(&v);
     }
-    fci_free(&m->c, v.last);
     fc_tokens_free(&ids);
     return code;
 }
@@ -19207,13 +19087,21 @@ FCI_FN fc_code fci_speed_run_matmul(fci_speed_job *j, fc_error *err) {
     return FC_OK;
 }
 
+FCI_FN void fci_speed_buffers(fci_speed_job *j, fci_group *g) {
+    const size_t k = (size_t)j->w->cols;
+    fci_each(g, &j->x, j->rows, k * sizeof(float), "rows");
+    fci_each(g, &j->y, j->rows, j->w->rows * sizeof(float), "rows");
+    fci_each(g, &j->packed, fci_gemm_packed_bytes(g->c, j->m->config.compute, j->rows, k), 1,
+             "packed rows");
+    fci_each(g, &j->scratch, fci_gemm_scratch_bytes(g->c, j->m->config.compute), 1, "scratch");
+}
+
 FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w,
                                      fc_dtype type, size_t n, uint32_t repeat, fc_speed *out,
                                      fc_error *err) {
     if (fci_need(m && w && out, "fc_speed_matmul", "a model, w and a place for the result", err))
         return FC_ERR_ARGUMENT;
     const fci_context *c = &m->c;
-    const fc_compute compute = m->config.compute;
     fci_speed_job j;
     memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
@@ -19224,30 +19112,24 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const v
                         "matrix: expected rows, n and k above 0 and below 2^30, k a multiple of %u",
                         fci_number_block(type));
     const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
-    const uint64_t packed = fci_gemm_packed_bytes(c, compute, rows, k),
-                   scratch = fci_gemm_scratch_bytes(c, compute),
-                   bytes = sizeof(float) * rows * (k + n) + packed + scratch;
-    if (m->memory_limit && bytes > m->memory_limit)
-        return fci_fail(err, FC_ERR_LIMIT, 0,
-                        "memory limit: expected at least %llu bytes, got %llu",
-                        (unsigned long long)bytes, (unsigned long long)m->memory_limit);
+    fci_group g = fci_group_of(c, FCI_COUNT, err);
     j.run = fci_speed_run_matmul;
     j.m = m;
     j.w = &matrix;
     j.rows = rows;
-    j.x = (float *)fci_alloc(c, rows, k * sizeof(float), "rows", err);
-    j.y = (float *)fci_alloc(c, rows, n * sizeof(float), "rows", err);
-    j.packed = fci_alloc(c, packed, 1, "packed rows", err);
-    j.scratch = fci_alloc(c, scratch, 1, "scratch", err);
+    fci_speed_buffers(&j, &g);
+    if (m->memory_limit && g.bytes > m->memory_limit)
+        return fci_fail(err, FC_ERR_LIMIT, 0,
+                        "memory limit: expected at least %llu bytes, got %llu",
+                        (unsigned long long)g.bytes, (unsigned long long)m->memory_limit);
+    g.doing = FCI_ALLOC;
+    fci_speed_buffers(&j, &g);
     out->work = 2 * (double)rows * (double)n * (double)k;
     out->bytes = (double)n * (double)matrix.row_bytes;
-    for (size_t i = 0; j.x && i < rows * k; i++) j.x[i] = (float)fci_generate_draw(1, i) - 0.5f;
-    code = j.x && j.y && j.packed && j.scratch ? fci_speed_measure(&j, repeat, out, err)
-                                               : FC_ERR_MEMORY;
-    fci_free(c, j.x);
-    fci_free(c, j.y);
-    fci_free(c, j.packed);
-    fci_free(c, j.scratch);
+    for (size_t i = 0; !g.code && i < rows * k; i++) j.x[i] = (float)fci_generate_draw(1, i) - 0.5f;
+    code = g.code ? g.code : fci_speed_measure(&j, repeat, out, err);
+    g.doing = FCI_FREE;
+    fci_speed_buffers(&j, &g);
     return code;
 }
 
@@ -19533,9 +19415,8 @@ FCI_FN bool fci_export_is_output(fci_slot slot) {
 FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
     const fc_model *m = x->m;
     if (slot != FCI_Q && slot != FCI_K) return FCI_ORDER_AS_IS;
-    bool pairs = fci_export_to_gguf(x) &&
-                 (x->deci || (m->architecture->gguf_traits & FCI_TRAIT_ROPE_PAIRS) ||
-                  !m->architecture->gguf);
+    bool pairs =
+        fci_export_to_gguf(x) && (x->deci || (m->architecture->gguf_traits & FCI_TRAIT_ROPE_PAIRS));
     if (pairs == m->hyper.rope_interleaved || m->hyper.rotary_dim == 0) return FCI_ORDER_AS_IS;
     return pairs ? FCI_ORDER_PAIRS : FCI_ORDER_HALVES;
 }
@@ -19790,12 +19671,8 @@ FCI_FN fc_code fci_convert_to_other_kind(fci_export *x) {
 }
 
 FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j) {
-    const double f = pow(r->theta, -(double)(2 * j) / (double)rotary),
-                 turns = r->original * f / (2 * 3.14159265358979323846);
-    const double smooth = (turns - r->low) / (r->high - r->low);
-    return turns < r->low    ? r->factor
-           : turns > r->high ? 1
-                             : 1 / ((1 - smooth) / r->factor + smooth);
+    const double kept = fci_rope_kept(r, pow(r->theta, -(double)(2 * j) / (double)rotary));
+    return 1 / ((1 - kept) / r->factor + kept);
 }
 
 FCI_FN fc_code fci_convert_rope(fci_export *x) {
@@ -20007,9 +19884,7 @@ FCI_FN void fci_metadata_keys_copy(fci_keys *k, const char *key, const fci_kv *k
 // "llama.block_count"
 FCI_FN const char *fci_metadata_key(const fci_export *x, const char *suffix, char *key,
                                     size_t size) {
-    const char *name = x->deci                    ? "deci"
-                       : x->m->architecture->gguf ? x->m->architecture->gguf
-                                                  : "llama";
+    const char *name = x->deci ? "deci" : x->m->architecture->gguf;
     snprintf(key, size, "%s.%s", name, suffix);
     return key;
 }
@@ -20128,7 +20003,7 @@ FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_f
     memcpy(&real, (const char *)h + f->offset, sizeof real);
     memcpy(&count, (const char *)h + f->offset, sizeof count);
     if (f->type == FCI_FIELD_TRAIT) {
-        if (strcmp(x->m->architecture->name, "gpt_neox") == 0)
+        if (strstr(x->m->architecture->gguf_defaults, f->gguf)) // llama.cpp reads it of such alone
             fci_keys_bool(k, key, (h->traits & f->traits) != 0);
     } else if (f->offset == FCI_AT(ropes[0].theta) || f->offset == FCI_AT(ropes[1].theta)) {
         bool used = h->rotary_dim && (f->offset == FCI_AT(ropes[0].theta) ||
@@ -20223,12 +20098,12 @@ FCI_FN fc_code fci_vocab_pad(fci_export *x, fci_vocab *v, uint64_t id) {
 // What an added token does to text around it that its type in a GGUF file cannot say.
 FCI_FN fc_code fci_vocab_flags(fci_export *x, const fc_tokenizer *t, const fci_tokenizer_added *a) {
     fci_shown shown;
-    const bool phi3 = strcmp(x->m->architecture->name, "phi3") == 0 && !t->byte_level;
-    const char *what = a->single_word       ? "single_word"
-                       : a->lstrip          ? "lstrip"
-                       : a->rstrip && !phi3 ? "rstrip"
-                       : a->changed         ? "normalized"
-                                            : NULL;
+    const bool strips = (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) && !t->byte_level;
+    const char *what = a->single_word         ? "single_word"
+                       : a->lstrip            ? "lstrip"
+                       : a->rstrip && !strips ? "rstrip"
+                       : a->changed           ? "normalized"
+                                              : NULL;
     if (!what) return FC_OK;
     return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                     "format %s: tokenizer.json: added token \"%s\": GGUF cannot say \"%s\"; use "
@@ -20369,14 +20244,14 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
     char key[64];
     uint32_t id = added;
     snprintf(key, sizeof key, "%s_token", name);
-    const fci_json *t = tc ? fci_config_get(tc, key) : NULL;
-    if (t && t->type == FCI_JSON_OBJECT) t = fci_config_get(t, "content");
-    bool found = t && t->type == FCI_JSON_STRING && fci_map_get(&v->ids, t->text, &id);
+    const fci_json *t = tc ? fci_json_some(tc, key) : NULL;
+    if (fci_json_is(t, FCI_JSON_OBJECT)) t = fci_json_some(t, "content");
+    bool found = fci_json_is(t, FCI_JSON_STRING) && fci_map_get(&v->ids, t->text, &id);
     snprintf(key, sizeof key, "%s_token_id", name);
-    const fci_json *n = fci_config_get(x->config, key);
-    if (!n) n = fci_config_get(x->outer, key);
-    if (n && n->type == FCI_JSON_ARRAY && n->count) n = fci_json_first(n);
-    if (!found && n && n->type == FCI_JSON_NUMBER && n->is_integer && n->integer < v->size) {
+    const fci_json *n = fci_json_some(x->config, key);
+    if (!n) n = fci_json_some(x->outer, key);
+    if (fci_json_is(n, FCI_JSON_ARRAY) && n->count) n = fci_json_first(n);
+    if (!found && fci_json_is(n, FCI_JSON_NUMBER) && n->is_integer && n->integer < v->size) {
         id = (uint32_t)n->integer;
         found = true;
     }
@@ -20441,9 +20316,9 @@ FCI_FN fc_code fci_vocab_merges(fci_export *x, fci_keys *k, const fci_json *merg
 
 FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const fci_json *root,
                                const fc_tokenizer *t, bool pieces) {
-    const fci_json *merges = fci_config_get(fci_config_get(root, "model"), "merges");
+    const fci_json *merges = fci_json_some(fci_json_some(root, "model"), "merges");
     char byte;
-    if (!merges || merges->type != FCI_JSON_ARRAY)
+    if (!fci_json_is(merges, FCI_JSON_ARRAY))
         return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
     for (uint64_t i = 0; i < v->size && pieces; i++)
         if (i == t->unknown) v->types[i] = 2;
@@ -20595,8 +20470,8 @@ FCI_FN fc_code fci_vocab_chat_put_json(fci_vocab_chat *c, const fci_json *chat, 
         const fci_json *name = n, *text = n + 1;
         if (chat->type == FCI_JSON_ARRAY) {
             const bool object = n->type == FCI_JSON_OBJECT;
-            name = object ? fci_config_get(n, "name") : NULL;
-            text = object ? fci_config_get(n, "template") : NULL;
+            name = object ? fci_json_some(n, "name") : NULL;
+            text = object ? fci_json_some(n, "template") : NULL;
         }
         if (!name || !text || name->type != FCI_JSON_STRING || text->type != FCI_JSON_STRING)
             return fci_fail(c->x->err, FC_ERR_FORMAT, n->at,
@@ -20632,7 +20507,7 @@ FCI_FN int fci_vocab_chat_each(void *user, const char *file) { // of additional_
 // Files of their own come before what tokenizer_config.json says, as in transformers.
 FCI_FN fc_code fci_vocab_chat_read(fci_vocab_chat *c, const fci_json *tc) {
     fci_export *x = c->x;
-    const fci_json *root, *chat = tc ? fci_config_get(tc, "chat_template") : NULL;
+    const fci_json *root, *chat = tc ? fci_json_some(tc, "chat_template") : NULL;
     fci_file f;
     fc_code code = fci_vocab_chat_put_file(c, "chat_template.jinja", fci_s("default"));
     char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
@@ -20644,7 +20519,7 @@ FCI_FN fc_code fci_vocab_chat_read(fci_vocab_chat *c, const fci_json *tc) {
     if (x->err->code || c->seen.count) return x->err->code;
     if (chat) return fci_vocab_chat_put_json(c, chat, "tokenizer_config.json");
     code = fci_vocab_json(x, "chat_template.json", &f, &root);
-    chat = root ? fci_config_get(root, "chat_template") : NULL;
+    chat = root ? fci_json_some(root, "chat_template") : NULL;
     if (!code && chat) code = fci_vocab_chat_put_json(c, chat, "chat_template.json");
     fci_file_close(&f);
     return code;
@@ -20907,16 +20782,16 @@ FCI_FN void fci_directory_put_setting(fci_buffer *b, fci_str key, const fci_json
 // What transformers 5 moved or renamed stands under its old name too, for transformers 4: rope
 // settings, which are in one object now, and the number of experts.
 FCI_FN void fci_directory_put_old_keys(const fci_export *x, fci_buffer *b) {
-    const fci_json *experts = fci_config_get(x->config, "num_local_experts");
-    if (experts && !fci_config_get(x->config, "num_experts") &&
-        strcmp(x->m->architecture->name, "qwen3_moe") == 0)
+    const fci_json *experts = fci_json_some(x->config, "num_local_experts");
+    if (experts && !fci_json_some(x->config, "num_experts") &&
+        (x->m->architecture->quirks & FCI_QUIRK_EXPERTS_KEY))
         fci_directory_put_setting(b, fci_s("num_experts"), experts);
-    const fci_json *rope = fci_config_get(x->config, "rope_parameters"),
-                   *theta = rope ? fci_config_get(rope, "rope_theta") : NULL;
-    if (theta && !fci_config_get(x->config, "rope_theta"))
+    const fci_json *rope = fci_json_some(x->config, "rope_parameters"),
+                   *theta = rope ? fci_json_some(rope, "rope_theta") : NULL;
+    if (theta && !fci_json_some(x->config, "rope_theta"))
         fci_directory_put_setting(b, fci_s("rope_theta"), theta);
     if (theta && x->m->hyper.ropes[0].scaling != FCI_ROPE_NONE &&
-        !fci_config_get(x->config, "rope_scaling"))
+        !fci_json_some(x->config, "rope_scaling"))
         fci_directory_put_setting(b, fci_s("rope_scaling"), rope);
 }
 
@@ -20945,7 +20820,7 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
         key = fci_json_next(key + 1);
     }
     for (size_t i = 0; x->outer && i < sizeof shared / sizeof *shared; i++) {
-        const fci_json *value = fci_config_get(x->outer, shared[i]);
+        const fci_json *value = fci_json_some(x->outer, shared[i]);
         if (value && !fci_json_get(x->config, shared[i]))
             fci_directory_put_setting(b, fci_s(shared[i]), value);
     }
@@ -21732,7 +21607,8 @@ FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files) {
 // >> made
 // config.json and the tokenizer of a directory, from a GGUF file.
 
-// The family whose files are written. GGUF calls all of Llama's shape by one name.
+// The family whose files are written: of those that GGUF calls by one name, the first that has what
+// the model has.
 FCI_FN const fci_architecture *fci_made_family(const fc_model *m);
 // A config.json as it would be beside this model's safetensors, as if it had been read.
 FCI_FN fc_code fci_made_make_config(fci_export *x);
@@ -21743,12 +21619,17 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x);
 // ---- private to this section
 
 FCI_FN const fci_architecture *fci_made_family(const fc_model *m) {
-    const fci_architecture *a = m->architecture;
-    const char *name = NULL;
-    if (!fci_config_is_gguf(m) || strcmp(a->name, "llama") != 0) return a;
-    if (m->hyper.n_experts) name = "mixtral";
-    else if (m->hyper.blocks[0].window) name = "mistral";
-    return name ? fci_config_architecture(fci_s(name), false, NULL) : a;
+    const uint32_t any = FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW,
+                   need = m->hyper.n_experts          ? FCI_TRAIT_EXPERTS
+                          : m->hyper.blocks[0].window ? FCI_TRAIT_WINDOW
+                                                      : 0;
+    for (size_t i = 0; i < FCI_N_ARCHITECTURES && fci_config_is_gguf(m); i++) {
+        const fci_architecture *a = &fci_architectures[i];
+        if (strcmp(a->gguf, m->architecture->gguf) == 0 &&
+            (need ? a->traits & need : !(a->traits & any)))
+            return a;
+    }
+    return m->architecture;
 }
 
 FCI_FN void fci_made_real(fci_buffer *b, const char *key, double value) {
@@ -21875,27 +21756,27 @@ FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
     fci_puts(b, "]");
 }
 
-// What the file shows by the tensors it has. Some families have a key for it, others always have
+// What the file shows by the tensors it has. Some families have keys for it, others always have
 // the same biases.
 FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
-    static const char *const silent[] = {"qwen2", "gpt2"};
-    const char *name = x->family->name;
-    bool q = false, o = false, ffn = false;
-    for (uint32_t i = 0; i < x->m->hyper.n_blocks; i++) {
-        q = q || ((const fci_weight *)fci_weights_place(x->m, FCI_Q, i, 0))->bias;
-        o = o || ((const fci_weight *)fci_weights_place(x->m, FCI_O, i, 0))->bias;
-        ffn = ffn || ((const fci_weight *)fci_weights_place(x->m, FCI_DOWN, i, 0))->bias;
+    static const fci_slot slots[] = {FCI_Q, FCI_O, FCI_DOWN};
+    static const uint32_t traits[] = {FCI_TRAIT_QKV_BIAS, FCI_TRAIT_O_BIAS, FCI_TRAIT_FFN_BIAS};
+    const char *keys = x->family->bias_keys;
+    uint32_t there = 0;
+    char key[64];
+    for (uint32_t i = 0; i < 3 * x->m->hyper.n_blocks; i++)
+        if (((const fci_weight *)fci_weights_place(x->m, slots[i % 3], i / 3, 0))->bias)
+            there |= traits[i % 3];
+    for (bool first = true; fci_config_next_name(&keys, key, sizeof key); first = false) {
+        uint32_t said = 0;
+        for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
+            if (fci_fields[i].json && strstr(fci_fields[i].json, key)) said |= fci_fields[i].traits;
+        if ((there & said) && (there & said) != said)
+            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                            "format %s: a %s model with some of the biases that %s stands for",
+                            fc_export_format_name(x->desc->format), x->family->name, key);
+        if (first || (there & said)) fci_json_put(b, ",\n  %s: %i", key, (there & said) != 0);
     }
-    for (size_t i = 0; i < 2; i++)
-        if (strcmp(name, silent[i]) == 0) return FC_OK;
-    if (strcmp(name, "stablelm") == 0) fci_json_put(b, ",\n  'use_qkv_bias': %i", q);
-    else if (strcmp(name, "starcoder2") == 0) fci_json_put(b, ",\n  'use_bias': %i", q || o || ffn);
-    else if (q != o)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                        "format %s: a %s model with biases of q, k and v but not of the output",
-                        fc_export_format_name(x->desc->format), name);
-    else fci_json_put(b, ",\n  'attention_bias': %i", q);
-    if (ffn && strcmp(name, "llama") == 0) fci_json_put(b, ",\n  'mlp_bias': %i", ffn);
     return FC_OK;
 }
 
@@ -21964,7 +21845,7 @@ typedef struct fci_made_vocab {
     const fci_kv *types, *scores, *merges;
     uint64_t n;
     const fc_tokenizer *t;
-    bool phi3;
+    bool strips; // special tokens take the blanks after them
 } fci_made_vocab;
 
 FCI_FN uint64_t fci_made_type(const fci_made_vocab *v, uint64_t id) {
@@ -21982,7 +21863,7 @@ FCI_FN void fci_made_added(const fci_made_vocab *v, fci_buffer *b) {
                      ",\n    {'id': %llu, 'content': %.*s, 'single_word': false, 'lstrip': "
                      "false, 'rstrip': %i, 'normalized': false, 'special': %i}",
                      (unsigned long long)i, (int)v->tokens[i].n, v->tokens[i].p,
-                     v->phi3 && type == 3, type != 4);
+                     v->strips && type == 3, type != 4);
     }
     fci_puts(b, "],\n");
 }
@@ -22191,11 +22072,9 @@ FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_
 
 FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
     const fc_container *g = x->m->container;
-    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens"),
-                 *family = fci_gguf_find(g, "general.architecture");
+    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens");
     fci_made_vocab v;
     fci_buffer b;
-    fci_str name = fci_s("");
     uint64_t at = 0;
     fc_error why;
     memset(&v, 0, sizeof v);
@@ -22210,7 +22089,7 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
     v.types = fci_gguf_find(g, "tokenizer.ggml.token_type");
     v.scores = fci_gguf_find(g, "tokenizer.ggml.scores");
     v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
-    v.phi3 = v.t->ranks && family && fci_kv_str(family, &name) && fci_is(name, "phi3");
+    v.strips = v.t->ranks && (x->m->architecture->quirks & FCI_QUIRK_RSTRIP);
     v.tokens = (fci_str *)fci_arena_alloc(&x->arena, tokens->count, sizeof *v.tokens, "vocabulary",
                                           x->err);
     if (!v.tokens) return FC_ERR_MEMORY;
@@ -22331,9 +22210,9 @@ FCI_FN bool fci_along_has_code(const fci_json *n) {
 // transformers 4 knows the tokenizer of a model_type of its own, but not of ours; and a class that
 // a program beside the model has defined is not there any more. tokenizer.json needs neither.
 FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bool *needs) {
-    const fci_json *map = settings ? fci_config_get(settings, "auto_map") : NULL;
-    const bool own = map && map->type == FCI_JSON_OBJECT && fci_config_get(map, "AutoTokenizer");
-    if (!own && (fci_export_masked(x) || (settings && fci_config_get(settings, "tokenizer_class"))))
+    const fci_json *map = settings ? fci_json_some(settings, "auto_map") : NULL;
+    const bool own = fci_json_is(map, FCI_JSON_OBJECT) && fci_json_some(map, "AutoTokenizer");
+    if (!own && (fci_export_masked(x) || (settings && fci_json_some(settings, "tokenizer_class"))))
         return FC_OK;
     char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
     fc_code code = path ? fci_file_there(x->c, path, needs, x->err) : FC_ERR_MEMORY;
@@ -22468,9 +22347,7 @@ FCI_FN void fci_package_gguf_head(const fci_export *x, const fci_keys *keys, uin
 }
 
 FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
-    const char *name = x->deci                    ? "deci"
-                       : x->m->architecture->gguf ? x->m->architecture->gguf
-                                                  : "llama";
+    const char *name = x->deci ? "deci" : x->m->architecture->gguf;
     fci_keys_str(k, "general.architecture", fci_s(name));
     fci_metadata_key_sizes(x, k);
     fci_metadata_key_plan(x, k);
@@ -23625,7 +23502,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CONFIDENT_POOLED
 #undef FCI_CONFIG_LIMIT
 #undef FCI_CSV_HEAD
-#undef FCI_EACH_14
 #undef FCI_EACH_6
 #undef FCI_EACH_PAIR
 #undef FCI_EACH_SQUARE
@@ -23730,6 +23606,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SEARCH_KEPT
 #undef FCI_SEARCH_NONE
 #undef FCI_SEARCH_ROWS
+#undef FCI_SINGLE
 #undef FCI_SELECT
 #undef FCI_SERIAL
 #undef FCI_SPEED_SECONDS
@@ -23753,6 +23630,13 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TEXT_STEPS
 #undef FCI_TEXT_UPPERS
 #undef FCI_THREADS
+#undef FCI_TILE
+#undef FCI_TILE_14
+#undef FCI_TILE_6
+#undef FCI_TILE_ADD
+#undef FCI_TILE_BEGIN
+#undef FCI_TILE_END
+#undef FCI_TILE_STEP
 #undef FCI_TILE_WORDS
 #undef FCI_TOTAL_RUN
 #undef FCI_TURN_ALL
@@ -23763,6 +23647,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TURN_PAIRS
 #undef FCI_TURN_QUARTERS
 #undef FCI_TURN_WORDS
+#undef FCI_VECTOR_avx2
+#undef FCI_VECTOR_avx512
 #undef FCI_UNLOCK
 #undef FCI_USUAL
 #undef FCI_VECTORS

@@ -283,7 +283,7 @@ static const struct refused {
     {"{" LLAMA ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "sliding_attention"},
     {"{" LLAMA ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2.0}}", NULL},
     {"{" LLAMA ",\"rope_scaling\":{\"type\":\"proportional\"}}", "proportional"},
-    {"{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\"}}", "\"factor\" is required"},
+    {"{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\"}}", "factor: expected a number above 0, got nothing"},
     {"{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}}", "above 0"},
     {"{" LLAMA ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4.0,\"beta_fast\":-1}}", "beta_fast"},
     {"{" LLAMA ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}}", "array of 8"},
