@@ -910,6 +910,34 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #  define FCI_POSIX 1
 #endif
 
+#if FCI_POSIX
+#  include <dirent.h>
+#  include <fcntl.h>
+#  include <sys/file.h>
+#  include <sys/stat.h>
+#  include <sys/statvfs.h>
+#  include <sys/types.h>
+#  include <time.h>
+#  include <unistd.h>
+#  ifndef FINERCUT_NO_MMAP
+#    include <sys/mman.h>
+#  endif
+#elif FCI_WINDOWS
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#  endif
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#  endif
+#  include <windows.h>
+#  include <process.h>
+#else
+#  include <time.h>
+#endif
+#if !defined(FINERCUT_NO_THREADS) && FCI_POSIX
+#  include <pthread.h>
+#endif
+
 typedef struct fci_platform_file { // one type for files read and for files and folders written
 #if FCI_POSIX
     int fd;     // of what is written: locked, so that others see that it is alive
@@ -942,7 +970,9 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
 FCI_FN void fci_platform_close(void *user, void *file);
 FCI_FN int fci_platform_stream(const char *path, void **file);
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
+#if FCI_POSIX
 FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
+#endif
 FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file);
 FCI_FN int fci_platform_create(void *user, const char *path, void **file);
 FCI_FN void fci_platform_discard(void *user, void *file);
@@ -956,34 +986,6 @@ FCI_FN fc_io fci_platform_io(void);
 FCI_FN void fci_platform_huge(void *p, size_t n);
 
 // ---- private to this section
-
-#if FCI_POSIX
-#  include <dirent.h>
-#  include <fcntl.h>
-#  include <sys/file.h>
-#  include <sys/stat.h>
-#  include <sys/statvfs.h>
-#  include <sys/types.h>
-#  include <time.h>
-#  include <unistd.h>
-#  ifndef FINERCUT_NO_MMAP
-#    include <sys/mman.h>
-#  endif
-#elif FCI_WINDOWS
-#  ifndef WIN32_LEAN_AND_MEAN
-#    define WIN32_LEAN_AND_MEAN
-#  endif
-#  ifndef NOMINMAX
-#    define NOMINMAX
-#  endif
-#  include <windows.h>
-#  include <process.h>
-#else
-#  include <time.h>
-#endif
-#if !defined(FINERCUT_NO_THREADS) && FCI_POSIX
-#  include <pthread.h>
-#endif
 
 #define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
 #define FCI_PLATFORM_TAKEN ETXTBSY      // start: another run has begun the same output
@@ -7700,6 +7702,8 @@ FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_cont
                                              fc_error *err);
 // A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
 FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path, fc_error *err);
+// The known values of tokenizer.ggml.pre, from 0 on; NULL behind the last.
+FCI_FN const fci_vocabulary_pre *fci_vocabulary_pre_at(size_t i);
 
 // ---- private to this section
 
@@ -8522,6 +8526,10 @@ static const fci_vocabulary_pre fci_vocabulary_pres[] = {
     {"deepseek-coder", {"lines", "letters", "punctuation", "cjk", "digits"}, false, false, false},
 };
 
+FCI_FN const fci_vocabulary_pre *fci_vocabulary_pre_at(size_t i) {
+    return i < sizeof fci_vocabulary_pres / sizeof *fci_vocabulary_pres ? &fci_vocabulary_pres[i] : NULL;
+}
+
 // The array `key` of elements of `type`, `count` of them (0: any); *out is NULL where there is
 // none.
 FCI_FN fc_code fci_vocabulary_kv_array(fci_vocabulary_loader *l, const fc_container *g,
@@ -8882,7 +8890,7 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 // The arithmetic, one table of functions per instruction set: GEMM, attention, row operations,
 // distances.
 //
-// How to read this room. A *lane body* is a plain C function over sixteen numbers at a time,
+// How to read this room and the next. A *lane body* is a plain C function over sixteen numbers at a time,
 // written once; every table has its own compiled copy. A *tile* is the inner loop of GEMM and
 // attention, written by hand for each instruction set. All else is ordinary C that calls a table.
 // Work is split over outputs only and every output is one sum in a fixed order, so nothing here
@@ -8933,6 +8941,56 @@ typedef enum fci_activation { // names at fci_architecture_activations
     FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
 } fci_activation;
 
+// The lanes' bodies: result, name, parameters and arguments of each. From this list come their
+// declarations, a table's fields and its compiled copies, so none can stand in another's place.
+//   finish    a tile [rows, columns] to y; the bias is added last to the sum, then the sum to what y held
+//   lse       log-sum-exp; NaN where z holds NaN or +infinity
+//   js, js_reference, kl    of the distributions that logits and their lse give
+//   rms       1 / sqrt(mean(x^2) + eps)
+//   rotate    pairs (a, b) become (a cos - b sin, b cos + a sin); neighbours where interleaved, else halves
+//   softmax   a step of online softmax over n scores; returns what earlier results are to be multiplied by
+//   layernorm (x - mean) / sqrt(variance + eps) * weight + bias (or NULL); y may be x
+//   activate  x = activation(x), times up where that is not NULL
+//   cap       cap tanh(scale x / cap), or scale x where cap is 0
+#define FCI_LANES_LIST(RETURNS, DOES, table, target) \
+    DOES(finish, (const float *acc, size_t lda, size_t rows, const float *bias, bool add, \
+                  size_t columns, float *y, size_t ldy), \
+         (acc, lda, rows, bias, add, columns, y, ldy), table, target) \
+    DOES(times, (const float *x, float factor, size_t n, float *y), (x, factor, n, y), table, target) \
+    RETURNS(double, lse, (const float *z, size_t n), (z, n), table, target) \
+    RETURNS(double, js, (const float *p, const float *q, double lse_p, double lse_q, size_t n), \
+            (p, q, lse_p, lse_q, n), table, target) \
+    RETURNS(double, js_reference, \
+            (const float *p, const float *q, double lse_p, double lse_q, size_t n), \
+            (p, q, lse_p, lse_q, n), table, target) \
+    RETURNS(double, kl, (const float *p, const float *q, double lse_p, double lse_q, size_t n), \
+            (p, q, lse_p, lse_q, n), table, target) \
+    DOES(dots, (const float *p, const float *q, size_t n, double out[3]), (p, q, n, out), table, target) \
+    RETURNS(double, squared_difference, (const float *p, const float *q, size_t n), (p, q, n), \
+            table, target) \
+    RETURNS(float, rms, (const float *x, float eps, size_t n), (x, eps, n), table, target) \
+    DOES(scale, (const float *x, const float *weight, float factor, size_t n, float *y), \
+         (x, weight, factor, n, y), table, target) \
+    DOES(rotate, (float *x, const float *cosines, const float *sines, size_t pairs, \
+                  bool interleaved), \
+         (x, cosines, sines, pairs, interleaved), table, target) \
+    RETURNS(float, softmax, \
+            (const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale, \
+             float *max, float *sum, float *weights), \
+            (s, stride, nr, n, visible, scale, max, sum, weights), table, target) \
+    DOES(layernorm, (const float *x, const float *weight, const float *bias, float eps, size_t n, \
+                     float *y), \
+         (x, weight, bias, eps, n, y), table, target) \
+    DOES(activate, (fci_activation kind, float *x, const float *up, size_t n), (kind, x, up, n), \
+         table, target) \
+    DOES(cap, (float *x, float scale, float cap, size_t n), (x, scale, cap, n), table, target)
+#define FCI_LANES_FIELD(type, name, parameters, arguments, table, target) type(*name) parameters;
+#define FCI_LANES_VOID_FIELD(name, parameters, arguments, table, target) void(*name) parameters;
+#define FCI_LANES_BODY(type, name, parameters, arguments, table, target) \
+    FCI_INLINE type fci_lanes_##name parameters;
+#define FCI_LANES_VOID_BODY(name, parameters, arguments, table, target) \
+    FCI_INLINE void fci_lanes_##name parameters;
+
 typedef struct fci_kernels {
     fc_simd simd;
     bool native_bf16; // the processor has bfloat16 dot products
@@ -8940,30 +8998,12 @@ typedef struct fci_kernels {
     fci_tile bf16;    // run is NULL where the table has none
     void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
                        void *out);
-    void (*finish)(const float *acc, size_t lda, size_t rows, const float *bias, bool add,
-                   size_t columns, float *y, size_t ldy);
-    void (*times)(const float *x, float factor, size_t n, float *y);
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
     // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
     bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
     // as fci_number_decode
     void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out);
-    double (*lse)(const float *z, size_t n);
-    double (*js)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-    double (*js_reference)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-    double (*kl)(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-    void (*dots)(const float *p, const float *q, size_t n, double out[3]);
-    double (*squared_difference)(const float *p, const float *q, size_t n);
-    float (*rms)(const float *x, float eps, size_t n); // 1 / sqrt(mean(x^2) + eps)
-    void (*scale)(const float *x, const float *weight, float factor, size_t n, float *y);
-    void (*rotate)(float *x, const float *cosines, const float *sines, size_t pairs,
-                   bool interleaved);
-    float (*softmax)(const float *s, size_t stride, size_t nr, size_t n, size_t visible,
-                     float scale, float *max, float *sum, float *weights);
-    void (*layernorm)(const float *x, const float *weight, const float *bias, float eps, size_t n,
-                      float *y);
-    void (*activate)(fci_activation kind, float *x, const float *up, size_t n);
-    void (*cap)(float *x, float scale, float cap, size_t n);
+    FCI_LANES_LIST(FCI_LANES_FIELD, FCI_LANES_VOID_FIELD, , )
 } fci_kernels;
 
 // ---- Lanes: sixteen floats, sixteen doubles, sixteen words. The compiler cuts them to the registers of
@@ -8994,41 +9034,9 @@ typedef double fci_lanes_half_f64;
 // The first n of p, up to FCI_LANES; `pad` fills what is missing.
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad);
 FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n);
-// Log-sum-exp; NaN where z holds NaN or +infinity.
-FCI_INLINE double fci_lse_body(const float *z, size_t n);
-// 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh
-// a), or, with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
-FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-// 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
-FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double lse_p, double lse_q,
-                                        size_t n);
-// KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
-FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, double lse_q, size_t n);
-FCI_INLINE void fci_dots_body(const float *p, const float *q, size_t n, double out[3]);
-FCI_INLINE double fci_squared_difference_body(const float *p, const float *q, size_t n);
-FCI_INLINE float fci_rms_body(const float *x, float eps, size_t n);
-FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor, size_t n,
-                               float *y);
-// Pairs (a, b) become (a cos - b sin, b cos + a sin); of 2 * pairs numbers, neighbours where
-// interleaved, else halves. (Neighbours are few models' and stay single numbers.)
-FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sines, size_t pairs,
-                                bool interleaved);
-FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size_t n,
-                                  size_t visible, float scale, float *max, float *sum,
-                                  float *weights);
-// y = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
-FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const float *bias,
-                                   float eps, size_t n, float *y);
-FCI_INLINE void fci_times_body(const float *x, float factor, size_t n, float *y);
-// A finished tile goes to y. The bias is added last to the sum, then the sum to what y held.
-FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const float *bias,
-                                bool add, size_t columns, float *y, size_t ldy);
-// x = activation(x), times up where that is not NULL.
-FCI_INLINE void fci_activate_body(fci_activation kind, float *x, const float *up, size_t n);
-// x = cap tanh(scale x / cap), or scale x where cap is 0.
-FCI_INLINE void fci_cap_body(float *x, float scale, float cap, size_t n);
+FCI_LANES_LIST(FCI_LANES_BODY, FCI_LANES_VOID_BODY, , )
 // Floats to words of two bfloat16, to nearest even, NaN kept (as fci_f32_to_bf16).
-FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out);
+FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out);
 
 // ---- private to this section
 
@@ -9225,7 +9233,7 @@ FCI_INLINE void fci_lanes_atanh2(fci_lanes *v) {
 
 // ---- Lane bodies.
 
-FCI_INLINE double fci_lse_body(const float *z, size_t n) {
+FCI_INLINE double fci_lanes_lse(const float *z, size_t n) {
     fci_lanes x, highest;
     fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
@@ -9294,7 +9302,7 @@ FCI_INLINE void fci_lanes_js_prepare(fci_lanes_js_parts *j, const fci_lanes_pair
     j->t = j->u * j->u;
 }
 
-FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, double lse_q,
+FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, double lse_q,
                               size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
     fci_lanes_total sum;
@@ -9318,7 +9326,7 @@ FCI_INLINE double fci_js_body(const float *p, const float *q, double lse_p, doub
     return fci_lanes_total_of(&sum);
 }
 
-FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double lse_p, double lse_q,
+FCI_INLINE double fci_lanes_js_reference(const float *p, const float *q, double lse_p, double lse_q,
                                         size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
     fci_lanes_total sum;
@@ -9344,7 +9352,7 @@ FCI_INLINE double fci_js_reference_body(const float *p, const float *q, double l
     return fci_lanes_total_of(&sum);
 }
 
-FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, double lse_q,
+FCI_INLINE double fci_lanes_kl(const float *p, const float *q, double lse_p, double lse_q,
                               size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
     fci_lanes_total sum;
@@ -9369,7 +9377,7 @@ FCI_INLINE double fci_kl_body(const float *p, const float *q, double lse_p, doub
     return fci_lanes_total_of(&sum);
 }
 
-FCI_INLINE void fci_dots_body(const float *p, const float *q, size_t n, double out[3]) {
+FCI_INLINE void fci_lanes_dots(const float *p, const float *q, size_t n, double out[3]) {
     fci_lanes_total pp, pq, qq;
     memset(&pp, 0, sizeof pp);
     pq = qq = pp;
@@ -9386,7 +9394,7 @@ FCI_INLINE void fci_dots_body(const float *p, const float *q, size_t n, double o
     out[2] = fci_lanes_total_of(&qq);
 }
 
-FCI_INLINE double fci_squared_difference_body(const float *p, const float *q, size_t n) {
+FCI_INLINE double fci_lanes_squared_difference(const float *p, const float *q, size_t n) {
     fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
@@ -9398,7 +9406,7 @@ FCI_INLINE double fci_squared_difference_body(const float *p, const float *q, si
     return fci_lanes_total_of(&sum);
 }
 
-FCI_INLINE float fci_rms_body(const float *x, float eps, size_t n) {
+FCI_INLINE float fci_lanes_rms(const float *x, float eps, size_t n) {
     fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
     fci_lanes v;
@@ -9409,7 +9417,7 @@ FCI_INLINE float fci_rms_body(const float *x, float eps, size_t n) {
     return (float)(1.0 / sqrt(fci_lanes_total_of(&sum) / (double)n + (double)eps));
 }
 
-FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor, size_t n,
+FCI_INLINE void fci_lanes_scale(const float *x, const float *weight, float factor, size_t n,
                                float *y) {
     fci_lanes v, w;
     for (size_t i = 0; i < n; i += FCI_LANES) {
@@ -9420,9 +9428,9 @@ FCI_INLINE void fci_scale_body(const float *x, const float *weight, float factor
     }
 }
 
-FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sines, size_t pairs,
+FCI_INLINE void fci_lanes_turn(float *x, const float *cosines, const float *sines, size_t pairs,
                                 bool interleaved) {
-    if (interleaved) {
+    if (interleaved) { // few models' pairs: single numbers
         for (size_t i = 0; i < pairs; i++) {
             const float a = x[2 * i], b = x[2 * i + 1];
             x[2 * i] = a * cosines[i] - b * sines[i];
@@ -9442,11 +9450,17 @@ FCI_INLINE void fci_rotate_body(float *x, const float *cosines, const float *sin
     }
 }
 
+FCI_INLINE void fci_lanes_rotate(float *x, const float *cosines, const float *sines, size_t pairs,
+                                 bool interleaved) {
+    if (interleaved) fci_lanes_turn(x, cosines, sines, pairs, true);
+    else fci_lanes_turn(x, cosines, sines, pairs, false);
+}
+
 // A step of online softmax for one row: its n scores lie in runs of nr, a stride apart, and only
 // the first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on.
 // *max and *sum go on from the blocks before; returns what those blocks' results must be multiplied
 // by.
-FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size_t n,
+FCI_INLINE float fci_lanes_softmax(const float *s, size_t stride, size_t nr, size_t n,
                                   size_t visible, float scale, float *max, float *sum,
                                   float *weights) {
     fci_lanes x, highest;
@@ -9475,7 +9489,7 @@ FCI_INLINE float fci_softmax_body(const float *s, size_t stride, size_t nr, size
     return factor;
 }
 
-FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const float *bias,
+FCI_INLINE void fci_lanes_layernorm(const float *x, const float *weight, const float *bias,
                                    float eps, size_t n, float *y) {
     fci_lanes_total sum, squares;
     fci_lanes v, w, b;
@@ -9504,7 +9518,7 @@ FCI_INLINE void fci_layernorm_body(const float *x, const float *weight, const fl
     }
 }
 
-FCI_INLINE void fci_times_body(const float *x, float factor, size_t n, float *y) {
+FCI_INLINE void fci_lanes_times(const float *x, float factor, size_t n, float *y) {
     fci_lanes v;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
@@ -9513,7 +9527,7 @@ FCI_INLINE void fci_times_body(const float *x, float factor, size_t n, float *y)
     }
 }
 
-FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const float *bias,
+FCI_INLINE void fci_lanes_put(const float *acc, size_t lda, size_t rows, const float *bias,
                                 bool add, size_t columns, float *y, size_t ldy) {
     for (size_t r = 0; r < rows; r++, acc += lda, y += ldy)
         for (size_t i = 0; i < columns; i += FCI_LANES) {
@@ -9529,6 +9543,13 @@ FCI_INLINE void fci_finish_body(const float *acc, size_t lda, size_t rows, const
             }
             fci_lanes_store(y + i, &v, columns - i);
         }
+}
+
+FCI_INLINE void fci_lanes_finish(const float *acc, size_t lda, size_t rows, const float *bias,
+                                 bool add, size_t columns, float *y, size_t ldy) {
+    if (bias) fci_lanes_put(acc, lda, rows, bias, add, columns, y, ldy);
+    else if (add) fci_lanes_put(acc, lda, rows, NULL, true, columns, y, ldy);
+    else fci_lanes_put(acc, lda, rows, NULL, false, columns, y, ldy);
 }
 
 // 1 / (1 + e^-x), with the exponent kept negative so that nothing overflows.
@@ -9571,7 +9592,7 @@ FCI_INLINE void fci_lanes_tanh(fci_lanes *v) {
     *v = FCI_SELECT(FCI_LESS(a, 0.625f), x + x * z * p, beyond);
 }
 
-FCI_INLINE void fci_lanes_activate(fci_activation kind, fci_lanes *v) {
+FCI_INLINE void fci_lanes_curve(fci_activation kind, fci_lanes *v) {
     fci_lanes x = *v, y = x, zero = {0};
     if (kind == FCI_SILU) fci_lanes_sigmoid(&y);
     else if (kind == FCI_GELU) fci_lanes_normal(&y);
@@ -9587,11 +9608,11 @@ FCI_INLINE void fci_lanes_activate(fci_activation kind, fci_lanes *v) {
     *v = x * y;
 }
 
-FCI_INLINE void fci_activate_body(fci_activation kind, float *x, const float *up, size_t n) {
+FCI_INLINE void fci_lanes_activate(fci_activation kind, float *x, const float *up, size_t n) {
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes v, u;
         fci_lanes_load(&v, x + i, n - i, 0);
-        fci_lanes_activate(kind, &v);
+        fci_lanes_curve(kind, &v);
         if (up) {
             fci_lanes_load(&u, up + i, n - i, 0);
             v = v * u;
@@ -9600,7 +9621,7 @@ FCI_INLINE void fci_activate_body(fci_activation kind, float *x, const float *up
     }
 }
 
-FCI_INLINE void fci_cap_body(float *x, float scale, float cap, size_t n) {
+FCI_INLINE void fci_lanes_cap(float *x, float scale, float cap, size_t n) {
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes v;
         fci_lanes_load(&v, x + i, n - i, 0);
@@ -9614,7 +9635,7 @@ FCI_INLINE void fci_cap_body(float *x, float scale, float cap, size_t n) {
     }
 }
 
-FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out) {
+FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out) {
     size_t i = 0;
 #if FCI_VECTORS && FCI_LITTLE_ENDIAN
     typedef uint64_t two_words __attribute__((vector_size(64)));
@@ -9641,8 +9662,12 @@ FCI_INLINE void fci_bf16_pairs_body(const float *x, size_t words, uint32_t *out)
 // compiler can change a rounding: every product is exact (see there), so fused with the sum or not
 // it is the same.
 
-FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_t words,
+FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
                                     const char *ahead, void *out);
+#if FCI_HAS_AVX512BF16
+FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
+                                                  uint64_t n, uint32_t *out);
+#endif
 
 // ---- private to this section
 
@@ -9962,7 +9987,7 @@ FCI_INLINE float fci_decode_half_neon(const uint8_t *stored) {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(fci_le16(stored)))), 0);
 }
 
-FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out) {
     const fci_decode_steps by = {fci_decode_put_neon,    NULL,          fci_decode_look_up_neon,
                                  fci_decode_halves_neon, fci_decode_half_neon, 4};
@@ -9982,7 +10007,7 @@ FCI_INLINE void fci_decode_put_scalar(const fci_bytes *q, float scale, float add
     }
 }
 
-FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out) {
     const fci_decode_steps by = {fci_decode_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
     fci_decode_body(&by, type, row, first, n, out);
@@ -10021,7 +10046,7 @@ FCI_NEON FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *ou
 }
 
 // NEON of 32 bits takes denormal numbers for zero. Of what is decoded only MXFP4 has any.
-FCI_NEON FCI_FN void fci_decode_neon(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+FCI_NEON FCI_FN void fci_decode_row_neon(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                      float *out) {
     const fci_decode_steps by = {fci_decode_put_neon,    NULL,        fci_decode_look_up_neon,
                                  fci_decode_halves_neon, fci_half_at, 4};
@@ -10052,7 +10077,7 @@ FCI_AVX2 FCI_INLINE float fci_decode_half_avx2(const uint8_t *stored) {
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(fci_le16(stored))));
 }
 
-FCI_AVX2 FCI_FN void fci_decode_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+FCI_AVX2 FCI_FN void fci_decode_row_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                      float *out) {
     const fci_decode_steps by = {fci_decode_put_avx2,    NULL,          fci_decode_look_up_avx2,
                                  fci_decode_halves_avx2, fci_decode_half_avx2, 4};
@@ -10071,7 +10096,7 @@ FCI_AVX512 FCI_INLINE void fci_decode_halves_avx512(const uint8_t *stored, float
     _mm512_storeu_ps(out, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
 }
 
-FCI_AVX512 FCI_FN void fci_decode_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+FCI_AVX512 FCI_FN void fci_decode_row_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                          float *out) {
     const fci_decode_steps by = {fci_decode_put_avx512,    NULL,          fci_decode_look_up_avx2,
                                  fci_decode_halves_avx512, fci_decode_half_avx2, 4};
@@ -10099,7 +10124,7 @@ FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row
 }
 #endif
 #else
-FCI_FN void fci_decode_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out) {
     fci_number_decode(type, row, first, n, out);
 }
@@ -10150,7 +10175,7 @@ FCI_INLINE void fci_decode_panel_turn(const char *const *rows, size_t k, uint32_
 }
 #endif
 
-FCI_INLINE void fci_interleave_body(const char *const *rows, size_t width, size_t words,
+FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
                                     const char *ahead, void *out) {
     uint32_t *to = (uint32_t *)out;
     size_t k = 0;
@@ -10218,11 +10243,11 @@ FCI_AVX512 FCI_INLINE void fci_decode_panel_turn_avx512(const char *const *rows,
 #undef FCI_TURN_DO
 }
 
-FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t width, size_t words,
+FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, size_t width, size_t words,
                                              const char *ahead, void *out) {
     uint32_t *to = (uint32_t *)out;
     if (width % 16) {
-        fci_interleave_body(rows, width, words, ahead, out);
+        fci_decode_interleave(rows, width, words, ahead, out);
         return;
     }
     for (size_t r = 0; r < width; r += 16)
@@ -10235,7 +10260,8 @@ FCI_AVX512 FCI_FN void fci_interleave_avx512(const char *const *rows, size_t wid
 #endif
 
 // >> kernel
-// The tables' copies of the bodies.
+// The tables: the lanes' bodies compiled for each instruction set, tiles written by hand, and which
+// table this processor can run.
 
 #if FCI_HAS_AMX
 typedef struct fci_amx_shape { // what LDTILECFG reads
@@ -10243,53 +10269,6 @@ typedef struct fci_amx_shape { // what LDTILECFG reads
     uint16_t row_bytes[16];
     uint8_t rows[16];
 } fci_amx_shape;
-
-// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the
-// words that are left over. Each instruction adds, for its words, all lower and all higher halves'
-// products in order, and the two sums to the accumulator, so pieces of 16 words at fixed places
-// give fixed bits.
-FCI_AMX FCI_FN void fci_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
-                                      float *acc, bool first) {
-    const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
-    const size_t left = words % 16, whole = words - left;
-    fci_amx_shape shape;
-    memset(&shape, 0, sizeof shape);
-    shape.palette = 1;
-    for (int t = 0; t < (left ? 8 : 6); t++) { // the others stay empty
-        shape.rows[t] = t == 5 ? 16 : t == 7 ? (uint8_t)left : (uint8_t)rows;
-        shape.row_bytes[t] = t == 6 ? (uint16_t)(4 * left) : 64;
-    }
-    _tile_loadconfig(&shape);
-    if (first) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    } else {
-        _tile_loadd(0, acc, 256);
-        _tile_loadd(1, acc + 16, 256);
-        _tile_loadd(2, acc + 32, 256);
-        _tile_loadd(3, acc + 48, 256);
-    }
-#define FCI_AMX_STEP(t, activations, weights)                                                                \
-    _tile_loadd(weights, y + k * 64 + 16 * t, 256);                                                          \
-    _tile_dpbf16ps(t, activations, weights);
-    size_t k = 0;
-    for (; k < whole; k += 16) {
-        _tile_loadd(4, x + k, FCI_TILE_WORDS * 4);
-        FCI_AMX_STEP(0, 4, 5) FCI_AMX_STEP(1, 4, 5) FCI_AMX_STEP(2, 4, 5) FCI_AMX_STEP(3, 4, 5)
-    }
-    if (left) {
-        _tile_loadd(6, x + k, FCI_TILE_WORDS * 4);
-        FCI_AMX_STEP(0, 6, 7) FCI_AMX_STEP(1, 6, 7) FCI_AMX_STEP(2, 6, 7) FCI_AMX_STEP(3, 6, 7)
-    }
-#undef FCI_AMX_STEP
-    _tile_stored(0, acc, 256);
-    _tile_stored(1, acc + 16, 256);
-    _tile_stored(2, acc + 32, 256);
-    _tile_stored(3, acc + 48, 256);
-    _tile_release();
-}
 #endif
 
 // The best table up to `max` (AUTO: any) that is in this build and that this processor can run.
@@ -10297,113 +10276,71 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
 
 // ---- private to this section
 
-#define FCI_BODIES(name, target)                                                                             \
-    target FCI_FN void fci_times_##name(const float *x, float factor, size_t n, float *y) {                  \
-        fci_times_body(x, factor, n, y);                                                                     \
-    }                                                                                                        \
-    target FCI_FN void fci_finish_##name(const float *acc, size_t lda, size_t rows, const float *bias, bool add, \
-                                         size_t columns, float *y, size_t ldy) {                             \
-        if (bias) fci_finish_body(acc, lda, rows, bias, add, columns, y, ldy);                                \
-        else if (add) fci_finish_body(acc, lda, rows, NULL, true, columns, y, ldy);                           \
-        else fci_finish_body(acc, lda, rows, NULL, false, columns, y, ldy);                                   \
-    }                                                                                                        \
-    target FCI_FN void fci_bf16_pairs_##name(const float *x, size_t words, uint32_t *out) {                  \
-        fci_bf16_pairs_body(x, words, out);                                                                  \
-    }                                                                                                        \
-    target FCI_FN double fci_lse_##name(const float *z, size_t n) { return fci_lse_body(z, n); }             \
-    target FCI_FN double fci_js_##name(const float *p, const float *q, double lp, double lq, size_t n) {     \
-        return fci_js_body(p, q, lp, lq, n);                                                                 \
-    }                                                                                                        \
-    target FCI_FN double fci_js_reference_##name(const float *p, const float *q, double lp, double lq, size_t n) { \
-        return fci_js_reference_body(p, q, lp, lq, n);                                                       \
-    }                                                                                                        \
-    target FCI_FN double fci_kl_##name(const float *p, const float *q, double lp, double lq, size_t n) {     \
-        return fci_kl_body(p, q, lp, lq, n);                                                                 \
-    }                                                                                                        \
-    target FCI_FN void fci_dots_##name(const float *p, const float *q, size_t n, double out[3]) {            \
-        fci_dots_body(p, q, n, out);                                                                         \
-    }                                                                                                        \
-    target FCI_FN double fci_squared_difference_##name(const float *p, const float *q, size_t n) {           \
-        return fci_squared_difference_body(p, q, n);                                                         \
-    }                                                                                                        \
-    target FCI_FN float fci_rms_##name(const float *x, float eps, size_t n) { return fci_rms_body(x, eps, n); } \
-    target FCI_FN void fci_scale_##name(const float *x, const float *w, float factor, size_t n, float *y) {  \
-        fci_scale_body(x, w, factor, n, y);                                                                  \
-    }                                                                                                        \
-    target FCI_FN void fci_rotate_##name(float *x, const float *cosines, const float *sines, size_t pairs,   \
-                                         bool interleaved) {                                                 \
-        if (interleaved) fci_rotate_body(x, cosines, sines, pairs, true);                                    \
-        else fci_rotate_body(x, cosines, sines, pairs, false);                                               \
-    }                                                                                                        \
-    target FCI_FN float fci_softmax_##name(const float *s, size_t stride, size_t nr, size_t n,               \
-                                           size_t visible, float scale, float *max, float *sum,              \
-                                           float *weights) {                                                 \
-        return fci_softmax_body(s, stride, nr, n, visible, scale, max, sum, weights);                        \
-    }                                                                                                        \
-    target FCI_FN void fci_layernorm_##name(const float *x, const float *w, const float *b, float eps, size_t n, \
-                                            float *y) {                                                      \
-        fci_layernorm_body(x, w, b, eps, n, y);                                                              \
-    }                                                                                                        \
-    target FCI_FN void fci_activate_##name(fci_activation kind, float *x, const float *up, size_t n) {       \
-        fci_activate_body(kind, x, up, n);                                                                   \
-    }                                                                                                        \
-    target FCI_FN void fci_cap_##name(float *x, float scale, float cap, size_t n) {                          \
-        fci_cap_body(x, scale, cap, n);                                                                      \
-    }
+#define FCI_KERNEL_RETURNS(type, name, parameters, arguments, table, target) \
+    target FCI_FN type fci_kernel_##name##_##table parameters { return fci_lanes_##name arguments; }
+#define FCI_KERNEL_DOES(name, parameters, arguments, table, target) \
+    target FCI_FN void fci_kernel_##name##_##table parameters { fci_lanes_##name arguments; }
+#define FCI_KERNEL_BODIES(table, target) \
+    FCI_LANES_LIST(FCI_KERNEL_RETURNS, FCI_KERNEL_DOES, table, target) \
+    FCI_KERNEL_DOES(bf16_pairs, (const float *x, size_t words, uint32_t *out), (x, words, out), \
+                    table, target)
 
 // With the rows' order and decoding of `rows` and the rounding to bfloat16 of `pairs`.
-#define FCI_BODY_NAMES_WITH(rows, pairs, decode_bf16, name)                                                  \
-    fci_interleave_##rows, fci_finish_##name, fci_times_##name, fci_bf16_pairs_##pairs, decode_bf16,         \
-    fci_decode_##rows, fci_lse_##name, fci_js_##name, fci_js_reference_##name, fci_kl_##name,                \
-    fci_dots_##name, fci_squared_difference_##name, fci_rms_##name, fci_scale_##name, fci_rotate_##name,     \
-    fci_softmax_##name, fci_layernorm_##name, fci_activate_##name, fci_cap_##name
-#define FCI_BODY_NAMES(name) FCI_BODY_NAMES_WITH(name, name, NULL, name)
+#define FCI_KERNEL_NAME(type, name, parameters, arguments, table, target) \
+    , fci_kernel_##name##_##table
+#define FCI_KERNEL_VOID_NAME(name, parameters, arguments, table, target) \
+    , fci_kernel_##name##_##table
+#define FCI_KERNEL_NAMES_WITH(rows, pairs, decode_bf16, table) \
+    fci_decode_interleave_##rows, fci_kernel_bf16_pairs_##pairs, decode_bf16, \
+    fci_decode_row_##rows FCI_LANES_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )
+#define FCI_KERNEL_NAMES(table) FCI_KERNEL_NAMES_WITH(table, table, NULL, table)
 
-// (avx512 has its own, above.)
-#define FCI_INTERLEAVE(name, target)                                                                         \
-    target FCI_FN void fci_interleave_##name(const char *const *rows, size_t width, size_t words,            \
-                                             const char *ahead, void *out) {                                   \
-        fci_interleave_body(rows, width, words, ahead, out);                                                 \
+// (avx512 has its own, in room decode.)
+#define FCI_KERNEL_INTERLEAVE(table, target) \
+    target FCI_FN void fci_decode_interleave_##table(const char *const *rows, size_t width, \
+                                                     size_t words, const char *ahead, \
+                                                     void *out) { \
+        fci_decode_interleave(rows, width, words, ahead, out); \
     }
 
 #define FCI_NO_TARGET
-FCI_BODIES(scalar, FCI_NO_TARGET)
-FCI_INTERLEAVE(scalar, FCI_NO_TARGET)
+FCI_KERNEL_BODIES(scalar, FCI_NO_TARGET)
+FCI_KERNEL_INTERLEAVE(scalar, FCI_NO_TARGET)
 #if FCI_HAS_AVX2
-FCI_INTERLEAVE(avx2, FCI_AVX2)
-FCI_BODIES(avx2, FCI_AVX2)
+FCI_KERNEL_INTERLEAVE(avx2, FCI_AVX2)
+FCI_KERNEL_BODIES(avx2, FCI_AVX2)
 #endif
 #if FCI_HAS_AVX512
-FCI_BODIES(avx512, FCI_AVX512)
+FCI_KERNEL_BODIES(avx512, FCI_AVX512)
 #endif
 #if FCI_HAS_NEON32
-FCI_INTERLEAVE(neon, FCI_NEON)
+FCI_KERNEL_INTERLEAVE(neon, FCI_NEON)
 #endif
 
 #if FCI_HAS_AVX512BF16
 // The processor's own rounding takes denormal numbers for zero; where there are any, the body
 // rounds.
-FCI_AVX512BF16 FCI_FN void fci_bf16_pairs_avx512bf16(const float *x, size_t words, uint32_t *out) {
+FCI_AVX512BF16 FCI_FN void fci_kernel_bf16_pairs_avx512bf16(const float *x, size_t words, uint32_t *out) {
     enum { DENORMAL = 0x20 };
     size_t i = 0;
     for (; i + 16 <= words; i += 16) {
         const __m512 low = _mm512_loadu_ps(x + 2 * i), high = _mm512_loadu_ps(x + 2 * i + 16);
         const unsigned tiny = _mm512_fpclass_ps_mask(low, DENORMAL);
         if (tiny | _mm512_fpclass_ps_mask(high, DENORMAL)) {
-            fci_bf16_pairs_body(x + 2 * i, 16, out + i);
+            fci_lanes_bf16_pairs(x + 2 * i, 16, out + i);
             continue;
         }
         const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
         memcpy(out + i, &rounded, sizeof rounded);
     }
-    fci_bf16_pairs_body(x + 2 * i, words - i, out + i);
+    fci_lanes_bf16_pairs(x + 2 * i, words - i, out + i);
 }
 #endif
 
 // ---- Tiles.
 
 // (Words are read as integers, so that the compiler need not fear that acc is among them.)
-FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc,
+FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc,
                                 bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
@@ -10416,7 +10353,7 @@ FCI_FN void fci_tile_f32_scalar(size_t rows, size_t words, const void *a, const 
 // What the processors' bfloat16 dot product does: of each pair the higher k first, rounding twice.
 // (A product of two bfloat16 is exact in a float, so this is also what their fused operations
 // give.)
-FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
+FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
                                  float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
@@ -10459,19 +10396,19 @@ FCI_FN void fci_tile_bf16_scalar(size_t rows, size_t words, const void *a, const
         FCI_VECTOR_##v(storeu_ps)(acc + 2 * N * i + N, d##i);                                      \
     }
 #define FCI_TILE(name, v, target, word, most, add)                                                 \
-    target FCI_INLINE void fci_tile_##name##_rows(size_t limit, size_t words, const word *a,       \
+    target FCI_INLINE void fci_kernel_tile_##name##_rows(size_t limit, size_t words, const word *a,       \
                                                   const word *w, float *acc, bool first) {         \
         enum { N = sizeof(fci_vector_##v) / sizeof(float) };                                       \
         FCI_TILE_##most(FCI_TILE_BEGIN, v)                                                         \
         for (size_t k = 0; k < words; k++, a++, w += 2 * N) { FCI_TILE_##most(FCI_TILE_STEP, add) }\
         FCI_TILE_##most(FCI_TILE_END, v)                                                           \
     }                                                                                              \
-    target FCI_FN void fci_tile_##name(size_t rows, size_t words, const void *a, const void *w,    \
+    target FCI_FN void fci_kernel_tile_##name(size_t rows, size_t words, const void *a, const void *w,    \
                                        float *acc, bool first) {                                   \
         const word *x = (const word *)a, *y = (const word *)w;                                     \
-        if (most > 8 && rows > 8) fci_tile_##name##_rows(most, words, x, y, acc, first);           \
-        else if (rows > 2) fci_tile_##name##_rows(8, words, x, y, acc, first);                     \
-        else fci_tile_##name##_rows(2, words, x, y, acc, first);                                   \
+        if (most > 8 && rows > 8) fci_kernel_tile_##name##_rows(most, words, x, y, acc, first);           \
+        else if (rows > 2) fci_kernel_tile_##name##_rows(8, words, x, y, acc, first);                     \
+        else fci_kernel_tile_##name##_rows(2, words, x, y, acc, first);                                   \
     }
 
 typedef __m256 fci_vector_avx2;
@@ -10485,14 +10422,14 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
 // at once (FCI_TURN_DO), in turns of two squares so that the one's sums need not wait for each
 // other.
 #define FCI_SINGLE(name, target, word)                                                             \
-    target FCI_INLINE void fci_single_##name##_square(const char *const *rows, size_t k, size_t n, \
+    target FCI_INLINE void fci_kernel_single_##name##_square(const char *const *rows, size_t k, size_t n, \
                                                       const word *x, __m512 *acc) {                \
         const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));                                   \
         __m512 sum = *acc;                                                                         \
         FCI_TURN_ALL                                                                               \
         *acc = sum;                                                                                \
     }                                                                                              \
-    target FCI_FN void fci_single_##name##_avx512(size_t words, const void *a,                     \
+    target FCI_FN void fci_kernel_single_##name##_avx512(size_t words, const void *a,                     \
                                                   const char *const *rows, const char *ahead,      \
                                                   float *acc, bool first) {                        \
         const word *x = (const word *)a;                                                           \
@@ -10502,11 +10439,11 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
             const size_t n = words - k < 16 ? words - k : 16;                                      \
             for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead); \
             if (n == 16) {                                                                         \
-                fci_single_##name##_square(rows, k, 16, x + k, &low);                              \
-                fci_single_##name##_square(rows + 16, k, 16, x + k, &high);                        \
+                fci_kernel_single_##name##_square(rows, k, 16, x + k, &low);                              \
+                fci_kernel_single_##name##_square(rows + 16, k, 16, x + k, &high);                        \
             } else {                                                                               \
-                fci_single_##name##_square(rows, k, n, x + k, &low);                               \
-                fci_single_##name##_square(rows + 16, k, n, x + k, &high);                         \
+                fci_kernel_single_##name##_square(rows, k, n, x + k, &low);                               \
+                fci_kernel_single_##name##_square(rows + 16, k, n, x + k, &high);                         \
             }                                                                                      \
         }                                                                                          \
         _mm512_storeu_ps(acc, low);                                                                \
@@ -10630,6 +10567,55 @@ FCI_CODED(bf16, FCI_AVX512BF16, uint32_t, 16)
 #undef FCI_CODED_DO
 #endif
 
+#if FCI_HAS_AMX
+// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the
+// words that are left over. Each instruction adds, for its words, all lower and all higher halves'
+// products in order, and the two sums to the accumulator, so pieces of 16 words at fixed places
+// give fixed bits.
+FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
+                                      float *acc, bool first) {
+    const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
+    const size_t left = words % 16, whole = words - left;
+    fci_amx_shape shape;
+    memset(&shape, 0, sizeof shape);
+    shape.palette = 1;
+    for (int t = 0; t < (left ? 8 : 6); t++) { // the others stay empty
+        shape.rows[t] = t == 5 ? 16 : t == 7 ? (uint8_t)left : (uint8_t)rows;
+        shape.row_bytes[t] = t == 6 ? (uint16_t)(4 * left) : 64;
+    }
+    _tile_loadconfig(&shape);
+    if (first) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, acc, 256);
+        _tile_loadd(1, acc + 16, 256);
+        _tile_loadd(2, acc + 32, 256);
+        _tile_loadd(3, acc + 48, 256);
+    }
+#define FCI_AMX_STEP(t, activations, weights)                                                                \
+    _tile_loadd(weights, y + k * 64 + 16 * t, 256);                                                          \
+    _tile_dpbf16ps(t, activations, weights);
+    size_t k = 0;
+    for (; k < whole; k += 16) {
+        _tile_loadd(4, x + k, FCI_TILE_WORDS * 4);
+        FCI_AMX_STEP(0, 4, 5) FCI_AMX_STEP(1, 4, 5) FCI_AMX_STEP(2, 4, 5) FCI_AMX_STEP(3, 4, 5)
+    }
+    if (left) {
+        _tile_loadd(6, x + k, FCI_TILE_WORDS * 4);
+        FCI_AMX_STEP(0, 6, 7) FCI_AMX_STEP(1, 6, 7) FCI_AMX_STEP(2, 6, 7) FCI_AMX_STEP(3, 6, 7)
+    }
+#undef FCI_AMX_STEP
+    _tile_stored(0, acc, 256);
+    _tile_stored(1, acc + 16, 256);
+    _tile_stored(2, acc + 32, 256);
+    _tile_stored(3, acc + 48, 256);
+    _tile_release();
+}
+#endif
+
 #if FCI_HAS_NEON && !FCI_HAS_NEON32
 FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w,
                                        float *acc, bool first) {
@@ -10667,7 +10653,7 @@ FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const 
 #undef X
 }
 
-FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
+FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
                               bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 2) fci_kernel_tile_f32_neon_rows(6, words, x, y, acc, first);
@@ -10708,7 +10694,7 @@ FCI_NEON FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t word
 #undef X
 }
 
-FCI_NEON FCI_FN void fci_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
+FCI_NEON FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
                                        float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     for (size_t half = 0; half < 16; half += 8)
@@ -10763,7 +10749,7 @@ FCI_NEON_BF16 FCI_INLINE void fci_kernel_tile_bf16_neon_columns(size_t limit, si
 #undef X
 }
 
-FCI_NEON_BF16 FCI_FN void fci_tile_bf16_neon(size_t rows, size_t words, const void *a,
+FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, const void *a,
                                              const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     for (size_t half = 0; half < 16; half += 8)
@@ -10773,80 +10759,72 @@ FCI_NEON_BF16 FCI_FN void fci_tile_bf16_neon(size_t rows, size_t words, const vo
 #endif
 
 // ---- Which tables there are, in order of preference, and which this processor can run.
-static const fci_kernels fci_kernel_kernels_scalar = {FC_SIMD_SCALAR,
-                                               false,
-                                               {4, 16, fci_tile_f32_scalar, NULL, NULL},
-                                               {4, 16, fci_tile_bf16_scalar, NULL, NULL},
-                                               FCI_BODY_NAMES(scalar)};
+static const fci_kernels fci_kernel_table_scalar = {
+    FC_SIMD_SCALAR, false,
+    {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL}, {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
+    FCI_KERNEL_NAMES(scalar)};
 #if FCI_HAS_AVX2
-static const fci_kernels fci_kernel_kernels_avx2 = {
-    FC_SIMD_AVX2, false, {6, 16, fci_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL}, FCI_BODY_NAMES(avx2)
-};
+static const fci_kernels fci_kernel_table_avx2 = {
+    FC_SIMD_AVX2, false,
+    {6, 16, fci_kernel_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL},
+    FCI_KERNEL_NAMES(avx2)};
 #endif
 #if FCI_HAS_AVX512
-static const fci_kernels fci_kernel_kernels_avx512 = {FC_SIMD_AVX512,
-                                               false,
-                                               {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
-                                               {0, 0, NULL, NULL, NULL},
-                                               FCI_BODY_NAMES(avx512)};
+static const fci_kernels fci_kernel_table_avx512 = {
+    FC_SIMD_AVX512, false,
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32}, {0, 0, NULL, NULL, NULL},
+    FCI_KERNEL_NAMES(avx512)};
 #endif
 #if FCI_HAS_AVX512BF16
-static const fci_kernels fci_kernel_kernels_avx512bf16 = {
-    FC_SIMD_AVX512BF16,
-    true,
-    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
-    {14, 32, fci_tile_bf16_avx512, fci_single_bf16_avx512, fci_coded_bf16},
-    FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
+static const fci_kernels fci_kernel_table_avx512bf16 = {
+    FC_SIMD_AVX512BF16, true,
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32}, {14, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
+    FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
-static const fci_kernels fci_kernel_kernels_amx = {
-    FC_SIMD_AMX,
-    true,
-    {14, 32, fci_tile_f32_avx512, fci_single_f32_avx512, fci_coded_f32},
-    {16, 64, fci_tile_bf16_amx, NULL, NULL},
-    FCI_BODY_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
+static const fci_kernels fci_kernel_table_amx = {
+    FC_SIMD_AMX, true,
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32}, {16, 64, fci_kernel_tile_bf16_amx, NULL, NULL},
+    FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON32
-static const fci_kernels fci_kernel_kernels_neon = {FC_SIMD_NEON,
-                                             false,
-                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
-                                             {0, 0, NULL, NULL, NULL},
-                                             FCI_BODY_NAMES_WITH(neon, scalar, NULL, scalar)};
+static const fci_kernels fci_kernel_table_neon = {
+    FC_SIMD_NEON, false,
+    {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, NULL, NULL, NULL},
+    FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, scalar)};
 #elif FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
-static const fci_kernels fci_kernel_kernels_neon = {FC_SIMD_NEON,
-                                             false,
-                                             {6, 16, fci_tile_f32_neon, NULL, NULL},
-                                             {0, 0, NULL, NULL, NULL},
-                                             FCI_BODY_NAMES(scalar)};
+static const fci_kernels fci_kernel_table_neon = {
+    FC_SIMD_NEON, false,
+    {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, NULL, NULL, NULL},
+    FCI_KERNEL_NAMES(scalar)};
 #endif
 #if FCI_HAS_NEON_BF16
-static const fci_kernels fci_kernel_kernels_neon_bf16 = {FC_SIMD_NEON_BF16,
-                                                  true,
-                                                  {6, 16, fci_tile_f32_neon, NULL, NULL},
-                                                  {8, 16, fci_tile_bf16_neon, NULL, NULL},
-                                                  FCI_BODY_NAMES(scalar)};
+static const fci_kernels fci_kernel_table_neon_bf16 = {
+    FC_SIMD_NEON_BF16, true,
+    {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {8, 16, fci_kernel_tile_bf16_neon, NULL, NULL},
+    FCI_KERNEL_NAMES(scalar)};
 #endif
 
-FCI_FN const fci_kernels *fci_kernel_kernels_table(fc_simd simd) { // NULL: not in this build
+FCI_FN const fci_kernels *fci_kernel_table_table(fc_simd simd) { // NULL: not in this build
     switch (simd) {
-    case FC_SIMD_SCALAR: return &fci_kernel_kernels_scalar;
+    case FC_SIMD_SCALAR: return &fci_kernel_table_scalar;
 #if FCI_HAS_AVX2
-    case FC_SIMD_AVX2: return &fci_kernel_kernels_avx2;
+    case FC_SIMD_AVX2: return &fci_kernel_table_avx2;
 #endif
 #if FCI_HAS_AVX512
-    case FC_SIMD_AVX512: return &fci_kernel_kernels_avx512;
+    case FC_SIMD_AVX512: return &fci_kernel_table_avx512;
 #endif
 #if FCI_HAS_AVX512BF16
-    case FC_SIMD_AVX512BF16: return &fci_kernel_kernels_avx512bf16;
+    case FC_SIMD_AVX512BF16: return &fci_kernel_table_avx512bf16;
 #endif
 #if FCI_HAS_AMX
-    case FC_SIMD_AMX: return &fci_kernel_kernels_amx;
+    case FC_SIMD_AMX: return &fci_kernel_table_amx;
 #endif
 #if FCI_HAS_NEON
-    case FC_SIMD_NEON: return &fci_kernel_kernels_neon;
+    case FC_SIMD_NEON: return &fci_kernel_table_neon;
 #endif
 #if FCI_HAS_NEON_BF16
-    case FC_SIMD_NEON_BF16: return &fci_kernel_kernels_neon_bf16;
+    case FC_SIMD_NEON_BF16: return &fci_kernel_table_neon_bf16;
 #endif
     default: return NULL;
     }
@@ -10898,13 +10876,13 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
     int simd = (int)fci_kernel_cpu_best();
     if (max != FC_SIMD_AUTO && (int)max < simd) simd = (int)max;
     for (; simd > (int)FC_SIMD_SCALAR; simd--)
-        if (fci_kernel_kernels_table((fc_simd)simd)) return fci_kernel_kernels_table((fc_simd)simd);
-    return &fci_kernel_kernels_scalar;
+        if (fci_kernel_table_table((fc_simd)simd)) return fci_kernel_table_table((fc_simd)simd);
+    return &fci_kernel_table_scalar;
 }
 
-static const char *const fci_kernel_kernels_names[FC_SIMD_COUNT] = {
+static const char *const fci_kernel_table_names[FC_SIMD_COUNT] = {
     "auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", "neon", "neon-bf16"};
-FCI_ENUM(fc_simd, "simd", fci_kernel_kernels_names)
+FCI_ENUM(fc_simd, "simd", fci_kernel_table_names)
 
 FINERCUT_API fc_simd fc_simd_best(void) {
     return fci_kernels_pick(FC_SIMD_AUTO)->simd;
@@ -15721,6 +15699,7 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
 // serves as many as fit, and those of one position share the original's row.
 FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
                                   fc_error *err);
+FCI_FN const fci_distance *fci_distance_of(fc_metric metric);
 
 // ---- private to this section
 
@@ -15757,7 +15736,7 @@ FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_distance_posi
     return 2 * atan2(sqrt(sine), sqrt(1 - sine));
 }
 
-static const fci_distance fci_distances[FC_METRIC_COUNT] = {
+static const fci_distance fci_distance_rows[FC_METRIC_COUNT] = {
     // in the order of fc_metric
     {fci_distance_js, FCI_MEAN_POSITIONS, false, true},
     {fci_distance_angular, FCI_MEAN_POSITIONS, false, true},
@@ -15766,6 +15745,10 @@ static const fci_distance fci_distances[FC_METRIC_COUNT] = {
     {fci_distance_kl, FCI_MEAN_POSITIONS, false, true},
     {fci_distance_nll, FCI_MEAN_LABELS, false, false},
 };
+
+FCI_FN const fci_distance *fci_distance_of(fc_metric metric) {
+    return &fci_distance_rows[metric];
+}
 
 static const char *const fci_distance_names[FC_METRIC_COUNT] = {
     "js", "angular", "euclidean", "js-reference", "kl", "nll"};
@@ -15779,10 +15762,10 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
         return (double)NAN;
     at.p = p;
     at.q = q;
-    at.lse_p = fci_distances[metric].original ? k->lse(p, vocab) : 0;
+    at.lse_p = fci_distance_rows[metric].original ? k->lse(p, vocab) : 0;
     at.label = label;
     at.vocab = vocab;
-    return fci_distances[metric].position(k, &at);
+    return fci_distance_rows[metric].position(k, &at);
 }
 
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab) {
@@ -15932,7 +15915,7 @@ FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric met
     const size_t n = t->starts[t->n_sequences];
     size_t most = (size_t)fci_max(e->capacity, e->head_rows);
     bool turned = fci_distance_reference_turned(m, metric);
-    r->distance = &fci_distances[metric];
+    r->distance = &fci_distance_rows[metric];
     r->tokens = t;
     r->width = fci_reference_width(m, metric);
     r->batch = (size_t)fci_min(fci_min(most, FCI_ENGINE_ROWS),
@@ -18065,11 +18048,12 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
         fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1, &longest, err);
     if (code) return code;
     s->n_positions = s->n_counted = t->starts[t->n_sequences];
-    if (fci_distances[s->desc->metric].mean == FCI_MEAN_LABELS) s->n_counted -= t->n_sequences;
+    const fci_distance *distance = fci_distance_of(s->desc->metric);
+    if (distance->mean == FCI_MEAN_LABELS) s->n_counted -= t->n_sequences;
     s->base = 2 * s->plan->info.first_block;
     s->share = 1;
     s->ratio = ratios[s->desc->search];
-    s->divisor = fci_distance_divisor(&fci_distances[s->desc->metric], t, s->m->hyper.vocab);
+    s->divisor = fci_distance_divisor(distance, t, s->m->hyper.vocab);
     fci_search_budget(s, longest, &taken, &kept, &held);
     code = fci_engine_open(&s->engine, s->m, longest,
                            (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions),
@@ -20198,6 +20182,7 @@ FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *me
 FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, bool *pieces) {
     const char *name = NULL;
     char known[320] = "";
+    const fci_vocabulary_pre *pre;
     size_t n = 0;
     bool prefix;
     uint8_t metaspace;
@@ -20220,11 +20205,9 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
                 "and after special tokens; GGUF cannot tell it");
         return FC_OK;
     }
-    for (size_t i = sizeof fci_vocabulary_pres / sizeof *fci_vocabulary_pres; i-- > 0;) {
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
-                              fci_vocabulary_pres[i].name);
-        if (t->byte_level && fci_vocab_is_pre(t, &fci_vocabulary_pres[i]))
-            name = fci_vocabulary_pres[i].name;
+    for (size_t i = 0; (pre = fci_vocabulary_pre_at(i)) != NULL; i++) {
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", pre->name);
+        if (!name && t->byte_level && fci_vocab_is_pre(t, pre)) name = pre->name;
     }
     if (!name)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -23484,9 +23467,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_AVX512
 #undef FCI_AVX512BF16
 #undef FCI_BITS
-#undef FCI_BODIES
-#undef FCI_BODY_NAMES
-#undef FCI_BODY_NAMES_WITH
 #undef FCI_CODED
 #undef FCI_CODED_BYTE
 #undef FCI_CODED_DO
@@ -23543,9 +23523,21 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_IDENTITY_WHOLE
 #undef FCI_INDEX_MAX
 #undef FCI_INLINE
-#undef FCI_INTERLEAVE
 #undef FCI_JSON_DEPTH
+#undef FCI_KERNEL_BODIES
+#undef FCI_KERNEL_DOES
+#undef FCI_KERNEL_INTERLEAVE
+#undef FCI_KERNEL_NAME
+#undef FCI_KERNEL_NAMES
+#undef FCI_KERNEL_NAMES_WITH
+#undef FCI_KERNEL_RETURNS
+#undef FCI_KERNEL_VOID_NAME
 #undef FCI_LANES
+#undef FCI_LANES_BODY
+#undef FCI_LANES_FIELD
+#undef FCI_LANES_LIST
+#undef FCI_LANES_VOID_BODY
+#undef FCI_LANES_VOID_FIELD
 #undef FCI_LATER
 #undef FCI_LAYER_NORMS
 #undef FCI_LESS
@@ -23556,7 +23548,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_NEON
 #undef FCI_NEON_ADD
 #undef FCI_NEON_BF16
-#undef FCI_NEVER
 #undef FCI_NOTHING
 #undef FCI_NOWHERE
 #undef FCI_NO_BIASES
@@ -23587,8 +23578,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PLAN_N_FIELDS
 #undef FCI_PLATFORM_HUGE
 #undef FCI_PLATFORM_NOT_A_FILE
-#undef FCI_PLATFORM_TAKEN
 #undef FCI_PLATFORM_SHARED
+#undef FCI_PLATFORM_TAKEN
 #undef FCI_POKE
 #undef FCI_POSIX
 #undef FCI_PREFETCH
