@@ -10380,7 +10380,7 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
 #define FCI_TILE_14(X, t)                                                                          \
     FCI_TILE_6(X, t) X(6, t) X(7, t) X(8, t) X(9, t) X(10, t) X(11, t) X(12, t) X(13, t)
 #define FCI_TILE_BEGIN(i, v)                                                                       \
-    fci_vector_##v c##i = FCI_VECTOR_##v(setzero_ps)(), d##i = c##i;                               \
+    fci_kernel_vector_##v c##i = FCI_VECTOR_##v(setzero_ps)(), d##i = c##i;                               \
     if (i < limit && !first) {                                                                     \
         c##i = FCI_VECTOR_##v(loadu_ps)(acc + 2 * N * i);                                          \
         d##i = FCI_VECTOR_##v(loadu_ps)(acc + 2 * N * i + N);                                      \
@@ -10398,7 +10398,7 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
 #define FCI_TILE(name, v, target, word, most, add)                                                 \
     target FCI_INLINE void fci_kernel_tile_##name##_rows(size_t limit, size_t words, const word *a,       \
                                                   const word *w, float *acc, bool first) {         \
-        enum { N = sizeof(fci_vector_##v) / sizeof(float) };                                       \
+        enum { N = sizeof(fci_kernel_vector_##v) / sizeof(float) };                                       \
         FCI_TILE_##most(FCI_TILE_BEGIN, v)                                                         \
         for (size_t k = 0; k < words; k++, a++, w += 2 * N) { FCI_TILE_##most(FCI_TILE_STEP, add) }\
         FCI_TILE_##most(FCI_TILE_END, v)                                                           \
@@ -10411,7 +10411,7 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
         else fci_kernel_tile_##name##_rows(2, words, x, y, acc, first);                                   \
     }
 
-typedef __m256 fci_vector_avx2;
+typedef __m256 fci_kernel_vector_avx2;
 #define FCI_VECTOR_avx2(op) _mm256_##op
 #define FCI_TILE_ADD(c, x, w) _mm256_fmadd_ps(_mm256_broadcast_ss(x), _mm256_loadu_ps(w), c)
 FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
@@ -10451,7 +10451,7 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
     }
 
 #if FCI_HAS_AVX512
-typedef __m512 fci_vector_avx512;
+typedef __m512 fci_kernel_vector_avx512;
 #define FCI_VECTOR_avx512(op) _mm512_##op
 #define FCI_TILE_ADD(c, x, w) _mm512_fmadd_ps(_mm512_set1_ps(*(x)), _mm512_loadu_ps(w), c)
 #define FCI_TURN_DO(i, v)                                                                          \

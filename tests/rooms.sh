@@ -143,7 +143,7 @@ if ${CC:-cc} -fsyntax-only -Wdeprecated-declarations -fno-diagnostics-show-caret
     }' "$work/rooms" "$work/told" >>"$work/breaches"
 else
     echo "reach: the marked copy does not compile:" >>"$work/breaches"
-    grep -m 3 error "$work/told" >>"$work/breaches"
+    grep -m 3 error "$work/told" | sed "s/^/reach: /" >>"$work/breaches"
 fi
 esac
 pattern=$(echo "$rules" | tr ' ' '|')
