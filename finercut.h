@@ -953,36 +953,59 @@ typedef struct fci_platform_file { // one type for files read and for files and 
     char *beside_path; // NULL where bytes go to a device as they come
 } fci_platform_file;
 
+// a and b joined, from malloc; NULL: no memory. What fails returns errno, 0 is success, here and
+// below.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
 // The folder that `path` is in.
 FCI_FN char *fci_platform_folder_of(const char *path);
+// EEXIST where there is something of that name.
 FCI_FN int fci_platform_make_folder(const char *path);
+// What a symbolic link says; EINVAL where it is none.
 FCI_FN int fci_platform_link(const char *path, char *to, size_t size);
+// Every name in a folder but . and ..; a nonzero return of `each` stops, and is returned.
 FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
                              void *user);
+// Bytes free for us in the file system of a folder; UINT64_MAX: not known.
 FCI_FN uint64_t fci_platform_room(const char *folder);
+// Whether both paths are of one file (device and inode); errors but ENOENT are returned.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
+// ENOENT is no error: there is none.
 FCI_FN int fci_platform_find_folder(const char *path, bool *there);
+// False where that cannot be told.
 FCI_FN bool fci_platform_is_folder(const char *path);
-// one file or folder by two names
+// One file or folder by two names.
 FCI_FN bool fci_platform_same(const char *a, const char *b);
+// fc_io.open: regular files only, never waiting for another process.
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
+// fc_io.close.
 FCI_FN void fci_platform_close(void *user, void *file);
+// Pipes and devices too, to be read once from start to end.
 FCI_FN int fci_platform_stream(const char *path, void **file);
+// Up to `length` bytes of a stream; *n 0 at its end.
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
 #if FCI_POSIX
+// Where a written file ends up, links followed; *device: bytes go there as they come.
 FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
 #endif
+// Begins a file or folder beside `path`; `alone`: no other run may have begun the same.
 FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file);
+// fc_io.create.
 FCI_FN int fci_platform_create(void *user, const char *path, void **file);
+// fc_io.discard.
 FCI_FN void fci_platform_discard(void *user, void *file);
+// All bytes reach the disk; the name is not given yet.
 FCI_FN int fci_platform_settle(void *file);
+// fc_io.commit: the name is given, the folder synced.
 FCI_FN int fci_platform_commit(void *user, void *file);
+// A clock that only goes forward.
 FCI_FN double fci_platform_seconds(void);
+// Processors that this process may use, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
-// the temporary name; NULL: a device
+// The temporary name; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
+// The functions above as an fc_io.
 FCI_FN fc_io fci_platform_io(void);
+// A wish for large pages; failing is fine.
 FCI_FN void fci_platform_huge(void *p, size_t n);
 
 // ---- private to this section
@@ -2181,71 +2204,93 @@ typedef struct fci_map {
     size_t capacity, count;
 } fci_map;
 
+// err may be NULL, here and everywhere.
 FCI_FN void fci_clear(fc_error *err);
+// Fills *err and returns `code`, so that a caller can write `return fci_fail(...)`.
 FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...)
     FCI_PRINTF(4, 5);
+// Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
+// A view of a terminated text, or of n bytes.
 FCI_INLINE fci_str fci_s(const char *text);
 FCI_INLINE fci_str fci_sn(const char *p, size_t n);
+// The same bytes.
 FCI_INLINE bool fci_eq(fci_str a, fci_str b);
 FCI_INLINE bool fci_is(fci_str a, const char *text);
 // Untrusted bytes as they may stand in an error: shortened, control and non-ASCII bytes escaped.
 FCI_FN const char *fci_show(fci_str s, fci_shown *to);
-// false: does not fit
+// false: does not fit.
 FCI_INLINE bool fci_mul(uint64_t a, uint64_t b, uint64_t *out);
+// false: does not fit.
 FCI_INLINE bool fci_add(uint64_t a, uint64_t b, uint64_t *out);
+// To a multiple of `to`, a power of two.
 FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to);
 FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b);
 FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b);
+// The C library behind fc_alloc.realloc.
 FCI_FN void *fci_core_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align);
 // Zeroed memory aligned to FCI_ALIGN, or NULL with *err filled; `what` names it in the error.
 FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
                        fc_error *err);
-// NULL allowed
+// NULL allowed.
 FCI_FN void fci_free(const fci_context *c, void *p);
 // Grows (or makes, p NULL) an array to `count` items; what is new is zero. On failure p stays
 // valid.
 FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
                       const char *what, fc_error *err);
+// An empty group.
 FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err);
 // `at` is the address of the pointer to the buffer. One of no items stays NULL.
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
+// What a user may want to know though nothing failed. level: as fc_log.
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
 // The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with
 // `alloc` alone.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
+// Zeroed, aligned to FCI_ALIGN; freed with the arena.
 FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
                              fc_error *err);
 // Grows (or makes, p NULL) an array that has a chunk of its own; what is new is zero. On failure p
 // stays valid.
 FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
                             fc_error *err);
+// All of it at once; zeroed allowed.
 FCI_FN void fci_arena_free(fci_arena *a);
 // A terminated copy.
 FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err);
+// Appends bytes, a terminated text, or what printf would write.
 FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n);
 FCI_FN void fci_puts(fci_buffer *b, const char *text);
+// For integers and text; floating-point numbers go through fci_put_number, which no locale changes.
 FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
+// Zeroed allowed; the error stays.
 FCI_FN void fci_buffer_free(fci_buffer *b);
 // snprintf writes the locale's decimal point; files want a dot.
 FCI_FN void fci_format_g(char *out, size_t size, int digits, double value);
 // The shortest of 15 to 17 digits that reads back as the same double; "null" where it is not
 // finite.
 FCI_FN void fci_put_number(fci_buffer *b, double value);
+// FNV-1a, going on from h.
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
+// As the map hashes a key.
 FCI_INLINE uint64_t fci_map_hash(fci_str key);
+// Room for `count` keys in all.
 FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
+// false: not there.
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
 // Adds key, or finds it: *existing is true and its value stays where the key was there before.
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err);
+// Zeroed allowed.
 FCI_FN void fci_map_free(fci_map *m);
 // Little-endian integers and floats from unaligned bytes, on any machine.
 FCI_INLINE uint16_t fci_le16(const void *p);
 FCI_INLINE uint32_t fci_le32(const void *p);
 FCI_INLINE uint64_t fci_le64(const void *p);
+// XXH64 of n bytes.
 FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n);
-// one more number
+// One more number.
 FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
+// The same 32 bits as the other type.
 FCI_INLINE float fci_bits_float(uint32_t bits);
 FCI_INLINE uint32_t fci_float_bits(float f);
 
@@ -2785,9 +2830,11 @@ typedef struct fci_file {
     char name[256]; // the last part of the path, for errors
 } fci_file;
 
+// "PATH: cannot WHAT: ..." of an errno.
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error);
+// What stands behind the last separator.
 FCI_FN const char *fci_base_name(const char *path);
-// zeroed allowed
+// Zeroed allowed.
 FCI_FN void fci_file_close(fci_file *f);
 // Maps the file where the io can, reads it otherwise; more than `limit` bytes are refused.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
@@ -2904,6 +2951,7 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
 // The kind of the file at `path`: ANY where it is none of ours, COUNT where nothing would be lost.
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err);
+// Whether a path ends with `end`.
 FCI_FN bool fci_path_ends(const char *path, const char *end);
 // Neither an input, nor a file of another kind.
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
@@ -3407,6 +3455,7 @@ typedef void (*fci_task_fn)(void *arg, size_t task, uint32_t worker);
 FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn fn, void *arg);
 // A context that can run things in parallel; fci_context_end gives its threads back.
 FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err);
+// Joins the pool; zeroed allowed.
 FCI_FN void fci_context_end(fci_context *c);
 
 // ---- private to this section
@@ -3699,6 +3748,7 @@ typedef struct fci_json_reader {
     bool object[FCI_JSON_DEPTH]; // of each open level; an array otherwise
 } fci_json_reader;
 
+// A reader of `text`; strings with escapes go to the arena.
 FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
                               fc_error *err);
 // Length of the UTF-8 sequence at p, 0 where it is invalid (overlong, surrogate, beyond U+10FFFF,
@@ -3707,16 +3757,21 @@ FCI_FN size_t fci_utf8_length(const char *p, size_t n);
 // `text` as UTF-8 for people: bytes that are none, and control characters, become U+FFFD. What does
 // not fit is cut off between characters.
 FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n);
+// Writes c, at most 4 bytes, and returns how many.
 FCI_FN size_t fci_utf8_put(char *to, uint32_t c);
 // The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
 // keys are the caller's business.
 FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
 // Passes over what `event` opened; a scalar is passed already.
 FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
+// The first child, and the sibling behind a node: counts say how far.
 FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
 FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
+// NULL is of no type.
 FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
+// The member `key` of an object; NULL: not there, or no object.
 FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
+// "a number", "nothing" for NULL.
 FCI_FN const char *fci_json_type_name(const fci_json *n);
 // "metric: expected a number, got "cosine" (at byte 131)": the one way to say what is wrong with a
 // value; `got` NULL: it is not there.
@@ -3727,20 +3782,26 @@ FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
 // The member `key`, which must be there and of `type`.
 FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
                                const fci_json **out, fc_error *err);
+// A required text.
 FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
+// A required true or false.
 FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
 // A flag that may be absent: *out stays.
 FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
+// A whole number in [low, high], whatever its spelling.
 FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
                               uint64_t *out, fc_error *err);
-// NULL: nothing known
+// What a file that is not ours seems to be; NULL: nothing known.
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
+// The whole text as a tree in the arena; it lives as long as the text and the arena.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err);
+// The same of a file, with help where it is no JSON at all.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
 // As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
+// Writes JSON by a template (see its definition).
 FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 
 // ---- private to this section
@@ -4426,24 +4487,31 @@ typedef struct fci_dtype {
     int gguf;                       // -1: none
 } fci_dtype;
 
+// Exact.
 FCI_INLINE float fci_bf16_to_f32(uint16_t h);
 // to nearest, ties to even; NaN stays a (quiet) NaN
 FCI_INLINE uint16_t fci_f32_to_bf16(float f);
+// The float16 at p, little-endian.
 FCI_INLINE float fci_half_at(const uint8_t *p);
+// Rows of 16-bit floats, as fci_number_decode.
 FCI_FN void fci_decode_f16(const uint8_t *b, uint64_t n, float *out);
 FCI_FN void fci_decode_bf16(const uint8_t *b, uint64_t n, float *out);
 // of the 32 elements from 32g on
 FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g);
 // half of 2^(e - 127), which is denormal for e 0 and 1
 FCI_INLINE float fci_mxfp4_scale(uint32_t e);
+// Name, block and bytes; of UNKNOWN all zero.
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type);
+// Whether rows of the type can be read as floats.
 FCI_FN bool fci_number_can_decode(fc_dtype type);
+// Elements of a block, 1 where there are none.
 FCI_FN uint32_t fci_number_block(fc_dtype type);
 // Of n elements, n a multiple of the block.
 FCI_FN uint64_t fci_number_bytes(fc_dtype type, uint64_t n);
 // Elements [first, first + n) of a stored row as float; first and n are multiples of the block.
 FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out);
+// Whether floats can be written as the type.
 FCI_FN bool fci_number_can_encode(fc_dtype type);
 // The other way: n floats (a multiple of the block) as a type that can be encoded; false where they
 // hold what it cannot express.
@@ -4848,6 +4916,7 @@ struct fc_container {
     fci_index by_name, by_key;
 };
 
+// false: no item of that name.
 FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item);
 // *twice is the first item whose name another had before it, or n.
 FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
@@ -4855,6 +4924,7 @@ FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, si
 // Room for `more` tensors: exact for the first file, so that a single one needs no more than it
 // holds.
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err);
+// Fails with the file and the tensor before the message.
 FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
                                const char *format, ...) FCI_PRINTF(5, 6);
 // Bytes of a shape, multiplied slowest dimension first; false where that overflows or is no whole
@@ -4966,6 +5036,7 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
 // >> safetensors
 // A safetensors file: its header is checked to the last byte before a tensor is believed.
 
+// Reads the header of file `file` into the container.
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err);
 
 // ---- private to this section
@@ -5287,17 +5358,22 @@ typedef struct fci_scalar { // any number: an integer as magnitude and sign
 
 // Adds the tensors of a file.
 FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc_error *err);
+// NULL: no such key, or no GGUF file.
 FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key);
+// false: the type is no number.
 FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s);
-// any integer type, not negative; not bool
+// Any integer type, not negative; not bool.
 FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out);
-// any number
+// Any number.
 FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out);
+// false: of another type; so below.
 FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out);
 FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out);
 // Steps through an array of strings: *position starts at 0; false at the end.
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out);
+// Item `index` of an array.
 FCI_FN const void *fci_kv_item(const fci_kv *kv, uint64_t index);
+// An item of an array, as the key by itself; the index is checked.
 FCI_FN bool fci_kv_item_u64(const fci_kv *array, uint64_t index, uint64_t *out);
 FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out);
 
@@ -5694,6 +5770,7 @@ FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out) {
 // >> container
 // Containers of one file or several: shards, splits, a Hugging Face directory; the public view of them.
 
+// fc_container_open with a context that is there.
 FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
                                              fc_error *err);
 
@@ -6255,24 +6332,30 @@ typedef struct fci_unicode_pair { // a canonical decomposition
     uint32_t whole, first, second; // second 0: none
 } fci_unicode_pair;
 
-typedef struct fci_unicode_unicode { // the tables above, unpacked
+typedef struct fci_unicode { // the tables above, unpacked
     uint16_t ascii[128];
     uint32_t *runs;       // first code point << 11 | its classes, up to the next entry's
     uint32_t *marks;      // first code point << 8 | its combining class
     fci_unicode_pair *pairs; // in order of `whole`
     fci_unicode_pair *composed; // those that compose, in order of `first` and `second`
-} fci_unicode_unicode;
+} fci_unicode;
 
-FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err);
-FCI_FN unsigned fci_unicode_class(const fci_unicode_unicode *u, uint32_t c);
-// of the character at p, by its lead byte
+// The tables above, for fci_unicode_class and, with the pairs, for NFC.
+FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode *u, fci_arena *arena, fc_error *err);
+// The bits FCI_TEXT_UPPER ... of a character.
+FCI_FN unsigned fci_unicode_class(const fci_unicode *u, uint32_t c);
+// Bytes of the character at p, by its lead byte.
 FCI_INLINE size_t fci_unicode_length(const char *p);
+// The character at p, of valid UTF-8.
 FCI_INLINE uint32_t fci_unicode_char(const char *p, size_t length);
-FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode_unicode *u, const char *p);
-// to the start of the character before p
+// Its class.
+FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode *u, const char *p);
+// To the start of the character before p.
 FCI_INLINE const char *fci_unicode_back(const char *p);
-FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err);
-FCI_FN void fci_unicode_put_nfc(const fci_unicode_unicode *u, fci_buffer *b, fci_str in);
+// For fci_unicode_put_nfc.
+FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode *u, fci_arena *arena, fc_error *err);
+// Appends `in` in normalization form C.
+FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in);
 
 // ---- private to this section
 
@@ -6473,7 +6556,7 @@ FCI_FN uint32_t fci_unicode_signed(fci_unicode_digits *d) { // modulo 2^32
     return n & 1 ? 0 - (n + 1) / 2 : n / 2;
 }
 
-FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err) {
+FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode *u, fci_arena *arena, fc_error *err) {
     fci_unicode_digits d = {fci_unicode_run_table, fci_unicode_run_table[0]};
     uint32_t at = 0;
     u->runs = (uint32_t *)fci_arena_alloc(arena, FCI_TEXT_RUNS, sizeof *u->runs, "tokenizer", err);
@@ -6498,7 +6581,7 @@ FCI_FN uint32_t fci_unicode_entry_of(const uint32_t *table, size_t n, uint32_t c
     return table[low] & ((1u << shift) - 1);
 }
 
-FCI_FN unsigned fci_unicode_class(const fci_unicode_unicode *u, uint32_t c) {
+FCI_FN unsigned fci_unicode_class(const fci_unicode *u, uint32_t c) {
     return c < 128 ? u->ascii[c] : fci_unicode_entry_of(u->runs, FCI_TEXT_RUNS, c, 11);
 }
 
@@ -6516,7 +6599,7 @@ FCI_INLINE uint32_t fci_unicode_char(const char *p, size_t length) {
     return c;
 }
 
-FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode_unicode *u, const char *p) {
+FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode *u, const char *p) {
     return fci_unicode_class(u, fci_unicode_char(p, fci_unicode_length(p)));
 }
 
@@ -6535,7 +6618,7 @@ FCI_FN int fci_unicode_by_parts(const void *x, const void *y) {
     return a->second < b->second ? -1 : a->second > b->second;
 }
 
-FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode_unicode *u, fci_arena *arena, fc_error *err) {
+FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode *u, fci_arena *arena, fc_error *err) {
     fci_unicode_digits d = {fci_unicode_mark_table, fci_unicode_mark_table[0]};
     fci_unicode_pair last = {0, 0, 0};
     uint32_t at = 0;
@@ -6568,7 +6651,7 @@ FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode_unicode *u, fci_arena *arena
 }
 
 // 0: they do not
-FCI_FN uint32_t fci_unicode_compose(const fci_unicode_unicode *u, uint32_t first, uint32_t second) {
+FCI_FN uint32_t fci_unicode_compose(const fci_unicode *u, uint32_t first, uint32_t second) {
     if (first - 0x1100 < 19 && second - 0x1161 < 21)
         return 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
     if (first - 0xac00 < 11172 && (first - 0xac00) % 28 == 0 && second - 0x11a8 < 27)
@@ -6589,7 +6672,7 @@ FCI_FN uint32_t fci_unicode_compose(const fci_unicode_unicode *u, uint32_t first
 
 // Appends the whole decomposition of c, each as combining class << 56 | position << 21 | code
 // point.
-FCI_FN size_t fci_unicode_decompose(const fci_unicode_unicode *u, uint32_t c, uint64_t *points,
+FCI_FN size_t fci_unicode_decompose(const fci_unicode *u, uint32_t c, uint64_t *points,
                                     size_t n) {
     size_t low = 0, high = FCI_TEXT_PAIRS;
     while (low < high) {
@@ -6612,7 +6695,7 @@ FCI_FN int fci_unicode_by_number(const void *x, const void *y) {
 }
 
 // Puts marks that follow each other in order of their classes, then composes what composes.
-FCI_FN size_t fci_unicode_recompose(const fci_unicode_unicode *u, uint64_t *points, size_t n) {
+FCI_FN size_t fci_unicode_recompose(const fci_unicode *u, uint64_t *points, size_t n) {
     size_t kept = 0, starter = SIZE_MAX;
     uint64_t last = 0; // class of the last one kept
     for (size_t i = 0, end; i < n; i = end + 1) {
@@ -6636,7 +6719,7 @@ FCI_FN size_t fci_unicode_recompose(const fci_unicode_unicode *u, uint64_t *poin
     return kept;
 }
 
-FCI_FN void fci_unicode_put_nfc(const fci_unicode_unicode *u, fci_buffer *b, fci_str in) {
+FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in) {
     const char *p = in.p, *end = in.p + in.n, *plain = p; // not yet copied
     while (p < end && !b->error.code) {
         const char *start = p;
@@ -6681,14 +6764,16 @@ typedef struct fci_pattern_pattern {
     const char *name, *regex;
 } fci_pattern_pattern;
 
-FCI_FN const fci_pattern_pattern *fci_pattern_find_pattern(fci_str regex);
+// The pattern of exactly this expression; NULL: not known.
+FCI_FN const fci_pattern_pattern *fci_pattern_find(fci_str regex);
+// By our name; it is there.
 FCI_FN const fci_pattern_pattern *fci_pattern_named(const char *name);
 // The atoms of an expression of the table; every one of them, and every bound, comes of a character
 // at least.
-FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode_unicode *u, fci_arena *arena,
+FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode *u, fci_arena *arena,
                                              const char *regex, fc_error *err);
 // The end of what the expression matches at p, or NULL: that of the first alternative that matches.
-FCI_FN const char *fci_pattern_match(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_atom *a,
                                      const char *p, const char *end);
 
 // ---- private to this section
@@ -6728,7 +6813,7 @@ static const fci_pattern_pattern fci_pattern_patterns[] = {
     {"cjk", "[一-龥ࠀ-一가-퟿]+"},
 };
 
-FCI_FN const fci_pattern_pattern *fci_pattern_find_pattern(fci_str regex) {
+FCI_FN const fci_pattern_pattern *fci_pattern_find(fci_str regex) {
     for (size_t i = 1; i < sizeof fci_pattern_patterns / sizeof *fci_pattern_patterns; i++)
         if (fci_is(regex, fci_pattern_patterns[i].regex)) return &fci_pattern_patterns[i];
     return NULL;
@@ -6784,7 +6869,7 @@ FCI_FN void fci_pattern_compile_item(fci_pattern_atom *a, const char **p, uint32
 }
 
 // by its definition
-FCI_FN bool fci_pattern_in(const fci_unicode_unicode *u, const fci_pattern_atom *a, uint32_t c) {
+FCI_FN bool fci_pattern_in(const fci_unicode *u, const fci_pattern_atom *a, uint32_t c) {
     bool in = (fci_unicode_class(u, c) & a->classes) != 0;
     for (size_t i = 0; i < a->n_bounds && !in; i += 2)
         in = c >= a->bounds[i] && c <= a->bounds[i + 1];
@@ -6803,7 +6888,7 @@ FCI_FN void fci_pattern_compile_times(fci_pattern_atom *a, const char **p) {
     }
 }
 
-FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode_unicode *u, fci_arena *arena,
+FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode *u, fci_arena *arena,
                                              const char *regex, fc_error *err) {
     size_t most = strlen(regex) + 1;
     fci_pattern_atom *atoms = (fci_pattern_atom *)fci_arena_alloc(arena, most, sizeof *atoms,
@@ -6865,7 +6950,7 @@ FCI_FN const char *fci_pattern_match_words(const char *words, const char *p, con
     }
 }
 
-FCI_INLINE bool fci_pattern_is_in(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+FCI_INLINE bool fci_pattern_is_in(const fci_unicode *u, const fci_pattern_atom *a,
                                   const char *p) {
     unsigned char c = (unsigned char)*p;
     if (c < 128) return a->ascii[c / 64] >> c % 64 & 1;
@@ -6874,7 +6959,7 @@ FCI_INLINE bool fci_pattern_is_in(const fci_unicode_unicode *u, const fci_patter
 
 // The end of what atom `a` and the rest of its alternative match at p, or NULL: greedy, giving back
 // where it must.
-FCI_FN const char *fci_pattern_match_atoms(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+FCI_FN const char *fci_pattern_match_atoms(const fci_unicode *u, const fci_pattern_atom *a,
                                            const char *p, const char *end) {
     const char *q = p;
     size_t n = 0;
@@ -6897,7 +6982,7 @@ FCI_FN const char *fci_pattern_match_atoms(const fci_unicode_unicode *u, const f
     return NULL;
 }
 
-FCI_FN const char *fci_pattern_match(const fci_unicode_unicode *u, const fci_pattern_atom *a,
+FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_atom *a,
                                      const char *p, const char *end) {
     for (;; a++) {
         const char *found = fci_pattern_match_atoms(u, a, p, end);
@@ -6979,7 +7064,7 @@ typedef struct fci_tokenizer_decoder {
 struct fc_tokenizer {
     fci_context context;
     fci_arena arena; // holds all arrays and texts
-    fci_unicode_unicode unicode;
+    fci_unicode unicode;
     fci_map vocab;   // text to id
     fci_tokenizer_token *tokens; // by id; added ones first where ids are equal
     size_t n_tokens, longest; // bytes of a token
@@ -7006,8 +7091,9 @@ struct fc_tokenizer {
 // error is the result.
 FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
                                        fc_error *err);
+// Where a pair begins to look in the table of merges.
 FCI_INLINE size_t fci_tokenizer_merge_slot(uint64_t pair, size_t mask);
-// the first not below id
+// The first not below id.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
 // Whether the text is <0x41>, and of which byte.
 FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte);
@@ -7379,7 +7465,7 @@ FCI_FN fc_code fci_tokenizer_put_mark(fci_tokenizer_run *run, size_t step,
 }
 
 // The first match of a step at or after p; both ends are `end` where there is none.
-FCI_FN const char *fci_tokenizer_find(const fci_unicode_unicode *u, const fci_tokenizer_step *s,
+FCI_FN const char *fci_tokenizer_find(const fci_unicode *u, const fci_tokenizer_step *s,
                                       const char *p, const char *end, const char **match_end) {
     size_t n = s->literal.n;
     *match_end = end;
@@ -7471,7 +7557,7 @@ FCI_FN fc_code fci_tokenizer_stage(fci_tokenizer_run *run, size_t stage, fci_tok
 // that single_word discards is passed over whole, and strips reach over what stands between
 // matches, as the Hugging Face library does it.
 FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_tokenizer_piece piece) {
-    const fci_unicode_unicode *u = &run->t->unicode;
+    const fci_unicode *u = &run->t->unicode;
     const fci_tokenizer_set *set = &run->t->added[stage];
     const char *start = piece.p, *end = piece.end;
     fci_tokenizer_piece rest = piece; // not yet passed on
@@ -7698,6 +7784,7 @@ typedef struct fci_vocabulary_pre { // what a tokenizer.ggml.pre means
     bool nfc, ignore_merges, adds_bos;
 } fci_vocabulary_pre;
 
+// Of a container that stays open as long as it.
 FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g,
                                              fc_error *err);
 // A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
@@ -8087,7 +8174,7 @@ FCI_FN fc_code fci_vocabulary_read_split(fci_vocabulary_loader *l, const fci_jso
         return fci_vocabulary_unsupported(l, "behavior", name, stage,
                                           "Removed, Isolated, MergedWith..., Contiguous");
     if (regex) {
-        const fci_pattern_pattern *known = fci_pattern_find_pattern(find->text);
+        const fci_pattern_pattern *known = fci_pattern_find(find->text);
         if (known) return fci_vocabulary_add_pattern(l, known, behavior, invert);
         return fci_vocabulary_unsupported(l, "regular expression", find->text, find,
                                           "those of GPT-2, Llama 3, Qwen2 ...");
@@ -9033,6 +9120,7 @@ typedef double fci_lanes_half_f64;
 
 // The first n of p, up to FCI_LANES; `pad` fills what is missing.
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad);
+// The first n to p.
 FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n);
 FCI_LANES_LIST(FCI_LANES_BODY, FCI_LANES_VOID_BODY, , )
 // Floats to words of two bfloat16, to nearest even, NaN kept (as fci_f32_to_bf16).
@@ -9302,6 +9390,8 @@ FCI_INLINE void fci_lanes_js_prepare(fci_lanes_js_parts *j, const fci_lanes_pair
     j->t = j->u * j->u;
 }
 
+// 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh
+// a), or, with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
 FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, double lse_q,
                               size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
@@ -9326,6 +9416,7 @@ FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, dou
     return fci_lanes_total_of(&sum);
 }
 
+// 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
 FCI_INLINE double fci_lanes_js_reference(const float *p, const float *q, double lse_p, double lse_q,
                                         size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
@@ -9352,6 +9443,7 @@ FCI_INLINE double fci_lanes_js_reference(const float *p, const float *q, double 
     return fci_lanes_total_of(&sum);
 }
 
+// KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
 FCI_INLINE double fci_lanes_kl(const float *p, const float *q, double lse_p, double lse_q,
                               size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
@@ -9662,6 +9754,7 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 // compiler can change a rounding: every product is exact (see there), so fused with the sum or not
 // it is the same.
 
+// As fci_kernels.interleave.
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
                                     const char *ahead, void *out);
 #if FCI_HAS_AVX512BF16
@@ -10980,16 +11073,20 @@ typedef struct fci_rms_norm { // of rows, before they are packed
     float eps;
 } fci_rms_norm;
 
+// Where a row of W begins.
 FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row);
+// The tile that computes so.
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute);
 // Whether the table computes in bfloat16 at full speed. (The scalar table can do it, for
 // comparison.)
 FCI_FN bool fci_gemm_has_bf16(const fci_context *c);
+// Of fci_gemm_pack for m rows of k.
 FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k);
 // Packs x, [m] rows of k floats (normalised, where norm is given), for fci_gemm: an opaque layout
 // of this context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
                           size_t m, size_t k, const fci_rms_norm *norm, void *packed);
+// For all workers together.
 FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
 // For every part: y [m, n_rows] = (or, ADD, +=) x W^T + bias. `packed` holds x (fci_gemm_pack) in
 // rows of k, scratch fci_gemm_scratch_bytes.
@@ -11593,7 +11690,9 @@ typedef struct fci_attention { // head h of row i lies at q + i * ldq + h * head
     float cap;       // scores are cap tanh(score / cap); 0: as they are
 } fci_attention;
 
+// For all workers together.
 FCI_FN size_t fci_attention_scratch_bytes(const fci_context *c, const fci_attention *a);
+// Every lane by itself, causal; results to a->o.
 FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
                               const fci_attention_lane *lanes, size_t n_lanes, void *scratch);
 
@@ -11841,6 +11940,7 @@ FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
 // x = cap tanh(scale x / cap), or scale x where cap is 0.
 FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap,
                          size_t m, size_t n);
+// y += factor x.
 FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y,
                                 size_t ldy, float scale, size_t m, size_t n);
 
@@ -12897,6 +12997,7 @@ static const fci_refusal fci_refusals[] = {
 
 // "llama, ..." for errors
 FCI_FN void fci_architecture_known(char *out, size_t size);
+// What an extent of the table is in this model.
 FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
 FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
                                             bool gguf);
@@ -13006,6 +13107,7 @@ struct fc_model {
     char fingerprint[32], content[32]; // content "": not known
 };
 
+// Whether its keys are GGUF's.
 FCI_FN bool fci_config_is_gguf(const fc_model *m);
 // it is of use
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
@@ -13013,11 +13115,14 @@ FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
 // Cuts the next of the names "a|b|c" off `names` into `one`; false at the end.
 FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
+// What yarn multiplies queries and keys by.
 FCI_FN double fci_config_yarn_scale(double factor, double mscale);
 // The settings of the text model where it is part of one that also sees or hears.
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
+// Hyperparameters from config.json.
 FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
                                fc_error *err);
+// Hyperparameters from the keys of a GGUF file.
 FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err);
 // "[64, 160]"
 FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to);
@@ -13879,15 +13984,20 @@ FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, f
 // Checkpoints of the bare model lack the first part of the names ("model."), and text models inside
 // others have more: "language_model.model.", "model.language_model.".
 FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name);
+// Whether there is one for each expert.
 FCI_FN bool fci_weights_is_expert(fci_slot slot);
+// The field of the model that the slot is.
 FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert);
 // Whether a slot of a block is of use under a mask [2 * n_blocks]. One norm may be for both
 // sublayers.
 FCI_FN bool fci_weights_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block);
 // Whether a row of the table counts for a block (or for the model).
 FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block);
-FCI_FN fc_code fci_weights_weights(fc_model *m, fc_error *err);
+// Finds and checks every tensor.
+FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
+// Decides what to compute in.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
+// Fills fc_config's text and counts.
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err);
 
 // ---- private to this section
@@ -14248,7 +14358,7 @@ FCI_FN fc_code fci_weights_factors(const fc_model *m, fc_error *err) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_weights_weights(fc_model *m, fc_error *err) {
+FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     uint64_t n_blocks = m->hyper.n_blocks;
     // Every block that has something left has tensors of its own, so a count beyond them is a lie:
     // refuse it before allocating.
@@ -14397,7 +14507,9 @@ typedef struct fci_identity {
 
 typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *);
 
+// The fingerprint: settings and samples of every tensor.
 FCI_FN fc_code fci_identity_samples(fci_identity *x, const fc_tensor *t, fc_error *err);
+// A hash of the model by one of the functions above, as hexadecimal digits.
 FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc_watch *watch,
                                uint64_t *hash, fc_error *err);
 
@@ -14650,7 +14762,7 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     m->read = (uint8_t *)fci_arena_alloc(&m->arena, fci_max(n_tensors, 1), 1, "tensors", err);
     if (!m->read) return FC_ERR_MEMORY;
     code = fci_model_configure_all(m, err);
-    if (!code) code = fci_wrap(err, fci_weights_weights(m, err), "%s", fci_base_name(path));
+    if (!code) code = fci_wrap(err, fci_weights_load(m, err), "%s", fci_base_name(path));
     if (!code) code = fci_weights_compute(m, desc->compute, err);
     if (!code) code = fci_weights_describe(m, err);
     if (!code) code = fci_model_identify(m, err);
@@ -14958,21 +15070,25 @@ typedef struct fci_engine_wish {
 
 // Frequency j of a rotary embedding; form 1 is that of sequences longer than the original context.
 FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j);
+// How many rotary embeddings the model has.
 FCI_FN size_t fci_engine_ropes(const fc_model *m);
+// 2 where long texts have one of their own.
 FCI_FN size_t fci_engine_forms(const fc_model *m);
 // Whether a text has the rotary embedding of long ones.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
 // By the buffers of one row and of a thousand more, as packed rows come in whole panels.
 FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
-// zeroed allowed
+// Zeroed allowed.
 FCI_FN void fci_engine_close(fci_engine *e);
+// An engine with the buffers that a wish says, as far as memory allows.
 FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
                                 fc_error *err);
 // Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
 FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
                                uint64_t taken, fc_error *err);
+// Of fci_cache_open.
 FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity);
-// zeroed allowed
+// Zeroed allowed.
 FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache);
 // Room for `capacity` positions of every attention in the mask.
 FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
@@ -15682,9 +15798,11 @@ typedef struct fci_item {
 
 // What the sum over sequences is divided by.
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
+// Numbers of an output: the vocabulary, or hidden.
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
 // Without what is kept.
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions);
+// Zeroed allowed.
 FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
 // `kept` bytes may be used to keep outputs.
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
@@ -15699,6 +15817,7 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
 // serves as many as fit, and those of one position share the original's row.
 FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
                                   fc_error *err);
+// The row of a metric.
 FCI_FN const fci_distance *fci_distance_of(fc_metric metric);
 
 // ---- private to this section
@@ -16089,7 +16208,9 @@ typedef enum fci_plan_type {
     FCI_PLAN_METRIC, FCI_PLAN_CANDIDATES, FCI_PLAN_SEARCH, FCI_PLAN_COMPUTE, FCI_PLAN_SIMD
 } fci_plan_type;
 
+// Empty, to be freed with fc_plan_free.
 FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err);
+// One more step, of this many scores.
 FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
                                size_t n_scores, fc_error *err);
 // The sublayers [*first, *first + *count) that a candidate consists of.
@@ -16097,17 +16218,20 @@ FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t 
                                uint32_t *count);
 // How many ids candidates have, and whether one of them may be removed by this plan.
 FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
+// Whether a candidate may go: its kind and place.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
 // a before b: smaller, ties to the lower candidate; what is not a number is behind everything.
 FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
 // NULL: has none
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate);
+// Takes what a step removed out of the mask.
 FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask);
 // Binds a plan to a model: no number of a plan that came from elsewhere is used before. mask
 // [2 * n_blocks] becomes what all its steps leave.
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err);
 // The value'th name of an enumeration, NULL past its end.
 FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value);
+// Of a whole model.
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
@@ -18275,9 +18399,11 @@ typedef struct fci_evaluation {
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
 
+// Zeroed allowed.
 FCI_FN void fci_perplexity_close(fci_evaluation *v);
 // Checks the sequences and makes room to run them, with up to head_rows rows of logits at a time.
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
+// One pass over all sequences; `take` sees each wave's rows.
 FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err);
 
 // ---- private to this section
@@ -19181,7 +19307,9 @@ typedef struct fci_export {
     fc_error *err;
 } fci_export;
 
+// Whether the format keeps removed sublayers, with zeros.
 FCI_FN bool fci_export_masked(const fci_export *x);
+// Whether the format is a GGUF file.
 FCI_FN bool fci_export_to_gguf(const fci_export *x);
 // What is left out of the file to write: by the mask, or by the model itself. Masked files leave
 // out nothing.
@@ -19192,8 +19320,10 @@ FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char 
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
 // One paragraph for people: what was removed from what.
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b);
+// One more tensor to write.
 FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                const uint64_t *shape);
+// Room for a tensor's pieces.
 FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n);
 // A matrix or vector of the model, converted to `type` where that is another.
 FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
@@ -19446,12 +19576,14 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
 // The type a matrix is stored in; safetensors has none in blocks. Small tables that llama.cpp adds
 // to float32 rows are float32.
 FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_matrix *w);
+// The list of tensors of a file of the other kind.
 FCI_FN fc_code fci_convert_to_other_kind(fci_export *x);
 // What llama3's scaling divides frequency j by.
 FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j);
 // llama3's scaling, and longrope's factors, are tensors in GGUF.
 FCI_FN fc_code fci_convert_rope(fci_export *x);
 FCI_FN bool fci_convert_attention_stub(const fci_export *x, uint32_t block);
+// What deci needs in the place of removed sublayers.
 FCI_FN fc_code fci_convert_stubs(fci_export *x);
 // Whether all blocks are Llama's (Qwen2's too): what deci, and vLLM's DeciLMForCausalLM, can run.
 FCI_FN bool fci_convert_llama_shaped(const fc_model *m);
@@ -19792,15 +19924,20 @@ typedef struct fci_keys { // the key-value part of a GGUF file
     uint64_t n;
 } fci_keys;
 
+// Little-endian, `bytes` of it.
 FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes);
+// With its length.
 FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
+// A key with one value, here and below.
 FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
 FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
 FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value);
 // its items follow
 FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count);
+// A key of the architecture: "llama.block_count".
 FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
                                  uint64_t value);
+// Heads and widths, by block where blocks differ.
 FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k);
 // What every GGUF file gets: who made it, and the plan.
 FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k);
@@ -19808,6 +19945,7 @@ FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k);
 FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k);
 // Hyperparameters by the table that reads them. Sizes are written elsewhere.
 FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f);
+// Everything about the rotary embedding.
 FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k);
 // "license: apache-2.0" of the model card.
 FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card);
@@ -20055,6 +20193,7 @@ FCI_FN fc_code fci_vocab_beside(fci_export *x, const char *name, char **path);
 FCI_FN fc_code fci_vocab_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
 // The config.json that the model was opened with, wherever it is.
 FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f);
+// All keys of the vocabulary and the chat template.
 FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k);
 
 // ---- private to this section
@@ -20633,6 +20772,7 @@ FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k) {
 // >> directory
 // config.json and the modelling file of a directory.
 
+// The Python file that transformers runs the directory with.
 FCI_FN void fci_directory_put_modeling(const fci_export *x, fci_buffer *b);
 // Settings that make transformers run a program that came with the model, or that are untrue of
 // weights that are written as they are computed with.
@@ -20852,10 +20992,13 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
 
 // the file under way is thrown away
 FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code);
+// Begins a file of the export.
 FCI_FN fc_code fci_write_begin(fci_export *x, const char *path);
-FCI_FN fc_code fci_write_write(fci_export *x, const void *bytes, uint64_t n);
+// Bytes to the file, or compared with it.
+FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n);
 // Which row of the model is row r in another order.
 FCI_FN uint64_t fci_write_from(const fci_export *x, fci_order order, uint64_t r);
+// All tensors of a file, each padded to `align`.
 FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align);
 
 // ---- private to this section
@@ -20911,7 +21054,7 @@ FCI_FN fc_code fci_write_compare(fci_export *x, const char *p, uint64_t n) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_write_write(fci_export *x, const void *bytes, uint64_t n) {
+FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n) {
     const char *p = (const char *)bytes;
     if (x->again) return fci_write_compare(x, p, n);
     while (n > 0) {
@@ -20931,7 +21074,7 @@ FCI_FN fc_code fci_write_zeros(fci_export *x, uint64_t n) {
     static const char zeros[4096] = {0};
     fc_code code = FC_OK;
     for (; n > 0 && !code; n -= fci_min(n, sizeof zeros))
-        code = fci_write_write(x, zeros, fci_min(n, sizeof zeros));
+        code = fci_write_bytes(x, zeros, fci_min(n, sizeof zeros));
     return code;
 }
 
@@ -20991,7 +21134,7 @@ FCI_FN fc_code fci_write_row_converted(fci_export *x, const fci_out *o, const fc
         for (uint64_t i = 0; w->transposed && i < n; i++)
             fci_number_decode(w->type, row + (at + i) * w->row_bytes, 0, 1, room->values + i);
         fci_write_encode(o->type, n, room);
-        code = fci_write_write(x, room->stored, fci_number_bytes(o->type, n));
+        code = fci_write_bytes(x, room->stored, fci_number_bytes(o->type, n));
     }
     return code;
 }
@@ -21004,17 +21147,17 @@ FCI_FN fc_code fci_write_rows(fci_export *x, const fci_export_piece *p, fci_writ
     fc_code code = FC_OK;
     for (uint64_t r = 0; r < w->rows && !code; r++) {
         if (w->row_bytes > sizeof room->stored) {
-            code = fci_write_write(x, fci_write_row(x, p, r), w->row_bytes);
+            code = fci_write_bytes(x, fci_write_row(x, p, r), w->row_bytes);
             continue;
         }
         if (n + w->row_bytes > sizeof room->stored) {
-            code = fci_write_write(x, room->stored, n);
+            code = fci_write_bytes(x, room->stored, n);
             n = 0;
         }
         memcpy(room->stored + n, fci_write_row(x, p, r), (size_t)w->row_bytes);
         n += (size_t)w->row_bytes;
     }
-    return code ? code : fci_write_write(x, room->stored, n);
+    return code ? code : fci_write_bytes(x, room->stored, n);
 }
 
 FCI_FN fc_code fci_write_tensor(fci_export *x, const fci_out *o, fci_write_room *room) {
@@ -21027,7 +21170,7 @@ FCI_FN fc_code fci_write_tensor(fci_export *x, const fci_out *o, fci_write_room 
             for (uint64_t r = 0; r < w->rows && !code; r++)
                 code = fci_write_row_converted(x, o, p, r, room);
         else if (p->order == FCI_ORDER_AS_IS && !w->run)
-            code = fci_write_write(x, w->data, w->rows * w->row_bytes);
+            code = fci_write_bytes(x, w->data, w->rows * w->row_bytes);
         else code = fci_write_rows(x, p, room);
     }
     if (code || !room->unfit) return code;
@@ -21059,7 +21202,7 @@ FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align) {
 // Read back: what was written, opened as a model, must be the one that was meant.
 
 // Opens what was written, with one thread and without a word, and looks at all of the model.
-FCI_FN fc_code fci_agree_agrees(fci_export *x, const char *path);
+FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path);
 
 // ---- private to this section
 
@@ -21384,7 +21527,7 @@ FCI_FN fc_code fci_agree_tokenizer(fci_export *x, fc_model *back) {
     return code ? code : fci_agree_vocabulary(x, was, is);
 }
 
-FCI_FN fc_code fci_agree_agrees(fci_export *x, const char *path) {
+FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path) {
     fc_model_desc desc;
     fci_agree g;
     memset(&desc, 0, sizeof desc);
@@ -21429,16 +21572,19 @@ FCI_FN fc_code fci_deliver_whole(fci_export *x, const char *path, const fci_body
 // Which file each tensor goes to: as in the input, or by --shard-size. Files that would be empty
 // are left out.
 FCI_FN uint32_t fci_deliver_shards(fci_export *x);
+// A small file of the folder.
 FCI_FN fc_code fci_deliver_file(fci_export *x, const char *name, const char *bytes, size_t n);
+// A file of tensors.
 FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files);
 // takes the buffer
 FCI_FN fc_code fci_deliver_text(fci_export *x, const char *name, fci_buffer *b);
+// model.safetensors.index.json.
 FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files);
 
 // ---- private to this section
 
 FCI_FN fc_code fci_deliver_put(fci_export *x, const fci_body *body) {
-    fc_code code = fci_write_write(x, body->head, body->n);
+    fc_code code = fci_write_bytes(x, body->head, body->n);
     return code || !body->tensors ? code : fci_write_tensors(x, body->file, body->align);
 }
 
@@ -21460,7 +21606,7 @@ FCI_FN fc_code fci_deliver_put_again(fci_export *x, const fci_body *body, const 
     fci_free(x->c, x->again_room);
     x->again = NULL;
     x->again_room = NULL;
-    return code || !body->whole ? code : fci_agree_agrees(x, path);
+    return code || !body->whole ? code : fci_agree_whole(x, path);
 }
 
 FCI_FN fc_code fci_deliver_end(fci_export *x) {
@@ -22096,7 +22242,8 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
 // >> along
 // What goes along with a directory: data, by a list. Programs, other weights and unknown files stay.
 
-FCI_FN fc_code fci_along_along(fci_export *x);
+// Copies what goes along, and notes what stays.
+FCI_FN fc_code fci_along_all(fci_export *x);
 
 // ---- private to this section
 
@@ -22294,7 +22441,7 @@ FCI_FN int fci_along_each(void *user, const char *name) {
     return 0;
 }
 
-FCI_FN fc_code fci_along_along(fci_export *x) {
+FCI_FN fc_code fci_along_all(fci_export *x) {
     int error = fci_platform_list(x->m->path, fci_along_each, x);
     if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
     return x->err->code ? x->err->code : fci_along_settings(x, "tokenizer_config.json");
@@ -22453,7 +22600,7 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
     code = fci_deliver_text(x, "config.json", &b);
     if (!code) code = fci_package_card(x);
     if (!code && fci_config_is_gguf(x->m)) return fci_made_make_tokenizer(x);
-    return code ? code : fci_along_along(x);
+    return code ? code : fci_along_all(x);
 }
 
 FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t bytes) {
@@ -22481,7 +22628,7 @@ FCI_FN fc_code fci_package_folder(fci_export *x) {
     if (error) return fci_io_error(x->err, final, "create", error);
     x->target = ((fci_platform_file *)folder)->beside_path;
     code = fci_package_folder_files(x);
-    if (!code) code = fci_agree_agrees(x, x->target);
+    if (!code) code = fci_agree_whole(x, x->target);
     if (code) fci_platform_discard(NULL, folder);
     else if ((error = fci_platform_commit(NULL, folder)) != 0)
         code = fci_io_error(x->err, final, "finish", error);

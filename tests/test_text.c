@@ -806,7 +806,7 @@ static const struct { const char *pattern, *pieces; } cuts[] = {
 static void test_cuts(void) {
     fci_context c;
     fci_arena arena;
-    fci_unicode_unicode u;
+    fci_unicode u;
     fc_error err;
     string got = {NULL, 0, 0}, text = {NULL, 0, 0};
     memset(&arena, 0, sizeof arena);
@@ -1419,7 +1419,7 @@ static void test_gguf(void) {
 static const char nfc_json[] = STAGES("[]", "{\"type\":\"NFC\"}", SPLIT("{\"Regex\":\"\\\\p{N}\"}", "Isolated", "false"), "null",
     "{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"a\"}");
 
-static void test_normal(const fci_unicode_unicode *u, const fci_context *c) {
+static void test_normal(const fci_unicode *u, const fci_context *c) {
     static const char *const cases[][2] = {
         {"", ""}, {"abc", "abc"}, {"e\xcc\x81", "\xc3\xa9"}, {"xe\xcc\x81y", "x\xc3\xa9y"}, {"\xcc\x81""e", "\xcc\x81""e"},
         {"a\xcc\x81\xcc\xa3", "\xe1\xba\xa1\xcc\x81"}, {"\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c"},
@@ -1498,7 +1498,7 @@ static void test_classes(void) { // Unicode's, as the package's regular expressi
     char *text = corpus("corpora/unicode/onig_classes.txt", &n), *line = text;
     fci_context c;
     fci_arena arena;
-    fci_unicode_unicode u;
+    fci_unicode u;
     fc_error err;
     memset(&arena, 0, sizeof arena);
     memset(&u, 0, sizeof u);
