@@ -4851,9 +4851,10 @@ FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *s
     uint8_t *b = (uint8_t *)stored;
     switch (type) {
     case FC_DTYPE_F32:
-        for (uint64_t i = 0; i < n; i++) {
-            fci_number_put_le16(b + 4 * i, (uint16_t)fci_float_bits(x[i]));
-            fci_number_put_le16(b + 4 * i + 2, (uint16_t)(fci_float_bits(x[i]) >> 16));
+        for (uint64_t i = 0; i < n; i++) { // `stored` may be x
+            const uint32_t bits = fci_float_bits(x[i]);
+            fci_number_put_le16(b + 4 * i, (uint16_t)bits);
+            fci_number_put_le16(b + 4 * i + 2, (uint16_t)(bits >> 16));
         }
         return true;
     case FC_DTYPE_F16:
@@ -15777,7 +15778,7 @@ typedef struct fci_reference {
     size_t width;     // of outputs
     size_t batch;     // rows of outputs at a time
     double row_units; // work of one row of outputs, in forward passes of a sequence
-    float *triangle;  // R, or NULL: outputs are logits
+    float *triangle;  // R as a file has it, or NULL: outputs are logits
     void *packed, *scratch; // of R's products
     double *gram;           // [hidden, hidden] while R is found, as the next two
     float *part, *columns;  // [hidden, hidden], [hidden, chunk + 1]
@@ -15981,6 +15982,7 @@ FCI_FN fc_code fci_distance_reference_gram(fci_engine *e, const fci_reference *r
         fci_distance_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
         const fci_gemm_part product = {&w, 0, d, NULL, r->part, d};
         fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
+        fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
         for (size_t i = 0; i < d * d; i++) r->gram[i] += (double)r->part[i];
         if (e->tick && e->tick(e->tick_user, 0))
@@ -16023,6 +16025,7 @@ FCI_FN fc_code fci_distance_reference_factor(fci_engine *e, fci_reference *r, fc
     }
     for (size_t i = 0; i < d * d && !code; i++)
         r->triangle[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
+    if (!code) fci_number_encode(FC_DTYPE_F32, r->triangle, d * d, r->triangle);
     g.doing = FCI_FREE;
     fci_distance_reference_workspace(r, d, &g);
     return code;
@@ -19608,8 +19611,11 @@ FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_m
 FCI_FN fc_code fci_convert_floats(fci_export *x, const char *name, const float *values, uint64_t n,
                                   fci_order order) {
     fci_matrix w;
+    float *stored = (float *)fci_arena_alloc(&x->arena, n, sizeof *stored, name, x->err);
+    if (!stored) return FC_ERR_MEMORY;
+    fci_number_encode(FC_DTYPE_F32, values, n, stored);
     memset(&w, 0, sizeof w);
-    w.data = values;
+    w.data = stored;
     w.type = FC_DTYPE_F32;
     w.rows = order == FCI_ORDER_AS_IS ? 1 : n;
     w.cols = n / w.rows;

@@ -239,7 +239,7 @@ machine() { # NAME EMULATOR COMPILER FLAG...
     t_ok "$name runs" agrees "$emulator" "$w/cli" prune
     t_ok "$name: the same bytes" same_bytes "$emulator" "$w/cli"
     programs=
-    for test in test_number $kernel_test test_json test_tensorfile test_misuse; do
+    for test in test_core test_number $kernel_test test_json test_tensorfile test_distance test_misuse; do
         t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING -DFINERCUT_STATIC "tests/$test.c" -o "$w/$test" -lm -pthread
         programs="$programs $w/$test"
     done

@@ -77,8 +77,9 @@ static void check_pair(fc_simd simd, const float *p, const float *q, size_t n, c
         const fc_metric metric = (fc_metric)k;
         const double want = plain(metric, p, q, label, n),
                      got = fc_distance(metric, p, q, label, n, simd);
-        T_OK(close_to(got, want), "%s %s, %s, %d logits: expected %.12g, got %.12g",
-             fc_simd_name(simd), fc_metric_name(metric), what, (int)n, want, got);
+        T_OK(close_to(got, want) || (metric == FC_METRIC_NLL && fabs(got - want) < 1e-7),
+             "%s %s, %s, %d logits: expected %.12g, got %.12g", fc_simd_name(simd),
+             fc_metric_name(metric), what, (int)n, want, got);
         if (metric == FC_METRIC_NLL) continue;
         const double none = fc_distance(metric, p, p, label, n, simd),
                      back = fc_distance(metric, q, p, label, n, simd);
@@ -268,8 +269,7 @@ static void test_items(world *w) {
         const fc_metric metric = (fc_metric)k;
         measure(w, metric, (size_t)1 << 20, 2 * N, false, all);
         size_t bad = 0;
-        for (size_t i = 0; i < 2 * N;
-             i++) { // the last position of a sequence has no next token: whatever comes after it
+        for (size_t i = 0; i < 2 * N; i++) { // the last position's next token is whatever follows
             const size_t at = i % N;
             const uint32_t label = w->ids[at + 1 < N ? at + 1 : at];
             bad += !close_to(
