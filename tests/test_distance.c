@@ -159,8 +159,8 @@ static void test_divisors(void) {
     const double want[FC_METRIC_COUNT] = {
         17, 17, 3, 17 * 50, 17, 14}; // positions, sequences, positions x logits, labels
     for (int k = 0; k < FC_METRIC_COUNT; k++)
-        T_OK(fci_distance_divisor(&fci_distances[k], &t, 50) == want[k], "%s: %g",
-             fc_metric_name((fc_metric)k), fci_distance_divisor(&fci_distances[k], &t, 50));
+        T_OK(fci_distance_divisor(&fci_distance_rows[k], &t, 50) == want[k], "%s: %g",
+             fc_metric_name((fc_metric)k), fci_distance_divisor(&fci_distance_rows[k], &t, 50));
 }
 
 // ---- many positions
@@ -258,7 +258,7 @@ static void measure(world *w, fc_metric metric, size_t kept, size_t rows, bool o
              "position %u is kept", order[i]);
     if (!code) code = fci_distance_items(&e, &r, items, 2 * N, &err);
     T_OK(code == FC_OK, "%s: %s", fc_metric_name(metric), err.msg);
-    fci_reference_free(&w->m->c, &r);
+    fci_reference_free(w->m, &r);
     fci_engine_close(&e);
 }
 
@@ -308,7 +308,7 @@ static void test_not_finite(world *w) {
         if (!code) code = fci_reference_finish(&e, &r, &err);
         T_OK(code == FC_ERR_NUMERIC && strstr(err.msg, "position 5 of the text"), "%s: %s",
              fc_metric_name((fc_metric)k), err.msg);
-        fci_reference_free(&w->m->c, &r);
+        fci_reference_free(w->m, &r);
         fci_engine_close(&e);
         w->original[5 * HIDDEN] = good;
     }
@@ -338,7 +338,7 @@ static void test_cancelled(world *w, fc_metric metric) {
         if (!code) code = fci_distance_items(&e, &r, &item, 1, &err);
         T_OK(code == (left < 0 ? FC_ERR_CANCELLED : FC_OK), "%s: %d ticks: %s",
              fc_metric_name(metric), n, err.msg);
-        fci_reference_free(&w->m->c, &r);
+        fci_reference_free(w->m, &r);
         fci_engine_close(&e);
         if (left >= 0 || n > 100) {
             T_OK(n >= 2 && n < 100, "%d ticks", n);
