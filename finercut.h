@@ -111,6 +111,13 @@
      output (NAME.finercut-....tmp) is removed when that output is next written; a lock tells it from
      what a live process is writing.
 
+   HOOKS
+     alloc, io, par and log of fc_env, and fc_watch of long calls: each is all NULL for the default.
+     What must be there together stands at each struct. Hooks must not call back into the model they
+     are called by. During fc_prune (and any other call on a model) other threads may read its
+     configuration, container, fingerprint and tokenizer; the plan in the making belongs to the
+     thread that called, inside its progress callback: copy there what others are to see.
+
    THREADS
      A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;
      different models are independent. Tokenizers and containers may be shared by threads.
@@ -133,6 +140,13 @@
      - every enum has fc_..._name and fc_..._parse; parse returns fc_code and takes fc_error
      - fc_plan_about is fc_plan_about; fc_model_sublayer_parameters takes block and fc_kind
      - fc_candidate_name and fc_plan_mask take the size of what they write to
+     - fc_matmul takes an fc_product, fc_speed_... an fc_speed_desc in place of many parameters
+     - fc_export_desc.steps: FINERCUT_NO_STEPS is none, 0 all
+     - progress and cancelling are one fc_watch everywhere, fc_logits, fc_generate and speed too;
+       what a callback stops is FC_ERR_CANCELLED; fc_progress.what of a search is "searching"
+     - an fc_io that is there in part is an error of every call that takes it
+     - fc_alloc.realloc grows arrays
+     - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -223,8 +237,9 @@ FINERCUT_API fc_code fc_code_parse(const char *name, fc_code *out, fc_error *err
 /* ---------------------------------------------------------------------------------------------
    The world outside: memory, files, threads, log. Zero everywhere means the defaults. */
 
-/* One function does malloc (p NULL), free (new_size 0, returns NULL) and realloc. `align` is a
-   power of two up to 64. It may be called from any thread that calls into the library. */
+/* One function does malloc (p NULL), free (new_size 0, returns NULL) and realloc, by which arrays
+   grow; where it returns NULL, p stays as it was. `align` is a power of two up to 64. It may be
+   called from any thread that calls into the library. `realloc` NULL: the C library's. */
 typedef struct fc_alloc {
     void *(*realloc)(void *user, void *p, size_t old_size, size_t new_size, size_t align);
     void *user;
@@ -232,8 +247,11 @@ typedef struct fc_alloc {
 
 /* Files are read by position. All functions return 0 or an errno value. `open` returns ENOENT (or
    ENOTDIR) where there is no such file and only then: a model's optional files are done without,
-   and any other failure of any file is the caller's to know. `map` may be NULL: then files are read
-   into memory. Outputs are written beside the final name and moved by `commit`. */
+   and any other failure of any file is the caller's to know. Outputs are written beside the final
+   name and moved by `commit`. All NULL: the system's files. Else open, read_at and close are there;
+   map and unmap both or neither (files are read into memory then); create, write, commit and
+   discard all or none (outputs are an error then). What is there in part is an error of every call
+   that takes it. */
 typedef struct fc_io {
     int (*open)(void *user, const char *path, void **file, uint64_t *size);
     int (*read_at)(void *user, void *file, void *buffer, uint64_t offset, size_t length);
@@ -248,7 +266,8 @@ typedef struct fc_io {
 } fc_io;
 
 /* parallel_for calls fn(arg, task, worker) once for every task in [0, n_tasks), worker in
-   [0, n_threads), no two tasks of one worker at a time, and returns when all are done. */
+   [0, n_threads), no two tasks of one worker at a time, and returns when all are done. NULL: a pool
+   of the library's own. */
 typedef struct fc_par {
     uint32_t n_threads; /* 0 = one per available core */
     void (*parallel_for)(void *user, size_t n_tasks,
@@ -256,7 +275,7 @@ typedef struct fc_par {
     void *user;
 } fc_par;
 
-/* level: 0 warning, 1 information. Errors never depend on it. */
+/* level: 0 warning, 1 information. Errors never depend on it. `fn` NULL: nobody hears. */
 typedef struct fc_log {
     void (*fn)(void *user, int level, const char *message);
     void *user;
@@ -266,6 +285,16 @@ typedef enum fc_simd { /* the highest kernel table that may be used */
     FC_SIMD_AUTO = 0, FC_SIMD_SCALAR, FC_SIMD_AVX2, FC_SIMD_AVX512, FC_SIMD_AVX512BF16,
     FC_SIMD_AMX, FC_SIMD_NEON, FC_SIMD_NEON_BF16, FC_SIMD_COUNT
 } fc_simd;
+
+/* A file in memory, as an input: a model's folder is its files by their names in it ("config.json",
+   "model.safetensors" ...), a GGUF model its one file, or its parts in order. The list and what it
+   points to are not copied and must outlive what is opened from them. What ends in _memory is the
+   call of the same name with bytes in place of a path; fc_io is for outputs only then. */
+typedef struct fc_memory_file {
+    const char *name;
+    const void *data;
+    size_t size;
+} fc_memory_file;
 
 typedef struct fc_env {
     fc_alloc alloc;
@@ -349,6 +378,8 @@ typedef struct fc_container fc_container;
 /* `path`: FILE.safetensors, FILE.gguf, or a directory with model.safetensors or
    model.safetensors.index.json. The kind of a file is told by its first bytes, not its name. */
 FINERCUT_API fc_container *fc_container_open(const char *path, const fc_env *env, fc_error *err);
+FINERCUT_API fc_container *fc_container_open_memory(const fc_memory_file *files, size_t n_files,
+                                                    const fc_env *env, fc_error *err);
 FINERCUT_API void fc_container_close(fc_container *c);            /* NULL allowed */
 FINERCUT_API const char *fc_container_kind(const fc_container *c); /* "safetensors" or "gguf" */
 FINERCUT_API uint64_t fc_container_bytes(const fc_container *c);   /* of all its files */
@@ -383,7 +414,9 @@ typedef struct fc_tokenizer fc_tokenizer;
 
 /* `path`: a tokenizer.json, a directory that holds one, or a GGUF file with a vocabulary. */
 FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env, fc_error *err);
-FINERCUT_API void fc_tokenizer_close(fc_tokenizer *t);
+FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files, size_t n_files,
+                                                    const fc_env *env, fc_error *err);
+FINERCUT_API void fc_tokenizer_close(fc_tokenizer *t); /* NULL allowed */
 FINERCUT_API uint32_t fc_tokenizer_vocab_size(const fc_tokenizer *t); /* highest id + 1 */
 FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t); /* "byte-level BPE,
                                                   smollm ..." */
@@ -450,7 +483,9 @@ typedef struct fc_config {
 typedef struct fc_model fc_model;
 
 FINERCUT_API fc_model *fc_model_open(const char *path, const fc_model_desc *desc, fc_error *err);
-FINERCUT_API void fc_model_close(fc_model *m);
+FINERCUT_API fc_model *fc_model_open_memory(const fc_memory_file *files, size_t n_files,
+                                            const fc_model_desc *desc, fc_error *err);
+FINERCUT_API void fc_model_close(fc_model *m); /* NULL allowed */
 FINERCUT_API const fc_config *fc_model_config(const fc_model *m);
 FINERCUT_API const fc_container *fc_model_container(const fc_model *m);
 /* "fc2-" and 16 hex digits, of the settings, the tensors' names, types and shapes, and samples of
@@ -557,7 +592,10 @@ typedef struct fc_plan_info {
 FINERCUT_API const fc_plan_info *fc_plan_about(const fc_plan *p);
 FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index);
 FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error *err);
+FINERCUT_API fc_plan *fc_plan_load_memory(const void *data, size_t size, const fc_env *env,
+                                          fc_error *err);
 FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err);
+FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_error *err);
 /* Whether a new plan may be written there: FC_OK where nothing is, or a plan without steps;
    FC_ERR_MISMATCH where a plan of steps is, which the message tells of; FC_ERR_FORMAT where
    something else is. fc_plan_save itself replaces what is there. */
@@ -576,16 +614,19 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
                                   uint8_t *mask, size_t size, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
-   Progress and cancelling: long calls report about ten times a second and stop with
-   FC_ERR_CANCELLED (keeping what is done) when the callback returns nonzero. */
+   Progress and cancelling, the same in every call that may take long: `progress` (NULL: none) is
+   called soon after the beginning and then about ten times a second, by the thread that made the
+   call. Where it returns nonzero the call ends with FC_ERR_CANCELLED, keeping what is done. */
 typedef struct fc_progress {
-    const char *what;      /* "hashing", "calibrating", "step", "evaluating" */
+    const char *what;      /* what is under way, one word: "hashing" the model, "calibrating",
+                              "searching", "evaluating", "generating", "measuring", "exporting" */
     size_t step, n_steps;  /* search: 1-based step of all steps */
     double done;           /* share of the whole work, 0 to 1, an estimate */
     double step_done;      /* share of this step */
     double seconds;        /* since the call began */
     double seconds_left;   /* an estimate; negative while unknown */
-    const fc_plan *plan;   /* search: the steps done so far (read only), or NULL */
+    const fc_plan *plan;   /* search: the steps done so far, to be read (and saved) until the
+                              callback returns; else NULL */
 } fc_progress;
 
 typedef struct fc_watch {
@@ -618,7 +659,8 @@ typedef struct fc_prune_desc {
 
 /* Returns a plan also when cancelled after the start (err->code is FC_ERR_CANCELLED then). */
 FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err);
-/* How many removals `remove` and `fraction` mean for this model and these candidates. */
+/* How many removals `remove` and `fraction` mean for this model and these candidates. `desc` NULL =
+   defaults. */
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *desc,
                                     uint32_t *n_steps, fc_error *err);
 
@@ -693,8 +735,9 @@ FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, f
                                        fc_error *err);
 
 /* Logits of all positions, in order, handed to `sink` in pieces: rows [n_rows, vocab_size]. A
-   nonzero return stops with FC_ERR_IO. */
+   nonzero return stops with FC_ERR_CANCELLED, too. */
 FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const uint8_t *mask,
+                               const fc_watch *watch,
                                int (*sink)(void *user, const float *rows, size_t n_rows),
                                void *user, fc_error *err);
 
@@ -744,6 +787,7 @@ typedef struct fc_generate_desc {
        stops with FC_ERR_CANCELLED. */
     int (*piece)(void *user, const char *bytes, size_t length);
     void *user;
+    fc_watch watch;
 } fc_generate_desc;
 
 typedef struct fc_generated {
@@ -761,7 +805,7 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
                                  const fc_generate_desc *desc, fc_generated *out, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
-   Speed: the fastest of `repeat` runs after one to warm up (no new one begins after 5 seconds). */
+   Speed: the fastest of `repeat` runs and one to warm up (no new one begins after 5 seconds). */
 typedef struct fc_speed {
     double work;       /* of one run: tokens, or floating-point operations */
     double seconds;    /* of the fastest run */
@@ -769,18 +813,35 @@ typedef struct fc_speed {
     double bytes;      /* of weights read in that run, each once a pass; at most, of experts */
 } fc_speed;
 
-/* `sequences` of `tokens` tokens in one batch; logits of every position, or of the last ones. */
-FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t tokens,
-                                     uint32_t sequences, int all_logits, uint32_t repeat,
-                                     fc_speed *out, fc_error *err);
-/* `tokens` tokens one by one, from an empty sequence, each picked greedily. */
-FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_t tokens,
-                                       uint32_t repeat, fc_speed *out, fc_error *err);
-/* Random activations [rows, k] times the transpose of w [n, k], stored as fc_matmul says, as this
-   model computes: packing of the activations included, allocations not. */
-FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w,
-                                     fc_dtype type, size_t n, uint32_t repeat, fc_speed *out,
+typedef struct fc_speed_desc {
+    const uint8_t *mask; /* NULL = the whole model */
+    uint32_t tokens;     /* 0 = 256 of a prompt, 128 to generate, or what the model can take */
+    uint32_t sequences;  /* prompts in one batch; 0 = 1 */
+    int all_logits;      /* of prompts: 1 = of every position; 0 = of the last ones */
+    uint32_t repeat;     /* 0 = 3 */
+    fc_watch watch;
+} fc_speed_desc;
+
+/* y [m, n] = x [m, k] times the transpose of w [n, k], whose rows are stored one after the other in
+   `type` (any that fc_decode reads; k a multiple of its block). */
+typedef struct fc_product {
+    size_t m, n, k;
+    const float *x;
+    const void *w;
+    fc_dtype type;
+    float *y;
+    fc_compute compute; /* AUTO is F32; BF16 on kernel tables that have it */
+} fc_product;
+
+/* `desc` NULL = defaults. Prompts: in one batch. Generation: one by one from an empty sequence,
+   each token picked greedily. Products: of random activations (x, y and compute are not looked at),
+   as this model computes, packing them included, allocations not. */
+FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const fc_speed_desc *desc, fc_speed *out,
                                      fc_error *err);
+FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, fc_speed *out,
+                                       fc_error *err);
+FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_speed_desc *desc,
+                                     fc_speed *out, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    Exports: a pruned model for other programs. */
@@ -794,10 +855,12 @@ typedef enum fc_export_format {
     FC_EXPORT_COUNT
 } fc_export_format;
 
+#define FINERCUT_NO_STEPS SIZE_MAX
+
 typedef struct fc_export_desc {
     fc_export_format format;
     const char *path;      /* a file, or a folder that is new or empty; renamed when it is whole */
-    size_t steps;          /* of the plan; 0 = all */
+    size_t steps;          /* of the plan, its first; 0 = all, FINERCUT_NO_STEPS = none */
     fc_dtype type;         /* of matrices, from one container to the other: F32, F16, BF16, and Q8_0 in GGUF;
                               0 = as stored, of blocks in safetensors F32 */
     uint64_t shard_bytes;  /* most bytes of a safetensors file; 0 = shards as in the input */
@@ -817,8 +880,10 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
    of removal, the distance curve, the heat map of candidate scores (bounds told apart from exact
    scores). */
 FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err);
+FINERCUT_API fc_code fc_report_svg_memory(const fc_plan *p, fc_text *out, fc_error *err);
 /* One line a score: step, candidate, value, exact, removed. */
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err);
+FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    Easy: one call from files to a file, made of the calls above. */
@@ -831,12 +896,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 /* ---------------------------------------------------------------------------------------------
    Kernels: the arithmetic by itself. Arrays are row-major float32 unless said, of any alignment. */
 
-/* y [m, n] = x [m, k] times the transpose of w [n, k], rows of w stored one after the other in
-   `type` (any that fc_decode reads; k a multiple of its block). compute: FC_COMPUTE_F32, or
-   FC_COMPUTE_BF16 on kernel tables that have it. */
-FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type,
-                               size_t n, float *y, fc_compute compute,
-                               const fc_env *env, fc_error *err);
+FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error *err);
 /* Elements [first, first + n) of a stored row; both multiples of the type's block
    (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
 FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
@@ -2153,6 +2213,8 @@ typedef struct fci_context {
     fc_io io;
     fc_log log;
     fc_par par;                        // the caller's pool, if any
+    const fc_memory_file *files;       // inputs in memory, in place of io's; or NULL
+    size_t n_files;
     bool force;                        // outputs replace any file
     uint32_t n_threads;                // workers that parallel_for uses
     struct fci_pool *pool;             // ours; NULL with one thread or the caller's pool
@@ -2170,6 +2232,13 @@ typedef struct fci_group {
     fc_error *err;
     fc_code code;   // of the allocations so far
 } fci_group;
+
+// What a long call tells its caller: at once, and then about ten times a second.
+typedef struct fci_watch {
+    const fc_watch *hook; // or NULL
+    fc_progress p;
+    double start, told;
+} fci_watch;
 
 typedef struct fci_core_chunk {
     struct fci_core_chunk *next;
@@ -2211,6 +2280,8 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
     FCI_PRINTF(4, 5);
 // Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
+// What a caller must give; `what` names it all.
+FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // A view of a terminated text, or of n bytes.
 FCI_INLINE fci_str fci_s(const char *text);
 FCI_INLINE fci_str fci_sn(const char *p, size_t n);
@@ -2229,21 +2300,24 @@ FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b);
 FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b);
 // The C library behind fc_alloc.realloc.
 FCI_FN void *fci_core_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align);
-// Zeroed memory aligned to FCI_ALIGN, or NULL with *err filled; `what` names it in the error.
+// Grows (or makes, p NULL) an array to `count` items, aligned to FCI_ALIGN; what is new is zero.
+// NULL with *err filled on failure, and p stays valid; `what` names it in the error.
+FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
+                      const char *what, fc_error *err);
 FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
                        fc_error *err);
 // NULL allowed.
 FCI_FN void fci_free(const fci_context *c, void *p);
-// Grows (or makes, p NULL) an array to `count` items; what is new is zero. On failure p stays
-// valid.
-FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
-                      const char *what, fc_error *err);
 // An empty group.
 FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err);
 // `at` is the address of the pointer to the buffer. One of no items stays NULL.
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
 // What a user may want to know though nothing failed. level: as fc_log.
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
+// `hook` may be NULL; `what` as in fc_progress.
+FCI_FN void fci_watch_begin(fci_watch *w, const fc_watch *hook, const char *what);
+// `done` is the share of the work; FC_ERR_CANCELLED where the caller wants no more.
+FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err);
 // The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with
 // `alloc` alone.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
@@ -2325,6 +2399,12 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
                      inner);
     }
     return code;
+}
+
+FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
+    if (given) return FC_OK;
+    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
+    return FC_ERR_ARGUMENT; // said plainly for analysers, which do not look into variadic functions
 }
 
 FCI_INLINE fci_str fci_s(const char *text) {
@@ -2460,41 +2540,37 @@ typedef struct fci_core_block { // stands before every allocation so that free k
     size_t size;
 } fci_core_block;
 
-FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
-                       fc_error *err) {
+FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
+                      const char *what, fc_error *err) {
     uint64_t bytes, whole;
+    char *base = p ? (char *)p - FCI_ALIGN : NULL;
+    const size_t old = base ? ((fci_core_block *)(void *)base)->size : 0;
     if (!fci_mul(count, size, &bytes) || !fci_add(bytes, FCI_ALIGN, &whole) ||
         whole > SIZE_MAX / 2) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: %llu x %llu bytes do not fit in memory", what,
                  (unsigned long long)count, (unsigned long long)size);
         return NULL;
     }
-    char *p = (char *)c->alloc.realloc(c->alloc.user, NULL, 0, (size_t)whole, FCI_ALIGN);
-    if (!p) {
+    base = (char *)c->alloc.realloc(c->alloc.user, base, old, (size_t)whole, FCI_ALIGN);
+    if (!base) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: out of memory for %llu bytes", what,
                  (unsigned long long)bytes);
         return NULL;
     }
-    memset(p, 0, (size_t)whole);
-    ((fci_core_block *)(void *)p)->size = (size_t)whole;
-    return p + FCI_ALIGN;
+    if (whole > old) memset(base + old, 0, (size_t)whole - old);
+    ((fci_core_block *)(void *)base)->size = (size_t)whole;
+    return base + FCI_ALIGN;
+}
+
+FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
+                       fc_error *err) {
+    return fci_grow(c, NULL, count, size, what, err);
 }
 
 FCI_FN void fci_free(const fci_context *c, void *p) {
     if (!p) return;
     char *base = (char *)p - FCI_ALIGN;
     c->alloc.realloc(c->alloc.user, base, ((fci_core_block *)(void *)base)->size, 0, FCI_ALIGN);
-}
-
-FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
-                      const char *what, fc_error *err) {
-    void *q = fci_alloc(c, count, size, what, err);
-    if (q && p) {
-        size_t old = ((fci_core_block *)(void *)((char *)p - FCI_ALIGN))->size - FCI_ALIGN;
-        memcpy(q, p, (size_t)fci_min(old, count * size));
-        fci_free(c, p);
-    }
-    return q;
 }
 
 FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err) {
@@ -2525,6 +2601,25 @@ FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     c->log.fn(c->log.user, level, text);
+}
+
+FCI_FN void fci_watch_begin(fci_watch *w, const fc_watch *hook, const char *what) {
+    memset(w, 0, sizeof *w);
+    w->hook = hook;
+    w->p.what = what;
+    w->start = fci_platform_seconds();
+    w->told = w->start - 1;
+}
+
+FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err) {
+    const double now = fci_platform_seconds();
+    if (!w->hook || !w->hook->progress || now - w->told < 0.1) return FC_OK;
+    w->told = now;
+    w->p.done = w->p.step_done = done < 1 ? done : 1;
+    w->p.seconds = now - w->start;
+    w->p.seconds_left = done > 0.001 ? w->p.seconds * (1 - w->p.done) / w->p.done : -1;
+    if (!w->hook->progress(w->hook->user, &w->p)) return FC_OK;
+    return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
 }
 
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
@@ -2580,14 +2675,11 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
         return NULL;
     }
-    k = (fci_core_chunk *)fci_alloc(a->c, 1, head + bytes, what, err);
+    while (*link && *link != old) link = &(*link)->next; // takes the old one's place, or the last
+    k = (fci_core_chunk *)fci_grow(a->c, old, 1, head + bytes, what, err);
     if (!k) return NULL;
     k->size = k->used = (size_t)bytes;
-    if (old) memcpy((char *)k + head, p, (size_t)fci_min(old->size, bytes));
-    while (*link && *link != old) link = &(*link)->next; // takes the old one's place, or the last
-    k->next = old ? old->next : NULL;
     *link = k;
-    fci_free(a->c, old);
     return (char *)k + head;
 }
 
@@ -2834,6 +2926,13 @@ typedef struct fci_file {
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error);
 // What stands behind the last separator.
 FCI_FN const char *fci_base_name(const char *path);
+// Of the caller's io, or in memory: as the functions of fc_io.
+FCI_FN int fci_input_open(const fci_context *c, const char *path, void **handle, uint64_t *size);
+FCI_FN int fci_input_read(const fci_context *c, void *handle, void *buffer, size_t length);
+FCI_FN void fci_input_close(const fci_context *c, void *handle);
+// The path that stands for files in memory, or NULL with *err filled.
+FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
+                                   const char *function, fc_error *err);
 // Zeroed allowed.
 FCI_FN void fci_file_close(fci_file *f);
 // Maps the file where the io can, reads it otherwise; more than `limit` bytes are refused.
@@ -2864,7 +2963,57 @@ FCI_FN const char *fci_base_name(const char *path) {
     return base;
 }
 
+// ---- inputs: of the caller's io, or in memory
+
+#define FCI_MEMORY "memory" // what the folder of files in memory is called in paths
+
+FCI_FN int fci_file_memory_open(const fci_context *c, const char *path,
+                                const fc_memory_file **file) {
+    static const char folder[] = FCI_MEMORY "/";
+    const size_t n = sizeof folder - 1;
+    const char *name = strncmp(path, folder, n) == 0 ? path + n : path;
+    for (size_t i = 0; i < c->n_files; i++)
+        if (strcmp(c->files[i].name, path) == 0 || strcmp(c->files[i].name, name) == 0) {
+            *file = &c->files[i];
+            return 0;
+        }
+    return strcmp(path, FCI_MEMORY) == 0 ? EISDIR : ENOENT;
+}
+
+FCI_FN int fci_input_open(const fci_context *c, const char *path, void **handle, uint64_t *size) {
+    const fc_memory_file *file;
+    if (!c->files) return c->io.open(c->io.user, path, handle, size);
+    const int error = fci_file_memory_open(c, path, &file);
+    if (error) return error;
+    memcpy(handle, &file, sizeof file);
+    *size = file->size;
+    return 0;
+}
+
+FCI_FN int fci_input_read(const fci_context *c, void *handle, void *buffer, size_t length) {
+    if (!c->files) return c->io.read_at(c->io.user, handle, buffer, 0, length);
+    const fc_memory_file *file = (const fc_memory_file *)handle;
+    if (length > file->size) return EIO;
+    memcpy(buffer, file->data, length);
+    return 0;
+}
+
+FCI_FN void fci_input_close(const fci_context *c, void *handle) {
+    if (!c->files) c->io.close(c->io.user, handle);
+}
+
+FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
+                                   const char *function, fc_error *err) {
+    bool whole = files && n_files > 0;
+    for (size_t i = 0; whole && i < n_files; i++)
+        whole = files[i].name && (files[i].data || files[i].size == 0);
+    if (fci_need(whole, function, "files with names and data", err)) return NULL;
+    const bool gguf = files[0].size >= 4 && memcmp(files[0].data, "GGUF", 4) == 0;
+    return n_files == 1 || gguf ? files[0].name : FCI_MEMORY;
+}
+
 FCI_FN void fci_file_close(fci_file *f) {
+    if (f->c && f->c->files) f->data = f->handle = NULL; // the caller's
     if (f->data && f->mapped) f->c->io.unmap(f->c->io.user, f->handle, f->data, f->size);
     else if (f->data) {
         union {
@@ -2883,9 +3032,7 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
     memset(f, 0, sizeof *f);
     f->c = c;
     snprintf(f->name, sizeof f->name, "%s", fci_base_name(path));
-    if (!c->io.read_at || !c->io.close || (c->io.map && !c->io.unmap))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot read files", path);
-    int error = c->io.open(c->io.user, path, &f->handle, &f->size);
+    int error = fci_input_open(c, path, &f->handle, &f->size);
     if (error) {
         f->handle = NULL;
         return fci_io_error(err, path, "open", error);
@@ -2897,6 +3044,10 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
                         (unsigned long long)limit, (unsigned long long)size);
     }
     if (f->size == 0) return FC_OK;
+    if (c->files) {
+        f->data = ((const fc_memory_file *)f->handle)->data;
+        return FC_OK;
+    }
     if (c->io.map && c->io.map(c->io.user, f->handle, f->size, &f->data) == 0) {
         f->mapped = true;
         return FC_OK;
@@ -2929,9 +3080,9 @@ FCI_FN char *fci_path_join(fci_arena *a, const char *directory, const char *name
 FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *there, fc_error *err) {
     void *handle;
     uint64_t size;
-    int error = c->io.open(c->io.user, path, &handle, &size);
+    int error = fci_input_open(c, path, &handle, &size);
     *there = error == 0;
-    if (*there) c->io.close(c->io.user, handle);
+    if (*there) fci_input_close(c, handle);
     if (error == 0 || error == ENOENT || error == ENOTDIR) return FC_OK;
     return fci_io_error(err, path, "open", error);
 }
@@ -2959,10 +3110,10 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
 // Writes beside `path` and renames: the old file stays until the new one is whole.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err);
-// What a caller must give; `what` names it all.
-FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // The allocator and io parts of a context; the parallel and kernel rooms add theirs where needed.
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env);
+// The same of an environment that nobody has looked at yet.
+FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *err);
 // The path of a folder without the slashes that it may end with.
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err);
 
@@ -3217,7 +3368,7 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err) {
     void *file;
-    if (!c->io.create || !c->io.write || !c->io.commit || !c->io.discard)
+    if (!c->io.create)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files", path);
     fc_code code = fci_output_replaces(c, path, kind, err);
     if (code) return code;
@@ -3232,10 +3383,15 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_k
     return error ? fci_io_error(err, path, "finish", error) : FC_OK;
 }
 
-FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
-    if (given) return FC_OK;
-    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
-    return FC_ERR_ARGUMENT; // said plainly for analysers, which do not look into variadic functions
+// A caller's files are read, and written if at all, by functions that are all there.
+FCI_FN fc_code fci_output_io_check(const fc_io *io, fc_error *err) {
+    const int read = !!io->open + !!io->read_at + !!io->close, map = !!io->map + !!io->unmap,
+              written = !!io->create + !!io->write + !!io->commit + !!io->discard;
+    if ((read == 3 && map != 1 && (written == 0 || written == 4)) || read + map + written == 0)
+        return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "fc_io: expected open, read_at and close, map and unmap or neither, create, "
+                    "write, commit and discard or none of them; got only some");
 }
 
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
@@ -3250,6 +3406,11 @@ FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
     if (!c->alloc.realloc) c->alloc.realloc = fci_core_realloc;
     if (!c->io.open) c->io = fci_platform_io();
     c->n_threads = 1;
+}
+
+FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *err) {
+    fci_context_basic(c, env);
+    return env ? fci_output_io_check(&env->io, err) : FC_OK;
 }
 
 FINERCUT_API void fc_tokens_free(fc_tokens *tokens) {
@@ -3325,10 +3486,11 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
         return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
     fci_clear(err);
-    fci_context_basic(&c, env);
-    fc_code code = c.io.open == fci_platform_open
-                       ? fci_output_stream_read(&c, path, &bytes, &length, err)
-                       : fci_output_text_of_file(&c, path, &bytes, &length, err);
+    fc_code code = fci_context_checked(&c, env, err);
+    if (!code)
+        code = c.io.open == fci_platform_open
+                   ? fci_output_stream_read(&c, path, &bytes, &length, err)
+                   : fci_output_text_of_file(&c, path, &bytes, &length, err);
     if (code) return code;
     out->bytes = bytes;
     out->length = length;
@@ -3342,16 +3504,18 @@ FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const vo
     if (fci_need(path && (data || length == 0), "fc_file_write", "a path and data", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
-    fci_context_basic(&c, env);
-    return fci_file_save(&c, path, FC_OUTPUT_ANY, data, length, err);
+    fc_code code = fci_context_checked(&c, env, err);
+    return code ? code : fci_file_save(&c, path, FC_OUTPUT_ANY, data, length, err);
 }
 
 FINERCUT_API fc_code fc_file_there(const char *path, const fc_env *env, int *there, fc_error *err) {
     fci_context c;
     bool is = false;
+    if (fci_need(path && there, "fc_file_there", "a path and a place for the answer", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
-    fci_context_basic(&c, env);
-    fc_code code = fci_file_there(&c, path, &is, err);
+    fc_code code = fci_context_checked(&c, env, err);
+    if (!code) code = fci_file_there(&c, path, &is, err);
     *there = is;
     return code;
 }
@@ -3374,9 +3538,10 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
     void *file = NULL;
     int error = 0;
     fci_clear(err);
-    fci_context_basic(&c, env);
+    if (fci_context_checked(&c, env, err)) return FC_ERR_ARGUMENT;
     memset(&arena, 0, sizeof arena);
     arena.c = &c;
+    if (fci_need(inputs || n_inputs == 0, "fc_output_check", "inputs", err)) return FC_ERR_ARGUMENT;
     if (!path || !*path || (unsigned)kind >= FC_OUTPUT_COUNT)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path and a kind, got %s",
                         path && *path ? "an unknown kind" : "no path");
@@ -3403,7 +3568,7 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
                                        fc_error *err) {
     fci_context c;
     fci_clear(err);
-    fci_context_basic(&c, env);
+    if (fci_context_checked(&c, env, err)) return NULL;
     if (!path || (unsigned)kind >= FC_OUTPUT_COUNT || kind == FC_OUTPUT_FOLDER || !c.io.create) {
         fci_fail(err, FC_ERR_ARGUMENT, 0,
                  "output: expected the path and kind of a file that the "
@@ -3424,12 +3589,15 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
 }
 
 FINERCUT_API fc_code fc_output_write(fc_output *o, const void *data, size_t length, fc_error *err) {
+    if (fci_need(o && (data || length == 0), "fc_output_write", "an output and data", err))
+        return FC_ERR_ARGUMENT;
     fci_clear(err);
     int error = o->c.io.write(o->c.io.user, o->file, data, length);
     return error ? fci_io_error(err, o->path, "write", error) : FC_OK;
 }
 
 FINERCUT_API fc_code fc_output_commit(fc_output *o, fc_error *err) {
+    if (fci_need(o, "fc_output_commit", "an output", err)) return FC_ERR_ARGUMENT;
     fci_context c = o->c;
     fci_clear(err);
     int error = c.io.commit(c.io.user, o->file);
@@ -3672,7 +3840,7 @@ FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn f
 }
 
 FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err) {
-    fci_context_basic(c, env);
+    if (fci_context_checked(c, env, err)) return FC_ERR_ARGUMENT;
     c->n_threads = c->par.n_threads ? c->par.n_threads : fci_platform_cores();
     if (c->n_threads > 1024)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "threads: expected 1 to 1024, got %u",
@@ -6189,6 +6357,8 @@ FCI_FN fc_container *fci_container_open_with(const fci_context *context, const c
     if (!c) return NULL;
     c->context.alloc = context->alloc;
     c->context.io = context->io;
+    c->context.files = context->files;
+    c->context.n_files = context->n_files;
     c->context.log = context->log;
     c->context.n_threads = 1;
     c->arena.c = &c->context;
@@ -6202,7 +6372,17 @@ FCI_FN fc_container *fci_container_open_with(const fci_context *context, const c
 FINERCUT_API fc_container *fc_container_open(const char *path, const fc_env *env, fc_error *err) {
     fci_context c;
     if (fci_need(path, "fc_container_open", "a path", err)) return NULL;
-    fci_context_basic(&c, env);
+    if (fci_context_checked(&c, env, err)) return NULL;
+    return fci_container_open_with(&c, path, err);
+}
+
+FINERCUT_API fc_container *fc_container_open_memory(const fc_memory_file *files, size_t n_files,
+                                                    const fc_env *env, fc_error *err) {
+    fci_context c;
+    const char *path = fci_memory_path(files, n_files, "fc_container_open_memory", err);
+    if (!path || fci_context_checked(&c, env, err)) return NULL;
+    c.files = files;
+    c.n_files = n_files;
     return fci_container_open_with(&c, path, err);
 }
 
@@ -8917,10 +9097,9 @@ FCI_FN bool fci_vocabulary_is_gguf(const fci_context *c, const char *path) {
     char magic[4] = "";
     void *file;
     uint64_t size;
-    if (c->io.open(c->io.user, path, &file, &size) != 0) return false;
-    bool is = size >= 4 && c->io.read_at(c->io.user, file, magic, 0, 4) == 0 &&
-              memcmp(magic, "GGUF", 4) == 0;
-    c->io.close(c->io.user, file);
+    if (fci_input_open(c, path, &file, &size) != 0) return false;
+    bool is = size >= 4 && fci_input_read(c, file, magic, 4) == 0 && memcmp(magic, "GGUF", 4) == 0;
+    fci_input_close(c, file);
     return is;
 }
 
@@ -8954,8 +9133,8 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
     void *file;
     uint64_t size;
     bool there = false;
-    int error = c->io.open(c->io.user, path, &file, &size);
-    if (!error) c->io.close(c->io.user, file);
+    int error = fci_input_open(c, path, &file, &size);
+    if (!error) fci_input_close(c, file);
     if (inner && fci_file_there(c, inner, &there, err)) inner = NULL;
     // A directory without one: the error names the file that is missing.
     if (inner && (error == EISDIR || there)) path = inner;
@@ -8970,7 +9149,18 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
     fci_context c;
     fci_clear(err);
     if (fci_need(path, "fc_tokenizer_open", "a path", err)) return NULL;
-    fci_context_basic(&c, env);
+    if (fci_context_checked(&c, env, err)) return NULL;
+    return fci_tokenizer_open_with(&c, path, err);
+}
+
+FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files, size_t n_files,
+                                                    const fc_env *env, fc_error *err) {
+    fci_context c;
+    fci_clear(err);
+    const char *path = fci_memory_path(files, n_files, "fc_tokenizer_open_memory", err);
+    if (!path || fci_context_checked(&c, env, err)) return NULL;
+    c.files = files;
+    c.n_files = n_files;
     return fci_tokenizer_open_with(&c, path, err);
 }
 
@@ -11944,6 +12134,8 @@ FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale
 // y += factor x.
 FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y,
                                 size_t ldy, float scale, size_t m, size_t n);
+// A type that can be decoded, and dimensions that fit it.
+FCI_FN fc_code fci_matmul_check(const fc_product *p, fc_error *err);
 
 // ---- private to this section
 
@@ -12125,21 +12317,26 @@ FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, u
     return FC_OK;
 }
 
-FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w, fc_dtype type,
-                               size_t n, float *y, fc_compute compute, const fc_env *env,
-                               fc_error *err) {
-    fci_context c;
-    if (fci_need(x && w && y, "fc_matmul", "x, w and y", err)) return FC_ERR_ARGUMENT;
-    fc_code code = fc_decode(type, w, 0, 0, y, err);
-    if (!code && k % fci_number_block(type))
-        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "type %s: expected k to be a multiple of %u, got %llu", fc_dtype_name(type),
-                        fci_number_block(type), (unsigned long long)k);
-    if (!code && (m | k | n) >> 30)
+FCI_FN fc_code fci_matmul_check(const fc_product *p, fc_error *err) {
+    fc_code code = fc_decode(p->type, p->w, 0, 0, NULL, err);
+    if (!code && p->k % fci_number_block(p->type))
+        code = fci_fail(
+            err, FC_ERR_ARGUMENT, 0, "type %s: expected k to be a multiple of %u, got %llu",
+            fc_dtype_name(p->type), fci_number_block(p->type), (unsigned long long)p->k);
+    if (!code && (p->m | p->k | p->n) >> 30)
         code = fci_fail(err, FC_ERR_LIMIT, 0, "matrix: expected m, k and n below 2^30");
-    if (code || (code = fci_context_begin(&c, env, err)) != FC_OK) return code;
+    return code;
+}
+
+FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error *err) {
+    fci_context c;
+    if (fci_need(p && p->x && p->w && p->y, "fc_matmul", "x, w and y", err)) return FC_ERR_ARGUMENT;
+    const size_t m = p->m, n = p->n, k = p->k;
+    const fc_compute compute = p->compute == FC_COMPUTE_BF16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32;
+    fc_code code = fci_matmul_check(p, err);
+    if (!code) code = fci_context_begin(&c, env, err);
+    if (code) return code;
     c.kernels = fci_kernels_pick(env ? env->simd_max : FC_SIMD_AUTO);
-    if (compute != FC_COMPUTE_BF16) compute = FC_COMPUTE_F32;
     if (!fci_gemm_tile(&c, compute)->run) {
         fci_context_end(&c);
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
@@ -12150,9 +12347,9 @@ FINERCUT_API fc_code fc_matmul(const float *x, size_t m, size_t k, const void *w
     void *scratch =
         packed ? fci_alloc(&c, fci_gemm_scratch_bytes(&c, compute), 1, "scratch", err) : NULL;
     if (scratch) {
-        const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
-        const fci_gemm_part part = {&matrix, 0, n, NULL, y, n};
-        fci_gemm_pack(&c, compute, x, k, m, k, NULL, packed);
+        const fci_matrix matrix = {p->w, p->type, n, k, fci_number_bytes(p->type, k), 0, 0, false};
+        const fci_gemm_part part = {&matrix, 0, n, NULL, p->y, n};
+        fci_gemm_pack(&c, compute, p->x, k, m, k, NULL, packed);
         fci_gemm(&c, compute, FCI_GEMM_STORE, packed, m, k, &part, 1, scratch);
     }
     fci_free(&c, packed);
@@ -14497,9 +14694,8 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
 
 typedef struct fci_identity {
     const fc_model *m;
-    const fc_watch *watch; // or NULL
+    fci_watch watch;
     uint64_t hash, done, total;
-    double start, reported;
     size_t n;
     const char *at[FCI_IDENTITY_BATCH];
     size_t bytes[FCI_IDENTITY_BATCH];
@@ -14589,17 +14785,7 @@ FCI_FN fc_code fci_identity_flush(fci_identity *x, fc_error *err) {
         x->done += x->bytes[i];
     }
     x->n = 0;
-    const double now = fci_platform_seconds();
-    fc_progress p;
-    if (!x->watch || !x->watch->progress || now - x->reported < 0.1) return FC_OK;
-    x->reported = now;
-    memset(&p, 0, sizeof p);
-    p.what = "hashing";
-    p.done = p.step_done = x->total ? (double)x->done / (double)x->total : 1;
-    p.seconds = now - x->start;
-    p.seconds_left = p.done > 0.01 ? p.seconds * (1 - p.done) / p.done : -1;
-    return x->watch->progress(x->watch->user, &p) ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
-                                                  : FC_OK;
+    return fci_watch_tell(&x->watch, x->total ? (double)x->done / (double)x->total : 1, err);
 }
 
 FCI_FN fc_code fci_identity_piece(fci_identity *x, const fc_tensor *t, uint64_t from, uint64_t n,
@@ -14632,8 +14818,7 @@ FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc
     fc_code code = FC_OK;
     memset(&x, 0, sizeof x);
     x.m = m;
-    x.watch = watch;
-    x.start = x.reported = fci_platform_seconds();
+    fci_watch_begin(&x.watch, watch, "hashing");
     x.hash = fci_identity_settings(m);
     for (size_t i = 0; i < m->n_tensors; i++) {
         x.hash = fci_identity_tensor(x.hash, m->tensors[i]);
@@ -14748,8 +14933,7 @@ FCI_FN fc_code fci_model_configure_all(fc_model *m, fc_error *err) {
 
 FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc *desc,
                               fc_error *err) {
-    fc_code code = fci_context_begin(&m->c, &desc->env, err);
-    if (code) return code;
+    fc_code code;
     m->arena.c = &m->c;
     m->memory_limit = desc->memory_limit;
     if ((unsigned)desc->compute >= FC_COMPUTE_COUNT)
@@ -14783,7 +14967,8 @@ FINERCUT_API void fc_model_close(fc_model *m) {
     fci_result_free(&m->c.alloc, m); // (a copy of alloc is taken before the model goes)
 }
 
-FINERCUT_API fc_model *fc_model_open(const char *path, const fc_model_desc *desc, fc_error *err) {
+FCI_FN fc_model *fci_model_open(const char *path, const fc_memory_file *files, size_t n_files,
+                                const fc_model_desc *desc, fc_error *err) {
     fc_model_desc defaults;
     fci_context c;
     fc_error own;
@@ -14791,17 +14976,27 @@ FINERCUT_API fc_model *fc_model_open(const char *path, const fc_model_desc *desc
     fci_clear(err);
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
-    if (!path) {
-        fci_fail(err, FC_ERR_ARGUMENT, 0, "model: no path given");
-        return NULL;
-    }
-    fci_context_basic(&c, &desc->env);
+    if (fci_context_checked(&c, &desc->env, err)) return NULL;
     fc_model *m = (fc_model *)fci_alloc(&c, 1, sizeof *m, "model", err);
-    if (m && fci_model_load(m, path, desc, err) != FC_OK) {
-        fc_model_close(m);
-        m = NULL;
-    }
-    return m;
+    if (!m) return NULL;
+    fc_code code = fci_context_begin(&m->c, &desc->env, err);
+    m->c.files = files;
+    m->c.n_files = n_files;
+    if (!code) code = fci_model_load(m, path, desc, err);
+    if (!code) return m;
+    fc_model_close(m);
+    return NULL;
+}
+
+FINERCUT_API fc_model *fc_model_open(const char *path, const fc_model_desc *desc, fc_error *err) {
+    if (fci_need(path, "fc_model_open", "a path", err)) return NULL;
+    return fci_model_open(path, NULL, 0, desc, err);
+}
+
+FINERCUT_API fc_model *fc_model_open_memory(const fc_memory_file *files, size_t n_files,
+                                            const fc_model_desc *desc, fc_error *err) {
+    const char *path = fci_memory_path(files, n_files, "fc_model_open_memory", err);
+    return path ? fci_model_open(path, files, n_files, desc, err) : NULL;
 }
 
 FINERCUT_API const fc_config *fc_model_config(const fc_model *m) {
@@ -14956,9 +15151,9 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
-    fci_context_basic(&c, env);
+    fc_code code = fci_context_checked(&c, env, err);
     fci_arena arena = {&c, NULL};
-    fc_code code = fci_json_parse(&c, &arena, text, length, &root, err);
+    if (!code) code = fci_json_parse(&c, &arena, text, length, &root, err);
     if (!code && (root->type != FCI_JSON_ARRAY || root->count == 0))
         code = fci_fail(err, FC_ERR_FORMAT, root->at,
                         "tokens: expected an array of arrays of token ids, got %s",
@@ -16238,9 +16433,9 @@ FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value);
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
-// The text of `put`, saved; what both plans and pictures do at the end.
-FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, fc_output_kind kind,
-                                    const char *path, fc_error *err);
+// What `put` makes of a plan, saved at `path`, or given to `out`.
+FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
+                             fc_output_kind kind, const char *path, fc_text *out, fc_error *err);
 
 // ---- private to this section
 
@@ -16263,7 +16458,7 @@ FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t ca
 
 FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err) {
     fci_context c;
-    fci_context_basic(&c, env);
+    if (fci_context_checked(&c, env, err)) return NULL;
     fc_plan *p = (fc_plan *)fci_alloc(&c, 1, sizeof *p, "plan", err);
     if (!p) return NULL;
     p->c = c;
@@ -16702,25 +16897,33 @@ FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
     return b->error.code;
 }
 
-FCI_FN fc_code fci_plan_save_buffer(const fc_plan *p, fci_buffer *b, fc_output_kind kind,
-                                    const char *path, fc_error *err) {
-    fc_code code = b->error.code;
-    if (code && err) *err = b->error;
-    if (!code) code = fci_file_save(&p->c, path, kind, b->p, b->n, err);
-    fci_buffer_free(b);
+FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
+                             fc_output_kind kind, const char *path, fc_text *out, fc_error *err) {
+    fci_buffer b;
+    fci_clear(err);
+    if (out) memset(out, 0, sizeof *out);
+    if (!p || (!path && !out))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected a plan and a place, got NULL",
+                        fc_output_kind_name(kind));
+    memset(&b, 0, sizeof b);
+    b.c = &p->c;
+    fc_code code = put(p, &b);
+    if (code && err) *err = b.error;
+    if (!code && path) code = fci_file_save(&p->c, path, kind, b.p, b.n, err);
+    if (!code && out) {
+        out->bytes = b.p;
+        out->length = b.n;
+        out->alloc = p->c.alloc;
+    } else fci_buffer_free(&b);
     return code;
 }
 
 FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err) {
-    fci_buffer b;
-    fci_clear(err);
-    if (!p || !path)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "fc_plan_save: expected a plan and a path, got NULL");
-    memset(&b, 0, sizeof b);
-    b.c = &p->c;
-    fci_plan_write(p, &b);
-    return fci_plan_save_buffer(p, &b, FC_OUTPUT_PLAN, path, err);
+    return fci_plan_give(p, fci_plan_write, FC_OUTPUT_PLAN, path, NULL, err);
+}
+
+FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_error *err) {
+    return fci_plan_give(p, fci_plan_write, FC_OUTPUT_PLAN, NULL, out, err);
 }
 
 // Reading. Every field that this version knows is checked; others are passed over.
@@ -17006,12 +17209,23 @@ FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error
         fci_fail(err, FC_ERR_ARGUMENT, 0, "fc_plan_load: expected a path, got NULL");
         return NULL;
     }
-    fci_context_basic(&c, env);
+    if (fci_context_checked(&c, env, err)) return NULL;
     if (fci_file_open(&c, path, FCI_PLAN_BYTES, &f, err)) return NULL;
     fc_plan *p = fci_plan_read(f.data ? (const char *)f.data : "", (size_t)f.size, env, err);
     if (!p) fci_wrap(err, err->code, "%s", path);
     fci_file_close(&f);
     return p;
+}
+
+FINERCUT_API fc_plan *fc_plan_load_memory(const void *data, size_t size, const fc_env *env,
+                                          fc_error *err) {
+    fci_clear(err);
+    if (fci_need(data || size == 0, "fc_plan_load_memory", "data", err)) return NULL;
+    const char *text = size ? (const char *)data : "";
+    if (size <= FCI_PLAN_BYTES) return fci_plan_read(text, size, env, err);
+    fci_fail(err, FC_ERR_LIMIT, 0, "plan: expected at most %llu bytes, got %llu",
+             (unsigned long long)FCI_PLAN_BYTES, (unsigned long long)size);
+    return NULL;
 }
 
 FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err) {
@@ -17022,8 +17236,8 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
     if (!err) err = &own;
     if (fci_need(path, "fc_plan_replaceable", "a path", err)) return FC_ERR_ARGUMENT;
     fci_clear(err);
-    fci_context_basic(&c, env);
-    fc_code code = fci_output_found(&c, path, &found, err);
+    fc_code code = fci_context_checked(&c, env, err);
+    if (!code) code = fci_output_found(&c, path, &found, err);
     if (code || found == FC_OUTPUT_COUNT) return code;
     fc_plan *p = fc_plan_load(path, env, err);
     if (!p) return fci_wrap(err, err->code, "expected a new file or a plan");
@@ -17151,10 +17365,12 @@ FCI_FN uint32_t fci_search_first_block(const fc_model *m, const fc_prune_desc *d
 
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, uint32_t *n_steps,
                                     fc_error *err) {
-    if (fci_need(m && d && n_steps, "fc_prune_count",
-                 "a model, a description and a place for the count", err))
+    fc_prune_desc defaults;
+    if (fci_need(m && n_steps, "fc_prune_count", "a model and a place for the count", err))
         return FC_ERR_ARGUMENT;
     fci_clear(err);
+    memset(&defaults, 0, sizeof defaults);
+    if (!d) d = &defaults;
     *n_steps = 0;
     if ((unsigned)d->metric >= FC_METRIC_COUNT)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "metric: unknown value %d", (int)d->metric);
@@ -17237,7 +17453,7 @@ FCI_FN int fci_search_report(fci_search *s) {
     s->last_report = now;
     if (!w->progress) return 0;
     memset(&p, 0, sizeof p);
-    p.what = s->step ? "step" : "calibrating";
+    p.what = s->step ? "searching" : "calibrating";
     p.step = s->step;
     p.n_steps = s->n_steps;
     double left = fci_search_later(s, &expected) + expected - s->step_units;
@@ -18384,8 +18600,8 @@ typedef struct fci_evaluation {
     fc_model *m;
     fci_engine engine;
     const fc_tokens *tokens;
-    const fc_watch *watch;
-    double start, last_report, units;
+    fci_watch watch;
+    double units, passes; // done, of one sequence; of all sequences, to come
     fc_code (*take)(struct fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err);
     void *user;
     // perplexity
@@ -18413,19 +18629,17 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_er
 
 FCI_FN int fci_perplexity_tick(void *user, double units) {
     fci_evaluation *v = (fci_evaluation *)user;
-    double now = fci_platform_seconds();
-    fc_progress p;
     v->units += units;
-    if (!v->watch || !v->watch->progress || now - v->last_report < 0.1) return 0;
-    v->last_report = now;
-    memset(&p, 0, sizeof p);
-    p.what = "evaluating";
-    p.done = v->units / (double)v->tokens->n_sequences;
-    if (p.done > 1) p.done = 1;
-    p.step_done = p.done;
-    p.seconds = now - v->start;
-    p.seconds_left = p.done > 0.001 ? p.seconds * (1 - p.done) / p.done : -1;
-    return v->watch->progress(v->watch->user, &p);
+    return fci_watch_tell(&v->watch, v->units / v->passes / (double)v->tokens->n_sequences, NULL) !=
+           FC_OK;
+}
+
+// The head's share of `rows` of a sequence of n.
+FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_error *err) {
+    const double cost = v->engine.sublayer_cost[2 * v->m->hyper.n_blocks];
+    return fci_perplexity_tick(v, cost * (double)rows / (double)n)
+               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
+               : FC_OK;
 }
 
 FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
@@ -18510,9 +18724,7 @@ FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32
         v->first = start + i;
         fci_parallel_for(&v->m->c, rows, fci_perplexity_nll_task, v);
         for (size_t k = 0; k < rows; k++) v->sum += v->nll[k];
-        if (fci_perplexity_tick(v, v->engine.sublayer_cost[2 * v->m->hyper.n_blocks] *
-                                       (double)rows / (double)n))
-            return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+        if (fci_perplexity_head(v, rows, n, err)) return FC_ERR_CANCELLED;
     }
     v->count += n;
     return FC_OK;
@@ -18529,9 +18741,9 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
-    v.watch = watch;
+    fci_watch_begin(&v.watch, watch, "evaluating");
+    v.passes = 1;
     v.take = fci_perplexity_take_nll;
-    v.start = fci_platform_seconds();
     fc_code code = fci_perplexity_run(&v, mask, err);
     if (!code && v.count == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -18543,7 +18755,7 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     out->perplexity = exp(out->nll);
     out->n_positions = v.count;
     out->n_windows = sequences->n_sequences;
-    out->seconds = fci_platform_seconds() - v.start;
+    out->seconds = fci_platform_seconds() - v.watch.start;
     return FC_OK;
 }
 
@@ -18554,14 +18766,16 @@ FCI_FN fc_code fci_perplexity_take_logits(fci_evaluation *v, const float *x, uin
     for (size_t i = 0; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
         if (v->sink(v->user, fci_engine_logits(&v->engine, x + i * d, rows), rows))
-            return fci_fail(err, FC_ERR_IO, 0,
+            return fci_fail(err, FC_ERR_CANCELLED, 0,
                             "logits: the receiver stopped at position %llu of sequence %u",
                             (unsigned long long)i, sequence);
+        if (fci_perplexity_head(v, rows, n, err)) return FC_ERR_CANCELLED;
     }
     return FC_OK;
 }
 
 FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const uint8_t *mask,
+                               const fc_watch *watch,
                                int (*sink)(void *user, const float *rows, size_t n_rows),
                                void *user, fc_error *err) {
     fci_evaluation v;
@@ -18573,7 +18787,8 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     v.take = fci_perplexity_take_logits;
     v.sink = sink;
     v.user = user;
-    v.start = fci_platform_seconds();
+    fci_watch_begin(&v.watch, watch, "evaluating");
+    v.passes = 1;
     return fci_perplexity_run(&v, mask, err);
 }
 
@@ -18895,6 +19110,8 @@ typedef struct fci_generate_stream {
     const fc_generate_desc *desc;
     uint32_t previous;
     fci_buffer raw, text;
+    fci_watch watch;
+    double done; // share of the tokens
 } fci_generate_stream;
 
 // Whether n < 4 bytes may be the beginning of a character.
@@ -18946,6 +19163,12 @@ FCI_FN fc_code fci_generate_stream_add(fci_generate_stream *s, uint32_t id, fc_e
     return code ? code : fci_generate_stream_flush(s, false, err);
 }
 
+FCI_FN int fci_generate_stream_tick(void *user, double units) {
+    fci_generate_stream *s = (fci_generate_stream *)user;
+    (void)units;
+    return fci_watch_tell(&s->watch, s->done, NULL) != FC_OK;
+}
+
 FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_generate_stream *s,
                                    const fci_generate_ends *ends, uint32_t most, fc_generated *out,
                                    fc_error *err) {
@@ -18961,7 +19184,9 @@ FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_generate_stream *s,
         for (uint32_t i = 0; i < ends->n; i++)
             if (ends->ids[i] == id) out->ended = 1;
         if (out->ended) break;
-        if ((code = fci_generate_stream_add(s, id, err)) != FC_OK) return code;
+        code = fci_generate_stream_add(s, id, err);
+        if (code) return code;
+        s->done = (double)(out->n_tokens + 1) / (double)most;
     }
     out->seconds = fci_platform_seconds() - start;
     return fci_generate_stream_flush(s, true, err);
@@ -19015,6 +19240,11 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     fci_puts(&s.text, "");
     fc_generator *g = fc_generator_open(m, s.desc->mask, out->n_prompt + most, err);
     code = g ? fc_generator_feed(g, ids.ids, out->n_prompt, err) : err->code;
+    fci_watch_begin(&s.watch, &s.desc->watch, "generating");
+    if (g) {
+        g->engine.tick = fci_generate_stream_tick;
+        g->engine.tick_user = &s;
+    }
     if (!code) code = fci_generate_tokens(g, &s, &ends, most, out, err);
     fc_generator_close(g);
     fc_tokens_free(&ids);
@@ -19036,7 +19266,9 @@ typedef struct fci_speed_job {
     fci_evaluation *v;
     const uint8_t *mask;
     fc_generator *g;
-    uint32_t tokens;
+    uint32_t tokens, repeat;
+    fci_watch *watch;
+    double runs; // done
     // matrix product
     const fc_model *m;
     const fci_matrix *w;
@@ -19045,13 +19277,28 @@ typedef struct fci_speed_job {
     void *packed, *scratch;
 } fci_speed_job;
 
-FCI_FN fc_code fci_speed_measure(fci_speed_job *j, uint32_t repeat, fc_speed *out, fc_error *err) {
+// What a desc, or none, asks for; `tokens` stands for its 0.
+FCI_FN fc_speed_desc fci_speed_asked(const fc_model *m, const fc_speed_desc *desc,
+                                     uint32_t tokens) {
+    const uint64_t most = m->hyper.max_positions;
+    fc_speed_desc d;
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (!d.tokens) d.tokens = (uint32_t)fci_min(tokens, most ? most - 1 : tokens);
+    if (!d.sequences) d.sequences = 1;
+    if (!d.repeat) d.repeat = 3;
+    return d;
+}
+
+FCI_FN fc_code fci_speed_measure(fci_speed_job *j, fc_speed *out, fc_error *err) {
     const double begin = fci_platform_seconds();
     for (uint32_t i = 0;
-         i <= repeat && (i == 0 || fci_platform_seconds() - begin < FCI_SPEED_SECONDS); i++) {
+         i <= j->repeat && (i == 0 || fci_platform_seconds() - begin < FCI_SPEED_SECONDS); i++) {
         double start = fci_platform_seconds();
         fc_code code = j->run(j, err);
         double seconds = fci_platform_seconds() - start;
+        j->runs = i + 1;
+        if (!code) code = fci_watch_tell(j->watch, j->runs / ((double)j->repeat + 1), err);
         if (code) return code;
         if (i == 0 || seconds < out->seconds) out->seconds = seconds;
     }
@@ -19115,9 +19362,20 @@ FCI_FN fc_code fci_speed_run_prompt(fci_speed_job *j, fc_error *err) {
     return code;
 }
 
-FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t tokens,
-                                     uint32_t sequences, int all_logits, uint32_t repeat,
-                                     fc_speed *out, fc_error *err) {
+FCI_FN fc_code fci_speed_ids(const fc_model *m, const fc_speed_desc *d, fc_tokens *ids,
+                             fc_error *err) {
+    const uint64_t n = (uint64_t)d->tokens * d->sequences;
+    if (n > FCI_SPEED_TOKENS)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "speed: expected at most %lu tokens in all, got %llu",
+                        FCI_SPEED_TOKENS, (unsigned long long)n);
+    if (fci_tokens_tokens(&m->c, d->sequences, (size_t)n, ids, err)) return FC_ERR_MEMORY;
+    for (size_t i = 0; i <= d->sequences; i++) ids->starts[i] = i * d->tokens;
+    for (size_t i = 0; i < n; i++) ids->ids[i] = (uint32_t)(i * 7919 % m->hyper.vocab);
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const fc_speed_desc *desc, fc_speed *out,
+                                     fc_error *err) {
     fci_evaluation v;
     fci_speed_job j;
     fc_tokens ids;
@@ -19127,34 +19385,36 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const uint8_t *mask, uint32_t 
     memset(out, 0, sizeof *out);
     memset(&v, 0, sizeof v);
     memset(&j, 0, sizeof j);
-    if (tokens == 0 || sequences == 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "speed: expected at least one sequence of one token, got none");
-    if ((uint64_t)tokens * sequences > FCI_SPEED_TOKENS)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "speed: expected at most %lu tokens in all, got %llu",
-                        FCI_SPEED_TOKENS, (unsigned long long)tokens * sequences);
-    if (fci_tokens_tokens(&m->c, sequences, (size_t)tokens * sequences, &ids, err))
-        return FC_ERR_MEMORY;
-    for (size_t i = 0; i <= sequences; i++) ids.starts[i] = i * tokens;
-    for (size_t i = 0; i < ids.starts[sequences]; i++)
-        ids.ids[i] = (uint32_t)(i * 7919 % m->hyper.vocab);
+    const fc_speed_desc d = fci_speed_asked(m, desc, 256);
+    fc_code code = fci_speed_ids(m, &d, &ids, err);
+    if (code) return code;
+    fci_watch_begin(&v.watch, &d.watch, "measuring");
     v.m = m;
     v.tokens = &ids;
-    v.start = fci_platform_seconds();
-    v.take = all_logits ? fci_speed_take_all : fci_speed_take_last;
+    v.passes = (double)d.repeat + 1;
+    v.take = d.all_logits ? fci_speed_take_all : fci_speed_take_last;
     j.run = fci_speed_run_prompt;
     j.v = &v;
-    j.mask = mask;
-    out->work = (double)ids.starts[sequences];
-    out->bytes = fci_speed_weights(m, mask, ids.starts[sequences]);
-    v.n_last = all_logits ? 0 : sequences;
-    fc_code code = fci_perplexity_open(&v, all_logits ? ids.starts[sequences] : sequences, err);
+    j.mask = d.mask;
+    j.repeat = d.repeat;
+    j.watch = &v.watch;
+    out->work = (double)ids.starts[d.sequences];
+    out->bytes = fci_speed_weights(m, d.mask, ids.starts[d.sequences]);
+    v.n_last = d.all_logits ? 0 : d.sequences;
+    code = fci_perplexity_open(&v, d.all_logits ? ids.starts[d.sequences] : d.sequences, err);
     if (!code) {
-        code = fci_speed_measure(&j, repeat, out, err);
+        code = fci_speed_measure(&j, out, err);
         fci_perplexity_close(&v);
     }
     fc_tokens_free(&ids);
     return code;
+}
+
+FCI_FN int fci_speed_tick(void *user, double units) {
+    const fci_speed_job *j = (const fci_speed_job *)user;
+    const double run = (double)fci_min(j->g->n_ids, j->tokens) / (double)j->tokens;
+    (void)units;
+    return fci_watch_tell(j->watch, (j->runs + run) / ((double)j->repeat + 1), NULL) != FC_OK;
 }
 
 FCI_FN fc_code fci_speed_run_generate(fci_speed_job *j, fc_error *err) {
@@ -19166,9 +19426,10 @@ FCI_FN fc_code fci_speed_run_generate(fci_speed_job *j, fc_error *err) {
     return code;
 }
 
-FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_t tokens,
-                                       uint32_t repeat, fc_speed *out, fc_error *err) {
+FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, fc_speed *out,
+                                       fc_error *err) {
     fci_speed_job j;
+    fci_watch watch;
     fc_error own;
     if (fci_need(m && out, "fc_speed_generate", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
@@ -19176,16 +19437,22 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const uint8_t *mask, uint32_
     memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
     fci_clear(err);
-    if (tokens == 0 || tokens == UINT32_MAX)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected 1 to %u tokens, got %u",
-                        UINT32_MAX - 1, tokens);
+    const fc_speed_desc d = fci_speed_asked(m, desc, 128);
+    if (d.tokens == UINT32_MAX)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected at most %u tokens, got %u",
+                        UINT32_MAX - 1, d.tokens);
+    fci_watch_begin(&watch, &d.watch, "measuring");
     j.run = fci_speed_run_generate;
-    j.tokens = tokens;
-    j.g = fc_generator_open(m, mask, tokens + 1, err);
+    j.tokens = d.tokens;
+    j.repeat = d.repeat;
+    j.watch = &watch;
+    j.g = fc_generator_open(m, d.mask, d.tokens + 1, err);
     if (!j.g) return err->code;
-    out->work = (double)tokens;
-    out->bytes = fci_speed_weights(m, mask, 1) * (double)tokens;
-    fc_code code = fci_speed_measure(&j, repeat, out, err);
+    j.g->engine.tick = fci_speed_tick;
+    j.g->engine.tick_user = &j;
+    out->work = (double)d.tokens;
+    out->bytes = fci_speed_weights(m, d.mask, 1) * (double)d.tokens;
+    fc_code code = fci_speed_measure(&j, out, err);
     fc_generator_close(j.g);
     return code;
 }
@@ -19209,24 +19476,28 @@ FCI_FN void fci_speed_buffers(fci_speed_job *j, fci_group *g) {
     fci_each(g, &j->scratch, fci_gemm_scratch_bytes(g->c, j->m->config.compute), 1, "scratch");
 }
 
-FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const void *w,
-                                     fc_dtype type, size_t n, uint32_t repeat, fc_speed *out,
-                                     fc_error *err) {
-    if (fci_need(m && w && out, "fc_speed_matmul", "a model, w and a place for the result", err))
+FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_speed_desc *desc,
+                                     fc_speed *out, fc_error *err) {
+    if (fci_need(m && p && p->w && out, "fc_speed_matmul", "a model, w and a place for the result",
+                 err))
         return FC_ERR_ARGUMENT;
     const fci_context *c = &m->c;
+    const size_t rows = p->m, n = p->n, k = p->k;
+    const fc_speed_desc d = fci_speed_asked(m, desc, 1);
     fci_speed_job j;
+    fci_watch watch;
     memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
-    fc_code code = fc_decode(type, w, 0, 0, NULL, err);
+    fc_code code = fci_matmul_check(p, err);
+    if (!code && (rows == 0 || k == 0 || n == 0))
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0, "matrix: expected m, n and k above 0");
     if (code) return code;
-    if (rows == 0 || k == 0 || n == 0 || (rows | k | n) >> 30 || k % fci_number_block(type))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "matrix: expected rows, n and k above 0 and below 2^30, k a multiple of %u",
-                        fci_number_block(type));
-    const fci_matrix matrix = {w, type, n, k, fci_number_bytes(type, k), 0, 0, false};
+    const fci_matrix matrix = {p->w, p->type, n, k, fci_number_bytes(p->type, k), 0, 0, false};
     fci_group g = fci_group_of(c, FCI_COUNT, err);
+    fci_watch_begin(&watch, &d.watch, "measuring");
     j.run = fci_speed_run_matmul;
+    j.repeat = d.repeat;
+    j.watch = &watch;
     j.m = m;
     j.w = &matrix;
     j.rows = rows;
@@ -19240,7 +19511,7 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, size_t rows, size_t k, const v
     out->work = 2 * (double)rows * (double)n * (double)k;
     out->bytes = (double)n * (double)matrix.row_bytes;
     for (size_t i = 0; !g.code && i < rows * k; i++) j.x[i] = (float)fci_generate_draw(1, i) - 0.5f;
-    code = g.code ? g.code : fci_speed_measure(&j, repeat, out, err);
+    code = g.code ? g.code : fci_speed_measure(&j, out, err);
     g.doing = FCI_FREE;
     fci_speed_buffers(&j, &g);
     return code;
@@ -19306,7 +19577,7 @@ typedef struct fci_export {
     uint64_t again_at;
     char *again_room;  // FCI_EXPORT_AGAIN bytes
     uint64_t done, total;
-    double start, reported;
+    fci_watch watch;
     fc_error *err;
 } fci_export;
 
@@ -20485,7 +20756,7 @@ FCI_FN int fci_vocab_is_ours(const fci_export *x, const char *folder, bool *ours
 
 FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside) {
     char path[2048], to[1024];
-    *inside = x->c->io.open != fci_platform_open; // the caller's files
+    *inside = x->c->files || x->c->io.open != fci_platform_open; // the caller's files
     if (*inside) return FC_OK;
     int n = snprintf(path, sizeof path, "%s/%s", x->m->path, name);
     for (int hops = 0; hops < 16 && n >= 0 && n < (int)sizeof path; hops++) {
@@ -20640,8 +20911,8 @@ FCI_FN fc_code fci_vocab_chat_read(fci_vocab_chat *c, const fci_json *tc) {
     fc_code code = fci_vocab_chat_put_file(c, "chat_template.jinja", fci_s("default"));
     char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
     if (code || !folder) return code ? code : FC_ERR_MEMORY;
-    bool there;
-    int error = fci_platform_find_folder(folder, &there);
+    bool there = false;
+    int error = x->c->files ? 0 : fci_platform_find_folder(folder, &there);
     if (there) error = fci_platform_list(folder, fci_vocab_chat_each, c);
     if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
     if (x->err->code || c->seen.count) return x->err->code;
@@ -21024,18 +21295,8 @@ FCI_FN fc_code fci_write_begin(fci_export *x, const char *path) {
 }
 
 FCI_FN fc_code fci_write_report(fci_export *x) {
-    fc_progress p;
-    double now = fci_platform_seconds();
-    if (!x->desc->watch.progress || now - x->reported < 0.1) return FC_OK;
-    x->reported = now;
-    memset(&p, 0, sizeof p);
-    p.what = "exporting";
-    // written and read
-    p.done = p.step_done = x->total ? (double)x->done / 2 / (double)x->total : 1;
-    p.seconds = now - x->start;
-    p.seconds_left = p.done > 0 ? p.seconds / p.done * (1 - p.done) : -1;
-    if (!x->desc->watch.progress(x->desc->watch.user, &p)) return FC_OK;
-    return fci_fail(x->err, FC_ERR_CANCELLED, 0, "cancelled");
+    const double done = x->total ? (double)x->done / 2 / (double)x->total : 1; // written and read
+    return fci_watch_tell(&x->watch, done, x->err);
 }
 
 #define FCI_EXPORT_AGAIN ((size_t)1 << 16)
@@ -22414,22 +22675,21 @@ FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
 }
 
 FCI_FN bool fci_along_leads_nowhere(const fci_export *x, const char *path) {
-    const fc_io *io = &x->c->io;
     void *file;
     uint64_t size;
-    int error = io->open(io->user, path, &file, &size);
-    if (!error) io->close(io->user, file);
+    int error = fci_input_open(x->c, path, &file, &size);
+    if (!error) fci_input_close(x->c, file);
     return error == ENOLINK;
 }
 
 FCI_FN int fci_along_each(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
     const fci_along how = fci_along_how(name);
-    bool there, folder, inside;
+    bool there, folder = false, inside;
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!path) return 1;
     if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
-    const int error = fci_platform_find_folder(path, &folder);
+    const int error = x->c->files ? 0 : fci_platform_find_folder(path, &folder);
     if (error) {
         fci_io_error(x->err, path, "open", error);
         return error;
@@ -22448,7 +22708,9 @@ FCI_FN int fci_along_each(void *user, const char *name) {
 }
 
 FCI_FN fc_code fci_along_all(fci_export *x) {
-    int error = fci_platform_list(x->m->path, fci_along_each, x);
+    int error = x->c->files ? 0 : fci_platform_list(x->m->path, fci_along_each, x);
+    for (size_t i = 0; i < x->c->n_files && !error; i++)
+        error = fci_along_each(x, x->c->files[i].name);
     if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
     return x->err->code ? x->err->code : fci_along_settings(x, "tokenizer_config.json");
 }
@@ -22673,7 +22935,7 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
     const char *output = gguf ? d->path : fci_folder_name(&x->arena, d->path, x->err);
     if (!output) return FC_ERR_MEMORY;
     fc_code code = fci_output_allowed(x->c, output, gguf ? FC_OUTPUT_GGUF : FC_OUTPUT_FOLDER,
-                                      &input, 1, x->err);
+                                      &input, x->c->files ? 0 : 1, x->err);
     if (code) return code;
     if (fci_export_masked(x) && memchr(x->m->present, 0, 2 * (size_t)x->m->hyper.n_blocks))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -22724,8 +22986,9 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
     x.desc = desc;
     x.err = err;
     x.family = fci_made_family(m);
-    x.start = fci_platform_seconds();
-    x.n_steps = !plan ? 0 : desc->steps ? desc->steps : plan->info.n_steps;
+    fci_watch_begin(&x.watch, &desc->watch, "exporting");
+    if (desc->steps == FINERCUT_NO_STEPS) x.plan = NULL;
+    x.n_steps = !x.plan ? 0 : desc->steps ? desc->steps : plan->info.n_steps;
     fc_code code = fci_package_run(&x);
     fci_arena_free(&x.arena);
     return code;
@@ -23546,24 +23809,20 @@ FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
     return b->error.code;
 }
 
-FCI_FN fc_code fci_picture_save(const fc_plan *p, fc_code (*draw)(const fc_plan *, fci_buffer *),
-                                fc_output_kind kind, const char *path, fc_error *err) {
-    fci_buffer b;
-    fci_clear(err);
-    if (!p || !path)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "report: expected a plan and a path, got NULL");
-    memset(&b, 0, sizeof b);
-    b.c = &p->c;
-    draw(p, &b);
-    return fci_plan_save_buffer(p, &b, kind, path, err);
+FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err) {
+    return fci_plan_give(p, fci_picture_svg, FC_OUTPUT_SVG, path, NULL, err);
 }
 
-FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err) {
-    return fci_picture_save(p, fci_picture_svg, FC_OUTPUT_SVG, path, err);
+FINERCUT_API fc_code fc_report_svg_memory(const fc_plan *p, fc_text *out, fc_error *err) {
+    return fci_plan_give(p, fci_picture_svg, FC_OUTPUT_SVG, NULL, out, err);
 }
 
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err) {
-    return fci_picture_save(p, fci_picture_csv, FC_OUTPUT_CSV, path, err);
+    return fci_plan_give(p, fci_picture_csv, FC_OUTPUT_CSV, path, NULL, err);
+}
+
+FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err) {
+    return fci_plan_give(p, fci_picture_csv, FC_OUTPUT_CSV, NULL, out, err);
 }
 
 // >> easy

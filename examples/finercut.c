@@ -157,7 +157,7 @@ static int fail(const char *format, ...) {
 }
 
 static int failed(const session *s) {
-    return fail("%s", s->err.msg);
+    return fail("%s", interrupted && s->err.code == FC_ERR_CANCELLED ? "interrupted" : s->err.msg);
 }
 
 static int misused(const command *c, const char *format, ...) {
@@ -771,6 +771,12 @@ static int check_plan(const session *s) {
 // ---------------------------------------------------------------------------------------------
 // Things that several commands do.
 
+static int stop_where_interrupted(void *user, const fc_progress *p) {
+    (void)user;
+    (void)p;
+    return interrupted;
+}
+
 static void on_interrupt(int signal_number) {
     static const char words[] = "finercut: interrupted\n";
     (void)signal_number;
@@ -1345,7 +1351,7 @@ static int verify_model(session *s) {
     watch.user = &m;
     fc_code code = fc_model_verify(s->model, &watch, &s->err);
     meter_clear(&m);
-    if (code) return interrupted ? fail("interrupted") : failed(s);
+    if (code) return failed(s);
     return STATUS_OK;
 }
 
@@ -1638,7 +1644,7 @@ static int run_eval(session *s) {
     watch.user = &m;
     fc_code code = fc_eval_perplexity(s->model, &s->tokens, s->mask, &watch, &result, &s->err);
     meter_clear(&m);
-    if (code) return interrupted ? fail("interrupted") : failed(s);
+    if (code) return failed(s);
     put_perplexity(s, &result);
     return STATUS_OK;
 }
@@ -1670,30 +1676,34 @@ static int npy_begin(npy *n, size_t n_rows) {
 static int npy_rows(void *user, const float *rows, size_t n_rows) {
     npy *n = (npy *)user;
     for (size_t i = 0; i < n->n_columns * n_rows; i++) n->n_strange += isfinite(rows[i]) ? 0 : 1;
-    return interrupted || fc_output_write(n->out, rows, n->n_columns * sizeof *rows * n_rows, &n->err) != FC_OK;
+    return fc_output_write(n->out, rows, n->n_columns * sizeof *rows * n_rows, &n->err) != FC_OK;
 }
 
 static int run_logits(session *s) {
     npy n;
+    meter m;
+    const fc_watch watch = {eval_progress, &m};
     int status = check_plan(s);
     if (status) return status;
     catch_interrupt();
     if (output_check(s, FC_OUTPUT_NPY) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
         return STATUS_FAILED;
     memset(&n, 0, sizeof n);
+    memset(&m, 0, sizeof m);
+    m.terminal = on_terminal();
     n.n_columns = fc_model_config(s->model)->vocab_size;
     n.out = fc_output_open(s->o->output, FC_OUTPUT_NPY, &s->env, &s->err);
     if (!n.out) return failed(s);
     fc_code code = FC_OK;
     if (!npy_begin(&n, s->tokens.starts[s->tokens.n_sequences]))
-        code = fc_logits(s->model, &s->tokens, s->mask, npy_rows, &n, &s->err);
+        code = fc_logits(s->model, &s->tokens, s->mask, &watch, npy_rows, &n, &s->err);
+    meter_clear(&m);
     if (!code && !n.err.code) {
         if (fc_output_commit(n.out, &s->err)) return failed(s);
         if (n.n_strange) note(s, "%llu logits are NaN or infinite", (unsigned long long)n.n_strange);
         return STATUS_OK;
     }
     fc_output_discard(n.out);
-    if (interrupted) return fail("interrupted");
     return n.err.code ? fail("%s", n.err.msg) : failed(s);
 }
 
@@ -1748,7 +1758,7 @@ static int put_piece(void *user, const char *bytes, size_t n) {
     (void)user;
     if (terminal(stdout)) put_visible(stdout, bytes, n, "\n\t"); // what a model writes may not steer it
     else fwrite(bytes, 1, n, stdout);
-    return fflush(stdout) != 0 || ferror(stdout) || interrupted;
+    return fflush(stdout) != 0 || ferror(stdout);
 }
 
 static void put_speed(const session *s, const fc_generated *r) {
@@ -1771,11 +1781,12 @@ static int generate(session *s, const uint8_t *mask) {
     desc.sampling.top_p = (float)o->top_p;
     desc.sampling.seed = o->seed;
     desc.piece = put_piece;
+    desc.watch.progress = stop_where_interrupted;
     fc_code code = fc_generate(s->model, o->prompt, strlen(o->prompt), &desc, &result, &s->err);
     if (result.text.length) putchar('\n');
     fc_text_free(&result.text);
     if (ferror(stdout)) return fail("standard output: cannot write: %s", strerror(errno));
-    if (code) return interrupted ? fail("interrupted") : failed(s);
+    if (code) return failed(s);
     fflush(stdout);
     put_speed(s, &result);
     return STATUS_OK;
@@ -1832,19 +1843,28 @@ static void announce(bench *b, const char *what) {
 static uint32_t bench_sequences(const session *s, int i) { return i == 1 ? s->o->batch : 1; }
 static int bench_all(int i) { return i == 2; }
 
+static fc_speed_desc bench_desc(const bench *b) {
+    fc_speed_desc d;
+    memset(&d, 0, sizeof d);
+    d.mask = b->s->mask;
+    d.repeat = b->s->o->repeat;
+    d.watch.progress = stop_where_interrupted;
+    return d;
+}
+
 static int bench_tokens(bench *b) {
     session *s = b->s;
-    const options *o = s->o;
+    fc_speed_desc d = bench_desc(b);
+    d.tokens = s->o->prompt_tokens;
     for (int i = 0; i < PROMPTS; i++) {
+        d.sequences = bench_sequences(s, i);
+        d.all_logits = bench_all(i);
         announce(b, "prompts");
-        if (fc_speed_prompt(s->model, s->mask, o->prompt_tokens, bench_sequences(s, i), bench_all(i), o->repeat,
-                            &b->prompt[i], &s->err))
-            return failed(s);
-        if (interrupted) return fail("interrupted");
+        if (fc_speed_prompt(s->model, &d, &b->prompt[i], &s->err)) return failed(s);
     }
     announce(b, "generation");
-    if (fc_speed_generate(s->model, s->mask, o->new_tokens, o->repeat, &b->generate, &s->err)) return failed(s);
-    return interrupted ? fail("interrupted") : STATUS_OK;
+    d.tokens = s->o->new_tokens;
+    return fc_speed_generate(s->model, &d, &b->generate, &s->err) ? failed(s) : STATUS_OK;
 }
 
 // A product of `n` outputs, or of as many as fit in memory and in about a second.
@@ -1924,15 +1944,20 @@ static int add_llama_products(bench *b) {
 
 static int bench_products(bench *b) {
     session *s = b->s;
+    const fc_speed_desc d = bench_desc(b);
     if (s->o->products <= 1) add_own_products(b);
     if (s->o->products == 0 && add_llama_products(b)) return STATUS_FAILED;
     for (int i = 0; i < b->n_products; i++) {
         product *p = &b->products[i];
         announce(b, "matrix products");
-        if (fc_speed_matmul(s->model, p->m, (size_t)p->k, p->weights, p->type, (size_t)p->measured, s->o->repeat,
-                            &p->speed, &s->err))
-            return failed(s);
-        if (interrupted) return fail("interrupted");
+        fc_product shape;
+        memset(&shape, 0, sizeof shape);
+        shape.m = p->m;
+        shape.n = (size_t)p->measured;
+        shape.k = (size_t)p->k;
+        shape.w = p->weights;
+        shape.type = p->type;
+        if (fc_speed_matmul(s->model, &shape, &d, &p->speed, &s->err)) return failed(s);
     }
     return STATUS_OK;
 }
@@ -2065,14 +2090,14 @@ static int run_export(session *s) {
     m.terminal = !s->o->quiet && on_terminal();
     desc.format = (fc_export_format)s->o->format;
     desc.path = s->o->output;
-    desc.steps = s->n_steps;
+    desc.steps = s->n_steps ? s->n_steps : FINERCUT_NO_STEPS;
     desc.type = types[s->o->type];
     desc.shard_bytes = s->o->shard_size;
     desc.watch.progress = eval_progress;
     desc.watch.user = &m;
-    fc_code code = fc_export(s->model, s->n_steps ? s->plan : NULL, &desc, &s->err);
+    fc_code code = fc_export(s->model, s->plan, &desc, &s->err);
     meter_clear(&m);
-    if (code) return interrupted ? fail("interrupted") : failed(s);
+    if (code) return failed(s);
     put_exported(s);
     return STATUS_OK;
 }

@@ -38,7 +38,8 @@ static int show(fc_model *m, const char *text, fc_error *err) {
     if (!t || fc_tokenize(t, text, strlen(text), FINERCUT_TOKENIZE_SPECIAL, &tokens, err)) return 1;
     last.size = fc_model_config(m)->vocab_size;
     last.row = (float *)malloc(last.size * sizeof *last.row);
-    fc_code code = last.row ? fc_logits(m, &tokens, NULL, keep_last, &last, err) : FC_ERR_MEMORY;
+    fc_code code = FC_ERR_MEMORY;
+    if (last.row) code = fc_logits(m, &tokens, NULL, NULL, keep_last, &last, err);
     if (code == FC_OK) print_best(t, &last);
     free(last.row);
     fc_tokens_free(&tokens);

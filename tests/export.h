@@ -55,7 +55,7 @@ FCI_FN kept logits_of(fc_model *m, const uint8_t *mask) {
     fc_error err;
     fc_tokens t = {ids, starts, 1, {NULL, NULL}};
     kept k = {NULL, 0, fc_model_config(m)->vocab_size};
-    T_OK(fc_logits(m, &t, mask, keep, &k, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_logits(m, &t, mask, NULL, keep, &k, &err) == FC_OK, "%s", err.msg);
     return k;
 }
 

@@ -30,6 +30,7 @@ typedef struct memory {
     long fail_read;     // the read that fails
     long fail_open, fail_write; // the same of opening, and of creating, writing and finishing
     long allocs, reads, opens, writes; // so far
+    long grown;         // allocations that became larger
     long live;          // allocations and open files that were not given back
     size_t bytes, peak;
 } memory;
@@ -51,6 +52,7 @@ static void *memory_realloc(void *user, void *p, size_t old_size, size_t new_siz
         if (posix_memalign(&q, 64, new_size)) q = NULL;
 #endif
         if (!q) return NULL;
+        if (p && new_size > old_size) m->grown++;
         if (p) memcpy(q, p, old_size < new_size ? old_size : new_size);
         m->live++;
         m->bytes += new_size;

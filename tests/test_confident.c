@@ -45,7 +45,7 @@ static void table_hide(table *t, fc_metric metric) {
     t->s.plan = &t->plan;
     t->s.tokens = &t->tokens;
     t->s.n_positions = t->s.n_counted = POSITIONS;
-    t->s.reference.distance = &fci_distances[metric];
+    t->s.reference.distance = &fci_distance_rows[metric];
     t->s.runners = t->r;
     t->s.n_runners = RUNNERS;
     t->s.divisor = 1;
@@ -102,7 +102,7 @@ static uint32_t table_winner(table *t, fc_metric metric) {
 /* A sequence's distance, as the metric makes it of positions, is `share`. */
 static void table_spread(table *t, fc_metric metric, uint32_t c, uint32_t q, double share) {
     for (size_t i = 0; i < LENGTH; i++)
-        t->all[c][q * LENGTH + i] = (fci_distances[metric].root ? share * share : share) / LENGTH;
+        t->all[c][q * LENGTH + i] = (fci_distance_rows[metric].root ? share * share : share) / LENGTH;
 }
 
 /* Nobody is better than the first: only whole sequences differ, by a tenth of the level. */
@@ -143,7 +143,7 @@ static double table_contrast(const table *t, bool root, size_t c, size_t n, doub
 static void test_margin(fc_metric metric) {
     static table t;
     uint64_t state = 5;
-    bool root = fci_distances[metric].root;
+    bool root = fci_distance_rows[metric].root;
     for (uint32_t n = 2; n < SEQUENCES; n++) {
         double pooled = 0, level0 = 0, squares;
         table_equal(&t, metric, &state);

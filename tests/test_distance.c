@@ -189,7 +189,7 @@ static void run(world *w, const uint8_t *mask, float *x, float *logits) {
     fci_engine e;
     fc_error err;
     fci_lane lane;
-    T_OK(fc_logits(w->m, &w->tokens, mask, keep_rows, &logits, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_logits(w->m, &w->tokens, mask, NULL, keep_rows, &logits, &err) == FC_OK, "%s", err.msg);
     T_OK(fci_engine_open(&e, w->m, N, N, 0, &err) == FC_OK, "%s", err.msg);
     for (size_t i = 0; i < 3; i++) {
         memset(&lane, 0, sizeof lane);

@@ -180,13 +180,13 @@ static void test_pieces(void) {
     b.all = (float *)calloc((size_t)N * VOCAB, sizeof(float));
     for (uint32_t i = 0; i < N; i++) ids[i] = i * 37 % VOCAB;
     fc_model *m = tiny_open(&t, 1000, 1, &err);
-    T_OK(m && fc_logits(m, &text, NULL, take, &a, &err) == FC_ERR_LIMIT && a.calls == 0,
+    T_OK(m && fc_logits(m, &text, NULL, NULL, take, &a, &err) == FC_ERR_LIMIT && a.calls == 0,
          "1000 bytes: %s", err.msg);
     const char *says = strstr(err.msg, "at least ");
     const uint64_t least = says ? strtoull(says + 9, NULL, 10) : 0;
     fc_model_close(m);
     m = tiny_open(&t, 0, 1, &err);
-    T_OK(m && fc_logits(m, &text, NULL, take, &a, &err) == FC_OK && a.n == N, "%s", err.msg);
+    T_OK(m && fc_logits(m, &text, NULL, NULL, take, &a, &err) == FC_OK && a.n == N, "%s", err.msg);
     T_OK(fc_eval_perplexity(m, &text, NULL, NULL, &whole, &err) == FC_OK, "%s", err.msg);
     fc_model_close(m);
     for (int i = 0; i < 4 && least; i++) {
@@ -195,7 +195,7 @@ static void test_pieces(void) {
         m = tiny_open(&t, limit, 1, &err);
         const size_t before = t.world.bytes;
         t.world.peak = before;
-        T_OK(m && fc_logits(m, &text, NULL, take, &b, &err) == FC_OK && b.n == N, "%d: %s", i,
+        T_OK(m && fc_logits(m, &text, NULL, NULL, take, &b, &err) == FC_OK && b.n == N, "%d: %s", i,
              err.msg);
         T_OK(t.world.peak - before <= limit, "%d: took %d of %d", i, (int)(t.world.peak - before),
              (int)limit);
@@ -210,8 +210,9 @@ static void test_pieces(void) {
     b.stop_at = 2;
     m = tiny_open(&t, least, 1, &err);
     const long live = t.world.live;
-    fc_code code = m ? fc_logits(m, &text, NULL, take, &b, &err) : FC_OK;
-    T_OK(code == FC_ERR_IO && strstr(err.msg, second) && b.calls == 2 && t.world.live == live,
+    fc_code code = m ? fc_logits(m, &text, NULL, NULL, take, &b, &err) : FC_OK;
+    T_OK(code == FC_ERR_CANCELLED &&
+         strstr(err.msg, second) && b.calls == 2 && t.world.live == live,
          "stopped after %d: %s", (int)b.calls, err.msg);
     fc_model_close(m);
     free(a.all);
@@ -300,6 +301,9 @@ static void test_parse(void) {
 
 // ---- speed
 
+#define ASK(...) &(fc_speed_desc){__VA_ARGS__}
+#define PRODUCT(M, N, K, W, type_) &(fc_product){.m = M, .n = N, .k = K, .w = W, .type = type_}
+
 static void check_bytes(const char *what, const fc_speed *s, double want) {
     T_OK(s->bytes == want, "%s: expected %.10g bytes, got %.10g", what, want, s->bytes);
 }
@@ -320,15 +324,18 @@ static void test_expert_bytes(const char *path) {
     fc_model *m = open_model(path, 1);
     if (!m) return;
     const double one = ROUTER + 2 * EXPERT, all = ROUTER + 4 * EXPERT;
-    T_OK(fc_speed_generate(m, NULL, 3, 1, &s, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_speed_generate(m, ASK(.tokens = 3, .repeat = 1), &s, &err) == FC_OK, "%s", err.msg);
     check_bytes(path, &s, 3 * (OUTPUT + 2 * (ATTENTION + one)));
-    T_OK(fc_speed_generate(m, no_ffn, 3, 1, &s, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_speed_generate(m, ASK(.mask = no_ffn, .tokens = 3, .repeat = 1), &s, &err) == FC_OK,
+         "%s", err.msg);
     check_bytes("without an FFN", &s, 3 * (OUTPUT + 2 * ATTENTION + one));
-    T_OK(fc_speed_generate(m, no_attention, 3, 1, &s, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_speed_generate(m, ASK(.mask = no_attention, .tokens = 3, .repeat = 1),
+                           &s, &err) == FC_OK, "%s", err.msg);
     check_bytes("without attentions", &s, 3 * (OUTPUT + 2 * one));
-    T_OK(fc_speed_prompt(m, NULL, 1, 1, 0, 1, &s, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_speed_prompt(m, ASK(.tokens = 1, .repeat = 1), &s, &err) == FC_OK, "%s", err.msg);
     check_bytes("a prompt of one token", &s, OUTPUT + 2 * (ATTENTION + one));
-    T_OK(fc_speed_prompt(m, NULL, 8, 2, 1, 1, &s, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_speed_prompt(m, ASK(.tokens = 8, .sequences = 2, .all_logits = 1, .repeat = 1),
+                         &s, &err) == FC_OK, "%s", err.msg);
     check_bytes("a prompt of 8", &s, OUTPUT + 2 * (ATTENTION + all));
     fc_model_close(m);
 }
@@ -341,7 +348,7 @@ static void test_mixed_bytes(void) {
     if (!m) return;
     const double output = 2 * 70 * 24, attention = 2 * (32 + 16 + 16 + 32) * 24,
                  router = 2 * 4 * 24, expert = 2 * 3 * 16 * 24, dense = 2 * 3 * 40 * 24;
-    T_OK(fc_speed_generate(m, NULL, 1, 1, &s, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_speed_generate(m, ASK(.tokens = 1, .repeat = 1), &s, &err) == FC_OK, "%s", err.msg);
     check_bytes("experts and dense", &s, output + 2 * attention + router + 2 * expert + dense);
     fc_model_close(m);
 }
@@ -358,29 +365,37 @@ static void test_speed(void) {
                  attention = 2.0 * c->hidden_size * c->head_dim * 2 * (c->n_heads + c->n_kv_heads),
                  ffn = 2.0 * 3 * c->hidden_size * c->intermediate_size;
     for (int all = 0; all <= 1; all++) {
-        T_OK(fc_speed_prompt(m, NULL, 20, 3, all, 2, &s, &err) == FC_OK && s.work == 60 &&
+        T_OK(fc_speed_prompt(m, ASK(.tokens = 20, .sequences = 3, .all_logits = all, .repeat = 2),
+                             &s, &err) == FC_OK && s.work == 60 &&
                  s.per_second > 0 && s.seconds > 0,
              "%s", err.msg);
         check_bytes("a prompt", &s, head + c->n_blocks * (attention + ffn));
-        T_OK(fc_speed_prompt(m, mask, 20, 3, all, 2, &s, &err) == FC_OK, "pruned: %s", err.msg);
+        T_OK(fc_speed_prompt(m, ASK(.mask = mask, .tokens = 20, .sequences = 3,
+                                    .all_logits = all, .repeat = 2),
+                             &s, &err) == FC_OK, "pruned: %s", err.msg);
         check_bytes("a prompt, pruned", &s, head + (c->n_blocks - 1) * (attention + ffn));
     }
-    T_OK(fc_speed_prompt(m, NULL, 200, 1, 0, 1, &s, &err) == FC_ERR_ARGUMENT,
+    T_OK(fc_speed_prompt(m, ASK(.tokens = 200, .repeat = 1), &s, &err) == FC_ERR_ARGUMENT,
          "more than the model's positions: %s", err.msg);
-    T_OK(fc_speed_prompt(m, NULL, 1u << 13, 1u << 12, 0, 1, &s, &err) == FC_ERR_LIMIT,
+    T_OK(fc_speed_prompt(m, ASK(.tokens = 1u << 13, .sequences = 1u << 12, .repeat = 1),
+                         &s, &err) == FC_ERR_LIMIT,
          "far too much: %s", err.msg);
-    T_OK(fc_speed_generate(m, NULL, 10, 1, &s, &err) == FC_OK && s.work == 10 && s.per_second > 0,
+    T_OK(fc_speed_generate(m, ASK(.tokens = 10, .repeat = 1),
+                           &s, &err) == FC_OK && s.work == 10 && s.per_second > 0,
          "%s", err.msg);
     check_bytes("10 tokens", &s, 10 * (head + c->n_blocks * (attention + ffn)));
-    T_OK(fc_speed_generate(m, NULL, 128, 1, &s, &err) == FC_ERR_ARGUMENT,
+    T_OK(fc_speed_generate(m, ASK(.tokens = 128, .repeat = 1), &s, &err) == FC_ERR_ARGUMENT,
          "more than the model's positions: %s", err.msg);
     memset(w, 0, sizeof w);
-    T_OK(fc_speed_matmul(m, 7, 64, w, FC_DTYPE_F32, 5, 3, &s, &err) == FC_OK &&
+    T_OK(fc_speed_matmul(m, PRODUCT(7, 5, 64, w, FC_DTYPE_F32), ASK(.repeat = 3),
+                         &s, &err) == FC_OK &&
              s.work == 2 * 7 * 64 * 5 && s.bytes == sizeof w,
          "%s", err.msg);
-    T_OK(fc_speed_matmul(m, 7, 60, w, FC_DTYPE_Q8_0, 5, 3, &s, &err) == FC_ERR_ARGUMENT,
+    T_OK(fc_speed_matmul(m, PRODUCT(7, 5, 60, w, FC_DTYPE_Q8_0), ASK(.repeat = 3),
+                         &s, &err) == FC_ERR_ARGUMENT,
          "not a multiple of the block: %s", err.msg);
-    T_OK(fc_speed_matmul(m, 7, 60, w, FC_DTYPE_I32, 5, 3, &s, &err) == FC_ERR_UNSUPPORTED,
+    T_OK(fc_speed_matmul(m, PRODUCT(7, 5, 60, w, FC_DTYPE_I32), ASK(.repeat = 3),
+                         &s, &err) == FC_ERR_UNSUPPORTED,
          "no weights: %s", err.msg);
     fc_model_close(m);
 }
@@ -400,9 +415,15 @@ static void test_speed_memory(void) {
         for (long n = 1;; n++) {
             t.world.allocs = 0;
             t.world.fail_alloc = n;
-            fc_code code = what < 2    ? fc_speed_prompt(m, NULL, 4, 2, what, 1, &s, &err)
-                           : what == 2 ? fc_speed_generate(m, NULL, 4, 1, &s, &err)
-                                       : fc_speed_matmul(m, 2, 4, w, FC_DTYPE_F32, 4, 1, &s, &err);
+            fc_code code = FC_OK;
+            if (what < 2)
+                code = fc_speed_prompt(
+                    m, ASK(.tokens = 4, .sequences = 2, .all_logits = what, .repeat = 1), &s, &err);
+            else if (what == 2)
+                code = fc_speed_generate(m, ASK(.tokens = 4, .repeat = 1), &s, &err);
+            else
+                code = fc_speed_matmul(m, PRODUCT(2, 4, 4, w, FC_DTYPE_F32), ASK(.repeat = 1), &s,
+                                       &err);
             T_OK(code == (t.world.allocs < n ? FC_OK : FC_ERR_MEMORY) && t.world.live == live,
                  "%d: allocation %ld: %s, %ld left", what, n, fc_code_name(code),
                  t.world.live - live);
@@ -411,7 +432,8 @@ static void test_speed_memory(void) {
     t.world.fail_alloc = 0;
     fc_model_close(m);
     m = tiny_open(&t, 10, 1, &err);
-    T_OK(m && fc_speed_matmul(m, 2, 4, w, FC_DTYPE_F32, 4, 1, &s, &err) == FC_ERR_LIMIT,
+    T_OK(m && fc_speed_matmul(m, PRODUCT(2, 4, 4, w, FC_DTYPE_F32), ASK(.repeat = 1),
+                              &s, &err) == FC_ERR_LIMIT,
          "10 bytes: %s", err.msg);
     fc_model_close(m);
     tiny_end(&t);

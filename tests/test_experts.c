@@ -104,10 +104,10 @@ static void all_refused(world *w, uint32_t block) {
     uint32_t id;
     fc_model *m = world_open(w);
     if (!m) return;
-    refused("logits", fc_logits(m, &t, NULL, take_rows, &n, &err), err.msg, block);
+    refused("logits", fc_logits(m, &t, NULL, NULL, take_rows, &n, &err), err.msg, block);
     refused("perplexity", fc_eval_perplexity(m, &t, NULL, NULL, &p, &err), err.msg, block);
-    refused("speed", fc_speed_prompt(m, NULL, 8, 1, 1, 1, &speed, &err), err.msg, block);
-    refused("speed", fc_speed_generate(m, NULL, 8, 1, &speed, &err), err.msg, block);
+    refused("speed", fc_speed_prompt(m, &(fc_speed_desc){.tokens = 8, .all_logits = 1, .repeat = 1}, &speed, &err), err.msg, block);
+    refused("speed", fc_speed_generate(m, &(fc_speed_desc){.tokens = 8, .repeat = 1}, &speed, &err), err.msg, block);
     for (int search = 0; search < FC_SEARCH_RANDOM; search++) {
         fc_prune_desc desc;
         memset(&desc, 0, sizeof desc);

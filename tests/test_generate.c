@@ -52,7 +52,7 @@ static void whole_run(whole *w, fc_model *m, const uint8_t *mask, size_t n) {
     t.starts = w->starts;
     t.n_sequences = 1;
     if (!w->rows) exit(2);
-    T_OK(fc_logits(m, &t, mask, take_rows, w, &err) == FC_OK && w->got == n, "logits: %s", err.msg);
+    T_OK(fc_logits(m, &t, mask, NULL, take_rows, w, &err) == FC_OK && w->got == n, "logits: %s", err.msg);
 }
 
 static int same_row(const whole *w, size_t position, const float *z) {

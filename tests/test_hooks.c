@@ -100,7 +100,7 @@ static fc_code task_eval(world *w, fc_model *m, fc_error *err) {
     fc_code code = tokens_of(m, &tokens, err);
     if (!code) code = fc_eval_perplexity(m, &tokens, NULL, NULL, &result, err);
     if (!code) digest(w, &result.nll, sizeof result.nll);
-    if (!code) code = fc_logits(m, &tokens, NULL, take_rows, w, err);
+    if (!code) code = fc_logits(m, &tokens, NULL, NULL, take_rows, w, err);
     fc_tokens_free(&tokens);
     return code;
 }
@@ -127,6 +127,106 @@ static fc_code task_export(world *w, fc_model *m, fc_error *err) {
     if (!code) digest(w, w->m.outputs[0].data, w->m.outputs[0].size);
     fc_plan_free(p);
     return code;
+}
+
+// ---- progress: every long call tells soon what it does, and ends when told to
+
+typedef struct listener {
+    const char *what; // one of these words, in any order
+    int calls, stop;  // stop: at this call
+} listener;
+
+static int listen(void *user, const fc_progress *p) {
+    listener *l = (listener *)user;
+    T_OK(p->what[0] && !strchr(p->what, ' ') && strstr(l->what, p->what) && p->done >= 0 &&
+             p->done <= 1 && p->step_done >= 0 && p->step_done <= 1 && p->seconds >= 0,
+         "%s: \"%s\", %g done, %g of the step, %g s", l->what, p->what, p->done, p->step_done,
+         p->seconds);
+    T_OK(!p->plan || p->n_steps > 0, "%s: %zu steps", p->what, p->n_steps);
+    return ++l->calls == l->stop;
+}
+
+static fc_code watched(fc_model *m, int call, const fc_watch *watch, fc_error *err) {
+    uint32_t ids[] = {1, 2, 3, 4, 5, 6};
+    size_t starts[] = {0, 3, 6};
+    const fc_tokens tokens = {ids, starts, 2, {NULL, NULL}};
+    const float w[16] = {0};
+    const fc_product product = {.m = 4, .n = 4, .k = 4, .w = w, .type = FC_DTYPE_F32};
+    const fc_speed_desc speed = {.tokens = 4, .repeat = 2, .watch = *watch};
+    const fc_generate_desc generate = {.max_tokens = 3, .watch = *watch};
+    const fc_export_desc export = {.format = FC_EXPORT_GGUF, .path = "out.gguf", .watch = *watch};
+    const fc_prune_desc prune = {.calibration = &tokens, .remove = 2, .watch = *watch};
+    world w0;
+    fc_perplexity p;
+    fc_generated g;
+    fc_speed s;
+    fc_code code;
+    memset(&w0, 0, sizeof w0);
+    switch (call) {
+    case 0: return fc_model_verify(m, watch, err);
+    case 1: return fc_eval_perplexity(m, &tokens, NULL, watch, &p, err);
+    case 2: return fc_logits(m, &tokens, NULL, watch, take_rows, &w0, err);
+    case 3: return fc_speed_prompt(m, &speed, &s, err);
+    case 4: return fc_speed_generate(m, &speed, &s, err);
+    case 5: return fc_speed_matmul(m, &product, &speed, &s, err);
+    case 6:
+        code = fc_generate(m, "The fox", 7, &generate, &g, err);
+        fc_text_free(&g.text);
+        return code;
+    case 7: return fc_export(m, NULL, &export, err);
+    default:
+        fc_plan_free(fc_prune(m, &prune, err));
+        return err->code;
+    }
+}
+
+static void test_progress(world *w, const char *path) {
+    static const char *const what[] = {"hashing",   "evaluating", "evaluating",
+                                       "measuring", "measuring",  "measuring",
+                                       "generating", "exporting", "hashing calibrating searching"};
+    const fc_watch silent = {NULL, NULL};
+    fc_error err;
+    for (int call = 0; call < 9; call++)
+        for (int stop = 0; stop < 2; stop++) {
+            fc_model *m = fc_model_open(path, &w->desc, &err);
+            listener l = {what[call], 0, stop};
+            const fc_watch watch = {listen, &l};
+            if (!T_OK(m != NULL, "%s", err.msg)) return;
+            fc_code code = watched(m, call, &watch, &err);
+            T_OK(l.calls > 0 && code == (stop ? FC_ERR_CANCELLED : FC_OK) && err.code == code,
+                 "%s, %d: %d calls, %s", what[call], stop, l.calls, err.msg);
+            T_OK(stop || watched(m, call, &silent, &err) == FC_OK, "nobody listens: %s", err.msg);
+            fc_model_close(m);
+            memory_forget(&w->m);
+            T_OK(w->m.live == 0, "%s, %d: %ld left", what[call], stop, w->m.live);
+        }
+}
+
+static int stop_rows(void *user, const float *rows, size_t n) {
+    (void)user, (void)rows, (void)n;
+    return 1;
+}
+
+static int stop_piece(void *user, const char *bytes, size_t n) {
+    (void)user, (void)bytes, (void)n;
+    return 1;
+}
+
+// What takes results may end a call, too: the same code.
+static void test_takers(world *w, const char *path) {
+    uint32_t ids[] = {1, 2, 3};
+    size_t starts[] = {0, 3};
+    const fc_tokens tokens = {ids, starts, 1, {NULL, NULL}};
+    const fc_generate_desc generate = {.max_tokens = 3, .piece = stop_piece};
+    fc_generated g;
+    fc_error err;
+    fc_model *m = fc_model_open(path, &w->desc, &err);
+    T_OK(fc_logits(m, &tokens, NULL, NULL, stop_rows, NULL, &err) == FC_ERR_CANCELLED,
+         "rows: %s", err.msg);
+    T_OK(fc_generate(m, "The fox", 7, &generate, &g, &err) == FC_ERR_CANCELLED,
+         "pieces: %s", err.msg);
+    fc_text_free(&g.text);
+    fc_model_close(m);
 }
 
 // ---- the sweep
@@ -195,6 +295,11 @@ int main(void) {
                 w.m.map = map;
                 sweep(&w, "m.gguf", tasks[i].name, tasks[i].run, &hooks[k]);
             }
+    w.m.map = 0;
+    w.m.grown = 0;
+    test_progress(&w, "m.gguf");
+    test_takers(&w, "m.gguf");
+    T_OK(w.m.grown > 0, "no array grew by realloc");
     free(data);
     return t_end("hooks");
 }

@@ -264,9 +264,10 @@ static void matmul(void) {
     enum { M = 3, K = 64, N = 5 };
     fc_error err;
     static float x[M * K], w[N * K], y[M * N];
+    const fc_product p = {.m = M, .n = N, .k = K, .x = x, .w = w, .y = y, .type = FC_DTYPE_F32};
     for (size_t i = 0; i < M * K; i++) x[i] = (float)(i * 7 % 13) / 13 - 0.5f;
     for (size_t i = 0; i < N * K; i++) w[i] = (float)(i * 5 % 11) / 11 - 0.5f;
-    T_OK(fc_matmul(x, M, K, w, FC_DTYPE_F32, N, y, FC_COMPUTE_F32, NULL, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_matmul(&p, NULL, &err) == FC_OK, "%s", err.msg);
     for (size_t i = 0; i < M * N; i++) {
         double want = 0;
         for (size_t k = 0; k < K; k++) want += (double)x[i / N * K + k] * (double)w[i % N * K + k];

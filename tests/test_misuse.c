@@ -82,26 +82,75 @@ static void test_files(void) {
     REFUSED(IO, fc_file_read("/nowhere/x", NULL, &text, &err), "/nowhere/x");
     T_OK(text.bytes == NULL && text.length == 0, "nothing was read");
     T_OK(fc_file_read(NULL, NULL, NULL, NULL) == FC_ERR_ARGUMENT && fc_file_write(NULL, NULL, NULL, 0, NULL) == FC_ERR_ARGUMENT, "nowhere to tell");
+    fc_output *o = fc_output_open("/nowhere/x", FC_OUTPUT_ANY, NULL, &err);
+    T_OK(!o && err.code == FC_ERR_IO, "/nowhere: %s", err.msg);
+    NO_HANDLE(ARGUMENT, fc_output_open(NULL, FC_OUTPUT_ANY, NULL, &err), "output: expected the path");
+    NO_HANDLE(ARGUMENT, fc_output_open("x", FC_OUTPUT_COUNT, NULL, &err), "output: expected the path");
+    REFUSED(ARGUMENT, fc_output_write(NULL, "x", 1, &err), "fc_output_write: expected an output");
+    REFUSED(ARGUMENT, fc_output_commit(NULL, &err), "fc_output_commit: expected an output");
+    fc_output_discard(NULL);
+    REFUSED(ARGUMENT, fc_output_check(NULL, FC_OUTPUT_PLAN, NULL, 0, NULL, &err), "output: expected a path");
+    REFUSED(ARGUMENT, fc_output_check("", FC_OUTPUT_PLAN, NULL, 0, NULL, &err), "output: expected a path");
+    REFUSED(ARGUMENT, fc_output_check("x", (fc_output_kind)-1, NULL, 0, NULL, &err), "an unknown kind");
+    REFUSED(ARGUMENT, fc_output_check("x", FC_OUTPUT_PLAN, NULL, 1, NULL, &err), "fc_output_check");
+    int there = 0;
+    REFUSED(ARGUMENT, fc_file_there(NULL, NULL, &there, &err), "fc_file_there: expected a path");
+    REFUSED(ARGUMENT, fc_file_there("x", NULL, NULL, &err), "fc_file_there");
     fc_text_free(NULL);
     fc_tokens_free(NULL);
     fc_text_free(&text);
     fc_text_free(&text);
 }
 
-// A world that opens files but cannot read or close them, or maps what it cannot unmap, or cannot write.
+// Every call that takes a world refuses one that is there in part.
+static void part_of_a_world(const fc_io *io) {
+    static const char words[] = "fc_io: expected open, read_at and close";
+    fc_env env;
+    fc_model_desc desc;
+    fc_tokens tokens;
+    fc_text text;
+    int there;
+    memset(&env, 0, sizeof env);
+    env.io = *io;
+    memset(&desc, 0, sizeof desc);
+    desc.env = env;
+    REFUSED(ARGUMENT, fc_file_read("x", &env, &text, &err), words);
+    REFUSED(ARGUMENT, fc_file_write("x", &env, "1", 1, &err), words);
+    REFUSED(ARGUMENT, fc_file_there("x", &env, &there, &err), words);
+    REFUSED(ARGUMENT, fc_output_check("x", FC_OUTPUT_PLAN, NULL, 0, &env, &err), words);
+    NO_HANDLE(ARGUMENT, fc_output_open("x", FC_OUTPUT_PLAN, &env, &err), words);
+    NO_HANDLE(ARGUMENT, fc_container_open("x", &env, &err), words);
+    NO_HANDLE(ARGUMENT, fc_tokenizer_open("x", &env, &err), words);
+    NO_HANDLE(ARGUMENT, fc_model_open("x", &desc, &err), words);
+    NO_HANDLE(ARGUMENT, fc_plan_load("x", &env, &err), words);
+    REFUSED(ARGUMENT, fc_plan_replaceable("x", &env, &err), words);
+    REFUSED(ARGUMENT, fc_tokens_parse_json("[[1]]", 5, &env, &tokens, &err), words);
+    REFUSED(ARGUMENT, fc_prune_file("x", "y", NULL, "z", &env, &err), words);
+}
+
+// Worlds with a hole, and with one function alone.
 static void test_world(void) {
     memory files;
     fc_text text;
     memset(&files, 0, sizeof files);
     memory_add(&files, "x", "1", 1);
-    for (int hole = 0; hole < 3; hole++) {
-        fc_env env = memory_env(&files);
-        if (hole == 0) env.io.read_at = NULL;
-        if (hole == 1) env.io.close = NULL;
-        if (hole == 2) env.io.unmap = NULL;
-        REFUSED(ARGUMENT, fc_file_read("x", &env, &text, &err), "the fc_io in use cannot read");
-        NO_HANDLE(ARGUMENT, fc_container_open("x", &env, &err), "the fc_io in use cannot read");
-        NO_HANDLE(ARGUMENT, fc_plan_load("x", &env, &err), "the fc_io in use cannot read");
+    for (int hole = 0; hole < 18; hole++) {
+        fc_env whole = memory_env(&files);
+        fc_io none, *io = hole < 9 ? &whole.io : &none, *from = hole < 9 ? &none : &whole.io;
+        memory_writable(&whole);
+        memset(&none, 0, sizeof none);
+        switch (hole % 9) {
+        case 0: io->open = from->open; break;
+        case 1: io->read_at = from->read_at; break;
+        case 2: io->close = from->close; break;
+        case 3: io->map = from->map; break;
+        case 4: io->unmap = from->unmap; break;
+        case 5: io->create = from->create; break;
+        case 6: io->write = from->write; break;
+        case 7: io->commit = from->commit; break;
+        default: io->discard = from->discard;
+        }
+        part_of_a_world(io);
     }
     fc_env env = memory_env(&files);
     REFUSED(ARGUMENT, fc_file_write("y", &env, "x", 1, &err), "the fc_io in use cannot write");
@@ -118,7 +167,7 @@ static void test_world(void) {
     memset(&desc, 0, sizeof desc);
     desc.memory_limit = 1;
     fc_model *m = fc_model_open("examples/demo", &desc, &err);
-    if (m) REFUSED(LIMIT, fc_logits(m, &good, NULL, sink, NULL, &err), "memory");
+    if (m) REFUSED(LIMIT, fc_logits(m, &good, NULL, NULL, sink, NULL, &err), "memory");
     else refused(FC_ERR_LIMIT, err.code, "memory", "a limit of one byte");
     fc_model_close(m);
 }
@@ -191,14 +240,14 @@ static void test_tokens(void) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         desc.calibration = &cases[i].tokens;
         REFUSED(ARGUMENT, fc_eval_perplexity(model, &cases[i].tokens, NULL, NULL, &perplexity, &err), cases[i].words);
-        REFUSED(ARGUMENT, fc_logits(model, &cases[i].tokens, NULL, sink, NULL, &err), cases[i].words);
+        REFUSED(ARGUMENT, fc_logits(model, &cases[i].tokens, NULL, NULL, sink, NULL, &err), cases[i].words);
         NO_HANDLE(ARGUMENT, fc_prune(model, &desc, &err), cases[i].words);
     }
     REFUSED(ARGUMENT, fc_eval_perplexity(model, NULL, NULL, NULL, &perplexity, &err), "at least one sequence");
     REFUSED(ARGUMENT, fc_eval_perplexity(NULL, &good, NULL, NULL, &perplexity, &err), "fc_eval_perplexity");
     REFUSED(ARGUMENT, fc_eval_perplexity(model, &good, NULL, NULL, NULL, &err), "fc_eval_perplexity");
-    REFUSED(ARGUMENT, fc_logits(NULL, &good, NULL, sink, NULL, &err), "fc_logits");
-    REFUSED(ARGUMENT, fc_logits(model, &good, NULL, NULL, NULL, &err), "fc_logits");
+    REFUSED(ARGUMENT, fc_logits(NULL, &good, NULL, NULL, sink, NULL, &err), "fc_logits");
+    REFUSED(ARGUMENT, fc_logits(model, &good, NULL, NULL, NULL, NULL, &err), "fc_logits");
     REFUSED(ARGUMENT, fc_tokens_windows(NULL, 4, &out, &err), "fc_tokens_windows");
     REFUSED(ARGUMENT, fc_tokens_windows(&cases[0].tokens, 4, &out, &err), "fc_tokens_windows");
     REFUSED(ARGUMENT, fc_tokens_windows(&good, 4, NULL, &err), "fc_tokens_windows");
@@ -209,7 +258,7 @@ static void test_tokens(void) {
 }
 
 static void test_models(void) {
-    NO_HANDLE(ARGUMENT, fc_model_open(NULL, NULL, &err), "no path given");
+    NO_HANDLE(ARGUMENT, fc_model_open(NULL, NULL, &err), "fc_model_open: expected a path");
     NO_HANDLE(IO, fc_model_open("/nowhere", NULL, &err), "/nowhere");
     T_OK(!fc_model_open(NULL, NULL, NULL), "nowhere to tell");
     fc_model_close(NULL);
@@ -229,7 +278,8 @@ static void test_prune(void) {
     NO_HANDLE(ARGUMENT, fc_prune(NULL, &desc, &err), "expected a model and a description");
     T_OK(!fc_prune(NULL, NULL, NULL), "nowhere to tell");
     REFUSED(ARGUMENT, fc_prune_count(NULL, &desc, &n, &err), "fc_prune_count");
-    REFUSED(ARGUMENT, fc_prune_count(model, NULL, &n, &err), "fc_prune_count");
+    T_OK(fc_prune_count(model, NULL, &n, &err) == FC_OK && n == 2 * fc_model_config(model)->n_blocks - 1,
+         "all but one by default: %u, %s", n, err.msg);
     REFUSED(ARGUMENT, fc_prune_count(model, &desc, NULL, &err), "fc_prune_count");
 #define WRONG(field, value, words) bad = desc, bad.field = value, NO_HANDLE(ARGUMENT, fc_prune(model, &bad, &err), words)
     WRONG(calibration, NULL, "at least one sequence");
@@ -286,10 +336,41 @@ static void test_plans(void) {
     export_desc.format = FC_EXPORT_HF;
     export_desc.steps = 2;
     REFUSED(ARGUMENT, fc_export(model, p, &export_desc, &err), "step");
+    export_desc.steps = FINERCUT_NO_STEPS;
+    REFUSED(IO, fc_export(model, p, &export_desc, &err), "/nowhere");
     export_desc.steps = 0;
     export_desc.type = (fc_dtype)999;
     T_OK(fc_export(model, p, &export_desc, &err) != FC_OK && err.msg[0], "a type that is not there: %s", err.msg);
+    fc_text text;
+    NO_HANDLE(ARGUMENT, fc_plan_load_memory(NULL, 1, NULL, &err), "fc_plan_load_memory: expected data");
+    NO_HANDLE(FORMAT, fc_plan_load_memory(NULL, 0, NULL, &err), "");
+    NO_HANDLE(LIMIT, fc_plan_load_memory("{}", SIZE_MAX, NULL, &err), "at most");
+    REFUSED(ARGUMENT, fc_plan_save_memory(NULL, &text, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_plan_save_memory(p, NULL, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_report_svg_memory(NULL, &text, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_report_svg_memory(p, NULL, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_report_csv_memory(NULL, &text, &err), "expected a plan");
+    REFUSED(ARGUMENT, fc_report_csv_memory(p, NULL, &err), "expected a plan");
     fc_plan_free(p);
+}
+
+// Lists of files in memory that are none.
+static void test_memory(void) {
+    const fc_memory_file unnamed = {NULL, "1", 1}, nothing = {"x", NULL, 1}, empty = {"x", NULL, 0};
+    const struct {
+        const fc_memory_file *files;
+        size_t n;
+    } cases[] = {{NULL, 0}, {NULL, 1}, {&empty, 0}, {&unnamed, 1}, {&nothing, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const fc_memory_file *f = cases[i].files;
+        const size_t n = cases[i].n;
+        NO_HANDLE(ARGUMENT, fc_model_open_memory(f, n, NULL, &err), "expected files with names");
+        NO_HANDLE(ARGUMENT, fc_container_open_memory(f, n, NULL, &err), "expected files with names");
+        NO_HANDLE(ARGUMENT, fc_tokenizer_open_memory(f, n, NULL, &err), "expected files with names");
+    }
+    T_OK(!fc_model_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s", err.msg);
+    T_OK(!fc_container_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s", err.msg);
+    T_OK(!fc_tokenizer_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s", err.msg);
 }
 
 static void test_generation(void) {
@@ -330,14 +411,13 @@ static void test_generation(void) {
     REFUSED(ARGUMENT, fc_generate(NULL, "x", 1, NULL, &out, &err), "fc_generate");
     REFUSED(ARGUMENT, fc_generate(model, NULL, 1, NULL, &out, &err), "fc_generate");
     REFUSED(ARGUMENT, fc_generate(model, "x", 1, NULL, NULL, &err), "fc_generate");
-    REFUSED(ARGUMENT, fc_speed_prompt(NULL, NULL, 1, 1, 0, 1, &speed, &err), "fc_speed_prompt");
-    REFUSED(ARGUMENT, fc_speed_prompt(model, NULL, 1, 1, 0, 1, NULL, &err), "fc_speed_prompt");
-    REFUSED(ARGUMENT, fc_speed_prompt(model, NULL, 0, 1, 0, 1, &speed, &err), "at least one");
-    REFUSED(LIMIT, fc_speed_prompt(model, NULL, UINT32_MAX, UINT32_MAX, 0, 1, &speed, &err), "at most");
-    REFUSED(ARGUMENT, fc_speed_generate(NULL, NULL, 1, 1, &speed, &err), "fc_speed_generate");
-    REFUSED(ARGUMENT, fc_speed_generate(model, NULL, 1, 1, NULL, &err), "fc_speed_generate");
-    REFUSED(ARGUMENT, fc_speed_generate(model, NULL, 0, 1, &speed, &err), "tokens");
-    REFUSED(ARGUMENT, fc_speed_generate(model, NULL, UINT32_MAX, 1, &speed, &err), "tokens");
+    REFUSED(ARGUMENT, fc_speed_prompt(NULL, &(fc_speed_desc){.tokens = 1, .repeat = 1}, &speed, &err), "fc_speed_prompt");
+    REFUSED(ARGUMENT, fc_speed_prompt(model, &(fc_speed_desc){.tokens = 1, .repeat = 1}, NULL, &err), "fc_speed_prompt");
+    REFUSED(ARGUMENT, fc_speed_prompt(NULL, NULL, &speed, &err), "fc_speed_prompt");
+    REFUSED(LIMIT, fc_speed_prompt(model, &(fc_speed_desc){.tokens = UINT32_MAX, .sequences = UINT32_MAX, .repeat = 1}, &speed, &err), "at most");
+    REFUSED(ARGUMENT, fc_speed_generate(NULL, &(fc_speed_desc){.tokens = 1, .repeat = 1}, &speed, &err), "fc_speed_generate");
+    REFUSED(ARGUMENT, fc_speed_generate(model, &(fc_speed_desc){.tokens = 1, .repeat = 1}, NULL, &err), "fc_speed_generate");
+    REFUSED(ARGUMENT, fc_speed_generate(model, &(fc_speed_desc){.tokens = UINT32_MAX, .repeat = 1}, &speed, &err), "tokens");
 }
 
 static void test_kernels(void) {
@@ -346,26 +426,26 @@ static void test_kernels(void) {
     fc_env env;
     memset(x, 0, sizeof x);
     memset(&env, 0, sizeof env);
-    REFUSED(ARGUMENT, fc_matmul(NULL, 1, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
-    REFUSED(ARGUMENT, fc_matmul(x, 1, 1, NULL, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
-    REFUSED(ARGUMENT, fc_matmul(x, 1, 1, x, FC_DTYPE_F32, 1, NULL, FC_COMPUTE_F32, NULL, &err), "fc_matmul");
-    REFUSED(UNSUPPORTED, fc_matmul(x, 1, 1, x, (fc_dtype)999, 1, y, FC_COMPUTE_F32, NULL, &err), "unknown");
-    REFUSED(ARGUMENT, fc_matmul(x, 1, 33, x, FC_DTYPE_Q8_0, 1, y, FC_COMPUTE_F32, NULL, &err), "multiple of 32");
-    REFUSED(LIMIT, fc_matmul(x, SIZE_MAX, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");
-    REFUSED(LIMIT, fc_matmul(x, 1, SIZE_MAX, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");
-    REFUSED(LIMIT, fc_matmul(x, 1, 1, x, FC_DTYPE_F32, SIZE_MAX, y, FC_COMPUTE_F32, NULL, &err), "below 2^30");
+    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "fc_matmul");
+    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "fc_matmul");
+    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .type = FC_DTYPE_F32}, NULL, &err), "fc_matmul");
+    REFUSED(UNSUPPORTED, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = (fc_dtype)999}, NULL, &err), "unknown");
+    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 33, .x = x, .w = x, .y = y, .type = FC_DTYPE_Q8_0}, NULL, &err), "multiple of 32");
+    REFUSED(LIMIT, fc_matmul(&(fc_product){.m = SIZE_MAX, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "below 2^30");
+    REFUSED(LIMIT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = SIZE_MAX, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "below 2^30");
+    REFUSED(LIMIT, fc_matmul(&(fc_product){.m = 1, .n = SIZE_MAX, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "below 2^30");
     env.par.n_threads = 5000;
-    REFUSED(ARGUMENT, fc_matmul(x, 1, 1, x, FC_DTYPE_F32, 1, y, FC_COMPUTE_F32, &env, &err), "threads");
+    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, &env, &err), "threads");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, NULL, 0, 1, y, &err), "fc_decode");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, x, 0, 1, NULL, &err), "fc_decode");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_Q4_K, x, 32, 256, y, &err), "multiples of 256");
     REFUSED(UNSUPPORTED, fc_decode(FC_DTYPE_IQ1_S, x, 0, 256, y, &err), "IQ1_S");
     REFUSED(ARGUMENT, fc_peak(FC_COMPUTE_F32, NULL, NULL, &err), "fc_peak");
-    REFUSED(ARGUMENT, fc_speed_matmul(NULL, 1, 1, x, FC_DTYPE_F32, 1, 1, &speed, &err), "fc_speed_matmul");
-    REFUSED(ARGUMENT, fc_speed_matmul(model, 1, 1, NULL, FC_DTYPE_F32, 1, 1, &speed, &err), "fc_speed_matmul");
-    REFUSED(ARGUMENT, fc_speed_matmul(model, 1, 1, x, FC_DTYPE_F32, 1, 1, NULL, &err), "fc_speed_matmul");
-    REFUSED(ARGUMENT, fc_speed_matmul(model, 0, 1, x, FC_DTYPE_F32, 1, 1, &speed, &err), "above 0");
-    REFUSED(ARGUMENT, fc_speed_matmul(model, SIZE_MAX, 1, x, FC_DTYPE_F32, 1, 1, &speed, &err), "below 2^30");
+    REFUSED(ARGUMENT, fc_speed_matmul(NULL, &(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "fc_speed_matmul");
+    REFUSED(ARGUMENT, fc_speed_matmul(model, &(fc_product){.m = 1, .n = 1, .k = 1, .w = NULL, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "fc_speed_matmul");
+    REFUSED(ARGUMENT, fc_speed_matmul(model, &(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, NULL, &err), "fc_speed_matmul");
+    REFUSED(ARGUMENT, fc_speed_matmul(model, &(fc_product){.m = 0, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "above 0");
+    REFUSED(LIMIT, fc_speed_matmul(model, &(fc_product){.m = SIZE_MAX, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "below 2^30");
     for (int metric = -1; metric <= FC_METRIC_COUNT; metric++)
         T_OK(isnan(fc_distance((fc_metric)metric, NULL, x, 0, 8, FC_SIMD_AUTO)) && isnan(fc_distance((fc_metric)metric, x, NULL, 0, 8, FC_SIMD_AUTO)) &&
                  isnan(fc_distance((fc_metric)metric, x, y, 8, 8, FC_SIMD_AUTO)) && isnan(fc_distance((fc_metric)metric, x, y, 0, 0, FC_SIMD_AUTO)),
@@ -378,6 +458,7 @@ int main(void) {
     good = tokens_of(ids, starts, 1);
     test_names();
     test_files();
+    test_memory();
     model = fc_model_open("examples/demo", NULL, &err);
     if (T_OK(model != NULL, "the demo: %s", err.msg)) {
         test_kernels();

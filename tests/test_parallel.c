@@ -282,7 +282,7 @@ static void compute(fc_model *m, const char *what, results *r) {
     for (uint32_t i = 0; i < 40; i++) ids[i] = i * 53 % 90;
     desc.calibration = &t;
     desc.remove = 5;
-    T_OK(fc_logits(m, &t, NULL, keep, r, &err) == FC_OK &&
+    T_OK(fc_logits(m, &t, NULL, NULL, keep, r, &err) == FC_OK &&
              fc_eval_perplexity(m, &t, NULL, NULL, &p, &err) == FC_OK,
          "%s: %s", what, err.msg);
     r->nll = p.nll;

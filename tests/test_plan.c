@@ -67,6 +67,7 @@ static fc_env world_env(world *w) {
     memset(w, 0, sizeof *w);
     fc_env env = memory_env(&w->memory);
     env.io.map = NULL;
+    env.io.unmap = NULL;
     env.io.open = world_open;
     env.io.read_at = world_read_at;
     env.io.close = world_close;

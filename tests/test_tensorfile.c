@@ -701,7 +701,7 @@ static void test_corpus(const char *kind, int least) { // from real files, mappe
         memset(&env, 0, sizeof env);
         for (int map = 0; map < 2; map++) {
             env.io = fci_platform_io();
-            if (!map) env.io.map = NULL;
+            if (!map) env.io.map = NULL, env.io.unmap = NULL;
             fc_container *c = fc_container_open(path, &env, &err);
             T_OK(want[0] != 'L' && (c != NULL) == accept && (c || err.code == FC_ERR_FORMAT || err.code == FC_ERR_LIMIT), "%s %s: want %s, %s", kind, name, want, err.msg);
             fc_container_close(c);

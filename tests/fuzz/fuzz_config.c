@@ -21,7 +21,7 @@ static void config_run(fc_model *m) {
     tokens.ids = ids;
     tokens.starts = starts;
     tokens.n_sequences = 1;
-    if (fc_logits(m, &tokens, NULL, config_sink, &sum, &err) != err.code) abort();
+    if (fc_logits(m, &tokens, NULL, NULL, config_sink, &sum, &err) != err.code) abort();
 }
 
 FCI_FN void config_end(void) {

@@ -598,7 +598,7 @@ FCI_FN fc_code fuzz_logits(fc_model *m, const fc_tokens *text, const uint8_t *ma
     fc_error err;
     rows->n = 0;
     rows->vocab = (size_t)m->hyper.vocab;
-    fc_code code = fc_logits(m, text, mask, fuzz_rows_take, rows, &err);
+    fc_code code = fc_logits(m, text, mask, NULL, fuzz_rows_take, rows, &err);
     FUZZ_MUST(code == err.code && (code != FC_OK) == (*err.msg != 0));
     FUZZ_MUST(code || rows->n == text->starts[text->n_sequences]);
     return code;
