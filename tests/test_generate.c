@@ -109,7 +109,7 @@ static void test_bits(void) {
     static const char *const models[] = {DATA "llama_f32_bias", DATA "llama_f16_sharded", DATA "llama_bf16_old_config",
                                          DATA "llama_q4_1.gguf"};
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
-        const fci_kernels *k = simd <= (int)fc_simd_best() ? fci_kernel_kernels_table((fc_simd)simd) : NULL;
+        const fci_kernels *k = simd <= (int)fc_simd_best() ? fci_kernel_table_table((fc_simd)simd) : NULL;
         if (!k) continue;
         for (size_t i = 0; i < sizeof models / sizeof *models; i++)
             for (int compute = FC_COMPUTE_F32; compute <= (k->native_bf16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32); compute++)
@@ -482,7 +482,7 @@ static void test_peak(void) {
     T_OK(fci_context_begin(&c, &env, &err) == FC_OK, "%s", err.msg);
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++)
         for (int compute = FC_COMPUTE_F32; compute <= FC_COMPUTE_BF16; compute++) {
-            const fci_kernels *k = fci_kernel_kernels_table((fc_simd)simd);
+            const fci_kernels *k = fci_kernel_table_table((fc_simd)simd);
             fci_peak_fn loop = fci_peak_loop((fc_simd)simd, (fc_compute)compute);
             T_OK((loop != NULL) == (k && (compute == FC_COMPUTE_F32 || k->native_bf16)), "%s %d: a loop where there is a table", fc_simd_name((fc_simd)simd), compute);
             if (!loop || simd > best) continue;
