@@ -1013,6 +1013,131 @@ typedef struct fci_platform_file { // one type for files read and for files and 
     char *beside_path; // NULL where bytes go to a device as they come
 } fci_platform_file;
 
+// Instruction sets. Attributes on single functions let plain -O2 build all tables; the processor
+// decides at run time. gcc 9 and clang 10 are the first to have the vector features used below.
+#if defined(__clang__)
+#  define FCI_COMPILER_CLANG __clang_major__
+#  define FCI_COMPILER_GCC 0
+#elif defined(__GNUC__)
+#  define FCI_COMPILER_CLANG 0
+#  define FCI_COMPILER_GCC __GNUC__
+#else
+#  define FCI_COMPILER_CLANG 0
+#  define FCI_COMPILER_GCC 0
+#endif
+
+// Where float is computed in a wider type (s390x and x87 under -std=c99), gcc has no vectors of it.
+#if !defined(FINERCUT_NO_SIMD) && FLT_EVAL_METHOD == 0 &&                                          \
+    (FCI_COMPILER_GCC >= 9 || FCI_COMPILER_CLANG >= 10)
+#  define FCI_VECTORS 1 // the compiler's own vector types, on any processor
+#else
+#  define FCI_VECTORS 0
+#endif
+#if FCI_VECTORS && defined(__x86_64__)
+#  define FCI_HAS_AVX2 1
+#else
+#  define FCI_HAS_AVX2 0
+#endif
+#if FCI_HAS_AVX2 && !defined(FINERCUT_NO_AVX512)
+#  define FCI_HAS_AVX512 1
+#else
+#  define FCI_HAS_AVX512 0
+#endif
+#if FCI_HAS_AVX512 && (FCI_COMPILER_GCC >= 10 || FCI_COMPILER_CLANG >= 10)
+#  define FCI_HAS_AVX512BF16 1
+#else
+#  define FCI_HAS_AVX512BF16 0
+#endif
+#if FCI_HAS_AVX512BF16 && FCI_POSIX && defined(__linux__) &&                                       \
+    (FCI_COMPILER_GCC >= 11 || FCI_COMPILER_CLANG >= 12)
+#  define FCI_HAS_AMX 1 // Linux lends the tile registers on request
+#else
+#  define FCI_HAS_AMX 0
+#endif
+// On 32-bit ARM not every processor has NEON. gcc compiles single functions for it, and Linux says
+// whether they can run; clang has it for whole programs only.
+#if FCI_VECTORS && defined(__arm__) && defined(__ARMEL__) &&                                       \
+    (defined(__ARM_NEON) ||                                                                        \
+     (FCI_COMPILER_GCC && defined(__ARM_FP) && FCI_POSIX && defined(__linux__)))
+#  define FCI_HAS_NEON32 1
+#else
+#  define FCI_HAS_NEON32 0
+#endif
+#if FCI_VECTORS && (FCI_HAS_NEON32 || defined(__aarch64__))
+#  define FCI_HAS_NEON 1
+#else
+#  define FCI_HAS_NEON 0
+#endif
+#if FCI_HAS_NEON && FCI_POSIX && defined(__linux__) && defined(__AARCH64EL__) &&                   \
+    (FCI_COMPILER_GCC >= 10 || FCI_COMPILER_CLANG >= 17)
+#  define FCI_HAS_NEON_BF16 1 // Linux says whether the processor has it
+#else
+#  define FCI_HAS_NEON_BF16 0
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#  define FCI_LITTLE_ENDIAN 1 // numbers in files can be used where they lie
+#else
+#  define FCI_LITTLE_ENDIAN 0
+#endif
+
+// The highest kernel table of this build that processor and system can run.
+FCI_FN fc_simd fci_platform_simd(void);
+
+#if !defined(FINERCUT_NO_THREADS) && (FCI_POSIX || FCI_WINDOWS)
+#  define FCI_THREADS 1
+#else
+#  define FCI_THREADS 0
+#endif
+#if FCI_THREADS
+#  if FCI_WINDOWS
+typedef CRITICAL_SECTION fci_platform_mutex;
+typedef CONDITION_VARIABLE fci_platform_signal;
+typedef HANDLE fci_platform_thread_handle;
+#  else
+typedef pthread_mutex_t fci_platform_mutex;
+typedef pthread_cond_t fci_platform_signal;
+typedef pthread_t fci_platform_thread_handle;
+#  endif
+typedef struct fci_platform_thread { // stays where it is until it is joined
+    void (*fn)(void *arg);
+    void *arg;
+    fci_platform_thread_handle handle;
+} fci_platform_thread;
+// As everywhere: a waiter holds the mutex, is woken by wake_all or without reason, and looks again.
+FCI_FN void fci_platform_mutex_begin(fci_platform_mutex *m);
+FCI_FN void fci_platform_mutex_end(fci_platform_mutex *m);
+FCI_FN void fci_platform_lock(fci_platform_mutex *m);
+FCI_FN void fci_platform_unlock(fci_platform_mutex *m);
+FCI_FN void fci_platform_signal_begin(fci_platform_signal *s);
+FCI_FN void fci_platform_signal_end(fci_platform_signal *s);
+FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m);
+FCI_FN void fci_platform_wake_all(fci_platform_signal *s);
+// Runs fn(arg) in a thread of its own, whose end join awaits; false: the system refuses one.
+FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg);
+FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
+
+// Waking a sleeper takes longer than a matrix times one row, so who waits first looks for a moment
+// (some tens of microseconds) at a word that is changed when there is news. The lock guards the
+// words all the same; looking without it decides nothing but when to take it.
+#  if defined(__GNUC__) || defined(__clang__)
+#    define FCI_SPINS 1000
+#    define FCI_PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#    define FCI_POKE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#    if defined(__x86_64__) || defined(__i386__)
+#      define FCI_PAUSE() __builtin_ia32_pause()
+#    elif defined(__aarch64__)
+#      define FCI_PAUSE() __asm__ volatile("isb")
+#    else
+#      define FCI_PAUSE() ((void)0)
+#    endif
+#  else
+#    define FCI_SPINS 0
+#    define FCI_PEEK(p) (*(p))
+#    define FCI_POKE(p, v) (*(p) = (v))
+#    define FCI_PAUSE() ((void)0)
+#  endif
+#endif // FCI_THREADS
+
 // a and b joined, from malloc; NULL: no memory. What fails returns errno, 0 is success, here and
 // below.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
@@ -1069,6 +1194,12 @@ FCI_FN fc_io fci_platform_io(void);
 FCI_FN void fci_platform_huge(void *p, size_t n);
 
 // ---- private to this section
+
+#if FCI_HAS_AVX2
+#  include <cpuid.h>
+#elif FCI_POSIX && defined(__linux__) && (FCI_HAS_NEON_BF16 || FCI_HAS_NEON32)
+#  include <sys/auxv.h>
+#endif
 
 #define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
 #define FCI_PLATFORM_TAKEN ETXTBSY      // start: another run has begun the same output
@@ -2191,6 +2322,150 @@ FCI_FN void fci_platform_huge(void *p, size_t n) {
     (void)n;
 #endif
 }
+
+// ---- The processor.
+
+// Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
+// 18), asked by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking
+// twice is harmless.
+FCI_FN bool fci_platform_lends_tiles(void) {
+#if FCI_HAS_AMX
+    long result = 158;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return result == 0;
+#else
+    return false;
+#endif
+}
+
+#if FCI_HAS_AVX2
+// The highest x86 table: CPUID says what the processor has, XCR0 which registers the system saves.
+FCI_FN fc_simd fci_platform_simd(void) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return FC_SIMD_SCALAR;
+    const unsigned basic = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29; // FMA, OSXSAVE, AVX, F16C
+    if ((c & basic) != basic) return FC_SIMD_SCALAR;
+    unsigned saved, high;
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if ((saved & 0x06) != 0x06) return FC_SIMD_SCALAR;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & 1u << 5)) return FC_SIMD_SCALAR;
+    const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; // AVX512 F, DQ, BW, VL
+    if ((b & wide) != wide || (saved & 0xe6) != 0xe6) return FC_SIMD_AVX2;
+    // AMX-BF16, AMX-TILE
+    const bool tiles = (d & 1u << 22) && (d & 1u << 24) && (saved & 0x60000) == 0x60000;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return FC_SIMD_AVX512;
+    return tiles && fci_platform_lends_tiles() ? FC_SIMD_AMX : FC_SIMD_AVX512BF16;
+}
+#else
+FCI_FN fc_simd fci_platform_simd(void) {
+#if FCI_HAS_NEON_BF16
+    if (getauxval(AT_HWCAP2) & 1ul << 14) return FC_SIMD_NEON_BF16; // HWCAP2_BF16
+#elif FCI_HAS_NEON32 && FCI_POSIX && defined(__linux__)
+    if (!(getauxval(AT_HWCAP) & 1ul << 12)) return FC_SIMD_SCALAR; // HWCAP_NEON
+#endif
+    return FCI_HAS_NEON ? FC_SIMD_NEON : FC_SIMD_SCALAR;
+}
+#endif
+
+// ---- Threads.
+
+#if FCI_THREADS && FCI_WINDOWS
+FCI_FN void fci_platform_mutex_begin(fci_platform_mutex *m) {
+    InitializeCriticalSection(m);
+}
+
+FCI_FN void fci_platform_mutex_end(fci_platform_mutex *m) {
+    DeleteCriticalSection(m);
+}
+
+FCI_FN void fci_platform_lock(fci_platform_mutex *m) {
+    EnterCriticalSection(m);
+}
+
+FCI_FN void fci_platform_unlock(fci_platform_mutex *m) {
+    LeaveCriticalSection(m);
+}
+
+FCI_FN void fci_platform_signal_begin(fci_platform_signal *s) {
+    InitializeConditionVariable(s);
+}
+
+FCI_FN void fci_platform_signal_end(fci_platform_signal *s) {
+    (void)s;
+}
+
+FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m) {
+    SleepConditionVariableCS(s, m, INFINITE);
+}
+FCI_FN void fci_platform_wake_all(fci_platform_signal *s) {
+    WakeAllConditionVariable(s);
+}
+
+FCI_FN unsigned __stdcall fci_platform_thread_main(void *thread) {
+    const fci_platform_thread *t = (const fci_platform_thread *)thread;
+    t->fn(t->arg);
+    return 0;
+}
+
+FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg) {
+    t->fn = fn;
+    t->arg = arg;
+    t->handle = (HANDLE)_beginthreadex(NULL, 0, fci_platform_thread_main, t, 0, NULL);
+    return t->handle != NULL;
+}
+
+FCI_FN void fci_platform_thread_join(fci_platform_thread *t) {
+    WaitForSingleObject(t->handle, INFINITE);
+    CloseHandle(t->handle);
+}
+#elif FCI_THREADS
+FCI_FN void fci_platform_mutex_begin(fci_platform_mutex *m) {
+    pthread_mutex_init(m, NULL);
+}
+
+FCI_FN void fci_platform_mutex_end(fci_platform_mutex *m) {
+    pthread_mutex_destroy(m);
+}
+
+FCI_FN void fci_platform_lock(fci_platform_mutex *m) {
+    pthread_mutex_lock(m);
+}
+
+FCI_FN void fci_platform_unlock(fci_platform_mutex *m) {
+    pthread_mutex_unlock(m);
+}
+
+FCI_FN void fci_platform_signal_begin(fci_platform_signal *s) {
+    pthread_cond_init(s, NULL);
+}
+
+FCI_FN void fci_platform_signal_end(fci_platform_signal *s) {
+    pthread_cond_destroy(s);
+}
+
+FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m) {
+    pthread_cond_wait(s, m);
+}
+FCI_FN void fci_platform_wake_all(fci_platform_signal *s) {
+    pthread_cond_broadcast(s);
+}
+
+FCI_FN void *fci_platform_thread_main(void *thread) {
+    const fci_platform_thread *t = (const fci_platform_thread *)thread;
+    t->fn(t->arg);
+    return NULL;
+}
+
+FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg) {
+    t->fn = fn;
+    t->arg = arg;
+    return pthread_create(&t->handle, NULL, fci_platform_thread_main, t) == 0;
+}
+
+FCI_FN void fci_platform_thread_join(fci_platform_thread *t) {
+    pthread_join(t->handle, NULL);
+}
+#endif
 
 // >> core
 // Errors, checked arithmetic, the allocator, arenas, growing buffers, string maps, numbers as text.
@@ -3628,63 +3903,18 @@ FCI_FN void fci_context_end(fci_context *c);
 
 // ---- private to this section
 
-#if !defined(FINERCUT_NO_THREADS) && (FCI_POSIX || FCI_WINDOWS)
-#    define FCI_THREADS 1
-#else
-#    define FCI_THREADS 0
-#endif
-
 #if FCI_THREADS
-#    if FCI_WINDOWS
-typedef CRITICAL_SECTION fci_parallel_mutex;
-typedef CONDITION_VARIABLE fci_parallel_signal;
-typedef HANDLE fci_parallel_thread;
-#        define FCI_LOCK(m) EnterCriticalSection(m)
-#        define FCI_UNLOCK(m) LeaveCriticalSection(m)
-#        define FCI_WAIT(s, m) SleepConditionVariableCS(s, m, INFINITE)
-#        define FCI_WAKE_ALL(s) WakeAllConditionVariable(s)
-#    else
-typedef pthread_mutex_t fci_parallel_mutex;
-typedef pthread_cond_t fci_parallel_signal;
-typedef pthread_t fci_parallel_thread;
-#        define FCI_LOCK(m) pthread_mutex_lock(m)
-#        define FCI_UNLOCK(m) pthread_mutex_unlock(m)
-#        define FCI_WAIT(s, m) pthread_cond_wait(s, m)
-#        define FCI_WAKE_ALL(s) pthread_cond_broadcast(s)
-#    endif
-
-// Waking a sleeper takes longer than a matrix times one row, so who waits first looks for a moment
-// (some tens of microseconds) at a word that is changed when there is news. The lock guards the
-// words all the same; looking without it decides nothing but when to take it.
-#    if defined(__GNUC__) || defined(__clang__)
-#        define FCI_SPINS 1000
-#        define FCI_PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
-#        define FCI_POKE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
-#        if defined(__x86_64__) || defined(__i386__)
-#            define FCI_PAUSE() __builtin_ia32_pause()
-#        elif defined(__aarch64__)
-#            define FCI_PAUSE() __asm__ volatile("isb")
-#        else
-#            define FCI_PAUSE() ((void)0)
-#        endif
-#    else
-#        define FCI_SPINS 0
-#        define FCI_PEEK(p) (*(p))
-#        define FCI_POKE(p, v) (*(p) = (v))
-#        define FCI_PAUSE() ((void)0)
-#    endif
-
 typedef struct fci_parallel_worker {
     struct fci_pool *pool;
     uint32_t index; // 1 .. n_threads - 1; the caller is worker 0
-    fci_parallel_thread thread;
+    fci_platform_thread thread;
 } fci_parallel_worker;
 
 // Tasks are handed out one at a time under the lock: they are tiles of milliseconds, so the lock
 // costs nothing, and there is no atomic to get wrong.
 typedef struct fci_pool {
-    fci_parallel_mutex mutex;
-    fci_parallel_signal start, finished;
+    fci_platform_mutex mutex;
+    fci_platform_signal start, finished;
     uint32_t generation, n_running; // counts the jobs; workers at one
     fci_task_fn fn; // NULL: no job
     void *arg;
@@ -3700,97 +3930,48 @@ FCI_FN void fci_parallel_pool_drain(fci_pool *p, uint32_t worker) {
         size_t task = p->next++;
         fci_task_fn fn = p->fn;
         void *arg = p->arg;
-        FCI_UNLOCK(&p->mutex);
+        fci_platform_unlock(&p->mutex);
         fn(arg, task, worker);
-        FCI_LOCK(&p->mutex);
+        fci_platform_lock(&p->mutex);
     }
 }
 
 // Called and returns with the lock held.
 FCI_FN void fci_parallel_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
     if (*word != old) return;
-    FCI_UNLOCK(&p->mutex);
+    fci_platform_unlock(&p->mutex);
     for (int i = 0; i < FCI_SPINS && FCI_PEEK(word) == old; i++) FCI_PAUSE();
-    FCI_LOCK(&p->mutex);
+    fci_platform_lock(&p->mutex);
 }
 
-FCI_FN void fci_parallel_pool_loop(fci_parallel_worker *w) {
+FCI_FN void fci_parallel_pool_loop(void *worker) {
+    fci_parallel_worker *w = (fci_parallel_worker *)worker;
     fci_pool *p = w->pool;
     uint32_t seen = 0;
-    FCI_LOCK(&p->mutex);
+    fci_platform_lock(&p->mutex);
     for (;;) {
         fci_parallel_pool_look(p, &p->generation, seen);
-        while (!p->stop && p->generation == seen) FCI_WAIT(&p->start, &p->mutex);
+        while (!p->stop && p->generation == seen) fci_platform_wait(&p->start, &p->mutex);
         if (p->stop) break;
         seen = p->generation;
         FCI_POKE(&p->n_running, p->n_running + 1);
         fci_parallel_pool_drain(p, w->index);
         FCI_POKE(&p->n_running, p->n_running - 1);
-        if (p->n_running == 0) FCI_WAKE_ALL(&p->finished);
+        if (p->n_running == 0) fci_platform_wake_all(&p->finished);
     }
-    FCI_UNLOCK(&p->mutex);
+    fci_platform_unlock(&p->mutex);
 }
-
-#    if FCI_WINDOWS
-FCI_FN unsigned __stdcall fci_parallel_pool_main(void *arg) {
-    fci_parallel_pool_loop((fci_parallel_worker *)arg);
-    return 0;
-}
-
-FCI_FN bool fci_parallel_thread_start(fci_parallel_worker *w) {
-    w->thread = (HANDLE)_beginthreadex(NULL, 0, fci_parallel_pool_main, w, 0, NULL);
-    return w->thread != NULL;
-}
-
-FCI_FN void fci_parallel_thread_join(fci_parallel_worker *w) {
-    WaitForSingleObject(w->thread, INFINITE);
-    CloseHandle(w->thread);
-}
-
-FCI_FN void fci_parallel_pool_setup(fci_pool *p) {
-    InitializeCriticalSection(&p->mutex);
-    InitializeConditionVariable(&p->start);
-    InitializeConditionVariable(&p->finished);
-}
-
-FCI_FN void fci_parallel_pool_teardown(fci_pool *p) {
-    DeleteCriticalSection(&p->mutex);
-}
-#    else
-FCI_FN void *fci_parallel_pool_main(void *arg) {
-    fci_parallel_pool_loop((fci_parallel_worker *)arg);
-    return NULL;
-}
-
-FCI_FN bool fci_parallel_thread_start(fci_parallel_worker *w) {
-    return pthread_create(&w->thread, NULL, fci_parallel_pool_main, w) == 0;
-}
-
-FCI_FN void fci_parallel_thread_join(fci_parallel_worker *w) {
-    pthread_join(w->thread, NULL);
-}
-
-FCI_FN void fci_parallel_pool_setup(fci_pool *p) {
-    pthread_mutex_init(&p->mutex, NULL);
-    pthread_cond_init(&p->start, NULL);
-    pthread_cond_init(&p->finished, NULL);
-}
-
-FCI_FN void fci_parallel_pool_teardown(fci_pool *p) {
-    pthread_mutex_destroy(&p->mutex);
-    pthread_cond_destroy(&p->start);
-    pthread_cond_destroy(&p->finished);
-}
-#    endif
 
 FCI_FN void fci_parallel_pool_free(const fci_context *c, fci_pool *p) {
     if (!p) return;
-    FCI_LOCK(&p->mutex);
+    fci_platform_lock(&p->mutex);
     p->stop = true;
-    FCI_WAKE_ALL(&p->start);
-    FCI_UNLOCK(&p->mutex);
-    for (uint32_t i = 0; i < p->n_workers; i++) fci_parallel_thread_join(&p->workers[i]);
-    fci_parallel_pool_teardown(p);
+    fci_platform_wake_all(&p->start);
+    fci_platform_unlock(&p->mutex);
+    for (uint32_t i = 0; i < p->n_workers; i++) fci_platform_thread_join(&p->workers[i].thread);
+    fci_platform_mutex_end(&p->mutex);
+    fci_platform_signal_end(&p->start);
+    fci_platform_signal_end(&p->finished);
     fci_free(c, p);
 }
 
@@ -3799,29 +3980,33 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
     fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_parallel_worker), "thread pool",
                                         err);
     if (!p) return NULL;
-    fci_parallel_pool_setup(p);
+    fci_platform_mutex_begin(&p->mutex);
+    fci_platform_signal_begin(&p->start);
+    fci_platform_signal_begin(&p->finished);
     for (uint32_t i = 0; i + 1 < n; i++) {
         p->workers[i].pool = p;
         p->workers[i].index = i + 1;
-        if (!fci_parallel_thread_start(&p->workers[i])) break;
+        if (!fci_platform_thread_start(&p->workers[i].thread, fci_parallel_pool_loop,
+                                       &p->workers[i]))
+            break;
         p->n_workers++;
     }
     return p;
 }
 
 FCI_FN void fci_parallel_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg) {
-    FCI_LOCK(&p->mutex);
+    fci_platform_lock(&p->mutex);
     p->fn = fn;
     p->arg = arg;
     p->n_tasks = n_tasks;
     p->next = 0;
     FCI_POKE(&p->generation, p->generation + 1);
-    FCI_WAKE_ALL(&p->start);
+    fci_platform_wake_all(&p->start);
     fci_parallel_pool_drain(p, 0);
     for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--)
         fci_parallel_pool_look(p, &p->n_running, n);
-    while (p->n_running > 0) FCI_WAIT(&p->finished, &p->mutex);
-    FCI_UNLOCK(&p->mutex);
+    while (p->n_running > 0) fci_platform_wait(&p->finished, &p->mutex);
+    fci_platform_unlock(&p->mutex);
 }
 #endif // FCI_THREADS
 
@@ -9174,27 +9359,6 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
 // Work is split over outputs only and every output is one sum in a fixed order, so nothing here
 // depends on threads, neighbours or pieces.
 
-// ---- Instruction sets. Attributes on single functions let plain -O2 build all tables; the processor
-// decides at run time. gcc 9 and clang 10 are the first to have the vector features used below.
-#if defined(__clang__)
-#  define FCI_COMPILER_CLANG __clang_major__
-#  define FCI_COMPILER_GCC 0
-#elif defined(__GNUC__)
-#  define FCI_COMPILER_CLANG 0
-#  define FCI_COMPILER_GCC __GNUC__
-#else
-#  define FCI_COMPILER_CLANG 0
-#  define FCI_COMPILER_GCC 0
-#endif
-
-// Where float is computed in a wider type (s390x and x87 under -std=c99), gcc has no vectors of it.
-#if !defined(FINERCUT_NO_SIMD) && FLT_EVAL_METHOD == 0 &&                                                    \
-    (FCI_COMPILER_GCC >= 9 || FCI_COMPILER_CLANG >= 10)
-#  define FCI_VECTORS 1 // the compiler's own vector types, on any processor
-#else
-#  define FCI_VECTORS 0
-#endif
-
 typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc,
                             bool first);
 
@@ -9319,53 +9483,7 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 
 // ---- private to this section
 
-#if FCI_VECTORS && defined(__x86_64__)
-#  define FCI_HAS_AVX2 1
-#else
-#  define FCI_HAS_AVX2 0
-#endif
-#if FCI_HAS_AVX2 && !defined(FINERCUT_NO_AVX512)
-#  define FCI_HAS_AVX512 1
-#else
-#  define FCI_HAS_AVX512 0
-#endif
-#if FCI_HAS_AVX512 && (FCI_COMPILER_GCC >= 10 || FCI_COMPILER_CLANG >= 10)
-#  define FCI_HAS_AVX512BF16 1
-#else
-#  define FCI_HAS_AVX512BF16 0
-#endif
-#if FCI_HAS_AVX512BF16 && defined(__linux__) && (FCI_COMPILER_GCC >= 11 || FCI_COMPILER_CLANG >= 12)
-#  define FCI_HAS_AMX 1 // Linux lends the tile registers on request
-#else
-#  define FCI_HAS_AMX 0
-#endif
-// On 32-bit ARM not every processor has NEON. gcc compiles single functions for it, and Linux says
-// whether they can run; clang has it for whole programs only.
-#if FCI_VECTORS && defined(__arm__) && defined(__ARMEL__) &&                                                 \
-    (defined(__ARM_NEON) || (FCI_COMPILER_GCC && defined(__ARM_FP) && defined(__linux__)))
-#  define FCI_HAS_NEON32 1
-#else
-#  define FCI_HAS_NEON32 0
-#endif
-#if FCI_VECTORS && (FCI_HAS_NEON32 || defined(__aarch64__))
-#  define FCI_HAS_NEON 1
-#else
-#  define FCI_HAS_NEON 0
-#endif
-#if FCI_HAS_NEON && defined(__linux__) && defined(__AARCH64EL__) &&                                         \
-    (FCI_COMPILER_GCC >= 10 || FCI_COMPILER_CLANG >= 17)
-#  define FCI_HAS_NEON_BF16 1 // Linux says whether the processor has it
-#else
-#  define FCI_HAS_NEON_BF16 0
-#endif
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#  define FCI_LITTLE_ENDIAN 1 // numbers in files can be used where they lie
-#else
-#  define FCI_LITTLE_ENDIAN 0
-#endif
-
 #if FCI_HAS_AVX2
-#  include <cpuid.h>
 #  include <immintrin.h>
 #  define FCI_AVX2 __attribute__((target("avx2,fma,f16c")))
 #  define FCI_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
@@ -9380,10 +9498,6 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 #  endif
 #  define FCI_NEON_BF16 __attribute__((target("arch=armv8.2-a+bf16")))
 #endif
-#if defined(__linux__) && (FCI_HAS_NEON_BF16 || FCI_HAS_NEON32)
-#  include <sys/auxv.h>
-#endif
-
 // ---- The table.
 
 // One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits:
@@ -11042,7 +11156,7 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 }
 #endif
 
-// ---- Which tables there are, in order of preference, and which this processor can run.
+// ---- Which tables there are, in order of preference.
 static const fci_kernels fci_kernel_table_scalar = {
     FC_SIMD_SCALAR, false,
     {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL}, {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
@@ -11114,50 +11228,8 @@ FCI_FN const fci_kernels *fci_kernel_table_table(fc_simd simd) { // NULL: not in
     }
 }
 
-// Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
-// 18), asked by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking
-// twice is harmless.
-FCI_FN bool fci_kernel_cpu_lends_tiles(void) {
-#if FCI_HAS_AMX
-    long result = 158;
-    __asm__ volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
-    return result == 0;
-#else
-    return false;
-#endif
-}
-
-#if FCI_HAS_AVX2
-// The highest x86 table: CPUID says what the processor has, XCR0 which registers the system saves.
-FCI_FN fc_simd fci_kernel_cpu_best(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return FC_SIMD_SCALAR;
-    const unsigned basic = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29; // FMA, OSXSAVE, AVX, F16C
-    if ((c & basic) != basic) return FC_SIMD_SCALAR;
-    unsigned saved, high;
-    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-    if ((saved & 0x06) != 0x06) return FC_SIMD_SCALAR;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & 1u << 5)) return FC_SIMD_SCALAR;
-    const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; // AVX512 F, DQ, BW, VL
-    if ((b & wide) != wide || (saved & 0xe6) != 0xe6) return FC_SIMD_AVX2;
-    // AMX-BF16, AMX-TILE
-    const bool tiles = (d & 1u << 22) && (d & 1u << 24) && (saved & 0x60000) == 0x60000;
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return FC_SIMD_AVX512;
-    return tiles && fci_kernel_cpu_lends_tiles() ? FC_SIMD_AMX : FC_SIMD_AVX512BF16;
-}
-#else
-FCI_FN fc_simd fci_kernel_cpu_best(void) {
-#if FCI_HAS_NEON_BF16
-    if (getauxval(AT_HWCAP2) & 1ul << 14) return FC_SIMD_NEON_BF16; // HWCAP2_BF16
-#elif FCI_HAS_NEON32 && defined(__linux__)
-    if (!(getauxval(AT_HWCAP) & 1ul << 12)) return FC_SIMD_SCALAR; // HWCAP_NEON
-#endif
-    return FCI_HAS_NEON ? FC_SIMD_NEON : FC_SIMD_SCALAR;
-}
-#endif
-
 FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
-    int simd = (int)fci_kernel_cpu_best();
+    int simd = (int)fci_platform_simd();
     if (max != FC_SIMD_AUTO && (int)max < simd) simd = (int)max;
     for (; simd > (int)FC_SIMD_SCALAR; simd--)
         if (fci_kernel_table_table((fc_simd)simd)) return fci_kernel_table_table((fc_simd)simd);
@@ -23954,7 +24026,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_LAYER_NORMS
 #undef FCI_LESS
 #undef FCI_LITTLE_ENDIAN
-#undef FCI_LOCK
 #undef FCI_MAX
 #undef FCI_NAME_MAX
 #undef FCI_NEON
@@ -24050,13 +24121,10 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TURN_PAIRS
 #undef FCI_TURN_QUARTERS
 #undef FCI_TURN_WORDS
+#undef FCI_USUAL
 #undef FCI_VECTOR_avx2
 #undef FCI_VECTOR_avx512
-#undef FCI_UNLOCK
-#undef FCI_USUAL
 #undef FCI_VECTORS
-#undef FCI_WAIT
-#undef FCI_WAKE_ALL
 #undef FCI_WHOLE_HEADS
 #undef FCI_WIDEN
 #undef FCI_WINDOWED
