@@ -6,8 +6,9 @@
     python tools/bench_torch.py generate --model DIR --dtype bf16|f32 --threads N
     python tools/bench_torch.py gemm     --dtype bf16|f32 --threads N --shapes MxNxK,...
 
-`prompt` is transformers' forward of 1 and of 10 sequences of 256 tokens, all logits and only the last, with eager and with sdpa
-attention; `generate` 64 tokens after 1, greedily, with the cache. Every number is the best of several.
+`prompt` is transformers' forward of 1 and of 10 sequences of 256 tokens, all logits and only the
+last, with eager and with sdpa attention; `generate` 64 tokens after 1, greedily, with the cache.
+Every number is the best of several.
 """
 import argparse
 import json
@@ -20,7 +21,8 @@ DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 
 def load(path, dtype, attention="sdpa"):
     from transformers import AutoModelForCausalLM
-    return AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[dtype], attn_implementation=attention).eval()
+    return AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[dtype],
+                                                attn_implementation=attention).eval()
 
 
 def best_time(work, seconds):
@@ -39,11 +41,14 @@ def prompt(a):
     for attention in ("sdpa", "eager"):
         model = load(a.model, a.dtype, attention)
         for sequences, logits in ((1, "all"), (1, "last"), (10, "all"), (10, "last")):
-            ids, keep = torch.randint(model.config.vocab_size, (sequences, 256)), {"all": 0, "last": 1}[logits]
-            seconds = best_time(lambda: model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits, a.seconds)
+            ids, keep = torch.randint(model.config.vocab_size,
+                                      (sequences, 256)), {"all": 0, "last": 1}[logits]
+            seconds = best_time(lambda: model(input_ids=ids, use_cache=False,
+                                              logits_to_keep=keep).logits, a.seconds)
             row = {"tokens": 256, "sequences": sequences, "logits": logits, "attention": attention,
                    "tokens_per_second": sequences * 256 / seconds}
-            found[sequences, logits] = max(row, found.get((sequences, logits), row), key=lambda r: r["tokens_per_second"])
+            found[sequences, logits] = max(row, found.get((sequences, logits), row),
+                                           key=lambda r: r["tokens_per_second"])
     return {"prompt": list(found.values())}
 
 
@@ -51,8 +56,9 @@ def generate(a):
     model, n = load(a.model, a.dtype), 64
     ids = torch.ones((1, 1), dtype=torch.long)
     mask = torch.ones_like(ids)
-    seconds = best_time(lambda: model.generate(ids, attention_mask=mask, max_new_tokens=n, min_new_tokens=n, do_sample=False,
-                                               pad_token_id=0), a.seconds)
+    seconds = best_time(lambda: model.generate(ids, attention_mask=mask, max_new_tokens=n,
+                                               min_new_tokens=n, do_sample=False, pad_token_id=0),
+                        a.seconds)
     return {"generate": {"tokens_per_second": n / seconds}}
 
 
@@ -68,22 +74,26 @@ def gemm(a):
 
 def versions(a):
     import transformers
-    return {"torch": torch.__version__, "transformers": transformers.__version__, "mkldnn": torch.backends.mkldnn.is_available(),
+    return {"torch": torch.__version__, "transformers": transformers.__version__,
+            "mkldnn": torch.backends.mkldnn.is_available(),
             "capability": torch.backends.cpu.get_cpu_capability()}
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("what", choices=["versions", "prompt", "generate", "gemm"])
     p.add_argument("--model")
     p.add_argument("--dtype", choices=DTYPES, default="bf16")
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--seconds", type=float, default=2.0, help="time for each number (default %(default)s)")
+    p.add_argument("--seconds", type=float, default=2.0,
+                   help="time for each number (default %(default)s)")
     p.add_argument("--shapes", default="")
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     with torch.inference_mode():
-        print(json.dumps({"versions": versions, "prompt": prompt, "generate": generate, "gemm": gemm}[a.what](a)))
+        print(json.dumps({"versions": versions, "prompt": prompt, "generate": generate,
+                          "gemm": gemm}[a.what](a)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Loads what `finercut export` writes with the programs it is written for (make interop).
 
-    python tools/interop_export.py [DIRECTORY...]     needs numpy, safetensors, gguf, tokenizers; transformers and torch where installed
+    python tools/interop_export.py [DIRECTORY...]
 
-FINERCUT is the program, FINERCUT_SHARED the folder with golden cases of all architectures, FINERCUT_SMOLLM2_GGUF,
-FINERCUT_SMOLLM2_HF and FINERCUT_GEMMA3_GGUF real models, FINERCUT_LLAMA a folder with llama.cpp's llama-perplexity (and
-llama-simple, for greedy continuations). Plans are written by hand, so that attention-only, FFN-only and empty blocks all
-occur, the first and the last block among them. Logits of every export in the other program are compared with those of
-`finercut logits --plan` on the model that was exported, and for one plan that a search made, its distance.
+Needs numpy, safetensors, gguf, tokenizers; transformers and torch where they are installed.
+
+FINERCUT is the program, FINERCUT_SHARED the folder with golden cases of all architectures,
+FINERCUT_SMOLLM2_GGUF, FINERCUT_SMOLLM2_HF and FINERCUT_GEMMA3_GGUF real models, FINERCUT_LLAMA a
+folder with llama.cpp's llama-perplexity (and llama-simple, for greedy continuations). Plans are
+written by hand, so that attention-only, FFN-only and empty blocks all occur, the first and the last
+block among them. Logits of every export in the other program are compared with those of
+`finercut logits --plan` on the model that was exported, and for one plan that a search made, its
+distance.
 """
 import hashlib
 import json
@@ -35,9 +39,11 @@ except ImportError:
     transformers = None
 
 
-# What a search (js, 2 x 128 tokens of WikiText-2) removes from SmolLM2, so that its output stays a language model's.
-SMOLLM2 = """attn.7 attn.26 attn.8 attn.25 attn.9 ffn.16 attn.10 attn.29 attn.22 attn.17 ffn.17 attn.14 attn.23 attn.20 attn.19
-             ffn.18 ffn.14 attn.3 ffn.3 attn.5 ffn.4 ffn.13 attn.12 ffn.27 ffn.12 attn.13 ffn.26 ffn.5 ffn.19 attn.6""".split()
+# What a search (js, 2 x 128 tokens of WikiText-2) removes from SmolLM2, so that its output stays a
+# language model's.
+SMOLLM2 = """attn.7 attn.26 attn.8 attn.25 attn.9 ffn.16 attn.10 attn.29 attn.22 attn.17 ffn.17
+             attn.14 attn.23 attn.20 attn.19 ffn.18 ffn.14 attn.3 ffn.3 attn.5 ffn.4 ffn.13 attn.12
+             ffn.27 ffn.12 attn.13 ffn.26 ffn.5 ffn.19 attn.6""".split()
 
 
 def order(n):
@@ -47,9 +53,11 @@ def order(n):
 
 
 def mixed_order(n):
-    """Every sublayer, such that every half and quarter of it has blocks of all kinds, the outermost ones included."""
+    """Every sublayer, such that every half and quarter of it has blocks of all kinds, the outermost
+    ones included."""
     first = ["attn.0", f"ffn.{n - 1}", "ffn.1", "attn.1", f"attn.{n - 1}", "attn.2", "ffn.0"]
-    rest = [f"{kind}.{(7 * i + 3) % n if n % 7 else i}" for i in range(n) for kind in ("attn", "ffn")]
+    rest = [f"{kind}.{(7 * i + 3) % n if n % 7 else i}" for i in range(n)
+            for kind in ("attn", "ffn")]
     names = []
     for name in first + rest:
         if name not in names and int(name.split(".")[1]) < n:
@@ -60,10 +68,13 @@ def mixed_order(n):
 def write_plan(model, path, names=None):
     info = json.loads(finercut("info", model, "--json"))
     n = info["blocks"]
-    steps = [{"step": i + 1, "removed": name, "score": 0.0} for i, name in enumerate(names or order(n)[:n])]
+    steps = [{"step": i + 1, "removed": name, "score": 0.0} for i,
+             name in enumerate(names or order(n)[:n])]
     with open(path, "w") as f:
-        json.dump({"format": "finercut-plan-1", "model": {"fingerprint": info["fingerprint"], "n_blocks": n}, "metric": "js",
-                   "candidates": "sublayers", "search": "race", "compute": "f32", "steps": steps}, f)
+        json.dump({"format": "finercut-plan-1",
+                   "model": {"fingerprint": info["fingerprint"], "n_blocks": n}, "metric": "js",
+                   "candidates": "sublayers", "search": "race", "compute": "f32", "steps": steps},
+                  f)
     return n
 
 
@@ -71,26 +82,30 @@ def logits(model, tokens, work, *args):
     with open(os.path.join(work, "tokens.json"), "w") as f:
         json.dump([tokens], f)
     out = os.path.join(work, "logits.npy")
-    finercut("logits", model, "--tokens", os.path.join(work, "tokens.json"), "-o", out, "--compute", "f32", *args)
+    finercut("logits", model, "--tokens", os.path.join(work, "tokens.json"), "-o", out,
+             "--compute", "f32", *args)
     return np.load(out)
 
 
 def in_transformers(path, tokens):
-    model = transformers.AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True, dtype=torch.float32,
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True,
+                                                              dtype=torch.float32,
                                                               attn_implementation="eager").eval()
     with torch.no_grad():
         ids = torch.tensor([tokens])
         result = model(ids).logits[0].numpy()
         # With the cache of keys and values, as generation uses it, against all positions anew.
         step = model(ids[:, :-1], use_cache=True)
-        last = model(ids[:, -1:], past_key_values=step.past_key_values, use_cache=True).logits[0, -1].numpy()
+        last = model(ids[:, -1:], past_key_values=step.past_key_values,
+                     use_cache=True).logits[0, -1].numpy()
     return result, float(np.abs(last - result[-1]).max())
 
 
 def tensors(path):
     """Name to (type, hash of the bytes as they are stored)."""
     if os.path.isfile(path):
-        return {t.name: (t.tensor_type, hashlib.sha256(t.data.tobytes()).hexdigest()) for t in gguf.GGUFReader(path).tensors}
+        return {t.name: (t.tensor_type, hashlib.sha256(t.data.tobytes()).hexdigest())
+                for t in gguf.GGUFReader(path).tensors}
     found = {}
     for name in sorted(os.listdir(path)):
         if not name.endswith(".safetensors"):
@@ -112,7 +127,8 @@ def refused(error):
 
 
 def check_hf(what, model, form, out, tokens, expected, work):
-    finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work), "--format", form, "-o", out)
+    finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work),
+             "--format", form, "-o", out)
     own = logits(out, tokens, work)
     if os.path.isfile(model):  # rows of q and k are in another order there
         difference = float(np.abs(own - expected).max())
@@ -121,29 +137,37 @@ def check_hf(what, model, form, out, tokens, expected, work):
         check(f"{what}: read back", np.array_equal(own, expected), np.abs(own - expected).max())
         before, after = tensors(model), tensors(out)
         changed = [k for k in after if after[k] != before.get(k)]
-        check(f"{what}: kept bytes", not changed if form == "hf" else all(after[k][0] == before[k][0] for k in changed), changed[:3])
+        check(f"{what}: kept bytes", not changed if form == "hf"
+              else all(after[k][0] == before[k][0] for k in changed), changed[:3])
     if transformers is None:
         return
     theirs, cached = in_transformers(out, tokens)
     difference = float(np.abs(theirs - expected).max())
-    print(f"{what}: largest difference of a logit to transformers {transformers.__version__}: {difference:.2g}")
+    print(f"{what}: largest difference of a logit to transformers {transformers.__version__}: "
+          f"{difference:.2g}")
     largest = float(np.abs(expected).max())  # 66 of Gemma 3 270M, where float32 rounds the more
-    check(f"{what}: transformers {transformers.__version__}", difference < max(2e-4, 6e-6 * largest), difference)
+    check(f"{what}: transformers {transformers.__version__}",
+          difference < max(2e-4, 6e-6 * largest), difference)
     check(f"{what}: generation with a cache", cached < 2e-4, cached)
 
 
 def check_there_and_back(what, model, tokens, work):
-    """A directory as a GGUF file, and that as a directory again, pruned: to and from GGUF's names, orders and metadata."""
+    """A directory as a GGUF file, and that as a directory again, pruned: to and from GGUF's names,
+    orders and metadata."""
     with tempfile.TemporaryDirectory() as folder:
         whole, out = os.path.join(folder, "whole.gguf"), os.path.join(folder, "out")
         try:
-            finercut("export", model, "--plan", os.path.join(work, "plan.json"), "--remove", "0", "--format", "gguf-masked", "-o", whole)
+            finercut("export", model, "--plan", os.path.join(work, "plan.json"), "--remove", "0",
+                     "--format", "gguf-masked", "-o", whole)
         except RuntimeError as error:
-            return skip(what, str(error).split(": ", 2)[-1]) if "GGUF cannot say" in str(error) else check(what, False, error)
+            if "GGUF cannot say" in str(error):
+                return skip(what, str(error).split(": ", 2)[-1])
+            return check(what, False, error)
         n = write_plan(whole, os.path.join(folder, "plan.json"))
         with open(os.path.join(folder, "steps"), "w") as f:
             f.write(str(n // 2))
-        expected = logits(whole, tokens, folder, "--plan", os.path.join(folder, "plan.json"), "--remove", str(n // 2))
+        expected = logits(whole, tokens, folder, "--plan", os.path.join(folder, "plan.json"),
+                          "--remove", str(n // 2))
         check_hf(what, whole, "hf", out, tokens, expected, folder)
 
 
@@ -155,20 +179,26 @@ def divergence(p, q):
 
 
 def check_distance(what, model, tokens, work):
-    """The masked export of a plan that a search made has, in transformers, the distance that the plan says."""
+    """The masked export of a plan that a search made has, in transformers, the distance that the
+    plan says."""
     with tempfile.TemporaryDirectory() as folder:
-        plan, ids, out, whole = (os.path.join(folder, n) for n in ("plan.json", "tokens.json", "out", "whole"))
+        plan, ids, out, whole = (os.path.join(folder, n)
+                                 for n in ("plan.json", "tokens.json", "out", "whole"))
         with open(ids, "w") as f:
             json.dump([tokens], f)
-        finercut("prune", model, "--tokens", ids, "--remove", "25%", "--compute", "f32", "-o", plan, "--quiet")
+        finercut("prune", model, "--tokens", ids, "--remove", "25%", "--compute", "f32",
+                 "-o", plan, "--quiet")
         finercut("export", model, "--plan", plan, "--format", "hf-masked", "-o", out)
         # transformers 4 does not read every config.json of 5, but those of exports
-        finercut("export", model, "--plan", plan, "--remove", "0", "--format", "hf-masked", "-o", whole)
+        finercut("export", model, "--plan", plan, "--remove", "0", "--format", "hf-masked",
+                 "-o", whole)
         with open(plan) as f:
             score = json.load(f)["steps"][-1]["score"]
         found = divergence(in_transformers(whole, tokens)[0], in_transformers(out, tokens)[0])
-        print(f"{what}: distance in the plan {score:.9g}, of the export in transformers {found:.9g}")
-        check(f"{what}: the plan's distance", abs(found / score - 1) < 2e-3, f"expected {score:.9g}, got {found:.9g}")
+        print(f"{what}: distance in the plan {score:.9g}, "
+              f"of the export in transformers {found:.9g}")
+        check(f"{what}: the plan's distance", abs(found / score - 1) < 2e-3,
+              f"expected {score:.9g}, got {found:.9g}")
 
 
 def work_steps(work):
@@ -178,7 +208,8 @@ def work_steps(work):
 
 def check_gguf(what, model, form, out, tokens, expected, work, *more):
     try:
-        finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work), "--format", form, "-o", out, *more)
+        finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work),
+                 "--format", form, "-o", out, *more)
     except RuntimeError as error:
         if refused(error):
             return skip(what, str(error).split(": ", 2)[-1])
@@ -201,13 +232,15 @@ def check_model(name, model, work, shares=(0, 10, 25, 50)):
             continue
         with open(os.path.join(work, "steps"), "w") as f:
             f.write(str(steps))
-        expected = logits(model, tokens, work, "--plan", os.path.join(work, "plan.json"), "--remove", str(steps))
+        expected = logits(model, tokens, work, "--plan", os.path.join(work, "plan.json"),
+                          "--remove", str(steps))
         for form in ("hf", "hf-masked", "gguf", "gguf-masked"):
             what = f"{name} {form} {share} %"
             with tempfile.TemporaryDirectory() as folder:
                 out = os.path.join(folder, "out.gguf" if "gguf" in form else "out")
                 try:
-                    (check_gguf if "gguf" in form else check_hf)(what, model, form, out, tokens, expected, work)
+                    (check_gguf if "gguf" in form else check_hf)(what, model, form, out, tokens,
+                                                                 expected, work)
                     if "gguf" in form and gguf_input and os.path.exists(out):
                         check_bytes(what, model, out)
                     if "gguf" in form and LLAMA and os.path.exists(out) and tokens_text(model):
@@ -230,7 +263,8 @@ def more_of_directories(name, model, tokens, steps, expected, work):
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 out = os.path.join(folder, "out.gguf")
-                check_gguf(what, model, "gguf-masked", out, tokens, expected, work, "--type", of_type)
+                check_gguf(what, model, "gguf-masked", out, tokens, expected, work,
+                           "--type", of_type)
                 if LLAMA:
                     check_llama(what, model, out, steps, work)
     except Exception as error:
@@ -238,28 +272,32 @@ def more_of_directories(name, model, tokens, steps, expected, work):
 
 
 def check_bytes(what, model, out):
-    """No kept tensor's bytes change: what is not in the input by its hash is zero or a stub of zeros."""
+    """No kept tensor's bytes change: what is not in the input by its hash is zero or a stub of
+    zeros."""
     before = {v for v in tensors(model).values()}
     changed = [t.name for t in gguf.GGUFReader(out).tensors
-               if (t.tensor_type, hashlib.sha256(t.data.tobytes()).hexdigest()) not in before and t.data.tobytes().strip(b"\0")]
+               if (t.tensor_type, hashlib.sha256(t.data.tobytes()).hexdigest()) not in before
+               and t.data.tobytes().strip(b"\0")]
     check(f"{what}: kept bytes", not changed, changed[:3])
 
 
-# ------------------------------------------------------------------------------------------------------------ llama.cpp
+# ---------------------------------------------------------------------------------------- llama.cpp
 
 def tokens_text(model):
     return os.path.isfile(model) or os.path.exists(os.path.join(model, "tokenizer.json"))
 
 
 def check_llama(what, model, out, steps, work, context=128, chunks=4):
-    """llama-perplexity's figure (the second half of each window counts) against the same from finercut's logits."""
+    """llama-perplexity's figure (the second half of each window counts) against the same from
+    finercut's logits."""
     text = os.path.join(ROOT, "examples", "demo", "heldout.txt")
     found = None
     for _ in range(20):  # its log often loses its last lines
         if found:
             break
-        done = subprocess.run([os.path.join(LLAMA, "llama-perplexity"), "-m", out, "-f", text, "-c", str(context), "-b", str(context),
-                               "--chunks", str(chunks), "-t", "1"], capture_output=True, text=True)
+        done = subprocess.run([os.path.join(LLAMA, "llama-perplexity"), "-m", out, "-f", text,
+                               "-c", str(context), "-b", str(context), "--chunks", str(chunks),
+                               "-t", "1"], capture_output=True, text=True)
         found = found or re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
     if not found and done.returncode == 0:
         return skip(f"{what}: llama.cpp", "llama-perplexity lost the end of its log every time")
@@ -272,36 +310,47 @@ def check_llama(what, model, out, steps, work, context=128, chunks=4):
         window = (bos if len(bos) > len(ids) else ids)[c * context:(c + 1) * context]
         if len(bos) > len(ids):
             window[0] = bos[0]
-        rows = logits(model, window, work, "--plan", os.path.join(work, "plan.json"), "--remove", str(steps)).astype(np.float64)
+        rows = logits(model, window, work, "--plan", os.path.join(work, "plan.json"),
+                      "--remove", str(steps)).astype(np.float64)
         for i in range(context // 2, context - 1):
             row = rows[i] - rows[i].max()
             nll.append(np.log(np.exp(row).sum()) - row[window[i + 1]])
     ours, theirs = float(np.exp(np.mean(nll))), float(found.group(1))
-    print(f"{what}: perplexity by finercut {ours:.4f}, by llama.cpp {theirs:.4f}; {os.path.getsize(out)} bytes")
-    quantised = "q4" in str(model).lower() or "gemma" in str(model) or "q8_0" in what  # there llama.cpp rounds activations to 8 bits
-    check(f"{what}: llama-perplexity", abs(theirs / ours - 1) < (0.01 if quantised else 0.005), f"expected {ours:.4f}, got {theirs:.4f}")
+    print(f"{what}: perplexity by finercut {ours:.4f}, by llama.cpp {theirs:.4f}; "
+          f"{os.path.getsize(out)} bytes")
+    # there llama.cpp rounds activations to 8 bits
+    quantised = "q4" in str(model).lower() or "gemma" in str(model) or "q8_0" in what
+    check(f"{what}: llama-perplexity", abs(theirs / ours - 1) < (0.01 if quantised else 0.005),
+          f"expected {ours:.4f}, got {theirs:.4f}")
 
 
 def check_greedy(what, model, out, steps, work, n=64):
-    """The text that llama.cpp continues greedily with, where no two tokens are too close for that to mean anything."""
+    """The text that llama.cpp continues greedily with, where no two tokens are too close for that
+    to mean anything."""
     program = os.path.join(LLAMA, "llama-simple")
     if not os.path.exists(program):
         return
     prompt = "In the beginning God created the heaven and the earth."
-    ours = finercut("generate", model, "--prompt", prompt, "-n", str(n), "--plan", os.path.join(work, "plan.json"), "--remove", str(steps),
+    ours = finercut("generate", model, "--prompt", prompt, "-n", str(n),
+                    "--plan", os.path.join(work, "plan.json"), "--remove", str(steps),
                     "--compute", "f32", "--quiet").rstrip(b"\n").decode(errors="replace")
-    done = subprocess.run([program, "-m", out, "-n", str(n), "-ngl", "0", prompt], capture_output=True)
+    done = subprocess.run([program, "-m", out, "-n", str(n), "-ngl", "0", prompt],
+                          capture_output=True)
     theirs = done.stdout.decode(errors="replace")
     theirs = theirs[theirs.find(prompt) + len(prompt):].rstrip("\n")
     same = len(os.path.commonprefix([ours, theirs]))
     if same >= min(len(ours), len(theirs)) - 4:
         print(f"{what}: the same greedy text of {len(theirs)} bytes in llama.cpp")
         return check(f"{what}: greedy text", True)
-    ids = json.loads(finercut("tokenize", model, "--text", write_text(work, prompt + ours[:same]), "--special"))
-    last = np.sort(logits(model, ids, work, "--plan", os.path.join(work, "plan.json"), "--remove", str(steps))[-2:], axis=-1)
+    ids = json.loads(finercut("tokenize", model, "--text", write_text(work, prompt + ours[:same]),
+                              "--special"))
+    last = np.sort(logits(model, ids, work, "--plan", os.path.join(work, "plan.json"),
+                          "--remove", str(steps))[-2:], axis=-1)
     margin = float((last[:, -1] - last[:, -2]).min())
-    print(f"{what}: greedy text differs after {same} bytes, where the first token leads by {margin:.3f}")
-    check(f"{what}: greedy text", margin < 0.25, f"expected {ours[:same + 20]!r}, got {theirs[:same + 20]!r}")
+    print(f"{what}: greedy text differs after {same} bytes, where the first token leads by "
+          f"{margin:.3f}")
+    check(f"{what}: greedy text", margin < 0.25,
+          f"expected {ours[:same + 20]!r}, got {theirs[:same + 20]!r}")
 
 
 def write_text(work, text):
@@ -316,7 +365,8 @@ def main():
     golden = os.path.join(SHARED, "golden")
     if not sys.argv[1:]:
         if os.path.isdir(golden):
-            models += [os.path.join(golden, n) for n in sorted(os.listdir(golden)) if os.path.isdir(os.path.join(golden, n))]
+            models += [os.path.join(golden, n) for n in sorted(os.listdir(golden))
+                       if os.path.isdir(os.path.join(golden, n))]
         else:
             skip("golden cases", "no ../shared/golden")
         for variable in ("FINERCUT_SMOLLM2_GGUF", "FINERCUT_SMOLLM2_HF", "FINERCUT_GEMMA3_GGUF"):
@@ -325,7 +375,8 @@ def main():
             else:
                 skip("a real model", f"{variable} is not set")
     if transformers is None:
-        skip("exports in transformers", "transformers and torch are not installed (some gigabytes); finercut reads them back instead")
+        skip("exports in transformers", "transformers and torch are not installed (some "
+                                        "gigabytes); finercut reads them back instead")
     if not LLAMA:
         skip("exports in llama.cpp", "FINERCUT_LLAMA is not set")
     with tempfile.TemporaryDirectory() as work:
@@ -334,7 +385,8 @@ def main():
                 check_model(os.path.basename(model.rstrip("/")), model, work)
             except Exception as error:
                 check(model, False, f"{type(error).__name__}: {error}")
-    print(f"interop_export: {counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    print(f"interop_export: {counts['passed']} passed, {counts['failed']} failed, "
+          f"{counts['skipped']} skipped")
     return counts["failed"] != 0
 
 

@@ -3,12 +3,14 @@
 
     python tools/interop_perplexity.py [MODEL.gguf...]      needs llama.cpp's llama-perplexity
 
-Without arguments the models are those of FINERCUT_SMOLLM2_GGUF and FINERCUT_GEMMA3_GGUF. FINERCUT is the program, FINERCUT_LLAMA
-a folder with llama-perplexity, FINERCUT_SHARED the folder with WikiText-2, of which the first BYTES (60,000) are taken.
+Without arguments the models are those of FINERCUT_SMOLLM2_GGUF and FINERCUT_GEMMA3_GGUF. FINERCUT
+is the program, FINERCUT_LLAMA a folder with llama-perplexity, FINERCUT_SHARED the folder with
+WikiText-2, of which the first BYTES (60,000) are taken.
 
-llama-perplexity cuts the text into windows of 512 tokens, puts the model's bos in the place of each one's first token, and
-counts only what is predicted in the second half. A model sees nothing that comes later, so that is the whole window's sum less
-that of its first 257 tokens. llama.cpp rounds activations to 8 bits, hence the 1 % that is allowed.
+llama-perplexity cuts the text into windows of 512 tokens, puts the model's bos in the place of each
+one's first token, and counts only what is predicted in the second half. A model sees nothing that
+comes later, so that is the whole window's sum less that of its first 257 tokens. llama.cpp rounds
+activations to 8 bits, hence the 1 % that is allowed.
 """
 import json
 import math
@@ -20,7 +22,8 @@ import tempfile
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 FINERCUT = os.path.abspath(os.environ.get("FINERCUT", "./finercut"))
-TEXT = os.path.join(os.environ.get("FINERCUT_SHARED", os.path.join(ROOT, "..", "shared")), "data", "text", "wikitext-2-raw.test.txt")
+TEXT = os.path.join(os.environ.get("FINERCUT_SHARED", os.path.join(ROOT, "..", "shared")), "data",
+                    "text", "wikitext-2-raw.test.txt")
 WINDOW, SKIPPED = 512, 257
 counts = {"passed": 0, "failed": 0, "skipped": 0}
 
@@ -39,7 +42,8 @@ def nll(model, windows, folder):
 
 
 def ours(model, text, folder):
-    plain, ids = (finercut("tokenize", model, "--text", text, *flags) for flags in ([], ["--special"]))
+    plain, ids = (finercut("tokenize", model, "--text", text, *flags)
+                  for flags in ([], ["--special"]))
     bos = ids[:len(ids) - len(plain)]
     windows = [bos + ids[i + len(bos):i + WINDOW] for i in range(0, len(ids) - WINDOW + 1, WINDOW)]
     whole, n = nll(model, windows, folder)
@@ -48,7 +52,8 @@ def ours(model, text, folder):
 
 
 def theirs(program, model, text):
-    run = subprocess.run([program, "-m", model, "-f", text, "-c", str(WINDOW), "-t", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+    run = subprocess.run([program, "-m", model, "-f", text, "-c", str(WINDOW), "-t", "1"],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
     return float(re.search(rb"Final estimate: PPL = ([0-9.]+)", run.stdout).group(1))
 
 
@@ -60,20 +65,23 @@ def compare(program, model):
         want = theirs(program, model, text)
         got, n = ours(model, text, folder)
     counts["passed" if abs(got / want - 1) < 0.01 else "failed"] += 1
-    print(f"{os.path.basename(model)}: {got:.4f} over {n} windows, llama.cpp {want:.4f}, {100 * (got / want - 1):+.2f} %", flush=True)
+    print(f"{os.path.basename(model)}: {got:.4f} over {n} windows, llama.cpp {want:.4f}, "
+          f"{100 * (got / want - 1):+.2f} %", flush=True)
 
 
 def main():
     program = os.path.join(os.environ.get("FINERCUT_LLAMA", ""), "llama-perplexity")
     names = ("FINERCUT_SMOLLM2_GGUF", "FINERCUT_GEMMA3_GGUF")
     for name, model in [(m, m) for m in sys.argv[1:]] or [(n, os.environ.get(n)) for n in names]:
-        missing = [w for w, path in ((name, model), ("FINERCUT_LLAMA", program), ("WikiText-2", TEXT)) if not path or not os.path.exists(path)]
+        missing = [w for w, path in ((name, model), ("FINERCUT_LLAMA", program),
+                                     ("WikiText-2", TEXT)) if not path or not os.path.exists(path)]
         if missing:
             counts["skipped"] += 1
             print(f"skipped: perplexity of {name}: no {', '.join(missing)}")
         else:
             compare(program, model)
-    print("interop_perplexity: {passed} passed, {failed} failed, {skipped} skipped".format(**counts))
+    print("interop_perplexity: {passed} passed, {failed} failed, {skipped} skipped"
+          .format(**counts))
     return counts["failed"] > 0
 
 

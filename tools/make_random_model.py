@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face directory with a random Llama-like bfloat16 model, of Llama-3-8B's shape (16 GB) unless told otherwise.
+"""Writes a Hugging Face directory with a random Llama-like bfloat16 model, of Llama-3-8B's shape
+(16 GB) unless told otherwise.
 
-    python tools/make_random_model.py OUT [--blocks 32] [--hidden 4096] [--heads 32] [--kv-heads 8] [--ff 14336] [--vocab 128256]
+    python tools/make_random_model.py OUT [--blocks 32] [--hidden 4096] [--heads 32] [--kv-heads 8]
+        [--ff 14336] [--vocab 128256]
 
-For measuring speed: the weights are normal, of a scale that keeps the outputs finite, the same for the same options. It has no
-tokenizer (give `finercut prune` --tokens). Tensors are written a piece at a time, so it needs little memory. Needs: pip install numpy
+For measuring speed: the weights are normal, of a scale that keeps the outputs finite, the same for
+the same options. It has no tokenizer (give `finercut prune` --tokens). Tensors are written a piece
+at a time, so it needs little memory. Needs: pip install numpy
 """
 import argparse
 import json
@@ -20,7 +23,8 @@ PIECE = 16 << 20  # numbers made at a time
 
 def tensors(a):
     """Name, shape and standard deviation (None: all ones) of every tensor."""
-    head, narrow = a.hidden // a.heads, (2 * a.blocks) ** -0.5  # the sublayers together add about as much as they start from
+    # the sublayers together add about as much as they start from
+    head, narrow = a.hidden // a.heads, (2 * a.blocks) ** -0.5
     yield "model.embed_tokens.weight", (a.vocab, a.hidden), 1.0
     for b in range(a.blocks):
         p = f"model.layers.{b}."
@@ -28,7 +32,8 @@ def tensors(a):
         yield p + "self_attn.q_proj.weight", (a.heads * head, a.hidden), a.hidden ** -0.5
         yield p + "self_attn.k_proj.weight", (a.kv_heads * head, a.hidden), a.hidden ** -0.5
         yield p + "self_attn.v_proj.weight", (a.kv_heads * head, a.hidden), a.hidden ** -0.5
-        yield p + "self_attn.o_proj.weight", (a.hidden, a.heads * head), narrow * (a.heads * head) ** -0.5
+        yield p + "self_attn.o_proj.weight", (a.hidden,
+                                              a.heads * head), narrow * (a.heads * head) ** -0.5
         yield p + "post_attention_layernorm.weight", (a.hidden,), None
         yield p + "mlp.gate_proj.weight", (a.ff, a.hidden), a.hidden ** -0.5
         yield p + "mlp.up_proj.weight", (a.ff, a.hidden), a.hidden ** -0.5
@@ -78,7 +83,8 @@ def write_tensor(f, rng, normal, shape, scale):
 def write_shard(path, part, rng, normal):
     header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, shape, _ in part:
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + n_bytes(shape)]}
+        header[name] = {"dtype": "BF16", "shape": list(shape),
+                        "data_offsets": [at, at + n_bytes(shape)]}
         at += n_bytes(shape)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 64)  # so that the data are aligned
@@ -95,15 +101,18 @@ def write_json(path, value):
 
 def config(a):
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "hidden_act": "silu",
-        "hidden_size": a.hidden, "intermediate_size": a.ff, "num_hidden_layers": a.blocks, "num_attention_heads": a.heads,
-        "num_key_value_heads": a.kv_heads, "head_dim": a.hidden // a.heads, "vocab_size": a.vocab, "rope_theta": 500000.0,
-        "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1,
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
+        "hidden_act": "silu", "hidden_size": a.hidden, "intermediate_size": a.ff,
+        "num_hidden_layers": a.blocks, "num_attention_heads": a.heads,
+        "num_key_value_heads": a.kv_heads, "head_dim": a.hidden // a.heads, "vocab_size": a.vocab,
+        "rope_theta": 500000.0, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1,
     }
 
 
 def parser():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("out")
     p.add_argument("--blocks", type=int, default=32)
     p.add_argument("--hidden", type=int, default=4096)
@@ -112,7 +121,8 @@ def parser():
     p.add_argument("--ff", type=int, default=14336)
     p.add_argument("--vocab", type=int, default=128256)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--only-size", action="store_true", help="write nothing, print the bytes it would take")
+    p.add_argument("--only-size", action="store_true",
+                   help="write nothing, print the bytes it would take")
     return p
 
 
@@ -124,15 +134,18 @@ def main():
         print(sum(n_bytes(t[1]) for t in tensors(a)))
         return
     os.makedirs(a.out, exist_ok=True)
-    parts, rng, normal = shards(tensors(a)), np.random.Generator(np.random.SFC64(a.seed)), normal_quantiles()
+    parts, rng, normal = shards(tensors(a)), np.random.Generator(
+        np.random.SFC64(a.seed)), normal_quantiles()
     names = [f"model-{i + 1:05}-of-{len(parts):05}.safetensors" for i in range(len(parts))]
     for name, part in zip(names, parts):
         print(f"{name}: {sum(n_bytes(t[1]) for t in part) / 1e9:.1f} GB", flush=True)
         write_shard(os.path.join(a.out, name), part, rng, normal)
     where = {t[0]: name for name, part in zip(names, parts) for t in part}
     total = sum(n_bytes(t[1]) for part in parts for t in part)
-    write_json(os.path.join(a.out, "model.safetensors.index.json"), {"metadata": {"total_size": total}, "weight_map": where})
-    write_json(os.path.join(a.out, "config.json"), config(a))  # last: with it the directory is complete
+    write_json(os.path.join(a.out, "model.safetensors.index.json"),
+               {"metadata": {"total_size": total}, "weight_map": where})
+    # last: with it the directory is complete
+    write_json(os.path.join(a.out, "config.json"), config(a))
 
 
 if __name__ == "__main__":

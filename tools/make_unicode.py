@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Writes the Unicode tables of the text room: python3 tools/make_unicode.py [finercut.h]
 
-Classes, canonical decompositions and combining classes are those of the `tokenizers` package, found by asking it about
-every code point: in 0.23 its regular expressions know Unicode 16, its Digits 17, its NFC Unicode 9. Without an argument
-the tables go to standard output; with one they replace the lines between the two make_unicode.py marks of that file.
-Needs: pip install tokenizers
+Classes, canonical decompositions and combining classes are those of the `tokenizers` package, found
+by asking it about every code point: in 0.23 its regular expressions know Unicode 16, its Digits 17,
+its NFC Unicode 9. Without an argument the tables go to standard output; with one they replace the
+lines between the two make_unicode.py marks of that file. Needs: pip install tokenizers
 
-The tables are strings of numbers, 5 bits a character, the lowest first: '#' is 0, and 32 more than its bits is a
-character that is not the last of its number. fci_unicode_number reads them.
+The tables are strings of numbers, 5 bits a character, the lowest first: '#' is 0, and 32 more than
+its bits is a character that is not the last of its number. fci_unicode_number reads them.
 """
 import sys
 import textwrap
@@ -31,7 +31,8 @@ def by_regex(pattern):
 
 
 def by_digits():
-    """What the Digits pre-tokenizer splits off: a piece of its own, where every other one is followed by an "a"."""
+    """What the Digits pre-tokenizer splits off: a piece of its own, where every other one is
+    followed by an "a"."""
     text = "".join(chr(c) + "a" for c in CODE_POINTS)
     pieces = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str(text)
     return {CODE_POINTS[a // 2] for _, (a, b) in pieces if b - a == 1 and a % 2 == 0}
@@ -54,7 +55,8 @@ def decompositions():
             continue
         parts = [int(p, 16) for p in unicodedata.decomposition(chr(c)).split()]
         assert 1 <= len(parts) <= 2 and NFD("".join(map(chr, parts))) == NFD(chr(c)), hex(c)
-        found[c] = (parts[0], parts[1] if len(parts) == 2 else 0, NFC("".join(map(chr, parts))) == chr(c))
+        found[c] = (parts[0], parts[1] if len(parts) == 2 else 0,
+                    NFC("".join(map(chr, parts))) == chr(c))
     return found
 
 
@@ -63,7 +65,8 @@ def combining_classes():
     found = {}
     for c in CODE_POINTS:
         value = unicodedata.combining(chr(c))
-        if value and (NFD("\u0345" + chr(c)) == chr(c) + "\u0345" or NFD(chr(c) + "\u0334") == "\u0334" + chr(c)):
+        if value and (NFD("\u0345" + chr(c)) == chr(c) + "\u0345"
+                      or NFD(chr(c) + "\u0334") == "\u0334" + chr(c)):
             found[c] = value
     return found
 
@@ -92,7 +95,7 @@ def table(name, comment, text):
     line = ""
     for char in text:
         char = "\\" + char if char in "\\?" else char
-        if len(line) + len(char) > 108:
+        if len(line) + len(char) > 93:
             out.append(f'    "{line}",')
             line = ""
         line += char
@@ -101,11 +104,14 @@ def table(name, comment, text):
 
 def make():
     pairs, combining = decompositions(), combining_classes()
-    seconds = {b for a, b, composes in pairs.values() if composes} | {*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
-    suspects = {c for c in CODE_POINTS if c >= 0x300 and (c in seconds or c in combining or NFC(chr(c)) != chr(c))}
+    seconds = {b for a, b, composes in pairs.values() if composes}
+    seconds |= {*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
+    suspects = {c for c in CODE_POINTS if c >= 0x300
+                and (c in seconds or c in combining or NFC(chr(c)) != chr(c))}
     classes = [  # the order is that of the FCI_TEXT_ bits
-        by_regex(r"[\p{Lu}\p{Lt}]"), by_regex(r"\p{Ll}"), by_regex(r"[\p{Lm}\p{Lo}]"), by_regex(r"\p{M}"),
-        by_regex(r"\p{N}"), by_regex(r"\s"), by_regex(r"\p{P}"), by_regex(r"\p{S}"), by_digits(), by_single_word(),
+        by_regex(r"[\p{Lu}\p{Lt}]"), by_regex(r"\p{Ll}"), by_regex(r"[\p{Lm}\p{Lo}]"),
+        by_regex(r"\p{M}"), by_regex(r"\p{N}"), by_regex(r"\s"), by_regex(r"\p{P}"),
+        by_regex(r"\p{S}"), by_digits(), by_single_word(),
         suspects,
     ]
     bits = [0] * 0x110000
@@ -114,25 +120,33 @@ def make():
             bits[c] |= 1 << i
     sets = sorted(set(bits), key=lambda b: (-sum(v == b for _, v in runs(bits)), b))
     sizes = ", ".join(f"{name} {len(c)}" for name, c in zip(
-        ["upper", "lower", "other letters", "marks", "numbers", "white", "punctuation", "symbols", "digits", "word", "suspects"], classes))
+        ["upper", "lower", "other letters", "marks", "numbers", "white", "punctuation", "symbols",
+         "digits", "word", "suspects"], classes))
     assert len(sets) <= 32
-    out = [f"{BEGIN} {tokenizers.__version__}: do not edit", *textwrap.wrap(sizes, 110, initial_indent="// ", subsequent_indent="// "),
-           "static const uint16_t fci_unicode_sets[] = {", *textwrap.wrap(", ".join(map(str, sets)), 110, initial_indent="    ",
-                                                                     subsequent_indent="    "), "};",
-           f"enum {{ FCI_TEXT_RUNS = {len(runs(bits))}, FCI_TEXT_PAIRS = {len(pairs)},",
-           "       FCI_TEXT_COMPOSED = %d, FCI_TEXT_MARKS = %d };" % (sum(p[2] for p in pairs.values()),
-                                                                    len(runs([combining.get(c, 0) for c in range(0x110000)])))]
-    out += table("fci_unicode_run_table", "lengths of runs of code points of one kind, and which of the sets it is",
+    marks = runs([combining.get(c, 0) for c in range(0x110000)])
+    out = [f"{BEGIN} {tokenizers.__version__}: do not edit",
+           *textwrap.wrap(sizes, 100, initial_indent="// ", subsequent_indent="// "),
+           "static const uint16_t fci_unicode_sets[] = {",
+           *textwrap.wrap(", ".join(map(str, sets)), 100, initial_indent="    ",
+                          subsequent_indent="    "),
+           "};", f"enum {{ FCI_TEXT_RUNS = {len(runs(bits))}, FCI_TEXT_PAIRS = {len(pairs)},",
+           "       FCI_TEXT_COMPOSED = %d, FCI_TEXT_MARKS = %d };"
+           % (sum(p[2] for p in pairs.values()), len(marks))]
+    out += table("fci_unicode_run_table",
+                 "lengths of runs of code points of one kind, and which of the sets it is",
                  "".join(number(n) + number(sets.index(v)) for n, v in runs(bits)))
-    out += table("fci_unicode_mark_table", "lengths of runs of code points of one combining class, and the class",
-                 "".join(number(n) + number(v) for n, v in runs([combining.get(c, 0) for c in range(0x110000)])))
+    out += table("fci_unicode_mark_table",
+                 "lengths of runs of code points of one combining class, and the class",
+                 "".join(number(n) + number(v) for n, v in marks))
     text, last, first, second = "", 0, 0, 0
     for c, (a, b, composes) in sorted(pairs.items()):
         text += number((c - last) * 4 + (2 if composes else 1 if b else 0)) + signed(a - first)
         text += signed(b - second) if b else ""
         last, first, second = c, a, b or second
-    out += table("fci_unicode_pair_table", "canonical decompositions: by how much the code point, its first and second are above the last;\n"
-                 "// with the code point: 0 there is no second, 1 the two stay apart, 2 they compose", text)
+    out += table("fci_unicode_pair_table",
+                 "canonical decompositions: by how much the code point, its first and second are "
+                 "above the last;\n// with the code point: 0 there is no second, 1 the two stay "
+                 "apart, 2 they compose", text)
     return "\n".join(out + [END]) + "\n"
 
 

@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """The cost of FinerCut's search as the paper describes it, in PyTorch; prints JSON.
 
-    python tools/reference_search.py --model DIR --tokens FILE --remove N [--dtype bf16|f32] [--threads N] [--plan plan.json]
+    python tools/reference_search.py --model DIR --tokens FILE --remove N [--dtype bf16|f32]
+        [--threads N] [--plan plan.json]
 
-The procedure: at each step every sublayer still present is a candidate; the model without it and without all removed so far
-runs over all sequences of FILE (a JSON array of arrays of token ids), whole logits, and the Jensen-Shannon divergence to the
-whole model's output, averaged over positions, is its score. Here in the best straightforward way: the original's probabilities
-are kept, a removed sublayer costs nothing, sequences a batch and attention are those that are fastest on this machine, tried first.
-"whole" takes the divergence of a batch's logits at once, "sliced" as few rows at a time as is fastest, for the caches' sake.
+The procedure: at each step every sublayer still present is a candidate; the model without it and
+without all removed so far runs over all sequences of FILE (a JSON array of arrays of token ids),
+whole logits, and the Jensen-Shannon divergence to the whole model's output, averaged over
+positions, is its score. Here in the best straightforward way: the original's probabilities are
+kept, a removed sublayer costs nothing, sequences a batch and attention are those that are fastest
+on this machine, tried first. "whole" takes the divergence of a batch's logits at once, "sliced" as
+few rows at a time as is fastest, for the caches' sake.
 
-A candidate costs the same at every step but for the sublayers already gone. So candidates of both kinds are timed at a few steps
-(--steps, default the first, the middle and the last), the best of --repeats, and summed over all candidates of all steps,
-interpolated between. What is gone by then is what --plan (ours) removed, whose scores are compared with the ones found here, or
-the last sublayers without it.
+A candidate costs the same at every step but for the sublayers already gone. So candidates of both
+kinds are timed at a few steps (--steps, default the first, the middle and the last), the best of
+--repeats, and summed over all candidates of all steps, interpolated between. What is gone by then
+is what --plan (ours) removed, whose scores are compared with the ones found here, or the last
+sublayers without it.
 """
 import argparse
 import json
@@ -25,14 +29,16 @@ from bench_torch import DTYPES, load
 
 
 class Reference:
-    """A Llama-like model of transformers, run with a mask of its sublayers, 2 * block + (0 attention, 1 FFN)."""
+    """A Llama-like model of transformers, run with a mask of its sublayers, 2 * block + (0
+    attention, 1 FFN)."""
 
     def __init__(self, model, tokens):
         self.model, self.inner, self.tokens = model, model.model, tokens
         self.n_sublayers = 2 * len(self.inner.layers)
         length = tokens.shape[1]
         self.positions = torch.arange(length)[None]
-        self.causal = torch.full((length, length), float("-inf")).triu(1).to(model.dtype)[None, None]
+        self.causal = torch.full((length, length),
+                                 float("-inf")).triu(1).to(model.dtype)[None, None]
         self.set(len(tokens), length, "sdpa")
 
     def set(self, sequences, rows, attention):
@@ -46,7 +52,8 @@ class Reference:
         mask = self.causal if self.attention == "eager" else None  # sdpa knows causal without one
         for b, layer in enumerate(m.layers):
             if present[2 * b]:
-                h = h + layer.self_attn(layer.input_layernorm(h), position_embeddings=turn, attention_mask=mask)[0]
+                h = h + layer.self_attn(layer.input_layernorm(h), position_embeddings=turn,
+                                        attention_mask=mask)[0]
             if present[2 * b + 1]:
                 h = h + layer.mlp(layer.post_attention_layernorm(h))
         return self.model.lm_head(m.norm(h))
@@ -85,13 +92,15 @@ def divergence(p, log_p, logits):
 
 
 def tune(r, repeats):
-    """The fastest attention and sequences a batch with the divergence of a batch at once, then the fastest rows a divergence."""
+    """The fastest attention and sequences a batch with the divergence of a batch at once, then the
+    fastest rows a divergence."""
     present, tried = [True] * r.n_sublayers, []
     length = r.tokens.shape[1]
 
     def attempt(batch, rows, attention):
         r.set(batch, rows, attention)
-        tried.append({"sequences": batch, "rows": rows, "attention": attention, "seconds": min(r.time(present)[0] for _ in range(repeats))})
+        tried.append({"sequences": batch, "rows": rows, "attention": attention,
+                      "seconds": min(r.time(present)[0] for _ in range(repeats))})
 
     def fastest(found):
         return min(found, key=lambda t: t["seconds"])
@@ -164,7 +173,8 @@ def whole_search(n_sublayers, order, n_steps, measured):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
     p.add_argument("--tokens", required=True)
     p.add_argument("--remove", type=int, required=True, help="steps of the whole search")
@@ -181,7 +191,8 @@ def main():
     if a.plan:
         with open(a.plan) as f:
             plan_steps = json.load(f)["steps"]
-    steps = [int(s) for s in a.steps.split(",")] if a.steps else sorted({1, math.ceil(a.remove / 2), a.remove})
+    steps = ([int(s) for s in a.steps.split(",")] if a.steps
+             else sorted({1, math.ceil(a.remove / 2), a.remove}))
     with torch.inference_mode():
         r = Reference(load(a.model, a.dtype), tokens)
         r.remember()
@@ -193,7 +204,8 @@ def main():
             r.set(way["sequences"], way["rows"], way["attention"])
             measured = [measure_step(r, s, order, plan_steps, a.repeats) for s in steps]
             seconds, candidates = whole_search(r.n_sublayers, order, a.remove, measured)
-            found[name] = {"seconds": seconds, "candidates": candidates, "way": way, "measured": measured}
+            found[name] = {"seconds": seconds, "candidates": candidates, "way": way,
+                           "measured": measured}
     print(json.dumps(found))
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Write a small Hugging Face model as GGUF, the way llama.cpp's converter lays it out.
 
-    python tools/to_gguf.py HF_DIRECTORY OUT.gguf [TYPE]       TYPE of the matrices: F32 (default), F16, BF16, Q8_0 ...
+    python tools/to_gguf.py HF_DIRECTORY OUT.gguf [TYPE]
 
-For tests: everything is held in memory, there is no vocabulary, and only the settings of the families finercut.h knows are
-written. Tensor names come from the gguf package's own map.
+TYPE of the matrices: F32 (default), F16, BF16, Q8_0 ...
+
+For tests: everything is held in memory, there is no vocabulary, and only the settings of the
+families finercut.h knows are written. Tensor names come from the gguf package's own map.
 """
 import json
 import os
@@ -15,10 +17,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "mixtral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "qwen3_moe": "QWEN3MOE",
-                 "gemma": "GEMMA", "gemma2": "GEMMA2", "gemma3_text": "GEMMA3", "phi3": "PHI3", "olmo2": "OLMO2", "granite": "GRANITE",
-                 "smollm3": "SMOLLM3", "stablelm": "STABLELM", "starcoder2": "STARCODER2", "gpt_neox": "GPTNEOX", "gpt2": "GPT2"}
-PAIRS = {"llama", "mistral", "mixtral", "granite", "smollm3"}  # q and k rows go from halves (i, i + d/2) to pairs (2i, 2i + 1)
+ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "mixtral": "LLAMA", "qwen2": "QWEN2",
+                 "qwen3": "QWEN3", "qwen3_moe": "QWEN3MOE", "gemma": "GEMMA", "gemma2": "GEMMA2",
+                 "gemma3_text": "GEMMA3", "phi3": "PHI3", "olmo2": "OLMO2", "granite": "GRANITE",
+                 "smollm3": "SMOLLM3", "stablelm": "STABLELM", "starcoder2": "STARCODER2",
+                 "gpt_neox": "GPTNEOX", "gpt2": "GPT2"}
+# q and k rows go from halves (i, i + d/2) to pairs (2i, 2i + 1)
+PAIRS = {"llama", "mistral", "mixtral", "granite", "smollm3"}
 
 
 def interleave(rows, heads):
@@ -30,7 +35,8 @@ def load(directory):
     for file in sorted(os.listdir(directory)):
         if file.endswith(".safetensors"):
             state.update(load_file(os.path.join(directory, file)))
-    return {k: v.float().numpy() for k, v in state.items() if not k.endswith(".attn.bias")}  # a mask
+    # a mask
+    return {k: v.float().numpy() for k, v in state.items() if not k.endswith(".attn.bias")}
 
 
 def settings(w, c, kind):
@@ -68,9 +74,11 @@ def settings(w, c, kind):
     if rope.get("rope_type") == "longrope":
         scale = c.max_position_embeddings / rope["original_max_position_embeddings"]
         w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
-        w.add_rope_scaling_attn_factors(float(np.sqrt(1 + np.log(scale) / np.log(rope["original_max_position_embeddings"]))))
+        w.add_rope_scaling_attn_factors(
+            float(np.sqrt(1 + np.log(scale) / np.log(rope["original_max_position_embeddings"]))))
         for name in ("long", "short"):
-            w.add_tensor("rope_factors_%s.weight" % name, np.array(rope[name + "_factor"], np.float32))
+            w.add_tensor("rope_factors_%s.weight" % name,
+                         np.array(rope[name + "_factor"], np.float32))
     if getattr(c, "sliding_window", None):
         w.add_sliding_window(c.sliding_window)
     if kind == "gemma2":

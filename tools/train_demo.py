@@ -7,10 +7,11 @@ The text is public domain and a package of Debian, so nobody has to trust a down
     bible "gen1:1-rev22:21" > kjv.txt
     python tools/train_demo.py kjv.txt
 
-Written to --out: config.json, model.safetensors (bfloat16), tokenizer.json, calibration.txt, heldout.txt, README.md.
+Written to --out: config.json, model.safetensors (bfloat16), tokenizer.json, calibration.txt,
+heldout.txt, README.md.
 
-Whole books are held out: the last ones are only ever measured at the very end (test), the ones before them choose the
-moment to stop (validation), the tokenizer and the weights see the rest only.
+Whole books are held out: the last ones are only ever measured at the very end (test), the ones
+before them choose the moment to stop (validation), the tokenizer and the weights see the rest only.
 """
 import argparse
 import collections
@@ -31,18 +32,24 @@ END = "<|endoftext|>"
 
 
 def arguments():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("text", help="what `bible \"gen1:1-rev22:21\"` prints")
     here = os.path.dirname(os.path.abspath(__file__))
-    p.add_argument("--out", default=os.path.join(here, "..", "examples", "demo"), help="default: examples/demo")
+    p.add_argument("--out", default=os.path.join(here, "..", "examples", "demo"),
+                   help="default: examples/demo")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--steps", type=int, default=1000, help="optimizer steps (default %(default)s)")
     p.add_argument("--batch", type=int, default=8192, help="tokens per step (default %(default)s)")
-    p.add_argument("--length", type=int, default=512, help="tokens per sequence in the last part of the training, and the "
+    p.add_argument("--length", type=int, default=512,
+                   help="tokens per sequence in the last part of the training, and the "
                    "model's maximum; before it, half of that (default %(default)s)")
-    p.add_argument("--short", type=float, default=0.7, help="share of the steps with half the length (default %(default)s)")
-    p.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default %(default)s)")
-    p.add_argument("--drop", type=float, default=0.05, help="how often a sublayer is left out while training (default %(default)s)")
+    p.add_argument("--short", type=float, default=0.7,
+                   help="share of the steps with half the length (default %(default)s)")
+    p.add_argument("--rate", type=float, default=3e-3,
+                   help="peak learning rate (default %(default)s)")
+    p.add_argument("--drop", type=float, default=0.05,
+                   help="how often a sublayer is left out while training (default %(default)s)")
     p.add_argument("--vocabulary", type=int, default=2048)
     p.add_argument("--hidden", type=int, default=128)
     p.add_argument("--ffn", type=int, default=384)
@@ -55,10 +62,11 @@ def arguments():
     return p.parse_args()
 
 
-# ---------------------------------------------------------------------------------------------------------------- text
+# --------------------------------------------------------------------------------------------- text
 
 def read_books(path):
-    """[(name, [chapter, ...])]: a chapter is one line, its verses joined with spaces, numbers and headings dropped."""
+    """[(name, [chapter, ...])]: a chapter is one line, its verses joined with spaces, numbers and
+    headings dropped."""
     books = []
     for line in open(path, encoding="ascii"):
         line = line.rstrip("\n")
@@ -94,7 +102,8 @@ def train_tokenizer(books, size):
     tok.decoder = decoders.ByteLevel()
     tok.train_from_iterator(plain(books), trainers.BpeTrainer(
         vocab_size=size, special_tokens=[AddedToken(END, special=True)], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))  # all 256 bytes, so that any text can be written
+        # all 256 bytes, so that any text can be written
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     return tok
 
 
@@ -106,10 +115,11 @@ def encode(tok, books):
     return torch.tensor(ids)
 
 
-# ------------------------------------------------------------------------------------------------------------ training
+# ----------------------------------------------------------------------------------------- training
 
 def windows(ids, length):
-    """Windows that do not overlap; what is left over at the end is dropped, as `finercut eval --text` does."""
+    """Windows that do not overlap; what is left over at the end is dropped, as `finercut eval
+    --text` does."""
     return ids[:len(ids) // length * length].view(-1, length)
 
 
@@ -119,12 +129,14 @@ def mean_loss(model, ids, length):
     with torch.no_grad():
         for x in windows(ids, length).split(8):
             logits = model(x, use_cache=False).logits[:, :-1].float()
-            total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="sum").item()
+            total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(),
+                                                       reduction="sum").item()
     return total / (windows(ids, length).shape[0] * (length - 1))
 
 
 def unigram_loss(train, ids, length, vocabulary):
-    """The same predictions by token frequencies of the training text alone (one added to each count)."""
+    """The same predictions by token frequencies of the training text alone (one added to each
+    count)."""
     counts = torch.bincount(train, minlength=vocabulary).double() + 1
     log_probability = (counts / counts.sum()).log()
     return -log_probability[windows(ids, length)[:, 1:].flatten()].mean().item()
@@ -133,8 +145,8 @@ def unigram_loss(train, ids, length, vocabulary):
 class Dropper:
     """Leaves sublayers out at random, per sequence, while training (stochastic depth).
 
-    It regularises: the text is read several times over. And it makes blocks that can do without one another, which is
-    what one wants of a model that shows pruning.
+    It regularises: the text is read several times over. And it makes blocks that can do without one
+    another, which is what one wants of a model that shows pruning.
     """
     def __init__(self, model, rate):
         self.rate, self.on = rate, True
@@ -153,7 +165,8 @@ class Dropper:
 def train(model, dropper, ids, validation, a, log):
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1},
+                                   {"params": others, "weight_decay": 0.0}],
                                   lr=a.rate, betas=(0.9, 0.95), fused=True)
     warm = 100
     # Warm up linearly, then a cosine down to a twentieth.
@@ -161,14 +174,17 @@ def train(model, dropper, ids, validation, a, log):
         0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * max(0, s - warm) / max(1, a.steps - warm)))))
     best, best_step, best_state, start = float("inf"), 0, None, time.time()
     for step in range(1, a.steps + 1):
-        # Attention is what makes long sequences dear, and most of what there is to learn is near: the far comes last.
+        # Attention is what makes long sequences dear, and most of what there is to learn is near:
+        # the far comes last.
         length = a.length // 2 if step <= a.steps * a.short else a.length
         at = torch.randint(0, len(ids) - length, (a.batch // length, 1)) + torch.arange(length)
         x = ids[at]
-        # Float32 weights; bfloat16 only inside the matrix products, where CPUs with AMX are many times faster.
+        # Float32 weights; bfloat16 only inside the matrix products, where CPUs with AMX are many
+        # times faster.
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = model(x, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), x[:, 1:].flatten())
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1),
+                                                 x[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -191,25 +207,26 @@ def train(model, dropper, ids, validation, a, log):
     return best_step
 
 
-# -------------------------------------------------------------------------------------------------------------- report
+# ------------------------------------------------------------------------------------------- report
 
 README = """# The demo model
 
-A {blocks}-block Llama of {parameters:,} parameters, trained from nothing by `tools/train_demo.py` on the King James Bible, so that
-pruning can be tried without downloading anything. It is small and knows one book: a demonstration, no language model to use.
+A {blocks}-block Llama of {parameters:,} parameters, trained from nothing by `tools/train_demo.py`
+on the King James Bible, so that pruning can be tried without downloading anything. It is small and
+knows one book: a demonstration, no language model to use.
 
 | file | what it is |
 |---|---|
-| `config.json`, `model.safetensors`, `tokenizer.json` | the model, weights in bfloat16 ({megabytes:.1f} MB) |
+| `config.json`, `model.safetensors`, `tokenizer.json` | the model, in bf16 ({megabytes:.1f} MB) |
 | `calibration.txt` | the first chapters of the training text ({calibration:,} bytes) |
 | `heldout.txt` | the first chapters of the test books ({heldout:,} bytes) |
 
 One line is one chapter.
 
 ## Text
-The King James Version (1611), public domain, as Debian's `bible-kjv-text` package has it: `bible "gen1:1-rev22:21"`. Verse
-numbers and chapter headings are dropped, the verses of a chapter joined with spaces, chapters end with a newline, books with
-`{end}`.
+The King James Version (1611), public domain, as Debian's `bible-kjv-text` package has it: `bible
+"gen1:1-rev22:21"`. Verse numbers and chapter headings are dropped, the verses of a chapter joined
+with spaces, chapters end with a newline, books with `{end}`.
 
 | part | books | tokens |
 |---|---|---|
@@ -218,20 +235,22 @@ numbers and chapter headings are dropped, the verses of a chapter joined with sp
 | test (only measured) | {test_names} | {test_tokens:,} |
 
 ## Model and training
-Hidden {hidden}, {heads} heads of {head_size} ({kv} key/value heads), SwiGLU of {ffn}, tied embeddings, byte-level BPE of {vocabulary:,} tokens
-with GPT-2's pre-tokenizer.
-AdamW (0.9, 0.95, weight decay 0.1 on matrices), peak rate {rate:g}, 100 steps of warm-up, cosine to 5 %, gradient norm clipped
-to 1, {steps:,} steps of {batch:,} tokens at random offsets ({epochs:.1f} passes over the text), in sequences of {half} tokens for the
-first {short:.0%} of the steps and of {length} after, no dropout; each sublayer is left out of a sequence with
-probability {drop:g} while training (stochastic depth), which works against overfitting and also makes sublayers easier to spare
-than in a model trained without. Float32 weights with bfloat16 matrix products; the
-weights kept are those of step {best_step:,}, the best by validation loss. Seed {seed}. {minutes:.1f} minutes on {threads} threads of a shared
-{cpu}.
+Hidden {hidden}, {heads} heads of {head_size} ({kv} key/value heads), SwiGLU of {ffn}, tied
+embeddings, byte-level BPE of {vocabulary:,} tokens with GPT-2's pre-tokenizer.
+AdamW (0.9, 0.95, weight decay 0.1 on matrices), peak rate {rate:g}, 100 steps of warm-up, cosine to
+5 %, gradient norm clipped to 1, {steps:,} steps of {batch:,} tokens at random offsets ({epochs:.1f}
+passes over the text), in sequences of {half} tokens for the first {short:.0%} of the steps and of
+{length} after, no dropout; each sublayer is left out of a sequence with probability {drop:g} while
+training (stochastic depth), which works against overfitting and also makes sublayers easier to
+spare than in a model trained without. Float32 weights with bfloat16 matrix products; the weights
+kept are those of step {best_step:,}, the best by validation loss. Seed {seed}. {minutes:.1f}
+minutes on {threads} threads of a shared {cpu}.
 
 {versions}
 
 ## Results
-Perplexity per token, windows of {length} tokens that do not overlap, the stored bfloat16 weights computed in float32:
+Perplexity per token, windows of {length} tokens that do not overlap, the stored bfloat16 weights
+computed in float32:
 
 | text | model | unigram (training frequencies, add-one) |
 |---|---|---|
@@ -265,14 +284,17 @@ def main():
     parts = books[:-held], books[-held:-a.test_books], books[-a.test_books:]
     tok = train_tokenizer(parts[0], a.vocabulary)
     train_ids, validation_ids, test_ids = (encode(tok, p) for p in parts)
-    print("books %s  tokens %s" % ([len(p) for p in parts], [len(i) for i in (train_ids, validation_ids, test_ids)]), flush=True)
+    print("books %s  tokens %s" % ([len(p) for p in parts],
+                                   [len(i) for i in (train_ids, validation_ids, test_ids)]),
+          flush=True)
 
     end = tok.token_to_id(END)
     config = LlamaConfig(
-        vocab_size=tok.get_vocab_size(), hidden_size=a.hidden, intermediate_size=a.ffn, num_hidden_layers=a.blocks,
-        num_attention_heads=a.heads, num_key_value_heads=a.kv_heads, max_position_embeddings=a.length,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, rms_norm_eps=1e-5, initializer_range=0.04,
-        tie_word_embeddings=True, bos_token_id=end, eos_token_id=end)
+        vocab_size=tok.get_vocab_size(), hidden_size=a.hidden, intermediate_size=a.ffn,
+        num_hidden_layers=a.blocks, num_attention_heads=a.heads, num_key_value_heads=a.kv_heads,
+        max_position_embeddings=a.length,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, rms_norm_eps=1e-5,
+        initializer_range=0.04, tie_word_embeddings=True, bos_token_id=end, eos_token_id=end)
     model = LlamaForCausalLM(config).float().train()
     parameters = sum(p.numel() for p in model.parameters())
     print("parameters %d" % parameters, flush=True)
@@ -287,7 +309,8 @@ def main():
     extra = os.path.join(a.out, "generation_config.json")
     if os.path.exists(extra):
         os.remove(extra)
-    os.chmod(os.path.join(a.out, "model.safetensors"), 0o644)  # safetensors leaves it to the owner alone
+    # safetensors leaves it to the owner alone
+    os.chmod(os.path.join(a.out, "model.safetensors"), 0o644)
     tok.save(os.path.join(a.out, "tokenizer.json"))
     calibration, heldout = first_lines(plain(parts[0]), 30000), first_lines(plain(parts[2]), 40000)
     for name, text in (("calibration.txt", calibration), ("heldout.txt", heldout)):
@@ -296,24 +319,32 @@ def main():
 
     model = LlamaForCausalLM.from_pretrained(a.out, dtype=torch.float32).eval()
     rows = []
-    for name, ids in (("test books", test_ids), ("`heldout.txt`", torch.tensor(tok.encode(heldout).ids)),
-                      ("validation books", validation_ids), ("training text, first 100,000 tokens", train_ids[:100000])):
+    for name, ids in (("test books", test_ids),
+                      ("`heldout.txt`", torch.tensor(tok.encode(heldout).ids)),
+                      ("validation books", validation_ids),
+                      ("training text, first 100,000 tokens", train_ids[:100000])):
+        unigram = unigram_loss(train_ids, ids, a.length, config.vocab_size)
         rows.append("| %s | %.2f | %.1f |" % (name, math.exp(mean_loss(model, ids, a.length)),
-                                              math.exp(unigram_loss(train_ids, ids, a.length, config.vocab_size))))
+                                              math.exp(unigram)))
         print(rows[-1], flush=True)
-    versions = ", ".join("%s %s" % (m.__name__, m.__version__) for m in (torch, transformers, tokenizers, numpy))
+    versions = ", ".join("%s %s" % (m.__name__, m.__version__)
+                         for m in (torch, transformers, tokenizers, numpy))
     with open(os.path.join(a.out, "README.md"), "w", encoding="utf-8") as f:
         f.write(README.format(
-            blocks=a.blocks, parameters=parameters, megabytes=os.path.getsize(os.path.join(a.out, "model.safetensors")) / 1e6,
+            blocks=a.blocks, parameters=parameters,
+            megabytes=os.path.getsize(os.path.join(a.out, "model.safetensors")) / 1e6,
             calibration=len(calibration), heldout=len(heldout), end=END,
-            train_names=names(parts[0]), validation_names=names(parts[1]), test_names=names(parts[2]),
-            train_tokens=len(train_ids), validation_tokens=len(validation_ids), test_tokens=len(test_ids),
+            train_names=names(parts[0]), validation_names=names(parts[1]),
+            test_names=names(parts[2]), train_tokens=len(train_ids),
+            validation_tokens=len(validation_ids), test_tokens=len(test_ids),
             hidden=a.hidden, heads=a.heads, head_size=a.hidden // a.heads, kv=a.kv_heads, ffn=a.ffn,
-            vocabulary=config.vocab_size, rate=a.rate, steps=a.steps, batch=a.batch, length=a.length,
-            half=a.length // 2, short=a.short, epochs=a.steps * a.batch / len(train_ids), drop=a.drop, best_step=best_step, seed=a.seed,
+            vocabulary=config.vocab_size, rate=a.rate, steps=a.steps, batch=a.batch,
+            length=a.length, half=a.length // 2, short=a.short,
+            epochs=a.steps * a.batch / len(train_ids), drop=a.drop, best_step=best_step,
+            seed=a.seed,
             minutes=minutes, threads=a.threads, cpu=cpu_name(),
-            versions="Python %s, %s." % (platform.python_version(), versions), results="\n".join(rows),
-            curve="\n".join("| %d | %.3f | %.3f |" % row for row in log)))
+            versions="Python %s, %s." % (platform.python_version(), versions),
+            results="\n".join(rows), curve="\n".join("| %d | %.3f | %.3f |" % row for row in log)))
 
 
 if __name__ == "__main__":
