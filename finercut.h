@@ -2534,6 +2534,19 @@ typedef struct fci_buffer {
     fc_error error;
 } fci_buffer;
 
+FCI_FN fci_buffer fci_buffer_of(const fci_context *c) {
+    fci_buffer b;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    return b;
+}
+
+// The first failure, also in *err.
+FCI_FN fc_code fci_buffer_code(const fci_buffer *b, fc_error *err) {
+    if (b->error.code && err) *err = b->error;
+    return b->error.code;
+}
+
 // A map from strings (which must outlive it) to numbers: open addressing, at most half full. Hashed
 // with a final mix, so that a table's low bits depend on all of the hash.
 typedef struct fci_core_map_slot {
@@ -7525,7 +7538,7 @@ FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers
             if (text->n) fci_put(b, change->to.p, change->to.n);
             fci_put(b, text->p, text->n);
         }
-        if (b->error.code) return fci_fail(err, b->error.code, 0, "%s", b->error.msg);
+        if (fci_buffer_code(b, err)) return b->error.code;
         *text = fci_sn(b->p, b->n);
     }
     return FC_OK;
@@ -7852,7 +7865,7 @@ FCI_FN fc_code fci_tokenizer_put_mark(fci_tokenizer_run *run, size_t step,
     b->n = 0;
     if (prepend) fci_put(b, s->mark.p, s->mark.n);
     fci_tokenizer_put_replaced(b, text, blank, s->mark);
-    if (b->error.code) return fci_fail(run->err, b->error.code, 0, "%s", b->error.msg);
+    if (fci_buffer_code(b, run->err)) return b->error.code;
     piece->p = b->p;
     piece->end = b->p + b->n;
     return FC_OK;
@@ -8288,8 +8301,7 @@ FCI_FN fc_code fci_vocabulary_look_up_both(fci_vocabulary_loader *l, uint32_t ra
     l->joined.n = 0;
     fci_put(&l->joined, left.p, left.n);
     fci_put(&l->joined, right.p, right.n);
-    if (l->joined.error.code)
-        return fci_fail(l->err, l->joined.error.code, 0, "%s", l->joined.error.msg);
+    if (fci_buffer_code(&l->joined, l->err)) return l->joined.error.code;
     fc_code code = fci_vocabulary_look_up(l, rank, fci_sn(l->joined.p, l->joined.n), id);
     l->made = *id; // where tokens come in order of their ids
     return code;
@@ -12270,6 +12282,20 @@ FCI_FN void fci_rows_run(const fci_context *c, fci_rows *j) {
     fci_parallel_for(c, (j->m + j->per_task - 1) / j->per_task, fci_rows_task, j);
 }
 
+FCI_FN fci_rows fci_rows_of(void (*row)(const fci_rows *j, size_t i), size_t m, size_t n,
+                            const float *in, size_t ld_in, float *out, size_t ld_out) {
+    fci_rows j;
+    memset(&j, 0, sizeof j);
+    j.row = row;
+    j.m = m;
+    j.n = n;
+    j.in = in;
+    j.ld_in = ld_in;
+    j.out = out;
+    j.ld_out = ld_out;
+    return j;
+}
+
 FCI_FN void fci_rows_rmsnorm_row(const fci_rows *j, size_t i) {
     const float *x = j->in + i * j->ld_in;
     j->kernels->scale(x, j->weight, j->kernels->rms(x, j->eps, j->n), j->n, j->out + i * j->ld_out);
@@ -12277,17 +12303,9 @@ FCI_FN void fci_rows_rmsnorm_row(const fci_rows *j, size_t i) {
 
 FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight,
                              float eps, size_t m, size_t n, float *y, size_t ldy) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_rmsnorm_row;
-    j.in = x;
-    j.ld_in = ldx;
+    fci_rows j = fci_rows_of(fci_rows_rmsnorm_row, m, n, x, ldx, y, ldy);
     j.weight = weight;
     j.eps = eps;
-    j.m = m;
-    j.n = n;
-    j.out = y;
-    j.ld_out = ldy;
     fci_rows_run(c, &j);
 }
 
@@ -12302,13 +12320,7 @@ FCI_FN void fci_rows_rope_row(const fci_rows *j, size_t i) {
 FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, uint32_t n_heads,
                           uint32_t head_dim, uint32_t rotary_dim, bool interleaved,
                           const float *cos_sin, const uint32_t *positions) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_rope_row;
-    j.out = x;
-    j.ld_out = ldx;
-    j.m = m;
-    j.n = (size_t)n_heads * head_dim;
+    fci_rows j = fci_rows_of(fci_rows_rope_row, m, (size_t)n_heads * head_dim, NULL, 0, x, ldx);
     j.n_heads = n_heads;
     j.head_dim = head_dim;
     j.rotary_dim = rotary_dim;
@@ -12326,18 +12338,10 @@ FCI_FN void fci_rows_layernorm_row(const fci_rows *j, size_t i) {
 FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
                                const float *weight, const float *bias, float eps, size_t m,
                                size_t n, float *y, size_t ldy) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_layernorm_row;
-    j.in = x;
-    j.ld_in = ldx;
+    fci_rows j = fci_rows_of(fci_rows_layernorm_row, m, n, x, ldx, y, ldy);
     j.weight = weight;
     j.bias = bias;
     j.eps = eps;
-    j.m = m;
-    j.n = n;
-    j.out = y;
-    j.ld_out = ldy;
     fci_rows_run(c, &j);
 }
 
@@ -12349,15 +12353,8 @@ FCI_FN void fci_rows_activate_row(const fci_rows *j, size_t i) {
 // x = activation(x), times up where that is not NULL.
 FCI_FN void fci_rows_activate(const fci_context *c, fci_activation kind, float *x, const float *up,
                               size_t ld, size_t m, size_t n) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_activate_row;
+    fci_rows j = fci_rows_of(fci_rows_activate_row, m, n, up, ld, x, ld);
     j.activation = kind;
-    j.out = x;
-    j.in = up;
-    j.ld_out = j.ld_in = ld;
-    j.m = m;
-    j.n = n;
     fci_rows_run(c, &j);
 }
 
@@ -12367,15 +12364,9 @@ FCI_FN void fci_rows_cap_row(const fci_rows *j, size_t i) {
 
 FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap,
                          size_t m, size_t n) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_cap_row;
+    fci_rows j = fci_rows_of(fci_rows_cap_row, m, n, NULL, 0, x, ldx);
     j.scale = scale;
     j.cap = cap;
-    j.out = x;
-    j.ld_out = ldx;
-    j.m = m;
-    j.n = n;
     fci_rows_run(c, &j);
 }
 
@@ -12387,16 +12378,8 @@ FCI_FN void fci_rows_add_scaled_row(const fci_rows *j, size_t i) {
 
 FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y,
                                 size_t ldy, float scale, size_t m, size_t n) {
-    fci_rows j;
-    memset(&j, 0, sizeof j);
-    j.row = fci_rows_add_scaled_row;
+    fci_rows j = fci_rows_of(fci_rows_add_scaled_row, m, n, y, ldy, x, ldx);
     j.scale = scale;
-    j.out = x;
-    j.ld_out = ldx;
-    j.in = y;
-    j.ld_in = ldy;
-    j.m = m;
-    j.n = n;
     fci_rows_run(c, &j);
 }
 
@@ -12484,57 +12467,34 @@ FCI_FN double fci_peak_scalar(size_t rounds, float *x) {
 }
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_FN double fci_peak_f32_avx2(size_t rounds, float *x) {
-    const __m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + 8);
-#define X(i) __m256 s##i = _mm256_loadu_ps(x + i);
-    FCI_PEAK_EACH(X)
-#undef X
-    for (size_t k = 0; k < rounds; k++) {
-#define X(i) s##i = _mm256_fmadd_ps(a, s##i, b);
-        FCI_PEAK_EACH(X)
-#undef X
+// The x86 loops from one body: add(sum) is the instruction, `each` the operations of one.
+#define FCI_PEAK_LOAD(i, v) fci_vector_##v s##i = FCI_VECTOR_##v(loadu_ps)(x + i);
+#define FCI_PEAK_ADD(i, add) s##i = add(s##i);
+#define FCI_PEAK_STORE(i, v)                                                                       \
+    FCI_VECTOR_##v(storeu_ps)(x, FCI_VECTOR_##v(add_ps)(FCI_VECTOR_##v(loadu_ps)(x), s##i));
+#define FCI_PEAK(name, v, target, operand, load, add, each)                                        \
+    target FCI_FN double fci_peak_##name(size_t rounds, float *x) {                                \
+        const operand a = (operand)load(x), b = (operand)load(x + sizeof a / sizeof *x);           \
+        FCI_TILE_14(FCI_PEAK_LOAD, v)                                                              \
+        for (size_t k = 0; k < rounds; k++) { FCI_TILE_14(FCI_PEAK_ADD, add) }                     \
+        FCI_TILE_14(FCI_PEAK_STORE, v)                                                             \
+        return (double)rounds * 14 * 2 * each;                                                     \
     }
-#define X(i) _mm256_storeu_ps(x, _mm256_add_ps(_mm256_loadu_ps(x), s##i));
-    FCI_PEAK_EACH(X)
-#undef X
-    return (double)rounds * 14 * 2 * 8;
-}
+#define FCI_PEAK_SUM(s) _mm256_fmadd_ps(a, s, b)
+FCI_PEAK(f32_avx2, avx2, FCI_AVX2, __m256, _mm256_loadu_ps, FCI_PEAK_SUM, 8)
+#undef FCI_PEAK_SUM
 #endif
 
 #if FCI_HAS_AVX512
-FCI_AVX512 FCI_FN double fci_peak_f32_avx512(size_t rounds, float *x) {
-    const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
-#define X(i) __m512 s##i = _mm512_loadu_ps(x + i);
-    FCI_PEAK_EACH(X)
-#undef X
-    for (size_t k = 0; k < rounds; k++) {
-#define X(i) s##i = _mm512_fmadd_ps(a, s##i, b);
-        FCI_PEAK_EACH(X)
-#undef X
-    }
-#define X(i) _mm512_storeu_ps(x, _mm512_add_ps(_mm512_loadu_ps(x), s##i));
-    FCI_PEAK_EACH(X)
-#undef X
-    return (double)rounds * 14 * 2 * 16;
-}
+#define FCI_PEAK_SUM(s) _mm512_fmadd_ps(a, s, b)
+FCI_PEAK(f32_avx512, avx512, FCI_AVX512, __m512, _mm512_loadu_ps, FCI_PEAK_SUM, 16)
+#undef FCI_PEAK_SUM
 #endif
 
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_FN double fci_peak_bf16_avx512(size_t rounds, float *x) {
-    const __m512bh a = (__m512bh)_mm512_loadu_si512(x), b = (__m512bh)_mm512_loadu_si512(x + 16);
-#define X(i) __m512 s##i = _mm512_loadu_ps(x + i);
-    FCI_PEAK_EACH(X)
-#undef X
-    for (size_t k = 0; k < rounds; k++) {
-#define X(i) s##i = _mm512_dpbf16_ps(s##i, a, b);
-        FCI_PEAK_EACH(X)
-#undef X
-    }
-#define X(i) _mm512_storeu_ps(x, _mm512_add_ps(_mm512_loadu_ps(x), s##i));
-    FCI_PEAK_EACH(X)
-#undef X
-    return (double)rounds * 14 * 2 * 32;
-}
+#define FCI_PEAK_SUM(s) _mm512_dpbf16_ps(s, a, b)
+FCI_PEAK(bf16_avx512, avx512, FCI_AVX512BF16, __m512bh, _mm512_loadu_si512, FCI_PEAK_SUM, 32)
+#undef FCI_PEAK_SUM
 #endif
 
 #if FCI_HAS_AMX
@@ -15215,7 +15175,6 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
                                         size_t length_bytes, uint32_t samples, uint32_t length,
                                         fc_tokens *out, fc_error *err) {
     fci_context c;
-    fci_buffer joined;
     fc_tokens whole;
     if (fci_need(t && (text || length_bytes == 0) && out, "fc_calibration_cut",
                  "a tokenizer, a text and a place for the tokens", err))
@@ -15226,8 +15185,7 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
     fci_context_basic(&c, NULL);
     c.alloc = t->context.alloc;
-    memset(&joined, 0, sizeof joined);
-    joined.c = &c;
+    fci_buffer joined = fci_buffer_of(&c);
     fc_code code = fci_tokens_join(&joined, text, length_bytes);
     if (code && err) *err = joined.error;
     if (!code && joined.n == 0)
@@ -19754,9 +19712,7 @@ FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
 
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
     char name[1024];
-    fci_buffer removed;
-    memset(&removed, 0, sizeof removed);
-    removed.c = x->c;
+    fci_buffer removed = fci_buffer_of(x->c);
     size_t n = fci_export_removed(x, &removed, "");
     fci_model_name(x->m, name, sizeof name);
     fci_putf(b, "This is %s", name);
@@ -20425,9 +20381,7 @@ FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k) {
 }
 
 FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
-    fci_buffer text;
-    memset(&text, 0, sizeof text);
-    text.c = x->c;
+    fci_buffer text = fci_buffer_of(x->c);
     fci_export_put_story(x, &text);
     fci_keys_str(k, "general.description", fci_sn(text.p, text.n));
     text.n = 0;
@@ -20762,11 +20716,9 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
 FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v,
                                 const fci_json *merges) {
     float *scores = (float *)fci_arena_alloc(&x->arena, v->size, sizeof *scores, "scores", x->err);
-    fci_buffer joined;
     uint32_t id;
     if (!scores) return FC_ERR_MEMORY;
-    memset(&joined, 0, sizeof joined);
-    joined.c = x->c;
+    fci_buffer joined = fci_buffer_of(x->c);
     for (uint64_t i = 0; i < v->size; i++) scores[i] = -1e9f;
     const fci_json *n = fci_json_first(merges);
     for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
@@ -20783,8 +20735,7 @@ FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v,
         if (fci_map_get(&v->ids, fci_sn(joined.p, joined.n), &id) && scores[id] < -1e8f)
             scores[id] = -(float)(i + 1);
     }
-    fc_code code = joined.error.code;
-    if (code) *x->err = joined.error;
+    fc_code code = fci_buffer_code(&joined, x->err);
     fci_buffer_free(&joined);
     fci_keys_array(k, "tokenizer.ggml.scores", FCI_KV_F32, v->size);
     for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, fci_float_bits(scores[i]), 4);
@@ -21031,10 +20982,7 @@ FCI_FN fc_code fci_vocab_chat_keys(fci_export *x, fci_keys *k, const fci_json *t
     c.keys = k;
     c.seen.c = c.names.c = x->c;
     fc_code code = fci_vocab_chat_read(&c, tc);
-    if (!code && c.names.error.code) {
-        *x->err = c.names.error;
-        code = c.names.error.code;
-    }
+    if (!code) code = fci_buffer_code(&c.names, x->err);
     if (!code && c.n) {
         fci_keys_array(k, "tokenizer.chat_templates", FCI_KV_STRING, c.n);
         fci_put(&k->b, c.names.p, c.names.n);
@@ -21575,8 +21523,7 @@ FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path);
 
 typedef struct fci_agree {
     fci_export *x;
-    const fc_model *back;
-    const fci_layer *was, *is; // the block that is looked at
+    fc_model *back;
     const char *what;          // the first thing that differs
     char where[64];
 } fci_agree;
@@ -21690,61 +21637,55 @@ FCI_FN bool fci_agree_floats(const fci_agree *g, const float *was, const float *
     return true;
 }
 
-FCI_FN void fci_agree_attention(fci_agree *g, uint32_t block, bool zero) {
-    const fci_hyper *h = &g->x->m->hyper;
-    const uint64_t wide = fci_config_has(g->x->m, FCI_TRAIT_QK_NORM);
-    const struct {
-        const fci_weight *was, *is;
-        fci_slot slot;
-    } weights[] = {{&g->was->q, &g->is->q, FCI_Q},
-                   {&g->was->k, &g->is->k, FCI_K},
-                   {&g->was->v, &g->is->v, FCI_V},
-                   {&g->was->o, &g->is->o, FCI_O}};
-    for (size_t i = 0; i < 4; i++) {
-        const fci_order order = fci_export_order(g->x, weights[i].slot);
-        if (!fci_agree_matrix(g, &weights[i].was->matrix, &weights[i].is->matrix, order,
-                              zero && i == 3) ||
-            (!(zero && i == 3) && !fci_agree_floats(g, weights[i].was->bias, weights[i].is->bias,
-                                                    weights[i].was->matrix.rows, order)))
-            fci_agree_not(g, "attention", block);
-    }
-    if (!fci_agree_floats(g, g->was->q_norm.weight, g->is->q_norm.weight,
-                          wide ? h->n_heads * h->head_dim : h->head_dim, FCI_ORDER_AS_IS) ||
-        !fci_agree_floats(g, g->was->k_norm.weight, g->is->k_norm.weight,
-                          wide ? h->n_kv_heads * h->head_dim : h->head_dim, FCI_ORDER_AS_IS))
-        fci_agree_not(g, "norm of q and k", block);
-}
-
-FCI_FN void fci_agree_ffn(fci_agree *g, uint32_t block, bool zero) {
-    const fci_weight *was[] = {&g->was->gate, &g->was->up, &g->was->router, &g->was->down},
-                     *is[] = {&g->is->gate, &g->is->up, &g->is->router, &g->is->down};
-    for (size_t i = 0; i < 4; i++)
-        if (!fci_agree_matrix(g, &was[i]->matrix, &is[i]->matrix, FCI_ORDER_AS_IS,
-                              zero && i == 3) ||
-            (!(zero && i == 3) &&
-             !fci_agree_floats(g, was[i]->bias, is[i]->bias, was[i]->matrix.rows, FCI_ORDER_AS_IS)))
-            fci_agree_not(g, "FFN", block);
-    if (!g->was->experts != !g->is->experts) fci_agree_not(g, "FFN", block);
-    for (uint64_t e = 0; g->was->experts && !g->what && e < g->x->m->hyper.n_experts; e++) {
-        const fci_expert *a = &g->was->experts[e], *b = &g->is->experts[e];
-        if (!fci_agree_matrix(g, &a->gate.matrix, &b->gate.matrix, FCI_ORDER_AS_IS, false) ||
-            !fci_agree_matrix(g, &a->up.matrix, &b->up.matrix, FCI_ORDER_AS_IS, false) ||
-            !fci_agree_matrix(g, &a->down.matrix, &b->down.matrix, FCI_ORDER_AS_IS, zero))
-            fci_agree_not(g, "experts", block);
+// How long the vectors of a norm are; 0: the slot is a matrix's.
+FCI_FN uint64_t fci_agree_length(const fc_model *m, fci_slot slot) {
+    const fci_hyper *h = &m->hyper;
+    const bool wide = fci_config_has(m, FCI_TRAIT_QK_NORM);
+    switch (slot) {
+    case FCI_OUTPUT_NORM:
+    case FCI_ATTN_NORM:
+    case FCI_ATTN_POST_NORM:
+    case FCI_FFN_NORM:
+    case FCI_FFN_POST_NORM: return h->hidden;
+    case FCI_Q_NORM: return wide ? h->n_heads * h->head_dim : h->head_dim;
+    case FCI_K_NORM: return wide ? h->n_kv_heads * h->head_dim : h->head_dim;
+    default: return 0;
     }
 }
 
-FCI_FN void fci_agree_norms(fci_agree *g, uint32_t block, const uint8_t *kept) {
-    const fci_norm *was[] = {&g->was->attn_norm, &g->was->attn_post, &g->was->ffn_norm,
-                             &g->was->ffn_post},
-                   *is[] = {&g->is->attn_norm, &g->is->attn_post, &g->is->ffn_norm,
-                            &g->is->ffn_post};
-    const uint64_t n = g->x->m->hyper.hidden;
-    for (size_t i = 0; i < 4; i++)
-        if (kept[i / 2] &&
-            (!fci_agree_floats(g, was[i]->weight, is[i]->weight, n, FCI_ORDER_AS_IS) ||
-             !fci_agree_floats(g, was[i]->bias, is[i]->bias, n, FCI_ORDER_AS_IS)))
-            fci_agree_not(g, "norm", block);
+FCI_FN bool fci_agree_place(const fci_agree *g, fci_slot slot, const void *was, const void *is,
+                            bool silent) {
+    const uint64_t n = fci_agree_length(g->x->m, slot);
+    const fci_norm *a = (const fci_norm *)was, *b = (const fci_norm *)is;
+    const fci_weight *w = (const fci_weight *)was, *v = (const fci_weight *)is;
+    const fci_order order = fci_export_order(g->x, slot);
+    const bool zero = silent && fci_export_is_output(slot);
+    if (n)
+        return fci_agree_floats(g, a->weight, b->weight, n, order) &&
+               fci_agree_floats(g, a->bias, b->bias, n, order);
+    return fci_agree_matrix(g, &w->matrix, &v->matrix, order, zero) &&
+           (zero || slot < FCI_FIRST_BLOCK_SLOT ||
+            fci_agree_floats(g, w->bias, v->bias, w->matrix.rows, order));
+}
+
+// The slots from `first` on and before `end`, of a block and of what it has become.
+FCI_FN void fci_agree_slots(fci_agree *g, int first, int end, uint32_t block, uint32_t to,
+                            bool silent) {
+    static const char *const names[FCI_SLOT_COUNT] = { // NULL: others stand for it
+        "embedding", "embedding of positions", "last norm", "output matrix", NULL, NULL,
+        "norm", "attention", "attention", "attention", NULL, "norm of q and k", "norm of q and k",
+        "attention", "norm",
+        "norm", "FFN", "FFN", NULL, "FFN", "FFN", "experts", "experts", "experts", "norm"};
+    fc_model *m = g->x->m;
+    for (int i = first; i < end && !g->what; i++) {
+        const fci_slot slot = (fci_slot)i;
+        const bool expert = fci_weights_is_expert(slot);
+        const uint64_t n = !expert ? 1 : m->hyper.blocks[block].experts ? m->hyper.n_experts : 0;
+        for (uint32_t e = 0; e < n && names[i]; e++)
+            if (!fci_agree_place(g, slot, fci_weights_place(m, slot, block, e),
+                                 fci_weights_place(g->back, slot, to, e), silent))
+                fci_agree_not(g, names[i], i < FCI_FIRST_BLOCK_SLOT ? -1 : (int64_t)block);
+    }
 }
 
 FCI_FN void fci_agree_blocks(fci_agree *g) {
@@ -21758,8 +21699,6 @@ FCI_FN void fci_agree_blocks(fci_agree *g) {
         const fci_block_kind *was = &m->hyper.blocks[b], *is;
         if (to == FCI_EXPORT_GONE) continue;
         is = &back->hyper.blocks[to];
-        g->was = &m->layers[b];
-        g->is = &back->layers[to];
         if (memcmp(kept, back->present + 2 * to, 2) != 0) fci_agree_not(g, "set of sublayers", b);
         if (kept[0] && (was->window != is->window || was->rope != is->rope))
             fci_agree_not(g, "kind of attention", b);
@@ -21767,25 +21706,11 @@ FCI_FN void fci_agree_blocks(fci_agree *g) {
                         m->hyper.n_kv_heads != back->hyper.n_kv_heads))
             fci_agree_not(g, "count of heads", -1);
         if (kept[1] && (was->experts != is->experts)) fci_agree_not(g, "kind of FFN", b);
-        fci_agree_norms(g, b, kept);
-        if (kept[0]) fci_agree_attention(g, b, !x->mask[2 * b]);
-        if (kept[1]) fci_agree_ffn(g, b, !x->mask[2 * b + 1]);
+        if (kept[0])
+            fci_agree_slots(g, FCI_FIRST_BLOCK_SLOT, FCI_FIRST_FFN_SLOT, b, to, !x->mask[2 * b]);
+        if (kept[1])
+            fci_agree_slots(g, FCI_FIRST_FFN_SLOT, FCI_SLOT_COUNT, b, to, !x->mask[2 * b + 1]);
     }
-}
-
-FCI_FN void fci_agree_ends(fci_agree *g) {
-    const fc_model *m = g->x->m, *back = g->back;
-    if (!fci_agree_matrix(g, &m->embedding, &back->embedding, FCI_ORDER_AS_IS, false))
-        fci_agree_not(g, "embedding", -1);
-    if (!fci_agree_matrix(g, &m->output, &back->output, FCI_ORDER_AS_IS, false))
-        fci_agree_not(g, "output matrix", -1);
-    if (!fci_agree_matrix(g, &m->positions, &back->positions, FCI_ORDER_AS_IS, false))
-        fci_agree_not(g, "embedding of positions", -1);
-    if (!fci_agree_floats(g, m->output_norm.weight, back->output_norm.weight, m->hyper.hidden,
-                          FCI_ORDER_AS_IS) ||
-        !fci_agree_floats(g, m->output_norm.bias, back->output_norm.bias, m->hyper.hidden,
-                          FCI_ORDER_AS_IS))
-        fci_agree_not(g, "last norm", -1);
 }
 
 // The first token that differs, as an error.
@@ -21830,16 +21755,13 @@ FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_t
 FCI_FN fc_code fci_agree_added(fci_export *x, const fc_tokenizer *was, const fc_tokenizer *is,
                                fci_str token) {
     static const char *const around[] = {"", "a", " b ", "1", "\n", " ", ".", "  c", "", "\t"};
-    fci_buffer b;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    fci_buffer b = fci_buffer_of(x->c);
     for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
         fci_puts(&b, around[i]);
         fci_put(&b, token.p, token.n);
     }
-    fc_code code = b.error.code;
-    if (code) *x->err = b.error;
-    else code = fci_agree_text(x, was, is, fci_sn(b.p, b.n), token);
+    fc_code code = fci_buffer_code(&b, x->err);
+    if (!code) code = fci_agree_text(x, was, is, fci_sn(b.p, b.n), token);
     fci_buffer_free(&b);
     return code;
 }
@@ -21909,7 +21831,7 @@ FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path) {
     g.back = back;
     fci_agree_numbers(&g);
     fci_agree_blocks(&g);
-    fci_agree_ends(&g);
+    fci_agree_slots(&g, 0, FCI_FIRST_BLOCK_SLOT, 0, 0, false);
     fc_code code = FC_OK;
     if (g.what)
         code = fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -22057,12 +21979,10 @@ FCI_FN fc_code fci_deliver_file(fci_export *x, const char *name, const char *byt
 }
 
 FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files) {
-    fci_buffer head;
     char name[64], length[8] = {0};
     fci_deliver_shard_name(file, n_files, name, sizeof name);
     char *path = fci_path_join(&x->arena, x->target, name, x->err);
-    memset(&head, 0, sizeof head);
-    head.c = x->c;
+    fci_buffer head = fci_buffer_of(x->c);
     fci_put(&head, length, 8);
     fci_deliver_put_header(x, file, &head);
     fc_code code = path ? head.error.code : FC_ERR_MEMORY;
@@ -22076,19 +21996,16 @@ FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files)
 }
 
 FCI_FN fc_code fci_deliver_text(fci_export *x, const char *name, fci_buffer *b) {
-    fc_code code = b->error.code;
-    if (code) *x->err = b->error;
-    else code = fci_deliver_file(x, name, b->p, b->n);
+    fc_code code = fci_buffer_code(b, x->err);
+    if (!code) code = fci_deliver_file(x, name, b->p, b->n);
     fci_buffer_free(b);
     return code;
 }
 
 FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files) {
-    fci_buffer b;
     uint64_t total = 0;
     char name[64];
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    fci_buffer b = fci_buffer_of(x->c);
     for (size_t i = 0; i < x->n_outs; i++) total += x->outs[i].bytes;
     fci_json_put(&b, "{'metadata': {'total_size': %llu}, 'weight_map': {",
                  (unsigned long long)total);
@@ -22311,10 +22228,8 @@ FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
 }
 
 FCI_FN fc_code fci_made_make_config(fci_export *x) {
-    fci_buffer b;
     fc_dtype type = fci_convert_type(x, FCI_EMBEDDING, &x->m->embedding);
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    fci_buffer b = fci_buffer_of(x->c);
     fci_json_put(&b, "{\n  'architectures': [%s],\n  'model_type': %s,\n  'torch_dtype': %s",
                  x->family->class_name, x->family->name,
                  type == FC_DTYPE_F16    ? "float16"
@@ -22327,7 +22242,7 @@ FCI_FN fc_code fci_made_make_config(fci_export *x) {
     fc_code code = fci_made_biases(x, &b);
     if (!code) code = fci_made_rope(x, &b);
     fci_puts(&b, "\n}\n");
-    if (!code && (code = b.error.code) != FC_OK) *x->err = b.error;
+    if (!code) code = fci_buffer_code(&b, x->err);
     char *text = code ? NULL : fci_arena_copy(&x->arena, fci_sn(b.p, b.n), x->err);
     if (!code)
         code =
@@ -22485,7 +22400,7 @@ FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffe
                 fci_map_get(&ids, fci_sn(s.p + k, s.n - k), &m.right))
                 fci_put(&list, &m, sizeof m);
     }
-    if (!code && list.error.code && (code = list.error.code) != FC_OK) *x->err = list.error;
+    if (!code) code = fci_buffer_code(&list, x->err);
     const size_t n = code ? 0 : list.n / sizeof(fci_made_merge);
     fci_made_merge *merges = (fci_made_merge *)(void *)list.p;
     if (n) qsort(merges, n, sizeof *merges, fci_made_by_score);
@@ -22570,12 +22485,10 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
     const fc_container *g = x->m->container;
     const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens");
     fci_made_vocab v;
-    fci_buffer b;
     uint64_t at = 0;
     fc_error why;
     memset(&v, 0, sizeof v);
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    fci_buffer b = fci_buffer_of(x->c);
     v.t = fc_model_tokenizer(x->m, &why);
     if (!v.t && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
     if (!v.t) {
@@ -22599,8 +22512,7 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
     if (code) fci_buffer_free(&b);
     else code = fci_deliver_text(x, "tokenizer.json", &b);
     if (code) return code;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    b = fci_buffer_of(x->c);
     fci_made_settings(x, &v, &b);
     x->tokenizer = true;
     return fci_deliver_text(x, "tokenizer_config.json", &b);
@@ -22732,10 +22644,8 @@ FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_clas
 // A file of settings: byte for byte, or without what names programs.
 FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
     fci_file f;
-    fci_buffer b;
     const fci_json *root;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    fci_buffer b = fci_buffer_of(x->c);
     fc_code code = fci_vocab_json(x, name, &f, &root);
     bool new_class = false;
     if (!code && strcmp(name, "tokenizer_config.json") == 0)
@@ -22881,9 +22791,9 @@ FCI_FN fc_code fci_package_gguf(fci_export *x) {
     keys.b.c = head.c = x->c;
     fci_package_say_window(x);
     fc_code code = fci_package_keys(x, &keys);
-    if (!code && keys.b.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = keys.b.error;
+    if (!code) code = fci_buffer_code(&keys.b, x->err);
     if (!code) fci_package_gguf_head(x, &keys, align, &head);
-    if (!code && head.error.code && (code = FC_ERR_MEMORY) != FC_OK) *x->err = head.error;
+    if (!code) code = fci_buffer_code(&head, x->err);
     for (size_t i = 0; i < x->n_outs; i++) x->total += fci_round_up(x->outs[i].bytes, align);
     x->total += head.n;
     if (!code) code = fci_package_room_check(x, x->desc->path, x->total);
@@ -22915,13 +22825,11 @@ FCI_FN void fci_package_say_left(const fci_export *x) {
 // The model card with a paragraph on what was removed.
 FCI_FN fc_code fci_package_card(fci_export *x) {
     fci_file f;
-    fci_buffer b;
     char *path = NULL;
     const fci_kv *licence =
         fci_config_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
     fci_str name;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    fci_buffer b = fci_buffer_of(x->c);
     if (!fci_config_is_gguf(x->m) && fci_vocab_beside(x, "README.md", &path)) return x->err->code;
     if (fci_kv_str(licence, &name)) {
         fci_puts(&b, "---\nlicense: ");
@@ -22945,11 +22853,9 @@ FCI_FN fc_code fci_package_card(fci_export *x) {
 }
 
 FCI_FN fc_code fci_package_folder_files(fci_export *x) {
-    fci_buffer b;
     uint32_t n = fci_deliver_shards(x);
     fc_code code = FC_OK;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    fci_buffer b = fci_buffer_of(x->c);
     for (uint32_t i = 0; i < n && !code; i++) code = fci_deliver_shard(x, i, n);
     if (!code && n > 1) code = fci_deliver_index(x, n);
     if (!code && !fci_export_masked(x)) {
@@ -22957,8 +22863,7 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
         code = fci_deliver_text(x, "modeling_finercut.py", &b);
     }
     if (code) return code;
-    memset(&b, 0, sizeof b);
-    b.c = x->c;
+    b = fci_buffer_of(x->c);
     code = fci_directory_put_config(x, &b);
     if (code) {
         if (b.error.code) *x->err = b.error;
@@ -24069,9 +23974,14 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PANEL_MAX
 #undef FCI_PART_OF_HEADS
 #undef FCI_PAUSE
+#undef FCI_PEAK
+#undef FCI_PEAK_ADD
 #undef FCI_PEAK_BYTES
 #undef FCI_PEAK_EACH
+#undef FCI_PEAK_LOAD
 #undef FCI_PEAK_SECONDS
+#undef FCI_PEAK_STORE
+#undef FCI_PEAK_SUM
 #undef FCI_PEEK
 #undef FCI_PICTURE_CENTRE
 #undef FCI_PICTURE_END
