@@ -10818,7 +10818,7 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
 #define FCI_TILE_14(X, t)                                                                          \
     FCI_TILE_6(X, t) X(6, t) X(7, t) X(8, t) X(9, t) X(10, t) X(11, t) X(12, t) X(13, t)
 #define FCI_TILE_BEGIN(i, v)                                                                       \
-    fci_kernel_vector_##v c##i = FCI_VECTOR_##v(setzero_ps)(), d##i = c##i;                               \
+    FCI_VECTOR_T_##v c##i = FCI_VECTOR_##v(setzero_ps)(), d##i = c##i;                             \
     if (i < limit && !first) {                                                                     \
         c##i = FCI_VECTOR_##v(loadu_ps)(acc + 2 * N * i);                                          \
         d##i = FCI_VECTOR_##v(loadu_ps)(acc + 2 * N * i + N);                                      \
@@ -10834,22 +10834,22 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
         FCI_VECTOR_##v(storeu_ps)(acc + 2 * N * i + N, d##i);                                      \
     }
 #define FCI_TILE(name, v, target, word, most, add)                                                 \
-    target FCI_INLINE void fci_kernel_tile_##name##_rows(size_t limit, size_t words, const word *a,       \
+    target FCI_INLINE void fci_kernel_tile_##name##_rows(size_t limit, size_t words, const word *a,\
                                                   const word *w, float *acc, bool first) {         \
-        enum { N = sizeof(fci_kernel_vector_##v) / sizeof(float) };                                       \
+        enum { N = sizeof(FCI_VECTOR_T_##v) / sizeof(float) };                                     \
         FCI_TILE_##most(FCI_TILE_BEGIN, v)                                                         \
         for (size_t k = 0; k < words; k++, a++, w += 2 * N) { FCI_TILE_##most(FCI_TILE_STEP, add) }\
         FCI_TILE_##most(FCI_TILE_END, v)                                                           \
     }                                                                                              \
-    target FCI_FN void fci_kernel_tile_##name(size_t rows, size_t words, const void *a, const void *w,    \
+    target FCI_FN void fci_kernel_tile_##name(size_t rows, size_t words, const void *a, const void *w,\
                                        float *acc, bool first) {                                   \
         const word *x = (const word *)a, *y = (const word *)w;                                     \
-        if (most > 8 && rows > 8) fci_kernel_tile_##name##_rows(most, words, x, y, acc, first);           \
-        else if (rows > 2) fci_kernel_tile_##name##_rows(8, words, x, y, acc, first);                     \
-        else fci_kernel_tile_##name##_rows(2, words, x, y, acc, first);                                   \
+        if (most > 8 && rows > 8) fci_kernel_tile_##name##_rows(most, words, x, y, acc, first);    \
+        else if (rows > 2) fci_kernel_tile_##name##_rows(8, words, x, y, acc, first);              \
+        else fci_kernel_tile_##name##_rows(2, words, x, y, acc, first);                            \
     }
 
-typedef __m256 fci_kernel_vector_avx2;
+#define FCI_VECTOR_T_avx2 __m256
 #define FCI_VECTOR_avx2(op) _mm256_##op
 #define FCI_TILE_ADD(c, x, w) _mm256_fmadd_ps(_mm256_broadcast_ss(x), _mm256_loadu_ps(w), c)
 FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
@@ -10860,14 +10860,14 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
 // at once (FCI_TURN_DO), in turns of two squares so that the one's sums need not wait for each
 // other.
 #define FCI_SINGLE(name, target, word)                                                             \
-    target FCI_INLINE void fci_kernel_single_##name##_square(const char *const *rows, size_t k, size_t n, \
+    target FCI_INLINE void fci_kernel_single_##name##_square(const char *const *rows, size_t k, size_t n,\
                                                       const word *x, __m512 *acc) {                \
         const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));                                   \
         __m512 sum = *acc;                                                                         \
         FCI_TURN_ALL                                                                               \
         *acc = sum;                                                                                \
     }                                                                                              \
-    target FCI_FN void fci_kernel_single_##name##_avx512(size_t words, const void *a,                     \
+    target FCI_FN void fci_kernel_single_##name##_avx512(size_t words, const void *a,              \
                                                   const char *const *rows, const char *ahead,      \
                                                   float *acc, bool first) {                        \
         const word *x = (const word *)a;                                                           \
@@ -10877,11 +10877,11 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
             const size_t n = words - k < 16 ? words - k : 16;                                      \
             for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead); \
             if (n == 16) {                                                                         \
-                fci_kernel_single_##name##_square(rows, k, 16, x + k, &low);                              \
-                fci_kernel_single_##name##_square(rows + 16, k, 16, x + k, &high);                        \
+                fci_kernel_single_##name##_square(rows, k, 16, x + k, &low);                       \
+                fci_kernel_single_##name##_square(rows + 16, k, 16, x + k, &high);                 \
             } else {                                                                               \
-                fci_kernel_single_##name##_square(rows, k, n, x + k, &low);                               \
-                fci_kernel_single_##name##_square(rows + 16, k, n, x + k, &high);                         \
+                fci_kernel_single_##name##_square(rows, k, n, x + k, &low);                        \
+                fci_kernel_single_##name##_square(rows + 16, k, n, x + k, &high);                  \
             }                                                                                      \
         }                                                                                          \
         _mm512_storeu_ps(acc, low);                                                                \
@@ -10889,7 +10889,7 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
     }
 
 #if FCI_HAS_AVX512
-typedef __m512 fci_kernel_vector_avx512;
+#define FCI_VECTOR_T_avx512 __m512
 #define FCI_VECTOR_avx512(op) _mm512_##op
 #define FCI_TILE_ADD(c, x, w) _mm512_fmadd_ps(_mm512_set1_ps(*(x)), _mm512_loadu_ps(w), c)
 #define FCI_TURN_DO(i, v)                                                                          \
@@ -12468,7 +12468,7 @@ FCI_FN double fci_peak_scalar(size_t rounds, float *x) {
 
 #if FCI_HAS_AVX2
 // The x86 loops from one body: add(sum) is the instruction, `each` the operations of one.
-#define FCI_PEAK_LOAD(i, v) fci_vector_##v s##i = FCI_VECTOR_##v(loadu_ps)(x + i);
+#define FCI_PEAK_LOAD(i, v) FCI_VECTOR_T_##v s##i = FCI_VECTOR_##v(loadu_ps)(x + i);
 #define FCI_PEAK_ADD(i, add) s##i = add(s##i);
 #define FCI_PEAK_STORE(i, v)                                                                       \
     FCI_VECTOR_##v(storeu_ps)(x, FCI_VECTOR_##v(add_ps)(FCI_VECTOR_##v(loadu_ps)(x), s##i));
@@ -24060,6 +24060,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TURN_QUARTERS
 #undef FCI_TURN_WORDS
 #undef FCI_USUAL
+#undef FCI_VECTOR_T_avx2
+#undef FCI_VECTOR_T_avx512
 #undef FCI_VECTOR_avx2
 #undef FCI_VECTOR_avx512
 #undef FCI_VECTORS
