@@ -10841,8 +10841,8 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
         for (size_t k = 0; k < words; k++, a++, w += 2 * N) { FCI_TILE_##most(FCI_TILE_STEP, add) }\
         FCI_TILE_##most(FCI_TILE_END, v)                                                           \
     }                                                                                              \
-    target FCI_FN void fci_kernel_tile_##name(size_t rows, size_t words, const void *a, const void *w,\
-                                       float *acc, bool first) {                                   \
+    target FCI_FN void fci_kernel_tile_##name(size_t rows, size_t words, const void *a,            \
+                                              const void *w, float *acc, bool first) {             \
         const word *x = (const word *)a, *y = (const word *)w;                                     \
         if (most > 8 && rows > 8) fci_kernel_tile_##name##_rows(most, words, x, y, acc, first);    \
         else if (rows > 2) fci_kernel_tile_##name##_rows(8, words, x, y, acc, first);              \
@@ -10860,8 +10860,9 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
 // at once (FCI_TURN_DO), in turns of two squares so that the one's sums need not wait for each
 // other.
 #define FCI_SINGLE(name, target, word)                                                             \
-    target FCI_INLINE void fci_kernel_single_##name##_square(const char *const *rows, size_t k, size_t n,\
-                                                      const word *x, __m512 *acc) {                \
+    target FCI_INLINE void fci_kernel_single_##name##_square(const char *const *rows, size_t k,    \
+                                                             size_t n, const word *x,              \
+                                                             __m512 *acc) {                        \
         const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));                                   \
         __m512 sum = *acc;                                                                         \
         FCI_TURN_ALL                                                                               \
