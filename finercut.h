@@ -9391,20 +9391,20 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
 
 // >> lanes
 // The arithmetic, one table of functions per instruction set: GEMM, attention, row operations,
-// distances.
+// distances. Work is split over outputs only and every output is one sum in a fixed order, so
+// results do not depend on the number of threads, on what else is computed or on how work is cut.
 //
-// How to read this room and the next. A *lane body* is a plain C function over sixteen numbers at a time,
-// written once; every table has its own compiled copy. A *tile* is the inner loop of GEMM and
-// attention, written by hand for each instruction set. All else is ordinary C that calls a table.
-// Work is split over outputs only and every output is one sum in a fixed order, so nothing here
-// depends on threads, neighbours or pieces.
+// How to read this room and the next ones. A *lane body* is a plain C function over sixteen numbers
+// at a time, written once; every table has its own compiled copy. A *tile* is the inner loop of
+// GEMM and attention, written by hand for each instruction set. The rest is ordinary C that calls a
+// table.
 
 typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc,
                             bool first);
 
-// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's,
-// for when there is nothing that packing would serve. As many bytes as are read are asked for from
-// `ahead` on.
+// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's.
+// Packing costs more than it saves for a single row. While it reads, it prefetches as many bytes
+// from `ahead` on (NULL: none).
 typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *const *rows,
                               const char *ahead, float *acc, bool first);
 
@@ -9415,62 +9415,63 @@ typedef void (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const
 typedef struct fci_tile {
     size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
     fci_lanes_tile_fn run;
-    fci_lanes_single_fn single; // NULL: a single row goes the way of many
-    fci_lanes_coded_fn coded;   // NULL: its weights are decoded before
+    fci_lanes_single_fn single; // NULL: a single row is computed by `run`
+    fci_lanes_coded_fn coded;   // NULL: `single` reads decoded weights
 } fci_tile;
 
 typedef enum fci_activation { // names at fci_architecture_activations
     FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
 } fci_activation;
 
-// The lanes' bodies: result, name, parameters and arguments of each. From this list come their
-// declarations, a table's fields and its compiled copies, so none can stand in another's place.
-//   finish    a tile [rows, columns] to y; the bias is added last to the sum, then the sum to what y held
+// The lane bodies: result, name, parameters and arguments of each. Their declarations, the fields
+// of a table and its compiled copies are made from this list, so no two can be swapped.
+//   finish    writes a tile [rows, columns] to y: the sum plus bias, then plus y where `add`
 //   lse       log-sum-exp; NaN where z holds NaN or +infinity
-//   js, js_reference, kl    of the distributions that logits and their lse give
+//   js, js_reference, kl    divergences of the distributions given by logits and their lse
 //   rms       1 / sqrt(mean(x^2) + eps)
-//   rotate    pairs (a, b) become (a cos - b sin, b cos + a sin); neighbours where interleaved, else halves
-//   softmax   a step of online softmax over n scores; returns what earlier results are to be multiplied by
+//   rotate    pairs (a, b) become (a cos - b sin, b cos + a sin); adjacent where interleaved,
+//             else one of each half
+//   softmax   a step of online softmax over n scores; returns the factor for earlier results
 //   layernorm (x - mean) / sqrt(variance + eps) * weight + bias (or NULL); y may be x
 //   activate  x = activation(x), times up where that is not NULL
 //   cap       cap tanh(scale x / cap), or scale x where cap is 0
-#define FCI_LANES_LIST(RETURNS, DOES, table, target) \
-    DOES(finish, (const float *acc, size_t lda, size_t rows, const float *bias, bool add, \
-                  size_t columns, float *y, size_t ldy), \
-         (acc, lda, rows, bias, add, columns, y, ldy), table, target) \
+#define FCI_LANES_LIST(RETURNS, DOES, table, target)                                               \
+    DOES(finish, (const float *acc, size_t lda, size_t rows, const float *bias, bool add,          \
+                  size_t columns, float *y, size_t ldy),                                           \
+         (acc, lda, rows, bias, add, columns, y, ldy), table, target)                              \
     DOES(times, (const float *x, float factor, size_t n, float *y), (x, factor, n, y), table, target) \
-    RETURNS(double, lse, (const float *z, size_t n), (z, n), table, target) \
-    RETURNS(double, js, (const float *p, const float *q, double lse_p, double lse_q, size_t n), \
-            (p, q, lse_p, lse_q, n), table, target) \
-    RETURNS(double, js_reference, \
-            (const float *p, const float *q, double lse_p, double lse_q, size_t n), \
-            (p, q, lse_p, lse_q, n), table, target) \
-    RETURNS(double, kl, (const float *p, const float *q, double lse_p, double lse_q, size_t n), \
-            (p, q, lse_p, lse_q, n), table, target) \
+    RETURNS(double, lse, (const float *z, size_t n), (z, n), table, target)                        \
+    RETURNS(double, js, (const float *p, const float *q, double lse_p, double lse_q, size_t n),    \
+            (p, q, lse_p, lse_q, n), table, target)                                                \
+    RETURNS(double, js_reference,                                                                  \
+            (const float *p, const float *q, double lse_p, double lse_q, size_t n),                \
+            (p, q, lse_p, lse_q, n), table, target)                                                \
+    RETURNS(double, kl, (const float *p, const float *q, double lse_p, double lse_q, size_t n),    \
+            (p, q, lse_p, lse_q, n), table, target)                                                \
     DOES(dots, (const float *p, const float *q, size_t n, double out[3]), (p, q, n, out), table, target) \
-    RETURNS(double, squared_difference, (const float *p, const float *q, size_t n), (p, q, n), \
-            table, target) \
-    RETURNS(float, rms, (const float *x, float eps, size_t n), (x, eps, n), table, target) \
-    DOES(scale, (const float *x, const float *weight, float factor, size_t n, float *y), \
-         (x, weight, factor, n, y), table, target) \
-    DOES(rotate, (float *x, const float *cosines, const float *sines, size_t pairs, \
-                  bool interleaved), \
-         (x, cosines, sines, pairs, interleaved), table, target) \
-    RETURNS(float, softmax, \
-            (const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale, \
-             float *max, float *sum, float *weights), \
-            (s, stride, nr, n, visible, scale, max, sum, weights), table, target) \
-    DOES(layernorm, (const float *x, const float *weight, const float *bias, float eps, size_t n, \
-                     float *y), \
-         (x, weight, bias, eps, n, y), table, target) \
-    DOES(activate, (fci_activation kind, float *x, const float *up, size_t n), (kind, x, up, n), \
-         table, target) \
+    RETURNS(double, squared_difference, (const float *p, const float *q, size_t n), (p, q, n),     \
+            table, target)                                                                         \
+    RETURNS(float, rms, (const float *x, float eps, size_t n), (x, eps, n), table, target)         \
+    DOES(scale, (const float *x, const float *weight, float factor, size_t n, float *y),           \
+         (x, weight, factor, n, y), table, target)                                                 \
+    DOES(rotate, (float *x, const float *cosines, const float *sines, size_t pairs,                \
+                  bool interleaved),                                                               \
+         (x, cosines, sines, pairs, interleaved), table, target)                                   \
+    RETURNS(float, softmax,                                                                        \
+            (const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale,      \
+             float *max, float *sum, float *weights),                                              \
+            (s, stride, nr, n, visible, scale, max, sum, weights), table, target)                  \
+    DOES(layernorm, (const float *x, const float *weight, const float *bias, float eps, size_t n,  \
+                     float *y),                                                                    \
+         (x, weight, bias, eps, n, y), table, target)                                              \
+    DOES(activate, (fci_activation kind, float *x, const float *up, size_t n), (kind, x, up, n),   \
+         table, target)                                                                            \
     DOES(cap, (float *x, float scale, float cap, size_t n), (x, scale, cap, n), table, target)
 #define FCI_LANES_FIELD(type, name, parameters, arguments, table, target) type(*name) parameters;
 #define FCI_LANES_VOID_FIELD(name, parameters, arguments, table, target) void(*name) parameters;
-#define FCI_LANES_BODY(type, name, parameters, arguments, table, target) \
+#define FCI_LANES_BODY(type, name, parameters, arguments, table, target)                           \
     FCI_INLINE type fci_lanes_##name parameters;
-#define FCI_LANES_VOID_BODY(name, parameters, arguments, table, target) \
+#define FCI_LANES_VOID_BODY(name, parameters, arguments, table, target)                            \
     FCI_INLINE void fci_lanes_##name parameters;
 
 typedef struct fci_kernels {
@@ -9488,9 +9489,10 @@ typedef struct fci_kernels {
     FCI_LANES_LIST(FCI_LANES_FIELD, FCI_LANES_VOID_FIELD, , )
 } fci_kernels;
 
-// ---- Lanes: sixteen floats, sixteen doubles, sixteen words. The compiler cuts them to the registers of
-// the function's instruction set; one that has no such types gets single numbers. They are never
-// passed or returned by value, which would tie the calling convention to an instruction set.
+// ---- Lanes: vectors of sixteen floats or words. The compiler splits them into the registers of
+// the function's instruction set; a compiler without vector types gets single numbers. They are
+// passed by pointer only, as passing by value would tie the calling convention to an instruction
+// set.
 #if FCI_VECTORS
 #  define FCI_LANES 16
 typedef float fci_lanes __attribute__((vector_size(64)));
@@ -9513,12 +9515,12 @@ typedef double fci_lanes_half_f64;
 #  define FCI_WIDEN(x) ((double)(x))
 #endif
 
-// The first n of p, up to FCI_LANES; `pad` fills what is missing.
+// Loads the first n numbers of p, at most FCI_LANES; `pad` fills the rest.
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad);
-// The first n to p.
+// Stores the first n lanes to p.
 FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n);
 FCI_LANES_LIST(FCI_LANES_BODY, FCI_LANES_VOID_BODY, , )
-// Floats to words of two bfloat16, to nearest even, NaN kept (as fci_f32_to_bf16).
+// Rounds pairs of floats to words of two bfloat16 (as fci_f32_to_bf16).
 FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out);
 
 // ---- private to this section
@@ -9543,12 +9545,12 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 // One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits:
 // a word is one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of
 // activation row r is at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the
-// tile [mr][nr], added to, or begun at zero where `first`; every element is one accumulator over k
-// in ascending order. Rows of acc from `rows` on may be written or left. w and acc are aligned to
+// tile [mr][nr], started at zero where `first`; every element is one accumulator over k in
+// ascending order. Rows of acc from `rows` on may be overwritten. w and acc are aligned to
 // FCI_ALIGN, a to a word.
-#define FCI_TILE_WORDS 512 // at most; 14 rows of them and a few of weights fit the first-level cache
+#define FCI_TILE_WORDS 512 // 14 rows of them and a few of weights fit the L1 cache
 #define FCI_SELECT(mask, a, b) FCI_FLOATS(((mask) & FCI_BITS(a)) | (~(mask) & FCI_BITS(b)))
-#define FCI_MAX(a, b) FCI_SELECT(FCI_LESS(a, b), b, a) // a NaN in b is passed over
+#define FCI_MAX(a, b) FCI_SELECT(FCI_LESS(a, b), b, a) // ignores a NaN in b
 
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad) {
     if (n >= FCI_LANES) {
@@ -9565,9 +9567,9 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n) {
     else memcpy(p, v, n * sizeof *p);
 }
 
-// Sums in double, a register for each half of the lanes (gcc keeps a type of two registers in
-// memory). Plain terms are first gathered in float, FCI_TOTAL_RUN at a time: conversions cost as
-// much as an exp.
+// Sums in double, one vector per half of the lanes (gcc keeps a type of two registers in memory).
+// Plain terms are first summed in float, FCI_TOTAL_RUN at a time, as a conversion costs as much as
+// an exp.
 #define FCI_TOTAL_RUN 16
 typedef struct fci_lanes_total {
     fci_lanes_half_f64 low, high;
@@ -9636,14 +9638,14 @@ FCI_INLINE float fci_lanes_highest(const fci_lanes *v) {
 }
 
 // e^x for x <= 88, at most 1.1 ulp; results below the smallest normal number are zero, NaN stays
-// NaN. x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), p fitted to 3e-9; 2^n made of
-// n's bits.
+// NaN. x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), p fitted to 3e-9; 2^n is made
+// from the bits of n.
 FCI_INLINE void fci_lanes_exp(fci_lanes *v) {
     const fci_lanes x = *v;
     // 1.5 * 2^23: the sum's low bits are round(x / ln 2)
     fci_lanes shifted = x * 1.44269504f + 12582912.0f;
     fci_lanes n = shifted - 12582912.0f;
-    // ln 2 in two parts, the first one short
+    // ln 2 in two parts; n times the first is exact
     fci_lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     fci_lanes p = r * 0.00138146001f + 0.00836871563f;
     p = p * r + 0.0416683879f;
@@ -9685,17 +9687,17 @@ FCI_INLINE double fci_lanes_lse(const float *z, size_t n) {
     return (double)max + log(fci_lanes_total_of(&sum));
 }
 
-// The divergences below compare P = e^(p - lse_p) with Q = e^(q - lse_q). Written as in a textbook
-// they lose everything where P is close to Q: their terms are of either sign and of first order in
-// the difference, their sum is of second order. So each is written as a sum of terms >= 0 in
-// d = log Q - log P, a function of d alone times a probability, with a polynomial where |d| is
-// small. (To do so, the sums of P and Q are taken to be 1, and multiples of sum Q - sum P added.)
-// of lanes: both logarithms of the probabilities and their difference
+// The divergences below compare P = e^(p - lse_p) with Q = e^(q - lse_q). The textbook formulas
+// cancel where P is close to Q: their terms have either sign and are of first order in the
+// difference, their sum is of second order. So each is written as a sum of terms >= 0: a function
+// of d = log Q - log P alone times a probability, with a polynomial where |d| is small. (P and Q
+// sum to 1, so multiples of sum Q - sum P may be added.)
+// fci_lanes_pair holds log P, log Q and d.
 typedef struct fci_lanes_pair {
     fci_lanes p, q, d;
 } fci_lanes_pair;
 
-// lse of both in two floats each, so that p - lse keeps p's precision
+// Both lse in two floats each, so that p - lse keeps the precision of p.
 typedef struct fci_lanes_shift {
     float p[2], q[2], d;
 } fci_lanes_shift;
@@ -9719,8 +9721,7 @@ FCI_INLINE void fci_lanes_pair_load(fci_lanes_pair *x, const float *p, const flo
     x->q = (x->q - s->q[0]) - s->q[1];
 }
 
-// What both Jensen-Shannon kinds need, with a = |d| / 2: the larger of P and Q, a^2, e^-a and
-// e^-2a.
+// For both Jensen-Shannon kinds, with a = |d| / 2: the larger of P and Q, a, a^2, e^-a and e^-2a.
 typedef struct fci_lanes_js_parts {
     fci_lanes larger, a, z, u, t;
 } fci_lanes_js_parts;
@@ -9867,7 +9868,7 @@ FCI_INLINE void fci_lanes_scale(const float *x, const float *weight, float facto
 
 FCI_INLINE void fci_lanes_turn(float *x, const float *cosines, const float *sines, size_t pairs,
                                 bool interleaved) {
-    if (interleaved) { // few models' pairs: single numbers
+    if (interleaved) { // few models have these, so one number at a time
         for (size_t i = 0; i < pairs; i++) {
             const float a = x[2 * i], b = x[2 * i + 1];
             x[2 * i] = a * cosines[i] - b * sines[i];
@@ -9893,10 +9894,9 @@ FCI_INLINE void fci_lanes_rotate(float *x, const float *cosines, const float *si
     else fci_lanes_turn(x, cosines, sines, pairs, false);
 }
 
-// A step of online softmax for one row: its n scores lie in runs of nr, a stride apart, and only
-// the first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on.
-// *max and *sum go on from the blocks before; returns what those blocks' results must be multiplied
-// by.
+// A step of online softmax for one row. Its n scores lie in runs of nr, `stride` apart; only the
+// first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on. *max
+// and *sum continue from earlier blocks; returns the factor for the results of those blocks.
 FCI_INLINE float fci_lanes_softmax(const float *s, size_t stride, size_t nr, size_t n,
                                   size_t visible, float scale, float *max, float *sum,
                                   float *weights) {
@@ -9998,8 +9998,8 @@ FCI_INLINE void fci_lanes_sigmoid(fci_lanes *v) {
     *v = FCI_SELECT(FCI_LESS(x, 0.0f), e, one) / (e + 1.0f);
 }
 
-// The normal distribution's integral up to x: of -|x| as e^(-x^2/2) p(t), t = 1 / (1 + 0.3 |x|), p
-// fitted to 6e-8 of the value; the other side is its complement.
+// The cumulative normal distribution: at -|x| it is e^(-x^2/2) p(t), t = 1 / (1 + 0.3 |x|), p
+// fitted to 6e-8 of the value; at |x| the complement.
 FCI_INLINE void fci_lanes_normal(fci_lanes *v) {
     const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff);
     fci_lanes e = a * a * -0.5f, t = 1.0f / (a * 0.3f + 1.0f);
@@ -10094,10 +10094,9 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 }
 
 // >> decode
-// Decoders of stored weights: those of the number room, which are their twins, over sixteen weights at
-// a time. Bits are equal, but that of two NaN (a scale's and a minimum's) either may come out. No
-// compiler can change a rounding: every product is exact (see there), so fused with the sum or not
-// it is the same.
+// Decoders of stored weights: the scalar ones of room number, over sixteen weights at a time. The
+// bits are the same (of two NaN, a scale's and a minimum's, either may come out): every product is
+// exact (see there), so it does not matter whether it is fused with the sum.
 
 // As fci_kernels.interleave.
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
@@ -10114,12 +10113,12 @@ typedef uint8_t fci_bytes __attribute__((vector_size(16)));
 typedef uint32_t fci_bytes_u32 __attribute__((vector_size(16)));
 typedef uint64_t fci_bytes_u64 __attribute__((vector_size(16)));
 
-// The steps that are written by hand for each instruction set. NULL: none, formats that need it are
-// left to their twins.
+// The steps that are written by hand for each instruction set. Formats that need one that is NULL
+// are decoded by room number.
 typedef struct fci_decode_steps {
-    // scale * q + add, q signed bytes
+    // scale * q + add of signed bytes
     void (*put)(const fci_bytes *q, float scale, float add, float *out);
-    void (*put_bf16)(const fci_bytes *q, float scale, float add, char *out); // the same, rounded
+    void (*put_bf16)(const fci_bytes *q, float scale, float add, char *out); // rounded to bfloat16
     void (*look_up)(fci_bytes *q, const int8_t *values);                 // q = values[q], q < 16
     void (*halves)(const uint8_t *stored, float *out);                   // sixteen float16
     float (*half)(const uint8_t *stored);                                // one
@@ -10132,10 +10131,11 @@ FCI_INLINE void fci_decode_put_weights(const fci_decode_steps *by, const fci_byt
     else by->put_bf16(q, scale, add, out);
 }
 
-// Those without a minimum add -0, which changes nothing: not even -0, as 0 would.
+// Types without a minimum add -0: adding 0 would turn a product of -0 into 0.
 #define FCI_NOTHING (-0.0f)
 
-// Some bits of sixteen stored bytes. (Pairs of bytes are shifted; what crosses over is masked.)
+// The bits of `mask` of sixteen shifted bytes. Pairs of bytes are shifted together; the mask clears
+// what crosses over.
 FCI_INLINE void fci_decode_weights_bits(fci_bytes *q, const uint8_t *stored, int shift, unsigned mask) {
     typedef uint16_t pairs __attribute__((vector_size(16)));
     pairs v;
@@ -10144,7 +10144,7 @@ FCI_INLINE void fci_decode_weights_bits(fci_bytes *q, const uint8_t *stored, int
     *q = (fci_bytes)v;
 }
 
-// The fifth bit of sixteen weights, from bits that lie side by side.
+// Sets the fifth bit of sixteen weights, from sixteen consecutive bits.
 FCI_INLINE void fci_decode_weights_fifth(fci_bytes *q, uint32_t bits) {
     const fci_bytes place = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     const uint64_t each = UINT64_MAX / 255; // a one in every byte
@@ -10213,7 +10213,7 @@ FCI_INLINE void fci_decode_lanes_q2_k(const fci_decode_steps *by, const uint8_t 
 FCI_INLINE void fci_decode_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                char *out) {
     for (; n > 0; n--, b += 110, out += 256 * by->bytes) {
-        uint32_t s[3]; // scales four at a time
+        uint32_t s[3]; // four scales to a word each
         float scales[16];
         fci_bytes q, high;
         memcpy(s, b + 96, sizeof s);
@@ -10234,7 +10234,7 @@ FCI_INLINE void fci_decode_lanes_q3_k(const fci_decode_steps *by, const uint8_t 
 FCI_INLINE void fci_decode_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b, float *scales,
                                     float *mins) {
     float part[16];
-    uint32_t s[3]; // four at a time
+    uint32_t s[3];
     memcpy(s, b + 4, sizeof s);
     const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, top = 0x30303030; // bits of each byte
     const fci_bytes_u32 packed = {s[0] & six, (s[2] & four) | (s[0] >> 2 & top),
@@ -10293,7 +10293,7 @@ FCI_INLINE void fci_decode_lanes_q6_k(const fci_decode_steps *by, const uint8_t 
     }
 }
 
-// 32 weights that are places in a table of sixteen.
+// 32 weights that are indices into a table of sixteen.
 FCI_INLINE void fci_decode_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored,
                                       const int8_t *values, float scale, char *out) {
     fci_bytes low, high;
@@ -10346,7 +10346,7 @@ FCI_INLINE void fci_decode_lanes_f16(const fci_decode_steps *by, const uint8_t *
     fci_decode_f16(b + 2 * i, n - i, out + i);
 }
 
-// Formats of blocks; false: not one that is decoded here.
+// Types that are stored in blocks; false: not decoded here.
 FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, const uint8_t *b,
                                   uint64_t first, uint64_t n, char *out) {
     switch (type) {
@@ -10390,7 +10390,8 @@ FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const
 }
 
 #if FCI_HAS_NEON
-// A step of a sum. In 32 bits the product is rounded too, as not every NEON has a fused step there.
+// sum + x * factor. On 32-bit ARM the product is rounded too: not every NEON there has fused
+// operations.
 #  if FCI_HAS_NEON32
 #    define FCI_NEON_ADD(sum, x, factor) vmlaq_n_f32(sum, x, factor)
 #  else
@@ -10431,7 +10432,7 @@ FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first
                                  fci_decode_halves_neon, fci_decode_half_neon, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
-#else // what any processor can do
+#else // any processor
 FCI_INLINE void fci_decode_put_scalar(const fci_bytes *q, float scale, float add, float *out) {
     typedef int32_t words __attribute__((vector_size(16)));
     typedef float floats __attribute__((vector_size(16)));
@@ -10460,8 +10461,8 @@ FCI_NEON FCI_INLINE void fci_decode_look_up_neon(fci_bytes *q, const int8_t *val
                                 vtbl2_u8(table, vget_high_u8(at)));
 }
 
-// Four float16, by integers: not every NEON of 32 bits converts them. Below the normal numbers they
-// are multiples of 2^-24; infinities and NaN have an exponent of their own, and NaN becomes quiet.
+// Converts four float16 with integers, as not every 32-bit NEON has the instruction. Denormals are
+// multiples of 2^-24; infinities and NaN have an exponent of their own, and NaN becomes quiet.
 FCI_NEON FCI_INLINE void fci_decode_halves_neon_four(uint32x4_t h, float *out) {
     const uint32x4_t size = vandq_u32(h, vdupq_n_u32(0x7fff));
     const uint32x4_t sign = vshlq_n_u32(veorq_u32(h, size), 16);
@@ -10483,7 +10484,7 @@ FCI_NEON FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *ou
     }
 }
 
-// NEON of 32 bits takes denormal numbers for zero. Of what is decoded only MXFP4 has any.
+// 32-bit NEON flushes denormals to zero. Of the decoded types only MXFP4 has any.
 FCI_NEON FCI_FN void fci_decode_row_neon(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                      float *out) {
     const fci_decode_steps by = {fci_decode_put_neon,    NULL,        fci_decode_look_up_neon,
@@ -10523,7 +10524,7 @@ FCI_AVX2 FCI_FN void fci_decode_row_avx2(fc_dtype type, const void *row, uint64_
 }
 #endif
 #if FCI_HAS_AVX512
-// (The forms with a mask of ones: gcc 12 warns of its own forms without.)
+// The forms with a mask of ones, as gcc 12 warns about its own plain forms.
 FCI_AVX512 FCI_INLINE void fci_decode_put_avx512(const fci_bytes *q, float scale, float add, float *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
@@ -10551,8 +10552,8 @@ FCI_AVX512BF16 FCI_INLINE void fci_decode_put_bf16_avx512(const fci_bytes *q, fl
     memcpy(out, &y, sizeof y);
 }
 
-// The processor's rounding takes denormal numbers for zero. Scales in float16 times integers are
-// multiples of 2^-24, so none occur, but in MXFP4, whose scales go down to 2^-127.
+// The processor's rounding flushes denormals to zero. Float16 scales times integers are multiples
+// of 2^-24, never denormal; MXFP4 has scales down to 2^-127.
 FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
                                                   uint64_t n, uint32_t *out) {
     const fci_decode_steps by = {fci_decode_put_avx512,    fci_decode_put_bf16_avx512, fci_decode_look_up_avx2,
@@ -10568,8 +10569,8 @@ FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first
 }
 #endif
 
-// ---- Panels: out[k * width + r] = rows[r][k], words of `width` rows (4 to FCI_PANEL_MAX), of any alignment.
-// As many bytes as are read are asked for from `ahead` on, in order (NULL: none).
+// ---- Panels: out[k * width + r] = rows[r][k], words of `width` rows (4 to FCI_PANEL_MAX) of any
+// alignment. Prefetches as many bytes as it reads from `ahead` on (NULL: none).
 
 #define FCI_PANEL_MAX 64 // rows of the widest panel
 
@@ -10583,8 +10584,8 @@ static const fci_quad fci_decode_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3
 #    define FCI_ZIP_LOW(a, b) __builtin_shuffle(a, b, fci_decode_zip_low)
 #    define FCI_ZIP_HIGH(a, b) __builtin_shuffle(a, b, fci_zip_high)
 #  endif
-#  define FCI_PREFETCH(p) __builtin_prefetch(p, 0, 2) // to the second level
-#  define FCI_PREFETCH_ONCE(p) __builtin_prefetch(p, 0, 0) // to the first level, to be read but once
+#  define FCI_PREFETCH(p) __builtin_prefetch(p, 0, 2) // to L2
+#  define FCI_PREFETCH_ONCE(p) __builtin_prefetch(p, 0, 0) // to L1, read only once
 #  define FCI_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
 #else
 #  define FCI_PREFETCH(p) ((void)(p))
@@ -10593,7 +10594,7 @@ static const fci_quad fci_decode_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3
 #endif
 
 #if FCI_VECTORS
-// Four words of each of four rows, turned so that each store holds one word of every row.
+// Transposes four words of four rows: each store holds one word of every row.
 FCI_INLINE void fci_decode_panel_turn(const char *const *rows, size_t k, uint32_t *out, size_t width) {
     fci_quad r0, r1, r2, r3;
     memcpy(&r0, rows[0] + 4 * k, sizeof r0);
@@ -10630,49 +10631,48 @@ FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, siz
 }
 
 #if FCI_HAS_AVX512
-// Sixteen words of sixteen rows, turned in registers in four steps: every step makes of each pair
-// of registers (a, b) two others, first by single words, then by pairs of them, then by quarters of
-// a register. (Forms with a mask of ones are the same instructions; for the plain ones gcc warns of
-// a variable not set.) All by name, since gcc -O2 would keep an array in memory.
-#define FCI_TURN_WORDS(op, a, b, low, high)                                                                  \
-    const __m512i low = _mm512_maskz_unpacklo_##op((__mmask16)-1, a, b),                                     \
+// Transposes sixteen words of sixteen rows in registers, in four steps: each step combines pairs of
+// registers, first single words, then pairs of words, then twice quarters of a register. All have
+// names, as gcc -O2 would keep an array in memory.
+#define FCI_TURN_WORDS(op, a, b, low, high)                                                        \
+    const __m512i low = _mm512_maskz_unpacklo_##op((__mmask16)-1, a, b),                           \
                   high = _mm512_maskz_unpackhi_##op((__mmask16)-1, a, b)
-#define FCI_TURN_PAIRS(op, a, b, low, high)                                                                  \
-    const __m512i low = _mm512_maskz_unpacklo_##op((__mmask8)-1, a, b),                                      \
+#define FCI_TURN_PAIRS(op, a, b, low, high)                                                        \
+    const __m512i low = _mm512_maskz_unpacklo_##op((__mmask8)-1, a, b),                            \
                   high = _mm512_maskz_unpackhi_##op((__mmask8)-1, a, b)
-#define FCI_TURN_QUARTERS(a, b, even, odd)                                                                   \
-    const __m512i even = _mm512_maskz_shuffle_i32x4((__mmask16)-1, a, b, 0x88),                              \
+#define FCI_TURN_QUARTERS(a, b, even, odd)                                                         \
+    const __m512i even = _mm512_maskz_shuffle_i32x4((__mmask16)-1, a, b, 0x88),                    \
                   odd = _mm512_maskz_shuffle_i32x4((__mmask16)-1, a, b, 0xdd)
-// Rows 4 q to 4 q + 3: words i, i + 4, i + 8, i + 12 of them in quarters of w##q##i.
-#define FCI_TURN_FOUR(q, a, b, c, d)                                                                         \
+// Rows 4 q to 4 q + 3: their words i, i + 4, i + 8, i + 12 are the quarters of w##q##i.
+#define FCI_TURN_FOUR(q, a, b, c, d)                                                               \
     const __m512i a = FCI_TURN_LOAD(4 * q), b = FCI_TURN_LOAD(4 * q + 1), c = FCI_TURN_LOAD(4 * q + 2),      \
-                  d = FCI_TURN_LOAD(4 * q + 3);                                                              \
-    FCI_TURN_WORDS(epi32, a, b, t##q##0, t##q##1);                                                           \
-    FCI_TURN_WORDS(epi32, c, d, t##q##2, t##q##3);                                                           \
-    FCI_TURN_PAIRS(epi64, t##q##0, t##q##2, w##q##0, w##q##1);                                               \
+                  d = FCI_TURN_LOAD(4 * q + 3);                                                    \
+    FCI_TURN_WORDS(epi32, a, b, t##q##0, t##q##1);                                                 \
+    FCI_TURN_WORDS(epi32, c, d, t##q##2, t##q##3);                                                 \
+    FCI_TURN_PAIRS(epi64, t##q##0, t##q##2, w##q##0, w##q##1);                                     \
     FCI_TURN_PAIRS(epi64, t##q##1, t##q##3, w##q##2, w##q##3)
-// What is to be done with each word of all sixteen rows is FCI_TURN_DO(word, register).
-#define FCI_TURN_OUT(i)                                                                                      \
-    FCI_TURN_QUARTERS(w0##i, w1##i, a##i, b##i);                                                             \
-    FCI_TURN_QUARTERS(w2##i, w3##i, c##i, d##i);                                                             \
-    FCI_TURN_QUARTERS(a##i, c##i, e##i, f##i);                                                               \
+// FCI_TURN_DO(word, register) uses the register with that word of all sixteen rows.
+#define FCI_TURN_OUT(i)                                                                            \
+    FCI_TURN_QUARTERS(w0##i, w1##i, a##i, b##i);                                                   \
+    FCI_TURN_QUARTERS(w2##i, w3##i, c##i, d##i);                                                   \
+    FCI_TURN_QUARTERS(a##i, c##i, e##i, f##i);                                                     \
     FCI_TURN_QUARTERS(b##i, d##i, g##i, h##i)
-#define FCI_TURN_ALL                                                                                         \
-    FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                                        \
-    FCI_TURN_FOUR(1, r4, r5, r6, r7);                                                                        \
-    FCI_TURN_FOUR(2, r8, r9, r10, r11);                                                                      \
-    FCI_TURN_FOUR(3, r12, r13, r14, r15);                                                                    \
-    FCI_TURN_OUT(0);                                                                                         \
-    FCI_TURN_OUT(1);                                                                                         \
-    FCI_TURN_OUT(2);                                                                                         \
-    FCI_TURN_OUT(3);                                                                                         \
-    FCI_TURN_DO(0, e0) FCI_TURN_DO(1, e1) FCI_TURN_DO(2, e2) FCI_TURN_DO(3, e3)                              \
-    FCI_TURN_DO(4, g0) FCI_TURN_DO(5, g1) FCI_TURN_DO(6, g2) FCI_TURN_DO(7, g3)                              \
-    FCI_TURN_DO(8, f0) FCI_TURN_DO(9, f1) FCI_TURN_DO(10, f2) FCI_TURN_DO(11, f3)                            \
+#define FCI_TURN_ALL                                                                               \
+    FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                              \
+    FCI_TURN_FOUR(1, r4, r5, r6, r7);                                                              \
+    FCI_TURN_FOUR(2, r8, r9, r10, r11);                                                            \
+    FCI_TURN_FOUR(3, r12, r13, r14, r15);                                                          \
+    FCI_TURN_OUT(0);                                                                               \
+    FCI_TURN_OUT(1);                                                                               \
+    FCI_TURN_OUT(2);                                                                               \
+    FCI_TURN_OUT(3);                                                                               \
+    FCI_TURN_DO(0, e0) FCI_TURN_DO(1, e1) FCI_TURN_DO(2, e2) FCI_TURN_DO(3, e3)                    \
+    FCI_TURN_DO(4, g0) FCI_TURN_DO(5, g1) FCI_TURN_DO(6, g2) FCI_TURN_DO(7, g3)                    \
+    FCI_TURN_DO(8, f0) FCI_TURN_DO(9, f1) FCI_TURN_DO(10, f2) FCI_TURN_DO(11, f3)                  \
     FCI_TURN_DO(12, h0) FCI_TURN_DO(13, h1) FCI_TURN_DO(14, h2) FCI_TURN_DO(15, h3)
 #define FCI_TURN_LOAD(r) _mm512_maskz_loadu_epi32(some, rows[r] + 4 * k)
 
-// The n words from k on; n is 16 wherever it is a constant.
+// n words from word k on; n is the constant 16 in all but the last call.
 FCI_AVX512 FCI_INLINE void fci_decode_panel_turn_avx512(const char *const *rows, size_t k, size_t n,
                                                  uint32_t *out, size_t width) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
@@ -10698,8 +10698,8 @@ FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, siz
 #endif
 
 // >> kernel
-// The tables: the lanes' bodies compiled for each instruction set, tiles written by hand, and which
-// table this processor can run.
+// The tables: lane bodies compiled for each instruction set, hand-written tiles, and the choice of
+// the table for this processor.
 
 #if FCI_HAS_AMX
 typedef struct fci_amx_shape { // what LDTILECFG reads
@@ -10714,31 +10714,31 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
 
 // ---- private to this section
 
-#define FCI_KERNEL_RETURNS(type, name, parameters, arguments, table, target) \
+#define FCI_KERNEL_RETURNS(type, name, parameters, arguments, table, target)                       \
     target FCI_FN type fci_kernel_##name##_##table parameters { return fci_lanes_##name arguments; }
-#define FCI_KERNEL_DOES(name, parameters, arguments, table, target) \
+#define FCI_KERNEL_DOES(name, parameters, arguments, table, target)                                \
     target FCI_FN void fci_kernel_##name##_##table parameters { fci_lanes_##name arguments; }
-#define FCI_KERNEL_BODIES(table, target) \
-    FCI_LANES_LIST(FCI_KERNEL_RETURNS, FCI_KERNEL_DOES, table, target) \
-    FCI_KERNEL_DOES(bf16_pairs, (const float *x, size_t words, uint32_t *out), (x, words, out), \
+#define FCI_KERNEL_BODIES(table, target)                                                           \
+    FCI_LANES_LIST(FCI_KERNEL_RETURNS, FCI_KERNEL_DOES, table, target)                             \
+    FCI_KERNEL_DOES(bf16_pairs, (const float *x, size_t words, uint32_t *out), (x, words, out),    \
                     table, target)
 
-// With the rows' order and decoding of `rows` and the rounding to bfloat16 of `pairs`.
-#define FCI_KERNEL_NAME(type, name, parameters, arguments, table, target) \
+// Interleaving and decoding are those of table `rows`, rounding to bfloat16 that of table `pairs`.
+#define FCI_KERNEL_NAME(type, name, parameters, arguments, table, target)                          \
     , fci_kernel_##name##_##table
-#define FCI_KERNEL_VOID_NAME(name, parameters, arguments, table, target) \
+#define FCI_KERNEL_VOID_NAME(name, parameters, arguments, table, target)                           \
     , fci_kernel_##name##_##table
-#define FCI_KERNEL_NAMES_WITH(rows, pairs, decode_bf16, table) \
-    fci_decode_interleave_##rows, fci_kernel_bf16_pairs_##pairs, decode_bf16, \
+#define FCI_KERNEL_NAMES_WITH(rows, pairs, decode_bf16, table)                                     \
+    fci_decode_interleave_##rows, fci_kernel_bf16_pairs_##pairs, decode_bf16,                      \
     fci_decode_row_##rows FCI_LANES_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )
 #define FCI_KERNEL_NAMES(table) FCI_KERNEL_NAMES_WITH(table, table, NULL, table)
 
-// (avx512 has its own, in room decode.)
-#define FCI_KERNEL_INTERLEAVE(table, target) \
-    target FCI_FN void fci_decode_interleave_##table(const char *const *rows, size_t width, \
-                                                     size_t words, const char *ahead, \
-                                                     void *out) { \
-        fci_decode_interleave(rows, width, words, ahead, out); \
+// avx512 has its own, in room decode.
+#define FCI_KERNEL_INTERLEAVE(table, target)                                                       \
+    target FCI_FN void fci_decode_interleave_##table(const char *const *rows, size_t width,        \
+                                                     size_t words, const char *ahead,              \
+                                                     void *out) {                                  \
+        fci_decode_interleave(rows, width, words, ahead, out);                                     \
     }
 
 #define FCI_NO_TARGET
@@ -10756,8 +10756,7 @@ FCI_KERNEL_INTERLEAVE(neon, FCI_NEON)
 #endif
 
 #if FCI_HAS_AVX512BF16
-// The processor's own rounding takes denormal numbers for zero; where there are any, the body
-// rounds.
+// The processor's rounding flushes denormals to zero; where there are any, the lane body rounds.
 FCI_AVX512BF16 FCI_FN void fci_kernel_bf16_pairs_avx512bf16(const float *x, size_t words, uint32_t *out) {
     enum { DENORMAL = 0x20 };
     size_t i = 0;
@@ -10777,7 +10776,7 @@ FCI_AVX512BF16 FCI_FN void fci_kernel_bf16_pairs_avx512bf16(const float *x, size
 
 // ---- Tiles.
 
-// (Words are read as integers, so that the compiler need not fear that acc is among them.)
+// Words are read as integers, so that the compiler may assume that acc does not alias them.
 FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc,
                                 bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
@@ -10788,9 +10787,8 @@ FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a,
                 acc[i * 16 + j] += fci_bits_float(x[i * FCI_TILE_WORDS]) * fci_bits_float(y[j]);
 }
 
-// What the processors' bfloat16 dot product does: of each pair the higher k first, rounding twice.
-// (A product of two bfloat16 is exact in a float, so this is also what their fused operations
-// give.)
+// As the processors' bfloat16 dot product: the higher k of each pair first, rounded after each. A
+// product of two bfloat16 is exact in a float, so a fused operation gives the same.
 FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
                                  float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
@@ -10805,15 +10803,14 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
             }
 }
 
-// The tiles below keep the whole of acc in registers. X(i) stands for row i: in each tile it is
-// defined three times, to begin, to multiply and to store. `limit` is a constant wherever the body
-// is used, so the rows from there on vanish.
+// The tiles below keep all of acc in registers. X(i) stands for row i: each tile defines it three
+// times, to load, to multiply and to store. `limit` is a constant in every call, so the compiler
+// drops the rows from there on.
 #define FCI_EACH_6(X) X(0) X(1) X(2) X(3) X(4) X(5)
 
 #if FCI_HAS_AVX2
-// The x86 tiles, two vectors a row, from one body. Its parameters: the function's name; v, whose
-// vectors; the target; what a word is; how many rows at most; add(sum, x, w), which adds a word of
-// the row times a vector of weights.
+// The x86 tiles, two vectors per row, from one body. Parameters: name; v, the vector type; target;
+// type of a word; most, the number of rows; add(sum, x, w): sum + word x times vector w.
 #define FCI_TILE_6(X, t) X(0, t) X(1, t) X(2, t) X(3, t) X(4, t) X(5, t)
 #define FCI_TILE_14(X, t)                                                                          \
     FCI_TILE_6(X, t) X(6, t) X(7, t) X(8, t) X(9, t) X(10, t) X(11, t) X(12, t) X(13, t)
@@ -10856,9 +10853,8 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
 #undef FCI_TILE_ADD
 #endif
 
-// A single row: each square of sixteen words of sixteen rows is turned in registers and multiplied
-// at once (FCI_TURN_DO), in turns of two squares so that the one's sums need not wait for each
-// other.
+// A single row: each square of sixteen words of sixteen rows is transposed in registers and
+// multiplied at once (FCI_TURN_DO). Two squares alternate, as each is one chain of dependent sums.
 #define FCI_SINGLE(name, target, word)                                                             \
     target FCI_INLINE void fci_kernel_single_##name##_square(const char *const *rows, size_t k,    \
                                                              size_t n, const word *x,              \
@@ -10912,94 +10908,95 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
 #undef FCI_TURN_DO
 #endif
 
-// A single row times blocks of 32 weights of four or eight bits: the same bits as decoding, turning
-// and multiplying them would give. But turned are the stored bytes, four of each of sixteen rows in a
-// register, from which one weight of each row at a time is shifted to the low end.
+// A single row times blocks of 32 weights of four or eight bits: the same bits as decoding,
+// transposing and multiplying. Here the stored bytes are transposed: a register holds four bytes of
+// each of sixteen rows, and shifts bring one weight of each row to the low end.
 #if FCI_HAS_AVX512
 #undef FCI_TURN_LOAD
 #define FCI_CODED_LOAD(r) _mm_loadu_si128((const __m128i *)(const void *)(rows[r] + at))
-#define FCI_TURN_LOAD(r) /* rows r, r + 4, r + 8 and r + 12, so that all sixteen come out in order */        \
+#define FCI_TURN_LOAD(r) /* rows r, r + 4, r + 8, r + 12: the result is in order */        \
     _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(FCI_CODED_LOAD(r)),      \
-                                                             FCI_CODED_LOAD(r + 4), 1),                      \
-                                          FCI_CODED_LOAD(r + 8), 2),                                         \
+                                                             FCI_CODED_LOAD(r + 4), 1),            \
+                                          FCI_CODED_LOAD(r + 8), 2),                               \
                        FCI_CODED_LOAD(r + 12), 3)
-#define FCI_CODED_NIBBLE(v, bit) /* the table has sixteen values: higher bits do not count */                \
-    _mm512_fmadd_ps(_mm512_maskz_permutexvar_ps(                                                             \
+#define FCI_CODED_NIBBLE(v, bit) /* the permutation ignores all but four bits */      \
+    _mm512_fmadd_ps(_mm512_maskz_permutexvar_ps(                                                   \
         0xffff, (bit) ? _mm512_maskz_srli_epi32(0xffff, v, bit) : (v), table), d, m)
-#define FCI_CODED_BYTE(v, bit)                                                                               \
-    _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_srai_epi32(                                  \
+#define FCI_CODED_BYTE(v, bit)                                                                     \
+    _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_srai_epi32(                        \
         0xffff, (bit) < 24 ? _mm512_maskz_slli_epi32(0xffff, v, 24 - (bit)) : (v), 24)), d)
-#define FCI_CODED_FOUR(kind, word, v, bit) /* four weights: two words */                                     \
-    FCI_CODED_DO(word, kind(v, bit), kind(v, bit + 8))                                                       \
+#define FCI_CODED_FOUR(kind, word, v, bit) /* four weights: two words */                           \
+    FCI_CODED_DO(word, kind(v, bit), kind(v, bit + 8))                                             \
     FCI_CODED_DO(word + 1, kind(v, bit + 16), kind(v, bit + 24))
-#define FCI_CODED_SIXTEEN(kind, word, bit)                                                                   \
-    FCI_CODED_FOUR(kind, word, w00, bit) FCI_CODED_FOUR(kind, word + 2, w01, bit)                            \
+#define FCI_CODED_SIXTEEN(kind, word, bit)                                                         \
+    FCI_CODED_FOUR(kind, word, w00, bit) FCI_CODED_FOUR(kind, word + 2, w01, bit)                  \
     FCI_CODED_FOUR(kind, word + 4, w02, bit) FCI_CODED_FOUR(kind, word + 6, w03, bit)
 
-// `words` of x to a block. Its head, a scale and of some a minimum, is the first of four dwords.
-#define FCI_CODED(name, target, word, words)                                                                 \
+// `words` of x per block. Its head, a scale and in some types a minimum, is the first of four
+// dwords.
+#define FCI_CODED(name, target, word, words)                                                       \
     target FCI_INLINE void fci_nibbles_##name(const char *const *rows, size_t at, const word *x, __m512 d,   \
-                                              __m512 m, __m512 table, __m512 *acc) {                         \
-        __m512 sum = *acc;                                                                                   \
-        FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                                    \
-        FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 0, 0)                                                            \
-        FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 8, 4)                                                            \
-        *acc = sum;                                                                                          \
-    }                                                                                                        \
+                                              __m512 m, __m512 table, __m512 *acc) {               \
+        __m512 sum = *acc;                                                                         \
+        FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                          \
+        FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 0, 0)                                                  \
+        FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 8, 4)                                                  \
+        *acc = sum;                                                                                \
+    }                                                                                              \
     target FCI_INLINE void fci_bytes_##name(const char *const *rows, size_t at, const word *x, __m512 d,     \
-                                            __m512 *acc) {                                                   \
-        __m512 sum = *acc;                                                                                   \
-        FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                                    \
-        FCI_CODED_SIXTEEN(FCI_CODED_BYTE, 0, 0)                                                              \
-        *acc = sum;                                                                                          \
-    }                                                                                                        \
+                                            __m512 *acc) {                                         \
+        __m512 sum = *acc;                                                                         \
+        FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                          \
+        FCI_CODED_SIXTEEN(FCI_CODED_BYTE, 0, 0)                                                    \
+        *acc = sum;                                                                                \
+    }                                                                                              \
     target FCI_INLINE void fci_coded_block_##name(fc_dtype type, const char *const *rows, size_t at,         \
-                                                  const word *x, __m512 *acc) {                              \
-        const __m512i head = _mm512_maskz_unpacklo_epi64(                                                    \
-            0xff, _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(0), FCI_TURN_LOAD(1)),                   \
-            _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(2), FCI_TURN_LOAD(3)));                        \
-        const __m512 d = FCI_CODED_HALVES(head), counting = _mm512_setr_ps(                                  \
-            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);                                           \
-        if (type == FC_DTYPE_Q8_0) {                                                                         \
-            fci_bytes_##name(rows, at + 2, x, d, acc);                                                       \
-            fci_bytes_##name(rows, at + 18, x + words / 2, d, acc);                                          \
-        } else if (type == FC_DTYPE_Q4_1)                                                                    \
-            fci_nibbles_##name(rows, at + 4, x, d,                                                           \
+                                                  const word *x, __m512 *acc) {                    \
+        const __m512i head = _mm512_maskz_unpacklo_epi64(                                          \
+            0xff, _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(0), FCI_TURN_LOAD(1)),         \
+            _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(2), FCI_TURN_LOAD(3)));              \
+        const __m512 d = FCI_CODED_HALVES(head), counting = _mm512_setr_ps(                        \
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);                                 \
+        if (type == FC_DTYPE_Q8_0) {                                                               \
+            fci_bytes_##name(rows, at + 2, x, d, acc);                                             \
+            fci_bytes_##name(rows, at + 18, x + words / 2, d, acc);                                \
+        } else if (type == FC_DTYPE_Q4_1)                                                          \
+            fci_nibbles_##name(rows, at + 4, x, d,                                                 \
                                FCI_CODED_HALVES(_mm512_maskz_srli_epi32(0xffff, head, 16)), counting, acc);  \
-        else                                                                                                 \
-            fci_nibbles_##name(rows, at + 2, x, d, _mm512_set1_ps(FCI_NOTHING),                              \
-                               _mm512_sub_ps(counting, _mm512_set1_ps(8)), acc);                             \
-    }                                                                                                        \
+        else                                                                                       \
+            fci_nibbles_##name(rows, at + 2, x, d, _mm512_set1_ps(FCI_NOTHING),                    \
+                               _mm512_sub_ps(counting, _mm512_set1_ps(8)), acc);                   \
+    }                                                                                              \
     target FCI_FN void fci_coded_##name(fc_dtype type, size_t n, const void *a, const char *const *rows,     \
-                                        const char *ahead, float *acc, bool first) {                         \
-        const size_t size = type == FC_DTYPE_Q8_0 ? 34 : type == FC_DTYPE_Q4_1 ? 20 : 18;                    \
-        const word *x = (const word *)a;                                                                     \
-        __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                                     \
-        __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                               \
-        for (size_t b = 0; b < n; b++, x += words) {                                                         \
+                                        const char *ahead, float *acc, bool first) {               \
+        const size_t size = type == FC_DTYPE_Q8_0 ? 34 : type == FC_DTYPE_Q4_1 ? 20 : 18;          \
+        const word *x = (const word *)a;                                                           \
+        __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                           \
+        __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                     \
+        for (size_t b = 0; b < n; b++, x += words) {                                               \
             for (size_t i = 0; ahead && i < size / 2; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);     \
-            fci_coded_block_##name(type, rows, b * size, x, &low);                                           \
-            fci_coded_block_##name(type, rows + 16, b * size, x, &high);                                     \
-        }                                                                                                    \
-        _mm512_storeu_ps(acc, low);                                                                          \
-        _mm512_storeu_ps(acc + 16, high);                                                                    \
+            fci_coded_block_##name(type, rows, b * size, x, &low);                                 \
+            fci_coded_block_##name(type, rows + 16, b * size, x, &high);                           \
+        }                                                                                          \
+        _mm512_storeu_ps(acc, low);                                                                \
+        _mm512_storeu_ps(acc + 16, high);                                                          \
     }
 #define FCI_CODED_HALVES(v) _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, v))
-#define FCI_CODED_DO(word, even, odd)                                                                        \
-    sum = _mm512_fmadd_ps(_mm512_set1_ps(x[2 * (word)]), even, sum);                                         \
+#define FCI_CODED_DO(word, even, odd)                                                              \
+    sum = _mm512_fmadd_ps(_mm512_set1_ps(x[2 * (word)]), even, sum);                               \
     sum = _mm512_fmadd_ps(_mm512_set1_ps(x[2 * (word) + 1]), odd, sum);
 FCI_CODED(f32, FCI_AVX512, float, 32)
 #undef FCI_CODED_DO
 #endif
 #if FCI_HAS_AVX512BF16
-#define FCI_CODED_SIDE(r) (r) * 0x10001 + 0x100000 // one of the low sixteen, one of the high ones
-#define FCI_CODED_DO(word, even, odd)                                                                        \
-    sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[word]),                                   \
-                           (__m512bh)_mm512_maskz_permutexvar_epi16(                                         \
+#define FCI_CODED_SIDE(r) (r) * 0x10001 + 0x100000 // halves r and r + 16
+#define FCI_CODED_DO(word, even, odd)                                                              \
+    sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[word]),                         \
+                           (__m512bh)_mm512_maskz_permutexvar_epi16(                               \
                                0xffffffffu, FCI_CODED_SIDES, (__m512i)_mm512_cvtne2ps_pbh(odd, even)));
-#define FCI_CODED_SIDES                                                                                              \
-    _mm512_setr_epi32(FCI_CODED_SIDE(0), FCI_CODED_SIDE(1), FCI_CODED_SIDE(2), FCI_CODED_SIDE(3),            \
-                      FCI_CODED_SIDE(4), FCI_CODED_SIDE(5), FCI_CODED_SIDE(6), FCI_CODED_SIDE(7),            \
+#define FCI_CODED_SIDES                                                                            \
+    _mm512_setr_epi32(FCI_CODED_SIDE(0), FCI_CODED_SIDE(1), FCI_CODED_SIDE(2), FCI_CODED_SIDE(3),  \
+                      FCI_CODED_SIDE(4), FCI_CODED_SIDE(5), FCI_CODED_SIDE(6), FCI_CODED_SIDE(7),  \
                       FCI_CODED_SIDE(8), FCI_CODED_SIDE(9), FCI_CODED_SIDE(10), FCI_CODED_SIDE(11),          \
                       FCI_CODED_SIDE(12), FCI_CODED_SIDE(13), FCI_CODED_SIDE(14), FCI_CODED_SIDE(15))
 FCI_CODED(bf16, FCI_AVX512BF16, uint32_t, 16)
@@ -11007,10 +11004,10 @@ FCI_CODED(bf16, FCI_AVX512BF16, uint32_t, 16)
 #endif
 
 #if FCI_HAS_AMX
-// Tiles 0 to 3 hold 16 x 64 sums, 4 activations and 5 weights of 16 words; 6 and 7 the same for the
-// words that are left over. Each instruction adds, for its words, all lower and all higher halves'
-// products in order, and the two sums to the accumulator, so pieces of 16 words at fixed places
-// give fixed bits.
+// Tiles 0 to 3 hold 16 x 64 sums, 4 the activations and 5 the weights of 16 words, 6 and 7 those of
+// the remaining words. Each instruction sums the products of lower halves and of higher halves in
+// order and adds both sums to the accumulator, so pieces of 16 words at fixed places give fixed
+// bits.
 FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
                                       float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
@@ -11018,7 +11015,7 @@ FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const vo
     fci_amx_shape shape;
     memset(&shape, 0, sizeof shape);
     shape.palette = 1;
-    for (int t = 0; t < (left ? 8 : 6); t++) { // the others stay empty
+    for (int t = 0; t < (left ? 8 : 6); t++) { // the others stay unused
         shape.rows[t] = t == 5 ? 16 : t == 7 ? (uint8_t)left : (uint8_t)rows;
         shape.row_bytes[t] = t == 6 ? (uint16_t)(4 * left) : 64;
     }
@@ -11034,8 +11031,8 @@ FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const vo
         _tile_loadd(2, acc + 32, 256);
         _tile_loadd(3, acc + 48, 256);
     }
-#define FCI_AMX_STEP(t, activations, weights)                                                                \
-    _tile_loadd(weights, y + k * 64 + 16 * t, 256);                                                          \
+#define FCI_AMX_STEP(t, activations, weights)                                                      \
+    _tile_loadd(weights, y + k * 64 + 16 * t, 256);                                                \
     _tile_dpbf16ps(t, activations, weights);
     size_t k = 0;
     for (; k < whole; k += 16) {
@@ -11058,35 +11055,35 @@ FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const vo
 #if FCI_HAS_NEON && !FCI_HAS_NEON32
 FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w,
                                        float *acc, bool first) {
-#define X(i)                                                                                                 \
-    float32x4_t c##i = vdupq_n_f32(0), d##i = c##i, e##i = c##i, f##i = c##i;                                \
-    if (i < limit && !first) {                                                                               \
-        c##i = vld1q_f32(acc + 16 * i);                                                                      \
-        d##i = vld1q_f32(acc + 16 * i + 4);                                                                  \
-        e##i = vld1q_f32(acc + 16 * i + 8);                                                                  \
-        f##i = vld1q_f32(acc + 16 * i + 12);                                                                 \
+#define X(i)                                                                                       \
+    float32x4_t c##i = vdupq_n_f32(0), d##i = c##i, e##i = c##i, f##i = c##i;                      \
+    if (i < limit && !first) {                                                                     \
+        c##i = vld1q_f32(acc + 16 * i);                                                            \
+        d##i = vld1q_f32(acc + 16 * i + 4);                                                        \
+        e##i = vld1q_f32(acc + 16 * i + 8);                                                        \
+        f##i = vld1q_f32(acc + 16 * i + 12);                                                       \
     }
     FCI_EACH_6(X)
 #undef X
     for (size_t k = 0; k < words; k++, a++, w += 16) {
         const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4), w2 = vld1q_f32(w + 8),
                           w3 = vld1q_f32(w + 12);
-#define X(i)                                                                                                 \
-        if (i < limit) {                                                                                     \
-            c##i = vfmaq_n_f32(c##i, w0, a[i * FCI_TILE_WORDS]);                                                              \
-            d##i = vfmaq_n_f32(d##i, w1, a[i * FCI_TILE_WORDS]);                                                              \
-            e##i = vfmaq_n_f32(e##i, w2, a[i * FCI_TILE_WORDS]);                                                              \
-            f##i = vfmaq_n_f32(f##i, w3, a[i * FCI_TILE_WORDS]);                                                              \
+#define X(i)                                                                                       \
+        if (i < limit) {                                                                           \
+            c##i = vfmaq_n_f32(c##i, w0, a[i * FCI_TILE_WORDS]);                                   \
+            d##i = vfmaq_n_f32(d##i, w1, a[i * FCI_TILE_WORDS]);                                   \
+            e##i = vfmaq_n_f32(e##i, w2, a[i * FCI_TILE_WORDS]);                                   \
+            f##i = vfmaq_n_f32(f##i, w3, a[i * FCI_TILE_WORDS]);                                   \
         }
         FCI_EACH_6(X)
 #undef X
     }
-#define X(i)                                                                                                 \
-    if (i < limit) {                                                                                         \
-        vst1q_f32(acc + 16 * i, c##i);                                                                       \
-        vst1q_f32(acc + 16 * i + 4, d##i);                                                                   \
-        vst1q_f32(acc + 16 * i + 8, e##i);                                                                   \
-        vst1q_f32(acc + 16 * i + 12, f##i);                                                                  \
+#define X(i)                                                                                       \
+    if (i < limit) {                                                                               \
+        vst1q_f32(acc + 16 * i, c##i);                                                             \
+        vst1q_f32(acc + 16 * i + 4, d##i);                                                         \
+        vst1q_f32(acc + 16 * i + 8, e##i);                                                         \
+        vst1q_f32(acc + 16 * i + 12, f##i);                                                        \
     }
     FCI_EACH_6(X)
 #undef X
@@ -11101,33 +11098,33 @@ FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, c
 #endif
 
 #if FCI_HAS_NEON32
-// Sixteen registers hold the sums of six rows and eight columns, so there are two rounds. (Rounded
-// after each product, as the scalar tile does, and with denormal numbers taken for zero.)
+// Sixteen registers hold the sums of six rows and eight columns, so there are two rounds. Products
+// are rounded, as in the scalar tile; denormals are flushed to zero.
 FCI_NEON FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a,
                                                 const float *w, float *acc, bool first) {
-#define X(i)                                                                                                 \
-    float32x4_t c##i = vdupq_n_f32(0), d##i = c##i;                                                          \
-    if (i < limit && !first) {                                                                               \
-        c##i = vld1q_f32(acc + 16 * i);                                                                      \
-        d##i = vld1q_f32(acc + 16 * i + 4);                                                                  \
+#define X(i)                                                                                       \
+    float32x4_t c##i = vdupq_n_f32(0), d##i = c##i;                                                \
+    if (i < limit && !first) {                                                                     \
+        c##i = vld1q_f32(acc + 16 * i);                                                            \
+        d##i = vld1q_f32(acc + 16 * i + 4);                                                        \
     }
     FCI_EACH_6(X)
 #undef X
     for (size_t k = 0; k < words; k++, a++, w += 16) {
         const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);
-#define X(i)                                                                                                 \
-        if (i < limit) {                                                                                     \
-            const float32x4_t x = vld1q_dup_f32(a + i * FCI_TILE_WORDS);                                     \
-            c##i = vmlaq_f32(c##i, w0, x);                                                                   \
-            d##i = vmlaq_f32(d##i, w1, x);                                                                   \
+#define X(i)                                                                                       \
+        if (i < limit) {                                                                           \
+            const float32x4_t x = vld1q_dup_f32(a + i * FCI_TILE_WORDS);                           \
+            c##i = vmlaq_f32(c##i, w0, x);                                                         \
+            d##i = vmlaq_f32(d##i, w1, x);                                                         \
         }
         FCI_EACH_6(X)
 #undef X
     }
-#define X(i)                                                                                                 \
-    if (i < limit) {                                                                                         \
-        vst1q_f32(acc + 16 * i, c##i);                                                                       \
-        vst1q_f32(acc + 16 * i + 4, d##i);                                                                   \
+#define X(i)                                                                                       \
+    if (i < limit) {                                                                               \
+        vst1q_f32(acc + 16 * i, c##i);                                                             \
+        vst1q_f32(acc + 16 * i + 4, d##i);                                                         \
     }
     FCI_EACH_6(X)
 #undef X
@@ -11143,16 +11140,16 @@ FCI_NEON FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const v
 #endif
 
 #if FCI_HAS_NEON_BF16
-// BFMMLA multiplies four numbers of two rows by four of two columns. Row pair i and column pair j of
-// eight columns have their sums in one register. A word at a time as BFDOT adds it, twice.
+// BFMMLA multiplies four numbers of two rows by four of two columns, as two BFDOT, one per word.
+// One register holds the sums of row pair i and column pair j, of eight columns.
 #define FCI_EACH_PAIR(i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
 #define FCI_EACH_SQUARE FCI_EACH_PAIR(0) FCI_EACH_PAIR(1) FCI_EACH_PAIR(2) FCI_EACH_PAIR(3)
 FCI_NEON_BF16 FCI_INLINE void fci_kernel_tile_bf16_neon_columns(size_t limit, size_t words,
                                                          const uint32_t *a, const uint32_t *w,
                                                          float *acc, bool first) {
-#define X(i, j)                                                                                              \
-    float32x4_t c##i##j = vdupq_n_f32(0);                                                                    \
-    if (i < limit && !first)                                                                                 \
+#define X(i, j)                                                                                    \
+    float32x4_t c##i##j = vdupq_n_f32(0);                                                          \
+    if (i < limit && !first)                                                                       \
         c##i##j = vcombine_f32(vld1_f32(acc + 32 * i + 2 * j), vld1_f32(acc + 32 * i + 16 + 2 * j));
     FCI_EACH_SQUARE
 #undef X
@@ -11165,24 +11162,24 @@ FCI_NEON_BF16 FCI_INLINE void fci_kernel_tile_bf16_neon_columns(size_t limit, si
                            b1 = vreinterpretq_bf16_u32(vzip2q_u32(low, next_low)),
                            b2 = vreinterpretq_bf16_u32(vzip1q_u32(high, next_high)),
                            b3 = vreinterpretq_bf16_u32(vzip2q_u32(high, next_high));
-#define X(i)                                                                                                 \
-        if (i < limit) {                                                                                     \
-            const uint32_t *x = a + 2 * i * FCI_TILE_WORDS, *y = x + FCI_TILE_WORDS;                         \
-            const uint32x2_t p = both ? vld1_u32(x) : vld1_lane_u32(x, vdup_n_u32(0), 0),                    \
-                             q = both ? vld1_u32(y) : vld1_lane_u32(y, vdup_n_u32(0), 0);                    \
-            const bfloat16x8_t rows = vreinterpretq_bf16_u32(vcombine_u32(p, q));                            \
-            c##i##0 = vbfmmlaq_f32(c##i##0, rows, b0);                                                       \
-            c##i##1 = vbfmmlaq_f32(c##i##1, rows, b1);                                                       \
-            c##i##2 = vbfmmlaq_f32(c##i##2, rows, b2);                                                       \
-            c##i##3 = vbfmmlaq_f32(c##i##3, rows, b3);                                                       \
+#define X(i)                                                                                       \
+        if (i < limit) {                                                                           \
+            const uint32_t *x = a + 2 * i * FCI_TILE_WORDS, *y = x + FCI_TILE_WORDS;               \
+            const uint32x2_t p = both ? vld1_u32(x) : vld1_lane_u32(x, vdup_n_u32(0), 0),          \
+                             q = both ? vld1_u32(y) : vld1_lane_u32(y, vdup_n_u32(0), 0);          \
+            const bfloat16x8_t rows = vreinterpretq_bf16_u32(vcombine_u32(p, q));                  \
+            c##i##0 = vbfmmlaq_f32(c##i##0, rows, b0);                                             \
+            c##i##1 = vbfmmlaq_f32(c##i##1, rows, b1);                                             \
+            c##i##2 = vbfmmlaq_f32(c##i##2, rows, b2);                                             \
+            c##i##3 = vbfmmlaq_f32(c##i##3, rows, b3);                                             \
         }
         X(0) X(1) X(2) X(3)
 #undef X
     }
-#define X(i, j)                                                                                              \
-    if (i < limit) {                                                                                         \
-        vst1_f32(acc + 32 * i + 2 * j, vget_low_f32(c##i##j));                                               \
-        vst1_f32(acc + 32 * i + 16 + 2 * j, vget_high_f32(c##i##j));                                         \
+#define X(i, j)                                                                                    \
+    if (i < limit) {                                                                               \
+        vst1_f32(acc + 32 * i + 2 * j, vget_low_f32(c##i##j));                                     \
+        vst1_f32(acc + 32 * i + 16 + 2 * j, vget_high_f32(c##i##j));                               \
     }
     FCI_EACH_SQUARE
 #undef X
@@ -11197,7 +11194,7 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 }
 #endif
 
-// ---- Which tables there are, in order of preference.
+// ---- The tables of this build, in order of preference.
 static const fci_kernels fci_kernel_table_scalar = {
     FC_SIMD_SCALAR, false,
     {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL}, {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
@@ -11231,7 +11228,7 @@ static const fci_kernels fci_kernel_table_neon = {
     FC_SIMD_NEON, false,
     {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, NULL, NULL, NULL},
     FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, scalar)};
-#elif FCI_HAS_NEON // part of every aarch64, so the bodies without a target are its own
+#elif FCI_HAS_NEON // part of every aarch64, so bodies need no target
 static const fci_kernels fci_kernel_table_neon = {
     FC_SIMD_NEON, false,
     {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, NULL, NULL, NULL},
@@ -11341,20 +11338,20 @@ FINERCUT_API const char *fc_build_info(void) {
 }
 
 // >> gemm
-// GEMM: y = x W^T. Activations are packed once for all matrices that read them: blocks of K, in each
-// the rows in panels of mr. Weights are decoded and packed a group of panels and a block of K at a
-// time into a worker's scratch, and serve all rows of the task while they are in its cache; those
-// that come next are asked for meanwhile. Partial sums wait in the scratch between blocks of K.
+// GEMM: y = x W^T. Activations are packed once for all matrices that read them: blocks of K, each
+// with the rows in panels of mr. Weights are decoded and packed into a worker's scratch, a group of
+// panels and a block of K at a time, and used for all rows of the task while they are in cache; the
+// next ones are prefetched meanwhile. The scratch keeps partial sums between blocks of K.
 
 typedef struct fci_matrix { // weights as stored: rows are outputs
     const void *data;
     fc_dtype type;
     uint64_t rows, cols;
     uint64_t row_bytes;
-    // 0: rows lie one after the other. Else they come in runs of `run`, each beginning `step`
-    // stored rows after the one before (heads of q, k and v that take turns).
+    // 0: rows are consecutive. Else they come in runs of `run`, `step` stored rows from one to the
+    // next (where heads of q, k and v alternate).
     uint64_t run, step;
-    bool transposed; // stored as [cols][row_bytes]: the rows are columns, of a type without blocks
+    bool transposed; // stored as [cols][row_bytes], in a type without blocks
 } fci_matrix;
 
 typedef enum fci_gemm_op {
@@ -11372,31 +11369,30 @@ typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
     size_t ldy;
 } fci_gemm_part;
 
-typedef struct fci_rms_norm { // of rows, before they are packed
+typedef struct fci_rms_norm { // of activations, as they are packed
     const float *weight;
     float eps;
 } fci_rms_norm;
 
 // Where a row of W begins.
 FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row);
-// The tile that computes so.
+// The tile for a compute type.
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute);
-// Whether the table computes in bfloat16 at full speed. (The scalar table can do it, for
-// comparison.)
+// Whether bfloat16 runs at full speed. (The scalar table has it for comparison.)
 FCI_FN bool fci_gemm_has_bf16(const fci_context *c);
-// Of fci_gemm_pack for m rows of k.
+// Bytes that fci_gemm_pack writes for m rows of k.
 FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k);
-// Packs x, [m] rows of k floats (normalised, where norm is given), for fci_gemm: an opaque layout
-// of this context's table.
+// Packs x, m rows of k floats (normalised where norm is given), in the layout of this context's
+// table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
                           size_t m, size_t k, const fci_rms_norm *norm, void *packed);
 // For all workers together.
 FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
-// For every part: y [m, n_rows] = (or, ADD, +=) x W^T + bias. `packed` holds x (fci_gemm_pack) in
-// rows of k, scratch fci_gemm_scratch_bytes.
+// For every part: y [m, n_rows] = (ADD: +=) x W^T + bias. `packed` holds x, rows of k; scratch has
+// fci_gemm_scratch_bytes.
 FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
                      size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch);
-// Two parts of equal n_rows (a gated FFN), or one: activation(x W0^T + b0) (x W1^T + b1) packed for
+// One part, or two of equal n_rows (a gated FFN): activation(x W0^T + b0) (x W1^T + b1), packed for
 // the next GEMM, whose k is n_rows.
 FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m,
                           size_t k, const fci_gemm_part *parts, size_t n_parts,
@@ -11404,9 +11400,9 @@ FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *
 
 // ---- private to this section
 
-#define FCI_GEMM_PANELS 4   // of weights in a group, at most: 256 KiB, to stay in the second level with the next ones
-#define FCI_GEMM_ROWS 1024  // of activations in a task with more than one block of K (rounded down to panels)
-#define FCI_GEMM_LINES 128  // of the next weights asked for with a tile, at least
+#define FCI_GEMM_PANELS 4   // of weights in a group: 256 KiB, which fit L2 with the next group
+#define FCI_GEMM_ROWS 1024  // of activations per task, where K has several blocks
+#define FCI_GEMM_LINES 128  // of the next weights to prefetch per tile, at least
 
 FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
     if (w->run) row = row / w->run * w->step + row % w->run;
@@ -11417,12 +11413,12 @@ FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute comput
     return compute == FC_COMPUTE_BF16 ? &c->kernels->bf16 : &c->kernels->f32;
 }
 
-FCI_INLINE size_t fci_gemm_words(fc_compute compute, size_t k) { // that k numbers fill
+FCI_INLINE size_t fci_gemm_words(fc_compute compute, size_t k) { // of k numbers
     return compute == FC_COMPUTE_BF16 ? k / 2 + k % 2 : k;
 }
 
-// Words of a block of K: as even as can be, of whole tiles' widths so that no tile's outputs
-// straddle two, and of whole blocks of 256 numbers where weights may come in such.
+// Words per block of K: blocks of about equal size, of whole tile widths so that no tile's outputs
+// straddle two, and of whole blocks of 256 numbers where weights may have such.
 FCI_FN size_t fci_gemm_block(fc_compute compute, size_t k) {
     const size_t words = fci_gemm_words(compute, k),
                  unit = k % 256 ? 32 : fci_gemm_words(compute, 256);
@@ -11434,7 +11430,7 @@ FCI_FN bool fci_gemm_has_bf16(const fci_context *c) {
     return c->kernels->native_bf16;
 }
 
-// n numbers of a row as words: bfloat16 pairs, an odd one out paired with zero.
+// n numbers of a row as words of bfloat16 pairs; the last of an odd number is paired with zero.
 FCI_FN void fci_gemm_to_pairs(const fci_kernels *k, const float *x, size_t n, uint32_t *out) {
     k->bf16_pairs(x, n / 2, out);
     if (n % 2) out[n / 2] = fci_f32_to_bf16(x[n - 1]);
@@ -11517,8 +11513,7 @@ FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float 
     fci_parallel_for(c, j.packed.panels, fci_gemm_pack_task, &j);
 }
 
-// A worker's scratch, in floats: panels of weights, the partial sums of a task, decoded weight
-// rows.
+// Layout of a worker's scratch, in floats: panels of weights, partial sums, decoded weight rows.
 typedef struct fci_gemm_room {
     size_t panels, sums, rows, total;
 } fci_gemm_room;
@@ -11545,7 +11540,7 @@ typedef struct fci_gemm_job {
     size_t m, k;
     const fci_gemm_part *parts;
     size_t n_parts;
-    size_t unit;        // panels that are finished together: one, or a gated one and its gate
+    size_t unit;        // panels that are finished together: two where gated
     fci_activation activation; // FEED
     fci_gemm_packed fed;
     float *scratch;
@@ -11554,7 +11549,7 @@ typedef struct fci_gemm_job {
     size_t n_groups;      // tasks side by side
 } fci_gemm_job;
 
-// Which part a panel of weights belongs to, and its first output there.
+// The part that a panel of weights belongs to, and the panel's first output there.
 FCI_FN const fci_gemm_part *fci_gemm_panel(const fci_gemm_job *j, size_t panel, size_t *column) {
     const size_t nr = j->tile->nr;
     const fci_gemm_part *part = j->parts;
@@ -11567,14 +11562,14 @@ FCI_FN const fci_gemm_part *fci_gemm_panel(const fci_gemm_job *j, size_t panel, 
     return part;
 }
 
-// Whether words of stored weights are the words that the tile wants.
+// Whether the tile can read the weights as they are stored.
 FCI_FN bool fci_gemm_direct(const fci_gemm_job *j, const fci_matrix *w) {
     if (!FCI_LITTLE_ENDIAN) return false;
     if (j->compute == FC_COMPUTE_BF16) return w->type == FC_DTYPE_BF16 && j->k % 2 == 0;
     return w->type == FC_DTYPE_F32;
 }
 
-// Numbers [first, first + n) of a stored row as words.
+// Decodes numbers [first, first + n) of a stored row to words.
 FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const char *stored,
                             size_t first, size_t n, float *decoded, float *out) {
     const fci_kernels *k = j->c->kernels;
@@ -11585,8 +11580,8 @@ FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const ch
     if (floats != out) fci_gemm_to_pairs(k, decoded, n, words);
 }
 
-// The stored bytes (about, where rows do not follow each other) of words [at, at + block) of a
-// panel's rows: `rows` pieces of `bytes`, `stride` apart.
+// The stored bytes of words [at, at + block) of a panel's rows: `rows` pieces of `bytes`, `stride`
+// apart. Used for prefetching too, so it may be off where rows are not consecutive.
 typedef struct fci_gemm_source {
     const fci_matrix *w;
     const char *data;
@@ -11610,15 +11605,14 @@ FCI_FN fci_gemm_source fci_gemm_source_of(const fci_gemm_job *j, size_t panel, s
     return s;
 }
 
-// of the first byte in a row
+// Offset of the first byte in a row.
 FCI_INLINE size_t fci_gemm_offset(const fci_gemm_job *j, const fci_gemm_source *s) {
     return s->n ? s->stride * s->first / j->k : 0;
 }
 
-// Where the words of a panel's rows are: in the file where they can be used as they are, else
-// decoded. With `few` rows to compute there is no other time to ask for the next panel's bytes: an
-// equal part of them, in the order of memory, is asked for here or by whoever reads the rows, from
-// *ahead on.
+// Where the words of a panel's rows are: in the file where the tile can read them, else decoded.
+// With `few` rows there are too few tiles to prefetch the next panel's bytes in, so that is done
+// here while decoding, or by the caller from *ahead on.
 FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool few, float *staged,
                           const char **rows, const char **ahead) {
     const size_t nr = j->tile->nr;
@@ -11627,7 +11621,7 @@ FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool f
     const char *next = few ? s.data + nr * (s.stride + from) : NULL;
     const bool direct = fci_gemm_direct(j, s.w);
     for (size_t r = 0; r < nr; r++) {
-        if (r >= s.rows) { // past the last output: any row will do
+        if (r >= s.rows) { // past the last output: any row, the results are not used
             rows[r] = rows[0];
             continue;
         }
@@ -11643,7 +11637,7 @@ FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool f
     *ahead = direct ? next : NULL;
 }
 
-// The same of a transposed matrix: word k of nr rows lies side by side in one (or two) stored rows.
+// The same for a transposed matrix: word k of nr rows is consecutive in one (or two) stored rows.
 FCI_FN void fci_gemm_weights_turned(const fci_gemm_job *j, size_t panel, size_t at, size_t words,
                                     float *out) {
     const size_t nr = j->tile->nr, per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
@@ -11683,7 +11677,7 @@ FCI_FN void fci_gemm_weights(const fci_gemm_job *j, size_t panel, size_t at, siz
     j->c->kernels->interleave(rows, j->tile->nr, words, ahead, out);
 }
 
-// A finished tile of one part goes to its y.
+// Writes a finished tile of one part to its y.
 FCI_FN void fci_gemm_finish(const fci_gemm_job *j, const float *acc, size_t row, size_t panel) {
     const size_t nr = j->tile->nr;
     size_t column;
@@ -11695,8 +11689,8 @@ FCI_FN void fci_gemm_finish(const fci_gemm_job *j, const float *acc, size_t row,
                           part->ldy);
 }
 
-// A finished tile (and its gate's, behind it) goes through the activation into the next GEMM's
-// rows.
+// Applies the activation to a finished tile (and its gate's, behind it) and packs it for the next
+// GEMM.
 FCI_FN void fci_gemm_feed(const fci_gemm_job *j, float *acc, size_t row, size_t panel) {
     const size_t nr = j->tile->nr, tile = j->tile->mr * nr,
                  rows = (size_t)fci_min(j->tile->mr, j->m - row);
@@ -11720,7 +11714,7 @@ FCI_FN void fci_gemm_feed(const fci_gemm_job *j, float *acc, size_t row, size_t 
     }
 }
 
-// Asks for the lines of y that a tile is going to finish in, while the tile is still computing.
+// Prefetches the lines of y that a tile will write, before it is computed.
 FCI_FN void fci_gemm_announce(const fci_gemm_job *j, size_t row, size_t panel) {
     const size_t nr = j->tile->nr, rows = (size_t)fci_min(j->tile->mr, j->m - row);
     size_t column;
@@ -11732,20 +11726,20 @@ FCI_FN void fci_gemm_announce(const fci_gemm_job *j, size_t row, size_t panel) {
     }
 }
 
-// The weights that the task will read next, asked for a little with every tile, but not so early
-// that they are gone from the second level again: those of the panels [panel, last) at word `at`.
+// Prefetching of the weights that the task will read next, those of panels [panel, last) at word
+// `at`: some lines with every tile, but not so early that L2 drops them before they are used.
 typedef struct fci_gemm_ahead {
-    size_t panel, row, line; // where the asking is
+    size_t panel, row, line; // the next line to prefetch
     size_t last, at;
-    size_t wait;             // tiles until it begins
-    size_t share;            // lines a tile
+    size_t wait;             // tiles before it starts
+    size_t share;            // lines per tile
 } fci_gemm_ahead;
 
 FCI_FN void fci_gemm_foresee(const fci_gemm_job *j, fci_gemm_ahead *a) {
     if (a->wait && a->wait--) return;
     for (size_t left = a->share; left && a->panel < a->last;) {
         const fci_gemm_source s = fci_gemm_source_of(j, a->panel, a->at);
-        // unaligned, so one more
+        // the bytes are not aligned to lines
         const size_t lines = s.bytes / FCI_ALIGN + 2, from = fci_gemm_offset(j, &s);
         for (size_t n; left && a->row < s.rows; left -= n) {
             const char *next = s.data + a->row * s.stride + from + a->line * FCI_ALIGN;
@@ -11783,7 +11777,7 @@ FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const 
         const uint32_t *a = fci_gemm_packed_row(&j->packed, r * mr, s->at);
         const size_t rows = (size_t)fci_min(mr, j->m - r * mr);
         for (size_t c = 0; c < wide; c++) {
-            // With a single block of K the sums need not wait, and one place does for all.
+            // With a single block of K no partial sums are kept, so all tiles share one place.
             float *acc = sums + (whole ? c % j->unit : (r - s->r0) * wide + c) * mr * nr;
             if (last) fci_gemm_announce(j, r * mr, s->c0 + c);
             fci_gemm_foresee(j, ahead);
@@ -11799,8 +11793,8 @@ FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const 
     }
 }
 
-// The weights that will be needed after block `at` of task number `task`: those of its next block,
-// or the first of what is likely this worker's next task.
+// The weights to prefetch during a block of K of task `task`: those of its next block, or the first
+// ones of this worker's likely next task.
 FCI_FN fci_gemm_ahead fci_gemm_ahead_of(const fci_gemm_job *j, size_t task,
                                         const fci_gemm_span *s) {
     fci_gemm_ahead a;
@@ -11824,7 +11818,7 @@ FCI_FN fci_gemm_ahead fci_gemm_ahead_of(const fci_gemm_job *j, size_t task,
 FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, bool few,
                            float *scratch) {
     const fci_gemm_room room = fci_gemm_room_of(j->tile);
-    do { // at least once, so that K = 0 gives zeros
+    do { // at least once: K = 0 gives zeros
         s.words = (size_t)fci_min(j->packed.block, j->packed.words - s.at);
         for (size_t c = s.c0; c < s.c1; c++)
             fci_gemm_weights(j, c, s.at, s.words, few, scratch + room.rows,
@@ -11837,7 +11831,7 @@ FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, 
     } while (s.at < j->packed.words);
 }
 
-// Words [at, at + block) of a panel times a single row, straight from stored blocks.
+// Words [at, at + block) of a panel times a single row, from stored blocks; false: not such a type.
 FCI_FN bool fci_gemm_coded(const fci_gemm_job *j, size_t panel, size_t at, float *acc) {
     size_t column;
     const fc_dtype type = fci_gemm_panel(j, panel, &column)->w->type;
@@ -11873,8 +11867,8 @@ FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float
     else fci_gemm_finish(j, scratch + room.sums, 0, s->c0);
 }
 
-// A task is a group of weight panels times some row panels; few rows take a panel after the other,
-// so that what is packed is still near.
+// A task is a group of weight panels times some row panels. Few rows take one panel at a time, so
+// that the packed weights are still in cache.
 FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
     const fci_gemm_job *j = (const fci_gemm_job *)arg;
     float *scratch = j->scratch + fci_gemm_room_of(j->tile).total * worker;
@@ -11894,8 +11888,9 @@ FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
     }
 }
 
-// Panels of weights in a task: as many as leave the busiest thread least to do, of equal ones the
-// most, since each task reads all of its rows; but enough tasks for threads that are held up.
+// Weight panels per task: the number that leaves the busiest thread least to do; of equal ones the
+// largest, since each task reads all of its rows. `enough` tasks let threads that are slowed down
+// do fewer.
 FCI_FN size_t fci_gemm_width(const fci_gemm_job *j, size_t n_blocks, size_t enough) {
     const size_t threads = j->c->n_threads;
     size_t best = j->unit, least = SIZE_MAX;
@@ -11910,15 +11905,15 @@ FCI_FN size_t fci_gemm_width(const fci_gemm_job *j, size_t n_blocks, size_t enou
 }
 
 // Splits the product into tasks: few and large, since each packs its own weights, but enough for
-// all threads; first narrower, which costs little, then shorter.
+// all threads; first fewer columns, which costs little, then fewer rows.
 FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
-    const bool whole = j->packed.words <= j->packed.block; // no sums to keep, so any height will do
+    const bool whole = j->packed.words <= j->packed.block; // no partial sums, so any height fits
     const size_t threads = j->c->n_threads, enough = threads == 1 ? 1 : 3 * threads,
                  rows = j->packed.panels;
     const size_t tallest = whole ? rows : FCI_GEMM_ROWS / j->tile->mr;
     size_t n_blocks = (rows + tallest - 1) / tallest;
     j->wide = fci_gemm_width(j, n_blocks, enough);
-    if (j->m == 1) { // each panel asks for the next one's weights, so runs of them are long
+    if (j->m == 1) { // each panel prefetches the next one's weights
         const size_t share = (j->column_panels + 2 * threads - 1) / (2 * threads);
         j->wide = (share + j->unit - 1) / j->unit * j->unit;
     }
@@ -11933,7 +11928,7 @@ FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
 FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compute, fci_gemm_op op,
                          const void *packed, size_t m, size_t k, const fci_gemm_part *parts,
                          size_t n_parts, void *scratch) {
-    // the layout is shared with what is written, hence not const
+    // fci_gemm_packed is also used for writing, so its pointer is not const
     union {
         const void *in;
         void *out;
@@ -11974,12 +11969,12 @@ FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *
 }
 
 // >> attention
-// Attention: causal, with online softmax over blocks of keys, on the float tile twice: scores are
-// queries times keys, results are softmax weights times values. The heads that share a KV head
-// stand as rows of one panel. Blocks of keys lie at fixed positions, so a query's arithmetic
-// depends on its position alone.
+// Attention: causal, with online softmax over blocks of keys. The float tile computes scores,
+// queries times keys, and results, softmax weights times values. The heads that share a KV head are
+// rows of one panel. Blocks of keys lie at fixed positions, so a query's arithmetic depends on its
+// position alone.
 
-// query i stands at position n_kv - n_q + i and sees keys up to there
+// Query i is at position n_kv - n_q + i and sees the keys up to there.
 typedef struct fci_attention_lane {
     const float *q, *k, *v;
     float *out;
@@ -11990,13 +11985,13 @@ typedef struct fci_attention { // head h of row i lies at q + i * ldq + h * head
     size_t ldq, ldkv, ldo;
     uint32_t n_heads, n_kv_heads, head_dim;
     float scale;
-    uint32_t window; // a query sees this many keys, its own the last; 0: all before it
+    uint32_t window; // a query sees its own and the window - 1 keys before it; 0: all
     float cap;       // scores are cap tanh(score / cap); 0: as they are
 } fci_attention;
 
 // For all workers together.
 FCI_FN size_t fci_attention_scratch_bytes(const fci_context *c, const fci_attention *a);
-// Every lane by itself, causal; results to a->o.
+// Every lane by itself, causal; results go to its `out`.
 FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
                               const fci_attention_lane *lanes, size_t n_lanes, void *scratch);
 
@@ -12044,7 +12039,7 @@ FCI_FN void fci_attention_begin(fci_attention_job *j, const fci_context *c,
     j->pieces = (a->head_dim + FCI_TILE_WORDS - 1) / FCI_TILE_WORDS;
 }
 
-// Lays the scratch out from `base` (NULL: only to count); returns how many floats one worker needs.
+// Lays the scratch out from `base` (NULL: only counts); returns the floats per worker.
 FCI_FN size_t fci_attention_layout(const fci_attention_job *j, float *base, fci_attention_work *w) {
     const fci_tile *t = &j->kernels->f32;
     const size_t rows = (j->queries * j->group + t->mr - 1) / t->mr * t->mr;
@@ -12073,7 +12068,7 @@ FCI_FN size_t fci_attention_scratch_bytes(const fci_context *c, const fci_attent
     return fci_attention_layout(&j, NULL, &w) * sizeof(float) * c->n_threads;
 }
 
-// keys that a row sees
+// Keys up to a row's position.
 FCI_INLINE size_t fci_attention_visible(const fci_attention_work *w, size_t row) {
     return w->lane->n_kv - w->lane->n_q + w->first + row / w->j->group + 1;
 }
@@ -12083,18 +12078,18 @@ FCI_INLINE float *fci_attention_query(const fci_attention_work *w, size_t row, s
     return w->queries + ((row / mr * w->j->pieces + piece) * mr + row % mr) * FCI_TILE_WORDS;
 }
 
-FCI_INLINE size_t fci_attention_piece(const fci_attention *a, size_t piece) { // its numbers
+FCI_INLINE size_t fci_attention_piece(const fci_attention *a, size_t piece) { // its length
     return (size_t)fci_min(FCI_TILE_WORDS, a->head_dim - piece * FCI_TILE_WORDS);
 }
 
-// keys before its window
+// Keys before its window.
 FCI_INLINE size_t fci_attention_hidden(const fci_attention_work *w, size_t row) {
     const size_t sees = fci_attention_visible(w, row), window = w->j->a->window;
     return window && sees > window ? sees - window : 0;
 }
 
-// What windows and caps do to a row's n scores, in runs of nr a stride apart, the first `hidden`
-// not seen. Returns what is left to scale them by.
+// Applies cap and window to a row's n scores, in runs of nr `stride` apart; the first `hidden` are
+// masked. Returns the scale that is still to be applied.
 FCI_FN float fci_attention_shape(const fci_attention_work *w, float *s, size_t stride, size_t n,
                                  size_t hidden) {
     const fci_attention *a = w->j->a;
@@ -12118,7 +12113,7 @@ FCI_FN void fci_attention_pack_queries(const fci_attention_work *w) {
     }
 }
 
-// Keys and values [at, at + n) of this KV head.
+// Packs keys and values [at, at + n) of this KV head.
 FCI_FN void fci_attention_pack_keys(const fci_attention_work *w, size_t at, size_t n) {
     const fci_attention *a = w->j->a;
     const size_t nr = w->j->kernels->f32.nr, head = w->kv_head * a->head_dim;
@@ -12130,7 +12125,7 @@ FCI_FN void fci_attention_pack_keys(const fci_attention_work *w, size_t at, size
         w->j->kernels->interleave(rows, nr, a->head_dim, NULL, w->keys + key * a->head_dim);
     }
     for (size_t d = 0; d < w->j->padded; d += nr) {
-        // others give sums that nobody reads
+        // sums of the columns beyond are not read
         const size_t columns = (size_t)fci_min(nr, a->head_dim - d);
         w->j->kernels->finish(w->lane->v + at * a->ldkv + head + d, a->ldkv, n, NULL, false,
                               columns, w->values + d * FCI_ATTENTION_KEYS, nr);
@@ -12183,7 +12178,7 @@ FCI_FN void fci_attention_store(const fci_attention_work *w) {
     }
 }
 
-// Tasks: for every lane, its blocks of queries, each for all KV heads.
+// A task is a block of queries of a lane, for one KV head.
 FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     const fci_attention_job *j = (const fci_attention_job *)arg;
     fci_attention_work w;
@@ -12194,7 +12189,7 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block;
          w.lane++)
         block -= n_blocks;
-    // those that see most come first, so that threads end together
+    // those with most keys come first, so that threads end together
     w.first = (n_blocks - 1 - block) * j->queries;
     w.rows = (size_t)fci_min(j->queries, w.lane->n_q - w.first) * j->group;
     fci_attention_layout(j, j->scratch + fci_attention_layout(j, NULL, &w) * worker, &w);
@@ -12226,14 +12221,14 @@ FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
 }
 
 // >> rows
-// Rows: operations on every row of a matrix by itself.
+// Operations on every row of a matrix by itself.
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row; y may be x.
 FCI_FN void fci_rows_rmsnorm(const fci_context *c, const float *x, size_t ldx, const float *weight,
                              float eps, size_t m, size_t n, float *y, size_t ldy);
-// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][2][rotary_dim / 2]. The
-// pairs are (2k, 2k + 1) where interleaved, else (k, k + rotary_dim / 2); what lies behind
-// rotary_dim stays.
+// Rotary embedding in place, row i at positions[i]; cos_sin is [positions][2][rotary_dim / 2].
+// Pairs are (2k, 2k + 1) where interleaved, else (k, k + rotary_dim / 2); numbers past rotary_dim
+// stay.
 FCI_FN void fci_rows_rope(const fci_context *c, float *x, size_t ldx, size_t m, uint32_t n_heads,
                           uint32_t head_dim, uint32_t rotary_dim, bool interleaved,
                           const float *cos_sin, const uint32_t *positions);
@@ -12279,7 +12274,7 @@ FCI_FN void fci_rows_task(void *arg, size_t task, uint32_t worker) {
 
 FCI_FN void fci_rows_run(const fci_context *c, fci_rows *j) {
     j->kernels = c->kernels;
-    j->per_task = 1 + 16384 / (j->n + 1); // some microseconds' work
+    j->per_task = 1 + 16384 / (j->n + 1); // some microseconds of work
     fci_parallel_for(c, (j->m + j->per_task - 1) / j->per_task, fci_rows_task, j);
 }
 
@@ -12443,15 +12438,14 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
 }
 
 // >> peak
-// Peak: what this machine can do at most, measured: multiply-adds that stay in registers, and reading memory.
+// Measures the peak of this machine: multiply-adds in registers, and reading memory.
 
-// A loop returns how many operations (a multiply-add is two) its `rounds` did; `x` holds 32 floats,
-// which it may change. Fourteen sums hide the latency of two units; c = x * c + y keeps compilers
-// from hoisting.
+// A loop returns the operations (a multiply-add is two) of its `rounds`; it may change the 32
+// floats of `x`. Fourteen sums hide the latency of two units; c = x * c + y cannot be hoisted.
 typedef double (*fci_peak_fn)(size_t rounds, float *x);
 #define FCI_PEAK_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
-// the instructions that the compiler may use anywhere
+// with the instructions of the build
 FCI_FN double fci_peak_scalar(size_t rounds, float *x) {
     fci_lanes a, b, s0, s1, s2;
     fci_lanes_load(&a, x, FCI_LANES, 0);
@@ -12616,13 +12610,13 @@ FCI_FN fci_peak_fn fci_peak_loop(fc_simd simd, fc_compute compute) {
     }
 }
 
-// The same work for every thread, several times; the fastest time counts, as others may use the
-// machine too.
+// The same work for every thread, several times. The fastest time counts, as other processes may
+// slow it down.
 typedef struct fci_peak_job {
     fci_peak_fn loop;
     size_t rounds;
     double *operations;     // [tasks]
-    const fci_lanes_u32 *p; // what is read: `per_task` pieces each
+    const fci_lanes_u32 *p; // what is read, `per_task` pieces each
     size_t per_task;
 } fci_peak_job;
 
@@ -12648,7 +12642,7 @@ FCI_FN void fci_peak_read_task(void *arg, size_t task, uint32_t worker) {
     }
     a = a ^ b ^ c ^ d;
     memcpy(&first, &a, sizeof first);
-    // (so that the reads are wanted)
+    // so that the reads are not optimised away
     j->operations[task] = (double)(j->per_task * sizeof *p) + (first == 1 ? 1 : 0);
 }
 
@@ -12667,7 +12661,7 @@ FCI_FN double fci_peak_best(const fci_context *c, fci_task_fn fn, fci_peak_job *
     return best * 1e-9;
 }
 
-#define FCI_PEAK_BYTES ((size_t)512 << 20) // to read: far more than any cache that a few cores share
+#define FCI_PEAK_BYTES ((size_t)512 << 20) // to read: far more than any cache
 #define FCI_PEAK_SECONDS 2e-3              // of one run of a loop, at least
 
 FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes, fc_peak_info *out,
@@ -12697,7 +12691,7 @@ FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes
     out->gigabytes_one = fci_peak_best(NULL, fci_peak_read_task, &j, pieces, 4);
     out->gigabytes =
         c->n_threads > 1 ? fci_peak_best(c, fci_peak_read_task, &j, pieces, 6) : out->gigabytes_one;
-    // others took the other processors
+    // other processes used the other processors
     if (out->gflops < out->gflops_one) out->gflops = out->gflops_one;
     if (out->gigabytes < out->gigabytes_one) out->gigabytes = out->gigabytes_one;
     fci_free(c, block);
@@ -13539,8 +13533,7 @@ FCI_FN bool fci_config_alike(const fci_kv *kv, uint64_t n, uint64_t *out) {
 }
 
 // A number of either kind of file as a double; llama.cpp reads a truth only for families that have
-// it among their defaults. Integers up to 2^53 are exact, more is out of every
-// range.
+// it among their defaults. Integers up to 2^53 are exact, more is out of every range.
 FCI_FN fc_code fci_config_number(const fci_config_source *s, const fci_field *f, double *value,
                                  bool *found, fc_error *err) {
     const fci_kv *kv = s->json || !f->gguf ? NULL : fci_config_kv(s, f->gguf);
@@ -16449,8 +16442,8 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
 }
 
 // >> plan
-// A plan: which sublayers went, in which order, with every score. Its checks, its binding to a model, and
-// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader.
+// A plan: which sublayers went, in which order, with every score. Its checks, its binding to a
+// model, and plan.json, "finercut-plan-1": one table of fields serves the writer and the reader.
 
 struct fc_plan {
     fci_context c; // allocator and files only
@@ -17674,7 +17667,8 @@ FCI_FN double fci_search_ratio(const fci_search *s, const fci_search_runner *r,
     return same > 0 ? r->sum / same : 1;
 }
 
-// ---- Forecasts of the race: a runner's unknown distances are taken for the leader's, times a factor.
+// ---- Forecasts of the race: a runner's unknown distances are taken for the leader's, times a
+// factor.
 
 typedef struct fci_search_forecast {
     double factor; // of a position
@@ -22520,7 +22514,8 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
 }
 
 // >> along
-// What goes along with a directory: data, by a list. Programs, other weights and unknown files stay.
+// What goes along with a directory: data, by a list. Programs, other weights and unknown files
+// stay.
 
 // Copies what goes along, and notes what stays.
 FCI_FN fc_code fci_along_all(fci_export *x);
