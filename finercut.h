@@ -956,6 +956,22 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #  define FCI_PRINTF(f, a)
 #endif
 
+// GLOSSARY
+//   room      a section of this file: its interface, then what is private; it uses no later room
+//   context   what an object takes from fc_env: allocator, files, log, threads, kernel table
+//   group     buffers that one function lists, to be counted, allocated or freed (fci_each)
+//   mark      what a tokenizer writes for a blank; a change is a normalizer, a step a pre-tokenizer
+//   table     the functions compiled for one instruction set (fci_kernels)
+//   tile      the inner loop of GEMM and attention: mr rows times nr columns
+//   panel     mr rows of activations, or nr of weights, packed for a tile
+//   lane      one sequence under one mask on its way through the blocks; a lane body (rooms lanes,
+//             decode) is a function over sixteen numbers at a time, compiled for every table
+//   wave      lanes that go through the blocks together, as one matrix of rows
+//   runner    a candidate of the current step of a search; the leader is the best complete one
+//   trail     residual rows kept at the entrance of sublayers, where lanes can start
+//   segment   the rows between two kept ones, computed again when candidates need them
+//   held      final rows of lanes, kept until they are scored together
+
 // >> platform
 // Files, clock and CPU features: POSIX, Windows, or the C library alone (FINERCUT_NO_POSIX).
 
@@ -1000,8 +1016,8 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 
 typedef struct fci_platform_file { // one type for files read and for files and folders written
 #if FCI_POSIX
-    int fd;     // of what is written: locked, so that others see that it is alive
-    int folder; // that it is in, synced after the rename; -1: none
+    int fd;     // an output's is locked, so that other runs see that it is being written
+    int folder; // of an output, synced after the rename; -1: none
 #elif FCI_WINDOWS
     HANDLE handle;
     HANDLE mapping;
@@ -1009,8 +1025,8 @@ typedef struct fci_platform_file { // one type for files read and for files and 
 #else
     FILE *stream;
 #endif
-    char *final_path;  // of what is written: where commit moves it
-    char *beside_path; // NULL where bytes go to a device as they come
+    char *final_path;  // of an output: where commit moves it
+    char *beside_path; // its temporary; NULL: a device, written in place
 } fci_platform_file;
 
 // Instruction sets. Attributes on single functions let plain -O2 build all tables; the processor
@@ -1103,7 +1119,7 @@ typedef struct fci_platform_thread { // stays where it is until it is joined
     void *arg;
     fci_platform_thread_handle handle;
 } fci_platform_thread;
-// As everywhere: a waiter holds the mutex, is woken by wake_all or without reason, and looks again.
+// A waiter holds the mutex; it can wake without reason, so it checks its condition again.
 FCI_FN void fci_platform_mutex_begin(fci_platform_mutex *m);
 FCI_FN void fci_platform_mutex_end(fci_platform_mutex *m);
 FCI_FN void fci_platform_lock(fci_platform_mutex *m);
@@ -1112,13 +1128,13 @@ FCI_FN void fci_platform_signal_begin(fci_platform_signal *s);
 FCI_FN void fci_platform_signal_end(fci_platform_signal *s);
 FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m);
 FCI_FN void fci_platform_wake_all(fci_platform_signal *s);
-// Runs fn(arg) in a thread of its own, whose end join awaits; false: the system refuses one.
+// Runs fn(arg) in a new thread; false: the system refuses one.
 FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg);
 FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
 
-// Waking a sleeper takes longer than a matrix times one row, so who waits first looks for a moment
-// (some tens of microseconds) at a word that is changed when there is news. The lock guards the
-// words all the same; looking without it decides nothing but when to take it.
+// Waking a thread takes longer than a matrix times one row, so waiting begins with spinning, some
+// tens of microseconds, on a word that the event changes. The lock guards the word all the same;
+// reads without it only decide when to take it.
 #  if defined(__GNUC__) || defined(__clang__)
 #    define FCI_SPINS 1000
 #    define FCI_PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
@@ -1138,59 +1154,60 @@ FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
 #  endif
 #endif // FCI_THREADS
 
-// a and b joined, from malloc; NULL: no memory. What fails returns errno, 0 is success, here and
-// below.
+// Functions of this room that return int return 0 or an errno value.
+
+// a and b joined, from malloc; NULL: no memory.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
 // The folder that `path` is in.
 FCI_FN char *fci_platform_folder_of(const char *path);
-// EEXIST where there is something of that name.
+// EEXIST where the name is taken.
 FCI_FN int fci_platform_make_folder(const char *path);
-// What a symbolic link says; EINVAL where it is none.
+// The target of a symbolic link; EINVAL where `path` is no link.
 FCI_FN int fci_platform_link(const char *path, char *to, size_t size);
 // Every name in a folder but . and ..; a nonzero return of `each` stops, and is returned.
 FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
                              void *user);
-// Bytes free for us in the file system of a folder; UINT64_MAX: not known.
+// Free bytes in the file system of a folder; UINT64_MAX: unknown.
 FCI_FN uint64_t fci_platform_room(const char *folder);
-// Whether both paths are of one file (device and inode); errors but ENOENT are returned.
+// Whether both paths name one file (device and inode); a missing file is not an error.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
-// ENOENT is no error: there is none.
+// Whether `path` is a folder; a missing one is not an error.
 FCI_FN int fci_platform_find_folder(const char *path, bool *there);
-// False where that cannot be told.
+// The same; false after an error.
 FCI_FN bool fci_platform_is_folder(const char *path);
-// One file or folder by two names.
+// fci_platform_compare; false after an error.
 FCI_FN bool fci_platform_same(const char *a, const char *b);
 // fc_io.open: regular files only, never waiting for another process.
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
 // fc_io.close.
 FCI_FN void fci_platform_close(void *user, void *file);
-// Pipes and devices too, to be read once from start to end.
+// Pipes and devices too, to be read once from start to end; "-" is standard input.
 FCI_FN int fci_platform_stream(const char *path, void **file);
 // Up to `length` bytes of a stream; *n 0 at its end.
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
 #if FCI_POSIX
-// Where a written file ends up, links followed; *device: bytes go there as they come.
+// The file that an output replaces, links followed; *device: it is written in place.
 FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
 #endif
-// Begins a file or folder beside `path`; `alone`: no other run may have begun the same.
+// Creates the temporary of an output. `alone`: FCI_PLATFORM_TAKEN where another run has one.
 FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file);
 // fc_io.create.
 FCI_FN int fci_platform_create(void *user, const char *path, void **file);
 // fc_io.discard.
 FCI_FN void fci_platform_discard(void *user, void *file);
-// All bytes reach the disk; the name is not given yet.
+// Flushes an output to the disk, still under its temporary name.
 FCI_FN int fci_platform_settle(void *file);
-// fc_io.commit: the name is given, the folder synced.
+// fc_io.commit: flushes, renames, and syncs the folder.
 FCI_FN int fci_platform_commit(void *user, void *file);
-// A clock that only goes forward.
+// A monotonic clock.
 FCI_FN double fci_platform_seconds(void);
-// Processors that this process may use, at least 1.
+// Processors online, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
 // The temporary name; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
 // The functions above as an fc_io.
 FCI_FN fc_io fci_platform_io(void);
-// A wish for large pages; failing is fine.
+// Asks for large pages; failing is harmless.
 FCI_FN void fci_platform_huge(void *p, size_t n);
 
 // ---- private to this section
@@ -1227,9 +1244,8 @@ FCI_FN size_t fci_platform_base(const char *path) { // where the last part of a 
     return base;
 }
 
-// What is written stands beside NAME as NAME.finercut-HASH RANDOM.tmp until it is whole. Hash and
-// name tell whose it is, so that what a killed run left is found again; both have fixed lengths, as
-// names have a limit.
+// An output is written as NAME.finercut-HASHRANDOM.tmp and renamed when complete. NAME, cut as file
+// names have a limit, and the hash of all of it tell what a killed run left of the same output.
 enum { FCI_PLATFORM_NAME = 200, FCI_PLATFORM_MARK = 24 };
 
 FCI_FN void fci_platform_mark(const char *base, char out[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK]) {
@@ -1269,7 +1285,7 @@ FCI_FN char *fci_platform_folder_of(const char *path) {
     return folder;
 }
 
-// A hash of what differs from run to run, where the system has nothing better.
+// A hash of values that differ from run to run, where the system has no random numbers.
 FCI_FN uint64_t fci_platform_mix(uint64_t a, uint64_t b, const void *address) {
     uint64_t h = (uint64_t)(uintptr_t)address ^ (a * 0x9e3779b97f4a7c15u);
     h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u + b;
@@ -1277,7 +1293,7 @@ FCI_FN uint64_t fci_platform_mix(uint64_t a, uint64_t b, const void *address) {
     return h ^ (h >> 31);
 }
 
-// ---- folders: used by what is written as well
+// ---- folders
 
 #if FCI_POSIX
 
@@ -1289,7 +1305,6 @@ FCI_FN int fci_platform_remove(const char *path, bool folder) {
     return (folder ? rmdir(path) : unlink(path)) == 0 ? 0 : errno;
 }
 
-// Where a symbolic link leads, as it says itself; EINVAL where `path` is none.
 FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
     const ssize_t n = readlink(path, to, size);
     if (n < 0) return errno;
@@ -1298,7 +1313,6 @@ FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
     return 0;
 }
 
-// The names in a folder, one call each; a nonzero return of `each` ends it.
 FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
                              void *user) {
     DIR *folder = opendir(path);
@@ -1316,7 +1330,6 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
     return error;
 }
 
-// Bytes that may still be written to the file system of a folder; UINT64_MAX where nobody knows.
 FCI_FN uint64_t fci_platform_room(const char *folder) {
     struct statvfs s;
     return statvfs(folder, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_frsize : UINT64_MAX;
@@ -1325,7 +1338,8 @@ FCI_FN uint64_t fci_platform_room(const char *folder) {
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
     struct stat x, y;
     *same = false;
-    if (stat(a, &x) != 0 || stat(b, &y) != 0) return errno == ENOENT || errno == ENOTDIR ? 0 : errno;
+    if (stat(a, &x) != 0 || stat(b, &y) != 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : errno;
     *same = x.st_dev == y.st_dev && x.st_ino == y.st_ino;
     return 0;
 }
@@ -1361,7 +1375,7 @@ FCI_FN int fci_platform_error(void) {
     }
 }
 
-// Paths are UTF-8 everywhere but in Windows' own functions. NULL: no memory, or no UTF-8.
+// A UTF-8 path for Windows' own functions. NULL: no memory, or invalid UTF-8.
 FCI_FN wchar_t *fci_platform_wide(const char *path) {
     const int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     wchar_t *wide = n > 0 ? (wchar_t *)malloc((size_t)n * sizeof *wide) : NULL;
@@ -1529,7 +1543,7 @@ FCI_FN bool fci_platform_same(const char *a, const char *b) {
 
 typedef struct fci_platform_sweep {
     const char *folder, *mark;
-    bool alive; // some run is at the same output
+    bool alive; // another run is writing the same output
 } fci_platform_sweep;
 
 FCI_FN char *fci_platform_in(const char *folder, const char *name) {
@@ -1539,10 +1553,10 @@ FCI_FN char *fci_platform_in(const char *folder, const char *name) {
     return path;
 }
 
-// Removes a folder with what is in it; links are removed, and not followed.
+// Removing a folder with its contents: symbolic links are removed, not followed.
 #if FCI_POSIX
 
-// Takes an open folder and nothing else, so that it works where memory and descriptors are short.
+// Empties a folder by its descriptor, building no paths: memory may be short.
 FCI_FN void fci_platform_empty(int fd) {
     DIR *folder = fdopendir(fd);
     if (!folder) {
@@ -1588,8 +1602,7 @@ FCI_FN int fci_platform_fd(const char *path, int flags, int *fd) {
     return *fd >= 0 ? 0 : errno == ENXIO ? FCI_PLATFORM_NOT_A_FILE : errno; // a socket
 }
 
-// Opening never waits for the other end of a pipe; and a link that leads nowhere is not an absent
-// file.
+// Opening a pipe does not wait for its other end. A dangling link is an error, not an absent file.
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
@@ -1641,7 +1654,7 @@ FCI_FN int fci_platform_map(void *user, void *file, uint64_t length, const void 
 FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_t length) {
     (void)user;
     (void)file;
-    union { const void *in; void *out; } p; // munmap takes a pointer without const
+    union { const void *in; void *out; } p; // munmap wants no const
     p.in = data;
     munmap(p.out, (size_t)length);
 }
@@ -1653,14 +1666,16 @@ FCI_FN void fci_platform_close(void *user, void *file) {
     fci_platform_drop((fci_platform_file *)file);
 }
 
-// What is read once from its start to its end: files, pipes, devices; "-" is standard input.
 FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     struct stat st;
     int error = 0;
     if (!f) return ENOMEM;
     if (strcmp(path, "-") != 0) error = fci_platform_fd(path, O_RDONLY, &f->fd);
-    else if ((f->fd = dup(STDIN_FILENO)) < 0) error = errno;
+    else {
+        f->fd = dup(STDIN_FILENO);
+        if (f->fd < 0) error = errno;
+    }
     if (!error && fstat(f->fd, &st) != 0) error = errno;
     else if (!error && S_ISDIR(st.st_mode)) error = EISDIR;
     if (error) {
@@ -1672,7 +1687,7 @@ FCI_FN int fci_platform_stream(const char *path, void **file) {
     return 0;
 }
 
-FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) { // *n 0: the end
+FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) {
     ssize_t got;
     do got = read(((fci_platform_file *)file)->fd, buffer, length);
     while (got < 0 && errno == EINTR);
@@ -1693,7 +1708,7 @@ FCI_FN uint64_t fci_platform_random(void) {
     return fci_platform_mix((uint64_t)t.tv_nsec, (uint64_t)getpid(), &t);
 }
 
-// *path becomes where a symbolic link leads in the end, though nothing may be there yet.
+// Follows symbolic links to their end, where nothing need exist yet.
 FCI_FN int fci_platform_follow(char **path) {
     char to[4096];
     for (int hops = 0; hops < 40; hops++) {
@@ -1708,8 +1723,7 @@ FCI_FN int fci_platform_follow(char **path) {
     return ELOOP;
 }
 
-// Where what is written to `path` goes: through links, so that they stay. *device: such as
-// /dev/null, which is written to as it is.
+// Links are followed, so that they stay. Devices are such as /dev/null.
 FCI_FN int fci_platform_target(const char *path, char **target, bool *device) {
     struct stat st, end;
     const int error = stat(path, &st) == 0 ? 0 : errno;
@@ -1722,16 +1736,16 @@ FCI_FN int fci_platform_target(const char *path, char **target, bool *device) {
     if (*device) return 0;
     const int wrong = fci_platform_follow(target);
     if (wrong || error) return wrong;
-    // Links of /proc lead to files that may have no name any more.
+    // Links in /proc may lead to deleted files.
     if (stat(*target, &end) != 0 || end.st_dev != st.st_dev || end.st_ino != st.st_ino)
         return ESTALE;
     return 0;
 }
 
-// Locks what was just made. False where a sweep was quicker: it took it for a dead run's.
+// Locks a new temporary. False: a sweep was quicker, took it for a dead run's and removed it.
 FCI_FN bool fci_platform_claim(int fd) {
     struct stat st;
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK; // not all have locks
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK; // no locks there
     return fstat(fd, &st) != 0 || st.st_nlink > 0;
 }
 
@@ -1785,7 +1799,7 @@ FCI_FN int fci_platform_close_output(fci_platform_file *f, int error) {
     return error;
 }
 
-// One run at a time looks whether it is alone and makes its temporary, where there are locks.
+// Locks the folder, so that runs check for each other one at a time; waits a second at most.
 FCI_FN void fci_platform_queue(int folder) {
     const struct timespec wait = {0, 1000000};
     for (int i = 0; i < 1000; i++) {
@@ -1794,8 +1808,8 @@ FCI_FN void fci_platform_queue(int folder) {
     }
 }
 
-// The folder that an output is in: swept now, synced at the end. One that may not be read is
-// neither. `alone`: no other run may be at this output.
+// Opens the folder of an output and removes what killed runs left of it. Where the folder may not
+// be read, it is neither swept nor synced later.
 FCI_FN int fci_platform_enter(fci_platform_file *f, bool alone) {
     char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
     fci_platform_sweep sweep;
@@ -1862,14 +1876,13 @@ FCI_FN void fci_platform_discard(void *user, void *file) {
     fci_platform_close_output(f, 0);
 }
 
-// All bytes are on the disk; what was written can be read under its temporary name.
 FCI_FN int fci_platform_settle(void *file) {
     const int fd = ((fci_platform_file *)file)->fd;
     return fsync(fd) == 0 || errno == EINVAL || errno == EBADF ? 0 : errno;
 }
 
-// The lock is held until the new name stands. A folder that cannot be synced is no failure: the
-// file is whole by its old name or its new one.
+// The lock is held until after the rename. A folder that cannot be synced is no failure: the file
+// is complete under either name.
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
     int error = f->beside_path ? fci_platform_settle(file) : 0;
@@ -2001,7 +2014,7 @@ FCI_FN uint64_t fci_platform_random(void) {
                             &t);
 }
 
-// What is written has a handle that shares nothing: who can open it to delete it knows it is dead.
+// The handle of an output shares nothing: a temporary that can be opened for deletion is dead.
 FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
     fci_platform_sweep *s = (fci_platform_sweep *)user;
     if (!fci_platform_is_beside(name, s->mark)) return 0;
@@ -2041,7 +2054,7 @@ FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
     return EEXIST;
 }
 
-// NUL and its like are written to as they are; consoles and pipes are refused.
+// Devices such as NUL are written in place; consoles and pipes are refused.
 FCI_FN int fci_platform_device(fci_platform_file *f, bool *device) {
     DWORD mode;
     f->handle = fci_platform_handle(f->final_path, GENERIC_WRITE, FCI_PLATFORM_SHARED,
@@ -2310,12 +2323,10 @@ FCI_FN fc_io fci_platform_io(void) {
     return io;
 }
 
-// Large buffers of 4 KiB pages cost the processor a few percent in address translation: asks for
-// large ones.
+// With 4 KiB pages, address translation in large buffers costs a few percent of the time.
 #define FCI_PLATFORM_HUGE ((size_t)2 << 20)
 FCI_FN void fci_platform_huge(void *p, size_t n) {
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
-    // a wish; failing is fine
     (void)madvise(p, n / FCI_PLATFORM_HUGE * FCI_PLATFORM_HUGE, MADV_HUGEPAGE);
 #else
     (void)p;
@@ -2397,6 +2408,7 @@ FCI_FN void fci_platform_signal_end(fci_platform_signal *s) {
 FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m) {
     SleepConditionVariableCS(s, m, INFINITE);
 }
+
 FCI_FN void fci_platform_wake_all(fci_platform_signal *s) {
     WakeAllConditionVariable(s);
 }
@@ -2446,6 +2458,7 @@ FCI_FN void fci_platform_signal_end(fci_platform_signal *s) {
 FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m) {
     pthread_cond_wait(s, m);
 }
+
 FCI_FN void fci_platform_wake_all(fci_platform_signal *s) {
     pthread_cond_broadcast(s);
 }
@@ -2482,7 +2495,7 @@ typedef struct fci_shown {
 struct fci_pool;
 struct fci_kernels;
 
-// What every object needs of the world: made by fci_context_init from the caller's fc_env.
+// What every object takes from the caller's fc_env: fci_context_basic, fci_context_begin.
 typedef struct fci_context {
     fc_alloc alloc;
     fc_io io;
@@ -2496,8 +2509,7 @@ typedef struct fci_context {
     const struct fci_kernels *kernels; // NULL in objects that do not compute
 } fci_context;
 
-// A group of buffers is listed once, in a function that hands each of them to fci_each: whether
-// they are counted, allocated or freed is the group's business.
+// A function lists the buffers of a group once, by fci_each, for all three.
 typedef enum fci_core_doing { FCI_COUNT, FCI_ALLOC, FCI_FREE } fci_core_doing;
 
 typedef struct fci_group {
@@ -2525,8 +2537,7 @@ typedef struct fci_arena {
     fci_core_chunk *chunks;
 } fci_arena;
 
-// A growing byte buffer. The first failure is kept, later appends do nothing: check once at the
-// end.
+// A growing byte buffer. After a failure appends do nothing: check `error` once, at the end.
 typedef struct fci_buffer {
     const fci_context *c;
     char *p; // terminated where not NULL
@@ -2547,8 +2558,7 @@ FCI_FN fc_code fci_buffer_code(const fci_buffer *b, fc_error *err) {
     return b->error.code;
 }
 
-// A map from strings (which must outlive it) to numbers: open addressing, at most half full. Hashed
-// with a final mix, so that a table's low bits depend on all of the hash.
+// A map from strings (which must outlive it) to numbers: open addressing, at most half full.
 typedef struct fci_core_map_slot {
     fci_str key; // key.p NULL: free
     uint64_t hash;
@@ -2568,7 +2578,7 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
     FCI_PRINTF(4, 5);
 // Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
-// What a caller must give; `what` names it all.
+// Fails where the caller left out something that `what` names.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // A view of a terminated text, or of n bytes.
 FCI_INLINE fci_str fci_s(const char *text);
@@ -2578,9 +2588,8 @@ FCI_INLINE bool fci_eq(fci_str a, fci_str b);
 FCI_INLINE bool fci_is(fci_str a, const char *text);
 // Untrusted bytes as they may stand in an error: shortened, control and non-ASCII bytes escaped.
 FCI_FN const char *fci_show(fci_str s, fci_shown *to);
-// false: does not fit.
+// false: overflow.
 FCI_INLINE bool fci_mul(uint64_t a, uint64_t b, uint64_t *out);
-// false: does not fit.
 FCI_INLINE bool fci_add(uint64_t a, uint64_t b, uint64_t *out);
 // To a multiple of `to`, a power of two.
 FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to);
@@ -2600,20 +2609,18 @@ FCI_FN void fci_free(const fci_context *c, void *p);
 FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err);
 // `at` is the address of the pointer to the buffer. One of no items stays NULL.
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
-// What a user may want to know though nothing failed. level: as fc_log.
+// What a user may want to know though nothing failed; `level` as in fc_log.
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
 // `hook` may be NULL; `what` as in fc_progress.
 FCI_FN void fci_watch_begin(fci_watch *w, const fc_watch *hook, const char *what);
-// `done` is the share of the work; FC_ERR_CANCELLED where the caller wants no more.
+// `done` is the share of the work done; FC_ERR_CANCELLED where the caller stops it.
 FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err);
-// The arrays of public results (fc_tokens, fc_text) belong to the caller, who frees them with
-// `alloc` alone.
+// Frees an array of a public result (fc_tokens, fc_text), which keeps only its `alloc`.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
 // Zeroed, aligned to FCI_ALIGN; freed with the arena.
 FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
                              fc_error *err);
-// Grows (or makes, p NULL) an array that has a chunk of its own; what is new is zero. On failure p
-// stays valid.
+// fci_grow for an array that has a chunk of its own.
 FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
                             fc_error *err);
 // All of it at once; zeroed allowed.
@@ -2623,18 +2630,17 @@ FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err);
 // Appends bytes, a terminated text, or what printf would write.
 FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n);
 FCI_FN void fci_puts(fci_buffer *b, const char *text);
-// For integers and text; floating-point numbers go through fci_put_number, which no locale changes.
+// For integers and text; fci_put_number writes floating-point numbers, whatever the locale.
 FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 // Zeroed allowed; the error stays.
 FCI_FN void fci_buffer_free(fci_buffer *b);
-// snprintf writes the locale's decimal point; files want a dot.
+// %.*g with a dot, whatever the locale.
 FCI_FN void fci_format_g(char *out, size_t size, int digits, double value);
-// The shortest of 15 to 17 digits that reads back as the same double; "null" where it is not
-// finite.
+// The shortest of 15 to 17 digits that reads back as the same double; "null": not finite.
 FCI_FN void fci_put_number(fci_buffer *b, double value);
-// FNV-1a, going on from h.
+// FNV-1a, 64 bits, continued from h.
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
-// As the map hashes a key.
+// A map's hash: with a final mix, as its table is indexed by the low bits.
 FCI_INLINE uint64_t fci_map_hash(fci_str key);
 // Room for `count` keys in all.
 FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
@@ -2648,9 +2654,9 @@ FCI_FN void fci_map_free(fci_map *m);
 FCI_INLINE uint16_t fci_le16(const void *p);
 FCI_INLINE uint32_t fci_le32(const void *p);
 FCI_INLINE uint64_t fci_le64(const void *p);
-// XXH64 of n bytes.
+// XXH64 (xxHash's specification) of n bytes: several GB/s, the same number on any machine.
 FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n);
-// One more number.
+// XXH64 of a number, seeded by h.
 FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
 // The same 32 bits as the other type.
 FCI_INLINE float fci_bits_float(uint32_t bits);
@@ -2692,7 +2698,7 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
     if (given) return FC_OK;
     fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
-    return FC_ERR_ARGUMENT; // said plainly for analysers, which do not look into variadic functions
+    return FC_ERR_ARGUMENT; // for analysers, which do not look into variadic functions
 }
 
 FCI_INLINE fci_str fci_s(const char *text) {
@@ -2917,8 +2923,8 @@ FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
     if (p) fci_free(&c, p);
 }
 
-// An arena frees all at once. Under a sanitizer every piece is an allocation of its own, so that
-// reads past its end are seen.
+// Under a sanitizer every piece of an arena is an allocation of its own, so that reads past its end
+// are seen.
 #if defined(__SANITIZE_ADDRESS__)
 #    define FCI_ARENA_CHUNK 0
 #elif defined(__has_feature)
@@ -2963,7 +2969,7 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
         return NULL;
     }
-    while (*link && *link != old) link = &(*link)->next; // takes the old one's place, or the last
+    while (*link && *link != old) link = &(*link)->next; // where the old one is, or the end
     k = (fci_core_chunk *)fci_grow(a->c, old, 1, head + bytes, what, err);
     if (!k) return NULL;
     k->size = k->used = (size_t)bytes;
@@ -3049,7 +3055,6 @@ FCI_FN void fci_put_number(fci_buffer *b, double value) {
     fci_puts(b, text);
 }
 
-// FNV-1a, 64 bits.
 #define FCI_HASH_START 0xcbf29ce484222325u
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
     const unsigned char *p = (const unsigned char *)bytes;
@@ -3129,7 +3134,6 @@ FCI_INLINE uint64_t fci_le64(const void *p) {
     return fci_le32(p) | (uint64_t)fci_le32((const char *)p + 4) << 32;
 }
 
-// XXH64 (Collet, xxHash's specification): several GB/s, the same number on any machine.
 #define FCI_XXH_1 0x9e3779b185ebca87u
 #define FCI_XXH_2 0xc2b2ae3d27d4eb4fu
 #define FCI_XXH_3 0x165667b19e3779f9u
