@@ -4773,7 +4773,7 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_json_build(&t);
     if (!code) *root = t.nodes;
-    const char *alien = code == FC_ERR_FORMAT && text[0] != '{' ? fci_alien_name(text, n) : NULL;
+    const char *alien = code == FC_ERR_FORMAT && n > 0 && text[0] != '{' ? fci_alien_name(text, n) : NULL;
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
@@ -18854,6 +18854,8 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
 
 // A number in [0, 1) of seed and position (splitmix64).
 FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
+// Whom the generator's engine tells of its work.
+FCI_FN void fci_generate_tell(fc_generator *g, fci_tick_fn tick, void *user);
 
 // ---- private to this section
 
@@ -18880,6 +18882,11 @@ FCI_FN void fci_generate_buffers(fc_generator *g, fci_group *group) {
     fci_each(group, &g->mask, 2 * h->n_blocks, 1, "mask");
     fci_each(group, &g->ids, g->max_positions, sizeof *g->ids, "tokens");
     fci_each(group, &g->entries, h->vocab, sizeof *g->entries, "weights");
+}
+
+FCI_FN void fci_generate_tell(fc_generator *g, fci_tick_fn tick, void *user) {
+    g->engine.tick = tick;
+    g->engine.tick_user = user;
 }
 
 FINERCUT_API void fc_generator_close(fc_generator *g) {
@@ -19298,10 +19305,7 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     fc_generator *g = fc_generator_open(m, s.desc->mask, out->n_prompt + most, err);
     code = g ? fc_generator_feed(g, ids.ids, out->n_prompt, err) : err->code;
     fci_watch_begin(&s.watch, &s.desc->watch, "generating");
-    if (g) {
-        g->engine.tick = fci_generate_stream_tick;
-        g->engine.tick_user = &s;
-    }
+    if (g) fci_generate_tell(g, fci_generate_stream_tick, &s);
     if (!code) code = fci_generate_tokens(g, &s, &ends, most, out, err);
     fc_generator_close(g);
     fc_tokens_free(&ids);
@@ -19469,8 +19473,10 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const fc_speed_desc *desc, fc_
 
 FCI_FN int fci_speed_tick(void *user, double units) {
     const fci_speed_job *j = (const fci_speed_job *)user;
-    const double run = (double)fci_min(j->g->n_ids, j->tokens) / (double)j->tokens;
+    size_t n;
     (void)units;
+    fc_generator_tokens(j->g, &n);
+    const double run = (double)fci_min(n, j->tokens) / (double)j->tokens;
     return fci_watch_tell(j->watch, (j->runs + run) / ((double)j->repeat + 1), NULL) != FC_OK;
 }
 
@@ -19505,8 +19511,7 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, f
     j.watch = &watch;
     j.g = fc_generator_open(m, d.mask, d.tokens + 1, err);
     if (!j.g) return err->code;
-    j.g->engine.tick = fci_speed_tick;
-    j.g->engine.tick_user = &j;
+    fci_generate_tell(j.g, fci_speed_tick, &j);
     out->work = (double)d.tokens;
     out->bytes = fci_speed_weights(m, d.mask, 1) * (double)d.tokens;
     fc_code code = fci_speed_measure(&j, out, err);
