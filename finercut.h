@@ -18855,7 +18855,7 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
 // A number in [0, 1) of seed and position (splitmix64).
 FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
 // Whom the generator's engine tells of its work.
-FCI_FN void fci_generate_tell(fc_generator *g, fci_tick_fn tick, void *user);
+FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *user);
 
 // ---- private to this section
 
@@ -18884,7 +18884,7 @@ FCI_FN void fci_generate_buffers(fc_generator *g, fci_group *group) {
     fci_each(group, &g->entries, h->vocab, sizeof *g->entries, "weights");
 }
 
-FCI_FN void fci_generate_tell(fc_generator *g, fci_tick_fn tick, void *user) {
+FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *user) {
     g->engine.tick = tick;
     g->engine.tick_user = user;
 }
