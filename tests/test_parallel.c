@@ -8,12 +8,12 @@
 #define CAN_REFUSE 1
 #include <pthread.h>
 static int n_created, n_allowed = 1 << 30; // threads so far, and how many may be
-static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t create_lock = PTHREAD_MUTEX_INITIALIZER;
 static int create_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                          void *arg) {
-    pthread_mutex_lock(&counting);
+    pthread_mutex_lock(&create_lock);
     const int n = n_created++;
-    pthread_mutex_unlock(&counting);
+    pthread_mutex_unlock(&create_lock);
     return n < n_allowed ? pthread_create(thread, attributes, run, arg) : 11;
 }
 #define pthread_create create_thread
