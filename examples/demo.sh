@@ -6,12 +6,14 @@ finercut=$1 model=$2 out=$3
 
 "$finercut" info "$model"
 echo
-"$finercut" prune "$model" --text "$model/calibration.txt" --metric js --remove 50% --force -o "$out/plan.json" >"$out/prune.txt"
+"$finercut" prune "$model" --text "$model/calibration.txt" --metric js --remove 50% --force \
+    -o "$out/plan.json" >"$out/prune.txt"
 "$finercut" report "$out/plan.json" -o "$out/plan.svg"
 "$finercut" report "$out/plan.json" -o "$out/plan.csv"
 
 perplexity() { # STEPS
-    "$finercut" eval "$model" --plan "$out/plan.json" --remove "$1" --text "$model/heldout.txt" --quiet | cut -d ' ' -f 2
+    "$finercut" eval "$model" --plan "$out/plan.json" --remove "$1" --text "$model/heldout.txt" \
+        --quiet | cut -d ' ' -f 2
 }
 row() {
     printf '%4s  %-9s %12s  %s\n' "$@"

@@ -1,12 +1,13 @@
 #!/bin/sh
-# `finercut info` on every file of the corpora, good and bad: it has to end with 0 or 1, and to say why in one
-# line where it is 1. Meant for a build with sanitizers (make check).
+# `finercut info` on every file of the corpora, good and bad: it has to end with 0 or 1, and to say
+# why in one line where it is 1. Meant for a build with sanitizers (make check).
 . tests/t.sh
 finercut=${FINERCUT:-./finercut}
 shared=${FINERCUT_SHARED:-../shared}
 
 survives() { # FILE
-    ASAN_OPTIONS=exitcode=99:allocator_may_return_null=1 "$finercut" info "$1" --tensors --json >/dev/null 2>"$t_dir/err"
+    ASAN_OPTIONS=exitcode=99:allocator_may_return_null=1 "$finercut" info "$1" --tensors \
+        --json >/dev/null 2>"$t_dir/err"
     status=$?
     cat "$t_dir/err"
     case $status in
@@ -21,11 +22,13 @@ rejected() { # FILE
     [ $? -eq 1 ]
 }
 
-for file in tests/data/*.gguf tests/data/*/*.safetensors tests/data/*/ examples/demo tests/fuzz/corpus/*/*; do
+for file in tests/data/*.gguf tests/data/*/*.safetensors tests/data/*/ examples/demo \
+    tests/fuzz/corpus/*/*; do
     [ -e "$file" ] && t_ok "$file" survives "$file"
 done
 if [ -d "$shared/data/corpora" ]; then
-    for file in "$shared"/data/corpora/*/files/* "$shared"/data/corpora/gguf_quants/* "$shared"/golden/*/; do
+    for file in "$shared"/data/corpora/*/files/* "$shared"/data/corpora/gguf_quants/* \
+        "$shared"/golden/*/; do
         [ -e "$file" ] && t_ok "$file" survives "$file"
     done
     # What the tables of accepted (A) and rejected (R, S) files say.

@@ -1,7 +1,7 @@
 #!/bin/sh
-# What of the header the tests run, by room (make coverage): lines and branches, as clang counts them.
-# The kernel tables that this processor cannot run are left out: their code is compiled off. NEON's never reaches
-# an x86 compiler; `make portability` runs the tests on it under emulation.
+# What of the header the tests run, by room (make coverage): lines and branches, as clang counts
+# them. The kernel tables that this processor cannot run are left out: their code is compiled off.
+# NEON's never reaches an x86 compiler; `make portability` runs the tests on it under emulation.
 # The seeds of the fuzzers are among the tests.
 #   COVERAGE_LINES, COVERAGE_BRANCHES: percent that must be reached
 #   COVERAGE_OUT: folder for what is not reached (uncovered.txt), default build/coverage
@@ -20,12 +20,14 @@ cov=$(tool cov) profdata=$(tool profdata)
 off=-DFINERCUT_NO_AVX512
 grep -q avx512bw /proc/cpuinfo 2>/dev/null && grep -q amx_bf16 /proc/cpuinfo && off=
 
-# Every program is compiled from a file of one name. So the copies of a function that they hold are one to the profile,
-# and their counts are added.
+# Every program is compiled from a file of one name. So the copies of a function that they hold are
+# one to the profile, and their counts are added.
 build() { # SOURCE
     program=$out/bin/$(basename "$1" .c)
-    $CLANG -std=c99 -DFINERCUT_TESTING $off ${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate -fcoverage-mapping \
-        -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$1\"" "$out/unit.c" -o "$program" -lm -pthread >"$program.log" 2>&1
+    $CLANG -std=c99 -DFINERCUT_TESTING $off ${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate \
+        -fcoverage-mapping \
+        -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$1\"" "$out/unit.c" -o "$program" -lm \
+        -pthread >"$program.log" 2>&1
 }
 built() { # SOURCE
     program=$out/bin/$(basename "$1" .c)
@@ -45,12 +47,14 @@ build_all() { # SOURCE...: as many at once as there are cores
 }
 
 run_tests() {
-    FINERCUT=$out/bin/finercut FINERCUT_SHARED=none sh tests/run.sh $(cd tests && for t in test_*.c; do
+    FINERCUT=$out/bin/finercut FINERCUT_SHARED=none sh tests/run.sh \
+        $(cd tests && for t in test_*.c; do
         echo "$out/bin/${t%.c}"
     done) tests/test_*.sh
 }
 
-# Lines and branches by room, from the records of llvm-cov; what is not reached goes to uncovered.txt.
+# Lines and branches by room, from the records of llvm-cov; what is not reached goes to
+# uncovered.txt.
 count() {
     awk -v uncovered="$out/uncovered.txt" '
         FNR == NR { if ($1 == "//" && $2 == ">>") room[FNR] = $3; text[FNR] = $0; last = FNR; next }
@@ -80,7 +84,8 @@ count() {
 
 reaches() { # FIELD PERCENT: of the line `all`
     sed -n 's/^note: all *lines *\([0-9.]*\) %.*branches *\([0-9.]*\) %.*/\1 \2/p' "$out/rooms" |
-        awk -v field="$1" -v least="$2" '{ print; exit !($field >= least) } END { if (NR == 0) exit 1 }'
+        awk -v field="$1" \
+        -v least="$2" '{ print; exit !($field >= least) } END { if (NR == 0) exit 1 }'
 }
 
 if [ -n "$cov" ] && [ -n "$profdata" ] && echo 'int main(void) { return 0; }' >"$t_dir/x.c" &&
@@ -95,7 +100,8 @@ if [ -n "$cov" ] && [ -n "$profdata" ] && echo 'int main(void) { return 0; }' >"
     for program in "$out"/bin/*; do objects="$objects -object $program"; done
     t_ok "profiles merge" "$profdata" merge -o "$out/all.profdata" "$out/raw"
     # shellcheck disable=SC2086
-    "$cov" export -format=lcov -instr-profile="$out/all.profdata" $objects >"$out/lcov" 2>"$out/errors"
+    "$cov" export -format=lcov -instr-profile="$out/all.profdata" $objects >"$out/lcov" \
+        2>"$out/errors"
     count | tee "$out/rooms"
     t_ok "lines: $lines %" reaches 1 "$lines"
     t_ok "branches: $branches %" reaches 2 "$branches"

@@ -1,8 +1,9 @@
 #!/bin/sh
 # The header under other compilers, standards, switches and machines (make portability).
 #   sh tests/portability.sh [PIECE...]     all pieces, or those named (two at a time on two cores)
-# Plans and exports of the reference build on this machine's scalar kernels are what every other build has to give
-# again: in the same order of removal everywhere, and byte for byte where the arithmetic is the same.
+# Plans and exports of the reference build on this machine's scalar kernels are what every other
+# build has to give again: in the same order of removal everywhere, and byte for byte where the
+# arithmetic is the same.
 . tests/t.sh
 CC=${CC:-cc} CLANG=${CLANG:-clang} CXX=${CXX:-c++}
 top=$(pwd)
@@ -19,7 +20,8 @@ has() {
 }
 
 works() { # COMMAND...: can it compile and link anything?
-    printf '#include <errno.h>\n#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' >"$w/works.c"
+    printf '#include <errno.h>\n#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' \
+        >"$w/works.c"
     "$@" "$w/works.c" -o "$w/works" >/dev/null 2>&1
 }
 
@@ -31,7 +33,8 @@ order() { # PLAN: what it removes, in order
     sed -n 's/.*"removed": *"\([^"]*\)".*/\1/p' "$1"
 }
 plan() { # FINERCUT prune [FLAG...]: what it removes from the small model
-    "$@" "$data/llama_f16_sharded" --tokens "$ref/tokens.json" --compute f32 --quiet --force -o "$w/plan.json" && order "$w/plan.json"
+    "$@" "$data/llama_f16_sharded" --tokens "$ref/tokens.json" --compute f32 --quiet --force \
+        -o "$w/plan.json" && order "$w/plan.json"
 }
 agrees() { # FINERCUT prune [FLAG...]: runs, and removes in the order of the reference
     plan "$@" >"$w/order" || return 1
@@ -45,13 +48,17 @@ build() { # WHAT COMMAND...: the CLI, and the order it removes in
     [ -x "$w/cli" ] && t_ok "$what runs" agrees "$w/cli" prune
 }
 
-# Plans of three models, but for the time they took, what is exported by them, and ids of a text: as lines.
+# Plans of three models, but for the time they took, what is exported by them, and ids of a text: as
+# lines.
 golden() { # FINERCUT...
-    for case in llama_f16_sharded:hf llama_f16_sharded:gguf llama_q4_0.gguf:hf-masked llama_q4_0.gguf:gguf gemma2:hf-masked gemma2:gguf-masked; do
+    for case in llama_f16_sharded:hf llama_f16_sharded:gguf llama_q4_0.gguf:hf-masked \
+        llama_q4_0.gguf:gguf gemma2:hf-masked gemma2:gguf-masked; do
         model=$data/${case%:*}
         rm -rf "$w/golden.json" "$w/out"
-        "$@" prune "$model" --tokens "$ref/tokens.json" --simd scalar --compute f32 --search exhaustive --threads 1 --quiet -o "$w/golden.json" &&
-            "$@" export "$model" --plan "$w/golden.json" --remove 1 --format "${case#*:}" --quiet -o "$w/out" || return 1
+        "$@" prune "$model" --tokens "$ref/tokens.json" --simd scalar --compute f32 \
+            --search exhaustive --threads 1 --quiet -o "$w/golden.json" &&
+            "$@" export "$model" --plan "$w/golden.json" --remove 1 --format "${case#*:}" --quiet \
+            -o "$w/out" || return 1
         sed 's/"seconds": [^},]*//' "$w/golden.json"
         (cd "$w" && find out -type f | sort | xargs cksum)
     done
@@ -69,19 +76,22 @@ strict() { # CC FLAG...
         level=-O0
         [ $std != c99 ] || level=-O2
         # shellcheck disable=SC2086
-        t_ok "$1 -std=$std, strict" "$@" -std=$std -pedantic-errors $c_warnings $level -c "$w/impl.c" -o "$w/impl.o"
+        t_ok "$1 -std=$std, strict" "$@" -std=$std -pedantic-errors $c_warnings $level \
+            -c "$w/impl.c" -o "$w/impl.o"
     done
 }
 strict_cxx() { # CXX FLAG...
     for std in c++11 c++14 c++17 c++20; do
-        t_ok "$1 -std=$std" "$@" -x c++ -std=$std -pedantic-errors -Wall -Wextra -Werror -O0 -c "$w/impl.c" -o "$w/impl.o"
+        t_ok "$1 -std=$std" "$@" -x c++ -std=$std -pedantic-errors -Wall -Wextra -Werror -O0 \
+            -c "$w/impl.c" -o "$w/impl.o"
     done
 }
 piece_gcc() {
     strict "$CC"
     for file in examples/*.c; do # the format strings of info differ by one word on purpose
         # shellcheck disable=SC2086
-        t_ok "$file, strict" "$CC" -std=c99 -pedantic-errors $c_warnings -Wno-format-nonliteral -O1 -c "$file" -o "$w/x.o"
+        t_ok "$file, strict" "$CC" -std=c99 -pedantic-errors $c_warnings -Wno-format-nonliteral \
+            -O1 -c "$file" -o "$w/x.o"
     done
     has "$CXX" && strict_cxx "$CXX" || t_skip "C++" "no $CXX"
 }
@@ -89,9 +99,12 @@ piece_clang() {
     has "$CLANG" || { t_skip "clang" "not installed"; return; }
     strict "$CLANG" -Wreserved-identifier
     strict_cxx "$CLANG" -Wno-deprecated
-    # What this machine cannot run is compiled at least: 32-bit ARM's NEON table is there with -mfpu alone.
-    if echo '#include <stdio.h>' | "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -fsyntax-only -x c - 2>/dev/null; then
-        t_ok "$CLANG for 32-bit ARM" "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -std=c99 -Wall -Wextra -Werror -fsyntax-only "$w/impl.c"
+    # What this machine cannot run is compiled at least: 32-bit ARM's NEON table is there with -mfpu
+    # alone.
+    if echo '#include <stdio.h>' | "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -fsyntax-only \
+        -x c - 2>/dev/null; then
+        t_ok "$CLANG for 32-bit ARM" "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -std=c99 \
+            -Wall -Wextra -Werror -fsyntax-only "$w/impl.c"
     else
         t_skip "$CLANG for 32-bit ARM" "no headers"
     fi
@@ -101,19 +114,23 @@ piece_clang() {
 
 # Macros defined by the header itself that are still there after it.
 leaks() {
-    "$CC" -std=c99 -E -dD "$w/impl.c" | awk '/^# [0-9]+ "/ { file = $3 } /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
+    "$CC" -std=c99 -E -dD "$w/impl.c" |
+        awk '/^# [0-9]+ "/ { file = $3 } /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
         sort -u >"$w/ours"
     "$CC" -std=c99 -E -dM "$w/impl.c" | awk '{ split($2, a, "("); print a[1] }' | sort -u >"$w/all"
-    comm -12 "$w/ours" "$w/all" | grep -Ev '^(FINERCUT_|FC_|_POSIX_C_SOURCE$|_DEFAULT_SOURCE$|WIN32_LEAN_AND_MEAN$|NOMINMAX$)' >"$w/leaks"
+    comm -12 "$w/ours" "$w/all" |
+        grep -Ev '^(FINERCUT_|FC_|_POSIX_C_SOURCE$|_DEFAULT_SOURCE$|WIN32_LEAN_AND_MEAN$|NOMINMAX$)' >"$w/leaks"
     cat "$w/leaks"
     [ -s "$w/ours" ] && [ ! -s "$w/leaks" ]
 }
 exports() {
     "$CC" -std=c99 -O2 -c "$w/impl.c" -o "$w/impl.o" || return 1
-    nm -g --defined-only "$w/impl.o" | awk '$3 !~ /^fc_/ && $3 != "main" { print; bad = 1 } END { exit bad }'
+    nm -g --defined-only "$w/impl.o" |
+        awk '$3 !~ /^fc_/ && $3 != "main" { print; bad = 1 } END { exit bad }'
 }
 mutable() { # objects in .data or .bss; tables of pointers sit in .data.rel.ro
-    objdump -t "$w/impl.o" | awk '$0 ~ /[ \t]\.(data|bss|tdata|tbss|COMMON)[.a-zA-Z0-9_]*[ \t]/ && $0 !~ /\.data\.rel\.ro/ && $0 !~ / d / { print; bad = 1 }
+    objdump -t "$w/impl.o" |
+        awk '$0 ~ /[ \t]\.(data|bss|tdata|tbss|COMMON)[.a-zA-Z0-9_]*[ \t]/ && $0 !~ /\.data\.rel\.ro/ && $0 !~ / d / { print; bad = 1 }
         END { exit bad }'
 }
 piece_symbols() {
@@ -132,14 +149,18 @@ END
 const char *other(void);
 const char *other(void) { return fc_build_info(); }
 END
-    printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n#include "%s/finercut.h"\n' "$top" "$top" >"$w/impl_only.h"
+    printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n#include "%s/finercut.h"\n' \
+        "$top" "$top" >"$w/impl_only.h"
     # shellcheck disable=SC2086
-    t_ok "FINERCUT_STATIC twice in one program" "$CC" -std=c99 $c_warnings -O1 "$w/a.c" "$w/b.c" -o "$w/static" -lm -pthread
+    t_ok "FINERCUT_STATIC twice in one program" "$CC" -std=c99 $c_warnings -O1 "$w/a.c" "$w/b.c" \
+        -o "$w/static" -lm -pthread
     t_ok "that program runs" "$w/static"
-    printf '#include "%s/finercut.h"\nint main() { return fc_build_info() == 0; }\n' "$top" >"$w/user.cc"
+    printf '#include "%s/finercut.h"\nint main() { return fc_build_info() == 0; }\n' "$top" \
+        >"$w/user.cc"
     printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n' "$top" >"$w/finercut.c"
     t_ok "implementation in C" "$CC" -std=c99 -O1 -c "$w/finercut.c" -o "$w/finercut.o"
-    has "$CXX" && t_ok "used from C++" "$CXX" -Wall -Wextra -Werror "$w/user.cc" "$w/finercut.o" -o "$w/user" -lm -pthread && t_ok "that program runs" "$w/user"
+    has "$CXX" && t_ok "used from C++" "$CXX" -Wall -Wextra -Werror "$w/user.cc" "$w/finercut.o" \
+        -o "$w/user" -lm -pthread && t_ok "that program runs" "$w/user"
 }
 
 # ---- optimisation, switches, kernel tables
@@ -182,7 +203,8 @@ piece_tables() {
 piece_i386() {
     m32="$CC -m32"
     # shellcheck disable=SC2086
-    works $m32 || m32="$CC -m32 -isystem /usr/include/x86_64-linux-gnu" # where only part of multilib is installed
+    # where only part of multilib is installed
+    works $m32 || m32="$CC -m32 -isystem /usr/include/x86_64-linux-gnu"
     # shellcheck disable=SC2086
     if works $m32; then
         build "32 bits" $m32 -std=c99 -O1 -msse2 -mfpmath=sse -pthread
@@ -210,7 +232,8 @@ piece_tcc() {
 }
 piece_windows() {
     if has x86_64-w64-mingw32-gcc; then
-        t_ok "Windows builds" x86_64-w64-mingw32-gcc -std=c99 -O1 -Wall -Wextra -Werror -D__USE_MINGW_ANSI_STDIO=1 examples/finercut.c -o "$w/cli.exe"
+        t_ok "Windows builds" x86_64-w64-mingw32-gcc -std=c99 -O1 -Wall -Wextra -Werror \
+            -D__USE_MINGW_ANSI_STDIO=1 examples/finercut.c -o "$w/cli.exe"
     else
         t_skip "Windows" "no x86_64-w64-mingw32-gcc"
     fi
@@ -225,7 +248,8 @@ nested() { # COMMAND...: a script's or run.sh's counts are added to ours
     grep '^skipped:' "$w/nested"
     # shellcheck disable=SC2086
     set -- "$*" ${counts:-0 1 0}
-    [ "$3" -eq 0 ] || { echo "FAILED: $1"; grep -v '^skipped:' "$w/nested" | sed 's/^/    /' | tail -n 20; }
+    [ "$3" -eq 0 ] || { echo "FAILED: $1"; grep -v '^skipped:' "$w/nested" | sed 's/^/    /' |
+        tail -n 20; }
     t_passed=$((t_passed + $2)) t_failed=$((t_failed + $3)) t_skipped=$((t_skipped + ${4:-0}))
 }
 kernel_test=test_kernel
@@ -234,13 +258,16 @@ machine() { # NAME EMULATOR COMPILER FLAG...
     shift 2
     has "$1" || { t_skip "$name" "no $1"; return; }
     has "$emulator" || { t_skip "$name" "no $emulator"; return; }
-    t_ok "$name builds" "$@" -O1 -Wall -Wextra -Wno-psabi -Werror -static examples/finercut.c -o "$w/cli" -lm -pthread
+    t_ok "$name builds" "$@" -O1 -Wall -Wextra -Wno-psabi -Werror -static examples/finercut.c \
+        -o "$w/cli" -lm -pthread
     [ -x "$w/cli" ] || return
     t_ok "$name runs" agrees "$emulator" "$w/cli" prune
     t_ok "$name: the same bytes" same_bytes "$emulator" "$w/cli"
     programs=
-    for test in test_core test_number $kernel_test test_json test_tensorfile test_distance test_misuse; do
-        t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING -DFINERCUT_STATIC "tests/$test.c" -o "$w/$test" -lm -pthread
+    for test in test_core test_number $kernel_test test_json test_tensorfile test_distance \
+        test_misuse; do
+        t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING \
+            -DFINERCUT_STATIC "tests/$test.c" -o "$w/$test" -lm -pthread
         programs="$programs $w/$test"
     done
     export EMULATOR="$emulator" FINERCUT_SLOW=1 FINERCUT_SHARED=none RUN_JOBS=1
@@ -250,7 +277,8 @@ machine() { # NAME EMULATOR COMPILER FLAG...
 uses() { # SIMD RUNNER...: the last build picks that table by itself, and removes in the same order
     simd=$1
     shift
-    plan "$@" "$w/cli" prune >"$w/order" && grep -q "\"simd\": *\"$simd\"" "$w/plan.json" && diff "$ref/order" "$w/order"
+    plan "$@" "$w/cli" prune >"$w/order" && grep -q "\"simd\": *\"$simd\"" "$w/plan.json" &&
+        diff "$ref/order" "$w/order"
 }
 piece_aarch64() {
     machine aarch64 qemu-aarch64-static aarch64-linux-gnu-gcc -std=c99
@@ -258,26 +286,32 @@ piece_aarch64() {
     t_ok "aarch64: NEON" uses neon qemu-aarch64-static -cpu cortex-a53
     t_ok "aarch64: NEON BF16" uses neon-bf16 qemu-aarch64-static -cpu max
 }
-piece_armhf() { # its own -mfpu has no NEON: the table is compiled by function, and asked for at run time
+# its own -mfpu has no NEON: the table is compiled by function, and asked for at run time
+piece_armhf() {
     machine armhf qemu-arm-static arm-linux-gnueabihf-gcc -std=c99
     [ -x "$w/cli" ] || return
     t_ok "armhf: NEON" uses neon qemu-arm-static -cpu cortex-a7
     t_ok "armhf: NEON without fused steps" uses neon qemu-arm-static -cpu cortex-a8
-    t_ok "armhf with -mfpu=neon-vfpv4" arm-linux-gnueabihf-gcc -std=c99 -mfpu=neon-vfpv4 -Wall -Wextra -Wno-psabi -Werror -c "$w/impl.c" -o "$w/impl.o"
-    t_ok "ARMv6" arm-linux-gnueabihf-gcc -std=c99 -march=armv6+fp -marm -Wall -Wextra -Wno-psabi -Werror -c "$w/impl.c" -o "$w/impl.o"
+    t_ok "armhf with -mfpu=neon-vfpv4" arm-linux-gnueabihf-gcc -std=c99 -mfpu=neon-vfpv4 -Wall \
+        -Wextra -Wno-psabi -Werror -c "$w/impl.c" -o "$w/impl.o"
+    t_ok "ARMv6" arm-linux-gnueabihf-gcc -std=c99 -march=armv6+fp -marm -Wall -Wextra -Wno-psabi \
+        -Werror -c "$w/impl.c" -o "$w/impl.o"
 }
 piece_riscv64() {
     machine riscv64 qemu-riscv64-static riscv64-linux-gnu-gcc -std=c99
 }
-big_endian() { # what is stored is little-endian, and test_kernel hands over its own floats as stored ones
+# what is stored is little-endian, and test_kernel hands over its own floats as stored ones
+big_endian() {
     kernel_test=
-    t_skip "test_kernel on $1" "it takes this machine's floats for stored ones, which are little-endian"
+    t_skip "test_kernel on $1" \
+        "it takes this machine's floats for stored ones, which are little-endian"
 }
 piece_s390x() { # big-endian; -std=c99 computes float in double there, which costs the vector types
     big_endian s390x
     machine s390x qemu-s390x-static s390x-linux-gnu-gcc -std=gnu99
     has s390x-linux-gnu-gcc && has qemu-s390x-static || return
-    t_ok "s390x with -std=c99 builds" s390x-linux-gnu-gcc -std=c99 -O1 -Wall -Wextra -Werror -static examples/finercut.c -o "$w/cli" -lm -pthread
+    t_ok "s390x with -std=c99 builds" s390x-linux-gnu-gcc -std=c99 -O1 -Wall -Wextra -Werror \
+        -static examples/finercut.c -o "$w/cli" -lm -pthread
     t_ok "s390x with -std=c99 runs" agrees qemu-s390x-static "$w/cli" prune
 }
 piece_ppc64() { # big-endian
@@ -305,7 +339,8 @@ for piece; do
     line=$(grep "^$piece: [0-9]* passed" "$w/$piece.log" | tail -n 1)
     grep -v "^$piece: " "$w/$piece.log"
     echo "note: ${line:-$piece: died}"
-    counts=$(printf '%s\n' "$line" | sed -n 's/^[^:]*: \([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    counts=$(printf '%s\n' "$line" |
+        sed -n 's/^[^:]*: \([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
     # shellcheck disable=SC2086
     set -- ${counts:-0 1 0}
     t_passed=$((t_passed + $1)) t_failed=$((t_failed + $2)) t_skipped=$((t_skipped + $3))

@@ -1,13 +1,14 @@
 #!/bin/sh
-# usage: rooms.sh [HEADER [RULE...]]   the walls between the rooms of finercut.h (sections, `// >> name`)
-# A room opens with its interface, which ends at the line `// ---- private to this section`; in a room without that
-# line everything is private. Four rules:
+# usage: rooms.sh [HEADER [RULE...]]   the walls between the rooms of finercut.h (sections, `// >>
+# name`) A room opens with its interface, which ends at the line `// ---- private to this section`;
+# in a room without that line everything is private. Four rules:
 #   order    a room uses no name of a room below it
 #   prefix   what is private is named fci_<room>_...
 #   walls    what another room uses stands in the interface
 #   reach    the fields of a struct that is not defined in an interface are touched in its own room only: the compiler
 #            tells, from a copy of the header in which those fields are marked as deprecated
-# Prints one line for each breach. The names of types, functions and data are looked at; macros are only put in order.
+# Prints one line for each breach. The names of types, functions and data are looked at; macros are
+# only put in order.
 header=${1:-finercut.h}
 [ $# -gt 0 ] && shift
 rules=${*:-order prefix walls reach}
@@ -130,7 +131,8 @@ cat >"$work/walls.c" <<EOF
 #define FINERCUT_IMPLEMENTATION
 #include "marked.h"
 EOF
-if ${CC:-cc} -fsyntax-only -Wdeprecated-declarations -fno-diagnostics-show-caret -I"$work" "$work/walls.c" >"$work/told" 2>&1; then
+if ${CC:-cc} -fsyntax-only -Wdeprecated-declarations -fno-diagnostics-show-caret \
+    -I"$work" "$work/walls.c" >"$work/told" 2>&1; then
     awk '
     FNR == 1 { file++ }
     file == 1 { n++; name[n] = $1; from[n] = $2; next }

@@ -1,9 +1,12 @@
 #!/bin/sh
-# The command line's contract: exit statuses, errors of one line, nothing left behind by a failure, and results that do
-# not depend on threads, on the kind of search or on interruptions. FINERCUT: the program to test.
+# The command line's contract: exit statuses, errors of one line, nothing left behind by a failure,
+# and results that do not depend on threads, on the kind of search or on interruptions. FINERCUT:
+# the program to test.
 . tests/t.sh
 finercut=${FINERCUT:-./finercut}
-case $finercut in */*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;; esac
+case $finercut in
+*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
+esac
 data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 sharded=$data/llama_f16_sharded bias=$data/llama_f32_bias gguf=$data/llama_f16.gguf
 w=$t_dir/w out=$t_dir/out err=$t_dir/err
@@ -17,16 +20,20 @@ run() { # STATUS ARGUMENT...: fills $out and $err
     shift
     "$finercut" "$@" >"$out" 2>"$err" </dev/null
     got=$?
-    [ "$got" -eq "$want" ] || { echo "expected status $want, got $got: finercut $*"; cat "$err"; return 1; }
+    [ "$got" -eq "$want" ] ||
+        { echo "expected status $want, got $got: finercut $*"; cat "$err"; return 1; }
 }
 
 gives() { # PATTERN ARGUMENT...: succeeds, and standard output matches
     pattern=$1
     shift
-    run 0 "$@" && grep -Eq -e "$pattern" "$out" || { echo "expected $pattern"; head -n 5 "$out"; return 1; }
+    run 0 "$@" && grep -Eq -e "$pattern" "$out" ||
+        { echo "expected $pattern"; head -n 5 "$out"; return 1; }
 }
 
-refuses() { # STATUS PATTERN ARGUMENT...: one line on standard error that matches, no output, no file made or changed
+# STATUS PATTERN ARGUMENT...: one line on standard error that matches, no output, no file made or
+# changed
+refuses() {
     status=$1 pattern=$2
     shift 2
     before=$(find . -type f -exec cksum {} + | sort)
@@ -36,7 +43,8 @@ refuses() { # STATUS PATTERN ARGUMENT...: one line on standard error that matche
     grep -q '^finercut: ' "$err" || { echo "expected it to start with finercut:"; return 1; }
     grep -Eq -e "$pattern" "$err" || { echo "expected $pattern"; return 1; }
     [ ! -s "$out" ] || { echo "expected no output"; return 1; }
-    [ "$before" = "$(find . -type f -exec cksum {} + | sort)" ] || { echo "files were made or changed:"; ls; return 1; }
+    [ "$before" = "$(find . -type f -exec cksum {} + | sort)" ] ||
+        { echo "files were made or changed:"; ls; return 1; }
 }
 
 usage() { # PATTERN ARGUMENT...
@@ -134,12 +142,24 @@ for value in 0 -1 x 1.5 "" 99999999999999999999 1e3 0x10 " 3"; do
     usage "--samples: expected a whole number" prune x --text t --samples "$value"
     usage "--length: expected a whole number" eval x --text t --length="$value"
 done
-for value in -1 x 101% -5% 25%% 1.5 "" nan inf% 3x; do usage "--remove: expected a count" prune x --text t --remove "$value"; done
-for value in 0 0%; do usage "--remove: expected more than nothing" prune x --text t --remove $value; done
-for value in 0 0% 101% 1.01 60 -0.5 x nan 0x1p-1 50%%; do usage "--last: expected a share" prune x --text t --last "$value"; done
-for value in 0 -1 4X G 1GG x inf 1e30 ""; do usage "--memory-limit: expected bytes" info x --memory-limit "$value"; done
-for value in -1 x "" nan 0x1 1001 1e9; do usage "--temperature: expected a number" generate x --prompt a --temperature "$value"; done
-for value in -1 x "" 1.5 99999999999999999999; do usage "--seed: expected a whole number" generate x --prompt a --seed "$value"; done
+for value in -1 x 101% -5% 25%% 1.5 "" nan inf% 3x; do
+    usage "--remove: expected a count" prune x --text t --remove "$value"
+done
+for value in 0 0%; do
+    usage "--remove: expected more than nothing" prune x --text t --remove $value
+done
+for value in 0 0% 101% 1.01 60 -0.5 x nan 0x1p-1 50%%; do
+    usage "--last: expected a share" prune x --text t --last "$value"
+done
+for value in 0 -1 4X G 1GG x inf 1e30 ""; do
+    usage "--memory-limit: expected bytes" info x --memory-limit "$value"
+done
+for value in -1 x "" nan 0x1 1001 1e9; do
+    usage "--temperature: expected a number" generate x --prompt a --temperature "$value"
+done
+for value in -1 x "" 1.5 99999999999999999999; do
+    usage "--seed: expected a whole number" generate x --prompt a --seed "$value"
+done
 for value in 0 -1 x ""; do
     usage "-n: expected a whole number" generate x --prompt a -n "$value"
     usage "--batch: expected a whole number" bench x --batch "$value"
@@ -147,16 +167,19 @@ done
 usage "--gemm: expected one of all, model, none" bench x --gemm some
 usage "--metric: expected one of js, angular" prune x --text t --metric cosine
 usage "--search: expected one of race, exhaustive" prune x --text t --search fast
-usage "--candidates: expected one of sublayers, attention, ffn, blocks" prune x --text t --candidates heads
+usage "--candidates: expected one of sublayers, attention, ffn, blocks" prune x --text t \
+    --candidates heads
 usage "--compute: expected one of auto, f32, bf16" info x --compute f64
 usage "--simd: expected one of auto, scalar" info x --simd sse
 usage "--samples: expected once, got it twice" prune x --text t --samples 3 --samples=4
 usage "--quiet: expected once, got it twice" eval x --text t --quiet --quiet
 for table in avx2 avx512 avx512bf16 amx neon neon-bf16; do # each runs, or what there is is told
-    if "$finercut" info "$sharded" --simd $table 2>/dev/null | grep -q "^kernels  *$table$"; then there="${there-auto, scalar}, $table"
+    if "$finercut" info "$sharded" --simd $table 2>/dev/null |
+        grep -q "^kernels  *$table$"; then there="${there-auto, scalar}, $table"
     else missing=$table; fi
 done
-usage "--simd: expected one of ${there-auto, scalar}, got \"$missing\"" info "$sharded" --simd "$missing"
+usage "--simd: expected one of ${there-auto, scalar}, got \"$missing\"" info "$sharded" \
+    --simd "$missing"
 
 # ---- info
 
@@ -164,17 +187,22 @@ t_ok "info of a directory" gives "^blocks +3$" info "$sharded"
 t_ok "info of a GGUF file" gives "^architecture +llama$" info "$gguf"
 t_ok "info --json" gives '^\{.*"blocks":3,.*\}$' info --json "$sharded"
 t_ok "info --json is one line" [ "$(wc -l <"$out")" -eq 1 ]
-t_ok "info --tensors of a model" gives "^model\.norm\.weight  F16  \[48\]  96 bytes$" info "$sharded" --tensors
+t_ok "info --tensors of a model" \
+    gives "^model\.norm\.weight  F16  \[48\]  96 bytes$" info "$sharded" --tensors
 t_ok "info of a container file" gives "^container +safetensors$" info "$bias/model.safetensors"
-t_ok "info --json of a container" gives '"kind":"container".*"tensors":\[\{"name":"' info "$bias/model.safetensors" --json --tensors
+t_ok "info --json of a container" gives '"kind":"container".*"tensors":\[\{"name":"' info \
+    "$bias/model.safetensors" --json --tensors
 mkdir plain
 cp "$bias/model.safetensors" plain
 t_ok "info of a directory without config.json" gives "^kind +container$" info plain
-t_ok "flags before the argument, with = and after --" gives "^threads +1$" info --threads=1 --compute f32 -- "$sharded"
+t_ok "flags before the argument, with = and after --" gives "^threads +1$" info --threads=1 \
+    --compute f32 -- "$sharded"
 t_ok "a cap on the instruction set" gives "^kernels +scalar$" info "$sharded" --simd scalar
 container esc.safetensors '{"a\u001b[31m\n":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}' xy
-t_ok "names are escaped" gives '^a\\x1b\[31m\\x0a  U8  \[2\]  2 bytes$' info esc.safetensors --tensors
-t_ok "names are escaped in JSON" gives '"name":"a\\u001b\[31m\\u000a"' info esc.safetensors --tensors --json
+t_ok "names are escaped" gives '^a\\x1b\[31m\\x0a  U8  \[2\]  2 bytes$' info esc.safetensors \
+    --tensors
+t_ok "names are escaped in JSON" gives '"name":"a\\u001b\[31m\\u000a"' info esc.safetensors \
+    --tensors --json
 
 # ---- files that are not there, or not what they should be
 
@@ -199,18 +227,21 @@ container past.safetensors '{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16
 bad "a tensor past the end" "past\.safetensors" info past.safetensors
 container size.safetensors '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}' data
 bad "a tensor of another size than its shape" 'size\.safetensors.*"a"' info size.safetensors
-container wrap.safetensors '{"a":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}}' data
+container wrap.safetensors \
+    '{"a":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}}' data
 bad "a shape whose size overflows" "wrap\.safetensors" info wrap.safetensors
 cp -R "$sharded" shard && rm shard/model-00002-of-00003.safetensors
 bad "a shard missing" "model-00002-of-00003.safetensors" info shard
-cp -R "$sharded" away && sed 's|model-00002-of|../model-00002-of|' "$sharded/model.safetensors.index.json" >away/model.safetensors.index.json
+cp -R "$sharded" away && sed 's|model-00002-of|../model-00002-of|' \
+    "$sharded/model.safetensors.index.json" >away/model.safetensors.index.json
 bad "a shard outside the directory" "\.\./model-00002" info away
 edited "$sharded" arch 's/"model_type": *"llama"/"model_type": "mamba"/'
 bad "unknown architecture" 'mamba.*known: llama' info arch
 edited "$sharded" blocks 's/"num_hidden_layers": *3/"num_hidden_layers": 4/'
 bad "a tensor absent" 'model\.layers\.3\..*' eval blocks --tokens tokens.json
 edited "$sharded" shape 's/"intermediate_size": *72/"intermediate_size": 80/'
-bad "a tensor of another shape" 'model\.layers\.0\.mlp\.[a-z]*_proj\.weight.*80.*72' eval shape --tokens tokens.json
+bad "a tensor of another shape" 'model\.layers\.0\.mlp\.[a-z]*_proj\.weight.*80.*72' eval shape \
+    --tokens tokens.json
 edited "$sharded" heads 's/"num_attention_heads": *6/"num_attention_heads": 0/'
 bad "a nonsense value" 'num_attention_heads.*0' info heads
 edited "$sharded" broken 's/:/,/'
@@ -227,12 +258,14 @@ for command in "eval $sharded" "prune $sharded" "logits $sharded -o l.npy"; do
         bad "$command: tokens a directory" "dir.*directory" $command --tokens dir
         bad "$command: tokens no JSON" "text\.txt" $command --tokens text.txt
         bad "$command: tokens empty file" "empty\.txt" $command --tokens empty.txt
-        for json in '[]' '[[]]' '[1,2]' '[[1,-2]]' '[[1,2.5]]' '[[1,"2"]]' '{"a":1}' '[[1,4294967296]]' '[[1,2]'; do
+        for json in '[]' '[[]]' '[1,2]' '[[1,-2]]' '[[1,2.5]]' '[[1,"2"]]' '{"a":1}' \
+            '[[1,4294967296]]' '[[1,2]'; do
             echo "$json" >bad.json
             bad "$command: tokens $json" "bad\.json" $command --tokens bad.json
         done
         echo '[[1,2],[3,251]]' >bad.json
-        bad "$command: a token id too high" "bad\.json: sequence 1, position 1.* 251.*251" $command --tokens bad.json
+        bad "$command: a token id too high" "bad\.json: sequence 1, position 1.* 251.*251" \
+            $command --tokens bad.json
         bad "$command: too little memory" "memory" $command --tokens tokens.json --memory-limit 1000
     }
 done
@@ -247,15 +280,19 @@ bad "prune: blank text" "blank\.txt" prune "$gguf" --text blank.txt
 bad "prune: text no UTF-8" "binary\.txt.*byte" prune "$gguf" --text binary.txt
 bad "eval: empty text" "empty\.txt" eval "$gguf" --text empty.txt
 bad "eval: text no UTF-8" "binary\.txt.*byte" eval "$gguf" --text binary.txt
-bad "output in no directory" "none/plan\.json" prune "$sharded" --tokens tokens.json -o none/plan.json
+bad "output in no directory" "none/plan\.json" prune "$sharded" --tokens tokens.json \
+    -o none/plan.json
 bad "output is a directory" "dir.*directory" prune "$sharded" --tokens tokens.json -o dir
 mkfifo pipe # stands for devices too: a broken program run by root would replace /dev/null itself
-bad "output is a pipe" "pipe: cannot create: expected a file" prune "$sharded" --tokens tokens.json -o pipe
+bad "output is a pipe" "pipe: cannot create: expected a file" prune "$sharded" \
+    --tokens tokens.json -o pipe
 t_ok "the pipe is still there" [ -p pipe ]
 rm pipe
-bad "logits: output in no directory" "none/l\.npy" logits "$sharded" --tokens tokens.json -o none/l.npy
+bad "logits: output in no directory" "none/l\.npy" logits "$sharded" --tokens tokens.json \
+    -o none/l.npy
 bad "logits: output is a directory" "dir.*directory" logits "$sharded" --tokens tokens.json -o dir
-bad "more removals than candidates" "6 sublayers.*7" prune "$sharded" --tokens tokens.json --remove 7
+bad "more removals than candidates" "6 sublayers.*7" prune "$sharded" \
+    --tokens tokens.json --remove 7
 bad "a share of less than one" "less than one" prune "$sharded" --tokens tokens.json --remove 10%
 if [ -w /dev/full ]; then
     "$finercut" info "$sharded" >/dev/full 2>"$err"
@@ -266,35 +303,46 @@ fi
 
 t_ok "prune" run 0 prune "$sharded" --tokens tokens.json -o race.json
 t_ok "prune ranks all but one" steps race.json 5
-t_ok "a line for each step" [ "$(grep -c '^step [1-5]/5: removed [a-z]*\.[0-2], distance ' "$err")" -eq 5 ]
-t_ok "a table and a summary" [ "$(grep -Ec '^ +[1-5]  (attn|ffn)\.[0-2] |^removed 5 of 6 sublayers: ' "$out")" -eq 6 ]
+t_ok "a line for each step" \
+    [ "$(grep -c '^step [1-5]/5: removed [a-z]*\.[0-2], distance ' "$err")" -eq 5 ]
+t_ok "a table and a summary" \
+    [ "$(grep -Ec '^ +[1-5]  (attn|ffn)\.[0-2] |^removed 5 of 6 sublayers: ' "$out")" -eq 6 ]
 t_ok "prune writes to plan.json" run 0 prune "$sharded" --tokens tokens.json --quiet
 t_ok "the same run, the same plan" same race.json plan.json
 t_ok "--quiet is quiet" [ -z "$(cat "$out" "$err")" ]
-t_ok "prune exhaustive" run 0 prune "$sharded" --tokens tokens.json --search exhaustive -o exhaustive.json
+t_ok "prune exhaustive" run 0 prune "$sharded" --tokens tokens.json --search exhaustive \
+    -o exhaustive.json
 t_ok "race = exhaustive" same_order race.json exhaustive.json
 t_ok "exhaustive scores are exact" [ "$(grep -c '"exact": false' exhaustive.json)" -eq 0 ]
 for n in 1 2 3 7; do
-    t_ok "prune --threads $n" run 0 prune "$sharded" --tokens tokens.json --threads $n --force -o threads.json
+    t_ok "prune --threads $n" run 0 prune "$sharded" --tokens tokens.json --threads $n --force \
+        -o threads.json
     t_ok "same bits with $n threads" same race.json threads.json
 done
 for metric in angular euclidean js-reference kl nll; do
-    t_ok "prune --metric $metric" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 --force -o r.json
-    t_ok "prune --metric $metric exhaustive" run 0 prune "$bias" --tokens tokens.json --metric $metric --remove 3 --force -o e.json --search exhaustive
+    t_ok "prune --metric $metric" run 0 prune "$bias" --tokens tokens.json --metric $metric \
+        --remove 3 --force -o r.json
+    t_ok "prune --metric $metric exhaustive" run 0 prune "$bias" --tokens tokens.json \
+        --metric $metric --remove 3 --force -o e.json --search exhaustive
     t_ok "race = exhaustive for $metric" same_order r.json e.json
 done
 t_ok "--remove 2" run 0 prune "$sharded" --tokens tokens.json --remove 2 -o two.json
 t_ok "--remove 2 removes 2" steps two.json 2
 t_ok "--remove 50%" run 0 prune "$sharded" --tokens tokens.json --remove=50% -o half.json
 t_ok "--remove 50% removes 3" steps half.json 3
-t_ok "--candidates attention" run 0 prune "$sharded" --tokens tokens.json --candidates attention --remove 2 --force -o c.json
+t_ok "--candidates attention" run 0 prune "$sharded" --tokens tokens.json --candidates attention \
+    --remove 2 --force -o c.json
 t_ok "only attentions" [ "$(order c.json | grep -c '^attn\.')" -eq 2 ]
-t_ok "--candidates blocks" run 0 prune "$sharded" --tokens tokens.json --candidates blocks --remove 2 --force -o c.json
+t_ok "--candidates blocks" run 0 prune "$sharded" --tokens tokens.json --candidates blocks \
+    --remove 2 --force -o c.json
 t_ok "only blocks" [ "$(order c.json | grep -c '^block\.')" -eq 2 ]
-t_ok "eval of a plan of blocks" gives "perplexity" eval "$sharded" --tokens tokens.json --plan c.json
-t_ok "--last 40%" run 0 prune "$sharded" --tokens tokens.json --last 40% --remove 2 --force -o c.json
+t_ok "eval of a plan of blocks" gives "perplexity" eval "$sharded" --tokens tokens.json \
+    --plan c.json
+t_ok "--last 40%" run 0 prune "$sharded" --tokens tokens.json --last 40% --remove 2 \
+    --force -o c.json
 t_ok "only the last blocks" [ "$(order c.json | grep -c '\.[12] ')" -eq 2 ]
-t_ok "a short text is noted" run 0 prune "$gguf" --text text.txt --samples 2 --length 1000 --remove 1 --force -o c.json
+t_ok "a short text is noted" run 0 prune "$gguf" --text text.txt --samples 2 --length 1000 \
+    --remove 1 --force -o c.json
 t_ok "the note" grep -q '^finercut: note: text.txt: the text is short: 1 sequence of' "$err"
 t_ok "a short text, quiet" run 0 prune "$gguf" --text text.txt --remove 1 --force -o c.json --quiet
 t_ok "no note" [ ! -s "$err" ]
@@ -305,19 +353,26 @@ t_ok "resume after 2 steps" run 0 prune "$sharded" --tokens tokens.json --resume
 t_ok "resumed = uninterrupted" same race.json two.json
 t_ok "resume of a finished plan" run 0 prune "$sharded" --tokens tokens.json --resume -o two.json
 t_ok "still the same" same race.json two.json
-t_ok "resume without a plan starts one" run 0 prune "$sharded" --tokens tokens.json --resume -o new.json
+t_ok "resume without a plan starts one" run 0 prune "$sharded" --tokens tokens.json \
+    --resume -o new.json
 t_ok "a new plan" same race.json new.json
-t_ok "--force replaces a plan" run 0 prune "$sharded" --tokens tokens.json --remove 1 --force -o new.json
+t_ok "--force replaces a plan" run 0 prune "$sharded" --tokens tokens.json --remove 1 \
+    --force -o new.json
 t_ok "replaced" steps new.json 1
-bad "resume with another metric" "new\.json.*metric" prune "$sharded" --tokens tokens.json --resume -o new.json --metric angular
+bad "resume with another metric" "new\.json.*metric" prune "$sharded" --tokens tokens.json \
+    --resume -o new.json --metric angular
 echo '[[1,2,3]]' >other.json
-bad "resume with other tokens" "new\.json.*calibration" prune "$sharded" --tokens other.json --resume -o new.json
-bad "resume with another model" "new\.json.*model" prune "$bias" --tokens tokens.json --resume -o new.json
+bad "resume with other tokens" "new\.json.*calibration" prune "$sharded" --tokens other.json \
+    --resume -o new.json
+bad "resume with another model" "new\.json.*model" prune "$bias" --tokens tokens.json \
+    --resume -o new.json
 echo '{' >damaged.json
-bad "resume of a damaged plan" "damaged\.json" prune "$sharded" --tokens tokens.json --resume -o damaged.json
+bad "resume of a damaged plan" "damaged\.json" prune "$sharded" --tokens tokens.json --resume \
+    -o damaged.json
 
 interrupt() { # MODEL TEXT: stops a run after its first step by SIGINT
-    "$finercut" prune "$1" --text "$2" --search exhaustive --threads 1 -o int.json >"$out" 2>"$err" </dev/null &
+    "$finercut" prune "$1" --text "$2" --search exhaustive --threads 1 -o int.json >"$out" \
+        2>"$err" </dev/null &
     pid=$! waited=0
     while [ ! -s int.json ] && [ $waited -lt 100 ] && kill -0 $pid; do
         sleep 1
@@ -341,32 +396,45 @@ fi
 
 # ---- plans in eval, logits and report
 
-t_ok "eval" gives '^perplexity [0-9.]+ \(17 positions, 3 sequences\)$' eval "$sharded" --tokens tokens.json
+t_ok "eval" gives '^perplexity [0-9.]+ \(17 positions, 3 sequences\)$' eval "$sharded" \
+    --tokens tokens.json
 t_ok "eval --json" gives '^\{"perplexity":[0-9.]+,"nll":[0-9.]+,"positions":17,"windows":3,"seconds":[0-9.]+,"removed":\[\]\}$' \
     eval "$sharded" --tokens tokens.json --json
 whole=$(sed 's/,"seconds.*//' "$out")
-t_ok "eval of a plan's no step" run 0 eval "$sharded" --tokens tokens.json --json --plan race.json --remove 0
+t_ok "eval of a plan's no step" run 0 eval "$sharded" --tokens tokens.json --json \
+    --plan race.json --remove 0
 t_ok "no step is the whole model" [ "$(sed 's/,"seconds.*//' "$out")" = "$whole" ]
 first=$(order race.json | sed -n '1s/ .*//p') second=$(order race.json | sed -n '2s/ .*//p')
-t_ok "eval --remove 2" gives "\"removed\":\[\"$first\",\"$second\"\]" eval "$sharded" --tokens tokens.json --json --plan race.json --remove 2
-t_ok "eval --remove 34%" gives "\"removed\":\[\"$first\",\"$second\"\]" eval "$sharded" --tokens tokens.json --json --plan race.json --remove 34%
+t_ok "eval --remove 2" gives "\"removed\":\[\"$first\",\"$second\"\]" eval "$sharded" \
+    --tokens tokens.json --json --plan race.json --remove 2
+t_ok "eval --remove 34%" gives "\"removed\":\[\"$first\",\"$second\"\]" eval "$sharded" \
+    --tokens tokens.json --json --plan race.json --remove 34%
 t_ok "eval of all steps" run 0 eval "$sharded" --tokens tokens.json --json --plan race.json
 t_ok "all five" [ "$(grep -o '\(attn\|ffn\)\.[0-2]' "$out" | sort -u | wc -l)" -eq 5 ]
-bad "more steps than the plan has" "race\.json.*5 steps.*6" eval "$sharded" --tokens tokens.json --plan race.json --remove 6
-bad "a plan of another model" "race\.json.*another model" eval "$bias" --tokens tokens.json --plan race.json
+bad "more steps than the plan has" "race\.json.*5 steps.*6" eval "$sharded" --tokens tokens.json \
+    --plan race.json --remove 6
+bad "a plan of another model" "race\.json.*another model" eval "$bias" --tokens tokens.json \
+    --plan race.json
 bad "a plan that is none" "tokens\.json" eval "$sharded" --tokens tokens.json --plan tokens.json
 bad "a plan that is missing" "none\.json" eval "$sharded" --tokens tokens.json --plan none.json
-bad "logits: a plan of another model" "race\.json.*another model" logits "$bias" --tokens tokens.json --plan race.json -o l.npy
-t_ok "eval --text" gives '^perplexity [0-9.]+ \([0-9]+ positions, [0-9]+ windows of length 8\)$' eval "$gguf" --text text.txt --length 8
-t_ok "eval --text, one window" gives '^perplexity [0-9.]+ \([0-9]+ positions, 1 windows of length [0-9]+\)$' eval "$gguf" --text text.txt
+bad "logits: a plan of another model" "race\.json.*another model" logits "$bias" \
+    --tokens tokens.json --plan race.json -o l.npy
+t_ok "eval --text" gives '^perplexity [0-9.]+ \([0-9]+ positions, [0-9]+ windows of length 8\)$' \
+    eval "$gguf" --text text.txt --length 8
+t_ok "eval --text, one window" \
+    gives '^perplexity [0-9.]+ \([0-9]+ positions, 1 windows of length [0-9]+\)$' eval "$gguf" \
+    --text text.txt
 
 t_ok "logits" run 0 logits "$sharded" --tokens tokens.json -o l.npy
 t_ok "logits: size" bytes l.npy $((128 + 4 * 20 * 251))
-t_ok "logits: magic" [ "$(dd if=l.npy bs=1 count=8 2>/dev/null | od -An -c | tr -d ' ')" = '223NUMPY001\0' ]
-t_ok "logits: header" [ "$(dd if=l.npy bs=1 skip=10 count=62 2>/dev/null)" = "{'descr': '<f4', 'fortran_order': False, 'shape': (20, 251), }" ]
+t_ok "logits: magic" \
+    [ "$(dd if=l.npy bs=1 count=8 2>/dev/null | od -An -c | tr -d ' ')" = '223NUMPY001\0' ]
+t_ok "logits: header" [ "$(dd if=l.npy bs=1 skip=10 count=62 2>/dev/null)" = \
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (20, 251), }" ]
 t_ok "logits --threads 3" run 0 logits "$sharded" --tokens tokens.json -o l3.npy --threads 3
 t_ok "logits: same bits" cmp l.npy l3.npy
-t_ok "logits --plan" run 0 logits "$sharded" --tokens tokens.json -o l2.npy --plan race.json --remove 1
+t_ok "logits --plan" run 0 logits "$sharded" --tokens tokens.json -o l2.npy \
+    --plan race.json --remove 1
 t_ok "logits: other values" [ "$(cksum <l.npy)" != "$(cksum <l2.npy)" ]
 
 t_ok "report .csv" run 0 report exhaustive.json -o plan.csv
@@ -405,52 +473,73 @@ cp pruned.npy want.npy
 for form in hf hf-masked gguf gguf-masked; do
     t_ok "export $form" gives "^out-$form: $form, [0-9]+ steps of the plan; weights .*B of .*B$" \
         export "$sharded" --plan race.json --format $form -o out-$form
-    t_ok "what $form wrote is read" run 0 logits out-$form --tokens tokens.json --compute f32 -o got.npy
+    t_ok "what $form wrote is read" run 0 logits out-$form --tokens tokens.json \
+        --compute f32 -o got.npy
     case $form in hf*) t_ok "$form: the same logits" cmp got.npy want.npy ;; esac
 done
 t_ok "nothing else is left" [ "$(find . -name '*.tmp*' | wc -l)" -eq 0 ]
 t_ok "the plan is in config.json" grep -q '"format": "finercut-plan-1"' out-hf/config.json
 t_ok "the plan is in the GGUF file" grep -aq 'finercut-plan-1' out-gguf
-t_ok "the card says what went" grep -q "^This is .*sublayers .* removed, by finercut" out-hf/README.md
-t_ok "export --shard-size" run 0 export "$sharded" --plan race.json --format hf --shard-size 20K -o out-shards
+t_ok "the card says what went" grep -q "^This is .*sublayers .* removed, by finercut" \
+    out-hf/README.md
+t_ok "export --shard-size" run 0 export "$sharded" --plan race.json --format hf --shard-size 20K \
+    -o out-shards
 t_ok "more files" [ "$(find out-shards -name 'model-*.safetensors' | wc -l)" -gt 2 ]
-t_ok "what --shard-size wrote is read" run 0 logits out-shards --tokens tokens.json --compute f32 -o got.npy
+t_ok "what --shard-size wrote is read" run 0 logits out-shards --tokens tokens.json \
+    --compute f32 -o got.npy
 t_ok "the same logits from shards" cmp got.npy want.npy
 for type in f32 f16 bf16 q8_0; do
-    t_ok "export --type $type" run 0 export "$sharded" --plan race.json --format gguf --type $type -o out-gguf
+    t_ok "export --type $type" run 0 export "$sharded" --plan race.json --format gguf \
+        --type $type -o out-gguf
     t_ok "what --type $type wrote is read" run 0 logits out-gguf --tokens tokens.json -o got.npy
 done
 
-bad "export: a plan of another model" "race\.json.*another model" export "$gguf" --plan race.json --format gguf -o x
-bad "export: a folder with files" "out-hf: expected a new or an empty folder" export "$sharded" --plan race.json --format hf -o out-hf
-bad "export: a folder as a file" "cannot create" export "$sharded" --plan race.json --format gguf -o out-hf --quiet
-bad "export: under a file" "cannot create: Not a directory" export "$sharded" --plan race.json --format gguf -o race.json/x --quiet
-bad "export: under a file" "expected a new or an empty folder" export "$sharded" --plan race.json --format hf -o race.json/x --quiet
+bad "export: a plan of another model" "race\.json.*another model" export "$gguf" --plan race.json \
+    --format gguf -o x
+bad "export: a folder with files" "out-hf: expected a new or an empty folder" export "$sharded" \
+    --plan race.json --format hf -o out-hf
+bad "export: a folder as a file" "cannot create" export "$sharded" --plan race.json --format gguf \
+    -o out-hf --quiet
+bad "export: under a file" "cannot create: Not a directory" export "$sharded" --plan race.json \
+    --format gguf -o race.json/x --quiet
+bad "export: under a file" "expected a new or an empty folder" export "$sharded" --plan race.json \
+    --format hf -o race.json/x --quiet
 bad "export: under nothing" "cannot create" export "$sharded" --plan race.json --format hf -o no/x
 bad "export: onto the plan" "expected another path than the model.s and other inputs., got the file race.json" export "$sharded" --plan race.json --format gguf -o race.json
 cp -R "$sharded" own
 cp "$gguf" own.gguf
-bad "export: output = input" "expected another path than the model's" export own --plan race.json --format hf -o ../w/own/
-bad "export: output = weights" "expected another path than the model.s" export own --plan race.json --format gguf -o own/model-00002-of-00003.safetensors
-bad "export: output = config" "expected another path than the model.s" export own --plan race.json --format gguf -o own/config.json
+bad "export: output = input" "expected another path than the model's" export own --plan race.json \
+    --format hf -o ../w/own/
+bad "export: output = weights" "expected another path than the model.s" export own \
+    --plan race.json --format gguf -o own/model-00002-of-00003.safetensors
+bad "export: output = config" "expected another path than the model.s" export own --plan race.json \
+    --format gguf -o own/config.json
 run 0 prune "$gguf" --tokens tokens.json --remove 1 -o gguf.json --quiet
-bad "export: output = input" "expected another path than the model's" export own.gguf --plan gguf.json --format gguf -o ../w/own.gguf
+bad "export: output = input" "expected another path than the model's" export own.gguf \
+    --plan gguf.json --format gguf -o ../w/own.gguf
 mkdir locked
 chmod 555 locked
 if [ "$(id -u)" -ne 0 ]; then
-    bad "export: a read-only folder" "cannot create: Permission denied" export "$sharded" --plan race.json --format gguf -o locked/x --quiet
-    bad "export: a read-only folder" "cannot create: Permission denied" export "$sharded" --plan race.json --format hf -o locked/x --quiet
+    bad "export: a read-only folder" "cannot create: Permission denied" export "$sharded" \
+        --plan race.json --format gguf -o locked/x --quiet
+    bad "export: a read-only folder" "cannot create: Permission denied" export "$sharded" \
+        --plan race.json --format hf -o locked/x --quiet
 else
     t_skip "export to a read-only folder" "root may write there"
 fi
-midway() { # FORMAT: files may not grow beyond 8 blocks: the signal kills, and where it is ignored the write fails
-    (ulimit -c 0; ulimit -f 8; exec "$finercut" export "$sharded" --plan race.json --format "$1" -o "cut-$1" >"$out" 2>"$err") && return 1
+# FORMAT: files may not grow beyond 8 blocks: the signal kills, and where it is ignored the write
+# fails
+midway() {
+    (ulimit -c 0; ulimit -f 8; exec "$finercut" export "$sharded" --plan race.json --format "$1" \
+        -o "cut-$1" >"$out" 2>"$err") && return 1
     [ ! -e "cut-$1" ] || { echo "killed: left cut-$1"; return 1; }
     rm -rf ./cut-*
-    (trap '' XFSZ; ulimit -f 8; exec "$finercut" export "$sharded" --plan race.json --format "$1" -o "cut-$1" >"$out" 2>"$err") && return 1
+    (trap '' XFSZ; ulimit -f 8; exec "$finercut" export "$sharded" --plan race.json --format "$1" \
+        -o "cut-$1" >"$out" 2>"$err") && return 1
     cat "$err"
     [ "$(grep -c "^finercut: .*cut-$1.*cannot write" "$err")" -eq 1 ] || return 1
-    [ "$(find . -name 'cut-*' | wc -l)" -eq 0 ] || { echo "failed: left"; find . -name 'cut-*'; return 1; }
+    [ "$(find . -name 'cut-*' | wc -l)" -eq 0 ] ||
+        { echo "failed: left"; find . -name 'cut-*'; return 1; }
 }
 for form in hf hf-masked gguf gguf-masked; do
     t_ok "export $form cut midway" midway $form
@@ -461,30 +550,46 @@ done
 bad "generate: no tokenizer" "tokenizer" generate "$sharded" --prompt a
 bad "generate: no UTF-8" "prompt: .*byte" generate "$gguf" --prompt "$(printf 'a\377')"
 bad "generate: an empty prompt" "prompt: expected at least one token" generate "$gguf" --prompt ""
-bad "generate: too many tokens" "tokens: expected at most [0-9]* in all" generate "$gguf" --prompt abc -n 100000
+bad "generate: too many tokens" "tokens: expected at most [0-9]* in all" generate "$gguf" \
+    --prompt abc -n 100000
 bad "generate: too little memory" "memory limit" generate "$gguf" --prompt abc --memory-limit 1000
-bad "generate: a plan of another model" "race\.json.*another model" generate "$gguf" --prompt abc --plan race.json
+bad "generate: a plan of another model" "race\.json.*another model" generate "$gguf" --prompt abc \
+    --plan race.json
 if [ -f "$demo/model.safetensors" ]; then
     t_ok "generate" gives "^, and " generate "$demo" --prompt "In the beginning God" -n 12
-    t_ok "generate: speeds" grep -Eq '^[0-9]+ tokens of prompt in [0-9.]+ s, 12 generated, [0-9.]+ a second$' "$err"
+    t_ok "generate: speeds" \
+        grep -Eq '^[0-9]+ tokens of prompt in [0-9.]+ s, 12 generated, [0-9.]+ a second$' "$err"
     cp "$out" first.txt
     for n in 1 2 3; do
-        t_ok "generate --threads $n" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --quiet --threads $n
+        t_ok "generate --threads $n" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
+            --quiet --threads $n
         t_ok "the same text with $n threads" cmp "$out" first.txt
         t_ok "--quiet is quiet" [ ! -s "$err" ]
     done
-    t_ok "--temperature" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --temperature 1.5 --top-p 95% --seed 3
+    t_ok "--temperature" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
+        --temperature 1.5 --top-p 95% --seed 3
     cp "$out" warm.txt
     t_ok "another text" [ "$(cksum <warm.txt)" != "$(cksum <first.txt)" ]
-    t_ok "the same seed" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --temperature 1.5 --top-p 95% --seed 3 --threads 1
+    t_ok "the same seed" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
+        --temperature 1.5 --top-p 95% --seed 3 --threads 1
     t_ok "the same text" cmp "$out" warm.txt
-    t_ok "another seed" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --temperature 1.5 --top-p 95% --seed 4
+    t_ok "another seed" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
+        --temperature 1.5 --top-p 95% --seed 4
     t_ok "another text" [ "$(cksum <"$out")" != "$(cksum <warm.txt)" ]
-    t_ok "a plan for the demo" run 0 prune "$demo" --tokens tokens.json --remove 8 --search exhaustive -o demo.json --quiet
-    t_ok "generate --plan" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --plan demo.json
+    t_ok "a plan for the demo" run 0 prune "$demo" --tokens tokens.json --remove 8 \
+        --search exhaustive -o demo.json --quiet
+    t_ok "generate --plan" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
+        --plan demo.json
     cp "$out" pruned.txt
-    t_ok "generate --compare" run 0 generate "$demo" --prompt "In the beginning God" -n 12 --plan demo.json --compare
-    { echo "whole model:"; cat first.txt; echo; echo "after 8 removals:"; cat pruned.txt; } >both.txt
+    t_ok "generate --compare" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
+        --plan demo.json --compare
+    {
+        echo "whole model:"
+        cat first.txt
+        echo
+        echo "after 8 removals:"
+        cat pruned.txt
+    } >both.txt
     t_ok "one under the other" cmp "$out" both.txt
     if [ -w /dev/full ]; then
         "$finercut" generate "$demo" --prompt "In the beginning God" >/dev/full 2>"$err"
@@ -501,12 +606,15 @@ small="--prompt 6 --batch 2 --generate 5 --repeat 1 --gemm model"
 # shellcheck disable=SC2086
 {
     t_ok "bench" gives "^ +2 x +6 tokens, logits of last +[0-9.]+$" bench "$sharded" $small
-    t_ok "bench: a product of every shape and height" [ "$(grep -Ec '^[a-z_.0-9]+ +F16 +(6|12) +[0-9]+ +[0-9]+ +[0-9.]+ +[0-9.]+$' "$out")" -eq 10 ]
+    t_ok "bench: a product of every shape and height" \
+        [ "$(grep -Ec '^[a-z_.0-9]+ +F16 +(6|12) +[0-9]+ +[0-9]+ +[0-9.]+ +[0-9.]+$' "$out")" -eq 10 ]
     t_ok "bench --json" gives '^\{"machine":\{"threads":1,.*"peak":\{"gflops":[0-9.]+,.*"prompt":\[\{"tokens":6,"sequences":1,"logits":"last",.*"logits":"all",.*"generate":\{"tokens":5,.*"gemm":\[\{.*\]\}$' \
         bench "$sharded" $small --json --threads 1
     t_ok "bench --json is one line" [ "$(wc -l <"$out")" -eq 1 ]
-    t_ok "bench of a plan" gives "\"removed\":\[\"$first\"\]" bench "$sharded" ${small% model} none --json --plan race.json --remove 1
-    bad "bench: more than the model's positions" "at most 128" bench "$sharded" --prompt 200 ${small#* 6}
+    t_ok "bench of a plan" gives "\"removed\":\[\"$first\"\]" bench "$sharded" ${small% model} \
+        none --json --plan race.json --remove 1
+    bad "bench: more than the model's positions" "at most 128" bench "$sharded" \
+        --prompt 200 ${small#* 6}
     bad "bench: too little memory" "memory limit" bench "$sharded" $small --memory-limit 1000
 }
 

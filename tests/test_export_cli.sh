@@ -1,17 +1,22 @@
 #!/bin/sh
-# What goes along in an export, and what does not: programs, strangers' files, links to elsewhere; chat templates, added
-# tokens and types that the other format cannot say. FINERCUT: the program to test.
+# What goes along in an export, and what does not: programs, strangers' files, links to elsewhere;
+# chat templates, added tokens and types that the other format cannot say. FINERCUT: the program to
+# test.
 . tests/t.sh
 finercut=${FINERCUT:-./finercut}
-case $finercut in */*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;; esac
+case $finercut in
+*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
+esac
 top=$(pwd) demo=$(pwd)/examples/demo w=$t_dir/w
 mkdir "$w"
 cd "$w" || exit 1
 
 fingerprint=$("$finercut" info "$demo" | sed -n 's/^fingerprint *//p')
 printf '{"format": "finercut-plan-1", "model": {"fingerprint": "%s", "n_blocks": 12}, "metric": "js", "candidates": "sublayers",
-"search": "race", "compute": "f32", "steps": [{"step": 1, "removed": "attn.3", "score": 0.5}]}' "$fingerprint" >plan.json
-printf 'A thing with one, something, thing: with one <|endoftext|> in it, <a>b <a> and  blanks.\n' >text.txt
+"search": "race", "compute": "f32", "steps": [{"step": 1, "removed": "attn.3", "score": 0.5}]}' \
+    "$fingerprint" >plan.json
+printf 'A thing with one, something, thing: with one <|endoftext|> in it, <a>b <a> and  blanks.\n' \
+    >text.txt
 
 export_to() { # FORMAT MODEL OUTPUT [FLAG...]: fills note
     format=$1 from=$2 to=$3
@@ -36,7 +41,8 @@ has() { # FOLDER FILE...: these and no others
 }
 
 same_tokens() { # MODEL MODEL
-    "$finercut" tokenize "$1" --text text.txt >ids.1 2>&1 && "$finercut" tokenize "$2" --text text.txt >ids.2 2>&1 &&
+    "$finercut" tokenize "$1" --text text.txt >ids.1 2>&1 &&
+        "$finercut" tokenize "$2" --text text.txt >ids.2 2>&1 &&
         [ -s ids.1 ] && cmp ids.1 ids.2
 }
 
@@ -53,17 +59,21 @@ lacks() { # FILE WORD...
 cp -R "$demo" full && rm -f full/plan.svg full/heldout.txt full/calibration.txt
 base="README.md config.json model.safetensors tokenizer.json"
 for f in vocab.json special_tokens_map.json added_tokens.json; do echo '{}' >full/$f; done
-for f in merges.txt vocab.txt tokenizer.model LICENSE LICENCE.md NOTICE.txt Notice USE_POLICY.md copying.txt chat_template.jinja; do
+for f in merges.txt vocab.txt tokenizer.model LICENSE LICENCE.md NOTICE.txt Notice USE_POLICY.md \
+    copying.txt chat_template.jinja; do
     echo "text of $f" >full/$f
 done
 mkdir full/additional_chat_templates full/onnx full/original
 echo "tools" >full/additional_chat_templates/tool_use.jinja
 echo "import os" >full/additional_chat_templates/evil.py
-echo '{"eos_token_id": 0, "temperature": 0.60, "custom_generate": "x", "trust_remote_code": true}' >full/generation_config.json
+echo '{"eos_token_id": 0, "temperature": 0.60, "custom_generate": "x", "trust_remote_code": true}' \
+    >full/generation_config.json
 echo '{"tokenizer_class": "EvilTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_evil.EvilTokenizer", null]},
  "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "auto_map": 1}}, "model_max_length": 1000000000000000019884624838656}' >full/tokenizer_config.json
-for f in modeling_evil.py tokenization_evil.py handler.py LICENSE.py chat_template.py adapter_config.json pytorch_model.bin \
-    consolidated.safetensors adapter_model.safetensors train.txt heldout.txt trainer_state.json optimizer.pt model.gguf .env id_rsa; do
+for f in modeling_evil.py tokenization_evil.py handler.py LICENSE.py chat_template.py \
+    adapter_config.json pytorch_model.bin \
+    consolidated.safetensors adapter_model.safetensors train.txt heldout.txt trainer_state.json \
+    optimizer.pt model.gguf .env id_rsa; do
     echo x >full/$f
 done
 echo x >full/onnx/model.onnx
@@ -77,11 +87,16 @@ t_ok "only what the list names" has masked $base $along
 t_ok "no program is named in config.json" lacks masked/config.json auto_map custom_pipelines evil
 t_ok "the rest of config.json stays" grep -q '"nested": {"kept": 1}' masked/config.json
 t_ok "no program is named in tokenizer_config.json" lacks masked/tokenizer_config.json auto_map Evil
-t_ok "a class that only a program had is another" grep -q '"tokenizer_class": "PreTrainedTokenizerFast"' masked/tokenizer_config.json
-t_ok "numbers stay as written" grep -q '1000000000000000019884624838656' masked/tokenizer_config.json
-t_ok "no program is named in generation_config.json" lacks masked/generation_config.json custom_generate trust_remote_code
-t_ok "the rest of generation_config.json stays" grep -q '"temperature": 0.60' masked/generation_config.json
-for f in modeling_evil.py LICENSE.py adapter_config.json pytorch_model.bin consolidated.safetensors train.txt onnx/ evil.py id_rsa \
+t_ok "a class that only a program had is another" \
+    grep -q '"tokenizer_class": "PreTrainedTokenizerFast"' masked/tokenizer_config.json
+t_ok "numbers stay as written" grep -q '1000000000000000019884624838656' \
+    masked/tokenizer_config.json
+t_ok "no program is named in generation_config.json" lacks masked/generation_config.json \
+    custom_generate trust_remote_code
+t_ok "the rest of generation_config.json stays" grep -q '"temperature": 0.60' \
+    masked/generation_config.json
+for f in modeling_evil.py LICENSE.py adapter_config.json pytorch_model.bin \
+    consolidated.safetensors train.txt onnx/ evil.py id_rsa \
     "tokenizer_config.json's code"; do
     t_ok "said to be left out: $f" grep -q "left out:.*$f" note
 done
@@ -90,35 +105,45 @@ t_ok "export of the same to hf" export_to hf full compact
 t_ok "with its own program only" has compact $base $along modeling_finercut.py
 t_ok "the program is tools/modeling_finercut.py, byte for byte" \
     cmp compact/modeling_finercut.py "$top/tools/modeling_finercut.py"
-t_ok "auto_map is its own" grep -q '"auto_map": {"AutoConfig": "modeling_finercut.FinercutConfig"' compact/config.json
+t_ok "auto_map is its own" grep -q '"auto_map": {"AutoConfig": "modeling_finercut.FinercutConfig"' \
+    compact/config.json
 t_ok "and the only one" test "$(grep -c auto_map compact/config.json)" -eq 1
 cp -R "$demo" clean && rm -f clean/plan.svg clean/heldout.txt clean/calibration.txt
 echo '{"eos_token":   "<|endoftext|>"}' >clean/tokenizer_config.json
 t_ok "export of a clean folder" export_to hf-masked clean clean-out
-t_ok "settings without programs are copied byte for byte" cmp clean/tokenizer_config.json clean-out/tokenizer_config.json
+t_ok "settings without programs are copied byte for byte" cmp clean/tokenizer_config.json \
+    clean-out/tokenizer_config.json
 t_ok "and nothing was left out" lacks note "left out"
 
-for json in '{"a": 1, "a": 2}' '[1]' '{' "$(printf '%0200d' 0 | sed 's/0/[/g')" '{"tokenizer_class": "\ud800"}'; do
+for json in '{"a": 1, "a": 2}' '[1]' '{' "$(printf '%0200d' 0 | sed 's/0/[/g')" \
+    '{"tokenizer_class": "\ud800"}'; do
     cp -R clean broken && printf '%s' "$json" >broken/tokenizer_config.json
-    t_ok "bad settings are refused: $(printf '%.20s' "$json")" fails 'tokenizer_config.json' hf broken
+    t_ok "bad settings are refused: $(printf '%.20s' "$json")" \
+        fails 'tokenizer_config.json' hf broken
     rm -rf broken
 done
 
 # ---- Links
 
 if ln -s x link 2>/dev/null && [ -L link ]; then
-    mkdir secret && echo "root:x:0:0" >secret/passwd && cp "$demo/tokenizer.json" secret/tokenizer.json
+    mkdir secret && echo "root:x:0:0" >secret/passwd &&
+        cp "$demo/tokenizer.json" secret/tokenizer.json
     cp -R clean linked && mkdir linked/sub && echo "own" >linked/sub/own.txt
-    (cd linked && ln -s ../secret/passwd LICENSE && ln -s "$w/secret/passwd" NOTICE && ln -s sub/own.txt COPYING &&
-        ln -s ../linked/sub/../sub/own.txt LICENCE && ln -s missing NOTICE.txt && ln -s NOTICE NOTICE.md &&
+    (cd linked && ln -s ../secret/passwd LICENSE && ln -s "$w/secret/passwd" NOTICE &&
+        ln -s sub/own.txt COPYING &&
+        ln -s ../linked/sub/../sub/own.txt LICENCE && ln -s missing NOTICE.txt &&
+        ln -s NOTICE NOTICE.md &&
         ln -s ../secret additional_chat_templates && ln -s ../secret/passwd chat_template.jinja)
     t_ok "export with links" export_to hf-masked linked linked-out
     t_ok "links within the folder only" has linked-out $base tokenizer_config.json COPYING LICENCE
     t_ok "what they lead to is copied, not the link" test ! -L linked-out/COPYING
-    for f in LICENSE NOTICE NOTICE.txt NOTICE.md additional_chat_templates chat_template.jinja; do t_ok "said: $f" grep -q "left out:.*$f" note; done
+    for f in LICENSE NOTICE NOTICE.txt NOTICE.md additional_chat_templates chat_template.jinja; do
+        t_ok "said: $f" grep -q "left out:.*$f" note
+    done
     t_ok "export with links to gguf" export_to gguf linked linked.gguf
     t_ok "nothing of a link's text is in a GGUF file" lacks linked.gguf root:x:0:0
-    t_ok "a tokenizer elsewhere is left out" sh -c "rm linked/tokenizer.json linked/additional_chat_templates
+    t_ok "a tokenizer elsewhere is left out" \
+        sh -c "rm linked/tokenizer.json linked/additional_chat_templates
         ln -s ../secret/tokenizer.json linked/tokenizer.json"
     t_ok "in a directory, too" export_to hf-masked linked linked-out
     t_ok "and said" grep -q 'tokenizer.json (a link to another folder)' note
@@ -127,14 +152,18 @@ if ln -s x link 2>/dev/null && [ -L link ]; then
     for f in config.json model.safetensors tokenizer.json README.md; do
         cp "$demo/$f" $hub/blobs/of-$f && ln -s ../../blobs/of-$f $hub/snapshots/rev/$f
     done
-    echo "terms" >hub/models--c--d/blobs/LICENSE && ln -s ../../../models--c--d/blobs/LICENSE $hub/snapshots/rev/LICENSE
-    for form in hf hf-masked gguf; do t_ok "a hub's cache to $form" export_to $form $hub/snapshots/rev hub-$form; done
+    echo "terms" >hub/models--c--d/blobs/LICENSE &&
+        ln -s ../../../models--c--d/blobs/LICENSE $hub/snapshots/rev/LICENSE
+    for form in hf hf-masked gguf; do
+        t_ok "a hub's cache to $form" export_to $form $hub/snapshots/rev hub-$form
+    done
     t_ok "the model's own blobs go along" has hub-hf-masked $base
     t_ok "another's do not" sh -c "[ ! -e hub-hf/LICENSE ]"
 else
     t_skip "links" "none can be made here"
 fi
-mkfifo clean/NOTICE 2>/dev/null && t_ok "a pipe as a licence: an error at once" fails 'NOTICE' hf clean && rm -f clean/NOTICE
+mkfifo clean/NOTICE 2>/dev/null &&
+    t_ok "a pipe as a licence: an error at once" fails 'NOTICE' hf clean && rm -f clean/NOTICE
 
 # ---- Chat templates, both ways
 
@@ -142,17 +171,20 @@ cp -R clean chat
 echo '{"chat_template": [{"name": "default", "template": "D {{ x }}"}, {"name": "tool_use", "template": "T \u00e9"}, {"name": "rag", "template": "R"}]}' \
     >chat/tokenizer_config.json
 t_ok "three templates to gguf" export_to gguf chat chat.gguf
-for key in tokenizer.chat_template tokenizer.chat_template.tool_use tokenizer.chat_template.rag tokenizer.chat_templates; do
+for key in tokenizer.chat_template tokenizer.chat_template.tool_use tokenizer.chat_template.rag \
+    tokenizer.chat_templates; do
     t_ok "key $key" sh -c "'$finercut' info chat.gguf --json >/dev/null; grep -q '$key' chat.gguf"
 done
 fingerprint=$("$finercut" info chat.gguf | sed -n 's/^fingerprint *//p')
 sed "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/; s/\"removed\": \"attn.3\"/\"removed\": \"attn.4\"/" plan.json >plan2.json
 t_ok "and back" "$finercut" export chat.gguf --plan plan2.json --format hf -o chat-back
-for text in '"name": "default", "template": "D {{ x }}"' '"name": "tool_use", "template": "T' '"name": "rag", "template": "R"'; do
+for text in '"name": "default", "template": "D {{ x }}"' '"name": "tool_use", "template": "T' \
+    '"name": "rag", "template": "R"'; do
     t_ok "there is $text" grep -q "$text" chat-back/tokenizer_config.json
 done
 rm chat/tokenizer_config.json && mkdir chat/additional_chat_templates
-printf 'from a file' >chat/chat_template.jinja && printf 'tools' >chat/additional_chat_templates/tool-use.jinja
+printf 'from a file' >chat/chat_template.jinja &&
+    printf 'tools' >chat/additional_chat_templates/tool-use.jinja
 t_ok "templates in files to gguf" export_to gguf chat chat.gguf
 t_ok "names as GGUF has them" grep -q 'tokenizer.chat_template.tool_use' chat.gguf
 printf 'other' >chat/additional_chat_templates/tool_use.jinja
@@ -171,20 +203,23 @@ token() { # CONTENT ID FLAG...: those flags are true
     printf '{"content": "%s", "id": %s' "$1" "$2"
     shift 2
     for flag in single_word lstrip rstrip normalized special; do
-        case " $* " in *" $flag "*) printf ', "%s": true' $flag ;; *) printf ', "%s": false' $flag ;; esac
+        case " $* " in *" $flag "*) printf ', "%s": true' $flag ;; *) printf ', "%s": false' \
+            $flag ;; esac
     done
     printf '}'
 }
 for flags in "" special normalized; do
     with_added added "$(token thing 1999 $flags)"
-    t_ok "a text that is in the vocabulary already, at another id ($flags)" export_to gguf added added.gguf
+    t_ok "a text that is in the vocabulary already, at another id ($flags)" \
+        export_to gguf added added.gguf
     t_ok "has the same tokens there" same_tokens added added.gguf
     t_ok "a copy has them" export_to hf added added-out
     t_ok "too" same_tokens added added-out
 done
 for flag in single_word lstrip rstrip; do
     with_added added "$(token thing 1999 $flag)"
-    t_ok "$flag is refused by name" fails "added token \"thing\": GGUF cannot say \"$flag\"" gguf added
+    t_ok "$flag is refused by name" \
+        fails "added token \"thing\": GGUF cannot say \"$flag\"" gguf added
     t_ok "$flag in a directory is the same" export_to hf added added-out
     t_ok "too" same_tokens added added-out
 done
@@ -213,8 +248,11 @@ if [ -d wide ]; then
     cp plan.json plan.old
     blocks=$("$finercut" info wide | sed -n 's/^blocks *//p')
     sed "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/; s/\"n_blocks\": 12/\"n_blocks\": $blocks/; s/attn\.3/attn.0/" plan.old >plan.json
-    t_ok "numbers past F16 are counted" fails 'tensor "blk.1.ffn_up.weight": 2 of its numbers do not fit F16 \(100000 is one\); use F32 or BF16' gguf wide --type f16
-    for type in f32 bf16 q8_0; do t_ok "they fit $type" export_to gguf-masked wide wide.gguf --type $type; done
+    t_ok "numbers past F16 are counted" \
+        fails 'tensor "blk.1.ffn_up.weight": 2 of its numbers do not fit F16 \(100000 is one\); use F32 or BF16' gguf wide --type f16
+    for type in f32 bf16 q8_0; do
+        t_ok "they fit $type" export_to gguf-masked wide wide.gguf --type $type
+    done
     cp plan.old plan.json
 else
     t_skip "numbers past F16" "no python3 to make them"

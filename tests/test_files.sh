@@ -1,9 +1,12 @@
 #!/bin/sh
-# Files in and out: what is absent and what only cannot be read, special files, outputs over inputs, temporaries of runs
-# that were killed, and what may reach a terminal. FINERCUT: the program to test.
+# Files in and out: what is absent and what only cannot be read, special files, outputs over inputs,
+# temporaries of runs that were killed, and what may reach a terminal. FINERCUT: the program to
+# test.
 . tests/t.sh
 finercut=${FINERCUT:-./finercut}
-case $finercut in */*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;; esac
+case $finercut in
+*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
+esac
 data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 w=$t_dir/w out=$t_dir/out err=$t_dir/err
 mkdir "$w"
@@ -16,7 +19,8 @@ run() { # STATUS ARGUMENT...: fills $out and $err
     shift
     $limit "$finercut" "$@" >"$out" 2>"$err" </dev/null
     got=$?
-    [ "$got" -eq "$want" ] || { echo "expected status $want, got $got: finercut $*"; cat "$err"; return 1; }
+    [ "$got" -eq "$want" ] ||
+        { echo "expected status $want, got $got: finercut $*"; cat "$err"; return 1; }
 }
 state() { # every file, link and pipe, and what is in them
     find . -type f -exec cksum {} + | sort
@@ -58,13 +62,16 @@ restore() {
 }
 for f in tokenizer.json tokenizer_config.json README.md config.json chat_template.jinja; do
     loop $f
-    bad "export gguf: $f cannot be opened" "$f: cannot open: Too many" export full --plan full.json --format gguf -o x.gguf --quiet
-    bad "export hf: $f cannot be opened" "$f.*(Too many|another folder)" export full --plan full.json --format hf -o x --quiet
+    bad "export gguf: $f cannot be opened" "$f: cannot open: Too many" export full \
+        --plan full.json --format gguf -o x.gguf --quiet
+    bad "export hf: $f cannot be opened" "$f.*(Too many|another folder)" export full \
+        --plan full.json --format hf -o x --quiet
     restore
 done
 for f in tokenizer.json generation_config.json config.json; do
     loop $f
-    bad "generate: $f cannot be opened" "$f: cannot open: Too many" generate full --prompt And -n 1 --quiet
+    bad "generate: $f cannot be opened" "$f: cannot open: Too many" generate full --prompt And \
+        -n 1 --quiet
     restore
 done
 loop model.safetensors
@@ -74,19 +81,24 @@ ln -s nowhere full/model.safetensors
 bad "info: a link that leads nowhere" "model.safetensors: cannot open" info full
 restore
 loop config.json
-bad "info: a config.json that cannot be opened is no container" "config.json: cannot open: Too many" info full
+bad "info: a config.json that cannot be opened is no container" \
+    "config.json: cannot open: Too many" info full
 restore
 rm -f full/tokenizer.json full/tokenizer_config.json
-t_ok "export without a tokenizer.json" run 0 export full --plan full.json --format gguf -o x.gguf --quiet
+t_ok "export without a tokenizer.json" run 0 export full --plan full.json --format gguf \
+    -o x.gguf --quiet
 rm -f x.gguf
 restore
-bad "a plan that cannot be opened" "lp.json: cannot open: No such" eval model --tokens tokens.json --plan lp.json
+bad "a plan that cannot be opened" "lp.json: cannot open: No such" eval model --tokens tokens.json \
+    --plan lp.json
 ln -s lp.json lp.json
-bad "--resume with a plan that cannot be opened" "lp.json: cannot" prune model --tokens tokens.json --resume -o lp.json
+bad "--resume with a plan that cannot be opened" "lp.json: cannot" prune model \
+    --tokens tokens.json --resume -o lp.json
 rm lp.json
 if [ "$(id -u)" -ne 0 ]; then
     chmod 0 full/tokenizer.json
-    bad "a tokenizer.json without permission" "tokenizer.json: cannot open: Permission" export full --plan full.json --format gguf -o x.gguf
+    bad "a tokenizer.json without permission" "tokenizer.json: cannot open: Permission" \
+        export full --plan full.json --format gguf -o x.gguf
     restore
 else
     t_skip "files without permission" "root may read them"
@@ -101,14 +113,16 @@ swap() { # FILE: a pipe in its place
 }
 for f in model.safetensors config.json tokenizer.json; do
     swap full/$f
-    bad "a pipe as $f" "$f: cannot open: expected a file, got a pipe" generate full --prompt And -n 1
+    bad "a pipe as $f" "$f: cannot open: expected a file, got a pipe" generate full \
+        --prompt And -n 1
     rm full/$f
     mkdir full/$f
     bad "a folder as $f" "full.*(directory|folder)" generate full --prompt And -n 1
     restore
 done
 swap full/tokenizer_config.json
-bad "a pipe as tokenizer_config.json" "expected a file, got a pipe" export full --plan full.json --format gguf -o x.gguf
+bad "a pipe as tokenizer_config.json" "expected a file, got a pipe" export full --plan full.json \
+    --format gguf -o x.gguf
 restore
 swap full/generation_config.json
 bad "a pipe as generation_config.json" "expected a file, got a pipe" generate full --prompt And -n 1
@@ -116,22 +130,28 @@ restore
 for f in model-00002-of-00003.safetensors model.safetensors.index.json; do
     mv "model/$f" saved
     mkfifo "model/$f"
-    bad "a pipe as $f" "$f: cannot open: expected a file, got a pipe" eval model --tokens tokens.json
+    bad "a pipe as $f" "$f: cannot open: expected a file, got a pipe" eval model \
+        --tokens tokens.json
     rm "model/$f"
     mv saved "model/$f"
 done
 for file in pipe /dev/null /dev/zero; do
-    bad "$file as a model" "$file: cannot open: expected a file, got a pipe, a socket or a device" eval "$file" --tokens tokens.json
-    bad "$file as a plan" "$file: cannot open: expected a file" eval model --tokens tokens.json --plan "$file"
+    bad "$file as a model" "$file: cannot open: expected a file, got a pipe, a socket or a device" \
+        eval "$file" --tokens tokens.json
+    bad "$file as a plan" "$file: cannot open: expected a file" eval model --tokens tokens.json \
+        --plan "$file"
     bad "$file as a plan to draw" "$file: cannot open: expected a file" report "$file" -o x.svg
-    bad "$file as a tokenizer" "$file: cannot open: expected a file" tokenize "$file" --text text.txt
+    bad "$file as a tokenizer" "$file: cannot open: expected a file" tokenize "$file" \
+        --text text.txt
 done
-bad "a folder as a text" "full/../model: cannot open: Is a directory" eval one.gguf --text full/../model
+bad "a folder as a text" "full/../model: cannot open: Is a directory" eval one.gguf \
+    --text full/../model
 bad "a folder as tokens" "model: cannot open: Is a directory" eval one.gguf --tokens model
 
 # ---- texts from pipes: the same as from files
 
-t_ok "prune --text FILE" run 0 prune one.gguf --text text.txt --samples 1 --remove 1 --quiet -o a.json
+t_ok "prune --text FILE" run 0 prune one.gguf --text text.txt --samples 1 --remove 1 \
+    --quiet -o a.json
 "$finercut" prune one.gguf --text - --samples 1 --remove 1 --quiet -o b.json <text.txt
 cat text.txt | "$finercut" prune one.gguf --text - --samples 1 --remove 1 --quiet -o c.json
 cat text.txt >pipe &
@@ -156,7 +176,8 @@ t_ok "tokenize from a pipe" cmp want got
 if command -v bash >/dev/null; then
     bash -c '"$1" tokenize one.gguf --text <(cat text.txt)' - "$finercut" >got
     t_ok "tokenize --text <(cat)" cmp want got
-    bash -c '"$1" eval one.gguf --tokens <(cat tokens.json) --json' - "$finercut" | sed 's/"seconds":[0-9.]*//' >got
+    bash -c '"$1" eval one.gguf --tokens <(cat tokens.json) --json' - "$finercut" |
+        sed 's/"seconds":[0-9.]*//' >got
     tokens_of tokens.json >want
     t_ok "--tokens <(cat)" cmp want got
 else
@@ -173,7 +194,9 @@ t_ok "a closed standard input" [ $? -eq 1 ]
 
 # ---- no output over an input, by whatever name or link
 
-guarded() { # WHAT INPUT COMMAND...: the command with -o INPUT is refused by its name, by links to it, and with --force
+# WHAT INPUT COMMAND...: the command with -o INPUT is refused by its name, by links to it, and with
+# --force
+guarded() {
     which=$1 file=$2 soft=soft.${2##*.} hard=hard.${2##*.}
     shift 2
     ln -s "$file" "$soft"
@@ -186,7 +209,8 @@ guarded() { # WHAT INPUT COMMAND...: the command with -o INPUT is refused by its
     done
     rm "$soft" "$hard"
 }
-for file in model/config.json model/model-00002-of-00003.safetensors model/model.safetensors.index.json tokens.json; do
+for file in model/config.json model/model-00002-of-00003.safetensors \
+    model/model.safetensors.index.json tokens.json; do
     guarded "prune" "$file" prune model --tokens tokens.json --remove 1
     guarded "logits" "$file" logits model --tokens tokens.json
     [ $file = tokens.json ] || guarded "export" "$file" export model --plan kept.json --format gguf
@@ -207,7 +231,8 @@ cp kept.json drawn.csv
 guarded "report" drawn.csv report drawn.csv
 cp "$data"/../data/llama_f16.gguf part-00001-of-00002.gguf 2>/dev/null
 cp text.txt part-00002-of-00002.gguf
-bad "a split's other file" "another path than the model's" prune part-00001-of-00002.gguf --tokens tokens.json --force -o part-00002-of-00002.gguf
+bad "a split's other file" "another path than the model's" prune part-00001-of-00002.gguf \
+    --tokens tokens.json --force -o part-00002-of-00002.gguf
 rm part-*
 state >"$t_dir/before"
 "$finercut" prune one.gguf --text - --samples 1 --remove 1 --force -o text.txt <text.txt 2>"$err"
@@ -239,8 +264,10 @@ for kind in json svg csv npy gguf; do
         if [ $old = kept.$kind ]; then
             t_ok "$kind over $old" run 0 $(command_for $kind) -o $file
         else
-            bad "$kind over $old" "there.$kind: expected a new file or an? .* to replace, got .*; --force replaces it" $(command_for $kind) -o $file
-            t_ok "$kind over $old, --force" run 0 $(command_for $kind | sed 's/ --resume//') --force -o $file
+            bad "$kind over $old" \
+                "there.$kind: expected a new file or an? .* to replace, got .*; --force replaces it" $(command_for $kind) -o $file
+            t_ok "$kind over $old, --force" run 0 $(command_for $kind | sed 's/ --resume//') \
+                --force -o $file
             cp kept.$kind want
             [ $kind = json ] || t_ok "it is the new one" cmp $file want
         fi
@@ -251,13 +278,17 @@ for kind in json svg csv npy gguf; do
     t_ok "$kind over an empty file" run 0 $(command_for $kind | sed 's/ --resume//') -o there.$kind
     rm there.$kind
 done
-t_ok "a plan beside the weights" run 0 prune model --tokens tokens.json --remove 1 --quiet -o model/plan.json
-t_ok "and again" run 0 prune model --tokens tokens.json --remove 2 --resume --quiet -o model/plan.json
+t_ok "a plan beside the weights" run 0 prune model --tokens tokens.json --remove 1 --quiet \
+    -o model/plan.json
+t_ok "and again" run 0 prune model --tokens tokens.json --remove 2 --resume --quiet \
+    -o model/plan.json
 rm model/plan.json
 printf '{"a": "finercut-plan-1", "b": {"format": "finercut-plan-1"}}\n' >there.json
-bad "a JSON file that only mentions plans" "expected a new file or a plan" prune model --tokens tokens.json --remove 1 -o there.json
+bad "a JSON file that only mentions plans" "expected a new file or a plan" prune model \
+    --tokens tokens.json --remove 1 -o there.json
 printf '{"cost": {}, "steps": [], "format" : "finercut-plan-1"}\n' >there.json
-bad "keys in another order: a plan, though none that loads" "there.json" prune model --tokens tokens.json --remove 1 --resume -o there.json
+bad "keys in another order: a plan, though none that loads" "there.json" prune model \
+    --tokens tokens.json --remove 1 --resume -o there.json
 grep -q 'expected a new file' "$err"
 t_ok "it was seen to be a plan" [ $? -ne 0 ]
 rm there.json
@@ -266,36 +297,45 @@ rm there.json
 
 mkdir far
 ln -s far/plan.json link.json
-t_ok "a link that leads nowhere yet" run 0 prune model --tokens tokens.json --remove 1 --quiet -o link.json
+t_ok "a link that leads nowhere yet" run 0 prune model --tokens tokens.json --remove 1 --quiet \
+    -o link.json
 t_ok "is followed" [ -f far/plan.json ]
 t_ok "and stays" [ -L link.json ]
-t_ok "a link to a plan" run 0 prune model --tokens tokens.json --remove 2 --resume --quiet -o link.json
+t_ok "a link to a plan" run 0 prune model --tokens tokens.json --remove 2 --resume --quiet \
+    -o link.json
 t_ok "stays too" [ -L link.json ]
 t_ok "the plan behind it is the new one" [ "$(grep -c '"removed": ' far/plan.json)" -eq 2 ]
 t_ok "nothing else is there" [ "$(find far | wc -l)" -eq 2 ]
 ln -s ../w/link.json far/link.svg
 rm -r link.json far
 ln -s no/where.json link.json
-bad "a link into no folder" "link.json: cannot create: No such" prune model --tokens tokens.json --remove 1 -o link.json
+bad "a link into no folder" "link.json: cannot create: No such" prune model --tokens tokens.json \
+    --remove 1 -o link.json
 ln -sf link.json link.json
-bad "a link to itself" "link.json: cannot (create|replace)" prune model --tokens tokens.json --remove 1 -o link.json
+bad "a link to itself" "link.json: cannot (create|replace)" prune model --tokens tokens.json \
+    --remove 1 -o link.json
 rm link.json
 for kind in json svg csv npy gguf; do
     # shellcheck disable=SC2046
     {
         mkfifo there.$kind
-        bad "$kind to a pipe" "there.$kind: cannot create: expected a file, got a pipe" $(command_for $kind | sed 's/ --resume//') -o there.$kind
+        bad "$kind to a pipe" "there.$kind: cannot create: expected a file, got a pipe" \
+            $(command_for $kind | sed 's/ --resume//') -o there.$kind
         rm there.$kind
         mkdir there.$kind
-        bad "$kind to a folder" "there.$kind: cannot create: Is a directory" $(command_for $kind | sed 's/ --resume//') -o there.$kind
+        bad "$kind to a folder" "there.$kind: cannot create: Is a directory" \
+            $(command_for $kind | sed 's/ --resume//') -o there.$kind
         rmdir there.$kind
     }
 done
 [ -c /dev/null ] && t_ok "logits to /dev/null" run 0 logits model --tokens tokens.json -o /dev/null
-[ -c /dev/null ] && t_ok "prune to /dev/null" run 0 prune model --tokens tokens.json --remove 1 --quiet -o /dev/null
-[ -c /dev/null ] && t_ok "export to /dev/null" run 0 export model --plan kept.json --format gguf --quiet -o /dev/null
+[ -c /dev/null ] && t_ok "prune to /dev/null" run 0 prune model --tokens tokens.json --remove 1 \
+    --quiet -o /dev/null
+[ -c /dev/null ] && t_ok "export to /dev/null" run 0 export model --plan kept.json --format gguf \
+    --quiet -o /dev/null
 t_ok "/dev/null is what it was" [ -c /dev/null ]
-[ -c /dev/full ] && bad "logits to /dev/full" "/dev/full: cannot write: No space" logits model --tokens tokens.json -o /dev/full
+[ -c /dev/full ] && bad "logits to /dev/full" "/dev/full: cannot write: No space" logits model \
+    --tokens tokens.json -o /dev/full
 bad "-o -" "expected a file to write, got standard output" logits model --tokens tokens.json -o -
 
 # ---- folders as outputs
@@ -303,41 +343,53 @@ bad "-o -" "expected a file to write, got standard output" logits model --tokens
 ln -s model also
 for format in hf hf-masked; do
     for path in model model/ also also/ model/inner ./model/../model/inner also/inner; do
-        bad "export $format -o $path" "another path than the model's" export model --plan kept.json --format $format -o $path
+        bad "export $format -o $path" "another path than the model's" export model \
+            --plan kept.json --format $format -o $path
     done
 done
 rm also
 mkdir empty
 ln -s empty full-of-nothing
-t_ok "an empty folder behind a link" run 0 export model --plan kept.json --format hf --quiet -o full-of-nothing/
+t_ok "an empty folder behind a link" run 0 export model --plan kept.json --format hf --quiet \
+    -o full-of-nothing/
 t_ok "is filled" [ -f empty/config.json ]
 t_ok "and the link stays" [ -L full-of-nothing ]
-bad "a folder with files" "expected a new or an empty folder" export model --plan kept.json --format hf -o empty
-bad "--force makes no difference" "expected a new or an empty folder" export model --plan kept.json --format hf --force -o empty
-bad "a file as a folder" "expected a new or an empty folder" export model --plan kept.json --format hf -o note.txt
+bad "a folder with files" "expected a new or an empty folder" export model --plan kept.json \
+    --format hf -o empty
+bad "--force makes no difference" "expected a new or an empty folder" export model \
+    --plan kept.json --format hf --force -o empty
+bad "a file as a folder" "expected a new or an empty folder" export model --plan kept.json \
+    --format hf -o note.txt
 rm -r empty full-of-nothing
 
 # ---- two runs at one output
 
 for round in 1 2 3 4 5; do # at once: one of them makes the plan, and the other makes nothing
     for i in 1 2 3; do
-        ("$finercut" prune model --tokens tokens.json --quiet -o once.json 2>"$t_dir/err$i"; echo $? >"$t_dir/status$i") &
+        ("$finercut" prune model --tokens tokens.json --quiet \
+            -o once.json 2>"$t_dir/err$i"; echo $? >"$t_dir/status$i") &
     done
     wait
-    t_ok "one of three runs" [ "$(cat "$t_dir/status1" "$t_dir/status2" "$t_dir/status3" | tr -d '\n' | tr -d 1)" = 0 ]
-    t_ok "the others say why" [ "$(cat "$t_dir"/err[123] | grep -c 'once.json: \(cannot create: another run is writing it\|holds a plan of .*\)$')" -eq 2 ]
+    t_ok "one of three runs" \
+        [ "$(cat "$t_dir/status1" "$t_dir/status2" "$t_dir/status3" | tr -d '\n' | tr -d 1)" = 0 ]
+    t_ok "the others say why" \
+        [ "$(cat "$t_dir"/err[123] | grep -c 'once.json: \(cannot create: another run is writing it\|holds a plan of .*\)$')" -eq 2 ]
     t_ok "and nothing else is there" [ "$(echo once.json*)" = once.json ]
     rm once.json
 done
-"$finercut" prune full --text full/calibration.txt --search exhaustive --samples 100 --threads 1 --quiet -o long.json 2>"$err" &
+"$finercut" prune full --text full/calibration.txt --search exhaustive --samples 100 --threads 1 \
+    --quiet -o long.json 2>"$err" &
 long=$!
-for i in 1 2 3 4 5 6 7 8 9 10; do [ "$(echo long.json.*.tmp)" != 'long.json.*.tmp' ] || sleep 0.2; done
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    [ "$(echo long.json.*.tmp)" != 'long.json.*.tmp' ] || sleep 0.2
+done
 for force in "" --force --resume; do
     # shellcheck disable=SC2086
     bad "an output that a run is at $force" "long.json: cannot create: another run is writing it" \
         prune model --tokens tokens.json $force -o long.json
 done
-bad "by another name" "cannot create: another run" prune model --tokens tokens.json -o ../w/long.json
+bad "by another name" "cannot create: another run" prune model --tokens tokens.json \
+    -o ../w/long.json
 t_ok "another output" run 0 prune model --tokens tokens.json --remove 1 --quiet -o longer.json
 kill -9 $long
 wait $long 2>/dev/null
@@ -347,9 +399,11 @@ rm long.json longer.json
 
 # ---- logits that are not numbers
 
-at=$("$finercut" info model --tensors --json | tr '{' '\n' | sed -n 's/.*"name":"model.norm.weight".*"offset":\([0-9]*\),"file":\([0-9]\).*/\1 \2/p')
+at=$("$finercut" info model --tensors --json | tr '{' '\n' |
+    sed -n 's/.*"name":"model.norm.weight".*"offset":\([0-9]*\),"file":\([0-9]\).*/\1 \2/p')
 cp -R model strange
-printf '\377\377' | dd of="strange/model-0000$((${at#* } + 1))-of-00003.safetensors" bs=1 seek="${at% *}" conv=notrunc 2>/dev/null
+printf '\377\377' | dd of="strange/model-0000$((${at#* } + 1))-of-00003.safetensors" bs=1 \
+    seek="${at% *}" conv=notrunc 2>/dev/null
 t_ok "logits of a NaN weight" run 0 logits strange --tokens tokens.json -o strange.npy
 t_ok "it is noted" [ "$(cat "$err")" = "finercut: note: 3012 logits are NaN or infinite" ]
 t_ok "logits of numbers" run 0 logits model --tokens tokens.json -o strange.npy
@@ -388,13 +442,15 @@ t_ok "the rest is gone" [ ! -e "$dead" ]
 t_ok "another output's is not" [ -e "$other" ]
 t_ok "nor a folder's of another name" [ -d "$folder" ]
 t_ok "nor a file that only looks like it" [ -e mark.svg.finercut-notes.tmp ]
-t_ok "export over a killed run's rest" run 0 export model --plan kept.json --format hf --quiet -o mark
+t_ok "export over a killed run's rest" run 0 export model --plan kept.json --format hf \
+    --quiet -o mark
 t_ok "that folder is gone" [ ! -e "$folder" ]
 rm -rf mark mark.svg* "$other"
 echo half >"$dead"
 if command -v flock >/dev/null; then
     flock "$dead" sh -c "'$finercut' report kept.json -o mark.svg" 2>"$err"
-    t_ok "an output that a live run is at" grep -q "mark.svg: cannot create: another run is writing it" "$err"
+    t_ok "an output that a live run is at" \
+        grep -q "mark.svg: cannot create: another run is writing it" "$err"
     t_ok "what a live run writes stays" [ -e "$dead" ]
 else
     t_skip "a live run's temporary" "no flock"
@@ -418,14 +474,15 @@ t_ok "errors escape control characters" grep -Fq 'a\x1b[31m\u009b\u202e\x7f\x0db
 run 2 info --no"$bad_name"
 t_ok "wrong usage, too" grep -Fq '\x1b[31m\u009b\u202e\x7f\x0d' "$err"
 t_ok "nothing of it is left" [ -z "$(LC_ALL=C tr -d '\012\040-\176' <"$err")" ]
-# The demo's model whose e is written as the escape character, and whose "of" is U+009B in two tokens: in a pipe it
-# says just that, on a terminal it does no harm.
+# The demo's model whose e is written as the escape character, and whose "of" is U+009B in two
+# tokens: in a pipe it says just that, on a terminal it does no harm.
 cp -R "$demo" esc
 swapped() { # A B: sed's commands for one instead of the other
     printf 's/%s/\001/g; s/%s/%s/g; s/\001/%s/g;' "$1" "$2" "$1" "$2"
 }
 LC_ALL=C sed -e '/"vocab": {/,/^    },/!{/"merges": \[/,$!b
-}' -e '/endoftext\|merges\|vocab/b' -e "$(swapped e ě) $(swapped o Â) $(swapped f Ľ)" "$demo/tokenizer.json" >esc/tokenizer.json
+}' -e '/endoftext\|merges\|vocab/b' -e "$(swapped e ě) $(swapped o Â) $(swapped f Ľ)" \
+    "$demo/tokenizer.json" >esc/tokenizer.json
 esc_run="generate esc --prompt 'And the men' -n 40 --quiet"
 eval "\"$finercut\" $esc_run" >raw
 t_ok "raw in a pipe" grep -q "$esc" raw
@@ -459,7 +516,8 @@ cp posing/config.json posing.json
 run 1 prune posing --tokens tokens.json -o posing/config.json --force --quiet
 t_ok "a config.json that poses as a plan stays" cmp posing.json posing/config.json
 ln -s model/out into
-bad "a folder in the model's through a link to nothing" "outside of model" export model --plan kept.json --format hf -o into --quiet
+bad "a folder in the model's through a link to nothing" "outside of model" export model \
+    --plan kept.json --format hf -o into --quiet
 
 # ---- Ctrl-C while a pipe is waited for
 

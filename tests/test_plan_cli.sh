@@ -43,12 +43,15 @@ cp plan.json kept.json
 t_ok "a plan of steps is not replaced" refuses \
     "plan\.json: holds a plan of 3 steps of llama_f16_sharded; --resume goes on with it, --force begins anew$" \
     prune "$model" --tokens tokens.json
-t_ok "before any work: not even the model is opened" refuses "holds a plan of 3 steps" prune nothing --tokens nothing.json
+t_ok "before any work: not even the model is opened" refuses "holds a plan of 3 steps" \
+    prune nothing --tokens nothing.json
 t_ok "it is the same file" cmp plan.json kept.json
 ln -s plan.json link.json
-t_ok "nor through a link" refuses "link\.json: holds a plan of 3 steps" prune "$model" --tokens tokens.json -o link.json
+t_ok "nor through a link" refuses "link\.json: holds a plan of 3 steps" prune "$model" \
+    --tokens tokens.json -o link.json
 t_ok "it is the same file" cmp plan.json kept.json
-t_ok "--resume and --force are one too many" run 2 prune "$model" --tokens tokens.json --resume --force
+t_ok "--resume and --force are one too many" run 2 prune "$model" --tokens tokens.json \
+    --resume --force
 t_ok "--force replaces it" prune 0 --remove 1 --force
 t_ok "replaced" steps plan.json 1
 cp kept.json plan.json
@@ -60,16 +63,19 @@ t_ok "it is the same file" cmp plan.json kept.json
 for text in '{"some": "thing"}' 'notes' '[1]' '{"format":"finercut-plan-1"}'; do
     printf '%s' "$text" >notes.json
     cp notes.json before.json
-    t_ok "a file that is no plan is not replaced: $text" refuses "notes\.json: .*; --force replaces it$" \
+    t_ok "a file that is no plan is not replaced: $text" \
+        refuses "notes\.json: .*; --force replaces it$" \
         prune "$model" --tokens tokens.json -o notes.json
     t_ok "it is the same file" cmp notes.json before.json
-    t_ok "nor resumed" refuses "notes\.json" prune "$model" --tokens tokens.json -o notes.json --resume
+    t_ok "nor resumed" refuses "notes\.json" prune "$model" --tokens tokens.json \
+        -o notes.json --resume
     t_ok "it is the same file" cmp notes.json before.json
 done
 t_ok "--force replaces it" prune 0 --remove 1 -o notes.json --force
 t_ok "replaced" steps notes.json 1
 : >nothing.json
-t_ok "an empty file is no plan to resume" refuses "nothing\.json" prune "$model" --tokens tokens.json -o nothing.json --resume
+t_ok "an empty file is no plan to resume" refuses "nothing\.json" prune "$model" \
+    --tokens tokens.json -o nothing.json --resume
 t_ok "but may be replaced" prune 0 --remove 1 -o nothing.json
 sed -e '/"step":/d' kept.json >empty.json
 t_ok "a plan without steps" grep -q '"steps": \[' empty.json
@@ -100,8 +106,10 @@ for search in race exhaustive one-shot random; do
     t_ok "a plan longer than --remove" prune 0 --search $search --resume --remove 2 -o part.json
     t_ok "stays as it is" cmp part.json before.json
 done
-t_ok "it is noted" run 0 prune "$model" --tokens tokens.json --search random --resume --remove 2 -o part.json
-t_ok "the note" grep -q '^finercut: note: part.json: held 5 steps already, more than the 2 asked for' err
+t_ok "it is noted" run 0 prune "$model" --tokens tokens.json --search random --resume --remove 2 \
+    -o part.json
+t_ok "the note" \
+    grep -q '^finercut: note: part.json: held 5 steps already, more than the 2 asked for' err
 t_ok "the races' bounds are there" prune 0 --force -o whole.json
 t_ok "with what they seemed to come to" grep -q '"exact": false, "expected": ' whole.json
 sed 's/, "expected": [-+.e0-9]*//g' whole.json >part.json
@@ -118,24 +126,30 @@ differs() { # PATTERN FLAG...
     pattern=$1
     shift
     cp two.json part.json
-    refuses "part\.json: .*$pattern" prune "$model" --tokens "${tokens-tokens.json}" --resume -o part.json "$@" && cmp part.json two.json
+    refuses "part\.json: .*$pattern" prune "$model" --tokens "${tokens-tokens.json}" --resume \
+        -o part.json "$@" && cmp part.json two.json
 }
 t_ok "another metric" differs "another metric: expected js, got kl" --metric kl
-t_ok "other candidates" differs "another candidates: expected sublayers, got blocks" --candidates blocks
+t_ok "other candidates" differs "another candidates: expected sublayers, got blocks" \
+    --candidates blocks
 t_ok "another search" differs "another search: expected race, got confident" --search confident
-t_ok "a search that only agrees in what goes" differs "another search: expected race, got exhaustive" --search exhaustive
+t_ok "a search that only agrees in what goes" \
+    differs "another search: expected race, got exhaustive" --search exhaustive
 t_ok "another share of last blocks" differs "another first block.*: expected 0, got 1" --last 50%
 echo '[[1,2,3]]' >few.json
 tokens=few.json
 t_ok "another text" differs "another calibration .*: expected [0-9a-f]*, got [0-9a-f]*"
 unset tokens
 if [ "$("$finercut" info "$model" | sed -n 's/^kernels *//p')" != scalar ]; then
-    t_ok "other kernels" differs "another instruction set: expected [a-z0-9]*, got scalar" --simd scalar
+    t_ok "other kernels" differs "another instruction set: expected [a-z0-9]*, got scalar" \
+        --simd scalar
 fi
 sed 's/"n_positions": 13/"n_positions": 14/' two.json >part.json
-t_ok "another number of positions" refuses "another number of positions: expected 14, got 13" prune "$model" --tokens tokens.json --resume -o part.json
+t_ok "another number of positions" refuses "another number of positions: expected 14, got 13" \
+    prune "$model" --tokens tokens.json --resume -o part.json
 sed '/"simd":/d' two.json >part.json
-t_ok "kernels not told" refuses "another instruction set: expected auto, got" prune "$model" --tokens tokens.json --resume -o part.json
+t_ok "kernels not told" refuses "another instruction set: expected auto, got" prune "$model" \
+    --tokens tokens.json --resume -o part.json
 
 # ---- plans that contradict themselves, or are another model's
 
@@ -146,8 +160,10 @@ hostile() { # WHAT SED [FILE]: no command takes the plan
     t_ok "$1: resume" refuses "bad\.json: " prune "$model" --tokens tokens.json --resume -o bad.json
     t_ok "$1: it stays" cmp bad.json before.json
     t_ok "$1: eval" refuses "bad\.json: " eval "$model" --tokens tokens.json --plan bad.json
-    t_ok "$1: eval --remove 1" refuses "bad\.json: " eval "$model" --tokens tokens.json --plan bad.json --remove 1
-    t_ok "$1: export" refuses "bad\.json: " export "$model" --plan bad.json --format hf-masked -o bad --quiet
+    t_ok "$1: eval --remove 1" refuses "bad\.json: " eval "$model" --tokens tokens.json \
+        --plan bad.json --remove 1
+    t_ok "$1: export" refuses "bad\.json: " export "$model" --plan bad.json --format hf-masked \
+        -o bad --quiet
     [ -z "${4-}" ] || t_ok "$1: report" refuses "bad\.json: " report bad.json -o bad.svg
 }
 self() { # WHAT SED: the plan contradicts itself, so that no model is needed to see it
@@ -168,7 +184,9 @@ for loser in attn.0 ffn.0 attn.1 ffn.1; do
     [ $loser = "$gone" ] || [ $loser = "$next" ] || break
 done
 self "a loser without a score" "/\"step\": 2/s/\"$loser\": {[^}]*}, //"
-t_ok "it is named" refuses "bad\.json: step 2: scores: $loser: missing, though no earlier step removed it" report bad.json -o bad.svg
+t_ok "it is named" \
+    refuses "bad\.json: step 2: scores: $loser: missing, though no earlier step removed it" \
+    report bad.json -o bad.svg
 self "more positions than the calibration can have" 's/"n_positions": [0-9]*/"n_positions": 17/'
 self "none" 's/"n_positions": [0-9]*/"n_positions": 0/'
 self "another kind" 's/"candidates": "sublayers"/"candidates": "attention"/'
@@ -179,7 +197,8 @@ self "a score that is no number" 's/"score": [-+.e0-9]*/"score": NaN/'
 self "a score beyond all numbers" 's/"score": [-+.e0-9]*/"score": 1e400/'
 self "an infinite score" 's/"score": [-+.e0-9]*/"score": Infinity/'
 self "a score that is not its entry" 's/"score": [-+.e0-9]*/"score": 1e-9/'
-self "an exact score below" 's/"value": [-+.e0-9]*, "exact": false\(, "expected": [-+.e0-9]*\)*/"value": 1e-12, "exact": true/'
+self "an exact score below" \
+    's/"value": [-+.e0-9]*, "exact": false\(, "expected": [-+.e0-9]*\)*/"value": 1e-12, "exact": true/'
 self "a bound below" 's/"value": [-+.e0-9]*, "exact": false/"value": 1e-12, "exact": false/'
 self "nothing exact" 's/"exact": true/"exact": false/g'
 self "a value below 0" 's/"value": /"value": -/'
@@ -191,15 +210,19 @@ self "an unknown metric" 's/"metric": "js"/"metric": "cosine"/'
 self "random with scores" 's/"search": "race"/"search": "random"/'
 self "exhaustive with bounds" 's/"search": "race"/"search": "exhaustive"/'
 hostile "a loser without a score at any step" "s/\"$loser\": {[^}]*}, //"
-t_ok "it is named" refuses "bad\.json: plan: step 1: $loser: missing in its scores" eval "$model" --tokens tokens.json --plan bad.json
+t_ok "it is named" refuses "bad\.json: plan: step 1: $loser: missing in its scores" eval "$model" \
+    --tokens tokens.json --plan bad.json
 hostile "more blocks than the model" 's/"n_blocks": [0-9]*/"n_blocks": 64/'
 hostile "many more blocks" 's/"n_blocks": [0-9]*/"n_blocks": 3000/'
 hostile "other parameters" 's/"n_parameters": [0-9]*/"n_parameters": 7/'
 hostile "another family" 's/"architecture": "llama"/"architecture": "gemma"/'
-hostile "another fingerprint" 's/"fingerprint": "fc2-[0-9a-f]*"/"fingerprint": "fc2-0000000000000000"/'
+hostile "another fingerprint" \
+    's/"fingerprint": "fc2-[0-9a-f]*"/"fingerprint": "fc2-0000000000000000"/'
 hostile "another content" 's/"content": "[0-9a-f]*"/"content": "0000000000000000"/'
 hostile "an old fingerprint" 's/"fingerprint": "fc2-/"fingerprint": "/'
-t_ok "it says how to go on" refuses "another version made it.*make it anew, or, .* write \"fc2-[0-9a-f]*\" there" eval "$model" --tokens tokens.json --plan bad.json
+t_ok "it says how to go on" \
+    refuses "another version made it.*make it anew, or, .* write \"fc2-[0-9a-f]*\" there" \
+    eval "$model" --tokens tokens.json --plan bad.json
 t_ok "a report needs no model" run 0 report bad.json -o bad.svg
 
 # ---- which model a plan is of
@@ -217,34 +240,45 @@ if [ -f "$demo/model.safetensors" ]; then
     mkdir a-copy
     cp "$demo"/*.json "$demo/model.safetensors" a-copy
     was=$(id "$demo")
-    t_ok "a fingerprint and a content" [ "$(echo "$was" | grep -c '^fc2-[0-9a-f]\{16\} [0-9a-f]\{16\} $')" -eq 1 ]
+    t_ok "a fingerprint and a content" \
+        [ "$(echo "$was" | grep -c '^fc2-[0-9a-f]\{16\} [0-9a-f]\{16\} $')" -eq 1 ]
     t_ok "of a copy elsewhere, they are the same" [ "$(id a-copy)" = "$was" ]
-    t_ok "the content is only told with --verify" [ "$("$finercut" info "$demo" | grep -c ^content)" -eq 0 ]
-    t_ok "a plan of the demo" run 0 prune "$demo" --tokens tokens.json --remove 1 --quiet -o demo.json
+    t_ok "the content is only told with --verify" \
+        [ "$("$finercut" info "$demo" | grep -c ^content)" -eq 0 ]
+    t_ok "a plan of the demo" run 0 prune "$demo" --tokens tokens.json --remove 1 --quiet \
+        -o demo.json
     size=$(wc -c <"$demo/model.safetensors" | tr -d ' ')
     edit a-copy/model.safetensors $((size - 1))
-    t_ok "the last byte is another: another fingerprint" [ "$(id a-copy | cut -d ' ' -f 1)" != "${was%% *}" ]
+    t_ok "the last byte is another: another fingerprint" \
+        [ "$(id a-copy | cut -d ' ' -f 1)" != "${was%% *}" ]
     # in the first half of the largest tensor, the embedding, where no sample is
-    at=$("$finercut" info "$demo" --tensors --json | tr '{' '\n' | sed -n 's/.*"name":"model.embed_tokens.weight".*"offset":\([0-9]*\).*/\1/p')
+    at=$("$finercut" info "$demo" --tensors --json | tr '{' '\n' |
+        sed -n 's/.*"name":"model.embed_tokens.weight".*"offset":\([0-9]*\).*/\1/p')
     edit a-copy/model.safetensors $((${at:-0} + 40000))
     now=$(id a-copy)
     t_ok "one byte between samples is another: the same fingerprint" [ "${now%% *}" = "${was%% *}" ]
     t_ok "but another content" [ "$now" != "$was" ]
-    t_ok "which eval sees" refuses "demo\.json: .*some weights of \"demo\" differ: expected content" eval a-copy --tokens tokens.json --plan demo.json
-    t_ok "and resume" refuses "demo\.json: .*some weights" prune a-copy --tokens tokens.json --remove 2 --resume -o demo.json
+    t_ok "which eval sees" \
+        refuses "demo\.json: .*some weights of \"demo\" differ: expected content" eval a-copy \
+        --tokens tokens.json --plan demo.json
+    t_ok "and resume" refuses "demo\.json: .*some weights" prune a-copy --tokens tokens.json \
+        --remove 2 --resume -o demo.json
     t_ok "eval --verify" run 0 eval "$demo" --tokens tokens.json --plan demo.json --verify
     sed 's/"content": "[^"]*"/"content": ""/' demo.json >unknown.json
     t_ok "a plan without content" run 0 eval a-copy --tokens tokens.json --plan unknown.json
-    t_ok "cannot be verified" refuses "unknown\.json: --verify: expected the hash" eval "$demo" --tokens tokens.json --plan unknown.json --verify
+    t_ok "cannot be verified" refuses "unknown\.json: --verify: expected the hash" eval "$demo" \
+        --tokens tokens.json --plan unknown.json --verify
     sed 's/"rope_theta": *[0-9.]*/"rope_theta": 12345.0/' "$demo/config.json" >a-copy/config.json
     cp "$demo/model.safetensors" a-copy
-    t_ok "another rotary embedding is another model" [ "$(id a-copy | cut -d ' ' -f 1)" != "${was%% *}" ]
+    t_ok "another rotary embedding is another model" \
+        [ "$(id a-copy | cut -d ' ' -f 1)" != "${was%% *}" ]
 else
     t_skip "identity of the demo" "no examples/demo"
 fi
 t_ok "--verify without --plan" run 2 eval "$model" --tokens tokens.json --verify
 t_ok "one file" run 0 export "$model" --plan whole.json --remove 0 --format hf-masked -o one --quiet
-t_ok "many files" run 0 export "$model" --plan whole.json --remove 0 --format hf-masked --shard-size 20K -o many --quiet
+t_ok "many files" run 0 export "$model" --plan whole.json --remove 0 --format hf-masked \
+    --shard-size 20K -o many --quiet
 t_ok "are the same model" [ "$(id one)" = "$(id many)" ]
 t_ok "as the original" [ "$(id one)" = "$(id "$model")" ]
 
@@ -254,18 +288,23 @@ bad=$(printf 'caf\351\nx')
 mkdir "$bad" 2>/dev/null && cp -r "$model"/. "$bad"
 if [ -f "$bad/config.json" ]; then
     clean=$(printf 'caf\357\277\275\357\277\275x')
-    t_ok "a folder's name that is no UTF-8" run 0 prune "$bad" --tokens tokens.json --quiet -o bad-name.json
+    t_ok "a folder's name that is no UTF-8" run 0 prune "$bad" --tokens tokens.json --quiet \
+        -o bad-name.json
     t_ok "is UTF-8 in the plan" grep -q "\"name\": \"$clean\"" bad-name.json
-    t_ok "a GGUF file of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format gguf -o bad-name.gguf --quiet
-    t_ok "is UTF-8 in general.name" sh -c 'strings=$(tr "\000\n" "  " <bad-name.gguf | grep -ac "general.name.*$1"); [ "$strings" -ge 1 ]' - "$clean"
-    t_ok "a directory of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format hf -o bad-name --quiet
+    t_ok "a GGUF file of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format gguf \
+        -o bad-name.gguf --quiet
+    t_ok "is UTF-8 in general.name" \
+        sh -c 'strings=$(tr "\000\n" "  " <bad-name.gguf | grep -ac "general.name.*$1"); [ "$strings" -ge 1 ]' - "$clean"
+    t_ok "a directory of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format hf \
+        -o bad-name --quiet
     t_ok "is UTF-8 in the card" grep -q "This is $clean with" bad-name/README.md
 else
     t_skip "a name that is no UTF-8" "the file system does not take it"
 fi
 
 stop() { # ARGUMENT...: prunes the demo, stopped by SIGINT in its first step, which is a long one
-    "$finercut" prune "$demo" --text "$demo/calibration.txt" --search exhaustive --samples 100 --threads 1 --remove 1 \
+    "$finercut" prune "$demo" --text "$demo/calibration.txt" --search exhaustive --samples 100 \
+        --threads 1 --remove 1 \
         "$@" >out 2>err </dev/null &
     pid=$!
     sleep 1
@@ -279,7 +318,8 @@ stop() { # ARGUMENT...: prunes the demo, stopped by SIGINT in its first step, wh
 }
 if [ -f "$demo/model.safetensors" ]; then
     t_ok "Ctrl-C before the first step" stop --force -o kept.json
-    t_ok "it says so" grep -q '^finercut: interrupted before the first step; kept.json is what it was$' err
+    t_ok "it says so" \
+        grep -q '^finercut: interrupted before the first step; kept.json is what it was$' err
     t_ok "the old plan is whole" cmp plan.json kept.json
     echo notes >notes.txt
     t_ok "Ctrl-C before the first step" stop --force -o notes.txt

@@ -1,9 +1,12 @@
 #!/bin/sh
-# What people have in the place of a model or a text: each is refused with words that help, or taken with a note.
-# A case: how to make it, the exit status, words that standard error must hold. FINERCUT: the program to test.
+# What people have in the place of a model or a text: each is refused with words that help, or taken
+# with a note. A case: how to make it, the exit status, words that standard error must hold.
+# FINERCUT: the program to test.
 . tests/t.sh
 finercut=${FINERCUT:-./finercut}
-case $finercut in */*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;; esac
+case $finercut in
+*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
+esac
 data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 model=$data/llama_bf16_old_config sharded=$data/llama_f16_sharded
 w=$t_dir/w
@@ -12,14 +15,18 @@ cd "$w" || exit 1
 echo '[[1, 2, 3, 4, 5, 6, 7, 8]]' >tokens.json
 printf '\357\273\277' >bom
 
-says() { # STATUS WORDS COMMAND...: one error line (or notes, where the status is 0), and the words in it
+# STATUS WORDS COMMAND...: one error line (or notes, where the status is 0), and the words in it
+says() {
     want=$1 words=$2
     shift 2
     "$finercut" "$@" >"$t_dir/out" 2>"$t_dir/err" </dev/null
     got=$?
-    [ "$got" -eq "$want" ] || { echo "expected status $want, got $got"; cat "$t_dir/err"; return 1; }
-    [ "$want" -eq 0 ] || [ "$(wc -l <"$t_dir/err")" -eq 1 ] || { echo "not one line"; cat "$t_dir/err"; return 1; }
-    [ -z "$words" ] || grep -q -- "$words" "$t_dir/err" || { echo "expected: $words"; cat "$t_dir/err"; return 1; }
+    [ "$got" -eq "$want" ] ||
+        { echo "expected status $want, got $got"; cat "$t_dir/err"; return 1; }
+    [ "$want" -eq 0 ] || [ "$(wc -l <"$t_dir/err")" -eq 1 ] ||
+        { echo "not one line"; cat "$t_dir/err"; return 1; }
+    [ -z "$words" ] || grep -q -- "$words" "$t_dir/err" ||
+        { echo "expected: $words"; cat "$t_dir/err"; return 1; }
 }
 bytes() { # FORMAT: a folder m whose weights are these bytes, padded
     rm -rf m
@@ -54,7 +61,12 @@ BZh91AY&SY bzip2 archive
 \050\265/\375\044\001\002\003 zstd archive
 lmgg\001\000\000\000\001 GGML file of before GGUF
 KINDS
-{ printf 'model/config.json'; head -c 240 /dev/zero | tr '\0' 'x'; printf 'ustar  '; head -c 400 /dev/zero; } >file.tar
+{
+    printf 'model/config.json'
+    head -c 240 /dev/zero | tr '\0' 'x'
+    printf 'ustar  '
+    head -c 400 /dev/zero
+} >file.tar
 t_ok "a tar archive" says 1 "tar archive" info file.tar
 t_ok "config.json as the model" says 1 "JSON text" info "$model/config.json"
 
@@ -64,7 +76,9 @@ for f in config.json tokenizer.json model.safetensors.index.json; do
     cp -R "$sharded" m
     [ -f m/$f ] || cp "$demo/$f" m/
     printf 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n' >m/$f
-    t_ok "a Git LFS pointer as $f" says 1 "$f: expected JSON, got a Git LFS pointer, .*git lfs pull" prune m --text tokens.json -o x.json
+    t_ok "a Git LFS pointer as $f" \
+        says 1 "$f: expected JSON, got a Git LFS pointer, .*git lfs pull" prune m \
+        --text tokens.json -o x.json
 done
 rm -rf m && cp -R "$sharded" m && printf '<html>\n' >m/config.json
 t_ok "a page as config.json" says 1 "config.json: expected JSON, got an HTML page" info m
@@ -85,14 +99,19 @@ t_ok "a cache's root" says 1 "give the snapshot in it, m/snapshots/abc" info m
 rm -r m/refs && mkdir m/snapshots/abb
 t_ok "a cache's root without refs" says 1 "give the snapshot in it, m/snapshots/abb" info m
 mkdir -p hub/hub && mv m hub/hub/models--a--b
-t_ok "a cache" says 1 "hub is the top of a Hugging Face cache: give the snapshot in it, hub/hub/models--a--b/snapshots/abb" info hub
+t_ok "a cache" \
+    says 1 "hub is the top of a Hugging Face cache: give the snapshot in it, hub/hub/models--a--b/snapshots/abb" info hub
 cp -R hub/hub/models--a--b hub/hub/models--a--c
-t_ok "a cache of two models" says 1 "hub/hub is the top .*: give a snapshot in it, hub/hub/models--a--b/snapshots/abb" \
+t_ok "a cache of two models" \
+    says 1 "hub/hub is the top .*: give a snapshot in it, hub/hub/models--a--b/snapshots/abb" \
     logits hub/hub --tokens tokens.json -o x.npy
 rm -rf m && mkdir m && cp "$data/llama_f16.gguf" m/
-t_ok "a folder with a GGUF file" says 1 "m is a folder with a GGUF file: give the file, m/llama_f16.gguf$" logits m --tokens tokens.json -o x.npy
+t_ok "a folder with a GGUF file" \
+    says 1 "m is a folder with a GGUF file: give the file, m/llama_f16.gguf$" logits m \
+    --tokens tokens.json -o x.npy
 cp "$model/config.json" m/ && cp "$data/llama_f16.gguf" m/a.gguf
-t_ok "a folder with two" says 1 "m is a folder with GGUF files: give the file, such as m/a.gguf$" info m
+t_ok "a folder with two" \
+    says 1 "m is a folder with GGUF files: give the file, such as m/a.gguf$" info m
 copy "$sharded"
 rm m/*.index.json
 t_ok "shards without an index" says 0 "" logits m --tokens tokens.json -o a.npy
@@ -102,19 +121,23 @@ printf '{"format":"finercut-plan-1","model":{"fingerprint":"%s","n_blocks":3},"m
     "$("$finercut" info m | sed -n 's/^fingerprint *//p')" >shards.json
 t_ok "their export" says 0 "" export m --plan shards.json --format hf -o exported
 t_ok "which runs" says 0 "" logits exported --tokens tokens.json -o c.npy
-t_ok "the plan for the one with an index" says 0 "" export "$sharded" --plan shards.json --format hf -o exported2
+t_ok "the plan for the one with an index" says 0 "" export "$sharded" --plan shards.json \
+    --format hf -o exported2
 t_ok "which runs" says 0 "" logits exported2 --tokens tokens.json -o d.npy
 t_ok "the same export" cmp c.npy d.npy
 for f in m/model-00002-*; do rm "$f"; done
-t_ok "a shard is missing" says 1 "shards without model.safetensors.index.json: m/model-00002-of-" info m
-t_ok "the weights as the model" says 1 "give the folder" logits "$model/model.safetensors" --tokens tokens.json -o c.npy
+t_ok "a shard is missing" \
+    says 1 "shards without model.safetensors.index.json: m/model-00002-of-" info m
+t_ok "the weights as the model" says 1 "give the folder" logits "$model/model.safetensors" \
+    --tokens tokens.json -o c.npy
 
 # ---- configurations
 copy "$model"
 cat bom "$model/config.json" >m/config.json
 t_ok "a byte order mark" says 0 "" logits m --tokens tokens.json -o c.npy
 setting '"quantization_config": {"quant_method": "gptq", "bits": 4}'
-t_ok "settings of a quantisation that was undone" says 0 "passed over" logits m --tokens tokens.json -o d.npy
+t_ok "settings of a quantisation that was undone" says 0 "passed over" logits m \
+    --tokens tokens.json -o d.npy
 t_ok "the same" cmp c.npy d.npy
 setting '"quantization_config": {}'
 t_ok "no settings of a quantisation" says 0 "" logits m --tokens tokens.json -o d.npy
@@ -124,12 +147,16 @@ t_ok "which counts" sh -c '! cmp -s c.npy e.npy'
 setting '"drop_attn_list": [99]'
 t_ok "LLM-Drop's list beyond the blocks" says 1 "expected numbers of blocks below" info m
 sed 's/"num_hidden_layers": *[0-9]*/"num_hidden_layers": 1/' "$model/config.json" >m/config.json
-t_ok "fewer blocks than the files hold" says 0 "only the first 1 are run" logits m --tokens tokens.json -o e.npy
-sed 's/"tie_word_embeddings": *true/"tie_word_embeddings": false/' "$model/config.json" >m/config.json
+t_ok "fewer blocks than the files hold" says 0 "only the first 1 are run" logits m \
+    --tokens tokens.json -o e.npy
+sed 's/"tie_word_embeddings": *true/"tie_word_embeddings": false/' "$model/config.json" \
+    >m/config.json
 t_ok "no output matrix" says 1 '"tie_word_embeddings": true' info m
 
 # ---- texts
-prune() { says "$1" "$2" prune "$demo" --text "$3" --remove 1 --force --samples 1 --length 32 -o p.json; }
+prune() {
+    says "$1" "$2" prune "$demo" --text "$3" --remove 1 --force --samples 1 --length 32 -o p.json
+}
 text="The cat sat on the mat, and the dog lay down beside the fire; in the evening rain came over the hills and nobody went out."
 printf '%s\n%s\n' "$text" "$text" >plain.txt
 printf '\377\376T\000h\000e\000 \000' >utf16.txt
@@ -149,6 +176,7 @@ t_ok "a few words" prune 1 "at least 16 tokens.*got" short.txt
 t_ok "JSON lines" prune 1 "jq -r .text" lines.jsonl
 t_ok "JSON lines, for perplexity" says 1 "jq -r .text" eval "$demo" --text lines.jsonl
 t_ok "a text with a byte order mark" prune 0 "" bom.txt
-t_ok "the same calibration" sh -c '[ "$(grep -o "\"hash\": *\"[^\"]*\"" p.json)" = "$(grep -o "\"hash\": *\"[^\"]*\"" plain.json)" ] && grep -q "\"hash\"" p.json'
+t_ok "the same calibration" \
+    sh -c '[ "$(grep -o "\"hash\": *\"[^\"]*\"" p.json)" = "$(grep -o "\"hash\": *\"[^\"]*\"" plain.json)" ] && grep -q "\"hash\"" p.json'
 
 t_end refusals

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The walls between the rooms of finercut.h stand, and tests/rooms.sh sees what breaks one (planted here, each in turn).
+# The walls between the rooms of finercut.h stand, and tests/rooms.sh sees what breaks one (planted
+# here, each in turn).
 . tests/t.sh
 
 cat >"$t_dir/sample.h" <<'E2'
@@ -37,8 +38,12 @@ plant() { # SED-SCRIPT WORDS: with this planted there is one breach, and these w
 t_ok "a sound header" sh tests/rooms.sh "$t_dir/sample.h"
 t_ok "an upward call" plant 's|static int fci_low_private.*|static int fci_high_x(fci_low_shut *s); static int fci_low_private(int y) { return y + fci_high_x(0); }|' '^order: line 12: room low uses fci_high_x of room high'
 t_ok "a foreign prefix" plant 's|// PLANT|\n}\nstatic int fci_low_er(void) {\n    struct fci_low_open o = {1}; const char *text = ""; fci_low_shut *s = 0;|' '^prefix: .*fci_low_er is private to room high'
-t_ok "a name that is private elsewhere" plant 's|return fci_twice(o.o)|return fci_low_private(o.o)|' '^walls: .*room high uses fci_low_private'
-t_ok "a field reached through a pointer" plant 's|// PLANT|s->shut = 1;|' '^reach: .*room high touches field shut'
-t_ok "a function pointer's field" plant 's|// PLANT|s->hook(1);|' '^reach: .*room high touches field hook'
+t_ok "a name that is private elsewhere" \
+    plant 's|return fci_twice(o.o)|return fci_low_private(o.o)|' \
+    '^walls: .*room high uses fci_low_private'
+t_ok "a field reached through a pointer" plant 's|// PLANT|s->shut = 1;|' \
+    '^reach: .*room high touches field shut'
+t_ok "a function pointer's field" plant 's|// PLANT|s->hook(1);|' \
+    '^reach: .*room high touches field hook'
 t_ok "finercut.h's rooms" sh tests/rooms.sh finercut.h
 t_end test_rooms
