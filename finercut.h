@@ -9695,8 +9695,7 @@ FCI_INLINE double fci_lanes_lse(const float *z, size_t n) {
 // cancel where P is close to Q: their terms have either sign and are of first order in the
 // difference, their sum is of second order. So each is written as a sum of terms >= 0: a function
 // of d = log Q - log P alone times a probability, with a polynomial where |d| is small. (P and Q
-// sum to 1, so multiples of sum Q - sum P may be added.)
-// fci_lanes_pair holds log P, log Q and d.
+// sum to 1, so multiples of sum Q - sum P may be added.) fci_lanes_pair holds log P, log Q and d.
 typedef struct fci_lanes_pair {
     fci_lanes p, q, d;
 } fci_lanes_pair;
@@ -10918,12 +10917,12 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
 #if FCI_HAS_AVX512
 #undef FCI_TURN_LOAD
 #define FCI_CODED_LOAD(r) _mm_loadu_si128((const __m128i *)(const void *)(rows[r] + at))
-#define FCI_TURN_LOAD(r) /* rows r, r + 4, r + 8, r + 12: the result is in order */        \
+#define FCI_TURN_LOAD(r) /* rows r, r + 4, r + 8, r + 12: the result is in order */                \
     _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(FCI_CODED_LOAD(r)),      \
                                                              FCI_CODED_LOAD(r + 4), 1),            \
                                           FCI_CODED_LOAD(r + 8), 2),                               \
                        FCI_CODED_LOAD(r + 12), 3)
-#define FCI_CODED_NIBBLE(v, bit) /* the permutation ignores all but four bits */      \
+#define FCI_CODED_NIBBLE(v, bit) /* the permutation ignores all but four bits */                   \
     _mm512_fmadd_ps(_mm512_maskz_permutexvar_ps(                                                   \
         0xffff, (bit) ? _mm512_maskz_srli_epi32(0xffff, v, bit) : (v), table), d, m)
 #define FCI_CODED_BYTE(v, bit)                                                                     \
@@ -12724,9 +12723,9 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
 }
 
 // >> architecture
-// Data: what a family of models is made of and what its files call things. A row here, and at most
-// one small function, is all that a new family needs. Sources: transformers' configuration and
-// modeling files of each family; llama.cpp's llama-arch.cpp and llama-model.cpp for GGUF.
+// Tables: what each family of models is made of and the names in its files. A new family needs a
+// row here and at most one small function. Sources: transformers' configuration and modeling files
+// of each family; llama.cpp's llama-arch.cpp and llama-model.cpp for GGUF.
 
 typedef enum fci_rope_scaling {
     FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_YARN, FCI_ROPE_LONG,
@@ -12739,15 +12738,15 @@ typedef struct fci_rope {
     // low, high: llama3's frequency factors, or yarn's beta_slow, beta_fast
     double factor, low, high;
     double original;          // context length before scaling
-    double attention;         // what cosines and sines are multiplied by
+    double attention;         // factor of cosines and sines
     bool whole_dims;          // yarn: its range is rounded to whole dimensions
-    // [rotary_dim / 2] divisors of the frequencies, or NULL: of sequences up to `original`, of
+    // [rotary_dim / 2] divisors of the frequencies, or NULL: for sequences up to `original`, for
     // longer ones
     const float *factors[2];
 } fci_rope;
 
-// Which share of a frequency llama3's scaling keeps, by its turns within the original context; the
-// rest is slowed.
+// The share of a frequency that llama3's scaling keeps, by its number of turns in the original
+// context; the rest is divided by the factor.
 FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
     const double turns = r->original * frequency / (2 * 3.14159265358979323846);
     return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
@@ -12764,11 +12763,11 @@ typedef struct fci_hyper {
     uint32_t traits; // FCI_TRAIT_...
     uint64_t n_blocks, hidden, ff, n_heads, n_kv_heads, head_dim, vocab, max_positions, rotary_dim;
     uint64_t n_experts, n_used, expert_ff;
-    uint64_t expert_step;   // every so many blocks have experts
+    uint64_t expert_step;   // one of so many blocks has experts
     uint64_t window, window_pattern, window_from, no_rope_step;
     double norm_eps, partial_rotary;
     double attention_scale; // of scores
-    double query_scalar;    // another way to say it: to the power of -1/2
+    double query_scalar;    // the same as a number whose power -1/2 is the scale
     double attention_cap, logit_cap; // 0: none
     double embedding_scale, residual_scale, logit_divisor;
     fci_rope ropes[2];      // the second one for blocks with a window
@@ -12777,14 +12776,14 @@ typedef struct fci_hyper {
     fci_block_kind *blocks;      // [n_blocks]
 } fci_hyper;
 
-enum fci_architecture_trait { // what a family, or one model of it, does otherwise than Llama 2
+enum fci_architecture_trait { // differences from Llama 2, of a family or one model
     FCI_TRAIT_LAYER_NORM = 1 << 0,     // LayerNorm instead of RMSNorm
     FCI_TRAIT_NORM_BIAS = 1 << 1,
-    FCI_TRAIT_PLUS_ONE = 1 << 2,       // norm weights are stored less 1
+    FCI_TRAIT_PLUS_ONE = 1 << 2,       // norm weights are stored minus 1
     FCI_TRAIT_NO_PRE_NORM = 1 << 3,    // no norm before a sublayer
     FCI_TRAIT_POST_NORM = 1 << 4,      // a norm after each sublayer, before it is added
-    FCI_TRAIT_HEAD_NORM = 1 << 5,      // q and k are normed, every head by itself
-    FCI_TRAIT_QK_NORM = 1 << 6,        // q and k are normed, all heads together
+    FCI_TRAIT_HEAD_NORM = 1 << 5,      // norms of q and k, per head
+    FCI_TRAIT_QK_NORM = 1 << 6,        // norms of q and k over all heads
     FCI_TRAIT_QKV_BIAS = 1 << 7,
     FCI_TRAIT_O_BIAS = 1 << 8,
     FCI_TRAIT_FFN_BIAS = 1 << 9,
@@ -12795,7 +12794,7 @@ enum fci_architecture_trait { // what a family, or one model of it, does otherwi
     FCI_TRAIT_EXPERTS = 1 << 14,       // may have experts
     FCI_TRAIT_TOP_SUM = 1 << 15,       // weights of the experts used sum to 1
     FCI_TRAIT_FUSED_QKV = 1 << 16,     // q, k and v are one tensor,
-    FCI_TRAIT_HEADS_TURN = 1 << 17,    // in which a head's q, k and v follow each other
+    FCI_TRAIT_HEADS_TURN = 1 << 17,    // with q, k and v of a head consecutive
     FCI_TRAIT_FUSED_GATE = 1 << 18,    // gate and up are one tensor
     FCI_TRAIT_TRANSPOSED = 1 << 19,    // matrices of the blocks are stored [in, out]
     FCI_TRAIT_POSITIONS = 1 << 20,     // learned positions instead of a rotary embedding
@@ -12814,15 +12813,15 @@ enum fci_architecture_trait { // what a family, or one model of it, does otherwi
 
 typedef enum fci_architecture_field_type { FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT } fci_architecture_field_type;
 
-// One hyperparameter: where it stands in each kind of file, what it may be.
+// One hyperparameter: its keys in each kind of file and its range.
 typedef struct fci_field {
-    const char *json;  // keys of config.json, the first that is there counts: "a|b"
+    const char *json;  // keys of config.json, the first present counts: "a|b"
     const char *gguf;  // keys after "<architecture>."; NULL: not in the metadata
     size_t offset;     // in fci_hyper
     fci_architecture_field_type type;
     double low, high;  // inclusive
     double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
-    // TRAIT: what `true` sets and `false` clears; else: one of these is needed to read it
+    // TRAIT: set by `true`, cleared by `false`; else: read only with one of these
     uint32_t traits;
 } fci_field;
 
@@ -12831,7 +12830,7 @@ typedef struct fci_field {
 #define FCI_LATER (-2.0)
 #define FCI_AT(member) offsetof(fci_hyper, member)
 
-// Upper limits are far above any model and low enough that no product of two overflows.
+// Upper limits are far above any model, yet no product of two overflows.
 static const fci_field fci_fields[] = {
     {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks), FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
     {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden), FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED, 0},
@@ -12888,7 +12887,7 @@ typedef enum fci_architecture_extent {
     FCI_DIM_ROTARY_HALF
 } fci_architecture_extent;
 
-typedef enum fci_slot { // what a tensor is for; where it is kept: fci_weights_places
+typedef enum fci_slot { // what a tensor is for; stored by fci_weights_places
     FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
     FCI_ROPE_LONG_FACTORS,
     FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
@@ -12897,21 +12896,21 @@ typedef enum fci_slot { // what a tensor is for; where it is kept: fci_weights_p
     FCI_SLOT_COUNT
 } fci_slot;
 
-#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // this one and those after it exist once a block
+#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // from here on: once per block
 #define FCI_FIRST_FFN_SLOT FCI_FFN_NORM
 
 typedef struct fci_tensor_row {
     fci_slot slot;
-    // name in safetensors but for ".weight"; '#' = block number, '@' = expert
+    // name in safetensors without ".weight"; '#' = block number, '@' = expert
     const char *json;
-    const char *gguf;      // (of experts: also ".@" as "_exps", all in one tensor)
+    const char *gguf;      // (experts: also "_exps" for ".@", all in one tensor)
     fci_architecture_extent rows, cols;    // cols FCI_DIM_NONE: a vector
     uint32_t need, unless; // traits
-    // the trait with which a ".bias" is beside it; in GGUF, wherever it is there
+    // the trait with which there is a ".bias"; in GGUF, it is used if present
     uint32_t bias;
 } fci_tensor_row;
 
-// The names most families use; a family's own ones are in its row.
+// The names that most families use; others are in the family's row.
 static const fci_tensor_row fci_tensors[] = {
     {FCI_EMBEDDING, "model.embed_tokens", "token_embd", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, 0, 0},
     {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN,
@@ -13030,7 +13029,7 @@ static const fci_architecture_tensor_name fci_architecture_gpt2_names[] = {
     {FCI_SLOT_COUNT, NULL},
 };
 
-typedef enum fci_window_rule { // which blocks have the window, where no list says it
+typedef enum fci_window_rule { // which blocks have the window, where no list says so
     FCI_WINDOW_ALL,
     FCI_WINDOW_PATTERN, // all but every window_pattern-th
     FCI_WINDOW_FROM,    // from block window_from on
@@ -13039,38 +13038,38 @@ typedef enum fci_window_rule { // which blocks have the window, where no list sa
 
 enum fci_architecture_quirk {
     FCI_QUIRK_LONG_FACTORS = 1 << 0,
-        // llama.cpp reads longrope's tensors, whatever the metadata say
-    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configurations means the one with tanh
-    FCI_QUIRK_RSTRIP = 1 << 2,       // llama.cpp lets special tokens take the blanks after them
-    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 knows the number of experts as num_experts
+        // llama.cpp reads longrope's tensors, whatever the metadata says
+    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
+    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
+    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
 };
 
 typedef struct fci_architecture {
     const char *name;           // model_type in config.json
     const char *class_name;     // architectures[0], used where model_type is absent
-    const char *gguf;           // general.architecture; of several rows, it is read as the first
+    const char *gguf;           // general.architecture; the first row with it is read
     const char *activation_key; // in config.json
-    const char *activation;     // where it is absent, and in GGUF files
+    const char *activation;     // where that is absent, and in GGUF files
     uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
     fci_window_rule windows;
-    const char *json_defaults;  // what transformers takes for a key that config.json leaves out
-    const char *gguf_defaults;  // what llama.cpp takes, under the keys of config.json
+    const char *json_defaults;  // of transformers, for keys absent from config.json
+    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
     const char *ignored; // keys of config.json that the family's class does not read: "a|b"
-    const char *bias_keys; // of config.json, that say which biases there are: "a|b"; "": none does
+    const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
     uint32_t quirks;
     const fci_architecture_tensor_name *names; // or NULL
     void (*gguf_adjust)(fci_hyper *h); // or NULL
 } fci_architecture;
 
-// Gemma 2 and 3 of 27B, and no others, scale scores by hidden / heads. GGUF files do not say it;
-// llama.cpp knows these models by their number of blocks.
+// Only Gemma 2 and 3 of 27B scale scores by hidden / heads. GGUF files do not say so; llama.cpp
+// knows these models by their number of blocks.
 FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
     if (h->n_blocks == 46 || h->n_blocks == 62)
         h->query_scalar = (double)h->hidden / (double)h->n_heads;
 }
 
-// Most families turn whole heads, whatever a partial factor says, and take the length before
-// scaling from the rope settings alone. What one family reads, others pass over.
+// Keys that families ignore. Most rotate whole heads, whatever a partial factor says, and take the
+// original length from the rope settings alone.
 #define FCI_PART_OF_HEADS "rotary_pct|rotary_emb_base|original_max_position_embeddings"
 #define FCI_WHOLE_HEADS "partial_rotary_factor|" FCI_PART_OF_HEADS
 #define FCI_RMS_EPS "|layer_norm_eps|layer_norm_epsilon|norm_epsilon"
@@ -13196,12 +13195,12 @@ static const fci_architecture fci_architectures[] = {
      "", 0, fci_architecture_gpt2_names, NULL},
 };
 
-// What GGUF files say by having a tensor, or by not having it.
+// Traits that GGUF files tell by a tensor that is present or absent.
 static const struct fci_shown_trait {
     uint32_t trait;
     const char *tensor;
     bool there;
-    uint32_t only; // of architectures with this trait; 0: of all
+    uint32_t only; // for architectures with this trait; 0: for all
 } fci_shown_traits[] = {
     {FCI_TRAIT_TIED, "output.weight", false, 0},
     {FCI_TRAIT_FUSED_QKV, "blk.0.attn_qkv.weight", true, 0},
@@ -13221,12 +13220,12 @@ static const fci_architecture_activation_name fci_activations[] = {
     {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
 };
 
-// Settings that would change what the model computes and that its row does not read: allowed only
-// with the value that means "off". In config.json, null is off too.
+// Settings that would change what the model computes: allowed only where the row reads them or with
+// the value that means "off" (in config.json also null).
 typedef struct fci_refusal {
     const char *json, *gguf;
     double off;
-    uint32_t traits; // with one of these the row reads it
+    uint32_t traits; // rows with one of these read it
     const char *what;
 } fci_refusal;
 
@@ -13254,11 +13253,11 @@ static const fci_refusal fci_refusals[] = {
 
 // "llama, ..." for errors
 FCI_FN void fci_architecture_known(char *out, size_t size);
-// What an extent of the table is in this model.
+// The size of an extent in this model.
 FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
 FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
                                             bool gguf);
-// The name of a tensor: '#' replaced by the block's number, '@' by the expert's, then `suffix`.
+// The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
 FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
                                   const char *suffix, char *out, size_t size);
 
@@ -13337,7 +13336,7 @@ typedef struct fci_layer {            // one block
     fci_weight router;                // [n_experts, hidden]
     fci_expert *experts;              // [n_experts], or NULL
     fci_block_kind kind;
-    uint64_t n_parameters[2];         // of the attention and of the FFN sublayer
+    uint64_t n_parameters[2];         // of attention and FFN
 } fci_layer;
 
 struct fc_model {
@@ -13347,34 +13346,34 @@ struct fc_model {
     fci_hyper hyper;
     const fci_architecture *architecture;
     fc_container *container;
-    fc_tokenizer *tokenizer; // NULL until asked for
+    fc_tokenizer *tokenizer; // opened when first needed
     char *path;
     uint64_t memory_limit;
     fci_matrix embedding, output; // [vocab, hidden]; the same one where tied
     fci_matrix positions;         // [max_positions, hidden], or absent
     fci_norm output_norm;         // [hidden]
     fci_layer *layers;            // [n_blocks]
-    // [2 * n_blocks], 0: the file has been exported without this sublayer
+    // [2 * n_blocks], 0: exported without this sublayer
     uint8_t *present;
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
-    uint8_t *read; // [tensors of the files]: 1 where one is of use
-    // [n_tensors] that the model is made of, in the order they were looked for
+    uint8_t *read; // [tensors of the files]: 1 where one is used
+    // [n_tensors] of the model, in the order they were looked up
     const fc_tensor **tensors;
     size_t n_tensors, room;
-    char fingerprint[32], content[32]; // content "": not known
+    char fingerprint[32], content[32]; // content "": unknown
 };
 
-// Whether its keys are GGUF's.
+// Whether the model is a GGUF file.
 FCI_FN bool fci_config_is_gguf(const fc_model *m);
 // it is of use
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
 // one of them
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
-// Cuts the next of the names "a|b|c" off `names` into `one`; false at the end.
+// Takes the next name of "a|b|c" off `names` into `one`; false at the end.
 FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
-// What yarn multiplies queries and keys by.
+// Yarn's factor for queries and keys.
 FCI_FN double fci_config_yarn_scale(double factor, double mscale);
-// The settings of the text model where it is part of one that also sees or hears.
+// The settings of the text model, where it is part of a multimodal one.
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
 // Hyperparameters from config.json.
 FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
@@ -13392,7 +13391,7 @@ typedef struct fci_config_source {
     const fc_container *gguf;
     const char *gguf_name;    // general.architecture
     const fci_json *defaults; // of the architecture, an object
-    uint64_t n_blocks;        // once it is known
+    uint64_t n_blocks;        // once known
     const fci_architecture *architecture;
 } fci_config_source;
 
@@ -13437,7 +13436,7 @@ FCI_FN bool fci_config_ignores(const fci_architecture *a, const char *key) {
     return false;
 }
 
-// The value of the first of the keys "a|b" that is there. A null that is there hides the defaults.
+// The value of the first key of "a|b" that is present. A null hides the defaults.
 FCI_FN const fci_json *fci_config_setting(const fci_config_source *s, const char *keys) {
     const fci_json *objects[] = {s->json, s->defaults};
     for (size_t i = 0; i < 2; i++) {
@@ -13470,14 +13469,14 @@ FCI_FN fc_code fci_config_number_json(const fci_json *n, const fci_field *f, dou
     return FC_OK;
 }
 
-// Any number or truth of GGUF metadata.
+// Any number or bool of GGUF metadata.
 FCI_FN bool fci_config_kv_number(const fci_kv *kv, double *value) {
     if (kv->type != 7) return fci_kv_f64(kv, value);
     *value = *(const uint8_t *)kv->data ? 1 : 0;
     return true;
 }
 
-// Whether all numbers of a stored tensor are zero. Quantised zeros have bytes that are not.
+// Whether all numbers of a stored tensor are zero; quantised zeros may have nonzero bytes.
 FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
     enum { RUN = 256 };
     float values[RUN];
@@ -13493,8 +13492,8 @@ FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
     return true;
 }
 
-// A sublayer of a `deci` file that adds nothing stands for one that is not there: llama.cpp needs
-// its tensors. That must survive a change of type and of width, so the output is looked at.
+// llama.cpp needs tensors for a removed sublayer of a `deci` file, so one whose output weights are
+// zero counts as removed. Other weights may change in type and width.
 FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
     const char *part = kind == FC_KIND_FFN ? "ffn_down" : "attn_output";
     char name[FCI_NAME_MAX];
@@ -13505,8 +13504,8 @@ FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind ki
     return weight && fci_config_all_zero(weight) && (!bias || fci_config_all_zero(bias));
 }
 
-// What `deci` files say block by block: the largest value is the model's, of blocks that have such
-// a sublayer, or of all where none has.
+// Values that `deci` files give per block: the model's is the largest among blocks that have such a
+// sublayer, or among all where none has.
 FCI_FN fc_code fci_config_widest(const fci_config_source *s, const fci_kv *kv, fc_kind kind,
                                  uint64_t *widest, fc_error *err) {
     const uint64_t n_blocks = s->n_blocks;
@@ -13527,7 +13526,7 @@ FCI_FN fc_code fci_config_widest(const fci_config_source *s, const fci_kv *kv, f
     return FC_OK;
 }
 
-// An array of n equal whole numbers says what one does.
+// An array of n equal integers stands for one.
 FCI_FN bool fci_config_alike(const fci_kv *kv, uint64_t n, uint64_t *out) {
     uint64_t value;
     if (kv->type != FCI_KV_ARRAY || kv->count != n || !fci_kv_item_u64(kv, 0, out)) return false;
@@ -13536,8 +13535,8 @@ FCI_FN bool fci_config_alike(const fci_kv *kv, uint64_t n, uint64_t *out) {
     return true;
 }
 
-// A number of either kind of file as a double; llama.cpp reads a truth only for families that have
-// it among their defaults. Integers up to 2^53 are exact, more is out of every range.
+// A number of either kind of file as a double; llama.cpp reads a bool only for families that have
+// it among their defaults. Integers up to 2^53 are exact; larger ones are out of every range.
 FCI_FN fc_code fci_config_number(const fci_config_source *s, const fci_field *f, double *value,
                                  bool *found, fc_error *err) {
     const fci_kv *kv = s->json || !f->gguf ? NULL : fci_config_kv(s, f->gguf);
@@ -13587,7 +13586,7 @@ FCI_FN fc_code fci_config_field(const fci_config_source *s, const fci_field *f, 
     if (value == FCI_REQUIRED)
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": required, but it is not there", shown,
                         name);
-    if (found && !(value >= f->low && value <= f->high)) // NaN fails too
+    if (found && !(value >= f->low && value <= f->high)) // also NaN
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g",
                         shown, name, f->low, f->high, value);
     if (value == FCI_LATER) value = 0; // 0 marks what fci_config_complete fills in
@@ -13638,7 +13637,7 @@ FCI_FN void fci_config_rotary(fci_hyper *h) {
     if (!h->rotary_dim) h->rotary_dim = (uint64_t)((double)h->head_dim * h->partial_rotary);
 }
 
-// Fills in what depends on other fields, and checks what must hold between them.
+// Fills in fields that depend on others and checks them against each other.
 FCI_FN fc_code fci_config_complete(fci_hyper *h, fc_error *err) {
     fci_config_rotary(h);
     if (h->traits & FCI_TRAIT_POSITIONS) h->rotary_dim = 0;
@@ -13655,8 +13654,7 @@ FCI_FN fc_code fci_config_complete(fci_hyper *h, fc_error *err) {
     return FC_OK;
 }
 
-// A number above 0 of the rope settings; `otherwise` where it is absent, or an error where that is
-// 0.
+// A number above 0 of the rope settings; where it is absent `otherwise`, or an error if that is 0.
 FCI_FN fc_code fci_config_rope_number(const fci_json *rope, const char *key, double otherwise,
                                       double *out, fc_error *err) {
     const fci_json *n = fci_json_some(rope, key);
@@ -13733,7 +13731,7 @@ FCI_FN fc_code fci_config_rope_llama3(const fci_json *rope, fci_rope *r, fc_erro
     return code;
 }
 
-// "dynamic" only changes sequences that are longer than the model's positions, which are refused.
+// "dynamic" changes only sequences longer than the model's positions, which are refused.
 static const struct fci_rope_name {
     const char *name;
     fci_rope_scaling scaling;
@@ -13756,8 +13754,8 @@ FCI_FN fc_code fci_config_rope_scaling(fci_str name, uint64_t at, fci_rope_scali
         fci_show(name, &shown));
 }
 
-// Which share of a head turns. Where a family turns whole heads, transformers passes such a setting
-// over, but with scaled frequencies it fails.
+// The rotated share of a head. For families that rotate whole heads transformers ignores such a
+// setting, but fails on it where frequencies are scaled.
 FCI_FN fc_code fci_config_rope_partial(const fci_config_source *s, const fci_json *rope,
                                        const fci_rope *r, fci_hyper *h, fc_error *err) {
     static const char key[] = "partial_rotary_factor";
@@ -13778,8 +13776,8 @@ FCI_FN fc_code fci_config_rope_partial(const fci_config_source *s, const fci_jso
     return code;
 }
 
-// One object of rope settings. In some families the length before scaling stands beside it, which
-// then counts, or is known where neither says it.
+// One object of rope settings. In some families the original length is beside it, or is known where
+// neither gives it.
 FCI_FN fc_code fci_config_rope_object(fc_model *m, const fci_config_source *s, const fci_json *rope,
                                       fci_rope *r, fc_error *err) {
     static const char original[] = "original_max_position_embeddings";
@@ -13805,8 +13803,8 @@ FCI_FN fc_code fci_config_rope_object(fc_model *m, const fci_config_source *s, c
                                          : fci_config_rope_llama3(rope, r, err);
 }
 
-// Settings of one type of layer, in both spellings together: those of `first` count before those
-// of `second`; either may be NULL.
+// Settings of one type of layer, of both spellings: `first` has priority over `second`; either may
+// be NULL.
 FCI_FN fc_code fci_config_rope_type(fc_model *m, const fci_config_source *s, const fci_json *first,
                                     const fci_json *second, fci_rope *r, fc_error *err) {
     fc_code code = FC_OK;
@@ -13816,8 +13814,8 @@ FCI_FN fc_code fci_config_rope_type(fc_model *m, const fci_config_source *s, con
     return fci_config_rope_object(m, s, first ? first : second, r, err);
 }
 
-// Two ropes: "rope_parameters" has an object for each type of layer, and "rope_scaling" of before
-// is about the full attention.
+// Two ropes: "rope_parameters" has an object per type of layer; the older "rope_scaling" is for
+// full attention.
 FCI_FN fc_code fci_config_rope_two(fc_model *m, const fci_config_source *s, const fci_json *scaling,
                                    const fci_json *parameters, fc_error *err) {
     fci_rope *ropes = m->hyper.ropes;
@@ -13830,8 +13828,8 @@ FCI_FN fc_code fci_config_rope_two(fc_model *m, const fci_config_source *s, cons
     return code ? code : fci_config_rope_type(m, s, sliding, NULL, &ropes[1], err);
 }
 
-// Both spellings: transformers 5's "rope_parameters", one object or one for each type of layer, and
-// "rope_theta" with "rope_scaling" before it, which counts where both are there.
+// Both spellings: "rope_parameters" of transformers 5, one object or one per type of layer, and the
+// older "rope_theta" and "rope_scaling", which have priority.
 FCI_FN fc_code fci_config_rope_json(fc_model *m, const fci_config_source *s, fc_error *err) {
     const fci_json *rope = fci_json_some(s->json, "rope_parameters"),
                    *scaling = fci_json_some(s->json, "rope_scaling");
@@ -13948,7 +13946,7 @@ FCI_FN fc_code fci_config_fields(fc_model *m, fci_config_source *s, fc_error *er
     return FC_OK;
 }
 
-// An array of config.json with a value for each block; *first NULL where it is not there.
+// An array of config.json with a value per block; *first NULL where it is absent.
 FCI_FN fc_code fci_config_list(const fc_model *m, const fci_json *config, const char *key,
                                const fci_json **first, fc_error *err) {
     const fci_json *list = fci_json_some(config, key);
@@ -14027,7 +14025,7 @@ FCI_FN fc_code fci_config_expert_blocks(fc_model *m, const fci_json *config, fc_
     return FC_OK;
 }
 
-// What differs from block to block; config NULL: by the fields alone.
+// Sets what differs between blocks; config NULL: from the fields alone.
 FCI_FN fc_code fci_config_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     fci_hyper *h = &m->hyper;
     h->blocks =
@@ -14050,7 +14048,7 @@ FCI_FN void fci_config_shown_traits(fc_model *m) {
     }
 }
 
-// From settings to hyperparameters, the same way for both kinds of files.
+// Reads hyperparameters, from either kind of file.
 FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena *scratch,
                                     fc_error *err) {
     const fci_architecture *a = m->architecture;
@@ -14072,8 +14070,8 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
     return code ? code : fci_config_blocks(m, s->json, err);
 }
 
-// A directory that fc_export made has model_type "finercut-llama" and says of every block what it
-// lacks: {"attention": {"no_op": true}, "ffn": {"no_op": false}}
+// A directory made by fc_export has model_type "finercut-llama" and says per block what was
+// removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}
 #define FCI_PRUNED_TYPE "finercut-"
 #define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
 
@@ -14093,8 +14091,8 @@ FCI_FN fc_code fci_config_block_configs(fc_model *m, const fci_json *config, fc_
     return code;
 }
 
-// "drop_attn_list" and "drop_mlp_list", as LLM-Drop writes them: numbers of blocks that lack the
-// sublayer, or a bool for each block.
+// "drop_attn_list" and "drop_mlp_list" of LLM-Drop: numbers of the blocks without the sublayer, or
+// a bool per block.
 FCI_FN fc_code fci_config_drop_list(fc_model *m, const fci_json *config, fc_kind kind,
                                     fc_error *err) {
     const char *key = kind == FC_KIND_FFN ? "drop_mlp_list" : "drop_attn_list";
@@ -14163,7 +14161,7 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
                   : fci_config_drop_lists(m, config, err);
 }
 
-// A sublayer that is not there, or that only llama.cpp needs. Its tensors count as read.
+// Marks a sublayer as removed. Tensors that are there for llama.cpp only count as read.
 FCI_FN void fci_config_stub(fc_model *m, uint64_t block, fc_kind kind) {
     static const char *const names[2][5] = {
         {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"},
@@ -14206,7 +14204,7 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
         return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
                         "general.architecture: expected a string, got %s",
                         kv ? "another type" : "nothing");
-    // llama.cpp's name for Llama's blocks where some lack a sublayer
+    // llama.cpp's name for Llama with sublayers removed
     const bool deci = fci_is(name, "deci");
     m->architecture = fci_config_architecture(deci ? fci_s("llama") : name, true, err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
@@ -14235,30 +14233,29 @@ FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, f
 }
 
 // >> weights
-// Views of the weights, found by the architecture's rows: nothing is copied but vectors.
+// Views of the weights, found by the architecture's table. Only vectors are copied.
 
-// Checkpoints of the bare model lack the first part of the names ("model."), and text models inside
-// others have more: "language_model.model.", "model.language_model.".
+// Finds a tensor by its name in the table: checkpoints of the bare model lack "model.", text models
+// inside others have "language_model.model." or "model.language_model.".
 FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name);
-// Whether there is one for each expert.
+// Whether there is one per expert.
 FCI_FN bool fci_weights_is_expert(fci_slot slot);
-// The field of the model that the slot is.
+// The field of the model for a slot.
 FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert);
-// Whether a slot of a block is of use under a mask [2 * n_blocks]. One norm may be for both
-// sublayers.
+// Whether a slot of a block is used under a mask [2 * n_blocks]. One norm may serve both sublayers.
 FCI_FN bool fci_weights_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block);
-// Whether a row of the table counts for a block (or for the model).
+// Whether a row of the table applies to a block (or to the model).
 FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block);
 // Finds and checks every tensor.
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
-// Decides what to compute in.
+// Chooses the compute type.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
 // Fills fc_config's text and counts.
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err);
 
 // ---- private to this section
 
-// Which tensor of the architecture is wanted, and what it must look like.
+// A tensor to look up, with its expected shape.
 typedef struct fci_weights_wanted {
     const fci_tensor_row *row;
     uint32_t block, expert;
@@ -14269,7 +14266,7 @@ typedef struct fci_weights_wanted {
 
 FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name) {
     const char *dot = strchr(name, '.');
-    // of "a.b" nothing can be left out
+    // "a.b" has no prefix to leave out
     const char *rest = dot && strchr(dot + 1, '.') ? dot + 1 : NULL;
     const char *const starts[] = {"", "language_model.", "language_model.model.",
                                   "model.language_model."};
@@ -14285,7 +14282,7 @@ FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name) {
     return t;
 }
 
-// The tensor, its shape and type checked; *found NULL where it may be missing and is.
+// Finds a tensor and checks its shape and type; *found NULL where it is missing and may be.
 FCI_FN fc_code fci_weights_tensor(fc_model *m, const fci_weights_wanted *w, const char *name,
                                   const fc_tensor **found, fc_error *err) {
     const fc_tensor *t = fci_weights_find(m, name);
@@ -14314,9 +14311,9 @@ FCI_FN fc_code fci_weights_tensor(fc_model *m, const fci_weights_wanted *w, cons
     return FC_OK;
 }
 
-// Where the view of a slot is kept: a fci_weight (or only its matrix) or a fci_norm (or only its
-// weight), in fc_model, from FCI_FIRST_BLOCK_SLOT on in fci_layer, of experts in fci_expert.
-#define FCI_NOWHERE ((size_t)-1) // it is cut into its parts
+// Offset of a slot's fci_weight (or matrix) or fci_norm (or weight): in fc_model, from
+// FCI_FIRST_BLOCK_SLOT on in fci_layer, for experts in fci_expert.
+#define FCI_NOWHERE ((size_t)-1) // the tensor is split into its parts
 static const size_t fci_weights_places[FCI_SLOT_COUNT] = { // in the order of fci_slot
     offsetof(struct fc_model, embedding), offsetof(struct fc_model, positions),
     offsetof(struct fc_model, output_norm), offsetof(struct fc_model, output),
@@ -14351,7 +14348,7 @@ FCI_FN fc_code fci_weights_vector(fc_model *m, const fc_tensor *t, float plus, c
     return FC_OK;
 }
 
-// Rows [first, first + n) of a stored matrix (of one expert of many, where they share a tensor).
+// Rows [first, first + n) of a stored matrix (of one expert, where experts share a tensor).
 FCI_FN fc_code fci_weights_view(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
                                 uint64_t first, uint64_t n, fci_matrix *out, fc_error *err) {
     const uint64_t stored = t->rank == 3 ? t->shape[0] * t->shape[1] : t->shape[0],
@@ -14380,8 +14377,7 @@ FCI_FN fc_code fci_weights_view(fc_model *m, const fci_weights_wanted *w, const 
     return FC_OK;
 }
 
-// A bias [rows] of which `part` numbers a part; q, k and v that take turns by head are put in
-// order.
+// A bias; where q, k and v alternate by head, it is reordered to q, then k, then v.
 FCI_FN fc_code fci_weights_bias(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
                                 const float **out, fc_error *err) {
     const uint64_t head = m->hyper.head_dim, n = t->shape[0] / 3;
@@ -14397,7 +14393,7 @@ FCI_FN fc_code fci_weights_bias(fc_model *m, const fci_weights_wanted *w, const 
     return FC_OK;
 }
 
-// A matrix in its place, or its parts in theirs.
+// Stores the view of a matrix, or those of its parts.
 FCI_FN fc_code fci_weights_matrix(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
                                   const float *bias, fc_error *err) {
     uint64_t first = 0;
@@ -14440,7 +14436,7 @@ FCI_FN fc_code fci_weights_count(fc_model *m, const fci_weights_wanted *w, const
     return FC_OK;
 }
 
-// The bias beside a tensor, where its row and the file have one.
+// The bias of a tensor, where its row and the file have one.
 FCI_FN fc_code fci_weights_find_bias(fc_model *m, const fci_weights_wanted *weight,
                                      const char *pattern, const float **bias, fc_error *err) {
     fci_weights_wanted w = *weight;
@@ -14457,7 +14453,7 @@ FCI_FN fc_code fci_weights_find_bias(fc_model *m, const fci_weights_wanted *weig
     return code || !t ? code : fci_weights_bias(m, &w, t, bias, err);
 }
 
-// All experts of GGUF files are usually one tensor. *w is for one expert.
+// GGUF files usually have all experts in one tensor; *w describes one expert.
 FCI_FN fc_code fci_weights_stacked(fc_model *m, fci_weights_wanted *w, const char *pattern,
                                    char *name, size_t size, const fc_tensor **t, fc_error *err) {
     const char *at = strstr(pattern, ".@");
@@ -14545,8 +14541,8 @@ FCI_FN fc_code fci_weights_row(fc_model *m, const fci_tensor_row *row, uint32_t 
     return code;
 }
 
-// A GGUF file whose tensors are not all understood would be computed wrongly. (In safetensors,
-// buffers that nobody needs are common.)
+// Refuses a GGUF file with unknown tensors, which would be computed wrongly. (Unused buffers are
+// common in safetensors.)
 FCI_FN fc_code fci_weights_all_read(const fc_model *m, fc_error *err) {
     const size_t n = fc_container_tensor_count(m->container);
     size_t unread = 0, first = n;
@@ -14561,7 +14557,7 @@ FCI_FN fc_code fci_weights_all_read(const fc_model *m, fc_error *err) {
                     fc_container_tensor(m->container, first)->name);
 }
 
-// transformers runs as many blocks as config.json says, whatever else the files hold.
+// transformers runs as many blocks as config.json says, whatever else is in the files.
 FCI_FN void fci_weights_note_blocks(const fc_model *m) {
     const uint32_t n = (uint32_t)m->hyper.n_blocks;
     char name[FCI_NAME_MAX];
@@ -14579,8 +14575,8 @@ FCI_FN void fci_weights_note_blocks(const fc_model *m) {
     }
 }
 
-// With "tie_word_embeddings", transformers 5 ties nothing where the files hold both matrices and
-// they differ, and takes the output's where it is the only one.
+// As in transformers 5, "tie_word_embeddings" ties nothing where the files hold both matrices and
+// they differ.
 FCI_FN void fci_weights_untie(fc_model *m) {
     char names[2][FCI_NAME_MAX];
     const fc_tensor *t[2] = {NULL, NULL};
@@ -14616,8 +14612,8 @@ FCI_FN fc_code fci_weights_factors(const fc_model *m, fc_error *err) {
 
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     uint64_t n_blocks = m->hyper.n_blocks;
-    // Every block that has something left has tensors of its own, so a count beyond them is a lie:
-    // refuse it before allocating.
+    // Every block that is not empty has tensors, so a higher count is wrong: refuse it before
+    // allocating.
     uint64_t n_left = 0;
     for (uint64_t b = 0; b < n_blocks; b++) n_left += m->present[2 * b] || m->present[2 * b + 1];
     if (n_left > fc_container_tensor_count(m->container))
@@ -14674,7 +14670,7 @@ FCI_FN FCI_PRINTF(3, 4) void fci_weights_say(char *out, size_t size, const char 
     va_end(args);
 }
 
-// What the model has that Llama's has not, in a few words.
+// The differences from Llama, in a few words.
 FCI_FN void fci_weights_special(const fc_model *m, char *out, size_t size) {
     const fci_hyper *h = &m->hyper;
     const fc_config *c = &m->config;
@@ -14743,10 +14739,10 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
 }
 
 // >> identity
-// Identity: which model is this? The fingerprint is of what the model is made of, its settings,
-// names, types and shapes of tensors, and of samples from each tensor, so that opening stays quick.
-// `content` is the same with every byte. Neither depends on the machine, on where the files are or
-// how the tensors are divided between them. The prefix changes with what is hashed.
+// Hashes that identify a model. The fingerprint covers settings, names, types and shapes of
+// tensors, and samples of each tensor, so that opening stays quick. `content` covers every byte.
+// Neither depends on the machine, on where the files are or on how tensors are divided between
+// them. The prefix changes with what is hashed.
 
 #define FCI_IDENTITY_BATCH 64                   // pieces
 
@@ -14771,13 +14767,12 @@ FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc
 // ---- private to this section
 
 #define FCI_IDENTITY_PREFIX "fc2-"
-#define FCI_IDENTITY_PIECE ((uint64_t)1 << 20)  // bytes that are hashed at once
-#define FCI_IDENTITY_WHOLE ((uint64_t)1 << 16)  // a tensor of at most that many is no matter for samples
+#define FCI_IDENTITY_PIECE ((uint64_t)1 << 20)  // bytes hashed at once
+#define FCI_IDENTITY_WHOLE ((uint64_t)1 << 16)  // tensors up to this size are hashed whole
 #define FCI_IDENTITY_SAMPLE ((uint64_t)1 << 12) // bytes of a sample: a page
-#define FCI_IDENTITY_STEP ((uint64_t)1 << 22)   // a sample every so many, between
-#define FCI_IDENTITY_SAMPLES 16                 // at most, and 2
-// Settings that may have been computed are as exact as float32, as mathematical libraries differ in
-// the last bit of a double.
+#define FCI_IDENTITY_STEP ((uint64_t)1 << 22)   // a sample per so many bytes, and two more,
+#define FCI_IDENTITY_SAMPLES 16                 // but at most
+// Computed settings are rounded to float32, as math libraries differ in the last bit of a double.
 FCI_FN uint64_t fci_identity_reals(uint64_t h, const double *values, size_t n) {
     for (size_t i = 0; i < n; i++) h = fci_xxh_add(h, fci_float_bits((float)values[i]));
     return h;
@@ -14899,16 +14894,16 @@ FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_erro
 }
 
 // >> model
-// A model opened: configuration, weights, identity; what is asked of it.
+// Opening a model: configuration, weights, identity; and the public getters.
 
-// What the model is called: the last part of its path.
+// The model's name: the last part of its path.
 FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size);
 
 // ---- private to this section
 
 FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size) {
     size_t end = strlen(m->path), start;
-    // of "models/demo/"
+    // for "models/demo/"
     while (end > 0 && (m->path[end - 1] == '/' || m->path[end - 1] == '\\')) end--;
     for (start = end; start > 0 && m->path[start - 1] != '/' && m->path[start - 1] != '\\';)
         start--;
@@ -14923,7 +14918,7 @@ FCI_FN fc_code fci_model_identify(fc_model *m, fc_error *err) {
     return code;
 }
 
-// Packed weights, as the methods that "quantization_config" names write them.
+// Suffixes of packed weights of the methods that "quantization_config" names.
 FCI_FN bool fci_model_is_packed(const fc_tensor *t) {
     static const char *const ends[] = {".qweight",      ".qzeros",           ".weight_packed",
                                        ".weight_scale", ".weight_scale_inv", ".absmax",
@@ -14936,7 +14931,7 @@ FCI_FN bool fci_model_is_packed(const fc_tensor *t) {
     return t->rank == 2 && !fci_number_can_decode(t->type);
 }
 
-// The tensors decide: many configs keep the settings of a quantisation that was undone.
+// The tensors decide: many configs keep the settings after dequantisation.
 FCI_FN fc_code fci_model_packed(const fc_model *m, const fci_json *root, fc_error *err) {
     const fci_json *q = fci_json_some(root, "quantization_config"),
                    *inner = fci_json_some(root, "text_config");
@@ -15022,7 +15017,7 @@ FINERCUT_API void fc_model_close(fc_model *m) {
     fc_container_close(m->container);
     fci_context_end(&m->c);
     fci_arena_free(&m->arena);
-    fci_result_free(&m->c.alloc, m); // (a copy of alloc is taken before the model goes)
+    fci_result_free(&m->c.alloc, m); // copies the allocator before it frees the model
 }
 
 FCI_FN fc_model *fci_model_open(const char *path, const fc_memory_file *files, size_t n_files,
@@ -15102,9 +15097,9 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 }
 
 // >> tokens
-// Sequences of ids: a calibration text cut, windows of a text, ids from JSON.
+// Sequences of ids: from a calibration text, from windows of a text, from JSON.
 
-// Arrays of a public result for n sequences of n_ids tokens together.
+// Allocates a public result for n sequences with n_ids tokens in all.
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err);
 
@@ -15125,14 +15120,13 @@ FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_
     return FC_ERR_MEMORY;
 }
 
-// Up to `most` consecutive sequences of `length` ids; what is shorter only where it is all there
-// is.
+// Up to `most` consecutive sequences of `length` ids; a shorter one only if there is no more.
 FCI_FN fc_code fci_tokens_cut(const fc_alloc *alloc, const fc_tokens *text, size_t length,
                               size_t most, fc_tokens *out, fc_error *err) {
     fci_context c;
     size_t first = text->starts[0], n = text->starts[text->n_sequences] - first;
     fci_context_basic(&c, NULL);
-    if (alloc->realloc) c.alloc = *alloc; // (tokens that a caller made may have none)
+    if (alloc->realloc) c.alloc = *alloc; // tokens made by the caller may have none
     memset(out, 0, sizeof *out);
     if (length == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "length: expected at least 1 token, got 0");
@@ -15155,7 +15149,7 @@ FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, f
     return fci_tokens_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
 
-// The non-empty lines joined by one space.
+// Joins the non-empty lines with single spaces.
 FCI_FN fc_code fci_tokens_join(fci_buffer *b, const char *text, size_t n) {
     for (size_t i = 0; i < n;) {
         size_t end = i, next;
@@ -15244,16 +15238,16 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
 // >> engine
 // Lanes and waves. A lane is one sequence under one mask; a wave carries many lanes through the
 // blocks together, so that every weight panel is packed once for all of their rows. Lanes enter at
-// any sublayer, in ascending order: the rows that are under way are then always the first ones.
+// any sublayer, sorted by it, so the active rows are always the first ones.
 
-// Rotated keys and values of the positions of one sequence under one mask, for lanes that go on
-// from there.
+// Rotated keys and values of the positions of one sequence under one mask, for lanes that continue
+// it.
 typedef struct fci_cache {
-    uint32_t n_past, capacity; // positions that are in it, and that fit
-    uint32_t n_text;           // tokens of the text that is under way, what is in it included
+    uint32_t n_past, capacity; // positions in it, and its room
+    uint32_t n_text;           // tokens of the current text, with those in it
     // [n_blocks] of [capacity, kv]; NULL where the mask lacks the attention
     float **keys, **values;
-    float *block;              // what they point into
+    float *block;              // memory of keys and values
 } fci_cache;
 
 typedef struct fci_lane {
@@ -15263,21 +15257,21 @@ typedef struct fci_lane {
     uint32_t sequence;  // which sequence of the batch it is
     uint32_t tag;       // the caller's
     const float *start; // residual rows at the entry [length, hidden]; NULL: the token embeddings
-    // NULL, or [2 * n_blocks + 1]: where to keep the rows at each sublayer's entrance (the last: at
-    // the head's); entries may be NULL.
+    // NULL, or [2 * n_blocks + 1]: where to store the rows at each sublayer's entrance (last: the
+    // head's); entries may be NULL.
     float *const *trail;
-    // NULL, or what the lane continues: it stands behind the n_past positions there
+    // NULL, or the cache that the lane continues, after its n_past positions
     fci_cache *cache;
     size_t row; // its first row in the wave, set by fci_engine_wave
 } fci_lane;
 
-typedef struct fci_engine_routed { // a row that an expert works on
+typedef struct fci_engine_routed { // a row of an expert
     uint32_t row, expert;
     float weight;
 } fci_engine_routed;
 
-// Called between sublayers; a nonzero return stops the wave. `units` is the share of a whole
-// forward pass of one lane that was done since the last call.
+// Called between sublayers; nonzero stops the wave. `units`: work since the last call, in forward
+// passes of one lane.
 typedef int (*fci_engine_tick_fn)(void *user, double units);
 
 typedef struct fci_engine {
@@ -15292,14 +15286,14 @@ typedef struct fci_engine {
     void *packed, *fed;  // activations as the GEMM wants them; the FFN's inner ones
     void *scratch;       // of the GEMM's and attention's workers
     float *cos_sin;      // [ropes][forms][max length][rotary_dim / 2][2]
-    size_t n_forms;      // of a rotary embedding: 2 where long sequences have one of their own
+    size_t n_forms;      // 2 where long sequences have a rotary embedding of their own
     size_t max_length;
-    float *input;        // [capacity, hidden]: what a parallel block got; of other models it is x
+    float *input;        // [capacity, hidden]: input of a parallel block; x in other models
     float *scores;       // [capacity, n_experts] of the router
     fci_engine_routed *routes;   // [capacity, experts used] twice: by row, then by expert
     size_t *ends;        // [n_experts]: where each expert's routes end
-    bool strayed;        // a router's scores were not finite,
-    bool stray_allowed;  // which is no error: what comes out is not finite either, and is judged so
+    bool strayed;        // a router's scores were not finite;
+    bool stray_allowed;  // allowed where the caller checks for outputs that are not finite
     uint32_t *positions; // [capacity]
     fci_attention_lane *attention_lanes;
     size_t max_lanes;
@@ -15316,55 +15310,54 @@ typedef struct fci_engine_wish {
     size_t length;    // of the longest sequence in a wave
     size_t rows;      // of a wave, where they fit
     size_t head_rows; // of logits at a time, where they fit
-    size_t positions; // of the longest sequence in all, with what a cache holds
-    uint64_t taken;   // bytes that the caller uses of the memory limit
+    size_t positions; // of the longest sequence, with those in a cache
+    uint64_t taken;   // bytes of the memory limit used by the caller
 } fci_engine_wish;
 
-// Frequency j of a rotary embedding; form 1 is that of sequences longer than the original context.
+// Frequency j of a rotary embedding; form 1 is for sequences longer than the original context.
 FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j);
 // How many rotary embeddings the model has.
 FCI_FN size_t fci_engine_ropes(const fc_model *m);
-// 2 where long texts have one of their own.
+// 2 where long texts have a rotary embedding of their own.
 FCI_FN size_t fci_engine_forms(const fc_model *m);
-// Whether a text has the rotary embedding of long ones.
+// Whether a text of this length is a long one.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
-// By the buffers of one row and of a thousand more, as packed rows come in whole panels.
+// From the buffers for one row and for a thousand more, as packed rows come in whole panels.
 FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
 // Zeroed allowed.
 FCI_FN void fci_engine_close(fci_engine *e);
-// An engine with the buffers that a wish says, as far as memory allows.
+// An engine with buffers of the wanted sizes, as far as memory allows.
 FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
                                 fc_error *err);
 // Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
 FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
                                uint64_t taken, fc_error *err);
-// Of fci_cache_open.
+// Bytes that fci_cache_open allocates.
 FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity);
 // Zeroed allowed.
 FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache);
-// Room for `capacity` positions of every attention in the mask.
+// A cache for `capacity` positions of every attention in the mask.
 FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
                               uint32_t capacity, fc_error *err);
 // y = norm(x), rows of n numbers; y may be x.
 FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
                             size_t n, float *y);
 // Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
-// residual rows are then in e->x from lane.row on. Their lengths together must not exceed
-// e->capacity.
+// residual rows are then in e->x from lane.row on. Lengths must sum to e->capacity at most.
 FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
                                fc_error *err);
 // Logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows);
-// Of the sublayers from `from` on, and the head.
+// Cost of the sublayers from `from` on and the head.
 FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from);
-// What every run needs to be true of its sequences; returns the longest through *longest.
+// Checks that sequences can be run; *longest is the longest one's length.
 FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
                                        size_t *longest, fc_error *err);
 
 // ---- private to this section
 
-#define FCI_ENGINE_ROWS 4096 // a wave's rows: enough to make packing weights cheap
-#define FCI_ENGINE_LANE 128  // bytes a row that callers keep books with, at most
+#define FCI_ENGINE_ROWS 4096 // rows of a wave: enough to make packing weights cheap
+#define FCI_ENGINE_LANE 128  // bytes per row of callers' bookkeeping, at most
 #define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
 #define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
 
@@ -15382,8 +15375,8 @@ FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     return a;
 }
 
-// The first and last of the frequencies between which yarn passes from kept to slowed ones: those
-// that turn `high` and `low` times within the original context.
+// The first and last frequencies of yarn's ramp from kept to scaled ones: those that turn `high`
+// and `low` times within the original context.
 FCI_FN void fci_engine_yarn_range(const fci_hyper *h, const fci_rope *r, double *from, double *to) {
     const double pi = 3.14159265358979323846, dims = (double)h->rotary_dim;
     *from = dims * log(r->original / (r->high * 2 * pi)) / (2 * log(r->theta));
@@ -15431,13 +15424,12 @@ FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length) {
     return e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original;
 }
 
-// Where position i of a sequence stands in the tables.
+// The row of the tables for position i of a sequence.
 FCI_FN uint32_t fci_engine_position(const fci_engine *e, size_t length, size_t i) {
     return (uint32_t)(fci_engine_is_long(e, length) ? e->max_length + i : i);
 }
 
-// Angles as transformers computes them: frequencies and their products with the position in
-// float32.
+// As transformers: frequencies and their products with the position are float32.
 FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
     const fci_hyper *h = &e->m->hyper;
     const fci_rope *r = &h->ropes[rope];
@@ -15459,8 +15451,7 @@ FCI_FN size_t fci_engine_scratch(const fc_model *m) {
                            fci_attention_scratch_bytes(&m->c, &a));
 }
 
-// Numbers of the widest row between two projections. Experts need room for a row of the residual
-// too.
+// Width of the widest row between two projections; experts also gather residual rows.
 FCI_FN uint64_t fci_engine_widest(const fci_hyper *h) {
     const uint64_t q = h->n_heads * h->head_dim;
     return h->n_experts ? fci_max(q, h->hidden) : q;
@@ -15529,7 +15520,7 @@ FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions) {
     return s;
 }
 
-// How many rows fit in the memory limit (0: no limit).
+// Rows that fit in the memory limit (0: no limit).
 FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err) {
     fc_model *m = e->m;
     const size_t max_length = wish->length, wanted_rows = wish->rows;
@@ -15565,7 +15556,7 @@ FCI_FN void fci_engine_close(fci_engine *e) {
     memset(e, 0, sizeof *e);
 }
 
-// Multiplications a token in a sublayer, about. Of experts only those used count.
+// About how many multiplications a token needs in a sublayer, with the experts in use.
 FCI_FN double fci_engine_work(const fc_model *m, size_t sublayer) {
     const fci_layer *l = &m->layers[sublayer / 2];
     double n = (double)l->n_parameters[sublayer % 2];
@@ -15573,7 +15564,7 @@ FCI_FN double fci_engine_work(const fc_model *m, size_t sublayer) {
                                       : n;
 }
 
-// Sublayers and head as shares of a whole forward pass, by their multiplications a token.
+// Sublayers and head as shares of a forward pass, by multiplications per token.
 FCI_FN void fci_engine_costs(const fc_model *m, double *cost) {
     const fci_hyper *h = &m->hyper;
     double total = cost[2 * h->n_blocks] = (double)h->vocab * (double)h->hidden;
@@ -15685,7 +15676,7 @@ FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, con
     fci_gemm_pack(&e->m->c, e->m->config.compute, x, d, rows, d, fused ? &rms : NULL, e->packed);
 }
 
-// The lane's new keys and values join those in its cache, and its queries see them all.
+// Appends the lane's new keys and values to its cache; its queries see them all.
 FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ldkv,
                                  fci_attention_lane *to) {
     const size_t past = cache->n_past * ldkv, bytes = to->n_kv * ldkv * sizeof(float);
@@ -15697,7 +15688,7 @@ FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ld
     to->n_kv += cache->n_past;
 }
 
-// Adds what a sublayer's last projection makes of the packed rows to the residual.
+// Adds a sublayer's last projection of the packed rows to the residual.
 FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *w, size_t rows,
                            const fci_norm *post) {
     const fc_compute compute = e->m->config.compute;
@@ -15713,8 +15704,7 @@ FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *
     fci_rows_add_scaled(&e->m->c, e->x, d, e->normed, d, scale, rows, d);
 }
 
-// Norm and rotary embedding of queries or keys, in place. The norm is one of a head, or of all
-// heads.
+// Norm and rotary embedding of queries or keys, in place. The norm is per head or over all heads.
 FCI_FN void fci_engine_turn(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x,
                             size_t rows, uint32_t n_heads) {
     const fci_hyper *h = &e->m->hyper;
@@ -15754,7 +15744,7 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
     fci_engine_add(e, e->packed, &l->o, rows, &l->attn_post);
 }
 
-// The packed rows through gate and up (or only up) and the activation, into e->fed.
+// Runs the packed rows through gate and up (or only up) and the activation, into e->fed.
 FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up,
                                 size_t rows) {
     const fci_gemm_part parts[2] = {fci_engine_part(gate, NULL, 0), fci_engine_part(up, NULL, 0)};
@@ -15763,7 +15753,7 @@ FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci
                   parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);
 }
 
-// A row whose scores say nothing: the first experts, with weights that are not a number.
+// A row whose scores are not finite gets the first experts, with NaN weights.
 FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_engine_routed *out) {
     for (size_t k = 0; k < e->m->hyper.n_used; k++) {
         out[k].row = (uint32_t)row;
@@ -15772,9 +15762,9 @@ FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_engine_r
     }
 }
 
-// The experts of a row: those with the highest scores (of equal ones the first), weighted by the
-// softmax of all scores, or by theirs alone. No expert twice: a chosen one is marked by a score
-// below every finite one. False where a score is not finite.
+// Chooses a row's experts: the highest scores, ties to the first, weighted by the softmax over all
+// scores or over theirs. A chosen expert's score becomes -INFINITY. False where a score is not
+// finite.
 FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_engine_routed *out) {
     const fci_hyper *h = &e->m->hyper;
     float *scores = e->scores + row * h->n_experts;
@@ -15804,8 +15794,8 @@ FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_engine_routed
     return true;
 }
 
-// Chooses every row's experts from e->scores and sorts the pairs by expert, each one's rows in
-// ascending order, which e->ends cuts. Returns the sorted pairs.
+// Chooses every row's experts from e->scores; returns the pairs sorted by expert, then row. e->ends
+// has the end of each expert's pairs.
 FCI_FN const fci_engine_routed *fci_engine_route(fci_engine *e, size_t rows) {
     const fci_hyper *h = &e->m->hyper;
     size_t *ends = e->ends;
@@ -15817,15 +15807,15 @@ FCI_FN const fci_engine_routed *fci_engine_route(fci_engine *e, size_t rows) {
     for (size_t i = 0; i < n; i++) ends[e->routes[i].expert]++;
     for (size_t x = 0, at = 0; x < h->n_experts; x++) {
         const size_t count = ends[x];
-        ends[x] = at; // for now its beginning
+        ends[x] = at; // its start until the pairs are placed
         at += count;
     }
     for (size_t i = 0; i < n; i++) sorted[ends[e->routes[i].expert]++] = e->routes[i];
     return sorted;
 }
 
-// A router with experts: the rows that chose an expert are gathered, so that each one's GEMMs are
-// as large as they can be. What a row gets is added in the order of the experts.
+// A router with experts: the rows of each expert are gathered for GEMMs as large as possible.
+// Results are added to a row in the order of the experts.
 FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden, n_experts = (size_t)e->m->hyper.n_experts;
     const fc_compute compute = e->m->config.compute;
@@ -15875,7 +15865,7 @@ FCI_FN void fci_engine_embed(const fci_engine *e, uint32_t id, uint32_t position
     for (size_t k = 0; k < d; k++) x[k] += e->normed[k];
 }
 
-// The rows with which a lane enters.
+// Fills in a lane's rows at its entry.
 FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
     size_t d = (size_t)e->m->hyper.hidden;
     lane->row = row;
@@ -15889,9 +15879,9 @@ FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
     }
 }
 
-// A parallel block's FFN reads what the block got. Kept when the block begins, for the rows under
-// way; a lane that enters between its sublayers has no attention there, so its rows are still the
-// block's input.
+// A parallel block's FFN reads the block's input, which is copied for the active rows when the
+// block starts. A lane that enters between its sublayers skips the attention, so its rows are still
+// the block's input.
 FCI_FN void fci_engine_keep_input(fci_engine *e, size_t sublayer, size_t first, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden;
     if (e->input == e->x) return;
