@@ -3204,7 +3204,7 @@ FCI_INLINE uint32_t fci_float_bits(float f) {
 // >> file
 // Files of the caller's fc_io, whole in memory or mapped; paths and their parts.
 
-// A file of the caller's io, whole in memory or mapped. `data` is NULL where the file is empty.
+// `data` is NULL where the file is empty.
 typedef struct fci_file {
     const fci_context *c;
     void *handle;
@@ -3216,9 +3216,9 @@ typedef struct fci_file {
 
 // "PATH: cannot WHAT: ..." of an errno.
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error);
-// What stands behind the last separator.
+// The part of a path after the last separator.
 FCI_FN const char *fci_base_name(const char *path);
-// Of the caller's io, or in memory: as the functions of fc_io.
+// As the functions of fc_io, for files in memory too.
 FCI_FN int fci_input_open(const fci_context *c, const char *path, void **handle, uint64_t *size);
 FCI_FN int fci_input_read(const fci_context *c, void *handle, void *buffer, size_t length);
 FCI_FN void fci_input_close(const fci_context *c, void *handle);
@@ -3389,30 +3389,29 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
 }
 
 // >> output
-// What is written: never over an input, only over a file of its own kind, under its name when whole.
+// Outputs: never over an input, only over files of their own kind, renamed when complete.
 
 // The kind of the file at `path`: ANY where it is none of ours, COUNT where nothing would be lost.
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err);
 // Whether a path ends with `end`.
 FCI_FN bool fci_path_ends(const char *path, const char *end);
-// Neither an input, nor a file of another kind.
+// Fails where `path` is an input or a file of another kind.
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
                                   const char *const *inputs, size_t n_inputs, fc_error *err);
 // Writes beside `path` and renames: the old file stays until the new one is whole.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err);
-// The allocator and io parts of a context; the parallel and kernel rooms add theirs where needed.
+// The allocator and io of a context; the rooms parallel and kernel add their parts.
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env);
-// The same of an environment that nobody has looked at yet.
+// The same, with fc_io checked.
 FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *err);
-// The path of a folder without the slashes that it may end with.
+// The path of a folder without slashes at its end.
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err);
 
 // ---- private to this section
 
-// Whether the object that a JSON text begins with has, among its own members, "format":
-// "finercut-plan...".
+// Whether the JSON object at p has a member of its own "format": "finercut-plan...".
 FCI_FN bool fci_output_is_plan(const char *p, size_t n) {
     static const char mark[] = "\"finercut-plan";
     size_t depth = 0, end;
@@ -3484,7 +3483,7 @@ FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_outpu
     int error = c->io.open(c->io.user, path, &file, &size);
     *kind = FC_OUTPUT_COUNT;
     if (error == ENOENT || error == ENOTDIR || error == ENOLINK || error == FCI_PLATFORM_NOT_A_FILE)
-        return FC_OK; // what can be made there, `create` knows
+        return FC_OK; // `create` finds out whether it can be replaced
     if (error) return fci_io_error(err, path, error == EISDIR ? "create" : "replace", error);
     const size_t n = (size_t)fci_min(size, FCI_OUTPUT_HEAD);
     char *head = (char *)fci_alloc(c, FCI_OUTPUT_HEAD, 1, path, err);
@@ -3545,8 +3544,8 @@ FCI_FN bool fci_path_ends(const char *path, const char *end) {
     return n >= m && strcmp(path + n - m, end) == 0;
 }
 
-// Is a file of a model's folder one of our outputs, by its name too? What a model is read from never
-// is, whatever stands in it.
+// Whether a file of a model's folder is one of our outputs by its name too. The files that a model
+// is read from never are, whatever they contain.
 FCI_FN bool fci_output_guard_made(const char *name, fc_output_kind kind) {
     static const char *const read[] = {"config.json",      ".index.json", "tokenizer.json",
                                        "vocab.json",       "_map.json",   "chat_template.json",
@@ -3558,7 +3557,7 @@ FCI_FN bool fci_output_guard_made(const char *name, fc_output_kind kind) {
     return ends[kind] && fci_path_ends(name, ends[kind]);
 }
 
-// A file of a model's folder. Plans and their like may stand there, and be replaced.
+// A file of a model's folder, where plans and other outputs may be replaced.
 FCI_FN int fci_output_guard_member(void *user, const char *name) {
     fci_output_guard *g = (fci_output_guard *)user;
     fc_output_kind kind;
@@ -3590,12 +3589,12 @@ FCI_FN void fci_output_guard_splits(fci_output_guard *g, const char *path) {
     }
 }
 
-// A folder that is written may not be inside a model's: `path` or a folder that it is in.
+// An output folder may not be inside a model's folder.
 FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model) {
     char *end = NULL, *up = NULL;
 #if FCI_POSIX
     bool device;
-    // what is wrong with it, `create` says
+    // `create` reports what is wrong with it
     if (fci_platform_target(g->output, &end, &device) != 0) {
         free(end);
         end = NULL;
@@ -3618,7 +3617,7 @@ FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model) {
 FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_output_kind kind) {
     char *folder = NULL;
 #if FCI_POSIX
-    // Standard input, which may be a file; or, as some arguments are taken, a file of that name.
+    // Standard input may be a file; some arguments take "-" as the name of one.
     if (strcmp(input, "-") == 0 && fci_output_guard_is(g, "/dev/stdin")) return;
 #endif
     if (fci_output_guard_is(g, input) || g->c->io.create != fci_platform_create) return;
@@ -3675,7 +3674,7 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_k
     return error ? fci_io_error(err, path, "finish", error) : FC_OK;
 }
 
-// A caller's files are read, and written if at all, by functions that are all there.
+// The functions of a caller's fc_io are there by groups, or none of them.
 FCI_FN fc_code fci_output_io_check(const fc_io *io, fc_error *err) {
     const int read = !!io->open + !!io->read_at + !!io->close, map = !!io->map + !!io->unmap,
               written = !!io->create + !!io->write + !!io->commit + !!io->discard;
@@ -3718,7 +3717,7 @@ FINERCUT_API void fc_text_free(fc_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-// A text is read to its end, whatever its size claims to be: files of /proc have none.
+// A text is read to its end, whatever its size: files in /proc report 0.
 #ifndef FCI_TEXT_READ_LIMIT
 #  define FCI_TEXT_READ_LIMIT ((uint64_t)1 << 30)
 #endif
@@ -3853,7 +3852,7 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
 struct fc_output {
     fci_context c;
     void *file;
-    char path[1]; // as long as it is
+    char path[1]; // allocated to its length
 };
 
 FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, const fc_env *env,
@@ -3863,8 +3862,7 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
     if (fci_context_checked(&c, env, err)) return NULL;
     if (!path || (unsigned)kind >= FC_OUTPUT_COUNT || kind == FC_OUTPUT_FOLDER || !c.io.create) {
         fci_fail(err, FC_ERR_ARGUMENT, 0,
-                 "output: expected the path and kind of a file that the "
-                 "fc_io in use can write");
+                 "output: expected the path and kind of a file that the fc_io in use can write");
         return NULL;
     }
     if (fci_output_replaces(&c, path, kind, err)) return NULL;
@@ -3913,7 +3911,7 @@ typedef void (*fci_task_fn)(void *arg, size_t task, uint32_t worker);
 // fn(arg, task, worker) for every task; results must not depend on which worker runs a task.
 // Not to be called from inside a task.
 FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn fn, void *arg);
-// A context that can run things in parallel; fci_context_end gives its threads back.
+// A context with threads, until fci_context_end.
 FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err);
 // Joins the pool; zeroed allowed.
 FCI_FN void fci_context_end(fci_context *c);
@@ -3927,12 +3925,11 @@ typedef struct fci_parallel_worker {
     fci_platform_thread thread;
 } fci_parallel_worker;
 
-// Tasks are handed out one at a time under the lock: they are tiles of milliseconds, so the lock
-// costs nothing, and there is no atomic to get wrong.
+// Tasks take milliseconds, so handing them out one at a time under the lock costs nothing.
 typedef struct fci_pool {
     fci_platform_mutex mutex;
     fci_platform_signal start, finished;
-    uint32_t generation, n_running; // counts the jobs; workers at one
+    uint32_t generation, n_running; // jobs so far; workers at the current one
     fci_task_fn fn; // NULL: no job
     void *arg;
     size_t n_tasks, next;
@@ -3953,7 +3950,7 @@ FCI_FN void fci_parallel_pool_drain(fci_pool *p, uint32_t worker) {
     }
 }
 
-// Called and returns with the lock held.
+// Spins until *word changes, for a moment. Called and returns with the lock held.
 FCI_FN void fci_parallel_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
     if (*word != old) return;
     fci_platform_unlock(&p->mutex);
@@ -3994,8 +3991,8 @@ FCI_FN void fci_parallel_pool_free(const fci_context *c, fci_pool *p) {
 
 // A pool of n threads, the caller counted; fewer where the system refuses some.
 FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_error *err) {
-    fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_parallel_worker), "thread pool",
-                                        err);
+    fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_parallel_worker),
+                                        "thread pool", err);
     if (!p) return NULL;
     fci_platform_mutex_begin(&p->mutex);
     fci_platform_signal_begin(&p->start);
@@ -4081,10 +4078,10 @@ FCI_FN void fci_context_end(fci_context *c) {
 typedef enum fci_json_type {
     FCI_JSON_NULL, FCI_JSON_BOOL, FCI_JSON_NUMBER, FCI_JSON_STRING, FCI_JSON_ARRAY, FCI_JSON_OBJECT,
     FCI_JSON_END, // events only: the array or object that was open ends here
-    FCI_JSON_DONE // events only: the text ends, as it should
+    FCI_JSON_DONE // events only: the text ends
 } fci_json_type;
 
-// a node; children follow it in memory, an object's as key, value, key, value
+// A node; children follow it in memory, an object's as key, value, key, value.
 typedef struct fci_json {
     uint8_t type;
     bool truth;      // of a BOOL
@@ -4110,7 +4107,7 @@ typedef struct fci_json_reader {
     const char *text; // outlives what was read: strings without escapes are views of it
     size_t n, at;
     fci_arena *arena;
-    // where the next unescaped string goes: one block for all of them, NULL until needed
+    // where the next unescaped string goes, in one block for all; NULL until needed
     char *spare;
     fc_error *err;
     fci_json_want want;
@@ -4121,20 +4118,19 @@ typedef struct fci_json_reader {
 // A reader of `text`; strings with escapes go to the arena.
 FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
                               fc_error *err);
-// Length of the UTF-8 sequence at p, 0 where it is invalid (overlong, surrogate, beyond U+10FFFF,
-// cut).
+// Length of the UTF-8 sequence at p; 0: overlong, a surrogate, beyond U+10FFFF, or cut off.
 FCI_FN size_t fci_utf8_length(const char *p, size_t n);
-// `text` as UTF-8 for people: bytes that are none, and control characters, become U+FFFD. What does
-// not fit is cut off between characters.
+// `text` for people: invalid bytes and control characters become U+FFFD; what does not fit is cut
+// off between characters.
 FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n);
 // Writes c, at most 4 bytes, and returns how many.
 FCI_FN size_t fci_utf8_put(char *to, uint32_t c);
 // The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
 // keys are the caller's business.
 FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
-// Passes over what `event` opened; a scalar is passed already.
+// Skips to the end of the array or object that `event` opened; nothing after a scalar.
 FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
-// The first child, and the sibling behind a node: counts say how far.
+// The first child; the next sibling. The parent's `count` says how many there are.
 FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
 FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
 // NULL is of no type.
@@ -4143,8 +4139,8 @@ FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
 FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
 // "a number", "nothing" for NULL.
 FCI_FN const char *fci_json_type_name(const fci_json *n);
-// "metric: expected a number, got "cosine" (at byte 131)": the one way to say what is wrong with a
-// value; `got` NULL: it is not there.
+// Every wrong value's error: metric: expected a number, got "cosine" (at byte 131). `got` NULL:
+// there is none.
 FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
                             const char *expected);
 // The member `key`; null counts as absent.
@@ -4161,17 +4157,18 @@ FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *ou
 // A whole number in [low, high], whatever its spelling.
 FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
                               uint64_t *out, fc_error *err);
-// What a file that is not ours seems to be; NULL: nothing known.
+// What a file of a foreign format is, and what to do; NULL: unknown.
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
-// The whole text as a tree in the arena; it lives as long as the text and the arena.
+// The whole text as a tree in the arena; the text must outlive it.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err);
-// The same of a file, with help where it is no JSON at all.
+// The same of a file, which may begin with a byte order mark.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
 // As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
-// Writes JSON by a template (see its definition).
+// Appends a template: ' becomes a quote; %s (or %.*s) is a JSON string, %g a number, %i a boolean,
+// %u or %llu an integer, %016llx hexadecimal digits. A leading comma is left out after { and [.
 FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 
 // ---- private to this section
@@ -4249,11 +4246,11 @@ FCI_FN size_t fci_utf8_put(char *to, uint32_t c) {
     return length;
 }
 
-// Passes over what stands for itself inside a string and returns the offset of what does not.
+// The offset of the first byte of a string that does not stand for itself.
 FCI_FN size_t fci_json_plain(const fci_json_reader *r, size_t at) {
     const uint64_t ones = 0x0101010101010101u;
     for (;;) {
-        // eight bytes at once: none is a control, quote, backslash or not ASCII
+        // eight bytes at once, while all are ASCII and no control, quote or backslash
         while (r->n - at >= 8) {
             uint64_t x;
             memcpy(&x, r->text + at, 8);
@@ -4273,7 +4270,7 @@ FCI_FN size_t fci_json_plain(const fci_json_reader *r, size_t at) {
     }
 }
 
-// of the \u at `at`
+// The four digits of the \u at `at`.
 FCI_FN fc_code fci_json_hex(const fci_json_reader *r, size_t at, uint32_t *out) {
     *out = 0;
     for (size_t i = at + 2; i < at + 6; i++) {
@@ -4314,8 +4311,8 @@ FCI_FN fc_code fci_json_escape(const fci_json_reader *r, size_t *at, char **to) 
     return FC_OK;
 }
 
-// From the opening quote at r->at. Unescaping never makes a string longer, so one block as long as
-// the rest of the text holds all strings that are still to come.
+// From the opening quote at r->at. Unescaping makes no string longer, so one block as long as the
+// rest of the text holds all later strings.
 FCI_FN fc_code fci_json_string(fci_json_reader *r, fci_str *out) {
     size_t start = r->at + 1, at = fci_json_plain(r, start);
     if (at < r->n && r->text[at] == '"') {
@@ -4352,9 +4349,9 @@ FCI_INLINE bool fci_json_is_digit(const fci_json_reader *r, size_t at) {
     return at < r->n && r->text[at] >= '0' && r->text[at] <= '9';
 }
 
-// The double nearest to 0.DIGITS x 10^exponent. A double lies exactly between two others within 768
-// digits, so of what follows them only matters whether it is zero. strtod gets no decimal point: no
-// locale matters.
+// The double nearest to 0.DIGITS x 10^exponent. The midpoint of two doubles has at most 768 digits,
+// so of those after them only matters whether all are zero. strtod gets no decimal point, which
+// depends on the locale.
 FCI_FN double fci_json_exact(const char *digits, size_t n, int64_t exponent, bool negative) {
     char text[1 + 769 + 1 + 16] = "-";
     size_t kept = 1;
@@ -4378,7 +4375,7 @@ FCI_FN double fci_json_exact(const char *digits, size_t n, int64_t exponent, boo
     return strtod(text, NULL);
 }
 
-// Ten to the powers that double holds exactly, with a mantissa below 2^53: one rounding, so exact.
+// A mantissa below 2^53 times an exact power of ten: one rounding, so the nearest double.
 FCI_FN bool fci_json_quick(uint64_t mantissa, int64_t exponent, double *out) {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                     1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
@@ -4479,7 +4476,7 @@ FCI_FN fc_code fci_json_value(fci_json_reader *r, fci_json *event, char c) {
     return fci_json_word(r, event);
 }
 
-// past white space; NUL at the end, which no grammar allows
+// The next character after white space; NUL at the end, which JSON allows nowhere.
 FCI_FN char fci_json_peek(fci_json_reader *r) {
     while (r->at < r->n) {
         char c = r->text[r->at];
@@ -4638,7 +4635,7 @@ FCI_FN fc_code fci_json_duplicate(const fci_json_reader *r, const fci_json *key)
     return fci_json_fail(r, key->at, text);
 }
 
-// Many keys go through a table of half their hash and the place of their node, at most half full.
+// For many keys: a hash table, at most half full, of half of each hash and the key's place.
 FCI_FN fc_code fci_json_check_many(const fci_json_reader *r, const fci_json *object) {
     size_t capacity = 64;
     fc_code code = FC_OK;
@@ -4668,11 +4665,11 @@ FCI_FN fc_code fci_json_check_keys(const fci_json_reader *r, const fci_json *obj
     return FC_OK;
 }
 
-// No text has more nodes than this: one before each comma and colon and one in each bracket.
+// At most so many nodes: one before each comma and colon and one in each bracket.
 FCI_FN size_t fci_json_bound(const char *text, size_t n) {
     const uint64_t ones = 0x0101010101010101u, most = ones * 0x7f;
     size_t bound = 2, i = 0;
-    // eight bytes at once: where a byte of y is zero, its top bit of `zero` is set
+    // eight bytes at once: the top bit of a byte of `zero` is set where y's byte is zero
     for (; n - i >= 8; i += 8) {
         uint64_t x, count = 0;
         memcpy(&x, text + i, 8);
@@ -4721,20 +4718,22 @@ FCI_FN fc_code fci_json_build(fci_json_tree *t) {
     }
 }
 
-// The tree of the whole text, in the arena; the text must outlive it.
-// What people have in the place of a model's files, told by its first bytes.
+// What people have in place of a model's files, by its first bytes.
 static const struct fci_alien {
     uint32_t at;
     const char *magic, *what;
 } fci_json_aliens[] = {
-    {0, "version https://git-lfs", "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
+    {0, "version https://git-lfs",
+     "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
     {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
     {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
     {0, "<html", "an HTML page: the download gave a page instead of the file"},
-    {0, "PK\003\004", "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors "
-                       "(load it with transformers, then save_pretrained), or unpack it"},
-    {0, "\200\002", "a Python pickle (an old PyTorch file): convert it to safetensors (load it with "
-                    "transformers, then save_pretrained)"},
+    {0, "PK\003\004",
+     "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors (load it with "
+     "transformers, then save_pretrained), or unpack it"},
+    {0, "\200\002",
+     "a Python pickle (an old PyTorch file): convert it to safetensors (load it with transformers, "
+     "then save_pretrained)"},
     {0, "\037\213", "a gzip archive: unpack it"},
     {257, "ustar", "a tar archive: unpack it"},
     {0, "BZh", "a bzip2 archive: unpack it"},
@@ -4768,7 +4767,7 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     fc_code code = fci_json_start(&t.r, arena, text, n, err);
     if (code) return code;
     t.bound = fci_json_bound(text, n);
-    t.capacity = (size_t)fci_min(t.bound, n / 6 + 64); // the bound may count what stands in strings
+    t.capacity = (size_t)fci_min(t.bound, n / 6 + 64); // strings make the bound too high
     t.nodes = (fci_json *)fci_arena_grow(arena, NULL, t.capacity, sizeof *t.nodes, "JSON", err);
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_json_build(&t);
@@ -4777,7 +4776,7 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
-// A text file may begin with a byte order mark; its length.
+// The length of a byte order mark at the start.
 FCI_FN size_t fci_json_bom(const void *data, uint64_t size) {
     return size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }
@@ -4811,7 +4810,7 @@ FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
     fci_puts(b, "\"");
 }
 
-// One value of a template, by what stands after its '%'; returns what follows.
+// Appends one value of a template, from after its '%'; returns the rest of the template.
 FCI_FN const char *fci_json_put_value(fci_buffer *b, const char *p, va_list *args) {
     const bool counted = *p == '.';
     const size_t n = counted ? (size_t)va_arg(*args, int) : 0;
@@ -4843,8 +4842,8 @@ FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) {
 }
 
 // >> number
-// What dtypes there are, float16 and bfloat16, the decoders of stored rows to float (one table; the
-// kernel room has the fast ones), and encoders for what is written.
+// Types of stored numbers: float16 and bfloat16, decoders of rows to float (the fast ones are in
+// room decode), encoders for outputs.
 
 static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
@@ -4852,39 +4851,37 @@ static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -
 static const int8_t fci_mxfp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 typedef struct fci_dtype {
-    const char *safetensors; // "" where that format has no such type
-    uint32_t bits, elements;        // of a block
-    int gguf;                       // -1: none
+    const char *safetensors; // "": none in that format
+    uint32_t bits, elements; // of a block
+    int gguf;                // -1: none
 } fci_dtype;
 
-// Exact.
 FCI_INLINE float fci_bf16_to_f32(uint16_t h);
-// to nearest, ties to even; NaN stays a (quiet) NaN
+// To nearest, ties to even; NaN stays a (quiet) NaN.
 FCI_INLINE uint16_t fci_f32_to_bf16(float f);
 // The float16 at p, little-endian.
 FCI_INLINE float fci_half_at(const uint8_t *p);
 // Rows of 16-bit floats, as fci_number_decode.
 FCI_FN void fci_decode_f16(const uint8_t *b, uint64_t n, float *out);
 FCI_FN void fci_decode_bf16(const uint8_t *b, uint64_t n, float *out);
-// of the 32 elements from 32g on
+// Of the 32 elements from 32g on.
 FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g);
-// half of 2^(e - 127), which is denormal for e 0 and 1
+// Half of 2^(e - 127), which is denormal for e 0 and 1.
 FCI_INLINE float fci_mxfp4_scale(uint32_t e);
-// Name, block and bytes; of UNKNOWN all zero.
+// INVALID and unknown types have no names and 0 bits.
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type);
 // Whether rows of the type can be read as floats.
 FCI_FN bool fci_number_can_decode(fc_dtype type);
 // Elements of a block, 1 where there are none.
 FCI_FN uint32_t fci_number_block(fc_dtype type);
-// Of n elements, n a multiple of the block.
+// Bytes of n elements, n a multiple of the block.
 FCI_FN uint64_t fci_number_bytes(fc_dtype type, uint64_t n);
 // Elements [first, first + n) of a stored row as float; first and n are multiples of the block.
 FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out);
 // Whether floats can be written as the type.
 FCI_FN bool fci_number_can_encode(fc_dtype type);
-// The other way: n floats (a multiple of the block) as a type that can be encoded; false where they
-// hold what it cannot express.
+// n floats (a multiple of the block) as a type that can be encoded; false: it cannot express one.
 FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored);
 
 // ---- private to this section
@@ -4901,7 +4898,7 @@ FCI_FN float fci_number_f16_to_f32(uint16_t h) {
     return fci_bits_float(sign | fci_float_bits(small));
 }
 
-// to nearest, ties to even; one NaN per sign, as in ggml
+// To nearest, ties to even; one NaN per sign, as in ggml.
 FCI_FN uint16_t fci_number_f32_to_f16(float f) {
     uint32_t bits = fci_float_bits(f), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
     if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
@@ -4999,8 +4996,8 @@ FCI_FN void fci_number_decode_q5_1(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-// K-quants: 256 elements. Two bits a weight lie in halves of 128: byte 32h + l holds, from low to
-// high, elements 128h + l, + 32, + 64, + 96; each 16 elements have a scale.
+// K-quants: blocks of 256 elements. Two bits per weight lie in halves of 128: byte 32h + l holds,
+// from low to high, elements 128h + l, + 32, + 64, + 96; each 16 elements have a scale.
 FCI_FN void fci_number_decode_q2_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 84, out += 256) {
         float d = fci_half_at(b + 80), dmin = fci_half_at(b + 82);
@@ -5119,7 +5116,7 @@ FCI_FN void fci_number_decode_mxfp4(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-// ---- Encoders: as ggml's reference rounds.
+// ---- Encoders, rounding as ggml's reference does.
 
 FCI_INLINE void fci_number_put_le16(uint8_t *p, uint16_t h) {
     p[0] = (uint8_t)h;
@@ -5127,8 +5124,7 @@ FCI_INLINE void fci_number_put_le16(uint8_t *p, uint16_t h) {
 }
 
 // A block of Q8_0; false where a number is not finite, or the scale is past the largest half. The
-// weights are divided by the scale before that is rounded. Where it is so small that its inverse
-// overflows, they are zero.
+// weights are divided by the scale before it is rounded; they are 0 where its inverse overflows.
 FCI_FN bool fci_number_encode_q8_0(const float *x, uint8_t *b) {
     float highest = 0;
     for (int i = 0; i < 32; i++) {
@@ -5147,9 +5143,10 @@ FCI_FN bool fci_number_encode_q8_0(const float *x, uint8_t *b) {
 }
 
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type) {
-    static const fci_dtype table[FC_DTYPE_COUNT] = {{"", 0, 1, -1},
+    static const fci_dtype table[FC_DTYPE_COUNT] = {
+        {"", 0, 1, -1},
 #define FINERCUT_X(id, name, bits, block, gguf, st) {st, bits, block, gguf},
-                                                    FINERCUT_DTYPES(FINERCUT_X)
+        FINERCUT_DTYPES(FINERCUT_X)
 #undef FINERCUT_X
     };
     return &table[(unsigned)type < FC_DTYPE_COUNT ? type : FC_DTYPE_INVALID];
