@@ -15979,8 +15979,8 @@ FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, si
 }
 
 // >> distance
-// How far a pruned model's output is from the original's: one row a distance. Each value of a
-// position is 0 or more, so what a part of a text has gathered bounds the whole from below.
+// Distances of a pruned model's output from the original's, one table row per metric. A position's
+// value is never negative, so the sum over part of a text is a lower bound of the whole.
 
 typedef struct fci_distance_position { // both models' output at one position
     const float *p, *q;       // logits [vocab] of the original and of the pruned model
@@ -15999,15 +15999,14 @@ typedef enum fci_distance_mean {
 typedef struct fci_distance {
     double (*position)(const fci_kernels *k, const fci_distance_position *at);
     fci_distance_mean mean;
-    bool root;     // a sequence counts with the square root of its positions' sum
+    bool root;     // a sequence counts as the square root of its positions' sum
     bool original; // needs p
 } fci_distance;
 
-// The original model's side of a comparison. What is compared are a position's *outputs*: its
-// logits, or, for distances that know only lengths and angles, R n in the place of W n, where n is
-// the final norm's row (rounded, where the head's product would round it), W = Q R the output
-// weights, [vocab, hidden], Q of orthonormal columns and R a triangle [hidden, hidden]: Q changes
-// no length and no angle.
+// The original model's side of a comparison. The *outputs* of a position are its logits W n, or,
+// for metrics of lengths and angles, R n. Here n is the final norm's row (rounded as for the head's
+// product) and W = Q R the output weights [vocab, hidden], with orthonormal columns in Q and R
+// [hidden, hidden] triangular: Q preserves lengths and angles.
 typedef struct fci_reference {
     const fci_distance *distance;
     const fc_tokens *tokens;
@@ -16015,45 +16014,45 @@ typedef struct fci_reference {
     double *lse;      // log-sum-exp of its outputs [all positions]
     size_t width;     // of outputs
     size_t batch;     // rows of outputs at a time
-    double row_units; // work of one row of outputs, in forward passes of a sequence
-    float *triangle;  // R as a file has it, or NULL: outputs are logits
+    double row_units; // cost of a row of outputs, in forward passes of a sequence
+    float *triangle;  // R, stored as in a file; NULL: outputs are logits
     void *packed, *scratch; // of R's products
-    double *gram;           // [hidden, hidden] while R is found, as the next two
+    double *gram;           // [hidden, hidden] while R is computed, as the next two
     float *part, *columns;  // [hidden, hidden], [hidden, chunk + 1]
-    // outputs that are kept [n_kept, width]; those of other positions are computed as needed
+    // outputs that are kept [n_kept, width]; others are computed as needed
     float *kept;
     uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
-    uint32_t *owners; // [n_kept] whose
+    uint32_t *owners; // [n_kept] their positions
     size_t n_kept;
 } fci_reference;
 
 // One position of a pruned model.
 typedef struct fci_item {
     const float *x;     // its residual row at the head's entrance
-    uint32_t position;  // among those of all sequences
-    double *value;      // where its distance goes
+    uint32_t position;  // in all sequences together
+    double *value;      // receives the distance
     const float *p, *q; // outputs, set by fci_distance_items
 } fci_item;
 
-// What the sum over sequences is divided by.
+// The divisor of the sum over sequences.
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
-// Numbers of an output: the vocabulary, or hidden.
+// Width of an output: the vocabulary, or hidden.
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
-// Without what is kept.
+// Bytes, without kept outputs.
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions);
 // Zeroed allowed.
 FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
 // `kept` bytes may be used to keep outputs.
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
                                   const fc_tokens *t, uint64_t kept, fc_error *err);
-// Fills r->lse from r->rows; an original that is not finite cannot be compared with anything.
+// Fills r->lse from r->rows; an error where the original's output is not finite.
 FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err);
-// Keeps the outputs of the first r->n_kept positions of `order`, instead of others. `wanted` is
-// scratch, a byte a position.
+// Keeps the outputs of the first r->n_kept positions of `order` only. `wanted` is scratch, a byte
+// per position.
 FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
                                   uint8_t *wanted, fc_error *err);
-// The distances of items, in any order. Rows are gathered, so that one pass over the head's weights
-// serves as many as fit, and those of one position share the original's row.
+// Computes the distances of items, in any order. As many rows as fit share a pass over the head's
+// weights, and those of one position share the original's row.
 FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
                                   fc_error *err);
 // The row of a metric.
@@ -16081,14 +16080,14 @@ FCI_FN double fci_distance_euclidean(const fci_kernels *k, const fci_distance_po
     return k->squared_difference(at->p, at->q, at->vocab);
 }
 
-// From the difference: 4 |p| |q| sin^2(angle / 2) = |p - q|^2 - (|p| - |q|)^2, as small angles
-// would be lost in the rounding of their cosine.
+// From 4 |p| |q| sin^2(angle / 2) = |p - q|^2 - (|p| - |q|)^2: small angles would be lost in the
+// rounding of their cosine.
 FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_distance_position *at) {
     double dots[3];
     k->dots(at->p, at->q, at->vocab, dots);
     double p = sqrt(dots[0]), q = sqrt(dots[2]), area = 4 * p * q;
     double sine = k->squared_difference(at->p, at->q, at->vocab) - (p - q) * (p - q);
-    // of nothing: a right angle; NaN stays NaN
+    // a right angle where one is zero; NaN stays NaN
     sine = area > 0 ? sine / area : area == 0 ? 0.5 : area;
     sine = sine < 0 ? 0 : sine > 1 ? 1 : sine;
     return 2 * atan2(sqrt(sine), sqrt(1 - sine));
@@ -16139,9 +16138,9 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
 }
 
 #define FCI_REFERENCE_NONE UINT32_MAX
-#define FCI_REFERENCE_CHUNK 256 // rows of W whose products are summed in float32; the chunks' sums in double
+#define FCI_REFERENCE_CHUNK 256 // rows of W per sum in float32; chunks are summed in double
 
-// Does R serve? Only where nothing else is done to the logits, and where it is smaller than W.
+// Whether outputs are R n: only where logits are not changed further, and R is smaller than W.
 FCI_FN bool fci_distance_reference_turned(const fc_model *m, fc_metric metric) {
     return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) &&
            m->hyper.logit_cap == 0 && m->hyper.logit_divisor == 1 &&
@@ -16152,7 +16151,7 @@ FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
     return (size_t)(fci_distance_reference_turned(m, metric) ? m->hyper.hidden : m->hyper.vocab);
 }
 
-// What is there only while R is found.
+// Buffers for computing R.
 FCI_FN void fci_distance_reference_workspace(fci_reference *r, uint64_t d, fci_group *g) {
     fci_each(g, &r->gram, d, d * sizeof *r->gram, "output weights");
     fci_each(g, &r->part, d, d * sizeof *r->part, "output weights");
@@ -16193,7 +16192,7 @@ FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r) {
     memset(r, 0, sizeof *r);
 }
 
-// Rows [first, first + n) of W as columns of `out` [hidden, n]; as the head's product rounds them.
+// Rows [first, first + n) of W as columns of `out` [hidden, n], rounded as for the head's product.
 FCI_FN void fci_distance_reference_columns(const fc_model *m, size_t first, size_t n, float *row,
                                            float *out) {
     const fci_matrix *w = &m->output;
@@ -16207,7 +16206,7 @@ FCI_FN void fci_distance_reference_columns(const fc_model *m, size_t first, size
     }
 }
 
-// gram [hidden, hidden] = transpose of W times W.
+// gram [hidden, hidden] = W^T W.
 FCI_FN fc_code fci_distance_reference_gram(fci_engine *e, const fci_reference *r, fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
@@ -16246,8 +16245,8 @@ FCI_FN void fci_distance_reference_column_task(void *arg, size_t task, uint32_t 
     }
 }
 
-// R as the Cholesky factor of W's Gram matrix: that of a QR decomposition, up to signs. A column
-// that depends on those before it within rounding adds nothing.
+// R is the Cholesky factor of W^T W, which is that of a QR decomposition up to signs. A column that
+// depends on earlier ones, within rounding, becomes zero.
 FCI_FN fc_code fci_distance_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
     fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
@@ -16361,7 +16360,7 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
     for (size_t i = 0; i <= r->n_kept && !code; i++) {
         bool missing = i < r->n_kept && r->slots[order[i]] == FCI_REFERENCE_NONE;
         if (missing) {
-            while (wanted[r->owners[slot]]) slot++; // as many are superfluous as are missing
+            while (wanted[r->owners[slot]]) slot++; // as many are free as are missing
             r->slots[r->owners[slot]] = FCI_REFERENCE_NONE;
             r->slots[order[i]] = (uint32_t)slot;
             r->owners[slot] = order[i];
@@ -16433,8 +16432,8 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
 }
 
 // >> plan
-// A plan: which sublayers went, in which order, with every score. Its checks, its binding to a
-// model, and plan.json, "finercut-plan-1": one table of fields serves the writer and the reader.
+// A plan: the removed sublayers in order, with every score; its checks, its binding to a model, and
+// plan.json.
 
 struct fc_plan {
     fci_context c; // allocator and files only
@@ -16449,34 +16448,34 @@ typedef enum fci_plan_type {
     FCI_PLAN_METRIC, FCI_PLAN_CANDIDATES, FCI_PLAN_SEARCH, FCI_PLAN_COMPUTE, FCI_PLAN_SIMD
 } fci_plan_type;
 
-// Empty, to be freed with fc_plan_free.
+// An empty plan, to be freed with fc_plan_free.
 FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err);
-// One more step, of this many scores.
+// Appends a step with room for this many scores.
 FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
                                size_t n_scores, fc_error *err);
-// The sublayers [*first, *first + *count) that a candidate consists of.
+// The sublayers [*first, *first + *count) of a candidate.
 FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
                                uint32_t *count);
-// How many ids candidates have, and whether one of them may be removed by this plan.
+// Number of candidate ids.
 FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
-// Whether a candidate may go: its kind and place.
+// Whether this plan may remove a candidate, by its kind and block.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
-// a before b: smaller, ties to the lower candidate; what is not a number is behind everything.
+// Whether a is before b: smaller, ties to the lower candidate, NaN last.
 FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
-// NULL: has none
+// The step's score of a candidate, or NULL.
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate);
-// Takes what a step removed out of the mask.
+// Clears what a step removed in the mask.
 FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask);
-// Binds a plan to a model: no number of a plan that came from elsewhere is used before. mask
-// [2 * n_blocks] becomes what all its steps leave.
+// Checks that a plan fits a model; a plan from elsewhere must pass before it is used. mask [2 *
+// n_blocks] becomes what all its steps leave.
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err);
-// The value'th name of an enumeration, NULL past its end.
+// The name of an enumeration's value, NULL past its end.
 FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value);
 // Of a whole model.
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
-// What `put` makes of a plan, saved at `path`, or given to `out`.
+// Saves the output of `put` for a plan at `path`, or gives it to `out`.
 FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
                              fc_output_kind kind, const char *path, fc_text *out, fc_error *err);
 
@@ -16579,7 +16578,7 @@ FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) {
     return NULL;
 }
 
-// Whether one of the others could not have stayed behind what the step removed.
+// Checks another score of a step: it must not be before that of what was removed.
 FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, const fc_score *c,
                                     fc_error *err) {
     char name[24];
@@ -16608,11 +16607,11 @@ FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, 
                     c->exact ? "an exact score" : "a bound", s->score, c->value);
 }
 
-// one-shot goes by the scores of step 1.
+// One-shot removes in the order of the scores of step 1.
 FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *err) {
     const fc_step *first = &p->steps[0];
     const fc_score *now = fci_plan_score(first, p->steps[index].removed), *other = first->scores;
-    size_t ahead = 0; // of it: as many as went before
+    size_t ahead = 0; // must equal the number of earlier steps
     for (size_t i = 0; now && i < first->n_scores; i++, other++)
         ahead += fci_plan_before(other->value, other->candidate, now->value, now->candidate);
     if (first->n_scores == 0 || (now && ahead == index)) return FC_OK;
@@ -16620,13 +16619,13 @@ FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *er
                     "removed: expected the next one in order of step 1's scores");
 }
 
-// Whether the step is of a search that scores every candidate then left.
+// Whether the step's search scores every remaining candidate.
 FCI_FN bool fci_plan_scores_all(const fc_plan *p, size_t index) {
     const fc_search search = p->info.search;
     return search != FC_SEARCH_RANDOM && (search != FC_SEARCH_ONE_SHOT || index == 0);
 }
 
-// What an earlier step scored, and none removed since, is what this one scores or chooses from.
+// A step has the candidates of the last step with scores that no step removed since.
 FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err) {
     const fc_step *s = &p->steps[index], *from = s;
     size_t left = 0;
@@ -16655,7 +16654,7 @@ FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err
                     (unsigned long long)left, (unsigned long long)s->n_scores);
 }
 
-// A step by itself and after those before it: what it removed is what its scores say had to go.
+// Checks a step, alone and after earlier ones: it must have removed what its scores demand.
 FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     const fc_plan_info *info = &p->info;
     const fc_step *s = &p->steps[index];
@@ -16686,7 +16685,7 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     return alone ? fci_plan_check_order(p, index, err) : fci_plan_check_left(p, index, err);
 }
 
-// Is the plan of this model?
+// Whether the plan is of this model.
 FCI_FN fc_code fci_plan_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
     const fc_plan_model *of = &p->info.model;
     const bool same = strcmp(of->fingerprint, m->fingerprint) == 0;
@@ -16730,7 +16729,7 @@ FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask) {
     memset(mask + first, 0, count);
 }
 
-// Are the candidates of a step those that the mask has?
+// Whether the candidates of a step are those of the mask.
 FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask, fc_error *err) {
     const fc_step *s = &p->steps[index];
     const bool all = s->n_scores && fci_plan_scores_all(p, index);
@@ -16781,21 +16780,20 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
     return FC_OK;
 }
 
-// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Steps come
-// one a line; what stands after any of them may be cut off (and the brackets closed) and it is a
-// plan still.
+// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Each step is
+// a line; a file cut after any of them, with the brackets closed, is still a plan.
 
 #define FCI_PLAN_FORMAT "finercut-plan-1"
-#define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: 4 MB are a model of 126 blocks ranked to the end
+#define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: a full ranking of 126 blocks takes 4 MB
 #define FCI_PLAN_BLOCKS 4096
 
 typedef struct fci_plan_field {
-    const char *section; // object that holds it; "" is the outermost
+    const char *section; // object that holds it; "": the outermost
     const char *name;
     fci_plan_type type;
     bool required;
     size_t at;           // in fc_plan_info
-    uint64_t low, high;  // of integers; bytes of a text without its end
+    uint64_t low, high;  // of integers, or of a text's length
 } fci_plan_field;
 
 #define FCI_PLAN_AT(member) offsetof(fc_plan_info, member)
@@ -16969,7 +16967,7 @@ FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_erro
     return fci_plan_give(p, fci_plan_write, FC_OUTPUT_PLAN, NULL, out, err);
 }
 
-// Reading. Every field that this version knows is checked; others are passed over.
+// Reading. Every known field is checked; others are ignored.
 
 FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, char *at,
                                   fc_error *err) {
@@ -17013,7 +17011,7 @@ FCI_FN fc_code fci_plan_read_word(const fci_plan_field *f, const fci_json *v, fc
     return fci_json_bad(err, v, f->name, expected);
 }
 
-// A number, or null for what was not finite when it was written.
+// A number, or null for one that was not finite.
 FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double low, double *out,
                                   fc_error *err) {
     if (!fci_json_is(v, FCI_JSON_NULL) && !fci_json_is(v, FCI_JSON_NUMBER))
@@ -17060,7 +17058,7 @@ FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object
     return FC_OK;
 }
 
-// Sequences of at least a token each, the longest of `length`; a plan need not tell of them.
+// Checks the numbers of sequences and tokens, which may be absent, against each other.
 FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_info *info,
                                          fc_error *err) {
     const uint64_t sequences = info->calibration.n_sequences, length = info->calibration.length,
@@ -17076,7 +17074,7 @@ FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_inf
     return fci_json_bad(err, v ? v : object, "calibration: n_positions", expected);
 }
 
-// The whole header; sections but the model's may be missing.
+// Reads the header; only the model's section is required.
 FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
     static const char *const sections[] = {"model", "calibration", "cost"};
     const fci_json *format, *object;
@@ -17106,7 +17104,7 @@ typedef struct fci_plan_reader {
     fc_error *err;
 } fci_plan_reader;
 
-// The id of "attn.7". Names have one spelling, so that two of them are never one candidate.
+// The id of "attn.7". A name has one spelling, so two names are never one candidate.
 FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const char *field,
                                   uint32_t *id) {
     const fc_plan_info *info = &r->plan->info;
@@ -17139,7 +17137,7 @@ FCI_FN int fci_plan_compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-// What stands beside a value: of an estimate, or of a bound in a race; neither must.
+// The optional fields beside a value, of an estimate or of a bound.
 FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error *err) {
     const fci_json *positions = fci_json_get(object, "positions"),
                    *margin = fci_json_get(object, "margin"),
@@ -17164,8 +17162,8 @@ FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error
     return code;
 }
 
-// {"attn.0": {"value": 0.1, "exact": true}, ...}. Names are unique, so that they fit r->scores;
-// tools that rewrite JSON may have sorted them their way.
+// {"attn.0": {"value": 0.1, "exact": true}, ...}, in any order, as tools that rewrite JSON may
+// sort. Names are unique, so they fit r->scores.
 FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
     const fci_json *key = fci_json_first(object);
     for (uint32_t i = 0; i < object->count; i++, key = fci_json_next(key + 1)) {
@@ -17293,30 +17291,28 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
 }
 
 // >> search
-// FinerCut's greedy (paper, Algorithm 1): at each step the candidate whose removal moves the output
-// least away from the original's goes. `exhaustive` scores every candidate on all sequences; `race`
-// finds the same winner, bit for bit, and stops scoring a candidate once it cannot win any more;
-// `confident` stops once it is unlikely to win; `one-shot` and `random` choose by one look and by
-// none.
+// FinerCut's greedy search (paper, Algorithm 1): each step removes the candidate whose removal
+// changes the output least. `exhaustive` scores every candidate on all sequences; `race` finds the
+// same winner, bit for bit, but stops scoring a candidate once it cannot win; `confident` stops
+// once it is unlikely to win; `one-shot` uses the scores of step 1 only, `random` none.
 
-// A candidate of the current step. What is known of it is a table of its positions' distances,
-// filled in any order; sums over it are always made in the order of positions and sequences, so
-// that their bits do not depend on how it was filled. What is unknown counts as 0 in them: as every
-// distance is 0 or more, and adding and roots round monotonically, a part's sum never exceeds the
-// whole.
+// A candidate of the current step, with a table of its positions' distances, filled in any order.
+// Sums always run in the order of positions and sequences, so their bits do not depend on how the
+// table was filled. Unknown distances count as 0: as distances are never negative and addition and
+// roots round monotonically, the sum of a part never exceeds the whole.
 typedef struct fci_search_runner {
-    uint32_t candidate, first, entry; // its first sublayer, and the one after its last
+    uint32_t candidate, first, entry; // the candidate's first sublayer and the one after its last
     uint32_t known;    // positions
     double sum;        // of what is known
-    double value;      // as a score: what candidates are compared by, as a plan's reader sees them
-    double guess;      // the sum of the whole; race: NaN where nothing suggests one
+    double value;      // the sum as a score; candidates are compared by it, as in a plan
+    double guess;      // expected sum of the whole; race: NaN where unknown
     double *values;    // [positions], negative: unknown
     uint32_t *reach;   // [sequences] known from their starts up to here
-    int dropped;       // confident: given up, at
-    double margin;     // this many standard errors
+    int dropped;       // confident: given up,
+    double margin;     // at this many standard errors behind the leader
 } fci_search_runner;
 
-typedef struct fci_search_piece { // a lane to be run: a runner's sequence, or the beginning of it
+typedef struct fci_search_piece { // a lane to run: a runner's sequence or the start of it
     uint32_t runner, sequence, length;
 } fci_search_piece;
 
@@ -17330,13 +17326,13 @@ typedef struct fci_search {
     double divisor;
     size_t n_positions, n_counted; // all, and those that have a distance
     uint8_t *mask;     // [2 * n_blocks]
-    // The trail: a sequence's rows at every `spacing`th sublayer's entrance from `base` on are
-    // kept. Those between two of them, a segment, are computed again when its candidates run.
-    uint32_t base, spacing, segment; // segment: the one that is there, FCI_SEARCH_NONE: none
+    // The trail: rows of all sequences at the entrance of every `spacing`th sublayer from `base`
+    // on. The rows between two of those, a segment, are recomputed when its candidates run.
+    uint32_t base, spacing, segment; // segment: the one in memory, or FCI_SEARCH_NONE
     float *trail_rows;    // [kept sublayers, positions, hidden]
     float *segment_rows;  // [spacing - 1, positions, hidden]
-    float **trail;        // [sequences, 2 * n_blocks + 1], NULL: not kept
-    float **between;      // the same of the segment
+    float **trail;        // [sequences, 2 * n_blocks + 1]; NULL: not kept
+    float **between;      // the same for the segment
     uint8_t *below;       // [2 * n_blocks] the mask up to the segment's end
     fci_search_runner *runners;  // candidates of the step
     size_t n_runners;
@@ -17344,40 +17340,40 @@ typedef struct fci_search {
     uint32_t *reaches;    // [candidates, sequences]
     uint32_t *picks;      // random: all candidates, shuffled
     uint32_t *draw;       // [sequences] confident: shuffled
-    // race, confident: complete, and in front of all that are complete
+    // race, confident: the first of the complete runners
     const fci_search_runner *leader;
     uint32_t *order;      // [positions] race: heaviest first, by the leader's distances
     uint32_t *sequences;  // [sequences] race: densest first
     double *parts;        // [sequences]
-    const float **cover;  // [positions] a runner's rows in the wave
+    const float **cover;  // [positions] rows of a runner that were run
     fci_search_piece *pieces;    // to be run
     size_t n_pieces;
     fci_lane *lanes; // of a wave
-    // Lanes that ran, until they are scored together: a position that the original's output is not
-    // kept of costs one more row, whoever shares it.
+    // Lanes that ran wait to be scored together: where the original's output is not kept, runners
+    // share the cost of computing it.
     fci_lane *finished;
     size_t n_finished;
-    float *held;          // [room, hidden] their final rows; NULL: scored where the wave left them
-    bool holds;           // whether that is there
+    float *held;          // [room, hidden] their final rows; NULL: read from the engine
+    bool holds;           // whether `held` is used
     size_t room, n_held;  // rows
     fci_item *items;      // [room]
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
     double step_units, step_exhaustive;
-    double ratio; // of the two, at the step before
-    double share; // of a lane's sequence that lanes under way run, on average
-    double began, start, last_report; // start: as if a resumed plan's time had just gone before
-    // share of the work last reported; work that a resumed plan had cost
+    double ratio; // of the two, in the previous step
+    double share; // of its sequence that a running lane covers, on average
+    double began, start, last_report; // start: earlier by a resumed plan's time
+    // share of work last reported; work of a resumed plan
     double shown, resumed_lanes;
 } fci_search;
 
 #define FCI_SEARCH_NONE UINT32_MAX
-#define FCI_SEARCH_ROWS 1024                    // rows that make packing the weights cheap
-#define FCI_SEARCH_KEPT ((uint64_t)112 << 20)   // bytes of the original's outputs, and of rows
+#define FCI_SEARCH_ROWS 1024                    // enough rows to make packing weights cheap
+#define FCI_SEARCH_KEPT ((uint64_t)112 << 20)   // bytes of the original's outputs; of rows
 #define FCI_SEARCH_HELD ((uint64_t)48 << 20)    // held, where no limit is given
-// confident: what the variance that is pooled over candidates counts for, in degrees of freedom, at
-// most. (With 8, one sequence that is dear beyond all others drops nobody at 4 standard errors.)
+// confident: the most degrees of freedom that the pooled variance counts for. (With 8, a single
+// extreme sequence drops nobody at 4 standard errors.)
 #define FCI_CONFIDENT_POOLED 8.0
 #define FCI_SEARCH_CONFIDENCE 4.0
 
@@ -17389,7 +17385,7 @@ FCI_FN uint32_t fci_search_length(const fci_search *s, uint32_t sequence) {
     return (uint32_t)(s->tokens->starts[sequence + 1] - s->tokens->starts[sequence]);
 }
 
-// Positions of a sequence that have a distance: for nll, the last has no next token.
+// Positions of a sequence with a distance: for nll, the last has no next token.
 FCI_FN uint32_t fci_search_counted(const fci_search *s, uint32_t sequence) {
     return fci_search_length(s, sequence) -
            (s->reference.distance->mean == FCI_MEAN_LABELS ? 1 : 0);
@@ -17434,7 +17430,7 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     uint32_t each = d->candidates == FC_CANDIDATES_SUBLAYERS ? 2 : 1,
              blocks = (uint32_t)m->hyper.n_blocks;
     uint32_t first = fci_search_first_block(m, d), all = 0, allowed = 0;
-    for (uint32_t k = 0; k < each * blocks; k++) { // those that are there
+    for (uint32_t k = 0; k < each * blocks; k++) { // those that exist
         uint32_t sublayer = each == 2 ? k : 2 * k + (d->candidates == FC_CANDIDATES_FFN);
         bool there = m->present[sublayer] ||
                      (d->candidates == FC_CANDIDATES_BLOCKS && m->present[sublayer + 1]);
@@ -17457,8 +17453,7 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
 
 // ---- Progress.
 
-// Work of one exhaustive step, in whole forward passes: every candidate a forward of what it
-// leaves.
+// Work of an exhaustive step, in whole forward passes: per candidate a pass through what it leaves.
 FCI_FN double fci_search_exhaustive(const fci_search *s) {
     double now = fci_engine_mask_cost(&s->engine, s->mask, 0), cost = 0;
     for (size_t i = 0; i < s->n_runners; i++) {
@@ -17469,13 +17464,13 @@ FCI_FN double fci_search_exhaustive(const fci_search *s) {
     return cost * (double)s->tokens->n_sequences;
 }
 
-// Does this step score only one candidate, that was chosen before?
+// Whether a step scores only the candidate it has already chosen.
 FCI_FN bool fci_search_picks(const fci_search *s, size_t step) {
     return s->desc->search == FC_SEARCH_RANDOM ||
            (s->desc->search == FC_SEARCH_ONE_SHOT && step > 1);
 }
 
-// Work that the later steps may be, and through *expected all of this one's.
+// Expected work of later steps; *expected is that of this one.
 FCI_FN double fci_search_later(const fci_search *s, double *expected) {
     double one = 0.7 * (double)s->tokens->n_sequences, n = (double)s->n_runners, later = 0;
     *expected = fci_search_picks(s, s->step) ? one : s->step_exhaustive * s->ratio;
@@ -17501,7 +17496,7 @@ FCI_FN int fci_search_report(fci_search *s) {
     p.n_steps = s->n_steps;
     double left = fci_search_later(s, &expected) + expected - s->step_units;
     double done = s->plan->info.cost.lanes - s->resumed_lanes, all = done + left;
-    // Estimates change while the race is on; what is shown as done never goes back.
+    // Estimates change during a race; the share shown never decreases.
     if (s->step > 0 && all > 0 && done / all > s->shown) s->shown = done / all;
     p.done = s->shown;
     p.step_done = expected > 0 ? s->step_units / expected : 0;
@@ -17523,7 +17518,7 @@ FCI_FN int fci_search_tick(void *user, double units) {
     return fci_search_report(s);
 }
 
-FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at least once a step
+FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at least once per step
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
     return fci_search_report(s)
                ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled after %llu of %llu steps",
@@ -17548,13 +17543,13 @@ FCI_FN uint32_t fci_search_segment_of(const fci_search *s, uint32_t sublayer) {
     return (sublayer - s->base) / s->spacing;
 }
 
-// Where the trail is kept at or below a sublayer; 0: at the embeddings.
+// The last sublayer up to this one whose entrance is in the trail; 0: the embeddings.
 FCI_FN uint32_t fci_search_kept_below(const fci_search *s, uint32_t sublayer) {
     return sublayer < s->base ? 0 : s->base + fci_search_segment_of(s, sublayer) * s->spacing;
 }
 
-// Runs a mask over all sequences from sublayer `from` on, where the trail is kept, and keeps what
-// `trail` has places for.
+// Runs a mask over all sequences from sublayer `from` on, which is in the trail, and stores the
+// rows that `trail` has places for.
 FCI_FN fc_code fci_search_follow(fci_search *s, uint32_t from, const uint8_t *mask,
                                  float *const *trail, fc_error *err) {
     size_t stride = fci_search_n_sublayers(s) + 1;
@@ -17573,7 +17568,7 @@ FCI_FN fc_code fci_search_follow(fci_search *s, uint32_t from, const uint8_t *ma
     return FC_OK;
 }
 
-// The current mask's trail above the sublayer `from`.
+// Recomputes the trail of the current mask after sublayer `from`.
 FCI_FN fc_code fci_search_trail(fci_search *s, uint32_t from, fc_error *err) {
     s->segment = s->spacing == 1 ? 0 : FCI_SEARCH_NONE;
     return fci_search_follow(s, fci_search_kept_below(s, from), s->mask, s->trail, err);
@@ -17594,7 +17589,7 @@ FCI_FN fc_code fci_search_load(fci_search *s, uint32_t segment, fc_error *err) {
                     : s->segment_rows +
                           ((k - from - 1) * s->n_positions + s->tokens->starts[q]) * d;
     memset(s->below, 0, n_sublayers);
-    memcpy(s->below, s->mask, end - 1); // the last one's output is the next segment's
+    memcpy(s->below, s->mask, end - 1); // the last sublayer's output belongs to the next segment
     s->segment = segment;
     return fci_search_follow(s, from, s->below, s->between, err);
 }
@@ -17606,7 +17601,7 @@ FCI_FN const float *fci_search_start(const fci_search *s, uint32_t sequence, uin
 
 // ---- Sums.
 
-// Over the positions that are known by `where`.
+// The sum over positions that are known in `where`.
 FCI_FN double fci_search_part(const fci_search *s, const double *values, const double *where,
                               uint32_t q) {
     double part = 0;
@@ -17636,7 +17631,7 @@ FCI_FN bool fci_search_before(const fci_search_runner *a, const fci_search_runne
     return fci_plan_before(a->value, a->candidate, b->value, b->candidate);
 }
 
-// Behind a complete runner; its sum only grows.
+// Whether a runner is behind a complete one: its sum can only grow.
 FCI_FN bool fci_search_lost(const fci_search *s, const fci_search_runner *r) {
     return s->leader && r != s->leader && !fci_search_before(r, s->leader);
 }
@@ -17651,18 +17646,18 @@ FCI_FN fci_search_runner *fci_search_first(const fci_search *s, bool complete_on
     return best;
 }
 
-// How a runner's distance compares with a complete one's, over what is known of both.
+// Ratio of a runner's distance to a complete one's, over the positions known of both.
 FCI_FN double fci_search_ratio(const fci_search *s, const fci_search_runner *r,
                                const fci_search_runner *best) {
     double same = fci_search_sum(s, best->values, r->values);
     return same > 0 ? r->sum / same : 1;
 }
 
-// ---- Forecasts of the race: a runner's unknown distances are taken for the leader's, times a
+// ---- Forecasts of the race: a runner's unknown distances are estimated as the leader's times a
 // factor.
 
 typedef struct fci_search_forecast {
-    double factor; // of a position
+    double factor; // per position
     double total, target;
 } fci_search_forecast;
 
@@ -17677,7 +17672,7 @@ FCI_FN void fci_search_race_forecast(fci_search *s, const fci_search_runner *r, 
         s->parts[q] = fci_search_part(s, r->values, r->values, q);
 }
 
-// One more position; true once the target is reached.
+// Adds a position; true once the target is exceeded.
 FCI_FN bool fci_search_race_foresee(fci_search *s, fci_search_forecast *f, uint32_t q,
                                     uint32_t position) {
     double before = s->parts[q],
@@ -17702,7 +17697,7 @@ FCI_FN void fci_search_add_rest(fci_search *s, const fci_search_runner *r) {
             fci_search_add(s, r, q, fci_search_length(s, q));
 }
 
-// Notes where a runner's rows of unknown positions are; how many.
+// Sets s->cover to a runner's rows of unknown positions; returns their number.
 FCI_FN size_t fci_search_cover(fci_search *s, const fci_lane *lanes, size_t n_lanes) {
     const fci_search_runner *r = &s->runners[lanes[0].tag];
     const float *rows = s->held ? s->held : s->engine.x;
@@ -17730,7 +17725,8 @@ FCI_FN uint32_t fci_search_sequence_of(const fci_search *s, size_t position) {
     return (uint32_t)low;
 }
 
-// Adds items of a runner's lanes: all, or in a race as many of the heaviest as should settle it.
+// Adds items of a runner's lanes: all, or in a race those with the largest expected distances that
+// should suffice to lose it.
 FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_lanes,
                                 size_t n_items) {
     fci_search_runner *r = &s->runners[lanes[0].tag];
@@ -17764,7 +17760,8 @@ FCI_FN size_t fci_search_lanes_of_one(const fci_search *s, size_t first) {
     return end;
 }
 
-// Scores the lanes that ran, in rounds until every runner of them is either known or lost.
+// Scores the lanes that ran, in rounds, until all their positions are known or their runner is
+// lost.
 FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
     fci_lane *lanes = s->finished;
     fc_code code = FC_OK;
@@ -17797,7 +17794,7 @@ FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
     return code;
 }
 
-// Takes over the lanes of a wave that ran.
+// Appends the lanes of a wave to those that wait to be scored.
 FCI_FN void fci_search_hold(fci_search *s, size_t n_lanes, size_t rows) {
     size_t d = (size_t)s->m->hyper.hidden;
     if (s->held) memcpy(s->held + s->n_held * d, s->engine.x, rows * d * sizeof *s->held);
@@ -17827,8 +17824,8 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
     fc_code code = s->n_held + rows > s->room ? fci_search_score(s, err) : FC_OK;
     if (code) return code;
     before = s->step_units;
-    s->share = share;               // for reports on the way
-    s->engine.stray_allowed = true; // a candidate without which a router strays scores NaN
+    s->share = share;               // for progress during the wave
+    s->engine.stray_allowed = true; // if removing a candidate makes a router stray, it scores NaN
     code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
     s->engine.stray_allowed = false;
     s->share = 1;
@@ -17838,7 +17835,7 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
     return s->held ? FC_OK : fci_search_score(s, err);
 }
 
-// Rows of a runner's pieces from the i'th on.
+// Rows of the pieces of piece i's runner, from i on.
 FCI_FN size_t fci_search_piece_rows(const fci_search *s, size_t i) {
     size_t rows = 0;
     for (uint32_t runner = s->pieces[i].runner; i < s->n_pieces && s->pieces[i].runner == runner;
@@ -17847,8 +17844,8 @@ FCI_FN size_t fci_search_piece_rows(const fci_search *s, size_t i) {
     return rows;
 }
 
-// Runs a segment's pieces in waves as large as fit. A runner is divided between two waves only
-// where that makes a small one large.
+// Runs a segment's pieces in waves as large as fit. A runner is split between two waves only where
+// the first would be small otherwise.
 FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error *err) {
     size_t n = 0, rows = 0;
     fc_code code = FC_OK;
@@ -17865,7 +17862,7 @@ FCI_FN fc_code fci_search_run_segment(fci_search *s, uint32_t segment, fc_error 
             n = rows = 0;
             if (!code && fci_search_lost(s, r)) continue;
         }
-        // its wave has its own lanes, so only before ours
+        // loading uses s->lanes, so only before the first lane is added
         if (!code) code = fci_search_load(s, segment, err);
         if (code) return code;
         fci_search_lane(s, &s->lanes[n++], p->sequence, p->length, r->entry,
@@ -17888,7 +17885,7 @@ FCI_FN fc_code fci_search_run_pieces(fci_search *s, fc_error *err) {
 // ---- The modes.
 
 FCI_FN fc_code fci_search_exhaust(fci_search *s, const fci_search_runner **winner, fc_error *err) {
-    // so that a wave shares the original's outputs
+    // by sequence, so that the candidates of a wave share the original's outputs
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
         for (size_t i = 0; i < s->n_runners; i++)
             fci_search_add(s, &s->runners[i], q, fci_search_length(s, q));
@@ -17897,9 +17894,8 @@ FCI_FN fc_code fci_search_exhaust(fci_search *s, const fci_search_runner **winne
     return code;
 }
 
-// What a candidate is expected to come to at this step: as much more than it came to at the step
-// before as the best came to more than the best before that. All of it is in the plan, so that a
-// resumed race is the same one.
+// A candidate's expected sum at this step: its sum at the last step plus the best score's growth in
+// that step. All of it is in the plan, so that a resumed race is the same.
 FCI_FN double fci_search_race_expect(const fci_search *s, uint32_t candidate) {
     size_t n = s->plan->info.n_steps;
     const fc_step *last = n > 0 ? &s->plan->steps[n - 1] : NULL;
@@ -17909,8 +17905,8 @@ FCI_FN double fci_search_race_expect(const fci_search *s, uint32_t candidate) {
     return ((then->exact ? then->value : then->expected) + (last->score - before)) * s->divisor;
 }
 
-// Race, first: who is probably in front. At the first step all run a piece of the first sequence;
-// afterwards a candidate is taken to add what it added at the step before.
+// The start of a race: guesses the front runner. At the first step all run a piece of the first
+// sequence; later steps use fci_search_race_expect.
 FCI_FN fc_code fci_search_race_guess(fci_search *s, fci_search_runner **front, fc_error *err) {
     bool blind = false;
     uint32_t look = fci_search_length(s, 0);
@@ -17936,7 +17932,7 @@ FCI_FN int fci_search_race_compare(const void *a, const void *b) { // heaviest f
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-// Orders positions, sequences (by weight a position) and what is kept by the leader's distances.
+// Orders positions, sequences (by weight per position) and kept outputs by the leader's distances.
 FCI_FN fc_code fci_search_race_order(fci_search *s, fc_error *err) {
     const double *values = s->leader->values;
     size_t n = fci_max(s->n_positions, s->tokens->n_sequences);
@@ -17955,13 +17951,13 @@ FCI_FN fc_code fci_search_race_order(fci_search *s, fc_error *err) {
     }
     qsort(w, s->n_positions, sizeof *w, fci_search_race_compare);
     for (size_t i = 0; i < s->n_positions; i++) s->order[i] = w[i].at;
-    // w is scratch by now
+    // w is free to be scratch now
     fc_code code = fci_reference_keep(&s->engine, &s->reference, s->order, (uint8_t *)w, err);
     fci_free(&s->m->c, w);
     return code;
 }
 
-// Adds pieces of a runner, densest sequence first, that should put it behind the leader.
+// Adds pieces of a runner, densest sequence first, that should suffice to put it behind the leader.
 FCI_FN void fci_search_race_pieces(fci_search *s, const fci_search_runner *r) {
     fci_search_forecast f;
     bool enough = false;
@@ -17971,7 +17967,7 @@ FCI_FN void fci_search_race_pieces(fci_search *s, const fci_search_runner *r) {
         if (i == counted) continue;
         while (i < counted && !enough)
             enough = fci_search_race_foresee(s, &f, q, (uint32_t)s->tokens->starts[q] + i++);
-        uint32_t length = (i + 31) / 32 * 32; // a beginning only where it saves something
+        uint32_t length = (i + 31) / 32 * 32; // only a start, where that saves much
         if (length > fci_search_length(s, q) / 4 * 3) length = fci_search_length(s, q);
         fci_search_add(s, r, q, length);
     }
@@ -17984,7 +17980,7 @@ FCI_FN int fci_search_race_by_guess(const void *a, const void *b) {
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-// Everyone who is not lost yet goes on, the most promising first.
+// Runs more of every runner that is not lost, the most promising first.
 FCI_FN fc_code fci_search_race_round(fci_search *s, bool *more, fc_error *err) {
     size_t n = 0;
     fci_search_weight_at *w =
@@ -18003,9 +17999,9 @@ FCI_FN fc_code fci_search_race_round(fci_search *s, bool *more, fc_error *err) {
     return fci_search_run_pieces(s, err);
 }
 
-// The one probably in front runs to the end, which bounds the winner from above. Then all others
-// run what should put them behind it, positions that weigh most for the one in front first; who
-// comes to its end before the leader leads.
+// The probable winner runs completely, which bounds the winner from above. Then the others run what
+// should put them behind it, the leader's largest distances first; one that completes with a lower
+// sum becomes the leader.
 FCI_FN fc_code fci_search_race(fci_search *s, const fci_search_runner **winner, fc_error *err) {
     fci_search_runner *front;
     bool more = true;
@@ -18023,7 +18019,7 @@ FCI_FN fc_code fci_search_race(fci_search *s, const fci_search_runner **winner, 
 
 // ---- confident.
 
-// The numbers below n in an order that a seed gives (Fisher and Yates' shuffle, splitmix64).
+// The numbers below n in a seed's order (Fisher-Yates shuffle, splitmix64).
 FCI_FN void fci_search_shuffle(uint64_t state, uint32_t *picks, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) picks[i] = i;
     for (uint32_t i = n; i > 1; i--) {
@@ -18036,8 +18032,8 @@ FCI_FN void fci_search_shuffle(uint64_t state, uint32_t *picks, uint32_t n) {
     }
 }
 
-// How far a runner is behind the leader, by the sequences that are known of it: the mean of a
-// sequence's difference and the sum of squares about it (Welford), and what both of them come to.
+// How far a runner is behind the leader, over its n complete sequences: mean difference per
+// sequence, sum of squared deviations (Welford), and level, the sum of both runners' means.
 typedef struct fci_search_lead {
     double n, mean, squares, level;
 } fci_search_lead;
@@ -18061,8 +18057,8 @@ FCI_FN fci_search_lead fci_search_confident_lead(const fci_search *s, const fci_
     return l;
 }
 
-// Of all candidates together: two or three sequences tell little of a variance, but dozens of
-// candidates that saw them tell what a sequence's differences vary by, relative to their level.
+// The variance pooled over all candidates, relative to their level: two or three sequences tell
+// little about a variance, but dozens of candidates ran them.
 FCI_FN fci_search_spread fci_search_confident_pool(const fci_search *s) {
     fci_search_spread p = {0, 0};
     for (size_t i = 0; i < s->n_runners; i++) {
@@ -18077,17 +18073,16 @@ FCI_FN fci_search_spread fci_search_confident_pool(const fci_search *s) {
     return p;
 }
 
-// As few sequences make rare values less rare, Student's t is turned into the value of the normal
-// distribution that is as improbable (Wallace's approximation), so that z means the same for any
-// number of them.
+// Converts Student's t to the equally improbable value of the normal distribution (Wallace's
+// approximation), so that z means the same for any number of sequences.
 FCI_FN double fci_search_confident_normal(double t, double freedom) {
     return (8 * freedom + 1) / (8 * freedom + 3) * sqrt(freedom * log(1 + t * t / freedom));
 }
 
-// Standard errors behind the leader. What is drawn are whole sequences, without replacement: the
-// positions of one are not independent, and its beginning is not like the rest. The variance is the
-// runner's own and the pooled one, each by its degrees of freedom (Smyth's moderated t); as
-// candidates share sequences and the leader, a degree of the pool counts for a quarter.
+// Standard errors behind the leader. Whole sequences are drawn, without replacement: positions of
+// one are not independent, and its start is unlike the rest. The variance combines the runner's own
+// and the pooled one by degrees of freedom (Smyth's moderated t). Those of the pool count a
+// quarter, as candidates share sequences and the leader.
 FCI_FN double fci_search_confident_margin(const fci_search *s, const fci_search_lead *l,
                                           const fci_search_spread *p) {
     double pooled = p->freedom / 4, all = (double)s->tokens->n_sequences;
@@ -18099,8 +18094,8 @@ FCI_FN double fci_search_confident_margin(const fci_search *s, const fci_search_
     return variance > 0 ? fci_search_confident_normal(l->mean / sqrt(variance), freedom) : 0;
 }
 
-// Runs pieces. Those that come to their end by them do so whatever the leader: where the race would
-// stop them, and so who is exact, depends on the waves.
+// Runs pieces. With `whole`, runners complete without a leader: where a leader would stop them, and
+// so which scores are exact, would depend on the waves.
 FCI_FN fc_code fci_search_confident_run(fci_search *s, bool whole, fc_error *err) {
     bool first = !s->leader;
     if (whole) s->leader = NULL;
@@ -18114,8 +18109,8 @@ FCI_FN bool fci_search_confident_runs(const fci_search *s, const fci_search_runn
     return !r->dropped && !fci_search_complete(s, r) && !fci_search_lost(s, r);
 }
 
-// All who are still in run the next sequences of the draw: enough for the next look to tell more,
-// and for a large wave.
+// The remaining runners run the next sequences of the draw: enough to learn more and to fill a
+// large wave.
 FCI_FN fc_code fci_search_confident_round(fci_search *s, size_t *drawn, fc_error *err) {
     size_t all = s->tokens->n_sequences, from = *drawn, running = 0, rows = 0;
     size_t least = from ? from + fci_max(from / 4, 1) : 2 + all / 16;
@@ -18131,7 +18126,8 @@ FCI_FN fc_code fci_search_confident_round(fci_search *s, size_t *drawn, fc_error
     return fci_search_confident_run(s, *drawn == all, err);
 }
 
-// The second of the step before, by what the plan says of it: so a resumed search does the same.
+// The best remaining candidate by the previous step's scores in the plan, so that a resumed search
+// does the same.
 FCI_FN fci_search_runner *fci_search_confident_guess(const fci_search *s) {
     const fc_step *last = s->step > 1 ? &s->plan->steps[s->step - 2] : NULL;
     fci_search_runner *best = NULL;
@@ -18147,7 +18143,7 @@ FCI_FN fci_search_runner *fci_search_confident_guess(const fci_search *s) {
     return best;
 }
 
-// Who seems to be in front of the leader, most of all; NULL: nobody.
+// The runner that seems farthest in front of the leader, or NULL.
 FCI_FN fci_search_runner *fci_search_confident_front(fci_search *s) {
     fci_search_runner *front = NULL;
     double least = 0;
@@ -18156,7 +18152,7 @@ FCI_FN fci_search_runner *fci_search_confident_front(fci_search *s) {
         fci_search_runner *r = &s->runners[i];
         if (!fci_search_confident_runs(s, r)) continue;
         double mean = fci_search_confident_lead(s, r).mean;
-        if (mean >= least) continue; // what is not a number is not
+        if (mean >= least) continue; // false for NaN
         front = r;
         least = mean;
     }
@@ -18183,16 +18179,16 @@ FCI_FN void fci_search_confident_drop(fci_search *s) {
     }
 }
 
-// A race whose sequences come in a random order, so that those that were run are a sample of all;
-// who is behind the leader by z standard errors is dropped as well. Who seems to be in front of it
-// is completed at once, and who is near it in the end, so that no close case is left to chance.
+// A race over sequences in random order, so that those that ran are a sample; a runner z standard
+// errors behind the leader is dropped too. One that seems in front is completed at once, and those
+// that stay close run to the end, so no close case is left to chance.
 FCI_FN fc_code fci_search_confident(fci_search *s, const fci_search_runner **winner,
                                     fc_error *err) {
     size_t drawn = 0;
     const fci_search_runner *front = fci_search_confident_guess(s);
     fc_code code = front ? fci_search_confident_finish(s, front, err) : FC_OK;
     fci_search_shuffle(s->plan->info.seed + ((uint64_t)s->step << 32), s->draw,
-                       (uint32_t)s->tokens->n_sequences); // anew, as it could be an unlucky one
+                       (uint32_t)s->tokens->n_sequences); // a new draw per step, as one could be unlucky
     while (!code && drawn < s->tokens->n_sequences) {
         code = fci_search_confident_round(s, &drawn, err);
         while (!code && (front = fci_search_confident_front(s)) != NULL)
@@ -18203,7 +18199,8 @@ FCI_FN fc_code fci_search_confident(fci_search *s, const fci_search_runner **win
     return code;
 }
 
-// Candidates that were put in order before: only the next one runs, so that its score is exact.
+// Takes the next candidate of an order that is already known; only that one runs, for an exact
+// score.
 FCI_FN fc_code fci_search_pick(fci_search *s, const fci_search_runner **winner, fc_error *err) {
     const fc_step *first = s->plan->steps;
     const fci_search_runner *best = &s->runners[0];
@@ -18223,7 +18220,7 @@ FCI_FN fc_code fci_search_pick(fci_search *s, const fci_search_runner **winner, 
         best = r;
         least = rank;
     }
-    s->runners[0] = *best; // the others have no score at this step
+    s->runners[0] = *best; // the only one with a score at this step
     s->n_runners = 1;
     fci_search_add_rest(s, &s->runners[0]);
     *winner = &s->runners[0];
@@ -18314,7 +18311,7 @@ FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     const uint64_t n = fci_search_n_sublayers(s), all = s->n_positions,
                    sequences = s->tokens->n_sequences, stride = n + 1,
                    row = s->m->hyper.hidden * sizeof(float);
-    // Sublayers whose entrances some candidate starts from: those from the first candidate's on.
+    // Candidates start from the first candidate's sublayer or later.
     const uint64_t kept = (n - s->base + s->spacing - 1) / s->spacing;
     fci_each(g, &s->held, s->holds ? s->room : 0, row, "final rows");
     fci_each(g, &s->trail_rows, kept * all, row, "trail");
@@ -18339,7 +18336,7 @@ FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     fci_each(g, &s->scores, n, sizeof *s->scores, "scores");
 }
 
-// All that a search holds beside its engine, with a trail of that spacing; not what it may keep.
+// Bytes of a search beside its engine, with a trail of that spacing, without what it may keep.
 FCI_FN uint64_t fci_search_bytes(fci_search *s, uint32_t spacing) {
     const uint64_t weights = fci_search_n_sublayers(s) + s->n_positions + s->tokens->n_sequences;
     fci_group g = fci_group_of(&s->m->c, FCI_COUNT, NULL);
@@ -18349,9 +18346,9 @@ FCI_FN uint64_t fci_search_bytes(fci_search *s, uint32_t spacing) {
            fci_reference_bytes(s->m, s->desc->metric, s->n_positions);
 }
 
-// The closest trail that leaves room for large waves, or else the one that takes the least memory;
-// through *taken the bytes without the engine's, through *kept those for outputs of the original,
-// through *held those for rows.
+// The smallest spacing that leaves room for large waves, else the one that takes least memory.
+// *taken: bytes without the engine's; *kept: those for the original's outputs; *held: those for
+// rows.
 FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, uint64_t *kept,
                               uint64_t *held) {
     fci_engine_sizes e = fci_engine_measure(s->m, longest);
@@ -18363,7 +18360,7 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
                      fci_max(longest, fci_min(FCI_SEARCH_ROWS, s->n_positions)) * e.per_row +
                      32 * e.per_head_row;
     for (uint32_t k = 1; k <= fci_search_n_sublayers(s) - s->base; k++) {
-        // such blocks begin whole
+        // parallel blocks must start whole
         if (k > 1 && k % 2 && s->m->hyper.traits & FCI_TRAIT_PARALLEL) continue;
         uint64_t bytes = fci_search_bytes(s, k);
         const bool enough = !limit || bytes + large <= limit;
@@ -18380,7 +18377,7 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
              spare = limit > *taken + full ? limit - *taken - full : 0;
     *held = fci_min(all, fci_max(FCI_SEARCH_HELD, 2 * wave));
     if (limit) *held = fci_min(*held, spare / 2);
-    if (*held < fci_min(all, wave)) *held = 0; // of no use
+    if (*held < fci_min(all, wave)) *held = 0; // too small to be of use
     if (limit) *kept = fci_min(*kept, spare - *held);
     *taken += *kept + *held;
 }
@@ -18396,15 +18393,15 @@ FCI_FN void fci_search_lay_trail(fci_search *s) {
     }
 }
 
-// The first pass: the whole model's trail and output.
+// The first pass: trail and output of the whole model.
 FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
     size_t n_sublayers = fci_search_n_sublayers(s), stride = n_sublayers + 1;
     uint32_t lowest = (uint32_t)n_sublayers;
     fc_code code = fci_search_trail(s, 0, err);
     if (!code) code = fci_reference_finish(&s->engine, &s->reference, err);
     for (size_t q = 0; q < s->tokens->n_sequences; q++)
-        s->trail[q * stride + n_sublayers] = NULL;       // the original's output stays as it is
-    for (size_t i = 0; i < s->plan->info.n_steps; i++) { // what a resumed plan has removed already
+        s->trail[q * stride + n_sublayers] = NULL;       // the original's output is not overwritten
+    for (size_t i = 0; i < s->plan->info.n_steps; i++) { // removed by a resumed plan
         uint32_t first, count;
         fci_plan_sublayers(s->desc->candidates, s->plan->steps[i].removed, &first, &count);
         fci_plan_remove(s->plan, i, s->mask);
@@ -18426,7 +18423,7 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
 }
 
 FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
-    // until a step is measured
+    // until a step has been measured
     static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.25, 0.6, 0};
     const fc_tokens *t = s->tokens;
     size_t longest;
@@ -18462,7 +18459,7 @@ FCI_FN void fci_search_close(fci_search *s) {
     fci_engine_close(&s->engine);
 }
 
-FCI_FN uint64_t fci_search_hash(uint64_t hash, uint32_t n) { // the same on any machine
+FCI_FN uint64_t fci_search_hash(uint64_t hash, uint32_t n) { // independent of byte order
     const unsigned char bytes[4] = {(unsigned char)n, (unsigned char)(n >> 8),
                                     (unsigned char)(n >> 16), (unsigned char)(n >> 24)};
     return fci_hash(hash, bytes, sizeof bytes);
@@ -18503,7 +18500,7 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
                    strlen(source));
 }
 
-typedef struct fci_search_setting { // of the plan that is resumed, and of this search
+typedef struct fci_search_setting { // of the resumed plan and of this search
     bool same;
     const char *name;
     char old[64], now[64];
@@ -18531,7 +18528,7 @@ FCI_FN void fci_search_counts(fci_search_setting *t, const char *name, uint64_t 
     snprintf(t->now, sizeof t->now, "%llu", (unsigned long long)now);
 }
 
-// The settings that decide a step's numbers.
+// The settings that a step's numbers depend on.
 FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old, fc_error *err) {
     fci_search_setting t[10];
     char hash[2][17];
@@ -18559,7 +18556,7 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old,
     return FC_OK;
 }
 
-// Takes over the steps of a plan of this model that was made with the same settings.
+// Copies the steps of a resumed plan, which must be of this model and the same settings.
 FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, const fc_model *m, fc_error *err) {
     const fc_plan_info *a = &p->info, *b = &old->info;
     uint8_t *mask = (uint8_t *)fci_alloc(&p->c, 2 * m->hyper.n_blocks, 1, "mask", err);
@@ -18582,7 +18579,7 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, const fc_model 
 }
 
 FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
-    double before = s->plan->info.cost.seconds; // of the run that is resumed
+    double before = s->plan->info.cost.seconds; // of the resumed run
     s->began = fci_platform_seconds();
     s->start = s->began - before;
     s->resumed_lanes = s->plan->info.cost.lanes;
@@ -18594,7 +18591,7 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     return code;
 }
 
-// What is done of the model's hash is no share of the search.
+// Progress of hashing the model is no share of the search.
 FCI_FN int fci_search_hashing(void *user, const fc_progress *of) {
     const fc_watch *watch = (const fc_watch *)user;
     fc_progress p = *of;
@@ -18639,7 +18636,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
 // >> perplexity
 // Perplexity and logits: passes over sequences, whole or pruned.
 
-// A run of the engine over all sequences under one mask, handing the final rows of each to `take`.
+// Runs the engine over all sequences under one mask and passes final rows to `take`.
 typedef struct fci_evaluation {
     fc_model *m;
     fci_engine engine;
@@ -18652,7 +18649,7 @@ typedef struct fci_evaluation {
     double *nll; // [head_rows]
     double sum;
     uint64_t count;
-    size_t first; // of the piece that is under way
+    size_t first; // of the current piece
     uint8_t *whole; // [2 * n_blocks]: the mask of the whole model
     fci_lane *lanes;
     // bench
@@ -18664,9 +18661,9 @@ typedef struct fci_evaluation {
 
 // Zeroed allowed.
 FCI_FN void fci_perplexity_close(fci_evaluation *v);
-// Checks the sequences and makes room to run them, with up to head_rows rows of logits at a time.
+// Checks the sequences and opens an engine for them, with up to head_rows rows of logits at a time.
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
-// One pass over all sequences; `take` sees each wave's rows.
+// One pass over all sequences; `take` gets the rows of each wave.
 FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err);
 
 // ---- private to this section
@@ -18678,7 +18675,7 @@ FCI_FN int fci_perplexity_tick(void *user, double units) {
            FC_OK;
 }
 
-// The head's share of `rows` of a sequence of n.
+// Work of the head for `rows` of a sequence's n rows.
 FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_error *err) {
     const double cost = v->engine.sublayer_cost[2 * v->m->hyper.n_blocks];
     return fci_perplexity_tick(v, cost * (double)rows / (double)n)
@@ -18837,9 +18834,9 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
 }
 
 // >> generate
-// Generation: one token after another, over a cache of keys and values.
+// Generates one token at a time, with a cache of keys and values.
 
-// A number in [0, 1) of seed and position (splitmix64).
+// A number in [0, 1) from seed and position (splitmix64).
 FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
 // Whom the generator's engine tells of its work.
 FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *user);
@@ -18856,11 +18853,11 @@ typedef struct fci_generate_entry {
 struct fc_generator {
     fc_model *m;
     uint8_t *mask; // [2 * n_blocks]
-    uint32_t *ids; // [max_positions] the sequence; the first cache.n_past of it were run
+    uint32_t *ids; // [max_positions] the sequence; the first cache.n_past ran
     uint32_t n_ids, max_positions;
     fci_engine engine;
     fci_cache cache;
-    const float *logits;         // after the last of ids; NULL: not known yet
+    const float *logits;         // after the last of ids; NULL: not computed
     fci_generate_entry *entries; // [vocab], for sampling
 };
 
@@ -18950,8 +18947,7 @@ FINERCUT_API const uint32_t *fc_generator_tokens(const fc_generator *g, size_t *
     return g ? g->ids : NULL;
 }
 
-// The last token that is kept is run once more where its logits are wanted: the same row for the
-// cache.
+// The last kept token runs again for its logits, which gives the same row of the cache.
 FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
     if (!g || n >= g->n_ids) return;
     g->n_ids = (uint32_t)n;
@@ -18959,7 +18955,7 @@ FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
     g->logits = NULL;
 }
 
-// A text that has just become a long one, or a short one again, has other keys from the first on.
+// A text that becomes a long one, or a short one again, has other keys from the start.
 FCI_FN void fci_generate_lengthen(fc_generator *g) {
     if (fci_engine_is_long(&g->engine, g->n_ids) != fci_engine_is_long(&g->engine, g->cache.n_text))
         g->cache.n_past = 0;
@@ -18994,16 +18990,16 @@ FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position) {
     return (double)(z >> 11) / 9007199254740992.0;
 }
 
-// likelier first, of equals the lower id
+// More likely first, ties to the lower id.
 FCI_FN int fci_generate_order(const void *a, const void *b) {
     const fci_generate_entry *x = (const fci_generate_entry *)a, *y = (const fci_generate_entry *)b;
     if (x->weight != y->weight) return x->weight > y->weight ? -1 : 1;
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-// Keeps the likeliest entries that together reach the share top_p; returns how many, their weight
-// in *total. What all but the others together cannot miss, a token below (1 - top_p) / n of all,
-// needs no sorting.
+// Keeps the likeliest entries that reach the share top_p; returns their number, and their weight in
+// *total. Tokens below (1 - top_p) / n of all are left out before sorting: they sum to less than 1
+// - top_p.
 FCI_FN size_t fci_generate_nucleus(fci_generate_entry *entries, size_t n, double top_p,
                                    double *total) {
     const double wanted = top_p * *total, least = (1 - top_p) * *total / (double)n;
@@ -19032,7 +19028,7 @@ FCI_FN uint32_t fci_generate_sample(const fc_generator *g, const float *logits, 
     at = fci_generate_draw(how->seed, g->n_ids) * total;
     for (i = 0; i + 1 < n && at >= (double)g->entries[i].weight; i++)
         at -= (double)g->entries[i].weight;
-    // rounding of the sum may lead past the last likely one
+    // rounding may lead to an entry of weight 0
     while (i > 0 && g->entries[i].weight == 0) i--;
     return g->entries[i].id;
 }
@@ -19080,7 +19076,7 @@ typedef struct fci_generate_ends { // the tokens that end a text
     uint32_t n;
 } fci_generate_ends;
 
-// An id that no token has cannot come, so it ends nothing; some files say -1.
+// Ids without a token never come, so they are ignored; some files say -1.
 FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, fci_generate_ends *e,
                                           const fci_json *n, fc_error *err) {
     if (n->type != FCI_JSON_NUMBER)
@@ -19093,7 +19089,7 @@ FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, fci_generate_ends *
     return FC_OK;
 }
 
-// *found: the file names them, or says that there are none.
+// *found: the file gives them, or says that there are none.
 FCI_FN fc_code fci_generate_ends_json(const fc_model *m, const char *name, fci_generate_ends *e,
                                       bool *found, fc_error *err) {
     fci_arena scratch = {&m->c, NULL};
@@ -19155,7 +19151,7 @@ FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *
     return FC_OK;
 }
 
-// Ids becoming text: bytes that are not yet a character wait in `raw`.
+// Ids to text; the bytes of an incomplete character wait in `raw`.
 typedef struct fci_generate_stream {
     const fc_tokenizer *t;
     const fc_generate_desc *desc;
@@ -19165,7 +19161,7 @@ typedef struct fci_generate_stream {
     double done; // share of the tokens
 } fci_generate_stream;
 
-// Whether n < 4 bytes may be the beginning of a character.
+// Whether n < 4 bytes may be the start of a character.
 FCI_FN bool fci_generate_stream_unfinished(const char *p, size_t n) {
     const unsigned char first = (unsigned char)p[0];
     const size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
@@ -19175,7 +19171,7 @@ FCI_FN bool fci_generate_stream_unfinished(const char *p, size_t n) {
     return true;
 }
 
-// Moves characters from raw to text and hands them on; at the end also what will not become one.
+// Moves whole characters from raw to text and passes them on; at the end also an incomplete one.
 FCI_FN fc_code fci_generate_stream_flush(fci_generate_stream *s, bool end, fc_error *err) {
     const size_t before = s->text.n;
     size_t at = 0;
@@ -19197,8 +19193,7 @@ FCI_FN fc_code fci_generate_stream_flush(fci_generate_stream *s, bool end, fc_er
     return FC_OK;
 }
 
-// What a token adds may depend on the one before it (a blank between words), so that is decoded
-// along.
+// A token's text may depend on the one before it (a space between words), so both are decoded.
 FCI_FN fc_code fci_generate_stream_add(fci_generate_stream *s, uint32_t id, fc_error *err) {
     const uint32_t both[2] = {s->previous, id};
     fc_text before, after;
@@ -19243,7 +19238,7 @@ FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_generate_stream *s,
     return fci_generate_stream_flush(s, true, err);
 }
 
-// The prompt's tokens, with what the post-processor puts before a text but not what it puts behind.
+// The prompt's tokens, with the post-processor's prefix but not its suffix.
 FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const char *prompt,
                                    size_t length, uint32_t most, fc_tokens *out, fc_error *err) {
     fc_code code = fc_tokenize(t, prompt, length, FINERCUT_TOKENIZE_SPECIAL, out, err);
@@ -19304,9 +19299,9 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
 }
 
 // >> speed
-// Speed: prompts, generation and matrix products against the peak of the machine.
+// Measures prompts, generation and matrix products against the machine's peak.
 
-#define FCI_SPEED_SECONDS 5.0 // no new run begins after that
+#define FCI_SPEED_SECONDS 5.0 // no new run starts after that
 #define FCI_SPEED_TOKENS (1ul << 24)
 
 typedef struct fci_speed_job {
@@ -19325,7 +19320,7 @@ typedef struct fci_speed_job {
     void *packed, *scratch;
 } fci_speed_job;
 
-// What a desc, or none, asks for; `tokens` stands for its 0.
+// A desc with defaults filled in; `tokens` in the place of 0.
 FCI_FN fc_speed_desc fci_speed_asked(const fc_model *m, const fc_speed_desc *desc,
                                      uint32_t tokens) {
     const uint64_t most = m->hyper.max_positions;
@@ -19362,8 +19357,8 @@ FCI_FN double fci_speed_ffn(const fci_weight *gate, const fci_weight *up, const 
     return fci_speed_bytes(gate) + fci_speed_bytes(up) + fci_speed_bytes(down);
 }
 
-// Bytes of the matrices that one pass of so many rows under a mask reads: of experts, at most as
-// many as the rows choose.
+// Bytes of the matrices that a pass of `rows` rows under a mask reads; of experts at most as many
+// as the rows choose.
 FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask, uint64_t rows) {
     const uint64_t all = m->hyper.n_experts;
     const double share = (double)fci_min(all, rows * m->hyper.n_used) / (double)fci_max(all, 1);
