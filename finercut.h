@@ -5241,9 +5241,8 @@ FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *s
 
 // >> tensorfile
 // One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits):
-// names, types, shapes and bytes, all checked when opened. No size found in a file is believed
-// before it is compared with the bytes that are there, and no allocation is larger than a few times
-// those.
+// names, types, shapes and bytes, all checked when opened. A size found in a file is compared with
+// the bytes that are there before it is used, and no allocation is larger than a few times those.
 
 enum { // value types of GGUF
     FCI_KV_U8, FCI_KV_I8, FCI_KV_U16, FCI_KV_I16, FCI_KV_U32, FCI_KV_I32, FCI_KV_F32, FCI_KV_BOOL,
@@ -5286,17 +5285,15 @@ struct fc_container {
 
 // false: no item of that name.
 FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item);
-// *twice is the first item whose name another had before it, or n.
+// *twice is the first item whose name an earlier one has, or n.
 FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
                                size_t stride, size_t *twice, fc_error *err);
-// Room for `more` tensors: exact for the first file, so that a single one needs no more than it
-// holds.
+// Makes room for `more` tensors: exact for the first file, which mostly is the only one.
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err);
 // Fails with the file and the tensor before the message.
 FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
                                const char *format, ...) FCI_PRINTF(5, 6);
-// Bytes of a shape, multiplied slowest dimension first; false where that overflows or is no whole
-// number.
+// Bytes of a shape; false: an overflow, or no whole number.
 FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank, uint64_t *bytes);
 // Indexes n tensors from `first` on and refuses a name that comes twice, in one file or in two.
 FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena,
@@ -5371,7 +5368,7 @@ FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     const char *kind =
-        fci_is(name, "__metadata__") ? "" : "tensor "; // safetensors' only name of something else
+        fci_is(name, "__metadata__") ? "" : "tensor "; // in safetensors the only other name
     return fci_fail(err, FC_ERR_FORMAT, at, "%s: %s\"%s\" (byte %llu): %s", f->name, kind,
                     fci_show(name, &shown), (unsigned long long)at, text);
 }
@@ -5402,15 +5399,14 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
 }
 
 // >> safetensors
-// A safetensors file: its header is checked to the last byte before a tensor is believed.
+// A safetensors file: all of its header is checked before a tensor is used.
 
 // Reads the header of file `file` into the container.
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err);
 
 // ---- private to this section
 
-// One pass over the header, by events: nothing but what is kept takes memory. `fill` false only
-// counts.
+// One pass over the header, by events: only what is kept takes memory. `fill` false: only counts.
 typedef struct fci_safetensors_pass {
     fc_container *c;
     const fci_file *f;
@@ -5435,7 +5431,7 @@ FCI_FN fc_code fci_safetensors_fail(fci_safetensors_pass *p, const fci_json *e, 
                            what, expected, quote, got, quote);
 }
 
-// An error of the reader, in terms of the file.
+// The next event. Errors name the file and the byte in it.
 FCI_FN fc_code fci_safetensors_next(fci_safetensors_pass *p, fci_json *e) {
     fc_code code = fci_json_step(&p->r, e);
     if (code && p->err) p->err->where += 8;
@@ -5458,7 +5454,7 @@ FCI_FN fci_str fci_safetensors_keep(fci_safetensors_pass *p, fci_str s) { // a t
     return fci_sn(to, s.n);
 }
 
-// The integers of an array, after its opening bracket was read; *count says how many there were.
+// The integers of an array whose opening bracket was read; *count of them.
 FCI_FN fc_code fci_safetensors_integers(fci_safetensors_pass *p, const fci_json *array,
                                         fci_str tensor, const char *what, uint64_t *to,
                                         uint32_t room, uint32_t *count) {
@@ -5724,7 +5720,7 @@ typedef struct fci_scalar { // any number: an integer as magnitude and sign
     double value;
 } fci_scalar;
 
-// Adds the tensors of a file.
+// Adds the tensors of a file; *keys is an index of its keys.
 FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc_error *err);
 // NULL: no such key, or no GGUF file.
 FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key);
@@ -5741,7 +5737,7 @@ FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out);
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out);
 // Item `index` of an array.
 FCI_FN const void *fci_kv_item(const fci_kv *kv, uint64_t index);
-// An item of an array, as the key by itself; the index is checked.
+// An item of an array as a number; false: not there, or of another type.
 FCI_FN bool fci_kv_item_u64(const fci_kv *array, uint64_t index, uint64_t *out);
 FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out);
 
@@ -5755,7 +5751,7 @@ FCI_FN uint32_t fci_gguf_kv_size(uint32_t type) { // bytes of a scalar; 0: not o
 typedef struct fci_gguf_reader {
     const fci_file *f;
     uint64_t at;
-    fci_str key; // that is being read, for errors
+    fci_str key; // the one being read, for errors
     fc_error *err;
 } fci_gguf_reader;
 
@@ -5861,7 +5857,7 @@ FCI_FN fc_code fci_gguf_kv(fci_gguf_reader *r, fci_arena *arena, fci_kv *kv) {
     return code;
 }
 
-// Types that ggml once had: the file has to be made anew from the model it came from.
+// Types that ggml once had: such a file has to be converted anew.
 FCI_FN const char *fci_gguf_removed(uint32_t type) {
     switch (type) {
     case 4: return " (Q4_2, which ggml has removed)";
@@ -6136,9 +6132,9 @@ FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out) {
 }
 
 // >> container
-// Containers of one file or several: shards, splits, a Hugging Face directory; the public view of them.
+// Containers of one file or more: shards, splits, a Hugging Face directory; their public view.
 
-// fc_container_open with a context that is there.
+// fc_container_open in an existing context.
 FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
                                              fc_error *err);
 
@@ -6157,7 +6153,7 @@ FCI_FN fc_code fci_container_files_add(fc_container *c, const char *path, fc_err
     return code;
 }
 
-// A name of a file in the same directory, and nothing else.
+// Whether it is the name of a file in the same directory.
 FCI_FN bool fci_container_is_base_name(fci_str s) {
     for (size_t i = 0; i < s.n; i++)
         if (s.p[i] == '/' || s.p[i] == '\\' || s.p[i] == ':' || s.p[i] == 0) return false;
@@ -6228,7 +6224,7 @@ FCI_FN fc_code fci_container_shards_read(fci_container_shards *s, fci_arena *are
                                   err);
 }
 
-// The map decides: of a shard, the tensors stay that it maps to this shard.
+// Of a shard's tensors, keeps those that weight_map assigns to it.
 FCI_FN void fci_container_shards_keep(fc_container *c, fci_container_shards *s, size_t first) {
     size_t kept = first, entry;
     for (size_t i = first; i < c->n_tensors; i++) {
@@ -6277,7 +6273,7 @@ FCI_FN bool fci_container_directory_has(const fci_context *c, fci_arena *a, cons
     fc_error none;
     bool there = false;
     const char *path = fci_path_join(a, directory, name, &none);
-    // what cannot be read is there
+    // what cannot be opened is there, too
     return path && (fci_file_there(c, path, &there, &none) || there);
 }
 
@@ -6310,7 +6306,7 @@ FCI_FN const char *fci_container_directory_hint(const fci_context *c, fci_arena 
     return NULL;
 }
 
-// names in a folder that begin and end so: how many, and the first
+// Names in a folder with this beginning and end: how many, and the lowest.
 typedef struct fci_container_found {
     const char *begin, *end;
     uint32_t n;
@@ -6400,7 +6396,7 @@ FCI_FN fc_code fci_container_directory_other(fc_container *c, fci_arena *a, cons
                                              const fc_error *not_a_file, fc_error *err) {
     uint32_t n_shards;
     fc_code code = fci_container_directory_shards(c, a, directory, &n_shards, err);
-    const bool listed = c->context.io.open == fci_platform_open; // a caller's folders cannot be
+    const bool listed = c->context.io.open == fci_platform_open; // fc_io cannot list
     if (!code && !n_shards && listed) code = fci_container_directory_gguf(directory, err);
     if (!code && !n_shards && listed)
         code = fci_container_directory_cache(&c->context, a, directory, err);
@@ -6514,7 +6510,7 @@ FCI_FN fc_code fci_container_gguf_open(fc_container *c, const char *path, fc_err
     return count > 1 ? fci_container_split_open(c, path, count, &keys, err) : FC_OK;
 }
 
-// ---- public
+// ---- loading and the public view
 
 FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *err) {
     size_t twice;
@@ -6685,14 +6681,9 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
 }
 
 // >> unicode
-// Tokenizers: text to ids and back. A tokenizer is data: changes to the text, added tokens,
-// pre-tokenizer steps, a vocabulary and merges or scores, read from a tokenizer.json or a GGUF file
-// and never written after that, so any thread may use it. Text takes this way, as in the Hugging
-// Face library: added tokens are cut out, what is left is normalised, more added tokens are cut
-// out, the rest goes through the steps into words, and words become ids.
+// Characters: their classes, and normalization form C.
 
-// classes of characters, as bits of a set; general categories only as expressions name them
-// together
+// Classes as bits of a set; general categories as the expressions combine them.
 enum {
     FCI_TEXT_UPPER = 1,          // Lu, Lt
     FCI_TEXT_LOWER = 2,          // Ll
@@ -6704,7 +6695,7 @@ enum {
     FCI_TEXT_SYMBOL = 128,       // S
     FCI_TEXT_DIGIT = 256,        // what Digits cuts at: numbers of a newer Unicode
     FCI_TEXT_WORD = 512,         // what single_word added tokens may not touch
-    FCI_TEXT_SUSPECT = 1024,     // composes with what is before, moves past it, or is not normal by itself
+    FCI_TEXT_SUSPECT = 1024,     // composes with or moves past what is before, or is not in NFC
     FCI_TEXT_LETTER = FCI_TEXT_UPPER | FCI_TEXT_LOWER | FCI_TEXT_UNCASED
 };
 
@@ -6712,17 +6703,17 @@ typedef struct fci_unicode_pair { // a canonical decomposition
     uint32_t whole, first, second; // second 0: none
 } fci_unicode_pair;
 
-typedef struct fci_unicode { // the tables above, unpacked
+typedef struct fci_unicode { // the tables, unpacked
     uint16_t ascii[128];
-    uint32_t *runs;       // first code point << 11 | its classes, up to the next entry's
-    uint32_t *marks;      // first code point << 8 | its combining class
-    fci_unicode_pair *pairs; // in order of `whole`
+    uint32_t *runs;             // first code point << 11 | its classes, up to the next entry's
+    uint32_t *marks;            // first code point << 8 | its combining class
+    fci_unicode_pair *pairs;    // in order of `whole`
     fci_unicode_pair *composed; // those that compose, in order of `first` and `second`
 } fci_unicode;
 
-// The tables above, for fci_unicode_class and, with the pairs, for NFC.
+// Unpacks what fci_unicode_class needs.
 FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode *u, fci_arena *arena, fc_error *err);
-// The bits FCI_TEXT_UPPER ... of a character.
+// The FCI_TEXT_ bits of a character.
 FCI_FN unsigned fci_unicode_class(const fci_unicode *u, uint32_t c);
 // Bytes of the character at p, by its lead byte.
 FCI_INLINE size_t fci_unicode_length(const char *p);
@@ -6730,9 +6721,9 @@ FCI_INLINE size_t fci_unicode_length(const char *p);
 FCI_INLINE uint32_t fci_unicode_char(const char *p, size_t length);
 // Its class.
 FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode *u, const char *p);
-// To the start of the character before p.
+// The start of the character before p.
 FCI_INLINE const char *fci_unicode_back(const char *p);
-// For fci_unicode_put_nfc.
+// Unpacks the rest, for fci_unicode_put_nfc.
 FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode *u, fci_arena *arena, fc_error *err);
 // Appends `in` in normalization form C.
 FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in);
@@ -6944,7 +6935,7 @@ static const char *const fci_unicode_pair_table[] = {
 
 #define FCI_TEXT_NONE UINT32_MAX // no id: files with this id are refused; no position
 
-typedef struct fci_unicode_digits { // a place in one of the tables
+typedef struct fci_unicode_digits { // a position in one of the tables
     const char *const *rows;
     const char *p;
 } fci_unicode_digits;
@@ -7058,7 +7049,7 @@ FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode *u, fci_arena *arena, fc_err
     return FC_OK;
 }
 
-// 0: they do not
+// 0: they do not compose.
 FCI_FN uint32_t fci_unicode_compose(const fci_unicode *u, uint32_t first, uint32_t second) {
     if (first - 0x1100 < 19 && second - 0x1161 < 21)
         return 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
@@ -7078,8 +7069,7 @@ FCI_FN uint32_t fci_unicode_compose(const fci_unicode *u, uint32_t first, uint32
     return 0;
 }
 
-// Appends the whole decomposition of c, each as combining class << 56 | position << 21 | code
-// point.
+// Appends the decomposition of c, each as combining class << 56 | position << 21 | code point.
 FCI_FN size_t fci_unicode_decompose(const fci_unicode *u, uint32_t c, uint64_t *points,
                                     size_t n) {
     size_t low = 0, high = FCI_TEXT_PAIRS;
@@ -7102,7 +7092,7 @@ FCI_FN int fci_unicode_by_number(const void *x, const void *y) {
     return a < b ? -1 : a > b;
 }
 
-// Puts marks that follow each other in order of their classes, then composes what composes.
+// Sorts runs of marks by their classes, then composes what composes.
 FCI_FN size_t fci_unicode_recompose(const fci_unicode *u, uint64_t *points, size_t n) {
     size_t kept = 0, starter = SIZE_MAX;
     uint64_t last = 0; // class of the last one kept
@@ -7152,10 +7142,9 @@ FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in)
 }
 
 // >> pattern
-// Pre-tokenizers cut text with regular expressions. A file may name any, but models use a handful:
-// an expression is looked up by its whole text in the table below, and the table's text is
-// compiled. None out of a file ever is. Known: alternatives of sets (a character, [...], \s,
-// \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
+// Pre-tokenizers cut text with regular expressions, of which models use a handful: an expression is
+// looked up by its text in the table below, and only the table's are compiled. Known: alternatives
+// of sets (a character, [...], \s, \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
 
 typedef struct fci_pattern_atom {
     uint64_t ascii[2];      // the characters below 128 it matches
@@ -7164,7 +7153,7 @@ typedef struct fci_pattern_atom {
     uint16_t n_bounds, classes;
     bool inverted;
     uint8_t kind;
-    uint16_t min, max;      // times, as often as it goes; max 0: no limit
+    uint16_t min, max;      // repetitions, greedy; max 0: no limit
     const char *words;      // "'s|'t)", in any case
 } fci_pattern_atom;
 
@@ -7174,10 +7163,9 @@ typedef struct fci_pattern_pattern {
 
 // The pattern of exactly this expression; NULL: not known.
 FCI_FN const fci_pattern_pattern *fci_pattern_find(fci_str regex);
-// By our name; it is there.
+// By our name, which must exist.
 FCI_FN const fci_pattern_pattern *fci_pattern_named(const char *name);
-// The atoms of an expression of the table; every one of them, and every bound, comes of a character
-// at least.
+// The atoms of an expression of the table.
 FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode *u, fci_arena *arena,
                                              const char *regex, fc_error *err);
 // The end of what the expression matches at p, or NULL: that of the first alternative that matches.
@@ -7196,11 +7184,12 @@ enum { // kinds of atoms
 #define FCI_TEXT_SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define FCI_TEXT_UPPERS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define FCI_TEXT_LOWERS "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define FCI_TEXT_LLAMA3(letters, digits, others) \
-    FCI_TEXT_ENGLISH "|" FCI_TEXT_NAME letters "+|" digits "| ?" others "+[\\r\\n]*|" FCI_TEXT_SPACES
-#define FCI_TEXT_CASED(tail, digits) \
-    FCI_TEXT_NAME FCI_TEXT_UPPERS "*" FCI_TEXT_LOWERS "+" tail "|"      \
-    FCI_TEXT_NAME FCI_TEXT_UPPERS "+" FCI_TEXT_LOWERS "*" tail "|"      \
+#define FCI_TEXT_LLAMA3(letters, digits, others)                                                   \
+    FCI_TEXT_ENGLISH "|" FCI_TEXT_NAME letters "+|" digits "| ?" others "+[\\r\\n]*|"              \
+    FCI_TEXT_SPACES
+#define FCI_TEXT_CASED(tail, digits)                                                               \
+    FCI_TEXT_NAME FCI_TEXT_UPPERS "*" FCI_TEXT_LOWERS "+" tail "|"                                 \
+    FCI_TEXT_NAME FCI_TEXT_UPPERS "+" FCI_TEXT_LOWERS "*" tail "|"                                 \
     digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" FCI_TEXT_SPACES
 
 static const fci_pattern_pattern fci_pattern_patterns[] = {
@@ -7214,7 +7203,7 @@ static const fci_pattern_pattern fci_pattern_patterns[] = {
     {"qwen3.5", FCI_TEXT_LLAMA3("[\\p{L}\\p{M}]", "\\p{N}", "[^\\s\\p{L}\\p{M}\\p{N}]")},
     {"gpt4o", FCI_TEXT_CASED(FCI_TEXT_ENGLISH "?", "\\p{N}{1,3}")},
     {"tekken", FCI_TEXT_CASED("", "\\p{N}")},
-    // of DeepSeek's coder, whose steps are these
+    // the steps of DeepSeek's coder
     {"lines", "[\r\n]"},
     {"letters", "\\s?\\p{L}+"},
     {"punctuation", "\\s?\\p{P}+"},
@@ -7262,7 +7251,7 @@ FCI_FN uint32_t fci_pattern_compile_char(const char **p) { // \r, \n, or itself
     return escaped && c == 'r' ? '\r' : escaped && c == 'n' ? '\n' : c;
 }
 
-// of a set
+// A character, a range or a class of a set.
 FCI_FN void fci_pattern_compile_item(fci_pattern_atom *a, const char **p, uint32_t *bounds) {
     unsigned classes = fci_pattern_compile_class(p);
     a->classes = (uint16_t)(a->classes | classes);
@@ -7276,7 +7265,7 @@ FCI_FN void fci_pattern_compile_item(fci_pattern_atom *a, const char **p, uint32
     bounds[a->n_bounds++] = high;
 }
 
-// by its definition
+// Whether a set holds c, without its bits for ASCII.
 FCI_FN bool fci_pattern_in(const fci_unicode *u, const fci_pattern_atom *a, uint32_t c) {
     bool in = (fci_unicode_class(u, c) & a->classes) != 0;
     for (size_t i = 0; i < a->n_bounds && !in; i += 2)
@@ -7298,7 +7287,7 @@ FCI_FN void fci_pattern_compile_times(fci_pattern_atom *a, const char **p) {
 
 FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode *u, fci_arena *arena,
                                              const char *regex, fc_error *err) {
-    size_t most = strlen(regex) + 1;
+    size_t most = strlen(regex) + 1; // of atoms and of bounds: each comes from a character
     fci_pattern_atom *atoms = (fci_pattern_atom *)fci_arena_alloc(arena, most, sizeof *atoms,
                                                                   "tokenizer", err),
                      *a = atoms;
@@ -7365,8 +7354,7 @@ FCI_INLINE bool fci_pattern_is_in(const fci_unicode *u, const fci_pattern_atom *
     return fci_pattern_in(u, a, fci_unicode_char(p, fci_unicode_length(p)));
 }
 
-// The end of what atom `a` and the rest of its alternative match at p, or NULL: greedy, giving back
-// where it must.
+// The end of what atom `a` and the rest of its alternative match at p, or NULL: with backtracking.
 FCI_FN const char *fci_pattern_match_atoms(const fci_unicode *u, const fci_pattern_atom *a,
                                            const char *p, const char *end) {
     const char *q = p;
@@ -7401,16 +7389,18 @@ FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_ato
 }
 
 // >> tokenizer
-// Text to ids and back. A tokenizer is data: changes to the text, added tokens, pre-tokenizer steps, a
-// vocabulary and merges or scores; never written after it was read, so any thread may use it.
+// Text to ids and back. As in the Hugging Face library, added tokens are cut out, the rest is
+// normalised, more added tokens are cut out, and the steps split what is left into words, which
+// become ids. A tokenizer does not change once it is loaded, so any thread may use it.
 
 #define FCI_TEXT_STEPS 8
 #define FCI_TEXT_CHANGES 4
 #define FCI_TEXT_EXTRA 16
 
 enum { // what becomes of a match of a step's pattern and of what lies between matches
-    FCI_TEXT_REMOVED, FCI_TEXT_ISOLATED, FCI_TEXT_WITH_PREVIOUS, FCI_TEXT_WITH_NEXT, FCI_TEXT_CONTIGUOUS,
-    FCI_TEXT_BEGINS // matches that follow each other and what is after them: a piece; no file can name it
+    FCI_TEXT_REMOVED, FCI_TEXT_ISOLATED, FCI_TEXT_WITH_PREVIOUS, FCI_TEXT_WITH_NEXT,
+    FCI_TEXT_CONTIGUOUS,
+    FCI_TEXT_BEGINS // ours: adjacent matches and what follows them are one piece
 };
 
 // which pieces get a step's mark before them
@@ -7418,7 +7408,7 @@ enum { FCI_TEXT_NEVER, FCI_TEXT_FIRST, FCI_TEXT_ALWAYS };
 
 typedef struct fci_tokenizer_step { // one pre-tokenizer
     const fci_pattern_atom *pattern; // cuts at its matches ...
-    fci_str literal;              // ... or at this text; neither: no cut
+    fci_str literal;                 // ... or at this text; neither: no cut
     const char *name;
     uint8_t behavior, prepend;
     bool invert;
@@ -7456,7 +7446,7 @@ typedef struct fci_tokenizer_set { // added tokens in order of their bytes
     uint32_t first[257]; // items that begin with byte b: first[b] .. first[b + 1] - 1
 } fci_tokenizer_set;
 
-// tokens are words, letters for bytes, text
+// tokens are words, to be joined by blanks; letters for bytes; or text
 enum { FCI_TEXT_SPACED, FCI_TEXT_LETTERS, FCI_TEXT_JOINED };
 
 typedef struct fci_tokenizer_decoder {
@@ -7478,7 +7468,7 @@ struct fc_tokenizer {
     size_t n_tokens, longest; // bytes of a token
     fci_tokenizer_merge *merges;
     size_t merges_mask;
-    uint32_t *ranks; // instead of merges: of a token by id, the lowest is made first
+    uint32_t *ranks; // by id, in place of merges: the token of the lowest rank is made first
     fci_tokenizer_change changes[FCI_TEXT_CHANGES];
     fci_tokenizer_set added[2]; // looked for in the text as it is, and in the normalised text
     fci_tokenizer_step steps[FCI_TEXT_STEPS + 1];
@@ -7495,15 +7485,14 @@ struct fc_tokenizer {
     char description[128];
 };
 
-// Text that is not empty through the normalizers, in the one or the other of two buffers, whose
-// error is the result.
+// Applies the normalizers to *text, which ends in one of the two buffers.
 FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
                                        fc_error *err);
-// Where a pair begins to look in the table of merges.
+// The first slot of a pair in the table of merges.
 FCI_INLINE size_t fci_tokenizer_merge_slot(uint64_t pair, size_t mask);
-// The first not below id.
+// The first token whose id is not below `id`.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
-// Whether the text is <0x41>, and of which byte.
+// Whether the text stands for a byte, such as <0x41>.
 FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte);
 
 // ---- private to this section
@@ -7513,9 +7502,10 @@ FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte);
 
 FCI_FN void fci_tokenizer_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_str to) {
     const char *p = in.p, *end = in.p + in.n, *rest = p;
-    while ((size_t)(end - p) >= from.n &&
-           (p = (const char *)memchr(p, *from.p, (size_t)(end - p))) != NULL) {
-        if ((size_t)(end - p) < from.n || memcmp(p, from.p, from.n) != 0) {
+    while ((size_t)(end - p) >= from.n) {
+        p = (const char *)memchr(p, *from.p, (size_t)(end - p));
+        if (!p || (size_t)(end - p) < from.n) break;
+        if (memcmp(p, from.p, from.n) != 0) {
             p++;
             continue;
         }
@@ -7545,7 +7535,7 @@ FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers
     return FC_OK;
 }
 
-// The state of one fc_tokenize call.
+// ---- One call of fc_tokenize.
 
 typedef struct fci_tokenizer_symbol {
     uint32_t id, previous, next;
@@ -7556,7 +7546,7 @@ typedef struct fci_tokenizer_entry {
     uint32_t id;
 } fci_tokenizer_entry;
 
-typedef struct fci_tokenizer_seen { // where the ids of a word lie that was there before
+typedef struct fci_tokenizer_seen { // where the ids of an earlier word are
     size_t at;
     uint8_t count, length; // length 0: empty
     char word[22];
@@ -7566,7 +7556,7 @@ typedef struct fci_tokenizer_run {
     const fc_tokenizer *t;
     uint32_t *ids;
     size_t n, capacity;
-    // the one whose symbols these are; with scores they are numbered by their first bytes
+    // whose symbols these are; with scores their numbers are the offsets of their first bytes
     const char *word;
     uint32_t word_length;
     fci_tokenizer_symbol *symbols;
@@ -7575,7 +7565,7 @@ typedef struct fci_tokenizer_run {
     fci_tokenizer_seen *seen;
     size_t seen_mask;
     fci_buffer normal[2];
-    // with a mark before; the last is for whole-word look-ups
+    // pieces after a step's mark was put; the last is for whole-word look-ups
     fci_buffer pieces[FCI_TEXT_STEPS + 2];
     fc_error *err;
 } fci_tokenizer_run;
@@ -7681,8 +7671,8 @@ FCI_FN void fci_tokenizer_merge_all(fci_tokenizer_run *run) {
 }
 
 // What stands for a character without a token: its bytes, where all of them have tokens, or the
-// unknown token, once for neighbours where they fuse. `unknown`: one is due, held back until what
-// follows is known.
+// unknown token, once for neighbours where they fuse. *unknown: one is pending until the next
+// character is known.
 FCI_FN fc_code fci_tokenizer_fall_back(fci_tokenizer_run *run, fci_str c, bool *unknown,
                                        uint32_t *ids, uint32_t *n) {
     const fc_tokenizer *t = run->t;
@@ -7707,7 +7697,7 @@ FCI_FN fc_code fci_tokenizer_fall_back(fci_tokenizer_run *run, fci_str c, bool *
     return FC_OK;
 }
 
-// A word's first symbols: one a byte of a byte-level vocabulary, else one a character or its bytes.
+// A word's first symbols: one per byte in a byte-level vocabulary, else per character or its bytes.
 FCI_FN fc_code fci_tokenizer_symbols(fci_tokenizer_run *run, const char *p, size_t n,
                                      uint32_t *count) {
     const fc_tokenizer *t = run->t;
@@ -7739,7 +7729,7 @@ FCI_FN fc_code fci_tokenizer_symbols(fci_tokenizer_run *run, const char *p, size
     return FC_OK;
 }
 
-// The same where tokens have scores: one a character. What has no token is looked after at the end.
+// The same where tokens have scores: one per character, with or without a token.
 FCI_FN void fci_tokenizer_characters(fci_tokenizer_run *run, const char *p, uint32_t n) {
     uint32_t previous = FCI_TEXT_NONE;
     for (uint32_t i = 0; i < n;) {
@@ -7754,7 +7744,7 @@ FCI_FN void fci_tokenizer_characters(fci_tokenizer_run *run, const char *p, uint
     run->word_length = n;
 }
 
-// the texts of the symbols that tokens with scores left
+// The ids of the symbols that were left, where tokens have scores.
 FCI_FN fc_code fci_tokenizer_emit_pieces(fci_tokenizer_run *run) {
     const fc_tokenizer *t = run->t;
     bool unknown = false;
@@ -7824,7 +7814,7 @@ FCI_FN bool fci_tokenizer_whole(fci_tokenizer_run *run, const char *p, size_t n,
     return !b->error.code && fci_map_get(&t->vocab, fci_sn(b->p, b->n), id);
 }
 
-// Words come back: the ids of short ones are copied from where they were emitted before.
+// Words repeat: the ids of a short one are copied from where they were emitted before.
 FCI_FN fc_code fci_tokenizer_word(fci_tokenizer_run *run, const char *p, size_t n) {
     fci_tokenizer_seen *seen = NULL;
     uint32_t id;
@@ -7849,10 +7839,10 @@ FCI_FN fc_code fci_tokenizer_word(fci_tokenizer_run *run, const char *p, size_t 
 
 typedef struct fci_tokenizer_piece {
     const char *p, *end;
-    bool first; // the text begins with it
+    bool first; // at the start of the text
 } fci_tokenizer_piece;
 
-// A step's blanks and mark. A first piece that got a mark remains the first.
+// Puts a step's mark. A first piece that got one is still the first.
 FCI_FN fc_code fci_tokenizer_put_mark(fci_tokenizer_run *run, size_t step,
                                       fci_tokenizer_piece *piece) {
     const fci_tokenizer_step *s = &run->t->steps[step];
@@ -7909,7 +7899,7 @@ FCI_FN fc_code fci_tokenizer_split(fci_tokenizer_run *run, size_t step, fci_toke
     fc_code code = s->mark.n ? fci_tokenizer_put_mark(run, step, &piece) : FC_OK;
     if (code || (!s->pattern && !s->literal.n))
         return code ? code : fci_tokenizer_split(run, step + 1, piece);
-    // grows until something does not join
+    // the piece so far
     fci_tokenizer_piece next = {piece.p, piece.p, piece.first};
     bool is_match = false;
     for (const char *p = piece.p; p < piece.end && !code;) {
@@ -7961,9 +7951,9 @@ FCI_FN const fci_tokenizer_added *fci_tokenizer_added_at(const fci_tokenizer_set
 
 FCI_FN fc_code fci_tokenizer_stage(fci_tokenizer_run *run, size_t stage, fci_tokenizer_piece piece);
 
-// Cuts the added tokens of set `stage` out of a piece; the rest goes on to the next stage. A match
-// that single_word discards is passed over whole, and strips reach over what stands between
-// matches, as the Hugging Face library does it.
+// Cuts the added tokens of set `stage` out of a piece; the rest goes to the next stage. As in the
+// Hugging Face library, a match that single_word rejects is skipped whole, and strips reach over
+// the text between matches.
 FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_tokenizer_piece piece) {
     const fci_unicode *u = &run->t->unicode;
     const fci_tokenizer_set *set = &run->t->added[stage];
@@ -8052,9 +8042,9 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) run.pieces[i].c = &t->context;
     run.normal[0].c = run.normal[1].c = &t->context;
     fc_code code = fci_tokenizer_encode(&run, text, length, flags);
-    if (!code &&
-        !(out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err)))
-        code = FC_ERR_MEMORY;
+    if (!code)
+        out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err);
+    if (!code && !out->starts) code = FC_ERR_MEMORY;
     for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) fci_buffer_free(&run.pieces[i]);
     fci_buffer_free(&run.normal[0]);
     fci_buffer_free(&run.normal[1]);
@@ -8082,8 +8072,7 @@ FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
     return low;
 }
 
-// The bytes that a token's letters stand for; a token with anything else than letters is its own
-// text.
+// The bytes that a token's letters stand for; a token with anything else stands for itself.
 FCI_FN void fci_tokenizer_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str text) {
     size_t start = b->n;
     for (size_t i = 0, n; i < text.n; i += n) {
@@ -8184,15 +8173,15 @@ FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t) {
 }
 
 // >> vocabulary
-// Loading. A file's counts are checked against its bytes by the json and tensorfile rooms, so
-// arrays are sized by how many tokens there are, never by an id.
+// Loads tokenizers. The rooms json and gguf check a file's counts against its bytes, so arrays are
+// sized by the number of tokens, never by an id.
 
 typedef struct fci_vocabulary_pre { // what a tokenizer.ggml.pre means
     const char *name, *steps[5];
     bool nfc, ignore_merges, adds_bos;
 } fci_vocabulary_pre;
 
-// Of a container that stays open as long as it.
+// From a container that stays open as long as the tokenizer.
 FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g,
                                              fc_error *err);
 // A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
@@ -8209,7 +8198,7 @@ typedef struct fci_vocabulary_loader {
     uint32_t n_vocab; // tokens that are not added
     fci_map seen;     // content of an added token to its index
     fci_buffer joined;
-    size_t made;      // where the token is that the last merge made
+    size_t made;      // the place of the last merge's result
     uint32_t next_id; // of an added token that is not in the vocabulary
     bool has_template, crosses; // `crosses`: a token may hold a blank after something else
     fc_error *err;
@@ -8234,13 +8223,13 @@ FCI_FN fc_code fci_vocabulary_begin(fci_vocabulary_loader *l, uint64_t n_tokens,
     return fci_map_reserve(&l->t->vocab, (size_t)n_tokens, l->err);
 }
 
-// a copy; p NULL: no memory
+// A copy; p NULL: no memory.
 FCI_FN fci_str fci_vocabulary_keep(fci_vocabulary_loader *l, fci_str text) {
     text.p = fci_arena_copy(&l->t->arena, text, l->err);
     return text;
 }
 
-// for fc_detokenize
+// Lists a token for fc_detokenize.
 FCI_FN fc_code fci_vocabulary_list(fci_vocabulary_loader *l, fci_str text, uint64_t id) {
     fc_tokenizer *t = l->t;
     if (id >= FCI_TEXT_NONE)
@@ -8287,8 +8276,8 @@ FCI_FN fc_code fci_vocabulary_look_up(fci_vocabulary_loader *l, uint32_t rank, f
                     fci_show(text, &shown));
 }
 
-// The id of the token that two make. Merges mostly come in the order of what they make: the last
-// one again, or the next.
+// The id of the token that two make. Merges mostly come in the order of their results, so the last
+// result and the token after it are tried first.
 FCI_FN fc_code fci_vocabulary_look_up_both(fci_vocabulary_loader *l, uint32_t rank, fci_str left,
                                            fci_str right, uint32_t *id) {
     const fc_tokenizer *t = l->t;
@@ -8359,7 +8348,8 @@ FCI_FN fc_code fci_vocabulary_add_added(fci_vocabulary_loader *l, fci_tokenizer_
         l->added[index] = *a;
         return FC_OK;
     }
-    if (!(a->text.p = fci_arena_copy(&l->t->arena, a->text, l->err))) return FC_ERR_MEMORY;
+    a->text = fci_vocabulary_keep(l, a->text);
+    if (!a->text.p) return FC_ERR_MEMORY;
     fc_code code = FC_OK;
     if (!fci_map_get(&l->t->vocab, a->text, &a->id)) {
         a->id = l->next_id > l->n_vocab ? l->next_id : l->n_vocab;
@@ -8386,8 +8376,7 @@ FCI_FN int fci_vocabulary_by_bytes(const void *x, const void *y) {
     return order ? order : a->text.n < b->text.n ? -1 : 1;
 }
 
-// Normalised text is searched for normalised contents, which is what the tokens are in decoded text
-// too.
+// Normalised text is searched for normalised contents; decoded text contains these, too.
 FCI_FN fc_code fci_vocabulary_make_set(fci_vocabulary_loader *l, size_t which) {
     fci_tokenizer_set *set = &l->t->added[which];
     fci_buffer normal[2];
@@ -8404,7 +8393,8 @@ FCI_FN fc_code fci_vocabulary_make_set(fci_vocabulary_loader *l, size_t which) {
         if (which == 1 && l->t->n_changes) {
             code = fci_tokenizer_normalise(l->t, normal, &a->text, l->err);
             a->changed = !fci_eq(a->text, l->added[k].text);
-            if (!code && !(a->text = fci_vocabulary_keep(l, a->text)).p) code = FC_ERR_MEMORY;
+            if (!code) a->text = fci_vocabulary_keep(l, a->text);
+            if (!code && !a->text.p) code = FC_ERR_MEMORY;
             if (!code) l->t->tokens[fci_tokenizer_token_at(l->t, a->id)].text = a->text;
         }
         n += a->text.n != 0;
@@ -8423,8 +8413,7 @@ FCI_FN fc_code fci_vocabulary_make_set(fci_vocabulary_loader *l, size_t which) {
     return FC_OK;
 }
 
-// The alphabet of byte-level vocabularies: printable Latin-1 stands for itself, the rest for U+0100
-// and on.
+// The alphabet of byte-level vocabularies: printable Latin-1, and from U+0100 on for other bytes.
 FCI_FN void fci_vocabulary_alphabet(fc_tokenizer *t) {
     uint16_t next = 256;
     memset(t->bytes, 0xff, sizeof t->bytes);
@@ -8445,8 +8434,7 @@ FCI_FN void fci_vocabulary_byte_ids(fc_tokenizer *t) {
     }
 }
 
-// Where no token can hold a blank after something else, cutting before blanks changes nothing but
-// the time it takes.
+// Where no token holds a blank after something else, cutting before blanks only saves time.
 FCI_FN void fci_vocabulary_cut_blanks(fci_vocabulary_loader *l) {
     fc_tokenizer *t = l->t;
     fci_tokenizer_step *s = &t->steps[t->n_steps];
@@ -8519,7 +8507,7 @@ FCI_FN fc_code fci_vocabulary_add_change(fci_vocabulary_loader *l, unsigned kind
                : FC_OK;
 }
 
-// tokenizer.json
+// ---- tokenizer.json
 
 FCI_FN fc_code fci_vocabulary_unsupported(fci_vocabulary_loader *l, const char *what, fci_str text,
                                           const fci_json *at, const char *known) {
@@ -8594,8 +8582,7 @@ FCI_FN fc_code fci_vocabulary_read_split(fci_vocabulary_loader *l, const fci_jso
     return s->literal.p ? FC_OK : FC_ERR_MEMORY;
 }
 
-// What the pre-tokenizer and the decoder Metaspace say: one character for blanks, and before which
-// pieces it goes.
+// Metaspace, pre-tokenizer or decoder: one character for blanks, and before which pieces it goes.
 FCI_FN fc_code fci_vocabulary_read_metaspace(fci_vocabulary_loader *l, const fci_json *stage,
                                              fci_str *mark, uint8_t *prepend, bool *split) {
     static const char *const schemes[] = {"never", "first", "always"};
@@ -8784,7 +8771,7 @@ FCI_FN fc_code fci_vocabulary_read_decoder(fci_vocabulary_loader *l, const fci_j
     return code;
 }
 
-// a kind of stage: its key, the key of a Sequence's list, its reader
+// A kind of stage: its key, the key of a Sequence's list, its reader.
 typedef struct fci_vocabulary_kind {
     const char *key, *list;
     fc_code (*read)(fci_vocabulary_loader *l, const fci_json *stage, fci_str type);
@@ -8845,7 +8832,7 @@ FCI_FN fc_code fci_vocabulary_read_merges(fci_vocabulary_loader *l, const fci_js
     return code;
 }
 
-// What would make words random or other than byte-level BPE cuts them is refused.
+// Options that make merges random, or need affixes, are refused.
 FCI_FN fc_code fci_vocabulary_read_options(fci_vocabulary_loader *l, const fci_json *model) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     fc_tokenizer *t = l->t;
@@ -8911,8 +8898,8 @@ FCI_FN fc_code fci_vocabulary_read_added(fci_vocabulary_loader *l, const fci_jso
     return code;
 }
 
-// The keys a tokenizer.json may have. truncation and padding are settings of a Python object: they
-// are looked at and not followed.
+// The keys a tokenizer.json may have. truncation and padding, settings of a Python object, are
+// checked and ignored.
 FCI_FN fc_code fci_vocabulary_check_top(fci_vocabulary_loader *l, const fci_json *root) {
     static const char *const keys[] = {"truncation",     "padding",    "version",
                                        "added_tokens",   "normalizer", "pre_tokenizer",
@@ -8956,7 +8943,7 @@ FCI_FN fc_code fci_vocabulary_read_json(fci_vocabulary_loader *l, const fci_json
     return code;
 }
 
-// A tokenizer of context c to be filled; the loader is emptied by fci_vocabulary_close.
+// Begins a tokenizer in context c; fci_vocabulary_close finishes it and frees the loader.
 FCI_FN fc_code fci_vocabulary_open(fci_vocabulary_loader *l, const fci_context *c, fc_error *err) {
     memset(l, 0, sizeof *l);
     l->err = err;
@@ -8994,9 +8981,8 @@ FCI_FN fc_tokenizer *fci_vocabulary_tokenizer_from_json(const fci_context *c, co
     return t;
 }
 
-// GGUF vocabularies: tokens in order of their ids, with types; the pipeline is only named. What a
-// name means is what the model's own tokenizer.json does, where llama.cpp leaves something out
-// (NFC) too.
+// ---- GGUF vocabularies: tokens in order of their ids, with types; the pipeline is only named. A
+// name means what the model's own tokenizer.json does, NFC included, which llama.cpp leaves out.
 
 static const fci_vocabulary_pre fci_vocabulary_pres[] = {
     {"gpt-2", {"gpt2"}, false, false, false},
@@ -9021,11 +9007,11 @@ static const fci_vocabulary_pre fci_vocabulary_pres[] = {
 };
 
 FCI_FN const fci_vocabulary_pre *fci_vocabulary_pre_at(size_t i) {
-    return i < sizeof fci_vocabulary_pres / sizeof *fci_vocabulary_pres ? &fci_vocabulary_pres[i] : NULL;
+    return i < sizeof fci_vocabulary_pres / sizeof *fci_vocabulary_pres ? &fci_vocabulary_pres[i]
+                                                                        : NULL;
 }
 
-// The array `key` of elements of `type`, `count` of them (0: any); *out is NULL where there is
-// none.
+// The array `key` of `count` elements (0: any) of `type`; *out NULL: there is none.
 FCI_FN fc_code fci_vocabulary_kv_array(fci_vocabulary_loader *l, const fc_container *g,
                                        const char *key, uint32_t type, uint64_t count,
                                        const fci_kv **out) {
@@ -9042,7 +9028,7 @@ FCI_FN fc_code fci_vocabulary_kv_array(fci_vocabulary_loader *l, const fc_contai
     return FC_OK;
 }
 
-// What a text may get has to be a token's id; of another special id it is said that no token has it.
+// An id that texts may get must be a token's; other special ids beyond the vocabulary are logged.
 // "seperator" is the real key.
 FCI_FN fc_code fci_vocabulary_kv_ids(fci_vocabulary_loader *l, const fc_container *g,
                                      uint64_t n_tokens) {
@@ -9069,7 +9055,7 @@ FCI_FN fc_code fci_vocabulary_kv_ids(fci_vocabulary_loader *l, const fc_containe
     return FC_OK;
 }
 
-// the best score is the lowest rank
+// The best score is the lowest rank.
 FCI_FN fc_code fci_vocabulary_kv_scores(fci_vocabulary_loader *l, const fci_kv *scores) {
     l->t->ranks = (uint32_t *)fci_vocabulary_array(l, scores->count, sizeof *l->t->ranks);
     if (!l->t->ranks) return FC_ERR_MEMORY;
@@ -9175,7 +9161,7 @@ FCI_FN fc_code fci_vocabulary_add_metaspace(fci_vocabulary_loader *l, uint8_t pr
     return FC_OK;
 }
 
-// Tokenizers that SentencePiece made: blanks are U+2581, what has no token falls back on bytes.
+// SentencePiece's tokenizers: blanks are U+2581, and characters without a token become bytes.
 FCI_FN fc_code fci_vocabulary_kv_pieces(fci_vocabulary_loader *l, const fc_container *g,
                                         bool prefix) {
     fc_tokenizer *t = l->t;
@@ -9229,8 +9215,8 @@ FCI_FN fc_code fci_vocabulary_kv_named(fci_vocabulary_loader *l, const fci_kv *p
     }
     return fci_fail(
         l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
-        "tokenizer.ggml.pre \"%s\" is not supported; known: %s (where token ids will do, "
-        "give them with --tokens)",
+        "tokenizer.ggml.pre \"%s\" is not supported; known: %s (where token ids will do, give them "
+        "with --tokens)",
         fci_show(name, &shown), known);
 }
 
@@ -9304,8 +9290,7 @@ FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_conta
                         "tokenizer.ggml.merges: expected an array, got nothing");
     if (family) fci_kv_str(family, &name);
     code = fci_vocabulary_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
-    // Phi-3's special tokens take the white space after them along; only its name says so in a GGUF
-    // file.
+    // Phi-3's special tokens take the white space after them; a GGUF file does not say so.
     if (!code)
         code = fci_vocabulary_kv_tokens(l, tokens, types, l->t->ranks && fci_is(name, "phi3"));
     return code || l->t->ranks ? code : fci_vocabulary_kv_merges(l, merges);
@@ -9362,7 +9347,7 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
     int error = fci_input_open(c, path, &file, &size);
     if (!error) fci_input_close(c, file);
     if (inner && fci_file_there(c, inner, &there, err)) inner = NULL;
-    // A directory without one: the error names the file that is missing.
+    // for a directory without one, the error names the missing file
     if (inner && (error == EISDIR || there)) path = inner;
     if (inner)
         t = fci_vocabulary_is_gguf(c, path) ? fci_vocabulary_open_gguf(c, path, err)
