@@ -45,7 +45,7 @@
        qwen2, qwen3, qwen3_moe, gemma, gemma2, gemma3, phi3, olmo2, granite, smollm3, stablelm,
        starcoder2, gpt_neox and gpt2
      - tokenises from tokenizer.json or the GGUF vocabulary: byte-level BPE with the expressions of
-       GPT-2, Llama 3, Qwen2, GPT-4o, Tekken ..., SentencePiece's BPE (Llama 2, Mistral, Gemma, Phi-3)
+       GPT-2, Llama 3, Qwen2, GPT-4o, Tekken ...; SentencePiece's BPE (Llama 2, Mistral, Gemma ...)
      - searches which sublayers to remove, by six distances, and records every score in a plan
      - computes perplexity and logits of the whole or the pruned model, and generates text with it
      - measures speed against the peak of the machine
@@ -107,9 +107,9 @@
    FILES
      fc_io replaces files by your own: positioned reads, optional mapping, and outputs that are
      written beside their name and renamed when they are whole. A mapped model must not be changed
-     while it is open. Paths are UTF-8 on Windows, elsewhere bytes. What a killed process left of an
-     output (NAME.finercut-....tmp) is removed when that output is next written; a lock tells it from
-     what a live process is writing.
+     while it is open. Paths are UTF-8 on Windows, elsewhere bytes. What a killed process left of
+     an output (NAME.finercut-....tmp) is removed when that output is next written; a lock tells it
+     from what a live process is writing.
 
    HOOKS
      alloc, io, par and log of fc_env, and fc_watch of long calls: each is all NULL for the default.
@@ -138,7 +138,7 @@
    CHANGES IN 0.2
      - the version is a number, too: FINERCUT_VERSION_NUMBER, fc_version
      - every enum has fc_..._name and fc_..._parse; parse returns fc_code and takes fc_error
-     - fc_plan_about is fc_plan_about; fc_model_sublayer_parameters takes block and fc_kind
+     - fc_plan_get_info is fc_plan_about; fc_model_sublayer_parameters takes block and fc_kind
      - fc_candidate_name and fc_plan_mask take the size of what they write to
      - fc_matmul takes an fc_product, fc_speed_... an fc_speed_desc in place of many parameters
      - fc_export_desc.steps: FINERCUT_NO_STEPS is none, 0 all
@@ -153,13 +153,14 @@
 /* pread, mmap and clock_gettime are hidden under -std=c99 unless asked for before the first system
    header, so the file that holds the implementation asks here. Where a system header came first,
    that program has to ask itself. */
-#if defined(FINERCUT_IMPLEMENTATION) && !defined(_WIN32) && !defined(__APPLE__) && !defined(FINERCUT_NO_POSIX)
+#if defined(FINERCUT_IMPLEMENTATION) && !defined(_WIN32) && !defined(__APPLE__) &&                 \
+    !defined(FINERCUT_NO_POSIX)
 #  if defined(__GLIBC__) && !defined(__USE_XOPEN2K8)
-#    error "finercut.h: include it before all other headers where FINERCUT_IMPLEMENTATION is defined, or compile with -D_POSIX_C_SOURCE=200809L"
+#    error "finercut.h: include it before other headers, or add -D_POSIX_C_SOURCE=200809L"
 #  elif !defined(__GLIBC__) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
 #    define _POSIX_C_SOURCE 200809L
 #    ifndef _DEFAULT_SOURCE // for madvise; without it, pages stay small
-#      if defined(__clang__) && __clang_major__ >= 13 // to clang any name with an underscore is suspect
+#      if defined(__clang__) && __clang_major__ >= 13 // it suspects all names with an underscore
 #        pragma clang diagnostic push
 #        pragma clang diagnostic ignored "-Wreserved-macro-identifier"
 #      endif
@@ -308,7 +309,7 @@ typedef struct fc_env {
 FINERCUT_API const char *fc_simd_name(fc_simd simd);  /* "auto", "scalar", "avx2" ... */
 FINERCUT_API fc_code fc_simd_parse(const char *name, fc_simd *out, fc_error *err);
 FINERCUT_API fc_simd fc_simd_best(void);              /* of this machine and build */
-FINERCUT_API int fc_simd_there(fc_simd simd);         /* in this machine and build; AUTO always is */
+FINERCUT_API int fc_simd_there(fc_simd simd);         /* in this machine and build; AUTO is */
 FINERCUT_API const char *fc_build_info(void);         /* version, compiler, tables, switches */
 FINERCUT_API uint32_t fc_version(void); /* FINERCUT_VERSION_NUMBER of the implementation */
 
@@ -451,8 +452,8 @@ typedef struct fc_model_desc {
 /* What config.json or the GGUF metadata say; plain numbers, as the model runs. */
 typedef struct fc_config {
     const char *architecture;    /* row of the architecture table: "llama" */
-    uint32_t n_blocks;           /* each one self-attention and one FFN sublayer, but in models that */
-    uint32_t n_sublayers;        /* fc_export made smaller: those that are there */
+    uint32_t n_blocks;           /* of one self-attention and one FFN sublayer each */
+    uint32_t n_sublayers;        /* those that are there, fewer in what fc_export made smaller */
     uint32_t hidden_size;
     uint32_t intermediate_size;
     uint32_t n_heads;
@@ -543,8 +544,8 @@ typedef struct fc_score {
 typedef struct fc_step {
     uint32_t removed;   /* as fc_score.candidate */
     double score;       /* always exact */
-    const fc_score *scores; /* [n_scores], in order of candidate; of the removed alone where a search
-                               scores no other (random; one-shot after its first step) */
+    const fc_score *scores; /* [n_scores], in order of candidate; of the removed alone where
+                               others have none (random; one-shot after its first step) */
     size_t n_scores;
 } fc_step;
 
@@ -649,7 +650,7 @@ typedef struct fc_prune_desc {
     fc_candidates candidates;
     fc_search search;
     uint32_t remove;      /* how many candidates to remove; 0 = by `fraction` */
-    double fraction;      /* of all the model's candidates, rounded down; both 0: rank all but one */
+    double fraction;      /* of the model's candidates, rounded down; both 0: rank all but one */
     double last;          /* share of the blocks, from the top, that may be pruned; 0 = all */
     double confidence;    /* confident: standard errors behind the best that drop; 0 = 4 */
     uint64_t seed;        /* random: which order; confident: which order of the sequences */
@@ -699,15 +700,15 @@ typedef enum fc_output_kind {
 FINERCUT_API const char *fc_output_kind_name(fc_output_kind k); /* "any", "plan", "svg" ... */
 FINERCUT_API fc_code fc_output_kind_parse(const char *name, fc_output_kind *out, fc_error *err);
 
-/* Before work begins: could `path` be written, and is it none of `inputs`, by whatever name or link?
+/* Before work begins: can `path` be written, and is it none of `inputs`, by any name or link?
    An input that is a folder stands for the model in it (all its files but plans, pictures, tables,
    .npy and .gguf), the first file of a split GGUF model for all of them, "-" for standard input. */
 FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
                                      const char *const *inputs, size_t n_inputs, const fc_env *env,
                                      fc_error *err);
 
-/* Piece by piece. Either of commit and discard frees it, and without commit there is no file. While it
-   is open, no other run opens the same output. */
+/* Piece by piece. Either of commit and discard frees it, and without commit there is no file. While
+   it is open, no other run opens the same output. */
 typedef struct fc_output fc_output;
 FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, const fc_env *env,
                                        fc_error *err);
@@ -749,7 +750,7 @@ typedef struct fc_generator fc_generator;
 
 typedef struct fc_sampling {
     float temperature; /* 0 = greedy: the highest logit, of equal ones the lowest id */
-    float top_p;       /* draw among the likeliest tokens that together have this share; 0 = 1 = all */
+    float top_p;       /* draw among the likeliest tokens that have this share together; 0: all */
     uint64_t seed;     /* equal seeds draw the same; a draw depends on seed and position only */
 } fc_sampling;
 
@@ -774,8 +775,8 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
 FINERCUT_API const uint32_t *fc_generator_tokens(const fc_generator *g, size_t *n);
 /* Forgets all but the first n tokens. */
 FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n);
-/* The tokens that end a text, as generation_config.json, config.json or the GGUF metadata name them;
-   none is not an error. Free with fc_tokens_free. */
+/* The tokens that end a text, as generation_config.json, config.json or the GGUF metadata name
+   them; none is not an error. Free with fc_tokens_free. */
 FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err);
 
 /* Easy: a text continued. */
@@ -791,7 +792,7 @@ typedef struct fc_generate_desc {
 } fc_generate_desc;
 
 typedef struct fc_generated {
-    fc_text text;          /* what follows the prompt, terminated; bytes that are no UTF-8 became U+FFFD */
+    fc_text text;          /* what follows the prompt, terminated; invalid UTF-8 became U+FFFD */
     uint32_t n_prompt;     /* tokens of the prompt, with what the tokeniser puts before it */
     uint32_t n_tokens;     /* generated, without the end token */
     int ended;             /* 1: by an end token */
@@ -861,8 +862,8 @@ typedef struct fc_export_desc {
     fc_export_format format;
     const char *path;      /* a file, or a folder that is new or empty; renamed when it is whole */
     size_t steps;          /* of the plan, its first; 0 = all, FINERCUT_NO_STEPS = none */
-    fc_dtype type;         /* of matrices, from one container to the other: F32, F16, BF16, and Q8_0 in GGUF;
-                              0 = as stored, of blocks in safetensors F32 */
+    fc_dtype type;         /* of matrices, from one container to the other: F32, F16, BF16, in GGUF
+                              Q8_0; 0 = as stored, of blocks in safetensors F32 */
     uint64_t shard_bytes;  /* most bytes of a safetensors file; 0 = shards as in the input */
     fc_watch watch;
 } fc_export_desc;
@@ -901,9 +902,10 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
    (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
 FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                float *out, fc_error *err);
-/* The most that this machine does by a kernel table and number type (env->simd_max; AUTO is F32), measured
-   in about a second: multiply-adds or dot products in registers, and reading 512 MiB of memory, by one
-   thread and by env's threads together. FC_ERR_UNSUPPORTED where the table has no bf16 dot products. */
+/* The most that this machine does by a kernel table and number type (env->simd_max; AUTO is F32),
+   measured in about a second: multiply-adds or dot products in registers, and reading 512 MiB of
+   memory, by one thread and by env's threads together. FC_ERR_UNSUPPORTED where the table has no
+   bf16 dot products. */
 typedef struct fc_peak_info {
     double gflops, gflops_one;       /* 10^9 operations a second, a multiply-add counts as two */
     double gigabytes, gigabytes_one; /* 10^9 bytes a second */
@@ -911,7 +913,8 @@ typedef struct fc_peak_info {
     fc_simd simd;
     fc_compute compute;
 } fc_peak_info;
-FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out, fc_error *err);
+FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out,
+                             fc_error *err);
 /* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label
    the next token (nll only). euclidean gives the squared length of the difference; js-reference
    is not yet divided by vocab. */
@@ -928,7 +931,7 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 #define FINERCUT_IMPLEMENTATION_DONE
 
 #if defined(__FAST_MATH__) && !defined(FINERCUT_ALLOW_FAST_MATH)
-#  error "finercut.h: -ffast-math breaks its NaN checks and its promise of equal bits; build without it"
+#  error "finercut.h: -ffast-math breaks its NaN checks and its equal bits; build without it"
 #endif
 
 #include <errno.h>
@@ -4772,7 +4775,8 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_json_build(&t);
     if (!code) *root = t.nodes;
-    const char *alien = code == FC_ERR_FORMAT && n > 0 && text[0] != '{' ? fci_alien_name(text, n) : NULL;
+    const char *alien =
+        code == FC_ERR_FORMAT && n > 0 && text[0] != '{' ? fci_alien_name(text, n) : NULL;
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
