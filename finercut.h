@@ -19552,20 +19552,20 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
 
 // >> export
 // Writes a pruned model for other programs: GGUF files for llama.cpp, Hugging Face directories for
-// transformers and vLLM, with the sublayers gone or (masked) with outputs of zero. First a list of
-// the tensors to write and where their rows come from, then one pass over it: memory stays small
-// for any model.
+// transformers and vLLM, with sublayers removed or (masked) with zero outputs. First comes a list
+// of the tensors to write and the sources of their rows, then one pass over it, so memory stays
+// small for any model.
 
 static const char *const fci_export_formats[FC_EXPORT_COUNT] = {"hf", "hf-masked", "gguf",
                                                                 "gguf-masked"};
 FCI_ENUM(fc_export_format, "format", fci_export_formats)
 
-// of the rows of each head of q and k, which differs between the two ways to pair them
+// order of the rows of each head of q and k, by how rotary pairs are stored
 typedef enum fci_order {
     FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
 } fci_order;
 
-typedef struct fci_export_piece { // rows of a tensor to write; matrix.data NULL: zeros
+typedef struct fci_export_piece { // rows of an output tensor; matrix.data NULL: zeros
     fci_matrix matrix;
     fci_order order;
 } fci_export_piece;
@@ -19573,16 +19573,16 @@ typedef struct fci_export_piece { // rows of a tensor to write; matrix.data NULL
 typedef struct fci_out { // a tensor to write
     const char *name;
     fc_dtype type;
-    uint32_t rank, file;     // file: which of the directory's
+    uint32_t rank, file;     // file: index in the directory
     uint64_t shape[FINERCUT_MAX_RANK], bytes, offset;
-    const fci_export_piece *pieces; // one after the other; none: zeros
+    const fci_export_piece *pieces; // in order; none: zeros
     size_t n_pieces;
 } fci_out;
 
-typedef struct fci_export_owner { // what a tensor of the container is for
-    const fci_tensor_row *row; // NULL: nobody knows
+typedef struct fci_export_owner { // the use of a tensor of the container
+    const fci_tensor_row *row; // NULL: unknown
     uint32_t block;
-    const char *name; // that the architecture has for it; stored names may begin otherwise
+    const char *name; // in the architecture's table; stored names may have another prefix
 } fci_export_owner;
 
 typedef struct fci_export {
@@ -19593,20 +19593,20 @@ typedef struct fci_export {
     const fc_export_desc *desc;
     size_t n_steps;
     uint8_t *mask;     // [2 * n_blocks]
-    uint32_t *number;  // [n_blocks] in the file to write, or GONE
-    uint32_t n_kept;   // blocks there
+    uint32_t *number;  // [n_blocks] in the output, or GONE
+    uint32_t n_kept;   // blocks in the output
     fci_export_owner *owners; // [tensors of the container]
     fci_out *outs;
     size_t n_outs, capacity;
-    const fci_json *config; // of a directory: the text model's
-    const fci_json *outer;  // the whole model's, where it has more than the text model; else NULL
-    const fci_architecture *family; // whose names a directory has
-    bool deci, tokenizer; // `tokenizer`: one is written
-    char *target;      // the folder to write, under its temporary name
-    fci_buffer left;   // names of what does not go along, to be said
+    const fci_json *config; // the text model's, of a directory
+    const fci_json *outer;  // the whole config.json of a multimodal model, else NULL
+    const fci_architecture *family; // the names in a directory
+    bool deci, tokenizer; // tokenizer: is written
+    char *target;      // the output folder, under its temporary name
+    fci_buffer left;   // names of what is left out, to be reported
     void *file;        // being written
     const char *path;  // its name
-    void *again;       // the same file, being read
+    void *again;       // the same file, being read back
     uint64_t again_at;
     char *again_room;  // FCI_EXPORT_AGAIN bytes
     uint64_t done, total;
@@ -19618,29 +19618,28 @@ typedef struct fci_export {
 FCI_FN bool fci_export_masked(const fci_export *x);
 // Whether the format is a GGUF file.
 FCI_FN bool fci_export_to_gguf(const fci_export *x);
-// What is left out of the file to write: by the mask, or by the model itself. Masked files leave
-// out nothing.
+// Whether the output lacks a sublayer, by the mask or as the model does. Masked files lack nothing.
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind);
 // "attn.3, ffn.7"
 FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote);
-// The plan as it was followed, without the scores of those that stayed.
+// The plan's executed steps, without the scores of sublayers that stay.
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
-// One paragraph for people: what was removed from what.
+// A paragraph that says what was removed from which model.
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b);
-// One more tensor to write.
+// Appends a tensor to write.
 FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                const uint64_t *shape);
-// Room for a tensor's pieces.
+// Allocates a tensor's pieces.
 FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n);
 // A matrix or vector of the model, converted to `type` where that is another.
 FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                   const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
                                   const fci_order *orders);
-// of a sublayer: where it is zero, nothing is added
+// Whether zeros in this slot make its sublayer add nothing.
 FCI_FN bool fci_export_is_output(fci_slot slot);
-// How q and k rows must be ordered in the file to write, against the model's.
+// The order of q and k rows in the output, relative to the model's.
 FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot);
-// The container's tensors in its own kind of file: each copied, zeroed, renumbered or left out.
+// Lists the tensors for the same kind of file: each copied, zeroed, renumbered or left out.
 FCI_FN fc_code fci_export_same_kind(fci_export *x);
 
 // ---- private to this section
@@ -19783,7 +19782,7 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
     return FC_OK;
 }
 
-// Which sublayer and slot every tensor of the container belongs to.
+// Finds the sublayer and slot of every tensor of the container.
 FCI_FN fc_code fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
                               uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
@@ -19840,8 +19839,8 @@ FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
     return pairs ? FCI_ORDER_PAIRS : FCI_ORDER_HALVES;
 }
 
-// Tensors that the model has no use for: of blocks beyond its last, of what surrounds a text model,
-// an output matrix that is the embedding again. (In a GGUF file: stubs of sublayers.)
+// Tensors that the model does not use: of blocks beyond its last, of other parts of a multimodal
+// model, an output matrix that repeats the embedding, stubs of sublayers in a GGUF file.
 FCI_FN void fci_export_say_unowned(const fci_export *x) {
     const fc_container *c = x->m->container;
     size_t n = 0, first = 0;
@@ -19876,23 +19875,23 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
 }
 
 // >> convert
-// Tensors for a file of the other kind: rows turned or transposed, types, rope, stubs of deci.
+// Tensors for the other kind of file: row order, transposition, types, rope, stubs for deci.
 
-// The type a matrix is stored in; safetensors has none in blocks. Small tables that llama.cpp adds
-// to float32 rows are float32.
+// The type to store a matrix in: safetensors has no block types, and small tables that llama.cpp
+// adds to float32 rows are float32.
 FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_matrix *w);
-// The list of tensors of a file of the other kind.
+// Lists the tensors for the other kind of file.
 FCI_FN fc_code fci_convert_to_other_kind(fci_export *x);
-// What llama3's scaling divides frequency j by.
+// llama3's divisor of frequency j.
 FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j);
-// llama3's scaling, and longrope's factors, are tensors in GGUF.
+// In GGUF, llama3's scaling and longrope's factors are tensors.
 FCI_FN fc_code fci_convert_rope(fci_export *x);
 FCI_FN bool fci_convert_attention_stub(const fci_export *x, uint32_t block);
-// What deci needs in the place of removed sublayers.
+// The tensors that deci needs in place of removed sublayers.
 FCI_FN fc_code fci_convert_stubs(fci_export *x);
-// Whether all blocks are Llama's (Qwen2's too): what deci, and vLLM's DeciLMForCausalLM, can run.
+// Whether all blocks are like Llama's or Qwen2's, which deci and vLLM's DeciLMForCausalLM can run.
 FCI_FN bool fci_convert_llama_shaped(const fc_model *m);
-// Numbers the blocks of a GGUF file: those with nothing left go.
+// Numbers the blocks of a GGUF file without the empty ones.
 FCI_FN fc_code fci_convert_number(fci_export *x);
 
 // ---- private to this section
@@ -19905,11 +19904,11 @@ FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_m
     if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
     if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (w->cols % fci_number_block(type) == 0) return type;
-    if (fci_number_block(w->type) == 1 && w->type != FC_DTYPE_F64) return w->type; // as it is
+    if (fci_number_block(w->type) == 1 && w->type != FC_DTYPE_F64) return w->type; // unchanged
     return FC_DTYPE_F32;
 }
 
-// Floats of the model as one tensor of float32.
+// A tensor of float32 from floats of the model.
 FCI_FN fc_code fci_convert_floats(fci_export *x, const char *name, const float *values, uint64_t n,
                                   fci_order order) {
     fci_matrix w;
@@ -19928,7 +19927,7 @@ FCI_FN fc_code fci_convert_floats(fci_export *x, const char *name, const float *
 typedef struct fci_convert_part_list { // q, k and v, gate and up, or one matrix
     fci_matrix matrices[3];
     fci_order orders[3];
-    const float *bias; // of all, one after the other
+    const float *bias; // of all, in order
     size_t n;
     uint64_t rows;
 } fci_convert_part_list;
@@ -19985,7 +19984,7 @@ FCI_FN fc_code fci_convert_experts(fci_export *x, const fci_tensor_row *row, uin
     return FC_OK;
 }
 
-// q, k and v of GPT-NeoX's directories: each head's three after one another.
+// q, k and v in GPT-NeoX's directories, which alternate by head.
 FCI_FN fc_code fci_convert_turns(fci_export *x, const char *weight, const char *bias,
                                  const fci_convert_part_list *list) {
     const uint64_t head = x->m->hyper.head_dim, heads = list->matrices[0].rows / head,
@@ -20008,8 +20007,7 @@ FCI_FN fc_code fci_convert_turns(fci_export *x, const char *weight, const char *
     return fci_convert_floats(x, bias, values, list->rows, FCI_ORDER_AS_IS);
 }
 
-// A matrix that the directory has the other way round. Its parts follow each other in the GGUF
-// file.
+// A matrix that the directory stores transposed. Its parts are consecutive in the GGUF file.
 FCI_FN fc_code fci_convert_transposed(fci_export *x, const char *name,
                                       const fci_convert_part_list *list) {
     fci_matrix w = list->matrices[0];
@@ -20119,8 +20117,8 @@ FCI_FN fc_code fci_convert_rope(fci_export *x) {
 
 // ---- deci: Llama's blocks, some without attention or FFN
 
-// llama.cpp drops a block's whole update where it has no FFN, and reads the size of a head off the
-// first block: there a sublayer of zeros stands in, as small as it may be.
+// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
+// there a removed sublayer is written as zeros, as small as possible.
 #define FCI_STUB_FF 32
 
 FCI_FN fc_code fci_convert_stub(fci_export *x, uint32_t block, const char *part, uint64_t rows,
@@ -20176,7 +20174,7 @@ FCI_FN bool fci_convert_llama_shaped(const fc_model *m) {
     return true;
 }
 
-// Blocks renumbered must still be what their new numbers make of them.
+// Checks that renumbered blocks still have the properties that follow from their numbers.
 FCI_FN fc_code fci_convert_check_numbers(const fci_export *x) {
     const fci_hyper *h = &x->m->hyper;
     for (uint32_t b = 0; b < h->n_blocks; b++) {
@@ -20232,30 +20230,30 @@ typedef struct fci_keys { // the key-value part of a GGUF file
     uint64_t n;
 } fci_keys;
 
-// Little-endian, `bytes` of it.
+// Appends `bytes` bytes, little-endian.
 FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes);
-// With its length.
+// Appends a string with its length.
 FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
-// A key with one value, here and below.
+// These append a key with one value.
 FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
 FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
 FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value);
-// its items follow
+// The caller appends the items.
 FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count);
-// A key of the architecture: "llama.block_count".
+// A key of the architecture, such as "llama.block_count".
 FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
                                  uint64_t value);
-// Heads and widths, by block where blocks differ.
+// Heads and widths, per block where blocks differ.
 FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k);
-// What every GGUF file gets: who made it, and the plan.
+// Keys of every GGUF file: its origin and the plan.
 FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k);
-// From one GGUF file to another all keys go over but those that are written anew.
+// Copies the keys of a GGUF file but for those that are rewritten.
 FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k);
-// Hyperparameters by the table that reads them. Sizes are written elsewhere.
+// Hyperparameters, by the table that reads them, without sizes.
 FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f);
-// Everything about the rotary embedding.
+// Keys of the rotary embedding.
 FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k);
-// "license: apache-2.0" of the model card.
+// The "license: apache-2.0" of the model card.
 FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card);
 
 // ---- private to this section
@@ -20303,7 +20301,7 @@ FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t
     fci_keys_number(&k->b, count, 8);
 }
 
-// as it was stored
+// Copies a key as stored.
 FCI_FN void fci_metadata_keys_copy(fci_keys *k, const char *key, const fci_kv *kv) {
     if (kv->type == FCI_KV_ARRAY) fci_keys_array(k, key, kv->element_type, kv->count);
     else fci_metadata_keys_begin(k, key, kv->type);
@@ -20325,7 +20323,7 @@ FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *s
     fci_keys_u32(k, fci_metadata_key(x, suffix, key, sizeof key), value);
 }
 
-// Keys that say something of every block of a deci file.
+// Keys with a value per block of a deci file.
 FCI_FN void fci_metadata_key_blocks(const fci_export *x, fci_keys *k, const char *suffix,
                                     fc_kind kind, uint64_t whole, uint64_t stub) {
     char key[96];
@@ -20369,7 +20367,7 @@ FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
     fci_buffer_free(&text);
 }
 
-// An array with a value for each block keeps those of the blocks that are kept.
+// Keeps the values of kept blocks in an array with a value per block.
 FCI_FN bool fci_metadata_key_by_block(const fci_export *x, fci_keys *k, const char *key,
                                       const fci_kv *kv) {
     const uint64_t n = x->m->hyper.n_blocks;
@@ -20431,7 +20429,7 @@ FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_f
     memcpy(&real, (const char *)h + f->offset, sizeof real);
     memcpy(&count, (const char *)h + f->offset, sizeof count);
     if (f->type == FCI_FIELD_TRAIT) {
-        if (strstr(x->m->architecture->gguf_defaults, f->gguf)) // llama.cpp reads it of such alone
+        if (strstr(x->m->architecture->gguf_defaults, f->gguf)) // llama.cpp reads it for these only
             fci_keys_bool(k, key, (h->traits & f->traits) != 0);
     } else if (f->offset == FCI_AT(ropes[0].theta) || f->offset == FCI_AT(ropes[1].theta)) {
         bool used = h->rotary_dim && (f->offset == FCI_AT(ropes[0].theta) ||
@@ -20489,17 +20487,18 @@ FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str c
 // >> vocab
 // The vocabulary and chat template of a GGUF file, from tokenizer.json.
 
-// Follows the links of a path: whether what it names lies in the model's folder.
+// Whether a path, with links resolved, is in the model's folder.
 FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside);
-// A name to be said at the end.
+// Appends a name to the list of what was left out.
 FCI_FN void fci_vocab_leave(fci_export *x, const char *name, const char *why);
-// The path of a file beside the weights; *path NULL where it is not there, or not the model's own.
+// The path of a file beside the weights; *path NULL where it is missing or outside the model's
+// folder.
 FCI_FN fc_code fci_vocab_beside(fci_export *x, const char *name, char **path);
-// What a file of the model's directory holds, parsed; *root NULL where it is not there.
+// Parses a file of the model's directory; *root NULL where it is missing.
 FCI_FN fc_code fci_vocab_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
-// The config.json that the model was opened with, wherever it is.
+// Parses the config.json that the model was opened with.
 FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f);
-// All keys of the vocabulary and the chat template.
+// Appends all keys of the vocabulary and the chat template.
 FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k);
 
 // ---- private to this section
@@ -20511,7 +20510,7 @@ typedef struct fci_vocab {
     fci_map ids;
 } fci_vocab;
 
-// A text that no token has: llama.cpp wants all of them to differ.
+// A text that no token has, as llama.cpp wants distinct texts.
 FCI_FN fc_code fci_vocab_pad(fci_export *x, fci_vocab *v, uint64_t id) {
     char text[48];
     uint32_t other;
@@ -20524,7 +20523,7 @@ FCI_FN fc_code fci_vocab_pad(fci_export *x, fci_vocab *v, uint64_t id) {
     return fci_map_add(&v->ids, v->tokens[id], (uint32_t)id, &known, x->err);
 }
 
-// What an added token does to text around it that its type in a GGUF file cannot say.
+// Refuses added tokens that affect text around them in ways that GGUF token types cannot express.
 FCI_FN fc_code fci_vocab_flags(fci_export *x, const fc_tokenizer *t, const fci_tokenizer_added *a) {
     fci_shown shown;
     const bool strips = (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) && !t->byte_level;
@@ -20540,7 +20539,7 @@ FCI_FN fc_code fci_vocab_flags(fci_export *x, const fc_tokenizer *t, const fci_t
                     fc_export_format_name(x->desc->format), fci_show(a->text, &shown), what);
 }
 
-// Tokens and types by id, as the tokenizer that has read tokenizer.json gives ids to texts.
+// Fills in tokens and types by id from the tokenizer.
 FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fc_tokenizer *t) {
     bool known = false;
     fc_code code = FC_OK;
@@ -20578,8 +20577,7 @@ FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fc_tokenizer *t
     return code;
 }
 
-// Whether a name of llama.cpp stands for what the tokenizer does to text before it looks for
-// tokens.
+// Whether llama.cpp's name of a pre-tokenizer matches this tokenizer's.
 FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_vocabulary_pre *pre) {
     size_t n = 0;
     while (n < 5 && pre->steps[n]) n++;
@@ -20596,9 +20594,9 @@ FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_vocabulary_pre *pr
     return true;
 }
 
-// Whether it is SentencePiece's way: blanks become U+2581, one stands before the text or (*prefix
-// false) none. Both may be said by normalizers or by the pre-tokenizer Metaspace (*metaspace: what
-// gets a blank); a cut at blanks changes nothing where no token spans them.
+// Whether spaces are handled as in SentencePiece: they become U+2581, with one before the text
+// (*prefix) or none. Normalizers do that, or the pre-tokenizer Metaspace (*metaspace: where it adds
+// a space). A split at spaces has no effect where no token spans them.
 FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *metaspace) {
     bool blanks = false;
     *prefix = false;
@@ -20613,11 +20611,11 @@ FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *me
     }
     for (size_t i = 0; i < t->n_steps; i++) {
         const fci_tokenizer_step *s = &t->steps[i];
-        if (s->behavior == FCI_TEXT_BEGINS) continue; // our own, for speed
+        if (s->behavior == FCI_TEXT_BEGINS) continue; // added by us, for speed
         if (s->mark.n && !fci_is(s->mark, FCI_TEXT_BLANK)) return false;
         if (s->pattern || (!s->mark.n && !(blanks && fci_is(s->literal, " ")))) return false;
         blanks = true;
-        if (s->prepend && *prefix) return false; // by both
+        if (s->prepend && *prefix) return false; // twice
         if (s->prepend) *metaspace = s->prepend;
     }
     *prefix = *prefix || *metaspace;
@@ -20665,7 +20663,7 @@ FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, 
 }
 
 // A special token's id: by its text in tokenizer_config.json, by its number in config.json, or
-// `added`, which the tokenizer puts beside every text, if that is not FCI_TEXT_NONE.
+// `added`, which the tokenizer adds to every text (FCI_TEXT_NONE: none).
 FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab *v,
                               const fci_json *tc, const char *name, const char *gguf,
                               uint32_t added) {
@@ -20687,7 +20685,7 @@ FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab 
     if (found || added != FCI_TEXT_NONE) fci_keys_u32(k, key, id);
 }
 
-// SentencePiece's vocabularies have scores instead of merges: what is made first has the best.
+// SentencePiece vocabularies have scores instead of merges: earlier merges get higher scores.
 FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v,
                                 const fci_json *merges) {
     float *scores = (float *)fci_arena_alloc(&x->arena, v->size, sizeof *scores, "scores", x->err);
@@ -20755,8 +20753,8 @@ FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const f
     return pieces ? fci_vocab_scores(x, k, v, merges) : fci_vocab_merges(x, k, merges);
 }
 
-// Whether a folder is the model's, or within it. The cache of the Hugging Face hub keeps a model's
-// files in "blobs", two folders up from where links have their names.
+// Whether a folder is the model's or in it. In the Hugging Face cache, links with the files' names
+// lead to a "blobs" folder two levels up.
 FCI_FN int fci_vocab_is_ours(const fci_export *x, const char *folder, bool *ours) {
     char here[2048], below[2048], blobs[2048], above[2048], snapshots[2048];
     const char *model = x->m->path;
@@ -20790,7 +20788,7 @@ FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside
         const int stem = (int)(fci_base_name(path) - path);
         snprintf(folder, sizeof folder, "%.*s", stem, path);
         int error = fci_platform_link(path, to, sizeof to);
-        if (error == EINVAL || error == ENOENT) { // no link any more
+        if (error == EINVAL || error == ENOENT) { // not a link
             error = fci_vocab_is_ours(x, folder, inside);
             return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
         }
@@ -20848,13 +20846,12 @@ FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f) {
     return FC_OK;
 }
 
-// Chat templates: the default one and those with names, each under a key of its own, and a list of
-// the names.
+// Chat templates: the default and the named ones, each under its own key, and a list of the names.
 typedef struct fci_vocab_chat {
     fci_export *x;
     fci_keys *keys;
-    fci_map seen;     // names as GGUF has them: letters, digits and '_'
-    fci_buffer names; // as the items of an array
+    fci_map seen;     // names as in GGUF: letters, digits and '_'
+    fci_buffer names; // as items of an array
     uint64_t n;
 } fci_vocab_chat;
 
@@ -20929,7 +20926,7 @@ FCI_FN int fci_vocab_chat_each(void *user, const char *file) { // of additional_
     return fci_vocab_chat_put_file(c, path, fci_sn(file, n - 6)) != FC_OK;
 }
 
-// Files of their own come before what tokenizer_config.json says, as in transformers.
+// Template files have priority over tokenizer_config.json, as in transformers.
 FCI_FN fc_code fci_vocab_chat_read(fci_vocab_chat *c, const fci_json *tc) {
     fci_export *x = c->x;
     const fci_json *root, *chat = tc ? fci_json_some(tc, "chat_template") : NULL;
@@ -21010,7 +21007,7 @@ FCI_FN fc_code fci_vocab_vocabulary(fci_export *x, fci_keys *k) {
     return code;
 }
 
-// What GGUF has no key for must be what llama.cpp takes for granted.
+// Settings without a GGUF key must be those that llama.cpp assumes.
 FCI_FN fc_code fci_vocab_unsaid(fci_export *x, fci_keys *k) {
     const fci_hyper *h = &x->m->hyper;
     const fci_window_rule rule = x->m->architecture->windows;
@@ -21072,20 +21069,20 @@ FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k) {
 // >> directory
 // config.json and the modelling file of a directory.
 
-// The Python file that transformers runs the directory with.
+// The Python file with which transformers runs the directory.
 FCI_FN void fci_directory_put_modeling(const fci_export *x, fci_buffer *b);
-// Settings that make transformers run a program that came with the model, or that are untrue of
-// weights that are written as they are computed with.
+// Whether a setting makes transformers run a program of the model, or is wrong for the written
+// weights.
 FCI_FN bool fci_directory_is_code(fci_str key);
-// A node as JSON text again, on one line, without such settings.
+// Appends a node as JSON text, on one line, without such settings.
 FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n);
-// The input's config.json with what the output needs.
+// Builds config.json from the input's.
 FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b);
 
 // ---- private to this section
 
-// The program that transformers runs for a compact directory: the stock class, with modules that do
-// nothing where block_configs say so. "@" stands for the class and the model_type.
+// The program that transformers runs for a compact directory: the stock class, with no-op modules
+// where block_configs say so. "@" stands for the class and the model_type.
 // made by tools/make_modeling.py from tools/modeling_finercut.py: do not edit
 static const char *const fci_directory_modeling[] = {
     "# Written by finercut. The stock @ without the sublayers that block_configs in config.json c",
@@ -21181,7 +21178,7 @@ FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n) {
     fci_puts(b, object ? "}" : "]");
 }
 
-// "block_configs" in the form of DeciLM, with what vLLM wants to know of each block.
+// "block_configs" as in DeciLM, with what vLLM needs for each block.
 FCI_FN void fci_directory_put_blocks(const fci_export *x, fci_buffer *b) {
     const fci_hyper *h = &x->m->hyper;
     for (uint32_t i = 0; i < h->n_blocks; i++) {
@@ -21202,8 +21199,8 @@ FCI_FN void fci_directory_put_setting(fci_buffer *b, fci_str key, const fci_json
     fci_puts(b, ",\n");
 }
 
-// What transformers 5 moved or renamed stands under its old name too, for transformers 4: rope
-// settings, which are in one object now, and the number of experts.
+// For transformers 4, settings that transformers 5 moved or renamed also get their old names: those
+// of the rope object and the number of experts.
 FCI_FN void fci_directory_put_old_keys(const fci_export *x, fci_buffer *b) {
     const fci_json *experts = fci_json_some(x->config, "num_local_experts");
     if (experts && !fci_json_some(x->config, "num_experts") &&
@@ -21218,16 +21215,15 @@ FCI_FN void fci_directory_put_old_keys(const fci_export *x, fci_buffer *b) {
         fci_directory_put_setting(b, fci_s("rope_scaling"), rope);
 }
 
-// vLLM's DeciLM takes the residual stream over at the first attention, so no FFN may come before
-// it.
+// vLLM's DeciLM starts the residual stream at the first attention, so no FFN may come before it.
 FCI_FN bool fci_directory_for_vllm(const fci_export *x) {
     uint32_t b = 0;
     while (b + 1 < x->m->hyper.n_blocks && !x->mask[2 * b] && !x->mask[2 * b + 1]) b++;
     return fci_convert_llama_shaped(x->m) && x->mask[2 * b + FC_KIND_ATTENTION];
 }
 
-// The settings that the model was read with, but for those that are written anew or are done by
-// what is written: sublayers that are dropped, matrices that are tied or not.
+// Copies the model's settings but for those that are rewritten or that the written tensors settle:
+// dropped sublayers, tied matrices.
 FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
     static const char *const ours[] = {"finercut",      "tie_word_embeddings", "drop_attn_list",
                                        "drop_mlp_list", "architectures",       "model_type",
@@ -21288,17 +21284,17 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
 }
 
 // >> write
-// Tensors written one by one, converted where they have to be; or compared with what was written.
+// Writes tensors one by one, converted where needed, or compares them with what was written.
 
-// the file under way is thrown away
+// Closes and deletes the current file.
 FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code);
 // Begins a file of the export.
 FCI_FN fc_code fci_write_begin(fci_export *x, const char *path);
-// Bytes to the file, or compared with it.
+// Writes bytes to the file, or compares them with it.
 FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n);
-// Which row of the model is row r in another order.
+// The model's row for row r in an order.
 FCI_FN uint64_t fci_write_from(const fci_export *x, fci_order order, uint64_t r);
-// All tensors of a file, each padded to `align`.
+// Writes all tensors of a file, each padded to `align`.
 FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align);
 
 // ---- private to this section
@@ -21318,13 +21314,13 @@ FCI_FN fc_code fci_write_begin(fci_export *x, const char *path) {
 }
 
 FCI_FN fc_code fci_write_report(fci_export *x) {
-    const double done = x->total ? (double)x->done / 2 / (double)x->total : 1; // written and read
+    const double done = x->total ? (double)x->done / 2 / (double)x->total : 1; // written, then read
     return fci_watch_tell(&x->watch, done, x->err);
 }
 
 #define FCI_EXPORT_AGAIN ((size_t)1 << 16)
 
-// Bytes that have been written must be in the file.
+// Compares bytes with those in the file.
 FCI_FN fc_code fci_write_compare(fci_export *x, const char *p, uint64_t n) {
     const fc_io *io = &x->c->io;
     while (n > 0) {
@@ -21388,11 +21384,11 @@ FCI_FN const char *fci_write_row(const fci_export *x, const fci_export_piece *p,
 typedef struct fci_write_room { // scratch of a conversion
     float values[FCI_EXPORT_RUN], back[FCI_EXPORT_RUN];
     uint8_t stored[4 * FCI_EXPORT_RUN];
-    uint64_t unfit;     // of the tensor so far: numbers that the type written has no value near to,
+    uint64_t unfit;     // numbers of the tensor that its output type cannot represent,
     float first_unfit;  // and one of them
 } fci_write_room;
 
-// Numbers into the type of a tensor, at room->stored; what does not fit is counted.
+// Converts numbers to a tensor's type, at room->stored; counts those it cannot represent.
 FCI_FN void fci_write_encode(fc_dtype type, uint64_t n, fci_write_room *room) {
     const uint64_t block = fci_number_block(type);
     const bool whole = fci_number_encode(type, room->values, n, room->stored);
@@ -21429,8 +21425,7 @@ FCI_FN fc_code fci_write_row_converted(fci_export *x, const fci_out *o, const fc
     return code;
 }
 
-// Consecutive rows go out in buffers of a few, so that a vector in another order is not written
-// number by number.
+// Writes several rows at once, so that a reordered vector is not written number by number.
 FCI_FN fc_code fci_write_rows(fci_export *x, const fci_export_piece *p, fci_write_room *room) {
     const fci_matrix *w = &p->matrix;
     size_t n = 0;
@@ -21489,9 +21484,9 @@ FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align) {
 // ---- A directory
 
 // >> agree
-// Read back: what was written, opened as a model, must be the one that was meant.
+// Opens what was written as a model and compares it with the intended one.
 
-// Opens what was written, with one thread and without a word, and looks at all of the model.
+// Opens the output, with one thread and without log, and compares the whole model.
 FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path);
 
 // ---- private to this section
@@ -21503,7 +21498,7 @@ typedef struct fci_agree {
     char where[64];
 } fci_agree;
 
-FCI_FN void fci_agree_not(fci_agree *g, const char *what, int64_t block) { // -1: of the model
+FCI_FN void fci_agree_not(fci_agree *g, const char *what, int64_t block) { // -1: none
     if (g->what) return;
     g->what = what;
     if (block >= 0) snprintf(g->where, sizeof g->where, " in block %u", (unsigned)block);
@@ -21567,7 +21562,7 @@ FCI_FN void fci_agree_numbers(fci_agree *g) {
     for (size_t i = 0; i < fci_engine_ropes(g->x->m) && !g->what; i++) fci_agree_rope(g, i);
 }
 
-// Some columns of a row as numbers.
+// Decodes some columns of a row.
 FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
     const uint64_t n = fci_min(w->cols, 256);
     if (!w->transposed) fci_number_decode(w->type, fci_matrix_row(w, r), 0, n, values);
@@ -21578,7 +21573,7 @@ FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
     return n;
 }
 
-// Some rows, to the precision of the narrower type; or zeros.
+// Compares some rows, to the precision of the narrower type, or with zeros.
 FCI_FN bool fci_agree_matrix(const fci_agree *g, const fci_matrix *was, const fci_matrix *is,
                              fci_order order, bool zero) {
     const uint64_t rows[] = {0, (uint64_t)(was->rows > 1), was->rows / 2, was->rows - 1};
@@ -21688,7 +21683,7 @@ FCI_FN void fci_agree_blocks(fci_agree *g) {
     }
 }
 
-// The first token that differs, as an error.
+// Fails with the first token that differs.
 FCI_FN fc_code fci_agree_ids(fci_export *x, const fc_tokens *a, const fc_tokens *b, fci_str of,
                              unsigned flags) {
     const size_t n = a->starts[1], k = b->starts[1];
@@ -21706,7 +21701,7 @@ FCI_FN fc_code fci_agree_ids(fci_export *x, const fc_tokens *a, const fc_tokens 
                     flags ? " with special ones" : "", (unsigned long long)i, ids);
 }
 
-// The same ids for a text, with and without what stands before and after every text.
+// Checks that a text gets the same ids, with and without added prefix and suffix.
 FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_tokenizer *is,
                               fci_str text, fci_str of) {
     fc_code code = FC_OK;
@@ -21714,7 +21709,7 @@ FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_t
         fc_tokens a, b;
         memset(&b, 0, sizeof b);
         code = fc_tokenize(was, text.p, text.n, flags, &a, x->err);
-        if (code == FC_ERR_FORMAT) { // it has no id for this text
+        if (code == FC_ERR_FORMAT) { // no id for this text
             fci_clear(x->err);
             return FC_OK;
         }
@@ -21726,7 +21721,7 @@ FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_t
     return code;
 }
 
-// Every added token alone, twice, and beside blanks, letters and line ends.
+// Checks every added token alone, twice, and next to spaces, letters and line ends.
 FCI_FN fc_code fci_agree_added(fci_export *x, const fc_tokenizer *was, const fc_tokenizer *is,
                                fci_str token) {
     static const char *const around[] = {"", "a", " b ", "1", "\n", " ", ".", "  c", "", "\t"};
@@ -21741,7 +21736,7 @@ FCI_FN fc_code fci_agree_added(fci_export *x, const fc_tokenizer *was, const fc_
     return code;
 }
 
-// Texts made of the vocabulary itself, some 64 thousand of its tokens.
+// Checks texts made from about 64 thousand tokens of the vocabulary.
 FCI_FN fc_code fci_agree_vocabulary(fci_export *x, const fc_tokenizer *was,
                                     const fc_tokenizer *is) {
     enum { RUN = 512 };
@@ -21818,31 +21813,30 @@ FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path) {
 }
 
 // >> deliver
-// Files of an export: put, read back, and given their names.
+// Files of an export: written, read back and renamed.
 
-// What a file is made of; it is put twice: written, and compared with what is there then.
+// The content of a file, put twice: to write it and to compare it.
 typedef struct fci_body {
     const char *head;
-    size_t n;         // its bytes
+    size_t n;         // bytes in head
     bool tensors;     // whether the tensors of `file` follow, each padded to `align`
     uint32_t file;
     uint64_t align;
-    bool whole;       // a model by itself: it is opened before it gets its name
+    bool whole;       // a model by itself: it is opened before the rename
 } fci_body;
 
-// A file gets its name when it has been read back. A caller's fc_io knows files only by their
-// names: there it has it before.
+// A file is renamed after it was read back; with a caller's fc_io, which opens files by name,
+// before.
 FCI_FN fc_code fci_deliver_whole(fci_export *x, const char *path, const fci_body *body);
-// Which file each tensor goes to: as in the input, or by --shard-size. Files that would be empty
-// are left out.
+// Assigns tensors to files, as in the input or by shard_size, without empty files.
 FCI_FN uint32_t fci_deliver_shards(fci_export *x);
-// A small file of the folder.
+// Writes a small file of the folder.
 FCI_FN fc_code fci_deliver_file(fci_export *x, const char *name, const char *bytes, size_t n);
-// A file of tensors.
+// Writes a file of tensors.
 FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files);
-// takes the buffer
+// It takes over the buffer.
 FCI_FN fc_code fci_deliver_text(fci_export *x, const char *name, fci_buffer *b);
-// model.safetensors.index.json.
+// Writes model.safetensors.index.json.
 FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files);
 
 // ---- private to this section
@@ -21892,7 +21886,7 @@ FCI_FN fc_code fci_deliver_whole(fci_export *x, const char *path, const fci_body
     return code || ours ? code : fci_deliver_put_again(x, body, path);
 }
 
-// of a safetensors file
+// Builds the header of a safetensors file.
 FCI_FN void fci_deliver_put_header(const fci_export *x, uint32_t file, fci_buffer *b) {
     const fc_container *c = x->m->container;
     uint64_t offset = 0;
@@ -21993,15 +21987,14 @@ FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files) {
 }
 
 // >> made
-// config.json and the tokenizer of a directory, from a GGUF file.
+// Makes config.json and the tokenizer of a directory from a GGUF file.
 
-// The family whose files are written: of those that GGUF calls by one name, the first that has what
-// the model has.
+// The family of the output: of those with the same GGUF name, the first that fits the model.
 FCI_FN const fci_architecture *fci_made_family(const fc_model *m);
-// A config.json as it would be beside this model's safetensors, as if it had been read.
+// Makes the config.json of this model's safetensors, as if it had been read.
 FCI_FN fc_code fci_made_make_config(fci_export *x);
-// tokenizer.json and tokenizer_config.json; a model without a vocabulary that we read gets none,
-// with a note.
+// Makes tokenizer.json and tokenizer_config.json, or only a note for a vocabulary that we do not
+// read.
 FCI_FN fc_code fci_made_make_tokenizer(fci_export *x);
 
 // ---- private to this section
@@ -22022,7 +22015,7 @@ FCI_FN const fci_architecture *fci_made_family(const fc_model *m) {
 
 FCI_FN void fci_made_real(fci_buffer *b, const char *key, double value) {
     char text[40];
-    fci_format_g(text, sizeof text, 9, value);  // as many as a float32 has
+    fci_format_g(text, sizeof text, 9, value);  // the digits of a float32
     const bool off = !(value > 0 || value < 0); // a cap
     fci_json_put(b, ",\n  %s: ", key);
     fci_puts(b, off ? "null" : text);
@@ -22033,7 +22026,8 @@ FCI_FN void fci_made_count(fci_buffer *b, const char *key, uint64_t value) {
     fci_json_put(b, ",\n  %s: %llu", key, (unsigned long long)value);
 }
 
-// Hyperparameters by the table that reads them. Where families differ in the name, all are written.
+// Hyperparameters, by the table that reads them. Where families use different names, all are
+// written.
 FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *f) {
     const fci_hyper *h = &x->m->hyper;
     const char *names = f->json;
@@ -22064,8 +22058,8 @@ FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *
     }
 }
 
-// llama3's scaling is a tensor of factors in GGUF, and four numbers in config.json, of which all
-// known models share two.
+// llama3's scaling is a tensor of factors in GGUF but four numbers in config.json, two of which are
+// the same in all known models.
 FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
     const fci_rope *r = &x->m->hyper.ropes[0];
     const uint64_t half = x->m->hyper.rotary_dim / 2;
@@ -22112,7 +22106,7 @@ FCI_FN fc_code fci_made_rope(fci_export *x, fci_buffer *b) {
                          "'beta_fast': %g, 'beta_slow': %g",
                          r->original, r->attention, r->high, r->low);
         fci_puts(b, "}");
-    } else { // transformers 4 wants these three members and no others
+    } else { // transformers 4 allows only these three members
         fci_json_put(b, ",\n  'rope_scaling': {'type': 'longrope'");
         fci_made_factors(b, "short_factor", r->factors[0], half);
         fci_made_factors(b, "long_factor", r->factors[1] ? r->factors[1] : r->factors[0], half);
@@ -22144,8 +22138,8 @@ FCI_FN void fci_made_windows(const fci_export *x, fci_buffer *b) {
     fci_puts(b, "]");
 }
 
-// What the file shows by the tensors it has. Some families have keys for it, others always have
-// the same biases.
+// Settings that show in the tensors. Some families have keys for biases, others always have the
+// same.
 FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
     static const fci_slot slots[] = {FCI_Q, FCI_O, FCI_DOWN};
     static const uint32_t traits[] = {FCI_TRAIT_QKV_BIAS, FCI_TRAIT_O_BIAS, FCI_TRAIT_FFN_BIAS};
@@ -22231,7 +22225,7 @@ typedef struct fci_made_vocab {
     const fci_kv *types, *scores, *merges;
     uint64_t n;
     const fc_tokenizer *t;
-    bool strips; // special tokens take the blanks after them
+    bool strips; // special tokens swallow spaces after them
 } fci_made_vocab;
 
 FCI_FN uint64_t fci_made_type(const fci_made_vocab *v, uint64_t id) {
@@ -22277,7 +22271,7 @@ FCI_FN void fci_made_pieces_pipeline(const fci_made_vocab *v, fci_buffer *b) { /
     fci_puts(b, "]},\n");
 }
 
-// GPT-2's, with what cuts before it
+// GPT-2's, with the splits before it.
 FCI_FN void fci_made_bytes_pipeline(const fci_made_vocab *v, fci_buffer *b) {
     const fc_tokenizer *t = v->t;
     bool gpt2 = false;
@@ -22307,7 +22301,7 @@ FCI_FN void fci_made_special(fci_buffer *b, fci_str token, unsigned part) {
     fci_json_put(b, ", {'SpecialToken': {'id': %.*s, 'type_id': %u}}", (int)token.n, token.p, part);
 }
 
-// what stands before and after every text
+// The prefix and suffix of every text.
 FCI_FN void fci_made_template(const fci_made_vocab *v, fci_buffer *b) {
     const fc_tokenizer *t = v->t;
     if (!t->n_before && !t->n_after) {
@@ -22350,7 +22344,7 @@ FCI_FN int fci_made_by_score(const void *a, const void *b) {
                                  : x->right > y->right;
 }
 
-// Of a vocabulary with scores: every way to make a token of two others, the best score first.
+// Merges of a vocabulary with scores: every way to make a token of two others, highest score first.
 FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
     fci_buffer list;
     fci_map ids;
@@ -22412,7 +22406,7 @@ FCI_FN fc_code fci_made_model(fci_export *x, const fci_made_vocab *v, fci_buffer
     return code;
 }
 
-// All chat templates: one alone is a string, several are an array with names.
+// Chat templates: a string for one, an array with names for several.
 FCI_FN void fci_made_chat(const fc_container *g, fci_buffer *b) {
     static const char start[] = "tokenizer.chat_template.";
     const size_t n = sizeof start - 1;
@@ -22494,10 +22488,10 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
 }
 
 // >> along
-// What goes along with a directory: data, by a list. Programs, other weights and unknown files
-// stay.
+// Files that are copied to an output directory, by a list: data, but no programs, other weights or
+// unknown files.
 
-// Copies what goes along, and notes what stays.
+// Copies those files and notes what is left out.
 FCI_FN fc_code fci_along_all(fci_export *x);
 
 // ---- private to this section
@@ -22506,7 +22500,7 @@ typedef enum fci_along { // how
     FCI_ALONG_NOT, FCI_ALONG_ANEW, FCI_ALONG_COPIED, FCI_ALONG_SETTINGS, FCI_ALONG_TEMPLATES
 } fci_along;
 
-static const struct fci_along_name { // one '*' stands for any characters
+static const struct fci_along_name { // may have one '*', for any characters
     const char *name;
     fci_along how;
 } fci_along_names[] = {
@@ -22545,7 +22539,7 @@ FCI_FN bool fci_along_matches(const char *pattern, const char *name) {
            strcmp(name + n - after, star + 1) == 0;
 }
 
-// "LICENSE", "Notice.txt", "USE_POLICY.md": texts that those who pass a model on owe.
+// "LICENSE", "Notice.txt", "USE_POLICY.md": texts that must come with a copy of the model.
 FCI_FN bool fci_along_is_terms(const char *name) {
     static const char *const stems[] = {"LICENSE",      "LICENCE",        "NOTICE",
                                         "COPYING",      "COPYRIGHT",      "USE_POLICY",
@@ -22555,7 +22549,7 @@ FCI_FN bool fci_along_is_terms(const char *name) {
     bool stem = false, end = false;
     for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
         size_t k = 0;
-        while (stems[i][k] && (name[k] & ~0x20) == (stems[i][k] & ~0x20)) k++; // '_' stays apart
+        while (stems[i][k] && (name[k] & ~0x20) == (stems[i][k] & ~0x20)) k++; // keeps '_' distinct
         stem = stem || !stems[i][k];
     }
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) end = end || strcmp(dot, ends[i]) == 0;
@@ -22581,7 +22575,7 @@ FCI_FN fc_code fci_along_copy(fci_export *x, const char *name) {
     return code;
 }
 
-// Whether a file of settings names programs that do not go along.
+// Whether a settings file names programs that are not copied.
 FCI_FN bool fci_along_has_code(const fci_json *n) {
     const fci_json *child = n->count ? fci_json_first(n) : NULL;
     for (uint32_t i = 0; i < n->count; i++) {
@@ -22592,8 +22586,8 @@ FCI_FN bool fci_along_has_code(const fci_json *n) {
     return false;
 }
 
-// transformers 4 knows the tokenizer of a model_type of its own, but not of ours; and a class that
-// a program beside the model has defined is not there any more. tokenizer.json needs neither.
+// transformers 4 does not know the tokenizer class for our model_type, and a class defined by a
+// program of the model is not copied. tokenizer.json needs neither.
 FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bool *needs) {
     const fci_json *map = settings ? fci_json_some(settings, "auto_map") : NULL;
     const bool own = fci_json_is(map, FCI_JSON_OBJECT) && fci_json_some(map, "AutoTokenizer");
@@ -22617,7 +22611,7 @@ FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_clas
     fci_puts(b, "\n}\n");
 }
 
-// A file of settings: byte for byte, or without what names programs.
+// Copies a settings file, without what names programs.
 FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
     fci_file f;
     const fci_json *root;
@@ -22741,8 +22735,8 @@ FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
     return FC_OK;
 }
 
-// llama.cpp has windows where they come in a pattern, as in Gemma's files; elsewhere it passes over
-// their key.
+// llama.cpp uses windows only for families with a pattern, such as Gemma; elsewhere it ignores the
+// key.
 FCI_FN void fci_package_say_window(const fci_export *x) {
     const fci_hyper *h = &x->m->hyper;
     uint32_t window = 0;
@@ -22780,7 +22774,7 @@ FCI_FN fc_code fci_package_gguf(fci_export *x) {
     return code;
 }
 
-// Says what was left out, a few names a line.
+// Logs what was left out, a few names per line.
 FCI_FN void fci_package_say_left(const fci_export *x) {
     const char *p = x->left.p, *end = p ? p + x->left.n : p;
     char line[200];
@@ -22798,7 +22792,7 @@ FCI_FN void fci_package_say_left(const fci_export *x) {
     if (more) fci_log(x->c, 0, "left out: %llu more", (unsigned long long)more);
 }
 
-// The model card with a paragraph on what was removed.
+// Writes the model card with a paragraph on what was removed.
 FCI_FN fc_code fci_package_card(fci_export *x) {
     fci_file f;
     char *path = NULL;
@@ -22865,7 +22859,7 @@ FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t 
                     (unsigned long long)bytes, (unsigned long long)room);
 }
 
-// Written under another name beside it, and moved as a whole.
+// The folder is written under a temporary name and renamed as a whole.
 FCI_FN fc_code fci_package_folder(fci_export *x) {
     const char *final = fci_folder_name(&x->arena, x->desc->path, x->err);
     void *folder;
@@ -22976,16 +22970,16 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
 }
 
 // >> picture
-// A plan as one SVG and as CSV. Coordinates are whole tenths of a pixel: no locale, no rounding of
-// the machine's shows in the file, and the same plan gives the same bytes everywhere.
+// A plan as SVG or CSV. Coordinates are integers, tenths of a pixel, so locale and floating-point
+// rounding do not matter: the same plan gives the same bytes everywhere.
 
 enum { // tenths of a pixel
     FCI_PICTURE_WIDTH = 9600,
     FCI_PICTURE_MARGIN = 400,
     FCI_PICTURE_INNER = FCI_PICTURE_WIDTH - 2 * FCI_PICTURE_MARGIN,
-    FCI_PICTURE_GUTTER = 740,     // left of maps and plots, for the labels of their rows
+    FCI_PICTURE_GUTTER = 740,     // left of maps and plots, for row labels
     FCI_PICTURE_LEVELS = 24,      // colours of the map of scores
-    FCI_PICTURE_MAP_BLOCKS = 256  // larger models get no map of scores
+    FCI_PICTURE_MAP_BLOCKS = 256  // most blocks of a map of scores
 };
 
 #define FCI_PICTURE_INK "#1c2430"
@@ -23003,14 +22997,14 @@ typedef struct fci_picture {
     const fc_plan_info *info;
     fci_buffer b;
     int y;            // top of the next section
-    uint32_t *order;  // [fci_plan_ids], the step that removed it, from 1; 0: kept
+    uint32_t *order;  // [fci_plan_ids] the step that removed it, from 1; 0: kept
     // logarithms of the smallest and largest candidate score; low > high: there is none
     double low, high;
     bool unknown;     // some candidate's score is not a number
     bool bounds;      // some candidate's score is a bound
 } fci_picture;
 
-// Colours of both scales get darker or lighter all the way, so that they do not depend on hue.
+// Lightness is monotonic in both scales, so that they can be read without hue.
 static const uint8_t fci_picture_warm[5][3] = { // order of removal
     {0xa3, 0x0d, 0x44}, {0xcf, 0x3b, 0x37}, {0xee, 0x7a, 0x35}, {0xf9, 0xb2, 0x54}, {0xfb, 0xdd, 0x97}};
 static const uint8_t fci_picture_cold[5][3] = { // distance
@@ -23034,7 +23028,7 @@ FCI_FN uint32_t fci_picture_order_colour(const fci_picture *pic, size_t step) {
     return fci_picture_mix(fci_picture_warm, n > 1 ? (double)(step - 1) / (double)(n - 1) : 0);
 }
 
-// Text as XML takes it: valid UTF-8, no control characters, nothing that opens a tag.
+// Text for XML: valid UTF-8, no control characters, special characters escaped.
 FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
     static const char specials[] = "&<>\"'";
     static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"};
@@ -23051,8 +23045,8 @@ FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
     }
 }
 
-// `text` cut to a width of `limit` letters (an ideograph is as wide as two), which ends in "..."
-// then.
+// `text` in at most `limit` letters' width (an ideograph counts as two); "..." ends one that was
+// cut.
 FCI_FN const char *fci_picture_fit(char out[192], const char *text, unsigned limit) {
     size_t n = 0, keep = 0;
     unsigned width = 0;
@@ -23090,7 +23084,7 @@ FCI_FN void fci_picture_rect(fci_picture *pic, int x, int y, int w, int h, const
              style);
 }
 
-FCI_FN bool fci_picture_known(double value) { // sums and squares of such numbers are finite, too
+FCI_FN bool fci_picture_known(double value) { // sums and squares of such are finite too
     return fabs(value) < 1e100;
 }
 
@@ -23149,7 +23143,7 @@ FCI_FN void fci_picture_heading(fci_picture *pic, const char *title, const char 
     pic->y += 560;
 }
 
-// The header: whose plan, and four numbers.
+// The header: the model and four numbers.
 
 typedef struct fci_picture_tile {
     char value[64], caption[64], detail[96];
@@ -23225,8 +23219,8 @@ FCI_FN void fci_picture_header(fci_picture *pic) {
     pic->y = 2480;
 }
 
-// The map of the model: blocks from left to right, attention above FFN, long models in several
-// lines.
+// The map of the model: blocks from left to right, attention above FFN, in several lines for long
+// models.
 
 FCI_FN void fci_picture_map_legend(fci_picture *pic) {
     static const char style[] = FCI_PICTURE_SMALL;
@@ -23346,7 +23340,7 @@ FCI_FN int fci_picture_plot_x(const fci_picture *pic, const fci_picture_plot *pl
     return plot->x + (int)((double)plot->w * (double)step / (double)pic->info->n_steps + 0.5);
 }
 
-// Every how many steps a label of that width fits, a round number.
+// The round number of steps between labels of that width.
 FCI_FN size_t fci_picture_every(int room, size_t n, int width) {
     static const size_t rounds[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
     size_t i = 0;
@@ -23367,7 +23361,7 @@ FCI_FN void fci_picture_grid(fci_picture *pic, const fci_picture_plot *plot) {
     }
 }
 
-// The number and the name of each step below the axis; names stand upright where they are crowded.
+// Number and name of each step below the axis; names are vertical where they are crowded.
 FCI_FN void fci_picture_plot_names(fci_picture *pic, const fci_picture_plot *plot) {
     size_t n = pic->info->n_steps;
     bool upright = plot->w / (int)n < 560;
@@ -23416,7 +23410,7 @@ FCI_FN void fci_picture_line(fci_picture *pic, const fci_picture_plot *plot) {
     const char *verb = "M";
     fci_puts(&pic->b,
              "<path fill=\"none\" stroke=\"" FCI_PICTURE_INK "\" stroke-width=\"16\" d=\"");
-    // distances begin with 0
+    // the axis of distances starts at 0
     for (size_t step = pic->info->metric == FC_METRIC_NLL; step <= n; step++) {
         double value = step ? pic->plan->steps[step - 1].score : 0;
         bool known = fci_picture_known(value);
@@ -23463,13 +23457,13 @@ FCI_FN void fci_picture_curve(fci_picture *pic) {
     pic->y += 300;
 }
 
-// The map of scores: a panel a kind, blocks downwards, steps to the right.
+// The map of scores: a panel per kind, blocks downwards, steps to the right.
 
 typedef struct fci_picture_heat {
     int x, y;         // of the panel
     int width;        // of a column
     int height;       // of a row
-    size_t per_column; // steps; their first one's scores are drawn
+    size_t per_column; // steps; the first one's scores are drawn
     uint32_t first, rows; // blocks
     int kind;         // FC_KIND_*; -1: blocks
 } fci_picture_heat;
@@ -23491,7 +23485,7 @@ FCI_FN uint32_t fci_picture_level_colour(int level) {
     return fci_picture_mix(fci_picture_cold, level / (double)(FCI_PICTURE_LEVELS - 1));
 }
 
-// All cells of one colour are one path of thick dashes, which keeps large maps small files.
+// All cells of one colour are one path of thick dashes, so that files of large maps stay small.
 FCI_FN void fci_picture_heat_level(fci_picture *pic, const fci_picture_heat *h, int level,
                                    int exact) {
     int gap_x = h->width >= 60 ? 10 : 0, gap_y = h->height >= 60 ? 10 : 0;
@@ -23519,7 +23513,7 @@ FCI_FN void fci_picture_heat_level(fci_picture *pic, const fci_picture_heat *h, 
     if (open) fci_puts(&pic->b, "\"/>\n");
 }
 
-// What went is framed; where cells are too small for a frame, they are filled.
+// Removed cells are framed, or filled where they are too small for a frame.
 FCI_FN void fci_picture_heat_removed(fci_picture *pic, const fci_picture_heat *h) {
     bool small = h->width < 70 || h->height < 70;
     fci_putf(&pic->b, "<g fill=\"%s\" stroke=\"%s\" stroke-width=\"20\">\n",
@@ -23563,7 +23557,7 @@ FCI_FN void fci_picture_heat_panel(fci_picture *pic, const fci_picture_heat *h) 
     fci_picture_heat_removed(pic, h);
 }
 
-// The colour bar, with ticks at 1, 2 and 5 times the powers of ten as far as there is room.
+// The colour bar, with ticks at 1, 2 and 5 times powers of ten where there is room.
 FCI_FN void fci_picture_heat_scale(fci_picture *pic, int x, int y, int w) {
     static const double digits[] = {1, 2, 5};
     int end = -10000;
@@ -23576,7 +23570,7 @@ FCI_FN void fci_picture_heat_scale(fci_picture *pic, int x, int y, int w) {
                  (unsigned long)fci_picture_level_colour(level));
         fci_picture_rect(pic, from, y, to - from, 140, fill);
     }
-    if (pic->high - pic->low < 1.5) { // too few round numbers
+    if (pic->high - pic->low < 1.5) { // too few ticks there
         fci_picture_text(pic, x, y + 300, FCI_PICTURE_SMALL, "%s",
                          fci_picture_g(label, 3, exp(pic->low)));
         fci_picture_text(pic, x + w, y + 300, FCI_PICTURE_SMALL FCI_PICTURE_END, "%s",
@@ -23720,7 +23714,7 @@ FCI_FN void fci_picture_body(fci_picture *pic) {
     pic->y += 350;
 }
 
-// What a screen reader says: the order of the first removals.
+// The description for screen readers: the order of the first removals.
 FCI_FN void fci_picture_describe(const fci_picture *pic, fci_buffer *b) {
     char name[24];
     size_t n = pic->info->n_steps, shown = n < 40 ? n : 40;
@@ -23773,7 +23767,7 @@ FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan_info *info, size_t
     fci_putf(b, ",%d,%d\n", s->exact != 0, removed ? 1 : 0);
 }
 
-// A step without scores of candidates still has the line of what it removed.
+// A step without scores still gets a line for what it removed.
 FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
     fci_puts(b, FCI_CSV_HEAD ",removed\n");
     for (size_t i = 0; i < p->info.n_steps; i++) {
@@ -23807,7 +23801,7 @@ FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_err
 }
 
 // >> easy
-// One call for everything: open, cut, prune, save.
+// One call for everything: open a model, cut its text, prune, save.
 
 FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
                                    const fc_prune_desc *desc, const char *plan_path,
