@@ -146,6 +146,7 @@
        what a callback stops is FC_ERR_CANCELLED; fc_progress.what of a search is "searching"
      - an fc_io that is there in part is an error of every call that takes it
      - fc_alloc.realloc grows arrays
+     - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
@@ -684,6 +685,23 @@ FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const vo
                                    size_t length, fc_error *err);
 /* Whether there is such a file; FC_ERR_IO where that cannot be told, or where it cannot be read. */
 FINERCUT_API fc_code fc_file_there(const char *path, const fc_env *env, int *there, fc_error *err);
+
+/* ---------------------------------------------------------------------------------------------
+   Text that comes from files, shown. */
+typedef enum fc_escape {
+    FC_ESCAPE_ASCII = 0, /* a line of plain ASCII: all other bytes become \xNN */
+    FC_ESCAPE_TERMINAL,  /* UTF-8; what would steer a terminal (controls, marks of direction), and
+                            what is no UTF-8, becomes \xNN or \uNNNN */
+    FC_ESCAPE_JSON,      /* between the quotes of a string in JSON: the same, all as \uNNNN */
+    FC_ESCAPE_COUNT
+} fc_escape;
+
+FINERCUT_API const char *fc_escape_name(fc_escape e); /* "ascii", "terminal", "json" */
+FINERCUT_API fc_code fc_escape_parse(const char *name, fc_escape *out, fc_error *err);
+/* The first character of `text` as it may stand there, written to `out` of `size` bytes (8 are
+   enough) and terminated. Returns how many bytes of the text that was; 0 at its end. */
+FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t length, char *out,
+                                   size_t size);
 
 /* ---------------------------------------------------------------------------------------------
    Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind, or
@@ -4126,6 +4144,8 @@ FCI_FN size_t fci_utf8_length(const char *p, size_t n);
 // `text` for people: invalid bytes and control characters become U+FFFD; what does not fit is cut
 // off between characters.
 FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n);
+// The character at p, of valid UTF-8.
+FCI_INLINE uint32_t fci_utf8_char(const char *p, size_t length);
 // Writes c, at most 4 bytes, and returns how many.
 FCI_FN size_t fci_utf8_put(char *to, uint32_t c);
 // The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
@@ -4223,6 +4243,13 @@ FCI_FN size_t fci_utf8_length(const char *p, size_t n) {
     return length;
 }
 
+FCI_INLINE uint32_t fci_utf8_char(const char *p, size_t length) {
+    const unsigned char *u = (const unsigned char *)p;
+    uint32_t c = length == 1 ? u[0] : u[0] & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) c = c << 6 | (u[i] & 0x3fu);
+    return c;
+}
+
 FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n) {
     size_t used = 0;
     for (size_t i = 0, k; i < n; i += k ? k : 1) {
@@ -4247,6 +4274,30 @@ FCI_FN size_t fci_utf8_put(char *to, uint32_t c) {
     for (size_t i = length - 1; i > 0; i--, c >>= 6) to[i] = (char)(0x80 | (c & 0x3f));
     to[0] = (char)((0xf00u >> length & 0xf0) | c);
     return length;
+}
+
+static const char *const fci_json_escapes[FC_ESCAPE_COUNT] = {"ascii", "terminal", "json"};
+FCI_ENUM(fc_escape, "escape", fci_json_escapes)
+
+// Control characters, ends of lines, and what turns the direction of the text that follows.
+FCI_FN bool fci_json_steers(uint32_t c) {
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t length, char *out,
+                                   size_t size) {
+    if (!out || size == 0) return 0;
+    out[0] = 0;
+    if (!text || length == 0) return 0;
+    const bool json = how == FC_ESCAPE_JSON, wide = json || how == FC_ESCAPE_TERMINAL;
+    const size_t n = wide ? fci_utf8_length(text, length) : (unsigned char)*text < 0x80;
+    const uint32_t c = n ? fci_utf8_char(text, n) : (unsigned char)*text;
+    if (json && n == 0) snprintf(out, size, "\\ufffd");
+    else if (json && (c == '"' || c == '\\')) snprintf(out, size, "\\%c", (int)c);
+    else if (n && !fci_json_steers(c)) snprintf(out, size, "%.*s", (int)n, text);
+    else snprintf(out, size, json || n > 1 ? "\\u%04x" : "\\x%02x", (unsigned)c);
+    return n ? n : 1;
 }
 
 // The offset of the first byte of a string that does not stand for itself.
@@ -6721,8 +6772,6 @@ FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode *u, fci_arena *arena, fc_erro
 FCI_FN unsigned fci_unicode_class(const fci_unicode *u, uint32_t c);
 // Bytes of the character at p, by its lead byte.
 FCI_INLINE size_t fci_unicode_length(const char *p);
-// The character at p, of valid UTF-8.
-FCI_INLINE uint32_t fci_unicode_char(const char *p, size_t length);
 // Its class.
 FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode *u, const char *p);
 // The start of the character before p.
@@ -6995,15 +7044,8 @@ FCI_INLINE size_t fci_unicode_length(const char *p) {
     return u < 0x80 ? 1 : u < 0xe0 ? 2 : u < 0xf0 ? 3 : 4;
 }
 
-FCI_INLINE uint32_t fci_unicode_char(const char *p, size_t length) {
-    const unsigned char *u = (const unsigned char *)p;
-    uint32_t c = length == 1 ? u[0] : u[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) c = c << 6 | (u[i] & 0x3fu);
-    return c;
-}
-
 FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode *u, const char *p) {
-    return fci_unicode_class(u, fci_unicode_char(p, fci_unicode_length(p)));
+    return fci_unicode_class(u, fci_utf8_char(p, fci_unicode_length(p)));
 }
 
 FCI_INLINE const char *fci_unicode_back(const char *p) {
@@ -7137,7 +7179,7 @@ FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in)
             (uint64_t *)fci_alloc(b->c, 4 * (uint64_t)count, sizeof *points, "text", &b->error);
         if (!points) return;
         for (const char *q = start; q < p; q += fci_unicode_length(q))
-            n = fci_unicode_decompose(u, fci_unicode_char(q, fci_unicode_length(q)), points, n);
+            n = fci_unicode_decompose(u, fci_utf8_char(q, fci_unicode_length(q)), points, n);
         n = fci_unicode_recompose(u, points, n);
         for (size_t i = 0; i < n; i++) fci_put(b, utf8, fci_utf8_put(utf8, (uint32_t)points[i]));
         fci_free(b->c, points);
@@ -7250,7 +7292,7 @@ FCI_FN uint32_t fci_pattern_compile_char(const char **p) { // \r, \n, or itself
     bool escaped = **p == '\\';
     *p += escaped;
     size_t n = fci_unicode_length(*p);
-    uint32_t c = fci_unicode_char(*p, n);
+    uint32_t c = fci_utf8_char(*p, n);
     *p += n;
     return escaped && c == 'r' ? '\r' : escaped && c == 'n' ? '\n' : c;
 }
@@ -7339,7 +7381,7 @@ FCI_FN const char *fci_pattern_match_words(const char *words, const char *p, con
         uint32_t c = 0;
         if (q < end) {
             size_t length = fci_unicode_length(q);
-            c = fci_unicode_char(q, length);
+            c = fci_utf8_char(q, length);
             q += length;
         }
         if (c >= 'A' && c <= 'Z') c |= 0x20;
@@ -7355,7 +7397,7 @@ FCI_INLINE bool fci_pattern_is_in(const fci_unicode *u, const fci_pattern_atom *
                                   const char *p) {
     unsigned char c = (unsigned char)*p;
     if (c < 128) return a->ascii[c / 64] >> c % 64 & 1;
-    return fci_pattern_in(u, a, fci_unicode_char(p, fci_unicode_length(p)));
+    return fci_pattern_in(u, a, fci_utf8_char(p, fci_unicode_length(p)));
 }
 
 // The end of what atom `a` and the rest of its alternative match at p, or NULL: with backtracking.
@@ -8081,7 +8123,7 @@ FCI_FN void fci_tokenizer_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_st
     size_t start = b->n;
     for (size_t i = 0, n; i < text.n; i += n) {
         n = fci_utf8_length(text.p + i, text.n - i);
-        uint32_t c = n ? fci_unicode_char(text.p + i, n) : UINT32_MAX;
+        uint32_t c = n ? fci_utf8_char(text.p + i, n) : UINT32_MAX;
         int byte = c < sizeof t->bytes / sizeof *t->bytes ? t->bytes[c] : -1;
         if (byte < 0) {
             b->n = start;

@@ -85,64 +85,23 @@ static volatile sig_atomic_t waiting; // for a pipe's other end, which may never
 // ---------------------------------------------------------------------------------------------
 // Messages: one line on standard error.
 
-// Bytes of a file or an argument as they may reach a terminal: what is not printable ASCII is escaped.
+// Bytes of a file or an argument, escaped, but for those in `keep`.
+static void put_escaped(FILE *to, fc_escape how, const char *text, size_t n, const char *keep) {
+    char shown[8];
+    for (size_t took; n > 0; text += took, n -= took) {
+        took = fc_escape_next(how, text, n, shown, sizeof shown);
+        if (*text && strchr(keep, *text)) fputc(*text, to);
+        else fputs(shown, to);
+    }
+}
+
 static void put_shown(FILE *to, const char *bytes, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)bytes[i];
-        if (c < 0x20 || c >= 0x7f) fprintf(to, "\\x%02x", c);
-        else fputc(c, to);
-    }
-}
-
-// How many bytes of valid UTF-8 one character at p takes; 0 where it is none.
-static size_t utf8_length(const unsigned char *p, size_t n) {
-    static const struct { unsigned char low, high, second_low, second_high, length; } rows[] = {
-        {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-        if (*p < rows[r].low || *p > rows[r].high) continue;
-        if (rows[r].length > n) return 0;
-        if (rows[r].length > 1 && (p[1] < rows[r].second_low || p[1] > rows[r].second_high)) return 0;
-        for (size_t i = 2; i < rows[r].length; i++)
-            if ((p[i] & 0xc0) != 0x80) return 0;
-        return rows[r].length;
-    }
-    return 0;
-}
-
-// Whether the character at p steers a terminal: control characters, and those that turn the direction of what
-// follows (U+202A to U+202E, U+2066 to U+2069). Its code point, or 0.
-static unsigned steering(const unsigned char *p, size_t length) {
-    unsigned c = *p;
-    if (length == 2) c = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
-    if (length == 3) c = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
-    if (length == 4) return 0;
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
-                   (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069)
-               ? c
-               : 0;
-}
-
-// Text for a terminal: what would steer it, and what is no UTF-8, is escaped, but for the bytes in `keep`.
-static void put_visible(FILE *to, const char *text, size_t n, const char *keep) {
-    const unsigned char *p = (const unsigned char *)text;
-    while (n > 0) {
-        size_t length = utf8_length(p, n);
-        unsigned c = length ? steering(p, length) : *p;
-        if (length == 1 && (*p == 0 || (c && !strchr(keep, *p)))) fprintf(to, "\\x%02x", *p);
-        else if (length == 0) fprintf(to, "\\x%02x", *p);
-        else if (length > 1 && c) fprintf(to, "\\u%04x", c);
-        else fwrite(p, 1, length, to);
-        p += length ? length : 1;
-        n -= length ? length : 1;
-    }
+    put_escaped(to, FC_ESCAPE_ASCII, bytes, n, "");
 }
 
 static void put_message(const char *prefix, const char *message) {
     fputs(prefix, stderr);
-    put_visible(stderr, message, strlen(message), "");
+    put_escaped(stderr, FC_ESCAPE_TERMINAL, message, strlen(message), "");
     fputc('\n', stderr);
 }
 
@@ -1027,17 +986,8 @@ static int choose_mask(session *s) {
 // JSON out.
 
 static void put_json_text(const char *text, size_t n) {
-    const unsigned char *p = (const unsigned char *)text;
     putchar('"');
-    while (n > 0) {
-        size_t length = utf8_length(p, n);
-        if (length == 0) fputs("\\ufffd", stdout);
-        else if (*p == '"' || *p == '\\') printf("\\%c", *p);
-        else if (*p == 0 || steering(p, length)) printf("\\u%04x", steering(p, length));
-        else fwrite(p, 1, length, stdout);
-        p += length ? length : 1;
-        n -= length ? length : 1;
-    }
+    put_escaped(stdout, FC_ESCAPE_JSON, text, n, "");
     putchar('"');
 }
 
@@ -1756,7 +1706,7 @@ static int run_report(session *s) {
 
 static int put_piece(void *user, const char *bytes, size_t n) {
     (void)user;
-    if (terminal(stdout)) put_visible(stdout, bytes, n, "\n\t"); // what a model writes may not steer it
+    if (terminal(stdout)) put_escaped(stdout, FC_ESCAPE_TERMINAL, bytes, n, "\n\t"); // what a model writes may not steer it
     else fwrite(bytes, 1, n, stdout);
     return fflush(stdout) != 0 || ferror(stdout);
 }
@@ -2068,7 +2018,7 @@ static void put_exported(const session *s) {
     double was = (double)fc_container_bytes(fc_model_container(s->model)), is = c ? (double)fc_container_bytes(c) : 0;
     fc_container_close(c);
     if (s->o->quiet) return;
-    put_visible(stdout, s->o->output, strlen(s->o->output), "");
+    put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
     printf(": %s, %llu steps of the plan; weights %sB of %sB\n", format_name(s->o->format),
            (unsigned long long)s->n_steps, short_number(is, "kMGT", after, sizeof after),
            short_number(was, "kMGT", before, sizeof before));

@@ -9,6 +9,7 @@ case $finercut in
 esac
 data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 sharded=$data/llama_f16_sharded bias=$data/llama_f32_bias gguf=$data/llama_f16.gguf
+version=$(sed -n 's/^#define FINERCUT_VERSION "\(.*\)"/\1/p' finercut.h)
 w=$t_dir/w out=$t_dir/out err=$t_dir/err
 mkdir "$w"
 cd "$w" || exit 1
@@ -107,7 +108,7 @@ done
 t_ok "help" gives "exit status" --help
 t_ok "help alone" gives "commands:" help
 t_ok "help of a flag with its default" gives "default: 256" help prune
-t_ok "version" gives "$(sed -n 's/^#define FINERCUT_VERSION "\(.*\)"/\1/p' finercut.h)" --version
+t_ok "version" gives "finercut $version," --version
 usage "expected a command: info, prune, eval, logits, tokenize, report, generate, bench or export"
 for command in frobnicate exprot; do
     usage "unknown command.*info, prune, eval, logits, tokenize, report, generate, bench or export" $command x

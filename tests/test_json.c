@@ -457,7 +457,40 @@ static void test_template(void) {
     fci_buffer_free(&b);
 }
 
+// Every character, and bytes that are none, as JSON: read back they are the same; and nothing that is shown steers.
+static void test_escapes(void) {
+    char text[5], shown[8], quoted[10], tiny[4];
+    for (uint32_t c = 0; c < 0x110000; c += c < 0x3000 ? 1 : 251) {
+        if (c >= 0xd800 && c < 0xe000) continue;
+        const size_t n = fci_utf8_put(text, c);
+        parsed p;
+        size_t took = fc_escape_next(FC_ESCAPE_JSON, text, n, shown, sizeof shown);
+        snprintf(quoted, sizeof quoted, "\"%s\"", shown);
+        T_OK(took == n && parse(&p, quoted, strlen(quoted)) == FC_OK && p.root->text.n == n && !memcmp(p.root->text.p, text, n), "U+%04x: %s",
+             c, shown);
+        end(&p);
+        const bool steers = c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x202e || c == 0x2028 || c == 0x200f;
+        took = fc_escape_next(FC_ESCAPE_TERMINAL, text, n, shown, sizeof shown);
+        T_OK(took == n && (shown[0] == '\\' || !steers) && (strlen(shown) == n || shown[0] == '\\'), "U+%04x: %s", c, shown);
+        took = fc_escape_next(FC_ESCAPE_ASCII, text, n, shown, sizeof shown);
+        T_OK(took == 1 && (n == 1 && !steers ? shown[0] == text[0] : shown[0] == '\\' && shown[1] == 'x'), "U+%04x: %s", c, shown);
+    }
+    static const struct { fc_escape how; const char *text, *want; } rows[] = {
+        {FC_ESCAPE_ASCII, "\xff", "\\xff"}, {FC_ESCAPE_TERMINAL, "\xff", "\\xff"}, {FC_ESCAPE_JSON, "\xff", "\\ufffd"},
+        {FC_ESCAPE_TERMINAL, "\x1b", "\\x1b"}, {FC_ESCAPE_JSON, "\n", "\\u000a"}, {FC_ESCAPE_JSON, "\"", "\\\""},
+        {FC_ESCAPE_TERMINAL, "\"", "\""}, {FC_ESCAPE_TERMINAL, "\xe2\x80\xae", "\\u202e"}, {FC_ESCAPE_TERMINAL, "\xc3", "\\xc3"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fc_escape_next(rows[i].how, rows[i].text, strlen(rows[i].text), shown, sizeof shown);
+        T_OK(!strcmp(shown, rows[i].want), "%s: expected %s", shown, rows[i].want);
+    }
+    T_OK(fc_escape_next(FC_ESCAPE_JSON, NULL, 5, shown, 8) == 0 && !shown[0] && fc_escape_next(FC_ESCAPE_JSON, "x", 0, shown, 8) == 0 &&
+             fc_escape_next(FC_ESCAPE_JSON, "x", 1, NULL, 8) == 0 && fc_escape_next(FC_ESCAPE_JSON, "x", 1, shown, 0) == 0 &&
+             fc_escape_next((fc_escape)99, "\xc3\xa9", 2, shown, 8) == 1, "nothing");
+    T_OK(fc_escape_next(FC_ESCAPE_TERMINAL, "\x1b", 1, tiny, sizeof tiny) == 1 && !strcmp(tiny, "\\x1"), "cut: %s", tiny);
+}
+
 int main(void) {
+    test_escapes();
     test_grammar();
     test_depth();
     test_tree();

@@ -59,6 +59,7 @@ static void test_names(void) {
     NAMES(fc_candidates, FC_CANDIDATES_COUNT);
     NAMES(fc_search, FC_SEARCH_COUNT);
     NAMES(fc_output_kind, FC_OUTPUT_COUNT);
+    NAMES(fc_escape, FC_ESCAPE_COUNT);
     NAMES(fc_export_format, FC_EXPORT_COUNT);
     T_OK(!fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, NULL, 24) &&
              !fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, name, 0), "no room for a name");
