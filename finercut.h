@@ -1240,7 +1240,7 @@ FCI_FN void fci_platform_huge(void *p, size_t n);
 #endif
 
 #define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
-#define FCI_PLATFORM_TAKEN ETXTBSY      // start: another run has begun the same output
+#define FCI_PLATFORM_TAKEN ETXTBSY     // start: another run has begun the same output
 
 FCI_FN char *fci_platform_copy(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b);
@@ -1675,7 +1675,10 @@ FCI_FN int fci_platform_map(void *user, void *file, uint64_t length, const void 
 FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_t length) {
     (void)user;
     (void)file;
-    union { const void *in; void *out; } p; // munmap wants no const
+    union {
+        const void *in;
+        void *out;
+    } p; // munmap wants no const
     p.in = data;
     munmap(p.out, (size_t)length);
 }
@@ -2078,8 +2081,8 @@ FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
 // Devices such as NUL are written in place; consoles and pipes are refused.
 FCI_FN int fci_platform_device(fci_platform_file *f, bool *device) {
     DWORD mode;
-    f->handle = fci_platform_handle(f->final_path, GENERIC_WRITE, FCI_PLATFORM_SHARED,
-                                    OPEN_EXISTING, 0);
+    f->handle =
+        fci_platform_handle(f->final_path, GENERIC_WRITE, FCI_PLATFORM_SHARED, OPEN_EXISTING, 0);
     *device = f->handle != INVALID_HANDLE_VALUE && GetFileType(f->handle) != FILE_TYPE_DISK;
     if (*device && GetFileType(f->handle) == FILE_TYPE_CHAR && !GetConsoleMode(f->handle, &mode))
         return 0;
@@ -2152,8 +2155,8 @@ FCI_FN int fci_platform_settle(void *file) {
     f->settled = true;
     int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
     CloseHandle(f->handle);
-    f->handle = fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING,
-                                    0);
+    f->handle =
+        fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
     if (!error && f->handle == INVALID_HANDLE_VALUE) error = fci_platform_error();
     return error;
 }
@@ -2521,8 +2524,8 @@ typedef struct fci_context {
     fc_alloc alloc;
     fc_io io;
     fc_log log;
-    fc_par par;                        // the caller's pool, if any
-    const fc_memory_file *files;       // inputs in memory, in place of io's; or NULL
+    fc_par par;                  // the caller's pool, if any
+    const fc_memory_file *files; // inputs in memory, in place of io's; or NULL
     size_t n_files;
     bool force;                        // outputs replace any file
     uint32_t n_threads;                // workers that parallel_for uses
@@ -2538,7 +2541,7 @@ typedef struct fci_group {
     fci_core_doing doing;
     uint64_t bytes; // counted
     fc_error *err;
-    fc_code code;   // of the allocations so far
+    fc_code code; // of the allocations so far
 } fci_group;
 
 // What a long call tells its caller: at once, and then about ten times a second.
@@ -3951,7 +3954,7 @@ typedef struct fci_pool {
     fci_platform_mutex mutex;
     fci_platform_signal start, finished;
     uint32_t generation, n_running; // jobs so far; workers at the current one
-    fci_task_fn fn; // NULL: no job
+    fci_task_fn fn;                 // NULL: no job
     void *arg;
     size_t n_tasks, next;
     bool stop;
@@ -6740,21 +6743,21 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
 
 // Classes as bits of a set; general categories as the expressions combine them.
 enum {
-    FCI_TEXT_UPPER = 1,          // Lu, Lt
-    FCI_TEXT_LOWER = 2,          // Ll
-    FCI_TEXT_UNCASED = 4,        // Lm, Lo
-    FCI_TEXT_MARK = 8,           // M
-    FCI_TEXT_NUMBER = 16,        // N
-    FCI_TEXT_WHITE = 32,         // \s
-    FCI_TEXT_PUNCTUATION = 64,   // P
-    FCI_TEXT_SYMBOL = 128,       // S
-    FCI_TEXT_DIGIT = 256,        // what Digits cuts at: numbers of a newer Unicode
-    FCI_TEXT_WORD = 512,         // what single_word added tokens may not touch
-    FCI_TEXT_SUSPECT = 1024,     // composes with or moves past what is before, or is not in NFC
+    FCI_TEXT_UPPER = 1,        // Lu, Lt
+    FCI_TEXT_LOWER = 2,        // Ll
+    FCI_TEXT_UNCASED = 4,      // Lm, Lo
+    FCI_TEXT_MARK = 8,         // M
+    FCI_TEXT_NUMBER = 16,      // N
+    FCI_TEXT_WHITE = 32,       // \s
+    FCI_TEXT_PUNCTUATION = 64, // P
+    FCI_TEXT_SYMBOL = 128,     // S
+    FCI_TEXT_DIGIT = 256,      // what Digits cuts at: numbers of a newer Unicode
+    FCI_TEXT_WORD = 512,       // what single_word added tokens may not touch
+    FCI_TEXT_SUSPECT = 1024,   // composes with or moves past what is before, or is not in NFC
     FCI_TEXT_LETTER = FCI_TEXT_UPPER | FCI_TEXT_LOWER | FCI_TEXT_UNCASED
 };
 
-typedef struct fci_unicode_pair { // a canonical decomposition
+typedef struct fci_unicode_pair {  // a canonical decomposition
     uint32_t whole, first, second; // second 0: none
 } fci_unicode_pair;
 
@@ -7116,8 +7119,7 @@ FCI_FN uint32_t fci_unicode_compose(const fci_unicode *u, uint32_t first, uint32
 }
 
 // Appends the decomposition of c, each as combining class << 56 | position << 21 | code point.
-FCI_FN size_t fci_unicode_decompose(const fci_unicode *u, uint32_t c, uint64_t *points,
-                                    size_t n) {
+FCI_FN size_t fci_unicode_decompose(const fci_unicode *u, uint32_t c, uint64_t *points, size_t n) {
     size_t low = 0, high = FCI_TEXT_PAIRS;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -7193,14 +7195,14 @@ FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in)
 // of sets (a character, [...], \s, \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
 
 typedef struct fci_pattern_atom {
-    uint64_t ascii[2];      // the characters below 128 it matches
+    uint64_t ascii[2]; // the characters below 128 it matches
     // others: those in [bounds[0], bounds[1]], ... and of these classes; `inverted`: the rest
     const uint32_t *bounds;
     uint16_t n_bounds, classes;
     bool inverted;
     uint8_t kind;
-    uint16_t min, max;      // repetitions, greedy; max 0: no limit
-    const char *words;      // "'s|'t)", in any case
+    uint16_t min, max; // repetitions, greedy; max 0: no limit
+    const char *words; // "'s|'t)", in any case
 } fci_pattern_atom;
 
 typedef struct fci_pattern_pattern {
@@ -7215,8 +7217,8 @@ FCI_FN const fci_pattern_pattern *fci_pattern_named(const char *name);
 FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode *u, fci_arena *arena,
                                              const char *regex, fc_error *err);
 // The end of what the expression matches at p, or NULL: that of the first alternative that matches.
-FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_atom *a,
-                                     const char *p, const char *end);
+FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_atom *a, const char *p,
+                                     const char *end);
 
 // ---- private to this section
 
@@ -7393,8 +7395,7 @@ FCI_FN const char *fci_pattern_match_words(const char *words, const char *p, con
     }
 }
 
-FCI_INLINE bool fci_pattern_is_in(const fci_unicode *u, const fci_pattern_atom *a,
-                                  const char *p) {
+FCI_INLINE bool fci_pattern_is_in(const fci_unicode *u, const fci_pattern_atom *a, const char *p) {
     unsigned char c = (unsigned char)*p;
     if (c < 128) return a->ascii[c / 64] >> c % 64 & 1;
     return fci_pattern_in(u, a, fci_utf8_char(p, fci_unicode_length(p)));
@@ -7424,8 +7425,8 @@ FCI_FN const char *fci_pattern_match_atoms(const fci_unicode *u, const fci_patte
     return NULL;
 }
 
-FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_atom *a,
-                                     const char *p, const char *end) {
+FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_atom *a, const char *p,
+                                     const char *end) {
     for (;; a++) {
         const char *found = fci_pattern_match_atoms(u, a, p, end);
         if (found) return found;
@@ -7452,7 +7453,7 @@ enum { // what becomes of a match of a step's pattern and of what lies between m
 // which pieces get a step's mark before them
 enum { FCI_TEXT_NEVER, FCI_TEXT_FIRST, FCI_TEXT_ALWAYS };
 
-typedef struct fci_tokenizer_step { // one pre-tokenizer
+typedef struct fci_tokenizer_step {  // one pre-tokenizer
     const fci_pattern_atom *pattern; // cuts at its matches ...
     fci_str literal;                 // ... or at this text; neither: no cut
     const char *name;
@@ -7475,7 +7476,7 @@ typedef struct fci_tokenizer_token {
 } fci_tokenizer_token;
 
 typedef struct fci_tokenizer_merge { // a slot of an open hash table
-    uint64_t pair; // left id << 32 | right id, plus 1; 0: empty
+    uint64_t pair;                   // left id << 32 | right id, plus 1; 0: empty
     uint32_t rank, id;
 } fci_tokenizer_merge;
 
@@ -7498,10 +7499,10 @@ enum { FCI_TEXT_SPACED, FCI_TEXT_LETTERS, FCI_TEXT_JOINED };
 typedef struct fci_tokenizer_decoder {
     // `stage`: while it is read, the last of Replace, ByteFallback, Fuse, Strip
     uint8_t kind, stage;
-    bool bytes;           // <0x41> is a byte
-    bool bare;            // the first token loses every `from`
-    fci_str from, to;     // replaced in every token
-    fci_str strip;        // goes from the start and from the end of the whole, so many times
+    bool bytes;       // <0x41> is a byte
+    bool bare;        // the first token loses every `from`
+    fci_str from, to; // replaced in every token
+    fci_str strip;    // goes from the start and from the end of the whole, so many times
     uint64_t start, stop;
 } fci_tokenizer_decoder;
 
@@ -7509,9 +7510,9 @@ struct fc_tokenizer {
     fci_context context;
     fci_arena arena; // holds all arrays and texts
     fci_unicode unicode;
-    fci_map vocab;   // text to id
+    fci_map vocab;               // text to id
     fci_tokenizer_token *tokens; // by id; added ones first where ids are equal
-    size_t n_tokens, longest; // bytes of a token
+    size_t n_tokens, longest;    // bytes of a token
     fci_tokenizer_merge *merges;
     size_t merges_mask;
     uint32_t *ranks; // by id, in place of merges: the token of the lowest rank is made first
@@ -8244,8 +8245,8 @@ typedef struct fci_vocabulary_loader {
     uint32_t n_vocab; // tokens that are not added
     fci_map seen;     // content of an added token to its index
     fci_buffer joined;
-    size_t made;      // the place of the last merge's result
-    uint32_t next_id; // of an added token that is not in the vocabulary
+    size_t made;                // the place of the last merge's result
+    uint32_t next_id;           // of an added token that is not in the vocabulary
     bool has_template, crosses; // `crosses`: a token may hold a blank after something else
     fc_error *err;
 } fci_vocabulary_loader;
