@@ -705,9 +705,10 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
 
 /* ---------------------------------------------------------------------------------------------
    Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind, or
-   an empty one, is replaced; any other only with fc_env.force. Symbolic links are followed and stay;
-   devices (/dev/null) are written to; pipes, sockets, terminals and folders are errors. With an fc_io
-   of the caller's all this is the caller's. FINERCUT_NO_POSIX: files are compared by name only. */
+   an empty one, is replaced; any other only with fc_env.force. Symbolic links are followed and
+   stay; devices (/dev/null) are written to; pipes, sockets, terminals and folders are errors. With
+   an fc_io of the caller's all this is the caller's. FINERCUT_NO_POSIX: files are compared by name
+   only. */
 typedef enum fc_output_kind {
     FC_OUTPUT_ANY = 0, FC_OUTPUT_PLAN, FC_OUTPUT_SVG, FC_OUTPUT_CSV, FC_OUTPUT_NPY, FC_OUTPUT_GGUF,
     FC_OUTPUT_SAFETENSORS,
@@ -1189,7 +1190,7 @@ FCI_FN int fci_platform_link(const char *path, char *to, size_t size);
 FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
                              void *user);
 // Free bytes in the file system of a folder; UINT64_MAX: unknown.
-FCI_FN uint64_t fci_platform_room(const char *folder);
+FCI_FN uint64_t fci_platform_free_bytes(const char *folder);
 // Whether both paths name one file (device and inode); a missing file is not an error.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
 // Whether `path` is a folder; a missing one is not an error.
@@ -1351,7 +1352,7 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
     return error;
 }
 
-FCI_FN uint64_t fci_platform_room(const char *folder) {
+FCI_FN uint64_t fci_platform_free_bytes(const char *folder) {
     struct statvfs s;
     return statvfs(folder, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_frsize : UINT64_MAX;
 }
@@ -1471,7 +1472,7 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
     return error;
 }
 
-FCI_FN uint64_t fci_platform_room(const char *folder) {
+FCI_FN uint64_t fci_platform_free_bytes(const char *folder) {
     ULARGE_INTEGER bytes;
     wchar_t *wide = fci_platform_wide(folder);
     const bool known = wide && GetDiskFreeSpaceExW(wide, &bytes, NULL, NULL);
@@ -1534,7 +1535,7 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
     return ENOSYS;
 }
 
-FCI_FN uint64_t fci_platform_room(const char *folder) {
+FCI_FN uint64_t fci_platform_free_bytes(const char *folder) {
     (void)folder;
     return UINT64_MAX;
 }
@@ -2666,7 +2667,7 @@ FCI_FN void fci_put_number(fci_buffer *b, double value);
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
 // A map's hash: with a final mix, as its table is indexed by the low bits.
 FCI_INLINE uint64_t fci_map_hash(fci_str key);
-// Room for `count` keys in all.
+// Makes the table large enough for `count` keys in all.
 FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
 // false: not there.
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
@@ -2970,11 +2971,11 @@ FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const 
     bytes = fci_round_up(bytes ? bytes : 1, 16);
     fci_core_chunk *k = a->chunks;
     if (!k || k->size - k->used < bytes) {
-        uint64_t room = fci_max(bytes, fci_min(FCI_ARENA_CHUNK,
-                                               k ? k->size * (uint64_t)2 : 2048)); // small at first
-        k = (fci_core_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + room, what, err);
+        uint64_t payload = // small at first
+            fci_max(bytes, fci_min(FCI_ARENA_CHUNK, k ? k->size * (uint64_t)2 : 2048));
+        k = (fci_core_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + payload, what, err);
         if (!k) return NULL;
-        k->size = (size_t)room;
+        k->size = (size_t)payload;
         k->next = a->chunks;
         a->chunks = k;
     }
@@ -3749,18 +3750,18 @@ FCI_FN fc_code fci_output_stream_read(const fci_context *c, const char *path, ch
                                       size_t *length, fc_error *err) {
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
     void *file = NULL;
-    size_t room = 65536, got = 1;
+    size_t capacity = 65536, got = 1;
     int error = fci_platform_stream(path, &file);
     if (error) return fci_io_error(err, name, "open", error);
-    char *p = (char *)fci_alloc(c, room, 1, name, err);
+    char *p = (char *)fci_alloc(c, capacity, 1, name, err);
     for (*length = 0; p && got > 0 && !error;) {
-        if (*length + 1 == room) {
-            char *wider = (char *)fci_grow(c, p, room *= 2, 1, name, err);
+        if (*length + 1 == capacity) {
+            char *wider = (char *)fci_grow(c, p, capacity *= 2, 1, name, err);
             if (!wider) fci_free(c, p);
             p = wider;
             if (!p) break;
         }
-        error = fci_platform_read(file, p + *length, room - 1 - *length, &got);
+        error = fci_platform_read(file, p + *length, capacity - 1 - *length, &got);
         *length += got;
         if (*length > FCI_TEXT_READ_LIMIT) break;
     }
@@ -4092,8 +4093,8 @@ FCI_FN void fci_context_end(fci_context *c) {
 }
 
 // >> json
-// A strict RFC 8259 reader and the string writer. The reader steps through events in constant stack
-// and memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
+// A strict RFC 8259 reader, and writers. The reader steps through events in constant stack and
+// memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
 // (compared after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
 // double, and nesting beyond FCI_JSON_DEPTH.
 
@@ -5346,7 +5347,7 @@ FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item);
 // *twice is the first item whose name an earlier one has, or n.
 FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
                                size_t stride, size_t *twice, fc_error *err);
-// Makes room for `more` tensors: exact for the first file, which mostly is the only one.
+// Grows `tensors` by `more`: exactly for the first file, which mostly is the only one.
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err);
 // Fails with the file and the tensor before the message.
 FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
@@ -5515,7 +5516,7 @@ FCI_FN fci_str fci_safetensors_keep(fci_safetensors_pass *p, fci_str s) { // a t
 // The integers of an array whose opening bracket was read; *count of them.
 FCI_FN fc_code fci_safetensors_integers(fci_safetensors_pass *p, const fci_json *array,
                                         fci_str tensor, const char *what, uint64_t *to,
-                                        uint32_t room, uint32_t *count) {
+                                        uint32_t most, uint32_t *count) {
     fci_json e;
     if (array->type != FCI_JSON_ARRAY)
         return fci_safetensors_fail(p, array, tensor, what, "an array of integers");
@@ -5525,9 +5526,9 @@ FCI_FN fc_code fci_safetensors_integers(fci_safetensors_pass *p, const fci_json 
         if (e.type == FCI_JSON_END) return FC_OK;
         if (e.type != FCI_JSON_NUMBER || !e.is_integer)
             return fci_safetensors_fail(p, &e, tensor, what, "integers from 0 to 2^64 - 1");
-        if (*count == room)
+        if (*count == most)
             return fci_tensor_fail(p->f, tensor, 8 + (uint64_t)e.at, p->err,
-                                   "%s: expected at most %u integers, got more", what, room);
+                                   "%s: expected at most %u integers, got more", what, most);
         to[*count] = e.integer;
     }
 }
@@ -5545,15 +5546,15 @@ FCI_FN fc_code fci_safetensors_dtype(fci_safetensors_pass *p, const fci_json *e,
 
 FCI_FN fc_code fci_safetensors_check(fci_safetensors_pass *p, fc_tensor *t, fci_str name,
                                      uint64_t at, const uint64_t *offsets) {
-    uint64_t bytes, room = p->f->size - p->data;
+    uint64_t bytes, left = p->f->size - p->data;
     if (!fci_shape_bytes(t->type, t->shape, t->rank, &bytes))
         return fci_tensor_fail(
             p->f, name, at, p->err,
             "expected a size in whole bytes below 2^64 bits, got another by shape and dtype");
-    if (offsets[1] < offsets[0] || offsets[1] > room)
+    if (offsets[1] < offsets[0] || offsets[1] > left)
         return fci_tensor_fail(p->f, name, at, p->err,
                                "data_offsets: expected begin <= end <= %llu, got %llu and %llu",
-                               (unsigned long long)room, (unsigned long long)offsets[0],
+                               (unsigned long long)left, (unsigned long long)offsets[0],
                                (unsigned long long)offsets[1]);
     if (bytes != offsets[1] - offsets[0])
         return fci_tensor_fail(p->f, name, at, p->err,
@@ -7608,7 +7609,7 @@ typedef struct fci_tokenizer_run {
     uint32_t word_length;
     fci_tokenizer_symbol *symbols;
     fci_tokenizer_entry *heap;
-    size_t room, n_heap; // for a word of `room` bytes
+    size_t word_capacity, n_heap; // bytes of a word that symbols and heap can take
     fci_tokenizer_seen *seen;
     size_t seen_mask;
     fci_buffer normal[2];
@@ -7814,8 +7815,9 @@ FCI_FN fc_code fci_tokenizer_emit_pieces(fci_tokenizer_run *run) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_tokenizer_room(fci_tokenizer_run *run, size_t n) { // for a word of n bytes
-    if (n <= run->room) return FC_OK;
+// For a word of n bytes.
+FCI_FN fc_code fci_tokenizer_reserve_word(fci_tokenizer_run *run, size_t n) {
+    if (n <= run->word_capacity) return FC_OK;
     const fci_context *c = &run->t->context;
     if (n >= FCI_TEXT_NONE)
         return fci_fail(run->err, FC_ERR_LIMIT, 0,
@@ -7823,21 +7825,21 @@ FCI_FN fc_code fci_tokenizer_room(fci_tokenizer_run *run, size_t n) { // for a w
                         (unsigned long long)n);
     fci_free(c, run->symbols);
     fci_free(c, run->heap);
-    run->room = 0;
-    size_t room = n < 64 ? 64 : n;
+    run->word_capacity = 0;
+    size_t capacity = n < 64 ? 64 : n;
     run->symbols =
-        (fci_tokenizer_symbol *)fci_alloc(c, room, sizeof *run->symbols, "tokenizer", run->err);
+        (fci_tokenizer_symbol *)fci_alloc(c, capacity, sizeof *run->symbols, "tokenizer", run->err);
     // n - 1 entries at first, and a merge takes one and adds at most two.
     run->heap =
-        (fci_tokenizer_entry *)fci_alloc(c, room, 2 * sizeof *run->heap, "tokenizer", run->err);
+        (fci_tokenizer_entry *)fci_alloc(c, capacity, 2 * sizeof *run->heap, "tokenizer", run->err);
     if (!run->symbols || !run->heap) return FC_ERR_MEMORY;
-    run->room = room;
+    run->word_capacity = capacity;
     return FC_OK;
 }
 
 FCI_FN fc_code fci_tokenizer_bpe(fci_tokenizer_run *run, const char *p, size_t n) {
     uint32_t count = 0;
-    fc_code code = fci_tokenizer_room(run, n);
+    fc_code code = fci_tokenizer_reserve_word(run, n);
     if (!code) code = fci_tokenizer_reserve(run, n);
     if (!code && run->t->ranks) fci_tokenizer_characters(run, p, (uint32_t)n);
     else if (!code) code = fci_tokenizer_symbols(run, p, n, &count);
@@ -22896,7 +22898,7 @@ FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t 
     size_t n = strlen(folder);
     while (n > 0 && folder[n - 1] != '/' && folder[n - 1] != '\\') n--;
     folder[n] = 0;
-    uint64_t room = fci_platform_room(n ? folder : ".");
+    uint64_t room = fci_platform_free_bytes(n ? folder : ".");
     if (room >= bytes) return FC_OK;
     return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path,
                     (unsigned long long)bytes, (unsigned long long)room);

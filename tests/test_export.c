@@ -105,7 +105,7 @@ static void test_refused(void) {
     T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "GGUF file to replace"), "a file of another kind: %s", err.msg);
     desc.path = "/proc/x";
     desc.type = FC_DTYPE_INVALID;
-    if (fci_platform_room("/proc/") == 0) {
+    if (fci_platform_free_bytes("/proc/") == 0) {
         T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO && strstr(err.msg, "bytes of free space, got 0"), "no room: %s", err.msg);
         desc.format = FC_EXPORT_HF;
         T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO && strstr(err.msg, "bytes of free space, got 0"), "no room: %s", err.msg);
