@@ -993,6 +993,7 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 //   trail     residual rows kept at the entrance of sublayers, where lanes can start
 //   segment   the rows between two kept ones, computed again when candidates need them
 //   held      final rows of lanes, kept until they are scored together
+//   stub      tensors of zeros in place of a removed sublayer, which llama.cpp's `deci` needs
 
 // >> platform
 // Files, clock and CPU features: POSIX, Windows, or the C library alone (FINERCUT_NO_POSIX).
