@@ -13293,6 +13293,30 @@ FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci
 FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
                                   const char *suffix, char *out, size_t size);
 
+// The form of pruned models, for reader and writer. A directory has model_type "finercut-llama" and
+// says per block what was removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}. A GGUF
+// file of Llama's blocks has the architecture deci and its widths per block.
+#define FCI_PRUNED_TYPE "finercut-"
+#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
+#define FCI_PRUNED_GGUF "deci"
+static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
+
+// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
+// there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
+enum { FCI_STUB_FF = 32, FCI_STUB_PARTS = 5 };
+typedef struct fci_stub_part {
+    const char *name;
+    fci_architecture_extent rows, cols;
+} fci_stub_part;
+static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
+    {{"attn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"attn_q", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
+     {"attn_k", FCI_DIM_HEAD, FCI_DIM_HIDDEN}, {"attn_v", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
+     {"attn_output", FCI_DIM_HIDDEN, FCI_DIM_HEAD}},
+    {{"ffn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN},
+     {"ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN}, {"ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF},
+     {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
+};
+
 // ---- private to this section
 
 FCI_FN void fci_architecture_known(char *out, size_t size) {
@@ -13414,6 +13438,8 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
 FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err);
 // "[64, 160]"
 FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to);
+// "block_configs" in the form of DeciLM, with what vLLM wants to know of each block.
+FCI_FN void fci_config_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b);
 
 // ---- private to this section
 
@@ -13527,11 +13553,12 @@ FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
 // llama.cpp needs tensors for a removed sublayer of a `deci` file, so one whose output weights are
 // zero counts as removed. Other weights may change in type and width.
 FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
-    const char *part = kind == FC_KIND_FFN ? "ffn_down" : "attn_output";
+    const fci_stub_part *p = fci_stub_parts[kind];
     char name[FCI_NAME_MAX];
-    snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, part);
+    while (p[1].name && p + 1 < fci_stub_parts[kind] + FCI_STUB_PARTS) p++;
+    snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, p->name);
     const fc_tensor *weight = fc_container_find(c, name);
-    snprintf(name, sizeof name, "blk.%llu.%s.bias", (unsigned long long)block, part);
+    snprintf(name, sizeof name, "blk.%llu.%s.bias", (unsigned long long)block, p->name);
     const fc_tensor *bias = fc_container_find(c, name);
     return weight && fci_config_all_zero(weight) && (!bias || fci_config_all_zero(bias));
 }
@@ -13582,7 +13609,7 @@ FCI_FN fc_code fci_config_number(const fci_config_source *s, const fci_field *f,
         *value = (double)integer;
         return FC_OK;
     }
-    if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, "deci") == 0 &&
+    if (kv->type == FCI_KV_ARRAY && strcmp(s->gguf_name, FCI_PRUNED_GGUF) == 0 &&
         f->type == FCI_FIELD_COUNT && s->n_blocks) {
         const fc_kind kind = f->offset == FCI_AT(ff) ? FC_KIND_FFN : FC_KIND_ATTENTION;
         fc_code code = fci_config_widest(s, kv, kind, &integer, err);
@@ -14102,25 +14129,32 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
     return code ? code : fci_config_blocks(m, s->json, err);
 }
 
-// A directory made by fc_export has model_type "finercut-llama" and says per block what was
-// removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}
-#define FCI_PRUNED_TYPE "finercut-"
-#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
-
 FCI_FN fc_code fci_config_block_configs(fc_model *m, const fci_json *config, fc_error *err) {
-    static const char *const kinds[] = {"attention", "ffn"};
     const fci_json *n, *kind;
     bool no_op = false;
     fc_code code = fci_config_list(m, config, "block_configs", &n, err);
     if (!code && !n) code = fci_json_bad(err, NULL, "block_configs", "an array");
     for (uint32_t i = 0; i < 2 * m->hyper.n_blocks && !code; i++) {
-        code = fci_json_member(n, kinds[i % 2], FCI_JSON_OBJECT, &kind, err);
+        code = fci_json_member(n, fci_pruned_kinds[i % 2], FCI_JSON_OBJECT, &kind, err);
         if (!code) code = fci_json_flag(kind, "no_op", &no_op, err);
         if (code) return fci_wrap(err, code, "block_configs: block %u", i / 2);
         m->present[i] = !no_op;
         if (i % 2) n = fci_json_next(n);
     }
     return code;
+}
+
+FCI_FN void fci_config_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b) {
+    static const char *const sizes[FC_KIND_COUNT] = {"n_heads_in_group", "intermediate_size"};
+    const uint64_t values[FC_KIND_COUNT] = {h->n_heads / h->n_kv_heads, h->ff};
+    for (uint32_t i = 0; i < 2 * h->n_blocks; i++) {
+        const uint32_t kind = i % 2;
+        fci_json_put(b, kind ? ", %s: {'no_op': %i" : ",\n    {%s: {'no_op': %i",
+                     fci_pruned_kinds[kind], !mask[i]);
+        if (mask[i])
+            fci_json_put(b, ", %s: %llu", sizes[kind], (unsigned long long)values[kind]);
+        fci_puts(b, kind ? "}}" : "}");
+    }
 }
 
 // "drop_attn_list" and "drop_mlp_list" of LLM-Drop: numbers of the blocks without the sublayer, or
@@ -14195,16 +14229,12 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
 
 // Marks a sublayer as removed. Tensors that are there for llama.cpp only count as read.
 FCI_FN void fci_config_stub(fc_model *m, uint64_t block, fc_kind kind) {
-    static const char *const names[2][5] = {
-        {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"},
-        {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", NULL}};
-    static const char *const ends[2] = {"weight", "bias"};
+    const fci_stub_part *parts = fci_stub_parts[kind];
     m->present[2 * block + kind] = 0;
-    for (size_t i = 0; i < 10; i++) {
+    for (size_t i = 0; i < 2 * FCI_STUB_PARTS && parts[i / 2].name; i++) {
         char name[FCI_NAME_MAX];
-        if (!names[kind][i / 2]) continue;
-        snprintf(name, sizeof name, "blk.%llu.%s.%s", (unsigned long long)block, names[kind][i / 2],
-                 ends[i % 2]);
+        snprintf(name, sizeof name, "blk.%llu.%s.%s", (unsigned long long)block, parts[i / 2].name,
+                 i % 2 ? "bias" : "weight");
         fci_config_mark(m, fc_container_find(m->container, name));
     }
 }
@@ -14237,10 +14267,11 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
                         "general.architecture: expected a string, got %s",
                         kv ? "another type" : "nothing");
     // llama.cpp's name for Llama with sublayers removed
-    const bool deci = fci_is(name, "deci");
-    m->architecture = fci_config_architecture(deci ? fci_s("llama") : name, true, err);
+    const bool deci = fci_is(name, FCI_PRUNED_GGUF);
+    m->architecture = fci_config_architecture(deci ? fci_s(fci_architectures[0].gguf) : name, true,
+                                              err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
-    fci_config_source s = {NULL, m->container, deci ? "deci" : m->architecture->gguf, NULL,
+    fci_config_source s = {NULL, m->container, deci ? FCI_PRUNED_GGUF : m->architecture->gguf, NULL,
                            0,    NULL};
     fc_code code = fci_config_configure(m, &s, scratch, err);
     if (!code && deci) code = fci_config_stubs(m, &s, err);
@@ -19932,8 +19963,8 @@ FCI_FN fc_code fci_convert_to_other_kind(fci_export *x);
 FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j);
 // In GGUF, llama3's scaling and longrope's factors are tensors.
 FCI_FN fc_code fci_convert_rope(fci_export *x);
-FCI_FN bool fci_convert_attention_stub(const fci_export *x, uint32_t block);
-// The tensors that deci needs in place of removed sublayers.
+FCI_FN bool fci_convert_is_stub(const fci_export *x, uint32_t block, int kind);
+// What deci needs in the place of removed sublayers.
 FCI_FN fc_code fci_convert_stubs(fci_export *x);
 // Whether all blocks are like Llama's or Qwen2's, which deci and vLLM's DeciLMForCausalLM can run.
 FCI_FN bool fci_convert_llama_shaped(const fc_model *m);
@@ -20163,42 +20194,29 @@ FCI_FN fc_code fci_convert_rope(fci_export *x) {
 
 // ---- deci: Llama's blocks, some without attention or FFN
 
-// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
-// there a removed sublayer is written as zeros, as small as possible.
-#define FCI_STUB_FF 32
-
-FCI_FN fc_code fci_convert_stub(fci_export *x, uint32_t block, const char *part, uint64_t rows,
-                                uint64_t cols) {
-    char name[FCI_NAME_MAX];
-    const uint64_t shape[2] = {rows, cols};
-    snprintf(name, sizeof name, "blk.%u.%s.weight", x->number[block], part);
-    if (cols == 0) return fci_export_add(x, name, FC_DTYPE_F32, 1, shape) ? FC_OK : FC_ERR_MEMORY;
-    return fci_export_add(x, name, FC_DTYPE_F16, 2, shape) ? FC_OK : FC_ERR_MEMORY;
-}
-
-FCI_FN bool fci_convert_attention_stub(const fci_export *x, uint32_t block) {
-    return x->number[block] == 0 && !x->mask[2 * block + FC_KIND_ATTENTION];
+FCI_FN bool fci_convert_is_stub(const fci_export *x, uint32_t block, int kind) {
+    return !x->mask[2 * block + (uint32_t)kind] && (kind == FC_KIND_FFN || x->number[block] == 0);
 }
 
 FCI_FN fc_code fci_convert_stubs(fci_export *x) {
-    const uint64_t d = x->m->hyper.hidden, head = x->m->hyper.head_dim;
-    fc_code code = FC_OK;
-    for (uint32_t b = 0; b < x->m->hyper.n_blocks && !code; b++) {
-        if (x->number[b] == FCI_EXPORT_GONE) continue;
-        if (!x->mask[2 * b + FC_KIND_FFN]) {
-            code = fci_convert_stub(x, b, "ffn_norm", d, 0);
-            if (!code) code = fci_convert_stub(x, b, "ffn_gate", FCI_STUB_FF, d);
-            if (!code) code = fci_convert_stub(x, b, "ffn_up", FCI_STUB_FF, d);
-            if (!code) code = fci_convert_stub(x, b, "ffn_down", d, FCI_STUB_FF);
+    fci_hyper small = x->m->hyper;
+    char name[FCI_NAME_MAX];
+    small.ff = FCI_STUB_FF;
+    for (uint32_t i = 0; i < 2 * small.n_blocks; i++) { // the FFN of a block first
+        const uint32_t b = i / 2, kind = 1 - i % 2;
+        const fci_stub_part *p = fci_stub_parts[kind];
+        if (x->number[b] == FCI_EXPORT_GONE || !fci_convert_is_stub(x, b, (int)kind)) continue;
+        for (size_t k = 0; k < FCI_STUB_PARTS && p[k].name; k++) {
+            const bool vector = p[k].cols == FCI_DIM_NONE;
+            const uint64_t shape[2] = {fci_architecture_dim(&small, p[k].rows),
+                                       fci_architecture_dim(&small, p[k].cols)};
+            snprintf(name, sizeof name, "blk.%u.%s.weight", x->number[b], p[k].name);
+            if (!fci_export_add(x, name, vector ? FC_DTYPE_F32 : FC_DTYPE_F16, vector ? 1 : 2,
+                                shape))
+                return FC_ERR_MEMORY;
         }
-        if (code || !fci_convert_attention_stub(x, b)) continue;
-        code = fci_convert_stub(x, b, "attn_norm", d, 0);
-        if (!code) code = fci_convert_stub(x, b, "attn_q", head, d);
-        if (!code) code = fci_convert_stub(x, b, "attn_k", head, d);
-        if (!code) code = fci_convert_stub(x, b, "attn_v", head, d);
-        if (!code) code = fci_convert_stub(x, b, "attn_output", d, head);
     }
-    return code;
+    return FC_OK;
 }
 
 FCI_FN bool fci_convert_llama_shaped(const fc_model *m) {
@@ -20358,7 +20376,7 @@ FCI_FN void fci_metadata_keys_copy(fci_keys *k, const char *key, const fci_kv *k
 // "llama.block_count"
 FCI_FN const char *fci_metadata_key(const fci_export *x, const char *suffix, char *key,
                                     size_t size) {
-    const char *name = x->deci ? "deci" : x->m->architecture->gguf;
+    const char *name = x->deci ? FCI_PRUNED_GGUF : x->m->architecture->gguf;
     snprintf(key, size, "%s.%s", name, suffix);
     return key;
 }
@@ -20376,8 +20394,8 @@ FCI_FN void fci_metadata_key_blocks(const fci_export *x, fci_keys *k, const char
     fci_keys_array(k, fci_metadata_key(x, suffix, key, sizeof key), FCI_KV_U32, x->n_kept);
     for (uint32_t b = 0; b < x->m->hyper.n_blocks; b++) {
         if (x->number[b] == FCI_EXPORT_GONE) continue;
-        bool gone = kind == FC_KIND_ATTENTION && !fci_convert_attention_stub(x, b);
-        fci_keys_number(&k->b, x->mask[2 * b + kind] ? whole : gone ? 0 : stub, 4);
+        const bool stands_in = fci_convert_is_stub(x, b, kind);
+        fci_keys_number(&k->b, x->mask[2 * b + kind] ? whole : stands_in ? stub : 0, 4);
     }
 }
 
@@ -21224,21 +21242,6 @@ FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n) {
     fci_puts(b, object ? "}" : "]");
 }
 
-// "block_configs" as in DeciLM, with what vLLM needs for each block.
-FCI_FN void fci_directory_put_blocks(const fci_export *x, fci_buffer *b) {
-    const fci_hyper *h = &x->m->hyper;
-    for (uint32_t i = 0; i < h->n_blocks; i++) {
-        fci_json_put(b, ",\n    {'attention': {'no_op': %i", !x->mask[2 * i]);
-        if (x->mask[2 * i])
-            fci_json_put(b, ", 'n_heads_in_group': %llu",
-                         (unsigned long long)(h->n_heads / h->n_kv_heads));
-        fci_json_put(b, "}, 'ffn': {'no_op': %i", !x->mask[2 * i + 1]);
-        if (x->mask[2 * i + 1])
-            fci_json_put(b, ", 'intermediate_size': %llu", (unsigned long long)h->ff);
-        fci_puts(b, "}}");
-    }
-}
-
 FCI_FN void fci_directory_put_setting(fci_buffer *b, fci_str key, const fci_json *value) {
     fci_json_put(b, "  %.*s: ", (int)key.n, key.p);
     fci_directory_put_json(b, value);
@@ -21315,7 +21318,7 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
             !fci_config_has(x->m, FCI_TRAIT_O_BIAS))
             fci_json_put(b, "  'qkv_bias': true,\n"); // how vLLM learns of Qwen2's
         fci_json_put(b, "  'block_configs': [");
-        fci_directory_put_blocks(x, b);
+        fci_config_put_blocks(&x->m->hyper, x->mask, b);
         fci_puts(b, "\n  ],\n");
     }
     fci_json_put(b, "  'finercut': {'removed': [");
@@ -22771,7 +22774,7 @@ FCI_FN void fci_package_gguf_head(const fci_export *x, const fci_keys *keys, uin
 }
 
 FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
-    const char *name = x->deci ? "deci" : x->m->architecture->gguf;
+    const char *name = x->deci ? FCI_PRUNED_GGUF : x->m->architecture->gguf;
     fci_keys_str(k, "general.architecture", fci_s(name));
     fci_metadata_key_sizes(x, k);
     fci_metadata_key_plan(x, k);
@@ -24023,6 +24026,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PREFETCH_ONCE
 #undef FCI_PREFETCH_WRITE
 #undef FCI_PRINTF
+#undef FCI_PRUNED_GGUF
 #undef FCI_PRUNED_TYPE
 #undef FCI_PRUNED_TYPE_N
 #undef FCI_REFERENCE_CHUNK
@@ -24040,7 +24044,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SPEED_SECONDS
 #undef FCI_SPEED_TOKENS
 #undef FCI_SPINS
-#undef FCI_STUB_FF
 #undef FCI_ST_HEADER_MAX
 #undef FCI_TEXT_BLANK
 #undef FCI_TEXT_CASED
