@@ -15,8 +15,8 @@ B        := build
 HEADER   := finercut.h
 WARN     := -Wall -Wextra
 # Tests see what the optimiser sees, but compile quickly; -std=c99 keeps GNU extensions out;
-# FINERCUT_TESTING leaves the header's private macros defined; FINERCUT_STATIC lets the compiler drop what a test does
-# not call, which takes most of its time.
+# FINERCUT_TESTING leaves the header's private macros defined; FINERCUT_STATIC lets the compiler
+# drop what a test does not call, which takes most of its time.
 TEST_CFLAGS ?= -O1 -g
 STRICT_C := -std=c99 $(WARN) -DFINERCUT_TESTING -DFINERCUT_STATIC
 # Undefined behaviour has to stop the program, or nobody would see it.
@@ -28,7 +28,8 @@ ifeq ($(filter -j%,$(MAKEFLAGS)),)
 MAKEFLAGS += -j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 endif
 
-EXAMPLES := $(patsubst examples/%.c,$(B)/%,$(filter-out examples/finercut.c,$(wildcard examples/*.c)))
+EXAMPLES := $(patsubst examples/%.c,$(B)/%,\
+    $(filter-out examples/finercut.c,$(wildcard examples/*.c)))
 TESTS    := $(patsubst tests/%.c,%,$(sort $(wildcard tests/test_*.c)))
 SCRIPTS  := $(sort $(wildcard tests/test_*.sh))
 FUZZERS  := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c)))
@@ -69,17 +70,20 @@ test: finercut $(addprefix $(B)/test/,$(TESTS))
 	@sh tests/run.sh $(addprefix $(B)/test/,$(TESTS)) $(SCRIPTS)
 
 check: $(B)/asan/finercut $(addprefix $(B)/asan/,$(TESTS))
-	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) $(SCRIPTS) tests/corpora.sh
+	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) $(SCRIPTS) \
+	    tests/corpora.sh
 
 # Those that run the pool; the others have no threads, and are slow under this sanitizer.
 TSAN_TESTS := test_parallel test_generate test_kernel test_search
 tsan: $(B)/tsan/finercut $(addprefix $(B)/tsan/,$(TSAN_TESTS))
-	@FINERCUT=$(B)/tsan/finercut FINERCUT_SLOW=1 sh tests/run.sh $(addprefix $(B)/tsan/,$(TSAN_TESTS)) tests/threads.sh
+	@FINERCUT=$(B)/tsan/finercut FINERCUT_SLOW=1 sh tests/run.sh \
+	    $(addprefix $(B)/tsan/,$(TSAN_TESTS)) tests/threads.sh
 
 # A sanitizer that looks for leaks comes in through its own library, so this is for gcc and glibc.
 $(B)/faults/%: examples/finercut.c $(HEADER)
 	@mkdir -p $(@D)
-	$(CC) $(STRICT_C) $(if $(findstring asan,$@),$(ASAN),-O1) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+	$(CC) $(STRICT_C) $(if $(findstring asan,$@),$(ASAN),-O1) $(EXTRA_CFLAGS) $< -o $@ \
+	    $(LDFLAGS) $(LDLIBS)
 
 faults: $(B)/faults/finercut $(B)/faults/asan
 	@CC="$(CC)" FAULTS="$(FAULTS)" sh tests/run.sh tests/faults.sh
@@ -87,10 +91,11 @@ faults: $(B)/faults/finercut $(B)/faults/asan
 analyze:
 	@CC="$(CC)" sh tests/run.sh tests/analyze.sh
 
-# Only what a target uses is compiled (FINERCUT_STATIC), paths inside loops over numbers are not told
-# apart (kernels.txt), and targets whose input is a list of changes need no comparisons traced.
-FUZZ_FLAGS := -std=c99 -DFINERCUT_TESTING -DFINERCUT_STATIC -DFINERCUT_NO_AVX512 -O2 -gline-tables-only \
-    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fsanitize-coverage-ignorelist=tests/fuzz/kernels.txt
+# Only what a target uses is compiled (FINERCUT_STATIC), paths inside loops over numbers are not
+# told apart (kernels.txt), and targets whose input is a list of changes need no comparisons traced.
+FUZZ_FLAGS := -std=c99 -DFINERCUT_TESTING -DFINERCUT_STATIC -DFINERCUT_NO_AVX512 -O2 \
+    -gline-tables-only -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+    -fsanitize-coverage-ignorelist=tests/fuzz/kernels.txt
 $(addprefix $(B)/fuzz/fuzz_,bind export run search): FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
 $(B)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h tests/*.h) tests/fuzz/kernels.txt $(HEADER)
 	@mkdir -p $(@D)
@@ -106,7 +111,8 @@ coverage:
 	@CLANG="$(CLANG)" sh tests/run.sh tests/coverage.sh
 
 interop: finercut
-	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py tools/interop_perplexity.py
+	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py \
+	    tools/interop_perplexity.py
 
 # Its variables (PARTS, QUICK, BENCH_...) are explained at the top of tools/bench.py.
 bench: finercut
@@ -133,15 +139,23 @@ help:
 	@echo "make test         all tests; the last line counts them"
 	@echo "make check        the tests and corpora under address and undefined-behaviour sanitizers"
 	@echo "make tsan         the tests under the thread sanitizer"
-	@echo "make faults       every call of the C library fails, in every command; kill, full disk (glibc; FAULTS=full: all)"
+	@echo "make faults       every call of the C library fails, in every command; kill, full disk"
+	@echo "                  (glibc; FAULTS=full: all)"
 	@echo "make analyze      gcc -fanalyzer, cppcheck, clang-tidy and scan-build, where installed"
-	@echo "make fuzz         parsers and what lies behind them under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
-	@echo "make portability  strict warnings, all standards, C++, switches, other systems and processors (clang, cross gcc, qemu, wine)"
-	@echo "make coverage     share of the header's lines and branches that the tests run, by room (needs clang and llvm-cov)"
-	@echo "make interop      compare with numpy, safetensors, tokenizers, gguf (PYTHON=python3 that has them)"
-	@echo "make bench        speed beside llama.cpp and PyTorch (downloads both; PARTS=prompt,generate,gemm,search,big QUICK=1)"
+	@echo "make fuzz         parsers and what lies behind them under libFuzzer,"
+	@echo "                  FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
+	@echo "make portability  strict warnings, all standards, C++, switches, other systems and"
+	@echo "                  processors (clang, cross gcc, qemu, wine)"
+	@echo "make coverage     share of the header's lines and branches that the tests run, by room"
+	@echo "                  (needs clang and llvm-cov)"
+	@echo "make interop      compare with numpy, safetensors, tokenizers, gguf"
+	@echo "                  (PYTHON=python3 that has them)"
+	@echo "make bench        speed beside llama.cpp and PyTorch"
+	@echo "                  (downloads both; PARTS=prompt,generate,gemm,search,big QUICK=1)"
 	@echo "make install      to DESTDIR/PREFIX (PREFIX=$(PREFIX))"
 	@echo "make clean        remove build/ and ./finercut"
-	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX DESTDIR"
+	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX"
+	@echo "           DESTDIR"
 
-.PHONY: all test check tsan analyze fuzz portability coverage interop bench demo install clean help faults
+.PHONY: all test check tsan analyze fuzz portability coverage interop bench demo install clean \
+    help faults

@@ -58,7 +58,15 @@ run_tests() {
 count() {
     awk -v uncovered="$out/uncovered.txt" '
         FNR == NR { if ($1 == "//" && $2 == ">>") room[FNR] = $3; text[FNR] = $0; last = FNR; next }
-        function room_of(line) { while (line > 0 && !(line in room)) line--; return line ? room[line] : "top" }
+        function room_of(line) {
+            while (line > 0 && !(line in room)) line--
+            return line ? room[line] : "top"
+        }
+        function share(hit, of) { return of ? 100 * hit / of : 100 }
+        function tell(name, hit, lines, taken, branches) {
+            printf "note: %-12s lines %5.1f %% of %5d, branches %5.1f %% of %5d\n", name,
+                share(hit, lines), lines, share(taken, branches), branches
+        }
         /^SF:/ { ours = $0 ~ /\/finercut\.h$/ }
         ours && /^DA:/ {
             split(substr($0, 4), a, ",")
@@ -74,11 +82,9 @@ count() {
         END {
             for (line = 1; line <= last; line++) if (line in room) {
                 r = room[line]
-                if (n_lines[r]) printf "note: %-12s lines %5.1f %% of %5d, branches %5.1f %% of %5d\n", r,
-                    100 * hit_lines[r] / n_lines[r], n_lines[r], n_branches[r] ? 100 * hit_branches[r] / n_branches[r] : 100, n_branches[r]
+                if (n_lines[r]) tell(r, hit_lines[r], n_lines[r], hit_branches[r], n_branches[r])
             }
-            printf "note: %-12s lines %5.1f %% of %5d, branches %5.1f %% of %5d\n", "all",
-                100 * total_hit / total_lines, total_lines, 100 * total_taken / total_branches, total_branches
+            tell("all", total_hit, total_lines, total_taken, total_branches)
         }' finercut.h "$out/lcov"
 }
 

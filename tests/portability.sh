@@ -10,10 +10,11 @@ top=$(pwd)
 data=$top/tests/data demo=$top/examples/demo
 w=$t_dir
 ref=${PORTABILITY_REFERENCE:-$w}
-warnings="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef -Wdouble-promotion
-    -Wformat=2 -Wwrite-strings -Werror"
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef
+    -Wdouble-promotion -Wformat=2 -Wwrite-strings -Werror"
 c_warnings="$warnings -Wstrict-prototypes -Wvla"
-pieces="gcc clang symbols levels switches tables i386 musl tcc windows aarch64 armhf riscv64 s390x ppc64"
+pieces="gcc clang symbols levels switches tables i386 musl tcc windows
+    aarch64 armhf riscv64 s390x ppc64"
 
 has() {
     command -v "$1" >/dev/null
@@ -25,7 +26,11 @@ works() { # COMMAND...: can it compile and link anything?
     "$@" "$w/works.c" -o "$w/works" >/dev/null 2>&1
 }
 
-printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\nint main(void) { return fc_build_info() == 0; }\n' "$top" >"$w/impl.c"
+cat >"$w/impl.c" <<END
+#define FINERCUT_IMPLEMENTATION
+#include "$top/finercut.h"
+int main(void) { return fc_build_info() == 0; }
+END
 
 # ---- the same plans from every build
 
@@ -115,11 +120,13 @@ piece_clang() {
 # Macros defined by the header itself that are still there after it.
 leaks() {
     "$CC" -std=c99 -E -dD "$w/impl.c" |
-        awk '/^# [0-9]+ "/ { file = $3 } /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
+        awk '/^# [0-9]+ "/ { file = $3 }
+             /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
         sort -u >"$w/ours"
     "$CC" -std=c99 -E -dM "$w/impl.c" | awk '{ split($2, a, "("); print a[1] }' | sort -u >"$w/all"
     comm -12 "$w/ours" "$w/all" |
-        grep -Ev '^(FINERCUT_|FC_|_POSIX_C_SOURCE$|_DEFAULT_SOURCE$|WIN32_LEAN_AND_MEAN$|NOMINMAX$)' >"$w/leaks"
+        grep -Ev -e '^(FINERCUT_|FC_)' \
+            -e '^(_POSIX_C_SOURCE|_DEFAULT_SOURCE|WIN32_LEAN_AND_MEAN|NOMINMAX)$' >"$w/leaks"
     cat "$w/leaks"
     [ -s "$w/ours" ] && [ ! -s "$w/leaks" ]
 }
@@ -130,8 +137,9 @@ exports() {
 }
 mutable() { # objects in .data or .bss; tables of pointers sit in .data.rel.ro
     objdump -t "$w/impl.o" |
-        awk '$0 ~ /[ \t]\.(data|bss|tdata|tbss|COMMON)[.a-zA-Z0-9_]*[ \t]/ && $0 !~ /\.data\.rel\.ro/ && $0 !~ / d / { print; bad = 1 }
-        END { exit bad }'
+        awk '/\.data\.rel\.ro/ || / d / { next }
+            /[ \t]\.(data|bss|tdata|tbss|COMMON)[.a-zA-Z0-9_]*[ \t]/ { print; bad = 1 }
+            END { exit bad }'
 }
 piece_symbols() {
     t_ok "only FINERCUT_ and FC_ macros stay" leaks
@@ -244,12 +252,16 @@ piece_windows() {
 
 nested() { # COMMAND...: a script's or run.sh's counts are added to ours
     sh "$@" >"$w/nested" 2>&1
-    counts=$(sed -n 's/^\([A-Za-z0-9_.-]*: \)\{0,1\}\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}.*$/\2 \3 \5/p' "$w/nested" | tail -n 1)
+    counts=$(sed -n -e 's/^[A-Za-z0-9_.-]*: \([0-9]* passed, \)/\1/' \
+        -e 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}.*$/\1 \2 \4/p' \
+        "$w/nested" | tail -n 1)
     grep '^skipped:' "$w/nested"
     # shellcheck disable=SC2086
     set -- "$*" ${counts:-0 1 0}
-    [ "$3" -eq 0 ] || { echo "FAILED: $1"; grep -v '^skipped:' "$w/nested" | sed 's/^/    /' |
-        tail -n 20; }
+    [ "$3" -eq 0 ] || {
+        echo "FAILED: $1"
+        grep -v '^skipped:' "$w/nested" | sed 's/^/    /' | tail -n 20
+    }
     t_passed=$((t_passed + $2)) t_failed=$((t_failed + $3)) t_skipped=$((t_skipped + ${4:-0}))
 }
 kernel_test=test_kernel

@@ -1,12 +1,14 @@
 #!/bin/sh
-# usage: rooms.sh [HEADER [RULE...]]   the walls between the rooms of finercut.h (sections, `// >>
-# name`) A room opens with its interface, which ends at the line `// ---- private to this section`;
-# in a room without that line everything is private. Four rules:
+# usage: rooms.sh [HEADER [RULE...]]
+# The walls between the rooms of finercut.h (sections, `// >> name`).
+# A room opens with its interface, which ends at the line `// ---- private to this section`; in a
+# room without that line everything is private. Four rules:
 #   order    a room uses no name of a room below it
 #   prefix   what is private is named fci_<room>_...
 #   walls    what another room uses stands in the interface
-#   reach    the fields of a struct that is not defined in an interface are touched in its own room only: the compiler
-#            tells, from a copy of the header in which those fields are marked as deprecated
+#   reach    the fields of a struct that is not defined in an interface are touched in its own room
+#            only: the compiler tells, from a copy of the header in which those fields are marked as
+#            deprecated
 # Prints one line for each breach. The names of types, functions and data are looked at; macros are
 # only put in order.
 header=${1:-finercut.h}
@@ -26,11 +28,13 @@ function clean(s,    out, two, one) { # comments and literals become blanks of t
             if (!(one = index(s, "*/"))) return out blank(length(s))
             out = out blank(one + 1); s = substr(s, one + 2); comment = 0
         } else if (match(s, /\/\*|\/\/|"|\047/)) {
-            out = out substr(s, 1, RSTART - 1); two = substr(s, RSTART, 2); one = substr(s, RSTART, 1)
+            out = out substr(s, 1, RSTART - 1)
+            two = substr(s, RSTART, 2); one = substr(s, RSTART, 1)
             s = substr(s, RSTART)
             if (two == "//") return out blank(length(s))
             if (two == "/*") { comment = 1; out = out "  "; s = substr(s, 3); continue }
-            if (one == "\"") match(s, /^"([^"\\]|\\.)*"/); else match(s, /^\047([^\047\\]|\\.)*\047/)
+            if (one == "\"") match(s, /^"([^"\\]|\\.)*"/)
+            else match(s, /^\047([^\047\\]|\\.)*\047/)
             if (RSTART == 0) RLENGTH = 1
             out = out blank(RLENGTH); s = substr(s, RLENGTH + 1)
         } else return out s
@@ -44,7 +48,8 @@ function mark(s, raw,    out, i, c) { # an attribute before every field
     for (i = 1; i <= length(s); i++) {
         c = substr(s, i, 1)
         if (start && depth > 0 && c !~ /[ ;{}]/) {
-            if (substr(s, i) !~ /^(struct|union)[ a-z0-9_]*\{/) out = out "__attribute__((deprecated)) "
+            if (substr(s, i) !~ /^(struct|union)[ a-z0-9_]*\{/)
+                out = out "__attribute__((deprecated)) "
             start = 0
         }
         out = out substr(raw, i, 1)
@@ -65,7 +70,8 @@ FNR == NR { # first only: which rooms have an interface
     if ($0 ~ /^\/\/ >> /) { room = $3; iface = room in open; print room, FNR > rooms }
     if ($0 ~ /^\/\/ ---- private to this section/) iface = 0
     line = clean(raw)
-    if (!inside && !iface && room != "front" && line ~ /^(typedef )?(struct|union) *[a-z0-9_]* *\{/) {
+    if (!inside && !iface && room != "front" &&
+        line ~ /^(typedef )?(struct|union) *[a-z0-9_]* *\{/) {
         inside = 1; depth = 0; start = 0
     }
     if (inside) {
@@ -75,21 +81,26 @@ FNR == NR { # first only: which rooms have an interface
     print "line", room, FNR, line > names
 
     if (line ~ /^#/) {
-        if (match(line, /^# *define +FCI_[A-Z0-9_a-z]+/)) { n = split(substr(line, RSTART, RLENGTH), w, / +/); define(w[n], "macro") }
+        if (match(line, /^# *define +FCI_[A-Z0-9_a-z]+/)) {
+            n = split(substr(line, RSTART, RLENGTH), w, / +/); define(w[n], "macro")
+        }
     } else if (match(line, /^(typedef )?(struct|union|enum) +fci_[a-z0-9_]+ *\{/)) {
         match(line, /fci_[a-z0-9_]+/); define(substr(line, RSTART, RLENGTH), "type")
     } else if (match(line, /^\} *fci_[a-z0-9_]+;/)) {
         match(line, /fci_[a-z0-9_]+/); define(substr(line, RSTART, RLENGTH), "type")
     } else if (line ~ /^typedef /) {
         s = line; sub(/;.*/, "", s)
-        if (match(s, /\(\*?fci_[a-z0-9_]+\)/)) { s = substr(s, RSTART); match(s, /fci_[a-z0-9_]+/) }
-        else if (match(s, /fci_[a-z0-9_]+ *(\(|\[[^\]]*\])*$/) || match(s, /fci_[a-z0-9_]+ *\(/)) { s = substr(s, RSTART); match(s, /fci_[a-z0-9_]+/) }
-        else RSTART = 0
-        if (RSTART) define(substr(s, RSTART, RLENGTH), "type")
+        if (match(s, /\(\*?fci_[a-z0-9_]+\)/) || match(s, /fci_[a-z0-9_]+ *(\(|\[[^\]]*\])*$/) ||
+            match(s, /fci_[a-z0-9_]+ *\(/)) {
+            s = substr(s, RSTART); match(s, /fci_[a-z0-9_]+/)
+            define(substr(s, RSTART, RLENGTH), "type")
+        }
     } else if (line ~ /^[A-Za-z_]/) {
-        if (match(line, /fci_[a-z0-9_]+\(/)) { pending = substr(line, RSTART, RLENGTH - 1); at = FNR }
-        else if (match(line, /fci_[a-z0-9_]+ *(\[|=|;|\))/)) {
-            s = substr(line, RSTART, RLENGTH); match(s, /fci_[a-z0-9_]+/); define(substr(s, RSTART, RLENGTH), "data")
+        if (match(line, /fci_[a-z0-9_]+\(/)) {
+            pending = substr(line, RSTART, RLENGTH - 1); at = FNR
+        } else if (match(line, /fci_[a-z0-9_]+ *(\[|=|;|\))/)) {
+            s = substr(line, RSTART, RLENGTH); match(s, /fci_[a-z0-9_]+/)
+            define(substr(s, RSTART, RLENGTH), "data")
         }
     }
     if (pending != "" && match(line, /[;{]/)) { # a declaration, or the function itself
@@ -102,7 +113,8 @@ FNR == NR { # first only: which rooms have an interface
 awk '
 FNR == 1 { file++ }
 file == 1 { order[$1] = NR; next }
-file == 2 && $1 == "def" { # its room is where its body stands; what an interface declares is public in that room
+# Its room is where its body stands; what an interface declares is public in that room.
+file == 2 && $1 == "def" {
     if (!($2 in of) || ($3 == "function" && !body[$2])) { of[$2] = $4; at[$2] = $5 }
     if ($3 == "function") body[$2] = 1
     if ($6 == 1) open[$2, $4] = 1
@@ -115,15 +127,19 @@ $1 == "line" && $4 != "#undef" && $4 !~ /^#undef/ {
     while (match(s, /(fci|FCI)_[A-Za-z0-9_]+/)) {
         name = substr(s, RSTART, RLENGTH); s = substr(s, RSTART + RLENGTH)
         if (!(name in of) || of[name] == room) continue
-        if (order[of[name]] > order[room]) print "order: line " number ": room " room " uses " name " of room " of[name] ", which is below it"
+        uses = "line " number ": room " room " uses " name
+        if (order[of[name]] > order[room])
+            print "order: " uses " of room " of[name] ", which is below it"
         else if (name ~ /^fci/ && !(name in public) && of[name] != "front" && !seen[name room]++)
-            print "walls: line " number ": room " room " uses " name ", which is private to room " of[name]
+            print "walls: " uses ", which is private to room " of[name]
     }
 }
 END {
     for (name in of)
-        if (name ~ /^fci/ && !(name in public) && of[name] != "front" && name !~ "^fci_" of[name] "(_|$)")
-            print "prefix: line " at[name] ": " name " is private to room " of[name] ", so fci_" of[name] "_..."
+        if (name ~ /^fci/ && !(name in public) && of[name] != "front" &&
+            name !~ "^fci_" of[name] "(_|$)")
+            print "prefix: line " at[name] ": " name " is private to room " of[name] ", so fci_" \
+                of[name] "_..."
 }' "$work/rooms" "$work/names" "$work/names" >"$work/breaches"
 
 case " $rules " in *" reach "*)
@@ -137,10 +153,15 @@ if ${CC:-cc} -fsyntax-only -Wdeprecated-declarations -fno-diagnostics-show-caret
     FNR == 1 { file++ }
     file == 1 { n++; name[n] = $1; from[n] = $2; next }
     function room(line,    i) { for (i = n; from[i] > line; i--); return name[i] }
-    /marked.h:[0-9]+:[0-9]+: warning: .* is deprecated/ { split($0, w, ":"); use = w[2]; field = $0; sub(/.*warning: ./, "", field); sub(/[^a-zA-Z0-9_].*/, "", field) }
+    /marked.h:[0-9]+:[0-9]+: warning: .* is deprecated/ {
+        split($0, w, ":"); use = w[2]
+        field = $0; sub(/.*warning: ./, "", field); sub(/[^a-zA-Z0-9_].*/, "", field)
+    }
     /marked.h:[0-9]+:[0-9]+: note: / && use {
         split($0, w, ":")
-        if (room(use) != room(w[2])) print "reach: line " use ": room " room(use) " touches field " field " (line " w[2] "), which is private to room " room(w[2])
+        if (room(use) != room(w[2]))
+            print "reach: line " use ": room " room(use) " touches field " field " (line " w[2] \
+                "), which is private to room " room(w[2])
         use = 0
     }' "$work/rooms" "$work/told" >>"$work/breaches"
 else

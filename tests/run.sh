@@ -1,6 +1,6 @@
 #!/bin/sh
-# usage: run.sh PROGRAM...   runs tests, RUN_JOBS at once (default: one per core), and sums what
-# they count Each prints `name: N passed, N failed[, N skipped]` as its last such line; a program
+# usage: run.sh PROGRAM...   runs tests, RUN_JOBS at once (default: one per core), and sums them
+# Each prints `name: N passed, N failed[, N skipped]` as its last such line; a program
 # that prints none, or dies, or fails without a failed check counts as one more failure. The last
 # line is the sum.
 if [ "${1:-}" = --one ]; then # OUT PROGRAM, in the background
@@ -32,7 +32,8 @@ for program; do # in their order, each as soon as it has ended
     status=$(cat "$out.status")
     line=$(grep -E '^[A-Za-z0-9_.-]+: [0-9]+ passed, [0-9]+ failed' "$out" | tail -n 1)
     counts=$(printf '%s\n' "$line" |
-        sed -n 's/^[^:]*: \([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}.*$/\1 \2 \4/p')
+        sed -e 's/^[^:]*: \([0-9]*\) passed, \([0-9]*\) failed/\1 \2/' \
+            -e 's/\( [0-9]*\)\(, \([0-9]*\) skipped\)\{0,1\}.*$/\1 \3/')
     set -- ${counts:-0 0 0}
     bad=$2
     if [ -z "$line" ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then

@@ -12,8 +12,9 @@ mkdir "$w"
 cd "$w" || exit 1
 
 fingerprint=$("$finercut" info "$demo" | sed -n 's/^fingerprint *//p')
-printf '{"format": "finercut-plan-1", "model": {"fingerprint": "%s", "n_blocks": 12}, "metric": "js", "candidates": "sublayers",
-"search": "race", "compute": "f32", "steps": [{"step": 1, "removed": "attn.3", "score": 0.5}]}' \
+printf '{"format": "finercut-plan-1", "model": {"fingerprint": "%s", "n_blocks": 12},
+"metric": "js", "candidates": "sublayers", "search": "race", "compute": "f32",
+"steps": [{"step": 1, "removed": "attn.3", "score": 0.5}]}' \
     "$fingerprint" >plan.json
 printf 'A thing with one, something, thing: with one <|endoftext|> in it, <a>b <a> and  blanks.\n' \
     >text.txt
@@ -68,18 +69,23 @@ echo "tools" >full/additional_chat_templates/tool_use.jinja
 echo "import os" >full/additional_chat_templates/evil.py
 echo '{"eos_token_id": 0, "temperature": 0.60, "custom_generate": "x", "trust_remote_code": true}' \
     >full/generation_config.json
-echo '{"tokenizer_class": "EvilTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_evil.EvilTokenizer", null]},
- "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "auto_map": 1}}, "model_max_length": 1000000000000000019884624838656}' >full/tokenizer_config.json
+cat >full/tokenizer_config.json <<'END'
+{"tokenizer_class": "EvilTokenizer",
+ "auto_map": {"AutoTokenizer": ["tokenization_evil.EvilTokenizer", null]},
+ "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "auto_map": 1}},
+ "model_max_length": 1000000000000000019884624838656}
+END
 for f in modeling_evil.py tokenization_evil.py handler.py LICENSE.py chat_template.py \
-    adapter_config.json pytorch_model.bin \
-    consolidated.safetensors adapter_model.safetensors train.txt heldout.txt trainer_state.json \
-    optimizer.pt model.gguf .env id_rsa; do
+    adapter_config.json pytorch_model.bin consolidated.safetensors adapter_model.safetensors \
+    train.txt heldout.txt trainer_state.json optimizer.pt model.gguf .env id_rsa; do
     echo x >full/$f
 done
 echo x >full/onnx/model.onnx
-along="vocab.json special_tokens_map.json added_tokens.json merges.txt vocab.txt tokenizer.model LICENSE LICENCE.md NOTICE.txt Notice
- USE_POLICY.md copying.txt chat_template.jinja additional_chat_templates/tool_use.jinja generation_config.json tokenizer_config.json"
-sed 's/"architectures": \[/"auto_map": {"AutoModelForCausalLM": "modeling_evil.Evil"}, "custom_pipelines": {"x": {"impl": "evil.P"}},\
+along="vocab.json special_tokens_map.json added_tokens.json merges.txt vocab.txt tokenizer.model
+ LICENSE LICENCE.md NOTICE.txt Notice USE_POLICY.md copying.txt chat_template.jinja
+ additional_chat_templates/tool_use.jinja generation_config.json tokenizer_config.json"
+sed 's/"architectures": \[/"auto_map": {"AutoModelForCausalLM": "modeling_evil.Evil"},\
+  "custom_pipelines": {"x": {"impl": "evil.P"}},\
   "quantization_config": {}, "nested": {"auto_map": {"AutoConfig": "evil.C"}, "kept": 1},\
   &/; s/"quantization_config": {}, //' "$demo/config.json" >full/config.json
 t_ok "export of a folder full of strangers" export_to hf-masked full masked
@@ -168,15 +174,18 @@ mkfifo clean/NOTICE 2>/dev/null &&
 # ---- Chat templates, both ways
 
 cp -R clean chat
-echo '{"chat_template": [{"name": "default", "template": "D {{ x }}"}, {"name": "tool_use", "template": "T \u00e9"}, {"name": "rag", "template": "R"}]}' \
-    >chat/tokenizer_config.json
+cat >chat/tokenizer_config.json <<'END'
+{"chat_template": [{"name": "default", "template": "D {{ x }}"},
+ {"name": "tool_use", "template": "T \u00e9"}, {"name": "rag", "template": "R"}]}
+END
 t_ok "three templates to gguf" export_to gguf chat chat.gguf
 for key in tokenizer.chat_template tokenizer.chat_template.tool_use tokenizer.chat_template.rag \
     tokenizer.chat_templates; do
     t_ok "key $key" sh -c "'$finercut' info chat.gguf --json >/dev/null; grep -q '$key' chat.gguf"
 done
 fingerprint=$("$finercut" info chat.gguf | sed -n 's/^fingerprint *//p')
-sed "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/; s/\"removed\": \"attn.3\"/\"removed\": \"attn.4\"/" plan.json >plan2.json
+sed -e "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/" \
+    -e 's/"removed": "attn.3"/"removed": "attn.4"/' plan.json >plan2.json
 t_ok "and back" "$finercut" export chat.gguf --plan plan2.json --format hf -o chat-back
 for text in '"name": "default", "template": "D {{ x }}"' '"name": "tool_use", "template": "T' \
     '"name": "rag", "template": "R"'; do
@@ -203,8 +212,10 @@ token() { # CONTENT ID FLAG...: those flags are true
     printf '{"content": "%s", "id": %s' "$1" "$2"
     shift 2
     for flag in single_word lstrip rstrip normalized special; do
-        case " $* " in *" $flag "*) printf ', "%s": true' $flag ;; *) printf ', "%s": false' \
-            $flag ;; esac
+        case " $* " in
+        *" $flag "*) printf ', "%s": true' $flag ;;
+        *) printf ', "%s": false' $flag ;;
+        esac
     done
     printf '}'
 }
@@ -247,9 +258,11 @@ if [ -d wide ]; then
     fingerprint=$("$finercut" info wide | sed -n 's/^fingerprint *//p')
     cp plan.json plan.old
     blocks=$("$finercut" info wide | sed -n 's/^blocks *//p')
-    sed "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/; s/\"n_blocks\": 12/\"n_blocks\": $blocks/; s/attn\.3/attn.0/" plan.old >plan.json
+    sed -e "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/" \
+        -e "s/\"n_blocks\": 12/\"n_blocks\": $blocks/" -e 's/attn\.3/attn.0/' plan.old >plan.json
+    said='2 of its numbers do not fit F16 \(100000 is one\); use F32 or BF16'
     t_ok "numbers past F16 are counted" \
-        fails 'tensor "blk.1.ffn_up.weight": 2 of its numbers do not fit F16 \(100000 is one\); use F32 or BF16' gguf wide --type f16
+        fails "tensor \"blk.1.ffn_up.weight\": $said" gguf wide --type f16
     for type in f32 bf16 q8_0; do
         t_ok "they fit $type" export_to gguf-masked wide wide.gguf --type $type
     done

@@ -265,7 +265,8 @@ for kind in json svg csv npy gguf; do
             t_ok "$kind over $old" run 0 $(command_for $kind) -o $file
         else
             bad "$kind over $old" \
-                "there.$kind: expected a new file or an? .* to replace, got .*; --force replaces it" $(command_for $kind) -o $file
+                "there.$kind: expected a new file or an? .* to replace, got .*; --force replaces" \
+                $(command_for $kind) -o $file
             t_ok "$kind over $old, --force" run 0 $(command_for $kind | sed 's/ --resume//') \
                 --force -o $file
             cp kept.$kind want
@@ -372,8 +373,8 @@ for round in 1 2 3 4 5; do # at once: one of them makes the plan, and the other 
     wait
     t_ok "one of three runs" \
         [ "$(cat "$t_dir/status1" "$t_dir/status2" "$t_dir/status3" | tr -d '\n' | tr -d 1)" = 0 ]
-    t_ok "the others say why" \
-        [ "$(cat "$t_dir"/err[123] | grep -c 'once.json: \(cannot create: another run is writing it\|holds a plan of .*\)$')" -eq 2 ]
+    why='\(cannot create: another run is writing it\|holds a plan of .*\)'
+    t_ok "the others say why" [ "$(cat "$t_dir"/err[123] | grep -c "once.json: $why\$")" -eq 2 ]
     t_ok "and nothing else is there" [ "$(echo once.json*)" = once.json ]
     rm once.json
 done

@@ -36,8 +36,13 @@ plant() { # SED-SCRIPT WORDS: with this planted there is one breach, and these w
 }
 
 t_ok "a sound header" sh tests/rooms.sh "$t_dir/sample.h"
-t_ok "an upward call" plant 's|static int fci_low_private.*|static int fci_high_x(fci_low_shut *s); static int fci_low_private(int y) { return y + fci_high_x(0); }|' '^order: line 12: room low uses fci_high_x of room high'
-t_ok "a foreign prefix" plant 's|// PLANT|\n}\nstatic int fci_low_er(void) {\n    struct fci_low_open o = {1}; const char *text = ""; fci_low_shut *s = 0;|' '^prefix: .*fci_low_er is private to room high'
+declared='static int fci_high_x(fci_low_shut *s);'
+t_ok "an upward call" plant \
+    "s|static int fci_low_private(int y) {|$declared & y += fci_high_x(0);|" \
+    '^order: line 12: room low uses fci_high_x of room high'
+body='    struct fci_low_open o = {1}; const char *text = ""; fci_low_shut *s = 0;'
+t_ok "a foreign prefix" plant "s|// PLANT|\\n}\\nstatic int fci_low_er(void) {\\n$body|" \
+    '^prefix: .*fci_low_er is private to room high'
 t_ok "a name that is private elsewhere" \
     plant 's|return fci_twice(o.o)|return fci_low_private(o.o)|' \
     '^walls: .*room high uses fci_low_private'
