@@ -107,6 +107,9 @@ fuzz: $(addprefix $(B)/fuzz/,$(FUZZERS))
 portability:
 	@CLANG="$(CLANG)" CXX="$(CXX)" sh tests/run.sh tests/portability.sh
 
+sizes:
+	@CC="$(CC)" sh tools/sizes.sh
+
 coverage:
 	@CLANG="$(CLANG)" sh tests/run.sh tests/coverage.sh
 
@@ -146,6 +149,7 @@ help:
 	@echo "                  FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang and its runtime)"
 	@echo "make portability  strict warnings, all standards, C++, switches, other systems and"
 	@echo "                  processors (clang, cross gcc, qemu, wine)"
+	@echo "make sizes        bytes of code and data at -Os, whole and by switch"
 	@echo "make coverage     share of the header's lines and branches that the tests run, by room"
 	@echo "                  (needs clang and llvm-cov)"
 	@echo "make interop      compare with numpy, safetensors, tokenizers, gguf"
@@ -157,5 +161,5 @@ help:
 	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX"
 	@echo "           DESTDIR"
 
-.PHONY: all test check tsan analyze fuzz portability coverage interop bench demo install clean \
-    help faults
+.PHONY: all test check tsan analyze fuzz portability sizes coverage interop bench demo install \
+    clean help faults

@@ -63,9 +63,20 @@
      FINERCUT_NO_AVX512     none of the AVX-512 and AMX kernels
      FINERCUT_NO_MMAP       files are read into memory instead of mapped
      FINERCUT_NO_POSIX      only the C library: no mmap, no threads, no pread
+     Without a part, its functions and types among them (in every file that includes this one):
+     FINERCUT_NO_EXPORT     fc_export
+     FINERCUT_NO_REPORT     pictures and tables of a plan
+     FINERCUT_NO_BENCH      fc_peak, fc_speed_...
+     FINERCUT_NO_GENERATE   generators, fc_generate; no bench either
+     FINERCUT_NO_TOKENIZER  text: tokens come as ids; no export either
+     FINERCUT_NO_GGUF       GGUF files are refused, read and written
+     FINERCUT_NO_QUANTS     weights are F32, F16, BF16 or F64; those of blocks are refused
      FINERCUT_ASSERT(x)     for internal invariants (default: assert); input is never checked by it
    Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
    and chosen at run time. -ffast-math is refused: it breaks the checks for NaN.
+   With FINERCUT_STATIC the compiler drops what a program does not call; the switches drop what it
+   would have to keep, as which files come is known at run time only. The smallest build that
+   prunes has all of the seven and FINERCUT_NO_SIMD (`make sizes` measures).
 
    CONCEPTS
      sublayer   attn.b or ffn.b of block b, with its norm; numbered 2*b and 2*b + 1. Removed
@@ -196,6 +207,14 @@
 #  else
 #    define FINERCUT_API extern
 #  endif
+#endif
+
+/* Without a part, what is made of it goes, too. */
+#if defined(FINERCUT_NO_TOKENIZER) && !defined(FINERCUT_NO_EXPORT)
+#  define FINERCUT_NO_EXPORT
+#endif
+#if defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_BENCH)
+#  define FINERCUT_NO_BENCH
 #endif
 
 #ifdef __cplusplus
@@ -409,8 +428,13 @@ typedef struct fc_tokens {
 
 FINERCUT_API void fc_tokens_free(fc_tokens *tokens); /* NULL and zeroed allowed; leaves it zeroed */
 
+/* Bytes, terminated. */
+typedef struct fc_text { char *bytes; size_t length; fc_alloc alloc; } fc_text;
+FINERCUT_API void fc_text_free(fc_text *text); /* NULL and zeroed allowed; leaves it zeroed */
+
 typedef struct fc_tokenizer fc_tokenizer;
 
+#ifndef FINERCUT_NO_TOKENIZER
 /* Flags of fc_tokenize. */
 #define FINERCUT_TOKENIZE_SPECIAL 1u /* add what the post-processor adds (bos ...) */
 
@@ -429,10 +453,9 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
 /* Text of ids (bytes, may hold incomplete UTF-8; ids without a token add nothing); free with
    fc_text_free. Decoders of SentencePiece's kind drop the blank that the whole begins with, so
    text that grows is decoded from its first id each time. */
-typedef struct fc_text { char *bytes; size_t length; fc_alloc alloc; } fc_text;
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
                                    fc_text *out, fc_error *err);
-FINERCUT_API void fc_text_free(fc_text *text);
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    Models. */
@@ -494,9 +517,11 @@ FINERCUT_API const fc_container *fc_model_container(const fc_model *m);
    every tensor, its first and last bytes among them: another model, or another fine-tune, has
    another one. The same on all machines, wherever the files are and however they are divided. */
 FINERCUT_API const char *fc_model_fingerprint(const fc_model *m);
+#ifndef FINERCUT_NO_TOKENIZER
 /* Opened on first use, from beside config.json or out of the GGUF file; owned by the model. Not
    thread-safe. */
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err);
+#endif
 
 /* Sublayers are numbered low to high, 2 * block + kind. */
 typedef enum fc_kind { FC_KIND_ATTENTION = 0, FC_KIND_FFN, FC_KIND_COUNT } fc_kind;
@@ -666,6 +691,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *desc,
                                     uint32_t *n_steps, fc_error *err);
 
+#ifndef FINERCUT_NO_TOKENIZER
 /* Calibration as the paper's code cuts it: the non-empty lines of `text` joined by one space,
    tokenised once, cut into at most `samples` sequences of `length` tokens from the start. Fewer
    whole sequences are taken where the text is short; a text shorter than one sequence gives one
@@ -674,6 +700,7 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
                                         size_t length_bytes,
                                         uint32_t samples, uint32_t length, fc_tokens *out,
                                         fc_error *err);
+#endif
 /* [[1, 2, 3], [4, 5]] */
 FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env,
                                           fc_tokens *out, fc_error *err);
@@ -761,6 +788,7 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
                                int (*sink)(void *user, const float *rows, size_t n_rows),
                                void *user, fc_error *err);
 
+#ifndef FINERCUT_NO_GENERATE
 /* ---------------------------------------------------------------------------------------------
    Generation. A generator holds one sequence of tokens and the keys and values of those that were
    run, so that each further token costs one row. Whatever the pieces in which a text was fed, the
@@ -798,6 +826,7 @@ FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n);
    them; none is not an error. Free with fc_tokens_free. */
 FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err);
 
+#ifndef FINERCUT_NO_TOKENIZER
 /* Easy: a text continued. */
 typedef struct fc_generate_desc {
     const uint8_t *mask;   /* NULL = the whole model */
@@ -823,7 +852,33 @@ typedef struct fc_generated {
    fc_text_free. */
 FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
                                  const fc_generate_desc *desc, fc_generated *out, fc_error *err);
+#endif
+#endif
 
+/* ---------------------------------------------------------------------------------------------
+   Kernels: the arithmetic by itself. Arrays are row-major float32 unless said, of any alignment. */
+/* y [m, n] = x [m, k] times the transpose of w [n, k], whose rows are stored one after the other in
+   `type` (any that fc_decode reads; k a multiple of its block). */
+typedef struct fc_product {
+    size_t m, n, k;
+    const float *x;
+    const void *w;
+    fc_dtype type;
+    float *y;
+    fc_compute compute; /* AUTO is F32; BF16 on kernel tables that have it */
+} fc_product;
+FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error *err);
+/* Elements [first, first + n) of a stored row; both multiples of the type's block
+   (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
+FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
+                               float *out, fc_error *err);
+/* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label
+   the next token (nll only). euclidean gives the squared length of the difference; js-reference
+   is not yet divided by vocab. */
+FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label,
+                                size_t vocab, fc_simd simd_max);
+
+#ifndef FINERCUT_NO_BENCH
 /* ---------------------------------------------------------------------------------------------
    Speed: the fastest of `repeat` runs and one to warm up (no new one begins after 5 seconds). */
 typedef struct fc_speed {
@@ -842,17 +897,6 @@ typedef struct fc_speed_desc {
     fc_watch watch;
 } fc_speed_desc;
 
-/* y [m, n] = x [m, k] times the transpose of w [n, k], whose rows are stored one after the other in
-   `type` (any that fc_decode reads; k a multiple of its block). */
-typedef struct fc_product {
-    size_t m, n, k;
-    const float *x;
-    const void *w;
-    fc_dtype type;
-    float *y;
-    fc_compute compute; /* AUTO is F32; BF16 on kernel tables that have it */
-} fc_product;
-
 /* `desc` NULL = defaults. Prompts: in one batch. Generation: one by one from an empty sequence,
    each token picked greedily. Products: of random activations (x, y and compute are not looked at),
    as this model computes, packing them included, allocations not. */
@@ -862,7 +906,22 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, f
                                        fc_error *err);
 FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_speed_desc *desc,
                                      fc_speed *out, fc_error *err);
+/* The most that this machine does by a kernel table and number type (env->simd_max; AUTO is F32),
+   measured in about a second: multiply-adds or dot products in registers, and reading 512 MiB of
+   memory, by one thread and by env's threads together. FC_ERR_UNSUPPORTED where the table has no
+   bf16 dot products. */
+typedef struct fc_peak_info {
+    double gflops, gflops_one;       /* 10^9 operations a second, a multiply-add counts as two */
+    double gigabytes, gigabytes_one; /* 10^9 bytes a second */
+    uint32_t n_threads;
+    fc_simd simd;
+    fc_compute compute;
+} fc_peak_info;
+FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out,
+                             fc_error *err);
+#endif
 
+#ifndef FINERCUT_NO_EXPORT
 /* ---------------------------------------------------------------------------------------------
    Exports: a pruned model for other programs. */
 typedef enum fc_export_format {
@@ -893,7 +952,9 @@ FINERCUT_API fc_code fc_export_format_parse(const char *name, fc_export_format *
    q and k that are in another order there. fc_model_open reads what it writes. */
 FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
                                fc_error *err);
+#endif
 
+#ifndef FINERCUT_NO_REPORT
 /* ---------------------------------------------------------------------------------------------
    Pictures. */
 /* The report of a plan as one self-contained SVG: map of blocks x {attention, FFN} with the order
@@ -904,7 +965,9 @@ FINERCUT_API fc_code fc_report_svg_memory(const fc_plan *p, fc_text *out, fc_err
 /* One line a score: step, candidate, value, exact, removed. */
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err);
+#endif
 
+#ifndef FINERCUT_NO_TOKENIZER
 /* ---------------------------------------------------------------------------------------------
    Easy: one call from files to a file, made of the calls above. */
 /* Prunes the model at `model_path` by desc (its `calibration` is ignored and may be NULL) with 10
@@ -912,33 +975,7 @@ FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_err
 FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
                                    const fc_prune_desc *desc, const char *plan_path,
                                    const fc_env *env, fc_error *err);
-
-/* ---------------------------------------------------------------------------------------------
-   Kernels: the arithmetic by itself. Arrays are row-major float32 unless said, of any alignment. */
-
-FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error *err);
-/* Elements [first, first + n) of a stored row; both multiples of the type's block
-   (FC_ERR_UNSUPPORTED, FC_ERR_ARGUMENT). */
-FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                               float *out, fc_error *err);
-/* The most that this machine does by a kernel table and number type (env->simd_max; AUTO is F32),
-   measured in about a second: multiply-adds or dot products in registers, and reading 512 MiB of
-   memory, by one thread and by env's threads together. FC_ERR_UNSUPPORTED where the table has no
-   bf16 dot products. */
-typedef struct fc_peak_info {
-    double gflops, gflops_one;       /* 10^9 operations a second, a multiply-add counts as two */
-    double gigabytes, gigabytes_one; /* 10^9 bytes a second */
-    uint32_t n_threads;
-    fc_simd simd;
-    fc_compute compute;
-} fc_peak_info;
-FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out,
-                             fc_error *err);
-/* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label
-   the next token (nll only). euclidean gives the squared length of the difference; js-reference
-   is not yet divided by vocab. */
-FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label,
-                                size_t vocab, fc_simd simd_max);
+#endif
 
 #ifdef __cplusplus
 }
@@ -994,6 +1031,18 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 //   segment   the rows between two kept ones, computed again when candidates need them
 //   held      final rows of lanes, kept until they are scored together
 //   stub      tensors of zeros in place of a removed sublayer, which llama.cpp's `deci` needs
+
+// False where a build is without; the compiler drops what hangs on it.
+#ifdef FINERCUT_NO_GGUF
+#  define FCI_GGUF false
+#else
+#  define FCI_GGUF true
+#endif
+#ifdef FINERCUT_NO_QUANTS
+#  define FCI_QUANTS false
+#else
+#  define FCI_QUANTS true
+#endif
 
 // >> platform
 // Files, clock and CPU features: POSIX, Windows, or the C library alone (FINERCUT_NO_POSIX).
@@ -5229,6 +5278,7 @@ FCI_FN fci_number_decode_fn fci_number_decoder(fc_dtype type) { // NULL: none
         {FC_DTYPE_F16, fci_decode_f16},
         {FC_DTYPE_BF16, fci_decode_bf16},
         {FC_DTYPE_F64, fci_number_decode_f64},
+#ifndef FINERCUT_NO_QUANTS
         {FC_DTYPE_Q8_0, fci_number_decode_q8_0},
         {FC_DTYPE_Q4_0, fci_number_decode_q4_0},
         {FC_DTYPE_Q4_1, fci_number_decode_q4_1},
@@ -5242,6 +5292,7 @@ FCI_FN fci_number_decode_fn fci_number_decoder(fc_dtype type) { // NULL: none
         {FC_DTYPE_IQ4_NL, fci_number_decode_iq4_nl},
         {FC_DTYPE_IQ4_XS, fci_number_decode_iq4_xs},
         {FC_DTYPE_MXFP4, fci_number_decode_mxfp4},
+#endif
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].type == type) return table[i].decode;
@@ -5271,7 +5322,7 @@ FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, ui
 
 FCI_FN bool fci_number_can_encode(fc_dtype type) {
     return type == FC_DTYPE_F32 || type == FC_DTYPE_F16 || type == FC_DTYPE_BF16 ||
-           type == FC_DTYPE_Q8_0;
+           (FCI_QUANTS && type == FC_DTYPE_Q8_0);
 }
 
 FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored) {
@@ -5342,6 +5393,10 @@ struct fc_container {
     size_t n_kvs;
     fci_index by_name, by_key;
 };
+
+FCI_INLINE bool fci_is_gguf(const fc_container *c) {
+    return FCI_GGUF && c->gguf;
+}
 
 // false: no item of that name.
 FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item);
@@ -6099,7 +6154,7 @@ FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc
 
 FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key) {
     size_t i;
-    return c && c->gguf && fci_index_find(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
+    return c && fci_is_gguf(c) && fci_index_find(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
 }
 
 FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s) {
@@ -6589,10 +6644,15 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
     } else {
         const fci_file *f = &c->files[0];
         c->gguf = f->size >= 4 && memcmp(f->data, "GGUF", 4) == 0;
-        code = c->gguf ? fci_container_gguf_open(c, path, err) : fci_safetensors_load(c, 0, err);
+        if (c->gguf && !FCI_GGUF)
+            return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                            "%s is a GGUF file, and this build reads none (FINERCUT_NO_GGUF)",
+                            f->name);
+        code = fci_is_gguf(c) ? fci_container_gguf_open(c, path, err)
+                              : fci_safetensors_load(c, 0, err);
     }
     if (!code) code = fci_names_check(c, 0, c->n_tensors, &c->arena, &c->by_name, err);
-    if (code || c->gguf) return code;
+    if (code || fci_is_gguf(c)) return code;
     code = fci_index_build(&c->arena, &c->by_key, c->kvs, c->n_kvs, sizeof *c->kvs, &twice, err);
     if (code || twice == c->n_kvs) return code;
     return fci_fail(err, FC_ERR_FORMAT, c->kvs[twice].at,
@@ -6650,7 +6710,7 @@ FINERCUT_API void fc_container_close(fc_container *c) {
 }
 
 FINERCUT_API const char *fc_container_kind(const fc_container *c) {
-    return !c ? "" : c->gguf ? "gguf" : "safetensors";
+    return !c ? "" : fci_is_gguf(c) ? "gguf" : "safetensors";
 }
 
 FINERCUT_API uint64_t fc_container_bytes(const fc_container *c) {
@@ -6740,6 +6800,7 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
     return o.n;
 }
 
+#ifndef FINERCUT_NO_TOKENIZER
 // >> unicode
 // Characters: their classes, and normalization form C.
 
@@ -9367,7 +9428,7 @@ FCI_FN bool fci_vocabulary_is_gguf(const fci_context *c, const char *path) {
 FCI_FN fc_tokenizer *fci_vocabulary_open_gguf(const fci_context *c, const char *path,
                                               fc_error *err) {
     fc_container *g = fci_container_open_with(c, path, err);
-    fc_tokenizer *t = g ? fci_tokenizer_from_gguf(c, g, err) : NULL;
+    fc_tokenizer *t = g && fci_is_gguf(g) ? fci_tokenizer_from_gguf(c, g, err) : NULL;
     if (g && !t && err) fci_wrap(err, err->code, "%s", fci_base_name(path));
     fc_container_close(g);
     return t;
@@ -9424,6 +9485,7 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
     c.n_files = n_files;
     return fci_tokenizer_open_with(&c, path, err);
 }
+#endif
 
 // >> lanes
 // The arithmetic, one table of functions per instruction set: GEMM, attention, row operations,
@@ -10384,6 +10446,7 @@ FCI_INLINE void fci_decode_lanes_f16(const fci_decode_steps *by, const uint8_t *
 // Types that are stored in blocks; false: not decoded here.
 FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, const uint8_t *b,
                                   uint64_t first, uint64_t n, char *out) {
+    if (!FCI_QUANTS) return false;
     switch (type) {
     case FC_DTYPE_Q4_0: fci_decode_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return true;
     case FC_DTYPE_Q4_1: fci_decode_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return true;
@@ -11368,6 +11431,27 @@ FINERCUT_API const char *fc_build_info(void) {
 #endif
 #ifdef FINERCUT_NO_AVX512
            ", FINERCUT_NO_AVX512"
+#endif
+#ifdef FINERCUT_NO_EXPORT
+           ", FINERCUT_NO_EXPORT"
+#endif
+#ifdef FINERCUT_NO_REPORT
+           ", FINERCUT_NO_REPORT"
+#endif
+#ifdef FINERCUT_NO_BENCH
+           ", FINERCUT_NO_BENCH"
+#endif
+#ifdef FINERCUT_NO_GENERATE
+           ", FINERCUT_NO_GENERATE"
+#endif
+#ifdef FINERCUT_NO_TOKENIZER
+           ", FINERCUT_NO_TOKENIZER"
+#endif
+#ifdef FINERCUT_NO_GGUF
+           ", FINERCUT_NO_GGUF"
+#endif
+#ifdef FINERCUT_NO_QUANTS
+           ", FINERCUT_NO_QUANTS"
 #endif
         ;
 }
@@ -12472,6 +12556,7 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
     return scratch ? FC_OK : FC_ERR_MEMORY;
 }
 
+#ifndef FINERCUT_NO_BENCH
 // >> peak
 // Measures the peak of this machine: multiply-adds in registers, and reading memory.
 
@@ -12753,6 +12838,7 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
     fci_context_end(&c);
     return code;
 }
+#endif
 
 // >> architecture
 // Tables: what each family of models is made of and the names in its files. A new family needs a
@@ -13457,7 +13543,7 @@ typedef struct fci_config_source {
 #define FCI_NAME_MAX 192
 
 FCI_FN bool fci_config_is_gguf(const fc_model *m) {
-    return strcmp(fc_container_kind(m->container), "gguf") == 0;
+    return fci_is_gguf(m->container);
 }
 
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t) {
@@ -14367,8 +14453,9 @@ FCI_FN fc_code fci_weights_tensor(fc_model *m, const fci_weights_wanted *w, cons
     }
     if (!fci_number_can_decode(t->type))
         return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
-                        "tensor \"%s\": type %s is not one this version reads", name,
-                        fc_dtype_name(t->type));
+                        "tensor \"%s\": type %s is not one this %s reads", name,
+                        fc_dtype_name(t->type),
+                        FCI_QUANTS ? "version" : "build (FINERCUT_NO_QUANTS)");
     fci_config_mark(m, t);
     *found = t;
     return FC_OK;
@@ -15076,7 +15163,9 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
 
 FINERCUT_API void fc_model_close(fc_model *m) {
     if (!m) return;
+#ifndef FINERCUT_NO_TOKENIZER
     fc_tokenizer_close(m->tokenizer);
+#endif
     fc_container_close(m->container);
     fci_context_end(&m->c);
     fci_arena_free(&m->arena);
@@ -15138,13 +15227,14 @@ FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t b
                : 0;
 }
 
+#ifndef FINERCUT_NO_TOKENIZER
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) {
     fc_error own;
     if (!err) err = &own;
     fci_clear(err);
     if (fci_need(m, "fc_model_tokenizer", "a model", err)) return NULL;
     if (m->tokenizer) return m->tokenizer;
-    fc_tokenizer *t = strcmp(m->config.container, "gguf") == 0
+    fc_tokenizer *t = fci_is_gguf(m->container)
                           ? fci_tokenizer_from_gguf(&m->c, m->container, err)
                           : fci_tokenizer_open_with(&m->c, m->path, err);
     if (t && fc_tokenizer_vocab_size(t) > m->hyper.vocab) {
@@ -15158,6 +15248,7 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
     m->tokenizer = t;
     return t;
 }
+#endif
 
 // >> tokens
 // Sequences of ids: from a calibration text, from windows of a text, from JSON.
@@ -15212,6 +15303,7 @@ FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, f
     return fci_tokens_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
 
+#ifndef FINERCUT_NO_TOKENIZER
 // Joins the non-empty lines with single spaces.
 FCI_FN fc_code fci_tokens_join(fci_buffer *b, const char *text, size_t n) {
     for (size_t i = 0; i < n;) {
@@ -15253,6 +15345,7 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
     fc_tokens_free(&whole);
     return code;
 }
+#endif
 
 FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const fc_env *env,
                                           fc_tokens *out, fc_error *err) {
@@ -18899,6 +18992,7 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     return fci_perplexity_run(&v, mask, err);
 }
 
+#ifndef FINERCUT_NO_GENERATE
 // >> generate
 // Generates one token at a time, with a cache of keys and values.
 
@@ -19188,7 +19282,7 @@ FCI_FN fc_code fci_generate_ends_find(const fc_model *m, fci_generate_ends *e, f
                                        "tokenizer.ggml.eom_token_id"};
     bool found = false;
     memset(e, 0, sizeof *e);
-    if (strcmp(m->config.container, "gguf") != 0) {
+    if (!fci_is_gguf(m->container)) {
         fc_code code = fci_generate_ends_json(m, "generation_config.json", e, &found, err);
         return code || found ? code : fci_generate_ends_json(m, "config.json", e, &found, err);
     }
@@ -19217,6 +19311,7 @@ FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *
     return FC_OK;
 }
 
+#ifndef FINERCUT_NO_TOKENIZER
 // Ids to text; the bytes of an incomplete character wait in `raw`.
 typedef struct fci_generate_stream {
     const fc_tokenizer *t;
@@ -19363,7 +19458,10 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     out->text.alloc = m->c.alloc;
     return code;
 }
+#endif
+#endif
 
+#ifndef FINERCUT_NO_BENCH
 // >> speed
 // Measures prompts, generation and matrix products against the machine's peak.
 
@@ -19626,7 +19724,9 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
     fci_speed_buffers(&j, &g);
     return code;
 }
+#endif
 
+#ifndef FINERCUT_NO_EXPORT
 // >> export
 // Writes a pruned model for other programs: GGUF files for llama.cpp, Hugging Face directories for
 // transformers and vLLM, with sublayers removed or (masked) with zero outputs. First comes a list
@@ -19728,7 +19828,8 @@ FCI_FN bool fci_export_masked(const fci_export *x) {
 }
 
 FCI_FN bool fci_export_to_gguf(const fci_export *x) {
-    return x->desc->format == FC_EXPORT_GGUF || x->desc->format == FC_EXPORT_GGUF_MASKED;
+    return FCI_GGUF && (x->desc->format == FC_EXPORT_GGUF ||
+                        x->desc->format == FC_EXPORT_GGUF_MASKED);
 }
 
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind) {
@@ -19923,7 +20024,7 @@ FCI_FN void fci_export_say_unowned(const fci_export *x) {
     size_t n = 0, first = 0;
     for (size_t i = fc_container_tensor_count(c); i-- > 0;)
         if (!x->owners[i].row) n++, first = i;
-    if (n && !c->gguf)
+    if (n && !fci_is_gguf(c))
         fci_log(x->c, 0, "%llu tensor%s that the model does not use %s left out, the first: \"%s\"",
                 (unsigned long long)n, n == 1 ? "" : "s", n == 1 ? "is" : "are",
                 fc_container_tensor(c, first)->name);
@@ -21941,7 +22042,7 @@ FCI_FN void fci_deliver_put_header(const fci_export *x, uint32_t file, fci_buffe
     uint64_t offset = 0;
     bool format = false;
     fci_json_put(b, "{'__metadata__':{");
-    for (size_t i = 0; i < c->n_kvs && !c->gguf; i++) {
+    for (size_t i = 0; i < c->n_kvs && !fci_is_gguf(c); i++) {
         const fci_kv *kv = &c->kvs[i];
         format = format || fci_is(kv->key, "format");
         if (!fci_is(kv->key, "finercut"))
@@ -22935,8 +23036,12 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
     const bool gguf = fci_export_to_gguf(x);
     if ((unsigned)d->format >= FC_EXPORT_COUNT)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "format: unknown value %d", (int)d->format);
+    if (!gguf && (d->format == FC_EXPORT_GGUF || d->format == FC_EXPORT_GGUF_MASKED))
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format: %s is not in this build (FINERCUT_NO_GGUF)",
+                        fc_export_format_name(d->format));
     if (!d->path || !*d->path) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "export: no path given");
-    if (d->type && gguf == c->gguf)
+    if (d->type && gguf == fci_is_gguf(c))
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
                         "type: expected none, as weights are copied as they are stored but from "
                         "safetensors to GGUF and back");
@@ -22980,7 +23085,7 @@ FCI_FN fc_code fci_package_run(fci_export *x) {
         x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err) : FC_OK;
     if (!code) code = fci_package_check(x);
     if (!code) code = fci_convert_number(x);
-    const bool from_gguf = x->m->container->gguf, to_gguf = fci_export_to_gguf(x);
+    const bool from_gguf = fci_is_gguf(x->m->container), to_gguf = fci_export_to_gguf(x);
     if (!code && !from_gguf) code = fci_vocab_config(x, &f);
     if (!code && from_gguf && !to_gguf) code = fci_made_make_config(x);
     if (!code) code = from_gguf != to_gguf ? fci_convert_to_other_kind(x) : fci_export_same_kind(x);
@@ -23017,7 +23122,9 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
     fci_arena_free(&x.arena);
     return code;
 }
+#endif
 
+#ifndef FINERCUT_NO_REPORT
 // >> picture
 // A plan as SVG or CSV. Coordinates are integers, tenths of a pixel, so locale and floating-point
 // rounding do not matter: the same plan gives the same bytes everywhere.
@@ -23848,7 +23955,9 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err) {
     return fci_plan_give(p, fci_picture_csv, FC_OUTPUT_CSV, NULL, out, err);
 }
+#endif
 
+#ifndef FINERCUT_NO_TOKENIZER
 // >> easy
 // One call for everything: open a model, cut its text, prune, save.
 
@@ -23889,6 +23998,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
     fc_model_close(m);
     return err->code;
 }
+#endif
 
 #ifndef FINERCUT_TESTING // private macros end here; the tests look inside
 #undef FCI_ALIGN
@@ -24044,6 +24154,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SPEED_SECONDS
 #undef FCI_SPEED_TOKENS
 #undef FCI_SPINS
+#undef FCI_GGUF
+#undef FCI_QUANTS
 #undef FCI_ST_HEADER_MAX
 #undef FCI_TEXT_BLANK
 #undef FCI_TEXT_CASED

@@ -75,7 +75,7 @@ typedef struct command {
     const char *about;   // what it does
     const char *example;
     const char *output;  // what the output means
-    int (*run)(session *s);
+    int (*run)(session *s); // NULL: finercut.h was built without it
 } command;
 
 // The one mutable variable of this program: a signal handler can reach nothing else.
@@ -281,11 +281,13 @@ static const char *simd_name(int i) { return fc_simd_there((fc_simd)i) ? fc_simd
 static const char *metric_name(int i) { return fc_metric_name((fc_metric)i); }
 static const char *candidates_name(int i) { return fc_candidates_name((fc_candidates)i); }
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
+#ifndef FINERCUT_NO_EXPORT
 static const char *format_name(int i) { return fc_export_format_name((fc_export_format)i); }
 static const char *weights_name(int i) {
     static const char *const names[] = {"as-stored", "f32", "f16", "bf16", "q8_0"};
     return names[i];
 }
+#endif
 
 static const value_type type_path = {parse_path, "a path", 0, NULL};
 static const value_type type_count = {parse_count, "a whole number from 1 to 1000000000", 0, NULL};
@@ -305,8 +307,15 @@ static const value_type type_simd = {parse_choice, NULL, FC_SIMD_COUNT, simd_nam
 static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metric_name};
 static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT, candidates_name};
 static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, search_name};
+#ifndef FINERCUT_NO_EXPORT
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
 static const value_type type_weights = {parse_choice, NULL, 5, weights_name};
+#endif
+#ifdef FINERCUT_NO_TOKENIZER
+static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0, NULL};
+#else
+#  define type_text type_path
+#endif
 
 static void expected_text(const value_type *type, const char *separator, char *out, size_t size) {
     size_t n = 0;
@@ -342,7 +351,7 @@ static const flag flags[] = {
      "also list every tensor: name, type, shape, bytes"},
     {INFO, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
      "also hash every byte of the weights, as prune does for its plans (reads all of the model)"},
-    {PRUNE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
+    {PRUNE, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
      "calibration text (UTF-8; a file, a pipe, or - for standard input): its non-empty lines are joined by one space, tokenised once\n"
      "and cut into --samples sequences of --length tokens from the start"},
     {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
@@ -377,7 +386,7 @@ static const flag flags[] = {
      "replace what is already in -o, once the first step is done (without --resume or --force\n"
      "a plan of steps that is there, or a file that is no plan, is an error); never what this command reads"},
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
-    {EVAL, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0,
+    {EVAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
      "text (UTF-8), tokenised whole as it is, measured over windows of --length tokens"},
     {EVAL, "--length", &type_count, "N", NULL, 0, FIELD(length), FIELD(length_given),
      "tokens in a window of --text (default: 2048, or the model's maximum where that is less)"},
@@ -409,6 +418,7 @@ static const flag flags[] = {
      "matrix products: of this model's and Llama-3-8B's shapes, of this model's only, none"},
     {BENCH, "--repeat", &type_count, "N", "3", 0, FIELD(repeat), 0,
      "runs of each after one to warm up, the fastest counts; no new one after 5 seconds"},
+#ifndef FINERCUT_NO_EXPORT
     {EXPORT, "--format", &type_format, NULL, NULL, 0, FIELD(format), FIELD(format_given),
      "hf: a directory without what was removed (transformers with trust_remote_code, vLLM for Llama's blocks);\n"
      "gguf: a file without it for llama.cpp (blocks like Llama's, or plans of whole blocks);\n"
@@ -421,6 +431,7 @@ static const flag flags[] = {
     {EXPORT, "--shard-size", &type_bytes, "4G", NULL, 0, FIELD(shard_size), 0,
      "most bytes of one safetensors file (default: files as in the input)"},
     {EXPORT, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
+#endif
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--plan", &type_path, "FILE", NULL, 0, FIELD(plan), 0,
      "a plan of this model: run it with the plan's removals"},
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
@@ -453,11 +464,31 @@ static int run_info(session *s);
 static int run_prune(session *s);
 static int run_eval(session *s);
 static int run_logits(session *s);
+#ifdef FINERCUT_NO_TOKENIZER
+#  define run_tokenize NULL
+#else
 static int run_tokenize(session *s);
+#endif
+#ifdef FINERCUT_NO_REPORT
+#  define run_report NULL
+#else
 static int run_report(session *s);
+#endif
+#if defined(FINERCUT_NO_GENERATE) || defined(FINERCUT_NO_TOKENIZER)
+#  define run_generate NULL
+#else
 static int run_generate(session *s);
+#endif
+#ifdef FINERCUT_NO_BENCH
+#  define run_bench NULL
+#else
 static int run_bench(session *s);
+#endif
+#ifdef FINERCUT_NO_EXPORT
+#  define run_export NULL
+#else
 static int run_export(session *s);
+#endif
 
 // Row i is the command with bit 1 << i.
 static const command commands[] = {
@@ -548,6 +579,7 @@ static const command *find_command(const char *name) {
 static const char *command_names(char *out, size_t size) {
     size_t n = 0;
     for (int i = 0; i < N_COMMANDS && n < size; i++) {
+        if (!commands[i].run) continue;
         const char *separator = i == 0 ? "" : i + 1 < N_COMMANDS ? ", " : " or ";
         n += (size_t)snprintf(out + n, size - n, "%s%s", separator, commands[i].name);
     }
@@ -607,7 +639,8 @@ static int help_all(void) {
     printf("finercut %s: removes the sublayers of a language model that matter least\n\n", FINERCUT_VERSION);
     puts("usage: finercut COMMAND ARGUMENT [flags]\n\ncommands:");
     for (int i = 0; i < N_COMMANDS; i++)
-        printf("    %-9s %-22s %s\n", commands[i].name, commands[i].argument, commands[i].summary);
+        if (commands[i].run)
+            printf("    %-9s %-22s %s\n", commands[i].name, commands[i].argument, commands[i].summary);
     puts("\nA MODEL is a Hugging Face directory (config.json, *.safetensors, tokenizer.json) or a .gguf file.\n"
          "finercut help COMMAND explains one command and its flags; finercut --version tells what was built.");
     put_flags("flags of every command:", ALL, 1);
@@ -623,6 +656,8 @@ static int help_all(void) {
 static int unknown_command(const char *name) {
     char names[200];
     command_names(names, sizeof names);
+    if (name && find_command(name))
+        return misused(NULL, "%s: built without it (finercut --version names the switch): expected %s", name, names);
     if (!name) return misused(NULL, "expected a command: %s", names);
     return misused(NULL, "unknown command \"%s\": expected %s", name, names);
 }
@@ -630,7 +665,7 @@ static int unknown_command(const char *name) {
 static int help(const char *name) {
     const command *c = name ? find_command(name) : NULL;
     if (!name) return help_all();
-    return c ? help_command(c) : unknown_command(name);
+    return c && c->run ? help_command(c) : unknown_command(name);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -883,6 +918,9 @@ static int ends_with(const char *text, const char *end) {
     return 1;
 }
 
+typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text);
+
+#ifndef FINERCUT_NO_TOKENIZER
 // Whether the first line that is not empty is a JSON object, as far as its ends tell.
 static int begins_with_object(const fc_text *t) {
     size_t i = 0, end;
@@ -916,15 +954,8 @@ static int check_text(session *s, const char *name, fc_text *t) {
     return STATUS_OK;
 }
 
-typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text);
-
-// Fills s->tokens from --tokens, or from --text by the command's way of cutting.
-static int read_tokens(session *s, cut_fn cut) {
+static int read_text(session *s, cut_fn cut) {
     fc_text file;
-    if (s->o->tokens) {
-        if (s->o->samples_given || s->o->length_given) note(s, "--samples and --length only apply to --text");
-        return read_tokens_json(s) || check_tokens(s);
-    }
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
     if (!t || read_file(s, s->o->text, &file)) return failed(s);
     if (check_text(s, s->o->text, &file)) {
@@ -934,6 +965,21 @@ static int read_tokens(session *s, cut_fn cut) {
     fc_code code = cut(s, t, &file);
     fc_text_free(&file);
     return code ? fail("%s: %s", source_name(s->o->text), s->err.msg) : check_tokens(s);
+}
+#endif
+
+// Fills s->tokens from --tokens, or from --text by the command's way of cutting.
+static int read_tokens(session *s, cut_fn cut) {
+    if (s->o->tokens) {
+        if (s->o->samples_given || s->o->length_given) note(s, "--samples and --length only apply to --text");
+        return read_tokens_json(s) || check_tokens(s);
+    }
+#ifdef FINERCUT_NO_TOKENIZER
+    (void)cut;
+    return STATUS_FAILED; // --text is no flag of this build
+#else
+    return read_text(s, cut);
+#endif
 }
 
 static int verify_model(session *s); // with progress, which comes below
@@ -1144,6 +1190,7 @@ static int is_trouble(const session *s) {
     return s->err.code == FC_ERR_MEMORY || s->err.code == FC_ERR_IO;
 }
 
+#ifndef FINERCUT_NO_TOKENIZER
 static int show_tokenizer(view *v, session *s) {
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
     session look = *s;
@@ -1161,6 +1208,7 @@ static int show_tokenizer(view *v, session *s) {
     }
     return STATUS_OK;
 }
+#endif
 
 static int show_model(view *v, session *s) {
     const fc_config *m = fc_model_config(s->model);
@@ -1194,7 +1242,9 @@ static int show_model(view *v, session *s) {
     fact_large(v, "file size", "file_bytes", m->file_bytes, "kMGT", "B");
     fact_text(v, "container", "container", m->container);
     fact_text(v, "storage", "dtype", fc_dtype_name(m->dtype));
+#ifndef FINERCUT_NO_TOKENIZER
     if (show_tokenizer(v, s)) return STATUS_FAILED;
+#endif
     fact_text(v, "fingerprint", "fingerprint", fc_model_fingerprint(s->model));
     if (s->o->verify) fact_text(v, "content", "content", fc_model_content(s->model));
     fact_text(v, "compute", "compute", compute_name((int)m->compute));
@@ -1339,6 +1389,7 @@ static int prune_progress(void *user, const fc_progress *p) {
 
 #define LEAST_CALIBRATION 16 // tokens of a text that is shorter than one sequence
 
+#ifndef FINERCUT_NO_TOKENIZER
 static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text *text) {
     const options *o = s->o;
     fc_code code = fc_calibration_cut(t, text->bytes, text->length, o->samples, o->length, &s->tokens, &s->err);
@@ -1357,6 +1408,9 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
              (unsigned long)o->length);
     return FC_OK;
 }
+#else
+#  define cut_calibration NULL
+#endif
 
 static fc_prune_desc prune_desc(const session *s) {
     const options *o = s->o;
@@ -1534,6 +1588,7 @@ static int run_prune(session *s) {
 // ---------------------------------------------------------------------------------------------
 // eval
 
+#ifndef FINERCUT_NO_TOKENIZER
 static uint32_t window_length(const session *s) {
     uint32_t most = fc_model_config(s->model)->max_positions;
     if (s->o->length_given) return s->o->length;
@@ -1548,6 +1603,9 @@ static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *tex
     fc_tokens_free(&whole);
     return code;
 }
+#else
+#  define cut_windows NULL
+#endif
 
 static void put_removed(const session *s) {
     char name[24];
@@ -1657,6 +1715,7 @@ static int run_logits(session *s) {
     return n.err.code ? fail("%s", n.err.msg) : failed(s);
 }
 
+#ifndef FINERCUT_NO_TOKENIZER
 // ---------------------------------------------------------------------------------------------
 // tokenize
 
@@ -1681,7 +1740,9 @@ static int run_tokenize(session *s) {
     fc_tokenizer_close(t);
     return status;
 }
+#endif
 
+#ifndef FINERCUT_NO_REPORT
 // ---------------------------------------------------------------------------------------------
 // report
 
@@ -1700,7 +1761,9 @@ static int run_report(session *s) {
     }
     return misused(s->command, "-o: expected a name that ends in .svg or .csv, got \"%s\"", s->o->output);
 }
+#endif
 
+#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
 // ---------------------------------------------------------------------------------------------
 // generate
 
@@ -1754,7 +1817,9 @@ static int run_generate(session *s) {
     printf("\nafter %llu removals:\n", (unsigned long long)s->n_steps);
     return generate(s, s->mask);
 }
+#endif
 
+#ifndef FINERCUT_NO_BENCH
 // ---------------------------------------------------------------------------------------------
 // bench
 
@@ -1999,7 +2064,9 @@ static int run_bench(session *s) {
     free(b);
     return status;
 }
+#endif
 
+#ifndef FINERCUT_NO_EXPORT
 // ---------------------------------------------------------------------------------------------
 // export
 
@@ -2051,6 +2118,7 @@ static int run_export(session *s) {
     put_exported(s);
     return STATUS_OK;
 }
+#endif
 
 // ---------------------------------------------------------------------------------------------
 
@@ -2083,7 +2151,7 @@ static int dispatch(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : NULL;
     const command *c = name ? find_command(name) : NULL;
     memset(&o, 0, sizeof o);
-    if (c) {
+    if (c && c->run) {
         int status = parse(c, argc - 2, argv + 2, &o);
         if (status) return status;
         return o.help ? help_command(c) : run(c, &o);
