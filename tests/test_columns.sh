@@ -1,0 +1,44 @@
+#!/bin/sh
+# Lines have at most 100 columns, and no condition assigns. Files join a list once they keep to it:
+# C files (finercut.h examples/*.c tests/*.[ch] tests/f*/*.[ch]) are still to join `lines`, and
+# finercut.h `conditions`.
+. tests/t.sh
+lines="Makefile .ci/run .clang-format examples/*.sh tests/*.sh tests/fuzz/*.dict tests/fuzz/*.txt
+    tools/*.py tools/*.txt"
+conditions="examples/*.c"
+spared=tools/modeling_finercut.py # exports carry its bytes
+
+narrow() { # FILE; a character of UTF-8 is its one byte that continues none
+    LC_ALL=C tr -d '\200-\277' <"$1" |
+        LC_ALL=C awk -v file="$1" 'length($0) > 100 { print file ":" FNR ": " $0; bad = 1 }
+            END { exit bad || NR == 0 }'
+}
+
+settled() { # FILE; the head of a `for` may assign
+    sed 's/for ([^;]*;/for (;/g' "$1" >"$t_dir/code" && [ -s "$t_dir/code" ] &&
+        ! grep -nE '(if|while) \((.*\()?[A-Za-z_][][A-Za-z_0-9.>-]* ([-+*/%&|^]|<<|>>)?= ' \
+            "$t_dir/code"
+}
+
+wrong() { # COMMAND...
+    ! "$@"
+}
+
+printf '%0100d\n%099dö\n' 0 0 >"$t_dir/lines"
+t_ok "100 characters" narrow "$t_dir/lines"
+printf '%0101d\n' 0 >"$t_dir/lines"
+t_ok "101 characters are seen" wrong narrow "$t_dir/lines"
+echo 'if (a) for (i = 0; b[i] == 1; i++) c = (d == 2);' >"$t_dir/sound"
+t_ok "conditions without assignments" settled "$t_dir/sound"
+for code in 'if (a = b)' 'while ((c = next(s)) != 0)' 'if (x && (p->n[1] += 2) > 3)'; do
+    echo "$code" >"$t_dir/planted"
+    t_ok "seen: $code" wrong settled "$t_dir/planted"
+done
+
+for file in $lines; do
+    [ "$file" = $spared ] || t_ok "columns of $file" narrow "$file"
+done
+for file in $conditions; do
+    t_ok "conditions of $file" settled "$file"
+done
+t_end test_columns
