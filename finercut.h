@@ -4148,7 +4148,7 @@ FCI_FN void fci_context_end(fci_context *c) {
 // (compared after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
 // double, and nesting beyond FCI_JSON_DEPTH.
 
-#define FCI_JSON_DEPTH 128
+enum { FCI_JSON_DEPTH = 128 };
 
 typedef enum fci_json_type {
     FCI_JSON_NULL, FCI_JSON_BOOL, FCI_JSON_NUMBER, FCI_JSON_STRING, FCI_JSON_ARRAY, FCI_JSON_OBJECT,
@@ -5418,10 +5418,10 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
 
 #define FCI_ST_HEADER_MAX 100000000u       // bytes of a safetensors header
 #define FCI_INDEX_MAX ((uint64_t)64 << 20) // bytes of model.safetensors.index.json
-#define FCI_FILES_MAX 1000                 // shards or splits of one model
+enum { FCI_FILES_MAX = 1000 };                 // shards or splits of one model
 #define FCI_GGUF_ALIGN_MAX (1u << 20)
-#define FCI_GGUF_NAME_MAX 63
-#define FCI_GGUF_RANK_MAX 4
+enum { FCI_GGUF_NAME_MAX = 63 };
+enum { FCI_GGUF_RANK_MAX = 4 };
 
 FCI_FN fci_str fci_tensorfile_index_name(const fci_index *x, size_t i) {
     fci_str name;
@@ -7503,9 +7503,9 @@ FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_ato
 // normalised, more added tokens are cut out, and the steps split what is left into words, which
 // become ids. A tokenizer does not change once it is loaded, so any thread may use it.
 
-#define FCI_TEXT_STEPS 8
-#define FCI_TEXT_CHANGES 4
-#define FCI_TEXT_EXTRA 16
+enum { FCI_TEXT_STEPS = 8 };
+enum { FCI_TEXT_CHANGES = 4 };
+enum { FCI_TEXT_EXTRA = 16 };
 
 enum { // what becomes of a match of a step's pattern and of what lies between matches
     FCI_TEXT_REMOVED, FCI_TEXT_ISOLATED, FCI_TEXT_WITH_PREVIOUS, FCI_TEXT_WITH_NEXT,
@@ -9646,7 +9646,7 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 // tile [mr][nr], started at zero where `first`; every element is one accumulator over k in
 // ascending order. Rows of acc from `rows` on may be overwritten. w and acc are aligned to
 // FCI_ALIGN, a to a word.
-#define FCI_TILE_WORDS 512 // 14 rows of them and a few of weights fit the L1 cache
+enum { FCI_TILE_WORDS = 512 }; // 14 rows of them and a few of weights fit the L1 cache
 #define FCI_SELECT(mask, a, b) FCI_FLOATS(((mask) & FCI_BITS(a)) | (~(mask) & FCI_BITS(b)))
 #define FCI_MAX(a, b) FCI_SELECT(FCI_LESS(a, b), b, a) // ignores a NaN in b
 
@@ -9668,7 +9668,7 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n) {
 // Sums in double, one vector per half of the lanes (gcc keeps a type of two registers in memory).
 // Plain terms are first summed in float, FCI_TOTAL_RUN at a time, as a conversion costs as much as
 // an exp.
-#define FCI_TOTAL_RUN 16
+enum { FCI_TOTAL_RUN = 16 };
 typedef struct fci_lanes_total {
     fci_lanes_half_f64 low, high;
     fci_lanes run;
@@ -10670,7 +10670,7 @@ FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first
 // ---- Panels: out[k * width + r] = rows[r][k], words of `width` rows (4 to FCI_PANEL_MAX) of any
 // alignment. Prefetches as many bytes as it reads from `ahead` on (NULL: none).
 
-#define FCI_PANEL_MAX 64 // rows of the widest panel
+enum { FCI_PANEL_MAX = 64 }; // rows of the widest panel
 
 #if FCI_VECTORS
 typedef uint32_t fci_quad __attribute__((vector_size(16)));
@@ -11519,9 +11519,9 @@ FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *
 
 // ---- private to this section
 
-#define FCI_GEMM_PANELS 4   // of weights in a group: 256 KiB, which fit L2 with the next group
-#define FCI_GEMM_ROWS 1024  // of activations per task, where K has several blocks
-#define FCI_GEMM_LINES 128  // of the next weights to prefetch per tile, at least
+enum { FCI_GEMM_PANELS = 4 };   // of weights in a group: 256 KiB, which fit L2 with the next group
+enum { FCI_GEMM_ROWS = 1024 };  // of activations per task, where K has several blocks
+enum { FCI_GEMM_LINES = 128 };  // of the next weights to prefetch per tile, at least
 
 FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
     if (w->run) row = row / w->run * w->step + row % w->run;
@@ -11640,8 +11640,8 @@ typedef struct fci_gemm_room {
 FCI_FN fci_gemm_room fci_gemm_room_of(const fci_tile *t) {
     fci_gemm_room r;
     r.panels = 0;
-    r.sums = r.panels + FCI_GEMM_PANELS * FCI_TILE_WORDS * t->nr;
-    r.rows = r.sums + FCI_GEMM_ROWS * FCI_GEMM_PANELS * t->nr;
+    r.sums = r.panels + t->nr * FCI_GEMM_PANELS * FCI_TILE_WORDS;
+    r.rows = r.sums + t->nr * FCI_GEMM_ROWS * FCI_GEMM_PANELS;
     r.total = r.rows + (t->nr + 2) * FCI_TILE_WORDS;
     return r;
 }
@@ -12116,8 +12116,8 @@ FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
 
 // ---- private to this section
 
-#define FCI_ATTENTION_KEYS 128 // in a block; a multiple of every nr
-#define FCI_ATTENTION_ROWS 192 // queries times heads in a task, about
+enum { FCI_ATTENTION_KEYS = 128 }; // in a block; a multiple of every nr
+enum { FCI_ATTENTION_ROWS = 192 }; // queries times heads in a task, about
 
 typedef struct fci_attention_job {
     const fci_kernels *kernels;
@@ -12943,7 +12943,7 @@ typedef struct fci_field {
     uint32_t traits;
 } fci_field;
 
-#define FCI_EXPERTS_MAX 1024
+enum { FCI_EXPERTS_MAX = 1024 };
 #define FCI_REQUIRED (-1.0)
 #define FCI_LATER (-2.0)
 #define FCI_AT(member) offsetof(fci_hyper, member)
@@ -13540,7 +13540,7 @@ typedef struct fci_config_source {
 } fci_config_source;
 
 #define FCI_CONFIG_LIMIT ((uint64_t)16 << 20) // bytes of a config.json
-#define FCI_NAME_MAX 192
+enum { FCI_NAME_MAX = 192 };
 
 FCI_FN bool fci_config_is_gguf(const fc_model *m) {
     return fci_is_gguf(m->container);
@@ -14894,7 +14894,7 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
 // Neither depends on the machine, on where the files are or on how tensors are divided between
 // them. The prefix changes with what is hashed.
 
-#define FCI_IDENTITY_BATCH 64                   // pieces
+enum { FCI_IDENTITY_BATCH = 64 };                   // pieces
 
 typedef struct fci_identity {
     const fc_model *m;
@@ -14921,7 +14921,7 @@ FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc
 #define FCI_IDENTITY_WHOLE ((uint64_t)1 << 16)  // tensors up to this size are hashed whole
 #define FCI_IDENTITY_SAMPLE ((uint64_t)1 << 12) // bytes of a sample: a page
 #define FCI_IDENTITY_STEP ((uint64_t)1 << 22)   // a sample per so many bytes, and two more,
-#define FCI_IDENTITY_SAMPLES 16                 // but at most
+enum { FCI_IDENTITY_SAMPLES = 16 };                 // but at most
 // Computed settings are rounded to float32, as math libraries differ in the last bit of a double.
 FCI_FN uint64_t fci_identity_reals(uint64_t h, const double *values, size_t n) {
     for (size_t i = 0; i < n; i++) h = fci_xxh_add(h, fci_float_bits((float)values[i]));
@@ -15512,8 +15512,8 @@ FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, si
 
 // ---- private to this section
 
-#define FCI_ENGINE_ROWS 4096 // rows of a wave: enough to make packing weights cheap
-#define FCI_ENGINE_LANE 128  // bytes per row of callers' bookkeeping, at most
+enum { FCI_ENGINE_ROWS = 4096 }; // rows of a wave: enough to make packing weights cheap
+enum { FCI_ENGINE_LANE = 128 };  // bytes per row of callers' bookkeeping, at most
 #define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
 #define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
 
@@ -16297,7 +16297,7 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
 }
 
 #define FCI_REFERENCE_NONE UINT32_MAX
-#define FCI_REFERENCE_CHUNK 256 // rows of W per sum in float32; chunks are summed in double
+enum { FCI_REFERENCE_CHUNK = 256 }; // rows of W per sum in float32; chunks are summed in double
 
 // Whether outputs are R n: only where logits are not changed further, and R is smaller than W.
 FCI_FN bool fci_distance_reference_turned(const fc_model *m, fc_metric metric) {
@@ -16944,7 +16944,7 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
 
 #define FCI_PLAN_FORMAT "finercut-plan-1"
 #define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: a full ranking of 126 blocks takes 4 MB
-#define FCI_PLAN_BLOCKS 4096
+enum { FCI_PLAN_BLOCKS = 4096 };
 
 typedef struct fci_plan_field {
     const char *section; // object that holds it; "": the outermost
@@ -17528,7 +17528,7 @@ typedef struct fci_search {
 } fci_search;
 
 #define FCI_SEARCH_NONE UINT32_MAX
-#define FCI_SEARCH_ROWS 1024                    // enough rows to make packing weights cheap
+enum { FCI_SEARCH_ROWS = 1024 };                    // enough rows to make packing weights cheap
 #define FCI_SEARCH_KEPT ((uint64_t)112 << 20)   // bytes of the original's outputs; of rows
 #define FCI_SEARCH_HELD ((uint64_t)48 << 20)    // held, where no limit is given
 // confident: the most degrees of freedom that the pooled variance counts for. (With 8, a single
@@ -19003,7 +19003,7 @@ FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *us
 
 // ---- private to this section
 
-#define FCI_GENERATE_ROWS 512 // of a prompt in one wave
+enum { FCI_GENERATE_ROWS = 512 }; // of a prompt in one wave
 
 typedef struct fci_generate_entry {
     float weight; // e^((logit - highest) / temperature)
@@ -20064,7 +20064,7 @@ FCI_FN fc_code fci_convert_to_other_kind(fci_export *x);
 FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j);
 // In GGUF, llama3's scaling and longrope's factors are tensors.
 FCI_FN fc_code fci_convert_rope(fci_export *x);
-FCI_FN bool fci_convert_is_stub(const fci_export *x, uint32_t block, int kind);
+FCI_FN bool fci_convert_is_stub(const fci_export *x, uint32_t block, fc_kind kind);
 // What deci needs in the place of removed sublayers.
 FCI_FN fc_code fci_convert_stubs(fci_export *x);
 // Whether all blocks are like Llama's or Qwen2's, which deci and vLLM's DeciLMForCausalLM can run.
@@ -20295,8 +20295,8 @@ FCI_FN fc_code fci_convert_rope(fci_export *x) {
 
 // ---- deci: Llama's blocks, some without attention or FFN
 
-FCI_FN bool fci_convert_is_stub(const fci_export *x, uint32_t block, int kind) {
-    return !x->mask[2 * block + (uint32_t)kind] && (kind == FC_KIND_FFN || x->number[block] == 0);
+FCI_FN bool fci_convert_is_stub(const fci_export *x, uint32_t block, fc_kind kind) {
+    return !x->mask[2 * block + kind] && (kind == FC_KIND_FFN || x->number[block] == 0);
 }
 
 FCI_FN fc_code fci_convert_stubs(fci_export *x) {
@@ -20304,9 +20304,10 @@ FCI_FN fc_code fci_convert_stubs(fci_export *x) {
     char name[FCI_NAME_MAX];
     small.ff = FCI_STUB_FF;
     for (uint32_t i = 0; i < 2 * small.n_blocks; i++) { // the FFN of a block first
-        const uint32_t b = i / 2, kind = 1 - i % 2;
+        const uint32_t b = i / 2;
+        const fc_kind kind = i % 2 ? FC_KIND_ATTENTION : FC_KIND_FFN;
         const fci_stub_part *p = fci_stub_parts[kind];
-        if (x->number[b] == FCI_EXPORT_GONE || !fci_convert_is_stub(x, b, (int)kind)) continue;
+        if (x->number[b] == FCI_EXPORT_GONE || !fci_convert_is_stub(x, b, kind)) continue;
         for (size_t k = 0; k < FCI_STUB_PARTS && p[k].name; k++) {
             const bool vector = p[k].cols == FCI_DIM_NONE;
             const uint64_t shape[2] = {fci_architecture_dim(&small, p[k].rows),
@@ -21529,7 +21530,7 @@ FCI_FN const char *fci_write_row(const fci_export *x, const fci_export_piece *p,
     return fci_matrix_row(&p->matrix, fci_write_from(x, p->order, r));
 }
 
-#define FCI_EXPORT_RUN 8192 // numbers converted at a time, a multiple of every block
+enum { FCI_EXPORT_RUN = 8192 }; // numbers converted at a time, a multiple of every block
 
 typedef struct fci_write_room { // scratch of a conversion
     float values[FCI_EXPORT_RUN], back[FCI_EXPORT_RUN];
@@ -24007,8 +24008,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_AMX_STEP
 #undef FCI_ARENA_CHUNK
 #undef FCI_AT
-#undef FCI_ATTENTION_KEYS
-#undef FCI_ATTENTION_ROWS
 #undef FCI_AVX2
 #undef FCI_AVX512
 #undef FCI_AVX512BF16
@@ -24031,27 +24030,16 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_EACH_6
 #undef FCI_EACH_PAIR
 #undef FCI_EACH_SQUARE
-#undef FCI_ENGINE_LANE
 #undef FCI_ENGINE_LOGITS
-#undef FCI_ENGINE_ROWS
 #undef FCI_ENGINE_WORK
 #undef FCI_EVERY_ROPE
-#undef FCI_EXPERTS_MAX
 #undef FCI_EXPORT_AGAIN
 #undef FCI_EXPORT_GONE
-#undef FCI_EXPORT_RUN
-#undef FCI_FILES_MAX
 #undef FCI_FIRST_BLOCK_SLOT
 #undef FCI_FIRST_FFN_SLOT
 #undef FCI_FLOATS
 #undef FCI_FN
-#undef FCI_GEMM_LINES
-#undef FCI_GEMM_PANELS
-#undef FCI_GEMM_ROWS
-#undef FCI_GENERATE_ROWS
 #undef FCI_GGUF_ALIGN_MAX
-#undef FCI_GGUF_NAME_MAX
-#undef FCI_GGUF_RANK_MAX
 #undef FCI_HASH_START
 #undef FCI_HAS_AMX
 #undef FCI_HAS_AVX2
@@ -24060,16 +24048,13 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HAS_NEON
 #undef FCI_HAS_NEON32
 #undef FCI_HAS_NEON_BF16
-#undef FCI_IDENTITY_BATCH
 #undef FCI_IDENTITY_PIECE
 #undef FCI_IDENTITY_PREFIX
 #undef FCI_IDENTITY_SAMPLE
-#undef FCI_IDENTITY_SAMPLES
 #undef FCI_IDENTITY_STEP
 #undef FCI_IDENTITY_WHOLE
 #undef FCI_INDEX_MAX
 #undef FCI_INLINE
-#undef FCI_JSON_DEPTH
 #undef FCI_KERNEL_BODIES
 #undef FCI_KERNEL_DOES
 #undef FCI_KERNEL_INTERLEAVE
@@ -24089,7 +24074,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_LESS
 #undef FCI_LITTLE_ENDIAN
 #undef FCI_MAX
-#undef FCI_NAME_MAX
 #undef FCI_NEON
 #undef FCI_NEON_ADD
 #undef FCI_NEON_BF16
@@ -24100,7 +24084,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_NO_TARGET
 #undef FCI_N_ARCHITECTURES
 #undef FCI_OWN_BIASES
-#undef FCI_PANEL_MAX
 #undef FCI_PART_OF_HEADS
 #undef FCI_PAUSE
 #undef FCI_PEAK
@@ -24122,7 +24105,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PICTURE_SMALL
 #undef FCI_PICTURE_TINY
 #undef FCI_PLAN_AT
-#undef FCI_PLAN_BLOCKS
 #undef FCI_PLAN_BYTES
 #undef FCI_PLAN_FORMAT
 #undef FCI_PLAN_N_FIELDS
@@ -24139,7 +24121,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PRUNED_GGUF
 #undef FCI_PRUNED_TYPE
 #undef FCI_PRUNED_TYPE_N
-#undef FCI_REFERENCE_CHUNK
 #undef FCI_REFERENCE_NONE
 #undef FCI_REQUIRED
 #undef FCI_RMS_EPS
@@ -24147,7 +24128,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SEARCH_HELD
 #undef FCI_SEARCH_KEPT
 #undef FCI_SEARCH_NONE
-#undef FCI_SEARCH_ROWS
 #undef FCI_SINGLE
 #undef FCI_SELECT
 #undef FCI_SERIAL
@@ -24159,9 +24139,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_ST_HEADER_MAX
 #undef FCI_TEXT_BLANK
 #undef FCI_TEXT_CASED
-#undef FCI_TEXT_CHANGES
 #undef FCI_TEXT_ENGLISH
-#undef FCI_TEXT_EXTRA
 #undef FCI_TEXT_FILE_LIMIT
 #undef FCI_TEXT_KEY_METASPACE
 #undef FCI_TEXT_LLAMA3
@@ -24170,7 +24148,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TEXT_NONE
 #undef FCI_TEXT_READ_LIMIT
 #undef FCI_TEXT_SPACES
-#undef FCI_TEXT_STEPS
 #undef FCI_TEXT_UPPERS
 #undef FCI_THREADS
 #undef FCI_TILE
@@ -24180,8 +24157,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TILE_BEGIN
 #undef FCI_TILE_END
 #undef FCI_TILE_STEP
-#undef FCI_TILE_WORDS
-#undef FCI_TOTAL_RUN
 #undef FCI_TURN_ALL
 #undef FCI_TURN_DO
 #undef FCI_TURN_FOUR
