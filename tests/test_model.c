@@ -433,6 +433,10 @@ static void test_refused(void) {
     refused(&whole, FC_ERR_MISMATCH, "4000 blocks: the files hold only 21 tensors",
             "a count that is a lie");
     tiny_end(&whole);
+    tiny_llama(&whole, 2, 8, 2, 1, 12);
+    memcpy(strstr(strstr(whole.header, "layers.1.self_attn.k_proj"), "F32"), "I32", 3);
+    refused(&whole, FC_ERR_UNSUPPORTED, "k_proj.weight\": type I32 is not one", "no weights");
+    tiny_end(&whole);
     tiny_llama(&whole, 1, 8, 2, 1, 12);
     fc_model *m = tiny_open(&whole, 0, 1, &err);
     T_OK(m != NULL, "%s", err.msg);

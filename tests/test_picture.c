@@ -155,6 +155,10 @@ static void test_golden(bool write) {
     own = (char *)malloc(strlen(svg) + 1);
     strcpy(own, svg);
     T_OK(strcmp(draw(&w, fc_report_svg, p), own) == 0, "drawn twice, two pictures");
+    p->info.cost.lanes = 0; // of a plan that does not say what it cost
+    svg = draw(&w, fc_report_svg, p);
+    T_OK(xml_good(svg, strlen(svg)) && strstr(svg, ">n/a<") && strstr(svg, ">cost not recorded<"),
+         "a plan without its cost");
     free(own);
     free(text);
     free(golden);
