@@ -179,9 +179,79 @@ piece_levels() {
         has "$CLANG" && build "$CLANG -O$level" "$CLANG" -std=c99 -O$level -pthread
     done
 }
+undefined() { # with FINERCUT_NO_POSIX: what is called outside of C99's library
+    "$CC" -std=c99 -O1 -DFINERCUT_NO_POSIX -c "$w/impl.c" -o "$w/impl.o" || return 1
+    nm -u "$w/impl.o" | awk '{ print $NF }' >"$w/undefined"
+    printf '%s\n' __assert_fail __errno_location _GLOBAL_OFFSET_TABLE_ sincos sincosf \
+        abort acos asin atan atan2 calloc ceil clock cos cosf exp expf fabs fclose ferror fflush \
+        fgetc floor fmax fmin fopen fread free frexp fseek ftell fwrite ldexp log log10 logf \
+        lrintf malloc memchr memcmp memcpy memmove memset modf pow powf printf qsort realloc \
+        remove rename rint roundf sin sinf snprintf sqrt sqrtf stdin strchr strcmp strcpy strcspn \
+        strerror strlen strncmp strpbrk strrchr strspn strstr strtod strtoul tanh tanhf time \
+        vsnprintf >"$w/c99"
+    [ -s "$w/undefined" ] && ! grep -Fvx -f "$w/c99" "$w/undefined"
+}
+# Commands that a switch takes from the command line; their parts are gone.
+gone() { # SWITCH
+    case $1 in
+    *_EXPORT) echo export ;;
+    *_REPORT) echo report ;;
+    *_BENCH) echo bench ;;
+    *_GENERATE) echo generate bench ;;
+    *_TOKENIZER) echo tokenize generate export ;;
+    esac
+}
+commands() { # COMMAND...: these are gone, say so with status 2, and all others are there
+    "$w/cli" --help >"$w/help" || return 1
+    for command in info prune eval logits tokenize report generate bench export; do
+        "$w/cli" "$command" --help >"$w/out" 2>"$w/err"
+        status=$?
+        case " $* " in
+        *" $command "*)
+            [ $status -eq 2 ] && grep -q "$command: built without it" "$w/err" &&
+                ! grep -q "^    $command " "$w/help" || { echo "$command: status $status"; return 1; } ;;
+        *)
+            [ $status -eq 0 ] && grep -q "^    $command " "$w/help" ||
+                { echo "$command: status $status"; return 1; } ;;
+        esac
+    done
+}
+refuses() { # SWITCH: a model of such a kind fails, and the message names the switch
+    ! "$w/cli" info "$data/llama_q4_0.gguf" >"$w/out" 2>&1 &&
+        "$w/cli" info "$data/llama_q4_0.gguf" 2>&1 | grep -q "($1)"
+}
+without() { # WHAT FLAG...: the command line and the header under three compilers
+    what=$1
+    shift
+    build "$what" "$CC" -std=c99 -O1 -pthread "$@" -Wall -Wextra -Werror
+    has "$CLANG" && t_ok "$what: $CLANG" "$CLANG" -std=c99 "$@" -Wall -Wextra -Werror \
+        -fsyntax-only examples/finercut.c
+    has "$CXX" && t_ok "$what: C++" "$CXX" -x c++ -std=c++11 "$@" -Wall -Wextra -Werror \
+        -fsyntax-only "$w/impl.c"
+}
 piece_switches() {
-    for switch in $(grep -o 'FINERCUT_NO_[A-Z0-9]*' finercut.h | sort -u) FINERCUT_STATIC NDEBUG; do
-        build "-D$switch" "$CC" -std=c99 -O1 -pthread "-D$switch" -Wall -Wextra -Werror
+    t_ok "FINERCUT_NO_POSIX calls C99's library only" undefined
+    switches=$(sed -n 's/^     \(FINERCUT_NO_[A-Z0-9]*\) .*/\1/p' finercut.h)
+    all= every=
+    for switch in $switches; do
+        all="$all -D$switch" every="$every $(gone "$switch")"
+        without "-D$switch" "-D$switch"
+        # shellcheck disable=SC2046
+        t_ok "-D$switch: commands" commands $(gone "$switch")
+        case $switch in
+        *_GGUF | *_QUANTS) t_ok "-D$switch: the error names it" refuses "$switch" ;;
+        esac
+    done
+    for switch in FINERCUT_STATIC NDEBUG; do without "-D$switch" "-D$switch"; done
+    # shellcheck disable=SC2086
+    without "all switches" $all
+    # shellcheck disable=SC2086
+    t_ok "all switches: commands" commands $every
+    for test in test_architecture test_parallel; do # what needs no part that is gone
+        # shellcheck disable=SC2086
+        t_ok "all switches: $test builds" "$CC" -std=c99 -O1 -DFINERCUT_TESTING -DFINERCUT_STATIC \
+            $all "tests/$test.c" -o "$w/$test" -lm
+        t_ok "all switches: $test" "$w/$test"
     done
 }
 table() { # NAME RUNNER...: the order, where the processor has that table

@@ -1,0 +1,34 @@
+#!/bin/sh
+# FINERCUT_NO_POSIX takes the C library and the compiler's own headers only, and makes no system call.
+. tests/t.sh
+CC=${CC:-cc}
+printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n' "$(pwd)" >"$t_dir/impl.c"
+
+foreign() { # FLAG...: headers that finercut.h includes, but for C99's, and system calls in its own lines
+    "$CC" -std=c99 "$@" -E "$t_dir/impl.c" >"$t_dir/impl.i" || return 1
+    awk '/^# [0-9]+ "/ {
+            n = split($3, part, "/")
+            gsub(/"/, "", part[n])
+            if ($4 == 1 && at == "finercut.h") print part[n]
+            at = part[n]
+            next
+        }
+        at == "finercut.h" && /syscall|svc / { print "system call" }' "$t_dir/impl.i" | sort -u |
+        grep -Evx '(assert|errno|float|limits|math|stdarg|stdbool|stddef|stdint|stdio|stdlib|string|time|cpuid|immintrin|arm_neon)\.h'
+}
+none() {
+    foreign "$@" >"$t_dir/foreign"
+    cat "$t_dir/foreign"
+    [ -s "$t_dir/impl.i" ] && [ ! -s "$t_dir/foreign" ]
+}
+
+t_ok "only the C library with FINERCUT_NO_POSIX" none -DFINERCUT_NO_POSIX
+t_ok "and with FINERCUT_NO_THREADS, too" none -DFINERCUT_NO_POSIX -DFINERCUT_NO_THREADS
+case $(uname -s) in
+Linux | *BSD | Darwin)
+    foreign >"$t_dir/posix"
+    t_ok "without it, POSIX's headers are seen here" grep -qx 'pthread.h' "$t_dir/posix"
+    ;;
+*) t_skip "POSIX's headers" "this is no POSIX system" ;;
+esac
+t_end test_c_library
