@@ -2736,6 +2736,8 @@ FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
 // The same 32 bits as the other type.
 FCI_INLINE float fci_bits_float(uint32_t bits);
 FCI_INLINE uint32_t fci_float_bits(float f);
+// How many of n sorted keys, uint32_t or size_t by `size`, `stride` bytes apart, are below `key`.
+FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key);
 
 // ---- private to this section
 
@@ -3131,6 +3133,21 @@ FCI_FN void fci_put_number(fci_buffer *b, double value) {
 }
 
 #define FCI_HASH_START 0xcbf29ce484222325u
+FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const char *at = (const char *)keys + middle * stride;
+        uint32_t narrow = 0;
+        size_t wide = 0;
+        if (size == sizeof narrow) memcpy(&narrow, at, sizeof narrow);
+        else memcpy(&wide, at, sizeof wide);
+        if (wide + narrow < key) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
     const unsigned char *p = (const unsigned char *)bytes;
     for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
@@ -7090,13 +7107,8 @@ FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode *u, fci_arena *arena, fc_erro
 
 // The entry of the sorted table of `first << shift | value` that c belongs to.
 FCI_FN uint32_t fci_unicode_entry_of(const uint32_t *table, size_t n, uint32_t c, int shift) {
-    size_t low = 0, high = n;
-    while (high - low > 1) {
-        size_t middle = (low + high) / 2;
-        if (table[middle] >> shift <= c) low = middle;
-        else high = middle;
-    }
-    return table[low] & ((1u << shift) - 1);
+    const size_t at = fci_below(table, n, sizeof *table, sizeof *table, (c + (uint64_t)1) << shift);
+    return table[at - 1] & ((1u << shift) - 1);
 }
 
 FCI_FN unsigned fci_unicode_class(const fci_unicode *u, uint32_t c) {
@@ -7167,28 +7179,18 @@ FCI_FN uint32_t fci_unicode_compose(const fci_unicode *u, uint32_t first, uint32
         return 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
     if (first - 0xac00 < 11172 && (first - 0xac00) % 28 == 0 && second - 0x11a8 < 27)
         return first + second - 0x11a7;
-    size_t low = 0, high = FCI_TEXT_COMPOSED;
     fci_unicode_pair key = {0, 0, 0};
     key.first = first;
     key.second = second;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        int order = fci_unicode_by_parts(&key, &u->composed[middle]);
-        if (order == 0) return u->composed[middle].whole;
-        if (order < 0) high = middle;
-        else low = middle + 1;
-    }
-    return 0;
+    const fci_unicode_pair *found = (const fci_unicode_pair *)bsearch(
+        &key, u->composed, FCI_TEXT_COMPOSED, sizeof key, fci_unicode_by_parts);
+    return found ? found->whole : 0;
 }
 
 // Appends the decomposition of c, each as combining class << 56 | position << 21 | code point.
 FCI_FN size_t fci_unicode_decompose(const fci_unicode *u, uint32_t c, uint64_t *points, size_t n) {
-    size_t low = 0, high = FCI_TEXT_PAIRS;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (u->pairs[middle].whole < c) low = middle + 1;
-        else high = middle;
-    }
+    const size_t low =
+        fci_below(&u->pairs->whole, FCI_TEXT_PAIRS, sizeof *u->pairs, sizeof u->pairs->whole, c);
     if (low < FCI_TEXT_PAIRS && u->pairs[low].whole == c) {
         n = fci_unicode_decompose(u, u->pairs[low].first, points, n);
         return u->pairs[low].second ? fci_unicode_decompose(u, u->pairs[low].second, points, n) : n;
@@ -8174,13 +8176,7 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
 }
 
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
-    size_t low = 0, high = t->n_tokens;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (t->tokens[middle].id < id) low = middle + 1;
-        else high = middle;
-    }
-    return low;
+    return fci_below(&t->tokens->id, t->n_tokens, sizeof *t->tokens, sizeof id, id);
 }
 
 // The bytes that a token's letters stand for; a token with anything else stands for itself.
@@ -16727,14 +16723,9 @@ FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t c
 }
 
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) {
-    size_t low = 0, high = s->n_scores;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (s->scores[middle].candidate == candidate) return &s->scores[middle];
-        if (s->scores[middle].candidate < candidate) low = middle + 1;
-        else high = middle;
-    }
-    return NULL;
+    const size_t at =
+        fci_below(s->scores, s->n_scores, sizeof *s->scores, sizeof candidate, candidate);
+    return at < s->n_scores && s->scores[at].candidate == candidate ? &s->scores[at] : NULL;
 }
 
 // Checks another score of a step: it must not be before that of what was removed.
@@ -17875,13 +17866,9 @@ FCI_FN size_t fci_search_cover(fci_search *s, const fci_lane *lanes, size_t n_la
 }
 
 FCI_FN uint32_t fci_search_sequence_of(const fci_search *s, size_t position) {
-    size_t low = 0, high = s->tokens->n_sequences;
-    while (high - low > 1) {
-        size_t middle = (low + high) / 2;
-        if (s->tokens->starts[middle] <= position) low = middle;
-        else high = middle;
-    }
-    return (uint32_t)low;
+    const fc_tokens *t = s->tokens;
+    return (uint32_t)fci_below(t->starts + 1, t->n_sequences, sizeof *t->starts, sizeof position,
+                               position + (uint64_t)1);
 }
 
 // Adds items of a runner's lanes: all, or in a race those with the largest expected distances that
