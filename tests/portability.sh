@@ -209,7 +209,8 @@ commands() { # COMMAND...: these are gone, say so with status 2, and all others 
         case " $* " in
         *" $command "*)
             [ $status -eq 2 ] && grep -q "$command: built without it" "$w/err" &&
-                ! grep -q "^    $command " "$w/help" || { echo "$command: status $status"; return 1; } ;;
+                ! grep -q "^    $command " "$w/help" ||
+                    { echo "$command: status $status"; return 1; } ;;
         *)
             [ $status -eq 0 ] && grep -q "^    $command " "$w/help" ||
                 { echo "$command: status $status"; return 1; } ;;
