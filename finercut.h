@@ -9493,18 +9493,18 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
 // GEMM and attention, written by hand for each instruction set. The rest is ordinary C that calls a
 // table.
 
-typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                            bool first);
+typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w,
+                                  float *acc, bool first);
 
 // One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's.
 // Packing costs more than it saves for a single row. While it reads, it prefetches as many bytes
 // from `ahead` on (NULL: none).
 typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *const *rows,
-                              const char *ahead, float *acc, bool first);
+                                    const char *ahead, float *acc, bool first);
 
 // The same for rows of n blocks of 32 weights of a stored type, Q4_0, Q4_1 or Q8_0.
 typedef void (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
-                             const char *ahead, float *acc, bool first);
+                                   const char *ahead, float *acc, bool first);
 
 typedef struct fci_tile {
     size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
@@ -9533,7 +9533,8 @@ typedef enum fci_activation { // names at fci_architecture_activations
     DOES(finish, (const float *acc, size_t lda, size_t rows, const float *bias, bool add,          \
                   size_t columns, float *y, size_t ldy),                                           \
          (acc, lda, rows, bias, add, columns, y, ldy), table, target)                              \
-    DOES(times, (const float *x, float factor, size_t n, float *y), (x, factor, n, y), table, target) \
+    DOES(times, (const float *x, float factor, size_t n, float *y), (x, factor, n, y), table,      \
+         target)                                                                                   \
     RETURNS(double, lse, (const float *z, size_t n), (z, n), table, target)                        \
     RETURNS(double, js, (const float *p, const float *q, double lse_p, double lse_q, size_t n),    \
             (p, q, lse_p, lse_q, n), table, target)                                                \
@@ -9542,7 +9543,8 @@ typedef enum fci_activation { // names at fci_architecture_activations
             (p, q, lse_p, lse_q, n), table, target)                                                \
     RETURNS(double, kl, (const float *p, const float *q, double lse_p, double lse_q, size_t n),    \
             (p, q, lse_p, lse_q, n), table, target)                                                \
-    DOES(dots, (const float *p, const float *q, size_t n, double out[3]), (p, q, n, out), table, target) \
+    DOES(dots, (const float *p, const float *q, size_t n, double out[3]), (p, q, n, out), table,   \
+         target)                                                                                   \
     RETURNS(double, squared_difference, (const float *p, const float *q, size_t n), (p, q, n),     \
             table, target)                                                                         \
     RETURNS(float, rms, (const float *x, float eps, size_t n), (x, eps, n), table, target)         \
@@ -9623,8 +9625,11 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 #  include <immintrin.h>
 #  define FCI_AVX2 __attribute__((target("avx2,fma,f16c")))
 #  define FCI_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
-#  define FCI_AVX512BF16 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#  define FCI_AMX __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
+#  define FCI_AVX512BF16                                                                           \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#  define FCI_AMX                                                                                  \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,"           \
+                          "amx-tile,amx-bf16")))
 #elif FCI_HAS_NEON
 #  include <arm_neon.h>
 #  if FCI_HAS_NEON32 && !defined(__ARM_NEON)
@@ -9832,7 +9837,7 @@ FCI_INLINE void fci_lanes_js_prepare(fci_lanes_js_parts *j, const fci_lanes_pair
 // 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh
 // a), or, with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
 FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, double lse_q,
-                              size_t n) {
+                               size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
     fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
@@ -9857,7 +9862,7 @@ FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, dou
 
 // 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
 FCI_INLINE double fci_lanes_js_reference(const float *p, const float *q, double lse_p, double lse_q,
-                                        size_t n) {
+                                         size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
     fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
@@ -9884,7 +9889,7 @@ FCI_INLINE double fci_lanes_js_reference(const float *p, const float *q, double 
 
 // KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
 FCI_INLINE double fci_lanes_kl(const float *p, const float *q, double lse_p, double lse_q,
-                              size_t n) {
+                               size_t n) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
     fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
@@ -9949,7 +9954,7 @@ FCI_INLINE float fci_lanes_rms(const float *x, float eps, size_t n) {
 }
 
 FCI_INLINE void fci_lanes_scale(const float *x, const float *weight, float factor, size_t n,
-                               float *y) {
+                                float *y) {
     fci_lanes v, w;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
@@ -9960,7 +9965,7 @@ FCI_INLINE void fci_lanes_scale(const float *x, const float *weight, float facto
 }
 
 FCI_INLINE void fci_lanes_turn(float *x, const float *cosines, const float *sines, size_t pairs,
-                                bool interleaved) {
+                               bool interleaved) {
     if (interleaved) { // few models have these, so one number at a time
         for (size_t i = 0; i < pairs; i++) {
             const float a = x[2 * i], b = x[2 * i + 1];
@@ -9991,8 +9996,8 @@ FCI_INLINE void fci_lanes_rotate(float *x, const float *cosines, const float *si
 // first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on. *max
 // and *sum continue from earlier blocks; returns the factor for the results of those blocks.
 FCI_INLINE float fci_lanes_softmax(const float *s, size_t stride, size_t nr, size_t n,
-                                  size_t visible, float scale, float *max, float *sum,
-                                  float *weights) {
+                                   size_t visible, float scale, float *max, float *sum,
+                                   float *weights) {
     fci_lanes x, highest;
     fci_lanes_total total;
     memset(&total, 0, sizeof total);
@@ -10020,7 +10025,7 @@ FCI_INLINE float fci_lanes_softmax(const float *s, size_t stride, size_t nr, siz
 }
 
 FCI_INLINE void fci_lanes_layernorm(const float *x, const float *weight, const float *bias,
-                                   float eps, size_t n, float *y) {
+                                    float eps, size_t n, float *y) {
     fci_lanes_total sum, squares;
     fci_lanes v, w, b;
     memset(&sum, 0, sizeof sum);
@@ -10058,7 +10063,7 @@ FCI_INLINE void fci_lanes_times(const float *x, float factor, size_t n, float *y
 }
 
 FCI_INLINE void fci_lanes_put(const float *acc, size_t lda, size_t rows, const float *bias,
-                                bool add, size_t columns, float *y, size_t ldy) {
+                              bool add, size_t columns, float *y, size_t ldy) {
     for (size_t r = 0; r < rows; r++, acc += lda, y += ldy)
         for (size_t i = 0; i < columns; i += FCI_LANES) {
             fci_lanes v, b;
@@ -10193,7 +10198,7 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 
 // As fci_kernels.interleave.
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
-                                    const char *ahead, void *out);
+                                      const char *ahead, void *out);
 #if FCI_HAS_AVX512BF16
 FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
                                                   uint64_t n, uint32_t *out);
@@ -10219,7 +10224,7 @@ typedef struct fci_decode_steps {
 } fci_decode_steps;
 
 FCI_INLINE void fci_decode_put_weights(const fci_decode_steps *by, const fci_bytes *q, float scale,
-                                float add, char *out) {
+                                       float add, char *out) {
     if (by->bytes == 4) by->put(q, scale, add, (float *)(void *)out);
     else by->put_bf16(q, scale, add, out);
 }
@@ -10229,7 +10234,8 @@ FCI_INLINE void fci_decode_put_weights(const fci_decode_steps *by, const fci_byt
 
 // The bits of `mask` of sixteen shifted bytes. Pairs of bytes are shifted together; the mask clears
 // what crosses over.
-FCI_INLINE void fci_decode_weights_bits(fci_bytes *q, const uint8_t *stored, int shift, unsigned mask) {
+FCI_INLINE void fci_decode_weights_bits(fci_bytes *q, const uint8_t *stored, int shift,
+                                        unsigned mask) {
     typedef uint16_t pairs __attribute__((vector_size(16)));
     pairs v;
     memcpy(&v, stored, sizeof v);
@@ -10246,7 +10252,7 @@ FCI_INLINE void fci_decode_weights_fifth(fci_bytes *q, uint32_t bits) {
 }
 
 FCI_INLINE void fci_decode_lanes_q8_0(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                               char *out) {
+                                      char *out) {
     for (; n > 0; n--, b += 34, out += 32 * by->bytes) {
         const float d = by->half(b);
         fci_bytes q;
@@ -10258,8 +10264,8 @@ FCI_INLINE void fci_decode_lanes_q8_0(const fci_decode_steps *by, const uint8_t 
 }
 
 // Blocks of 32 weights of four bits, after `head` bytes: sixteen low nibbles, then the high ones.
-FCI_INLINE void fci_decode_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
-                             char *out) {
+FCI_INLINE void fci_decode_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head,
+                                    uint64_t n, char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 4 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
@@ -10272,8 +10278,8 @@ FCI_INLINE void fci_decode_lanes_q4(const fci_decode_steps *by, const uint8_t *b
 }
 
 // The same with fifth bits, the last four bytes of the head.
-FCI_INLINE void fci_decode_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head, uint64_t n,
-                             char *out) {
+FCI_INLINE void fci_decode_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head,
+                                    uint64_t n, char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
         const float d = by->half(b), m = head == 8 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
@@ -10288,7 +10294,7 @@ FCI_INLINE void fci_decode_lanes_q5(const fci_decode_steps *by, const uint8_t *b
 }
 
 FCI_INLINE void fci_decode_lanes_q2_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                               char *out) {
+                                      char *out) {
     for (; n > 0; n--, b += 84, out += 256 * by->bytes) {
         float scales[16], mins[16];
         fci_bytes q;
@@ -10304,7 +10310,7 @@ FCI_INLINE void fci_decode_lanes_q2_k(const fci_decode_steps *by, const uint8_t 
 }
 
 FCI_INLINE void fci_decode_lanes_q3_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                               char *out) {
+                                      char *out) {
     for (; n > 0; n--, b += 110, out += 256 * by->bytes) {
         uint32_t s[3]; // four scales to a word each
         float scales[16];
@@ -10324,14 +10330,14 @@ FCI_INLINE void fci_decode_lanes_q3_k(const fci_decode_steps *by, const uint8_t 
 }
 
 // Eight scales and eight negative minimums of Q4_K and Q5_K.
-FCI_INLINE void fci_decode_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b, float *scales,
-                                    float *mins) {
+FCI_INLINE void fci_decode_lanes_scale_min(const fci_decode_steps *by, const uint8_t *b,
+                                           float *scales, float *mins) {
     float part[16];
     uint32_t s[3];
     memcpy(s, b + 4, sizeof s);
     const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, top = 0x30303030; // bits of each byte
-    const fci_bytes_u32 packed = {s[0] & six, (s[2] & four) | (s[0] >> 2 & top),
-                                  s[1] & six, (s[2] >> 4 & four) | (s[1] >> 2 & top)};
+    const fci_bytes_u32 packed = {s[0] & six, (s[2] & four) | (s[0] >> 2 & top), s[1] & six,
+                                  (s[2] >> 4 & four) | (s[1] >> 2 & top)};
     const fci_bytes q = (fci_bytes)packed;
     by->put(&q, by->half(b), FCI_NOTHING, part);
     memcpy(scales, part, 8 * sizeof *part);
@@ -10340,7 +10346,7 @@ FCI_INLINE void fci_decode_lanes_scale_min(const fci_decode_steps *by, const uin
 }
 
 FCI_INLINE void fci_decode_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                               char *out) {
+                                      char *out) {
     for (; n > 0; n--, b += 144, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q;
@@ -10354,7 +10360,7 @@ FCI_INLINE void fci_decode_lanes_q4_k(const fci_decode_steps *by, const uint8_t 
 }
 
 FCI_INLINE void fci_decode_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                               char *out) {
+                                      char *out) {
     for (; n > 0; n--, b += 176, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q, high;
@@ -10370,7 +10376,7 @@ FCI_INLINE void fci_decode_lanes_q5_k(const fci_decode_steps *by, const uint8_t 
 }
 
 FCI_INLINE void fci_decode_lanes_q6_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                               char *out) {
+                                      char *out) {
     for (; n > 0; n--, b += 210, out += 256 * by->bytes) {
         float scales[16];
         fci_bytes q, high;
@@ -10388,7 +10394,7 @@ FCI_INLINE void fci_decode_lanes_q6_k(const fci_decode_steps *by, const uint8_t 
 
 // 32 weights that are indices into a table of sixteen.
 FCI_INLINE void fci_decode_weights_looked_up(const fci_decode_steps *by, const uint8_t *stored,
-                                      const int8_t *values, float scale, char *out) {
+                                             const int8_t *values, float scale, char *out) {
     fci_bytes low, high;
     fci_decode_weights_bits(&low, stored, 0, 15);
     fci_decode_weights_bits(&high, stored, 4, 15);
@@ -10399,23 +10405,23 @@ FCI_INLINE void fci_decode_weights_looked_up(const fci_decode_steps *by, const u
 }
 
 FCI_INLINE void fci_decode_lanes_iq4_nl(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                                 char *out) {
+                                        char *out) {
     for (; n > 0; n--, b += 18, out += 32 * by->bytes)
         fci_decode_weights_looked_up(by, b + 2, fci_iq4_values, by->half(b), out);
 }
 
 FCI_INLINE void fci_decode_lanes_iq4_xs(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                                 char *out) {
+                                        char *out) {
     for (; n > 0; n--, b += 136, out += 256 * by->bytes) {
         const float d = by->half(b);
         for (int g = 0; g < 8; g++)
             fci_decode_weights_looked_up(by, b + 8 + 16 * g, fci_iq4_values,
-                                  d * (float)fci_iq4_scale(b, g), out + 32 * g * by->bytes);
+                                         d * (float)fci_iq4_scale(b, g), out + 32 * g * by->bytes);
     }
 }
 
 FCI_INLINE void fci_decode_lanes_mxfp4(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                                char *out) {
+                                       char *out) {
     for (; n > 0; n--, b += 17, out += 32 * by->bytes)
         fci_decode_weights_looked_up(by, b + 1, fci_mxfp4_twice, fci_mxfp4_scale(b[0]), out);
 }
@@ -10433,7 +10439,7 @@ FCI_INLINE void fci_decode_lanes_bf16(const uint8_t *b, uint64_t n, float *out) 
 }
 
 FCI_INLINE void fci_decode_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                              float *out) {
+                                     float *out) {
     uint64_t i = 0;
     for (; i + FCI_LANES <= n; i += FCI_LANES) by->halves(b + 2 * i, out + i);
     fci_decode_f16(b + 2 * i, n - i, out + i);
@@ -10458,8 +10464,12 @@ FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, con
     }
     if (!by->look_up) return false;
     switch (type) {
-    case FC_DTYPE_IQ4_NL: fci_decode_lanes_iq4_nl(by, b + first / 32 * 18, n / 32, out); return true;
-    case FC_DTYPE_IQ4_XS: fci_decode_lanes_iq4_xs(by, b + first / 256 * 136, n / 256, out); return true;
+    case FC_DTYPE_IQ4_NL:
+        fci_decode_lanes_iq4_nl(by, b + first / 32 * 18, n / 32, out);
+        return true;
+    case FC_DTYPE_IQ4_XS:
+        fci_decode_lanes_iq4_xs(by, b + first / 256 * 136, n / 256, out);
+        return true;
     case FC_DTYPE_MXFP4: fci_decode_lanes_mxfp4(by, b + first / 32 * 17, n / 32, out); return true;
     default: return false;
     }
@@ -10492,14 +10502,16 @@ FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const
 #    define FCI_NEON_ADD(sum, x, factor) vfmaq_n_f32(sum, x, factor)
 #  endif
 
-FCI_NEON FCI_INLINE void fci_decode_put_neon_eight(int16x8_t q, float scale, float add, float *out) {
+FCI_NEON FCI_INLINE void fci_decode_put_neon_eight(int16x8_t q, float scale, float add,
+                                                   float *out) {
     const float32x4_t low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), a = vdupq_n_f32(add);
     const float32x4_t high = vcvtq_f32_s32(vmovl_s16(vget_high_s16(q)));
     vst1q_f32(out, FCI_NEON_ADD(a, low, scale));
     vst1q_f32(out + 4, FCI_NEON_ADD(a, high, scale));
 }
 
-FCI_NEON FCI_INLINE void fci_decode_put_neon(const fci_bytes *q, float scale, float add, float *out) {
+FCI_NEON FCI_INLINE void fci_decode_put_neon(const fci_bytes *q, float scale, float add,
+                                             float *out) {
     const int8x16_t v = (int8x16_t)*q;
     fci_decode_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
     fci_decode_put_neon_eight(vmovl_s8(vget_high_s8(v)), scale, add, out + 8);
@@ -10521,9 +10533,10 @@ FCI_INLINE float fci_decode_half_neon(const uint8_t *stored) {
 }
 
 FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                              float *out) {
-    const fci_decode_steps by = {fci_decode_put_neon,    NULL,          fci_decode_look_up_neon,
-                                 fci_decode_halves_neon, fci_decode_half_neon, 4};
+                                  float *out) {
+    const fci_decode_steps by = {fci_decode_put_neon,     NULL,
+                                 fci_decode_look_up_neon, fci_decode_halves_neon,
+                                 fci_decode_half_neon,    4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #else // any processor
@@ -10541,7 +10554,7 @@ FCI_INLINE void fci_decode_put_scalar(const fci_bytes *q, float scale, float add
 }
 
 FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                              float *out) {
+                                  float *out) {
     const fci_decode_steps by = {fci_decode_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
@@ -10551,8 +10564,8 @@ FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first
 FCI_NEON FCI_INLINE void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
     const uint8x16_t v = vld1q_u8((const uint8_t *)values), at = (uint8x16_t)*q;
     const uint8x8x2_t table = {{vget_low_u8(v), vget_high_u8(v)}};
-    *q = (fci_bytes)vcombine_u8(vtbl2_u8(table, vget_low_u8(at)),
-                                vtbl2_u8(table, vget_high_u8(at)));
+    *q =
+        (fci_bytes)vcombine_u8(vtbl2_u8(table, vget_low_u8(at)), vtbl2_u8(table, vget_high_u8(at)));
 }
 
 // Converts four float16 with integers, as not every 32-bit NEON has the instruction. Denormals are
@@ -10580,7 +10593,7 @@ FCI_NEON FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *ou
 
 // 32-bit NEON flushes denormals to zero. Of the decoded types only MXFP4 has any.
 FCI_NEON FCI_FN void fci_decode_row_neon(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                                     float *out) {
+                                         float *out) {
     const fci_decode_steps by = {fci_decode_put_neon,    NULL,        fci_decode_look_up_neon,
                                  fci_decode_halves_neon, fci_half_at, 4};
     if (type == FC_DTYPE_MXFP4) fci_number_decode(type, row, first, n, out);
@@ -10589,7 +10602,8 @@ FCI_NEON FCI_FN void fci_decode_row_neon(fc_dtype type, const void *row, uint64_
 #endif
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_INLINE void fci_decode_put_avx2(const fci_bytes *q, float scale, float add, float *out) {
+FCI_AVX2 FCI_INLINE void fci_decode_put_avx2(const fci_bytes *q, float scale, float add,
+                                             float *out) {
     const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q),
                   high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
     const __m256 s = _mm256_set1_ps(scale), a = _mm256_set1_ps(add);
@@ -10598,12 +10612,14 @@ FCI_AVX2 FCI_INLINE void fci_decode_put_avx2(const fci_bytes *q, float scale, fl
 }
 
 FCI_AVX2 FCI_INLINE void fci_decode_look_up_avx2(fci_bytes *q, const int8_t *values) {
-    *q = (fci_bytes)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)values), (__m128i)*q);
+    *q = (fci_bytes)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)values),
+                                     (__m128i)*q);
 }
 
 FCI_AVX2 FCI_INLINE void fci_decode_halves_avx2(const uint8_t *stored, float *out) {
     _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)stored)));
-    _mm256_storeu_ps(out + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(stored + 16))));
+    _mm256_storeu_ps(
+        out + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(stored + 16))));
 }
 
 FCI_AVX2 FCI_INLINE float fci_decode_half_avx2(const uint8_t *stored) {
@@ -10611,34 +10627,38 @@ FCI_AVX2 FCI_INLINE float fci_decode_half_avx2(const uint8_t *stored) {
 }
 
 FCI_AVX2 FCI_FN void fci_decode_row_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                                     float *out) {
-    const fci_decode_steps by = {fci_decode_put_avx2,    NULL,          fci_decode_look_up_avx2,
-                                 fci_decode_halves_avx2, fci_decode_half_avx2, 4};
+                                         float *out) {
+    const fci_decode_steps by = {fci_decode_put_avx2,     NULL,
+                                 fci_decode_look_up_avx2, fci_decode_halves_avx2,
+                                 fci_decode_half_avx2,    4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 #if FCI_HAS_AVX512
 // The forms with a mask of ones, as gcc 12 warns about its own plain forms.
-FCI_AVX512 FCI_INLINE void fci_decode_put_avx512(const fci_bytes *q, float scale, float add, float *out) {
+FCI_AVX512 FCI_INLINE void fci_decode_put_avx512(const fci_bytes *q, float scale, float add,
+                                                 float *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
     _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
 }
 
 FCI_AVX512 FCI_INLINE void fci_decode_halves_avx512(const uint8_t *stored, float *out) {
-    _mm512_storeu_ps(out, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
+    _mm512_storeu_ps(out, _mm512_maskz_cvtph_ps(
+                              0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
 }
 
-FCI_AVX512 FCI_FN void fci_decode_row_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                                         float *out) {
-    const fci_decode_steps by = {fci_decode_put_avx512,    NULL,          fci_decode_look_up_avx2,
-                                 fci_decode_halves_avx512, fci_decode_half_avx2, 4};
+FCI_AVX512 FCI_FN void fci_decode_row_avx512(fc_dtype type, const void *row, uint64_t first,
+                                             uint64_t n, float *out) {
+    const fci_decode_steps by = {fci_decode_put_avx512,   NULL,
+                                 fci_decode_look_up_avx2, fci_decode_halves_avx512,
+                                 fci_decode_half_avx2,    4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_decode_put_bf16_avx512(const fci_bytes *q, float scale, float add,
-                                                   char *out) {
+FCI_AVX512BF16 FCI_INLINE void fci_decode_put_bf16_avx512(const fci_bytes *q, float scale,
+                                                          float add, char *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
     const __m256bh y =
@@ -10650,15 +10670,16 @@ FCI_AVX512BF16 FCI_INLINE void fci_decode_put_bf16_avx512(const fci_bytes *q, fl
 // of 2^-24, never denormal; MXFP4 has scales down to 2^-127.
 FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
                                                   uint64_t n, uint32_t *out) {
-    const fci_decode_steps by = {fci_decode_put_avx512,    fci_decode_put_bf16_avx512, fci_decode_look_up_avx2,
-                                 fci_decode_halves_avx512, fci_decode_half_avx2,       2};
+    const fci_decode_steps by = {fci_decode_put_avx512,   fci_decode_put_bf16_avx512,
+                                 fci_decode_look_up_avx2, fci_decode_halves_avx512,
+                                 fci_decode_half_avx2,    2};
     return type != FC_DTYPE_MXFP4 &&
            fci_decode_blocks(&by, type, (const uint8_t *)row, first, n, (char *)out);
 }
 #endif
 #else
 FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                              float *out) {
+                                  float *out) {
     fci_number_decode(type, row, first, n, out);
 }
 #endif
@@ -10689,7 +10710,8 @@ static const fci_quad fci_decode_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3
 
 #if FCI_VECTORS
 // Transposes four words of four rows: each store holds one word of every row.
-FCI_INLINE void fci_decode_panel_turn(const char *const *rows, size_t k, uint32_t *out, size_t width) {
+FCI_INLINE void fci_decode_panel_turn(const char *const *rows, size_t k, uint32_t *out,
+                                      size_t width) {
     fci_quad r0, r1, r2, r3;
     memcpy(&r0, rows[0] + 4 * k, sizeof r0);
     memcpy(&r1, rows[1] + 4 * k, sizeof r1);
@@ -10709,7 +10731,7 @@ FCI_INLINE void fci_decode_panel_turn(const char *const *rows, size_t k, uint32_
 #endif
 
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
-                                    const char *ahead, void *out) {
+                                      const char *ahead, void *out) {
     uint32_t *to = (uint32_t *)out;
     size_t k = 0;
 #if FCI_VECTORS
@@ -10739,8 +10761,8 @@ FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, siz
                   odd = _mm512_maskz_shuffle_i32x4((__mmask16)-1, a, b, 0xdd)
 // Rows 4 q to 4 q + 3: their words i, i + 4, i + 8, i + 12 are the quarters of w##q##i.
 #define FCI_TURN_FOUR(q, a, b, c, d)                                                               \
-    const __m512i a = FCI_TURN_LOAD(4 * q), b = FCI_TURN_LOAD(4 * q + 1), c = FCI_TURN_LOAD(4 * q + 2),      \
-                  d = FCI_TURN_LOAD(4 * q + 3);                                                    \
+    const __m512i a = FCI_TURN_LOAD(4 * q), b = FCI_TURN_LOAD(4 * q + 1),                          \
+                  c = FCI_TURN_LOAD(4 * q + 2), d = FCI_TURN_LOAD(4 * q + 3);                      \
     FCI_TURN_WORDS(epi32, a, b, t##q##0, t##q##1);                                                 \
     FCI_TURN_WORDS(epi32, c, d, t##q##2, t##q##3);                                                 \
     FCI_TURN_PAIRS(epi64, t##q##0, t##q##2, w##q##0, w##q##1);                                     \
@@ -10768,15 +10790,15 @@ FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, siz
 
 // n words from word k on; n is the constant 16 in all but the last call.
 FCI_AVX512 FCI_INLINE void fci_decode_panel_turn_avx512(const char *const *rows, size_t k, size_t n,
-                                                 uint32_t *out, size_t width) {
+                                                        uint32_t *out, size_t width) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
 #define FCI_TURN_DO(i, v) if (i < n) _mm512_storeu_si512(out + i * width, v);
     FCI_TURN_ALL
 #undef FCI_TURN_DO
 }
 
-FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, size_t width, size_t words,
-                                             const char *ahead, void *out) {
+FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, size_t width,
+                                                    size_t words, const char *ahead, void *out) {
     uint32_t *to = (uint32_t *)out;
     if (width % 16) {
         fci_decode_interleave(rows, width, words, ahead, out);
@@ -10785,7 +10807,8 @@ FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, siz
     for (size_t r = 0; r < width; r += 16)
         for (size_t k = 0; k < words; k += 16) {
             for (size_t i = 0; ahead && i < 16; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
-            if (words - k >= 16) fci_decode_panel_turn_avx512(rows + r, k, 16, to + k * width + r, width);
+            if (words - k >= 16)
+                fci_decode_panel_turn_avx512(rows + r, k, 16, to + k * width + r, width);
             else fci_decode_panel_turn_avx512(rows + r, k, words - k, to + k * width + r, width);
         }
 }
@@ -10851,7 +10874,8 @@ FCI_KERNEL_INTERLEAVE(neon, FCI_NEON)
 
 #if FCI_HAS_AVX512BF16
 // The processor's rounding flushes denormals to zero; where there are any, the lane body rounds.
-FCI_AVX512BF16 FCI_FN void fci_kernel_bf16_pairs_avx512bf16(const float *x, size_t words, uint32_t *out) {
+FCI_AVX512BF16 FCI_FN void fci_kernel_bf16_pairs_avx512bf16(const float *x, size_t words,
+                                                            uint32_t *out) {
     enum { DENORMAL = 0x20 };
     size_t i = 0;
     for (; i + 16 <= words; i += 16) {
@@ -10871,8 +10895,8 @@ FCI_AVX512BF16 FCI_FN void fci_kernel_bf16_pairs_avx512bf16(const float *x, size
 // ---- Tiles.
 
 // Words are read as integers, so that the compiler may assume that acc does not alias them.
-FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                                bool first) {
+FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a, const void *w,
+                                       float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -10884,7 +10908,7 @@ FCI_FN void fci_kernel_tile_f32_scalar(size_t rows, size_t words, const void *a,
 // As the processors' bfloat16 dot product: the higher k of each pair first, rounded after each. A
 // product of two bfloat16 is exact in a float, so a fused operation gives the same.
 FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a, const void *w,
-                                 float *acc, bool first) {
+                                        float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     if (first) memset(acc, 0, 4 * 16 * sizeof *acc);
     for (size_t k = 0; k < words; k++, x++, y += 16)
@@ -11009,10 +11033,12 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
 #undef FCI_TURN_LOAD
 #define FCI_CODED_LOAD(r) _mm_loadu_si128((const __m128i *)(const void *)(rows[r] + at))
 #define FCI_TURN_LOAD(r) /* rows r, r + 4, r + 8, r + 12: the result is in order */                \
-    _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(FCI_CODED_LOAD(r)),      \
-                                                             FCI_CODED_LOAD(r + 4), 1),            \
-                                          FCI_CODED_LOAD(r + 8), 2),                               \
-                       FCI_CODED_LOAD(r + 12), 3)
+    _mm512_inserti32x4(                                                                            \
+        _mm512_inserti32x4(                                                                        \
+            _mm512_inserti32x4(_mm512_castsi128_si512(FCI_CODED_LOAD(r)), FCI_CODED_LOAD(r + 4),   \
+                               1),                                                                 \
+            FCI_CODED_LOAD(r + 8), 2),                                                             \
+        FCI_CODED_LOAD(r + 12), 3)
 #define FCI_CODED_NIBBLE(v, bit) /* the permutation ignores all but four bits */                   \
     _mm512_fmadd_ps(_mm512_maskz_permutexvar_ps(                                                   \
         0xffff, (bit) ? _mm512_maskz_srli_epi32(0xffff, v, bit) : (v), table), d, m)
@@ -11029,23 +11055,23 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
 // `words` of x per block. Its head, a scale and in some types a minimum, is the first of four
 // dwords.
 #define FCI_CODED(name, target, word, words)                                                       \
-    target FCI_INLINE void fci_nibbles_##name(const char *const *rows, size_t at, const word *x, __m512 d,   \
-                                              __m512 m, __m512 table, __m512 *acc) {               \
+    target FCI_INLINE void fci_nibbles_##name(const char *const *rows, size_t at, const word *x,   \
+                                              __m512 d, __m512 m, __m512 table, __m512 *acc) {     \
         __m512 sum = *acc;                                                                         \
         FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                          \
         FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 0, 0)                                                  \
         FCI_CODED_SIXTEEN(FCI_CODED_NIBBLE, 8, 4)                                                  \
         *acc = sum;                                                                                \
     }                                                                                              \
-    target FCI_INLINE void fci_bytes_##name(const char *const *rows, size_t at, const word *x, __m512 d,     \
-                                            __m512 *acc) {                                         \
+    target FCI_INLINE void fci_bytes_##name(const char *const *rows, size_t at, const word *x,     \
+                                            __m512 d, __m512 *acc) {                               \
         __m512 sum = *acc;                                                                         \
         FCI_TURN_FOUR(0, r0, r1, r2, r3);                                                          \
         FCI_CODED_SIXTEEN(FCI_CODED_BYTE, 0, 0)                                                    \
         *acc = sum;                                                                                \
     }                                                                                              \
-    target FCI_INLINE void fci_coded_block_##name(fc_dtype type, const char *const *rows, size_t at,         \
-                                                  const word *x, __m512 *acc) {                    \
+    target FCI_INLINE void fci_coded_block_##name(fc_dtype type, const char *const *rows,          \
+                                                  size_t at, const word *x, __m512 *acc) {         \
         const __m512i head = _mm512_maskz_unpacklo_epi64(                                          \
             0xff, _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(0), FCI_TURN_LOAD(1)),         \
             _mm512_maskz_unpacklo_epi32(0xffff, FCI_TURN_LOAD(2), FCI_TURN_LOAD(3)));              \
@@ -11056,19 +11082,22 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
             fci_bytes_##name(rows, at + 18, x + words / 2, d, acc);                                \
         } else if (type == FC_DTYPE_Q4_1)                                                          \
             fci_nibbles_##name(rows, at + 4, x, d,                                                 \
-                               FCI_CODED_HALVES(_mm512_maskz_srli_epi32(0xffff, head, 16)), counting, acc);  \
+                               FCI_CODED_HALVES(_mm512_maskz_srli_epi32(0xffff, head, 16)),        \
+                               counting, acc);                                                     \
         else                                                                                       \
             fci_nibbles_##name(rows, at + 2, x, d, _mm512_set1_ps(FCI_NOTHING),                    \
                                _mm512_sub_ps(counting, _mm512_set1_ps(8)), acc);                   \
     }                                                                                              \
-    target FCI_FN void fci_coded_##name(fc_dtype type, size_t n, const void *a, const char *const *rows,     \
-                                        const char *ahead, float *acc, bool first) {               \
+    target FCI_FN void fci_coded_##name(fc_dtype type, size_t n, const void *a,                    \
+                                        const char *const *rows, const char *ahead, float *acc,    \
+                                        bool first) {                                              \
         const size_t size = type == FC_DTYPE_Q8_0 ? 34 : type == FC_DTYPE_Q4_1 ? 20 : 18;          \
         const word *x = (const word *)a;                                                           \
         __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                           \
         __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                     \
         for (size_t b = 0; b < n; b++, x += words) {                                               \
-            for (size_t i = 0; ahead && i < size / 2; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead);     \
+            for (size_t i = 0; ahead && i < size / 2; i++, ahead += FCI_ALIGN)                     \
+                FCI_PREFETCH_ONCE(ahead);                                                          \
             fci_coded_block_##name(type, rows, b * size, x, &low);                                 \
             fci_coded_block_##name(type, rows + 16, b * size, x, &high);                           \
         }                                                                                          \
@@ -11085,14 +11114,16 @@ FCI_CODED(f32, FCI_AVX512, float, 32)
 #if FCI_HAS_AVX512BF16
 #define FCI_CODED_SIDE(r) (r) * 0x10001 + 0x100000 // halves r and r + 16
 #define FCI_CODED_DO(word, even, odd)                                                              \
-    sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)x[word]),                         \
-                           (__m512bh)_mm512_maskz_permutexvar_epi16(                               \
-                               0xffffffffu, FCI_CODED_SIDES, (__m512i)_mm512_cvtne2ps_pbh(odd, even)));
+    sum = _mm512_dpbf16_ps(                                                                        \
+        sum, (__m512bh)_mm512_set1_epi32((int)x[word]),                                            \
+        (__m512bh)_mm512_maskz_permutexvar_epi16(                                                  \
+            0xffffffffu, FCI_CODED_SIDES, (__m512i)_mm512_cvtne2ps_pbh(odd, even)));
 #define FCI_CODED_SIDES                                                                            \
-    _mm512_setr_epi32(FCI_CODED_SIDE(0), FCI_CODED_SIDE(1), FCI_CODED_SIDE(2), FCI_CODED_SIDE(3),  \
-                      FCI_CODED_SIDE(4), FCI_CODED_SIDE(5), FCI_CODED_SIDE(6), FCI_CODED_SIDE(7),  \
-                      FCI_CODED_SIDE(8), FCI_CODED_SIDE(9), FCI_CODED_SIDE(10), FCI_CODED_SIDE(11),          \
-                      FCI_CODED_SIDE(12), FCI_CODED_SIDE(13), FCI_CODED_SIDE(14), FCI_CODED_SIDE(15))
+    _mm512_setr_epi32(                                                                             \
+        FCI_CODED_SIDE(0), FCI_CODED_SIDE(1), FCI_CODED_SIDE(2), FCI_CODED_SIDE(3),                \
+        FCI_CODED_SIDE(4), FCI_CODED_SIDE(5), FCI_CODED_SIDE(6), FCI_CODED_SIDE(7),                \
+        FCI_CODED_SIDE(8), FCI_CODED_SIDE(9), FCI_CODED_SIDE(10), FCI_CODED_SIDE(11),              \
+        FCI_CODED_SIDE(12), FCI_CODED_SIDE(13), FCI_CODED_SIDE(14), FCI_CODED_SIDE(15))
 FCI_CODED(bf16, FCI_AVX512BF16, uint32_t, 16)
 #undef FCI_CODED_DO
 #endif
@@ -11102,8 +11133,8 @@ FCI_CODED(bf16, FCI_AVX512BF16, uint32_t, 16)
 // the remaining words. Each instruction sums the products of lower halves and of higher halves in
 // order and adds both sums to the accumulator, so pieces of 16 words at fixed places give fixed
 // bits.
-FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const void *a, const void *w,
-                                      float *acc, bool first) {
+FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const void *a,
+                                             const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     const size_t left = words % 16, whole = words - left;
     fci_amx_shape shape;
@@ -11147,8 +11178,8 @@ FCI_AMX FCI_FN void fci_kernel_tile_bf16_amx(size_t rows, size_t words, const vo
 #endif
 
 #if FCI_HAS_NEON && !FCI_HAS_NEON32
-FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a, const float *w,
-                                       float *acc, bool first) {
+FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a,
+                                              const float *w, float *acc, bool first) {
 #define X(i)                                                                                       \
     float32x4_t c##i = vdupq_n_f32(0), d##i = c##i, e##i = c##i, f##i = c##i;                      \
     if (i < limit && !first) {                                                                     \
@@ -11183,8 +11214,8 @@ FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const 
 #undef X
 }
 
-FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w, float *acc,
-                              bool first) {
+FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
+                                     float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     if (rows > 2) fci_kernel_tile_f32_neon_rows(6, words, x, y, acc, first);
     else fci_kernel_tile_f32_neon_rows(2, words, x, y, acc, first);
@@ -11195,7 +11226,7 @@ FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, c
 // Sixteen registers hold the sums of six rows and eight columns, so there are two rounds. Products
 // are rounded, as in the scalar tile; denormals are flushed to zero.
 FCI_NEON FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t words, const float *a,
-                                                const float *w, float *acc, bool first) {
+                                                       const float *w, float *acc, bool first) {
 #define X(i)                                                                                       \
     float32x4_t c##i = vdupq_n_f32(0), d##i = c##i;                                                \
     if (i < limit && !first) {                                                                     \
@@ -11224,8 +11255,8 @@ FCI_NEON FCI_INLINE void fci_kernel_tile_f32_neon_rows(size_t limit, size_t word
 #undef X
 }
 
-FCI_NEON FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a, const void *w,
-                                       float *acc, bool first) {
+FCI_NEON FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const void *a,
+                                              const void *w, float *acc, bool first) {
     const float *x = (const float *)a, *y = (const float *)w;
     for (size_t half = 0; half < 16; half += 8)
         if (rows > 2) fci_kernel_tile_f32_neon_rows(6, words, x, y + half, acc + half, first);
@@ -11239,8 +11270,9 @@ FCI_NEON FCI_FN void fci_kernel_tile_f32_neon(size_t rows, size_t words, const v
 #define FCI_EACH_PAIR(i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
 #define FCI_EACH_SQUARE FCI_EACH_PAIR(0) FCI_EACH_PAIR(1) FCI_EACH_PAIR(2) FCI_EACH_PAIR(3)
 FCI_NEON_BF16 FCI_INLINE void fci_kernel_tile_bf16_neon_columns(size_t limit, size_t words,
-                                                         const uint32_t *a, const uint32_t *w,
-                                                         float *acc, bool first) {
+                                                                const uint32_t *a,
+                                                                const uint32_t *w, float *acc,
+                                                                bool first) {
 #define X(i, j)                                                                                    \
     float32x4_t c##i##j = vdupq_n_f32(0);                                                          \
     if (i < limit && !first)                                                                       \
@@ -11280,7 +11312,7 @@ FCI_NEON_BF16 FCI_INLINE void fci_kernel_tile_bf16_neon_columns(size_t limit, si
 }
 
 FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, const void *a,
-                                             const void *w, float *acc, bool first) {
+                                                    const void *w, float *acc, bool first) {
     const uint32_t *x = (const uint32_t *)a, *y = (const uint32_t *)w;
     for (size_t half = 0; half < 16; half += 8)
         if (rows > 2) fci_kernel_tile_bf16_neon_columns(4, words, x, y + half, acc + half, first);
@@ -11291,7 +11323,8 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 // ---- The tables of this build, in order of preference.
 static const fci_kernels fci_kernel_table_scalar = {
     FC_SIMD_SCALAR, false,
-    {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL}, {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
+    {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL},
+    {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
     FCI_KERNEL_NAMES(scalar)};
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernel_table_avx2 = {
@@ -11302,19 +11335,22 @@ static const fci_kernels fci_kernel_table_avx2 = {
 #if FCI_HAS_AVX512
 static const fci_kernels fci_kernel_table_avx512 = {
     FC_SIMD_AVX512, false,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32}, {0, 0, NULL, NULL, NULL},
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {0, 0, NULL, NULL, NULL},
     FCI_KERNEL_NAMES(avx512)};
 #endif
 #if FCI_HAS_AVX512BF16
 static const fci_kernels fci_kernel_table_avx512bf16 = {
     FC_SIMD_AVX512BF16, true,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32}, {14, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {14, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernel_table_amx = {
     FC_SIMD_AMX, true,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32}, {16, 64, fci_kernel_tile_bf16_amx, NULL, NULL},
+    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {16, 64, fci_kernel_tile_bf16_amx, NULL, NULL},
     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON32
@@ -12925,7 +12961,9 @@ enum fci_architecture_trait { // differences from Llama 2, of a family or one mo
     FCI_TRAIT_MAYBE = 1 << 30          // as a need: the tensor may be missing
 };
 
-typedef enum fci_architecture_field_type { FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT } fci_architecture_field_type;
+typedef enum fci_architecture_field_type {
+    FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT
+} fci_architecture_field_type;
 
 // One hyperparameter: its keys in each kind of file and its range.
 typedef struct fci_field {
@@ -12946,52 +12984,68 @@ enum { FCI_EXPERTS_MAX = 1024 };
 
 // Upper limits are far above any model, yet no product of two overflows.
 static const fci_field fci_fields[] = {
-    {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks), FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
-    {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden), FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED, 0},
-    {"intermediate_size|n_inner", "feed_forward_length", FCI_AT(ff), FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, 0},
+    {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks),
+     FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
+    {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden),
+     FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED, 0},
+    {"intermediate_size|n_inner", "feed_forward_length", FCI_AT(ff),
+     FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, 0},
     {"num_attention_heads|n_head", "attention.head_count", FCI_AT(n_heads),
      FCI_FIELD_COUNT, 1, 1 << 16, FCI_REQUIRED, 0},
-    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads), FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER, 0},
-    {"head_dim", "attention.key_length", FCI_AT(head_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
+    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads),
+     FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER, 0},
+    {"head_dim", "attention.key_length", FCI_AT(head_dim),
+     FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
     {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, 1 << 28, FCI_LATER, 0},
     {"max_position_embeddings|n_positions", "context_length", FCI_AT(max_positions),
      FCI_FIELD_COUNT, 1, 1 << 30, 2048, 0},
     {NULL, "rope.dimension_count", FCI_AT(rotary_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
-    {"partial_rotary_factor|rotary_pct", NULL, FCI_AT(partial_rotary), FCI_FIELD_REAL, 1e-4, 1, 1, 0},
+    {"partial_rotary_factor|rotary_pct", NULL, FCI_AT(partial_rotary),
+     FCI_FIELD_REAL, 1e-4, 1, 1, 0},
     {"rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_epsilon",
-     "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon", FCI_AT(norm_eps), FCI_FIELD_REAL, 0, 1, 1e-6, 0},
-    {"rope_theta|rotary_emb_base", "rope.freq_base", FCI_AT(ropes[0].theta), FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
-    {"rope_local_base_freq", "rope.freq_base_swa", FCI_AT(ropes[1].theta), FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
+     "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon", FCI_AT(norm_eps),
+     FCI_FIELD_REAL, 0, 1, 1e-6, 0},
+    {"rope_theta|rotary_emb_base", "rope.freq_base", FCI_AT(ropes[0].theta),
+     FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
+    {"rope_local_base_freq", "rope.freq_base_swa", FCI_AT(ropes[1].theta),
+     FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
     {"tie_word_embeddings", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TIED},
-    {"attention_bias|use_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS},
+    {"attention_bias|use_bias", NULL, 0,
+     FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS},
     {"use_qkv_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS},
     {"mlp_bias|use_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_FFN_BIAS},
-    {"use_parallel_residual", "use_parallel_residual", 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_PARALLEL},
+    {"use_parallel_residual", "use_parallel_residual", 0,
+     FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_PARALLEL},
     {"norm_topk_prob", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TOP_SUM},
     {"use_sliding_window", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_USE_WINDOW},
-    {"sliding_window", "attention.sliding_window", FCI_AT(window), FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_WINDOW},
+    {"sliding_window", "attention.sliding_window", FCI_AT(window),
+     FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_WINDOW},
     {"sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
      FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
     {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
     {"no_rope_layer_interval", NULL, FCI_AT(no_rope_step), FCI_FIELD_COUNT, 0, 4096, 0, 0},
     {"num_local_experts|num_experts", "expert_count", FCI_AT(n_experts),
      FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
-    {"num_experts_per_tok", "expert_used_count", FCI_AT(n_used), FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
+    {"num_experts_per_tok", "expert_used_count", FCI_AT(n_used),
+     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
     {"moe_intermediate_size", "expert_feed_forward_length", FCI_AT(expert_ff),
      FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, FCI_TRAIT_EXPERTS},
-    {"decoder_sparse_step", NULL, FCI_AT(expert_step), FCI_FIELD_COUNT, 1, 4096, 1, FCI_TRAIT_EXPERTS},
+    {"decoder_sparse_step", NULL, FCI_AT(expert_step),
+     FCI_FIELD_COUNT, 1, 4096, 1, FCI_TRAIT_EXPERTS},
     {"attn_logit_softcapping", "attn_logit_softcapping", FCI_AT(attention_cap),
      FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
     {"final_logit_softcapping", "final_logit_softcapping", FCI_AT(logit_cap),
      FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
-    {"query_pre_attn_scalar", NULL, FCI_AT(query_scalar), FCI_FIELD_REAL, 1e-3, 1e6, 0, FCI_TRAIT_CAPS},
+    {"query_pre_attn_scalar", NULL, FCI_AT(query_scalar),
+     FCI_FIELD_REAL, 1e-3, 1e6, 0, FCI_TRAIT_CAPS},
     {"attention_multiplier", "attention.scale", FCI_AT(attention_scale),
      FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_MULTIPLIERS},
     {"embedding_multiplier", "embedding_scale", FCI_AT(embedding_scale),
      FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
     {"residual_multiplier", "residual_scale", FCI_AT(residual_scale),
      FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
-    {"logits_scaling", "logit_scale", FCI_AT(logit_divisor), FCI_FIELD_REAL, 1e-6, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
+    {"logits_scaling", "logit_scale", FCI_AT(logit_divisor),
+     FCI_FIELD_REAL, 1e-6, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
 };
 
 // A dimension of a weight, in terms of fci_hyper.
@@ -13089,7 +13143,7 @@ typedef struct fci_architecture_part {
 } fci_architecture_part;
 
 static const fci_architecture_part fci_parts[] = {
-    {FCI_QKV, FCI_Q, FCI_DIM_Q},       {FCI_QKV, FCI_K, FCI_DIM_KV},     {FCI_QKV, FCI_V, FCI_DIM_KV},
+    {FCI_QKV, FCI_Q, FCI_DIM_Q}, {FCI_QKV, FCI_K, FCI_DIM_KV}, {FCI_QKV, FCI_V, FCI_DIM_KV},
     {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
 };
 
@@ -13210,9 +13264,10 @@ static const fci_architecture fci_architectures[] = {
      "attention_bias", 0, NULL, NULL},
     {"mixtral", "MixtralForCausalLM", "llama", "hidden_act", "silu",
      FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,\"rope_theta\":1e6,"
-     "\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
-     FCI_USUAL FCI_NO_BIASES "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers",
+     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,"
+     "\"rope_theta\":1e6,\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
+     FCI_USUAL FCI_NO_BIASES
+     "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers",
      "attention_bias", 0, fci_architecture_mixtral_names, NULL},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
@@ -13229,21 +13284,22 @@ static const fci_architecture fci_architectures[] = {
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,\"num_local_experts\":128,"
-     "\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
+     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
+     "\"num_local_experts\":128,\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
      FCI_USUAL FCI_NO_FFN_BIAS "|layer_types",
      "attention_bias", FCI_QUIRK_EXPERTS_KEY, NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_act", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}",
-     "{}",
+     "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,"
+     "\"tie_word_embeddings\":true}", "{}",
      FCI_USUAL FCI_NO_FFN_BIAS,
      "attention_bias", FCI_QUIRK_TANH, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
-     "{\"num_key_value_heads\":4,\"head_dim\":256,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true,"
-     "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":2,"
+     "{\"num_key_value_heads\":4,\"head_dim\":256,\"max_position_embeddings\":8192,"
+     "\"tie_word_embeddings\":true,\"query_pre_attn_scalar\":256,\"sliding_window\":4096,"
+     "\"sliding_window_pattern\":2,"
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}",
@@ -13255,14 +13311,17 @@ static const fci_architecture fci_architectures[] = {
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
      "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
-     "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
+     "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,"
+     "\"rope_theta\":1e6}",
      "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
      FCI_USUAL FCI_NO_FFN_BIAS,
      "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
     {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
      FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
-     "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,\"rms_norm_eps\":1e-5}", "{}",
-     "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES "|layer_types",
+     "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,"
+     "\"rms_norm_eps\":1e-5}", "{}",
+     "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES
+     "|layer_types",
      "attention_bias", FCI_QUIRK_LONG_FACTORS | FCI_QUIRK_RSTRIP, NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
@@ -13275,37 +13334,41 @@ static const fci_architecture fci_architectures[] = {
      "attention_bias", 0, NULL, NULL},
     {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
-     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,\"no_rope_layer_interval\":4,"
-     "\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
+     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,"
+     "\"no_rope_layer_interval\":4,\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
      FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL,
      "attention_bias", 0, NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
      FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
      "\"partial_rotary_factor\":0.25}", "{}",
-     FCI_PART_OF_HEADS FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias",
+     FCI_PART_OF_HEADS FCI_EVERY_ROPE
+     "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias",
      "use_qkv_bias", 0, NULL, NULL},
     {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,\"use_bias\":true,"
-     "\"tie_word_embeddings\":true}", "{}",
+     "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,"
+     "\"use_bias\":true,\"tie_word_embeddings\":true}", "{}",
      FCI_WHOLE_HEADS FCI_EVERY_ROPE FCI_SERIAL
-     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias|layer_types",
+     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias"
+     "|layer_types",
      "use_bias", 0, fci_architecture_starcoder2_names, NULL},
     {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
      FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
-     "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,\"rotary_pct\":0.25}",
+     "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,"
+     "\"rotary_pct\":0.25}",
      "{\"use_parallel_residual\":true}",
-     "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads" FCI_EVERY_ROPE
-     "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
+     "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads"
+     FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
      "attention_bias", 0, fci_architecture_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
          FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
      FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
      "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
-     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon" FCI_SERIAL,
+     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon"
+     FCI_SERIAL,
      "", 0, fci_architecture_gpt2_names, NULL},
 };
 
@@ -13877,8 +13940,9 @@ static const struct fci_rope_name {
     const char *name;
     fci_rope_scaling scaling;
 } fci_config_rope_names[] = {
-    {"default", FCI_ROPE_NONE}, {"none", FCI_ROPE_NONE}, {"dynamic", FCI_ROPE_NONE},  {"linear", FCI_ROPE_LINEAR},
-    {"llama3", FCI_ROPE_LLAMA3}, {"yarn", FCI_ROPE_YARN}, {"longrope", FCI_ROPE_LONG}, {"su", FCI_ROPE_LONG},
+    {"default", FCI_ROPE_NONE},  {"none", FCI_ROPE_NONE},     {"dynamic", FCI_ROPE_NONE},
+    {"linear", FCI_ROPE_LINEAR}, {"llama3", FCI_ROPE_LLAMA3}, {"yarn", FCI_ROPE_YARN},
+    {"longrope", FCI_ROPE_LONG}, {"su", FCI_ROPE_LONG},
 };
 
 FCI_FN fc_code fci_config_rope_scaling(fci_str name, uint64_t at, fci_rope_scaling *out,
@@ -14463,12 +14527,15 @@ FCI_FN fc_code fci_weights_tensor(fc_model *m, const fci_weights_wanted *w, cons
 static const size_t fci_weights_places[FCI_SLOT_COUNT] = { // in the order of fci_slot
     offsetof(struct fc_model, embedding), offsetof(struct fc_model, positions),
     offsetof(struct fc_model, output_norm), offsetof(struct fc_model, output),
-    offsetof(struct fc_model, hyper.ropes[0].factors[0]), offsetof(struct fc_model, hyper.ropes[0].factors[1]),
-    offsetof(fci_layer, attn_norm), offsetof(fci_layer, q), offsetof(fci_layer, k), offsetof(fci_layer, v),
+    offsetof(struct fc_model, hyper.ropes[0].factors[0]),
+    offsetof(struct fc_model, hyper.ropes[0].factors[1]),
+    offsetof(fci_layer, attn_norm), offsetof(fci_layer, q), offsetof(fci_layer, k),
+    offsetof(fci_layer, v),
     FCI_NOWHERE, offsetof(fci_layer, q_norm), offsetof(fci_layer, k_norm), offsetof(fci_layer, o),
     offsetof(fci_layer, attn_post),
     offsetof(fci_layer, ffn_norm), offsetof(fci_layer, gate), offsetof(fci_layer, up), FCI_NOWHERE,
-    offsetof(fci_layer, down), offsetof(fci_layer, router), offsetof(fci_expert, gate), offsetof(fci_expert, up),
+    offsetof(fci_layer, down), offsetof(fci_layer, router), offsetof(fci_expert, gate),
+    offsetof(fci_expert, up),
     offsetof(fci_expert, down), offsetof(fci_layer, ffn_post),
 };
 
@@ -16964,8 +17031,10 @@ static const fci_plan_field fci_plan_fields[] = {
     {"", "margin", FCI_PLAN_REAL, false, FCI_PLAN_AT(margin), 0, 0},
     {"", "seed", FCI_PLAN_U64, false, FCI_PLAN_AT(seed), 0, UINT64_MAX},
     {"calibration", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(calibration.source), 0, 127},
-    {"calibration", "n_sequences", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.n_sequences), 0, UINT32_MAX},
-    {"calibration", "n_positions", FCI_PLAN_U64, false, FCI_PLAN_AT(calibration.n_positions), 0, UINT64_MAX},
+    {"calibration", "n_sequences", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.n_sequences),
+     0, UINT32_MAX},
+    {"calibration", "n_positions", FCI_PLAN_U64, false, FCI_PLAN_AT(calibration.n_positions),
+     0, UINT64_MAX},
     {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
     {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
     {"cost", "lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.lanes), 0, 0},
@@ -18334,7 +18403,7 @@ FCI_FN fc_code fci_search_confident(fci_search *s, const fci_search_runner **win
     const fci_search_runner *front = fci_search_confident_guess(s);
     fc_code code = front ? fci_search_confident_finish(s, front, err) : FC_OK;
     fci_search_shuffle(s->plan->info.seed + ((uint64_t)s->step << 32), s->draw,
-                       (uint32_t)s->tokens->n_sequences); // a new draw per step, as one could be unlucky
+                       (uint32_t)s->tokens->n_sequences); // a new draw per step
     while (!code && drawn < s->tokens->n_sequences) {
         code = fci_search_confident_round(s, &drawn, err);
         while (!code && (front = fci_search_confident_front(s)) != NULL)
@@ -23150,9 +23219,11 @@ typedef struct fci_picture {
 
 // Lightness is monotonic in both scales, so that they can be read without hue.
 static const uint8_t fci_picture_warm[5][3] = { // order of removal
-    {0xa3, 0x0d, 0x44}, {0xcf, 0x3b, 0x37}, {0xee, 0x7a, 0x35}, {0xf9, 0xb2, 0x54}, {0xfb, 0xdd, 0x97}};
+    {0xa3, 0x0d, 0x44}, {0xcf, 0x3b, 0x37}, {0xee, 0x7a, 0x35}, {0xf9, 0xb2, 0x54},
+    {0xfb, 0xdd, 0x97}};
 static const uint8_t fci_picture_cold[5][3] = { // distance
-    {0xe3, 0xe8, 0x8a}, {0x86, 0xcb, 0xa6}, {0x3b, 0xa3, 0xb8}, {0x25, 0x66, 0xa4}, {0x14, 0x2c, 0x63}};
+    {0xe3, 0xe8, 0x8a}, {0x86, 0xcb, 0xa6}, {0x3b, 0xa3, 0xb8}, {0x25, 0x66, 0xa4},
+    {0x14, 0x2c, 0x63}};
 
 FCI_FN uint32_t fci_picture_mix(const uint8_t stops[5][3], double t) {
     double at = 4 * (t < 0 ? 0 : t > 1 ? 1 : t);
