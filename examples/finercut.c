@@ -765,11 +765,13 @@ static int check_plan(const session *s) {
 // ---------------------------------------------------------------------------------------------
 // Things that several commands do.
 
+#if !defined(run_bench) || !defined(run_generate)
 static int stop_where_interrupted(void *user, const fc_progress *p) {
     (void)user;
     (void)p;
     return interrupted;
 }
+#endif
 
 static void on_interrupt(int signal_number) {
     static const char words[] = "finercut: interrupted\n";
@@ -910,6 +912,7 @@ static int check_tokens(const session *s) {
     return STATUS_OK;
 }
 
+#if !defined(run_report) || !defined(run_tokenize)
 static int ends_with(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
     if (n <= m) return 0;
@@ -917,6 +920,7 @@ static int ends_with(const char *text, const char *end) {
         if (tolower((unsigned char)text[n - m + i]) != end[i]) return 0;
     return 1;
 }
+#endif
 
 typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text);
 
