@@ -9964,8 +9964,8 @@ FCI_INLINE void fci_lanes_scale(const float *x, const float *weight, float facto
     }
 }
 
-FCI_INLINE void fci_lanes_turn(float *x, const float *cosines, const float *sines, size_t pairs,
-                               bool interleaved) {
+FCI_INLINE void fci_lanes_rotate_pairs(float *x, const float *cosines, const float *sines,
+                                       size_t pairs, bool interleaved) {
     if (interleaved) { // few models have these, so one number at a time
         for (size_t i = 0; i < pairs; i++) {
             const float a = x[2 * i], b = x[2 * i + 1];
@@ -9988,8 +9988,8 @@ FCI_INLINE void fci_lanes_turn(float *x, const float *cosines, const float *sine
 
 FCI_INLINE void fci_lanes_rotate(float *x, const float *cosines, const float *sines, size_t pairs,
                                  bool interleaved) {
-    if (interleaved) fci_lanes_turn(x, cosines, sines, pairs, true);
-    else fci_lanes_turn(x, cosines, sines, pairs, false);
+    if (interleaved) fci_lanes_rotate_pairs(x, cosines, sines, pairs, true);
+    else fci_lanes_rotate_pairs(x, cosines, sines, pairs, false);
 }
 
 // A step of online softmax for one row. Its n scores lie in runs of nr, `stride` apart; only the
@@ -10710,8 +10710,8 @@ static const fci_quad fci_decode_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3
 
 #if FCI_VECTORS
 // Transposes four words of four rows: each store holds one word of every row.
-FCI_INLINE void fci_decode_panel_turn(const char *const *rows, size_t k, uint32_t *out,
-                                      size_t width) {
+FCI_INLINE void fci_decode_transpose(const char *const *rows, size_t k, uint32_t *out,
+                                     size_t width) {
     fci_quad r0, r1, r2, r3;
     memcpy(&r0, rows[0] + 4 * k, sizeof r0);
     memcpy(&r1, rows[1] + 4 * k, sizeof r1);
@@ -10738,7 +10738,7 @@ FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, siz
     for (; k + 4 <= words; k += 4)
         for (size_t r = 0; r + 4 <= width; r += 4) {
             if (ahead) FCI_PREFETCH(ahead + 4 * k * width + 16 * r);
-            fci_decode_panel_turn(rows + r, k, to + k * width + r, width);
+            fci_decode_transpose(rows + r, k, to + k * width + r, width);
         }
 #endif
     for (; k < words; k++)
@@ -10789,8 +10789,8 @@ FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, siz
 #define FCI_TURN_LOAD(r) _mm512_maskz_loadu_epi32(some, rows[r] + 4 * k)
 
 // n words from word k on; n is the constant 16 in all but the last call.
-FCI_AVX512 FCI_INLINE void fci_decode_panel_turn_avx512(const char *const *rows, size_t k, size_t n,
-                                                        uint32_t *out, size_t width) {
+FCI_AVX512 FCI_INLINE void fci_decode_transpose_avx512(const char *const *rows, size_t k, size_t n,
+                                                       uint32_t *out, size_t width) {
     const __mmask16 some = (__mmask16)(0xffffu >> (16 - n));
 #define FCI_TURN_DO(i, v) if (i < n) _mm512_storeu_si512(out + i * width, v);
     FCI_TURN_ALL
@@ -10808,8 +10808,8 @@ FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, siz
         for (size_t k = 0; k < words; k += 16) {
             for (size_t i = 0; ahead && i < 16; i++, ahead += FCI_ALIGN) FCI_PREFETCH(ahead);
             if (words - k >= 16)
-                fci_decode_panel_turn_avx512(rows + r, k, 16, to + k * width + r, width);
-            else fci_decode_panel_turn_avx512(rows + r, k, words - k, to + k * width + r, width);
+                fci_decode_transpose_avx512(rows + r, k, 16, to + k * width + r, width);
+            else fci_decode_transpose_avx512(rows + r, k, words - k, to + k * width + r, width);
         }
 }
 #endif
@@ -11708,7 +11708,11 @@ FCI_FN const fci_gemm_part *fci_gemm_panel(const fci_gemm_job *j, size_t panel, 
         *column = panel / j->unit * nr;
         return part + panel % j->unit;
     }
-    for (size_t n; panel >= (n = (part->n_rows + nr - 1) / nr); part++) panel -= n;
+    for (;; part++) {
+        const size_t n = (part->n_rows + nr - 1) / nr;
+        if (panel < n) break;
+        panel -= n;
+    }
     *column = panel * nr;
     return part;
 }
@@ -11789,8 +11793,8 @@ FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool f
 }
 
 // The same for a transposed matrix: word k of nr rows is consecutive in one (or two) stored rows.
-FCI_FN void fci_gemm_weights_turned(const fci_gemm_job *j, size_t panel, size_t at, size_t words,
-                                    float *out) {
+FCI_FN void fci_gemm_weights_transposed(const fci_gemm_job *j, size_t panel, size_t at,
+                                        size_t words, float *out) {
     const size_t nr = j->tile->nr, per_word = j->compute == FC_COMPUTE_BF16 ? 2 : 1;
     size_t column;
     const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
@@ -11821,7 +11825,7 @@ FCI_FN void fci_gemm_weights(const fci_gemm_job *j, size_t panel, size_t at, siz
     const char *rows[FCI_PANEL_MAX], *ahead;
     size_t column;
     if (fci_gemm_panel(j, panel, &column)->w->transposed) {
-        fci_gemm_weights_turned(j, panel, at, words, out);
+        fci_gemm_weights_transposed(j, panel, at, words, out);
         return;
     }
     fci_gemm_rows(j, panel, at, few, staged, rows, &ahead);
@@ -11866,7 +11870,7 @@ FCI_FN void fci_gemm_feed(const fci_gemm_job *j, float *acc, size_t row, size_t 
 }
 
 // Prefetches the lines of y that a tile will write, before it is computed.
-FCI_FN void fci_gemm_announce(const fci_gemm_job *j, size_t row, size_t panel) {
+FCI_FN void fci_gemm_prefetch_outputs(const fci_gemm_job *j, size_t row, size_t panel) {
     const size_t nr = j->tile->nr, rows = (size_t)fci_min(j->tile->mr, j->m - row);
     size_t column;
     const fci_gemm_part *part = fci_gemm_panel(j, panel, &column);
@@ -11886,7 +11890,7 @@ typedef struct fci_gemm_ahead {
     size_t share;            // lines per tile
 } fci_gemm_ahead;
 
-FCI_FN void fci_gemm_foresee(const fci_gemm_job *j, fci_gemm_ahead *a) {
+FCI_FN void fci_gemm_prefetch_weights(const fci_gemm_job *j, fci_gemm_ahead *a) {
     if (a->wait && a->wait--) return;
     for (size_t left = a->share; left && a->panel < a->last;) {
         const fci_gemm_source s = fci_gemm_source_of(j, a->panel, a->at);
@@ -11907,8 +11911,8 @@ FCI_FN void fci_gemm_foresee(const fci_gemm_job *j, fci_gemm_ahead *a) {
     }
 }
 
-FCI_FN void fci_gemm_foresee_rows(const uint32_t *a, size_t mr, size_t words, size_t nth,
-                                  size_t of) {
+FCI_FN void fci_gemm_prefetch_rows(const uint32_t *a, size_t mr, size_t words, size_t nth,
+                                   size_t of) {
     const size_t first = mr * nth / of, last = mr * (nth + 1) / of;
     for (size_t r = first; r < last; r++)
         for (size_t k = 0; k < words; k += FCI_ALIGN / sizeof *a)
@@ -11930,10 +11934,10 @@ FCI_FN void fci_gemm_tiles(const fci_gemm_job *j, const fci_gemm_span *s, const 
         for (size_t c = 0; c < wide; c++) {
             // With a single block of K no partial sums are kept, so all tiles share one place.
             float *acc = sums + (whole ? c % j->unit : (r - s->r0) * wide + c) * mr * nr;
-            if (last) fci_gemm_announce(j, r * mr, s->c0 + c);
-            fci_gemm_foresee(j, ahead);
+            if (last) fci_gemm_prefetch_outputs(j, r * mr, s->c0 + c);
+            fci_gemm_prefetch_weights(j, ahead);
             if (r + 1 < s->r1)
-                fci_gemm_foresee_rows(a + mr * FCI_TILE_WORDS, mr, s->words, c, wide);
+                fci_gemm_prefetch_rows(a + mr * FCI_TILE_WORDS, mr, s->words, c, wide);
             j->tile->run(rows, s->words, a, panels + c * s->words * nr, acc, s->at == 0);
             if (last && (c + 1) % j->unit == 0) {
                 acc -= (j->unit - 1) * mr * nr;
@@ -12337,9 +12341,11 @@ FCI_FN void fci_attention_task(void *arg, size_t task, uint32_t worker) {
     w.j = j;
     w.kv_head = task % j->a->n_kv_heads;
     size_t block = task / j->a->n_kv_heads, n_blocks;
-    for (w.lane = j->lanes; (n_blocks = (w.lane->n_q + j->queries - 1) / j->queries) <= block;
-         w.lane++)
+    for (w.lane = j->lanes;; w.lane++) {
+        n_blocks = (w.lane->n_q + j->queries - 1) / j->queries;
+        if (block < n_blocks) break;
         block -= n_blocks;
+    }
     // those with most keys come first, so that threads end together
     w.first = (n_blocks - 1 - block) * j->queries;
     w.rows = (size_t)fci_min(j->queries, w.lane->n_q - w.first) * j->group;
@@ -14566,7 +14572,7 @@ FCI_FN fc_code fci_weights_view(fc_model *m, const fci_weights_wanted *w, const 
                                 uint64_t first, uint64_t n, fci_matrix *out, fc_error *err) {
     const uint64_t stored = t->rank == 3 ? t->shape[0] * t->shape[1] : t->shape[0],
                    row_bytes = t->bytes / stored;
-    const bool turned = fci_config_has(m, FCI_TRAIT_HEADS_TURN) && w->row->slot == FCI_QKV;
+    const bool by_head = fci_config_has(m, FCI_TRAIT_HEADS_TURN) && w->row->slot == FCI_QKV;
     memset(out, 0, sizeof *out);
     out->type = t->type;
     out->rows = n;
@@ -14576,7 +14582,7 @@ FCI_FN fc_code fci_weights_view(fc_model *m, const fci_weights_wanted *w, const 
     out->cols = out->transposed ? t->shape[0] : t->shape[t->rank - 1];
     out->data = (const char *)t->data + first * row_bytes;
     if (t->rank == 3) out->data = (const char *)t->data + w->expert * n * row_bytes;
-    if (turned) {
+    if (by_head) {
         out->run = m->hyper.head_dim;
         out->step = 3 * out->run;
         out->data = (const char *)t->data + first / n * out->run * row_bytes;
@@ -15635,7 +15641,7 @@ FCI_FN size_t fci_engine_forms(const fc_model *m) {
 }
 
 // The table of a block's rotary embedding; its rows are e->positions.
-FCI_FN float *fci_engine_turns(const fci_engine *e, size_t rope) {
+FCI_FN float *fci_engine_cos_sin(const fci_engine *e, size_t rope) {
     return e->cos_sin + rope * e->n_forms * e->max_length * (size_t)e->m->hyper.rotary_dim;
 }
 
@@ -15653,7 +15659,7 @@ FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
     const fci_hyper *h = &e->m->hyper;
     const fci_rope *r = &h->ropes[rope];
     const size_t half = (size_t)h->rotary_dim / 2;
-    float *cos_sin = fci_engine_turns(e, rope) + form * e->max_length * 2 * half;
+    float *cos_sin = fci_engine_cos_sin(e, rope) + form * e->max_length * 2 * half;
     for (size_t j = 0; j < half; j++) {
         double f = fci_engine_frequency(h, r, form, j);
         for (size_t p = 0; p < e->max_length; p++) {
@@ -15676,7 +15682,7 @@ FCI_FN uint64_t fci_engine_widest(const fci_hyper *h) {
     return h->n_experts ? fci_max(q, h->hidden) : q;
 }
 
-FCI_FN uint64_t fci_engine_turns_bytes(const fc_model *m, size_t max_length) {
+FCI_FN uint64_t fci_engine_cos_sin_bytes(const fc_model *m, size_t max_length) {
     return fci_engine_ropes(m) * fci_engine_forms(m) * max_length * m->hyper.rotary_dim *
            sizeof(float);
 }
@@ -15707,7 +15713,7 @@ FCI_FN void fci_engine_buffers(fci_engine *e, fci_group *g) {
     fci_each(g, &e->packed, fci_engine_packed_bytes(e->m, most), 1, "packed rows");
     fci_each(g, &e->fed, fci_engine_fed_bytes(e->m, rows), 1, "packed rows");
     fci_each(g, &e->scratch, fci_engine_scratch(e->m), 1, "scratch");
-    fci_each(g, &e->cos_sin, fci_max(fci_engine_turns_bytes(e->m, e->max_length), 1), 1,
+    fci_each(g, &e->cos_sin, fci_max(fci_engine_cos_sin_bytes(e->m, e->max_length), 1), 1,
              "rotary table");
     fci_each(g, &e->input, h->traits & FCI_TRAIT_PARALLEL ? rows : 0, hidden, "rows");
     fci_each(g, &e->scores, rows, h->n_experts * f, "router");
@@ -15924,15 +15930,15 @@ FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *
 }
 
 // Norm and rotary embedding of queries or keys, in place. The norm is per head or over all heads.
-FCI_FN void fci_engine_turn(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x,
-                            size_t rows, uint32_t n_heads) {
+FCI_FN void fci_engine_rotate(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x,
+                              size_t rows, uint32_t n_heads) {
     const fci_hyper *h = &e->m->hyper;
     const size_t head = (size_t)h->head_dim, n = n_heads * head;
     if (norm->weight && (h->traits & FCI_TRAIT_QK_NORM)) fci_engine_norm(e, norm, x, rows, n, x);
     else if (norm->weight) fci_engine_norm(e, norm, x, rows * n_heads, head, x);
     if (l->kind.rope)
         fci_rows_rope(&e->m->c, x, n, rows, n_heads, (uint32_t)head, (uint32_t)h->rotary_dim,
-                      h->rope_interleaved, fci_engine_turns(e, l->kind.rope - 1), e->positions);
+                      h->rope_interleaved, fci_engine_cos_sin(e, l->kind.rope - 1), e->positions);
 }
 
 FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fci_lane *lanes,
@@ -15946,8 +15952,8 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
     a.window = l->kind.window;
     fci_engine_norm_pack(e, e->x, rows, &l->attn_norm);
     fci_engine_gemm(e, FCI_GEMM_STORE, qkv, 3, rows);
-    fci_engine_turn(e, l, &l->q_norm, q, rows, a.n_heads);
-    fci_engine_turn(e, l, &l->k_norm, k, rows, a.n_kv_heads);
+    fci_engine_rotate(e, l, &l->q_norm, q, rows, a.n_heads);
+    fci_engine_rotate(e, l, &l->k_norm, k, rows, a.n_kv_heads);
     for (size_t i = 0; i < n_lanes; i++) {
         fci_attention_lane *to = &e->attention_lanes[i];
         to->q = q + lanes[i].row * a.ldq;
@@ -16363,14 +16369,14 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
 enum { FCI_REFERENCE_CHUNK = 256 }; // rows of W per sum in float32; chunks are summed in double
 
 // Whether outputs are R n: only where logits are not changed further, and R is smaller than W.
-FCI_FN bool fci_distance_reference_turned(const fc_model *m, fc_metric metric) {
+FCI_FN bool fci_distance_reference_reduced(const fc_model *m, fc_metric metric) {
     return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) &&
            m->hyper.logit_cap == 0 && m->hyper.logit_divisor == 1 &&
            m->hyper.vocab > m->hyper.hidden;
 }
 
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
-    return (size_t)(fci_distance_reference_turned(m, metric) ? m->hyper.hidden : m->hyper.vocab);
+    return (size_t)(fci_distance_reference_reduced(m, metric) ? m->hyper.hidden : m->hyper.vocab);
 }
 
 // Buffers for computing R.
@@ -16381,14 +16387,14 @@ FCI_FN void fci_distance_reference_workspace(fci_reference *r, uint64_t d, fci_g
 }
 
 FCI_FN void fci_distance_reference_buffers(fci_reference *r, const fc_model *m, uint64_t n,
-                                           bool turned, fci_group *g) {
+                                           bool reduced, fci_group *g) {
     const uint64_t d = m->hyper.hidden;
     fci_each(g, &r->rows, n, d * sizeof(float), "original's output");
     fci_each(g, &r->lse, n, sizeof(double), "original's output");
     fci_each(g, &r->slots, n, sizeof *r->slots, "original's output");
     fci_each(g, &r->kept, r->n_kept + 1, r->width * sizeof(float), "original's output");
     fci_each(g, &r->owners, r->n_kept + 1, sizeof *r->owners, "original's output");
-    if (!turned) return;
+    if (!reduced) return;
     fci_each(g, &r->triangle, d, d * sizeof(float), "output weights");
     fci_each(g, &r->packed,
              fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)fci_max(d, r->batch),
@@ -16398,13 +16404,13 @@ FCI_FN void fci_distance_reference_buffers(fci_reference *r, const fc_model *m, 
 }
 
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions) {
-    const bool turned = fci_distance_reference_turned(m, metric);
+    const bool reduced = fci_distance_reference_reduced(m, metric);
     fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
     fci_reference r;
     memset(&r, 0, sizeof r);
     r.batch = FCI_ENGINE_ROWS;
-    fci_distance_reference_buffers(&r, m, n_positions, turned, &g);
-    if (turned) fci_distance_reference_workspace(&r, m->hyper.hidden, &g);
+    fci_distance_reference_buffers(&r, m, n_positions, reduced, &g);
+    if (reduced) fci_distance_reference_workspace(&r, m->hyper.hidden, &g);
     return g.bytes;
 }
 
@@ -16495,7 +16501,7 @@ FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric met
     const fc_model *m = e->m;
     const size_t n = t->starts[t->n_sequences];
     size_t most = (size_t)fci_max(e->capacity, e->head_rows);
-    bool turned = fci_distance_reference_turned(m, metric);
+    bool reduced = fci_distance_reference_reduced(m, metric);
     r->distance = &fci_distance_rows[metric];
     r->tokens = t;
     r->width = fci_reference_width(m, metric);
@@ -16505,10 +16511,10 @@ FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric met
                    (double)m->hyper.vocab * (double)t->n_sequences / (double)n;
     r->n_kept = r->distance->original ? (size_t)fci_min(n, kept / (r->width * sizeof(float))) : 0;
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
-    fci_distance_reference_buffers(r, m, n, turned, &g);
+    fci_distance_reference_buffers(r, m, n, reduced, &g);
     if (g.code) return g.code;
     memset(r->slots, 0xff, n * sizeof *r->slots);
-    return turned ? fci_distance_reference_factor(e, r, err) : FC_OK;
+    return reduced ? fci_distance_reference_factor(e, r, err) : FC_OK;
 }
 
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
@@ -20219,8 +20225,8 @@ FCI_FN fc_code fci_convert_experts(fci_export *x, const fci_tensor_row *row, uin
 }
 
 // q, k and v in GPT-NeoX's directories, which alternate by head.
-FCI_FN fc_code fci_convert_turns(fci_export *x, const char *weight, const char *bias,
-                                 const fci_convert_part_list *list) {
+FCI_FN fc_code fci_convert_by_head(fci_export *x, const char *weight, const char *bias,
+                                   const fci_convert_part_list *list) {
     const uint64_t head = x->m->hyper.head_dim, heads = list->matrices[0].rows / head,
                    shape[2] = {list->rows, list->matrices[0].cols};
     fci_out *o =
@@ -20268,7 +20274,7 @@ FCI_FN fc_code fci_convert_matrix(fci_export *x, const fci_tensor_row *row, uint
     fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
     fci_architecture_name(pattern, number, 0, ".bias", bias, sizeof bias);
     if (list.n == 3 && (traits & FCI_TRAIT_HEADS_TURN))
-        return fci_convert_turns(x, name, bias, &list);
+        return fci_convert_by_head(x, name, bias, &list);
     fc_code code =
         in_block && (traits & FCI_TRAIT_TRANSPOSED)
             ? fci_convert_transposed(x, name, &list)
