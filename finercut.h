@@ -13573,7 +13573,7 @@ struct fc_model {
 
 // Whether the model is a GGUF file.
 FCI_FN bool fci_config_is_gguf(const fc_model *m);
-// it is of use
+// Marks a tensor of the files as used.
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
 // one of them
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
@@ -13583,14 +13583,14 @@ FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
 FCI_FN double fci_config_yarn_scale(double factor, double mscale);
 // The settings of the text model, where it is part of a multimodal one.
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
-// Hyperparameters from config.json.
+// Reads hyperparameters from config.json.
 FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
                                fc_error *err);
-// Hyperparameters from the keys of a GGUF file.
+// Reads hyperparameters from the keys of a GGUF file.
 FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err);
-// "[64, 160]"
+// A shape as "[64, 160]".
 FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to);
-// "block_configs" in the form of DeciLM, with what vLLM wants to know of each block.
+// Appends "block_configs" as in DeciLM, with what vLLM needs for each block.
 FCI_FN void fci_config_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b);
 
 // ---- private to this section
@@ -19986,7 +19986,7 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) 
     return p;
 }
 
-// A stored tensor as it is, or its rows in another order.
+// Lists a stored tensor, with its rows in another order if needed.
 FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, const fc_tensor *t,
                                fci_order order) {
     fci_out *o = fci_export_add(x, name, t->type, t->rank, t->shape);
