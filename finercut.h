@@ -12604,7 +12604,7 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
 typedef double (*fci_peak_fn)(size_t rounds, float *x);
 #define FCI_PEAK_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
-// with the instructions of the build
+// With the instructions of the build.
 FCI_FN double fci_peak_scalar(size_t rounds, float *x) {
     fci_lanes a, b, s0, s1, s2;
     fci_lanes_load(&a, x, FCI_LANES, 0);
@@ -13435,7 +13435,7 @@ static const fci_refusal fci_refusals[] = {
     {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
 };
 
-// "llama, ..." for errors
+// Lists the known families for errors: "llama, ..."
 FCI_FN void fci_architecture_known(char *out, size_t size);
 // The size of an extent in this model.
 FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
@@ -13575,7 +13575,7 @@ struct fc_model {
 FCI_FN bool fci_config_is_gguf(const fc_model *m);
 // Marks a tensor of the files as used.
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
-// one of them
+// Whether the model has one of the traits.
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
 // Takes the next name of "a|b|c" off `names` into `one`; false at the end.
 FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
@@ -14877,7 +14877,7 @@ FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err
     return FC_OK;
 }
 
-// "a, b, ..."
+// Appends to a list "a, b, ...".
 FCI_FN FCI_PRINTF(3, 4) void fci_weights_say(char *out, size_t size, const char *format, ...) {
     size_t n = strlen(out);
     va_list args;
@@ -19800,7 +19800,7 @@ static const char *const fci_export_formats[FC_EXPORT_COUNT] = {"hf", "hf-masked
                                                                 "gguf-masked"};
 FCI_ENUM(fc_export_format, "format", fci_export_formats)
 
-// order of the rows of each head of q and k, by how rotary pairs are stored
+// The order of the rows of each head of q and k, by how rotary pairs are stored.
 typedef enum fci_order {
     FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
 } fci_order;
@@ -19860,7 +19860,7 @@ FCI_FN bool fci_export_masked(const fci_export *x);
 FCI_FN bool fci_export_to_gguf(const fci_export *x);
 // Whether the output lacks a sublayer, by the mask or as the model does. Masked files lack nothing.
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind);
-// "attn.3, ffn.7"
+// Appends the removed sublayers: "attn.3, ffn.7".
 FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote);
 // The plan's executed steps, without the scores of sublayers that stay.
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
@@ -20538,7 +20538,7 @@ FCI_FN void fci_metadata_keys_copy(fci_keys *k, const char *key, const fci_kv *k
     fci_put(&k->b, kv->data, (size_t)kv->bytes);
 }
 
-// "llama.block_count"
+// A key of the architecture: "llama.block_count".
 FCI_FN const char *fci_metadata_key(const fci_export *x, const char *suffix, char *key,
                                     size_t size) {
     const char *name = x->deci ? FCI_PRUNED_GGUF : x->m->architecture->gguf;
@@ -22644,13 +22644,10 @@ FCI_FN void fci_made_chat(const fc_container *g, fci_buffer *b) {
     fci_puts(b, "]");
 }
 
-// tokenizer_config.json
+// Appends tokenizer_config.json.
 FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
-    static const char *const names[] = {"bos", "eos", "unknown", "padding"}, *const keys[] = {
-                                                                                 "bos_token",
-                                                                                 "eos_token",
-                                                                                 "unk_token",
-                                                                                 "pad_token"};
+    static const char *const names[] = {"bos", "eos", "unknown", "padding"};
+    static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
     char key[64];
     uint64_t id;
     fci_json_put(b, "{\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
