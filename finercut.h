@@ -290,10 +290,10 @@ typedef struct fc_io {
 /* parallel_for calls fn(arg, task, worker) once for every task in [0, n_tasks), worker in
    [0, n_threads), no two tasks of one worker at a time, and returns when all are done. NULL: a pool
    of the library's own. */
+typedef void fc_task(void *arg, size_t task, uint32_t worker);
 typedef struct fc_par {
     uint32_t n_threads; /* 0 = one per available core */
-    void (*parallel_for)(void *user, size_t n_tasks,
-                         void (*fn)(void *arg, size_t task, uint32_t worker), void *arg);
+    void (*parallel_for)(void *user, size_t n_tasks, fc_task *fn, void *arg);
     void *user;
 } fc_par;
 
@@ -4746,6 +4746,7 @@ FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *ou
 FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
                               uint64_t *out, fc_error *err) {
     char expected[96];
+    *out = 0;
     snprintf(expected, sizeof expected, low == high ? "%llu" : "a whole number from %llu to %llu",
              (unsigned long long)low, (unsigned long long)high);
     if (!fci_json_is(n, FCI_JSON_NUMBER) || !n->is_integer || n->integer < low || n->integer > high)
@@ -17240,9 +17241,10 @@ FCI_FN fc_code fci_plan_read_word(const fci_plan_field *f, const fci_json *v, fc
 // A number, or null for one that was not finite.
 FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double low, double *out,
                                   fc_error *err) {
+    *out = (double)NAN;
     if (!fci_json_is(v, FCI_JSON_NULL) && !fci_json_is(v, FCI_JSON_NUMBER))
         return fci_json_bad(err, v, name, "a number or null");
-    *out = v->type == FCI_JSON_NULL ? (double)NAN : v->number;
+    if (v->type == FCI_JSON_NUMBER) *out = v->number;
     return *out < low ? fci_json_bad(err, v, name, "a number from 0") : FC_OK;
 }
 
@@ -24094,6 +24096,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_EACH_SQUARE
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_WORK
+#undef FCI_ENUM
 #undef FCI_EVERY_ROPE
 #undef FCI_EXPORT_AGAIN
 #undef FCI_EXPORT_GONE
@@ -24136,6 +24139,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_LESS
 #undef FCI_LITTLE_ENDIAN
 #undef FCI_MAX
+#undef FCI_MEMORY
 #undef FCI_NEON
 #undef FCI_NEON_ADD
 #undef FCI_NEON_BF16

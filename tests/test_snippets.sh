@@ -26,4 +26,28 @@ sed -n '/^## In your own program/,/^Check the errors/p' README.md |
 } >"$t_dir/readme.c"
 t_ok "README's code compiles" $CC -std=c99 -O1 -Wall -Wextra -Werror -I. "$t_dir/readme.c" \
     -o "$t_dir/readme" -lm -pthread
+
+# The example that gives the library everything: the same plan as the command line's, and its stop
+# button.
+finercut=${FINERCUT:-./finercut} model=tests/data/llama_f16.gguf text=examples/demo/calibration.txt
+t_ok "the embedding compiles" $CC -std=c99 -O0 -DFINERCUT_STATIC -Wall -Wextra -Werror \
+    examples/embed.c -o "$t_dir/embed" -lm -pthread
+steps() { # to a few digits, as compilers differ in how they round
+    sed -n 's/\("score": [0-9.]\{8\}\).*/\1/; /"step":/p' "$1"
+}
+embeds() {
+    "$t_dir/embed" $model $text 2>"$t_dir/err" >"$t_dir/out" &&
+        grep -q 'bytes of SVG' "$t_dir/out" && grep -q searching "$t_dir/err" &&
+        "$finercut" prune $model --text $text --samples 4 --length 64 --remove 25% --quiet \
+            -o "$t_dir/cli.json" &&
+        steps "$t_dir/out" >"$t_dir/a" && [ -s "$t_dir/a" ] &&
+        steps "$t_dir/cli.json" | diff - "$t_dir/a"
+}
+stops() {
+    ! "$t_dir/embed" $model $text -1 2>"$t_dir/err" >"$t_dir/out" &&
+        grep -q '^cancelled' "$t_dir/err" && [ ! -s "$t_dir/out" ]
+}
+t_ok "memory to memory" embeds
+t_ok "the stop button" stops
+t_ok "in 60 lines" [ "$(wc -l <examples/embed.c)" -le 60 ]
 t_end snippets
