@@ -17,18 +17,21 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: inspect FILE.safetensors|FILE.gguf|DIRECTORY\n");
         return 2;
     }
-    fc_container *c = fc_container_open(argv[1], NULL, &err); // NULL: malloc, files, one thread a core
+    // NULL: malloc, files, one thread a core
+    fc_container *c = fc_container_open(argv[1], NULL, &err);
     if (!c) {
         fprintf(stderr, "inspect: %s\n", err.msg);
         return 1;
     }
     size_t n = fc_container_tensor_count(c);
-    printf("%s, %llu bytes, %zu tensors\n", fc_container_kind(c), (unsigned long long)fc_container_bytes(c), n);
+    printf("%s, %llu bytes, %zu tensors\n", fc_container_kind(c),
+           (unsigned long long)fc_container_bytes(c), n);
     for (size_t i = 0; i < n; i++) {
         const fc_tensor *t = fc_container_tensor(c, i);
         print_name(t);
         printf("  %s [", fc_dtype_name(t->type));
-        for (uint32_t d = 0; d < t->rank; d++) printf("%s%llu", d ? ", " : "", (unsigned long long)t->shape[d]);
+        for (uint32_t d = 0; d < t->rank; d++)
+            printf("%s%llu", d ? ", " : "", (unsigned long long)t->shape[d]);
         printf("]\n");
     }
     fc_container_close(c);

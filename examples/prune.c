@@ -1,4 +1,5 @@
-// FinerCut in one page: removes a quarter of a model's sublayers, saves the plan and tells what it cost.
+// FinerCut in one page: removes a quarter of a model's sublayers, saves the plan and tells what it
+// cost.
 //   cc -O2 examples/prune.c -o prune -lm -pthread
 //   ./prune examples/demo examples/demo/calibration.txt examples/demo/heldout.txt
 #define FINERCUT_IMPLEMENTATION
@@ -25,8 +26,8 @@ static fc_plan *plan_removal(fc_model *m, const fc_tokens *calibration, fc_error
 static double perplexity(fc_model *m, const fc_text *text, const uint8_t *mask, fc_error *err) {
     fc_tokens whole = {0}, windows = {0};
     fc_perplexity result = {0};
-    int ok = !fc_tokenize(fc_model_tokenizer(m, err), text->bytes, text->length, FINERCUT_TOKENIZE_SPECIAL,
-                          &whole, err) &&
+    int ok = !fc_tokenize(fc_model_tokenizer(m, err), text->bytes, text->length,
+                          FINERCUT_TOKENIZE_SPECIAL, &whole, err) &&
              !fc_tokens_windows(&whole, 256, &windows, err) &&
              !fc_eval_perplexity(m, &windows, mask, NULL, &result, err);
     fc_tokens_free(&windows);
@@ -37,18 +38,20 @@ static double perplexity(fc_model *m, const fc_text *text, const uint8_t *mask, 
 static int prune(fc_model *m, const fc_text *calibration_text, const fc_text *text, fc_error *err) {
     fc_tokens calibration = {0};
     const fc_tokenizer *t = fc_model_tokenizer(m, err);
-    if (!t ||
-        fc_calibration_cut(t, calibration_text->bytes, calibration_text->length, 10, 256, &calibration, err))
+    if (!t || fc_calibration_cut(t, calibration_text->bytes, calibration_text->length, 10, 256,
+                                 &calibration, err))
         return 1;
     fc_plan *plan = plan_removal(m, &calibration, err);
     fc_tokens_free(&calibration);
     size_t size = 2 * (size_t)fc_model_config(m)->n_blocks;
     uint8_t *mask = (uint8_t *)calloc(size, 1);
     size_t n = plan ? fc_plan_about(plan)->n_steps : 0;
-    int ok = plan && mask && !fc_plan_save(plan, "plan.json", err) && !fc_plan_mask(plan, m, n, mask, size, err);
+    int ok = plan && mask && !fc_plan_save(plan, "plan.json", err) &&
+             !fc_plan_mask(plan, m, n, mask, size, err);
     double before = ok ? perplexity(m, text, NULL, err) : -1;
     double after = before > 0 ? perplexity(m, text, mask, err) : -1;
-    if (after > 0) printf("\nremoved %zu sublayers: perplexity %.4g before, %.4g after\n", n, before, after);
+    if (after > 0)
+        printf("\nremoved %zu sublayers: perplexity %.4g before, %.4g after\n", n, before, after);
     free(mask);
     fc_plan_free(plan);
     return !(after > 0);

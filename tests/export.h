@@ -1,4 +1,5 @@
-// What tests of exports share: paths of their own, logits of a few tokens, plans by names, folders that go whole.
+// What tests of exports share: paths of their own, logits of a few tokens, plans by names, folders
+// that go whole.
 #ifndef EXPORT_H
 #define EXPORT_H
 #include "t.h"
@@ -62,7 +63,9 @@ FCI_FN kept logits_of(fc_model *m, const uint8_t *mask) {
 FCI_FN kept logits_under(fc_model *m, const fc_plan *plan) { // NULL: the whole model
     uint8_t mask[256];
     fc_error err;
-    if (plan) T_OK(fc_plan_mask(plan, m, fc_plan_about(plan)->n_steps, mask, sizeof mask, &err) == FC_OK, "%s", err.msg);
+    if (plan)
+        T_OK(fc_plan_mask(plan, m, fc_plan_about(plan)->n_steps, mask, sizeof mask, &err) == FC_OK,
+             "%s", err.msg);
     return logits_of(m, plan ? mask : NULL);
 }
 
@@ -83,7 +86,8 @@ FCI_FN fc_plan *plan_of(const fc_model *m, const char *names) {
     fc_error err;
     fc_plan *p = fci_plan_new(NULL, &err);
     if (!T_OK(p != NULL, "%s", err.msg)) return NULL;
-    snprintf(p->info.model.fingerprint, sizeof p->info.model.fingerprint, "%s", fc_model_fingerprint(m));
+    snprintf(p->info.model.fingerprint, sizeof p->info.model.fingerprint, "%s",
+             fc_model_fingerprint(m));
     p->info.model.n_blocks = fc_model_config(m)->n_blocks;
     p->info.candidates = names[0] == 'b' ? FC_CANDIDATES_BLOCKS : FC_CANDIDATES_SUBLAYERS;
     p->info.search = FC_SEARCH_RANDOM;

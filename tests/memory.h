@@ -1,5 +1,5 @@
-// A world for tests: named files in memory, an allocator that counts and fails when told, reads that fail
-// when told. Include after finercut.h.
+// A world for tests: named files in memory, an allocator that counts and fails when told, reads
+// that fail when told. Include after finercut.h.
 #ifndef MEMORY_H
 #define MEMORY_H
 #include <errno.h>
@@ -96,7 +96,9 @@ static int memory_open(void *user, const char *path, void **file, uint64_t *size
 static int memory_read(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
     memory *m = (memory *)user;
     const memory_file *f = (const memory_file *)file;
-    if (memory_due(++m->reads, m->fail_read, m->fail_always) || offset > f->size || length > f->size - offset) return EIO;
+    if (memory_due(++m->reads, m->fail_read, m->fail_always) || offset > f->size ||
+        length > f->size - offset)
+        return EIO;
     memcpy(buffer, (const char *)f->data + offset, length);
     return 0;
 }

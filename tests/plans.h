@@ -7,7 +7,9 @@ FCI_FN size_t plans_differ(const fc_plan *a, const fc_plan *b) {
     const size_t n = fc_plan_about(a)->n_steps, m = fc_plan_about(b)->n_steps;
     for (size_t i = 0; i < n || i < m; i++) {
         const fc_step *x = fc_plan_step(a, i), *y = fc_plan_step(b, i);
-        if (!x || !y || x->removed != y->removed || memcmp(&x->score, &y->score, sizeof x->score) != 0) return i + 1;
+        if (!x || !y || x->removed != y->removed ||
+            memcmp(&x->score, &y->score, sizeof x->score) != 0)
+            return i + 1;
     }
     return 0;
 }

@@ -39,7 +39,8 @@ static char *t_read(const char *path, size_t *size) {
     char *p = NULL;
     long n;
     if (!f) return NULL;
-    if (fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) >= 0 && (p = (char *)malloc((size_t)n + 1)) != NULL) {
+    if (fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) >= 0 &&
+        (p = (char *)malloc((size_t)n + 1)) != NULL) {
         rewind(f);
         if (fread(p, 1, (size_t)n, f) != (size_t)n) {
             free(p);

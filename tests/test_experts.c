@@ -1,6 +1,7 @@
-/* Experts whose router gives scores that say nothing: NaN, infinite, or too large. An error that names the block, in
-   every way a model is run; never an expert twice, which once wrote past a buffer; and scores that are only large are
-   fine. Run under the address sanitizer by `make check`. */
+/* Experts whose router gives scores that say nothing: NaN, infinite, or too large. An error that
+   names the block, in every way a model is run; never an expert twice, which once wrote past a
+   buffer; and scores that are only large are fine. Run under the address sanitizer by `make check`.
+   */
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
@@ -48,7 +49,8 @@ static fc_model *world_open(world *w) {
 }
 
 static void put(char *to, fc_dtype type, size_t i, float value) {
-    const uint16_t half = type == FC_DTYPE_F16 ? fci_number_f32_to_f16(value) : fci_f32_to_bf16(value);
+    const uint16_t half =
+        type == FC_DTYPE_F16 ? fci_number_f32_to_f16(value) : fci_f32_to_bf16(value);
     if (type == FC_DTYPE_F32) memcpy(to + 4 * i, &value, 4);
     else memcpy(to + 2 * i, &half, 2);
 }
@@ -62,7 +64,8 @@ static uint32_t spoil(world *w, int expert, float value) {
     while (block > 0 && !m->layers[block].experts) block--;
     const fci_matrix *r = &m->layers[block].router.matrix;
     char *at = data + ((const char *)r->data - data);
-    T_OK(r->type == FC_DTYPE_F32 || r->type == FC_DTYPE_F16 || r->type == FC_DTYPE_BF16, "%s: router of type %s", w->path, fc_dtype_name(r->type));
+    T_OK(r->type == FC_DTYPE_F32 || r->type == FC_DTYPE_F16 || r->type == FC_DTYPE_BF16,
+         "%s: router of type %s", w->path, fc_dtype_name(r->type));
     for (size_t row = 0; row < r->rows; row++)
         for (size_t k = 0; k < r->cols && (expert < 0 || row == (size_t)expert); k++)
             put(at + row * r->row_bytes, r->type, k, value);
@@ -91,7 +94,8 @@ static int take_rows(void *user, const float *rows, size_t n) {
 static void refused(const char *what, fc_code code, const char *msg, uint32_t block) {
     char name[32];
     snprintf(name, sizeof name, "block %u:", block);
-    T_OK(code == FC_ERR_NUMERIC && strstr(msg, name) && strstr(msg, "router"), "%s: %s: %s", what, fc_code_name(code), msg);
+    T_OK(code == FC_ERR_NUMERIC && strstr(msg, name) && strstr(msg, "router"), "%s: %s: %s", what,
+         fc_code_name(code), msg);
 }
 
 /* Every way to run a model says which block is to blame. */
@@ -106,8 +110,12 @@ static void all_refused(world *w, uint32_t block) {
     if (!m) return;
     refused("logits", fc_logits(m, &t, NULL, NULL, take_rows, &n, &err), err.msg, block);
     refused("perplexity", fc_eval_perplexity(m, &t, NULL, NULL, &p, &err), err.msg, block);
-    refused("speed", fc_speed_prompt(m, &(fc_speed_desc){.tokens = 8, .all_logits = 1, .repeat = 1}, &speed, &err), err.msg, block);
-    refused("speed", fc_speed_generate(m, &(fc_speed_desc){.tokens = 8, .repeat = 1}, &speed, &err), err.msg, block);
+    refused("speed",
+            fc_speed_prompt(m, &(fc_speed_desc){.tokens = 8, .all_logits = 1, .repeat = 1}, &speed,
+                            &err),
+            err.msg, block);
+    refused("speed", fc_speed_generate(m, &(fc_speed_desc){.tokens = 8, .repeat = 1}, &speed, &err),
+            err.msg, block);
     for (int search = 0; search < FC_SEARCH_RANDOM; search++) {
         fc_prune_desc desc;
         memset(&desc, 0, sizeof desc);
@@ -135,7 +143,9 @@ static void test_masked(world *w, uint32_t block) {
     fc_model *m = world_open(w);
     memset(mask, 1, sizeof mask);
     mask[2 * block + 1] = 0;
-    if (m) T_OK(fc_eval_perplexity(m, &t, mask, NULL, &p, &err) == FC_OK, "%s: without its FFN: %s", w->path, err.msg);
+    if (m)
+        T_OK(fc_eval_perplexity(m, &t, mask, NULL, &p, &err) == FC_OK, "%s: without its FFN: %s",
+             w->path, err.msg);
     fc_model_close(m);
 }
 
@@ -155,7 +165,8 @@ static void test_file(const char *path, const char *config, const char *weights)
 /* The choice itself, on scores of every kind. */
 static void test_choice(void) {
     enum { N = 6 };
-    static const float kinds[] = {0, 1, -1, 3.4e38f, -3.4e38f, 1e-45f, (float)NAN, (float)INFINITY, -(float)INFINITY};
+    static const float kinds[] = {
+        0, 1, -1, 3.4e38f, -3.4e38f, 1e-45f, (float)NAN, (float)INFINITY, -(float)INFINITY};
     static const size_t n_kinds = sizeof kinds / sizeof kinds[0];
     fc_model m;
     fci_engine e;
@@ -200,8 +211,9 @@ static void set(world *w, const fci_matrix *to, size_t row, size_t col, float va
     put(data + ((const char *)to->data - data) + row * to->row_bytes, to->type, col, value);
 }
 
-/* A candidate without which a router strays scores NaN, as one whose logits are not finite, and another one is removed. Here
-   attn.0 makes one number so large that the norm leaves nothing of the others, which the router would magnify. */
+/* A candidate without which a router strays scores NaN, as one whose logits are not finite, and
+   another one is removed. Here attn.0 makes one number so large that the norm leaves nothing of the
+   others, which the router would magnify. */
 static void test_candidate(int search) {
     world w;
     fc_tokens t = some_tokens();
@@ -212,9 +224,11 @@ static void test_candidate(int search) {
     const fci_layer *l = &m->layers[0];
     const size_t d = (size_t)m->hyper.hidden;
     for (size_t row = 0; row < m->embedding.rows; row++)
-        for (size_t k = 0; k < d; k++) set(&w, &m->embedding, row, k, k == 1 ? 1 : 0.01f * (float)((row + k) % 7));
+        for (size_t k = 0; k < d; k++)
+            set(&w, &m->embedding, row, k, k == 1 ? 1 : 0.01f * (float)((row + k) % 7));
     for (size_t row = 0; row < d; row++)
-        for (size_t k = 0; k < l->o.matrix.cols; k++) set(&w, &l->o.matrix, row, k, row ? 0 : 1000.0f * (float)(k + 1));
+        for (size_t k = 0; k < l->o.matrix.cols; k++)
+            set(&w, &l->o.matrix, row, k, row ? 0 : 1000.0f * (float)(k + 1));
     for (size_t row = 0; row < l->router.matrix.rows; row++)
         for (size_t k = 0; k < d; k++) set(&w, &l->router.matrix, row, k, k == 1 ? 1e38f : 0);
     fc_model_close(m);
@@ -227,8 +241,10 @@ static void test_candidate(int search) {
     fc_plan *plan = m ? fc_prune(m, &desc, &err) : NULL;
     if (T_OK(plan != NULL, "%s: %s", fc_search_name(desc.search), err.msg)) {
         const fc_step *s = fc_plan_step(plan, 0);
-        T_OK(s->removed != 0 && isfinite(s->score), "%s: removed %u at %g", fc_search_name(desc.search), s->removed, s->score);
-        T_OK(s->scores[0].candidate == 0 && isnan(s->scores[0].value), "%s: attn.0: %g", fc_search_name(desc.search), s->scores[0].value);
+        T_OK(s->removed != 0 && isfinite(s->score), "%s: removed %u at %g",
+             fc_search_name(desc.search), s->removed, s->score);
+        T_OK(s->scores[0].candidate == 0 && isnan(s->scores[0].value), "%s: attn.0: %g",
+             fc_search_name(desc.search), s->scores[0].value);
     }
     fc_plan_free(plan);
     fc_model_close(m);

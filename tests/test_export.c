@@ -1,4 +1,5 @@
-// Exports read back: the same logits as the masked model, kept bytes unchanged, nothing left by a failure.
+// Exports read back: the same logits as the masked model, kept bytes unchanged, nothing left by a
+// failure.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
@@ -8,7 +9,8 @@ static bool out_exists(void) {
     return fci_platform_same(out, out);
 }
 
-static void check_export(const char *path, fc_export_format format, const char *names, double tolerance) {
+static void check_export(const char *path, fc_export_format format, const char *names,
+                         double tolerance) {
     fc_error err;
     fc_export_desc desc;
     fc_model *m = open_f32(path, &err), *again;
@@ -20,12 +22,15 @@ static void check_export(const char *path, fc_export_format format, const char *
     remove_tree(out);
     fc_code code = fc_export(m, plan, &desc, &err);
     if (T_OK(code == FC_OK, "%s to %s: %s", path, fc_export_format_name(format), err.msg) &&
-        T_OK((again = open_f32(out, &err)) != NULL, "%s to %s: %s", path, fc_export_format_name(format), err.msg)) {
+        T_OK((again = open_f32(out, &err)) != NULL, "%s to %s: %s", path,
+             fc_export_format_name(format), err.msg)) {
         const double d = apart(logits_under(m, plan), logits_of(again, NULL));
-        T_OK(d <= tolerance, "%s to %s: logits differ by %g", path, fc_export_format_name(format), d);
+        T_OK(d <= tolerance, "%s to %s: logits differ by %g", path, fc_export_format_name(format),
+             d);
         fc_model_close(again);
     }
-    T_OK(format == FC_EXPORT_GGUF || format == FC_EXPORT_GGUF_MASKED || fc_export(m, plan, &desc, &err) == FC_ERR_IO,
+    T_OK(format == FC_EXPORT_GGUF || format == FC_EXPORT_GGUF_MASKED ||
+             fc_export(m, plan, &desc, &err) == FC_ERR_IO,
          "a folder with files is not overwritten");
     fc_plan_free(plan);
     fc_model_close(m);
@@ -34,13 +39,18 @@ static void check_export(const char *path, fc_export_format format, const char *
 
 static void test_forms(void) {
     // The first block without attention, the second with nothing, the last without FFN.
-    static const char mixed[] = "attn.0 attn.1 ffn.1 ffn.11", whole[] = "attn.11 ffn.11 ffn.3 attn.3";
-    static const char *const inputs[] = {"tests/data/llama_f32_bias", "tests/data/llama_f16_sharded", "tests/data/llama_bf16_old_config",
-                                         "tests/data/llama_f16.gguf", "tests/data/llama_q4_1.gguf", "tests/data/llama_q8_0.gguf"};
+    static const char mixed[] = "attn.0 attn.1 ffn.1 ffn.11",
+                      whole[] = "attn.11 ffn.11 ffn.3 attn.3";
+    static const char *const inputs[] = {
+        "tests/data/llama_f32_bias",        "tests/data/llama_f16_sharded",
+        "tests/data/llama_bf16_old_config", "tests/data/llama_f16.gguf",
+        "tests/data/llama_q4_1.gguf",       "tests/data/llama_q8_0.gguf"};
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
         for (int f = 0; f < FC_EXPORT_COUNT; f++) {
-            const bool gguf = strstr(inputs[i], ".gguf") != NULL, to_gguf = f == FC_EXPORT_GGUF || f == FC_EXPORT_GGUF_MASKED;
-            check_export(inputs[i], (fc_export_format)f, "attn.0 ffn.1", gguf == to_gguf ? 0 : 2e-5);
+            const bool gguf = strstr(inputs[i], ".gguf") != NULL,
+                       to_gguf = f == FC_EXPORT_GGUF || f == FC_EXPORT_GGUF_MASKED;
+            check_export(inputs[i], (fc_export_format)f, "attn.0 ffn.1",
+                         gguf == to_gguf ? 0 : 2e-5);
             check_export(inputs[i], (fc_export_format)f, "", gguf == to_gguf ? 0 : 2e-5);
         }
     for (int f = 0; f < FC_EXPORT_COUNT; f++) {
@@ -67,7 +77,8 @@ static void test_bytes(void) {
         for (size_t i = 0; i < fc_container_tensor_count(was); i++) {
             const fc_tensor *t = fc_container_tensor(was, i), *now = fc_container_find(c, t->name);
             if (strncmp(t->name, "blk.0.ffn", 9) == 0) continue;
-            T_OK(now && now->type == t->type && now->bytes == t->bytes && memcmp(now->data, t->data, (size_t)t->bytes) == 0,
+            T_OK(now && now->type == t->type && now->bytes == t->bytes &&
+                     memcmp(now->data, t->data, (size_t)t->bytes) == 0,
                  "%s", t->name);
         }
     }
@@ -80,35 +91,46 @@ static void test_bytes(void) {
 static void test_refused(void) {
     fc_error err;
     fc_export_desc desc;
-    fc_model *m = fc_model_open("tests/data/llama_f16.gguf", NULL, &err), *other = fc_model_open("tests/data/llama_f32_bias", NULL, &err);
+    fc_model *m = fc_model_open("tests/data/llama_f16.gguf", NULL, &err),
+             *other = fc_model_open("tests/data/llama_f32_bias", NULL, &err);
     if (!T_OK(m && other, "%s", err.msg)) return;
     fc_plan *plan = plan_of(other, "ffn.0");
     memset(&desc, 0, sizeof desc);
     desc.format = FC_EXPORT_GGUF;
     desc.path = out;
-    T_OK(fc_export(m, plan, &desc, &err) == FC_ERR_MISMATCH, "a plan of another model: %s", err.msg);
+    T_OK(fc_export(m, plan, &desc, &err) == FC_ERR_MISMATCH, "a plan of another model: %s",
+         err.msg);
     desc.path = "tests/data/llama_f16.gguf";
-    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"), "output = input: %s", err.msg);
+    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"),
+         "output = input: %s", err.msg);
     desc.path = out;
     desc.format = FC_EXPORT_HF;
     desc.type = FC_DTYPE_Q8_0;
     T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT, "blocks in safetensors: %s", err.msg);
-    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT, "type from a directory to a directory: %s", err.msg);
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT,
+         "type from a directory to a directory: %s", err.msg);
     desc.format = FC_EXPORT_GGUF;
     desc.type = FC_DTYPE_Q8_0;
     T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT, "type from GGUF: %s", err.msg);
     T_OK(fc_export(other, NULL, &desc, &err) == FC_OK, "type from safetensors: %s", err.msg);
     T_OK(!fci_platform_same(back, out) && out_exists(), "it is there");
     desc.path = "tests/data/llama_f32_bias/config.json";
-    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"), "a file of the model's: %s", err.msg);
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"),
+         "a file of the model's: %s", err.msg);
     desc.path = "tests/data/README.md";
-    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "GGUF file to replace"), "a file of another kind: %s", err.msg);
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "GGUF file to replace"),
+         "a file of another kind: %s", err.msg);
     desc.path = "/proc/x";
     desc.type = FC_DTYPE_INVALID;
     if (fci_platform_free_bytes("/proc/") == 0) {
-        T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO && strstr(err.msg, "bytes of free space, got 0"), "no room: %s", err.msg);
+        T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO &&
+                 strstr(err.msg, "bytes of free space, got 0"),
+             "no room: %s", err.msg);
         desc.format = FC_EXPORT_HF;
-        T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO && strstr(err.msg, "bytes of free space, got 0"), "no room: %s", err.msg);
+        T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_IO &&
+                 strstr(err.msg, "bytes of free space, got 0"),
+             "no room: %s", err.msg);
     } else t_skip("no room for an export", "no file system without room here");
     remove_tree(out);
     fc_plan_free(plan);
@@ -116,9 +138,11 @@ static void test_refused(void) {
     fc_model_close(other);
 }
 
-// Placeholders are known by what they add, not by their bytes: other programs write zeros of other types.
+// Placeholders are known by what they add, not by their bytes: other programs write zeros of other
+// types.
 static void test_placeholders(void) {
-    static const unsigned char q4_0[18] = {0, 0x80, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88};
+    static const unsigned char q4_0[18] = {0,    0x80, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88,
+                                           0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88};
     unsigned char one[18], minus[2] = {0, 0x80};
     fc_tensor zeros = {0};
     fc_error err;
@@ -144,7 +168,8 @@ static void test_placeholders(void) {
     fc_plan_free(plan);
     fc_model_close(m);
     fc_container *c = fc_container_open(out, NULL, &err);
-    const fc_tensor *t = c ? fc_container_find(c, "blk.10.ffn_down.weight") : NULL; // the last: block 1 is gone
+    // the last: block 1 is gone
+    const fc_tensor *t = c ? fc_container_find(c, "blk.10.ffn_down.weight") : NULL;
     const uint64_t at = t ? t->offset : 0, n = t ? t->bytes : 0;
     T_OK(t && fci_config_all_zero(t), "a placeholder: %s", err.msg);
     fc_container_close(c);
@@ -191,7 +216,9 @@ static void test_failures(const char *path, fc_export_format format) {
     for (n = 0; n < 2000 && code; n++) {
         writes_left = n;
         code = fc_export(m, plan, &desc, &err);
-        if (code) T_OK(code == FC_ERR_IO && !out_exists() && world.live == live, "write %ld: %s", n, err.msg);
+        if (code)
+            T_OK(code == FC_ERR_IO && !out_exists() && world.live == live, "write %ld: %s", n,
+                 err.msg);
     }
     T_OK(code == FC_OK && n > 3, "%s: all writes: %s", path, err.msg);
     remove_tree(out);
@@ -201,7 +228,9 @@ static void test_failures(const char *path, fc_export_format format) {
         world.allocs = 0;
         world.fail_alloc = n;
         code = fc_export(m, plan, &desc, &err);
-        if (code) T_OK(code == FC_ERR_MEMORY && !out_exists() && world.live == live, "allocation %ld: %s", n, err.msg);
+        if (code)
+            T_OK(code == FC_ERR_MEMORY && !out_exists() && world.live == live, "allocation %ld: %s",
+                 n, err.msg);
     }
     world.fail_alloc = 0;
     T_OK(code == FC_OK && n > 3, "%s: all allocations: %s", path, err.msg);
@@ -213,7 +242,8 @@ static void test_failures(const char *path, fc_export_format format) {
 
 // Text becomes the same tokens in what is written, there and back.
 static void test_tokenizers(void) {
-    static const char text[] = "In the beginning God created\nthe heaven, 1234 times; and\t\xc3\xa9 \xe2\x82\xac.";
+    static const char text[] =
+        "In the beginning God created\nthe heaven, 1234 times; and\t\xc3\xa9 \xe2\x82\xac.";
     fc_error err;
     fc_export_desc desc;
     fc_tokens t[3];
@@ -226,8 +256,10 @@ static void test_tokenizers(void) {
         desc.format = i == 0 ? FC_EXPORT_GGUF : FC_EXPORT_HF_MASKED;
         desc.path = paths[i + (i < 2)];
         T_OK(i == 2 || fc_export(m, NULL, &desc, &err) == FC_OK, "%s", err.msg);
-        fc_code code = fc_tokenize(fc_model_tokenizer(m, &err), text, sizeof text - 1, 1, &t[i], &err);
-        T_OK(code == FC_OK && t[i].starts[1] == t[0].starts[1] && memcmp(t[i].ids, t[0].ids, t[0].starts[1] * sizeof *t[0].ids) == 0,
+        fc_code code =
+            fc_tokenize(fc_model_tokenizer(m, &err), text, sizeof text - 1, 1, &t[i], &err);
+        T_OK(code == FC_OK && t[i].starts[1] == t[0].starts[1] &&
+                 memcmp(t[i].ids, t[0].ids, t[0].starts[1] * sizeof *t[0].ids) == 0,
              "%s: other tokens: %s", paths[i], err.msg);
         fc_model_close(m);
     }

@@ -1,5 +1,6 @@
-// Every family in every format, under plans that leave much, little or nothing: what fc_export writes is the model that
-// was meant, to the logits; what it cannot write it refuses before anything is there.
+// Every family in every format, under plans that leave much, little or nothing: what fc_export
+// writes is the model that was meant, to the logits; what it cannot write it refuses before
+// anything is there.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
@@ -24,14 +25,17 @@ static const struct {
     choice what;
 } choices[] = {{"nothing", none}, {"attentions", attentions}, {"FFNs", ffns}, {"everything", all},
                {"all but the last block", but_last_block}, {"all but attn.0", but_first_attention},
-               {"all but the last FFN", but_last_ffn}, {"the first block", first_block}, {"attn.0, ffn.1", some}};
+               {"all but the last FFN", but_last_ffn}, {"the first block", first_block}, {
+                "attn.0, ffn.1", some}};
 
 static fc_plan *make_plan(const fc_model *m, choice what) {
     const uint32_t n = 2 * fc_model_config(m)->n_blocks;
     char names[4096] = "";
     size_t used = 0;
     for (uint32_t s = 0; s < n; s++)
-        if (what(s, n)) used += (size_t)snprintf(names + used, sizeof names - used, "%s%s.%u", used ? " " : "", s % 2 ? "ffn" : "attn", s / 2);
+        if (what(s, n))
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s.%u", used ? " " : "",
+                                     s % 2 ? "ffn" : "attn", s / 2);
     return plan_of(m, names);
 }
 
@@ -44,19 +48,21 @@ static uint32_t count(choice what, uint32_t n) {
 // Refused: by name, before anything is written, and in the words of one who has looked first.
 static void check_refusal(const fc_error *err, const char *what) {
     n_refused++;
-    T_OK((err->code == FC_ERR_UNSUPPORTED || err->code == FC_ERR_ARGUMENT) && strncmp(err->msg, "format ", 7) == 0 &&
-             !strstr(err->msg, "what was written"), "%s: %s", what, err->msg);
+    T_OK((err->code == FC_ERR_UNSUPPORTED || err->code == FC_ERR_ARGUMENT) &&
+             strncmp(err->msg, "format ", 7) == 0 && !strstr(err->msg, "what was written"),
+         "%s: %s", what, err->msg);
     T_OK(!fci_platform_same(out, out), "%s: nothing is left", what);
 }
 
-static void check_back(fc_model *m, const fc_plan *plan, choice removed, fc_export_format format, const char *what) {
+static void check_back(fc_model *m, const fc_plan *plan, choice removed, fc_export_format format,
+                       const char *what) {
     fc_error err;
     const uint32_t n = 2 * fc_model_config(m)->n_blocks;
     const bool masked = format == FC_EXPORT_HF_MASKED || format == FC_EXPORT_GGUF_MASKED;
     fc_model *again = open_f32(out, &err);
     if (!T_OK(again != NULL, "%s: %s", what, err.msg)) return;
-    T_OK(fc_model_config(again)->n_sublayers == (masked ? n : n - count(removed, n)), "%s: %u sublayers", what,
-         fc_model_config(again)->n_sublayers);
+    T_OK(fc_model_config(again)->n_sublayers == (masked ? n : n - count(removed, n)),
+         "%s: %u sublayers", what, fc_model_config(again)->n_sublayers);
     const double d = apart(logits_under(m, plan), logits_of(again, NULL));
     T_OK(d <= 1e-4, "%s: logits differ by %g", what, d);
     n_written++;
@@ -75,7 +81,8 @@ static void check_model(const char *path) {
         fc_plan *plan = make_plan(m, choices[i].what);
         for (int f = 0; f < FC_EXPORT_COUNT && plan; f++) {
             export.format = (fc_export_format)f;
-            snprintf(what, sizeof what, "%s without %s to %s", path, choices[i].name, fc_export_format_name(export.format));
+            snprintf(what, sizeof what, "%s without %s to %s", path, choices[i].name,
+                     fc_export_format_name(export.format));
             remove_tree(out);
             if (fc_export(m, plan, &export, &err)) check_refusal(&err, what);
             else check_back(m, plan, choices[i].what, export.format, what);
@@ -101,7 +108,8 @@ int main(void) {
     (void)t_shared;
     own_paths("test_export_back");
     T_OK(fci_platform_list("tests/data", each_model, NULL) == 0, "tests/data");
-    T_OK(n_written > 600 && n_refused > 20, "%d exports read back, %d refused", n_written, n_refused);
+    T_OK(n_written > 600 && n_refused > 20, "%d exports read back, %d refused", n_written,
+         n_refused);
     printf("%d exports read back, %d refused\n", n_written, n_refused);
     return t_end("test_export_back");
 }

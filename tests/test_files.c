@@ -17,7 +17,8 @@ static int failing_open(void *user, const char *path, void **file, uint64_t *siz
 
 // Every optional file of a model: absent is done without, any other failure is said.
 static void test_optional(void) {
-    static const char *const names[] = {"generation_config.json", "config.json", "model.safetensors", "tokenizer.json"};
+    static const char *const names[] = {"generation_config.json", "config.json",
+                                        "model.safetensors", "tokenizer.json"};
     static const int failures[] = {ENOENT, ENOTDIR, EACCES, EIO, EMFILE, ELOOP, ENAMETOOLONG};
     fc_env env;
     fc_error err;
@@ -41,16 +42,19 @@ static void test_optional(void) {
             failure = failures[f];
             snprintf(path, sizeof path, "examples/demo/%s", names[n]);
             fc_code code = fc_file_there(path, &env, &there, &err);
-            T_OK(there == 0 && code == (absent ? FC_OK : FC_ERR_IO), "%s, %d: %s", names[n], failures[f], err.msg);
+            T_OK(there == 0 && code == (absent ? FC_OK : FC_ERR_IO), "%s, %d: %s", names[n],
+                 failures[f], err.msg);
             if (n < 2) {
                 code = fc_end_tokens(m, &ends, &err);
-                T_OK(absent || n == 1 || code == FC_ERR_IO, "%s, %d: %s", names[n], failures[f], err.msg);
+                T_OK(absent || n == 1 || code == FC_ERR_IO, "%s, %d: %s", names[n], failures[f],
+                     err.msg);
                 T_OK(!absent || code == FC_OK, "%s, %d: %s", names[n], failures[f], err.msg);
                 fc_tokens_free(&ends);
             } else if (n == 3) {
                 T_OK(!fc_model_tokenizer(m, &err) && err.code == FC_ERR_IO, "%s", err.msg);
             } else if (n == 2) {
-                T_OK(!fc_container_open("examples/demo", &env, &err) && err.code == FC_ERR_IO, "%s", err.msg);
+                T_OK(!fc_container_open("examples/demo", &env, &err) && err.code == FC_ERR_IO, "%s",
+                     err.msg);
             }
             fc_model_close(m);
         }
@@ -63,29 +67,45 @@ static void test_limit(void) {
     char *bytes = (char *)calloc(100001, 1);
     if (!bytes) return;
     T_OK(fc_file_write(OUT, NULL, bytes, 100000, &err) == FC_OK, "%s", err.msg);
-    T_OK(fc_file_read(OUT, NULL, &text, &err) == FC_OK && text.length == 100000, "at the limit: %s", err.msg);
+    T_OK(fc_file_read(OUT, NULL, &text, &err) == FC_OK && text.length == 100000, "at the limit: %s",
+         err.msg);
     fc_text_free(&text);
     T_OK(fc_file_write(OUT, NULL, bytes, 100001, &err) == FC_OK, "%s", err.msg);
-    T_OK(fc_file_read(OUT, NULL, &text, &err) == FC_ERR_LIMIT && !text.bytes, "above it: %s", err.msg);
-    T_OK(fc_file_read("/dev/zero", NULL, &text, &err) != FC_OK && !text.bytes, "no end: %s", err.msg);
+    T_OK(fc_file_read(OUT, NULL, &text, &err) == FC_ERR_LIMIT && !text.bytes, "above it: %s",
+         err.msg);
+    T_OK(fc_file_read("/dev/zero", NULL, &text, &err) != FC_OK && !text.bytes, "no end: %s",
+         err.msg);
     remove(OUT);
     free(bytes);
 }
 
 static void test_kinds(void) {
-    static const struct { const char *text; size_t n; fc_output_kind kind; } rows[] = {
+    static const struct {
+        const char *text;
+        size_t n;
+        fc_output_kind kind;
+    } rows[] = {
 #define ROW(text, kind) {text, sizeof text - 1, kind}
         ROW("{\"format\": \"finercut-plan-1\"}", FC_OUTPUT_PLAN),
-        ROW(" \n{\"a\": [{\"format\": 1}, \"}\\\"\"], \"format\" :\n\"finercut-plan-2\"}", FC_OUTPUT_PLAN),
+        ROW(" \n{\"a\": [{\"format\": 1}, \"}\\\"\"], \"format\" :\n\"finercut-plan-2\"}",
+            FC_OUTPUT_PLAN),
         ROW("\xef\xbb\xbf{\"format\":\"finercut-plan-1\"}", FC_OUTPUT_PLAN),
         ROW("{\"b\": {\"format\": \"finercut-plan-1\"}}", FC_OUTPUT_ANY),
         ROW("[\"format\", \"finercut-plan-1\"]", FC_OUTPUT_ANY),
-        ROW("{\"format\": \"finercut\"}", FC_OUTPUT_ANY), ROW("{\"format\"", FC_OUTPUT_ANY), ROW("{", FC_OUTPUT_ANY),
-        ROW("<svg xmlns=\"\">", FC_OUTPUT_SVG), ROW("<?xml version='1.0'?>\n<svg >", FC_OUTPUT_SVG),
-        ROW("<html>", FC_OUTPUT_ANY), ROW("a <svg ", FC_OUTPUT_ANY),
-        ROW("step,candidate,value,exact,removed\n", FC_OUTPUT_CSV), ROW("step,price\n", FC_OUTPUT_ANY),
-        ROW("\x93NUMPY\x01", FC_OUTPUT_NPY), ROW("GGUF", FC_OUTPUT_GGUF), ROW("GGU", FC_OUTPUT_ANY),
-        ROW("\x02\0\0\0\0\0\0\0{}", FC_OUTPUT_SAFETENSORS), ROW("", FC_OUTPUT_COUNT)};
+        ROW("{\"format\": \"finercut\"}", FC_OUTPUT_ANY),
+        ROW("{\"format\"", FC_OUTPUT_ANY),
+        ROW("{", FC_OUTPUT_ANY),
+        ROW("<svg xmlns=\"\">", FC_OUTPUT_SVG),
+        ROW("<?xml version='1.0'?>\n<svg >", FC_OUTPUT_SVG),
+        ROW("<html>", FC_OUTPUT_ANY),
+        ROW("a <svg ", FC_OUTPUT_ANY),
+        ROW("step,candidate,value,exact,removed\n", FC_OUTPUT_CSV),
+        ROW("step,price\n", FC_OUTPUT_ANY),
+        ROW("\x93NUMPY\x01", FC_OUTPUT_NPY),
+        ROW("GGUF", FC_OUTPUT_GGUF),
+        ROW("GGU", FC_OUTPUT_ANY),
+        ROW("\x02\0\0\0\0\0\0\0{}", FC_OUTPUT_SAFETENSORS),
+        ROW("", FC_OUTPUT_COUNT)};
 #undef ROW
     fci_context c;
     fc_error err;
@@ -93,16 +113,19 @@ static void test_kinds(void) {
     fci_context_basic(&c, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         T_OK(fc_file_write(OUT, NULL, rows[i].text, rows[i].n, &err) == FC_OK, "%s", err.msg);
-        T_OK(fci_output_found(&c, OUT, &kind, &err) == FC_OK && kind == rows[i].kind, "row %d: %d", (int)i, (int)kind);
+        T_OK(fci_output_found(&c, OUT, &kind, &err) == FC_OK && kind == rows[i].kind, "row %d: %d",
+             (int)i, (int)kind);
     }
     remove(OUT);
-    T_OK(fci_output_found(&c, OUT, &kind, &err) == FC_OK && kind == FC_OUTPUT_COUNT, "nothing there");
+    T_OK(fci_output_found(&c, OUT, &kind, &err) == FC_OK && kind == FC_OUTPUT_COUNT,
+         "nothing there");
 }
 
 // Two outputs of one name at once: neither takes the other's temporary for a dead run's.
 static void test_two_at_once(void) {
     fc_error err;
-    fc_output *a = fc_output_open(OUT, FC_OUTPUT_NPY, NULL, &err), *b = fc_output_open(OUT, FC_OUTPUT_NPY, NULL, &err);
+    fc_output *a = fc_output_open(OUT, FC_OUTPUT_NPY, NULL, &err),
+              *b = fc_output_open(OUT, FC_OUTPUT_NPY, NULL, &err);
     char *text;
     size_t n = 0;
     if (!T_OK(a && b, "%s", err.msg)) return;

@@ -44,10 +44,18 @@ static int replay_file(void *user, const char *name) {
 
 int main(int argc, char **argv) { // [TARGET FILE]: one file alone, named as it stands in the corpus
     replay_target targets[] = {
-        {"bind", fuzz_bind, 0},     {"config", fuzz_config, 0},       {"export", fuzz_export, 0},
-        {"gguf", fuzz_gguf, 0},     {"index", fuzz_index, 0},         {"json", fuzz_json, 0},
-        {"plan", fuzz_plan, 0},     {"run", fuzz_run, 0},             {"safetensors", fuzz_safetensors, 0},
-        {"search", fuzz_search, 0}, {"sides", fuzz_sides, 0},         {"tokenizer", fuzz_tokenizer, 0},
+        {"bind", fuzz_bind, 0},
+        {"config", fuzz_config, 0},
+        {"export", fuzz_export, 0},
+        {"gguf", fuzz_gguf, 0},
+        {"index", fuzz_index, 0},
+        {"json", fuzz_json, 0},
+        {"plan", fuzz_plan, 0},
+        {"run", fuzz_run, 0},
+        {"safetensors", fuzz_safetensors, 0},
+        {"search", fuzz_search, 0},
+        {"sides", fuzz_sides, 0},
+        {"tokenizer", fuzz_tokenizer, 0},
         {"tokens", fuzz_tokens, 0},
     };
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {

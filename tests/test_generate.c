@@ -1,5 +1,5 @@
-/* Generation: the cache gives the bits of a whole forward pass however the text came, sampling, ends,
-   text as it streams, limits; the loops that find this machine's peak. */
+/* Generation: the cache gives the bits of a whole forward pass however the text came, sampling,
+   ends, text as it streams, limits; the loops that find this machine's peak. */
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
@@ -14,7 +14,8 @@ static fc_model *open_with(const char *path, fc_model_desc *desc) {
     return m;
 }
 
-static fc_model *open_model(const char *path, fc_compute compute, uint32_t threads, fc_simd simd, uint64_t limit) {
+static fc_model *open_model(const char *path, fc_compute compute, uint32_t threads, fc_simd simd,
+                            uint64_t limit) {
     fc_model_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.compute = compute;
@@ -52,15 +53,18 @@ static void whole_run(whole *w, fc_model *m, const uint8_t *mask, size_t n) {
     t.starts = w->starts;
     t.n_sequences = 1;
     if (!w->rows) exit(2);
-    T_OK(fc_logits(m, &t, mask, NULL, take_rows, w, &err) == FC_OK && w->got == n, "logits: %s", err.msg);
+    T_OK(fc_logits(m, &t, mask, NULL, take_rows, w, &err) == FC_OK && w->got == n, "logits: %s",
+         err.msg);
 }
 
 static int same_row(const whole *w, size_t position, const float *z) {
     return z && memcmp(z, w->rows + position * w->vocab, w->vocab * sizeof *z) == 0;
 }
 
-/* Feeds `first` tokens at once, then pieces of `step`, looking after each; then goes back and again. */
-static void check_pieces(const char *name, fc_model *m, const uint8_t *mask, const whole *w, size_t first, size_t step) {
+/* Feeds `first` tokens at once, then pieces of `step`, looking after each; then goes back and
+   again. */
+static void check_pieces(const char *name, fc_model *m, const uint8_t *mask, const whole *w,
+                         size_t first, size_t step) {
     fc_error err;
     fc_generator *g = fc_generator_open(m, mask, (uint32_t)w->n, &err);
     size_t at = 0, bad = 0, n;
@@ -72,15 +76,18 @@ static void check_pieces(const char *name, fc_model *m, const uint8_t *mask, con
         at += n;
         bad += !same_row(w, at - 1, fc_generator_logits(g, &err));
     }
-    T_OK(at == w->n && bad == 0, "%s: pieces of %d and %d: %d rows differ", name, (int)first, (int)step, (int)bad);
+    T_OK(at == w->n && bad == 0, "%s: pieces of %d and %d: %d rows differ", name, (int)first,
+         (int)step, (int)bad);
     fc_generator_rewind(g, w->n / 2);
     T_OK(same_row(w, w->n / 2 - 1, fc_generator_logits(g, &err)), "%s: after going back", name);
-    T_OK(fc_generator_feed(g, w->ids + w->n / 2, w->n - w->n / 2, &err) == FC_OK, "%s: fed again", name);
+    T_OK(fc_generator_feed(g, w->ids + w->n / 2, w->n - w->n / 2, &err) == FC_OK, "%s: fed again",
+         name);
     T_OK(same_row(w, w->n - 1, fc_generator_logits(g, &err)), "%s: the end after going back", name);
     fc_generator_close(g);
 }
 
-static void check_masks(const char *path, fc_compute compute, fc_simd simd, uint32_t threads, size_t length) {
+static void check_masks(const char *path, fc_compute compute, fc_simd simd, uint32_t threads,
+                        size_t length) {
     enum { WHOLE, FIRST, LAST, NO_ATTENTION, FFNS, N };
     static const size_t pieces[][2] = {{1, 1}, {5, 1}, {7, 3}, {13, 16}};
     fc_model *m = open_model(path, compute, threads, simd, 0);
@@ -95,7 +102,8 @@ static void check_masks(const char *path, fc_compute compute, fc_simd simd, uint
         if (kind == LAST) mask[2 * n - 2] = 0;
         for (size_t b = 0; b < n && kind == NO_ATTENTION; b++) mask[2 * b] = 0;
         if (kind == FFNS) mask[1] = mask[2 * n - 1] = 0;
-        snprintf(name, sizeof name, "%s, %s %s, mask %d", path, fc_simd_name(simd), compute == FC_COMPUTE_BF16 ? "bf16" : "f32", kind);
+        snprintf(name, sizeof name, "%s, %s %s, mask %d", path, fc_simd_name(simd),
+                 compute == FC_COMPUTE_BF16 ? "bf16" : "f32", kind);
         whole_run(&w, m, kind == WHOLE ? NULL : mask, length);
         for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++)
             check_pieces(name, m, kind == WHOLE ? NULL : mask, &w, pieces[p][0], pieces[p][1]);
@@ -106,13 +114,15 @@ static void check_masks(const char *path, fc_compute compute, fc_simd simd, uint
 }
 
 static void test_bits(void) {
-    static const char *const models[] = {DATA "llama_f32_bias", DATA "llama_f16_sharded", DATA "llama_bf16_old_config",
-                                         DATA "llama_q4_1.gguf"};
+    static const char *const models[] = {DATA "llama_f32_bias", DATA "llama_f16_sharded",
+                                         DATA "llama_bf16_old_config", DATA "llama_q4_1.gguf"};
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
-        const fci_kernels *k = simd <= (int)fc_simd_best() ? fci_kernel_table_table((fc_simd)simd) : NULL;
+        const fci_kernels *k =
+            simd <= (int)fc_simd_best() ? fci_kernel_table_table((fc_simd)simd) : NULL;
         if (!k) continue;
         for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-            for (int compute = FC_COMPUTE_F32; compute <= (k->native_bf16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32); compute++)
+            for (int compute = FC_COMPUTE_F32;
+                 compute <= (k->native_bf16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32); compute++)
                 check_masks(models[i], (fc_compute)compute, (fc_simd)simd, i % 2 ? 3 : 1, 41);
     }
 }
@@ -130,12 +140,15 @@ static void test_long(void) {
     fc_model_close(m);
     uint64_t least = 0;
     for (int i = 0; i < 3; i++) { /* too little; as little as it says; some more */
-        m = open_model("examples/demo", FC_COMPUTE_AUTO, 1, FC_SIMD_AUTO, i ? least + (uint64_t)(i - 1) * 500000 : 1000);
+        m = open_model("examples/demo", FC_COMPUTE_AUTO, 1, FC_SIMD_AUTO,
+                       i ? least + (uint64_t)(i - 1) * 500000 : 1000);
         fc_generator *g = m ? fc_generator_open(m, NULL, 300, &err) : NULL;
         const char *says = g ? NULL : strstr(err.msg, "at least ");
         T_OK((g != NULL) == (i > 0) && (g || says), "memory limit %d: %s", i, err.msg);
         if (says) least = strtoull(says + 9, NULL, 10);
-        if (g) T_OK(g->engine.capacity < 300 && (i == 1) == (g->engine.capacity == 1), "limit %d: %d rows", i, (int)g->engine.capacity);
+        if (g)
+            T_OK(g->engine.capacity < 300 && (i == 1) == (g->engine.capacity == 1),
+                 "limit %d: %d rows", i, (int)g->engine.capacity);
         fc_generator_close(g);
         if (g) check_pieces("demo in little memory", m, NULL, &w, 299, 1);
         fc_model_close(m);
@@ -145,7 +158,8 @@ static void test_long(void) {
 
 /* ------------------------------------------------------------------------- picking */
 
-static void set_logits(fc_generator *g, const float *z, size_t n) { /* as if the model had said so */
+static void set_logits(fc_generator *g, const float *z,
+                       size_t n) { /* as if the model had said so */
     size_t vocab = (size_t)g->m->hyper.vocab;
     float *own = g->engine.logits;
     for (size_t i = 0; i < vocab; i++) own[i] = i < n ? z[i] : -INFINITY;
@@ -159,21 +173,27 @@ static void test_greedy(fc_generator *g) {
     uint32_t id = 99;
     fc_error err;
     set_logits(g, ties, 5);
-    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_OK && id == 1, "of equal ones the lowest, got %u", id);
+    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_OK && id == 1,
+         "of equal ones the lowest, got %u", id);
     set_logits(g, low, 2);
-    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_OK && id == 1, "minus infinity is never picked, got %u", id);
+    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_OK && id == 1,
+         "minus infinity is never picked, got %u", id);
     for (int i = 0; i < 3; i++) {
         bad[0] = i == 0 ? NAN : i == 1 ? INFINITY : -INFINITY;
         if (i == 2) bad[1] = bad[2] = -INFINITY;
         set_logits(g, bad, 3);
-        T_OK(fc_generator_next(g, NULL, &id, &err) == FC_ERR_NUMERIC, "logits not finite, case %d", i);
+        T_OK(fc_generator_next(g, NULL, &id, &err) == FC_ERR_NUMERIC, "logits not finite, case %d",
+             i);
     }
 }
 
 static void test_sampling(fc_generator *g) {
     enum { DRAWS = 8000 };
     static const float z[] = {0, 1, 2, 3, -INFINITY};
-    static const struct { float temperature, top_p; double share[4]; } cases[] = {
+    static const struct {
+        float temperature, top_p;
+        double share[4];
+    } cases[] = {
         {1, 0, {0.0320586, 0.0871443, 0.2368828, 0.6439143}},
         {1, 1, {0.0320586, 0.0871443, 0.2368828, 0.6439143}},
         {2, 0, {0.1015275, 0.1673891, 0.2759767, 0.4551067}}, /* e^(z/2) */
@@ -192,11 +212,14 @@ static void test_sampling(fc_generator *g) {
             count[id]++;
             if (draw % 100) continue;
             set_logits(g, z, 5);
-            T_OK(fc_generator_next(g, &how, &again, &err) == FC_OK && again == id, "seed %d: %u and %u", (int)draw, id, again);
+            T_OK(fc_generator_next(g, &how, &again, &err) == FC_OK && again == id,
+                 "seed %d: %u and %u", (int)draw, id, again);
         }
         for (int i = 0; i < 4; i++) /* five standard deviations */
-            T_OK(fabs(count[i] / (double)DRAWS - cases[c].share[i]) < 0.028 && (cases[c].share[i] > 0) == (count[i] > 0),
-                 "case %d: token %d: expected %.4f, got %.4f", (int)c, i, cases[c].share[i], count[i] / (double)DRAWS);
+            T_OK(fabs(count[i] / (double)DRAWS - cases[c].share[i]) < 0.028 &&
+                     (cases[c].share[i] > 0) == (count[i] > 0),
+                 "case %d: token %d: expected %.4f, got %.4f", (int)c, i, cases[c].share[i],
+                 count[i] / (double)DRAWS);
     }
 }
 
@@ -204,10 +227,13 @@ static void test_generator_errors(void) {
     fc_error err;
     uint32_t ids[] = {1, 2, 3, 251}, id;
     size_t n;
-    const fc_sampling bad[] = {{-1, 0, 0}, {NAN, 0, 0}, {INFINITY, 0, 0}, {1, -0.5f, 0}, {1, 1.5f, 0}, {1, NAN, 0}};
+    const fc_sampling bad[] = {{-1, 0, 0},    {NAN, 0, 0},  {INFINITY, 0, 0},
+                               {1, -0.5f, 0}, {1, 1.5f, 0}, {1, NAN, 0}};
     fc_model *m = open_model(DATA "llama_f16_sharded", FC_COMPUTE_F32, 1, FC_SIMD_AUTO, 0);
     if (!m) return;
-    T_OK(fc_generator_open(m, NULL, 129, &err) == NULL && err.code == FC_ERR_ARGUMENT && strstr(err.msg, "128"), "more positions than the model has");
+    T_OK(fc_generator_open(m, NULL, 129, &err) == NULL && err.code == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "128"),
+         "more positions than the model has");
     fc_generator *g = fc_generator_open(m, NULL, 0, &err);
     T_OK(g && g->max_positions == 128, "0 positions: the model's own");
     fc_generator_close(g);
@@ -215,12 +241,18 @@ static void test_generator_errors(void) {
     if (!T_OK(g != NULL, "%s", err.msg)) exit(1);
     T_OK(fc_generator_logits(g, &err) == NULL && err.code == FC_ERR_ARGUMENT, "no token yet");
     T_OK(fc_generator_next(g, NULL, &id, &err) == FC_ERR_ARGUMENT, "no token yet");
-    T_OK(fc_generator_feed(g, ids, 4, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "token 3"), "an id too high: %s", err.msg);
-    T_OK(fc_generator_feed(g, ids, 3, &err) == FC_OK && fc_generator_feed(g, ids, 3, &err) == FC_ERR_LIMIT, "too many: %s", err.msg);
+    T_OK(fc_generator_feed(g, ids, 4, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "token 3"),
+         "an id too high: %s", err.msg);
+    T_OK(fc_generator_feed(g, ids, 3, &err) == FC_OK &&
+             fc_generator_feed(g, ids, 3, &err) == FC_ERR_LIMIT,
+         "too many: %s", err.msg);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         T_OK(fc_generator_next(g, &bad[i], &id, &err) == FC_ERR_ARGUMENT, "sampling %d", (int)i);
-    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_OK && fc_generator_next(g, NULL, &id, NULL) == FC_OK, "two more");
-    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_ERR_LIMIT && strstr(err.msg, "full"), "full: %s", err.msg);
+    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_OK &&
+             fc_generator_next(g, NULL, &id, NULL) == FC_OK,
+         "two more");
+    T_OK(fc_generator_next(g, NULL, &id, &err) == FC_ERR_LIMIT && strstr(err.msg, "full"),
+         "full: %s", err.msg);
     const uint32_t *all = fc_generator_tokens(g, &n);
     T_OK(n == 5 && all[0] == 1 && all[2] == 3 && all[4] == id, "the tokens so far");
     fc_generator_rewind(g, 99);
@@ -274,16 +306,20 @@ static void check_text(fc_model *m, const char *prompt, const fc_sampling *how, 
     desc.piece = hear;
     desc.user = &h;
     T_OK(fc_generate(m, prompt, strlen(prompt), &desc, &out, &err) == FC_OK, "%s", err.msg);
-    T_OK(fc_tokenize(t, prompt, strlen(prompt), FINERCUT_TOKENIZE_SPECIAL, &ids, &err) == FC_OK, "%s", err.msg);
+    T_OK(fc_tokenize(t, prompt, strlen(prompt), FINERCUT_TOKENIZE_SPECIAL, &ids, &err) == FC_OK,
+         "%s", err.msg);
     T_OK(fc_end_tokens(m, &ends, &err) == FC_OK && ends.starts[1] == 1, "%s", err.msg);
     fc_generator *g = fc_generator_open(m, NULL, (uint32_t)ids.starts[1] + most, &err);
     fc_generator_feed(g, ids.ids, ids.starts[1], &err);
-    for (; count < most && !fc_generator_next(g, how, &id, &err) && id != ends.ids[0]; count++) continue;
+    for (; count < most && !fc_generator_next(g, how, &id, &err) && id != ends.ids[0]; count++)
+        continue;
     ended = id == ends.ids[0];
     const uint32_t *all = fc_generator_tokens(g, &n);
     T_OK(fc_detokenize(t, all + ids.starts[1], count, &text, &err) == FC_OK, "%s", err.msg);
-    T_OK(out.n_prompt == ids.starts[1] && out.n_tokens == count && out.ended == (int)ended, "\"%s\": %u tokens and %u, ended %d", prompt, out.n_tokens, count, out.ended);
-    T_OK(!h.broken && h.n == out.text.length && memcmp(h.text, out.text.bytes, h.n) == 0, "\"%s\": the pieces are the text", prompt);
+    T_OK(out.n_prompt == ids.starts[1] && out.n_tokens == count && out.ended == (int)ended,
+         "\"%s\": %u tokens and %u, ended %d", prompt, out.n_tokens, count, out.ended);
+    T_OK(!h.broken && h.n == out.text.length && memcmp(h.text, out.text.bytes, h.n) == 0,
+         "\"%s\": the pieces are the text", prompt);
     size_t i = 0, k = 0; /* bytes that are no characters became U+FFFD */
     while (i < text.length && k < out.text.length) {
         size_t c = fci_utf8_length(text.bytes + i, text.length - i);
@@ -291,7 +327,8 @@ static void check_text(fc_model *m, const char *prompt, const fc_sampling *how, 
         i += c ? c : 1;
         k += c ? c : 3;
     }
-    T_OK(i == text.length && k == out.text.length, "\"%s\": \"%s\" and \"%s\"", prompt, text.bytes, out.text.bytes);
+    T_OK(i == text.length && k == out.text.length, "\"%s\": \"%s\" and \"%s\"", prompt, text.bytes,
+         out.text.bytes);
     fc_text_free(&text);
     fc_text_free(&out.text);
     fc_tokens_free(&ids);
@@ -310,7 +347,9 @@ static void test_text(void) {
     check_text(m, "In the beginning God created the", &greedy, 40);
     check_text(m, "And", &warm, 60);
     check_text(m, "x", &hot, 100); /* hot enough for single bytes that are no characters */
-    T_OK(fc_generate(m, "And the", 7, NULL, &out, &err) == FC_OK && out.n_tokens <= 64 && out.text.length > 0, "defaults: %s", err.msg);
+    T_OK(fc_generate(m, "And the", 7, NULL, &out, &err) == FC_OK && out.n_tokens <= 64 &&
+             out.text.length > 0,
+         "defaults: %s", err.msg);
     T_OK(out.text.bytes[out.text.length] == 0, "terminated");
     fc_text_free(&out.text);
     memset(&desc, 0, sizeof desc);
@@ -318,26 +357,44 @@ static void test_text(void) {
     h.stop_after = 3;
     desc.piece = hear;
     desc.user = &h;
-    T_OK(fc_generate(m, "And the", 7, &desc, &out, &err) == FC_ERR_CANCELLED && h.pieces == 3 && out.text.length == h.n, "cancelled: %s", err.msg);
+    T_OK(fc_generate(m, "And the", 7, &desc, &out, &err) == FC_ERR_CANCELLED && h.pieces == 3 &&
+             out.text.length == h.n,
+         "cancelled: %s", err.msg);
     fc_text_free(&out.text);
-    T_OK(fc_generate(m, "", 0, NULL, &out, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "prompt"), "an empty prompt: %s", err.msg);
-    T_OK(fc_generate(m, "\xff", 1, NULL, &out, &err) == FC_ERR_FORMAT && strstr(err.msg, "prompt"), "a prompt that is no UTF-8: %s", err.msg);
+    T_OK(fc_generate(m, "", 0, NULL, &out, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "prompt"),
+         "an empty prompt: %s", err.msg);
+    T_OK(fc_generate(m, "\xff", 1, NULL, &out, &err) == FC_ERR_FORMAT && strstr(err.msg, "prompt"),
+         "a prompt that is no UTF-8: %s", err.msg);
     desc.max_tokens = 512;
-    T_OK(fc_generate(m, "And", 3, &desc, &out, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "at most 512"), "too long: %s", err.msg);
+    T_OK(fc_generate(m, "And", 3, &desc, &out, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "at most 512"),
+         "too long: %s", err.msg);
     desc.sampling.temperature = -1;
-    T_OK(fc_generate(m, "And", 3, &desc, &out, &err) == FC_ERR_ARGUMENT, "a bad temperature: %s", err.msg);
+    T_OK(fc_generate(m, "And", 3, &desc, &out, &err) == FC_ERR_ARGUMENT, "a bad temperature: %s",
+         err.msg);
     fc_model_close(m);
     m = open_model(DATA "llama_f16_sharded", FC_COMPUTE_AUTO, 1, FC_SIMD_AUTO, 0);
-    T_OK(m && fc_generate(m, "a", 1, NULL, &out, &err) == FC_ERR_IO && strstr(err.msg, "tokenizer"), "no tokenizer: %s", err.msg);
+    T_OK(m && fc_generate(m, "a", 1, NULL, &out, &err) == FC_ERR_IO && strstr(err.msg, "tokenizer"),
+         "no tokenizer: %s", err.msg);
     fc_model_close(m);
 }
 
 /* Bytes, whole or in pieces, against characters. */
 static void test_stream(void) {
-    static const struct { const char *raw, *text; } cases[] = {
-        {"plain", "plain"}, {"\xc3\xa9t\xc3\xa9", "\xc3\xa9t\xc3\xa9"}, {"\xf0\x9f\x98\x80!", "\xf0\x9f\x98\x80!"},
-        {"a\x80" "b", "a\xef\xbf\xbd" "b"}, {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"}, {"\xc3(", "\xef\xbf\xbd("},
-        {"\xf5\x80", "\xef\xbf\xbd\xef\xbf\xbd"}, {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+    static const struct {
+        const char *raw, *text;
+    } cases[] = {
+        {"plain", "plain"},
+        {"\xc3\xa9t\xc3\xa9", "\xc3\xa9t\xc3\xa9"},
+        {"\xf0\x9f\x98\x80!", "\xf0\x9f\x98\x80!"},
+        {"a\x80"
+         "b",
+         "a\xef\xbf\xbd"
+         "b"},
+        {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xc3(", "\xef\xbf\xbd("},
+        {"\xf5\x80", "\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
     };
     fc_generate_desc desc;
     fci_context c;
@@ -358,9 +415,13 @@ static void test_stream(void) {
                 fci_put(&s.raw, cases[i].raw + at, n - at < step ? n - at : step);
                 fci_generate_stream_flush(&s, false, &err);
             }
-            T_OK(h.n <= strlen(cases[i].text) && memcmp(h.text, cases[i].text, h.n) == 0 && !h.broken, "case %d: before the end", (int)i);
+            T_OK(h.n <= strlen(cases[i].text) && memcmp(h.text, cases[i].text, h.n) == 0 &&
+                     !h.broken,
+                 "case %d: before the end", (int)i);
             T_OK(fci_generate_stream_flush(&s, true, &err) == FC_OK, "case %d", (int)i);
-            T_OK(h.n == strlen(cases[i].text) && memcmp(h.text, cases[i].text, h.n) == 0 && !h.broken, "case %d in steps of %d", (int)i, (int)step);
+            T_OK(h.n == strlen(cases[i].text) && memcmp(h.text, cases[i].text, h.n) == 0 &&
+                     !h.broken,
+                 "case %d in steps of %d", (int)i, (int)step);
             fci_buffer_free(&s.raw);
             fci_buffer_free(&s.text);
         }
@@ -369,7 +430,12 @@ static void test_stream(void) {
 /* ------------------------------------------------------------------------- ends */
 
 static void test_ends(void) {
-    static const struct { const char *config, *generation; size_t n; uint32_t last; fc_code code; } cases[] = {
+    static const struct {
+        const char *config, *generation;
+        size_t n;
+        uint32_t last;
+        fc_code code;
+    } cases[] = {
         {"\"eos_token_id\":2,", NULL, 1, 2, FC_OK},
         {"\"eos_token_id\":[2,7,5],", NULL, 3, 5, FC_OK},
         {"\"eos_token_id\":null,", NULL, 0, 0, FC_OK},
@@ -397,17 +463,24 @@ static void test_ends(void) {
         fc_error err;
         fc_tokens ends;
         memset(&world, 0, sizeof world);
-        snprintf(text, sizeof text, "%.*s%s%s", (int)(eos - config), config, cases[i].config, after);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(eos - config), config, cases[i].config,
+                 after);
         memory_add(&world, "m/config.json", text, strlen(text));
         memory_add(&world, "m/model.safetensors", weights, weights_size);
-        if (cases[i].generation) memory_add(&world, "m/generation_config.json", cases[i].generation, strlen(cases[i].generation));
+        if (cases[i].generation)
+            memory_add(&world, "m/generation_config.json", cases[i].generation,
+                       strlen(cases[i].generation));
         memset(&desc, 0, sizeof desc);
         desc.env = memory_env(&world);
         desc.env.par.n_threads = 1;
         fc_model *m = open_with("m", &desc);
         fc_code code = m ? fc_end_tokens(m, &ends, &err) : FC_ERR_IO;
-        T_OK(code == cases[i].code, "case %d: expected %s, got %s: %s", (int)i, fc_code_name(cases[i].code), fc_code_name(code), err.msg);
-        if (!code) T_OK(ends.n_sequences == 1 && ends.starts[1] == cases[i].n && (!cases[i].n || ends.ids[cases[i].n - 1] == cases[i].last), "case %d", (int)i);
+        T_OK(code == cases[i].code, "case %d: expected %s, got %s: %s", (int)i,
+             fc_code_name(cases[i].code), fc_code_name(code), err.msg);
+        if (!code)
+            T_OK(ends.n_sequences == 1 && ends.starts[1] == cases[i].n &&
+                     (!cases[i].n || ends.ids[cases[i].n - 1] == cases[i].last),
+                 "case %d", (int)i);
         if (!code) fc_tokens_free(&ends);
         fc_model_close(m);
         T_OK(world.live == 0, "case %d: %ld left", (int)i, world.live);
@@ -417,9 +490,12 @@ static void test_ends(void) {
     fc_error err;
     fc_tokens ends;
     fc_model *m = open_model(DATA "llama_f16.gguf", FC_COMPUTE_F32, 1, FC_SIMD_AUTO, 0);
-    const fci_kv *kv = m ? fci_gguf_find(fc_model_container(m), "tokenizer.ggml.eos_token_id") : NULL;
+    const fci_kv *kv =
+        m ? fci_gguf_find(fc_model_container(m), "tokenizer.ggml.eos_token_id") : NULL;
     uint64_t id = 0;
-    T_OK(kv && fci_kv_u64(kv, &id) && fc_end_tokens(m, &ends, &err) == FC_OK && ends.starts[1] == 1 && ends.ids[0] == id, "GGUF");
+    T_OK(kv && fci_kv_u64(kv, &id) && fc_end_tokens(m, &ends, &err) == FC_OK &&
+             ends.starts[1] == 1 && ends.ids[0] == id,
+         "GGUF");
     fc_tokens_free(&ends);
     fc_model_close(m);
 }
@@ -456,7 +532,9 @@ static void test_allocations(void) {
         world.fail_alloc = tries;
         fc_generator *g = fc_generator_open(m, NULL, 20, &err);
         T_OK(g || err.code == FC_ERR_MEMORY, "allocation %ld: %s", tries, err.msg);
-        if (g) T_OK(fc_generator_feed(g, ids, 3, &err) == FC_OK && fc_generator_logits(g, &err), "allocation %ld: %s", tries, err.msg);
+        if (g)
+            T_OK(fc_generator_feed(g, ids, 3, &err) == FC_OK && fc_generator_logits(g, &err),
+                 "allocation %ld: %s", tries, err.msg);
         fc_generator_close(g);
         T_OK(world.live == before, "allocation %ld: %ld left", tries, world.live - before);
         if (world.allocs < tries) break;
@@ -484,19 +562,24 @@ static void test_peak(void) {
         for (int compute = FC_COMPUTE_F32; compute <= FC_COMPUTE_BF16; compute++) {
             const fci_kernels *k = fci_kernel_table_table((fc_simd)simd);
             fci_peak_fn loop = fci_peak_loop((fc_simd)simd, (fc_compute)compute);
-            T_OK((loop != NULL) == (k && (compute == FC_COMPUTE_F32 || k->native_bf16)), "%s %d: a loop where there is a table", fc_simd_name((fc_simd)simd), compute);
+            T_OK((loop != NULL) == (k && (compute == FC_COMPUTE_F32 || k->native_bf16)),
+                 "%s %d: a loop where there is a table", fc_simd_name((fc_simd)simd), compute);
             if (!loop || simd > best) continue;
             float x[32];
             for (int i = 0; i < 32; i++) x[i] = 0.5f;
-            T_OK(loop(1000, x) >= 2000 && isfinite(x[0]), "%s %d: %g", fc_simd_name((fc_simd)simd), compute, (double)x[0]);
+            T_OK(loop(1000, x) >= 2000 && isfinite(x[0]), "%s %d: %g", fc_simd_name((fc_simd)simd),
+                 compute, (double)x[0]);
             memset(&info, 0, sizeof info);
             T_OK(fci_peak_run(&c, loop, (size_t)1 << 20, &info, &err) == FC_OK, "%s", err.msg);
-            T_OK(info.gflops_one > 0 && info.gflops >= info.gflops_one && info.gigabytes_one > 0 && info.gigabytes >= info.gigabytes_one,
-                 "%s %d: %g %g %g %g", fc_simd_name((fc_simd)simd), compute, info.gflops_one, info.gflops, info.gigabytes_one, info.gigabytes);
+            T_OK(info.gflops_one > 0 && info.gflops >= info.gflops_one && info.gigabytes_one > 0 &&
+                     info.gigabytes >= info.gigabytes_one,
+                 "%s %d: %g %g %g %g", fc_simd_name((fc_simd)simd), compute, info.gflops_one,
+                 info.gflops, info.gigabytes_one, info.gigabytes);
         }
     fci_context_end(&c);
     env.simd_max = FC_SIMD_SCALAR;
-    T_OK(fc_peak(FC_COMPUTE_BF16, &env, &info, &err) == FC_ERR_UNSUPPORTED, "no bf16 there: %s", err.msg);
+    T_OK(fc_peak(FC_COMPUTE_BF16, &env, &info, &err) == FC_ERR_UNSUPPORTED, "no bf16 there: %s",
+         err.msg);
 }
 
 int main(void) {

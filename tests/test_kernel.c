@@ -62,8 +62,9 @@ static float as_bf16(float x) {
 
 /* ---- GEMM */
 
-static void gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const float *x, size_t ldx, size_t m, size_t k,
-                 const fci_matrix *w, uint64_t first, uint64_t n, const float *bias, float *y, size_t ldy) {
+static void gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const float *x,
+                 size_t ldx, size_t m, size_t k, const fci_matrix *w, uint64_t first, uint64_t n,
+                 const float *bias, float *y, size_t ldy) {
     fc_error err;
     void *packed = fci_alloc(c, fci_gemm_packed_bytes(c, compute, m, k) + 1, 1, "packed", &err);
     void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
@@ -76,7 +77,8 @@ static void gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const
     fci_free(c, scratch);
 }
 
-static fci_matrix matrix(const void *data, fc_dtype type, size_t rows, size_t cols, size_t row_bytes) {
+static fci_matrix matrix(const void *data, fc_dtype type, size_t rows, size_t cols,
+                         size_t row_bytes) {
     fci_matrix w;
     memset(&w, 0, sizeof w);
     w.data = data;
@@ -93,8 +95,10 @@ static void gemm_shapes(const fci_context *c, fc_compute compute, size_t k) {
     const size_t ms[] = {1, 2, 3, t->mr - 1, t->mr, t->mr + 1, 3 * t->mr + 2};
     const size_t ns[] = {1, 2, t->nr - 1, t->nr, t->nr + 1, 5 * t->nr + 3};
     const size_t m_max = ms[6], n_max = ns[5], ldx = k + 3;
-    float *x = random_floats(m_max * ldx, 2), *w = random_floats(n_max * k, 1), *bias = random_floats(n_max, 1);
-    double *sum = (double *)malloc(m_max * n_max * sizeof *sum), *size = (double *)malloc(m_max * n_max * sizeof *size);
+    float *x = random_floats(m_max * ldx, 2), *w = random_floats(n_max * k, 1),
+          *bias = random_floats(n_max, 1);
+    double *sum = (double *)malloc(m_max * n_max * sizeof *sum),
+           *size = (double *)malloc(m_max * n_max * sizeof *size);
     size_t i, j, l, a, b;
     int op;
     fci_matrix mw = matrix(w, FC_DTYPE_F32, n_max, k, k * 4);
@@ -105,7 +109,8 @@ static void gemm_shapes(const fci_context *c, fc_compute compute, size_t k) {
             double s = 0, z = 0;
             for (l = 0; l < k; l++) {
                 float p = x[i * ldx + l], q = w[j * k + l];
-                double v = compute == FC_COMPUTE_BF16 ? (double)as_bf16(p) * (double)as_bf16(q) : (double)p * (double)q;
+                double v = compute == FC_COMPUTE_BF16 ? (double)as_bf16(p) * (double)as_bf16(q)
+                                                      : (double)p * (double)q;
                 s += v;
                 z += fabs(v);
             }
@@ -119,18 +124,22 @@ static void gemm_shapes(const fci_context *c, fc_compute compute, size_t k) {
                 float *y = guarded(m * ldy), *before = random_floats(n, 3);
                 for (i = 0; i < m; i++)
                     if (op & 1) memcpy(y + i * ldy, before, n * sizeof *y);
-                gemm(c, compute, op & 1 ? FCI_GEMM_ADD : FCI_GEMM_STORE, x, ldx, m, k, &mw, 0, n, op & 2 ? bias : NULL, y, ldy);
+                gemm(c, compute, op & 1 ? FCI_GEMM_ADD : FCI_GEMM_STORE, x, ldx, m, k, &mw, 0, n,
+                     op & 2 ? bias : NULL, y, ldy);
                 for (i = 0; i < m; i++) {
                     for (j = 0; j < n; j++) {
-                        double want = sum[i * n_max + j] + (op & 2 ? (double)bias[j] : 0) + (op & 1 ? (double)before[j] : 0);
-                        double room = 6e-8 * ((double)(k + 2) * size[i * n_max + j] + 2 * fabs(want) + 8);
+                        double want = sum[i * n_max + j] + (op & 2 ? (double)bias[j] : 0) +
+                                      (op & 1 ? (double)before[j] : 0);
+                        double room =
+                            6e-8 * ((double)(k + 2) * size[i * n_max + j] + 2 * fabs(want) + 8);
                         if (!(fabs((double)y[i * ldy + j] - want) <= room)) bad++;
                     }
                     for (j = n; j < ldy; j++) touched += !isnan(y[i * ldy + j]);
                 }
-                T_OK(bad == 0, "%s compute %d m %zu n %zu k %zu op %d: %zu wrong", fc_simd_name(c->kernels->simd), (int)compute, m, n,
-                     k, op, bad);
-                T_OK(touched == 0 && intact(y, m * ldy), "%s m %zu n %zu k %zu: wrote outside", fc_simd_name(c->kernels->simd), m, n, k);
+                T_OK(bad == 0, "%s compute %d m %zu n %zu k %zu op %d: %zu wrong",
+                     fc_simd_name(c->kernels->simd), (int)compute, m, n, k, op, bad);
+                T_OK(touched == 0 && intact(y, m * ldy), "%s m %zu n %zu k %zu: wrote outside",
+                     fc_simd_name(c->kernels->simd), m, n, k);
                 drop(y);
                 drop(before);
             }
@@ -141,7 +150,8 @@ static void gemm_shapes(const fci_context *c, fc_compute compute, size_t k) {
     drop(bias);
 }
 
-/* The same bits for any threads, any part of the rows, any part of the weights, any other row's NaN. */
+/* The same bits for any threads, any part of the rows, any part of the weights, any other row's
+   NaN. */
 static void gemm_bits(fc_simd simd, fc_compute compute) {
     static const uint32_t threads[] = {2, 3, 5};
     const size_t m = 301, k = 600, n = 467;
@@ -154,21 +164,26 @@ static void gemm_bits(fc_simd simd, fc_compute compute) {
     for (i = 0; i < 3; i++) {
         fci_context more = context(simd, threads[i]);
         gemm(&more, compute, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, bias, z, n);
-        T_OK(same(y, z, m * n), "%s compute %d: %u threads, other bits", fc_simd_name(simd), (int)compute, threads[i]);
+        T_OK(same(y, z, m * n), "%s compute %d: %u threads, other bits", fc_simd_name(simd),
+             (int)compute, threads[i]);
         fci_context_end(&more);
     }
     for (i = 0; i < m; i += 50) {
         gemm(&c, compute, FCI_GEMM_STORE, x + i * k, k, 1, k, &mw, 0, n, bias, z, n);
-        T_OK(same(y + i * n, z, n), "%s compute %d: row %zu alone, other bits", fc_simd_name(simd), (int)compute, i);
+        T_OK(same(y + i * n, z, n), "%s compute %d: row %zu alone, other bits", fc_simd_name(simd),
+             (int)compute, i);
     }
     gemm(&c, compute, FCI_GEMM_STORE, x + 7 * k, k, 100, k, &mw, 0, n, bias, z, n);
-    T_OK(same(y + 7 * n, z, 100 * n), "%s compute %d: rows 7 to 106, other bits", fc_simd_name(simd), (int)compute);
+    T_OK(same(y + 7 * n, z, 100 * n), "%s compute %d: rows 7 to 106, other bits",
+         fc_simd_name(simd), (int)compute);
     gemm(&c, compute, FCI_GEMM_STORE, x, k, 1, k, &mw, 33, 100, bias + 33, z, n);
-    T_OK(same(y + 33, z, 100), "%s compute %d: outputs 33 to 132, other bits", fc_simd_name(simd), (int)compute);
+    T_OK(same(y + 33, z, 100), "%s compute %d: outputs 33 to 132, other bits", fc_simd_name(simd),
+         (int)compute);
     x[5 * k + 3] = NAN;
     gemm(&c, compute, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, bias, z, n);
     T_OK(isnan(z[5 * n]) && isnan(z[6 * n - 1]), "%s: a NaN was lost", fc_simd_name(simd));
-    T_OK(same(y, z, 5 * n) && same(y + 6 * n, z + 6 * n, (m - 6) * n), "%s: a NaN went to other rows", fc_simd_name(simd));
+    T_OK(same(y, z, 5 * n) && same(y + 6 * n, z + 6 * n, (m - 6) * n),
+         "%s: a NaN went to other rows", fc_simd_name(simd));
     fci_context_end(&c);
     drop(x);
     drop(w);
@@ -177,19 +192,27 @@ static void gemm_bits(fc_simd simd, fc_compute compute) {
     drop(z);
 }
 
-/* What is fused has the bits of its steps: several matrices at once, norms before packing, the gated
-   activation behind two matrices that feed the next GEMM. */
-static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_t k, size_t inner, size_t n) {
+/* What is fused has the bits of its steps: several matrices at once, norms before packing, the
+   gated activation behind two matrices that feed the next GEMM. */
+static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_t k, size_t inner,
+                       size_t n) {
     fc_error err;
     float *x = random_floats(m * k, 1), *normed = guarded(m * k), *weight = random_floats(k, 1);
-    float *wg = random_floats(inner * k, 1), *wu = random_floats(inner * k, 1), *wd = random_floats(n * inner, 1);
-    float *bias = random_floats(inner, 1), *g = guarded(m * inner), *u = guarded(m * inner), *y = guarded(m * n), *z = guarded(m * n);
-    const fci_matrix mg = matrix(wg, FC_DTYPE_F32, inner, k, k * 4), mu = matrix(wu, FC_DTYPE_F32, inner, k, k * 4);
+    float *wg = random_floats(inner * k, 1), *wu = random_floats(inner * k, 1),
+          *wd = random_floats(n * inner, 1);
+    float *bias = random_floats(inner, 1), *g = guarded(m * inner), *u = guarded(m * inner),
+          *y = guarded(m * n), *z = guarded(m * n);
+    const fci_matrix mg = matrix(wg, FC_DTYPE_F32, inner, k, k * 4),
+                     mu = matrix(wu, FC_DTYPE_F32, inner, k, k * 4);
     const fci_matrix md = matrix(wd, FC_DTYPE_F32, n, inner, inner * 4);
-    const fci_gemm_part gate_up[] = {{&mg, 0, inner, bias, NULL, 0}, {&mu, 0, inner, NULL, NULL, 0}}, down = {&md, 0, n, NULL, y, n};
+    const fci_gemm_part gate_up[] = {{&mg, 0, inner, bias, NULL, 0},
+                                     {&mu, 0, inner, NULL, NULL, 0}},
+                        down = {&md, 0, n, NULL, y, n};
     const fci_rms_norm norm = {weight, 1e-5f};
-    size_t bytes = fci_gemm_packed_bytes(c, compute, m, k), fed_bytes = fci_gemm_packed_bytes(c, compute, m, inner);
-    void *packed = fci_alloc(c, bytes, 1, "packed", &err), *fed = fci_alloc(c, fed_bytes, 1, "packed", &err);
+    size_t bytes = fci_gemm_packed_bytes(c, compute, m, k),
+           fed_bytes = fci_gemm_packed_bytes(c, compute, m, inner);
+    void *packed = fci_alloc(c, bytes, 1, "packed", &err),
+         *fed = fci_alloc(c, fed_bytes, 1, "packed", &err);
     void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
     memset(packed, 0xff, bytes);
     memset(fed, 0xff, fed_bytes);
@@ -200,11 +223,15 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
     fci_rows_rmsnorm(c, x, k, weight, 1e-5f, m, k, normed, k);
     gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mg, 0, inner, bias, g, inner);
     gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mu, 0, inner, NULL, u, inner);
-    for (size_t i = 0; i < m; i++) c->kernels->activate(FCI_SILU, g + i * inner, u + i * inner, inner);
+    for (size_t i = 0; i < m; i++)
+        c->kernels->activate(FCI_SILU, g + i * inner, u + i * inner, inner);
     gemm(c, compute, FCI_GEMM_STORE, g, inner, m, inner, &md, 0, n, NULL, z, n);
-    T_OK(same(y, z, m * n) && intact(y, m * n), "%s compute %d: m %zu k %zu inner %zu: fused FFN, other bits",
+    T_OK(same(y, z, m * n) && intact(y, m * n),
+         "%s compute %d: m %zu k %zu inner %zu: fused FFN, other bits",
          fc_simd_name(c->kernels->simd), (int)compute, m, k, inner);
-    const fci_gemm_part both[] = {{&mg, 0, inner, bias, g, inner}, {&mu, 3, inner - 3, NULL, u, inner}, {&mg, 1, 1, NULL, z, 1}};
+    const fci_gemm_part both[] = {{&mg, 0, inner, bias, g, inner},
+                                  {&mu, 3, inner - 3, NULL, u, inner},
+                                  {&mg, 1, 1, NULL, z, 1}};
     float *a = guarded(m * inner), *b = guarded(m * inner), *one = guarded(m);
     fci_gemm(c, compute, FCI_GEMM_STORE, packed, m, k, both, 3, scratch);
     gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mg, 0, inner, bias, a, inner);
@@ -212,8 +239,9 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
     gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mg, 1, 1, NULL, one, 1);
     size_t bad = 0;
     for (size_t i = 0; i < m; i++) bad += !same(u + i * inner, b + i * inner, inner - 3);
-    T_OK(same(g, a, m * inner) && bad == 0 && same(z, one, m), "%s compute %d: m %zu: three matrices at once, other bits",
-         fc_simd_name(c->kernels->simd), (int)compute, m);
+    T_OK(same(g, a, m * inner) && bad == 0 && same(z, one, m),
+         "%s compute %d: m %zu: three matrices at once, other bits", fc_simd_name(c->kernels->simd),
+         (int)compute, m);
     fci_free(c, packed);
     fci_free(c, fed);
     fci_free(c, scratch);
@@ -221,21 +249,27 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(all[i]);
 }
 
-/* A storage type gives what its decoded floats give, also from odd addresses, and a single row what it gives among others. */
-static void gemm_type(const fci_context *c, fc_compute compute, const char *name, fc_dtype type, size_t k, size_t row) {
+/* A storage type gives what its decoded floats give, also from odd addresses, and a single row what
+   it gives among others. */
+static void gemm_type(const fci_context *c, fc_compute compute, const char *name, fc_dtype type,
+                      size_t k, size_t row) {
     const size_t m = 9, n = 70;
-    float *x = random_floats(m * k, 1), *w = guarded(n * k), *y = guarded(m * n), *z = guarded(m * n);
+    float *x = random_floats(m * k, 1), *w = guarded(n * k), *y = guarded(m * n),
+          *z = guarded(m * n);
     unsigned char *data = (unsigned char *)malloc(n * row + 1);
-    fci_matrix stored = matrix(data + 1, type, n, k, row), plain = matrix(w, FC_DTYPE_F32, n, k, k * 4);
+    fci_matrix stored = matrix(data + 1, type, n, k, row),
+               plain = matrix(w, FC_DTYPE_F32, n, k, k * 4);
     size_t i;
-    for (i = 0; i <= n * row; i++) data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
+    for (i = 0; i <= n * row; i++)
+        data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
     for (i = 0; i < n; i++) fci_number_decode(type, data + 1 + i * row, 0, k, w + i * k);
     gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &plain, 0, n, NULL, y, n);
     gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &stored, 0, n, NULL, z, n);
-    T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats, k %d", fc_simd_name(c->kernels->simd),
-         (int)compute, name, (int)k);
+    T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats, k %d",
+         fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     gemm(c, compute, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, n, NULL, z, n);
-    T_OK(same(y, z, n), "%s compute %d: a single row of %s weights differs from the first of nine, k %d",
+    T_OK(same(y, z, n),
+         "%s compute %d: a single row of %s weights differs from the first of nine, k %d",
          fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     free(data);
     drop(x);
@@ -244,7 +278,8 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     drop(z);
 }
 
-/* Every storage type that there is a decoder for, with one block of K and more, of whole blocks of weights or not. */
+/* Every storage type that there is a decoder for, with one block of K and more, of whole blocks of
+   weights or not. */
 static void gemm_types(const fci_context *c, fc_compute compute) {
     static const size_t ks[] = {768, 800, 2304, 32};
     size_t seen = 0;
@@ -254,7 +289,8 @@ static void gemm_types(const fci_context *c, fc_compute compute) {
         seen++;
         for (size_t i = 0; i < sizeof ks / sizeof *ks; i++)
             if (ks[i] % fci_number_block(type) == 0)
-                gemm_type(c, compute, fc_dtype_name(type), type, ks[i], (size_t)fci_number_bytes(type, ks[i]));
+                gemm_type(c, compute, fc_dtype_name(type), type, ks[i],
+                          (size_t)fci_number_bytes(type, ks[i]));
     }
     T_OK(seen == 17, "%d storage types", (int)seen);
 }
@@ -271,12 +307,13 @@ static void matmul(void) {
     for (size_t i = 0; i < M * N; i++) {
         double want = 0;
         for (size_t k = 0; k < K; k++) want += (double)x[i / N * K + k] * (double)w[i % N * K + k];
-        T_OK(fabs(want - (double)y[i]) < 1e-5, "matmul [%d]: expected %g, got %g", (int)i, want, (double)y[i]);
+        T_OK(fabs(want - (double)y[i]) < 1e-5, "matmul [%d]: expected %g, got %g", (int)i, want,
+             (double)y[i]);
     }
 }
 
-/* What the tile instruction does, one step at a time: of 32 numbers the even ones' products summed in order, the
-   odd ones' too, both sums added, then added to the accumulator. */
+/* What the tile instruction does, one step at a time: of 32 numbers the even ones' products summed
+   in order, the odd ones' too, both sums added, then added to the accumulator. */
 static float tiles_twin(const float *x, const float *w, size_t k) {
     float sum = 0;
     for (size_t at = 0; at < k; at += 32) {
@@ -291,18 +328,23 @@ static float tiles_twin(const float *x, const float *w, size_t k) {
     return sum;
 }
 
-/* Rounded to odd, as BFDOT and BFMMLA do: towards zero, but the last bit set where anything was lost. */
+/* Rounded to odd, as BFDOT and BFMMLA do: towards zero, but the last bit set where anything was
+   lost. */
 static float add_to_odd(float a, float b) {
-    double sum = (double)a + (double)b, back = sum - (double)a, lost = ((double)a - (sum - back)) + ((double)b - back);
+    double sum = (double)a + (double)b, back = sum - (double)a,
+           lost = ((double)a - (sum - back)) + ((double)b - back);
     float f = (float)sum;
-    if (fabs((double)f) > fabs(sum) || ((double)f == sum && lost != 0 && (lost < 0) != (sum < 0))) f = nextafterf(f, 0);
+    if (fabs((double)f) > fabs(sum) || ((double)f == sum && lost != 0 && (lost < 0) != (sum < 0)))
+        f = nextafterf(f, 0);
     return (double)f == sum && lost == 0 ? f : fci_bits_float(fci_float_bits(f) | 1);
 }
 
-static float odd_twin(const float *x, const float *w, size_t k) { /* pairs' products are added, then their sum to the accumulator */
+static float odd_twin(const float *x, const float *w,
+                      size_t k) { /* pairs' products are added, then their sum to the accumulator */
     float sum = 0;
     for (size_t i = 0; i < k; i += 2) {
-        float low = as_bf16(x[i]) * as_bf16(w[i]), high = i + 1 < k ? as_bf16(x[i + 1]) * as_bf16(w[i + 1]) : 0;
+        float low = as_bf16(x[i]) * as_bf16(w[i]),
+              high = i + 1 < k ? as_bf16(x[i + 1]) * as_bf16(w[i + 1]) : 0;
         sum = add_to_odd(sum, add_to_odd(low, high));
     }
     return sum;
@@ -311,13 +353,17 @@ static float odd_twin(const float *x, const float *w, size_t k) { /* pairs' prod
 /* The scalar table's bfloat16 is that of AVX-512, bit for bit; others' have twins of their own. */
 static void gemm_bf16_twin(const fci_context *c, const fci_context *scalar) {
     const size_t m = 20, k = 701, n = 50;
-    float *x = random_floats(m * k, 4), *w = random_floats(n * k, 1), *y = guarded(m * n), *z = guarded(m * n);
+    float *x = random_floats(m * k, 4), *w = random_floats(n * k, 1), *y = guarded(m * n),
+          *z = guarded(m * n);
     fci_matrix mw = matrix(w, FC_DTYPE_F32, n, k, k * 4);
     gemm(c, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, y, n);
     gemm(scalar, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, z, n);
-    for (size_t i = 0; i < m * n && c->kernels->simd == FC_SIMD_AMX; i++) z[i] = tiles_twin(x + i / n * k, w + i % n * k, k);
-    for (size_t i = 0; i < m * n && c->kernels->simd == FC_SIMD_NEON_BF16; i++) z[i] = odd_twin(x + i / n * k, w + i % n * k, k);
-    T_OK(same(y, z, m * n), "%s: bf16 differs from the scalar twin", fc_simd_name(c->kernels->simd));
+    for (size_t i = 0; i < m * n && c->kernels->simd == FC_SIMD_AMX; i++)
+        z[i] = tiles_twin(x + i / n * k, w + i % n * k, k);
+    for (size_t i = 0; i < m * n && c->kernels->simd == FC_SIMD_NEON_BF16; i++)
+        z[i] = odd_twin(x + i / n * k, w + i % n * k, k);
+    T_OK(same(y, z, m * n), "%s: bf16 differs from the scalar twin",
+         fc_simd_name(c->kernels->simd));
     drop(x);
     drop(w);
     drop(y);
@@ -325,15 +371,17 @@ static void gemm_bf16_twin(const fci_context *c, const fci_context *scalar) {
 }
 
 static void bf16_pairs(const fci_context *c) { /* and back, from an odd address */
-    const uint32_t odd[] = {0x7f800000u, 0xff800000u, 0x7fc00001u, 0x7f800001u, 0xffffffffu, 0x7f7fffffu, 0x3f808000u, 0x3f818000u,
-                            0x3f808001u, 0x00000001u, 0x80008000u, 0x00018000u, 0, 0x80000000u};
+    const uint32_t odd[] = {0x7f800000u, 0xff800000u, 0x7fc00001u, 0x7f800001u, 0xffffffffu,
+                            0x7f7fffffu, 0x3f808000u, 0x3f818000u, 0x3f808001u, 0x00000001u,
+                            0x80008000u, 0x00018000u, 0,           0x80000000u};
     float x[54];
     uint32_t pairs[27];
     char stored[109];
     size_t i, bad = 0;
     for (i = 0; i < 54; i++) x[i] = i < 28 ? fci_bits_float(odd[i % 14]) : (float)(uniform() * 100);
     c->kernels->bf16_pairs(x, 27, pairs);
-    for (i = 0; i < 54; i++) bad += (uint16_t)(pairs[i / 2] >> (16 * (i % 2))) != fci_f32_to_bf16(x[i]);
+    for (i = 0; i < 54; i++)
+        bad += (uint16_t)(pairs[i / 2] >> (16 * (i % 2))) != fci_f32_to_bf16(x[i]);
     T_OK(bad == 0, "%s: %zu of 54 roundings to bf16 differ", fc_simd_name(c->kernels->simd), bad);
     for (i = 0; i < 54; i++) {
         uint16_t h = fci_f32_to_bf16(x[i]);
@@ -341,13 +389,16 @@ static void bf16_pairs(const fci_context *c) { /* and back, from an odd address 
         stored[2 + 2 * i] = (char)(h >> 8);
     }
     c->kernels->decode(FC_DTYPE_BF16, stored + 1, 0, 53, x);
-    for (i = 0; i < 53; i++) bad += fci_float_bits(x[i]) != fci_float_bits(fci_bf16_to_f32(fci_le16(stored + 1 + 2 * i)));
+    for (i = 0; i < 53; i++)
+        bad +=
+            fci_float_bits(x[i]) != fci_float_bits(fci_bf16_to_f32(fci_le16(stored + 1 + 2 * i)));
     T_OK(bad == 0, "%s: %zu of 53 bf16 widened differ", fc_simd_name(c->kernels->simd), bad);
 }
 
 /* ---- Attention */
 
-static void attention(const fci_context *c, const fci_attention *a, const fci_attention_lane *lanes, size_t n) {
+static void attention(const fci_context *c, const fci_attention *a, const fci_attention_lane *lanes,
+                      size_t n) {
     fc_error err;
     void *scratch = fci_alloc(c, fci_attention_scratch_bytes(c, a), 1, "scratch", &err);
     memset(scratch, 0xff, fci_attention_scratch_bytes(c, a));
@@ -361,13 +412,16 @@ static double attention_error(const fci_attention *a, const fci_attention_lane *
     size_t i, h, j, d;
     for (i = 0; i < l->n_q; i++)
         for (h = 0; h < a->n_heads; h++) {
-            const float *q = l->q + i * a->ldq + h * a->head_dim, *out = l->out + i * a->ldo + h * a->head_dim;
-            size_t kv = h / (a->n_heads / a->n_kv_heads) * a->head_dim, seen = l->n_kv - l->n_q + i + 1;
+            const float *q = l->q + i * a->ldq + h * a->head_dim,
+                        *out = l->out + i * a->ldo + h * a->head_dim;
+            size_t kv = h / (a->n_heads / a->n_kv_heads) * a->head_dim,
+                   seen = l->n_kv - l->n_q + i + 1;
             double max = -1e300, sum = 0;
             size_t from = a->window && seen > a->window ? seen - a->window : 0;
             for (j = from; j < seen; j++) {
                 double s = 0;
-                for (d = 0; d < a->head_dim; d++) s += (double)q[d] * (double)l->k[j * a->ldkv + kv + d];
+                for (d = 0; d < a->head_dim; d++)
+                    s += (double)q[d] * (double)l->k[j * a->ldkv + kv + d];
                 p[j] = s * (double)a->scale;
                 if (a->cap > 0) p[j] = (double)a->cap * tanh(p[j] / (double)a->cap);
                 if (p[j] > max) max = p[j];
@@ -405,7 +459,8 @@ static void attention_shape(const fci_context *c, const shape *s) {
     a.scale = 1 / sqrtf((float)s->head_dim);
     a.window = s->window;
     a.cap = s->cap;
-    float *q = random_floats(s->n_q * a.ldq, s->size), *k = random_floats(s->n_kv * a.ldkv, 2), *v = random_floats(s->n_kv * a.ldkv, 1);
+    float *q = random_floats(s->n_q * a.ldq, s->size), *k = random_floats(s->n_kv * a.ldkv, 2),
+          *v = random_floats(s->n_kv * a.ldkv, 1);
     float *out = guarded(s->n_q * a.ldo), *part = guarded(s->n_q * a.ldo);
     size_t i, j, touched = 0;
     l.q = q;
@@ -416,23 +471,27 @@ static void attention_shape(const fci_context *c, const shape *s) {
     l.n_kv = s->n_kv;
     attention(c, &a, &l, 1);
     double e = attention_error(&a, &l);
-    T_OK(e < 4e-6 * (1 + s->size), "%s attention %u/%u heads of %u, %zu queries on %zu, window %u, cap %g: error %g",
-         fc_simd_name(c->kernels->simd), s->n_heads, s->n_kv_heads, s->head_dim, s->n_q, s->n_kv, s->window, (double)s->cap, e);
+    T_OK(e < 4e-6 * (1 + s->size),
+         "%s attention %u/%u heads of %u, %zu queries on %zu, window %u, cap %g: error %g",
+         fc_simd_name(c->kernels->simd), s->n_heads, s->n_kv_heads, s->head_dim, s->n_q, s->n_kv,
+         s->window, (double)s->cap, e);
     for (i = 0; i < s->n_q; i++)
-        for (j = (size_t)s->n_heads * s->head_dim; j < a.ldo; j++) touched += !isnan(out[i * a.ldo + j]);
+        for (j = (size_t)s->n_heads * s->head_dim; j < a.ldo; j++)
+            touched += !isnan(out[i * a.ldo + j]);
     T_OK(touched == 0 && intact(out, s->n_q * a.ldo), "attention wrote outside");
-    for (i = 1; i <= s->n_q; i = i * 3 + 1) { /* the last i queries by themselves, and the first i */
+    for (i = 1; i <= s->n_q;
+         i = i * 3 + 1) { /* the last i queries by themselves, and the first i */
         l.q = q + (s->n_q - i) * a.ldq;
         l.out = part;
         l.n_q = i;
         attention(c, &a, &l, 1);
-        T_OK(same(part, out + (s->n_q - i) * a.ldo, (i - 1) * a.ldo + a.ldo - 2), "%s attention: last %zu queries, other bits",
-             fc_simd_name(c->kernels->simd), i);
+        T_OK(same(part, out + (s->n_q - i) * a.ldo, (i - 1) * a.ldo + a.ldo - 2),
+             "%s attention: last %zu queries, other bits", fc_simd_name(c->kernels->simd), i);
         l.q = q;
         l.n_kv = s->n_kv - s->n_q + i;
         attention(c, &a, &l, 1);
-        T_OK(same(part, out, (i - 1) * a.ldo + a.ldo - 2), "%s attention: first %zu queries, other bits",
-             fc_simd_name(c->kernels->simd), i);
+        T_OK(same(part, out, (i - 1) * a.ldo + a.ldo - 2),
+             "%s attention: first %zu queries, other bits", fc_simd_name(c->kernels->simd), i);
         l.n_kv = s->n_kv;
     }
     drop(q);
@@ -457,7 +516,8 @@ static void attention_lanes(fc_simd simd) { /* many lanes at once, any threads, 
     a.ldkv = KV;
     a.scale = 0.2f;
     for (i = 0; i < LANES; i++) n += lengths[i];
-    float *q = random_floats(n * Q, 1), *k = random_floats(n * KV, 1), *v = random_floats(n * KV, 1);
+    float *q = random_floats(n * Q, 1), *k = random_floats(n * KV, 1),
+          *v = random_floats(n * KV, 1);
     float *alone = guarded(n * Q), *all = guarded(n * Q);
     for (i = n = 0; i < LANES; n += lengths[i++]) {
         lanes[i].q = q + n * Q;
@@ -474,8 +534,9 @@ static void attention_lanes(fc_simd simd) { /* many lanes at once, any threads, 
         fci_context c = context(simd, threads[t]);
         memset(all, 0xff, n * Q * sizeof *all);
         attention(&c, &a, lanes, LANES);
-        T_OK(same(alone, all, n * Q) && intact(all, n * Q), "%s attention: %d lanes on %u threads, other bits", fc_simd_name(simd),
-             (int)LANES, threads[t]);
+        T_OK(same(alone, all, n * Q) && intact(all, n * Q),
+             "%s attention: %d lanes on %u threads, other bits", fc_simd_name(simd), (int)LANES,
+             threads[t]);
         fci_context_end(&c);
     }
     drop(q);
@@ -490,7 +551,8 @@ static void attention_lanes(fc_simd simd) { /* many lanes at once, any threads, 
 static void rows(const fci_context *c, size_t n) {
     const size_t m = 5, ld = n + 2;
     const char *name = fc_simd_name(c->kernels->simd);
-    float *x = random_floats(m * ld, 3), *w = random_floats(n, 2), *u = random_floats(m * ld, 2), *y = guarded(m * ld);
+    float *x = random_floats(m * ld, 3), *w = random_floats(n, 2), *u = random_floats(m * ld, 2),
+          *y = guarded(m * ld);
     double worst = 0;
     size_t i, j, touched = 0;
     fci_rows_rmsnorm(c, x, ld, w, 1e-5f, m, n, y, ld);
@@ -503,7 +565,8 @@ static void rows(const fci_context *c, size_t n) {
         }
         for (j = n; j < ld; j++) touched += !isnan(y[i * ld + j]);
     }
-    T_OK(worst < 3e-7 && touched == 0 && intact(y, m * ld), "%s rmsnorm n %zu: relative error %g", name, n, worst);
+    T_OK(worst < 3e-7 && touched == 0 && intact(y, m * ld), "%s rmsnorm n %zu: relative error %g",
+         name, n, worst);
     memcpy(y, x, m * ld * sizeof *y);
     y[0] = -200;
     y[n - 1] = 200;
@@ -514,7 +577,8 @@ static void rows(const fci_context *c, size_t n) {
             double g = (double)x[i * ld + j], want = g / (1 + exp(-g)) * (double)u[i * ld + j];
             worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (fabs(want) + 1e-30));
         }
-    T_OK(worst < 6e-7 && same(x + n, y + n, 2) && intact(y, m * ld), "%s swiglu n %zu: relative error %g", name, n, worst);
+    T_OK(worst < 6e-7 && same(x + n, y + n, 2) && intact(y, m * ld),
+         "%s swiglu n %zu: relative error %g", name, n, worst);
     memcpy(y, x, m * ld * sizeof *y);
     fci_rows_add_scaled(c, y, ld, u, ld, 0.5f, m, n);
     for (touched = 0, i = 0; i < m; i++)
@@ -541,7 +605,8 @@ static double activation_of(fci_activation kind, double x) {
 static void more_rows(const fci_context *c, size_t n) {
     const size_t m = 4, ld = n + 3;
     const char *name = fc_simd_name(c->kernels->simd);
-    float *x = random_floats(m * ld, 6), *w = random_floats(n, 2), *b = random_floats(n, 1), *u = random_floats(m * ld, 2), *y = guarded(m * ld);
+    float *x = random_floats(m * ld, 6), *w = random_floats(n, 2), *b = random_floats(n, 1),
+          *u = random_floats(m * ld, 2), *y = guarded(m * ld);
     int bias, kind;
     for (bias = 0; bias < 2; bias++) {
         double worst = 0;
@@ -549,10 +614,14 @@ static void more_rows(const fci_context *c, size_t n) {
         for (size_t i = 0; i < m; i++) {
             double mean = 0, square = 0;
             for (size_t j = 0; j < n; j++) mean += (double)x[i * ld + j] / (double)n;
-            for (size_t j = 0; j < n; j++) square += ((double)x[i * ld + j] - mean) * ((double)x[i * ld + j] - mean) / (double)n;
+            for (size_t j = 0; j < n; j++)
+                square +=
+                    ((double)x[i * ld + j] - mean) * ((double)x[i * ld + j] - mean) / (double)n;
             for (size_t j = 0; j < n; j++) {
-                double want = ((double)x[i * ld + j] - mean) / sqrt(square + 1e-5) * (double)w[j] + (bias ? (double)b[j] : 0);
-                double lost = fabs(mean * (double)w[j]) / sqrt(square + 1e-5); /* the mean is rounded to float */
+                double want = ((double)x[i * ld + j] - mean) / sqrt(square + 1e-5) * (double)w[j] +
+                              (bias ? (double)b[j] : 0);
+                double lost = fabs(mean * (double)w[j]) /
+                              sqrt(square + 1e-5); /* the mean is rounded to float */
                 worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (1 + fabs(want) + lost));
             }
         }
@@ -568,10 +637,12 @@ static void more_rows(const fci_context *c, size_t n) {
         fci_rows_activate(c, a, y, up, ld, m, n);
         for (size_t i = 0; i < m; i++)
             for (size_t j = 0; j < n; j++) {
-                double want = activation_of(a, (double)x[i * ld + j]) * (up ? (double)u[i * ld + j] : 1);
+                double want =
+                    activation_of(a, (double)x[i * ld + j]) * (up ? (double)u[i * ld + j] : 1);
                 worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (1e-6 + fabs(want)));
             }
-        T_OK(worst < 3e-6 && same(x + n, y + n, 3), "%s activation %d n %zu: error %g", name, kind, n, worst);
+        T_OK(worst < 3e-6 && same(x + n, y + n, 3), "%s activation %d n %zu: error %g", name, kind,
+             n, worst);
     }
     for (kind = 0; kind < 3; kind++) {
         const float cap = kind == 0 ? 0 : kind == 1 ? 0.5f : 30;
@@ -584,7 +655,8 @@ static void more_rows(const fci_context *c, size_t n) {
                 if (cap > 0) want = (double)cap * tanh(want / (double)cap);
                 worst = fmax(worst, fabs((double)y[i * ld + j] - want) / (1e-9 + fabs(want)));
             }
-        T_OK(worst < 5e-7 && same(x + n, y + n, 3), "%s cap %g n %zu: error %g", name, (double)cap, n, worst);
+        T_OK(worst < 5e-7 && same(x + n, y + n, 3), "%s cap %g n %zu: error %g", name, (double)cap,
+             n, worst);
     }
     drop(x), drop(w), drop(b), drop(u), drop(y);
 }
@@ -592,9 +664,11 @@ static void more_rows(const fci_context *c, size_t n) {
 /* Views of stored matrices give the bits of the same matrix stored plainly. */
 static void gemm_views(const fci_context *c, fc_compute compute) {
     enum { M = 19, K = 77, RUN = 6, PARTS = 3, HEADS = 15, N = RUN * HEADS };
-    float *x = random_floats(M * K, 1), *w = random_floats(N * K, 1), *y = guarded(M * N), *z = guarded(M * N);
+    float *x = random_floats(M * K, 1), *w = random_floats(N * K, 1), *y = guarded(M * N),
+          *z = guarded(M * N);
     float *turned = random_floats(K * (N + 7), 1), *runs = random_floats((size_t)PARTS * N * K, 1);
-    fci_matrix plain = matrix(w, FC_DTYPE_F32, N, K, K * 4), t = matrix(turned + 4, FC_DTYPE_F32, N, K, (N + 7) * 4);
+    fci_matrix plain = matrix(w, FC_DTYPE_F32, N, K, K * 4),
+               t = matrix(turned + 4, FC_DTYPE_F32, N, K, (N + 7) * 4);
     fci_matrix r = matrix(runs + 2 * RUN * K, FC_DTYPE_F32, N, K, K * 4);
     t.transposed = true;
     r.run = RUN;
@@ -609,10 +683,12 @@ static void gemm_views(const fci_context *c, fc_compute compute) {
         gemm(c, compute, FCI_GEMM_STORE, x, K, M, K, &plain, first, n, NULL, y, N);
         gemm(c, compute, FCI_GEMM_STORE, x, K, M, K, &t, first, n, NULL, z, N);
         for (size_t i = 0; i < M; i++)
-            T_OK(same(y + i * N, z + i * N, n), "%s compute %d: transposed, row %zu", fc_simd_name(c->kernels->simd), (int)compute, i);
+            T_OK(same(y + i * N, z + i * N, n), "%s compute %d: transposed, row %zu",
+                 fc_simd_name(c->kernels->simd), (int)compute, i);
         gemm(c, compute, FCI_GEMM_STORE, x, K, M, K, &r, first, n, NULL, z, N);
         for (size_t i = 0; i < M; i++)
-            T_OK(same(y + i * N, z + i * N, n), "%s compute %d: in runs, row %zu", fc_simd_name(c->kernels->simd), (int)compute, i);
+            T_OK(same(y + i * N, z + i * N, n), "%s compute %d: in runs, row %zu",
+                 fc_simd_name(c->kernels->simd), (int)compute, i);
     }
     drop(x), drop(w), drop(y), drop(z), drop(turned), drop(runs);
 }
@@ -637,16 +713,21 @@ static void rope(const fci_context *c, uint32_t rotary, int interleaved) {
             for (j = 0; j < DIM; j++) {
                 const float *from = x + i * LD + h * DIM;
                 double want = (double)from[j], angle;
-                if (j < rotary && interleaved) { /* the pair as a complex number times e^(i angle) */
+                if (j < rotary &&
+                    interleaved) { /* the pair as a complex number times e^(i angle) */
                     angle = positions[i] * pow(10000, -2.0 * (j / 2) / rotary);
-                    want = j % 2 ? (double)from[j - 1] * sin(angle) + want * cos(angle) : want * cos(angle) - (double)from[j + 1] * sin(angle);
+                    want = j % 2 ? (double)from[j - 1] * sin(angle) + want * cos(angle)
+                                 : want * cos(angle) - (double)from[j + 1] * sin(angle);
                 } else if (j < rotary) { /* x cos + rotate_half(x) sin */
                     angle = positions[i] * pow(10000, -2.0 * (j % half) / rotary);
-                    want = want * cos(angle) + (j < half ? -(double)from[j + half] : (double)from[j - half]) * sin(angle);
+                    want =
+                        want * cos(angle) +
+                        (j < half ? -(double)from[j + half] : (double)from[j - half]) * sin(angle);
                 }
                 worst = fmax(worst, fabs((double)y[i * LD + h * DIM + j] - want));
             }
-    T_OK(worst < 4e-7 && intact(y, M * LD), "rope of %u, interleaved %d: error %g", rotary, interleaved, worst);
+    T_OK(worst < 4e-7 && intact(y, M * LD), "rope of %u, interleaved %d: error %g", rotary,
+         interleaved, worst);
     for (worst = 0, i = 0; i < M; i++) worst += x[i * LD + LD - 1] != y[i * LD + LD - 1];
     T_OK(worst == 0, "rope wrote between the rows");
     drop(x);
@@ -711,7 +792,8 @@ static double log_sum_exp(const float *z, size_t n) {
 /* By the definitions; the terms of first order cancel, which long double can afford. */
 static divergences reference(const float *p, const float *q, size_t n) {
     divergences r;
-    long double js = 0, jr = 0, kl = 0, lp, lq, max = (long double)p[0], maxq = (long double)q[0], sp = 0, sq = 0;
+    long double js = 0, jr = 0, kl = 0, lp, lq, max = (long double)p[0], maxq = (long double)q[0],
+                sp = 0, sq = 0;
     size_t i;
     for (i = 0; i < n; i++) {
         if ((long double)p[i] > max) max = (long double)p[i];
@@ -724,7 +806,8 @@ static divergences reference(const float *p, const float *q, size_t n) {
     lp = max + logl(sp);
     lq = maxq + logl(sq);
     for (i = 0; i < n; i++) {
-        long double a = (long double)p[i] - lp, b = (long double)q[i] - lq, hi = a > b ? a : b, lo = a > b ? b : a;
+        long double a = (long double)p[i] - lp, b = (long double)q[i] - lq, hi = a > b ? a : b,
+                    lo = a > b ? b : a;
         long double lm = hi + log1pl(expl(lo - hi)) - logl(2);
         js += expl(a) * (a - lm) / 2 + expl(b) * (b - lm) / 2;
         jr += expl(lm) * (lm - a + lm - b) / 2;
@@ -742,24 +825,30 @@ static int close_to(double got, double want, double relative, double absolute) {
     return got >= 0 && fabs(got - want) <= relative * fabs(want) + absolute;
 }
 
-static void divergence_pair(const fci_context *c, const float *p, const float *q, size_t n, const char *what) {
+static void divergence_pair(const fci_context *c, const float *p, const float *q, size_t n,
+                            const char *what) {
     const fci_kernels *k = c->kernels;
     const char *name = fc_simd_name(k->simd);
     divergences r = reference(p, q, n);
     double a = k->lse(p, n), b = k->lse(q, n), v;
-    T_OK(fabs(a - r.lse_p) <= 2e-8 * (1 + fabs(a)), "%s %s n %zu: lse %.12g for %.12g", name, what, n, a, r.lse_p);
+    T_OK(fabs(a - r.lse_p) <= 2e-8 * (1 + fabs(a)), "%s %s n %zu: lse %.12g for %.12g", name, what,
+         n, a, r.lse_p);
     v = k->js(p, q, a, b, n);
-    T_OK(close_to(v, r.js, 3e-6, 1e-13) && v <= 0.6931472, "%s %s n %zu: js %.9g for %.9g", name, what, n, v, r.js);
+    T_OK(close_to(v, r.js, 3e-6, 1e-13) && v <= 0.6931472, "%s %s n %zu: js %.9g for %.9g", name,
+         what, n, v, r.js);
     T_OK(v == k->js(q, p, b, a, n), "%s %s n %zu: js is not symmetric", name, what, n);
     v = k->js_reference(p, q, a, b, n);
-    T_OK(close_to(v, r.js_reference, 3e-6, 1e-13), "%s %s n %zu: js-reference %.9g for %.9g", name, what, n, v, r.js_reference);
+    T_OK(close_to(v, r.js_reference, 3e-6, 1e-13), "%s %s n %zu: js-reference %.9g for %.9g", name,
+         what, n, v, r.js_reference);
     v = k->kl(p, q, a, b, n);
     T_OK(close_to(v, r.kl, 3e-6, 1e-13), "%s %s n %zu: kl %.9g for %.9g", name, what, n, v, r.kl);
     v = k->js(p, p, a, a, n);
-    T_OK(v == 0 && k->kl(p, p, a, a, n) == 0 && k->js_reference(p, p, a, a, n) == 0, "%s %s: not 0 for equal outputs: %g", name, what, v);
+    T_OK(v == 0 && k->kl(p, p, a, a, n) == 0 && k->js_reference(p, p, a, a, n) == 0,
+         "%s %s: not 0 for equal outputs: %g", name, what, v);
 }
 
-/* Single terms over the whole range of log Q - log P: one element of probability 1 or less on each side. */
+/* Single terms over the whole range of log Q - log P: one element of probability 1 or less on each
+   side. */
 static void terms(const fci_context *c) {
     double worst[3] = {0, 0, 0};
     int i, j;
@@ -773,10 +862,12 @@ static void terms(const fci_context *c) {
         got[0] = c->kernels->js(&p, &q, 0, 0, 1);
         got[1] = c->kernels->js_reference(&p, &q, 0, 0, 1);
         got[2] = c->kernels->kl(&p, &q, 0, 0, 1);
-        for (j = 0; j < 3; j++) worst[j] = fmax(worst[j], fabs(got[j] - (double)want[j]) / ((double)want[j] + 1e-30));
+        for (j = 0; j < 3; j++)
+            worst[j] = fmax(worst[j], fabs(got[j] - (double)want[j]) / ((double)want[j] + 1e-30));
     }
-    T_OK(worst[0] < 2e-6 && worst[1] < 2e-6 && worst[2] < 4e-6, "%s: terms of js, js-reference, kl: errors %g %g %g",
-         fc_simd_name(c->kernels->simd), worst[0], worst[1], worst[2]);
+    T_OK(worst[0] < 2e-6 && worst[1] < 2e-6 && worst[2] < 4e-6,
+         "%s: terms of js, js-reference, kl: errors %g %g %g", fc_simd_name(c->kernels->simd),
+         worst[0], worst[1], worst[2]);
 }
 
 static void sums(const fci_context *c, const float *p, const float *q, size_t n) {
@@ -792,8 +883,9 @@ static void sums(const fci_context *c, const float *p, const float *q, size_t n)
     c->kernels->dots(p, q, n, got);
     got[3] = c->kernels->squared_difference(p, q, n);
     for (i = 0; i < 4; i++)
-        T_OK(fabs(got[i] - want[i]) <= 1e-12 * (want[0] + want[2]), "%s n %zu sum %zu: %.15g for %.15g",
-             fc_simd_name(c->kernels->simd), n, i, got[i], want[i]);
+        T_OK(fabs(got[i] - want[i]) <= 1e-12 * (want[0] + want[2]),
+             "%s n %zu sum %zu: %.15g for %.15g", fc_simd_name(c->kernels->simd), n, i, got[i],
+             want[i]);
 }
 
 static void distances(const fci_context *c) {
@@ -818,7 +910,8 @@ static void distances(const fci_context *c) {
         for (i = 0; i < n; i++) odd[i] = (float)i - (float)n;
         odd[n / 2] = NAN;
         T_OK(isnan(c->kernels->lse(odd, n)), "lse lost a NaN of %zu", n);
-        T_OK(isnan(c->kernels->js(odd, p, 0, 0, n)) && isnan(c->kernels->kl(p, odd, 0, 0, n)), "js or kl lost a NaN of %zu", n);
+        T_OK(isnan(c->kernels->js(odd, p, 0, 0, n)) && isnan(c->kernels->kl(p, odd, 0, 0, n)),
+             "js or kl lost a NaN of %zu", n);
         odd[n / 2] = INFINITY;
         T_OK(!isfinite(c->kernels->lse(odd, n)), "lse lost an infinity of %zu", n);
         drop(p);
@@ -832,7 +925,8 @@ static void distances_large(const fci_context *c) { /* a large vocabulary, small
     float *p = random_floats(n, 6), *q = guarded(n);
     size_t i;
     for (i = 0; i < n; i++) q[i] = p[i] + (float)(1e-3 * uniform());
-    T_OK(fabs(c->kernels->lse(p, n) - log_sum_exp(p, n)) < 1e-8 * 20, "%s: lse of %zu", fc_simd_name(c->kernels->simd), n);
+    T_OK(fabs(c->kernels->lse(p, n) - log_sum_exp(p, n)) < 1e-8 * 20, "%s: lse of %zu",
+         fc_simd_name(c->kernels->simd), n);
     divergence_pair(c, p, q, n, "large");
     for (i = 0; i < n; i++) q[i] = p[i] = 1.5f;
     T_OK(fabs(c->kernels->lse(p, n) - (1.5 + log((double)n))) < 1e-12, "lse of equal logits");
@@ -849,18 +943,23 @@ static void names(void) {
         T_OK((int)k->simd <= i, "%s picked %s", fc_simd_name((fc_simd)i), fc_simd_name(k->simd));
         T_OK(strlen(fc_simd_name((fc_simd)i)) > 2, "no name");
     }
-    T_OK(strstr(fc_build_info(), "scalar") != NULL && strstr(fc_build_info(), FINERCUT_VERSION) != NULL, "%s", fc_build_info());
+    T_OK(strstr(fc_build_info(), "scalar") != NULL &&
+             strstr(fc_build_info(), FINERCUT_VERSION) != NULL,
+         "%s", fc_build_info());
 }
 
 static void table(fc_simd simd) {
     static const size_t ks[] = {0, 1, 2, 3, 4, 7, 255, 256, 257, 513, 700};
     static const size_t ns[] = {1, 2, 15, 16, 17, 31, 33, 576};
-    static const shape shapes[] = {
-        {1, 1, 16, 1, 1, 1, 0, 0}, {2, 2, 16, 5, 5, 1, 0, 0}, {4, 2, 24, 33, 70, 1, 0, 0}, {9, 3, 64, 64, 64, 1, 0, 0}, {3, 3, 100, 20, 300, 1, 0, 0},
-        {8, 1, 128, 17, 140, 1, 0, 0}, {2, 1, 33, 129, 129, 8, 0, 0}, {15, 5, 40, 130, 257, 2, 0, 0}, {2, 2, 64, 400, 700, 4, 0, 0}, {140, 1, 8, 3, 5, 1, 0, 0},
-        {2, 1, 24, 9, 9, 1, 1, 0}, {4, 2, 24, 33, 70, 1, 5, 0}, {3, 1, 40, 300, 300, 2, 16, 0}, {2, 2, 16, 50, 700, 1, 64, 30},
-        {2, 1, 33, 300, 300, 8, 130, 5}, {4, 2, 24, 33, 70, 6, 0, 2}, {1, 1, 16, 20, 20, 1, 400, 0}
-    };
+    static const shape shapes[] = {{1, 1, 16, 1, 1, 1, 0, 0},       {2, 2, 16, 5, 5, 1, 0, 0},
+                                   {4, 2, 24, 33, 70, 1, 0, 0},     {9, 3, 64, 64, 64, 1, 0, 0},
+                                   {3, 3, 100, 20, 300, 1, 0, 0},   {8, 1, 128, 17, 140, 1, 0, 0},
+                                   {2, 1, 33, 129, 129, 8, 0, 0},   {15, 5, 40, 130, 257, 2, 0, 0},
+                                   {2, 2, 64, 400, 700, 4, 0, 0},   {140, 1, 8, 3, 5, 1, 0, 0},
+                                   {2, 1, 24, 9, 9, 1, 1, 0},       {4, 2, 24, 33, 70, 1, 5, 0},
+                                   {3, 1, 40, 300, 300, 2, 16, 0},  {2, 2, 16, 50, 700, 1, 64, 30},
+                                   {2, 1, 33, 300, 300, 8, 130, 5}, {4, 2, 24, 33, 70, 6, 0, 2},
+                                   {1, 1, 16, 20, 20, 1, 400, 0}};
     fci_context c = context(simd, 2), scalar = context(FC_SIMD_SCALAR, 1);
     size_t i;
     int compute;
@@ -899,7 +998,8 @@ int main(void) {
     functions();
     for (i = FC_SIMD_SCALAR; i < FC_SIMD_COUNT; i++) {
         if (fci_kernels_pick((fc_simd)i)->simd == (fc_simd)i) table((fc_simd)i);
-        else if (fci_kernel_table_table((fc_simd)i)) t_skip(fc_simd_name((fc_simd)i), "this processor lacks it");
+        else if (fci_kernel_table_table((fc_simd)i))
+            t_skip(fc_simd_name((fc_simd)i), "this processor lacks it");
     }
     return t_end("kernel");
 }

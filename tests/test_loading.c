@@ -1,6 +1,7 @@
-// Models as people have them, made from small ones: other names of tensors, settings of a model around the text model,
-// an output matrix that differs, sublayers dropped by config.json, blocks beyond the last, packed weights, GGUF files
-// with more or less than they should have. What they give, what their exports give, or why not.
+// Models as people have them, made from small ones: other names of tensors, settings of a model
+// around the text model, an output matrix that differs, sublayers dropped by config.json, blocks
+// beyond the last, packed weights, GGUF files with more or less than they should have. What they
+// give, what their exports give, or why not.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "export.h"
@@ -8,9 +9,12 @@
 #define BASE "tests/data/llama_bf16_old_config"
 
 static const char config_of_base[] =
-    "\"hidden_act\":\"silu\",\"max_position_embeddings\":128,\"hidden_size\":64,\"intermediate_size\":96,\"num_attention_heads\":4,"
-    "\"num_key_value_heads\":1,\"vocab_size\":230,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,\"rope_scaling\":{\"rope_type\":"
-    "\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":48}";
+    "\"hidden_act\":\"silu\",\"max_position_embeddings\":128,\"hidden_size\":64,"
+    "\"intermediate_size\":96,\"num_attention_heads\":4,"
+    "\"num_key_value_heads\":1,\"vocab_size\":230,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,"
+    "\"rope_scaling\":{\"rope_type\":"
+    "\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
+    "\"original_max_position_embeddings\":48}";
 
 typedef struct made { // how a folder differs from BASE
     const char *settings;     // of config.json beside config_of_base, "" or ",..."
@@ -36,11 +40,14 @@ typedef struct st { // a safetensors file that grows
     size_t n, bytes;
 } st;
 
-static void st_add(st *s, const char *name, const char *type, uint64_t rows, uint64_t cols, const void *data, size_t bytes) {
+static void st_add(st *s, const char *name, const char *type, uint64_t rows, uint64_t cols,
+                   const void *data, size_t bytes) {
     char shape[64];
     snprintf(shape, sizeof shape, cols ? "[%d,%d]" : "[%d]", (int)rows, (int)cols);
-    s->n += (size_t)snprintf(s->header + s->n, sizeof s->header - s->n, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]}",
-                             s->n > 9 ? "," : "", name, type, shape, (int)s->bytes, (int)(s->bytes + bytes));
+    s->n += (size_t)snprintf(s->header + s->n, sizeof s->header - s->n,
+                             "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]}",
+                             s->n > 9 ? "," : "", name, type, shape, (int)s->bytes,
+                             (int)(s->bytes + bytes));
     memcpy(s->data + s->bytes, data, bytes);
     s->bytes += bytes;
 }
@@ -58,13 +65,17 @@ static void make_weights(const made *how) {
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) {
         const fc_tensor *t = fc_container_tensor(c, i);
         snprintf(name, sizeof name, "%s%s", how->prefix, t->name + 6);
-        st_add(&s, name, fc_dtype_name(t->type), t->shape[0], t->rank > 1 ? t->shape[1] : 0, t->data, (size_t)t->bytes);
+        st_add(&s, name, fc_dtype_name(t->type), t->shape[0], t->rank > 1 ? t->shape[1] : 0,
+               t->data, (size_t)t->bytes);
         if (!how->head || strcmp(t->name, "model.embed_tokens.weight") != 0) continue;
         st_add(&s, how->head, "BF16", 230, 64, t->data, (size_t)t->bytes);
         unsigned char *last = s.data + s.bytes - t->bytes; // the rows in another order
-        for (size_t r = 0; !how->same && r < 229; r++) memcpy(last + r * 128, (const char *)t->data + (r + 1) * 128, 128);
+        for (size_t r = 0; !how->same && r < 229; r++)
+            memcpy(last + r * 128, (const char *)t->data + (r + 1) * 128, 128);
     }
-    if (how->extra) st_add(&s, how->extra, how->type, 8, 8, zeros, strcmp(how->type, "U8") == 0 || how->type[1] == '8' ? 64 : 256);
+    if (how->extra)
+        st_add(&s, how->extra, how->type, 8, 8, zeros,
+               strcmp(how->type, "U8") == 0 || how->type[1] == '8' ? 64 : 256);
     s.header[8] = '{';
     s.header[s.n++] = '}';
     while (s.n % 8) s.header[s.n++] = ' ';
@@ -76,18 +87,21 @@ static void make_weights(const made *how) {
 
 static void make(const made *how) {
     char text[4096];
-    const char *layers = strstr(how->settings, "num_hidden_layers") ? "" : "\"num_hidden_layers\":2,";
+    const char *layers =
+        strstr(how->settings, "num_hidden_layers") ? "" : "\"num_hidden_layers\":2,";
     remove_tree(in);
     fci_platform_make_folder(in);
-    int n = snprintf(text, sizeof text, "%s%s{\"model_type\":\"llama\",%s%s%s}%s", how->outer ? how->outer : "",
-                     how->outer ? ",\"text_config\":" : "", layers, config_of_base, how->settings, how->outer ? "}" : "");
+    int n = snprintf(text, sizeof text, "%s%s{\"model_type\":\"llama\",%s%s%s}%s",
+                     how->outer ? how->outer : "", how->outer ? ",\"text_config\":" : "", layers,
+                     config_of_base, how->settings, how->outer ? "}" : "");
     write_in("/config.json", text, (size_t)n, "", 0);
     make_weights(how);
 }
 
 static double distance(const float *a, const float *b) {
     double most = 0;
-    for (size_t i = 0; i < (size_t)N_IDS * 230; i++) most = fmax(most, fabs((double)a[i] - (double)b[i]));
+    for (size_t i = 0; i < (size_t)N_IDS * 230; i++)
+        most = fmax(most, fabs((double)a[i] - (double)b[i]));
     return most;
 }
 
@@ -104,7 +118,8 @@ static bool run(const char *what, const char *path, const uint8_t *mask, float *
     return good;
 }
 
-// What is written: names as transformers has them, a text model of its own, nothing left to drop twice.
+// What is written: names as transformers has them, a text model of its own, nothing left to drop
+// twice.
 static void check_folder(const char *what, bool tied, size_t n_tensors) {
     fc_error err;
     size_t n, odd = 0;
@@ -113,24 +128,31 @@ static void check_folder(const char *what, bool tied, size_t n_tensors) {
     char *config = t_read(path, &n);
     fc_container *c = fc_container_open(out, NULL, &err);
     if (!T_OK(config && c, "%s: written: %s", what, err.msg)) return;
-    T_OK(!strstr(config, "text_config") && !strstr(config, "vision_config"), "%s: %s", what, config);
-    T_OK(!strstr(config, "drop_attn_list") && !strstr(config, "drop_mlp_list"), "%s: %s", what, config);
-    T_OK(strstr(config, tied ? "\"tie_word_embeddings\": true" : "\"tie_word_embeddings\": false") != NULL, "%s: %s", what, config);
+    T_OK(!strstr(config, "text_config") && !strstr(config, "vision_config"), "%s: %s", what,
+         config);
+    T_OK(!strstr(config, "drop_attn_list") && !strstr(config, "drop_mlp_list"), "%s: %s", what,
+         config);
+    T_OK(strstr(config,
+                tied ? "\"tie_word_embeddings\": true" : "\"tie_word_embeddings\": false") != NULL,
+         "%s: %s", what, config);
     T_OK(!strstr(config, "quantization_config"), "%s: %s", what, config);
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) {
         const char *name = fc_container_tensor(c, i)->name;
         odd += strncmp(name, "model.layers.", 13) != 0 && strcmp(name, "model.norm.weight") != 0 &&
-               strcmp(name, "model.embed_tokens.weight") != 0 && strcmp(name, "lm_head.weight") != 0;
+               strcmp(name, "model.embed_tokens.weight") != 0 &&
+               strcmp(name, "lm_head.weight") != 0;
         odd += strncmp(name, "model.layers.", 13) == 0 && (name[13] > '1' || name[14] != '.');
     }
-    T_OK(odd == 0 && (!n_tensors || fc_container_tensor_count(c) == n_tensors), "%s: %d of %d names", what, (int)odd,
-         (int)fc_container_tensor_count(c));
+    T_OK(odd == 0 && (!n_tensors || fc_container_tensor_count(c) == n_tensors),
+         "%s: %d of %d names", what, (int)odd, (int)fc_container_tensor_count(c));
     fc_container_close(c);
     free(config);
 }
 
-// Every form of export of the model at `in` gives the logits wanted, read back; masked ones of a model that lacks sublayers are refused.
-static void check_exports(const char *what, const char *removed, const float *want, bool tied, bool lacks) {
+// Every form of export of the model at `in` gives the logits wanted, read back; masked ones of a
+// model that lacks sublayers are refused.
+static void check_exports(const char *what, const char *removed, const float *want, bool tied,
+                          bool lacks) {
     static float got[N_IDS * 230];
     fc_error err;
     fc_export_desc to;
@@ -144,12 +166,17 @@ static void check_exports(const char *what, const char *removed, const float *wa
         to.path = out;
         snprintf(name, sizeof name, "%s, %s", what, fc_export_format_name(to.format));
         remove_tree(out);
-        const bool masked = f == FC_EXPORT_HF_MASKED || f == FC_EXPORT_GGUF_MASKED, folder = f == FC_EXPORT_HF || f == FC_EXPORT_HF_MASKED;
+        const bool masked = f == FC_EXPORT_HF_MASKED || f == FC_EXPORT_GGUF_MASKED,
+                   folder = f == FC_EXPORT_HF || f == FC_EXPORT_HF_MASKED;
         const fc_code code = fc_export(m, plan, &to, &err);
-        if (lacks && masked) T_OK(code == FC_ERR_UNSUPPORTED && strstr(err.msg, "lacks sublayers already"), "%s: %s", name, err.msg);
+        if (lacks && masked)
+            T_OK(code == FC_ERR_UNSUPPORTED && strstr(err.msg, "lacks sublayers already"), "%s: %s",
+                 name, err.msg);
         else if (T_OK(code == FC_OK, "%s: %s", name, err.msg)) {
             if (folder) check_folder(name, tied, 0);
-            if (run(name, out, NULL, got)) T_OK(distance(got, want) < 1e-4, "%s: logits differ by %g", name, distance(got, want));
+            if (run(name, out, NULL, got))
+                T_OK(distance(got, want) < 1e-4, "%s: logits differ by %g", name,
+                     distance(got, want));
         }
         fc_plan_free(plan);
         fc_model_close(m);
@@ -157,23 +184,29 @@ static void check_exports(const char *what, const char *removed, const float *wa
     remove_tree(out);
 }
 
-static const made plain = {",\"tie_word_embeddings\":true", NULL, "model.", NULL, false, NULL, NULL};
+static const made plain = {",\"tie_word_embeddings\":true", NULL, "model.", NULL, false, NULL,
+    NULL};
 
 // The first of `n` models is right: the others give its logits, and so do their exports.
 static void test_names(void) {
-    static const char outer[] = "{\"model_type\":\"seeing\",\"architectures\":[\"SeeingForConditionalGeneration\"],\"eos_token_id\":2,"
+    static const char outer[] = "{\"model_type\":\"seeing\",\"architectures\":["
+                                "\"SeeingForConditionalGeneration\"],\"eos_token_id\":2,"
                                 "\"vision_config\":{\"hidden_size\":8}";
     static const made tied[] = {
-        {",\"tie_word_embeddings\":true", outer, "model.language_model.", NULL, false, "model.vision_tower.a.weight", "F32"},
-        {",\"tie_word_embeddings\":true", outer, "language_model.model.", NULL, false, "vision_tower.a.weight", "F32"},
+        {",\"tie_word_embeddings\":true", outer, "model.language_model.", NULL, false,
+         "model.vision_tower.a.weight", "F32"},
+        {",\"tie_word_embeddings\":true", outer, "language_model.model.", NULL, false,
+         "vision_tower.a.weight", "F32"},
         {",\"tie_word_embeddings\":true", NULL, "", NULL, false, NULL, NULL},
         {",\"tie_word_embeddings\":true", NULL, "model.", "lm_head.weight", true, NULL, NULL},
     };
     static const made untied[] = {
         {",\"tie_word_embeddings\":false", NULL, "model.", "lm_head.weight", false, NULL, NULL},
         {",\"tie_word_embeddings\":true", NULL, "model.", "lm_head.weight", false, NULL, NULL},
-        {",\"tie_word_embeddings\":true", outer, "language_model.model.", "language_model.lm_head.weight", false, NULL, NULL},
-        {"", outer, "model.language_model.", "lm_head.weight", false, "model.vision_tower.a.weight", "F32"},
+        {",\"tie_word_embeddings\":true", outer, "language_model.model.",
+         "language_model.lm_head.weight", false, NULL, NULL},
+        {"", outer, "model.language_model.", "lm_head.weight", false, "model.vision_tower.a.weight",
+         "F32"},
     };
     static float want[2][N_IDS * 230], got[N_IDS * 230], masked[N_IDS * 230];
     static const uint8_t mask[4] = {1, 0, 1, 1};
@@ -199,7 +232,13 @@ static void test_names(void) {
 
 // Sublayers that config.json drops are not there: not run, not written, no candidates of a plan.
 static void test_dropped(void) {
-    static made how = {",\"tie_word_embeddings\":true,\"drop_attn_list\":[1],\"drop_mlp_list\":[]", NULL, "model.", NULL, false, NULL, NULL};
+    static made how = {",\"tie_word_embeddings\":true,\"drop_attn_list\":[1],\"drop_mlp_list\":[]",
+                       NULL,
+                       "model.",
+                       NULL,
+                       false,
+                       NULL,
+                       NULL};
     static const uint8_t one[4] = {1, 1, 0, 1}, two[4] = {1, 0, 0, 1};
     static float want[N_IDS * 230], got[N_IDS * 230];
     uint32_t ids[N_IDS] = {1, 5, 9, 50, 17, 33, 44, 2}, n_steps = 0;
@@ -210,18 +249,21 @@ static void test_dropped(void) {
     uint8_t mask[4];
     make(&how);
     run("one less", BASE, one, want);
-    if (run("dropped", in, NULL, got)) T_OK(distance(got, want) <= 0, "logits of a model that drops one");
+    if (run("dropped", in, NULL, got))
+        T_OK(distance(got, want) <= 0, "logits of a model that drops one");
     check_exports("dropped", NULL, want, true, true);
     run("two less", BASE, two, want);
     check_exports("dropped, and a plan", "ffn.0", want, true, true);
     how.settings = ",\"tie_word_embeddings\":true,\"drop_attn_list\":[false,true]";
     make(&how);
-    if (run("dropped", in, two, got)) T_OK(distance(got, want) <= 0, "logits of a model that drops one, by truths");
+    if (run("dropped", in, two, got))
+        T_OK(distance(got, want) <= 0, "logits of a model that drops one, by truths");
     fc_model *m = open_f32(in, &err);
     if (!T_OK(m != NULL, "%s", err.msg)) return;
     T_OK(fc_model_config(m)->n_sublayers == 3, "%u sublayers", fc_model_config(m)->n_sublayers);
     fc_plan *again = plan_of(m, "attn.1");
-    T_OK(again && fc_plan_mask(again, m, 1, mask, sizeof mask, &err), "a plan for what is not there");
+    T_OK(again && fc_plan_mask(again, m, 1, mask, sizeof mask, &err),
+         "a plan for what is not there");
     fc_plan_free(again);
     memset(&desc, 0, sizeof desc);
     desc.calibration = &t;
@@ -229,18 +271,27 @@ static void test_dropped(void) {
     T_OK(fc_prune_count(m, &desc, &n_steps, &err) == FC_OK && n_steps == 2, "%s", err.msg);
     fc_plan *p = fc_prune(m, &desc, &err);
     if (T_OK(p != NULL, "%s", err.msg)) {
-        T_OK(fc_plan_mask(p, m, 2, mask, sizeof mask, &err) == FC_OK && !mask[2] && mask[0] + mask[1] + mask[3] == 1, "%d %d %d %d", mask[0], mask[1],
-             mask[2], mask[3]);
+        T_OK(fc_plan_mask(p, m, 2, mask, sizeof mask, &err) == FC_OK && !mask[2] &&
+                 mask[0] + mask[1] + mask[3] == 1,
+             "%d %d %d %d", mask[0], mask[1], mask[2], mask[3]);
     }
     fc_plan_free(p);
     desc.remove = 4;
-    T_OK(fc_prune_count(m, &desc, &n_steps, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "at most the 3"), "%s", err.msg);
+    T_OK(fc_prune_count(m, &desc, &n_steps, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "at most the 3"),
+         "%s", err.msg);
     fc_model_close(m);
 }
 
 // Blocks beyond num_hidden_layers are neither run nor written.
 static void test_fewer_blocks(void) {
-    static const made how = {",\"tie_word_embeddings\":true,\"num_hidden_layers\":1", NULL, "model.", NULL, false, NULL, NULL};
+    static const made how = {",\"tie_word_embeddings\":true,\"num_hidden_layers\":1",
+                             NULL,
+                             "model.",
+                             NULL,
+                             false,
+                             NULL,
+                             NULL};
     static const uint8_t one[4] = {1, 1, 0, 0};
     static float want[N_IDS * 230], got[N_IDS * 230];
     fc_error err;
@@ -253,7 +304,8 @@ static void test_fewer_blocks(void) {
     to.path = out;
     to.format = FC_EXPORT_HF_MASKED;
     fc_model *m = open_f32(in, &err);
-    if (T_OK(m && fc_export(m, NULL, &to, &err) == FC_OK, "%s", err.msg)) check_folder("one block", true, 11);
+    if (T_OK(m && fc_export(m, NULL, &to, &err) == FC_OK, "%s", err.msg))
+        check_folder("one block", true, 11);
     fc_model_close(m);
     remove_tree(out);
 }
@@ -263,13 +315,20 @@ static void test_packed(void) {
     static const struct {
         const char *settings, *extra, *type, *words; // words NULL: it runs
     } cases[] = {
-        {"\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4}", "model.layers.0.mlp.up_proj.qweight", "I32", "method \"gptq\""},
-        {"\"quantization_config\":{\"quant_method\":\"awq\"}", "model.layers.1.self_attn.q_proj.qzeros", "I32", "method \"awq\""},
-        {"\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}", "model.layers.0.mlp.up_proj.weight.absmax", "F32", "bitsandbytes"},
-        {"\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}", "model.layers.0.mlp.up_proj.SCB", "F32", "up_proj.SCB"},
-        {"\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}", "model.layers.0.mlp.up_proj.weight_packed", "I32", "16-bit model"},
-        {"\"quantization_config\":{\"quant_method\":\"fp8\"}", "model.layers.0.mlp.up_proj.weight_scale_inv", "F32", "method \"fp8\""},
-        {"\"quantization_config\":{}", "model.layers.0.mlp.up_proj.qweight", "I32", "method \"unnamed\""},
+        {"\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4}",
+         "model.layers.0.mlp.up_proj.qweight", "I32", "method \"gptq\""},
+        {"\"quantization_config\":{\"quant_method\":\"awq\"}",
+         "model.layers.1.self_attn.q_proj.qzeros", "I32", "method \"awq\""},
+        {"\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}",
+         "model.layers.0.mlp.up_proj.weight.absmax", "F32", "bitsandbytes"},
+        {"\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}",
+         "model.layers.0.mlp.up_proj.SCB", "F32", "up_proj.SCB"},
+        {"\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}",
+         "model.layers.0.mlp.up_proj.weight_packed", "I32", "16-bit model"},
+        {"\"quantization_config\":{\"quant_method\":\"fp8\"}",
+         "model.layers.0.mlp.up_proj.weight_scale_inv", "F32", "method \"fp8\""},
+        {"\"quantization_config\":{}", "model.layers.0.mlp.up_proj.qweight", "I32",
+         "method \"unnamed\""},
         {"\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4}", NULL, NULL, NULL},
         {"\"quantization_config\":{}", NULL, NULL, NULL},
         {"\"quantization_config\":null", NULL, NULL, NULL},
@@ -286,12 +345,14 @@ static void test_packed(void) {
         how.type = cases[i].type;
         make(&how);
         if (!cases[i].words) {
-            if (run(settings, in, NULL, got)) T_OK(distance(got, want) <= 0, "%s: logits", settings);
+            if (run(settings, in, NULL, got))
+                T_OK(distance(got, want) <= 0, "%s: logits", settings);
             check_exports(settings, NULL, want, true, false);
             continue;
         }
         fc_model *m = open_f32(in, &err);
-        T_OK(!m && strstr(err.msg, cases[i].words), "%s, %s: %s", settings, cases[i].extra, m ? "opened" : err.msg);
+        T_OK(!m && strstr(err.msg, cases[i].words), "%s, %s: %s", settings, cases[i].extra,
+             m ? "opened" : err.msg);
         fc_model_close(m);
     }
 }
@@ -320,7 +381,8 @@ static bool gguf_read(gguf *g) {
     size_t at = g->kvs = 24;
     for (uint64_t i = 0; i < fci_le64(g->bytes + 16); i++) {
         const size_t n = (size_t)fci_le64(g->bytes + at);
-        if (n == 26 && memcmp(g->bytes + at + 8, "llama.attention.head_count", n) == 0) g->heads = at + 8;
+        if (n == 26 && memcmp(g->bytes + at + 8, "llama.attention.head_count", n) == 0)
+            g->heads = at + 8;
         at += 8 + n;
         at += 4 + gguf_value(g->bytes + at + 4, fci_le32(g->bytes + at));
     }
@@ -349,7 +411,8 @@ static void put_text(fci_buffer *b, const char *s) {
 }
 
 // The file with one more key (its bytes) and tensors [n] of float32 ones.
-static void gguf_write(const gguf *g, const fci_buffer *key, const char *const *tensors, size_t n_tensors, uint64_t n) {
+static void gguf_write(const gguf *g, const fci_buffer *key, const char *const *tensors,
+                       size_t n_tensors, uint64_t n) {
     fci_context c;
     fci_buffer b;
     const float one = 1;
@@ -378,8 +441,9 @@ static void gguf_write(const gguf *g, const fci_buffer *key, const char *const *
     fci_buffer_free(&b);
 }
 
-static void gguf_case(const char *what, const gguf *g, const fci_buffer *key, const char *const *tensors, size_t n_tensors,
-                      const float *want, const char *words) {
+static void gguf_case(const char *what, const gguf *g, const fci_buffer *key,
+                      const char *const *tensors, size_t n_tensors, const float *want,
+                      const char *words) {
     static float got[N_IDS * 230];
     fc_error err;
     gguf_write(g, key, tensors, n_tensors, 8);
@@ -393,7 +457,8 @@ static void gguf_case(const char *what, const gguf *g, const fci_buffer *key, co
 }
 
 static void test_gguf(void) {
-    static const char *const factors[] = {"rope_factors_long.weight", "rope_factors_short.weight"}, *const extra[] = {"blk.0.foo.weight"};
+    static const char *const factors[] = {"rope_factors_long.weight", "rope_factors_short.weight"},
+                             *const extra[] = {"blk.0.foo.weight"};
     static float want[N_IDS * 230];
     gguf g;
     fci_context c;
@@ -408,15 +473,18 @@ static void test_gguf(void) {
     run("GGUF", "tests/data/llama_f32.gguf", NULL, want);
     gguf_case("as it is", &g, &none, NULL, 0, want, NULL);
     gguf_case("an extra tensor", &g, &none, extra, 1, NULL, "1 of its");
-    gguf_case("an extra tensor's name", &g, &none, extra, 1, NULL, "the first: \"blk.0.foo.weight\"");
-    gguf_case("factors of longrope", &g, &none, factors, 2, NULL, "the first: \"rope_factors_long.weight\"");
+    gguf_case("an extra tensor's name", &g, &none, extra, 1, NULL,
+              "the first: \"blk.0.foo.weight\"");
+    gguf_case("factors of longrope", &g, &none, factors, 2, NULL,
+              "the first: \"rope_factors_long.weight\"");
     put_text(&key, "llama.use_parallel_residual");
     put(&key, 7, 4);
     put(&key, 1, 1);
     gguf_case("use_parallel_residual", &g, &key, NULL, 0, want, NULL);
     const uint32_t type = fci_le32(g.bytes + g.first_type);
     g.bytes[g.first_type] = 31;
-    gguf_case("a type that was removed", &g, &none, NULL, 0, NULL, "Q4_0_4_4, which ggml has removed");
+    gguf_case("a type that was removed", &g, &none, NULL, 0, NULL,
+              "Q4_0_4_4, which ggml has removed");
     g.bytes[g.first_type] = 4;
     gguf_case("a type that was removed", &g, &none, NULL, 0, NULL, "Q4_2, which ggml has removed");
     g.bytes[g.first_type] = (unsigned char)type;
@@ -430,7 +498,8 @@ static void test_gguf(void) {
         put(&key, 2, 8);
         put(&key, 4, 4);
         put(&key, *n_heads, 4);
-        gguf_case("heads block by block", &g, &key, NULL, 0, second == 4 ? want : NULL, "one value a block");
+        gguf_case("heads block by block", &g, &key, NULL, 0, second == 4 ? want : NULL,
+                  "one value a block");
     }
     fci_buffer_free(&key);
     free(g.bytes);

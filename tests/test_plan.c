@@ -91,30 +91,40 @@ static int same_real(double a, double b) {
 
 static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
     const fc_plan_info *x = fc_plan_about(a), *y = fc_plan_about(b);
-    if (strcmp(x->model.fingerprint, y->model.fingerprint) || strcmp(x->model.content, y->model.content) || strcmp(x->model.name, y->model.name)
-        || strcmp(x->model.architecture, y->model.architecture) || x->model.n_blocks != y->model.n_blocks
-        || x->model.n_parameters != y->model.n_parameters) return 0;
-    if (x->metric != y->metric || x->candidates != y->candidates || x->search != y->search
-        || x->compute != y->compute
-        || x->simd != y->simd || x->first_block != y->first_block || x->seed != y->seed
-        || !same_real(x->confidence, y->confidence) || !same_real(x->margin, y->margin)) return 0;
-    if (strcmp(x->calibration.source, y->calibration.source)
-        || x->calibration.n_sequences != y->calibration.n_sequences
-        || x->calibration.n_positions != y->calibration.n_positions || x->calibration.length != y->calibration.length
-        || x->calibration.hash != y->calibration.hash) return 0;
-    if (!same_real(x->cost.lanes, y->cost.lanes)
-        || !same_real(x->cost.exhaustive_lanes, y->cost.exhaustive_lanes)
-        || !same_real(x->cost.seconds, y->cost.seconds) || y->n_steps != steps) return 0;
+    if (strcmp(x->model.fingerprint, y->model.fingerprint) ||
+        strcmp(x->model.content, y->model.content) || strcmp(x->model.name, y->model.name) ||
+        strcmp(x->model.architecture, y->model.architecture) ||
+        x->model.n_blocks != y->model.n_blocks || x->model.n_parameters != y->model.n_parameters)
+        return 0;
+    if (x->metric != y->metric || x->candidates != y->candidates || x->search != y->search ||
+        x->compute != y->compute || x->simd != y->simd || x->first_block != y->first_block ||
+        x->seed != y->seed || !same_real(x->confidence, y->confidence) ||
+        !same_real(x->margin, y->margin))
+        return 0;
+    if (strcmp(x->calibration.source, y->calibration.source) ||
+        x->calibration.n_sequences != y->calibration.n_sequences ||
+        x->calibration.n_positions != y->calibration.n_positions ||
+        x->calibration.length != y->calibration.length ||
+        x->calibration.hash != y->calibration.hash)
+        return 0;
+    if (!same_real(x->cost.lanes, y->cost.lanes) ||
+        !same_real(x->cost.exhaustive_lanes, y->cost.exhaustive_lanes) ||
+        !same_real(x->cost.seconds, y->cost.seconds) || y->n_steps != steps)
+        return 0;
     for (size_t i = 0; i < steps; i++) {
         const fc_step *s = fc_plan_step(a, i), *t = fc_plan_step(b, i);
-        if (s->removed != t->removed || !same_real(s->score, t->score)
-            || s->n_scores != t->n_scores) return 0;
+        if (s->removed != t->removed || !same_real(s->score, t->score) ||
+            s->n_scores != t->n_scores)
+            return 0;
         for (size_t k = 0; k < s->n_scores; k++)
-            if (s->scores[k].candidate != t->scores[k].candidate || s->scores[k].exact != t->scores[k].exact
-                || s->scores[k].estimate != t->scores[k].estimate || s->scores[k].positions != t->scores[k].positions
-                || !same_real(s->scores[k].margin, t->scores[k].margin)
-                || !same_real(s->scores[k].expected, t->scores[k].expected)
-                || !same_real(s->scores[k].value, t->scores[k].value)) return 0;
+            if (s->scores[k].candidate != t->scores[k].candidate ||
+                s->scores[k].exact != t->scores[k].exact ||
+                s->scores[k].estimate != t->scores[k].estimate ||
+                s->scores[k].positions != t->scores[k].positions ||
+                !same_real(s->scores[k].margin, t->scores[k].margin) ||
+                !same_real(s->scores[k].expected, t->scores[k].expected) ||
+                !same_real(s->scores[k].value, t->scores[k].value))
+                return 0;
     }
     return 1;
 }
@@ -137,7 +147,8 @@ static void test_round_trip(void) {
             size_t n = w.n;
             memcpy(text, w.text, n);
             fc_plan_save(q, "p", &err);
-            T_OK(n == w.n && memcmp(text, w.text, n) == 0, "a plan that was read is written differently");
+            T_OK(n == w.n && memcmp(text, w.text, n) == 0,
+                 "a plan that was read is written differently");
             q->info.n_steps = p->info.n_steps / 2; /* a prefix of a plan is a plan */
             fc_plan_save(q, "p", &err);
             r = fc_plan_load("p", &env, &err);
@@ -153,12 +164,31 @@ static void test_round_trip(void) {
 
 /* Names are valid UTF-8 without control characters, cut between characters. */
 static void test_names(void) {
-    static const struct { const char *from, *to; size_t size; } cases[] = {
-        {"plain", "plain", 32}, {"", "", 32}, {"a\xff\xfe" "b", "a\xef\xbf\xbd\xef\xbf\xbd" "b", 32},
-        {"\xe6\xbc\xa2", "\xe6\xbc\xa2", 4}, {"\xe6\xbc\xa2", "", 3}, {"\xe6\xbc", "\xef\xbf\xbd\xef\xbf\xbd", 32},
-        {"x\n# y\x1b[31m", "x\xef\xbf\xbd# y\xef\xbf\xbd[31m", 32}, {"\x7f", "\xef\xbf\xbd", 32},
-        {"\xc2\x9b" "31m", "\xef\xbf\xbd" "31m", 32}, {"\xc2\xa0", "\xc2\xa0", 32}, {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd", 32},
-        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", 32}, {"abcdef", "abc", 4},
+    static const struct {
+        const char *from, *to;
+        size_t size;
+    } cases[] = {
+        {"plain", "plain", 32},
+        {"", "", 32},
+        {"a\xff\xfe"
+         "b",
+         "a\xef\xbf\xbd\xef\xbf\xbd"
+         "b",
+         32},
+        {"\xe6\xbc\xa2", "\xe6\xbc\xa2", 4},
+        {"\xe6\xbc\xa2", "", 3},
+        {"\xe6\xbc", "\xef\xbf\xbd\xef\xbf\xbd", 32},
+        {"x\n# y\x1b[31m", "x\xef\xbf\xbd# y\xef\xbf\xbd[31m", 32},
+        {"\x7f", "\xef\xbf\xbd", 32},
+        {"\xc2\x9b"
+         "31m",
+         "\xef\xbf\xbd"
+         "31m",
+         32},
+        {"\xc2\xa0", "\xc2\xa0", 32},
+        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd", 32},
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", 32},
+        {"abcdef", "abc", 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char to[32];
@@ -167,22 +197,29 @@ static void test_names(void) {
     }
     for (int round = 0; round < 2000; round++) { /* any bytes, any room */
         char from[40], to[40];
-        size_t n = (size_t)(random_bits() % sizeof from), size = 1 + (size_t)(random_bits() % (sizeof to - 1)), bad = 0;
+        size_t n = (size_t)(random_bits() % sizeof from),
+               size = 1 + (size_t)(random_bits() % (sizeof to - 1)), bad = 0;
         for (size_t i = 0; i < n; i++) from[i] = (char)random_bits();
         fci_utf8_clean(to, size, from, n);
-        for (size_t i = 0, k; to[i]; i += k ? k : 1) bad += (k = fci_utf8_length(to + i, strlen(to + i))) == 0;
+        for (size_t i = 0, k; to[i]; i += k ? k : 1)
+            bad += (k = fci_utf8_length(to + i, strlen(to + i))) == 0;
         if (!T_OK(bad == 0 && strlen(to) < size, "round %d", round)) break;
     }
 }
 
 static const char good[] =
-    "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\",\"name\":\"m\",\"architecture\":\"llama\","
-    "\"n_blocks\":4,\"n_parameters\":5},\"metric\":\"js\",\"candidates\":\"sublayers\",\"search\":\"race\","
-    "\"compute\":\"f32\",\"simd\":\"avx2\",\"first_block\":1,\"calibration\":{\"source\":\"w\",\"n_sequences\":1,"
+    "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\",\"name\":\"m\","
+    "\"architecture\":\"llama\","
+    "\"n_blocks\":4,\"n_parameters\":5},\"metric\":\"js\",\"candidates\":\"sublayers\","
+    "\"search\":\"race\","
+    "\"compute\":\"f32\",\"simd\":\"avx2\",\"first_block\":1,\"calibration\":{\"source\":\"w\","
+    "\"n_sequences\":1,"
     "\"n_positions\":2,\"length\":2,\"hash\":\"0123456789abcdef\"},\"steps\":["
-    "{\"step\":1,\"removed\":\"attn.3\",\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},"
+    "{\"step\":1,\"removed\":\"attn.3\",\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,"
+    "\"exact\":false},"
     "\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}},"
-    "{\"step\":2,\"removed\":\"attn.1\",\"score\":0.75}],\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
+    "{\"step\":2,\"removed\":\"attn.1\",\"score\":0.75}],\"cost\":{\"lanes\":1,"
+    "\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
 
 /* `from` of the good plan becomes `to`; where `error` is NULL the plan must be read still. */
 static const struct { const char *from, *to, *error; } variants[] = {
@@ -191,77 +228,109 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {",\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}", "", NULL},
     {"\"simd\":\"avx2\",\"first_block\":1,", "", NULL},
     {"\"exact\":false", "\"exact\":false,\"dropped_at\":3", NULL},
-    {"\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}",
+    {"\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},\"attn.3\":{\"value\":0.5,"
+     "\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}",
      "\"score\":0.5,\"scores\":{}", NULL},
     {"\"first_block\":1,", "\"first_block\":1,\"confidence\":4,\"margin\":null,\"seed\":7,", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":2,\"margin\":5.5", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":null", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":false", NULL},
-    {"\"race\"", "\"one-shot\"", "step 2: removed: expected the next one in order of step 1's scores"},
-    {"\"race\"", "\"random\"", "step 1: scores: search random: expected that of attn.3 only, got 3"},
+    {"\"race\"", "\"one-shot\"", "step 2: removed: expected the next one in order of step 1's "
+     "scores"},
+    {"\"race\"", "\"random\"", "step 1: scores: search random: expected that of attn.3 only, got "
+     "3"},
     {"\"score\":0.75", "\"score\":null", "step 2: score: expected a finite number from 0, got nan"},
-    {"\"score\":0.75", "\"score\":-0.75", "step 2: score: expected a finite number from 0, got -0.75"},
+    {"\"score\":0.75", "\"score\":-0.75", "step 2: score: expected a finite number from 0, got "
+     "-0.75"},
     {"\"score\":0.75", "\"score\":1e400", "expected a number that fits a double"},
     {"\"score\":0.75", "\"score\":NaN", "expected"},
     {"\"score\":0.75", "\"score\":Infinity", "expected"},
     {"\"score\":0.75", "\"score\":-Infinity", "expected"},
-    {"\"score\":0.5", "\"score\":0.25", "step 1: scores: attn.3: expected the step's score 0.25, exact, got 0.5, exact"},
-    {"\"value\":0.5,\"exact\":true", "\"value\":0.5,\"exact\":false", "attn.3: expected the step's score 0.5, exact, got 0.5, not exact"},
-    {"\"value\":0.5", "\"value\":null", "attn.3: expected the step's score 0.5, exact, got nan, exact"},
+    {"\"score\":0.5", "\"score\":0.25", "step 1: scores: attn.3: expected the step's score 0.25, "
+     "exact, got 0.5, exact"},
+    {"\"value\":0.5,\"exact\":true", "\"value\":0.5,\"exact\":false", "attn.3: expected the step's "
+     "score 0.5, exact, got 0.5, not exact"},
+    {"\"value\":0.5", "\"value\":null", "attn.3: expected the step's score 0.5, exact, got nan, "
+     "exact"},
     {"\"value\":1,\"exact\":false", "\"value\":0.1,\"exact\":true",
      "step 1: scores: ffn.3: expected an exact score to be behind what was removed (0.5), got 0.1"},
-    {"\"value\":1,\"exact\":false", "\"value\":0.1,\"exact\":false", "ffn.3: expected a bound to be behind what was removed (0.5), got 0.1"},
+    {"\"value\":1,\"exact\":false", "\"value\":0.1,\"exact\":false", "ffn.3: expected a bound to "
+     "be behind what was removed (0.5), got 0.1"},
     {"\"value\":1,\"exact\":false", "\"value\":0.1,\"exact\":false,\"estimate\":true", NULL},
     {"\"value\":1,\"exact\":false", "\"value\":0.5,\"exact\":true", NULL},
-    {"\"value\":null", "\"value\":0.5", "attn.1: expected an exact score to be behind what was removed (0.5), got 0.5"},
-    {"\"value\":1,\"exact\":false", "\"value\":-1,\"exact\":false", "ffn.3: expected a number from 0, got -1"},
-    {"\"value\":1,\"exact\":false", "\"value\":-1,\"exact\":false,\"estimate\":true", "ffn.3: expected a number from 0, got -1"},
-    {"\"value\":1,\"exact\":false", "\"value\":1e309,\"exact\":false", "expected a number that fits a double"},
+    {"\"value\":null", "\"value\":0.5", "attn.1: expected an exact score to be behind what was "
+     "removed (0.5), got 0.5"},
+    {"\"value\":1,\"exact\":false", "\"value\":-1,\"exact\":false", "ffn.3: expected a number from "
+     "0, got -1"},
+    {"\"value\":1,\"exact\":false", "\"value\":-1,\"exact\":false,\"estimate\":true",
+     "ffn.3: expected a number from 0, got -1"},
+    {"\"value\":1,\"exact\":false", "\"value\":1e309,\"exact\":false", "expected a number that "
+     "fits a double"},
     {"\"exact\":false", "\"exact\":false,\"expected\":2", NULL},
     {"\"exact\":false", "\"exact\":false,\"expected\":null", NULL},
-    {"\"exact\":false", "\"exact\":false,\"expected\":-2", "step 1: ffn.3: expected: expected a number from 0, got -2"},
-    {"\"exact\":false", "\"exact\":false,\"expected\":\"2\"", "expected: expected a number or null, got \"2\""},
+    {"\"exact\":false", "\"exact\":false,\"expected\":-2", "step 1: ffn.3: expected: expected a "
+     "number from 0, got -2"},
+    {"\"exact\":false", "\"exact\":false,\"expected\":\"2\"", "expected: expected a number or null,"
+     " got \"2\""},
     {"\"name\":\"m\"", "\"name\":\"m\",\"content\":\"\"", NULL},
-    {"\"name\":\"m\"", "\"name\":\"m\",\"content\":\"01234567890123456789012345678901\"", "content: expected a text of 0 to 31 bytes"},
+    {"\"name\":\"m\"", "\"name\":\"m\",\"content\":\"01234567890123456789012345678901\"",
+     "content: expected a text of 0 to 31 bytes"},
     {"\"name\":\"m\"", "\"name\":\"m\",\"content\":7", "content: expected a text of 0 to 31 bytes"},
-    {"\"exact\":false", "\"exact\":false,\"estimate\":1", "step 1: ffn.3: estimate: expected a boolean, got 1"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":1", "step 1: ffn.3: estimate: expected a "
+     "boolean, got 1"},
     {"\"exact\":false", "\"exact\":true,\"estimate\":true",
      "step 1: ffn.3: estimate: expected no estimate where the score is exact"},
-    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":-1", "positions: expected a whole number"},
-    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":1.5", "positions: expected a whole number"},
-    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":-1", "margin: expected a number from 0, got -1"},
-    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":[]", "margin: expected a number or null"},
-    {"\"first_block\":1,", "\"first_block\":1,\"confidence\":-4,", "confidence: expected a number from 0, got -4"},
-    {"\"first_block\":1,", "\"first_block\":1,\"margin\":\"x\",", "margin: expected a number or null, got \"x\""},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":-1", "positions: expected "
+     "a whole number"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":1.5",
+     "positions: expected a whole number"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":-1", "margin: expected a "
+     "number from 0, got -1"},
+    {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":[]", "margin: expected a "
+     "number or null"},
+    {"\"first_block\":1,", "\"first_block\":1,\"confidence\":-4,", "confidence: expected a number "
+     "from 0, got -4"},
+    {"\"first_block\":1,", "\"first_block\":1,\"margin\":\"x\",", "margin: expected a number or "
+     "null, got \"x\""},
     {"\"first_block\":1,", "\"first_block\":1,\"seed\":1.5,", "seed: expected a whole number"},
-    {"\"first_block\":1,", "\"first_block\":1,\"seed\":18446744073709551616,", "seed: expected a whole number"},
-    {"finercut-plan-1", "finercut-plan-2", "format: expected \"finercut-plan-1\", got \"finercut-plan-2\""},
+    {"\"first_block\":1,", "\"first_block\":1,\"seed\":18446744073709551616,",
+     "seed: expected a whole number"},
+    {"finercut-plan-1", "finercut-plan-2", "format: expected \"finercut-plan-1\", got "
+     "\"finercut-plan-2\""},
     {"\"format\":\"finercut-plan-1\",", "", "format: expected a string, got nothing"},
     {"\"finercut-plan-1\"", "1", "format: expected a string, got 1"},
-    {"{\"fingerprint\":\"00ff\",", "{", "model: fingerprint: expected a text of 1 to 31 bytes without NUL, got nothing"},
+    {"{\"fingerprint\":\"00ff\",", "{", "model: fingerprint: expected a text of 1 to 31 bytes "
+     "without NUL, got nothing"},
     {"\"00ff\"", "\"\"", "fingerprint: expected a text of 1 to 31 bytes"},
     {"\"00ff\"", "\"0123456789012345678901234567890123456789\"",
      "fingerprint: expected a text of 1 to 31 bytes"},
     {"\"name\":\"m\"", "\"name\":\"a\\u0000b\"",
      "name: expected a text of 0 to 127 bytes without NUL, got \"a\\x00b\""},
-    {"\"name\":\"m\"", "\"name\":{}", "name: expected a text of 0 to 127 bytes without NUL, got an object"},
+    {"\"name\":\"m\"", "\"name\":{}", "name: expected a text of 0 to 127 bytes without NUL, got an "
+     "object"},
     {"\"n_blocks\":4", "\"n_blocks\":0", "n_blocks: expected a whole number from 1 to 4096, got 0"},
-    {"\"n_blocks\":4", "\"n_blocks\":4097", "n_blocks: expected a whole number from 1 to 4096, got 4097"},
+    {"\"n_blocks\":4", "\"n_blocks\":4097", "n_blocks: expected a whole number from 1 to 4096, got "
+     "4097"},
     {"\"n_blocks\":4", "\"n_blocks\":4294967298", "n_blocks: expected"},
     {"\"n_blocks\":4", "\"n_blocks\":4.5", "n_blocks: expected a whole number"},
     {"\"n_blocks\":4", "\"n_blocks\":-4", "n_blocks: expected a whole number"},
-    {"\"n_blocks\":4", "\"n_blocks\":\"4\"", "n_blocks: expected a whole number from 1 to 4096, got \"4\""},
-    {"\"n_parameters\":5", "\"n_parameters\":18446744073709551616", "n_parameters: expected a whole number"},
+    {"\"n_blocks\":4", "\"n_blocks\":\"4\"", "n_blocks: expected a whole number from 1 to 4096, "
+     "got \"4\""},
+    {"\"n_parameters\":5", "\"n_parameters\":18446744073709551616", "n_parameters: expected a "
+     "whole number"},
     {"\"model\":{", "\"model\":[],\"x\":{", "model: expected an object, got an array"},
     {"\"metric\":\"js\"", "\"metric\":\"cosine\"", "metric: expected one of js, angular,"},
     {"\"metric\":\"js\"", "\"metric\":null", "got null (at byte"},
-    {"\"metric\":\"js\",", "", "metric: expected one of js, angular, euclidean, js-reference, kl, nll, got nothing"},
+    {"\"metric\":\"js\",", "", "metric: expected one of js, angular, euclidean, js-reference, kl, "
+     "nll, got nothing"},
     {"\"sublayers\"", "\"layers\"",
      "candidates: expected one of sublayers, attention, ffn, blocks, got \"layers\""},
-    {"\"race\"", "\"rac\"", "search: expected one of race, exhaustive, confident, one-shot, random"},
+    {"\"race\"", "\"rac\"", "search: expected one of race, exhaustive, confident, one-shot, "
+     "random"},
     {"\"f32\"", "\"f16\"", "compute: expected one of auto, f32, bf16, got \"f16\""},
     {"\"avx2\"", "true", "simd: expected one of"},
-    {"\"first_block\":1", "\"first_block\":4", "first_block: expected less than the model's 4 blocks, got 4"},
+    {"\"first_block\":1", "\"first_block\":4", "first_block: expected less than the model's 4 "
+     "blocks, got 4"},
     {"\"first_block\":1", "\"first_block\":3",
      "step 1: scores: expected attn.N or ffn.N of block 3 to 3, got \"attn.1\""},
     {"\"calibration\":{", "\"calibration\":7,\"x\":{", "calibration: expected an object, got 7"},
@@ -289,7 +358,8 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"removed\":\"attn.1\"", "\"removed\":\"1\"", "got \"1\""},
     {"\"removed\":\"attn.1\"", "\"removed\":\"ATTN.1\"", "got \"ATTN.1\""},
     {"\"removed\":\"attn.1\"", "\"removed\":\"block.1\"", "got \"block.1\""},
-    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.99999999999999999999\"", "got \"attn.99999999999999999999\""},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.99999999999999999999\"", "got "
+     "\"attn.99999999999999999999\""},
     {"\"removed\":\"attn.1\"", "\"removed\":2", "removed: expected a string, got 2"},
     {"\"removed\":\"attn.1\",", "", "step 2: removed: expected a string, got nothing"},
     {"\"removed\":\"attn.3\"", "\"removed\":\"attn.2\"",
@@ -297,49 +367,79 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {",\"score\":0.75", "", "step 2: score: expected a number or null, got nothing"},
     {"\"score\":0.75", "\"score\":\"x\"", "step 2: score: expected a number or null, got \"x\""},
     {"\"score\":0.5", "\"score\":1e999", "expected a number that fits a double"},
-    {"\"ffn.3\":{", "\"ffn.9\":{", "step 1: scores: expected attn.N or ffn.N of block 1 to 3, got \"ffn.9\""},
-    {"\"ffn.3\":{\"value\":1,\"exact\":false}", "\"ffn.3\":1", "step 1: ffn.3: expected an object, got 1"},
-    {"\"ffn.3\":{\"value\":1,", "\"ffn.3\":{", "step 1: ffn.3: value: expected a number or null, got nothing"},
-    {"\"value\":1,\"exact\":false", "\"value\":1", "step 1: ffn.3: exact: expected a boolean, got nothing"},
+    {"\"ffn.3\":{", "\"ffn.9\":{", "step 1: scores: expected attn.N or ffn.N of block 1 to 3, got "
+     "\"ffn.9\""},
+    {"\"ffn.3\":{\"value\":1,\"exact\":false}", "\"ffn.3\":1", "step 1: ffn.3: expected an object, "
+     "got 1"},
+    {"\"ffn.3\":{\"value\":1,", "\"ffn.3\":{", "step 1: ffn.3: value: expected a number or null, "
+     "got nothing"},
+    {"\"value\":1,\"exact\":false", "\"value\":1", "step 1: ffn.3: exact: expected a boolean, got "
+     "nothing"},
     {"\"exact\":false", "\"exact\":0", "step 1: ffn.3: exact: expected a boolean, got 0"},
-    {"\"value\":1,", "\"value\":[],", "step 1: ffn.3: value: expected a number or null, got an array"},
+    {"\"value\":1,", "\"value\":[],", "step 1: ffn.3: value: expected a number or null, got an "
+     "array"},
     {"\"ffn.3\":{", "\"attn.3\":{", "attn.3"},
     {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.3\":{\"value\":1,\"exact\":true}}",
      "scores: expected what no earlier step removed"},
     {"\"score\":0.75", "\"score\":0.75,\"scores\":7", "step 2: scores: expected an object, got 7"},
     {"\"score\":0.75", "\"score\":nul", "expected"},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},\"ffn.3\":{\"value\":2,\"exact\":true}}", NULL},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true}}", "step 2: scores: ffn.3: missing, though no earlier step removed it"},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},\"ffn.3\":{\"value\":2,\"exact\":true},\"attn.2\":{\"value\":2,\"exact\":true}}", "step 2: scores: expected those of the 2 candidates that are left, got 3"},
-    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.2\"", "step 2: removed: attn.2: missing in the scores of step 1"},
-    {",\"attn.1\":{\"value\":null,\"exact\":true}", "", "step 2: removed: attn.1: missing in the scores of step 1"},
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},"
+     "\"ffn.3\":{\"value\":2,\"exact\":true}}", NULL},
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true}}",
+     "step 2: scores: ffn.3: missing, though no earlier step removed it"},
+    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},"
+     "\"ffn.3\":{\"value\":2,\"exact\":true},\"attn.2\":{\"value\":2,\"exact\":true}}",
+     "step 2: scores: expected those of the 2 candidates that are left, got 3"},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.2\"", "step 2: removed: attn.2: missing in the "
+     "scores of step 1"},
+    {",\"attn.1\":{\"value\":null,\"exact\":true}", "", "step 2: removed: attn.1: missing in the "
+     "scores of step 1"},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":3",
      "step 1: scores: ffn.3: expected at most the calibration's 2 positions, got 3"},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":0,\"n_positions\":0,\"length\":0",
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":0,\"n_positions\":0,"
+     "\"length\":0",
      NULL},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":1,\"length\":1",
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":1,"
+     "\"length\":1",
      NULL},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":4,\"length\":2",
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":4,"
+     "\"length\":2",
      NULL},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":6,\"length\":2",
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":6,"
+     "\"length\":2",
      NULL},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":3,\"length\":2",
-     "calibration: n_positions: expected as many as 3 sequences, the longest of 2 tokens, can have, got 3"},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":7,\"length\":2",
-     "calibration: n_positions: expected as many as 3 sequences, the longest of 2 tokens, can have, got 7"},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":1,\"length\":2",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have, got 1"},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":3,\"length\":2",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have, got 3"},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":0,\"n_positions\":2,\"length\":2",
-     "calibration: n_positions: expected as many as 0 sequences, the longest of 2 tokens, can have, got 2"},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":2,\"length\":0",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 0 tokens, can have, got 2"},
-    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":0,\"length\":2",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have, got 0"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":3,"
+     "\"length\":2",
+     "calibration: n_positions: expected as many as 3 sequences, the longest of 2 tokens, can have,"
+     " got 3"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":3,\"n_positions\":7,"
+     "\"length\":2",
+     "calibration: n_positions: expected as many as 3 sequences, the longest of 2 tokens, can have,"
+     " got 7"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":1,"
+     "\"length\":2",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have,"
+     " got 1"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":3,"
+     "\"length\":2",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have,"
+     " got 3"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":0,\"n_positions\":2,"
+     "\"length\":2",
+     "calibration: n_positions: expected as many as 0 sequences, the longest of 2 tokens, can have,"
+     " got 2"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":2,"
+     "\"length\":0",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 0 tokens, can have,"
+     " got 2"},
+    {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":0,"
+     "\"length\":2",
+     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have,"
+     " got 0"},
     {"\"n_positions\":2,", "", "calibration: n_positions: expected as many as 1 sequences"},
     {"\"n_sequences\":1,\"n_positions\":2,\"length\":2,", "", NULL},
-    {"\"sublayers\"", "\"attention\"", "step 1: scores: expected attn.N of block 1 to 3, got \"ffn.3\""},
+    {"\"sublayers\"", "\"attention\"", "step 1: scores: expected attn.N of block 1 to 3, got "
+     "\"ffn.3\""},
     {"\"sublayers\"", "\"ffn\"", "expected ffn.N of block 1 to 3, got \"attn.3\""},
     {"\"sublayers\"", "\"blocks\"", "expected block.N of block 1 to 3, got \"attn.3\""},
 };
@@ -386,10 +486,12 @@ static void test_good(void) {
          "scores come in order of candidate");
     T_OK(s->scores[1].candidate == 6 && s->scores[2].candidate == 7 && !s->scores[2].exact,
          "scores come in order of candidate");
-    T_OK(fc_plan_step(p, 1)->removed == 2 && fc_plan_step(p, 1)->score > 0.7
-         && fc_plan_step(p, 1)->n_scores == 0, "second step");
+    T_OK(fc_plan_step(p, 1)->removed == 2 && fc_plan_step(p, 1)->score > 0.7 &&
+             fc_plan_step(p, 1)->n_scores == 0,
+         "second step");
     T_OK(p->info.calibration.hash == 0x0123456789abcdefu && p->info.first_block == 1, "fields");
-    T_OK(!s->scores[2].estimate && s->scores[2].positions == 0 && p->info.confidence == 0 && p->info.seed == 0,
+    T_OK(!s->scores[2].estimate && s->scores[2].positions == 0 && p->info.confidence == 0 &&
+             p->info.seed == 0,
          "a plan of before estimates has none");
     fc_plan_free(p);
 }
@@ -400,18 +502,21 @@ static void test_damage(void) {
     int refused = 0;
     fc_error err;
     for (size_t n = 0; n + 1 < sizeof good; n++) {
-        char *cut = (char *)malloc(n ? n : 1); /* exact size: a read past it is seen by the sanitizer */
+        char *cut =
+            (char *)malloc(n ? n : 1); /* exact size: a read past it is seen by the sanitizer */
         memcpy(cut, good, n);
         fc_plan *p = fci_plan_read(cut, n, NULL, &err);
         refused += !p && err.code == FC_ERR_FORMAT;
         fc_plan_free(p);
         free(cut);
     }
-    T_OK(refused == (int)sizeof good - 1, "%d of %d prefixes refused", refused, (int)sizeof good - 1);
+    T_OK(refused == (int)sizeof good - 1, "%d of %d prefixes refused", refused,
+         (int)sizeof good - 1);
     for (int round = 0; round < 20000; round++) {
         memcpy(text, good, sizeof good);
         for (int k = (int)(random_bits() % 3); k >= 0; k--)
-            text[random_bits() % (sizeof good - 1)] = round % 2 ? good[random_bits() % (sizeof good - 1)] : (char)random_bits();
+            text[random_bits() % (sizeof good - 1)] =
+                round % 2 ? good[random_bits() % (sizeof good - 1)] : (char)random_bits();
         fc_plan_free(fci_plan_read(text, sizeof good - 1, NULL, &err));
     }
 }
@@ -421,25 +526,30 @@ static void test_disk(void) {
     fc_env env = world_env(&w);
     fc_error err;
     fc_plan *p = make_plan(NULL, FC_CANDIDATES_SUBLAYERS, 3, 0, 2, 0), *q;
-    T_OK(fc_plan_save(p, "no/such/directory/plan.json", &err) == FC_ERR_IO
-         && strstr(err.msg, "no/such/directory/plan.json"), "%s", err.msg);
-    T_OK(fc_report_svg(p, "no/such/directory/p.svg", &err) == FC_ERR_IO
-         && fc_report_csv(p, "no/such/directory/p.csv", NULL) == FC_ERR_IO,
+    T_OK(fc_plan_save(p, "no/such/directory/plan.json", &err) == FC_ERR_IO &&
+             strstr(err.msg, "no/such/directory/plan.json"),
          "%s", err.msg);
-    T_OK(!fc_plan_load("no/such/plan.json", NULL, &err) && err.code == FC_ERR_IO
-         && strstr(err.msg, "no/such/plan.json"), "%s", err.msg);
-    T_OK(!fc_plan_load("tests/test_plan.c", NULL, &err) && err.code == FC_ERR_FORMAT
-         && strstr(err.msg, "tests/test_plan.c: ") == err.msg,
+    T_OK(fc_report_svg(p, "no/such/directory/p.svg", &err) == FC_ERR_IO &&
+             fc_report_csv(p, "no/such/directory/p.csv", NULL) == FC_ERR_IO,
          "%s", err.msg);
-    T_OK(!fc_plan_load(NULL, NULL, NULL) && fc_plan_save(NULL, "x", NULL) == FC_ERR_ARGUMENT
-         && fc_report_svg(p, NULL, &err) == FC_ERR_ARGUMENT, "NULL");
+    T_OK(!fc_plan_load("no/such/plan.json", NULL, &err) && err.code == FC_ERR_IO &&
+             strstr(err.msg, "no/such/plan.json"),
+         "%s", err.msg);
+    T_OK(!fc_plan_load("tests/test_plan.c", NULL, &err) && err.code == FC_ERR_FORMAT &&
+             strstr(err.msg, "tests/test_plan.c: ") == err.msg,
+         "%s", err.msg);
+    T_OK(!fc_plan_load(NULL, NULL, NULL) && fc_plan_save(NULL, "x", NULL) == FC_ERR_ARGUMENT &&
+             fc_report_svg(p, NULL, &err) == FC_ERR_ARGUMENT,
+         "NULL");
     q = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 3, 0, 2, 0);
     w.write_error = ENOSPC;
-    T_OK(fc_plan_save(q, "p", &err) == FC_ERR_IO && w.created == 1 && w.discarded == 1 && w.committed == 0,
+    T_OK(fc_plan_save(q, "p", &err) == FC_ERR_IO && w.created == 1 && w.discarded == 1 &&
+             w.committed == 0,
          "a full disk: %s", err.msg);
     w.write_error = 0;
     w.commit_error = EIO;
-    T_OK(fc_report_svg(q, "p", &err) == FC_ERR_IO && w.committed == 1, "a failing rename: %s", err.msg);
+    T_OK(fc_report_svg(q, "p", &err) == FC_ERR_IO && w.committed == 1, "a failing rename: %s",
+         err.msg);
     fc_plan_free(p);
     fc_plan_free(q);
     free(w.text);
@@ -453,7 +563,8 @@ static void test_file(void) {
     fc_plan *p = make_plan(NULL, FC_CANDIDATES_BLOCKS, 7, 1, 5, 1), *q;
     snprintf(path, sizeof path, "%s/finercut-test-plan-%lu.json", directory,
              (unsigned long)fci_hash(FCI_HASH_START, &p, sizeof p) + (unsigned long)(size_t)&p);
-    T_OK(fc_plan_save(p, path, &err) == FC_OK && fc_plan_save(p, path, &err) == FC_OK, "save: %s", err.msg);
+    T_OK(fc_plan_save(p, path, &err) == FC_OK && fc_plan_save(p, path, &err) == FC_OK, "save: %s",
+         err.msg);
     char *text = t_read(path, NULL);
     T_OK(text && strstr(text, "{\n  \"format\": \"finercut-plan-1\",\n") == text,
          "the file begins with its format");
@@ -478,8 +589,9 @@ static void test_memory(void) {
         allow(&w, n);
         q = fc_plan_load("p", &env, &err);
         if (q) break;
-        if (!T_OK(err.code == FC_ERR_MEMORY && w.memory.live == start, "load, allocation %ld: %s, %ld live", n,
-                  err.msg, w.memory.live - start)) break;
+        if (!T_OK(err.code == FC_ERR_MEMORY && w.memory.live == start,
+                  "load, allocation %ld: %s, %ld live", n, err.msg, w.memory.live - start))
+            break;
     }
     T_OK(n > 4 && q, "%ld allocations of a load", n);
     fc_plan_free(q);
@@ -487,11 +599,13 @@ static void test_memory(void) {
         w.created = 0;
         for (n = 0; n < 10000; n++) {
             allow(&w, n);
-            fc_code code = what == 0 ? fc_plan_save(p, "p", &err) : what == 1 ? fc_report_svg(p, "p",
-                    &err) : fc_report_csv(p, "p", &err);
+            fc_code code = what == 0   ? fc_plan_save(p, "p", &err)
+                           : what == 1 ? fc_report_svg(p, "p", &err)
+                                       : fc_report_csv(p, "p", &err);
             if (!code) break;
             if (!T_OK(code == FC_ERR_MEMORY && w.memory.live == start && w.created == 0,
-                      "output %d, allocation %ld: %s", what, n, err.msg)) break;
+                      "output %d, allocation %ld: %s", what, n, err.msg))
+                break;
         }
         T_OK(n > 0 && w.created == 1, "output %d: %ld allocations", what, n);
     }

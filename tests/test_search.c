@@ -48,7 +48,8 @@ static fc_model *open_model(const char *path, fc_compute compute, uint32_t threa
     return m;
 }
 
-static fc_plan *prune(fc_model *m, const fc_tokens *t, fc_metric metric, fc_search search, uint32_t remove) {
+static fc_plan *prune(fc_model *m, const fc_tokens *t, fc_metric metric, fc_search search,
+                      uint32_t remove) {
     fc_prune_desc desc;
     fc_error err;
     memset(&desc, 0, sizeof desc);
@@ -91,7 +92,8 @@ static void same_plan(const char *name, const fc_plan *race, const fc_plan *all)
         const fc_step *a = fc_plan_step(race, i), *b = fc_plan_step(all, i);
         T_OK(a->n_scores == b->n_scores, "%s: step %d: number of scores", name, (int)i + 1);
         for (size_t k = 0; k < a->n_scores && k < b->n_scores; k++)
-            T_OK(a->scores[k].exact ? a->scores[k].value == b->scores[k].value : a->scores[k].value <= b->scores[k].value,
+            T_OK(a->scores[k].exact ? a->scores[k].value == b->scores[k].value
+                                    : a->scores[k].value <= b->scores[k].value,
                  "%s: step %d: score of candidate %u", name, (int)i + 1, a->scores[k].candidate);
     }
 }
@@ -106,11 +108,13 @@ static const fc_score *find_score(const fc_step *s, const char *name, size_t n) 
     return NULL;
 }
 
-static void check_score(const char *where, const fc_plan *plan, size_t step, const char *name, size_t n, double want) {
+static void check_score(const char *where, const fc_plan *plan, size_t step, const char *name,
+                        size_t n, double want) {
     const fc_step *s = fc_plan_step(plan, step);
     const fc_score *score = s ? find_score(s, name, n) : NULL;
     if (T_OK(score != NULL, "%s: step %d: no score for %.*s", where, (int)step + 1, (int)n, name))
-        T_OK(relative(score->value, want) <= SCORE_TOLERANCE, "%s: step %d: %.*s: expected %.9g, got %.9g", where, (int)step + 1, (int)n, name, want,
+        T_OK(relative(score->value, want) <= SCORE_TOLERANCE,
+             "%s: step %d: %.*s: expected %.9g, got %.9g", where, (int)step + 1, (int)n, name, want,
              score->value);
 }
 
@@ -147,7 +151,8 @@ typedef struct plans {
     fc_plan *p[FC_METRIC_COUNT];
 } plans;
 
-static void check_ref_line(const char *where, char *line, const char *end, fc_model *m, const fc_tokens *t, const collected *logits, plans *all) {
+static void check_ref_line(const char *where, char *line, const char *end, fc_model *m,
+                           const fc_tokens *t, const collected *logits, plans *all) {
     static double values[70000];
     size_t vocab = logits->vocab;
     fc_metric metric;
@@ -155,30 +160,43 @@ static void check_ref_line(const char *where, char *line, const char *end, fc_mo
     words k = cut(line, is_logits ? 3 : 7);
     if (k.n == 0) return;
     if (is_logits) {
-        size_t seq = strtoul(k.w[1], NULL, 10), pos = strtoul(k.w[2], NULL, 10), n = k.rest < end ? numbers(k.rest, values, 70000) : 0;
+        size_t seq = strtoul(k.w[1], NULL, 10), pos = strtoul(k.w[2], NULL, 10),
+               n = k.rest < end ? numbers(k.rest, values, 70000) : 0;
         const float *row = logits->rows + (t->starts[seq] + pos) * vocab;
         double worst = 0;
-        for (size_t i = 0; i < n && i < vocab; i++) worst = fmax(worst, fabs(values[i] - (double)row[i]));
-        T_OK(n == vocab && worst <= LOGIT_TOLERANCE, "%s: logits of sequence %d, position %d: off by %g (%d values)", where, (int)seq, (int)pos, worst, (int)n);
+        for (size_t i = 0; i < n && i < vocab; i++)
+            worst = fmax(worst, fabs(values[i] - (double)row[i]));
+        T_OK(n == vocab && worst <= LOGIT_TOLERANCE,
+             "%s: logits of sequence %d, position %d: off by %g (%d values)", where, (int)seq,
+             (int)pos, worst, (int)n);
     } else if (strcmp(k.w[0], "perplexity") == 0) {
         fc_perplexity p;
         memset(&p, 0, sizeof p);
-        T_OK(fc_eval_perplexity(m, t, NULL, NULL, &p, NULL) == FC_OK && relative(p.perplexity, strtod(k.w[1], NULL)) <= PERPLEXITY_TOLERANCE,
+        T_OK(fc_eval_perplexity(m, t, NULL, NULL, &p, NULL) == FC_OK &&
+                 relative(p.perplexity, strtod(k.w[1], NULL)) <= PERPLEXITY_TOLERANCE,
              "%s: perplexity: expected %s, got %.9g", where, k.w[1], p.perplexity);
-    } else if (strcmp(k.w[0], "candidate") == 0 && fc_metric_parse(k.w[1], &metric, NULL) == FC_OK) {
-        check_score(where, all->p[metric], strtoul(k.w[2], NULL, 10) - 1, k.w[3], strlen(k.w[3]), strtod(k.w[4], NULL));
+    } else if (strcmp(k.w[0], "candidate") == 0 &&
+               fc_metric_parse(k.w[1], &metric, NULL) == FC_OK) {
+        check_score(where, all->p[metric], strtoul(k.w[2], NULL, 10) - 1, k.w[3], strlen(k.w[3]),
+                    strtod(k.w[4], NULL));
     } else if (strcmp(k.w[0], "step") == 0 && fc_metric_parse(k.w[1], &metric, NULL) == FC_OK) {
         const fc_step *s = fc_plan_step(all->p[metric], strtoul(k.w[2], NULL, 10) - 1);
         char name[24];
-        T_OK(s && strcmp(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s->removed, name, sizeof name), k.w[4]) == 0, "%s: %s step %s: expected %s, got %s", where,
-             k.w[1], k.w[2], k.w[4], s ? name : "nothing");
+        T_OK(s && strcmp(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s->removed, name, sizeof name),
+                         k.w[4]) == 0,
+             "%s: %s step %s: expected %s, got %s", where, k.w[1], k.w[2], k.w[4],
+             s ? name : "nothing");
     } else if (strcmp(k.w[0], "pruned") == 0 && fc_metric_parse(k.w[1], &metric, NULL) == FC_OK) {
         uint8_t mask[128];
         fc_perplexity p;
         fc_error err;
         memset(&p, 0, sizeof p);
-        T_OK(fc_plan_mask(all->p[metric], m, strtoul(k.w[2], NULL, 10), mask, sizeof mask, &err) == FC_OK && fc_eval_perplexity(m, t, mask, NULL, &p, &err) == FC_OK &&
-             relative(p.perplexity, strtod(k.w[4], NULL)) <= PERPLEXITY_TOLERANCE, "%s: pruned %s %s: expected %s, got %.9g", where, k.w[1], k.w[2], k.w[4], p.perplexity);
+        T_OK(fc_plan_mask(all->p[metric], m, strtoul(k.w[2], NULL, 10), mask, sizeof mask, &err) ==
+                     FC_OK &&
+                 fc_eval_perplexity(m, t, mask, NULL, &p, &err) == FC_OK &&
+                 relative(p.perplexity, strtod(k.w[4], NULL)) <= PERPLEXITY_TOLERANCE,
+             "%s: pruned %s %s: expected %s, got %.9g", where, k.w[1], k.w[2], k.w[4],
+             p.perplexity);
     }
 }
 
@@ -198,9 +216,13 @@ static void check_text_line(const char *where, char *line, fc_model *m) {
         memset(&p, 0, sizeof p);
         snprintf(path, sizeof path, "tests/data/%s", k.w[1]);
         char *text = t_read(path, &n);
-        T_OK(text && fc_tokenize(t, text, n, FINERCUT_TOKENIZE_SPECIAL, &tokens, &err) == FC_OK, "%s: %s", path, err.msg);
-        T_OK(fc_tokens_windows(&tokens, (uint32_t)strtoul(k.w[2], NULL, 10), &windows, &err) == FC_OK, "%s: %s", path, err.msg);
-        T_OK(fc_eval_perplexity(m, &windows, NULL, NULL, &p, &err) == FC_OK && relative(p.perplexity, strtod(k.w[3], NULL)) <= PERPLEXITY_TOLERANCE,
+        T_OK(text && fc_tokenize(t, text, n, FINERCUT_TOKENIZE_SPECIAL, &tokens, &err) == FC_OK,
+             "%s: %s", path, err.msg);
+        T_OK(fc_tokens_windows(&tokens, (uint32_t)strtoul(k.w[2], NULL, 10), &windows, &err) ==
+                 FC_OK,
+             "%s: %s", path, err.msg);
+        T_OK(fc_eval_perplexity(m, &windows, NULL, NULL, &p, &err) == FC_OK &&
+                 relative(p.perplexity, strtod(k.w[3], NULL)) <= PERPLEXITY_TOLERANCE,
              "%s: windows of %s: expected %s, got %.9g", path, k.w[2], k.w[3], p.perplexity);
         fc_tokens_free(&windows);
         fc_tokens_free(&tokens);
@@ -247,7 +269,8 @@ static void check_reference(const char *name, const char *model_path) {
             for (char *q = p + 7; q < end;) ids[n++] = (uint32_t)strtoul(q, &q, 10);
             add_sequence(&t, ids, n);
         }
-        if (strncmp(p, "step js ", 8) == 0) most = (uint32_t)fmax(most, (double)strtoul(p + 8, NULL, 10));
+        if (strncmp(p, "step js ", 8) == 0)
+            most = (uint32_t)fmax(most, (double)strtoul(p + 8, NULL, 10));
         p = end + 1;
     }
     fc_model *m = open_model(model_path, FC_COMPUTE_F32, 0, FC_SIMD_AUTO);
@@ -279,17 +302,22 @@ static void check_reference(const char *name, const char *model_path) {
 
 /* ------------------------------------------------------------------------- ../shared/golden */
 
-static void golden_search(const char *name, fc_model *m, const fc_tokens *t, const fci_json *steps, fc_metric metric) {
-    fc_plan *all = prune(m, t, metric, FC_SEARCH_EXHAUSTIVE, steps->count), *race = prune(m, t, metric, FC_SEARCH_RACE, steps->count);
+static void golden_search(const char *name, fc_model *m, const fc_tokens *t, const fci_json *steps,
+                          fc_metric metric) {
+    fc_plan *all = prune(m, t, metric, FC_SEARCH_EXHAUSTIVE, steps->count),
+            *race = prune(m, t, metric, FC_SEARCH_RACE, steps->count);
     const fci_json *s = fci_json_first(steps);
     if (!all || !race) return;
     same_plan(name, race, all);
     for (uint32_t i = 0; i < steps->count; i++, s = fci_json_next(s)) {
-        const fci_json *removed = fci_json_get(s, "removed"), *scores = fci_json_get(s, "scores"), *k = fci_json_first(scores);
+        const fci_json *removed = fci_json_get(s, "removed"), *scores = fci_json_get(s, "scores"),
+                       *k = fci_json_first(scores);
         char own[24];
         fc_candidate_name(FC_CANDIDATES_SUBLAYERS, fc_plan_step(all, i)->removed, own, sizeof own);
-        T_OK(fci_is(removed->text, own), "%s %s: step %u: expected %.*s, got %s", name, fc_metric_name(metric), i + 1, (int)removed->text.n, removed->text.p, own);
-        for (uint32_t c = 0; c < scores->count; c++, k = fci_json_next(k + 1)) check_score(name, all, i, k->text.p, k->text.n, k[1].number);
+        T_OK(fci_is(removed->text, own), "%s %s: step %u: expected %.*s, got %s", name,
+             fc_metric_name(metric), i + 1, (int)removed->text.n, removed->text.p, own);
+        for (uint32_t c = 0; c < scores->count; c++, k = fci_json_next(k + 1))
+            check_score(name, all, i, k->text.p, k->text.n, k[1].number);
     }
     fc_plan_free(all);
     fc_plan_free(race);
@@ -312,29 +340,37 @@ static void golden_case(const char *name) {
     }
     snprintf(path, sizeof path, "%s/golden/%s", t_shared(), name);
     fc_model *m = open_model(path, FC_COMPUTE_F32, 0, FC_SIMD_AUTO);
-    if (m && T_OK(fci_json_parse(&c, &arena, text, size, &root, NULL) == FC_OK, "%s: golden.json", name)) {
+    if (m && T_OK(fci_json_parse(&c, &arena, text, size, &root, NULL) == FC_OK, "%s: golden.json",
+                  name)) {
         fc_tokens t;
         memset(&t, 0, sizeof t);
         const fci_json *sequences = fci_json_get(root, "tokens"), *s = fci_json_first(sequences);
         for (uint32_t i = 0; i < sequences->count; i++, s = fci_json_next(s)) {
             uint32_t ids[64], n = 0;
-            for (const fci_json *id = fci_json_first(s); n < s->count; id = fci_json_next(id)) ids[n++] = (uint32_t)id->integer;
+            for (const fci_json *id = fci_json_first(s); n < s->count; id = fci_json_next(id))
+                ids[n++] = (uint32_t)id->integer;
             add_sequence(&t, ids, n);
         }
         collected l = logits_of(m, &t, NULL);
         const fci_json *row = fci_json_get(root, "logits_sample1_last"), *v = fci_json_first(row);
         double worst = 0;
-        for (uint32_t i = 0; i < row->count; i++, v = fci_json_next(v)) worst = fmax(worst, fabs(v->number - (double)l.rows[(t.starts[2] - 1) * l.vocab + i]));
-        T_OK(row->count == l.vocab && worst <= LOGIT_TOLERANCE, "%s: logits off by %g", name, worst);
+        for (uint32_t i = 0; i < row->count; i++, v = fci_json_next(v))
+            worst = fmax(worst, fabs(v->number - (double)l.rows[(t.starts[2] - 1) * l.vocab + i]));
+        T_OK(row->count == l.vocab && worst <= LOGIT_TOLERANCE, "%s: logits off by %g", name,
+             worst);
         fc_perplexity p;
         fc_eval_perplexity(m, &t, NULL, NULL, &p, NULL);
-        T_OK(relative(p.perplexity, fci_json_get(root, "perplexity")->number) <= PERPLEXITY_TOLERANCE, "%s: perplexity %g", name, p.perplexity);
+        T_OK(relative(p.perplexity, fci_json_get(root, "perplexity")->number) <=
+                 PERPLEXITY_TOLERANCE,
+             "%s: perplexity %g", name, p.perplexity);
         const fci_json *searches = fci_json_get(root, "searches"), *k = fci_json_first(searches);
         for (uint32_t i = 0; i < searches->count; i++, k = fci_json_next(k + 1)) {
             char metric_name[32];
             fc_metric metric = FC_METRIC_JS;
             snprintf(metric_name, sizeof metric_name, "%.*s", (int)k->text.n, k->text.p);
-            if (T_OK(fc_metric_parse(metric_name, &metric, NULL) == FC_OK, "metric %s", metric_name)) golden_search(name, m, &t, k + 1, metric);
+            if (T_OK(fc_metric_parse(metric_name, &metric, NULL) == FC_OK, "metric %s",
+                     metric_name))
+                golden_search(name, m, &t, k + 1, metric);
         }
         free(l.rows);
         fc_tokens_free(&t);
@@ -352,15 +388,16 @@ static fc_tokens some_tokens(uint32_t vocab, size_t n_sequences, size_t length) 
     memset(&t, 0, sizeof t);
     for (size_t i = 0; i < n_sequences; i++) {
         size_t n = length - i % 3; /* unequal lengths */
-        for (size_t k = 0; k < n; k++) ids[k] = (state = state * 1664525u + 1013904223u) / 7 % vocab;
+        for (size_t k = 0; k < n; k++)
+            ids[k] = (state = state * 1664525u + 1013904223u) / 7 % vocab;
         add_sequence(&t, ids, n);
     }
     return t;
 }
 
 /* A search under a memory limit; how much it really took, through *peak. */
-static fc_plan *prune_within(const char *path, fc_compute compute, const fc_tokens *t, fc_metric metric,
-                             uint64_t limit, uint64_t *peak, fc_error *err) {
+static fc_plan *prune_within(const char *path, fc_compute compute, const fc_tokens *t,
+                             fc_metric metric, uint64_t limit, uint64_t *peak, fc_error *err) {
     memory world;
     fc_model_desc desc;
     fc_prune_desc prune_desc;
@@ -390,18 +427,25 @@ static fc_plan *prune_within(const char *path, fc_compute compute, const fc_toke
     return copy;
 }
 
-/* From the least limit up, through sparse trails and waves of one sequence: the same bits, and the limit kept. */
-static void test_limits(const char *path, fc_compute compute, const fc_tokens *t, fc_metric metric, const fc_plan *want) {
+/* From the least limit up, through sparse trails and waves of one sequence: the same bits, and the
+   limit kept. */
+static void test_limits(const char *path, fc_compute compute, const fc_tokens *t, fc_metric metric,
+                        const fc_plan *want) {
     fc_error err;
     uint64_t peak = 0;
-    T_OK(!prune_within(path, compute, t, metric, 1000, &peak, &err) && err.code == FC_ERR_LIMIT, "memory limit 1000 must be refused: %s", err.msg);
+    T_OK(!prune_within(path, compute, t, metric, 1000, &peak, &err) && err.code == FC_ERR_LIMIT,
+         "memory limit 1000 must be refused: %s", err.msg);
     const char *text = strstr(err.msg, "at least ");
     uint64_t least = text ? strtoull(text + 9, NULL, 10) : 0, step = least / 40;
-    T_OK(!prune_within(path, compute, t, metric, least - 1, &peak, &err) && err.code == FC_ERR_LIMIT, "one byte less than the least must be refused");
+    T_OK(!prune_within(path, compute, t, metric, least - 1, &peak, &err) &&
+             err.code == FC_ERR_LIMIT,
+         "one byte less than the least must be refused");
     for (int i = 0; i < 8 && least; i++) {
-        fc_plan *p = prune_within(path, compute, t, metric, least + step * (uint64_t)i, &peak, &err);
+        fc_plan *p =
+            prune_within(path, compute, t, metric, least + step * (uint64_t)i, &peak, &err);
         if (T_OK(p != NULL, "memory limit %d: %s", i, err.msg)) same_plan("memory limit", p, want);
-        T_OK(peak <= least + step * (uint64_t)i, "memory limit %d: %lu allowed, %lu taken", i, (unsigned long)(least + step * (uint64_t)i), (unsigned long)peak);
+        T_OK(peak <= least + step * (uint64_t)i, "memory limit %d: %lu allowed, %lu taken", i,
+             (unsigned long)(least + step * (uint64_t)i), (unsigned long)peak);
         fc_plan_free(p);
     }
 }
@@ -433,7 +477,8 @@ static void test_same_bits(const char *path, fc_compute compute) {
 }
 
 /* Distances and the mask against their definitions, from whole logits in double. */
-static double direct_distance(fc_metric metric, const collected *p, const collected *q, const fc_tokens *t) {
+static double direct_distance(fc_metric metric, const collected *p, const collected *q,
+                              const fc_tokens *t) {
     double sum = 0, count = 0;
     for (size_t s = 0; s < t->n_sequences; s++) {
         double square = 0;
@@ -451,11 +496,13 @@ static double direct_distance(fc_metric metric, const collected *p, const collec
             for (size_t k = 0; k < p->vocab; k++) {
                 double x = exp((double)a[k]) / la, y = exp((double)b[k]) / lb, mid = (x + y) / 2;
                 if (metric == FC_METRIC_JS) v += (x * log(x / mid) + y * log(y / mid)) / 2;
-                if (metric == FC_METRIC_JS_REFERENCE) v += (mid * log(mid / x) + mid * log(mid / y)) / 2 / (double)p->vocab;
+                if (metric == FC_METRIC_JS_REFERENCE)
+                    v += (mid * log(mid / x) + mid * log(mid / y)) / 2 / (double)p->vocab;
                 if (metric == FC_METRIC_KL) v += x * log(x / y);
             }
             if (metric == FC_METRIC_ANGULAR) v = acos(ab / sqrt(aa * bb));
-            if (metric == FC_METRIC_NLL) v = i + 1 < t->starts[s + 1] ? log(lb) - (double)b[t->ids[i + 1]] : 0;
+            if (metric == FC_METRIC_NLL)
+                v = i + 1 < t->starts[s + 1] ? log(lb) - (double)b[t->ids[i + 1]] : 0;
             if (metric != FC_METRIC_NLL || i + 1 < t->starts[s + 1]) count++;
             sum += v;
         }
@@ -478,8 +525,10 @@ static void test_distances(const char *path) {
         for (uint32_t i = 0; i < n; i++) {
             T_OK(fc_plan_mask(plan, m, i + 1, mask, sizeof mask, NULL) == FC_OK, "mask");
             collected q = logits_of(m, &t, mask);
-            double want = direct_distance((fc_metric)metric, &p, &q, &t), got = fc_plan_step(plan, i)->score;
-            T_OK(relative(got, want) < 1e-4, "%s: step %u: expected %.9g, got %.9g", fc_metric_name((fc_metric)metric), i + 1, want, got);
+            double want = direct_distance((fc_metric)metric, &p, &q, &t),
+                   got = fc_plan_step(plan, i)->score;
+            T_OK(relative(got, want) < 1e-4, "%s: step %u: expected %.9g, got %.9g",
+                 fc_metric_name((fc_metric)metric), i + 1, want, got);
             free(q.rows);
         }
         fc_plan_free(plan);
@@ -502,22 +551,29 @@ static void test_candidates(const char *path) {
         desc.calibration = &t;
         desc.candidates = (fc_candidates)kind;
         desc.last = 0.67;
-        uint32_t first = (uint32_t)(blocks * (1 - 0.67)), each = kind == FC_CANDIDATES_SUBLAYERS ? 2 : 1;
+        uint32_t first = (uint32_t)(blocks * (1 - 0.67)),
+                 each = kind == FC_CANDIDATES_SUBLAYERS ? 2 : 1;
         fc_plan *plan = fc_prune(m, &desc, &err);
         if (!T_OK(plan != NULL, "%s", err.msg)) continue;
-        T_OK(fc_plan_about(plan)->n_steps == (blocks - first) * each - 1, "%s: ranked down to the last but one, got %d", fc_candidates_name(desc.candidates),
+        T_OK(fc_plan_about(plan)->n_steps == (blocks - first) * each - 1,
+             "%s: ranked down to the last but one, got %d", fc_candidates_name(desc.candidates),
              (int)fc_plan_about(plan)->n_steps);
         for (size_t i = 0; i < fc_plan_about(plan)->n_steps; i++) {
             const fc_step *s = fc_plan_step(plan, i);
             uint32_t block = kind == FC_CANDIDATES_BLOCKS ? s->removed : s->removed / 2;
-            T_OK(block >= first && s->n_scores == (blocks - first) * each - i, "%s: step %d: block %u, %d scores", fc_candidates_name(desc.candidates), (int)i + 1, block, (int)s->n_scores);
-            if (kind == FC_CANDIDATES_ATTENTION || kind == FC_CANDIDATES_FFN) T_OK(s->removed % 2 == (uint32_t)kind - 1, "kind of %u", s->removed);
+            T_OK(block >= first && s->n_scores == (blocks - first) * each - i,
+                 "%s: step %d: block %u, %d scores", fc_candidates_name(desc.candidates),
+                 (int)i + 1, block, (int)s->n_scores);
+            if (kind == FC_CANDIDATES_ATTENTION || kind == FC_CANDIDATES_FFN)
+                T_OK(s->removed % 2 == (uint32_t)kind - 1, "kind of %u", s->removed);
         }
         desc.remove = 1000;
-        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_ARGUMENT, "removing 1000 must be refused");
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_ARGUMENT,
+             "removing 1000 must be refused");
         desc.remove = 0;
         desc.fraction = 0.01;
-        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_ARGUMENT, "1 %% of a few must be refused");
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_ARGUMENT,
+             "1 %% of a few must be refused");
         fc_plan_free(plan);
     }
     fc_tokens_free(&t);
@@ -535,7 +591,8 @@ static int stop_at(void *user, const fc_progress *p) {
     s->calls++;
     T_OK(p->done >= s->done, "progress went back from %g to %g", s->done, p->done);
     s->done = p->done;
-    T_OK(p->done >= 0 && p->done <= 1 && p->step_done >= 0 && p->step_done <= 1.0001, "progress %g %g", p->done, p->step_done);
+    T_OK(p->done >= 0 && p->done <= 1 && p->step_done >= 0 && p->step_done <= 1.0001,
+         "progress %g %g", p->done, p->step_done);
     return p->plan && fc_plan_about(p->plan)->n_steps >= s->at_step;
 }
 
@@ -546,9 +603,11 @@ static void same_scores(const fc_plan *a, const fc_plan *b) {
         int same = s->n_scores == t->n_scores;
         for (size_t k = 0; same && k < s->n_scores; k++) {
             const fc_score *x = &s->scores[k], *y = &t->scores[k];
-            same = x->candidate == y->candidate && x->exact == y->exact && x->positions == y->positions &&
+            same = x->candidate == y->candidate && x->exact == y->exact &&
+                   x->positions == y->positions &&
                    memcmp(&x->value, &y->value, sizeof x->value) == 0 &&
-                   (memcmp(&x->expected, &y->expected, sizeof x->expected) == 0 || (isnan(x->expected) && isnan(y->expected)));
+                   (memcmp(&x->expected, &y->expected, sizeof x->expected) == 0 ||
+                    (isnan(x->expected) && isnan(y->expected)));
         }
         if (!T_OK(same, "step %d: another score", (int)i + 1)) return;
     }
@@ -556,9 +615,11 @@ static void same_scores(const fc_plan *a, const fc_plan *b) {
 
 /* Cancelled and resumed gives the plan of an uninterrupted run. */
 static void test_resume(const char *path, fc_search search) {
-    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO), *scalar = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_SCALAR);
+    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO),
+             *scalar = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_SCALAR);
     if (!m || !scalar) return;
-    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 24), other = some_tokens(fc_model_config(m)->vocab_size, 2, 24);
+    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 24),
+              other = some_tokens(fc_model_config(m)->vocab_size, 2, 24);
     fc_plan *whole = prune(m, &t, FC_METRIC_JS, search, 0);
     fc_prune_desc desc;
     fc_error err;
@@ -569,7 +630,8 @@ static void test_resume(const char *path, fc_search search) {
     desc.watch.progress = stop_at;
     desc.watch.user = &stop;
     fc_plan *part = fc_prune(m, &desc, &err);
-    T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_about(part)->n_steps == 2, "cancelled with 2 steps");
+    T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_about(part)->n_steps == 2,
+         "cancelled with 2 steps");
     stop.at_step = 1000;
     stop.done = 0;
     desc.resume = part;
@@ -580,28 +642,36 @@ static void test_resume(const char *path, fc_search search) {
     }
     stop.done = 0; // another model is hashed first
     if (fc_simd_best() != FC_SIMD_SCALAR)
-        T_OK(!fc_prune(scalar, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "instruction set"), "another kernel table must be refused: %s", err.msg);
+        T_OK(!fc_prune(scalar, &desc, &err) && err.code == FC_ERR_MISMATCH &&
+                 strstr(err.msg, "instruction set"),
+             "another kernel table must be refused: %s", err.msg);
     if (search == FC_SEARCH_RANDOM) {
         desc.seed = 1;
-        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "seed"), "another seed must be refused: %s", err.msg);
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "seed"),
+             "another seed must be refused: %s", err.msg);
         desc.seed = 0;
     }
     if (search == FC_SEARCH_CONFIDENT) {
         desc.confidence = 3;
-        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "confidence"), "another confidence must be refused: %s", err.msg);
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH &&
+                 strstr(err.msg, "confidence"),
+             "another confidence must be refused: %s", err.msg);
         desc.confidence = 0;
     }
     if (search == FC_SEARCH_ONE_SHOT) {
         size_t all = part->steps[0].n_scores;
         part->steps[0].n_scores = 0;
-        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH, "one-shot without the first step's scores must be refused: %s", err.msg);
+        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH,
+             "one-shot without the first step's scores must be refused: %s", err.msg);
         part->steps[0].n_scores = all;
     }
     desc.search = search == FC_SEARCH_RANDOM ? FC_SEARCH_RACE : FC_SEARCH_RANDOM;
-    T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "search"), "another search must be refused: %s", err.msg);
+    T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "search"),
+         "another search must be refused: %s", err.msg);
     desc.search = search;
     desc.calibration = &other;
-    T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH, "resuming with another text must be refused: %s", err.msg);
+    T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH,
+         "resuming with another text must be refused: %s", err.msg);
     fc_plan_free(whole);
     fc_plan_free(part);
     fc_plan_free(resumed);
@@ -617,7 +687,8 @@ static void test_orders(const char *path) {
     if (!m) return;
     fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 30);
     uint32_t n = 2 * fc_model_config(m)->n_blocks;
-    fc_plan *all = prune(m, &t, FC_METRIC_KL, FC_SEARCH_EXHAUSTIVE, 1), *shot = prune(m, &t, FC_METRIC_KL, FC_SEARCH_ONE_SHOT, n);
+    fc_plan *all = prune(m, &t, FC_METRIC_KL, FC_SEARCH_EXHAUSTIVE, 1),
+            *shot = prune(m, &t, FC_METRIC_KL, FC_SEARCH_ONE_SHOT, n);
     collected p = logits_of(m, &t, NULL);
     size_t distinct = 0;
     double last = 0;
@@ -625,7 +696,8 @@ static void test_orders(const char *path) {
         const fc_step *s = fc_plan_step(shot, i), *first = fc_plan_step(all, 0);
         for (size_t k = 0; k < first->n_scores; k++)
             if (first->scores[k].candidate == s->removed) {
-                T_OK(first->scores[k].value >= last, "one-shot, step %u: not in the order of the first scores", i + 1);
+                T_OK(first->scores[k].value >= last,
+                     "one-shot, step %u: not in the order of the first scores", i + 1);
                 last = first->scores[k].value;
             }
         T_OK(s->n_scores == (i ? 1 : n), "one-shot, step %u: %d scores", i + 1, (int)s->n_scores);
@@ -648,8 +720,10 @@ static void test_orders(const char *path) {
         for (int k = 0; k < 2; k++) {
             T_OK(fc_plan_mask(both[k], m, 3, mask, sizeof mask, NULL) == FC_OK, "mask");
             collected q = logits_of(m, &t, mask);
-            double want = direct_distance(FC_METRIC_KL, &p, &q, &t), got = fc_plan_step(both[k], 2)->score;
-            T_OK(relative(got, want) < 1e-4 && fc_plan_step(both[k], 2)->scores[0].exact, "%s: expected %.9g, got %.9g", k ? "one-shot" : "random", want, got);
+            double want = direct_distance(FC_METRIC_KL, &p, &q, &t),
+                   got = fc_plan_step(both[k], 2)->score;
+            T_OK(relative(got, want) < 1e-4 && fc_plan_step(both[k], 2)->scores[0].exact,
+                 "%s: expected %.9g, got %.9g", k ? "one-shot" : "random", want, got);
             free(q.rows);
         }
         fc_plan_free(a);
@@ -663,7 +737,8 @@ static void test_orders(const char *path) {
     fc_model_close(m);
 }
 
-/* Lengths and angles by R against those of whole logits in double: not only the sum, every candidate. */
+/* Lengths and angles by R against those of whole logits in double: not only the sum, every
+   candidate. */
 static void test_turned(const char *path, fc_compute compute) {
     fc_model *m = open_model(path, compute, 2, FC_SIMD_AUTO);
     if (!m) return;
@@ -678,8 +753,10 @@ static void test_turned(const char *path, fc_compute compute) {
             memset(mask, 1, sizeof mask);
             mask[fc_plan_step(plan, 0)->scores[i].candidate] = 0;
             collected q = logits_of(m, &t, mask);
-            double want = direct_distance((fc_metric)metric, &p, &q, &t), got = fc_plan_step(plan, 0)->scores[i].value;
-            T_OK(relative(got, want) < 1e-5, "%s: candidate %u: expected %.9g, got %.9g", fc_metric_name((fc_metric)metric), i, want, got);
+            double want = direct_distance((fc_metric)metric, &p, &q, &t),
+                   got = fc_plan_step(plan, 0)->scores[i].value;
+            T_OK(relative(got, want) < 1e-5, "%s: candidate %u: expected %.9g, got %.9g",
+                 fc_metric_name((fc_metric)metric), i, want, got);
             free(q.rows);
         }
         fc_plan_free(plan);
@@ -715,7 +792,8 @@ static void test_out_of_memory(const char *path, fc_metric metric) {
             done = plan != NULL;
             fc_plan_free(plan);
         }
-        T_OK(done || err.code == FC_ERR_MEMORY, "allocation %ld: expected %s, got %s (%s)", n, fc_code_name(FC_ERR_MEMORY), fc_code_name(err.code), err.msg);
+        T_OK(done || err.code == FC_ERR_MEMORY, "allocation %ld: expected %s, got %s (%s)", n,
+             fc_code_name(FC_ERR_MEMORY), fc_code_name(err.code), err.msg);
         fc_model_close(m);
         fc_tokens_free(&t);
         T_OK(world.live == 0, "allocation %ld: %ld allocations are lost", n, world.live);
@@ -732,7 +810,9 @@ static void test_bad_tokens(const char *path) {
     memset(&none, 0, sizeof none);
     T_OK(fc_eval_perplexity(m, &none, NULL, NULL, &p, &err) == FC_ERR_ARGUMENT, "no tokens");
     t.ids[12] = fc_model_config(m)->vocab_size;
-    T_OK(fc_eval_perplexity(m, &t, NULL, NULL, &p, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "sequence 1, token 2"), "id out of range: %s", err.msg);
+    T_OK(fc_eval_perplexity(m, &t, NULL, NULL, &p, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "sequence 1, token 2"),
+         "id out of range: %s", err.msg);
     fc_tokens_free(&t);
     fc_model_close(m);
 }
@@ -761,12 +841,14 @@ static void test_log(const char *path) {
     desc.env.log.fn = count_log;
     desc.env.log.user = heard;
     fc_model *m = fc_model_open(path, &desc, &err);
-    T_OK(m && heard[0] >= 1 && heard[1] == 1, "heard %d warnings, %d notes: %s", heard[0], heard[1], err.msg);
+    T_OK(m && heard[0] >= 1 && heard[1] == 1, "heard %d warnings, %d notes: %s", heard[0], heard[1],
+         err.msg);
     desc.env.io.create = NULL;
     desc.env.io.write = NULL;
     desc.env.io.commit = NULL;
     desc.env.io.discard = NULL;
-    T_OK(fc_file_write("build/nothing", &desc.env, "x", 1, &err) == FC_ERR_ARGUMENT, "an io that cannot write: %s", err.msg);
+    T_OK(fc_file_write("build/nothing", &desc.env, "x", 1, &err) == FC_ERR_ARGUMENT,
+         "an io that cannot write: %s", err.msg);
     fc_model_close(m);
 }
 
@@ -776,28 +858,63 @@ static void test_levels(void) {
     fc_prune_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.remove = 2;
-    const char *text = "And God said, Let there be light: and there was light.\n\nAnd God saw the light, that it was good.\n";
-    T_OK(fc_file_write("build/test_levels.txt", NULL, text, strlen(text), &err) == FC_OK, "%s", err.msg);
-    T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json", NULL, &err) == FC_OK, "%s", err.msg);
+    const char *text = "And God said, Let there be light: and there was light.\n\nAnd God saw the "
+                       "light, that it was good.\n";
+    T_OK(fc_file_write("build/test_levels.txt", NULL, text, strlen(text), &err) == FC_OK, "%s",
+         err.msg);
+    T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json",
+                       NULL, &err) == FC_OK,
+         "%s", err.msg);
     fc_plan *p = fc_plan_load("build/test_levels.json", NULL, &err);
-    T_OK(p && fc_plan_about(p)->n_steps == 2 && fc_plan_about(p)->calibration.n_sequences == 1, "plan of fc_prune_file: %s", err.msg);
-    T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json", NULL, &err) == FC_ERR_MISMATCH && strstr(err.msg, "holds a plan of 2 steps of demo"), "a plan that is there: %s", err.msg);
-    T_OK(fc_plan_replaceable("build/none.json", NULL, &err) == FC_OK && fc_plan_replaceable("build/test_levels.txt", NULL, &err) == FC_ERR_FORMAT && fc_plan_replaceable(NULL, NULL, NULL) == FC_ERR_ARGUMENT, "other files: %s", err.msg);
+    T_OK(p && fc_plan_about(p)->n_steps == 2 && fc_plan_about(p)->calibration.n_sequences == 1,
+         "plan of fc_prune_file: %s", err.msg);
+    T_OK(fc_prune_file("examples/demo", "build/test_levels.txt", &desc, "build/test_levels.json",
+                       NULL, &err) == FC_ERR_MISMATCH &&
+             strstr(err.msg, "holds a plan of 2 steps of demo"),
+         "a plan that is there: %s", err.msg);
+    T_OK(fc_plan_replaceable("build/none.json", NULL, &err) == FC_OK &&
+             fc_plan_replaceable("build/test_levels.txt", NULL, &err) == FC_ERR_FORMAT &&
+             fc_plan_replaceable(NULL, NULL, NULL) == FC_ERR_ARGUMENT,
+         "other files: %s", err.msg);
     fc_plan_free(p);
     remove("build/test_levels.json");
     remove("build/test_levels.txt");
-    T_OK(fc_prune_file("examples/nothing", "examples/demo/calibration.txt", NULL, "build/none.json", NULL, &err) == FC_ERR_IO, "missing model: %s", err.msg);
+    T_OK(fc_prune_file("examples/nothing", "examples/demo/calibration.txt", NULL, "build/none.json",
+                       NULL, &err) == FC_ERR_IO,
+         "missing model: %s", err.msg);
 }
 
 int main(int argc, char **argv) {
-    static const char *const golden[] = {"llama2", "llama3", "llama31_rope_tied", "llama_bias_headdim", "llama_linear_rope", "llama_yarn_rope",
-                                         "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2",
-                                         "granite", "smollm3", "stablelm", "starcoder2", "gpt_neox", "gpt2"};
-    static const char *const names[] = {"llama_f32_bias", "llama_f16_sharded", "llama_bf16_old_config"};
+    static const char *const golden[] = {"llama2",
+                                         "llama3",
+                                         "llama31_rope_tied",
+                                         "llama_bias_headdim",
+                                         "llama_linear_rope",
+                                         "llama_yarn_rope",
+                                         "mistral",
+                                         "mixtral",
+                                         "qwen2",
+                                         "qwen3",
+                                         "qwen3_moe",
+                                         "gemma",
+                                         "gemma2",
+                                         "gemma3_text",
+                                         "phi3",
+                                         "olmo2",
+                                         "granite",
+                                         "smollm3",
+                                         "stablelm",
+                                         "starcoder2",
+                                         "gpt_neox",
+                                         "gpt2"};
+    static const char *const names[] = {"llama_f32_bias", "llama_f16_sharded",
+                                        "llama_bf16_old_config"};
     /* also as tests/data/NAME.gguf, and only as Hugging Face directories */
-    static const char *const families[] = {"mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "phi3_long", "olmo2", "granite", "stablelm",
-                                           "starcoder2", "gpt_neox", "gpt2"};
-    static const char *const more[] = {"mistral", "qwen2_window", "qwen3_moe", "smollm3", "gpt_neox_sequential"};
+    static const char *const families[] = {
+        "mixtral",   "qwen2", "qwen3",   "gemma",    "gemma2",     "gemma3",   "phi3",
+        "phi3_long", "olmo2", "granite", "stablelm", "starcoder2", "gpt_neox", "gpt2"};
+    static const char *const more[] = {"mistral", "qwen2_window", "qwen3_moe", "smollm3",
+                                       "gpt_neox_sequential"};
     static const char *const types[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
     char path[256], name[64];
     if (argc > 1) { /* names of further golden cases below FINERCUT_SHARED */
@@ -823,7 +940,8 @@ int main(int argc, char **argv) {
         snprintf(path, sizeof path, "tests/data/%s", more[i]);
         check_reference(more[i], path);
     }
-    if (getenv("FINERCUT_SLOW")) t_skip("demo", "takes minutes on an emulated processor or under a sanitizer of threads");
+    if (getenv("FINERCUT_SLOW"))
+        t_skip("demo", "takes minutes on an emulated processor or under a sanitizer of threads");
     else check_reference("demo", "examples/demo");
     for (size_t i = 0; i < sizeof golden / sizeof golden[0]; i++) golden_case(golden[i]);
     test_same_bits("tests/data/llama_bf16_old_config", FC_COMPUTE_F32);
@@ -831,7 +949,8 @@ int main(int argc, char **argv) {
     test_same_bits("tests/data/llama_q4_1.gguf", FC_COMPUTE_AUTO);
     test_distances("tests/data/llama_f16_sharded");
     test_candidates("tests/data/llama_f16_sharded");
-    for (int i = 0; i < FC_SEARCH_COUNT; i++) test_resume("tests/data/llama_f32_bias", (fc_search)i);
+    for (int i = 0; i < FC_SEARCH_COUNT; i++)
+        test_resume("tests/data/llama_f32_bias", (fc_search)i);
     test_orders("tests/data/llama_f16_sharded");
     test_turned("tests/data/llama_f16_sharded", FC_COMPUTE_F32);
     test_turned("tests/data/llama_bf16_old_config", FC_COMPUTE_AUTO);

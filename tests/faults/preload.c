@@ -1,5 +1,5 @@
-// A library for LD_PRELOAD (glibc): counts what the program asks of the C library, and lets one call
-// fail, or end in the middle, or kill the process. FAULT_FD names an open file that holds a
+// A library for LD_PRELOAD (glibc): counts what the program asks of the C library, and lets one
+// call fail, or end in the middle, or kill the process. FAULT_FD names an open file that holds a
 // `fault`. Only calls from the program itself count: what the loader and the C library do for
 // themselves goes through, so that the Nth call is the same one in every run. Standard input,
 // standard output and what fopen gives become streams whose reads and writes come through here.
@@ -49,7 +49,8 @@ static int due(int what) {
     long n, any = 0;
     if (!told) return 0;
     n = __atomic_add_fetch(&told->calls[what], 1, __ATOMIC_RELAXED);
-    if (what < FAULT_ALLOC) any = __atomic_add_fetch(&told->calls[FAULT_FILES], 1, __ATOMIC_RELAXED);
+    if (what < FAULT_ALLOC)
+        any = __atomic_add_fetch(&told->calls[FAULT_FILES], 1, __ATOMIC_RELAXED);
     if (told->what != what) n = told->what == FAULT_FILES ? any : 0;
     if (!n || !told->at || n < told->at || (n > told->at && !told->always)) return 0;
     __atomic_add_fetch(&told->hits, 1, __ATOMIC_RELAXED);
@@ -183,7 +184,8 @@ ssize_t read(int fd, void *to, size_t n) {
     return from_program(__builtin_return_address(0)) ? read_counted(fd, to, n, 0) : next(fd, to, n);
 }
 
-ssize_t write(int fd, const void *from, size_t n) { // a message on standard error always gets through
+// a message on standard error always gets through
+ssize_t write(int fd, const void *from, size_t n) {
     NEXT(ssize_t, write, (int, const void *, size_t));
     return fd != 2 && from_program(__builtin_return_address(0)) ? write_counted(fd, from, n, 0)
                                                                 : next(fd, from, n);

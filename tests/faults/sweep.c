@@ -1,5 +1,5 @@
-// Lets the command line fail in every way it can: every call of every function in fault.h, for every
-// command, and looks at what is left. See usage() for how to run it.
+// Lets the command line fail in every way it can: every call of every function in fault.h, for
+// every command, and looks at what is left. See usage() for how to run it.
 //
 // After each run: the status is 0 or 1; with 1 there is exactly one error line and the outputs are
 // the old ones, byte for byte; with 0 all output equals that of a run without a fault; no temporary
@@ -37,7 +37,8 @@ typedef struct job {
 
 #define TEXT "--text ../in/text.txt --samples 2 --length 8 --quiet"
 #define PRUNE "prune ../in/hf " TEXT " -o plan.json --remove 3 "
-#define EXPORT(from, format) "export ../in/" from " --plan ../in/" from ".json --quiet --format " format
+#define EXPORT(from, format) "export ../in/" from " --plan ../in/" from ".json --quiet --format " \
+    format
 
 static const job jobs[] = {
     {"prune race", PRUNE "--search race", "plan.json", PLAN, NULL, " --resume"},
@@ -46,27 +47,36 @@ static const job jobs[] = {
     {"prune resumed", PRUNE "--resume", "plan.json", PLAN, "hf1.json", ""},
     {"export dir hf", EXPORT("sharded", "hf") " -o out", "out", FOLDER, NULL, ""},
     {"export dir hf-masked", EXPORT("hf", "hf-masked") " -o out", "out", FOLDER, NULL, ""},
-    {"export dir gguf", EXPORT("hf", "gguf") " -o out.gguf", "out.gguf", FILE_OUTPUT, "old.gguf", ""},
-    {"export dir gguf-masked", EXPORT("hf", "gguf-masked") " -o out.gguf", "out.gguf", FILE_OUTPUT, "old.gguf", ""},
+    {"export dir gguf", EXPORT("hf", "gguf") " -o out.gguf", "out.gguf", FILE_OUTPUT, "old.gguf",
+     ""},
+    {"export dir gguf-masked", EXPORT("hf", "gguf-masked") " -o out.gguf", "out.gguf", FILE_OUTPUT,
+     "old.gguf", ""},
     {"export gguf hf", EXPORT("m.gguf", "hf") " -o out", "out", FOLDER, NULL, ""},
     {"export gguf hf-masked", EXPORT("m.gguf", "hf-masked") " -o out", "out", FOLDER, NULL, ""},
-    {"export gguf gguf", EXPORT("m.gguf", "gguf") " -o out.gguf", "out.gguf", FILE_OUTPUT, "old.gguf", ""},
-    {"export gguf gguf-masked", EXPORT("m.gguf", "gguf-masked") " -o out.gguf", "out.gguf", FILE_OUTPUT, "old.gguf", ""},
+    {"export gguf gguf", EXPORT("m.gguf", "gguf") " -o out.gguf", "out.gguf", FILE_OUTPUT,
+     "old.gguf", ""},
+    {"export gguf gguf-masked", EXPORT("m.gguf", "gguf-masked") " -o out.gguf", "out.gguf",
+     FILE_OUTPUT, "old.gguf", ""},
     {"report svg", "report ../in/hf.json -o out.svg", "out.svg", FILE_OUTPUT, "old.svg", ""},
     {"report csv", "report ../in/hf.json -o out.csv", "out.csv", FILE_OUTPUT, "old.csv", ""},
-    {"logits", "logits ../in/sharded --tokens ../in/tokens.json -o out.npy", "out.npy", FILE_OUTPUT, "old.npy", ""},
+    {"logits", "logits ../in/sharded --tokens ../in/tokens.json -o out.npy", "out.npy", FILE_OUTPUT,
+     "old.npy", ""},
     {"info dir", "info ../in/hf --tensors", NULL, FILE_OUTPUT, NULL, ""},
     {"info gguf", "info ../in/m.gguf --json --tensors", NULL, FILE_OUTPUT, NULL, ""},
     {"info container", "info ../in/one.safetensors --json", NULL, FILE_OUTPUT, NULL, ""},
     {"info other gguf", "info ../in/other.gguf --json", NULL, FILE_OUTPUT, NULL, ""},
     {"tokenize", "tokenize ../in/hf --special", NULL, FILE_OUTPUT, NULL, ""},
     {"tokenize gguf", "tokenize ../in/m.gguf --text ../in/text.txt", NULL, FILE_OUTPUT, NULL, ""},
-    {"eval text", "eval ../in/m.gguf --text ../in/text.txt --length 16 --json --quiet --plan ../in/m.gguf.json",
+    {"eval text", "eval ../in/m.gguf --text ../in/text.txt --length 16 --json --quiet --plan "
+     "../in/m.gguf.json",
      NULL, FILE_OUTPUT, NULL, ""},
-    {"eval tokens", "eval ../in/moe --tokens ../in/tokens.json --json", NULL, FILE_OUTPUT, NULL, ""},
-    {"generate", "generate ../in/m.gguf --prompt Hello -n 4 --temperature 1", NULL, FILE_OUTPUT, NULL, ""},
+    {"eval tokens", "eval ../in/moe --tokens ../in/tokens.json --json", NULL, FILE_OUTPUT, NULL,
+     ""},
+    {"generate", "generate ../in/m.gguf --prompt Hello -n 4 --temperature 1", NULL, FILE_OUTPUT,
+     NULL, ""},
     {"help", "prune --help", NULL, FILE_OUTPUT, NULL, ""},
-    {"bench", "bench ../in/m.gguf --prompt 4 --batch 1 --generate 2 --gemm none --repeat 1", NULL, FILE_OUTPUT, NULL, ""},
+    {"bench", "bench ../in/m.gguf --prompt 4 --batch 1 --generate 2 --gemm none --repeat 1", NULL,
+     FILE_OUTPUT, NULL, ""},
 };
 enum { N_JOBS = sizeof jobs / sizeof *jobs };
 
@@ -87,7 +97,8 @@ static const kind kinds[] = {
     {FAULT_WRITE, HOW_FAIL, EINTR, 0, 1},     {FAULT_WRITE, HOW_SHORT, 0, 1, 1},
     {FAULT_SYNC, HOW_FAIL, EIO, 1, 0},        {FAULT_RENAME, HOW_FAIL, EACCES, 1, 0},
     {FAULT_CLOSE, HOW_FAIL, EIO, 1, 0},       {FAULT_MKDIR, HOW_FAIL, ENOSPC, 1, 0},
-    {FAULT_LOCK, HOW_FAIL, ENOLCK, 1, 0},     {FAULT_UNLINK, HOW_FAIL, EACCES, 1, 0},   {FAULT_OPENDIR, HOW_FAIL, EMFILE, 1, 0},
+    {FAULT_LOCK, HOW_FAIL, ENOLCK, 1, 0},     {FAULT_UNLINK, HOW_FAIL, EACCES, 1, 0},   {
+     FAULT_OPENDIR, HOW_FAIL, EMFILE, 1, 0},
     {FAULT_READDIR, HOW_FAIL, EIO, 1, 0},     {FAULT_ROOM, HOW_FAIL, EIO, 1, 0},
     {FAULT_RANDOM, HOW_FAIL, EIO, 1, 0},      {FAULT_ALLOC, HOW_FAIL, ENOMEM, 1, 0},
     {FAULT_THREAD, HOW_FAIL, EAGAIN, 1, 1},
@@ -252,7 +263,8 @@ static void child(worker *w, const char *more) {
     setenv("LD_PRELOAD", w->preload, 1);
     snprintf(line, sizeof line, "%s%s%s", w->job->args, more, w->threads);
     words[n++] = cli;
-    for (char *word = strtok(line, " "); word && n < 59; word = strtok(NULL, " ")) words[n++] = word;
+    for (char *word = strtok(line, " "); word && n < 59; word = strtok(NULL, " "))
+        words[n++] = word;
     words[n] = NULL;
     if (w->file_limit) {
         struct rlimit limit;
@@ -304,7 +316,8 @@ static int is_beginning(const worker *w) {
     if (w->after.n < 10 || strcmp(is, w->job->output) != 0) return 0;
     is += strlen(is) + 1;
     const size_t length = strlen(is);
-    if (is + length + 1 != w->after.p + w->after.n || length < 4 || strcmp(is + length - 4, "}\n}\n") != 0)
+    if (is + length + 1 != w->after.p + w->after.n || length < 4 ||
+        strcmp(is + length - 4, "}\n}\n") != 0)
         return 0;
     while ((is = strstr(is, "{\"step\":")) != NULL) {
         size_t n = strcspn(is, "\n");
@@ -337,31 +350,38 @@ static int is_bench(const job *j) { // slow, and never prints the same figures
 }
 
 static const char *wrong(const worker *w) { // NULL: as it should be
-    if (WIFSIGNALED(w->status)) return WTERMSIG(w->status) == SIGALRM ? "hangs" : strsignal(WTERMSIG(w->status));
+    if (WIFSIGNALED(w->status))
+        return WTERMSIG(w->status) == SIGALRM ? "hangs" : strsignal(WTERMSIG(w->status));
     int status = WEXITSTATUS(w->status), lines = error_lines(&w->errors);
     if (status == 0 && lines) return "an error, and status 0";
     if (status == 0 && !same(&w->after, &w->good)) return "status 0, and other files";
-    if (status == 0 && w->stdout_is < 0 && !is_bench(w->job) && !same(&w->printed, &w->good_out)) return "status 0, and other output";
+    if (status == 0 && w->stdout_is < 0 && !is_bench(w->job) && !same(&w->printed, &w->good_out))
+        return "status 0, and other output";
     if (status == 0) return NULL;
     if (status != 1) return "status neither 0 nor 1";
     if (lines != 1) return lines ? "more than one error line" : "status 1 without an error";
-    // What came too late for the output: standard output is lost, or the finished output is looked at.
-    if (same(&w->after, &w->good) && (strstr(w->errors.p, "standard output") || w->fault->how == HOW_SHRINK))
+    // What came too late for the output: standard output is lost, or the finished output is looked
+    // at.
+    if (same(&w->after, &w->good) &&
+        (strstr(w->errors.p, "standard output") || w->fault->how == HOW_SHRINK))
         return NULL;
     return intact(w) ? NULL : "not the old output, or a file left over";
 }
 
 static void tell(worker *w, const fault *f, const char *section, const char *what) {
-    static const char *const hows[] = {"fails", "is short", "ends", "shrinks", "kills", "kills after"};
+    static const char *const hows[] = {"fails",   "is short", "ends",
+                                       "shrinks", "kills",    "kills after"};
     char is[100];
     const char *line = strstr(w->errors.p, "finercut: ");
     snprintf(is, sizeof is, "%s %d %d %s", section, f->what, f->how, what);
     if (strcmp(is, w->last) == 0 && ++w->same >= 2) return;
     if (strcmp(is, w->last) != 0) w->same = 0;
     snprintf(w->last, sizeof w->last, "%s", is);
-    printf("FAILED: %s: finercut %s%s\n    %s %ld%s %s (%s): %s\n    status %d: %.300s\n", section, w->job->args,
-           w->threads, names[f->what], f->at, f->always ? "+" : "", hows[f->how], strerror(f->error), what,
-           WIFEXITED(w->status) ? WEXITSTATUS(w->status) : -WTERMSIG(w->status), line ? line : w->errors.p);
+    printf("FAILED: %s: finercut %s%s\n    %s %ld%s %s (%s): %s\n    status %d: %.300s\n", section,
+           w->job->args, w->threads, names[f->what], f->at, f->always ? "+" : "", hows[f->how],
+           strerror(f->error), what,
+           WIFEXITED(w->status) ? WEXITSTATUS(w->status) : -WTERMSIG(w->status),
+           line ? line : w->errors.p);
 }
 
 static void count(worker *w, const fault *f, const char *section, const char *what) {
@@ -372,7 +392,8 @@ static void count(worker *w, const fault *f, const char *section, const char *wh
 
 static int is_must(const fault *f) {
     for (int i = 0; i < N_KINDS; i++)
-        if (kinds[i].what == f->what && kinds[i].how == f->how && kinds[i].error == f->error) return kinds[i].must;
+        if (kinds[i].what == f->what && kinds[i].how == f->how && kinds[i].error == f->error)
+            return kinds[i].must;
     return 0;
 }
 
@@ -396,9 +417,10 @@ static int good_run(worker *w) {
 static void try_fault(worker *w, const fault *f) {
     lay_out(w);
     run(w, f, "");
-    // What could not be removed (a folder in a folder, where nothing can be opened any more), or not
-    // any more, is left to the next run.
-    const int stuck = f->what == FAULT_UNLINK || f->what == FAULT_READDIR || (f->what == FAULT_OPEN && f->always);
+    // What could not be removed (a folder in a folder, where nothing can be opened any more), or
+    // not any more, is left to the next run.
+    const int stuck =
+        f->what == FAULT_UNLINK || f->what == FAULT_READDIR || (f->what == FAULT_OPEN && f->always);
     if (stuck || f->how == HOW_SHRINK) look(w, &w->after, w->job->output);
     const char *what = wrong(w);
     if (!what && is_must(f) && w->fault->hits && w->status != 0) what = "fails";
@@ -414,7 +436,8 @@ static void sweep(worker *w, const kind *k, int no_map, int always) {
     f.no_map = no_map;
     lay_out(w);
     run(w, &f, ""); // counts
-    const long calls = w->fault->calls[k->what], step = every || calls <= most ? 1 : (calls + most - 1) / most;
+    const long calls = w->fault->calls[k->what],
+               step = every || calls <= most ? 1 : (calls + most - 1) / most;
     f.what = k->what;
     f.how = k->how;
     f.error = k->error;
@@ -426,11 +449,13 @@ static void calls(worker *w) {
     if (!good_run(w)) return;
     for (int i = 0; i < N_KINDS; i++) {
         const kind *k = &kinds[i];
-        if (k->what == FAULT_THREAD && strncmp(w->job->name, "info", 4) == 0) continue; // it counts them
+        // it counts them
+        if (k->what == FAULT_THREAD && strncmp(w->job->name, "info", 4) == 0) continue;
         w->threads = k->what == FAULT_THREAD ? " --threads 4" : " --threads 1";
         for (int always = 0; always <= k->always; always++) {
             sweep(w, k, 0, always);
-            if (k->what == FAULT_PREAD || k->what == FAULT_CLOSE) sweep(w, k, 1, always); // files that are read
+            // files that are read
+            if (k->what == FAULT_PREAD || k->what == FAULT_CLOSE) sweep(w, k, 1, always);
         }
     }
 }
@@ -497,7 +522,8 @@ static void disk(worker *w) {
         if (umount(w->folder) != 0) die("umount");
     }
     // The same by a limit, which comes with a signal. What is printed goes to files, too.
-    for (w->file_limit = 512; w->file_limit < w->good.n + w->good_out.n; w->file_limit += full ? 512 : w->good.n / 7 + 512) {
+    for (w->file_limit = 512; w->file_limit < w->good.n + w->good_out.n;
+         w->file_limit += full ? 512 : w->good.n / 7 + 512) {
         lay_out(w);
         run(w, &none, "");
         none.at = (long)w->file_limit;
@@ -566,16 +592,21 @@ static void shell(const char *format, ...) {
 static void make_inputs(const char *data) {
     char here[1000];
     if (!realpath(data, here)) die(data);
-    shell("mkdir %s/in && cd %s/in && cp %s/llama_f16.gguf m.gguf && cp %s/qwen2.gguf other.gguf && "
-          "cp -r %s/llama_f16_sharded sharded && cp -r %s/mixtral moe && cp moe/model.safetensors one.safetensors && "
-          "echo '[[1, 2, 3, 4, 5, 6, 7, 8], [9, 8, 7, 6]]' >tokens.json && "
-          "printf 'The quick brown fox jumps over the lazy dog.\\nPack my box with five dozen jugs.\\n' >text.txt",
-          top, top, here, here, here, here);
+    shell(
+        "mkdir %s/in && cd %s/in && cp %s/llama_f16.gguf m.gguf && cp %s/qwen2.gguf other.gguf && "
+        "cp -r %s/llama_f16_sharded sharded && cp -r %s/mixtral moe && cp moe/model.safetensors "
+        "one.safetensors && "
+        "echo '[[1, 2, 3, 4, 5, 6, 7, 8], [9, 8, 7, 6]]' >tokens.json && "
+        "printf 'The quick brown fox jumps over the lazy dog.\\nPack my box with five dozen "
+        "jugs.\\n' >text.txt",
+        top, top, here, here, here, here);
     shell("cd %s/in && %s prune m.gguf " TEXT " -o m.gguf.json --remove 2 && "
           "%s prune sharded --tokens tokens.json --quiet -o sharded.json --remove 2 && "
           "%s export m.gguf --plan m.gguf.json --remove 1 --quiet --format hf-masked -o hf && "
-          "mkdir hf/additional_chat_templates && echo '{{ messages }}' >hf/additional_chat_templates/tool.jinja && "
-          "%s prune hf " TEXT " -o hf.json --remove 2 && %s prune hf " TEXT " -o hf1.json --remove 1 && "
+          "mkdir hf/additional_chat_templates && echo '{{ messages }}' "
+          ">hf/additional_chat_templates/tool.jinja && "
+          "%s prune hf " TEXT " -o hf.json --remove 2 && %s prune hf " TEXT
+          " -o hf1.json --remove 1 && "
           "%s report hf1.json -o old.svg && %s report hf1.json -o old.csv && "
           "%s logits moe --tokens tokens.json -o old.npy && cp other.gguf old.gguf",
           top, cli, cli, cli, cli, cli, cli, cli, cli);
@@ -661,15 +692,20 @@ static int may_mount(void) {
 
 static int usage(void) {
     puts("usage: sweep CLI PRELOAD.so TESTDATA calls|kill|disk|streams...\n"
-         "FAULTS=full: every call, FAULTS=few: a small sample; FAULT_JOBS=WORD: only commands with this in their name;\n"
+         "FAULTS=full: every call, FAULTS=few: a small sample; FAULT_JOBS=WORD: only commands with "
+         "this in their name;\n"
          "FAULT_TABLE=1: how many faults of each kind each command met");
     return 2;
 }
 
 int main(int argc, char **argv) {
-    static const struct { const char *name; section run; } sections[] = {
-        {"calls", calls}, {"kill", kills}, {"disk", disk}, {"streams", streams}};
-    const char *tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    static const struct {
+        const char *name;
+        section run;
+    } sections[] = {{"calls", calls}, {"kill", kills}, {"disk", disk}, {"streams", streams}};
+    const char *tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm"
+                      : getenv("TMPDIR")            ? getenv("TMPDIR")
+                                                    : "/tmp";
     const char *wish = getenv("FAULTS");
     sigset_t set;
     if (argc < 5) return usage();
@@ -681,7 +717,8 @@ int main(int argc, char **argv) {
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    totals *sum = (totals *)mmap(NULL, sizeof *sum, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    totals *sum = (totals *)mmap(NULL, sizeof *sum, PROT_READ | PROT_WRITE,
+                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (sum == (totals *)MAP_FAILED) die("mmap");
     make_inputs(argv[3]);
     for (int i = 4; i < argc; i++)

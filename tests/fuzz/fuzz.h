@@ -1,5 +1,6 @@
 // What all fuzzing targets share: the name of a target, what must hold, and an input that is read
-// as numbers. tests/test_fuzz.c includes all targets and runs them on the files of tests/fuzz/corpus.
+// as numbers. tests/test_fuzz.c includes all targets and runs them on the files of
+// tests/fuzz/corpus.
 #ifndef FUZZ_H
 #define FUZZ_H
 #define FINERCUT_IMPLEMENTATION
@@ -198,9 +199,10 @@ FCI_FN uint64_t fuzz_number(fuzz_input *in) {
 }
 
 FCI_FN double fuzz_real(fuzz_input *in) {
-    static const double edges[] = {0,     1,      -1,    0.5,    1e-3,  1e-4, 1e-5,   1e-6, 1e-30, 1e-45,
-                                   1e-320, 1e3,   1e6,   1e15,   1e38,  1e39, 1e308,  -0.0, -1e30, 2,
-                                   4,     8,      10000, 1.0001, 0.999, 3.5,  1e9,    0.25, 16,    32};
+    static const double edges[] = {0,     1,     -1,     0.5,  1e-3, 1e-4, 1e-5,  1e-6,
+                                   1e-30, 1e-45, 1e-320, 1e3,  1e6,  1e15, 1e38,  1e39,
+                                   1e308, -0.0,  -1e30,  2,    4,    8,    10000, 1.0001,
+                                   0.999, 3.5,   1e9,    0.25, 16,   32};
     uint32_t first = fuzz_byte(in);
     if (first < sizeof edges / sizeof *edges) return edges[first];
     if (first == 253) return (double)NAN;

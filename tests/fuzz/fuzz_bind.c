@@ -1,7 +1,8 @@
 // A plan of any content and a model that is whole: mask, run, resumed search, pictures and exports
 // either refuse it or take it for what it says. Input: model, candidates, search, then changes to
 // the JSON of a plan that a search made.
-//   build/fuzz/fuzz_bind -max_total_time=60 -max_len=64 build/fuzz/corpus/fuzz_bind tests/fuzz/corpus/bind
+//   build/fuzz/fuzz_bind -max_total_time=60 -max_len=64 build/fuzz/corpus/fuzz_bind
+// tests/fuzz/corpus/bind
 #include "world.h"
 
 enum { BIND_MODELS = 4, BIND_STEPS = 3 };
@@ -76,7 +77,8 @@ FCI_FN void bind_close(void) {
         bind_model *b = &bind_models[i];
         fc_model_close(b->m);
         for (size_t k = 0; b->m && k < b->disk.files.n_files; k++)
-            if (b->disk.files.files[k].data != b->disk.out) free((void *)(uintptr_t)b->disk.files.files[k].data);
+            if (b->disk.files.files[k].data != b->disk.out)
+                free((void *)(uintptr_t)b->disk.files.files[k].data);
         for (size_t k = 0; k < FC_CANDIDATES_COUNT * FC_SEARCH_COUNT; k++)
             free(b->plans[k / FC_SEARCH_COUNT][k % FC_SEARCH_COUNT].bytes);
         free(b->disk.out);
@@ -143,7 +145,8 @@ FUZZ_TARGET(bind) {
     static fuzz_text json;
     fuzz_input in = {data, size}, late;
     bind_model *b = bind_open(fuzz_below(&in, BIND_MODELS));
-    size_t candidates = fuzz_below(&in, FC_CANDIDATES_COUNT), search = fuzz_below(&in, FC_SEARCH_COUNT);
+    size_t candidates = fuzz_below(&in, FC_CANDIDATES_COUNT),
+           search = fuzz_below(&in, FC_SEARCH_COUNT);
     const fc_text *t = bind_plan(b, candidates, search);
     fc_prune_desc desc;
     fc_tokens text;
@@ -165,7 +168,8 @@ FUZZ_TARGET(bind) {
     if (p) bind_use(b, p, &late, &desc);
     fc_plan_free(p);
     for (size_t i = 0; i < b->disk.files.n_files;) // the model's own stay
-        if (strcmp(b->disk.files.files[i].path, "in.json") == 0 || b->disk.files.files[i].data == b->disk.out)
+        if (strcmp(b->disk.files.files[i].path, "in.json") == 0 ||
+            b->disk.files.files[i].data == b->disk.out)
             b->disk.files.files[i] = b->disk.files.files[--b->disk.files.n_files];
         else i++;
     FUZZ_MUST(b->disk.files.n_files <= n_files && b->disk.files.live == live);

@@ -1,5 +1,6 @@
 // A config.json beside the weights of tests/data/llama_f32_bias; what opens is run on three tokens.
-//   make build/fuzz/fuzz_config && build/fuzz/fuzz_config -max_total_time=60 tests/fuzz/corpus/config
+//   make build/fuzz/fuzz_config && build/fuzz/fuzz_config -max_total_time=60
+// tests/fuzz/corpus/config
 #include "fuzz.h"
 #define FUZZ_SKIP 0
 #include "mutate.h"
@@ -32,7 +33,9 @@ FUZZ_TARGET(config) {
     memory files;
     fc_model_desc desc;
     fc_error err;
-    if (!config_weights.bytes && fc_file_read("tests/data/llama_f32_bias/model.safetensors", NULL, &config_weights, &err)) abort();
+    if (!config_weights.bytes &&
+        fc_file_read("tests/data/llama_f32_bias/model.safetensors", NULL, &config_weights, &err))
+        abort();
     memset(&files, 0, sizeof files);
     files.map = 1;
     memory_add(&files, "m/config.json", data, size);

@@ -1,7 +1,8 @@
 // A model of any bytes, pruned and exported: where the export says that all went well, the result
 // opens and gives the logits that the model gives without what was removed. GGUF files are written
 // to memory; directories to a folder of the system, and read from one where files are copied.
-//   build/fuzz/fuzz_export -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_export tests/fuzz/corpus/export
+//   build/fuzz/fuzz_export -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_export
+// tests/fuzz/corpus/export
 #include "world.h"
 
 static char export_root[128]; // "" where no folder can be made
@@ -89,13 +90,15 @@ static void export_compare(export_job *j) {
     static fuzz_rows before, after;
     uint8_t mask[2 * 8];
     fc_error err;
-    FUZZ_MUST(fc_plan_mask(j->plan, j->m, fc_plan_about(j->plan)->n_steps, mask, sizeof mask, &err) == FC_OK);
+    FUZZ_MUST(fc_plan_mask(j->plan, j->m, fc_plan_about(j->plan)->n_steps, mask, sizeof mask,
+                           &err) == FC_OK);
     fc_model *again = export_open(j, j->desc.path);
     FUZZ_GOOD(again != NULL, err);
     fc_code code = fuzz_logits(j->m, &j->text, mask, &before);
     fc_code now = fuzz_logits(again, &j->text, NULL, &after);
     if (j->plain) FUZZ_MUST(code == now);
-    if (!code && !now && j->desc.type == FC_DTYPE_INVALID) FUZZ_MUST(export_close(&before, &after, j->plain));
+    if (!code && !now && j->desc.type == FC_DTYPE_INVALID)
+        FUZZ_MUST(export_close(&before, &after, j->plain));
     fc_model_close(again);
 }
 
@@ -138,7 +141,8 @@ FUZZ_TARGET(export) {
     j.real = j.desc.format == FC_EXPORT_HF || j.desc.format == FC_EXPORT_HF_MASKED;
     if (j.real && *export_folder()) export_store(w);
     char path[256];
-    snprintf(path, sizeof path, "%s%s%s", j.real ? export_root : "", j.real ? "/" : "", fuzz_world_path(w));
+    snprintf(path, sizeof path, "%s%s%s", j.real ? export_root : "", j.real ? "/" : "",
+             fuzz_world_path(w));
     if (!j.real || export_root[0]) j.m = export_open(&j, path);
     j.text.ids = ids;
     j.text.starts = starts;

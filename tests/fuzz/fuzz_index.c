@@ -1,13 +1,17 @@
 // model.safetensors.index.json beside two small shards, one of which has a tensor of the other.
-//   build/fuzz/fuzz_index -max_total_time=60 -max_len=256 build/fuzz/corpus/fuzz_index tests/fuzz/corpus/index
+//   build/fuzz/fuzz_index -max_total_time=60 -max_len=256 build/fuzz/corpus/fuzz_index
+// tests/fuzz/corpus/index
 #include "container.h"
 #define FUZZ_SKIP 0
 #include "mutate.h"
 
-static const char index_a[] = "\x80\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
-                              "\"b\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[2,4]},\"__metadata__\":{}}"
+static const char index_a[] = "\x80\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"U8\",\"shape\":[2],"
+    "\"data_offsets\":[0,2]},"
+                              "\"b\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[2,4]},"
+                              "\"__metadata__\":{}}"
                               "  1234";
-static const char index_b[] = "\x34\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}5";
+static const char index_b[] = "\x34\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"U8\",\"shape\":[],"
+    "\"data_offsets\":[0,1]}}5";
 
 FUZZ_TARGET(index) {
     memory m;

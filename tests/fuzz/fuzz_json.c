@@ -1,4 +1,5 @@
-// Fuzzes the JSON reader: any bytes end in a tree or an error; a tree, written out, reads back as the same tree.
+// Fuzzes the JSON reader: any bytes end in a tree or an error; a tree, written out, reads back as
+// the same tree.
 //   make build/fuzz/fuzz_json && build/fuzz/fuzz_json -max_total_time=60 tests/fuzz/corpus/json
 #include "fuzz.h"
 
@@ -28,8 +29,10 @@ static void json_write(fci_buffer *b, const fci_json *n) {
 static bool json_same(const fci_json *a, const fci_json *b) {
     if (a->skip != b->skip) return false;
     for (uint32_t i = 0; i < a->skip; i++)
-        if (a[i].type != b[i].type || a[i].count != b[i].count || a[i].truth != b[i].truth || a[i].integer != b[i].integer ||
-            memcmp(&a[i].number, &b[i].number, sizeof a[i].number) != 0 || !fci_eq(a[i].text, b[i].text))
+        if (a[i].type != b[i].type || a[i].count != b[i].count || a[i].truth != b[i].truth ||
+            a[i].integer != b[i].integer ||
+            memcmp(&a[i].number, &b[i].number, sizeof a[i].number) != 0 ||
+            !fci_eq(a[i].text, b[i].text))
             return false;
     return true;
 }

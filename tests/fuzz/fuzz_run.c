@@ -1,11 +1,13 @@
 // A model, from bytes to logits and to generated tokens: whatever it is, the whole text at once,
 // fed in pieces, split over workers or in little memory gives the same bits.
 //   make build/fuzz/fuzz_run
-//   build/fuzz/fuzz_run -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_run tests/fuzz/corpus/run
+//   build/fuzz/fuzz_run -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_run
+// tests/fuzz/corpus/run
 #include "world.h"
 
 // Two workers, the last task first: work that is split must not know its order.
-static void run_backwards(void *user, size_t n_tasks, void (*fn)(void *, size_t, uint32_t), void *arg) {
+static void run_backwards(void *user, size_t n_tasks, void (*fn)(void *, size_t, uint32_t),
+                          void *arg) {
     (void)user;
     for (size_t i = n_tasks; i-- > 0;) fn(arg, i, (uint32_t)(i % 2));
 }
@@ -25,8 +27,8 @@ static void run_last(fc_generator *g, const fuzz_rows *rows, size_t n) {
     FUZZ_MUST(fuzz_rows_same(&last, &whole));
 }
 
-static void run_generate(fc_model *m, const fc_tokens *text, const uint8_t *mask, const fuzz_rows *rows,
-                         size_t piece) {
+static void run_generate(fc_model *m, const fc_tokens *text, const uint8_t *mask,
+                         const fuzz_rows *rows, size_t piece) {
     fc_error err;
     const size_t n = text->starts[1];
     uint32_t id;
@@ -49,12 +51,13 @@ static void run_generate(fc_model *m, const fc_tokens *text, const uint8_t *mask
 }
 
 // Once more in another way.
-static void run_again(fuzz_world *w, const fc_tokens *text, const uint8_t *mask, const fuzz_rows *rows,
-                      uint32_t how) {
+static void run_again(fuzz_world *w, const fc_tokens *text, const uint8_t *mask,
+                      const fuzz_rows *rows, uint32_t how) {
     static fuzz_rows again;
     const fc_par par = {2, run_backwards, NULL};
-    fc_model *m = fuzz_world_open(w, how & 1 ? &par : NULL, how == 2 ? FC_SIMD_SCALAR : FC_SIMD_AUTO,
-                                  how == 4 ? (uint64_t)1 << 20 : 0);
+    fc_model *m =
+        fuzz_world_open(w, how & 1 ? &par : NULL, how == 2 ? FC_SIMD_SCALAR : FC_SIMD_AUTO,
+                        how == 4 ? (uint64_t)1 << 20 : 0);
     FUZZ_MUST(m != NULL);
     fc_code code = fuzz_logits(m, text, mask, &again);
     if (how == 4 && code == FC_ERR_LIMIT) code = FC_OK;
@@ -73,7 +76,8 @@ static void run_model(fuzz_world *w, fc_model *m, fuzz_input how) {
     fc_tokens text;
     memset(&text, 0, sizeof text);
     if (fuzz_is_slow(m)) return;
-    for (size_t i = 0; i < FUZZ_ROWS; i++) ids[i] = (uint32_t)(i * 37 + fuzz_byte(&how)) % m->config.vocab_size;
+    for (size_t i = 0; i < FUZZ_ROWS; i++)
+        ids[i] = (uint32_t)(i * 37 + fuzz_byte(&how)) % m->config.vocab_size;
     for (size_t i = 0; i < 16; i++) mask[i] = (flags & 1) && fuzz_byte(&how) % 4 == 0 ? 0 : 1;
     for (size_t i = 0; i < 2 * m->hyper.n_blocks; i++) mask[i] = mask[i] && m->present[i];
     text.ids = ids;

@@ -1,5 +1,7 @@
-// Fuzzes opening a safetensors file: the input as it is, and as a header whose length is right, before 64 zeros.
-//   make build/fuzz/fuzz_safetensors && build/fuzz/fuzz_safetensors -max_total_time=60 tests/fuzz/corpus/safetensors
+// Fuzzes opening a safetensors file: the input as it is, and as a header whose length is right,
+// before 64 zeros.
+//   make build/fuzz/fuzz_safetensors && build/fuzz/fuzz_safetensors -max_total_time=60
+// tests/fuzz/corpus/safetensors
 #include "container.h"
 #define FUZZ_SKIP 0
 #include "mutate.h"

@@ -1,6 +1,7 @@
 // A search in a model of any bytes: race and exhaustive agree in every bit, a plan that is saved
 // half-way and resumed is the plan that was not, and a plan's mask runs.
-//   build/fuzz/fuzz_search -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_search tests/fuzz/corpus/search
+//   build/fuzz/fuzz_search -max_total_time=60 -max_len=96 build/fuzz/corpus/fuzz_search
+// tests/fuzz/corpus/search
 #include "world.h"
 #include "../plans.h"
 
@@ -55,7 +56,8 @@ static void search_model(fuzz_world *w, fc_model *m, fuzz_input how, uint32_t *i
     if (!p) return;
     FUZZ_MUST(fc_plan_about(p)->n_steps == desc.remove);
     const uint32_t then = fuzz_byte(&how) % 3;
-    FUZZ_MUST(fc_plan_mask(p, m, 1 + fuzz_below(&how, desc.remove), mask, sizeof mask, &err) == FC_OK);
+    FUZZ_MUST(fc_plan_mask(p, m, 1 + fuzz_below(&how, desc.remove), mask, sizeof mask, &err) ==
+              FC_OK);
     if (then == 0) fuzz_logits(m, &text, mask, &rows);
     if (then == 1) search_resume(w, m, desc, p);
     if (then == 2 && desc.search == FC_SEARCH_RACE) {

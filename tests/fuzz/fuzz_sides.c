@@ -1,14 +1,16 @@
 // generation_config.json, and tokenizer_config.json and a chat template beside a tokenizer: the
 // tokens that end a text, and what an export to GGUF takes along. Input: a byte says which of them
 // it is; then itself.
-//   build/fuzz/fuzz_sides -max_total_time=60 -max_len=256 build/fuzz/corpus/fuzz_sides tests/fuzz/corpus/sides
+//   build/fuzz/fuzz_sides -max_total_time=60 -max_len=256 build/fuzz/corpus/fuzz_sides
+// tests/fuzz/corpus/sides
 #include "world.h"
 #define FUZZ_SKIP 2
 #include "mutate.h"
 
 FUZZ_TARGET(sides) {
-    static const char *const names[] = {"m/generation_config.json", "m/tokenizer_config.json", "m/chat_template.jinja",
-                                        "m/special_tokens_map.json", "m/added_tokens.json", "m/README.md",
+    static const char *const names[] = {"m/generation_config.json", "m/tokenizer_config.json",
+                                        "m/chat_template.jinja",    "m/special_tokens_map.json",
+                                        "m/added_tokens.json",      "m/README.md",
                                         "m/chat_template.json"};
     uint8_t base = 12; // a small directory
     fuzz_input in = {data, size}, from = {&base, 1}, nothing = {NULL, 0};

@@ -1,6 +1,7 @@
-// A tokenizer.json or a GGUF file with a vocabulary, and a text to run through it. The input: two bytes, how long the
-// file is; itself; the text.
-//   make build/fuzz/fuzz_tokenizer && build/fuzz/fuzz_tokenizer -max_total_time=60 tests/fuzz/corpus/tokenizer
+// A tokenizer.json or a GGUF file with a vocabulary, and a text to run through it. The input: two
+// bytes, how long the file is; itself; the text.
+//   make build/fuzz/fuzz_tokenizer && build/fuzz/fuzz_tokenizer -max_total_time=60
+// tests/fuzz/corpus/tokenizer
 #include "fuzz.h"
 
 static void tokenizer_text(const fc_tokenizer *t, const char *text, size_t n, unsigned flags) {
@@ -28,7 +29,8 @@ FUZZ_TARGET(tokenizer) {
     fc_env env = memory_env(&m);
     fc_tokenizer *t = fc_tokenizer_open("file", &env, &err);
     if (!t && (err.code == FC_OK || !*err.msg)) abort();
-    for (unsigned flags = 0; t && flags < 2; flags++) tokenizer_text(t, (const char *)data + n, size - n, flags);
+    for (unsigned flags = 0; t && flags < 2; flags++)
+        tokenizer_text(t, (const char *)data + n, size - n, flags);
     fc_tokenizer_close(t);
     if (m.live || m.bytes) abort();
     return 0;

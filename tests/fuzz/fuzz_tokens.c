@@ -1,5 +1,6 @@
 // Lists of token ids as JSON: what is read, written out and read again is the same.
-//   build/fuzz/fuzz_tokens -max_total_time=60 -max_len=64 build/fuzz/corpus/fuzz_tokens tests/fuzz/corpus/tokens
+//   build/fuzz/fuzz_tokens -max_total_time=60 -max_len=64 build/fuzz/corpus/fuzz_tokens
+// tests/fuzz/corpus/tokens
 #include "fuzz.h"
 #define FUZZ_SKIP 0
 #include "mutate.h"

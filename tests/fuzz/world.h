@@ -1,7 +1,7 @@
 // A model made of an input: one of the models in tests/data, changed by fields. The input is a base
 // and a list of changes: settings, tensors (type, shape, name, place), values in weights, the
-// header's text. `fit` makes the tensors that the changed settings ask for, so that what runs is not
-// only what was there. Weights are noise: small numbers in every type.
+// header's text. `fit` makes the tensors that the changed settings ask for, so that what runs is
+// not only what was there. Weights are noise: small numbers in every type.
 #ifndef FUZZ_WORLD_H
 #define FUZZ_WORLD_H
 #include "json.h"
@@ -249,7 +249,8 @@ static void fuzz_write_weights(fuzz_world *w, uint8_t *data, fuzz_input in) { //
     uint32_t bits = values[fuzz_below(&in, sizeof values / sizeof *values)];
     uint64_t width = t->type == FC_DTYPE_F32 ? 4 : t->type == FC_DTYPE_F64 ? 8 : 2;
     uint64_t n = t->bytes / width, first = 0, place = fuzz_byte(&in);
-    if (t->type == FC_DTYPE_F16) bits = bits >> 16 & 0x8000 ? 0xfc00 : bits > 0x477f0000 ? 0x7c00 : bits & 0x3ff;
+    if (t->type == FC_DTYPE_F16)
+        bits = bits >> 16 & 0x8000 ? 0xfc00 : bits > 0x477f0000 ? 0x7c00 : bits & 0x3ff;
     else if (width == 2) bits >>= 16;
     if (!w->n_tensors || !n) return;
     if (place == 1) n = 1;
@@ -288,7 +289,8 @@ static void fuzz_write(fuzz_world *w) {
     w->disk.files.map = 1;
     memory_add(&w->disk.files, w->gguf ? "m.gguf" : "m/model.safetensors", w->file, w->n_file);
     if (w->config.n) memory_add(&w->disk.files, "m/config.json", w->config.p, w->config.n);
-    if (w->tokenizer.n) memory_add(&w->disk.files, "m/tokenizer.json", w->tokenizer.p, w->tokenizer.n);
+    if (w->tokenizer.n)
+        memory_add(&w->disk.files, "m/tokenizer.json", w->tokenizer.p, w->tokenizer.n);
     if (w->settings.n)
         memory_add(&w->disk.files, "m/tokenizer_config.json", w->settings.p, w->settings.n);
     if (w->generation.n)
@@ -320,7 +322,8 @@ static const fuzz_tensor *fuzz_find(const fuzz_world *w, const char *name) {
     return NULL;
 }
 
-static void fuzz_fit_add(fuzz_fitting *f, const char *name, uint64_t rows, uint64_t cols, bool matrix) {
+static void fuzz_fit_add(fuzz_fitting *f, const char *name, uint64_t rows, uint64_t cols,
+                         bool matrix) {
     const fuzz_tensor *old = fuzz_find(f->w, name);
     if (f->n == FUZZ_TENSORS) return;
     fuzz_tensor *t = &f->out[f->n++];
@@ -333,7 +336,8 @@ static void fuzz_fit_add(fuzz_fitting *f, const char *name, uint64_t rows, uint6
     if (t->shape[t->rank - 1] % fci_number_block(t->type)) t->type = FC_DTYPE_BF16;
 }
 
-static void fuzz_fit_row(fuzz_fitting *f, const fci_tensor_row *row, uint32_t block, uint32_t expert) {
+static void fuzz_fit_row(fuzz_fitting *f, const fci_tensor_row *row, uint32_t block,
+                         uint32_t expert) {
     const fci_hyper *h = &f->m->hyper;
     const char *pattern = fci_architecture_pattern(f->m->architecture, row, f->w->gguf);
     const bool matrix = row->cols != FCI_DIM_NONE;
@@ -405,7 +409,8 @@ static void fuzz_family(fuzz_world *w, fuzz_input *in) { // the same settings un
         const char *dot = strchr(k->name, '.');
         if (strcmp(k->name, "general.architecture") == 0)
             fuzz_key_set(k, FCI_KV_STRING, a->gguf, strlen(a->gguf));
-        else if (dot && strncmp(k->name, "general", 7) != 0 && strncmp(k->name, "tokenizer", 9) != 0) {
+        else if (dot && strncmp(k->name, "general", 7) != 0 &&
+                 strncmp(k->name, "tokenizer", 9) != 0) {
             snprintf(text, sizeof text, "%.16s%.44s", a->gguf, dot);
             snprintf(k->name, sizeof k->name, "%s", text);
         }
@@ -413,12 +418,21 @@ static void fuzz_family(fuzz_world *w, fuzz_input *in) { // the same settings un
 }
 
 static void fuzz_key_name(const fuzz_world *w, fuzz_input *in, char *name, size_t size) {
-    static const char *const more[] = {
-        "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
-        "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
-        "attention.value_length", "attention.causal", "expert_shared_count", "expert_gating_func",
-        "rope.scaling.yarn_log_multiplier", "attention.head_count_kv", "attention.key_length"};
-    const size_t n_fields = sizeof fci_fields / sizeof *fci_fields, n_more = sizeof more / sizeof *more;
+    static const char *const more[] = {"rope.scaling.type",
+                                       "rope.scaling.factor",
+                                       "rope.scaling.original_context_length",
+                                       "rope.scaling.attn_factor",
+                                       "rope.scaling.yarn_beta_fast",
+                                       "rope.scaling.yarn_beta_slow",
+                                       "attention.value_length",
+                                       "attention.causal",
+                                       "expert_shared_count",
+                                       "expert_gating_func",
+                                       "rope.scaling.yarn_log_multiplier",
+                                       "attention.head_count_kv",
+                                       "attention.key_length"};
+    const size_t n_fields = sizeof fci_fields / sizeof *fci_fields,
+                 n_more = sizeof more / sizeof *more;
     size_t i = fuzz_below(in, n_fields + n_more), n = 0;
     const char *suffix = i < n_fields ? fci_fields[i].gguf : more[i - n_fields];
     if (w->n_keys && w->keys[0].type == FCI_KV_STRING) n = fci_min(w->keys[0].n, 24);
@@ -451,7 +465,8 @@ static void fuzz_key_edit(fuzz_world *w, fuzz_input *in) {
         fuzz_key *added = &w->keys[w->n_keys++];
         *added = *k;
         if (op == 6) fuzz_key_name(w, in, added->name, sizeof added->name);
-        if (op == 6) fuzz_key_number(added, types[fuzz_below(in, 9)], fuzz_number(in), fuzz_real(in));
+        if (op == 6)
+            fuzz_key_number(added, types[fuzz_below(in, 9)], fuzz_number(in), fuzz_real(in));
         return;
     }
     if (!w->n_keys) return;
@@ -477,7 +492,8 @@ static void fuzz_types(fuzz_world *w, fuzz_input *in) { // of all matrices
         w->type = FC_DTYPE_F32;
     for (size_t i = 0; i < w->n_tensors; i++) {
         fuzz_tensor *t = &w->tensors[i];
-        if (t->rank > 1 && t->shape[t->rank - 1] % fci_number_block(w->type) == 0) t->type = w->type;
+        if (t->rank > 1 && t->shape[t->rank - 1] % fci_number_block(w->type) == 0)
+            t->type = w->type;
     }
 }
 
@@ -541,7 +557,8 @@ static fuzz_world *fuzz_world_make(fuzz_input *in) {
 
 // What stands beside the weights of a directory, from the corpus of fuzz_tokenizer; 0 is nothing.
 FCI_FN void fuzz_world_tokenizer(fuzz_world *w, size_t which) {
-    static const char *const names[] = {NULL, "plain", "smollm", "llama2", "gemma", "llama3", "gpt2", "metaspace"};
+    static const char *const names[] = {NULL,    "plain",  "smollm", "llama2",
+                                        "gemma", "llama3", "gpt2",   "metaspace"};
     static const char settings[] =
         "{\"chat_template\":\"{{ a }}\",\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"</s>\"},"
         "\"add_bos_token\":true,\"auto_map\":{\"AutoTokenizer\":[\"x\",null]}}";
@@ -594,7 +611,8 @@ static int fuzz_rows_take(void *user, const float *rows, size_t n_rows) {
     return 0;
 }
 
-FCI_FN fc_code fuzz_logits(fc_model *m, const fc_tokens *text, const uint8_t *mask, fuzz_rows *rows) {
+FCI_FN fc_code fuzz_logits(fc_model *m, const fc_tokens *text, const uint8_t *mask,
+                           fuzz_rows *rows) {
     fc_error err;
     rows->n = 0;
     rows->vocab = (size_t)m->hyper.vocab;
