@@ -1923,11 +1923,6 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
     return 0;
 }
 
-FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
-    (void)user;
-    return fci_platform_start(path, false, false, file);
-}
-
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
     (void)user;
     const char *from = (const char *)data;
@@ -2173,11 +2168,6 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
     return 0;
 }
 
-FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
-    (void)user;
-    return fci_platform_start(path, false, false, file);
-}
-
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
     (void)user;
     const char *from = (const char *)data;
@@ -2332,11 +2322,6 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
     return 0;
 }
 
-FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
-    (void)user;
-    return fci_platform_start(path, false, false, file);
-}
-
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
     (void)user;
     errno = 0;
@@ -2377,6 +2362,11 @@ FCI_FN uint32_t fci_platform_cores(void) {
 }
 
 #endif
+
+FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
+    (void)user;
+    return fci_platform_start(path, false, false, file);
+}
 
 FCI_FN const char *fci_platform_beside(const void *file) {
     return ((const fci_platform_file *)file)->beside_path;
