@@ -4,59 +4,25 @@
 // for the ids of many texts (--records).
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
+#include "memory.h"
 #include "t.h"
 
-// A world with one file in memory, whatever its name, and a count of allocations.
-typedef struct world {
-    const char *data;
-    size_t size;
-    long fail_at;           // the allocation that fails, counted from 1; 0: none
-    long allocations, live; // made, not yet freed
-    size_t bytes, peak;
-} world;
-
-static void *world_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
-    world *w = (world *)user;
-    if (new_size && ++w->allocations == w->fail_at) return NULL;
-    w->live += (new_size != 0) - (p != NULL);
-    w->bytes += new_size - old_size;
-    if (w->bytes > w->peak) w->peak = w->bytes;
-    return fci_core_realloc(NULL, p, old_size, new_size, align);
-}
-
-static int world_open(void *user, const char *path, void **file, uint64_t *size) {
-    world *w = (world *)user;
+static int any_open(void *user, const char *path, void **file, uint64_t *size) {
+    memory *m = (memory *)user;
     // not a directory
     if (strstr(path, "/tokenizer.json") || strstr(path, "/model.safetensors")) return ENOENT;
-    *file = user;
-    *size = w->size;
+    *file = &m->files[0];
+    *size = m->files[0].size;
+    m->live++;
     return 0;
 }
 
-static int world_read(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
-    world *w = (world *)user;
-    (void)file;
-    if (offset > w->size || length > w->size - offset) return EIO;
-    memcpy(buffer, w->data + offset, length);
-    return 0;
-}
-
-static void world_close(void *user, void *file) {
-    (void)user;
-    (void)file;
-}
-
-static fc_env world_env(world *w, const char *data, size_t size) {
-    fc_env env;
-    memset(w, 0, sizeof *w);
-    memset(&env, 0, sizeof env);
-    w->data = data;
-    w->size = size;
-    env.alloc.realloc = world_realloc;
-    env.alloc.user = env.io.user = w;
-    env.io.open = world_open;
-    env.io.read_at = world_read;
-    env.io.close = world_close;
+// A world with one file, whatever its name.
+static fc_env world_env(memory *m, const char *data, size_t size) {
+    memset(m, 0, sizeof *m);
+    fc_env env = memory_env(m);
+    memory_add(m, "", data, size);
+    env.io.open = any_open;
     return env;
 }
 
@@ -638,7 +604,7 @@ static unsigned sample_flags(const char *kind_name) {
 }
 
 static fc_tokenizer *open_text(const char *json, size_t n, fc_error *err) {
-    world w;
+    memory w;
     fc_env env = world_env(&w, json, n);
     env.alloc.realloc = NULL;
     return fc_tokenizer_open("f", &env, err);
@@ -1192,7 +1158,7 @@ static void test_files(void) {
     };
     string s = {NULL, 0, 0};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        world w;
+        memory w;
         fc_error err;
         fc_env env = world_env(&w, files[i].json, strlen(files[i].json));
         fc_tokenizer *t = fc_tokenizer_open("dir/tok.json", &env, &err);
@@ -1390,7 +1356,7 @@ static void test_bad_utf8(void) {
 static void test_memory(const char *name, const char *data, size_t size) {
     static const char text[] = "<s> it's hello 12 345  \xe2\x98\x83<l> a longer word: "
                                "unreachable!!! and more, and more, and a lot more";
-    world w;
+    memory w;
     fc_env env = world_env(&w, data, size);
     for (long n = 1;; n++) {
         fc_error err;
@@ -1398,17 +1364,17 @@ static void test_memory(const char *name, const char *data, size_t size) {
         fc_text back;
         memset(&tokens, 0, sizeof tokens);
         memset(&back, 0, sizeof back);
-        w.allocations = 0;
-        w.fail_at = n;
+        w.allocs = 0;
+        w.fail_alloc = n;
         fc_tokenizer *t = fc_tokenizer_open("f", &env, &err);
         fc_code code =
             t ? fc_tokenize(t, text, sizeof text - 1, FINERCUT_TOKENIZE_SPECIAL, &tokens, &err)
               : err.code;
         if (!code) code = fc_detokenize(t, tokens.ids, tokens.starts[1], &back, &err);
-        int done = w.allocations < n;
+        int done = w.allocs < n;
         T_OK(done ? code == FC_OK : code == FC_ERR_MEMORY && strstr(err.msg, "memory"),
              "%s: allocation %ld: %s", name, n, done ? "" : err.msg);
-        w.fail_at = 0;
+        w.fail_alloc = 0;
         fc_text_free(&back);
         fc_tokens_free(&tokens);
         fc_tokenizer_close(t);
