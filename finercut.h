@@ -17364,7 +17364,7 @@ FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error
     fc_code code = fci_json_flag(object, "exact", &exact, err);
     if (!code)
         code =
-            fci_plan_read_real("value", fci_json_get(object, "value"), -INFINITY, &s->value, err);
+            fci_plan_read_real("value", fci_json_get(object, "value"), -(double)INFINITY, &s->value, err);
     if (!code && expected && !exact)
         code = fci_plan_read_real("expected", expected, 0, &s->expected, err);
     if (!code && fci_json_get(object, "estimate"))
@@ -17408,7 +17408,7 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
     if (fci_json_whole(fci_json_get(v, "step"), "step", index + 1, index + 1, &number, r->err) ||
         fci_json_member(v, "removed", FCI_JSON_STRING, &name, r->err) ||
         fci_plan_read_name(r, name, "removed", &removed) ||
-        fci_plan_read_real("score", fci_json_get(v, "score"), -INFINITY, &score, r->err))
+        fci_plan_read_real("score", fci_json_get(v, "score"), -(double)INFINITY, &score, r->err))
         return FC_ERR_FORMAT;
     if (scores && (fci_json_member(v, "scores", FCI_JSON_OBJECT, &scores, r->err) ||
                    fci_plan_read_scores(r, scores)))
