@@ -18405,7 +18405,8 @@ FCI_FN fc_code fci_search_confident(fci_search *s, const fci_search_runner **win
                        (uint32_t)s->tokens->n_sequences); // a new draw per step
     while (!code && drawn < s->tokens->n_sequences) {
         code = fci_search_confident_round(s, &drawn, err);
-        while (!code && (front = fci_search_confident_front(s)) != NULL)
+        for (front = fci_search_confident_front(s); !code && front;
+             front = code ? NULL : fci_search_confident_front(s))
             code = fci_search_confident_finish(s, front, err);
         if (!code) fci_search_confident_drop(s);
     }
@@ -18421,15 +18422,14 @@ FCI_FN fc_code fci_search_pick(fci_search *s, const fci_search_runner **winner, 
     double least = 0;
     for (size_t i = 0; i < s->n_runners; i++) {
         const fci_search_runner *r = &s->runners[i];
-        const fc_score *known = NULL;
-        double rank = (double)NAN;
-        if (s->desc->search == FC_SEARCH_RANDOM) rank = s->picks[r->candidate];
-        else if ((known = fci_plan_score(first, r->candidate)) != NULL) rank = known->value;
-        else
+        const bool random = s->desc->search == FC_SEARCH_RANDOM;
+        const fc_score *known = random ? NULL : fci_plan_score(first, r->candidate);
+        if (!random && !known)
             return fci_fail(err, FC_ERR_MISMATCH, 0,
                             "resume: one-shot goes by the scores of step 1, and "
                             "the plan has none of candidate %u",
                             r->candidate);
+        const double rank = known ? known->value : s->picks[r->candidate];
         if (i > 0 && !(rank < least) && !(isnan(least) && !isnan(rank))) continue;
         best = r;
         least = rank;
@@ -20694,8 +20694,9 @@ FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str c
     (void)x;
     if (card.n < 4 || memcmp(card.p, "---", 3) != 0) return;
     const char *p = card.p, *end = card.p + card.n;
-    while ((p = (const char *)memchr(p, '\n', (size_t)(end - p))) != NULL) {
-        p++;
+    for (;;) {
+        p = (const char *)memchr(p, '\n', (size_t)(end - p));
+        if (!p++) return;
         size_t left = (size_t)(end - p), line = 0;
         while (line < left && p[line] != '\n' && p[line] != '\r') line++;
         if (line >= 3 && memcmp(p, "---", 3) == 0) return;
@@ -21082,10 +21083,12 @@ FCI_FN fc_code fci_vocab_chat_put(fci_vocab_chat *c, fci_str name, fci_str text)
     char key[160];
     bool known;
     fci_shown shown;
-    for (size_t i = 0, n; i < text.n; i += n)
-        if ((n = fci_utf8_length(text.p + i, text.n - i)) == 0)
+    for (size_t i = 0, n; i < text.n; i += n) {
+        n = fci_utf8_length(text.p + i, text.n - i);
+        if (n == 0)
             return fci_fail(x->err, FC_ERR_FORMAT, i, "chat template \"%s\": expected UTF-8",
                             fci_show(name, &shown));
+    }
     int n = snprintf(key, sizeof key, "tokenizer.chat_template%s%.*s", usual ? "" : ".",
                      usual ? 0 : (int)fci_min(name.n, 100), name.p);
     for (int i = 24; i < n; i++)
@@ -23075,10 +23078,12 @@ FCI_FN fc_code fci_package_folder(fci_export *x) {
     x->target = ((fci_platform_file *)folder)->beside_path;
     code = fci_package_folder_files(x);
     if (!code) code = fci_agree_whole(x, x->target);
-    if (code) fci_platform_discard(NULL, folder);
-    else if ((error = fci_platform_commit(NULL, folder)) != 0)
-        code = fci_io_error(x->err, final, "finish", error);
-    return code;
+    if (code) {
+        fci_platform_discard(NULL, folder);
+        return code;
+    }
+    error = fci_platform_commit(NULL, folder);
+    return error ? fci_io_error(x->err, final, "finish", error) : FC_OK;
 }
 
 // ---- public

@@ -150,7 +150,8 @@ typedef struct value_type {
     const char *(*choice)(int index); // NULL: not on this machine
 } value_type;
 
-// A number at the start of `text`, and what follows it. strtod alone would also take "nan", "0x1" and " 1".
+// A number at the start of `text`, and what follows it. strtod alone would also take "nan", "0x1"
+// and " 1".
 static int read_number(const char *text, double *value, const char **rest) {
     char *end;
     if (!isdigit((unsigned char)*text) || tolower((unsigned char)text[1]) == 'x') return 0;
@@ -277,7 +278,9 @@ static const char *products_name(int i) {
     static const char *const names[] = {"all", "model", "none"};
     return names[i];
 }
-static const char *simd_name(int i) { return fc_simd_there((fc_simd)i) ? fc_simd_name((fc_simd)i) : NULL; }
+static const char *simd_name(int i) {
+    return fc_simd_there((fc_simd)i) ? fc_simd_name((fc_simd)i) : NULL;
+}
 static const char *metric_name(int i) { return fc_metric_name((fc_metric)i); }
 static const char *candidates_name(int i) { return fc_candidates_name((fc_candidates)i); }
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
@@ -292,27 +295,33 @@ static const char *weights_name(int i) {
 static const value_type type_path = {parse_path, "a path", 0, NULL};
 static const value_type type_count = {parse_count, "a whole number from 1 to 1000000000", 0, NULL};
 static const value_type type_threads = {parse_threads, "a whole number from 1 to 1024", 0, NULL};
-static const value_type type_amount = {parse_amount, "a count such as 12 or a percentage such as 25%", 0, NULL};
-static const value_type type_share = {parse_share, "a share such as 60% or 0.6, above 0 and at most 1", 0,
+static const value_type type_amount = {parse_amount, "a count such as 12 or a percentage such as "
+    "25%", 0, NULL};
+static const value_type type_share = {parse_share, "a share such as 60% or 0.6, above 0 and at "
+    "most 1", 0,
                                       NULL};
-static const value_type type_errors = {parse_errors, "standard errors, a number from 1 to 100", 0, NULL};
+static const value_type type_errors = {parse_errors, "standard errors, a number from 1 to 100", 0,
+    NULL};
 static const value_type type_seed = {parse_seed, "a whole number from 0 to 4294967295", 0, NULL};
 static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
 static const value_type type_any = {parse_any, "a text", 0, NULL};
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_products = {parse_choice, NULL, 3, products_name};
-static const value_type type_later = {parse_later, "--text or --tokens, as this version has no tasks", 0, NULL};
+static const value_type type_later = {parse_later, "--text or --tokens, as this version has no "
+    "tasks", 0, NULL};
 static const value_type type_compute = {parse_choice, NULL, FC_COMPUTE_COUNT, compute_name};
 static const value_type type_simd = {parse_choice, NULL, FC_SIMD_COUNT, simd_name};
 static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metric_name};
-static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT, candidates_name};
+static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT,
+    candidates_name};
 static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, search_name};
 #ifndef FINERCUT_NO_EXPORT
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
 static const value_type type_weights = {parse_choice, NULL, 5, weights_name};
 #endif
 #ifdef FINERCUT_NO_TOKENIZER
-static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0, NULL};
+static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0,
+    NULL};
 #else
 #  define type_text type_path
 #endif
@@ -321,14 +330,16 @@ static void expected_text(const value_type *type, const char *separator, char *o
     size_t n = 0;
     snprintf(out, size, "%s", type->expected ? type->expected : "");
     for (int i = 0; i < type->n_choices && n < size; i++)
-        if (type->choice(i)) n += (size_t)snprintf(out + n, size - n, "%s%s", i ? separator : "", type->choice(i));
+        if (type->choice(i))
+            n += (size_t)snprintf(out + n, size - n, "%s%s", i ? separator : "", type->choice(i));
 }
 
 // ---------------------------------------------------------------------------------------------
 // The flags. `value` NULL: its choices; `standard` is the default, read like a given value.
 
 enum {
-    INFO = 1, PRUNE = 2, EVAL = 4, LOGITS = 8, TOKENIZE = 16, REPORT = 32, GENERATE = 64, BENCH = 128, EXPORT = 256, ALL = 511
+    INFO = 1, PRUNE = 2, EVAL = 4, LOGITS = 8, TOKENIZE = 16, REPORT = 32, GENERATE = 64, BENCH =
+        128, EXPORT = 256, ALL = 511
 };
 
 typedef struct flag {
@@ -352,7 +363,8 @@ static const flag flags[] = {
     {INFO, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
      "also hash every byte of the weights, as prune does for its plans (reads all of the model)"},
     {PRUNE, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
-     "calibration text (UTF-8; a file, a pipe, or - for standard input): its non-empty lines are joined by one space, tokenised once\n"
+     "calibration text (UTF-8; a file, a pipe, or - for standard input): its non-empty lines are "
+     "joined by one space, tokenised once\n"
      "and cut into --samples sequences of --length tokens from the start"},
     {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "calibration tokens instead of text: a JSON array of arrays of token ids"},
@@ -384,7 +396,8 @@ static const flag flags[] = {
      "continue the plan that is already in -o, if there is one"},
     {PRUNE, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
      "replace what is already in -o, once the first step is done (without --resume or --force\n"
-     "a plan of steps that is there, or a file that is no plan, is an error); never what this command reads"},
+     "a plan of steps that is there, or a file that is no plan, is an error); never what this "
+     "command reads"},
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
     {EVAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
      "text (UTF-8), tokenised whole as it is, measured over windows of --length tokens"},
@@ -396,7 +409,8 @@ static const flag flags[] = {
     {EVAL, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
     {EVAL, "--task", &type_later, "FILE", NULL, 0, FIELD(later), 0, NULL},
     {EVAL, "--limit", &type_later, "N", NULL, 0, FIELD(later), 0, NULL},
-    {LOGITS, "--tokens", &type_path, "FILE", NULL, 1, FIELD(tokens), 0, "a JSON array of arrays of token ids"},
+    {LOGITS, "--tokens", &type_path, "FILE", NULL, 1, FIELD(tokens), 0, "a JSON array of arrays of "
+     "token ids"},
     {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"},
     {GENERATE, "--prompt", &type_any, "TEXT", NULL, 1, FIELD(prompt), 0,
      "the text to continue (UTF-8); what the tokenizer puts before a text (bos) comes first"},
@@ -406,13 +420,15 @@ static const flag flags[] = {
      "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
     {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
      "draw only among the likeliest tokens that together have this share (default: all)"},
-    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed draws other tokens"},
+    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed draws other "
+     "tokens"},
     {GENERATE, "--compare", NULL, NULL, NULL, 0, FIELD(compare), 0,
      "first the continuation of the whole model, then that of the pruned one"},
     {GENERATE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "only the text, no speeds"},
     {BENCH, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the figures as one JSON object"},
     {BENCH, "--prompt", &type_count, "N", "256", 0, FIELD(prompt_tokens), 0, "tokens of a prompt"},
-    {BENCH, "--batch", &type_count, "N", "10", 0, FIELD(batch), 0, "prompts at once, for the second line"},
+    {BENCH, "--batch", &type_count, "N", "10", 0, FIELD(batch), 0, "prompts at once, for the "
+     "second line"},
     {BENCH, "--generate", &type_count, "N", "128", 0, FIELD(new_tokens), 0, "tokens to generate"},
     {BENCH, "--gemm", &type_products, NULL, "all", 0, FIELD(products), 0,
      "matrix products: of this model's and Llama-3-8B's shapes, of this model's only, none"},
@@ -420,41 +436,52 @@ static const flag flags[] = {
      "runs of each after one to warm up, the fastest counts; no new one after 5 seconds"},
 #ifndef FINERCUT_NO_EXPORT
     {EXPORT, "--format", &type_format, NULL, NULL, 0, FIELD(format), FIELD(format_given),
-     "hf: a directory without what was removed (transformers with trust_remote_code, vLLM for Llama's blocks);\n"
+     "hf: a directory without what was removed (transformers with trust_remote_code, vLLM for "
+     "Llama's blocks);\n"
      "gguf: a file without it for llama.cpp (blocks like Llama's, or plans of whole blocks);\n"
      "hf-masked, gguf-masked: the stock architecture, outputs of what was removed are zero;\n"
      "whatever the model's own format can say"},
     {EXPORT, "-o", &type_path, "OUT", NULL, 1, FIELD(output), 0,
-     "the file, or the folder, which must be new or empty; written beside it and renamed when whole"},
+     "the file, or the folder, which must be new or empty; written beside it and renamed when "
+     "whole"},
     {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
      "of matrices, from a directory to GGUF, or (not q8_0) back"},
     {EXPORT, "--shard-size", &type_bytes, "4G", NULL, 0, FIELD(shard_size), 0,
      "most bytes of one safetensors file (default: files as in the input)"},
     {EXPORT, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
 #endif
-    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--plan", &type_path, "FILE", NULL, 0, FIELD(plan), 0,
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--plan", &type_path, "FILE", NULL, 0, FIELD(plan),
+     0,
      "a plan of this model: run it with the plan's removals"},
-    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(
+     remove), 0,
      "only the plan's first N steps, or the steps that remove that share of all candidates\n"
      "(default: all steps of the plan)"},
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
-     "with --plan: compare every byte of the weights with those the plan was made with, by a hash (about\n"
-     "0.2 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are always\n"
+     "with --plan: compare every byte of the weights with those the plan was made with, by a hash "
+     "(about\n"
+     "0.2 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are "
+     "always\n"
      "compared so, larger ones by samples of every tensor unless this is given"},
-    {TOKENIZE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0, "the text (default: standard input)"},
+    {TOKENIZE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0, "the text (default: standard "
+     "input)"},
     {TOKENIZE, "--special", NULL, NULL, NULL, 0, FIELD(special), 0,
      "also what the post-processor adds (bos ...)"},
-    {REPORT, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "what to write: FILE.svg or FILE.csv"},
+    {REPORT, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "what to write: FILE.svg or "
+     "FILE.csv"},
     {LOGITS | REPORT | EXPORT, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
-     "-o may replace any file but one that this command reads (default: only one of the same kind)"},
+     "-o may replace any file but one that this command reads (default: only one of the same "
+     "kind)"},
     {ALL, "--threads", &type_threads, "N", NULL, 0, FIELD(threads), 0,
      "worker threads (default: one per core); the result is the same bits for any"},
     {ALL, "--compute", &type_compute, NULL, "auto", 0, FIELD(compute), 0,
      "activations before each dot product; auto is bf16 where the weights are\n"
      "bf16 and the processor has the instructions, else f32"},
     {ALL, "--memory-limit", &type_bytes, "4G", NULL, 0, FIELD(memory_limit), 0,
-     "most bytes of working memory besides the mapped model, K M G T in\npowers of 1024 (default: no limit)"},
-    {ALL, "--simd", &type_simd, NULL, "auto", 0, FIELD(simd), 0, "highest instruction set to use, of those that this\nprocessor and build have"},
+     "most bytes of working memory besides the mapped model, K M G T in\npowers of 1024 (default: "
+     "no limit)"},
+    {ALL, "--simd", &type_simd, NULL, "auto", 0, FIELD(simd), 0, "highest instruction set to use, "
+     "of those that this\nprocessor and build have"},
     {ALL, "--help", NULL, NULL, NULL, 0, FIELD(help), 0, "this text"},
     {ALL, "-h", NULL, NULL, NULL, 0, FIELD(help), 0, NULL},
 };
@@ -493,73 +520,111 @@ static int run_export(session *s);
 // Row i is the command with bit 1 << i.
 static const command commands[] = {
     {"info", "MODEL|FILE", "what a model or a tensor file holds", "MODEL|FILE [--json] [--tensors]",
-     "Opens a model (a Hugging Face directory or a .gguf file) without running it and prints its shape,\n"
-     "its storage, its tokenizer and the kernels that would run it. A .safetensors file, a directory of them\n"
-     "without config.json, or a .gguf file that is no model this version runs is shown as a container of tensors.",
+     "Opens a model (a Hugging Face directory or a .gguf file) without running it and prints its "
+     "shape,\n"
+     "its storage, its tokenizer and the kernels that would run it. A .safetensors file, a "
+     "directory of them\n"
+     "without config.json, or a .gguf file that is no model this version runs is shown as a "
+     "container of tensors.",
      "finercut info examples/demo\nfinercut info model.safetensors --tensors",
-     "One fact a line. Names that come from files are printed with everything but plain ASCII escaped.",
+     "One fact a line. Names that come from files are printed with everything but plain ASCII "
+     "escaped.",
      run_info},
     {"prune", "MODEL", "rank a model's sublayers and plan their removal",
      "MODEL (--text FILE | --tokens FILE) [-o plan.json] [--resume | --force] [flags]",
-     "FinerCut: removes the sublayer (one self-attention or one FFN) whose absence changes the model's output\n"
-     "least, measured on a small calibration text against the whole model, then the next one, and so on.\n"
-     "Only forward passes; the model's files are not changed. The result is plan.json: the order of removal\n"
-     "with all scores. It is saved after every step; Ctrl-C leaves the steps done, --resume continues them. A plan\n"
+     "FinerCut: removes the sublayer (one self-attention or one FFN) whose absence changes the "
+     "model's output\n"
+     "least, measured on a small calibration text against the whole model, then the next one, and "
+     "so on.\n"
+     "Only forward passes; the model's files are not changed. The result is plan.json: the order "
+     "of removal\n"
+     "with all scores. It is saved after every step; Ctrl-C leaves the steps done, --resume "
+     "continues them. A plan\n"
      "of steps that is there already is only replaced with --force.",
      "finercut prune examples/demo --text examples/demo/calibration.txt --remove 25% -o plan.json\n"
      "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt",
-     "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the distance of\n"
-     "the model without it and all before it, the runner-up and how much further off that was: the next\n"
-     "lowest number there is, which is a bound (>=) where the race stopped before the score was complete, and an\n"
-     "estimate (~) where the candidate was dropped, so it need not be the second best. Then the parameters saved and the work done.",
+     "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the "
+     "distance of\n"
+     "the model without it and all before it, the runner-up and how much further off that was: the "
+     "next\n"
+     "lowest number there is, which is a bound (>=) where the race stopped before the score was "
+     "complete, and an\n"
+     "estimate (~) where the candidate was dropped, so it need not be the second best. Then the "
+     "parameters saved and the work done.",
      run_prune},
     {"eval", "MODEL", "perplexity, whole or after a plan's removals",
      "MODEL (--text FILE | --tokens FILE) [--plan plan.json [--remove 25%|N]] [flags]",
-     "Perplexity over text (consecutive windows that do not overlap, a shorter rest is dropped unless it is\n"
-     "all there is) or over given tokens. With --plan the sublayers of the plan's first steps are left out.",
+     "Perplexity over text (consecutive windows that do not overlap, a shorter rest is dropped "
+     "unless it is\n"
+     "all there is) or over given tokens. With --plan the sublayers of the plan's first steps are "
+     "left out.",
      "finercut eval examples/demo --text examples/demo/heldout.txt\n"
-     "finercut eval examples/demo --plan plan.json --remove 4 --text examples/demo/heldout.txt --json",
-     "exp of the mean negative log-likelihood (natural logarithm) of the predicted positions; lower is better.",
+     "finercut eval examples/demo --plan plan.json --remove 4 --text examples/demo/heldout.txt "
+     "--json",
+     "exp of the mean negative log-likelihood (natural logarithm) of the predicted positions; "
+     "lower is better.",
      run_eval},
     {"logits", "MODEL", "logits of given tokens as a NumPy file",
      "MODEL --tokens FILE -o out.npy [--plan plan.json [--remove 25%|N]] [flags]",
      "Runs every sequence of token ids by itself and writes the logits of all its positions.",
-     "echo '[[1, 2, 3], [4, 5]]' > tokens.json\nfinercut logits examples/demo --tokens tokens.json -o out.npy",
-     "A .npy file (version 1.0, float32, rows in order of the tokens): [positions, vocabulary], here 5 rows.",
+     "echo '[[1, 2, 3], [4, 5]]' > tokens.json\nfinercut logits examples/demo --tokens tokens.json "
+     "-o out.npy",
+     "A .npy file (version 1.0, float32, rows in order of the tokens): [positions, vocabulary], "
+     "here 5 rows.",
      run_logits},
-    {"tokenize", "MODEL|tokenizer.json", "text to token ids", "MODEL|tokenizer.json [--text FILE] [--special]",
-     "Turns standard input, or a file, into token ids. The bytes are taken as they are, line ends included.",
-     "printf 'Hello world' | finercut tokenize examples/demo", "One JSON array of ids.", run_tokenize},
+    {"tokenize", "MODEL|tokenizer.json", "text to token ids", "MODEL|tokenizer.json [--text FILE] "
+     "[--special]",
+     "Turns standard input, or a file, into token ids. The bytes are taken as they are, line ends "
+     "included.",
+     "printf 'Hello world' | finercut tokenize examples/demo", "One JSON array of ids.",
+     run_tokenize},
     {"report", "plan.json", "a plan as a picture or a table", "plan.json -o FILE.svg|FILE.csv",
-     "Draws the plan (.svg: which sublayers go, in which order, the distance after each step, all scores) or\n"
+     "Draws the plan (.svg: which sublayers go, in which order, the distance after each step, all "
+     "scores) or\n"
      "lists its scores (.csv: one line for each step and candidate).",
-     "finercut report plan.json -o plan.svg", "The file, which any browser or spreadsheet opens.", run_report},
+     "finercut report plan.json -o plan.svg", "The file, which any browser or spreadsheet opens.",
+     run_report},
     {"generate", "MODEL", "a text continued, whole or after a plan's removals",
      "MODEL --prompt TEXT [-n 64] [--plan plan.json [--remove 25%|N] [--compare]] [flags]",
-     "Continues the text token by token until the model ends it or -n tokens are there. No chat template is\n"
+     "Continues the text token by token until the model ends it or -n tokens are there. No chat "
+     "template is\n"
      "applied: a text such as <|im_start|> in the prompt is the special token of that name.",
      "finercut generate examples/demo --prompt 'In the beginning God'\n"
-     "finercut generate examples/demo --prompt 'And it came to pass' --plan plan.json --remove 4 --compare",
-     "The continuation as it comes, without the prompt; speeds go to standard error. The same command gives\n"
+     "finercut generate examples/demo --prompt 'And it came to pass' --plan plan.json --remove 4 "
+     "--compare",
+     "The continuation as it comes, without the prompt; speeds go to standard error. The same "
+     "command gives\n"
      "the same text for any number of threads.",
      run_generate},
     {"bench", "MODEL", "speed, against the peak of this machine",
      "MODEL [--json] [--plan plan.json [--remove 25%|N]] [flags]",
-     "Measures this machine's peak (multiply-adds in registers, reading 512 MiB of memory), then tokens per\n"
-     "second of prompts and of generation, and matrix products (n limited to 16384, and to a second's work).",
+     "Measures this machine's peak (multiply-adds in registers, reading 512 MiB of memory), then "
+     "tokens per\n"
+     "second of prompts and of generation, and matrix products (n limited to 16384, and to a "
+     "second's work).",
      "finercut bench examples/demo\nfinercut bench examples/demo --json --threads 1 --compute f32",
-     "prompt: logits of the last position only, as a chat needs them, or of all, as an evaluation does.\n"
-     "generate: GB/s counts each weight once a token. Matrix products: rows x k times k x n, own weights as stored.\n"
-     "--json: {\"machine\":{\"threads\",\"simd\",\"compute\",\"build\"}, \"model\":{\"path\",\"parameters\",\"removed\"},\n"
-     "\"peak\":{\"gflops\",\"gflops_one_thread\",\"gigabytes_per_second\",\"gigabytes_per_second_one_thread\"},\n"
-     "\"prompt\":[{\"tokens\",\"sequences\",\"logits\":\"last\"|\"all\",\"seconds\",\"tokens_per_second\"}],\n"
-     "\"generate\":{\"tokens\",\"seconds\",\"tokens_per_second\",\"gigabytes_per_second\",\"percent\"},\n"
-     "\"gemm\":[{\"source\":\"model\"|\"llama-3-8b\",\"name\",\"type\",\"m\",\"n\",\"k\",\"n_measured\",\"gflops\",\"percent\"}]}",
+     "prompt: logits of the last position only, as a chat needs them, or of all, as an evaluation "
+     "does.\n"
+     "generate: GB/s counts each weight once a token. Matrix products: rows x k times k x n, own "
+     "weights as stored.\n"
+     "--json: {\"machine\":{\"threads\",\"simd\",\"compute\",\"build\"}, \"model\":{\"path\","
+     "\"parameters\",\"removed\"},\n"
+     "\"peak\":{\"gflops\",\"gflops_one_thread\",\"gigabytes_per_second\",\"gigabytes_per_second_on"
+     "e_thread\"},\n"
+     "\"prompt\":[{\"tokens\",\"sequences\",\"logits\":\"last\"|\"all\",\"seconds\","
+     "\"tokens_per_second\"}],\n"
+     "\"generate\":{\"tokens\",\"seconds\",\"tokens_per_second\",\"gigabytes_per_second\","
+     "\"percent\"},\n"
+     "\"gemm\":[{\"source\":\"model\"|\"llama-3-8b\",\"name\",\"type\",\"m\",\"n\",\"k\","
+     "\"n_measured\",\"gflops\",\"percent\"}]}",
      run_bench},
     {"export", "MODEL", "a pruned model for llama.cpp, transformers or vLLM",
-     "MODEL --plan plan.json [--remove 25%|N] --format hf|hf-masked|gguf|gguf-masked -o OUT [flags]",
-     "Writes the model without what the plan removes. Weights that stay are copied byte for byte (from a directory\n"
-     "to GGUF as stored, from GGUF to a directory decoded, or as --type), with vocabulary, chat template, licence and\n"
+     "MODEL --plan plan.json [--remove 25%|N] --format hf|hf-masked|gguf|gguf-masked -o OUT "
+     "[flags]",
+     "Writes the model without what the plan removes. Weights that stay are copied byte for byte "
+     "(from a directory\n"
+     "to GGUF as stored, from GGUF to a directory decoded, or as --type), with vocabulary, chat "
+     "template, licence and\n"
      "model card, and the plan in the metadata. finercut reads what it writes.",
      "finercut export examples/demo --plan plan.json --remove 4 --format gguf -o pruned.gguf",
      "One line: what was written and its size against the model's.", run_export},
@@ -625,8 +690,8 @@ static void put_flags(const char *title, unsigned bit, int common) {
 static int help_command(const command *c) {
     printf("finercut %s: %s\n\nusage: finercut %s %s\n\n", c->name, c->summary, c->name, c->usage);
     put_indented(c->about);
-    put_flags(
-        "flags (--flag value or --flag=value, before or after the argument; -- ends them):", command_bit(c), 0);
+    put_flags("flags (--flag value or --flag=value, before or after the argument; -- ends them):",
+              command_bit(c), 0);
     put_flags("flags of every command:", ALL, 1);
     puts("\nexample:");
     put_indented(c->example);
@@ -636,13 +701,17 @@ static int help_command(const command *c) {
 }
 
 static int help_all(void) {
-    printf("finercut %s: removes the sublayers of a language model that matter least\n\n", FINERCUT_VERSION);
+    printf("finercut %s: removes the sublayers of a language model that matter least\n\n",
+           FINERCUT_VERSION);
     puts("usage: finercut COMMAND ARGUMENT [flags]\n\ncommands:");
     for (int i = 0; i < N_COMMANDS; i++)
         if (commands[i].run)
-            printf("    %-9s %-22s %s\n", commands[i].name, commands[i].argument, commands[i].summary);
-    puts("\nA MODEL is a Hugging Face directory (config.json, *.safetensors, tokenizer.json) or a .gguf file.\n"
-         "finercut help COMMAND explains one command and its flags; finercut --version tells what was built.");
+            printf("    %-9s %-22s %s\n", commands[i].name, commands[i].argument,
+                   commands[i].summary);
+    puts("\nA MODEL is a Hugging Face directory (config.json, *.safetensors, tokenizer.json) or a "
+         ".gguf file.\n"
+         "finercut help COMMAND explains one command and its flags; finercut --version tells what "
+         "was built.");
     put_flags("flags of every command:", ALL, 1);
     puts("\nexample:");
     put_indented("finercut info examples/demo\n"
@@ -657,7 +726,9 @@ static int unknown_command(const char *name) {
     char names[200];
     command_names(names, sizeof names);
     if (name && find_command(name))
-        return misused(NULL, "%s: built without it (finercut --version names the switch): expected %s", name, names);
+        return misused(NULL,
+                       "%s: built without it (finercut --version names the switch): expected %s",
+                       name, names);
     if (!name) return misused(NULL, "expected a command: %s", names);
     return misused(NULL, "unknown command \"%s\": expected %s", name, names);
 }
@@ -693,12 +764,13 @@ static int set_flag(const command *c, const flag *f, const char *value, options 
     if (f->given) set_switch(o, f->given);
     if (f->type->parse(f->type, value, field_of(o, f->field))) return STATUS_OK;
     expected_text(f->type, ", ", expected, sizeof expected);
-    return misused(c, "%s: expected %s%s, got \"%s\"", f->name, f->type->expected ? "" : "one of ", expected,
-                   value);
+    return misused(c, "%s: expected %s%s, got \"%s\"", f->name, f->type->expected ? "" : "one of ",
+                   expected, value);
 }
 
 // One argument that starts with a dash, at argv[*i]; takes the next one too where it is the value.
-static int parse_flag(const command *c, int argc, char **argv, int *i, unsigned char given[N_FLAGS], options *o) {
+static int parse_flag(const command *c, int argc, char **argv, int *i, unsigned char given[N_FLAGS],
+                      options *o) {
     const char *arg = argv[*i], *equals = strchr(arg, '=');
     const flag *f = find_flag(c, arg, equals ? (size_t)(equals - arg) : strlen(arg));
     if (!f) return misused(c, "unknown flag \"%s\"", arg);
@@ -710,13 +782,15 @@ static int parse_flag(const command *c, int argc, char **argv, int *i, unsigned 
     if (equals) return set_flag(c, f, equals + 1, o);
     if (*i + 1 >= argc) return misused(c, "%s: expected a value, got nothing", f->name);
     if (strncmp(argv[*i + 1], "--", 2) == 0)
-        return misused(c, "%s: expected a value, got the flag \"%s\" (use %s=VALUE where it is meant)", f->name,
-                       argv[*i + 1], f->name);
+        return misused(c,
+                       "%s: expected a value, got the flag \"%s\" (use %s=VALUE where it is meant)",
+                       f->name, argv[*i + 1], f->name);
     return set_flag(c, f, argv[++*i], o);
 }
 
 static int parse_argument(const command *c, const char *arg, options *o) {
-    if (o->input) return misused(c, "expected one %s, got \"%s\" and \"%s\"", c->argument, o->input, arg);
+    if (o->input)
+        return misused(c, "expected one %s, got \"%s\" and \"%s\"", c->argument, o->input, arg);
     if (!*arg) return misused(c, "expected %s, got an empty argument", c->argument);
     o->input = arg;
     return STATUS_OK;
@@ -741,7 +815,8 @@ static int parse(const command *c, int argc, char **argv, options *o) {
             flags[i].type->parse(flags[i].type, flags[i].standard, field_of(o, flags[i].field));
     for (int i = 0; i < argc && !status && !o->help; i++) {
         if (!only_arguments && strcmp(argv[i], "--") == 0) only_arguments = 1;
-        else if (!only_arguments && argv[i][0] == '-' && argv[i][1]) status = parse_flag(c, argc, argv, &i, given, o);
+        else if (!only_arguments && argv[i][0] == '-' && argv[i][1])
+            status = parse_flag(c, argc, argv, &i, given, o);
         else status = parse_argument(c, argv[i], o);
     }
     return status || o->help ? status : check_required(c, o);
@@ -757,8 +832,10 @@ static int check_source(const session *s) {
 }
 
 static int check_plan(const session *s) {
-    if (s->o->remove.given && !s->o->plan) return misused(s->command, "--remove: expected --plan FILE with it");
-    if (s->o->verify && !s->o->plan) return misused(s->command, "--verify: expected --plan FILE with it");
+    if (s->o->remove.given && !s->o->plan)
+        return misused(s->command, "--remove: expected --plan FILE with it");
+    if (s->o->verify && !s->o->plan)
+        return misused(s->command, "--verify: expected --plan FILE with it");
     return STATUS_OK;
 }
 
@@ -793,7 +870,8 @@ static int read_file(session *s, const char *path, fc_text *file) {
     return code;
 }
 
-// The first Ctrl-C stops in good order, or at once where nothing is begun; a second one always at once.
+// The first Ctrl-C stops in good order, or at once where nothing is begun; a second one always at
+// once.
 static void catch_interrupt(void) {
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
     struct sigaction action;
@@ -811,7 +889,8 @@ static void catch_interrupt(void) {
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
 // Pages of a mapped file that are no more: another process shortened it, or its disk fails.
 static void on_lost_pages(int signal_number, siginfo_t *info, void *context) {
-    static const char text[] = "finercut: an input became shorter, or unreadable, while it was in use\n";
+    static const char text[] = "finercut: an input became shorter, or unreadable, while it was in "
+        "use\n";
     (void)context;
     if (info->si_code != BUS_ADRERR) { // a fault of this program: it happens again, and ends it
         signal(signal_number, SIG_DFL);
@@ -903,12 +982,12 @@ static int check_tokens(const session *s) {
     for (size_t i = 0; i < t->n_sequences; i++)
         for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
             if (t->ids[k] >= vocabulary)
-                return fail(
-                    "%s: sequence %llu, position %llu: expected a token id below the vocabulary's size %lu, "
-                    "got %lu",
-                    source_name(s->o->tokens ? s->o->tokens : s->o->text), (unsigned long long)i,
-                    (unsigned long long)(k - t->starts[i]), (unsigned long)vocabulary,
-                    (unsigned long)t->ids[k]);
+                return fail("%s: sequence %llu, position %llu: expected a token id below the "
+                            "vocabulary's size %lu, "
+                            "got %lu",
+                            source_name(s->o->tokens ? s->o->tokens : s->o->text),
+                            (unsigned long long)i, (unsigned long long)(k - t->starts[i]),
+                            (unsigned long)vocabulary, (unsigned long)t->ids[k]);
     return STATUS_OK;
 }
 
@@ -939,19 +1018,23 @@ static int check_text(session *s, const char *name, fc_text *t) {
     const unsigned char *b = (const unsigned char *)t->bytes;
     size_t blank = 0;
     if (t->length >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
-        return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)", name);
+        return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)",
+            name);
     if (t->length && memchr(b, 0, t->length))
-        return fail("%s: expected UTF-8 text, got a NUL byte at %llu: it is UTF-16, which iconv converts, or no text",
+        return fail("%s: expected UTF-8 text, got a NUL byte at %llu: it is UTF-16, which iconv "
+            "converts, or no text",
                     name, (unsigned long long)((const unsigned char *)memchr(b, 0, t->length) - b));
     if (t->length >= 3 && memcmp(b, "\xef\xbb\xbf", 3) == 0) {
         t->length -= 3;
         memmove(t->bytes, t->bytes + 3, t->length);
     }
     while (blank < t->length && strchr(" \t\r\n\v\f", t->bytes[blank])) blank++;
-    if (blank == t->length) return fail("%s: expected a text, got %s", name, t->length ? "white space alone" : "nothing");
+    if (blank == t->length) return fail("%s: expected a text, got %s", name, t->length ?
+        "white space alone" : "nothing");
     if (!begins_with_object(t)) return STATUS_OK;
     if (ends_with(name, ".jsonl") || ends_with(name, ".ndjson"))
-        return fail("%s: expected prose, got lines of JSON objects: take the text out of them first "
+        return fail("%s: expected prose, got lines of JSON objects: take the text out of them "
+            "first "
                     "(jq -r .text FILE.jsonl > FILE.txt)",
                     name);
     note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
@@ -975,7 +1058,8 @@ static int read_text(session *s, cut_fn cut) {
 // Fills s->tokens from --tokens, or from --text by the command's way of cutting.
 static int read_tokens(session *s, cut_fn cut) {
     if (s->o->tokens) {
-        if (s->o->samples_given || s->o->length_given) note(s, "--samples and --length only apply to --text");
+        if (s->o->samples_given || s->o->length_given)
+            note(s, "--samples and --length only apply to --text");
         return read_tokens_json(s) || check_tokens(s);
     }
 #ifdef FINERCUT_NO_TOKENIZER
@@ -1012,7 +1096,8 @@ static int count_steps(session *s) {
 // Whether the plan's model is this one is told by every byte where that is quick or asked for.
 static int verify_plan(session *s) {
     if (s->o->verify && !fc_plan_about(s->plan)->model.content[0])
-        return fail("%s: --verify: expected the hash of every byte (model.content), got none", s->o->plan);
+        return fail("%s: --verify: expected the hash of every byte (model.content), got none",
+                    s->o->plan);
     if (!s->o->verify && fc_model_config(s->model)->file_bytes > VERIFIED) return STATUS_OK;
     return verify_model(s);
 }
@@ -1026,7 +1111,8 @@ static int choose_mask(session *s) {
     const size_t size = 2 * (size_t)fc_model_config(s->model)->n_blocks;
     s->mask = (uint8_t *)calloc(size, 1);
     if (!s->mask) return fail("mask: out of memory");
-    fc_code code = fc_plan_mask(s->plan, s->model, 0, s->mask, size, &s->err); // is the plan of this model?
+    // is the plan of this model?
+    fc_code code = fc_plan_mask(s->plan, s->model, 0, s->mask, size, &s->err);
     if (!code && count_steps(s)) return STATUS_FAILED;
     if (!code) code = fc_plan_mask(s->plan, s->model, s->n_steps, s->mask, size, &s->err);
     return code ? fail("%s: %s", s->o->plan, s->err.msg) : STATUS_OK;
@@ -1092,8 +1178,8 @@ static const char *short_number(double value, const char *units, char *out, size
     return out;
 }
 
-static void fact_large(view *v, const char *label, const char *key, uint64_t value, const char *units,
-                       const char *suffix) {
+static void fact_large(view *v, const char *label, const char *key, uint64_t value,
+                       const char *units, const char *suffix) {
     char text[40];
     put_key(v, label, key);
     if (v->json) printf("%llu", (unsigned long long)value);
@@ -1106,7 +1192,8 @@ static void fact_large(view *v, const char *label, const char *key, uint64_t val
 static void put_tensor_text(const fc_tensor *t) {
     put_shown(stdout, t->name, t->name_length);
     printf("  %s  [", fc_dtype_name(t->type));
-    for (uint32_t d = 0; d < t->rank; d++) printf("%s%llu", d ? ", " : "", (unsigned long long)t->shape[d]);
+    for (uint32_t d = 0; d < t->rank; d++)
+        printf("%s%llu", d ? ", " : "", (unsigned long long)t->shape[d]);
     printf("]  %llu bytes\n", (unsigned long long)t->bytes);
 }
 
@@ -1114,7 +1201,8 @@ static void put_tensor_json(const fc_tensor *t) {
     fputs("{\"name\":", stdout);
     put_json_text(t->name, t->name_length);
     printf(",\"dtype\":\"%s\",\"shape\":[", fc_dtype_name(t->type));
-    for (uint32_t d = 0; d < t->rank; d++) printf("%s%llu", d ? "," : "", (unsigned long long)t->shape[d]);
+    for (uint32_t d = 0; d < t->rank; d++)
+        printf("%s%llu", d ? "," : "", (unsigned long long)t->shape[d]);
     printf("],\"bytes\":%llu,\"offset\":%llu,\"file\":%lu}", (unsigned long long)t->bytes,
            (unsigned long long)t->offset, (unsigned long)t->file);
 }
@@ -1200,7 +1288,8 @@ static int show_tokenizer(view *v, session *s) {
     session look = *s;
     int there = 0;
     if (!t && s->err.code == FC_ERR_MEMORY) return failed(s);
-    if (!t && s->err.code == FC_ERR_IO && (is_in_model(&look, "/tokenizer.json", &there) || there)) return failed(s);
+    if (!t && s->err.code == FC_ERR_IO && (is_in_model(&look, "/tokenizer.json", &there) || there))
+        return failed(s);
     if (t) fact_text(v, "tokenizer", "tokenizer", fc_tokenizer_description(t));
     else if (v->json) {
         fputs(",\"tokenizer\":null", stdout);
@@ -1240,7 +1329,10 @@ static int show_model(view *v, session *s) {
     if (m->window) fact_count(v, "window", "window", m->window);
     if (m->special[0]) fact_text(v, "special", "special", m->special);
     put_key(v, "tied embeddings", "tied_embeddings");
-    fputs(v->json ? m->tied_embeddings ? "true" : "false" : m->tied_embeddings ? "yes" : "no", stdout);
+    fputs(v->json              ? m->tied_embeddings ? "true" : "false"
+          : m->tied_embeddings ? "yes"
+                               : "no",
+          stdout);
     end_fact(v);
     fact_large(v, "parameters", "parameters", m->n_parameters, "KMBT", "");
     fact_large(v, "file size", "file_bytes", m->file_bytes, "kMGT", "B");
@@ -1264,14 +1356,16 @@ static int has_metadata(const fc_container *c, const char *key) {
     return 0;
 }
 
-// A directory is a model by its config.json; a file is a container, and a model where it opens as one.
+// A directory is a model by its config.json; a file is a container, and a model where it opens as
+// one.
 static int open_model_or_container(session *s) {
     int is_model = 0;
     if (is_in_model(s, "/config.json", &is_model)) return failed(s);
     if (is_model) return open_model(s);
     s->container = fc_container_open(s->o->input, &s->env, &s->err);
     if (!s->container) return failed(s);
-    if (strcmp(fc_container_kind(s->container), "gguf") == 0 && has_metadata(s->container, "general.architecture")) {
+    if (strcmp(fc_container_kind(s->container), "gguf") == 0 &&
+        has_metadata(s->container, "general.architecture")) {
         // A sound file of a model that cannot be run is still worth showing, with the reason.
         try_model(s);
         if (!s->model && is_trouble(s)) return failed(s);
@@ -1367,8 +1461,9 @@ static void tell_step(const meter *m, const fc_progress *p, size_t index) {
     char name[24];
     step_name(p->plan, index, name);
     if (m->s->o->quiet || m->terminal) return;
-    fprintf(stderr, "step %llu/%llu: removed %s, distance %.6g, %.1f s\n", (unsigned long long)index + 1,
-            (unsigned long long)p->n_steps, name, fc_plan_step(p->plan, index)->score, p->seconds);
+    fprintf(stderr, "step %llu/%llu: removed %s, distance %.6g, %.1f s\n",
+            (unsigned long long)index + 1, (unsigned long long)p->n_steps, name,
+            fc_plan_step(p->plan, index)->score, p->seconds);
 }
 
 // Saves and tells every finished step; a plan that cannot be saved stops the search.
@@ -1381,7 +1476,8 @@ static int prune_progress(void *user, const fc_progress *p) {
     if (m->terminal) {
         if (n) {
             step_name(p->plan, n - 1, name);
-            snprintf(tail, sizeof tail, ", last %s %.4g", name, fc_plan_step(p->plan, n - 1)->score);
+            snprintf(tail, sizeof tail, ", last %s %.4g", name,
+                     fc_plan_step(p->plan, n - 1)->score);
         }
         meter_draw(m, p, tail);
     }
@@ -1396,19 +1492,24 @@ static int prune_progress(void *user, const fc_progress *p) {
 #ifndef FINERCUT_NO_TOKENIZER
 static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text *text) {
     const options *o = s->o;
-    fc_code code = fc_calibration_cut(t, text->bytes, text->length, o->samples, o->length, &s->tokens, &s->err);
+    fc_code code = fc_calibration_cut(t, text->bytes, text->length, o->samples, o->length, &s->
+        tokens, &s->err);
     if (code) return code;
     size_t n = s->tokens.n_sequences, length = s->tokens.starts[1];
     if (n == 1 && length < o->length && length < LEAST_CALIBRATION) {
         snprintf(s->err.msg, sizeof s->err.msg,
-                 "expected at least %d tokens to compare by (asked for %lu sequence%s of %lu), got %llu",
-                 LEAST_CALIBRATION, (unsigned long)o->samples, o->samples == 1 ? "" : "s", (unsigned long)o->length,
+                 "expected at least %d tokens to compare by (asked for %lu sequence%s of %lu), got "
+                 "%llu",
+                 LEAST_CALIBRATION, (unsigned long)o->samples, o->samples == 1 ? "" : "s", (unsigned
+                     long)o->length,
                  (unsigned long long)length);
         return FC_ERR_ARGUMENT;
     }
     if (n < o->samples || length < o->length)
-        note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu", source_name(o->text),
-             (unsigned long long)n, n == 1 ? "" : "s", (unsigned long long)length, (unsigned long)o->samples,
+        note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu",
+            source_name(o->text),
+             (unsigned long long)n, n == 1 ? "" : "s", (unsigned long long)length, (unsigned long)o
+                 ->samples,
              (unsigned long)o->length);
     return FC_OK;
 }
@@ -1439,7 +1540,9 @@ static const fc_score *runner_up(const fc_step *step) {
     const fc_score *best = NULL;
     for (size_t i = 0; i < step->n_scores; i++) {
         const fc_score *c = &step->scores[i];
-        if (c->candidate != step->removed && (!best || isnan(best->value) || c->value < best->value)) best = c;
+        if (c->candidate != step->removed &&
+            (!best || isnan(best->value) || c->value < best->value))
+            best = c;
     }
     return best;
 }
@@ -1454,10 +1557,14 @@ static void put_steps(const fc_plan *p) {
         fc_candidate_name(kind, step->removed, name, sizeof name);
         if (next) {
             fc_candidate_name(kind, next->candidate, next_name, sizeof next_name);
-            snprintf(lead, sizeof lead, "%s%.3g", next->exact ? "" : next->estimate ? "~ " : ">= ", next->value - step->score);
+            snprintf(lead, sizeof lead, "%s%.3g",
+                     next->exact      ? ""
+                     : next->estimate ? "~ "
+                                      : ">= ",
+                     next->value - step->score);
         }
-        printf("%4llu  %-9s %12.6g  %-9s %12s\n", (unsigned long long)i + 1, name, step->score, next_name,
-               lead);
+        printf("%4llu  %-9s %12.6g  %-9s %12s\n", (unsigned long long)i + 1, name, step->score,
+               next_name, lead);
     }
 }
 
@@ -1480,11 +1587,14 @@ static void put_summary(const fc_plan *p, const fc_model *m) {
     uint32_t all = info->model.n_blocks * (info->candidates == FC_CANDIDATES_SUBLAYERS ? 2u : 1u);
     double parameters = removed_parameters(p, m);
     char saved[40];
-    printf("removed %llu of %lu %s: %s parameters, %.1f %% of the model; ", (unsigned long long)info->n_steps,
-           (unsigned long)all, nouns[info->candidates], short_number(parameters, "KMBT", saved, sizeof saved),
+    printf("removed %llu of %lu %s: %s parameters, %.1f %% of the model; ",
+           (unsigned long long)info->n_steps, (unsigned long)all, nouns[info->candidates],
+           short_number(parameters, "KMBT", saved, sizeof saved),
            100 * parameters / (double)info->model.n_parameters);
-    printf("work of %.1f forward passes instead of %.1f", info->cost.lanes, info->cost.exhaustive_lanes);
-    if (info->cost.lanes > 0) printf(" (%.1fx less)", info->cost.exhaustive_lanes / info->cost.lanes);
+    printf("work of %.1f forward passes instead of %.1f", info->cost.lanes,
+           info->cost.exhaustive_lanes);
+    if (info->cost.lanes > 0)
+        printf(" (%.1fx less)", info->cost.exhaustive_lanes / info->cost.lanes);
     if (info->margin > 0) printf("; dropped from %.2f standard errors", info->margin);
     printf("; %.1f s\n", info->cost.seconds);
 }
@@ -1507,7 +1617,8 @@ static int check_replaced(session *s) {
     if (s->o->resume || s->o->force) return STATUS_OK;
     switch (fc_plan_replaceable(s->o->output, &s->env, &s->err)) {
     case FC_OK: return STATUS_OK;
-    case FC_ERR_MISMATCH: return fail("%s; --resume goes on with it, --force begins anew", s->err.msg);
+    case FC_ERR_MISMATCH:
+        return fail("%s; --resume goes on with it, --force begins anew", s->err.msg);
     case FC_ERR_FORMAT: return fail("%s; --force replaces it", s->err.msg);
     default: return failed(s);
     }
@@ -1519,10 +1630,12 @@ static int claim(session *s) {
     return s->claimed ? check_replaced(s) : failed(s);
 }
 
-// A plan without steps never takes the place of one with steps, or of another file; nor one without new steps.
+// A plan without steps never takes the place of one with steps, or of another file; nor one without
+// new steps.
 static int worth_saving(const session *s, const fc_plan *p) {
     if (s->plan) return fc_plan_about(p)->n_steps > fc_plan_about(s->plan)->n_steps;
-    return fc_plan_about(p)->n_steps > 0 || fc_plan_replaceable(s->o->output, &s->env, NULL) == FC_OK;
+    return fc_plan_about(p)->n_steps > 0 ||
+           fc_plan_replaceable(s->o->output, &s->env, NULL) == FC_OK;
 }
 
 static int stopped(const session *s, const fc_plan *p, const meter *m) {
@@ -1532,8 +1645,9 @@ static int stopped(const session *s, const fc_plan *p, const meter *m) {
     if (!interrupted || !p) return failed(s);
     if (n == 0 && !worth_saving(s, p))
         return fail("interrupted before the first step; %s is what it was", s->o->output);
-    return fail("interrupted after %llu steps, which %s holds; the same command with --resume continues",
-                (unsigned long long)n, s->o->output);
+    return fail(
+        "interrupted after %llu steps, which %s holds; the same command with --resume continues",
+        (unsigned long long)n, s->o->output);
 }
 
 static void tell_longer(const session *s, const fc_plan *p) {
@@ -1541,8 +1655,8 @@ static void tell_longer(const session *s, const fc_plan *p) {
     uint32_t asked;
     fc_prune_desc desc = prune_desc(s);
     if (fc_prune_count(s->model, &desc, &asked, NULL) != FC_OK || n <= asked) return;
-    note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is", s->o->output,
-         (unsigned long long)n, (unsigned long)asked);
+    note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is",
+         s->o->output, (unsigned long long)n, (unsigned long)asked);
 }
 
 static int search(session *s) {
@@ -1581,7 +1695,8 @@ static int run_prune(session *s) {
         return misused(s->command, "--confidence: expected --search confident");
     if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM && s->o->search != FC_SEARCH_CONFIDENT)
         return misused(s->command, "--seed: expected --search random or confident");
-    if (s->o->resume && s->o->force) return misused(s->command, "expected one of --resume and --force, got both");
+    if (s->o->resume && s->o->force)
+        return misused(s->command, "expected one of --resume and --force, got both");
     if (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s)) return STATUS_FAILED;
     catch_interrupt();
     if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration) || claim(s))
@@ -1601,7 +1716,8 @@ static uint32_t window_length(const session *s) {
 
 static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *text) {
     fc_tokens whole;
-    fc_code code = fc_tokenize(t, text->bytes, text->length, FINERCUT_TOKENIZE_SPECIAL, &whole, &s->err);
+    fc_code code = fc_tokenize(t, text->bytes, text->length, FINERCUT_TOKENIZE_SPECIAL, &whole, &s->
+        err);
     if (code) return code;
     code = fc_tokens_windows(&whole, window_length(s), &s->tokens, &s->err);
     fc_tokens_free(&whole);
@@ -1628,15 +1744,16 @@ static void put_perplexity(const session *s, const fc_perplexity *r) {
         put_json_number(r->perplexity);
         fputs(",\"nll\":", stdout);
         put_json_number(r->nll);
-        printf(",\"positions\":%llu,\"windows\":%llu,\"seconds\":%.3f,\"removed\":", positions, windows,
-               r->seconds);
+        printf(",\"positions\":%llu,\"windows\":%llu,\"seconds\":%.3f,\"removed\":", positions,
+               windows, r->seconds);
         put_removed(s);
         puts("}");
     } else if (s->o->text) {
-        printf("perplexity %.6g (%llu positions, %llu windows of length %llu)\n", r->perplexity, positions,
-               windows, (unsigned long long)s->tokens.starts[1]);
+        printf("perplexity %.6g (%llu positions, %llu windows of length %llu)\n", r->perplexity,
+               positions, windows, (unsigned long long)s->tokens.starts[1]);
     } else {
-        printf("perplexity %.6g (%llu positions, %llu sequences)\n", r->perplexity, positions, windows);
+        printf("perplexity %.6g (%llu positions, %llu sequences)\n", r->perplexity, positions,
+               windows);
     }
 }
 
@@ -1673,11 +1790,12 @@ typedef struct npy {
 
 static int npy_begin(npy *n, size_t n_rows) {
     static const uint16_t probe = 1;
-    char dictionary[128], text[256] = "\x93NUMPY\x01"; // then 0, the length as two bytes, the dictionary
+    // then 0, the length as two bytes, the dictionary
+    char dictionary[128], text[256] = "\x93NUMPY\x01";
     int little = *(const unsigned char *)&probe == 1;
     snprintf(dictionary, sizeof dictionary,
-             "{'descr': '%cf4', 'fortran_order': False, 'shape': (%llu, %llu), }", little ? '<' : '>',
-             (unsigned long long)n_rows, (unsigned long long)n->n_columns);
+             "{'descr': '%cf4', 'fortran_order': False, 'shape': (%llu, %llu), }",
+             little ? '<' : '>', (unsigned long long)n_rows, (unsigned long long)n->n_columns);
     // What follows starts at a multiple of 64.
     size_t length = (10 + strlen(dictionary) + 1 + 63) / 64 * 64 - 10;
     snprintf(text + 10, sizeof text - 10, "%-*s\n", (int)length - 1, dictionary);
@@ -1712,7 +1830,8 @@ static int run_logits(session *s) {
     meter_clear(&m);
     if (!code && !n.err.code) {
         if (fc_output_commit(n.out, &s->err)) return failed(s);
-        if (n.n_strange) note(s, "%llu logits are NaN or infinite", (unsigned long long)n.n_strange);
+        if (n.n_strange)
+            note(s, "%llu logits are NaN or infinite", (unsigned long long)n.n_strange);
         return STATUS_OK;
     }
     fc_output_discard(n.out);
@@ -1739,7 +1858,8 @@ static int run_tokenize(session *s) {
     fc_text text;
     fc_tokenizer *t = fc_tokenizer_open(s->o->input, &s->env, &s->err);
     if (!t) return failed(s);
-    int status = fc_file_read(path, &s->env, &text, &s->err) ? failed(s) : put_tokens(s, t, source_name(path), &text);
+    int status = fc_file_read(path, &s->env, &text, &s->err) ? failed(s) : put_tokens(s, t,
+        source_name(path), &text);
     fc_text_free(&text);
     fc_tokenizer_close(t);
     return status;
@@ -1763,7 +1883,8 @@ static int run_report(session *s) {
         if (!s->plan || formats[i].write(s->plan, s->o->output, &s->err)) return failed(s);
         return STATUS_OK;
     }
-    return misused(s->command, "-o: expected a name that ends in .svg or .csv, got \"%s\"", s->o->output);
+    return misused(s->command, "-o: expected a name that ends in .svg or .csv, got \"%s\"", s->o->
+        output);
 }
 #endif
 
@@ -1773,14 +1894,16 @@ static int run_report(session *s) {
 
 static int put_piece(void *user, const char *bytes, size_t n) {
     (void)user;
-    if (terminal(stdout)) put_escaped(stdout, FC_ESCAPE_TERMINAL, bytes, n, "\n\t"); // what a model writes may not steer it
+    // what a model writes may not steer it
+    if (terminal(stdout)) put_escaped(stdout, FC_ESCAPE_TERMINAL, bytes, n, "\n\t");
     else fwrite(bytes, 1, n, stdout);
     return fflush(stdout) != 0 || ferror(stdout);
 }
 
 static void put_speed(const session *s, const fc_generated *r) {
     if (s->o->quiet) return;
-    fprintf(stderr, "%lu tokens of prompt in %.2f s, %lu generated", (unsigned long)r->n_prompt, r->prompt_seconds,
+    fprintf(stderr, "%lu tokens of prompt in %.2f s, %lu generated", (unsigned long)r->n_prompt, r->
+        prompt_seconds,
             (unsigned long)r->n_tokens);
     if (r->n_tokens > 1 && r->seconds > 0)
         fprintf(stderr, ", %.1f a second", (r->n_tokens - 1 + (uint32_t)r->ended) / r->seconds);
@@ -1812,7 +1935,8 @@ static int generate(session *s, const uint8_t *mask) {
 static int run_generate(session *s) {
     int status = check_plan(s);
     if (status) return status;
-    if (s->o->compare && !s->o->plan) return misused(s->command, "--compare: expected --plan FILE with it");
+    if (s->o->compare && !s->o->plan) return misused(s->command, "--compare: expected --plan FILE "
+        "with it");
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
     if (!s->o->compare) return generate(s, s->mask);
@@ -1955,7 +2079,8 @@ static int add_llama_products(bench *b) {
         add_products(b, &p);
     }
     for (int i = first; i < b->n_products; i++)
-        if (b->products[i].measured * b->products[i].k > most) most = b->products[i].measured * b->products[i].k;
+        if (b->products[i].measured * b->products[i].k > most) most = b->products[i].measured * b->
+            products[i].k;
     if (make_weights(b, most * (p.type == FC_DTYPE_BF16 ? 2 : 4))) return STATUS_FAILED;
     for (int i = first; i < b->n_products; i++) b->products[i].weights = b->weights;
     return STATUS_OK;
@@ -1990,7 +2115,8 @@ static double read_rate(const bench *b) { return b->generate.bytes / b->generate
 static void put_bench_json(const bench *b) {
     const session *s = b->s;
     const fc_config *m = fc_model_config(s->model);
-    printf("{\"machine\":{\"threads\":%lu,\"simd\":\"%s\",\"compute\":\"%s\",\"build\":", (unsigned long)m->n_threads,
+    printf("{\"machine\":{\"threads\":%lu,\"simd\":\"%s\",\"compute\":\"%s\",\"build\":", (unsigned
+        long)m->n_threads,
            fc_simd_name(m->simd), compute_name((int)m->compute));
     put_json_text(fc_build_info(), strlen(fc_build_info()));
     fputs("},\"model\":{\"path\":", stdout);
@@ -2001,19 +2127,25 @@ static void put_bench_json(const bench *b) {
            "\"gigabytes_per_second_one_thread\":%.2f},\"prompt\":[",
            b->peak.gflops, b->peak.gflops_one, b->peak.gigabytes, b->peak.gigabytes_one);
     for (int i = 0; i < PROMPTS; i++)
-        printf("%s{\"tokens\":%lu,\"sequences\":%lu,\"logits\":\"%s\",\"seconds\":%.6f,\"tokens_per_second\":%.2f}",
-               i ? "," : "", (unsigned long)s->o->prompt_tokens, (unsigned long)bench_sequences(s, i),
+        printf("%s{\"tokens\":%lu,\"sequences\":%lu,\"logits\":\"%s\",\"seconds\":%.6f,"
+            "\"tokens_per_second\":%.2f}",
+               i ? "," : "", (unsigned long)s->o->prompt_tokens, (unsigned long)bench_sequences(s,
+                   i),
                bench_all(i) ? "all" : "last", b->prompt[i].seconds, b->prompt[i].per_second);
-    printf("],\"generate\":{\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.2f,\"gigabytes_per_second\":%.2f,"
+    printf("],\"generate\":{\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.2f,"
+        "\"gigabytes_per_second\":%.2f,"
            "\"percent\":%.1f},\"gemm\":[",
-           (unsigned long)s->o->new_tokens, b->generate.seconds, b->generate.per_second, read_rate(b),
+           (unsigned long)s->o->new_tokens, b->generate.seconds, b->generate.per_second, read_rate(
+               b),
            100 * read_rate(b) / b->peak.gigabytes);
     for (int i = 0; i < b->n_products; i++) {
         const product *p = &b->products[i];
         printf("%s{\"source\":\"%s\",\"name\":", i ? "," : "", p->source);
         put_json_text(p->name, strlen(p->name));
-        printf(",\"type\":\"%s\",\"m\":%lu,\"n\":%llu,\"k\":%llu,\"n_measured\":%llu,\"gflops\":%.2f,\"percent\":%.1f}",
-               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long long)p->k,
+        printf(",\"type\":\"%s\",\"m\":%lu,\"n\":%llu,\"k\":%llu,\"n_measured\":%llu,"
+            "\"gflops\":%.2f,\"percent\":%.1f}",
+               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long
+                   long)p->k,
                (unsigned long long)p->measured, p->speed.per_second * 1e-9, product_percent(b, p));
     }
     puts("]}");
@@ -2023,26 +2155,33 @@ static void put_bench(const bench *b) {
     const session *s = b->s;
     const fc_config *m = fc_model_config(s->model);
     char count[40];
-    printf("%lu thread%s, %s kernels, computing in %s; %s parameters stored as %s\n", (unsigned long)m->n_threads,
+    printf("%lu thread%s, %s kernels, computing in %s; %s parameters stored as %s\n", (unsigned
+        long)m->n_threads,
            m->n_threads == 1 ? "" : "s", fc_simd_name(m->simd), compute_name((int)m->compute),
-           short_number((double)m->n_parameters, "KMBT", count, sizeof count), fc_dtype_name(m->dtype));
-    printf("peak of this machine: %.0f GFLOP/s (one thread %.0f), %.1f GB/s (one thread %.1f)\n", b->peak.gflops,
+           short_number((double)m->n_parameters, "KMBT", count, sizeof count), fc_dtype_name(m->
+               dtype));
+    printf("peak of this machine: %.0f GFLOP/s (one thread %.0f), %.1f GB/s (one thread %.1f)\n", b
+        ->peak.gflops,
            b->peak.gflops_one, b->peak.gigabytes, b->peak.gigabytes_one);
     printf("\n%-39s %12s\n", "prompt", "tokens/s");
     for (int i = 0; i < PROMPTS; i++)
         printf("%3lu x %5lu tokens, logits of %-11s %12.1f\n", (unsigned long)bench_sequences(s, i),
-               (unsigned long)s->o->prompt_tokens, bench_all(i) ? "all" : "last", b->prompt[i].per_second);
+               (unsigned long)s->o->prompt_tokens, bench_all(i) ? "all" : "last", b->prompt[i].
+                   per_second);
     printf("\n%-39s %12s %9s %6s\n", "generation", "tokens/s", "GB/s", "%");
-    printf("%11lu tokens %20s %12.1f %9.2f %6.1f\n", (unsigned long)s->o->new_tokens, "", b->generate.per_second,
+    printf("%11lu tokens %20s %12.1f %9.2f %6.1f\n", (unsigned long)s->o->new_tokens, "", b->
+        generate.per_second,
            read_rate(b), 100 * read_rate(b) / b->peak.gigabytes);
     if (b->n_products == 0) return;
-    printf("\n%-26s %-5s %6s %6s %5s %9s %6s\n", "matrix product", "type", "rows", "n", "k", "GFLOP/s", "%");
+    printf("\n%-26s %-5s %6s %6s %5s %9s %6s\n", "matrix product", "type", "rows", "n", "k",
+        "GFLOP/s", "%");
     for (int i = 0; i < b->n_products; i++) {
         const product *p = &b->products[i];
         size_t skip = strlen(p->name) > 26 ? strlen(p->name) - 26 : 0;
         put_shown(stdout, p->name + skip, strlen(p->name + skip));
         printf("%*s %-5s %6lu %6llu %5llu %9.1f %6.1f\n", (int)(26 - (strlen(p->name) - skip)), "",
-               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long long)p->k,
+               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long
+                   long)p->k,
                p->speed.per_second * 1e-9, product_percent(b, p));
     }
 }
@@ -2059,7 +2198,8 @@ static int run_bench(session *s) {
     b->meter.terminal = on_terminal();
     status = bench_tokens(b);
     if (!status) announce(b, "this machine");
-    if (!status && fc_peak(fc_model_config(s->model)->compute, &s->env, &b->peak, &s->err)) status = failed(s);
+    if (!status && fc_peak(fc_model_config(s->model)->compute, &s->env, &b->peak, &s->err)) status =
+        failed(s);
     if (!status) status = bench_products(b);
     meter_clear(&b->meter);
     if (!status && s->o->json) put_bench_json(b);
@@ -2076,7 +2216,8 @@ static int run_bench(session *s) {
 
 static int check_export(const session *s) {
     const options *o = s->o;
-    if (!o->format_given) return misused(s->command, "expected --format hf, hf-masked, gguf or gguf-masked");
+    if (!o->format_given) return misused(s->command, "expected --format hf, hf-masked, gguf or "
+        "gguf-masked");
     if (o->remove.given && !o->plan) return misused(s->command, "--remove: expected --plan, too");
     if (!o->plan) return misused(s->command, "expected --plan FILE");
     return STATUS_OK;
@@ -2086,7 +2227,8 @@ static void put_exported(const session *s) {
     char before[40], after[40];
     fc_error err;
     fc_container *c = fc_container_open(s->o->output, &s->env, &err);
-    double was = (double)fc_container_bytes(fc_model_container(s->model)), is = c ? (double)fc_container_bytes(c) : 0;
+    double was = (double)fc_container_bytes(fc_model_container(s->model)), is = c ? (double)
+        fc_container_bytes(c) : 0;
     fc_container_close(c);
     if (s->o->quiet) return;
     put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
@@ -2096,7 +2238,8 @@ static void put_exported(const session *s) {
 }
 
 static int run_export(session *s) {
-    static const fc_dtype types[] = {FC_DTYPE_INVALID, FC_DTYPE_F32, FC_DTYPE_F16, FC_DTYPE_BF16, FC_DTYPE_Q8_0};
+    static const fc_dtype types[] = {FC_DTYPE_INVALID, FC_DTYPE_F32, FC_DTYPE_F16, FC_DTYPE_BF16,
+        FC_DTYPE_Q8_0};
     fc_export_desc desc;
     meter m;
     int status = check_export(s);
@@ -2160,7 +2303,8 @@ static int dispatch(int argc, char **argv) {
         if (status) return status;
         return o.help ? help_command(c) : run(c, &o);
     }
-    if (name && (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0))
+    if (name &&
+        (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0))
         return help(argc > 2 ? argv[2] : NULL);
     if (name && strcmp(name, "--version") == 0) {
         puts(fc_build_info());
@@ -2169,9 +2313,10 @@ static int dispatch(int argc, char **argv) {
     return unknown_command(name);
 }
 
-// A write that nobody can take and a page that cannot be read are errors like any other, and not the
-// end by a signal. A standard stream that was closed must not become a model or an output that is
-// opened later: its number is taken by a file that can do the opposite only, so that using it fails.
+// A write that nobody can take and a page that cannot be read are errors like any other, and not
+// the end by a signal. A standard stream that was closed must not become a model or an output that
+// is opened later: its number is taken by a file that can do the opposite only, so that using it
+// fails.
 static void prepare(void) {
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
     struct sigaction action;
@@ -2180,11 +2325,12 @@ static void prepare(void) {
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGBUS, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-#  ifdef SIGXFSZ
+#ifdef SIGXFSZ
     signal(SIGXFSZ, SIG_IGN);
-#  endif
+#endif
     for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) _exit(STATUS_FAILED);
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(STATUS_FAILED);
 #endif
 }
 
@@ -2192,7 +2338,8 @@ static void prepare(void) {
 static int finish_output(void) {
     int lost = ferror(stdout), bad = fclose(stdout);
     if (!lost && !bad) return STATUS_OK;
-    return fail("standard output: cannot write: %s", bad ? strerror(errno) : "an earlier write failed");
+    return fail("standard output: cannot write: %s",
+                bad ? strerror(errno) : "an earlier write failed");
 }
 
 #if defined(_WIN32)

@@ -183,7 +183,8 @@ undefined() { # with FINERCUT_NO_POSIX: what is called outside of C99's library
     "$CC" -std=c99 -O1 -DFINERCUT_NO_POSIX -c "$w/impl.c" -o "$w/impl.o" || return 1
     nm -u "$w/impl.o" | awk '{ print $NF }' >"$w/undefined"
     printf '%s\n' __assert_fail __errno_location _GLOBAL_OFFSET_TABLE_ sincos sincosf \
-        abort acos asin atan atan2 bsearch calloc ceil clock cos cosf exp expf fabs fclose ferror fflush \
+        abort acos asin atan atan2 bsearch calloc ceil clock cos cosf exp expf fabs fclose ferror \
+            fflush \
         fgetc floor fmax fmin fopen fread free frexp fseek ftell fwrite ldexp log log10 logf \
         lrintf malloc memchr memcmp memcpy memmove memset modf pow powf printf qsort realloc \
         remove rename rint roundf sin sinf snprintf sqrt sqrtf stdin strchr strcmp strcpy strcspn \

@@ -1,11 +1,9 @@
 #!/bin/sh
-# Lines have at most 100 columns, and no condition assigns. Files join a list once they keep to it:
-# C files (finercut.h examples/*.c tests/*.[ch] tests/f*/*.[ch]) are still to join `lines`, and
-# finercut.h `conditions`.
+# Lines have at most 100 columns, and no condition assigns.
 . tests/t.sh
 lines="Makefile .ci/run .clang-format examples/*.sh tests/*.sh tests/fuzz/*.dict tests/fuzz/*.txt
-    tools/*.py tools/*.txt"
-conditions="examples/*.c"
+    tools/*.py tools/*.txt finercut.h examples/*.c tests/*.[ch] tests/f*/*.[ch]"
+conditions="finercut.h examples/*.c"
 spared=tools/modeling_finercut.py # exports carry its bytes
 
 narrow() { # FILE; a character of UTF-8 is its one byte that continues none

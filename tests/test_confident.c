@@ -85,7 +85,9 @@ static uint32_t table_search(table *t, fc_metric metric, uint64_t seed, double *
         for (size_t c = 0; c < RUNNERS; c++)
             for (size_t k = from; k < drawn && fci_search_confident_runs(&t->s, &t->r[c]); k++)
                 table_show(t, &t->r[c], t->draw[k]);
-        while ((front = fci_search_confident_front(&t->s)) != NULL) table_finish(t, front);
+        for (front = fci_search_confident_front(&t->s); front;
+             front = fci_search_confident_front(&t->s))
+            table_finish(t, front);
         for (size_t c = 0; c < RUNNERS; c++)
             if (fci_search_complete(&t->s, &t->r[c]) && fci_search_before(&t->r[c], t->s.leader))
                 t->s.leader = &t->r[c];

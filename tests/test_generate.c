@@ -278,11 +278,13 @@ typedef struct heard {
 
 static int hear(void *user, const char *bytes, size_t n) {
     heard *h = (heard *)user;
-    for (size_t i = 0, k; i < n; i += k)
-        if ((k = fci_utf8_length(bytes + i, n - i)) == 0) {
+    for (size_t i = 0, k; i < n; i += k) {
+        k = fci_utf8_length(bytes + i, n - i);
+        if (k == 0) {
             h->broken = 1;
             break;
         }
+    }
     if (h->n + n < sizeof h->text) memcpy(h->text + h->n, bytes, n);
     h->n += n;
     return ++h->pieces == h->stop_after;

@@ -1,7 +1,7 @@
-// The hooks of fc_env fail: the Nth allocation, open, read, or write (creating and finishing are writes,
-// too), once or from then on, for every N, in everything the library does with models, texts and
-// plans. The error is of its kind, nothing stays allocated or open, no output is half there, and
-// where a failure is got over the result is the same.
+// The hooks of fc_env fail: the Nth allocation, open, read, or write (creating and finishing are
+// writes, too), once or from then on, for every N, in everything the library does with models,
+// texts and plans. The error is of its kind, nothing stays allocated or open, no output is half
+// there, and where a failure is got over the result is the same.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 
@@ -38,7 +38,8 @@ static fc_code task_open(world *w, fc_model *m, fc_error *err) {
     fc_text back;
     fc_code code = tokens_of(m, &tokens, err);
     memset(&back, 0, sizeof back);
-    if (!code) code = fc_detokenize(fc_model_tokenizer(m, err), tokens.ids, tokens.starts[1], &back, err);
+    if (!code)
+        code = fc_detokenize(fc_model_tokenizer(m, err), tokens.ids, tokens.starts[1], &back, err);
     digest(w, fc_model_fingerprint(m), strlen(fc_model_fingerprint(m)));
     digest(w, back.bytes, back.length);
     fc_text_free(&back);
@@ -237,7 +238,8 @@ static fc_code run(world *w, const char *path, task t, fc_error *err) {
     fc_model *m = fc_model_open(path, &w->desc, err);
     fc_code code = m ? t(w, m, err) : err->code;
     fc_model_close(m);
-    for (int i = 0; i < 4; i++) T_OK(!w->m.outputs[i].path[0] || w->m.outputs[i].whole, "an open output");
+    for (int i = 0; i < 4; i++)
+        T_OK(!w->m.outputs[i].path[0] || w->m.outputs[i].whole, "an open output");
     memory_forget(&w->m);
     return code;
 }
@@ -257,7 +259,8 @@ static const hook hooks[] = {
 };
 
 static void sweep(world *w, const char *path, const char *name, task t, const hook *h) {
-    long *fail = (long *)(void *)((char *)&w->m + h->fail), *n = (long *)(void *)((char *)&w->m + h->count);
+    long *fail = (long *)(void *)((char *)&w->m + h->fail),
+         *n = (long *)(void *)((char *)&w->m + h->count);
     fc_error err;
     fc_code code = run(w, path, t, &err);
     const uint64_t good = w->digest;
@@ -266,8 +269,10 @@ static void sweep(world *w, const char *path, const char *name, task t, const ho
         for (*fail = 1;; ++*fail) {
             code = run(w, path, t, &err);
             T_OK(w->m.live == 0, "%s: %s %ld: %ld left", name, h->name, *fail, w->m.live);
-            T_OK(code == FC_OK ? w->digest == good : code == h->code && err.code == code && err.msg[0],
-                 "%s: %s %ld: %s: %s", name, h->name, *fail, fc_code_name(code), code ? err.msg : "another result");
+            T_OK(code == FC_OK ? w->digest == good
+                               : code == h->code && err.code == code && err.msg[0],
+                 "%s: %s %ld: %s: %s", name, h->name, *fail, fc_code_name(code),
+                 code ? err.msg : "another result");
             w->m.live = 0;
             if (*n < *fail) break;
         }
@@ -276,9 +281,12 @@ static void sweep(world *w, const char *path, const char *name, task t, const ho
 }
 
 int main(void) {
-    static const struct { const char *name; task run; } tasks[] = {
-        {"open", task_open}, {"race", task_race}, {"confident", task_confident}, {"plan", task_plan},
-        {"eval", task_eval}, {"generate", task_generate}, {"export", task_export}};
+    static const struct {
+        const char *name;
+        task run;
+    } tasks[] = {{"open", task_open},    {"race", task_race}, {"confident", task_confident},
+                 {"plan", task_plan},    {"eval", task_eval}, {"generate", task_generate},
+                 {"export", task_export}};
     world w;
     size_t size;
     char *data = t_read(DATA "llama_f16.gguf", &size);

@@ -1,5 +1,5 @@
-// Models, containers, tokenizers and plans from bytes in memory, plans and reports into memory: the same as
-// from and to files, while no file is opened at all.
+// Models, containers, tokenizers and plans from bytes in memory, plans and reports into memory: the
+// same as from and to files, while no file is opened at all.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 
@@ -198,7 +198,8 @@ static void test_plans(void) {
     fc_model *m = fc_model_open_memory(l.files, l.n, &desc, &err);
     fc_plan *p = m ? plan_of(m) : NULL;
     if (!T_OK(p != NULL, "%s", err.msg)) return;
-    T_OK(!fc_plan_save(p, "p.json", &err) && !fc_report_svg(p, "p.svg", &err) && !fc_report_csv(p, "p.csv", &err),
+    T_OK(!fc_plan_save(p, "p.json", &err) && !fc_report_svg(p, "p.svg", &err) &&
+             !fc_report_csv(p, "p.csv", &err),
          "%s", err.msg);
     T_OK(!fc_plan_save_memory(p, &plan, &err) && !fc_report_svg_memory(p, &svg, &err) &&
              !fc_report_csv_memory(p, &csv, &err),
@@ -211,7 +212,8 @@ static void test_plans(void) {
     T_OK(back && !fc_plan_save_memory(back, &again, &err) && again.length == plan.length &&
              !memcmp(again.bytes, plan.bytes, plan.length),
          "%s", err.msg);
-    T_OK(!strcmp(fc_plan_about(p)->model.name, "llama_f16.gguf"), "%s", fc_plan_about(p)->model.name);
+    T_OK(!strcmp(fc_plan_about(p)->model.name, "llama_f16.gguf"), "%s",
+         fc_plan_about(p)->model.name);
     for (size_t cut = 0; cut < plan.length - 2; cut += 37) {
         fc_plan *part = fc_plan_load_memory(plan.bytes, cut, &env, &err);
         T_OK(!part && err.code == FC_ERR_FORMAT, "%zu bytes of a plan: %s", cut, err.msg);
@@ -226,7 +228,8 @@ static void test_plans(void) {
     T_OK(fc_export(m, p, &export, &err) == FC_OK && w.outputs[3].whole, "%s", err.msg);
     fc_memory_file pruned = {"p.gguf", w.outputs[3].data, w.outputs[3].size};
     fc_model *small = fc_model_open_memory(&pruned, 1, NULL, &err);
-    T_OK(small && fc_model_config(small)->n_sublayers == fc_model_config(m)->n_sublayers - 2, "%s", err.msg);
+    T_OK(small && fc_model_config(small)->n_sublayers == fc_model_config(m)->n_sublayers - 2, "%s",
+         err.msg);
     fc_model_close(small);
     fc_plan_free(back);
     fc_plan_free(p);

@@ -1,6 +1,6 @@
-// Every public function called wrongly: NULL where something must be given, zero and huge numbers, values that no enum
-// has, tokens that contradict themselves, a world with holes. Each answers with an error that says what was expected, or with
-// nothing; none crashes, and `out` is safe to free.
+// Every public function called wrongly: NULL where something must be given, zero and huge numbers,
+// values that no enum has, tokens that contradict themselves, a world with holes. Each answers with
+// an error that says what was expected, or with nothing; none crashes, and `out` is safe to free.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
@@ -11,11 +11,14 @@ static fc_model *model;
 static fc_tokens good;
 
 static int refused(fc_code want, fc_code code, const char *words, const char *what) {
-    return T_OK(code == want && err.code == want && strstr(err.msg, words) && !strchr(err.msg, '\n'), "%s: %s, \"%s\" without \"%s\"", what,
-                fc_code_name(code), err.msg, words);
+    return T_OK(code == want && err.code == want && strstr(err.msg, words) &&
+                    !strchr(err.msg, '\n'),
+                "%s: %s, \"%s\" without \"%s\"", what, fc_code_name(code), err.msg, words);
 }
-#define REFUSED(wanted, call, words) (memset(&err, 0, sizeof err), refused(FC_ERR_##wanted, call, words, #call))
-#define NO_HANDLE(wanted, call, words) (memset(&err, 0, sizeof err), T_OK(!(call), "%s: no NULL", #call), refused(FC_ERR_##wanted, err.code, words, #call))
+#define REFUSED(wanted, call, words) (memset(&err, 0, sizeof err), refused(FC_ERR_##wanted, call, \
+    words, #call))
+#define NO_HANDLE(wanted, call, words) (memset(&err, 0, sizeof err), T_OK(!(call), "%s: no NULL", \
+    #call), refused(FC_ERR_##wanted, err.code, words, #call))
 
 static int sink(void *user, const float *rows, size_t n) {
     (void)user, (void)rows, (void)n;
@@ -62,14 +65,23 @@ static void test_names(void) {
     NAMES(fc_escape, FC_ESCAPE_COUNT);
     NAMES(fc_export_format, FC_EXPORT_COUNT);
     T_OK(!fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, NULL, 24) &&
-             !fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, name, 0), "no room for a name");
+             !fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, name, 0),
+         "no room for a name");
     T_OK(!strcmp(fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 3, name, 4), "ffn"), "cut: %s", name);
-    T_OK(strcmp(fc_candidate_name((fc_candidates)99, UINT32_MAX, name, sizeof name), "ffn.2147483647") == 0, "the longest name: %s", name);
-    T_OK(strcmp(fc_candidate_name(FC_CANDIDATES_BLOCKS, UINT32_MAX, name, sizeof name), "block.4294967295") == 0, "the longest name: %s", name);
-    T_OK(strstr(fc_build_info(), FINERCUT_VERSION) != NULL && strstr(fc_build_info(), fc_simd_name(fc_simd_best())) != NULL, "%s", fc_build_info());
-    snprintf(name, sizeof name, "%d.%d.%d", FINERCUT_VERSION_MAJOR, FINERCUT_VERSION_MINOR, FINERCUT_VERSION_PATCH);
+    T_OK(strcmp(fc_candidate_name((fc_candidates)99, UINT32_MAX, name, sizeof name),
+                "ffn.2147483647") == 0,
+         "the longest name: %s", name);
+    T_OK(strcmp(fc_candidate_name(FC_CANDIDATES_BLOCKS, UINT32_MAX, name, sizeof name),
+                "block.4294967295") == 0,
+         "the longest name: %s", name);
+    T_OK(strstr(fc_build_info(), FINERCUT_VERSION) != NULL &&
+             strstr(fc_build_info(), fc_simd_name(fc_simd_best())) != NULL,
+         "%s", fc_build_info());
+    snprintf(name, sizeof name, "%d.%d.%d", FINERCUT_VERSION_MAJOR, FINERCUT_VERSION_MINOR,
+             FINERCUT_VERSION_PATCH);
     T_OK(!strcmp(name, FINERCUT_VERSION) && fc_version() == FINERCUT_VERSION_NUMBER &&
-             fc_version() == 10000 * FINERCUT_VERSION_MAJOR + 100 * FINERCUT_VERSION_MINOR + FINERCUT_VERSION_PATCH,
+             fc_version() == 10000 * FINERCUT_VERSION_MAJOR + 100 * FINERCUT_VERSION_MINOR +
+                                 FINERCUT_VERSION_PATCH,
          "%s, %u", name, fc_version());
 }
 
@@ -82,17 +94,24 @@ static void test_files(void) {
     REFUSED(IO, fc_file_write("/nowhere/x", NULL, "x", 1, &err), "/nowhere/x");
     REFUSED(IO, fc_file_read("/nowhere/x", NULL, &text, &err), "/nowhere/x");
     T_OK(text.bytes == NULL && text.length == 0, "nothing was read");
-    T_OK(fc_file_read(NULL, NULL, NULL, NULL) == FC_ERR_ARGUMENT && fc_file_write(NULL, NULL, NULL, 0, NULL) == FC_ERR_ARGUMENT, "nowhere to tell");
+    T_OK(fc_file_read(NULL, NULL, NULL, NULL) == FC_ERR_ARGUMENT &&
+             fc_file_write(NULL, NULL, NULL, 0, NULL) == FC_ERR_ARGUMENT,
+         "nowhere to tell");
     fc_output *o = fc_output_open("/nowhere/x", FC_OUTPUT_ANY, NULL, &err);
     T_OK(!o && err.code == FC_ERR_IO, "/nowhere: %s", err.msg);
-    NO_HANDLE(ARGUMENT, fc_output_open(NULL, FC_OUTPUT_ANY, NULL, &err), "output: expected the path");
-    NO_HANDLE(ARGUMENT, fc_output_open("x", FC_OUTPUT_COUNT, NULL, &err), "output: expected the path");
+    NO_HANDLE(ARGUMENT, fc_output_open(NULL, FC_OUTPUT_ANY, NULL, &err),
+              "output: expected the path");
+    NO_HANDLE(ARGUMENT, fc_output_open("x", FC_OUTPUT_COUNT, NULL, &err),
+              "output: expected the path");
     REFUSED(ARGUMENT, fc_output_write(NULL, "x", 1, &err), "fc_output_write: expected an output");
     REFUSED(ARGUMENT, fc_output_commit(NULL, &err), "fc_output_commit: expected an output");
     fc_output_discard(NULL);
-    REFUSED(ARGUMENT, fc_output_check(NULL, FC_OUTPUT_PLAN, NULL, 0, NULL, &err), "output: expected a path");
-    REFUSED(ARGUMENT, fc_output_check("", FC_OUTPUT_PLAN, NULL, 0, NULL, &err), "output: expected a path");
-    REFUSED(ARGUMENT, fc_output_check("x", (fc_output_kind)-1, NULL, 0, NULL, &err), "an unknown kind");
+    REFUSED(ARGUMENT, fc_output_check(NULL, FC_OUTPUT_PLAN, NULL, 0, NULL, &err),
+            "output: expected a path");
+    REFUSED(ARGUMENT, fc_output_check("", FC_OUTPUT_PLAN, NULL, 0, NULL, &err),
+            "output: expected a path");
+    REFUSED(ARGUMENT, fc_output_check("x", (fc_output_kind)-1, NULL, 0, NULL, &err),
+            "an unknown kind");
     REFUSED(ARGUMENT, fc_output_check("x", FC_OUTPUT_PLAN, NULL, 1, NULL, &err), "fc_output_check");
     int there = 0;
     REFUSED(ARGUMENT, fc_file_there(NULL, NULL, &there, &err), "fc_file_there: expected a path");
@@ -157,14 +176,16 @@ static void test_world(void) {
     REFUSED(ARGUMENT, fc_file_write("y", &env, "x", 1, &err), "the fc_io in use cannot write");
     env.io.map = NULL;
     env.io.unmap = NULL;
-    T_OK(fc_file_read("x", &env, &text, &err) == FC_OK && text.length == 1, "files that are only read: %s", err.msg);
+    T_OK(fc_file_read("x", &env, &text, &err) == FC_OK && text.length == 1,
+         "files that are only read: %s", err.msg);
     fc_text_free(&text);
     T_OK(files.live == 0, "%ld left open", files.live);
 
     fc_model_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.env.par.n_threads = 100000;
-    NO_HANDLE(ARGUMENT, fc_model_open("examples/demo", &desc, &err), "threads: expected 1 to 1024, got 100000");
+    NO_HANDLE(ARGUMENT, fc_model_open("examples/demo", &desc, &err),
+              "threads: expected 1 to 1024, got 100000");
     memset(&desc, 0, sizeof desc);
     desc.memory_limit = 1;
     fc_model *m = fc_model_open("examples/demo", &desc, &err);
@@ -178,15 +199,23 @@ static void test_containers(void) {
     NO_HANDLE(ARGUMENT, fc_container_open(NULL, NULL, &err), "fc_container_open: expected a path");
     NO_HANDLE(IO, fc_container_open("/nowhere", NULL, &err), "/nowhere");
     fc_container_close(NULL);
-    T_OK(fc_container_kind(NULL)[0] == 0 && fc_container_bytes(NULL) == 0 && fc_container_tensor_count(NULL) == 0 &&
-             !fc_container_tensor(NULL, 0) && !fc_container_find(NULL, "x") && fc_container_metadata_count(NULL) == 0 &&
-             !fc_container_metadata_key(NULL, 0), "no container");
-    T_OK(fc_container_metadata_text(NULL, 0, text, sizeof text) == 0 && text[0] == 0, "no container has no text");
+    T_OK(fc_container_kind(NULL)[0] == 0 && fc_container_bytes(NULL) == 0 &&
+             fc_container_tensor_count(NULL) == 0 && !fc_container_tensor(NULL, 0) &&
+             !fc_container_find(NULL, "x") && fc_container_metadata_count(NULL) == 0 &&
+             !fc_container_metadata_key(NULL, 0),
+         "no container");
+    T_OK(fc_container_metadata_text(NULL, 0, text, sizeof text) == 0 && text[0] == 0,
+         "no container has no text");
     const fc_container *c = fc_model_container(model);
-    T_OK(!fc_container_tensor(c, SIZE_MAX) && !fc_container_tensor(c, fc_container_tensor_count(c)) && !fc_container_find(c, NULL) &&
-             !fc_container_find(c, ""), "tensors that are not there");
-    T_OK(!fc_container_metadata_key(c, SIZE_MAX) && fc_container_metadata_text(c, SIZE_MAX, text, sizeof text) == 0, "metadata that is not there");
-    T_OK(fc_container_metadata_text(c, 0, NULL, 100) == fc_container_metadata_text(c, 0, text, 0), "no room for the text");
+    T_OK(!fc_container_tensor(c, SIZE_MAX) &&
+             !fc_container_tensor(c, fc_container_tensor_count(c)) && !fc_container_find(c, NULL) &&
+             !fc_container_find(c, ""),
+         "tensors that are not there");
+    T_OK(!fc_container_metadata_key(c, SIZE_MAX) &&
+             fc_container_metadata_text(c, SIZE_MAX, text, sizeof text) == 0,
+         "metadata that is not there");
+    T_OK(fc_container_metadata_text(c, 0, NULL, 100) == fc_container_metadata_text(c, 0, text, 0),
+         "no room for the text");
 }
 
 static void test_tokenizers(void) {
@@ -198,17 +227,21 @@ static void test_tokenizers(void) {
     NO_HANDLE(ARGUMENT, fc_tokenizer_open(NULL, NULL, &err), "fc_tokenizer_open: expected a path");
     NO_HANDLE(ARGUMENT, fc_model_tokenizer(NULL, &err), "fc_model_tokenizer");
     fc_tokenizer_close(NULL);
-    T_OK(fc_tokenizer_vocab_size(NULL) == 0 && fc_tokenizer_description(NULL)[0] == 0, "no tokenizer");
-    REFUSED(ARGUMENT, fc_tokenize(NULL, "x", 1, 0, &out, &err), "fc_tokenize: expected a tokenizer");
+    T_OK(fc_tokenizer_vocab_size(NULL) == 0 && fc_tokenizer_description(NULL)[0] == 0,
+         "no tokenizer");
+    REFUSED(ARGUMENT, fc_tokenize(NULL, "x", 1, 0, &out, &err),
+            "fc_tokenize: expected a tokenizer");
     REFUSED(ARGUMENT, fc_tokenize(t, NULL, 1, 0, &out, &err), "fc_tokenize");
     REFUSED(ARGUMENT, fc_tokenize(t, "x", 1, 0, NULL, &err), "fc_tokenize");
     REFUSED(ARGUMENT, fc_tokenize(t, "x", 1, 8, &out, &err), "unknown flags 8");
-    T_OK(fc_tokenize(t, NULL, 0, 0, &out, &err) == FC_OK && out.n_sequences == 1, "no text is a text: %s", err.msg);
+    T_OK(fc_tokenize(t, NULL, 0, 0, &out, &err) == FC_OK && out.n_sequences == 1,
+         "no text is a text: %s", err.msg);
     fc_tokens_free(&out);
     REFUSED(ARGUMENT, fc_detokenize(NULL, ids, 1, &text, &err), "fc_detokenize");
     REFUSED(ARGUMENT, fc_detokenize(t, NULL, 1, &text, &err), "fc_detokenize");
     REFUSED(ARGUMENT, fc_detokenize(t, ids, 1, NULL, &err), "fc_detokenize");
-    T_OK(fc_detokenize(t, ids, 1, &text, &err) == FC_OK && text.length == 0, "an id without a token adds nothing");
+    T_OK(fc_detokenize(t, ids, 1, &text, &err) == FC_OK && text.length == 0,
+         "an id without a token adds nothing");
     fc_text_free(&text);
     REFUSED(ARGUMENT, fc_calibration_cut(NULL, "x", 1, 1, 1, &out, &err), "fc_calibration_cut");
     REFUSED(ARGUMENT, fc_calibration_cut(t, NULL, 1, 1, 1, &out, &err), "fc_calibration_cut");
@@ -216,7 +249,9 @@ static void test_tokenizers(void) {
     REFUSED(ARGUMENT, fc_calibration_cut(t, "x", 1, 0, 1, &out, &err), "samples");
     REFUSED(ARGUMENT, fc_calibration_cut(t, "x", 1, 1, 0, &out, &err), "length");
     REFUSED(ARGUMENT, fc_calibration_cut(t, "\n\r\n", 3, 1, 1, &out, &err), "text");
-    T_OK(fc_calibration_cut(t, "some words", 10, UINT32_MAX, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1, "one short sequence: %s", err.msg);
+    T_OK(fc_calibration_cut(t, "some words", 10, UINT32_MAX, UINT32_MAX, &out, &err) == FC_OK &&
+             out.n_sequences == 1,
+         "one short sequence: %s", err.msg);
     fc_tokens_free(&out);
     REFUSED(ARGUMENT, fc_tokens_parse_json(NULL, 1, NULL, &out, &err), "fc_tokens_parse_json");
     REFUSED(ARGUMENT, fc_tokens_parse_json("[[1]]", 5, NULL, NULL, &err), "fc_tokens_parse_json");
@@ -231,22 +266,31 @@ static void test_tokens(void) {
     const struct {
         fc_tokens tokens;
         const char *words;
-    } cases[] = {{tokens_of(NULL, starts, 1), "at least one sequence"}, {tokens_of(ids, NULL, 1), "at least one sequence"},
-                 {tokens_of(ids, starts, 0), "at least one sequence"},  {tokens_of(ids, back, 2), "end after its start"},
-                 {tokens_of(ids, none, 1), "at least 1 token"},         {tokens_of(wild, two, 1), "expected an id below"}};
+    } cases[] = {{tokens_of(NULL, starts, 1), "at least one sequence"},
+                 {tokens_of(ids, NULL, 1), "at least one sequence"},
+                 {tokens_of(ids, starts, 0), "at least one sequence"},
+                 {tokens_of(ids, back, 2), "end after its start"},
+                 {tokens_of(ids, none, 1), "at least 1 token"},
+                 {tokens_of(wild, two, 1), "expected an id below"}};
     fc_perplexity perplexity;
     fc_prune_desc desc;
     fc_tokens out;
     memset(&desc, 0, sizeof desc);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         desc.calibration = &cases[i].tokens;
-        REFUSED(ARGUMENT, fc_eval_perplexity(model, &cases[i].tokens, NULL, NULL, &perplexity, &err), cases[i].words);
-        REFUSED(ARGUMENT, fc_logits(model, &cases[i].tokens, NULL, NULL, sink, NULL, &err), cases[i].words);
+        REFUSED(ARGUMENT,
+                fc_eval_perplexity(model, &cases[i].tokens, NULL, NULL, &perplexity, &err),
+                cases[i].words);
+        REFUSED(ARGUMENT, fc_logits(model, &cases[i].tokens, NULL, NULL, sink, NULL, &err),
+                cases[i].words);
         NO_HANDLE(ARGUMENT, fc_prune(model, &desc, &err), cases[i].words);
     }
-    REFUSED(ARGUMENT, fc_eval_perplexity(model, NULL, NULL, NULL, &perplexity, &err), "at least one sequence");
-    REFUSED(ARGUMENT, fc_eval_perplexity(NULL, &good, NULL, NULL, &perplexity, &err), "fc_eval_perplexity");
-    REFUSED(ARGUMENT, fc_eval_perplexity(model, &good, NULL, NULL, NULL, &err), "fc_eval_perplexity");
+    REFUSED(ARGUMENT, fc_eval_perplexity(model, NULL, NULL, NULL, &perplexity, &err),
+            "at least one sequence");
+    REFUSED(ARGUMENT, fc_eval_perplexity(NULL, &good, NULL, NULL, &perplexity, &err),
+            "fc_eval_perplexity");
+    REFUSED(ARGUMENT, fc_eval_perplexity(model, &good, NULL, NULL, NULL, &err),
+            "fc_eval_perplexity");
     REFUSED(ARGUMENT, fc_logits(NULL, &good, NULL, NULL, sink, NULL, &err), "fc_logits");
     REFUSED(ARGUMENT, fc_logits(model, &good, NULL, NULL, NULL, NULL, &err), "fc_logits");
     REFUSED(ARGUMENT, fc_tokens_windows(NULL, 4, &out, &err), "fc_tokens_windows");
@@ -254,7 +298,8 @@ static void test_tokens(void) {
     REFUSED(ARGUMENT, fc_tokens_windows(&good, 4, NULL, &err), "fc_tokens_windows");
     REFUSED(ARGUMENT, fc_tokens_windows(&good, 0, &out, &err), "length");
     REFUSED(ARGUMENT, fc_tokens_windows(&cases[4].tokens, 1, &out, &err), "at least one token");
-    T_OK(fc_tokens_windows(&good, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1, "one window: %s", err.msg);
+    T_OK(fc_tokens_windows(&good, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1,
+         "one window: %s", err.msg);
     fc_tokens_free(&out);
 }
 
@@ -263,10 +308,13 @@ static void test_models(void) {
     NO_HANDLE(IO, fc_model_open("/nowhere", NULL, &err), "/nowhere");
     T_OK(!fc_model_open(NULL, NULL, NULL), "nowhere to tell");
     fc_model_close(NULL);
-    T_OK(!fc_model_config(NULL) && !fc_model_container(NULL) && fc_model_fingerprint(NULL)[0] == 0 && fc_model_content(NULL)[0] == 0 && fc_model_sublayer_parameters(NULL, 0, FC_KIND_FFN) == 0,
+    T_OK(!fc_model_config(NULL) && !fc_model_container(NULL) &&
+             fc_model_fingerprint(NULL)[0] == 0 && fc_model_content(NULL)[0] == 0 &&
+             fc_model_sublayer_parameters(NULL, 0, FC_KIND_FFN) == 0,
          "no model");
     T_OK(fc_model_sublayer_parameters(model, UINT32_MAX, FC_KIND_FFN) == 0 &&
-             fc_model_sublayer_parameters(model, 0, (fc_kind)2) == 0, "a sublayer that is not there");
+             fc_model_sublayer_parameters(model, 0, (fc_kind)2) == 0,
+         "a sublayer that is not there");
 }
 
 static void test_prune(void) {
@@ -279,10 +327,12 @@ static void test_prune(void) {
     NO_HANDLE(ARGUMENT, fc_prune(NULL, &desc, &err), "expected a model and a description");
     T_OK(!fc_prune(NULL, NULL, NULL), "nowhere to tell");
     REFUSED(ARGUMENT, fc_prune_count(NULL, &desc, &n, &err), "fc_prune_count");
-    T_OK(fc_prune_count(model, NULL, &n, &err) == FC_OK && n == 2 * fc_model_config(model)->n_blocks - 1,
+    T_OK(fc_prune_count(model, NULL, &n, &err) == FC_OK &&
+             n == 2 * fc_model_config(model)->n_blocks - 1,
          "all but one by default: %u, %s", n, err.msg);
     REFUSED(ARGUMENT, fc_prune_count(model, &desc, NULL, &err), "fc_prune_count");
-#define WRONG(field, value, words) bad = desc, bad.field = value, NO_HANDLE(ARGUMENT, fc_prune(model, &bad, &err), words)
+#define WRONG(field, value, words)                                                                 \
+ bad = desc, bad.field = value, NO_HANDLE(ARGUMENT, fc_prune(model, &bad, &err), words)
     WRONG(calibration, NULL, "at least one sequence");
     WRONG(metric, (fc_metric)99, "metric");
     WRONG(candidates, (fc_candidates)-1, "candidates");
@@ -298,7 +348,8 @@ static void test_prune(void) {
     REFUSED(ARGUMENT, fc_prune_file(NULL, "x", NULL, "y", NULL, &err), "fc_prune_file");
     REFUSED(ARGUMENT, fc_prune_file("x", NULL, NULL, "y", NULL, &err), "fc_prune_file");
     REFUSED(ARGUMENT, fc_prune_file("x", "y", NULL, NULL, NULL, &err), "fc_prune_file");
-    T_OK(fc_prune_file("/nowhere", "y", NULL, "/nowhere/plan.json", NULL, NULL) != FC_OK, "nowhere to tell");
+    T_OK(fc_prune_file("/nowhere", "y", NULL, "/nowhere/plan.json", NULL, NULL) != FC_OK,
+         "nowhere to tell");
 }
 
 static void test_plans(void) {
@@ -312,7 +363,9 @@ static void test_plans(void) {
     fc_plan *p = fc_prune(model, &desc, &err);
     if (!T_OK(p != NULL, "a plan: %s", err.msg)) return;
     fc_plan_free(NULL);
-    T_OK(!fc_plan_about(NULL) && !fc_plan_step(NULL, 0) && !fc_plan_step(p, 1) && !fc_plan_step(p, SIZE_MAX), "steps that are not there");
+    T_OK(!fc_plan_about(NULL) && !fc_plan_step(NULL, 0) && !fc_plan_step(p, 1) &&
+             !fc_plan_step(p, SIZE_MAX),
+         "steps that are not there");
     NO_HANDLE(ARGUMENT, fc_plan_load(NULL, NULL, &err), "expected a path");
     NO_HANDLE(IO, fc_plan_load("/nowhere", NULL, &err), "/nowhere");
     REFUSED(ARGUMENT, fc_plan_save(NULL, "x", &err), "expected a plan");
@@ -341,9 +394,11 @@ static void test_plans(void) {
     REFUSED(IO, fc_export(model, p, &export_desc, &err), "/nowhere");
     export_desc.steps = 0;
     export_desc.type = (fc_dtype)999;
-    T_OK(fc_export(model, p, &export_desc, &err) != FC_OK && err.msg[0], "a type that is not there: %s", err.msg);
+    T_OK(fc_export(model, p, &export_desc, &err) != FC_OK && err.msg[0],
+         "a type that is not there: %s", err.msg);
     fc_text text;
-    NO_HANDLE(ARGUMENT, fc_plan_load_memory(NULL, 1, NULL, &err), "fc_plan_load_memory: expected data");
+    NO_HANDLE(ARGUMENT, fc_plan_load_memory(NULL, 1, NULL, &err),
+              "fc_plan_load_memory: expected data");
     NO_HANDLE(FORMAT, fc_plan_load_memory(NULL, 0, NULL, &err), "");
     NO_HANDLE(LIMIT, fc_plan_load_memory("{}", SIZE_MAX, NULL, &err), "at most");
     REFUSED(ARGUMENT, fc_plan_save_memory(NULL, &text, &err), "expected a plan");
@@ -366,12 +421,17 @@ static void test_memory(void) {
         const fc_memory_file *f = cases[i].files;
         const size_t n = cases[i].n;
         NO_HANDLE(ARGUMENT, fc_model_open_memory(f, n, NULL, &err), "expected files with names");
-        NO_HANDLE(ARGUMENT, fc_container_open_memory(f, n, NULL, &err), "expected files with names");
-        NO_HANDLE(ARGUMENT, fc_tokenizer_open_memory(f, n, NULL, &err), "expected files with names");
+        NO_HANDLE(ARGUMENT, fc_container_open_memory(f, n, NULL, &err),
+                  "expected files with names");
+        NO_HANDLE(ARGUMENT, fc_tokenizer_open_memory(f, n, NULL, &err),
+                  "expected files with names");
     }
-    T_OK(!fc_model_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s", err.msg);
-    T_OK(!fc_container_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s", err.msg);
-    T_OK(!fc_tokenizer_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s", err.msg);
+    T_OK(!fc_model_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s",
+         err.msg);
+    T_OK(!fc_container_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s",
+         err.msg);
+    T_OK(!fc_tokenizer_open_memory(&empty, 1, NULL, &err) && err.code && err.msg[0], "empty: %s",
+         err.msg);
 }
 
 static void test_generation(void) {
@@ -386,7 +446,8 @@ static void test_generation(void) {
     NO_HANDLE(ARGUMENT, fc_generator_open(model, NULL, UINT32_MAX, &err), "positions");
     fc_generator_close(NULL);
     fc_generator_rewind(NULL, 0);
-    T_OK(!fc_generator_tokens(NULL, &n) && n == 0 && !fc_generator_tokens(NULL, NULL), "no generator");
+    T_OK(!fc_generator_tokens(NULL, &n) && n == 0 && !fc_generator_tokens(NULL, NULL),
+         "no generator");
     NO_HANDLE(ARGUMENT, fc_generator_logits(NULL, &err), "fc_generator_logits");
     fc_generator *g = fc_generator_open(model, NULL, 4, &err);
     if (T_OK(g != NULL, "a generator: %s", err.msg)) {
@@ -412,13 +473,28 @@ static void test_generation(void) {
     REFUSED(ARGUMENT, fc_generate(NULL, "x", 1, NULL, &out, &err), "fc_generate");
     REFUSED(ARGUMENT, fc_generate(model, NULL, 1, NULL, &out, &err), "fc_generate");
     REFUSED(ARGUMENT, fc_generate(model, "x", 1, NULL, NULL, &err), "fc_generate");
-    REFUSED(ARGUMENT, fc_speed_prompt(NULL, &(fc_speed_desc){.tokens = 1, .repeat = 1}, &speed, &err), "fc_speed_prompt");
-    REFUSED(ARGUMENT, fc_speed_prompt(model, &(fc_speed_desc){.tokens = 1, .repeat = 1}, NULL, &err), "fc_speed_prompt");
+    REFUSED(ARGUMENT,
+            fc_speed_prompt(NULL, &(fc_speed_desc){.tokens = 1, .repeat = 1}, &speed, &err),
+            "fc_speed_prompt");
+    REFUSED(ARGUMENT,
+            fc_speed_prompt(model, &(fc_speed_desc){.tokens = 1, .repeat = 1}, NULL, &err),
+            "fc_speed_prompt");
     REFUSED(ARGUMENT, fc_speed_prompt(NULL, NULL, &speed, &err), "fc_speed_prompt");
-    REFUSED(LIMIT, fc_speed_prompt(model, &(fc_speed_desc){.tokens = UINT32_MAX, .sequences = UINT32_MAX, .repeat = 1}, &speed, &err), "at most");
-    REFUSED(ARGUMENT, fc_speed_generate(NULL, &(fc_speed_desc){.tokens = 1, .repeat = 1}, &speed, &err), "fc_speed_generate");
-    REFUSED(ARGUMENT, fc_speed_generate(model, &(fc_speed_desc){.tokens = 1, .repeat = 1}, NULL, &err), "fc_speed_generate");
-    REFUSED(ARGUMENT, fc_speed_generate(model, &(fc_speed_desc){.tokens = UINT32_MAX, .repeat = 1}, &speed, &err), "tokens");
+    REFUSED(LIMIT,
+            fc_speed_prompt(
+                model, &(fc_speed_desc){.tokens = UINT32_MAX, .sequences = UINT32_MAX, .repeat = 1},
+                &speed, &err),
+            "at most");
+    REFUSED(ARGUMENT,
+            fc_speed_generate(NULL, &(fc_speed_desc){.tokens = 1, .repeat = 1}, &speed, &err),
+            "fc_speed_generate");
+    REFUSED(ARGUMENT,
+            fc_speed_generate(model, &(fc_speed_desc){.tokens = 1, .repeat = 1}, NULL, &err),
+            "fc_speed_generate");
+    REFUSED(
+        ARGUMENT,
+        fc_speed_generate(model, &(fc_speed_desc){.tokens = UINT32_MAX, .repeat = 1}, &speed, &err),
+        "tokens");
 }
 
 static void test_kernels(void) {
@@ -427,29 +503,89 @@ static void test_kernels(void) {
     fc_env env;
     memset(x, 0, sizeof x);
     memset(&env, 0, sizeof env);
-    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "fc_matmul");
-    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "fc_matmul");
-    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .type = FC_DTYPE_F32}, NULL, &err), "fc_matmul");
-    REFUSED(UNSUPPORTED, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = (fc_dtype)999}, NULL, &err), "unknown");
-    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 33, .x = x, .w = x, .y = y, .type = FC_DTYPE_Q8_0}, NULL, &err), "multiple of 32");
-    REFUSED(LIMIT, fc_matmul(&(fc_product){.m = SIZE_MAX, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "below 2^30");
-    REFUSED(LIMIT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = SIZE_MAX, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "below 2^30");
-    REFUSED(LIMIT, fc_matmul(&(fc_product){.m = 1, .n = SIZE_MAX, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, NULL, &err), "below 2^30");
+    REFUSED(ARGUMENT,
+            fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .y = y, .type = FC_DTYPE_F32},
+                      NULL, &err),
+            "fc_matmul");
+    REFUSED(ARGUMENT,
+            fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .y = y, .type = FC_DTYPE_F32},
+                      NULL, &err),
+            "fc_matmul");
+    REFUSED(ARGUMENT,
+            fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .type = FC_DTYPE_F32},
+                      NULL, &err),
+            "fc_matmul");
+    REFUSED(
+        UNSUPPORTED,
+        fc_matmul(
+            &(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = (fc_dtype)999},
+            NULL, &err),
+        "unknown");
+    REFUSED(
+        ARGUMENT,
+        fc_matmul(
+            &(fc_product){.m = 1, .n = 1, .k = 33, .x = x, .w = x, .y = y, .type = FC_DTYPE_Q8_0},
+            NULL, &err),
+        "multiple of 32");
+    REFUSED(LIMIT,
+            fc_matmul(
+                &(fc_product){
+                    .m = SIZE_MAX, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32},
+                NULL, &err),
+            "below 2^30");
+    REFUSED(LIMIT,
+            fc_matmul(
+                &(fc_product){
+                    .m = 1, .n = 1, .k = SIZE_MAX, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32},
+                NULL, &err),
+            "below 2^30");
+    REFUSED(LIMIT,
+            fc_matmul(
+                &(fc_product){
+                    .m = 1, .n = SIZE_MAX, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32},
+                NULL, &err),
+            "below 2^30");
     env.par.n_threads = 5000;
-    REFUSED(ARGUMENT, fc_matmul(&(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32}, &env, &err), "threads");
+    REFUSED(ARGUMENT,
+            fc_matmul(
+                &(fc_product){.m = 1, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32},
+                &env, &err),
+            "threads");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, NULL, 0, 1, y, &err), "fc_decode");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, x, 0, 1, NULL, &err), "fc_decode");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_Q4_K, x, 32, 256, y, &err), "multiples of 256");
     REFUSED(UNSUPPORTED, fc_decode(FC_DTYPE_IQ1_S, x, 0, 256, y, &err), "IQ1_S");
     REFUSED(ARGUMENT, fc_peak(FC_COMPUTE_F32, NULL, NULL, &err), "fc_peak");
-    REFUSED(ARGUMENT, fc_speed_matmul(NULL, &(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "fc_speed_matmul");
-    REFUSED(ARGUMENT, fc_speed_matmul(model, &(fc_product){.m = 1, .n = 1, .k = 1, .w = NULL, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "fc_speed_matmul");
-    REFUSED(ARGUMENT, fc_speed_matmul(model, &(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, NULL, &err), "fc_speed_matmul");
-    REFUSED(ARGUMENT, fc_speed_matmul(model, &(fc_product){.m = 0, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "above 0");
-    REFUSED(LIMIT, fc_speed_matmul(model, &(fc_product){.m = SIZE_MAX, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32}, &(fc_speed_desc){.repeat = 1}, &speed, &err), "below 2^30");
+    REFUSED(ARGUMENT,
+            fc_speed_matmul(NULL,
+                            &(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32},
+                            &(fc_speed_desc){.repeat = 1}, &speed, &err),
+            "fc_speed_matmul");
+    REFUSED(ARGUMENT,
+            fc_speed_matmul(model,
+                            &(fc_product){.m = 1, .n = 1, .k = 1, .w = NULL, .type = FC_DTYPE_F32},
+                            &(fc_speed_desc){.repeat = 1}, &speed, &err),
+            "fc_speed_matmul");
+    REFUSED(ARGUMENT,
+            fc_speed_matmul(model,
+                            &(fc_product){.m = 1, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32},
+                            &(fc_speed_desc){.repeat = 1}, NULL, &err),
+            "fc_speed_matmul");
+    REFUSED(ARGUMENT,
+            fc_speed_matmul(model,
+                            &(fc_product){.m = 0, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32},
+                            &(fc_speed_desc){.repeat = 1}, &speed, &err),
+            "above 0");
+    REFUSED(LIMIT,
+            fc_speed_matmul(
+                model, &(fc_product){.m = SIZE_MAX, .n = 1, .k = 1, .w = x, .type = FC_DTYPE_F32},
+                &(fc_speed_desc){.repeat = 1}, &speed, &err),
+            "below 2^30");
     for (int metric = -1; metric <= FC_METRIC_COUNT; metric++)
-        T_OK(isnan(fc_distance((fc_metric)metric, NULL, x, 0, 8, FC_SIMD_AUTO)) && isnan(fc_distance((fc_metric)metric, x, NULL, 0, 8, FC_SIMD_AUTO)) &&
-                 isnan(fc_distance((fc_metric)metric, x, y, 8, 8, FC_SIMD_AUTO)) && isnan(fc_distance((fc_metric)metric, x, y, 0, 0, FC_SIMD_AUTO)),
+        T_OK(isnan(fc_distance((fc_metric)metric, NULL, x, 0, 8, FC_SIMD_AUTO)) &&
+                 isnan(fc_distance((fc_metric)metric, x, NULL, 0, 8, FC_SIMD_AUTO)) &&
+                 isnan(fc_distance((fc_metric)metric, x, y, 8, 8, FC_SIMD_AUTO)) &&
+                 isnan(fc_distance((fc_metric)metric, x, y, 0, 0, FC_SIMD_AUTO)),
              "metric %d of nothing is no number", metric);
 }
 

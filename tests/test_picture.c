@@ -50,8 +50,10 @@ static int xml_good(const char *text, size_t size) {
     const char *p = text;
     for (size_t i = 0; i < size; i++)
         if ((unsigned char)text[i] < 0x20 && text[i] != '\n') return 0;
-    for (size_t i = 0, n; i < size; i += n)
-        if ((n = fci_utf8_length(text + i, size - i)) == 0) return 0;
+    for (size_t i = 0, n; i < size; i += n) {
+        n = fci_utf8_length(text + i, size - i);
+        if (n == 0) return 0;
+    }
     while (*p) {
         const char *name;
         size_t n;
