@@ -5,84 +5,18 @@
 #include "random_plan.h"
 #include "t.h"
 
-/* A world whose memory and disk end where a test says. Files are kept in `text`. */
-typedef struct world {
-    memory memory;
-    int write_error, commit_error;
-    int created, committed, discarded;
-    char *text;
-    size_t n;
-} world;
-
-static int world_create(void *user, const char *path, void **file) {
-    world *w = (world *)user;
-    (void)path;
-    w->created++;
-    w->n = 0;
-    *file = w;
-    return 0;
-}
-
-static int world_write(void *user, void *file, const void *data, size_t length) {
-    world *w = (world *)user;
-    (void)file;
-    if (w->write_error) return w->write_error;
-    w->text = (char *)realloc(w->text, w->n + length + 1);
-    memcpy(w->text + w->n, data, length);
-    w->n += length;
-    w->text[w->n] = 0;
-    return 0;
-}
-
-static int world_commit(void *user, void *file) {
-    (void)file;
-    ((world *)user)->committed++;
-    return ((world *)user)->commit_error;
-}
-
-static void world_discard(void *user, void *file) {
-    (void)file;
-    ((world *)user)->discarded++;
-}
-
-static int world_open(void *user, const char *path, void **file, uint64_t *size) {
-    (void)path;
-    *file = user;
-    *size = ((world *)user)->n;
-    return 0;
-}
-
-static int world_read_at(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
-    (void)file;
-    memcpy(buffer, ((world *)user)->text + offset, length);
-    return 0;
-}
-
-static void world_close(void *user, void *file) {
-    (void)user;
-    (void)file;
-}
-
-static fc_env world_env(world *w) {
-    memset(w, 0, sizeof *w);
-    fc_env env = memory_env(&w->memory);
-    env.io.map = NULL;
-    env.io.unmap = NULL;
-    env.io.open = world_open;
-    env.io.read_at = world_read_at;
-    env.io.close = world_close;
-    env.io.create = world_create;
-    env.io.write = world_write;
-    env.io.commit = world_commit;
-    env.io.discard = world_discard;
-    env.io.user = w;
+/* Files are written to memory, too. */
+static fc_env world_env(memory *m) {
+    memset(m, 0, sizeof *m);
+    fc_env env = memory_env(m);
+    memory_writable(&env);
     return env;
 }
 
 /* Only that many allocations from now on; negative: no limit. */
-static void allow(world *w, long allocations) {
-    w->memory.fail_alloc = allocations < 0 ? 0 : w->memory.allocs + allocations + 1;
-    w->memory.fail_always = 1;
+static void allow(memory *m, long allocations) {
+    m->fail_alloc = allocations < 0 ? 0 : m->allocs + allocations + 1;
+    m->fail_always = 1;
 }
 
 static int same_real(double a, double b) {
@@ -133,32 +67,29 @@ static void test_round_trip(void) {
     static const size_t steps[] = {0, 1, 7, 1000};
     for (int kind = 0; kind < FC_CANDIDATES_COUNT; kind++)
         for (int i = 0; i < 4; i++) {
-            world w;
-            fc_env env = world_env(&w);
+            memory m;
+            fc_env env = world_env(&m);
             fc_error err;
             uint32_t first = i % 2 ? 3 : 0;
             fc_plan *p = make_plan(&env, (fc_candidates)kind, 9, first, steps[i], 1), *q, *r;
-            T_OK(fc_plan_save(p, "p", &err) == FC_OK && w.committed == 1, "save: %s", err.msg);
+            const memory_output *one = &m.outputs[0], *two = &m.outputs[1];
+            T_OK(fc_plan_save(p, "p", &err) == FC_OK && one->whole, "save: %s", err.msg);
             q = fc_plan_load("p", &env, &err);
             if (!T_OK(q != NULL, "load: %s", err.msg)) continue;
             T_OK(same_plan(p, q, p->info.n_steps), "%s, %d steps: not the same",
                  fc_candidates_name((fc_candidates)kind), (int)steps[i]);
-            char *text = (char *)malloc(w.n + 1);
-            size_t n = w.n;
-            memcpy(text, w.text, n);
-            fc_plan_save(q, "p", &err);
-            T_OK(n == w.n && memcmp(text, w.text, n) == 0,
+            fc_plan_save(q, "q", &err);
+            T_OK(two->whole && one->size == two->size && !memcmp(one->data, two->data, one->size),
                  "a plan that was read is written differently");
             q->info.n_steps = p->info.n_steps / 2; /* a prefix of a plan is a plan */
-            fc_plan_save(q, "p", &err);
-            r = fc_plan_load("p", &env, &err);
+            fc_plan_save(q, "r", &err);
+            r = fc_plan_load("r", &env, &err);
             T_OK(r && same_plan(p, r, q->info.n_steps), "prefix: %s", err.msg);
-            free(text);
             fc_plan_free(p);
             fc_plan_free(q);
             fc_plan_free(r);
-            T_OK(w.memory.live == 0, "%ld blocks leaked", w.memory.live);
-            free(w.text);
+            memory_forget(&m);
+            T_OK(m.live == 0, "%ld blocks leaked", m.live);
         }
 }
 
@@ -522,8 +453,8 @@ static void test_damage(void) {
 }
 
 static void test_disk(void) {
-    world w;
-    fc_env env = world_env(&w);
+    memory m;
+    fc_env env = world_env(&m);
     fc_error err;
     fc_plan *p = make_plan(NULL, FC_CANDIDATES_SUBLAYERS, 3, 0, 2, 0), *q;
     T_OK(fc_plan_save(p, "no/such/directory/plan.json", &err) == FC_ERR_IO &&
@@ -542,17 +473,15 @@ static void test_disk(void) {
              fc_report_svg(p, NULL, &err) == FC_ERR_ARGUMENT,
          "NULL");
     q = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 3, 0, 2, 0);
-    w.write_error = ENOSPC;
-    T_OK(fc_plan_save(q, "p", &err) == FC_ERR_IO && w.created == 1 && w.discarded == 1 &&
-             w.committed == 0,
+    const long live = m.live;
+    m.fail_write = 2; /* the first creates the file */
+    T_OK(fc_plan_save(q, "p", &err) == FC_ERR_IO && m.writes == 2 && m.live == live,
          "a full disk: %s", err.msg);
-    w.write_error = 0;
-    w.commit_error = EIO;
-    T_OK(fc_report_svg(q, "p", &err) == FC_ERR_IO && w.committed == 1, "a failing rename: %s",
-         err.msg);
+    m.fail_write = 5;
+    T_OK(fc_report_svg(q, "p", &err) == FC_ERR_IO && m.writes == 5 && m.live == live,
+         "a failing rename: %s", err.msg);
     fc_plan_free(p);
     fc_plan_free(q);
-    free(w.text);
 }
 
 /* A real file; what cannot be written leaves nothing beside it. */
@@ -579,40 +508,42 @@ static void test_file(void) {
 
 /* The n'th allocation fails, for every n: an error, nothing written, nothing leaked. */
 static void test_memory(void) {
-    world w;
-    fc_env env = world_env(&w);
+    memory m;
+    fc_env env = world_env(&m);
     fc_error err;
     fc_plan *p = make_plan(&env, FC_CANDIDATES_SUBLAYERS, 12, 0, 20, 1), *q = NULL;
-    long start = w.memory.live, n;
+    long n;
     fc_plan_save(p, "p", &err);
+    long start = m.live;
     for (n = 0; n < 10000; n++) {
-        allow(&w, n);
+        allow(&m, n);
         q = fc_plan_load("p", &env, &err);
         if (q) break;
-        if (!T_OK(err.code == FC_ERR_MEMORY && w.memory.live == start,
-                  "load, allocation %ld: %s, %ld live", n, err.msg, w.memory.live - start))
+        if (!T_OK(err.code == FC_ERR_MEMORY && m.live == start,
+                  "load, allocation %ld: %s, %ld live", n, err.msg, m.live - start))
             break;
     }
     T_OK(n > 4 && q, "%ld allocations of a load", n);
     fc_plan_free(q);
     for (int what = 0; what < 3; what++) {
-        w.created = 0;
+        const long writes = m.writes;
         for (n = 0; n < 10000; n++) {
-            allow(&w, n);
-            fc_code code = what == 0   ? fc_plan_save(p, "p", &err)
-                           : what == 1 ? fc_report_svg(p, "p", &err)
-                                       : fc_report_csv(p, "p", &err);
+            allow(&m, n);
+            fc_code code = what == 0   ? fc_plan_save(p, "q", &err)
+                           : what == 1 ? fc_report_svg(p, "q", &err)
+                                       : fc_report_csv(p, "q", &err);
             if (!code) break;
-            if (!T_OK(code == FC_ERR_MEMORY && w.memory.live == start && w.created == 0,
+            if (!T_OK(code == FC_ERR_MEMORY && m.live == start && m.writes == writes,
                       "output %d, allocation %ld: %s", what, n, err.msg))
                 break;
         }
-        T_OK(n > 0 && w.created == 1, "output %d: %ld allocations", what, n);
+        T_OK(n > 0 && m.outputs[1].whole, "output %d: %ld allocations", what, n);
+        memory_drop(&m, &m.outputs[1]);
     }
-    allow(&w, -1);
+    allow(&m, -1);
     fc_plan_free(p);
-    T_OK(w.memory.live == 0, "%ld blocks leaked", w.memory.live);
-    free(w.text);
+    memory_forget(&m);
+    T_OK(m.live == 0, "%ld blocks leaked", m.live);
 }
 
 int main(void) {
