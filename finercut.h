@@ -17363,8 +17363,8 @@ FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error
     bool exact = false, estimate = false;
     fc_code code = fci_json_flag(object, "exact", &exact, err);
     if (!code)
-        code =
-            fci_plan_read_real("value", fci_json_get(object, "value"), -(double)INFINITY, &s->value, err);
+        code = fci_plan_read_real("value", fci_json_get(object, "value"), -(double)INFINITY,
+                                  &s->value, err);
     if (!code && expected && !exact)
         code = fci_plan_read_real("expected", expected, 0, &s->expected, err);
     if (!code && fci_json_get(object, "estimate"))
