@@ -157,6 +157,7 @@
      - progress and cancelling are one fc_watch everywhere, fc_logits, fc_generate and speed too;
        what a callback stops is FC_ERR_CANCELLED; fc_progress.what of a search is "searching"
      - an fc_io that is there in part is an error of every call that takes it
+     - an output that would replace a file of another kind is FC_ERR_MISMATCH
      - fc_alloc.realloc grows arrays
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
@@ -748,6 +749,7 @@ FINERCUT_API const char *fc_output_kind_name(fc_output_kind k); /* "any", "plan"
 FINERCUT_API fc_code fc_output_kind_parse(const char *name, fc_output_kind *out, fc_error *err);
 
 /* Before work begins: can `path` be written, and is it none of `inputs`, by any name or link?
+   FC_ERR_MISMATCH where a file of another kind is there, which fc_env.force would replace.
    An input that is a folder stands for the model in it (all its files but plans, pictures, tables,
    .npy and .gguf), the first file of a split GGUF model for all of them, "-" for standard input. */
 FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
@@ -3600,9 +3602,8 @@ FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_ou
     if (kind == FC_OUTPUT_ANY || c->force) return FC_OK;
     fc_code code = fci_output_found(c, path, &found, err);
     if (code || found == FC_OUTPUT_COUNT || found == kind) return code;
-    return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                    "%s: expected a new file or %s to replace, got %s; --force replaces it", path,
-                    fci_output_rows[kind].name, fci_output_rows[found].name);
+    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: expected a new file or %s to replace, got %s",
+                    path, fci_output_rows[kind].name, fci_output_rows[found].name);
 }
 
 // ---- outputs: never an input
@@ -9314,8 +9315,7 @@ FCI_FN fc_code fci_vocabulary_kv_named(fci_vocabulary_loader *l, const fci_kv *p
     }
     return fci_fail(
         l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
-        "tokenizer.ggml.pre \"%s\" is not supported; known: %s (where token ids will do, give them "
-        "with --tokens)",
+        "tokenizer.ggml.pre \"%s\" is not supported; known: %s (token ids need no tokenizer)",
         fci_show(name, &shown), known);
 }
 

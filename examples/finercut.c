@@ -945,7 +945,9 @@ static int output_check(session *s, fc_output_kind kind) {
         if (flags[i].type == &type_path && (flags[i].commands & command_bit(s->command)) &&
             flags[i].field != FIELD(output))
             memcpy(&inputs[n++], (const char *)s->o + flags[i].field, sizeof inputs[0]);
-    return fc_output_check(s->o->output, kind, inputs, n, &s->env, &s->err) ? failed(s) : STATUS_OK;
+    fc_code code = fc_output_check(s->o->output, kind, inputs, n, &s->env, &s->err);
+    if (code == FC_ERR_MISMATCH) return fail("%s; --force replaces it", s->err.msg);
+    return code ? failed(s) : STATUS_OK;
 }
 
 // What a text comes from, as errors and plans call it.

@@ -118,7 +118,7 @@ static void test_refused(void) {
     T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"),
          "a file of the model's: %s", err.msg);
     desc.path = "tests/data/README.md";
-    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT &&
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_MISMATCH &&
              strstr(err.msg, "GGUF file to replace"),
          "a file of another kind: %s", err.msg);
     desc.path = "/proc/x";
