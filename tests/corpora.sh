@@ -2,7 +2,6 @@
 # `finercut info` on every file of the corpora, good and bad: it has to end with 0 or 1, and to say
 # why in one line where it is 1. Meant for a build with sanitizers (make check).
 . tests/t.sh
-finercut=${FINERCUT:-./finercut}
 shared=${FINERCUT_SHARED:-../shared}
 
 survives() { # FILE

@@ -9,7 +9,6 @@
 CLANG=${CLANG:-clang}
 lines=${COVERAGE_LINES:-95} branches=${COVERAGE_BRANCHES:-85}
 out=$(pwd)/${COVERAGE_OUT:-build/coverage}
-top=$(pwd)
 version=$($CLANG -dumpversion 2>/dev/null | cut -d. -f1)
 
 tool() { # NAME: llvm-NAME that fits the compiler

@@ -6,8 +6,6 @@
 # arithmetic is the same.
 . tests/t.sh
 CC=${CC:-cc} CLANG=${CLANG:-clang} CXX=${CXX:-c++}
-top=$(pwd)
-data=$top/tests/data demo=$top/examples/demo
 w=$t_dir
 ref=${PORTABILITY_REFERENCE:-$w}
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef

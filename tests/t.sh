@@ -1,4 +1,10 @@
 # For tests in sh: `. tests/t.sh`, checks, `t_end NAME`. Run from the top of the repository.
+# Names from anywhere: top, data, demo, and finercut, the program to test (FINERCUT).
+top=$(pwd) data=$(pwd)/tests/data demo=$(pwd)/examples/demo finercut=${FINERCUT:-./finercut}
+case $finercut in
+/*) ;;
+*/*) finercut=$top/$finercut ;;
+esac
 t_passed=0 t_failed=0 t_skipped=0
 t_dir=$(mktemp -d "${TMPDIR:-/tmp}/finercut-test.XXXXXX")
 trap 'rm -rf "$t_dir"' EXIT

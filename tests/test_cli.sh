@@ -3,11 +3,6 @@
 # and results that do not depend on threads, on the kind of search or on interruptions. FINERCUT:
 # the program to test.
 . tests/t.sh
-finercut=${FINERCUT:-./finercut}
-case $finercut in
-*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
-esac
-data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 sharded=$data/llama_f16_sharded bias=$data/llama_f32_bias gguf=$data/llama_f16.gguf
 version=$(sed -n 's/^#define FINERCUT_VERSION "\(.*\)"/\1/p' finercut.h)
 w=$t_dir/w out=$t_dir/out err=$t_dir/err

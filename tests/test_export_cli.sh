@@ -3,11 +3,7 @@
 # chat templates, added tokens and types that the other format cannot say. FINERCUT: the program to
 # test.
 . tests/t.sh
-finercut=${FINERCUT:-./finercut}
-case $finercut in
-*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
-esac
-top=$(pwd) demo=$(pwd)/examples/demo w=$t_dir/w
+w=$t_dir/w
 mkdir "$w"
 cd "$w" || exit 1
 

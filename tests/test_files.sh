@@ -3,11 +3,6 @@
 # temporaries of runs that were killed, and what may reach a terminal. FINERCUT: the program to
 # test.
 . tests/t.sh
-finercut=${FINERCUT:-./finercut}
-case $finercut in
-*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
-esac
-data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 w=$t_dir/w out=$t_dir/out err=$t_dir/err
 mkdir "$w"
 cd "$w" || exit 1

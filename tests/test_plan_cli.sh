@@ -1,9 +1,6 @@
 #!/bin/sh
 # What the program does with a plan that is there: kept, gone on with, refused.
 . tests/t.sh
-top=$(pwd)
-finercut=${FINERCUT:-$top/finercut}
-case $finercut in /*) ;; *) finercut=$top/$finercut ;; esac
 model=$top/tests/data/llama_f16_sharded other=$top/tests/data/llama_f32_bias demo=$top/examples/demo
 cd "$t_dir" || exit 1
 echo '[[1,5,9,12,3,7,2,8],[4,4,6,1,0]]' >tokens.json

@@ -3,11 +3,6 @@
 # with a note. A case: how to make it, the exit status, words that standard error must hold.
 # FINERCUT: the program to test.
 . tests/t.sh
-finercut=${FINERCUT:-./finercut}
-case $finercut in
-*/*) finercut=$(cd "$(dirname "$finercut")" && pwd)/$(basename "$finercut") ;;
-esac
-data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 model=$data/llama_bf16_old_config sharded=$data/llama_f16_sharded
 w=$t_dir/w
 mkdir "$w"

@@ -7,7 +7,6 @@ CC=${CC:-cc}
 sed -n '/^   QUICK START/,/^   WHAT IT DOES/p' finercut.h | sed -n 's/^       //p' >"$t_dir/quick.c"
 t_ok "the quick start compiles" $CC -std=c99 -O1 -Wall -Wextra -Werror -I. "$t_dir/quick.c" \
     -o "$t_dir/quick" -lm -pthread
-top=$PWD
 quick() {
     cd "$t_dir" && ./quick "$top/examples/demo" "$top/examples/demo/calibration.txt" &&
         grep -q '"step": 6,' plan.json
@@ -29,7 +28,7 @@ t_ok "README's code compiles" $CC -std=c99 -O1 -Wall -Wextra -Werror -I. "$t_dir
 
 # The example that gives the library everything: the same plan as the command line's, and its stop
 # button.
-finercut=${FINERCUT:-./finercut} model=tests/data/llama_f16.gguf text=examples/demo/calibration.txt
+model=tests/data/llama_f16.gguf text=examples/demo/calibration.txt
 t_ok "the embedding compiles" $CC -std=c99 -O0 -DFINERCUT_STATIC -Wall -Wextra -Werror \
     examples/embed.c -o "$t_dir/embed" -lm -pthread
 steps() { # to a few digits, as compilers differ in how they round

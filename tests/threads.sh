@@ -2,7 +2,6 @@
 # Everything that uses threads, by more of them than there are cores. Meant for a build with the
 # thread sanitizer (make tsan), which ends a program with a data race by status 66.
 . tests/t.sh
-finercut=${FINERCUT:-./finercut}
 data=tests/data demo=examples/demo
 echo '[[1,2,3,4,5,6,7,8,9,10],[20,30,40,50,60,70],[7,7,7,1]]' >"$t_dir/tokens.json"
 for model in $data/llama_f16_sharded $data/llama_f32_bias $data/llama_q4_0.gguf; do

@@ -1,7 +1,6 @@
 #!/bin/sh
 # The program for Windows under wine: paths beyond ASCII, and the rules for outputs.
 . tests/t.sh
-data=$(pwd)/tests/data demo=$(pwd)/examples/demo
 w=$t_dir/w exe=$t_dir/finercut.exe
 compiler=${MINGW:-x86_64-w64-mingw32-gcc}
 command -v "$compiler" >/dev/null || { t_skip "Windows" "no $compiler"; t_end windows; exit; }
