@@ -9485,6 +9485,12 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
 // GEMM and attention, written by hand for each instruction set. The rest is ordinary C that calls a
 // table.
 
+// One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits:
+// a word is one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of
+// activation row r is at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the
+// tile [mr][nr], started at zero where `first`; every element is one accumulator over k in
+// ascending order. Rows of acc from `rows` on may be overwritten. w and acc are aligned to
+// FCI_ALIGN, a to a word.
 typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w,
                                   float *acc, bool first);
 
@@ -9505,19 +9511,23 @@ typedef struct fci_tile {
     fci_lanes_coded_fn coded;   // NULL: `single` reads decoded weights
 } fci_tile;
 
-typedef enum fci_activation { // names at fci_architecture_activations
+typedef enum fci_activation { // names: fci_activations
     FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
 } fci_activation;
 
 // The lane bodies: result, name, parameters and arguments of each. Their declarations, the fields
 // of a table and its compiled copies are made from this list, so no two can be swapped.
-//   finish    writes a tile [rows, columns] to y: the sum plus bias, then plus y where `add`
+//   finish    writes a tile [rows, columns] to y: sum plus bias (or NULL), plus y where `add`
+//   times     y = x factor; y may be x
 //   lse       log-sum-exp; NaN where z holds NaN or +infinity
 //   js, js_reference, kl    divergences of the distributions given by logits and their lse
+//   dots      sums of p^2, p q and q^2
 //   rms       1 / sqrt(mean(x^2) + eps)
+//   scale     y = x factor weight; y may be x
 //   rotate    pairs (a, b) become (a cos - b sin, b cos + a sin); adjacent where interleaved,
 //             else one of each half
-//   softmax   a step of online softmax over n scores; returns the factor for earlier results
+//   softmax   a step of online softmax over n scores, n a multiple of 16; returns the factor for
+//             earlier results
 //   layernorm (x - mean) / sqrt(variance + eps) * weight + bias (or NULL); y may be x
 //   activate  x = activation(x), times up where that is not NULL
 //   cap       cap tanh(scale x / cap), or scale x where cap is 0
@@ -9567,6 +9577,8 @@ typedef struct fci_kernels {
     bool native_bf16; // the processor has bfloat16 dot products
     fci_tile f32;
     fci_tile bf16;    // run is NULL where the table has none
+    // out[k * width + r] = rows[r][k], `words` words of `width` rows (a multiple of 4, at most
+    // FCI_PANEL_MAX) of any alignment; prefetches as many bytes from `ahead` on (NULL: none)
     void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
                        void *out);
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
@@ -9605,10 +9617,10 @@ typedef double fci_lanes_half_f64;
 
 // Loads the first n numbers of p, at most FCI_LANES; `pad` fills the rest.
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad);
-// Stores the first n lanes to p.
+// Stores the first n lanes to p, at most FCI_LANES.
 FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n);
 FCI_LANES_LIST(FCI_LANES_BODY, FCI_LANES_VOID_BODY, , )
-// Rounds pairs of floats to words of two bfloat16 (as fci_f32_to_bf16).
+// Rounds x [2 * words] to words of two bfloat16 (as fci_f32_to_bf16).
 FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out);
 
 // ---- private to this section
@@ -9631,14 +9643,6 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 #  endif
 #  define FCI_NEON_BF16 __attribute__((target("arch=armv8.2-a+bf16")))
 #endif
-// ---- The table.
-
-// One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits:
-// a word is one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of
-// activation row r is at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the
-// tile [mr][nr], started at zero where `first`; every element is one accumulator over k in
-// ascending order. Rows of acc from `rows` on may be overwritten. w and acc are aligned to
-// FCI_ALIGN, a to a word.
 enum { FCI_TILE_WORDS = 512 }; // 14 rows of them and a few of weights fit the L1 cache
 #define FCI_SELECT(mask, a, b) FCI_FLOATS(((mask) & FCI_BITS(a)) | (~(mask) & FCI_BITS(b)))
 #define FCI_MAX(a, b) FCI_SELECT(FCI_LESS(a, b), b, a) // ignores a NaN in b
@@ -10192,6 +10196,7 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
                                       const char *ahead, void *out);
 #if FCI_HAS_AVX512BF16
+// As fci_kernels.decode_bf16.
 FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
                                                   uint64_t n, uint32_t *out);
 #endif
@@ -10676,8 +10681,7 @@ FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first
 }
 #endif
 
-// ---- Panels: out[k * width + r] = rows[r][k], words of `width` rows (4 to FCI_PANEL_MAX) of any
-// alignment. Prefetches as many bytes as it reads from `ahead` on (NULL: none).
+// ---- Panels
 
 enum { FCI_PANEL_MAX = 64 }; // rows of the widest panel
 
@@ -10818,7 +10822,7 @@ typedef struct fci_amx_shape { // what LDTILECFG reads
 } fci_amx_shape;
 #endif
 
-// The best table up to `max` (AUTO: any) that is in this build and that this processor can run.
+// The best table up to `max` (AUTO: any) that this build has and this processor runs; never NULL.
 FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
 
 // ---- private to this section
@@ -11517,26 +11521,26 @@ typedef struct fci_rms_norm { // of activations, as they are packed
     float eps;
 } fci_rms_norm;
 
-// Where a row of W begins.
+// Where a row of W begins; not for a transposed one.
 FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row);
-// The tile for a compute type.
+// The tile for a compute type (AUTO: float32); its `run` is NULL where the table has none.
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute);
 // Whether bfloat16 runs at full speed. (The scalar table has it for comparison.)
 FCI_FN bool fci_gemm_has_bf16(const fci_context *c);
 // Bytes that fci_gemm_pack writes for m rows of k.
 FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k);
-// Packs x, m rows of k floats (normalised where norm is given), in the layout of this context's
-// table.
+// Packs x, m rows of k floats, ldx apart (normalised unless norm is NULL), in the layout of this
+// context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
                           size_t m, size_t k, const fci_rms_norm *norm, void *packed);
-// For all workers together.
+// Bytes of scratch for fci_gemm, for all workers together.
 FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
 // For every part: y [m, n_rows] = (ADD: +=) x W^T + bias. `packed` holds x, rows of k; scratch has
 // fci_gemm_scratch_bytes.
 FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
                      size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch);
-// One part, or two of equal n_rows (a gated FFN): activation(x W0^T + b0) (x W1^T + b1), packed for
-// the next GEMM, whose k is n_rows.
+// One part, or two of equal n_rows (a gated FFN): activation(x W0^T + b0) (x W1^T + b1), packed to
+// `next`, which has fci_gemm_packed_bytes for m rows of n_rows.
 FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m,
                           size_t k, const fci_gemm_part *parts, size_t n_parts,
                           fci_activation activation, void *next, void *scratch);
@@ -12136,7 +12140,7 @@ typedef struct fci_attention { // head h of row i lies at q + i * ldq + h * head
     float cap;       // scores are cap tanh(score / cap); 0: as they are
 } fci_attention;
 
-// For all workers together.
+// Bytes of scratch for fci_attention_run, for all workers together.
 FCI_FN size_t fci_attention_scratch_bytes(const fci_context *c, const fci_attention *a);
 // Every lane by itself, causal; results go to its `out`.
 FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
@@ -12388,10 +12392,10 @@ FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
 // x = cap tanh(scale x / cap), or scale x where cap is 0.
 FCI_FN void fci_rows_cap(const fci_context *c, float *x, size_t ldx, float scale, float cap,
                          size_t m, size_t n);
-// y += factor x.
+// x += scale y, row by row.
 FCI_FN void fci_rows_add_scaled(const fci_context *c, float *x, size_t ldx, const float *y,
                                 size_t ldy, float scale, size_t m, size_t n);
-// A type that can be decoded, and dimensions that fit it.
+// Fails for a type that cannot be decoded, a k that is not whole blocks, or a size from 2^30 on.
 FCI_FN fc_code fci_matmul_check(const fc_product *p, fc_error *err);
 
 // ---- private to this section
@@ -13428,8 +13432,9 @@ static const fci_refusal fci_refusals[] = {
 
 // Lists the known families for errors: "llama, ..."
 FCI_FN void fci_architecture_known(char *out, size_t size);
-// The size of an extent in this model.
+// The size of an extent in this model; FCI_DIM_NONE: 1.
 FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
+// The pattern of a tensor's name in either kind of file; NULL: such files have none.
 FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
                                             bool gguf);
 // The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
@@ -13562,9 +13567,9 @@ struct fc_model {
     char fingerprint[32], content[32]; // content "": unknown
 };
 
-// Whether the model is a GGUF file.
+// Whether the weights are in GGUF files, else in safetensors.
 FCI_FN bool fci_config_is_gguf(const fc_model *m);
-// Marks a tensor of the files as used.
+// Marks a tensor of the files as used; NULL allowed.
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
 // Whether the model has one of the traits.
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
@@ -13572,16 +13577,16 @@ FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
 FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
 // Yarn's factor for queries and keys.
 FCI_FN double fci_config_yarn_scale(double factor, double mscale);
-// The settings of the text model, where it is part of a multimodal one.
+// The settings of the text model inside a multimodal one's, else `config` itself.
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
-// Reads hyperparameters from config.json.
+// Sets architecture, hyper and present from config.json; `scratch` holds defaults meanwhile.
 FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *scratch,
                                fc_error *err);
-// Reads hyperparameters from the keys of a GGUF file.
+// The same from the keys of a GGUF file; hyper.vocab stays 0 where nothing tells it.
 FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err);
 // A shape as "[64, 160]".
 FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to);
-// Appends "block_configs" as in DeciLM, with what vLLM needs for each block.
+// Appends the items of "block_configs" as in DeciLM, with what vLLM needs for each block.
 FCI_FN void fci_config_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b);
 
 // ---- private to this section
@@ -14442,22 +14447,23 @@ FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, f
 // >> weights
 // Views of the weights, found by the architecture's table. Only vectors are copied.
 
-// Finds a tensor by its name in the table: checkpoints of the bare model lack "model.", text models
-// inside others have "language_model.model." or "model.language_model.".
+// Finds a tensor by its name in the table, else NULL. Checkpoints of the bare model lack "model.",
+// text models inside others have "language_model.model." or "model.language_model.".
 FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name);
 // Whether there is one per expert.
 FCI_FN bool fci_weights_is_expert(fci_slot slot);
-// The field of the model for a slot.
+// The model's fci_weight, fci_matrix, fci_norm or vector of a slot that is not split into parts.
 FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert);
 // Whether a slot of a block is used under a mask [2 * n_blocks]. One norm may serve both sublayers.
 FCI_FN bool fci_weights_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block);
 // Whether a row of the table applies to a block (or to the model).
 FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block);
-// Finds and checks every tensor.
+// Finds and checks every tensor and sets the model's views, by its hyper.
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
-// Chooses the compute type.
+// Sets config.dtype, that of most bytes, and config.compute: for AUTO bf16 where the weights are
+// bf16 and it is native. Fails where bf16 is wanted and not native.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
-// Fills fc_config's text and counts.
+// Fills in the rest of m->config, after fci_weights_load.
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err);
 
 // ---- private to this section
@@ -14969,9 +14975,10 @@ typedef struct fci_identity {
 
 typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *);
 
-// The fingerprint: settings and samples of every tensor.
+// `look` of the fingerprint: adds samples of a tensor's bytes to the hash.
 FCI_FN fc_code fci_identity_samples(fci_identity *x, const fc_tensor *t, fc_error *err);
-// A hash of the model by one of the functions above, as hexadecimal digits.
+// Hash of the settings, of names, types and shapes of tensors, and of the bytes that `look` adds;
+// watch may be NULL.
 FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc_watch *watch,
                                uint64_t *hash, fc_error *err);
 
@@ -15107,7 +15114,7 @@ FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_erro
 // >> model
 // Opening a model: configuration, weights, identity; and the public getters.
 
-// The model's name: the last part of its path.
+// The model's name: the last part of its path, as UTF-8, cut to `size`.
 FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size);
 
 // ---- private to this section
@@ -15314,13 +15321,11 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // >> tokens
 // Sequences of ids: from a calibration text, from windows of a text, from JSON.
 
-// Allocates a public result for n sequences with n_ids tokens in all.
+// Allocates a public result, zeroed, for n sequences with n_ids tokens in all; empty on failure.
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err);
 
 // ---- private to this section
-
-// Calibration texts, perplexity, logits, generation, speed.
 
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err) {
@@ -15531,43 +15536,45 @@ typedef struct fci_engine_wish {
     uint64_t taken;   // bytes of the memory limit used by the caller
 } fci_engine_wish;
 
-// Frequency j of a rotary embedding; form 1 is for sequences longer than the original context.
+// Frequency j, in radians per position; form 1 is for sequences beyond the original context.
 FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j);
 // How many rotary embeddings the model has.
 FCI_FN size_t fci_engine_ropes(const fc_model *m);
-// 2 where long texts have a rotary embedding of their own.
+// 2 where long sequences have a rotary embedding of their own, else 1.
 FCI_FN size_t fci_engine_forms(const fc_model *m);
-// Whether a text of this length is a long one.
+// Whether a sequence of this length, with what is in a cache, takes form 1.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
-// From the buffers for one row and for a thousand more, as packed rows come in whole panels.
+// Bytes of an engine, from its buffers for one row and for a thousand more, as packed rows come in
+// whole panels.
 FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
 // Zeroed allowed.
 FCI_FN void fci_engine_close(fci_engine *e);
-// An engine with buffers of the wanted sizes, as far as memory allows.
+// Makes *e with buffers of the wanted sizes, as far as the memory limit allows; closed on failure.
 FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
                                 fc_error *err);
-// Buffers for waves of up to wanted_rows rows, of sequences of up to max_length tokens.
+// The same for waves of up to wanted_rows rows, of sequences of up to max_length tokens; `taken`:
+// bytes of the memory limit used by the caller.
 FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
                                uint64_t taken, fc_error *err);
-// Bytes that fci_cache_open allocates.
+// Bytes of a cache's keys and values.
 FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity);
 // Zeroed allowed.
 FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache);
 // A cache for `capacity` positions of every attention in the mask.
 FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
                               uint32_t capacity, fc_error *err);
-// y = norm(x), rows of n numbers; y may be x.
+// y = norm(x) of the model's kind, rows of n numbers; w is not absent, y may be x.
 FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
                             size_t n, float *y);
 // Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
 // residual rows are then in e->x from lane.row on. Lengths must sum to e->capacity at most.
 FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
                                fc_error *err);
-// Logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
+// e->logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows);
-// Cost of the sublayers from `from` on and the head.
+// Cost of the mask's sublayers from `from` on and of the head: a share of a whole forward pass.
 FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from);
-// Checks that sequences can be run; *longest is the longest one's length.
+// Checks that sequences can be run and have `least` tokens; *longest is the longest one's length.
 FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
                                        size_t *longest, fc_error *err);
 
@@ -16258,21 +16265,21 @@ typedef struct fci_item {
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
 // Width of an output: the vocabulary, or hidden.
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
-// Bytes, without kept outputs.
+// Bytes that fci_reference_init allocates, without kept outputs.
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions);
 // Zeroed allowed.
 FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
-// `kept` bytes may be used to keep outputs.
+// *r is zeroed, to be freed on failure too; `kept` bytes may be used to keep outputs.
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
                                   const fc_tokens *t, uint64_t kept, fc_error *err);
-// Fills r->lse from r->rows; an error where the original's output is not finite.
+// Fills r->lse from r->rows, keeps the first outputs; fails where the original's are not finite.
 FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err);
 // Keeps the outputs of the first r->n_kept positions of `order` only. `wanted` is scratch, a byte
 // per position.
 FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
                                   uint8_t *wanted, fc_error *err);
-// Computes the distances of items, in any order. As many rows as fit share a pass over the head's
-// weights, and those of one position share the original's row.
+// Computes the distances of items, which are sorted by position. As many rows as fit share a pass
+// over the head's weights, and those of one position share the original's row.
 FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
                                   fc_error *err);
 // The row of a metric.
@@ -16670,13 +16677,13 @@ typedef enum fci_plan_type {
 
 // An empty plan, to be freed with fc_plan_free.
 FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err);
-// Appends a step with room for this many scores.
+// Appends a step with a copy of its scores, which are sorted by candidate.
 FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
                                size_t n_scores, fc_error *err);
 // The sublayers [*first, *first + *count) of a candidate.
 FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
                                uint32_t *count);
-// Number of candidate ids.
+// Ids of candidates are below this.
 FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
 // Whether this plan may remove a candidate, by its kind and block.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
@@ -16684,18 +16691,20 @@ FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
 FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
 // The step's score of a candidate, or NULL.
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate);
-// Clears what a step removed in the mask.
+// Clears in the mask what step `index` removed.
 FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask);
 // Checks that a plan fits a model; a plan from elsewhere must pass before it is used. mask [2 *
 // n_blocks] becomes what all its steps leave.
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err);
 // The name of an enumeration's value, NULL past its end.
 FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value);
-// Of a whole model.
+// How many candidates are eligible in a model that lacks no sublayer.
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
+// Appends the fields of a section of plan.json; "": the outermost ones.
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
+// Appends step `index`, from 0, as an object.
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
-// Saves the output of `put` for a plan at `path`, or gives it to `out`.
+// Saves what `put` writes of a plan at `path` and gives it to *out; one of the two may be NULL.
 FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
                              fc_output_kind kind, const char *path, fc_text *out, fc_error *err);
 
@@ -18873,11 +18882,12 @@ typedef struct fci_evaluation {
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
 
-// Zeroed allowed.
+// v->m is set; the rest may be zeroed.
 FCI_FN void fci_perplexity_close(fci_evaluation *v);
-// Checks the sequences and opens an engine for them, with up to head_rows rows of logits at a time.
+// Checks v->tokens and opens an engine for them, with up to head_rows rows of logits at a time;
+// closed on failure.
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
-// One pass over all sequences; `take` gets the rows of each wave.
+// One pass over all sequences; `take` gets the final rows of each. mask NULL: the whole model.
 FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err);
 
 // ---- private to this section
@@ -19053,7 +19063,7 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
 
 // A number in [0, 1) from seed and position (splitmix64).
 FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
-// Whom the generator's engine tells of its work.
+// Whom the generator's engine tells of its work; NULL: nobody.
 FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *user);
 
 // ---- private to this section
@@ -19850,20 +19860,20 @@ typedef struct fci_export {
 FCI_FN bool fci_export_masked(const fci_export *x);
 // Whether the format is a GGUF file.
 FCI_FN bool fci_export_to_gguf(const fci_export *x);
-// Whether the output lacks a sublayer, by the mask or as the model does. Masked files lack nothing.
+// Whether the output has a sublayer: what the mask keeps, or any in masked formats.
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind);
-// Appends the removed sublayers: "attn.3, ffn.7".
+// Appends the removed sublayers, each in `quote`: "attn.3, ffn.7"; returns their number.
 FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote);
-// The plan's executed steps, without the scores of sublayers that stay.
+// Appends the plan as JSON, up to x->n_steps, without the scores of candidates.
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
-// A paragraph that says what was removed from which model.
+// Appends a paragraph that says what was removed from which model.
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b);
-// Appends a tensor to write.
+// Appends a tensor to write, zeros until it has pieces; valid until the next one. NULL: no memory.
 FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                const uint64_t *shape);
-// Allocates a tensor's pieces.
+// Gives a tensor n pieces, zeroed; NULL: no memory, or o is NULL.
 FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n);
-// A matrix or vector of the model, converted to `type` where that is another.
+// Appends a tensor of these parts, converted to `type` where theirs is another; orders NULL: as is.
 FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                   const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
                                   const fci_order *orders);
@@ -20110,21 +20120,23 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
 // >> convert
 // Tensors for the other kind of file: row order, transposition, types, rope, stubs for deci.
 
-// The type to store a matrix in: safetensors has no block types, and small tables that llama.cpp
-// adds to float32 rows are float32.
+// The type to store a matrix in: the caller's or its own, but safetensors has no block types, and
+// small tables that llama.cpp adds to float32 rows are float32.
 FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_matrix *w);
 // Lists the tensors for the other kind of file.
 FCI_FN fc_code fci_convert_to_other_kind(fci_export *x);
 // llama3's divisor of frequency j.
 FCI_FN double fci_convert_llama3(const fci_rope *r, uint64_t rotary, uint64_t j);
-// In GGUF, llama3's scaling and longrope's factors are tensors.
+// Lists the tensors that GGUF has for llama3's scaling and longrope's factors.
 FCI_FN fc_code fci_convert_rope(fci_export *x);
+// Whether deci needs a stub: for a removed FFN, and in the first block for a removed attention.
 FCI_FN bool fci_convert_is_stub(const fci_export *x, uint32_t block, fc_kind kind);
-// What deci needs in the place of removed sublayers.
+// Lists the tensors of stubs, all zeros.
 FCI_FN fc_code fci_convert_stubs(fci_export *x);
 // Whether all blocks are like Llama's or Qwen2's, which deci and vLLM's DeciLMForCausalLM can run.
 FCI_FN bool fci_convert_llama_shaped(const fc_model *m);
-// Numbers the blocks of a GGUF file without the empty ones.
+// Sets number, n_kept and deci: a GGUF file leaves empty blocks out. Fails where llama.cpp could
+// not run what is left.
 FCI_FN fc_code fci_convert_number(fci_export *x);
 
 // ---- private to this section
@@ -20459,22 +20471,22 @@ FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
 FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
 FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
 FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value);
-// The caller appends the items.
+// Appends the head of an array of `count` items of a GGUF type; the caller appends the items.
 FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count);
-// A key of the architecture, such as "llama.block_count".
+// Appends a key of the architecture, such as "llama.block_count".
 FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
                                  uint64_t value);
-// Heads and widths, per block where blocks differ.
+// Appends block count, heads and widths, per block where blocks differ.
 FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k);
-// Keys of every GGUF file: its origin and the plan.
+// Appends description, removed sublayers and plan, if any.
 FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k);
 // Copies the keys of a GGUF file but for those that are rewritten.
 FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k);
-// Hyperparameters, by the table that reads them, without sizes.
+// Appends a hyperparameter, unless it is a size, llama.cpp's default or not read from GGUF.
 FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f);
-// Keys of the rotary embedding.
+// Appends the keys of scaled rotary embeddings; fails for a yarn that llama.cpp does not have.
 FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k);
-// The "license: apache-2.0" of the model card.
+// Appends the "license: apache-2.0" of the model card, if it has one.
 FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card);
 
 // ---- private to this section
@@ -20709,18 +20721,19 @@ FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str c
 // >> vocab
 // The vocabulary and chat template of a GGUF file, from tokenizer.json.
 
-// Whether a path, with links resolved, is in the model's folder.
+// Whether a file beside the weights is in the model's folder, links resolved; a caller's always is.
 FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside);
-// Appends a name to the list of what was left out.
+// Adds a name, followed by `why`, to the list of what was left out.
 FCI_FN void fci_vocab_leave(fci_export *x, const char *name, const char *why);
 // The path of a file beside the weights; *path NULL where it is missing or outside the model's
 // folder.
 FCI_FN fc_code fci_vocab_beside(fci_export *x, const char *name, char **path);
-// Parses a file of the model's directory; *root NULL where it is missing.
+// Parses a file of the model's directory; *root NULL: missing. *f is to be closed on failure too.
 FCI_FN fc_code fci_vocab_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
-// Parses the config.json that the model was opened with.
+// Sets config and outer from the config.json that the model was opened with; they need *f open.
 FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f);
-// Appends all keys of the vocabulary and the chat template.
+// Appends the keys of a file made from a directory, but for sizes and plan: name, hyperparameters,
+// vocabulary, chat templates.
 FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k);
 
 // ---- private to this section
@@ -21293,14 +21306,14 @@ FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k) {
 // >> directory
 // config.json and the modelling file of a directory.
 
-// The Python file with which transformers runs the directory.
+// Appends the Python file with which transformers runs a directory without its removed sublayers.
 FCI_FN void fci_directory_put_modeling(const fci_export *x, fci_buffer *b);
 // Whether a setting makes transformers run a program of the model, or is wrong for the written
 // weights.
 FCI_FN bool fci_directory_is_code(fci_str key);
 // Appends a node as JSON text, on one line, without such settings.
 FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n);
-// Builds config.json from the input's.
+// Appends config.json, from x->config; on failure the error is in the buffer.
 FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b);
 
 // ---- private to this section
@@ -21495,15 +21508,15 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
 // >> write
 // Writes tensors one by one, converted where needed, or compares them with what was written.
 
-// Closes and deletes the current file.
+// Discards the file being written, if any; returns `code`.
 FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code);
-// Begins a file of the export.
+// Creates a file, to be written by fci_write_bytes.
 FCI_FN fc_code fci_write_begin(fci_export *x, const char *path);
-// Writes bytes to the file, or compares them with it.
+// Writes bytes to the file, or compares them with x->again where that is set; may be cancelled.
 FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n);
-// The model's row for row r in an order.
+// The model's row that is row r of the output, where heads have this order.
 FCI_FN uint64_t fci_write_from(const fci_export *x, fci_order order, uint64_t r);
-// Writes all tensors of a file, each padded to `align`.
+// Writes all tensors of a file, each padded to `align`; fails where a number does not fit its type.
 FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align);
 
 // ---- private to this section
@@ -21688,14 +21701,11 @@ FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align) {
     return code;
 }
 
-// ---- A GGUF file
-
-// ---- A directory
-
 // >> agree
 // Opens what was written as a model and compares it with the intended one.
 
-// Opens the output, with one thread and without log, and compares the whole model.
+// Opens the output, with one thread and without log, and compares settings, rows of each matrix,
+// norms, biases and tokenizer.
 FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path);
 
 // ---- private to this section
@@ -22034,16 +22044,16 @@ typedef struct fci_body {
     bool whole;       // a model by itself: it is opened before the rename
 } fci_body;
 
-// A file is renamed after it was read back; with a caller's fc_io, which opens files by name,
+// Writes a file, reads it back and renames it; a caller's fc_io opens files by name, so it renames
 // before.
 FCI_FN fc_code fci_deliver_whole(fci_export *x, const char *path, const fci_body *body);
-// Assigns tensors to files, as in the input or by shard_size, without empty files.
+// Assigns tensors to files, as in the input or by shard_bytes; returns how many, none empty.
 FCI_FN uint32_t fci_deliver_shards(fci_export *x);
-// Writes a small file of the folder.
+// Writes a file of the folder from memory.
 FCI_FN fc_code fci_deliver_file(fci_export *x, const char *name, const char *bytes, size_t n);
-// Writes a file of tensors.
+// Writes the safetensors file with these tensors, of n_files.
 FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files);
-// It takes over the buffer.
+// fci_deliver_file from a buffer, which is freed; its error is returned.
 FCI_FN fc_code fci_deliver_text(fci_export *x, const char *name, fci_buffer *b);
 // Writes model.safetensors.index.json.
 FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files);
@@ -22198,11 +22208,11 @@ FCI_FN fc_code fci_deliver_index(fci_export *x, uint32_t n_files) {
 // >> made
 // Makes config.json and the tokenizer of a directory from a GGUF file.
 
-// The family of the output: of those with the same GGUF name, the first that fits the model.
+// The output's family: a directory's own, else the first of the GGUF name that fits the model.
 FCI_FN const fci_architecture *fci_made_family(const fc_model *m);
-// Makes the config.json of this model's safetensors, as if it had been read.
+// Sets x->config to the config.json of this model's safetensors, as if it had been read.
 FCI_FN fc_code fci_made_make_config(fci_export *x);
-// Makes tokenizer.json and tokenizer_config.json, or only a note for a vocabulary that we do not
+// Writes tokenizer.json and tokenizer_config.json, or logs why not where the vocabulary cannot be
 // read.
 FCI_FN fc_code fci_made_make_tokenizer(fci_export *x);
 
@@ -22697,7 +22707,7 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
 // Files that are copied to an output directory, by a list: data, but no programs, other weights or
 // unknown files.
 
-// Copies those files and notes what is left out.
+// Copies those files; what is left out is added to x->left.
 FCI_FN fc_code fci_along_all(fci_export *x);
 
 // ---- private to this section
