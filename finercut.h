@@ -293,7 +293,7 @@ typedef struct fc_io {
    of the library's own. */
 typedef void fc_task(void *arg, size_t task, uint32_t worker);
 typedef struct fc_par {
-    uint32_t n_threads; /* 0 = one per available core */
+    uint32_t n_threads; /* 0 = one per processor online */
     void (*parallel_for)(void *user, size_t n_tasks, fc_task *fn, void *arg);
     void *user;
 } fc_par;
@@ -393,13 +393,14 @@ typedef struct fc_tensor {
     uint64_t bytes;
     uint64_t offset;      /* of the first byte in its file */
     uint32_t file;        /* index of its shard */
-    const void *data;     /* NULL where only the header was read; no alignment promised */
+    const void *data;     /* never NULL; no alignment promised */
 } fc_tensor;
 
 typedef struct fc_container fc_container;
 
-/* `path`: FILE.safetensors, FILE.gguf, or a directory with model.safetensors or
-   model.safetensors.index.json. The kind of a file is told by its first bytes, not its name. */
+/* `path`: FILE.safetensors, FILE.gguf (of a split model, the first), or a directory with
+   model.safetensors, model.safetensors.index.json or all of model-0000X-of-0000N.safetensors. The
+   kind of a file is told by its first bytes, not its name. */
 FINERCUT_API fc_container *fc_container_open(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API fc_container *fc_container_open_memory(const fc_memory_file *files, size_t n_files,
                                                     const fc_env *env, fc_error *err);
@@ -447,7 +448,7 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
 FINERCUT_API void fc_tokenizer_close(fc_tokenizer *t); /* NULL allowed */
 FINERCUT_API uint32_t fc_tokenizer_vocab_size(const fc_tokenizer *t); /* highest id + 1 */
 FINERCUT_API const char *fc_tokenizer_description(const fc_tokenizer *t); /* "byte-level BPE,
-                                                  smollm ..." */
+                                                  digits, gpt2 ..." */
 /* One sequence of ids for `length` bytes of UTF-8 (invalid bytes are an error that names the
    offset). Thread-safe on one tokenizer. */
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
@@ -626,8 +627,8 @@ FINERCUT_API fc_plan *fc_plan_load_memory(const void *data, size_t size, const f
 FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_error *err);
 /* Whether a new plan may be written there: FC_OK where nothing is, or a plan without steps;
-   FC_ERR_MISMATCH where a plan of steps is, which the message tells of; FC_ERR_FORMAT where
-   something else is. fc_plan_save itself replaces what is there. */
+   FC_ERR_MISMATCH where a plan of steps is, which the message tells of; where something else is,
+   the error of fc_plan_load. fc_plan_save itself replaces any plan. */
 FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API void fc_plan_free(fc_plan *p);
 /* "attn.7", "ffn.12" or "block.3", written to `name` of `size` bytes (24 are enough) and
@@ -721,7 +722,8 @@ typedef enum fc_escape {
     FC_ESCAPE_ASCII = 0, /* a line of plain ASCII: all other bytes become \xNN */
     FC_ESCAPE_TERMINAL,  /* UTF-8; what would steer a terminal (controls, marks of direction), and
                             what is no UTF-8, becomes \xNN or \uNNNN */
-    FC_ESCAPE_JSON,      /* between the quotes of a string in JSON: the same, all as \uNNNN */
+    FC_ESCAPE_JSON,      /* between the quotes of a string in JSON: the same as \uNNNN, what is no
+                            UTF-8 as \ufffd, quotes and backslashes with a backslash */
     FC_ESCAPE_COUNT
 } fc_escape;
 
@@ -735,9 +737,9 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
 /* ---------------------------------------------------------------------------------------------
    Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind, or
    an empty one, is replaced; any other only with fc_env.force. Symbolic links are followed and
-   stay; devices (/dev/null) are written to; pipes, sockets, terminals and folders are errors. With
-   an fc_io of the caller's all this is the caller's. FINERCUT_NO_POSIX: files are compared by name
-   only. */
+   stay (on Windows they are replaced); devices (/dev/null) are written to; pipes, sockets,
+   terminals and folders are errors. With an fc_io of the caller's all this is the caller's.
+   FINERCUT_NO_POSIX: files are compared by name only, links and devices are replaced. */
 typedef enum fc_output_kind {
     FC_OUTPUT_ANY = 0, FC_OUTPUT_PLAN, FC_OUTPUT_SVG, FC_OUTPUT_CSV, FC_OUTPUT_NPY, FC_OUTPUT_GGUF,
     FC_OUTPUT_SAFETENSORS,
@@ -876,8 +878,8 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
 FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                float *out, fc_error *err);
 /* A metric's value at one position: p the original's, q the pruned model's logits [vocab], label
-   the next token (nll only). euclidean gives the squared length of the difference; js-reference
-   is not yet divided by vocab. */
+   the next token (nll only, but always below vocab). euclidean gives the squared length of the
+   difference; js-reference is not yet divided by vocab. NaN: an argument is out of range. */
 FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q, uint32_t label,
                                 size_t vocab, fc_simd simd_max);
 
@@ -1171,7 +1173,7 @@ typedef struct fci_platform_file { // one type for files read and for files and 
 #  define FCI_LITTLE_ENDIAN 0
 #endif
 
-// The highest kernel table of this build that processor and system can run.
+// The highest kernel table of this build that processor and system can run; Linux is asked for AMX.
 FCI_FN fc_simd fci_platform_simd(void);
 
 #if !defined(FINERCUT_NO_THREADS) && (FCI_POSIX || FCI_WINDOWS)
@@ -1203,7 +1205,7 @@ FCI_FN void fci_platform_signal_begin(fci_platform_signal *s);
 FCI_FN void fci_platform_signal_end(fci_platform_signal *s);
 FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m);
 FCI_FN void fci_platform_wake_all(fci_platform_signal *s);
-// Runs fn(arg) in a new thread; false: the system refuses one.
+// Runs fn(arg) in a new thread; false: the system refuses one, and there is nothing to join.
 FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg);
 FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
 
@@ -1233,18 +1235,18 @@ FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
 
 // a and b joined, from malloc; NULL: no memory.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
-// The folder that `path` is in.
+// The folder that `path` is in ("." where it names none), from malloc; NULL: no memory.
 FCI_FN char *fci_platform_folder_of(const char *path);
-// EEXIST where the name is taken.
+// EEXIST where the name is taken; ENOSYS, here and of a list, with FINERCUT_NO_POSIX.
 FCI_FN int fci_platform_make_folder(const char *path);
-// The target of a symbolic link; EINVAL where `path` is no link.
+// The target of a symbolic link, on Windows the last one. EINVAL or ENOENT: `path` is no link.
 FCI_FN int fci_platform_link(const char *path, char *to, size_t size);
 // Every name in a folder but . and ..; a nonzero return of `each` stops, and is returned.
 FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const char *name),
                              void *user);
 // Free bytes in the file system of a folder; UINT64_MAX: unknown.
 FCI_FN uint64_t fci_platform_free_bytes(const char *folder);
-// Whether both paths name one file (device and inode); a missing file is not an error.
+// Whether both paths lead to one file (FINERCUT_NO_POSIX: are equal); a missing one is no error.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
 // Whether `path` is a folder; a missing one is not an error.
 FCI_FN int fci_platform_find_folder(const char *path, bool *there);
@@ -1252,37 +1254,39 @@ FCI_FN int fci_platform_find_folder(const char *path, bool *there);
 FCI_FN bool fci_platform_is_folder(const char *path);
 // fci_platform_compare; false after an error.
 FCI_FN bool fci_platform_same(const char *a, const char *b);
-// fc_io.open: regular files only, never waiting for another process.
+// fc_io.open: regular files only, never waiting for another process. ENOLINK: a dangling link.
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
-// fc_io.close.
+// fc_io.close; of streams, too.
 FCI_FN void fci_platform_close(void *user, void *file);
-// Pipes and devices too, to be read once from start to end; "-" is standard input.
+// Opens pipes and devices too, to be read once from start to end; "-" is standard input.
 FCI_FN int fci_platform_stream(const char *path, void **file);
-// Up to `length` bytes of a stream; *n 0 at its end.
+// Up to `length` bytes of a stream; *n is 0 at its end and after an error.
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
 #if FCI_POSIX
-// The file that an output replaces, links followed; *device: it is written in place.
+// The file that an output replaces, links followed; *device: it is written in place. *target, NULL
+// before, is the caller's to free, after a failure too.
 FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
 #endif
-// Creates the temporary of an output. `alone`: FCI_PLATFORM_TAKEN where another run has one.
+// Opens a device, or creates the temporary of an output and removes those of killed runs. `alone`:
+// FCI_PLATFORM_TAKEN where another run has one. Ends with commit or discard.
 FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file);
-// fc_io.create.
+// fc_io.create: a file, not alone.
 FCI_FN int fci_platform_create(void *user, const char *path, void **file);
 // fc_io.discard.
 FCI_FN void fci_platform_discard(void *user, void *file);
-// Flushes an output to the disk, still under its temporary name.
+// Flushes an output to the disk, still under its temporary name; no more may be written.
 FCI_FN int fci_platform_settle(void *file);
 // fc_io.commit: flushes, renames, and syncs the folder.
 FCI_FN int fci_platform_commit(void *user, void *file);
-// A monotonic clock.
+// Seconds of a monotonic clock (FINERCUT_NO_POSIX: of processor time).
 FCI_FN double fci_platform_seconds(void);
 // Processors online, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
-// The temporary name; NULL: a device.
+// The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
-// The functions above as an fc_io.
+// The system's files.
 FCI_FN fc_io fci_platform_io(void);
-// Asks for large pages; failing is harmless.
+// Asks for large pages for n bytes at p, which is aligned to them; failing is harmless.
 FCI_FN void fci_platform_huge(void *p, size_t n);
 
 // ---- private to this section
@@ -2620,7 +2624,7 @@ FCI_FN fci_buffer fci_buffer_of(const fci_context *c) {
     return b;
 }
 
-// The first failure, also in *err.
+// The first failure, also in *err, which else stays.
 FCI_FN fc_code fci_buffer_code(const fci_buffer *b, fc_error *err) {
     if (b->error.code && err) *err = b->error;
     return b->error.code;
@@ -2646,7 +2650,7 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
     FCI_PRINTF(4, 5);
 // Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
-// Fails where the caller left out something that `what` names.
+// FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err stays.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // A view of a terminated text, or of n bytes.
 FCI_INLINE fci_str fci_s(const char *text);
@@ -2656,10 +2660,10 @@ FCI_INLINE bool fci_eq(fci_str a, fci_str b);
 FCI_INLINE bool fci_is(fci_str a, const char *text);
 // Untrusted bytes as they may stand in an error: shortened, control and non-ASCII bytes escaped.
 FCI_FN const char *fci_show(fci_str s, fci_shown *to);
-// false: overflow.
+// false: overflow; *out stays.
 FCI_INLINE bool fci_mul(uint64_t a, uint64_t b, uint64_t *out);
 FCI_INLINE bool fci_add(uint64_t a, uint64_t b, uint64_t *out);
-// To a multiple of `to`, a power of two.
+// Up to a multiple of `to`; overflow is not checked.
 FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to);
 FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b);
 FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b);
@@ -2673,27 +2677,28 @@ FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, cons
                        fc_error *err);
 // NULL allowed.
 FCI_FN void fci_free(const fci_context *c, void *p);
-// An empty group.
+// *err gets the first failure of FCI_ALLOC.
 FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err);
-// `at` is the address of the pointer to the buffer. One of no items stays NULL.
+// `at` is the address of the pointer to the buffer. One of no items is not allocated, nor is any
+// after a failure, which g->code tells.
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
 // What a user may want to know though nothing failed; `level` as in fc_log.
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
-// `hook` may be NULL; `what` as in fc_progress.
+// `hook`, which may be NULL, and `what`, as in fc_progress, outlive *w.
 FCI_FN void fci_watch_begin(fci_watch *w, const fc_watch *hook, const char *what);
 // `done` is the share of the work done; FC_ERR_CANCELLED where the caller stops it.
 FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err);
-// Frees an array of a public result (fc_tokens, fc_text), which keeps only its `alloc`.
+// Frees an array (or NULL) of a public result (fc_tokens, fc_text), which keeps only its `alloc`.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
-// Zeroed, aligned to FCI_ALIGN; freed with the arena.
+// Zeroed, aligned to 16 bytes, freed with the arena; not NULL for no items. NULL: *err is filled.
 FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
                              fc_error *err);
-// fci_grow for an array that has a chunk of its own.
+// fci_grow for an array that this made: it has a chunk of its own, and is aligned to 16 bytes.
 FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
                             fc_error *err);
 // All of it at once; zeroed allowed.
 FCI_FN void fci_arena_free(fci_arena *a);
-// A terminated copy.
+// A terminated copy; NULL: *err is filled.
 FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err);
 // Appends bytes, a terminated text, or what printf would write.
 FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n);
@@ -2712,13 +2717,13 @@ FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
 FCI_INLINE uint64_t fci_map_hash(fci_str key);
 // Makes the table large enough for `count` keys in all.
 FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
-// false: not there.
+// false: not there; *value stays.
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
 // Adds key, or finds it: *existing is true and its value stays where the key was there before.
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err);
 // Zeroed allowed.
 FCI_FN void fci_map_free(fci_map *m);
-// Little-endian integers and floats from unaligned bytes, on any machine.
+// Little-endian integers from unaligned bytes, on any machine.
 FCI_INLINE uint16_t fci_le16(const void *p);
 FCI_INLINE uint32_t fci_le32(const void *p);
 FCI_INLINE uint64_t fci_le64(const void *p);
@@ -3299,23 +3304,24 @@ typedef struct fci_file {
     char name[256]; // the last part of the path, for errors
 } fci_file;
 
-// "PATH: cannot WHAT: ..." of an errno.
+// "PATH: cannot WHAT: ..." of an errno: FC_ERR_MEMORY of ENOMEM, else FC_ERR_IO.
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error);
-// The part of a path after the last separator.
+// The last part of a path, with separators at its end; / and \ separate on every system.
 FCI_FN const char *fci_base_name(const char *path);
-// As the functions of fc_io, for files in memory too.
+// As the functions of fc_io, for files in memory too; reads the first `length` bytes.
 FCI_FN int fci_input_open(const fci_context *c, const char *path, void **handle, uint64_t *size);
 FCI_FN int fci_input_read(const fci_context *c, void *handle, void *buffer, size_t length);
 FCI_FN void fci_input_close(const fci_context *c, void *handle);
 // The path that stands for files in memory, or NULL with *err filled.
 FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
                                    const char *function, fc_error *err);
-// Zeroed allowed.
+// Zeroed allowed; leaves it zeroed.
 FCI_FN void fci_file_close(fci_file *f);
-// Maps the file where the io can, reads it otherwise; more than `limit` bytes are refused.
+// Maps the file where the io can, reads it otherwise; FC_ERR_LIMIT above `limit` bytes. `c` must
+// outlive *f, which needs no closing after a failure.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
                              fc_error *err);
-// directory + "/" + name in the arena.
+// directory + "/" + name in the arena; NULL: *err is filled.
 FCI_FN char *fci_path_join(fci_arena *a, const char *directory, const char *name, fc_error *err);
 // Whether a file that need not be there is there. What is there and cannot be opened is an error.
 FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *there, fc_error *err);
@@ -3476,22 +3482,24 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
 // >> output
 // Outputs: never over an input, only over files of their own kind, renamed when complete.
 
-// The kind of the file at `path`: ANY where it is none of ours, COUNT where nothing would be lost.
+// The kind of the file at `path`, by its first bytes: ANY where it is none of ours, COUNT where
+// nothing would be lost (it is empty, or no regular file).
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err);
-// Whether a path ends with `end`.
 FCI_FN bool fci_path_ends(const char *path, const char *end);
-// Fails where `path` is an input or a file of another kind.
+// FC_ERR_ARGUMENT where `path` is an input, FC_ERR_MISMATCH where it is a file of another kind, as
+// fc_output_check says; inputs that are NULL are skipped.
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
                                   const char *const *inputs, size_t n_inputs, fc_error *err);
-// Writes beside `path` and renames: the old file stays until the new one is whole.
+// Writes beside `path` and renames: the old file stays until the new one is whole. FC_ERR_MISMATCH
+// where it is of another kind.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err);
-// The allocator and io of a context; the rooms parallel and kernel add their parts.
+// A context of `env`, which may be NULL, with one thread and no kernels; there is nothing to free.
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env);
-// The same, with fc_io checked.
+// The same; FC_ERR_ARGUMENT where fc_io is there in part.
 FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *err);
-// The path of a folder without slashes at its end.
+// The path of a folder without slashes at its end, in the arena; NULL: *err is filled.
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err);
 
 // ---- private to this section
@@ -3992,10 +4000,10 @@ FINERCUT_API void fc_output_discard(fc_output *o) {
 
 typedef void (*fci_task_fn)(void *arg, size_t task, uint32_t worker);
 
-// fn(arg, task, worker) for every task; results must not depend on which worker runs a task.
+// Runs fn(arg, task, worker) for every task; results must not depend on which worker runs a task.
 // Not to be called from inside a task.
 FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn fn, void *arg);
-// A context with threads, until fci_context_end.
+// A context with threads, until fci_context_end, which a failure does not need.
 FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err);
 // Joins the pool; zeroed allowed.
 FCI_FN void fci_context_end(fci_context *c);
@@ -4014,7 +4022,7 @@ typedef struct fci_pool {
     fci_platform_mutex mutex;
     fci_platform_signal start, finished;
     uint32_t generation, n_running; // jobs so far; workers at the current one
-    fci_task_fn fn;                 // NULL: no job
+    fci_task_fn fn;                 // of the last job
     void *arg;
     size_t n_tasks, next;
     bool stop;
@@ -4154,7 +4162,7 @@ FCI_FN void fci_context_end(fci_context *c) {
 // >> json
 // A strict RFC 8259 reader, and writers. The reader steps through events in constant stack and
 // memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
-// (compared after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
+// (in a tree, after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
 // double, and nesting beyond FCI_JSON_DEPTH.
 
 enum { FCI_JSON_DEPTH = 128 };
@@ -4199,13 +4207,13 @@ typedef struct fci_json_reader {
     bool object[FCI_JSON_DEPTH]; // of each open level; an array otherwise
 } fci_json_reader;
 
-// A reader of `text`; strings with escapes go to the arena.
+// A reader of `text`, below 2 GiB; strings with escapes go to the arena.
 FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
                               fc_error *err);
 // Length of the UTF-8 sequence at p; 0: overlong, a surrogate, beyond U+10FFFF, or cut off.
 FCI_FN size_t fci_utf8_length(const char *p, size_t n);
-// `text` for people: invalid bytes and control characters become U+FFFD; what does not fit is cut
-// off between characters.
+// `text` for people, terminated: invalid bytes and control characters become U+FFFD; what does not
+// fit in `size`, which is not 0, is cut off between characters.
 FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n);
 // The character at p, of valid UTF-8.
 FCI_INLINE uint32_t fci_utf8_char(const char *p, size_t length);
@@ -4223,32 +4231,34 @@ FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
 FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
 // The member `key` of an object; NULL: not there, or no object.
 FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
-// "a number", "nothing" for NULL.
+// "a number", "nothing" for NULL; not of END and DONE.
 FCI_FN const char *fci_json_type_name(const fci_json *n);
-// Every wrong value's error: metric: expected a number, got "cosine" (at byte 131). `got` NULL:
-// there is none.
+// FC_ERR_FORMAT of a wrong value: metric: expected a number, got "cosine" (at byte 131). `got`
+// NULL: there is none.
 FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
                             const char *expected);
-// The member `key`; null counts as absent.
+// fci_json_get, but null counts as absent.
 FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
-// The member `key`, which must be there and of `type`.
+// The member `key`; FC_ERR_FORMAT where it is not there, or not of `type`.
 FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
                                const fci_json **out, fc_error *err);
-// A required text.
+// A required string, as a view; *out stays on failure, so below.
 FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
 // A required true or false.
 FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
-// A flag that may be absent: *out stays.
+// A flag that may be absent or null: *out stays.
 FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
-// A whole number in [low, high], whatever its spelling.
+// n, which may be NULL, as a whole number in [low, high], written without sign, point and exponent;
+// `what` names it in the error; *out is 0 then.
 FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
                               uint64_t *out, fc_error *err);
 // What a file of a foreign format is, and what to do; NULL: unknown.
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
-// The whole text as a tree in the arena; the text must outlive it.
+// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
+// is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err);
-// The same of a file, which may begin with a byte order mark.
+// The same of a file, which may begin with a byte order mark and stays open as long as the tree.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
 // As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
@@ -4980,27 +4990,29 @@ FCI_INLINE float fci_bf16_to_f32(uint16_t h);
 FCI_INLINE uint16_t fci_f32_to_bf16(float f);
 // The float16 at p, little-endian.
 FCI_INLINE float fci_half_at(const uint8_t *p);
-// Rows of 16-bit floats, as fci_number_decode.
+// n little-endian 16-bit floats at b, of any alignment.
 FCI_FN void fci_decode_f16(const uint8_t *b, uint64_t n, float *out);
 FCI_FN void fci_decode_bf16(const uint8_t *b, uint64_t n, float *out);
-// Of the 32 elements from 32g on.
+// The scale, signed, of the 32 elements from 32g on of the IQ4_XS block at b.
 FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g);
-// Half of 2^(e - 127), which is denormal for e 0 and 1.
+// 2^(e - 128), denormal for e 0 and 1: half the scale, as fci_mxfp4_twice has the numbers doubled.
 FCI_INLINE float fci_mxfp4_scale(uint32_t e);
-// INVALID and unknown types have no names and 0 bits.
+// Never NULL: INVALID and unknown types have 0 bits and are in neither format.
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type);
 // Whether rows of the type can be read as floats.
 FCI_FN bool fci_number_can_decode(fc_dtype type);
 // Elements of a block, 1 where there are none.
 FCI_FN uint32_t fci_number_block(fc_dtype type);
-// Bytes of n elements, n a multiple of the block.
+// Bytes of n elements, n a multiple of the block; overflow is not checked (fci_shape_bytes does).
 FCI_FN uint64_t fci_number_bytes(fc_dtype type, uint64_t n);
-// Elements [first, first + n) of a stored row as float; first and n are multiples of the block.
+// Elements [first, first + n) of a stored row as float; first and n are multiples of the block. Of
+// types that cannot be decoded, `out` stays.
 FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out);
 // Whether floats can be written as the type.
 FCI_FN bool fci_number_can_encode(fc_dtype type);
-// n floats (a multiple of the block) as a type that can be encoded; false: it cannot express one.
+// n floats (a multiple of the block) as a type that can be encoded; `stored` may be x for F32.
+// false: Q8_0 cannot hold a block of them; F16 and BF16 take what is too large as infinity.
 FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored);
 
 // ---- private to this section
@@ -5408,17 +5420,18 @@ FCI_INLINE bool fci_is_gguf(const fc_container *c) {
     return FCI_GGUF && c->gguf;
 }
 
-// false: no item of that name.
+// The place of an item; false: none of that name.
 FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item);
-// *twice is the first item whose name an earlier one has, or n.
+// The items must stay where they are. *twice is the first whose name an earlier one has, or n.
 FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
                                size_t stride, size_t *twice, fc_error *err);
-// Grows `tensors` by `more`: exactly for the first file, which mostly is the only one.
+// Makes room for `more` tensors, zeroed: exactly for the first file, which mostly is the only one.
+// `tensors` may move.
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err);
-// Fails with the file and the tensor before the message.
+// FC_ERR_FORMAT: FILE: tensor "NAME" (byte AT): the message.
 FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_error *err,
                                const char *format, ...) FCI_PRINTF(5, 6);
-// Bytes of a shape; false: an overflow, or no whole number.
+// Bytes of a shape; false: an overflow, or no whole number of blocks or of bytes.
 FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank, uint64_t *bytes);
 // Indexes n tensors from `first` on and refuses a name that comes twice, in one file or in two.
 FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena,
@@ -5526,7 +5539,7 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
 // >> safetensors
 // A safetensors file: all of its header is checked before a tensor is used.
 
-// Reads the header of file `file` into the container.
+// Adds the tensors of an open file, as views; of file 0, its __metadata__, too.
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err);
 
 // ---- private to this section
@@ -5845,22 +5858,23 @@ typedef struct fci_scalar { // any number: an integer as magnitude and sign
     double value;
 } fci_scalar;
 
-// Adds the tensors of a file; *keys is an index of its keys.
+// Adds the tensors of an open file, as views; *keys is an index of its keys. Those of the first
+// file are the container's.
 FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc_error *err);
 // NULL: no such key, or no GGUF file.
 FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key);
-// false: the type is no number.
+// The number of `type` at p; false: bool, string or array.
 FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s);
-// Any integer type, not negative; not bool.
+// An integer of any type, not negative; false: anything else, or kv NULL, so below.
 FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out);
 // Any number.
 FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out);
-// false: of another type; so below.
 FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out);
+// A view of the file.
 FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out);
-// Steps through an array of strings: *position starts at 0; false at the end.
+// Steps through an array of strings: *position, in bytes, starts at 0; false at the end.
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out);
-// Item `index` of an array.
+// Item `index` of an array of scalars, as it is stored; NULL: not there, or a string.
 FCI_FN const void *fci_kv_item(const fci_kv *kv, uint64_t index);
 // An item of an array as a number; false: not there, or of another type.
 FCI_FN bool fci_kv_item_u64(const fci_kv *array, uint64_t index, uint64_t *out);
@@ -6259,7 +6273,7 @@ FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out) {
 // >> container
 // Containers of one file or more: shards, splits, a Hugging Face directory; their public view.
 
-// fc_container_open in an existing context.
+// fc_container_open by the hooks of a context, which need not outlive the container.
 FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
                                              fc_error *err);
 
@@ -6842,11 +6856,11 @@ typedef struct fci_unicode { // the tables, unpacked
     fci_unicode_pair *composed; // those that compose, in order of `first` and `second`
 } fci_unicode;
 
-// Unpacks what fci_unicode_class needs.
+// Unpacks what fci_unicode_class needs into the arena.
 FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode *u, fci_arena *arena, fc_error *err);
 // The FCI_TEXT_ bits of a character.
 FCI_FN unsigned fci_unicode_class(const fci_unicode *u, uint32_t c);
-// Bytes of the character at p, by its lead byte.
+// Bytes of the character at p, of valid UTF-8, as all text below.
 FCI_INLINE size_t fci_unicode_length(const char *p);
 // Its class.
 FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode *u, const char *p);
@@ -7271,7 +7285,7 @@ typedef struct fci_pattern_pattern {
 FCI_FN const fci_pattern_pattern *fci_pattern_find(fci_str regex);
 // By our name, which must exist.
 FCI_FN const fci_pattern_pattern *fci_pattern_named(const char *name);
-// The atoms of an expression of the table.
+// The atoms, in the arena, of an expression of the table, which outlives them; NULL: no memory.
 FCI_FN fci_pattern_atom *fci_pattern_compile(const fci_unicode *u, fci_arena *arena,
                                              const char *regex, fc_error *err);
 // The end of what the expression matches at p, or NULL: that of the first alternative that matches.
@@ -7542,7 +7556,7 @@ typedef struct fci_tokenizer_added {
     fci_str text;
     uint32_t id;
     bool single_word, lstrip, rstrip, normalized;
-    bool special; // a control token, not a word of its own
+    bool special; // of a tokenizer.json: a control token, not a word of its own
     bool changed; // normalizers make another text of its own
 } fci_tokenizer_added;
 
@@ -7590,14 +7604,14 @@ struct fc_tokenizer {
     char description[128];
 };
 
-// Applies the normalizers to *text, which ends in one of the two buffers.
+// Applies the normalizers, if any, to *text, which then lies in one of the two buffers.
 FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
                                        fc_error *err);
-// The first slot of a pair in the table of merges.
+// The slot of the table of merges at which the search for a pair begins.
 FCI_INLINE size_t fci_tokenizer_merge_slot(uint64_t pair, size_t mask);
-// The first token whose id is not below `id`.
+// The place of the first token whose id is not below `id`; n_tokens: none.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
-// Whether the text stands for a byte, such as <0x41>.
+// Whether the text stands for a byte, such as <0x41>, and for which.
 FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte);
 
 // ---- private to this section
@@ -8281,7 +8295,7 @@ typedef struct fci_vocabulary_pre { // what a tokenizer.ggml.pre means
     bool nfc, ignore_merges, adds_bos;
 } fci_vocabulary_pre;
 
-// From a container that stays open as long as the tokenizer.
+// From a container, which need not outlive the tokenizer, nor does the context.
 FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g,
                                              fc_error *err);
 // A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
