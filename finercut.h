@@ -421,7 +421,8 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
 /* ---------------------------------------------------------------------------------------------
    Tokens and tokenizers. */
 
-/* Token ids of one or more sequences; sequence i is ids[starts[i]] .. ids[starts[i + 1] - 1]. */
+/* Token ids of one or more sequences; sequence i is ids[starts[i]] .. ids[starts[i + 1] - 1], and
+   starts[0] is 0. */
 typedef struct fc_tokens {
     uint32_t *ids;
     size_t *starts;       /* [n_sequences + 1] */
@@ -1359,7 +1360,9 @@ FCI_FN bool fci_platform_is_beside(const char *name, const char *mark) {
 FCI_FN char *fci_platform_folder_of(const char *path) {
     size_t n = fci_platform_base(path);
     char *folder = fci_platform_copy(n ? path : ".", "");
-    while (n > 1 && (path[n - 1] == '/' || path[n - 1] == '\\') && path[n - 2] != ':') n--;
+    while (n > 1 && (path[n - 1] == '/' || (FCI_WINDOWS && path[n - 1] == '\\')) &&
+           path[n - 2] != ':')
+        n--;
     if (folder && n) folder[n] = 0;
     return folder;
 }
@@ -3113,9 +3116,15 @@ FCI_FN void fci_buffer_free(fci_buffer *b) {
 
 FCI_FN void fci_format_g(char *out, size_t size, int digits, double value) {
     snprintf(out, size, "%.*g", digits, value);
-    for (char *p = out; *p; p++)
-        if (*p != '-' && *p != '+' && *p != 'e' && (*p < '0' || *p > '9') && (*p < 'a' || *p > 'z'))
-            *p = '.';
+    char *to = out;
+    bool foreign = false; // a locale's point may have several bytes
+    for (const char *p = out; *p; p++) {
+        const bool plain = *p == '-' || *p == '+' || (*p >= '0' && *p <= '9') ||
+                           (*p >= 'a' && *p <= 'z');
+        if (plain || !foreign) *to++ = plain ? *p : '.';
+        foreign = !plain;
+    }
+    *to = 0;
 }
 
 FCI_FN void fci_put_number(fci_buffer *b, double value) {
@@ -3658,9 +3667,9 @@ FCI_FN int fci_output_guard_member(void *user, const char *name) {
     else if (fci_output_guard_is(g, path)) {
         g->code = fci_output_found(g->c, path, &kind, g->err);
         if (!g->code && fci_output_guard_made(name, kind)) g->hit = NULL;
-        return 1;
+        return -1; // no errno
     }
-    return g->code ? 1 : 0;
+    return g->code ? -1 : 0;
 }
 
 // model-00001-of-00003.gguf stands for all three.
@@ -3681,8 +3690,8 @@ FCI_FN void fci_output_guard_splits(fci_output_guard *g, const char *path) {
     }
 }
 
-// An output folder may not be inside a model's folder.
-FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model) {
+// An output folder may not be inside the folder of a model, which the caller calls `input`.
+FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model, const char *input) {
     char *end = NULL, *up = NULL;
 #if FCI_POSIX
     bool device;
@@ -3695,7 +3704,7 @@ FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model) {
     char *at = fci_platform_folder_of(end ? end : g->output);
     free(end);
     for (int depth = 0; at && depth < 256 && !g->hit; depth++) {
-        if (fci_platform_same(at, model)) g->hit = model;
+        if (fci_platform_same(at, model)) g->hit = input;
         up = fci_platform_copy(at, "/..");
         const bool top = up && fci_platform_same(at, up);
         free(at);
@@ -3717,8 +3726,10 @@ FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_ou
     else if (fci_path_ends(input, ".safetensors")) folder = fci_platform_folder_of(input);
     if (folder) {
         g->folder = folder;
-        fci_platform_list(folder, fci_output_guard_member, g);
-        if (kind == FC_OUTPUT_FOLDER && !g->hit && !g->code) fci_output_guard_inside(g, input);
+        const int error = fci_platform_list(folder, fci_output_guard_member, g);
+        if (error > 0) g->code = fci_io_error(g->err, folder, "list", error);
+        if (kind == FC_OUTPUT_FOLDER && !g->hit && !g->code)
+            fci_output_guard_inside(g, folder, input);
         free(folder);
     }
     fci_output_guard_splits(g, input);
@@ -6480,9 +6491,10 @@ FCI_FN fc_code fci_container_directory_cache(const fci_context *c, fci_arena *a,
     char revision[256];
     bool there = false;
     const char *at = fci_path_join(a, directory, "hub", err);
-    if (at && !fci_platform_is_folder(at)) at = directory;
+    if (!at) return FC_ERR_MEMORY;
+    if (!fci_platform_is_folder(at)) at = directory;
     const fci_container_found models = fci_container_directory_find(at, "models--", "");
-    if (at && models.n) at = fci_path_join(a, at, models.first, err);
+    if (models.n) at = fci_path_join(a, at, models.first, err);
     const char *refs = at ? fci_path_join(a, at, "refs/main", err) : NULL,
                *snapshots = refs ? fci_path_join(a, at, "snapshots", err) : NULL;
     if (!snapshots) return FC_ERR_MEMORY;
@@ -8790,6 +8802,8 @@ FCI_FN fc_code fci_vocabulary_add_extra(fci_vocabulary_loader *l, const fci_json
         if (*n == FCI_TEXT_EXTRA)
             return fci_fail(l->err, FC_ERR_UNSUPPORTED, id->at,
                             "special_tokens: expected at most %d ids, got more", FCI_TEXT_EXTRA);
+        if (l->t->size == 0)
+            return fci_json_bad(l->err, id, "special_tokens", "none, as there is no vocabulary");
         code = fci_json_whole(id, "special_tokens", 0, l->t->size - (uint64_t)1, &value, l->err);
         if (!code) list[(*n)++] = (uint32_t)value;
     }
@@ -16190,6 +16204,10 @@ FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, si
     if (!t || !t->ids || !t->starts || t->n_sequences == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected at least one sequence, got none");
+    if (t->starts[0] != 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: sequence 0: expected it to start at 0, got %llu",
+                        (unsigned long long)t->starts[0]);
     for (size_t i = 0; i < t->n_sequences; i++) {
         if (t->starts[i + 1] < t->starts[i])
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -17408,11 +17426,13 @@ FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error
 FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
     const fci_json *key = fci_json_first(object);
     for (uint32_t i = 0; i < object->count; i++, key = fci_json_next(key + 1)) {
-        fc_score *s = &r->scores[i];
+        uint32_t candidate;
         fci_shown shown;
+        if (fci_plan_read_name(r, key, "scores", &candidate)) return FC_ERR_FORMAT;
+        fc_score *s = &r->scores[i]; // that is there: a candidate has one name
         memset(s, 0, sizeof *s);
+        s->candidate = candidate;
         s->expected = (double)NAN;
-        if (fci_plan_read_name(r, key, "scores", &s->candidate)) return FC_ERR_FORMAT;
         if (key[1].type != FCI_JSON_OBJECT)
             return fci_json_bad(r->err, key + 1, fci_show(key->text, &shown), "an object");
         if (fci_plan_read_score(key + 1, s, r->err))
@@ -21738,7 +21758,8 @@ FCI_FN void fci_agree_not(fci_agree *g, const char *what, int64_t block) { // -1
 }
 
 FCI_FN bool fci_agree_near(double a, double b, double part) {
-    return fabs(a - b) <= part * fmax(fabs(a), fabs(b)) || (a != a && b != b) || !(a < b || a > b);
+    return fabs(a - b) <= part * fmax(fabs(a), fabs(b)) || (isnan(a) && isnan(b)) ||
+           (a <= b && a >= b);
 }
 
 FCI_FN void fci_agree_rope(fci_agree *g, size_t rope) {
@@ -21819,7 +21840,7 @@ FCI_FN bool fci_agree_matrix(const fci_agree *g, const fci_matrix *was, const fc
         double most = 0;
         fci_agree_row(is, rows[i], b);
         for (uint64_t k = 0; k < n; k++) most = fmax(most, fabs((double)a[k]));
-        if (was->type == is->type || !isfinite(most)) most = 0;
+        if (zero || was->type == is->type || !isfinite(most)) most = 0;
         for (uint64_t k = 0; k < n; k++) {
             const double want = zero ? 0 : (double)a[k], got = (double)b[k];
             if (!(fabs(want - got) <= most / 200 + (most > 0 ? 1e-6 : 0)) &&
@@ -21833,10 +21854,10 @@ FCI_FN bool fci_agree_matrix(const fci_agree *g, const fci_matrix *was, const fc
 FCI_FN bool fci_agree_floats(const fci_agree *g, const float *was, const float *is, uint64_t n,
                              fci_order order) {
     if (!was || !is) return !was && !is;
-    for (uint64_t i = 0; i < n; i++)
-        if (fabs((double)was[fci_write_from(g->x, order, i)] - (double)is[i]) >
-            1e-6 + 1e-6 * fabs((double)is[i]))
-            return false;
+    for (uint64_t i = 0; i < n; i++) {
+        const double want = (double)was[fci_write_from(g->x, order, i)], got = (double)is[i];
+        if (!(fabs(want - got) <= 1e-6) && !fci_agree_near(want, got, 1e-6)) return false;
+    }
     return true;
 }
 
@@ -22319,9 +22340,10 @@ FCI_FN fc_code fci_made_llama3(fci_export *x, fci_buffer *b) {
                     fc_export_format_name(x->desc->format));
 }
 
+// No factors are factors of 1.
 FCI_FN void fci_made_factors(fci_buffer *b, const char *key, const float *factors, uint64_t n) {
     fci_json_put(b, ", %s: [", key);
-    for (uint64_t i = 0; i < n; i++) fci_json_put(b, ", %g", (double)factors[i]);
+    for (uint64_t i = 0; i < n; i++) fci_json_put(b, ", %g", factors ? (double)factors[i] : 1.0);
     fci_puts(b, "]");
 }
 
@@ -22787,6 +22809,7 @@ FCI_FN bool fci_along_is_terms(const char *name) {
 }
 
 FCI_FN fci_along fci_along_how(const char *name) {
+    if (strpbrk(name, "/\\")) return FCI_ALONG_NOT; // of a list in memory: in no folder of ours
     for (size_t i = 0; i < sizeof fci_along_names / sizeof *fci_along_names; i++)
         if (fci_along_matches(fci_along_names[i].name, name)) return fci_along_names[i].how;
     return fci_along_is_terms(name) ? FCI_ALONG_COPIED : FCI_ALONG_NOT;

@@ -107,6 +107,15 @@ int main(void) {
     (void)t_read;
     (void)t_shared;
     own_paths("test_export_back");
+    // What is not a number agrees with its like only, and what is infinite too.
+    const double inf = (double)INFINITY, nan = (double)NAN;
+    T_OK(fci_agree_near(nan, nan, 0) && !fci_agree_near(1, nan, 1) && !fci_agree_near(nan, 1, 1),
+         "NaN");
+    T_OK(fci_agree_near(inf, inf, 0) && !fci_agree_near(inf, -inf, 0) && fci_agree_near(0, 0, 0),
+         "infinities");
+    T_OK(fci_along_how("../x.tiktoken") == FCI_ALONG_NOT &&
+             fci_along_how("x.tiktoken") == FCI_ALONG_COPIED,
+         "names with a folder stay");
     T_OK(fci_platform_list("tests/data", each_model, NULL) == 0, "tests/data");
     T_OK(n_written > 600 && n_refused > 20, "%d exports read back, %d refused", n_written,
          n_refused);

@@ -262,7 +262,7 @@ static void test_tokenizers(void) {
 // Tokens that contradict themselves, wherever tokens are taken.
 static void test_tokens(void) {
     uint32_t ids[] = {1, 2, 3, 4}, wild[] = {1, UINT32_MAX};
-    size_t starts[] = {0, 4}, back[] = {0, 3, 1}, none[] = {0, 0}, two[] = {0, 2};
+    size_t starts[] = {0, 4}, back[] = {0, 3, 1}, none[] = {0, 0}, two[] = {0, 2}, late[] = {1, 4};
     const struct {
         fc_tokens tokens;
         const char *words;
@@ -271,6 +271,7 @@ static void test_tokens(void) {
                  {tokens_of(ids, starts, 0), "at least one sequence"},
                  {tokens_of(ids, back, 2), "end after its start"},
                  {tokens_of(ids, none, 1), "at least 1 token"},
+                 {tokens_of(ids, late, 1), "expected it to start at 0, got 1"},
                  {tokens_of(wild, two, 1), "expected an id below"}};
     fc_perplexity perplexity;
     fc_prune_desc desc;

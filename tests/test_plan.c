@@ -546,8 +546,38 @@ static void test_memory(void) {
     T_OK(m.live == 0, "%ld blocks leaked", m.live);
 }
 
+/* Every candidate has a score, and then there is one name more, which must not be written anywhere:
+   a sanitizer sees it. */
+static void test_one_name_more(void) {
+    fc_error err;
+    static const char *const candidates[] = {"sublayers", "blocks"};
+    for (size_t k = 0; k < 2; k++) {
+        char text[1200];
+        int n = snprintf(text, sizeof text,
+                         "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\","
+                         "\"n_blocks\":4},\"metric\":\"js\",\"candidates\":\"%s\","
+                         "\"search\":\"race\",\"compute\":\"f32\",\"steps\":["
+                         "{\"step\":1,\"removed\":\"%s\","
+                         "\"score\":0.5,\"scores\":{",
+                         candidates[k], k ? "block.0" : "attn.0");
+        for (int i = 0; i < (k ? 4 : 8); i++)
+            n += snprintf(text + n, sizeof text - (size_t)n,
+                          "\"%s.%d\":{\"value\":0.5,\"exact\":true},",
+                          k ? "block" : i % 2 ? "ffn" : "attn", k ? i : i / 2);
+        const int whole = n - 1;
+        n += snprintf(text + n, sizeof text - (size_t)n, "\"x\":{}}}]}");
+        fc_plan *p = fc_plan_load_memory(text, (size_t)n, NULL, &err);
+        T_OK(!p && strstr(err.msg, "got \"x\""), "%s", err.msg);
+        n = whole + snprintf(text + whole, sizeof text - (size_t)whole, "}}]}");
+        p = fc_plan_load_memory(text, (size_t)n, NULL, &err);
+        T_OK(p != NULL, "without it: %s", err.msg);
+        fc_plan_free(p);
+    }
+}
+
 int main(void) {
     (void)t_shared;
+    test_one_name_more();
     test_good();
     test_round_trip();
     test_names();
