@@ -2653,6 +2653,8 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
     FCI_PRINTF(4, 5);
 // Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
+// An enumerator in its range [0, count).
+FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
 // FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err stays.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // A view of a terminated text, or of n bytes.
@@ -2771,6 +2773,11 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
                      inner);
     }
     return code;
+}
+
+FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err) {
+    if (value >= 0 && value < count) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: unknown value %d", what, value);
 }
 
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
@@ -3400,6 +3407,13 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
     for (size_t i = 0; whole && i < n_files; i++)
         whole = files[i].name && (files[i].data || files[i].size == 0);
     if (fci_need(whole, function, "files with names and data", err)) return NULL;
+    for (size_t i = 1; i < n_files; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(files[i].name, files[k].name) == 0) {
+                fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the list of files has it twice",
+                         files[i].name);
+                return NULL;
+            }
     const bool gguf = files[0].size >= 4 && memcmp(files[0].data, "GGUF", 4) == 0;
     return n_files == 1 || gguf ? files[0].name : FCI_MEMORY;
 }
@@ -3609,6 +3623,8 @@ FCI_FN int fci_output_not_empty(void *user, const char *name) {
 FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_output_kind kind,
                                    fc_error *err) {
     fc_output_kind found;
+    if (!*path)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path, got an empty one");
     if (c->io.create != fci_platform_create) return FC_OK; // the caller's files, the caller's rules
     if (kind == FC_OUTPUT_FOLDER) {
         const int error = fci_platform_list(path, fci_output_not_empty, NULL);
@@ -3804,7 +3820,9 @@ FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
 
 FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *err) {
     fci_context_basic(c, env);
-    return env ? fci_output_io_check(&env->io, err) : FC_OK;
+    if (!env) return FC_OK;
+    fc_code code = fci_known("simd_max", (int)env->simd_max, FC_SIMD_COUNT, err);
+    return code ? code : fci_output_io_check(&env->io, err);
 }
 
 FINERCUT_API void fc_tokens_free(fc_tokens *tokens) {
@@ -12566,6 +12584,10 @@ FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, u
     if (!fci_number_can_decode(type))
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0, "type %s is not one this version reads",
                         fc_dtype_name(type));
+    const uint64_t most = (uint64_t)1 << 40;
+    if (first > most || n > most)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "fc_decode: expected at most %llu elements",
+                        (unsigned long long)most);
     if (first % fci_number_block(type) || n % fci_number_block(type))
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "type %s: expected multiples of %u elements, got %llu from %llu on",
@@ -12578,7 +12600,8 @@ FINERCUT_API fc_code fc_decode(fc_dtype type, const void *row, uint64_t first, u
 }
 
 FCI_FN fc_code fci_matmul_check(const fc_product *p, fc_error *err) {
-    fc_code code = fc_decode(p->type, p->w, 0, 0, NULL, err);
+    fc_code code = fci_known("compute", (int)p->compute, FC_COMPUTE_COUNT, err);
+    if (!code) code = fc_decode(p->type, p->w, 0, 0, NULL, err);
     if (!code && p->k % fci_number_block(p->type))
         code = fci_fail(
             err, FC_ERR_ARGUMENT, 0, "type %s: expected k to be a multiple of %u, got %llu",
@@ -12887,7 +12910,8 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
     if (fci_need(out, "fc_peak", "a place for the result", err)) return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
-    fc_code code = fci_context_begin(&c, env, err);
+    fc_code code = fci_known("compute", (int)compute, FC_COMPUTE_COUNT, err);
+    if (!code) code = fci_context_begin(&c, env, err);
     if (code) return code;
     out->simd = fci_kernels_pick(env ? env->simd_max : FC_SIMD_AUTO)->simd;
     out->compute = compute == FC_COMPUTE_BF16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32;
@@ -15235,8 +15259,7 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     fc_code code;
     m->arena.c = &m->c;
     m->memory_limit = desc->memory_limit;
-    if ((unsigned)desc->compute >= FC_COMPUTE_COUNT)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "compute: unknown value %d", (int)desc->compute);
+    if (fci_known("compute", (int)desc->compute, FC_COMPUTE_COUNT, err)) return FC_ERR_ARGUMENT;
     m->c.kernels = fci_kernels_pick(desc->env.simd_max);
     m->path = fci_arena_copy(&m->arena, fci_s(path), err);
     if (!m->path) return FC_ERR_MEMORY;
@@ -17672,13 +17695,10 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     memset(&defaults, 0, sizeof defaults);
     if (!d) d = &defaults;
     *n_steps = 0;
-    if ((unsigned)d->metric >= FC_METRIC_COUNT)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "metric: unknown value %d", (int)d->metric);
-    if ((unsigned)d->candidates >= FC_CANDIDATES_COUNT)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "candidates: unknown value %d",
-                        (int)d->candidates);
-    if ((unsigned)d->search >= FC_SEARCH_COUNT)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "search: unknown value %d", (int)d->search);
+    if (fci_known("metric", (int)d->metric, FC_METRIC_COUNT, err) ||
+        fci_known("candidates", (int)d->candidates, FC_CANDIDATES_COUNT, err) ||
+        fci_known("search", (int)d->search, FC_SEARCH_COUNT, err))
+        return FC_ERR_ARGUMENT;
     if (d->confidence != 0 && !(d->confidence >= 1 && d->confidence <= 100))
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "confidence: expected 1 to 100 standard errors, got %g", d->confidence);
@@ -23139,8 +23159,7 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
     const fc_export_desc *d = x->desc;
     const fc_container *c = x->m->container;
     const bool gguf = fci_export_to_gguf(x);
-    if ((unsigned)d->format >= FC_EXPORT_COUNT)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "format: unknown value %d", (int)d->format);
+    if (fci_known("format", (int)d->format, FC_EXPORT_COUNT, x->err)) return FC_ERR_ARGUMENT;
     if (!gguf && (d->format == FC_EXPORT_GGUF || d->format == FC_EXPORT_GGUF_MASKED))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format: %s is not in this build (FINERCUT_NO_GGUF)",

@@ -239,7 +239,18 @@ static void test_plans(void) {
     forget(&l);
 }
 
+// One name twice would leave it open which file was meant.
+static void test_twice(void) {
+    const fc_memory_file files[] = {{"config.json", "{}", 2}, {"x", "", 0}, {"config.json", "", 0}};
+    T_OK(!fc_model_open_memory(files, 3, NULL, &err) && strstr(err.msg, "twice"), "%s", err.msg);
+    T_OK(!fc_container_open_memory(files, 3, NULL, &err) && strstr(err.msg, "twice"), "%s",
+         err.msg);
+    T_OK(!fc_tokenizer_open_memory(files, 3, NULL, &err) && strstr(err.msg, "twice"), "%s",
+         err.msg);
+}
+
 int main(void) {
+    test_twice();
     test_models();
     test_plans();
     return t_end("memory");

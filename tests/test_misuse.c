@@ -90,6 +90,7 @@ static void test_files(void) {
     REFUSED(ARGUMENT, fc_file_read(NULL, NULL, &text, &err), "fc_file_read: expected a path");
     REFUSED(ARGUMENT, fc_file_read("x", NULL, NULL, &err), "fc_file_read");
     REFUSED(ARGUMENT, fc_file_write(NULL, NULL, "x", 1, &err), "fc_file_write");
+    REFUSED(ARGUMENT, fc_file_write("", NULL, "x", 1, &err), "an empty one");
     REFUSED(ARGUMENT, fc_file_write("/nowhere/x", NULL, NULL, 1, &err), "fc_file_write");
     REFUSED(IO, fc_file_write("/nowhere/x", NULL, "x", 1, &err), "/nowhere/x");
     REFUSED(IO, fc_file_read("/nowhere/x", NULL, &text, &err), "/nowhere/x");
@@ -553,6 +554,15 @@ static void test_kernels(void) {
                 &env, &err),
             "threads");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, NULL, 0, 1, y, &err), "fc_decode");
+    REFUSED(LIMIT, fc_decode(FC_DTYPE_F32, x, 0, UINT64_MAX, y, &err), "at most");
+    REFUSED(LIMIT, fc_decode(FC_DTYPE_F32, x, UINT64_MAX, 1, y, &err), "at most");
+    fc_product odd = {.m = 1, .n = 1, .k = 1, .x = x, .w = x, .y = y, .type = FC_DTYPE_F32};
+    fc_env strange;
+    memset(&strange, 0, sizeof strange);
+    strange.simd_max = (fc_simd)99;
+    REFUSED(ARGUMENT, fc_matmul(&odd, &strange, &err), "simd_max: unknown value 99");
+    odd.compute = (fc_compute)99;
+    REFUSED(ARGUMENT, fc_matmul(&odd, NULL, &err), "compute: unknown value 99");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_F32, x, 0, 1, NULL, &err), "fc_decode");
     REFUSED(ARGUMENT, fc_decode(FC_DTYPE_Q4_K, x, 32, 256, y, &err), "multiples of 256");
     REFUSED(UNSUPPORTED, fc_decode(FC_DTYPE_IQ1_S, x, 0, 256, y, &err), "IQ1_S");
