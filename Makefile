@@ -20,8 +20,8 @@ WARN     := -Wall -Wextra
 TEST_CFLAGS ?= -O1 -g
 STRICT_C := -std=c99 $(WARN) -DFINERCUT_TESTING -DFINERCUT_STATIC
 # Undefined behaviour has to stop the program, or nobody would see it.
-ASAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-TSAN     := -O1 -g -fsanitize=thread
+ASAN     := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+TSAN     := -O1 -g1 -fsanitize=thread
 
 # As many compilers at once as there are cores, unless make was told otherwise.
 ifeq ($(filter -j%,$(MAKEFLAGS)),)
