@@ -3743,7 +3743,7 @@ FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_ou
     if (folder) {
         g->folder = folder;
         const int error = fci_platform_list(folder, fci_output_guard_member, g);
-        if (error > 0) g->code = fci_io_error(g->err, folder, "list", error);
+        if (error == EACCES) g->code = fci_io_error(g->err, folder, "list", error);
         if (kind == FC_OUTPUT_FOLDER && !g->hit && !g->code)
             fci_output_guard_inside(g, folder, input);
         free(folder);
