@@ -421,8 +421,8 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
 /* ---------------------------------------------------------------------------------------------
    Tokens and tokenizers. */
 
-/* Token ids of one or more sequences; sequence i is ids[starts[i]] .. ids[starts[i + 1] - 1], and
-   starts[0] is 0. */
+/* Token ids of one or more sequences; sequence i is ids[starts[i]] .. ids[starts[i + 1] - 1]. A
+   calibration's starts[0] is 0. */
 typedef struct fc_tokens {
     uint32_t *ids;
     size_t *starts;       /* [n_sequences + 1] */
@@ -16227,10 +16227,6 @@ FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, si
     if (!t || !t->ids || !t->starts || t->n_sequences == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected at least one sequence, got none");
-    if (t->starts[0] != 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: sequence 0: expected it to start at 0, got %llu",
-                        (unsigned long long)t->starts[0]);
     for (size_t i = 0; i < t->n_sequences; i++) {
         if (t->starts[i + 1] < t->starts[i])
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -18708,6 +18704,10 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     fc_code code =
         fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1, &longest, err);
     if (code) return code;
+    if (t->starts[0] != 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "calibration: sequence 0: expected it to start at 0, got %llu",
+                        (unsigned long long)t->starts[0]);
     s->n_positions = s->n_counted = t->starts[t->n_sequences];
     const fci_distance *distance = fci_distance_of(s->desc->metric);
     if (distance->mean == FCI_MEAN_LABELS) s->n_counted -= t->n_sequences;
