@@ -4,18 +4,10 @@
 #include "../finercut.h"
 #include "memory.h"
 #include "t.h"
+#include "tokens.h"
 #include "tiny.h"
 
 #define DATA "tests/data/"
-
-static fc_tokens tokens_of(uint32_t *ids, size_t *starts, size_t n) {
-    fc_tokens t;
-    memset(&t, 0, sizeof t);
-    t.ids = ids;
-    t.starts = starts;
-    t.n_sequences = n;
-    return t;
-}
 
 static fc_model *open_model(const char *path, uint32_t threads) {
     fc_model_desc desc;

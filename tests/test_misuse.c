@@ -5,6 +5,7 @@
 #include "../finercut.h"
 #include "memory.h"
 #include "t.h"
+#include "tokens.h"
 
 static fc_error err;
 static fc_model *model;
@@ -23,15 +24,6 @@ static int refused(fc_code want, fc_code code, const char *words, const char *wh
 static int sink(void *user, const float *rows, size_t n) {
     (void)user, (void)rows, (void)n;
     return 0;
-}
-
-static fc_tokens tokens_of(uint32_t *ids, size_t *starts, size_t n) {
-    fc_tokens t;
-    memset(&t, 0, sizeof t);
-    t.ids = ids;
-    t.starts = starts;
-    t.n_sequences = n;
-    return t;
 }
 
 // Every value of an enum has a name that gives the value back; no other has.
