@@ -392,7 +392,7 @@ typedef struct fc_tensor {
     uint64_t shape[FINERCUT_MAX_RANK]; /* slowest dimension first, whatever the file's order */
     uint64_t bytes;
     uint64_t offset;      /* of the first byte in its file */
-    uint32_t file;        /* index of its shard */
+    uint32_t file;        /* index of its shard; of a healed tensor, the number of shards */
     const void *data;     /* never NULL; no alignment promised */
 } fc_tensor;
 
@@ -475,6 +475,9 @@ typedef struct fc_model_desc {
     fc_env env;
     fc_compute compute;    /* AUTO: bf16 where weights are bf16 and the CPU has the instructions */
     uint64_t memory_limit; /* bytes of working memory besides the mapped file; 0 = no limit */
+    const char *heal;      /* a file of healed tensors, which stand in for the model's own and go
+                              with one set of removed sublayers (fc_model_healed); NULL: none. With
+                              fc_model_open_memory, the name of one of its files */
 } fc_model_desc;
 
 /* What config.json or the GGUF metadata say; plain numbers, as the model runs. */
@@ -516,7 +519,18 @@ FINERCUT_API fc_model *fc_model_open_memory(const fc_memory_file *files, size_t 
                                             const fc_model_desc *desc, fc_error *err);
 FINERCUT_API void fc_model_close(fc_model *m); /* NULL allowed */
 FINERCUT_API const fc_config *fc_model_config(const fc_model *m);
+/* Of a healed model: with the healed tensors in the place of its own. */
 FINERCUT_API const fc_container *fc_model_container(const fc_model *m);
+/* What fc_model_desc.heal brought; NULL: nothing. `mask` is the only one that such a model runs
+   under; to all calls NULL means this one, and another is FC_ERR_MISMATCH. Fingerprint and content
+   of the model stay those of its own files, so plans stay valid; fc_prune refuses it. */
+typedef struct fc_healed {
+    const fc_container *container; /* the file: its tensors, and what was done in its metadata */
+    const char *removed;           /* "attn.3,ffn.7": what it was healed without */
+    const uint8_t *mask;           /* the same as a mask, without what the model lacked before */
+    char content[32];              /* hash of every byte of its tensors; "" until fc_model_verify */
+} fc_healed;
+FINERCUT_API const fc_healed *fc_model_healed(const fc_model *m);
 /* "fc2-" and 16 hex digits, of the settings, the tensors' names, types and shapes, and samples of
    every tensor, its first and last bytes among them: another model, or another fine-tune, has
    another one. The same on all machines, wherever the files are and however they are divided. */
@@ -769,7 +783,7 @@ FINERCUT_API fc_code fc_output_commit(fc_output *o, fc_error *err);
 FINERCUT_API void fc_output_discard(fc_output *o); /* NULL allowed */
 
 /* ---------------------------------------------------------------------------------------------
-   Evaluation. `mask` NULL = the whole model. */
+   Evaluation. `mask` NULL = the whole model, of a healed one that for which it was healed. */
 typedef struct fc_perplexity {
     double perplexity;     /* exp of the mean negative log-likelihood, natural logarithm */
     double nll;            /* mean over predicted positions */
@@ -946,16 +960,18 @@ typedef struct fc_export_desc {
     fc_export_format format;
     const char *path;      /* a file, or a folder that is new or empty; renamed when it is whole */
     size_t steps;          /* of the plan, its first; 0 = all, FINERCUT_NO_STEPS = none */
-    fc_dtype type;         /* of matrices, from one container to the other: F32, F16, BF16, in GGUF
-                              Q8_0; 0 = as stored, of blocks in safetensors F32 */
+    fc_dtype type;         /* of matrices, from one container to the other, and of healed ones:
+                              F32, F16, BF16, in GGUF Q8_0; 0 = as stored, of blocks in
+                              safetensors F32 */
     uint64_t shard_bytes;  /* most bytes of a safetensors file; 0 = shards as in the input */
     fc_watch watch;
 } fc_export_desc;
 
 FINERCUT_API const char *fc_export_format_name(fc_export_format f); /* "hf", "gguf-masked" ... */
 FINERCUT_API fc_code fc_export_format_parse(const char *name, fc_export_format *out, fc_error *err);
-/* `plan` NULL = nothing removed. Kept weights are copied byte for byte, but for `type` and rows of
-   q and k that are in another order there. fc_model_open reads what it writes. */
+/* `plan` NULL = nothing removed, of a healed model what it was healed without. Kept weights, healed
+   ones among them, are copied byte for byte, but for `type` and rows of q and k that are in another
+   order there. fc_model_open reads what it writes. */
 FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
                                fc_error *err);
 #endif
@@ -5443,6 +5459,8 @@ struct fc_container {
     fci_kv *kvs;
     size_t n_kvs;
     fci_index by_name, by_key;
+    struct fc_container *over; // its tensors stand in for those of the same names; NULL: none
+    const fc_tensor *own;      // [n_tensors] as they were without; NULL: as they are
 };
 
 FCI_INLINE bool fci_is_gguf(const fc_container *c) {
@@ -6305,6 +6323,13 @@ FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out) {
 // fc_container_open by the hooks of a context, which need not outlive the container.
 FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
                                              fc_error *err);
+// Puts the tensors of `over` in the place of those of the same names, whose shapes the caller has
+// compared; their types may be others. c closes `over` with itself, after a failure too.
+FCI_FN fc_code fci_container_override(fc_container *c, fc_container *over, fc_error *err);
+// A tensor of c as c's own files have it.
+FCI_FN const fc_tensor *fci_container_own(const fc_container *c, const fc_tensor *t);
+// A value of the metadata; NULL: none of that key.
+FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key);
 
 // ---- private to this section
 
@@ -6755,8 +6780,37 @@ FINERCUT_API fc_container *fc_container_open_memory(const fc_memory_file *files,
     return fci_container_open_with(&c, path, err);
 }
 
+FCI_FN const fc_tensor *fci_container_own(const fc_container *c, const fc_tensor *t) {
+    return c->own ? &c->own[t - c->tensors] : t;
+}
+
+FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key) {
+    size_t i;
+    return fci_index_find(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
+}
+
+FCI_FN fc_code fci_container_override(fc_container *c, fc_container *over, fc_error *err) {
+    c->over = over;
+    fc_tensor *own =
+        (fc_tensor *)fci_arena_alloc(&c->arena, c->n_tensors, sizeof *own, "tensors", err);
+    if (!own) return FC_ERR_MEMORY;
+    memcpy(own, c->tensors, c->n_tensors * sizeof *own);
+    c->own = own;
+    for (size_t i = 0, at; i < over->n_tensors; i++) {
+        const fc_tensor *t = &over->tensors[i];
+        if (!fci_index_find(&c->by_name, fci_sn(t->name, t->name_length), &at)) continue;
+        c->tensors[at].type = t->type;
+        c->tensors[at].bytes = t->bytes;
+        c->tensors[at].offset = t->offset;
+        c->tensors[at].data = t->data;
+        c->tensors[at].file = c->n_files;
+    }
+    return FC_OK;
+}
+
 FINERCUT_API void fc_container_close(fc_container *c) {
     if (!c) return;
+    fc_container_close(c->over);
     fci_context context = c->context; // outlives what it frees
     for (uint32_t i = 0; i < c->n_files; i++) fci_file_close(&c->files[i]);
     fci_arena_free(&c->arena);
@@ -13611,6 +13665,9 @@ struct fc_model {
     fci_layer *layers;            // [n_blocks]
     // [2 * n_blocks], 0: exported without this sublayer
     uint8_t *present;
+    const uint8_t *mask; // [2 * n_blocks] what runs where the caller names none
+    fc_healed healed;    // container NULL: it is not
+    char *healed_path;
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
     uint8_t *read; // [tensors of the files]: 1 where one is used
     // [n_tensors] of the model, in the order they were looked up
@@ -14510,7 +14567,8 @@ FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint3
 FCI_FN bool fci_weights_used(const fc_model *m, const uint8_t *mask, fci_slot slot, uint32_t block);
 // Whether a row of the table applies to a block (or to the model).
 FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint32_t block);
-// Finds and checks every tensor and sets the model's views, by its hyper.
+// Finds and checks every tensor and sets the model's views, by its hyper; again where the
+// container's tensors have become others.
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
 // Sets config.dtype, that of most bytes, and config.compute: for AUTO bf16 where the weights are
 // bf16 and it is native. Fails where bf16 is wanted and not native.
@@ -14890,7 +14948,11 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
                         (unsigned long long)n_left,
                         (unsigned long long)fc_container_tensor_count(m->container));
     fci_weights_untie(m);
-    if (!fci_config_is_gguf(m)) fci_weights_note_blocks(m);
+    if (!fci_config_is_gguf(m) && !m->layers) fci_weights_note_blocks(m);
+    m->n_tensors = 0;
+    m->config.n_parameters = 0;
+    memset(m->dtype_bytes, 0, sizeof m->dtype_bytes);
+    memset(&m->output, 0, sizeof m->output);
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
     for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
@@ -15029,10 +15091,15 @@ typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *
 
 // `look` of the fingerprint: adds samples of a tensor's bytes to the hash.
 FCI_FN fc_code fci_identity_samples(fci_identity *x, const fc_tensor *t, fc_error *err);
-// Hash of the settings, of names, types and shapes of tensors, and of the bytes that `look` adds;
-// watch may be NULL.
-FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc_watch *watch,
-                               uint64_t *hash, fc_error *err);
+// Hash of the settings, of names, types and shapes of tensors as the model's own files have them,
+// and of the bytes that `look` adds; or of the tensors of `healed`, without settings, where it is
+// not NULL. watch may be NULL.
+FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fci_identity_fn look,
+                               const fc_watch *watch, uint64_t *hash, fc_error *err);
+// Hash of the settings alone.
+FCI_FN uint64_t fci_identity_settings(const fc_model *m);
+// Sets the model's fingerprint.
+FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err);
 
 // ---- private to this section
 
@@ -15135,32 +15202,233 @@ FCI_FN fc_code fci_identity_every_byte(fci_identity *x, const fc_tensor *t, fc_e
     return code;
 }
 
-FCI_FN fc_code fci_identity_of(const fc_model *m, fci_identity_fn look, const fc_watch *watch,
-                               uint64_t *hash, fc_error *err) {
+FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fci_identity_fn look,
+                               const fc_watch *watch, uint64_t *hash, fc_error *err) {
+    const size_t n = healed ? healed->n_tensors : m->n_tensors;
     fci_identity x;
     fc_code code = FC_OK;
     memset(&x, 0, sizeof x);
     x.m = m;
     fci_watch_begin(&x.watch, watch, "hashing");
-    x.hash = fci_identity_settings(m);
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        x.hash = fci_identity_tensor(x.hash, m->tensors[i]);
-        x.total += m->tensors[i]->bytes;
-    }
-    for (size_t i = 0; i < m->n_tensors && !code; i++) code = look(&x, m->tensors[i], err);
+    x.hash = healed ? 0 : fci_identity_settings(m);
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < n && !code; i++) {
+            const fc_tensor *t =
+                healed ? &healed->tensors[i] : fci_container_own(m->container, m->tensors[i]);
+            if (pass) code = look(&x, t, err);
+            else x.hash = fci_identity_tensor(x.hash, t), x.total += t->bytes;
+        }
     if (!code) code = fci_identity_flush(&x, err);
     *hash = x.hash;
     return code;
 }
 
-FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err) {
+FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err) {
     uint64_t hash;
+    fc_code code = fci_identity_of(m, NULL, fci_identity_samples, NULL, &hash, err);
+    snprintf(m->fingerprint, sizeof m->fingerprint, FCI_IDENTITY_PREFIX "%016llx",
+             (unsigned long long)hash);
+    return code;
+}
+
+FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err) {
+    const fc_container *const of[] = {NULL, m ? m->healed.container : NULL};
     if (fci_need(m, "fc_model_verify", "a model", err)) return FC_ERR_ARGUMENT;
     fci_clear(err);
-    if (m->content[0]) return FC_OK;
-    fc_code code = fci_identity_of(m, fci_identity_every_byte, watch, &hash, err);
-    if (!code) snprintf(m->content, sizeof m->content, "%016llx", (unsigned long long)hash);
+    for (size_t i = 0; i < (of[1] ? 2u : 1u); i++) {
+        char *content = i ? m->healed.content : m->content;
+        uint64_t hash;
+        if (content[0]) continue;
+        fc_code code = fci_identity_of(m, of[i], fci_identity_every_byte, watch, &hash, err);
+        if (code) return code;
+        snprintf(content, sizeof m->content, "%016llx", (unsigned long long)hash);
+    }
+    return FC_OK;
+}
+
+// >> healed
+// A file of healed tensors over a model: they stand in for the model's own, for one set of removed
+// sublayers.
+
+#define FCI_HEALED_KEY "finercut.heal." // begins the keys that say what was done
+
+// Opens the file, which must be of this model; its tensors become the model's. After
+// fci_weights_load and fci_identity_fingerprint.
+FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err);
+// The mask to run under, where a caller gave this one (NULL: none); NULL: the model is healed for
+// another. All masks of callers pass here.
+FCI_FN const uint8_t *fci_healed_mask(const fc_model *m, const uint8_t *mask, fc_error *err);
+// Fails where the model is healed; `what` wants the model's own tensors.
+FCI_FN fc_code fci_healed_refuse(const fc_model *m, const char *what, fc_error *err);
+// What was done, as the file says: the next entry of its metadata that tells; false: no more.
+// *index starts at 0.
+FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_str *value);
+
+// ---- private to this section
+
+#define FCI_HEALED_FORMAT "finercut-heal"
+
+// The value of a key that must be there.
+FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const char *expected,
+                               fci_str *value, fc_error *err) {
+    const fci_kv *kv = fci_container_kv(h, key);
+    if (fci_kv_str(kv, value)) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0, "%s: __metadata__: \"%s\": expected %s, got none",
+                    h->files[0].name, key, expected);
+}
+
+// The sublayer of "attn.3", from *sublayer on and below n; false: it is no name of one.
+FCI_FN bool fci_healed_sublayer(fci_str name, uint64_t n, uint32_t *sublayer) {
+    char text[24];
+    for (; *sublayer < n; ++*sublayer) {
+        const uint32_t s = *sublayer;
+        snprintf(text, sizeof text, "%s.%u", fc_kind_name((fc_kind)(s % 2)), s / 2);
+        if (fci_is(name, text)) return true;
+    }
+    return false;
+}
+
+FCI_FN fc_code fci_healed_removed(fc_model *m, const fc_container *h, fc_error *err) {
+    static const char expected[] = "sublayers of the model in order, such as attn.3,ffn.7";
+    const uint64_t n = 2 * m->hyper.n_blocks;
+    uint32_t s = 0;
+    fci_str list;
+    fci_shown shown;
+    uint8_t *mask = (uint8_t *)fci_arena_alloc(&m->arena, n, 1, "mask", err);
+    if (!mask) return FC_ERR_MEMORY;
+    memcpy(mask, m->present, (size_t)n);
+    fc_code code = fci_healed_need(h, "finercut.removed", expected, &list, err);
+    if (code) return code;
+    m->mask = m->healed.mask = mask;
+    m->healed.removed = fci_arena_copy(&m->arena, list, err);
+    if (!m->healed.removed) return FC_ERR_MEMORY;
+    for (bool more = list.n > 0; more; s++) {
+        const char *comma = (const char *)memchr(list.p, ',', list.n);
+        const fci_str one = fci_sn(list.p, comma ? (size_t)(comma - list.p) : list.n);
+        if (!fci_healed_sublayer(one, n, &s) || !mask[s])
+            return fci_fail(err, FC_ERR_FORMAT, 0,
+                            "%s: __metadata__: \"finercut.removed\": expected %s, got \"%s\"",
+                            h->files[0].name, expected, fci_show(one, &shown));
+        mask[s] = 0;
+        more = comma != NULL;
+        if (more) list = fci_sn(comma + 1, list.n - one.n - 1);
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_healed_tensor(const fc_model *m, const fc_container *h, const fc_tensor *t,
+                                 fc_error *err) {
+    const fc_container *c = m->container;
+    const fci_str name = fci_sn(t->name, t->name_length);
+    const fci_file *f = &h->files[t->file];
+    fci_shown want, got;
+    size_t at;
+    if (!fci_index_find(&c->by_name, name, &at))
+        return fci_tensor_fail(f, name, t->offset, err, "expected a tensor of %s, got another name",
+                               fci_base_name(m->path));
+    const fc_tensor *is = &c->tensors[at];
+    if (is->rank != t->rank || memcmp(is->shape, t->shape, t->rank * sizeof *t->shape) != 0)
+        return fci_tensor_fail(f, name, t->offset, err, "expected shape %s, got %s",
+                               fci_config_show_shape(is->shape, is->rank, &want),
+                               fci_config_show_shape(t->shape, t->rank, &got));
+    if (!fci_number_can_decode(t->type))
+        return fci_tensor_fail(f, name, t->offset, err, "expected a type such as F16, got %s",
+                               fc_dtype_name(t->type));
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *err) {
+    static const char format[] = "\"" FCI_HEALED_FORMAT "\"";
+    const char *file = h->files[0].name;
+    fci_str value;
+    fci_shown shown;
+    if (fci_is_gguf(h))
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected a safetensors file of healed tensors, got GGUF", file);
+    fc_code code = fci_healed_need(h, "format", format, &value, err);
+    if (!code && !fci_is(value, FCI_HEALED_FORMAT))
+        code =
+            fci_fail(err, FC_ERR_FORMAT, 0, "%s: __metadata__: \"format\": expected %s, got \"%s\"",
+                     file, format, fci_show(value, &shown));
+    if (!code) code = fci_healed_need(h, "finercut.fingerprint", "the model's", &value, err);
+    if (!code && !fci_is(value, m->fingerprint))
+        code = fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "%s: healed for another model than %s: expected fingerprint %s, got %s",
+                        file, fci_base_name(m->path), m->fingerprint, fci_show(value, &shown));
+    if (!code) code = fci_healed_removed(m, h, err);
+    for (size_t i = 0; i < h->n_tensors && !code; i++)
+        code = fci_healed_tensor(m, h, &h->tensors[i], err);
     return code;
+}
+
+FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err) {
+    m->healed_path = fci_arena_copy(&m->arena, fci_s(path), err);
+    fc_container *h = m->healed_path ? fci_container_open_with(&m->c, path, err) : NULL;
+    if (!h) return err->code;
+    fc_code code = h->directory ? fci_fail(err, FC_ERR_FORMAT, 0,
+                                           "%s: expected a file of healed tensors, got a folder",
+                                           path)
+                                : fci_healed_check(m, h, err);
+    if (code) {
+        fc_container_close(h);
+        return code;
+    }
+    m->healed.container = h;
+    const uint64_t settings = fci_identity_settings(m);
+    code = fci_container_override(m->container, h, err);
+    if (!code) code = fci_weights_load(m, err);
+    if (!code && fci_identity_settings(m) != settings)
+        code = fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "expected weights, got rope factors, or one of two tensors that were one");
+    return fci_wrap(err, code, "%s", fci_base_name(path));
+}
+
+// The sublayers that a mask lacks of the model's, as far as there is room.
+FCI_FN void fci_healed_list(const fc_model *m, const uint8_t *mask, fci_shown *to) {
+    size_t n = 0, more = 0;
+    snprintf(to->s, sizeof to->s, "none");
+    for (uint32_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
+        if (!m->present[s] || mask[s]) continue;
+        if (n + 40 > sizeof to->s) more++;
+        else
+            n += (size_t)snprintf(to->s + n, sizeof to->s - n, "%s%s.%u", n ? "," : "",
+                                  fc_kind_name((fc_kind)(s % 2)), s / 2);
+    }
+    if (more) snprintf(to->s + n, sizeof to->s - n, " and %llu more", (unsigned long long)more);
+}
+
+FCI_FN const uint8_t *fci_healed_mask(const fc_model *m, const uint8_t *mask, fc_error *err) {
+    fci_shown want, got;
+    uint32_t s = 0;
+    if (!mask) return m->mask;
+    while (s < 2 * m->hyper.n_blocks && (!m->present[s] || !mask[s] == !m->mask[s])) s++;
+    if (!m->healed.container || s == 2 * m->hyper.n_blocks) return mask;
+    fci_healed_list(m, m->mask, &want);
+    fci_healed_list(m, mask, &got);
+    fci_fail(err, FC_ERR_MISMATCH, 0,
+             "%s: healed for another set of removed sublayers: expected %s, got %s (%s.%u is the "
+             "first that differs)",
+             fci_base_name(m->healed_path), want.s, got.s, fc_kind_name((fc_kind)(s % 2)), s / 2);
+    return NULL;
+}
+
+FCI_FN fc_code fci_healed_refuse(const fc_model *m, const char *what, fc_error *err) {
+    if (!m->healed.container) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "%s: expected %s with its own tensors, got it healed (%s)", what,
+                    fci_base_name(m->path), fci_base_name(m->healed_path));
+}
+
+FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_str *value) {
+    const fc_container *h = m->healed.container;
+    const size_t prefix = sizeof FCI_HEALED_KEY - 1;
+    while (h && *index < h->n_kvs) {
+        const fci_kv *kv = &h->kvs[(*index)++];
+        *key = kv->key;
+        if (kv->key.n > prefix && memcmp(kv->key.p, FCI_HEALED_KEY, prefix) == 0)
+            return fci_kv_str(kv, value);
+    }
+    return false;
 }
 
 // >> model
@@ -15178,14 +15446,6 @@ FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size) {
     for (start = end; start > 0 && m->path[start - 1] != '/' && m->path[start - 1] != '\\';)
         start--;
     fci_utf8_clean(to, size, m->path + start, end - start);
-}
-
-FCI_FN fc_code fci_model_identify(fc_model *m, fc_error *err) {
-    uint64_t hash;
-    fc_code code = fci_identity_of(m, fci_identity_samples, NULL, &hash, err);
-    snprintf(m->fingerprint, sizeof m->fingerprint, FCI_IDENTITY_PREFIX "%016llx",
-             (unsigned long long)hash);
-    return code;
 }
 
 // Suffixes of packed weights of the methods that "quantization_config" names.
@@ -15269,10 +15529,12 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     m->read = (uint8_t *)fci_arena_alloc(&m->arena, fci_max(n_tensors, 1), 1, "tensors", err);
     if (!m->read) return FC_ERR_MEMORY;
     code = fci_model_configure_all(m, err);
+    m->mask = m->present;
     if (!code) code = fci_wrap(err, fci_weights_load(m, err), "%s", fci_base_name(path));
+    if (!code) code = fci_identity_fingerprint(m, err);
+    if (!code && desc->heal) code = fci_healed_open(m, desc->heal, err);
     if (!code) code = fci_weights_compute(m, desc->compute, err);
     if (!code) code = fci_weights_describe(m, err);
-    if (!code) code = fci_model_identify(m, err);
     if (code) return code;
     fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
             m->config.architecture, m->config.n_blocks, fc_compute_name(m->config.compute),
@@ -15329,6 +15591,10 @@ FINERCUT_API const fc_config *fc_model_config(const fc_model *m) {
 
 FINERCUT_API const fc_container *fc_model_container(const fc_model *m) {
     return m ? m->container : NULL;
+}
+
+FINERCUT_API const fc_healed *fc_model_healed(const fc_model *m) {
+    return m && m->healed.container ? &m->healed : NULL;
 }
 
 FINERCUT_API const char *fc_model_fingerprint(const fc_model *m) {
@@ -18884,6 +19150,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     fci_search s;
     if (!err) err = &own;
     if (fci_need(m && desc, "fc_prune", "a model and a description", err)) return NULL;
+    if (fci_healed_refuse(m, "fc_prune", err)) return NULL;
     if (fc_prune_count(m, desc, &n_steps, err) != FC_OK) return NULL;
     if (fci_engine_check_tokens(m, desc->calibration, 1, &longest, err) != FC_OK) return NULL;
     memset(&env, 0, sizeof env);
@@ -18927,7 +19194,7 @@ typedef struct fci_evaluation {
     double sum;
     uint64_t count;
     size_t first; // of the current piece
-    uint8_t *whole; // [2 * n_blocks]: the mask of the whole model
+    const uint8_t *mask; // [2 * n_blocks]; NULL until it is open: that of the model
     fci_lane *lanes;
     // bench
     float *last; // [n_last, hidden]: the sequences' last rows
@@ -18938,11 +19205,11 @@ typedef struct fci_evaluation {
 
 // v->m is set; the rest may be zeroed.
 FCI_FN void fci_perplexity_close(fci_evaluation *v);
-// Checks v->tokens and opens an engine for them, with up to head_rows rows of logits at a time;
-// closed on failure.
+// Checks v->tokens and v->mask and opens an engine for them, with up to head_rows rows of logits at
+// a time; closed on failure.
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
-// One pass over all sequences; `take` gets the final rows of each. mask NULL: the whole model.
-FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err);
+// One pass over all sequences; `take` gets the final rows of each.
+FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err);
 
 // ---- private to this section
 
@@ -18963,7 +19230,6 @@ FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_
 
 FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
     const fci_hyper *h = &v->m->hyper;
-    fci_each(g, &v->whole, 2 * h->n_blocks, 1, "mask");
     fci_each(g, &v->lanes, v->engine.max_lanes, sizeof *v->lanes, "lanes");
     fci_each(g, &v->nll, v->engine.head_rows, sizeof *v->nll, "likelihoods");
     fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
@@ -18980,6 +19246,8 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     size_t longest;
     fc_code code = fci_engine_check_tokens(v->m, t, 1, &longest, err);
     if (code) return code;
+    v->mask = fci_healed_mask(v->m, v->mask, err);
+    if (!v->mask) return FC_ERR_MISMATCH;
     const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, 0};
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
@@ -18987,12 +19255,11 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     v->engine.tick_user = v;
     fci_group g = fci_group_of(&v->m->c, FCI_ALLOC, err);
     fci_perplexity_buffers(v, &g);
-    if (v->whole) memset(v->whole, 1, 2 * (size_t)v->m->hyper.n_blocks);
     if (g.code) fci_perplexity_close(v);
     return g.code;
 }
 
-FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
+FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
     const fc_tokens *t = v->tokens;
     const size_t d = (size_t)v->m->hyper.hidden;
     fci_lane *lanes = v->lanes;
@@ -19007,19 +19274,19 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, const uint8_t *mask, fc_er
             lanes[n].sequence = i;
             rows += lanes[n].length;
         }
-        code = fci_engine_wave(&v->engine, lanes, n, mask ? mask : v->whole, err);
+        code = fci_engine_wave(&v->engine, lanes, n, v->mask, err);
         for (size_t l = 0; l < n && !code; l++)
             code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
     }
     return code;
 }
 
-FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, const uint8_t *mask, fc_error *err) {
+FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_error *err) {
     const fc_tokens *t = v->tokens;
     const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
     fc_code code = fci_perplexity_open(v, rows, err);
     if (code) return code;
-    code = fci_perplexity_pass(v, mask, err);
+    code = fci_perplexity_pass(v, err);
     fci_perplexity_close(v);
     return code;
 }
@@ -19060,10 +19327,11 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
+    v.mask = mask;
     fci_watch_begin(&v.watch, watch, "evaluating");
     v.passes = 1;
     v.take = fci_perplexity_take_nll;
-    fc_code code = fci_perplexity_run(&v, mask, err);
+    fc_code code = fci_perplexity_run(&v, err);
     if (!code && v.count == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected a sequence of at least 2 tokens, got none");
@@ -19103,12 +19371,13 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
+    v.mask = mask;
     v.take = fci_perplexity_take_logits;
     v.sink = sink;
     v.user = user;
     fci_watch_begin(&v.watch, watch, "evaluating");
     v.passes = 1;
-    return fci_perplexity_run(&v, mask, err);
+    return fci_perplexity_run(&v, err);
 }
 
 #ifndef FINERCUT_NO_GENERATE
@@ -19168,7 +19437,9 @@ FCI_FN fc_code fci_generate_open(fc_generator *g, const uint8_t *mask, fc_error 
     fci_generate_buffers(g, &own);
     fci_generate_buffers(g, &group);
     if (group.code) return group.code;
-    memcpy(g->mask, mask ? mask : g->m->present, 2 * (size_t)g->m->hyper.n_blocks);
+    mask = fci_healed_mask(g->m, mask, err);
+    if (!mask) return FC_ERR_MISMATCH;
+    memcpy(g->mask, mask, 2 * (size_t)g->m->hyper.n_blocks);
     fci_engine_wish wish = {1, (size_t)fci_min(most, FCI_GENERATE_ROWS), 1, most,
                             own.bytes + fci_cache_bytes(g->m, g->mask, most)};
     fc_code code = fci_engine_begin(&g->engine, g->m, &wish, err);
@@ -19590,7 +19861,6 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
 typedef struct fci_speed_job {
     fc_code (*run)(struct fci_speed_job *j, fc_error *err);
     fci_evaluation *v;
-    const uint8_t *mask;
     fc_generator *g;
     uint32_t tokens, repeat;
     fci_watch *watch;
@@ -19648,10 +19918,10 @@ FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask, uint64_t
     double sum = (double)m->output.rows * (double)m->output.row_bytes;
     for (size_t b = 0; b < m->hyper.n_blocks; b++) {
         const fci_layer *l = &m->layers[b];
-        if (!mask || mask[2 * b])
+        if (mask[2 * b])
             sum += fci_speed_bytes(&l->q) + fci_speed_bytes(&l->k) + fci_speed_bytes(&l->v) +
                    fci_speed_bytes(&l->o);
-        if (mask && !mask[2 * b + 1]) continue;
+        if (!mask[2 * b + 1]) continue;
         sum += fci_speed_ffn(&l->gate, &l->up, &l->down) + fci_speed_bytes(&l->router);
         for (size_t x = 0; l->experts && x < all; x++)
             sum +=
@@ -19682,7 +19952,7 @@ FCI_FN fc_code fci_speed_take_last(fci_evaluation *v, const float *x, uint32_t s
 FCI_FN fc_code fci_speed_run_prompt(fci_speed_job *j, fc_error *err) {
     fci_evaluation *v = j->v;
     const size_t n = v->tokens->n_sequences, d = (size_t)v->m->hyper.hidden;
-    fc_code code = fci_perplexity_pass(v, j->mask, err);
+    fc_code code = fci_perplexity_pass(v, err);
     for (size_t i = 0; !code && v->last && i < n; i += v->engine.head_rows)
         fci_engine_logits(&v->engine, v->last + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
     return code;
@@ -19717,18 +19987,18 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const fc_speed_desc *desc, fc_
     fci_watch_begin(&v.watch, &d.watch, "measuring");
     v.m = m;
     v.tokens = &ids;
+    v.mask = d.mask;
     v.passes = (double)d.repeat + 1;
     v.take = d.all_logits ? fci_speed_take_all : fci_speed_take_last;
     j.run = fci_speed_run_prompt;
     j.v = &v;
-    j.mask = d.mask;
     j.repeat = d.repeat;
     j.watch = &v.watch;
     out->work = (double)ids.starts[d.sequences];
-    out->bytes = fci_speed_weights(m, d.mask, ids.starts[d.sequences]);
     v.n_last = d.all_logits ? 0 : d.sequences;
     code = fci_perplexity_open(&v, d.all_logits ? ids.starts[d.sequences] : d.sequences, err);
     if (!code) {
+        out->bytes = fci_speed_weights(m, v.mask, ids.starts[d.sequences]);
         code = fci_speed_measure(&j, out, err);
         fci_perplexity_close(&v);
     }
@@ -19778,7 +20048,7 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, f
     if (!j.g) return err->code;
     fci_generate_tell(j.g, fci_speed_tick, &j);
     out->work = (double)d.tokens;
-    out->bytes = fci_speed_weights(m, d.mask, 1) * (double)d.tokens;
+    out->bytes = fci_speed_weights(m, d.mask ? d.mask : m->mask, 1) * (double)d.tokens;
     fc_code code = fci_speed_measure(&j, out, err);
     fc_generator_close(j.g);
     return code;
@@ -19920,6 +20190,8 @@ FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind);
 FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote);
 // Appends the plan as JSON, up to x->n_steps, without the scores of candidates.
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
+// Appends what was done to heal as members of a JSON object, strings.
+FCI_FN void fci_export_put_healed(const fci_export *x, fci_buffer *b);
 // Appends a paragraph that says what was removed from which model.
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b);
 // Appends a tensor to write, zeros until it has pieces; valid until the next one. NULL: no memory.
@@ -19965,6 +20237,15 @@ FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char 
     return n;
 }
 
+FCI_FN void fci_export_put_healed(const fci_export *x, fci_buffer *b) {
+    fci_str key, value;
+    for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);)
+        fci_json_put(b, ", %.*s: %.*s", (int)key.n, key.p, (int)value.n, value.p);
+    if (x->m->healed.container)
+        fci_json_put(b, ", 'finercut.healed': '%llu tensors'",
+                     (unsigned long long)x->m->healed.container->n_tensors);
+}
+
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
     fci_json_put(b, "{'format': '" FCI_PLAN_FORMAT "',");
     fci_plan_put_section(b, "model", &x->plan->info);
@@ -19979,6 +20260,20 @@ FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
         fci_plan_put_step(b, x->plan->info.candidates, &step, i);
     }
     fci_puts(b, "]}");
+}
+
+FCI_FN void fci_export_put_healing(const fci_export *x, fci_buffer *b) {
+    fci_str key, value;
+    fci_shown shown;
+    size_t n = 0;
+    if (!x->m->healed.container) return;
+    fci_putf(b, " Then it was healed: %llu tensors were fitted to what the whole model computes",
+             (unsigned long long)x->m->healed.container->n_tensors);
+    for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);)
+        if (value.n <= 40)
+            fci_putf(b, "%s%s %s", n++ ? ", " : " (", key.p + strlen(FCI_HEALED_KEY),
+                     fci_show(value, &shown));
+    fci_puts(b, n ? ")." : ".");
 }
 
 FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
@@ -20003,6 +20298,7 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
         fci_putf(b, " Distance %s of the outputs on the calibration text: %s.",
                  fc_metric_name(x->plan->info.metric), score);
     }
+    fci_export_put_healing(x, b);
     if (x->desc->type) fci_putf(b, " Matrices are stored as %s.", fc_dtype_name(x->desc->type));
     else fci_puts(b, " All other weights are unchanged.");
     if (removed.error.code) b->error = removed.error;
@@ -20042,27 +20338,38 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) 
     return p;
 }
 
+// The type that a tensor gets in the same kind of file: its own, but a healed matrix the caller's,
+// where its rows are whole blocks of it, and a healed vector in GGUF that of llama.cpp's.
+FCI_FN fc_dtype fci_export_type(const fci_export *x, const fc_tensor *t) {
+    const fc_dtype type = x->desc->type;
+    if (t == fci_container_own(x->m->container, t) || t->rank == 0) return t->type;
+    if (t->rank == 1) return fci_export_to_gguf(x) ? FC_DTYPE_F32 : t->type;
+    return type && t->shape[t->rank - 1] % fci_number_block(type) == 0 ? type : t->type;
+}
+
 // Lists a stored tensor, with its rows in another order if needed.
 FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, const fc_tensor *t,
                                fci_order order) {
-    fci_out *o = fci_export_add(x, name, t->type, t->rank, t->shape);
+    const fc_dtype type = fci_export_type(x, t);
+    fci_out *o = fci_export_add(x, name, type, t->rank, t->shape);
     fci_export_piece *p = fci_export_pieces(x, o, 1);
     if (!p) return FC_ERR_MEMORY;
-    o->file = t->file;
-    o->bytes = t->bytes;
+    o->file = fci_container_own(x->m->container, t)->file;
     p->order = order;
     p->matrix.data = t->data;
     p->matrix.type = t->type;
     p->matrix.rows = order == FCI_ORDER_AS_IS ? 1 : t->shape[0];
     p->matrix.row_bytes = t->bytes / p->matrix.rows;
+    p->matrix.cols = 1;
+    for (uint32_t d = order == FCI_ORDER_AS_IS ? 0 : 1; d < t->rank; d++)
+        p->matrix.cols *= t->shape[d];
     return FC_OK;
 }
 
 FCI_FN fc_code fci_export_zero(fci_export *x, const char *name, const fc_tensor *t) {
-    fci_out *o = fci_export_add(x, name, t->type, t->rank, t->shape);
+    fci_out *o = fci_export_add(x, name, fci_export_type(x, t), t->rank, t->shape);
     if (!o) return FC_ERR_MEMORY;
-    o->file = t->file;
-    o->bytes = t->bytes;
+    o->file = fci_container_own(x->m->container, t)->file;
     return FC_OK;
 }
 
@@ -20207,6 +20514,18 @@ FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_m
     return FC_DTYPE_F32;
 }
 
+// The same for n matrices that become one, each `stride` bytes after the other; float32 holds the
+// numbers of all where their types differ.
+FCI_FN fc_dtype fci_convert_common(const fci_export *x, fci_slot slot, const fci_matrix *w,
+                                   size_t n, size_t stride) {
+    fc_dtype type = fci_convert_type(x, slot, w);
+    for (size_t i = 1; i < n; i++)
+        if (fci_convert_type(x, slot, (const fci_matrix *)(const void *)((const char *)w +
+                                                                         i * stride)) != type)
+            type = FC_DTYPE_F32;
+    return type;
+}
+
 // A tensor of float32 from floats of the model.
 FCI_FN fc_code fci_convert_floats(fci_export *x, const char *name, const float *values, uint64_t n,
                                   fci_order order) {
@@ -20275,7 +20594,9 @@ FCI_FN fc_code fci_convert_experts(fci_export *x, const fci_tensor_row *row, uin
     }
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(strstr(pattern, ".@") - pattern), pattern);
     fci_architecture_name(stacked, x->number[block], 0, ".weight", name, sizeof name);
-    fci_out *o = fci_export_add(x, name, fci_convert_type(x, row->slot, first), 3, shape);
+    const fc_dtype type =
+        fci_convert_common(x, row->slot, first, (size_t)n, sizeof(fci_expert));
+    fci_out *o = fci_export_add(x, name, type, 3, shape);
     fci_export_piece *p = fci_export_pieces(x, o, (size_t)n);
     if (!p) return FC_ERR_MEMORY;
     for (uint32_t e = 0; e < n; e++)
@@ -20288,8 +20609,9 @@ FCI_FN fc_code fci_convert_by_head(fci_export *x, const char *weight, const char
                                    const fci_convert_part_list *list) {
     const uint64_t head = x->m->hyper.head_dim, heads = list->matrices[0].rows / head,
                    shape[2] = {list->rows, list->matrices[0].cols};
-    fci_out *o =
-        fci_export_add(x, weight, fci_convert_type(x, FCI_Q, &list->matrices[0]), 2, shape);
+    fci_out *o = fci_export_add(
+        x, weight, fci_convert_common(x, FCI_Q, list->matrices, 3, sizeof *list->matrices), 2,
+        shape);
     fci_export_piece *p = fci_export_pieces(x, o, (size_t)(3 * heads));
     if (!p) return FC_ERR_MEMORY;
     for (uint64_t i = 0; i < 3 * heads; i++) {
@@ -20337,8 +20659,10 @@ FCI_FN fc_code fci_convert_matrix(fci_export *x, const fci_tensor_row *row, uint
     fc_code code =
         in_block && (traits & FCI_TRAIT_TRANSPOSED)
             ? fci_convert_transposed(x, name, &list)
-            : fci_export_convert(x, name, fci_convert_type(x, row->slot, &list.matrices[0]), 2,
-                                 shape, list.matrices, list.n, list.orders);
+            : fci_export_convert(x, name,
+                                 fci_convert_common(x, row->slot, list.matrices, list.n,
+                                                    sizeof *list.matrices),
+                                 2, shape, list.matrices, list.n, list.orders);
     if (code || !list.bias) return code;
     if (list.n == 1) return fci_convert_floats(x, bias, list.bias, list.rows, list.orders[0]);
     for (size_t i = 0; i < list.n; i++)
@@ -20641,6 +20965,7 @@ FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k) {
 }
 
 FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
+    fci_str key, value;
     fci_buffer text = fci_buffer_of(x->c);
     fci_export_put_story(x, &text);
     fci_keys_str(k, "general.description", fci_sn(text.p, text.n));
@@ -20650,6 +20975,12 @@ FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
     text.n = 0;
     if (x->plan) fci_export_put_plan(x, &text);
     if (x->plan) fci_keys_str(k, "finercut.plan", fci_sn(text.p, text.n));
+    for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);) fci_keys_str(k, key.p, value);
+    if (x->m->healed.container) {
+        text.n = 0;
+        fci_putf(&text, "%llu tensors", (unsigned long long)x->m->healed.container->n_tensors);
+        fci_keys_str(k, "finercut.healed", fci_sn(text.p, text.n));
+    }
     if (text.error.code) k->b.error = text.error;
     fci_buffer_free(&text);
 }
@@ -20681,7 +21012,8 @@ FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k) {
         const char *name = kv->key.p, *suffix = NULL;
         bool anew =
             strncmp(name, "split.", 6) == 0 ||
-            (strncmp(name, "finercut.", 9) == 0 && strcmp(name, FCI_TEXT_KEY_METASPACE) != 0) ||
+            (strncmp(name, "finercut.", 9) == 0 && strcmp(name, FCI_TEXT_KEY_METASPACE) != 0 &&
+             (x->m->healed.container || strncmp(name, "finercut.heal", 13) != 0)) ||
             strcmp(name, "general.architecture") == 0 || strcmp(name, "general.description") == 0 ||
             strcmp(name, "general.size_label") == 0 || strcmp(name, "general.parameter_count") == 0;
         if (kv->key.n > architecture->bytes &&
@@ -21551,6 +21883,11 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
     fci_json_put(b, "  'finercut': {'removed': [");
     fci_export_removed(x, b, "\"");
     fci_puts(b, "]");
+    if (x->m->healed.container) {
+        fci_json_put(b, ", 'healed': {");
+        fci_export_put_healed(x, b);
+        fci_puts(b, "}");
+    }
     if (x->plan) {
         fci_json_put(b, ", 'plan': ");
         fci_export_put_plan(x, b);
@@ -22169,11 +22506,13 @@ FCI_FN void fci_deliver_put_header(const fci_export *x, uint32_t file, fci_buffe
     for (size_t i = 0; i < c->n_kvs && !fci_is_gguf(c); i++) {
         const fci_kv *kv = &c->kvs[i];
         format = format || fci_is(kv->key, "format");
-        if (!fci_is(kv->key, "finercut"))
+        const bool healed = strncmp(kv->key.p, "finercut.heal", 13) == 0;
+        if (!fci_is(kv->key, "finercut") && !(healed && x->m->healed.container))
             fci_json_put(b, ",%.*s:%.*s", (int)kv->key.n, kv->key.p, (int)kv->bytes,
                          (const char *)kv->data);
     }
     if (!format) fci_json_put(b, ",'format':'pt'");
+    fci_export_put_healed(x, b);
     fci_json_put(b, ",'finercut':'");
     fci_export_removed(x, b, "");
     fci_json_put(b, "'}");
@@ -23165,10 +23504,10 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
                         "format: %s is not in this build (FINERCUT_NO_GGUF)",
                         fc_export_format_name(d->format));
     if (!d->path || !*d->path) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "export: no path given");
-    if (d->type && gguf == fci_is_gguf(c))
+    if (d->type && gguf == fci_is_gguf(c) && !x->m->healed.container)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
                         "type: expected none, as weights are copied as they are stored but from "
-                        "safetensors to GGUF and back");
+                        "safetensors to GGUF and back, and healed ones");
     if (d->type == FC_DTYPE_Q8_0 && !gguf)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
                         "type: expected F32, F16 or BF16 for a directory, got Q8_0");
@@ -23184,11 +23523,11 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
     if (!x->c->io.create)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
                         d->path);
-    const char *input = x->m->path;
+    const char *const inputs[] = {x->m->path, x->m->healed_path};
     const char *output = gguf ? d->path : fci_folder_name(&x->arena, d->path, x->err);
     if (!output) return FC_ERR_MEMORY;
     fc_code code = fci_output_allowed(x->c, output, gguf ? FC_OUTPUT_GGUF : FC_OUTPUT_FOLDER,
-                                      &input, x->c->files ? 0 : 1, x->err);
+                                      inputs, x->c->files ? 0 : 2, x->err);
     if (code) return code;
     if (fci_export_masked(x) && memchr(x->m->present, 0, 2 * (size_t)x->m->hyper.n_blocks))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -23204,9 +23543,11 @@ FCI_FN fc_code fci_package_run(fci_export *x) {
     x->mask = (uint8_t *)fci_arena_alloc(&x->arena, 2 * n, 1, "mask", x->err);
     x->number = (uint32_t *)fci_arena_alloc(&x->arena, n, sizeof *x->number, "blocks", x->err);
     if (!x->mask || !x->number) return FC_ERR_MEMORY;
-    memcpy(x->mask, x->m->present, 2 * (size_t)n);
+    const bool none = x->desc->steps == FINERCUT_NO_STEPS;
+    memcpy(x->mask, none ? x->m->present : x->m->mask, 2 * (size_t)n);
     fc_code code =
         x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err) : FC_OK;
+    if (!code && !fci_healed_mask(x->m, x->mask, x->err)) code = FC_ERR_MISMATCH;
     if (!code) code = fci_package_check(x);
     if (!code) code = fci_convert_number(x);
     const bool from_gguf = fci_is_gguf(x->m->container), to_gguf = fci_export_to_gguf(x);
@@ -24175,6 +24516,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HAS_NEON32
 #undef FCI_HAS_NEON_BF16
 #undef FCI_IDENTITY_PIECE
+#undef FCI_HEALED_FORMAT
+#undef FCI_HEALED_KEY
 #undef FCI_IDENTITY_PREFIX
 #undef FCI_IDENTITY_SAMPLE
 #undef FCI_IDENTITY_STEP

@@ -41,7 +41,7 @@ typedef struct amount { // 12, or 25 %
 
 typedef struct options {
     const char *input; // the command's one argument
-    const char *text, *tokens, *output, *plan, *prompt, *later;
+    const char *text, *tokens, *output, *plan, *heal, *prompt, *later;
     int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
     uint32_t samples, length, threads, seed;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
@@ -65,7 +65,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     fc_tokens tokens;
     fc_plan *plan;
     fc_output *claimed; // while it is open, no other run writes there
-    uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the whole model
+    uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the model's own
     size_t n_steps;
 } session;
 
@@ -423,7 +423,8 @@ static const flag flags[] = {
     {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed draws other "
      "tokens"},
     {GENERATE, "--compare", NULL, NULL, NULL, 0, FIELD(compare), 0,
-     "first the continuation of the whole model, then that of the pruned one"},
+     "first the continuation of the whole model, then that of the pruned one, then of the healed "
+     "one"},
     {GENERATE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "only the text, no speeds"},
     {BENCH, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the figures as one JSON object"},
     {BENCH, "--prompt", &type_count, "N", "256", 0, FIELD(prompt_tokens), 0, "tokens of a prompt"},
@@ -445,7 +446,7 @@ static const flag flags[] = {
      "the file, or the folder, which must be new or empty; written beside it and renamed when "
      "whole"},
     {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
-     "of matrices, from a directory to GGUF, or (not q8_0) back"},
+     "of matrices, from a directory to GGUF, or (not q8_0) back; else of healed ones only"},
     {EXPORT, "--shard-size", &type_bytes, "4G", NULL, 0, FIELD(shard_size), 0,
      "most bytes of one safetensors file (default: files as in the input)"},
     {EXPORT, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
@@ -463,6 +464,11 @@ static const flag flags[] = {
      "0.2 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are "
      "always\n"
      "compared so, larger ones by samples of every tensor unless this is given"},
+    {INFO | EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--heal", &type_path, "FILE", NULL, 0,
+     FIELD(heal), 0,
+     "healed tensors of this model (finercut heal), in the place of its own. They go with one set\n"
+     "of removed sublayers, which the file names: without --plan that is what is left out, and\n"
+     "a plan, or its part by --remove, that removes others is an error"},
     {TOKENIZE, "--text", &type_path, "FILE", NULL, 0, FIELD(text), 0, "the text (default: standard "
      "input)"},
     {TOKENIZE, "--special", NULL, NULL, NULL, 0, FIELD(special), 0,
@@ -519,7 +525,7 @@ static int run_export(session *s);
 
 // Row i is the command with bit 1 << i.
 static const command commands[] = {
-    {"info", "MODEL|FILE", "what a model or a tensor file holds", "MODEL|FILE [--json] [--tensors]",
+    {"info", "MODEL|FILE", "what a model or a tensor file holds", "MODEL|FILE [--json] [--tensors] [--heal FILE]",
      "Opens a model (a Hugging Face directory or a .gguf file) without running it and prints its "
      "shape,\n"
      "its storage, its tokenizer and the kernels that would run it. A .safetensors file, a "
@@ -553,7 +559,8 @@ static const command commands[] = {
      "parameters saved and the work done.",
      run_prune},
     {"eval", "MODEL", "perplexity, whole or after a plan's removals",
-     "MODEL (--text FILE | --tokens FILE) [--plan plan.json [--remove 25%|N]] [flags]",
+     "MODEL (--text FILE | --tokens FILE) [--plan plan.json [--remove 25%|N]] [--heal FILE] "
+     "[flags]",
      "Perplexity over text (consecutive windows that do not overlap, a shorter rest is dropped "
      "unless it is\n"
      "all there is) or over given tokens. With --plan the sublayers of the plan's first steps are "
@@ -565,7 +572,7 @@ static const command commands[] = {
      "lower is better.",
      run_eval},
     {"logits", "MODEL", "logits of given tokens as a NumPy file",
-     "MODEL --tokens FILE -o out.npy [--plan plan.json [--remove 25%|N]] [flags]",
+     "MODEL --tokens FILE -o out.npy [--plan plan.json [--remove 25%|N]] [--heal FILE] [flags]",
      "Runs every sequence of token ids by itself and writes the logits of all its positions.",
      "echo '[[1, 2, 3], [4, 5]]' > tokens.json\nfinercut logits examples/demo --tokens tokens.json "
      "-o out.npy",
@@ -585,7 +592,8 @@ static const command commands[] = {
      "finercut report plan.json -o plan.svg", "The file, which any browser or spreadsheet opens.",
      run_report},
     {"generate", "MODEL", "a text continued, whole or after a plan's removals",
-     "MODEL --prompt TEXT [-n 64] [--plan plan.json [--remove 25%|N] [--compare]] [flags]",
+     "MODEL --prompt TEXT [-n 64] [--plan plan.json [--remove 25%|N]] [--heal FILE] [--compare] "
+     "[flags]",
      "Continues the text token by token until the model ends it or -n tokens are there. No chat "
      "template is\n"
      "applied: a text such as <|im_start|> in the prompt is the special token of that name.",
@@ -597,7 +605,7 @@ static const command commands[] = {
      "the same text for any number of threads.",
      run_generate},
     {"bench", "MODEL", "speed, against the peak of this machine",
-     "MODEL [--json] [--plan plan.json [--remove 25%|N]] [flags]",
+     "MODEL [--json] [--plan plan.json [--remove 25%|N]] [--heal FILE] [flags]",
      "Measures this machine's peak (multiply-adds in registers, reading 512 MiB of memory), then "
      "tokens per\n"
      "second of prompts and of generation, and matrix products (n limited to 16384, and to a "
@@ -619,13 +627,15 @@ static const command commands[] = {
      "\"n_measured\",\"gflops\",\"percent\"}]}",
      run_bench},
     {"export", "MODEL", "a pruned model for llama.cpp, transformers or vLLM",
-     "MODEL --plan plan.json [--remove 25%|N] --format hf|hf-masked|gguf|gguf-masked -o OUT "
-     "[flags]",
+     "MODEL (--plan plan.json [--remove 25%|N] | --heal FILE | both) "
+     "--format hf|hf-masked|gguf|gguf-masked -o OUT [flags]",
      "Writes the model without what the plan removes. Weights that stay are copied byte for byte "
      "(from a directory\n"
      "to GGUF as stored, from GGUF to a directory decoded, or as --type), with vocabulary, chat "
      "template, licence and\n"
-     "model card, and the plan in the metadata. finercut reads what it writes.",
+     "model card, and the plan in the metadata. finercut reads what it writes. With --heal the "
+     "healed tensors are written\n"
+     "in the place of the model's own, and card and metadata say so.",
      "finercut export examples/demo --plan plan.json --remove 4 --format gguf -o pruned.gguf",
      "One line: what was written and its size against the model's.", run_export},
 };
@@ -961,6 +971,7 @@ static void try_model(session *s) {
     desc.env = s->env;
     desc.compute = (fc_compute)s->o->compute;
     desc.memory_limit = s->o->memory_limit;
+    desc.heal = s->o->heal;
     s->model = fc_model_open(s->o->input, &desc, &s->err);
 }
 
@@ -1104,7 +1115,7 @@ static int verify_plan(session *s) {
     return verify_model(s);
 }
 
-// Without --plan the mask stays NULL: the whole model.
+// Without --plan the mask stays NULL: the whole model, or what --heal was made for.
 static int choose_mask(session *s) {
     if (!s->o->plan) return STATUS_OK;
     s->plan = fc_plan_load(s->o->plan, &s->env, &s->err);
@@ -1259,9 +1270,19 @@ static int show_metadata(view *v, const fc_container *c, size_t i) {
     return STATUS_OK;
 }
 
+static int show_all_metadata(view *v, const fc_container *c) {
+    size_t n = fc_container_metadata_count(c);
+    put_key(v, "metadata", "metadata");
+    if (v->json) putchar('{');
+    else printf("%llu %s\n", (unsigned long long)n, n == 1 ? "entry" : "entries");
+    for (size_t i = 0; i < n; i++)
+        if (show_metadata(v, c, i)) return STATUS_FAILED;
+    if (v->json) putchar('}');
+    return STATUS_OK;
+}
+
 static int show_container(view *v, const session *s) {
     const fc_container *c = s->container;
-    size_t n = fc_container_metadata_count(c);
     fact_text(v, "path", "path", s->o->input);
     fact_text(v, "kind", "kind", "container");
     fact_text(v, "container", "container", fc_container_kind(c));
@@ -1269,12 +1290,7 @@ static int show_container(view *v, const session *s) {
     fact_large(v, "file size", "file_bytes", fc_container_bytes(c), "kMGT", "B");
     fact_count(v, "tensors", "tensor_count", fc_container_tensor_count(c));
     show_dtypes(v, c);
-    put_key(v, "metadata", "metadata");
-    if (v->json) putchar('{');
-    else printf("%llu %s\n", (unsigned long long)n, n == 1 ? "entry" : "entries");
-    for (size_t i = 0; i < n; i++)
-        if (show_metadata(v, c, i)) return STATUS_FAILED;
-    if (v->json) putchar('}');
+    if (show_all_metadata(v, c)) return STATUS_FAILED;
     if (s->o->tensors) show_tensors(v, c);
     return STATUS_OK;
 }
@@ -1304,6 +1320,26 @@ static int show_tokenizer(view *v, session *s) {
     return STATUS_OK;
 }
 #endif
+
+// What --heal brought: an object of its own in JSON.
+static int show_healed(view *v, const session *s) {
+    const fc_healed *h = fc_model_healed(s->model);
+    view inner = {v->json, 0}, *w = v->json ? &inner : v;
+    if (!h) return STATUS_OK;
+    if (v->json) {
+        put_key(v, "", "healed");
+        putchar('{');
+    }
+    fact_text(w, "healed by", "path", s->o->heal);
+    fact_large(w, "healed size", "file_bytes", fc_container_bytes(h->container), "kMGT", "B");
+    fact_count(w, "healed tensors", "tensor_count", fc_container_tensor_count(h->container));
+    show_dtypes(w, h->container);
+    fact_text(w, "healed without", "removed", h->removed);
+    if (s->o->verify) fact_text(w, "healed content", "content", h->content);
+    if (show_all_metadata(w, h->container)) return STATUS_FAILED;
+    if (v->json) putchar('}');
+    return STATUS_OK;
+}
 
 static int show_model(view *v, session *s) {
     const fc_config *m = fc_model_config(s->model);
@@ -1348,6 +1384,7 @@ static int show_model(view *v, session *s) {
     fact_text(v, "compute", "compute", compute_name((int)m->compute));
     fact_text(v, "kernels", "simd", fc_simd_name(m->simd));
     fact_count(v, "threads", "threads", m->n_threads);
+    if (show_healed(v, s)) return STATUS_FAILED;
     if (s->o->tensors) show_tensors(v, fc_model_container(s->model));
     return STATUS_OK;
 }
@@ -1363,7 +1400,7 @@ static int has_metadata(const fc_container *c, const char *key) {
 static int open_model_or_container(session *s) {
     int is_model = 0;
     if (is_in_model(s, "/config.json", &is_model)) return failed(s);
-    if (is_model) return open_model(s);
+    if (is_model || s->o->heal) return open_model(s); // only a model is healed
     s->container = fc_container_open(s->o->input, &s->env, &s->err);
     if (!s->container) return failed(s);
     if (strcmp(fc_container_kind(s->container), "gguf") == 0 &&
@@ -1730,8 +1767,14 @@ static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *tex
 #endif
 
 static void put_removed(const session *s) {
+    const fc_healed *h = fc_model_healed(s->model);
     char name[24];
     putchar('[');
+    if (h && !s->plan && h->removed[0]) putchar('"');
+    for (const char *p = h && !s->plan ? h->removed : ""; *p; p++)
+        if (*p == ',') fputs("\",\"", stdout);
+        else putchar(*p);
+    if (h && !s->plan && h->removed[0]) putchar('"');
     for (size_t i = 0; i < s->n_steps; i++) {
         step_name(s->plan, i, name);
         printf("%s\"%s\"", i ? "," : "", name);
@@ -1934,17 +1977,33 @@ static int generate(session *s, const uint8_t *mask) {
     return STATUS_OK;
 }
 
+static int compare_removed(session *s) {
+    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
+    puts("whole model:");
+    if (generate(s, NULL)) return STATUS_FAILED;
+    if (!s->plan) return STATUS_OK;
+    printf("\nafter %llu removals:\n", (unsigned long long)s->n_steps);
+    return generate(s, s->mask);
+}
+
 static int run_generate(session *s) {
     int status = check_plan(s);
     if (status) return status;
-    if (s->o->compare && !s->o->plan) return misused(s->command, "--compare: expected --plan FILE "
-        "with it");
+    if (s->o->compare && !s->o->plan && !s->o->heal)
+        return misused(s->command, "--compare: expected --plan FILE or --heal FILE with it");
     catch_interrupt();
-    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
-    if (!s->o->compare) return generate(s, s->mask);
-    puts("whole model:");
-    if (generate(s, NULL)) return STATUS_FAILED;
-    printf("\nafter %llu removals:\n", (unsigned long long)s->n_steps);
+    if (!s->o->compare)
+        return open_model(s) || choose_mask(s) ? STATUS_FAILED : generate(s, s->mask);
+    const options *given = s->o;
+    options bare = *given;
+    bare.heal = NULL; // of the first two
+    s->o = &bare;
+    status = compare_removed(s);
+    s->o = given;
+    if (status || !given->heal) return status;
+    fc_model_close(s->model);
+    if (open_model(s)) return STATUS_FAILED;
+    puts("\nhealed:");
     return generate(s, s->mask);
 }
 #endif
@@ -2221,7 +2280,7 @@ static int check_export(const session *s) {
     if (!o->format_given) return misused(s->command, "expected --format hf, hf-masked, gguf or "
         "gguf-masked");
     if (o->remove.given && !o->plan) return misused(s->command, "--remove: expected --plan, too");
-    if (!o->plan) return misused(s->command, "expected --plan FILE");
+    if (!o->plan && !o->heal) return misused(s->command, "expected --plan FILE or --heal FILE");
     return STATUS_OK;
 }
 
@@ -2234,8 +2293,10 @@ static void put_exported(const session *s) {
     fc_container_close(c);
     if (s->o->quiet) return;
     put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
-    printf(": %s, %llu steps of the plan; weights %sB of %sB\n", format_name(s->o->format),
-           (unsigned long long)s->n_steps, short_number(is, "kMGT", after, sizeof after),
+    printf(": %s, ", format_name(s->o->format));
+    if (s->plan) printf("%llu steps of the plan", (unsigned long long)s->n_steps);
+    printf("%s%s; weights %sB of %sB\n", s->plan && s->o->heal ? ", " : "",
+           s->o->heal ? "healed" : "", short_number(is, "kMGT", after, sizeof after),
            short_number(was, "kMGT", before, sizeof before));
 }
 
@@ -2256,7 +2317,7 @@ static int run_export(session *s) {
     m.terminal = !s->o->quiet && on_terminal();
     desc.format = (fc_export_format)s->o->format;
     desc.path = s->o->output;
-    desc.steps = s->n_steps ? s->n_steps : FINERCUT_NO_STEPS;
+    desc.steps = s->n_steps || !s->plan ? s->n_steps : FINERCUT_NO_STEPS;
     desc.type = types[s->o->type];
     desc.shard_bytes = s->o->shard_size;
     desc.watch.progress = eval_progress;
