@@ -6908,6 +6908,662 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
     return o.n;
 }
 
+// >> architecture
+// Tables: what each family of models is made of and the names in its files. A new family needs a
+// row here and at most one small function. Sources: transformers' configuration and modeling files
+// of each family; llama.cpp's llama-arch.cpp and llama-model.cpp for GGUF.
+
+typedef enum fci_rope_scaling {
+    FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_YARN, FCI_ROPE_LONG,
+    FCI_ROPE_SCALING_COUNT
+} fci_rope_scaling;
+
+typedef enum fci_activation { // names: fci_activations
+    FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
+} fci_activation;
+
+typedef struct fci_rope {
+    double theta;
+    fci_rope_scaling scaling;
+    // low, high: llama3's frequency factors, or yarn's beta_slow, beta_fast
+    double factor, low, high;
+    double original;          // context length before scaling
+    double attention;         // factor of cosines and sines
+    bool whole_dims;          // yarn: its range is rounded to whole dimensions
+    // [rotary_dim / 2] divisors of the frequencies, or NULL: for sequences up to `original`, for
+    // longer ones
+    const float *factors[2];
+} fci_rope;
+
+// The share of a frequency that llama3's scaling keeps, by its number of turns in the original
+// context; the rest is divided by the factor.
+FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
+    const double turns = r->original * frequency / (2 * 3.14159265358979323846);
+    return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
+}
+
+typedef struct fci_block_kind { // what may differ from block to block
+    uint32_t window;       // of the attention; 0: everything before
+    uint32_t rope;         // 0: none, else 1 + index into fci_hyper.ropes
+    bool experts;          // the FFN is a router with experts
+} fci_block_kind;
+
+// Hyperparameters as config.json or GGUF metadata give them, defaults filled in.
+typedef struct fci_hyper {
+    uint32_t traits; // FCI_TRAIT_...
+    uint64_t n_blocks, hidden, ff, n_heads, n_kv_heads, head_dim, vocab, max_positions, rotary_dim;
+    uint64_t n_experts, n_used, expert_ff;
+    uint64_t expert_step;   // one of so many blocks has experts
+    uint64_t window, window_pattern, window_from, no_rope_step;
+    double norm_eps, partial_rotary;
+    double attention_scale; // of scores
+    double query_scalar;    // the same as a number whose power -1/2 is the scale
+    double attention_cap, logit_cap; // 0: none
+    double embedding_scale, residual_scale, logit_divisor;
+    fci_rope ropes[2];      // the second one for blocks with a window
+    fci_activation activation;
+    bool rope_interleaved;  // rotary pairs (2j, 2j + 1) instead of (j, j + rotary_dim / 2)
+    fci_block_kind *blocks;      // [n_blocks]
+} fci_hyper;
+
+enum fci_architecture_trait { // differences from Llama 2, of a family or one model
+    FCI_TRAIT_LAYER_NORM = 1 << 0,     // LayerNorm instead of RMSNorm
+    FCI_TRAIT_NORM_BIAS = 1 << 1,
+    FCI_TRAIT_PLUS_ONE = 1 << 2,       // norm weights are stored minus 1
+    FCI_TRAIT_NO_PRE_NORM = 1 << 3,    // no norm before a sublayer
+    FCI_TRAIT_POST_NORM = 1 << 4,      // a norm after each sublayer, before it is added
+    FCI_TRAIT_HEAD_NORM = 1 << 5,      // norms of q and k, per head
+    FCI_TRAIT_QK_NORM = 1 << 6,        // norms of q and k over all heads
+    FCI_TRAIT_QKV_BIAS = 1 << 7,
+    FCI_TRAIT_O_BIAS = 1 << 8,
+    FCI_TRAIT_FFN_BIAS = 1 << 9,
+    FCI_TRAIT_PLAIN_FFN = 1 << 10,     // no gate
+    FCI_TRAIT_TIED = 1 << 11,          // the output matrix is the embedding
+    FCI_TRAIT_PARALLEL = 1 << 12,      // attention and FFN both read the block's input
+    FCI_TRAIT_ONE_NORM = 1 << 13,      // where parallel, with the attention's norm for both
+    FCI_TRAIT_EXPERTS = 1 << 14,       // may have experts
+    FCI_TRAIT_TOP_SUM = 1 << 15,       // weights of the experts used sum to 1
+    FCI_TRAIT_FUSED_QKV = 1 << 16,     // q, k and v are one tensor,
+    FCI_TRAIT_HEADS_TURN = 1 << 17,    // with q, k and v of a head consecutive
+    FCI_TRAIT_FUSED_GATE = 1 << 18,    // gate and up are one tensor
+    FCI_TRAIT_TRANSPOSED = 1 << 19,    // matrices of the blocks are stored [in, out]
+    FCI_TRAIT_POSITIONS = 1 << 20,     // learned positions instead of a rotary embedding
+    FCI_TRAIT_ROOT_HIDDEN = 1 << 21,   // embeddings times the root of the hidden size
+    FCI_TRAIT_WINDOW = 1 << 22,        // may have sliding windows,
+    FCI_TRAIT_USE_WINDOW = 1 << 23,    // and they are in use
+    FCI_TRAIT_CAPS = 1 << 24,          // may have soft caps
+    FCI_TRAIT_MULTIPLIERS = 1 << 25,   // has Granite's multipliers
+    FCI_TRAIT_TWO_ROPES = 1 << 26,     // blocks with a window have a rotary embedding of their own
+    FCI_TRAIT_FOUR_FF = 1 << 27,       // intermediate size 4 x hidden where it is not given
+    FCI_TRAIT_ROPE_PAIRS = 1 << 28,    // rotary pairs are neighbours
+    // of one block, while its tensors are looked for
+    FCI_TRAIT_BLOCK_EXPERTS = 1 << 29,
+    FCI_TRAIT_MAYBE = 1 << 30          // as a need: the tensor may be missing
+};
+
+typedef enum fci_architecture_field_type {
+    FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT
+} fci_architecture_field_type;
+
+// One hyperparameter: its keys in each kind of file and its range.
+typedef struct fci_field {
+    const char *json;  // keys of config.json, the first present counts: "a|b"
+    const char *gguf;  // keys after "<architecture>."; NULL: not in the metadata
+    size_t offset;     // in fci_hyper
+    fci_architecture_field_type type;
+    double low, high;  // inclusive
+    double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
+    // TRAIT: set by `true`, cleared by `false`; else: read only with one of these
+    uint32_t traits;
+} fci_field;
+
+enum { FCI_EXPERTS_MAX = 1024 };
+#define FCI_REQUIRED (-1.0)
+#define FCI_LATER (-2.0)
+#define FCI_AT(member) offsetof(fci_hyper, member)
+
+// Upper limits are far above any model, yet no product of two overflows.
+static const fci_field fci_fields[] = {
+    {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks),
+     FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
+    {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden),
+     FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED, 0},
+    {"intermediate_size|n_inner", "feed_forward_length", FCI_AT(ff),
+     FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, 0},
+    {"num_attention_heads|n_head", "attention.head_count", FCI_AT(n_heads),
+     FCI_FIELD_COUNT, 1, 1 << 16, FCI_REQUIRED, 0},
+    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads),
+     FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER, 0},
+    {"head_dim", "attention.key_length", FCI_AT(head_dim),
+     FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
+    {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, 1 << 28, FCI_LATER, 0},
+    {"max_position_embeddings|n_positions", "context_length", FCI_AT(max_positions),
+     FCI_FIELD_COUNT, 1, 1 << 30, 2048, 0},
+    {NULL, "rope.dimension_count", FCI_AT(rotary_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
+    {"partial_rotary_factor|rotary_pct", NULL, FCI_AT(partial_rotary),
+     FCI_FIELD_REAL, 1e-4, 1, 1, 0},
+    {"rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_epsilon",
+     "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon", FCI_AT(norm_eps),
+     FCI_FIELD_REAL, 0, 1, 1e-6, 0},
+    {"rope_theta|rotary_emb_base", "rope.freq_base", FCI_AT(ropes[0].theta),
+     FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
+    {"rope_local_base_freq", "rope.freq_base_swa", FCI_AT(ropes[1].theta),
+     FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
+    {"tie_word_embeddings", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TIED},
+    {"attention_bias|use_bias", NULL, 0,
+     FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS},
+    {"use_qkv_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS},
+    {"mlp_bias|use_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_FFN_BIAS},
+    {"use_parallel_residual", "use_parallel_residual", 0,
+     FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_PARALLEL},
+    {"norm_topk_prob", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TOP_SUM},
+    {"use_sliding_window", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_USE_WINDOW},
+    {"sliding_window", "attention.sliding_window", FCI_AT(window),
+     FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_WINDOW},
+    {"sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
+     FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
+    {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
+    {"no_rope_layer_interval", NULL, FCI_AT(no_rope_step), FCI_FIELD_COUNT, 0, 4096, 0, 0},
+    {"num_local_experts|num_experts", "expert_count", FCI_AT(n_experts),
+     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
+    {"num_experts_per_tok", "expert_used_count", FCI_AT(n_used),
+     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
+    {"moe_intermediate_size", "expert_feed_forward_length", FCI_AT(expert_ff),
+     FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, FCI_TRAIT_EXPERTS},
+    {"decoder_sparse_step", NULL, FCI_AT(expert_step),
+     FCI_FIELD_COUNT, 1, 4096, 1, FCI_TRAIT_EXPERTS},
+    {"attn_logit_softcapping", "attn_logit_softcapping", FCI_AT(attention_cap),
+     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
+    {"final_logit_softcapping", "final_logit_softcapping", FCI_AT(logit_cap),
+     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
+    {"query_pre_attn_scalar", NULL, FCI_AT(query_scalar),
+     FCI_FIELD_REAL, 1e-3, 1e6, 0, FCI_TRAIT_CAPS},
+    {"attention_multiplier", "attention.scale", FCI_AT(attention_scale),
+     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_MULTIPLIERS},
+    {"embedding_multiplier", "embedding_scale", FCI_AT(embedding_scale),
+     FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
+    {"residual_multiplier", "residual_scale", FCI_AT(residual_scale),
+     FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
+    {"logits_scaling", "logit_scale", FCI_AT(logit_divisor),
+     FCI_FIELD_REAL, 1e-6, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
+};
+
+// A dimension of a weight, in terms of fci_hyper.
+typedef enum fci_architecture_extent {
+    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
+    FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
+    FCI_DIM_ROTARY_HALF
+} fci_architecture_extent;
+
+typedef enum fci_slot { // what a tensor is for; stored by fci_weights_places
+    FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
+    FCI_ROPE_LONG_FACTORS,
+    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
+    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_GATE_UP, FCI_DOWN, FCI_ROUTER, FCI_EXPERT_GATE,
+    FCI_EXPERT_UP, FCI_EXPERT_DOWN, FCI_FFN_POST_NORM,
+    FCI_SLOT_COUNT
+} fci_slot;
+
+#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // from here on: once per block
+#define FCI_FIRST_FFN_SLOT FCI_FFN_NORM
+
+typedef struct fci_tensor_row {
+    fci_slot slot;
+    // name in safetensors without ".weight"; '#' = block number, '@' = expert
+    const char *json;
+    const char *gguf;      // (experts: also "_exps" for ".@", all in one tensor)
+    fci_architecture_extent rows, cols;    // cols FCI_DIM_NONE: a vector
+    uint32_t need, unless; // traits
+    // the trait with which there is a ".bias"; in GGUF, it is used if present
+    uint32_t bias;
+} fci_tensor_row;
+
+// The names that most families use; others are in the family's row.
+static const fci_tensor_row fci_tensors[] = {
+    {FCI_EMBEDDING, "model.embed_tokens", "token_embd", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, 0, 0},
+    {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN,
+     FCI_TRAIT_POSITIONS, 0, 0},
+    {FCI_OUTPUT_NORM, "model.norm", "output_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, 0,
+     FCI_TRAIT_NORM_BIAS},
+    {FCI_OUTPUT, "lm_head", "output", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, FCI_TRAIT_TIED, 0},
+    {FCI_ROPE_FACTORS, NULL, "rope_freqs", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0,
+     0},
+    {FCI_ROPE_FACTORS, NULL, "rope_factors_short", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE,
+     FCI_TRAIT_MAYBE, 0, 0},
+    {FCI_ROPE_LONG_FACTORS, NULL, "rope_factors_long", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE,
+     FCI_TRAIT_MAYBE, 0, 0},
+    {FCI_ATTN_NORM, "model.layers.#.input_layernorm", "blk.#.attn_norm", FCI_DIM_HIDDEN,
+     FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM, FCI_TRAIT_NORM_BIAS},
+    {FCI_Q, "model.layers.#.self_attn.q_proj", "blk.#.attn_q", FCI_DIM_Q, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_K, "model.layers.#.self_attn.k_proj", "blk.#.attn_k", FCI_DIM_KV, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_V, "model.layers.#.self_attn.v_proj", "blk.#.attn_v", FCI_DIM_KV, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
+    {FCI_QKV, "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv", FCI_DIM_QKV, FCI_DIM_HIDDEN,
+     FCI_TRAIT_FUSED_QKV, 0, FCI_TRAIT_QKV_BIAS},
+    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm", FCI_DIM_HEAD, FCI_DIM_NONE,
+     FCI_TRAIT_HEAD_NORM, 0, 0},
+    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm", FCI_DIM_HEAD, FCI_DIM_NONE,
+     FCI_TRAIT_HEAD_NORM, 0, 0},
+    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm", FCI_DIM_Q, FCI_DIM_NONE,
+     FCI_TRAIT_QK_NORM, 0, 0},
+    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm", FCI_DIM_KV, FCI_DIM_NONE,
+     FCI_TRAIT_QK_NORM, 0, 0},
+    {FCI_O, "model.layers.#.self_attn.o_proj", "blk.#.attn_output", FCI_DIM_HIDDEN, FCI_DIM_Q, 0, 0,
+     FCI_TRAIT_O_BIAS},
+    {FCI_ATTN_POST_NORM, "model.layers.#.post_attention_layernorm", "blk.#.post_attention_norm",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
+    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm", "blk.#.ffn_norm", FCI_DIM_HIDDEN,
+     FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_ONE_NORM, FCI_TRAIT_NORM_BIAS},
+    {FCI_GATE, "model.layers.#.mlp.gate_proj", "blk.#.ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_UP, "model.layers.#.mlp.up_proj", "blk.#.ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN, 0,
+     FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_GATE_UP, "model.layers.#.mlp.gate_up_proj", "blk.#.ffn_up", FCI_DIM_GATE_UP,
+     FCI_DIM_HIDDEN, FCI_TRAIT_FUSED_GATE, 0, FCI_TRAIT_FFN_BIAS},
+    {FCI_DOWN, "model.layers.#.mlp.down_proj", "blk.#.ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF, 0,
+     FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
+    {FCI_ROUTER, "model.layers.#.mlp.gate", "blk.#.ffn_gate_inp", FCI_DIM_EXPERTS, FCI_DIM_HIDDEN,
+     FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_EXPERT_GATE, "model.layers.#.mlp.experts.@.gate_proj", "blk.#.ffn_gate.@",
+     FCI_DIM_EXPERT_FF, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_EXPERT_UP, "model.layers.#.mlp.experts.@.up_proj", "blk.#.ffn_up.@",
+     FCI_DIM_EXPERT_FF, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_EXPERT_DOWN, "model.layers.#.mlp.experts.@.down_proj", "blk.#.ffn_down.@",
+     FCI_DIM_HIDDEN, FCI_DIM_EXPERT_FF, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
+    {FCI_FFN_POST_NORM, "model.layers.#.post_feedforward_layernorm", "blk.#.post_ffw_norm",
+     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
+};
+
+// Tensors that are ranges of rows of another one, in order.
+typedef struct fci_architecture_part {
+    fci_slot whole, slot;
+    fci_architecture_extent rows;
+} fci_architecture_part;
+
+static const fci_architecture_part fci_parts[] = {
+    {FCI_QKV, FCI_Q, FCI_DIM_Q}, {FCI_QKV, FCI_K, FCI_DIM_KV}, {FCI_QKV, FCI_V, FCI_DIM_KV},
+    {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
+};
+
+typedef struct fci_architecture_tensor_name { // safetensors
+    fci_slot slot;
+    const char *json;
+} fci_architecture_tensor_name;
+
+static const fci_architecture_tensor_name fci_architecture_mixtral_names[] = {
+    {FCI_ROUTER, "model.layers.#.block_sparse_moe.gate"},
+    {FCI_EXPERT_GATE, "model.layers.#.block_sparse_moe.experts.@.w1"},
+    {FCI_EXPERT_UP, "model.layers.#.block_sparse_moe.experts.@.w3"},
+    {FCI_EXPERT_DOWN, "model.layers.#.block_sparse_moe.experts.@.w2"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_architecture_tensor_name fci_architecture_gemma2_names[] = {
+    {FCI_FFN_NORM, "model.layers.#.pre_feedforward_layernorm"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_architecture_tensor_name fci_architecture_starcoder2_names[] = {
+    {FCI_UP, "model.layers.#.mlp.c_fc"},
+    {FCI_DOWN, "model.layers.#.mlp.c_proj"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_architecture_tensor_name fci_architecture_gpt_neox_names[] = {
+    {FCI_EMBEDDING, "gpt_neox.embed_in"},
+    {FCI_OUTPUT_NORM, "gpt_neox.final_layer_norm"},
+    {FCI_OUTPUT, "embed_out"},
+    {FCI_ATTN_NORM, "gpt_neox.layers.#.input_layernorm"},
+    {FCI_QKV, "gpt_neox.layers.#.attention.query_key_value"},
+    {FCI_O, "gpt_neox.layers.#.attention.dense"},
+    {FCI_FFN_NORM, "gpt_neox.layers.#.post_attention_layernorm"},
+    {FCI_UP, "gpt_neox.layers.#.mlp.dense_h_to_4h"},
+    {FCI_DOWN, "gpt_neox.layers.#.mlp.dense_4h_to_h"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+static const fci_architecture_tensor_name fci_architecture_gpt2_names[] = {
+    {FCI_EMBEDDING, "transformer.wte"},
+    {FCI_POSITION_EMBEDDING, "transformer.wpe"},
+    {FCI_OUTPUT_NORM, "transformer.ln_f"},
+    {FCI_ATTN_NORM, "transformer.h.#.ln_1"},
+    {FCI_QKV, "transformer.h.#.attn.c_attn"},
+    {FCI_O, "transformer.h.#.attn.c_proj"},
+    {FCI_FFN_NORM, "transformer.h.#.ln_2"},
+    {FCI_UP, "transformer.h.#.mlp.c_fc"},
+    {FCI_DOWN, "transformer.h.#.mlp.c_proj"},
+    {FCI_SLOT_COUNT, NULL},
+};
+
+typedef enum fci_window_rule { // which blocks have the window, where no list says so
+    FCI_WINDOW_ALL,
+    FCI_WINDOW_PATTERN, // all but every window_pattern-th
+    FCI_WINDOW_FROM,    // from block window_from on
+    FCI_WINDOW_NO_ROPE  // those without a rotary embedding
+} fci_window_rule;
+
+enum fci_architecture_quirk {
+    FCI_QUIRK_LONG_FACTORS = 1 << 0,
+        // llama.cpp reads longrope's tensors, whatever the metadata says
+    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
+    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
+    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
+};
+
+typedef struct fci_architecture {
+    const char *name;           // model_type in config.json
+    const char *class_name;     // architectures[0], used where model_type is absent
+    const char *gguf;           // general.architecture; the first row with it is read
+    const char *activation_key; // in config.json
+    const char *activation;     // where that is absent, and in GGUF files
+    uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
+    fci_window_rule windows;
+    const char *json_defaults;  // of transformers, for keys absent from config.json
+    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
+    const char *ignored; // keys of config.json that the family's class does not read: "a|b"
+    const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
+    uint32_t quirks;
+    const fci_architecture_tensor_name *names; // or NULL
+    void (*gguf_adjust)(fci_hyper *h); // or NULL
+} fci_architecture;
+
+// Only Gemma 2 and 3 of 27B scale scores by hidden / heads. GGUF files do not say so; llama.cpp
+// knows these models by their number of blocks.
+FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
+    if (h->n_blocks == 46 || h->n_blocks == 62)
+        h->query_scalar = (double)h->hidden / (double)h->n_heads;
+}
+
+// Keys that families ignore. Most rotate whole heads, whatever a partial factor says, and take the
+// original length from the rope settings alone.
+#define FCI_PART_OF_HEADS "rotary_pct|rotary_emb_base|original_max_position_embeddings"
+#define FCI_WHOLE_HEADS "partial_rotary_factor|" FCI_PART_OF_HEADS
+#define FCI_RMS_EPS "|layer_norm_eps|layer_norm_epsilon|norm_epsilon"
+#define FCI_OWN_BIASES "|use_bias|use_qkv_bias"                // of StarCoder 2, of StableLM
+#define FCI_NO_FFN_BIAS "|mlp_bias" FCI_OWN_BIASES
+#define FCI_NO_BIASES "|attention_bias" FCI_NO_FFN_BIAS
+#define FCI_EVERY_ROPE "|no_rope_layers|no_rope_layer_interval" // of SmolLM 3
+#define FCI_SERIAL "|use_parallel_residual"                    // of StableLM and GPT-NeoX
+#define FCI_USUAL FCI_WHOLE_HEADS FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL
+#define FCI_LAYER_NORMS (FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NORM_BIAS)
+#define FCI_ALL_BIASES (FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS | FCI_TRAIT_FFN_BIAS)
+#define FCI_WINDOWED (FCI_TRAIT_WINDOW | FCI_TRAIT_USE_WINDOW)
+
+static const fci_architecture fci_architectures[] = {
+    {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
+     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
+     "{}", "{}",
+     FCI_USUAL FCI_OWN_BIASES, "attention_bias|mlp_bias", 0, NULL, NULL},
+    {"mistral", "MistralForCausalLM", "llama", "hidden_act", "silu", FCI_WINDOWED, 0,
+     FCI_TRAIT_ROPE_PAIRS,
+     FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
+     FCI_USUAL FCI_NO_BIASES "|layer_types",
+     "attention_bias", 0, NULL, NULL},
+    {"mixtral", "MixtralForCausalLM", "llama", "hidden_act", "silu",
+     FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,"
+     "\"rope_theta\":1e6,\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
+     FCI_USUAL FCI_NO_BIASES
+     "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers",
+     "attention_bias", 0, fci_architecture_mixtral_names, NULL},
+    {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
+     FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
+     "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
+     "\"max_window_layers\":28}", "{}",
+     FCI_USUAL FCI_NO_BIASES,
+     "", 0, NULL, NULL},
+    {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
+     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
+     "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
+     "\"sliding_window\":4096,\"max_window_layers\":28}", "{}",
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", 0, NULL, NULL},
+    {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
+     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
+     FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
+     "\"num_local_experts\":128,\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
+     FCI_USUAL FCI_NO_FFN_BIAS "|layer_types",
+     "attention_bias", FCI_QUIRK_EXPERTS_KEY, NULL, NULL},
+    {"gemma", "GemmaForCausalLM", "gemma", "hidden_act", "gelu_pytorch_tanh",
+     FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,"
+     "\"tie_word_embeddings\":true}", "{}",
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", FCI_QUIRK_TANH, NULL, NULL},
+    {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
+     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
+     FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
+     "{\"num_key_value_heads\":4,\"head_dim\":256,\"max_position_embeddings\":8192,"
+     "\"tie_word_embeddings\":true,\"query_pre_attn_scalar\":256,\"sliding_window\":4096,"
+     "\"sliding_window_pattern\":2,"
+     "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
+     "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
+     "\"final_logit_softcapping\":30.0}",
+     FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern",
+     "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
+    {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
+     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
+         FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
+     FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
+     "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"
+     "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
+     "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,"
+     "\"rope_theta\":1e6}",
+     "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
+    {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
+     FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
+     "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,"
+     "\"rms_norm_eps\":1e-5}", "{}",
+     "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES
+     "|layer_types",
+     "attention_bias", FCI_QUIRK_LONG_FACTORS | FCI_QUIRK_RSTRIP, NULL, NULL},
+    {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
+     FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
+     "{\"rms_norm_eps\":1e-5}", "{}",
+     FCI_USUAL FCI_NO_FFN_BIAS,
+     "attention_bias", 0, NULL, NULL},
+    {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
+     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}",
+     FCI_USUAL FCI_OWN_BIASES,
+     "attention_bias", 0, NULL, NULL},
+    {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
+     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
+     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,"
+     "\"no_rope_layer_interval\":4,\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
+     FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL,
+     "attention_bias", 0, NULL, NULL},
+    {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
+     FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
+     "\"partial_rotary_factor\":0.25}", "{}",
+     FCI_PART_OF_HEADS FCI_EVERY_ROPE
+     "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias",
+     "use_qkv_bias", 0, NULL, NULL},
+    {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
+     "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,"
+     "\"use_bias\":true,\"tie_word_embeddings\":true}", "{}",
+     FCI_WHOLE_HEADS FCI_EVERY_ROPE FCI_SERIAL
+     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias"
+     "|layer_types",
+     "use_bias", 0, fci_architecture_starcoder2_names, NULL},
+    {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
+     FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
+     "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,"
+     "\"rotary_pct\":0.25}",
+     "{\"use_parallel_residual\":true}",
+     "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads"
+     FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
+     "attention_bias", 0, fci_architecture_gpt_neox_names, NULL},
+    {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
+     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
+         FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
+     FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
+     "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
+     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon"
+     FCI_SERIAL,
+     "", 0, fci_architecture_gpt2_names, NULL},
+};
+
+// Traits that GGUF files tell by a tensor that is present or absent.
+static const struct fci_shown_trait {
+    uint32_t trait;
+    const char *tensor;
+    bool there;
+    uint32_t only; // for architectures with this trait; 0: for all
+} fci_shown_traits[] = {
+    {FCI_TRAIT_TIED, "output.weight", false, 0},
+    {FCI_TRAIT_FUSED_QKV, "blk.0.attn_qkv.weight", true, 0},
+    {FCI_TRAIT_PARALLEL, "blk.0.ffn_norm.weight", false, FCI_TRAIT_ONE_NORM},
+};
+
+#define FCI_N_ARCHITECTURES (sizeof fci_architectures / sizeof fci_architectures[0])
+
+typedef struct fci_architecture_activation_name {
+    const char *name;
+    fci_activation activation;
+} fci_architecture_activation_name;
+
+static const fci_architecture_activation_name fci_activations[] = {
+    {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
+    {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
+    {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
+};
+
+// Settings that would change what the model computes: allowed only where the row reads them or with
+// the value that means "off" (in config.json also null).
+typedef struct fci_refusal {
+    const char *json, *gguf;
+    double off;
+    uint32_t traits; // rows with one of these read it
+    const char *what;
+} fci_refusal;
+
+static const fci_refusal fci_refusals[] = {
+    {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding-window attention"},
+    {"num_local_experts", "expert_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
+    {"num_experts", "expert_used_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
+    {NULL, "expert_shared_count", 0, 0, "shared experts"},
+    {NULL, "expert_gating_func", 1, 0, "experts chosen by another function than softmax"},
+    {NULL, "expert_weights_scale", 1, 0, "scaled experts"},
+    {"attn_logit_softcapping", "attn_logit_softcapping", 0, FCI_TRAIT_CAPS, "attention soft caps"},
+    {"final_logit_softcapping", "final_logit_softcapping", 0, FCI_TRAIT_CAPS, "logit soft caps"},
+    {NULL, "attention.scale", 0, FCI_TRAIT_MULTIPLIERS, "attention multipliers"},
+    {"embedding_multiplier", "embedding_scale", 1, FCI_TRAIT_MULTIPLIERS, "embedding multipliers"},
+    {"residual_multiplier", "residual_scale", 1, FCI_TRAIT_MULTIPLIERS, "residual multipliers"},
+    {"logits_scaling", "logit_scale", 1, FCI_TRAIT_MULTIPLIERS, "logit multipliers"},
+    {"qk_layernorm", NULL, 0, 0, "norms of q and k, one a head,"},
+    {"use_bidirectional_attention", NULL, 0, 0, "models that see what comes after"},
+    {"add_cross_attention", NULL, 0, 0, "cross-attention layers"},
+    {"scale_attn_by_inverse_layer_idx", NULL, 0, 0, "attention scales that differ by layer"},
+    {"scale_attn_weights", NULL, 1, 0, "unscaled attention scores"},
+    {NULL, "attention.causal", 1, 0, "models that see what comes after"},
+    {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
+};
+
+// The first row with this model_type or class, or general.architecture; NULL: unknown.
+FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf);
+// Lists the known families for errors: "llama, ..."
+FCI_FN void fci_architecture_known(char *out, size_t size);
+// The size of an extent in this model; FCI_DIM_NONE: 1.
+FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
+// The pattern of a tensor's name in either kind of file; NULL: such files have none.
+FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
+                                            bool gguf);
+// The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
+FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
+                                  const char *suffix, char *out, size_t size);
+
+// The form of pruned models, for reader and writer. A directory has model_type "finercut-llama" and
+// says per block what was removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}. A GGUF
+// file of Llama's blocks has the architecture deci and its widths per block.
+#define FCI_PRUNED_TYPE "finercut-"
+#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
+#define FCI_PRUNED_GGUF "deci"
+static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
+
+// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
+// there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
+enum { FCI_STUB_FF = 32, FCI_STUB_PARTS = 5 };
+typedef struct fci_stub_part {
+    const char *name;
+    fci_architecture_extent rows, cols;
+} fci_stub_part;
+static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
+    {{"attn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"attn_q", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
+     {"attn_k", FCI_DIM_HEAD, FCI_DIM_HIDDEN}, {"attn_v", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
+     {"attn_output", FCI_DIM_HIDDEN, FCI_DIM_HEAD}},
+    {{"ffn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN},
+     {"ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN}, {"ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF},
+     {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
+};
+
+// ---- private to this section
+
+FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf) {
+    for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
+        const fci_architecture *a = &fci_architectures[i];
+        if (by_gguf ? fci_is(name, a->gguf) : fci_is(name, a->name) || fci_is(name, a->class_name))
+            return a;
+    }
+    return NULL;
+}
+
+FCI_FN void fci_architecture_known(char *out, size_t size) {
+    size_t n = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < FCI_N_ARCHITECTURES && n < size; i++) {
+        int put = snprintf(out + n, size - n, "%s%s", i ? ", " : "", fci_architectures[i].name);
+        n += put > 0 ? (size_t)put : 0;
+    }
+}
+
+FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim) {
+    switch (dim) {
+    case FCI_DIM_HIDDEN: return h->hidden;
+    case FCI_DIM_Q: return h->n_heads * h->head_dim;
+    case FCI_DIM_KV: return h->n_kv_heads * h->head_dim;
+    case FCI_DIM_QKV: return (h->n_heads + 2 * h->n_kv_heads) * h->head_dim;
+    case FCI_DIM_HEAD: return h->head_dim;
+    case FCI_DIM_FF: return h->ff;
+    case FCI_DIM_GATE_UP: return 2 * h->ff;
+    case FCI_DIM_EXPERT_FF: return h->expert_ff;
+    case FCI_DIM_EXPERTS: return h->n_experts;
+    case FCI_DIM_VOCAB: return h->vocab;
+    case FCI_DIM_POSITIONS: return h->max_positions;
+    case FCI_DIM_ROTARY_HALF: return h->rotary_dim / 2;
+    default: return 1;
+    }
+}
+
+FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
+                                            bool gguf) {
+    if (gguf) return row->gguf;
+    for (const fci_architecture_tensor_name *n = a->names; n && n->json; n++)
+        if (n->slot == row->slot) return n->json;
+    return row->json;
+}
+
+FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
+                                  const char *suffix, char *out, size_t size) {
+    size_t n = 0;
+    out[0] = 0;
+    for (; *pattern && n < size; pattern++) {
+        int put = *pattern == '#'   ? snprintf(out + n, size - n, "%u", block)
+                  : *pattern == '@' ? snprintf(out + n, size - n, "%u", expert)
+                                    : snprintf(out + n, size - n, "%c", *pattern);
+        n += put > 0 ? (size_t)put : 0;
+    }
+    if (n < size) snprintf(out + n, size - n, "%s", suffix);
+}
+
 #ifndef FINERCUT_NO_TOKENIZER
 // >> unicode
 // Characters: their classes, and normalization form C.
@@ -9287,7 +9943,7 @@ FCI_FN fc_code fci_vocabulary_kv_token(fci_vocabulary_loader *l, fci_str text, u
 
 // Unknown (2), control (3) and user-defined (4) tokens are looked for in the text.
 FCI_FN fc_code fci_vocabulary_kv_tokens(fci_vocabulary_loader *l, const fci_kv *tokens,
-                                        const fci_kv *types, bool phi3) {
+                                        const fci_kv *types, bool strips) {
     uint64_t at = 0, type = 1;
     fc_code code = FC_OK;
     // first all of the vocabulary: added tokens are looked up in it
@@ -9306,7 +9962,7 @@ FCI_FN fc_code fci_vocabulary_kv_tokens(fci_vocabulary_loader *l, const fci_kv *
                     "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
                     (unsigned long long)i);
             if (!added) code = fci_vocabulary_kv_token(l, a.text, i, type);
-            a.rstrip = phi3 && !fci_is(a.text, "<unk>") && !fci_is(a.text, "<s>") &&
+            a.rstrip = strips && !fci_is(a.text, "<unk>") && !fci_is(a.text, "<s>") &&
                        !fci_is(a.text, "<|endoftext|>");
             if (added && type >= 2 && type <= 4) code = fci_vocabulary_add_added(l, &a);
         }
@@ -9467,7 +10123,8 @@ FCI_FN fc_code fci_vocabulary_kv_merges(fci_vocabulary_loader *l, const fci_kv *
 FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_container *g) {
     const fci_kv *tokens, *scores, *types, *merges,
         *family = fci_gguf_find(g, "general.architecture");
-    fci_str name = fci_s("");
+    const fci_architecture *row = NULL;
+    fci_str name;
     fc_code code =
         fci_vocabulary_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
     if (code) return code;
@@ -9487,11 +10144,11 @@ FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_conta
     if (!merges && !l->t->ranks)
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
                         "tokenizer.ggml.merges: expected an array, got nothing");
-    if (family) fci_kv_str(family, &name);
+    if (family && fci_kv_str(family, &name)) row = fci_architecture_find(name, true);
     code = fci_vocabulary_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
-    // Phi-3's special tokens take the white space after them; a GGUF file does not say so.
-    if (!code)
-        code = fci_vocabulary_kv_tokens(l, tokens, types, l->t->ranks && fci_is(name, "phi3"));
+    if (!code) // GGUF does not say what takes the white space after it
+        code = fci_vocabulary_kv_tokens(l, tokens, types, l->t->ranks && row &&
+                                                              (row->quirks & FCI_QUIRK_RSTRIP));
     return code || l->t->ranks ? code : fci_vocabulary_kv_merges(l, merges);
 }
 
@@ -9610,10 +10267,6 @@ typedef struct fci_tile {
     fci_lanes_single_fn single; // NULL: a single row is computed by `run`
     fci_lanes_coded_fn coded;   // NULL: `single` reads decoded weights
 } fci_tile;
-
-typedef enum fci_activation { // names: fci_activations
-    FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
-} fci_activation;
 
 // The lane bodies: result, name, parameters and arguments of each. Their declarations, the fields
 // of a table and its compiled copies are made from this list, so no two can be swapped.
@@ -12980,647 +13633,6 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
 }
 #endif
 
-// >> architecture
-// Tables: what each family of models is made of and the names in its files. A new family needs a
-// row here and at most one small function. Sources: transformers' configuration and modeling files
-// of each family; llama.cpp's llama-arch.cpp and llama-model.cpp for GGUF.
-
-typedef enum fci_rope_scaling {
-    FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_YARN, FCI_ROPE_LONG,
-    FCI_ROPE_SCALING_COUNT
-} fci_rope_scaling;
-
-typedef struct fci_rope {
-    double theta;
-    fci_rope_scaling scaling;
-    // low, high: llama3's frequency factors, or yarn's beta_slow, beta_fast
-    double factor, low, high;
-    double original;          // context length before scaling
-    double attention;         // factor of cosines and sines
-    bool whole_dims;          // yarn: its range is rounded to whole dimensions
-    // [rotary_dim / 2] divisors of the frequencies, or NULL: for sequences up to `original`, for
-    // longer ones
-    const float *factors[2];
-} fci_rope;
-
-// The share of a frequency that llama3's scaling keeps, by its number of turns in the original
-// context; the rest is divided by the factor.
-FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
-    const double turns = r->original * frequency / (2 * 3.14159265358979323846);
-    return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
-}
-
-typedef struct fci_block_kind { // what may differ from block to block
-    uint32_t window;       // of the attention; 0: everything before
-    uint32_t rope;         // 0: none, else 1 + index into fci_hyper.ropes
-    bool experts;          // the FFN is a router with experts
-} fci_block_kind;
-
-// Hyperparameters as config.json or GGUF metadata give them, defaults filled in.
-typedef struct fci_hyper {
-    uint32_t traits; // FCI_TRAIT_...
-    uint64_t n_blocks, hidden, ff, n_heads, n_kv_heads, head_dim, vocab, max_positions, rotary_dim;
-    uint64_t n_experts, n_used, expert_ff;
-    uint64_t expert_step;   // one of so many blocks has experts
-    uint64_t window, window_pattern, window_from, no_rope_step;
-    double norm_eps, partial_rotary;
-    double attention_scale; // of scores
-    double query_scalar;    // the same as a number whose power -1/2 is the scale
-    double attention_cap, logit_cap; // 0: none
-    double embedding_scale, residual_scale, logit_divisor;
-    fci_rope ropes[2];      // the second one for blocks with a window
-    fci_activation activation;
-    bool rope_interleaved;  // rotary pairs (2j, 2j + 1) instead of (j, j + rotary_dim / 2)
-    fci_block_kind *blocks;      // [n_blocks]
-} fci_hyper;
-
-enum fci_architecture_trait { // differences from Llama 2, of a family or one model
-    FCI_TRAIT_LAYER_NORM = 1 << 0,     // LayerNorm instead of RMSNorm
-    FCI_TRAIT_NORM_BIAS = 1 << 1,
-    FCI_TRAIT_PLUS_ONE = 1 << 2,       // norm weights are stored minus 1
-    FCI_TRAIT_NO_PRE_NORM = 1 << 3,    // no norm before a sublayer
-    FCI_TRAIT_POST_NORM = 1 << 4,      // a norm after each sublayer, before it is added
-    FCI_TRAIT_HEAD_NORM = 1 << 5,      // norms of q and k, per head
-    FCI_TRAIT_QK_NORM = 1 << 6,        // norms of q and k over all heads
-    FCI_TRAIT_QKV_BIAS = 1 << 7,
-    FCI_TRAIT_O_BIAS = 1 << 8,
-    FCI_TRAIT_FFN_BIAS = 1 << 9,
-    FCI_TRAIT_PLAIN_FFN = 1 << 10,     // no gate
-    FCI_TRAIT_TIED = 1 << 11,          // the output matrix is the embedding
-    FCI_TRAIT_PARALLEL = 1 << 12,      // attention and FFN both read the block's input
-    FCI_TRAIT_ONE_NORM = 1 << 13,      // where parallel, with the attention's norm for both
-    FCI_TRAIT_EXPERTS = 1 << 14,       // may have experts
-    FCI_TRAIT_TOP_SUM = 1 << 15,       // weights of the experts used sum to 1
-    FCI_TRAIT_FUSED_QKV = 1 << 16,     // q, k and v are one tensor,
-    FCI_TRAIT_HEADS_TURN = 1 << 17,    // with q, k and v of a head consecutive
-    FCI_TRAIT_FUSED_GATE = 1 << 18,    // gate and up are one tensor
-    FCI_TRAIT_TRANSPOSED = 1 << 19,    // matrices of the blocks are stored [in, out]
-    FCI_TRAIT_POSITIONS = 1 << 20,     // learned positions instead of a rotary embedding
-    FCI_TRAIT_ROOT_HIDDEN = 1 << 21,   // embeddings times the root of the hidden size
-    FCI_TRAIT_WINDOW = 1 << 22,        // may have sliding windows,
-    FCI_TRAIT_USE_WINDOW = 1 << 23,    // and they are in use
-    FCI_TRAIT_CAPS = 1 << 24,          // may have soft caps
-    FCI_TRAIT_MULTIPLIERS = 1 << 25,   // has Granite's multipliers
-    FCI_TRAIT_TWO_ROPES = 1 << 26,     // blocks with a window have a rotary embedding of their own
-    FCI_TRAIT_FOUR_FF = 1 << 27,       // intermediate size 4 x hidden where it is not given
-    FCI_TRAIT_ROPE_PAIRS = 1 << 28,    // rotary pairs are neighbours
-    // of one block, while its tensors are looked for
-    FCI_TRAIT_BLOCK_EXPERTS = 1 << 29,
-    FCI_TRAIT_MAYBE = 1 << 30          // as a need: the tensor may be missing
-};
-
-typedef enum fci_architecture_field_type {
-    FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT
-} fci_architecture_field_type;
-
-// One hyperparameter: its keys in each kind of file and its range.
-typedef struct fci_field {
-    const char *json;  // keys of config.json, the first present counts: "a|b"
-    const char *gguf;  // keys after "<architecture>."; NULL: not in the metadata
-    size_t offset;     // in fci_hyper
-    fci_architecture_field_type type;
-    double low, high;  // inclusive
-    double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
-    // TRAIT: set by `true`, cleared by `false`; else: read only with one of these
-    uint32_t traits;
-} fci_field;
-
-enum { FCI_EXPERTS_MAX = 1024 };
-#define FCI_REQUIRED (-1.0)
-#define FCI_LATER (-2.0)
-#define FCI_AT(member) offsetof(fci_hyper, member)
-
-// Upper limits are far above any model, yet no product of two overflows.
-static const fci_field fci_fields[] = {
-    {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks),
-     FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
-    {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden),
-     FCI_FIELD_COUNT, 1, 1 << 20, FCI_REQUIRED, 0},
-    {"intermediate_size|n_inner", "feed_forward_length", FCI_AT(ff),
-     FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, 0},
-    {"num_attention_heads|n_head", "attention.head_count", FCI_AT(n_heads),
-     FCI_FIELD_COUNT, 1, 1 << 16, FCI_REQUIRED, 0},
-    {"num_key_value_heads", "attention.head_count_kv", FCI_AT(n_kv_heads),
-     FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER, 0},
-    {"head_dim", "attention.key_length", FCI_AT(head_dim),
-     FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
-    {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, 1 << 28, FCI_LATER, 0},
-    {"max_position_embeddings|n_positions", "context_length", FCI_AT(max_positions),
-     FCI_FIELD_COUNT, 1, 1 << 30, 2048, 0},
-    {NULL, "rope.dimension_count", FCI_AT(rotary_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
-    {"partial_rotary_factor|rotary_pct", NULL, FCI_AT(partial_rotary),
-     FCI_FIELD_REAL, 1e-4, 1, 1, 0},
-    {"rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_epsilon",
-     "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon", FCI_AT(norm_eps),
-     FCI_FIELD_REAL, 0, 1, 1e-6, 0},
-    {"rope_theta|rotary_emb_base", "rope.freq_base", FCI_AT(ropes[0].theta),
-     FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
-    {"rope_local_base_freq", "rope.freq_base_swa", FCI_AT(ropes[1].theta),
-     FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
-    {"tie_word_embeddings", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TIED},
-    {"attention_bias|use_bias", NULL, 0,
-     FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS},
-    {"use_qkv_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_QKV_BIAS},
-    {"mlp_bias|use_bias", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_FFN_BIAS},
-    {"use_parallel_residual", "use_parallel_residual", 0,
-     FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_PARALLEL},
-    {"norm_topk_prob", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TOP_SUM},
-    {"use_sliding_window", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_USE_WINDOW},
-    {"sliding_window", "attention.sliding_window", FCI_AT(window),
-     FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_WINDOW},
-    {"sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
-     FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
-    {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
-    {"no_rope_layer_interval", NULL, FCI_AT(no_rope_step), FCI_FIELD_COUNT, 0, 4096, 0, 0},
-    {"num_local_experts|num_experts", "expert_count", FCI_AT(n_experts),
-     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
-    {"num_experts_per_tok", "expert_used_count", FCI_AT(n_used),
-     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
-    {"moe_intermediate_size", "expert_feed_forward_length", FCI_AT(expert_ff),
-     FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, FCI_TRAIT_EXPERTS},
-    {"decoder_sparse_step", NULL, FCI_AT(expert_step),
-     FCI_FIELD_COUNT, 1, 4096, 1, FCI_TRAIT_EXPERTS},
-    {"attn_logit_softcapping", "attn_logit_softcapping", FCI_AT(attention_cap),
-     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
-    {"final_logit_softcapping", "final_logit_softcapping", FCI_AT(logit_cap),
-     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_CAPS},
-    {"query_pre_attn_scalar", NULL, FCI_AT(query_scalar),
-     FCI_FIELD_REAL, 1e-3, 1e6, 0, FCI_TRAIT_CAPS},
-    {"attention_multiplier", "attention.scale", FCI_AT(attention_scale),
-     FCI_FIELD_REAL, 0, 1e6, 0, FCI_TRAIT_MULTIPLIERS},
-    {"embedding_multiplier", "embedding_scale", FCI_AT(embedding_scale),
-     FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
-    {"residual_multiplier", "residual_scale", FCI_AT(residual_scale),
-     FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
-    {"logits_scaling", "logit_scale", FCI_AT(logit_divisor),
-     FCI_FIELD_REAL, 1e-6, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
-};
-
-// A dimension of a weight, in terms of fci_hyper.
-typedef enum fci_architecture_extent {
-    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
-    FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
-    FCI_DIM_ROTARY_HALF
-} fci_architecture_extent;
-
-typedef enum fci_slot { // what a tensor is for; stored by fci_weights_places
-    FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
-    FCI_ROPE_LONG_FACTORS,
-    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
-    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_GATE_UP, FCI_DOWN, FCI_ROUTER, FCI_EXPERT_GATE,
-    FCI_EXPERT_UP, FCI_EXPERT_DOWN, FCI_FFN_POST_NORM,
-    FCI_SLOT_COUNT
-} fci_slot;
-
-#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // from here on: once per block
-#define FCI_FIRST_FFN_SLOT FCI_FFN_NORM
-
-typedef struct fci_tensor_row {
-    fci_slot slot;
-    // name in safetensors without ".weight"; '#' = block number, '@' = expert
-    const char *json;
-    const char *gguf;      // (experts: also "_exps" for ".@", all in one tensor)
-    fci_architecture_extent rows, cols;    // cols FCI_DIM_NONE: a vector
-    uint32_t need, unless; // traits
-    // the trait with which there is a ".bias"; in GGUF, it is used if present
-    uint32_t bias;
-} fci_tensor_row;
-
-// The names that most families use; others are in the family's row.
-static const fci_tensor_row fci_tensors[] = {
-    {FCI_EMBEDDING, "model.embed_tokens", "token_embd", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, 0, 0},
-    {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN,
-     FCI_TRAIT_POSITIONS, 0, 0},
-    {FCI_OUTPUT_NORM, "model.norm", "output_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE, 0, 0,
-     FCI_TRAIT_NORM_BIAS},
-    {FCI_OUTPUT, "lm_head", "output", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, FCI_TRAIT_TIED, 0},
-    {FCI_ROPE_FACTORS, NULL, "rope_freqs", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE, FCI_TRAIT_MAYBE, 0,
-     0},
-    {FCI_ROPE_FACTORS, NULL, "rope_factors_short", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE,
-     FCI_TRAIT_MAYBE, 0, 0},
-    {FCI_ROPE_LONG_FACTORS, NULL, "rope_factors_long", FCI_DIM_ROTARY_HALF, FCI_DIM_NONE,
-     FCI_TRAIT_MAYBE, 0, 0},
-    {FCI_ATTN_NORM, "model.layers.#.input_layernorm", "blk.#.attn_norm", FCI_DIM_HIDDEN,
-     FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM, FCI_TRAIT_NORM_BIAS},
-    {FCI_Q, "model.layers.#.self_attn.q_proj", "blk.#.attn_q", FCI_DIM_Q, FCI_DIM_HIDDEN, 0,
-     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
-    {FCI_K, "model.layers.#.self_attn.k_proj", "blk.#.attn_k", FCI_DIM_KV, FCI_DIM_HIDDEN, 0,
-     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
-    {FCI_V, "model.layers.#.self_attn.v_proj", "blk.#.attn_v", FCI_DIM_KV, FCI_DIM_HIDDEN, 0,
-     FCI_TRAIT_FUSED_QKV, FCI_TRAIT_QKV_BIAS},
-    {FCI_QKV, "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv", FCI_DIM_QKV, FCI_DIM_HIDDEN,
-     FCI_TRAIT_FUSED_QKV, 0, FCI_TRAIT_QKV_BIAS},
-    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm", FCI_DIM_HEAD, FCI_DIM_NONE,
-     FCI_TRAIT_HEAD_NORM, 0, 0},
-    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm", FCI_DIM_HEAD, FCI_DIM_NONE,
-     FCI_TRAIT_HEAD_NORM, 0, 0},
-    {FCI_Q_NORM, "model.layers.#.self_attn.q_norm", "blk.#.attn_q_norm", FCI_DIM_Q, FCI_DIM_NONE,
-     FCI_TRAIT_QK_NORM, 0, 0},
-    {FCI_K_NORM, "model.layers.#.self_attn.k_norm", "blk.#.attn_k_norm", FCI_DIM_KV, FCI_DIM_NONE,
-     FCI_TRAIT_QK_NORM, 0, 0},
-    {FCI_O, "model.layers.#.self_attn.o_proj", "blk.#.attn_output", FCI_DIM_HIDDEN, FCI_DIM_Q, 0, 0,
-     FCI_TRAIT_O_BIAS},
-    {FCI_ATTN_POST_NORM, "model.layers.#.post_attention_layernorm", "blk.#.post_attention_norm",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
-    {FCI_FFN_NORM, "model.layers.#.post_attention_layernorm", "blk.#.ffn_norm", FCI_DIM_HIDDEN,
-     FCI_DIM_NONE, 0, FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_ONE_NORM, FCI_TRAIT_NORM_BIAS},
-    {FCI_GATE, "model.layers.#.mlp.gate_proj", "blk.#.ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN, 0,
-     FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
-    {FCI_UP, "model.layers.#.mlp.up_proj", "blk.#.ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN, 0,
-     FCI_TRAIT_FUSED_GATE | FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
-    {FCI_GATE_UP, "model.layers.#.mlp.gate_up_proj", "blk.#.ffn_up", FCI_DIM_GATE_UP,
-     FCI_DIM_HIDDEN, FCI_TRAIT_FUSED_GATE, 0, FCI_TRAIT_FFN_BIAS},
-    {FCI_DOWN, "model.layers.#.mlp.down_proj", "blk.#.ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF, 0,
-     FCI_TRAIT_BLOCK_EXPERTS, FCI_TRAIT_FFN_BIAS},
-    {FCI_ROUTER, "model.layers.#.mlp.gate", "blk.#.ffn_gate_inp", FCI_DIM_EXPERTS, FCI_DIM_HIDDEN,
-     FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
-    {FCI_EXPERT_GATE, "model.layers.#.mlp.experts.@.gate_proj", "blk.#.ffn_gate.@",
-     FCI_DIM_EXPERT_FF, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
-    {FCI_EXPERT_UP, "model.layers.#.mlp.experts.@.up_proj", "blk.#.ffn_up.@",
-     FCI_DIM_EXPERT_FF, FCI_DIM_HIDDEN, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
-    {FCI_EXPERT_DOWN, "model.layers.#.mlp.experts.@.down_proj", "blk.#.ffn_down.@",
-     FCI_DIM_HIDDEN, FCI_DIM_EXPERT_FF, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
-    {FCI_FFN_POST_NORM, "model.layers.#.post_feedforward_layernorm", "blk.#.post_ffw_norm",
-     FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
-};
-
-// Tensors that are ranges of rows of another one, in order.
-typedef struct fci_architecture_part {
-    fci_slot whole, slot;
-    fci_architecture_extent rows;
-} fci_architecture_part;
-
-static const fci_architecture_part fci_parts[] = {
-    {FCI_QKV, FCI_Q, FCI_DIM_Q}, {FCI_QKV, FCI_K, FCI_DIM_KV}, {FCI_QKV, FCI_V, FCI_DIM_KV},
-    {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
-};
-
-typedef struct fci_architecture_tensor_name { // safetensors
-    fci_slot slot;
-    const char *json;
-} fci_architecture_tensor_name;
-
-static const fci_architecture_tensor_name fci_architecture_mixtral_names[] = {
-    {FCI_ROUTER, "model.layers.#.block_sparse_moe.gate"},
-    {FCI_EXPERT_GATE, "model.layers.#.block_sparse_moe.experts.@.w1"},
-    {FCI_EXPERT_UP, "model.layers.#.block_sparse_moe.experts.@.w3"},
-    {FCI_EXPERT_DOWN, "model.layers.#.block_sparse_moe.experts.@.w2"},
-    {FCI_SLOT_COUNT, NULL},
-};
-
-static const fci_architecture_tensor_name fci_architecture_gemma2_names[] = {
-    {FCI_FFN_NORM, "model.layers.#.pre_feedforward_layernorm"},
-    {FCI_SLOT_COUNT, NULL},
-};
-
-static const fci_architecture_tensor_name fci_architecture_starcoder2_names[] = {
-    {FCI_UP, "model.layers.#.mlp.c_fc"},
-    {FCI_DOWN, "model.layers.#.mlp.c_proj"},
-    {FCI_SLOT_COUNT, NULL},
-};
-
-static const fci_architecture_tensor_name fci_architecture_gpt_neox_names[] = {
-    {FCI_EMBEDDING, "gpt_neox.embed_in"},
-    {FCI_OUTPUT_NORM, "gpt_neox.final_layer_norm"},
-    {FCI_OUTPUT, "embed_out"},
-    {FCI_ATTN_NORM, "gpt_neox.layers.#.input_layernorm"},
-    {FCI_QKV, "gpt_neox.layers.#.attention.query_key_value"},
-    {FCI_O, "gpt_neox.layers.#.attention.dense"},
-    {FCI_FFN_NORM, "gpt_neox.layers.#.post_attention_layernorm"},
-    {FCI_UP, "gpt_neox.layers.#.mlp.dense_h_to_4h"},
-    {FCI_DOWN, "gpt_neox.layers.#.mlp.dense_4h_to_h"},
-    {FCI_SLOT_COUNT, NULL},
-};
-
-static const fci_architecture_tensor_name fci_architecture_gpt2_names[] = {
-    {FCI_EMBEDDING, "transformer.wte"},
-    {FCI_POSITION_EMBEDDING, "transformer.wpe"},
-    {FCI_OUTPUT_NORM, "transformer.ln_f"},
-    {FCI_ATTN_NORM, "transformer.h.#.ln_1"},
-    {FCI_QKV, "transformer.h.#.attn.c_attn"},
-    {FCI_O, "transformer.h.#.attn.c_proj"},
-    {FCI_FFN_NORM, "transformer.h.#.ln_2"},
-    {FCI_UP, "transformer.h.#.mlp.c_fc"},
-    {FCI_DOWN, "transformer.h.#.mlp.c_proj"},
-    {FCI_SLOT_COUNT, NULL},
-};
-
-typedef enum fci_window_rule { // which blocks have the window, where no list says so
-    FCI_WINDOW_ALL,
-    FCI_WINDOW_PATTERN, // all but every window_pattern-th
-    FCI_WINDOW_FROM,    // from block window_from on
-    FCI_WINDOW_NO_ROPE  // those without a rotary embedding
-} fci_window_rule;
-
-enum fci_architecture_quirk {
-    FCI_QUIRK_LONG_FACTORS = 1 << 0,
-        // llama.cpp reads longrope's tensors, whatever the metadata says
-    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
-    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
-    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
-};
-
-typedef struct fci_architecture {
-    const char *name;           // model_type in config.json
-    const char *class_name;     // architectures[0], used where model_type is absent
-    const char *gguf;           // general.architecture; the first row with it is read
-    const char *activation_key; // in config.json
-    const char *activation;     // where that is absent, and in GGUF files
-    uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
-    fci_window_rule windows;
-    const char *json_defaults;  // of transformers, for keys absent from config.json
-    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
-    const char *ignored; // keys of config.json that the family's class does not read: "a|b"
-    const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
-    uint32_t quirks;
-    const fci_architecture_tensor_name *names; // or NULL
-    void (*gguf_adjust)(fci_hyper *h); // or NULL
-} fci_architecture;
-
-// Only Gemma 2 and 3 of 27B scale scores by hidden / heads. GGUF files do not say so; llama.cpp
-// knows these models by their number of blocks.
-FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
-    if (h->n_blocks == 46 || h->n_blocks == 62)
-        h->query_scalar = (double)h->hidden / (double)h->n_heads;
-}
-
-// Keys that families ignore. Most rotate whole heads, whatever a partial factor says, and take the
-// original length from the rope settings alone.
-#define FCI_PART_OF_HEADS "rotary_pct|rotary_emb_base|original_max_position_embeddings"
-#define FCI_WHOLE_HEADS "partial_rotary_factor|" FCI_PART_OF_HEADS
-#define FCI_RMS_EPS "|layer_norm_eps|layer_norm_epsilon|norm_epsilon"
-#define FCI_OWN_BIASES "|use_bias|use_qkv_bias"                // of StarCoder 2, of StableLM
-#define FCI_NO_FFN_BIAS "|mlp_bias" FCI_OWN_BIASES
-#define FCI_NO_BIASES "|attention_bias" FCI_NO_FFN_BIAS
-#define FCI_EVERY_ROPE "|no_rope_layers|no_rope_layer_interval" // of SmolLM 3
-#define FCI_SERIAL "|use_parallel_residual"                    // of StableLM and GPT-NeoX
-#define FCI_USUAL FCI_WHOLE_HEADS FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL
-#define FCI_LAYER_NORMS (FCI_TRAIT_LAYER_NORM | FCI_TRAIT_NORM_BIAS)
-#define FCI_ALL_BIASES (FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS | FCI_TRAIT_FFN_BIAS)
-#define FCI_WINDOWED (FCI_TRAIT_WINDOW | FCI_TRAIT_USE_WINDOW)
-
-static const fci_architecture fci_architectures[] = {
-    {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
-     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
-     "{}", "{}",
-     FCI_USUAL FCI_OWN_BIASES, "attention_bias|mlp_bias", 0, NULL, NULL},
-    {"mistral", "MistralForCausalLM", "llama", "hidden_act", "silu", FCI_WINDOWED, 0,
-     FCI_TRAIT_ROPE_PAIRS,
-     FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
-     FCI_USUAL FCI_NO_BIASES "|layer_types",
-     "attention_bias", 0, NULL, NULL},
-    {"mixtral", "MixtralForCausalLM", "llama", "hidden_act", "silu",
-     FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,"
-     "\"rope_theta\":1e6,\"num_local_experts\":8,\"num_experts_per_tok\":2}", "{}",
-     FCI_USUAL FCI_NO_BIASES
-     "|layer_types|moe_intermediate_size|decoder_sparse_step|mlp_only_layers",
-     "attention_bias", 0, fci_architecture_mixtral_names, NULL},
-    {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
-     FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
-     "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
-     "\"max_window_layers\":28}", "{}",
-     FCI_USUAL FCI_NO_BIASES,
-     "", 0, NULL, NULL},
-    {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
-     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
-     "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
-     "\"sliding_window\":4096,\"max_window_layers\":28}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", 0, NULL, NULL},
-    {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
-     FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
-     FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
-     "\"num_local_experts\":128,\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS "|layer_types",
-     "attention_bias", FCI_QUIRK_EXPERTS_KEY, NULL, NULL},
-    {"gemma", "GemmaForCausalLM", "gemma", "hidden_act", "gelu_pytorch_tanh",
-     FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,"
-     "\"tie_word_embeddings\":true}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", FCI_QUIRK_TANH, NULL, NULL},
-    {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
-     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
-     FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
-     "{\"num_key_value_heads\":4,\"head_dim\":256,\"max_position_embeddings\":8192,"
-     "\"tie_word_embeddings\":true,\"query_pre_attn_scalar\":256,\"sliding_window\":4096,"
-     "\"sliding_window_pattern\":2,"
-     "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
-     "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
-     "\"final_logit_softcapping\":30.0}",
-     FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern",
-     "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
-    {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
-     FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
-         FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
-     FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
-     "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"
-     "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
-     "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,"
-     "\"rope_theta\":1e6}",
-     "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
-     FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
-    {"phi3", "Phi3ForCausalLM", "phi3", "hidden_act", "silu",
-     FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FUSED_GATE | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
-     "{\"max_position_embeddings\":4096,\"original_max_position_embeddings\":4096,"
-     "\"rms_norm_eps\":1e-5}", "{}",
-     "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES
-     "|layer_types",
-     "attention_bias", FCI_QUIRK_LONG_FACTORS | FCI_QUIRK_RSTRIP, NULL, NULL},
-    {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
-     FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
-     "{\"rms_norm_eps\":1e-5}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", 0, NULL, NULL},
-    {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
-     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}",
-     FCI_USUAL FCI_OWN_BIASES,
-     "attention_bias", 0, NULL, NULL},
-    {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
-     FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
-     "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,"
-     "\"no_rope_layer_interval\":4,\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
-     FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL,
-     "attention_bias", 0, NULL, NULL},
-    {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
-     FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
-     "\"partial_rotary_factor\":0.25}", "{}",
-     FCI_PART_OF_HEADS FCI_EVERY_ROPE
-     "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias",
-     "use_qkv_bias", 0, NULL, NULL},
-    {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
-     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,"
-     "\"use_bias\":true,\"tie_word_embeddings\":true}", "{}",
-     FCI_WHOLE_HEADS FCI_EVERY_ROPE FCI_SERIAL
-     "|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|attention_bias|mlp_bias|use_qkv_bias"
-     "|layer_types",
-     "use_bias", 0, fci_architecture_starcoder2_names, NULL},
-    {"gpt_neox", "GPTNeoXForCausalLM", "gptneox", "hidden_act", "gelu",
-     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_TRAIT_FFN_BIAS,
-     FCI_TRAIT_HEADS_TURN, 0, FCI_WINDOW_ALL,
-     "{\"layer_norm_eps\":1e-5,\"attention_bias\":true,\"use_parallel_residual\":true,"
-     "\"rotary_pct\":0.25}",
-     "{\"use_parallel_residual\":true}",
-     "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads"
-     FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
-     "attention_bias", 0, fci_architecture_gpt_neox_names, NULL},
-    {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
-     FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
-         FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
-     FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
-     "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
-     "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon"
-     FCI_SERIAL,
-     "", 0, fci_architecture_gpt2_names, NULL},
-};
-
-// Traits that GGUF files tell by a tensor that is present or absent.
-static const struct fci_shown_trait {
-    uint32_t trait;
-    const char *tensor;
-    bool there;
-    uint32_t only; // for architectures with this trait; 0: for all
-} fci_shown_traits[] = {
-    {FCI_TRAIT_TIED, "output.weight", false, 0},
-    {FCI_TRAIT_FUSED_QKV, "blk.0.attn_qkv.weight", true, 0},
-    {FCI_TRAIT_PARALLEL, "blk.0.ffn_norm.weight", false, FCI_TRAIT_ONE_NORM},
-};
-
-#define FCI_N_ARCHITECTURES (sizeof fci_architectures / sizeof fci_architectures[0])
-
-typedef struct fci_architecture_activation_name {
-    const char *name;
-    fci_activation activation;
-} fci_architecture_activation_name;
-
-static const fci_architecture_activation_name fci_activations[] = {
-    {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
-    {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
-    {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
-};
-
-// Settings that would change what the model computes: allowed only where the row reads them or with
-// the value that means "off" (in config.json also null).
-typedef struct fci_refusal {
-    const char *json, *gguf;
-    double off;
-    uint32_t traits; // rows with one of these read it
-    const char *what;
-} fci_refusal;
-
-static const fci_refusal fci_refusals[] = {
-    {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding-window attention"},
-    {"num_local_experts", "expert_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
-    {"num_experts", "expert_used_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
-    {NULL, "expert_shared_count", 0, 0, "shared experts"},
-    {NULL, "expert_gating_func", 1, 0, "experts chosen by another function than softmax"},
-    {NULL, "expert_weights_scale", 1, 0, "scaled experts"},
-    {"attn_logit_softcapping", "attn_logit_softcapping", 0, FCI_TRAIT_CAPS, "attention soft caps"},
-    {"final_logit_softcapping", "final_logit_softcapping", 0, FCI_TRAIT_CAPS, "logit soft caps"},
-    {NULL, "attention.scale", 0, FCI_TRAIT_MULTIPLIERS, "attention multipliers"},
-    {"embedding_multiplier", "embedding_scale", 1, FCI_TRAIT_MULTIPLIERS, "embedding multipliers"},
-    {"residual_multiplier", "residual_scale", 1, FCI_TRAIT_MULTIPLIERS, "residual multipliers"},
-    {"logits_scaling", "logit_scale", 1, FCI_TRAIT_MULTIPLIERS, "logit multipliers"},
-    {"qk_layernorm", NULL, 0, 0, "norms of q and k, one a head,"},
-    {"use_bidirectional_attention", NULL, 0, 0, "models that see what comes after"},
-    {"add_cross_attention", NULL, 0, 0, "cross-attention layers"},
-    {"scale_attn_by_inverse_layer_idx", NULL, 0, 0, "attention scales that differ by layer"},
-    {"scale_attn_weights", NULL, 1, 0, "unscaled attention scores"},
-    {NULL, "attention.causal", 1, 0, "models that see what comes after"},
-    {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
-};
-
-// Lists the known families for errors: "llama, ..."
-FCI_FN void fci_architecture_known(char *out, size_t size);
-// The size of an extent in this model; FCI_DIM_NONE: 1.
-FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
-// The pattern of a tensor's name in either kind of file; NULL: such files have none.
-FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
-                                            bool gguf);
-// The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
-FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
-                                  const char *suffix, char *out, size_t size);
-
-// The form of pruned models, for reader and writer. A directory has model_type "finercut-llama" and
-// says per block what was removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}. A GGUF
-// file of Llama's blocks has the architecture deci and its widths per block.
-#define FCI_PRUNED_TYPE "finercut-"
-#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
-#define FCI_PRUNED_GGUF "deci"
-static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
-
-// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
-// there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
-enum { FCI_STUB_FF = 32, FCI_STUB_PARTS = 5 };
-typedef struct fci_stub_part {
-    const char *name;
-    fci_architecture_extent rows, cols;
-} fci_stub_part;
-static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
-    {{"attn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"attn_q", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
-     {"attn_k", FCI_DIM_HEAD, FCI_DIM_HIDDEN}, {"attn_v", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
-     {"attn_output", FCI_DIM_HIDDEN, FCI_DIM_HEAD}},
-    {{"ffn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN},
-     {"ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN}, {"ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF},
-     {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
-};
-
-// ---- private to this section
-
-FCI_FN void fci_architecture_known(char *out, size_t size) {
-    size_t n = 0;
-    out[0] = 0;
-    for (size_t i = 0; i < FCI_N_ARCHITECTURES && n < size; i++) {
-        int put = snprintf(out + n, size - n, "%s%s", i ? ", " : "", fci_architectures[i].name);
-        n += put > 0 ? (size_t)put : 0;
-    }
-}
-
-FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim) {
-    switch (dim) {
-    case FCI_DIM_HIDDEN: return h->hidden;
-    case FCI_DIM_Q: return h->n_heads * h->head_dim;
-    case FCI_DIM_KV: return h->n_kv_heads * h->head_dim;
-    case FCI_DIM_QKV: return (h->n_heads + 2 * h->n_kv_heads) * h->head_dim;
-    case FCI_DIM_HEAD: return h->head_dim;
-    case FCI_DIM_FF: return h->ff;
-    case FCI_DIM_GATE_UP: return 2 * h->ff;
-    case FCI_DIM_EXPERT_FF: return h->expert_ff;
-    case FCI_DIM_EXPERTS: return h->n_experts;
-    case FCI_DIM_VOCAB: return h->vocab;
-    case FCI_DIM_POSITIONS: return h->max_positions;
-    case FCI_DIM_ROTARY_HALF: return h->rotary_dim / 2;
-    default: return 1;
-    }
-}
-
-FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
-                                            bool gguf) {
-    if (gguf) return row->gguf;
-    for (const fci_architecture_tensor_name *n = a->names; n && n->json; n++)
-        if (n->slot == row->slot) return n->json;
-    return row->json;
-}
-
-FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
-                                  const char *suffix, char *out, size_t size) {
-    size_t n = 0;
-    out[0] = 0;
-    for (; *pattern && n < size; pattern++) {
-        int put = *pattern == '#'   ? snprintf(out + n, size - n, "%u", block)
-                  : *pattern == '@' ? snprintf(out + n, size - n, "%u", expert)
-                                    : snprintf(out + n, size - n, "%c", *pattern);
-        n += put > 0 ? (size_t)put : 0;
-    }
-    if (n < size) snprintf(out + n, size - n, "%s", suffix);
-}
-
 // >> config
 // A model: hyperparameters, views of its weights found by the architecture's row, tokenizer.
 
@@ -14222,13 +14234,10 @@ FCI_FN fc_code fci_config_refuse(const fc_model *m, const fci_config_source *s, 
 }
 
 FCI_FN const fci_architecture *fci_config_architecture(fci_str name, bool by_gguf, fc_error *err) {
+    const fci_architecture *a = fci_architecture_find(name, by_gguf);
     char known[256];
     fci_shown shown;
-    for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
-        const fci_architecture *a = &fci_architectures[i];
-        if (by_gguf ? fci_is(name, a->gguf) : fci_is(name, a->name) || fci_is(name, a->class_name))
-            return a;
-    }
+    if (a) return a;
     fci_architecture_known(known, sizeof known);
     fci_fail(err, FC_ERR_UNSUPPORTED, 0, "unknown architecture \"%s\"; known: %s",
              fci_show(name, &shown), known);
