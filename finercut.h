@@ -6317,6 +6317,80 @@ FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out) {
     return p && fci_gguf_scalar_f64(array->element_type, p, out);
 }
 
+// >> keys
+// Writes the keys of a GGUF file.
+
+typedef struct fci_keys { // the key-value part of a GGUF file
+    fci_buffer b;
+    uint64_t n;
+} fci_keys;
+
+// Appends `bytes` bytes, little-endian.
+FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes);
+// Appends a string with its length.
+FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
+// These append a key with one value.
+FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
+FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
+FCI_FN void fci_keys_f32(fci_keys *k, const char *key, double value);
+FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value);
+// Appends the head of an array of `count` items of a GGUF type; the caller appends the items.
+FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count);
+// Copies a key as stored.
+FCI_FN void fci_keys_copy(fci_keys *k, const char *key, const fci_kv *kv);
+
+// ---- private to this section
+
+FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes) {
+    char le[8];
+    for (uint32_t i = 0; i < bytes; i++) le[i] = (char)(unsigned char)(value >> (8 * i) & 255);
+    fci_put(b, le, bytes);
+}
+
+FCI_FN void fci_keys_text(fci_buffer *b, fci_str s) {
+    fci_keys_number(b, s.n, 8);
+    fci_put(b, s.p, s.n);
+}
+
+FCI_FN void fci_keys_begin(fci_keys *k, const char *key, uint32_t type) {
+    fci_keys_text(&k->b, fci_s(key));
+    fci_keys_number(&k->b, type, 4);
+    k->n++;
+}
+
+FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value) {
+    fci_keys_begin(k, key, FCI_KV_U32);
+    fci_keys_number(&k->b, value, 4);
+}
+
+FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value) {
+    fci_keys_begin(k, key, FCI_KV_BOOL);
+    fci_keys_number(&k->b, value, 1);
+}
+
+FCI_FN void fci_keys_f32(fci_keys *k, const char *key, double value) {
+    fci_keys_begin(k, key, FCI_KV_F32);
+    fci_keys_number(&k->b, fci_float_bits((float)value), 4);
+}
+
+FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value) {
+    fci_keys_begin(k, key, FCI_KV_STRING);
+    fci_keys_text(&k->b, value);
+}
+
+FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count) {
+    fci_keys_begin(k, key, FCI_KV_ARRAY);
+    fci_keys_number(&k->b, type, 4);
+    fci_keys_number(&k->b, count, 8);
+}
+
+FCI_FN void fci_keys_copy(fci_keys *k, const char *key, const fci_kv *kv) {
+    if (kv->type == FCI_KV_ARRAY) fci_keys_array(k, key, kv->element_type, kv->count);
+    else fci_keys_begin(k, key, kv->type);
+    if (kv->type == FCI_KV_STRING) fci_keys_number(&k->b, kv->bytes, 8);
+    fci_put(&k->b, kv->data, (size_t)kv->bytes);
+}
+
 // >> container
 // Containers of one file or more: shards, splits, a Hugging Face directory; their public view.
 
@@ -20845,21 +20919,6 @@ FCI_FN fc_code fci_convert_number(fci_export *x) {
 // >> metadata
 // The keys of a GGUF file.
 
-typedef struct fci_keys { // the key-value part of a GGUF file
-    fci_buffer b;
-    uint64_t n;
-} fci_keys;
-
-// Appends `bytes` bytes, little-endian.
-FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes);
-// Appends a string with its length.
-FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
-// These append a key with one value.
-FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
-FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
-FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value);
-// Appends the head of an array of `count` items of a GGUF type; the caller appends the items.
-FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count);
 // Appends a key of the architecture, such as "llama.block_count".
 FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
                                  uint64_t value);
@@ -20877,57 +20936,6 @@ FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k);
 FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card);
 
 // ---- private to this section
-
-FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes) {
-    char le[8];
-    for (uint32_t i = 0; i < bytes; i++) le[i] = (char)(unsigned char)(value >> (8 * i) & 255);
-    fci_put(b, le, bytes);
-}
-
-FCI_FN void fci_keys_text(fci_buffer *b, fci_str s) {
-    fci_keys_number(b, s.n, 8);
-    fci_put(b, s.p, s.n);
-}
-
-FCI_FN void fci_metadata_keys_begin(fci_keys *k, const char *key, uint32_t type) {
-    fci_keys_text(&k->b, fci_s(key));
-    fci_keys_number(&k->b, type, 4);
-    k->n++;
-}
-
-FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value) {
-    fci_metadata_keys_begin(k, key, FCI_KV_U32);
-    fci_keys_number(&k->b, value, 4);
-}
-
-FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value) {
-    fci_metadata_keys_begin(k, key, FCI_KV_BOOL);
-    fci_keys_number(&k->b, value, 1);
-}
-
-FCI_FN void fci_metadata_keys_f32(fci_keys *k, const char *key, double value) {
-    fci_metadata_keys_begin(k, key, FCI_KV_F32);
-    fci_keys_number(&k->b, fci_float_bits((float)value), 4);
-}
-
-FCI_FN void fci_keys_str(fci_keys *k, const char *key, fci_str value) {
-    fci_metadata_keys_begin(k, key, FCI_KV_STRING);
-    fci_keys_text(&k->b, value);
-}
-
-FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t count) {
-    fci_metadata_keys_begin(k, key, FCI_KV_ARRAY);
-    fci_keys_number(&k->b, type, 4);
-    fci_keys_number(&k->b, count, 8);
-}
-
-// Copies a key as stored.
-FCI_FN void fci_metadata_keys_copy(fci_keys *k, const char *key, const fci_kv *kv) {
-    if (kv->type == FCI_KV_ARRAY) fci_keys_array(k, key, kv->element_type, kv->count);
-    else fci_metadata_keys_begin(k, key, kv->type);
-    if (kv->type == FCI_KV_STRING) fci_keys_number(&k->b, kv->bytes, 8);
-    fci_put(&k->b, kv->data, (size_t)kv->bytes);
-}
 
 // A key of the architecture: "llama.block_count".
 FCI_FN const char *fci_metadata_key(const fci_export *x, const char *suffix, char *key,
@@ -21034,7 +21042,7 @@ FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k) {
         if (anew) continue;
         if (suffix) name = fci_metadata_key(x, suffix, key, sizeof key);
         if (!suffix || !fci_metadata_key_by_block(x, k, name, kv))
-            fci_metadata_keys_copy(k, name, kv);
+            fci_keys_copy(k, name, kv);
     }
 }
 
@@ -21062,10 +21070,10 @@ FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_f
     } else if (f->offset == FCI_AT(ropes[0].theta) || f->offset == FCI_AT(ropes[1].theta)) {
         bool used = h->rotary_dim && (f->offset == FCI_AT(ropes[0].theta) ||
                                       fci_config_has(x->m, FCI_TRAIT_TWO_ROPES));
-        if (used) fci_metadata_keys_f32(k, key, real);
+        if (used) fci_keys_f32(k, key, real);
     } else if (f->type == FCI_FIELD_REAL) {
         if (real != f->otherwise || f->offset == FCI_AT(norm_eps))
-            fci_metadata_keys_f32(k, key, real);
+            fci_keys_f32(k, key, real);
     } else if (count && (f->offset != FCI_AT(expert_ff) || h->n_experts))
         fci_keys_u32(k, key, count);
 }
@@ -21077,22 +21085,22 @@ FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k) {
     if (r->scaling == FCI_ROPE_NONE || r->scaling == FCI_ROPE_LLAMA3) return FC_OK;
     fci_keys_str(k, fci_metadata_key(x, "rope.scaling.type", key, sizeof key),
                  fci_s(names[r->scaling]));
-    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.factor", key, sizeof key),
+    fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.factor", key, sizeof key),
                           r->factor);
     if (r->scaling == FCI_ROPE_LINEAR) return FC_OK;
     fci_metadata_key_u32(x, k, "rope.scaling.original_context_length", (uint64_t)r->original);
     double attention = r->scaling == FCI_ROPE_YARN
                            ? r->attention / fci_config_yarn_scale(r->factor, 1)
                            : r->attention;
-    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.attn_factor", key, sizeof key),
+    fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.attn_factor", key, sizeof key),
                           attention);
     if (r->scaling != FCI_ROPE_YARN) return FC_OK;
     if (!r->whole_dims)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format gguf: yarn whose range is not rounded to whole dimensions");
-    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_slow", key, sizeof key),
+    fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_slow", key, sizeof key),
                           r->low);
-    fci_metadata_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_fast", key, sizeof key),
+    fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_fast", key, sizeof key),
                           r->high);
     return FC_OK;
 }
