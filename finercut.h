@@ -10304,6 +10304,610 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
     c.n_files = n_files;
     return fci_tokenizer_open_with(&c, path, err);
 }
+
+#ifndef FINERCUT_NO_EXPORT
+// >> respell
+// A vocabulary as the other kind of file has it: GGUF keys of a tokenizer.json, and back.
+
+typedef struct fci_respell { // a tokenizer to write
+    const fc_tokenizer *t;
+    fci_arena *arena;
+    uint64_t size; // ids of its model
+    bool strips;   // in llama.cpp its special tokens swallow blanks, which GGUF does not say
+    fc_error *err;
+} fci_respell;
+
+// Chat templates: the default and the named ones, each under its own key, and a list of the names.
+typedef struct fci_chat {
+    fci_keys *keys;
+    fci_arena *arena;
+    fci_map seen;     // names as in GGUF: letters, digits and '_'
+    fci_buffer names; // as items of an array
+    uint64_t n;
+    fc_error *err;
+} fci_chat;
+
+// Appends vocabulary and special tokens. Those stand in settings, of which any may be NULL:
+// tokenizer_config.json, config.json, the one around it. FC_ERR_UNSUPPORTED: GGUF cannot say it.
+FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const settings[3],
+                                fci_keys *k);
+// No templates yet; a and k outlive *c.
+FCI_FN void fci_chat_begin(fci_chat *c, fci_arena *a, fci_keys *k, fc_error *err);
+// Appends the key of a chat template; `text` is not kept.
+FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text);
+// A string, an array of {"name", "template"}, or an object of names and texts.
+FCI_FN fc_code fci_chat_put_json(fci_chat *c, const fci_json *chat, const char *file);
+// Appends the list of names, unless `code` is a failure, and frees; returns the failure.
+FCI_FN fc_code fci_chat_end(fci_chat *c, fc_code code);
+// Appends a tokenizer.json of the tokenizer that g has.
+FCI_FN fc_code fci_respell_json(const fci_respell *r, const fc_container *g, fci_buffer *b);
+// Appends tokenizer_config.json.
+FCI_FN void fci_respell_settings(const fci_respell *r, const fc_container *g, fci_buffer *b);
+
+// ---- private to this section
+
+typedef struct fci_respell_list {
+    fci_str *tokens; // by id
+    uint8_t *types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+    fci_map ids;
+} fci_respell_list;
+
+// A text that no token has, as llama.cpp wants distinct texts.
+FCI_FN fc_code fci_respell_pad(const fci_respell *r, fci_respell_list *v, uint64_t id) {
+    char text[48];
+    uint32_t other;
+    bool known;
+    size_t n = (size_t)snprintf(text, sizeof text - 2, "[PAD%llu]", (unsigned long long)id);
+    while (n < sizeof text - 1 && fci_map_get(&v->ids, fci_sn(text, n), &other)) text[n++] = '_';
+    v->tokens[id] = fci_sn(text, n);
+    v->tokens[id].p = fci_arena_copy(r->arena, v->tokens[id], r->err);
+    if (!v->tokens[id].p) return FC_ERR_MEMORY;
+    return fci_map_add(&v->ids, v->tokens[id], (uint32_t)id, &known, r->err);
+}
+
+// Refuses added tokens that affect text around them in ways that GGUF token types cannot express.
+FCI_FN fc_code fci_respell_flags(const fci_respell *r, const fci_tokenizer_added *a) {
+    fci_shown shown;
+    const bool strips = r->strips && !r->t->byte_level;
+    const char *what = a->single_word         ? "single_word"
+                       : a->lstrip            ? "lstrip"
+                       : a->rstrip && !strips ? "rstrip"
+                       : a->changed           ? "normalized"
+                                              : NULL;
+    if (!what) return FC_OK;
+    return fci_fail(r->err, FC_ERR_UNSUPPORTED, 0,
+                    "tokenizer.json: added token \"%s\": GGUF cannot say \"%s\"; use hf or "
+                    "hf-masked",
+                    fci_show(a->text, &shown), what);
+}
+
+// Fills in tokens and types by id from the tokenizer.
+FCI_FN fc_code fci_respell_read(const fci_respell *r, fci_respell_list *v) {
+    const fc_tokenizer *t = r->t;
+    bool known = false;
+    fc_code code = FC_OK;
+    v->tokens =
+        (fci_str *)fci_arena_alloc(r->arena, r->size, sizeof *v->tokens, "vocabulary", r->err);
+    v->types = (uint8_t *)fci_arena_alloc(r->arena, r->size, 1, "vocabulary", r->err);
+    if (!v->tokens || !v->types) return FC_ERR_MEMORY;
+    memset(v->types, 5, (size_t)r->size);
+    for (size_t i = 0; i < t->n_tokens && !code; i++) {
+        const fci_tokenizer_token *token = &t->tokens[i];
+        fci_shown shown;
+        if (v->types[token->id] == 1)
+            return fci_fail(r->err, FC_ERR_UNSUPPORTED, 0,
+                            "tokenizer.json: GGUF cannot say that two texts, one of them \"%s\", "
+                            "have the id %u",
+                            fci_show(token->text, &shown), token->id);
+        v->tokens[token->id] = token->text;
+        v->types[token->id] = 1;
+        code = fci_map_add(&v->ids, token->text, token->id, &known, r->err);
+        if (!code && known)
+            return fci_fail(r->err, FC_ERR_UNSUPPORTED, 0,
+                            "tokenizer.json: expected each text once, got \"%s\" again",
+                            fci_show(token->text, &shown));
+    }
+    for (size_t which = 0; which < 2; which++)
+        for (uint32_t i = 0; i < t->added[which].first[256] && !code; i++) {
+            const fci_tokenizer_added *a = &t->added[which].items[i];
+            v->types[a->id] = a->special ? 3 : 4;
+            code = fci_respell_flags(r, a);
+        }
+    for (uint64_t i = 0; i < r->size && !code; i++)
+        if (v->types[i] == 5) code = fci_respell_pad(r, v, i);
+    return code;
+}
+
+// Whether llama.cpp's name of a pre-tokenizer matches this tokenizer's.
+FCI_FN bool fci_respell_is_pre(const fc_tokenizer *t, const fci_vocabulary_pre *pre) {
+    size_t n = 0;
+    while (n < 5 && pre->steps[n]) n++;
+    if (t->n_steps != n || t->ignore_merges != pre->ignore_merges ||
+        t->n_changes != (pre->nfc ? 1 : 0))
+        return false;
+    if (pre->nfc && t->changes[0].kind != FCI_TEXT_NFC) return false;
+    for (size_t i = 0; i < n; i++) {
+        const fci_tokenizer_step *s = &t->steps[i];
+        if (!s->name || strcmp(s->name, pre->steps[i]) != 0 || s->behavior != FCI_TEXT_ISOLATED ||
+            s->invert || s->mark.n)
+            return false;
+    }
+    return true;
+}
+
+// Whether spaces are handled as in SentencePiece: they become U+2581, with one before the text
+// (*prefix) or none. Normalizers do that, or the pre-tokenizer Metaspace (*metaspace: where it adds
+// a space). A split at spaces has no effect where no token spans them.
+FCI_FN bool fci_respell_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *metaspace) {
+    bool blanks = false;
+    *prefix = false;
+    *metaspace = FCI_TEXT_NEVER;
+    if (t->byte_level || !t->byte_fallback) return false;
+    for (size_t i = 0; i < t->n_changes; i++) {
+        const fci_tokenizer_change *c = &t->changes[i];
+        if (c->kind == FCI_TEXT_NFC || !fci_is(c->to, FCI_TEXT_BLANK)) return false;
+        if (c->kind == FCI_TEXT_PREPEND) *prefix = true;
+        else if (fci_is(c->from, " ")) blanks = true;
+        else return false;
+    }
+    for (size_t i = 0; i < t->n_steps; i++) {
+        const fci_tokenizer_step *s = &t->steps[i];
+        if (s->behavior == FCI_TEXT_BEGINS) continue; // added by us, for speed
+        if (s->mark.n && !fci_is(s->mark, FCI_TEXT_BLANK)) return false;
+        if (s->pattern || (!s->mark.n && !(blanks && fci_is(s->literal, " ")))) return false;
+        blanks = true;
+        if (s->prepend && *prefix) return false; // twice
+        if (s->prepend) *metaspace = s->prepend;
+    }
+    *prefix = *prefix || *metaspace;
+    return blanks;
+}
+
+FCI_FN fc_code fci_respell_pre(const fci_respell *r, fci_keys *k, bool *pieces) {
+    const fc_tokenizer *t = r->t;
+    const char *name = NULL;
+    char known[320] = "";
+    const fci_vocabulary_pre *pre;
+    size_t n = 0;
+    bool prefix;
+    uint8_t metaspace;
+    if (t->n_before > 1 || t->n_after > 1)
+        return fci_fail(r->err, FC_ERR_UNSUPPORTED, 0,
+                        "tokenizer.json: GGUF cannot say that %u tokens stand %s every text; use "
+                        "hf or hf-masked",
+                        t->n_before > 1 ? t->n_before : t->n_after,
+                        t->n_before > 1 ? "before" : "after");
+    *pieces = fci_respell_is_pieces(t, &prefix, &metaspace);
+    if (*pieces) {
+        fci_keys_str(k, "tokenizer.ggml.model", fci_s("llama"));
+        fci_keys_bool(k, "tokenizer.ggml.add_space_prefix", prefix);
+        if (!metaspace) return FC_OK;
+        fci_keys_str(k, FCI_TEXT_KEY_METASPACE,
+                     fci_s(metaspace == FCI_TEXT_FIRST ? "first" : "always"));
+        fci_log(r->arena->c, 0,
+                "Metaspace: llama.cpp gives other tokens to texts that begin with a blank, "
+                "and after special tokens; GGUF cannot tell it");
+        return FC_OK;
+    }
+    for (size_t i = 0; (pre = fci_vocabulary_pre_at(i)) != NULL; i++) {
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", pre->name);
+        if (!name && t->byte_level && fci_respell_is_pre(t, pre)) name = pre->name;
+    }
+    if (!name)
+        return fci_fail(r->err, FC_ERR_UNSUPPORTED, 0,
+                        "tokenizer.json: expected SentencePiece's way, or one that llama.cpp "
+                        "has a name for (%s)",
+                        known);
+    fci_keys_str(k, "tokenizer.ggml.model", fci_s("gpt2"));
+    fci_keys_str(k, "tokenizer.ggml.pre", fci_s(name));
+    return FC_OK;
+}
+
+// A special token's id: by its text in tokenizer_config.json, by its number in the others, or
+// `added`, which the tokenizer adds to every text (FCI_TEXT_NONE: none).
+FCI_FN void fci_respell_special(const fci_respell *r, fci_keys *k, const fci_respell_list *v,
+                                const fci_json *const settings[3], const char *name,
+                                const char *gguf, uint32_t added) {
+    char key[64];
+    uint32_t id = added;
+    snprintf(key, sizeof key, "%s_token", name);
+    const fci_json *t = fci_json_some(settings[0], key);
+    if (fci_json_is(t, FCI_JSON_OBJECT)) t = fci_json_some(t, "content");
+    bool found = fci_json_is(t, FCI_JSON_STRING) && fci_map_get(&v->ids, t->text, &id);
+    snprintf(key, sizeof key, "%s_token_id", name);
+    const fci_json *n = fci_json_some(settings[1], key);
+    if (!n) n = fci_json_some(settings[2], key);
+    if (fci_json_is(n, FCI_JSON_ARRAY) && n->count) n = fci_json_first(n);
+    if (!found && fci_json_is(n, FCI_JSON_NUMBER) && n->is_integer && n->integer < r->size) {
+        id = (uint32_t)n->integer;
+        found = true;
+    }
+    snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", gguf);
+    if (found || added != FCI_TEXT_NONE) fci_keys_u32(k, key, id);
+}
+
+FCI_FN int fci_respell_by_rank(const void *a, const void *b) {
+    const fci_tokenizer_merge *x = (const fci_tokenizer_merge *)a,
+                              *y = (const fci_tokenizer_merge *)b;
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+// Merges in their order, or, as SentencePiece has it, a score for each token: the earlier the merge
+// that makes it, the higher.
+FCI_FN fc_code fci_respell_merges(const fci_respell *r, fci_keys *k, const fci_respell_list *v,
+                                  bool pieces) {
+    const fc_tokenizer *t = r->t;
+    size_t n = 0;
+    fci_tokenizer_merge *merges = (fci_tokenizer_merge *)fci_arena_alloc(
+        r->arena, t->merges_mask + (uint64_t)1, sizeof *merges, "merges", r->err);
+    float *scores = (float *)fci_arena_alloc(r->arena, r->size, sizeof *scores, "scores", r->err);
+    if (!merges || !scores) return FC_ERR_MEMORY;
+    for (size_t i = 0; i <= t->merges_mask; i++)
+        if (t->merges[i].pair) merges[n++] = t->merges[i];
+    qsort(merges, n, sizeof *merges, fci_respell_by_rank);
+    if (!pieces) fci_keys_array(k, "tokenizer.ggml.merges", FCI_KV_STRING, n);
+    for (size_t i = 0; i < n && !pieces; i++) {
+        const uint64_t pair = merges[i].pair - 1;
+        const fci_str left = v->tokens[pair >> 32], right = v->tokens[(uint32_t)pair];
+        fci_keys_number(&k->b, left.n + 1 + right.n, 8);
+        fci_put(&k->b, left.p, left.n);
+        fci_puts(&k->b, " ");
+        fci_put(&k->b, right.p, right.n);
+    }
+    if (!pieces) return FC_OK;
+    fci_keys_array(k, "tokenizer.ggml.scores", FCI_KV_F32, r->size);
+    for (uint64_t i = 0; i < r->size; i++) scores[i] = -1e9f;
+    for (size_t i = n; i-- > 0;) scores[merges[i].id] = -(float)(merges[i].rank + 1);
+    for (uint64_t i = 0; i < r->size; i++) fci_keys_number(&k->b, fci_float_bits(scores[i]), 4);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_respell_tokens(const fci_respell *r, fci_keys *k, fci_respell_list *v,
+                                  bool pieces) {
+    char byte;
+    for (uint64_t i = 0; i < r->size && pieces; i++)
+        if (i == r->t->unknown) v->types[i] = 2;
+        else if (v->types[i] == 1 && fci_tokenizer_is_byte(v->tokens[i], &byte)) v->types[i] = 6;
+    fci_keys_array(k, "tokenizer.ggml.tokens", FCI_KV_STRING, r->size);
+    for (uint64_t i = 0; i < r->size; i++) fci_keys_text(&k->b, v->tokens[i]);
+    fci_keys_array(k, "tokenizer.ggml.token_type", FCI_KV_I32, r->size);
+    for (uint64_t i = 0; i < r->size; i++) fci_keys_number(&k->b, v->types[i], 4);
+    return fci_respell_merges(r, k, v, pieces);
+}
+
+FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const settings[3],
+                                fci_keys *k) {
+    const fc_tokenizer *t = r->t;
+    fci_respell_list v;
+    bool pieces;
+    memset(&v, 0, sizeof v);
+    v.ids.c = r->arena->c;
+    fc_code code = fci_respell_pre(r, k, &pieces);
+    if (!code) code = fci_respell_read(r, &v);
+    if (!code) code = fci_respell_tokens(r, k, &v, pieces);
+    if (!code) {
+        const uint32_t none = FCI_TEXT_NONE;
+        if (t->n_before) fci_keys_u32(k, "tokenizer.ggml.bos_token_id", t->before[0]);
+        else fci_respell_special(r, k, &v, settings, "bos", "bos", none);
+        fci_respell_special(r, k, &v, settings, "eos", "eos", t->n_after ? t->after[0] : none);
+        fci_respell_special(r, k, &v, settings, "unk", "unknown", t->unknown);
+        fci_respell_special(r, k, &v, settings, "pad", "padding", none);
+        fci_keys_bool(k, "tokenizer.ggml.add_bos_token", t->n_before > 0);
+        fci_keys_bool(k, "tokenizer.ggml.add_eos_token", t->n_after > 0);
+    }
+    fci_map_free(&v.ids);
+    return code;
+}
+
+// ---- chat templates
+
+FCI_FN void fci_chat_begin(fci_chat *c, fci_arena *a, fci_keys *k, fc_error *err) {
+    memset(c, 0, sizeof *c);
+    c->keys = k;
+    c->arena = a;
+    c->seen.c = c->names.c = a->c;
+    c->err = err;
+}
+
+FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text) {
+    const bool usual = fci_is(name, "default");
+    char key[160];
+    bool known;
+    fci_shown shown;
+    for (size_t i = 0, n; i < text.n; i += n) {
+        n = fci_utf8_length(text.p + i, text.n - i);
+        if (n == 0)
+            return fci_fail(c->err, FC_ERR_FORMAT, i, "chat template \"%s\": expected UTF-8",
+                            fci_show(name, &shown));
+    }
+    int n = snprintf(key, sizeof key, "tokenizer.chat_template%s%.*s", usual ? "" : ".",
+                     usual ? 0 : (int)fci_min(name.n, 100), name.p);
+    for (int i = 24; i < n; i++)
+        if (!(key[i] >= '0' && key[i] <= '9') && !((key[i] | 32) >= 'a' && (key[i] | 32) <= 'z'))
+            key[i] = '_';
+    char *copy = fci_arena_copy(c->arena, fci_s(key), c->err);
+    if (!copy || fci_map_add(&c->seen, fci_s(copy), 0, &known, c->err)) return FC_ERR_MEMORY;
+    if (known)
+        return fci_fail(c->err, FC_ERR_UNSUPPORTED, 0,
+                        "chat template \"%s\": GGUF has another one under its name, %s",
+                        fci_show(name, &shown), key);
+    fci_keys_str(c->keys, key, text);
+    if (usual) return FC_OK;
+    fci_keys_text(&c->names, fci_s(copy + 24));
+    c->n++;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_chat_put_json(fci_chat *c, const fci_json *chat, const char *file) {
+    const fci_json *n = chat->count ? fci_json_first(chat) : NULL;
+    fc_code code = FC_OK;
+    if (chat->type == FCI_JSON_STRING) return fci_chat_put(c, fci_s("default"), chat->text);
+    for (uint32_t i = 0; i < chat->count && !code; i++) {
+        const fci_json *name = n, *text = n + 1;
+        if (chat->type == FCI_JSON_ARRAY) {
+            const bool object = n->type == FCI_JSON_OBJECT;
+            name = object ? fci_json_some(n, "name") : NULL;
+            text = object ? fci_json_some(n, "template") : NULL;
+        }
+        if (!name || !text || name->type != FCI_JSON_STRING || text->type != FCI_JSON_STRING)
+            return fci_fail(c->err, FC_ERR_FORMAT, n->at,
+                            "%s: \"chat_template\": expected texts with names", file);
+        code = fci_chat_put(c, name->text, text->text);
+        n = fci_json_next(chat->type == FCI_JSON_ARRAY ? n : n + 1);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_chat_end(fci_chat *c, fc_code code) {
+    if (!code) code = fci_buffer_code(&c->names, c->err);
+    if (!code && c->n) {
+        fci_keys_array(c->keys, "tokenizer.chat_templates", FCI_KV_STRING, c->n);
+        fci_put(&c->keys->b, c->names.p, c->names.n);
+    }
+    fci_map_free(&c->seen);
+    fci_buffer_free(&c->names);
+    return code;
+}
+
+// ---- tokenizer.json of a GGUF vocabulary
+
+typedef struct fci_respell_vocab {
+    const fc_tokenizer *t;
+    const fci_kv *types, *merges;
+    bool strips; // special tokens swallow spaces after them
+} fci_respell_vocab;
+
+FCI_FN uint64_t fci_respell_type(const fci_respell_vocab *v, uint64_t id) {
+    uint64_t type = 1;
+    fci_kv_item_u64(v->types, id, &type);
+    return type;
+}
+
+FCI_FN void fci_respell_added(const fci_respell_vocab *v, fci_buffer *b) {
+    fci_json_put(b, "  'added_tokens': [");
+    for (size_t i = 0; i < v->t->n_tokens; i++) {
+        const fci_str text = v->t->tokens[i].text;
+        const uint64_t type = fci_respell_type(v, i);
+        if (type < 2 || type > 4) continue;
+        fci_json_put(b,
+                     ",\n    {'id': %llu, 'content': %.*s, 'single_word': false, 'lstrip': "
+                     "false, 'rstrip': %i, 'normalized': false, 'special': %i}",
+                     (unsigned long long)i, (int)text.n, text.p, v->strips && type == 3, type != 4);
+    }
+    fci_puts(b, "],\n");
+}
+
+FCI_FN void fci_respell_pieces_steps(const fci_respell_vocab *v, fci_buffer *b) { // SentencePiece's
+    const uint8_t metaspace = v->t->n_changes ? 0 : v->t->steps[0].prepend;
+    const bool prefix = metaspace || v->t->n_changes > 1;
+    if (metaspace)
+        fci_json_put(b,
+                     "  'normalizer': null,\n  'pre_tokenizer': {'type': 'Metaspace', "
+                     "'replacement': '" FCI_TEXT_BLANK "', 'prepend_scheme': %s, "
+                     "'split': false},\n",
+                     metaspace == FCI_TEXT_FIRST ? "first" : "always");
+    else {
+        fci_json_put(b, "  'normalizer': {'type': 'Sequence', 'normalizers': [");
+        if (prefix) fci_json_put(b, "{'type': 'Prepend', 'prepend': '" FCI_TEXT_BLANK "'}");
+        fci_json_put(b,
+                     ", {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '" FCI_TEXT_BLANK
+                     "'}]},\n  'pre_tokenizer': null,\n");
+    }
+    fci_json_put(b, "  'decoder': {'type': 'Sequence', 'decoders': [{'type': 'Replace', 'pattern': "
+                    "{'String': '" FCI_TEXT_BLANK "'}, 'content': ' '}, {'type': 'ByteFallback'}, "
+                    "{'type': 'Fuse'}");
+    if (prefix) fci_json_put(b, ", {'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0}");
+    fci_puts(b, "]},\n");
+}
+
+// GPT-2's, with the splits before it.
+FCI_FN void fci_respell_bytes_steps(const fci_respell_vocab *v, fci_buffer *b) {
+    const fc_tokenizer *t = v->t;
+    bool gpt2 = false;
+    fci_json_put(b, t->n_changes ? "  'normalizer': {'type': 'NFC'}" : "  'normalizer': null");
+    fci_json_put(b, ",\n  'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [");
+    for (size_t i = 0; i < t->n_steps; i++) {
+        const char *name = t->steps[i].name;
+        gpt2 = strcmp(name, "gpt2") == 0 && i + 1 == t->n_steps;
+        if (gpt2) break;
+        if (strcmp(name, "digits") == 0)
+            fci_json_put(b, "{'type': 'Digits', 'individual_digits': true}, ");
+        else
+            fci_json_put(b,
+                         "{'type': 'Split', 'pattern': {'Regex': %s}, 'behavior': 'Isolated', "
+                         "'invert': false}, ",
+                         fci_pattern_named(name)->regex);
+    }
+    fci_json_put(b,
+                 "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, "
+                 "'use_regex': %i}]},\n",
+                 gpt2);
+    fci_json_put(b, "  'decoder': {'type': 'ByteLevel', 'add_prefix_space': true, 'trim_offsets': "
+                    "true, 'use_regex': true},\n");
+}
+
+FCI_FN void fci_respell_extra(fci_buffer *b, fci_str token, unsigned part) {
+    fci_json_put(b, ", {'SpecialToken': {'id': %.*s, 'type_id': %u}}", (int)token.n, token.p, part);
+}
+
+// The prefix and suffix of every text.
+FCI_FN void fci_respell_template(const fci_respell_vocab *v, fci_buffer *b) {
+    const fc_tokenizer *t = v->t;
+    if (!t->n_before && !t->n_after) {
+        fci_json_put(b, "  'post_processor': null,\n");
+        return;
+    }
+    fci_json_put(b, "  'post_processor': {'type': 'TemplateProcessing'");
+    for (int pair = 0; pair < 2; pair++) {
+        fci_json_put(b, pair ? ", 'pair': [" : ", 'single': [");
+        for (unsigned part = 0; part <= (unsigned)pair; part++) {
+            for (uint32_t i = 0; i < t->n_before; i++)
+                fci_respell_extra(b, t->tokens[t->before[i]].text, part);
+            fci_json_put(b, ", {'Sequence': {'id': %s, 'type_id': %u}}", part ? "B" : "A", part);
+            for (uint32_t i = 0; i < t->n_after; i++)
+                fci_respell_extra(b, t->tokens[t->after[i]].text, part);
+        }
+        fci_puts(b, "]");
+    }
+    fci_json_put(b, ", 'special_tokens': {");
+    for (uint32_t i = 0; i < t->n_before + t->n_after; i++) {
+        const uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
+        const fci_str s = t->tokens[id].text;
+        fci_json_put(b, ", %.*s: {'id': %.*s, 'ids': [%u], 'tokens': [%.*s]}", (int)s.n, s.p,
+                     (int)s.n, s.p, id, (int)s.n, s.p);
+    }
+    fci_puts(b, "}},\n");
+}
+
+typedef struct fci_respell_merge {
+    uint32_t by[4]; // in the order of these: rank, id, left, right
+} fci_respell_merge;
+
+FCI_FN int fci_respell_by_all(const void *a, const void *b) {
+    const fci_respell_merge *x = (const fci_respell_merge *)a, *y = (const fci_respell_merge *)b;
+    int i = 0;
+    while (i < 3 && x->by[i] == y->by[i]) i++;
+    return x->by[i] < y->by[i] ? -1 : x->by[i] > y->by[i];
+}
+
+// Merges of a vocabulary with scores: every way to make a token of two others, best score first.
+FCI_FN fc_code fci_respell_scored(const fci_respell *r, const fci_respell_vocab *v, fci_buffer *b) {
+    const fc_tokenizer *t = v->t;
+    fci_buffer list = fci_buffer_of(r->arena->c);
+    fci_map ids;
+    bool known;
+    fc_code code = FC_OK;
+    memset(&ids, 0, sizeof ids);
+    ids.c = r->arena->c;
+    for (uint32_t i = 0; i < t->n_tokens && !code; i++)
+        if (fci_respell_type(v, i) == 1)
+            code = fci_map_add(&ids, t->tokens[i].text, i, &known, r->err);
+    for (uint32_t i = 0; i < t->n_tokens && !code; i++) {
+        const fci_str s = t->tokens[i].text;
+        fci_respell_merge m = {{t->ranks[i], i, 0, 0}};
+        if (fci_respell_type(v, i) != 1) continue;
+        for (size_t k = 1; k < s.n; k++)
+            if (((unsigned char)s.p[k] & 0xc0) != 0x80 &&
+                fci_map_get(&ids, fci_sn(s.p, k), &m.by[2]) &&
+                fci_map_get(&ids, fci_sn(s.p + k, s.n - k), &m.by[3]))
+                fci_put(&list, &m, sizeof m);
+    }
+    if (!code) code = fci_buffer_code(&list, r->err);
+    const size_t n = code ? 0 : list.n / sizeof(fci_respell_merge);
+    fci_respell_merge *merges = (fci_respell_merge *)(void *)list.p;
+    if (n) qsort(merges, n, sizeof *merges, fci_respell_by_all);
+    for (size_t i = 0; i < n; i++) {
+        const fci_str left = t->tokens[merges[i].by[2]].text,
+                      right = t->tokens[merges[i].by[3]].text;
+        fci_json_put(b, ",\n      [%.*s, %.*s]", (int)left.n, left.p, (int)right.n, right.p);
+    }
+    fci_map_free(&ids);
+    fci_buffer_free(&list);
+    return code;
+}
+
+FCI_FN fc_code fci_respell_model(const fci_respell *r, const fci_respell_vocab *v, fci_buffer *b) {
+    const fc_tokenizer *t = v->t;
+    const bool pieces = !t->byte_level;
+    fci_str merge;
+    uint64_t at = 0;
+    fc_code code = FC_OK;
+    fci_json_put(b, "  'model': {'type': 'BPE', 'dropout': null, 'unk_token': ");
+    if (pieces && t->unknown < t->n_tokens) fci_json_put_string(b, t->tokens[t->unknown].text);
+    else fci_puts(b, "null");
+    fci_json_put(b,
+                 ", 'continuing_subword_prefix': null, 'end_of_word_suffix': null, 'fuse_unk': "
+                 "%i, 'byte_fallback': %i, 'ignore_merges': %i,\n    'vocab': {",
+                 pieces, pieces, t->ignore_merges);
+    for (size_t i = 0; i < t->n_tokens; i++)
+        fci_json_put(b, ",\n      %.*s: %llu", (int)t->tokens[i].text.n, t->tokens[i].text.p,
+                     (unsigned long long)i);
+    fci_json_put(b, "},\n    'merges': [");
+    if (t->ranks) code = fci_respell_scored(r, v, b);
+    else
+        while (fci_kv_next_string(v->merges, &at, &merge))
+            fci_json_put(b, ",\n      %.*s", (int)merge.n, merge.p);
+    fci_puts(b, "]}\n}\n");
+    return code;
+}
+
+FCI_FN fc_code fci_respell_json(const fci_respell *r, const fc_container *g, fci_buffer *b) {
+    fci_respell_vocab v;
+    v.t = r->t;
+    v.types = fci_gguf_find(g, "tokenizer.ggml.token_type");
+    v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
+    v.strips = r->strips && !r->t->byte_level;
+    fci_json_put(b, "{\n  'version': '1.0',\n  'truncation': null,\n  'padding': null,\n");
+    fci_respell_added(&v, b);
+    if (v.t->byte_level) fci_respell_bytes_steps(&v, b);
+    else fci_respell_pieces_steps(&v, b);
+    fci_respell_template(&v, b);
+    return fci_respell_model(r, &v, b);
+}
+
+// Chat templates: a string for one, an array with names for several.
+FCI_FN void fci_respell_chat(const fc_container *g, fci_buffer *b) {
+    static const char start[] = "tokenizer.chat_template.";
+    const size_t n = sizeof start - 1;
+    const fci_kv *usual = fci_gguf_find(g, "tokenizer.chat_template");
+    fci_str text = fci_s("");
+    bool named = false, one = usual && fci_kv_str(usual, &text);
+    for (size_t i = 0; i < g->n_kvs; i++) named = named || strncmp(g->kvs[i].key.p, start, n) == 0;
+    if (!named && !one) return;
+    if (!named) {
+        fci_json_put(b, ",\n  'chat_template': %.*s", (int)text.n, text.p);
+        return;
+    }
+    fci_json_put(b, ",\n  'chat_template': [");
+    for (size_t i = 0; i < g->n_kvs; i++) {
+        const fci_kv *kv = &g->kvs[i];
+        const bool other = strncmp(kv->key.p, start, n) == 0;
+        if ((!other && kv != usual) || !fci_kv_str(kv, &text)) continue;
+        fci_json_put(b, ",\n    {'name': %s, 'template': %.*s}", other ? kv->key.p + n : "default",
+                     (int)text.n, text.p);
+    }
+    fci_puts(b, "]");
+}
+
+FCI_FN void fci_respell_settings(const fci_respell *r, const fc_container *g, fci_buffer *b) {
+    const fc_tokenizer *t = r->t;
+    static const char *const names[] = {"bos", "eos", "unknown", "padding"};
+    static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+    char key[64];
+    uint64_t id;
+    fci_json_put(b, "{\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
+        const fci_kv *kv = fci_gguf_find(g, key);
+        if (!kv || !fci_kv_u64(kv, &id) || id >= t->n_tokens) continue;
+        const fci_str token = t->tokens[id].text;
+        fci_json_put(b, ",\n  %s: %.*s", keys[i], (int)token.n, token.p);
+    }
+    fci_respell_chat(g, b);
+    fci_puts(b, "\n}\n");
+}
+
+#endif
 #endif
 
 // >> lanes
@@ -20916,24 +21520,139 @@ FCI_FN fc_code fci_convert_number(fci_export *x) {
     return fci_convert_check_numbers(x);
 }
 
+// >> beside
+// Files beside the weights, by a rule for links.
+
+// Whether a file beside the weights is in the model's folder, links resolved; a caller's always is.
+FCI_FN fc_code fci_beside_is_inside(fci_export *x, const char *name, bool *inside);
+// Adds a name, followed by `why`, to the list of what was left out.
+FCI_FN void fci_beside_leave(fci_export *x, const char *name, const char *why);
+// The path of a file beside the weights; *path NULL where it is missing or outside the model's
+// folder.
+FCI_FN fc_code fci_beside_path(fci_export *x, const char *name, char **path);
+// Parses a file of the model's directory; *root NULL: missing. *f is to be closed on failure too.
+FCI_FN fc_code fci_beside_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
+// Bytes of the name of a template in additional_chat_templates without ".jinja", and its path; 0:
+// no template.
+FCI_FN size_t fci_beside_template(const char *file, char *path, size_t size);
+// Sets config and outer from the config.json that the model was opened with; they need *f open.
+FCI_FN fc_code fci_beside_config(fci_export *x, fci_file *f);
+
+// ---- private to this section
+
+// Whether a folder is the model's or in it. In the Hugging Face cache, links with the files' names
+// lead to a "blobs" folder two levels up.
+FCI_FN int fci_beside_is_ours(const fci_export *x, const char *folder, bool *ours) {
+    char here[2048], below[2048], blobs[2048], above[2048], snapshots[2048];
+    const char *model = x->m->path;
+    const int room = (int)sizeof here;
+    bool hub, top = false;
+    *ours = false;
+    if (snprintf(snapshots, sizeof snapshots, "%s/../../snapshots", model) >= room ||
+        snprintf(blobs, sizeof blobs, "%s/../../blobs", model) >= room ||
+        snprintf(above, sizeof above, "%s/..", model) >= room ||
+        snprintf(here, sizeof here, "%s", *folder ? folder : ".") >= room)
+        return 0;
+    int error = fci_platform_compare(above, snapshots, &hub);
+    for (size_t n = strlen(here); !error && !top && n + 4 < sizeof here; n += 3) {
+        error = fci_platform_compare(here, model, ours);
+        if (!error && !*ours && hub) error = fci_platform_compare(here, blobs, ours);
+        if (error || *ours) break;
+        memcpy(below, here, n + 1);
+        memcpy(here + n, "/..", 4);
+        error = fci_platform_compare(below, here, &top);
+    }
+    return error;
+}
+
+FCI_FN fc_code fci_beside_is_inside(fci_export *x, const char *name, bool *inside) {
+    char path[2048], to[1024];
+    *inside = x->c->files || x->c->io.open != fci_platform_open; // the caller's files
+    if (*inside) return FC_OK;
+    int n = snprintf(path, sizeof path, "%s/%s", x->m->path, name);
+    for (int hops = 0; hops < 16 && n >= 0 && n < (int)sizeof path; hops++) {
+        char folder[2048];
+        const int stem = (int)(fci_base_name(path) - path);
+        snprintf(folder, sizeof folder, "%.*s", stem, path);
+        int error = fci_platform_link(path, to, sizeof to);
+        if (error == EINVAL || error == ENOENT) { // not a link
+            error = fci_beside_is_ours(x, folder, inside);
+            return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
+        }
+        if (error) return fci_io_error(x->err, path, "follow", error);
+        const bool absolute = to[0] == '/' || (to[0] && to[1] == ':');
+        n = snprintf(path, sizeof path, "%s%s", absolute ? "" : folder, to);
+    }
+    return FC_OK;
+}
+
+FCI_FN void fci_beside_leave(fci_export *x, const char *name, const char *why) {
+    fci_shown shown;
+    fci_putf(&x->left, "%s%s", fci_show(fci_s(name), &shown), why);
+    fci_put(&x->left, "", 1);
+}
+
+FCI_FN fc_code fci_beside_path(fci_export *x, const char *name, char **path) {
+    *path = fci_path_join(&x->arena, x->m->path, name, x->err);
+    if (!*path) return FC_ERR_MEMORY;
+    bool there, inside = true;
+    fc_code code = fci_file_there(x->c, *path, &there, x->err);
+    if (!code && there) code = fci_beside_is_inside(x, name, &inside);
+    if (!code && !inside) fci_beside_leave(x, name, " (a link to another folder)");
+    if (code || !there || !inside) *path = NULL;
+    return code;
+}
+
+FCI_FN fc_code fci_beside_parse(fci_export *x, const char *path, const char *name, fci_file *f,
+                               const fci_json **root) {
+    fc_code code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, f, x->err);
+    if (!code)
+        code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "",
+                              (size_t)f->size, root, x->err);
+    if (!code && (*root)->type != FCI_JSON_OBJECT)
+        code = fci_fail(x->err, FC_ERR_FORMAT, 0, "expected an object, got %s",
+                        fci_json_type_name(*root));
+    return code ? fci_wrap(x->err, code, "%s", name) : FC_OK;
+}
+
+FCI_FN fc_code fci_beside_json(fci_export *x, const char *name, fci_file *f,
+                               const fci_json **root) {
+    char *path;
+    *root = NULL;
+    memset(f, 0, sizeof *f);
+    fc_code code = fci_beside_path(x, name, &path);
+    return code || !path ? code : fci_beside_parse(x, path, name, f, root);
+}
+
+FCI_FN size_t fci_beside_template(const char *file, char *path, size_t size) {
+    const size_t n = strlen(file);
+    if (n < 7 || n > 200 || strcmp(file + n - 6, ".jinja") != 0) return 0;
+    snprintf(path, size, "additional_chat_templates/%s", file);
+    return n - 6;
+}
+
+FCI_FN fc_code fci_beside_config(fci_export *x, fci_file *f) {
+    char *path = fci_path_join(&x->arena, x->m->path, "config.json", x->err);
+    const fci_json *root;
+    fc_code code = path ? fci_beside_parse(x, path, "config.json", f, &root) : FC_ERR_MEMORY;
+    if (code) return code;
+    x->config = fci_config_text_config(root);
+    x->outer = x->config == root ? NULL : root;
+    return FC_OK;
+}
+
 // >> metadata
 // The keys of a GGUF file.
 
-// Appends a key of the architecture, such as "llama.block_count".
-FCI_FN void fci_metadata_key_u32(const fci_export *x, fci_keys *k, const char *suffix,
-                                 uint64_t value);
 // Appends block count, heads and widths, per block where blocks differ.
 FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k);
 // Appends description, removed sublayers and plan, if any.
 FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k);
 // Copies the keys of a GGUF file but for those that are rewritten.
 FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k);
-// Appends a hyperparameter, unless it is a size, llama.cpp's default or not read from GGUF.
-FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f);
-// Appends the keys of scaled rotary embeddings; fails for a yarn that llama.cpp does not have.
-FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k);
-// Appends the "license: apache-2.0" of the model card, if it has one.
-FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card);
+// Appends the keys of a file made from a directory, but for sizes and plan: name, hyperparameters,
+// vocabulary, chat templates.
+FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k);
 
 // ---- private to this section
 
@@ -21121,534 +21840,83 @@ FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str c
     }
 }
 
-// >> vocab
-// The vocabulary and chat template of a GGUF file, from tokenizer.json.
+// ---- vocabulary and chat templates of a directory
 
-// Whether a file beside the weights is in the model's folder, links resolved; a caller's always is.
-FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside);
-// Adds a name, followed by `why`, to the list of what was left out.
-FCI_FN void fci_vocab_leave(fci_export *x, const char *name, const char *why);
-// The path of a file beside the weights; *path NULL where it is missing or outside the model's
-// folder.
-FCI_FN fc_code fci_vocab_beside(fci_export *x, const char *name, char **path);
-// Parses a file of the model's directory; *root NULL: missing. *f is to be closed on failure too.
-FCI_FN fc_code fci_vocab_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
-// Sets config and outer from the config.json that the model was opened with; they need *f open.
-FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f);
-// Appends the keys of a file made from a directory, but for sizes and plan: name, hyperparameters,
-// vocabulary, chat templates.
-FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k);
-
-// ---- private to this section
-
-typedef struct fci_vocab {
-    fci_str *tokens;  // by id
-    uint8_t *types;   // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
-    uint64_t size;
-    fci_map ids;
-} fci_vocab;
-
-// A text that no token has, as llama.cpp wants distinct texts.
-FCI_FN fc_code fci_vocab_pad(fci_export *x, fci_vocab *v, uint64_t id) {
-    char text[48];
-    uint32_t other;
-    bool known;
-    size_t n = (size_t)snprintf(text, sizeof text - 2, "[PAD%llu]", (unsigned long long)id);
-    while (n < sizeof text - 1 && fci_map_get(&v->ids, fci_sn(text, n), &other)) text[n++] = '_';
-    v->tokens[id] = fci_sn(text, n);
-    v->tokens[id].p = fci_arena_copy(&x->arena, v->tokens[id], x->err);
-    if (!v->tokens[id].p) return FC_ERR_MEMORY;
-    return fci_map_add(&v->ids, v->tokens[id], (uint32_t)id, &known, x->err);
-}
-
-// Refuses added tokens that affect text around them in ways that GGUF token types cannot express.
-FCI_FN fc_code fci_vocab_flags(fci_export *x, const fc_tokenizer *t, const fci_tokenizer_added *a) {
-    fci_shown shown;
-    const bool strips = (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) && !t->byte_level;
-    const char *what = a->single_word         ? "single_word"
-                       : a->lstrip            ? "lstrip"
-                       : a->rstrip && !strips ? "rstrip"
-                       : a->changed           ? "normalized"
-                                              : NULL;
-    if (!what) return FC_OK;
-    return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                    "format %s: tokenizer.json: added token \"%s\": GGUF cannot say \"%s\"; use "
-                    "hf or hf-masked",
-                    fc_export_format_name(x->desc->format), fci_show(a->text, &shown), what);
-}
-
-// Fills in tokens and types by id from the tokenizer.
-FCI_FN fc_code fci_vocab_read(fci_export *x, fci_vocab *v, const fc_tokenizer *t) {
-    bool known = false;
-    fc_code code = FC_OK;
-    v->size = x->m->hyper.vocab;
-    v->tokens =
-        (fci_str *)fci_arena_alloc(&x->arena, v->size, sizeof *v->tokens, "vocabulary", x->err);
-    v->types = (uint8_t *)fci_arena_alloc(&x->arena, v->size, 1, "vocabulary", x->err);
-    if (!v->tokens || !v->types) return FC_ERR_MEMORY;
-    memset(v->types, 5, (size_t)v->size);
-    for (size_t i = 0; i < t->n_tokens && !code; i++) {
-        const fci_tokenizer_token *token = &t->tokens[i];
-        fci_shown shown;
-        if (v->types[token->id] == 1)
-            return fci_fail(
-                x->err, FC_ERR_UNSUPPORTED, 0,
-                "format %s: tokenizer.json: GGUF cannot say that two texts, one of them "
-                "\"%s\", have the id %u",
-                fc_export_format_name(x->desc->format), fci_show(token->text, &shown), token->id);
-        v->tokens[token->id] = token->text;
-        v->types[token->id] = 1;
-        code = fci_map_add(&v->ids, token->text, token->id, &known, x->err);
-        if (!code && known)
-            return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                            "tokenizer.json: expected each text once, got \"%s\" again",
-                            fci_show(token->text, &shown));
-    }
-    for (size_t which = 0; which < 2; which++)
-        for (uint32_t i = 0; i < t->added[which].first[256] && !code; i++) {
-            const fci_tokenizer_added *a = &t->added[which].items[i];
-            v->types[a->id] = a->special ? 3 : 4;
-            code = fci_vocab_flags(x, t, a);
-        }
-    for (uint64_t i = 0; i < v->size && !code; i++)
-        if (v->types[i] == 5) code = fci_vocab_pad(x, v, i);
-    return code;
-}
-
-// Whether llama.cpp's name of a pre-tokenizer matches this tokenizer's.
-FCI_FN bool fci_vocab_is_pre(const fc_tokenizer *t, const fci_vocabulary_pre *pre) {
-    size_t n = 0;
-    while (n < 5 && pre->steps[n]) n++;
-    if (t->n_steps != n || t->ignore_merges != pre->ignore_merges ||
-        t->n_changes != (pre->nfc ? 1 : 0))
-        return false;
-    if (pre->nfc && t->changes[0].kind != FCI_TEXT_NFC) return false;
-    for (size_t i = 0; i < n; i++) {
-        const fci_tokenizer_step *s = &t->steps[i];
-        if (!s->name || strcmp(s->name, pre->steps[i]) != 0 || s->behavior != FCI_TEXT_ISOLATED ||
-            s->invert || s->mark.n)
-            return false;
-    }
-    return true;
-}
-
-// Whether spaces are handled as in SentencePiece: they become U+2581, with one before the text
-// (*prefix) or none. Normalizers do that, or the pre-tokenizer Metaspace (*metaspace: where it adds
-// a space). A split at spaces has no effect where no token spans them.
-FCI_FN bool fci_vocab_is_pieces(const fc_tokenizer *t, bool *prefix, uint8_t *metaspace) {
-    bool blanks = false;
-    *prefix = false;
-    *metaspace = FCI_TEXT_NEVER;
-    if (t->byte_level || !t->byte_fallback) return false;
-    for (size_t i = 0; i < t->n_changes; i++) {
-        const fci_tokenizer_change *c = &t->changes[i];
-        if (c->kind == FCI_TEXT_NFC || !fci_is(c->to, FCI_TEXT_BLANK)) return false;
-        if (c->kind == FCI_TEXT_PREPEND) *prefix = true;
-        else if (fci_is(c->from, " ")) blanks = true;
-        else return false;
-    }
-    for (size_t i = 0; i < t->n_steps; i++) {
-        const fci_tokenizer_step *s = &t->steps[i];
-        if (s->behavior == FCI_TEXT_BEGINS) continue; // added by us, for speed
-        if (s->mark.n && !fci_is(s->mark, FCI_TEXT_BLANK)) return false;
-        if (s->pattern || (!s->mark.n && !(blanks && fci_is(s->literal, " ")))) return false;
-        blanks = true;
-        if (s->prepend && *prefix) return false; // twice
-        if (s->prepend) *metaspace = s->prepend;
-    }
-    *prefix = *prefix || *metaspace;
-    return blanks;
-}
-
-FCI_FN fc_code fci_vocab_pre(fci_export *x, fci_keys *k, const fc_tokenizer *t, bool *pieces) {
-    const char *name = NULL;
-    char known[320] = "";
-    const fci_vocabulary_pre *pre;
-    size_t n = 0;
-    bool prefix;
-    uint8_t metaspace;
-    if (t->n_before > 1 || t->n_after > 1)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                        "format %s: tokenizer.json: GGUF cannot say that %u tokens stand %s every "
-                        "text; use hf or hf-masked",
-                        fc_export_format_name(x->desc->format),
-                        t->n_before > 1 ? t->n_before : t->n_after,
-                        t->n_before > 1 ? "before" : "after");
-    *pieces = fci_vocab_is_pieces(t, &prefix, &metaspace);
-    if (*pieces) {
-        fci_keys_str(k, "tokenizer.ggml.model", fci_s("llama"));
-        fci_keys_bool(k, "tokenizer.ggml.add_space_prefix", prefix);
-        if (!metaspace) return FC_OK;
-        fci_keys_str(k, FCI_TEXT_KEY_METASPACE,
-                     fci_s(metaspace == FCI_TEXT_FIRST ? "first" : "always"));
-        fci_log(x->c, 0,
-                "Metaspace: llama.cpp gives other tokens to texts that begin with a blank, "
-                "and after special tokens; GGUF cannot tell it");
-        return FC_OK;
-    }
-    for (size_t i = 0; (pre = fci_vocabulary_pre_at(i)) != NULL; i++) {
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", pre->name);
-        if (!name && t->byte_level && fci_vocab_is_pre(t, pre)) name = pre->name;
-    }
-    if (!name)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                        "format gguf: tokenizer.json: expected SentencePiece's way, or one that "
-                        "llama.cpp has a name for (%s)",
-                        known);
-    fci_keys_str(k, "tokenizer.ggml.model", fci_s("gpt2"));
-    fci_keys_str(k, "tokenizer.ggml.pre", fci_s(name));
-    return FC_OK;
-}
-
-// A special token's id: by its text in tokenizer_config.json, by its number in config.json, or
-// `added`, which the tokenizer adds to every text (FCI_TEXT_NONE: none).
-FCI_FN void fci_vocab_special(const fci_export *x, fci_keys *k, const fci_vocab *v,
-                              const fci_json *tc, const char *name, const char *gguf,
-                              uint32_t added) {
-    char key[64];
-    uint32_t id = added;
-    snprintf(key, sizeof key, "%s_token", name);
-    const fci_json *t = tc ? fci_json_some(tc, key) : NULL;
-    if (fci_json_is(t, FCI_JSON_OBJECT)) t = fci_json_some(t, "content");
-    bool found = fci_json_is(t, FCI_JSON_STRING) && fci_map_get(&v->ids, t->text, &id);
-    snprintf(key, sizeof key, "%s_token_id", name);
-    const fci_json *n = fci_json_some(x->config, key);
-    if (!n) n = fci_json_some(x->outer, key);
-    if (fci_json_is(n, FCI_JSON_ARRAY) && n->count) n = fci_json_first(n);
-    if (!found && fci_json_is(n, FCI_JSON_NUMBER) && n->is_integer && n->integer < v->size) {
-        id = (uint32_t)n->integer;
-        found = true;
-    }
-    snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", gguf);
-    if (found || added != FCI_TEXT_NONE) fci_keys_u32(k, key, id);
-}
-
-// SentencePiece vocabularies have scores instead of merges: earlier merges get higher scores.
-FCI_FN fc_code fci_vocab_scores(fci_export *x, fci_keys *k, const fci_vocab *v,
-                                const fci_json *merges) {
-    float *scores = (float *)fci_arena_alloc(&x->arena, v->size, sizeof *scores, "scores", x->err);
-    uint32_t id;
-    if (!scores) return FC_ERR_MEMORY;
-    fci_buffer joined = fci_buffer_of(x->c);
-    for (uint64_t i = 0; i < v->size; i++) scores[i] = -1e9f;
-    const fci_json *n = fci_json_first(merges);
-    for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
-        const bool pair = n->type == FCI_JSON_ARRAY && n->count == 2;
-        const fci_str left = pair ? fci_json_first(n)->text : n->text;
-        const char *blank =
-            pair || n->type != FCI_JSON_STRING ? NULL : (const char *)memchr(left.p, ' ', left.n);
-        joined.n = 0;
-        fci_put(&joined, left.p, blank ? (size_t)(blank - left.p) : left.n);
-        if (blank) fci_put(&joined, blank + 1, left.n - (size_t)(blank + 1 - left.p));
-        else if (pair)
-            fci_put(&joined, fci_json_next(fci_json_first(n))->text.p,
-                    fci_json_next(fci_json_first(n))->text.n);
-        if (fci_map_get(&v->ids, fci_sn(joined.p, joined.n), &id) && scores[id] < -1e8f)
-            scores[id] = -(float)(i + 1);
-    }
-    fc_code code = fci_buffer_code(&joined, x->err);
-    fci_buffer_free(&joined);
-    fci_keys_array(k, "tokenizer.ggml.scores", FCI_KV_F32, v->size);
-    for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, fci_float_bits(scores[i]), 4);
-    return code;
-}
-
-FCI_FN fc_code fci_vocab_merges(fci_export *x, fci_keys *k, const fci_json *merges) {
-    fci_keys_array(k, "tokenizer.ggml.merges", FCI_KV_STRING, merges->count);
-    const fci_json *n = fci_json_first(merges);
-    for (uint32_t i = 0; i < merges->count; i++, n = fci_json_next(n)) {
-        if (n->type == FCI_JSON_STRING) {
-            fci_keys_text(&k->b, n->text);
-            continue;
-        }
-        const fci_json *left =
-            n->type == FCI_JSON_ARRAY && n->count == 2 ? fci_json_first(n) : NULL;
-        if (!left)
-            return fci_fail(x->err, FC_ERR_FORMAT, n->at,
-                            "tokenizer.json: a merge: expected two tokens");
-        const fci_json *right = fci_json_next(left);
-        fci_keys_number(&k->b, left->text.n + 1 + right->text.n, 8);
-        fci_put(&k->b, left->text.p, left->text.n);
-        fci_puts(&k->b, " ");
-        fci_put(&k->b, right->text.p, right->text.n);
-    }
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_vocab_write(fci_export *x, fci_keys *k, fci_vocab *v, const fci_json *root,
-                               const fc_tokenizer *t, bool pieces) {
-    const fci_json *merges = fci_json_some(fci_json_some(root, "model"), "merges");
-    char byte;
-    if (!fci_json_is(merges, FCI_JSON_ARRAY))
-        return fci_fail(x->err, FC_ERR_FORMAT, 0, "tokenizer.json: no merges");
-    for (uint64_t i = 0; i < v->size && pieces; i++)
-        if (i == t->unknown) v->types[i] = 2;
-        else if (v->types[i] == 1 && fci_tokenizer_is_byte(v->tokens[i], &byte)) v->types[i] = 6;
-    fci_keys_array(k, "tokenizer.ggml.tokens", FCI_KV_STRING, v->size);
-    for (uint64_t i = 0; i < v->size; i++) fci_keys_text(&k->b, v->tokens[i]);
-    fci_keys_array(k, "tokenizer.ggml.token_type", FCI_KV_I32, v->size);
-    for (uint64_t i = 0; i < v->size; i++) fci_keys_number(&k->b, v->types[i], 4);
-    return pieces ? fci_vocab_scores(x, k, v, merges) : fci_vocab_merges(x, k, merges);
-}
-
-// Whether a folder is the model's or in it. In the Hugging Face cache, links with the files' names
-// lead to a "blobs" folder two levels up.
-FCI_FN int fci_vocab_is_ours(const fci_export *x, const char *folder, bool *ours) {
-    char here[2048], below[2048], blobs[2048], above[2048], snapshots[2048];
-    const char *model = x->m->path;
-    const int room = (int)sizeof here;
-    bool hub, top = false;
-    *ours = false;
-    if (snprintf(snapshots, sizeof snapshots, "%s/../../snapshots", model) >= room ||
-        snprintf(blobs, sizeof blobs, "%s/../../blobs", model) >= room ||
-        snprintf(above, sizeof above, "%s/..", model) >= room ||
-        snprintf(here, sizeof here, "%s", *folder ? folder : ".") >= room)
-        return 0;
-    int error = fci_platform_compare(above, snapshots, &hub);
-    for (size_t n = strlen(here); !error && !top && n + 4 < sizeof here; n += 3) {
-        error = fci_platform_compare(here, model, ours);
-        if (!error && !*ours && hub) error = fci_platform_compare(here, blobs, ours);
-        if (error || *ours) break;
-        memcpy(below, here, n + 1);
-        memcpy(here + n, "/..", 4);
-        error = fci_platform_compare(below, here, &top);
-    }
-    return error;
-}
-
-FCI_FN fc_code fci_vocab_is_inside(fci_export *x, const char *name, bool *inside) {
-    char path[2048], to[1024];
-    *inside = x->c->files || x->c->io.open != fci_platform_open; // the caller's files
-    if (*inside) return FC_OK;
-    int n = snprintf(path, sizeof path, "%s/%s", x->m->path, name);
-    for (int hops = 0; hops < 16 && n >= 0 && n < (int)sizeof path; hops++) {
-        char folder[2048];
-        const int stem = (int)(fci_base_name(path) - path);
-        snprintf(folder, sizeof folder, "%.*s", stem, path);
-        int error = fci_platform_link(path, to, sizeof to);
-        if (error == EINVAL || error == ENOENT) { // not a link
-            error = fci_vocab_is_ours(x, folder, inside);
-            return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
-        }
-        if (error) return fci_io_error(x->err, path, "follow", error);
-        const bool absolute = to[0] == '/' || (to[0] && to[1] == ':');
-        n = snprintf(path, sizeof path, "%s%s", absolute ? "" : folder, to);
-    }
-    return FC_OK;
-}
-
-FCI_FN void fci_vocab_leave(fci_export *x, const char *name, const char *why) {
-    fci_shown shown;
-    fci_putf(&x->left, "%s%s", fci_show(fci_s(name), &shown), why);
-    fci_put(&x->left, "", 1);
-}
-
-FCI_FN fc_code fci_vocab_beside(fci_export *x, const char *name, char **path) {
-    *path = fci_path_join(&x->arena, x->m->path, name, x->err);
-    if (!*path) return FC_ERR_MEMORY;
-    bool there, inside = true;
-    fc_code code = fci_file_there(x->c, *path, &there, x->err);
-    if (!code && there) code = fci_vocab_is_inside(x, name, &inside);
-    if (!code && !inside) fci_vocab_leave(x, name, " (a link to another folder)");
-    if (code || !there || !inside) *path = NULL;
-    return code;
-}
-
-FCI_FN fc_code fci_vocab_parse(fci_export *x, const char *path, const char *name, fci_file *f,
-                               const fci_json **root) {
-    fc_code code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, f, x->err);
-    if (!code)
-        code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "",
-                              (size_t)f->size, root, x->err);
-    if (!code && (*root)->type != FCI_JSON_OBJECT)
-        code = fci_fail(x->err, FC_ERR_FORMAT, 0, "expected an object, got %s",
-                        fci_json_type_name(*root));
-    return code ? fci_wrap(x->err, code, "%s", name) : FC_OK;
-}
-
-FCI_FN fc_code fci_vocab_json(fci_export *x, const char *name, fci_file *f, const fci_json **root) {
-    char *path;
-    *root = NULL;
-    memset(f, 0, sizeof *f);
-    fc_code code = fci_vocab_beside(x, name, &path);
-    return code || !path ? code : fci_vocab_parse(x, path, name, f, root);
-}
-
-FCI_FN fc_code fci_vocab_config(fci_export *x, fci_file *f) {
-    char *path = fci_path_join(&x->arena, x->m->path, "config.json", x->err);
-    const fci_json *root;
-    fc_code code = path ? fci_vocab_parse(x, path, "config.json", f, &root) : FC_ERR_MEMORY;
-    if (code) return code;
-    x->config = fci_config_text_config(root);
-    x->outer = x->config == root ? NULL : root;
-    return FC_OK;
-}
-
-// Chat templates: the default and the named ones, each under its own key, and a list of the names.
-typedef struct fci_vocab_chat {
+typedef struct fci_metadata_chat {
     fci_export *x;
-    fci_keys *keys;
-    fci_map seen;     // names as in GGUF: letters, digits and '_'
-    fci_buffer names; // as items of an array
-    uint64_t n;
-} fci_vocab_chat;
+    fci_chat chat;
+} fci_metadata_chat;
 
-FCI_FN fc_code fci_vocab_chat_put(fci_vocab_chat *c, fci_str name, fci_str text) {
-    fci_export *x = c->x;
-    const bool usual = fci_is(name, "default");
-    char key[160];
-    bool known;
-    fci_shown shown;
-    for (size_t i = 0, n; i < text.n; i += n) {
-        n = fci_utf8_length(text.p + i, text.n - i);
-        if (n == 0)
-            return fci_fail(x->err, FC_ERR_FORMAT, i, "chat template \"%s\": expected UTF-8",
-                            fci_show(name, &shown));
-    }
-    int n = snprintf(key, sizeof key, "tokenizer.chat_template%s%.*s", usual ? "" : ".",
-                     usual ? 0 : (int)fci_min(name.n, 100), name.p);
-    for (int i = 24; i < n; i++)
-        if (!(key[i] >= '0' && key[i] <= '9') && !((key[i] | 32) >= 'a' && (key[i] | 32) <= 'z'))
-            key[i] = '_';
-    char *copy = fci_arena_copy(&x->arena, fci_s(key), x->err);
-    if (!copy || fci_map_add(&c->seen, fci_s(copy), 0, &known, x->err)) return FC_ERR_MEMORY;
-    if (known)
-        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                        "chat template \"%s\": GGUF has another one under its name, %s",
-                        fci_show(name, &shown), key);
-    fci_keys_str(c->keys, key, text);
-    if (usual) return FC_OK;
-    fci_keys_text(&c->names, fci_s(copy + 24));
-    c->n++;
-    return FC_OK;
-}
-
-// A string, an array of {"name", "template"}, or an object of names and texts.
-FCI_FN fc_code fci_vocab_chat_put_json(fci_vocab_chat *c, const fci_json *chat, const char *file) {
-    const fci_json *n = chat->count ? fci_json_first(chat) : NULL;
-    fc_code code = FC_OK;
-    if (chat->type == FCI_JSON_STRING) return fci_vocab_chat_put(c, fci_s("default"), chat->text);
-    for (uint32_t i = 0; i < chat->count && !code; i++) {
-        const fci_json *name = n, *text = n + 1;
-        if (chat->type == FCI_JSON_ARRAY) {
-            const bool object = n->type == FCI_JSON_OBJECT;
-            name = object ? fci_json_some(n, "name") : NULL;
-            text = object ? fci_json_some(n, "template") : NULL;
-        }
-        if (!name || !text || name->type != FCI_JSON_STRING || text->type != FCI_JSON_STRING)
-            return fci_fail(c->x->err, FC_ERR_FORMAT, n->at,
-                            "%s: \"chat_template\": expected texts with names", file);
-        code = fci_vocab_chat_put(c, name->text, text->text);
-        n = fci_json_next(chat->type == FCI_JSON_ARRAY ? n : n + 1);
-    }
-    return code;
-}
-
-FCI_FN fc_code fci_vocab_chat_put_file(fci_vocab_chat *c, const char *file, fci_str name) {
+FCI_FN fc_code fci_metadata_chat_file(fci_metadata_chat *c, const char *file, fci_str name) {
     fci_export *x = c->x;
     fci_file f;
     char *path;
-    fc_code code = fci_vocab_beside(x, file, &path);
+    fc_code code = fci_beside_path(x, file, &path);
     if (code || !path) return code;
     code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
     if (code) return code;
-    code = fci_vocab_chat_put(c, name, fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
+    code = fci_chat_put(&c->chat, name, fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
     fci_file_close(&f);
     return code;
 }
 
-FCI_FN int fci_vocab_chat_each(void *user, const char *file) { // of additional_chat_templates
-    fci_vocab_chat *c = (fci_vocab_chat *)user;
-    const size_t n = strlen(file);
+FCI_FN int fci_metadata_chat_each(void *user, const char *file) { // of additional_chat_templates
+    fci_metadata_chat *c = (fci_metadata_chat *)user;
     char path[300];
-    if (n < 7 || n > 200 || strcmp(file + n - 6, ".jinja") != 0) return 0;
-    snprintf(path, sizeof path, "additional_chat_templates/%s", file);
-    return fci_vocab_chat_put_file(c, path, fci_sn(file, n - 6)) != FC_OK;
+    const size_t n = fci_beside_template(file, path, sizeof path);
+    return n && fci_metadata_chat_file(c, path, fci_sn(file, n)) != FC_OK;
 }
 
 // Template files have priority over tokenizer_config.json, as in transformers.
-FCI_FN fc_code fci_vocab_chat_read(fci_vocab_chat *c, const fci_json *tc) {
+FCI_FN fc_code fci_metadata_chat_read(fci_metadata_chat *c, const fci_json *tc) {
     fci_export *x = c->x;
-    const fci_json *root, *chat = tc ? fci_json_some(tc, "chat_template") : NULL;
+    const fci_json *root, *chat = fci_json_some(tc, "chat_template");
     fci_file f;
-    fc_code code = fci_vocab_chat_put_file(c, "chat_template.jinja", fci_s("default"));
+    fc_code code = fci_metadata_chat_file(c, "chat_template.jinja", fci_s("default"));
     char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
     if (code || !folder) return code ? code : FC_ERR_MEMORY;
     bool there = false;
     int error = x->c->files ? 0 : fci_platform_find_folder(folder, &there);
-    if (there) error = fci_platform_list(folder, fci_vocab_chat_each, c);
+    if (there) error = fci_platform_list(folder, fci_metadata_chat_each, c);
     if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
-    if (x->err->code || c->seen.count) return x->err->code;
-    if (chat) return fci_vocab_chat_put_json(c, chat, "tokenizer_config.json");
-    code = fci_vocab_json(x, "chat_template.json", &f, &root);
-    chat = root ? fci_json_some(root, "chat_template") : NULL;
-    if (!code && chat) code = fci_vocab_chat_put_json(c, chat, "chat_template.json");
+    if (x->err->code || c->chat.seen.count) return x->err->code;
+    if (chat) return fci_chat_put_json(&c->chat, chat, "tokenizer_config.json");
+    code = fci_beside_json(x, "chat_template.json", &f, &root);
+    chat = fci_json_some(root, "chat_template");
+    if (!code && chat) code = fci_chat_put_json(&c->chat, chat, "chat_template.json");
     fci_file_close(&f);
     return code;
 }
 
-FCI_FN fc_code fci_vocab_chat_keys(fci_export *x, fci_keys *k, const fci_json *tc) {
-    fci_vocab_chat c;
-    memset(&c, 0, sizeof c);
-    c.x = x;
-    c.keys = k;
-    c.seen.c = c.names.c = x->c;
-    fc_code code = fci_vocab_chat_read(&c, tc);
-    if (!code) code = fci_buffer_code(&c.names, x->err);
-    if (!code && c.n) {
-        fci_keys_array(k, "tokenizer.chat_templates", FCI_KV_STRING, c.n);
-        fci_put(&k->b, c.names.p, c.names.n);
-    }
-    fci_map_free(&c.seen);
-    fci_buffer_free(&c.names);
-    return code;
-}
-
-FCI_FN fc_code fci_vocab_extras(fci_export *x, fci_keys *k, const fci_vocab *v,
-                                const fci_json *tc) {
-    const fc_tokenizer *t = fc_model_tokenizer(x->m, x->err);
-    if (!t) return x->err->code;
-    if (t->n_before) fci_keys_u32(k, "tokenizer.ggml.bos_token_id", t->before[0]);
-    else fci_vocab_special(x, k, v, tc, "bos", "bos", FCI_TEXT_NONE);
-    fci_vocab_special(x, k, v, tc, "eos", "eos", t->n_after ? t->after[0] : FCI_TEXT_NONE);
-    fci_vocab_special(x, k, v, tc, "unk", "unknown", t->unknown);
-    fci_vocab_special(x, k, v, tc, "pad", "padding", FCI_TEXT_NONE);
-    fci_keys_bool(k, "tokenizer.ggml.add_bos_token", t->n_before > 0);
-    fci_keys_bool(k, "tokenizer.ggml.add_eos_token", t->n_after > 0);
-    return fci_vocab_chat_keys(x, k, tc);
-}
-
-FCI_FN fc_code fci_vocab_vocabulary(fci_export *x, fci_keys *k) {
-    const fci_json *root, *tc;
-    fci_file files[2];
-    fci_vocab v;
-    bool pieces;
-    memset(&v, 0, sizeof v);
-    v.ids.c = x->c;
-    fc_code code = fci_vocab_json(x, "tokenizer.json", &files[0], &root);
-    if (!code && !root) {
+FCI_FN fc_code fci_metadata_vocabulary(fci_export *x, fci_keys *k) {
+    fci_metadata_chat chat;
+    const fci_json *tc;
+    fci_file f;
+    char *path;
+    if (fci_beside_path(x, "tokenizer.json", &path)) return x->err->code;
+    if (!path) {
         fci_log(x->c, 0, "no tokenizer.json: the GGUF file has no vocabulary");
         fci_keys_str(k, "tokenizer.ggml.model", fci_s("none"));
-        fci_file_close(&files[0]);
         return FC_OK;
     }
-    if (!code) code = fci_vocab_json(x, "tokenizer_config.json", &files[1], &tc);
-    else memset(&files[1], 0, sizeof files[1]);
+    fc_code code = fci_beside_json(x, "tokenizer_config.json", &f, &tc);
     const fc_tokenizer *t = code ? NULL : fc_model_tokenizer(x->m, x->err);
-    if (!code && !t) code = x->err->code;
-    if (!code) code = fci_vocab_pre(x, k, t, &pieces);
-    if (!code) code = fci_vocab_read(x, &v, t);
-    if (!code) code = fci_vocab_write(x, k, &v, root, t, pieces);
-    if (!code) code = fci_vocab_extras(x, k, &v, tc);
+    const fci_respell r = {t, &x->arena, x->m->hyper.vocab,
+                           (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) != 0, x->err};
+    const fci_json *settings[] = {tc, x->config, x->outer};
+    if (!code) code = t ? fci_respell_keys(&r, settings, k) : x->err->code;
+    if (t && code == FC_ERR_UNSUPPORTED)
+        fci_wrap(x->err, code, "format %s", fc_export_format_name(x->desc->format));
+    chat.x = x;
+    fci_chat_begin(&chat.chat, &x->arena, k, x->err);
+    if (!code) code = fci_chat_end(&chat.chat, fci_metadata_chat_read(&chat, tc));
     x->tokenizer = !code;
-    fci_map_free(&v.ids);
-    fci_file_close(&files[0]);
-    fci_file_close(&files[1]);
+    fci_file_close(&f);
     return code;
 }
 
 // Settings without a GGUF key must be those that llama.cpp assumes.
-FCI_FN fc_code fci_vocab_unsaid(fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
     const fci_hyper *h = &x->m->hyper;
     const fci_window_rule rule = x->m->architecture->windows;
     const char *what = NULL;
@@ -21686,10 +21954,10 @@ FCI_FN fc_code fci_vocab_unsaid(fci_export *x, fci_keys *k) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k) {
     fci_file card;
     char *path, name[1024];
-    if (fci_vocab_beside(x, "README.md", &path)) return x->err->code;
+    if (fci_beside_path(x, "README.md", &path)) return x->err->code;
     fci_model_name(x->m, name, sizeof name);
     fci_keys_str(k, "general.name", fci_s(name));
     fci_keys_u32(k, "general.quantization_version", 2);
@@ -21701,9 +21969,9 @@ FCI_FN fc_code fci_vocab_keys_made(fci_export *x, fci_keys *k) {
     }
     for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
         fci_metadata_key_field(x, k, &fci_fields[i]);
-    code = fci_vocab_unsaid(x, k);
+    code = fci_metadata_unsaid(x, k);
     if (!code) code = fci_metadata_key_rope(x, k);
-    return code ? code : fci_vocab_vocabulary(x, k);
+    return code ? code : fci_metadata_vocabulary(x, k);
 }
 
 // >> directory
@@ -22851,266 +23119,24 @@ FCI_FN fc_code fci_made_make_config(fci_export *x) {
     return code;
 }
 
-typedef struct fci_made_vocab {
-    fci_str *tokens;
-    const fci_kv *types, *scores, *merges;
-    uint64_t n;
-    const fc_tokenizer *t;
-    bool strips; // special tokens swallow spaces after them
-} fci_made_vocab;
-
-FCI_FN uint64_t fci_made_type(const fci_made_vocab *v, uint64_t id) {
-    uint64_t type = 1;
-    fci_kv_item_u64(v->types, id, &type);
-    return type;
-}
-
-FCI_FN void fci_made_added(const fci_made_vocab *v, fci_buffer *b) {
-    fci_json_put(b, "  'added_tokens': [");
-    for (uint64_t i = 0; i < v->n; i++) {
-        uint64_t type = fci_made_type(v, i);
-        if (type < 2 || type > 4) continue;
-        fci_json_put(b,
-                     ",\n    {'id': %llu, 'content': %.*s, 'single_word': false, 'lstrip': "
-                     "false, 'rstrip': %i, 'normalized': false, 'special': %i}",
-                     (unsigned long long)i, (int)v->tokens[i].n, v->tokens[i].p,
-                     v->strips && type == 3, type != 4);
-    }
-    fci_puts(b, "],\n");
-}
-
-FCI_FN void fci_made_pieces_pipeline(const fci_made_vocab *v, fci_buffer *b) { // SentencePiece's
-    const uint8_t metaspace = v->t->n_changes ? 0 : v->t->steps[0].prepend;
-    const bool prefix = metaspace || v->t->n_changes > 1;
-    if (metaspace)
-        fci_json_put(b,
-                     "  'normalizer': null,\n  'pre_tokenizer': {'type': 'Metaspace', "
-                     "'replacement': '" FCI_TEXT_BLANK "', 'prepend_scheme': %s, "
-                     "'split': false},\n",
-                     metaspace == FCI_TEXT_FIRST ? "first" : "always");
-    else {
-        fci_json_put(b, "  'normalizer': {'type': 'Sequence', 'normalizers': [");
-        if (prefix) fci_json_put(b, "{'type': 'Prepend', 'prepend': '" FCI_TEXT_BLANK "'}");
-        fci_json_put(b,
-                     ", {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '" FCI_TEXT_BLANK
-                     "'}]},\n  'pre_tokenizer': null,\n");
-    }
-    fci_json_put(b, "  'decoder': {'type': 'Sequence', 'decoders': [{'type': 'Replace', 'pattern': "
-                    "{'String': '" FCI_TEXT_BLANK "'}, 'content': ' '}, {'type': 'ByteFallback'}, "
-                    "{'type': 'Fuse'}");
-    if (prefix) fci_json_put(b, ", {'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0}");
-    fci_puts(b, "]},\n");
-}
-
-// GPT-2's, with the splits before it.
-FCI_FN void fci_made_bytes_pipeline(const fci_made_vocab *v, fci_buffer *b) {
-    const fc_tokenizer *t = v->t;
-    bool gpt2 = false;
-    fci_json_put(b, t->n_changes ? "  'normalizer': {'type': 'NFC'}" : "  'normalizer': null");
-    fci_json_put(b, ",\n  'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [");
-    for (size_t i = 0; i < t->n_steps; i++) {
-        const char *name = t->steps[i].name;
-        gpt2 = strcmp(name, "gpt2") == 0 && i + 1 == t->n_steps;
-        if (gpt2) break;
-        if (strcmp(name, "digits") == 0)
-            fci_json_put(b, "{'type': 'Digits', 'individual_digits': true}, ");
-        else
-            fci_json_put(b,
-                         "{'type': 'Split', 'pattern': {'Regex': %s}, 'behavior': 'Isolated', "
-                         "'invert': false}, ",
-                         fci_pattern_named(name)->regex);
-    }
-    fci_json_put(b,
-                 "{'type': 'ByteLevel', 'add_prefix_space': false, 'trim_offsets': true, "
-                 "'use_regex': %i}]},\n",
-                 gpt2);
-    fci_json_put(b, "  'decoder': {'type': 'ByteLevel', 'add_prefix_space': true, 'trim_offsets': "
-                    "true, 'use_regex': true},\n");
-}
-
-FCI_FN void fci_made_special(fci_buffer *b, fci_str token, unsigned part) {
-    fci_json_put(b, ", {'SpecialToken': {'id': %.*s, 'type_id': %u}}", (int)token.n, token.p, part);
-}
-
-// The prefix and suffix of every text.
-FCI_FN void fci_made_template(const fci_made_vocab *v, fci_buffer *b) {
-    const fc_tokenizer *t = v->t;
-    if (!t->n_before && !t->n_after) {
-        fci_json_put(b, "  'post_processor': null,\n");
-        return;
-    }
-    fci_json_put(b, "  'post_processor': {'type': 'TemplateProcessing'");
-    for (int pair = 0; pair < 2; pair++) {
-        fci_json_put(b, pair ? ", 'pair': [" : ", 'single': [");
-        for (unsigned part = 0; part <= (unsigned)pair; part++) {
-            for (uint32_t i = 0; i < t->n_before; i++)
-                fci_made_special(b, v->tokens[t->before[i]], part);
-            fci_json_put(b, ", {'Sequence': {'id': %s, 'type_id': %u}}", part ? "B" : "A", part);
-            for (uint32_t i = 0; i < t->n_after; i++)
-                fci_made_special(b, v->tokens[t->after[i]], part);
-        }
-        fci_puts(b, "]");
-    }
-    fci_json_put(b, ", 'special_tokens': {");
-    for (uint32_t i = 0; i < t->n_before + t->n_after; i++) {
-        const uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
-        const fci_str s = v->tokens[id];
-        fci_json_put(b, ", %.*s: {'id': %.*s, 'ids': [%u], 'tokens': [%.*s]}", (int)s.n, s.p,
-                     (int)s.n, s.p, id, (int)s.n, s.p);
-    }
-    fci_puts(b, "}},\n");
-}
-
-typedef struct fci_made_merge {
-    float score;
-    uint32_t id, left, right;
-} fci_made_merge;
-
-FCI_FN int fci_made_by_score(const void *a, const void *b) {
-    const fci_made_merge *x = (const fci_made_merge *)a, *y = (const fci_made_merge *)b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    if (x->id != y->id) return x->id < y->id ? -1 : 1;
-    return x->left != y->left    ? (x->left < y->left ? -1 : 1)
-           : x->right < y->right ? -1
-                                 : x->right > y->right;
-}
-
-// Merges of a vocabulary with scores: every way to make a token of two others, highest score first.
-FCI_FN fc_code fci_made_scored(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
-    fci_buffer list;
-    fci_map ids;
-    bool known;
-    fc_code code = FC_OK;
-    memset(&list, 0, sizeof list);
-    memset(&ids, 0, sizeof ids);
-    list.c = ids.c = x->c;
-    for (uint64_t i = 0; i < v->n && !code; i++)
-        if (fci_made_type(v, i) == 1)
-            code = fci_map_add(&ids, v->tokens[i], (uint32_t)i, &known, x->err);
-    for (uint32_t i = 0; i < v->n && !code; i++) {
-        const fci_str s = v->tokens[i];
-        fci_made_merge m = {0, i, 0, 0};
-        double score = 0;
-        if (fci_made_type(v, i) != 1) continue;
-        fci_kv_item_f64(v->scores, i, &score);
-        m.score = (float)score;
-        for (size_t k = 1; k < s.n; k++)
-            if (((unsigned char)s.p[k] & 0xc0) != 0x80 &&
-                fci_map_get(&ids, fci_sn(s.p, k), &m.left) &&
-                fci_map_get(&ids, fci_sn(s.p + k, s.n - k), &m.right))
-                fci_put(&list, &m, sizeof m);
-    }
-    if (!code) code = fci_buffer_code(&list, x->err);
-    const size_t n = code ? 0 : list.n / sizeof(fci_made_merge);
-    fci_made_merge *merges = (fci_made_merge *)(void *)list.p;
-    if (n) qsort(merges, n, sizeof *merges, fci_made_by_score);
-    for (size_t i = 0; i < n; i++) {
-        const fci_str left = v->tokens[merges[i].left], right = v->tokens[merges[i].right];
-        fci_json_put(b, ",\n      [%.*s, %.*s]", (int)left.n, left.p, (int)right.n, right.p);
-    }
-    fci_map_free(&ids);
-    fci_buffer_free(&list);
-    return code;
-}
-
-FCI_FN fc_code fci_made_model(fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
-    const bool pieces = !v->t->byte_level;
-    fci_str merge;
-    uint64_t at = 0;
-    fc_code code = FC_OK;
-    fci_json_put(b, "  'model': {'type': 'BPE', 'dropout': null, 'unk_token': ");
-    if (pieces && v->t->unknown < v->n) fci_json_put_string(b, v->tokens[v->t->unknown]);
-    else fci_puts(b, "null");
-    fci_json_put(b,
-                 ", 'continuing_subword_prefix': null, 'end_of_word_suffix': null, 'fuse_unk': "
-                 "%i, 'byte_fallback': %i, 'ignore_merges': %i,\n    'vocab': {",
-                 pieces, pieces, v->t->ignore_merges);
-    for (uint64_t i = 0; i < v->n; i++)
-        fci_json_put(b, ",\n      %.*s: %llu", (int)v->tokens[i].n, v->tokens[i].p,
-                     (unsigned long long)i);
-    fci_json_put(b, "},\n    'merges': [");
-    if (v->t->ranks) code = fci_made_scored(x, v, b);
-    else
-        while (fci_kv_next_string(v->merges, &at, &merge))
-            fci_json_put(b, ",\n      %.*s", (int)merge.n, merge.p);
-    fci_puts(b, "]}\n}\n");
-    return code;
-}
-
-// Chat templates: a string for one, an array with names for several.
-FCI_FN void fci_made_chat(const fc_container *g, fci_buffer *b) {
-    static const char start[] = "tokenizer.chat_template.";
-    const size_t n = sizeof start - 1;
-    const fci_kv *usual = fci_gguf_find(g, "tokenizer.chat_template");
-    fci_str text = fci_s("");
-    bool named = false, one = usual && fci_kv_str(usual, &text);
-    for (size_t i = 0; i < g->n_kvs; i++) named = named || strncmp(g->kvs[i].key.p, start, n) == 0;
-    if (!named && !one) return;
-    if (!named) {
-        fci_json_put(b, ",\n  'chat_template': %.*s", (int)text.n, text.p);
-        return;
-    }
-    fci_json_put(b, ",\n  'chat_template': [");
-    for (size_t i = 0; i < g->n_kvs; i++) {
-        const fci_kv *kv = &g->kvs[i];
-        const bool other = strncmp(kv->key.p, start, n) == 0;
-        if ((!other && kv != usual) || !fci_kv_str(kv, &text)) continue;
-        fci_json_put(b, ",\n    {'name': %s, 'template': %.*s}", other ? kv->key.p + n : "default",
-                     (int)text.n, text.p);
-    }
-    fci_puts(b, "]");
-}
-
-// Appends tokenizer_config.json.
-FCI_FN void fci_made_settings(const fci_export *x, const fci_made_vocab *v, fci_buffer *b) {
-    static const char *const names[] = {"bos", "eos", "unknown", "padding"};
-    static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
-    char key[64];
-    uint64_t id;
-    fci_json_put(b, "{\n  'tokenizer_class': 'PreTrainedTokenizerFast'");
-    for (size_t i = 0; i < 4; i++) {
-        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
-        const fci_kv *kv = fci_gguf_find(x->m->container, key);
-        if (!kv || !fci_kv_u64(kv, &id) || id >= v->n) continue;
-        fci_json_put(b, ",\n  %s: %.*s", keys[i], (int)v->tokens[id].n, v->tokens[id].p);
-    }
-    fci_made_chat(x->m->container, b);
-    fci_puts(b, "\n}\n");
-}
-
 FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
     const fc_container *g = x->m->container;
-    const fci_kv *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens");
-    fci_made_vocab v;
-    uint64_t at = 0;
-    fc_error why;
-    memset(&v, 0, sizeof v);
     fci_buffer b = fci_buffer_of(x->c);
-    v.t = fc_model_tokenizer(x->m, &why);
-    if (!v.t && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
-    if (!v.t) {
+    fc_error why;
+    const fc_tokenizer *t = fc_model_tokenizer(x->m, &why);
+    const fci_respell r = {t, &x->arena, x->m->hyper.vocab,
+                           (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) != 0, x->err};
+    if (!t && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
+    if (!t) {
         fci_log(x->c, 0, "no tokenizer.json is written: %s", why.msg);
         return FC_OK;
     }
-    v.types = fci_gguf_find(g, "tokenizer.ggml.token_type");
-    v.scores = fci_gguf_find(g, "tokenizer.ggml.scores");
-    v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
-    v.strips = v.t->ranks && (x->m->architecture->quirks & FCI_QUIRK_RSTRIP);
-    v.tokens = (fci_str *)fci_arena_alloc(&x->arena, tokens->count, sizeof *v.tokens, "vocabulary",
-                                          x->err);
-    if (!v.tokens) return FC_ERR_MEMORY;
-    while (fci_kv_next_string(tokens, &at, &v.tokens[v.n])) v.n++;
-    fci_json_put(&b, "{\n  'version': '1.0',\n  'truncation': null,\n  'padding': null,\n");
-    fci_made_added(&v, &b);
-    if (v.t->byte_level) fci_made_bytes_pipeline(&v, &b);
-    else fci_made_pieces_pipeline(&v, &b);
-    fci_made_template(&v, &b);
-    fc_code code = fci_made_model(x, &v, &b);
+    fc_code code = fci_respell_json(&r, g, &b);
     if (code) fci_buffer_free(&b);
     else code = fci_deliver_text(x, "tokenizer.json", &b);
     if (code) return code;
     b = fci_buffer_of(x->c);
-    fci_made_settings(x, &v, &b);
+    fci_respell_settings(&r, g, &b);
     x->tokenizer = true;
     return fci_deliver_text(x, "tokenizer_config.json", &b);
 }
@@ -23194,7 +23220,7 @@ FCI_FN fci_along fci_along_how(const char *name) {
 FCI_FN fc_code fci_along_copy(fci_export *x, const char *name) {
     fci_file f;
     char *path;
-    fc_code code = fci_vocab_beside(x, name, &path);
+    fc_code code = fci_beside_path(x, name, &path);
     if (code || !path) return code;
     code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, &f, x->err);
     if (code) return code;
@@ -23224,7 +23250,7 @@ FCI_FN fc_code fci_along_needs_class(fci_export *x, const fci_json *settings, bo
         return FC_OK;
     char *path = fci_path_join(&x->arena, x->m->path, "tokenizer.json", x->err);
     fc_code code = path ? fci_file_there(x->c, path, needs, x->err) : FC_ERR_MEMORY;
-    return !code && *needs ? fci_vocab_is_inside(x, "tokenizer.json", needs) : code;
+    return !code && *needs ? fci_beside_is_inside(x, "tokenizer.json", needs) : code;
 }
 
 FCI_FN void fci_along_put(fci_buffer *b, const fci_json *settings, bool new_class) {
@@ -23245,14 +23271,14 @@ FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
     fci_file f;
     const fci_json *root;
     fci_buffer b = fci_buffer_of(x->c);
-    fc_code code = fci_vocab_json(x, name, &f, &root);
+    fc_code code = fci_beside_json(x, name, &f, &root);
     bool new_class = false;
     if (!code && strcmp(name, "tokenizer_config.json") == 0)
         code = fci_along_needs_class(x, root, &new_class);
     if (!code && root && !new_class && !fci_along_has_code(root))
         code = fci_deliver_file(x, name, (const char *)f.data, (size_t)f.size);
     else if (!code && (root || new_class)) {
-        if (root && fci_along_has_code(root)) fci_vocab_leave(x, name, "'s code");
+        if (root && fci_along_has_code(root)) fci_beside_leave(x, name, "'s code");
         fci_along_put(&b, root, new_class);
         code = fci_deliver_text(x, name, &b);
     }
@@ -23263,13 +23289,9 @@ FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
 FCI_FN int fci_along_template(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
     char inner[300];
-    const size_t n = strlen(name);
-    if (n < 7 || n > 200 || strcmp(name + n - 6, ".jinja") != 0) {
-        fci_vocab_leave(x, name, "");
-        return 0;
-    }
-    snprintf(inner, sizeof inner, "additional_chat_templates/%s", name);
-    return fci_along_copy(x, inner) != FC_OK;
+    if (fci_beside_template(name, inner, sizeof inner)) return fci_along_copy(x, inner) != FC_OK;
+    fci_beside_leave(x, name, "");
+    return 0;
 }
 
 FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
@@ -23304,11 +23326,11 @@ FCI_FN int fci_along_each(void *user, const char *name) {
         return error;
     }
     if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
-        fci_vocab_leave(x, name, folder ? "/" : "");
-    else if (fci_vocab_is_inside(x, name, &inside)) return 1;
-    else if (!inside) fci_vocab_leave(x, name, " (a link to another folder)");
+        fci_beside_leave(x, name, folder ? "/" : "");
+    else if (fci_beside_is_inside(x, name, &inside)) return 1;
+    else if (!inside) fci_beside_leave(x, name, " (a link to another folder)");
     else if (!folder && fci_along_leads_nowhere(x, path))
-        fci_vocab_leave(x, name, " (a link to nothing)");
+        fci_beside_leave(x, name, " (a link to nothing)");
     else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
     else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
     else if (how == FCI_ALONG_SETTINGS) return fci_along_settings(x, name) != FC_OK;
@@ -23360,7 +23382,7 @@ FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
     fci_metadata_key_plan(x, k);
     x->tokenizer = fci_config_is_gguf(x->m);
     if (fci_config_is_gguf(x->m)) fci_metadata_keys_copied(x, k);
-    else return fci_vocab_keys_made(x, k);
+    else return fci_metadata_keys_made(x, k);
     return FC_OK;
 }
 
@@ -23429,7 +23451,7 @@ FCI_FN fc_code fci_package_card(fci_export *x) {
         fci_config_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
     fci_str name;
     fci_buffer b = fci_buffer_of(x->c);
-    if (!fci_config_is_gguf(x->m) && fci_vocab_beside(x, "README.md", &path)) return x->err->code;
+    if (!fci_config_is_gguf(x->m) && fci_beside_path(x, "README.md", &path)) return x->err->code;
     if (fci_kv_str(licence, &name)) {
         fci_puts(&b, "---\nlicense: ");
         fci_put(&b, name.p, name.n);
@@ -23568,7 +23590,7 @@ FCI_FN fc_code fci_package_run(fci_export *x) {
     if (!code) code = fci_package_check(x);
     if (!code) code = fci_convert_number(x);
     const bool from_gguf = fci_is_gguf(x->m->container), to_gguf = fci_export_to_gguf(x);
-    if (!code && !from_gguf) code = fci_vocab_config(x, &f);
+    if (!code && !from_gguf) code = fci_beside_config(x, &f);
     if (!code && from_gguf && !to_gguf) code = fci_made_make_config(x);
     if (!code) code = from_gguf != to_gguf ? fci_convert_to_other_kind(x) : fci_export_same_kind(x);
     if (!code && !from_gguf && to_gguf) code = fci_convert_rope(x);
