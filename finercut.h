@@ -3747,6 +3747,15 @@ FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model, cons
     free(at);
 }
 
+// Whether a folder is an input itself, or that of an input and a model's.
+FCI_FN bool fci_output_guard_model(fci_output_guard *g, const char *input, const char *folder) {
+    bool there = strcmp(input, folder) == 0;
+    if (there) return true;
+    const char *config = fci_path_join(&g->arena, folder, "config.json", g->err);
+    g->code = config ? fci_file_there(g->c, config, &there, g->err) : FC_ERR_MEMORY;
+    return there && !g->code;
+}
+
 FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_output_kind kind) {
     char *folder = NULL;
 #if FCI_POSIX
@@ -3756,6 +3765,10 @@ FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_ou
     if (fci_output_guard_is(g, input) || g->c->io.create != fci_platform_create) return;
     if (fci_platform_is_folder(input)) folder = fci_platform_copy(input, "");
     else if (fci_path_ends(input, ".safetensors")) folder = fci_platform_folder_of(input);
+    if (folder && !fci_output_guard_model(g, input, folder)) {
+        free(folder);
+        folder = NULL;
+    }
     if (folder) {
         g->folder = folder;
         const int error = fci_platform_list(folder, fci_output_guard_member, g);
@@ -21029,7 +21042,7 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) 
 // where its rows are whole blocks of it, and a healed vector in GGUF that of llama.cpp's.
 FCI_FN fc_dtype fci_export_type(const fci_export *x, const fc_tensor *t) {
     const fc_dtype type = x->desc->type;
-    if (t == fci_container_own(x->m->container, t) || t->rank == 0) return t->type;
+    if (t->file < x->m->container->n_files || t->rank == 0) return t->type;
     if (t->rank == 1) return fci_export_to_gguf(x) ? FC_DTYPE_F32 : t->type;
     return type && t->shape[t->rank - 1] % fci_number_block(type) == 0 ? type : t->type;
 }

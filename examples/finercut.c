@@ -525,7 +525,8 @@ static int run_export(session *s);
 
 // Row i is the command with bit 1 << i.
 static const command commands[] = {
-    {"info", "MODEL|FILE", "what a model or a tensor file holds", "MODEL|FILE [--json] [--tensors] [--heal FILE]",
+    {"info", "MODEL|FILE", "what a model or a tensor file holds",
+     "MODEL|FILE [--json] [--tensors] [--heal FILE]",
      "Opens a model (a Hugging Face directory or a .gguf file) without running it and prints its "
      "shape,\n"
      "its storage, its tokenizer and the kernels that would run it. A .safetensors file, a "
