@@ -48,6 +48,7 @@
        GPT-2, Llama 3, Qwen2, GPT-4o, Tekken ...; SentencePiece's BPE (Llama 2, Mistral, Gemma ...)
      - searches which sublayers to remove, by six distances, and records every score in a plan
      - computes perplexity and logits of the whole or the pruned model, and generates text with it
+     - runs, measures and exports a model with healed tensors in the place of its own
      - measures speed against the peak of the machine
      - draws a plan as SVG
      - writes the pruned model: GGUF for llama.cpp, directories for transformers and vLLM, and
@@ -86,6 +87,9 @@
      plan       the steps in order: what went, its distance, every candidate's score. Any prefix
                 of a plan is a plan.
      mask       [2 * n_blocks] bytes, 1 = present; fc_plan_mask makes it from a plan's first steps.
+     healed     a model opened with a file of tensors (fc_model_desc.heal) that stand in for its own.
+                They were fitted to what one set of removed sublayers contributed, so its mask is
+                the only one it runs under, and what NULL means. Plans stay those of the model.
      race       the default search: the same plan as `exhaustive`, bit for bit, for less work. All
                 distances grow with every sequence, so a candidate's partial sum bounds its score
                 from below, and who is already above a complete candidate's score cannot win.
