@@ -7108,7 +7108,7 @@ typedef struct fci_field {
     uint32_t traits;
 } fci_field;
 
-enum { FCI_EXPERTS_MAX = 1024 };
+enum { FCI_EXPERTS_MAX = 1024, FCI_VOCAB_MAX = 1 << 28 };
 #define FCI_REQUIRED (-1.0)
 #define FCI_LATER (-2.0)
 #define FCI_AT(member) offsetof(fci_hyper, member)
@@ -7127,7 +7127,7 @@ static const fci_field fci_fields[] = {
      FCI_FIELD_COUNT, 1, 1 << 16, FCI_LATER, 0},
     {"head_dim", "attention.key_length", FCI_AT(head_dim),
      FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
-    {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, 1 << 28, FCI_LATER, 0},
+    {"vocab_size", "vocab_size", FCI_AT(vocab), FCI_FIELD_COUNT, 1, FCI_VOCAB_MAX, FCI_LATER, 0},
     {"max_position_embeddings|n_positions", "context_length", FCI_AT(max_positions),
      FCI_FIELD_COUNT, 1, 1 << 30, 2048, 0},
     {NULL, "rope.dimension_count", FCI_AT(rotary_dim), FCI_FIELD_COUNT, 2, 1 << 14, FCI_LATER, 0},
@@ -7645,14 +7645,13 @@ FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci
 FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
                                   const char *suffix, char *out, size_t size) {
     size_t n = 0;
-    out[0] = 0;
-    for (; *pattern && n < size; pattern++) {
-        int put = *pattern == '#'   ? snprintf(out + n, size - n, "%u", block)
-                  : *pattern == '@' ? snprintf(out + n, size - n, "%u", expert)
-                                    : snprintf(out + n, size - n, "%c", *pattern);
-        n += put > 0 ? (size_t)put : 0;
-    }
-    if (n < size) snprintf(out + n, size - n, "%s", suffix);
+    for (; *pattern && n + 1 < size; pattern++)
+        if (*pattern == '#' || *pattern == '@') {
+            int put = snprintf(out + n, size - n, "%u", *pattern == '#' ? block : expert);
+            n += put > 0 ? (size_t)put : 0;
+        } else out[n++] = *pattern;
+    while (*suffix && n + 1 < size) out[n++] = *suffix++;
+    out[n < size ? n : size - 1] = 0;
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
@@ -14435,15 +14434,20 @@ FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits) {
 FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size) {
     size_t n = *names ? strcspn(*names, "|") : 0;
     if (n == 0) return false;
-    snprintf(one, size, "%.*s", (int)n, *names);
+    const size_t kept = n < size ? n : size - 1;
+    memcpy(one, *names, kept);
+    one[kept] = 0;
     *names += n + ((*names)[n] == '|');
     return true;
 }
 
 FCI_FN const fci_kv *fci_config_kv(const fci_config_source *s, const char *suffixes) {
-    char suffix[64], key[160];
-    while (fci_config_next_name(&suffixes, suffix, sizeof suffix)) {
-        snprintf(key, sizeof key, "%s.%s", s->gguf_name, suffix);
+    char key[160];
+    const size_t n = strlen(s->gguf_name);
+    if (n + 2 > sizeof key) return NULL;
+    memcpy(key, s->gguf_name, n);
+    key[n] = '.';
+    while (fci_config_next_name(&suffixes, key + n + 1, sizeof key - n - 1)) {
         const fci_kv *kv = fci_gguf_find(s->gguf, key);
         if (kv) return kv;
     }
@@ -15244,7 +15248,12 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
                         "%s.attention.value_length: expected the key length, %llu", s.gguf_name,
                         (unsigned long long)m->hyper.head_dim);
     const fc_tensor *embedding = fc_container_find(m->container, "token_embd.weight");
-    if (!m->hyper.vocab && embedding && embedding->rank == 2) m->hyper.vocab = embedding->shape[0];
+    if (m->hyper.vocab || !embedding || embedding->rank != 2) return FC_OK;
+    m->hyper.vocab = embedding->shape[0];
+    if (m->hyper.vocab < 1 || m->hyper.vocab > FCI_VOCAB_MAX)
+        return fci_fail(err, FC_ERR_FORMAT, embedding->offset,
+                        "token_embd.weight: expected 1 to %d rows, got %llu", FCI_VOCAB_MAX,
+                        (unsigned long long)m->hyper.vocab);
     return FC_OK;
 }
 

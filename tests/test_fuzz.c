@@ -35,6 +35,7 @@ static int replay_file(void *user, const char *name) {
     if (T_OK(file && data, "%s: expected to read it", path)) {
         memcpy(data, file, size);
         T_OK(t->run(data, size) == 0, "%s", path);
+        fuzz_next();
         t->n++;
     }
     free(file);

@@ -34,7 +34,7 @@ static int fuzz_container(const uint8_t *data, size_t size) {
         memset(&m, 0, sizeof m);
         m.map = map;
         memory_add(&m, "file", data, size);
-        fc_env env = memory_env(&m);
+        fc_env env = fuzz_env(&m);
         fc_container *c = fc_container_open("file", &env, &err);
         if ((c != NULL) != (err.code == FC_OK) || err.where > size + 8) abort();
         if (c) fuzz_use(c);

@@ -11,8 +11,14 @@
 #  define FUZZ_TARGET(name) static int fuzz_##name(const uint8_t *data, size_t size)
 #else
 #  define FUZZ_TARGET(name)                                                                        \
+    static int fuzz_##name(const uint8_t *data, size_t size);                                      \
     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);                                  \
-    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {                                 \
+        fuzz_##name(data, size);                                                                   \
+        fuzz_next();                                                                               \
+        return 0;                                                                                  \
+    }                                                                                              \
+    static int fuzz_##name(const uint8_t *data, size_t size)
 #endif
 
 #define FUZZ_MUST(x) ((x) ? (void)0 : fuzz_stop(#x, __FILE__, __LINE__, "no error asked for"))
@@ -45,54 +51,67 @@ const char *__asan_default_options(void) { // of the sanitizer's own work, what 
 #  define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
-// Large blocks are kept for the next one of their size, out of bounds until then: the system takes
-// longer to give their pages than a run takes.
-enum { FUZZ_LARGE = 1 << 15, FUZZ_KEPT = 64 };
-static struct fuzz_block {
-    void *p;
-    size_t size;
-} fuzz_kept[FUZZ_KEPT];
-static size_t fuzz_next_kept;
+// The library's memory is a stretch of this program's own: what is not given out, or was given back,
+// is out of bounds, and used again only by the next run. So a run costs no call of the system's.
+enum { FUZZ_STRETCH = 1 << 24, FUZZ_GAP = 64 };
+static struct fuzz_stretch {
+    uint8_t *p;
+    size_t used, kept, n_above; // from `kept` on it is this run's, which holds n_above pieces of it
+} fuzz_own;
 
-static void *fuzz_take(memory *m, size_t size) {
-    for (size_t i = 0; i < FUZZ_KEPT; i++)
-        if (fuzz_kept[i].p && fuzz_kept[i].size == size) {
-            void *p = fuzz_kept[i].p;
-            fuzz_kept[i].p = NULL;
-            ASAN_UNPOISON_MEMORY_REGION(p, size);
-            m->live++;
-            m->bytes += size;
-            if (m->bytes > m->peak) m->peak = m->bytes;
-            return p;
-        }
-    return NULL;
+static void *fuzz_take(memory *m, size_t size) { // NULL where it does not fit
+    struct fuzz_stretch *o = &fuzz_own;
+    if (!o->p) {
+        o->p = (uint8_t *)malloc(FUZZ_STRETCH + FUZZ_GAP);
+        FUZZ_MUST(o->p != NULL);
+        o->used = o->kept = FUZZ_GAP - (size_t)o->p % FUZZ_GAP;
+        ASAN_POISON_MEMORY_REGION(o->p, FUZZ_STRETCH + FUZZ_GAP);
+    }
+    if (size > FUZZ_STRETCH - o->used || FUZZ_STRETCH - o->used - size < 2 * FUZZ_GAP) return NULL;
+    void *p = o->p + o->used;
+    o->used += (size + 2 * FUZZ_GAP - 1) / FUZZ_GAP * FUZZ_GAP;
+    o->n_above++;
+    ASAN_UNPOISON_MEMORY_REGION(p, size);
+    m->live++;
+    m->bytes += size;
+    if (m->bytes > m->peak) m->peak = m->bytes;
+    return p;
 }
 
-static void fuzz_drop(struct fuzz_block *b) {
-    if (!b->p) return;
-    ASAN_UNPOISON_MEMORY_REGION(b->p, b->size);
-    free(b->p);
-    b->p = NULL;
+static bool fuzz_is_own(const void *p) {
+    return p && fuzz_own.p && (uintptr_t)p - (uintptr_t)fuzz_own.p < FUZZ_STRETCH + FUZZ_GAP;
 }
 
 static void *fuzz_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
     memory *m = (memory *)user;
-    void *q = p || new_size < FUZZ_LARGE ? NULL : fuzz_take(m, new_size);
-    if (q) return q;
-    if (!p || new_size || old_size < FUZZ_LARGE || old_size > (size_t)1 << 24)
-        return memory_realloc(user, p, old_size, new_size, align);
-    struct fuzz_block *b = &fuzz_kept[fuzz_next_kept++ % FUZZ_KEPT];
-    fuzz_drop(b);
-    b->p = p;
-    b->size = old_size;
-    ASAN_POISON_MEMORY_REGION(p, old_size);
-    m->live--;
-    m->bytes -= old_size;
-    return NULL;
+    void *q = new_size ? fuzz_take(m, new_size) : NULL;
+    if (!q && !fuzz_is_own(p)) return memory_realloc(user, p, old_size, new_size, align);
+    if (!q && new_size) q = memory_realloc(user, NULL, 0, new_size, align);
+    if (!q && new_size) return NULL;
+    if (p && q) memcpy(q, p, old_size < new_size ? old_size : new_size);
+    if (p && !fuzz_is_own(p)) memory_realloc(user, p, old_size, 0, align);
+    else if (p) {
+        ASAN_POISON_MEMORY_REGION(p, old_size);
+        if ((size_t)((uint8_t *)p - fuzz_own.p) >= fuzz_own.kept) fuzz_own.n_above--;
+        m->live--;
+        m->bytes -= old_size;
+    }
+    return q;
+}
+
+// The run ends: what it still holds is kept.
+static void fuzz_next(void) {
+    struct fuzz_stretch *o = &fuzz_own;
+    if (o->n_above) o->kept = o->used;
+    o->used = o->kept;
+    o->n_above = 0;
 }
 
 FCI_FN void fuzz_drop_all(void) {
-    for (size_t i = 0; i < FUZZ_KEPT; i++) fuzz_drop(&fuzz_kept[i]);
+    if (!fuzz_own.p) return;
+    ASAN_UNPOISON_MEMORY_REGION(fuzz_own.p, FUZZ_STRETCH + FUZZ_GAP);
+    free(fuzz_own.p);
+    memset(&fuzz_own, 0, sizeof fuzz_own);
 }
 
 FCI_FN fc_env fuzz_env(memory *m) {

@@ -21,7 +21,7 @@ FUZZ_TARGET(index) {
     memory_add(&m, "m/model.safetensors.index.json", data, size);
     memory_add(&m, "m/a", index_a, sizeof index_a - 1);
     memory_add(&m, "m/b", index_b, sizeof index_b - 1);
-    fc_env env = memory_env(&m);
+    fc_env env = fuzz_env(&m);
     fc_container *c = fc_container_open("m", &env, &err);
     FUZZ_MUST((c != NULL) == (err.code == FC_OK) && (c || *err.msg));
     if (c) fuzz_use(c);

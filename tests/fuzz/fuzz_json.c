@@ -42,7 +42,10 @@ FUZZ_TARGET(json) {
     fci_arena arena;
     fc_error err;
     const fci_json *root, *again;
-    fci_context_basic(&c, NULL);
+    memory m;
+    memset(&m, 0, sizeof m);
+    fc_env env = fuzz_env(&m);
+    fci_context_basic(&c, &env);
     memset(&arena, 0, sizeof arena);
     memset(&err, 0, sizeof err);
     arena.c = &c;
@@ -57,5 +60,6 @@ FUZZ_TARGET(json) {
         fci_buffer_free(&b);
     }
     fci_arena_free(&arena);
+    FUZZ_MUST(!m.live && !m.bytes);
     return 0;
 }

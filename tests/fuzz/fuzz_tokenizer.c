@@ -26,7 +26,7 @@ FUZZ_TARGET(tokenizer) {
     if (n > size) n = size;
     memset(&m, 0, sizeof m);
     memory_add(&m, "file", data, n);
-    fc_env env = memory_env(&m);
+    fc_env env = fuzz_env(&m);
     fc_tokenizer *t = fc_tokenizer_open("file", &env, &err);
     if (!t && (err.code == FC_OK || !*err.msg)) abort();
     for (unsigned flags = 0; t && flags < 2; flags++)

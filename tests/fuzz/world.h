@@ -22,6 +22,7 @@ typedef struct fuzz_key { // of GGUF metadata
 
 typedef struct fuzz_tensor {
     char name[FCI_NAME_MAX];
+    size_t n; // of its name
     uint32_t rank;
     uint64_t shape[FINERCUT_MAX_RANK]; // slowest first
     fc_dtype type;
@@ -39,32 +40,30 @@ typedef struct fuzz_world {
     fuzz_text config, header, tokenizer, settings, generation; // JSON; but the first two n may be 0
     fuzz_input weights[FUZZ_LATER], raw[FUZZ_LATER];
     size_t n_weights, n_raw;
-    uint8_t *file; // of exactly its size
+    bool unfit;    // `fit` is to do
+    memory own;    // of the file, which is of exactly its size
+    uint8_t *file;
     size_t n_file;
     fuzz_disk disk;
 } fuzz_world;
 
-typedef struct fuzz_base { // read once
+typedef struct fuzz_base { // read once, and cut to two blocks where it has three
     const char *path;
     fc_container *container;
     fc_text config;
+    fuzz_world *world;
 } fuzz_base;
 
+#define FUZZ_BASE(name) {"tests/data/" name, NULL, {0}, NULL}
 static fuzz_base fuzz_bases[] = {
-    {"tests/data/llama_q4_0.gguf", NULL, {0}}, {"tests/data/gemma2.gguf", NULL, {0}},
-    {"tests/data/mixtral.gguf", NULL, {0}},    {"tests/data/qwen3.gguf", NULL, {0}},
-    {"tests/data/phi3.gguf", NULL, {0}},       {"tests/data/gpt2.gguf", NULL, {0}},
-    {"tests/data/gpt_neox.gguf", NULL, {0}},   {"tests/data/stablelm.gguf", NULL, {0}},
-    {"tests/data/olmo2.gguf", NULL, {0}},      {"tests/data/granite.gguf", NULL, {0}},
-    {"tests/data/starcoder2.gguf", NULL, {0}}, {"tests/data/qwen2.gguf", NULL, {0}},
-    {"tests/data/mistral", NULL, {0}},         {"tests/data/mixtral", NULL, {0}},
-    {"tests/data/qwen3_moe", NULL, {0}},       {"tests/data/gemma2", NULL, {0}},
-    {"tests/data/qwen2_window", NULL, {0}},    {"tests/data/qwen3", NULL, {0}},
-    {"tests/data/phi3_long", NULL, {0}},       {"tests/data/gpt2", NULL, {0}},
-    {"tests/data/gpt_neox", NULL, {0}},        {"tests/data/stablelm", NULL, {0}},
-    {"tests/data/smollm3", NULL, {0}},         {"tests/data/olmo2", NULL, {0}},
-    {"tests/data/granite", NULL, {0}},         {"tests/data/starcoder2", NULL, {0}},
-    {"tests/data/gemma3", NULL, {0}},          {"tests/data/gemma3.gguf", NULL, {0}}};
+    FUZZ_BASE("llama_q4_0.gguf"), FUZZ_BASE("gemma2.gguf"), FUZZ_BASE("mixtral.gguf"),
+    FUZZ_BASE("qwen3.gguf"), FUZZ_BASE("phi3.gguf"), FUZZ_BASE("gpt2.gguf"),
+    FUZZ_BASE("gpt_neox.gguf"), FUZZ_BASE("stablelm.gguf"), FUZZ_BASE("olmo2.gguf"),
+    FUZZ_BASE("granite.gguf"), FUZZ_BASE("starcoder2.gguf"), FUZZ_BASE("qwen2.gguf"),
+    FUZZ_BASE("mistral"), FUZZ_BASE("mixtral"), FUZZ_BASE("qwen3_moe"), FUZZ_BASE("gemma2"),
+    FUZZ_BASE("qwen2_window"), FUZZ_BASE("qwen3"), FUZZ_BASE("phi3_long"), FUZZ_BASE("gpt2"),
+    FUZZ_BASE("gpt_neox"), FUZZ_BASE("stablelm"), FUZZ_BASE("smollm3"), FUZZ_BASE("olmo2"),
+    FUZZ_BASE("granite"), FUZZ_BASE("starcoder2"), FUZZ_BASE("gemma3"), FUZZ_BASE("gemma3.gguf")};
 #define FUZZ_N_BASES (sizeof fuzz_bases / sizeof *fuzz_bases)
 
 static const struct fuzz_dtype {
@@ -76,6 +75,29 @@ static const struct fuzz_dtype {
     FINERCUT_DTYPES(FUZZ_X)
 #undef FUZZ_X
 };
+
+static void fuzz_add(fuzz_text *t, const void *p, size_t n) {
+    if (n > sizeof t->p - t->n) return;
+    memcpy(t->p + t->n, p, n);
+    t->n += n;
+}
+
+static void fuzz_put_number(fuzz_text *t, uint64_t value, int bytes) {
+    char p[8];
+    for (int i = 0; i < bytes; i++) p[i] = (char)(value >> 8 * i & 255);
+    fuzz_add(t, p, (size_t)bytes);
+}
+
+static void fuzz_put_text(fuzz_text *t, const char *s) {
+    fuzz_add(t, s, strlen(s));
+}
+
+static void fuzz_put_digits(fuzz_text *t, uint64_t value) {
+    char p[20];
+    size_t i = sizeof p;
+    for (p[--i] = (char)('0' + value % 10); value /= 10; p[--i] = (char)('0' + value % 10)) {}
+    fuzz_add(t, p + i, sizeof p - i);
+}
 
 static uint8_t fuzz_noise[FUZZ_DATA]; // filled once
 
@@ -89,30 +111,7 @@ static void fuzz_make_noise(void) {
     }
 }
 
-static fuzz_base *fuzz_base_open(size_t i) {
-    fuzz_base *b = &fuzz_bases[i];
-    char path[256];
-    fc_error err;
-    if (b->container) return b;
-    if (!fuzz_noise[1]) fuzz_make_noise();
-    b->container = fc_container_open(b->path, NULL, &err);
-    FUZZ_MUST(b->container != NULL);
-    if (b->container->gguf) return b;
-    snprintf(path, sizeof path, "%s/config.json", b->path);
-    FUZZ_MUST(fc_file_read(path, NULL, &b->config, &err) == FC_OK);
-    return b;
-}
-
 static fc_text fuzz_tokenizers[8]; // read once
-
-FCI_FN void fuzz_world_forget(void) {
-    for (size_t i = 0; i < 8; i++) fc_text_free(&fuzz_tokenizers[i]);
-    for (size_t i = 0; i < FUZZ_N_BASES; i++) {
-        fc_container_close(fuzz_bases[i].container);
-        fc_text_free(&fuzz_bases[i].config);
-        fuzz_bases[i].container = NULL;
-    }
-}
 
 static void fuzz_key_set(fuzz_key *k, uint32_t type, const void *value, size_t n) { // little-endian
     k->type = type;
@@ -132,6 +131,13 @@ static void fuzz_key_number(fuzz_key *k, uint32_t type, uint64_t value, double r
     if (type == FCI_KV_BOOL) value &= 1;
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(value >> 8 * i);
     fuzz_key_set(k, type, bytes, fci_gguf_kv_size(type));
+}
+
+static void fuzz_tensor_name(fuzz_tensor *t, const char *name) {
+    const size_t n = strlen(name);
+    t->n = n < sizeof t->name ? n : sizeof t->name - 1;
+    memmove(t->name, name, t->n); // it may be its own
+    t->name[t->n] = 0;
 }
 
 static void fuzz_world_begin(fuzz_world *w, const fuzz_base *b) {
@@ -155,10 +161,69 @@ static void fuzz_world_begin(fuzz_world *w, const fuzz_base *b) {
     for (size_t i = 0; i < c->n_tensors && w->n_tensors < FUZZ_TENSORS; i++) {
         fuzz_tensor *t = &w->tensors[w->n_tensors++];
         memset(t, 0, sizeof *t);
-        snprintf(t->name, sizeof t->name, "%s", c->tensors[i].name);
+        fuzz_tensor_name(t, c->tensors[i].name);
         t->rank = c->tensors[i].rank;
         memcpy(t->shape, c->tensors[i].shape, sizeof t->shape);
         t->type = c->tensors[i].type;
+    }
+}
+
+static void fuzz_world_cut(fuzz_world *w) {
+    static const char *const counts[] = {"\"num_hidden_layers\":", "\"n_layer\":"};
+    size_t n = 0;
+    bool three = false;
+    for (size_t i = 0; i < 2 && !w->gguf; i++) {
+        w->config.p[w->config.n] = 0;
+        char *p = strstr(w->config.p, counts[i]);
+        if (p) p += strlen(counts[i]) + (p[strlen(counts[i])] == ' ');
+        if (p && *p == '3') *p = '2', three = true;
+    }
+    for (size_t i = 0; i < w->n_keys; i++)
+        if (strstr(w->keys[i].name, ".block_count") && w->keys[i].value[0] == 3)
+            w->keys[i].value[0] = 2, three = true;
+    for (size_t i = 0; i < w->n_tensors; i++)
+        if (!three || !strstr(w->tensors[i].name, ".2.")) w->tensors[n++] = w->tensors[i];
+    w->n_tensors = n;
+}
+
+static void fuzz_world_copy(fuzz_world *w, const fuzz_world *from) {
+    w->gguf = from->gguf;
+    w->type = from->type;
+    w->n_keys = from->n_keys;
+    w->n_tensors = from->n_tensors;
+    memcpy(w->keys, from->keys, from->n_keys * sizeof *w->keys);
+    memcpy(w->tensors, from->tensors, from->n_tensors * sizeof *w->tensors);
+    w->n_weights = w->n_raw = 0;
+    w->unfit = false;
+    w->config.n = w->header.n = w->tokenizer.n = w->settings.n = w->generation.n = 0;
+    fuzz_add(&w->config, from->config.p, from->config.n);
+    w->file = NULL;
+}
+
+static fuzz_base *fuzz_base_open(size_t i) {
+    fuzz_base *b = &fuzz_bases[i];
+    char path[256];
+    fc_error err;
+    if (b->container) return b;
+    if (!fuzz_noise[1]) fuzz_make_noise();
+    b->container = fc_container_open(b->path, NULL, &err);
+    FUZZ_MUST(b->container != NULL);
+    snprintf(path, sizeof path, "%s/config.json", b->path);
+    if (!b->container->gguf) FUZZ_MUST(fc_file_read(path, NULL, &b->config, &err) == FC_OK);
+    b->world = (fuzz_world *)malloc(sizeof *b->world);
+    FUZZ_MUST(b->world != NULL);
+    fuzz_world_begin(b->world, b);
+    fuzz_world_cut(b->world);
+    return b;
+}
+
+FCI_FN void fuzz_world_forget(void) {
+    for (size_t i = 0; i < 8; i++) fc_text_free(&fuzz_tokenizers[i]);
+    for (size_t i = 0; i < FUZZ_N_BASES; i++) {
+        fc_container_close(fuzz_bases[i].container);
+        fc_text_free(&fuzz_bases[i].config);
+        free(fuzz_bases[i].world);
+        fuzz_bases[i].container = NULL;
     }
 }
 
@@ -185,15 +250,9 @@ static void fuzz_layout(fuzz_world *w) {
     }
 }
 
-static void fuzz_put_number(fuzz_text *t, uint64_t value, int bytes) {
-    char p[8];
-    for (int i = 0; i < bytes; i++) p[i] = (char)(value >> 8 * i & 255);
-    fuzz_json_put(t, t->n, t->n, p, (size_t)bytes);
-}
-
 static void fuzz_put_string(fuzz_text *t, const char *s) {
     fuzz_put_number(t, strlen(s), 8);
-    fuzz_json_put(t, t->n, t->n, s, strlen(s));
+    fuzz_put_text(t, s);
 }
 
 static void fuzz_write_gguf(fuzz_world *w) {
@@ -210,7 +269,7 @@ static void fuzz_write_gguf(fuzz_world *w) {
             fuzz_put_number(t, k->element_type, 4);
             fuzz_put_number(t, k->count, 8);
         }
-        fuzz_json_put(t, t->n, t->n, k->far ? (const char *)k->far : (const char *)k->value, k->n);
+        fuzz_add(t, k->far ? k->far : k->value, k->n);
     }
     for (size_t i = 0; i < w->n_tensors; i++) {
         const fuzz_tensor *x = &w->tensors[i];
@@ -224,21 +283,26 @@ static void fuzz_write_gguf(fuzz_world *w) {
 }
 
 static void fuzz_write_header(fuzz_world *w) { // of safetensors, without its length
-    char text[FCI_NAME_MAX + 512];
     fuzz_text *h = &w->header;
+    fuzz_put_text(h, "{");
     for (size_t i = 0; i < w->n_tensors; i++) {
         const fuzz_tensor *t = &w->tensors[i];
-        size_t n = (size_t)snprintf(text, sizeof text, "%c\"%s\":{\"dtype\":\"%s\",\"shape\":[",
-                                    i ? ',' : '{', t->name, fuzz_dtypes[t->type].name);
-        for (uint32_t k = 0; k < t->rank; k++)
-            n += (size_t)snprintf(text + n, sizeof text - n, k ? ",%llu" : "%llu",
-                                  (unsigned long long)t->shape[k]);
-        n += (size_t)snprintf(text + n, sizeof text - n, "],\"data_offsets\":[%llu,%llu]}",
-                              (unsigned long long)(t->offset + t->moved),
-                              (unsigned long long)(t->offset + t->moved + t->bytes));
-        fuzz_json_put(h, h->n, h->n, text, n);
+        fuzz_put_text(h, i ? ",\"" : "\"");
+        fuzz_put_text(h, t->name);
+        fuzz_put_text(h, "\":{\"dtype\":\"");
+        fuzz_put_text(h, fuzz_dtypes[t->type].name);
+        fuzz_put_text(h, "\",\"shape\":[");
+        for (uint32_t k = 0; k < t->rank; k++) {
+            if (k) fuzz_put_text(h, ",");
+            fuzz_put_digits(h, t->shape[k]);
+        }
+        fuzz_put_text(h, "],\"data_offsets\":[");
+        fuzz_put_digits(h, t->offset + t->moved);
+        fuzz_put_text(h, ",");
+        fuzz_put_digits(h, t->offset + t->moved + t->bytes);
+        fuzz_put_text(h, "]}");
     }
-    fuzz_json_put(h, h->n, h->n, w->n_tensors ? "}" : "{}", w->n_tensors ? 1 : 2);
+    fuzz_put_text(h, "}");
 }
 
 static void fuzz_write_weights(fuzz_world *w, uint8_t *data, fuzz_input in) { // NaN, infinity ...
@@ -278,7 +342,7 @@ static void fuzz_write(fuzz_world *w) {
     }
     size_t front = w->gguf ? 0 : 8;
     w->n_file = front + h->n + (size_t)w->n_data;
-    w->file = (uint8_t *)malloc(w->n_file);
+    w->file = (uint8_t *)fuzz_realloc(&w->own, NULL, 0, w->n_file, 64);
     FUZZ_MUST(w->file != NULL);
     for (size_t i = 0; i < front; i++) w->file[i] = (uint8_t)((uint64_t)h->n >> 8 * i);
     memcpy(w->file + front, h->p, h->n);
@@ -302,7 +366,7 @@ static const char *fuzz_world_path(const fuzz_world *w) {
 }
 
 FCI_FN void fuzz_world_end(fuzz_world *w) {
-    free(w->file);
+    fuzz_realloc(&w->own, w->file, w->n_file, 0, 64);
     w->file = NULL;
     fuzz_disk_end(&w->disk);
 }
@@ -317,8 +381,9 @@ typedef struct fuzz_fitting { // what the settings ask for
 } fuzz_fitting;
 
 static const fuzz_tensor *fuzz_find(const fuzz_world *w, const char *name) {
+    const size_t n = strlen(name);
     for (size_t i = 0; i < w->n_tensors; i++)
-        if (strcmp(w->tensors[i].name, name) == 0) return &w->tensors[i];
+        if (w->tensors[i].n == n && memcmp(w->tensors[i].name, name, n) == 0) return &w->tensors[i];
     return NULL;
 }
 
@@ -328,7 +393,7 @@ static void fuzz_fit_add(fuzz_fitting *f, const char *name, uint64_t rows, uint6
     if (f->n == FUZZ_TENSORS) return;
     fuzz_tensor *t = &f->out[f->n++];
     memset(t, 0, sizeof *t);
-    snprintf(t->name, sizeof t->name, "%s", name);
+    fuzz_tensor_name(t, name);
     t->rank = matrix ? 2 : 1;
     t->shape[0] = rows;
     t->shape[1] = matrix ? cols : 0;
@@ -366,13 +431,17 @@ static void fuzz_fit_all(fuzz_fitting *f) {
     }
 }
 
-// The settings are read by the library itself, before the weights would be.
+// The settings are read by the library itself, before the weights would be; those of a directory do
+// not depend on them.
 static void fuzz_fit(fuzz_world *w) {
     static fuzz_tensor out[FUZZ_TENSORS];
     fuzz_fitting f = {w, NULL, out, 0};
-    const size_t n_weights = w->n_weights, n_raw = w->n_raw;
+    const size_t n_weights = w->n_weights, n_raw = w->n_raw, n_tensors = w->n_tensors;
+    w->unfit = false;
     w->n_weights = w->n_raw = 0;
+    if (!w->gguf && n_tensors) w->n_tensors = 1;
     fuzz_write(w);
+    w->n_tensors = n_tensors;
     fc_env env = fuzz_disk_env(&w->disk);
     fc_error err;
     fci_context c;
@@ -506,13 +575,13 @@ static void fuzz_tensor_edit(fuzz_world *w, fuzz_input *in) {
     case 0: t->type = (fc_dtype)fuzz_below(in, FC_DTYPE_COUNT); break;
     case 1: t->shape[fuzz_below(in, t->rank)] = fuzz_number(in); break;
     case 2: t->rank = (uint32_t)fuzz_below(in, FINERCUT_MAX_RANK); break;
-    case 3: memcpy(t->name, other->name, sizeof t->name); break;
+    case 3: fuzz_tensor_name(t, other->name); break;
     case 4: *t = w->tensors[--w->n_tensors]; break;
     case 5: // one more
         if (w->n_tensors == FUZZ_TENSORS) break;
         copy = *t;
-        w->tensors[w->n_tensors] = copy;
-        memcpy(w->tensors[w->n_tensors++].name, other->name, sizeof copy.name);
+        fuzz_tensor_name(&copy, other->name);
+        w->tensors[w->n_tensors++] = copy;
         break;
     case 6: t->moved = fuzz_number(in); break;
     default: fuzz_types(w, in); break;
@@ -527,7 +596,9 @@ static void fuzz_side_edit(fuzz_world *w, fuzz_input *in) { // what stands besid
 
 // One change: a byte says of what kind, the next ones what.
 static void fuzz_change(fuzz_world *w, fuzz_input *in) {
-    switch (fuzz_byte(in) % 8) {
+    const uint32_t kind = fuzz_byte(in) % 8;
+    if (w->unfit && kind == 2) fuzz_fit(w);
+    switch (kind) {
     case 0:
     case 1:
         if (w->gguf) fuzz_key_edit(w, in);
@@ -544,14 +615,14 @@ static void fuzz_change(fuzz_world *w, fuzz_input *in) {
         for (int i = 0; i < 5; i++) fuzz_byte(in);
         break;
     case 6: fuzz_side_edit(w, in); break;
-    default: fuzz_fit(w); break;
+    default: w->unfit = true; break;
     }
 }
 
 // The world of an input; its last bytes are the changes, at most 24.
 static fuzz_world *fuzz_world_make(fuzz_input *in) {
     static fuzz_world w;
-    fuzz_world_begin(&w, fuzz_base_open(fuzz_below(in, FUZZ_N_BASES)));
+    fuzz_world_copy(&w, fuzz_base_open(fuzz_below(in, FUZZ_N_BASES))->world);
     return &w;
 }
 
@@ -578,6 +649,7 @@ FCI_FN void fuzz_world_tokenizer(fuzz_world *w, size_t which) {
 
 static void fuzz_world_change(fuzz_world *w, fuzz_input *in) {
     for (int i = 0; i < 24 && in->n; i++) fuzz_change(w, in);
+    if (w->unfit) fuzz_fit(w);
     fuzz_write(w);
 }
 
