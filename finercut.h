@@ -3879,20 +3879,19 @@ FCI_FN fc_code fci_output_stream_read(const fci_context *c, const char *path, ch
                                       size_t *length, fc_error *err) {
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
     void *file = NULL;
-    size_t capacity = 65536, got = 1;
+    size_t capacity = 65536, got = 0;
     int error = fci_platform_stream(path, &file);
     if (error) return fci_io_error(err, name, "open", error);
     char *p = (char *)fci_alloc(c, capacity, 1, name, err);
-    for (*length = 0; p && got > 0 && !error;) {
-        if (*length + 1 == capacity) {
-            char *wider = (char *)fci_grow(c, p, capacity *= 2, 1, name, err);
-            if (!wider) fci_free(c, p);
-            p = wider;
-            if (!p) break;
-        }
+    *length = 0;
+    while (p) {
         error = fci_platform_read(file, p + *length, capacity - 1 - *length, &got);
         *length += got;
-        if (*length > FCI_TEXT_READ_LIMIT) break;
+        if (error || got == 0 || *length > FCI_TEXT_READ_LIMIT) break;
+        if (*length + 1 < capacity) continue;
+        char *wider = (char *)fci_grow(c, p, capacity *= 2, 1, name, err);
+        if (!wider) fci_free(c, p);
+        p = wider;
     }
     fci_platform_close(NULL, file);
     *bytes = p;
@@ -14946,11 +14945,11 @@ FCI_FN const fci_architecture *fci_config_architecture(fci_str name, bool by_ggu
 FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_error *err) {
     const char *key = m->architecture->activation_key;
     const fci_json *act = fci_json_some(config, key);
-    fci_str name =
-        fci_json_is(act, FCI_JSON_STRING) ? act->text : fci_s(m->architecture->activation);
+    const fci_str name = act ? act->text : fci_s(m->architecture->activation);
+    const bool named = !act || act->type == FCI_JSON_STRING;
     fci_shown shown;
     for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
-        if (fci_is(name, fci_activations[i].name) && (!act || act->type == FCI_JSON_STRING)) {
+        if (named && fci_is(name, fci_activations[i].name)) {
             m->hyper.activation = fci_activations[i].activation;
             if (m->hyper.activation == FCI_GELU && (m->architecture->quirks & FCI_QUIRK_TANH))
                 m->hyper.activation = FCI_GELU_TANH;
@@ -14959,7 +14958,7 @@ FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_err
     return fci_fail(
         err, FC_ERR_UNSUPPORTED, act ? act->at : 0,
         "\"%s\": expected silu, gelu, gelu_new, gelu_pytorch_tanh, relu or relu2, got \"%s\"", key,
-        !act || act->type == FCI_JSON_STRING ? fci_show(name, &shown) : fci_json_type_name(act));
+        named ? fci_show(name, &shown) : fci_json_type_name(act));
 }
 
 FCI_FN fc_code fci_config_fields(fc_model *m, fci_config_source *s, fc_error *err) {

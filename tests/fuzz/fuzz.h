@@ -51,8 +51,8 @@ const char *__asan_default_options(void) { // of the sanitizer's own work, what 
 #  define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
-// The library's memory is a stretch of this program's own: what is not given out, or was given back,
-// is out of bounds, and used again only by the next run. So a run costs no call of the system's.
+// The library's memory is a stretch of this program's own: what is not given out, or was given
+// back, is out of bounds, and used again only by the next run. So a run makes no system call.
 enum { FUZZ_STRETCH = 1 << 24, FUZZ_GAP = 64 };
 static struct fuzz_stretch {
     uint8_t *p;
