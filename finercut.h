@@ -2653,18 +2653,30 @@ FCI_FN fc_code fci_buffer_code(const fci_buffer *b, fc_error *err) {
     return b->error.code;
 }
 
-// A map from strings (which must outlive it) to numbers: open addressing, at most half full.
+// A map from strings (which must outlive it) to numbers: open addressing, at most half full, over
+// places in an array: of entries, in the order in which they came, or of a caller's items.
 typedef struct fci_core_map_slot {
-    fci_str key; // key.p NULL: free
-    uint64_t hash;
-    uint32_t value;
+    uint32_t hash, place; // of the entry, plus 1; 0: free
 } fci_core_map_slot;
+
+typedef struct fci_core_map_entry {
+    fci_str key;
+    uint32_t value;
+} fci_core_map_entry;
 
 typedef struct fci_map {
     const fci_context *c;
     fci_core_map_slot *slots;
-    size_t capacity, count;
+    fci_core_map_entry *entries; // NULL: a place is the value
+    const char *items;           // entries or not, they begin with the key
+    size_t capacity, room, count, stride; // of slots, of entries, of keys, bytes of an item
 } fci_map;
+
+// An entry of a heap, an array with the smallest key at its start.
+typedef struct fci_heap {
+    uint64_t key;
+    uint32_t id;
+} fci_heap;
 
 // err may be NULL, here and everywhere.
 FCI_FN void fci_clear(fc_error *err);
@@ -2739,15 +2751,24 @@ FCI_FN void fci_put_number(fci_buffer *b, double value);
 // FNV-1a, 64 bits, continued from h.
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
 // A map's hash: with a final mix, as its table is indexed by the low bits.
-FCI_INLINE uint64_t fci_map_hash(fci_str key);
+FCI_INLINE uint32_t fci_map_hash(fci_str key);
 // Makes the table large enough for `count` keys in all.
 FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
 // false: not there; *value stays.
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
 // Adds key, or finds it: *existing is true and its value stays where the key was there before.
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err);
+// Maps n names to their places in an array of items, `stride` bytes apart, which begin with a
+// fci_str or, as fc_tensor does, with the same two members; they stay where they are. *twice is the
+// first whose name an earlier one has, or n.
+FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t stride, size_t *twice,
+                             fc_error *err);
 // Zeroed allowed.
 FCI_FN void fci_map_free(fci_map *m);
+// There is room for the entry; *n counts it.
+FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry);
+// Takes the smallest of *n > 0.
+FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n);
 // Little-endian integers from unaligned bytes, on any machine.
 FCI_INLINE uint16_t fci_le16(const void *p);
 FCI_INLINE uint32_t fci_le32(const void *p);
@@ -3188,63 +3209,121 @@ FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
     return h;
 }
 
-FCI_INLINE uint64_t fci_map_hash(fci_str key) {
+FCI_INLINE uint32_t fci_map_hash(fci_str key) {
     uint64_t h = fci_hash(FCI_HASH_START, key.p, key.n);
     h ^= h >> 32;
     h *= 0x9e3779b97f4a7c15u;
-    return h ^ (h >> 29);
+    return (uint32_t)(h ^ (h >> 29));
 }
 
-FCI_FN fci_core_map_slot *fci_core_map_probe(const fci_map *m, fci_str key, uint64_t hash) {
-    size_t i = (size_t)hash & (m->capacity - 1);
-    while (m->slots[i].key.p && !(m->slots[i].hash == hash && fci_eq(m->slots[i].key, key)))
-        i = (i + 1) & (m->capacity - 1);
+FCI_FN fci_core_map_slot *fci_core_map_probe(const fci_map *m, fci_str key, uint32_t hash) {
+    size_t i = hash & (m->capacity - 1);
+    for (; m->slots[i].place; i = (i + 1) & (m->capacity - 1))
+        if (m->slots[i].hash == hash) {
+            fci_str other;
+            memcpy(&other, m->items + (m->slots[i].place - 1) * m->stride, sizeof other);
+            if (fci_eq(other, key)) break;
+        }
     return &m->slots[i];
 }
 
-FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
+// The table of slots for `count` keys in all.
+FCI_FN fc_code fci_core_map_widen(fci_map *m, size_t count, fc_error *err) {
     size_t capacity = 16;
-    if (count > SIZE_MAX / 8) return fci_fail(err, FC_ERR_MEMORY, 0, "map: too many entries");
+    if (count > fci_min(UINT32_MAX, SIZE_MAX / 8) / 4)
+        return fci_fail(err, FC_ERR_MEMORY, 0, "map: too many entries");
     while (capacity < count * 2 + 2) capacity *= 2;
     if (capacity <= m->capacity) return FC_OK;
-    fci_map wider = *m;
-    wider.capacity = capacity;
-    wider.slots = (fci_core_map_slot *)fci_alloc(m->c, capacity, sizeof *wider.slots, "map", err);
-    if (!wider.slots) return FC_ERR_MEMORY;
-    for (size_t i = 0; i < m->capacity; i++)
-        if (m->slots[i].key.p)
-            *fci_core_map_probe(&wider, m->slots[i].key, m->slots[i].hash) = m->slots[i];
-    if (m->slots) fci_free(m->c, m->slots);
-    *m = wider;
+    fci_core_map_slot *slots =
+        (fci_core_map_slot *)fci_alloc(m->c, capacity, sizeof *slots, "map", err);
+    if (!slots) return FC_ERR_MEMORY;
+    for (size_t k = 0; k < m->capacity; k++) {
+        size_t i = m->slots[k].hash & (capacity - 1);
+        while (m->slots[k].place && slots[i].place) i = (i + 1) & (capacity - 1);
+        if (m->slots[k].place) slots[i] = m->slots[k];
+    }
+    fci_free(m->c, m->slots);
+    m->slots = slots;
+    m->capacity = capacity;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
+    if (fci_core_map_widen(m, count, err)) return FC_ERR_MEMORY;
+    if (count <= m->room) return FC_OK;
+    const uint64_t room = fci_max(count, 2 * (uint64_t)m->room);
+    void *entries = fci_grow(m->c, m->entries, room, sizeof *m->entries, "map", err);
+    if (!entries) return FC_ERR_MEMORY;
+    m->entries = (fci_core_map_entry *)entries;
+    m->items = (const char *)entries;
+    m->stride = sizeof *m->entries;
+    m->room = (size_t)room;
     return FC_OK;
 }
 
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value) {
-    if (m->count == 0) return false;
-    const fci_core_map_slot *s = fci_core_map_probe(m, key, fci_map_hash(key));
-    if (!s->key.p) return false;
-    *value = s->value;
-    return true;
+    const uint32_t place = m->count ? fci_core_map_probe(m, key, fci_map_hash(key))->place : 0;
+    if (place) *value = m->entries ? m->entries[place - 1].value : place - 1;
+    return place != 0;
 }
 
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err) {
     if (fci_map_reserve(m, m->count + 1, err)) return FC_ERR_MEMORY;
-    uint64_t hash = fci_map_hash(key);
+    const uint32_t hash = fci_map_hash(key);
     fci_core_map_slot *s = fci_core_map_probe(m, key, hash);
-    *existing = s->key.p != NULL;
+    *existing = s->place != 0;
     if (*existing) return FC_OK;
-    s->key = key;
-    if (!s->key.p) s->key.p = "";
+    m->entries[m->count].key = key;
+    m->entries[m->count].value = value;
+    s->place = (uint32_t)++m->count;
     s->hash = hash;
-    s->value = value;
-    m->count++;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t stride, size_t *twice,
+                             fc_error *err) {
+    *twice = n;
+    if (fci_core_map_widen(m, n, err)) return FC_ERR_MEMORY;
+    m->items = (const char *)items;
+    m->stride = stride;
+    m->count = n;
+    for (size_t i = 0; i < n; i++) {
+        fci_str name;
+        memcpy(&name, m->items + i * stride, sizeof name);
+        const uint32_t hash = fci_map_hash(name);
+        fci_core_map_slot *s = fci_core_map_probe(m, name, hash);
+        if (s->place && *twice == n) *twice = i;
+        if (s->place) continue;
+        s->place = (uint32_t)i + 1;
+        s->hash = hash;
+    }
     return FC_OK;
 }
 
 FCI_FN void fci_map_free(fci_map *m) {
-    if (m->slots) fci_free(m->c, m->slots);
+    fci_free(m->c, m->slots);
+    fci_free(m->c, m->entries);
     m->slots = NULL;
-    m->capacity = m->count = 0;
+    m->entries = NULL;
+    m->capacity = m->room = m->count = 0;
+}
+
+FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry) {
+    size_t i = (*n)++;
+    for (; i > 0 && heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = entry;
+}
+
+FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n) {
+    const fci_heap top = heap[0], last = heap[--*n];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < *n; i = child) {
+        if (child + 1 < *n && heap[child + 1].key < heap[child].key) child++;
+        if (last.key <= heap[child].key) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = last;
+    return top;
 }
 
 FCI_INLINE uint16_t fci_le16(const void *p) {
@@ -4824,24 +4903,18 @@ FCI_FN fc_code fci_json_duplicate(const fci_json_reader *r, const fci_json *key)
     return fci_json_fail(r, key->at, text);
 }
 
-// For many keys: a hash table, at most half full, of half of each hash and the key's place.
 FCI_FN fc_code fci_json_check_many(const fci_json_reader *r, const fci_json *object) {
-    size_t capacity = 64;
-    fc_code code = FC_OK;
-    while (capacity < object->count * (uint64_t)2) capacity *= 2;
-    uint64_t *slots =
-        (uint64_t *)fci_alloc(r->arena->c, capacity, sizeof *slots, "JSON keys", r->err);
-    if (!slots) return FC_ERR_MEMORY;
+    fci_map seen;
+    memset(&seen, 0, sizeof seen);
+    seen.c = r->arena->c;
+    fc_code code = fci_map_reserve(&seen, object->count, r->err);
     const fci_json *k = fci_json_first(object);
     for (uint32_t n = 0; n < object->count && !code; n++, k = fci_json_next(k + 1)) {
-        uint64_t hash = fci_map_hash(k->text), mine = hash >> 32 << 32 | (uint64_t)(k - object);
-        size_t i = (size_t)hash & (capacity - 1);
-        for (; slots[i] && !code; i = (i + 1) & (capacity - 1))
-            if ((slots[i] ^ mine) >> 32 == 0 && fci_eq(object[slots[i] & UINT32_MAX].text, k->text))
-                code = fci_json_duplicate(r, k);
-        slots[i] = mine;
+        bool twice;
+        code = fci_map_add(&seen, k->text, 0, &twice, r->err);
+        if (!code && twice) code = fci_json_duplicate(r, k);
     }
-    fci_free(r->arena->c, slots);
+    fci_map_free(&seen);
     return code;
 }
 
@@ -5454,16 +5527,6 @@ typedef struct fci_kv {
     uint64_t at; // offset of the value in its file
 } fci_kv;
 
-// Finds items by name: open addressing over an array whose items begin with a fci_str (or, as
-// fc_tensor does, with the same two members). A slot holds 1 + the item's place; at least half are
-// free.
-typedef struct fci_index {
-    uint32_t *slots;
-    size_t capacity;
-    const char *items;
-    size_t stride;
-} fci_index;
-
 struct fc_container {
     fci_context context; // what its files point to
     fci_arena arena;
@@ -5474,7 +5537,7 @@ struct fc_container {
     size_t n_tensors, capacity;
     fci_kv *kvs;
     size_t n_kvs;
-    fci_index by_name, by_key;
+    fci_map by_name, by_key; // to places in tensors and in kvs
     struct fc_container *over; // its tensors stand in for those of the same names; NULL: none
     const fc_tensor *own;      // [n_tensors] as they were without; NULL: as they are
 };
@@ -5483,11 +5546,6 @@ FCI_INLINE bool fci_is_gguf(const fc_container *c) {
     return FCI_GGUF && c->gguf;
 }
 
-// The place of an item; false: none of that name.
-FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item);
-// The items must stay where they are. *twice is the first whose name an earlier one has, or n.
-FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
-                               size_t stride, size_t *twice, fc_error *err);
 // Makes room for `more` tensors, zeroed: exactly for the first file, which mostly is the only one.
 // `tensors` may move.
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err);
@@ -5496,9 +5554,10 @@ FCI_FN fc_code fci_tensor_fail(const fci_file *f, fci_str name, uint64_t at, fc_
                                const char *format, ...) FCI_PRINTF(5, 6);
 // Bytes of a shape; false: an overflow, or no whole number of blocks or of bytes.
 FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank, uint64_t *bytes);
-// Indexes n tensors from `first` on and refuses a name that comes twice, in one file or in two.
-FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena,
-                               fci_index *index, fc_error *err);
+// Maps the names of n tensors from `first` on and refuses one that comes twice, in one file or in
+// two.
+FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_map *names,
+                               fc_error *err);
 
 // ---- private to this section
 
@@ -5508,45 +5567,6 @@ enum { FCI_FILES_MAX = 1000 };                 // shards or splits of one model
 #define FCI_GGUF_ALIGN_MAX (1u << 20)
 enum { FCI_GGUF_NAME_MAX = 63 };
 enum { FCI_GGUF_RANK_MAX = 4 };
-
-FCI_FN fci_str fci_tensorfile_index_name(const fci_index *x, size_t i) {
-    fci_str name;
-    memcpy(&name, x->items + i * x->stride, sizeof name);
-    return name;
-}
-
-FCI_FN uint32_t *fci_tensorfile_index_probe(const fci_index *x, fci_str name) {
-    size_t i = (size_t)fci_map_hash(name) & (x->capacity - 1);
-    while (x->slots[i] && !fci_eq(fci_tensorfile_index_name(x, x->slots[i] - 1), name))
-        i = (i + 1) & (x->capacity - 1);
-    return &x->slots[i];
-}
-
-FCI_FN bool fci_index_find(const fci_index *x, fci_str name, size_t *item) {
-    uint32_t slot = x->capacity ? *fci_tensorfile_index_probe(x, name) : 0;
-    if (slot) *item = slot - 1;
-    return slot != 0;
-}
-
-FCI_FN fc_code fci_index_build(fci_arena *a, fci_index *x, const void *items, size_t n,
-                               size_t stride, size_t *twice, fc_error *err) {
-    x->items = (const char *)items;
-    x->stride = stride;
-    x->capacity = 16;
-    *twice = n;
-    if (n > UINT32_MAX / 4)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "expected at most %u names, got more",
-                        UINT32_MAX / 4);
-    while (x->capacity < 2 * n) x->capacity *= 2;
-    x->slots = (uint32_t *)fci_arena_alloc(a, x->capacity, sizeof *x->slots, "names", err);
-    if (!x->slots) return FC_ERR_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t *slot = fci_tensorfile_index_probe(x, fci_tensorfile_index_name(x, i));
-        if (*slot && *twice == n) *twice = i;
-        if (!*slot) *slot = (uint32_t)i + 1;
-    }
-    return FC_OK;
-}
 
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err) {
     uint64_t need = c->n_tensors + more;
@@ -5586,14 +5606,16 @@ FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank,
     return true;
 }
 
-FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_arena *arena,
-                               fci_index *index, fc_error *err) {
+FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_map *names,
+                               fc_error *err) {
     const fc_tensor *t = c->tensors + (c->tensors ? first : 0);
-    size_t twice, other = 0;
-    fc_code code = fci_index_build(arena, index, t, n, sizeof *t, &twice, err);
+    size_t twice;
+    uint32_t other = 0;
+    names->c = &c->context;
+    fc_code code = fci_map_names(names, t, n, sizeof *t, &twice, err);
     if (code || twice == n) return code;
     fci_str name = fci_sn(t[twice].name, t[twice].name_length);
-    fci_index_find(index, name, &other);
+    fci_map_get(names, name, &other);
     return fci_tensor_fail(&c->files[t[twice].file], name, t[twice].offset, err,
                            "expected the name only once, got it also in %s",
                            c->files[t[other].file].name);
@@ -5811,44 +5833,20 @@ FCI_FN fc_code fci_safetensors_run(fci_safetensors_pass *p, fci_arena *arena, si
     return fci_safetensors_next(p, &e); // nothing after the object
 }
 
-FCI_FN bool fci_safetensors_before(const fc_tensor *t, uint32_t a, uint32_t b) { // by (begin, end)
-    return t[a].offset != t[b].offset ? t[a].offset < t[b].offset : t[a].bytes < t[b].bytes;
-}
-
-FCI_FN void fci_safetensors_sift(const fc_tensor *t, uint32_t *order, size_t i, size_t n) {
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && fci_safetensors_before(t, order[child], order[child + 1])) child++;
-        if (!fci_safetensors_before(t, order[i], order[child])) return;
-        uint32_t swap = order[i];
-        order[i] = order[child];
-        order[child] = swap;
-    }
-}
-
 // The tensors of a file, in order of their bytes, cover the buffer without a hole or an overlap.
 FCI_FN fc_code fci_safetensors_cover(fci_safetensors_pass *p, size_t n) {
     const fc_tensor *t = p->c->tensors + p->c->n_tensors;
-    uint32_t *order =
-        (uint32_t *)fci_alloc(&p->c->context, n, sizeof *order, "tensor order", p->err);
+    fci_heap *heap = (fci_heap *)fci_alloc(&p->c->context, n, sizeof *heap, "tensor order", p->err);
     uint64_t at = p->data;
+    size_t left = 0;
     fc_code code = FC_OK;
-    bool sorted = true;
-    if (!order) return FC_ERR_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        order[i] = (uint32_t)i;
-        if (i && fci_safetensors_before(t, (uint32_t)i, (uint32_t)i - 1)) sorted = false;
+    if (!heap) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < n; i++) { // of two that begin together, the one without bytes is first
+        const fci_heap entry = {2 * t[i].offset + (t[i].bytes > 0), (uint32_t)i};
+        fci_heap_push(heap, &left, entry);
     }
-    if (!sorted) { // heap sort: no input makes it slow
-        for (size_t i = n / 2; i-- > 0;) fci_safetensors_sift(t, order, i, n);
-        for (size_t end = n; end-- > 1;) {
-            uint32_t swap = order[0];
-            order[0] = order[end];
-            order[end] = swap;
-            fci_safetensors_sift(t, order, 0, end);
-        }
-    }
-    for (size_t i = 0; i < n && !code; i++) {
-        const fc_tensor *x = &t[order[i]];
+    while (left && !code) {
+        const fc_tensor *x = &t[fci_heap_pop(heap, &left).id];
         if (x->offset != at)
             code = fci_tensor_fail(p->f, fci_sn(x->name, x->name_length), x->offset, p->err,
                                    "expected data to begin at byte %llu, where the one before ends",
@@ -5860,17 +5858,18 @@ FCI_FN fc_code fci_safetensors_cover(fci_safetensors_pass *p, size_t n) {
             p->err, FC_ERR_FORMAT, at,
             "%s: expected the file to end with its last tensor at byte %llu, got %llu bytes",
             p->f->name, (unsigned long long)at, (unsigned long long)p->f->size);
-    fci_free(&p->c->context, order);
+    fci_free(&p->c->context, heap);
     return code;
 }
 
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err) {
     fci_safetensors_pass p;
     fci_arena scratch;
-    fci_index own;
+    fci_map own;
     const fci_file *f = &c->files[file];
     memset(&p, 0, sizeof p);
     memset(&scratch, 0, sizeof scratch);
+    memset(&own, 0, sizeof own);
     scratch.c = &c->context;
     p.c = c;
     p.f = f;
@@ -5905,8 +5904,8 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
     if (!p.names || !c->kvs) return FC_ERR_MEMORY;
     p.fill = true;
     code = fci_safetensors_run(&p, &c->arena, (size_t)header);
-    if (!code) code = fci_names_check(c, c->n_tensors, (size_t)p.n_tensors, &scratch, &own, err);
-    fci_arena_free(&scratch);
+    if (!code) code = fci_names_check(c, c->n_tensors, (size_t)p.n_tensors, &own, err);
+    fci_map_free(&own);
     if (!code) code = fci_safetensors_cover(&p, (size_t)p.n_tensors);
     if (!code) c->n_tensors += (size_t)p.n_tensors;
     return code;
@@ -5921,9 +5920,10 @@ typedef struct fci_scalar { // any number: an integer as magnitude and sign
     double value;
 } fci_scalar;
 
-// Adds the tensors of an open file, as views; *keys is an index of its keys. Those of the first
-// file are the container's.
-FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc_error *err);
+// Adds the tensors of an open file, as views. Those of the first file are the container's; *kvs and
+// *keys, which is to be freed on failure too, are those of another one.
+FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, const fci_kv **kvs, fci_map *keys,
+                             fc_error *err);
 // NULL: no such key, or no GGUF file.
 FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key);
 // The number of `type` at p; false: bool, string or array.
@@ -6162,9 +6162,10 @@ FCI_FN fc_code fci_gguf_start(fci_gguf_reader *r, uint64_t *n_tensors, uint64_t 
 }
 
 // The keys of a file; kept if it is the first.
-FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, fci_index *index,
-                             uint32_t *align) {
-    size_t twice = 0, found;
+FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, const fci_kv **out,
+                             fci_map *keys, uint32_t *align) {
+    size_t twice = 0;
+    uint32_t found;
     fci_shown shown;
     fci_kv *kvs = (fci_kv *)fci_arena_alloc(&c->arena, n, sizeof *kvs, "keys", r->err);
     if (!kvs) return FC_ERR_MEMORY;
@@ -6172,13 +6173,13 @@ FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, fc
         fc_code code = fci_gguf_kv(r, &c->arena, &kvs[i]);
         if (code) return code;
     }
-    fc_code code = fci_index_build(&c->arena, index, kvs, (size_t)n, sizeof *kvs, &twice, r->err);
+    fc_code code = fci_map_names(keys, kvs, (size_t)n, sizeof *kvs, &twice, r->err);
     if (code) return code;
     if (twice < n)
         return fci_gguf_fail(r, kvs[twice].at, "key \"%s\": expected it only once",
                              fci_show(kvs[twice].key, &shown));
     *align = 32;
-    if (fci_index_find(index, fci_s("general.alignment"), &found)) {
+    if (fci_map_get(keys, fci_s("general.alignment"), &found)) {
         const fci_kv *kv = &kvs[found];
         if (kv->type != FCI_KV_U32)
             return fci_gguf_fail(r, kv->at, "general.alignment: expected type 4 (u32), got %u",
@@ -6189,25 +6190,27 @@ FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, fc
                                  "general.alignment: expected a power of two up to %u, got %u",
                                  FCI_GGUF_ALIGN_MAX, *align);
     }
+    *out = kvs;
     if (!c->kvs) {
         c->kvs = kvs;
         c->n_kvs = (size_t)n;
-        c->by_key = *index;
     }
     return FC_OK;
 }
 
-FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc_error *err) {
+FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, const fci_kv **kvs, fci_map *keys,
+                             fc_error *err) {
     const fci_file *f = &c->files[file];
     fci_gguf_reader r;
     uint64_t n_tensors = 0, n_kvs = 0, end = 0;
     uint32_t align = 32;
     memset(&r, 0, sizeof r);
     memset(keys, 0, sizeof *keys);
+    keys->c = &c->context;
     r.f = f;
     r.err = err;
     fc_code code = fci_gguf_start(&r, &n_tensors, &n_kvs);
-    if (!code) code = fci_gguf_keys(c, &r, n_kvs, keys, &align);
+    if (!code) code = fci_gguf_keys(c, &r, n_kvs, kvs, keys, &align);
     if (!code && n_tensors > (f->size - r.at) / 24)
         code = fci_gguf_fail(
             &r, 8, "number of tensors: expected at most %llu after the keys, got %llu",
@@ -6240,8 +6243,8 @@ FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, fci_index *keys, fc
 // ---- values of keys
 
 FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key) {
-    size_t i;
-    return c && fci_is_gguf(c) && fci_index_find(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
+    uint32_t i;
+    return c && fci_is_gguf(c) && fci_map_get(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
 }
 
 FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s) {
@@ -6452,7 +6455,7 @@ typedef struct fci_container_mapped { // an entry of weight_map
 typedef struct fci_container_shards {
     fci_container_mapped *entries;
     size_t n;
-    fci_index by_name;
+    fci_map by_name;
     fci_str *files;
     uint32_t n_files;
 } fci_container_shards;
@@ -6503,16 +6506,16 @@ FCI_FN fc_code fci_container_shards_read(fci_container_shards *s, fci_arena *are
     }
     fci_map_free(&seen);
     return code ? code
-                : fci_index_build(arena, &s->by_name, s->entries, s->n, sizeof *s->entries, &twice,
-                                  err);
+                : fci_map_names(&s->by_name, s->entries, s->n, sizeof *s->entries, &twice, err);
 }
 
 // Of a shard's tensors, keeps those that weight_map assigns to it.
 FCI_FN void fci_container_shards_keep(fc_container *c, fci_container_shards *s, size_t first) {
-    size_t kept = first, entry;
+    size_t kept = first;
+    uint32_t entry;
     for (size_t i = first; i < c->n_tensors; i++) {
         const fc_tensor *t = &c->tensors[i];
-        if (!fci_index_find(&s->by_name, fci_sn(t->name, t->name_length), &entry)) continue;
+        if (!fci_map_get(&s->by_name, fci_sn(t->name, t->name_length), &entry)) continue;
         if (s->entries[entry].file != t->file) continue;
         s->entries[entry].found = true;
         c->tensors[kept++] = *t;
@@ -6521,18 +6524,17 @@ FCI_FN void fci_container_shards_keep(fc_container *c, fci_container_shards *s, 
     c->n_tensors = kept;
 }
 
-FCI_FN fc_code fci_container_shards_open(fc_container *c, const char *directory, fci_arena *scratch,
+FCI_FN fc_code fci_container_shards_load(fc_container *c, fci_container_shards *s,
+                                         const char *directory, fci_arena *scratch,
                                          const fci_file *f, fc_error *err) {
-    fci_container_shards s;
     fci_shown shown, where;
     const fci_json *root;
-    memset(&s, 0, sizeof s);
     fc_code code = fci_json_parse_file(&c->context, scratch, f, &root, err);
-    if (!code) code = fci_container_shards_read(&s, scratch, root, err);
-    if (!code) code = fci_container_files_alloc(c, s.n_files, err);
+    if (!code) code = fci_container_shards_read(s, scratch, root, err);
+    if (!code) code = fci_container_files_alloc(c, s->n_files, err);
     if (code) return fci_wrap(err, code, "%s", f->name);
-    for (uint32_t i = 0; i < s.n_files; i++) {
-        char *name = fci_arena_copy(scratch, s.files[i], err);
+    for (uint32_t i = 0; i < s->n_files; i++) {
+        char *name = fci_arena_copy(scratch, s->files[i], err);
         char *path = name ? fci_path_join(scratch, directory, name, err) : NULL;
         if (!path) return FC_ERR_MEMORY;
         code = fci_container_files_add(c, path, err);
@@ -6540,15 +6542,25 @@ FCI_FN fc_code fci_container_shards_open(fc_container *c, const char *directory,
         size_t first = c->n_tensors;
         code = fci_safetensors_load(c, i, err);
         if (code) return code;
-        fci_container_shards_keep(c, &s, first);
+        fci_container_shards_keep(c, s, first);
     }
-    for (size_t i = 0; i < s.n; i++)
-        if (!s.entries[i].found)
+    for (size_t i = 0; i < s->n; i++)
+        if (!s->entries[i].found)
             return fci_fail(err, FC_ERR_FORMAT, 0,
                             "%s: tensor \"%s\": expected in %s, got no such tensor there", f->name,
-                            fci_show(s.entries[i].name, &shown),
-                            fci_show(s.files[s.entries[i].file], &where));
+                            fci_show(s->entries[i].name, &shown),
+                            fci_show(s->files[s->entries[i].file], &where));
     return FC_OK;
+}
+
+FCI_FN fc_code fci_container_shards_open(fc_container *c, const char *directory, fci_arena *scratch,
+                                         const fci_file *f, fc_error *err) {
+    fci_container_shards s;
+    memset(&s, 0, sizeof s);
+    s.by_name.c = &c->context;
+    fc_code code = fci_container_shards_load(c, &s, directory, scratch, f, err);
+    fci_map_free(&s.by_name);
+    return code;
 }
 
 FCI_FN bool fci_container_directory_has(const fci_context *c, fci_arena *a, const char *directory,
@@ -6719,15 +6731,13 @@ FCI_FN fc_code fci_container_directory_open(fc_container *c, const char *directo
 }
 
 // The keys of a split agree with its place: split.no (from 0), split.count, split.tensors.count.
-FCI_FN fc_code fci_container_split_check(const fc_container *c, const fci_index *keys,
-                                         uint32_t file, uint64_t count, uint64_t *total,
-                                         fc_error *err) {
+FCI_FN fc_code fci_container_split_check(const fc_container *c, const fci_kv *kvs,
+                                         const fci_map *keys, uint32_t file, uint64_t count,
+                                         uint64_t *total, fc_error *err) {
     static const char *const names[] = {"split.no", "split.count", "split.tensors.count"};
     uint64_t values[3] = {0, 0, 0};
-    for (size_t i = 0, found; i < 3; i++) {
-        const fci_kv *kv = fci_index_find(keys, fci_s(names[i]), &found)
-                               ? (const fci_kv *)(const void *)keys->items + found
-                               : NULL;
+    for (uint32_t i = 0, found; i < 3; i++) {
+        const fci_kv *kv = fci_map_get(keys, fci_s(names[i]), &found) ? kvs + found : NULL;
         if (!fci_kv_u64(kv, &values[i]))
             return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
                             "%s: %s: expected an integer, got %s", c->files[file].name, names[i],
@@ -6744,9 +6754,10 @@ FCI_FN fc_code fci_container_split_check(const fc_container *c, const fci_index 
 
 // The first file of a split model is open; its siblings are named prefix-00002-of-00003.gguf.
 FCI_FN fc_code fci_container_split_open(fc_container *c, const char *path, uint64_t count,
-                                        const fci_index *first, fc_error *err) {
+                                        fc_error *err) {
     char suffix[40];
-    fci_index keys;
+    const fci_kv *kvs;
+    fci_map keys;
     uint64_t total = 0, other;
     size_t n = strlen(path);
     if (count > FCI_FILES_MAX)
@@ -6758,7 +6769,7 @@ FCI_FN fc_code fci_container_split_open(fc_container *c, const char *path, uint6
                         "%s: expected the first file of a split model, named like model%s",
                         c->files[0].name, suffix);
     const fci_file opened = c->files[0];
-    fc_code code = fci_container_split_check(c, first, 0, count, &total, err);
+    fc_code code = fci_container_split_check(c, c->kvs, &c->by_key, 0, count, &total, err);
     if (!code) code = fci_container_files_alloc(c, (size_t)count, err);
     if (code) return code;
     c->files[0] = opened;
@@ -6771,8 +6782,10 @@ FCI_FN fc_code fci_container_split_open(fc_container *c, const char *path, uint6
         if (!code && (c->files[i].size < 4 || memcmp(c->files[i].data, "GGUF", 4) != 0))
             code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a GGUF file, got another",
                             c->files[i].name);
-        if (!code) code = fci_gguf_load(c, i, &keys, err);
-        if (!code) code = fci_container_split_check(c, &keys, i, count, &other, err);
+        if (code) break;
+        code = fci_gguf_load(c, i, &kvs, &keys, err);
+        if (!code) code = fci_container_split_check(c, kvs, &keys, i, count, &other, err);
+        fci_map_free(&keys);
     }
     if (!code && c->n_tensors != total)
         code =
@@ -6783,15 +6796,15 @@ FCI_FN fc_code fci_container_split_open(fc_container *c, const char *path, uint6
 }
 
 FCI_FN fc_code fci_container_gguf_open(fc_container *c, const char *path, fc_error *err) {
-    fci_index keys;
+    const fci_kv *kvs;
     uint64_t count = 1;
-    fc_code code = fci_gguf_load(c, 0, &keys, err);
+    fc_code code = fci_gguf_load(c, 0, &kvs, &c->by_key, err);
     const fci_kv *kv = code ? NULL : fci_gguf_find(c, "split.count");
     if (!kv) return code;
     if (!fci_kv_u64(kv, &count))
         return fci_fail(err, FC_ERR_FORMAT, kv->at,
                         "%s: split.count: expected an integer, got another type", c->files[0].name);
-    return count > 1 ? fci_container_split_open(c, path, count, &keys, err) : FC_OK;
+    return count > 1 ? fci_container_split_open(c, path, count, err) : FC_OK;
 }
 
 // ---- loading and the public view
@@ -6820,9 +6833,10 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
         code = fci_is_gguf(c) ? fci_container_gguf_open(c, path, err)
                               : fci_safetensors_load(c, 0, err);
     }
-    if (!code) code = fci_names_check(c, 0, c->n_tensors, &c->arena, &c->by_name, err);
+    if (!code) code = fci_names_check(c, 0, c->n_tensors, &c->by_name, err);
     if (code || fci_is_gguf(c)) return code;
-    code = fci_index_build(&c->arena, &c->by_key, c->kvs, c->n_kvs, sizeof *c->kvs, &twice, err);
+    c->by_key.c = &c->context;
+    code = fci_map_names(&c->by_key, c->kvs, c->n_kvs, sizeof *c->kvs, &twice, err);
     if (code || twice == c->n_kvs) return code;
     return fci_fail(err, FC_ERR_FORMAT, c->kvs[twice].at,
                     "%s: __metadata__ (byte %llu): key \"%s\": expected it only once",
@@ -6875,8 +6889,8 @@ FCI_FN const fc_tensor *fci_container_own(const fc_container *c, const fc_tensor
 }
 
 FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key) {
-    size_t i;
-    return fci_index_find(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
+    uint32_t i;
+    return fci_map_get(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
 }
 
 FCI_FN fc_code fci_container_override(fc_container *c, fc_container *over, fc_error *err) {
@@ -6886,9 +6900,10 @@ FCI_FN fc_code fci_container_override(fc_container *c, fc_container *over, fc_er
     if (!own) return FC_ERR_MEMORY;
     memcpy(own, c->tensors, c->n_tensors * sizeof *own);
     c->own = own;
-    for (size_t i = 0, at; i < over->n_tensors; i++) {
+    uint32_t at;
+    for (size_t i = 0; i < over->n_tensors; i++) {
         const fc_tensor *t = &over->tensors[i];
-        if (!fci_index_find(&c->by_name, fci_sn(t->name, t->name_length), &at)) continue;
+        if (!fci_map_get(&c->by_name, fci_sn(t->name, t->name_length), &at)) continue;
         c->tensors[at].type = t->type;
         c->tensors[at].bytes = t->bytes;
         c->tensors[at].offset = t->offset;
@@ -6903,6 +6918,8 @@ FINERCUT_API void fc_container_close(fc_container *c) {
     fc_container_close(c->over);
     fci_context context = c->context; // outlives what it frees
     for (uint32_t i = 0; i < c->n_files; i++) fci_file_close(&c->files[i]);
+    fci_map_free(&c->by_name);
+    fci_map_free(&c->by_key);
     fci_arena_free(&c->arena);
     fci_free(&context, c);
 }
@@ -6926,8 +6943,8 @@ FINERCUT_API const fc_tensor *fc_container_tensor(const fc_container *c, size_t 
 }
 
 FINERCUT_API const fc_tensor *fc_container_find(const fc_container *c, const char *name) {
-    size_t i;
-    return c && name && fci_index_find(&c->by_name, fci_s(name), &i) ? &c->tensors[i] : NULL;
+    uint32_t i;
+    return c && name && fci_map_get(&c->by_name, fci_s(name), &i) ? &c->tensors[i] : NULL;
 }
 
 FINERCUT_API size_t fc_container_metadata_count(const fc_container *c) {
@@ -8436,8 +8453,9 @@ struct fc_tokenizer {
 // Applies the normalizers, if any, to *text, which then lies in one of the two buffers.
 FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
                                        fc_error *err);
-// The slot of the table of merges at which the search for a pair begins.
-FCI_INLINE size_t fci_tokenizer_merge_slot(uint64_t pair, size_t mask);
+// The slot of a merge, or the free one for it.
+FCI_FN fci_tokenizer_merge *fci_tokenizer_merge_of(const fc_tokenizer *t, uint32_t left,
+                                                   uint32_t right);
 // The place of the first token whose id is not below `id`; n_tokens: none.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
 // Whether the text stands for a byte, such as <0x41>, and for which.
@@ -8489,11 +8507,6 @@ typedef struct fci_tokenizer_symbol {
     uint32_t id, previous, next;
 } fci_tokenizer_symbol;
 
-typedef struct fci_tokenizer_entry {
-    uint64_t key; // rank << 32 | position: the smallest is merged first
-    uint32_t id;
-} fci_tokenizer_entry;
-
 typedef struct fci_tokenizer_seen { // where the ids of an earlier word are
     size_t at;
     uint8_t count, length; // length 0: empty
@@ -8508,7 +8521,7 @@ typedef struct fci_tokenizer_run {
     const char *word;
     uint32_t word_length;
     fci_tokenizer_symbol *symbols;
-    fci_tokenizer_entry *heap;
+    fci_heap *heap; // keys are rank << 32 | position
     size_t word_capacity, n_heap; // bytes of a word that symbols and heap can take
     fci_tokenizer_seen *seen;
     size_t seen_mask;
@@ -8536,37 +8549,12 @@ FCI_FN fc_code fci_tokenizer_emit(fci_tokenizer_run *run, const uint32_t *ids, s
     return FC_OK;
 }
 
-FCI_FN void fci_tokenizer_push(fci_tokenizer_run *run, fci_tokenizer_entry entry) {
-    size_t i = run->n_heap++;
-    for (; i > 0 && run->heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2)
-        run->heap[i] = run->heap[(i - 1) / 2];
-    run->heap[i] = entry;
-}
-
-FCI_FN fci_tokenizer_entry fci_tokenizer_pop(fci_tokenizer_run *run) {
-    fci_tokenizer_entry top = run->heap[0], last = run->heap[--run->n_heap];
-    size_t i = 0, n = run->n_heap;
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && run->heap[child + 1].key < run->heap[child].key) child++;
-        if (last.key <= run->heap[child].key) break;
-        run->heap[i] = run->heap[child];
-    }
-    run->heap[i] = last;
-    return top;
-}
-
-FCI_INLINE size_t fci_tokenizer_merge_slot(uint64_t pair, size_t mask) {
-    uint64_t h = pair * 0x9e3779b97f4a7c15u;
-    return (size_t)(h ^ h >> 32) & mask;
-}
-
-FCI_FN const fci_tokenizer_merge *fci_tokenizer_find_merge(const fc_tokenizer *t, uint32_t left,
-                                                           uint32_t right) {
-    uint64_t pair = ((uint64_t)left << 32 | right) + 1;
-    size_t i = fci_tokenizer_merge_slot(pair, t->merges_mask);
-    for (; t->merges[i].pair; i = (i + 1) & t->merges_mask)
-        if (t->merges[i].pair == pair) return &t->merges[i];
-    return NULL;
+FCI_FN fci_tokenizer_merge *fci_tokenizer_merge_of(const fc_tokenizer *t, uint32_t left,
+                                                   uint32_t right) {
+    const uint64_t pair = ((uint64_t)left << 32 | right) + 1, h = pair * 0x9e3779b97f4a7c15u;
+    size_t i = (size_t)(h ^ h >> 32) & t->merges_mask;
+    while (t->merges[i].pair && t->merges[i].pair != pair) i = (i + 1) & t->merges_mask;
+    return &t->merges[i];
 }
 
 // The id and rank of what symbols `at` and its next merge to; NONE: they do not.
@@ -8575,9 +8563,9 @@ FCI_FN uint32_t fci_tokenizer_merged(const fci_tokenizer_run *run, uint32_t at, 
     const fci_tokenizer_symbol *s = run->symbols;
     uint32_t next = s[at].next, id;
     if (!t->ranks) {
-        const fci_tokenizer_merge *m = fci_tokenizer_find_merge(t, s[at].id, s[next].id);
-        *rank = m ? m->rank : 0;
-        return m ? m->id : FCI_TEXT_NONE;
+        const fci_tokenizer_merge *m = fci_tokenizer_merge_of(t, s[at].id, s[next].id);
+        *rank = m->rank;
+        return m->pair ? m->id : FCI_TEXT_NONE;
     }
     size_t n = (s[next].next == FCI_TEXT_NONE ? run->word_length : s[next].next) - at;
     if (n > t->longest || !fci_map_get(&t->vocab, fci_sn(run->word + at, n), &id))
@@ -8588,13 +8576,13 @@ FCI_FN uint32_t fci_tokenizer_merged(const fci_tokenizer_run *run, uint32_t at, 
 
 // Queues the merge of symbol `at` with its next, where there is one.
 FCI_FN void fci_tokenizer_offer(fci_tokenizer_run *run, uint32_t at) {
-    fci_tokenizer_entry entry;
+    fci_heap entry;
     uint32_t rank;
     if (at == FCI_TEXT_NONE || run->symbols[at].next == FCI_TEXT_NONE) return;
     entry.id = fci_tokenizer_merged(run, at, &rank);
     if (entry.id == FCI_TEXT_NONE) return;
     entry.key = (uint64_t)rank << 32 | at;
-    fci_tokenizer_push(run, entry);
+    fci_heap_push(run->heap, &run->n_heap, entry);
 }
 
 // Byte-pair encoding of the symbols: always the merge of the lowest rank, the leftmost of equals.
@@ -8604,7 +8592,7 @@ FCI_FN void fci_tokenizer_merge_all(fci_tokenizer_run *run) {
     run->n_heap = 0;
     for (uint32_t i = 0; i != FCI_TEXT_NONE; i = s[i].next) fci_tokenizer_offer(run, i);
     while (run->n_heap) {
-        fci_tokenizer_entry top = fci_tokenizer_pop(run);
+        fci_heap top = fci_heap_pop(run->heap, &run->n_heap);
         uint32_t at = (uint32_t)top.key, next = s[at].next;
         if (s[at].id == FCI_TEXT_NONE || next == FCI_TEXT_NONE) continue;
         // one of the two has been merged since
@@ -8730,8 +8718,7 @@ FCI_FN fc_code fci_tokenizer_reserve_word(fci_tokenizer_run *run, size_t n) {
     run->symbols =
         (fci_tokenizer_symbol *)fci_alloc(c, capacity, sizeof *run->symbols, "tokenizer", run->err);
     // n - 1 entries at first, and a merge takes one and adds at most two.
-    run->heap =
-        (fci_tokenizer_entry *)fci_alloc(c, capacity, 2 * sizeof *run->heap, "tokenizer", run->err);
+    run->heap = (fci_heap *)fci_alloc(c, capacity, 2 * sizeof *run->heap, "tokenizer", run->err);
     if (!run->symbols || !run->heap) return FC_ERR_MEMORY;
     run->word_capacity = capacity;
     return FC_OK;
@@ -9242,7 +9229,6 @@ FCI_FN fc_code fci_vocabulary_look_up_both(fci_vocabulary_loader *l, uint32_t ra
 
 FCI_FN fc_code fci_vocabulary_add_merge(fci_vocabulary_loader *l, uint32_t rank, fci_str left,
                                         fci_str right) {
-    fc_tokenizer *t = l->t;
     uint32_t a, b, id = 0;
     fc_code code = fci_vocabulary_look_up(l, rank, left, &a);
     if (!code) code = fci_vocabulary_look_up(l, rank, right, &b);
@@ -9250,12 +9236,10 @@ FCI_FN fc_code fci_vocabulary_add_merge(fci_vocabulary_loader *l, uint32_t rank,
     if (code) return code;
     if (fci_vocabulary_begins_blank(right.p, right.n) && !fci_vocabulary_ends_blank(left.p, left.n))
         l->crosses = true;
-    uint64_t pair = ((uint64_t)a << 32 | b) + 1;
-    size_t i = fci_tokenizer_merge_slot(pair, t->merges_mask);
-    while (t->merges[i].pair && t->merges[i].pair != pair) i = (i + 1) & t->merges_mask;
-    t->merges[i].pair = pair; // of two equal merges the last counts
-    t->merges[i].rank = rank;
-    t->merges[i].id = id;
+    fci_tokenizer_merge *m = fci_tokenizer_merge_of(l->t, a, b);
+    m->pair = ((uint64_t)a << 32 | b) + 1; // of two equal merges the last counts
+    m->rank = rank;
+    m->id = id;
     return FC_OK;
 }
 
@@ -10641,7 +10625,7 @@ FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text) {
         if (!(key[i] >= '0' && key[i] <= '9') && !((key[i] | 32) >= 'a' && (key[i] | 32) <= 'z'))
             key[i] = '_';
     char *copy = fci_arena_copy(c->arena, fci_s(key), c->err);
-    if (!copy || fci_map_add(&c->seen, fci_s(copy), 0, &known, c->err)) return FC_ERR_MEMORY;
+    if (!copy || fci_map_add(&c->seen, fci_s(copy), 0, &known, c->err)) return c->err->code;
     if (known)
         return fci_fail(c->err, FC_ERR_UNSUPPORTED, 0,
                         "chat template \"%s\": GGUF has another one under its name, %s",
@@ -16034,8 +16018,8 @@ FCI_FN fc_code fci_healed_tensor(const fc_model *m, const fc_container *h, const
     const fci_str name = fci_sn(t->name, t->name_length);
     const fci_file *f = &h->files[t->file];
     fci_shown want, got;
-    size_t at;
-    if (!fci_index_find(&c->by_name, name, &at))
+    uint32_t at;
+    if (!fci_map_get(&c->by_name, name, &at))
         return fci_tensor_fail(f, name, t->offset, err, "expected a tensor of %s, got another name",
                                fci_base_name(m->path));
     const fc_tensor *is = &c->tensors[at];
