@@ -87,7 +87,8 @@
      plan       the steps in order: what went, its distance, every candidate's score. Any prefix
                 of a plan is a plan.
      mask       [2 * n_blocks] bytes, 1 = present; fc_plan_mask makes it from a plan's first steps.
-     healed     a model opened with a file of tensors (fc_model_desc.heal) that stand in for its own.
+     healed     a model opened with a file of tensors (fc_model_desc.heal) that stand in for its
+                own.
                 They were fitted to what one set of removed sublayers contributed, so its mask is
                 the only one it runs under, and what NULL means. Plans stay those of the model.
      race       the default search: the same plan as `exhaustive`, bit for bit, for less work. All
@@ -12842,76 +12843,79 @@ FINERCUT_API int fc_simd_there(fc_simd simd) {
     return simd == FC_SIMD_AUTO || fci_kernels_pick(simd)->simd == simd;
 }
 
-FINERCUT_API const char *fc_build_info(void) {
-    return "finercut " FINERCUT_VERSION
+static const char fci_kernel_build[] =
+    "finercut " FINERCUT_VERSION
 #if defined(__clang__)
-           ", clang " __clang_version__
+    ", clang " __clang_version__
 #elif defined(__GNUC__)
-           ", gcc " __VERSION__
+    ", gcc " __VERSION__
 #elif defined(_MSC_VER)
-           ", msvc"
+    ", msvc"
 #else
-           ", unknown compiler"
+    ", unknown compiler"
 #endif
-           ", kernels: scalar"
+    ", kernels: scalar"
 #if FCI_HAS_AVX2
-           " avx2"
+    " avx2"
 #endif
 #if FCI_HAS_AVX512
-           " avx512"
+    " avx512"
 #endif
 #if FCI_HAS_AVX512BF16
-           " avx512bf16"
+    " avx512bf16"
 #endif
 #if FCI_HAS_AMX
-           " amx"
+    " amx"
 #endif
 #if FCI_HAS_NEON
-           " neon"
+    " neon"
 #endif
 #if FCI_HAS_NEON_BF16
-           " neon-bf16"
+    " neon-bf16"
 #endif
-           ", threads: "
+    ", threads: "
 #if FCI_THREADS
-           "yes"
+    "yes"
 #else
-           "no"
+    "no"
 #endif
 #ifdef FINERCUT_NO_MMAP
-           ", FINERCUT_NO_MMAP"
+    ", FINERCUT_NO_MMAP"
 #endif
 #ifdef FINERCUT_NO_POSIX
-           ", FINERCUT_NO_POSIX"
+    ", FINERCUT_NO_POSIX"
 #endif
 #ifdef FINERCUT_NO_SIMD
-           ", FINERCUT_NO_SIMD"
+    ", FINERCUT_NO_SIMD"
 #endif
 #ifdef FINERCUT_NO_AVX512
-           ", FINERCUT_NO_AVX512"
+    ", FINERCUT_NO_AVX512"
 #endif
 #ifdef FINERCUT_NO_EXPORT
-           ", FINERCUT_NO_EXPORT"
+    ", FINERCUT_NO_EXPORT"
 #endif
 #ifdef FINERCUT_NO_REPORT
-           ", FINERCUT_NO_REPORT"
+    ", FINERCUT_NO_REPORT"
 #endif
 #ifdef FINERCUT_NO_BENCH
-           ", FINERCUT_NO_BENCH"
+    ", FINERCUT_NO_BENCH"
 #endif
 #ifdef FINERCUT_NO_GENERATE
-           ", FINERCUT_NO_GENERATE"
+    ", FINERCUT_NO_GENERATE"
 #endif
 #ifdef FINERCUT_NO_TOKENIZER
-           ", FINERCUT_NO_TOKENIZER"
+    ", FINERCUT_NO_TOKENIZER"
 #endif
 #ifdef FINERCUT_NO_GGUF
-           ", FINERCUT_NO_GGUF"
+    ", FINERCUT_NO_GGUF"
 #endif
 #ifdef FINERCUT_NO_QUANTS
-           ", FINERCUT_NO_QUANTS"
+    ", FINERCUT_NO_QUANTS"
 #endif
-        ;
+    ;
+
+FINERCUT_API const char *fc_build_info(void) {
+    return fci_kernel_build;
 }
 
 // >> gemm
