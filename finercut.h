@@ -88,9 +88,8 @@
                 of a plan is a plan.
      mask       [2 * n_blocks] bytes, 1 = present; fc_plan_mask makes it from a plan's first steps.
      healed     a model opened with a file of tensors (fc_model_desc.heal) that stand in for its
-                own.
-                They were fitted to what one set of removed sublayers contributed, so its mask is
-                the only one it runs under, and what NULL means. Plans stay those of the model.
+                own. They were fitted to what one set of removed sublayers contributed, so its mask
+                is the only one it runs under, and what NULL means. Plans stay those of the model.
      race       the default search: the same plan as `exhaustive`, bit for bit, for less work. All
                 distances grow with every sequence, so a candidate's partial sum bounds its score
                 from below, and who is already above a complete candidate's score cannot win.

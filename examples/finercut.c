@@ -319,11 +319,17 @@ static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, sear
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
 static const value_type type_weights = {parse_choice, NULL, 5, weights_name};
 #endif
-#ifdef FINERCUT_NO_TOKENIZER
+#ifdef FINERCUT_NO_TOKENIZER // --text is read, for its error, but not shown
 static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0,
     NULL};
+#  define WITH_TEXT(help) NULL
+#  define TEXT_OR(or) "--tokens FILE"
+#  define DEMO_TEXT(name) "--tokens " name ".json"
 #else
 #  define type_text type_path
+#  define WITH_TEXT(help) help
+#  define TEXT_OR(or) "--text FILE" or "--tokens FILE"
+#  define DEMO_TEXT(name) "--text examples/demo/" name ".txt"
 #endif
 
 static void expected_text(const value_type *type, const char *separator, char *out, size_t size) {
@@ -363,11 +369,11 @@ static const flag flags[] = {
     {INFO, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
      "also hash every byte of the weights, as prune does for its plans (reads all of the model)"},
     {PRUNE, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
-     "calibration text (UTF-8; a file, a pipe, or - for standard input): its non-empty lines are "
-     "joined by one space, tokenised once\n"
-     "and cut into --samples sequences of --length tokens from the start"},
+     WITH_TEXT("calibration text (UTF-8; a file, a pipe, or - for standard input): its non-empty "
+     "lines are joined by one space, tokenised once\n"
+     "and cut into --samples sequences of --length tokens from the start")},
     {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
-     "calibration tokens instead of text: a JSON array of arrays of token ids"},
+     "calibration tokens: a JSON array of arrays of token ids"},
     {PRUNE, "-o", &type_path, "FILE", "plan.json", 0, FIELD(output), 0,
      "where the plan goes; written after every step"},
     {PRUNE, "--metric", &type_metric, NULL, "js", 0, FIELD(metric), 0,
@@ -380,9 +386,9 @@ static const flag flags[] = {
     {PRUNE, "--last", &type_share, "60%", NULL, 0, FIELD(last), 0,
      "only the last 60 % of the blocks may be pruned (default: all)"},
     {PRUNE, "--samples", &type_count, "N", "10", 0, FIELD(samples), FIELD(samples_given),
-     "sequences taken from --text"},
+     WITH_TEXT("sequences taken from --text")},
     {PRUNE, "--length", &type_count, "N", "256", 0, FIELD(length), FIELD(length_given),
-     "tokens of each such sequence"},
+     WITH_TEXT("tokens of each such sequence")},
     {PRUNE, "--search", &type_search, NULL, "race", 0, FIELD(search), 0,
      "race gives the plan of exhaustive, bit for bit, for less work;\n"
      "exhaustive also gives every loser's exact score; confident drops candidates that are\n"
@@ -400,11 +406,13 @@ static const flag flags[] = {
      "command reads"},
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
     {EVAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
-     "text (UTF-8), tokenised whole as it is, measured over windows of --length tokens"},
+     WITH_TEXT("text (UTF-8), tokenised whole as it is, measured over windows of --length "
+     "tokens")},
     {EVAL, "--length", &type_count, "N", NULL, 0, FIELD(length), FIELD(length_given),
-     "tokens in a window of --text (default: 2048, or the model's maximum where that is less)"},
+     WITH_TEXT("tokens in a window of --text (default: 2048, or the model's maximum where that is "
+     "less)")},
     {EVAL, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
-     "tokens instead of text: a JSON array of arrays of token ids, each on its own"},
+     "tokens: a JSON array of arrays of token ids, each on its own"},
     {EVAL, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the result as one JSON object"},
     {EVAL, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
     {EVAL, "--task", &type_later, "FILE", NULL, 0, FIELD(later), 0, NULL},
@@ -538,7 +546,7 @@ static const command commands[] = {
      "escaped.",
      run_info},
     {"prune", "MODEL", "rank a model's sublayers and plan their removal",
-     "MODEL (--text FILE | --tokens FILE) [-o plan.json] [--resume | --force] [flags]",
+     "MODEL (" TEXT_OR(" | ") ") [-o plan.json] [--resume | --force] [flags]",
      "FinerCut: removes the sublayer (one self-attention or one FFN) whose absence changes the "
      "model's output\n"
      "least, measured on a small calibration text against the whole model, then the next one, and "
@@ -548,8 +556,8 @@ static const command commands[] = {
      "with all scores. It is saved after every step; Ctrl-C leaves the steps done, --resume "
      "continues them. A plan\n"
      "of steps that is there already is only replaced with --force.",
-     "finercut prune examples/demo --text examples/demo/calibration.txt --remove 25% -o plan.json\n"
-     "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt",
+     "finercut prune examples/demo " DEMO_TEXT("calibration") " --remove 25% -o plan.json\n"
+     "finercut eval examples/demo --plan plan.json " DEMO_TEXT("heldout"),
      "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the "
      "distance of\n"
      "the model without it and all before it, the runner-up and how much further off that was: the "
@@ -560,14 +568,14 @@ static const command commands[] = {
      "parameters saved and the work done.",
      run_prune},
     {"eval", "MODEL", "perplexity, whole or after a plan's removals",
-     "MODEL (--text FILE | --tokens FILE) [--plan plan.json [--remove 25%|N]] [--heal FILE] "
+     "MODEL (" TEXT_OR(" | ") ") [--plan plan.json [--remove 25%|N]] [--heal FILE] "
      "[flags]",
      "Perplexity over text (consecutive windows that do not overlap, a shorter rest is dropped "
      "unless it is\n"
      "all there is) or over given tokens. With --plan the sublayers of the plan's first steps are "
      "left out.",
-     "finercut eval examples/demo --text examples/demo/heldout.txt\n"
-     "finercut eval examples/demo --plan plan.json --remove 4 --text examples/demo/heldout.txt "
+     "finercut eval examples/demo " DEMO_TEXT("heldout") "\n"
+     "finercut eval examples/demo --plan plan.json --remove 4 " DEMO_TEXT("heldout") " "
      "--json",
      "exp of the mean negative log-likelihood (natural logarithm) of the predicted positions; "
      "lower is better.",
@@ -726,8 +734,8 @@ static int help_all(void) {
     put_flags("flags of every command:", ALL, 1);
     puts("\nexample:");
     put_indented("finercut info examples/demo\n"
-                 "finercut prune examples/demo --text examples/demo/calibration.txt --remove 50%\n"
-                 "finercut eval examples/demo --plan plan.json --text examples/demo/heldout.txt\n"
+                 "finercut prune examples/demo " DEMO_TEXT("calibration") " --remove 50%\n"
+                 "finercut eval examples/demo --plan plan.json " DEMO_TEXT("heldout") "\n"
                  "finercut report plan.json -o plan.svg");
     puts("\nexit status: 0 done, 1 failed, 2 wrong usage; an error is one line on standard error.");
     return STATUS_OK;
@@ -837,7 +845,7 @@ static int parse(const command *c, int argc, char **argv, options *o) {
 static int check_source(const session *s) {
     const options *o = s->o;
     if (!o->text == !o->tokens)
-        return misused(s->command, "expected --text FILE or --tokens FILE, got %s",
+        return misused(s->command, "expected " TEXT_OR(" or ") ", got %s",
                        o->text ? "both" : "neither");
     return STATUS_OK;
 }

@@ -216,6 +216,11 @@ commands() { # COMMAND...: these are gone, say so with status 2, and all others 
         esac
     done
 }
+textless() {
+    for command in "" prune eval; do # "": the help of all
+        "$w/cli" $command --help >"$w/out" && ! grep -e --text "$w/out" || return 1
+    done
+}
 refuses() { # SWITCH: a model of such a kind fails, and the message names the switch
     ! "$w/cli" prune "$data/llama_q4_0.gguf" --tokens "$ref/tokens.json" --force -o "$w/no.json" \
         >"$w/out" 2>&1 && grep -q "($1)" "$w/out"
@@ -239,6 +244,7 @@ piece_switches() {
         # shellcheck disable=SC2046
         t_ok "-D$switch: commands" commands $(gone "$switch")
         case $switch in
+        *_TOKENIZER) t_ok "-D$switch: no help speaks of text" textless ;;
         *_GGUF | *_QUANTS) t_ok "-D$switch: the error names it" refuses "$switch" ;;
         esac
     done
