@@ -16049,6 +16049,9 @@ FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *er
         code =
             fci_fail(err, FC_ERR_FORMAT, 0, "%s: __metadata__: \"format\": expected %s, got \"%s\"",
                      file, format, fci_show(value, &shown));
+    if (!code && fci_container_kv(h, "finercut.heal.next"))
+        code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a healing that is whole, got a part",
+                        file);
     if (!code) code = fci_healed_need(h, "finercut.fingerprint", "the model's", &value, err);
     if (!code && !fci_is(value, m->fingerprint))
         code = fci_fail(err, FC_ERR_MISMATCH, 0,

@@ -10,8 +10,9 @@ for name in ${FUZZERS:-}; do
     case $name in # inputs that are lists of changes, and parsers whose least input is longer
     fuzz_bind | fuzz_export | fuzz_run | fuzz_search) longest=96 ;;
     fuzz_config | fuzz_plan | fuzz_tokenizer) longest=4096 ;;
+    fuzz_healed) seeds=-dict=tests/fuzz/fuzz_safetensors.dict ;;
     esac
-    [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && seeds=tests/fuzz/corpus/${name#fuzz_}
+    [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && seeds="$seeds tests/fuzz/corpus/${name#fuzz_}"
     [ -f "tests/fuzz/$name.dict" ] && seeds="$seeds -dict=tests/fuzz/$name.dict"
     # Targets count what is not given back themselves; schedules by entropy cost a third of a run.
     t_ok "$name" "build/fuzz/$name" -max_total_time="$seconds" -max_len=$longest -timeout=10 \

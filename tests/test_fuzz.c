@@ -5,6 +5,7 @@
 #include "fuzz/fuzz_config.c"
 #include "fuzz/fuzz_export.c"
 #include "fuzz/fuzz_gguf.c"
+#include "fuzz/fuzz_healed.c"
 #include "fuzz/fuzz_index.c"
 #include "fuzz/fuzz_json.c"
 #include "fuzz/fuzz_plan.c"
@@ -49,6 +50,7 @@ int main(int argc, char **argv) { // [TARGET FILE]: one file alone, named as it 
         {"config", fuzz_config, 0},
         {"export", fuzz_export, 0},
         {"gguf", fuzz_gguf, 0},
+        {"healed", fuzz_healed, 0},
         {"index", fuzz_index, 0},
         {"json", fuzz_json, 0},
         {"plan", fuzz_plan, 0},
@@ -72,6 +74,7 @@ int main(int argc, char **argv) { // [TARGET FILE]: one file alone, named as it 
     export_end();
     bind_close();
     config_end();
+    healed_end();
     fuzz_world_forget();
     fuzz_drop_all();
     return t_end("test_fuzz");

@@ -403,6 +403,8 @@ static void check_metadata(void) {
          "finercut.removed|attn.3,ffn.7|none"},
         {"finercut-heal", fingerprint, "", ",\"format\":\"finercut-heal\"", FC_ERR_FORMAT,
          "format|only once"},
+        {"finercut-heal", fingerprint, "", ",\"finercut.heal.next\":\"7\"", FC_ERR_FORMAT,
+         "healed.safetensors|whole|a part"},
         {"finercut-heal", fingerprint, "", ",\"finercut.heal.x\":1", FC_ERR_FORMAT, "a string"}};
     small s;
     small_begin(&s);
