@@ -964,9 +964,10 @@ typedef struct fc_export_desc {
     fc_export_format format;
     const char *path;      /* a file, or a folder that is new or empty; renamed when it is whole */
     size_t steps;          /* of the plan, its first; 0 = all, FINERCUT_NO_STEPS = none */
-    fc_dtype type;         /* of matrices, from one container to the other, and of healed ones:
-                              F32, F16, BF16, in GGUF Q8_0; 0 = as stored, of blocks in
-                              safetensors F32 */
+    fc_dtype type;         /* of matrices: F32, F16, BF16, in GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1
+                              (0 = as stored, of blocks in safetensors F32); the logits' matrix is
+                              Q8_0 with the smaller ones, and rows that are no whole blocks have the
+                              next type that fits (Q8_0 for Q6_K), else stay; notes say so */
     uint64_t shard_bytes;  /* most bytes of a safetensors file; 0 = shards as in the input */
     fc_watch watch;
 } fc_export_desc;
@@ -5146,12 +5147,20 @@ FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, ui
 // Whether floats can be written as the type.
 FCI_FN bool fci_number_can_encode(fc_dtype type);
 // n floats (a multiple of the block) as a type that can be encoded; `stored` may be x for F32.
-// false: Q8_0 cannot hold a block of them; F16 and BF16 take what is too large as infinity.
-FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored);
+// Returns n, or where the first block begins that the type cannot hold: of types in blocks, one
+// with a number that is not finite or too large. F16 and BF16 take what is too large as infinity.
+FCI_FN uint64_t fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored);
+// fci_number_encode on the context's threads, the same bits for any count of them, of n numbers
+// (whole blocks) of a tensor with rows of `cols`, from its number `first` on. Fails with the name
+// and the place of one that the type cannot hold, or that is finite and would be infinity.
+FCI_FN fc_code fci_encode_rows(const fci_context *c, fc_dtype type, const char *name,
+                               const float *x, uint64_t first, uint64_t n, uint64_t cols,
+                               void *stored, fc_error *err);
 
 // ---- private to this section
 
 typedef void (*fci_number_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, float *out);
+typedef uint64_t (*fci_number_encode_fn)(const float *x, uint64_t n_blocks, uint8_t *blocks);
 
 FCI_FN float fci_number_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
@@ -5388,23 +5397,107 @@ FCI_INLINE void fci_number_put_le16(uint8_t *p, uint16_t h) {
     p[1] = (uint8_t)(h >> 8);
 }
 
-// A block of Q8_0; false where a number is not finite, or the scale is past the largest half. The
-// weights are divided by the scale before it is rounded; they are 0 where its inverse overflows.
-FCI_FN bool fci_number_encode_q8_0(const float *x, uint8_t *b) {
-    float highest = 0;
-    for (int i = 0; i < 32; i++) {
-        if (!(fabsf(x[i]) <= FLT_MAX)) return false;
-        if (fabsf(x[i]) > highest) highest = fabsf(x[i]);
+// Each writes n blocks and returns n, or the first block that its type cannot hold: one with a
+// number that is not finite, or a scale past the largest half. No compiler can contract a product
+// and a sum to one rounding: products are exact, or rounded to float, then widened and added.
+
+FCI_FN uint64_t fci_number_encode_f32(const float *x, uint64_t n, uint8_t *b) {
+    for (uint64_t i = 0; i < n; i++) { // b may be x
+        const uint32_t bits = fci_float_bits(x[i]);
+        fci_number_put_le16(b + 4 * i, (uint16_t)bits);
+        fci_number_put_le16(b + 4 * i + 2, (uint16_t)(bits >> 16));
     }
-    const float d = highest / 127, inverse = d > 0 ? 1 / d : 0;
-    const uint16_t stored = fci_number_f32_to_f16(d);
-    if (stored == 0x7c00) return false;
-    fci_number_put_le16(b, stored);
-    for (int i = 0; i < 32; i++) {
-        const float q = roundf(x[i] * inverse);
-        b[2 + i] = (uint8_t)(fabsf(q) <= 127 ? (int)q : 0);
+    return n;
+}
+
+FCI_FN uint64_t fci_number_encode_f16(const float *x, uint64_t n, uint8_t *b) {
+    for (uint64_t i = 0; i < n; i++) fci_number_put_le16(b + 2 * i, fci_number_f32_to_f16(x[i]));
+    return n;
+}
+
+FCI_FN uint64_t fci_number_encode_bf16(const float *x, uint64_t n, uint8_t *b) {
+    for (uint64_t i = 0; i < n; i++) fci_number_put_le16(b + 2 * i, fci_f32_to_bf16(x[i]));
+    return n;
+}
+
+// A scale or minimum as a half; false: past the largest.
+FCI_INLINE bool fci_number_put_half(uint8_t *p, float f) {
+    const uint16_t h = fci_number_f32_to_f16(f);
+    fci_number_put_le16(p, h);
+    return (h & 0x7fff) < 0x7c00;
+}
+
+// The lowest, the highest and the farthest from 0, the first of equal ones; false: not finite.
+FCI_INLINE bool fci_number_range(const float *x, int n, float *low, float *high, float *far) {
+    bool finite = true;
+    *low = *high = *far = x[0];
+    for (int i = 0; i < n; i++) {
+        finite = finite && fabsf(x[i]) <= FLT_MAX;
+        if (x[i] < *low) *low = x[i];
+        if (x[i] > *high) *high = x[i];
+        if (fabsf(x[i]) > fabsf(*far)) *far = x[i];
     }
-    return true;
+    return finite;
+}
+
+// Weights are divided by the scale before it is rounded; they are 0 where its inverse overflows.
+FCI_FN uint64_t fci_number_encode_q8_0(const float *x, uint64_t n, uint8_t *b) {
+    for (uint64_t k = 0; k < n; k++, x += 32, b += 34) {
+        float low, high, far;
+        if (!fci_number_range(x, 32, &low, &high, &far)) return k;
+        const float d = fabsf(far) / 127, inverse = d > 0 ? 1 / d : 0;
+        if (!fci_number_put_half(b, d)) return k;
+        for (int i = 0; i < 32; i++) {
+            const float q = roundf(x[i] * inverse);
+            b[2 + i] = (uint8_t)(fabsf(q) <= 127 ? (int)q : 0);
+        }
+    }
+    return n;
+}
+
+// Q4_0, Q4_1, Q5_0, Q5_1: 32 weights of some bits; what is 0 is the lowest number (above, that is
+// stored) or, where the farthest from 0 is at one end, half of all.
+FCI_INLINE uint64_t fci_number_encode_32(const float *x, uint64_t n, int bits, bool above,
+                                         uint8_t *b) {
+    const uint32_t most = (1u << bits) - 1;
+    const double half = above ? 0.5 : 0.5 * most + 1;
+    uint8_t *const fifth = b + (above ? 4 : 2), *const low4 = fifth + (bits == 5 ? 4 : 0);
+    const size_t bytes = (size_t)(low4 - b) + 16;
+    for (uint64_t k = 0; k < n; k++, x += 32) {
+        const size_t at = (size_t)k * bytes;
+        float low, high, far;
+        uint32_t fifths = 0;
+        if (!fci_number_range(x, 32, &low, &high, &far)) return k;
+        const float d = above ? (high - low) / (float)most : far / -(float)(most / 2 + 1);
+        const float inverse = d < 0 || d > 0 ? 1 / d : 0, from = above ? low : 0;
+        if (!fci_number_put_half(b + at, d) || (above && !fci_number_put_half(b + at + 2, low)))
+            return k;
+        memset(low4 + at, 0, 16);
+        for (unsigned i = 0; i < 32; i++) {
+            const float product = (x[i] - from) * inverse, v = (float)((double)product + half);
+            const uint32_t q = !(fabsf(v) <= FLT_MAX) ? 0 : v < (float)most ? (uint32_t)v : most;
+            low4[at + i % 16] = (uint8_t)(low4[at + i % 16] | (q & 15) << i / 16 * 4);
+            fifths |= q >> 4 << i;
+        }
+        for (unsigned i = 0; i < 4 && bits == 5; i++) fifth[at + i] = (uint8_t)(fifths >> 8 * i);
+    }
+    return n;
+}
+
+FCI_FN uint64_t fci_number_encode_q4_0(const float *x, uint64_t n, uint8_t *b) {
+    return fci_number_encode_32(x, n, 4, false, b);
+}
+
+FCI_FN uint64_t fci_number_encode_q4_1(const float *x, uint64_t n, uint8_t *b) {
+    return fci_number_encode_32(x, n, 4, true, b);
+}
+
+FCI_FN uint64_t fci_number_encode_q5_0(const float *x, uint64_t n, uint8_t *b) {
+    return fci_number_encode_32(x, n, 5, false, b);
+}
+
+FCI_FN uint64_t fci_number_encode_q5_1(const float *x, uint64_t n, uint8_t *b) {
+    return fci_number_encode_32(x, n, 5, true, b);
 }
 
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type) {
@@ -5425,38 +5518,42 @@ static const char *const fci_number_dtype_names[FC_DTYPE_COUNT] = {
 };
 FCI_ENUM(fc_dtype, "type", fci_number_dtype_names)
 
-FCI_FN fci_number_decode_fn fci_number_decoder(fc_dtype type) { // NULL: none
-    static const struct {
-        fc_dtype type;
-        fci_number_decode_fn decode;
-    } table[] = {
-        {FC_DTYPE_F32, fci_number_decode_f32},
-        {FC_DTYPE_F16, fci_decode_f16},
-        {FC_DTYPE_BF16, fci_decode_bf16},
-        {FC_DTYPE_F64, fci_number_decode_f64},
+typedef struct fci_number_coder { // a type's functions over n blocks; NULL: none
+    fc_dtype type;
+    fci_number_decode_fn decode;
+    fci_number_encode_fn encode;
+} fci_number_coder;
+
+FCI_FN const fci_number_coder *fci_number_coder_of(fc_dtype type) {
+    static const fci_number_coder table[] = {
+        {FC_DTYPE_F32, fci_number_decode_f32, fci_number_encode_f32},
+        {FC_DTYPE_F16, fci_decode_f16, fci_number_encode_f16},
+        {FC_DTYPE_BF16, fci_decode_bf16, fci_number_encode_bf16},
+        {FC_DTYPE_F64, fci_number_decode_f64, NULL},
 #ifndef FINERCUT_NO_QUANTS
-        {FC_DTYPE_Q8_0, fci_number_decode_q8_0},
-        {FC_DTYPE_Q4_0, fci_number_decode_q4_0},
-        {FC_DTYPE_Q4_1, fci_number_decode_q4_1},
-        {FC_DTYPE_Q5_0, fci_number_decode_q5_0},
-        {FC_DTYPE_Q5_1, fci_number_decode_q5_1},
-        {FC_DTYPE_Q2_K, fci_number_decode_q2_k},
-        {FC_DTYPE_Q3_K, fci_number_decode_q3_k},
-        {FC_DTYPE_Q4_K, fci_number_decode_q4_k},
-        {FC_DTYPE_Q5_K, fci_number_decode_q5_k},
-        {FC_DTYPE_Q6_K, fci_number_decode_q6_k},
-        {FC_DTYPE_IQ4_NL, fci_number_decode_iq4_nl},
-        {FC_DTYPE_IQ4_XS, fci_number_decode_iq4_xs},
-        {FC_DTYPE_MXFP4, fci_number_decode_mxfp4},
+        {FC_DTYPE_Q8_0, fci_number_decode_q8_0, fci_number_encode_q8_0},
+        {FC_DTYPE_Q4_0, fci_number_decode_q4_0, fci_number_encode_q4_0},
+        {FC_DTYPE_Q4_1, fci_number_decode_q4_1, fci_number_encode_q4_1},
+        {FC_DTYPE_Q5_0, fci_number_decode_q5_0, fci_number_encode_q5_0},
+        {FC_DTYPE_Q5_1, fci_number_decode_q5_1, fci_number_encode_q5_1},
+        {FC_DTYPE_Q2_K, fci_number_decode_q2_k, NULL},
+        {FC_DTYPE_Q3_K, fci_number_decode_q3_k, NULL},
+        {FC_DTYPE_Q4_K, fci_number_decode_q4_k, NULL},
+        {FC_DTYPE_Q5_K, fci_number_decode_q5_k, NULL},
+        {FC_DTYPE_Q6_K, fci_number_decode_q6_k, NULL},
+        {FC_DTYPE_IQ4_NL, fci_number_decode_iq4_nl, NULL},
+        {FC_DTYPE_IQ4_XS, fci_number_decode_iq4_xs, NULL},
+        {FC_DTYPE_MXFP4, fci_number_decode_mxfp4, NULL},
 #endif
+        {FC_DTYPE_INVALID, NULL, NULL},
     };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (table[i].type == type) return table[i].decode;
-    return NULL;
+    const fci_number_coder *c = table;
+    while (c->type && c->type != type) c++;
+    return c;
 }
 
 FCI_FN bool fci_number_can_decode(fc_dtype type) {
-    return fci_number_decoder(type) != NULL;
+    return fci_number_coder_of(type)->decode != NULL;
 }
 
 FCI_FN uint32_t fci_number_block(fc_dtype type) {
@@ -5470,40 +5567,77 @@ FCI_FN uint64_t fci_number_bytes(fc_dtype type, uint64_t n) {
 
 FCI_FN void fci_number_decode(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                               float *out) {
-    fci_number_decode_fn decode = fci_number_decoder(type);
+    fci_number_decode_fn decode = fci_number_coder_of(type)->decode;
     if (decode)
         decode((const uint8_t *)row + fci_number_bytes(type, first), n / fci_number_block(type),
                out);
 }
 
 FCI_FN bool fci_number_can_encode(fc_dtype type) {
-    return type == FC_DTYPE_F32 || type == FC_DTYPE_F16 || type == FC_DTYPE_BF16 ||
-           (FCI_QUANTS && type == FC_DTYPE_Q8_0);
+    return fci_number_coder_of(type)->encode != NULL;
 }
 
-FCI_FN bool fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored) {
-    uint8_t *b = (uint8_t *)stored;
-    switch (type) {
-    case FC_DTYPE_F32:
-        for (uint64_t i = 0; i < n; i++) { // `stored` may be x
-            const uint32_t bits = fci_float_bits(x[i]);
-            fci_number_put_le16(b + 4 * i, (uint16_t)bits);
-            fci_number_put_le16(b + 4 * i + 2, (uint16_t)(bits >> 16));
+FCI_FN uint64_t fci_number_encode(fc_dtype type, const float *x, uint64_t n, void *stored) {
+    const fci_number_encode_fn encode = fci_number_coder_of(type)->encode;
+    const uint64_t block = fci_number_block(type);
+    return encode ? encode(x, n / block, (uint8_t *)stored) * block : 0;
+}
+
+enum { FCI_NUMBER_TASKS = 256 }; // of one call, at most
+
+typedef struct fci_number_job {
+    fc_dtype type;
+    const float *x;
+    uint8_t *stored;
+    uint64_t n, run;                 // numbers in all, and of a task
+    uint64_t held[FCI_NUMBER_TASKS]; // by each task, from its first number on
+} fci_number_job;
+
+FCI_FN void fci_number_encode_task(void *arg, size_t task, uint32_t worker) {
+    fci_number_job *job = (fci_number_job *)arg;
+    const uint64_t first = task * job->run, n = fci_min(job->run, job->n - first);
+    const uint64_t bytes = fci_number_bytes(job->type, 1);
+    uint8_t *stored = job->stored + fci_number_bytes(job->type, first);
+    const float *x = job->x + first;
+    uint64_t held = fci_number_encode(job->type, x, n, stored);
+    if (fci_number_block(job->type) == 1 && job->type != FC_DTYPE_F32)
+        for (held = 0; held < n; held++) {
+            float back;
+            fci_number_decode(job->type, stored + held * bytes, 0, 1, &back);
+            if (isfinite(x[held]) && !isfinite(back)) break;
         }
-        return true;
-    case FC_DTYPE_F16:
-        for (uint64_t i = 0; i < n; i++)
-            fci_number_put_le16(b + 2 * i, fci_number_f32_to_f16(x[i]));
-        return true;
-    case FC_DTYPE_BF16:
-        for (uint64_t i = 0; i < n; i++) fci_number_put_le16(b + 2 * i, fci_f32_to_bf16(x[i]));
-        return true;
-    case FC_DTYPE_Q8_0:
-        for (uint64_t i = 0; i + 32 <= n; i += 32, b += 34)
-            if (!fci_number_encode_q8_0(x + i, b)) return false;
-        return true;
-    default: return false;
-    }
+    job->held[task] = held;
+    (void)worker;
+}
+
+FCI_FN fc_code fci_encode_rows(const fci_context *c, fc_dtype type, const char *name,
+                               const float *x, uint64_t first, uint64_t n, uint64_t cols,
+                               void *stored, fc_error *err) {
+    fci_number_job job;
+    const uint64_t block = fci_number_block(type);
+    size_t task = 0;
+    if (cols % block != 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tensor \"%s\": %s: expected rows of a multiple of %u, got %llu", name,
+                        fc_dtype_name(type), (unsigned)block, (unsigned long long)cols);
+    job.type = type;
+    job.x = x;
+    job.stored = (uint8_t *)stored;
+    job.n = n;
+    job.run = fci_max(fci_round_up((n + FCI_NUMBER_TASKS - 1) / FCI_NUMBER_TASKS, 256), 4096);
+    const size_t n_tasks = (size_t)((n + job.run - 1) / job.run);
+    fci_parallel_for(c, n_tasks, fci_number_encode_task, &job);
+    while (task < n_tasks && job.held[task] == fci_min(job.run, n - task * job.run)) task++;
+    if (task == n_tasks) return FC_OK;
+    uint64_t at = task * job.run + job.held[task];
+    for (uint64_t i = at, end = at + block; i < end; i++)
+        if (isfinite(x[at]) && !(fabsf(x[i]) <= fabsf(x[at]))) at = i;
+    return fci_fail(err, FC_ERR_NUMERIC, 0,
+                    "tensor \"%s\": row %llu, column %llu: %g does not fit %s; use %s", name,
+                    (unsigned long long)((first + at) / cols),
+                    (unsigned long long)((first + at) % cols),
+                    (double)x[at], fc_dtype_name(type),
+                    block > 1 ? "F32, F16 or BF16" : "F32 or BF16");
 }
 
 // >> tensorfile
@@ -20905,6 +21039,10 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n);
 FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                   const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
                                   const fci_order *orders);
+// The type to store a matrix of rows of `cols` in: the caller's or its own, but safetensors has no
+// block types, small tables that llama.cpp adds to float32 rows are float32, and rows that are no
+// whole blocks, or the logits' matrix, take another type, as llama.cpp's own quantiser does.
+FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype stored, uint64_t cols);
 // Whether zeros in this slot make its sublayer add nothing.
 FCI_FN bool fci_export_is_output(fci_slot slot);
 // The order of q and k rows in the output, relative to the model's.
@@ -21040,38 +21178,65 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) 
     return p;
 }
 
-// The type that a tensor gets in the same kind of file: its own, but a healed matrix the caller's,
-// where its rows are whole blocks of it, and a healed vector in GGUF that of llama.cpp's.
-FCI_FN fc_dtype fci_export_type(const fci_export *x, const fc_tensor *t) {
-    const fc_dtype type = x->desc->type;
-    if (t->file < x->m->container->n_files || t->rank == 0) return t->type;
-    if (t->rank == 1) return fci_export_to_gguf(x) ? FC_DTYPE_F32 : t->type;
-    return type && t->shape[t->rank - 1] % fci_number_block(type) == 0 ? type : t->type;
+FCI_FN bool fci_export_gives_logits(const fci_export *x, fci_slot slot) {
+    return slot == FCI_OUTPUT || (slot == FCI_EMBEDDING && fci_config_has(x->m, FCI_TRAIT_TIED));
 }
 
-// Lists a stored tensor, with its rows in another order if needed.
-FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, const fc_tensor *t,
-                               fci_order order) {
-    const fc_dtype type = fci_export_type(x, t);
+// The type that rows take which are no whole blocks of this one.
+FCI_FN fc_dtype fci_export_smaller_block(fc_dtype type) {
+    return type == FC_DTYPE_Q4_K   ? FC_DTYPE_Q5_0
+           : type == FC_DTYPE_Q5_K ? FC_DTYPE_Q5_1
+           : type == FC_DTYPE_Q6_K ? FC_DTYPE_Q8_0
+                                   : FC_DTYPE_INVALID;
+}
+
+FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype stored,
+                                uint64_t cols) {
+    const bool to_gguf = fci_export_to_gguf(x);
+    const fc_dtype own = stored == FC_DTYPE_F64 ? FC_DTYPE_F32 : stored;
+    fc_dtype type = x->desc->type ? x->desc->type : own;
+    if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
+    if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
+    if (x->desc->type && fci_number_block(type) > 1 && type != FC_DTYPE_Q8_0 &&
+        fci_export_gives_logits(x, slot))
+        type = FC_DTYPE_Q8_0;
+    if (cols % fci_number_block(type) != 0) type = fci_export_smaller_block(type);
+    if (type && cols % fci_number_block(type) == 0) return type;
+    return fci_number_block(own) == 1 ? own : FC_DTYPE_F32; // unchanged
+}
+
+// The type of a tensor in the same kind of file: a matrix has the caller's, or, healed or not, the
+// model's own; healed vectors in GGUF have llama.cpp's.
+FCI_FN fc_dtype fci_export_same_type(const fci_export *x, fci_slot slot, const fc_tensor *t) {
+    const fc_container *c = x->m->container;
+    const fc_tensor *own = fci_container_own(c, t);
+    const bool healed = t->file >= c->n_files;
+    if (t->rank < 2) return healed && t->rank && fci_export_to_gguf(x) ? FC_DTYPE_F32 : t->type;
+    if (x->desc->type && slot != FCI_POSITION_EMBEDDING && slot != FCI_ROUTER)
+        return fci_export_type(x, slot, t->type, t->shape[t->rank - 1]);
+    return fci_number_can_encode(own->type) ? own->type : t->type;
+}
+
+// Lists a stored tensor, with its rows in another order if needed; zero: zeros instead.
+FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, fci_slot slot, const fc_tensor *t,
+                               bool zero) {
+    const fc_dtype type = fci_export_same_type(x, slot, t);
+    const fci_order order = fci_export_order(x, slot);
     fci_out *o = fci_export_add(x, name, type, t->rank, t->shape);
-    fci_export_piece *p = fci_export_pieces(x, o, 1);
+    fci_export_piece *p = NULL;
+    if (o) o->file = fci_container_own(x->m->container, t)->file;
+    if (o && zero) return FC_OK;
+    p = fci_export_pieces(x, o, 1);
     if (!p) return FC_ERR_MEMORY;
-    o->file = fci_container_own(x->m->container, t)->file;
     p->order = order;
     p->matrix.data = t->data;
     p->matrix.type = t->type;
-    p->matrix.rows = order == FCI_ORDER_AS_IS ? 1 : t->shape[0];
+    const bool whole = order == FCI_ORDER_AS_IS && (type == t->type || t->rank < 2);
+    p->matrix.rows = p->matrix.cols = 1;
+    for (uint32_t d = 0; d < t->rank; d++)
+        if (!whole && (d == 0 || d + 1 < t->rank)) p->matrix.rows *= t->shape[d];
+        else p->matrix.cols *= t->shape[d];
     p->matrix.row_bytes = t->bytes / p->matrix.rows;
-    p->matrix.cols = 1;
-    for (uint32_t d = order == FCI_ORDER_AS_IS ? 0 : 1; d < t->rank; d++)
-        p->matrix.cols *= t->shape[d];
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_export_zero(fci_export *x, const char *name, const fc_tensor *t) {
-    fci_out *o = fci_export_add(x, name, fci_export_type(x, t), t->rank, t->shape);
-    if (!o) return FC_ERR_MEMORY;
-    o->file = fci_container_own(x->m->container, t)->file;
     return FC_OK;
 }
 
@@ -21174,8 +21339,8 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
         if (block && fci_export_to_gguf(x))
             snprintf(name, sizeof name, "blk.%u.%s", x->number[o->block],
                      strchr(t->name + 4, '.') + 1);
-        if (!used && fci_export_is_output(o->row->slot)) code = fci_export_zero(x, name, t);
-        else code = fci_export_copy(x, name, t, fci_export_order(x, o->row->slot));
+        code = fci_export_copy(x, name, o->row->slot, t,
+                               !used && fci_export_is_output(o->row->slot));
     }
     return code;
 }
@@ -21183,9 +21348,6 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
 // >> convert
 // Tensors for the other kind of file: row order, transposition, types, rope, stubs for deci.
 
-// The type to store a matrix in: the caller's or its own, but safetensors has no block types, and
-// small tables that llama.cpp adds to float32 rows are float32.
-FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_matrix *w);
 // Lists the tensors for the other kind of file.
 FCI_FN fc_code fci_convert_to_other_kind(fci_export *x);
 // llama3's divisor of frequency j.
@@ -21204,27 +21366,16 @@ FCI_FN fc_code fci_convert_number(fci_export *x);
 
 // ---- private to this section
 
-FCI_FN fc_dtype fci_convert_type(const fci_export *x, fci_slot slot, const fci_matrix *w) {
-    const bool to_gguf = fci_export_to_gguf(x);
-    fc_dtype type = x->desc->type             ? x->desc->type
-                    : w->type == FC_DTYPE_F64 ? FC_DTYPE_F32
-                                              : w->type;
-    if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
-    if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
-    if (w->cols % fci_number_block(type) == 0) return type;
-    if (fci_number_block(w->type) == 1 && w->type != FC_DTYPE_F64) return w->type; // unchanged
-    return FC_DTYPE_F32;
-}
-
-// The same for n matrices that become one, each `stride` bytes after the other; float32 holds the
+// The type of n matrices that become one, each `stride` bytes after the other; float32 holds the
 // numbers of all where their types differ.
 FCI_FN fc_dtype fci_convert_common(const fci_export *x, fci_slot slot, const fci_matrix *w,
                                    size_t n, size_t stride) {
-    fc_dtype type = fci_convert_type(x, slot, w);
-    for (size_t i = 1; i < n; i++)
-        if (fci_convert_type(x, slot, (const fci_matrix *)(const void *)((const char *)w +
-                                                                         i * stride)) != type)
-            type = FC_DTYPE_F32;
+    const fc_dtype type = fci_export_type(x, slot, w->type, w->cols);
+    for (size_t i = 1; i < n; i++) {
+        const void *other = (const char *)w + i * stride;
+        if (fci_export_type(x, slot, ((const fci_matrix *)other)->type, w->cols) != type)
+            return FC_DTYPE_F32;
+    }
     return type;
 }
 
@@ -21290,8 +21441,8 @@ FCI_FN fc_code fci_convert_experts(fci_export *x, const fci_tensor_row *row, uin
     for (uint32_t e = 0; e < n && !fci_export_to_gguf(x); e++) { // one by one there
         const fci_matrix *w = (const fci_matrix *)fci_weights_place(x->m, row->slot, block, e);
         fci_architecture_name(pattern, x->number[block], e, ".weight", name, sizeof name);
-        fc_code code = fci_export_convert(x, name, fci_convert_type(x, row->slot, w), 2, shape + 1,
-                                          w, 1, NULL);
+        const fc_dtype type = fci_export_type(x, row->slot, w->type, w->cols);
+        fc_code code = fci_export_convert(x, name, type, 2, shape + 1, w, 1, NULL);
         if (code || e + 1 == n) return code;
     }
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(strstr(pattern, ".@") - pattern), pattern);
@@ -21342,7 +21493,8 @@ FCI_FN fc_code fci_convert_transposed(fci_export *x, const char *name,
     w.rows = shape[0];
     w.cols = shape[1];
     w.transposed = true;
-    return fci_export_convert(x, name, fci_convert_type(x, FCI_Q, &w), 2, shape, &w, 1, NULL);
+    return fci_export_convert(x, name, fci_export_type(x, FCI_Q, w.type, w.cols), 2, shape, &w, 1,
+                              NULL);
 }
 
 FCI_FN fc_code fci_convert_matrix(fci_export *x, const fci_tensor_row *row, uint32_t block,
@@ -21663,6 +21815,8 @@ FCI_FN fc_code fci_beside_config(fci_export *x, fci_file *f) {
 FCI_FN void fci_metadata_key_sizes(const fci_export *x, fci_keys *k);
 // Appends description, removed sublayers and plan, if any.
 FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k);
+// Appends the type of most matrices where the caller has named one, and the version of block types.
+FCI_FN void fci_metadata_key_type(const fci_export *x, fci_keys *k);
 // Copies the keys of a GGUF file but for those that are rewritten.
 FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k);
 // Appends the keys of a file made from a directory, but for sizes and plan: name, hyperparameters,
@@ -21736,6 +21890,19 @@ FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
     fci_buffer_free(&text);
 }
 
+FCI_FN void fci_metadata_key_type(const fci_export *x, fci_keys *k) {
+    static const struct {
+        fc_dtype type;
+        uint32_t id; // llama.cpp's llama_ftype
+    } ids[] = {{FC_DTYPE_F32, 0},  {FC_DTYPE_F16, 1},   {FC_DTYPE_Q4_0, 2},  {FC_DTYPE_Q4_1, 3},
+               {FC_DTYPE_Q8_0, 7}, {FC_DTYPE_Q5_0, 8},  {FC_DTYPE_Q5_1, 9},  {FC_DTYPE_Q4_K, 14},
+               {FC_DTYPE_Q5_K, 16}, {FC_DTYPE_Q6_K, 18}, {FC_DTYPE_BF16, 32}};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+        if (x->desc->type == ids[i].type) fci_keys_u32(k, "general.file_type", ids[i].id);
+    if (fci_config_is_gguf(x->m) && x->desc->type)
+        fci_keys_u32(k, "general.quantization_version", 2);
+}
+
 // Keeps the values of kept blocks in an array with a value per block.
 FCI_FN bool fci_metadata_key_by_block(const fci_export *x, fci_keys *k, const char *key,
                                       const fci_kv *kv) {
@@ -21766,7 +21933,10 @@ FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k) {
             (strncmp(name, "finercut.", 9) == 0 && strcmp(name, FCI_TEXT_KEY_METASPACE) != 0 &&
              (x->m->healed.container || strncmp(name, "finercut.heal", 13) != 0)) ||
             strcmp(name, "general.architecture") == 0 || strcmp(name, "general.description") == 0 ||
-            strcmp(name, "general.size_label") == 0 || strcmp(name, "general.parameter_count") == 0;
+            strcmp(name, "general.size_label") == 0 ||
+            strcmp(name, "general.parameter_count") == 0 ||
+            (x->desc->type && (strcmp(name, "general.file_type") == 0 ||
+                               strcmp(name, "general.quantization_version") == 0));
         if (kv->key.n > architecture->bytes &&
             memcmp(name, architecture->data, (size_t)architecture->bytes) == 0 &&
             name[architecture->bytes] == '.')
@@ -21999,6 +22169,8 @@ FCI_FN void fci_directory_put_modeling(const fci_export *x, fci_buffer *b);
 FCI_FN bool fci_directory_is_code(fci_str key);
 // Appends a node as JSON text, on one line, without such settings.
 FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n);
+// What transformers calls a type; of types in blocks float32, as which they are written.
+FCI_FN const char *fci_directory_dtype(fc_dtype type);
 // Appends config.json, from x->config; on failure the error is in the buffer.
 FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b);
 
@@ -22072,6 +22244,10 @@ FCI_FN void fci_directory_put_modeling(const fci_export *x, fci_buffer *b) {
             else fci_put(b, p, 1);
 }
 
+FCI_FN const char *fci_directory_dtype(fc_dtype type) {
+    return type == FC_DTYPE_F16 ? "float16" : type == FC_DTYPE_BF16 ? "bfloat16" : "float32";
+}
+
 FCI_FN bool fci_directory_is_code(fci_str key) {
     static const char *const keys[] = {"auto_map", "custom_pipelines", "trust_remote_code",
                                        "custom_generate", "quantization_config"};
@@ -22141,16 +22317,21 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
     const fci_json *key = fci_json_first(x->config);
     const size_t n_ours = !fci_export_masked(x) ? 9 : x->outer ? 6 : 4;
     for (uint32_t i = 0; i < x->config->count; i++) {
-        bool skip = fci_directory_is_code(key->text);
+        bool skip = fci_directory_is_code(key->text) ||
+                    (x->desc->type && (fci_is(key->text, "torch_dtype") ||
+                                       fci_is(key->text, "dtype")));
         for (size_t o = 0; o < n_ours; o++) skip = skip || fci_is(key->text, ours[o]);
         if (!skip) fci_directory_put_setting(b, key->text, key + 1);
         key = fci_json_next(key + 1);
     }
-    for (size_t i = 0; x->outer && i < sizeof shared / sizeof *shared; i++) {
+    const size_t n_shared = sizeof shared / sizeof *shared - (x->desc->type ? 2 : 0);
+    for (size_t i = 0; x->outer && i < n_shared; i++) {
         const fci_json *value = fci_json_some(x->outer, shared[i]);
         if (value && !fci_json_get(x->config, shared[i]))
             fci_directory_put_setting(b, fci_s(shared[i]), value);
     }
+    if (x->desc->type)
+        fci_json_put(b, "  'torch_dtype': %s,\n", fci_directory_dtype(x->desc->type));
     fci_directory_put_old_keys(x, b);
     fci_json_put(b, "  'tie_word_embeddings': %i,\n", fci_config_has(x->m, FCI_TRAIT_TIED));
     if (fci_export_masked(x) && x->outer)
@@ -22292,49 +22473,50 @@ FCI_FN const char *fci_write_row(const fci_export *x, const fci_export_piece *p,
     return fci_matrix_row(&p->matrix, fci_write_from(x, p->order, r));
 }
 
-enum { FCI_EXPORT_RUN = 8192 }; // numbers converted at a time, a multiple of every block
+enum { FCI_EXPORT_RUN = 1 << 19 }; // numbers converted at a time, a multiple of every block
 
 typedef struct fci_write_room { // scratch of a conversion
-    float values[FCI_EXPORT_RUN], back[FCI_EXPORT_RUN];
+    float values[FCI_EXPORT_RUN];
     uint8_t stored[4 * FCI_EXPORT_RUN];
-    uint64_t unfit;     // numbers of the tensor that its output type cannot represent,
-    float first_unfit;  // and one of them
 } fci_write_room;
 
-// Converts numbers to a tensor's type, at room->stored; counts those it cannot represent.
-FCI_FN void fci_write_encode(fc_dtype type, uint64_t n, fci_write_room *room) {
-    const uint64_t block = fci_number_block(type);
-    const bool whole = fci_number_encode(type, room->values, n, room->stored);
-    for (uint64_t i = 0; block > 1 && i < n && !whole; i += block) {
-        if (fci_number_encode(type, room->values + i, block, room->stored)) continue;
-        if (!room->unfit) room->first_unfit = room->values[i];
-        for (uint64_t k = 0; k < block; k++)
-            if (!(fabsf(room->values[i + k]) <= fabsf(room->first_unfit)))
-                room->first_unfit = room->values[i + k];
-        room->unfit += block;
+typedef struct fci_write_part { // what is converted at a time: rows from `row` on, or a part of one
+    const fci_export *x;
+    const fci_export_piece *p;
+    uint64_t row, at, n; // columns [at, at + n)
+    float *values;
+} fci_write_part;
+
+FCI_FN void fci_write_decode(void *arg, size_t task, uint32_t worker) { // a row
+    const fci_write_part *part = (const fci_write_part *)arg;
+    const fci_matrix *w = &part->p->matrix;
+    const uint64_t r = part->row + task, item = fci_number_bytes(w->type, 1);
+    float *values = part->values + task * part->n;
+    if (!w->transposed) {
+        fci_number_decode(w->type, fci_write_row(part->x, part->p, r), part->at, part->n, values);
+        return;
     }
-    if (block > 1 || type == FC_DTYPE_F32) return;
-    fci_number_decode(type, room->stored, 0, n, room->back);
-    for (uint64_t i = 0; i < n; i++)
-        if (isfinite(room->values[i]) && !isfinite(room->back[i])) {
-            if (!room->unfit++) room->first_unfit = room->values[i];
-        }
+    for (uint64_t i = 0; i < part->n; i++)
+        fci_number_decode(w->type, (const char *)w->data + r * item + (part->at + i) * w->row_bytes,
+                          0, 1, values + i);
+    (void)worker;
 }
 
-FCI_FN fc_code fci_write_row_converted(fci_export *x, const fci_out *o, const fci_export_piece *p,
-                                       uint64_t r, fci_write_room *room) {
-    const fci_matrix *w = &p->matrix;
-    const uint64_t item = fci_number_block(w->type) == 1 ? fci_number_bytes(w->type, 1) : 0;
-    const char *row = w->transposed ? (const char *)w->data + r * item : fci_write_row(x, p, r);
+// Writes a piece as the tensor's type; `first` is the row of the tensor that is the piece's first.
+FCI_FN fc_code fci_write_converted(fci_export *x, const fci_out *o, const fci_export_piece *p,
+                                   uint64_t first, fci_write_room *room) {
+    const uint64_t rows = p->matrix.rows, cols = p->matrix.cols,
+                   run = fci_max(FCI_EXPORT_RUN / cols, 1);
     fc_code code = FC_OK;
-    for (uint64_t at = 0; at < w->cols && !code; at += FCI_EXPORT_RUN) {
-        uint64_t n = fci_min(w->cols - at, FCI_EXPORT_RUN);
-        if (!w->transposed) fci_number_decode(w->type, row, at, n, room->values);
-        for (uint64_t i = 0; w->transposed && i < n; i++)
-            fci_number_decode(w->type, row + (at + i) * w->row_bytes, 0, 1, room->values + i);
-        fci_write_encode(o->type, n, room);
-        code = fci_write_bytes(x, room->stored, fci_number_bytes(o->type, n));
-    }
+    for (uint64_t r = 0; r < rows && !code; r += run)
+        for (uint64_t at = 0; at < cols && !code; at += FCI_EXPORT_RUN) {
+            const uint64_t n = fci_min(cols - at, FCI_EXPORT_RUN), k = fci_min(rows - r, run);
+            fci_write_part part = {x, p, r, at, n, room->values};
+            fci_parallel_for(x->c, (size_t)k, fci_write_decode, &part);
+            code = fci_encode_rows(x->c, o->type, o->name, room->values, (first + r) * cols + at,
+                                   k * n, cols, room->stored, x->err);
+            if (!code) code = fci_write_bytes(x, room->stored, fci_number_bytes(o->type, k * n));
+        }
     return code;
 }
 
@@ -22360,23 +22542,17 @@ FCI_FN fc_code fci_write_rows(fci_export *x, const fci_export_piece *p, fci_writ
 
 FCI_FN fc_code fci_write_tensor(fci_export *x, const fci_out *o, fci_write_room *room) {
     fc_code code = o->n_pieces ? FC_OK : fci_write_zeros(x, o->bytes);
-    room->unfit = 0;
+    uint64_t row = 0;
     for (size_t i = 0; i < o->n_pieces && !code; i++) {
         const fci_export_piece *p = &o->pieces[i];
         const fci_matrix *w = &p->matrix;
-        if (w->transposed || w->type != o->type)
-            for (uint64_t r = 0; r < w->rows && !code; r++)
-                code = fci_write_row_converted(x, o, p, r, room);
+        if (w->transposed || w->type != o->type) code = fci_write_converted(x, o, p, row, room);
         else if (p->order == FCI_ORDER_AS_IS && !w->run)
             code = fci_write_bytes(x, w->data, w->rows * w->row_bytes);
         else code = fci_write_rows(x, p, room);
+        row += w->rows;
     }
-    if (code || !room->unfit) return code;
-    return fci_fail(x->err, FC_ERR_NUMERIC, 0,
-                    "tensor \"%s\": %llu of its numbers do not fit %s (%g is one); %s", o->name,
-                    (unsigned long long)room->unfit, fc_dtype_name(o->type),
-                    (double)room->first_unfit,
-                    fci_number_block(o->type) > 1 ? "use F32, F16 or BF16" : "use F32 or BF16");
+    return code;
 }
 
 FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align) {
@@ -22484,26 +22660,24 @@ FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
     return n;
 }
 
-// Compares some rows, to the precision of the narrower type, or with zeros.
+// Compares some rows with what they are in the other type, or with zeros.
 FCI_FN bool fci_agree_matrix(const fci_agree *g, const fci_matrix *was, const fci_matrix *is,
                              fci_order order, bool zero) {
     const uint64_t rows[] = {0, (uint64_t)(was->rows > 1), was->rows / 2, was->rows - 1};
     float a[256], b[256];
+    uint8_t stored[sizeof a];
     if (!was->data != !is->data) return false;
     if (!was->data) return true;
     if (was->rows != is->rows || was->cols != is->cols) return false;
     for (size_t i = 0; i < 4; i++) {
         const uint64_t n = fci_agree_row(was, fci_write_from(g->x, order, rows[i]), a);
-        double most = 0;
-        fci_agree_row(is, rows[i], b);
-        for (uint64_t k = 0; k < n; k++) most = fmax(most, fabs((double)a[k]));
-        if (zero || was->type == is->type || !isfinite(most)) most = 0;
-        for (uint64_t k = 0; k < n; k++) {
-            const double want = zero ? 0 : (double)a[k], got = (double)b[k];
-            if (!(fabs(want - got) <= most / 200 + (most > 0 ? 1e-6 : 0)) &&
-                !fci_agree_near(want, got, 0))
-                return false;
+        if (was->type != is->type) {
+            if (!zero && fci_number_encode(is->type, a, n, stored) != n) return false;
+            fci_number_decode(is->type, stored, 0, n, a);
         }
+        fci_agree_row(is, rows[i], b);
+        for (uint64_t k = 0; k < n; k++)
+            if (!fci_agree_near(zero ? 0 : (double)a[k], (double)b[k], 0)) return false;
     }
     return true;
 }
@@ -23111,13 +23285,12 @@ FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
 }
 
 FCI_FN fc_code fci_made_make_config(fci_export *x) {
-    fc_dtype type = fci_convert_type(x, FCI_EMBEDDING, &x->m->embedding);
+    const fci_matrix *w = &x->m->embedding;
+    const fc_dtype type = fci_export_type(x, FCI_EMBEDDING, w->type, w->cols);
     fci_buffer b = fci_buffer_of(x->c);
     fci_json_put(&b, "{\n  'architectures': [%s],\n  'model_type': %s,\n  'torch_dtype': %s",
                  x->family->class_name, x->family->name,
-                 type == FC_DTYPE_F16    ? "float16"
-                 : type == FC_DTYPE_BF16 ? "bfloat16"
-                                         : "float32");
+                 fci_directory_dtype(type));
     for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
         fci_made_field(x, &b, &fci_fields[i]);
     fci_made_traits(x, &b);
@@ -23395,6 +23568,7 @@ FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
     fci_keys_str(k, "general.architecture", fci_s(name));
     fci_metadata_key_sizes(x, k);
     fci_metadata_key_plan(x, k);
+    fci_metadata_key_type(x, k);
     x->tokenizer = fci_config_is_gguf(x->m);
     if (fci_config_is_gguf(x->m)) fci_metadata_keys_copied(x, k);
     else return fci_metadata_keys_made(x, k);
@@ -23548,9 +23722,22 @@ FCI_FN fc_code fci_package_folder(fci_export *x) {
 
 // ---- public
 
+FCI_FN fc_code fci_package_not_type(const fci_export *x) {
+    const bool gguf = fci_export_to_gguf(x);
+    char list[160];
+    size_t n = 0;
+    for (int i = 1; i < FC_DTYPE_COUNT; i++) {
+        const fc_dtype t = (fc_dtype)i;
+        if (fci_number_can_encode(t) && (gguf || fci_number_block(t) == 1))
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "",
+                                  fc_dtype_name(t));
+    }
+    return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected one of %s for %s, got %s", list,
+                    gguf ? "a GGUF file" : "a directory", fc_dtype_name(x->desc->type));
+}
+
 FCI_FN fc_code fci_package_check(fci_export *x) {
     const fc_export_desc *d = x->desc;
-    const fc_container *c = x->m->container;
     const bool gguf = fci_export_to_gguf(x);
     if (fci_known("format", (int)d->format, FC_EXPORT_COUNT, x->err)) return FC_ERR_ARGUMENT;
     if (!gguf && (d->format == FC_EXPORT_GGUF || d->format == FC_EXPORT_GGUF_MASKED))
@@ -23558,16 +23745,8 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
                         "format: %s is not in this build (FINERCUT_NO_GGUF)",
                         fc_export_format_name(d->format));
     if (!d->path || !*d->path) return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "export: no path given");
-    if (d->type && gguf == fci_is_gguf(c) && !x->m->healed.container)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
-                        "type: expected none, as weights are copied as they are stored but from "
-                        "safetensors to GGUF and back, and healed ones");
-    if (d->type == FC_DTYPE_Q8_0 && !gguf)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0,
-                        "type: expected F32, F16 or BF16 for a directory, got Q8_0");
-    if (d->type && !fci_number_can_encode(d->type))
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16, BF16 or Q8_0, got %s",
-                        fc_dtype_name(d->type));
+    if (d->type && (!fci_number_can_encode(d->type) || (!gguf && fci_number_block(d->type) > 1)))
+        return fci_package_not_type(x);
     if (d->shard_bytes && gguf)
         return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "shard size: expected none for a GGUF file");
     if (!gguf && x->c->io.create != fci_platform_create)
@@ -23590,6 +23769,25 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
     return FC_OK;
 }
 
+// Logs which types the matrices have, where some have another than the caller's.
+FCI_FN void fci_package_say_types(const fci_export *x) {
+    size_t counts[FC_DTYPE_COUNT] = {0}, other = 0, n = 0;
+    char line[200];
+    for (size_t i = 0; i < x->n_outs; i++) {
+        const fci_out *o = &x->outs[i];
+        if (o->rank < 2 || !o->n_pieces) continue;
+        counts[o->type]++;
+        other += o->type != x->desc->type;
+    }
+    if (!x->desc->type || !other) return;
+    for (size_t t = 0; t < FC_DTYPE_COUNT; t++)
+        if (counts[t] && n < sizeof line)
+            n += (size_t)snprintf(line + n, sizeof line - n, "%s%s: %llu", n ? ", " : "",
+                                  fc_dtype_name((fc_dtype)t), (unsigned long long)counts[t]);
+    fci_log(x->c, 0, "matrices of each type, as not all are %s: %s", fc_dtype_name(x->desc->type),
+            line);
+}
+
 FCI_FN fc_code fci_package_run(fci_export *x) {
     const uint64_t n = x->m->hyper.n_blocks;
     fci_file f;
@@ -23610,6 +23808,7 @@ FCI_FN fc_code fci_package_run(fci_export *x) {
     if (!code) code = from_gguf != to_gguf ? fci_convert_to_other_kind(x) : fci_export_same_kind(x);
     if (!code && !from_gguf && to_gguf) code = fci_convert_rope(x);
     if (!code && x->deci) code = fci_convert_stubs(x);
+    if (!code) fci_package_say_types(x);
     if (!code) code = fci_export_to_gguf(x) ? fci_package_gguf(x) : fci_package_folder(x);
     if (!code) fci_package_say_left(x);
     fci_file_close(&f);

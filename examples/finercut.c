@@ -286,9 +286,15 @@ static const char *candidates_name(int i) { return fc_candidates_name((fc_candid
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
 #ifndef FINERCUT_NO_EXPORT
 static const char *format_name(int i) { return fc_export_format_name((fc_export_format)i); }
+static const struct {
+    const char *name;
+    fc_dtype type;
+} weights[] = {{"as-stored", FC_DTYPE_INVALID}, {"f32", FC_DTYPE_F32},   {"f16", FC_DTYPE_F16},
+               {"bf16", FC_DTYPE_BF16},         {"q8_0", FC_DTYPE_Q8_0}, {"q4_0", FC_DTYPE_Q4_0},
+               {"q4_1", FC_DTYPE_Q4_1},         {"q5_0", FC_DTYPE_Q5_0}, {"q5_1", FC_DTYPE_Q5_1}};
+enum { N_WEIGHTS = sizeof weights / sizeof *weights };
 static const char *weights_name(int i) {
-    static const char *const names[] = {"as-stored", "f32", "f16", "bf16", "q8_0"};
-    return names[i];
+    return weights[i].name;
 }
 #endif
 
@@ -317,7 +323,7 @@ static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COU
 static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, search_name};
 #ifndef FINERCUT_NO_EXPORT
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
-static const value_type type_weights = {parse_choice, NULL, 5, weights_name};
+static const value_type type_weights = {parse_choice, NULL, N_WEIGHTS, weights_name};
 #endif
 #ifdef FINERCUT_NO_TOKENIZER // --text is read, for its error, but not shown
 static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0,
@@ -454,7 +460,9 @@ static const flag flags[] = {
      "the file, or the folder, which must be new or empty; written beside it and renamed when "
      "whole"},
     {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
-     "of matrices, from a directory to GGUF, or (not q8_0) back; else of healed ones only"},
+     "of matrices; a directory takes f32, f16, bf16 only. As llama.cpp does it: with types below\n"
+     "q8_0 the logits' matrix is q8_0, and rows that are not whole blocks take the next type that\n"
+     "fits; what became of it is told. As stored, healed matrices have the types of the model's"},
     {EXPORT, "--shard-size", &type_bytes, "4G", NULL, 0, FIELD(shard_size), 0,
      "most bytes of one safetensors file (default: files as in the input)"},
     {EXPORT, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
@@ -2310,8 +2318,6 @@ static void put_exported(const session *s) {
 }
 
 static int run_export(session *s) {
-    static const fc_dtype types[] = {FC_DTYPE_INVALID, FC_DTYPE_F32, FC_DTYPE_F16, FC_DTYPE_BF16,
-        FC_DTYPE_Q8_0};
     fc_export_desc desc;
     meter m;
     int status = check_export(s);
@@ -2327,7 +2333,7 @@ static int run_export(session *s) {
     desc.format = (fc_export_format)s->o->format;
     desc.path = s->o->output;
     desc.steps = s->n_steps || !s->plan ? s->n_steps : FINERCUT_NO_STEPS;
-    desc.type = types[s->o->type];
+    desc.type = weights[s->o->type].type;
     desc.shard_bytes = s->o->shard_size;
     desc.watch.progress = eval_progress;
     desc.watch.user = &m;

@@ -107,11 +107,17 @@ static void test_refused(void) {
     desc.format = FC_EXPORT_HF;
     desc.type = FC_DTYPE_Q8_0;
     T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT, "blocks in safetensors: %s", err.msg);
-    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT,
-         "type from a directory to a directory: %s", err.msg);
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "expected one of F32, F16, BF16 for a directory, got Q8_0"),
+         "blocks from a directory to a directory: %s", err.msg);
     desc.format = FC_EXPORT_GGUF;
     desc.type = FC_DTYPE_Q8_0;
-    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT, "type from GGUF: %s", err.msg);
+    T_OK(fc_export(m, NULL, &desc, &err) == FC_OK, "type from GGUF: %s", err.msg);
+    desc.type = FC_DTYPE_Q2_K;
+    T_OK(fc_export(m, NULL, &desc, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "for a GGUF file, got Q2_K"),
+         "no encoder: %s", err.msg);
+    desc.type = FC_DTYPE_Q8_0;
     T_OK(fc_export(other, NULL, &desc, &err) == FC_OK, "type from safetensors: %s", err.msg);
     T_OK(!fci_platform_same(back, out) && out_exists(), "it is there");
     desc.path = "tests/data/llama_f32_bias/config.json";

@@ -256,8 +256,8 @@ if [ -d wide ]; then
     blocks=$("$finercut" info wide | sed -n 's/^blocks *//p')
     sed -e "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/" \
         -e "s/\"n_blocks\": 12/\"n_blocks\": $blocks/" -e 's/attn\.3/attn.0/' plan.old >plan.json
-    said='2 of its numbers do not fit F16 \(100000 is one\); use F32 or BF16'
-    t_ok "numbers past F16 are counted" \
+    said='row 0, column 2: 100000 does not fit F16; use F32 or BF16'
+    t_ok "numbers past F16 are told" \
         fails "tensor \"blk.1.ffn_up.weight\": $said" gguf wide --type f16
     for type in f32 bf16 q8_0; do
         t_ok "they fit $type" export_to gguf-masked wide wide.gguf --type $type

@@ -1,4 +1,4 @@
-// float16, bfloat16, the block decoders and the encoders: against definitions here, against
+// float16, bfloat16 and the block decoders: against definitions here, against
 // fingerprints of what agreed with ggml bit for bit, and against ggml's own vectors where they are.
 // Every kernel table's decoders against the plain ones.
 #define FINERCUT_IMPLEMENTATION
@@ -299,74 +299,6 @@ static void test_by_hand(void) { // small blocks whose values can be checked by 
     T_OK(out[0] == 13 && out[1] == -2 && out[32] == 0 && out[255] == 0, "Q4_K");
 }
 
-// Numbers in blocks of 32: of all sizes from denormal to huge, of few bits (so that there are
-// ties), and zeros.
-static void encode_input(float *x, uint64_t n) {
-    uint32_t state = 99;
-    for (uint64_t i = 0; i < n; i++) {
-        state = state * 1664525 + 1013904223;
-        const int bits = i / 32 % 5 ? 24 : 8, power = (int)(i / 32 * 7 % 146) - 149; // below 2^21
-        x[i] =
-            i / 32 % 11
-                ? ldexpf((float)((int32_t)(state >> 8) >> (24 - bits)) - (float)(1 << (bits - 1)),
-                         power)
-                : 0;
-    }
-}
-
-// Fingerprints of bytes that were those of gguf.quants.quantize, all of them.
-static void test_encoders(void) {
-    static const struct {
-        fc_dtype type;
-        uint64_t fingerprint;
-    } encoders[] = {
-        {FC_DTYPE_F32, 0x25fe6fdf2c48421d},
-        {FC_DTYPE_F16, 0x0673bd0e1444362d},
-        {FC_DTYPE_BF16, 0x15d9a9910480943f},
-        {FC_DTYPE_Q8_0, 0x50594782fa8753d6},
-    };
-    enum { N = 32 * 4096, N_ENCODERS = sizeof encoders / sizeof *encoders };
-    float *x = (float *)malloc(N * sizeof *x), *back = (float *)malloc(N * sizeof *back);
-    uint8_t *stored = (uint8_t *)malloc(N * 4), *again = (uint8_t *)malloc(N * 4);
-    encode_input(x, N);
-    for (int i = 0; i < N_ENCODERS; i++) {
-        const fc_dtype type = encoders[i].type;
-        const size_t bytes = (size_t)fci_number_bytes(type, N);
-        bool fine = fci_number_encode(type, x, N, stored);
-        const uint64_t got = fci_hash(FCI_HASH_START, stored, bytes);
-        T_OK(fine && got == encoders[i].fingerprint, "%s: encoded 0x%016llx, got 0x%016llx",
-             fc_dtype_name(type), (unsigned long long)encoders[i].fingerprint,
-             (unsigned long long)got);
-        fci_number_decode(type, stored, 0, N, back);
-        fine = fci_number_encode(type, back, N, again);
-        T_OK(type == FC_DTYPE_Q8_0 || (fine && memcmp(stored, again, bytes) == 0),
-             "%s: what was decoded encodes the same", fc_dtype_name(type));
-    }
-    static const float out_of_range[] = {INFINITY, -INFINITY, NAN, 127 * 65520.0f, -1e30f};
-    for (size_t i = 0; i < sizeof out_of_range / sizeof *out_of_range; i++) {
-        for (int k = 0; k < 64; k++) x[k] = k == 50 ? out_of_range[i] : 1;
-        T_OK(!fci_number_encode(FC_DTYPE_Q8_0, x, 64, stored), "Q8_0 holds %g",
-             (double)out_of_range[i]);
-        T_OK(fci_number_encode(FC_DTYPE_Q8_0, x, 32, stored) && stored[2] == 127,
-             "the block before");
-    }
-    x[50] = 127 * 65504.0f;
-    T_OK(fci_number_encode(FC_DTYPE_Q8_0, x, 64, stored) && stored[34] == 0xff &&
-             stored[35] == 0x7b,
-         "the largest scale");
-    for (int type = 0; type < FC_DTYPE_COUNT; type++) {
-        int known = 0;
-        for (int i = 0; i < N_ENCODERS; i++) known += encoders[i].type == (fc_dtype)type;
-        T_OK(fci_number_can_encode((fc_dtype)type) == (known > 0) &&
-                 fci_number_encode((fc_dtype)type, x, 0, stored) == (known > 0),
-             "%s: encoder", fc_dtype_name((fc_dtype)type));
-    }
-    free(x);
-    free(back);
-    free(stored);
-    free(again);
-}
-
 static void test_sizes(void) { // bits a block and elements a block of what is only read past
     T_OK(fci_number_bytes(FC_DTYPE_F4, 6) == 3 && fci_number_bytes(FC_DTYPE_F6_E2M3, 4) == 3,
          "parts of bytes");
@@ -438,7 +370,6 @@ int main(void) {
     test_formats();
     test_tables();
     test_by_hand();
-    test_encoders();
     test_sizes();
     test_golden();
     return t_end("number");
