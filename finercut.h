@@ -48,6 +48,7 @@
        GPT-2, Llama 3, Qwen2, GPT-4o, Tekken ...; SentencePiece's BPE (Llama 2, Mistral, Gemma ...)
      - searches which sublayers to remove, by six distances, and records every score in a plan
      - computes perplexity and logits of the whole or the pruned model, and generates text with it
+     - heals what a plan leaves, in closed form: forward passes and a Cholesky factor, no GPU
      - runs, measures and exports a model with healed tensors in the place of its own
      - measures speed against the peak of the machine
      - draws a plan as SVG
@@ -69,7 +70,8 @@
      FINERCUT_NO_EXPORT     53   fc_export
      FINERCUT_NO_REPORT     14   pictures and tables of a plan
      FINERCUT_NO_BENCH       7   fc_peak, fc_speed_...
-     FINERCUT_NO_GENERATE   13   generators, fc_generate; no bench either
+     FINERCUT_NO_GENERATE   13   generators, fc_generate; no bench and no healing either
+     FINERCUT_NO_HEAL        9   fc_heal
      FINERCUT_NO_TOKENIZER  99   text: tokens come as ids; no export either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
      FINERCUT_NO_QUANTS     18   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
@@ -221,6 +223,9 @@
 #endif
 #if defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_BENCH)
 #  define FINERCUT_NO_BENCH
+#endif
+#if defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_HEAL)
+#  define FINERCUT_NO_HEAL
 #endif
 
 #ifdef __cplusplus
@@ -668,7 +673,8 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
    call. Where it returns nonzero the call ends with FC_ERR_CANCELLED, keeping what is done. */
 typedef struct fc_progress {
     const char *what;      /* what is under way, one word: "hashing" the model, "calibrating",
-                              "searching", "evaluating", "generating", "measuring", "exporting" */
+                              "searching", "evaluating", "generating", "measuring", "exporting",
+                              "writing" own text, "healing" */
     size_t step, n_steps;  /* search: 1-based step of all steps */
     double done;           /* share of the whole work, 0 to 1, an estimate */
     double step_done;      /* share of this step */
@@ -850,6 +856,19 @@ FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n);
    them; none is not an error. Free with fc_tokens_free. */
 FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err);
 
+/* What the whole model writes by itself: sequences of equal length, drawn at temperature 1 from all
+   tokens, that begin in turn with the token that starts a text and the one that ends it. The same
+   for any number of threads and any memory limit. Memory: caches of up to 1 GiB. */
+typedef struct fc_own_desc {
+    uint32_t tokens; /* in all, of whole sequences; 0 = 32768 */
+    uint32_t length; /* of a sequence; 0 = 512, or what the model can take */
+    uint64_t seed;
+    fc_watch watch;
+} fc_own_desc;
+/* `desc` NULL = defaults; free with fc_tokens_free. */
+FINERCUT_API fc_code fc_tokens_own(fc_model *m, const fc_own_desc *desc, fc_tokens *out,
+                                   fc_error *err);
+
 #ifndef FINERCUT_NO_TOKENIZER
 /* Easy: a text continued. */
 typedef struct fc_generate_desc {
@@ -942,6 +961,43 @@ typedef struct fc_peak_info {
     fc_compute compute;
 } fc_peak_info;
 FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out,
+                             fc_error *err);
+#endif
+
+#ifndef FINERCUT_NO_HEAL
+/* ---------------------------------------------------------------------------------------------
+   Healing. What removed sublayers contributed is fitted by the last projections of those that stay,
+   from the first removal up, so that the residual rows follow the whole model's: least squares with
+   a ridge, no gradients, the same architecture. One of eight sequences is not fitted: it chooses
+   the ridge of every projection, or to leave it. */
+typedef struct fc_heal_desc {
+    const uint8_t *mask;   /* required: what is left (fc_plan_mask), 2 * n_blocks entries */
+    const fc_tokens *text; /* NULL: own text only */
+    const char *text_name; /* recorded; NULL = "tokens" */
+    uint32_t own;          /* tokens that the whole model writes itself (fc_tokens_own); 0 = none */
+    uint32_t length;       /* of own sequences; 0 = 512 */
+    uint64_t seed;         /* of own sequences */
+    double ridge;          /* share of the mean diagonal; 0 = chosen by the sequences held out */
+    fc_dtype type;         /* F32, F16 or BF16; 0 = as stored, of blocks F16 */
+    const char *path;      /* required: healed.safetensors; PATH.partial is a checkpoint */
+    int resume;            /* go on from the checkpoint, if there is one */
+    fc_watch watch;        /* called at least after every sublayer */
+} fc_heal_desc;
+
+typedef struct fc_heal_result {
+    uint32_t n_removed, n_fits, n_changed; /* sublayers gone, projections fitted, tensors changed */
+    double whole, pruned, healed;          /* perplexities of the sequences held out */
+    double seconds;
+} fc_heal_result;
+
+/* Writes a safetensors file of the changed tensors only, under the model's own names and in their
+   shapes, the settings in its metadata. The same bytes for any number of threads, any memory limit,
+   and after a cancelled call that was resumed (PATH.partial holds what was done; it is removed at
+   the end where files are the library's own). A file that is there already is FC_ERR_MISMATCH
+   without `resume` or fc_env.force. FC_ERR_LIMIT: the message says how many tokens would fit.
+   Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16), and for the widest projection of k
+   inputs about 24 k (k + hidden_size). `out` NULL allowed. fc_model_desc.heal reads the file. */
+FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_result *out,
                              fc_error *err);
 #endif
 
@@ -1257,6 +1313,8 @@ FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
 
 // a and b joined, from malloc; NULL: no memory.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
+// A file, or an empty folder.
+FCI_FN int fci_platform_remove(const char *path, bool folder);
 // The folder that `path` is in ("." where it names none), from malloc; NULL: no memory.
 FCI_FN char *fci_platform_folder_of(const char *path);
 // EEXIST where the name is taken; ENOSYS, here and of a list, with FINERCUT_NO_POSIX.
@@ -11095,6 +11153,7 @@ typedef struct fci_tile {
 //   layernorm (x - mean) / sqrt(variance + eps) * weight + bias (or NULL); y may be x
 //   activate  x = activation(x), times up where that is not NULL
 //   cap       cap tanh(scale x / cap), or scale x where cap is 0
+//   products  sums of a[i][k] b[j][k] over n doubles, for two rows a and four rows b
 #define FCI_LANES_LIST(RETURNS, DOES, table, target)                                               \
     DOES(finish, (const float *acc, size_t lda, size_t rows, const float *bias, bool add,          \
                   size_t columns, float *y, size_t ldy),                                           \
@@ -11128,7 +11187,9 @@ typedef struct fci_tile {
          (x, weight, bias, eps, n, y), table, target)                                              \
     DOES(activate, (fci_activation kind, float *x, const float *up, size_t n), (kind, x, up, n),   \
          table, target)                                                                            \
-    DOES(cap, (float *x, float scale, float cap, size_t n), (x, scale, cap, n), table, target)
+    DOES(cap, (float *x, float scale, float cap, size_t n), (x, scale, cap, n), table, target)     \
+    DOES(products, (const double *const *a, const double *const *b, size_t n, double out[8]),      \
+         (a, b, n, out), table, target)
 #define FCI_LANES_FIELD(type, name, parameters, arguments, table, target) type(*name) parameters;
 #define FCI_LANES_VOID_FIELD(name, parameters, arguments, table, target) void(*name) parameters;
 #define FCI_LANES_BODY(type, name, parameters, arguments, table, target)                           \
@@ -11163,6 +11224,7 @@ typedef float fci_lanes __attribute__((vector_size(64)));
 typedef uint32_t fci_lanes_u32 __attribute__((vector_size(64)));
 typedef float fci_lanes_half __attribute__((vector_size(32)));
 typedef double fci_lanes_half_f64 __attribute__((vector_size(64)));
+typedef double fci_lanes_f64 __attribute__((vector_size(32)));
 #  define FCI_BITS(x) ((fci_lanes_u32)(x))
 #  define FCI_FLOATS(u) ((fci_lanes)(u))
 #  define FCI_LESS(a, b) ((fci_lanes_u32)((a) < (b))) // all ones or zero
@@ -11173,6 +11235,7 @@ typedef float fci_lanes;
 typedef uint32_t fci_lanes_u32;
 typedef float fci_lanes_half;
 typedef double fci_lanes_half_f64;
+typedef double fci_lanes_f64;
 #  define FCI_BITS(x) fci_float_bits(x)
 #  define FCI_FLOATS(u) fci_bits_float(u)
 #  define FCI_LESS(a, b) ((uint32_t)0 - (uint32_t)((a) < (b)))
@@ -11727,6 +11790,43 @@ FCI_INLINE void fci_lanes_cap(float *x, float scale, float cap, size_t n) {
             v = v * cap;
         }
         fci_lanes_store(x + i, &v, n - i);
+    }
+}
+
+// Eight sums at once hide the latency of each; they are named, as arrays would stay in memory.
+FCI_INLINE void fci_lanes_products(const double *const *a, const double *const *b, size_t n,
+                                   double out[8]) {
+    enum { WIDTH = sizeof(fci_lanes_f64) / sizeof(double) };
+    fci_lanes_f64 x, y, z, s0, s1, s2, s3, s4, s5, s6, s7;
+    size_t i = 0;
+    memset(&s0, 0, sizeof s0);
+    s1 = s2 = s3 = s4 = s5 = s6 = s7 = s0;
+#define FCI_PRODUCTS_ADD(j, first, second)                                                         \
+    memcpy(&z, b[j] + i, sizeof z);                                                                \
+    first += x * z;                                                                                \
+    second += y * z;
+    for (; i + WIDTH <= n; i += WIDTH) {
+        memcpy(&x, a[0] + i, sizeof x);
+        memcpy(&y, a[1] + i, sizeof y);
+        FCI_PRODUCTS_ADD(0, s0, s4)
+        FCI_PRODUCTS_ADD(1, s1, s5)
+        FCI_PRODUCTS_ADD(2, s2, s6)
+        FCI_PRODUCTS_ADD(3, s3, s7)
+    }
+#undef FCI_PRODUCTS_ADD
+    double part[8][WIDTH];
+    memcpy(part[0], &s0, sizeof s0);
+    memcpy(part[1], &s1, sizeof s0);
+    memcpy(part[2], &s2, sizeof s0);
+    memcpy(part[3], &s3, sizeof s0);
+    memcpy(part[4], &s4, sizeof s0);
+    memcpy(part[5], &s5, sizeof s0);
+    memcpy(part[6], &s6, sizeof s0);
+    memcpy(part[7], &s7, sizeof s0);
+    for (size_t k = 0; k < 8; k++) {
+        out[k] = 0;
+        for (size_t j = 0; j < WIDTH; j++) out[k] += part[k][j];
+        for (size_t j = i; j < n; j++) out[k] += a[k / 4][j] * b[k % 4][j];
     }
 }
 
@@ -13036,6 +13136,9 @@ static const char fci_kernel_build[] =
 #ifdef FINERCUT_NO_GENERATE
     ", FINERCUT_NO_GENERATE"
 #endif
+#ifdef FINERCUT_NO_HEAL
+           ", FINERCUT_NO_HEAL"
+#endif
 #ifdef FINERCUT_NO_TOKENIZER
     ", FINERCUT_NO_TOKENIZER"
 #endif
@@ -13100,6 +13203,9 @@ FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, si
 // context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
                           size_t m, size_t k, const fci_rms_norm *norm, void *packed);
+// Row `row` of `packed`, which holds m rows of k, as floats.
+FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void *packed, size_t m,
+                            size_t k, size_t row, float *out);
 // Bytes of scratch for fci_gemm, for all workers together.
 FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
 // For every part: y [m, n_rows] = (ADD: +=) x W^T + bias. `packed` holds x, rows of k; scratch has
@@ -13225,6 +13331,17 @@ FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float 
     j.k = k;
     j.packed = fci_gemm_packed_of(c, compute, packed, m, k);
     fci_parallel_for(c, j.packed.panels, fci_gemm_pack_task, &j);
+}
+
+FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void *packed, size_t m,
+                            size_t k, size_t row, float *out) {
+    const fci_gemm_packed p =
+        fci_gemm_packed_of(c, compute, (void *)(uintptr_t)packed, m, k); // only read
+    for (size_t i = 0; i < k; i++) {
+        const bool pairs = compute == FC_COMPUTE_BF16;
+        const uint32_t word = *fci_gemm_packed_row(&p, row, pairs ? i / 2 : i);
+        out[i] = fci_bits_float(!pairs ? word : i % 2 ? word & 0xffff0000u : word << 16);
+    }
 }
 
 // Layout of a worker's scratch, in floats: panels of weights, partial sums, decoded weight rows.
@@ -16632,6 +16749,7 @@ typedef struct fci_lane {
     uint32_t sequence;  // which sequence of the batch it is
     uint32_t tag;       // the caller's
     const float *start; // residual rows at the entry [length, hidden]; NULL: the token embeddings
+    const float *input; // of a parallel block entered at its FFN; NULL: `start`
     // NULL, or [2 * n_blocks + 1]: where to store the rows at each sublayer's entrance (last: the
     // head's); entries may be NULL.
     float *const *trail;
@@ -16648,6 +16766,11 @@ typedef struct fci_engine_routed { // a row of an expert
 // Called between sublayers; nonzero stops the wave. `units`: work since the last call, in forward
 // passes of one lane.
 typedef int (*fci_engine_tick_fn)(void *user, double units);
+
+// Sees what a sublayer's last projection multiplies: `rows` rows of k, packed for the GEMM, of an
+// expert those of `routes` (else NULL). z: the products before a norm that follows, else NULL.
+typedef void (*fci_engine_tap_fn)(void *user, const void *packed, size_t rows, size_t k,
+                                  const fci_engine_routed *routes, const float *z);
 
 typedef struct fci_engine {
     fc_model *m;
@@ -16674,7 +16797,8 @@ typedef struct fci_engine {
     size_t max_lanes;
     double *sublayer_cost; // [2 * n_blocks + 1]: share of a whole forward pass, the head last
     fci_engine_tick_fn tick;
-    void *tick_user;
+    fci_engine_tap_fn tap; // or NULL
+    void *tick_user, *tap_user;
 } fci_engine;
 
 typedef struct fci_engine_sizes { // bytes
@@ -17076,6 +17200,7 @@ FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *
     const fci_gemm_part part = fci_engine_part(w, plain ? e->x : e->normed, d);
     fci_gemm(&e->m->c, compute, plain ? FCI_GEMM_ADD : FCI_GEMM_STORE, packed, rows, k, &part, 1,
              e->scratch);
+    if (e->tap) e->tap(e->tap_user, packed, rows, k, NULL, post->weight ? e->normed : NULL);
     if (plain) return;
     if (post->weight) fci_engine_norm(e, post, e->normed, rows, d, e->normed);
     fci_rows_add_scaled(&e->m->c, e->x, d, e->normed, d, scale, rows, d);
@@ -17212,6 +17337,7 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
         const fci_gemm_part down = fci_engine_part(w, e->heads[1], d);
         fci_gemm(&e->m->c, compute, FCI_GEMM_STORE, e->fed, n, (size_t)w->matrix.cols, &down, 1,
                  e->scratch);
+        if (e->tap) e->tap(e->tap_user, e->fed, n, (size_t)w->matrix.cols, at, NULL);
         for (size_t i = 0; i < n; i++, at++) {
             float *to = e->x + at->row * d;
             const float *from = e->heads[1] + i * d;
@@ -17258,12 +17384,17 @@ FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
 
 // A parallel block's FFN reads the block's input, which is copied for the active rows when the
 // block starts. A lane that enters between its sublayers skips the attention, so its rows are still
-// the block's input.
-FCI_FN void fci_engine_keep_input(fci_engine *e, size_t sublayer, size_t first, size_t rows) {
+// the block's input, unless it brings that.
+FCI_FN void fci_engine_keep_input(fci_engine *e, const fci_lane *lanes, size_t n_lanes,
+                                  size_t sublayer, size_t first, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden;
     if (e->input == e->x) return;
     if (sublayer % 2 == FC_KIND_ATTENTION) first = 0;
     memcpy(e->input + first * d, e->x + first * d, (rows - first) * d * sizeof *e->x);
+    for (size_t i = 0; i < n_lanes; i++)
+        if (lanes[i].input && lanes[i].entry == sublayer)
+            memcpy(e->input + lanes[i].row * d, lanes[i].input,
+                   lanes[i].length * d * sizeof *e->x);
 }
 
 FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n_lanes,
@@ -17287,7 +17418,7 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
         }
         FINERCUT_ASSERT(rows <= e->capacity);
         fci_engine_keep(e, lanes, active, s);
-        fci_engine_keep_input(e, s, before, rows);
+        fci_engine_keep_input(e, lanes, active, s, before, rows);
         if (s == n_sublayers || rows == 0 || !mask[s] || !e->m->present[s]) continue;
         const fci_layer *l = &e->m->layers[s / 2];
         if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
@@ -20222,6 +20353,9 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
 
 // A number in [0, 1) from seed and position (splitmix64).
 FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
+// fc_tokens_own, which tells `watch` of that share of its work.
+FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
+                                double share, fc_tokens *out, fc_error *err);
 // Whom the generator's engine tells of its work; NULL: nobody.
 FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *user);
 
@@ -20463,21 +20597,21 @@ typedef struct fci_generate_ends { // the tokens that end a text
 } fci_generate_ends;
 
 // Ids without a token never come, so they are ignored; some files say -1.
-FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, fci_generate_ends *e,
+FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, const char *key, fci_generate_ends *e,
                                           const fci_json *n, fc_error *err) {
     if (n->type != FCI_JSON_NUMBER)
-        return fci_json_bad(err, n, "eos_token_id", "a number or an array of numbers");
+        return fci_json_bad(err, n, key, "a number or an array of numbers");
     if (!n->is_integer || n->integer >= m->hyper.vocab) return FC_OK;
     if (e->n == sizeof e->ids / sizeof *e->ids)
-        return fci_fail(err, FC_ERR_LIMIT, n->at,
-                        "\"eos_token_id\": expected at most %u ids, got more", e->n);
+        return fci_fail(err, FC_ERR_LIMIT, n->at, "\"%s\": expected at most %u ids, got more", key,
+                        e->n);
     e->ids[e->n++] = (uint32_t)n->integer;
     return FC_OK;
 }
 
 // *found: the file gives them, or says that there are none.
-FCI_FN fc_code fci_generate_ends_json(const fc_model *m, const char *name, fci_generate_ends *e,
-                                      bool *found, fc_error *err) {
+FCI_FN fc_code fci_generate_ends_json(const fc_model *m, const char *name, const char *key,
+                                      fci_generate_ends *e, bool *found, fc_error *err) {
     fci_arena scratch = {&m->c, NULL};
     const fci_json *root = NULL, *eos = NULL;
     fci_file f;
@@ -20488,14 +20622,14 @@ FCI_FN fc_code fci_generate_ends_json(const fc_model *m, const char *name, fci_g
     if (!code) code = fci_file_optional(&m->c, path, FCI_CONFIG_LIMIT, &f, &there, err);
     if (there) {
         code = fci_json_parse_file(&m->c, &scratch, &f, &root, err);
-        if (!code && root->type == FCI_JSON_OBJECT) eos = fci_json_get(root, "eos_token_id");
+        if (!code && root->type == FCI_JSON_OBJECT) eos = fci_json_get(root, key);
         *found = eos != NULL;
         if (fci_json_is(eos, FCI_JSON_ARRAY)) {
             const fci_json *item = fci_json_first(eos);
             for (uint32_t i = 0; !code && i < eos->count; i++, item = fci_json_next(item))
-                code = fci_generate_ends_add_json(m, e, item, err);
+                code = fci_generate_ends_add_json(m, key, e, item, err);
         } else if (eos && eos->type != FCI_JSON_NULL)
-            code = fci_generate_ends_add_json(m, e, eos, err);
+            code = fci_generate_ends_add_json(m, key, e, eos, err);
         fci_file_close(&f);
         if (code) fci_wrap(err, code, "%s", name);
     }
@@ -20503,21 +20637,27 @@ FCI_FN fc_code fci_generate_ends_json(const fc_model *m, const char *name, fci_g
     return code;
 }
 
-FCI_FN fc_code fci_generate_ends_find(const fc_model *m, fci_generate_ends *e, fc_error *err) {
-    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
-                                       "tokenizer.ggml.eom_token_id"};
+// The tokens that end a text, or start one.
+FCI_FN fc_code fci_generate_ends_find(const fc_model *m, bool starts, fci_generate_ends *e,
+                                      fc_error *err) {
+    static const char *const keys[2][3] = {
+        {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+         "tokenizer.ggml.eom_token_id"},
+        {"tokenizer.ggml.bos_token_id", NULL, NULL}};
+    const char *key = starts ? "bos_token_id" : "eos_token_id";
     bool found = false;
     memset(e, 0, sizeof *e);
     if (!fci_is_gguf(m->container)) {
-        fc_code code = fci_generate_ends_json(m, "generation_config.json", e, &found, err);
-        return code || found ? code : fci_generate_ends_json(m, "config.json", e, &found, err);
+        fc_code code = fci_generate_ends_json(m, "generation_config.json", key, e, &found, err);
+        return code || found ? code : fci_generate_ends_json(m, "config.json", key, e, &found, err);
     }
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const fci_kv *kv = fci_gguf_find(m->container, keys[i]);
+    for (size_t i = 0; i < 3 && keys[starts][i]; i++) {
+        const fci_kv *kv = fci_gguf_find(m->container, keys[starts][i]);
         uint64_t id;
         if (!kv) continue;
         if (!fci_kv_u64(kv, &id))
-            return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected a token's id", keys[i]);
+            return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected a token's id",
+                            keys[starts][i]);
         if (id < m->hyper.vocab) e->ids[e->n++] = (uint32_t)id;
     }
     return FC_OK;
@@ -20529,12 +20669,188 @@ FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *
         return FC_ERR_ARGUMENT;
     fci_clear(err);
     memset(out, 0, sizeof *out);
-    fc_code code = fci_generate_ends_find(m, &e, err);
+    fc_code code = fci_generate_ends_find(m, false, &e, err);
     if (!code) code = fci_tokens_tokens(&m->c, 1, e.n, out, err);
     if (code) return code;
     memcpy(out->ids, e.ids, e.n * sizeof *e.ids);
     out->starts[1] = e.n;
     return FC_OK;
+}
+
+// What starts a sequence of own text: the start token, and what ends one text and so begins the
+// next. In chat models the end token is the end of a turn; that of texts is known by its name.
+FCI_FN fc_code fci_generate_own_starts(fc_model *m, fci_generate_ends *e, fc_error *err) {
+    fci_generate_ends ends;
+    fc_code code = fci_generate_ends_find(m, true, e, err);
+    if (!code) code = fci_generate_ends_find(m, false, &ends, err);
+    if (code) return code;
+    uint32_t end = ends.n ? ends.ids[0] : e->n ? e->ids[0] : 0;
+#ifndef FINERCUT_NO_TOKENIZER
+    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
+    const fc_tokenizer *t = fc_model_tokenizer(m, NULL); // without one, ids alone tell
+    fc_tokens ids;
+    for (size_t i = sizeof names / sizeof *names; t && i-- > 0;) {
+        if (fc_tokenize(t, names[i], strlen(names[i]), 0, &ids, NULL)) continue;
+        if (ids.starts[1] == 1) end = ids.ids[0];
+        fc_tokens_free(&ids);
+    }
+#endif
+    if (e->n + ends.n == 0)
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "own text: the model names no token that starts or ends a text");
+    if (e->n == 0 || e->ids[0] != end) e->ids[e->n ? 1 : 0] = end;
+    e->n = e->n == 0 || e->ids[0] == end ? 1 : 2;
+    return FC_OK;
+}
+
+#define FCI_GENERATE_CACHES ((uint64_t)1 << 30) // bytes, where no limit is given
+
+typedef struct fci_generate_own_job { // sequences [first, first + n), a token of each at a time
+    fc_model *m;
+    fci_engine engine;
+    fci_cache *caches; // [batch]
+    fci_lane *lanes;
+    size_t batch, first, n, row; // row: of the logits at hand
+    uint32_t length;
+    uint64_t seed;
+    fc_tokens *out;
+    fci_watch *watch;
+    double done;
+} fci_generate_own_job;
+
+// Draws a token by the logits of a lane; one that there is none of where they are not finite.
+FCI_FN void fci_generate_own_task(void *arg, size_t task, uint32_t worker) {
+    const fci_generate_own_job *j = (const fci_generate_own_job *)arg;
+    const size_t vocab = (size_t)j->m->hyper.vocab, sequence = j->first + j->row + task;
+    const uint32_t at = j->caches[j->row + task].n_past;
+    const float *z = j->engine.logits + task * vocab;
+    const double lse = j->m->c.kernels->lse(z, vocab);
+    double left = fci_generate_draw(fci_xxh_add(j->seed, sequence), at);
+    size_t id = isfinite(lse) ? 0 : vocab, last = 0;
+    (void)worker;
+    for (; id < vocab; id++) {
+        const double p = exp((double)z[id] - lse);
+        if (p > 0) last = id;
+        left -= p;
+        if (left < 0) break;
+    }
+    if (id == vocab && isfinite(lse)) id = last; // rounding
+    j->out->ids[j->out->starts[sequence] + at] = (uint32_t)id;
+}
+
+FCI_FN fc_code fci_generate_own_step(fci_generate_own_job *j, uint32_t at, fc_error *err) {
+    const size_t d = (size_t)j->m->hyper.hidden;
+    for (size_t i = 0; i < j->n; i++) {
+        memset(&j->lanes[i], 0, sizeof j->lanes[i]);
+        j->lanes[i].ids = j->out->ids + j->out->starts[j->first + i] + at;
+        j->lanes[i].length = 1;
+        j->lanes[i].cache = &j->caches[i];
+    }
+    fc_code code = fci_engine_wave(&j->engine, j->lanes, j->n, j->m->mask, err);
+    if (code) return code;
+    for (j->row = 0; j->row < j->n; j->row += j->engine.head_rows) {
+        const size_t n = (size_t)fci_min(j->n - j->row, j->engine.head_rows);
+        fci_engine_logits(&j->engine, j->engine.x + j->row * d, n);
+        fci_parallel_for(&j->m->c, n, fci_generate_own_task, j);
+    }
+    for (size_t i = 0; i < j->n; i++)
+        if (j->lanes[i].ids[1] == j->m->hyper.vocab)
+            return fci_fail(err, FC_ERR_NUMERIC, 0, "own text: the model's logits are not finite");
+    return FC_OK;
+}
+
+FCI_FN int fci_generate_own_tick(void *user, double units) {
+    const fci_generate_own_job *j = (const fci_generate_own_job *)user;
+    (void)units;
+    return fci_watch_tell(j->watch, j->done, NULL) != FC_OK;
+}
+
+FCI_FN fc_code fci_generate_own_run(fci_generate_own_job *j, double share, fc_error *err) {
+    const size_t n = j->out->n_sequences;
+    fc_code code = FC_OK;
+    for (j->first = 0; j->first < n && !code; j->first += j->batch) {
+        j->n = (size_t)fci_min(j->batch, n - j->first);
+        for (size_t i = 0; i < j->n; i++) {
+            j->caches[i].n_past = 0;
+            j->caches[i].n_text = j->length; // as it will be read
+        }
+        for (uint32_t at = 0; at + 1 < j->length && !code; at++) {
+            code = fci_generate_own_step(j, at, err);
+            j->done = share *
+                      ((double)j->first + (double)j->n * (at + 1.0) / (j->length - 1.0)) /
+                      (double)n;
+        }
+    }
+    return code;
+}
+
+// Caches for as many sequences at once as fit, in batches of about equal size.
+FCI_FN fc_code fci_generate_own_open(fci_generate_own_job *j, fc_error *err) {
+    fc_model *m = j->m;
+    const uint64_t one = fci_max(fci_cache_bytes(m, m->mask, j->length), 1),
+                   room = m->memory_limit ? m->memory_limit / 2 : FCI_GENERATE_CACHES,
+                   n = j->out->n_sequences, most = fci_max(fci_min(room / one, n), 1),
+                   batches = (n + most - 1) / most;
+    j->batch = (size_t)((n + batches - 1) / batches);
+    const fci_engine_wish wish = {1, j->batch, j->batch, j->length, j->batch * one};
+    fc_code code = fci_engine_begin(&j->engine, m, &wish, err);
+    if (code) return code;
+    j->batch = (size_t)fci_min(j->batch, j->engine.capacity);
+    j->engine.tick = fci_generate_own_tick;
+    j->engine.tick_user = j;
+    j->caches = (fci_cache *)fci_alloc(&m->c, j->batch, sizeof *j->caches, "caches", err);
+    j->lanes = (fci_lane *)fci_alloc(&m->c, j->batch, sizeof *j->lanes, "lanes", err);
+    if (!j->caches || !j->lanes) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < j->batch && !code; i++)
+        code = fci_cache_open(&j->caches[i], m, m->mask, j->length, err);
+    return code;
+}
+
+FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
+                                double share, fc_tokens *out, fc_error *err) {
+    const uint64_t tokens = desc->tokens ? desc->tokens : 32768,
+                   most = m->hyper.max_positions ? m->hyper.max_positions : UINT32_MAX,
+                   length = fci_min(desc->length ? desc->length : fci_min(512, most), tokens);
+    fci_generate_own_job j;
+    fci_generate_ends starts;
+    memset(&j, 0, sizeof j);
+    memset(out, 0, sizeof *out);
+    if (length < 2 || length > most)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "own text: expected sequences of 2 to %llu tokens, got %llu",
+                        (unsigned long long)most, (unsigned long long)length);
+    const size_t n = (size_t)(tokens / length);
+    fc_code code = fci_generate_own_starts(m, &starts, err);
+    if (!code) code = fci_tokens_tokens(&m->c, n, n * (size_t)length, out, err);
+    if (code) return code;
+    for (size_t i = 0; i <= n; i++) out->starts[i] = i * (size_t)length;
+    for (size_t i = 0; i < n; i++) out->ids[out->starts[i]] = starts.ids[(i + i / 8) % starts.n];
+    j.m = m;
+    j.length = (uint32_t)length;
+    j.seed = desc->seed;
+    j.out = out;
+    j.watch = watch;
+    code = fci_generate_own_open(&j, err);
+    if (!code) code = fci_generate_own_run(&j, share, err);
+    for (size_t i = 0; j.caches && i < j.batch; i++) fci_cache_close(m, &j.caches[i]);
+    fci_free(&m->c, j.caches);
+    fci_free(&m->c, j.lanes);
+    fci_engine_close(&j.engine);
+    if (code) fc_tokens_free(out);
+    return code;
+}
+
+FINERCUT_API fc_code fc_tokens_own(fc_model *m, const fc_own_desc *desc, fc_tokens *out,
+                                   fc_error *err) {
+    fc_own_desc defaults;
+    fci_watch watch;
+    if (fci_need(m && out, "fc_tokens_own", "a model and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    fci_watch_begin(&watch, &desc->watch, "writing");
+    return fci_generate_own(m, desc, &watch, 1, out, err);
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
@@ -20664,7 +20980,7 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     if (code) return code;
     s.t = fc_model_tokenizer(m, err);
     if (!s.t) return err->code;
-    code = fci_generate_ends_find(m, &ends, err);
+    code = fci_generate_ends_find(m, false, &ends, err);
     if (!code) code = fci_generate_prompt(m, s.t, prompt, length, most, &ids, err);
     if (code) return code;
     out->n_prompt = (uint32_t)ids.starts[1];
@@ -20947,6 +21263,1300 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
     code = g.code ? g.code : fci_speed_measure(&j, out, err);
     g.doing = FCI_FREE;
     fci_speed_buffers(&j, &g);
+    return code;
+}
+#endif
+
+#ifndef FINERCUT_NO_HEAL
+// >> heal
+// Heals what a mask leaves of a model, in closed form. Sublayer by sublayer from below, the last
+// projection W of each (of the attention's heads, of the FFN's inner numbers) is fitted so that the
+// residual rows follow the whole model's. X [rows, k] is what W multiplies in the model as healed
+// so far, E [rows, hidden] the whole model's rows after this sublayer minus the healed one's:
+//   W += ((X'X + ridge mean(diag X'X) I)^-1 X'E)'
+// A row counts by 1 / its length in the whole model, as the next norm will divide by that. One of
+// eight sequences is held out: it chooses the ridge, or to leave W as it is.
+//   post-norm    z = W x is divided by its own length and multiplied by gains: X is divided by that
+//                length, too, and E's columns by the gains
+//   experts      each by its own rows; of E, an expert with router weight w is to give
+//                w / sum(w^2), the smallest change of all its experts together that gives E
+// Biases stay.
+
+// ---- private to this section
+
+enum { FCI_HEAL_CHUNK = 4096 }; // rows whose products are summed in float
+enum { FCI_HEAL_PANEL = 256 };  // rows of the sums at a time
+enum { FCI_HEAL_BLOCK = 64 };   // columns of the factor at a time,
+enum { FCI_HEAL_TALL = 32 };    // for so many rows of a task,
+enum { FCI_HEAL_DEEP = 256 };   // which read so many numbers of each: they stay in cache
+enum { FCI_HEAL_HELD = 8 };     // of so many sequences one is held out
+#define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given
+#define FCI_HEAL_PAUSE 60.0               // seconds between checkpoints, at least
+static const double fci_heal_ridges[] = {0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10};
+
+typedef struct fci_heal_sums {
+    double *at;     // [k + hidden, k]: X'X (above its diagonal), then E'X
+    double energy;  // sum of E^2
+    size_t n;       // rows
+} fci_heal_sums;
+
+typedef struct fci_heal_tensor { // a changed tensor
+    const fc_tensor *of;
+    fc_dtype type;
+    char *data;
+    uint64_t bytes;
+} fci_heal_tensor;
+
+typedef struct fci_heal_key { // of the metadata
+    const char *key, *value;
+} fci_heal_key;
+
+typedef struct fci_heal {
+    fc_model *m;
+    const fc_heal_desc *desc;
+    fc_heal_result *out;
+    fc_error *err;
+    fci_arena arena;
+    fci_watch watch;
+    fci_engine engine;
+    const char *partial; // path of the checkpoint
+    fc_tokens tokens;    // the text's, then own ones; held out ones last
+    size_t n_fit, n_own; // sequences: to fit by; own ones
+    size_t longest, chunk; // tokens: of a sequence, of a chunk at most
+    uint8_t *only;       // [2 * n_blocks]: the mask of one sublayer
+    fci_lane *lanes;
+    float *rows[2];      // [tokens, hidden]: of the whole model; healed
+    float *inputs[2];    // the same at a parallel block's start
+    size_t sublayer, first, next; // now; the first one that is gone; where a resumed run goes on
+    // the sublayer's
+    size_t k, widest;    // inputs of its projection, and of the widest one
+    size_t used;         // experts of a row, at most
+    size_t n_sums;       // projections whose sums are held at once
+    fci_heal_sums *sums; // [2][n_sums]: of the rows to fit by, of those held out
+    double *block;       // memory of the sums
+    float *stash;        // [chunk * used, k] X
+    fci_engine_routed *routes; // [chunk * used]: which row, and for experts whose
+    size_t n_stash, base;      // rows in it; the wave's first one in the chunk
+    float *scales;       // [chunk]: of a row's X and E
+    float *shares;       // [chunk]: of its experts
+    float *errors;       // [chunk, hidden] E
+    float *columns;      // [k + hidden, chunk] X and E, transposed
+    float *products;     // [PANEL, k]
+    void *packed, *scratch;
+    // of a fit
+    double *changes[2];  // [hidden, k], those at hand and the best so far
+    double *diagonal;    // [k]
+    double *left;        // [hidden]: the error that each output leaves
+    float *row, *old;    // [k]
+    char *stored;        // [k]
+    double work, done;   // multiplications
+    double saved;        // when the last checkpoint was
+    fci_heal_tensor *tensors;
+    size_t n_tensors, room;
+    fci_heal_key keys[24];
+    size_t n_keys;
+} fci_heal;
+
+// ---- The projections of a sublayer.
+
+FCI_FN bool fci_heal_is_gone(const fci_heal *h, size_t s) {
+    return h->m->present[s] && !h->desc->mask[s];
+}
+
+FCI_FN bool fci_heal_is_fitted(const fci_heal *h, size_t s) {
+    return s > h->first && h->m->present[s] && h->desc->mask[s];
+}
+
+// Projection `i` of a sublayer: one, or one an expert.
+FCI_FN fci_weight *fci_heal_weight(const fc_model *m, size_t s, size_t i) {
+    fci_layer *l = &m->layers[s / 2];
+    if (s % 2 == FC_KIND_ATTENTION) return &l->o;
+    return l->experts ? &l->experts[i].down : &l->down;
+}
+
+FCI_FN size_t fci_heal_weights(const fc_model *m, size_t s) {
+    return s % 2 && m->layers[s / 2].experts ? (size_t)m->hyper.n_experts : 1;
+}
+
+FCI_FN bool fci_heal_experts(const fci_heal *h) {
+    return h->sublayer % 2 && h->m->layers[h->sublayer / 2].experts;
+}
+
+// Multiplications for a token: of a sublayer, or (kind 2) of the sums of its projection.
+FCI_FN double fci_heal_work(const fci_heal *h, size_t s, int kind) {
+    const fc_model *m = h->m;
+    const double used = s % 2 && m->layers[s / 2].experts
+                            ? (double)m->hyper.n_used / (double)m->hyper.n_experts
+                            : 1;
+    const double k = (double)fci_heal_weight(m, s, 0)->matrix.cols;
+    return kind < 2 ? (double)m->layers[s / 2].n_parameters[s % 2] * used
+                    : (k / 2 + (double)m->hyper.hidden) * k;
+}
+
+// The stored tensor that a matrix is a view of.
+FCI_FN const fc_tensor *fci_heal_stored(const fc_model *m, const fci_matrix *w) {
+    const char *p = (const char *)w->data;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const char *from = (const char *)m->tensors[i]->data;
+        if (p >= from && p < from + m->tensors[i]->bytes) return m->tensors[i];
+    }
+    return NULL;
+}
+
+FCI_FN fc_dtype fci_heal_type(const fci_heal *h, fc_dtype stored) {
+    if (h->desc->type) return h->desc->type;
+    if (stored == FC_DTYPE_F64) return FC_DTYPE_F32;
+    return fci_number_block(stored) > 1 ? FC_DTYPE_F16 : stored;
+}
+
+// Row r of a matrix as floats.
+FCI_FN void fci_heal_read(const fci_matrix *w, size_t r, float *out) {
+    const uint64_t item = w->transposed ? fci_number_bytes(w->type, 1) : 0;
+    if (!w->transposed) fci_number_decode(w->type, fci_matrix_row(w, r), 0, w->cols, out);
+    for (uint64_t k = 0; w->transposed && k < w->cols; k++)
+        fci_number_decode(w->type, (const char *)w->data + k * w->row_bytes + r * item, 0, 1,
+                          out + k);
+}
+
+// The view of the same part of a changed tensor.
+FCI_FN fci_matrix fci_heal_view(const fci_heal_tensor *t, const fci_matrix *w) {
+    const uint64_t item = fci_number_bytes(t->type, 1),
+                   at = (uint64_t)((const char *)w->data - (const char *)t->of->data);
+    fci_matrix v = *w;
+    v.data = t->data + at * fci_number_block(w->type) * 8 / fci_dtype_info(w->type)->bits * item;
+    v.type = t->type;
+    v.row_bytes = (w->transposed ? w->rows : w->cols) * item;
+    return v;
+}
+
+FCI_FN void fci_heal_write(const fci_matrix *w, size_t r, const char *stored) {
+    const uint64_t item = fci_number_bytes(w->type, 1);
+    char *to = (char *)(uintptr_t)w->data; // a view of memory of ours
+    if (!w->transposed) memcpy(to + r * w->row_bytes, stored, (size_t)w->row_bytes);
+    for (uint64_t k = 0; w->transposed && k < w->cols; k++)
+        memcpy(to + k * w->row_bytes + r * item, stored + k * item, (size_t)item);
+}
+
+// The changed tensor in place of `of`; a new one is a copy of it. NULL: *err is filled.
+FCI_FN fci_heal_tensor *fci_heal_tensor_of(fci_heal *h, const fc_tensor *of) {
+    for (size_t i = 0; i < h->n_tensors; i++)
+        if (h->tensors[i].of == of) return &h->tensors[i];
+    if (h->n_tensors == h->room) {
+        const size_t room = h->room ? 2 * h->room : 64;
+        fci_heal_tensor *more = (fci_heal_tensor *)fci_arena_grow(
+            &h->arena, h->tensors, room, sizeof *more, "tensors", h->err);
+        if (!more) return NULL;
+        h->tensors = more;
+        h->room = room;
+    }
+    uint64_t n = 1;
+    for (uint32_t i = 0; i < of->rank; i++) n *= of->shape[i];
+    fci_heal_tensor *t = &h->tensors[h->n_tensors];
+    t->of = of;
+    t->type = fci_heal_type(h, of->type);
+    t->bytes = fci_number_bytes(t->type, n);
+    t->data = (char *)fci_alloc(&h->m->c, t->bytes, 1, of->name, h->err);
+    if (t->data) h->n_tensors++;
+    return t->data ? t : NULL;
+}
+
+// Encodes h->row as a row of the tensor's type, at h->stored, and reads it back.
+FCI_FN fc_code fci_heal_encode(fci_heal *h, const fci_heal_tensor *t, size_t n) {
+    fci_number_encode(t->type, h->row, n, h->stored);
+    for (size_t k = 0; k < n; k++) {
+        const float was = h->row[k];
+        fci_number_decode(t->type, h->stored + k * fci_number_bytes(t->type, 1), 0, 1, h->row + k);
+        if (isfinite(was) && isfinite(h->row[k])) continue;
+        return fci_fail(h->err, FC_ERR_NUMERIC, 0,
+                        "tensor \"%s\": a healed number, %g, does not fit %s; type F32 takes it",
+                        t->of->name, (double)was, fc_dtype_name(t->type));
+    }
+    return FC_OK;
+}
+
+// Points the sublayer's projections to their changed tensors, or back.
+FCI_FN void fci_heal_swap(fci_heal *h, size_t s, fci_matrix *kept, bool healed) {
+    for (size_t i = 0; i < fci_heal_weights(h->m, s); i++) {
+        fci_matrix *w = &fci_heal_weight(h->m, s, i)->matrix;
+        if (!healed) *w = kept[i];
+        else kept[i] = *w;
+        const fc_tensor *of = healed ? fci_heal_stored(h->m, w) : NULL;
+        for (size_t k = 0; of && k < h->n_tensors; k++)
+            if (h->tensors[k].of == of) *w = fci_heal_view(&h->tensors[k], w);
+    }
+}
+
+// ---- Rows.
+
+FCI_FN size_t fci_heal_start(const fci_heal *h, size_t sequence) {
+    return h->tokens.starts[sequence];
+}
+
+// The end of the sequences from `first` on, before `end`, that fit in so many rows.
+FCI_FN size_t fci_heal_until(const fci_heal *h, size_t first, size_t end, size_t most) {
+    size_t i = first + 1;
+    while (i < end && fci_heal_start(h, i + 1) - fci_heal_start(h, first) <= most) i++;
+    return i;
+}
+
+FCI_FN int fci_heal_tick(void *user, double units) {
+    fci_heal *h = (fci_heal *)user;
+    (void)units;
+    return fci_watch_tell(&h->watch, h->done / h->work, NULL) != FC_OK;
+}
+
+// Runs sequences [first, end) of one of the two streams through the sublayer under a mask; the rows
+// are then in h->engine.x. Sublayer 0 of mask NULL: the embeddings.
+FCI_FN fc_code fci_heal_wave(fci_heal *h, int stream, size_t first, size_t end,
+                             const uint8_t *mask) {
+    const size_t d = (size_t)h->m->hyper.hidden;
+    for (size_t i = first; i < end; i++) {
+        const size_t at = fci_heal_start(h, i);
+        fci_lane *l = &h->lanes[i - first];
+        memset(l, 0, sizeof *l);
+        l->ids = h->tokens.ids + at;
+        l->length = (uint32_t)(fci_heal_start(h, i + 1) - at);
+        l->entry = (uint32_t)h->sublayer;
+        if (stream >= 0) l->start = h->rows[stream] + at * d;
+        if (stream >= 0 && h->inputs[0]) l->input = h->inputs[stream] + at * d;
+    }
+    return fci_engine_wave(&h->engine, h->lanes, end - first, mask, h->err);
+}
+
+// The same for all sequences, whose rows are replaced; `from` -1: the embeddings.
+FCI_FN fc_code fci_heal_through(fci_heal *h, int from, int to, const uint8_t *mask, double work) {
+    const size_t d = (size_t)h->m->hyper.hidden, n = h->tokens.n_sequences;
+    fc_code code = FC_OK;
+    for (size_t first = 0, end; first < n && !code; first = end) {
+        end = fci_heal_until(h, first, n, h->engine.capacity);
+        const size_t at = fci_heal_start(h, first), rows = fci_heal_start(h, end) - at;
+        code = fci_heal_wave(h, from, first, end, mask);
+        if (!code) memcpy(h->rows[to] + at * d, h->engine.x, rows * d * sizeof(float));
+        h->done += work * (double)rows;
+    }
+    return code;
+}
+
+// ---- Sums over rows.
+
+typedef struct fci_heal_job { // of one chunk
+    fci_heal *h;
+    const void *packed; // of the tap
+    size_t n, k;
+    size_t from, panel, wide; // rows of the sums from `panel` on, columns from `from` on
+    double *to;
+} fci_heal_job;
+
+FCI_FN void fci_heal_unpack_task(void *arg, size_t task, uint32_t worker) {
+    const fci_heal_job *j = (const fci_heal_job *)arg;
+    const fci_heal *h = j->h;
+    (void)worker;
+    fci_gemm_unpack(&h->m->c, h->m->config.compute, j->packed, j->n, j->k, task,
+                    h->stash + (h->n_stash + task) * j->k);
+}
+
+// Keeps what the projection multiplies; where a norm follows, its factor of every row.
+FCI_FN void fci_heal_tap(void *user, const void *packed, size_t rows, size_t k,
+                         const fci_engine_routed *routes, const float *z) {
+    fci_heal *h = (fci_heal *)user;
+    const size_t d = (size_t)h->m->hyper.hidden;
+    fci_heal_job j;
+    memset(&j, 0, sizeof j);
+    j.h = h;
+    j.packed = packed;
+    j.n = rows;
+    j.k = k;
+    fci_parallel_for(&h->m->c, rows, fci_heal_unpack_task, &j);
+    for (size_t i = 0; i < rows; i++) {
+        const fci_engine_routed plain = {(uint32_t)i, 0, 1};
+        fci_engine_routed *to = &h->routes[h->n_stash + i];
+        *to = routes ? routes[i] : plain;
+        to->row += (uint32_t)h->base;
+        if (z) to->weight = h->m->c.kernels->rms(z + i * d, (float)h->m->hyper.norm_eps, d);
+    }
+    h->n_stash += rows;
+}
+
+// The errors of a wave's rows, and what they count.
+FCI_FN void fci_heal_measure(fci_heal *h, size_t first_row, size_t n) {
+    const size_t d = (size_t)h->m->hyper.hidden;
+    for (size_t i = 0; i < n; i++) {
+        const float *whole = h->rows[0] + (first_row + i) * d, *x = h->engine.x + i * d;
+        double squares[3];
+        h->m->c.kernels->dots(whole, whole, d, squares);
+        h->scales[h->base + i] = squares[0] > 0 ? (float)(1 / sqrt(squares[0])) : 0;
+        for (size_t k = 0; k < d; k++) h->errors[(h->base + i) * d + k] = whole[k] - x[k];
+    }
+}
+
+// Columns [16 * task, ...) of X and E: rows of the chunk of one projection.
+FCI_FN void fci_heal_transpose_task(void *arg, size_t task, uint32_t worker) {
+    const fci_heal_job *j = (const fci_heal_job *)arg;
+    const fci_heal *h = j->h;
+    const size_t d = (size_t)h->m->hyper.hidden, first = 16 * task,
+                 n = (size_t)fci_min(j->n - first, 16);
+    const fci_engine_routed *routes = h->routes + h->n_stash; // those of this projection
+    const float *x[16], *e[16];
+    float x_scale[16], e_scale[16];
+    (void)worker;
+    for (size_t i = 0; i < n; i++) {
+        const fci_engine_routed *r = &routes[first + i];
+        x[i] = h->stash + r->expert * j->k;
+        e[i] = h->errors + r->row * d;
+        x_scale[i] = h->scales[r->row] * r->weight;
+        e_scale[i] = h->scales[r->row] * (fci_heal_experts(h) ? r->weight * r->weight : 1);
+    }
+    for (size_t k = 0; k < j->k; k++)
+        for (size_t i = 0; i < n; i++) h->columns[k * j->n + first + i] = x[i][k] * x_scale[i];
+    for (size_t k = 0; k < d; k++)
+        for (size_t i = 0; i < n; i++)
+            h->columns[(j->k + k) * j->n + first + i] = e[i][k] * e_scale[i];
+}
+
+FCI_FN void fci_heal_add_task(void *arg, size_t task, uint32_t worker) {
+    const fci_heal_job *j = (const fci_heal_job *)arg;
+    const float *from = j->h->products + task * j->wide;
+    double *to = j->to + (j->panel + task) * j->k + j->from;
+    (void)worker;
+    for (size_t i = 0; i < j->wide; i++) to[i] += (double)from[i];
+}
+
+// Adds the columns' products to the sums: those of X with X, on and above the diagonal, and of E
+// with X.
+FCI_FN void fci_heal_add(fci_heal *h, fci_heal_sums *s, fci_heal_job *j) {
+    const fci_context *c = &h->m->c;
+    const size_t d = (size_t)h->m->hyper.hidden, k = j->k, n = j->n;
+    fci_matrix x;
+    memset(&x, 0, sizeof x);
+    x.data = h->columns;
+    x.type = FC_DTYPE_F32;
+    x.rows = k;
+    x.cols = n;
+    x.row_bytes = n * sizeof(float);
+    j->to = s->at;
+    for (j->panel = 0; j->panel < k + d;) {
+        const size_t end = j->panel < k ? k : k + d,
+                     rows = (size_t)fci_min(end - j->panel, FCI_HEAL_PANEL);
+        j->from = j->panel < k ? j->panel : 0;
+        j->wide = k - j->from;
+        const fci_gemm_part part = {&x, j->from, j->wide, NULL, h->products, j->wide};
+        fci_gemm_pack(c, FC_COMPUTE_F32, h->columns + j->panel * n, n, rows, n, NULL, h->packed);
+        fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, h->packed, rows, n, &part, 1, h->scratch);
+        fci_parallel_for(c, rows, fci_heal_add_task, j);
+        j->panel += rows;
+    }
+    for (size_t i = k; i < k + d; i++) {
+        double squares[3];
+        c->kernels->dots(h->columns + i * n, h->columns + i * n, n, squares);
+        s->energy += squares[0];
+    }
+    s->n += n;
+}
+
+// The chunk's rows of projection `i` become columns and are added. The routes of this projection
+// stand behind those of the chunk, each with its place in the stash in place of the expert.
+FCI_FN void fci_heal_gather(fci_heal *h, size_t i, fci_heal_sums *s) {
+    fci_heal_job j;
+    memset(&j, 0, sizeof j);
+    j.h = h;
+    j.k = h->k;
+    for (size_t at = 0; at < h->n_stash; at++) {
+        fci_engine_routed r = h->routes[at];
+        if (fci_heal_experts(h) && r.expert != i) continue;
+        r.expert = (uint32_t)at;
+        h->routes[h->n_stash + j.n++] = r;
+    }
+    if (!j.n) return;
+    fci_parallel_for(&h->m->c, (j.n + 15) / 16, fci_heal_transpose_task, &j);
+    fci_heal_add(h, s, &j);
+}
+
+// Divides what each row's experts are to give by the sum of their squared weights.
+FCI_FN void fci_heal_share(fci_heal *h, size_t n) {
+    const size_t d = (size_t)h->m->hyper.hidden;
+    memset(h->shares, 0, n * sizeof *h->shares);
+    for (size_t at = 0; at < h->n_stash; at++)
+        h->shares[h->routes[at].row] += h->routes[at].weight * h->routes[at].weight;
+    for (size_t i = 0; i < n * d; i++)
+        h->errors[i] = h->shares[i / d] > 0 ? h->errors[i] / h->shares[i / d] : 0;
+}
+
+// Sums of projections [first, first + n) over all rows.
+FCI_FN fc_code fci_heal_sum(fci_heal *h, size_t first, size_t n) {
+    const size_t d = (size_t)h->m->hyper.hidden, k = h->k;
+    const double work = fci_heal_work(h, h->sublayer, 1) + fci_heal_work(h, h->sublayer, 2);
+    fc_code code = FC_OK;
+    for (size_t i = 0; i < 2 * h->n_sums; i++) {
+        memset(h->sums[i].at, 0, (k + d) * k * sizeof(double));
+        h->sums[i].energy = 0;
+        h->sums[i].n = 0;
+    }
+    for (size_t from = 0, end, last; from < h->tokens.n_sequences && !code; from = end) {
+        const size_t set = from >= h->n_fit,
+                     most = set ? h->tokens.n_sequences : h->n_fit, row = fci_heal_start(h, from);
+        end = fci_heal_until(h, from, most, FCI_HEAL_CHUNK);
+        h->n_stash = h->base = 0;
+        h->engine.tap = fci_heal_tap;
+        for (size_t at = from; at < end && !code; at = last) {
+            last = fci_heal_until(h, at, end, h->engine.capacity);
+            code = fci_heal_wave(h, 1, at, last, h->only);
+            const size_t rows = fci_heal_start(h, last) - fci_heal_start(h, at);
+            if (!code) fci_heal_measure(h, row + h->base, rows);
+            h->base += rows;
+        }
+        h->engine.tap = NULL;
+        if (code) break;
+        if (fci_heal_experts(h)) fci_heal_share(h, h->base);
+        for (size_t i = 0; i < n; i++)
+            fci_heal_gather(h, first + i, &h->sums[set * h->n_sums + i]);
+        h->done += work * (double)h->base;
+    }
+    return code;
+}
+
+// ---- Solving. The factor L of X'X + ridge stands below the diagonal of the sums; the rows of E'X
+// are eliminated along with it, as if they were rows below.
+
+typedef struct fci_heal_solve {
+    const fc_model *m;
+    fci_heal_sums *s;
+    double *x;        // [d, k]
+    double *diagonal; // [k] of X'X
+    double *left;     // [d]
+    size_t k, d, at, end; // columns [at, end) at hand
+    double ridge;     // to add
+    bool failed;      // no positive pivot
+} fci_heal_solve;
+
+FCI_INLINE double *fci_heal_row(const fci_heal_solve *v, size_t i) {
+    return i < v->k ? v->s->at + i * v->k : v->x + (i - v->k) * v->k;
+}
+
+// out[r][c] = sum of a[r][i] b[c][i] over n numbers, rows `lda` and `ldb` apart.
+FCI_FN void fci_heal_products(const fc_model *m, const double *a, size_t lda, size_t rows,
+                              const double *b, size_t ldb, size_t cols, size_t n, double *out) {
+    for (size_t i = 0; i < rows * FCI_HEAL_BLOCK; i++) out[i] = 0;
+    for (size_t from = 0; from < n; from += FCI_HEAL_DEEP) {
+        const size_t some = (size_t)fci_min(n - from, FCI_HEAL_DEEP);
+        for (size_t r = 0; r < rows; r += 2)
+            for (size_t c = 0; c < cols; c += 4) {
+                const double *pa[2], *pb[4];
+                double sums[8];
+                for (size_t i = 0; i < 2; i++)
+                    pa[i] = a + fci_min(r + i, rows - 1) * lda + from;
+                for (size_t i = 0; i < 4; i++)
+                    pb[i] = b + fci_min(c + i, cols - 1) * ldb + from;
+                m->c.kernels->products(pa, pb, some, sums);
+                for (size_t i = 0; i < 8; i++)
+                    if (r + i / 4 < rows && c + i % 4 < cols)
+                        out[(r + i / 4) * FCI_HEAL_BLOCK + c + i % 4] += sums[i];
+            }
+    }
+}
+
+// Columns [at, end) of rows [first, last): less what earlier columns explain.
+FCI_FN void fci_heal_reduce(const fci_heal_solve *v, size_t first, size_t last) {
+    double out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
+    const double *sums = v->s->at;
+    fci_heal_products(v->m, fci_heal_row(v, first), v->k, last - first, sums + v->at * v->k, v->k,
+                      v->end - v->at, v->at, out);
+    for (size_t i = first; i < last; i++)
+        for (size_t j = v->at; j < v->end && (i >= v->k || j <= i); j++) {
+            const double was = i >= v->k ? sums[i * v->k + j]
+                               : i == j  ? v->diagonal[i] + v->ridge
+                                         : sums[j * v->k + i];
+            fci_heal_row(v, i)[j] = was - out[(i - first) * FCI_HEAL_BLOCK + j - v->at];
+        }
+}
+
+FCI_FN void fci_heal_pivots(fci_heal_solve *v) {
+    for (size_t j = v->at; j < v->end; j++) {
+        double *row = v->s->at + j * v->k;
+        for (size_t i = v->at; i <= j; i++) {
+            const double *other = v->s->at + i * v->k;
+            double sum = row[i];
+            for (size_t l = v->at; l < i; l++) sum -= row[l] * other[l];
+            if (i < j) row[i] = sum / other[i];
+            else if (sum > 0) row[i] = sqrt(sum);
+            else {
+                v->failed = true;
+                row[i] = 1;
+            }
+        }
+    }
+}
+
+FCI_FN void fci_heal_below_task(void *arg, size_t task, uint32_t worker) {
+    const fci_heal_solve *v = (const fci_heal_solve *)arg;
+    const size_t below = (v->k - v->end + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL;
+    const size_t first = task < below ? v->end + task * FCI_HEAL_TALL
+                                      : v->k + (task - below) * FCI_HEAL_TALL,
+                 last = (size_t)fci_min(first + FCI_HEAL_TALL, task < below ? v->k : v->k + v->d);
+    (void)worker;
+    fci_heal_reduce(v, first, last);
+    for (size_t i = first; i < last; i++) {
+        double *row = fci_heal_row(v, i);
+        for (size_t j = v->at; j < v->end; j++) {
+            const double *pivot = v->s->at + j * v->k;
+            double sum = row[j];
+            for (size_t l = v->at; l < j; l++) sum -= row[l] * pivot[l];
+            row[j] = sum / pivot[j];
+        }
+    }
+}
+
+// Some rows of x: backwards through the factor.
+FCI_FN void fci_heal_back_task(void *arg, size_t task, uint32_t worker) {
+    const fci_heal_solve *v = (const fci_heal_solve *)arg;
+    const size_t first = task * FCI_HEAL_TALL, rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
+    double turned[FCI_HEAL_BLOCK * FCI_HEAL_BLOCK], out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
+    double *x = v->x + first * v->k;
+    (void)worker;
+    for (size_t end = v->k, at; end > 0; end = at) {
+        at = (end - 1) / FCI_HEAL_BLOCK * FCI_HEAL_BLOCK;
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = end; j-- > at;) {
+                double sum = x[r * v->k + j];
+                for (size_t l = j + 1; l < end; l++)
+                    sum -= x[r * v->k + l] * v->s->at[l * v->k + j];
+                x[r * v->k + j] = sum / v->s->at[j * v->k + j];
+            }
+        for (size_t to = 0; to < at; to += FCI_HEAL_BLOCK) {
+            for (size_t l = at; l < end; l++)
+                for (size_t j = 0; j < FCI_HEAL_BLOCK; j++)
+                    turned[j * FCI_HEAL_BLOCK + l - at] = v->s->at[l * v->k + to + j];
+            fci_heal_products(v->m, x + at, v->k, rows, turned, FCI_HEAL_BLOCK, FCI_HEAL_BLOCK,
+                              end - at, out);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t j = 0; j < FCI_HEAL_BLOCK; j++)
+                    x[r * v->k + to + j] -= out[r * FCI_HEAL_BLOCK + j];
+        }
+    }
+}
+
+// x = ((X'X + ridge I)^-1 X'E)'; false: not positive definite.
+FCI_FN bool fci_heal_solve_for(fci_heal_solve *v) {
+    const fci_context *c = &v->m->c;
+    v->failed = false;
+    for (v->at = 0; v->at < v->k; v->at = v->end) {
+        v->end = (size_t)fci_min(v->at + FCI_HEAL_BLOCK, v->k);
+        for (size_t i = v->at; i < v->end; i += FCI_HEAL_TALL)
+            fci_heal_reduce(v, i, (size_t)fci_min(i + FCI_HEAL_TALL, v->end));
+        fci_heal_pivots(v);
+        fci_parallel_for(c,
+                         (v->k - v->end + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL +
+                             (v->d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL,
+                         fci_heal_below_task, v);
+    }
+    fci_parallel_for(c, (v->d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL, fci_heal_back_task, v);
+    return !v->failed;
+}
+
+// left = x (X'X x - 2 X'E), the change of the error by x, of some outputs.
+FCI_FN void fci_heal_left_task(void *arg, size_t task, uint32_t worker) {
+    const fci_heal_solve *v = (const fci_heal_solve *)arg;
+    const size_t first = task * FCI_HEAL_TALL, rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
+    double out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
+    (void)worker;
+    for (size_t r = 0; r < rows; r++) v->left[first + r] = 0;
+    for (size_t at = 0; at < v->k; at += FCI_HEAL_BLOCK) {
+        const size_t cols = (size_t)fci_min(v->k - at, FCI_HEAL_BLOCK);
+        fci_heal_products(v->m, v->x + first * v->k, v->k, rows, v->s->at + at * v->k, v->k, cols,
+                          v->k, out);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = 0; j < cols; j++)
+                v->left[first + r] += v->x[(first + r) * v->k + at + j] *
+                                      (out[r * FCI_HEAL_BLOCK + j] -
+                                       2 * v->s->at[(v->k + first + r) * v->k + at + j]);
+    }
+}
+
+// The squared error over the rows of `held` with the change x; its sums are whole, not half.
+FCI_FN double fci_heal_error(fci_heal *h, fci_heal_sums *held, double *x) {
+    fci_heal_solve v;
+    double sum = held->energy;
+    memset(&v, 0, sizeof v);
+    v.m = h->m;
+    v.s = held;
+    v.x = x;
+    v.left = h->left;
+    v.k = h->k;
+    v.d = (size_t)h->m->hyper.hidden;
+    fci_parallel_for(&h->m->c, (v.d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL, fci_heal_left_task, &v);
+    for (size_t i = 0; i < v.d; i++) sum += h->left[i];
+    return sum;
+}
+
+// The held out error of one ridge, with the change in h->changes[0]; infinite where there is none.
+FCI_FN double fci_heal_try(fci_heal *h, fci_heal_sums *fit, fci_heal_sums *held, double ridge) {
+    fci_heal_solve v;
+    double trace = 0;
+    memset(&v, 0, sizeof v);
+    v.m = h->m;
+    v.s = fit;
+    v.x = h->changes[0];
+    v.diagonal = h->diagonal;
+    v.k = h->k;
+    v.d = (size_t)h->m->hyper.hidden;
+    for (size_t i = 0; i < v.k; i++) trace += h->diagonal[i];
+    v.ridge = ridge * trace / (double)v.k;
+    if (!fci_heal_solve_for(&v)) return (double)INFINITY;
+    return fci_heal_error(h, held, v.x);
+}
+
+// The change with the least held out error, in h->changes[1]: from the middle of the ridges to
+// where it grows again.
+FCI_FN double fci_heal_choose(fci_heal *h, fci_heal_sums *fit, fci_heal_sums *held,
+                              double *ridge) {
+    const int n = sizeof fci_heal_ridges / sizeof *fci_heal_ridges;
+    double best = (double)INFINITY;
+    for (size_t i = 0; i < h->k; i++) h->diagonal[i] = fit->at[i * h->k + i];
+    for (size_t i = 0; i < h->k; i++)
+        for (size_t j = 0; j < i; j++) held->at[i * h->k + j] = held->at[j * h->k + i];
+    for (int step = 1; step >= -1; step -= 2)
+        for (int i = step > 0 ? 3 : 2; i >= 0 && i < n; i += step) {
+            const double now = h->desc->ridge > 0 ? h->desc->ridge : fci_heal_ridges[i],
+                         error = fci_heal_try(h, fit, held, now);
+            double *x = h->changes[0];
+            if (!(error < best)) break;
+            best = error;
+            *ridge = now;
+            h->changes[0] = h->changes[1];
+            h->changes[1] = x;
+            if (h->desc->ridge > 0) return best;
+        }
+    return best;
+}
+
+// ---- One sublayer.
+
+// What E's output o is to be multiplied by for z's: of the norm that follows and the multiplier.
+FCI_FN double fci_heal_gain(const fc_model *m, size_t s, size_t o) {
+    const fci_layer *l = &m->layers[s / 2];
+    const fci_norm *post = s % 2 ? &l->ffn_post : &l->attn_post;
+    if (s % 2 && l->experts) return 1; // in the router's weights
+    return m->hyper.residual_scale * (post->weight ? (double)post->weight[o] : 1);
+}
+
+// Row o of W0 plus the change, as stored, at h->stored; the change becomes what that is.
+FCI_FN fc_code fci_heal_round(fci_heal *h, const fci_heal_tensor *t, const fci_matrix *w,
+                              size_t o) {
+    const double gain = fci_heal_gain(h->m, h->sublayer, o);
+    double *x = h->changes[1] + o * h->k;
+    fci_heal_read(w, o, h->old);
+    for (size_t k = 0; k < h->k; k++)
+        h->row[k] = (float)((double)h->old[k] + (gain != 0 ? x[k] / gain : 0));
+    fc_code code = fci_heal_encode(h, t, h->k);
+    for (size_t k = 0; k < h->k && !code; k++)
+        x[k] = ((double)h->row[k] - (double)h->old[k]) * gain;
+    return code;
+}
+
+// A changed tensor begins as what is stored.
+FCI_FN void fci_heal_copy(const fci_heal_tensor *t) {
+    float some[256]; // whole blocks of any type
+    const uint64_t item = fci_number_bytes(t->type, 1), n = t->bytes / item;
+    for (uint64_t at = 0; at < n; at += 256) {
+        const uint64_t count = fci_min(n - at, 256);
+        fci_number_decode(t->of->type, t->of->data, at, count, some);
+        fci_number_encode(t->type, some, count, t->data + at * item);
+    }
+}
+
+// Fits projection i by its sums and stores it where that helps the held out rows.
+FCI_FN fc_code fci_heal_fit(fci_heal *h, size_t i, fci_heal_sums *fit, fci_heal_sums *held) {
+    const size_t d = (size_t)h->m->hyper.hidden;
+    const fci_matrix *w = &fci_heal_weight(h->m, h->sublayer, i)->matrix;
+    const fc_tensor *of = fci_heal_stored(h->m, w);
+    double ridge = 0;
+    fc_code code = FC_OK;
+    if (!isfinite(fit->energy) || !isfinite(held->energy))
+        return fci_fail(h->err, FC_ERR_NUMERIC, 0, "block %llu: its rows are not finite",
+                        (unsigned long long)(h->sublayer / 2));
+    if (!of || !(held->energy > 0) || fit->n < h->k / 4) return FC_OK; // too few rows
+    if (!(fci_heal_choose(h, fit, held, &ridge) < held->energy)) return FC_OK;
+    const size_t before = h->n_tensors;
+    fci_heal_tensor *t = fci_heal_tensor_of(h, of);
+    if (!t) return FC_ERR_MEMORY;
+    for (size_t o = 0; o < d && !code; o++) code = fci_heal_round(h, t, w, o);
+    const double error = code ? 0 : fci_heal_error(h, held, h->changes[1]);
+    fci_log(&h->m->c, 1, "%s.%u: ridge %g, held out error %.4g of what it was",
+            fc_kind_name((fc_kind)(h->sublayer % 2)), (unsigned)(h->sublayer / 2), ridge,
+            error / held->energy);
+    const bool helps = !code && error < held->energy;
+    const fci_matrix view = fci_heal_view(t, w);
+    if (h->n_tensors > before && !helps) {
+        fci_free(&h->m->c, t->data);
+        h->n_tensors--;
+        return code;
+    }
+    if (h->n_tensors > before) fci_heal_copy(t);
+    for (size_t o = 0; o < d && helps && !code; o++) {
+        code = fci_heal_round(h, t, w, o);
+        fci_heal_write(&view, o, h->stored);
+    }
+    return code;
+}
+
+// Fits all projections of the sublayer, as many at a time as there is room for sums.
+FCI_FN fc_code fci_heal_fits(fci_heal *h) {
+    const size_t n = fci_heal_weights(h->m, h->sublayer), d = (size_t)h->m->hyper.hidden;
+    fc_code code = FC_OK;
+    h->k = (size_t)fci_heal_weight(h->m, h->sublayer, 0)->matrix.cols;
+    for (size_t i = 0; i < 2 * h->n_sums; i++) h->sums[i].at = h->block + i * (h->k + d) * h->k;
+    for (size_t first = 0; first < n && !code; first += h->n_sums) {
+        const size_t some = (size_t)fci_min(n - first, h->n_sums);
+        code = fci_heal_sum(h, first, some);
+        for (size_t i = 0; i < some && !code; i++)
+            code = fci_heal_fit(h, first + i, &h->sums[i], &h->sums[h->n_sums + i]);
+    }
+    return code;
+}
+
+// Takes a parallel block's input, and lets the healed rows begin where the first sublayer is gone.
+FCI_FN void fci_heal_begin_sublayer(fci_heal *h) {
+    const size_t s = h->sublayer, n = fci_heal_start(h, h->tokens.n_sequences),
+                 bytes = n * (size_t)h->m->hyper.hidden * sizeof(float);
+    if (s == h->first) memcpy(h->rows[1], h->rows[0], bytes);
+    for (int i = 0; i < 2 && h->inputs[0]; i++) {
+        if (s % 2 == FC_KIND_ATTENTION) memcpy(h->inputs[i], h->rows[i], bytes);
+        else if (i && s == h->first) memcpy(h->inputs[1], h->inputs[0], bytes);
+    }
+}
+
+FCI_FN fc_code fci_heal_sublayer(fci_heal *h, size_t s) {
+    const size_t n = fci_heal_weights(h->m, s);
+    h->sublayer = s;
+    fci_heal_begin_sublayer(h);
+    if (!h->m->present[s]) return FC_OK;
+    h->only[s] = 1;
+    fc_code code = fci_heal_through(h, 0, 0, h->only, fci_heal_work(h, s, 1));
+    if (!code && fci_heal_is_fitted(h, s)) {
+        if (s >= h->next) code = fci_heal_fits(h);
+        fci_matrix *kept =
+            code ? NULL : (fci_matrix *)fci_alloc(&h->m->c, n, sizeof *kept, "views", h->err);
+        if (!code && !kept) code = FC_ERR_MEMORY;
+        if (kept) {
+            fci_heal_swap(h, s, kept, true);
+            code = fci_heal_through(h, 1, 1, h->only, fci_heal_work(h, s, 1));
+            fci_heal_swap(h, s, kept, false);
+        }
+        fci_free(&h->m->c, kept);
+    }
+    h->only[s] = 0;
+    return code;
+}
+
+// ---- What it came to: likelihoods of the sequences held out.
+
+FCI_FN void fci_heal_likelihood_task(void *arg, size_t task, uint32_t worker) {
+    const fci_heal_job *j = (const fci_heal_job *)arg;
+    const size_t vocab = (size_t)j->h->m->hyper.vocab;
+    const float *row = j->h->engine.logits + task * vocab;
+    (void)worker;
+    j->to[task] = j->h->m->c.kernels->lse(row, vocab) -
+                  (double)row[j->h->tokens.ids[j->panel + task + 1]];
+}
+
+// Adds those of one sequence by its rows at the head, as many at a time as h->left can take.
+FCI_FN void fci_heal_likelihood(fci_heal *h, const float *rows, size_t sequence, double *sum) {
+    const size_t d = (size_t)h->m->hyper.hidden, at = fci_heal_start(h, sequence),
+                 n = fci_heal_start(h, sequence + 1) - at - 1,
+                 most = (size_t)fci_min(h->engine.head_rows, d);
+    fci_heal_job j;
+    memset(&j, 0, sizeof j);
+    j.h = h;
+    j.to = h->left;
+    for (size_t i = 0; i < n; i += most) {
+        const size_t some = (size_t)fci_min(n - i, most);
+        fci_engine_logits(&h->engine, rows + i * d, some);
+        j.panel = at + i;
+        fci_parallel_for(&h->m->c, some, fci_heal_likelihood_task, &j);
+        for (size_t k = 0; k < some; k++) *sum += h->left[k];
+    }
+}
+
+// Perplexities of the whole model, the pruned one and the healed one.
+FCI_FN fc_code fci_heal_judge(fci_heal *h) {
+    const size_t d = (size_t)h->m->hyper.hidden, n = h->tokens.n_sequences;
+    double sums[3] = {0, 0, 0}, count = 0;
+    fc_code code = FC_OK;
+    h->sublayer = 0;
+    for (size_t first = h->n_fit, end; first < n && !code; first = end) {
+        end = fci_heal_until(h, first, n, h->engine.capacity);
+        code = fci_heal_wave(h, -1, first, end, h->desc->mask);
+        for (size_t i = first; i < end && !code; i++) {
+            const size_t at = fci_heal_start(h, i);
+            count += (double)(fci_heal_start(h, i + 1) - at - 1);
+            fci_heal_likelihood(h, h->rows[0] + at * d, i, &sums[0]);
+            fci_heal_likelihood(h, h->engine.x + h->lanes[i - first].row * d, i, &sums[1]);
+            fci_heal_likelihood(h, h->rows[1] + at * d, i, &sums[2]);
+        }
+    }
+    h->out->whole = exp(sums[0] / count);
+    h->out->pruned = exp(sums[1] / count);
+    h->out->healed = exp(sums[2] / count);
+    return code;
+}
+
+// ---- The file.
+
+FCI_FN FCI_PRINTF(3, 4) fc_code
+fci_heal_note(fci_heal *h, const char *key, const char *format, ...) {
+    char text[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    FINERCUT_ASSERT(h->n_keys < sizeof h->keys / sizeof *h->keys);
+    h->keys[h->n_keys].key = key;
+    h->keys[h->n_keys].value = fci_arena_copy(&h->arena, fci_s(text), h->err);
+    return h->keys[h->n_keys++].value ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN fc_code fci_heal_note_number(fci_heal *h, const char *key, double value) {
+    char text[40];
+    fci_format_g(text, sizeof text, 6, value);
+    return fci_heal_note(h, key, "%s", text);
+}
+
+// The removed sublayers, by commas.
+FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
+    fci_buffer b = fci_buffer_of(&h->m->c);
+    char name[24];
+    for (uint32_t s = 0; s < 2 * h->m->hyper.n_blocks; s++)
+        if (fci_heal_is_gone(h, s))
+            fci_putf(&b, "%s%s", b.n ? "," : "",
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name));
+    fci_puts(&b, "");
+    h->keys[h->n_keys].key = "finercut.removed";
+    h->keys[h->n_keys++].value = b.p ? fci_arena_copy(&h->arena, fci_sn(b.p, b.n), h->err) : "";
+    fc_code code = fci_buffer_code(&b, h->err);
+    fci_buffer_free(&b);
+    return code || h->keys[h->n_keys - 1].value ? code : FC_ERR_MEMORY;
+}
+
+// What was asked for, and all that decides the bytes.
+FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
+    const fc_heal_desc *d = h->desc;
+    const fc_config *c = &h->m->config;
+    uint64_t hash = 0;
+    for (size_t i = 0; i <= h->tokens.n_sequences; i++)
+        hash = fci_xxh_add(hash, fci_heal_start(h, i));
+    for (size_t i = 0; i < fci_heal_start(h, h->tokens.n_sequences); i++)
+        hash = fci_xxh_add(hash, h->tokens.ids[i]);
+    fc_code code = fci_heal_note(h, "format", "finercut-heal");
+    if (!code) code = fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
+    if (!code) code = fci_heal_note(h, "finercut.fingerprint", "%s", h->m->fingerprint);
+    if (!code) code = fci_heal_note_removed(h);
+    if (!code)
+        code = fci_heal_note(h, "finercut.heal.tokens", "%llu",
+                             (unsigned long long)fci_heal_start(h, h->tokens.n_sequences));
+    if (!code) code = fci_heal_note(h, "finercut.heal.own", "%u", d->own);
+    if (!code)
+        code = fci_heal_note(h, "finercut.heal.length", "%llu", (unsigned long long)h->longest);
+    if (!code) code = fci_heal_note(h, "finercut.heal.seed", "%llu", (unsigned long long)d->seed);
+    if (!code)
+        code = fci_heal_note(h, "finercut.heal.text", "%s",
+                             !d->text ? "" : d->text_name ? d->text_name : "tokens");
+    if (!code)
+        code = fci_heal_note(h, "finercut.heal.calibration", "%016llx", (unsigned long long)hash);
+    if (!code)
+        code = d->ridge > 0 ? fci_heal_note_number(h, "finercut.heal.ridge", d->ridge)
+                            : fci_heal_note(h, "finercut.heal.ridge", "by sequences held out");
+    if (!code)
+        code = fci_heal_note(h, "finercut.heal.type", "%s",
+                             d->type ? fc_dtype_name(d->type) : "as stored");
+    if (!code)
+        code = fci_heal_note(h, "finercut.heal.kernels", "%s %s", fc_simd_name(c->simd),
+                             fc_compute_name(c->compute));
+    return code;
+}
+
+FCI_FN void fci_heal_put_header(const fci_heal *h, fci_buffer *b) {
+    uint64_t offset = 0;
+    fci_put(b, "\0\0\0\0\0\0\0\0", 8);
+    fci_json_put(b, "{'__metadata__':{");
+    for (size_t i = 0; i < h->n_keys; i++)
+        fci_json_put(b, ",%s:%s", h->keys[i].key, h->keys[i].value);
+    fci_puts(b, "}");
+    for (size_t i = 0; i < h->n_tensors; i++) {
+        const fci_heal_tensor *t = &h->tensors[i];
+        fci_json_put(b, ",%s:{'dtype':%s,'shape':[", t->of->name,
+                     fci_dtype_info(t->type)->safetensors);
+        for (uint32_t k = 0; k < t->of->rank; k++)
+            fci_json_put(b, ",%llu", (unsigned long long)t->of->shape[k]);
+        fci_json_put(b, "],'data_offsets':[%llu,%llu]}", (unsigned long long)offset,
+                     (unsigned long long)(offset + t->bytes));
+        offset += t->bytes;
+    }
+    fci_puts(b, "}");
+    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
+    for (int i = 0; i < 8 && !b->error.code; i++)
+        b->p[i] = (char)(unsigned char)((uint64_t)(b->n - 8) >> (8 * i) & 255);
+}
+
+FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
+    const fc_io *io = &h->m->c.io;
+    fci_buffer head = fci_buffer_of(&h->m->c);
+    void *file = NULL;
+    fci_heal_put_header(h, &head);
+    fc_code code = fci_buffer_code(&head, h->err);
+    int error = code ? 0 : io->create(io->user, path, &file);
+    if (error) code = fci_io_error(h->err, path, "create", error);
+    if (!code) error = io->write(io->user, file, head.p, head.n);
+    for (size_t i = 0; i < h->n_tensors && !code && !error; i++)
+        error = io->write(io->user, file, h->tensors[i].data, (size_t)h->tensors[i].bytes);
+    if (file && error) {
+        io->discard(io->user, file);
+        code = fci_io_error(h->err, path, "write", error);
+    } else if (file) {
+        error = io->commit(io->user, file);
+        if (error) code = fci_io_error(h->err, path, "finish", error);
+    }
+    fci_buffer_free(&head);
+    return code;
+}
+
+// The checkpoint: the same file without results, with what comes next.
+FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
+    const size_t n_keys = h->n_keys;
+    fc_code code = fci_heal_note(h, "finercut.heal.next", "%llu", (unsigned long long)next);
+    if (!code) code = fci_heal_save(h, h->partial);
+    h->n_keys = n_keys;
+    h->saved = fci_platform_seconds();
+    return code;
+}
+
+FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *path) {
+    fci_shown shown;
+    for (size_t i = 0; i < h->n_keys; i++) {
+        fci_str was = fci_s("");
+        const bool there = fci_kv_str(fci_container_kv(c, h->keys[i].key), &was);
+        if (there && fci_is(was, h->keys[i].value)) continue;
+        return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                        "%s: cannot be resumed: %s: expected \"%s\", got \"%s\"", path,
+                        h->keys[i].key, h->keys[i].value, fci_show(was, &shown));
+    }
+    fci_str next = fci_s("");
+    h->next = 2 * (size_t)h->m->hyper.n_blocks;
+    if (fci_kv_str(fci_container_kv(c, "finercut.heal.next"), &next)) h->next = 0;
+    for (size_t i = 0; i < next.n && next.p[i] >= '0' && next.p[i] <= '9'; i++)
+        h->next = (size_t)fci_min(10 * h->next + (size_t)(next.p[i] - '0'), 1 << 20);
+    for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
+        const fc_tensor *from = fc_container_tensor(c, i),
+                        *of = fc_container_find(h->m->container, from->name);
+        fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
+        if (of && !t) return FC_ERR_MEMORY;
+        if (!t || from->type != t->type || from->bytes != t->bytes)
+            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                            "%s: tensor \"%s\": not of the model's type and shape", path,
+                            from->name);
+        memcpy(t->data, from->data, (size_t)t->bytes);
+    }
+    return FC_OK;
+}
+
+// Goes on from a checkpoint, or from the whole result.
+FCI_FN fc_code fci_heal_resume(fci_heal *h) {
+    const char *const paths[] = {h->partial, h->desc->path};
+    fci_context c = h->m->c; // the model's files may be in memory, ours are not
+    bool there = false;
+    fc_code code = FC_OK;
+    c.files = NULL;
+    for (size_t i = 0; i < 2 && h->desc->resume && !code && !there; i++) {
+        code = fci_file_there(&c, paths[i], &there, h->err);
+        if (code || !there) continue;
+        fc_container *of = fci_container_open_with(&c, paths[i], h->err);
+        code = of ? fci_heal_take(h, of, paths[i]) : h->err->code;
+        fc_container_close(of);
+    }
+    return code;
+}
+
+// Neither the result nor a checkpoint may be there already, unless that was asked for.
+FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
+    const fc_heal_desc *d = h->desc;
+    const fci_context *c = &h->m->c;
+    const char *input = h->m->path;
+    const size_t n = strlen(d->path);
+    char *partial = (char *)fci_arena_alloc(&h->arena, n + 9, 1, d->path, h->err);
+    if (!partial) return FC_ERR_MEMORY;
+    snprintf(partial, n + 9, "%s.partial", d->path);
+    h->partial = partial;
+    if (!c->io.create)
+        return fci_fail(h->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
+                        d->path);
+    const char *const paths[] = {d->path, partial};
+    for (size_t i = 0; i < 2; i++) {
+        bool there = false;
+        fci_context files = *c;
+        files.files = NULL;
+        fc_code code = fci_output_allowed(c, paths[i], FC_OUTPUT_SAFETENSORS, &input,
+                                          c->files ? 0 : 1, h->err);
+        if (!code) code = fci_file_there(&files, paths[i], &there, h->err);
+        if (code) return code;
+        if (there && !d->resume && !c->force)
+            return fci_fail(h->err, FC_ERR_MISMATCH, 0, "%s: expected no file there, got one%s",
+                            paths[i], i ? " that an interrupted run left" : "");
+    }
+    return FC_OK;
+}
+
+// ---- All of it.
+
+// Appends sequences to the tokens, those held out (`held` 1) or the others.
+FCI_FN void fci_heal_append(fci_heal *h, const fc_tokens *t, size_t first, size_t all, int held) {
+    fc_tokens *to = &h->tokens;
+    for (size_t i = 0; i < t->n_sequences; i++) {
+        const size_t place = first + i, at = to->starts[to->n_sequences],
+                     n = t->starts[i + 1] - t->starts[i];
+        const int is = place % FCI_HEAL_HELD == FCI_HEAL_HELD - 1 ||
+                       (all < FCI_HEAL_HELD && place + 1 == all);
+        if (is != held) continue;
+        memcpy(to->ids + at, t->ids + t->starts[i], n * sizeof *to->ids);
+        to->starts[++to->n_sequences] = at + n;
+        h->n_fit += !held;
+    }
+}
+
+// The tokens to heal by: the text's, then the model's own.
+FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
+    const fc_heal_desc *d = h->desc;
+    fc_own_desc how;
+    fc_tokens parts[2];
+    size_t longest = 0;
+    memset(parts, 0, sizeof parts);
+    memset(&how, 0, sizeof how);
+    how.tokens = d->own;
+    how.length = d->length;
+    how.seed = d->seed;
+    if (d->text) parts[0] = *d->text;
+    fc_code code = d->text ? fci_engine_check_tokens(h->m, d->text, 1, &longest, h->err) : FC_OK;
+    if (!code && d->own)
+        code = fci_generate_own(h->m, &how, &h->watch, share, &parts[1], h->err);
+    const size_t n_text = parts[0].n_sequences, n = n_text + parts[1].n_sequences,
+                 n_ids = (n_text ? parts[0].starts[n_text] : 0) +
+                         (n > n_text ? parts[1].starts[n - n_text] : 0);
+    if (!code && n < 2)
+        code = fci_fail(h->err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected at least 2 sequences to heal by (one is held out), got "
+                        "%llu",
+                        (unsigned long long)n);
+    if (!code) code = fci_tokens_tokens(&h->m->c, n, n_ids, &h->tokens, h->err);
+    if (!code) {
+        h->tokens.n_sequences = 0;
+        for (int held = 0; held < 2; held++) {
+            fci_heal_append(h, &parts[0], 0, n, held);
+            fci_heal_append(h, &parts[1], n_text, n, held);
+        }
+        for (size_t i = 0; i < n; i++)
+            h->longest =
+                (size_t)fci_max(h->longest, fci_heal_start(h, i + 1) - fci_heal_start(h, i));
+    }
+    if (d->own) fc_tokens_free(&parts[1]);
+    return code;
+}
+
+FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
+    const fci_context *c = &h->m->c;
+    const fci_hyper *y = &h->m->hyper;
+    const uint64_t d = y->hidden, k = h->widest, chunk = h->chunk, f = sizeof(float),
+                   tokens = fci_heal_start(h, h->tokens.n_sequences), routed = chunk * h->used;
+    for (size_t i = 0; i < 2; i++) {
+        fci_each(g, &h->rows[i], tokens, d * f, "residual rows");
+        fci_each(g, &h->inputs[i], y->traits & FCI_TRAIT_PARALLEL ? tokens : 0, d * f, "rows");
+        fci_each(g, &h->changes[i], d, k * sizeof(double), "a fit");
+    }
+    fci_each(g, &h->only, 2 * y->n_blocks, 1, "mask");
+    fci_each(g, &h->lanes, h->tokens.n_sequences, sizeof *h->lanes, "lanes");
+    fci_each(g, &h->sums, 2 * h->n_sums, sizeof *h->sums, "sums");
+    fci_each(g, &h->block, 2 * h->n_sums * (k + d), k * sizeof(double), "sums");
+    fci_each(g, &h->stash, routed, k * f, "rows");
+    fci_each(g, &h->routes, 2 * routed, sizeof *h->routes, "routes");
+    fci_each(g, &h->scales, chunk, f, "rows");
+    fci_each(g, &h->shares, chunk, f, "rows");
+    fci_each(g, &h->errors, chunk, d * f, "rows");
+    fci_each(g, &h->columns, k + d, chunk * f, "columns");
+    fci_each(g, &h->products, FCI_HEAL_PANEL, k * f, "products");
+    fci_each(g, &h->packed,
+             fci_gemm_packed_bytes(c, FC_COMPUTE_F32, FCI_HEAL_PANEL, (size_t)chunk), 1, "columns");
+    fci_each(g, &h->scratch, fci_gemm_scratch_bytes(c, FC_COMPUTE_F32), 1, "scratch");
+    fci_each(g, &h->diagonal, k, sizeof(double), "a fit");
+    fci_each(g, &h->left, d, sizeof(double), "a fit");
+    fci_each(g, &h->row, k, f, "a fit");
+    fci_each(g, &h->old, k, f, "a fit");
+    fci_each(g, &h->stored, k, f, "a fit");
+}
+
+// Bytes of all buffers and, at most, of the changed tensors.
+FCI_FN uint64_t fci_heal_bytes(fci_heal *h) {
+    fci_group g = fci_group_of(&h->m->c, FCI_COUNT, NULL);
+    fci_heal_buffers(h, &g);
+    for (size_t s = 0; s < 2 * h->m->hyper.n_blocks; s++)
+        for (size_t i = 0; fci_heal_is_fitted(h, s) && i < fci_heal_weights(h->m, s); i++) {
+            const fci_matrix *w = &fci_heal_weight(h->m, s, i)->matrix;
+            g.bytes += w->rows * w->cols * fci_number_bytes(fci_heal_type(h, w->type), 1);
+        }
+    return g.bytes;
+}
+
+// Sizes of everything, by the widest projection and what fits.
+FCI_FN fc_code fci_heal_open(fci_heal *h) {
+    fc_model *m = h->m;
+    const size_t tokens = fci_heal_start(h, h->tokens.n_sequences), d = (size_t)m->hyper.hidden;
+    h->used = h->n_sums = 1;
+    h->chunk = (size_t)fci_max(h->longest, fci_min(FCI_HEAL_CHUNK, tokens));
+    for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
+        if (!fci_heal_is_fitted(h, s)) continue;
+        h->widest = (size_t)fci_max(h->widest, fci_heal_weight(m, s, 0)->matrix.cols);
+        if (fci_heal_weights(m, s) > 1) h->used = (size_t)m->hyper.n_used;
+    }
+    const uint64_t pair = fci_max(2 * (h->widest + d) * h->widest * sizeof(double), 1),
+                   per_token = (m->hyper.traits & FCI_TRAIT_PARALLEL ? 4 : 2) * d * sizeof(float);
+    const fci_engine_sizes s = fci_engine_measure(m, h->longest);
+    const uint64_t engine = s.fixed + h->longest * s.per_row + 16 * s.per_head_row,
+                   least = fci_heal_bytes(h) + engine, limit = m->memory_limit;
+    if (limit && least > limit) {
+        const uint64_t fixed = least - tokens * per_token;
+        return fci_fail(h->err, FC_ERR_LIMIT, 0,
+                        "memory limit: expected at least %llu bytes to heal by %llu tokens, got "
+                        "%llu; about %llu tokens would fit",
+                        (unsigned long long)least, (unsigned long long)tokens,
+                        (unsigned long long)limit,
+                        (unsigned long long)(limit > fixed ? (limit - fixed) / per_token : 0));
+    }
+    if (h->used > 1)
+        h->n_sums = (size_t)fci_min(m->hyper.n_experts,
+                                    limit ? 1 + (limit - least) / 2 / pair
+                                          : fci_max(FCI_HEAL_SUMS / pair, 1));
+    const fci_engine_wish wish = {h->longest, tokens, 256, h->longest, fci_heal_bytes(h)};
+    fc_code code = fci_engine_begin(&h->engine, m, &wish, h->err);
+    if (code) return code;
+    h->engine.tick = fci_heal_tick;
+    h->engine.tap_user = h->engine.tick_user = h;
+    fci_group g = fci_group_of(&m->c, FCI_ALLOC, h->err);
+    fci_heal_buffers(h, &g);
+    return g.code;
+}
+
+// Multiplications in all, for the progress; `own` of them make the own text.
+FCI_FN void fci_heal_count_work(fci_heal *h, double *own) {
+    const fc_heal_desc *d = h->desc;
+    const double n_text = d->text && d->text->n_sequences
+                              ? (double)d->text->starts[d->text->n_sequences]
+                              : 0,
+                 n = n_text + d->own;
+    *own = 2 * (double)d->own * (double)h->m->config.n_parameters; // few rows at a time
+    h->work = *own;
+    for (size_t s = 0; s < 2 * h->m->hyper.n_blocks; s++) {
+        h->out->n_removed += fci_heal_is_gone(h, s);
+        if (!h->m->present[s]) continue;
+        h->work += n * fci_heal_work(h, s, 1);
+        if (!fci_heal_is_fitted(h, s)) continue;
+        h->work += n * (2 * fci_heal_work(h, s, 1) + fci_heal_work(h, s, 2));
+        h->out->n_fits += (uint32_t)fci_heal_weights(h->m, s);
+    }
+    h->work = h->work > 0 ? h->work : 1;
+}
+
+FCI_FN fc_code fci_heal_sublayers(fci_heal *h) {
+    const size_t n = 2 * (size_t)h->m->hyper.n_blocks;
+    fc_code code = fci_heal_through(h, -1, 0, h->only, 0);
+    h->saved = fci_platform_seconds();
+    h->watch.p.n_steps = n;
+    for (size_t s = 0; s < n && !code; s++) {
+        size_t next = s;
+        h->watch.p.step = s + 1;
+        code = fci_heal_sublayer(h, s);
+        if (!code) {
+            next = s + 1;
+            h->watch.told = 0; // at least after every sublayer
+            code = fci_watch_tell(&h->watch, h->done / h->work, h->err);
+        }
+        const bool due = fci_platform_seconds() - h->saved > FCI_HEAL_PAUSE;
+        if (next <= h->next || next <= h->first || !(code ? code == FC_ERR_CANCELLED : due))
+            continue;
+        const fc_error cancelled = *h->err;
+        const fc_code failed = fci_heal_checkpoint(h, next);
+        if (failed) return failed;
+        *h->err = cancelled;
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_heal_run(fci_heal *h) {
+    const fc_heal_desc *d = h->desc;
+    double own = 0;
+    h->first = 0;
+    while (h->first < 2 * h->m->hyper.n_blocks && !fci_heal_is_gone(h, h->first)) h->first++;
+    fci_heal_count_work(h, &own);
+    fc_code code = fci_heal_check_output(h);
+    const bool any = h->out->n_removed > 0;
+    if (!code && any) code = fci_heal_tokens(h, own / h->work);
+    if (!code && !any) code = fci_tokens_tokens(&h->m->c, 0, 0, &h->tokens, h->err);
+    h->done = own;
+    h->watch.p.what = "healing";
+    if (!code && any) code = fci_heal_open(h);
+    if (!code) code = fci_heal_note_settings(h);
+    if (!code) code = fci_heal_resume(h);
+    if (!code && any) code = fci_heal_sublayers(h);
+    if (!code && any) code = fci_heal_judge(h);
+    h->out->n_changed = (uint32_t)h->n_tensors;
+    if (!code && any) code = fci_heal_note_number(h, "finercut.heal.heldout.whole", h->out->whole);
+    if (!code && any)
+        code = fci_heal_note_number(h, "finercut.heal.heldout.pruned", h->out->pruned);
+    if (!code && any)
+        code = fci_heal_note_number(h, "finercut.heal.heldout.healed", h->out->healed);
+    if (!code) code = fci_heal_save(h, d->path);
+    if (!code && h->m->c.io.create == fci_platform_create) fci_platform_remove(h->partial, false);
+    return code;
+}
+
+FCI_FN fc_code fci_heal_check(const fc_model *m, const fc_heal_desc *d, fc_error *err) {
+    if (!d->mask || !d->path || !*d->path)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "heal: expected a mask and a path, got %s",
+                        d->mask ? "no path" : "no mask");
+    if (!(d->ridge >= 0 && d->ridge <= 1e6))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "ridge: expected a number from 0 to 1e6, got %g",
+                        d->ridge);
+    if (d->type && d->type != FC_DTYPE_F32 && d->type != FC_DTYPE_F16 && d->type != FC_DTYPE_BF16)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16 or BF16, got %s",
+                        fc_dtype_name(d->type));
+    for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++)
+        if (d->mask[s] > 1)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0, "mask: expected 0 or 1, got %u", d->mask[s]);
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_result *out,
+                             fc_error *err) {
+    fci_heal h;
+    fc_heal_result healed;
+    fc_error own;
+    if (fci_need(m && desc, "fc_heal", "a model and a description", err)) return FC_ERR_ARGUMENT;
+    if (!err) err = &own;
+    fci_clear(err);
+    memset(&healed, 0, sizeof healed);
+    fc_code code = fci_healed_refuse(m, "fc_heal", err);
+    if (!code) code = fci_heal_check(m, desc, err);
+    if (code) return code;
+    memset(&h, 0, sizeof h);
+    h.m = m;
+    h.desc = desc;
+    h.out = &healed;
+    h.err = err;
+    h.arena.c = &m->c;
+    fci_watch_begin(&h.watch, &desc->watch, "writing");
+    code = fci_heal_run(&h);
+    healed.seconds = fci_platform_seconds() - h.watch.start;
+    if (out) *out = healed;
+    fci_group g = fci_group_of(&m->c, FCI_FREE, NULL);
+    if (h.tokens.starts) fci_heal_buffers(&h, &g);
+    for (size_t i = 0; i < h.n_tensors; i++) fci_free(&m->c, h.tensors[i].data);
+    fci_engine_close(&h.engine);
+    fc_tokens_free(&h.tokens);
+    fci_arena_free(&h.arena);
     return code;
 }
 #endif

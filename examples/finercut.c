@@ -43,10 +43,10 @@ typedef struct options {
     const char *input; // the command's one argument
     const char *text, *tokens, *output, *plan, *heal, *prompt, *later;
     int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
-    uint32_t samples, length, threads, seed;
+    uint32_t samples, length, threads, seed, own, used;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
-    double temperature, top_p;
-    int samples_given, length_given, confidence_given, seed_given;
+    double temperature, top_p, ridge;
+    int samples_given, length_given, confidence_given, seed_given, own_given;
     amount remove;
     double last, confidence;
     uint64_t memory_limit;
@@ -286,6 +286,8 @@ static const char *candidates_name(int i) { return fc_candidates_name((fc_candid
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
 #ifndef FINERCUT_NO_EXPORT
 static const char *format_name(int i) { return fc_export_format_name((fc_export_format)i); }
+#endif
+#if !defined(FINERCUT_NO_EXPORT) || !defined(FINERCUT_NO_HEAL)
 static const struct {
     const char *name;
     fc_dtype type;
@@ -308,6 +310,8 @@ static const value_type type_share = {parse_share, "a share such as 60% or 0.6, 
                                       NULL};
 static const value_type type_errors = {parse_errors, "standard errors, a number from 1 to 100", 0,
     NULL};
+static const value_type type_own = {parse_seed, "how many tokens, 0 or more", 0, NULL};
+static const value_type type_ridge = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_seed = {parse_seed, "a whole number from 0 to 4294967295", 0, NULL};
 static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
 static const value_type type_any = {parse_any, "a text", 0, NULL};
@@ -324,6 +328,9 @@ static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, sear
 #ifndef FINERCUT_NO_EXPORT
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
 static const value_type type_weights = {parse_choice, NULL, N_WEIGHTS, weights_name};
+#endif
+#ifndef FINERCUT_NO_HEAL
+static const value_type type_floats = {parse_choice, NULL, 4, weights_name};
 #endif
 #ifdef FINERCUT_NO_TOKENIZER // --text is read, for its error, but not shown
 static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0,
@@ -351,7 +358,7 @@ static void expected_text(const value_type *type, const char *separator, char *o
 
 enum {
     INFO = 1, PRUNE = 2, EVAL = 4, LOGITS = 8, TOKENIZE = 16, REPORT = 32, GENERATE = 64, BENCH =
-        128, EXPORT = 256, ALL = 511
+        128, EXPORT = 256, HEAL = 512, ALL = 1023
 };
 
 typedef struct flag {
@@ -467,14 +474,42 @@ static const flag flags[] = {
      "most bytes of one safetensors file (default: files as in the input)"},
     {EXPORT, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
 #endif
-    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--plan", &type_path, "FILE", NULL, 0, FIELD(plan),
-     0,
+#ifndef FINERCUT_NO_HEAL
+    {HEAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
+     "text to heal by (UTF-8), cut as prune cuts it into sequences of --length tokens; what it is\n"
+     "about heals best, so take what the model is for"},
+    {HEAL, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
+     "tokens instead of text: a JSON array of arrays of token ids"},
+    {HEAL, "--own", &type_own, "N", NULL, 0, FIELD(own), FIELD(own_given),
+     "tokens that the whole model writes itself, which keeps what the text does not show\n"
+     "(default: half of --tokens-used, all of it without --text and --tokens)"},
+    {HEAL, "--tokens-used", &type_count, "N", "65536", 0, FIELD(used), 0,
+     "tokens in all; more heal better, and take as much longer"},
+    {HEAL, "--length", &type_count, "N", "512", 0, FIELD(length), FIELD(length_given),
+     "tokens of a sequence, of the text and of own ones"},
+    {HEAL, "--ridge", &type_ridge, "X", "0", 0, FIELD(ridge), 0,
+     "how much a change of weights costs, as a share of the mean square of their inputs;\n"
+     "0 lets the sequences held out choose for every sublayer"},
+    {HEAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed writes another text"},
+    {HEAL, "--type", &type_floats, NULL, "as-stored", 0, FIELD(type), 0,
+     "of the healed matrices; as-stored is f16 where the model's are quantised"},
+    {HEAL, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0,
+     "the safetensors file to write; FILE.partial is a checkpoint until it is whole"},
+    {HEAL, "--resume", NULL, NULL, NULL, 0, FIELD(resume), 0,
+     "go on from FILE.partial, if there is one: the result is the same bytes"},
+    {HEAL, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
+     "begin anew and replace what is in -o; never what this command reads"},
+    {HEAL, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
+#endif
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT | HEAL, "--plan", &type_path, "FILE", NULL, 0,
+     FIELD(plan), 0,
      "a plan of this model: run it with the plan's removals"},
-    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(
-     remove), 0,
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT | HEAL, "--remove", &type_amount, "25%|N", NULL, 0,
+     FIELD(remove), 0,
      "only the plan's first N steps, or the steps that remove that share of all candidates\n"
      "(default: all steps of the plan)"},
-    {EVAL | LOGITS | GENERATE | BENCH | EXPORT, "--verify", NULL, NULL, NULL, 0, FIELD(verify), 0,
+    {EVAL | LOGITS | GENERATE | BENCH | EXPORT | HEAL, "--verify", NULL, NULL, NULL, 0,
+     FIELD(verify), 0,
      "with --plan: compare every byte of the weights with those the plan was made with, by a hash "
      "(about\n"
      "0.2 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are "
@@ -537,6 +572,11 @@ static int run_bench(session *s);
 #  define run_export NULL
 #else
 static int run_export(session *s);
+#endif
+#ifdef FINERCUT_NO_HEAL
+#  define run_heal NULL
+#else
+static int run_heal(session *s);
 #endif
 
 // Row i is the command with bit 1 << i.
@@ -655,6 +695,28 @@ static const command commands[] = {
      "in the place of the model's own, and card and metadata say so.",
      "finercut export examples/demo --plan plan.json --remove 4 --format gguf -o pruned.gguf",
      "One line: what was written and its size against the model's.", run_export},
+    {"heal", "MODEL", "better weights for what a plan leaves, without training",
+     "MODEL --plan plan.json [--remove 25%|N] [--text FILE | --tokens FILE] [--own N] "
+     "-o healed.safetensors [flags]",
+     "What removed sublayers contributed is fitted by the last projection of each sublayer that "
+     "stays, from the\n"
+     "first removal up, so that the hidden states follow the whole model's: linear least squares "
+     "in closed form,\n"
+     "no gradients and no GPU. The model keeps its shape and its speed. A part of the tokens is "
+     "held out: a\n"
+     "sublayer whose fit does not help there keeps its weights. The file holds the changed "
+     "tensors only.\n"
+     "Healing brings back running text of the kinds it saw, less of what needs facts or words "
+     "from far back:\n"
+     "judge a healed model by your own tasks, too. Ctrl-C leaves FILE.partial, --resume "
+     "continues it.",
+     "finercut heal examples/demo --plan plan.json --remove 4 --text "
+     "examples/demo/calibration.txt\n"
+     "    --tokens-used 16384 -o healed.safetensors",
+     "One line: what was changed, and the perplexity of the sequences held out by the whole, the "
+     "pruned and the\n"
+     "healed model.",
+     run_heal},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -2342,6 +2404,112 @@ static int run_export(session *s) {
     if (code) return failed(s);
     put_exported(s);
     return STATUS_OK;
+}
+#endif
+
+#ifndef FINERCUT_NO_HEAL
+// ---------------------------------------------------------------------------------------------
+// heal
+
+#ifndef FINERCUT_NO_TOKENIZER
+static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *text) {
+    const options *o = s->o;
+    const uint32_t n = (o->used - o->own) / o->length, samples = n ? n : 1;
+    fc_code code = fc_calibration_cut(t, text->bytes, text->length, samples, o->length, &s->tokens,
+                                      &s->err);
+    if (!code && s->tokens.n_sequences < samples)
+        note(s, "%s: the text is short: %llu sequences of %llu tokens, asked for %lu of %lu",
+             source_name(o->text), (unsigned long long)s->tokens.n_sequences,
+             (unsigned long long)s->tokens.starts[1], (unsigned long)samples,
+             (unsigned long)o->length);
+    return code;
+}
+#else
+#  define cut_healing NULL
+#endif
+
+// Of given tokens, as many whole sequences as --tokens-used leaves.
+static void limit_tokens(session *s) {
+    fc_tokens *t = &s->tokens;
+    const size_t most = s->o->used - s->o->own;
+    while (t->n_sequences > 1 && t->starts[t->n_sequences] > most) t->n_sequences--;
+}
+
+static int check_heal(const session *s) {
+    const options *o = s->o;
+    if (!o->plan) return misused(s->command, "expected --plan FILE");
+    if (o->text && o->tokens)
+        return misused(s->command, "expected --text FILE or --tokens FILE, got both");
+    if (o->resume && o->force)
+        return misused(s->command, "expected one of --resume and --force, got both");
+    if (o->own > o->used)
+        return misused(s->command, "--own: expected at most --tokens-used %lu, got %lu",
+                       (unsigned long)o->used, (unsigned long)o->own);
+    if (o->own == 0 && !o->text && !o->tokens)
+        return misused(s->command, "--own 0: expected --text FILE or --tokens FILE with it");
+    return STATUS_OK;
+}
+
+static void put_healed(const session *s, const fc_heal_result *h) {
+    if (s->o->quiet) return;
+    put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
+    printf(": %lu sublayers removed, %lu projections fitted, %lu tensors changed",
+           (unsigned long)h->n_removed, (unsigned long)h->n_fits, (unsigned long)h->n_changed);
+    if (h->n_removed)
+        printf("; perplexity of what was held out: whole %.4g, pruned %.4g, healed %.4g", h->whole,
+               h->pruned, h->healed);
+    printf("; %.1f s\n", h->seconds);
+}
+
+static int heal(session *s) {
+    const options *o = s->o;
+    fc_heal_desc desc;
+    fc_heal_result healed;
+    meter m;
+    memset(&m, 0, sizeof m);
+    memset(&desc, 0, sizeof desc);
+    m.s = s;
+    m.terminal = !o->quiet && on_terminal();
+    desc.mask = s->mask;
+    desc.text = s->tokens.ids ? &s->tokens : NULL;
+    desc.text_name = source_name(o->text ? o->text : o->tokens ? o->tokens : "");
+    desc.own = o->own;
+    desc.length = o->length;
+    desc.seed = o->seed;
+    desc.ridge = o->ridge;
+    desc.type = weights[o->type].type;
+    desc.path = o->output;
+    desc.resume = o->resume;
+    desc.watch.progress = eval_progress;
+    desc.watch.user = &m;
+    fc_code code = fc_heal(s->model, &desc, &healed, &s->err);
+    meter_clear(&m);
+    if (code == FC_ERR_CANCELLED && interrupted)
+        return fail("interrupted; the same command with --resume continues where a sublayer was "
+                    "done");
+    if (code == FC_ERR_MISMATCH && !o->resume)
+        return fail("%s; --resume goes on with it, --force begins anew", s->err.msg);
+    if (code) return failed(s);
+    put_healed(s, &healed);
+    return STATUS_OK;
+}
+
+static int run_heal(session *s) {
+    const options *given = s->o;
+    options own = *given; // with the default of --own
+    if (!own.own_given) own.own = own.text || own.tokens ? own.used / 2 : own.used;
+    s->o = &own;
+    int status = check_heal(s);
+    if (status) return status;
+    if (output_check(s, FC_OUTPUT_SAFETENSORS)) return STATUS_FAILED;
+    catch_interrupt();
+    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
+    if ((own.text || own.tokens) && own.own < own.used && read_tokens(s, cut_healing))
+        return STATUS_FAILED;
+    if (s->tokens.ids) limit_tokens(s);
+    status = heal(s);
+    s->o = given;
+    return status;
 }
 #endif
 
