@@ -13137,7 +13137,7 @@ static const char fci_kernel_build[] =
     ", FINERCUT_NO_GENERATE"
 #endif
 #ifdef FINERCUT_NO_HEAL
-           ", FINERCUT_NO_HEAL"
+    ", FINERCUT_NO_HEAL"
 #endif
 #ifdef FINERCUT_NO_TOKENIZER
     ", FINERCUT_NO_TOKENIZER"
@@ -21284,12 +21284,14 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
 
 // ---- private to this section
 
-enum { FCI_HEAL_CHUNK = 4096 }; // rows whose products are summed in float
-enum { FCI_HEAL_PANEL = 256 };  // rows of the sums at a time
-enum { FCI_HEAL_BLOCK = 64 };   // columns of the factor at a time,
-enum { FCI_HEAL_TALL = 32 };    // for so many rows of a task,
-enum { FCI_HEAL_DEEP = 256 };   // which read so many numbers of each: they stay in cache
-enum { FCI_HEAL_HELD = 8 };     // of so many sequences one is held out
+enum {
+    FCI_HEAL_CHUNK = 4096, // rows whose products are summed in float
+    FCI_HEAL_PANEL = 256,  // rows of the sums at a time
+    FCI_HEAL_BLOCK = 64,   // columns of the factor at a time,
+    FCI_HEAL_TALL = 32,    // for so many rows of a task,
+    FCI_HEAL_DEEP = 256,   // which read so many numbers of each: they stay in cache
+    FCI_HEAL_HELD = 8      // of so many sequences one is held out
+};
 #define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given
 #define FCI_HEAL_PAUSE 60.0               // seconds between checkpoints, at least
 static const double fci_heal_ridges[] = {0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10};

@@ -164,7 +164,7 @@ static void route(reference *r, const fci_layer *l, const double *n, size_t row)
         for (size_t i = 1; i < h->n_experts; i++)
             if (scores[i] > scores[best]) best = i;
         used += r->share[row][best] = exp(scores[best]);
-        scores[best] = -INFINITY;
+        scores[best] = -(double)INFINITY;
     }
     for (size_t i = 0; i < h->n_experts; i++)
         r->share[row][i] *= h->residual_scale / (h->traits & FCI_TRAIT_TOP_SUM ? used : all);
@@ -523,7 +523,7 @@ static uint64_t least_memory(const char *path) { // as the error of too little s
     fc_error err;
     unsigned long long least = 0;
     remove_files();
-    T_OK(heal_some(path, 2, 1 << 20, &d, &err) == FC_ERR_LIMIT && strstr(err.msg, "would fit"),
+    T_OK(heal_some(path, 2, 3 << 19, &d, &err) == FC_ERR_LIMIT && strstr(err.msg, "would fit"),
          "too little memory: %s", err.msg);
     const char *at = strstr(err.msg, "at least ");
     T_OK(at && sscanf(at, "at least %llu", &least) == 1, "%s", err.msg);
