@@ -2060,13 +2060,43 @@ FCI_FN double fci_platform_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-FCI_FN uint32_t fci_platform_cores(void) {
-#ifdef _SC_NPROCESSORS_ONLN
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
-#else
-    return 1;
+#ifdef __linux__
+FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) { // "": not there
+    const int f = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t n = f >= 0 ? read(f, text, size - 1) : 0;
+    if (f >= 0) close(f);
+    text[n > 0 ? n : 0] = 0;
+    return text;
+}
+
+// Of n processors those that this process may use, by its affinity and its container's quota.
+FCI_FN long fci_platform_allowed(long n) {
+    char text[8192], *rest;
+    long allowed = 0;
+    const char *p = strstr(fci_platform_peek("/proc/self/status", text, sizeof text),
+                           "Cpus_allowed:\t");
+    for (p = p ? p + 14 : ""; *p && *p != '\n'; p++) {
+        static const char digits[] = "0123456789abcdef";
+        const char *digit = strchr(digits, *p);
+        for (int bit = 1; digit && bit < 16; bit *= 2) allowed += (digit - digits) & bit ? 1 : 0;
+    }
+    if (allowed && allowed < n) n = allowed;
+    const double quota = strtod(fci_platform_peek("/sys/fs/cgroup/cpu.max", text, sizeof text),
+                                &rest), // "max" is none
+                 share = quota / strtod(rest, NULL);
+    return share > 0 && share < (double)n ? (long)ceil(share) : n;
+}
 #endif
+
+FCI_FN uint32_t fci_platform_cores(void) {
+    long n = 1;
+#ifdef _SC_NPROCESSORS_ONLN
+    n = sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+#ifdef __linux__
+    n = fci_platform_allowed(n);
+#endif
+    return n > 0 ? (uint32_t)n : 1;
 }
 
 #elif FCI_WINDOWS
@@ -3788,7 +3818,9 @@ FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_ou
         const int error = fci_platform_list(path, fci_output_not_empty, NULL);
         if (!error || error == ENOENT) return FC_OK;
         return fci_fail(err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s", path,
-                        error == EEXIST ? "one with files" : strerror(error));
+                        error == EEXIST    ? "one with files"
+                        : error == ENOTDIR ? "a file, or a path through one"
+                                           : strerror(error));
     }
     if (kind == FC_OUTPUT_ANY || c->force) return FC_OK;
     fc_code code = fci_output_found(c, path, &found, err);
@@ -4453,11 +4485,11 @@ FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low,
                               uint64_t *out, fc_error *err);
 // What a file of a foreign format is, and what to do; NULL: unknown.
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
-// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
-// is NULL on failure.
+// The whole text, which may begin with a byte order mark, as a tree in the arena, whose context c
+// becomes; the text must outlive it. *root is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err);
-// The same of a file, which may begin with a byte order mark and stays open as long as the tree.
+// The same of a file, which stays open as long as the tree.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
 // As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
@@ -5081,12 +5113,14 @@ FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
 
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err) {
+    const size_t from = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     fci_json_tree t;
     memset(&t, 0, sizeof t);
     *root = NULL;
     arena->c = c;
     fc_code code = fci_json_start(&t.r, arena, text, n, err);
     if (code) return code;
+    t.r.at = from;
     t.bound = fci_json_bound(text, n);
     t.capacity = (size_t)fci_min(t.bound, n / 6 + 64); // strings make the bound too high
     t.nodes = (fci_json *)fci_arena_grow(arena, NULL, t.capacity, sizeof *t.nodes, "JSON", err);
@@ -5094,20 +5128,14 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     code = fci_json_build(&t);
     if (!code) *root = t.nodes;
     const char *alien =
-        code == FC_ERR_FORMAT && n > 0 && text[0] != '{' ? fci_alien_name(text, n) : NULL;
+        code == FC_ERR_FORMAT && n > from && text[from] != '{' ? fci_alien_name(text, n) : NULL;
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
-}
-
-// The length of a byte order mark at the start.
-FCI_FN size_t fci_json_bom(const void *data, uint64_t size) {
-    return size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }
 
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err) {
-    const size_t bom = fci_json_bom(f->data, f->size);
-    return fci_json_parse(c, arena, f->data ? (const char *)f->data + bom : "",
-                          (size_t)f->size - bom, root, err);
+    return fci_json_parse(c, arena, f->data ? (const char *)f->data : "", (size_t)f->size, root,
+                          err);
 }
 
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
@@ -19031,7 +19059,7 @@ FCI_FN int fci_search_tick(void *user, double units) {
 FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at least once per step
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
     return fci_search_report(s)
-               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled after %llu of %llu steps",
+               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled with %llu of %llu steps done",
                           (unsigned long long)s->plan->info.n_steps, (unsigned long long)s->n_steps)
                : FC_OK;
 }
@@ -23100,7 +23128,7 @@ FCI_FN fc_code fci_convert_transposed(fci_export *x, const char *name,
     const uint64_t shape[2] = {w.cols, list->rows};
     if (fci_number_block(w.type) > 1)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
-                        "format %s: tensor \"%s\": %s cannot be turned round",
+                        "format %s: tensor \"%s\": %s cannot be transposed",
                         fc_export_format_name(x->desc->format), name, fc_dtype_name(w.type));
     w.rows = shape[0];
     w.cols = shape[1];
@@ -23386,8 +23414,7 @@ FCI_FN fc_code fci_beside_parse(fci_export *x, const char *path, const char *nam
                                const fci_json **root) {
     fc_code code = fci_file_open(x->c, path, FCI_TEXT_FILE_LIMIT, f, x->err);
     if (!code)
-        code = fci_json_parse(x->c, &x->arena, f->data ? (const char *)f->data : "",
-                              (size_t)f->size, root, x->err);
+        code = fci_json_parse_file(x->c, &x->arena, f, root, x->err);
     if (!code && (*root)->type != FCI_JSON_OBJECT)
         code = fci_fail(x->err, FC_ERR_FORMAT, 0, "expected an object, got %s",
                         fci_json_type_name(*root));

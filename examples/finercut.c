@@ -43,14 +43,14 @@ typedef struct options {
     const char *input; // the command's one argument
     const char *text, *tokens, *output, *plan, *heal, *prompt, *later;
     int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
-    uint32_t samples, length, threads, seed, own, used;
+    uint32_t samples, length, threads, own, used;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
     double temperature, top_p, ridge;
     int samples_given, length_given, confidence_given, seed_given, own_given;
     amount remove;
     double last, confidence;
     uint64_t memory_limit;
-    uint64_t shard_size;
+    uint64_t shard_size, seed;
     int metric, candidates, search, compute, simd, products, format, type;
     int format_given;
 } options;
@@ -234,9 +234,22 @@ static int parse_errors(const value_type *type, const char *text, void *field) {
     return value >= 1 && value <= 100;
 }
 
-static int parse_seed(const value_type *type, const char *text, void *field) {
+static int parse_own(const value_type *type, const char *text, void *field) {
     (void)type;
     return parse_whole(text, 0, UINT32_MAX, (uint32_t *)field);
+}
+
+static int parse_seed(const value_type *type, const char *text, void *field) {
+    uint64_t value = 0;
+    (void)type;
+    if (!*text) return 0;
+    for (; *text; text++) {
+        const uint64_t digit = (uint64_t)(unsigned char)*text - '0';
+        if (digit > 9 || value > (UINT64_MAX - digit) / 10) return 0;
+        value = 10 * value + digit;
+    }
+    memcpy(field, &value, sizeof value);
+    return 1;
 }
 
 static int parse_bytes(const value_type *type, const char *text, void *field) {
@@ -310,9 +323,10 @@ static const value_type type_share = {parse_share, "a share such as 60% or 0.6, 
                                       NULL};
 static const value_type type_errors = {parse_errors, "standard errors, a number from 1 to 100", 0,
     NULL};
-static const value_type type_own = {parse_seed, "how many tokens, 0 or more", 0, NULL};
+static const value_type type_own = {parse_own, "how many tokens, 0 or more", 0, NULL};
 static const value_type type_ridge = {parse_temperature, "a number from 0 to 1000", 0, NULL};
-static const value_type type_seed = {parse_seed, "a whole number from 0 to 4294967295", 0, NULL};
+static const value_type type_seed = {parse_seed, "a whole number from 0 to 18446744073709551615", 0,
+    NULL};
 static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
 static const value_type type_any = {parse_any, "a text", 0, NULL};
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
@@ -1764,8 +1778,8 @@ static int stopped(const session *s, const fc_plan *p, const meter *m) {
     if (n == 0 && !worth_saving(s, p))
         return fail("interrupted before the first step; %s is what it was", s->o->output);
     return fail(
-        "interrupted after %llu steps, which %s holds; the same command with --resume continues",
-        (unsigned long long)n, s->o->output);
+        "interrupted after %llu step%s, which %s holds; the same command with --resume continues",
+        (unsigned long long)n, n == 1 ? "" : "s", s->o->output);
 }
 
 static void tell_longer(const session *s, const fc_plan *p) {

@@ -155,7 +155,7 @@ done
 for value in -1 x "" nan 0x1 1001 1e9; do
     usage "--temperature: expected a number" generate x --prompt a --temperature "$value"
 done
-for value in -1 x "" 1.5 99999999999999999999; do
+for value in -1 x "" 1.5 18446744073709551616 99999999999999999999; do
     usage "--seed: expected a whole number" generate x --prompt a --seed "$value"
 done
 for value in 0 -1 x ""; do
@@ -379,7 +379,7 @@ interrupt() { # MODEL TEXT: stops a run after its first step by SIGINT
     kill -INT $pid
     wait $pid
     [ $? -eq 1 ] || { echo "expected status 1"; cat "$err"; return 1; }
-    grep '^finercut: interrupted after [0-9]* steps, which int.json holds; .*--resume' "$err"
+    grep '^finercut: interrupted after [0-9]* steps*, which int.json holds; .*--resume' "$err"
 }
 
 if [ -f "$demo/model.safetensors" ]; then
@@ -577,6 +577,9 @@ if [ -f "$demo/model.safetensors" ]; then
     t_ok "another seed" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
         --temperature 1.5 --top-p 95% --seed 4
     t_ok "another text" [ "$(cksum <"$out")" != "$(cksum <warm.txt)" ]
+    t_ok "a seed of more than 32 bits" run 0 generate "$demo" --prompt "In the beginning God" \
+        -n 12 --temperature 1.5 --top-p 95% --seed 4294967299
+    t_ok "is not cut" [ "$(cksum <"$out")" != "$(cksum <warm.txt)" ]
     t_ok "a plan for the demo" run 0 prune "$demo" --tokens tokens.json --remove 8 \
         --search exhaustive -o demo.json --quiet
     t_ok "generate --plan" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
