@@ -557,6 +557,8 @@ FINERCUT_API const char *fc_kind_name(fc_kind k); /* "attn", "ffn" */
 FINERCUT_API fc_code fc_kind_parse(const char *name, fc_kind *out, fc_error *err);
 /* Parameters of one sublayer (its norm included). */
 FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t block, fc_kind kind);
+/* Bytes of its tensors as they are stored. */
+FINERCUT_API uint64_t fc_model_sublayer_bytes(const fc_model *m, uint32_t block, fc_kind kind);
 
 /* ---------------------------------------------------------------------------------------------
    Plans: what was removed, in which order, at which distance. */
@@ -582,6 +584,32 @@ FINERCUT_API const char *fc_search_name(fc_search s);         /* "race", ... */
 FINERCUT_API fc_code fc_metric_parse(const char *name, fc_metric *out, fc_error *err);
 FINERCUT_API fc_code fc_candidates_parse(const char *name, fc_candidates *out, fc_error *err);
 FINERCUT_API fc_code fc_search_parse(const char *name, fc_search *out, fc_error *err);
+
+typedef enum fc_unit { /* what is saved: parameters, bytes of files, seconds of a forward pass */
+    FC_UNIT_NONE = 0, FC_UNIT_PARAMS, FC_UNIT_BYTES, FC_UNIT_TIME, FC_UNIT_DISTANCE, FC_UNIT_COUNT
+} fc_unit;
+
+FINERCUT_API const char *fc_unit_name(fc_unit u);             /* "none", "params", ... */
+FINERCUT_API fc_code fc_unit_parse(const char *name, fc_unit *out, fc_error *err);
+
+/* Where a search stops: with the first step by which so much is gone, or so little left. One of
+   `share` and `most` is 0. */
+typedef struct fc_budget {
+    fc_unit unit;  /* NONE: there is no budget */
+    double share;  /* of the whole model, which goes: 0.2 of "params:20%", between 0 and 1 */
+    double most;   /* what is left: parameters ("params:30M"), bytes ("bytes:90M"), the share of a
+                      forward pass ("time:0.8"); of "distance:0.1" what no step exceeds */
+} fc_budget;
+
+/* A percentage is what goes, a number what is left. K, M, G and T are powers of 1024 of bytes, K,
+   M, B and T powers of 1000 of parameters. */
+FINERCUT_API fc_code fc_budget_parse(const char *text, fc_budget *out, fc_error *err);
+/* Written to `out` of `size` bytes (64 are enough) and terminated. Returns out. */
+FINERCUT_API const char *fc_budget_text(const fc_budget *b, char *out, size_t size);
+/* Sets set[sublayer] of each in "attn.0,ffn.0-3,block.29" to 1, of the others to 0; `size` is 2 *
+   n_blocks or more. `set` NULL: only checks the names. */
+FINERCUT_API fc_code fc_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t *set,
+                                        size_t size, fc_error *err);
 
 typedef struct fc_score {
     uint32_t candidate; /* a sublayer, or a block where candidates are blocks */
@@ -638,6 +666,13 @@ typedef struct fc_plan_info {
     double confidence;       /* confident: standard errors that drop a candidate; else 0 */
     double margin;           /* confident: the least at which one was dropped; 0: none was */
     uint64_t seed;           /* random, confident */
+    fc_budget until;         /* where the search was to stop, besides its number of steps */
+    fc_unit per;             /* NONE: each step took the least distance; else see fc_plan_rate */
+    const char *keep;        /* what could not be removed, as in fc_prune_desc; NULL: nothing */
+    const uint8_t *kept;     /* [2 * n_blocks], 1: it is in `keep`; NULL: nothing is */
+    /* [2 * n_blocks + 1] of each unit that `until` or `per` name, else NULL: what every sublayer
+       takes, last what belongs to none; seconds are as they were measured for this plan */
+    const double *costs[FC_UNIT_COUNT];
     fc_calibration calibration;
     fc_cost cost;
     size_t n_steps;
@@ -645,6 +680,10 @@ typedef struct fc_plan_info {
 
 FINERCUT_API const fc_plan_info *fc_plan_about(const fc_plan *p);
 FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index);
+/* What the candidates of a step (an index) are compared by, the least goes: the distance itself,
+   or, where `per` names a unit, the distance per unit that the plan saves with this step. */
+FINERCUT_API double fc_plan_rate(const fc_plan *p, size_t index, uint32_t candidate,
+                                 double distance);
 FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API fc_plan *fc_plan_load_memory(const void *data, size_t size, const fc_env *env,
                                           fc_error *err);
@@ -708,14 +747,18 @@ typedef struct fc_prune_desc {
     double last;          /* share of the blocks, from the top, that may be pruned; 0 = all */
     double confidence;    /* confident: standard errors behind the best that drop; 0 = 4 */
     uint64_t seed;        /* random: which order; confident: which order of the sequences */
-    const fc_plan *resume; /* steps already done by the same settings: kept, not computed again */
+    fc_budget until;      /* stops before that number of steps; both 0: no other limit then */
+    fc_unit per;          /* PARAMS, BYTES, TIME: fc_plan_rate decides what goes; 0: the distance */
+    const char *keep;     /* never removed: "attn.0,ffn.0-3,block.29"; NULL: nothing */
+    const fc_plan *resume; /* steps already done by the same settings: kept, not computed again;
+                              `remove`, `fraction` and `until` may be others */
     fc_watch watch;       /* called at least after every step, with the plan so far */
 } fc_prune_desc;
 
 /* Returns a plan also when cancelled after the start (err->code is FC_ERR_CANCELLED then). */
 FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err);
-/* How many removals `remove` and `fraction` mean for this model and these candidates. `desc` NULL =
-   defaults. */
+/* How many removals `remove` and `fraction` mean for this model and these candidates, at most where
+   `until` is given. `desc` NULL = defaults. */
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *desc,
                                     uint32_t *n_steps, fc_error *err);
 
@@ -1045,7 +1088,8 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
    scores). */
 FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_svg_memory(const fc_plan *p, fc_text *out, fc_error *err);
-/* One line a score: step, candidate, value, exact, removed. */
+/* One line a score: step, candidate, value, exact, removed; where the plan goes by a unit, the rate
+   by it (fc_plan_rate), too. */
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err);
 #endif
@@ -14618,6 +14662,7 @@ typedef struct fci_layer {            // one block
     fci_expert *experts;              // [n_experts], or NULL
     fci_block_kind kind;
     uint64_t n_parameters[2];         // of attention and FFN
+    uint64_t n_bytes[2];              // of their tensors
 } fci_layer;
 
 struct fc_model {
@@ -15736,8 +15781,10 @@ FCI_FN fc_code fci_weights_count(fc_model *m, const fci_weights_wanted *w, const
     if (t->rank > 1) m->dtype_bytes[t->type] += t->bytes;
     if (w->row->slot == FCI_ROPE_FACTORS || w->row->slot == FCI_ROPE_LONG_FACTORS) return FC_OK;
     m->config.n_parameters += n;
-    if (w->row->slot >= FCI_FIRST_BLOCK_SLOT)
-        m->layers[w->block].n_parameters[w->row->slot >= FCI_FIRST_FFN_SLOT] += n;
+    if (w->row->slot < FCI_FIRST_BLOCK_SLOT) return FC_OK;
+    const bool ffn = w->row->slot >= FCI_FIRST_FFN_SLOT;
+    m->layers[w->block].n_parameters[ffn] += n;
+    m->layers[w->block].n_bytes[ffn] += t->bytes;
     return FC_OK;
 }
 
@@ -16590,6 +16637,12 @@ FINERCUT_API uint64_t fc_model_sublayer_parameters(const fc_model *m, uint32_t b
                                                    fc_kind kind) {
     return m && block < m->hyper.n_blocks && (unsigned)kind < FC_KIND_COUNT
                ? m->layers[block].n_parameters[kind]
+               : 0;
+}
+
+FINERCUT_API uint64_t fc_model_sublayer_bytes(const fc_model *m, uint32_t block, fc_kind kind) {
+    return m && block < m->hyper.n_blocks && (unsigned)kind < FC_KIND_COUNT
+               ? m->layers[block].n_bytes[kind]
                : 0;
 }
 
@@ -17970,6 +18023,196 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
     return FC_OK;
 }
 
+// >> budget
+// What a search is to save and to keep: units, budgets, sets of sublayers; as text, and as numbers
+// of a model. Knows no plans.
+
+// Whether a unit is a quantity that sublayers have: parameters, bytes or seconds.
+FCI_FN bool fci_budget_counts(fc_unit unit);
+// Checks a budget of the caller's.
+FCI_FN fc_code fci_budget_check(const fc_budget *b, fc_error *err);
+// The most that may be left of `whole`, in its unit.
+FCI_FN double fci_budget_most(const fc_budget *b, double whole);
+// costs [2 * n_blocks + 1] of a unit but TIME: what each sublayer has, and what none has.
+FCI_FN void fci_budget_costs(const fc_model *m, fc_unit unit, double *costs);
+// Appends the names of a set of sublayers, attentions first, runs as ranges: "attn.0,ffn.0-3".
+FCI_FN void fci_budget_put_set(fci_buffer *b, const uint8_t *set, uint32_t n_blocks);
+
+// ---- private to this section
+
+enum { FCI_BUDGET_BLOCKS = 4096 }; // of names that are checked without a model
+
+static const char *const fci_budget_units[FC_UNIT_COUNT] = {"none", "params", "bytes", "time",
+                                                            "distance"};
+FCI_ENUM(fc_unit, "unit", fci_budget_units)
+
+FCI_FN bool fci_budget_counts(fc_unit unit) {
+    return unit == FC_UNIT_PARAMS || unit == FC_UNIT_BYTES || unit == FC_UNIT_TIME;
+}
+
+FCI_FN bool fci_budget_good(const fc_budget *b) {
+    const double low = b->unit == FC_UNIT_PARAMS || b->unit == FC_UNIT_BYTES ? 1 : 0;
+    if (b->unit == FC_UNIT_NONE) return b->share == 0 && b->most == 0;
+    if (b->share > 0 && b->share < 1) return b->most == 0 && b->unit != FC_UNIT_DISTANCE;
+    return b->share == 0 && b->most > 0 && b->most >= low && isfinite(b->most) &&
+           (b->unit != FC_UNIT_TIME || b->most < 1);
+}
+
+FCI_FN const char *fci_budget_range(fc_unit unit) {
+    return unit == FC_UNIT_TIME       ? "a share between 0 and 1, or between 0 % and 100 %"
+           : unit == FC_UNIT_DISTANCE ? "a number above 0"
+           : unit == FC_UNIT_NONE     ? "no amount without a unit"
+                                      : "a number from 1, or between 0 % and 100 %";
+}
+
+FCI_FN fc_code fci_budget_check(const fc_budget *b, fc_error *err) {
+    if (fci_known("until", (int)b->unit, FC_UNIT_COUNT, err)) return FC_ERR_ARGUMENT;
+    if (fci_budget_good(b)) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0, "until: %s: expected %s, got share %g and most %g",
+                    fc_unit_name(b->unit), fci_budget_range(b->unit), b->share, b->most);
+}
+
+// What a number is multiplied by for its suffix, in a unit; 0: it has no such suffix.
+FCI_FN double fci_budget_scale(fc_unit unit, fci_str suffix) {
+    static const char *const letters[FC_UNIT_COUNT] = {"", "KMBT", "KMGT", "", ""};
+    const char *at = suffix.n == 1 ? strchr(letters[unit], suffix.p[0]) : NULL;
+    double scale = 1;
+    if (suffix.n == 1 && suffix.p[0] == '%') return 0.01;
+    for (const char *p = letters[unit]; at && p <= at; p++)
+        scale *= unit == FC_UNIT_BYTES ? 1024 : 1000;
+    return at || suffix.n == 0 ? scale : 0;
+}
+
+FINERCUT_API fc_code fc_budget_parse(const char *text, fc_budget *out, fc_error *err) {
+    const char *colon = text ? strchr(text, ':') : NULL;
+    fc_budget b = {FC_UNIT_NONE, 0, 0};
+    fci_json_reader r;
+    fci_json number;
+    fci_shown shown;
+    if (fci_need(text && out, "fc_budget_parse", "a text and a place for the budget", err))
+        return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    for (int u = FC_UNIT_PARAMS; colon && u < FC_UNIT_COUNT; u++)
+        if (fci_is(fci_sn(text, (size_t)(colon - text)), fci_budget_units[u])) b.unit = (fc_unit)u;
+    const char *from = colon ? colon + 1 : "", *end = from + strspn(from, "0123456789.eE+-");
+    const fci_str suffix = fci_s(end);
+    const double scale = fci_budget_scale(b.unit, suffix);
+    if (b.unit == FC_UNIT_NONE || !(scale > 0) ||
+        fci_json_start(&r, NULL, from, (size_t)(end - from), NULL) ||
+        fci_json_step(&r, &number) || number.type != FCI_JSON_NUMBER)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "until: expected params, bytes, time or distance and an amount, such as "
+                        "params:20%%, params:30M, bytes:90M, time:0.8 or distance:0.1, got \"%s\"",
+                        fci_show(fci_s(text), &shown));
+    if (suffix.n && suffix.p[0] == '%') b.share = number.number / 100;
+    else b.most = number.number * scale;
+    if (!fci_budget_good(&b))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "until: %s: expected %s, got %s",
+                        fc_unit_name(b.unit), fci_budget_range(b.unit),
+                        fci_show(fci_s(from), &shown));
+    *out = b;
+    return FC_OK;
+}
+
+FINERCUT_API const char *fc_budget_text(const fc_budget *b, char *out, size_t size) {
+    char number[40];
+    if (!b || !out || size == 0) return NULL;
+    const double scale = b->share > 0 ? 100 : 1, value = b->share > 0 ? b->share : b->most;
+    int digits = 15;
+    do snprintf(number, sizeof number, "%.*g", digits, value * scale);
+    while (strtod(number, NULL) / scale != value && ++digits < 17);
+    fci_format_g(number, sizeof number, digits, value * scale);
+    if (b->unit == FC_UNIT_NONE) snprintf(out, size, "none");
+    else snprintf(out, size, "%s:%s%s", fc_unit_name(b->unit), number, scale > 1 ? "%" : "");
+    return out;
+}
+
+FCI_FN double fci_budget_most(const fc_budget *b, double whole) {
+    if (b->share > 0) return (1 - b->share) * whole;
+    return b->unit == FC_UNIT_TIME ? b->most * whole : b->most;
+}
+
+FCI_FN void fci_budget_costs(const fc_model *m, fc_unit unit, double *costs) {
+    const size_t n = 2 * (size_t)m->hyper.n_blocks;
+    uint64_t rest = unit == FC_UNIT_BYTES ? m->config.file_bytes : m->config.n_parameters;
+    for (size_t s = 0; s < n; s++) {
+        const fci_layer *l = &m->layers[s / 2];
+        const uint64_t own = unit == FC_UNIT_BYTES ? l->n_bytes[s % 2] : l->n_parameters[s % 2];
+        costs[s] = (double)own;
+        rest -= fci_min(own, rest);
+    }
+    costs[n] = (double)rest;
+}
+
+// "ffn.0-3": bits of its kinds (1 << FC_KIND_...), and its blocks. A name has one spelling.
+FCI_FN bool fci_budget_item(fci_str item, unsigned *kinds, uint32_t range[2]) {
+    static const char *const words[] = {"attn", "ffn", "block"};
+    const char *p = item.p, *end = item.p + item.n;
+    char text[64];
+    int n = 0;
+    range[0] = range[1] = 0;
+    while (p < end && *p != '.') p++;
+    for (; n < 2 && p < end && (*p == '.' || *p == '-'); n++)
+        for (p++; p < end && *p >= '0' && *p <= '9' && range[n] <= FCI_BUDGET_BLOCKS; p++)
+            range[n] = 10 * range[n] + (uint32_t)(*p - '0');
+    if (n < 2) range[1] = range[0];
+    for (unsigned k = 0; k < 3; k++) {
+        snprintf(text, sizeof text, n < 2 ? "%s.%u" : "%s.%u-%u", words[k], range[0], range[1]);
+        *kinds = k + 1;
+        if (fci_is(item, text)) return true;
+    }
+    return false;
+}
+
+FINERCUT_API fc_code fc_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t *set,
+                                        size_t size, fc_error *err) {
+    fci_shown shown;
+    if (fci_need(names, "fc_sublayers_parse", "names", err)) return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    if (set && size / 2 < n_blocks)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "sublayers: expected room for %llu, got %llu",
+                        2 * (unsigned long long)n_blocks, (unsigned long long)size);
+    if (set) memset(set, 0, 2 * (size_t)n_blocks);
+    for (const char *p = names;; p++) {
+        const fci_str item = fci_sn(p, strcspn(p, ","));
+        unsigned kinds;
+        uint32_t range[2];
+        if (!fci_budget_item(item, &kinds, range))
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "sublayers: expected names such as attn.0, ffn.0-3 or block.29, with "
+                            "commas between them, got \"%s\"",
+                            fci_show(item, &shown));
+        if (range[0] > range[1])
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "sublayers: %s: expected the lower block first",
+                            fci_show(item, &shown));
+        if (range[1] >= n_blocks)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "sublayers: %s: expected blocks below %u, which is how many there are",
+                            fci_show(item, &shown), n_blocks);
+        for (uint32_t b = range[0]; set && b <= range[1]; b++)
+            for (unsigned kind = 0; kind < 2; kind++)
+                if (kinds >> kind & 1) set[2 * (size_t)b + kind] = 1;
+        p += item.n;
+        if (!*p) return FC_OK;
+    }
+}
+
+FCI_FN void fci_budget_put_set(fci_buffer *b, const uint8_t *set, uint32_t n_blocks) {
+    const char *separator = "";
+    for (unsigned kind = 0; kind < 2; kind++)
+        for (uint32_t k = 0, end; k < n_blocks; k = end) {
+            for (end = k; end < n_blocks && set[2 * (size_t)end + kind]; end++) {}
+            if (end == k) {
+                end++;
+                continue;
+            }
+            fci_putf(b, "%s%s.%u", separator, fc_kind_name((fc_kind)kind), k);
+            if (end - k > 1) fci_putf(b, "-%u", end - 1);
+            separator = ",";
+        }
+}
+
 // >> plan
 // A plan: the removed sublayers in order, with every score; its checks, its binding to a model, and
 // plan.json.
@@ -17997,8 +18240,19 @@ FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t 
                                uint32_t *count);
 // Ids of candidates are below this.
 FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
-// Whether this plan may remove a candidate, by its kind and block.
+// Whether a set of sublayers has some of a candidate.
+FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candidate);
+// Whether this plan may remove a candidate, by its kind and block and by what is kept.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
+// What a candidate has, by info->costs of a unit; and with it what the first n steps removed.
+FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t candidate);
+FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate);
+// Whether the first n steps, and no fewer, need be done: they reach `until`.
+FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n);
+// The set that `keep` names becomes the plan's; NULL: it is cleared.
+FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err);
+// Room for the costs of a unit, zeros.
+FCI_FN double *fci_plan_new_costs(fc_plan *p, fc_unit unit, fc_error *err);
 // Whether a is before b: smaller, ties to the lower candidate, NaN last.
 FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
 // The step's score of a candidate, or NULL.
@@ -18014,6 +18268,10 @@ FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value);
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
 // Appends the fields of a section of plan.json; "": the outermost ones.
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
+// Appends "until params:20%; kept were attn.0", of what there is, between `before` and `after`;
+// nothing where there is nothing.
+FCI_FN void fci_plan_put_wishes(fci_buffer *b, const fc_plan_info *info, const char *before,
+                                const char *after);
 // Appends step `index`, from 0, as an object.
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
 // Saves what `put` writes of a plan at `path` and gives it to *out; one of the two may be NULL.
@@ -18096,11 +18354,77 @@ FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info) {
                                                     : 2 * info->model.n_blocks;
 }
 
+FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candidate) {
+    uint32_t first, count;
+    fci_plan_sublayers(kind, candidate, &first, &count);
+    return set[first] || set[first + count - 1];
+}
+
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
     uint32_t block = info->candidates == FC_CANDIDATES_BLOCKS ? id : id / 2;
     if (id >= fci_plan_ids(info) || block < info->first_block) return false;
+    if (info->kept && fci_plan_some(info->kept, info->candidates, id)) return false;
     if (info->candidates == FC_CANDIDATES_ATTENTION) return id % 2 == FC_KIND_ATTENTION;
     return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
+}
+
+FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t candidate) {
+    uint32_t first, count;
+    fci_plan_sublayers(info->candidates, candidate, &first, &count);
+    return info->costs[unit][first] + (count > 1 ? info->costs[unit][first + 1] : 0);
+}
+
+FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += fci_plan_saved(&p->info, unit, p->steps[i].removed);
+    return sum + fci_plan_saved(&p->info, unit, candidate);
+}
+
+FINERCUT_API double fc_plan_rate(const fc_plan *p, size_t index, uint32_t candidate,
+                                 double distance) {
+    if (!p || p->info.per == FC_UNIT_NONE || !p->info.costs[p->info.per] ||
+        candidate >= fci_plan_ids(&p->info) || index > p->info.n_steps)
+        return distance;
+    return distance / fci_plan_saved_by(p, p->info.per, index, candidate);
+}
+
+FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n) {
+    const fc_unit unit = p->info.until.unit;
+    double whole = 0, left;
+    if (unit == FC_UNIT_NONE) return false;
+    for (size_t i = 0; i < n && unit == FC_UNIT_DISTANCE; i++)
+        if (p->steps[i].score > p->info.until.most) return true;
+    if (unit == FC_UNIT_DISTANCE) return false;
+    for (size_t s = 0; s <= 2 * (size_t)p->info.model.n_blocks; s++)
+        whole += p->info.costs[unit][s];
+    left = whole;
+    for (size_t i = 0; i < n; i++) left -= fci_plan_saved(&p->info, unit, p->steps[i].removed);
+    return left <= fci_budget_most(&p->info.until, whole) + 1e-12 * whole; // sums of seconds round
+}
+
+FCI_FN double *fci_plan_new_costs(fc_plan *p, fc_unit unit, fc_error *err) {
+    const uint64_t n = 2 * (uint64_t)p->info.model.n_blocks + 1;
+    double *costs = (double *)fci_arena_alloc(&p->arena, n, sizeof *costs, "costs", err);
+    p->info.costs[unit] = costs;
+    return costs;
+}
+
+FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err) {
+    const uint32_t n = p->info.model.n_blocks;
+    fci_buffer b = fci_buffer_of(&p->c);
+    p->info.kept = NULL;
+    p->info.keep = NULL;
+    if (!keep) return FC_OK;
+    uint8_t *kept = (uint8_t *)fci_arena_alloc(&p->arena, 2 * (uint64_t)n, 1, "names", err);
+    if (!kept) return FC_ERR_MEMORY;
+    fc_code code = fc_sublayers_parse(keep, n, kept, 2 * (size_t)n, err);
+    if (code) return fci_wrap(err, code, "keep");
+    fci_budget_put_set(&b, kept, n);
+    code = fci_buffer_code(&b, err);
+    if (!code) p->info.keep = fci_arena_copy(&p->arena, fci_s(b.p), err);
+    fci_buffer_free(&b);
+    p->info.kept = kept;
+    return code ? code : p->info.keep ? FC_OK : FC_ERR_MEMORY;
 }
 
 FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b) {
@@ -18115,8 +18439,10 @@ FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) {
 }
 
 // Checks another score of a step: it must not be before that of what was removed.
-FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, const fc_score *c,
+FCI_FN fc_code fci_plan_check_other(const fc_plan *p, size_t index, const fc_score *c,
                                     fc_error *err) {
+    const fc_plan_info *info = &p->info;
+    const fc_step *s = &p->steps[index];
     char name[24];
     fc_candidate_name(info->candidates, c->candidate, name, sizeof name);
     if (!fci_plan_eligible(info, c->candidate) ||
@@ -18135,12 +18461,14 @@ FCI_FN fc_code fci_plan_check_other(const fc_plan_info *info, const fc_step *s, 
         return fci_fail(
             err, FC_ERR_FORMAT, 0,
             "scores: %s: expected an exact score, as search exhaustive has, got another", name);
+    const double own = fc_plan_rate(p, index, s->removed, s->score),
+                 rate = fc_plan_rate(p, index, c->candidate, c->value);
     if (c->candidate == s->removed || c->estimate ||
-        !fci_plan_before(c->value, c->candidate, s->score, s->removed))
+        !fci_plan_before(rate, c->candidate, own, s->removed))
         return FC_OK;
     return fci_fail(err, FC_ERR_FORMAT, 0,
                     "scores: %s: expected %s to be behind what was removed (%.9g), got %.9g", name,
-                    c->exact ? "an exact score" : "a bound", s->score, c->value);
+                    c->exact ? "an exact score" : "a bound", own, rate);
 }
 
 // One-shot removes in the order of the scores of step 1.
@@ -18149,7 +18477,9 @@ FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *er
     const fc_score *now = fci_plan_score(first, p->steps[index].removed), *other = first->scores;
     size_t ahead = 0; // must equal the number of earlier steps
     for (size_t i = 0; now && i < first->n_scores; i++, other++)
-        ahead += fci_plan_before(other->value, other->candidate, now->value, now->candidate);
+        ahead += fci_plan_before(fc_plan_rate(p, 0, other->candidate, other->value),
+                                 other->candidate,
+                                 fc_plan_rate(p, 0, now->candidate, now->value), now->candidate);
     if (first->n_scores == 0 || (now && ahead == index)) return FC_OK;
     return fci_fail(err, FC_ERR_FORMAT, 0,
                     "removed: expected the next one in order of step 1's scores");
@@ -18190,6 +18520,16 @@ FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err
                     (unsigned long long)left, (unsigned long long)s->n_scores);
 }
 
+// A step is within the budget, and there was need for it.
+FCI_FN fc_code fci_plan_check_until(const fc_plan *p, size_t index, fc_error *err) {
+    const bool distance = p->info.until.unit == FC_UNIT_DISTANCE;
+    char text[64];
+    if (!fci_plan_reached(p, index + distance)) return FC_OK;
+    fc_budget_text(&p->info.until, text, sizeof text);
+    return fci_fail(err, FC_ERR_FORMAT, 0, "expected the last step before %s, got this one, too",
+                    text);
+}
+
 // Checks a step, alone and after earlier ones: it must have removed what its scores demand.
 FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     const fc_plan_info *info = &p->info;
@@ -18216,7 +18556,8 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
                         fc_search_name(info->search), name, (unsigned long long)s->n_scores);
     fc_code code = FC_OK;
     for (size_t k = 0; k < s->n_scores && !code; k++)
-        code = fci_plan_check_other(info, s, &s->scores[k], err);
+        code = fci_plan_check_other(p, index, &s->scores[k], err);
+    if (!code) code = fci_plan_check_until(p, index, err);
     if (code || info->search == FC_SEARCH_RANDOM) return code;
     return alone ? fci_plan_check_order(p, index, err) : fci_plan_check_left(p, index, err);
 }
@@ -18253,12 +18594,6 @@ FCI_FN fc_code fci_plan_belongs(const fc_plan *p, const fc_model *m, fc_error *e
     return FC_OK;
 }
 
-FCI_FN bool fci_plan_present(const fc_plan *p, const uint8_t *mask, uint32_t candidate) {
-    uint32_t first, count;
-    fci_plan_sublayers(p->info.candidates, candidate, &first, &count);
-    return mask[first] || mask[first + count - 1];
-}
-
 FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask) {
     uint32_t first, count;
     fci_plan_sublayers(p->info.candidates, p->steps[index].removed, &first, &count);
@@ -18273,7 +18608,8 @@ FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask
     uint32_t id = 0;
     char name[24];
     for (uint32_t n = fci_plan_ids(&p->info); id < n; id++) {
-        const bool there = fci_plan_eligible(&p->info, id) && fci_plan_present(p, mask, id);
+        const bool there = fci_plan_eligible(&p->info, id) &&
+                           fci_plan_some(mask, p->info.candidates, id);
         const bool scored = fci_plan_score(s, id) != NULL;
         if (!there && (scored || s->removed == id)) wrong = "not in the model, or removed before";
         if (there && !scored && all) wrong = "missing in its scores";
@@ -18285,8 +18621,29 @@ FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask
                     (unsigned long long)index + 1, name, wrong);
 }
 
+// Whether the costs in the plan are the model's.
+FCI_FN fc_code fci_plan_check_costs(const fc_plan *p, const fc_model *m, fc_error *err) {
+    const size_t n = 2 * (size_t)p->info.model.n_blocks + 1;
+    double *own = (double *)fci_alloc(&p->c, n, sizeof *own, "costs", err);
+    fc_code code = own ? FC_OK : FC_ERR_MEMORY;
+    for (int unit = FC_UNIT_PARAMS; unit <= FC_UNIT_BYTES && !code; unit++) {
+        const double *costs = p->info.costs[unit];
+        fci_budget_costs(m, (fc_unit)unit, own);
+        for (size_t i = 0; costs && i < n && !code; i++)
+            if (costs[i] < own[i] || costs[i] > own[i])
+                code = fci_fail(err, FC_ERR_MISMATCH, 0,
+                                "plan: budget: %s: number %llu: expected the model's %.17g, got "
+                                "%.17g",
+                                fc_unit_name((fc_unit)unit), (unsigned long long)i + 1, own[i],
+                                costs[i]);
+    }
+    fci_free(&p->c, own);
+    return code;
+}
+
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err) {
     fc_code code = fci_plan_belongs(p, m, err);
+    if (!code) code = fci_plan_check_costs(p, m, err);
     memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
     for (size_t i = 0; i < p->info.n_steps && !code; i++) {
         code = fci_plan_check(p, i, err);
@@ -18394,9 +18751,9 @@ FCI_FN void fci_plan_set_word(fci_plan_type type, unsigned value, fc_plan_info *
 }
 
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
-    uint32_t blocks =
-        info->model.n_blocks > info->first_block ? info->model.n_blocks - info->first_block : 0;
-    return info->candidates == FC_CANDIDATES_SUBLAYERS ? 2 * blocks : blocks;
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < fci_plan_ids(info); id++) n += fci_plan_eligible(info, id);
+    return n;
 }
 
 // Writing.
@@ -18427,6 +18784,25 @@ FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_
     }
 }
 
+// The section of what was wished for, where anything was.
+FCI_FN void fci_plan_put_budget(fci_buffer *b, const fc_plan_info *info) {
+    char text[64];
+    if (!info->until.unit && !info->per && !info->keep) return;
+    fci_json_put(b, "  'budget': {");
+    if (info->until.unit)
+        fci_json_put(b, ", 'until': %s", fc_budget_text(&info->until, text, sizeof text));
+    if (info->per) fci_json_put(b, ", 'per': %s", fc_unit_name(info->per));
+    if (info->keep) fci_json_put(b, ", 'keep': %s", info->keep);
+    for (int u = 0; u < FC_UNIT_COUNT; u++) {
+        if (!info->costs[u]) continue;
+        fci_json_put(b, ", %s: [", fc_unit_name((fc_unit)u));
+        for (size_t i = 0; i <= 2 * (size_t)info->model.n_blocks; i++)
+            fci_json_put(b, ", %g", info->costs[u][i]);
+        fci_puts(b, "]");
+    }
+    fci_puts(b, "},\n");
+}
+
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info) {
     const bool inner = section[0] != 0; // the fields of a section share a line
     if (inner) fci_json_put(b, "  %s: {", section);
@@ -18437,6 +18813,21 @@ FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_pl
         fci_puts(b, inner ? "" : ",\n");
     }
     if (inner) fci_puts(b, "}");
+    else fci_plan_put_budget(b, info);
+}
+
+FCI_FN void fci_plan_put_wishes(fci_buffer *b, const fc_plan_info *info, const char *before,
+                                const char *after) {
+    static const char *const units[FC_UNIT_COUNT] = {"", "parameter", "byte", "second", ""};
+    const char *next = before;
+    char text[64];
+    if (info->until.unit)
+        fci_putf(b, "%suntil %s", next, fc_budget_text(&info->until, text, sizeof text));
+    if (info->until.unit) next = "; ";
+    if (info->per) fci_putf(b, "%sby the distance per %s saved", next, units[info->per]);
+    if (info->per) next = "; ";
+    if (info->keep) fci_putf(b, "%skept were %s", next, info->keep);
+    if (info->keep || next != before) fci_puts(b, after);
 }
 
 FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index) {
@@ -18613,6 +19004,62 @@ FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_inf
     return fci_json_bad(err, v ? v : object, "calibration: n_positions", expected);
 }
 
+// The costs of a unit: every unit that the plan goes by has them, no other.
+FCI_FN fc_code fci_plan_read_costs(fc_plan *p, fc_unit unit, const fci_json *v, fc_error *err) {
+    const uint32_t n = 2 * p->info.model.n_blocks + 1;
+    const bool wanted = p->info.until.unit == unit || p->info.per == unit;
+    char expected[64];
+    double sum = 0;
+    snprintf(expected, sizeof expected, "a list of %lu numbers from 0, not all 0",
+             (unsigned long)n);
+    if (!v && !wanted) return FC_OK;
+    if (!wanted) return fci_json_bad(err, v, fc_unit_name(unit), "none, as nothing goes by it");
+    if (!fci_json_is(v, FCI_JSON_ARRAY) || v->count != n)
+        return fci_json_bad(err, v, fc_unit_name(unit), expected);
+    double *costs = fci_plan_new_costs(p, unit, err);
+    if (!costs) return FC_ERR_MEMORY;
+    const fci_json *at = fci_json_first(v);
+    for (uint32_t i = 0; i < n; i++, at = fci_json_next(at)) {
+        if (!fci_json_is(at, FCI_JSON_NUMBER) || at->number < 0 || at->number > 1e300)
+            return fci_json_bad(err, at, fc_unit_name(unit), expected);
+        sum += costs[i] = at->number;
+    }
+    for (uint32_t id = 0; id < fci_plan_ids(&p->info) && p->info.per == unit; id++)
+        if (fci_plan_eligible(&p->info, id) && !(fci_plan_saved(&p->info, unit, id) > 0)) sum = 0;
+    return sum > 0 ? FC_OK : fci_json_bad(err, v, fc_unit_name(unit), expected);
+}
+
+FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *err) {
+    const fci_json *object = fci_json_get(root, "budget"), *v;
+    char text[64] = "";
+    fc_code code = FC_OK;
+    if (!object) return FC_OK;
+    if (fci_json_member(root, "budget", FCI_JSON_OBJECT, &object, err)) return FC_ERR_FORMAT;
+    v = fci_json_get(object, "until");
+    if (v && (!fci_json_is(v, FCI_JSON_STRING) || v->text.n >= sizeof text))
+        return fci_json_bad(err, v, "until", "a budget such as \"params:20%\"");
+    if (v) memcpy(text, v->text.p, v->text.n);
+    if (v && (strlen(text) != v->text.n || fc_budget_parse(text, &p->info.until, NULL)))
+        return fci_json_bad(err, v, "until", "a budget such as \"params:20%\"");
+    v = fci_json_get(object, "per");
+    for (int u = FC_UNIT_PARAMS; v && u <= FC_UNIT_TIME; u++)
+        if (fci_json_is(v, FCI_JSON_STRING) && fci_is(v->text, fc_unit_name((fc_unit)u)))
+            p->info.per = (fc_unit)u;
+    if (v && !p->info.per) return fci_json_bad(err, v, "per", "params, bytes or time");
+    if (p->info.per && (p->info.search == FC_SEARCH_RANDOM || p->info.metric == FC_METRIC_NLL))
+        return fci_json_bad(err, v, "per", "none with search random or metric nll");
+    v = fci_json_get(object, "keep");
+    if (v && !fci_json_is(v, FCI_JSON_STRING)) return fci_json_bad(err, v, "keep", "names");
+    char *keep = v ? fci_arena_copy(&p->arena, v->text, err) : NULL;
+    if (v && !keep) return FC_ERR_MEMORY;
+    if (v && (strlen(keep) != v->text.n || fci_plan_keep(p, keep, NULL)))
+        return fci_json_bad(err, v, "keep", "names of sublayers of the model");
+    for (int u = FC_UNIT_PARAMS; u <= FC_UNIT_TIME && !code; u++)
+        code = fci_plan_read_costs(p, (fc_unit)u, fci_json_get(object, fc_unit_name((fc_unit)u)),
+                                   err);
+    return code;
+}
+
 // Reads the header; only the model's section is required.
 FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
     static const char *const sections[] = {"model", "calibration", "cost"};
@@ -18662,12 +19109,13 @@ FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const c
         if (!r->removed[*id]) return FC_OK;
         return fci_json_bad(r->err, v, field, "what no earlier step removed");
     }
-    snprintf(expected, sizeof expected, "%s of block %lu to %lu",
+    snprintf(expected, sizeof expected, "%s of block %lu to %lu%s",
              blocks                                        ? "block.N"
              : info->candidates == FC_CANDIDATES_ATTENTION ? "attn.N"
              : info->candidates == FC_CANDIDATES_FFN       ? "ffn.N"
                                                            : "attn.N or ffn.N",
-             (unsigned long)info->first_block, (unsigned long)info->model.n_blocks - 1);
+             (unsigned long)info->first_block, (unsigned long)info->model.n_blocks - 1,
+             info->keep ? ", but none that \"keep\" names" : "");
     return fci_json_bad(r->err, v, field, expected);
 }
 
@@ -18774,6 +19222,7 @@ FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_
     arena.c = &p->c;
     fc_code code = fci_json_parse(&p->c, &arena, text, n, &root, err);
     if (!code) code = fci_plan_read_info(root, &p->info, err);
+    if (!code) code = fci_wrap(err, fci_plan_read_budget(p, root, err), "budget");
     if (!code) code = fci_plan_read_steps(p, root, err);
     fci_arena_free(&arena);
     if (!code) return p;
@@ -18845,7 +19294,8 @@ typedef struct fci_search_runner {
     uint32_t candidate, first, entry; // the candidate's first sublayer and the one after its last
     uint32_t known;    // positions
     double sum;        // of what is known
-    double value;      // the sum as a score; candidates are compared by it, as in a plan
+    double value;      // the sum as a score
+    double rate;       // fc_plan_rate of that: candidates are compared by it, as in a plan
     double guess;      // expected sum of the whole; race: NaN where unknown
     double *values;    // [positions], negative: unknown
     uint32_t *reach;   // [sequences] known from their starts up to here
@@ -18856,6 +19306,12 @@ typedef struct fci_search_runner {
 typedef struct fci_search_piece { // a lane to run: a runner's sequence or the start of it
     uint32_t runner, sequence, length;
 } fci_search_piece;
+
+typedef struct fci_search_clock {
+    double *seconds; // the least of each sublayer, and of the head
+    double last;
+    size_t at;       // the sublayer that is running
+} fci_search_clock;
 
 typedef struct fci_search {
     fc_model *m;
@@ -18901,6 +19357,8 @@ typedef struct fci_search {
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
+    bool beyond;       // the next removal would exceed the distance that is the budget
+    fci_search_clock *clock; // while sublayers are timed
     double step_units, step_exhaustive;
     double ratio; // of the two, in the previous step
     double share; // of its sequence that a running lane covers, on average
@@ -18932,15 +19390,43 @@ FCI_FN uint32_t fci_search_counted(const fci_search *s, uint32_t sequence) {
            (s->reference.distance->mean == FCI_MEAN_LABELS ? 1 : 0);
 }
 
-FCI_FN bool fci_search_kind_fits(fc_candidates kind, uint32_t sublayer) {
-    return kind == FC_CANDIDATES_SUBLAYERS ||
-           (kind == FC_CANDIDATES_ATTENTION && sublayer % 2 == 0) ||
-           (kind == FC_CANDIDATES_FFN && sublayer % 2 == 1);
-}
-
 FCI_FN uint32_t fci_search_first_block(const fc_model *m, const fc_prune_desc *d) {
     double share = d->last > 0 ? 1 - d->last : 0;
     return (uint32_t)(share * (double)m->hyper.n_blocks + 1e-9);
+}
+
+FCI_FN fc_code fci_search_check_per(const fc_prune_desc *d, fc_error *err) {
+    if (fci_known("per", (int)d->per, FC_UNIT_COUNT, err)) return FC_ERR_ARGUMENT;
+    if (d->per == FC_UNIT_DISTANCE)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected params, bytes or time, got %s",
+                        fc_unit_name(d->per));
+    if (d->per && d->search == FC_SEARCH_RANDOM)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected none with search random, got %s",
+                        fc_unit_name(d->per));
+    if (d->per && d->metric == FC_METRIC_NLL) // which the whole model does not have as 0
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected none with metric nll, got %s",
+                        fc_unit_name(d->per));
+    return FC_OK;
+}
+
+// How many candidates of the kind exist, and how many of them may go.
+FCI_FN fc_code fci_search_allowed(const fc_model *m, const fc_prune_desc *d, uint32_t *all,
+                                  uint32_t *allowed, fc_error *err) {
+    const uint32_t each = d->candidates == FC_CANDIDATES_SUBLAYERS ? 2 : 1,
+                   blocks = (uint32_t)m->hyper.n_blocks, first = fci_search_first_block(m, d);
+    uint8_t *kept = (uint8_t *)fci_alloc(&m->c, 2 * (uint64_t)blocks, 1, "names", err);
+    if (!kept) return FC_ERR_MEMORY;
+    fc_code code =
+        d->keep ? fc_sublayers_parse(d->keep, blocks, kept, 2 * (size_t)blocks, err) : FC_OK;
+    for (uint32_t k = 0; k < each * blocks; k++) {
+        uint32_t sublayer = each == 2 ? k : 2 * k + (d->candidates == FC_CANDIDATES_FFN),
+                 last = sublayer + (d->candidates == FC_CANDIDATES_BLOCKS);
+        bool there = m->present[sublayer] || m->present[last];
+        *all += there;
+        *allowed += there && k / each >= first && !kept[sublayer] && !kept[last];
+    }
+    fci_free(&m->c, kept);
+    return fci_wrap(err, code, "keep");
 }
 
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, uint32_t *n_steps,
@@ -18965,19 +19451,18 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     if (!(d->last >= 0 && d->last <= 1))
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "share of last blocks: expected 0 to 1, got %g",
                         d->last);
-    uint32_t each = d->candidates == FC_CANDIDATES_SUBLAYERS ? 2 : 1,
-             blocks = (uint32_t)m->hyper.n_blocks;
-    uint32_t first = fci_search_first_block(m, d), all = 0, allowed = 0;
-    for (uint32_t k = 0; k < each * blocks; k++) { // those that exist
-        uint32_t sublayer = each == 2 ? k : 2 * k + (d->candidates == FC_CANDIDATES_FFN);
-        bool there = m->present[sublayer] ||
-                     (d->candidates == FC_CANDIDATES_BLOCKS && m->present[sublayer + 1]);
-        all += there;
-        allowed += there && k / each >= first;
-    }
-    uint32_t wanted = d->remove         ? d->remove
-                      : d->fraction > 0 ? (uint32_t)(d->fraction * all + 1e-9)
-                                        : allowed - 1;
+    if (fci_budget_check(&d->until, err) || fci_search_check_per(d, err)) return FC_ERR_ARGUMENT;
+    uint32_t all = 0, allowed = 0;
+    fc_code code = fci_search_allowed(m, d, &all, &allowed, err);
+    if (code) return code;
+    if (allowed == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "keep: expected at least one of the %u %s left to remove, got none", all,
+                        fc_candidates_name(d->candidates));
+    uint32_t wanted = d->remove           ? d->remove
+                      : d->fraction > 0   ? (uint32_t)(d->fraction * all + 1e-9)
+                      : d->until.unit > 0 ? allowed
+                                          : allowed - 1;
     if (wanted > allowed)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "remove: expected at most the %u %s that are candidates, got %u", allowed,
@@ -19008,12 +19493,31 @@ FCI_FN bool fci_search_picks(const fci_search *s, size_t step) {
            (s->desc->search == FC_SEARCH_ONE_SHOT && step > 1);
 }
 
+// How many steps are likely in all: those that the budget still needs, of the remaining
+// candidates' mean.
+FCI_FN size_t fci_search_likely(const fci_search *s) {
+    const fc_plan_info *info = &s->plan->info;
+    const fc_unit unit = info->until.unit;
+    double whole = 0, gone = 0, left = 0;
+    if (!fci_budget_counts(unit) || s->n_runners == 0 || !info->costs[unit]) return s->n_steps;
+    for (size_t k = 0; k <= fci_search_n_sublayers(s); k++) whole += info->costs[unit][k];
+    for (size_t i = 0; i < info->n_steps; i++)
+        gone += fci_plan_saved(info, unit, s->plan->steps[i].removed);
+    for (size_t i = 0; i < s->n_runners; i++)
+        left += fci_plan_saved(info, unit, s->runners[i].candidate);
+    const double need = whole - fci_budget_most(&info->until, whole) - gone,
+                 steps = left > 0 ? need / left * (double)s->n_runners : 0;
+    const size_t now = info->n_steps + (steps > 0 ? (size_t)ceil(steps - 1e-9) : 0);
+    return (size_t)fci_min(fci_max(now, s->step), s->n_steps);
+}
+
 // Expected work of later steps; *expected is that of this one.
 FCI_FN double fci_search_later(const fci_search *s, double *expected) {
     double one = 0.7 * (double)s->tokens->n_sequences, n = (double)s->n_runners, later = 0;
     *expected = fci_search_picks(s, s->step) ? one : s->step_exhaustive * s->ratio;
     if (*expected < s->step_units) *expected = s->step_units;
-    for (size_t j = s->step + 1; j <= s->n_steps && n > 0; j++) {
+    const size_t last = fci_search_likely(s);
+    for (size_t j = s->step + 1; j <= last && n > 0; j++) {
         // Later steps have fewer candidates, each of a smaller model: work falls with the square.
         double share = n - (double)(j - s->step);
         if (fci_search_picks(s, j)) later += one;
@@ -19031,7 +19535,7 @@ FCI_FN int fci_search_report(fci_search *s) {
     memset(&p, 0, sizeof p);
     p.what = s->step ? "searching" : "calibrating";
     p.step = s->step;
-    p.n_steps = s->n_steps;
+    p.n_steps = fci_search_likely(s);
     double left = fci_search_later(s, &expected) + expected - s->step_units;
     double done = s->plan->info.cost.lanes - s->resumed_lanes, all = done + left;
     // Estimates change during a race; the share shown never decreases.
@@ -19060,7 +19564,8 @@ FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
     return fci_search_report(s)
                ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled with %llu of %llu steps done",
-                          (unsigned long long)s->plan->info.n_steps, (unsigned long long)s->n_steps)
+                          (unsigned long long)s->plan->info.n_steps,
+                          (unsigned long long)fci_search_likely(s))
                : FC_OK;
 }
 
@@ -19166,7 +19671,26 @@ FCI_FN bool fci_search_complete(const fci_search *s, const fci_search_runner *r)
 }
 
 FCI_FN bool fci_search_before(const fci_search_runner *a, const fci_search_runner *b) {
-    return fci_plan_before(a->value, a->candidate, b->value, b->candidate);
+    return fci_plan_before(a->rate, a->candidate, b->rate, b->candidate);
+}
+
+// What a runner of this sum is compared by.
+FCI_FN double fci_search_rate(const fci_search *s, const fci_search_runner *r, double sum) {
+    return fc_plan_rate(s->plan, s->plan->info.n_steps, r->candidate, sum / s->divisor);
+}
+
+// The same for sums that are expected: without `per`, the sum itself.
+FCI_FN double fci_search_promise(const fci_search *s, const fci_search_runner *r, double sum) {
+    return s->plan->info.per ? fci_search_rate(s, r, sum) : sum;
+}
+
+// The factor from the leader's distance to that at which a runner is its equal.
+FCI_FN double fci_search_par(const fci_search *s, const fci_search_runner *r) {
+    const fc_unit per = s->plan->info.per;
+    const size_t n = s->plan->info.n_steps;
+    return per ? fci_plan_saved_by(s->plan, per, n, r->candidate) /
+                     fci_plan_saved_by(s->plan, per, n, s->leader->candidate)
+               : 1;
 }
 
 // Whether a runner is behind a complete one: its sum can only grow.
@@ -19201,11 +19725,12 @@ typedef struct fci_search_forecast {
 
 FCI_FN void fci_search_race_forecast(fci_search *s, const fci_search_runner *r, double slack,
                                      fci_search_forecast *f) {
-    double ratio = r->known ? fci_search_ratio(s, r, s->leader) : r->guess / s->leader->sum;
-    if (!(ratio > 1)) ratio = 1;
+    double ratio = r->known ? fci_search_ratio(s, r, s->leader) : r->guess / s->leader->sum,
+           par = fci_search_par(s, r);
+    if (!(ratio > par)) ratio = par;
     f->factor = s->reference.distance->root ? ratio * ratio : ratio;
     f->total = r->sum;
-    f->target = s->leader->sum * slack;
+    f->target = par * s->leader->sum * slack;
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++)
         s->parts[q] = fci_search_part(s, r->values, r->values, q);
 }
@@ -19313,6 +19838,7 @@ FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
             fci_search_runner *r = &s->runners[lanes[i].tag];
             r->sum = fci_search_sum(s, r->values, r->values);
             r->value = r->sum / s->divisor;
+            r->rate = fci_search_rate(s, r, r->sum);
         }
     }
     for (size_t i = 0; i < s->n_finished; i++) {
@@ -19450,7 +19976,9 @@ FCI_FN fc_code fci_search_race_guess(fci_search *s, fci_search_runner **front, f
     fc_code code = fci_search_run_pieces(s, err);
     *front = blind ? fci_search_first(s, false) : NULL;
     for (size_t i = 0; i < s->n_runners && !blind; i++)
-        if (!*front || s->runners[i].guess < (*front)->guess) *front = &s->runners[i];
+        if (!*front || fci_search_promise(s, &s->runners[i], s->runners[i].guess) <
+                           fci_search_promise(s, *front, (*front)->guess))
+            *front = &s->runners[i];
     return code;
 }
 
@@ -19524,7 +20052,8 @@ FCI_FN fc_code fci_search_race_round(fci_search *s, bool *more, fc_error *err) {
         const fci_search_runner *r = &s->runners[i];
         if (fci_search_lost(s, r) || fci_search_complete(s, r)) continue;
         w[n].at = i;
-        w[n++].weight = r->known ? fci_search_ratio(s, r, s->leader) * s->leader->sum : r->guess;
+        const double sum = r->known ? fci_search_ratio(s, r, s->leader) * s->leader->sum : r->guess;
+        w[n++].weight = fci_search_promise(s, r, sum);
     }
     qsort(w, n, sizeof *w, fci_search_race_by_guess);
     for (size_t i = 0; i < n; i++) fci_search_race_pieces(s, &s->runners[w[i].at]);
@@ -19566,8 +20095,9 @@ FCI_FN void fci_search_shuffle(uint64_t state, uint32_t *picks, uint32_t n) {
     }
 }
 
-// How far a runner is behind the leader, over its n complete sequences: mean difference per
-// sequence, sum of squared deviations (Welford), and level, the sum of both runners' means.
+// How far a runner is behind the leader (where it would be its equal), over its n complete
+// sequences: mean difference per sequence, sum of squared deviations (Welford), and level, the sum
+// of both means.
 typedef struct fci_search_lead {
     double n, mean, squares, level;
 } fci_search_lead;
@@ -19579,10 +20109,11 @@ typedef struct fci_search_spread {
 
 FCI_FN fci_search_lead fci_search_confident_lead(const fci_search *s, const fci_search_runner *r) {
     const double *a = r->values, *b = s->leader->values;
-    fci_search_lead l = {0, 0, 0, 2 * s->leader->sum / (double)s->tokens->n_sequences};
+    const double par = fci_search_par(s, r);
+    fci_search_lead l = {0, 0, 0, 2 * par * s->leader->sum / (double)s->tokens->n_sequences};
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
         if (r->reach[q] < fci_search_counted(s, q)) continue;
-        double gap = fci_search_distance(s, a, a, q) - fci_search_distance(s, b, b, q),
+        double gap = fci_search_distance(s, a, a, q) - par * fci_search_distance(s, b, b, q),
                change = gap - l.mean;
         l.mean += change / ++l.n;
         l.squares += change * (gap - l.mean);
@@ -19670,9 +20201,11 @@ FCI_FN fci_search_runner *fci_search_confident_guess(const fci_search *s) {
         for (size_t k = 0; k < last->n_scores; k++) {
             const fc_score *x = &last->scores[k];
             bool known = x->candidate == s->runners[i].candidate && (x->exact || x->estimate);
-            if (!known || !(best == NULL || x->value < least)) continue;
+            const double rate =
+                fc_plan_rate(s->plan, s->plan->info.n_steps, x->candidate, x->value);
+            if (!known || !(best == NULL || rate < least)) continue;
             best = &s->runners[i];
-            least = x->value;
+            least = rate;
         }
     return best;
 }
@@ -19709,7 +20242,8 @@ FCI_FN void fci_search_confident_drop(fci_search *s) {
         if (margin < s->plan->info.confidence) continue;
         r->dropped = 1;
         r->margin = margin;
-        r->guess = s->leader->sum + lead.mean * (double)s->tokens->n_sequences;
+        r->guess = fci_search_par(s, r) * s->leader->sum +
+                   lead.mean * (double)s->tokens->n_sequences;
     }
 }
 
@@ -19749,7 +20283,8 @@ FCI_FN fc_code fci_search_pick(fci_search *s, const fci_search_runner **winner, 
                             "resume: one-shot goes by the scores of step 1, and "
                             "the plan has none of candidate %u",
                             r->candidate);
-        const double rank = known ? known->value : s->picks[r->candidate];
+        const double rank = known ? fc_plan_rate(s->plan, 0, r->candidate, known->value)
+                                  : s->picks[r->candidate];
         if (i > 0 && !(rank < least) && !(isnan(least) && !isnan(rank))) continue;
         best = r;
         least = rank;
@@ -19771,22 +20306,20 @@ static fc_code (*const fci_search_modes[FC_SEARCH_COUNT])(fci_search *, const fc
     fci_search_pick};
 
 FCI_FN void fci_search_runners(fci_search *s) { // the candidates still present
-    fc_candidates kind = s->desc->candidates;
-    uint32_t first_block = s->plan->info.first_block, n_blocks = (uint32_t)s->m->hyper.n_blocks;
-    uint32_t from = kind == FC_CANDIDATES_BLOCKS ? first_block : 2 * first_block,
-             to = kind == FC_CANDIDATES_BLOCKS ? n_blocks : 2 * n_blocks;
-    size_t sequences = s->tokens->n_sequences;
+    const size_t sequences = s->tokens->n_sequences;
     s->n_runners = 0;
     s->leader = NULL;
-    for (uint32_t k = from; k < to; k++) {
+    for (uint32_t k = 0; k < fci_plan_ids(&s->plan->info); k++) {
         fci_search_runner *r = &s->runners[s->n_runners];
         uint32_t count;
+        if (!fci_plan_eligible(&s->plan->info, k) ||
+            !fci_plan_some(s->mask, s->desc->candidates, k))
+            continue;
         memset(r, 0, sizeof *r);
         r->candidate = k;
-        fci_plan_sublayers(kind, k, &r->first, &count);
+        fci_plan_sublayers(s->desc->candidates, k, &r->first, &count);
         r->entry = r->first + count;
-        const bool there = s->mask[r->first] || s->mask[r->entry - 1];
-        if (!there || (kind != FC_CANDIDATES_BLOCKS && !fci_search_kind_fits(kind, k))) continue;
+        r->rate = fci_search_rate(s, r, 0);
         r->guess = fci_search_race_expect(s, k);
         r->values = s->values + s->n_runners * s->n_positions;
         r->reach = s->reaches + s->n_runners * sequences;
@@ -19817,6 +20350,12 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_search_runner *winner) {
     }
 }
 
+// Whether no step is left to do.
+FCI_FN bool fci_search_done(const fci_search *s) {
+    const size_t n = s->plan->info.n_steps;
+    return s->beyond || n >= s->n_steps || fci_plan_reached(s->plan, n);
+}
+
 FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
     const fci_search_runner *winner = NULL;
     fci_search_runners(s);
@@ -19829,13 +20368,16 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
         return fci_fail(err, FC_ERR_NUMERIC, 0,
                         "step %llu: no candidate leaves a model with a finite output",
                         (unsigned long long)s->step);
+    s->plan->info.cost.exhaustive_lanes += s->step_exhaustive;
+    s->ratio = s->step_exhaustive > 0 ? s->step_units / s->step_exhaustive : s->ratio;
+    const fc_budget *until = &s->plan->info.until;
+    s->beyond = until->unit == FC_UNIT_DISTANCE && winner->value > until->most;
+    if (s->beyond) return fci_search_end_step(s, err);
     fci_search_scores(s, winner);
     code = fci_plan_append(s->plan, winner->candidate, winner->value, s->scores, s->n_runners, err);
     if (code) return code;
-    s->plan->info.cost.exhaustive_lanes += s->step_exhaustive;
-    s->ratio = s->step_exhaustive > 0 ? s->step_units / s->step_exhaustive : s->ratio;
     for (uint32_t k = winner->first; k < winner->entry; k++) s->mask[k] = 0;
-    if (s->step < s->n_steps) code = fci_search_trail(s, winner->first, err);
+    if (!fci_search_done(s)) code = fci_search_trail(s, winner->first, err);
     return code ? code : fci_search_end_step(s, err);
 }
 
@@ -20067,8 +20609,9 @@ FCI_FN void fci_search_counts(fci_search_setting *t, const char *name, uint64_t 
 }
 
 // The settings that a step's numbers depend on.
-FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old, fc_error *err) {
-    fci_search_setting t[10];
+FCI_FN fc_code fci_search_same(const fc_plan_info *now, fc_unit per, const fc_plan_info *old,
+                               fc_error *err) {
+    fci_search_setting t[12];
     char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
     fci_search_words(&t[1], "candidates", fc_candidates_name(old->candidates),
@@ -20086,6 +20629,10 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old,
     fci_search_words(&t[8], "calibration (hash of the tokens)", hash[0], hash[1]);
     fci_search_counts(&t[9], "number of positions", old->calibration.n_positions,
                       now->calibration.n_positions);
+    fci_search_words(&t[10], "unit to weigh distances by (per)", fc_unit_name(old->per),
+                     fc_unit_name(per));
+    fci_search_words(&t[11], "list of what is kept (keep)", old->keep ? old->keep : "none",
+                     now->keep ? now->keep : "none");
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
         if (!t[i].same)
             return fci_fail(err, FC_ERR_MISMATCH, 0,
@@ -20094,13 +20641,21 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, const fc_plan_info *old,
     return FC_OK;
 }
 
+FCI_FN fc_code fci_search_costs(fc_plan *p, fc_unit unit, const double *from, fc_error *err) {
+    double *costs = fci_plan_new_costs(p, unit, err);
+    if (costs) memcpy(costs, from, (2 * (size_t)p->info.model.n_blocks + 1) * sizeof *costs);
+    return costs ? FC_OK : FC_ERR_MEMORY;
+}
+
 // Copies the steps of a resumed plan, which must be of this model and the same settings.
-FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, const fc_model *m, fc_error *err) {
+FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_model *m,
+                                 fc_error *err) {
+    const fc_plan *old = d->resume;
     const fc_plan_info *a = &p->info, *b = &old->info;
     uint8_t *mask = (uint8_t *)fci_alloc(&p->c, 2 * m->hyper.n_blocks, 1, "mask", err);
     fc_code code = mask ? fci_plan_bind(old, m, mask, err) : FC_ERR_MEMORY;
     fci_free(&p->c, mask);
-    if (!code) code = fci_search_same(a, b, err);
+    if (!code) code = fci_search_same(a, d->per, b, err);
     if (!code && a->search == FC_SEARCH_ONE_SHOT && b->n_steps &&
         b->n_steps + 1 > old->steps[0].n_scores)
         code = fci_fail(err, FC_ERR_MISMATCH, 0,
@@ -20113,7 +20668,151 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_plan *old, const fc_model 
     if (code) return code;
     p->info.cost = b->cost;
     p->info.margin = b->margin;
-    return FC_OK;
+    // seconds are those of the old plan, so that the rest of the search is the same anywhere
+    return b->costs[FC_UNIT_TIME] ? fci_search_costs(p, FC_UNIT_TIME, b->costs[FC_UNIT_TIME], err)
+                                  : FC_OK;
+}
+
+// ---- Budgets.
+
+enum { FCI_SEARCH_TIMES = 5 }; // passes that are timed; the fastest counts
+
+FCI_FN void fci_search_lap(fci_search_clock *c) { // the end of what was running
+    const double now = fci_platform_seconds(), lap = now - c->last;
+    double *least = &c->seconds[c->at++];
+    if (*least == 0 || lap < *least) *least = lap;
+    c->last = now;
+}
+
+FCI_FN int fci_search_time_tick(void *user, double units) {
+    fci_search *s = (fci_search *)user;
+    while (!s->m->present[s->clock->at]) s->clock->at++;
+    fci_search_lap(s->clock);
+    const int stop = fci_search_tick(s, units);
+    s->clock->last = fci_platform_seconds(); // what that took is nobody's
+    return stop;
+}
+
+// One pass of the whole model over as many sequences as make a good wave, with all logits.
+FCI_FN fc_code fci_search_time_pass(fci_search *s, fc_error *err) {
+    const size_t d = (size_t)s->m->hyper.hidden, head = s->engine.head_rows;
+    size_t n = 0, rows = 0;
+    for (; n < s->tokens->n_sequences && rows < FCI_SEARCH_ROWS; n++) {
+        const uint32_t length = fci_search_length(s, (uint32_t)n);
+        if (rows + length > s->engine.capacity) break;
+        fci_search_lane(s, &s->lanes[n], (uint32_t)n, length, 0, NULL, 0);
+        rows += length;
+    }
+    s->clock->at = 0;
+    s->clock->last = fci_platform_seconds();
+    fc_code code = fci_engine_wave(&s->engine, s->lanes, n, s->m->present, err);
+    s->clock->at = fci_search_n_sublayers(s);
+    for (size_t i = 0; i < rows && !code; i += head)
+        fci_engine_logits(&s->engine, s->engine.x + i * d, (size_t)fci_min(head, rows - i));
+    if (!code) fci_search_lap(s->clock);
+    return code;
+}
+
+// Whether two sublayers of a kind do the same.
+FCI_FN bool fci_search_alike(const fc_model *m, size_t a, size_t b) {
+    return m->present[a] && m->present[b] &&
+           m->layers[a / 2].n_bytes[a % 2] == m->layers[b / 2].n_bytes[b % 2] &&
+           m->hyper.blocks[a / 2].window == m->hyper.blocks[b / 2].window;
+}
+
+// Those get the mean of their seconds, so that chance does not tell them apart.
+FCI_FN void fci_search_even(const fc_model *m, double *seconds) {
+    const size_t n = 2 * (size_t)m->hyper.n_blocks;
+    for (size_t first = 0, k; first < n; first++) {
+        double sum = 0;
+        size_t alike = 0;
+        for (k = first % 2; k < first && !fci_search_alike(m, k, first);) k += 2;
+        if (k < first) continue; // done with an earlier one
+        for (; k < n; k += 2)
+            if (fci_search_alike(m, first, k)) sum += seconds[k], alike++;
+        for (k = first; k < n; k += 2)
+            if (fci_search_alike(m, first, k)) seconds[k] = sum / (double)alike;
+    }
+}
+
+FCI_FN fc_code fci_search_time(fci_search *s, double *seconds, fc_error *err) {
+    fci_search_clock clock = {seconds, 0, 0};
+    fc_code code = FC_OK;
+    s->clock = &clock;
+    s->engine.tick = fci_search_time_tick;
+    for (int i = 0; i < FCI_SEARCH_TIMES && !code; i++) code = fci_search_time_pass(s, err);
+    s->engine.tick = fci_search_tick;
+    for (size_t k = 0; k < fci_search_n_sublayers(s) && !code; k++)
+        if (s->m->present[k] && !(seconds[k] > 0))
+            code = fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                            "time: sublayer %llu: expected a clock that sees it run, got 0 s",
+                            (unsigned long long)k);
+    fci_search_even(s->m, seconds);
+    return code;
+}
+
+// Whether the budget is less than the whole model, and the candidates are enough for it.
+FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
+    const fc_plan_info *info = &s->plan->info;
+    const fc_unit unit = info->until.unit;
+    double whole = 0, all = 0;
+    uint32_t n = 0;
+    char text[64];
+    if (!fci_budget_counts(unit)) return FC_OK;
+    for (size_t k = 0; k <= fci_search_n_sublayers(s); k++) whole += info->costs[unit][k];
+    for (uint32_t id = 0; id < fci_plan_ids(info); id++) {
+        if (!fci_plan_eligible(info, id) || !fci_plan_some(s->m->present, info->candidates, id))
+            continue;
+        all += fci_plan_saved(info, unit, id);
+        n++;
+    }
+    const double most = fci_budget_most(&info->until, whole);
+    fc_budget_text(&info->until, text, sizeof text);
+    if (whole <= most)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "until: %s: expected less than the whole model has, which is %.17g", text,
+                        whole);
+    if (whole - all <= most + 1e-12 * whole) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "until: %s: cannot be reached: expected %.1f %% of the model in the %u %s that "
+                    "may go, got %.1f %%",
+                    text, 100 * (whole - most) / whole, n, fc_candidates_name(info->candidates),
+                    100 * all / whole);
+}
+
+// The costs of what is wished for, and then the wishes, so that no plan has the one without the
+// other. A resumed plan's seconds stay.
+FCI_FN fc_code fci_search_weigh(fci_search *s, fc_error *err) {
+    fc_plan_info *info = &s->plan->info;
+    fc_code code = FC_OK;
+    for (int u = FC_UNIT_PARAMS; u <= FC_UNIT_TIME && !code; u++) {
+        const fc_unit unit = (fc_unit)u;
+        const bool wanted = s->desc->per == unit || s->desc->until.unit == unit;
+        const double *known = info->costs[unit];
+        double *costs = wanted && !known ? fci_plan_new_costs(s->plan, unit, err) : NULL;
+        if (wanted && !known && !costs) return FC_ERR_MEMORY;
+        info->costs[unit] = wanted && known ? known : NULL;
+        if (costs && unit == FC_UNIT_TIME) code = fci_search_time(s, costs, err);
+        else if (costs) fci_budget_costs(s->m, unit, costs);
+        if (costs) info->costs[unit] = costs;
+    }
+    if (code) return code;
+    info->until = s->desc->until;
+    info->per = s->desc->per;
+    return fci_search_can(s, err);
+}
+
+// A resumed plan that needs no step keeps its own wishes: what it holds was made by them.
+FCI_FN fc_code fci_search_restore(fci_search *s, fc_error *err) {
+    const fc_plan_info *old = s->desc->resume ? &s->desc->resume->info : NULL;
+    fc_code code = FC_OK;
+    if (!old) return FC_OK;
+    s->plan->info.until = old->until;
+    for (int u = FC_UNIT_PARAMS; u <= FC_UNIT_TIME && !code; u++) {
+        s->plan->info.costs[u] = NULL;
+        if (old->costs[u]) code = fci_search_costs(s->plan, (fc_unit)u, old->costs[u], err);
+    }
+    return code;
 }
 
 FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
@@ -20122,10 +20821,17 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     s->start = s->began - before;
     s->resumed_lanes = s->plan->info.cost.lanes;
     fc_code code = fci_search_open(s, err);
-    if (!code && s->plan->info.n_steps < s->n_steps) code = fci_search_calibrate(s, err);
-    while (!code && s->plan->info.n_steps < s->n_steps) code = fci_search_step(s, err);
+    if (!code) code = fci_search_weigh(s, err);
+    const bool idle = !code && fci_search_done(s);
+    if (!code) code = idle ? fci_search_restore(s, err) : fci_search_calibrate(s, err);
+    while (!code && !idle && !fci_search_done(s)) code = fci_search_step(s, err);
     fci_search_close(s);
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
+    if (!code && s->beyond && s->plan->info.n_steps == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "until: distance: expected a distance that one removal leaves, got %g, "
+                        "below that of any",
+                        s->plan->info.until.most);
     return code;
 }
 
@@ -20163,7 +20869,8 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     const fc_watch hashing = {fci_search_hashing, &watch};
     fc_code code = fc_model_verify(m, &hashing, err);
     fci_search_describe(m, desc, &s.plan->info);
-    if (!code && desc->resume) code = fci_search_resume(s.plan, desc->resume, m, err);
+    if (!code) code = fci_plan_keep(s.plan, desc->keep, err);
+    if (!code && desc->resume) code = fci_search_resume(s.plan, desc, m, err);
     if (!code) code = fci_search_run(&s, err);
     if (code && code != FC_ERR_CANCELLED) {
         fc_plan_free(s.plan);
@@ -22777,6 +23484,7 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
         fci_format_g(score, sizeof score, 6, x->plan->steps[x->n_steps - 1].score);
         fci_putf(b, " Distance %s of the outputs on the calibration text: %s.",
                  fc_metric_name(x->plan->info.metric), score);
+        fci_plan_put_wishes(b, &x->plan->info, " Removed ", ".");
     }
     fci_export_put_healing(x, b);
     if (x->desc->type) fci_putf(b, " Matrices are stored as %s.", fc_dtype_name(x->desc->type));
@@ -25721,6 +26429,13 @@ FCI_FN void fci_picture_header(fci_picture *pic) {
         fci_picture_fit(fitted, source[0] ? source : "unnamed text", 36),
         (unsigned long)info->calibration.n_sequences,
         (unsigned long long)info->calibration.n_positions);
+    fci_buffer wishes = fci_buffer_of(pic->b.c);
+    fci_plan_put_wishes(&wishes, info, "Removed ", ".");
+    if (wishes.p)
+        fci_picture_text(pic, FCI_PICTURE_MARGIN, 1035, FCI_PICTURE_SMALL, "%s",
+                         fci_picture_fit(fitted, wishes.p, 150));
+    if (wishes.error.code) pic->b.error = wishes.error;
+    fci_buffer_free(&wishes);
     fci_picture_fill_tiles(pic, tiles);
     for (int i = 0; i < 4; i++) {
         int x = FCI_PICTURE_MARGIN + left[i];
@@ -26272,19 +26987,27 @@ FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b) {
     return b->error.code;
 }
 
-FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan_info *info, size_t step,
-                                 const fc_score *s, bool removed) {
-    char name[24];
-    fc_candidate_name(info->candidates, s->candidate, name, sizeof name);
-    fci_putf(b, "%llu,%s,", (unsigned long long)step, name);
-    if (isfinite(s->value)) fci_put_number(b, s->value);
+FCI_FN void fci_picture_csv_number(fci_buffer *b, double value) {
+    if (isfinite(value)) fci_put_number(b, value);
     else fci_puts(b, "nan");
-    fci_putf(b, ",%d,%d\n", s->exact != 0, removed ? 1 : 0);
+}
+
+FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan *p, size_t index, const fc_score *s) {
+    char name[24];
+    fc_candidate_name(p->info.candidates, s->candidate, name, sizeof name);
+    fci_putf(b, "%llu,%s,", (unsigned long long)index + 1, name);
+    fci_picture_csv_number(b, s->value);
+    fci_putf(b, ",%d,%d", s->exact != 0, s->candidate == p->steps[index].removed);
+    if (p->info.per) fci_puts(b, ",");
+    if (p->info.per) fci_picture_csv_number(b, fc_plan_rate(p, index, s->candidate, s->value));
+    fci_puts(b, "\n");
 }
 
 // A step without scores still gets a line for what it removed.
 FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
-    fci_puts(b, FCI_CSV_HEAD ",removed\n");
+    fci_puts(b, FCI_CSV_HEAD ",removed");
+    if (p->info.per) fci_putf(b, ",per_%s", fc_unit_name(p->info.per));
+    fci_puts(b, "\n");
     for (size_t i = 0; i < p->info.n_steps; i++) {
         const fc_step *s = &p->steps[i];
         fc_score own;
@@ -26292,9 +27015,8 @@ FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
         own.exact = 1;
         own.value = s->score;
         for (size_t k = 0; k < s->n_scores; k++)
-            fci_picture_csv_line(b, &p->info, i + 1, &s->scores[k],
-                                 s->scores[k].candidate == s->removed);
-        if (s->n_scores == 0) fci_picture_csv_line(b, &p->info, i + 1, &own, true);
+            fci_picture_csv_line(b, p, i, &s->scores[k]);
+        if (s->n_scores == 0) fci_picture_csv_line(b, p, i, &own);
     }
     return b->error.code;
 }

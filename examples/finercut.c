@@ -49,6 +49,9 @@ typedef struct options {
     int samples_given, length_given, confidence_given, seed_given, own_given;
     amount remove;
     double last, confidence;
+    fc_budget until;
+    const char *keep;
+    int per;
     uint64_t memory_limit;
     uint64_t shard_size, seed;
     int metric, candidates, search, compute, simd, products, format, type;
@@ -270,6 +273,17 @@ static int parse_bytes(const value_type *type, const char *text, void *field) {
     return 1;
 }
 
+static int parse_budget(const value_type *type, const char *text, void *field) {
+    (void)type;
+    return fc_budget_parse(text, (fc_budget *)field, NULL) == FC_OK;
+}
+
+static int parse_names(const value_type *type, const char *text, void *field) {
+    (void)type;
+    memcpy(field, &text, sizeof text);
+    return fc_sublayers_parse(text, UINT32_MAX, NULL, 0, NULL) == FC_OK;
+}
+
 static int parse_choice(const value_type *type, const char *text, void *field) {
     for (int i = 0; i < type->n_choices; i++)
         if (type->choice(i) && strcmp(text, type->choice(i)) == 0) {
@@ -297,6 +311,7 @@ static const char *simd_name(int i) {
 static const char *metric_name(int i) { return fc_metric_name((fc_metric)i); }
 static const char *candidates_name(int i) { return fc_candidates_name((fc_candidates)i); }
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
+static const char *unit_name(int i) { return fc_unit_name((fc_unit)i); }
 #ifndef FINERCUT_NO_EXPORT
 static const char *format_name(int i) { return fc_export_format_name((fc_export_format)i); }
 #endif
@@ -328,6 +343,11 @@ static const value_type type_ridge = {parse_temperature, "a number from 0 to 100
 static const value_type type_seed = {parse_seed, "a whole number from 0 to 18446744073709551615", 0,
     NULL};
 static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
+static const value_type type_budget = {parse_budget, "params:20%, params:30M, bytes:25%, "
+    "bytes:90M, time:0.8 or distance:0.1, with other amounts", 0, NULL};
+static const value_type type_names = {parse_names, "names with commas between them, such as "
+    "attn.0,ffn.0-3,block.29", 0, NULL};
+static const value_type type_unit = {parse_choice, NULL, FC_UNIT_DISTANCE, unit_name};
 static const value_type type_any = {parse_any, "a text", 0, NULL};
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_products = {parse_choice, NULL, 3, products_name};
@@ -408,6 +428,15 @@ static const flag flags[] = {
     {PRUNE, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
      "how many candidates to remove, or which share of all (rounded down)\n"
      "(default: rank everything down to the last but one)"},
+    {PRUNE, "--until", &type_budget, "UNIT:AMOUNT", NULL, 0, FIELD(until), 0,
+     "stop once a percentage is gone (params:20%, bytes:25%, time:20%), once so little is left\n"
+     "(params:30M, bytes:90M of the model's files, time:0.8 of a forward pass, measured here and\n"
+     "kept in the plan), or before a step exceeds distance:0.1; with --remove, what comes first"},
+    {PRUNE, "--keep", &type_names, "NAMES", NULL, 0, FIELD(keep), 0,
+     "what must not be removed, such as attn.0,ffn.0-3,block.29"},
+    {PRUNE, "--per", &type_unit, NULL, "none", 0, FIELD(per), 0,
+     "each step leaves the least distance for each parameter, byte or second saved so far,\n"
+     "not the least distance"},
     {PRUNE, "--candidates", &type_candidates, NULL, "sublayers", 0, FIELD(candidates), 0,
      "what may be removed"},
     {PRUNE, "--last", &type_share, "60%", NULL, 0, FIELD(last), 0,
@@ -1661,6 +1690,9 @@ static fc_prune_desc prune_desc(const session *s) {
     d.remove = o->remove.count;
     d.fraction = o->remove.fraction;
     d.last = o->last;
+    d.until = o->until;
+    d.keep = o->keep;
+    d.per = (fc_unit)o->per;
     d.confidence = d.search == FC_SEARCH_CONFIDENT ? o->confidence : 0;
     d.seed = d.search == FC_SEARCH_RANDOM || d.search == FC_SEARCH_CONFIDENT ? o->seed : 0;
     d.resume = s->plan;
@@ -1668,13 +1700,15 @@ static fc_prune_desc prune_desc(const session *s) {
 }
 
 // The best of the others at a step, or NULL where there was no other.
-static const fc_score *runner_up(const fc_step *step) {
+static const fc_score *runner_up(const fc_plan *p, size_t index, double *rate) {
+    const fc_step *step = fc_plan_step(p, index);
     const fc_score *best = NULL;
     for (size_t i = 0; i < step->n_scores; i++) {
         const fc_score *c = &step->scores[i];
-        if (c->candidate != step->removed &&
-            (!best || isnan(best->value) || c->value < best->value))
-            best = c;
+        const double now = fc_plan_rate(p, index, c->candidate, c->value);
+        if (c->candidate == step->removed || (best && !isnan(*rate) && !(now < *rate))) continue;
+        best = c;
+        *rate = now;
     }
     return best;
 }
@@ -1684,7 +1718,8 @@ static void put_steps(const fc_plan *p) {
     printf("%4s  %-9s %12s  %-9s %12s\n", "step", "removed", "distance", "runner-up", "lead");
     for (size_t i = 0; i < fc_plan_about(p)->n_steps; i++) {
         const fc_step *step = fc_plan_step(p, i);
-        const fc_score *next = runner_up(step);
+        double rate;
+        const fc_score *next = runner_up(p, i, &rate);
         char name[24], next_name[24] = "-", lead[40] = "-";
         fc_candidate_name(kind, step->removed, name, sizeof name);
         if (next) {
@@ -1693,11 +1728,18 @@ static void put_steps(const fc_plan *p) {
                      next->exact      ? ""
                      : next->estimate ? "~ "
                                       : ">= ",
-                     next->value - step->score);
+                     rate - fc_plan_rate(p, i, step->removed, step->score));
         }
         printf("%4llu  %-9s %12.6g  %-9s %12s\n", (unsigned long long)i + 1, name, step->score,
                next_name, lead);
     }
+}
+
+// What step `index` saved, of costs of sublayers.
+static double step_cost(const fc_plan *p, size_t index, const double *costs) {
+    const uint32_t c = fc_plan_step(p, index)->removed;
+    return fc_plan_about(p)->candidates == FC_CANDIDATES_BLOCKS ? costs[2 * c] + costs[2 * c + 1]
+                                                                : costs[c];
 }
 
 static double removed_parameters(const fc_plan *p, const fc_model *m) {
@@ -1711,6 +1753,31 @@ static double removed_parameters(const fc_plan *p, const fc_model *m) {
         else sum += fc_model_sublayer_parameters(m, c / 2, (fc_kind)(c % 2));
     }
     return (double)sum;
+}
+
+// How far the budget was reached, of what sublayers have in its unit.
+static void put_budget(const fc_plan *p) {
+    const fc_plan_info *info = fc_plan_about(p);
+    const double *costs = info->costs[info->until.unit];
+    double whole = 0, left;
+    char budget[64], some[40], all[40];
+    if (info->keep) printf("kept: %s\n", info->keep);
+    if (info->until.unit == FC_UNIT_NONE) return;
+    printf("until %s: ", fc_budget_text(&info->until, budget, sizeof budget));
+    if (info->until.unit == FC_UNIT_DISTANCE) {
+        printf("%.6g\n", fc_plan_step(p, info->n_steps - 1)->score);
+        return;
+    }
+    for (uint32_t i = 0; i <= 2 * info->model.n_blocks; i++) whole += costs[i];
+    left = whole;
+    for (size_t i = 0; i < info->n_steps; i++) left -= step_cost(p, i, costs);
+    if (info->until.unit == FC_UNIT_TIME) printf("%.4g of a forward pass is left", left / whole);
+    else if (info->until.unit == FC_UNIT_BYTES)
+        printf("%.1f of %.1f MiB are left", left / 1048576, whole / 1048576);
+    else
+        printf("%s of %s are left", short_number(left, "KMBT", some, sizeof some),
+               short_number(whole, "KMBT", all, sizeof all));
+    printf(", %.1f %% gone\n", 100 * (whole - left) / whole);
 }
 
 static void put_summary(const fc_plan *p, const fc_model *m) {
@@ -1729,6 +1796,7 @@ static void put_summary(const fc_plan *p, const fc_model *m) {
         printf(" (%.1fx less)", info->cost.exhaustive_lanes / info->cost.lanes);
     if (info->margin > 0) printf("; dropped from %.2f standard errors", info->margin);
     printf("; %.1f s\n", info->cost.seconds);
+    put_budget(p);
 }
 
 // --resume: the plan that is there already is what the search starts from.
@@ -1786,9 +1854,13 @@ static void tell_longer(const session *s, const fc_plan *p) {
     size_t n = fc_plan_about(p)->n_steps;
     uint32_t asked;
     fc_prune_desc desc = prune_desc(s);
-    if (fc_prune_count(s->model, &desc, &asked, NULL) != FC_OK || n <= asked) return;
-    note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is",
-         s->o->output, (unsigned long long)n, (unsigned long)asked);
+    if (fc_prune_count(s->model, &desc, &asked, NULL) != FC_OK) return;
+    if (n > asked)
+        note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is",
+             s->o->output, (unsigned long long)n, (unsigned long)asked);
+    else if (n < asked && n == fc_plan_about(s->plan)->n_steps)
+        note(s, "%s: held the %llu steps of --until already; it stays as it is", s->o->output,
+             (unsigned long long)n);
 }
 
 static int search(session *s) {
@@ -1875,6 +1947,17 @@ static void put_removed(const session *s) {
     putchar(']');
 }
 
+// What the plan's search was told, where it was.
+static void put_wishes(const session *s) {
+    const fc_plan_info *info = s->plan ? fc_plan_about(s->plan) : NULL;
+    char text[64];
+    if (!info) return;
+    if (info->until.unit)
+        printf(",\"until\":\"%s\"", fc_budget_text(&info->until, text, sizeof text));
+    if (info->per) printf(",\"per\":\"%s\"", fc_unit_name(info->per));
+    if (info->keep) printf(",\"keep\":\"%s\"", info->keep);
+}
+
 static void put_perplexity(const session *s, const fc_perplexity *r) {
     unsigned long long positions = r->n_positions, windows = r->n_windows;
     if (s->o->json) {
@@ -1885,6 +1968,7 @@ static void put_perplexity(const session *s, const fc_perplexity *r) {
         printf(",\"positions\":%llu,\"windows\":%llu,\"seconds\":%.3f,\"removed\":", positions,
                windows, r->seconds);
         put_removed(s);
+        put_wishes(s);
         puts("}");
     } else if (s->o->text) {
         printf("perplexity %.6g (%llu positions, %llu windows of length %llu)\n", r->perplexity,

@@ -64,7 +64,7 @@ static void table_show(table *t, fci_search_runner *r, uint32_t q) {
     memcpy(r->values + q * LENGTH, t->all[r->candidate] + q * LENGTH, LENGTH * sizeof *r->values);
     r->reach[q] = LENGTH;
     r->known += LENGTH;
-    r->value = r->sum = fci_search_sum(&t->s, r->values, r->values);
+    r->rate = r->value = r->sum = fci_search_sum(&t->s, r->values, r->values);
 }
 
 static void table_finish(table *t, fci_search_runner *r) {

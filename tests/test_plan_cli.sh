@@ -328,4 +328,54 @@ else
     t_skip "Ctrl-C" "no examples/demo"
 fi
 
+# ---- budgets, and what is kept
+
+wrong() { # FLAG VALUE: status 2, and the value is named
+    run 2 prune "$model" --tokens tokens.json --force "$1" "$2" || return 1
+    [ "$(wc -l <err)" -eq 1 ] && grep -qF -- "$1: expected" err && grep -qF -- "got \"$2\"" err
+}
+for value in params params:0 params:100% params:-5 params:nan time:1.2 bytes:9X hours:3; do
+    t_ok "--until $value" wrong --until "$value"
+done
+for value in attn x.3 attn.-1 ffn.3-0 attn.0, ,ffn.1; do
+    t_ok "--keep $value" wrong --keep "$value"
+done
+t_ok "--per tokens" wrong --per tokens
+t_ok "a block that is not there" refuses "keep: sublayers: block\.9: expected blocks below 3" \
+    prune "$model" --tokens tokens.json --force --keep block.9
+t_ok "everything is kept" refuses "keep: expected at least one of the 6 sublayers left to remove" \
+    prune "$model" --tokens tokens.json --force --keep block.0-2
+t_ok "more than there is" refuses "until: params:95%: cannot be reached" \
+    prune "$model" --tokens tokens.json --force --until params:95%
+rm -f budget.json
+t_ok "by parameters" run 0 prune "$model" --tokens tokens.json --until params:20% --per params \
+    --keep attn.0 -o budget.json
+t_ok "it says what is left" grep -q '^until params:20%: .* are left, .* % gone$' out
+t_ok "and what was kept" grep -qx 'kept: attn.0' out
+t_ok "the plan says it" \
+    grep -q '"budget": {"until": "params:20%", "per": "params", "keep": "attn.0", ' budget.json
+cp budget.json before.json
+t_ok "again" run 0 prune "$model" --tokens tokens.json --until params:20% --per params \
+    --keep attn.0 -o budget.json --resume
+t_ok "a note" grep -q 'budget.json: held the [0-9]* steps of --until already' err
+t_ok "the plan stays" cmp budget.json before.json
+t_ok "other names" refuses "another list of what is kept .*: expected attn\.0, got none" \
+    prune "$model" --tokens tokens.json --per params -o budget.json --resume
+t_ok "another unit" refuses "another unit .*: expected params, got none" \
+    prune "$model" --tokens tokens.json --keep attn.0 -o budget.json --resume
+t_ok "further" run 0 prune "$model" --tokens tokens.json --until params:30% --per params \
+    --keep attn.0 -o budget.json --resume
+t_ok "direct" run 0 prune "$model" --tokens tokens.json --until params:30% --per params \
+    --keep attn.0 -o direct.json
+t_ok "the same bytes" same budget.json direct.json
+t_ok "eval" run 0 eval "$model" --tokens tokens.json --plan budget.json --json
+t_ok "tells it" grep -q ',"until":"params:30%","per":"params","keep":"attn.0"}$' out
+t_ok "export" run 0 export "$model" --plan budget.json --format hf -o budget --quiet
+t_ok "the card tells it" \
+    grep -q 'Removed until params:30%; by the distance per parameter saved; kept' budget/README.md
+kept=$(sed -n 's/.*"removed": "\([a-z.0-9]*\)".*/\1/p' budget.json | head -n 1)
+hostile "what was kept is gone" "s/\"keep\": \"attn.0\"/\"keep\": \"$kept\"/" budget.json report
+hostile "the budget was reached before" 's/"params:30%"/"params:1%"/' direct.json report
+hostile "other parameters of a sublayer" 's/"params": \[/&1/' direct.json
+
 t_end test_plan_cli
