@@ -171,23 +171,29 @@
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
 /* pread, mmap and clock_gettime are hidden under -std=c99 unless asked for before the first system
-   header, so the file that holds the implementation asks here. Where a system header came first,
-   that program has to ask itself. */
+   header, and so are files of 2 GiB and more on many 32-bit systems. The file that holds the
+   implementation asks here; where a system header came first, that program has to ask itself
+   (-D_POSIX_C_SOURCE=200809L, -D_FILE_OFFSET_BITS=64), or does not compile. */
 #if defined(FINERCUT_IMPLEMENTATION) && !defined(_WIN32) && !defined(__APPLE__) &&                 \
     !defined(FINERCUT_NO_POSIX)
 #  if defined(__GLIBC__) && !defined(__USE_XOPEN2K8)
 #    error "finercut.h: include it before other headers, or add -D_POSIX_C_SOURCE=200809L"
-#  elif !defined(__GLIBC__) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
-#    define _POSIX_C_SOURCE 200809L
-#    ifndef _DEFAULT_SOURCE // for madvise; without it, pages stay small
-#      if defined(__clang__) && __clang_major__ >= 13 // it suspects all names with an underscore
-#        pragma clang diagnostic push
-#        pragma clang diagnostic ignored "-Wreserved-macro-identifier"
+#  elif !defined(__GLIBC__)
+#    if defined(__clang__) && __clang_major__ >= 13 // it suspects all names with an underscore
+#      pragma clang diagnostic push
+#      pragma clang diagnostic ignored "-Wreserved-macro-identifier"
+#    endif
+#    ifndef _FILE_OFFSET_BITS
+#      define _FILE_OFFSET_BITS 64
+#    endif
+#    if !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
+#      define _POSIX_C_SOURCE 200809L
+#      ifndef _DEFAULT_SOURCE // for madvise; without it, pages stay small
+#        define _DEFAULT_SOURCE 1
 #      endif
-#      define _DEFAULT_SOURCE 1
-#      if defined(__clang__) && __clang_major__ >= 13
-#        pragma clang diagnostic pop
-#      endif
+#    endif
+#    if defined(__clang__) && __clang_major__ >= 13
+#      pragma clang diagnostic pop
 #    endif
 #  endif
 #endif
@@ -1098,7 +1104,8 @@ FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_err
 /* ---------------------------------------------------------------------------------------------
    Easy: one call from files to a file, made of the calls above. */
 /* Prunes the model at `model_path` by desc (its `calibration` is ignored and may be NULL) with 10
-   x 256 tokens of the text at `text_path`, and saves the plan. `env` NULL = defaults. */
+   x 256 tokens of the text at `text_path`, or as many as the model has positions, and saves the
+   plan. `env` NULL = defaults. */
 FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
                                    const fc_prune_desc *desc, const char *plan_path,
                                    const fc_env *env, fc_error *err);
@@ -1197,6 +1204,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #  ifndef FINERCUT_NO_MMAP
 #    include <sys/mman.h>
 #  endif
+// Where this does not compile, a system header came first (see the top of this file).
+typedef char fci_platform_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
 #elif FCI_WINDOWS
 #  ifndef WIN32_LEAN_AND_MEAN
 #    define WIN32_LEAN_AND_MEAN
@@ -3168,7 +3177,8 @@ FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err) {
     const double now = fci_platform_seconds();
     if (!w->hook || !w->hook->progress || now - w->told < 0.1) return FC_OK;
     w->told = now;
-    w->p.done = w->p.step_done = done < 1 ? done : 1;
+    done = done < w->p.done ? w->p.done : done < 1 ? done : 1; // estimates never go back
+    w->p.done = w->p.step_done = done;
     w->p.seconds = now - w->start;
     w->p.seconds_left = done > 0.001 ? w->p.seconds * (1 - w->p.done) / w->p.done : -1;
     if (!w->hook->progress(w->hook->user, &w->p)) return FC_OK;
@@ -27066,8 +27076,10 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
     if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;
     fc_model *m = fc_model_open(model_path, &model_desc, err);
     const fc_tokenizer *t = m ? fc_model_tokenizer(m, err) : NULL;
+    const uint64_t most = m && m->hyper.max_positions ? m->hyper.max_positions : 256;
+    const uint32_t length = (uint32_t)fci_min(most, 256);
     if (t && fc_file_read(text_path, env, &text, err) == FC_OK &&
-        fc_calibration_cut(t, text.bytes, text.length, 10, 256, &calibration, err) == FC_OK) {
+        fc_calibration_cut(t, text.bytes, text.length, 10, length, &calibration, err) == FC_OK) {
         with_text.calibration = &calibration;
         if (!with_text.calibration_name) with_text.calibration_name = text_path;
         plan = fc_prune(m, &with_text, err);

@@ -249,8 +249,45 @@ static void test_twice(void) {
          err.msg);
 }
 
+// A model of few positions is calibrated on sequences that fit.
+static void test_short(void) {
+    static const char *const names[] = {"d/config.json", "d/model.safetensors", "d/tokenizer.json",
+                                        "d/calibration.txt"};
+    memory world;
+    fc_env env;
+    fc_prune_desc desc;
+    char path[64], *data[4];
+    memset(&world, 0, sizeof world);
+    memset(&desc, 0, sizeof desc);
+    for (size_t i = 0; i < 4; i++) {
+        size_t size = 0;
+        snprintf(path, sizeof path, "examples/demo/%s", names[i] + 2);
+        data[i] = t_read(path, &size);
+        memory_add(&world, names[i], data[i], size);
+    }
+    char *most = data[0] ? strstr(data[0], "\"max_position_embeddings\": 512") : NULL;
+    if (most && data[1]) {
+        memcpy(most + 27, " 32", 3);
+        env = memory_env(&world);
+        memory_writable(&env);
+        env.par.n_threads = 1;
+        desc.remove = 1;
+        desc.search = FC_SEARCH_ONE_SHOT;
+        T_OK(!fc_prune_file("d", "d/calibration.txt", &desc, "p.json", &env, &err), "%s", err.msg);
+        fc_plan *p = fc_plan_load("p.json", &env, &err);
+        if (T_OK(p != NULL, "%s", err.msg))
+            T_OK(fc_plan_about(p)->calibration.length == 32, "expected length 32, got %u",
+                 fc_plan_about(p)->calibration.length);
+        fc_plan_free(p);
+    } else t_skip("a model of few positions", "no demo model");
+    for (size_t i = 0; i < 4; i++) free(data[i]);
+    memory_forget(&world);
+    T_OK(world.live == 0, "expected nothing left, got %ld", world.live);
+}
+
 int main(void) {
     test_twice();
+    test_short();
     test_models();
     test_plans();
     return t_end("memory");
