@@ -528,7 +528,7 @@ static const flag flags[] = {
      "(default: half of --tokens-used, all of it without --text and --tokens)"},
     {HEAL, "--tokens-used", &type_count, "N", "65536", 0, FIELD(used), 0,
      "tokens in all; more heal better, and take as much longer"},
-    {HEAL, "--length", &type_count, "N", "512", 0, FIELD(length), FIELD(length_given),
+    {HEAL, "--length", &type_count, "N", "512", 0, FIELD(length), 0,
      "tokens of a sequence, of the text and of own ones"},
     {HEAL, "--ridge", &type_ridge, "X", "0", 0, FIELD(ridge), 0,
      "how much a change of weights costs, as a share of the mean square of their inputs;\n"
@@ -2509,10 +2509,14 @@ static int run_export(session *s) {
 // ---------------------------------------------------------------------------------------------
 // heal
 
+static uint32_t own_tokens(const options *o) {
+    return o->own_given ? o->own : o->text || o->tokens ? o->used / 2 : o->used;
+}
+
 #ifndef FINERCUT_NO_TOKENIZER
 static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *text) {
     const options *o = s->o;
-    const uint32_t n = (o->used - o->own) / o->length, samples = n ? n : 1;
+    const uint32_t n = (o->used - own_tokens(o)) / o->length, samples = n ? n : 1;
     fc_code code = fc_calibration_cut(t, text->bytes, text->length, samples, o->length, &s->tokens,
                                       &s->err);
     if (!code && s->tokens.n_sequences < samples)
@@ -2529,7 +2533,7 @@ static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *tex
 // Of given tokens, as many whole sequences as --tokens-used leaves.
 static void limit_tokens(session *s) {
     fc_tokens *t = &s->tokens;
-    const size_t most = s->o->used - s->o->own;
+    const size_t most = s->o->used - own_tokens(s->o);
     while (t->n_sequences > 1 && t->starts[t->n_sequences] > most) t->n_sequences--;
 }
 
@@ -2540,12 +2544,29 @@ static int check_heal(const session *s) {
         return misused(s->command, "expected --text FILE or --tokens FILE, got both");
     if (o->resume && o->force)
         return misused(s->command, "expected one of --resume and --force, got both");
-    if (o->own > o->used)
+    if (own_tokens(o) > o->used)
         return misused(s->command, "--own: expected at most --tokens-used %lu, got %lu",
-                       (unsigned long)o->used, (unsigned long)o->own);
-    if (o->own == 0 && !o->text && !o->tokens)
+                       (unsigned long)o->used, (unsigned long)own_tokens(o));
+    if (own_tokens(o) == 0 && !o->text && !o->tokens)
         return misused(s->command, "--own 0: expected --text FILE or --tokens FILE with it");
     return STATUS_OK;
+}
+
+// Before any work: what an earlier run wrote is only replaced where that was asked for.
+static int check_healed_there(session *s) {
+    char *paths[2] = {joined(s->o->output, ""), joined(s->o->output, ".partial")};
+    int status = STATUS_OK, there = 0;
+    for (int i = 0; i < 2 && !status && !s->o->resume && !s->o->force; i++) {
+        if (!paths[i]) status = fail("%s: out of memory", s->o->output);
+        else if (fc_file_there(paths[i], &s->env, &there, &s->err)) status = failed(s);
+        else if (there)
+            status = fail("%s: expected no file there, got one; --resume goes on with it, --force "
+                          "begins anew",
+                          paths[i]);
+    }
+    free(paths[0]);
+    free(paths[1]);
+    return status;
 }
 
 static void put_healed(const session *s, const fc_heal_result *h) {
@@ -2571,7 +2592,7 @@ static int heal(session *s) {
     desc.mask = s->mask;
     desc.text = s->tokens.ids ? &s->tokens : NULL;
     desc.text_name = source_name(o->text ? o->text : o->tokens ? o->tokens : "");
-    desc.own = o->own;
+    desc.own = own_tokens(o);
     desc.length = o->length;
     desc.seed = o->seed;
     desc.ridge = o->ridge;
@@ -2585,29 +2606,22 @@ static int heal(session *s) {
     if (code == FC_ERR_CANCELLED && interrupted)
         return fail("interrupted; the same command with --resume continues where a sublayer was "
                     "done");
-    if (code == FC_ERR_MISMATCH && !o->resume)
-        return fail("%s; --resume goes on with it, --force begins anew", s->err.msg);
     if (code) return failed(s);
     put_healed(s, &healed);
     return STATUS_OK;
 }
 
 static int run_heal(session *s) {
-    const options *given = s->o;
-    options own = *given; // with the default of --own
-    if (!own.own_given) own.own = own.text || own.tokens ? own.used / 2 : own.used;
-    s->o = &own;
+    const options *o = s->o;
     int status = check_heal(s);
     if (status) return status;
-    if (output_check(s, FC_OUTPUT_SAFETENSORS)) return STATUS_FAILED;
+    if (output_check(s, FC_OUTPUT_SAFETENSORS) || check_healed_there(s)) return STATUS_FAILED;
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
-    if ((own.text || own.tokens) && own.own < own.used && read_tokens(s, cut_healing))
+    if ((o->text || o->tokens) && own_tokens(o) < o->used && read_tokens(s, cut_healing))
         return STATUS_FAILED;
     if (s->tokens.ids) limit_tokens(s);
-    status = heal(s);
-    s->o = given;
-    return status;
+    return heal(s);
 }
 #endif
 

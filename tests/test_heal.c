@@ -3,6 +3,7 @@
 // removed, nothing changed; what is refused. And own text: the same whatever the batches.
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
+#include "memory.h"
 #include "t.h"
 #include "tokens.h"
 
@@ -672,6 +673,40 @@ static void test_not_finite(const char *path) {
     fc_model_close(m);
 }
 
+// Every allocation fails in turn: an error, and nothing is left behind.
+static void test_no_memory(const char *path) {
+    static memory world;
+    uint8_t mask[64];
+    fc_error err;
+    fc_model_desc desc;
+    memset(&world, 0, sizeof world);
+    memset(&desc, 0, sizeof desc);
+    desc.env.alloc = memory_env(&world).alloc;
+    desc.env.par.n_threads = 1;
+    fc_model *m = fc_model_open(path, &desc, &err);
+    if (!T_OK(m != NULL, "%s: %s", path, err.msg)) return;
+    const fc_tokens text = text_of(ids_of_text, (uint32_t)m->hyper.vocab);
+    memset(mask, 1, sizeof mask);
+    mask[0] = mask[3] = 0;
+    fc_heal_desc d = some_desc(path);
+    d.own = 64;
+    fc_code code = FC_ERR_MEMORY;
+    long n = 1, live = 0;
+    for (; n < 1000 && code; n++) {
+        if (n == 2) live = world.live; // the tokenizer is looked for once
+        remove_files();
+        world.allocs = 0;
+        world.fail_alloc = n;
+        code = heal(m, &text, mask, &d, &err);
+        T_OK(code == FC_OK || code == FC_ERR_MEMORY, "allocation %ld: %s", n, err.msg);
+        T_OK(n < 2 || world.live == live, "allocation %ld: %ld are left", n, world.live - live);
+    }
+    T_OK(code == FC_OK && n > 20, "%ld allocations: %s", n, err.msg);
+    world.fail_alloc = 0;
+    fc_model_close(m);
+    T_OK(world.live == 0, "%ld allocations are left", world.live);
+}
+
 static void test_own(const char *path) {
     fc_tokens all, some;
     fc_error err;
@@ -719,6 +754,7 @@ int main(int argc, char **argv) {
         test_nothing_removed(DATA "llama_f32_bias");
         test_refusals(DATA "llama_f16.gguf");
         test_not_finite(DATA "llama_f32_bias");
+        test_no_memory(DATA "llama_f16_sharded");
         test_own(DATA "llama_f32_bias");
     }
     remove_files();

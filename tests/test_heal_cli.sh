@@ -1,128 +1,74 @@
 #!/bin/sh
-# Healed tensors on the command line: --heal in every command that has it. The healing made here
-# silences attn.5, so with attn.3 removed the model is that of a plan of both, to the last bit.
-# FINERCUT: the program to test.
+# The program heals, and what it says where it cannot.
 . tests/t.sh
+model=$top/tests/data/llama_bf16_old_config
 cd "$t_dir" || exit 1
+echo '[[1,5,9,12,3,7,2,8],[4,4,6,1,0,2,5,1],[9,8,7,6,5,4,3,2]]' >tokens.json
 
-fingerprint=$("$finercut" info "$demo" | sed -n 's/^fingerprint *//p')
-step() { printf '{"step": %s, "removed": "%s", "score": 0.5}' "$1" "$2"; }
-put_plan() { # FILE STEP...
-    to=$1
+run() { # STATUS ARGUMENT...
+    want=$1
     shift
-    printf '{"format": "finercut-plan-1", "model": {"fingerprint": "%s", "n_blocks": 12},
-"metric": "js", "candidates": "sublayers", "search": "race", "compute": "f32",
-"steps": [%s]}' "$fingerprint" "$*" >"$to"
+    "$finercut" "$@" >out 2>err </dev/null
+    got=$?
+    [ $got -eq "$want" ] && return 0
+    echo "status $got, expected $want: finercut $*"
+    cat err
+    return 1
 }
-put_plan one.json "$(step 1 attn.3)"
-put_plan both.json "$(step 1 attn.3),$(step 2 attn.5)"
-head -c 3000 "$demo/heldout.txt" >text.txt
-echo '[[1, 2, 3, 4], [5, 6]]' >tokens.json
-
-header='{"__metadata__":{"format":"finercut-heal","finercut.fingerprint":"'$fingerprint'",
-"finercut.removed":"attn.3","finercut.heal.tokens":"65536"},
-"model.layers.5.self_attn.o_proj.weight":
-{"dtype":"BF16","shape":[128,128],"data_offsets":[0,32768]}}'
-n=$(printf '%s' "$header" | wc -c)
-{
-    printf "\\$(printf %o $((n % 256)))\\$(printf %o $((n / 256)))\\0\\0\\0\\0\\0\\0"
-    printf '%s' "$header"
-    head -c 32766 /dev/zero
-    printf "\1\0" # so small that it adds nothing, but a projection of zeros would be no sublayer
-} >healed.safetensors
-cp healed.safetensors before
-
-says() { # STATUS PATTERN COMMAND...: one line on standard error that matches, nothing else
+says() { # STATUS PATTERN ARGUMENT...: one line of error with it
     status=$1 pattern=$2
     shift 2
-    "$finercut" "$@" >stdout 2>stderr </dev/null
-    got=$?
-    [ $got -eq "$status" ] || { echo "status $got"; cat stderr; return 1; }
-    [ "$status" -eq 0 ] || [ "$(grep -c . stderr)" -eq 1 ] || { cat stderr; return 1; }
-    cat stdout stderr | grep -Eq -e "$pattern" || { cat stdout stderr; return 1; }
+    run "$status" "$@" || return 1
+    [ "$(wc -l <err)" -eq 1 ] && grep -Eq "^finercut: .*$pattern" err && return 0
+    echo "expected one line with: $pattern"
+    cat err
+    return 1
+}
+heal() { # ARGUMENT...
+    run 0 heal "$model" --plan plan.json --length 16 --tokens-used 512 "$@"
 }
 
-perplexity() { # ARGUMENT...
-    "$finercut" eval "$@" --text text.txt --length 128 --quiet
-}
+t_ok "a plan" run 0 prune "$model" --tokens tokens.json --quiet --remove 3
+t_ok "by own text" heal -o own.safetensors
+t_ok "it says what it came to" grep -q "3 sublayers removed.*healed [0-9.]*; " out
+t_ok "by tokens" heal --tokens tokens.json --own 128 -o h.safetensors --quiet
+t_ok "--quiet is quiet" test ! -s out
+t_ok "no checkpoint stays" test ! -e h.safetensors.partial
+t_ok "the healed model is run" run 0 eval "$model" --heal h.safetensors --tokens tokens.json
+t_ok "with its plan" run 0 eval "$model" --heal h.safetensors --plan plan.json --tokens tokens.json
+t_ok "fewer steps" heal --remove 1 --own 128 -o one.safetensors
+t_ok "a healed file goes with its steps" says 1 "another set of removed sublayers" \
+    eval "$model" --heal one.safetensors --plan plan.json --tokens tokens.json
+cp h.safetensors kept
+ways="--resume goes on with it, --force begins anew"
+t_ok "a file that is there is not lost, and nothing is read for it" \
+    says 1 "h\.safetensors: expected no file there, got one; $ways" \
+    heal nothing --plan nothing.json -o h.safetensors
+t_ok "--resume of what is whole" heal --tokens tokens.json --own 128 -o h.safetensors --resume
+t_ok "it is the same" cmp h.safetensors kept
+t_ok "--resume with other settings" says 1 'heal\.seed: expected "3", got "0"' heal "$model" \
+    --plan plan.json --length 16 --tokens-used 512 --tokens tokens.json --own 128 \
+    -o h.safetensors --resume --seed 3
+t_ok "--force" heal --own 256 -o h.safetensors --force
+t_ok "it is another" run 1 eval "$model" --heal nothing --tokens tokens.json
+for type in f32 f16 bf16; do
+    upper=$(echo $type | tr a-z A-Z)
+    t_ok "--type $type" heal --own 128 --type $type -o $type.safetensors
+    t_ok "is $upper" sh -c "'$finercut' info $type.safetensors | grep -q 'types *$upper x'"
+done
+t_ok "no plan" says 2 "expected --plan" heal "$model" -o a.safetensors
+t_ok "no output" says 2 "expected -o" heal "$model" --plan plan.json
+t_ok "two texts" says 2 "got both" heal "$model" --plan plan.json --text a --tokens b -o c
+t_ok "nothing to heal by" says 2 "own 0" heal "$model" --plan plan.json --own 0 -o a.safetensors
+t_ok "too many own ones" says 2 "at most --tokens-used" heal "$model" --plan plan.json \
+    --tokens-used 5 --own 6 -o a.safetensors
+t_ok "a type of blocks" says 2 "one of as-stored" heal "$model" --plan plan.json --type q8_0 -o a
+t_ok "over the model" says 1 "another path" heal "$model" --plan plan.json --force \
+    -o "$model/model.safetensors"
+t_ok "over the plan" says 1 "another path" heal "$model" --plan plan.json --force -o plan.json
+t_ok "the plan of another model" says 1 "fingerprint|another model" heal \
+    "$top/tests/data/llama_f32_bias" --plan plan.json -o a.safetensors
+t_ok "little memory" says 1 "tokens would fit|memory limit" heal "$model" --plan plan.json \
+    --memory-limit 2M --length 16 --own 512 --tokens-used 512 -o a.safetensors
 
-same_perplexity() { # the healed model by its own set, by a plan's, and the one with both removed
-    perplexity "$demo" --plan both.json >want || return 1
-    perplexity "$demo" --heal healed.safetensors >own || return 1
-    perplexity "$demo" --heal healed.safetensors --plan one.json >one || return 1
-    perplexity "$demo" --heal healed.safetensors --plan both.json --remove 1 >part || return 1
-    perplexity "$demo" --plan one.json >other || return 1
-    cmp want own && cmp want one && cmp want part && ! cmp -s want other
-}
-t_ok "eval" same_perplexity
-
-logits() { # FILE ARGUMENT...
-    to=$1
-    shift
-    "$finercut" logits "$@" --tokens tokens.json -o "$to"
-}
-logits want.npy "$demo" --plan both.json
-
-same_logits() {
-    logits healed.npy "$demo" --heal healed.safetensors && cmp want.npy healed.npy
-}
-t_ok "logits" same_logits
-
-exports() { # FORMAT: reads back as it was, and says so
-    rm -rf out back.npy
-    "$finercut" export "$demo" --heal healed.safetensors --format "$1" -o out >note 2>&1 ||
-        { cat note; return 1; }
-    grep -q "$1, healed; weights" note || { cat note; return 1; }
-    logits back.npy out || return 1
-    case $1 in
-    hf*) cmp back.npy want.npy && grep -q 'Then it was healed' out/README.md &&
-        grep -q '"finercut.heal.tokens": "65536"' out/config.json ;;
-    *) "$finercut" info out --json | grep -q . ;;
-    esac
-}
-for format in hf hf-masked gguf gguf-masked; do t_ok "export to $format" exports $format; done
-
-facts() {
-    "$finercut" info "$demo" --heal healed.safetensors --verify >lines &&
-        grep -q '^healed by *healed.safetensors' lines && grep -q '^healed tensors *1$' lines &&
-        grep -q '^healed without *attn.3' lines && grep -q 'finercut.heal.tokens = 65536' lines &&
-        grep -q "^fingerprint *$fingerprint" lines && grep -q '^healed content' lines &&
-        "$finercut" info "$demo" --heal healed.safetensors --json |
-        grep -q '"healed":{"path":"healed.safetensors",.*"removed":"attn.3","metadata":{"format"'
-}
-t_ok "info" facts
-
-removed_of() {
-    "$finercut" eval "$demo" --heal healed.safetensors --tokens tokens.json --json --quiet |
-        grep -q '"removed":\["attn.3"\]'
-}
-t_ok "what is removed" removed_of
-t_ok "generate" says 0 '.' generate "$demo" --heal healed.safetensors --prompt 'And' -n 4
-t_ok "compare" says 0 '^healed:' generate "$demo" --heal healed.safetensors --plan one.json \
-    --compare --prompt 'And' -n 4
-t_ok "bench" says 0 '"removed":\["attn.3"\]' bench "$demo" --heal healed.safetensors --json \
-    --gemm none --prompt 4 --batch 1 --generate 2 --repeat 1
-
-another="healed.safetensors: .*expected attn.3, got attn.3,attn.5"
-t_ok "another set" says 1 "$another" eval "$demo" --heal healed.safetensors --plan both.json \
-    --tokens tokens.json
-t_ok "another set to export" says 1 "$another" export "$demo" --heal healed.safetensors \
-    --plan both.json --format hf -o out2
-t_ok "none removed" says 1 'expected attn.3, got none' logits "$demo" --heal healed.safetensors \
-    --plan both.json --remove 0 --tokens tokens.json -o out.npy
-t_ok "no healing" says 1 'model.safetensors: .*format' eval "$demo" --heal \
-    "$demo/model.safetensors" --tokens tokens.json
-t_ok "another model" says 1 'healed for another model than gemma' info "$data/gemma" \
-    --heal healed.safetensors
-t_ok "no model" says 1 'folder with config.json' info healed.safetensors --heal healed.safetensors
-t_ok "a healing by itself" says 0 'finercut.removed = attn.3' info healed.safetensors
-t_ok "prune has no healing" says 2 'unknown flag "--heal"' prune "$demo" --heal healed.safetensors
-t_ok "no set" says 2 'expected --plan FILE or --heal FILE' export "$demo" --format hf -o out2
-
-t_ok "not over the input" says 1 'expected another path' logits "$demo" --tokens tokens.json \
-    --heal healed.safetensors -o ./healed.safetensors --force
-ln -s healed.safetensors link.gguf
-t_ok "not over the input by a link" says 1 'expected another path' export "$demo" --force \
-    --heal healed.safetensors --format gguf -o link.gguf
-t_ok "as it was" cmp before healed.safetensors
 t_end test_heal_cli
