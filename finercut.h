@@ -1808,12 +1808,25 @@ FCI_FN void fci_platform_remove_folder(char *path) {
 
 // ---- files
 
+// Hands over a file, or closes it on an error, which it returns.
+FCI_FN int fci_platform_opened(fci_platform_file *f, int error, void **file) {
+    if (error) fci_platform_close(NULL, f);
+    else *file = f;
+    return error;
+}
+
 #if FCI_POSIX
 
 FCI_FN int fci_platform_fd(const char *path, int flags, int *fd) {
     do *fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0666);
     while (*fd < 0 && errno == EINTR);
     return *fd >= 0 ? 0 : errno == ENXIO ? FCI_PLATFORM_NOT_A_FILE : errno; // a socket
+}
+
+FCI_FN void fci_platform_close(void *user, void *file) {
+    (void)user;
+    if (((fci_platform_file *)file)->fd >= 0) close(((fci_platform_file *)file)->fd);
+    fci_platform_drop((fci_platform_file *)file);
 }
 
 // Opening a pipe does not wait for its other end. A dangling link is an error, not an absent file.
@@ -1828,14 +1841,8 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
     else if (!error && fstat(f->fd, &st) != 0) error = errno;
     else if (!error && S_ISDIR(st.st_mode)) error = EISDIR;
     else if (!error && !S_ISREG(st.st_mode)) error = FCI_PLATFORM_NOT_A_FILE;
-    if (error) {
-        if (f->fd >= 0) close(f->fd);
-        free(f);
-        return error;
-    }
-    *size = (uint64_t)st.st_size;
-    *file = f;
-    return 0;
+    *size = error ? 0 : (uint64_t)st.st_size;
+    return fci_platform_opened(f, error, file);
 }
 
 FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset,
@@ -1877,12 +1884,6 @@ FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_
 }
 #endif
 
-FCI_FN void fci_platform_close(void *user, void *file) {
-    (void)user;
-    close(((fci_platform_file *)file)->fd);
-    fci_platform_drop((fci_platform_file *)file);
-}
-
 FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     struct stat st;
@@ -1895,13 +1896,7 @@ FCI_FN int fci_platform_stream(const char *path, void **file) {
     }
     if (!error && fstat(f->fd, &st) != 0) error = errno;
     else if (!error && S_ISDIR(st.st_mode)) error = EISDIR;
-    if (error) {
-        if (f->fd >= 0) close(f->fd);
-        free(f);
-        return error;
-    }
-    *file = f;
-    return 0;
+    return fci_platform_opened(f, error, file);
 }
 
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) {
@@ -2154,6 +2149,13 @@ FCI_FN uint32_t fci_platform_cores(void) {
 
 #elif FCI_WINDOWS
 
+FCI_FN void fci_platform_close(void *user, void *file) {
+    fci_platform_file *f = (fci_platform_file *)file;
+    (void)user;
+    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
+    fci_platform_drop(f);
+}
+
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
@@ -2166,14 +2168,8 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
         if (fci_platform_is_folder(path)) error = EISDIR;
     } else if (GetFileType(f->handle) != FILE_TYPE_DISK) error = FCI_PLATFORM_NOT_A_FILE;
     else if (!GetFileSizeEx(f->handle, &bytes)) error = fci_platform_error();
-    if (error) {
-        if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
-        free(f);
-        return error;
-    }
-    *size = (uint64_t)bytes.QuadPart;
-    *file = f;
-    return 0;
+    *size = error ? 0 : (uint64_t)bytes.QuadPart;
+    return fci_platform_opened(f, error, file);
 }
 
 FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset,
@@ -2215,28 +2211,19 @@ FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_
 }
 #endif
 
-FCI_FN void fci_platform_close(void *user, void *file) {
-    (void)user;
-    CloseHandle(((fci_platform_file *)file)->handle);
-    fci_platform_drop((fci_platform_file *)file);
-}
-
 FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     HANDLE self = GetCurrentProcess();
+    int error = 0;
     if (!f) return ENOMEM;
     if (strcmp(path, "-") != 0)
         f->handle = fci_platform_handle(path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
     else if (!DuplicateHandle(self, GetStdHandle(STD_INPUT_HANDLE), self, &f->handle, 0, FALSE,
                               DUPLICATE_SAME_ACCESS))
         f->handle = INVALID_HANDLE_VALUE;
-    if (f->handle == INVALID_HANDLE_VALUE) {
-        const int error = fci_platform_error();
-        free(f);
-        return fci_platform_is_folder(path) ? EISDIR : error;
-    }
-    *file = f;
-    return 0;
+    if (f->handle == INVALID_HANDLE_VALUE) error = fci_platform_error();
+    if (error && fci_platform_is_folder(path)) error = EISDIR;
+    return fci_platform_opened(f, error, file);
 }
 
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) {
@@ -2414,25 +2401,27 @@ FCI_FN uint32_t fci_platform_cores(void) {
 
 #else // the C library alone: files below 2 GiB where long has 32 bits; what killed runs left stays
 
+FCI_FN void fci_platform_close(void *user, void *file) {
+    fci_platform_file *f = (fci_platform_file *)file;
+    (void)user;
+    if (f->stream && f->stream != stdin) fclose(f->stream);
+    fci_platform_drop(f);
+}
+
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     long end = -1;
+    int error = 0;
     errno = 0;
     f->stream = fopen(path, "rb");
     if (f->stream && fseek(f->stream, 0, SEEK_END) == 0) end = ftell(f->stream);
     // A directory opens, too, and has a length; reading it fails.
     if (end > 0 && (fseek(f->stream, 0, SEEK_SET) != 0 || fgetc(f->stream) == EOF)) end = -1;
-    if (end < 0) {
-        int error = errno ? errno : EIO;
-        if (f->stream) fclose(f->stream);
-        free(f);
-        return error;
-    }
-    *size = (uint64_t)end;
-    *file = f;
-    return 0;
+    if (end < 0) error = errno ? errno : EIO;
+    *size = error ? 0 : (uint64_t)end;
+    return fci_platform_opened(f, error, file);
 }
 
 FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t offset,
@@ -2443,23 +2432,12 @@ FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t o
     return fread(buffer, 1, length, stream) == length ? 0 : EIO;
 }
 
-FCI_FN void fci_platform_close(void *user, void *file) {
-    (void)user;
-    if (((fci_platform_file *)file)->stream != stdin) fclose(((fci_platform_file *)file)->stream);
-    fci_platform_drop((fci_platform_file *)file);
-}
-
 FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     errno = 0;
     f->stream = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!f->stream) {
-        free(f);
-        return errno ? errno : EIO;
-    }
-    *file = f;
-    return 0;
+    return fci_platform_opened(f, f->stream ? 0 : errno ? errno : EIO, file);
 }
 
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n) {
@@ -2484,13 +2462,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
     f->final_path = fci_platform_copy(path, "");
     f->beside_path = fci_platform_beside_name(path, fci_platform_random());
     if (f->final_path && f->beside_path) f->stream = fopen(f->beside_path, "wb");
-    if (!f->stream) {
-        int error = errno ? errno : EIO;
-        fci_platform_drop(f);
-        return error;
-    }
-    *file = f;
-    return 0;
+    return fci_platform_opened(f, f->stream ? 0 : errno ? errno : EIO, file);
 }
 
 FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
@@ -5568,14 +5540,14 @@ FCI_INLINE bool fci_number_put_half(uint8_t *p, float f) {
 }
 
 // The lowest, the highest and the farthest from 0, the first of equal ones; false: not finite.
-FCI_INLINE bool fci_number_range(const float *x, int n, float *low, float *high, float *far) {
+FCI_INLINE bool fci_number_range(const float *x, int n, float *low, float *high, float *widest) {
     bool finite = true;
-    *low = *high = *far = x[0];
+    *low = *high = *widest = x[0];
     for (int i = 0; i < n; i++) {
         finite = finite && fabsf(x[i]) <= FLT_MAX;
         if (x[i] < *low) *low = x[i];
         if (x[i] > *high) *high = x[i];
-        if (fabsf(x[i]) > fabsf(*far)) *far = x[i];
+        if (fabsf(x[i]) > fabsf(*widest)) *widest = x[i];
     }
     return finite;
 }
@@ -5583,9 +5555,9 @@ FCI_INLINE bool fci_number_range(const float *x, int n, float *low, float *high,
 // Weights are divided by the scale before it is rounded; they are 0 where its inverse overflows.
 FCI_FN uint64_t fci_number_encode_q8_0(const float *x, uint64_t n, uint8_t *b) {
     for (uint64_t k = 0; k < n; k++, x += 32, b += 34) {
-        float low, high, far;
-        if (!fci_number_range(x, 32, &low, &high, &far)) return k;
-        const float d = fabsf(far) / 127, inverse = d > 0 ? 1 / d : 0;
+        float low, high, widest;
+        if (!fci_number_range(x, 32, &low, &high, &widest)) return k;
+        const float d = fabsf(widest) / 127, inverse = d > 0 ? 1 / d : 0;
         if (!fci_number_put_half(b, d)) return k;
         for (int i = 0; i < 32; i++) {
             const float q = roundf(x[i] * inverse);
@@ -5605,10 +5577,10 @@ FCI_INLINE uint64_t fci_number_encode_32(const float *x, uint64_t n, int bits, b
     const size_t bytes = (size_t)(low4 - b) + 16;
     for (uint64_t k = 0; k < n; k++, x += 32) {
         const size_t at = (size_t)k * bytes;
-        float low, high, far;
+        float low, high, widest;
         uint32_t fifths = 0;
-        if (!fci_number_range(x, 32, &low, &high, &far)) return k;
-        const float d = above ? (high - low) / (float)most : far / -(float)(most / 2 + 1);
+        if (!fci_number_range(x, 32, &low, &high, &widest)) return k;
+        const float d = above ? (high - low) / (float)most : widest / -(float)(most / 2 + 1);
         const float inverse = d < 0 || d > 0 ? 1 / d : 0, from = above ? low : 0;
         if (!fci_number_put_half(b + at, d) || (above && !fci_number_put_half(b + at + 2, low)))
             return k;
