@@ -25985,7 +25985,7 @@ FCI_FN fc_code fci_package_card(fci_export *x) {
         fci_file_close(&f);
         fci_puts(&b, "\n\n");
     }
-    fci_puts(&b, "## Pruned by finercut\n\n");
+    fci_putf(&b, "## Pruned%s by finercut\n\n", x->m->healed.container ? " and healed" : "");
     fci_export_put_story(x, &b);
     fci_puts(&b, "\n");
     return fci_deliver_text(x, "README.md", &b);
