@@ -17103,7 +17103,8 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_er
                 (unsigned long long)least, (unsigned long long)max_length,
                 (unsigned long long)limit);
         uint64_t room = limit - taken - s.fixed;
-        head = fci_max(fci_min(head, room / 4 / s.per_head_row), 2);
+        head = fci_min(head, fci_min(room / 4, room - max_length * s.per_row) / s.per_head_row);
+        head = fci_max(head, 2);
         rows = fci_max(fci_min(rows, (room - head * s.per_head_row) / s.per_row), max_length);
         head = fci_max(fci_min(head, rows), 2); // rows are packed for the head too
     }

@@ -287,13 +287,14 @@ static void test_ticks(world *w, const char *path) {
 
 // ---- memory
 
-static void test_limits(world *w, const char *path) {
+static void test_limits(world *w, const char *path, size_t length) {
     fc_error err;
     fci_engine e;
     fc_model *m = open_model(w, path, 1000, 1);
     if (!m) return;
-    T_OK(fci_engine_open(&e, m, 12, 1000, 0, &err) == FC_ERR_LIMIT &&
-             strstr(err.msg, "sequences of 12 tokens, got 1000"),
+    char text[64];
+    snprintf(text, sizeof text, "sequences of %d tokens, got 1000", (int)length);
+    T_OK(fci_engine_open(&e, m, length, 1000, 0, &err) == FC_ERR_LIMIT && strstr(err.msg, text),
          "%s: %s", path, err.msg);
     const char *says = strstr(err.msg, "at least ");
     const uint64_t least = says ? strtoull(says + 9, NULL, 10) : 0;
@@ -306,13 +307,13 @@ static void test_limits(world *w, const char *path) {
         const long live = w->memory.live;
         const size_t before = w->memory.bytes;
         w->memory.peak = before;
-        fc_code code = fci_engine_open(&e, m, 12, 1000, taken, &err);
+        fc_code code = fci_engine_open(&e, m, length, 1000, taken, &err);
         T_OK(code == (i < 0 ? FC_ERR_LIMIT : FC_OK), "%s: limit %d: %s", path, i, err.msg);
         T_OK(w->memory.peak - before <= limit - taken, "%s: limit %d: %d bytes of %d", path, i,
              (int)(w->memory.peak - before), (int)(limit - taken));
         if (!code)
-            T_OK(e.capacity >= 12 && e.capacity >= last && e.head_rows >= 2 &&
-                     (i > 0 || e.capacity == 12),
+            T_OK(e.capacity >= length && e.capacity >= last && e.head_rows >= 2 &&
+                     (i > 0 || e.capacity == length),
                  "%s: limit %d: %d rows", path, i, (int)e.capacity);
         if (!code) last = e.capacity;
         fci_engine_close(&e);
@@ -320,7 +321,7 @@ static void test_limits(world *w, const char *path) {
         T_OK(w->memory.live == live, "%s: limit %d: %ld left", path, i, w->memory.live - live);
         fc_model_close(m);
     }
-    T_OK(last > 12, "%s: more memory, more rows: %d", path, (int)last);
+    T_OK(last > length, "%s: more memory, more rows: %d", path, (int)last);
 }
 
 // The n'th allocation fails, for every n.
@@ -380,7 +381,8 @@ int main(void) {
             test_masks(&w, models[i]);
             test_caches(&w, models[i]);
             test_ticks(&w, models[i]);
-            test_limits(&w, models[i]);
+            test_limits(&w, models[i], 12);
+            test_limits(&w, models[i], 200);
             test_allocations(&w, models[i]);
         }
         world_end(&w);
