@@ -307,7 +307,7 @@ static void test_limits(world *w, const char *path, size_t length) {
         const long live = w->memory.live;
         const size_t before = w->memory.bytes;
         w->memory.peak = before;
-        fc_code code = fci_engine_open(&e, m, length, 1000, taken, &err);
+        fc_code code = fci_engine_open(&e, m, length, length + 1000, taken, &err);
         T_OK(code == (i < 0 ? FC_ERR_LIMIT : FC_OK), "%s: limit %d: %s", path, i, err.msg);
         T_OK(w->memory.peak - before <= limit - taken, "%s: limit %d: %d bytes of %d", path, i,
              (int)(w->memory.peak - before), (int)(limit - taken));
@@ -382,7 +382,7 @@ int main(void) {
             test_caches(&w, models[i]);
             test_ticks(&w, models[i]);
             test_limits(&w, models[i], 12);
-            test_limits(&w, models[i], 200);
+            test_limits(&w, models[i], 2000);
             test_allocations(&w, models[i]);
         }
         world_end(&w);
