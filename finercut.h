@@ -104,6 +104,11 @@
      one-shot   a search that scores all candidates once and removes them in that order; `random`
                 removes in an order that `seed` gives. What went has exact scores in both.
      metric     js, angular, euclidean, js-reference, kl, nll (defined at the room `distance`).
+     budget     where a search stops, `until`: a share of parameters, bytes or time is gone, or
+                only so much is left, or a distance is reached. `keep` names what must stay. `per`
+                lets each step leave the least distance for each parameter, byte or second saved
+                so far. Seconds of sublayers are measured before the first step and kept in the
+                plan, so a plan by time is of its machine, and a resumed one goes by the same.
 
    ERRORS
      Functions return fc_code (FC_OK = 0) or a handle (NULL = failure) and fill the caller's
@@ -155,6 +160,7 @@
 
    CHANGES IN 0.2
      - the version is a number, too: FINERCUT_VERSION_NUMBER, fc_version
+     - fc_prune_desc has until, per and keep; fc_plan_info tells them, and what sublayers have
      - every enum has fc_..._name and fc_..._parse; parse returns fc_code and takes fc_error
      - fc_plan_get_info is fc_plan_about; fc_model_sublayer_parameters takes block and fc_kind
      - fc_candidate_name and fc_plan_mask take the size of what they write to
