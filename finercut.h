@@ -21421,7 +21421,8 @@ FCI_FN fc_code fci_generate_own_starts(fc_model *m, fci_generate_ends *e, fc_err
 #endif
     if (e->n + ends.n == 0)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
-                        "own text: the model names no token that starts or ends a text");
+                        "own text: the model names no token that starts or ends a text: heal by "
+                        "other text alone (own 0)");
     if (e->n == 0 || e->ids[0] != end) e->ids[e->n ? 1 : 0] = end;
     e->n = e->n == 0 || e->ids[0] == end ? 1 : 2;
     return FC_OK;

@@ -528,8 +528,9 @@ static const flag flags[] = {
      "(default: half of --tokens-used, all of it without --text and --tokens)"},
     {HEAL, "--tokens-used", &type_count, "N", "65536", 0, FIELD(used), 0,
      "tokens in all; more heal better, and take as much longer"},
-    {HEAL, "--length", &type_count, "N", "512", 0, FIELD(length), 0,
-     "tokens of a sequence, of the text and of own ones"},
+    {HEAL, "--length", &type_count, "N", NULL, 0, FIELD(length), 0,
+     "tokens of a sequence, of the text and of own ones\n"
+     "(default: 512, or the model's maximum where that is less)"},
     {HEAL, "--ridge", &type_ridge, "X", "0", 0, FIELD(ridge), 0,
      "how much a change of weights costs, as a share of the mean square of their inputs;\n"
      "0 lets the sequences held out choose for every sublayer"},
@@ -2513,17 +2514,24 @@ static uint32_t own_tokens(const options *o) {
     return o->own_given ? o->own : o->text || o->tokens ? o->used / 2 : o->used;
 }
 
+static uint32_t healing_length(const session *s) {
+    const uint32_t most = fc_model_config(s->model)->max_positions;
+    if (s->o->length) return s->o->length;
+    return most > 0 && most < 512 ? most : 512;
+}
+
 #ifndef FINERCUT_NO_TOKENIZER
 static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *text) {
     const options *o = s->o;
-    const uint32_t n = (o->used - own_tokens(o)) / o->length, samples = n ? n : 1;
-    fc_code code = fc_calibration_cut(t, text->bytes, text->length, samples, o->length, &s->tokens,
+    const uint32_t length = healing_length(s), n = (o->used - own_tokens(o)) / length,
+                   samples = n ? n : 1;
+    fc_code code = fc_calibration_cut(t, text->bytes, text->length, samples, length, &s->tokens,
                                       &s->err);
     if (!code && s->tokens.n_sequences < samples)
         note(s, "%s: the text is short: %llu sequences of %llu tokens, asked for %lu of %lu",
              source_name(o->text), (unsigned long long)s->tokens.n_sequences,
              (unsigned long long)s->tokens.starts[1], (unsigned long)samples,
-             (unsigned long)o->length);
+             (unsigned long)length);
     return code;
 }
 #else
@@ -2593,7 +2601,7 @@ static int heal(session *s) {
     desc.text = s->tokens.ids ? &s->tokens : NULL;
     desc.text_name = source_name(o->text ? o->text : o->tokens ? o->tokens : "");
     desc.own = own_tokens(o);
-    desc.length = o->length;
+    desc.length = healing_length(s);
     desc.seed = o->seed;
     desc.ridge = o->ridge;
     desc.type = weights[o->type].type;
