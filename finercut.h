@@ -21411,12 +21411,17 @@ FCI_FN fc_code fci_generate_own_starts(fc_model *m, fci_generate_ends *e, fc_err
     uint32_t end = ends.n ? ends.ids[0] : e->n ? e->ids[0] : 0;
 #ifndef FINERCUT_NO_TOKENIZER
     static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
-    const fc_tokenizer *t = fc_model_tokenizer(m, NULL); // without one, ids alone tell
+    fc_error why;
     fc_tokens ids;
+    const fc_tokenizer *t = fc_model_tokenizer(m, &why); // without one, ids alone tell
     for (size_t i = sizeof names / sizeof *names; t && i-- > 0;) {
-        if (fc_tokenize(t, names[i], strlen(names[i]), 0, &ids, NULL)) continue;
+        if (fc_tokenize(t, names[i], strlen(names[i]), 0, &ids, &why)) break;
         if (ids.starts[1] == 1) end = ids.ids[0];
         fc_tokens_free(&ids);
+    }
+    if (why.code && (t || why.code == FC_ERR_MEMORY)) {
+        if (err) *err = why;
+        return why.code;
     }
 #endif
     if (e->n + ends.n == 0)
@@ -22657,18 +22662,23 @@ FCI_FN double fci_heal_choose(fci_heal *h, fci_heal_sums *fit, fci_heal_sums *he
 
 // ---- One sublayer.
 
-// What E's output o is to be multiplied by for z's: of the norm that follows and the multiplier.
-FCI_FN double fci_heal_gain(const fc_model *m, size_t s, size_t o) {
-    const fci_layer *l = &m->layers[s / 2];
-    const fci_norm *post = s % 2 ? &l->ffn_post : &l->attn_post;
-    if (s % 2 && l->experts) return 1; // in the router's weights
-    return m->hyper.residual_scale * (post->weight ? (double)post->weight[o] : 1);
+// The norm that follows, if there is one.
+FCI_FN const fci_norm *fci_heal_norm(const fci_heal *h) {
+    const fci_layer *l = &h->m->layers[h->sublayer / 2];
+    return h->sublayer % 2 ? &l->ffn_post : &l->attn_post;
+}
+
+// What makes z's output o the residual's: the gain of the norm that follows and the multiplier.
+FCI_FN double fci_heal_gain(const fci_heal *h, size_t o) {
+    const float *gains = fci_heal_norm(h)->weight;
+    if (fci_heal_experts(h)) return 1; // in the router's weights
+    return h->m->hyper.residual_scale * (gains ? (double)gains[o] : 1);
 }
 
 // Row o of W0 plus the change, as stored, at h->stored; the change becomes what that is.
 FCI_FN fc_code fci_heal_round(fci_heal *h, const fci_heal_tensor *t, const fci_matrix *w,
                               size_t o) {
-    const double gain = fci_heal_gain(h->m, h->sublayer, o);
+    const double gain = fci_heal_gain(h, o);
     double *x = h->changes[1] + o * h->k;
     fci_heal_read(w, o, h->old);
     for (size_t k = 0; k < h->k; k++)
@@ -22690,39 +22700,69 @@ FCI_FN void fci_heal_copy(const fci_heal_tensor *t) {
     }
 }
 
+// The held out error as it is, with the sublayer's changed tensors: what the sums say is not exact
+// where a norm follows, whose factors change, too.
+FCI_FN fc_code fci_heal_look(fci_heal *h, double *error) {
+    const size_t d = (size_t)h->m->hyper.hidden, n = h->tokens.n_sequences,
+                 most = (size_t)fci_min(h->engine.capacity, h->chunk);
+    fci_matrix kept; // no experts there
+    fc_code code = FC_OK;
+    *error = 0;
+    fci_heal_swap(h, h->sublayer, &kept, true);
+    for (size_t first = h->n_fit, end; first < n && !code; first = end) {
+        end = fci_heal_until(h, first, n, most);
+        code = fci_heal_wave(h, 1, first, end, h->only);
+        const size_t at = fci_heal_start(h, first), rows = fci_heal_start(h, end) - at;
+        h->base = 0;
+        if (!code) fci_heal_measure(h, at, rows);
+        for (size_t i = 0; i < rows && !code; i++) {
+            double squares[3];
+            h->m->c.kernels->dots(h->errors + i * d, h->errors + i * d, d, squares);
+            *error += squares[0] * (double)h->scales[i] * (double)h->scales[i];
+        }
+    }
+    fci_heal_swap(h, h->sublayer, &kept, false);
+    return code;
+}
+
+// Stores the change at hand, if it still helps the held out rows as it is stored.
+FCI_FN fc_code fci_heal_keep(fci_heal *h, const fci_matrix *w, const fc_tensor *of, double ridge,
+                             fci_heal_sums *held) {
+    const size_t d = (size_t)h->m->hyper.hidden, before = h->n_tensors;
+    fci_heal_tensor *t = fci_heal_tensor_of(h, of);
+    fc_code code = t ? FC_OK : FC_ERR_MEMORY;
+    for (size_t o = 0; o < d && !code; o++) code = fci_heal_round(h, t, w, o);
+    double error = code ? 0 : fci_heal_error(h, held, h->changes[1]);
+    bool helps = !code && error < held->energy;
+    if (helps && h->n_tensors > before) fci_heal_copy(t);
+    const fci_matrix view = helps ? fci_heal_view(t, w) : *w;
+    for (size_t o = 0; o < d && helps && !code; o++) {
+        code = fci_heal_round(h, t, w, o);
+        fci_heal_write(&view, o, h->stored);
+    }
+    if (helps && !code && fci_heal_norm(h)->weight) code = fci_heal_look(h, &error);
+    helps = helps && !code && error < held->energy;
+    fci_log(&h->m->c, 1, "%s.%u: ridge %g, held out error %.4g of what it was%s",
+            fc_kind_name((fc_kind)(h->sublayer % 2)), (unsigned)(h->sublayer / 2), ridge,
+            error / held->energy, helps ? "" : ": kept");
+    if (t && h->n_tensors > before && !helps) {
+        fci_free(&h->m->c, t->data);
+        h->n_tensors--;
+    }
+    return code;
+}
+
 // Fits projection i by its sums and stores it where that helps the held out rows.
 FCI_FN fc_code fci_heal_fit(fci_heal *h, size_t i, fci_heal_sums *fit, fci_heal_sums *held) {
-    const size_t d = (size_t)h->m->hyper.hidden;
     const fci_matrix *w = &fci_heal_weight(h->m, h->sublayer, i)->matrix;
     const fc_tensor *of = fci_heal_stored(h->m, w);
     double ridge = 0;
-    fc_code code = FC_OK;
     if (!isfinite(fit->energy) || !isfinite(held->energy))
         return fci_fail(h->err, FC_ERR_NUMERIC, 0, "block %llu: its rows are not finite",
                         (unsigned long long)(h->sublayer / 2));
     if (!of || !(held->energy > 0) || fit->n < h->k / 4) return FC_OK; // too few rows
     if (!(fci_heal_choose(h, fit, held, &ridge) < held->energy)) return FC_OK;
-    const size_t before = h->n_tensors;
-    fci_heal_tensor *t = fci_heal_tensor_of(h, of);
-    if (!t) return FC_ERR_MEMORY;
-    for (size_t o = 0; o < d && !code; o++) code = fci_heal_round(h, t, w, o);
-    const double error = code ? 0 : fci_heal_error(h, held, h->changes[1]);
-    fci_log(&h->m->c, 1, "%s.%u: ridge %g, held out error %.4g of what it was",
-            fc_kind_name((fc_kind)(h->sublayer % 2)), (unsigned)(h->sublayer / 2), ridge,
-            error / held->energy);
-    const bool helps = !code && error < held->energy;
-    const fci_matrix view = fci_heal_view(t, w);
-    if (h->n_tensors > before && !helps) {
-        fci_free(&h->m->c, t->data);
-        h->n_tensors--;
-        return code;
-    }
-    if (h->n_tensors > before) fci_heal_copy(t);
-    for (size_t o = 0; o < d && helps && !code; o++) {
-        code = fci_heal_round(h, t, w, o);
-        fci_heal_write(&view, o, h->stored);
-    }
-    return code;
+    return fci_heal_keep(h, w, of, ridge, held);
 }
 
 // Fits all projections of the sublayer, as many at a time as there is room for sums.
@@ -22745,10 +22785,8 @@ FCI_FN void fci_heal_begin_sublayer(fci_heal *h) {
     const size_t s = h->sublayer, n = fci_heal_start(h, h->tokens.n_sequences),
                  bytes = n * (size_t)h->m->hyper.hidden * sizeof(float);
     if (s == h->first) memcpy(h->rows[1], h->rows[0], bytes);
-    for (int i = 0; i < 2 && h->inputs[0]; i++) {
-        if (s % 2 == FC_KIND_ATTENTION) memcpy(h->inputs[i], h->rows[i], bytes);
-        else if (i && s == h->first) memcpy(h->inputs[1], h->inputs[0], bytes);
-    }
+    for (int i = 0; i < 2 && h->inputs[0] && s % 2 == FC_KIND_ATTENTION; i++)
+        memcpy(h->inputs[i], h->rows[i], bytes);
 }
 
 FCI_FN fc_code fci_heal_sublayer(fci_heal *h, size_t s) {

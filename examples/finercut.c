@@ -519,8 +519,9 @@ static const flag flags[] = {
 #endif
 #ifndef FINERCUT_NO_HEAL
     {HEAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
-     "text to heal by (UTF-8), cut as prune cuts it into sequences of --length tokens; what it is\n"
-     "about heals best, so take what the model is for"},
+     WITH_TEXT("text to heal by (UTF-8), cut as prune cuts it into sequences of --length tokens; "
+               "what it is\n"
+               "about heals best, so take what the model is for")},
     {HEAL, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "tokens instead of text: a JSON array of arrays of token ids"},
     {HEAL, "--own", &type_own, "N", NULL, 0, FIELD(own), FIELD(own_given),

