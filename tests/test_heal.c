@@ -396,8 +396,8 @@ static void compare(reference *r, const fc_container *c, size_t which, double ri
     }
     const bool kept = !t || off >= moved * (1 - 1e-9);
     if (kept) {
-        T_OK(left > 1 - 1e-4 || post_norm(r)->weight, "sublayer %d, %d: kept, yet the error becomes %g", (int)r->s,
-             (int)which, left);
+        T_OK(left > 1 - 1e-4 || post_norm(r)->weight,
+             "sublayer %d, %d: kept, yet the error becomes %g", (int)r->s, (int)which, left);
         memcpy(r->weight[which], was, r->d * r->k * sizeof *was);
     } else {
         T_OK(left < 1 + 1e-4, "sublayer %d, %d: changed, yet the error becomes %g", (int)r->s,
