@@ -166,6 +166,7 @@
      - fc_candidate_name and fc_plan_mask take the size of what they write to
      - fc_matmul takes an fc_product, fc_speed_... an fc_speed_desc in place of many parameters
      - fc_export_desc.steps: FINERCUT_NO_STEPS is none, 0 all
+     - fc_model_desc.heal opens a model with healed tensors; a NULL mask is the model's own then
      - progress and cancelling are one fc_watch everywhere, fc_logits, fc_generate and speed too;
        what a callback stops is FC_ERR_CANCELLED; fc_progress.what of a search is "searching"
      - an fc_io that is there in part is an error of every call that takes it
