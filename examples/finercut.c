@@ -1775,7 +1775,7 @@ static void put_budget(const fc_plan *p) {
     for (size_t i = 0; i < info->n_steps; i++) left -= step_cost(p, i, costs);
     if (info->until.unit == FC_UNIT_TIME) printf("%.4g of a forward pass is left", left / whole);
     else if (info->until.unit == FC_UNIT_BYTES)
-        printf("%.1f of %.1f MiB are left", left / 1048576, whole / 1048576);
+        printf("%.4g of %.4g MiB are left", left / 1048576, whole / 1048576);
     else
         printf("%s of %s are left", short_number(left, "KMBT", some, sizeof some),
                short_number(whole, "KMBT", all, sizeof all));

@@ -373,6 +373,11 @@ t_ok "tells it" grep -q ',"until":"params:30%","per":"params","keep":"attn.0"}$'
 t_ok "export" run 0 export "$model" --plan budget.json --format hf -o budget --quiet
 t_ok "the card tells it" \
     grep -q 'Removed until params:30%; by the distance per parameter saved; kept' budget/README.md
+q4=$top/tests/data/llama_q4_1.gguf
+t_ok "by bytes" run 0 prune "$q4" --tokens tokens.json --until bytes:30% --quiet -o bytes.json
+t_ok "export" run 0 export "$q4" --plan bytes.json --format gguf -o bytes.gguf --quiet
+size() { wc -c <"$1" | tr -d ' '; }
+t_ok "is by so much smaller" [ "$(size bytes.gguf)" -le $(($(size "$q4") * 7 / 10)) ]
 kept=$(sed -n 's/.*"removed": "\([a-z.0-9]*\)".*/\1/p' budget.json | head -n 1)
 hostile "what was kept is gone" "s/\"keep\": \"attn.0\"/\"keep\": \"$kept\"/" budget.json report
 hostile "the budget was reached before" 's/"params:30%"/"params:1%"/' direct.json report
