@@ -9202,7 +9202,7 @@ FCI_FN fc_code fci_tokenizer_encode(fci_tokenizer_run *run, const char *text, si
                                                 run->err);
     if (!run->seen || fci_tokenizer_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
     fc_code code = special ? fci_tokenizer_emit(run, t->before, t->n_before) : FC_OK;
-    fci_tokenizer_piece piece = {text, text + n, true};
+    fci_tokenizer_piece piece = {text, n ? text + n : text, true};
     if (!code && n) code = fci_tokenizer_stage(run, 0, piece);
     return code || !special ? code : fci_tokenizer_emit(run, t->after, t->n_after);
 }
