@@ -71,7 +71,7 @@
      FINERCUT_NO_REPORT     14   pictures and tables of a plan
      FINERCUT_NO_BENCH       7   fc_peak, fc_speed_...
      FINERCUT_NO_GENERATE   13   generators, fc_generate; no bench and no healing either
-     FINERCUT_NO_HEAL        9   fc_heal
+     FINERCUT_NO_HEAL       14   fc_heal
      FINERCUT_NO_TOKENIZER  99   text: tokens come as ids; no export either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
      FINERCUT_NO_QUANTS     18   weights in blocks, which are refused; F32, F16, BF16 and F64 stay

@@ -237,10 +237,12 @@ static int parse_errors(const value_type *type, const char *text, void *field) {
     return value >= 1 && value <= 100;
 }
 
+#ifndef FINERCUT_NO_HEAL
 static int parse_own(const value_type *type, const char *text, void *field) {
     (void)type;
     return parse_whole(text, 0, UINT32_MAX, (uint32_t *)field);
 }
+#endif
 
 static int parse_seed(const value_type *type, const char *text, void *field) {
     uint64_t value = 0;
@@ -338,8 +340,6 @@ static const value_type type_share = {parse_share, "a share such as 60% or 0.6, 
                                       NULL};
 static const value_type type_errors = {parse_errors, "standard errors, a number from 1 to 100", 0,
     NULL};
-static const value_type type_own = {parse_own, "how many tokens, 0 or more", 0, NULL};
-static const value_type type_ridge = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_seed = {parse_seed, "a whole number from 0 to 18446744073709551615", 0,
     NULL};
 static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
@@ -364,6 +364,8 @@ static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, form
 static const value_type type_weights = {parse_choice, NULL, N_WEIGHTS, weights_name};
 #endif
 #ifndef FINERCUT_NO_HEAL
+static const value_type type_own = {parse_own, "how many tokens, 0 or more", 0, NULL};
+static const value_type type_ridge = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_floats = {parse_choice, NULL, 4, weights_name};
 #endif
 #ifdef FINERCUT_NO_TOKENIZER // --text is read, for its error, but not shown
