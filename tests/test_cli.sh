@@ -193,6 +193,10 @@ t_ok "info --json of a container" gives '"kind":"container".*"tensors":\[\{"name
 mkdir plain
 cp "$bias/model.safetensors" plain
 t_ok "info of a directory without config.json" gives "^kind +container$" info plain
+if taskset -c 0 true 2>/dev/null; then
+    taskset -c 0 "$finercut" info "$sharded" >"$out" 2>&1
+    t_ok "a process bound to one processor has one thread" grep -Eq "^threads +1$" "$out"
+fi
 t_ok "flags before the argument, with = and after --" gives "^threads +1$" info --threads=1 \
     --compute f32 -- "$sharded"
 t_ok "a cap on the instruction set" gives "^kernels +scalar$" info "$sharded" --simd scalar
