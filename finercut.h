@@ -1076,10 +1076,11 @@ typedef struct fc_export_desc {
     fc_export_format format;
     const char *path;      /* a file, or a folder that is new or empty; renamed when it is whole */
     size_t steps;          /* of the plan, its first; 0 = all, FINERCUT_NO_STEPS = none */
-    fc_dtype type;         /* of matrices: F32, F16, BF16, in GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1
-                              (0 = as stored, of blocks in safetensors F32); the logits' matrix is
-                              Q8_0 with the smaller ones, and rows that are no whole blocks have the
-                              next type that fits (Q8_0 for Q6_K), else stay; notes say so */
+    fc_dtype type;         /* of matrices: F32, F16, BF16, in GGUF also Q8_0, Q4_0, Q4_1, Q5_0,
+                              Q5_1, Q4_K, Q5_K, Q6_K; 0 = as stored, of blocks in safetensors F32.
+                              With those below Q8_0 the logits' matrix is Q6_K; rows that are no
+                              whole blocks are Q5_0, Q5_1, Q8_0 for Q4_K, Q5_K, Q6_K, else as they
+                              are. A note says so */
     uint64_t shard_bytes;  /* most bytes of a safetensors file; 0 = shards as in the input */
     fc_watch watch;
 } fc_export_desc;
@@ -5619,6 +5620,248 @@ FCI_FN uint64_t fci_number_encode_q5_1(const float *x, uint64_t n, uint8_t *b) {
     return fci_number_encode_32(x, n, 5, true, b);
 }
 
+// ---- K-quants. The scale (and start) of each group of weights is searched for the least squared
+// error in integers and quotients, which are the same with any compiler. Then those of all groups
+// are rounded to six or eight bits; each takes the best of the neighbours, by the error of what is
+// decoded.
+
+enum { FCI_NUMBER_GROUP = 32 }; // weights of a group, at most
+
+typedef struct fci_number_group { // numbers that are about worth * fixed
+    int low, high, sum;           // low is at most 0
+    double worth;                 // a power of two
+    float wide[FCI_NUMBER_GROUP];
+    int16_t fixed[FCI_NUMBER_GROUP];
+} fci_number_group;
+
+typedef struct fci_number_fit { // scale * q + from, in units of the integers
+    double gain;                // n times the part of the sum of squares that it explains
+    float scale, from;
+} fci_number_fit;
+
+FCI_FN void fci_number_group_of(const float *x, int n, fci_number_group *g) {
+    float far = 0;
+    int exponent, low = 0, high = -32768, sum = 0;
+    for (int i = 0; i < n; i++) far = fabsf(x[i]) > far ? fabsf(x[i]) : far;
+    frexp((double)far, &exponent);
+    const double per = ldexp(1, 14 - exponent); // exact
+    for (int i = 0; i < n; i++) {
+        const int f = (int)((double)x[i] * per + 16384.5) - 16384;
+        g->fixed[i] = (int16_t)f;
+        g->wide[i] = (float)f;
+        sum += f;
+        low = f < low ? f : low;
+        high = f > high ? f : high;
+    }
+    g->worth = 1 / per;
+    g->low = low;
+    g->high = high;
+    g->sum = sum;
+}
+
+// q is (x + more) * halves / 2 to nearest, from least to most.
+FCI_INLINE void fci_number_nearest(const float *x, int n, float more, float halves, int least,
+                                   int most, int16_t *q) {
+    const float low = (float)(2 * least), high = (float)(2 * most);
+    for (int i = 0; i < n; i++) {
+        float twice = (x[i] + more) * halves;
+        twice = twice < high ? twice : high;
+        twice = twice > low ? twice : low;
+        const int t = (int)twice;
+        q[i] = (int16_t)(least == 0 ? (t + 1) >> 1 : (t + 1 - 2 * (t < 0)) / 2);
+    }
+}
+
+// The squared error of n weights scale * q - min, with the nearest q.
+FCI_INLINE double fci_number_error(const float *x, int n, float scale, float min, int least,
+                                   int most, int16_t *q) {
+    float e[FCI_NUMBER_GROUP];
+    double sums[4] = {0, 0, 0, 0};
+    const float halves = scale < 0 || scale > 0 ? 2 / scale : 0;
+    fci_number_nearest(x, n, min, halves, least, most, q);
+    for (int i = 0; i < n; i++) e[i] = x[i] - (scale * (float)q[i] - min);
+    for (int i = 0; i < n; i += 4)
+        for (int k = 0; k < 4; k++) sums[k] += (double)e[i + k] * (double)e[i + k];
+    return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+// Fits scale and start, at most 0, to the weights from 0 to `most` that follow from others, and
+// keeps them if they explain more.
+FCI_INLINE void fci_number_fit_above(const fci_number_group *g, int most, float from, float halves,
+                                     fci_number_fit *fit) {
+    int16_t q[32];
+    int q1 = 0, qq = 0, xq = 0;
+    fci_number_nearest(g->wide, 32, -from, halves, 0, most, q);
+    for (int i = 0; i < 32; i++) {
+        q1 += q[i];
+        qq += q[i] * q[i];
+        xq += q[i] * g->fixed[i];
+    }
+    const int64_t det = 32 * (int64_t)qq - (int64_t)q1 * q1;
+    const int64_t up = 32 * (int64_t)xq - (int64_t)g->sum * q1;
+    const int64_t start = (int64_t)g->sum * qq - (int64_t)q1 * xq;
+    const bool below = det > 0 && start < 0;
+    const double sum = (double)g->sum, x = (double)xq, y = (double)up;
+    if (below ? up <= 0 : xq <= 0) return;
+    const double gain = below ? y * y / (double)det + sum * sum : 32 * (x * x / (double)qq);
+    if (gain <= fit->gain) return;
+    fit->gain = gain;
+    fit->scale = (float)(below ? y / (double)det : x / (double)qq);
+    fit->from = below ? (float)((double)start / (double)det) : 0;
+}
+
+FCI_FN void fci_number_search_above(const fci_number_group *g, int most, fci_number_fit *fit) {
+    const int range = g->high - g->low;
+    fit->gain = -1;
+    fit->scale = 0;
+    fit->from = (float)g->low;
+    for (int step = -5; step <= 2 && range > 0; step++) // half levels more than there are
+        fci_number_fit_above(g, most, (float)g->low, (float)(2 * most + step) / (float)range, fit);
+    for (int i = 0; i < 3 && fit->scale > 0; i++)
+        fci_number_fit_above(g, most, fit->from, 2 / fit->scale, fit);
+}
+
+// How often b goes into a, from 0 to 63.
+FCI_INLINE int fci_number_times(float a, float b) {
+    const float times = b > 0 ? a / b : 0;
+    return times < 63 ? (int)((double)times + 0.5) : 63;
+}
+
+// Improves the scale and the minimum of 32 weights, in units of d and dmin, by one step each.
+FCI_FN void fci_number_choose_above(const float *x, int most, float d, float dmin, int best[2],
+                                    int16_t *q) {
+    int16_t other[32];
+    double error, least = fci_number_error(x, 32, d * (float)best[0], dmin * (float)best[1], 0,
+                                           most, q);
+    for (int k = 0; k < 4; k++) {
+        int at[2] = {best[0], best[1]};
+        at[k / 2] += k % 2 ? 1 : -1;
+        if (at[k / 2] < 0 || at[k / 2] > 63) continue;
+        error = fci_number_error(x, 32, d * (float)at[0], dmin * (float)at[1], 0, most, other);
+        if (error >= least) continue;
+        least = error;
+        best[k / 2] = at[k / 2];
+        memcpy(q, other, sizeof other);
+        k |= 1;
+    }
+}
+
+// Q4_K and Q5_K.
+FCI_INLINE uint64_t fci_number_encode_above(const float *x, uint64_t n, int bits, uint8_t *b) {
+    const int most = (1 << bits) - 1;
+    for (uint64_t k = 0; k < n; k++, x += 256, b += bits * 32 + 16) {
+        float low, high, far, scales[8], mins[8], d = 0, dmin = 0;
+        uint8_t *s = b + 4, *low4 = b + (bits == 5 ? 48 : 16);
+        if (!fci_number_range(x, 256, &low, &high, &far)) return k;
+        for (int g = 0; g < 8; g++) {
+            fci_number_group group;
+            fci_number_fit fit;
+            fci_number_group_of(x + 32 * g, 32, &group);
+            fci_number_search_above(&group, most, &fit);
+            scales[g] = (float)((double)fit.scale * group.worth);
+            mins[g] = (float)(-(double)fit.from * group.worth);
+            d = fmaxf(d, scales[g]);
+            dmin = fmaxf(dmin, mins[g]);
+        }
+        memset(b, 0, (size_t)bits * 32 + 16);
+        if (!fci_number_put_half(b, d / 63) || !fci_number_put_half(b + 2, dmin / 63)) return k;
+        d = fci_half_at(b);
+        dmin = fci_half_at(b + 2);
+        for (int g = 0; g < 8; g++) {
+            int16_t q[32];
+            int at[2] = {fci_number_times(scales[g], d), fci_number_times(mins[g], dmin)};
+            fci_number_choose_above(x + 32 * g, most, d, dmin, at, q);
+            const int low_bits = g < 4 ? at[0] : (at[0] & 15) | (at[1] & 15) << 4;
+            s[g < 4 ? g : g + 4] = (uint8_t)(s[g < 4 ? g : g + 4] | low_bits);
+            if (g < 4) s[g + 4] = (uint8_t)at[1];
+            else {
+                s[g - 4] = (uint8_t)(s[g - 4] | at[0] >> 4 << 6);
+                s[g] = (uint8_t)(s[g] | at[1] >> 4 << 6);
+            }
+            for (int i = 0; i < 32; i++) {
+                uint8_t *to = low4 + g / 2 * 32 + i;
+                *to = (uint8_t)(*to | (q[i] & 15) << g % 2 * 4);
+                if (bits == 5) b[16 + i] = (uint8_t)(b[16 + i] | q[i] >> 4 << g);
+            }
+        }
+    }
+    return n;
+}
+
+FCI_FN uint64_t fci_number_encode_q4_k(const float *x, uint64_t n, uint8_t *b) {
+    return fci_number_encode_above(x, n, 4, b);
+}
+
+FCI_FN uint64_t fci_number_encode_q5_k(const float *x, uint64_t n, uint8_t *b) {
+    return fci_number_encode_above(x, n, 5, b);
+}
+
+// The scale of sixteen weights from -32 to 31.
+FCI_FN float fci_number_search_around(const float *x) {
+    fci_number_group g;
+    fci_number_group_of(x, 16, &g);
+    const int far = -g.low > g.high ? g.low : g.high;
+    double gain = 0, scale = 0;
+    for (int step = -4; step <= 2 && far != 0; step++) { // half levels more than there are
+        int16_t q[16];
+        int qq = 0, xq = 0;
+        fci_number_nearest(g.wide, 16, 0, (float)(-64 - step) / (float)far, -32, 31, q);
+        for (int i = 0; i < 16; i++) {
+            qq += q[i] * q[i];
+            xq += q[i] * g.fixed[i];
+        }
+        const double product = (double)xq, explained = product * product / (double)qq;
+        if (explained <= gain) continue;
+        gain = explained;
+        scale = product / (double)qq;
+    }
+    return (float)(scale * g.worth);
+}
+
+// Improves the scale of sixteen weights, in units of d, by one step.
+FCI_FN int fci_number_choose_around(const float *x, float d, float wanted, int16_t *q) {
+    const float times = d < 0 || d > 0 ? roundf(wanted / d) : 0;
+    const int near = (int)fmaxf(-128, fminf(127, times));
+    int16_t other[16];
+    int best = near;
+    double least = fci_number_error(x, 16, d * (float)near, 0, -32, 31, q);
+    for (int s = near - 1; s <= near + 1; s += 2) {
+        if (s < -128 || s > 127) continue;
+        const double error = fci_number_error(x, 16, d * (float)s, 0, -32, 31, other);
+        if (error >= least) continue;
+        least = error;
+        best = s;
+        memcpy(q, other, sizeof other);
+    }
+    return best;
+}
+
+FCI_FN uint64_t fci_number_encode_q6_k(const float *x, uint64_t n, uint8_t *b) {
+    for (uint64_t k = 0; k < n; k++, x += 256, b += 210) {
+        float low, high, far, scales[16], widest = 0;
+        if (!fci_number_range(x, 256, &low, &high, &far)) return k;
+        for (int g = 0; g < 16; g++) {
+            scales[g] = fci_number_search_around(x + 16 * g);
+            if (fabsf(scales[g]) > fabsf(widest)) widest = scales[g];
+        }
+        memset(b, 0, 210);
+        if (!fci_number_put_half(b + 208, widest / -128)) return k;
+        const float d = fci_half_at(b + 208);
+        for (int g = 0; g < 16; g++) {
+            int16_t q[16];
+            b[192 + g] = (uint8_t)fci_number_choose_around(x + 16 * g, d, scales[g], q);
+            uint8_t *low4 = b + 64 * (g / 8) + 32 * (g % 4 / 2) + 16 * (g % 2);
+            uint8_t *high2 = b + 128 + 32 * (g / 8) + 16 * (g % 2);
+            for (int i = 0; i < 16; i++) {
+                const int w = q[i] + 32;
+                low4[i] = (uint8_t)(low4[i] | (w & 15) << g % 8 / 4 * 4);
+                high2[i] = (uint8_t)(high2[i] | w >> 4 << g % 8 / 2 * 2);
+            }
+        }
+    }
+    return n;
+}
+
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type) {
     static const fci_dtype table[FC_DTYPE_COUNT] = {
         {"", 0, 1, -1},
@@ -5657,9 +5900,9 @@ FCI_FN const fci_number_coder *fci_number_coder_of(fc_dtype type) {
         {FC_DTYPE_Q5_1, fci_number_decode_q5_1, fci_number_encode_q5_1},
         {FC_DTYPE_Q2_K, fci_number_decode_q2_k, NULL},
         {FC_DTYPE_Q3_K, fci_number_decode_q3_k, NULL},
-        {FC_DTYPE_Q4_K, fci_number_decode_q4_k, NULL},
-        {FC_DTYPE_Q5_K, fci_number_decode_q5_k, NULL},
-        {FC_DTYPE_Q6_K, fci_number_decode_q6_k, NULL},
+        {FC_DTYPE_Q4_K, fci_number_decode_q4_k, fci_number_encode_q4_k},
+        {FC_DTYPE_Q5_K, fci_number_decode_q5_k, fci_number_encode_q5_k},
+        {FC_DTYPE_Q6_K, fci_number_decode_q6_k, fci_number_encode_q6_k},
         {FC_DTYPE_IQ4_NL, fci_number_decode_iq4_nl, NULL},
         {FC_DTYPE_IQ4_XS, fci_number_decode_iq4_xs, NULL},
         {FC_DTYPE_MXFP4, fci_number_decode_mxfp4, NULL},
@@ -23576,7 +23819,7 @@ FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype sto
     if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (x->desc->type && fci_number_block(type) > 1 && type != FC_DTYPE_Q8_0 &&
         fci_export_gives_logits(x, slot))
-        type = FC_DTYPE_Q8_0;
+        type = FC_DTYPE_Q6_K;
     if (cols % fci_number_block(type) != 0) type = fci_export_smaller_block(type);
     if (type && cols % fci_number_block(type) == 0) return type;
     return fci_number_block(own) == 1 ? own : FC_DTYPE_F32; // unchanged

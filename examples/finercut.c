@@ -323,7 +323,8 @@ static const struct {
     fc_dtype type;
 } weights[] = {{"as-stored", FC_DTYPE_INVALID}, {"f32", FC_DTYPE_F32},   {"f16", FC_DTYPE_F16},
                {"bf16", FC_DTYPE_BF16},         {"q8_0", FC_DTYPE_Q8_0}, {"q4_0", FC_DTYPE_Q4_0},
-               {"q4_1", FC_DTYPE_Q4_1},         {"q5_0", FC_DTYPE_Q5_0}, {"q5_1", FC_DTYPE_Q5_1}};
+               {"q4_1", FC_DTYPE_Q4_1},         {"q5_0", FC_DTYPE_Q5_0}, {"q5_1", FC_DTYPE_Q5_1},
+               {"q4_k", FC_DTYPE_Q4_K},         {"q5_k", FC_DTYPE_Q5_K}, {"q6_k", FC_DTYPE_Q6_K}};
 enum { N_WEIGHTS = sizeof weights / sizeof *weights };
 static const char *weights_name(int i) {
     return weights[i].name;
@@ -513,7 +514,7 @@ static const flag flags[] = {
      "whole"},
     {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
      "of matrices; a directory takes f32, f16, bf16 only. As llama.cpp does it: with types below\n"
-     "q8_0 the logits' matrix is q8_0, and rows that are not whole blocks take the next type that\n"
+     "q8_0 the logits' matrix is q6_k, and rows that are not whole blocks take the next type that\n"
      "fits; what became of it is told. As stored, healed matrices have the types of the model's"},
     {EXPORT, "--shard-size", &type_bytes, "4G", NULL, 0, FIELD(shard_size), 0,
      "most bytes of one safetensors file (default: files as in the input)"},
