@@ -4519,11 +4519,11 @@ FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low,
                               uint64_t *out, fc_error *err);
 // What a file of a foreign format is, and what to do; NULL: unknown.
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
-// The whole text, which may begin with a byte order mark, as a tree in the arena, whose context c
-// becomes; the text must outlive it. *root is NULL on failure.
+// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
+// is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err);
-// The same of a file, which stays open as long as the tree.
+// The same of a file, which may begin with a byte order mark and stays open as long as the tree.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
 // As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
@@ -5145,9 +5145,9 @@ FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
     return NULL;
 }
 
-FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
-                              const fci_json **root, fc_error *err) {
-    const size_t from = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+// The text from byte `from` on; places in errors are those in the whole.
+FCI_FN fc_code fci_json_parse_from(const fci_context *c, fci_arena *arena, const char *text,
+                                   size_t n, size_t from, const fci_json **root, fc_error *err) {
     fci_json_tree t;
     memset(&t, 0, sizeof t);
     *root = NULL;
@@ -5166,10 +5166,17 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
+FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
+                              const fci_json **root, fc_error *err) {
+    return fci_json_parse_from(c, arena, text, n, 0, root, err);
+}
+
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err) {
-    return fci_json_parse(c, arena, f->data ? (const char *)f->data : "", (size_t)f->size, root,
-                          err);
+    const char *text = f->data ? (const char *)f->data : "";
+    const size_t n = (size_t)f->size,
+                 from = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    return fci_json_parse_from(c, arena, text, n, from, root, err);
 }
 
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {

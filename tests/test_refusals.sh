@@ -132,6 +132,8 @@ t_ok "the weights as the model" says 1 "give the folder" logits "$model/model.sa
 copy "$model"
 cat bom "$model/config.json" >m/config.json
 t_ok "a byte order mark" says 0 "" logits m --tokens tokens.json -o c.npy
+printf '\357\273\277{x}' >m/config.json
+t_ok "a place counts the mark" says 1 "column 5: expected a key" info m
 setting '"quantization_config": {"quant_method": "gptq", "bits": 4}'
 t_ok "settings of a quantisation that was undone" says 0 "passed over" logits m \
     --tokens tokens.json -o d.npy
