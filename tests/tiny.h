@@ -17,7 +17,7 @@ typedef struct tiny {
     } slots[128];
 } tiny;
 
-enum { TINY_FLOATS = 1 << 18 };
+enum { TINY_FLOATS = 1 << 20 };
 
 // `settings` are the members of config.json, without braces.
 static void tiny_begin(tiny *t, const char *settings) {
