@@ -42,7 +42,8 @@ static void check(const char *what, fc_model *m, const char *path, int i) {
     uint64_t id = 99;
     fc_model *again = open_f32(path, &err);
     if (!T_OK(again != NULL, "%s: %s", what, err.msg)) return;
-    const double d = apart(logits_of(m, NULL), logits_of(again, NULL)) / largest(logits_of(m, NULL));
+    const double d =
+        apart(logits_of(m, NULL), logits_of(again, NULL)) / largest(logits_of(m, NULL));
     const fc_tensor *q = fc_container_find(again->container, "blk.0.attn_q.weight"),
                     *norm = fc_container_find(again->container, "blk.0.attn_norm.weight");
     const fci_kv *kv = fci_gguf_find(again->container, "general.file_type");
