@@ -491,7 +491,7 @@ t_ok "more files" [ "$(find out-shards -name 'model-*.safetensors' | wc -l)" -gt
 t_ok "what --shard-size wrote is read" run 0 logits out-shards --tokens tokens.json \
     --compute f32 -o got.npy
 t_ok "the same logits from shards" cmp got.npy want.npy
-for type in f32 f16 bf16 q8_0; do
+for type in f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k; do
     t_ok "export --type $type" run 0 export "$sharded" --plan race.json --format gguf \
         --type $type -o out-gguf
     t_ok "what --type $type wrote is read" run 0 logits out-gguf --tokens tokens.json -o got.npy

@@ -3,9 +3,10 @@
 
     python3 tools/check_encoders.py FINERCUT MODEL_DIR [--types q4_0,q4_k,...]
 
-MODEL_DIR has F32, F16 or BF16 weights; its last attention is masked, and left out here. Of Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1 all bytes must be those of the `gguf`
-package. Of Q4_K, Q5_K and Q6_K the root mean square error must be at most 1.01 times ggml's, matrix
-by matrix; that needs libggml-base.so, from the package `libggml-python` or in FINERCUT_LIBGGML.
+MODEL_DIR has F32, F16 or BF16 weights; its last attention is masked, and left out here. Of Q8_0,
+Q4_0, Q4_1, Q5_0 and Q5_1 all bytes must be those of the `gguf` package. Of Q4_K, Q5_K and Q6_K the
+root mean square error must be at most 1.01 times ggml's, matrix by matrix; that needs
+libggml-base.so, from the package `libggml-python` or in FINERCUT_LIBGGML.
 What is not there is said to be skipped. Needs: pip install gguf numpy
 """
 import argparse
