@@ -5647,10 +5647,10 @@ typedef struct fci_number_fit { // scale * q + from, in units of the integers
 } fci_number_fit;
 
 FCI_FN void fci_number_group_of(const float *x, int n, fci_number_group *g) {
-    float far = 0;
+    float extent = 0;
     int exponent, low = 0, high = -32768, sum = 0;
-    for (int i = 0; i < n; i++) far = fabsf(x[i]) > far ? fabsf(x[i]) : far;
-    frexp((double)far, &exponent);
+    for (int i = 0; i < n; i++) extent = fabsf(x[i]) > extent ? fabsf(x[i]) : extent;
+    frexp((double)extent, &exponent);
     const double per = ldexp(1, 14 - exponent); // exact
     for (int i = 0; i < n; i++) {
         const int f = (int)((double)x[i] * per + 16384.5) - 16384;
@@ -5757,9 +5757,9 @@ FCI_FN void fci_number_choose_above(const float *x, int most, float d, float dmi
 FCI_INLINE uint64_t fci_number_encode_above(const float *x, uint64_t n, int bits, uint8_t *b) {
     const int most = (1 << bits) - 1;
     for (uint64_t k = 0; k < n; k++, x += 256, b += bits * 32 + 16) {
-        float low, high, far, scales[8], mins[8], d = 0, dmin = 0;
+        float low, high, extent, scales[8], mins[8], d = 0, dmin = 0;
         uint8_t *s = b + 4, *low4 = b + (bits == 5 ? 48 : 16);
-        if (!fci_number_range(x, 256, &low, &high, &far)) return k;
+        if (!fci_number_range(x, 256, &low, &high, &extent)) return k;
         for (int g = 0; g < 8; g++) {
             fci_number_group group;
             fci_number_fit fit;
@@ -5807,12 +5807,12 @@ FCI_FN uint64_t fci_number_encode_q5_k(const float *x, uint64_t n, uint8_t *b) {
 FCI_FN float fci_number_search_around(const float *x) {
     fci_number_group g;
     fci_number_group_of(x, 16, &g);
-    const int far = -g.low > g.high ? g.low : g.high;
+    const int extent = -g.low > g.high ? g.low : g.high;
     double gain = 0, scale = 0;
-    for (int step = -4; step <= 2 && far != 0; step++) { // half levels more than there are
+    for (int step = -4; step <= 2 && extent != 0; step++) { // half levels more than there are
         int16_t q[16];
         int qq = 0, xq = 0;
-        fci_number_nearest(g.wide, 16, 0, (float)(-64 - step) / (float)far, -32, 31, q);
+        fci_number_nearest(g.wide, 16, 0, (float)(-64 - step) / (float)extent, -32, 31, q);
         for (int i = 0; i < 16; i++) {
             qq += q[i] * q[i];
             xq += q[i] * g.fixed[i];
@@ -5828,11 +5828,11 @@ FCI_FN float fci_number_search_around(const float *x) {
 // Improves the scale of sixteen weights, in units of d, by one step.
 FCI_FN int fci_number_choose_around(const float *x, float d, float wanted, int16_t *q) {
     const float times = d < 0 || d > 0 ? roundf(wanted / d) : 0;
-    const int near = (int)fmaxf(-128, fminf(127, times));
+    const int guess = (int)fmaxf(-128, fminf(127, times));
     int16_t other[16];
-    int best = near;
-    double least = fci_number_error(x, 16, d * (float)near, 0, -32, 31, q);
-    for (int s = near - 1; s <= near + 1; s += 2) {
+    int best = guess;
+    double least = fci_number_error(x, 16, d * (float)guess, 0, -32, 31, q);
+    for (int s = guess - 1; s <= guess + 1; s += 2) {
         if (s < -128 || s > 127) continue;
         const double error = fci_number_error(x, 16, d * (float)s, 0, -32, 31, other);
         if (error >= least) continue;
@@ -5845,8 +5845,8 @@ FCI_FN int fci_number_choose_around(const float *x, float d, float wanted, int16
 
 FCI_FN uint64_t fci_number_encode_q6_k(const float *x, uint64_t n, uint8_t *b) {
     for (uint64_t k = 0; k < n; k++, x += 256, b += 210) {
-        float low, high, far, scales[16], widest = 0;
-        if (!fci_number_range(x, 256, &low, &high, &far)) return k;
+        float low, high, extent, scales[16], widest = 0;
+        if (!fci_number_range(x, 256, &low, &high, &extent)) return k;
         for (int g = 0; g < 16; g++) {
             scales[g] = fci_number_search_around(x + 16 * g);
             if (fabsf(scales[g]) > fabsf(widest)) widest = scales[g];

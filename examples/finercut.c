@@ -1723,7 +1723,7 @@ static void put_steps(const fc_plan *p) {
     printf("%4s  %-9s %12s  %-9s %12s\n", "step", "removed", "distance", "runner-up", "lead");
     for (size_t i = 0; i < fc_plan_about(p)->n_steps; i++) {
         const fc_step *step = fc_plan_step(p, i);
-        double rate;
+        double rate = 0;
         const fc_score *next = runner_up(p, i, &rate);
         char name[24], next_name[24] = "-", lead[40] = "-";
         fc_candidate_name(kind, step->removed, name, sizeof name);
