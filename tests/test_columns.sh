@@ -2,7 +2,8 @@
 # Lines have at most 100 columns, functions at most 50 lines, and no condition assigns.
 . tests/t.sh
 lines="Makefile .ci/run .clang-format examples/*.sh tests/*.sh tests/fuzz/*.dict tests/fuzz/*.txt
-    tools/*.py tools/*.txt finercut.h examples/*.c tests/*.[ch] tests/f*/*.[ch]"
+    tools/*.py tools/*.sh tools/*.c tools/*.txt finercut.h examples/*.c tests/*.[ch]
+    tests/f*/*.[ch]"
 sources="finercut.h examples/*.c"
 spared=tools/modeling_finercut.py # exports carry its bytes
 

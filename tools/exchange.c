@@ -1,7 +1,7 @@
-/* Do better sets than the greedy search's pay? For shares of the sublayers: the greedy set; the same
-   after exchanges (one removed sublayer comes back, the best other one goes in its place, as long as
-   the distance falls: a race in which the one that came back leads); beams of several sets. Distance
-   on the calibration, perplexity on another text, work in forward passes of one sequence.
+/* Do better sets than the greedy search's pay? For shares of the sublayers: the greedy set; the
+   same after exchanges (one removed sublayer comes back, the best other one goes in its place, as
+   long as the distance falls: a race in which the one that came back leads); beams of several sets.
+   Distance on the calibration, perplexity on another text, work in forward passes of one sequence.
    Build: cc -O2 tools/exchange.c -o build/exchange -lm -pthread
    Run: build/exchange MODEL TEXT OTHER-TEXT SAMPLES LENGTH BEAMS PERCENT...
    (BEAMS: 1 none, 3 beams of 2 and 3.) */

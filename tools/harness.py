@@ -18,36 +18,29 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.environ.get("FINERCUT_SHARED", os.path.join(HERE, "..", "..", "shared"))
 DATA = os.path.join(SHARED, "data", "eval")
 
-CHOICES = """task: {name}
+HEAD = """task: {name}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: "{file}"}}}}
 test_split: test
-output_type: multiple_choice
+"""
+CHOICES = """output_type: multiple_choice
 doc_to_text: "{prompt}"
-doc_to_choice: "{choice}"
+doc_to_choice: "{{{{choices}}}}"
 doc_to_target: "{{{{gold}}}}"
 metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
 """
-ANSWER = "{{query.rstrip()}}\\nAnswer:"
-WINOGRANDE = """task: winogrande
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: "{file}"}}}}
-test_split: test
-output_type: multiple_choice
+WINOGRANDE = """output_type: multiple_choice
 doc_to_text: "{{{{gold}}}}"
 doc_to_choice: "{{{{context_options}}}}"
 doc_to_target: "{{{{continuation}}}}"
 metric_list: [{{metric: acc}}]
 """
-LAMBADA = """task: lambada
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: "{file}"}}}}
-test_split: test
-output_type: loglikelihood
+LAMBADA = """output_type: loglikelihood
 doc_to_text: "{{{{context}}}}"
 doc_to_target: "{{{{' ' + continuation}}}}"
 metric_list: [{{metric: perplexity}}, {{metric: acc}}]
 """
+ANSWER = "{{query.rstrip()}}\\nAnswer:"
 # name: (file, template, prompt)
 TASKS = {
     "arc_easy": ("arc_easy", CHOICES, ANSWER),
@@ -87,8 +80,8 @@ def write_texts(folder):
 def write_tasks(folder):
     for name, (file, template, prompt) in TASKS.items():
         with open(os.path.join(folder, name + ".yaml"), "w", encoding="utf-8") as f:
-            f.write(template.format(name=name, file=os.path.join(DATA, file + ".jsonl"),
-                                    prompt=prompt, choice="{{choices}}"))
+            path = os.path.join(DATA, file + ".jsonl")
+            f.write((HEAD + template).format(name=name, file=path, prompt=prompt))
 
 
 def judge(path, tasks, limit, manager):

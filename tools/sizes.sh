@@ -5,7 +5,8 @@
 . tests/t.sh
 [ $# -gt 0 ] || set -- "${CC:-cc}" aarch64-linux-gnu-gcc arm-linux-gnueabihf-gcc
 switches=$(sed -n 's/^     \(FINERCUT_NO_[A-Z0-9]*\) .*/-D\1/p' finercut.h)
-parts=$(sed -n '/^     Without a part/,/CONCEPTS/s/^     \(FINERCUT_NO_[A-Z0-9]*\) .*/-D\1/p' finercut.h)
+parts=$(sed -n '/^     Without a part/,/CONCEPTS/s/^     \(FINERCUT_NO_[A-Z0-9]*\) .*/-D\1/p' \
+    finercut.h)
 printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n' "$(pwd)" >"$t_dir/impl.c"
 
 line() { # COMPILER WHAT FLAG...: one line of the table
