@@ -6129,6 +6129,12 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
 
 // Adds the tensors of an open file, as views; of file 0, its __metadata__, too.
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err);
+// Appends a tensor to a header, after its __metadata__; its bytes are those from *offset on, which
+// moves behind them.
+FCI_FN void fci_safetensors_put(fci_buffer *b, const char *name, fc_dtype type, uint32_t rank,
+                                const uint64_t *shape, uint64_t bytes, uint64_t *offset);
+// Ends the header; blanks fill it to a multiple of 8 bytes.
+FCI_FN void fci_safetensors_end(fci_buffer *b);
 
 // ---- private to this section
 
@@ -6412,6 +6418,20 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
     if (!code) code = fci_safetensors_cover(&p, (size_t)p.n_tensors);
     if (!code) c->n_tensors += (size_t)p.n_tensors;
     return code;
+}
+
+FCI_FN void fci_safetensors_put(fci_buffer *b, const char *name, fc_dtype type, uint32_t rank,
+                                const uint64_t *shape, uint64_t bytes, uint64_t *offset) {
+    fci_json_put(b, ",%s:{'dtype':%s,'shape':[", name, fci_dtype_info(type)->safetensors);
+    for (uint32_t d = 0; d < rank; d++) fci_json_put(b, ",%llu", (unsigned long long)shape[d]);
+    fci_json_put(b, "],'data_offsets':[%llu,%llu]}", (unsigned long long)*offset,
+                 (unsigned long long)(*offset + bytes));
+    *offset += bytes;
+}
+
+FCI_FN void fci_safetensors_end(fci_buffer *b) {
+    fci_puts(b, "}");
+    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
 }
 
 // >> gguf
@@ -16514,6 +16534,7 @@ FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_erro
 // A file of healed tensors over a model: they stand in for the model's own, for one set of removed
 // sublayers.
 
+#define FCI_HEALED_FORMAT "finercut-heal"
 #define FCI_HEALED_KEY "finercut.heal." // begins the keys that say what was done
 
 // Opens the file, which must be of this model; its tensors become the model's. After
@@ -16529,8 +16550,6 @@ FCI_FN fc_code fci_healed_refuse(const fc_model *m, const char *what, fc_error *
 FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_str *value);
 
 // ---- private to this section
-
-#define FCI_HEALED_FORMAT "finercut-heal"
 
 // The value of a key that must be there.
 FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const char *expected,
@@ -22443,18 +22462,18 @@ FCI_FN fci_heal_tensor *fci_heal_tensor_of(fci_heal *h, const fc_tensor *of) {
     return t->data ? t : NULL;
 }
 
-// Encodes h->row as a row of the tensor's type, at h->stored, and reads it back.
-FCI_FN fc_code fci_heal_encode(fci_heal *h, const fci_heal_tensor *t, size_t n) {
-    fci_number_encode(t->type, h->row, n, h->stored);
-    for (size_t k = 0; k < n; k++) {
-        const float was = h->row[k];
-        fci_number_decode(t->type, h->stored + k * fci_number_bytes(t->type, 1), 0, 1, h->row + k);
-        if (isfinite(was) && isfinite(h->row[k])) continue;
-        return fci_fail(h->err, FC_ERR_NUMERIC, 0,
-                        "tensor \"%s\": a healed number, %g, does not fit %s; type F32 takes it",
-                        t->of->name, (double)was, fc_dtype_name(t->type));
-    }
-    return FC_OK;
+// Encodes h->row, row o of n numbers, as the tensor's type at h->stored, and reads it back.
+FCI_FN fc_code fci_heal_encode(fci_heal *h, const fci_heal_tensor *t, size_t o, size_t n) {
+    const char *name = t->of->name;
+    for (size_t k = 0; k < n; k++)
+        if (!isfinite(h->row[k]))
+            return fci_fail(h->err, FC_ERR_NUMERIC, 0,
+                            "tensor \"%s\": row %llu, column %llu: a healed number is not finite",
+                            name, (unsigned long long)o, (unsigned long long)k);
+    fc_code code =
+        fci_encode_rows(&h->m->c, t->type, name, h->row, o * n, n, n, h->stored, h->err);
+    if (!code) fci_number_decode(t->type, h->stored, 0, n, h->row);
+    return code;
 }
 
 // Points the sublayer's projections to their changed tensors, or back.
@@ -22934,21 +22953,25 @@ FCI_FN fc_code fci_heal_round(fci_heal *h, const fci_heal_tensor *t, const fci_m
     fci_heal_read(w, o, h->old);
     for (size_t k = 0; k < h->k; k++)
         h->row[k] = (float)((double)h->old[k] + (gain != 0 ? x[k] / gain : 0));
-    fc_code code = fci_heal_encode(h, t, h->k);
+    fc_code code = fci_heal_encode(h, t, o, h->k);
     for (size_t k = 0; k < h->k && !code; k++)
         x[k] = ((double)h->row[k] - (double)h->old[k]) * gain;
     return code;
 }
 
 // A changed tensor begins as what is stored.
-FCI_FN void fci_heal_copy(const fci_heal_tensor *t) {
+FCI_FN fc_code fci_heal_copy(fci_heal *h, const fci_heal_tensor *t) {
     float some[256]; // whole blocks of any type
-    const uint64_t item = fci_number_bytes(t->type, 1), n = t->bytes / item;
-    for (uint64_t at = 0; at < n; at += 256) {
+    const uint64_t item = fci_number_bytes(t->type, 1), n = t->bytes / item,
+                   cols = t->of->shape[t->of->rank - 1];
+    fc_code code = FC_OK;
+    for (uint64_t at = 0; at < n && !code; at += 256) {
         const uint64_t count = fci_min(n - at, 256);
         fci_number_decode(t->of->type, t->of->data, at, count, some);
-        fci_number_encode(t->type, some, count, t->data + at * item);
+        code = fci_encode_rows(&h->m->c, t->type, t->of->name, some, at, count, cols,
+                               t->data + at * item, h->err);
     }
+    return code;
 }
 
 // The held out error as it is, with the sublayer's changed tensors: what the sums say is not exact
@@ -22985,7 +23008,7 @@ FCI_FN fc_code fci_heal_keep(fci_heal *h, const fci_matrix *w, const fc_tensor *
     for (size_t o = 0; o < d && !code; o++) code = fci_heal_round(h, t, w, o);
     double error = code ? 0 : fci_heal_error(h, held, h->changes[1]);
     bool helps = !code && error < held->energy;
-    if (helps && h->n_tensors > before) fci_heal_copy(t);
+    if (helps && h->n_tensors > before) code = fci_heal_copy(h, t);
     const fci_matrix view = helps ? fci_heal_view(t, w) : *w;
     for (size_t o = 0; o < d && helps && !code; o++) {
         code = fci_heal_round(h, t, w, o);
@@ -23161,7 +23184,7 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
         hash = fci_xxh_add(hash, fci_heal_start(h, i));
     for (size_t i = 0; i < fci_heal_start(h, h->tokens.n_sequences); i++)
         hash = fci_xxh_add(hash, h->tokens.ids[i]);
-    fc_code code = fci_heal_note(h, "format", "finercut-heal");
+    fc_code code = fci_heal_note(h, "format", FCI_HEALED_FORMAT);
     if (!code) code = fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
     if (!code) code = fci_heal_note(h, "finercut.fingerprint", "%s", h->m->fingerprint);
     if (!code) code = fci_heal_note_removed(h);
@@ -23198,16 +23221,9 @@ FCI_FN void fci_heal_put_header(const fci_heal *h, fci_buffer *b) {
     fci_puts(b, "}");
     for (size_t i = 0; i < h->n_tensors; i++) {
         const fci_heal_tensor *t = &h->tensors[i];
-        fci_json_put(b, ",%s:{'dtype':%s,'shape':[", t->of->name,
-                     fci_dtype_info(t->type)->safetensors);
-        for (uint32_t k = 0; k < t->of->rank; k++)
-            fci_json_put(b, ",%llu", (unsigned long long)t->of->shape[k]);
-        fci_json_put(b, "],'data_offsets':[%llu,%llu]}", (unsigned long long)offset,
-                     (unsigned long long)(offset + t->bytes));
-        offset += t->bytes;
+        fci_safetensors_put(b, t->of->name, t->type, t->of->rank, t->of->shape, t->bytes, &offset);
     }
-    fci_puts(b, "}");
-    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
+    fci_safetensors_end(b);
     for (int i = 0; i < 8 && !b->error.code; i++)
         b->p[i] = (char)(unsigned char)((uint64_t)(b->n - 8) >> (8 * i) & 255);
 }
@@ -25618,16 +25634,10 @@ FCI_FN void fci_deliver_put_header(const fci_export *x, uint32_t file, fci_buffe
     fci_json_put(b, "'}");
     for (size_t i = 0; i < x->n_outs; i++) {
         const fci_out *o = &x->outs[i];
-        if (o->file != file) continue;
-        fci_json_put(b, ",%s:{'dtype':%s,'shape':[", o->name, fci_dtype_info(o->type)->safetensors);
-        for (uint32_t d = 0; d < o->rank; d++)
-            fci_json_put(b, ",%llu", (unsigned long long)o->shape[d]);
-        fci_json_put(b, "],'data_offsets':[%llu,%llu]}", (unsigned long long)offset,
-                     (unsigned long long)(offset + o->bytes));
-        offset += o->bytes;
+        if (o->file == file)
+            fci_safetensors_put(b, o->name, o->type, o->rank, o->shape, o->bytes, &offset);
     }
-    fci_puts(b, "}");
-    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
+    fci_safetensors_end(b);
 }
 
 FCI_FN void fci_deliver_shard_name(uint32_t file, uint32_t n, char *name, size_t size) {
