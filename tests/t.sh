@@ -31,3 +31,24 @@ t_end() { # NAME
     echo "$1: $t_passed passed, $t_failed failed, $t_skipped skipped"
     [ "$t_failed" -eq 0 ]
 }
+
+t_run() { # STATUS ARGUMENT...: runs the program; its output is in the files out and err
+    t_want=$1
+    shift
+    "$finercut" "$@" >out 2>err </dev/null
+    t_got=$?
+    [ $t_got -eq "$t_want" ] && return 0
+    echo "status $t_got, expected $t_want: finercut $*"
+    cat err
+    return 1
+}
+
+t_says() { # STATUS PATTERN ARGUMENT...: and one line of error that matches
+    t_status=$1 t_pattern=$2
+    shift 2
+    t_run "$t_status" "$@" || return 1
+    [ "$(wc -l <err)" -eq 1 ] && grep -Eq "^finercut: .*$t_pattern" err && return 0
+    echo "expected one line with: $t_pattern"
+    cat err
+    return 1
+}

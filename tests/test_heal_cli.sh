@@ -5,70 +5,52 @@ model=$top/tests/data/llama_bf16_old_config
 cd "$t_dir" || exit 1
 echo '[[1,5,9,12,3,7,2,8],[4,4,6,1,0,2,5,1],[9,8,7,6,5,4,3,2]]' >tokens.json
 
-run() { # STATUS ARGUMENT...
-    want=$1
-    shift
-    "$finercut" "$@" >out 2>err </dev/null
-    got=$?
-    [ $got -eq "$want" ] && return 0
-    echo "status $got, expected $want: finercut $*"
-    cat err
-    return 1
-}
-says() { # STATUS PATTERN ARGUMENT...: one line of error with it
-    status=$1 pattern=$2
-    shift 2
-    run "$status" "$@" || return 1
-    [ "$(wc -l <err)" -eq 1 ] && grep -Eq "^finercut: .*$pattern" err && return 0
-    echo "expected one line with: $pattern"
-    cat err
-    return 1
-}
 heal() { # ARGUMENT...
-    run 0 heal "$model" --plan plan.json --length 16 --tokens-used 512 "$@"
+    t_run 0 heal "$model" --plan plan.json --length 16 --tokens-used 512 "$@"
 }
 
-t_ok "a plan" run 0 prune "$model" --tokens tokens.json --quiet --remove 3
+t_ok "a plan" t_run 0 prune "$model" --tokens tokens.json --quiet --remove 3
 t_ok "by own text" heal -o own.safetensors
 t_ok "it says what it came to" grep -q "3 sublayers removed.*healed [0-9.]*; " out
 t_ok "by tokens" heal --tokens tokens.json --own 128 -o h.safetensors --quiet
 t_ok "--quiet is quiet" test ! -s out
 t_ok "no checkpoint stays" test ! -e h.safetensors.partial
-t_ok "the healed model is run" run 0 eval "$model" --heal h.safetensors --tokens tokens.json
-t_ok "with its plan" run 0 eval "$model" --heal h.safetensors --plan plan.json --tokens tokens.json
+t_ok "the healed model is run" t_run 0 eval "$model" --heal h.safetensors --tokens tokens.json
+t_ok "with its plan" t_run 0 eval "$model" --heal h.safetensors --plan plan.json \
+    --tokens tokens.json
 t_ok "fewer steps" heal --remove 1 --own 128 -o one.safetensors
-t_ok "a healed file goes with its steps" says 1 "another set of removed sublayers" \
+t_ok "a healed file goes with its steps" t_says 1 "another set of removed sublayers" \
     eval "$model" --heal one.safetensors --plan plan.json --tokens tokens.json
 cp h.safetensors kept
 ways="--resume goes on with it, --force begins anew"
 t_ok "a file that is there is not lost, and nothing is read for it" \
-    says 1 "h\.safetensors: expected no file there, got one; $ways" \
+    t_says 1 "h\.safetensors: expected no file there, got one; $ways" \
     heal nothing --plan nothing.json -o h.safetensors
 t_ok "--resume of what is whole" heal --tokens tokens.json --own 128 -o h.safetensors --resume
 t_ok "it is the same" cmp h.safetensors kept
-t_ok "--resume with other settings" says 1 'heal\.seed: expected "3", got "0"' heal "$model" \
+t_ok "--resume with other settings" t_says 1 'heal\.seed: expected "3", got "0"' heal "$model" \
     --plan plan.json --length 16 --tokens-used 512 --tokens tokens.json --own 128 \
     -o h.safetensors --resume --seed 3
 t_ok "--force" heal --own 256 -o h.safetensors --force
-t_ok "it is another" run 1 eval "$model" --heal nothing --tokens tokens.json
+t_ok "it is another" t_run 1 eval "$model" --heal nothing --tokens tokens.json
 for type in f32 f16 bf16; do
     upper=$(echo $type | tr a-z A-Z)
     t_ok "--type $type" heal --own 128 --type $type -o $type.safetensors
     t_ok "is $upper" sh -c "'$finercut' info $type.safetensors | grep -q 'types *$upper x'"
 done
-t_ok "no plan" says 2 "expected --plan" heal "$model" -o a.safetensors
-t_ok "no output" says 2 "expected -o" heal "$model" --plan plan.json
-t_ok "two texts" says 2 "got both" heal "$model" --plan plan.json --text a --tokens b -o c
-t_ok "nothing to heal by" says 2 "own 0" heal "$model" --plan plan.json --own 0 -o a.safetensors
-t_ok "too many own ones" says 2 "at most --tokens-used" heal "$model" --plan plan.json \
+t_ok "no plan" t_says 2 "expected --plan" heal "$model" -o a.safetensors
+t_ok "no output" t_says 2 "expected -o" heal "$model" --plan plan.json
+t_ok "two texts" t_says 2 "got both" heal "$model" --plan plan.json --text a --tokens b -o c
+t_ok "nothing to heal by" t_says 2 "own 0" heal "$model" --plan plan.json --own 0 -o a.safetensors
+t_ok "too many own ones" t_says 2 "at most --tokens-used" heal "$model" --plan plan.json \
     --tokens-used 5 --own 6 -o a.safetensors
-t_ok "a type of blocks" says 2 "one of as-stored" heal "$model" --plan plan.json --type q8_0 -o a
-t_ok "over the model" says 1 "another path" heal "$model" --plan plan.json --force \
+t_ok "a type of blocks" t_says 2 "one of as-stored" heal "$model" --plan plan.json --type q8_0 -o a
+t_ok "over the model" t_says 1 "another path" heal "$model" --plan plan.json --force \
     -o "$model/model.safetensors"
-t_ok "over the plan" says 1 "another path" heal "$model" --plan plan.json --force -o plan.json
-t_ok "the plan of another model" says 1 "fingerprint|another model" heal \
+t_ok "over the plan" t_says 1 "another path" heal "$model" --plan plan.json --force -o plan.json
+t_ok "the plan of another model" t_says 1 "fingerprint|another model" heal \
     "$top/tests/data/llama_f32_bias" --plan plan.json -o a.safetensors
-t_ok "little memory" says 1 "tokens would fit|memory limit" heal "$model" --plan plan.json \
+t_ok "little memory" t_says 1 "tokens would fit|memory limit" heal "$model" --plan plan.json \
     --memory-limit 2M --length 16 --own 512 --tokens-used 512 -o a.safetensors
 
 t_end test_heal_cli

@@ -5,29 +5,10 @@ model=$top/tests/data/llama_f16_sharded other=$top/tests/data/llama_f32_bias dem
 cd "$t_dir" || exit 1
 echo '[[1,5,9,12,3,7,2,8],[4,4,6,1,0]]' >tokens.json
 
-run() { # STATUS ARGUMENT...
-    want=$1
-    shift
-    "$finercut" "$@" >out 2>err </dev/null
-    got=$?
-    [ $got -eq "$want" ] && return 0
-    echo "status $got, expected $want: finercut $*"
-    cat err
-    return 1
-}
-refuses() { # PATTERN ARGUMENT...: status 1, one line that says it
-    pattern=$1
-    shift
-    run 1 "$@" || return 1
-    [ "$(wc -l <err)" -eq 1 ] && grep -Eq "^finercut: .*$pattern" err && return 0
-    echo "expected one line with: $pattern"
-    cat err
-    return 1
-}
 prune() { # STATUS [FLAG...]
     want=$1
     shift
-    run "$want" prune "$model" --tokens tokens.json --quiet "$@"
+    t_run "$want" prune "$model" --tokens tokens.json --quiet "$@"
 }
 steps() { # PLAN N
     [ "$(grep -c '"step":' "$1")" -eq "$2" ]
@@ -39,40 +20,40 @@ t_ok "a plan" prune 0 --remove 3
 cp plan.json kept.json
 ways="--resume goes on with it, --force begins anew"
 t_ok "a plan of steps is not replaced" \
-    refuses "plan\.json: holds a plan of 3 steps of llama_f16_sharded; $ways$" \
+    t_says 1 "plan\.json: holds a plan of 3 steps of llama_f16_sharded; $ways$" \
     prune "$model" --tokens tokens.json
-t_ok "before any work: not even the model is opened" refuses "holds a plan of 3 steps" \
+t_ok "before any work: not even the model is opened" t_says 1 "holds a plan of 3 steps" \
     prune nothing --tokens nothing.json
 t_ok "it is the same file" cmp plan.json kept.json
 ln -s plan.json link.json
-t_ok "nor through a link" refuses "link\.json: holds a plan of 3 steps" prune "$model" \
+t_ok "nor through a link" t_says 1 "link\.json: holds a plan of 3 steps" prune "$model" \
     --tokens tokens.json -o link.json
 t_ok "it is the same file" cmp plan.json kept.json
-t_ok "--resume and --force are one too many" run 2 prune "$model" --tokens tokens.json \
+t_ok "--resume and --force are one too many" t_run 2 prune "$model" --tokens tokens.json \
     --resume --force
 t_ok "--force replaces it" prune 0 --remove 1 --force
 t_ok "replaced" steps plan.json 1
 cp kept.json plan.json
-t_ok "--force and an error: no such model" run 1 prune nothing --tokens tokens.json --force
-t_ok "--force and an error: no such text" run 1 prune "$model" --tokens nothing.json --force
+t_ok "--force and an error: no such model" t_run 1 prune nothing --tokens tokens.json --force
+t_ok "--force and an error: no such text" t_run 1 prune "$model" --tokens nothing.json --force
 echo '[[99999]]' >wrong.json
-t_ok "--force and an error: wrong tokens" run 1 prune "$model" --tokens wrong.json --force
+t_ok "--force and an error: wrong tokens" t_run 1 prune "$model" --tokens wrong.json --force
 t_ok "it is the same file" cmp plan.json kept.json
 for text in '{"some": "thing"}' 'notes' '[1]' '{"format":"finercut-plan-1"}'; do
     printf '%s' "$text" >notes.json
     cp notes.json before.json
     t_ok "a file that is no plan is not replaced: $text" \
-        refuses "notes\.json: .*; --force replaces it$" \
+        t_says 1 "notes\.json: .*; --force replaces it$" \
         prune "$model" --tokens tokens.json -o notes.json
     t_ok "it is the same file" cmp notes.json before.json
-    t_ok "nor resumed" refuses "notes\.json" prune "$model" --tokens tokens.json \
+    t_ok "nor resumed" t_says 1 "notes\.json" prune "$model" --tokens tokens.json \
         -o notes.json --resume
     t_ok "it is the same file" cmp notes.json before.json
 done
 t_ok "--force replaces it" prune 0 --remove 1 -o notes.json --force
 t_ok "replaced" steps notes.json 1
 : >nothing.json
-t_ok "an empty file is no plan to resume" refuses "nothing\.json" prune "$model" \
+t_ok "an empty file is no plan to resume" t_says 1 "nothing\.json" prune "$model" \
     --tokens tokens.json -o nothing.json --resume
 t_ok "but may be replaced" prune 0 --remove 1 -o nothing.json
 sed -e '/"step":/d' kept.json >empty.json
@@ -104,7 +85,7 @@ for search in race exhaustive one-shot random; do
     t_ok "a plan longer than --remove" prune 0 --search $search --resume --remove 2 -o part.json
     t_ok "stays as it is" cmp part.json before.json
 done
-t_ok "it is noted" run 0 prune "$model" --tokens tokens.json --search random --resume --remove 2 \
+t_ok "it is noted" t_run 0 prune "$model" --tokens tokens.json --search random --resume --remove 2 \
     -o part.json
 t_ok "the note" \
     grep -q '^finercut: note: part.json: held 5 steps already, more than the 2 asked for' err
@@ -124,7 +105,7 @@ differs() { # PATTERN FLAG...
     pattern=$1
     shift
     cp two.json part.json
-    refuses "part\.json: .*$pattern" prune "$model" --tokens "${tokens-tokens.json}" --resume \
+    t_says 1 "part\.json: .*$pattern" prune "$model" --tokens "${tokens-tokens.json}" --resume \
         -o part.json "$@" && cmp part.json two.json
 }
 t_ok "another metric" differs "another metric: expected js, got kl" --metric kl
@@ -143,10 +124,10 @@ if [ "$("$finercut" info "$model" | sed -n 's/^kernels *//p')" != scalar ]; then
         --simd scalar
 fi
 sed 's/"n_positions": 13/"n_positions": 14/' two.json >part.json
-t_ok "another number of positions" refuses "another number of positions: expected 14, got 13" \
+t_ok "another number of positions" t_says 1 "another number of positions: expected 14, got 13" \
     prune "$model" --tokens tokens.json --resume -o part.json
 sed '/"simd":/d' two.json >part.json
-t_ok "kernels not told" refuses "another instruction set: expected auto, got" prune "$model" \
+t_ok "kernels not told" t_says 1 "another instruction set: expected auto, got" prune "$model" \
     --tokens tokens.json --resume -o part.json
 
 # ---- plans that contradict themselves, or are another model's
@@ -155,14 +136,15 @@ hostile() { # WHAT SED [FILE]: no command takes the plan
     sed "$2" "${3-two.json}" >bad.json
     cmp -s "${3-two.json}" bad.json && { t_ok "$1: the plan is changed" false; return; }
     cp bad.json before.json
-    t_ok "$1: resume" refuses "bad\.json: " prune "$model" --tokens tokens.json --resume -o bad.json
+    t_ok "$1: resume" t_says 1 "bad\.json: " prune "$model" --tokens tokens.json --resume \
+        -o bad.json
     t_ok "$1: it stays" cmp bad.json before.json
-    t_ok "$1: eval" refuses "bad\.json: " eval "$model" --tokens tokens.json --plan bad.json
-    t_ok "$1: eval --remove 1" refuses "bad\.json: " eval "$model" --tokens tokens.json \
+    t_ok "$1: eval" t_says 1 "bad\.json: " eval "$model" --tokens tokens.json --plan bad.json
+    t_ok "$1: eval --remove 1" t_says 1 "bad\.json: " eval "$model" --tokens tokens.json \
         --plan bad.json --remove 1
-    t_ok "$1: export" refuses "bad\.json: " export "$model" --plan bad.json --format hf-masked \
+    t_ok "$1: export" t_says 1 "bad\.json: " export "$model" --plan bad.json --format hf-masked \
         -o bad --quiet
-    [ -z "${4-}" ] || t_ok "$1: report" refuses "bad\.json: " report bad.json -o bad.svg
+    [ -z "${4-}" ] || t_ok "$1: report" t_says 1 "bad\.json: " report bad.json -o bad.svg
 }
 self() { # WHAT SED: the plan contradicts itself, so that no model is needed to see it
     hostile "$1" "$2" two.json report
@@ -183,7 +165,7 @@ for loser in attn.0 ffn.0 attn.1 ffn.1; do
 done
 self "a loser without a score" "/\"step\": 2/s/\"$loser\": {[^}]*}, //"
 t_ok "it is named" \
-    refuses "bad\.json: step 2: scores: $loser: missing, though no earlier step removed it" \
+    t_says 1 "bad\.json: step 2: scores: $loser: missing, though no earlier step removed it" \
     report bad.json -o bad.svg
 self "more positions than the calibration can have" 's/"n_positions": [0-9]*/"n_positions": 17/'
 self "none" 's/"n_positions": [0-9]*/"n_positions": 0/'
@@ -208,7 +190,7 @@ self "an unknown metric" 's/"metric": "js"/"metric": "cosine"/'
 self "random with scores" 's/"search": "race"/"search": "random"/'
 self "exhaustive with bounds" 's/"search": "race"/"search": "exhaustive"/'
 hostile "a loser without a score at any step" "s/\"$loser\": {[^}]*}, //"
-t_ok "it is named" refuses "bad\.json: plan: step 1: $loser: missing in its scores" eval "$model" \
+t_ok "it is named" t_says 1 "bad\.json: plan: step 1: $loser: missing in its scores" eval "$model" \
     --tokens tokens.json --plan bad.json
 hostile "more blocks than the model" 's/"n_blocks": [0-9]*/"n_blocks": 64/'
 hostile "many more blocks" 's/"n_blocks": [0-9]*/"n_blocks": 3000/'
@@ -219,9 +201,9 @@ hostile "another fingerprint" \
 hostile "another content" 's/"content": "[0-9a-f]*"/"content": "0000000000000000"/'
 hostile "an old fingerprint" 's/"fingerprint": "fc2-/"fingerprint": "/'
 t_ok "it says how to go on" \
-    refuses "another version made it.*make it anew, or, .* write \"fc2-[0-9a-f]*\" there" \
+    t_says 1 "another version made it.*make it anew, or, .* write \"fc2-[0-9a-f]*\" there" \
     eval "$model" --tokens tokens.json --plan bad.json
-t_ok "a report needs no model" run 0 report bad.json -o bad.svg
+t_ok "a report needs no model" t_run 0 report bad.json -o bad.svg
 
 # ---- which model a plan is of
 
@@ -243,7 +225,7 @@ if [ -f "$demo/model.safetensors" ]; then
     t_ok "of a copy elsewhere, they are the same" [ "$(id a-copy)" = "$was" ]
     t_ok "the content is only told with --verify" \
         [ "$("$finercut" info "$demo" | grep -c ^content)" -eq 0 ]
-    t_ok "a plan of the demo" run 0 prune "$demo" --tokens tokens.json --remove 1 --quiet \
+    t_ok "a plan of the demo" t_run 0 prune "$demo" --tokens tokens.json --remove 1 --quiet \
         -o demo.json
     size=$(wc -c <"$demo/model.safetensors" | tr -d ' ')
     edit a-copy/model.safetensors $((size - 1))
@@ -257,14 +239,14 @@ if [ -f "$demo/model.safetensors" ]; then
     t_ok "one byte between samples is another: the same fingerprint" [ "${now%% *}" = "${was%% *}" ]
     t_ok "but another content" [ "$now" != "$was" ]
     t_ok "which eval sees" \
-        refuses "demo\.json: .*some weights of \"demo\" differ: expected content" eval a-copy \
+        t_says 1 "demo\.json: .*some weights of \"demo\" differ: expected content" eval a-copy \
         --tokens tokens.json --plan demo.json
-    t_ok "and resume" refuses "demo\.json: .*some weights" prune a-copy --tokens tokens.json \
+    t_ok "and resume" t_says 1 "demo\.json: .*some weights" prune a-copy --tokens tokens.json \
         --remove 2 --resume -o demo.json
-    t_ok "eval --verify" run 0 eval "$demo" --tokens tokens.json --plan demo.json --verify
+    t_ok "eval --verify" t_run 0 eval "$demo" --tokens tokens.json --plan demo.json --verify
     sed 's/"content": "[^"]*"/"content": ""/' demo.json >unknown.json
-    t_ok "a plan without content" run 0 eval a-copy --tokens tokens.json --plan unknown.json
-    t_ok "cannot be verified" refuses "unknown\.json: --verify: expected the hash" eval "$demo" \
+    t_ok "a plan without content" t_run 0 eval a-copy --tokens tokens.json --plan unknown.json
+    t_ok "cannot be verified" t_says 1 "unknown\.json: --verify: expected the hash" eval "$demo" \
         --tokens tokens.json --plan unknown.json --verify
     sed 's/"rope_theta": *[0-9.]*/"rope_theta": 12345.0/' "$demo/config.json" >a-copy/config.json
     cp "$demo/model.safetensors" a-copy
@@ -273,9 +255,10 @@ if [ -f "$demo/model.safetensors" ]; then
 else
     t_skip "identity of the demo" "no examples/demo"
 fi
-t_ok "--verify without --plan" run 2 eval "$model" --tokens tokens.json --verify
-t_ok "one file" run 0 export "$model" --plan whole.json --remove 0 --format hf-masked -o one --quiet
-t_ok "many files" run 0 export "$model" --plan whole.json --remove 0 --format hf-masked \
+t_ok "--verify without --plan" t_run 2 eval "$model" --tokens tokens.json --verify
+t_ok "one file" t_run 0 export "$model" --plan whole.json --remove 0 --format hf-masked \
+    -o one --quiet
+t_ok "many files" t_run 0 export "$model" --plan whole.json --remove 0 --format hf-masked \
     --shard-size 20K -o many --quiet
 t_ok "are the same model" [ "$(id one)" = "$(id many)" ]
 t_ok "as the original" [ "$(id one)" = "$(id "$model")" ]
@@ -286,14 +269,14 @@ bad=$(printf 'caf\351\nx')
 mkdir "$bad" 2>/dev/null && cp -r "$model"/. "$bad"
 if [ -f "$bad/config.json" ]; then
     clean=$(printf 'caf\357\277\275\357\277\275x')
-    t_ok "a folder's name that is no UTF-8" run 0 prune "$bad" --tokens tokens.json --quiet \
+    t_ok "a folder's name that is no UTF-8" t_run 0 prune "$bad" --tokens tokens.json --quiet \
         -o bad-name.json
     t_ok "is UTF-8 in the plan" grep -q "\"name\": \"$clean\"" bad-name.json
-    t_ok "a GGUF file of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format gguf \
+    t_ok "a GGUF file of it" t_run 0 export "$bad" --plan bad-name.json --remove 1 --format gguf \
         -o bad-name.gguf --quiet
     strings=$(tr '\000\n' '  ' <bad-name.gguf | grep -ac "general.name.*$clean")
     t_ok "is UTF-8 in general.name" [ "$strings" -ge 1 ]
-    t_ok "a directory of it" run 0 export "$bad" --plan bad-name.json --remove 1 --format hf \
+    t_ok "a directory of it" t_run 0 export "$bad" --plan bad-name.json --remove 1 --format hf \
         -o bad-name --quiet
     t_ok "is UTF-8 in the card" grep -q "This is $clean with" bad-name/README.md
 else
@@ -323,7 +306,7 @@ if [ -f "$demo/model.safetensors" ]; then
     t_ok "Ctrl-C before the first step" stop --force -o notes.txt
     t_ok "the old file is whole" grep -qx notes notes.txt
     t_ok "Ctrl-C before the first step of a new plan" stop -o new.json
-    t_ok "leaves a plan of no step, or nothing" run 0 report new.json -o new.csv
+    t_ok "leaves a plan of no step, or nothing" t_run 0 report new.json -o new.csv
 else
     t_skip "Ctrl-C" "no examples/demo"
 fi
@@ -331,7 +314,7 @@ fi
 # ---- budgets, and what is kept
 
 wrong() { # FLAG VALUE: status 2, and the value is named
-    run 2 prune "$model" --tokens tokens.json --force "$1" "$2" || return 1
+    t_run 2 prune "$model" --tokens tokens.json --force "$1" "$2" || return 1
     [ "$(wc -l <err)" -eq 1 ] && grep -qF -- "$1: expected" err && grep -qF -- "got \"$2\"" err
 }
 for value in params params:0 params:100% params:-5 params:nan time:1.2 bytes:9X hours:3; do
@@ -341,41 +324,41 @@ for value in attn x.3 attn.-1 ffn.3-0 attn.0, ,ffn.1; do
     t_ok "--keep $value" wrong --keep "$value"
 done
 t_ok "--per tokens" wrong --per tokens
-t_ok "a block that is not there" refuses "keep: sublayers: block\.9: expected blocks below 3" \
+t_ok "a block that is not there" t_says 1 "keep: sublayers: block\.9: expected blocks below 3" \
     prune "$model" --tokens tokens.json --force --keep block.9
-t_ok "everything is kept" refuses "keep: expected at least one of the 6 sublayers left to remove" \
+t_ok "everything is kept" t_says 1 "keep: expected at least one of the 6 sublayers left to remove" \
     prune "$model" --tokens tokens.json --force --keep block.0-2
-t_ok "more than there is" refuses "until: params:95%: cannot be reached" \
+t_ok "more than there is" t_says 1 "until: params:95%: cannot be reached" \
     prune "$model" --tokens tokens.json --force --until params:95%
 rm -f budget.json
-t_ok "by parameters" run 0 prune "$model" --tokens tokens.json --until params:20% --per params \
+t_ok "by parameters" t_run 0 prune "$model" --tokens tokens.json --until params:20% --per params \
     --keep attn.0 -o budget.json
 t_ok "it says what is left" grep -q '^until params:20%: .* are left, .* % gone$' out
 t_ok "and what was kept" grep -qx 'kept: attn.0' out
 t_ok "the plan says it" \
     grep -q '"budget": {"until": "params:20%", "per": "params", "keep": "attn.0", ' budget.json
 cp budget.json before.json
-t_ok "again" run 0 prune "$model" --tokens tokens.json --until params:20% --per params \
+t_ok "again" t_run 0 prune "$model" --tokens tokens.json --until params:20% --per params \
     --keep attn.0 -o budget.json --resume
 t_ok "a note" grep -q 'budget.json: held the [0-9]* steps of --until already' err
 t_ok "the plan stays" cmp budget.json before.json
-t_ok "other names" refuses "another list of what is kept .*: expected attn\.0, got none" \
+t_ok "other names" t_says 1 "another list of what is kept .*: expected attn\.0, got none" \
     prune "$model" --tokens tokens.json --per params -o budget.json --resume
-t_ok "another unit" refuses "another unit .*: expected params, got none" \
+t_ok "another unit" t_says 1 "another unit .*: expected params, got none" \
     prune "$model" --tokens tokens.json --keep attn.0 -o budget.json --resume
-t_ok "further" run 0 prune "$model" --tokens tokens.json --until params:30% --per params \
+t_ok "further" t_run 0 prune "$model" --tokens tokens.json --until params:30% --per params \
     --keep attn.0 -o budget.json --resume
-t_ok "direct" run 0 prune "$model" --tokens tokens.json --until params:30% --per params \
+t_ok "direct" t_run 0 prune "$model" --tokens tokens.json --until params:30% --per params \
     --keep attn.0 -o direct.json
 t_ok "the same bytes" same budget.json direct.json
-t_ok "eval" run 0 eval "$model" --tokens tokens.json --plan budget.json --json
+t_ok "eval" t_run 0 eval "$model" --tokens tokens.json --plan budget.json --json
 t_ok "tells it" grep -q ',"until":"params:30%","per":"params","keep":"attn.0"}$' out
-t_ok "export" run 0 export "$model" --plan budget.json --format hf -o budget --quiet
+t_ok "export" t_run 0 export "$model" --plan budget.json --format hf -o budget --quiet
 t_ok "the card tells it" \
     grep -q 'Removed until params:30%; by the distance per parameter saved; kept' budget/README.md
 q4=$top/tests/data/llama_q4_1.gguf
-t_ok "by bytes" run 0 prune "$q4" --tokens tokens.json --until bytes:30% --quiet -o bytes.json
-t_ok "export" run 0 export "$q4" --plan bytes.json --format gguf -o bytes.gguf --quiet
+t_ok "by bytes" t_run 0 prune "$q4" --tokens tokens.json --until bytes:30% --quiet -o bytes.json
+t_ok "export" t_run 0 export "$q4" --plan bytes.json --format gguf -o bytes.gguf --quiet
 size() { wc -c <"$1" | tr -d ' '; }
 t_ok "is by so much smaller" [ "$(size bytes.gguf)" -le $(($(size "$q4") * 7 / 10)) ]
 kept=$(sed -n 's/.*"removed": "\([a-z.0-9]*\)".*/\1/p' budget.json | head -n 1)
