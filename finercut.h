@@ -19617,7 +19617,7 @@ typedef struct fci_search {
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
     bool beyond;       // the next removal would exceed the distance that is the budget
-    fci_search_clock *clock; // while sublayers are timed
+    fci_search_clock clock;  // while sublayers are timed
     double step_units, step_exhaustive;
     double ratio; // of the two, in the previous step
     double share; // of its sequence that a running lane covers, on average
@@ -20945,10 +20945,10 @@ FCI_FN void fci_search_lap(fci_search_clock *c) { // the end of what was running
 
 FCI_FN int fci_search_time_tick(void *user, double units) {
     fci_search *s = (fci_search *)user;
-    while (!s->m->present[s->clock->at]) s->clock->at++;
-    fci_search_lap(s->clock);
+    while (!s->m->present[s->clock.at]) s->clock.at++;
+    fci_search_lap(&s->clock);
     const int stop = fci_search_tick(s, units);
-    s->clock->last = fci_platform_seconds(); // what that took is nobody's
+    s->clock.last = fci_platform_seconds(); // what that took is nobody's
     return stop;
 }
 
@@ -20962,13 +20962,13 @@ FCI_FN fc_code fci_search_time_pass(fci_search *s, fc_error *err) {
         fci_search_lane(s, &s->lanes[n], (uint32_t)n, length, 0, NULL, 0);
         rows += length;
     }
-    s->clock->at = 0;
-    s->clock->last = fci_platform_seconds();
+    s->clock.at = 0;
+    s->clock.last = fci_platform_seconds();
     fc_code code = fci_engine_wave(&s->engine, s->lanes, n, s->m->present, err);
-    s->clock->at = fci_search_n_sublayers(s);
+    s->clock.at = fci_search_n_sublayers(s);
     for (size_t i = 0; i < rows && !code; i += head)
         fci_engine_logits(&s->engine, s->engine.x + i * d, (size_t)fci_min(head, rows - i));
-    if (!code) fci_search_lap(s->clock);
+    if (!code) fci_search_lap(&s->clock);
     return code;
 }
 
@@ -20995,9 +20995,8 @@ FCI_FN void fci_search_even(const fc_model *m, double *seconds) {
 }
 
 FCI_FN fc_code fci_search_time(fci_search *s, double *seconds, fc_error *err) {
-    fci_search_clock clock = {seconds, 0, 0};
     fc_code code = FC_OK;
-    s->clock = &clock;
+    s->clock.seconds = seconds;
     s->engine.tick = fci_search_time_tick;
     for (int i = 0; i < FCI_SEARCH_TIMES && !code; i++) code = fci_search_time_pass(s, err);
     s->engine.tick = fci_search_tick;
@@ -21680,11 +21679,11 @@ FCI_FN fc_code fci_generate_own_starts(fc_model *m, fci_generate_ends *e, fc_err
     if (code) return code;
     uint32_t end = ends.n ? ends.ids[0] : e->n ? e->ids[0] : 0;
 #ifndef FINERCUT_NO_TOKENIZER
-    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
+    static const char *const names[] = {"<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"};
     fc_error why;
     fc_tokens ids;
     const fc_tokenizer *t = fc_model_tokenizer(m, &why); // without one, ids alone tell
-    for (size_t i = sizeof names / sizeof *names; t && i-- > 0;) {
+    for (size_t i = 0; t && i < sizeof names / sizeof *names; i++) { // the last one counts
         if (fc_tokenize(t, names[i], strlen(names[i]), 0, &ids, &why)) break;
         if (ids.starts[1] == 1) end = ids.ids[0];
         fc_tokens_free(&ids);

@@ -2519,7 +2519,8 @@ static uint32_t own_tokens(const options *o) {
 }
 
 static uint32_t healing_length(const session *s) {
-    const uint32_t most = fc_model_config(s->model)->max_positions;
+    const fc_config *config = fc_model_config(s->model);
+    const uint32_t most = config ? config->max_positions : 0;
     if (s->o->length) return s->o->length;
     return most > 0 && most < 512 ? most : 512;
 }
