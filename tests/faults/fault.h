@@ -7,9 +7,8 @@
 #define FAULTS(X)                                                                                 \
     X(OPEN, "open") X(STAT, "stat") X(READ, "read") X(PREAD, "pread") X(MMAP, "mmap")             \
     X(WRITE, "write") X(SYNC, "fsync") X(RENAME, "rename") X(CLOSE, "close") X(MKDIR, "mkdir")    \
-    X(LOCK, "flock") X(UNLINK, "unlink") X(OPENDIR, "opendir") X(READDIR, "readdir") X(ROOM, \
-        "statvfs") \
-    X(RANDOM, "getrandom") X(ALLOC, "malloc") X(THREAD, "pthread_create")
+    X(LOCK, "flock") X(UNLINK, "unlink") X(OPENDIR, "opendir") X(READDIR, "readdir")              \
+    X(ROOM, "statvfs") X(ALLOC, "malloc") X(THREAD, "pthread_create")
 
 enum {
 #define FAULT_ENUM(name, text) FAULT_##name,

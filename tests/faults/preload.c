@@ -20,7 +20,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -109,10 +108,9 @@ WRAP(UNLINK, -1, int, unlinkat, (int fd, const char *p, int how), (fd, p, how))
 WRAP(UNLINK, -1, int, rmdir, (const char *p), (p))
 WRAP(UNLINK, -1, int, remove, (const char *p), (p))
 WRAP(OPENDIR, NULL, DIR *, opendir, (const char *p), (p))
+WRAP(OPENDIR, NULL, DIR *, fdopendir, (int fd), (fd))
 WRAP(READDIR, NULL, struct dirent *, readdir, (DIR * d), (d))
 WRAP(ROOM, -1, int, statvfs, (const char *p, struct statvfs *s), (p, s))
-WRAP(RANDOM, -1, ssize_t, getrandom, (void *p, size_t n, unsigned how), (p, n, how))
-WRAP(RANDOM, -1, int, getentropy, (void *p, size_t n), (p, n))
 WRAP(ALLOC, NULL, void *, malloc, (size_t n), (n))
 WRAP(ALLOC, NULL, void *, calloc, (size_t n, size_t size), (n, size))
 WRAP(ALLOC, NULL, void *, realloc, (void *p, size_t n), (p, n))
@@ -120,6 +118,14 @@ WRAP(ALLOC, NULL, void *, aligned_alloc, (size_t align, size_t n), (align, n))
 WRAP(ALLOC, ENOMEM, int, posix_memalign, (void **p, size_t align, size_t n), (p, align, n))
 WRAP(THREAD, told->error, int, pthread_create,
      (pthread_t * t, const pthread_attr_t *a, void *(*run)(void *), void *arg), (t, a, run, arg))
+
+// With _FILE_OFFSET_BITS=64 programs call these, and some below.
+WRAP(STAT, -1, int, stat64, (const char *p, struct stat64 *s), (p, s))
+WRAP(STAT, -1, int, lstat64, (const char *p, struct stat64 *s), (p, s))
+WRAP(STAT, -1, int, fstat64, (int fd, struct stat64 *s), (fd, s))
+WRAP(STAT, -1, int, fstatat64, (int fd, const char *p, struct stat64 *s, int how), (fd, p, s, how))
+WRAP(READDIR, NULL, struct dirent64 *, readdir64, (DIR * d), (d))
+WRAP(ROOM, -1, int, statvfs64, (const char *p, struct statvfs64 *s), (p, s))
 
 int open(const char *path, int flags, ...) {
     va_list args;
@@ -262,7 +268,7 @@ FILE *fopen(const char *path, const char *mode) {
     DONE(f);
 }
 
-// With _FILE_OFFSET_BITS=64 programs call these; where off_t has 64 bits they are the same.
+// Where off_t has 64 bits these are the same.
 #if __SIZEOF_LONG__ == 8
 int open64(const char *, int, ...) __attribute__((alias("open")));
 int openat64(int, const char *, int, ...) __attribute__((alias("openat")));

@@ -39,11 +39,16 @@ typedef struct job {
 #define PRUNE "prune ../in/hf " TEXT " -o plan.json --remove 3 "
 #define EXPORT(from, format) "export ../in/" from " --plan ../in/" from ".json --quiet --format " \
     format
+#define HEAL(more)                                                                                \
+    "heal ../in/m.gguf --plan ../in/one.json --length 16 --quiet -o h.safetensors " more
+#define HEALED "../in/m.gguf --heal ../in/healed.safetensors "
 
 static const job jobs[] = {
     {"prune race", PRUNE "--search race", "plan.json", PLAN, NULL, " --resume"},
     {"prune exhaustive", PRUNE "--search exhaustive", "plan.json", PLAN, NULL, " --resume"},
     {"prune confident", PRUNE "--search confident", "plan.json", PLAN, NULL, " --resume"},
+    {"prune until", "prune ../in/hf " TEXT " -o plan.json --until params:30%", "plan.json", PLAN,
+     NULL, " --resume"},
     {"prune resumed", PRUNE "--resume", "plan.json", PLAN, "hf1.json", ""},
     {"export dir hf", EXPORT("sharded", "hf") " -o out", "out", FOLDER, NULL, ""},
     {"export dir hf-masked", EXPORT("hf", "hf-masked") " -o out", "out", FOLDER, NULL, ""},
@@ -57,6 +62,17 @@ static const job jobs[] = {
      "old.gguf", ""},
     {"export gguf gguf-masked", EXPORT("m.gguf", "gguf-masked") " -o out.gguf", "out.gguf",
      FILE_OUTPUT, "old.gguf", ""},
+    {"export dir gguf q8_0", EXPORT("hf", "gguf") " --type q8_0 -o out.gguf", "out.gguf",
+     FILE_OUTPUT, "old.gguf", ""},
+    {"export healed hf", "export " HEALED "--quiet --format hf -o out", "out", FOLDER, NULL, ""},
+    {"export healed gguf", "export " HEALED "--quiet --format gguf -o out.gguf", "out.gguf",
+     FILE_OUTPUT, "old.gguf", ""},
+    {"heal own", HEAL("--own 64 --tokens-used 64"), "h.safetensors", FILE_OUTPUT, NULL,
+     " --resume"},
+    {"heal text", HEAL("--own 0 --text ../in/text.txt --tokens-used 32 --force"), "h.safetensors",
+     FILE_OUTPUT, "healed.safetensors", ""},
+    {"heal resumed", HEAL("--own 64 --tokens-used 64 --resume"), "h.safetensors", FILE_OUTPUT,
+     "healed.safetensors", ""},
     {"report svg", "report ../in/hf.json -o out.svg", "out.svg", FILE_OUTPUT, "old.svg", ""},
     {"report csv", "report ../in/hf.json -o out.csv", "out.csv", FILE_OUTPUT, "old.csv", ""},
     {"logits", "logits ../in/sharded --tokens ../in/tokens.json -o out.npy", "out.npy", FILE_OUTPUT,
@@ -71,6 +87,8 @@ static const job jobs[] = {
      "../in/m.gguf.json",
      NULL, FILE_OUTPUT, NULL, ""},
     {"eval tokens", "eval ../in/moe --tokens ../in/tokens.json --json", NULL, FILE_OUTPUT, NULL,
+     ""},
+    {"eval healed", "eval " HEALED "--tokens ../in/tokens.json --json", NULL, FILE_OUTPUT, NULL,
      ""},
     {"generate", "generate ../in/m.gguf --prompt Hello -n 4 --temperature 1", NULL, FILE_OUTPUT,
      NULL, ""},
@@ -97,10 +115,9 @@ static const kind kinds[] = {
     {FAULT_WRITE, HOW_FAIL, EINTR, 0, 1},     {FAULT_WRITE, HOW_SHORT, 0, 1, 1},
     {FAULT_SYNC, HOW_FAIL, EIO, 1, 0},        {FAULT_RENAME, HOW_FAIL, EACCES, 1, 0},
     {FAULT_CLOSE, HOW_FAIL, EIO, 1, 0},       {FAULT_MKDIR, HOW_FAIL, ENOSPC, 1, 0},
-    {FAULT_LOCK, HOW_FAIL, ENOLCK, 1, 0},     {FAULT_UNLINK, HOW_FAIL, EACCES, 1, 0},   {
-     FAULT_OPENDIR, HOW_FAIL, EMFILE, 1, 0},
-    {FAULT_READDIR, HOW_FAIL, EIO, 1, 0},     {FAULT_ROOM, HOW_FAIL, EIO, 1, 0},
-    {FAULT_RANDOM, HOW_FAIL, EIO, 1, 0},      {FAULT_ALLOC, HOW_FAIL, ENOMEM, 1, 0},
+    {FAULT_LOCK, HOW_FAIL, ENOLCK, 1, 0},     {FAULT_UNLINK, HOW_FAIL, EACCES, 1, 0},
+    {FAULT_OPENDIR, HOW_FAIL, EMFILE, 1, 0},  {FAULT_READDIR, HOW_FAIL, EIO, 1, 0},
+    {FAULT_ROOM, HOW_FAIL, EIO, 1, 0},        {FAULT_ALLOC, HOW_FAIL, ENOMEM, 1, 0},
     {FAULT_THREAD, HOW_FAIL, EAGAIN, 1, 1},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
@@ -250,6 +267,20 @@ static void lay_out(worker *w) {
     snprintf(from, sizeof from, "%s/in/%s", top, w->job->old);
     snprintf(to, sizeof to, "%s/%s", w->folder, w->job->output);
     copy(from, to);
+}
+
+// Whether one of the words in an environment variable, with commas between them, is in the name;
+// `all` where there is no such variable.
+static int is_asked_for(const char *variable, const char *name, int all) {
+    const char *words = getenv(variable);
+    char word[100];
+    if (!words) return all;
+    for (size_t n; *words; words += n + (words[n] == ',')) {
+        n = strcspn(words, ",");
+        snprintf(word, sizeof word, "%.*s", (int)n, words);
+        if (strstr(name, word)) return 1;
+    }
+    return 0;
 }
 
 // ---- running
@@ -419,8 +450,8 @@ static void try_fault(worker *w, const fault *f) {
     run(w, f, "");
     // What could not be removed (a folder in a folder, where nothing can be opened any more), or
     // not any more, is left to the next run.
-    const int stuck =
-        f->what == FAULT_UNLINK || f->what == FAULT_READDIR || (f->what == FAULT_OPEN && f->always);
+    const int stuck = f->what == FAULT_UNLINK || f->what == FAULT_READDIR ||
+                      (f->always && (f->what == FAULT_OPEN || f->what == FAULT_OPENDIR));
     if (stuck || f->how == HOW_SHRINK) look(w, &w->after, w->job->output);
     const char *what = wrong(w);
     if (!what && is_must(f) && w->fault->hits && w->status != 0) what = "fails";
@@ -449,6 +480,7 @@ static void calls(worker *w) {
     if (!good_run(w)) return;
     for (int i = 0; i < N_KINDS; i++) {
         const kind *k = &kinds[i];
+        if (!is_asked_for("FAULT_CALLS", names[k->what], 1)) continue;
         // it counts them
         if (k->what == FAULT_THREAD && strncmp(w->job->name, "info", 4) == 0) continue;
         w->threads = k->what == FAULT_THREAD ? " --threads 4" : " --threads 1";
@@ -607,9 +639,12 @@ static void make_inputs(const char *data) {
           ">hf/additional_chat_templates/tool.jinja && "
           "%s prune hf " TEXT " -o hf.json --remove 2 && %s prune hf " TEXT
           " -o hf1.json --remove 1 && "
+          "%s prune m.gguf " TEXT " -o one.json --remove 1 && "
+          "%s heal m.gguf --plan one.json --length 16 --own 64 --tokens-used 64 --quiet "
+          "-o healed.safetensors && "
           "%s report hf1.json -o old.svg && %s report hf1.json -o old.csv && "
           "%s logits moe --tokens tokens.json -o old.npy && cp other.gguf old.gguf",
-          top, cli, cli, cli, cli, cli, cli, cli, cli);
+          top, cli, cli, cli, cli, cli, cli, cli, cli, cli, cli);
 }
 
 typedef void (*section)(worker *w);
@@ -645,10 +680,9 @@ static int work(totals *sum, section run_section, int number) {
     w.fault = (fault *)mmap(NULL, sizeof(fault), PROT_READ | PROT_WRITE, MAP_SHARED, w.told, 0);
     if (w.fault == (fault *)MAP_FAILED) die("mmap");
     for (int i; (i = __atomic_fetch_add(&sum->next_job, 1, __ATOMIC_RELAXED)) < N_JOBS;) {
-        const char *only = getenv("FAULT_JOBS");
         w.job = &jobs[i];
         w.threads = " --threads 1";
-        if (only ? strstr(w.job->name, only) != NULL : full || !is_bench(w.job)) run_section(&w);
+        if (is_asked_for("FAULT_JOBS", w.job->name, full || !is_bench(w.job))) run_section(&w);
     }
     return 0;
 }
@@ -680,6 +714,19 @@ static void print_table(const totals *sum) {
     printf("%-24s %-14s %6ld\n", "all", "", all);
 }
 
+// A call that no command makes is one that preload.c does not see.
+static long never_met(const totals *sum) {
+    long n = 0;
+    if (getenv("FAULT_JOBS") || getenv("FAULT_CALLS") || few) return 0;
+    for (int what = 0; what < FAULT_COUNT; what++) {
+        long runs = 0;
+        for (int i = 0; i < N_JOBS; i++) runs += sum->runs[i][what];
+        if (runs == 0) printf("FAILED: calls: no command calls %s\n", names[what]);
+        n += runs == 0;
+    }
+    return n;
+}
+
 // A mount namespace of our own, so that file systems can be mounted that nobody else sees.
 static int may_mount(void) {
     char path[300];
@@ -692,8 +739,8 @@ static int may_mount(void) {
 
 static int usage(void) {
     puts("usage: sweep CLI PRELOAD.so TESTDATA calls|kill|disk|streams...\n"
-         "FAULTS=full: every call, FAULTS=few: a small sample; FAULT_JOBS=WORD: only commands with "
-         "this in their name;\n"
+         "FAULTS=full: every call, FAULTS=few: a small sample; FAULT_JOBS=WORD,...: only commands "
+         "with one in their name; FAULT_CALLS=WORD,...: only those calls;\n"
          "FAULT_TABLE=1: how many faults of each kind each command met");
     return 2;
 }
@@ -728,6 +775,7 @@ int main(int argc, char **argv) {
                 printf("skipped: full disk: no right to mount a small file system\n");
                 sum->skipped++;
             } else run_all(sum, sections[k].run, sysconf(_SC_NPROCESSORS_ONLN));
+            if (sections[k].run == calls) sum->failed += never_met(sum);
         }
     if (getenv("FAULT_TABLE")) print_table(sum);
     clear(top);
