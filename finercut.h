@@ -1051,8 +1051,10 @@ typedef struct fc_heal_result {
    and after a cancelled call that was resumed (PATH.partial holds what was done; it is removed at
    the end where files are the library's own). A file that is there already is FC_ERR_MISMATCH
    without `resume` or fc_env.force. FC_ERR_LIMIT: the message says how many tokens would fit.
-   Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16), and for the widest projection of k
-   inputs about 24 k (k + hidden_size). `out` NULL allowed. fc_model_desc.heal reads the file. */
+   Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16), for the widest projection of k
+   inputs about 24 k (k + hidden_size), and where there is room (without a limit, up to 1 GiB) its
+   4 x tokens x k inputs, so that they are computed once. `out` NULL allowed. fc_model_desc.heal
+   reads the file. */
 FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_result *out,
                              fc_error *err);
 #endif
@@ -16530,6 +16532,109 @@ FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_erro
     return FC_OK;
 }
 
+// >> sublayers
+// Names of sublayers and of sets of them, written and read.
+
+// Appends the names of a set, attentions first, runs as ranges: "attn.0,ffn.0-3".
+FCI_FN void fci_sublayers_put(fci_buffer *b, const uint8_t *set, uint32_t n_blocks);
+// Appends each name that `mask` lacks of `present` (NULL: of all), in order and between quotes;
+// returns how many.
+FCI_FN size_t fci_sublayers_list(fci_buffer *b, const uint8_t *present, const uint8_t *mask,
+                                 uint32_t n_blocks, const char *comma, const char *quote);
+
+// ---- private to this section
+
+enum { FCI_SUBLAYERS_BLOCKS = 4096 }; // of names that are checked without a model
+
+FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t candidate, char *name,
+                                           size_t size) {
+    const bool block = candidates == FC_CANDIDATES_BLOCKS;
+    if (!name || size == 0) return NULL;
+    snprintf(name, size, "%s.%u", block ? "block" : fc_kind_name((fc_kind)(candidate % 2)),
+             block ? candidate : candidate / 2);
+    return name;
+}
+
+// "ffn.0-3": bits of its kinds (1 << FC_KIND_...), and its blocks. A name has one spelling.
+FCI_FN bool fci_sublayers_item(fci_str item, unsigned *kinds, uint32_t range[2]) {
+    static const char *const words[] = {"attn", "ffn", "block"};
+    const char *p = item.p, *end = item.p + item.n;
+    char text[64];
+    int n = 0;
+    range[0] = range[1] = 0;
+    while (p < end && *p != '.') p++;
+    for (; n < 2 && p < end && (*p == '.' || *p == '-'); n++)
+        for (p++; p < end && *p >= '0' && *p <= '9' && range[n] <= FCI_SUBLAYERS_BLOCKS; p++)
+            range[n] = 10 * range[n] + (uint32_t)(*p - '0');
+    if (n < 2) range[1] = range[0];
+    for (unsigned k = 0; k < 3; k++) {
+        snprintf(text, sizeof text, n < 2 ? "%s.%u" : "%s.%u-%u", words[k], range[0], range[1]);
+        *kinds = k + 1;
+        if (fci_is(item, text)) return true;
+    }
+    return false;
+}
+
+FINERCUT_API fc_code fc_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t *set,
+                                        size_t size, fc_error *err) {
+    fci_shown shown;
+    if (fci_need(names, "fc_sublayers_parse", "names", err)) return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    if (set && size / 2 < n_blocks)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "sublayers: expected room for %llu, got %llu",
+                        2 * (unsigned long long)n_blocks, (unsigned long long)size);
+    if (set) memset(set, 0, 2 * (size_t)n_blocks);
+    for (const char *p = names;; p++) {
+        const fci_str item = fci_sn(p, strcspn(p, ","));
+        unsigned kinds;
+        uint32_t range[2];
+        if (!fci_sublayers_item(item, &kinds, range))
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "sublayers: expected names such as attn.0, ffn.0-3 or block.29, with "
+                            "commas between them, got \"%s\"",
+                            fci_show(item, &shown));
+        if (range[0] > range[1])
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "sublayers: %s: expected the lower block first",
+                            fci_show(item, &shown));
+        if (range[1] >= n_blocks)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "sublayers: %s: expected blocks below %u, which is how many there are",
+                            fci_show(item, &shown), n_blocks);
+        for (uint32_t b = range[0]; set && b <= range[1]; b++)
+            for (unsigned kind = 0; kind < 2; kind++)
+                if (kinds >> kind & 1) set[2 * (size_t)b + kind] = 1;
+        p += item.n;
+        if (!*p) return FC_OK;
+    }
+}
+
+FCI_FN void fci_sublayers_put(fci_buffer *b, const uint8_t *set, uint32_t n_blocks) {
+    const char *separator = "";
+    for (unsigned kind = 0; kind < 2; kind++)
+        for (uint32_t k = 0, end; k < n_blocks; k = end) {
+            for (end = k; end < n_blocks && set[2 * (size_t)end + kind]; end++) {}
+            if (end == k) {
+                end++;
+                continue;
+            }
+            fci_putf(b, "%s%s.%u", separator, fc_kind_name((fc_kind)kind), k);
+            if (end - k > 1) fci_putf(b, "-%u", end - 1);
+            separator = ",";
+        }
+}
+
+FCI_FN size_t fci_sublayers_list(fci_buffer *b, const uint8_t *present, const uint8_t *mask,
+                                 uint32_t n_blocks, const char *comma, const char *quote) {
+    size_t n = 0;
+    char name[24];
+    for (uint32_t s = 0; s < 2 * n_blocks; s++)
+        if (!mask[s] && (!present || present[s]))
+            fci_putf(b, "%s%s%s%s", n++ ? comma : "", quote,
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name), quote);
+    return n;
+}
+
 // >> healed
 // A file of healed tensors over a model: they stand in for the model's own, for one set of removed
 // sublayers.
@@ -16560,43 +16665,28 @@ FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const cha
                     h->files[0].name, key, expected);
 }
 
-// The sublayer of "attn.3", from *sublayer on and below n; false: it is no name of one.
-FCI_FN bool fci_healed_sublayer(fci_str name, uint64_t n, uint32_t *sublayer) {
-    char text[24];
-    for (; *sublayer < n; ++*sublayer) {
-        const uint32_t s = *sublayer;
-        snprintf(text, sizeof text, "%s.%u", fc_kind_name((fc_kind)(s % 2)), s / 2);
-        if (fci_is(name, text)) return true;
-    }
-    return false;
-}
-
 FCI_FN fc_code fci_healed_removed(fc_model *m, const fc_container *h, fc_error *err) {
-    static const char expected[] = "sublayers of the model in order, such as attn.3,ffn.7";
-    const uint64_t n = 2 * m->hyper.n_blocks;
-    uint32_t s = 0;
+    static const char expected[] = "sublayers of the model, such as attn.3,ffn.7";
+    const uint32_t n = 2 * (uint32_t)m->hyper.n_blocks;
     fci_str list;
     fci_shown shown;
     uint8_t *mask = (uint8_t *)fci_arena_alloc(&m->arena, n, 1, "mask", err);
     if (!mask) return FC_ERR_MEMORY;
-    memcpy(mask, m->present, (size_t)n);
     fc_code code = fci_healed_need(h, "finercut.removed", expected, &list, err);
     if (code) return code;
     m->mask = m->healed.mask = mask;
     m->healed.removed = fci_arena_copy(&m->arena, list, err);
     if (!m->healed.removed) return FC_ERR_MEMORY;
-    for (bool more = list.n > 0; more; s++) {
-        const char *comma = (const char *)memchr(list.p, ',', list.n);
-        const fci_str one = fci_sn(list.p, comma ? (size_t)(comma - list.p) : list.n);
-        if (!fci_healed_sublayer(one, n, &s) || !mask[s])
-            return fci_fail(err, FC_ERR_FORMAT, 0,
-                            "%s: __metadata__: \"finercut.removed\": expected %s, got \"%s\"",
-                            h->files[0].name, expected, fci_show(one, &shown));
-        mask[s] = 0;
-        more = comma != NULL;
-        if (more) list = fci_sn(comma + 1, list.n - one.n - 1);
+    bool good = strlen(m->healed.removed) == list.n &&
+                (list.n == 0 || !fc_sublayers_parse(m->healed.removed, n / 2, mask, n, NULL));
+    for (uint32_t s = 0; s < n; s++) {
+        good = good && mask[s] <= m->present[s];
+        mask[s] = m->present[s] && !mask[s];
     }
-    return FC_OK;
+    if (good) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "%s: __metadata__: \"finercut.removed\": expected %s, got \"%s\"",
+                    h->files[0].name, expected, fci_show(list, &shown));
 }
 
 FCI_FN fc_code fci_healed_tensor(const fc_model *m, const fc_container *h, const fc_tensor *t,
@@ -16669,28 +16759,18 @@ FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err) {
     return fci_wrap(err, code, "%s", fci_base_name(path));
 }
 
-// The sublayers that a mask lacks of the model's, as far as there is room.
-FCI_FN void fci_healed_list(const fc_model *m, const uint8_t *mask, fci_shown *to) {
-    size_t n = 0, more = 0;
-    snprintf(to->s, sizeof to->s, "none");
-    for (uint32_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
-        if (!m->present[s] || mask[s]) continue;
-        if (n + 40 > sizeof to->s) more++;
-        else
-            n += (size_t)snprintf(to->s + n, sizeof to->s - n, "%s%s.%u", n ? "," : "",
-                                  fc_kind_name((fc_kind)(s % 2)), s / 2);
-    }
-    if (more) snprintf(to->s + n, sizeof to->s - n, " and %llu more", (unsigned long long)more);
-}
-
 FCI_FN const uint8_t *fci_healed_mask(const fc_model *m, const uint8_t *mask, fc_error *err) {
+    const uint32_t n = 2 * (uint32_t)m->hyper.n_blocks;
+    fci_buffer list = fci_buffer_of(&m->c);
     fci_shown want, got;
     uint32_t s = 0;
     if (!mask) return m->mask;
-    while (s < 2 * m->hyper.n_blocks && (!m->present[s] || !mask[s] == !m->mask[s])) s++;
-    if (!m->healed.container || s == 2 * m->hyper.n_blocks) return mask;
-    fci_healed_list(m, m->mask, &want);
-    fci_healed_list(m, mask, &got);
+    while (s < n && (!m->present[s] || !mask[s] == !m->mask[s])) s++;
+    if (!m->healed.container || s == n) return mask;
+    if (!fci_sublayers_list(&list, m->present, mask, n / 2, ",", "")) fci_puts(&list, "none");
+    fci_show(list.p ? fci_sn(list.p, list.n) : fci_s("others"), &got);
+    fci_show(fci_s(*m->healed.removed ? m->healed.removed : "none"), &want);
+    fci_buffer_free(&list);
     fci_fail(err, FC_ERR_MISMATCH, 0,
              "%s: healed for another set of removed sublayers: expected %s, got %s (%s.%u is the "
              "first that differs)",
@@ -17186,6 +17266,8 @@ FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float 
 // residual rows are then in e->x from lane.row on. Lengths must sum to e->capacity at most.
 FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
                                fc_error *err);
+// Adds a sublayer without experts to the rows of e->x, by what its last projection multiplies.
+FCI_FN void fci_engine_finish(fci_engine *e, size_t sublayer, const float *x, size_t rows);
 // e->logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows);
 // Cost of the mask's sublayers from `from` on and of the head: a share of a whole forward pass.
@@ -17694,6 +17776,16 @@ FCI_FN void fci_engine_run_ffn(fci_engine *e, const fci_layer *l, size_t rows) {
     fci_engine_norm_pack(e, e->input, rows, &l->ffn_norm);
     fci_engine_activate(e, &l->gate, &l->up, rows);
     fci_engine_add(e, e->fed, &l->down, rows, &l->ffn_post);
+}
+
+FCI_FN void fci_engine_finish(fci_engine *e, size_t sublayer, const float *x, size_t rows) {
+    const fci_layer *l = &e->m->layers[sublayer / 2];
+    const bool ffn = sublayer % 2 == FC_KIND_FFN;
+    const fci_weight *w = ffn ? &l->down : &l->o;
+    const size_t k = (size_t)w->matrix.cols;
+    void *packed = ffn ? e->fed : e->packed;
+    fci_gemm_pack(&e->m->c, e->m->config.compute, x, k, rows, k, NULL, packed);
+    fci_engine_add(e, packed, w, rows, ffn ? &l->ffn_post : &l->attn_post);
 }
 
 FCI_FN void fci_engine_embed(const fci_engine *e, uint32_t id, uint32_t position, float *x) {
@@ -18283,8 +18375,7 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
 }
 
 // >> budget
-// What a search is to save and to keep: units, budgets, sets of sublayers; as text, and as numbers
-// of a model. Knows no plans.
+// What a search is to save: units and budgets; as text, and as numbers of a model. Knows no plans.
 
 // Whether a unit is a quantity that sublayers have: parameters, bytes or seconds.
 FCI_FN bool fci_budget_counts(fc_unit unit);
@@ -18294,12 +18385,8 @@ FCI_FN fc_code fci_budget_check(const fc_budget *b, fc_error *err);
 FCI_FN double fci_budget_most(const fc_budget *b, double whole);
 // costs [2 * n_blocks + 1] of a unit but TIME: what each sublayer has, and what none has.
 FCI_FN void fci_budget_costs(const fc_model *m, fc_unit unit, double *costs);
-// Appends the names of a set of sublayers, attentions first, runs as ranges: "attn.0,ffn.0-3".
-FCI_FN void fci_budget_put_set(fci_buffer *b, const uint8_t *set, uint32_t n_blocks);
 
 // ---- private to this section
-
-enum { FCI_BUDGET_BLOCKS = 4096 }; // of names that are checked without a model
 
 static const char *const fci_budget_units[FC_UNIT_COUNT] = {"none", "params", "bytes", "time",
                                                             "distance"};
@@ -18403,75 +18490,6 @@ FCI_FN void fci_budget_costs(const fc_model *m, fc_unit unit, double *costs) {
     costs[n] = (double)rest;
 }
 
-// "ffn.0-3": bits of its kinds (1 << FC_KIND_...), and its blocks. A name has one spelling.
-FCI_FN bool fci_budget_item(fci_str item, unsigned *kinds, uint32_t range[2]) {
-    static const char *const words[] = {"attn", "ffn", "block"};
-    const char *p = item.p, *end = item.p + item.n;
-    char text[64];
-    int n = 0;
-    range[0] = range[1] = 0;
-    while (p < end && *p != '.') p++;
-    for (; n < 2 && p < end && (*p == '.' || *p == '-'); n++)
-        for (p++; p < end && *p >= '0' && *p <= '9' && range[n] <= FCI_BUDGET_BLOCKS; p++)
-            range[n] = 10 * range[n] + (uint32_t)(*p - '0');
-    if (n < 2) range[1] = range[0];
-    for (unsigned k = 0; k < 3; k++) {
-        snprintf(text, sizeof text, n < 2 ? "%s.%u" : "%s.%u-%u", words[k], range[0], range[1]);
-        *kinds = k + 1;
-        if (fci_is(item, text)) return true;
-    }
-    return false;
-}
-
-FINERCUT_API fc_code fc_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t *set,
-                                        size_t size, fc_error *err) {
-    fci_shown shown;
-    if (fci_need(names, "fc_sublayers_parse", "names", err)) return FC_ERR_ARGUMENT;
-    fci_clear(err);
-    if (set && size / 2 < n_blocks)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "sublayers: expected room for %llu, got %llu",
-                        2 * (unsigned long long)n_blocks, (unsigned long long)size);
-    if (set) memset(set, 0, 2 * (size_t)n_blocks);
-    for (const char *p = names;; p++) {
-        const fci_str item = fci_sn(p, strcspn(p, ","));
-        unsigned kinds;
-        uint32_t range[2];
-        if (!fci_budget_item(item, &kinds, range))
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "sublayers: expected names such as attn.0, ffn.0-3 or block.29, with "
-                            "commas between them, got \"%s\"",
-                            fci_show(item, &shown));
-        if (range[0] > range[1])
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "sublayers: %s: expected the lower block first",
-                            fci_show(item, &shown));
-        if (range[1] >= n_blocks)
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "sublayers: %s: expected blocks below %u, which is how many there are",
-                            fci_show(item, &shown), n_blocks);
-        for (uint32_t b = range[0]; set && b <= range[1]; b++)
-            for (unsigned kind = 0; kind < 2; kind++)
-                if (kinds >> kind & 1) set[2 * (size_t)b + kind] = 1;
-        p += item.n;
-        if (!*p) return FC_OK;
-    }
-}
-
-FCI_FN void fci_budget_put_set(fci_buffer *b, const uint8_t *set, uint32_t n_blocks) {
-    const char *separator = "";
-    for (unsigned kind = 0; kind < 2; kind++)
-        for (uint32_t k = 0, end; k < n_blocks; k = end) {
-            for (end = k; end < n_blocks && set[2 * (size_t)end + kind]; end++) {}
-            if (end == k) {
-                end++;
-                continue;
-            }
-            fci_putf(b, "%s%s.%u", separator, fc_kind_name((fc_kind)kind), k);
-            if (end - k > 1) fci_putf(b, "-%u", end - 1);
-            separator = ",";
-        }
-}
-
 // >> plan
 // A plan: the removed sublayers in order, with every score; its checks, its binding to a model, and
 // plan.json.
@@ -18546,15 +18564,6 @@ static const char *const fci_plan_names[FC_SEARCH_COUNT] = {"race", "exhaustive"
 
 FCI_ENUM(fc_candidates, "candidates", fci_plan_candidates_names)
 FCI_ENUM(fc_search, "search", fci_plan_names)
-
-FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t candidate, char *name,
-                                           size_t size) {
-    const bool block = candidates == FC_CANDIDATES_BLOCKS;
-    if (!name || size == 0) return NULL;
-    snprintf(name, size, "%s.%u", block ? "block" : fc_kind_name((fc_kind)(candidate % 2)),
-             block ? candidate : candidate / 2);
-    return name;
-}
 
 FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err) {
     fci_context c;
@@ -18678,7 +18687,7 @@ FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err) {
     if (!kept) return FC_ERR_MEMORY;
     fc_code code = fc_sublayers_parse(keep, n, kept, 2 * (size_t)n, err);
     if (code) return fci_wrap(err, code, "keep");
-    fci_budget_put_set(&b, kept, n);
+    fci_sublayers_put(&b, kept, n);
     code = fci_buffer_code(&b, err);
     if (!code) p->info.keep = fci_arena_copy(&p->arena, fci_s(b.p), err);
     fci_buffer_free(&b);
@@ -22291,7 +22300,8 @@ enum {
     FCI_HEAL_DEEP = 256,   // which read so many numbers of each: they stay in cache
     FCI_HEAL_HELD = 8      // of so many sequences one is held out
 };
-#define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given
+#define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given,
+#define FCI_HEAL_KEPT ((uint64_t)1 << 30) // of a sublayer's X
 #define FCI_HEAL_PAUSE 60.0               // seconds between checkpoints, at least
 static const double fci_heal_ridges[] = {0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10};
 
@@ -22335,7 +22345,10 @@ typedef struct fci_heal {
     size_t n_sums;       // projections whose sums are held at once
     fci_heal_sums *sums; // [2][n_sums]: of the rows to fit by, of those held out
     double *block;       // memory of the sums
-    float *stash;        // [chunk * used, k] X
+    float *stash;        // [chunk * used, k] X, or of all tokens
+    uint64_t stash_size; // numbers
+    float *x;            // the chunk's X in the stash
+    bool kept;           // the stash has X of all tokens, of this sublayer
     fci_engine_routed *routes; // [chunk * used]: which row, and for experts whose
     size_t n_stash, base;      // rows in it; the wave's first one in the chunk
     float *scales;       // [chunk]: of a row's X and E
@@ -22506,11 +22519,18 @@ FCI_FN int fci_heal_tick(void *user, double units) {
     return fci_watch_tell(&h->watch, h->done / h->work, NULL) != FC_OK;
 }
 
-// Runs sequences [first, end) of one of the two streams through the sublayer under a mask; the rows
-// are then in h->engine.x. Sublayer 0 of mask NULL: the embeddings.
+// Runs sequences [first, end) of one of the two streams through the sublayer under a mask, from its
+// last projection on where what that multiplies is kept; the rows are then in h->engine.x. Sublayer
+// 0 of mask NULL: the embeddings.
 FCI_FN fc_code fci_heal_wave(fci_heal *h, int stream, size_t first, size_t end,
                              const uint8_t *mask) {
-    const size_t d = (size_t)h->m->hyper.hidden;
+    const size_t d = (size_t)h->m->hyper.hidden, row = fci_heal_start(h, first),
+                 rows = fci_heal_start(h, end) - row;
+    if (stream == 1 && h->kept) {
+        memcpy(h->engine.x, h->rows[1] + row * d, rows * d * sizeof(float));
+        fci_engine_finish(&h->engine, h->sublayer, h->stash + row * h->k, rows);
+        return fci_watch_tell(&h->watch, h->done / h->work, h->err);
+    }
     for (size_t i = first; i < end; i++) {
         const size_t at = fci_heal_start(h, i);
         fci_lane *l = &h->lanes[i - first];
@@ -22553,7 +22573,7 @@ FCI_FN void fci_heal_unpack_task(void *arg, size_t task, uint32_t worker) {
     const fci_heal *h = j->h;
     (void)worker;
     fci_gemm_unpack(&h->m->c, h->m->config.compute, j->packed, j->n, j->k, task,
-                    h->stash + (h->n_stash + task) * j->k);
+                    h->x + (h->n_stash + task) * j->k);
 }
 
 // Keeps what the projection multiplies; where a norm follows, its factor of every row.
@@ -22602,7 +22622,7 @@ FCI_FN void fci_heal_transpose_task(void *arg, size_t task, uint32_t worker) {
     (void)worker;
     for (size_t i = 0; i < n; i++) {
         const fci_engine_routed *r = &routes[first + i];
-        x[i] = h->stash + r->expert * j->k;
+        x[i] = h->x + r->expert * j->k;
         e[i] = h->errors + r->row * d;
         x_scale[i] = h->scales[r->row] * r->weight;
         e_scale[i] = h->scales[r->row] * (fci_heal_experts(h) ? r->weight * r->weight : 1);
@@ -22686,6 +22706,8 @@ FCI_FN void fci_heal_share(fci_heal *h, size_t n) {
 FCI_FN fc_code fci_heal_sum(fci_heal *h, size_t first, size_t n) {
     const size_t d = (size_t)h->m->hyper.hidden, k = h->k;
     const double work = fci_heal_work(h, h->sublayer, 1) + fci_heal_work(h, h->sublayer, 2);
+    const uint64_t all = (uint64_t)fci_heal_start(h, h->tokens.n_sequences) * k;
+    const bool keep = !fci_heal_experts(h) && all <= h->stash_size;
     fc_code code = FC_OK;
     for (size_t i = 0; i < 2 * h->n_sums; i++) {
         memset(h->sums[i].at, 0, (k + d) * k * sizeof(double));
@@ -22697,6 +22719,7 @@ FCI_FN fc_code fci_heal_sum(fci_heal *h, size_t first, size_t n) {
                      most = set ? h->tokens.n_sequences : h->n_fit, row = fci_heal_start(h, from);
         end = fci_heal_until(h, from, most, FCI_HEAL_CHUNK);
         h->n_stash = h->base = 0;
+        h->x = h->stash + (keep ? row * k : 0);
         h->engine.tap = fci_heal_tap;
         for (size_t at = from; at < end && !code; at = last) {
             last = fci_heal_until(h, at, end, h->engine.capacity);
@@ -22712,6 +22735,7 @@ FCI_FN fc_code fci_heal_sum(fci_heal *h, size_t first, size_t n) {
             fci_heal_gather(h, first + i, &h->sums[set * h->n_sums + i]);
         h->done += work * (double)h->base;
     }
+    h->kept = keep && !code;
     return code;
 }
 
@@ -22958,6 +22982,10 @@ FCI_FN fc_code fci_heal_round(fci_heal *h, const fci_heal_tensor *t, const fci_m
     return code;
 }
 
+FCI_FN bool fci_heal_is_whole(const fci_heal_tensor *t, const fci_matrix *w) { // w is all of it
+    return t->bytes == w->rows * w->cols * fci_number_bytes(t->type, 1);
+}
+
 // A changed tensor begins as what is stored.
 FCI_FN fc_code fci_heal_copy(fci_heal *h, const fci_heal_tensor *t) {
     float some[256]; // whole blocks of any type
@@ -23007,7 +23035,7 @@ FCI_FN fc_code fci_heal_keep(fci_heal *h, const fci_matrix *w, const fc_tensor *
     for (size_t o = 0; o < d && !code; o++) code = fci_heal_round(h, t, w, o);
     double error = code ? 0 : fci_heal_error(h, held, h->changes[1]);
     bool helps = !code && error < held->energy;
-    if (helps && h->n_tensors > before) code = fci_heal_copy(h, t);
+    if (helps && h->n_tensors > before && !fci_heal_is_whole(t, w)) code = fci_heal_copy(h, t);
     const fci_matrix view = helps ? fci_heal_view(t, w) : *w;
     for (size_t o = 0; o < d && helps && !code; o++) {
         code = fci_heal_round(h, t, w, o);
@@ -23065,6 +23093,7 @@ FCI_FN void fci_heal_begin_sublayer(fci_heal *h) {
 FCI_FN fc_code fci_heal_sublayer(fci_heal *h, size_t s) {
     const size_t n = fci_heal_weights(h->m, s);
     h->sublayer = s;
+    h->kept = false;
     fci_heal_begin_sublayer(h);
     if (!h->m->present[s]) return FC_OK;
     h->only[s] = 1;
@@ -23161,11 +23190,7 @@ FCI_FN fc_code fci_heal_note_number(fci_heal *h, const char *key, double value) 
 // The removed sublayers, by commas.
 FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
-    char name[24];
-    for (uint32_t s = 0; s < 2 * h->m->hyper.n_blocks; s++)
-        if (fci_heal_is_gone(h, s))
-            fci_putf(&b, "%s%s", b.n ? "," : "",
-                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name));
+    fci_sublayers_list(&b, h->m->present, h->desc->mask, (uint32_t)h->m->hyper.n_blocks, ",", "");
     fci_puts(&b, "");
     h->keys[h->n_keys].key = "finercut.removed";
     h->keys[h->n_keys++].value = b.p ? fci_arena_copy(&h->arena, fci_sn(b.p, b.n), h->err) : "";
@@ -23328,7 +23353,9 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
         if (!code) code = fci_file_there(&files, paths[i], &there, h->err);
         if (code) return code;
         if (there && !d->resume && !c->force)
-            return fci_fail(h->err, FC_ERR_MISMATCH, 0, "%s: expected no file there, got one%s",
+            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                            "%s: expected no file there, got one%s; resume goes on with it, force "
+                            "begins anew",
                             paths[i], i ? " that an interrupted run left" : "");
     }
     return FC_OK;
@@ -23394,6 +23421,7 @@ FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
     const fci_hyper *y = &h->m->hyper;
     const uint64_t d = y->hidden, k = h->widest, chunk = h->chunk, f = sizeof(float),
                    tokens = fci_heal_start(h, h->tokens.n_sequences), routed = chunk * h->used;
+    h->stash_size = fci_max(h->stash_size, routed * k);
     for (size_t i = 0; i < 2; i++) {
         fci_each(g, &h->rows[i], tokens, d * f, "residual rows");
         fci_each(g, &h->inputs[i], y->traits & FCI_TRAIT_PARALLEL ? tokens : 0, d * f, "rows");
@@ -23403,7 +23431,7 @@ FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
     fci_each(g, &h->lanes, h->tokens.n_sequences, sizeof *h->lanes, "lanes");
     fci_each(g, &h->sums, 2 * h->n_sums, sizeof *h->sums, "sums");
     fci_each(g, &h->block, 2 * h->n_sums * (k + d), k * sizeof(double), "sums");
-    fci_each(g, &h->stash, routed, k * f, "rows");
+    fci_each(g, &h->stash, h->stash_size, f, "rows");
     fci_each(g, &h->routes, 2 * routed, sizeof *h->routes, "routes");
     fci_each(g, &h->scales, chunk, f, "rows");
     fci_each(g, &h->shares, chunk, f, "rows");
@@ -23436,12 +23464,14 @@ FCI_FN uint64_t fci_heal_bytes(fci_heal *h) {
 FCI_FN fc_code fci_heal_open(fci_heal *h) {
     fc_model *m = h->m;
     const size_t tokens = fci_heal_start(h, h->tokens.n_sequences), d = (size_t)m->hyper.hidden;
+    uint64_t widest = 0; // of those without experts
     h->used = h->n_sums = 1;
     h->chunk = (size_t)fci_max(h->longest, fci_min(FCI_HEAL_CHUNK, tokens));
     for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
         if (!fci_heal_is_fitted(h, s)) continue;
         h->widest = (size_t)fci_max(h->widest, fci_heal_weight(m, s, 0)->matrix.cols);
         if (fci_heal_weights(m, s) > 1) h->used = (size_t)m->hyper.n_used;
+        else widest = fci_max(widest, fci_heal_weight(m, s, 0)->matrix.cols);
     }
     const uint64_t pair = fci_max(2 * (h->widest + d) * h->widest * sizeof(double), 1),
                    per_token = (m->hyper.traits & FCI_TRAIT_PARALLEL ? 4 : 2) * d * sizeof(float);
@@ -23461,6 +23491,9 @@ FCI_FN fc_code fci_heal_open(fci_heal *h) {
         h->n_sums = (size_t)fci_min(m->hyper.n_experts,
                                     limit ? 1 + (limit - least) / 2 / pair
                                           : fci_max(FCI_HEAL_SUMS / pair, 1));
+    const uint64_t spare =
+        limit ? (limit - fci_min(fci_heal_bytes(h) + engine, limit)) / 2 : FCI_HEAL_KEPT;
+    h->stash_size = fci_max(h->stash_size, fci_min(tokens * widest, spare / sizeof(float)));
     const fci_engine_wish wish = {h->longest, tokens, 256, h->longest, fci_heal_bytes(h)};
     fc_code code = fci_engine_begin(&h->engine, m, &wish, h->err);
     if (code) return code;
@@ -23496,11 +23529,11 @@ FCI_FN fc_code fci_heal_sublayers(fci_heal *h) {
     fc_code code = fci_heal_through(h, -1, 0, h->only, 0);
     h->saved = fci_platform_seconds();
     h->watch.p.n_steps = n;
-    for (size_t s = 0; s < n && !code; s++) {
+    for (size_t s = 0; s <= n && !code; s++) {
         size_t next = s;
-        h->watch.p.step = s + 1;
-        code = fci_heal_sublayer(h, s);
-        if (!code) {
+        h->watch.p.step = (size_t)fci_min(s + 1, n);
+        code = s < n ? fci_heal_sublayer(h, s) : fci_heal_judge(h);
+        if (!code && s < n) {
             next = s + 1;
             h->watch.told = 0; // at least after every sublayer
             code = fci_watch_tell(&h->watch, h->done / h->work, h->err);
@@ -23532,7 +23565,6 @@ FCI_FN fc_code fci_heal_run(fci_heal *h) {
     if (!code) code = fci_heal_note_settings(h);
     if (!code) code = fci_heal_resume(h);
     if (!code && any) code = fci_heal_sublayers(h);
-    if (!code && any) code = fci_heal_judge(h);
     h->out->n_changed = (uint32_t)h->n_tensors;
     if (!code && any) code = fci_heal_note_number(h, "finercut.heal.heldout.whole", h->out->whole);
     if (!code && any)
@@ -23709,13 +23741,7 @@ FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind) {
 }
 
 FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote) {
-    size_t n = 0;
-    char name[24];
-    for (uint32_t s = 0; s < 2 * x->m->hyper.n_blocks; s++)
-        if (!x->mask[s])
-            fci_putf(b, "%s%s%s%s", n++ ? ", " : "", quote,
-                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name), quote);
-    return n;
+    return fci_sublayers_list(b, NULL, x->mask, (uint32_t)x->m->hyper.n_blocks, ", ", quote);
 }
 
 FCI_FN void fci_export_put_healed(const fci_export *x, fci_buffer *b) {

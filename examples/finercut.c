@@ -2565,23 +2565,6 @@ static int check_heal(const session *s) {
     return STATUS_OK;
 }
 
-// Before any work: what an earlier run wrote is only replaced where that was asked for.
-static int check_healed_there(session *s) {
-    char *paths[2] = {joined(s->o->output, ""), joined(s->o->output, ".partial")};
-    int status = STATUS_OK, there = 0;
-    for (int i = 0; i < 2 && !status && !s->o->resume && !s->o->force; i++) {
-        if (!paths[i]) status = fail("%s: out of memory", s->o->output);
-        else if (fc_file_there(paths[i], &s->env, &there, &s->err)) status = failed(s);
-        else if (there)
-            status = fail("%s: expected no file there, got one; --resume goes on with it, --force "
-                          "begins anew",
-                          paths[i]);
-    }
-    free(paths[0]);
-    free(paths[1]);
-    return status;
-}
-
 static void put_healed(const session *s, const fc_heal_result *h) {
     if (s->o->quiet) return;
     put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
@@ -2628,7 +2611,7 @@ static int run_heal(session *s) {
     const options *o = s->o;
     int status = check_heal(s);
     if (status) return status;
-    if (output_check(s, FC_OUTPUT_SAFETENSORS) || check_healed_there(s)) return STATUS_FAILED;
+    if (output_check(s, FC_OUTPUT_SAFETENSORS)) return STATUS_FAILED;
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
     if ((o->text || o->tokens) && own_tokens(o) < o->used && read_tokens(s, cut_healing))

@@ -386,8 +386,8 @@ static void refused(small *s, const char *what, fc_code code, const char *words)
 
 static void check_metadata(void) {
     static const char *const lists[] = {"attn",       "attn.3",  "attn.0,",        ",attn.0",
-                                        "attn.00",    "attn.-1", "ffn.1,attn.0",   "attn.0,attn.0",
-                                        "attn.0;ffn", "block.0", "attn.0,ffn.1\n",
+                                        "attn.00",    "attn.-1", "ffn.1-0",        "block.3",
+                                        "attn.0;ffn", "mlp.0",   "attn.0,ffn.1\n",
                                         "attn.4294967296"};
     static const struct {
         const char *format, *fingerprint, *removed, *more;
@@ -420,8 +420,13 @@ static void check_metadata(void) {
         s.h.removed = lists[i];
         refused(&s, lists[i], FC_ERR_FORMAT, "healed.safetensors|finercut.removed|attn.3,ffn.7");
     }
-    s.h.removed = ""; // nothing removed is a set, too
+    s.h.removed = "ffn.1,attn.0-1,attn.0"; // a set, however it is written
     fc_model *m = small_try(&s);
+    const uint8_t *left = m ? fc_model_healed(m)->mask : NULL;
+    T_OK(left && !left[0] && left[1] && !left[2] && !left[3], "%s", why.msg);
+    fc_model_close(m);
+    s.h.removed = ""; // nothing removed is a set, too
+    m = small_try(&s);
     T_OK(m && fc_model_healed(m)->mask[0] && fc_model_healed(m)->removed[0] == 0, "%s", why.msg);
     fc_model_close(m);
     small_end(&s);
