@@ -27436,6 +27436,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_FIRST_FFN_SLOT
 #undef FCI_FLOATS
 #undef FCI_FN
+#undef FCI_GENERATE_CACHES
 #undef FCI_GGUF_ALIGN_MAX
 #undef FCI_HASH_START
 #undef FCI_HAS_AMX
@@ -27448,6 +27449,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_IDENTITY_PIECE
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
+#undef FCI_HEAL_PAUSE
+#undef FCI_HEAL_SUMS
 #undef FCI_IDENTITY_PREFIX
 #undef FCI_IDENTITY_SAMPLE
 #undef FCI_IDENTITY_STEP

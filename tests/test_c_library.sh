@@ -1,6 +1,6 @@
 #!/bin/sh
 # FINERCUT_NO_POSIX takes the C library and the compiler's own headers only, and makes no system
-# call.
+# call. Of the header's own macros, only the public ones stay defined behind it.
 . tests/t.sh
 CC=${CC:-cc}
 printf '#define FINERCUT_IMPLEMENTATION\n#include "%s/finercut.h"\n' "$(pwd)" >"$t_dir/impl.c"
@@ -25,6 +25,22 @@ none() {
     [ -s "$t_dir/impl.i" ] && [ ! -s "$t_dir/foreign" ]
 }
 
+# Macros defined by the header itself that are still there after it.
+leaks() {
+    "$CC" -std=c99 -E -dD "$t_dir/impl.c" |
+        awk '/^# [0-9]+ "/ { file = $3 }
+             /^#define / && file ~ /finercut\.h/ { split($2, a, "("); print a[1] }' |
+        sort -u >"$t_dir/ours"
+    "$CC" -std=c99 -E -dM "$t_dir/impl.c" |
+        awk '{ split($2, a, "("); print a[1] }' | sort -u >"$t_dir/all"
+    comm -12 "$t_dir/ours" "$t_dir/all" |
+        grep -Ev -e '^(FINERCUT_|FC_)' \
+            -e '^(_POSIX_C_SOURCE|_DEFAULT_SOURCE|WIN32_LEAN_AND_MEAN|NOMINMAX)$' \
+            -e '^_FILE_OFFSET_BITS$' >"$t_dir/leaks"
+    cat "$t_dir/leaks"
+    [ -s "$t_dir/ours" ] && [ ! -s "$t_dir/leaks" ]
+}
+
 t_ok "only the C library with FINERCUT_NO_POSIX" none -DFINERCUT_NO_POSIX
 t_ok "and with FINERCUT_NO_THREADS, too" none -DFINERCUT_NO_POSIX -DFINERCUT_NO_THREADS
 case $(uname -s) in
@@ -34,4 +50,5 @@ Linux | *BSD | Darwin)
     ;;
 *) t_skip "POSIX's headers" "this is no POSIX system" ;;
 esac
+t_ok "only FINERCUT_ and FC_ macros stay" leaks
 t_end test_c_library
