@@ -3748,6 +3748,12 @@ FCI_FN void fci_context_basic(fci_context *c, const fc_env *env);
 FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *err);
 // The path of a folder without slashes at its end, in the arena; NULL: *err is filled.
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err);
+// What an export does with a file of a model's folder. All but those of OTHER are the model's: no
+// output replaces them, whatever they contain.
+typedef enum fci_part {
+    FCI_PART_OTHER, FCI_PART_ANEW, FCI_PART_COPIED, FCI_PART_SETTINGS, FCI_PART_TEMPLATES
+} fci_part;
+FCI_FN fci_part fci_output_part(const char *name);
 
 // ---- private to this section
 
@@ -3887,17 +3893,56 @@ FCI_FN bool fci_path_ends(const char *path, const char *end) {
     return n >= m && strcmp(path + n - m, end) == 0;
 }
 
-// Whether a file of a model's folder is one of our outputs by its name too. The files that a model
-// is read from never are, whatever they contain.
+static const struct fci_output_part_row { // may have one '*', for any characters
+    const char *name;
+    fci_part part;
+} fci_output_parts[] = {
+    {"config.json", FCI_PART_ANEW},
+    {"README.md", FCI_PART_ANEW},
+    {"model.safetensors", FCI_PART_ANEW},
+    {"model-*.safetensors", FCI_PART_ANEW},
+    {"model.safetensors.index.json", FCI_PART_ANEW},
+    {"modeling_finercut.py", FCI_PART_ANEW},
+    {"tokenizer.json", FCI_PART_COPIED},
+    {"tokenizer.model*", FCI_PART_COPIED},
+    {"vocab.json", FCI_PART_COPIED},
+    {"vocab.txt", FCI_PART_COPIED},
+    {"merges.txt", FCI_PART_COPIED},
+    {"spiece.model", FCI_PART_COPIED},
+    {"sentencepiece*.model", FCI_PART_COPIED},
+    {"tekken.json", FCI_PART_COPIED},
+    {"*.tiktoken", FCI_PART_COPIED},
+    {"tiktoken.model", FCI_PART_COPIED},
+    {"chat_template*.jinja", FCI_PART_COPIED},
+    {"tokenizer_config.json", FCI_PART_SETTINGS},
+    {"special_tokens_map.json", FCI_PART_SETTINGS},
+    {"added_tokens.json", FCI_PART_SETTINGS},
+    {"chat_template.json", FCI_PART_SETTINGS},
+    {"generation_config.json", FCI_PART_SETTINGS},
+    {"*processor_config.json", FCI_PART_SETTINGS},
+    {"additional_chat_templates", FCI_PART_TEMPLATES},
+};
+
+FCI_FN bool fci_output_matches(const char *pattern, const char *name) {
+    const char *star = strchr(pattern, '*');
+    const size_t n = strlen(name), before = star ? (size_t)(star - pattern) : 0,
+                 after = star ? strlen(star + 1) : 0;
+    if (!star) return strcmp(pattern, name) == 0;
+    return n >= before + after && memcmp(name, pattern, before) == 0 &&
+           strcmp(name + n - after, star + 1) == 0;
+}
+
+FCI_FN fci_part fci_output_part(const char *name) {
+    for (size_t i = 0; i < sizeof fci_output_parts / sizeof *fci_output_parts; i++)
+        if (fci_output_matches(fci_output_parts[i].name, name)) return fci_output_parts[i].part;
+    return FCI_PART_OTHER;
+}
+
+// Whether a file of a model's folder is one of our outputs by its name too.
 FCI_FN bool fci_output_guard_made(const char *name, fc_output_kind kind) {
-    static const char *const read[] = {"config.json",      ".index.json", "tokenizer.json",
-                                       "vocab.json",       "_map.json",   "chat_template.json",
-                                       "added_tokens.json"};
     static const char *const ends[FC_OUTPUT_COUNT + 1] = {NULL,    ".json", ".svg", ".csv", ".npy",
                                                           ".gguf", NULL,    NULL,   ""};
-    for (size_t i = 0; i < sizeof read / sizeof read[0]; i++)
-        if (fci_path_ends(name, read[i])) return false;
-    return ends[kind] && fci_path_ends(name, ends[kind]);
+    return fci_output_part(name) == FCI_PART_OTHER && ends[kind] && fci_path_ends(name, ends[kind]);
 }
 
 // A file of a model's folder, where plans and other outputs may be replaced.
@@ -24367,8 +24412,13 @@ FCI_FN void fci_beside_leave(fci_export *x, const char *name, const char *why);
 FCI_FN fc_code fci_beside_path(fci_export *x, const char *name, char **path);
 // Parses a file of the model's directory; *root NULL: missing. *f is to be closed on failure too.
 FCI_FN fc_code fci_beside_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
-// Bytes of the name of a template in additional_chat_templates without ".jinja", and its path; 0:
-// no template.
+#define FCI_BESIDE_TEMPLATES "additional_chat_templates" // a folder
+// The rest of a path through that folder, or NULL.
+FCI_FN const char *fci_beside_below_templates(const char *name);
+// Every name in that folder, which need not be there, until `each` returns nonzero.
+FCI_FN fc_code fci_beside_templates(fci_export *x, int (*each)(void *user, const char *file),
+                                    void *user);
+// Bytes of the name of a template in that folder without ".jinja", and its path; 0: no template.
 FCI_FN size_t fci_beside_template(const char *file, char *path, size_t size);
 // Sets config and outer from the config.json that the model was opened with; they need *f open.
 FCI_FN fc_code fci_beside_config(fci_export *x, fci_file *f);
@@ -24458,10 +24508,30 @@ FCI_FN fc_code fci_beside_json(fci_export *x, const char *name, fci_file *f,
     return code || !path ? code : fci_beside_parse(x, path, name, f, root);
 }
 
+FCI_FN const char *fci_beside_below_templates(const char *name) {
+    static const char folder[] = FCI_BESIDE_TEMPLATES "/";
+    return strncmp(name, folder, sizeof folder - 1) == 0 ? name + sizeof folder - 1 : NULL;
+}
+
+FCI_FN fc_code fci_beside_templates(fci_export *x, int (*each)(void *user, const char *file),
+                                    void *user) {
+    char *folder = fci_path_join(&x->arena, x->m->path, FCI_BESIDE_TEMPLATES, x->err);
+    if (!folder) return FC_ERR_MEMORY;
+    bool there = false;
+    int error = x->c->files ? 0 : fci_platform_find_folder(folder, &there);
+    if (there) error = fci_platform_list(folder, each, user);
+    for (size_t i = 0; i < x->c->n_files && !error; i++) {
+        const char *file = fci_beside_below_templates(x->c->files[i].name);
+        if (file) error = each(user, file);
+    }
+    if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
+    return x->err->code;
+}
+
 FCI_FN size_t fci_beside_template(const char *file, char *path, size_t size) {
     const size_t n = strlen(file);
-    if (n < 7 || n > 200 || strcmp(file + n - 6, ".jinja") != 0) return 0;
-    snprintf(path, size, "additional_chat_templates/%s", file);
+    if (n < 7 || n > 200 || strpbrk(file, "/\\") || strcmp(file + n - 6, ".jinja") != 0) return 0;
+    snprintf(path, size, FCI_BESIDE_TEMPLATES "/%s", file);
     return n - 6;
 }
 
@@ -24725,13 +24795,8 @@ FCI_FN fc_code fci_metadata_chat_read(fci_metadata_chat *c, const fci_json *tc) 
     const fci_json *root, *chat = fci_json_some(tc, "chat_template");
     fci_file f;
     fc_code code = fci_metadata_chat_file(c, "chat_template.jinja", fci_s("default"));
-    char *folder = fci_path_join(&x->arena, x->m->path, "additional_chat_templates", x->err);
-    if (code || !folder) return code ? code : FC_ERR_MEMORY;
-    bool there = false;
-    int error = x->c->files ? 0 : fci_platform_find_folder(folder, &there);
-    if (there) error = fci_platform_list(folder, fci_metadata_chat_each, c);
-    if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
-    if (x->err->code || c->chat.seen.count) return x->err->code;
+    if (!code) code = fci_beside_templates(x, fci_metadata_chat_each, c);
+    if (code || c->chat.seen.count) return code;
     if (chat) return fci_chat_put_json(&c->chat, chat, "tokenizer_config.json");
     code = fci_beside_json(x, "chat_template.json", &f, &root);
     chat = fci_json_some(root, "chat_template");
@@ -25999,49 +26064,6 @@ FCI_FN fc_code fci_along_all(fci_export *x);
 
 // ---- private to this section
 
-typedef enum fci_along { // how
-    FCI_ALONG_NOT, FCI_ALONG_ANEW, FCI_ALONG_COPIED, FCI_ALONG_SETTINGS, FCI_ALONG_TEMPLATES
-} fci_along;
-
-static const struct fci_along_name { // may have one '*', for any characters
-    const char *name;
-    fci_along how;
-} fci_along_names[] = {
-    {"config.json", FCI_ALONG_ANEW},
-    {"README.md", FCI_ALONG_ANEW},
-    {"model.safetensors", FCI_ALONG_ANEW},
-    {"model-*.safetensors", FCI_ALONG_ANEW},
-    {"model.safetensors.index.json", FCI_ALONG_ANEW},
-    {"modeling_finercut.py", FCI_ALONG_ANEW},
-    {"tokenizer.json", FCI_ALONG_COPIED},
-    {"tokenizer.model*", FCI_ALONG_COPIED},
-    {"vocab.json", FCI_ALONG_COPIED},
-    {"vocab.txt", FCI_ALONG_COPIED},
-    {"merges.txt", FCI_ALONG_COPIED},
-    {"spiece.model", FCI_ALONG_COPIED},
-    {"sentencepiece*.model", FCI_ALONG_COPIED},
-    {"tekken.json", FCI_ALONG_COPIED},
-    {"*.tiktoken", FCI_ALONG_COPIED},
-    {"tiktoken.model", FCI_ALONG_COPIED},
-    {"chat_template*.jinja", FCI_ALONG_COPIED},
-    {"tokenizer_config.json", FCI_ALONG_SETTINGS},
-    {"special_tokens_map.json", FCI_ALONG_SETTINGS},
-    {"added_tokens.json", FCI_ALONG_SETTINGS},
-    {"chat_template.json", FCI_ALONG_SETTINGS},
-    {"generation_config.json", FCI_ALONG_SETTINGS},
-    {"*processor_config.json", FCI_ALONG_SETTINGS},
-    {"additional_chat_templates", FCI_ALONG_TEMPLATES},
-};
-
-FCI_FN bool fci_along_matches(const char *pattern, const char *name) {
-    const char *star = strchr(pattern, '*');
-    const size_t n = strlen(name), before = star ? (size_t)(star - pattern) : 0,
-                 after = star ? strlen(star + 1) : 0;
-    if (!star) return strcmp(pattern, name) == 0;
-    return n >= before + after && memcmp(name, pattern, before) == 0 &&
-           strcmp(name + n - after, star + 1) == 0;
-}
-
 // "LICENSE", "Notice.txt", "USE_POLICY.md": texts that must come with a copy of the model.
 FCI_FN bool fci_along_is_terms(const char *name) {
     static const char *const stems[] = {"LICENSE",      "LICENCE",        "NOTICE",
@@ -26059,11 +26081,12 @@ FCI_FN bool fci_along_is_terms(const char *name) {
     return stem && end;
 }
 
-FCI_FN fci_along fci_along_how(const char *name) {
-    if (strpbrk(name, "/\\")) return FCI_ALONG_NOT; // of a list in memory: in no folder of ours
-    for (size_t i = 0; i < sizeof fci_along_names / sizeof *fci_along_names; i++)
-        if (fci_along_matches(fci_along_names[i].name, name)) return fci_along_names[i].how;
-    return fci_along_is_terms(name) ? FCI_ALONG_COPIED : FCI_ALONG_NOT;
+FCI_FN fci_part fci_along_how(const char *name) {
+    const char *file = fci_beside_below_templates(name);
+    // of a list in memory: in no folder of ours
+    if (strpbrk(file ? file : name, "/\\")) return FCI_PART_OTHER;
+    if (file) return FCI_PART_TEMPLATES;
+    return fci_along_is_terms(name) ? FCI_PART_COPIED : fci_output_part(name);
 }
 
 FCI_FN fc_code fci_along_copy(fci_export *x, const char *name) {
@@ -26143,14 +26166,15 @@ FCI_FN int fci_along_template(void *user, const char *name) {
     return 0;
 }
 
+// `name` is the folder, or one of its files in memory.
 FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
-    char *from = fci_path_join(&x->arena, x->m->path, name, x->err),
-         *to = fci_path_join(&x->arena, x->target, name, x->err);
-    if (!from || !to) return FC_ERR_MEMORY;
-    int error = fci_platform_make_folder(to);
-    if (error) return fci_io_error(x->err, to, "create", error);
-    error = fci_platform_list(from, fci_along_template, x);
-    if (error && !x->err->code) return fci_io_error(x->err, from, "list", error);
+    const char *file = fci_beside_below_templates(name);
+    char *to = fci_path_join(&x->arena, x->target, FCI_BESIDE_TEMPLATES, x->err);
+    if (!to) return FC_ERR_MEMORY;
+    const int error = fci_platform_make_folder(to);
+    if (error && !(file && error == EEXIST)) return fci_io_error(x->err, to, "create", error);
+    if (!file) return fci_beside_templates(x, fci_along_template, x);
+    fci_along_template(x, file);
     return x->err->code;
 }
 
@@ -26164,25 +26188,25 @@ FCI_FN bool fci_along_leads_nowhere(const fci_export *x, const char *path) {
 
 FCI_FN int fci_along_each(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
-    const fci_along how = fci_along_how(name);
-    bool there, folder = false, inside;
+    const fci_part how = fci_along_how(name);
+    bool there, folder = x->c->files && fci_beside_below_templates(name), inside;
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!path) return 1;
-    if (how == FCI_ALONG_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
+    if (how == FCI_PART_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
     const int error = x->c->files ? 0 : fci_platform_find_folder(path, &folder);
     if (error) {
         fci_io_error(x->err, path, "open", error);
         return error;
     }
-    if (folder != (how == FCI_ALONG_TEMPLATES) || how == FCI_ALONG_NOT)
+    if (folder != (how == FCI_PART_TEMPLATES) || how == FCI_PART_OTHER)
         fci_beside_leave(x, name, folder ? "/" : "");
     else if (fci_beside_is_inside(x, name, &inside)) return 1;
     else if (!inside) fci_beside_leave(x, name, " (a link to another folder)");
     else if (!folder && fci_along_leads_nowhere(x, path))
         fci_beside_leave(x, name, " (a link to nothing)");
     else if (!folder && fci_file_there(x->c, path, &there, x->err)) return 1;
-    else if (how == FCI_ALONG_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
-    else if (how == FCI_ALONG_SETTINGS) return fci_along_settings(x, name) != FC_OK;
+    else if (how == FCI_PART_TEMPLATES) return fci_along_templates(x, name) != FC_OK;
+    else if (how == FCI_PART_SETTINGS) return fci_along_settings(x, name) != FC_OK;
     else return fci_along_copy(x, name) != FC_OK;
     return 0;
 }

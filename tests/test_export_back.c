@@ -93,6 +93,60 @@ static void check_model(const char *path) {
     fc_model_close(m);
 }
 
+static void is_text(const char *name, const char *want) { // a file of `out`; NULL: there is none
+    char path[300];
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s/%s", out, name);
+    char *is = t_read(path, &n);
+    if (want) T_OK(is && strcmp(is, want) == 0, "%s: expected %s, got %s", name, want, is);
+    else T_OK(!is, "%s: expected none, got %s", name, is);
+    free(is);
+}
+
+// Chat templates of a model in memory go along as they do from a folder.
+static void check_templates(void) {
+    fc_memory_file files[] = {{"config.json", NULL, 0}, {"model.safetensors", NULL, 0},
+                              {"tokenizer.json", NULL, 0}, {"chat_template.jinja", "usual", 5},
+                              {FCI_BESIDE_TEMPLATES "/tool.jinja", "tools", 5},
+                              {FCI_BESIDE_TEMPLATES "/rag.jinja", "rags", 4},
+                              {FCI_BESIDE_TEMPLATES "/run.py", "import os", 9},
+                              {FCI_BESIDE_TEMPLATES "/../up.jinja", "up", 2}};
+    const size_t n = sizeof files / sizeof *files;
+    char path[100], *data[3];
+    fc_error err;
+    fc_export_desc export;
+    memset(&export, 0, sizeof export);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "examples/demo/%s", files[i].name);
+        files[i].data = data[i] = t_read(path, &files[i].size);
+    }
+    export.path = out;
+    fc_model *m = data[1] ? fc_model_open_memory(files, n, NULL, &err) : NULL;
+    fc_plan *p = m ? plan_of(m, "attn.3") : NULL;
+    if (m) {
+        export.format = FC_EXPORT_HF_MASKED;
+        T_OK(fc_export(m, p, &export, &err) == FC_OK, "%s", err.msg);
+        is_text("chat_template.jinja", "usual");
+        is_text(FCI_BESIDE_TEMPLATES "/tool.jinja", "tools");
+        is_text(FCI_BESIDE_TEMPLATES "/rag.jinja", "rags");
+        is_text(FCI_BESIDE_TEMPLATES "/run.py", NULL);
+        is_text("up.jinja", NULL);
+        remove_tree(out);
+        export.format = FC_EXPORT_GGUF_MASKED;
+        T_OK(fc_export(m, p, &export, &err) == FC_OK, "%s", err.msg);
+        fc_container *c = fc_container_open(out, NULL, &err);
+        T_OK(c && fci_gguf_find(c, "tokenizer.chat_template.tool") &&
+                 fci_gguf_find(c, "tokenizer.chat_template.rag") &&
+                 !fci_gguf_find(c, "tokenizer.chat_template.up"),
+             "templates in GGUF");
+        fc_container_close(c);
+    } else t_skip("templates in memory", "no demo model");
+    fc_plan_free(p);
+    fc_model_close(m);
+    remove_tree(out);
+    for (size_t i = 0; i < 3; i++) free(data[i]);
+}
+
 static int each_model(void *user, const char *name) {
     char path[256];
     const char *end = strrchr(name, '.');
@@ -113,9 +167,11 @@ int main(void) {
          "NaN");
     T_OK(fci_agree_near(inf, inf, 0) && !fci_agree_near(inf, -inf, 0) && fci_agree_near(0, 0, 0),
          "infinities");
-    T_OK(fci_along_how("../x.tiktoken") == FCI_ALONG_NOT &&
-             fci_along_how("x.tiktoken") == FCI_ALONG_COPIED,
+    T_OK(fci_along_how("../x.tiktoken") == FCI_PART_OTHER &&
+             fci_along_how(FCI_BESIDE_TEMPLATES "/../x.jinja") == FCI_PART_OTHER &&
+             fci_along_how("x.tiktoken") == FCI_PART_COPIED,
          "names with a folder stay");
+    check_templates();
     T_OK(fci_platform_list("tests/data", each_model, NULL) == 0, "tests/data");
     T_OK(n_written > 600 && n_refused > 20, "%d exports read back, %d refused", n_written,
          n_refused);
