@@ -48,6 +48,8 @@
        GPT-2, Llama 3, Qwen2, GPT-4o, Tekken ...; SentencePiece's BPE (Llama 2, Mistral, Gemma ...)
      - searches which sublayers to remove, by six distances, and records every score in a plan
      - computes perplexity and logits of the whole or the pruned model, and generates text with it
+     - asks it multiple-choice tasks as lm-evaluation-harness does: ARC, PIQA, OpenBookQA, BoolQ,
+       Winogrande, LAMBADA, HellaSwag, MMLU, or one's own
      - heals what a plan leaves, in closed form: forward passes and a Cholesky factor, no GPU
      - runs, measures and exports a model with healed tensors in the place of its own
      - measures speed against the peak of the machine
@@ -70,9 +72,10 @@
      FINERCUT_NO_EXPORT     54   fc_export
      FINERCUT_NO_REPORT     14   pictures and tables of a plan
      FINERCUT_NO_BENCH       6   fc_peak, fc_speed_...
-     FINERCUT_NO_GENERATE   30   generators, fc_generate; no bench and no healing either
+     FINERCUT_NO_GENERATE   30   generators, fc_generate; no bench, healing and tasks either
      FINERCUT_NO_HEAL       16   fc_heal
-     FINERCUT_NO_TOKENIZER 100   text: tokens come as ids; no export either
+     FINERCUT_NO_TASKS      10   fc_tasks_...
+     FINERCUT_NO_TOKENIZER 100   text: tokens come as ids; no export and no tasks either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
      FINERCUT_NO_QUANTS     24   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
      FINERCUT_ASSERT(x)     for internal invariants (default: assert); input is never checked by it
@@ -172,6 +175,7 @@
      - an fc_io that is there in part is an error of every call that takes it
      - an output that would replace a file of another kind is FC_ERR_MISMATCH
      - fc_alloc.realloc grows arrays
+     - fc_tasks_...: multiple-choice tasks
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
 
@@ -239,6 +243,9 @@
 #endif
 #if defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_HEAL)
 #  define FINERCUT_NO_HEAL
+#endif
+#if (defined(FINERCUT_NO_GENERATE) || defined(FINERCUT_NO_TOKENIZER)) && !defined(FINERCUT_NO_TASKS)
+#  define FINERCUT_NO_TASKS
 #endif
 
 #ifdef __cplusplus
@@ -952,6 +959,62 @@ typedef struct fc_generated {
 FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
                                  const fc_generate_desc *desc, fc_generated *out, fc_error *err);
 #endif
+#endif
+
+#ifndef FINERCUT_NO_TASKS
+/* ---------------------------------------------------------------------------------------------
+   Tasks: what a model can still do. A file has an item a line, a JSON object: a question, choices,
+   which is right. The model's answer is the choice that is likeliest after the question. Prompts,
+   cuts between tokens, and figures are those of lm-evaluation-harness 0.4. */
+/* The tasks: "choices", one's own ("query", "choices", "gold"), "arc_easy", "arc_challenge",
+   "piqa", "openbookqa", "boolq", "winogrande", "lambada", "hellaswag", "mmlu"; NULL behind them. */
+FINERCUT_API const char *fc_task_name(size_t index);
+/* The task of such a name, which may go on after a `_`: "lambada_openai", "mmlu_anatomy";
+   "openbook_qa" too. Else FC_ERR_ARGUMENT, and *index is as it was. */
+FINERCUT_API fc_code fc_task_find(const char *name, size_t *index, fc_error *err);
+
+typedef struct fc_task_desc {
+    const char *name;  /* required, for fc_task_find */
+    const char *path;  /* required: the file, read by the model's fc_io; what errors call it */
+    const char *text;  /* its bytes, where they are there already; else NULL */
+    size_t length;     /* of text */
+    uint32_t limit;    /* only so many items from the start; 0 = all */
+    uint32_t shots;    /* answered items before each question: the first drawn ones but itself */
+    uint64_t seed;     /* which are drawn, of all items of the file */
+} fc_task_desc;
+
+typedef struct fc_task_item {
+    const double *loglikelihoods; /* [n_choices], natural logarithm */
+    uint32_t n_choices;
+    uint32_t gold;        /* which choice is right */
+    uint32_t choice;      /* the likeliest, of equal ones the first */
+    uint32_t choice_norm; /* the likeliest for each character of its text */
+    size_t line;          /* of the file, from 1 */
+} fc_task_item; /* lambada: n_choices is 1; choice 0: each token was the likeliest, else 1 */
+
+typedef struct fc_task_result {
+    const char *name;
+    size_t n;
+    const fc_task_item *items;      /* [n] */
+    double acc, acc_stderr;         /* share of items; its standard error is NaN for one item */
+    double acc_norm, acc_norm_stderr; /* NaN: lambada */
+    double perplexity, perplexity_stderr; /* of lambada's words; NaN: any other */
+    uint64_t n_tokens;              /* of all questions with each choice by itself */
+    uint64_t n_rows;                /* that had to be run, as what texts begin with runs once */
+    double seconds;
+} fc_task_result;
+
+/* Reads and tokenises: nothing is run. A bad line is an error that names file, line and member.
+   What does not fit in the model's positions loses its start. Close it before the model. */
+typedef struct fc_tasks fc_tasks;
+FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, size_t n,
+                                     fc_error *err);
+/* Runs all of it under a mask (NULL: the model's own); may be called again with another. One result
+   for each task, owned by `t`, valid until its next call; NULL on failure. The same bits for any
+   number of threads and any memory limit. */
+FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask,
+                                                const fc_watch *watch, fc_error *err);
+FINERCUT_API void fc_tasks_close(fc_tasks *t); /* NULL allowed */
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -13517,6 +13580,9 @@ static const char fci_kernel_build[] =
 #ifdef FINERCUT_NO_HEAL
     ", FINERCUT_NO_HEAL"
 #endif
+#ifdef FINERCUT_NO_TASKS
+    ", FINERCUT_NO_TASKS"
+#endif
 #ifdef FINERCUT_NO_TOKENIZER
     ", FINERCUT_NO_TOKENIZER"
 #endif
@@ -14187,11 +14253,13 @@ FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *
 // rows of one panel. Blocks of keys lie at fixed positions, so a query's arithmetic depends on its
 // position alone.
 
-// Query i is at position n_kv - n_q + i and sees the keys up to there.
+// Query i is at position n_kv - n_q + i and sees the keys up to there. The first n_from keys are
+// those of the lane `from` (which may have them from another), the others lie at k and v.
 typedef struct fci_attention_lane {
     const float *q, *k, *v;
     float *out;
-    size_t n_q, n_kv;
+    size_t n_q, n_kv, n_from;
+    const struct fci_attention_lane *from;
 } fci_attention_lane;
 
 typedef struct fci_attention { // head h of row i lies at q + i * ldq + h * head_dim
@@ -14326,22 +14394,37 @@ FCI_FN void fci_attention_pack_queries(const fci_attention_work *w) {
     }
 }
 
+// The lane that holds key `at`; *n, how many keys are wanted, becomes how many of them it holds.
+FCI_FN const fci_attention_lane *fci_attention_holder(const fci_attention_work *w, size_t at,
+                                                      size_t *n) {
+    const fci_attention_lane *lane = w->lane;
+    for (; at < lane->n_from; lane = lane->from) *n = (size_t)fci_min(*n, lane->n_from - at);
+    return lane;
+}
+
 // Packs keys and values [at, at + n) of this KV head.
 FCI_FN void fci_attention_pack_keys(const fci_attention_work *w, size_t at, size_t n) {
     const fci_attention *a = w->j->a;
     const size_t nr = w->j->kernels->f32.nr, head = w->kv_head * a->head_dim;
     for (size_t key = 0; key < n; key += nr) {
         const char *rows[FCI_PANEL_MAX];
-        for (size_t i = 0; i < nr; i++)
-            rows[i] =
-                (const char *)(w->lane->k + (at + (key + i < n ? key + i : key)) * a->ldkv + head);
+        for (size_t i = 0; i < nr; i++) {
+            size_t from = at + (key + i < n ? key + i : key), one = 1;
+            const fci_attention_lane *lane = fci_attention_holder(w, from, &one);
+            rows[i] = (const char *)(lane->k + (from - lane->n_from) * a->ldkv + head);
+        }
         w->j->kernels->interleave(rows, nr, a->head_dim, NULL, w->keys + key * a->head_dim);
     }
-    for (size_t d = 0; d < w->j->padded; d += nr) {
-        // sums of the columns beyond are not read
-        const size_t columns = (size_t)fci_min(nr, a->head_dim - d);
-        w->j->kernels->finish(w->lane->v + at * a->ldkv + head + d, a->ldkv, n, NULL, false,
-                              columns, w->values + d * FCI_ATTENTION_KEYS, nr);
+    for (size_t key = 0, some; key < n; key += some) {
+        some = n - key;
+        const fci_attention_lane *lane = fci_attention_holder(w, at + key, &some);
+        const float *v = lane->v + (at + key - lane->n_from) * a->ldkv + head;
+        for (size_t d = 0; d < w->j->padded; d += nr) {
+            // sums of the columns beyond are not read
+            const size_t columns = (size_t)fci_min(nr, a->head_dim - d);
+            w->j->kernels->finish(v + d, a->ldkv, some, NULL, false, columns,
+                                  w->values + d * FCI_ATTENTION_KEYS + key * nr, nr);
+        }
     }
 }
 
@@ -17219,6 +17302,10 @@ typedef struct fci_lane {
     float *const *trail;
     // NULL, or the cache that the lane continues, after its n_past positions
     fci_cache *cache;
+    // NULL, or an earlier lane of the wave, entered at the same sublayer, whose first n_from
+    // positions are this one's too, before `ids`
+    const struct fci_lane *from;
+    uint32_t n_from;
     size_t row; // its first row in the wave, set by fci_engine_wave
 } fci_lane;
 
@@ -17704,7 +17791,10 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
         to->k = k + lanes[i].row * a.ldkv;
         to->v = v + lanes[i].row * a.ldkv;
         to->out = out + lanes[i].row * a.ldo;
-        to->n_q = to->n_kv = lanes[i].length;
+        to->n_q = lanes[i].length;
+        to->n_kv = lanes[i].n_from + to->n_q;
+        to->n_from = lanes[i].n_from;
+        to->from = lanes[i].from ? &e->attention_lanes[lanes[i].from - lanes] : NULL;
         if (lanes[i].cache)
             fci_engine_use_cache(lanes[i].cache, (size_t)(l - e->m->layers), a.ldkv, to);
     }
@@ -17851,8 +17941,8 @@ FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
     lane->row = row;
     for (uint32_t i = 0; i < lane->length; i++) {
         float *x = e->x + (row + i) * d;
-        const uint32_t past = lane->cache ? lane->cache->n_past : 0,
-                       text = lane->cache ? lane->cache->n_text : lane->length;
+        const uint32_t past = lane->cache ? lane->cache->n_past : lane->n_from,
+                       text = lane->cache ? lane->cache->n_text : past + lane->length;
         e->positions[row + i] = fci_engine_position(e, text, past + i);
         if (lane->start) memcpy(x, lane->start + i * d, d * sizeof *x);
         else fci_engine_embed(e, lane->ids[i], past + i, x);
@@ -21403,6 +21493,8 @@ FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
 // fc_tokens_own, which tells `watch` of that share of its work.
 FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
                                 double share, fc_tokens *out, fc_error *err);
+// The token that a text without any before it follows: what starts a text, or else ends one.
+FCI_FN fc_code fci_generate_prefix(const fc_model *m, uint32_t *id, fc_error *err);
 // Whom the generator's engine tells of its work; NULL: nobody.
 FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *user);
 
@@ -21708,6 +21800,17 @@ FCI_FN fc_code fci_generate_ends_find(const fc_model *m, bool starts, fci_genera
         if (id < m->hyper.vocab) e->ids[e->n++] = (uint32_t)id;
     }
     return FC_OK;
+}
+
+FCI_FN fc_code fci_generate_prefix(const fc_model *m, uint32_t *id, fc_error *err) {
+    fci_generate_ends e;
+    fc_code code = fci_generate_ends_find(m, true, &e, err);
+    if (!code && e.n == 0) code = fci_generate_ends_find(m, false, &e, err);
+    if (!code && e.n == 0)
+        code = fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "the model names no token that starts or ends a text");
+    *id = e.ids[0];
+    return code;
 }
 
 FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err) {
@@ -22054,6 +22157,918 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     return code;
 }
 #endif
+#endif
+
+#ifndef FINERCUT_NO_TASKS
+// >> tasks
+// Multiple-choice tasks. A task is a row of two tables: how its files look, how it is scored. Every
+// choice becomes one sequence, of which the last tokens are scored; in a wave a sequence runs only
+// from where it differs from the one before it.
+
+// ---- private to this section
+
+typedef struct fci_tasks_kind {
+    const char *name;
+    const char *between; // question and choice
+    bool greedy;         // no choice is right or wrong, but each token the likeliest or not
+} fci_tasks_kind;
+
+enum {
+    FCI_TASKS_CHOICES, FCI_TASKS_ARC_EASY, FCI_TASKS_ARC_CHALLENGE, FCI_TASKS_PIQA,
+    FCI_TASKS_OPENBOOKQA, FCI_TASKS_BOOLQ, FCI_TASKS_WINOGRANDE, FCI_TASKS_LAMBADA,
+    FCI_TASKS_HELLASWAG, FCI_TASKS_MMLU, FCI_TASKS_KINDS
+};
+
+static const fci_tasks_kind fci_tasks_kinds[FCI_TASKS_KINDS] = {
+    {"choices", " ", false}, {"arc_easy", " ", false},   {"arc_challenge", " ", false},
+    {"piqa", " ", false},    {"openbookqa", " ", false}, {"boolq", " ", false},
+    {"winogrande", " ", false}, {"lambada", " ", true},  {"hellaswag", " ", false},
+    {"mmlu", " ", false},
+};
+
+// How a file may look. Templates hold {member}, a string of the item: `member.member`, or an index;
+// a sign after it takes ~ no blanks at its end, ! at neither end, ^ it capitalised, = blanks for
+// underscores, <c what is before its last c, >c what is behind it. A list is a member ("choices"),
+// members ("+sol1,sol2"), or texts ("=no,yes").
+typedef struct fci_tasks_row {
+    unsigned kinds;       // as bits
+    const char *key;      // the member by which a file is known to be so
+    const char *preamble; // before all else, where its member is there; or NULL
+    const char *prompt;
+    const char *choices;  // NULL: one, of no text
+    const char *target;   // what is scored, after the prompt and a choice; NULL: the choice itself
+    const char *gold;     // an index, true, a label, or a choice's text; NULL: the only choice
+    const char *labels;   // of the choices; NULL: none
+    bool clean;           // of what HellaSwag has from WikiHow
+} fci_tasks_row;
+
+#define FCI_TASKS_BIT(name) (1u << FCI_TASKS_##name)
+
+static const fci_tasks_row fci_tasks_rows[] = {
+    {FCI_TASKS_BIT(CHOICES) | FCI_TASKS_BIT(OPENBOOKQA) | FCI_TASKS_BIT(HELLASWAG), "query", NULL,
+     "{query~}", "choices", NULL, "gold", NULL, false},
+    {FCI_TASKS_BIT(ARC_EASY) | FCI_TASKS_BIT(ARC_CHALLENGE) | FCI_TASKS_BIT(PIQA) |
+         FCI_TASKS_BIT(BOOLQ) | FCI_TASKS_BIT(MMLU),
+     "query", NULL, "{query~}\nAnswer:", "choices", NULL, "gold", NULL, false},
+    {FCI_TASKS_BIT(CHOICES), "question", NULL, "{question~}", "choices", NULL, "answer", NULL,
+     false},
+    {FCI_TASKS_BIT(ARC_EASY) | FCI_TASKS_BIT(ARC_CHALLENGE), "question", NULL,
+     "Question: {question}\nAnswer:", "choices.text", NULL, "answerKey", "choices.label", false},
+    {FCI_TASKS_BIT(PIQA), "goal", NULL, "Question: {goal}\nAnswer:", "+sol1,sol2", NULL, "label",
+     NULL, false},
+    {FCI_TASKS_BIT(OPENBOOKQA), "question_stem", NULL, "{question_stem}", "choices.text", NULL,
+     "answerKey", "choices.label", false},
+    {FCI_TASKS_BIT(BOOLQ), "passage", NULL, "{passage}\nQuestion: {question}?\nAnswer:", "=no,yes",
+     NULL, "label", NULL, false},
+    {FCI_TASKS_BIT(BOOLQ), "passage", NULL, "{passage}\nQuestion: {question}?\nAnswer:", "=no,yes",
+     NULL, "answer", NULL, false},
+    {FCI_TASKS_BIT(WINOGRANDE), "context_options", NULL, "", "context_options", "{continuation}",
+     "gold", NULL, false},
+    {FCI_TASKS_BIT(WINOGRANDE), "sentence", NULL, "{sentence<_}", "+option1,option2",
+     "{sentence>_}", "answer", "=1,2", false},
+    {FCI_TASKS_BIT(LAMBADA), "context", NULL, "{context}", NULL, "{continuation}", NULL, NULL,
+     false},
+    {FCI_TASKS_BIT(LAMBADA), "text", NULL, "{text< }", NULL, "{text> }", NULL, NULL, false},
+    {FCI_TASKS_BIT(HELLASWAG), "ctx_a", NULL, "{activity_label}: {ctx_a} {ctx_b^}", "endings", NULL,
+     "label", NULL, true},
+    {FCI_TASKS_BIT(MMLU), "question",
+     "The following are multiple choice questions (with answers) about {subject=}.\n\n",
+     "{question!}\nA. {choices.0}\nB. {choices.1}\nC. {choices.2}\nD. {choices.3}\nAnswer:",
+     "=A,B,C,D", NULL, "answer", "=A,B,C,D", false},
+};
+enum { FCI_TASKS_ROWS = sizeof fci_tasks_rows / sizeof *fci_tasks_rows };
+
+FINERCUT_API const char *fc_task_name(size_t index) {
+    return index < FCI_TASKS_KINDS ? fci_tasks_kinds[index].name : NULL;
+}
+
+FINERCUT_API fc_code fc_task_find(const char *name, size_t *index, fc_error *err) {
+    const char *openbook = "openbook_qa"; // as llm-foundry calls it
+    fci_shown shown;
+    char names[160] = "";
+    fci_clear(err);
+    for (size_t i = 0; i < FCI_TASKS_KINDS; i++) {
+        const char *known = fci_tasks_kinds[i].name;
+        if (name && i == FCI_TASKS_OPENBOOKQA && strncmp(name, openbook, strlen(openbook)) == 0)
+            known = openbook;
+        const size_t n = strlen(known), used = strlen(names);
+        if (name && index && strncmp(name, known, n) == 0 && (!name[n] || name[n] == '_')) {
+            *index = i;
+            return FC_OK;
+        }
+        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", known);
+    }
+    return fci_fail(err, FC_ERR_ARGUMENT, 0, "task: expected one of %s, got %s", names,
+                    name ? fci_show(fci_s(name), &shown) : "NULL");
+}
+
+// ---- items as texts
+
+typedef struct fci_tasks_doc {
+    fci_str preamble, prompt, target, *choices;
+    uint32_t n_choices, gold;
+    size_t line;
+} fci_tasks_doc;
+
+typedef struct fci_tasks_reader {
+    const fc_task_desc *desc;
+    const fc_tokenizer *t;
+    size_t kind;
+    fci_arena *arena; // of the texts
+    fci_buffer text;  // in the making
+    const fci_json *item;
+    fci_tasks_doc *docs;
+    size_t n, room;
+    fc_error *err;
+} fci_tasks_reader;
+
+// Python's str.rstrip, or with `both` its strip.
+FCI_FN fci_str fci_tasks_strip(const fc_tokenizer *t, fci_str s, bool both) {
+    const char *end = s.p + s.n;
+    while (end > s.p) {
+        const char *last = fci_unicode_back(end);
+        if (!(fci_unicode_class_at(&t->unicode, last) & FCI_TEXT_WHITE) &&
+            (*last < 0x1c || *last > 0x1f))
+            break;
+        end = last;
+    }
+    while (both && s.p < end && (fci_unicode_class_at(&t->unicode, s.p) & FCI_TEXT_WHITE))
+        s.p += fci_unicode_length(s.p);
+    return fci_sn(s.p, (size_t)(end - s.p));
+}
+
+// The value at a path of members and indices; NULL: there is none, or it is null.
+FCI_FN const fci_json *fci_tasks_at(const fci_json *n, fci_str path) {
+    while (n && path.n) {
+        char key[32];
+        size_t k = 0;
+        while (k < path.n && path.p[k] != '.' && k + 1 < sizeof key) k++;
+        memcpy(key, path.p, k);
+        key[k] = 0;
+        path = k < path.n ? fci_sn(path.p + k + 1, path.n - k - 1) : fci_sn(path.p, 0);
+        if (!fci_json_is(n, FCI_JSON_ARRAY)) {
+            n = fci_json_some(n, key);
+            continue;
+        }
+        const uint32_t index = (uint32_t)(key[0] - '0');
+        if (index > 9 || index >= n->count) return NULL;
+        n = fci_json_first(n);
+        for (uint32_t i = 0; i < index; i++) n = fci_json_next(n);
+    }
+    return n;
+}
+
+// The string at a path, as a view.
+FCI_FN fc_code fci_tasks_string(fci_tasks_reader *r, fci_str path, fci_str *out) {
+    const fci_json *n = fci_tasks_at(r->item, path);
+    char what[40];
+    snprintf(what, sizeof what, "\"%.*s\"", (int)path.n, path.p);
+    if (!fci_json_is(n, FCI_JSON_STRING)) return fci_json_bad(r->err, n, what, "a text");
+    *out = n->text;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_tasks_keep(fci_tasks_reader *r, fci_str s, fci_str *out) {
+    out->p = fci_arena_copy(r->arena, s, r->err);
+    out->n = s.n;
+    return out->p ? FC_OK : FC_ERR_MEMORY;
+}
+
+// Appends {what}, as the rows' comment says; `what` without its braces.
+FCI_FN fc_code fci_tasks_put(fci_tasks_reader *r, fci_str what) {
+    fci_buffer *b = &r->text;
+    size_t name = 0, cut;
+    fci_str s;
+    while (name < what.n && !strchr("~!^=<>", what.p[name])) name++;
+    if (fci_tasks_string(r, fci_sn(what.p, name), &s)) return FC_ERR_FORMAT;
+    const char sign = name < what.n ? what.p[name] : 0,
+               at = name + 1 < what.n ? what.p[name + 1] : 0;
+    if (sign == '~' || sign == '!') s = fci_tasks_strip(r->t, s, sign == '!');
+    if (sign == '<' || sign == '>') {
+        for (cut = s.n; cut > 0 && s.p[cut - 1] != at;) cut--;
+        if (cut == 0)
+            return fci_fail(r->err, FC_ERR_FORMAT, 0, "\"%.*s\": expected a text with '%c' in it",
+                            (int)name, what.p, at);
+        s = sign == '<' ? fci_sn(s.p, cut - 1)
+                        : fci_tasks_strip(r->t, fci_sn(s.p + cut, s.n - cut), true);
+    }
+    const size_t start = b->n;
+    fci_put(b, s.p, s.n);
+    for (size_t i = start; b->p && i < b->n; i++) {
+        const char c = b->p[i];
+        if (sign == '=' && c == '_') b->p[i] = ' ';
+        if (sign == '^' && i == start && c >= 'a' && c <= 'z') b->p[i] = (char)(c - 32);
+        if (sign == '^' && i > start && c >= 'A' && c <= 'Z') b->p[i] = (char)(c + 32);
+    }
+    return FC_OK;
+}
+
+// Replaces `from` by `to`, which is shorter; returns the new length.
+FCI_FN size_t fci_tasks_replace(char *p, size_t n, const char *from, const char *to) {
+    const size_t f = strlen(from), k = strlen(to);
+    size_t out = 0;
+    for (size_t i = 0; i < n;) {
+        const bool here = n - i >= f && memcmp(p + i, from, f) == 0;
+        memmove(p + out, here ? to : p + i, here ? k : 1);
+        out += here ? k : 1;
+        i += here ? f : 1;
+    }
+    return out;
+}
+
+// As the harness makes HellaSwag's texts: no titles, nothing in brackets, no two blanks.
+FCI_FN void fci_tasks_clean(const fci_tasks_reader *r, fci_str *s, char *p) {
+    const fci_str inner = fci_tasks_strip(r->t, *s, true);
+    size_t n = 0;
+    memmove(p, inner.p, inner.n);
+    s->n = fci_tasks_replace(p, inner.n, " [title]", ". ");
+    for (size_t i = 0; i < s->n; i++) {
+        size_t end = i;
+        if (p[i] == '[')
+            while (end < s->n && p[end] != ']' && p[end] != '\n') end++;
+        if (p[i] == '[' && end < s->n && p[end] == ']') i = end;
+        else p[n++] = p[i];
+    }
+    s->n = fci_tasks_replace(p, n, "  ", " ");
+}
+
+FCI_FN fc_code fci_tasks_expand(fci_tasks_reader *r, const char *text, bool clean, fci_str *out) {
+    r->text.n = 0;
+    for (const char *end; *text; text = end) {
+        end = text + strcspn(text, *text == '{' ? "}" : "{");
+        if (*text != '{') fci_put(&r->text, text, (size_t)(end - text));
+        else if (fci_tasks_put(r, fci_sn(text + 1, (size_t)(end++ - text) - 1)))
+            return FC_ERR_FORMAT;
+    }
+    if (fci_buffer_code(&r->text, r->err)) return FC_ERR_MEMORY;
+    fci_str s = fci_sn(r->text.n ? r->text.p : "", r->text.n);
+    if (clean && s.n) fci_tasks_clean(r, &s, r->text.p);
+    return fci_tasks_keep(r, s, out);
+}
+
+// Entry `index` of a list, as a view. False: there is none.
+FCI_FN bool fci_tasks_entry(fci_tasks_reader *r, const char *list, uint32_t index, fci_str *out,
+                            fc_code *code) {
+    const char *p = list + 1;
+    *code = FC_OK;
+    if (*list != '+' && *list != '=') {
+        const fci_json *all = fci_tasks_at(r->item, fci_s(list)), *n;
+        char what[64];
+        snprintf(what, sizeof what, "\"%s\"", list);
+        if (!fci_json_is(all, FCI_JSON_ARRAY)) {
+            *code = fci_json_bad(r->err, all, what, "a list of texts");
+            return false;
+        }
+        if (index >= all->count) return false;
+        n = fci_json_first(all);
+        for (uint32_t i = 0; i < index; i++) n = fci_json_next(n);
+        snprintf(what, sizeof what, "\"%s\": entry %u", list, index);
+        if (fci_json_is(n, FCI_JSON_STRING)) *out = n->text;
+        else *code = fci_json_bad(r->err, n, what, "a text");
+        return *code == FC_OK;
+    }
+    for (; index > 0 && *p; index--) {
+        p += strcspn(p, ",");
+        if (*p) p++;
+    }
+    if (!*p) return false;
+    *out = fci_sn(p, strcspn(p, ","));
+    if (*list == '+') *code = fci_tasks_string(r, *out, out);
+    return *code == FC_OK;
+}
+
+// The choices' texts, at least two of them, none empty.
+FCI_FN fc_code fci_tasks_choices(fci_tasks_reader *r, const fci_tasks_row *row, fci_tasks_doc *d) {
+    fc_code code = FC_OK;
+    fci_str s = {"", 0};
+    if (row->choices)
+        while (fci_tasks_entry(r, row->choices, d->n_choices, &s, &code)) d->n_choices++;
+    if (code) return code;
+    if (row->choices && d->n_choices < 2)
+        return fci_fail(r->err, FC_ERR_FORMAT, 0, "\"%s\": expected two choices or more, got %u",
+                        row->choices, d->n_choices);
+    if (!row->choices) d->n_choices = 1;
+    d->choices = (fci_str *)fci_arena_alloc(r->arena, d->n_choices, sizeof s, "choices", r->err);
+    if (!d->choices) return FC_ERR_MEMORY;
+    for (uint32_t i = 0; i < d->n_choices && !code; i++) {
+        if (row->choices) fci_tasks_entry(r, row->choices, i, &s, &code);
+        code = fci_tasks_keep(r, s, &d->choices[i]);
+        if (!code && row->clean) fci_tasks_clean(r, &d->choices[i], (char *)d->choices[i].p);
+        if (!code && row->choices && d->choices[i].n == 0)
+            code = fci_fail(r->err, FC_ERR_FORMAT, 0,
+                            "\"%s\": choice %u: expected a text, got an empty one",
+                            row->choices, i);
+    }
+    return code;
+}
+
+// Which choice is right: an index, true or false, a label, or the text of one.
+FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci_tasks_doc *d) {
+    const fci_json *n = row->gold ? fci_tasks_at(r->item, fci_s(row->gold)) : NULL;
+    char what[40], expected[64];
+    fci_str label;
+    fc_code code;
+    if (!row->gold) return FC_OK;
+    snprintf(what, sizeof what, "\"%s\"", row->gold);
+    snprintf(expected, sizeof expected, "a choice: 0 to %u%s", d->n_choices - 1,
+             row->labels ? ", or a label" : "");
+    d->gold = d->n_choices;
+    if (fci_json_is(n, FCI_JSON_BOOL)) d->gold = n->truth;
+    if (fci_json_is(n, FCI_JSON_NUMBER) && n->is_integer && n->integer < d->n_choices)
+        d->gold = (uint32_t)n->integer;
+    if (fci_json_is(n, FCI_JSON_STRING)) {
+        const fci_str s = fci_tasks_strip(r->t, n->text, true);
+        for (uint32_t i = d->n_choices; i-- > 0;) {
+            char digits[12];
+            snprintf(digits, sizeof digits, "%u", i);
+            if (row->labels ? fci_tasks_entry(r, row->labels, i, &label, &code) && fci_eq(s, label)
+                            : fci_is(s, digits) || fci_eq(s, d->choices[i]))
+                d->gold = i;
+        }
+    }
+    return d->gold < d->n_choices ? FC_OK : fci_json_bad(r->err, n, what, expected);
+}
+
+// The row that the item fits, by its key and, where several have that, by the gold member.
+FCI_FN const fci_tasks_row *fci_tasks_fit(fci_tasks_reader *r) {
+    const fci_tasks_row *found = NULL;
+    char keys[120] = "";
+    for (size_t i = 0; i < FCI_TASKS_ROWS; i++) {
+        const fci_tasks_row *row = &fci_tasks_rows[i];
+        const size_t used = strlen(keys);
+        if (!(row->kinds >> r->kind & 1)) continue;
+        snprintf(keys + used, sizeof keys - used, "%s\"%s\"", used ? " or " : "", row->key);
+        if (!fci_tasks_at(r->item, fci_s(row->key))) continue;
+        if (!found || (row->gold && fci_tasks_at(r->item, fci_s(row->gold)))) found = row;
+        if (!row->gold || fci_tasks_at(r->item, fci_s(row->gold))) return found;
+    }
+    if (!found)
+        fci_fail(r->err, FC_ERR_FORMAT, 0, "expected an object with %s, as %s has it, got %s", keys,
+                 fci_tasks_kinds[r->kind].name,
+                 fci_json_is(r->item, FCI_JSON_OBJECT) ? "other members"
+                                                       : fci_json_type_name(r->item));
+    return found;
+}
+
+FCI_FN fc_code fci_tasks_doc_of(fci_tasks_reader *r, fci_tasks_doc *d) {
+    const fci_tasks_row *row = fci_tasks_fit(r);
+    if (!row) return FC_ERR_FORMAT;
+    fc_code code = fci_tasks_expand(r, row->prompt, row->clean, &d->prompt);
+    if (!code) code = fci_tasks_choices(r, row, d);
+    if (!code && row->target) code = fci_tasks_expand(r, row->target, false, &d->target);
+    if (!code && row->target && d->target.n == 0)
+        code = fci_fail(r->err, FC_ERR_FORMAT, 0, "expected a text to be scored, got an empty one");
+    if (!code && row->preamble && fci_tasks_at(r->item, fci_s("subject")))
+        code = fci_tasks_expand(r, row->preamble, false, &d->preamble);
+    return code ? code : fci_tasks_gold(r, row, d);
+}
+
+FCI_FN fc_code fci_tasks_line(fci_tasks_reader *r, const char *text, size_t n, size_t line) {
+    static const char first[] = "line 1, ";
+    const fci_context *c = r->arena->c;
+    fci_arena scratch = {c, NULL};
+    fc_code code = FC_OK;
+    if (r->n == r->room) {
+        r->room = 2 * r->room + 64;
+        r->docs = (fci_tasks_doc *)fci_arena_grow(r->arena, r->docs, r->room, sizeof *r->docs,
+                                                  "items", r->err);
+        if (!r->docs) return FC_ERR_MEMORY;
+    }
+    fci_tasks_doc *d = &r->docs[r->n];
+    d->line = line;
+    code = fci_json_parse(c, &scratch, text, n, &r->item, r->err);
+    if (code && strncmp(r->err->msg, first, sizeof first - 1) == 0) // of a text of one line
+        memmove(r->err->msg, r->err->msg + sizeof first - 1,
+                strlen(r->err->msg) + 2 - sizeof first);
+    if (!code) code = fci_tasks_doc_of(r, d);
+    if (!code) r->n++;
+    fci_arena_free(&scratch);
+    return code ? fci_wrap(r->err, code, "%s:%llu", r->desc->path, (unsigned long long)line) : code;
+}
+
+FCI_FN fc_code fci_tasks_read(fci_tasks_reader *r, const char *text, size_t n) {
+    size_t line = 1, end;
+    fc_code code = FC_OK;
+    for (size_t i = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; i < n && !code;
+         i = end + 1, line++) {
+        const char *stop = (const char *)memchr(text + i, '\n', n - i);
+        end = stop ? (size_t)(stop - text) : n;
+        size_t blank = i;
+        while (blank < end && memchr(" \t\r", text[blank], 3)) blank++;
+        if (blank < end) code = fci_tasks_line(r, text + i, end - i, line);
+    }
+    if (!code && r->n == 0)
+        code = fci_fail(r->err, FC_ERR_FORMAT, 0, "%s: expected a JSON object a line, got no line",
+                        r->desc->path);
+    return code;
+}
+
+// ---- texts as tokens
+
+typedef struct fci_tasks_lane {
+    size_t start;              // of its ids
+    uint32_t length, n_scored; // ids, of which the last are scored
+} fci_tasks_lane;
+
+typedef struct fci_tasks_task {
+    const fci_tasks_kind *kind;
+    fci_buffer ids; // uint32_t
+    fci_tasks_lane *lanes; // one for each choice of each item
+    size_t n_lanes;
+    double *loglikelihoods, *characters; // [n_lanes]
+    fc_task_item *items;
+    size_t n_items;
+    uint64_t n_tokens, longest, n_scored; // of all lanes; of one; scored tokens of all
+} fci_tasks_task;
+
+struct fc_tasks {
+    fc_model *m;
+    fci_arena arena; // holds all but ids
+    size_t n;
+    fci_tasks_task *tasks; // [n]
+    fc_task_result *results;
+};
+
+typedef struct fci_tasks_encoder {
+    fc_model *m;
+    const fc_tokenizer *t;
+    fci_tasks_task *task;
+    const fci_tasks_doc *docs;
+    uint32_t *drawn; // [shots + 1] of docs
+    uint32_t shots;
+    fci_buffer context, whole;
+    fci_buffer question; // the context whose tokens are at hand:
+    fc_tokens tokens;
+    fc_error *err;
+} fci_tasks_encoder;
+
+// With what the tokenizer puts before a text, but not twice, and not what it puts after.
+FCI_FN fc_code fci_tasks_tokens(const fci_tasks_encoder *e, const char *text, size_t n,
+                                bool special, fc_tokens *out) {
+    const fc_tokenizer *t = e->t;
+    const fc_code code =
+        fc_tokenize(t, text, n, special ? FINERCUT_TOKENIZE_SPECIAL : 0, out, e->err);
+    if (code || !special) return code;
+    out->starts[1] -= t->n_after;
+    if (t->n_before != 1 || out->starts[1] < 2 || out->ids[1] != t->before[0]) return FC_OK;
+    memmove(out->ids, out->ids + 1, --out->starts[1] * sizeof *out->ids);
+    return FC_OK;
+}
+
+// The tokens of the context without blanks at its end, or the prefix: kept, as most choices of an
+// item have the same.
+FCI_FN fc_code fci_tasks_context(fci_tasks_encoder *e) {
+    const fci_str s = fci_tasks_strip(e->t, fci_sn(e->context.p, e->context.n), false);
+    if (e->tokens.ids && fci_eq(s, fci_sn(e->question.p, e->question.n))) return FC_OK;
+    fc_tokens_free(&e->tokens);
+    e->question.n = 0;
+    fci_put(&e->question, s.p, s.n);
+    if (fci_buffer_code(&e->question, e->err)) return FC_ERR_MEMORY;
+    if (s.n > 0) return fci_tasks_tokens(e, s.p, s.n, true, &e->tokens);
+    fc_code code = fci_tokens_tokens(&e->m->c, 1, 1, &e->tokens, e->err);
+    if (code) return code;
+    e->tokens.starts[1] = 1;
+    return fci_generate_prefix(e->m, &e->tokens.ids[0], e->err);
+}
+
+// Appends one choice's ids: those of the context, and of context and continuation together what is
+// behind as many. What is too long loses its start.
+FCI_FN fc_code fci_tasks_pair(fci_tasks_encoder *e, fci_tasks_lane *lane) {
+    const uint64_t most = e->m->hyper.max_positions ? e->m->hyper.max_positions : UINT32_MAX - 1;
+    fci_tasks_task *task = e->task;
+    fc_tokens whole;
+    fc_code code = fci_tasks_context(e);
+    const bool bare = !code && e->question.n == 0;
+    if (!code) code = fci_tasks_tokens(e, e->whole.p, e->whole.n, !bare, &whole);
+    if (code) return code;
+    // a text that begins with the prefix has it already
+    const bool twice = bare && whole.starts[1] > 1 && whole.ids[0] == e->tokens.ids[0];
+    const size_t n = e->tokens.starts[1], from = bare ? twice : n,
+                 scored = whole.starts[1] > from ? whole.starts[1] - from : 0,
+                 skip = n + scored > most + 1 ? (size_t)(n + scored - most - 1) : 0;
+    if (scored == 0)
+        code = fci_fail(e->err, FC_ERR_FORMAT, 0,
+                        "expected a choice that adds a token to the question, got none");
+    else if (scored > most)
+        code = fci_fail(e->err, FC_ERR_FORMAT, 0,
+                        "expected at most %llu tokens (the model's positions), got %llu",
+                        (unsigned long long)most, (unsigned long long)scored);
+    lane->start = task->ids.n / sizeof(uint32_t);
+    if (!code && skip < n) fci_put(&task->ids, e->tokens.ids + skip, (n - skip) * sizeof(uint32_t));
+    if (!code) fci_put(&task->ids, whole.ids + from, scored * sizeof(uint32_t));
+    if (!code) code = fci_buffer_code(&task->ids, e->err);
+    lane->length = (uint32_t)(n + scored - skip);
+    lane->n_scored = (uint32_t)scored;
+    for (size_t i = 0; i < whole.starts[1] && !code; i++)
+        if (whole.ids[i] >= e->m->hyper.vocab)
+            code = fci_fail(e->err, FC_ERR_FORMAT, 0,
+                            "expected token ids below the vocabulary's size %llu, got %u",
+                            (unsigned long long)e->m->hyper.vocab, whole.ids[i]);
+    task->n_tokens += lane->length - 1;
+    task->n_scored += scored;
+    task->longest = fci_max(task->longest, lane->length - 1);
+    fc_tokens_free(&whole);
+    return code;
+}
+
+// Appends what is before the choice, or before the target.
+FCI_FN void fci_tasks_ask(fci_buffer *b, const fci_tasks_doc *d, uint32_t choice) {
+    fci_put(b, d->prompt.p, d->prompt.n);
+    if (d->target.p) fci_put(b, d->choices[choice].p, d->choices[choice].n);
+}
+
+FCI_FN void fci_tasks_answer(fci_buffer *b, const fci_tasks_doc *d, uint32_t choice,
+                             const char *between) {
+    const fci_str *s = d->target.p ? &d->target : &d->choices[choice];
+    fci_puts(b, between);
+    fci_put(b, s->p, s->n);
+}
+
+// One choice of an item: preamble, shots, question; then the choice.
+FCI_FN fc_code fci_tasks_choice(fci_tasks_encoder *e, size_t item, uint32_t choice,
+                                fci_tasks_lane *lane, double *characters) {
+    const fci_tasks_doc *d = &e->docs[item];
+    const char *between = e->task->kind->between;
+    fci_buffer *b = &e->context;
+    b->n = e->whole.n = 0;
+    fci_puts(b, "");
+    if (d->preamble.p) fci_put(b, d->preamble.p, d->preamble.n);
+    for (uint32_t i = 0, n = 0; n < e->shots; i++) {
+        const fci_tasks_doc *shot = &e->docs[e->drawn[i]];
+        if (e->drawn[i] == item) continue;
+        fci_tasks_ask(b, shot, shot->gold);
+        fci_tasks_answer(b, shot, shot->gold, between);
+        fci_puts(b, "\n\n");
+        n++;
+    }
+    fci_tasks_ask(b, d, choice);
+    if (fci_buffer_code(b, e->err)) return FC_ERR_MEMORY;
+    fci_put(&e->whole, b->p, b->n);
+    fci_tasks_answer(&e->whole, d, choice, between);
+    if (fci_buffer_code(&e->whole, e->err)) return FC_ERR_MEMORY;
+    const fci_str *text = &d->choices[choice];
+    *characters = 0;
+    for (size_t i = 0; i < text->n; i += fci_unicode_length(text->p + i)) *characters += 1;
+    return fci_tasks_pair(e, lane);
+}
+
+// Draws shots + 1 of the items, so that each has so many others before it.
+FCI_FN fc_code fci_tasks_draw(fci_tasks_encoder *e, const fci_tasks_reader *r) {
+    const uint32_t shots = r->desc->shots;
+    e->shots = shots;
+    if (shots == 0) return FC_OK;
+    if (shots >= r->n)
+        return fci_fail(e->err, FC_ERR_ARGUMENT, 0,
+                        "%s: shots: expected fewer than its %llu items, got %u", r->desc->path,
+                        (unsigned long long)r->n, shots);
+    e->drawn = (uint32_t *)fci_arena_alloc(r->arena, r->n, sizeof *e->drawn, "shots", e->err);
+    if (!e->drawn) return FC_ERR_MEMORY;
+    for (uint32_t i = 0; i < r->n; i++) e->drawn[i] = i;
+    for (uint32_t i = 0; i <= shots; i++) {
+        const size_t left = r->n - i,
+                     at = i + (size_t)(fci_generate_draw(r->desc->seed, i) * (double)left);
+        const uint32_t other = e->drawn[at];
+        e->drawn[at] = e->drawn[i];
+        e->drawn[i] = other;
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_tasks_arrays(fc_tasks *t, fci_tasks_task *task, const fci_tasks_doc *docs,
+                                size_t n, fc_error *err) {
+    task->n_items = n;
+    for (size_t i = 0; i < n; i++) task->n_lanes += docs[i].n_choices;
+    const size_t lanes = task->n_lanes;
+    task->items =
+        (fc_task_item *)fci_arena_alloc(&t->arena, n, sizeof *task->items, "items", err);
+    task->lanes =
+        (fci_tasks_lane *)fci_arena_alloc(&t->arena, lanes, sizeof *task->lanes, "choices", err);
+    task->loglikelihoods = (double *)fci_arena_alloc(&t->arena, 2 * (uint64_t)lanes, sizeof(double),
+                                                     "choices", err);
+    if (!task->items || !task->lanes || !task->loglikelihoods) return FC_ERR_MEMORY;
+    task->characters = task->loglikelihoods + lanes;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_tasks_encode(fc_tasks *t, fci_tasks_encoder *e, const fci_tasks_reader *r) {
+    const uint32_t limit = r->desc->limit;
+    const size_t n = limit ? (size_t)fci_min(limit, r->n) : r->n;
+    fc_code code = fci_tasks_draw(e, r);
+    if (!code) code = fci_tasks_arrays(t, e->task, r->docs, n, e->err);
+    for (size_t i = 0, lane = 0; i < n && !code; i++) {
+        const fci_tasks_doc *d = &r->docs[i];
+        fc_task_item *item = &e->task->items[i];
+        item->loglikelihoods = e->task->loglikelihoods + lane;
+        item->n_choices = d->n_choices;
+        item->gold = d->gold;
+        item->line = d->line;
+        for (uint32_t k = 0; k < d->n_choices && !code; k++, lane++) {
+            code = fci_tasks_choice(e, i, k, &e->task->lanes[lane], &e->task->characters[lane]);
+            if (code)
+                fci_wrap(e->err, code, "%s:%llu: choice %u", r->desc->path,
+                         (unsigned long long)d->line, k);
+        }
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_desc *desc,
+                              fc_error *err) {
+    const fci_context *c = &t->m->c;
+    fci_arena texts = {c, NULL};
+    fci_tasks_reader r;
+    fci_tasks_encoder e;
+    fc_text file;
+    fc_env env;
+    memset(&r, 0, sizeof r);
+    memset(&e, 0, sizeof e);
+    memset(&env, 0, sizeof env);
+    memset(&file, 0, sizeof file);
+    fc_code code = fc_task_find(desc->name, &r.kind, err);
+    if (code) return code;
+    env.alloc = c->alloc;
+    env.io = c->io;
+    r.t = e.t = fc_model_tokenizer(t->m, err);
+    if (!r.t) return err->code;
+    if (!desc->text) code = fc_file_read(desc->path, &env, &file, err);
+    r.desc = desc;
+    r.arena = &texts;
+    r.err = e.err = err;
+    r.text = e.context = e.whole = e.question = task->ids = fci_buffer_of(c);
+    task->kind = &fci_tasks_kinds[r.kind];
+    if (!code)
+        code = fci_tasks_read(&r, desc->text ? desc->text : file.bytes,
+                              desc->text ? desc->length : file.length);
+    e.m = t->m;
+    e.task = task;
+    e.docs = r.docs;
+    if (!code) code = fci_tasks_encode(t, &e, &r);
+    fc_tokens_free(&e.tokens);
+    fci_buffer_free(&r.text);
+    fci_buffer_free(&e.context);
+    fci_buffer_free(&e.whole);
+    fci_buffer_free(&e.question);
+    fci_arena_free(&texts);
+    fc_text_free(&file);
+    return code;
+}
+
+FINERCUT_API void fc_tasks_close(fc_tasks *t) {
+    if (!t) return;
+    for (size_t i = 0; t->tasks && i < t->n; i++) fci_buffer_free(&t->tasks[i].ids);
+    fci_arena_free(&t->arena);
+    fci_free(&t->m->c, t);
+}
+
+FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, size_t n,
+                                     fc_error *err) {
+    fc_error own;
+    bool given = m && tasks && n > 0;
+    for (size_t i = 0; given && i < n; i++) given = tasks[i].name && tasks[i].path;
+    if (!err) err = &own;
+    if (fci_need(given, "fc_tasks_open", "a model, and tasks with name and path", err)) return NULL;
+    fci_clear(err);
+    fc_tasks *t = (fc_tasks *)fci_alloc(&m->c, 1, sizeof *t, "tasks", err);
+    if (!t) return NULL;
+    t->m = m;
+    t->arena.c = &m->c;
+    t->tasks = (fci_tasks_task *)fci_arena_alloc(&t->arena, n, sizeof *t->tasks, "tasks", err);
+    t->results = (fc_task_result *)fci_arena_alloc(&t->arena, n, sizeof *t->results, "tasks", err);
+    fc_code code = t->tasks && t->results ? FC_OK : FC_ERR_MEMORY;
+    for (t->n = 0; !code && t->n < n;) {
+        const size_t i = t->n++;
+        code = fci_tasks_load(t, &t->tasks[i], &tasks[i], err);
+        if (!code) t->results[i].name = fci_arena_copy(&t->arena, fci_s(tasks[i].name), err);
+        if (!code && !t->results[i].name) code = FC_ERR_MEMORY;
+        t->results[i].n = t->tasks[i].n_items;
+        t->results[i].items = t->tasks[i].items;
+        t->results[i].n_tokens = t->tasks[i].n_tokens;
+    }
+    if (code) {
+        fc_tasks_close(t);
+        return NULL;
+    }
+    fci_clear(err); // of labels that were tried
+    return t;
+}
+
+// ---- runs
+
+typedef struct fci_tasks_scored { // a token: after which row, and how likely
+    double loglikelihood;
+    uint32_t id;
+    bool greedy; // no other token is likelier
+} fci_tasks_scored;
+
+typedef struct fci_tasks_job {
+    fci_tasks_task *task;
+    const uint8_t *mask;
+    fci_engine engine;
+    fci_lane *lanes;          // [engine.max_lanes]
+    fci_tasks_scored *scored; // [engine.capacity]
+    size_t first, n, at;      // lanes of this wave; the first of the rows of logits
+    uint64_t n_rows;
+    fci_watch *watch;
+    double before, tokens, all; // tokens of the waves that are done, of this one, of all tasks
+    double units;               // of this wave
+} fci_tasks_job;
+
+FCI_FN int fci_tasks_tick(void *user, double units) {
+    fci_tasks_job *j = (fci_tasks_job *)user;
+    j->units += units / (double)j->n;
+    const double share = j->units < 1 ? j->units : 1;
+    return fci_watch_tell(j->watch, (j->before + share * j->tokens) / j->all, NULL) != FC_OK;
+}
+
+FCI_FN const uint32_t *fci_tasks_ids(const fci_tasks_task *task, const fci_tasks_lane *lane) {
+    return (const uint32_t *)(const void *)task->ids.p + lane->start;
+}
+
+// How many positions a lane has in common with the one before it; those whose logits are wanted,
+// and those that the two would rotate in another way, are its own.
+FCI_FN uint32_t fci_tasks_common(const fci_tasks_job *j, const fci_tasks_lane *lane) {
+    const fci_tasks_lane *before = lane - 1;
+    const uint32_t *a = fci_tasks_ids(j->task, before), *b = fci_tasks_ids(j->task, lane);
+    const uint32_t most = (uint32_t)fci_min(before->length, lane->length - lane->n_scored) - 1;
+    uint32_t n = 0;
+    if (fci_engine_is_long(&j->engine, before->length - 1) !=
+        fci_engine_is_long(&j->engine, lane->length - 1))
+        return 0;
+    while (n < most && a[n] == b[n]) n++;
+    return n;
+}
+
+// Fills the wave with lanes from j->first on, as far as their rows fit.
+FCI_FN void fci_tasks_fill(fci_tasks_job *j) {
+    size_t rows = 0;
+    j->tokens = j->units = 0;
+    for (j->n = 0; j->first + j->n < j->task->n_lanes; j->n++) {
+        const fci_tasks_lane *from = &j->task->lanes[j->first + j->n];
+        fci_lane *lane = &j->lanes[j->n];
+        const uint32_t n = j->n ? fci_tasks_common(j, from) : 0;
+        if (rows + (from->length - 1 - n) > j->engine.capacity) break;
+        memset(lane, 0, sizeof *lane);
+        lane->ids = fci_tasks_ids(j->task, from) + n;
+        lane->length = from->length - 1 - n;
+        lane->from = n ? lane - 1 : NULL;
+        lane->n_from = n;
+        while (lane->from && lane->from->n_from >= n) lane->from = lane->from->from;
+        rows += lane->length;
+        j->tokens += from->length - 1;
+    }
+    j->n_rows += rows;
+}
+
+FCI_FN void fci_tasks_score(void *arg, size_t row, uint32_t worker) {
+    const fci_tasks_job *j = (const fci_tasks_job *)arg;
+    const size_t vocab = (size_t)j->engine.m->hyper.vocab;
+    const float *z = j->engine.logits + row * vocab;
+    fci_tasks_scored *s = &j->scored[j->at + row];
+    const float own = z[s->id];
+    (void)worker;
+    s->loglikelihood = (double)own - j->engine.m->c.kernels->lse(z, vocab);
+    s->greedy = true;
+    for (size_t i = 0; j->task->kind->greedy && i < vocab; i++)
+        if (z[i] > own || (z[i] == own && i < s->id)) s->greedy = false;
+}
+
+// Moves the rows that are wanted together, at the start of the wave's; returns their number.
+FCI_FN size_t fci_tasks_gather(fci_tasks_job *j) {
+    const size_t d = (size_t)j->engine.m->hyper.hidden;
+    size_t n = 0;
+    for (size_t l = 0; l < j->n; l++) {
+        const fci_tasks_lane *lane = &j->task->lanes[j->first + l];
+        const uint32_t *ids = fci_tasks_ids(j->task, lane) + lane->length - lane->n_scored;
+        const size_t row = j->lanes[l].row + j->lanes[l].length - lane->n_scored;
+        memmove(j->engine.x + n * d, j->engine.x + row * d, lane->n_scored * d * sizeof(float));
+        for (uint32_t i = 0; i < lane->n_scored; i++) j->scored[n++].id = ids[i];
+    }
+    return n;
+}
+
+FCI_FN fc_code fci_tasks_wave(fci_tasks_job *j, fc_error *err) {
+    const size_t d = (size_t)j->engine.m->hyper.hidden;
+    fci_tasks_fill(j);
+    fc_code code = fci_engine_wave(&j->engine, j->lanes, j->n, j->mask, err);
+    if (code) return code;
+    const size_t n = fci_tasks_gather(j);
+    for (j->at = 0; j->at < n; j->at += j->engine.head_rows) {
+        const size_t rows = (size_t)fci_min(n - j->at, j->engine.head_rows);
+        fci_engine_logits(&j->engine, j->engine.x + j->at * d, rows);
+        fci_parallel_for(&j->engine.m->c, rows, fci_tasks_score, j);
+        if (fci_tasks_tick(j, 0)) return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+    }
+    const fci_tasks_scored *s = j->scored;
+    for (size_t l = 0; l < j->n; l++) {
+        double sum = 0;
+        bool greedy = true;
+        for (uint32_t i = 0; i < j->task->lanes[j->first + l].n_scored; i++, s++) {
+            sum += s->loglikelihood;
+            greedy = greedy && s->greedy;
+        }
+        j->task->loglikelihoods[j->first + l] = sum;
+        if (!isfinite(sum))
+            return fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
+        // of one choice, so lanes are items
+        if (j->task->kind->greedy) j->task->items[j->first + l].choice = greedy ? 0 : 1;
+    }
+    j->first += j->n;
+    j->before += j->tokens;
+    return FC_OK;
+}
+
+// Mean and its standard error, as the harness has them.
+FCI_FN void fci_tasks_mean(const fci_tasks_task *task, size_t n,
+                           double (*of)(const fc_task_item *item), double *mean, double *error) {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) sum += of(&task->items[i]);
+    *mean = sum / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        const double off = of(&task->items[i]) - *mean;
+        squares += off * off;
+    }
+    *error = n > 1 ? sqrt(squares / (double)(n - 1)) / sqrt((double)n) : (double)NAN;
+}
+
+FCI_FN double fci_tasks_right(const fc_task_item *item) { return item->choice == item->gold; }
+FCI_FN double fci_tasks_right_norm(const fc_task_item *item) {
+    return item->choice_norm == item->gold;
+}
+FCI_FN double fci_tasks_likelihood(const fc_task_item *item) { return item->loglikelihoods[0]; }
+
+FCI_FN void fci_tasks_choose(const fci_tasks_task *task, fc_task_item *item) {
+    const double *ll = item->loglikelihoods,
+                 *n = task->characters + (ll - task->loglikelihoods);
+    if (task->kind->greedy) {
+        item->choice_norm = item->choice;
+        return;
+    }
+    item->choice = item->choice_norm = 0;
+    for (uint32_t i = 1; i < item->n_choices; i++) {
+        const uint32_t best = item->choice_norm;
+        if (ll[i] > ll[item->choice]) item->choice = i;
+        if (ll[i] / n[i] > ll[best] / n[best]) item->choice_norm = i;
+    }
+}
+
+FCI_FN void fci_tasks_sum(const fci_tasks_task *task, fc_task_result *r) {
+    const bool greedy = task->kind->greedy;
+    for (size_t i = 0; i < r->n; i++) fci_tasks_choose(task, &task->items[i]);
+    fci_tasks_mean(task, r->n, fci_tasks_right, &r->acc, &r->acc_stderr);
+    fci_tasks_mean(task, r->n, fci_tasks_right_norm, &r->acc_norm, &r->acc_norm_stderr);
+    fci_tasks_mean(task, r->n, fci_tasks_likelihood, &r->perplexity, &r->perplexity_stderr);
+    if (greedy) r->acc_norm = r->acc_norm_stderr = (double)NAN;
+    r->perplexity = greedy ? exp(-r->perplexity) : (double)NAN;
+    r->perplexity_stderr *= r->perplexity; // of its logarithm, times the slope of exp
+}
+
+FCI_FN fc_code fci_tasks_run(fc_tasks *t, fci_tasks_job *j, size_t i, fc_error *err) {
+    fc_model *m = t->m;
+    const fci_tasks_task *task = j->task = &t->tasks[i];
+    const double start = fci_platform_seconds();
+    const fci_engine_wish wish = {(size_t)task->longest, (size_t)task->n_tokens,
+                                  (size_t)task->n_scored, (size_t)task->longest, 0};
+    fc_code code = fci_engine_begin(&j->engine, m, &wish, err);
+    if (code) return code;
+    j->engine.tick = fci_tasks_tick;
+    j->engine.tick_user = j;
+    j->lanes = (fci_lane *)fci_alloc(&m->c, j->engine.max_lanes, sizeof *j->lanes, "lanes", err);
+    j->scored = (fci_tasks_scored *)fci_alloc(&m->c, j->engine.capacity, sizeof *j->scored,
+                                              "likelihoods", err);
+    if (!j->lanes || !j->scored) code = FC_ERR_MEMORY;
+    j->first = 0;
+    j->n_rows = 0;
+    while (!code && j->first < task->n_lanes) code = fci_tasks_wave(j, err);
+    fci_free(&m->c, j->lanes);
+    fci_free(&m->c, j->scored);
+    fci_engine_close(&j->engine);
+    if (code) return code;
+    fci_tasks_sum(task, &t->results[i]);
+    t->results[i].n_rows = j->n_rows;
+    t->results[i].seconds = fci_platform_seconds() - start;
+    return FC_OK;
+}
+
+FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask,
+                                                const fc_watch *watch, fc_error *err) {
+    fci_tasks_job j;
+    fci_watch own;
+    if (fci_need(t, "fc_tasks_run", "tasks", err)) return NULL;
+    fci_clear(err);
+    memset(&j, 0, sizeof j);
+    j.mask = fci_healed_mask(t->m, mask, err);
+    if (!j.mask) return NULL;
+    fci_watch_begin(&own, watch, "evaluating");
+    j.watch = &own;
+    for (size_t i = 0; i < t->n; i++) j.all += (double)t->tasks[i].n_tokens;
+    for (size_t i = 0; i < t->n; i++) {
+        const fc_code code = fci_tasks_run(t, &j, i, err);
+        if (!code) continue;
+        fci_wrap(err, code, "%s", t->results[i].name);
+        return NULL;
+    }
+    return t->results;
+}
 #endif
 
 #ifndef FINERCUT_NO_BENCH

@@ -39,9 +39,24 @@ typedef struct amount { // 12, or 25 %
     double fraction;
 } amount;
 
+enum { MOST_TASKS = 64, MOST_PREFIXES = 1024 };
+
+typedef struct given_list { // by a flag that may come again
+    const char *values[MOST_TASKS];
+    int n;
+} given_list;
+
+typedef struct prefixes { // of a plan, by their steps
+    uint32_t steps[MOST_PREFIXES];
+    int n;
+} prefixes;
+
 typedef struct options {
     const char *input; // the command's one argument
     const char *text, *tokens, *output, *plan, *heal, *prompt, *later;
+    given_list tasks;
+    prefixes along;
+    uint32_t limit, shots;
     int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
     uint32_t samples, length, threads, own, used;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
@@ -67,6 +82,9 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     fc_container *container;
     fc_tokens tokens;
     fc_plan *plan;
+#ifndef FINERCUT_NO_TASKS
+    fc_tasks *tasks;
+#endif
     fc_output *claimed; // while it is open, no other run writes there
     uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the model's own
     size_t n_steps;
@@ -295,6 +313,31 @@ static int parse_choice(const value_type *type, const char *text, void *field) {
     return 0;
 }
 
+static int parse_prefixes(const value_type *type, const char *text, void *field) {
+    prefixes *p = (prefixes *)field;
+    (void)type;
+    for (p->n = 0; p->n < MOST_PREFIXES; text++) {
+        char number[12] = "";
+        const size_t n = strcspn(text, ",");
+        if (n >= sizeof number) return 0;
+        memcpy(number, text, n);
+        if (!parse_whole(number, 0, 1000000000, &p->steps[p->n++])) return 0;
+        text += n;
+        if (!*text) return 1;
+    }
+    return 0;
+}
+
+#ifndef FINERCUT_NO_TASKS
+static int parse_task(const value_type *type, const char *text, void *field) {
+    given_list *list = (given_list *)field;
+    (void)type;
+    if (!*text || list->n == MOST_TASKS) return 0;
+    list->values[list->n++] = text;
+    return 1;
+}
+#endif
+
 static int parse_later(const value_type *type, const char *text, void *field) {
     (void)type;
     (void)text;
@@ -352,8 +395,22 @@ static const value_type type_unit = {parse_choice, NULL, FC_UNIT_DISTANCE, unit_
 static const value_type type_any = {parse_any, "a text", 0, NULL};
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_products = {parse_choice, NULL, 3, products_name};
-static const value_type type_later = {parse_later, "--text or --tokens, as this version has no "
-    "tasks", 0, NULL};
+static const value_type type_prefixes = {parse_prefixes, "numbers of steps with commas between "
+    "them, such as 0,5,10", 0, NULL};
+#ifdef FINERCUT_NO_TASKS // the flags are read, for their error, but not shown
+static const value_type type_task = {parse_later, "--text or --tokens, as this build has no tasks",
+    0, NULL};
+#  define type_limit type_task
+#  define WITH_TASKS(help) NULL
+#  define OF_TASKS(text) ""
+#  define SOURCES TEXT_OR(" | ")
+#else
+static const value_type type_task = {parse_task, "[NAME=]FILE.jsonl, at most 64 times", 0, NULL};
+#  define type_limit type_count
+#  define WITH_TASKS(help) help
+#  define OF_TASKS(text) text
+#  define SOURCES TEXT_OR(" | ") " | --task [NAME=]FILE.jsonl ..."
+#endif
 static const value_type type_compute = {parse_choice, NULL, FC_COMPUTE_COUNT, compute_name};
 static const value_type type_simd = {parse_choice, NULL, FC_SIMD_COUNT, simd_name};
 static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metric_name};
@@ -474,8 +531,23 @@ static const flag flags[] = {
      "tokens: a JSON array of arrays of token ids, each on its own"},
     {EVAL, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the result as one JSON object"},
     {EVAL, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "no progress, no notes"},
-    {EVAL, "--task", &type_later, "FILE", NULL, 0, FIELD(later), 0, NULL},
-    {EVAL, "--limit", &type_later, "N", NULL, 0, FIELD(later), 0, NULL},
+    {EVAL, "--task", &type_task, "[NAME=]FILE.jsonl", NULL, 0, FIELD(tasks), 0,
+     WITH_TASKS("questions with choices, one JSON object a line; may be given again. NAME tells "
+     "how they are asked\n"
+     "and scored: arc_easy, arc_challenge, piqa, openbookqa, boolq, winogrande, lambada, "
+     "hellaswag,\n"
+     "mmlu (members as the Hugging Face hub names them, or query, choices, gold), or choices for\n"
+     "your own: {\"query\": \"The sky is\", \"choices\": [\"blue\", \"green\"], "
+     "\"gold\": 0}. It may go on\n"
+     "after a _ (mmlu_anatomy); without NAME= the file's name tells it")},
+    {EVAL, "--limit", &type_limit, "N", NULL, 0, FIELD(limit), 0,
+     WITH_TASKS("only the first N items of every task (default: all)")},
+    {EVAL, "--shots", &type_limit, "N", NULL, 0, FIELD(shots), 0,
+     WITH_TASKS("answered items of the same file before each question (default: none)")},
+    {EVAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0,
+     WITH_TASKS("another seed draws other --shots")},
+    {EVAL, "--along", &type_prefixes, "0,5,10", NULL, 0, FIELD(along), 0,
+     "with --plan: everything once after each so many of its steps, as one table"},
     {LOGITS, "--tokens", &type_path, "FILE", NULL, 1, FIELD(tokens), 0, "a JSON array of arrays of "
      "token ids"},
     {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"},
@@ -663,18 +735,31 @@ static const command commands[] = {
      "estimate (~) where the candidate was dropped, so it need not be the second best. Then the "
      "parameters saved and the work done.",
      run_prune},
-    {"eval", "MODEL", "perplexity, whole or after a plan's removals",
-     "MODEL (" TEXT_OR(" | ") ") [--plan plan.json [--remove 25%|N]] [--heal FILE] "
+    {"eval", "MODEL", "perplexity and tasks, whole or after a plan's removals",
+     "MODEL (" SOURCES ") [--plan plan.json [--remove 25%|N | --along 0,5,10]] [--heal FILE] "
      "[flags]",
      "Perplexity over text (consecutive windows that do not overlap, a shorter rest is dropped "
      "unless it is\n"
      "all there is) or over given tokens. With --plan the sublayers of the plan's first steps are "
-     "left out.",
+     "left out."
+     OF_TASKS("\nTasks ask what the model can still do: its answer is the choice that it finds "
+     "likeliest after the question.\n"
+     "Prompts and scores are those of lm-evaluation-harness (0.4.13)."),
      "finercut eval examples/demo " DEMO_TEXT("heldout") "\n"
      "finercut eval examples/demo --plan plan.json --remove 4 " DEMO_TEXT("heldout") " "
-     "--json",
-     "exp of the mean negative log-likelihood (natural logarithm) of the predicted positions; "
-     "lower is better.",
+     "--json"
+     OF_TASKS("\nfinercut eval MODEL --task arc_easy.jsonl --task lambada=words.jsonl "
+     "--limit 200 --plan plan.json --along 0,5,10"),
+     "perplexity: exp of the mean negative log-likelihood (natural logarithm) of the predicted "
+     "positions; lower is better."
+     OF_TASKS("\nacc: share of items whose right choice is the likeliest, acc_norm: the likeliest "
+     "for each of its characters,\n"
+     "with standard errors; lambada: share of words that are the likeliest token by token, and "
+     "their perplexity.\n"
+     "--json: {\"tasks\":{NAME:{\"n\",\"acc\",\"acc_stderr\",\"acc_norm\",\"acc_norm_stderr\","
+     "\"tokens\",\"rows\",\"seconds\",\n"
+     "\"items\":[{\"line\",\"loglikelihoods\",\"choice\",\"choice_norm\",\"gold\"}]}},"
+     "\"removed\":[...]}, with --along a list of these"),
      run_eval},
     {"logits", "MODEL", "logits of given tokens as a NumPy file",
      "MODEL --tokens FILE -o out.npy [--plan plan.json [--remove 25%|N]] [--heal FILE] [flags]",
@@ -911,7 +996,8 @@ static int parse_flag(const command *c, int argc, char **argv, int *i, unsigned 
     const char *arg = argv[*i], *equals = strchr(arg, '=');
     const flag *f = find_flag(c, arg, equals ? (size_t)(equals - arg) : strlen(arg));
     if (!f) return misused(c, "unknown flag \"%s\"", arg);
-    if (given[f - flags]++) return misused(c, "%s: expected once, got it twice", f->name);
+    if (given[f - flags]++ && f->type != &type_task)
+        return misused(c, "%s: expected once, got it twice", f->name);
     if (!f->type) {
         if (equals) return misused(c, "%s: expected no value, got \"%s\"", f->name, equals + 1);
         return set_switch(o, f->field);
@@ -1963,46 +2049,265 @@ static void put_wishes(const session *s) {
     if (info->keep) printf(",\"keep\":\"%s\"", info->keep);
 }
 
+static void put_perplexity_json(const fc_perplexity *r) {
+    fputs("\"perplexity\":", stdout);
+    put_json_number(r->perplexity);
+    fputs(",\"nll\":", stdout);
+    put_json_number(r->nll);
+    printf(",\"positions\":%llu,\"windows\":%llu,\"seconds\":%.3f,",
+           (unsigned long long)r->n_positions, (unsigned long long)r->n_windows, r->seconds);
+}
+
 static void put_perplexity(const session *s, const fc_perplexity *r) {
-    unsigned long long positions = r->n_positions, windows = r->n_windows;
-    if (s->o->json) {
-        fputs("{\"perplexity\":", stdout);
-        put_json_number(r->perplexity);
-        fputs(",\"nll\":", stdout);
-        put_json_number(r->nll);
-        printf(",\"positions\":%llu,\"windows\":%llu,\"seconds\":%.3f,\"removed\":", positions,
-               windows, r->seconds);
-        put_removed(s);
-        put_wishes(s);
-        puts("}");
-    } else if (s->o->text) {
+    const unsigned long long positions = r->n_positions, windows = r->n_windows;
+    if (s->o->text)
         printf("perplexity %.6g (%llu positions, %llu windows of length %llu)\n", r->perplexity,
                positions, windows, (unsigned long long)s->tokens.starts[1]);
-    } else {
+    else
         printf("perplexity %.6g (%llu positions, %llu sequences)\n", r->perplexity, positions,
                windows);
+}
+
+#ifndef FINERCUT_NO_TASKS
+static int n_tasks(const session *s) { return s->o->tasks.n; }
+
+static void put_members(const char *const *names, const double *values, int n) {
+    for (int i = 0; i < n; i++) {
+        if (!names[i]) continue;
+        printf("\"%s\":", names[i]);
+        put_json_number(values[i]);
+        putchar(',');
     }
 }
 
-static int run_eval(session *s) {
-    fc_perplexity result;
-    fc_watch watch;
+static void put_item_json(const fc_task_item *item) {
+    printf("{\"line\":%llu,\"loglikelihoods\":[", (unsigned long long)item->line);
+    for (uint32_t i = 0; i < item->n_choices; i++) {
+        if (i) putchar(',');
+        put_json_number(item->loglikelihoods[i]);
+    }
+    if (item->choice < item->n_choices)
+        printf("],\"choice\":%u,\"choice_norm\":%u", item->choice, item->choice_norm);
+    else fputs("],\"choice\":null,\"choice_norm\":null", stdout); // of lambada: another word
+    printf(",\"gold\":%u}", item->gold);
+}
+
+static void put_tasks_json(const session *s, const fc_task_result *r) {
+    fputs("\"tasks\":{", stdout);
+    for (int i = 0; i < n_tasks(s); i++, r++) {
+        const int words = !isnan(r->perplexity);
+        const char *const names[] = {"acc",
+                                     "acc_stderr",
+                                     words ? "perplexity" : "acc_norm",
+                                     words ? "perplexity_stderr" : "acc_norm_stderr"};
+        const double values[] = {r->acc, r->acc_stderr, words ? r->perplexity : r->acc_norm,
+                                 words ? r->perplexity_stderr : r->acc_norm_stderr};
+        if (i) putchar(',');
+        put_json_text(r->name, strlen(r->name));
+        printf(":{\"n\":%llu,", (unsigned long long)r->n);
+        put_members(names, values, 4);
+        printf("\"tokens\":%llu,\"rows\":%llu,\"seconds\":%.3f,\"items\":[",
+               (unsigned long long)r->n_tokens, (unsigned long long)r->n_rows, r->seconds);
+        for (size_t k = 0; k < r->n; k++) {
+            if (k) putchar(',');
+            put_item_json(&r->items[k]);
+        }
+        fputs("]}", stdout);
+    }
+    fputs("},", stdout);
+}
+
+// NAME=FILE, or a file whose name begins with one; the name's length in *n, the file is returned.
+static const char *task_file(const char *value, const char **name, size_t *n) {
+    const char *equals = strchr(value, '='), *slash = strrchr(value, '/');
+#if defined(_WIN32)
+    const char *other = strrchr(value, '\\');
+    if (!slash || (other && other > slash)) slash = other;
+#endif
+    *name = value;
+    *n = equals ? (size_t)(equals - value) : 0;
+    if (equals && !memchr(value, '/', *n)) return equals + 1;
+    if (slash) *name = slash + 1;
+    *n = strcspn(*name, ".");
+    return value;
+}
+
+// The names are known, and no two are the same, before anything is read.
+static int check_tasks(session *s, fc_task_desc *descs, char names[][64]) {
+    size_t n, kind;
+    for (int i = 0; i < n_tasks(s); i++) {
+        const char *name;
+        memset(&descs[i], 0, sizeof descs[i]);
+        descs[i].path = task_file(s->o->tasks.values[i], &name, &n);
+        snprintf(names[i], 64, "%.*s", (int)n, name);
+        descs[i].name = names[i];
+        descs[i].limit = s->o->limit;
+        descs[i].shots = s->o->shots;
+        descs[i].seed = s->o->seed;
+        if (fc_task_find(names[i], &kind, &s->err))
+            return misused(s->command, "--task: %s", s->err.msg);
+        for (int k = 0; k < i; k++)
+            if (strcmp(names[i], names[k]) == 0)
+                return misused(s->command, "--task: expected another name for each, got %s twice",
+                               names[i]);
+        if (!*descs[i].path)
+            return misused(s->command, "--task: expected %s=FILE.jsonl, got no file", names[i]);
+    }
+    return STATUS_OK;
+}
+#else
+static int n_tasks(const session *s) { (void)s; return 0; }
+#endif
+
+typedef struct evaluation { // of one set of removed sublayers
+    fc_perplexity perplexity;
+#ifndef FINERCUT_NO_TASKS
+    const fc_task_result *tasks;
+#endif
+} evaluation;
+
+static void put_evaluation_json(const session *s, const evaluation *e) {
+    putchar('{');
+    if (s->o->along.n) printf("\"steps\":%llu,", (unsigned long long)s->n_steps);
+    if (s->o->text || s->o->tokens) put_perplexity_json(&e->perplexity);
+#ifndef FINERCUT_NO_TASKS
+    if (n_tasks(s)) put_tasks_json(s, e->tasks);
+#endif
+    fputs("\"removed\":", stdout);
+    put_removed(s);
+    put_wishes(s);
+    putchar('}');
+}
+
+static void put_cell(double value, int width, const char *format) {
+    if (isnan(value)) printf("%*s", width, "-");
+    else printf(format, width, value);
+}
+
+// A line of the table: a task, or a text.
+static void put_line(const session *s, const char *name, uint64_t n, const double *acc,
+                     const double *perplexity) {
+    char step[24] = "-";
+    if (s->o->along.n) {
+        if (s->n_steps) step_name(s->plan, s->n_steps - 1, step);
+        printf("%5llu  %-9s  ", (unsigned long long)s->n_steps, step);
+    }
+    printf("%-16s%8llu", name, (unsigned long long)n);
+    for (int i = 0; i < 4; i++) put_cell(acc ? acc[i] : (double)NAN, 9, "%*.4f");
+    put_cell(perplexity[0], 12, "%*.6g");
+    put_cell(perplexity[1], 9, "%*.3g");
+    putchar('\n');
+}
+
+static void put_heading(const session *s) {
+    if (s->o->along.n) printf("steps  %-9s  ", "last");
+    printf("%-16s%8s%9s%9s%9s%9s%12s%9s\n", "task", "items", "acc", "stderr", "acc_norm", "stderr",
+           "perplexity", "stderr");
+}
+
+static void put_evaluation(const session *s, const evaluation *e) {
+    const double text[2] = {e->perplexity.perplexity, (double)NAN};
+    const int prose = s->o->text || s->o->tokens;
+    if (s->o->along.n && prose)
+        put_line(s, s->o->text ? "text" : "tokens", e->perplexity.n_positions, NULL, text);
+    else if (prose) put_perplexity(s, &e->perplexity);
+#ifndef FINERCUT_NO_TASKS
+    if (n_tasks(s) && !s->o->along.n) put_heading(s);
+    for (int i = 0; i < n_tasks(s); i++) {
+        const fc_task_result *r = &e->tasks[i];
+        const double acc[] = {r->acc, r->acc_stderr, r->acc_norm, r->acc_norm_stderr},
+                     words[] = {r->perplexity, r->perplexity_stderr};
+        put_line(s, r->name, r->n, acc, words);
+    }
+#endif
+    fflush(stdout);
+}
+
+static int evaluate(session *s, evaluation *e) {
     meter m;
-    int status = check_source(s);
-    if (!status) status = check_plan(s);
-    if (status) return status;
-    catch_interrupt();
-    if (open_model(s) || choose_mask(s) || read_tokens(s, cut_windows)) return STATUS_FAILED;
+    const fc_watch watch = {eval_progress, &m};
+    fc_code code = FC_OK;
     memset(&m, 0, sizeof m);
+    memset(e, 0, sizeof *e);
     m.s = s;
     m.terminal = !s->o->quiet && on_terminal();
-    watch.progress = eval_progress;
-    watch.user = &m;
-    fc_code code = fc_eval_perplexity(s->model, &s->tokens, s->mask, &watch, &result, &s->err);
+    if (s->o->text || s->o->tokens)
+        code = fc_eval_perplexity(s->model, &s->tokens, s->mask, &watch, &e->perplexity, &s->err);
+#ifndef FINERCUT_NO_TASKS
+    if (!code && n_tasks(s)) {
+        e->tasks = fc_tasks_run(s->tasks, s->mask, &watch, &s->err);
+        code = s->err.code;
+    }
+#endif
     meter_clear(&m);
-    if (code) return failed(s);
-    put_perplexity(s, &result);
+    return code ? failed(s) : STATUS_OK;
+}
+
+// Once, or once for each prefix of the plan.
+static int evaluate_all(session *s) {
+    const prefixes *along = &s->o->along;
+    const int json = s->o->json;
+    if (along->n && json) fputs("{\"along\":[", stdout);
+    else if (along->n) put_heading(s);
+    for (int i = 0; i == 0 || i < along->n; i++) {
+        evaluation e;
+        if (along->n) s->n_steps = along->steps[i];
+        if (along->n && fc_plan_mask(s->plan, s->model, s->n_steps, s->mask,
+                                     2 * (size_t)fc_model_config(s->model)->n_blocks, &s->err))
+            return failed(s);
+        if (evaluate(s, &e)) return STATUS_FAILED;
+        if (json && i) putchar(',');
+        if (json) put_evaluation_json(s, &e);
+        else put_evaluation(s, &e);
+    }
+    if (json) puts(along->n ? "]}" : "");
     return STATUS_OK;
+}
+
+static int check_eval(session *s) {
+    const options *o = s->o;
+    if (o->text && o->tokens) return check_source(s);
+    if (!o->text && !o->tokens && !n_tasks(s))
+        return misused(s->command, "expected " SOURCES ", got none of them");
+    if (!n_tasks(s) && (o->limit || o->shots))
+        return misused(s->command, "--limit, --shots: expected --task with them");
+    if (o->along.n && !o->plan)
+        return misused(s->command, "--along: expected --plan FILE with it");
+    if (o->along.n && (o->remove.given || o->heal))
+        return misused(s->command, "--along: expected it without %s",
+                       o->heal ? "--heal, which goes with one set of removed sublayers"
+                               : "--remove");
+    return check_plan(s);
+}
+
+static int check_along(session *s) {
+    const prefixes *along = &s->o->along;
+    const size_t most = along->n ? fc_plan_about(s->plan)->n_steps : 0;
+    for (int i = 0; i < along->n; i++)
+        if (along->steps[i] > most)
+            return fail("%s: --along: expected at most the plan's %llu steps, got %lu", s->o->plan,
+                        (unsigned long long)most, (unsigned long)along->steps[i]);
+    return STATUS_OK;
+}
+
+static int run_eval(session *s) {
+    int status = check_eval(s);
+#ifndef FINERCUT_NO_TASKS
+    fc_task_desc descs[MOST_TASKS];
+    char names[MOST_TASKS][64];
+    if (!status) status = check_tasks(s, descs, names);
+#endif
+    if (status) return status;
+    catch_interrupt();
+    if (open_model(s) || choose_mask(s) || check_along(s)) return STATUS_FAILED;
+    if ((s->o->text || s->o->tokens) && read_tokens(s, cut_windows)) return STATUS_FAILED;
+#ifndef FINERCUT_NO_TASKS
+    if (n_tasks(s)) {
+        s->tasks = fc_tasks_open(s->model, descs, (size_t)n_tasks(s), &s->err);
+        if (!s->tasks) return failed(s);
+    }
+#endif
+    return evaluate_all(s);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -2643,6 +2948,9 @@ static int run(const command *c, const options *o) {
     fc_output_discard(s.claimed);
     fc_tokens_free(&s.tokens);
     fc_container_close(s.container);
+#ifndef FINERCUT_NO_TASKS
+    fc_tasks_close(s.tasks);
+#endif
     fc_model_close(s.model);
     return status;
 }

@@ -450,6 +450,7 @@ static void attention_shape(const fci_context *c, const shape *s) {
     fci_attention a;
     fci_attention_lane l;
     memset(&a, 0, sizeof a);
+    memset(&l, 0, sizeof l);
     a.n_heads = s->n_heads;
     a.n_kv_heads = s->n_kv_heads;
     a.head_dim = s->head_dim;
@@ -509,6 +510,7 @@ static void attention_lanes(fc_simd simd) { /* many lanes at once, any threads, 
     fci_attention_lane lanes[LANES];
     size_t i, t, n = 0;
     memset(&a, 0, sizeof a);
+    memset(lanes, 0, sizeof lanes);
     a.n_heads = 6;
     a.n_kv_heads = 2;
     a.head_dim = HEAD;
@@ -544,6 +546,61 @@ static void attention_lanes(fc_simd simd) { /* many lanes at once, any threads, 
     drop(v);
     drop(alone);
     drop(all);
+}
+
+/* Lanes that have their first keys from another one, which has some from a third: the bits of whole
+   lanes, though those keys lie elsewhere. */
+static void attention_from(fc_simd simd) {
+    enum { LANES = 3, HEAD = 24, Q = 4 * HEAD, KV = 2 * HEAD, N = 300 };
+    static const size_t from[LANES] = {0, 131, 250}, lengths[LANES] = {251, 270, N};
+    fci_attention a;
+    fci_attention_lane whole, lanes[LANES];
+    float *q = random_floats(N * Q, 1), *k = random_floats(N * KV, 1),
+          *v = random_floats(N * KV, 1);
+    float *alone = guarded(N * Q), *out = guarded(N * Q), *own = guarded(2 * LANES * N * KV);
+    memset(&a, 0, sizeof a);
+    a.n_heads = 4;
+    a.n_kv_heads = 2;
+    a.head_dim = HEAD;
+    a.ldq = a.ldo = Q;
+    a.ldkv = KV;
+    a.scale = 0.2f;
+    for (uint32_t window = 0; window < N; window += 140) {
+        fci_context c = context(simd, 2);
+        a.window = window;
+        memset(&whole, 0, sizeof whole);
+        memset(lanes, 0, sizeof lanes);
+        whole.q = q, whole.k = k, whole.v = v, whole.out = alone;
+        whole.n_q = whole.n_kv = N;
+        attention(&c, &a, &whole, 1);
+        for (size_t i = 0; i < LANES; i++) { // what is not a lane's own stays NaN there
+            float *keys = own + 2 * i * N * KV, *values = keys + N * KV;
+            memcpy(keys, k + from[i] * KV, (lengths[i] - from[i]) * KV * sizeof *k);
+            memcpy(values, v + from[i] * KV, (lengths[i] - from[i]) * KV * sizeof *v);
+            lanes[i].from = i ? &lanes[i - 1] : NULL;
+            lanes[i].n_from = from[i];
+            lanes[i].n_kv = lengths[i];
+            lanes[i].n_q = lengths[i] - from[i];
+            lanes[i].q = q + from[i] * Q;
+            lanes[i].k = keys;
+            lanes[i].v = values;
+            lanes[i].out = out;
+        }
+        for (size_t i = 0; i < LANES; i++) { // one by one, as they write to the same place
+            fci_attention_lane one = lanes[i];
+            attention(&c, &a, &one, 1);
+            T_OK(same(alone + from[i] * Q, out, one.n_q * Q) && intact(out, N * Q),
+                 "%s attention, window %u: lane %d has other bits", fc_simd_name(simd), window,
+                 (int)i);
+        }
+        fci_context_end(&c);
+    }
+    drop(q);
+    drop(k);
+    drop(v);
+    drop(alone);
+    drop(out);
+    drop(own);
 }
 
 /* ---- Rows */
@@ -977,6 +1034,7 @@ static void table(fc_simd simd) {
     bf16_pairs(&c);
     for (i = 0; i < sizeof shapes / sizeof *shapes; i++) attention_shape(&c, &shapes[i]);
     attention_lanes(simd);
+    attention_from(simd);
     for (i = 0; i < sizeof ns / sizeof *ns; i++) rows(&c, ns[i]), more_rows(&c, ns[i]);
     for (i = 0; i < 2; i++) {
         rope(&c, 40, (int)i);

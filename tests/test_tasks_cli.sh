@@ -1,0 +1,108 @@
+#!/bin/sh
+# eval --task: what it prints, along a plan too, and what it says of wrong flags and wrong lines.
+. tests/t.sh
+cd "$t_dir" || exit 1
+
+cat >choices.jsonl <<'EOF'
+{"query": "And God", "choices": ["said", "banana"], "gold": 0}
+{"query": "In the beginning God created the heaven and", "choices": ["ships", "the earth"], "gold": 1}
+
+{"query": "And it came", "choices": ["blue", "to pass", "an"], "gold": "to pass"}
+EOF
+cat >lambada_openai.jsonl <<'EOF'
+{"context": "And it came to", "continuation": "pass"}
+{"text": "And the LORD spake unto Moses, saying, Speak unto the children of banana"}
+EOF
+cp choices.jsonl arc_easy.v2.jsonl
+mkdir d=e && cp choices.jsonl d=e
+echo '{"query": "a", "choices": ["b", "c"], "gold": 7}' >bad.jsonl
+: >empty.jsonl
+head -c 3000 "$demo/heldout.txt" >text.txt
+
+task() { # FLAG...
+    t_run 0 eval "$demo" --threads 1 "$@"
+}
+says() { # STATUS PATTERN FLAG...
+    says_status=$1 says_pattern=$2
+    shift 2
+    t_says "$says_status" "$says_pattern" eval "$demo" "$@"
+}
+
+t_ok "two tasks" task --task choices.jsonl --task lambada_openai.jsonl
+t_ok "a heading and a line for each" sh -c 'test "$(wc -l <out)" -eq 3 &&
+    grep -Eq "^choices +3 +1\.0000 +0\.0000 +[0-9.]+ +[0-9.]+ +- +-$" out &&
+    grep -Eq "^lambada_openai +2 +0\.5000 +0\.5000 +- +- +[0-9.e+]+ +[0-9.e+]+$" out'
+t_ok "--json" task --task choices_mine=choices.jsonl --task lambada=lambada_openai.jsonl --json
+cat >want <<'EOF'
+{"tasks":{"choices_mine":{"n":3,"acc":1,"acc_stderr":0,
+"acc_norm":N,"acc_norm_stderr":N,"tokens":N,"rows":N,"seconds":N,"items":[
+{"line":1,"loglikelihoods":[-N,-N],"choice":0,"choice_norm":N,"gold":0},
+{"line":2,"loglikelihoods":[-N,-N],"choice":1,"choice_norm":N,"gold":1},
+{"line":4,"loglikelihoods":[-N,-N,-N],"choice":1,"choice_norm":N,"gold":1}]},
+"lambada":{"n":2,"acc":0.5,"acc_stderr":0.5,
+"perplexity":N,"perplexity_stderr":N,"tokens":N,"rows":N,"seconds":N,"items":[
+{"line":1,"loglikelihoods":[-N],"choice":0,"choice_norm":0,"gold":0},
+{"line":2,"loglikelihoods":[-N],"choice":null,"choice_norm":null,"gold":0}]}},"removed":[]}
+EOF
+t_ok "is one object, names as given" sh -c 'sed -E "s/(-?)[0-9]+\.[0-9]+(e[-+][0-9]+)?/\1N/g
+    s/(\"(acc_norm|acc_norm_stderr|tokens|rows|choice_norm)\":)[0-9]+/\1N/g
+    s/(lambada\":\{\"n\":2,\"acc\":)N(,\"acc_stderr\":)N/\10.5\20.5/
+    s/(\"line\":[12],\"loglikelihoods\":\[-N\],\"choice\":0,\"choice_norm\":)N/\10/" out >got && tr -d "\n" <want >one && echo >>one && diff one got'
+cp out all.json
+t_ok "--limit" task --task choices.jsonl --limit 2 --json
+t_ok "takes items from the start" sh -c 'grep -q "\"n\":2," out && grep -q "\"line\":2" out &&
+    ! grep -q "\"line\":4" out'
+t_ok "by 2 threads" t_run 0 eval "$demo" --threads 2 --task choices_mine=choices.jsonl \
+    --task lambada=lambada_openai.jsonl --json
+t_ok "the same" sh -c 'for f in out all.json; do sed -E "s/\"seconds\":[0-9.]+//g" $f; done | uniq |
+    wc -l | grep -q "^1$"'
+t_ok "text too" task --task choices.jsonl --text text.txt --length 64
+t_ok "perplexity comes first" sh -c 'head -n 1 out | grep -q "^perplexity" &&
+    wc -l <out | grep -q 3'
+t_ok "text too, --json" task --task choices.jsonl --text text.txt --length 64 --json
+t_ok "has both" grep -q \
+    '^{"perplexity":.*,"seconds":[0-9.]*,"tasks":{"choices":.*"removed":\[\]}$' out
+t_ok "--shots" task --task choices.jsonl --shots 2 --json
+t_ok "makes longer questions" sh -c 'grep -Eq "\"tokens\":[0-9]{3}," out'
+t_ok "a name up to its first dot" task --task arc_easy.v2.jsonl
+t_ok "arc_easy" grep -q "^arc_easy  *3" out
+t_ok "a = in a folder is no name" task --task ./d=e/choices.jsonl
+t_ok "- is standard input" sh -c \
+    '"$1" eval "$2" --task choices=- <choices.jsonl | grep -q "^choices"' x "$finercut" "$demo"
+
+t_ok "a plan" t_run 0 prune "$demo" --text text.txt --samples 2 --length 64 --quiet --remove 2
+t_ok "--along" task --task choices.jsonl --text text.txt --length 64 --plan plan.json --along 0,2,1
+t_ok "is one table" sh -c 'test "$(wc -l <out)" -eq 7 && head -n 1 out | grep -q "^steps  last" &&
+    grep -Eq "^    0  - +text +[0-9]+ +- +- +- +- +[0-9.]+ +-$" out &&
+    grep -Eq "^    2  (attn|ffn)\.[0-9]+ +choices +3 " out'
+t_ok "--along --json" task --task choices.jsonl --plan plan.json --along 0,2 --json
+t_ok "is a list" grep -Eq \
+    '^\{"along":\[\{"steps":0,"tasks":.*"removed":\[\]\},\{"steps":2,.*"removed":\["[^]]*"\]\}\]\}$' \
+    out
+sed 's/.*,{"steps":2,/{/; s/]}$//; s/"seconds":[0-9.]*//' out >along
+t_ok "a prefix by itself" task --task choices.jsonl --plan plan.json --remove 2 --json
+t_ok "is what the list has" sh -c 'sed "s/\"seconds\":[0-9.]*//" out | diff along -'
+
+t_ok "nothing to measure" says 2 "expected --text FILE \| --tokens FILE \| --task .*got none"
+t_ok "an unknown task" says 2 "one of choices, arc_easy, .*, mmlu, got foo" --task foo=choices.jsonl
+t_ok "a file of no known name" says 2 "got bad" --task bad.jsonl
+t_ok "twice the same" says 2 "another name for each, got choices twice" --task choices.jsonl \
+    --task choices=bad.jsonl
+t_ok "no file" says 2 "expected choices=FILE.jsonl, got no file" --task choices=
+t_ok "--limit alone" says 2 "expected --task" --text text.txt --limit 3
+t_ok "--along alone" says 2 "expected --plan" --task choices.jsonl --along 1
+t_ok "--along and --remove" says 2 "without --remove" --task choices.jsonl --plan plan.json \
+    --along 1 --remove 1
+t_ok "--along and --heal" says 2 "one set of removed" --task choices.jsonl --plan plan.json \
+    --along 1 --heal x
+t_ok "no numbers" says 2 "numbers of steps" --task choices.jsonl --plan plan.json --along 1,,2
+t_ok "beyond the plan" says 1 "at most the plan's 2 steps, got 3" --task choices.jsonl \
+    --plan plan.json --along 1,3
+t_ok "a label out of range" says 1 'bad\.jsonl:1: "gold": expected a choice: 0 to 1, got 7' \
+    --task choices=bad.jsonl
+t_ok "an empty file" says 1 "empty\.jsonl: expected a JSON object a line" --task choices=empty.jsonl
+t_ok "no such file" says 1 "none\.jsonl: cannot open" --task choices=none.jsonl
+t_ok "as many shots as items" says 1 "fewer than its 3 items, got 3" --task choices.jsonl --shots 3
+t_ok "the help names the tasks" sh -c '"$1" help eval | grep -q "mmlu_anatomy"' x "$finercut"
+
+t_end test_tasks_cli
