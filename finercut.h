@@ -11655,16 +11655,22 @@ typedef struct fci_kernels {
     FCI_LANES_LIST(FCI_LANES_FIELD, FCI_LANES_VOID_FIELD, , )
 } fci_kernels;
 
-// ---- Lanes: vectors of sixteen floats or words. The compiler splits them into the registers of
-// the function's instruction set; a compiler without vector types gets single numbers. They are
-// passed by pointer only, as passing by value would tie the calling convention to an instruction
-// set.
+// ---- Lanes: vectors of sixteen floats or words, which the compiler splits into the registers of
+// the function's instruction set. Where every processor of the build has only registers of one
+// number, sixteen would be long code that keeps them in memory; four hide the latency. A compiler
+// without vector types gets single numbers. They are passed by pointer only, as passing by value
+// would tie the calling convention to an instruction set.
 #if FCI_VECTORS
-#  define FCI_LANES 16
-typedef float fci_lanes __attribute__((vector_size(64)));
-typedef uint32_t fci_lanes_u32 __attribute__((vector_size(64)));
-typedef float fci_lanes_half __attribute__((vector_size(32)));
-typedef double fci_lanes_half_f64 __attribute__((vector_size(64)));
+#  if defined(__SSE2__) || defined(__aarch64__) || defined(__ALTIVEC__) || defined(__VEC__) ||      \
+      defined(__riscv_vector) || defined(__wasm_simd128__)
+#    define FCI_LANES 16
+#  else
+#    define FCI_LANES 4
+#  endif
+typedef float fci_lanes __attribute__((vector_size(4 * FCI_LANES)));
+typedef uint32_t fci_lanes_u32 __attribute__((vector_size(4 * FCI_LANES)));
+typedef float fci_lanes_half __attribute__((vector_size(2 * FCI_LANES)));
+typedef double fci_lanes_half_f64 __attribute__((vector_size(4 * FCI_LANES)));
 typedef double fci_lanes_f64 __attribute__((vector_size(32)));
 #  define FCI_BITS(x) ((fci_lanes_u32)(x))
 #  define FCI_FLOATS(u) ((fci_lanes)(u))
@@ -11730,66 +11736,67 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n) {
     else memcpy(p, v, n * sizeof *p);
 }
 
-// Sums in double, one vector per half of the lanes (gcc keeps a type of two registers in memory).
-// Plain terms are first summed in float, FCI_TOTAL_RUN at a time, as a conversion costs as much as
-// an exp.
-enum { FCI_TOTAL_RUN = 16 };
+// Sums in double, sixteen whatever FCI_LANES is, so that all builds give the same bits; one vector
+// per half of the lanes (gcc keeps a type of two registers in memory). Plain terms are first summed
+// in float, FCI_TOTAL_RUN at a time, as a conversion costs as much as an exp.
+enum { FCI_TOTAL_RUN = 16, FCI_TOTAL_PARTS = 16 / FCI_LANES, FCI_HALVES = FCI_LANES == 1 ? 1 : 2 };
 typedef struct fci_lanes_total {
-    fci_lanes_half_f64 low, high;
-    fci_lanes run;
-    unsigned n;
+    fci_lanes_half_f64 sums[FCI_TOTAL_PARTS][FCI_HALVES];
+    fci_lanes run[FCI_TOTAL_PARTS];
+    unsigned part; // the next terms belong to it
+    unsigned n;    // terms in each run
 } fci_lanes_total;
 
-FCI_INLINE void fci_lanes_halves(const fci_lanes *x, fci_lanes_half_f64 *low,
-                                 fci_lanes_half_f64 *high) {
-    fci_lanes_half part[FCI_LANES == 1 ? 1 : 2];
-    memcpy(part, x, sizeof *x);
-    *low = FCI_WIDEN(part[0]);
-    *high = FCI_LANES == 1 ? *low - *low : FCI_WIDEN(part[FCI_LANES == 1 ? 0 : 1]);
+FCI_INLINE void fci_lanes_widen(const fci_lanes *x, fci_lanes_half_f64 *out) {
+    fci_lanes_half half[FCI_HALVES];
+    memcpy(half, x, sizeof *x);
+    for (size_t i = 0; i < FCI_HALVES; i++) out[i] = FCI_WIDEN(half[i]);
 }
 
 FCI_INLINE void fci_lanes_total_flush(fci_lanes_total *t) {
-    fci_lanes_half_f64 low, high;
-    fci_lanes_halves(&t->run, &low, &high);
-    t->low += low;
-    t->high += high;
-    t->run = t->run - t->run; // NaN stays NaN
+    for (size_t i = 0; i < FCI_TOTAL_PARTS; i++) {
+        fci_lanes_half_f64 run[FCI_HALVES];
+        fci_lanes_widen(&t->run[i], run);
+        for (size_t h = 0; h < FCI_HALVES; h++) t->sums[i][h] += run[h];
+        t->run[i] = t->run[i] - t->run[i]; // NaN stays NaN
+    }
     t->n = 0;
 }
 
 FCI_INLINE void fci_lanes_total_add(fci_lanes_total *t, const fci_lanes *x) {
-    t->run += *x;
-    if (++t->n == FCI_TOTAL_RUN) fci_lanes_total_flush(t);
+    t->run[t->part] += *x;
+    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
+    if (t->part == 0 && ++t->n == FCI_TOTAL_RUN) fci_lanes_total_flush(t);
 }
 
 FCI_INLINE void fci_lanes_total_add_product(fci_lanes_total *t, const fci_lanes *x,
                                             const fci_lanes *y) {
-    fci_lanes_half_f64 low, high, y_low, y_high;
-    fci_lanes_halves(x, &low, &high);
-    fci_lanes_halves(y, &y_low, &y_high);
-    t->low += low * y_low;
-    t->high += high * y_high;
+    fci_lanes_half_f64 a[FCI_HALVES], b[FCI_HALVES];
+    fci_lanes_widen(x, a);
+    fci_lanes_widen(y, b);
+    for (size_t h = 0; h < FCI_HALVES; h++) t->sums[t->part][h] += a[h] * b[h];
+    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
 }
 
 FCI_INLINE void fci_lanes_total_add_squared_difference(fci_lanes_total *t, const fci_lanes *x,
                                                        const fci_lanes *y) {
-    fci_lanes_half_f64 low, high, y_low, y_high;
-    fci_lanes_halves(x, &low, &high);
-    fci_lanes_halves(y, &y_low, &y_high);
-    low -= y_low;
-    high -= y_high;
-    t->low += low * low;
-    t->high += high * high;
+    fci_lanes_half_f64 a[FCI_HALVES], b[FCI_HALVES];
+    fci_lanes_widen(x, a);
+    fci_lanes_widen(y, b);
+    for (size_t h = 0; h < FCI_HALVES; h++) {
+        a[h] -= b[h];
+        t->sums[t->part][h] += a[h] * a[h];
+    }
+    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
 }
 
 FCI_INLINE double fci_lanes_total_of(fci_lanes_total *t) {
-    if (t->n) fci_lanes_total_flush(t);
-    double part[FCI_LANES == 1 ? 1 : FCI_LANES / 2];
-    const fci_lanes_half_f64 sum = t->low + t->high;
-    memcpy(part, &sum, sizeof part);
-    for (size_t half = sizeof part / sizeof *part / 2; half > 0; half /= 2)
-        for (size_t i = 0; i < half; i++) part[i] += part[i + half];
-    return part[0];
+    double sums[16];
+    if (t->n || t->part) fci_lanes_total_flush(t);
+    memcpy(sums, t->sums, sizeof sums);
+    for (size_t half = 8; half > 0; half /= 2)
+        for (size_t i = 0; i < half; i++) sums[i] += sums[i + half];
+    return sums[0];
 }
 
 FCI_INLINE float fci_lanes_highest(const fci_lanes *v) {
@@ -12273,7 +12280,7 @@ FCI_INLINE void fci_lanes_products(const double *const *a, const double *const *
 
 FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out) {
     size_t i = 0;
-#if FCI_VECTORS && FCI_LITTLE_ENDIAN
+#if FCI_LANES == 16 && FCI_LITTLE_ENDIAN
     typedef uint64_t two_words __attribute__((vector_size(64)));
     typedef uint32_t eight_words __attribute__((vector_size(32)));
     for (; i + FCI_LANES / 2 <= words; i += FCI_LANES / 2) {
@@ -12529,7 +12536,7 @@ FCI_INLINE void fci_decode_lanes_mxfp4(const fci_decode_steps *by, const uint8_t
 }
 
 FCI_INLINE void fci_decode_lanes_bf16(const uint8_t *b, uint64_t n, float *out) {
-    typedef uint16_t halves __attribute__((vector_size(32)));
+    typedef uint16_t halves __attribute__((vector_size(2 * FCI_LANES)));
     uint64_t i = 0;
     for (; i + FCI_LANES <= n; i += FCI_LANES) {
         halves h;
@@ -12543,7 +12550,7 @@ FCI_INLINE void fci_decode_lanes_bf16(const uint8_t *b, uint64_t n, float *out) 
 FCI_INLINE void fci_decode_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                      float *out) {
     uint64_t i = 0;
-    for (; i + FCI_LANES <= n; i += FCI_LANES) by->halves(b + 2 * i, out + i);
+    for (; i + 16 <= n; i += 16) by->halves(b + 2 * i, out + i);
     fci_decode_f16(b + 2 * i, n - i, out + i);
 }
 

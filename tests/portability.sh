@@ -231,6 +231,7 @@ piece_switches() {
         # shellcheck disable=SC2046
         t_ok "-D$switch: commands" commands $(gone "$switch")
         case $switch in
+        *_SIMD) t_ok "-D$switch: the same bytes" same_bytes "$w/cli" ;;
         *_TOKENIZER) t_ok "-D$switch: no help speaks of text" textless ;;
         *_GGUF | *_QUANTS) t_ok "-D$switch: the error names it" refuses "$switch" ;;
         esac
@@ -296,6 +297,7 @@ piece_musl() {
 piece_tcc() {
     if has tcc; then
         build "tcc" tcc -pthread
+        [ -x "$w/cli" ] && t_ok "tcc: the same bytes" same_bytes "$w/cli"
         [ -x "$w/cli" ] && t_ok "tcc: the demo's text" "$w/cli" info "$demo"
     else
         t_skip "tcc" "not installed"
