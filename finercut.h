@@ -11661,7 +11661,7 @@ typedef struct fci_kernels {
 // without vector types gets single numbers. They are passed by pointer only, as passing by value
 // would tie the calling convention to an instruction set.
 #if FCI_VECTORS
-#  if defined(__SSE2__) || defined(__aarch64__) || defined(__ALTIVEC__) || defined(__VEC__) ||      \
+#  if defined(__SSE2__) || defined(__aarch64__) || defined(__ALTIVEC__) || defined(__VEC__) ||     \
       defined(__riscv_vector) || defined(__wasm_simd128__)
 #    define FCI_LANES 16
 #  else
