@@ -28453,6 +28453,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_AVX2
 #undef FCI_AVX512
 #undef FCI_AVX512BF16
+#undef FCI_BESIDE_TEMPLATES
 #undef FCI_BITS
 #undef FCI_CODED
 #undef FCI_CODED_BYTE

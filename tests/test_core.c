@@ -513,6 +513,28 @@ static void test_log(void) {
     T_OK(h.n == 2 && h.level == 0 && strlen(h.text) == 255, "cut at %d", (int)strlen(h.text));
 }
 
+// ---- progress
+
+static int keep_done(void *user, const fc_progress *p) {
+    *(double *)user = p->done;
+    return p->done > 0.9;
+}
+
+static void test_progress(void) {
+    static const double done[] = {0.25, 0.5, 0.3, 0, 0.6}, told[] = {0.25, 0.5, 0.5, 0.5, 0.6};
+    double is = -1;
+    fc_error err;
+    fci_watch w;
+    const fc_watch hook = {keep_done, &is};
+    fci_watch_begin(&w, &hook, "testing");
+    for (size_t i = 0; i < sizeof done / sizeof *done; i++) {
+        T_OK(fci_watch_tell(&w, done[i], &err) == FC_OK && is >= told[i] && is <= told[i],
+             "%g is told as %g", done[i], is);
+        w.told = w.start - 1; // long ago
+    }
+    T_OK(fci_watch_tell(&w, 7, &err) == FC_ERR_CANCELLED && is <= 1 && is >= 1, "%g", is);
+}
+
 int main(void) {
     test_codes();
     test_messages();
@@ -528,5 +550,6 @@ int main(void) {
     test_hashes();
     test_map();
     test_log();
+    test_progress();
     return t_end("core");
 }

@@ -139,6 +139,32 @@ static void test_two_at_once(void) {
     remove(OUT);
 }
 
+// What a folder holds that cannot be listed may be the output, which then is refused.
+static void test_unlisted(void) {
+#if defined(__unix__)
+    char folder[64], config[80], output[80];
+    fc_error err;
+    snprintf(folder, sizeof folder, "test_files.%ld", (long)getpid());
+    snprintf(config, sizeof config, "%s/config.json", folder);
+    snprintf(output, sizeof output, "%s/plan.json", folder);
+    const char *const inputs[] = {folder};
+    const bool root = geteuid() == 0;
+    T_OK(fci_platform_make_folder(folder) == 0 && fc_file_write(config, NULL, "{}", 2, &err) == 0,
+         "%s", folder);
+    T_OK(fc_output_check(output, FC_OUTPUT_PLAN, inputs, 1, NULL, &err) == FC_OK, "%s", err.msg);
+    chmod(folder, 0333);
+    const bool other = !root || seteuid(65534) == 0;
+    if (other && fci_platform_is_folder(folder)) {
+        const fc_code code = fc_output_check(output, FC_OUTPUT_PLAN, inputs, 1, NULL, &err);
+        T_OK(code == FC_ERR_IO && strstr(err.msg, "cannot list"), "%s", code ? err.msg : "taken");
+    } else t_skip("a folder that cannot be listed", "root may list all");
+    if (root) T_OK(seteuid(0) == 0, "root again");
+    chmod(folder, 0777);
+    remove(config);
+    fci_platform_remove(folder, true);
+#endif
+}
+
 int main(void) {
     (void)t_shared;
     (void)memory_env;
@@ -146,5 +172,6 @@ int main(void) {
     test_limit();
     test_kinds();
     test_two_at_once();
+    test_unlisted();
     return t_end("test_files_c");
 }

@@ -512,6 +512,8 @@ cp posing/config.json posing.json
 run 1 prune posing --tokens tokens.json -o posing/config.json --force --quiet
 t_ok "a config.json that poses as a plan stays" cmp posing.json posing/config.json
 ln -s model/out into
+bad "a folder beside the weights that are the input" "outside of full/model.safetensors" export \
+    full/model.safetensors --plan full.json --format hf -o full/out
 bad "a folder in the model's through a link to nothing" "outside of model" export model \
     --plan kept.json --format hf -o into --quiet
 
