@@ -460,6 +460,9 @@ typedef struct fc_tokens {
 } fc_tokens;
 
 FINERCUT_API void fc_tokens_free(fc_tokens *tokens); /* NULL and zeroed allowed; leaves it zeroed */
+/* The sequences of `first`, then those of `second`. */
+FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *second, fc_tokens *out,
+                                    fc_error *err);
 
 /* Bytes, terminated. */
 typedef struct fc_text { char *bytes; size_t length; fc_alloc alloc; } fc_text;
@@ -1096,7 +1099,10 @@ typedef struct fc_heal_desc {
     uint32_t own;          /* tokens that the whole model writes itself (fc_tokens_own); 0 = none */
     uint32_t length;       /* of own sequences; 0 = 512 */
     uint64_t seed;         /* of own sequences */
+    uint32_t repeats;      /* of so many sequences one is its first half twice, which teaches to
+                              copy what the context has; 0 = none is */
     double ridge;          /* share of the mean diagonal; 0 = chosen by the sequences held out */
+    int scale;             /* 1: only a factor for each projection is fitted; the ridge is 0 then */
     fc_dtype type;         /* F32, F16 or BF16; 0 = as stored, of blocks F16 */
     const char *path;      /* required: healed.safetensors; PATH.partial is a checkpoint */
     int resume;            /* go on from the checkpoint, if there is one */
@@ -17193,6 +17199,31 @@ FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, f
     return fci_tokens_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
 
+FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *second, fc_tokens *out,
+                                    fc_error *err) {
+    const fc_tokens *const from[] = {first, second};
+    fci_context c;
+    if (fci_need(first && second && first->starts && second->starts && out, "fc_tokens_join",
+                 "tokens and a place for all of them", err))
+        return FC_ERR_ARGUMENT;
+    fci_clear(err);
+    memset(&c, 0, sizeof c);
+    c.alloc = first->alloc;
+    fc_tokens all;
+    if (fci_tokens_tokens(&c, first->n_sequences + second->n_sequences,
+                          first->starts[first->n_sequences] + second->starts[second->n_sequences],
+                          &all, err))
+        return FC_ERR_MEMORY;
+    for (size_t k = 0, n = 0; k < 2; k++)
+        for (size_t i = 0; i < from[k]->n_sequences; i++, n++) {
+            const size_t at = from[k]->starts[i], length = from[k]->starts[i + 1] - at;
+            memcpy(all.ids + all.starts[n], from[k]->ids + at, length * sizeof *all.ids);
+            all.starts[n + 1] = all.starts[n] + length;
+        }
+    *out = all;
+    return FC_OK;
+}
+
 #ifndef FINERCUT_NO_TOKENIZER
 // Joins the non-empty lines with single spaces.
 FCI_FN fc_code fci_tokens_join(fci_buffer *b, const char *text, size_t n) {
@@ -21859,8 +21890,8 @@ FCI_FN fc_code fci_generate_own_starts(fc_model *m, fci_generate_ends *e, fc_err
 #endif
     if (e->n + ends.n == 0)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
-                        "own text: the model names no token that starts or ends a text: heal by "
-                        "other text alone (own 0)");
+                        "own text: the model names no token that starts or ends a text: take other "
+                        "text alone (own 0)");
     if (e->n == 0 || e->ids[0] != end) e->ids[e->n ? 1 : 0] = end;
     e->n = e->n == 0 || e->ids[0] == end ? 1 : 2;
     return FC_OK;
@@ -23355,6 +23386,7 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
 //                length, too, and E's columns by the gains
 //   experts      each by its own rows; of E, an expert with router weight w is to give
 //                w / sum(w^2), the smallest change of all its experts together that gives E
+//   scale        of W += c W, which makes Z = X W', the c of least error: Z'E / Z'Z
 // Biases stay.
 
 // ---- private to this section
@@ -24003,8 +24035,6 @@ FCI_FN double fci_heal_choose(fci_heal *h, fci_heal_sums *fit, fci_heal_sums *he
     const int n = sizeof fci_heal_ridges / sizeof *fci_heal_ridges;
     double best = (double)INFINITY;
     for (size_t i = 0; i < h->k; i++) h->diagonal[i] = fit->at[i * h->k + i];
-    for (size_t i = 0; i < h->k; i++)
-        for (size_t j = 0; j < i; j++) held->at[i * h->k + j] = held->at[j * h->k + i];
     for (int step = 1; step >= -1; step -= 2)
         for (int i = step > 0 ? 3 : 2; i >= 0 && i < n; i += step) {
             const double now = h->desc->ridge > 0 ? h->desc->ridge : fci_heal_ridges[i],
@@ -24020,6 +24050,12 @@ FCI_FN double fci_heal_choose(fci_heal *h, fci_heal_sums *fit, fci_heal_sums *he
     return best;
 }
 
+// X'X below its diagonal.
+FCI_FN void fci_heal_mirror(const fci_heal *h, fci_heal_sums *s) {
+    for (size_t i = 0; i < h->k; i++)
+        for (size_t j = 0; j < i; j++) s->at[i * h->k + j] = s->at[j * h->k + i];
+}
+
 // ---- One sublayer.
 
 // The norm that follows, if there is one.
@@ -24033,6 +24069,26 @@ FCI_FN double fci_heal_gain(const fci_heal *h, size_t o) {
     const float *gains = fci_heal_norm(h)->weight;
     if (fci_heal_experts(h)) return 1; // in the router's weights
     return h->m->hyper.residual_scale * (gains ? (double)gains[o] : 1);
+}
+
+// The change by a factor with the least error of the rows to fit by, in h->changes[1]; returns the
+// held out error. Of c Z the error is c (c Z'Z - 2 Z'E) more, which c = 1 and c = 2 tell.
+FCI_FN double fci_heal_scale(fci_heal *h, const fci_matrix *w, fci_heal_sums *fit,
+                             fci_heal_sums *held) {
+    const size_t d = (size_t)h->m->hyper.hidden, n = d * h->k;
+    double *x = h->changes[1], more[2];
+    for (size_t o = 0; o < d; o++) {
+        fci_heal_read(w, o, h->old);
+        for (size_t k = 0; k < h->k; k++)
+            x[o * h->k + k] = (double)h->old[k] * fci_heal_gain(h, o);
+    }
+    fci_heal_mirror(h, fit);
+    more[0] = fci_heal_error(h, fit, x) - fit->energy;
+    for (size_t i = 0; i < n; i++) x[i] *= 2;
+    more[1] = fci_heal_error(h, fit, x) - fit->energy;
+    const double zz = more[1] / 2 - more[0], c = (zz - more[0]) / 2 / zz;
+    for (size_t i = 0; i < n; i++) x[i] *= c / 2;
+    return zz > 0 ? fci_heal_error(h, held, x) : (double)INFINITY;
 }
 
 // Row o of W0 plus the change, as stored, at h->stored; the change becomes what that is.
@@ -24129,7 +24185,10 @@ FCI_FN fc_code fci_heal_fit(fci_heal *h, size_t i, fci_heal_sums *fit, fci_heal_
         return fci_fail(h->err, FC_ERR_NUMERIC, 0, "block %llu: its rows are not finite",
                         (unsigned long long)(h->sublayer / 2));
     if (!of || !(held->energy > 0) || fit->n < h->k / 4) return FC_OK; // too few rows
-    if (!(fci_heal_choose(h, fit, held, &ridge) < held->energy)) return FC_OK;
+    fci_heal_mirror(h, held);
+    const double error =
+        h->desc->scale ? fci_heal_scale(h, w, fit, held) : fci_heal_choose(h, fit, held, &ridge);
+    if (!(error < held->energy)) return FC_OK;
     return fci_heal_keep(h, w, of, ridge, held);
 }
 
@@ -24291,6 +24350,8 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
                              !d->text ? "" : d->text_name ? d->text_name : "tokens");
     if (!code)
         code = fci_heal_note(h, "finercut.heal.calibration", "%016llx", (unsigned long long)hash);
+    if (!code) code = fci_heal_note(h, "finercut.heal.repeats", "%u", d->repeats);
+    if (!code) code = fci_heal_note(h, "finercut.heal.fit", d->scale ? "scale" : "full");
     if (!code)
         code = d->ridge > 0 ? fci_heal_note_number(h, "finercut.heal.ridge", d->ridge)
                             : fci_heal_note(h, "finercut.heal.ridge", "by sequences held out");
@@ -24430,6 +24491,13 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
 
 // ---- All of it.
 
+// Whether the sequence in this place is one of the repeated ones, which are a share of those held
+// out, too.
+FCI_FN bool fci_heal_repeats(const fci_heal *h, size_t place, int held) {
+    const size_t n = h->desc->repeats;
+    return n && (held ? place / FCI_HEAL_HELD : place) % n == 1 % n;
+}
+
 // Appends sequences to the tokens, those held out (`held` 1) or the others.
 FCI_FN void fci_heal_append(fci_heal *h, const fc_tokens *t, size_t first, size_t all, int held) {
     fc_tokens *to = &h->tokens;
@@ -24440,6 +24508,8 @@ FCI_FN void fci_heal_append(fci_heal *h, const fc_tokens *t, size_t first, size_
                        (all < FCI_HEAL_HELD && place + 1 == all);
         if (is != held) continue;
         memcpy(to->ids + at, t->ids + t->starts[i], n * sizeof *to->ids);
+        if (fci_heal_repeats(h, place, held))
+            memcpy(to->ids + at + n / 2, t->ids + t->starts[i], n / 2 * sizeof *to->ids);
         to->starts[++to->n_sequences] = at + n;
         h->n_fit += !held;
     }
@@ -24647,8 +24717,9 @@ FCI_FN fc_code fci_heal_check(const fc_model *m, const fc_heal_desc *d, fc_error
     if (!d->mask || !d->path || !*d->path)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "heal: expected a mask and a path, got %s",
                         d->mask ? "no path" : "no mask");
-    if (!(d->ridge >= 0 && d->ridge <= 1e6))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "ridge: expected a number from 0 to 1e6, got %g",
+    if (!(d->ridge >= 0 && d->ridge <= (d->scale ? 0 : 1e6)))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "ridge: expected %s, got %g",
+                        d->scale ? "0 where a factor is fitted" : "a number from 0 to 1e6",
                         d->ridge);
     if (d->type && d->type != FC_DTYPE_F32 && d->type != FC_DTYPE_F16 && d->type != FC_DTYPE_BF16)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16 or BF16, got %s",

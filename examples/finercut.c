@@ -58,7 +58,7 @@ typedef struct options {
     prefixes along;
     uint32_t limit, shots;
     int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
-    uint32_t samples, length, threads, own, used;
+    uint32_t samples, length, threads, own, used, repeats;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
     double temperature, top_p, ridge;
     int samples_given, length_given, confidence_given, seed_given, own_given;
@@ -69,7 +69,7 @@ typedef struct options {
     int per;
     uint64_t memory_limit;
     uint64_t shard_size, seed;
-    int metric, candidates, search, compute, simd, products, format, type;
+    int metric, candidates, search, compute, simd, products, format, type, fit;
     int format_given;
 } options;
 
@@ -85,6 +85,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
 #ifndef FINERCUT_NO_TASKS
     fc_tasks *tasks;
 #endif
+    char source[128];   // what a plan calls its calibration
     fc_output *claimed; // while it is open, no other run writes there
     uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the model's own
     size_t n_steps;
@@ -255,7 +256,7 @@ static int parse_errors(const value_type *type, const char *text, void *field) {
     return value >= 1 && value <= 100;
 }
 
-#ifndef FINERCUT_NO_HEAL
+#ifndef FINERCUT_NO_GENERATE
 static int parse_own(const value_type *type, const char *text, void *field) {
     (void)type;
     return parse_whole(text, 0, UINT32_MAX, (uint32_t *)field);
@@ -421,8 +422,14 @@ static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, sear
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
 static const value_type type_weights = {parse_choice, NULL, N_WEIGHTS, weights_name};
 #endif
+#ifndef FINERCUT_NO_GENERATE
+static const value_type type_own = {parse_own, "how many, 0 or more", 0, NULL};
+#endif
 #ifndef FINERCUT_NO_HEAL
-static const value_type type_own = {parse_own, "how many tokens, 0 or more", 0, NULL};
+static const char *fit_name(int fit) {
+    return fit ? "scale" : "full";
+}
+static const value_type type_fit = {parse_choice, NULL, 2, fit_name};
 static const value_type type_ridge = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_floats = {parse_choice, NULL, 4, weights_name};
 #endif
@@ -481,6 +488,11 @@ static const flag flags[] = {
      "and cut into --samples sequences of --length tokens from the start")},
     {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "calibration tokens: a JSON array of arrays of token ids"},
+#ifndef FINERCUT_NO_GENERATE
+    {PRUNE, "--own", &type_own, "N", "0", 0, FIELD(own), 0,
+     "calibration tokens that the whole model writes itself, in sequences of --length, alone or\n"
+     "after those of a text"},
+#endif
     {PRUNE, "-o", &type_path, "FILE", "plan.json", 0, FIELD(output), 0,
      "where the plan goes; written after every step"},
     {PRUNE, "--metric", &type_metric, NULL, "js", 0, FIELD(metric), 0,
@@ -513,7 +525,8 @@ static const flag flags[] = {
     {PRUNE, "--confidence", &type_errors, "Z", "4", 0, FIELD(confidence), FIELD(confidence_given),
      "with confident: how many standard errors behind the best a candidate is dropped"},
     {PRUNE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
-     "with random: which order; with confident: which order of the sequences"},
+     "with random: which order; with confident: which order of the sequences; with --own: which "
+     "text"},
     {PRUNE, "--resume", NULL, NULL, NULL, 0, FIELD(resume), 0,
      "continue the plan that is already in -o, if there is one"},
     {PRUNE, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
@@ -607,6 +620,12 @@ static const flag flags[] = {
     {HEAL, "--length", &type_count, "N", NULL, 0, FIELD(length), 0,
      "tokens of a sequence, of the text and of own ones\n"
      "(default: 512, or the model's maximum where that is less)"},
+    {HEAL, "--repeats", &type_own, "N", "4", 0, FIELD(repeats), 0,
+     "of so many sequences, of the text and of own ones, one is its first half twice: without\n"
+     "them the healed model finds less of what it reads again; 0 repeats none"},
+    {HEAL, "--fit", &type_fit, NULL, "full", 0, FIELD(fit), 0,
+     "full fits every weight of a projection, scale one factor for all of them, which brings\n"
+     "back much less"},
     {HEAL, "--ridge", &type_ridge, "X", "0", 0, FIELD(ridge), 0,
      "how much a change of weights costs, as a share of the mean square of their inputs;\n"
      "0 lets the sequences held out choose for every sublayer"},
@@ -714,7 +733,7 @@ static const command commands[] = {
      "escaped.",
      run_info},
     {"prune", "MODEL", "rank a model's sublayers and plan their removal",
-     "MODEL (" TEXT_OR(" | ") ") [-o plan.json] [--resume | --force] [flags]",
+     "MODEL (" TEXT_OR(" | ") ") [--own N] [-o plan.json] [--resume | --force] [flags]",
      "FinerCut: removes the sublayer (one self-attention or one FFN) whose absence changes the "
      "model's output\n"
      "least, measured on a small calibration text against the whole model, then the next one, and "
@@ -1054,6 +1073,11 @@ static int check_source(const session *s) {
     return STATUS_OK;
 }
 
+static int check_calibration(const session *s) {
+    if (s->o->own == 0 || (s->o->text && s->o->tokens)) return check_source(s);
+    return STATUS_OK;
+}
+
 static int check_plan(const session *s) {
     if (s->o->remove.given && !s->o->plan)
         return misused(s->command, "--remove: expected --plan FILE with it");
@@ -1284,7 +1308,7 @@ static int read_text(session *s, cut_fn cut) {
 // Fills s->tokens from --tokens, or from --text by the command's way of cutting.
 static int read_tokens(session *s, cut_fn cut) {
     if (s->o->tokens) {
-        if (s->o->samples_given || s->o->length_given)
+        if (s->o->samples_given || (s->o->length_given && !s->o->own))
             note(s, "--samples and --length only apply to --text");
         return read_tokens_json(s) || check_tokens(s);
     }
@@ -1769,12 +1793,51 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
 #  define cut_calibration NULL
 #endif
 
+// Appends what the model writes itself to the calibration, and says so in its name.
+static int add_own(session *s) {
+    const options *o = s->o;
+    const char *text = o->text ? o->text : o->tokens;
+    fc_code code = FC_OK;
+    snprintf(s->source, sizeof s->source, "%s", text ? source_name(text) : "");
+#ifndef FINERCUT_NO_GENERATE
+    const size_t n = strlen(s->source);
+    fc_own_desc how;
+    fc_tokens own, all;
+    meter m;
+    if (!o->own) return STATUS_OK;
+    memset(&m, 0, sizeof m);
+    memset(&how, 0, sizeof how);
+    m.s = s;
+    m.terminal = !o->quiet && on_terminal();
+    how.tokens = o->own;
+    how.length = o->length;
+    how.seed = o->seed;
+    how.watch.progress = eval_progress;
+    how.watch.user = &m;
+    code = fc_tokens_own(s->model, &how, &own, &s->err);
+    meter_clear(&m);
+    if (code == FC_ERR_CANCELLED && interrupted) return fail("interrupted before the first step");
+    if (code) return failed(s);
+    snprintf(s->source + n, sizeof s->source - n, "%s%llu own tokens, seed %llu", n ? ", " : "",
+             (unsigned long long)own.starts[own.n_sequences], (unsigned long long)o->seed);
+    if (s->tokens.ids) {
+        code = fc_tokens_join(&s->tokens, &own, &all, &s->err);
+        fc_tokens_free(&own);
+        if (code) return failed(s);
+        own = all;
+        fc_tokens_free(&s->tokens);
+    }
+    s->tokens = own;
+#endif
+    return code;
+}
+
 static fc_prune_desc prune_desc(const session *s) {
     const options *o = s->o;
     fc_prune_desc d;
     memset(&d, 0, sizeof d);
     d.calibration = &s->tokens;
-    d.calibration_name = source_name(o->text ? o->text : o->tokens);
+    d.calibration_name = s->source;
     d.metric = (fc_metric)o->metric;
     d.candidates = (fc_candidates)o->candidates;
     d.search = (fc_search)o->search;
@@ -1982,20 +2045,22 @@ static int search(session *s) {
 
 static int run_prune(session *s) {
     const amount *a = &s->o->remove;
-    int status = check_source(s);
+    int status = check_calibration(s);
     if (status) return status;
     if (a->given && a->count == 0 && !(a->fraction > 0))
         return misused(s->command, "--remove: expected more than nothing");
     if (s->o->confidence_given && s->o->search != FC_SEARCH_CONFIDENT)
         return misused(s->command, "--confidence: expected --search confident");
-    if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM && s->o->search != FC_SEARCH_CONFIDENT)
-        return misused(s->command, "--seed: expected --search random or confident");
+    if (s->o->seed_given && s->o->search != FC_SEARCH_RANDOM &&
+        s->o->search != FC_SEARCH_CONFIDENT && !s->o->own)
+        return misused(s->command, "--seed: expected --search random or confident, or --own");
     if (s->o->resume && s->o->force)
         return misused(s->command, "expected one of --resume and --force, got both");
     if (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s)) return STATUS_FAILED;
     catch_interrupt();
-    if (load_resumed(s) || open_model(s) || read_tokens(s, cut_calibration) || claim(s))
-        return STATUS_FAILED;
+    if (load_resumed(s) || open_model(s)) return STATUS_FAILED;
+    if ((s->o->text || s->o->tokens) && read_tokens(s, cut_calibration)) return STATUS_FAILED;
+    if (add_own(s) || claim(s)) return STATUS_FAILED;
     return search(s);
 }
 
@@ -2896,6 +2961,8 @@ static int heal(session *s) {
     desc.own = own_tokens(o);
     desc.length = healing_length(s);
     desc.seed = o->seed;
+    desc.repeats = o->repeats;
+    desc.scale = o->fit;
     desc.ridge = o->ridge;
     desc.type = weights[o->type].type;
     desc.path = o->output;

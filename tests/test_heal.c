@@ -268,7 +268,24 @@ static double gain(const reference *r, size_t o) {
     return r->m->hyper.residual_scale * (gains ? (double)gains[o] : 1);
 }
 
-// Adds the change to r->weight; returns the held out error that it leaves, a share.
+// The change by one factor, of the rows to fit by, in c [k, d].
+static void scale(const reference *r, size_t which, double *c) {
+    double x[MOST], e[MOST], zz = 0, ze = 0;
+    const double *w = r->weight[which];
+    for (size_t i = 0; i < r->n_fit * LENGTH; i++)
+        for (size_t o = 0; counted(r, which, i, x, e) && o < r->d; o++) {
+            double z = 0;
+            for (size_t a = 0; a < r->k; a++) z += x[a] * w[o * r->k + a] * gain(r, o);
+            zz += z * z;
+            ze += z * e[o];
+        }
+    for (size_t o = 0; o < r->d; o++)
+        for (size_t a = 0; a < r->k; a++)
+            c[a * r->d + o] = ze / zz * w[o * r->k + a] * gain(r, o);
+}
+
+// Adds the change to r->weight (ridge 0: by one factor); returns the held out error that it leaves,
+// a share.
 static double fit(reference *r, size_t which, double ridge) {
     const size_t k = r->k, d = r->d;
     double *g = (double *)calloc(k * k, sizeof *g), *c = (double *)calloc(k * d, sizeof *c);
@@ -284,7 +301,8 @@ static double fit(reference *r, size_t which, double ridge) {
     }
     for (size_t a = 0; a < k; a++) trace += g[a * k + a];
     for (size_t a = 0; a < k; a++) g[a * k + a] += ridge * trace / (double)k;
-    if (n >= k / 4 && n) eliminate(g, c, k, d);
+    if (n >= k / 4 && n && ridge > 0) eliminate(g, c, k, d);
+    if (n >= k / 4 && n && !(ridge > 0)) scale(r, which, c);
     for (size_t i = r->n_fit * LENGTH; i < N_ROWS; i++) {
         if (!counted(r, which, i, x, e)) continue;
         for (size_t o = 0; o < d; o++) {
@@ -329,6 +347,8 @@ static fc_model *open_with(const char *path, const char *heal, uint32_t threads,
     return m;
 }
 
+static uint32_t repeats; // as in fc_heal_desc
+
 static void reference_begin(reference *r, fc_model *m, const fc_tokens *text) {
     memset(r, 0, sizeof *r);
     r->m = m;
@@ -338,7 +358,10 @@ static void reference_begin(reference *r, fc_model *m, const fc_tokens *text) {
             static size_t to;
             if (i == 0 && !held) to = 0;
             if ((i % 8 == 7) != held) continue;
-            memcpy(r->ids + LENGTH * to++, text->ids + LENGTH * i, LENGTH * sizeof *r->ids);
+            uint32_t *ids = r->ids + LENGTH * to++;
+            memcpy(ids, text->ids + LENGTH * i, LENGTH * sizeof *ids);
+            if (repeats && (held ? i / 8 : i) % repeats == 1 % repeats)
+                memcpy(ids + LENGTH / 2, ids, LENGTH / 2 * sizeof *ids);
             *n += !held;
         }
     for (size_t i = 0; i < 2; i++) {
@@ -441,7 +464,7 @@ static void healed_rows(const char *path, const reference *r, double *to) {
     fc_model_close(m);
 }
 
-static void test_family(const char *path) {
+static void test_family(const char *path, double ridge) { // 0: one factor for each
     static reference r;
     uint32_t ids[N_ROWS];
     uint8_t mask[64];
@@ -452,7 +475,9 @@ static void test_family(const char *path) {
     if (!m) return;
     const fc_tokens text = text_of(ids, (uint32_t)m->hyper.vocab);
     memset(&d, 0, sizeof d);
-    d.ridge = 0.1;
+    d.ridge = ridge;
+    d.scale = !(ridge > 0);
+    d.repeats = repeats;
     d.type = FC_DTYPE_F32;
     memset(mask, 1, sizeof mask);
     mask[0] = mask[3] = 0;
@@ -643,6 +668,10 @@ static void test_refusals(const char *path) {
     refused(m, &text, NULL, &d, FC_ERR_ARGUMENT, "no mask");
     d.ridge = -1;
     refused(m, &text, mask, &d, FC_ERR_ARGUMENT, "ridge");
+    d.scale = 1;
+    d.ridge = 0.1;
+    refused(m, &text, mask, &d, FC_ERR_ARGUMENT, "0 where a factor is fitted");
+    d.scale = 0;
     d.ridge = 0;
     d.type = FC_DTYPE_Q8_0;
     refused(m, &text, mask, &d, FC_ERR_ARGUMENT, "type");
@@ -756,8 +785,13 @@ int main(int argc, char **argv) {
         DATA "gpt2.gguf",      DATA "gpt_neox_sequential"};
     own_paths();
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (argc < 2 || strstr(families[i], argv[1])) test_family(families[i]);
+        if (argc < 2 || strstr(families[i], argv[1])) test_family(families[i], 0.1);
     if (argc < 2) {
+        for (repeats = 4; repeats > 1; repeats--) test_family(DATA "llama_f32_bias", 0.1);
+        test_family(DATA "qwen2", 0);
+        test_family(DATA "gemma2", 0);
+        test_family(DATA "mixtral", 0);
+        repeats = 0;
         test_same_bytes(DATA "llama_f32_bias");
         test_same_bytes(DATA "qwen3_moe");
         own_tokens = 5000; // more than a chunk: with little memory, X is computed again

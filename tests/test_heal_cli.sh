@@ -38,6 +38,13 @@ for type in f32 f16 bf16; do
     t_ok "--type $type" heal --own 128 --type $type -o $type.safetensors
     t_ok "is $upper" sh -c "'$finercut' info $type.safetensors | grep -q 'types *$upper x'"
 done
+t_ok "by factors" heal --fit scale --repeats 0 -o scale.safetensors
+t_ok "the file says so" sh -c "'$finercut' info scale.safetensors | grep -q 'heal.fit = scale'"
+t_ok "nothing is repeated there" sh -c "'$finercut' info scale.safetensors |
+    grep -q 'heal.repeats = 0'"
+t_ok "one of four is, else" sh -c "'$finercut' info h.safetensors | grep -q 'heal.repeats = 4'"
+t_ok "a factor has no ridge" t_says 1 "ridge: expected 0" heal "$model" --plan plan.json \
+    --fit scale --ridge 1 -o a.safetensors
 t_ok "no plan" t_says 2 "expected --plan" heal "$model" -o a.safetensors
 t_ok "no output" t_says 2 "expected -o" heal "$model" --plan plan.json
 t_ok "two texts" t_says 2 "got both" heal "$model" --plan plan.json --text a --tokens b -o c

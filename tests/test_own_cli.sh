@@ -1,0 +1,39 @@
+#!/bin/sh
+# Plans by what the model writes itself: the tokens, what the plan says of them, and --resume.
+. tests/t.sh
+model=$top/tests/data/llama_bf16_old_config
+cd "$t_dir" || exit 1
+echo '[[1,5,9,12,3,7,2,8],[4,4,6,1,0,2,5,1],[9,8,7,6,5,4,3,2]]' >tokens.json
+
+prune() { # FILE ARGUMENT...
+    to=$1
+    shift
+    t_run 0 prune "$model" --quiet -o "$to" "$@"
+}
+same() { # FILE FILE: the same calibration and steps
+    sed '/"seconds"/d; /"created"/d' "$1" >one && sed '/"seconds"/d; /"created"/d' "$2" >two &&
+        cmp one two
+}
+
+t_ok "by own text" prune own.json --own 64 --length 16 --remove 4
+t_ok "the plan tells" grep -q '"source": "64 own tokens, seed 0"' own.json
+t_ok "how many" grep -q '"n_sequences": 4' own.json
+t_ok "again" prune again.json --own 64 --length 16 --remove 4
+t_ok "is the same" same own.json again.json
+t_ok "another seed" prune seed.json --own 64 --length 16 --remove 4 --seed 5
+t_ok "is another text" sh -c '[ "$(grep hash own.json)" != "$(grep hash seed.json)" ]'
+t_ok "after tokens" prune both.json --tokens tokens.json --own 40 --length 8 --remove 2
+t_ok "both are told" grep -q '"source": "tokens.json, 40 own tokens, seed 0"' both.json
+t_ok "both are there" grep -q '"n_sequences": 8' both.json
+t_ok "as many positions" grep -q '"n_positions": 64' both.json
+t_ok "a part" prune part.json --own 64 --length 16 --remove 2
+t_ok "goes on" prune part.json --own 64 --length 16 --remove 4 --resume
+t_ok "to the same plan" same own.json part.json
+t_ok "not with another seed" t_says 1 "hash of the tokens" prune "$model" --own 64 --length 16 \
+    --seed 5 --resume -o part.json
+t_ok "nothing at all" t_says 2 "neither" prune "$model" --own 0 -o a.json
+t_ok "two texts" t_says 2 "both" prune "$model" --own 64 --text a --tokens b -o a.json
+t_ok "too long" t_says 1 "own text: expected sequences of" prune "$model" --own 999999 \
+    --length 999999 -o a.json
+t_ok "a seed for nothing" t_says 2 "or --own" prune "$model" --tokens tokens.json --seed 1 -o a.json
+t_end test_own_cli
