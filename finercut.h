@@ -23401,7 +23401,9 @@ enum {
 };
 #define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given,
 #define FCI_HEAL_KEPT ((uint64_t)1 << 30) // of a sublayer's X
-#define FCI_HEAL_PAUSE 60.0               // seconds between checkpoints, at least
+#ifndef FCI_HEAL_PAUSE                    // tests have another
+#  define FCI_HEAL_PAUSE 60.0             // seconds between checkpoints, at least
+#endif
 static const double fci_heal_ridges[] = {0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10};
 
 typedef struct fci_heal_sums {

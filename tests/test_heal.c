@@ -2,12 +2,17 @@
 // the same bytes for any threads, waves and memory, and after a run that was cancelled; nothing
 // removed, nothing changed; what is refused. And own text: the same whatever the batches.
 #define FINERCUT_IMPLEMENTATION
+#define FCI_HEAL_PAUSE (-1.0) // a checkpoint after every sublayer
 #include "../finercut.h"
 #include "memory.h"
 #include "t.h"
 #include "tokens.h"
 
 #include <math.h>
+#ifndef _WIN32
+#  include <signal.h>
+#  include <sys/wait.h>
+#endif
 
 #define DATA "tests/data/"
 
@@ -621,6 +626,46 @@ static void test_resume(const char *path) {
     free(first);
 }
 
+#ifndef _WIN32
+static int kill_at(void *user, const fc_progress *p) {
+    if (strcmp(p->what, "healing") == 0 && (*(int *)user)-- == 0) raise(SIGKILL);
+    return 0;
+}
+
+// Killed in every sublayer in turn, twice, and resumed: the bytes of an undisturbed run.
+static void test_killed(const char *path) {
+    size_t size = 0, n = 0, there = 0, most = 0;
+    char *first = heal_bytes(path, 2, 0, &size);
+    for (int at = 1, killed = 1; killed && at < 40; at++) {
+        fc_heal_desc d = some_desc(path);
+        fc_error err;
+        remove_files();
+        for (int again = 0; again < 2 && killed; again++) {
+            const pid_t child = fork();
+            int status = 0, left = at;
+            if (child == 0) {
+                d.watch.progress = kill_at;
+                d.watch.user = &left;
+                d.resume = again;
+                _exit(heal_some(path, 1, 0, &d, &err) != FC_OK);
+            }
+            T_OK(child > 0 && waitpid(child, &status, 0) == child, "fork");
+            killed = WIFSIGNALED(status);
+        }
+        there = 0;
+        free(t_read(partial, &there));
+        most += there > 0;
+        d.resume = 1;
+        T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK, "killed at %d: %s", at, err.msg);
+        char *again = t_read(out, &n);
+        T_OK(again && n == size && memcmp(first, again, n) == 0, "killed at %d: other bytes", at);
+        free(again);
+    }
+    T_OK(most > 2, "%s: %d checkpoints", path, (int)most);
+    free(first);
+}
+#endif
+
 static void test_nothing_removed(const char *path) {
     fc_heal_desc d;
     fc_error err;
@@ -800,6 +845,9 @@ int main(int argc, char **argv) {
         own_tokens = 160;
         test_resume(DATA "llama_bf16_old_config");
         test_resume(DATA "mixtral.gguf");
+#ifndef _WIN32
+        test_killed(DATA "llama_bf16_old_config");
+#endif
         test_nothing_removed(DATA "llama_f32_bias");
         test_refusals(DATA "llama_f16.gguf");
         test_not_finite(DATA "llama_f32_bias");

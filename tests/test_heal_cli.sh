@@ -57,6 +57,34 @@ t_ok "over the model" t_says 1 "another path" heal "$model" --plan plan.json --f
 t_ok "over the plan" t_says 1 "another path" heal "$model" --plan plan.json --force -o plan.json
 t_ok "the plan of another model" t_says 1 "fingerprint|another model" heal \
     "$top/tests/data/llama_f32_bias" --plan plan.json -o a.safetensors
+nothing() { # nothing removed changes nothing
+    heal --remove 0 -o none.safetensors && grep -q "0 tensors changed" out &&
+        t_run 0 logits "$model" --tokens tokens.json -o whole.npy &&
+        t_run 0 logits "$model" --heal none.safetensors --tokens tokens.json -o none.npy &&
+        cmp whole.npy none.npy
+}
+t_ok "nothing removed" nothing
+
+size_of() { # FILE
+    wc -c <"$1"
+}
+sizes() { # TYPE: a healed export of a quantised model is as large as a pruned one, within 1 %
+    t_run 0 export "$demo" --plan demo.json --remove 0 --format gguf --type "$1" -o q.gguf --force &&
+        t_run 0 prune q.gguf --tokens tokens.json --quiet --remove 2 --search one-shot -o q.json \
+            --force &&
+        t_run 0 heal q.gguf --plan q.json --tokens long.json --own 0 -o q.safetensors --force &&
+        grep -q " [1-9][0-9]* tensors changed" out &&
+        t_run 0 export q.gguf --plan q.json --format gguf -o pruned.gguf --force &&
+        t_run 0 export q.gguf --heal q.safetensors --format gguf -o healed.gguf --force &&
+        is=$(size_of healed.gguf) was=$(size_of pruned.gguf) &&
+        [ $((100 * is)) -le $((101 * was)) ] && [ $((100 * is)) -ge $((99 * was)) ]
+}
+awk 'BEGIN { printf "["; for (i = 0; i < 16; i++) { printf "%s[", i ? "," : ""
+    for (k = 0; k < 64; k++) printf "%s%d", k ? "," : "", (i * 37 + k * k * 11 + i * k) % 300
+    printf "]" } print "]" }' >long.json
+t_run 0 prune "$demo" --tokens tokens.json --quiet --remove 1 --search one-shot -o demo.json
+t_ok "a healed Q4_1 export has its size" sizes q4_1
+t_ok "a healed Q4_K export has its size" sizes q4_k
 t_ok "little memory" t_says 1 "tokens would fit|memory limit" heal "$model" --plan plan.json \
     --memory-limit 2M --length 16 --own 512 --tokens-used 512 -o a.safetensors
 
