@@ -176,6 +176,7 @@
      - an output that would replace a file of another kind is FC_ERR_MISMATCH
      - fc_alloc.realloc grows arrays
      - fc_tasks_...: multiple-choice tasks
+     - fc_tokens_own: text that the model writes itself; fc_tokens_join appends it to another
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
 
@@ -26581,7 +26582,8 @@ FCI_FN void fci_agree_blocks(fci_agree *g) {
         const fci_block_kind *was = &m->hyper.blocks[b], *is;
         if (to == FCI_EXPORT_GONE) continue;
         is = &back->hyper.blocks[to];
-        if (memcmp(kept, back->present + 2 * to, 2) != 0) fci_agree_not(g, "set of sublayers", b);
+        if (memcmp(kept, back->present + 2 * to, 2) != 0)
+            fci_agree_not(g, "set of sublayers (zeros as the last projection mean none)", b);
         if (kept[0] && (was->window != is->window || was->rope != is->rope))
             fci_agree_not(g, "kind of attention", b);
         if (kept[0] && (m->hyper.n_heads != back->hyper.n_heads ||

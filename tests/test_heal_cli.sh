@@ -69,7 +69,8 @@ size_of() { # FILE
     wc -c <"$1"
 }
 sizes() { # TYPE: a healed export of a quantised model is as large as a pruned one, within 1 %
-    t_run 0 export "$demo" --plan demo.json --remove 0 --format gguf --type "$1" -o q.gguf --force &&
+    t_run 0 export "$demo" --plan demo.json --remove 0 --format gguf --type "$1" --force \
+        -o q.gguf &&
         t_run 0 prune q.gguf --tokens tokens.json --quiet --remove 2 --search one-shot -o q.json \
             --force &&
         t_run 0 heal q.gguf --plan q.json --tokens long.json --own 0 -o q.safetensors --force &&

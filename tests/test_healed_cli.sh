@@ -81,6 +81,12 @@ exports() { # FORMAT: reads back as it was, and says so
     esac
 }
 for format in hf hf-masked gguf gguf-masked; do t_ok "export to $format" exports $format; done
+{
+    head -c $((n + 8)) healed.safetensors
+    head -c 32768 /dev/zero
+} >zeros.safetensors
+t_ok "no zeros in a compact GGUF" says 1 "set of sublayers \(zeros as .*\) in block 5" \
+    export "$demo" --heal zeros.safetensors --format gguf -o zeros.gguf
 
 facts() {
     "$finercut" info "$demo" --heal healed.safetensors --verify >lines &&
