@@ -7665,7 +7665,7 @@ typedef enum fci_rope_scaling {
     FCI_ROPE_SCALING_COUNT
 } fci_rope_scaling;
 
-typedef enum fci_activation { // names: fci_activations
+typedef enum fci_activation { // names: fci_architecture_activations
     FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
 } fci_activation;
 
@@ -7684,10 +7684,7 @@ typedef struct fci_rope {
 
 // The share of a frequency that llama3's scaling keeps, by its number of turns in the original
 // context; the rest is divided by the factor.
-FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
-    const double turns = r->original * frequency / (2 * 3.14159265358979323846);
-    return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
-}
+FCI_FN double fci_rope_kept(const fci_rope *r, double frequency);
 
 typedef struct fci_block_kind { // what may differ from block to block
     uint32_t window;       // of the attention; 0: everything before
@@ -7767,10 +7764,126 @@ typedef struct fci_field {
 enum { FCI_EXPERTS_MAX = 1024, FCI_VOCAB_MAX = 1 << 28 };
 #define FCI_REQUIRED (-1.0)
 #define FCI_LATER (-2.0)
+// A dimension of a weight, in terms of fci_hyper.
+typedef enum fci_architecture_extent {
+    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
+    FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
+    FCI_DIM_ROTARY_HALF
+} fci_architecture_extent;
+
+typedef enum fci_slot { // what a tensor is for; stored by fci_weights_places
+    FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
+    FCI_ROPE_LONG_FACTORS,
+    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
+    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_GATE_UP, FCI_DOWN, FCI_ROUTER, FCI_EXPERT_GATE,
+    FCI_EXPERT_UP, FCI_EXPERT_DOWN, FCI_FFN_POST_NORM,
+    FCI_SLOT_COUNT
+} fci_slot;
+
+#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // from here on: once per block
+#define FCI_FIRST_FFN_SLOT FCI_FFN_NORM
+
+typedef struct fci_tensor_row {
+    fci_slot slot;
+    // name in safetensors without ".weight"; '#' = block number, '@' = expert
+    const char *json;
+    const char *gguf;      // (experts: also "_exps" for ".@", all in one tensor)
+    fci_architecture_extent rows, cols;    // cols FCI_DIM_NONE: a vector
+    uint32_t need, unless; // traits
+    // the trait with which there is a ".bias"; in GGUF, it is used if present
+    uint32_t bias;
+} fci_tensor_row;
+
+// Tensors that are ranges of rows of another one, in order.
+typedef struct fci_architecture_part {
+    fci_slot whole, slot;
+    fci_architecture_extent rows;
+} fci_architecture_part;
+
+typedef struct fci_architecture_tensor_name { // safetensors
+    fci_slot slot;
+    const char *json;
+} fci_architecture_tensor_name;
+
+typedef enum fci_window_rule { // which blocks have the window, where no list says so
+    FCI_WINDOW_ALL,
+    FCI_WINDOW_PATTERN, // all but every window_pattern-th
+    FCI_WINDOW_FROM,    // from block window_from on
+    FCI_WINDOW_NO_ROPE  // those without a rotary embedding
+} fci_window_rule;
+
+enum fci_architecture_quirk {
+    FCI_QUIRK_LONG_FACTORS = 1 << 0,
+        // llama.cpp reads longrope's tensors, whatever the metadata says
+    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
+    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
+    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
+};
+
+typedef struct fci_architecture {
+    const char *name;           // model_type in config.json
+    const char *class_name;     // architectures[0], used where model_type is absent
+    const char *gguf;           // general.architecture; the first row with it is read
+    const char *activation_key; // in config.json
+    const char *activation;     // where that is absent, and in GGUF files
+    uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
+    fci_window_rule windows;
+    const char *json_defaults;  // of transformers, for keys absent from config.json
+    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
+    const char *ignored; // keys of config.json that the family's class does not read: "a|b"
+    const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
+    uint32_t quirks;
+    const fci_architecture_tensor_name *names; // or NULL
+    void (*gguf_adjust)(fci_hyper *h); // or NULL
+} fci_architecture;
+
+typedef struct fci_architecture_activation_name {
+    const char *name;
+    fci_activation activation;
+} fci_architecture_activation_name;
+
+// The tables; each ends with a row without names (of parts: of FCI_SLOT_COUNT).
+FCI_FN const fci_architecture *fci_architectures(void);
+FCI_FN const fci_field *fci_architecture_fields(void);
+FCI_FN const fci_tensor_row *fci_architecture_tensors(void);
+FCI_FN const fci_architecture_part *fci_architecture_parts(void);
+FCI_FN const fci_architecture_activation_name *fci_architecture_activations(void);
+// The first row with this model_type or class, or general.architecture; NULL: unknown.
+FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf);
+// Lists the known families for errors: "llama, ..."
+FCI_FN void fci_architecture_known(char *out, size_t size);
+// The size of an extent in this model; FCI_DIM_NONE: 1.
+FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
+// The pattern of a tensor's name in either kind of file; NULL: such files have none.
+FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
+                                            bool gguf);
+// The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
+FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
+                                  const char *suffix, char *out, size_t size);
+
+// The form of pruned models, for reader and writer. A directory has model_type "finercut-llama" and
+// says per block what was removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}. A GGUF
+// file of Llama's blocks has the architecture deci and its widths per block.
+#define FCI_PRUNED_TYPE "finercut-"
+#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
+#define FCI_PRUNED_GGUF "deci"
+static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
+
+// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
+// there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
+enum { FCI_STUB_FF = 32, FCI_STUB_PARTS = 5 };
+typedef struct fci_stub_part {
+    const char *name;
+    fci_architecture_extent rows, cols;
+} fci_stub_part;
+FCI_FN const fci_stub_part *fci_architecture_stub(fc_kind kind); // [FCI_STUB_PARTS]
+
+// ---- private to this section
+
 #define FCI_AT(member) offsetof(fci_hyper, member)
 
 // Upper limits are far above any model, yet no product of two overflows.
-static const fci_field fci_fields[] = {
+static const fci_field fci_architecture_field_table[] = {
     {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks),
      FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
     {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden),
@@ -7833,40 +7946,11 @@ static const fci_field fci_fields[] = {
      FCI_FIELD_REAL, 0, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
     {"logits_scaling", "logit_scale", FCI_AT(logit_divisor),
      FCI_FIELD_REAL, 1e-6, 1e6, 1, FCI_TRAIT_MULTIPLIERS},
+    {NULL, NULL, 0, FCI_FIELD_COUNT, 0, 0, 0, 0},
 };
 
-// A dimension of a weight, in terms of fci_hyper.
-typedef enum fci_architecture_extent {
-    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
-    FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
-    FCI_DIM_ROTARY_HALF
-} fci_architecture_extent;
-
-typedef enum fci_slot { // what a tensor is for; stored by fci_weights_places
-    FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
-    FCI_ROPE_LONG_FACTORS,
-    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
-    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_GATE_UP, FCI_DOWN, FCI_ROUTER, FCI_EXPERT_GATE,
-    FCI_EXPERT_UP, FCI_EXPERT_DOWN, FCI_FFN_POST_NORM,
-    FCI_SLOT_COUNT
-} fci_slot;
-
-#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // from here on: once per block
-#define FCI_FIRST_FFN_SLOT FCI_FFN_NORM
-
-typedef struct fci_tensor_row {
-    fci_slot slot;
-    // name in safetensors without ".weight"; '#' = block number, '@' = expert
-    const char *json;
-    const char *gguf;      // (experts: also "_exps" for ".@", all in one tensor)
-    fci_architecture_extent rows, cols;    // cols FCI_DIM_NONE: a vector
-    uint32_t need, unless; // traits
-    // the trait with which there is a ".bias"; in GGUF, it is used if present
-    uint32_t bias;
-} fci_tensor_row;
-
 // The names that most families use; others are in the family's row.
-static const fci_tensor_row fci_tensors[] = {
+static const fci_tensor_row fci_architecture_tensor_table[] = {
     {FCI_EMBEDDING, "model.embed_tokens", "token_embd", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, 0, 0},
     {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN,
      FCI_TRAIT_POSITIONS, 0, 0},
@@ -7921,23 +8005,14 @@ static const fci_tensor_row fci_tensors[] = {
      FCI_DIM_HIDDEN, FCI_DIM_EXPERT_FF, FCI_TRAIT_BLOCK_EXPERTS, 0, 0},
     {FCI_FFN_POST_NORM, "model.layers.#.post_feedforward_layernorm", "blk.#.post_ffw_norm",
      FCI_DIM_HIDDEN, FCI_DIM_NONE, FCI_TRAIT_POST_NORM, 0, 0},
+    {FCI_SLOT_COUNT, NULL, NULL, FCI_DIM_NONE, FCI_DIM_NONE, 0, 0, 0},
 };
 
-// Tensors that are ranges of rows of another one, in order.
-typedef struct fci_architecture_part {
-    fci_slot whole, slot;
-    fci_architecture_extent rows;
-} fci_architecture_part;
-
-static const fci_architecture_part fci_parts[] = {
+static const fci_architecture_part fci_architecture_part_table[] = {
     {FCI_QKV, FCI_Q, FCI_DIM_Q}, {FCI_QKV, FCI_K, FCI_DIM_KV}, {FCI_QKV, FCI_V, FCI_DIM_KV},
     {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
+    {FCI_SLOT_COUNT, FCI_SLOT_COUNT, FCI_DIM_NONE},
 };
-
-typedef struct fci_architecture_tensor_name { // safetensors
-    fci_slot slot;
-    const char *json;
-} fci_architecture_tensor_name;
 
 static const fci_architecture_tensor_name fci_architecture_mixtral_names[] = {
     {FCI_ROUTER, "model.layers.#.block_sparse_moe.gate"},
@@ -7984,38 +8059,6 @@ static const fci_architecture_tensor_name fci_architecture_gpt2_names[] = {
     {FCI_SLOT_COUNT, NULL},
 };
 
-typedef enum fci_window_rule { // which blocks have the window, where no list says so
-    FCI_WINDOW_ALL,
-    FCI_WINDOW_PATTERN, // all but every window_pattern-th
-    FCI_WINDOW_FROM,    // from block window_from on
-    FCI_WINDOW_NO_ROPE  // those without a rotary embedding
-} fci_window_rule;
-
-enum fci_architecture_quirk {
-    FCI_QUIRK_LONG_FACTORS = 1 << 0,
-        // llama.cpp reads longrope's tensors, whatever the metadata says
-    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
-    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
-    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
-};
-
-typedef struct fci_architecture {
-    const char *name;           // model_type in config.json
-    const char *class_name;     // architectures[0], used where model_type is absent
-    const char *gguf;           // general.architecture; the first row with it is read
-    const char *activation_key; // in config.json
-    const char *activation;     // where that is absent, and in GGUF files
-    uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
-    fci_window_rule windows;
-    const char *json_defaults;  // of transformers, for keys absent from config.json
-    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
-    const char *ignored; // keys of config.json that the family's class does not read: "a|b"
-    const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
-    uint32_t quirks;
-    const fci_architecture_tensor_name *names; // or NULL
-    void (*gguf_adjust)(fci_hyper *h); // or NULL
-} fci_architecture;
-
 // Only Gemma 2 and 3 of 27B scale scores by hidden / heads. GGUF files do not say so; llama.cpp
 // knows these models by their number of blocks.
 FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
@@ -8038,7 +8081,7 @@ FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
 #define FCI_ALL_BIASES (FCI_TRAIT_QKV_BIAS | FCI_TRAIT_O_BIAS | FCI_TRAIT_FFN_BIAS)
 #define FCI_WINDOWED (FCI_TRAIT_WINDOW | FCI_TRAIT_USE_WINDOW)
 
-static const fci_architecture fci_architectures[] = {
+static const fci_architecture fci_architecture_table[] = {
     {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
      "{}", "{}",
@@ -8157,93 +8200,17 @@ static const fci_architecture fci_architectures[] = {
      "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon"
      FCI_SERIAL,
      "", 0, fci_architecture_gpt2_names, NULL},
+    {NULL, NULL, NULL, NULL, NULL, 0, 0, 0, FCI_WINDOW_ALL, NULL, NULL, NULL, NULL, 0, NULL, NULL},
 };
 
-// Traits that GGUF files tell by a tensor that is present or absent.
-static const struct fci_shown_trait {
-    uint32_t trait;
-    const char *tensor;
-    bool there;
-    uint32_t only; // for architectures with this trait; 0: for all
-} fci_shown_traits[] = {
-    {FCI_TRAIT_TIED, "output.weight", false, 0},
-    {FCI_TRAIT_FUSED_QKV, "blk.0.attn_qkv.weight", true, 0},
-    {FCI_TRAIT_PARALLEL, "blk.0.ffn_norm.weight", false, FCI_TRAIT_ONE_NORM},
-};
-
-#define FCI_N_ARCHITECTURES (sizeof fci_architectures / sizeof fci_architectures[0])
-
-typedef struct fci_architecture_activation_name {
-    const char *name;
-    fci_activation activation;
-} fci_architecture_activation_name;
-
-static const fci_architecture_activation_name fci_activations[] = {
+static const fci_architecture_activation_name fci_architecture_activation_table[] = {
     {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
     {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
     {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
+    {NULL, FCI_SILU},
 };
 
-// Settings that would change what the model computes: allowed only where the row reads them or with
-// the value that means "off" (in config.json also null).
-typedef struct fci_refusal {
-    const char *json, *gguf;
-    double off;
-    uint32_t traits; // rows with one of these read it
-    const char *what;
-} fci_refusal;
-
-static const fci_refusal fci_refusals[] = {
-    {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding-window attention"},
-    {"num_local_experts", "expert_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
-    {"num_experts", "expert_used_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
-    {NULL, "expert_shared_count", 0, 0, "shared experts"},
-    {NULL, "expert_gating_func", 1, 0, "experts chosen by another function than softmax"},
-    {NULL, "expert_weights_scale", 1, 0, "scaled experts"},
-    {"attn_logit_softcapping", "attn_logit_softcapping", 0, FCI_TRAIT_CAPS, "attention soft caps"},
-    {"final_logit_softcapping", "final_logit_softcapping", 0, FCI_TRAIT_CAPS, "logit soft caps"},
-    {NULL, "attention.scale", 0, FCI_TRAIT_MULTIPLIERS, "attention multipliers"},
-    {"embedding_multiplier", "embedding_scale", 1, FCI_TRAIT_MULTIPLIERS, "embedding multipliers"},
-    {"residual_multiplier", "residual_scale", 1, FCI_TRAIT_MULTIPLIERS, "residual multipliers"},
-    {"logits_scaling", "logit_scale", 1, FCI_TRAIT_MULTIPLIERS, "logit multipliers"},
-    {"qk_layernorm", NULL, 0, 0, "norms of q and k, one a head,"},
-    {"use_bidirectional_attention", NULL, 0, 0, "models that see what comes after"},
-    {"add_cross_attention", NULL, 0, 0, "cross-attention layers"},
-    {"scale_attn_by_inverse_layer_idx", NULL, 0, 0, "attention scales that differ by layer"},
-    {"scale_attn_weights", NULL, 1, 0, "unscaled attention scores"},
-    {NULL, "attention.causal", 1, 0, "models that see what comes after"},
-    {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
-};
-
-// The first row with this model_type or class, or general.architecture; NULL: unknown.
-FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf);
-// Lists the known families for errors: "llama, ..."
-FCI_FN void fci_architecture_known(char *out, size_t size);
-// The size of an extent in this model; FCI_DIM_NONE: 1.
-FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
-// The pattern of a tensor's name in either kind of file; NULL: such files have none.
-FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
-                                            bool gguf);
-// The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
-FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
-                                  const char *suffix, char *out, size_t size);
-
-// The form of pruned models, for reader and writer. A directory has model_type "finercut-llama" and
-// says per block what was removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}. A GGUF
-// file of Llama's blocks has the architecture deci and its widths per block.
-#define FCI_PRUNED_TYPE "finercut-"
-#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
-#define FCI_PRUNED_GGUF "deci"
-static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
-
-// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
-// there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
-enum { FCI_STUB_FF = 32, FCI_STUB_PARTS = 5 };
-typedef struct fci_stub_part {
-    const char *name;
-    fci_architecture_extent rows, cols;
-} fci_stub_part;
-static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
+static const fci_stub_part fci_architecture_stub_table[FC_KIND_COUNT][FCI_STUB_PARTS] = {
     {{"attn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"attn_q", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
      {"attn_k", FCI_DIM_HEAD, FCI_DIM_HIDDEN}, {"attn_v", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
      {"attn_output", FCI_DIM_HIDDEN, FCI_DIM_HEAD}},
@@ -8252,22 +8219,47 @@ static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
      {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
 };
 
-// ---- private to this section
+FCI_FN const fci_architecture *fci_architectures(void) {
+    return fci_architecture_table;
+}
+
+FCI_FN const fci_field *fci_architecture_fields(void) {
+    return fci_architecture_field_table;
+}
+
+FCI_FN const fci_tensor_row *fci_architecture_tensors(void) {
+    return fci_architecture_tensor_table;
+}
+
+FCI_FN const fci_architecture_part *fci_architecture_parts(void) {
+    return fci_architecture_part_table;
+}
+
+FCI_FN const fci_architecture_activation_name *fci_architecture_activations(void) {
+    return fci_architecture_activation_table;
+}
+
+FCI_FN const fci_stub_part *fci_architecture_stub(fc_kind kind) {
+    return fci_architecture_stub_table[kind];
+}
+
+FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
+    const double turns = r->original * frequency / (2 * 3.14159265358979323846);
+    return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
+}
 
 FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf) {
-    for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
-        const fci_architecture *a = &fci_architectures[i];
+    for (const fci_architecture *a = fci_architectures(); a->name; a++)
         if (by_gguf ? fci_is(name, a->gguf) : fci_is(name, a->name) || fci_is(name, a->class_name))
             return a;
-    }
     return NULL;
 }
 
 FCI_FN void fci_architecture_known(char *out, size_t size) {
     size_t n = 0;
     out[0] = 0;
-    for (size_t i = 0; i < FCI_N_ARCHITECTURES && n < size; i++) {
-        int put = snprintf(out + n, size - n, "%s%s", i ? ", " : "", fci_architectures[i].name);
+    for (const fci_architecture *a = fci_architectures(); a->name && n < size; a++) {
+        int put = snprintf(out + n, size - n, "%s%s", n ? ", " : "", a->name);
         n += put > 0 ? (size_t)put : 0;
     }
 }
@@ -15234,9 +15226,9 @@ FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
 // llama.cpp needs tensors for a removed sublayer of a `deci` file, so one whose output weights are
 // zero counts as removed. Other weights may change in type and width.
 FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
-    const fci_stub_part *p = fci_stub_parts[kind];
+    const fci_stub_part *first = fci_architecture_stub(kind), *p = first;
     char name[FCI_NAME_MAX];
-    while (p[1].name && p + 1 < fci_stub_parts[kind] + FCI_STUB_PARTS) p++;
+    while (p + 1 < first + FCI_STUB_PARTS && p[1].name) p++;
     snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, p->name);
     const fc_tensor *weight = fc_container_find(c, name);
     snprintf(name, sizeof name, "blk.%llu.%s.bias", (unsigned long long)block, p->name);
@@ -15625,10 +15617,41 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
     return code ? code : fci_config_rope_kv(s, "rope.scaling.yarn_beta_fast", 32, &r->high, err);
 }
 
+// Settings that would change what the model computes: allowed only where the row reads them or with
+// the value that means "off" (in config.json also null).
+typedef struct fci_config_refusal {
+    const char *json, *gguf;
+    double off;
+    uint32_t traits; // rows with one of these read it
+    const char *what;
+} fci_config_refusal;
+
+static const fci_config_refusal fci_config_refusals[] = {
+    {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding-window attention"},
+    {"num_local_experts", "expert_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
+    {"num_experts", "expert_used_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
+    {NULL, "expert_shared_count", 0, 0, "shared experts"},
+    {NULL, "expert_gating_func", 1, 0, "experts chosen by another function than softmax"},
+    {NULL, "expert_weights_scale", 1, 0, "scaled experts"},
+    {"attn_logit_softcapping", "attn_logit_softcapping", 0, FCI_TRAIT_CAPS, "attention soft caps"},
+    {"final_logit_softcapping", "final_logit_softcapping", 0, FCI_TRAIT_CAPS, "logit soft caps"},
+    {NULL, "attention.scale", 0, FCI_TRAIT_MULTIPLIERS, "attention multipliers"},
+    {"embedding_multiplier", "embedding_scale", 1, FCI_TRAIT_MULTIPLIERS, "embedding multipliers"},
+    {"residual_multiplier", "residual_scale", 1, FCI_TRAIT_MULTIPLIERS, "residual multipliers"},
+    {"logits_scaling", "logit_scale", 1, FCI_TRAIT_MULTIPLIERS, "logit multipliers"},
+    {"qk_layernorm", NULL, 0, 0, "norms of q and k, one a head,"},
+    {"use_bidirectional_attention", NULL, 0, 0, "models that see what comes after"},
+    {"add_cross_attention", NULL, 0, 0, "cross-attention layers"},
+    {"scale_attn_by_inverse_layer_idx", NULL, 0, 0, "attention scales that differ by layer"},
+    {"scale_attn_weights", NULL, 1, 0, "unscaled attention scores"},
+    {NULL, "attention.causal", 1, 0, "models that see what comes after"},
+    {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
+};
+
 // Settings that no row reads must be off.
 FCI_FN fc_code fci_config_refuse(const fc_model *m, const fci_config_source *s, fc_error *err) {
-    for (size_t i = 0; i < sizeof fci_refusals / sizeof fci_refusals[0]; i++) {
-        const fci_refusal *r = &fci_refusals[i];
+    for (size_t i = 0; i < sizeof fci_config_refusals / sizeof fci_config_refusals[0]; i++) {
+        const fci_config_refusal *r = &fci_config_refusals[i];
         const fci_json *n = s->json && r->json ? fci_json_some(s->json, r->json) : NULL;
         const fci_kv *kv = s->gguf && r->gguf ? fci_config_kv(s, r->gguf) : NULL;
         double value = 0;
@@ -15662,9 +15685,9 @@ FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_err
     const fci_str name = act ? act->text : fci_s(m->architecture->activation);
     const bool named = !act || act->type == FCI_JSON_STRING;
     fci_shown shown;
-    for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
-        if (named && fci_is(name, fci_activations[i].name)) {
-            m->hyper.activation = fci_activations[i].activation;
+    for (const fci_architecture_activation_name *a = fci_architecture_activations(); a->name; a++)
+        if (named && fci_is(name, a->name)) {
+            m->hyper.activation = a->activation;
             if (m->hyper.activation == FCI_GELU && (m->architecture->quirks & FCI_QUIRK_TANH))
                 m->hyper.activation = FCI_GELU_TANH;
             return FC_OK;
@@ -15676,8 +15699,8 @@ FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_err
 }
 
 FCI_FN fc_code fci_config_fields(fc_model *m, fci_config_source *s, fc_error *err) {
-    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++) {
-        fc_code code = fci_config_field(s, &fci_fields[i], &m->hyper, err);
+    for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++) {
+        fc_code code = fci_config_field(s, f, &m->hyper, err);
         if (code) return code;
         s->n_blocks = m->hyper.n_blocks; // the first field
     }
@@ -15776,9 +15799,21 @@ FCI_FN fc_code fci_config_blocks(fc_model *m, const fci_json *config, fc_error *
     return code ? code : fci_config_expert_blocks(m, config, err);
 }
 
+// Traits that GGUF files tell by a tensor that is present or absent.
+static const struct fci_config_shown_trait {
+    uint32_t trait;
+    const char *tensor;
+    bool there;
+    uint32_t only; // for architectures with this trait; 0: for all
+} fci_config_shown[] = {
+    {FCI_TRAIT_TIED, "output.weight", false, 0},
+    {FCI_TRAIT_FUSED_QKV, "blk.0.attn_qkv.weight", true, 0},
+    {FCI_TRAIT_PARALLEL, "blk.0.ffn_norm.weight", false, FCI_TRAIT_ONE_NORM},
+};
+
 FCI_FN void fci_config_shown_traits(fc_model *m) {
-    for (size_t i = 0; i < sizeof fci_shown_traits / sizeof fci_shown_traits[0]; i++) {
-        const struct fci_shown_trait *t = &fci_shown_traits[i];
+    for (size_t i = 0; i < sizeof fci_config_shown / sizeof fci_config_shown[0]; i++) {
+        const struct fci_config_shown_trait *t = &fci_config_shown[i];
         if (t->only && !fci_config_has(m, t->only)) continue;
         m->hyper.traits &= ~t->trait;
         if ((fc_container_find(m->container, t->tensor) != NULL) == t->there)
@@ -15908,7 +15943,7 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
 
 // Marks a sublayer as removed. Tensors that are there for llama.cpp only count as read.
 FCI_FN void fci_config_stub(fc_model *m, uint64_t block, fc_kind kind) {
-    const fci_stub_part *parts = fci_stub_parts[kind];
+    const fci_stub_part *parts = fci_architecture_stub(kind);
     m->present[2 * block + kind] = 0;
     for (size_t i = 0; i < 2 * FCI_STUB_PARTS && parts[i / 2].name; i++) {
         char name[FCI_NAME_MAX];
@@ -15947,7 +15982,7 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
                         kv ? "another type" : "nothing");
     // llama.cpp's name for Llama with sublayers removed
     const bool deci = fci_is(name, FCI_PRUNED_GGUF);
-    m->architecture = fci_config_architecture(deci ? fci_s(fci_architectures[0].gguf) : name, true,
+    m->architecture = fci_config_architecture(deci ? fci_s(fci_architectures()->gguf) : name, true,
                                               err);
     if (!m->architecture) return FC_ERR_UNSUPPORTED;
     fci_config_source s = {NULL, m->container, deci ? FCI_PRUNED_GGUF : m->architecture->gguf, NULL,
@@ -16157,10 +16192,11 @@ FCI_FN fc_code fci_weights_matrix(fc_model *m, const fci_weights_wanted *w, cons
         uint64_t rows = fci_architecture_dim(&m->hyper, w->row->rows);
         return fci_weights_view(m, w, t, 0, rows, (fci_matrix *)place, err);
     }
-    for (size_t i = 0; i < sizeof fci_parts / sizeof fci_parts[0] && !code; i++) {
-        if (fci_parts[i].whole != w->row->slot) continue;
-        fci_weight *part = (fci_weight *)fci_weights_place(m, fci_parts[i].slot, w->block, 0);
-        uint64_t rows = fci_architecture_dim(&m->hyper, fci_parts[i].rows);
+    for (const fci_architecture_part *p = fci_architecture_parts();
+         p->whole != FCI_SLOT_COUNT && !code; p++) {
+        if (p->whole != w->row->slot) continue;
+        fci_weight *part = (fci_weight *)fci_weights_place(m, p->slot, w->block, 0);
+        uint64_t rows = fci_architecture_dim(&m->hyper, p->rows);
         part->bias = bias ? bias + first : NULL;
         code = fci_weights_view(m, w, t, first, rows, &part->matrix, err);
         first += rows;
@@ -16316,8 +16352,7 @@ FCI_FN fc_code fci_weights_all_read(const fc_model *m, fc_error *err) {
 FCI_FN void fci_weights_note_blocks(const fc_model *m) {
     const uint32_t n = (uint32_t)m->hyper.n_blocks;
     char name[FCI_NAME_MAX];
-    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
-        const fci_tensor_row *row = &fci_tensors[i];
+    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
         const char *pattern = fci_architecture_pattern(m->architecture, row, false);
         if (row->slot < FCI_FIRST_BLOCK_SLOT || !pattern) continue;
         fci_architecture_name(pattern, n, 0, ".weight", name, sizeof name);
@@ -16336,11 +16371,11 @@ FCI_FN void fci_weights_untie(fc_model *m) {
     char names[2][FCI_NAME_MAX];
     const fc_tensor *t[2] = {NULL, NULL};
     if (fci_config_is_gguf(m) || !fci_config_has(m, FCI_TRAIT_TIED)) return;
-    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
-        const size_t k = fci_tensors[i].slot == FCI_OUTPUT;
-        if (!k && fci_tensors[i].slot != FCI_EMBEDDING) continue;
-        fci_architecture_name(fci_architecture_pattern(m->architecture, &fci_tensors[i], false), 0,
-                              0, ".weight", names[k], sizeof names[k]);
+    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
+        const size_t k = row->slot == FCI_OUTPUT;
+        if (!k && row->slot != FCI_EMBEDDING) continue;
+        fci_architecture_name(fci_architecture_pattern(m->architecture, row, false), 0, 0,
+                              ".weight", names[k], sizeof names[k]);
         t[k] = fci_weights_find(m, names[k]);
     }
     if (!t[0] || !t[1]) return;
@@ -16383,8 +16418,7 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     memset(&m->output, 0, sizeof m->output);
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
-    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
-        const fci_tensor_row *row = &fci_tensors[i];
+    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
         uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)n_blocks : 1;
         for (uint32_t b = 0; b < times; b++) {
             fc_code code = fci_weights_row(m, row, b, err);
@@ -25090,8 +25124,7 @@ FCI_FN fc_code fci_export_owners(fci_export *x) {
     x->owners =
         (fci_export_owner *)fci_arena_alloc(&x->arena, n, sizeof *x->owners, "tensors", x->err);
     if (!x->owners) return FC_ERR_MEMORY;
-    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
-        const fci_tensor_row *row = &fci_tensors[i];
+    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
         uint32_t blocks = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
         uint32_t experts = fci_weights_is_expert(row->slot) ? (uint32_t)m->hyper.n_experts : 1;
         for (uint32_t b = 0; b < blocks; b++) {
@@ -25215,12 +25248,12 @@ typedef struct fci_convert_part_list { // q, k and v, gate and up, or one matrix
 FCI_FN void fci_convert_parts(fci_export *x, const fci_tensor_row *row, uint32_t block,
                               fci_convert_part_list *list) {
     memset(list, 0, sizeof *list);
-    for (size_t i = 0; i < sizeof fci_parts / sizeof fci_parts[0]; i++) {
-        if (fci_parts[i].whole != row->slot) continue;
-        const fci_weight *w =
-            (const fci_weight *)fci_weights_place(x->m, fci_parts[i].slot, block, 0);
+    for (const fci_architecture_part *p = fci_architecture_parts(); p->whole != FCI_SLOT_COUNT;
+         p++) {
+        if (p->whole != row->slot) continue;
+        const fci_weight *w = (const fci_weight *)fci_weights_place(x->m, p->slot, block, 0);
         if (list->n == 0) list->bias = w->bias;
-        list->orders[list->n] = fci_export_order(x, fci_parts[i].slot);
+        list->orders[list->n] = fci_export_order(x, p->slot);
         list->matrices[list->n++] = w->matrix;
         list->rows += w->matrix.rows;
     }
@@ -25357,8 +25390,7 @@ FCI_FN fc_code fci_convert_vector(fci_export *x, const fci_tensor_row *row, uint
 
 FCI_FN fc_code fci_convert_to_other_kind(fci_export *x) {
     fc_model *m = x->m;
-    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
-        const fci_tensor_row *row = &fci_tensors[i];
+    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
         const bool in_block = row->slot >= FCI_FIRST_BLOCK_SLOT;
         const char *pattern = fci_architecture_pattern(x->family, row, fci_export_to_gguf(x));
         if (!pattern) continue;
@@ -25414,7 +25446,7 @@ FCI_FN fc_code fci_convert_stubs(fci_export *x) {
     for (uint32_t i = 0; i < 2 * small.n_blocks; i++) { // the FFN of a block first
         const uint32_t b = i / 2;
         const fc_kind kind = i % 2 ? FC_KIND_ATTENTION : FC_KIND_FFN;
-        const fci_stub_part *p = fci_stub_parts[kind];
+        const fci_stub_part *p = fci_architecture_stub(kind);
         if (x->number[b] == FCI_EXPORT_GONE || !fci_convert_is_stub(x, b, kind)) continue;
         for (size_t k = 0; k < FCI_STUB_PARTS && p[k].name; k++) {
             const bool vector = p[k].cols == FCI_DIM_NONE;
@@ -25949,9 +25981,8 @@ FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
             what = "which blocks have a window";
     for (uint32_t b = 0; b < h->n_blocks && h->n_experts; b++)
         if (!h->blocks[b].experts) what = "which blocks have experts";
-    for (size_t i = 0; i < sizeof fci_activations / sizeof fci_activations[0]; i++)
-        if (strcmp(fci_activations[i].name, x->m->architecture->activation) == 0 &&
-            fci_activations[i].activation != h->activation)
+    for (const fci_architecture_activation_name *a = fci_architecture_activations(); a->name; a++)
+        if (strcmp(a->name, x->m->architecture->activation) == 0 && a->activation != h->activation)
             what = "the activation";
     said.query_scalar = 0;
     if (x->m->architecture->gguf_adjust) x->m->architecture->gguf_adjust(&said);
@@ -25980,8 +26011,8 @@ FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k) {
         fci_metadata_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
-    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
-        fci_metadata_key_field(x, k, &fci_fields[i]);
+    for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++)
+        fci_metadata_key_field(x, k, f);
     code = fci_metadata_unsaid(x, k);
     if (!code) code = fci_metadata_key_rope(x, k);
     return code ? code : fci_metadata_vocabulary(x, k);
@@ -26914,12 +26945,10 @@ FCI_FN const fci_architecture *fci_made_family(const fc_model *m) {
                    need = m->hyper.n_experts          ? FCI_TRAIT_EXPERTS
                           : m->hyper.blocks[0].window ? FCI_TRAIT_WINDOW
                                                       : 0;
-    for (size_t i = 0; i < FCI_N_ARCHITECTURES && fci_config_is_gguf(m); i++) {
-        const fci_architecture *a = &fci_architectures[i];
+    for (const fci_architecture *a = fci_architectures(); a->name && fci_config_is_gguf(m); a++)
         if (strcmp(a->gguf, m->architecture->gguf) == 0 &&
             (need ? a->traits & need : !(a->traits & any)))
             return a;
-    }
     return m->architecture;
 }
 
@@ -27062,8 +27091,8 @@ FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
             there |= traits[i % 3];
     for (bool first = true; fci_config_next_name(&keys, key, sizeof key); first = false) {
         uint32_t said = 0;
-        for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
-            if (fci_fields[i].json && strstr(fci_fields[i].json, key)) said |= fci_fields[i].traits;
+        for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++)
+            if (f->json && strstr(f->json, key)) said |= f->traits;
         if ((there & said) && (there & said) != said)
             return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                             "format %s: a %s model with some of the biases that %s stands for",
@@ -27114,8 +27143,8 @@ FCI_FN fc_code fci_made_make_config(fci_export *x) {
     fci_json_put(&b, "{\n  'architectures': [%s],\n  'model_type': %s,\n  'torch_dtype': %s",
                  x->family->class_name, x->family->name,
                  fci_directory_dtype(type));
-    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
-        fci_made_field(x, &b, &fci_fields[i]);
+    for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++)
+        fci_made_field(x, &b, f);
     fci_made_traits(x, &b);
     fci_made_windows(x, &b);
     fc_code code = fci_made_biases(x, &b);
@@ -28607,7 +28636,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_NO_BIASES
 #undef FCI_NO_FFN_BIAS
 #undef FCI_NO_TARGET
-#undef FCI_N_ARCHITECTURES
 #undef FCI_OWN_BIASES
 #undef FCI_PART_OF_HEADS
 #undef FCI_PAUSE

@@ -374,8 +374,7 @@ static void end(fc_model *m) { fci_arena_free(&m->arena); }
    safetensors. */
 static uint64_t count_parameters(const fc_model *m) {
     uint64_t n = 0;
-    for (size_t i = 0; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++) {
-        const fci_tensor_row *row = &fci_tensors[i];
+    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
         uint64_t rows = fci_architecture_dim(&m->hyper, row->rows),
                  cols = fci_architecture_dim(&m->hyper, row->cols);
         for (uint32_t b = 0; b < (row->slot >= FCI_FIRST_BLOCK_SLOT ? m->hyper.n_blocks : 1); b++) {
@@ -496,8 +495,7 @@ static void test_refused(const struct refused *r) {
 
 /* Every row of the table by itself. */
 static void test_rows(void) {
-    for (size_t i = 0; i < FCI_N_ARCHITECTURES; i++) {
-        const fci_architecture *a = &fci_architectures[i];
+    for (const fci_architecture *a = fci_architectures(); a->name; a++) {
         fc_model m;
         fc_error err;
         char config[512];
@@ -511,11 +509,17 @@ static void test_rows(void) {
         end(&m);
         T_OK(a->gguf == NULL || a->gguf[0], "%s: gguf name", a->name);
     }
-    for (size_t i = 0; i < sizeof fci_fields / sizeof fci_fields[0]; i++)
-        T_OK(fci_fields[i].json || fci_fields[i].gguf, "field %d", (int)i);
-    for (size_t i = 1; i < sizeof fci_tensors / sizeof fci_tensors[0]; i++)
-        T_OK(fci_tensors[i].slot >= fci_tensors[i - 1].slot || fci_tensors[i].slot == FCI_Q_NORM,
-             "slots in order: %d", (int)i);
+    const size_t n_fields = sizeof fci_architecture_field_table / sizeof(fci_field) - 1;
+    for (size_t i = 0; i <= n_fields; i++) {
+        const fci_field *f = fci_architecture_fields() + i;
+        T_OK((f->json || f->gguf) == (i < n_fields), "field %d", (int)i);
+    }
+    const size_t n_rows = sizeof fci_architecture_tensor_table / sizeof(fci_tensor_row) - 1;
+    for (size_t i = 1; i <= n_rows; i++) {
+        const fci_tensor_row *row = fci_architecture_tensors() + i;
+        T_OK(row->slot >= row[-1].slot || row->slot == FCI_Q_NORM, "slots in order: %d", (int)i);
+        T_OK((row->gguf != NULL) == (i < n_rows), "row %d", (int)i);
+    }
 }
 
 /* What transformers takes where a setting is left out and another one makes it count

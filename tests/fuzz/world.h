@@ -421,8 +421,7 @@ static void fuzz_fit_row(fuzz_fitting *f, const fci_tensor_row *row, uint32_t bl
 static void fuzz_fit_all(fuzz_fitting *f) {
     const fci_hyper *h = &f->m->hyper;
     if (h->n_blocks > 8 || h->n_experts > 16) return;
-    for (size_t i = 0; i < sizeof fci_tensors / sizeof *fci_tensors; i++) {
-        const fci_tensor_row *row = &fci_tensors[i];
+    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
         uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)h->n_blocks : 1;
         uint32_t experts = fci_weights_is_expert(row->slot) ? (uint32_t)h->n_experts : 1;
         for (uint32_t b = 0; b < times; b++)
@@ -463,7 +462,8 @@ static void fuzz_fit(fuzz_world *w) {
 }
 
 static void fuzz_family(fuzz_world *w, fuzz_input *in) { // the same settings under another name
-    const fci_architecture *a = &fci_architectures[fuzz_below(in, FCI_N_ARCHITECTURES)];
+    const size_t n_families = sizeof fci_architecture_table / sizeof(fci_architecture) - 1;
+    const fci_architecture *a = fci_architectures() + fuzz_below(in, n_families);
     char text[64];
     if (!w->gguf) {
         int n = snprintf(text, sizeof text, "\"model_type\":\"%s\",", a->name);
@@ -500,10 +500,10 @@ static void fuzz_key_name(const fuzz_world *w, fuzz_input *in, char *name, size_
                                        "rope.scaling.yarn_log_multiplier",
                                        "attention.head_count_kv",
                                        "attention.key_length"};
-    const size_t n_fields = sizeof fci_fields / sizeof *fci_fields,
+    const size_t n_fields = sizeof fci_architecture_field_table / sizeof(fci_field) - 1,
                  n_more = sizeof more / sizeof *more;
     size_t i = fuzz_below(in, n_fields + n_more), n = 0;
-    const char *suffix = i < n_fields ? fci_fields[i].gguf : more[i - n_fields];
+    const char *suffix = i < n_fields ? fci_architecture_fields()[i].gguf : more[i - n_fields];
     if (w->n_keys && w->keys[0].type == FCI_KV_STRING) n = fci_min(w->keys[0].n, 24);
     n = suffix ? strcspn(suffix, "|") : 0;
     snprintf(name, size, "%.*s.%.*s",
