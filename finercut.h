@@ -1662,6 +1662,10 @@ FCI_FN int fci_platform_error(void) {
     case ERROR_TOO_MANY_OPEN_FILES: return EMFILE;
     case ERROR_FILENAME_EXCED_RANGE: return ENAMETOOLONG;
     case ERROR_NO_UNICODE_TRANSLATION: return EILSEQ;
+    case ERROR_INVALID_NAME:
+    case ERROR_BAD_PATHNAME: return EINVAL;
+    case ERROR_BAD_NETPATH:
+    case ERROR_BAD_NET_NAME: return ENXIO;
     case ERROR_DISK_FULL: return ENOSPC;
     case ERROR_BROKEN_PIPE: return EPIPE;
     case ERROR_NOT_ENOUGH_MEMORY: return ENOMEM;
@@ -1669,12 +1673,21 @@ FCI_FN int fci_platform_error(void) {
     }
 }
 
-// A UTF-8 path for Windows' own functions. NULL: no memory, or invalid UTF-8.
+// A UTF-8 path for Windows' own functions, which take what begins with \\?\ as it stands, with no
+// meaning of / and .. in it. NULL: no memory, or invalid UTF-8.
 FCI_FN wchar_t *fci_platform_wide(const char *path) {
     const int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     wchar_t *wide = n > 0 ? (wchar_t *)malloc((size_t)n * sizeof *wide) : NULL;
     if (wide) MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, n);
-    else if (n > 0) SetLastError(ERROR_NOT_ENOUGH_MEMORY);
+    if (wide && strncmp(path, "\\\\?\\", 4) == 0) {
+        const DWORD m = GetFullPathNameW(wide, 0, NULL, NULL);
+        wchar_t *full = (wchar_t *)malloc(((size_t)m + 1) * sizeof *full);
+        const DWORD k = full ? GetFullPathNameW(wide, m, full, NULL) : 0;
+        if (full) full[k < m ? k : 0] = 0;
+        free(wide);
+        wide = full;
+    }
+    if (!wide && n > 0) SetLastError(ERROR_NOT_ENOUGH_MEMORY);
     return wide;
 }
 
@@ -1707,8 +1720,11 @@ FCI_FN int fci_platform_link(const char *path, char *to, size_t size) {
     if (h == INVALID_HANDLE_VALUE) return fci_platform_error();
     const DWORD n = GetFinalPathNameByHandleW(h, end, 1024, 0);
     CloseHandle(h);
-    if (n < 4 || n >= 1024 || // without the \\?\ before it
-        !WideCharToMultiByte(CP_UTF8, 0, end + 4, -1, to, (int)size, NULL, NULL))
+    // Without the \\?\ before it; \\?\UNC\server is \\server.
+    const bool unc = n > 7 && n < 1024 && end[4] == 'U' && end[5] == 'N' && end[6] == 'C';
+    if (unc) end[6] = '\\';
+    if (n < 4 || n >= 1024 ||
+        !WideCharToMultiByte(CP_UTF8, 0, end + (unc ? 6 : 4), -1, to, (int)size, NULL, NULL))
         return ENAMETOOLONG;
     return 0;
 }
@@ -2280,7 +2296,9 @@ FCI_FN int fci_platform_map(void *user, void *file, uint64_t length, const void 
     f->mapping = CreateFileMappingW(f->handle, NULL, PAGE_READONLY, 0, 0, NULL);
     if (!f->mapping) return fci_platform_error();
     *data = MapViewOfFile(f->mapping, FILE_MAP_READ, 0, 0, 0);
-    return *data ? 0 : fci_platform_error();
+    const int error = *data ? 0 : fci_platform_error();
+    if (error) CloseHandle(f->mapping);
+    return error;
 }
 
 FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_t length) {
@@ -2357,6 +2375,7 @@ FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
                 folder ? OPEN_EXISTING : CREATE_NEW, folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
             if (f->handle != INVALID_HANDLE_VALUE) return 0;
             error = fci_platform_error();
+            if (folder) fci_platform_remove(f->beside_path, true);
         }
         if (error != EEXIST) return error;
     }
@@ -25593,7 +25612,8 @@ FCI_FN fc_code fci_beside_is_inside(fci_export *x, const char *name, bool *insid
             return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
         }
         if (error) return fci_io_error(x->err, path, "follow", error);
-        const bool absolute = to[0] == '/' || (to[0] && to[1] == ':');
+        const bool absolute =
+            to[0] == '/' || (FCI_WINDOWS && (to[0] == '\\' || (to[0] && to[1] == ':')));
         n = snprintf(path, sizeof path, "%s%s", absolute ? "" : folder, to);
     }
     return FC_OK;

@@ -63,6 +63,24 @@ t_ok "another file needs --force" says "\\-\\-force replaces it" 1 logits 日本
 t_ok "a folder as a model's file" says "日本" 1 eval 日本 --tokens 日本
 t_ok "export into the model's folder" says "another path than the model's" 1 export 日本 \
     --plan 日本/plan.json --format hf -o 日本/中
+# Z: is /, and what begins with \\?\ is not normalised by Windows.
+long=$(pwd | sed 's,/,\\,g;s,^,\\\\?\\Z:,')
+plain=$(pwd | sed 's,/,\\,g;s,^,Z:,')
+t_ok "info \\\\?\\" says "blocks +12" 0 info "$long\\日本"
+t_ok "logits \\\\?\\" run 0 logits "$long\\日本" --tokens 語.json -o "$long\\値.npy"
+for to in "$long" "$plain" .; do
+    t_ok "no output over it by $to" says "another path than the model's" 1 logits 日本 \
+        --tokens 語.json --force -o "$to\\日本\\config.json"
+    t_ok "nor over that of $to" says "another path than the model's" 1 logits "$to\\日本" \
+        --tokens 語.json --force -o 日本/config.json
+    t_ok "nor into its folder by $to" says "another path than the model's" 1 export 日本 \
+        --plan 日本/plan.json --format hf -o "$to\\日本\\中"
+done
+t_ok "a server that is not there" says "nowhere.*cannot open" 1 eval 日本 \
+    --tokens '\\nowhere\share\語.json'
+t_ok "nor as a model" says "nowhere" 1 info '\\?\UNC\nowhere\share\model'
+t_ok "nor as a place for an output" says "nowhere" 1 logits 日本 --tokens 語.json \
+    -o '\\nowhere\share\値.npy'
 t_ok "NUL is written to" run 0 logits 日本 --tokens 語.json -o NUL
 cksum 日本/* モデル.gguf 語.json >after
 t_ok "all inputs are what they were" cmp before after
