@@ -339,12 +339,14 @@ static int parse_task(const value_type *type, const char *text, void *field) {
 }
 #endif
 
+#if defined(FINERCUT_NO_TASKS) || defined(FINERCUT_NO_TOKENIZER)
 static int parse_later(const value_type *type, const char *text, void *field) {
     (void)type;
     (void)text;
     (void)field;
     return 0;
 }
+#endif
 
 static const char *compute_name(int i) { return fc_compute_name((fc_compute)i); }
 static const char *products_name(int i) {
