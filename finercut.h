@@ -2900,7 +2900,7 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
 // An enumerator in its range [0, count).
 FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
-// FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err stays.
+// FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err is clear.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // A view of a terminated text, or of n bytes.
 FCI_INLINE fci_str fci_s(const char *text);
@@ -3035,6 +3035,7 @@ FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err) 
 }
 
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
+    fci_clear(err);
     if (given) return FC_OK;
     fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
     return FC_ERR_ARGUMENT; // for analysers, which do not look into variadic functions
@@ -7680,8 +7681,7 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
 // of each family; llama.cpp's llama-arch.cpp and llama-model.cpp for GGUF.
 
 typedef enum fci_rope_scaling {
-    FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_YARN, FCI_ROPE_LONG,
-    FCI_ROPE_SCALING_COUNT
+    FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_YARN, FCI_ROPE_LONG
 } fci_rope_scaling;
 
 typedef enum fci_activation { // names: fci_architecture_activations
@@ -9613,7 +9613,6 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
                  "a tokenizer, a text and a place for the ids", err))
         return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
-    fci_clear(err);
     if (flags & ~FINERCUT_TOKENIZE_SPECIAL)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokenize: unknown flags %u", flags);
     for (size_t i = 0, n; i < length; i += n) {
@@ -11923,10 +11922,12 @@ FCI_INLINE void fci_lanes_js_prepare(fci_lanes_js_parts *j, const fci_lanes_pair
     j->t = j->u * j->u;
 }
 
-// 1/2 KL(P||M) + 1/2 KL(Q||M), M = (P + Q) / 2. One term is sqrt(PQ) (a sinh a - cosh a log cosh
-// a), or, with m the larger of P and Q and t = e^-2a:  m ((1 + t) / 2 log(2 / (1 + t)) - a t).
-FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, double lse_q,
-                               size_t n) {
+// With M = (P + Q) / 2, m the larger of P and Q, and t = e^-2a:
+//   1/2 KL(P||M) + 1/2 KL(Q||M)  has terms sqrt(PQ) (a sinh a - cosh a log cosh a), or
+//                                m ((1 + t) / 2 log(2 / (1 + t)) - a t);
+//   1/2 KL(M||P) + 1/2 KL(M||Q)  (`reference`) has terms M log cosh a.
+FCI_INLINE double fci_lanes_js_sum(const float *p, const float *q, double lse_p, double lse_q,
+                                   size_t n, bool reference) {
     const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
     fci_lanes_total sum;
     memset(&sum, 0, sizeof sum);
@@ -11935,45 +11936,40 @@ FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, dou
         fci_lanes_js_parts j;
         fci_lanes_pair_load(&x, p + i, q + i, &shift, n - i);
         fci_lanes_js_prepare(&j, &x);
-        fci_lanes series = j.z * 0.000263181191f - 0.00134702094f;
-        series = series * j.z + 0.00693723129f;
-        series = series * j.z + 4.40885469e-07f;
-        series = series * j.z + 0.499999996f;
-        series = series * (j.z * j.u);
-        fci_lanes direct = (1.0f - j.t) / (j.t + 3.0f);
+        const fci_lanes half = j.t * 0.5f + 0.5f;
+        fci_lanes series, direct = (1.0f - j.t) / (j.t + 3.0f);
         fci_lanes_atanh2(&direct);
-        direct = (j.t * 0.5f + 0.5f) * direct - j.a * j.t;
-        fci_lanes term = j.larger * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
+        if (reference) {
+            series = j.z * -0.000452469578f + 0.00204141861f;
+            series = series * j.z - 0.00670998698f;
+            series = series * j.z + 0.0222180956f;
+            series = series * j.z - 0.0833331586f;
+            series = series * j.z + 0.499999999f;
+            series = series * j.z;
+            direct = j.a - direct;
+            j.larger = j.larger * half;
+        } else {
+            series = j.z * 0.000263181191f - 0.00134702094f;
+            series = series * j.z + 0.00693723129f;
+            series = series * j.z + 4.40885469e-07f;
+            series = series * j.z + 0.499999996f;
+            series = series * (j.z * j.u);
+            direct = half * direct - j.a * j.t;
+        }
+        const fci_lanes term = j.larger * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
         fci_lanes_total_add(&sum, &term);
     }
     return fci_lanes_total_of(&sum);
 }
 
-// 1/2 KL(M||P) + 1/2 KL(M||Q). One term is M log cosh a.
+FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, double lse_q,
+                               size_t n) {
+    return fci_lanes_js_sum(p, q, lse_p, lse_q, n, false);
+}
+
 FCI_INLINE double fci_lanes_js_reference(const float *p, const float *q, double lse_p, double lse_q,
                                          size_t n) {
-    const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
-    fci_lanes_total sum;
-    memset(&sum, 0, sizeof sum);
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_pair x;
-        fci_lanes_js_parts j;
-        fci_lanes_pair_load(&x, p + i, q + i, &shift, n - i);
-        fci_lanes_js_prepare(&j, &x);
-        fci_lanes series = j.z * -0.000452469578f + 0.00204141861f;
-        series = series * j.z - 0.00670998698f;
-        series = series * j.z + 0.0222180956f;
-        series = series * j.z - 0.0833331586f;
-        series = series * j.z + 0.499999999f;
-        series = series * j.z;
-        fci_lanes direct = (1.0f - j.t) / (j.t + 3.0f);
-        fci_lanes_atanh2(&direct);
-        direct = j.a - direct;
-        fci_lanes term =
-            j.larger * (j.t * 0.5f + 0.5f) * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
-        fci_lanes_total_add(&sum, &term);
-    }
-    return fci_lanes_total_of(&sum);
+    return fci_lanes_js_sum(p, q, lse_p, lse_q, n, true);
 }
 
 // KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
@@ -14580,7 +14576,6 @@ struct fci_rows {
     size_t ld_in, ld_out;
     const float *weight, *bias; // norm
     float eps;
-    fci_activation activation;
     float scale, cap;
     uint32_t n_heads, head_dim, rotary_dim; // rope
     bool interleaved;
@@ -14661,19 +14656,6 @@ FCI_FN void fci_rows_layernorm(const fci_context *c, const float *x, size_t ldx,
     j.weight = weight;
     j.bias = bias;
     j.eps = eps;
-    fci_rows_run(c, &j);
-}
-
-FCI_FN void fci_rows_activate_row(const fci_rows *j, size_t i) {
-    j->kernels->activate(j->activation, j->out + i * j->ld_out, j->in ? j->in + i * j->ld_in : NULL,
-                         j->n);
-}
-
-// x = activation(x), times up where that is not NULL.
-FCI_FN void fci_rows_activate(const fci_context *c, fci_activation kind, float *x, const float *up,
-                              size_t ld, size_t m, size_t n) {
-    fci_rows j = fci_rows_of(fci_rows_activate_row, m, n, up, ld, x, ld);
-    j.activation = kind;
     fci_rows_run(c, &j);
 }
 
@@ -15032,7 +15014,6 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
                              fc_error *err) {
     fci_context c;
     if (fci_need(out, "fc_peak", "a place for the result", err)) return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(out, 0, sizeof *out);
     fc_code code = fci_known("compute", (int)compute, FC_COMPUTE_COUNT, err);
     if (!code) code = fci_context_begin(&c, env, err);
@@ -16715,7 +16696,6 @@ FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err) {
 FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err) {
     const fc_container *const of[] = {NULL, m ? m->healed.container : NULL};
     if (fci_need(m, "fc_model_verify", "a model", err)) return FC_ERR_ARGUMENT;
-    fci_clear(err);
     for (size_t i = 0; i < (of[1] ? 2u : 1u); i++) {
         char *content = i ? m->healed.content : m->content;
         uint64_t hash;
@@ -16774,7 +16754,6 @@ FINERCUT_API fc_code fc_sublayers_parse(const char *names, uint32_t n_blocks, ui
                                         size_t size, fc_error *err) {
     fci_shown shown;
     if (fci_need(names, "fc_sublayers_parse", "names", err)) return FC_ERR_ARGUMENT;
-    fci_clear(err);
     if (set && size / 2 < n_blocks)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "sublayers: expected room for %llu, got %llu",
                         2 * (unsigned long long)n_blocks, (unsigned long long)size);
@@ -17249,7 +17228,6 @@ FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, f
     if (fci_need(text && text->ids && text->starts && out, "fc_tokens_windows",
                  "tokens and a place for the windows", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     return fci_tokens_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
 
@@ -17260,7 +17238,6 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
     if (fci_need(first && second && first->starts && second->starts && out, "fc_tokens_join",
                  "tokens and a place for all of them", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(&c, 0, sizeof c);
     c.alloc = first->alloc;
     fc_tokens all;
@@ -17301,7 +17278,6 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
     if (fci_need(t && (text || length_bytes == 0) && out, "fc_calibration_cut",
                  "a tokenizer, a text and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(out, 0, sizeof *out);
     if (samples == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
@@ -17330,7 +17306,6 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     if (fci_need((text || length == 0) && out, "fc_tokens_parse_json",
                  "a text and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(out, 0, sizeof *out);
     fc_code code = fci_context_checked(&c, env, err);
     fci_arena arena = {&c, NULL};
@@ -18664,7 +18639,6 @@ FINERCUT_API fc_code fc_budget_parse(const char *text, fc_budget *out, fc_error 
     fci_shown shown;
     if (fci_need(text && out, "fc_budget_parse", "a text and a place for the budget", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     for (int u = FC_UNIT_PARAMS; colon && u < FC_UNIT_COUNT; u++)
         if (fci_is(fci_sn(text, (size_t)(colon - text)), fci_budget_units[u])) b.unit = (fc_unit)u;
     const char *from = colon ? colon + 1 : "", *end = from + strspn(from, "0123456789.eE+-");
@@ -19153,7 +19127,6 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
                                   uint8_t *mask, size_t size, fc_error *err) {
     if (fci_need(p && m && mask, "fc_plan_mask", "a plan, a model and a mask", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     if (size < 2 * m->hyper.n_blocks)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "fc_plan_mask: expected room for %llu bytes, got %llu",
@@ -19761,7 +19734,6 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
     fc_output_kind found;
     if (!err) err = &own;
     if (fci_need(path, "fc_plan_replaceable", "a path", err)) return FC_ERR_ARGUMENT;
-    fci_clear(err);
     fc_code code = fci_context_checked(&c, env, err);
     if (!code) code = fci_output_found(&c, path, &found, err);
     if (code || found == FC_OUTPUT_COUNT) return code;
@@ -21518,7 +21490,6 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
     fci_evaluation v;
     if (fci_need(m && out, "fc_eval_perplexity", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(out, 0, sizeof *out);
     memset(&v, 0, sizeof v);
     v.m = m;
@@ -21563,7 +21534,6 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
                                void *user, fc_error *err) {
     fci_evaluation v;
     if (fci_need(m && sink, "fc_logits", "a model and a sink", err)) return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
@@ -21651,7 +21621,6 @@ FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
                                              uint32_t max_positions, fc_error *err) {
     if (fci_need(m, "fc_generator_open", "a model", err)) return NULL;
     const uint64_t most = m->hyper.max_positions;
-    fci_clear(err);
     if (max_positions == 0) max_positions = (uint32_t)most;
     if (max_positions == 0 || (most && max_positions > most)) {
         if (most)
@@ -21676,7 +21645,6 @@ FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, siz
                                        fc_error *err) {
     if (fci_need(g && (ids || n == 0), "fc_generator_feed", "a generator and ids", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     if (n > g->max_positions - g->n_ids)
         return fci_fail(err, FC_ERR_LIMIT, 0,
                         "generator: expected at most %u tokens in all, got %llu", g->max_positions,
@@ -21716,7 +21684,6 @@ FCI_FN void fci_generate_lengthen(fc_generator *g) {
 FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
     if (fci_need(g, "fc_generator_logits", "a generator", err)) return NULL;
     const size_t d = (size_t)g->m->hyper.hidden;
-    fci_clear(err);
     if (g->n_ids == 0)
         fci_fail(err, FC_ERR_ARGUMENT, 0, "generator: expected at least one token, got none");
     fci_generate_lengthen(g);
@@ -21802,7 +21769,6 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
         return FC_ERR_ARGUMENT;
     if (!err) err = &own;
     if (!how) how = &greedy;
-    fci_clear(err);
     if (fci_generate_check(how, err)) return err->code;
     if (g->n_ids == g->max_positions)
         return fci_fail(err, FC_ERR_LIMIT, 0, "generator: its %u positions are full",
@@ -21909,7 +21875,6 @@ FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *
     fci_generate_ends e;
     if (fci_need(m && out, "fc_end_tokens", "a model and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(out, 0, sizeof *out);
     fc_code code = fci_generate_ends_find(m, false, &e, err);
     if (!code) code = fci_tokens_tokens(&m->c, 1, e.n, out, err);
@@ -22094,7 +22059,6 @@ FINERCUT_API fc_code fc_tokens_own(fc_model *m, const fc_own_desc *desc, fc_toke
     fci_watch watch;
     if (fci_need(m && out, "fc_tokens_own", "a model and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     fci_watch_begin(&watch, &desc->watch, "writing");
@@ -22218,7 +22182,6 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
                  "a model, a prompt and a place for the text", err))
         return FC_ERR_ARGUMENT;
     if (!err) err = &own;
-    fci_clear(err);
     memset(&defaults, 0, sizeof defaults);
     memset(out, 0, sizeof *out);
     memset(&s, 0, sizeof s);
@@ -23289,7 +23252,6 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const fc_speed_desc *desc, fc_
     fc_tokens ids;
     if (fci_need(m && out, "fc_speed_prompt", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(out, 0, sizeof *out);
     memset(&v, 0, sizeof v);
     memset(&j, 0, sizeof j);
@@ -23346,7 +23308,6 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, f
     if (!err) err = &own;
     memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
-    fci_clear(err);
     const fc_speed_desc d = fci_speed_asked(m, desc, 128);
     if (d.tokens == UINT32_MAX)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected at most %u tokens, got %u",
