@@ -831,7 +831,9 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
    an empty one, is replaced; any other only with fc_env.force. Symbolic links are followed and
    stay (on Windows they are replaced); devices (/dev/null) are written to; pipes, sockets,
    terminals and folders are errors. With an fc_io of the caller's all this is the caller's.
-   FINERCUT_NO_POSIX: files are compared by name only, links and devices are replaced. */
+   FINERCUT_NO_POSIX: a file is an input's if their names or contents agree, none that is named as
+   a model's file is replaced, links are, empty files and devices are written in place, folders are
+   not written, and two runs do not see each other. */
 typedef enum fc_output_kind {
     FC_OUTPUT_ANY = 0, FC_OUTPUT_PLAN, FC_OUTPUT_SVG, FC_OUTPUT_CSV, FC_OUTPUT_NPY, FC_OUTPUT_GGUF,
     FC_OUTPUT_SAFETENSORS,
@@ -1459,7 +1461,8 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
                              void *user);
 // Free bytes in the file system of a folder; UINT64_MAX: unknown.
 FCI_FN uint64_t fci_platform_free_bytes(const char *folder);
-// Whether both paths lead to one file (FINERCUT_NO_POSIX: are equal); a missing one is no error.
+// Whether both paths lead to one file (FINERCUT_NO_POSIX: or to files with the same bytes); a
+// missing one is no error.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
 // Whether `path` is a folder; a missing one is not an error.
 FCI_FN int fci_platform_find_folder(const char *path, bool *there);
@@ -1828,8 +1831,18 @@ FCI_FN uint64_t fci_platform_free_bytes(const char *folder) {
     return UINT64_MAX;
 }
 
+// The second one is an output, which need not be there: then the first is not opened.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
+    char x[4096], y[4096];
+    size_t n = sizeof x;
     *same = strcmp(a, b) == 0;
+    FILE *g = *same ? NULL : fopen(b, "rb"), *f = g ? fopen(a, "rb") : NULL;
+    for (bool first = true; f && n && (first || *same); first = false) {
+        n = fread(x, 1, sizeof x, f);
+        *same = fread(y, 1, sizeof y, g) == n && memcmp(x, y, n) == 0 && (n || !first);
+    }
+    if (f) fclose(f);
+    if (g) fclose(g);
     return 0;
 }
 
@@ -2551,16 +2564,22 @@ FCI_FN uint64_t fci_platform_random(void) {
     return fci_platform_mix((uint64_t)time(NULL), (uint64_t)clock(), &here);
 }
 
+// What is there and empty may be a device, and nothing is lost where it is written in place.
 FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
     fci_platform_file *f;
     (void)alone;
     if (folder) return ENOSYS;
+    FILE *old = fopen(path, "rb");
+    const long size = !old ? 1 : fseek(old, 0, SEEK_END) == 0 ? ftell(old) : -1;
+    if (old) fclose(old);
+    if (size < 0) return FCI_PLATFORM_NOT_A_FILE;
     f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     errno = 0;
     f->final_path = fci_platform_copy(path, "");
-    f->beside_path = fci_platform_beside_name(path, fci_platform_random());
-    if (f->final_path && f->beside_path) f->stream = fopen(f->beside_path, "wb");
+    if (size) f->beside_path = fci_platform_beside_name(path, fci_platform_random());
+    if (f->final_path && (f->beside_path || !size))
+        f->stream = fopen(size ? f->beside_path : path, "wb");
     return fci_platform_opened(f, f->stream ? 0 : errno ? errno : EIO, file);
 }
 
@@ -2575,7 +2594,11 @@ FCI_FN void fci_platform_discard(void *user, void *file) {
     (void)user;
     fci_platform_file *f = (fci_platform_file *)file;
     if (f->stream) fclose(f->stream);
-    remove(f->beside_path);
+    if (f->beside_path) remove(f->beside_path);
+    else { // empty again
+        f->stream = fopen(f->final_path, "wb");
+        if (f->stream) fclose(f->stream);
+    }
     fci_platform_drop(f);
 }
 
@@ -2589,7 +2612,8 @@ FCI_FN int fci_platform_settle(void *file) {
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
     int error = fci_platform_settle(f);
-    if (!error && rename(f->beside_path, f->final_path) != 0) error = errno ? errno : EIO;
+    if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0)
+        error = errno ? errno : EIO;
     if (error) fci_platform_discard(user, file);
     else fci_platform_drop(f);
     return error;
@@ -4137,6 +4161,13 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
     g.err = err;
     for (size_t i = 0; i < n_inputs && !g.hit && !g.code; i++)
         if (inputs[i]) fci_output_guard_input(&g, inputs[i], kind);
+#if !FCI_POSIX && !FCI_WINDOWS // no folder can be listed: each may be the model's
+    bool there = false;
+    if (!g.hit && !g.code && c->io.create == fci_platform_create &&
+        fci_output_part(fci_base_name(path)) != FCI_PART_OTHER)
+        g.code = fci_file_there(c, path, &there, err);
+    if (there) g.hit = path;
+#endif
     fc_code code = g.code;
     if (!code && g.hit)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
