@@ -28612,6 +28612,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_IDENTITY_PIECE
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
+#undef FCI_HEAL_KEPT
 #undef FCI_HEAL_PAUSE
 #undef FCI_HEAL_SUMS
 #undef FCI_IDENTITY_PREFIX
