@@ -120,9 +120,9 @@ usage "--text: expected a value, got the flag" prune x --text --quiet
 usage "--json: expected no value" info x --json=1
 usage "neither" prune x
 usage "both" prune x --text a --tokens b
-usage "neither" eval x
+usage "expected .*none of them" eval x
 usage "both" eval x --text a --tokens b
-usage "no tasks" eval x --task a.jsonl
+usage "one of choices, arc_easy" eval x --task a.jsonl
 usage "expected --plan" eval x --tokens a --remove 3
 usage "expected --plan" logits x --tokens a -o b.npy --remove 3
 usage "expected --plan" generate x --prompt a --remove 3

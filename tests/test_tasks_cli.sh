@@ -5,7 +5,7 @@ cd "$t_dir" || exit 1
 
 cat >choices.jsonl <<'EOF'
 {"query": "And God", "choices": ["said", "banana"], "gold": 0}
-{"query": "In the beginning God created the heaven and", "choices": ["ships", "the earth"], "gold": 1}
+{"query": "In the beginning God created the", "choices": ["ships", "heaven"], "gold": 1}
 
 {"query": "And it came", "choices": ["blue", "to pass", "an"], "gold": "to pass"}
 EOF
@@ -47,7 +47,8 @@ EOF
 t_ok "is one object, names as given" sh -c 'sed -E "s/(-?)[0-9]+\.[0-9]+(e[-+][0-9]+)?/\1N/g
     s/(\"(acc_norm|acc_norm_stderr|tokens|rows|choice_norm)\":)[0-9]+/\1N/g
     s/(lambada\":\{\"n\":2,\"acc\":)N(,\"acc_stderr\":)N/\10.5\20.5/
-    s/(\"line\":[12],\"loglikelihoods\":\[-N\],\"choice\":0,\"choice_norm\":)N/\10/" out >got && tr -d "\n" <want >one && echo >>one && diff one got'
+    s/(\"line\":[12],\"loglikelihoods\":\[-N\],\"choice\":0,\"choice_norm\":)N/\10/" out >got &&
+        tr -d "\n" <want >one && echo >>one && diff one got'
 cp out all.json
 t_ok "--limit" task --task choices.jsonl --limit 2 --json
 t_ok "takes items from the start" sh -c 'grep -q "\"n\":2," out && grep -q "\"line\":2" out &&
@@ -76,9 +77,8 @@ t_ok "is one table" sh -c 'test "$(wc -l <out)" -eq 7 && head -n 1 out | grep -q
     grep -Eq "^    0  - +text +[0-9]+ +- +- +- +- +[0-9.]+ +-$" out &&
     grep -Eq "^    2  (attn|ffn)\.[0-9]+ +choices +3 " out'
 t_ok "--along --json" task --task choices.jsonl --plan plan.json --along 0,2 --json
-t_ok "is a list" grep -Eq \
-    '^\{"along":\[\{"steps":0,"tasks":.*"removed":\[\]\},\{"steps":2,.*"removed":\["[^]]*"\]\}\]\}$' \
-    out
+t_ok "is a list" sh -c 'grep -q "^{\"along\":\[{\"steps\":0,\"tasks\":" out &&
+    grep -Eq "\"removed\":\[\]\},\{\"steps\":2,.*\"removed\":\[\"[^]]*\"\]\}\]\}$" out'
 sed 's/.*,{"steps":2,/{/; s/]}$//; s/"seconds":[0-9.]*//' out >along
 t_ok "a prefix by itself" task --task choices.jsonl --plan plan.json --remove 2 --json
 t_ok "is what the list has" sh -c 'sed "s/\"seconds\":[0-9.]*//" out | diff along -'
