@@ -1466,9 +1466,9 @@ FCI_FN uint64_t fci_platform_free_bytes(const char *folder);
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
 // Whether `path` is a folder; a missing one is not an error.
 FCI_FN int fci_platform_find_folder(const char *path, bool *there);
-// The same; false after an error.
+// The same without the error: false then.
 FCI_FN bool fci_platform_is_folder(const char *path);
-// fci_platform_compare; false after an error.
+// fci_platform_compare without the error: false then.
 FCI_FN bool fci_platform_same(const char *a, const char *b);
 // fc_io.open: regular files only, never waiting for another process. ENOLINK: a dangling link.
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
@@ -2044,7 +2044,7 @@ FCI_FN int fci_platform_follow(char **path) {
     return ELOOP;
 }
 
-// Links are followed, so that they stay. Devices are such as /dev/null.
+// Links are followed, so that they stay. *device: as /dev/null, which is written in place.
 FCI_FN int fci_platform_target(const char *path, char **target, bool *device) {
     struct stat st, end;
     const int error = stat(path, &st) == 0 ? 0 : errno;
@@ -2953,8 +2953,8 @@ FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, cons
 FCI_FN void fci_free(const fci_context *c, void *p);
 // *err gets the first failure of FCI_ALLOC.
 FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err);
-// `at` is the address of the pointer to the buffer. One of no items is not allocated, nor is any
-// after a failure, which g->code tells.
+// `at` is the address of the pointer to the buffer. A buffer of no items is not allocated; after a
+// failure, which is in g->code, none is.
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
 // What a user may want to know though nothing failed; `level` as in fc_log.
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
@@ -3311,7 +3311,7 @@ FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const 
     bytes = fci_round_up(bytes ? bytes : 1, 16);
     fci_core_chunk *k = a->chunks;
     if (!k || k->size - k->used < bytes) {
-        uint64_t payload = // small at first
+        uint64_t payload = // chunks double, as most arenas stay small
             fci_max(bytes, fci_min(FCI_ARENA_CHUNK, k ? k->size * (uint64_t)2 : 2048));
         k = (fci_core_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + payload, what, err);
         if (!k) return NULL;
@@ -5750,8 +5750,8 @@ FCI_FN uint64_t fci_number_encode_q8_0(const float *x, uint64_t n, uint8_t *b) {
     return n;
 }
 
-// Q4_0, Q4_1, Q5_0, Q5_1: 32 weights of some bits; what is 0 is the lowest number (above, that is
-// stored) or, where the farthest from 0 is at one end, half of all.
+// Q4_0, Q4_1, Q5_0, Q5_1: 32 weights as integers of so many bits. They count from the lowest number
+// up, which is stored (`above`), or from the number that is farthest from 0, the middle being 0.
 FCI_INLINE uint64_t fci_number_encode_32(const float *x, uint64_t n, int bits, bool above,
                                          uint8_t *b) {
     const uint32_t most = (1u << bits) - 1;
@@ -7104,7 +7104,7 @@ FCI_FN void fci_keys_copy(fci_keys *k, const char *key, const fci_kv *kv) {
 // >> container
 // Containers of one file or more: shards, splits, a Hugging Face directory; their public view.
 
-// fc_container_open by the hooks of a context, which need not outlive the container.
+// fc_container_open with the hooks of a context, which need not outlive the container.
 FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
                                              fc_error *err);
 // Puts the tensors of `over` in the place of those of the same names, whose shapes the caller has
@@ -9239,7 +9239,7 @@ FCI_FN fci_tokenizer_merge *fci_tokenizer_merge_of(const fc_tokenizer *t, uint32
     return &t->merges[i];
 }
 
-// The id and rank of what symbols `at` and its next merge to; NONE: they do not.
+// The id and rank of the token that symbol `at` and the next one make; NONE: there is none.
 FCI_FN uint32_t fci_tokenizer_merged(const fci_tokenizer_run *run, uint32_t at, uint32_t *rank) {
     const fc_tokenizer *t = run->t;
     const fci_tokenizer_symbol *s = run->symbols;
@@ -16568,7 +16568,14 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
 // Neither depends on the machine, on where the files are or on how tensors are divided between
 // them. The prefix changes with what is hashed.
 
-enum { FCI_IDENTITY_BATCH = 64 };                   // pieces
+// Hash of the settings alone.
+FCI_FN uint64_t fci_identity_settings(const fc_model *m);
+// Sets the model's fingerprint.
+FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err);
+
+// ---- private to this section
+
+enum { FCI_IDENTITY_BATCH = 64 }; // pieces
 
 typedef struct fci_identity {
     const fc_model *m;
@@ -16581,20 +16588,6 @@ typedef struct fci_identity {
 } fci_identity;
 
 typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *);
-
-// `look` of the fingerprint: adds samples of a tensor's bytes to the hash.
-FCI_FN fc_code fci_identity_samples(fci_identity *x, const fc_tensor *t, fc_error *err);
-// Hash of the settings, of names, types and shapes of tensors as the model's own files have them,
-// and of the bytes that `look` adds; or of the tensors of `healed`, without settings, where it is
-// not NULL. watch may be NULL.
-FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fci_identity_fn look,
-                               const fc_watch *watch, uint64_t *hash, fc_error *err);
-// Hash of the settings alone.
-FCI_FN uint64_t fci_identity_settings(const fc_model *m);
-// Sets the model's fingerprint.
-FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err);
-
-// ---- private to this section
 
 #define FCI_IDENTITY_PREFIX "fc2-"
 #define FCI_IDENTITY_PIECE ((uint64_t)1 << 20)  // bytes hashed at once
@@ -16678,6 +16671,7 @@ FCI_FN fc_code fci_identity_piece(fci_identity *x, const fc_tensor *t, uint64_t 
     return x->n == FCI_IDENTITY_BATCH ? fci_identity_flush(x, err) : FC_OK;
 }
 
+// `look` of the fingerprint: adds samples of a tensor's bytes to the hash.
 FCI_FN fc_code fci_identity_samples(fci_identity *x, const fc_tensor *t, fc_error *err) {
     const uint64_t size = FCI_IDENTITY_SAMPLE;
     uint64_t n = fci_min(2 + t->bytes / FCI_IDENTITY_STEP, FCI_IDENTITY_SAMPLES);
@@ -16695,6 +16689,9 @@ FCI_FN fc_code fci_identity_every_byte(fci_identity *x, const fc_tensor *t, fc_e
     return code;
 }
 
+// Hash of the settings, of names, types and shapes of tensors as the model's own files have them,
+// and of the bytes that `look` adds; or of the tensors of `healed`, without settings, where it is
+// not NULL. watch may be NULL.
 FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fci_identity_fn look,
                                const fc_watch *watch, uint64_t *hash, fc_error *err) {
     const size_t n = healed ? healed->n_tensors : m->n_tensors;
@@ -18049,7 +18046,7 @@ FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
 
 // A parallel block's FFN reads the block's input, which is copied for the active rows when the
 // block starts. A lane that enters between its sublayers skips the attention, so its rows are still
-// the block's input, unless it brings that.
+// the block's input, unless the lane has `input`.
 FCI_FN void fci_engine_keep_input(fci_engine *e, const fci_lane *lanes, size_t n_lanes,
                                   size_t sublayer, size_t first, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden;
@@ -18651,7 +18648,7 @@ FCI_FN fc_code fci_budget_check(const fc_budget *b, fc_error *err) {
                     fc_unit_name(b->unit), fci_budget_range(b->unit), b->share, b->most);
 }
 
-// What a number is multiplied by for its suffix, in a unit; 0: it has no such suffix.
+// What a suffix multiplies the number before it by; 0: the unit has no such suffix.
 FCI_FN double fci_budget_scale(fc_unit unit, fci_str suffix) {
     static const char *const letters[FC_UNIT_COUNT] = {"", "KMBT", "KMGT", "", ""};
     const char *at = suffix.n == 1 ? strchr(letters[unit], suffix.p[0]) : NULL;
@@ -19283,7 +19280,7 @@ FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_
     }
 }
 
-// The section of what was wished for, where anything was.
+// until, per, keep and the costs that they need; nothing where none of them was given.
 FCI_FN void fci_plan_put_budget(fci_buffer *b, const fc_plan_info *info) {
     char text[64];
     if (!info->until.unit && !info->per && !info->keep) return;
@@ -21586,7 +21583,7 @@ FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
 // fc_tokens_own, which tells `watch` of that share of its work.
 FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
                                 double share, fc_tokens *out, fc_error *err);
-// The token that a text without any before it follows: what starts a text, or else ends one.
+// The token that comes before the first of a text: what starts a text, or else ends one.
 FCI_FN fc_code fci_generate_prefix(const fc_model *m, uint32_t *id, fc_error *err);
 // Whom the generator's engine tells of its work; NULL: nobody.
 FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *user);
@@ -21962,7 +21959,7 @@ typedef struct fci_generate_own_job { // sequences [first, first + n), a token o
     double done;
 } fci_generate_own_job;
 
-// Draws a token by the logits of a lane; one that there is none of where they are not finite.
+// Draws a token by a lane's logits; where they are not finite, an id past the vocabulary.
 FCI_FN void fci_generate_own_task(void *arg, size_t task, uint32_t worker) {
     const fci_generate_own_job *j = (const fci_generate_own_job *)arg;
     const size_t vocab = (size_t)j->m->hyper.vocab, sequence = j->first + j->row + task;
@@ -25036,7 +25033,7 @@ FCI_FN bool fci_export_gives_logits(const fci_export *x, fci_slot slot) {
     return slot == FCI_OUTPUT || (slot == FCI_EMBEDDING && fci_config_has(x->m, FCI_TRAIT_TIED));
 }
 
-// The type that rows take which are no whole blocks of this one.
+// The type for rows that are no whole blocks of this one.
 FCI_FN fc_dtype fci_export_smaller_block(fc_dtype type) {
     return type == FC_DTYPE_Q4_K   ? FC_DTYPE_Q5_0
            : type == FC_DTYPE_Q5_K ? FC_DTYPE_Q5_1
@@ -25554,7 +25551,7 @@ FCI_FN fc_code fci_beside_json(fci_export *x, const char *name, fci_file *f, con
 #define FCI_BESIDE_TEMPLATES "additional_chat_templates" // a folder
 // The rest of a path through that folder, or NULL.
 FCI_FN const char *fci_beside_below_templates(const char *name);
-// Every name in that folder, which need not be there, until `each` returns nonzero.
+// Calls `each` with every name in that folder, which may be missing, until it returns nonzero.
 FCI_FN fc_code fci_beside_templates(fci_export *x, int (*each)(void *user, const char *file),
                                     void *user);
 // Bytes of the name of a template in that folder without ".jinja", and its path; 0: no template.
@@ -26594,7 +26591,7 @@ FCI_FN bool fci_agree_place(const fci_agree *g, fci_slot slot, const void *was, 
             fci_agree_floats(g, w->bias, v->bias, w->matrix.rows, order));
 }
 
-// The slots from `first` on and before `end`, of a block and of what it has become.
+// Compares slots [first, end) of a block with those of the block that it has become.
 FCI_FN void fci_agree_slots(fci_agree *g, int first, int end, uint32_t block, uint32_t to,
                             bool silent) {
     static const char *const names[FCI_SLOT_COUNT] = { // NULL: others stand for it
