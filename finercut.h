@@ -28700,6 +28700,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_GGUF
 #undef FCI_QUANTS
 #undef FCI_ST_HEADER_MAX
+#undef FCI_TASKS_BIT
 #undef FCI_TEXT_BLANK
 #undef FCI_TEXT_CASED
 #undef FCI_TEXT_ENGLISH

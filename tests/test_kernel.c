@@ -52,6 +52,16 @@ static float *random_floats(size_t n, double scale) {
     return p;
 }
 
+/* Floats become what files hold, little-endian, in place. */
+static void store(float *w, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = fci_float_bits(w[i]);
+        unsigned char b[4];
+        for (int k = 0; k < 4; k++) b[k] = (unsigned char)(bits >> (8 * k) & 255);
+        memcpy(w + i, b, 4);
+    }
+}
+
 static int same(const float *a, const float *b, size_t n) {
     return n == 0 || memcmp(a, b, n * sizeof *a) == 0;
 }
@@ -117,6 +127,7 @@ static void gemm_shapes(const fci_context *c, fc_compute compute, size_t k) {
             sum[i * n_max + j] = s;
             size[i * n_max + j] = z;
         }
+    store(w, n_max * k);
     for (a = 0; a < 7; a++)
         for (b = 0; b < 6; b++)
             for (op = 0; op < 4; op++) {
@@ -160,6 +171,7 @@ static void gemm_bits(fc_simd simd, fc_compute compute) {
     float *y = guarded(m * n), *z = guarded(m * n);
     fci_matrix mw = matrix(w, FC_DTYPE_F32, n, k, k * 4);
     size_t i;
+    store(w, n * k);
     gemm(&c, compute, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, bias, y, n);
     for (i = 0; i < 3; i++) {
         fci_context more = context(simd, threads[i]);
@@ -214,6 +226,7 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
     void *packed = fci_alloc(c, bytes, 1, "packed", &err),
          *fed = fci_alloc(c, fed_bytes, 1, "packed", &err);
     void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
+    store(wg, inner * k), store(wu, inner * k), store(wd, n * inner);
     memset(packed, 0xff, bytes);
     memset(fed, 0xff, fed_bytes);
     memset(scratch, 0xff, fci_gemm_scratch_bytes(c, compute));
@@ -263,6 +276,7 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     for (i = 0; i <= n * row; i++)
         data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
     for (i = 0; i < n; i++) fci_number_decode(type, data + 1 + i * row, 0, k, w + i * k);
+    store(w, n * k);
     gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &plain, 0, n, NULL, y, n);
     gemm(c, compute, FCI_GEMM_STORE, x, k, m, k, &stored, 0, n, NULL, z, n);
     T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats, k %d",
@@ -299,10 +313,12 @@ static void gemm_types(const fci_context *c, fc_compute compute) {
 static void matmul(void) {
     enum { M = 3, K = 64, N = 5 };
     fc_error err;
-    static float x[M * K], w[N * K], y[M * N];
-    const fc_product p = {.m = M, .n = N, .k = K, .x = x, .w = w, .y = y, .type = FC_DTYPE_F32};
+    static float x[M * K], w[N * K], stored[N * K], y[M * N];
+    const fc_product p = {
+        .m = M, .n = N, .k = K, .x = x, .w = stored, .y = y, .type = FC_DTYPE_F32};
     for (size_t i = 0; i < M * K; i++) x[i] = (float)(i * 7 % 13) / 13 - 0.5f;
-    for (size_t i = 0; i < N * K; i++) w[i] = (float)(i * 5 % 11) / 11 - 0.5f;
+    for (size_t i = 0; i < N * K; i++) stored[i] = w[i] = (float)(i * 5 % 11) / 11 - 0.5f;
+    store(stored, N * K);
     T_OK(fc_matmul(&p, NULL, &err) == FC_OK, "%s", err.msg);
     for (size_t i = 0; i < M * N; i++) {
         double want = 0;
@@ -356,6 +372,7 @@ static void gemm_bf16_twin(const fci_context *c, const fci_context *scalar) {
     float *x = random_floats(m * k, 4), *w = random_floats(n * k, 1), *y = guarded(m * n),
           *z = guarded(m * n);
     fci_matrix mw = matrix(w, FC_DTYPE_F32, n, k, k * 4);
+    store(w, n * k); /* the other twins are of little-endian machines */
     gemm(c, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, y, n);
     gemm(scalar, FC_COMPUTE_BF16, FCI_GEMM_STORE, x, k, m, k, &mw, 0, n, NULL, z, n);
     for (size_t i = 0; i < m * n && c->kernels->simd == FC_SIMD_AMX; i++)
@@ -731,6 +748,7 @@ static void gemm_views(const fci_context *c, fc_compute compute) {
     t.transposed = true;
     r.run = RUN;
     r.step = PARTS * RUN;
+    store(w, N * K);
     for (size_t i = 0; i < N; i++)
         for (size_t k = 0; k < K; k++) {
             turned[k * (N + 7) + 4 + i] = w[i * K + k];
