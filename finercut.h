@@ -3682,8 +3682,50 @@ FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *ther
 // fci_file_open where the file is there; else *f is empty.
 FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
                                  fci_file *f, bool *there, fc_error *err);
+// What a file of a foreign format is, and what to do; NULL: unknown.
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
 
 // ---- private to this section
+
+// What people have in place of a model's files, by its first bytes.
+static const struct fci_file_alien {
+    uint32_t at;
+    const char *magic, *what;
+} fci_file_aliens[] = {
+    {0, "version https://git-lfs",
+     "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
+    {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
+    {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
+    {0, "<html", "an HTML page: the download gave a page instead of the file"},
+    {0, "PK\003\004",
+     "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors (load it with "
+     "transformers, then save_pretrained), or unpack it"},
+    {0, "\200\002",
+     "a Python pickle (an old PyTorch file): convert it to safetensors (load it with transformers, "
+     "then save_pretrained)"},
+    {0, "\037\213", "a gzip archive: unpack it"},
+    {257, "ustar", "a tar archive: unpack it"},
+    {0, "BZh", "a bzip2 archive: unpack it"},
+    {0, "\3757zXZ", "an xz archive: unpack it"},
+    {0, "(\265/\375", "a zstd archive: unpack it"},
+    {0, "7z\274\257", "a 7-Zip archive: unpack it"},
+    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors"},
+    {0, "lmgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "fmgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "tjgg", "a GGML file of before GGUF: convert the model anew"},
+    {0, "FUGG", "a GGUF file with its first bytes reversed"},
+    {0, "{", "a JSON text: a model is a folder with config.json and its weights, or a GGUF file"},
+};
+
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
+    for (size_t i = 0; i < sizeof fci_file_aliens / sizeof fci_file_aliens[0]; i++) {
+        const struct fci_file_alien *a = &fci_file_aliens[i];
+        const size_t n = strlen(a->magic);
+        if (size >= a->at + n && memcmp((const char *)data + a->at, a->magic, n) == 0)
+            return a->what;
+    }
+    return NULL;
+}
 
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error) {
     return fci_fail(
@@ -4592,57 +4634,9 @@ FCI_FN void fci_context_end(fci_context *c) {
     c->pool = NULL;
 }
 
-// >> json
-// A strict RFC 8259 reader, and writers. The reader steps through events in constant stack and
-// memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
-// (in a tree, after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
-// double, and nesting beyond FCI_JSON_DEPTH.
+// >> utf8
+// Characters of UTF-8, and text escaped for a terminal, for a line of ASCII, or for JSON.
 
-enum { FCI_JSON_DEPTH = 128 };
-
-typedef enum fci_json_type {
-    FCI_JSON_NULL, FCI_JSON_BOOL, FCI_JSON_NUMBER, FCI_JSON_STRING, FCI_JSON_ARRAY, FCI_JSON_OBJECT,
-    FCI_JSON_END, // events only: the array or object that was open ends here
-    FCI_JSON_DONE // events only: the text ends
-} fci_json_type;
-
-// A node; children follow it in memory, an object's as key, value, key, value.
-typedef struct fci_json {
-    uint8_t type;
-    bool truth;      // of a BOOL
-    bool is_integer; // NUMBER without sign, fraction and exponent that fits `integer`
-    uint32_t count;  // elements, or pairs of an object
-    uint32_t skip;   // nodes of this subtree, itself included
-    uint32_t at;     // byte offset
-    fci_str text;    // STRING: unescaped; NUMBER: as written
-    uint64_t integer;
-    double number;
-} fci_json;
-
-typedef enum fci_json_want { // what may stand next
-    FCI_JSON_WANT_VALUE,
-    FCI_JSON_WANT_ITEM, // first of an array: a value or the end
-    FCI_JSON_WANT_KEY,
-    FCI_JSON_WANT_PAIR, // first of an object: a key or the end
-    FCI_JSON_WANT_COLON,
-    FCI_JSON_WANT_COMMA // or the end
-} fci_json_want;
-
-typedef struct fci_json_reader {
-    const char *text; // outlives what was read: strings without escapes are views of it
-    size_t n, at;
-    fci_arena *arena;
-    // where the next unescaped string goes, in one block for all; NULL until needed
-    char *spare;
-    fc_error *err;
-    fci_json_want want;
-    uint32_t depth;
-    bool object[FCI_JSON_DEPTH]; // of each open level; an array otherwise
-} fci_json_reader;
-
-// A reader of `text`, below 2 GiB; strings with escapes go to the arena.
-FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
-                              fc_error *err);
 // Length of the UTF-8 sequence at p; 0: overlong, a surrogate, beyond U+10FFFF, or cut off.
 FCI_FN size_t fci_utf8_length(const char *p, size_t n);
 // `text` for people, terminated: invalid bytes and control characters become U+FFFD; what does not
@@ -4652,87 +4646,8 @@ FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n);
 FCI_INLINE uint32_t fci_utf8_char(const char *p, size_t length);
 // Writes c, at most 4 bytes, and returns how many.
 FCI_FN size_t fci_utf8_put(char *to, uint32_t c);
-// The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
-// keys are the caller's business.
-FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
-// Skips to the end of the array or object that `event` opened; nothing after a scalar.
-FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
-// The first child; the next sibling. The parent's `count` says how many there are.
-FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
-FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
-// NULL is of no type.
-FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
-// The member `key` of an object; NULL: not there, or no object.
-FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
-// "a number", "nothing" for NULL; not of END and DONE.
-FCI_FN const char *fci_json_type_name(const fci_json *n);
-// FC_ERR_FORMAT of a wrong value: metric: expected a number, got "cosine" (at byte 131). `got`
-// NULL: there is none.
-FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
-                            const char *expected);
-// fci_json_get, but null counts as absent.
-FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
-// The member `key`; FC_ERR_FORMAT where it is not there, or not of `type`.
-FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
-                               const fci_json **out, fc_error *err);
-// A required string, as a view; *out stays on failure, so below.
-FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
-// A required true or false.
-FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
-// A flag that may be absent or null: *out stays.
-FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
-// n, which may be NULL, as a whole number in [low, high], written without sign, point and exponent;
-// `what` names it in the error; *out is 0 then.
-FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
-                              uint64_t *out, fc_error *err);
-// What a file of a foreign format is, and what to do; NULL: unknown.
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
-// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
-// is NULL on failure.
-FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
-                              const fci_json **root, fc_error *err);
-// The same of a file, which may begin with a byte order mark and stays open as long as the tree.
-FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
-                                   const fci_json **root, fc_error *err);
-// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
-FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
-// Appends a template: ' becomes a quote; %s (or %.*s) is a JSON string, %g a number, %i a boolean,
-// %u or %llu an integer, %016llx hexadecimal digits. A leading comma is left out after { and [.
-FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 
 // ---- private to this section
-
-FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
-                              fc_error *err) {
-    memset(r, 0, sizeof *r);
-    r->text = text;
-    r->n = n;
-    r->arena = arena;
-    r->err = err;
-    if (n > UINT32_MAX / 2)
-        return fci_fail(err, FC_ERR_LIMIT, 0, "JSON: expected at most %u bytes, got %llu",
-                        UINT32_MAX / 2, (unsigned long long)n);
-    return FC_OK;
-}
-
-// "line 3, column 7: expected ',' or '}', got '\x00'"
-FCI_FN fc_code fci_json_fail(const fci_json_reader *r, size_t at, const char *expected) {
-    unsigned long long line = 1, column = 1;
-    fci_shown shown;
-    for (size_t i = 0; i < at; i++) {
-        column++;
-        if (r->text[i] == '\n') {
-            line++;
-            column = 1;
-        }
-    }
-    if (at >= r->n)
-        return fci_fail(r->err, FC_ERR_FORMAT, at,
-                        "line %llu, column %llu: expected %s, got the end", line, column, expected);
-    return fci_fail(r->err, FC_ERR_FORMAT, at, "line %llu, column %llu: expected %s, got '%s'",
-                    line, column, expected,
-                    fci_show(fci_sn(r->text + at, fci_min(r->n - at, 16)), &shown));
-}
 
 FCI_FN size_t fci_utf8_length(const char *p, size_t n) {
     const unsigned char *u = (const unsigned char *)p;
@@ -4782,11 +4697,11 @@ FCI_FN size_t fci_utf8_put(char *to, uint32_t c) {
     return length;
 }
 
-static const char *const fci_json_escapes[FC_ESCAPE_COUNT] = {"ascii", "terminal", "json"};
-FCI_ENUM(fc_escape, "escape", fci_json_escapes)
+static const char *const fci_utf8_escapes[FC_ESCAPE_COUNT] = {"ascii", "terminal", "json"};
+FCI_ENUM(fc_escape, "escape", fci_utf8_escapes)
 
 // Control characters, ends of lines, and what turns the direction of the text that follows.
-FCI_FN bool fci_json_steers(uint32_t c) {
+FCI_FN bool fci_utf8_steers(uint32_t c) {
     return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
            (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
 }
@@ -4801,9 +4716,140 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
     const uint32_t c = n ? fci_utf8_char(text, n) : (unsigned char)*text;
     if (json && n == 0) snprintf(out, size, "\\ufffd");
     else if (json && (c == '"' || c == '\\')) snprintf(out, size, "\\%c", (int)c);
-    else if (n && !fci_json_steers(c)) snprintf(out, size, "%.*s", (int)n, text);
+    else if (n && !fci_utf8_steers(c)) snprintf(out, size, "%.*s", (int)n, text);
     else snprintf(out, size, json || n > 1 ? "\\u%04x" : "\\x%02x", (unsigned)c);
     return n ? n : 1;
+}
+
+// >> json
+// A strict RFC 8259 reader, and writers. The reader steps through events in constant stack and
+// memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
+// (in a tree, after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
+// double, and nesting beyond FCI_JSON_DEPTH.
+
+enum { FCI_JSON_DEPTH = 128 };
+
+typedef enum fci_json_type {
+    FCI_JSON_NULL, FCI_JSON_BOOL, FCI_JSON_NUMBER, FCI_JSON_STRING, FCI_JSON_ARRAY, FCI_JSON_OBJECT,
+    FCI_JSON_END, // events only: the array or object that was open ends here
+    FCI_JSON_DONE // events only: the text ends
+} fci_json_type;
+
+// A node; children follow it in memory, an object's as key, value, key, value.
+typedef struct fci_json {
+    uint8_t type;
+    bool truth;      // of a BOOL
+    bool is_integer; // NUMBER without sign, fraction and exponent that fits `integer`
+    uint32_t count;  // elements, or pairs of an object
+    uint32_t skip;   // nodes of this subtree, itself included
+    uint32_t at;     // byte offset
+    fci_str text;    // STRING: unescaped; NUMBER: as written
+    uint64_t integer;
+    double number;
+} fci_json;
+
+typedef struct fci_json_reader {
+    const char *text; // outlives what was read: strings without escapes are views of it
+    size_t n, at;
+    fci_arena *arena;
+    // where the next unescaped string goes, in one block for all; NULL until needed
+    char *spare;
+    fc_error *err;
+    int want; // FCI_JSON_WANT_...
+    uint32_t depth;
+    bool object[FCI_JSON_DEPTH]; // of each open level; an array otherwise
+} fci_json_reader;
+
+// A reader of `text`, below 2 GiB; strings with escapes go to the arena.
+FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
+                              fc_error *err);
+// The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
+// keys are the caller's business.
+FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
+// Skips to the end of the array or object that `event` opened; nothing after a scalar.
+FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
+// The first child; the next sibling. The parent's `count` says how many there are.
+FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
+FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
+// NULL is of no type.
+FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
+// The member `key` of an object; NULL: not there, or no object.
+FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
+// "a number", "nothing" for NULL; not of END and DONE.
+FCI_FN const char *fci_json_type_name(const fci_json *n);
+// FC_ERR_FORMAT of a wrong value: metric: expected a number, got "cosine" (at byte 131). `got`
+// NULL: there is none.
+FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
+                            const char *expected);
+// fci_json_get, but null counts as absent.
+FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
+// The member `key`; FC_ERR_FORMAT where it is not there, or not of `type`.
+FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
+                               const fci_json **out, fc_error *err);
+// A required string, as a view; *out stays on failure, so below.
+FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
+// A required true or false.
+FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
+// A flag that may be absent or null: *out stays.
+FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
+// n, which may be NULL, as a whole number in [low, high], written without sign, point and exponent;
+// `what` names it in the error; *out is 0 then.
+FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
+                              uint64_t *out, fc_error *err);
+// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
+// is NULL on failure.
+FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
+                              const fci_json **root, fc_error *err);
+// The same of a file, which may begin with a byte order mark and stays open as long as the tree.
+FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
+                                   const fci_json **root, fc_error *err);
+// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
+FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
+// Appends a template: ' becomes a quote; %s (or %.*s) is a JSON string, %g a number, %i a boolean,
+// %u or %llu an integer, %016llx hexadecimal digits. A leading comma is left out after { and [.
+FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
+
+// ---- private to this section
+
+enum { // what may stand next
+    FCI_JSON_WANT_VALUE,
+    FCI_JSON_WANT_ITEM, // first of an array: a value or the end
+    FCI_JSON_WANT_KEY,
+    FCI_JSON_WANT_PAIR, // first of an object: a key or the end
+    FCI_JSON_WANT_COLON,
+    FCI_JSON_WANT_COMMA // or the end
+};
+
+FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
+                              fc_error *err) {
+    memset(r, 0, sizeof *r);
+    r->text = text;
+    r->n = n;
+    r->arena = arena;
+    r->err = err;
+    if (n > UINT32_MAX / 2)
+        return fci_fail(err, FC_ERR_LIMIT, 0, "JSON: expected at most %u bytes, got %llu",
+                        UINT32_MAX / 2, (unsigned long long)n);
+    return FC_OK;
+}
+
+// "line 3, column 7: expected ',' or '}', got '\x00'"
+FCI_FN fc_code fci_json_fail(const fci_json_reader *r, size_t at, const char *expected) {
+    unsigned long long line = 1, column = 1;
+    fci_shown shown;
+    for (size_t i = 0; i < at; i++) {
+        column++;
+        if (r->text[i] == '\n') {
+            line++;
+            column = 1;
+        }
+    }
+    if (at >= r->n)
+        return fci_fail(r->err, FC_ERR_FORMAT, at,
+                        "line %llu, column %llu: expected %s, got the end", line, column, expected);
+    return fci_fail(r->err, FC_ERR_FORMAT, at, "line %llu, column %llu: expected %s, got '%s'",
+                    line, column, expected,
+                    fci_show(fci_sn(r->text + at, fci_min(r->n - at, 16)), &shown));
 }
 
 // The offset of the first byte of a string that does not stand for itself.
@@ -5271,46 +5317,6 @@ FCI_FN fc_code fci_json_build(fci_json_tree *t) {
         if (t->r.depth > depth) t->open[depth] = (uint32_t)t->n;
         t->n++;
     }
-}
-
-// What people have in place of a model's files, by its first bytes.
-static const struct fci_alien {
-    uint32_t at;
-    const char *magic, *what;
-} fci_json_aliens[] = {
-    {0, "version https://git-lfs",
-     "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
-    {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
-    {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
-    {0, "<html", "an HTML page: the download gave a page instead of the file"},
-    {0, "PK\003\004",
-     "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors (load it with "
-     "transformers, then save_pretrained), or unpack it"},
-    {0, "\200\002",
-     "a Python pickle (an old PyTorch file): convert it to safetensors (load it with transformers, "
-     "then save_pretrained)"},
-    {0, "\037\213", "a gzip archive: unpack it"},
-    {257, "ustar", "a tar archive: unpack it"},
-    {0, "BZh", "a bzip2 archive: unpack it"},
-    {0, "\3757zXZ", "an xz archive: unpack it"},
-    {0, "(\265/\375", "a zstd archive: unpack it"},
-    {0, "7z\274\257", "a 7-Zip archive: unpack it"},
-    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors"},
-    {0, "lmgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "fmgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "tjgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "FUGG", "a GGUF file with its first bytes reversed"},
-    {0, "{", "a JSON text: a model is a folder with config.json and its weights, or a GGUF file"},
-};
-
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
-    for (size_t i = 0; i < sizeof fci_json_aliens / sizeof fci_json_aliens[0]; i++) {
-        const struct fci_alien *a = &fci_json_aliens[i];
-        const size_t n = strlen(a->magic);
-        if (size >= a->at + n && memcmp((const char *)data + a->at, a->magic, n) == 0)
-            return a->what;
-    }
-    return NULL;
 }
 
 // The text from byte `from` on; places in errors are those in the whole.
