@@ -23431,7 +23431,8 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
 // so far, E [rows, hidden] the whole model's rows after this sublayer minus the healed one's:
 //   W += ((X'X + ridge mean(diag X'X) I)^-1 X'E)'
 // A row counts by 1 / its length in the whole model, as the next norm will divide by that. One of
-// eight sequences is held out: it chooses the ridge, or to leave W as it is.
+// eight sequences is held out: it chooses the ridge, or to leave W as it is. Some sequences repeat
+// themselves: what finds words again is rare in other rows, and would be traded for the average.
 //   post-norm    z = W x is divided by its own length and multiplied by gains: X is divided by that
 //                length, too, and E's columns by the gains
 //   experts      each by its own rows; of E, an expert with router weight w is to give
