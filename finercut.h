@@ -66,7 +66,7 @@
      FINERCUT_NO_SIMD       only the scalar kernels
      FINERCUT_NO_AVX512     none of the AVX-512 and AMX kernels
      FINERCUT_NO_MMAP       files are read into memory instead of mapped
-     FINERCUT_NO_POSIX      only the C library: no mmap, no threads, no pread; no folders are written
+     FINERCUT_NO_POSIX      only the C library: no mmap, no threads, no pread, no folder is written
                             or searched for shards, and outputs are guarded by their names only
      Without a part, its functions and types among them (in every file that includes this one).
      KB of text that it saves, of 382 at -Os on 32-bit ARM (NO_SIMD saves 92 there):
