@@ -83,7 +83,7 @@
    Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
    and chosen at run time. -ffast-math is refused: it breaks the checks for NaN.
    With FINERCUT_STATIC the compiler drops what a program does not call; the switches drop what it
-   would have to keep, as which files come is known at run time only. Without all eight parts 207
+   would have to keep, as which files come is known at run time only. Without all nine parts 207
    KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 132 (`make sizes`).
 
    CONCEPTS
