@@ -377,14 +377,7 @@ piece_armhf() {
 piece_riscv64() {
     machine riscv64 qemu-riscv64-static riscv64-linux-gnu-gcc -std=c99
 }
-# what is stored is little-endian, and test_kernel hands over its own floats as stored ones
-big_endian() {
-    kernel_test=
-    t_skip "test_kernel on $1" \
-        "it takes this machine's floats for stored ones, which are little-endian"
-}
 piece_s390x() { # big-endian; -std=c99 computes float in double there, which costs the vector types
-    big_endian s390x
     machine s390x qemu-s390x-static s390x-linux-gnu-gcc -std=gnu99
     has s390x-linux-gnu-gcc && has qemu-s390x-static || return
     t_ok "s390x with -std=c99 builds" s390x-linux-gnu-gcc -std=c99 -O1 -Wall -Wextra -Werror \
@@ -392,7 +385,8 @@ piece_s390x() { # big-endian; -std=c99 computes float in double there, which cos
     t_ok "s390x with -std=c99 runs" agrees qemu-s390x-static "$w/cli" prune
 }
 piece_ppc64() { # big-endian
-    big_endian ppc64
+    kernel_test=
+    t_skip "test_kernel on ppc64" "it takes minutes there, and runs on s390x"
     machine ppc64 qemu-ppc64-static powerpc64-linux-gnu-gcc -std=c99
 }
 
