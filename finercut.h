@@ -69,22 +69,22 @@
      FINERCUT_NO_POSIX      only the C library: no mmap, no threads, no pread, no folder is written
                             or searched for shards, and outputs are guarded by their names only
      Without a part, its functions and types among them (in every file that includes this one).
-     KB of text that it saves, of 382 at -Os on 32-bit ARM (NO_SIMD saves 92 there):
-     FINERCUT_NO_EXPORT     54   fc_export
+     KB of text that it saves, of 341 at -Os on 32-bit ARM (NO_SIMD saves 39 there):
+     FINERCUT_NO_EXPORT     53   fc_export
      FINERCUT_NO_REPORT     14   pictures and tables of a plan
-     FINERCUT_NO_BENCH       6   fc_peak, fc_speed_...
-     FINERCUT_NO_GENERATE   30   generators, fc_generate; no bench, healing and tasks either
-     FINERCUT_NO_HEAL       16   fc_heal
+     FINERCUT_NO_BENCH       5   fc_peak, fc_speed_...
+     FINERCUT_NO_GENERATE   40   generators, fc_generate; no bench, healing and tasks either
+     FINERCUT_NO_HEAL       17   fc_heal
      FINERCUT_NO_TASKS      10   fc_tasks_...
-     FINERCUT_NO_TOKENIZER 100   text: tokens come as ids; no export and no tasks either
+     FINERCUT_NO_TOKENIZER 109   text: tokens come as ids; no export and no tasks either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
      FINERCUT_NO_QUANTS     24   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
      FINERCUT_ASSERT(x)     for internal invariants (default: assert); input is never checked by it
    Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
    and chosen at run time. -ffast-math is refused: it breaks the checks for NaN.
    With FINERCUT_STATIC the compiler drops what a program does not call; the switches drop what it
-   would have to keep, as which files come is known at run time only. Without all nine parts 207
-   KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 132 (`make sizes`).
+   would have to keep, as which files come is known at run time only. Without all nine parts 157
+   KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 134 (`make sizes`).
 
    CONCEPTS
      sublayer   attn.b or ffn.b of block b, with its norm; numbered 2*b and 2*b + 1. Removed
