@@ -22418,12 +22418,6 @@ FCI_FN fc_code fci_tasks_string(fci_tasks_reader *r, fci_str path, fci_str *out)
     return FC_OK;
 }
 
-FCI_FN fc_code fci_tasks_keep(fci_tasks_reader *r, fci_str s, fci_str *out) {
-    out->p = fci_arena_copy(r->arena, s, r->err);
-    out->n = s.n;
-    return out->p ? FC_OK : FC_ERR_MEMORY;
-}
-
 // Appends {what}, as the rows' comment says; `what` without its braces.
 FCI_FN fc_code fci_tasks_put(fci_tasks_reader *r, fci_str what) {
     fci_buffer *b = &r->text;
@@ -22482,6 +22476,16 @@ FCI_FN void fci_tasks_clean(const fci_tasks_reader *r, fci_str *s, char *p) {
     s->n = fci_tasks_replace(p, n, "  ", " ");
 }
 
+// A copy of the text in the making.
+FCI_FN fc_code fci_tasks_keep(fci_tasks_reader *r, bool clean, fci_str *out) {
+    if (fci_buffer_code(&r->text, r->err)) return FC_ERR_MEMORY;
+    fci_str s = fci_sn(r->text.n ? r->text.p : "", r->text.n);
+    if (clean && s.n) fci_tasks_clean(r, &s, r->text.p);
+    out->p = fci_arena_copy(r->arena, s, r->err);
+    out->n = s.n;
+    return out->p ? FC_OK : FC_ERR_MEMORY;
+}
+
 FCI_FN fc_code fci_tasks_expand(fci_tasks_reader *r, const char *text, bool clean, fci_str *out) {
     r->text.n = 0;
     for (const char *end; *text; text = end) {
@@ -22490,10 +22494,7 @@ FCI_FN fc_code fci_tasks_expand(fci_tasks_reader *r, const char *text, bool clea
         else if (fci_tasks_put(r, fci_sn(text + 1, (size_t)(end++ - text) - 1)))
             return FC_ERR_FORMAT;
     }
-    if (fci_buffer_code(&r->text, r->err)) return FC_ERR_MEMORY;
-    fci_str s = fci_sn(r->text.n ? r->text.p : "", r->text.n);
-    if (clean && s.n) fci_tasks_clean(r, &s, r->text.p);
-    return fci_tasks_keep(r, s, out);
+    return fci_tasks_keep(r, clean, out);
 }
 
 // Entry `index` of a list, as a view. False: there is none.
@@ -22542,8 +22543,9 @@ FCI_FN fc_code fci_tasks_choices(fci_tasks_reader *r, const fci_tasks_row *row, 
     if (!d->choices) return FC_ERR_MEMORY;
     for (uint32_t i = 0; i < d->n_choices && !code; i++) {
         if (row->choices) fci_tasks_entry(r, row->choices, i, &s, &code);
-        code = fci_tasks_keep(r, s, &d->choices[i]);
-        if (!code && row->clean) fci_tasks_clean(r, &d->choices[i], (char *)d->choices[i].p);
+        r->text.n = 0;
+        fci_put(&r->text, s.p, s.n);
+        if (!code) code = fci_tasks_keep(r, row->clean, &d->choices[i]);
         if (!code && row->choices && d->choices[i].n == 0)
             code = fci_fail(r->err, FC_ERR_FORMAT, 0,
                             "\"%s\": choice %u: expected a text, got an empty one",
