@@ -11848,7 +11848,7 @@ FCI_INLINE void fci_lanes_total_add_squared_difference(fci_lanes_total *t, const
 FCI_INLINE double fci_lanes_total_of(fci_lanes_total *t) {
     double sums[16];
     if (t->n || t->part) fci_lanes_total_flush(t);
-    memcpy(sums, t->sums, sizeof sums);
+    memcpy(sums, &t->sums[0][0], sizeof sums);
     for (size_t half = 8; half > 0; half /= 2)
         for (size_t i = 0; i < half; i++) sums[i] += sums[i + half];
     return sums[0];
@@ -22367,6 +22367,8 @@ typedef struct fci_tasks_reader {
     fci_arena *arena; // of the texts
     fci_buffer text;  // in the making
     const fci_json *item;
+    const fci_json *list, *entry; // of the item, and its entry `at`: the next one is not far
+    uint32_t at;
     fci_tasks_doc *docs;
     size_t n, room;
     fc_error *err;
@@ -22511,8 +22513,13 @@ FCI_FN bool fci_tasks_entry(fci_tasks_reader *r, const char *list, uint32_t inde
             return false;
         }
         if (index >= all->count) return false;
-        n = fci_json_first(all);
-        for (uint32_t i = 0; i < index; i++) n = fci_json_next(n);
+        if (all != r->list || index < r->at) {
+            r->list = all;
+            r->entry = fci_json_first(all);
+            r->at = 0;
+        }
+        for (; r->at < index; r->at++) r->entry = fci_json_next(r->entry);
+        n = r->entry;
         snprintf(what, sizeof what, "\"%s\": entry %u", list, index);
         if (fci_json_is(n, FCI_JSON_STRING)) *out = n->text;
         else *code = fci_json_bad(r->err, n, what, "a text");
@@ -22570,7 +22577,7 @@ FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci
         d->gold = (uint32_t)n->integer;
     if (fci_json_is(n, FCI_JSON_STRING)) {
         const fci_str s = fci_tasks_strip(r->t, n->text, true);
-        for (uint32_t i = d->n_choices; i-- > 0;) {
+        for (uint32_t i = 0; i < d->n_choices && d->gold == d->n_choices; i++) {
             char digits[12];
             snprintf(digits, sizeof digits, "%u", i);
             if (row->labels ? fci_tasks_entry(r, row->labels, i, &label, &code) && fci_eq(s, label)
@@ -22628,6 +22635,7 @@ FCI_FN fc_code fci_tasks_line(fci_tasks_reader *r, const char *text, size_t n, s
     }
     fci_tasks_doc *d = &r->docs[r->n];
     d->line = line;
+    r->list = NULL;
     code = fci_json_parse(c, &scratch, text, n, &r->item, r->err);
     if (code && strncmp(r->err->msg, first, sizeof first - 1) == 0) // of a text of one line
         memmove(r->err->msg, r->err->msg + sizeof first - 1,
@@ -23020,8 +23028,9 @@ FCI_FN void fci_tasks_score(void *arg, size_t row, uint32_t worker) {
     (void)worker;
     s->loglikelihood = (double)own - j->engine.m->c.kernels->lse(z, vocab);
     s->greedy = true;
-    for (size_t i = 0; j->task->kind->greedy && i < vocab; i++)
-        if (z[i] > own || (z[i] == own && i < s->id)) s->greedy = false;
+    if (!j->task->kind->greedy) return;
+    for (size_t i = 0; i < vocab; i++)
+        if ((i < s->id && z[i] == own) || z[i] > own) s->greedy = false;
 }
 
 // Moves the rows that are wanted together, at the start of the wave's; returns their number.

@@ -86,6 +86,13 @@ t_ok "is what the list has" sh -c 'sed "s/\"seconds\":[0-9.]*//" out | diff alon
 t_ok "nothing to measure" says 2 "expected --text FILE \| --tokens FILE \| --task .*got none"
 t_ok "an unknown task" says 2 "one of choices, arc_easy, .*, mmlu, got foo" --task foo=choices.jsonl
 t_ok "a file of no known name" says 2 "got bad" --task bad.jsonl
+# A list is walked once, not once for each entry: this was minutes, and took no signal.
+awk 'BEGIN {
+    printf "{\"query\": \"a\", \"choices\": ["
+    for (i = 0; i < 500000; i++) printf "\"c\","
+    print "1], \"gold\": 0}" }' >many.jsonl
+t_ok "half a million choices" says 1 'many.jsonl:1: "choices": entry 500000: expected a text' \
+    --task choices=many.jsonl
 t_ok "twice the same" says 2 "another name for each, got choices twice" --task choices.jsonl \
     --task choices=bad.jsonl
 t_ok "no file" says 2 "expected choices=FILE.jsonl, got no file" --task choices=
