@@ -67,7 +67,7 @@
      FINERCUT_NO_AVX512     none of the AVX-512 and AMX kernels
      FINERCUT_NO_MMAP       files are read into memory instead of mapped
      FINERCUT_NO_POSIX      only the C library: no mmap, no threads, no pread, no folder is written
-                            or searched for shards, and outputs are guarded by their names only
+                            or searched for shards, inputs are known by name and content only
      Without a part, its functions and types among them (in every file that includes this one).
      KB of text that it saves, of 341 at -Os on 32-bit ARM (NO_SIMD saves 39 there):
      FINERCUT_NO_EXPORT     53   fc_export
@@ -2933,6 +2933,8 @@ FCI_INLINE fci_str fci_sn(const char *p, size_t n);
 // The same bytes.
 FCI_INLINE bool fci_eq(fci_str a, fci_str b);
 FCI_INLINE bool fci_is(fci_str a, const char *text);
+// Bytes of the byte order mark that a text begins with: 3 or 0.
+FCI_INLINE size_t fci_bom(const char *text, size_t n);
 // Untrusted bytes as they may stand in an error: shortened, control and non-ASCII bytes escaped.
 FCI_FN const char *fci_show(fci_str s, fci_shown *to);
 // false: overflow; *out stays.
@@ -3082,6 +3084,10 @@ FCI_INLINE fci_str fci_sn(const char *p, size_t n) {
 
 FCI_INLINE bool fci_eq(fci_str a, fci_str b) {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+FCI_INLINE size_t fci_bom(const char *text, size_t n) {
+    return n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }
 
 FCI_INLINE bool fci_is(fci_str a, const char *text) {
@@ -3918,7 +3924,9 @@ FCI_FN fci_part fci_output_part(const char *name);
 FCI_FN bool fci_output_is_plan(const char *p, size_t n) {
     static const char mark[] = "\"finercut-plan";
     size_t depth = 0, end;
-    if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) p += 3, n -= 3;
+    const size_t bom = fci_bom(p, n);
+    p += bom;
+    n -= bom;
     for (size_t i = 0; i < n; i++) {
         if (p[i] == '{' || p[i] == '[') depth++;
         else if ((p[i] == '}' || p[i] == ']') && depth > 0) depth--;
@@ -4344,7 +4352,6 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
     if (fci_need(path && out, "fc_file_read", "a path and a place for the text", err))
         return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
-    fci_clear(err);
     fc_code code = fci_context_checked(&c, env, err);
     if (!code)
         code = c.io.open == fci_platform_open
@@ -4362,7 +4369,6 @@ FINERCUT_API fc_code fc_file_write(const char *path, const fc_env *env, const vo
     fci_context c;
     if (fci_need(path && (data || length == 0), "fc_file_write", "a path and data", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     fc_code code = fci_context_checked(&c, env, err);
     return code ? code : fci_file_save(&c, path, FC_OUTPUT_ANY, data, length, err);
 }
@@ -4372,7 +4378,6 @@ FINERCUT_API fc_code fc_file_there(const char *path, const fc_env *env, int *the
     bool is = false;
     if (fci_need(path && there, "fc_file_there", "a path and a place for the answer", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     fc_code code = fci_context_checked(&c, env, err);
     if (!code) code = fci_file_there(&c, path, &is, err);
     *there = is;
@@ -4449,7 +4454,6 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
 FINERCUT_API fc_code fc_output_write(fc_output *o, const void *data, size_t length, fc_error *err) {
     if (fci_need(o && (data || length == 0), "fc_output_write", "an output and data", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     int error = o->c.io.write(o->c.io.user, o->file, data, length);
     return error ? fci_io_error(err, o->path, "write", error) : FC_OK;
 }
@@ -4457,7 +4461,6 @@ FINERCUT_API fc_code fc_output_write(fc_output *o, const void *data, size_t leng
 FINERCUT_API fc_code fc_output_commit(fc_output *o, fc_error *err) {
     if (fci_need(o, "fc_output_commit", "an output", err)) return FC_ERR_ARGUMENT;
     fci_context c = o->c;
-    fci_clear(err);
     int error = c.io.commit(c.io.user, o->file);
     fc_code code = error ? fci_io_error(err, o->path, "finish", error) : FC_OK;
     fci_free(&c, o);
@@ -5349,9 +5352,8 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err) {
     const char *text = f->data ? (const char *)f->data : "";
-    const size_t n = (size_t)f->size,
-                 from = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    return fci_json_parse_from(c, arena, text, n, from, root, err);
+    const size_t n = (size_t)f->size;
+    return fci_json_parse_from(c, arena, text, n, fci_bom(text, n), root, err);
 }
 
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
@@ -9747,7 +9749,6 @@ FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, s
     size_t k = d->strip.n;
     memset(&b, 0, sizeof b);
     memset(out, 0, sizeof *out);
-    fci_clear(err);
     b.c = &t->context;
     fci_puts(&b, "");
     for (size_t i = 0; i < n; i++) {
@@ -17197,7 +17198,6 @@ FINERCUT_API uint64_t fc_model_sublayer_bytes(const fc_model *m, uint32_t block,
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) {
     fc_error own;
     if (!err) err = &own;
-    fci_clear(err);
     if (fci_need(m, "fc_model_tokenizer", "a model", err)) return NULL;
     if (m->tokenizer) return m->tokenizer;
     fc_tokenizer *t = fci_is_gguf(m->container)
@@ -17292,7 +17292,7 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
 
 #ifndef FINERCUT_NO_TOKENIZER
 // Joins the non-empty lines with single spaces.
-FCI_FN fc_code fci_tokens_join(fci_buffer *b, const char *text, size_t n) {
+FCI_FN fc_code fci_tokens_join_lines(fci_buffer *b, const char *text, size_t n) {
     for (size_t i = 0; i < n;) {
         size_t end = i, next;
         while (end < n && text[end] != '\n') end++;
@@ -17319,7 +17319,7 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
     fci_context_basic(&c, NULL);
     c.alloc = t->context.alloc;
     fci_buffer joined = fci_buffer_of(&c);
-    fc_code code = fci_tokens_join(&joined, text, length_bytes);
+    fc_code code = fci_tokens_join_lines(&joined, text, length_bytes);
     if (code && err) *err = joined.error;
     if (!code && joined.n == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -19936,7 +19936,6 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     fc_prune_desc defaults;
     if (fci_need(m && n_steps, "fc_prune_count", "a model and a place for the count", err))
         return FC_ERR_ARGUMENT;
-    fci_clear(err);
     memset(&defaults, 0, sizeof defaults);
     if (!d) d = &defaults;
     *n_steps = 0;
@@ -21800,9 +21799,9 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
                                        fc_error *err) {
     const fc_sampling greedy = {0, 0, 0};
     fc_error own;
+    if (!err) err = &own;
     if (fci_need(g && id, "fc_generator_next", "a generator and a place for the id", err))
         return FC_ERR_ARGUMENT;
-    if (!err) err = &own;
     if (!how) how = &greedy;
     if (fci_generate_check(how, err)) return err->code;
     if (g->n_ids == g->max_positions)
@@ -22213,10 +22212,10 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     fc_tokens ids;
     fci_generate_stream s;
     fci_generate_ends ends;
+    if (!err) err = &own;
     if (fci_need(m && (prompt || length == 0) && out, "fc_generate",
                  "a model, a prompt and a place for the text", err))
         return FC_ERR_ARGUMENT;
-    if (!err) err = &own;
     memset(&defaults, 0, sizeof defaults);
     memset(out, 0, sizeof *out);
     memset(&s, 0, sizeof s);
@@ -22649,8 +22648,7 @@ FCI_FN fc_code fci_tasks_line(fci_tasks_reader *r, const char *text, size_t n, s
 FCI_FN fc_code fci_tasks_read(fci_tasks_reader *r, const char *text, size_t n) {
     size_t line = 1, end;
     fc_code code = FC_OK;
-    for (size_t i = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; i < n && !code;
-         i = end + 1, line++) {
+    for (size_t i = fci_bom(text, n); i < n && !code; i = end + 1, line++) {
         const char *stop = (const char *)memchr(text + i, '\n', n - i);
         end = stop ? (size_t)(stop - text) : n;
         size_t blank = i;
@@ -22927,7 +22925,6 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
     for (size_t i = 0; given && i < n; i++) given = tasks[i].name && tasks[i].path;
     if (!err) err = &own;
     if (fci_need(given, "fc_tasks_open", "a model, and tasks with name and path", err)) return NULL;
-    fci_clear(err);
     fc_tasks *t = (fc_tasks *)fci_alloc(&m->c, 1, sizeof *t, "tasks", err);
     if (!t) return NULL;
     t->m = m;
@@ -23155,7 +23152,6 @@ FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask
     fci_tasks_job j;
     fci_watch own;
     if (fci_need(t, "fc_tasks_run", "tasks", err)) return NULL;
-    fci_clear(err);
     memset(&j, 0, sizeof j);
     j.mask = fci_healed_mask(t->m, mask, err);
     if (!j.mask) return NULL;
@@ -23349,9 +23345,9 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, f
     fci_speed_job j;
     fci_watch watch;
     fc_error own;
+    if (!err) err = &own;
     if (fci_need(m && out, "fc_speed_generate", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    if (!err) err = &own;
     memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
     const fc_speed_desc d = fci_speed_asked(m, desc, 128);
@@ -24799,9 +24795,8 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     fci_heal h;
     fc_heal_result healed;
     fc_error own;
-    if (fci_need(m && desc, "fc_heal", "a model and a description", err)) return FC_ERR_ARGUMENT;
     if (!err) err = &own;
-    fci_clear(err);
+    if (fci_need(m && desc, "fc_heal", "a model and a description", err)) return FC_ERR_ARGUMENT;
     memset(&healed, 0, sizeof healed);
     fc_code code = fci_healed_refuse(m, "fc_heal", err);
     if (!code) code = fci_heal_check(m, desc, err);
