@@ -3,6 +3,7 @@
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "t.h"
+#include "open.h"
 
 enum { RUNNERS = 24, SEQUENCES = 16, LENGTH = 32, POSITIONS = SEQUENCES * LENGTH };
 
@@ -264,18 +265,6 @@ static void test_mislead(void) {
 
 /* ---- Whole searches. */
 
-static fc_model *open_model(const char *path, uint32_t threads, uint64_t limit) {
-    fc_model_desc desc;
-    fc_error err;
-    memset(&desc, 0, sizeof desc);
-    desc.compute = FC_COMPUTE_F32;
-    desc.env.par.n_threads = threads;
-    desc.memory_limit = limit;
-    fc_model *m = fc_model_open(path, &desc, &err);
-    T_OK(m != NULL, "%s: %s", path, err.msg);
-    return m;
-}
-
 static fc_plan *prune(fc_model *m, const fc_prune_desc *desc, fc_search search, uint64_t seed) {
     fc_prune_desc d = *desc;
     fc_error err;
@@ -369,7 +358,7 @@ static size_t differences(const fc_plan *a, const fc_plan *b) {
 /* Over all metrics and many seeds: at 100 standard errors it is exhaustive, at 4 it never errs
    here. */
 static void test_seeds(const char *path) {
-    fc_model *m = open_model(path, 2, 0);
+    fc_model *m = open_f32(path, NULL, NULL, 2, 0);
     fc_prune_desc desc;
     fc_error err;
     if (!m) return;
@@ -424,8 +413,8 @@ static int stop_at_2(void *user, const fc_progress *p) {
 }
 
 static void test_bits(const char *path, fc_metric metric) {
-    fc_model *m = open_model(path, 1, 0), *more = open_model(path, 3, 0),
-             *tiny = open_model(path, 2, 1000);
+    fc_model *m = open_f32(path, NULL, NULL, 1, 0), *more = open_f32(path, NULL, NULL, 3, 0),
+             *tiny = open_f32(path, NULL, NULL, 2, 1000);
     fc_prune_desc desc;
     fc_error err;
     if (!m || !more || !tiny) return;
@@ -445,7 +434,7 @@ static void test_bits(const char *path, fc_metric metric) {
     const char *text = strstr(err.msg, "at least ");
     uint64_t least = text ? strtoull(text + 9, NULL, 10) : 0;
     for (uint64_t k = 0; k < 4 && least; k++) {
-        fc_model *small = open_model(path, 2, least + k * least / 20);
+        fc_model *small = open_f32(path, NULL, NULL, 2, least + k * least / 20);
         fc_plan *p = small ? prune(small, &desc, FC_SEARCH_CONFIDENT, 3) : NULL;
         same_choices("memory limit", p, one);
         fc_plan_free(p);
@@ -474,7 +463,7 @@ static void test_bits(const char *path, fc_metric metric) {
 /* Sequences of one and the same token each: what their positions say is one thing, not many. A
    search that takes them for independent removes another attention here, 30 % worse. */
 static void test_repetitions(const char *path) {
-    fc_model *m = open_model(path, 2, 0);
+    fc_model *m = open_f32(path, NULL, NULL, 2, 0);
     fc_prune_desc desc;
     if (!m) return;
     fc_tokens t = make_tokens(m, "examples/demo/calibration.txt", 6, 128, 128);

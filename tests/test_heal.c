@@ -6,6 +6,7 @@
 #include "../finercut.h"
 #include "memory.h"
 #include "t.h"
+#include "open.h"
 #include "tokens.h"
 
 #include <math.h>
@@ -339,19 +340,6 @@ static fc_tokens text_of(uint32_t *ids, uint32_t vocab) {
     return tokens_of(ids, text_starts, N_SEQUENCES);
 }
 
-static fc_model *open_with(const char *path, const char *heal, uint32_t threads, uint64_t limit) {
-    fc_model_desc desc;
-    fc_error err;
-    memset(&desc, 0, sizeof desc);
-    desc.compute = FC_COMPUTE_F32;
-    desc.env.par.n_threads = threads;
-    desc.heal = heal;
-    desc.memory_limit = limit;
-    fc_model *m = fc_model_open(path, &desc, &err);
-    T_OK(m != NULL, "%s: %s", path, err.msg);
-    return m;
-}
-
 static uint32_t repeats; // as in fc_heal_desc
 
 static void reference_begin(reference *r, fc_model *m, const fc_tokens *text) {
@@ -453,7 +441,7 @@ static double distance(const double *a, const double *b, size_t n) {
 static void healed_rows(const char *path, const reference *r, double *to) {
     fc_error err;
     fci_engine e;
-    fc_model *m = open_with(path, out, 1, 0);
+    fc_model *m = open_f32(path, out, NULL, 1, 0);
     memset(&e, 0, sizeof e);
     if (!m || !T_OK(!fci_engine_open(&e, m, LENGTH, LENGTH, 0, &err), "%s", err.msg)) return;
     for (size_t i = 0; i < N_SEQUENCES; i++) {
@@ -476,7 +464,7 @@ static void test_family(const char *path, double ridge) { // 0: one factor for e
     fc_heal_desc d;
     fc_error err;
     double worst = 0;
-    fc_model *m = open_with(path, NULL, 2, 0);
+    fc_model *m = open_f32(path, NULL, NULL, 2, 0);
     if (!m) return;
     const fc_tokens text = text_of(ids, (uint32_t)m->hyper.vocab);
     memset(&d, 0, sizeof d);
@@ -529,7 +517,7 @@ static uint32_t ids_of_text[N_ROWS];
 static fc_code heal_some(const char *path, uint32_t threads, uint64_t limit, fc_heal_desc *d,
                          fc_error *err) {
     uint8_t mask[64];
-    fc_model *m = open_with(path, NULL, threads, limit);
+    fc_model *m = open_f32(path, NULL, NULL, threads, limit);
     if (!m) exit(2);
     const fc_tokens text = text_of(ids_of_text, (uint32_t)m->hyper.vocab);
     memset(mask, 1, sizeof mask);
@@ -671,7 +659,7 @@ static void test_nothing_removed(const char *path) {
     fc_error err;
     uint8_t mask[64];
     fc_heal_result result;
-    fc_model *m = open_with(path, NULL, 1, 0);
+    fc_model *m = open_f32(path, NULL, NULL, 1, 0);
     memset(mask, 1, sizeof mask);
     memset(&d, 0, sizeof d);
     d.mask = mask;
@@ -683,7 +671,7 @@ static void test_nothing_removed(const char *path) {
     T_OK(c && fc_container_tensor_count(c) == 0, "nothing removed: %s", err.msg);
     fc_container_close(c);
     fc_model_close(m);
-    m = open_with(path, out, 1, 0);
+    m = open_f32(path, out, NULL, 1, 0);
     T_OK(m && fc_model_healed(m), "nothing removed: not read");
     fc_model_close(m);
 }
@@ -700,7 +688,7 @@ static void test_refusals(const char *path) {
     uint8_t mask[64];
     fc_heal_desc d;
     fc_error err;
-    fc_model *m = open_with(path, NULL, 1, 0);
+    fc_model *m = open_f32(path, NULL, NULL, 1, 0);
     fc_tokens text = text_of(ids_of_text, (uint32_t)m->hyper.vocab), one = text;
     FILE *f;
     memset(mask, 1, sizeof mask);
@@ -745,7 +733,7 @@ static void test_refusals(const char *path) {
 static void test_not_finite(const char *path) {
     uint8_t mask[64];
     fc_heal_desc d;
-    fc_model *m = open_with(path, NULL, 1, 0);
+    fc_model *m = open_f32(path, NULL, NULL, 1, 0);
     const fc_tokens text = text_of(ids_of_text, (uint32_t)m->hyper.vocab);
     float *norm_weight = (float *)(uintptr_t)m->layers[1].attn_norm.weight, was = norm_weight[0];
     memset(mask, 1, sizeof mask);
@@ -796,13 +784,13 @@ static void test_own(const char *path) {
     fc_tokens all, some;
     fc_error err;
     fc_own_desc how;
-    fc_model *m = open_with(path, NULL, 2, 0);
+    fc_model *m = open_f32(path, NULL, NULL, 2, 0);
     memset(&how, 0, sizeof how);
     how.tokens = 200;
     how.length = 20;
     T_OK(fc_tokens_own(m, &how, &all, &err) == FC_OK && all.n_sequences == 10, "%s", err.msg);
     fc_model_close(m);
-    m = open_with(path, NULL, 1, 650000); // few at a time
+    m = open_f32(path, NULL, NULL, 1, 650000); // few at a time
     how.tokens = 100;
     T_OK(fc_tokens_own(m, &how, &some, &err) == FC_OK && some.n_sequences == 5, "%s", err.msg);
     T_OK(all.ids && some.ids && memcmp(all.ids, some.ids, 100 * sizeof *all.ids) == 0,

@@ -4,21 +4,15 @@
 #include "../finercut.h"
 #include "memory.h"
 #include "t.h"
+#include "open.h"
 #include "tokens.h"
 
 #define DEMO "examples/demo"
 
 static fc_model *open_demo(memory *world, uint32_t threads, uint64_t limit) {
-    fc_model_desc desc;
-    fc_error err;
-    memset(&desc, 0, sizeof desc);
-    desc.compute = FC_COMPUTE_F32;
-    desc.env.par.n_threads = threads;
-    desc.memory_limit = limit;
-    if (world) desc.env.alloc = memory_env(world).alloc;
-    fc_model *m = fc_model_open(DEMO, &desc, &err);
-    T_OK(m != NULL, "%s", err.msg);
-    return m;
+    fc_env env;
+    if (world) env = memory_env(world);
+    return open_f32(DEMO, NULL, world ? &env.alloc : NULL, threads, limit);
 }
 
 static fc_task_desc task_of(const char *name, const char *text) {
