@@ -719,6 +719,9 @@ FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_erro
    the error of fc_plan_load. fc_plan_save itself replaces any plan. */
 FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API void fc_plan_free(fc_plan *p);
+/* What the distances advise, in a sentence or two: after which step they bend, and what the next
+   removal costs. Written to `out` of `size` bytes (400 are enough), terminated. Returns out. */
+FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size);
 /* "attn.7", "ffn.12" or "block.3", written to `name` of `size` bytes (24 are enough) and
    terminated. Returns name. */
 FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t candidate, char *name,
@@ -837,7 +840,7 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
    not written, and two runs do not see each other. */
 typedef enum fc_output_kind {
     FC_OUTPUT_ANY = 0, FC_OUTPUT_PLAN, FC_OUTPUT_SVG, FC_OUTPUT_CSV, FC_OUTPUT_NPY, FC_OUTPUT_GGUF,
-    FC_OUTPUT_SAFETENSORS,
+    FC_OUTPUT_SAFETENSORS, FC_OUTPUT_HTML,
     FC_OUTPUT_FOLDER, /* new or empty, and not inside a model's folder */
     FC_OUTPUT_COUNT
 } fc_output_kind;
@@ -848,7 +851,7 @@ FINERCUT_API fc_code fc_output_kind_parse(const char *name, fc_output_kind *out,
 /* Before work begins: can `path` be written, and is it none of `inputs`, by any name or link?
    FC_ERR_MISMATCH where a file of another kind is there, which fc_env.force would replace.
    An input that is a folder stands for the model in it (all its files but plans, pictures, tables,
-   .npy and .gguf), the first file of a split GGUF model for all of them, "-" for standard input. */
+   pages, .npy and .gguf), the first file of a split GGUF model for all of them, "-" for standard input. */
 FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
                                      const char *const *inputs, size_t n_inputs, const fc_env *env,
                                      fc_error *err);
@@ -1181,6 +1184,52 @@ FINERCUT_API fc_code fc_report_svg_memory(const fc_plan *p, fc_text *out, fc_err
    by it (fc_plan_rate), too. */
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err);
+
+/* A table of one's own on a page, and a picture of it: one column is X, others are drawn over it as
+   lines or as points by themselves. */
+typedef enum fc_page_use {
+    FC_PAGE_LISTED = 0, /* in the table only */
+    FC_PAGE_X,          /* at most one */
+    FC_PAGE_LINE, FC_PAGE_POINTS, FC_PAGE_COUNT
+} fc_page_use;
+FINERCUT_API const char *fc_page_use_name(fc_page_use use); /* "listed", "x", "line", "points" */
+FINERCUT_API fc_code fc_page_use_parse(const char *name, fc_page_use *out, fc_error *err);
+
+typedef struct fc_page_column {
+    const char *name;
+    fc_page_use use; /* of X, LINE and POINTS, cells that are numbers are drawn */
+} fc_page_column;
+
+typedef struct fc_page_table {
+    const char *title;
+    const char *note;              /* a paragraph below the title; NULL: none */
+    const fc_page_column *columns; /* [n_columns] */
+    size_t n_columns, n_rows;
+    const char *const *cells;      /* [n_rows * n_columns], row by row; NULL: an empty one */
+} fc_page_table;
+
+/* What a page shows. Zero = default; there is one plan, file or table at least. */
+typedef struct fc_page_desc {
+    fc_env env;
+    const char *title;            /* NULL: the name of the model */
+    const fc_plan *const *plans;  /* [n_plans], of one model, else FC_ERR_MISMATCH */
+    const char *const *names;     /* [n_plans], which tell them apart; NULL: by their settings */
+    size_t n_plans;
+    const fc_memory_file *files;  /* [n_files]: plans, and what `finercut eval --json` prints, told
+                                     apart by their content */
+    size_t n_files;
+    const fc_page_table *tables;  /* [n_tables], after all else */
+    size_t n_tables;
+    const char *commands;         /* shell lines that made all this; NULL: as plans tell */
+    size_t most_scores;           /* plans whose scores no more fit in this number, in their order,
+                                     have no map of scores; 0 = 40000 */
+} fc_page_desc;
+
+/* Plans, what evaluations found along them, and tables as one page of HTML that needs nothing else:
+   figures, advice, which sublayer goes when, curves, maps of scores, what blocks hold. The same
+   bytes each time. */
+FINERCUT_API fc_code fc_report_page(const fc_page_desc *desc, const char *path, fc_error *err);
+FINERCUT_API fc_code fc_report_page_memory(const fc_page_desc *desc, fc_text *out, fc_error *err);
 #endif
 
 #ifndef FINERCUT_NO_TOKENIZER
@@ -3905,6 +3954,10 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
 // where it is of another kind.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err);
+// Saves a buffer at `path` and gives it to *out, zeroed; one of the two may be NULL. The buffer is
+// empty then.
+FCI_FN fc_code fci_file_give(fci_buffer *b, fc_output_kind kind, const char *path, fc_text *out,
+                             fc_error *err);
 // A context of `env`, which may be NULL, with one thread and no kernels; there is nothing to free.
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env);
 // The same; FC_ERR_ARGUMENT where fc_io is there in part.
@@ -3969,6 +4022,11 @@ FCI_FN bool fci_output_is_safetensors(const char *p, size_t n) {
     return n >= 10 && p[8] == '{' && fci_le64(p) >= 2 && fci_le64(p) <= (uint64_t)100 << 20;
 }
 
+#define FCI_HTML_HEAD "<!doctype html>\n<html lang='en'><!-- finercut "
+FCI_FN bool fci_output_is_html(const char *p, size_t n) {
+    return n >= sizeof FCI_HTML_HEAD && memcmp(p, FCI_HTML_HEAD, sizeof FCI_HTML_HEAD - 1) == 0;
+}
+
 typedef struct fci_output_row {
     const char *name;
     bool (*is)(const char *head, size_t n); // by what a file begins with
@@ -3982,6 +4040,7 @@ static const fci_output_row fci_output_rows[FC_OUTPUT_COUNT] = {
     {"a .npy file", fci_output_is_npy},
     {"a GGUF file", fci_output_is_gguf},
     {"a safetensors file", fci_output_is_safetensors},
+    {"a page of finercut", fci_output_is_html},
     {"a folder", NULL},
 };
 
@@ -4105,8 +4164,8 @@ FCI_FN fci_part fci_output_part(const char *name) {
 
 // Whether a file of a model's folder is one of our outputs by its name too.
 FCI_FN bool fci_output_guard_made(const char *name, fc_output_kind kind) {
-    static const char *const ends[FC_OUTPUT_COUNT + 1] = {NULL,    ".json", ".svg", ".csv", ".npy",
-                                                          ".gguf", NULL,    NULL,   ""};
+    static const char *const ends[FC_OUTPUT_COUNT + 1] = {NULL,    ".json", ".svg",  ".csv", ".npy",
+                                                          ".gguf", NULL,    ".html", NULL,   ""};
     return fci_output_part(name) == FCI_PART_OTHER && ends[kind] && fci_path_ends(name, ends[kind]);
 }
 
@@ -4247,6 +4306,20 @@ FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_k
     }
     error = c->io.commit(c->io.user, file);
     return error ? fci_io_error(err, path, "finish", error) : FC_OK;
+}
+
+FCI_FN fc_code fci_file_give(fci_buffer *b, fc_output_kind kind, const char *path, fc_text *out,
+                             fc_error *err) {
+    fc_code code = fci_buffer_code(b, err);
+    if (!code && path) code = fci_file_save(b->c, path, kind, b->p, b->n, err);
+    if (!code && out) {
+        out->bytes = b->p;
+        out->length = b->n;
+        out->alloc = b->c->alloc;
+        *b = fci_buffer_of(b->c);
+    }
+    fci_buffer_free(b);
+    return code;
 }
 
 // The functions of a caller's fc_io are there by groups, or none of them.
@@ -4391,7 +4464,7 @@ FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err
 }
 
 static const char *const fci_output_kinds[FC_OUTPUT_COUNT] = {
-    "any", "plan", "svg", "csv", "npy", "gguf", "safetensors", "folder"};
+    "any", "plan", "svg", "csv", "npy", "gguf", "safetensors", "html", "folder"};
 FCI_ENUM(fc_output_kind, "kind of output", fci_output_kinds)
 
 FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
@@ -19378,17 +19451,9 @@ FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, f
     if (!p || (!path && !out))
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected a plan and a place, got NULL",
                         fc_output_kind_name(kind));
-    memset(&b, 0, sizeof b);
-    b.c = &p->c;
-    fc_code code = put(p, &b);
-    if (code && err) *err = b.error;
-    if (!code && path) code = fci_file_save(&p->c, path, kind, b.p, b.n, err);
-    if (!code && out) {
-        out->bytes = b.p;
-        out->length = b.n;
-        out->alloc = p->c.alloc;
-    } else fci_buffer_free(&b);
-    return code;
+    b = fci_buffer_of(&p->c);
+    put(p, &b);
+    return fci_file_give(&b, kind, path, out, err);
 }
 
 FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err) {
@@ -19397,6 +19462,68 @@ FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *
 
 FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_error *err) {
     return fci_plan_give(p, fci_plan_write, FC_OUTPUT_PLAN, NULL, out, err);
+}
+
+// The curve bends where it is farthest below the line from its first point to its last, if that is
+// at least a tenth of its height.
+FCI_FN size_t fci_plan_bend(const fc_plan *p) {
+    const size_t n = p->info.n_steps, first = p->info.metric == FC_METRIC_NLL;
+    const double from = first && n ? p->steps[0].score : 0, to = n ? p->steps[n - 1].score : 0;
+    double most = 0.1;
+    size_t at = 0;
+    for (size_t i = first + 1; i < n && to > from; i++) {
+        const double below = (double)(i - first) / (double)(n - first) -
+                             (p->steps[i - 1].score - from) / (to - from);
+        if (below > most) most = below, at = i;
+    }
+    return at;
+}
+
+// The candidate that would have been taken in the place of what the last step removed.
+FCI_FN const fc_score *fci_plan_second(const fc_plan *p) {
+    const fc_step *s = &p->steps[p->info.n_steps - 1];
+    const fc_score *best = NULL;
+    for (size_t i = 0; i < s->n_scores; i++)
+        if (s->scores[i].candidate != s->removed && isfinite(s->scores[i].value) &&
+            (!best || s->scores[i].value < best->value))
+            best = &s->scores[i];
+    return best;
+}
+
+FCI_FN void fci_plan_put_advice(fci_buffer *b, const fc_plan *p) {
+    const size_t n = p->info.n_steps, bend = fci_plan_bend(p);
+    char name[24], each[32], next[32], end[32];
+    const fc_score *second = fci_plan_second(p);
+    if (bend) {
+        const double here = p->steps[bend - 1].score, more = p->steps[bend].score - here;
+        const double first = p->info.metric == FC_METRIC_NLL ? p->steps[0].score : 0;
+        fci_format_g(each, sizeof each, 3, (here - first) / (double)bend);
+        fci_format_g(next, sizeof next, 3, more);
+        fc_candidate_name(p->info.candidates, p->steps[bend].removed, name, sizeof name);
+        fci_putf(b,
+                 "The distance bends after step %llu of %llu: up to there a removal adds %s on "
+                 "average, the next one (%s) %s. ",
+                 (unsigned long long)bend, (unsigned long long)n, each, name, next);
+    } else
+        fci_putf(b, "The distance has no clear bend in %llu step%s. ", (unsigned long long)n,
+                 n == 1 ? "" : "s");
+    if (!second) return;
+    fci_format_g(end, sizeof end, 4, p->steps[n - 1].score);
+    fci_format_g(next, sizeof next, 4, second->value);
+    fc_candidate_name(p->info.candidates, second->candidate, name, sizeof name);
+    fci_putf(b, "After the last one it is %s; the next best there was %s, at %s%s.", end, name,
+             second->exact ? "" : second->estimate ? "about " : "least ", next);
+}
+
+FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size) {
+    if (!out || size == 0) return out;
+    out[0] = 0;
+    if (!p || p->info.n_steps == 0) return out;
+    fci_buffer b = fci_buffer_of(&p->c);
+    fci_plan_put_advice(&b, p);
+    if (b.p) fci_utf8_clean(out, size, b.p, b.n);
+    fci_buffer_free(&b);
+    return out;
 }
 
 // Reading. Every known field is checked; others are ignored.
@@ -28522,6 +28649,58 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 
 FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err) {
     return fci_plan_give(p, fci_picture_csv, FC_OUTPUT_CSV, NULL, out, err);
+}
+
+// >> page
+// Plans, evaluations and tables as one page of HTML.
+
+static const char *const fci_page_uses[FC_PAGE_COUNT] = {"listed", "x", "line", "points"};
+FCI_ENUM(fc_page_use, "use of a column", fci_page_uses)
+
+FCI_FN void fci_page_table(fci_buffer *b, const fc_page_table *t) {
+    fci_puts(b, "<h2>");
+    fci_picture_escape(b, t->title);
+    fci_puts(b, "</h2>\n<table><tr>");
+    for (size_t i = 0; i < t->n_columns; i++) {
+        fci_puts(b, "<th>");
+        fci_picture_escape(b, t->columns[i].name);
+    }
+    for (size_t i = 0; i < t->n_rows * t->n_columns; i++) {
+        fci_puts(b, i % t->n_columns ? "<td>" : "\n<tr><td>");
+        fci_picture_escape(b, t->cells[i] ? t->cells[i] : "");
+    }
+    fci_puts(b, "</table>\n");
+}
+
+FCI_FN fc_code fci_page_give(const fc_page_desc *desc, const char *path, fc_text *out,
+                             fc_error *err) {
+    fci_context c;
+    char advice[512];
+    fci_clear(err);
+    if (out) memset(out, 0, sizeof *out);
+    if (!desc || (!path && !out))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "page: expected a request and a place, got NULL");
+    if (fci_context_checked(&c, &desc->env, err)) return FC_ERR_ARGUMENT;
+    fci_buffer b = fci_buffer_of(&c);
+    fci_puts(&b, FCI_HTML_HEAD FINERCUT_VERSION " -->\n<head><meta charset='utf-8'><title>");
+    fci_picture_escape(&b, desc->title ? desc->title : "finercut");
+    fci_puts(&b, "</title></head>\n<body>\n");
+    for (size_t i = 0; i < desc->n_plans; i++) {
+        fci_puts(&b, "<p>");
+        fci_picture_escape(&b, fc_plan_advice(desc->plans[i], advice, sizeof advice));
+        fci_puts(&b, "</p>\n");
+    }
+    for (size_t i = 0; i < desc->n_tables; i++) fci_page_table(&b, &desc->tables[i]);
+    fci_puts(&b, "</body></html>\n");
+    return fci_file_give(&b, FC_OUTPUT_HTML, path, out, err);
+}
+
+FINERCUT_API fc_code fc_report_page(const fc_page_desc *desc, const char *path, fc_error *err) {
+    return fci_page_give(desc, path, NULL, err);
+}
+
+FINERCUT_API fc_code fc_report_page_memory(const fc_page_desc *desc, fc_text *out, fc_error *err) {
+    return fci_page_give(desc, NULL, out, err);
 }
 #endif
 

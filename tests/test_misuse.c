@@ -53,6 +53,7 @@ static void test_names(void) {
     NAMES(fc_metric, FC_METRIC_COUNT);
     NAMES(fc_candidates, FC_CANDIDATES_COUNT);
     NAMES(fc_search, FC_SEARCH_COUNT);
+    NAMES(fc_page_use, FC_PAGE_COUNT);
     NAMES(fc_output_kind, FC_OUTPUT_COUNT);
     NAMES(fc_escape, FC_ESCAPE_COUNT);
     NAMES(fc_export_format, FC_EXPORT_COUNT);
@@ -405,7 +406,22 @@ static void test_plans(void) {
     REFUSED(ARGUMENT, fc_report_svg_memory(p, NULL, &err), "expected a plan");
     REFUSED(ARGUMENT, fc_report_csv_memory(NULL, &text, &err), "expected a plan");
     REFUSED(ARGUMENT, fc_report_csv_memory(p, NULL, &err), "expected a plan");
+    char advice[8] = "before";
+    T_OK(!fc_plan_advice(p, NULL, 9) && !strcmp(fc_plan_advice(p, advice, 0), "before") &&
+             strlen(fc_plan_advice(p, advice, sizeof advice)) < sizeof advice &&
+             !*fc_plan_advice(NULL, advice, sizeof advice),
+         "advice without a plan or a place");
     fc_plan_free(p);
+}
+
+static void test_pages(void) {
+    fc_page_desc desc;
+    fc_text text;
+    memset(&desc, 0, sizeof desc);
+    REFUSED(ARGUMENT, fc_report_page(NULL, "x", &err), "expected a request");
+    REFUSED(ARGUMENT, fc_report_page(&desc, NULL, &err), "expected a request");
+    REFUSED(ARGUMENT, fc_report_page_memory(NULL, &text, &err), "expected a request");
+    REFUSED(ARGUMENT, fc_report_page_memory(&desc, NULL, &err), "expected a request");
 }
 
 // Lists of files in memory that are none.
@@ -613,6 +629,7 @@ int main(void) {
         test_models();
         test_prune();
         test_plans();
+    test_pages();
         test_generation();
     }
     fc_model_close(model);
