@@ -117,8 +117,8 @@
    ERRORS
      Functions return fc_code (FC_OK = 0) or a handle (NULL = failure) and fill the caller's
      fc_error: one line that says what, where, expected and got, and `where`, the byte offset in
-     the file at fault. Nothing is printed, nothing exits, and there is no global state: errors
-     are safe with threads.
+     the file at fault. A member of a description that is at fault comes first, by its name.
+     Nothing is printed, nothing exits, and there is no global state: errors are safe with threads.
 
    MEMORY
      fc_alloc hooks see every allocation, but for a file handle's few bytes in the default fc_io.
@@ -511,7 +511,9 @@ typedef struct fc_model_desc {
     uint64_t memory_limit; /* bytes of working memory besides the mapped file; 0 = no limit */
     const char *heal;      /* a file of healed tensors, which stand in for the model's own and go
                               with one set of removed sublayers (fc_model_healed); NULL: none. With
-                              fc_model_open_memory, the name of one of its files */
+                              fc_model_open_memory, the name of one of its files. It must hold the
+                              tensors that its metadata names, where fc_heal wrote it; files of
+                              0.1 have no such list */
 } fc_model_desc;
 
 /* What config.json or the GGUF metadata say; plain numbers, as the model runs. */
@@ -16825,6 +16827,9 @@ FCI_FN void fci_sublayers_put(fci_buffer *b, const uint8_t *set, uint32_t n_bloc
 // returns how many.
 FCI_FN size_t fci_sublayers_list(fci_buffer *b, const uint8_t *present, const uint8_t *mask,
                                  uint32_t n_blocks, const char *comma, const char *quote);
+// fc_sublayers_parse, which with `once` takes no sublayer that is named twice.
+FCI_FN fc_code fci_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t *set, size_t size,
+                                   bool once, fc_error *err);
 
 // ---- private to this section
 
@@ -16859,10 +16864,27 @@ FCI_FN bool fci_sublayers_item(fci_str item, unsigned *kinds, uint32_t range[2])
     return false;
 }
 
+// Sets those of an item's blocks; false: one of them is set already.
+FCI_FN bool fci_sublayers_set(uint8_t *set, unsigned kinds, const uint32_t range[2]) {
+    bool fresh = true;
+    for (uint32_t b = range[0]; set && b <= range[1]; b++)
+        for (unsigned kind = 0; kind < 2; kind++) {
+            if (!(kinds >> kind & 1)) continue;
+            fresh = fresh && !set[2 * (size_t)b + kind];
+            set[2 * (size_t)b + kind] = 1;
+        }
+    return fresh;
+}
+
 FINERCUT_API fc_code fc_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t *set,
                                         size_t size, fc_error *err) {
-    fci_shown shown;
     if (fci_need(names, "fc_sublayers_parse", "names", err)) return FC_ERR_ARGUMENT;
+    return fci_sublayers_parse(names, n_blocks, set, size, false, err);
+}
+
+FCI_FN fc_code fci_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t *set, size_t size,
+                                   bool once, fc_error *err) {
+    fci_shown shown;
     if (set && size / 2 < n_blocks)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "sublayers: expected room for %llu, got %llu",
                         2 * (unsigned long long)n_blocks, (unsigned long long)size);
@@ -16884,9 +16906,9 @@ FINERCUT_API fc_code fc_sublayers_parse(const char *names, uint32_t n_blocks, ui
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
                             "sublayers: %s: expected blocks below %u, which is how many there are",
                             fci_show(item, &shown), n_blocks);
-        for (uint32_t b = range[0]; set && b <= range[1]; b++)
-            for (unsigned kind = 0; kind < 2; kind++)
-                if (kinds >> kind & 1) set[2 * (size_t)b + kind] = 1;
+        if (!fci_sublayers_set(set, kinds, range) && once)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0, "sublayers: %s: expected each only once",
+                            fci_show(item, &shown));
         p += item.n;
         if (!*p) return FC_OK;
     }
@@ -16924,6 +16946,7 @@ FCI_FN size_t fci_sublayers_list(fci_buffer *b, const uint8_t *present, const ui
 
 #define FCI_HEALED_FORMAT "finercut-heal"
 #define FCI_HEALED_KEY "finercut.heal." // begins the keys that say what was done
+#define FCI_HEALED_TENSORS "finercut.tensors" // names of all tensors, a line each
 
 // Opens the file, which must be of this model; its tensors become the model's. After
 // fci_weights_load and fci_identity_fingerprint.
@@ -16931,6 +16954,8 @@ FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err);
 // The mask to run under, where a caller gave this one (NULL: none); NULL: the model is healed for
 // another. All masks of callers pass here.
 FCI_FN const uint8_t *fci_healed_mask(const fc_model *m, const uint8_t *mask, fc_error *err);
+// Fails where a healed tensor holds a NaN or an infinity.
+FCI_FN fc_code fci_healed_finite(const fc_model *m, fc_error *err);
 // Fails where the model is healed; `what` wants the model's own tensors.
 FCI_FN fc_code fci_healed_refuse(const fc_model *m, const char *what, fc_error *err);
 // What was done, as the file says: the next entry of its metadata that tells; false: no more.
@@ -16938,6 +16963,39 @@ FCI_FN fc_code fci_healed_refuse(const fc_model *m, const char *what, fc_error *
 FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_str *value);
 
 // ---- private to this section
+
+enum { FCI_HEALED_VALUES = 4096 }; // decoded at a time, a multiple of every block
+
+// Whether the file holds the tensors that its list names, each line one. Files without a list are
+// of an older version.
+FCI_FN fc_code fci_healed_complete(const fc_model *m, const fc_container *h, fc_error *err) {
+    const char *file = h->files[0].name, *wrong = NULL;
+    fci_str list, name = fci_s("");
+    fci_shown shown;
+    uint32_t at = 0;
+    if (!fci_kv_str(fci_container_kv(h, FCI_HEALED_TENSORS), &list)) return FC_OK;
+    uint8_t *seen = (uint8_t *)fci_alloc(&m->c, fci_max(h->n_tensors, 1), 1, "names", err);
+    if (!seen) return FC_ERR_MEMORY;
+    while (list.n && !wrong) {
+        const char *end = (const char *)memchr(list.p, '\n', list.n);
+        name = fci_sn(list.p, end ? (size_t)(end - list.p) : list.n);
+        list = fci_sn(list.p + name.n + (end != NULL), list.n - name.n - (end != NULL));
+        if (!fci_map_get(&h->by_name, name, &at)) wrong = "missing";
+        else if (seen[at]) wrong = "named twice";
+        else seen[at] = 1;
+    }
+    for (size_t i = 0; i < h->n_tensors && !wrong; i++) {
+        if (seen[i]) continue;
+        wrong = "one more";
+        name = fci_sn(h->tensors[i].name, h->tensors[i].name_length);
+    }
+    fci_free(&m->c, seen);
+    if (!wrong) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "%s: expected the tensors that \"" FCI_HEALED_TENSORS "\" of its metadata "
+                    "names, got %s %s",
+                    file, fci_show(name, &shown), wrong);
+}
 
 // The value of a key that must be there.
 FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const char *expected,
@@ -16949,8 +17007,9 @@ FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const cha
 }
 
 FCI_FN fc_code fci_healed_removed(fc_model *m, const fc_container *h, fc_error *err) {
-    static const char expected[] = "sublayers of the model, such as attn.3,ffn.7";
+    static const char expected[] = "sublayers of the model, each once, such as attn.3,ffn.7";
     const uint32_t n = 2 * (uint32_t)m->hyper.n_blocks;
+    fci_buffer b = fci_buffer_of(&m->c);
     fci_str list;
     fci_shown shown;
     uint8_t *mask = (uint8_t *)fci_arena_alloc(&m->arena, n, 1, "mask", err);
@@ -16958,14 +17017,19 @@ FCI_FN fc_code fci_healed_removed(fc_model *m, const fc_container *h, fc_error *
     fc_code code = fci_healed_need(h, "finercut.removed", expected, &list, err);
     if (code) return code;
     m->mask = m->healed.mask = mask;
-    m->healed.removed = fci_arena_copy(&m->arena, list, err);
-    if (!m->healed.removed) return FC_ERR_MEMORY;
-    bool good = strlen(m->healed.removed) == list.n &&
-                (list.n == 0 || !fc_sublayers_parse(m->healed.removed, n / 2, mask, n, NULL));
+    const char *names = fci_arena_copy(&m->arena, list, err);
+    if (!names) return FC_ERR_MEMORY;
+    bool good = strlen(names) == list.n &&
+                (list.n == 0 || !fci_sublayers_parse(names, n / 2, mask, n, true, NULL));
     for (uint32_t s = 0; s < n; s++) {
         good = good && mask[s] <= m->present[s];
         mask[s] = m->present[s] && !mask[s];
     }
+    fci_sublayers_list(&b, m->present, mask, n / 2, ",", ""); // however it was written
+    code = fci_buffer_code(&b, err);
+    m->healed.removed = code ? "" : fci_arena_copy(&m->arena, fci_sn(b.p, b.n), err);
+    fci_buffer_free(&b);
+    if (code || !m->healed.removed) return FC_ERR_MEMORY;
     if (good) return FC_OK;
     return fci_fail(err, FC_ERR_FORMAT, 0,
                     "%s: __metadata__: \"finercut.removed\": expected %s, got \"%s\"",
@@ -17017,7 +17081,29 @@ FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *er
     if (!code) code = fci_healed_removed(m, h, err);
     for (size_t i = 0; i < h->n_tensors && !code; i++)
         code = fci_healed_tensor(m, h, &h->tensors[i], err);
-    return code;
+    return code ? code : fci_healed_complete(m, h, err);
+}
+
+FCI_FN fc_code fci_healed_finite(const fc_model *m, fc_error *err) {
+    const fc_container *h = m->healed.container;
+    float values[FCI_HEALED_VALUES];
+    for (size_t i = 0; h && i < h->n_tensors; i++) {
+        const fc_tensor *t = &h->tensors[i];
+        uint64_t n = 1;
+        for (uint32_t d = 0; d < t->rank; d++) n *= t->shape[d];
+        for (uint64_t at = 0; at < n; at += FCI_HEALED_VALUES) {
+            const uint64_t some = fci_min(n - at, FCI_HEALED_VALUES);
+            fci_number_decode(t->type, t->data, at, some, values);
+            for (uint64_t k = 0; k < some; k++)
+                if (!isfinite(values[k]))
+                    return fci_tensor_fail(&h->files[t->file],
+                                           fci_sn(t->name, t->name_length), t->offset, err,
+                                           "expected finite numbers, got %s at %llu",
+                                           isnan(values[k]) ? "NaN" : "an infinity",
+                                           (unsigned long long)(at + k));
+        }
+    }
+    return FC_OK;
 }
 
 FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err) {
@@ -20074,10 +20160,10 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "confidence: expected 1 to 100 standard errors, got %g", d->confidence);
     if (!(d->fraction >= 0 && d->fraction <= 1))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "share to remove: expected 0 to 1, got %g",
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "fraction: expected 0 to 1, got %g",
                         d->fraction);
     if (!(d->last >= 0 && d->last <= 1))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "share of last blocks: expected 0 to 1, got %g",
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "last: expected 0 to 1, got %g",
                         d->last);
     if (fci_budget_check(&d->until, err) || fci_search_check_per(d, err)) return FC_ERR_ARGUMENT;
     uint32_t all = 0, allowed = 0;
@@ -22070,8 +22156,8 @@ FCI_FN fc_code fci_generate_own_starts(fc_model *m, fci_generate_ends *e, fc_err
 #endif
     if (e->n + ends.n == 0)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
-                        "own text: the model names no token that starts or ends a text: take other "
-                        "text alone (own 0)");
+                        "own: expected a model that names a token which starts or ends a text, got "
+                        "none; take other text alone");
     if (e->n == 0 || e->ids[0] != end) e->ids[e->n ? 1 : 0] = end;
     e->n = e->n == 0 || e->ids[0] == end ? 1 : 2;
     return FC_OK;
@@ -22088,6 +22174,8 @@ typedef struct fci_generate_own_job { // sequences [first, first + n), a token o
     uint32_t length;
     uint64_t seed;
     fc_tokens *out;
+    size_t room; // sequences that out->ids has room for
+    fci_generate_ends starts;
     fci_watch *watch;
     double done;
 } fci_generate_own_job;
@@ -22139,11 +22227,29 @@ FCI_FN int fci_generate_own_tick(void *user, double units) {
     return fci_watch_tell(j->watch, j->done, NULL) != FC_OK;
 }
 
+// Room for the batch, and what its sequences begin with. Memory grows with what is written, so that
+// a large number of tokens begins at once.
+FCI_FN fc_code fci_generate_own_batch(fci_generate_own_job *j, fc_error *err) {
+    const size_t n = j->out->n_sequences, end = j->first + j->n;
+    if (end > j->room) {
+        const size_t room = (size_t)fci_min(n, fci_max(end, 2 * (uint64_t)j->room));
+        uint32_t *ids = (uint32_t *)fci_grow(&j->m->c, j->out->ids, room,
+                                             j->length * sizeof *ids, "tokens", err);
+        if (!ids) return FC_ERR_MEMORY;
+        j->out->ids = ids;
+        j->room = room;
+    }
+    for (size_t i = j->first; i < end; i++)
+        j->out->ids[j->out->starts[i]] = j->starts.ids[(i + i / 8) % j->starts.n];
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_generate_own_run(fci_generate_own_job *j, double share, fc_error *err) {
     const size_t n = j->out->n_sequences;
     fc_code code = FC_OK;
     for (j->first = 0; j->first < n && !code; j->first += j->batch) {
         j->n = (size_t)fci_min(j->batch, n - j->first);
+        code = fci_generate_own_batch(j, err);
         for (size_t i = 0; i < j->n; i++) {
             j->caches[i].n_past = 0;
             j->caches[i].n_text = j->length; // as it will be read
@@ -22186,19 +22292,17 @@ FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch 
                    most = m->hyper.max_positions ? m->hyper.max_positions : UINT32_MAX,
                    length = fci_min(desc->length ? desc->length : fci_min(512, most), tokens);
     fci_generate_own_job j;
-    fci_generate_ends starts;
     memset(&j, 0, sizeof j);
     memset(out, 0, sizeof *out);
     if (length < 2 || length > most)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "own text: expected sequences of 2 to %llu tokens, got %llu",
+                        "length: own text: expected sequences of 2 to %llu tokens, got %llu",
                         (unsigned long long)most, (unsigned long long)length);
     const size_t n = (size_t)(tokens / length);
-    fc_code code = fci_generate_own_starts(m, &starts, err);
-    if (!code) code = fci_tokens_tokens(&m->c, n, n * (size_t)length, out, err);
+    fc_code code = fci_generate_own_starts(m, &j.starts, err);
+    if (!code) code = fci_tokens_tokens(&m->c, n, 0, out, err);
     if (code) return code;
     for (size_t i = 0; i <= n; i++) out->starts[i] = i * (size_t)length;
-    for (size_t i = 0; i < n; i++) out->ids[out->starts[i]] = starts.ids[(i + i / 8) % starts.n];
     j.m = m;
     j.length = (uint32_t)length;
     j.seed = desc->seed;
@@ -24481,6 +24585,13 @@ FCI_FN fc_code fci_heal_judge(fci_heal *h) {
 
 // ---- The file.
 
+FCI_FN fc_code fci_heal_note_long(fci_heal *h, const char *key, fci_str text) {
+    FINERCUT_ASSERT(h->n_keys < sizeof h->keys / sizeof *h->keys);
+    h->keys[h->n_keys].key = key;
+    h->keys[h->n_keys].value = fci_arena_copy(&h->arena, text, h->err);
+    return h->keys[h->n_keys++].value ? FC_OK : FC_ERR_MEMORY;
+}
+
 FCI_FN FCI_PRINTF(3, 4) fc_code
 fci_heal_note(fci_heal *h, const char *key, const char *format, ...) {
     char text[160];
@@ -24488,10 +24599,7 @@ fci_heal_note(fci_heal *h, const char *key, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    FINERCUT_ASSERT(h->n_keys < sizeof h->keys / sizeof *h->keys);
-    h->keys[h->n_keys].key = key;
-    h->keys[h->n_keys].value = fci_arena_copy(&h->arena, fci_s(text), h->err);
-    return h->keys[h->n_keys++].value ? FC_OK : FC_ERR_MEMORY;
+    return fci_heal_note_long(h, key, fci_s(text));
 }
 
 FCI_FN fc_code fci_heal_note_number(fci_heal *h, const char *key, double value) {
@@ -24504,12 +24612,21 @@ FCI_FN fc_code fci_heal_note_number(fci_heal *h, const char *key, double value) 
 FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
     fci_sublayers_list(&b, h->m->present, h->desc->mask, (uint32_t)h->m->hyper.n_blocks, ",", "");
-    fci_puts(&b, "");
-    h->keys[h->n_keys].key = "finercut.removed";
-    h->keys[h->n_keys++].value = b.p ? fci_arena_copy(&h->arena, fci_sn(b.p, b.n), h->err) : "";
     fc_code code = fci_buffer_code(&b, h->err);
+    if (!code) code = fci_heal_note_long(h, "finercut.removed", fci_sn(b.p, b.n));
     fci_buffer_free(&b);
-    return code || h->keys[h->n_keys - 1].value ? code : FC_ERR_MEMORY;
+    return code;
+}
+
+// The names of all tensors, so that a file which lost one is known.
+FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
+    fci_buffer b = fci_buffer_of(&h->m->c);
+    for (size_t i = 0; i < h->n_tensors; i++)
+        fci_putf(&b, "%s%s", i ? "\n" : "", h->tensors[i].of->name);
+    fc_code code = fci_buffer_code(&b, h->err);
+    if (!code) code = fci_heal_note_long(h, FCI_HEALED_TENSORS, fci_sn(b.p, b.n));
+    fci_buffer_free(&b);
+    return code;
 }
 
 // What was asked for, and all that decides the bytes.
@@ -24669,8 +24786,8 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
         if (code) return code;
         if (there && !d->resume && !c->force)
             return fci_fail(h->err, FC_ERR_MISMATCH, 0,
-                            "%s: expected no file there, got one%s; resume goes on with it, force "
-                            "begins anew",
+                            "%s: expected no file there, got one%s; `resume` goes on with it, "
+                            "`force` begins anew",
                             paths[i], i ? " that an interrupted run left" : "");
     }
     return FC_OK;
@@ -24895,6 +25012,7 @@ FCI_FN fc_code fci_heal_run(fci_heal *h) {
         code = fci_heal_note_number(h, "finercut.heal.heldout.pruned", h->out->pruned);
     if (!code && any)
         code = fci_heal_note_number(h, "finercut.heal.heldout.healed", h->out->healed);
+    if (!code) code = fci_heal_note_tensors(h);
     if (!code) code = fci_heal_save(h, d->path);
     if (!code && h->m->c.io.create == fci_platform_create) fci_platform_remove(h->partial, false);
     return code;
@@ -27709,7 +27827,7 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
     if (d->type && (!fci_number_can_encode(d->type) || (!gguf && fci_number_block(d->type) > 1)))
         return fci_package_not_type(x);
     if (d->shard_bytes && gguf)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "shard size: expected none for a GGUF file");
+        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "shard_bytes: expected none for a GGUF file");
     if (!gguf && x->c->io.create != fci_platform_create)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format %s: directories are written by the library's own fc_io only",
@@ -27761,6 +27879,7 @@ FCI_FN fc_code fci_package_run(fci_export *x) {
     fc_code code =
         x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err) : FC_OK;
     if (!code && !fci_healed_mask(x->m, x->mask, x->err)) code = FC_ERR_MISMATCH;
+    if (!code) code = fci_healed_finite(x->m, x->err);
     if (!code) code = fci_package_check(x);
     if (!code) code = fci_convert_number(x);
     const bool from_gguf = fci_is_gguf(x->m->container), to_gguf = fci_export_to_gguf(x);
@@ -28802,6 +28921,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_IDENTITY_PIECE
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
+#undef FCI_HEALED_TENSORS
 #undef FCI_HEAL_KEPT
 #undef FCI_HEAL_PAUSE
 #undef FCI_HEAL_SUMS

@@ -107,6 +107,9 @@ static volatile sig_atomic_t waiting; // for a pipe's other end, which may never
 // ---------------------------------------------------------------------------------------------
 // Messages: one line on standard error.
 
+#define FIELD_LETTERS "abcdefghijklmnopqrstuvwxyz_"
+static const char *flag_of_field(const session *s, const char *name, size_t length);
+
 // Bytes of a file or an argument, escaped, but for those in `keep`.
 static void put_escaped(FILE *to, fc_escape how, const char *text, size_t n, const char *keep) {
     char shown[8];
@@ -137,8 +140,30 @@ static int fail(const char *format, ...) {
     return STATUS_FAILED;
 }
 
+// A message of the library with the command's flags for members of descriptions: one that comes
+// first, or `one` between such marks.
+static const char *as_flags(const session *s, const char *message, char *out, size_t size) {
+    const char *p = message;
+    size_t n = 0;
+    for (int first = 1; *p && n + 1 < size; first = 0) {
+        const size_t mark = *p == '`', length = strspn(p + mark, FIELD_LETTERS);
+        const char *name = mark || (first && p[length] == ':') ? p + mark : "";
+        const char *flag = *name ? flag_of_field(s, name, length) : NULL;
+        if (flag || (mark && p[length + 1] == '`')) {
+            n += (size_t)snprintf(out + n, size - n, "%s%.*s", flag ? flag : "",
+                                  flag ? 0 : (int)length, name);
+            p += length + 2 * mark;
+        } else out[n++] = *p++;
+    }
+    out[n < size ? n : size - 1] = 0;
+    return out;
+}
+
 static int failed(const session *s) {
-    return fail("%s", interrupted && s->err.code == FC_ERR_CANCELLED ? "interrupted" : s->err.msg);
+    char message[1024];
+    return fail("%s", interrupted && s->err.code == FC_ERR_CANCELLED
+                          ? "interrupted"
+                          : as_flags(s, s->err.msg, message, sizeof message));
 }
 
 static int misused(const command *c, const char *format, ...) {
@@ -160,6 +185,17 @@ static void note(const session *s, const char *format, ...) {
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     put_message("finercut: note: ", message);
+}
+
+// Why standard output is lost: of an earlier write, the next one tells.
+static int lost_output(void) {
+    if (ferror(stdout)) {
+        clearerr(stdout);
+        errno = 0;
+        fputc('\n', stdout);
+        fflush(stdout);
+    }
+    return fail("standard output: cannot write: %s", errno ? strerror(errno) : "unknown error");
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -993,6 +1029,27 @@ static const flag *find_flag(const command *c, const char *name, size_t length) 
     return NULL;
 }
 
+// The flag that sets a member of the library's descriptions, or NULL. Of flags that take a file,
+// one that was given.
+static const char *flag_of_field(const session *s, const char *name, size_t length) {
+    static const char *const others[][2] = {{"fraction", "--remove"},
+                                            {"shard_bytes", "--shard-size"}};
+    char text[32] = "--";
+    const flag *f;
+    if (length + 3 > sizeof text) return NULL;
+    for (size_t i = 0; i < length; i++) text[i + 2] = name[i] == '_' ? '-' : name[i];
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strncmp(others[i][0], name, length) == 0 && !others[i][0][length])
+            snprintf(text, sizeof text, "%s", others[i][1]);
+    f = find_flag(s->command, text, strlen(text));
+    if (f && f->type == &type_path) {
+        const char *path;
+        memcpy(&path, (const char *)s->o + f->field, sizeof path);
+        if (!path) return NULL;
+    }
+    return f ? f->name : NULL;
+}
+
 static void *field_of(options *o, size_t field) {
     return (char *)o + field;
 }
@@ -1051,6 +1108,27 @@ static int check_required(const command *c, options *o) {
     return STATUS_OK;
 }
 
+// Standard input has one text only.
+static int check_input(const command *c, const options *o) {
+    const char *texts[MOST_TASKS + 2], *first = NULL;
+    int n = 2;
+    texts[0] = o->text;
+    texts[1] = o->tokens;
+    for (int i = 0; i < o->tasks.n; i++) {
+        const char *equals = strchr(o->tasks.values[i], '=');
+        texts[n++] = equals ? equals + 1 : o->tasks.values[i];
+    }
+    for (int i = 0; i < n; i++) {
+        const char *name = i == 0 ? "--text" : i == 1 ? "--tokens" : "--task";
+        if (!texts[i] || strcmp(texts[i], "-") != 0) continue;
+        if (first)
+            return misused(c, "standard input can be read once only: expected - once, got it for "
+                              "%s and %s", first, name);
+        first = name;
+    }
+    return STATUS_OK;
+}
+
 static int parse(const command *c, int argc, char **argv, options *o) {
     int status = STATUS_OK, only_arguments = 0;
     unsigned char given[N_FLAGS] = {0};
@@ -1063,6 +1141,7 @@ static int parse(const command *c, int argc, char **argv, options *o) {
             status = parse_flag(c, argc, argv, &i, given, o);
         else status = parse_argument(c, argv[i], o);
     }
+    if (!status && !o->help) status = check_input(c, o);
     return status || o->help ? status : check_required(c, o);
 }
 
@@ -1076,6 +1155,9 @@ static int check_source(const session *s) {
 }
 
 static int check_calibration(const session *s) {
+    if (s->o->own && s->o->samples_given && !s->o->text && !s->o->tokens)
+        return misused(s->command, "--samples: expected --text FILE with it, as --own N says how "
+                                   "many tokens there are");
     if (s->o->own == 0 || (s->o->text && s->o->tokens)) return check_source(s);
     return STATUS_OK;
 }
@@ -1997,7 +2079,10 @@ static int worth_saving(const session *s, const fc_plan *p) {
 static int stopped(const session *s, const fc_plan *p, const meter *m) {
     size_t n = p ? fc_plan_about(p)->n_steps : 0;
     if (m->save_error.code) return fail("%s", m->save_error.msg);
-    if (s->err.code == FC_ERR_MISMATCH) return fail("%s: %s", s->o->output, s->err.msg); // --resume
+    if (s->err.code == FC_ERR_MISMATCH) { // --resume
+        char message[1024];
+        return fail("%s: %s", s->o->output, as_flags(s, s->err.msg, message, sizeof message));
+    }
     if (!interrupted || !p) return failed(s);
     if (n == 0 && !worth_saving(s, p))
         return fail("interrupted before the first step; %s is what it was", s->o->output);
@@ -2206,13 +2291,16 @@ static int check_tasks(session *s, fc_task_desc *descs, char names[][64]) {
         const char *name;
         memset(&descs[i], 0, sizeof descs[i]);
         descs[i].path = task_file(s->o->tasks.values[i], &name, &n);
-        snprintf(names[i], 64, "%.*s", (int)n, name);
+        if (n >= sizeof names[i])
+            return misused(s->command, "--task: expected a name of at most %d bytes, got %.*s",
+                           (int)sizeof names[i] - 1, (int)n, name);
+        snprintf(names[i], sizeof names[i], "%.*s", (int)n, name);
         descs[i].name = names[i];
         descs[i].limit = s->o->limit;
         descs[i].shots = s->o->shots;
         descs[i].seed = s->o->seed;
         if (fc_task_find(names[i], &kind, &s->err))
-            return misused(s->command, "--task: %s", s->err.msg);
+            return misused(s->command, "--%s", s->err.msg);
         for (int k = 0; k < i; k++)
             if (strcmp(names[i], names[k]) == 0)
                 return misused(s->command, "--task: expected another name for each, got %s twice",
@@ -2524,7 +2612,7 @@ static int generate(session *s, const uint8_t *mask) {
     fc_code code = fc_generate(s->model, o->prompt, strlen(o->prompt), &desc, &result, &s->err);
     if (result.text.length) putchar('\n');
     fc_text_free(&result.text);
-    if (ferror(stdout)) return fail("standard output: cannot write: %s", strerror(errno));
+    if (ferror(stdout)) return lost_output();
     if (code) return failed(s);
     fflush(stdout);
     put_speed(s, &result);
@@ -3067,10 +3155,8 @@ static void prepare(void) {
 
 // What was printed has arrived, as far as the system can tell.
 static int finish_output(void) {
-    int lost = ferror(stdout), bad = fclose(stdout);
-    if (!lost && !bad) return STATUS_OK;
-    return fail("standard output: cannot write: %s",
-                bad ? strerror(errno) : "an earlier write failed");
+    if (ferror(stdout)) return lost_output();
+    return fclose(stdout) ? lost_output() : STATUS_OK;
 }
 
 #if defined(_WIN32)

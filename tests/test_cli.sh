@@ -300,6 +300,16 @@ if [ -w /dev/full ]; then
     "$finercut" info "$sharded" >/dev/full 2>"$err"
     t_ok "standard output that cannot be written" [ $? -eq 1 ]
 fi
+lost() { # CAUSE COMMAND...: one line that says why standard output is lost
+    grep -q "^finercut: standard output: cannot write: $1" "$err" &&
+        [ "$(wc -l <"$err")" -eq 1 ] && return 0
+    cat "$err"
+    return 1
+}
+"$finercut" info "$sharded" >&- 2>"$err"
+t_ok "standard output that is closed" lost "Bad file descriptor"
+"$finercut" help prune 2>"$err" | true
+t_ok "a reader that went away" lost "Broken pipe"
 
 # ---- prune
 

@@ -22,7 +22,7 @@ t_ok "fewer steps" heal --remove 1 --own 128 -o one.safetensors
 t_ok "a healed file goes with its steps" t_says 1 "another set of removed sublayers" \
     eval "$model" --heal one.safetensors --plan plan.json --tokens tokens.json
 cp h.safetensors kept
-ways="resume goes on with it, force begins anew"
+ways="--resume goes on with it, --force begins anew"
 t_ok "a file that is there is not lost" \
     t_says 1 "h\.safetensors: expected no file there, got one; $ways" \
     heal "$model" --plan plan.json -o h.safetensors

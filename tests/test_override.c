@@ -388,7 +388,8 @@ static void check_metadata(void) {
     static const char *const lists[] = {"attn",       "attn.3",  "attn.0,",        ",attn.0",
                                         "attn.00",    "attn.-1", "ffn.1-0",        "block.3",
                                         "attn.0;ffn", "mlp.0",   "attn.0,ffn.1\n",
-                                        "attn.4294967296"};
+                                        "attn.4294967296", "ffn.1,ffn.1",
+                                        "ffn.1,attn.0-1,attn.0", "attn.1,block.0-1"};
     static const struct {
         const char *format, *fingerprint, *removed, *more;
         fc_code code;
@@ -420,10 +421,11 @@ static void check_metadata(void) {
         s.h.removed = lists[i];
         refused(&s, lists[i], FC_ERR_FORMAT, "healed.safetensors|finercut.removed|attn.3,ffn.7");
     }
-    s.h.removed = "ffn.1,attn.0-1,attn.0"; // a set, however it is written
+    s.h.removed = "ffn.1,attn.0-1"; // a set, however it is written
     fc_model *m = small_try(&s);
     const uint8_t *left = m ? fc_model_healed(m)->mask : NULL;
-    T_OK(left && !left[0] && left[1] && !left[2] && !left[3], "%s", why.msg);
+    T_OK(left && !left[0] && left[1] && !left[2] && !left[3] &&
+             strcmp(fc_model_healed(m)->removed, "attn.0,attn.1,ffn.1") == 0, "%s", why.msg);
     fc_model_close(m);
     s.h.removed = ""; // nothing removed is a set, too
     m = small_try(&s);
@@ -470,6 +472,56 @@ static void check_tensors(void) {
         fc_model_close(m);
     }
     small_end(&s);
+}
+
+// The metadata names the tensors that are there: no other, none less, each once.
+static void check_complete(void) {
+#define O "model.layers.1.self_attn.o_proj.weight"
+#define DOWN "model.layers.2.mlp.down_proj.weight"
+    static const struct {
+        const char *list, *words; // NULL: it is taken
+    } cases[] = {{DOWN "\\n" O, NULL},
+                 {O "\\n" DOWN, NULL},
+                 {O, "healed.safetensors|finercut.tensors|layers.2.mlp.down_proj.weight one more"},
+                 {"", "o_proj.weight one more"},
+                 {O "\\n" DOWN "\\n" O, "o_proj.weight named twice"},
+                 {O "\\nlm_head.weight\\n" DOWN, "finercut.tensors|lm_head.weight missing"}};
+    char more[256];
+    small s;
+    small_begin(&s);
+    s.h.more = more;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(more, sizeof more, ",\"finercut.tensors\":\"%s\"", cases[i].list);
+        if (cases[i].words) refused(&s, cases[i].list, FC_ERR_FORMAT, cases[i].words);
+        else {
+            fc_model *m = small_try(&s);
+            T_OK(m != NULL, "%s", why.msg);
+            fc_model_close(m);
+        }
+    }
+    small_end(&s);
+#undef O
+#undef DOWN
+}
+
+// What is not a number is nothing to export; the model opens, so that one can look.
+static void check_finite(void) {
+    static const float strange[] = {(float)NAN, (float)INFINITY, -(float)INFINITY};
+    fc_export_desc to;
+    memset(&to, 0, sizeof to);
+    to.path = out;
+    for (int i = 0; i < 6; i++) {
+        small s;
+        small_begin(&s);
+        s.h.patches[i % 2].values[63 - i * 11] = strange[i % 3];
+        s.m = small_try(&s);
+        if (!T_OK(s.m != NULL, "%s", why.msg)) exit(1);
+        s.m->c.io = plain.io; // writes where the tests do
+        to.format = (fc_export_format)(i % FC_EXPORT_COUNT);
+        T_OK(fc_export(s.m, NULL, &to, &why) != FC_OK, "%d: taken", i);
+        says("strange", FC_ERR_FORMAT, "healed.safetensors|proj.weight|finite|got");
+        small_end(&s);
+    }
 }
 
 static int drop(void *user, const float *rows, size_t n) {
@@ -664,6 +716,8 @@ int main(void) {
     check_type();
     check_metadata();
     check_tensors();
+    check_complete();
+    check_finite();
     check_masks();
     check_plans();
     check_content();

@@ -33,7 +33,25 @@ t_ok "not with another seed" t_says 1 "hash of the tokens" prune "$model" --own 
     --seed 5 --resume -o part.json
 t_ok "nothing at all" t_says 2 "neither" prune "$model" --own 0 -o a.json
 t_ok "two texts" t_says 2 "both" prune "$model" --own 64 --text a --tokens b -o a.json
-t_ok "too long" t_says 1 "own text: expected sequences of" prune "$model" --own 999999 \
+t_ok "--samples for nothing" t_says 2 "samples: expected --text FILE with it" prune "$model" \
+    --own 64 --samples 3 -o a.json
+t_ok "too long" t_says 1 "--length: own text: expected sequences of" prune "$model" --own 999999 \
     --length 999999 -o a.json
 t_ok "a seed for nothing" t_says 2 "or --own" prune "$model" --tokens tokens.json --seed 1 -o a.json
+# So many tokens begin at once, without memory for all of them, and stop as soon as they are told.
+stops() {
+    "$finercut" prune "$demo" --own 1000000000 -o never.json >out 2>err </dev/null &
+    sleep 1
+    kill -TERM $!
+    from=$(date +%s)
+    wait $!
+    [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 2 ] && grep -q "interrupted" err &&
+        [ ! -e never.json ] && return 0
+    cat err
+    return 1
+}
+case $(uname 2>/dev/null) in
+*NT*|*MINGW*|*MSYS*) t_skip "a signal" "not here" ;;
+*) t_ok "a signal ends it" stops ;;
+esac
 t_end test_own_cli

@@ -95,6 +95,13 @@ t_ok "half a million choices" says 1 'many.jsonl:1: "choices": entry 500000: exp
     --task choices=many.jsonl
 t_ok "twice the same" says 2 "another name for each, got choices twice" --task choices.jsonl \
     --task choices=bad.jsonl
+long=$(printf 'choices_%056d' 0)
+t_ok "a name of 64 bytes" says 2 "name of at most 63 bytes, got $long" --task "$long=choices.jsonl"
+t_ok "a name of 63" task --task "${long%0}=choices.jsonl" --limit 1
+t_ok "standard input twice" says 2 "read once only: .* for --task and --task" \
+    --task choices=- --task lambada=-
+t_ok "standard input twice, text" says 2 "read once only: .* for --text and --task" \
+    --text - --task choices=-
 t_ok "no file" says 2 "expected choices=FILE.jsonl, got no file" --task choices=
 t_ok "--limit alone" says 2 "expected --task" --text text.txt --limit 3
 t_ok "--along alone" says 2 "expected --plan" --task choices.jsonl --along 1
