@@ -19995,6 +19995,207 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
                     (unsigned long long)n, n == 1 ? "" : "s", name.s[0] ? name.s : "a model");
 }
 
+// >> perplexity
+// Perplexity and logits: passes over sequences, whole or pruned.
+
+// Runs the engine over all sequences under one mask and passes final rows to `take`.
+typedef struct fci_evaluation {
+    fc_model *m;
+    fci_engine engine;
+    const fc_tokens *tokens;
+    fci_watch watch;
+    double units, passes; // done, of one sequence; of all sequences, to come
+    fc_code (*take)(struct fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err);
+    void *user;
+    // perplexity
+    double *nll; // [head_rows]
+    double sum;
+    uint64_t count;
+    size_t first; // of the current piece
+    const uint8_t *mask; // [2 * n_blocks]; NULL until it is open: that of the model
+    fci_lane *lanes;
+    // bench
+    float *last; // [n_last, hidden]: the sequences' last rows
+    size_t n_last;
+    // logits
+    int (*sink)(void *user, const float *rows, size_t n_rows);
+} fci_evaluation;
+
+// v->m is set; the rest may be zeroed.
+FCI_FN void fci_perplexity_close(fci_evaluation *v);
+// Checks v->tokens and v->mask and opens an engine for them, with up to head_rows rows of logits at
+// a time; closed on failure.
+FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
+// One pass over all sequences; `take` gets the final rows of each.
+FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err);
+
+// ---- private to this section
+
+FCI_FN int fci_perplexity_tick(void *user, double units) {
+    fci_evaluation *v = (fci_evaluation *)user;
+    v->units += units;
+    return fci_watch_tell(&v->watch, v->units / v->passes / (double)v->tokens->n_sequences, NULL) !=
+           FC_OK;
+}
+
+// Work of the head for `rows` of a sequence's n rows.
+FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_error *err) {
+    const double cost = v->engine.sublayer_cost[2 * v->m->hyper.n_blocks];
+    return fci_perplexity_tick(v, cost * (double)rows / (double)n)
+               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
+               : FC_OK;
+}
+
+FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
+    const fci_hyper *h = &v->m->hyper;
+    fci_each(g, &v->lanes, v->engine.max_lanes, sizeof *v->lanes, "lanes");
+    fci_each(g, &v->nll, v->engine.head_rows, sizeof *v->nll, "likelihoods");
+    fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
+}
+
+FCI_FN void fci_perplexity_close(fci_evaluation *v) {
+    fci_group g = fci_group_of(&v->m->c, FCI_FREE, NULL);
+    fci_perplexity_buffers(v, &g);
+    fci_engine_close(&v->engine);
+}
+
+FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
+    const fc_tokens *t = v->tokens;
+    size_t longest;
+    fc_code code = fci_engine_check_tokens(v->m, t, 1, &longest, err);
+    if (code) return code;
+    v->mask = fci_healed_mask(v->m, v->mask, err);
+    if (!v->mask) return FC_ERR_MISMATCH;
+    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, 0};
+    code = fci_engine_begin(&v->engine, v->m, &wish, err);
+    if (code) return code;
+    v->engine.tick = fci_perplexity_tick;
+    v->engine.tick_user = v;
+    fci_group g = fci_group_of(&v->m->c, FCI_ALLOC, err);
+    fci_perplexity_buffers(v, &g);
+    if (g.code) fci_perplexity_close(v);
+    return g.code;
+}
+
+FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
+    const fc_tokens *t = v->tokens;
+    const size_t d = (size_t)v->m->hyper.hidden;
+    fci_lane *lanes = v->lanes;
+    fc_code code = FC_OK;
+    for (uint32_t i = 0; !code && i < t->n_sequences;) {
+        size_t n = 0, rows = 0;
+        for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity;
+             i++, n++) {
+            memset(&lanes[n], 0, sizeof lanes[n]);
+            lanes[n].ids = t->ids + t->starts[i];
+            lanes[n].length = (uint32_t)(t->starts[i + 1] - t->starts[i]);
+            lanes[n].sequence = i;
+            rows += lanes[n].length;
+        }
+        code = fci_engine_wave(&v->engine, lanes, n, v->mask, err);
+        for (size_t l = 0; l < n && !code; l++)
+            code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_error *err) {
+    const fc_tokens *t = v->tokens;
+    const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
+    fc_code code = fci_perplexity_open(v, rows, err);
+    if (code) return code;
+    code = fci_perplexity_pass(v, err);
+    fci_perplexity_close(v);
+    return code;
+}
+
+FCI_FN void fci_perplexity_nll_task(void *arg, size_t task, uint32_t worker) {
+    fci_evaluation *v = (fci_evaluation *)arg;
+    size_t vocab = (size_t)v->m->hyper.vocab;
+    const float *row = v->engine.logits + task * vocab;
+    (void)worker;
+    v->nll[task] =
+        v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
+}
+
+FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
+                                       fc_error *err) {
+    size_t start = v->tokens->starts[sequence], n = v->tokens->starts[sequence + 1] - start - 1,
+           d = (size_t)v->m->hyper.hidden;
+    for (size_t i = 0; i < n; i += v->engine.head_rows) {
+        size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
+        fci_engine_logits(&v->engine, x + i * d, rows);
+        v->first = start + i;
+        fci_parallel_for(&v->m->c, rows, fci_perplexity_nll_task, v);
+        for (size_t k = 0; k < rows; k++) v->sum += v->nll[k];
+        if (fci_perplexity_head(v, rows, n, err)) return FC_ERR_CANCELLED;
+    }
+    v->count += n;
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
+                                        const uint8_t *mask, const fc_watch *watch,
+                                        fc_perplexity *out, fc_error *err) {
+    fci_evaluation v;
+    if (fci_need(m && out, "fc_eval_perplexity", "a model and a place for the result", err))
+        return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    memset(&v, 0, sizeof v);
+    v.m = m;
+    v.tokens = sequences;
+    v.mask = mask;
+    fci_watch_begin(&v.watch, watch, "evaluating");
+    v.passes = 1;
+    v.take = fci_perplexity_take_nll;
+    fc_code code = fci_perplexity_run(&v, err);
+    if (!code && v.count == 0)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected a sequence of at least 2 tokens, got none");
+    if (!code && !isfinite(v.sum))
+        code = fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
+    if (code) return code;
+    out->nll = v.sum / (double)v.count;
+    out->perplexity = exp(out->nll);
+    out->n_positions = v.count;
+    out->n_windows = sequences->n_sequences;
+    out->seconds = fci_platform_seconds() - v.watch.start;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_perplexity_take_logits(fci_evaluation *v, const float *x, uint32_t sequence,
+                                          fc_error *err) {
+    size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence],
+           d = (size_t)v->m->hyper.hidden;
+    for (size_t i = 0; i < n; i += v->engine.head_rows) {
+        size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
+        if (v->sink(v->user, fci_engine_logits(&v->engine, x + i * d, rows), rows))
+            return fci_fail(err, FC_ERR_CANCELLED, 0,
+                            "logits: the receiver stopped at position %llu of sequence %u",
+                            (unsigned long long)i, sequence);
+        if (fci_perplexity_head(v, rows, n, err)) return FC_ERR_CANCELLED;
+    }
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const uint8_t *mask,
+                               const fc_watch *watch,
+                               int (*sink)(void *user, const float *rows, size_t n_rows),
+                               void *user, fc_error *err) {
+    fci_evaluation v;
+    if (fci_need(m && sink, "fc_logits", "a model and a sink", err)) return FC_ERR_ARGUMENT;
+    memset(&v, 0, sizeof v);
+    v.m = m;
+    v.tokens = sequences;
+    v.mask = mask;
+    v.take = fci_perplexity_take_logits;
+    v.sink = sink;
+    v.user = user;
+    fci_watch_begin(&v.watch, watch, "evaluating");
+    v.passes = 1;
+    return fci_perplexity_run(&v, err);
+}
+
 // >> search
 // FinerCut's greedy search (paper, Algorithm 1): each step removes the candidate whose removal
 // changes the output least. `exhaustive` scores every candidate on all sequences; `race` finds the
@@ -21590,207 +21791,6 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
         return NULL;
     }
     return s.plan;
-}
-
-// >> perplexity
-// Perplexity and logits: passes over sequences, whole or pruned.
-
-// Runs the engine over all sequences under one mask and passes final rows to `take`.
-typedef struct fci_evaluation {
-    fc_model *m;
-    fci_engine engine;
-    const fc_tokens *tokens;
-    fci_watch watch;
-    double units, passes; // done, of one sequence; of all sequences, to come
-    fc_code (*take)(struct fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err);
-    void *user;
-    // perplexity
-    double *nll; // [head_rows]
-    double sum;
-    uint64_t count;
-    size_t first; // of the current piece
-    const uint8_t *mask; // [2 * n_blocks]; NULL until it is open: that of the model
-    fci_lane *lanes;
-    // bench
-    float *last; // [n_last, hidden]: the sequences' last rows
-    size_t n_last;
-    // logits
-    int (*sink)(void *user, const float *rows, size_t n_rows);
-} fci_evaluation;
-
-// v->m is set; the rest may be zeroed.
-FCI_FN void fci_perplexity_close(fci_evaluation *v);
-// Checks v->tokens and v->mask and opens an engine for them, with up to head_rows rows of logits at
-// a time; closed on failure.
-FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
-// One pass over all sequences; `take` gets the final rows of each.
-FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err);
-
-// ---- private to this section
-
-FCI_FN int fci_perplexity_tick(void *user, double units) {
-    fci_evaluation *v = (fci_evaluation *)user;
-    v->units += units;
-    return fci_watch_tell(&v->watch, v->units / v->passes / (double)v->tokens->n_sequences, NULL) !=
-           FC_OK;
-}
-
-// Work of the head for `rows` of a sequence's n rows.
-FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_error *err) {
-    const double cost = v->engine.sublayer_cost[2 * v->m->hyper.n_blocks];
-    return fci_perplexity_tick(v, cost * (double)rows / (double)n)
-               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
-               : FC_OK;
-}
-
-FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
-    const fci_hyper *h = &v->m->hyper;
-    fci_each(g, &v->lanes, v->engine.max_lanes, sizeof *v->lanes, "lanes");
-    fci_each(g, &v->nll, v->engine.head_rows, sizeof *v->nll, "likelihoods");
-    fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
-}
-
-FCI_FN void fci_perplexity_close(fci_evaluation *v) {
-    fci_group g = fci_group_of(&v->m->c, FCI_FREE, NULL);
-    fci_perplexity_buffers(v, &g);
-    fci_engine_close(&v->engine);
-}
-
-FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
-    const fc_tokens *t = v->tokens;
-    size_t longest;
-    fc_code code = fci_engine_check_tokens(v->m, t, 1, &longest, err);
-    if (code) return code;
-    v->mask = fci_healed_mask(v->m, v->mask, err);
-    if (!v->mask) return FC_ERR_MISMATCH;
-    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, 0};
-    code = fci_engine_begin(&v->engine, v->m, &wish, err);
-    if (code) return code;
-    v->engine.tick = fci_perplexity_tick;
-    v->engine.tick_user = v;
-    fci_group g = fci_group_of(&v->m->c, FCI_ALLOC, err);
-    fci_perplexity_buffers(v, &g);
-    if (g.code) fci_perplexity_close(v);
-    return g.code;
-}
-
-FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
-    const fc_tokens *t = v->tokens;
-    const size_t d = (size_t)v->m->hyper.hidden;
-    fci_lane *lanes = v->lanes;
-    fc_code code = FC_OK;
-    for (uint32_t i = 0; !code && i < t->n_sequences;) {
-        size_t n = 0, rows = 0;
-        for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity;
-             i++, n++) {
-            memset(&lanes[n], 0, sizeof lanes[n]);
-            lanes[n].ids = t->ids + t->starts[i];
-            lanes[n].length = (uint32_t)(t->starts[i + 1] - t->starts[i]);
-            lanes[n].sequence = i;
-            rows += lanes[n].length;
-        }
-        code = fci_engine_wave(&v->engine, lanes, n, v->mask, err);
-        for (size_t l = 0; l < n && !code; l++)
-            code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
-    }
-    return code;
-}
-
-FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_error *err) {
-    const fc_tokens *t = v->tokens;
-    const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
-    fc_code code = fci_perplexity_open(v, rows, err);
-    if (code) return code;
-    code = fci_perplexity_pass(v, err);
-    fci_perplexity_close(v);
-    return code;
-}
-
-FCI_FN void fci_perplexity_nll_task(void *arg, size_t task, uint32_t worker) {
-    fci_evaluation *v = (fci_evaluation *)arg;
-    size_t vocab = (size_t)v->m->hyper.vocab;
-    const float *row = v->engine.logits + task * vocab;
-    (void)worker;
-    v->nll[task] =
-        v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
-}
-
-FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
-                                       fc_error *err) {
-    size_t start = v->tokens->starts[sequence], n = v->tokens->starts[sequence + 1] - start - 1,
-           d = (size_t)v->m->hyper.hidden;
-    for (size_t i = 0; i < n; i += v->engine.head_rows) {
-        size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
-        fci_engine_logits(&v->engine, x + i * d, rows);
-        v->first = start + i;
-        fci_parallel_for(&v->m->c, rows, fci_perplexity_nll_task, v);
-        for (size_t k = 0; k < rows; k++) v->sum += v->nll[k];
-        if (fci_perplexity_head(v, rows, n, err)) return FC_ERR_CANCELLED;
-    }
-    v->count += n;
-    return FC_OK;
-}
-
-FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
-                                        const uint8_t *mask, const fc_watch *watch,
-                                        fc_perplexity *out, fc_error *err) {
-    fci_evaluation v;
-    if (fci_need(m && out, "fc_eval_perplexity", "a model and a place for the result", err))
-        return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
-    memset(&v, 0, sizeof v);
-    v.m = m;
-    v.tokens = sequences;
-    v.mask = mask;
-    fci_watch_begin(&v.watch, watch, "evaluating");
-    v.passes = 1;
-    v.take = fci_perplexity_take_nll;
-    fc_code code = fci_perplexity_run(&v, err);
-    if (!code && v.count == 0)
-        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected a sequence of at least 2 tokens, got none");
-    if (!code && !isfinite(v.sum))
-        code = fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
-    if (code) return code;
-    out->nll = v.sum / (double)v.count;
-    out->perplexity = exp(out->nll);
-    out->n_positions = v.count;
-    out->n_windows = sequences->n_sequences;
-    out->seconds = fci_platform_seconds() - v.watch.start;
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_perplexity_take_logits(fci_evaluation *v, const float *x, uint32_t sequence,
-                                          fc_error *err) {
-    size_t n = v->tokens->starts[sequence + 1] - v->tokens->starts[sequence],
-           d = (size_t)v->m->hyper.hidden;
-    for (size_t i = 0; i < n; i += v->engine.head_rows) {
-        size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
-        if (v->sink(v->user, fci_engine_logits(&v->engine, x + i * d, rows), rows))
-            return fci_fail(err, FC_ERR_CANCELLED, 0,
-                            "logits: the receiver stopped at position %llu of sequence %u",
-                            (unsigned long long)i, sequence);
-        if (fci_perplexity_head(v, rows, n, err)) return FC_ERR_CANCELLED;
-    }
-    return FC_OK;
-}
-
-FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const uint8_t *mask,
-                               const fc_watch *watch,
-                               int (*sink)(void *user, const float *rows, size_t n_rows),
-                               void *user, fc_error *err) {
-    fci_evaluation v;
-    if (fci_need(m && sink, "fc_logits", "a model and a sink", err)) return FC_ERR_ARGUMENT;
-    memset(&v, 0, sizeof v);
-    v.m = m;
-    v.tokens = sequences;
-    v.mask = mask;
-    v.take = fci_perplexity_take_logits;
-    v.sink = sink;
-    v.user = user;
-    fci_watch_begin(&v.watch, watch, "evaluating");
-    v.passes = 1;
-    return fci_perplexity_run(&v, err);
 }
 
 #ifndef FINERCUT_NO_GENERATE
