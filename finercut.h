@@ -177,6 +177,7 @@
      - an output that would replace a file of another kind is FC_ERR_MISMATCH
      - fc_alloc.realloc grows arrays
      - fc_tasks_...: multiple-choice tasks
+     - fc_eval_sequences, fc_eval_windows: perplexity by either protocol, and of every sequence
      - fc_tokens_own: text that the model writes itself; fc_tokens_join appends it to another
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
@@ -877,7 +878,29 @@ typedef struct fc_perplexity {
     double seconds;
 } fc_perplexity;
 
-/* Every sequence on its own: its positions 1 .. n-1 are predicted. */
+/* Which predictions of a sequence of n tokens count. The same text, model and window give other
+   numbers by another protocol: only those of one can be compared. */
+typedef enum fc_protocol {
+    FC_PROTOCOL_ALL = 0,   /* "all": positions 1 .. n-1 */
+    FC_PROTOCOL_LLAMA_CPP, /* "llama.cpp": n/2 + 1 .. n-1, what is before them is context only */
+    FC_PROTOCOL_COUNT
+} fc_protocol;
+
+FINERCUT_API const char *fc_protocol_name(fc_protocol p);
+FINERCUT_API fc_code fc_protocol_parse(const char *name, fc_protocol *out, fc_error *err);
+
+typedef struct fc_eval_desc {
+    const uint8_t *mask;
+    fc_protocol protocol;
+    fc_perplexity *each; /* [n_sequences]: every sequence by itself, NaN where it has no position
+                            that counts; NULL: not wanted */
+    fc_watch watch;
+} fc_eval_desc;
+
+/* Every sequence on its own. `desc` NULL = defaults. */
+FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
+                                       const fc_eval_desc *desc, fc_perplexity *out, fc_error *err);
+/* The same by FC_PROTOCOL_ALL. */
 FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
                                         const uint8_t *mask,
                                         const fc_watch *watch, fc_perplexity *out, fc_error *err);
@@ -885,6 +908,16 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
    it is all there is. */
 FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
                                        fc_error *err);
+#ifndef FINERCUT_NO_TOKENIZER
+/* The windows of a text that a protocol measures: the text is tokenised once, as it is, with what
+   the post-processor adds, and fc_tokens_windows cuts it. FC_PROTOCOL_LLAMA_CPP does what
+   llama-perplexity does: one line feed at the end of the text is dropped, there must be two windows
+   at least, and where the tokenizer puts a bos before texts, it takes the place of the first token
+   of every window. (Text that names a special token is that token here, but not there.) */
+FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, size_t length_bytes,
+                                     fc_protocol protocol, uint32_t length, fc_tokens *out,
+                                     fc_error *err);
+#endif
 
 /* Logits of all positions, in order, handed to `sink` in pieces: rows [n_rows, vocab_size]. A
    nonzero return stops with FC_ERR_CANCELLED, too. */
@@ -19998,6 +20031,9 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
 // >> perplexity
 // Perplexity and logits: passes over sequences, whole or pruned.
 
+static const char *const fci_perplexity_protocols[FC_PROTOCOL_COUNT] = {"all", "llama.cpp"};
+FCI_ENUM(fc_protocol, "protocol", fci_perplexity_protocols)
+
 // Runs the engine over all sequences under one mask and passes final rows to `take`.
 typedef struct fci_evaluation {
     fc_model *m;
@@ -20011,6 +20047,8 @@ typedef struct fci_evaluation {
     double *nll; // [head_rows]
     double sum;
     uint64_t count;
+    fc_protocol protocol;
+    fc_perplexity *each; // [n_sequences], or NULL
     size_t first; // of the current piece
     const uint8_t *mask; // [2 * n_blocks]; NULL until it is open: that of the model
     fci_lane *lanes;
@@ -20118,50 +20156,115 @@ FCI_FN void fci_perplexity_nll_task(void *arg, size_t task, uint32_t worker) {
         v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
 }
 
+FCI_FN void fci_perplexity_result(double sum, uint64_t count, fc_perplexity *out) {
+    memset(out, 0, sizeof *out);
+    out->nll = count ? sum / (double)count : (double)NAN;
+    out->perplexity = exp(out->nll);
+    out->n_positions = count;
+    out->n_windows = 1;
+}
+
 FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
                                        fc_error *err) {
-    size_t start = v->tokens->starts[sequence], n = v->tokens->starts[sequence + 1] - start - 1,
-           d = (size_t)v->m->hyper.hidden;
-    for (size_t i = 0; i < n; i += v->engine.head_rows) {
+    const size_t start = v->tokens->starts[sequence],
+                 n = v->tokens->starts[sequence + 1] - start - 1, d = (size_t)v->m->hyper.hidden,
+                 skip = v->protocol == FC_PROTOCOL_LLAMA_CPP ? (n + 1) / 2 : 0;
+    double sum = 0;
+    for (size_t i = skip; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
         fci_engine_logits(&v->engine, x + i * d, rows);
         v->first = start + i;
         fci_parallel_for(&v->m->c, rows, fci_perplexity_nll_task, v);
-        for (size_t k = 0; k < rows; k++) v->sum += v->nll[k];
-        if (fci_perplexity_head(v, rows, n, err)) return FC_ERR_CANCELLED;
+        for (size_t k = 0; k < rows; k++) {
+            v->sum += v->nll[k];
+            sum += v->nll[k];
+        }
+        if (fci_perplexity_head(v, rows, n - skip, err)) return FC_ERR_CANCELLED;
     }
-    v->count += n;
+    v->count += n - skip;
+    if (v->each) fci_perplexity_result(sum, n - skip, &v->each[sequence]);
     return FC_OK;
+}
+
+FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err) {
+    if (v->count == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected a sequence of at least %d tokens, got none",
+                        v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2);
+    if (!isfinite(v->sum))
+        return fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
+    fci_perplexity_result(v->sum, v->count, out);
+    out->n_windows = v->tokens->n_sequences;
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
+                                       const fc_eval_desc *desc, fc_perplexity *out,
+                                       fc_error *err) {
+    fci_evaluation v;
+    fc_eval_desc defaults;
+    if (fci_need(m && out, "fc_eval_sequences", "a model and a place for the result", err))
+        return FC_ERR_ARGUMENT;
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (fci_known("protocol", (int)desc->protocol, FC_PROTOCOL_COUNT, err)) return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    memset(&v, 0, sizeof v);
+    v.m = m;
+    v.tokens = sequences;
+    v.mask = desc->mask;
+    v.protocol = desc->protocol;
+    v.each = desc->each;
+    fci_watch_begin(&v.watch, &desc->watch, "evaluating");
+    v.passes = 1;
+    v.take = fci_perplexity_take_nll;
+    fc_code code = fci_perplexity_run(&v, err);
+    if (!code) code = fci_perplexity_finish(&v, out, err);
+    if (!code) out->seconds = fci_platform_seconds() - v.watch.start;
+    return code;
 }
 
 FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
                                         const uint8_t *mask, const fc_watch *watch,
                                         fc_perplexity *out, fc_error *err) {
-    fci_evaluation v;
+    fc_eval_desc desc;
     if (fci_need(m && out, "fc_eval_perplexity", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
-    memset(&v, 0, sizeof v);
-    v.m = m;
-    v.tokens = sequences;
-    v.mask = mask;
-    fci_watch_begin(&v.watch, watch, "evaluating");
-    v.passes = 1;
-    v.take = fci_perplexity_take_nll;
-    fc_code code = fci_perplexity_run(&v, err);
-    if (!code && v.count == 0)
-        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected a sequence of at least 2 tokens, got none");
-    if (!code && !isfinite(v.sum))
-        code = fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
-    if (code) return code;
-    out->nll = v.sum / (double)v.count;
-    out->perplexity = exp(out->nll);
-    out->n_positions = v.count;
-    out->n_windows = sequences->n_sequences;
-    out->seconds = fci_platform_seconds() - v.watch.start;
-    return FC_OK;
+    memset(&desc, 0, sizeof desc);
+    desc.mask = mask;
+    if (watch) desc.watch = *watch;
+    return fc_eval_sequences(m, sequences, &desc, out, err);
 }
+
+#ifndef FINERCUT_NO_TOKENIZER
+FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, size_t length_bytes,
+                                     fc_protocol protocol, uint32_t length, fc_tokens *out,
+                                     fc_error *err) {
+    const bool theirs = protocol == FC_PROTOCOL_LLAMA_CPP;
+    fc_tokens whole;
+    if (out) memset(out, 0, sizeof *out);
+    if (fci_need(t && (text || !length_bytes) && out, "fc_eval_windows",
+                 "a tokenizer, a text and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
+    if (fci_known("protocol", (int)protocol, FC_PROTOCOL_COUNT, err)) return FC_ERR_ARGUMENT;
+    if (theirs && t->n_after)
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "protocol: llama.cpp: expected a tokenizer that adds nothing after a text");
+    if (theirs && length_bytes && text[length_bytes - 1] == '\n') length_bytes--;
+    fc_code code = fc_tokenize(t, text, length_bytes, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
+    if (code) return code;
+    if (theirs && whole.starts[1] < 2 * (uint64_t)length)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "text: expected at least 2 windows of %u tokens for protocol llama.cpp, "
+                        "got %llu tokens",
+                        length, (unsigned long long)whole.starts[1]);
+    if (!code) code = fc_tokens_windows(&whole, length, out, err);
+    for (size_t i = 0; theirs && t->n_before && !code && i < out->n_sequences; i++)
+        out->ids[out->starts[i]] = t->before[0];
+    fc_tokens_free(&whole);
+    return code;
+}
+#endif
 
 FCI_FN fc_code fci_perplexity_take_logits(fci_evaluation *v, const float *x, uint32_t sequence,
                                           fc_error *err) {
@@ -20361,10 +20464,10 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "confidence: expected 1 to 100 standard errors, got %g", d->confidence);
     if (!(d->fraction >= 0 && d->fraction <= 1))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "fraction: expected 0 to 1, got %g",
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "share to remove: expected 0 to 1, got %g",
                         d->fraction);
     if (!(d->last >= 0 && d->last <= 1))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "last: expected 0 to 1, got %g",
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "share of last blocks: expected 0 to 1, got %g",
                         d->last);
     if (fci_budget_check(&d->until, err) || fci_search_check_per(d, err)) return FC_ERR_ARGUMENT;
     uint32_t all = 0, allowed = 0;

@@ -69,7 +69,7 @@ typedef struct options {
     int per;
     uint64_t memory_limit;
     uint64_t shard_size, seed;
-    int metric, candidates, search, compute, simd, products, format, type, fit;
+    int metric, candidates, search, compute, simd, products, format, type, fit, protocol;
     int format_given;
 } options;
 
@@ -395,6 +395,7 @@ static const char *simd_name(int i) {
 static const char *metric_name(int i) { return fc_metric_name((fc_metric)i); }
 static const char *candidates_name(int i) { return fc_candidates_name((fc_candidates)i); }
 static const char *search_name(int i) { return fc_search_name((fc_search)i); }
+static const char *protocol_name(int i) { return fc_protocol_name((fc_protocol)i); }
 static const char *unit_name(int i) { return fc_unit_name((fc_unit)i); }
 #ifndef FINERCUT_NO_EXPORT
 static const char *format_name(int i) { return fc_export_format_name((fc_export_format)i); }
@@ -430,6 +431,7 @@ static const value_type type_budget = {parse_budget, "params:20%, params:30M, by
     "bytes:90M, time:0.8 or distance:0.1, with other amounts", 0, NULL};
 static const value_type type_names = {parse_names, "names with commas between them, such as "
     "attn.0,ffn.0-3,block.29", 0, NULL};
+static const value_type type_protocol = {parse_choice, NULL, FC_PROTOCOL_COUNT, protocol_name};
 static const value_type type_unit = {parse_choice, NULL, FC_UNIT_DISTANCE, unit_name};
 static const value_type type_any = {parse_any, "a text", 0, NULL};
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
@@ -576,8 +578,13 @@ static const flag flags[] = {
      WITH_TEXT("text (UTF-8), tokenised whole as it is, measured over windows of --length "
      "tokens")},
     {EVAL, "--length", &type_count, "N", NULL, 0, FIELD(length), FIELD(length_given),
-     WITH_TEXT("tokens in a window of --text (default: 2048, or the model's maximum where that is "
-     "less)")},
+     WITH_TEXT("tokens in a window of --text (default: 2048, with --protocol llama.cpp 512, or the "
+               "model's\n"
+               "maximum where that is less)")},
+    {EVAL, "--protocol", &type_protocol, NULL, "all", 0, FIELD(protocol), 0,
+     "which predictions count: all of every window; or as llama-perplexity does, those of the\n"
+     "second half of each window, which has a bos first where the model has one (the text without\n"
+     "one line feed at its end, at least two windows). Compare numbers of one protocol only"},
     {EVAL, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "tokens: a JSON array of arrays of token ids, each on its own"},
     {EVAL, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the result as one JSON object"},
@@ -1032,8 +1039,7 @@ static const flag *find_flag(const command *c, const char *name, size_t length) 
 // The flag that sets a member of the library's descriptions, or NULL. Of flags that take a file,
 // one that was given.
 static const char *flag_of_field(const session *s, const char *name, size_t length) {
-    static const char *const others[][2] = {{"fraction", "--remove"},
-                                            {"shard_bytes", "--shard-size"}};
+    static const char *const others[][2] = {{"shard_bytes", "--shard-size"}};
     char text[32] = "--";
     const flag *f;
     if (length + 3 > sizeof text) return NULL;
@@ -2156,19 +2162,15 @@ static int run_prune(session *s) {
 
 #ifndef FINERCUT_NO_TOKENIZER
 static uint32_t window_length(const session *s) {
-    uint32_t most = fc_model_config(s->model)->max_positions;
+    const uint32_t most = fc_model_config(s->model)->max_positions,
+                   usual = s->o->protocol == FC_PROTOCOL_LLAMA_CPP ? 512 : 2048;
     if (s->o->length_given) return s->o->length;
-    return most > 0 && most < 2048 ? most : 2048;
+    return most > 0 && most < usual ? most : usual;
 }
 
 static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *text) {
-    fc_tokens whole;
-    fc_code code = fc_tokenize(t, text->bytes, text->length, FINERCUT_TOKENIZE_SPECIAL, &whole, &s->
-        err);
-    if (code) return code;
-    code = fc_tokens_windows(&whole, window_length(s), &s->tokens, &s->err);
-    fc_tokens_free(&whole);
-    return code;
+    return fc_eval_windows(t, text->bytes, text->length, (fc_protocol)s->o->protocol,
+                           window_length(s), &s->tokens, &s->err);
 }
 #else
 #  define cut_windows NULL
@@ -2201,23 +2203,44 @@ static void put_wishes(const session *s) {
     if (info->keep) printf(",\"keep\":\"%s\"", info->keep);
 }
 
-static void put_perplexity_json(const fc_perplexity *r) {
+typedef struct evaluation { // of one set of removed sublayers
+    fc_perplexity perplexity;
+    fc_perplexity *each; // of every sequence
+#ifndef FINERCUT_NO_TASKS
+    const fc_task_result *tasks;
+#endif
+} evaluation;
+
+static void put_nll_json(const fc_perplexity *r) {
     fputs("\"perplexity\":", stdout);
     put_json_number(r->perplexity);
     fputs(",\"nll\":", stdout);
     put_json_number(r->nll);
-    printf(",\"positions\":%llu,\"windows\":%llu,\"seconds\":%.3f,",
-           (unsigned long long)r->n_positions, (unsigned long long)r->n_windows, r->seconds);
+    printf(",\"positions\":%llu", (unsigned long long)r->n_positions);
+}
+
+static void put_perplexity_json(const session *s, const evaluation *e) {
+    const fc_perplexity *r = &e->perplexity;
+    put_nll_json(r);
+    printf(",\"windows\":%llu,\"protocol\":\"%s\",\"sequences\":[",
+           (unsigned long long)r->n_windows, protocol_name(s->o->protocol));
+    for (size_t i = 0; i < s->tokens.n_sequences; i++) {
+        fputs(i ? ",{" : "{", stdout);
+        put_nll_json(&e->each[i]);
+        putchar('}');
+    }
+    printf("],\"seconds\":%.3f,", r->seconds);
 }
 
 static void put_perplexity(const session *s, const fc_perplexity *r) {
     const unsigned long long positions = r->n_positions, windows = r->n_windows;
+    const char *how = s->o->protocol == FC_PROTOCOL_LLAMA_CPP ? "; protocol llama.cpp" : "";
     if (s->o->text)
-        printf("perplexity %.6g (%llu positions, %llu windows of length %llu)\n", r->perplexity,
-               positions, windows, (unsigned long long)s->tokens.starts[1]);
+        printf("perplexity %.6g (%llu positions, %llu windows of length %llu%s)\n", r->perplexity,
+               positions, windows, (unsigned long long)s->tokens.starts[1], how);
     else
-        printf("perplexity %.6g (%llu positions, %llu sequences)\n", r->perplexity, positions,
-               windows);
+        printf("perplexity %.6g (%llu positions, %llu sequences%s)\n", r->perplexity, positions,
+               windows, how);
 }
 
 #ifndef FINERCUT_NO_TASKS
@@ -2314,17 +2337,10 @@ static int check_tasks(session *s, fc_task_desc *descs, char names[][64]) {
 static int n_tasks(const session *s) { (void)s; return 0; }
 #endif
 
-typedef struct evaluation { // of one set of removed sublayers
-    fc_perplexity perplexity;
-#ifndef FINERCUT_NO_TASKS
-    const fc_task_result *tasks;
-#endif
-} evaluation;
-
 static void put_evaluation_json(const session *s, const evaluation *e) {
     putchar('{');
     if (s->o->along.n) printf("\"steps\":%llu,", (unsigned long long)s->n_steps);
-    if (s->o->text || s->o->tokens) put_perplexity_json(&e->perplexity);
+    if (s->o->text || s->o->tokens) put_perplexity_json(s, e);
 #ifndef FINERCUT_NO_TASKS
     if (n_tasks(s)) put_tasks_json(s, e->tasks);
 #endif
@@ -2382,12 +2398,17 @@ static int evaluate(session *s, evaluation *e) {
     meter m;
     const fc_watch watch = {eval_progress, &m};
     fc_code code = FC_OK;
+    fc_eval_desc desc;
     memset(&m, 0, sizeof m);
-    memset(e, 0, sizeof *e);
+    memset(&desc, 0, sizeof desc);
+    desc.mask = s->mask;
+    desc.protocol = (fc_protocol)s->o->protocol;
+    desc.each = e->each;
+    desc.watch = watch;
     m.s = s;
     m.terminal = !s->o->quiet && on_terminal();
     if (s->o->text || s->o->tokens)
-        code = fc_eval_perplexity(s->model, &s->tokens, s->mask, &watch, &e->perplexity, &s->err);
+        code = fc_eval_sequences(s->model, &s->tokens, &desc, &e->perplexity, &s->err);
 #ifndef FINERCUT_NO_TASKS
     if (!code && n_tasks(s)) {
         e->tasks = fc_tasks_run(s->tasks, s->mask, &watch, &s->err);
@@ -2402,21 +2423,27 @@ static int evaluate(session *s, evaluation *e) {
 static int evaluate_all(session *s) {
     const prefixes *along = &s->o->along;
     const int json = s->o->json;
+    evaluation e;
+    int status = STATUS_OK;
+    memset(&e, 0, sizeof e);
+    e.each = (fc_perplexity *)calloc(s->tokens.n_sequences + 1, sizeof *e.each);
+    if (!e.each) return fail("eval: out of memory");
     if (along->n && json) fputs("{\"along\":[", stdout);
     else if (along->n) put_heading(s);
-    for (int i = 0; i == 0 || i < along->n; i++) {
-        evaluation e;
+    for (int i = 0; !status && (i == 0 || i < along->n); i++) {
         if (along->n) s->n_steps = along->steps[i];
         if (along->n && fc_plan_mask(s->plan, s->model, s->n_steps, s->mask,
                                      2 * (size_t)fc_model_config(s->model)->n_blocks, &s->err))
-            return failed(s);
-        if (evaluate(s, &e)) return STATUS_FAILED;
+            status = failed(s);
+        if (!status) status = evaluate(s, &e);
+        if (status) break;
         if (json && i) putchar(',');
         if (json) put_evaluation_json(s, &e);
         else put_evaluation(s, &e);
     }
-    if (json) puts(along->n ? "]}" : "");
-    return STATUS_OK;
+    if (json && !status) puts(along->n ? "]}" : "");
+    free(e.each);
+    return status;
 }
 
 static int check_eval(session *s) {
@@ -2424,6 +2451,8 @@ static int check_eval(session *s) {
     if (o->text && o->tokens) return check_source(s);
     if (!o->text && !o->tokens && !n_tasks(s))
         return misused(s->command, "expected " SOURCES ", got none of them");
+    if (!o->text && !o->tokens && o->protocol)
+        return misused(s->command, "--protocol: expected " TEXT_OR(" or ") " with it");
     if (!n_tasks(s) && (o->limit || o->shots))
         return misused(s->command, "--limit, --shots: expected --task with them");
     if (o->along.n && !o->plan)

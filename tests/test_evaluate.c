@@ -79,6 +79,47 @@ static void test_by_hand(void) {
     tiny_end(&t);
 }
 
+// The second half of each sequence, as llama-perplexity counts: of n tokens those from n/2 + 1 on.
+static void test_protocols(void) {
+    tiny t;
+    fc_error err;
+    fc_perplexity p, each[4];
+    fc_eval_desc desc;
+    uint32_t ids[] = {0, 1, 0, 4, 2, 0, 0, 2, 0, 2, 4, 0, 1};
+    size_t starts[] = {0, 5, 11, 13, 13}; // the last one is set below
+    const double h = log(5), want[3] = {(h + log(2)) / 2, (log(16.0 / 3) + h) / 2, (double)NAN};
+    by_hand(&t);
+    fc_model *m = tiny_open(&t, 0, 1, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    const fc_tokens text = tokens_of(ids, starts, 3);
+    memset(&desc, 0, sizeof desc);
+    desc.mask = nothing;
+    desc.each = each;
+    T_OK(fc_eval_sequences(m, &text, &desc, &p, &err) == FC_OK && p.n_positions == 10 &&
+             each[0].n_positions == 4 && each[1].n_positions == 5 && each[2].n_positions == 1,
+         "all: %s", err.msg);
+    T_OK(fabs(4 * each[0].nll + 5 * each[1].nll + each[2].nll - 10 * p.nll) < 1e-12 &&
+             fabs(each[1].perplexity - exp(each[1].nll)) < 1e-12 && each[1].n_windows == 1,
+         "parts make the whole");
+    fc_perplexity plain;
+    T_OK(fc_eval_perplexity(m, &text, nothing, NULL, &plain, &err) == FC_OK &&
+             memcmp(&plain.nll, &p.nll, sizeof p.nll) == 0, "the same by the short way");
+    desc.protocol = FC_PROTOCOL_LLAMA_CPP;
+    T_OK(fc_eval_sequences(m, &text, &desc, &p, &err) == FC_OK && p.n_positions == 4 &&
+             p.n_windows == 3, "llama.cpp: %d: %s", (int)p.n_positions, err.msg);
+    for (int i = 0; i < 2; i++)
+        T_OK(each[i].n_positions == 2 && fabs(each[i].nll - want[i]) < 1e-6,
+             "sequence %d: %.9g for %.9g", i, each[i].nll, want[i]);
+    T_OK(each[2].n_positions == 0 && isnan(each[2].nll) && isnan(each[2].perplexity),
+         "2 tokens have nothing to count");
+    T_OK(fabs(p.nll - (want[0] + want[1]) / 2) < 1e-6, "the mean: %.9g", p.nll);
+    const fc_tokens two = tokens_of(ids, starts + 2, 1);
+    T_OK(fc_eval_sequences(m, &two, &desc, &p, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "at least 3 tokens"), "2 tokens: %s", err.msg);
+    fc_model_close(m);
+    tiny_end(&t);
+}
+
 static void test_not_finite(void) {
     tiny t;
     fc_error err;
@@ -242,6 +283,57 @@ static void test_windows(void) {
     check_windows(&a, 8, "5 6 7 8 9 10 11 / ");
     check_windows(&b, 5, "5 6 7 8 9 / "); // of all its sequences together
     check_windows(&c, 3, "7 8 9 / ");
+}
+
+// By llama.cpp's protocol a bos, where the tokenizer has one, begins every window.
+static void check_eval_windows(const fc_tokenizer *t, const char *text, fc_protocol protocol,
+                               const char *want) {
+    fc_tokens out;
+    fc_error err;
+    char got[600] = "";
+    const fc_code code = fc_eval_windows(t, text, strlen(text), protocol, 3, &out, &err);
+    if (code) snprintf(got, sizeof got, "%s", err.msg);
+    for (size_t i = 0; !code && i < out.n_sequences; i++) {
+        for (size_t k = out.starts[i]; k < out.starts[i + 1]; k++)
+            snprintf(got + strlen(got), sizeof got - strlen(got), "%u ", out.ids[k]);
+        strcat(got, "/ ");
+    }
+    T_OK(code ? strstr(got, want) != NULL : strcmp(got, want) == 0,
+         "\"%s\" by %s: expected %s, got %s", text, fc_protocol_name(protocol), want, got);
+    fc_tokens_free(&out);
+}
+
+static void test_eval_windows(void) {
+#define VOCAB "{\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"single_word\":false,"            \
+    "\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}],"                   \
+    "\"model\":{\"type\":\"BPE\",\"vocab\":{\"<s>\":0,\"a\":1,\"b\":2,\"c\":3,\"\xc4\x8a\":4},"    \
+    "\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"         \
+    "\"trim_offsets\":true,\"use_regex\":false},"                                                  \
+    "\"decoder\":{\"type\":\"ByteLevel\"},\"post_processor\":"
+#define TEMPLATE(parts) "{\"type\":\"TemplateProcessing\",\"single\":[" parts "],\"pair\":[],"     \
+    "\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[0],\"tokens\":[\"<s>\"]}}}}"
+#define BOS "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}"
+#define TEXT "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"
+    static const char *const json[] = {VOCAB "null}", VOCAB TEMPLATE(BOS "," TEXT),
+                                       VOCAB TEMPLATE(TEXT "," BOS)};
+    fc_error err;
+    fc_tokenizer *t[3];
+    for (int i = 0; i < 3; i++) {
+        const fc_memory_file file = {"tokenizer.json", json[i], strlen(json[i])};
+        t[i] = fc_tokenizer_open_memory(&file, 1, NULL, &err);
+        if (!T_OK(t[i] != NULL, "%s", err.msg)) return;
+    }
+    check_eval_windows(t[0], "abcabca\n", FC_PROTOCOL_ALL, "1 2 3 / 1 2 3 / ");
+    check_eval_windows(t[0], "ab", FC_PROTOCOL_ALL, "1 2 / ");
+    check_eval_windows(t[0], "abcab\n", FC_PROTOCOL_ALL, "1 2 3 / 1 2 4 / ");
+    check_eval_windows(t[0], "abcabca\n", FC_PROTOCOL_LLAMA_CPP, "1 2 3 / 1 2 3 / ");
+    check_eval_windows(t[0], "abcab\n\n", FC_PROTOCOL_LLAMA_CPP, "1 2 3 / 1 2 4 / ");
+    check_eval_windows(t[0], "abcab\n", FC_PROTOCOL_LLAMA_CPP, "at least 2 windows of 3 tokens");
+    check_eval_windows(t[1], "abcabcabc", FC_PROTOCOL_ALL, "0 1 2 / 3 1 2 / 3 1 2 / ");
+    check_eval_windows(t[1], "abcabcabc", FC_PROTOCOL_LLAMA_CPP, "0 1 2 / 0 1 2 / 0 1 2 / ");
+    check_eval_windows(t[2], "abcabc", FC_PROTOCOL_ALL, "1 2 3 / 1 2 3 / ");
+    check_eval_windows(t[2], "abcabc", FC_PROTOCOL_LLAMA_CPP, "adds nothing after a text");
+    for (int i = 0; i < 3; i++) fc_tokenizer_close(t[i]);
 }
 
 // The calibration text is the lines joined by one blank, cut into whole sequences from the start.
@@ -433,10 +525,12 @@ static void test_speed_memory(void) {
 
 int main(void) {
     test_by_hand();
+    test_protocols();
     test_not_finite();
     test_watch();
     test_pieces();
     test_windows();
+    test_eval_windows();
     test_calibration();
     test_parse();
     test_expert_bytes(DATA "mixtral");

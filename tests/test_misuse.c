@@ -56,6 +56,7 @@ static void test_names(void) {
     NAMES(fc_page_use, FC_PAGE_COUNT);
     NAMES(fc_output_kind, FC_OUTPUT_COUNT);
     NAMES(fc_escape, FC_ESCAPE_COUNT);
+    NAMES(fc_protocol, FC_PROTOCOL_COUNT);
     NAMES(fc_export_format, FC_EXPORT_COUNT);
     T_OK(!fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, NULL, 24) &&
              !fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, name, 0),
@@ -225,6 +226,12 @@ static void test_tokenizers(void) {
          "no tokenizer");
     REFUSED(ARGUMENT, fc_tokenize(NULL, "x", 1, 0, &out, &err),
             "fc_tokenize: expected a tokenizer");
+    REFUSED(ARGUMENT, fc_eval_windows(NULL, "a", 1, FC_PROTOCOL_ALL, 1, &out, &err), "a tokenizer");
+    REFUSED(ARGUMENT, fc_eval_windows(t, NULL, 1, FC_PROTOCOL_ALL, 1, &out, &err), "a text");
+    REFUSED(ARGUMENT, fc_eval_windows(t, "a", 1, FC_PROTOCOL_ALL, 1, NULL, &err), "a place");
+    REFUSED(ARGUMENT, fc_eval_windows(t, "a", 1, (fc_protocol)7, 1, &out, &err), "protocol");
+    REFUSED(ARGUMENT, fc_eval_windows(t, "a", 1, FC_PROTOCOL_ALL, 0, &out, &err), "length");
+    REFUSED(ARGUMENT, fc_eval_windows(t, "", 0, FC_PROTOCOL_ALL, 1, &out, &err), "one token");
     REFUSED(ARGUMENT, fc_tokenize(t, NULL, 1, 0, &out, &err), "fc_tokenize");
     REFUSED(ARGUMENT, fc_tokenize(t, "x", 1, 0, NULL, &err), "fc_tokenize");
     REFUSED(ARGUMENT, fc_tokenize(t, "x", 1, 8, &out, &err), "unknown flags 8");
@@ -288,6 +295,13 @@ static void test_tokens(void) {
             "fc_eval_perplexity");
     REFUSED(ARGUMENT, fc_eval_perplexity(model, &good, NULL, NULL, NULL, &err),
             "fc_eval_perplexity");
+    REFUSED(ARGUMENT, fc_eval_sequences(NULL, &good, NULL, &perplexity, &err), "a model");
+    REFUSED(ARGUMENT, fc_eval_sequences(model, &good, NULL, NULL, &err), "a place");
+    REFUSED(ARGUMENT, fc_eval_sequences(model, NULL, NULL, &perplexity, &err), "one sequence");
+    fc_eval_desc strange;
+    memset(&strange, 0, sizeof strange);
+    strange.protocol = (fc_protocol)99;
+    REFUSED(ARGUMENT, fc_eval_sequences(model, &good, &strange, &perplexity, &err), "protocol");
     REFUSED(ARGUMENT, fc_logits(NULL, &good, NULL, NULL, sink, NULL, &err), "fc_logits");
     REFUSED(ARGUMENT, fc_logits(model, &good, NULL, NULL, NULL, NULL, &err), "fc_logits");
     REFUSED(ARGUMENT, fc_tokens_windows(NULL, 4, &out, &err), "fc_tokens_windows");

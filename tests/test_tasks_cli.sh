@@ -18,6 +18,9 @@ mkdir d=e && cp choices.jsonl d=e
 echo '{"query": "a", "choices": ["b", "c"], "gold": 7}' >bad.jsonl
 : >empty.jsonl
 head -c 3000 "$demo/heldout.txt" >text.txt
+head -c 400 text.txt >short.txt
+head -c 4000 "$demo/heldout.txt" >long.txt
+echo '[[1, 2, 3, 4], [5, 6]]' >tokens.json
 
 task() { # FLAG...
     t_run 0 eval "$demo" --threads 1 "$@"
@@ -63,6 +66,23 @@ t_ok "perplexity comes first" sh -c 'head -n 1 out | grep -q "^perplexity" &&
 t_ok "text too, --json" task --task choices.jsonl --text text.txt --length 64 --json
 t_ok "has both" grep -q \
     '^{"perplexity":.*,"seconds":[0-9.]*,"tasks":{"choices":.*"removed":\[\]}$' out
+sequences() { # PROTOCOL WANT: perplexity, nll and positions of each
+    sed -E 's/.*"windows":2,"protocol":"([a-z.]*)","sequences":\[([^]]*)\],"sec.*/\1 \2/
+        s/"(perplexity|nll|positions)"://g; s/[0-9]+\.[0-9]+(e\+[0-9]+)?/N/g' out >got
+    [ "$(cat got)" = "$1 $2" ] && return 0
+    cat got
+    return 1
+}
+t_ok "each sequence" task --tokens tokens.json --json
+t_ok "has its own values" sequences all "{N,N,3},{N,N,1}"
+t_ok "the second half" task --tokens tokens.json --protocol llama.cpp --json
+t_ok "is llama.cpp's" sequences llama.cpp "{N,N,1},{null,null,0}"
+t_ok "windows of a text" task --text text.txt --protocol llama.cpp --length 64
+n=$(sed 's/.*positions, //; s/ windows.*//' out)
+t_ok "half of each counts" grep -Eq "^perplexity [0-9.]+ \\($((31 * n)) positions, $n windows of \
+length 64; protocol llama.cpp\\)$" out
+t_ok "512 by default" task --text long.txt --protocol llama.cpp
+t_ok "not 2048" grep -q "(510 positions, 2 windows of length 512;" out
 t_ok "--shots" task --task choices.jsonl --shots 2 --json
 t_ok "makes longer questions" sh -c 'grep -Eq "\"tokens\":[0-9]{3}," out'
 t_ok "a name up to its first dot" task --task arc_easy.v2.jsonl
@@ -103,6 +123,11 @@ t_ok "standard input twice" says 2 "read once only: .* for --task and --task" \
 t_ok "standard input twice, text" says 2 "read once only: .* for --text and --task" \
     --text - --task choices=-
 t_ok "no file" says 2 "expected choices=FILE.jsonl, got no file" --task choices=
+t_ok "a protocol for nothing" says 2 "protocol: expected --text FILE or --tokens FILE" \
+    --task choices.jsonl --protocol llama.cpp
+t_ok "another protocol" says 2 "one of all, llama.cpp, got .both" --text text.txt --protocol both
+t_ok "a text of one window" says 1 "short.txt: text: expected at least 2 windows of 512" \
+    --text short.txt --protocol llama.cpp
 t_ok "--limit alone" says 2 "expected --task" --text text.txt --limit 3
 t_ok "--along alone" says 2 "expected --plan" --task choices.jsonl --along 1
 t_ok "--along and --remove" says 2 "without --remove" --task choices.jsonl --plan plan.json \
