@@ -1345,8 +1345,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #  define FCI_QUANTS true
 #endif
 
-// >> platform
-// Files, clock and CPU features: POSIX, Windows, or the C library alone (FINERCUT_NO_POSIX).
+// >> compiler
+// What compiler, system and switches offer: POSIX, Windows, or the C library alone
+// (FINERCUT_NO_POSIX); instruction sets; byte order; threads. Macros only.
 
 #if defined(_WIN32)
 #  define FCI_WINDOWS 1
@@ -1372,7 +1373,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #    include <sys/mman.h>
 #  endif
 // Where this does not compile, a system header came first (see the top of this file).
-typedef char fci_platform_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
+typedef char fci_compiler_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
 #elif FCI_WINDOWS
 #  ifndef WIN32_LEAN_AND_MEAN
 #    define WIN32_LEAN_AND_MEAN
@@ -1388,21 +1389,6 @@ typedef char fci_platform_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
 #if !defined(FINERCUT_NO_THREADS) && FCI_POSIX
 #  include <pthread.h>
 #endif
-
-typedef struct fci_platform_file { // one type for files read and for files and folders written
-#if FCI_POSIX
-    int fd;     // an output's is locked, so that other runs see that it is being written
-    int folder; // of an output, synced after the rename; -1: none
-#elif FCI_WINDOWS
-    HANDLE handle;
-    HANDLE mapping;
-    bool folder, settled;
-#else
-    FILE *stream;
-#endif
-    char *final_path;  // of an output: where commit moves it
-    char *beside_path; // its temporary; NULL: a device, written in place
-} fci_platform_file;
 
 // Instruction sets. Attributes on single functions let plain -O2 build all tables; the processor
 // decides at run time. gcc 9 and clang 10 are the first to have the vector features used below.
@@ -1471,41 +1457,42 @@ typedef struct fci_platform_file { // one type for files read and for files and 
 #  define FCI_LITTLE_ENDIAN 0
 #endif
 
-// The highest kernel table of this build that processor and system can run; Linux is asked for AMX.
-FCI_FN fc_simd fci_platform_simd(void);
-
 #if !defined(FINERCUT_NO_THREADS) && (FCI_POSIX || FCI_WINDOWS)
 #  define FCI_THREADS 1
 #else
 #  define FCI_THREADS 0
 #endif
+
+// >> thread
+// Mutexes, signals and threads of the system.
+
 #if FCI_THREADS
 #  if FCI_WINDOWS
-typedef CRITICAL_SECTION fci_platform_mutex;
-typedef CONDITION_VARIABLE fci_platform_signal;
-typedef HANDLE fci_platform_thread_handle;
+typedef CRITICAL_SECTION fci_thread_mutex;
+typedef CONDITION_VARIABLE fci_thread_signal;
+typedef HANDLE fci_thread_handle;
 #  else
-typedef pthread_mutex_t fci_platform_mutex;
-typedef pthread_cond_t fci_platform_signal;
-typedef pthread_t fci_platform_thread_handle;
+typedef pthread_mutex_t fci_thread_mutex;
+typedef pthread_cond_t fci_thread_signal;
+typedef pthread_t fci_thread_handle;
 #  endif
-typedef struct fci_platform_thread { // stays where it is until it is joined
+typedef struct fci_thread { // stays where it is until it is joined
     void (*fn)(void *arg);
     void *arg;
-    fci_platform_thread_handle handle;
-} fci_platform_thread;
+    fci_thread_handle handle;
+} fci_thread;
 // A waiter holds the mutex; it can wake without reason, so it checks its condition again.
-FCI_FN void fci_platform_mutex_begin(fci_platform_mutex *m);
-FCI_FN void fci_platform_mutex_end(fci_platform_mutex *m);
-FCI_FN void fci_platform_lock(fci_platform_mutex *m);
-FCI_FN void fci_platform_unlock(fci_platform_mutex *m);
-FCI_FN void fci_platform_signal_begin(fci_platform_signal *s);
-FCI_FN void fci_platform_signal_end(fci_platform_signal *s);
-FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m);
-FCI_FN void fci_platform_wake_all(fci_platform_signal *s);
+FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m);
+FCI_FN void fci_thread_mutex_end(fci_thread_mutex *m);
+FCI_FN void fci_thread_lock(fci_thread_mutex *m);
+FCI_FN void fci_thread_unlock(fci_thread_mutex *m);
+FCI_FN void fci_thread_signal_begin(fci_thread_signal *s);
+FCI_FN void fci_thread_signal_end(fci_thread_signal *s);
+FCI_FN void fci_thread_wait(fci_thread_signal *s, fci_thread_mutex *m);
+FCI_FN void fci_thread_wake_all(fci_thread_signal *s);
 // Runs fn(arg) in a new thread; false: the system refuses one, and there is nothing to join.
-FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg);
-FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
+FCI_FN bool fci_thread_start(fci_thread *t, void (*fn)(void *arg), void *arg);
+FCI_FN void fci_thread_join(fci_thread *t);
 
 // Waking a thread takes longer than a matrix times one row, so waiting begins with spinning, some
 // tens of microseconds, on a word that the event changes. The lock guards the word all the same;
@@ -1529,6 +1516,128 @@ FCI_FN void fci_platform_thread_join(fci_platform_thread *t);
 #  endif
 #endif // FCI_THREADS
 
+// ---- private to this section
+
+#if FCI_THREADS && FCI_WINDOWS
+FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m) {
+    InitializeCriticalSection(m);
+}
+
+FCI_FN void fci_thread_mutex_end(fci_thread_mutex *m) {
+    DeleteCriticalSection(m);
+}
+
+FCI_FN void fci_thread_lock(fci_thread_mutex *m) {
+    EnterCriticalSection(m);
+}
+
+FCI_FN void fci_thread_unlock(fci_thread_mutex *m) {
+    LeaveCriticalSection(m);
+}
+
+FCI_FN void fci_thread_signal_begin(fci_thread_signal *s) {
+    InitializeConditionVariable(s);
+}
+
+FCI_FN void fci_thread_signal_end(fci_thread_signal *s) {
+    (void)s;
+}
+
+FCI_FN void fci_thread_wait(fci_thread_signal *s, fci_thread_mutex *m) {
+    SleepConditionVariableCS(s, m, INFINITE);
+}
+
+FCI_FN void fci_thread_wake_all(fci_thread_signal *s) {
+    WakeAllConditionVariable(s);
+}
+
+FCI_FN unsigned __stdcall fci_thread_main(void *thread) {
+    const fci_thread *t = (const fci_thread *)thread;
+    t->fn(t->arg);
+    return 0;
+}
+
+FCI_FN bool fci_thread_start(fci_thread *t, void (*fn)(void *arg), void *arg) {
+    t->fn = fn;
+    t->arg = arg;
+    t->handle = (HANDLE)_beginthreadex(NULL, 0, fci_thread_main, t, 0, NULL);
+    return t->handle != NULL;
+}
+
+FCI_FN void fci_thread_join(fci_thread *t) {
+    WaitForSingleObject(t->handle, INFINITE);
+    CloseHandle(t->handle);
+}
+#elif FCI_THREADS
+FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m) {
+    pthread_mutex_init(m, NULL);
+}
+
+FCI_FN void fci_thread_mutex_end(fci_thread_mutex *m) {
+    pthread_mutex_destroy(m);
+}
+
+FCI_FN void fci_thread_lock(fci_thread_mutex *m) {
+    pthread_mutex_lock(m);
+}
+
+FCI_FN void fci_thread_unlock(fci_thread_mutex *m) {
+    pthread_mutex_unlock(m);
+}
+
+FCI_FN void fci_thread_signal_begin(fci_thread_signal *s) {
+    pthread_cond_init(s, NULL);
+}
+
+FCI_FN void fci_thread_signal_end(fci_thread_signal *s) {
+    pthread_cond_destroy(s);
+}
+
+FCI_FN void fci_thread_wait(fci_thread_signal *s, fci_thread_mutex *m) {
+    pthread_cond_wait(s, m);
+}
+
+FCI_FN void fci_thread_wake_all(fci_thread_signal *s) {
+    pthread_cond_broadcast(s);
+}
+
+FCI_FN void *fci_thread_main(void *thread) {
+    const fci_thread *t = (const fci_thread *)thread;
+    t->fn(t->arg);
+    return NULL;
+}
+
+FCI_FN bool fci_thread_start(fci_thread *t, void (*fn)(void *arg), void *arg) {
+    t->fn = fn;
+    t->arg = arg;
+    return pthread_create(&t->handle, NULL, fci_thread_main, t) == 0;
+}
+
+FCI_FN void fci_thread_join(fci_thread *t) {
+    pthread_join(t->handle, NULL);
+}
+#endif
+
+// >> platform
+// Files, clock and processor.
+
+typedef struct fci_platform_file { // one type for files read and for files and folders written
+#if FCI_POSIX
+    int fd;     // an output's is locked, so that other runs see that it is being written
+    int folder; // of an output, synced after the rename; -1: none
+#elif FCI_WINDOWS
+    HANDLE handle;
+    HANDLE mapping;
+    bool folder, settled;
+#else
+    FILE *stream;
+#endif
+    char *final_path;  // of an output: where commit moves it
+    char *beside_path; // its temporary; NULL: a device, written in place
+} fci_platform_file;
+
+// The highest kernel table of this build that processor and system can run; Linux is asked for AMX.
+FCI_FN fc_simd fci_platform_simd(void);
 // Functions of this room that return int return 0 or an errno value.
 
 // a and b joined, from malloc; NULL: no memory.
@@ -2795,110 +2904,8 @@ FCI_FN fc_simd fci_platform_simd(void) {
 }
 #endif
 
-// ---- Threads.
-
-#if FCI_THREADS && FCI_WINDOWS
-FCI_FN void fci_platform_mutex_begin(fci_platform_mutex *m) {
-    InitializeCriticalSection(m);
-}
-
-FCI_FN void fci_platform_mutex_end(fci_platform_mutex *m) {
-    DeleteCriticalSection(m);
-}
-
-FCI_FN void fci_platform_lock(fci_platform_mutex *m) {
-    EnterCriticalSection(m);
-}
-
-FCI_FN void fci_platform_unlock(fci_platform_mutex *m) {
-    LeaveCriticalSection(m);
-}
-
-FCI_FN void fci_platform_signal_begin(fci_platform_signal *s) {
-    InitializeConditionVariable(s);
-}
-
-FCI_FN void fci_platform_signal_end(fci_platform_signal *s) {
-    (void)s;
-}
-
-FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m) {
-    SleepConditionVariableCS(s, m, INFINITE);
-}
-
-FCI_FN void fci_platform_wake_all(fci_platform_signal *s) {
-    WakeAllConditionVariable(s);
-}
-
-FCI_FN unsigned __stdcall fci_platform_thread_main(void *thread) {
-    const fci_platform_thread *t = (const fci_platform_thread *)thread;
-    t->fn(t->arg);
-    return 0;
-}
-
-FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg) {
-    t->fn = fn;
-    t->arg = arg;
-    t->handle = (HANDLE)_beginthreadex(NULL, 0, fci_platform_thread_main, t, 0, NULL);
-    return t->handle != NULL;
-}
-
-FCI_FN void fci_platform_thread_join(fci_platform_thread *t) {
-    WaitForSingleObject(t->handle, INFINITE);
-    CloseHandle(t->handle);
-}
-#elif FCI_THREADS
-FCI_FN void fci_platform_mutex_begin(fci_platform_mutex *m) {
-    pthread_mutex_init(m, NULL);
-}
-
-FCI_FN void fci_platform_mutex_end(fci_platform_mutex *m) {
-    pthread_mutex_destroy(m);
-}
-
-FCI_FN void fci_platform_lock(fci_platform_mutex *m) {
-    pthread_mutex_lock(m);
-}
-
-FCI_FN void fci_platform_unlock(fci_platform_mutex *m) {
-    pthread_mutex_unlock(m);
-}
-
-FCI_FN void fci_platform_signal_begin(fci_platform_signal *s) {
-    pthread_cond_init(s, NULL);
-}
-
-FCI_FN void fci_platform_signal_end(fci_platform_signal *s) {
-    pthread_cond_destroy(s);
-}
-
-FCI_FN void fci_platform_wait(fci_platform_signal *s, fci_platform_mutex *m) {
-    pthread_cond_wait(s, m);
-}
-
-FCI_FN void fci_platform_wake_all(fci_platform_signal *s) {
-    pthread_cond_broadcast(s);
-}
-
-FCI_FN void *fci_platform_thread_main(void *thread) {
-    const fci_platform_thread *t = (const fci_platform_thread *)thread;
-    t->fn(t->arg);
-    return NULL;
-}
-
-FCI_FN bool fci_platform_thread_start(fci_platform_thread *t, void (*fn)(void *arg), void *arg) {
-    t->fn = fn;
-    t->arg = arg;
-    return pthread_create(&t->handle, NULL, fci_platform_thread_main, t) == 0;
-}
-
-FCI_FN void fci_platform_thread_join(fci_platform_thread *t) {
-    pthread_join(t->handle, NULL);
-}
-#endif
-
 // >> core
-// Errors, checked arithmetic, the allocator, arenas, growing buffers, string maps, numbers as text.
+// Errors, checked arithmetic, the allocator, groups of buffers, progress.
 
 typedef struct fci_str { // a view; not terminated
     const char *p;
@@ -2943,62 +2950,6 @@ typedef struct fci_watch {
     fc_progress p;
     double start, told;
 } fci_watch;
-
-typedef struct fci_core_chunk {
-    struct fci_core_chunk *next;
-    size_t used, size;
-} fci_core_chunk;
-
-typedef struct fci_arena {
-    const fci_context *c;
-    fci_core_chunk *chunks;
-} fci_arena;
-
-// A growing byte buffer. After a failure appends do nothing: check `error` once, at the end.
-typedef struct fci_buffer {
-    const fci_context *c;
-    char *p; // terminated where not NULL
-    size_t n, capacity;
-    fc_error error;
-} fci_buffer;
-
-FCI_FN fci_buffer fci_buffer_of(const fci_context *c) {
-    fci_buffer b;
-    memset(&b, 0, sizeof b);
-    b.c = c;
-    return b;
-}
-
-// The first failure, also in *err, which else stays.
-FCI_FN fc_code fci_buffer_code(const fci_buffer *b, fc_error *err) {
-    if (b->error.code && err) *err = b->error;
-    return b->error.code;
-}
-
-// A map from strings (which must outlive it) to numbers: open addressing, at most half full, over
-// places in an array: of entries, in the order in which they came, or of a caller's items.
-typedef struct fci_core_map_slot {
-    uint32_t hash, place; // of the entry, plus 1; 0: free
-} fci_core_map_slot;
-
-typedef struct fci_core_map_entry {
-    fci_str key;
-    uint32_t value;
-} fci_core_map_entry;
-
-typedef struct fci_map {
-    const fci_context *c;
-    fci_core_map_slot *slots;
-    fci_core_map_entry *entries; // NULL: a place is the value
-    const char *items;           // entries or not, they begin with the key
-    size_t capacity, room, count, stride; // of slots, of entries, of keys, bytes of an item
-} fci_map;
-
-// An entry of a heap, an array with the smallest key at its start.
-typedef struct fci_heap {
-    uint64_t key;
-    uint32_t id;
-} fci_heap;
 
 // err may be NULL, here and everywhere.
 FCI_FN void fci_clear(fc_error *err);
@@ -3051,61 +3002,6 @@ FCI_FN void fci_watch_begin(fci_watch *w, const fc_watch *hook, const char *what
 FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err);
 // Frees an array (or NULL) of a public result (fc_tokens, fc_text), which keeps only its `alloc`.
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
-// Zeroed, aligned to 16 bytes, freed with the arena; not NULL for no items. NULL: *err is filled.
-FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
-                             fc_error *err);
-// fci_grow for an array that this made: it has a chunk of its own, and is aligned to 16 bytes.
-FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
-                            fc_error *err);
-// All of it at once; zeroed allowed.
-FCI_FN void fci_arena_free(fci_arena *a);
-// A terminated copy; NULL: *err is filled.
-FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err);
-// Appends bytes, a terminated text, or what printf would write.
-FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n);
-FCI_FN void fci_puts(fci_buffer *b, const char *text);
-// For integers and text; fci_put_number writes floating-point numbers, whatever the locale.
-FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
-// Zeroed allowed; the error stays.
-FCI_FN void fci_buffer_free(fci_buffer *b);
-// %.*g with a dot, whatever the locale.
-FCI_FN void fci_format_g(char *out, size_t size, int digits, double value);
-// The shortest of 15 to 17 digits that reads back as the same double; "null": not finite.
-FCI_FN void fci_put_number(fci_buffer *b, double value);
-// FNV-1a, 64 bits, continued from h.
-FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
-// A map's hash: with a final mix, as its table is indexed by the low bits.
-FCI_INLINE uint32_t fci_map_hash(fci_str key);
-// Makes the table large enough for `count` keys in all.
-FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
-// false: not there; *value stays.
-FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
-// Adds key, or finds it: *existing is true and its value stays where the key was there before.
-FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err);
-// Maps n names to their places in an array of items, `stride` bytes apart, which begin with a
-// fci_str or, as fc_tensor does, with the same two members; they stay where they are. *twice is the
-// first whose name an earlier one has, or n.
-FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t stride, size_t *twice,
-                             fc_error *err);
-// Zeroed allowed.
-FCI_FN void fci_map_free(fci_map *m);
-// There is room for the entry; *n counts it.
-FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry);
-// Takes the smallest of *n > 0.
-FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n);
-// Little-endian integers from unaligned bytes, on any machine.
-FCI_INLINE uint16_t fci_le16(const void *p);
-FCI_INLINE uint32_t fci_le32(const void *p);
-FCI_INLINE uint64_t fci_le64(const void *p);
-// XXH64 (xxHash's specification) of n bytes: several GB/s, the same number on any machine.
-FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n);
-// XXH64 of a number, seeded by h.
-FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
-// The same 32 bits as the other type.
-FCI_INLINE float fci_bits_float(uint32_t bits);
-FCI_INLINE uint32_t fci_float_bits(float f);
-// How many of n sorted keys, uint32_t or size_t by `size`, `stride` bytes apart, are below `key`.
-FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key);
 
 // ---- private to this section
 
@@ -3379,6 +3275,139 @@ FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
     if (p) fci_free(&c, p);
 }
 
+// >> hash
+// Little-endian bytes, bits of numbers, hashes.
+
+// FNV-1a, 64 bits, continued from h.
+FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
+// Little-endian integers from unaligned bytes, on any machine.
+FCI_INLINE uint16_t fci_le16(const void *p);
+FCI_INLINE uint32_t fci_le32(const void *p);
+FCI_INLINE uint64_t fci_le64(const void *p);
+// XXH64 (xxHash's specification) of n bytes: several GB/s, the same number on any machine.
+FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n);
+// XXH64 of a number, seeded by h.
+FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
+// The same 32 bits as the other type.
+FCI_INLINE float fci_bits_float(uint32_t bits);
+FCI_INLINE uint32_t fci_float_bits(float f);
+
+// ---- private to this section
+
+#define FCI_HASH_START 0xcbf29ce484222325u
+
+FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
+}
+
+FCI_INLINE uint16_t fci_le16(const void *p) {
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint16_t)(b[0] | (uint32_t)b[1] << 8);
+}
+
+FCI_INLINE uint32_t fci_le32(const void *p) {
+    return fci_le16(p) | (uint32_t)fci_le16((const char *)p + 2) << 16;
+}
+
+FCI_INLINE uint64_t fci_le64(const void *p) {
+    return fci_le32(p) | (uint64_t)fci_le32((const char *)p + 4) << 32;
+}
+
+#define FCI_XXH_1 0x9e3779b185ebca87u
+#define FCI_XXH_2 0xc2b2ae3d27d4eb4fu
+#define FCI_XXH_3 0x165667b19e3779f9u
+#define FCI_XXH_4 0x85ebca77c2b2ae63u
+#define FCI_XXH_5 0x27d4eb2f165667c5u
+
+FCI_INLINE uint64_t fci_hash_xxh_rotate(uint64_t x, int n) {
+    return x << n | x >> (64 - n);
+}
+
+FCI_INLINE uint64_t fci_hash_xxh_round(uint64_t lane, uint64_t word) {
+    return fci_hash_xxh_rotate(lane + word * FCI_XXH_2, 31) * FCI_XXH_1;
+}
+
+// What is left after whole stripes of 32 bytes, and the final mix.
+FCI_FN uint64_t fci_hash_xxh_finish(uint64_t h, const unsigned char *p, size_t left) {
+    for (; left >= 8; left -= 8, p += 8)
+        h = fci_hash_xxh_rotate(h ^ fci_hash_xxh_round(0, fci_le64(p)), 27) * FCI_XXH_1 + FCI_XXH_4;
+    if (left >= 4) {
+        h = fci_hash_xxh_rotate(h ^ fci_le32(p) * FCI_XXH_1, 23) * FCI_XXH_2 + FCI_XXH_3;
+        left -= 4;
+        p += 4;
+    }
+    for (; left > 0; left--, p++) h = fci_hash_xxh_rotate(h ^ *p * FCI_XXH_5, 11) * FCI_XXH_1;
+    h = (h ^ h >> 33) * FCI_XXH_2;
+    h = (h ^ h >> 29) * FCI_XXH_3;
+    return h ^ h >> 32;
+}
+
+FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    uint64_t a = seed + FCI_XXH_1 + FCI_XXH_2, b = seed + FCI_XXH_2, c = seed, d = seed - FCI_XXH_1;
+    size_t left = n;
+    if (n < 32) return fci_hash_xxh_finish(seed + FCI_XXH_5 + n, p, n);
+    for (; left >= 32; left -= 32, p += 32) {
+        a = fci_hash_xxh_round(a, fci_le64(p));
+        b = fci_hash_xxh_round(b, fci_le64(p + 8));
+        c = fci_hash_xxh_round(c, fci_le64(p + 16));
+        d = fci_hash_xxh_round(d, fci_le64(p + 24));
+    }
+    uint64_t h = fci_hash_xxh_rotate(a, 1) + fci_hash_xxh_rotate(b, 7) +
+                 fci_hash_xxh_rotate(c, 12) + fci_hash_xxh_rotate(d, 18);
+    h = (h ^ fci_hash_xxh_round(0, a)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_hash_xxh_round(0, b)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_hash_xxh_round(0, c)) * FCI_XXH_1 + FCI_XXH_4;
+    h = (h ^ fci_hash_xxh_round(0, d)) * FCI_XXH_1 + FCI_XXH_4;
+    return fci_hash_xxh_finish(h + n, p, left);
+}
+
+FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value) {
+    unsigned char bytes[8];
+    for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(value >> (8 * i));
+    return fci_xxh64(h, bytes, sizeof bytes);
+}
+
+FCI_INLINE float fci_bits_float(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+FCI_INLINE uint32_t fci_float_bits(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+// >> arena
+// Memory that is freed at once.
+
+typedef struct fci_arena_chunk {
+    struct fci_arena_chunk *next;
+    size_t used, size;
+} fci_arena_chunk;
+
+typedef struct fci_arena {
+    const fci_context *c;
+    fci_arena_chunk *chunks;
+} fci_arena;
+
+// Zeroed, aligned to 16 bytes, freed with the arena; not NULL for no items. NULL: *err is filled.
+FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
+                             fc_error *err);
+// fci_grow for an array that this made: it has a chunk of its own, and is aligned to 16 bytes.
+FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
+                            fc_error *err);
+// All of it at once; zeroed allowed.
+FCI_FN void fci_arena_free(fci_arena *a);
+// A terminated copy; NULL: *err is filled.
+FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err);
+
+// ---- private to this section
+
 // Under a sanitizer every piece of an arena is an allocation of its own, so that reads past its end
 // are seen.
 #if defined(__SANITIZE_ADDRESS__)
@@ -3388,6 +3417,7 @@ FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
 #        define FCI_ARENA_CHUNK 0
 #    endif
 #endif
+
 #ifndef FCI_ARENA_CHUNK
 #    define FCI_ARENA_CHUNK 65536
 #endif
@@ -3395,16 +3425,16 @@ FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
 FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
                              fc_error *err) {
     uint64_t bytes, whole;
-    if (!fci_mul(count, size, &bytes) || !fci_add(bytes, sizeof(fci_core_chunk) + 32, &whole)) {
+    if (!fci_mul(count, size, &bytes) || !fci_add(bytes, sizeof(fci_arena_chunk) + 32, &whole)) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
         return NULL;
     }
     bytes = fci_round_up(bytes ? bytes : 1, 16);
-    fci_core_chunk *k = a->chunks;
+    fci_arena_chunk *k = a->chunks;
     if (!k || k->size - k->used < bytes) {
         uint64_t payload = // chunks double, as most arenas stay small
             fci_max(bytes, fci_min(FCI_ARENA_CHUNK, k ? k->size * (uint64_t)2 : 2048));
-        k = (fci_core_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + payload, what, err);
+        k = (fci_arena_chunk *)fci_alloc(a->c, 1, fci_round_up(sizeof *k, 16) + payload, what, err);
         if (!k) return NULL;
         k->size = (size_t)payload;
         k->next = a->chunks;
@@ -3417,8 +3447,8 @@ FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const 
 
 FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
                             fc_error *err) {
-    const size_t head = (size_t)fci_round_up(sizeof(fci_core_chunk), 16);
-    fci_core_chunk *old = p ? (fci_core_chunk *)(void *)((char *)p - head) : NULL, *k,
+    const size_t head = (size_t)fci_round_up(sizeof(fci_arena_chunk), 16);
+    fci_arena_chunk *old = p ? (fci_arena_chunk *)(void *)((char *)p - head) : NULL, *k,
                    **link = &a->chunks;
     uint64_t bytes;
     if (!fci_mul(count, size, &bytes) || bytes > SIZE_MAX / 2) {
@@ -3426,7 +3456,7 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
         return NULL;
     }
     while (*link && *link != old) link = &(*link)->next; // where the old one is, or the end
-    k = (fci_core_chunk *)fci_grow(a->c, old, 1, head + bytes, what, err);
+    k = (fci_arena_chunk *)fci_grow(a->c, old, 1, head + bytes, what, err);
     if (!k) return NULL;
     k->size = k->used = (size_t)bytes;
     *link = k;
@@ -3435,7 +3465,7 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
 
 FCI_FN void fci_arena_free(fci_arena *a) {
     while (a->chunks) {
-        fci_core_chunk *next = a->chunks->next;
+        fci_arena_chunk *next = a->chunks->next;
         fci_free(a->c, a->chunks);
         a->chunks = next;
     }
@@ -3447,7 +3477,45 @@ FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err) {
     return p;
 }
 
-FCI_FN bool fci_core_buffer_reserve(fci_buffer *b, size_t more) {
+// >> buffer
+// Growing text, and numbers as text.
+
+// A growing byte buffer. After a failure appends do nothing: check `error` once, at the end.
+typedef struct fci_buffer {
+    const fci_context *c;
+    char *p; // terminated where not NULL
+    size_t n, capacity;
+    fc_error error;
+} fci_buffer;
+
+FCI_FN fci_buffer fci_buffer_of(const fci_context *c) {
+    fci_buffer b;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    return b;
+}
+
+// The first failure, also in *err, which else stays.
+FCI_FN fc_code fci_buffer_code(const fci_buffer *b, fc_error *err) {
+    if (b->error.code && err) *err = b->error;
+    return b->error.code;
+}
+
+// Appends bytes, a terminated text, or what printf would write.
+FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n);
+FCI_FN void fci_puts(fci_buffer *b, const char *text);
+// For integers and text; fci_put_number writes floating-point numbers, whatever the locale.
+FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
+// Zeroed allowed; the error stays.
+FCI_FN void fci_buffer_free(fci_buffer *b);
+// %.*g with a dot, whatever the locale.
+FCI_FN void fci_format_g(char *out, size_t size, int digits, double value);
+// The shortest of 15 to 17 digits that reads back as the same double; "null": not finite.
+FCI_FN void fci_put_number(fci_buffer *b, double value);
+
+// ---- private to this section
+
+FCI_FN bool fci_buffer_reserve(fci_buffer *b, size_t more) {
     if (b->error.code) return false;
     if (more > SIZE_MAX / 4 || b->n > SIZE_MAX / 4) {
         fci_fail(&b->error, FC_ERR_MEMORY, 0, "text: too long");
@@ -3463,7 +3531,7 @@ FCI_FN bool fci_core_buffer_reserve(fci_buffer *b, size_t more) {
 }
 
 FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n) {
-    if (!fci_core_buffer_reserve(b, n)) return;
+    if (!fci_buffer_reserve(b, n)) return;
     if (n) memcpy(b->p + b->n, bytes, n);
     b->n += n;
     b->p[b->n] = 0;
@@ -3479,7 +3547,7 @@ FCI_FN void fci_putf(fci_buffer *b, const char *format, ...) {
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (n > 0 && fci_core_buffer_reserve(b, (size_t)n)) {
+    if (n > 0 && fci_buffer_reserve(b, (size_t)n)) {
         vsnprintf(b->p + b->n, (size_t)n + 1, format, again);
         b->n += (size_t)n;
     }
@@ -3517,7 +3585,58 @@ FCI_FN void fci_put_number(fci_buffer *b, double value) {
     fci_puts(b, text);
 }
 
-#define FCI_HASH_START 0xcbf29ce484222325u
+// >> map
+// Maps from strings, heaps, search in sorted keys.
+
+// A map from strings (which must outlive it) to numbers: open addressing, at most half full, over
+// places in an array: of entries, in the order in which they came, or of a caller's items.
+typedef struct fci_map_slot {
+    uint32_t hash, place; // of the entry, plus 1; 0: free
+} fci_map_slot;
+
+typedef struct fci_map_entry {
+    fci_str key;
+    uint32_t value;
+} fci_map_entry;
+
+typedef struct fci_map {
+    const fci_context *c;
+    fci_map_slot *slots;
+    fci_map_entry *entries; // NULL: a place is the value
+    const char *items;           // entries or not, they begin with the key
+    size_t capacity, room, count, stride; // of slots, of entries, of keys, bytes of an item
+} fci_map;
+
+// An entry of a heap, an array with the smallest key at its start.
+typedef struct fci_heap {
+    uint64_t key;
+    uint32_t id;
+} fci_heap;
+
+// A map's hash: with a final mix, as its table is indexed by the low bits.
+FCI_INLINE uint32_t fci_map_hash(fci_str key);
+// Makes the table large enough for `count` keys in all.
+FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
+// false: not there; *value stays.
+FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
+// Adds key, or finds it: *existing is true and its value stays where the key was there before.
+FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err);
+// Maps n names to their places in an array of items, `stride` bytes apart, which begin with a
+// fci_str or, as fc_tensor does, with the same two members; they stay where they are. *twice is the
+// first whose name an earlier one has, or n.
+FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t stride, size_t *twice,
+                             fc_error *err);
+// Zeroed allowed.
+FCI_FN void fci_map_free(fci_map *m);
+// There is room for the entry; *n counts it.
+FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry);
+// Takes the smallest of *n > 0.
+FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n);
+// How many of n sorted keys, uint32_t or size_t by `size`, `stride` bytes apart, are below `key`.
+FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key);
+
+// ---- private to this section
+
 FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key) {
     size_t low = 0, high = n;
     while (low < high) {
@@ -3533,12 +3652,6 @@ FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, 
     return low;
 }
 
-FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
-    const unsigned char *p = (const unsigned char *)bytes;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
-    return h;
-}
-
 FCI_INLINE uint32_t fci_map_hash(fci_str key) {
     uint64_t h = fci_hash(FCI_HASH_START, key.p, key.n);
     h ^= h >> 32;
@@ -3546,7 +3659,7 @@ FCI_INLINE uint32_t fci_map_hash(fci_str key) {
     return (uint32_t)(h ^ (h >> 29));
 }
 
-FCI_FN fci_core_map_slot *fci_core_map_probe(const fci_map *m, fci_str key, uint32_t hash) {
+FCI_FN fci_map_slot *fci_map_probe(const fci_map *m, fci_str key, uint32_t hash) {
     size_t i = hash & (m->capacity - 1);
     for (; m->slots[i].place; i = (i + 1) & (m->capacity - 1))
         if (m->slots[i].hash == hash) {
@@ -3558,14 +3671,14 @@ FCI_FN fci_core_map_slot *fci_core_map_probe(const fci_map *m, fci_str key, uint
 }
 
 // The table of slots for `count` keys in all.
-FCI_FN fc_code fci_core_map_widen(fci_map *m, size_t count, fc_error *err) {
+FCI_FN fc_code fci_map_widen(fci_map *m, size_t count, fc_error *err) {
     size_t capacity = 16;
     if (count > fci_min(UINT32_MAX, SIZE_MAX / 8) / 4)
         return fci_fail(err, FC_ERR_MEMORY, 0, "map: too many entries");
     while (capacity < count * 2 + 2) capacity *= 2;
     if (capacity <= m->capacity) return FC_OK;
-    fci_core_map_slot *slots =
-        (fci_core_map_slot *)fci_alloc(m->c, capacity, sizeof *slots, "map", err);
+    fci_map_slot *slots =
+        (fci_map_slot *)fci_alloc(m->c, capacity, sizeof *slots, "map", err);
     if (!slots) return FC_ERR_MEMORY;
     for (size_t k = 0; k < m->capacity; k++) {
         size_t i = m->slots[k].hash & (capacity - 1);
@@ -3579,12 +3692,12 @@ FCI_FN fc_code fci_core_map_widen(fci_map *m, size_t count, fc_error *err) {
 }
 
 FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
-    if (fci_core_map_widen(m, count, err)) return FC_ERR_MEMORY;
+    if (fci_map_widen(m, count, err)) return FC_ERR_MEMORY;
     if (count <= m->room) return FC_OK;
     const uint64_t room = fci_max(count, 2 * (uint64_t)m->room);
     void *entries = fci_grow(m->c, m->entries, room, sizeof *m->entries, "map", err);
     if (!entries) return FC_ERR_MEMORY;
-    m->entries = (fci_core_map_entry *)entries;
+    m->entries = (fci_map_entry *)entries;
     m->items = (const char *)entries;
     m->stride = sizeof *m->entries;
     m->room = (size_t)room;
@@ -3592,7 +3705,7 @@ FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
 }
 
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value) {
-    const uint32_t place = m->count ? fci_core_map_probe(m, key, fci_map_hash(key))->place : 0;
+    const uint32_t place = m->count ? fci_map_probe(m, key, fci_map_hash(key))->place : 0;
     if (place) *value = m->entries ? m->entries[place - 1].value : place - 1;
     return place != 0;
 }
@@ -3600,7 +3713,7 @@ FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value) {
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err) {
     if (fci_map_reserve(m, m->count + 1, err)) return FC_ERR_MEMORY;
     const uint32_t hash = fci_map_hash(key);
-    fci_core_map_slot *s = fci_core_map_probe(m, key, hash);
+    fci_map_slot *s = fci_map_probe(m, key, hash);
     *existing = s->place != 0;
     if (*existing) return FC_OK;
     m->entries[m->count].key = key;
@@ -3613,7 +3726,7 @@ FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existi
 FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t stride, size_t *twice,
                              fc_error *err) {
     *twice = n;
-    if (fci_core_map_widen(m, n, err)) return FC_ERR_MEMORY;
+    if (fci_map_widen(m, n, err)) return FC_ERR_MEMORY;
     m->items = (const char *)items;
     m->stride = stride;
     m->count = n;
@@ -3621,7 +3734,7 @@ FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t str
         fci_str name;
         memcpy(&name, m->items + i * stride, sizeof name);
         const uint32_t hash = fci_map_hash(name);
-        fci_core_map_slot *s = fci_core_map_probe(m, name, hash);
+        fci_map_slot *s = fci_map_probe(m, name, hash);
         if (s->place && *twice == n) *twice = i;
         if (s->place) continue;
         s->place = (uint32_t)i + 1;
@@ -3654,86 +3767,6 @@ FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n) {
     }
     heap[i] = last;
     return top;
-}
-
-FCI_INLINE uint16_t fci_le16(const void *p) {
-    const unsigned char *b = (const unsigned char *)p;
-    return (uint16_t)(b[0] | (uint32_t)b[1] << 8);
-}
-
-FCI_INLINE uint32_t fci_le32(const void *p) {
-    return fci_le16(p) | (uint32_t)fci_le16((const char *)p + 2) << 16;
-}
-
-FCI_INLINE uint64_t fci_le64(const void *p) {
-    return fci_le32(p) | (uint64_t)fci_le32((const char *)p + 4) << 32;
-}
-
-#define FCI_XXH_1 0x9e3779b185ebca87u
-#define FCI_XXH_2 0xc2b2ae3d27d4eb4fu
-#define FCI_XXH_3 0x165667b19e3779f9u
-#define FCI_XXH_4 0x85ebca77c2b2ae63u
-#define FCI_XXH_5 0x27d4eb2f165667c5u
-
-FCI_INLINE uint64_t fci_core_xxh_rotate(uint64_t x, int n) {
-    return x << n | x >> (64 - n);
-}
-
-FCI_INLINE uint64_t fci_core_xxh_round(uint64_t lane, uint64_t word) {
-    return fci_core_xxh_rotate(lane + word * FCI_XXH_2, 31) * FCI_XXH_1;
-}
-
-// What is left after whole stripes of 32 bytes, and the final mix.
-FCI_FN uint64_t fci_core_xxh_finish(uint64_t h, const unsigned char *p, size_t left) {
-    for (; left >= 8; left -= 8, p += 8)
-        h = fci_core_xxh_rotate(h ^ fci_core_xxh_round(0, fci_le64(p)), 27) * FCI_XXH_1 + FCI_XXH_4;
-    if (left >= 4) {
-        h = fci_core_xxh_rotate(h ^ fci_le32(p) * FCI_XXH_1, 23) * FCI_XXH_2 + FCI_XXH_3;
-        left -= 4;
-        p += 4;
-    }
-    for (; left > 0; left--, p++) h = fci_core_xxh_rotate(h ^ *p * FCI_XXH_5, 11) * FCI_XXH_1;
-    h = (h ^ h >> 33) * FCI_XXH_2;
-    h = (h ^ h >> 29) * FCI_XXH_3;
-    return h ^ h >> 32;
-}
-
-FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n) {
-    const unsigned char *p = (const unsigned char *)bytes;
-    uint64_t a = seed + FCI_XXH_1 + FCI_XXH_2, b = seed + FCI_XXH_2, c = seed, d = seed - FCI_XXH_1;
-    size_t left = n;
-    if (n < 32) return fci_core_xxh_finish(seed + FCI_XXH_5 + n, p, n);
-    for (; left >= 32; left -= 32, p += 32) {
-        a = fci_core_xxh_round(a, fci_le64(p));
-        b = fci_core_xxh_round(b, fci_le64(p + 8));
-        c = fci_core_xxh_round(c, fci_le64(p + 16));
-        d = fci_core_xxh_round(d, fci_le64(p + 24));
-    }
-    uint64_t h = fci_core_xxh_rotate(a, 1) + fci_core_xxh_rotate(b, 7) +
-                 fci_core_xxh_rotate(c, 12) + fci_core_xxh_rotate(d, 18);
-    h = (h ^ fci_core_xxh_round(0, a)) * FCI_XXH_1 + FCI_XXH_4;
-    h = (h ^ fci_core_xxh_round(0, b)) * FCI_XXH_1 + FCI_XXH_4;
-    h = (h ^ fci_core_xxh_round(0, c)) * FCI_XXH_1 + FCI_XXH_4;
-    h = (h ^ fci_core_xxh_round(0, d)) * FCI_XXH_1 + FCI_XXH_4;
-    return fci_core_xxh_finish(h + n, p, left);
-}
-
-FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value) {
-    unsigned char bytes[8];
-    for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(value >> (8 * i));
-    return fci_xxh64(h, bytes, sizeof bytes);
-}
-
-FCI_INLINE float fci_bits_float(uint32_t bits) {
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-FCI_INLINE uint32_t fci_float_bits(float f) {
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return bits;
 }
 
 // >> file
@@ -4601,13 +4634,13 @@ FCI_FN void fci_context_end(fci_context *c);
 typedef struct fci_parallel_worker {
     struct fci_pool *pool;
     uint32_t index; // 1 .. n_threads - 1; the caller is worker 0
-    fci_platform_thread thread;
+    fci_thread thread;
 } fci_parallel_worker;
 
 // Tasks take milliseconds, so handing them out one at a time under the lock costs nothing.
 typedef struct fci_pool {
-    fci_platform_mutex mutex;
-    fci_platform_signal start, finished;
+    fci_thread_mutex mutex;
+    fci_thread_signal start, finished;
     uint32_t generation, n_running; // jobs so far; workers at the current one
     fci_task_fn fn;                 // of the last job
     void *arg;
@@ -4623,48 +4656,48 @@ FCI_FN void fci_parallel_pool_drain(fci_pool *p, uint32_t worker) {
         size_t task = p->next++;
         fci_task_fn fn = p->fn;
         void *arg = p->arg;
-        fci_platform_unlock(&p->mutex);
+        fci_thread_unlock(&p->mutex);
         fn(arg, task, worker);
-        fci_platform_lock(&p->mutex);
+        fci_thread_lock(&p->mutex);
     }
 }
 
 // Spins until *word changes, for a moment. Called and returns with the lock held.
 FCI_FN void fci_parallel_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
     if (*word != old) return;
-    fci_platform_unlock(&p->mutex);
+    fci_thread_unlock(&p->mutex);
     for (int i = 0; i < FCI_SPINS && FCI_PEEK(word) == old; i++) FCI_PAUSE();
-    fci_platform_lock(&p->mutex);
+    fci_thread_lock(&p->mutex);
 }
 
 FCI_FN void fci_parallel_pool_loop(void *worker) {
     fci_parallel_worker *w = (fci_parallel_worker *)worker;
     fci_pool *p = w->pool;
     uint32_t seen = 0;
-    fci_platform_lock(&p->mutex);
+    fci_thread_lock(&p->mutex);
     for (;;) {
         fci_parallel_pool_look(p, &p->generation, seen);
-        while (!p->stop && p->generation == seen) fci_platform_wait(&p->start, &p->mutex);
+        while (!p->stop && p->generation == seen) fci_thread_wait(&p->start, &p->mutex);
         if (p->stop) break;
         seen = p->generation;
         FCI_POKE(&p->n_running, p->n_running + 1);
         fci_parallel_pool_drain(p, w->index);
         FCI_POKE(&p->n_running, p->n_running - 1);
-        if (p->n_running == 0) fci_platform_wake_all(&p->finished);
+        if (p->n_running == 0) fci_thread_wake_all(&p->finished);
     }
-    fci_platform_unlock(&p->mutex);
+    fci_thread_unlock(&p->mutex);
 }
 
 FCI_FN void fci_parallel_pool_free(const fci_context *c, fci_pool *p) {
     if (!p) return;
-    fci_platform_lock(&p->mutex);
+    fci_thread_lock(&p->mutex);
     p->stop = true;
-    fci_platform_wake_all(&p->start);
-    fci_platform_unlock(&p->mutex);
-    for (uint32_t i = 0; i < p->n_workers; i++) fci_platform_thread_join(&p->workers[i].thread);
-    fci_platform_mutex_end(&p->mutex);
-    fci_platform_signal_end(&p->start);
-    fci_platform_signal_end(&p->finished);
+    fci_thread_wake_all(&p->start);
+    fci_thread_unlock(&p->mutex);
+    for (uint32_t i = 0; i < p->n_workers; i++) fci_thread_join(&p->workers[i].thread);
+    fci_thread_mutex_end(&p->mutex);
+    fci_thread_signal_end(&p->start);
+    fci_thread_signal_end(&p->finished);
     fci_free(c, p);
 }
 
@@ -4673,13 +4706,13 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
     fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_parallel_worker),
                                         "thread pool", err);
     if (!p) return NULL;
-    fci_platform_mutex_begin(&p->mutex);
-    fci_platform_signal_begin(&p->start);
-    fci_platform_signal_begin(&p->finished);
+    fci_thread_mutex_begin(&p->mutex);
+    fci_thread_signal_begin(&p->start);
+    fci_thread_signal_begin(&p->finished);
     for (uint32_t i = 0; i + 1 < n; i++) {
         p->workers[i].pool = p;
         p->workers[i].index = i + 1;
-        if (!fci_platform_thread_start(&p->workers[i].thread, fci_parallel_pool_loop,
+        if (!fci_thread_start(&p->workers[i].thread, fci_parallel_pool_loop,
                                        &p->workers[i]))
             break;
         p->n_workers++;
@@ -4688,18 +4721,18 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
 }
 
 FCI_FN void fci_parallel_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg) {
-    fci_platform_lock(&p->mutex);
+    fci_thread_lock(&p->mutex);
     p->fn = fn;
     p->arg = arg;
     p->n_tasks = n_tasks;
     p->next = 0;
     FCI_POKE(&p->generation, p->generation + 1);
-    fci_platform_wake_all(&p->start);
+    fci_thread_wake_all(&p->start);
     fci_parallel_pool_drain(p, 0);
     for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--)
         fci_parallel_pool_look(p, &p->n_running, n);
-    while (p->n_running > 0) fci_platform_wait(&p->finished, &p->mutex);
-    fci_platform_unlock(&p->mutex);
+    while (p->n_running > 0) fci_thread_wait(&p->finished, &p->mutex);
+    fci_thread_unlock(&p->mutex);
 }
 #endif // FCI_THREADS
 
