@@ -348,7 +348,7 @@ static void test_buffer(void) {
     fci_buffer_free(&b);
     T_OK(w.live == 0 && !b.p && b.n == 0, "%ld left", w.live);
     memset(&b.error, 0, sizeof b.error);
-    T_OK(!fci_core_buffer_reserve(&b, SIZE_MAX / 2) && b.error.code == FC_ERR_MEMORY &&
+    T_OK(!fci_buffer_reserve(&b, SIZE_MAX / 2) && b.error.code == FC_ERR_MEMORY &&
              strstr(b.error.msg, "too long"),
          "%s", b.error.msg);
 }
