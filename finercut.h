@@ -854,7 +854,8 @@ FINERCUT_API fc_code fc_output_kind_parse(const char *name, fc_output_kind *out,
 /* Before work begins: can `path` be written, and is it none of `inputs`, by any name or link?
    FC_ERR_MISMATCH where a file of another kind is there, which fc_env.force would replace.
    An input that is a folder stands for the model in it (all its files but plans, pictures, tables,
-   pages, .npy and .gguf), the first file of a split GGUF model for all of them, "-" for standard input. */
+   pages, .npy and .gguf), the first file of a split GGUF model for all of them, "-" for standard
+   input. */
 FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
                                      const char *const *inputs, size_t n_inputs, const fc_env *env,
                                      fc_error *err);
@@ -4014,6 +4015,8 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err);
 FCI_FN bool fci_path_ends(const char *path, const char *end);
+// Whether the JSON object at p has a member of its own "format": "finercut-plan...".
+FCI_FN bool fci_output_is_plan(const char *p, size_t n);
 // FC_ERR_ARGUMENT where `path` is an input, FC_ERR_MISMATCH where it is a file of another kind, as
 // fc_output_check says; inputs that are NULL are skipped.
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
@@ -4041,7 +4044,6 @@ FCI_FN fci_part fci_output_part(const char *name);
 
 // ---- private to this section
 
-// Whether the JSON object at p has a member of its own "format": "finercut-plan...".
 FCI_FN bool fci_output_is_plan(const char *p, size_t n) {
     static const char mark[] = "\"finercut-plan";
     size_t depth = 0, end;
@@ -19631,40 +19633,36 @@ FCI_FN size_t fci_plan_bend(const fc_plan *p) {
     return at;
 }
 
-// The candidate that would have been taken in the place of what the last step removed.
-FCI_FN const fc_score *fci_plan_second(const fc_plan *p) {
-    const fc_step *s = &p->steps[p->info.n_steps - 1];
-    const fc_score *best = NULL;
-    for (size_t i = 0; i < s->n_scores; i++)
-        if (s->scores[i].candidate != s->removed && isfinite(s->scores[i].value) &&
-            (!best || s->scores[i].value < best->value))
-            best = &s->scores[i];
-    return best;
+// The distance before step `index`; of nll, that before the first step is not known.
+FCI_FN double fci_plan_distance_before(const fc_plan *p, size_t index) {
+    return index ? p->steps[index - 1].score : p->info.metric == FC_METRIC_NLL ? (double)NAN : 0;
 }
 
 FCI_FN void fci_plan_put_advice(fci_buffer *b, const fc_plan *p) {
-    const size_t n = p->info.n_steps, bend = fci_plan_bend(p);
-    char name[24], each[32], next[32], end[32];
-    const fc_score *second = fci_plan_second(p);
+    const size_t n = p->info.n_steps, bend = fci_plan_bend(p), last = n - 1;
+    const size_t first = p->info.metric == FC_METRIC_NLL;
+    const double end = p->steps[last].score, more = end - fci_plan_distance_before(p, last);
+    char name[24], each[32], next[32];
     if (bend) {
-        const double here = p->steps[bend - 1].score, more = p->steps[bend].score - here;
-        const double first = p->info.metric == FC_METRIC_NLL ? p->steps[0].score : 0;
-        fci_format_g(each, sizeof each, 3, (here - first) / (double)bend);
-        fci_format_g(next, sizeof next, 3, more);
-        fc_candidate_name(p->info.candidates, p->steps[bend].removed, name, sizeof name);
+        const double here = p->steps[bend - 1].score;
+        fci_format_g(each, sizeof each, 3,
+                     (here - fci_plan_distance_before(p, first)) / (double)(bend - first));
+        fci_format_g(next, sizeof next, 3, p->steps[bend].score - here);
         fci_putf(b,
                  "The distance bends after step %llu of %llu: up to there a removal adds %s on "
                  "average, the next one (%s) %s. ",
-                 (unsigned long long)bend, (unsigned long long)n, each, name, next);
+                 (unsigned long long)bend, (unsigned long long)n, each,
+                 fc_candidate_name(p->info.candidates, p->steps[bend].removed, name, sizeof name),
+                 next);
     } else
         fci_putf(b, "The distance has no clear bend in %llu step%s. ", (unsigned long long)n,
                  n == 1 ? "" : "s");
-    if (!second) return;
-    fci_format_g(end, sizeof end, 4, p->steps[n - 1].score);
-    fci_format_g(next, sizeof next, 4, second->value);
-    fc_candidate_name(p->info.candidates, second->candidate, name, sizeof name);
-    fci_putf(b, "After the last one it is %s; the next best there was %s, at %s%s.", end, name,
-             second->exact ? "" : second->estimate ? "about " : "least ", next);
+    fci_format_g(each, sizeof each, 3, end);
+    fci_format_g(next, sizeof next, 3, more);
+    fc_candidate_name(p->info.candidates, p->steps[last].removed, name, sizeof name);
+    if (isfinite(more))
+        fci_putf(b, "The last one (%s) added %s, which makes %s: expect as much of one more.", name,
+                 next, each);
 }
 
 FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size) {
@@ -28063,24 +28061,7 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
 // A plan as SVG or CSV. Coordinates are integers, tenths of a pixel, so locale and floating-point
 // rounding do not matter: the same plan gives the same bytes everywhere.
 
-enum { // tenths of a pixel
-    FCI_PICTURE_WIDTH = 9600,
-    FCI_PICTURE_MARGIN = 400,
-    FCI_PICTURE_INNER = FCI_PICTURE_WIDTH - 2 * FCI_PICTURE_MARGIN,
-    FCI_PICTURE_GUTTER = 740,     // left of maps and plots, for row labels
-    FCI_PICTURE_LEVELS = 24,      // colours of the map of scores
-    FCI_PICTURE_MAP_BLOCKS = 256  // most blocks of a map of scores
-};
-
-#define FCI_PICTURE_INK "#1c2430"
-#define FCI_PICTURE_GREY "#5b6675"
-#define FCI_PICTURE_RULE "#e3e7ec"
-#define FCI_PICTURE_KEPT "#e6eaef"
-#define FCI_PICTURE_RED "#b3123f"
-#define FCI_PICTURE_SMALL "font-size=\"115\" fill=\"" FCI_PICTURE_GREY "\""
-#define FCI_PICTURE_TINY "font-size=\"95\" fill=\"" FCI_PICTURE_GREY "\""
-#define FCI_PICTURE_CENTRE " text-anchor=\"middle\""
-#define FCI_PICTURE_END " text-anchor=\"end\""
+enum { FCI_PICTURE_LEVELS = 24 }; // colours of a map of scores
 
 typedef struct fci_picture {
     const fc_plan *plan;
@@ -28094,6 +28075,12 @@ typedef struct fci_picture {
     bool bounds;      // some candidate's score is a bound
 } fci_picture;
 
+typedef struct fci_picture_plot {
+    int x, y, w, h;   // the frame
+    double low, high; // of the axis
+    double tick;      // 1, 2 or 5 times a power of ten
+} fci_picture_plot;
+
 // Lightness is monotonic in both scales, so that they can be read without hue.
 static const uint8_t fci_picture_warm[5][3] = { // order of removal
     {0xa3, 0x0d, 0x44}, {0xcf, 0x3b, 0x37}, {0xee, 0x7a, 0x35}, {0xf9, 0xb2, 0x54},
@@ -28101,6 +28088,51 @@ static const uint8_t fci_picture_warm[5][3] = { // order of removal
 static const uint8_t fci_picture_cold[5][3] = { // distance
     {0xe3, 0xe8, 0x8a}, {0x86, 0xcb, 0xa6}, {0x3b, 0xa3, 0xb8}, {0x25, 0x66, 0xa4},
     {0x14, 0x2c, 0x63}};
+
+// A colour of a scale, t from 0 to 1.
+FCI_FN uint32_t fci_picture_mix(const uint8_t stops[5][3], double t);
+// Text for XML and HTML: what would end it, steer it or break the encoding is escaped, to be seen.
+FCI_FN void fci_picture_escape(fci_buffer *b, const char *text);
+// Finite, and so are sums and squares of such.
+FCI_FN bool fci_picture_known(double value);
+// To so many digits; "n/a": not finite.
+FCI_FN const char *fci_picture_g(char out[32], int digits, double value);
+// "1.5 min"; "134.5 M".
+FCI_FN const char *fci_picture_duration(char out[32], double seconds);
+FCI_FN const char *fci_picture_count(char out[32], uint64_t n);
+// What a plan's distances are, what its candidates are.
+FCI_FN const char *fci_picture_metric(const fc_plan_info *info);
+FCI_FN const char *fci_picture_noun(const fc_plan_info *info);
+// The step that removed the sublayer, 0 if none did.
+FCI_FN uint32_t fci_picture_step(const fci_picture *pic, uint32_t sublayer);
+// About four ticks, from a round number at or below `low` to one at or above `high`.
+FCI_FN void fci_picture_axis(fci_picture_plot *plot, double low, double high);
+// The round number of steps between labels of that width.
+FCI_FN size_t fci_picture_every(int room, size_t n, int width);
+// The colour of a score, FCI_PICTURE_LEVELS where it is not a number.
+FCI_FN int fci_picture_level(const fci_picture *pic, double value);
+// All but `y`; false: the buffer has the error. The caller frees `order`.
+FCI_FN bool fci_picture_prepare(fci_picture *pic, const fc_plan *p);
+
+// ---- private to this section
+
+enum { // tenths of a pixel
+    FCI_PICTURE_WIDTH = 9600,
+    FCI_PICTURE_MARGIN = 400,
+    FCI_PICTURE_INNER = FCI_PICTURE_WIDTH - 2 * FCI_PICTURE_MARGIN,
+    FCI_PICTURE_GUTTER = 740,     // left of maps and plots, for row labels
+    FCI_PICTURE_MAP_BLOCKS = 256  // most blocks of a map of scores
+};
+
+#define FCI_PICTURE_INK "#1c2430"
+#define FCI_PICTURE_GREY "#5b6675"
+#define FCI_PICTURE_RULE "#e3e7ec"
+#define FCI_PICTURE_KEPT "#e6eaef"
+#define FCI_PICTURE_RED "#b3123f"
+#define FCI_PICTURE_SMALL "font-size=\"115\" fill=\"" FCI_PICTURE_GREY "\""
+#define FCI_PICTURE_TINY "font-size=\"95\" fill=\"" FCI_PICTURE_GREY "\""
+#define FCI_PICTURE_CENTRE " text-anchor=\"middle\""
+#define FCI_PICTURE_END " text-anchor=\"end\""
 
 FCI_FN uint32_t fci_picture_mix(const uint8_t stops[5][3], double t) {
     double at = 4 * (t < 0 ? 0 : t > 1 ? 1 : t);
@@ -28120,20 +28152,15 @@ FCI_FN uint32_t fci_picture_order_colour(const fci_picture *pic, size_t step) {
     return fci_picture_mix(fci_picture_warm, n > 1 ? (double)(step - 1) / (double)(n - 1) : 0);
 }
 
-// Text for XML: valid UTF-8, no control characters, special characters escaped.
 FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
     static const char specials[] = "&<>\"'";
     static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"};
-    for (const char *p = text; *p;) {
-        size_t n = fci_utf8_length(p, strlen(p));
-        const char *special = strchr(specials, *p);
-        // U+FFFE, U+FFFF
-        bool outside = n == 3 && memcmp(p, "\xef\xbf", 2) == 0 && (p[2] & 0x3e) == 0x3e;
-        bool bad = n == 0 || (unsigned char)*p < 0x20 || outside;
-        if (bad) fci_puts(b, "?");
-        else if (special) fci_puts(b, names[special - specials]);
-        else fci_put(b, p, n);
-        p += n ? n : 1;
+    char shown[8];
+    for (size_t n = strlen(text), took; n > 0; text += took, n -= took) {
+        took = fc_escape_next(FC_ESCAPE_TERMINAL, text, n, shown, sizeof shown);
+        const char *special = strchr(specials, shown[0]);
+        const bool outside = memcmp(shown, "\xef\xbf", 2) == 0 && (shown[2] & 0x3e) == 0x3e;
+        fci_puts(b, outside ? "?" : special ? names[special - specials] : shown);
     }
 }
 
@@ -28222,7 +28249,6 @@ FCI_FN const char *fci_picture_noun(const fc_plan_info *info) {
                                                             : "candidates";
 }
 
-// The step that removed the sublayer, 0 if none did.
 FCI_FN uint32_t fci_picture_step(const fci_picture *pic, uint32_t sublayer) {
     return pic->order[pic->info->candidates == FC_CANDIDATES_BLOCKS ? sublayer / 2 : sublayer];
 }
@@ -28409,13 +28435,6 @@ FCI_FN void fci_picture_map(fci_picture *pic) {
 
 // The distance curve.
 
-typedef struct fci_picture_plot {
-    int x, y, w, h;   // the frame
-    double low, high; // of the axis
-    double tick;      // 1, 2 or 5 times a power of ten
-} fci_picture_plot;
-
-// About four ticks, from a round number at or below `low` to one at or above `high`.
 FCI_FN void fci_picture_axis(fci_picture_plot *plot, double low, double high) {
     double rough = (high - low) / 4, power;
     if (!(rough > 1e-100)) rough = fabs(high) / 4 > 1e-100 ? fabs(high) / 4 : 0.25; // all the same
@@ -28439,7 +28458,6 @@ FCI_FN int fci_picture_plot_x(const fci_picture *pic, const fci_picture_plot *pl
     return plot->x + (int)((double)plot->w * (double)step / (double)pic->info->n_steps + 0.5);
 }
 
-// The round number of steps between labels of that width.
 FCI_FN size_t fci_picture_every(int room, size_t n, int width) {
     static const size_t rounds[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
     size_t i = 0;
@@ -28907,47 +28925,1343 @@ FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_err
 }
 
 // >> page
-// Plans, evaluations and tables as one page of HTML.
+// Plans, results of evaluations and tables as one page of HTML, which needs no network, and scripts
+// only for moving through a map of scores by keys. Attributes are in single quotes. Pictures are
+// SVG stretched to the width there is, with lines that are not; labels are HTML, so that they have
+// their size on every screen.
 
 static const char *const fci_page_uses[FC_PAGE_COUNT] = {"listed", "x", "line", "points"};
 FCI_ENUM(fc_page_use, "use of a column", fci_page_uses)
 
-FCI_FN void fci_page_table(fci_buffer *b, const fc_page_table *t) {
-    fci_puts(b, "<h2>");
-    fci_picture_escape(b, t->title);
-    fci_puts(b, "</h2>\n<table><tr>");
+enum { FCI_PAGE_SCORES = 20000, FCI_PAGE_TICKS = 16 };
+
+typedef struct fci_page_plan {
+    fci_picture pic; // the order of removal and the range of scores
+    const fc_plan *plan;
+    fc_plan *own; // the same where it was read from a file; else NULL
+    const char *name;
+} fci_page_plan;
+
+typedef struct fci_page_result { // one figure of an evaluation
+    const char *name, *detail; // "Perplexity", "100 positions"
+    size_t measure;            // the first result of that name and detail
+    size_t file;               // in fc_page_desc
+    const uint8_t *removed;    // [2 * n_blocks], 1: it is; NULL: there is no plan
+    size_t n_removed;          // sublayers
+    double value, error;       // NaN: no standard error
+    bool healed;
+} fci_page_result;
+
+typedef struct fci_page {
+    const fci_context *c;
+    const fc_page_desc *desc;
+    fci_arena arena;
+    fci_buffer b; // its error is that of all that fails while the page is written
+    fci_page_plan *plans;
+    size_t n_plans;
+    fci_page_result *results;
+    size_t n_results;
+    uint8_t *along;     // [n_results * n_plans] 1: the result is of the plan's first steps
+    uint32_t n_blocks;  // of the plans' model; 0: there is no plan
+    size_t scores_left; // which maps may still hold
+    int level;          // of the headings of a plan's sections
+} fci_page;
+
+// ---- text
+
+// Appends a template: %s is a text, %n a name from outside, which cannot turn what is around it, %r
+// HTML, %g a number to 4 digits, %G to 6, %u a size_t, %p a share in percent.
+FCI_FN void fci_page_put(fci_page *g, const char *format, ...) {
+    char number[32];
+    va_list args;
+    va_start(args, format);
+    for (const char *p = format; *p; p++) {
+        const size_t n = strcspn(p, "%");
+        fci_put(&g->b, p, n);
+        p += n;
+        if (!*p) break;
+        const char kind = *++p;
+        if (kind == 'n') fci_puts(&g->b, "<bdi>");
+        if (kind == 's' || kind == 'n') fci_picture_escape(&g->b, va_arg(args, const char *));
+        if (kind == 'n') fci_puts(&g->b, "</bdi>");
+        if (kind == 'r') fci_puts(&g->b, va_arg(args, const char *));
+        if (kind == 'u') fci_putf(&g->b, "%llu", (unsigned long long)va_arg(args, size_t));
+        if (kind == 'g' || kind == 'G')
+            fci_puts(&g->b, fci_picture_g(number, kind == 'g' ? 4 : 6, va_arg(args, double)));
+        if (kind == 'p') {
+            const double share = va_arg(args, double);
+            const int hundredths = (int)(10000 * fmin(fmax(share, 0), 1) + 0.5);
+            fci_putf(&g->b, "%d.%02d%%", hundredths / 100, hundredths % 100);
+        }
+        if (kind == '%') fci_puts(&g->b, "%");
+    }
+    va_end(args);
+}
+
+// A text that lives as long as the page; "" where there is no memory.
+FCI_FN const char *fci_page_say(fci_page *g, const char *format, ...) FCI_PRINTF(2, 3);
+FCI_FN const char *fci_page_say(fci_page *g, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    const char *copy = fci_arena_copy(&g->arena, fci_s(text), &g->b.error);
+    return copy ? copy : "";
+}
+
+FCI_FN const char *fci_page_digits(fci_page *g, int digits, double value) {
+    char number[32];
+    return fci_picture_known(value) ? fci_page_say(g, "%s", fci_picture_g(number, digits, value))
+                                    : NULL;
+}
+
+FCI_FN void *fci_page_new(fci_page *g, uint64_t count, size_t size) {
+    return fci_arena_alloc(&g->arena, count, size, "page", &g->b.error);
+}
+
+FCI_FN void fci_page_heading(fci_page *g, int level, const char *title, const char *note) {
+    const size_t n = (size_t)level;
+    fci_page_put(g, "<h%u>%s</h%u>\n", n, title, n);
+    if (note && *note) fci_page_put(g, "<p class='note'>%s</p>\n", note);
+}
+
+// A sign of a legend.
+FCI_FN void fci_page_key(fci_page *g, const char *class_name, const char *text) {
+    fci_page_put(g, "<span><i class='box %r'>&nbsp;</i> %s</span>", class_name, text);
+}
+
+// ---- pictures of tables
+
+typedef struct fci_page_axis {
+    double low, high;
+    bool logarithmic;
+    double ticks[FCI_PAGE_TICKS];
+    int n;
+} fci_page_axis;
+
+typedef struct fci_page_figure {
+    const fc_page_table *t;
+    const double *v; // [n_rows * n_columns], NaN: the cell is no number
+    size_t x;        // its column; n_columns: there is none
+    fci_page_axis across, up;
+} fci_page_figure;
+
+FCI_FN double fci_page_at(const fci_page_axis *a, double v) {
+    return a->logarithmic ? log(v / a->low) / log(a->high / a->low)
+                          : (v - a->low) / (a->high - a->low);
+}
+
+// 1, 2 and 5 times the powers of ten, or of many powers some.
+FCI_FN void fci_page_axis_logarithmic(fci_page_axis *a) {
+    static const double digits[] = {1, 2, 5};
+    const int first = (int)floor(log10(a->low)), last = (int)ceil(log10(a->high));
+    const int every = (last - first + 7) / 8, fine = last - first <= 3 ? 3 : 1;
+    a->logarithmic = true;
+    for (int power = first; power <= last; power += every)
+        for (int k = 0; k < fine && a->n < FCI_PAGE_TICKS; k++) {
+            const double v = digits[k] * pow(10, power);
+            if (v >= a->low * 0.999 && v <= a->high * 1.001) a->ticks[a->n++] = v;
+        }
+}
+
+// `up`: from a round number to another, and logarithmic where that is clearer.
+FCI_FN void fci_page_axis_of(fci_page_axis *a, double low, double high, bool whole, bool up) {
+    fci_picture_plot plot;
+    memset(a, 0, sizeof *a);
+    a->low = low;
+    a->high = high;
+    if (up && low > 0 && high > 50 * low) {
+        fci_page_axis_logarithmic(a);
+        return;
+    }
+    fci_picture_axis(&plot, low, high);
+    if (whole && plot.tick < 1) {
+        plot.tick = 1;
+        plot.low = floor(low);
+        plot.high = fmax(ceil(high), plot.low + 1);
+    }
+    if (up || !(high > low)) {
+        a->low = plot.low;
+        a->high = plot.high;
+    }
+    for (int i = 0; a->n < FCI_PAGE_TICKS; i++) {
+        const double at = (floor(plot.low / plot.tick + 0.5) + i) * plot.tick;
+        if (at > a->high + plot.tick * 1e-6) break;
+        if (at > a->low - plot.tick * 1e-6) a->ticks[a->n++] = at;
+    }
+}
+
+// A cell as a number, written as in JSON.
+FCI_FN double fci_page_number(fci_page *g, const char *cell) {
+    fci_json_reader r;
+    fci_json value, end;
+    if (!cell || !*cell || fci_json_start(&r, &g->arena, cell, strlen(cell), NULL) ||
+        fci_json_step(&r, &value) || value.type != FCI_JSON_NUMBER || fci_json_step(&r, &end))
+        return (double)NAN;
+    return value.number;
+}
+
+FCI_FN bool fci_page_drawn(const fci_page_figure *f, size_t row, size_t column) {
+    const fc_page_use use = f->t->columns[column].use;
+    const double *v = f->v + row * f->t->n_columns;
+    return f->x < f->t->n_columns && (use == FC_PAGE_LINE || use == FC_PAGE_POINTS) &&
+           fci_picture_known(v[f->x]) && fci_picture_known(v[column]);
+}
+
+// Reads the numbers; false: there is nothing to draw.
+FCI_FN bool fci_page_figure_of(fci_page *g, const fc_page_table *t, fci_page_figure *f) {
+    const size_t n = t->n_rows * t->n_columns;
+    double low[2] = {DBL_MAX, DBL_MAX}, high[2] = {-DBL_MAX, -DBL_MAX};
+    bool whole = true;
+    memset(f, 0, sizeof *f);
+    f->t = t;
+    double *v = (double *)fci_page_new(g, n, sizeof *v);
+    if (!v) return false;
+    f->v = v;
+    for (size_t i = 0; i < n; i++) v[i] = fci_page_number(g, t->cells[i]);
+    for (f->x = 0; f->x < t->n_columns && t->columns[f->x].use != FC_PAGE_X;) f->x++;
+    for (size_t i = 0; i < n; i++) {
+        if (!fci_page_drawn(f, i / t->n_columns, i % t->n_columns)) continue;
+        const double at[2] = {v[i / t->n_columns * t->n_columns + f->x], v[i]};
+        for (int k = 0; k < 2; k++) low[k] = fmin(low[k], at[k]), high[k] = fmax(high[k], at[k]);
+        whole = whole && at[0] == floor(at[0]);
+    }
+    if (low[0] > high[0]) return false;
+    fci_page_axis_of(&f->across, low[0], high[0], whole, false);
+    fci_page_axis_of(&f->up, low[1], high[1], false, true);
+    return true;
+}
+
+// The names of axes' ticks left of and below what `fci_page_frame_end` closes.
+FCI_FN void fci_page_frame(fci_page *g, const fci_page_axis *up, const char *title,
+                           const char *description) {
+    fci_page_put(g, "<div class='plot'>\n<div class='ys' aria-hidden='true'>");
+    for (int i = 0; i < up->n; i++)
+        fci_page_put(g, "<span style='bottom:%p'>%G</span>", fci_page_at(up, up->ticks[i]),
+                     up->ticks[i]);
+    fci_page_put(g,
+                 "</div>\n<svg viewBox='0 0 1000 1000' preserveAspectRatio='none' role='img'>\n"
+                 "<title>%s</title><desc>%s</desc>\n<path class='grid' d='",
+                 title, description);
+    for (int i = 0; i < up->n; i++)
+        fci_putf(&g->b, "M0 %dh1000", (int)(1000.5 - 1000 * fci_page_at(up, up->ticks[i])));
+    fci_puts(&g->b, "'/>\n");
+}
+
+FCI_FN void fci_page_frame_end(fci_page *g, const fci_page_axis *across, double shift,
+                               const char *name) {
+    fci_puts(&g->b, "</svg>\n<div class='xs' aria-hidden='true'>");
+    for (int i = 0; i < across->n; i++)
+        fci_page_put(g, "<span style='left:%p'>%G</span>",
+                     fci_page_at(across, across->ticks[i] + shift), across->ticks[i]);
+    fci_page_put(g, "</div>\n<div class='xn' aria-hidden='true'>%s</div>\n</div>\n", name);
+}
+
+// Lines are told apart by dashes and ends as well as by colours.
+FCI_FN void fci_page_style(fci_page *g, size_t index, bool dot) {
+    if (dot) fci_page_put(g, "s%u %s", index % 8, index / 4 % 2 ? "sq" : "ro");
+    else fci_page_put(g, "s%u d%u", index % 8, (index + index / 8) % 4);
+}
+
+// What a row says of a column, for one who points at it.
+FCI_FN void fci_page_row_text(fci_page *g, const fc_page_table *t, size_t row, size_t column) {
+    const char *next = "";
     for (size_t i = 0; i < t->n_columns; i++) {
-        fci_puts(b, "<th>");
-        fci_picture_escape(b, t->columns[i].name);
+        const fc_page_use use = t->columns[i].use;
+        const char *cell = t->cells[row * t->n_columns + i];
+        if (!cell || !*cell || (i != column && use != FC_PAGE_X && use != FC_PAGE_LISTED)) continue;
+        fci_page_put(g, "%s%s %s", next, t->columns[i].name, cell);
+        next = ", ";
     }
+}
+
+FCI_FN void fci_page_series(fci_page *g, const fci_page_figure *f, size_t column, size_t index) {
+    const fc_page_table *t = f->t;
+    int x = 0, y = 0;
+    const char *verb = "M";
+    if (t->columns[column].use == FC_PAGE_LINE) {
+        fci_puts(&g->b, "<path class='line ");
+        fci_page_style(g, index, false);
+        fci_puts(&g->b, "' d='");
+    }
+    for (int dots = t->columns[column].use == FC_PAGE_POINTS; dots < 2; dots++) {
+        for (size_t row = 0; row < t->n_rows; row++) {
+            if (!fci_page_drawn(f, row, column)) continue;
+            const double *v = f->v + row * t->n_columns;
+            x = (int)(1000 * fci_page_at(&f->across, v[f->x]) + 0.5);
+            y = (int)(1000.5 - 1000 * fci_page_at(&f->up, v[column]));
+            if (!dots) fci_putf(&g->b, "%s%d %d", verb, x, y);
+            verb = "L";
+            if (!dots) continue;
+            fci_puts(&g->b, "<path class='dot ");
+            fci_page_style(g, index, true);
+            fci_putf(&g->b, "' d='M%d %dh0'><title>", x, y);
+            fci_page_row_text(g, t, row, column);
+            fci_puts(&g->b, "</title></path>\n");
+        }
+        if (!dots) fci_puts(&g->b, "'/>\n");
+    }
+}
+
+FCI_FN void fci_page_legend(fci_page *g, const fc_page_table *t) {
+    size_t index = 0, n = 0;
+    for (size_t i = 0; i < t->n_columns; i++) n += t->columns[i].use >= FC_PAGE_LINE;
+    if (n < 2) return;
+    fci_puts(&g->b, "<ul class='legend'>\n");
+    for (size_t i = 0; i < t->n_columns; i++) {
+        if (t->columns[i].use < FC_PAGE_LINE) continue;
+        fci_puts(&g->b, "<li><svg viewBox='0 0 32 12' aria-hidden='true'>");
+        if (t->columns[i].use == FC_PAGE_LINE) {
+            fci_puts(&g->b, "<path class='line ");
+            fci_page_style(g, index, false);
+            fci_puts(&g->b, "' d='M0 6h32'/>");
+        }
+        fci_puts(&g->b, "<path class='dot ");
+        fci_page_style(g, index++, true);
+        fci_page_put(g, "' d='M16 6h0'/></svg> %n</li>\n", t->columns[i].name);
+    }
+    fci_puts(&g->b, "</ul>\n");
+}
+
+FCI_FN void fci_page_plot(fci_page *g, const fci_page_figure *f) {
+    const fc_page_table *t = f->t;
+    char text[4][32];
+    size_t index = 0, drawn = 0;
+    for (size_t i = 0; i < t->n_rows * t->n_columns; i++)
+        drawn += fci_page_drawn(f, i / t->n_columns, i % t->n_columns);
+    const char *said = fci_page_say(
+        g, "%llu points, %s from %s to %s, the others between %s and %s.",
+        (unsigned long long)drawn, t->columns[f->x].name,
+        fci_picture_g(text[0], 4, f->across.low), fci_picture_g(text[1], 4, f->across.high),
+        fci_picture_g(text[2], 4, f->up.low), fci_picture_g(text[3], 4, f->up.high));
+    fci_page_frame(g, &f->up, t->title, said);
+    for (size_t i = 0; i < t->n_columns; i++)
+        if (t->columns[i].use >= FC_PAGE_LINE) fci_page_series(g, f, i, index++);
+    fci_page_frame_end(g, &f->across, 0, t->columns[f->x].name);
+    if (f->up.logarithmic)
+        fci_puts(&g->b, "<p class='note'>The vertical scale is logarithmic.</p>\n");
+    fci_page_legend(g, t);
+}
+
+FCI_FN void fci_page_rows(fci_page *g, const fci_page_figure *f) {
+    const fc_page_table *t = f->t;
+    fci_page_put(g, "<div class='scroll' tabindex='0' role='region' aria-label='%s'>\n<table>\n"
+                 "<thead><tr>", t->title);
+    for (size_t i = 0; i < t->n_columns; i++)
+        fci_page_put(g, "<th scope='col'>%n</th>", t->columns[i].name);
+    fci_puts(&g->b, "</tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < t->n_rows * t->n_columns; i++) {
-        fci_puts(b, i % t->n_columns ? "<td>" : "\n<tr><td>");
-        fci_picture_escape(b, t->cells[i] ? t->cells[i] : "");
+        const bool first = i % t->n_columns == 0, last = (i + 1) % t->n_columns == 0;
+        const char *cell = t->cells[i] ? t->cells[i] : "";
+        fci_page_put(g, isnan(f->v[i]) ? "%r<td class='t'>%n</td>%r" : "%r<td>%s</td>%r",
+                     first ? "<tr>" : "", cell, last ? "</tr>\n" : "");
     }
-    fci_puts(b, "</table>\n");
+    fci_puts(&g->b, "</tbody>\n</table>\n</div>\n");
+}
+
+// A picture with its table behind it, or the table where there is nothing to draw.
+FCI_FN void fci_page_table(fci_page *g, const fc_page_table *t, int level) {
+    fci_page_figure f;
+    fci_puts(&g->b, "<section>\n");
+    fci_page_heading(g, level, t->title, t->note);
+    const bool drawn = fci_page_figure_of(g, t, &f);
+    if (drawn) fci_page_plot(g, &f);
+    if (drawn) fci_puts(&g->b, "<details><summary>The numbers</summary>\n");
+    if (f.v) fci_page_rows(g, &f);
+    fci_puts(&g->b, drawn ? "</details>\n</section>\n" : "</section>\n");
+}
+
+// ---- results of evaluations
+
+// The mask of the sublayers that an evaluation's "removed" names, joined.
+FCI_FN fc_code fci_page_removed(fci_page *g, const fci_json *list, fci_page_result *r) {
+    fci_buffer names = fci_buffer_of(g->c);
+    uint8_t *set = g->n_blocks ? (uint8_t *)fci_page_new(g, 2 * (uint64_t)g->n_blocks, 1) : NULL;
+    const fci_json *name = fci_json_first(list);
+    fc_error *err = &g->b.error;
+    for (uint32_t i = 0; i < list->count && !err->code; i++, name = fci_json_next(name)) {
+        if (!fci_json_is(name, FCI_JSON_STRING))
+            fci_json_bad(err, name, "removed", "names of sublayers");
+        r->n_removed += name->text.n > 5 && memcmp(name->text.p, "block", 5) == 0 ? 2 : 1;
+        fci_puts(&names, i ? "," : "");
+        fci_put(&names, name->text.p, name->text.n);
+    }
+    if (names.p && set && !err->code && fc_sublayers_parse(names.p, g->n_blocks, set, 2 *
+        (size_t)g->n_blocks, err))
+        fci_wrap(err, FC_ERR_MISMATCH, "removed, which the plans' model must have");
+    for (size_t s = 0, n = 0; set && names.p && s < 2 * (size_t)g->n_blocks; s++)
+        r->n_removed = n += set[s];
+    fci_buffer_code(&names, err);
+    fci_buffer_free(&names);
+    r->removed = set;
+    return err->code;
+}
+
+// Adds a figure, if the object has it; its standard error is the member of that name and _stderr.
+FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const char *member,
+                             const char *measure, fci_page_result *like) {
+    char name[64];
+    const fci_json *value = fci_json_get(object, member), *error;
+    if (!fci_json_is(value, FCI_JSON_NUMBER)) return;
+    snprintf(name, sizeof name, "%s_stderr", member);
+    error = fci_json_get(object, name);
+    fci_page_result *all = (fci_page_result *)fci_arena_grow(
+        &g->arena, g->results, g->n_results + 1, sizeof *all, "page", &g->b.error);
+    if (!all) return;
+    g->results = all;
+    all += g->n_results++;
+    *all = *like;
+    all->name = measure;
+    all->measure = 0;
+    while (strcmp(g->results[all->measure].name, measure) != 0 ||
+           strcmp(g->results[all->measure].detail, like->detail) != 0)
+        all->measure++;
+    all->value = value->number;
+    all->error = fci_json_is(error, FCI_JSON_NUMBER) ? error->number : (double)NAN;
+}
+
+FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) {
+    static const char *const members[] = {"acc", "acc_norm", "perplexity"};
+    static const char *const called[] = {"accuracy", "accuracy by length", "perplexity of words"};
+    fci_page_result r;
+    const fci_json *removed, *tasks = fci_json_some(e, "tasks"), *task;
+    const fci_json *positions = fci_json_get(e, "positions"), *how = fci_json_get(e, "protocol");
+    memset(&r, 0, sizeof r);
+    r.file = file;
+    r.healed = fci_json_some(e, "heal") != NULL;
+    if (fci_json_member(e, "removed", FCI_JSON_ARRAY, &removed, &g->b.error) ||
+        fci_page_removed(g, removed, &r))
+        return g->b.error.code;
+    r.detail = fci_page_say(
+        g, "%llu positions%s%.*s",
+        fci_json_is(positions, FCI_JSON_NUMBER) ? (unsigned long long)positions->integer : 0,
+        fci_json_is(how, FCI_JSON_STRING) ? ", " : "",
+        fci_json_is(how, FCI_JSON_STRING) ? (int)fci_min(how->text.n, 64) : 0,
+        fci_json_is(how, FCI_JSON_STRING) ? how->text.p : "");
+    fci_page_measure(g, e, "perplexity", "Perplexity", &r);
+    if (!fci_json_is(tasks, FCI_JSON_OBJECT)) return g->b.error.code;
+    task = fci_json_first(tasks);
+    for (uint32_t i = 0; i < tasks->count; i++, task = fci_json_next(task)) {
+        const fci_str name = task->text;
+        const fci_json *n = fci_json_get(++task, "n");
+        r.detail = fci_page_say(g, "%llu items", fci_json_is(n, FCI_JSON_NUMBER)
+                                                     ? (unsigned long long)n->integer : 0);
+        for (int k = 0; k < 3; k++)
+            fci_page_measure(g, task, members[k],
+                             fci_page_say(g, "%.*s: %s", (int)fci_min(name.n, 64), name.p,
+                                          called[k]), &r);
+    }
+    return g->b.error.code;
+}
+
+FCI_FN fc_code fci_page_read_results(fci_page *g, size_t index) {
+    const fci_json *root, *along, *each;
+    const fc_memory_file *file = &g->desc->files[index];
+    fc_error *err = &g->b.error;
+    const size_t bom = fci_bom((const char *)file->data, file->size);
+    if (fci_json_parse(g->c, &g->arena, (const char *)file->data + bom, file->size - bom, &root,
+                       err))
+        return err->code;
+    along = fci_json_some(root, "along");
+    if (!along && !fci_json_get(root, "removed"))
+        return fci_json_bad(err, NULL, "content", "a plan, or what finercut eval --json prints");
+    if (!along) return fci_page_evaluation(g, root, index);
+    if (!fci_json_is(along, FCI_JSON_ARRAY)) return fci_json_bad(err, along, "along", "an array");
+    each = fci_json_first(along);
+    for (uint32_t i = 0; i < along->count && !err->code; i++, each = fci_json_next(each))
+        fci_page_evaluation(g, each, index);
+    return err->code;
+}
+
+// Whether a result is of the first steps of a plan.
+FCI_FN bool fci_page_along(const fci_page_plan *p, const fci_page_result *r) {
+    const size_t per = p->plan->info.candidates == FC_CANDIDATES_BLOCKS ? 2 : 1;
+    if (r->healed || !r->removed || r->n_removed % per || r->n_removed / per >
+        p->plan->info.n_steps)
+        return false;
+    for (size_t i = 0; i < r->n_removed / per; i++) {
+        uint32_t first, count;
+        fci_plan_sublayers(p->plan->info.candidates, p->plan->steps[i].removed, &first, &count);
+        if (!r->removed[first] || !r->removed[first + count - 1]) return false;
+    }
+    return true;
+}
+
+FCI_FN void fci_page_match(fci_page *g) {
+    g->along = (uint8_t *)fci_page_new(g, (uint64_t)g->n_results * g->n_plans + 1, 1);
+    for (size_t i = 0; g->along && i < g->n_results; i++)
+        for (size_t k = 0; k < g->n_plans; k++)
+            g->along[i * g->n_plans + k] = fci_page_along(&g->plans[k], &g->results[i]);
+}
+
+// ---- tables of plans
+
+// The share of the model's parameters that the first n steps remove; NaN: unknown.
+FCI_FN double fci_page_share(const fc_plan *p, size_t n) {
+    double sum = 0;
+    if (!p->info.costs[FC_UNIT_PARAMS] || p->info.model.n_parameters == 0) return (double)NAN;
+    for (size_t i = 0; i < n; i++)
+        sum += fci_plan_saved(&p->info, FC_UNIT_PARAMS, p->steps[i].removed);
+    return sum / (double)p->info.model.n_parameters;
+}
+
+typedef struct fci_page_grid { // a table in the making
+    fc_page_table t;
+    fc_page_column *columns;
+    const char **cells;
+} fci_page_grid;
+
+FCI_FN void fci_page_column(fci_page *g, fci_page_grid *w, const char *name, fc_page_use use) {
+    fc_page_column *all = (fc_page_column *)fci_arena_grow(
+        &g->arena, w->columns, w->t.n_columns + 1, sizeof *all, "page", &g->b.error);
+    if (!all) return;
+    w->columns = all;
+    all[w->t.n_columns].name = name;
+    all[w->t.n_columns++].use = use;
+}
+
+FCI_FN bool fci_page_grid_of(fci_page *g, fci_page_grid *w, const char *title, const char *note,
+                             size_t n_rows) {
+    w->t.title = title;
+    w->t.note = note;
+    w->t.n_rows = n_rows;
+    w->t.columns = w->columns;
+    if (g->b.error.code) return false;
+    w->cells = (const char **)fci_page_new(g, (uint64_t)n_rows * w->t.n_columns,
+                                           sizeof *w->cells);
+    w->t.cells = (const char *const *)w->cells;
+    return w->cells != NULL;
+}
+
+// The distances of one plan by its steps.
+FCI_FN void fci_page_steps(fci_page *g, const fci_page_plan *p, int level) {
+    fci_page_grid w;
+    char name[24];
+    const fc_plan_info *info = &p->plan->info;
+    const size_t first = info->metric == FC_METRIC_NLL, n = info->n_steps;
+    const bool known = !isnan(fci_page_share(p->plan, 0));
+    memset(&w, 0, sizeof w);
+    fci_page_column(g, &w, "step", FC_PAGE_X);
+    fci_page_column(g, &w, "removed", FC_PAGE_LISTED);
+    fci_page_column(g, &w, "distance", FC_PAGE_LINE);
+    if (known) fci_page_column(g, &w, "parameters removed, %", FC_PAGE_LISTED);
+    if (!fci_page_grid_of(g, &w, "How far the output moves",
+                          fci_page_say(g, "%s after each removal: on the calibration text, to the "
+                                       "output of the whole model.", fci_picture_metric(info)),
+                          n + 1 - first))
+        return;
+    for (size_t i = first; i <= n; i++) {
+        const char **cell = w.cells + (i - first) * w.t.n_columns;
+        const fc_step *s = i ? &p->plan->steps[i - 1] : NULL;
+        cell[0] = fci_page_say(g, "%llu", (unsigned long long)i);
+        cell[1] = s ? fci_page_say(g, "%s", fc_candidate_name(info->candidates, s->removed, name,
+                                                              sizeof name)) : "nothing";
+        cell[2] = s ? fci_page_digits(g, 5, s->score) : "0";
+        if (known) cell[3] = fci_page_digits(g, 4, 100 * fci_page_share(p->plan, i));
+    }
+    fci_page_table(g, &w.t, level);
+}
+
+FCI_FN size_t fci_page_gone(const fc_plan_info *info, size_t steps) { // sublayers
+    return steps * (info->candidates == FC_CANDIDATES_BLOCKS ? 2 : 1);
+}
+
+// The distances of all plans of a metric by the sublayers that are gone.
+FCI_FN void fci_page_distances(fci_page *g, fc_metric metric) {
+    fci_page_grid w;
+    size_t n_rows = 0, at = 1;
+    memset(&w, 0, sizeof w);
+    fci_page_column(g, &w, "sublayers removed", FC_PAGE_X);
+    for (size_t i = 0; i < g->n_plans; i++) {
+        const fc_plan_info *info = &g->plans[i].plan->info;
+        if (info->metric != metric) continue;
+        fci_page_column(g, &w, g->plans[i].name, FC_PAGE_LINE);
+        n_rows = (size_t)fci_max(n_rows, fci_page_gone(info, info->n_steps) + 1);
+    }
+    if (w.t.n_columns == 1 ||
+        !fci_page_grid_of(g, &w, fci_page_say(g, "Distance along the plans: %s",
+                                              fc_metric_name(metric)), NULL, n_rows))
+        return;
+    for (size_t i = 0; i < n_rows; i++)
+        w.cells[i * w.t.n_columns] = fci_page_say(g, "%llu", (unsigned long long)i);
+    for (size_t i = 0; i < g->n_plans; i++) {
+        const fc_plan *p = g->plans[i].plan;
+        if (p->info.metric != metric || at == w.t.n_columns) continue;
+        if (metric != FC_METRIC_NLL) w.cells[at] = "0";
+        for (size_t k = 1; k <= p->info.n_steps; k++)
+            w.cells[fci_page_gone(&p->info, k) * w.t.n_columns + at] =
+                fci_page_digits(g, 5, p->steps[k - 1].score);
+        at++;
+    }
+    fci_page_table(g, &w.t, 2);
+}
+
+// Whether a result is of a plan, or, behind all of them, only of a file.
+FCI_FN bool fci_page_belongs(const fci_page *g, size_t who, size_t result) {
+    const fci_page_result *r = &g->results[result];
+    if (who < g->n_plans) return g->along[result * g->n_plans + who];
+    return r->file == who - g->n_plans && !memchr(g->along + result * g->n_plans, 1, g->n_plans);
+}
+
+FCI_FN bool fci_page_any(const fci_page *g, size_t who, size_t measure) {
+    for (size_t i = 0; i < g->n_results; i++)
+        if (g->results[i].measure == measure && fci_page_belongs(g, who, i)) return true;
+    return false;
+}
+
+FCI_FN size_t fci_page_insert(size_t *rows, size_t n, size_t value) {
+    size_t at = fci_below(rows, n, sizeof *rows, sizeof *rows, value);
+    if (at < n && rows[at] == value) return n;
+    memmove(rows + at + 1, rows + at, (n - at) * sizeof *rows);
+    rows[at] = value;
+    return n + 1;
+}
+
+// A measure along the plans; `of` is its first result.
+FCI_FN void fci_page_quality(fci_page *g, size_t of) {
+    fci_page_grid w;
+    const fci_page_result *first = &g->results[of];
+    const size_t most = g->n_plans + g->desc->n_files, wide = isnan(first->error) ? 1 : 2;
+    size_t n_rows = 0, at = 1, *rows = (size_t *)fci_page_new(g, g->n_results + 1, sizeof *rows);
+    memset(&w, 0, sizeof w);
+    if (!rows) return;
+    fci_page_column(g, &w, "sublayers removed", FC_PAGE_X);
+    for (size_t who = 0; who < most; who++) {
+        if (!fci_page_any(g, who, of)) continue;
+        fci_page_column(g, &w,
+                        who < g->n_plans
+                            ? g->plans[who].name
+                            : fci_base_name(g->desc->files[who - g->n_plans].name),
+                        FC_PAGE_LINE);
+        if (wide == 2) fci_page_column(g, &w, "standard error", FC_PAGE_LISTED);
+    }
+    for (size_t i = 0; i < g->n_results; i++)
+        if (g->results[i].measure == of)
+            n_rows = fci_page_insert(rows, n_rows, g->results[i].n_removed);
+    if (!fci_page_grid_of(g, &w, first->name, first->detail, n_rows)) return;
+    for (size_t i = 0; i < n_rows; i++)
+        w.cells[i * w.t.n_columns] = fci_page_say(g, "%llu", (unsigned long long)rows[i]);
+    for (size_t who = 0; who < most; who++) {
+        if (!fci_page_any(g, who, of)) continue;
+        for (size_t i = 0; i < g->n_results; i++) {
+            const fci_page_result *r = &g->results[i];
+            if (r->measure != of || !fci_page_belongs(g, who, i)) continue;
+            const char **cell =
+                w.cells + at +
+                fci_below(rows, n_rows, sizeof *rows, sizeof *rows, r->n_removed) * w.t.n_columns;
+            cell[0] = fci_page_digits(g, 6, r->value);
+            if (wide == 2) cell[1] = fci_page_digits(g, 3, r->error);
+        }
+        at += wide;
+    }
+    fci_page_table(g, &w.t, 3);
+}
+
+FCI_FN void fci_page_qualities(fci_page *g) {
+    if (g->n_results == 0) return;
+    fci_puts(&g->b, "<section>\n");
+    fci_page_heading(g, 2, "What it can still do",
+                     "Evaluations after so many removals. Lower perplexity is better, higher "
+                     "accuracy is.");
+    fci_puts(&g->b, "<div class='small'>\n");
+    for (size_t i = 0; i < g->n_results; i++)
+        if (g->results[i].measure == i) fci_page_quality(g, i);
+    fci_puts(&g->b, "</div>\n</section>\n");
+}
+
+// ---- the head of the page
+
+FCI_FN void fci_page_tile(fci_page *g, const char *caption, const char *value, const char *detail) {
+    fci_page_put(g, "<li><strong>%s</strong> %s <small>%s</small></li>\n", value, caption,
+                 detail);
+}
+
+// The first measure after so many sublayers of the first plan; NaN: it was not evaluated.
+FCI_FN double fci_page_first(const fci_page *g, size_t n_removed) {
+    double value = (double)NAN;
+    for (size_t i = 0; i < g->n_results; i++)
+        if (g->results[i].measure == 0 && g->results[i].n_removed == n_removed &&
+            fci_page_belongs(g, 0, i))
+            value = g->results[i].value;
+    return value;
+}
+
+// How many sublayers of a kind a plan removes.
+FCI_FN size_t fci_page_kind(const fci_page_plan *p, fc_kind kind) {
+    size_t n = 0;
+    for (uint32_t s = kind; s < 2 * p->plan->info.model.n_blocks; s += 2)
+        n += fci_picture_step(&p->pic, s) != 0;
+    return n;
+}
+
+FCI_FN void fci_page_tiles(fci_page *g) {
+    const fci_page_plan *p = &g->plans[0];
+    const fc_plan_info *info = &p->plan->info;
+    const size_t n = info->n_steps, all = fci_plan_eligible_count(info);
+    const double share = fci_page_share(p->plan, n);
+    const double whole = fci_page_first(g, 0),
+                 now = fci_page_first(g, fci_page_gone(info, n));
+    char a[32];
+    fci_puts(&g->b, "<ul class='tiles'>\n");
+    fci_page_tile(g, fci_page_say(g, "%s removed", fci_picture_noun(info)),
+                  fci_page_say(g, "%llu of %llu", (unsigned long long)n, (unsigned long long)all),
+                  fci_page_say(g, "%llu attention, %llu FFN of %lu each",
+                               (unsigned long long)fci_page_kind(p, FC_KIND_ATTENTION),
+                               (unsigned long long)fci_page_kind(p, FC_KIND_FFN),
+                               (unsigned long)g->n_blocks));
+    if (!isnan(share))
+        fci_page_tile(g, "parameters removed", fci_page_say(g, "%s %%",
+                                                            fci_picture_g(a, 3, 100 * share)),
+                      fci_page_say(g, "of %s", fci_picture_count(a, info->model.n_parameters)));
+    fci_page_tile(g, fci_picture_metric(info),
+                  n ? fci_page_digits(g, 3, p->plan->steps[n - 1].score)
+                    : info->metric == FC_METRIC_NLL ? "n/a" : "0",
+                  info->metric == FC_METRIC_NLL ? "on the calibration text"
+                                                : "to the whole model's output");
+    if (!isnan(now))
+        fci_page_tile(g, g->results[0].name, fci_page_say(g, "%s", fci_picture_g(a, 4, now)),
+                      isnan(whole) ? "after the last step"
+                                   : fci_page_say(g, "%s of the whole model",
+                                                  fci_picture_g(a, 4, whole)));
+    if (info->cost.seconds > 0)
+        fci_page_tile(g, "search", fci_page_say(g, "%s", fci_picture_duration(a,
+                                                             info->cost.seconds)),
+                      fci_page_say(g, "%s, %s %s", fc_search_name(info->search),
+                                   fci_plan_word(FCI_PLAN_COMPUTE, (unsigned)info->compute),
+                                   fc_simd_name(info->simd)));
+    fci_puts(&g->b, "</ul>\n");
+}
+
+FCI_FN void fci_page_overview(fci_page *g) {
+    fci_page_grid w;
+    static const char *const names[] = {"plan", "removed", "attention", "FFN",
+                                        "parameters removed, %", "metric", "distance", "search"};
+    memset(&w, 0, sizeof w);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        fci_page_column(g, &w, names[i], FC_PAGE_LISTED);
+    if (!fci_page_grid_of(g, &w, "The plans", NULL, g->n_plans)) return;
+    for (size_t i = 0; i < g->n_plans; i++) {
+        const fci_page_plan *p = &g->plans[i];
+        const fc_plan_info *info = &p->plan->info;
+        const size_t n = info->n_steps;
+        const char **cell = w.cells + i * w.t.n_columns;
+        cell[0] = p->name;
+        cell[1] = fci_page_say(g, "%llu %s", (unsigned long long)n, fci_picture_noun(info));
+        for (int k = 0; k < 2; k++)
+            cell[2 + k] = fci_page_say(g, "%llu",
+                                       (unsigned long long)fci_page_kind(p, (fc_kind)k));
+        cell[4] = fci_page_digits(g, 4, 100 * fci_page_share(p->plan, n));
+        cell[5] = fc_metric_name(info->metric);
+        cell[6] = n ? fci_page_digits(g, 5, p->plan->steps[n - 1].score) : NULL;
+        cell[7] = fc_search_name(info->search);
+    }
+    fci_page_table(g, &w.t, 2);
+}
+
+FCI_FN void fci_page_advice(fci_page *g, const fci_page_plan *p) {
+    char text[512];
+    if (*fc_plan_advice(p->plan, text, sizeof text))
+        fci_page_put(g, "<p class='advice'>%s</p>\n", text);
+}
+
+// ---- which sublayer goes when
+
+FCI_FN void fci_page_cell(fci_page *g, const fci_page_plan *p, uint32_t sublayer) {
+    const fc_plan_info *info = &p->plan->info;
+    const uint32_t id = info->candidates == FC_CANDIDATES_BLOCKS ? sublayer / 2 : sublayer,
+                   step = p->pic.order[id];
+    const double share = info->n_steps > 1 ? (step - 1.0) / (double)(info->n_steps - 1) : 0;
+    char name[24];
+    fc_candidate_name(info->candidates, id, name, sizeof name);
+    if (step)
+        fci_page_put(g, "<b class='w%u' title='%s: removed at step %u, distance %g'>%u</b>",
+                     (size_t)(share * (FCI_PICTURE_LEVELS - 1) + 0.5), name, (size_t)step,
+                     p->plan->steps[step - 1].score, (size_t)step);
+    else
+        fci_page_put(g, fci_plan_eligible(info, id)
+                            ? "<b title='%s: kept'>&nbsp;</b>"
+                            : "<b class='no' title='%s: not a candidate'>&nbsp;</b>", name);
+}
+
+// What the map shows, in words: the order of the first removals.
+FCI_FN void fci_page_order(fci_page *g, const fci_page_plan *p) {
+    const size_t n = p->plan->info.n_steps, shown = (size_t)fci_min(n, 40);
+    char name[24];
+    fci_puts(&g->b, n ? "removed in this order:" : "nothing is removed");
+    for (size_t i = 0; i < shown; i++)
+        fci_page_put(g, " %s", fc_candidate_name(p->plan->info.candidates,
+                                                 p->plan->steps[i].removed, name, sizeof name));
+    if (shown < n) fci_puts(&g->b, " and more");
+}
+
+FCI_FN void fci_page_map(fci_page *g, const fci_page_plan *p) {
+    fci_puts(&g->b, "<section>\n");
+    fci_page_heading(g, g->level, "What was removed, and in which order",
+                     "Blocks from the input to the output, attention above FFN. The number is the "
+                     "step at which it went.");
+    fci_puts(&g->b, "<p class='key'><span>first <i class='ramp warm'>&nbsp;</i> last removed"
+                    "</span>");
+    fci_page_key(g, "kept", "kept");
+    if (fci_plan_eligible_count(&p->plan->info) < fci_plan_ids(&p->plan->info))
+        fci_page_key(g, "no", "not a candidate");
+    fci_page_put(g, "</p>\n<div class='map' style='max-width:%upx' role='img' aria-label='Map of "
+                 "blocks: ", (size_t)g->n_blocks * 60);
+    fci_page_order(g, p);
+    fci_puts(&g->b, "'>\n");
+    for (uint32_t block = 0; block < g->n_blocks; block++) {
+        fci_puts(&g->b, "<div>");
+        fci_page_cell(g, p, 2 * block);
+        fci_page_cell(g, p, 2 * block + 1);
+        fci_page_put(g, "<i>%u</i></div>\n", (size_t)block);
+    }
+    fci_puts(&g->b, "</div>\n");
+}
+
+// ---- what blocks hold
+
+// A table of blocks: when their sublayers go and what they have of a unit (NONE: nothing).
+FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
+    static const char *const kinds[] = {"attention", "FFN"};
+    const double *costs = p->plan->info.costs[unit];
+    fci_page_grid w;
+    fci_page_figure f;
+    double whole = 0;
+    for (size_t s = 0; costs && s <= 2 * (size_t)g->n_blocks; s++) whole += costs[s];
+    memset(&w, 0, sizeof w);
+    fci_page_column(g, &w, "block", FC_PAGE_LISTED);
+    for (int k = 0; k < 2; k++) {
+        fci_page_column(g, &w, fci_page_say(g, "%s goes at step", kinds[k]), FC_PAGE_LISTED);
+        if (costs)
+            fci_page_column(g, &w, fci_page_say(g, unit == FC_UNIT_TIME ? "%s, %% of a pass"
+                                                                        : "%s has", kinds[k]),
+                            FC_PAGE_LISTED);
+    }
+    if (!fci_page_grid_of(g, &w, "Blocks", NULL, g->n_blocks)) return;
+    for (uint32_t s = 0; s < 2 * g->n_blocks; s++) {
+        const uint32_t step = fci_picture_step(&p->pic, s);
+        const char **cell = w.cells + s / 2 * w.t.n_columns;
+        cell[0] = fci_page_say(g, "%lu", (unsigned long)s / 2);
+        cell += 1 + s % 2 * (costs ? 2 : 1);
+        cell[0] = step ? fci_page_say(g, "%lu", (unsigned long)step) : "kept";
+        if (costs)
+            cell[1] = unit == FC_UNIT_TIME ? fci_page_digits(g, 4, 100 * costs[s] / whole)
+                                           : fci_page_digits(g, 15, costs[s]);
+    }
+    fci_puts(&g->b, "<details><summary>The numbers</summary>\n");
+    fci_page_figure_of(g, &w.t, &f);
+    if (f.v) fci_page_rows(g, &f);
+    fci_puts(&g->b, "</details>\n</section>\n");
+}
+
+// A column for each block, the attention below the FFN; what is removed is hollow.
+FCI_FN void fci_page_columns(fci_page *g, const fci_page_plan *p, fc_unit unit, double scale) {
+    const double *costs = p->plan->info.costs[unit];
+    const size_t every = fci_picture_every(1000, g->n_blocks, 70);
+    fci_page_axis up, across;
+    double most = 0;
+    char name[24];
+    for (uint32_t b = 0; b < g->n_blocks; b++)
+        most = fmax(most, scale * (costs[2 * b] + costs[2 * b + 1]));
+    fci_page_axis_of(&up, 0, most, false, true);
+    memset(&across, 0, sizeof across);
+    across.high = g->n_blocks;
+    for (size_t b = 0; b < g->n_blocks && across.n < FCI_PAGE_TICKS; b += every)
+        across.ticks[across.n++] = (double)b;
+    fci_page_frame(g, &up, "What each block holds", "A column for each block: attention below, FFN "
+                   "above; hollow ones are removed. The table below has the numbers.");
+    for (uint32_t s = 0; s < 2 * g->n_blocks; s++) {
+        const double from = s % 2 ? scale * costs[s - 1] : 0, to = from + scale * costs[s];
+        const int x = (int)(1000 * (s / 2 + 0.12) / g->n_blocks),
+                  w = (int)(1000 * (s / 2 + 0.88) / g->n_blocks) - x;
+        const int y = (int)(1000.5 - 1000 * fci_page_at(&up, to)),
+                  h = (int)(1000.5 - 1000 * fci_page_at(&up, from)) - y;
+        fci_putf(&g->b, "<path class='bar k%d%s' d='M%d %dh%dv%dh-%dz'><title>", (int)(s % 2),
+                 fci_picture_step(&p->pic, s) ? " gone" : "", x, y, w, h, w);
+        fci_page_put(g, "%s: %G%s</title></path>\n",
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name),
+                     scale * costs[s], fci_picture_step(&p->pic, s) ? ", removed" : "");
+    }
+    fci_page_frame_end(g, &across, 0.5, "block");
+}
+
+FCI_FN void fci_page_holds(fci_page *g, const fci_page_plan *p) {
+    static const char *const titles[] = {"", "Parameters of each block", "Bytes of each block",
+                                         "Time of each block"};
+    static const char *const notes[] = {"", "In millions.", "In megabytes, as stored.",
+                                        "Percent of a forward pass, measured for this plan."};
+    for (int unit = FC_UNIT_PARAMS; unit <= FC_UNIT_TIME; unit++) {
+        const double *costs = p->plan->info.costs[unit];
+        double whole = 0;
+        for (size_t s = 0; costs && s <= 2 * (size_t)g->n_blocks; s++) whole += costs[s];
+        if (!(whole > 0)) continue;
+        fci_puts(&g->b, "<section>\n");
+        fci_page_heading(g, 2, titles[unit], notes[unit]);
+        fci_puts(&g->b, "<p class='key'>");
+        fci_page_key(g, "k0", "attention");
+        fci_page_key(g, "k1", "FFN");
+        if (p->plan->info.n_steps) fci_page_key(g, "gone", "removed");
+        fci_puts(&g->b, "</p>\n");
+        fci_page_columns(g, p, (fc_unit)unit, unit == FC_UNIT_TIME ? 100 / whole : 1e-6);
+        fci_page_blocks(g, p, (fc_unit)unit);
+    }
+}
+
+// ---- maps of scores
+
+typedef struct fci_page_heat {
+    const fci_page_plan *p;
+    int kind;      // FC_KIND_*; -1: blocks
+    size_t stride; // of the steps
+} fci_page_heat;
+
+FCI_FN void fci_page_score(fci_page *g, const fci_page_heat *h, size_t step, uint32_t id) {
+    const fc_plan *p = h->p->plan;
+    const fc_score *s = fci_plan_score(&p->steps[step], id);
+    char value[32], name[24];
+    if (!s) {
+        fci_puts(&g->b, "<td></td>");
+        return;
+    }
+    const char *mark = s->exact ? "" : s->estimate ? "~" : "\xe2\x89\xa5";
+    fci_picture_g(value, 3, s->value);
+    fci_page_put(g, "<td class='h%u%s%s' title='%s, step %u: %s%s'>%s%s</td>",
+                 (size_t)fci_picture_level(&h->p->pic, s->value),
+                 s->exact ? "" : s->estimate ? " e" : " b",
+                 p->steps[step].removed == id ? " x" : "",
+                 fc_candidate_name(p->info.candidates, id, name, sizeof name), step + 1, mark,
+                 value, mark, value);
+}
+
+FCI_FN void fci_page_panel(fci_page *g, const fci_page_heat *h) {
+    static const char *const titles[] = {"blocks", "attention", "FFN"};
+    const fc_plan_info *info = &h->p->plan->info;
+    const size_t n_rows = g->n_blocks - info->first_block,
+                 n_columns = (info->n_steps + h->stride - 1) / h->stride;
+    const size_t rows = fci_picture_every(600, n_rows, 10),
+                 columns = fci_picture_every(520, n_columns, 24);
+    fci_page_put(g, "<table class='heat %r'><caption>%s</caption>\n<thead><tr><th scope='col'>"
+                 "block</th>",
+                 n_rows > 80 ? "r6" : n_rows > 40 ? "r10" : "r16", titles[h->kind + 1]);
+    for (size_t i = 0; i < info->n_steps; i += h->stride)
+        fci_page_put(g, "<th scope='col'%r>%u</th>",
+                     (i / h->stride + 1) % columns ? " class='q'" : "", i + 1);
+    fci_puts(&g->b, "</tr></thead>\n<tbody>\n");
+    for (uint32_t block = info->first_block; block < g->n_blocks; block++) {
+        fci_page_put(g, "<tr><th scope='row'%r>%u</th>", block % rows ? " class='q'" : "",
+                     (size_t)block);
+        for (size_t i = 0; i < info->n_steps; i += h->stride)
+            fci_page_score(g, h, i, h->kind < 0 ? block : 2 * block + (uint32_t)h->kind);
+        fci_puts(&g->b, "</tr>\n");
+    }
+    fci_puts(&g->b, "</tbody></table>\n");
+}
+
+FCI_FN void fci_page_heat_key(fci_page *g, const fci_page_plan *p) {
+    bool kinds[2] = {false, false};
+    for (size_t i = 0; i < p->plan->info.n_steps; i++)
+        for (size_t k = 0; k < p->plan->steps[i].n_scores; k++) {
+            const fc_score *s = &p->plan->steps[i].scores[k];
+            if (!s->exact) kinds[s->estimate != 0] = true;
+        }
+    fci_page_put(g, "<p class='key'><span>%g <i class='ramp cold'>&nbsp;</i> %g</span>",
+                 exp(p->pic.low), exp(p->pic.high));
+    fci_page_key(g, "h12", "exact");
+    if (kinds[0]) fci_page_key(g, "h12 b", "\xe2\x89\xa5 at least this: it lost the race");
+    if (kinds[1]) fci_page_key(g, "h12 e", "~ an estimate: it was dropped early");
+    if (p->pic.unknown) fci_page_key(g, "h24", "the output was not a number");
+    fci_page_key(g, "x", "removed, blank after");
+    fci_puts(&g->b, "</p>\n");
+}
+
+FCI_FN void fci_page_heat_map(fci_page *g, const fci_page_plan *p) {
+    const fc_plan_info *info = &p->plan->info;
+    fci_page_heat h = {p, 0, 1};
+    size_t scores = 0;
+    for (size_t i = 0; i < info->n_steps; i++) scores += p->plan->steps[i].n_scores;
+    fci_puts(&g->b, "<section>\n");
+    const bool there = p->pic.low <= p->pic.high && scores > info->n_steps && g->scores_left;
+    if (there) h.stride = (scores + g->scores_left - 1) / g->scores_left;
+    fci_page_heading(g, g->level, "What every candidate would have cost",
+                     !there ? scores > info->n_steps ? "Left out: the page has enough of these."
+                                                     : "The plan holds no scores of candidates."
+                     : h.stride > 1
+                         ? fci_page_say(g, "The distance if this one had gone next; of every %llu "
+                                        "steps the first.", (unsigned long long)h.stride)
+                         : "The distance if this one had gone next, step by step to the right.");
+    if (there) {
+        g->scores_left -= (size_t)fci_min(g->scores_left, scores / h.stride);
+        fci_page_heat_key(g, p);
+        fci_puts(&g->b, "<details class='nums'><summary>The numbers</summary>\n<p class='note'>"
+                        "Every cell shows its number.</p></details>\n<div class='maps'>\n");
+        const bool two = info->candidates == FC_CANDIDATES_SUBLAYERS;
+        const int first = info->candidates == FC_CANDIDATES_BLOCKS ? -1
+                          : info->candidates == FC_CANDIDATES_FFN  ? 1
+                                                                   : 0;
+        for (h.kind = first; h.kind <= (two ? 1 : first); h.kind++) {
+            fci_page_put(g, "<div class='scroll' tabindex='0' role='region' aria-label='%s'>\n",
+                         h.kind < 0 ? "scores of blocks" : h.kind ? "scores of FFNs"
+                                                                  : "scores of attentions");
+            fci_page_panel(g, &h);
+            fci_puts(&g->b, "</div>\n");
+        }
+        fci_puts(&g->b, "</div>\n<p class='say' role='status' aria-live='polite'></p>\n");
+    }
+    fci_puts(&g->b, "</section>\n");
+}
+
+// ---- the commands
+
+// A word for a shell, in quotes where it needs them.
+FCI_FN void fci_page_word(fci_buffer *b, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-./:,%+=@";
+    const bool quote = !*word || word[strspn(word, plain)];
+    fci_puts(b, quote ? " '" : " ");
+    for (const char *p = word; *p; p++) {
+        if (*p == '\'') fci_puts(b, "'\\''");
+        else fci_put(b, p, 1);
+    }
+    if (quote) fci_puts(b, "'");
+}
+
+FCI_FN void fci_page_flag(fci_buffer *b, const char *flag, const char *value) {
+    fci_putf(b, " --%s", flag);
+    fci_page_word(b, value);
+}
+
+// As finercut prune would be called for this plan.
+FCI_FN void fci_page_command(fci_buffer *b, const fc_plan *p) {
+    const fc_plan_info *info = &p->info;
+    char text[64];
+    fci_puts(b, "finercut prune");
+    fci_page_word(b, info->model.name);
+    fci_page_flag(b, "text", info->calibration.source);
+    fci_putf(b, " --samples %lu --length %lu", (unsigned long)info->calibration.n_sequences,
+             (unsigned long)info->calibration.length);
+    fci_page_flag(b, "metric", fc_metric_name(info->metric));
+    fci_page_flag(b, "candidates", fc_candidates_name(info->candidates));
+    fci_page_flag(b, "search", fc_search_name(info->search));
+    if (info->search == FC_SEARCH_CONFIDENT) {
+        fci_format_g(text, sizeof text, 6, info->confidence);
+        fci_page_flag(b, "confidence", text);
+    }
+    if (info->search == FC_SEARCH_CONFIDENT || info->search == FC_SEARCH_RANDOM)
+        fci_putf(b, " --seed %llu", (unsigned long long)info->seed);
+    if (info->first_block) {
+        fci_format_g(text, sizeof text, 8, 100 - 100.0 * info->first_block / info->model.n_blocks);
+        fci_putf(b, " --last %s%%", text);
+    }
+    if (info->keep) fci_page_flag(b, "keep", info->keep);
+    if (info->until.unit)
+        fci_page_flag(b, "until", fc_budget_text(&info->until, text, sizeof text));
+    if (info->per) fci_page_flag(b, "per", fc_unit_name(info->per));
+    fci_putf(b, " --remove %llu\n", (unsigned long long)info->n_steps);
+}
+
+FCI_FN void fci_page_commands(fci_page *g) {
+    fci_buffer b = fci_buffer_of(g->c);
+    const char *given = g->desc->commands;
+    if (g->n_plans == 0 && !given) return;
+    for (size_t i = 0; i < g->n_plans && !given; i++) fci_page_command(&b, g->plans[i].plan);
+    fci_puts(&g->b, "<section>\n");
+    fci_page_heading(g, 2, "Commands",
+                     given ? "" : "As the plans' settings tell them; models and texts are named "
+                                  "without their folders.");
+    fci_puts(&g->b, "<pre tabindex='0' dir='ltr'><code>");
+    for (const char *line = given ? given : b.p ? b.p : ""; *line;) {
+        const size_t n = strcspn(line, "\n");
+        const char *copy = fci_arena_copy(&g->arena, fci_sn(line, n), &g->b.error);
+        if (copy) fci_page_put(g, "%s\n", copy);
+        line += n + (line[n] != 0);
+    }
+    fci_puts(&g->b, "</code></pre>\n</section>\n");
+    if (b.error.code && !g->b.error.code) g->b.error = b.error;
+    fci_buffer_free(&b);
+}
+
+// ---- the whole
+
+static const char fci_page_css[] =
+    ":root{color-scheme:light dark;--bg:#fff;--ink:#1c2430;--grey:#5b6675;--rule:#e3e7ec;"
+    "--soft:#f4f6f8;--kept:#e1e6ec;--hatch:#aab4c0;--red:#b3123f;--heat:#fff}\n"
+    ".s0{--c:#1d62a8}.s1{--c:#b3123f}.s2{--c:#0d7a5f}.s3{--c:#8a5a00}.s4{--c:#6b3fa0}"
+    ".s5{--c:#00788c}.s6{--c:#b5471b}.s7{--c:#5b6675}\n"
+    "@media (prefers-color-scheme:dark){:root{--bg:#11161d;--ink:#e4e8ee;--grey:#9ba7b6;"
+    "--rule:#2a323d;--soft:#1a212b;--kept:#2c3643;--hatch:#5b6878;--red:#ff7a9a;--heat:#cfd6de}\n"
+    ".s0{--c:#6db3f2}.s1{--c:#ff7a9a}.s2{--c:#4fd0a5}.s3{--c:#e0b050}.s4{--c:#c19bf0}"
+    ".s5{--c:#55c8dc}.s6{--c:#ff9d6e}.s7{--c:#9ba7b6}}\n"
+    "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 "
+    "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
+    "font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}\n"
+    "header,main,footer{max-width:1160px;margin:0 auto;padding:0 20px}"
+    "header{padding-top:40px}h1{font-size:2rem;line-height:1.2;margin:0 0 .3rem;"
+    "overflow-wrap:anywhere}h2{font-size:1.3rem;line-height:1.3;margin:3rem 0 .2rem}"
+    "h3{font-size:1.05rem;margin:2rem 0 .2rem}h2,h3{overflow-wrap:anywhere}"
+    ".sub,.note,footer{color:var(--grey);overflow-wrap:anywhere}.note{margin:0 0 .9rem;"
+    "max-width:75ch}p.sub{margin:.2rem 0}\n"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,160px),1fr));"
+    "gap:12px;margin:24px 0;padding:0;list-style:none;font-size:.9rem}.tiles li{"
+    "background:var(--soft);border-radius:10px;padding:14px 16px}.tiles strong,.tiles small{"
+    "display:block}.tiles strong{font-size:1.7rem;font-weight:600;line-height:1.25}"
+    ".tiles small{color:var(--grey);font-size:.85rem}\n"
+    ".advice{border-left:4px solid var(--red);padding:.2rem 0 .2rem 14px;margin:1.2rem 0;"
+    "max-width:80ch}\n"
+    ".key{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:.85rem;color:var(--grey);"
+    "margin:.4rem 0 1rem}.key span{display:inline-flex;align-items:center;gap:6px}.box,.ramp{"
+    "width:16px;height:16px;border-radius:3px;overflow:hidden}.ramp{width:140px}\n"
+    ".map{display:grid;grid-template-columns:repeat(auto-fit,minmax(31px,1fr));gap:12px 4px;"
+    "text-align:center}.map b{display:block;height:32px;line-height:32px;border-radius:4px;"
+    "margin-bottom:3px;font-size:.85rem;font-weight:600}.map b,.kept{background:var(--kept)}"
+    ".map i{font-style:normal;font-size:.72rem;color:var(--grey)}"
+    ".map .no,.no{background:repeating-linear-gradient(45deg,var(--hatch) 0 1px,var(--soft) 1px "
+    "5px)}\n"
+    ".plot{display:grid;grid-template-columns:52px minmax(0,1fr);margin-top:1rem}"
+    ".plot>svg{width:100%;height:260px;overflow:visible;display:block}"
+    ".ys,.xs{position:relative;font-size:.75rem;color:var(--grey)}.ys span{position:absolute;"
+    "right:10px;transform:translateY(50%);white-space:nowrap;line-height:1}.xs{grid-column:2;"
+    "height:22px}.xs span{position:absolute;top:6px;transform:translateX(-50%);line-height:1}"
+    ".xn{grid-column:2;font-size:.8rem;color:var(--grey);text-align:center}\n"
+    ".plot path,.legend path{vector-effect:non-scaling-stroke;fill:none}.grid{stroke:var(--rule);"
+    "stroke-width:1}.line{stroke:var(--c);stroke-width:2}.dot{stroke:var(--c);stroke-width:8}"
+    ".dot:hover{stroke-width:13}.ro{stroke-linecap:round}.sq{stroke-linecap:square}"
+    ".d1{stroke-dasharray:7 4}.d2{stroke-dasharray:2 4}.d3{stroke-dasharray:9 3 2 3}\n"
+    ".legend{list-style:none;margin:.8rem 0 0;padding:0 0 0 52px;display:flex;flex-wrap:wrap;"
+    "gap:2px 18px;font-size:.85rem}.legend svg{width:32px;height:12px;overflow:visible;"
+    "vertical-align:middle;margin-right:4px}.legend li{overflow-wrap:anywhere}\n"
+    ".small{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));"
+    "gap:0 40px}.small .plot>svg{height:190px}.small h3{margin-top:1.2rem}\n"
+    ".k0{--k:#1d62a8}.k1{--k:#e08a2e}.bar{stroke:var(--k);stroke-width:1}.plot path.bar{"
+    "fill:var(--k)}.plot path.gone{fill:none}.box.k0,.box.k1{background:var(--k)}.box.gone{"
+    "border:1px solid var(--grey)}\n"
+    "details{margin:.6rem 0}summary{cursor:pointer;color:var(--grey);font-size:.9rem;"
+    "width:max-content;max-width:100%}.scroll{overflow-x:auto;max-width:100%}"
+    "table{border-collapse:collapse;font-size:.85rem}th,td{padding:3px 12px 3px 0;"
+    "text-align:right;border-bottom:1px solid var(--rule)}th:last-child,td:last-child{"
+    "padding-right:4px}th{font-weight:600;color:var(--grey);vertical-align:bottom}"
+    "td.t{text-align:left;overflow-wrap:anywhere}\n"
+    ".maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));"
+    "gap:24px}.heat{border-collapse:separate;border-spacing:1px;table-layout:fixed;width:100%;"
+    "font-size:0}.heat caption{font-size:.9rem;font-weight:600;text-align:left;padding:0 0 4px "
+    "46px}.heat th,.heat td{padding:0;border:0;overflow:hidden}.heat th{font-size:.7rem;"
+    "font-weight:400;line-height:1;white-space:nowrap;vertical-align:middle;overflow:visible}"
+    ".heat thead th{text-align:center;padding-bottom:3px}.heat th:first-child{width:46px;"
+    "padding-right:6px;text-align:right}.heat th.q{font-size:0}.heat tbody{"
+    "background:var(--heat)}.r16 td{height:16px}.r10 td{height:10px}.r6 td{height:6px}td:focus{"
+    "outline:3px solid var(--ink);outline-offset:0}"
+    "td.b,.box.b{clip-path:inset(22% 22%)}td.e,.box.e{clip-path:polygon(0 0,100% 0,0 100%)}"
+    "td.x,.box.x{box-shadow:inset 0 0 0 2px #b3123f,inset 0 0 0 3px #fff}.box.x{background:none}\n"
+    ".nums[open]~.maps td{font-size:.68rem;height:auto;padding:2px 4px;clip-path:none;"
+    "text-align:center}.nums[open]~.maps .heat{width:auto;table-layout:auto}"
+    ".nums[open]~.maps th.q{font-size:.7rem}.nums[open]~.maps{grid-template-columns:"
+    "minmax(0,1fr)}.say{min-height:1.5em;font-size:.9rem;margin:.6rem 0}\n"
+    "pre{background:var(--soft);border-radius:10px;padding:14px 16px;overflow-x:auto;"
+    "font-size:.85rem;white-space:pre-wrap;overflow-wrap:anywhere}footer{font-size:.8rem;"
+    "padding-top:3rem;padding-bottom:3rem}"
+    ":focus-visible{outline:3px solid var(--red);outline-offset:2px}\n"
+    "@media print{:root{--bg:#fff;--ink:#000;--grey:#444;--rule:#ccc;--soft:#f4f6f8;"
+    "--kept:#e1e6ec}body{font-size:11pt}header{padding-top:0}*{print-color-adjust:exact;"
+    "-webkit-print-color-adjust:exact}section,.plot,.tiles{break-inside:avoid}h2,h3{"
+    "break-after:avoid}summary,.say{display:none}}\n";
+
+// Arrows, Home and End move through the cells of a map of scores; what a cell is, is said below it.
+// The page's policy has the hash of these bytes.
+static const char fci_page_script[] =
+    "document.querySelectorAll('.maps').forEach(function(m){"
+    "var s=m.parentNode.querySelector('.say');"
+    "m.querySelectorAll('table').forEach(function(t){"
+    "var b=t.tBodies[0],now=b.querySelector('td[title]');"
+    "function at(r,c){return b.rows[r]&&b.rows[r].cells[c]}"
+    "function to(d){if(!d||d.tagName!='TD')return;now.tabIndex=-1;now=d;d.tabIndex=0;d.focus()}"
+    "function say(e){var d=e.target;if(d.tagName=='TD')"
+    "s.textContent=d.title||'removed before'}"
+    "if(!now)return;now.tabIndex=0;"
+    "t.addEventListener('focusin',say);t.addEventListener('mouseover',say);"
+    "t.addEventListener('keydown',function(e){"
+    "var d=e.target,r=d.parentNode.rowIndex-1,c=d.cellIndex,k=e.key;"
+    "var n=k=='ArrowLeft'?at(r,c-1):k=='ArrowRight'?at(r,c+1):k=='ArrowUp'?at(r-1,c):"
+    "k=='ArrowDown'?at(r+1,c):k=='Home'?at(r,1):k=='End'?at(r,b.rows[r].cells.length-1):0;"
+    "if(n!==0&&d.tagName=='TD'){e.preventDefault();to(n)}})})})\n";
+#define FCI_PAGE_HASH "sha256-KErtIqFgixLBQ2b731IRrXbKNXFJhGLMjkVx5M64Keg="
+
+// The colours of maps, with black or white text, whichever is farther from them.
+FCI_FN void fci_page_colours(fci_page *g) {
+    static const char *const names[] = {".map .w", ".h"};
+    for (int cold = 0; cold < 2; cold++) {
+        uint32_t rgb[FCI_PICTURE_LEVELS + 1];
+        for (int i = 0; i <= FCI_PICTURE_LEVELS; i++) {
+            double light = 0;
+            rgb[i] = fci_picture_mix(cold ? fci_picture_cold : fci_picture_warm,
+                                     i / (FCI_PICTURE_LEVELS - 1.0));
+            if (i == FCI_PICTURE_LEVELS) rgb[i] = 0xb9b9b9;
+            for (int k = 0; k < 3; k++)
+                light += (k == 0 ? 0.2126 : k == 1 ? 0.7152 : 0.0722) *
+                         pow((rgb[i] >> (16 - 8 * k) & 255) / 255.0, 2.2);
+            fci_putf(&g->b, "%s%d{background:#%06lx;color:%s}%s", names[cold], i,
+                     (unsigned long)rgb[i], light > 0.179 ? "#000" : "#fff",
+                     i % 6 == 5 ? "\n" : "");
+        }
+        fci_putf(&g->b, "\n.%s{background:linear-gradient(90deg", cold ? "cold" : "warm");
+        for (int i = 0; i < FCI_PICTURE_LEVELS; i++)
+            fci_putf(&g->b, ",#%06lx", (unsigned long)rgb[i]);
+        fci_puts(&g->b, ")}\n");
+    }
+}
+
+FCI_FN void fci_page_head(fci_page *g) {
+    const fc_plan_info *info = g->n_plans ? &g->plans[0].plan->info : NULL;
+    const char *title = g->desc->title                 ? g->desc->title
+                        : info && info->model.name[0] ? info->model.name
+                                                      : "A pruned model";
+    char count[32];
+    fci_puts(&g->b, FCI_HTML_HEAD FINERCUT_VERSION " -->\n<head>\n<meta charset='utf-8'>\n"
+             "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+             "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src "
+             "'unsafe-inline'; script-src '" FCI_PAGE_HASH "'; base-uri 'none'; form-action "
+             "'none'\">\n<meta name='color-scheme' content='light dark'>\n");
+    fci_page_put(g, "<title>%s \xe2\x80\x93 finercut</title>\n<style>\n%r", title, fci_page_css);
+    fci_page_colours(g);
+    fci_page_put(g, "</style>\n</head>\n<body>\n<header>\n<h1>%n</h1>\n", title);
+    if (info)
+        fci_page_put(g, "<p class='sub'>%n, %s parameters, %u blocks. Calibrated on %n: %u "
+                     "sequences, %u tokens.</p>\n",
+                     info->model.architecture[0] ? info->model.architecture
+                                                 : "unknown architecture",
+                     fci_picture_count(count, info->model.n_parameters), (size_t)g->n_blocks,
+                     info->calibration.source[0] ? fci_base_name(info->calibration.source)
+                                                 : "unnamed text",
+                     (size_t)info->calibration.n_sequences,
+                     (size_t)info->calibration.n_positions);
+    fci_puts(&g->b, "</header>\n<main>\n");
+}
+
+FCI_FN void fci_page_plan_sections(fci_page *g, const fci_page_plan *p) {
+    const bool one = g->n_plans == 1;
+    g->level = one ? 2 : 3;
+    if (!one) fci_page_put(g, "<h2>%n</h2>\n", p->name);
+    fci_page_advice(g, p);
+    fci_page_map(g, p);
+    fci_page_blocks(g, p, FC_UNIT_NONE);
+    if (one) fci_page_steps(g, p, 2);
+    if (one) fci_page_qualities(g);
+    fci_page_heat_map(g, p);
+}
+
+FCI_FN void fci_page_body(fci_page *g) {
+    fci_page_head(g);
+    if (g->n_plans == 1) fci_page_tiles(g);
+    if (g->n_plans > 1) {
+        fci_page_overview(g);
+        for (int m = 0; m < FC_METRIC_COUNT; m++) fci_page_distances(g, (fc_metric)m);
+    }
+    if (g->n_plans != 1) fci_page_qualities(g);
+    for (size_t i = 0; i < g->n_plans; i++) fci_page_plan_sections(g, &g->plans[i]);
+    if (g->n_plans) fci_page_holds(g, &g->plans[0]);
+    for (size_t i = 0; i < g->desc->n_tables; i++) fci_page_table(g, &g->desc->tables[i], 2);
+    fci_page_commands(g);
+    fci_puts(&g->b, "</main>\n<footer>\n<p>finercut.h " FINERCUT_VERSION ".");
+    if (g->n_plans)
+        fci_page_put(g, " Model %s.", g->plans[0].plan->info.model.fingerprint);
+    fci_page_put(g, "</p>\n</footer>\n<script>%r</script>\n</body>\n</html>\n", fci_page_script);
+}
+
+FCI_FN fc_code fci_page_add(fci_page *g, const fc_plan *plan, fc_plan *own, const char *name) {
+    fc_error *err = &g->b.error;
+    fci_page_plan *p = &g->plans[g->n_plans];
+    const fc_plan_model *first, *now;
+    p->own = own;
+    p->plan = plan;
+    p->name = name;
+    if (!plan)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "page: plans[%llu]: expected a plan, got NULL",
+                        (unsigned long long)g->n_plans);
+    g->n_plans++;
+    first = &g->plans[0].plan->info.model;
+    now = &plan->info.model;
+    if (now->n_blocks != first->n_blocks || strcmp(now->fingerprint, first->fingerprint) != 0)
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "page: expected plans of one model, got %s of %s (%s) and %s of %s (%s)",
+                        g->plans[0].name, first->name, first->fingerprint, name, now->name,
+                        now->fingerprint);
+    g->n_blocks = now->n_blocks;
+    if (!name)
+        p->name = fci_page_say(g, "%s, %s, %s", fc_metric_name(plan->info.metric),
+                               fc_candidates_name(plan->info.candidates),
+                               fc_search_name(plan->info.search));
+    return fci_picture_prepare(&p->pic, plan) ? FC_OK : (*err = p->pic.b.error).code;
+}
+
+// Plans first, as results are of their steps.
+FCI_FN fc_code fci_page_read(fci_page *g) {
+    const fc_page_desc *d = g->desc;
+    fc_error *err = &g->b.error;
+    g->plans = (fci_page_plan *)fci_page_new(g, d->n_plans + d->n_files + 1, sizeof *g->plans);
+    for (size_t i = 0; g->plans && i < d->n_plans && !err->code; i++)
+        fci_page_add(g, d->plans[i], NULL, d->names ? d->names[i] : NULL);
+    for (int results = 0; results < 2; results++)
+        for (size_t i = 0; i < d->n_files && !err->code; i++) {
+            const fc_memory_file *f = &d->files[i];
+            const char *name = f->name ? f->name : "file";
+            const bool plan = fci_output_is_plan((const char *)f->data, f->size);
+            if (plan == results) continue;
+            fc_plan *own = plan ? fc_plan_load_memory(f->data, f->size, &d->env, err) : NULL;
+            if (own) fci_page_add(g, own, own, fci_page_say(g, "%s", fci_base_name(name)));
+            else if (!plan) fci_page_read_results(g, i);
+            if (err->code && !own) fci_wrap(err, err->code, "%s", name);
+        }
+    if (!err->code) fci_page_match(g);
+    return err->code;
+}
+
+FCI_FN fc_code fci_page_check(const fc_page_desc *d, fc_error *err) {
+    if ((d->n_plans && !d->plans) || (d->n_files && !d->files) || (d->n_tables && !d->tables) ||
+        d->n_plans + d->n_files + d->n_tables == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "page: expected plans, files or tables, got none of them");
+    for (size_t i = 0; i < d->n_files; i++)
+        if (!d->files[i].name || (!d->files[i].data && d->files[i].size))
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "page: files[%llu]: expected a name and data, got NULL",
+                            (unsigned long long)i);
+    for (size_t i = 0; i < d->n_tables; i++) {
+        const fc_page_table *t = &d->tables[i];
+        uint64_t n;
+        bool good = t->title && t->columns && t->n_columns &&
+                    fci_mul(t->n_rows, t->n_columns, &n) && (t->cells || n == 0);
+        for (size_t k = 0, x = 0; good && k < t->n_columns; k++) {
+            x += t->columns[k].use == FC_PAGE_X;
+            good = t->columns[k].name && (unsigned)t->columns[k].use < FC_PAGE_COUNT && x < 2;
+        }
+        if (!good)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "page: tables[%llu]: expected a title, columns with names, of which "
+                            "one may be X, and their cells", (unsigned long long)i);
+    }
+    return FC_OK;
 }
 
 FCI_FN fc_code fci_page_give(const fc_page_desc *desc, const char *path, fc_text *out,
                              fc_error *err) {
     fci_context c;
-    char advice[512];
+    fci_page g;
     fci_clear(err);
     if (out) memset(out, 0, sizeof *out);
     if (!desc || (!path && !out))
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "page: expected a request and a place, got NULL");
-    if (fci_context_checked(&c, &desc->env, err)) return FC_ERR_ARGUMENT;
-    fci_buffer b = fci_buffer_of(&c);
-    fci_puts(&b, FCI_HTML_HEAD FINERCUT_VERSION " -->\n<head><meta charset='utf-8'><title>");
-    fci_picture_escape(&b, desc->title ? desc->title : "finercut");
-    fci_puts(&b, "</title></head>\n<body>\n");
-    for (size_t i = 0; i < desc->n_plans; i++) {
-        fci_puts(&b, "<p>");
-        fci_picture_escape(&b, fc_plan_advice(desc->plans[i], advice, sizeof advice));
-        fci_puts(&b, "</p>\n");
+    if (fci_context_checked(&c, &desc->env, err) || fci_page_check(desc, err))
+        return FC_ERR_ARGUMENT;
+    memset(&g, 0, sizeof g);
+    g.c = g.arena.c = &c;
+    g.desc = desc;
+    g.b = fci_buffer_of(&c);
+    g.scores_left = desc->most_scores ? desc->most_scores : FCI_PAGE_SCORES;
+    if (!fci_page_read(&g)) fci_page_body(&g);
+    for (size_t i = 0; i < g.n_plans; i++) {
+        if (g.plans[i].pic.order) fci_free(&g.plans[i].plan->c, g.plans[i].pic.order);
+        fc_plan_free(g.plans[i].own);
     }
-    for (size_t i = 0; i < desc->n_tables; i++) fci_page_table(&b, &desc->tables[i]);
-    fci_puts(&b, "</body></html>\n");
-    return fci_file_give(&b, FC_OUTPUT_HTML, path, out, err);
+    fci_arena_free(&g.arena);
+    return fci_file_give(&g.b, FC_OUTPUT_HTML, path, out, err);
 }
 
 FINERCUT_API fc_code fc_report_page(const fc_page_desc *desc, const char *path, fc_error *err) {

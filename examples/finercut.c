@@ -52,7 +52,8 @@ typedef struct prefixes { // of a plan, by their steps
 } prefixes;
 
 typedef struct options {
-    const char *input; // the command's one argument
+    const char *input; // the command's first argument
+    given_list more;   // those after it, where the command takes them
     const char *text, *tokens, *output, *plan, *heal, *prompt, *later;
     given_list tasks;
     prefixes along;
@@ -708,8 +709,8 @@ static const flag flags[] = {
      "input)"},
     {TOKENIZE, "--special", NULL, NULL, NULL, 0, FIELD(special), 0,
      "also what the post-processor adds (bos ...)"},
-    {REPORT, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "what to write: FILE.svg or "
-     "FILE.csv"},
+    {REPORT, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "what to write: FILE.html, "
+     "FILE.svg or FILE.csv"},
     {LOGITS | REPORT | EXPORT, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
      "-o may replace any file but one that this command reads (default: only one of the same "
      "kind)"},
@@ -839,12 +840,20 @@ static const command commands[] = {
      "included.",
      "printf 'Hello world' | finercut tokenize examples/demo", "One JSON array of ids.",
      run_tokenize},
-    {"report", "plan.json", "a plan as a picture or a table", "plan.json -o FILE.svg|FILE.csv",
-     "Draws the plan (.svg: which sublayers go, in which order, the distance after each step, all "
-     "scores) or\n"
-     "lists its scores (.csv: one line for each step and candidate).",
-     "finercut report plan.json -o plan.svg", "The file, which any browser or spreadsheet opens.",
-     run_report},
+    {"report", "FILE...", "plans as a page, a picture or a table",
+     "FILE... -o FILE.html | plan.json -o FILE.svg|FILE.csv",
+     "A page (.html) shows plans of one model and what eval --json found along them, in any order; "
+     "it needs no\n"
+     "network: figures, an advice, which sublayers go and in which order, curves, all scores, what "
+     "blocks hold,\n"
+     "with the table behind every picture. A picture (.svg) shows one plan, a table (.csv) lists "
+     "its scores, one\n"
+     "line for each step and candidate.",
+     "finercut report plan.json -o plan.svg\n"
+     "finercut eval examples/demo --plan plan.json " DEMO_TEXT("heldout")
+     " --along 0,3,6 --json > quality.json\n"
+     "finercut report plan.json quality.json -o plan.html",
+     "The file, which any browser or spreadsheet opens.", run_report},
     {"generate", "MODEL", "a text continued, whole or after a plan's removals",
      "MODEL --prompt TEXT [-n 64] [--plan plan.json [--remove 25%|N]] [--heal FILE] [--compare] "
      "[flags]",
@@ -1096,6 +1105,10 @@ static int parse_flag(const command *c, int argc, char **argv, int *i, unsigned 
 }
 
 static int parse_argument(const command *c, const char *arg, options *o) {
+    if (o->input && *arg && strstr(c->argument, "...") && o->more.n < MOST_TASKS) {
+        o->more.values[o->more.n++] = arg;
+        return STATUS_OK;
+    }
     if (o->input)
         return misused(c, "expected one %s, got \"%s\" and \"%s\"", c->argument, o->input, arg);
     if (!*arg) return misused(c, "expected %s, got an empty argument", c->argument);
@@ -1275,9 +1288,10 @@ static fc_code is_in_model(session *s, const char *name, int *there) { // of its
 
 // Before hours of work: can the result be written at all, and over none of what this command reads?
 static int output_check(session *s, fc_output_kind kind) {
-    const char *inputs[N_FLAGS + 1];
+    const char *inputs[N_FLAGS + 1 + MOST_TASKS];
     size_t n = 0;
     inputs[n++] = s->o->input;
+    for (int i = 0; i < s->o->more.n; i++) inputs[n++] = s->o->more.values[i];
     for (int i = 0; i < N_FLAGS; i++)
         if (flags[i].type == &type_path && (flags[i].commands & command_bit(s->command)) &&
             flags[i].field != FIELD(output))
@@ -2344,6 +2358,11 @@ static void put_evaluation_json(const session *s, const evaluation *e) {
 #ifndef FINERCUT_NO_TASKS
     if (n_tasks(s)) put_tasks_json(s, e->tasks);
 #endif
+    if (s->o->heal) {
+        fputs("\"heal\":", stdout);
+        put_json_text(s->o->heal, strlen(s->o->heal));
+        putchar(',');
+    }
     fputs("\"removed\":", stdout);
     put_removed(s);
     put_wishes(s);
@@ -2586,21 +2605,52 @@ static int run_tokenize(session *s) {
 // ---------------------------------------------------------------------------------------------
 // report
 
+// Plans and results are read whole, and told apart by the library.
+static int report_page(session *s) {
+    fc_memory_file files[1 + MOST_TASKS];
+    fc_text texts[1 + MOST_TASKS];
+    fc_page_desc desc;
+    fc_code code = FC_OK;
+    size_t n = 0;
+    memset(&desc, 0, sizeof desc);
+    for (int i = 0; i <= s->o->more.n && !code; i++) {
+        files[n].name = i ? s->o->more.values[i - 1] : s->o->input;
+        code = fc_file_read(files[n].name, &s->env, &texts[n], &s->err);
+        files[n].name = source_name(files[n].name);
+        files[n].data = texts[n].bytes;
+        files[n].size = texts[n].length;
+        n++;
+    }
+    desc.env = s->env;
+    desc.files = files;
+    desc.n_files = n;
+    if (!code) code = fc_report_page(&desc, s->o->output, &s->err);
+    for (size_t i = 0; i < n; i++) fc_text_free(&texts[i]);
+    return code ? failed(s) : STATUS_OK;
+}
+
 static int run_report(session *s) {
     static const struct {
         const char *ending;
         fc_output_kind kind;
         fc_code (*write)(const fc_plan *p, const char *path, fc_error *err);
-    } formats[] = {{".svg", FC_OUTPUT_SVG, fc_report_svg}, {".csv", FC_OUTPUT_CSV, fc_report_csv}};
+    } formats[] = {{".svg", FC_OUTPUT_SVG, fc_report_svg},
+                   {".csv", FC_OUTPUT_CSV, fc_report_csv},
+                   {".html", FC_OUTPUT_HTML, NULL}};
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (!ends_with(s->o->output, formats[i].ending)) continue;
+        if (s->o->more.n && formats[i].write)
+            return misused(s->command, "%s: expected one plan.json, got \"%s\" too",
+                           formats[i].ending, s->o->more.values[0]);
         if (output_check(s, formats[i].kind)) return STATUS_FAILED;
+        if (!formats[i].write) return report_page(s);
         s->plan = fc_plan_load(s->o->input, &s->env, &s->err);
         if (!s->plan || formats[i].write(s->plan, s->o->output, &s->err)) return failed(s);
         return STATUS_OK;
     }
-    return misused(s->command, "-o: expected a name that ends in .svg or .csv, got \"%s\"", s->o->
-        output);
+    return misused(s->command,
+                   "-o: expected a name that ends in .html, .svg or .csv, got \"%s\"",
+                   s->o->output);
 }
 #endif
 

@@ -429,6 +429,10 @@ static void test_plans(void) {
 }
 
 static void test_pages(void) {
+    const fc_page_column column = {"a", FC_PAGE_X}, two[2] = {{"a", FC_PAGE_X}, {"b", FC_PAGE_X}};
+    const char *const cell = NULL;
+    const fc_memory_file none = {NULL, NULL, 0}, holes = {"x", NULL, 9}, text_file = {"x", "{}", 2};
+    fc_page_table table = {"t", NULL, &column, 1, 1, &cell};
     fc_page_desc desc;
     fc_text text;
     memset(&desc, 0, sizeof desc);
@@ -436,6 +440,37 @@ static void test_pages(void) {
     REFUSED(ARGUMENT, fc_report_page(&desc, NULL, &err), "expected a request");
     REFUSED(ARGUMENT, fc_report_page_memory(NULL, &text, &err), "expected a request");
     REFUSED(ARGUMENT, fc_report_page_memory(&desc, NULL, &err), "expected a request");
+    REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "got none of them");
+    desc.n_plans = SIZE_MAX;
+    REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "got none of them");
+    desc.n_plans = 0;
+    desc.n_files = 1;
+    REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "got none of them");
+    desc.files = &none;
+    REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "files[0]");
+    desc.files = &holes;
+    REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "files[0]");
+    desc.files = &text_file;
+    REFUSED(FORMAT, fc_report_page_memory(&desc, &text, &err), "x: content: expected a plan");
+    desc.n_files = 0;
+    desc.n_tables = 1;
+    desc.tables = &table;
+    T_OK(fc_report_page_memory(&desc, &text, &err) == FC_OK, "a table alone: %s", err.msg);
+    fc_text_free(&text);
+    const fc_page_table wrong[] = {
+        {NULL, NULL, &column, 1, 1, &cell},     {"t", NULL, NULL, 1, 1, &cell},
+        {"t", NULL, &column, 0, 1, &cell},      {"t", NULL, &column, 1, 1, NULL},
+        {"t", NULL, two, 2, SIZE_MAX, &cell},   {"t", NULL, two, 2, 0, &cell}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        desc.tables = &wrong[i];
+        REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "tables[0]");
+        T_OK(!text.bytes, "table %d: text that failed", (int)i);
+    }
+    const fc_plan *const no_plan = NULL;
+    desc.n_tables = 0;
+    desc.plans = &no_plan;
+    desc.n_plans = 1;
+    REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "plans[0]");
 }
 
 // Lists of files in memory that are none.
