@@ -76,6 +76,7 @@
      FINERCUT_NO_GENERATE   40   generators, fc_generate; no bench, healing and tasks either
      FINERCUT_NO_HEAL       17   fc_heal
      FINERCUT_NO_TASKS      10   fc_tasks_...
+     FINERCUT_NO_STUDY      20   fc_study_...
      FINERCUT_NO_TOKENIZER 109   text: tokens come as ids; no export and no tasks either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
      FINERCUT_NO_QUANTS     24   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
@@ -249,6 +250,9 @@
 #endif
 #if (defined(FINERCUT_NO_GENERATE) || defined(FINERCUT_NO_TOKENIZER)) && !defined(FINERCUT_NO_TASKS)
 #  define FINERCUT_NO_TASKS
+#endif
+#if (defined(FINERCUT_NO_TASKS) || defined(FINERCUT_NO_REPORT)) && !defined(FINERCUT_NO_STUDY)
+#  define FINERCUT_NO_STUDY
 #endif
 
 #ifdef __cplusplus
@@ -927,6 +931,12 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
                                int (*sink)(void *user, const float *rows, size_t n_rows),
                                void *user, fc_error *err);
 
+/* How far the output under a mask is from the whole model's, by every metric: what a plan's score
+   would be. NaN where the output is not finite. FC_ERR_ARGUMENT of a healed model. */
+FINERCUT_API fc_code fc_distances(fc_model *m, const fc_tokens *calibration, const uint8_t *mask,
+                                  const fc_watch *watch, double out[FC_METRIC_COUNT],
+                                  fc_error *err);
+
 #ifndef FINERCUT_NO_GENERATE
 /* ---------------------------------------------------------------------------------------------
    Generation. A generator holds one sequence of tokens and the keys and values of those that were
@@ -1266,6 +1276,59 @@ typedef struct fc_page_desc {
    bytes each time. */
 FINERCUT_API fc_code fc_report_page(const fc_page_desc *desc, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_page_memory(const fc_page_desc *desc, fc_text *out, fc_error *err);
+#endif
+
+#ifndef FINERCUT_NO_STUDY
+/* ---------------------------------------------------------------------------------------------
+   Study: the questions of the paper, asked of a model. Plans by each metric, of several kinds of
+   candidates, and baselines; the quality of the model along each plan; how well each distance goes
+   with the quality lost. All is kept in a folder, from which the same call goes on after it was
+   stopped: plan-NAME.json, study.json (settings, numbers of every set of removed sublayers that was
+   measured, findings), study.csv (a row a set) and index.html. */
+typedef struct fc_study_desc {
+    const char *folder;           /* required; made where it is not there, else empty or a study's:
+                                     one of other settings is FC_ERR_MISMATCH without fc_env.force,
+                                     which begins anew */
+    const fc_tokens *calibration; /* required; sequences of at least 2 tokens */
+    const char *calibration_name; /* recorded; NULL = "tokens" */
+    const fc_tokens *eval;        /* required; the perplexity of it is the quality */
+    const fc_task_desc *tasks;    /* NULL = none; what they lose is another quality */
+    size_t n_tasks;
+    unsigned metrics;             /* plans are made by those of 1u << metric; 0 = all. The first of
+                                     them is that of other candidates and of the baselines */
+    fc_search search;             /* race, exhaustive or confident; the baselines have their own */
+    double confidence;            /* as in fc_prune_desc */
+    uint64_t seed;                /* of confident; the first of the random plans */
+    uint32_t random_plans;        /* 0 = 5 */
+    const double *points;         /* NULL = 0.1, 0.2, 0.25, 0.3: which shares of the sublayers are
+                                     gone where plans are measured; at most 16, growing */
+    size_t n_points;
+    double fraction;              /* plans go on to this share of the sublayers; 0 = last point */
+    const char *const *inputs;    /* files that are never written over (fc_output_check) */
+    size_t n_inputs;
+    const char *command;          /* the shell line that the page shows; NULL: none */
+    fc_watch watch;
+} fc_study_desc;
+
+typedef struct fc_study_about { /* what it takes: of the whole, and what is there already */
+    uint32_t n_plans, n_plans_there;
+    uint32_t n_sets, n_sets_there; /* sets of removed sublayers to be measured, at most */
+    double tokens;                 /* that are left to run through the whole model, an estimate */
+    double seconds;                /* for them, by a short measurement here */
+} fc_study_about;
+
+typedef struct fc_study fc_study;
+
+/* Checks everything, makes the folder, reads what is there and measures the speed. Other runs on
+   this folder are an error until it is closed, which is before the model is. */
+FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_error *err);
+FINERCUT_API const fc_study_about *fc_study_estimate(const fc_study *s);
+/* Does what is left. Stopped, or killed, it leaves what is done. The same settings give the same
+   study.json and study.csv, in one run or several. */
+FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err);
+/* What was found, as on the page; NULL and *n = 0 before fc_study_run is done. */
+FINERCUT_API const fc_page_table *fc_study_tables(const fc_study *s, size_t *n);
+FINERCUT_API void fc_study_close(fc_study *s); /* NULL allowed */
 #endif
 
 #ifndef FINERCUT_NO_TOKENIZER
@@ -13786,6 +13849,9 @@ static const char fci_kernel_build[] =
 #ifdef FINERCUT_NO_TASKS
     ", FINERCUT_NO_TASKS"
 #endif
+#ifdef FINERCUT_NO_STUDY
+    ", FINERCUT_NO_STUDY"
+#endif
 #ifdef FINERCUT_NO_TOKENIZER
     ", FINERCUT_NO_TOKENIZER"
 #endif
@@ -20075,7 +20141,7 @@ typedef struct fci_evaluation {
     fc_code (*take)(struct fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err);
     void *user;
     // perplexity
-    double *nll; // [head_rows]
+    double *nll; // [head_rows]; of distances, [head_rows / 2][FC_METRIC_COUNT]
     double sum;
     uint64_t count;
     fc_protocol protocol;
@@ -20083,9 +20149,9 @@ typedef struct fci_evaluation {
     size_t first; // of the current piece
     const uint8_t *mask; // [2 * n_blocks]; NULL until it is open: that of the model
     fci_lane *lanes;
-    // bench
-    float *last; // [n_last, hidden]: the sequences' last rows
-    size_t n_last;
+    // bench; distances
+    float *last; // [n_last, hidden]: the sequences' last rows; all of the whole model's
+    size_t n_last, n_pairs;
     // logits
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
@@ -20118,7 +20184,8 @@ FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_
 FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
     const fci_hyper *h = &v->m->hyper;
     fci_each(g, &v->lanes, v->engine.max_lanes, sizeof *v->lanes, "lanes");
-    fci_each(g, &v->nll, v->engine.head_rows, sizeof *v->nll, "likelihoods");
+    fci_each(g, &v->nll, v->engine.head_rows * (uint64_t)FC_METRIC_COUNT, sizeof *v->nll,
+             "likelihoods");
     fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
 }
 
@@ -20135,7 +20202,8 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     if (code) return code;
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
-    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, 0};
+    const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float);
+    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, last};
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
     v->engine.tick = fci_perplexity_tick;
@@ -20330,11 +20398,104 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     return fci_perplexity_run(&v, err);
 }
 
+FCI_FN fc_code fci_perplexity_take_rows(fci_evaluation *v, const float *x, uint32_t sequence,
+                                        fc_error *err) {
+    const size_t start = v->tokens->starts[sequence], d = (size_t)v->m->hyper.hidden;
+    (void)err;
+    memcpy(v->last + (start - v->tokens->starts[0]) * d, x,
+           (v->tokens->starts[sequence + 1] - start) * d * sizeof *x);
+    return FC_OK;
+}
+
+FCI_FN void fci_perplexity_distance_task(void *arg, size_t task, uint32_t worker) {
+    const fci_evaluation *v = (const fci_evaluation *)arg;
+    const fci_kernels *kernels = v->m->c.kernels;
+    const size_t vocab = (size_t)v->m->hyper.vocab, next = v->first + task + 1;
+    fci_distance_position at;
+    (void)worker;
+    at.p = v->engine.logits + task * vocab;
+    at.q = at.p + v->n_pairs * vocab;
+    at.lse_p = kernels->lse(at.p, vocab);
+    at.label = v->tokens->ids[next < v->tokens->starts[v->tokens->n_sequences] ? next : next - 1];
+    at.vocab = vocab;
+    for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
+        const double value = fci_distance_of((fc_metric)k)->position(kernels, &at);
+        v->nll[task * FC_METRIC_COUNT + k] = value < 0 ? 0 : value;
+    }
+}
+
+// Adds a sequence's distances to the sums [FC_METRIC_COUNT] of v->user.
+FCI_FN fc_code fci_perplexity_take_distances(fci_evaluation *v, const float *x, uint32_t sequence,
+                                             fc_error *err) {
+    const fc_tokens *t = v->tokens;
+    const size_t start = t->starts[sequence], n = t->starts[sequence + 1] - start,
+                 d = (size_t)v->m->hyper.hidden, row = d * sizeof *x;
+    const float *whole = v->last + (start - t->starts[0]) * d;
+    double part[FC_METRIC_COUNT] = {0}, *sums = (double *)v->user;
+    for (size_t i = 0; i < n; i += v->n_pairs) {
+        v->n_pairs = (size_t)fci_min(v->engine.head_rows / 2, n - i);
+        memcpy(v->engine.normed, whole + i * d, v->n_pairs * row);
+        memcpy(v->engine.normed + v->n_pairs * d, x + i * d, v->n_pairs * row);
+        fci_engine_logits(&v->engine, v->engine.normed, 2 * v->n_pairs);
+        v->first = start + i;
+        fci_parallel_for(&v->m->c, v->n_pairs, fci_perplexity_distance_task, v);
+        for (size_t at = 0; at < v->n_pairs; at++)
+            for (size_t k = 0; k < FC_METRIC_COUNT; k++)
+                if (i + at + 1 < n || fci_distance_of((fc_metric)k)->mean != FCI_MEAN_LABELS)
+                    part[k] += v->nll[at * FC_METRIC_COUNT + k];
+        if (fci_perplexity_head(v, v->n_pairs, n, err)) return FC_ERR_CANCELLED;
+    }
+    for (size_t k = 0; k < FC_METRIC_COUNT; k++)
+        sums[k] += fci_distance_of((fc_metric)k)->root ? sqrt(part[k]) : part[k];
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_distances(fc_model *m, const fc_tokens *calibration, const uint8_t *mask,
+                                  const fc_watch *watch, double out[FC_METRIC_COUNT],
+                                  fc_error *err) {
+    fci_evaluation v;
+    size_t longest;
+    if (fci_need(m && out, "fc_distances", "a model and a place for the distances", err) ||
+        fci_healed_refuse(m, "fc_distances", err))
+        return FC_ERR_ARGUMENT;
+    fc_code code = fci_engine_check_tokens(m, calibration, 2, &longest, err);
+    if (code) return code;
+    memset(out, 0, FC_METRIC_COUNT * sizeof *out);
+    memset(&v, 0, sizeof v);
+    v.m = m;
+    v.tokens = calibration;
+    v.n_last = calibration->starts[calibration->n_sequences] - calibration->starts[0];
+    v.passes = 2;
+    v.user = out;
+    v.take = fci_perplexity_take_rows;
+    fci_watch_begin(&v.watch, watch, "evaluating");
+    code = fci_perplexity_open(&v, 2 * v.n_last, err);
+    if (code) return code;
+    code = fci_perplexity_pass(&v, err);
+    v.take = fci_perplexity_take_distances;
+    if (mask) v.mask = mask;
+    v.engine.stray_allowed = true; // its output is not finite then
+    if (!code) code = fci_perplexity_pass(&v, err);
+    fci_perplexity_close(&v);
+    for (size_t k = 0; k < FC_METRIC_COUNT && !code; k++)
+        out[k] /= fci_distance_divisor(fci_distance_of((fc_metric)k), calibration, m->hyper.vocab);
+    return code;
+}
+
 // >> search
 // FinerCut's greedy search (paper, Algorithm 1): each step removes the candidate whose removal
 // changes the output least. `exhaustive` scores every candidate on all sequences; `race` finds the
 // same winner, bit for bit, but stops scoring a candidate once it cannot win; `confident` stops
 // once it is unlikely to win; `one-shot` uses the scores of step 1 only, `random` none.
+
+// About what a search of so many steps takes, in forward passes over all sequences.
+FCI_FN double fci_search_work(const fc_prune_desc *d, uint32_t n_candidates, uint32_t n_steps);
+// FC_ERR_MISMATCH where a plan was made by other settings than these, so that fc_prune would not
+// resume it.
+FCI_FN fc_code fci_search_continues(const fc_model *m, const fc_prune_desc *d, const fc_plan *plan,
+                                    fc_error *err);
+
+// ---- private to this section
 
 // A candidate of the current step, with a table of its positions' distances, filled in any order.
 // Sums always run in the order of positions and sequences, so their bits do not depend on how the
@@ -21547,9 +21708,19 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     return FC_OK;
 }
 
+// Work of a step, as a share of scoring all candidates in full, until one has been measured.
+static const double fci_search_ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.25, 0.6, 0};
+
+FCI_FN double fci_search_work(const fc_prune_desc *d, uint32_t n_candidates, uint32_t n_steps) {
+    double work = 1;
+    for (uint32_t k = 0; k < n_steps; k++)
+        work += d->search == FC_SEARCH_RANDOM || (d->search == FC_SEARCH_ONE_SHOT && k > 0)
+                    ? 0.7
+                    : fci_search_ratios[d->search] * (n_candidates - k);
+    return work;
+}
+
 FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
-    // until a step has been measured
-    static const double ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.25, 0.6, 0};
     const fc_tokens *t = s->tokens;
     size_t longest;
     uint64_t taken, kept, held;
@@ -21565,7 +21736,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     if (distance->mean == FCI_MEAN_LABELS) s->n_counted -= t->n_sequences;
     s->base = 2 * s->plan->info.first_block;
     s->share = 1;
-    s->ratio = ratios[s->desc->search];
+    s->ratio = fci_search_ratios[s->desc->search];
     s->divisor = fci_distance_divisor(distance, t, s->m->hyper.vocab);
     fci_search_budget(s, longest, &taken, &kept, &held);
     code = fci_engine_open(&s->engine, s->m, longest,
@@ -21688,6 +21859,14 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, fc_unit per, const fc_pl
                             "resume: the plan was made with another %s: expected %s, got %s",
                             t[i].name, t[i].old, t[i].now);
     return FC_OK;
+}
+
+FCI_FN fc_code fci_search_continues(const fc_model *m, const fc_prune_desc *d, const fc_plan *plan,
+                                    fc_error *err) {
+    fc_plan_info now;
+    fci_search_describe(m, d, &now);
+    now.keep = d->keep;
+    return fci_search_same(&now, d->per, &plan->info, err);
 }
 
 FCI_FN fc_code fci_search_costs(fc_plan *p, fc_unit unit, const double *from, fc_error *err) {
@@ -22619,6 +22798,9 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
 // choice becomes one sequence, of which the last tokens are scored; in a wave a sequence runs only
 // from where it differs from the one before it.
 
+// Of all sequences of all tasks.
+FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t);
+
 // ---- private to this section
 
 typedef struct fci_tasks_kind {
@@ -23274,6 +23456,12 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     fci_arena_free(&texts);
     fc_text_free(&file);
     return code;
+}
+
+FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < t->n; i++) n += t->tasks[i].n_tokens;
+    return n;
 }
 
 FINERCUT_API void fc_tasks_close(fc_tasks *t) {
@@ -30270,6 +30458,1350 @@ FINERCUT_API fc_code fc_report_page(const fc_page_desc *desc, const char *path, 
 
 FINERCUT_API fc_code fc_report_page_memory(const fc_page_desc *desc, fc_text *out, fc_error *err) {
     return fci_page_give(desc, NULL, out, err);
+}
+#endif
+
+#ifndef FINERCUT_NO_STUDY
+// >> study
+// The paper's questions, asked of a model: plans of several kinds, quality along each, and how well
+// distances tell it. An arm is a plan with what makes it; a set is what some arm's prefix removes,
+// measured once whichever arms come to it.
+
+// ---- private to this section
+
+enum { FCI_STUDY_POINTS = 16, FCI_STUDY_RANDOM = 32, FCI_STUDY_DRAWS = 1000, FCI_STUDY_NAME = 80 };
+#define FCI_STUDY_FORMAT "finercut-study-1"
+#define FCI_STUDY_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+typedef struct fci_study_row { // arms as they are asked for
+    const char *name;          // NULL: its metric's
+    fc_candidates candidates;
+    int search;                // -1: the caller's
+    double last;
+    int each;                  // how many such arms: 1, or one of the below
+    bool count, equal;         // prefixes: of a share of the sublayers; of equal parameters
+} fci_study_row;
+
+enum { FCI_STUDY_METRICS = -1, FCI_STUDY_SEEDS = -2 };
+
+static const fci_study_row fci_study_rows[] = {
+    {NULL, FC_CANDIDATES_SUBLAYERS, -1, 0, FCI_STUDY_METRICS, true, false},
+    {"attention", FC_CANDIDATES_ATTENTION, -1, 0, 1, true, true},
+    {"ffn", FC_CANDIDATES_FFN, -1, 0, 1, false, true},
+    {"blocks", FC_CANDIDATES_BLOCKS, -1, 0, 1, true, true},
+    {"one-shot", FC_CANDIDATES_SUBLAYERS, FC_SEARCH_ONE_SHOT, 0, 1, true, false},
+    {"last-60", FC_CANDIDATES_SUBLAYERS, -1, 0.6, 1, true, false},
+    {"random", FC_CANDIDATES_SUBLAYERS, FC_SEARCH_RANDOM, 0, FCI_STUDY_SEEDS, true, false},
+};
+enum { FCI_STUDY_ROWS = sizeof fci_study_rows / sizeof *fci_study_rows };
+
+typedef struct fci_study_prefix {
+    size_t point; // of the desc
+    bool equal;   // of as many parameters as so many blocks have; else of so many sublayers
+    size_t steps, set;
+} fci_study_prefix;
+
+typedef struct fci_study_arm {
+    char name[32];
+    char *path; // of its plan
+    const fci_study_row *row;
+    fc_prune_desc prune;
+    uint32_t remove;  // steps for its largest share of sublayers; 0: none
+    uint64_t target;  // parameters of its largest share of them; 0: none
+    double work;      // tokens
+    fc_plan *plan;
+    fci_study_prefix prefixes[2 * FCI_STUDY_POINTS];
+    size_t n_prefixes;
+} fci_study_arm;
+
+typedef enum fci_study_role {
+    FCI_STUDY_DISTANCE, FCI_STUDY_PERPLEXITY, FCI_STUDY_ACCURACY, FCI_STUDY_OTHER
+} fci_study_role;
+
+typedef struct fci_study_column { // a number of every set
+    char name[FCI_STUDY_NAME];
+    fci_study_role role;
+} fci_study_column;
+
+typedef struct fci_study_set {
+    uint8_t *mask;
+    uint32_t n_removed;
+    uint64_t parameters; // removed
+    double *values;      // [columns]; NaN where the model's output was not finite
+    bool known;
+    size_t arm;          // the first that came to it; SIZE_MAX: none did
+} fci_study_set;
+
+typedef struct fci_study_setting { // that the numbers of a set depend on
+    const char *name, *text;
+} fci_study_setting;
+enum { FCI_STUDY_SETTINGS = 7, FCI_STUDY_RELATIONS = 3 };
+
+typedef struct fci_study_finding { // how well a distance goes with a loss
+    size_t n;
+    double of[FCI_STUDY_RELATIONS][3]; // value; ends of its interval
+    double best; // share of the draws in which no other distance has a higher rank correlation
+} fci_study_finding;
+
+struct fc_study {
+    fc_model *m;
+    fci_context c; // allocator and files
+    fc_env env;
+    fci_arena arena;
+    fc_study_desc d;
+    fc_study_about about;
+    double points[FCI_STUDY_POINTS];
+    const char *json, *csv, *page;
+    bool begun, old; // the folder is a study's; of which something is kept
+    fc_output *claimed;
+    fci_study_setting settings[FCI_STUDY_SETTINGS];
+    fci_study_arm *arms;
+    size_t n_arms;
+    fci_study_column *columns;
+    size_t n_columns;
+    fci_study_set *sets;
+    size_t n_sets;
+    fc_tasks *tasks;
+    fc_page_table *tables;
+    size_t n_tables;
+    fci_study_finding *findings; // [n_losses][FC_METRIC_COUNT]
+    size_t n_losses;
+    fci_watch watch;
+    double parts[3];   // tokens that a set's distances, perplexity and tasks take
+    double done, part; // of about.tokens; of them what is under way
+    fci_study_arm *arm; // whose plan is being made
+    size_t saved;      // steps of it
+    fc_error *err, save_error;
+};
+
+FCI_FN uint32_t fci_study_sublayers(const fc_study *s) {
+    return 2 * (uint32_t)s->m->hyper.n_blocks;
+}
+
+// ---- Correlations.
+
+typedef double fci_study_relation(const double *x, const double *y, size_t n, double *scratch);
+
+FCI_FN double fci_study_pearson(const double *x, const double *y, size_t n, double *scratch) {
+    double mx = 0, my = 0, xy = 0, xx = 0, yy = 0;
+    (void)scratch;
+    for (size_t i = 0; i < n; i++) mx += x[i] / (double)n, my += y[i] / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        xy += (x[i] - mx) * (y[i] - my);
+        xx += (x[i] - mx) * (x[i] - mx);
+        yy += (y[i] - my) * (y[i] - my);
+    }
+    return xx > 0 && yy > 0 ? xy / (sqrt(xx) * sqrt(yy)) : (double)NAN;
+}
+
+// Ranks from 1; equal values share the mean of theirs.
+FCI_FN void fci_study_ranks(const double *x, size_t n, double *ranks) {
+    for (size_t i = 0; i < n; i++) {
+        size_t below = 0, equal = 0;
+        for (size_t k = 0; k < n; k++) below += x[k] < x[i], equal += !(x[k] < x[i] || x[k] > x[i]);
+        ranks[i] = (double)below + ((double)equal + 1) / 2;
+    }
+}
+
+FCI_FN double fci_study_spearman(const double *x, const double *y, size_t n, double *scratch) {
+    fci_study_ranks(x, n, scratch);
+    fci_study_ranks(y, n, scratch + n);
+    return fci_study_pearson(scratch, scratch + n, n, NULL);
+}
+
+// Kendall's tau-b.
+FCI_FN double fci_study_kendall(const double *x, const double *y, size_t n, double *scratch) {
+    double sum = 0, nx = 0, ny = 0;
+    (void)scratch;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++) {
+            const int a = (x[i] > x[k]) - (x[i] < x[k]), b = (y[i] > y[k]) - (y[i] < y[k]);
+            sum += a * b;
+            nx += a != 0;
+            ny += b != 0;
+        }
+    return nx > 0 && ny > 0 ? sum / (sqrt(nx) * sqrt(ny)) : (double)NAN;
+}
+
+static const struct fci_study_relation_row {
+    const char *name;
+    fci_study_relation *of;
+} fci_study_relations[FCI_STUDY_RELATIONS] = {{"spearman", fci_study_spearman},
+                                              {"kendall", fci_study_kendall},
+                                              {"pearson", fci_study_pearson}};
+
+// ---- Arms.
+
+FCI_FN uint64_t fci_study_parameters(const fc_study *s, uint32_t sublayer) {
+    return s->m->present[sublayer]
+               ? s->m->layers[sublayer / 2].n_parameters[sublayer % 2]
+               : 0;
+}
+
+// Of all that an arm's candidates have.
+FCI_FN uint64_t fci_study_all_parameters(const fc_study *s, fc_candidates kind) {
+    uint64_t sum = 0;
+    for (uint32_t k = 0; k < fci_study_sublayers(s); k++)
+        if (kind == FC_CANDIDATES_SUBLAYERS || kind == FC_CANDIDATES_BLOCKS ||
+            k % 2 == (kind == FC_CANDIDATES_FFN))
+            sum += fci_study_parameters(s, k);
+    return sum;
+}
+
+// What a share of the sublayers is: in an arm's steps; in parameters, as so many whole blocks.
+FCI_FN uint32_t fci_study_steps(const fc_study *s, const fci_study_arm *a, double share) {
+    const double all = (double)s->m->config.n_sublayers,
+                 each = a->row->candidates == FC_CANDIDATES_BLOCKS ? 2 : 1;
+    return (uint32_t)(share * all / each + 1e-9);
+}
+
+FCI_FN uint64_t fci_study_target(const fc_study *s, double share) {
+    const double blocks = (double)s->m->hyper.n_blocks;
+    return (uint64_t)(floor(share * blocks + 1e-9) / blocks *
+                      (double)fci_study_all_parameters(s, FC_CANDIDATES_SUBLAYERS));
+}
+
+FCI_FN bool fci_study_wants_equal(const fc_study *s, const fci_study_arm *a) {
+    return a->row->equal || a == s->arms; // also the first metric's, to compare with
+}
+
+// How far an arm's plan goes: to the largest share of which its candidates have enough.
+FCI_FN fc_code fci_study_reach(fc_study *s, fci_study_arm *a) {
+    const uint64_t own = fci_study_all_parameters(s, a->row->candidates);
+    uint32_t most = 0;
+    fc_code code = fc_prune_count(s->m, &a->prune, &most, s->err); // all but one
+    if (code) return code;
+    for (size_t i = 0; i <= s->d.n_points; i++) {
+        const double share = i < s->d.n_points ? s->points[i] : s->d.fraction;
+        const uint32_t n = fci_study_steps(s, a, share);
+        const uint64_t target = fci_study_target(s, share);
+        if (a->row->count && n <= most && n > a->remove) a->remove = n;
+        if (i < s->d.n_points && fci_study_wants_equal(s, a) && target > a->target &&
+            (double)target <= (double)own * most / (most + 1.0))
+            a->target = target;
+    }
+    const double steps = (double)a->target / ((double)own / (most + 1.0));
+    a->work = fci_search_work(&a->prune, most + 1, (uint32_t)fci_max(a->remove, (uint64_t)steps)) *
+              (double)s->d.calibration->starts[s->d.calibration->n_sequences];
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric metric,
+                                uint32_t number) {
+    fci_study_arm *a = &s->arms[s->n_arms++];
+    char file[64];
+    a->row = row;
+    if (!row->name) snprintf(a->name, sizeof a->name, "%s", fc_metric_name(metric));
+    else if (row->each == 1) snprintf(a->name, sizeof a->name, "%s", row->name);
+    else snprintf(a->name, sizeof a->name, "%s-%u", row->name, number + 1);
+    snprintf(file, sizeof file, "plan-%s.json", a->name);
+    a->path = fci_path_join(&s->arena, s->d.folder, file, s->err);
+    if (!a->path) return FC_ERR_MEMORY;
+    a->prune.calibration = s->d.calibration;
+    a->prune.calibration_name = s->d.calibration_name;
+    a->prune.metric = metric;
+    a->prune.candidates = row->candidates;
+    a->prune.search = row->search < 0 ? s->d.search : (fc_search)row->search;
+    a->prune.confidence = a->prune.search == FC_SEARCH_CONFIDENT ? s->d.confidence : 0;
+    a->prune.last = row->last;
+    a->prune.seed = s->d.seed + number;
+    return fci_study_reach(s, a);
+}
+
+FCI_FN fc_code fci_study_arms(fc_study *s) {
+    const size_t most = FC_METRIC_COUNT + FCI_STUDY_ROWS + (size_t)s->d.random_plans;
+    fc_metric first = FC_METRIC_COUNT;
+    fc_code code = FC_OK;
+    s->arms = (fci_study_arm *)fci_arena_alloc(&s->arena, most, sizeof *s->arms, "arms", s->err);
+    if (!s->arms) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < FCI_STUDY_ROWS; i++) {
+        const fci_study_row *row = &fci_study_rows[i];
+        const uint32_t n = row->each == FCI_STUDY_METRICS ? FC_METRIC_COUNT
+                           : row->each == FCI_STUDY_SEEDS ? s->d.random_plans
+                                                          : 1;
+        for (uint32_t k = 0; k < n && !code; k++) {
+            const bool by_metric = row->each == FCI_STUDY_METRICS;
+            if (by_metric && !(s->d.metrics >> k & 1)) continue;
+            if (by_metric && first == FC_METRIC_COUNT) first = (fc_metric)k;
+            code = fci_study_arm_of(s, row, by_metric ? (fc_metric)k : first, by_metric ? 0 : k);
+        }
+    }
+    return code;
+}
+
+// ---- Sets and their numbers.
+
+FCI_FN void fci_study_column_of(fc_study *s, fci_study_role role, const char *task,
+                                const char *name) {
+    fci_study_column *c = &s->columns[s->n_columns++];
+    c->role = role;
+    snprintf(c->name, sizeof c->name, "%s%s%s", task, *task ? "." : "", name);
+}
+
+FCI_FN fc_code fci_study_columns(fc_study *s) {
+    const size_t n = s->d.n_tasks;
+    s->columns = (fci_study_column *)fci_arena_alloc(
+        &s->arena, FC_METRIC_COUNT + 1 + 2 * (uint64_t)n, sizeof *s->columns, "numbers", s->err);
+    if (!s->columns) return FC_ERR_MEMORY;
+    for (int k = 0; k < FC_METRIC_COUNT; k++)
+        fci_study_column_of(s, FCI_STUDY_DISTANCE, "", fc_metric_name((fc_metric)k));
+    fci_study_column_of(s, FCI_STUDY_PERPLEXITY, "", "perplexity");
+    for (size_t i = 0; i < n; i++) {
+        const char *name = s->d.tasks[i].name;
+        size_t kind, same = 0;
+        fci_shown shown;
+        fc_code code = fc_task_find(name, &kind, s->err);
+        if (code) return code;
+        while (strcmp(s->d.tasks[same].name, name) != 0) same++;
+        if (same < i || strlen(name) > 60 || name[strspn(name, FCI_STUDY_LETTERS)])
+            return fci_fail(s->err, FC_ERR_ARGUMENT, 0,
+                            "tasks: expected names of letters, digits, _ and -, each once, got %s",
+                            fci_show(fci_s(name), &shown));
+        const bool words = strcmp(fc_task_name(kind), "lambada") == 0;
+        fci_study_column_of(s, FCI_STUDY_ACCURACY, name, "acc");
+        fci_study_column_of(s, FCI_STUDY_OTHER, name, words ? "perplexity" : "acc_norm");
+    }
+    if (n) s->tasks = fc_tasks_open(s->m, s->d.tasks, n, s->err);
+    return n && !s->tasks ? s->err->code : FC_OK;
+}
+
+// The set of a mask, which is added where it is new; NULL: no memory.
+FCI_FN fci_study_set *fci_study_set_of(fc_study *s, const uint8_t *mask) {
+    const uint32_t n = fci_study_sublayers(s);
+    for (size_t i = 0; i < s->n_sets; i++)
+        if (memcmp(s->sets[i].mask, mask, n) == 0) return &s->sets[i];
+    fci_study_set *sets = (fci_study_set *)fci_arena_grow(&s->arena, s->sets, s->n_sets + 1,
+                                                          sizeof *sets, "sets", s->err);
+    uint8_t *copy = (uint8_t *)fci_arena_alloc(&s->arena, n, 1, "mask", s->err);
+    double *values = (double *)fci_arena_alloc(&s->arena, s->n_columns, sizeof *values, "numbers",
+                                               s->err);
+    if (sets) s->sets = sets;
+    if (!sets || !copy || !values) return NULL;
+    fci_study_set *set = &sets[s->n_sets++];
+    memset(set, 0, sizeof *set);
+    memcpy(copy, mask, n);
+    set->mask = copy;
+    set->values = values;
+    set->arm = SIZE_MAX;
+    for (uint32_t k = 0; k < n; k++) {
+        if (mask[k] || !s->m->present[k]) continue;
+        set->n_removed++;
+        set->parameters += fci_study_parameters(s, k);
+    }
+    return set;
+}
+
+// The names of what a set lacks.
+FCI_FN void fci_study_put_removed(const fc_study *s, const fci_study_set *set, fci_buffer *b) {
+    uint8_t *gone = (uint8_t *)fci_alloc(&s->c, fci_study_sublayers(s), 1, "names", &b->error);
+    for (uint32_t k = 0; gone && k < fci_study_sublayers(s); k++)
+        gone[k] = !set->mask[k] && s->m->present[k];
+    if (gone) fci_sublayers_put(b, gone, (uint32_t)s->m->hyper.n_blocks);
+    fci_free(&s->c, gone);
+}
+
+// ---- Prefixes of plans.
+
+FCI_FN uint64_t fci_study_gone(const fc_study *s, const uint8_t *mask) {
+    uint64_t sum = 0;
+    for (uint32_t k = 0; k < fci_study_sublayers(s); k++)
+        if (!mask[k]) sum += fci_study_parameters(s, k);
+    return sum;
+}
+
+// The prefix that removes about so many parameters; SIZE_MAX: the plan does not go that far.
+FCI_FN fc_code fci_study_nearest(fc_study *s, const fc_plan *p, uint64_t target, uint8_t *mask,
+                                 size_t *steps) {
+    uint64_t before = 0, now = 0;
+    fc_code code = fc_plan_mask(p, s->m, 0, mask, fci_study_sublayers(s), s->err);
+    size_t k = 0;
+    for (; !code && now < target && k < p->info.n_steps; k++) {
+        before = now;
+        fci_plan_remove(p, k, mask);
+        now = fci_study_gone(s, mask);
+    }
+    *steps = now < target ? SIZE_MAX : k && target - before <= now - target ? k - 1 : k;
+    return code;
+}
+
+FCI_FN fc_code fci_study_prefix_of(fc_study *s, fci_study_arm *a, size_t point, bool equal,
+                                   size_t steps, uint8_t *mask) {
+    fc_code code = fc_plan_mask(a->plan, s->m, steps, mask, fci_study_sublayers(s), s->err);
+    fci_study_set *set = code ? NULL : fci_study_set_of(s, mask);
+    if (!set) return code ? code : FC_ERR_MEMORY;
+    const fci_study_prefix prefix = {point, equal, steps, (size_t)(set - s->sets)};
+    const size_t arm = (size_t)(a - s->arms);
+    if (arm < set->arm) set->arm = arm;
+    a->prefixes[a->n_prefixes++] = prefix;
+    return FC_OK;
+}
+
+// Whether an arm's plan goes as far as it should; then its prefixes are known.
+FCI_FN fc_code fci_study_prefixes(fc_study *s, fci_study_arm *a, bool *whole) {
+    uint8_t *mask = (uint8_t *)fci_alloc(&s->c, fci_study_sublayers(s), 1, "mask", s->err);
+    fc_code code = mask ? FC_OK : FC_ERR_MEMORY;
+    size_t steps = a->plan ? a->plan->info.n_steps : 0, last = 0;
+    if (!code && a->plan && a->target)
+        code = fci_study_nearest(s, a->plan, a->target, mask, &last);
+    *whole = !code && a->plan && steps >= a->remove && last != SIZE_MAX;
+    for (size_t i = 0; i < s->d.n_points && !code && *whole; i++) {
+        const uint64_t target = fci_study_target(s, s->points[i]);
+        steps = a->row->count ? fci_study_steps(s, a, s->points[i]) : 0;
+        if (steps && steps <= a->remove)
+            code = fci_study_prefix_of(s, a, i, false, steps, mask);
+        if (code || !fci_study_wants_equal(s, a) || !target || target > a->target) continue;
+        code = fci_study_nearest(s, a->plan, target, mask, &steps);
+        if (!code && steps && steps != SIZE_MAX)
+            code = fci_study_prefix_of(s, a, i, true, steps, mask);
+    }
+    fci_free(&s->c, mask);
+    return code;
+}
+
+// ---- Progress: a share of all tokens; what runs tells its own share of its part.
+
+FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
+    fc_study *s = (fc_study *)user;
+    const double all = s->about.tokens > 0 ? s->about.tokens : 1;
+    fci_study_arm *a = s->arm;
+    s->watch.p.what = p->what;
+    s->watch.p.plan = p->plan;
+    if (p->plan && a && p->plan->info.n_steps > s->saved) {
+        s->saved = p->plan->info.n_steps;
+        if (fc_plan_save(p->plan, a->path, &s->save_error)) return 1;
+    }
+    return fci_watch_tell(&s->watch, (s->done + p->done * s->part) / all, s->err) != FC_OK;
+}
+
+FCI_FN void fci_study_part(fc_study *s, double tokens) { // the one before is done
+    s->done += s->part;
+    s->part = tokens;
+}
+
+// ---- Measuring.
+
+// Of a set whose output is not finite there are no numbers, which is no failure.
+FCI_FN fc_code fci_study_finite(fc_study *s, fc_code code, double *values, size_t n) {
+    for (size_t i = 0; code == FC_ERR_NUMERIC && i < n; i++) values[i] = (double)NAN;
+    if (code != FC_ERR_NUMERIC) return code;
+    fci_clear(s->err);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_study_measure(fc_study *s, fci_study_set *set) {
+    const fc_watch watch = {fci_study_inner, s};
+    double *v = set->values;
+    fc_perplexity p;
+    fci_study_part(s, s->parts[0]);
+    fc_code code = fc_distances(s->m, s->d.calibration, set->mask, &watch, v, s->err);
+    code = fci_study_finite(s, code, v, FC_METRIC_COUNT);
+    v += FC_METRIC_COUNT;
+    fci_study_part(s, s->parts[1]);
+    if (code) return code;
+    code = fc_eval_perplexity(s->m, s->d.eval, set->mask, &watch, &p, s->err);
+    *v = p.perplexity;
+    code = fci_study_finite(s, code, v++, 1);
+    fci_study_part(s, s->parts[2]);
+    if (code || !s->tasks) return code;
+    const fc_task_result *r = fc_tasks_run(s->tasks, set->mask, &watch, s->err);
+    for (size_t i = 0; r && i < s->d.n_tasks; i++) {
+        v[2 * i] = r[i].acc;
+        v[2 * i + 1] = isnan(r[i].perplexity) ? r[i].acc_norm : r[i].perplexity;
+    }
+    return r ? FC_OK : fci_study_finite(s, s->err->code, v, 2 * s->d.n_tasks);
+}
+
+// ---- What is lost, and how well distances tell it.
+
+FCI_FN size_t fci_study_losses(const fc_study *s) {
+    return s->d.n_tasks > 1 ? 2 + s->d.n_tasks : 1 + s->d.n_tasks;
+}
+
+FCI_FN const char *fci_study_loss_name(const fc_study *s, size_t loss, char *out) {
+    if (loss < 2) return loss ? "accuracy" : "log perplexity";
+    snprintf(out, FCI_STUDY_NAME, "%s", s->columns[FC_METRIC_COUNT + 1 + 2 * (loss - 2)].name);
+    return out;
+}
+
+// The mean accuracy over all tasks.
+FCI_FN double fci_study_accuracy(const fc_study *s, const fci_study_set *set) {
+    double sum = 0;
+    for (size_t i = 0; i < s->n_columns; i++)
+        if (s->columns[i].role == FCI_STUDY_ACCURACY) sum += set->values[i];
+    return sum / (double)s->d.n_tasks;
+}
+
+// Against the whole model, which is the first set: the logarithm of perplexity over its, or how
+// much accuracy is lost.
+FCI_FN double fci_study_loss(const fc_study *s, size_t loss, const fci_study_set *set) {
+    const fci_study_set *whole = s->sets;
+    if (loss == 0) return log(set->values[FC_METRIC_COUNT] / whole->values[FC_METRIC_COUNT]);
+    if (loss == 1) return fci_study_accuracy(s, whole) - fci_study_accuracy(s, set);
+    const size_t i = FC_METRIC_COUNT + 1 + 2 * (loss - 2);
+    return whole->values[i] - set->values[i];
+}
+
+typedef struct fci_study_sample { // sets with all their numbers, those of a plan side by side
+    size_t n, n_plans;
+    double *distances[FC_METRIC_COUNT], *losses; // [n]
+    size_t *starts;                              // [n_plans + 1]
+    double *drawn, *drawn_losses; // [n_plans * most of a plan] of a draw
+    double *scratch;              // [2][as many]
+    double *draws;                // [FC_METRIC_COUNT][FCI_STUDY_RELATIONS][FCI_STUDY_DRAWS]
+} fci_study_sample;
+
+FCI_FN double *fci_study_draws(const fci_study_sample *x, size_t metric, size_t relation) {
+    return x->draws + (metric * FCI_STUDY_RELATIONS + relation) * FCI_STUDY_DRAWS;
+}
+
+FCI_FN void fci_study_sample_buffers(fci_study_sample *x, fci_group *g, size_t n, size_t plans) {
+    const size_t most = plans * 2 * FCI_STUDY_POINTS;
+    for (int k = 0; k < FC_METRIC_COUNT; k++)
+        fci_each(g, &x->distances[k], n, sizeof(double), "sample");
+    fci_each(g, &x->losses, n, sizeof(double), "sample");
+    fci_each(g, &x->starts, plans + (uint64_t)1, sizeof *x->starts, "sample");
+    fci_each(g, &x->drawn, most, sizeof(double), "sample");
+    fci_each(g, &x->drawn_losses, most, sizeof(double), "sample");
+    fci_each(g, &x->scratch, 2 * (uint64_t)most, sizeof(double), "sample");
+    fci_each(g, &x->draws, (uint64_t)FC_METRIC_COUNT * FCI_STUDY_RELATIONS * FCI_STUDY_DRAWS,
+             sizeof(double), "sample");
+}
+
+// Sets that some plan came to, but for the whole model, of which all numbers are finite.
+FCI_FN void fci_study_gather(const fc_study *s, size_t loss, fci_study_sample *x) {
+    x->n = x->n_plans = 0;
+    for (size_t arm = 0; arm < s->n_arms; arm++) {
+        const size_t before = x->n;
+        for (size_t i = 0; i < s->n_sets; i++) {
+            const fci_study_set *set = &s->sets[i];
+            if (set->arm != arm || set->n_removed == 0) continue;
+            x->losses[x->n] = fci_study_loss(s, loss, set);
+            bool finite = isfinite(x->losses[x->n]);
+            for (int k = 0; k < FC_METRIC_COUNT; k++) {
+                x->distances[k][x->n] = set->values[k];
+                finite = finite && isfinite(set->values[k]);
+            }
+            x->n += finite;
+        }
+        if (x->n > before) x->starts[x->n_plans++] = before;
+    }
+    x->starts[x->n_plans] = x->n;
+}
+
+// Draw `draw` of whole plans, with replacement, as the sets of a plan hang together.
+FCI_FN void fci_study_draw(fci_study_sample *x, size_t draw) {
+    for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
+        size_t n = 0;
+        for (size_t i = 0; i < x->n_plans; i++) {
+            const size_t plan = (size_t)(fci_xxh_add(draw, i) % x->n_plans);
+            for (size_t at = x->starts[plan]; at < x->starts[plan + 1]; at++) {
+                x->drawn[n] = x->distances[k][at];
+                x->drawn_losses[n++] = x->losses[at];
+            }
+        }
+        for (size_t r = 0; r < FCI_STUDY_RELATIONS; r++)
+            fci_study_draws(x, k, r)[draw] =
+                fci_study_relations[r].of(x->drawn, x->drawn_losses, n, x->scratch);
+    }
+}
+
+FCI_FN int fci_study_compare(const void *a, const void *b) { // NaN last
+    const double x = *(const double *)a, y = *(const double *)b;
+    return isnan(x) || isnan(y) ? isnan(x) - isnan(y) : (x > y) - (x < y);
+}
+
+// Fills findings [FC_METRIC_COUNT] of a loss.
+FCI_FN void fci_study_find(fci_study_sample *x, fci_study_finding *findings) {
+    for (size_t i = 0; i < FCI_STUDY_DRAWS && x->n_plans; i++) {
+        size_t best = 0;
+        fci_study_draw(x, i);
+        for (size_t k = 1; k < FC_METRIC_COUNT; k++)
+            if (fci_study_draws(x, k, 0)[i] > fci_study_draws(x, best, 0)[i]) best = k;
+        findings[best].best += 1.0 / FCI_STUDY_DRAWS;
+    }
+    for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
+        findings[k].n = x->n;
+        for (size_t r = 0; r < FCI_STUDY_RELATIONS; r++) {
+            double *draws = fci_study_draws(x, k, r), *of = findings[k].of[r];
+            size_t n = FCI_STUDY_DRAWS;
+            of[0] = of[1] = of[2] = (double)NAN;
+            if (x->n == 0) continue;
+            of[0] = fci_study_relations[r].of(x->distances[k], x->losses, x->n, x->scratch);
+            qsort(draws, n, sizeof *draws, fci_study_compare);
+            while (n && isnan(draws[n - 1])) n--;
+            if (n == 0) continue;
+            of[1] = draws[n * 25 / 1000];
+            of[2] = draws[n - 1 - n * 25 / 1000];
+        }
+    }
+}
+
+FCI_FN fc_code fci_study_findings(fc_study *s) {
+    fci_study_sample x;
+    memset(&x, 0, sizeof x);
+    s->n_losses = fci_study_losses(s);
+    fci_study_finding *f = (fci_study_finding *)fci_arena_alloc(
+        &s->arena, s->n_losses * FC_METRIC_COUNT, sizeof *f, "findings", s->err);
+    fci_group g = fci_group_of(&s->c, FCI_ALLOC, s->err);
+    if (f) fci_study_sample_buffers(&x, &g, s->n_sets, s->n_arms);
+    for (size_t i = 0; f && !g.code && i < s->n_losses; i++) {
+        fci_study_gather(s, i, &x);
+        fci_study_find(&x, f + i * FC_METRIC_COUNT);
+    }
+    const fc_code code = f ? g.code : FC_ERR_MEMORY;
+    g.doing = FCI_FREE;
+    fci_study_sample_buffers(&x, &g, 0, 0);
+    if (!code) s->findings = f;
+    return code;
+}
+
+// ---- study.json: what is known, and where to go on from.
+
+FCI_FN void fci_study_put_arm(const fc_study *s, const fci_study_arm *a, fci_buffer *b) {
+    char name[24];
+    fci_json_put(b, ",\n    {'plan': %s, 'metric': %s, 'candidates': %s, 'search': %s", a->name,
+                 fc_metric_name(a->prune.metric), fc_candidates_name(a->prune.candidates),
+                 fc_search_name(a->prune.search));
+    if (a->prune.last > 0) fci_json_put(b, ", 'last': %g", a->prune.last);
+    fci_json_put(b, ",\n     'removed': [");
+    for (size_t i = 0; a->plan && i < a->plan->info.n_steps; i++)
+        fci_json_put(b, ",%s", fc_candidate_name(a->prune.candidates, a->plan->steps[i].removed,
+                                                 name, sizeof name));
+    fci_json_put(b, "],\n     'prefixes': [");
+    for (size_t i = 0; i < a->n_prefixes; i++) {
+        const fci_study_prefix *x = &a->prefixes[i];
+        fci_json_put(b, ",{'share': %g, 'of': %s, 'steps': %llu, 'set': %llu}",
+                     s->points[x->point], x->equal ? "parameters" : "sublayers",
+                     (unsigned long long)x->steps, (unsigned long long)x->set);
+    }
+    fci_puts(b, "]}");
+}
+
+FCI_FN void fci_study_put_set(const fc_study *s, const fci_study_set *set, fci_buffer *b) {
+    fci_buffer names = fci_buffer_of(&s->c);
+    fci_study_put_removed(s, set, &names);
+    fci_json_put(b, ",\n    {'removed': %s, 'sublayers': %u, 'parameters': %llu", names.p ? names.p
+                 : "", set->n_removed, (unsigned long long)set->parameters);
+    for (size_t i = 0; i < s->n_columns; i++)
+        fci_json_put(b, ", %s: %g", s->columns[i].name, set->values[i]);
+    fci_puts(b, "}");
+    fci_buffer_code(&names, &b->error);
+    fci_buffer_free(&names);
+}
+
+FCI_FN void fci_study_put_finding(const fc_study *s, size_t loss, fc_metric metric,
+                                  fci_buffer *b) {
+    const fci_study_finding *f = &s->findings[loss * FC_METRIC_COUNT + metric];
+    char name[FCI_STUDY_NAME];
+    fci_json_put(b, ",\n    {'loss': %s, 'distance': %s, 'sets': %llu", fci_study_loss_name(s, loss,
+                 name), fc_metric_name(metric), (unsigned long long)f->n);
+    for (size_t k = 0; k < FCI_STUDY_RELATIONS; k++)
+        fci_json_put(b, ", %s: [%g, %g, %g]", fci_study_relations[k].name, f->of[k][0],
+                     f->of[k][1], f->of[k][2]);
+    fci_json_put(b, ", 'best': %g}", f->best);
+}
+
+// All that is known; only a study that is done has findings.
+FCI_FN fc_code fci_study_save(fc_study *s) {
+    fci_buffer b = fci_buffer_of(&s->c);
+    fci_json_put(&b, "{\n  'format': '" FCI_STUDY_FORMAT "',\n  'settings': {");
+    for (size_t i = 0; i < FCI_STUDY_SETTINGS; i++)
+        fci_json_put(&b, ",\n    %s: %s", s->settings[i].name, s->settings[i].text);
+    fci_json_put(&b, "\n  },\n  'sets': [");
+    for (size_t i = 0; i < s->n_sets; i++)
+        if (s->sets[i].known) fci_study_put_set(s, &s->sets[i], &b);
+    fci_json_put(&b, "\n  ]");
+    if (s->findings) {
+        fci_json_put(&b, ",\n  'plans': [");
+        for (size_t i = 0; i < s->n_arms; i++) fci_study_put_arm(s, &s->arms[i], &b);
+        fci_json_put(&b, "\n  ],\n  'correlations': [");
+        for (size_t i = 0; i < s->n_losses; i++)
+            for (int k = 0; k < FC_METRIC_COUNT; k++)
+                fci_study_put_finding(s, i, (fc_metric)k, &b);
+        fci_puts(&b, "\n  ]");
+    }
+    fci_puts(&b, "\n}\n");
+    fc_code code = fci_buffer_code(&b, s->err);
+    if (!code) code = fci_file_save(&s->c, s->json, FC_OUTPUT_ANY, b.p, b.n, s->err);
+    fci_buffer_free(&b);
+    return code;
+}
+
+FCI_FN fc_code fci_study_read_set(fc_study *s, const fci_json *v, uint8_t *mask) {
+    const fci_json *names;
+    fc_code code = fci_json_member(v, "removed", FCI_JSON_STRING, &names, s->err);
+    const char *text = code ? NULL : fci_arena_copy(&s->arena, names->text, s->err);
+    if (!text) return code ? code : FC_ERR_MEMORY;
+    memset(mask, 0, fci_study_sublayers(s));
+    if (*text && fc_sublayers_parse(text, (uint32_t)s->m->hyper.n_blocks, mask,
+                                    fci_study_sublayers(s), NULL))
+        return fci_json_bad(s->err, names, "removed", "names of sublayers");
+    for (uint32_t k = 0; k < fci_study_sublayers(s); k++) mask[k] = s->m->present[k] && !mask[k];
+    fci_study_set *set = fci_study_set_of(s, mask);
+    if (!set) return FC_ERR_MEMORY;
+    set->known = true;
+    for (size_t i = 0; i < s->n_columns; i++) {
+        const fci_json *number = fci_json_get(v, s->columns[i].name);
+        if (!fci_json_is(number, FCI_JSON_NUMBER) && !fci_json_is(number, FCI_JSON_NULL))
+            return fci_json_bad(s->err, number, s->columns[i].name, "a number or null");
+        set->values[i] = number->type == FCI_JSON_NUMBER ? number->number : (double)NAN;
+    }
+    return FC_OK;
+}
+
+// The settings, which must be those of this study.
+FCI_FN fc_code fci_study_read_settings(fc_study *s, const fci_json *root) {
+    const fci_json *settings, *format;
+    fci_shown old, now;
+    if (fci_json_member(root, "format", FCI_JSON_STRING, &format, s->err)) return FC_ERR_FORMAT;
+    if (!fci_is(format->text, FCI_STUDY_FORMAT))
+        return fci_json_bad(s->err, format, "format", "\"" FCI_STUDY_FORMAT "\"");
+    if (fci_json_member(root, "settings", FCI_JSON_OBJECT, &settings, s->err)) return FC_ERR_FORMAT;
+    for (size_t i = 0; i < FCI_STUDY_SETTINGS; i++) {
+        const fci_study_setting *x = &s->settings[i];
+        fci_str text;
+        if (fci_json_text(settings, x->name, &text, s->err)) return FC_ERR_FORMAT;
+        if (!fci_is(text, x->text))
+            return fci_fail(s->err, FC_ERR_MISMATCH, 0,
+                            "the study was made with another %s: expected %s, got %s", x->name,
+                            fci_show(text, &old), fci_show(fci_s(x->text), &now));
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_study_read(fc_study *s, const fci_file *f) {
+    const fci_json *root, *sets;
+    fci_arena arena;
+    memset(&arena, 0, sizeof arena);
+    uint8_t *mask = (uint8_t *)fci_alloc(&s->c, fci_study_sublayers(s), 1, "mask", s->err);
+    fc_code code = mask ? fci_json_parse_file(&s->c, &arena, f, &root, s->err) : FC_ERR_MEMORY;
+    if (!code) code = fci_study_read_settings(s, root);
+    if (!code) code = fci_json_member(root, "sets", FCI_JSON_ARRAY, &sets, s->err);
+    const fci_json *v = code ? NULL : fci_json_first(sets);
+    for (uint32_t i = 0; !code && i < sets->count; i++, v = fci_json_next(v))
+        code = fci_wrap(s->err, fci_study_read_set(s, v, mask), "set %u", i);
+    fci_arena_free(&arena);
+    fci_free(&s->c, mask);
+    return fci_wrap(s->err, code, "%s", s->json);
+}
+
+// ---- Tables.
+
+typedef struct fci_study_maker { // of a table
+    fc_study *s;
+    fc_page_table *t;
+    fc_page_column *columns;
+    const char **cells;
+    size_t n; // cells so far
+    fc_code code;
+} fci_study_maker;
+
+FCI_FN fci_study_maker fci_study_make(fc_study *s, const char *title, const char *note,
+                                      size_t columns, size_t rows) {
+    fci_study_maker k = {s, &s->tables[s->n_tables], NULL, NULL, 0, FC_OK};
+    k.columns = (fc_page_column *)fci_arena_alloc(&s->arena, columns, sizeof *k.columns, "table",
+                                                  s->err);
+    k.cells = (const char **)fci_arena_alloc(&s->arena, rows * columns, sizeof *k.cells, "table",
+                                             s->err);
+    if (!k.columns || !k.cells) k.code = FC_ERR_MEMORY;
+    k.t->title = title;
+    k.t->note = note;
+    k.t->columns = k.columns;
+    k.t->cells = k.cells;
+    return k;
+}
+
+FCI_FN void fci_study_head(fci_study_maker *k, fc_page_use use, const char *name) {
+    if (k->code) return;
+    fc_page_column *c = &k->columns[k->t->n_columns++];
+    c->use = use;
+    c->name = fci_arena_copy(&k->s->arena, fci_s(name), k->s->err);
+    if (!c->name) k->code = FC_ERR_MEMORY;
+}
+
+FCI_FN void fci_study_cell(fci_study_maker *k, const char *text) { // NULL: empty
+    if (k->code) return;
+    const char **cell = &k->cells[k->n++];
+    *cell = text ? fci_arena_copy(&k->s->arena, fci_s(text), k->s->err) : NULL;
+    if (text && !*cell) k->code = FC_ERR_MEMORY;
+}
+
+FCI_FN void fci_study_number(fci_study_maker *k, int digits, double value) {
+    char text[40];
+    fci_format_g(text, sizeof text, digits, value);
+    fci_study_cell(k, isfinite(value) ? text : NULL);
+}
+
+FCI_FN fc_code fci_study_made(fci_study_maker *k) {
+    if (k->code) return k->code;
+    k->t->n_rows = k->n / k->t->n_columns;
+    k->s->n_tables++;
+    return FC_OK;
+}
+
+FCI_FN const fci_study_prefix *fci_study_find_prefix(const fci_study_arm *a, size_t point,
+                                                     bool equal) {
+    for (size_t i = 0; i < a->n_prefixes; i++)
+        if (a->prefixes[i].point == point && a->prefixes[i].equal == equal) return &a->prefixes[i];
+    return NULL;
+}
+
+FCI_FN double fci_study_kept(const fc_study *s, const fci_study_set *set) {
+    return 100 * fci_study_accuracy(s, set) / fci_study_accuracy(s, s->sets);
+}
+
+FCI_FN double fci_study_perplexity(const fc_study *s, const fci_study_set *set) {
+    (void)s;
+    return set->values[FC_METRIC_COUNT];
+}
+
+// A line for each plan over the points.
+FCI_FN fc_code fci_study_curves(fc_study *s, bool equal, const char *title, const char *note,
+                                double (*value)(const fc_study *, const fci_study_set *)) {
+    fci_study_maker k = fci_study_make(s, title, note, s->n_arms + 1, s->d.n_points + 1);
+    const double all = (double)fci_study_all_parameters(s, FC_CANDIDATES_SUBLAYERS);
+    fci_study_head(&k, FC_PAGE_X, equal ? "% of their parameters gone" : "% of sublayers gone");
+    for (size_t a = 0; a < s->n_arms; a++)
+        if (equal ? fci_study_wants_equal(s, &s->arms[a]) : s->arms[a].row->count)
+            fci_study_head(&k, FC_PAGE_LINE, s->arms[a].name);
+    for (size_t i = 0; i <= s->d.n_points; i++) {
+        const double share = i ? s->points[i - 1] : 0;
+        fci_study_number(&k, 4, 100 * (equal ? (double)fci_study_target(s, share) / all : share));
+        for (size_t a = 0; a < s->n_arms; a++) {
+            if (!(equal ? fci_study_wants_equal(s, &s->arms[a]) : s->arms[a].row->count)) continue;
+            const fci_study_prefix *x =
+                i ? fci_study_find_prefix(&s->arms[a], i - 1, equal) : NULL;
+            fci_study_number(&k, 5, x || !i ? value(s, &s->sets[x ? x->set : 0]) : (double)NAN);
+        }
+    }
+    return fci_study_made(&k);
+}
+
+// Which kind a prefix removed, and how deep; and the first that went.
+FCI_FN void fci_study_where(const fci_study_arm *a, size_t steps, uint32_t n_blocks, char *out,
+                            size_t size) {
+    double depth[2] = {0, 0}, n[2] = {0, 0};
+    for (size_t i = 0; i < steps; i++) {
+        const uint32_t sublayer = a->plan->steps[i].removed;
+        n[sublayer % 2]++;
+        depth[sublayer % 2] += (double)(sublayer / 2) / (n_blocks > 1 ? n_blocks - 1 : 1);
+    }
+    snprintf(out, size, "%.0f", n[0]);
+    if (n[0] > 0) snprintf(out + strlen(out), size - strlen(out), " (at %.0f %%)",
+                           100 * depth[0] / n[0]);
+    snprintf(out + strlen(out), size - strlen(out), " + %.0f", n[1]);
+    if (n[1] > 0) snprintf(out + strlen(out), size - strlen(out), " (at %.0f %%)",
+                           100 * depth[1] / n[1]);
+}
+
+FCI_FN fc_code fci_study_kinds(fc_study *s) {
+    fci_study_maker k = fci_study_make(
+        s, "What goes first, and where",
+        "Attentions + FFNs among what is gone, and how deep they are on average: 0 % is the first "
+        "block, 100 % the last.", s->d.n_points + 2, s->n_arms);
+    char text[160], name[24];
+    fci_study_head(&k, FC_PAGE_LISTED, "plan");
+    for (size_t i = 0; i < s->d.n_points; i++) {
+        fci_format_g(name, sizeof name, 4, 100 * s->points[i]);
+        snprintf(text, sizeof text, "%s %% of sublayers", name);
+        fci_study_head(&k, FC_PAGE_LISTED, text);
+    }
+    fci_study_head(&k, FC_PAGE_LISTED, "the first that go");
+    for (size_t i = 0; i < s->n_arms; i++) {
+        const fci_study_arm *a = &s->arms[i];
+        if (a->row->candidates != FC_CANDIDATES_SUBLAYERS || !a->plan ||
+            a->prune.search == FC_SEARCH_RANDOM)
+            continue;
+        fci_study_cell(&k, a->name);
+        for (size_t p = 0; p < s->d.n_points; p++) {
+            const fci_study_prefix *x = fci_study_find_prefix(a, p, false);
+            if (x) fci_study_where(a, x->steps, (uint32_t)s->m->hyper.n_blocks, text, sizeof text);
+            fci_study_cell(&k, x ? text : NULL);
+        }
+        text[0] = 0;
+        for (size_t n = 0; n < a->plan->info.n_steps && n < 8; n++)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", n ? " " : "",
+                     fc_candidate_name(a->prune.candidates, a->plan->steps[n].removed, name,
+                                       sizeof name));
+        fci_study_cell(&k, text);
+    }
+    return fci_study_made(&k);
+}
+
+FCI_FN fc_code fci_study_relate(fc_study *s) {
+    fci_study_maker k = fci_study_make(
+        s, "Which distance tells what is lost",
+        "Over all sets that were measured: Spearman's rank correlation, Kendall's tau-b and "
+        "Pearson's correlation of the distance on the calibration with the loss on other text, "
+        "each with an interval of 95 %: percentiles of 1000 draws of whole plans (sets of one plan "
+        "hang together). Best: share of draws in which no other distance has a higher rank "
+        "correlation.",
+        7, s->n_losses * FC_METRIC_COUNT);
+    static const char *const heads[] = {"loss",   "distance", "sets", "Spearman",
+                                        "Kendall", "Pearson",  "best"};
+    char text[96], name[FCI_STUDY_NAME], v[3][24];
+    for (size_t i = 0; i < 7; i++) fci_study_head(&k, FC_PAGE_LISTED, heads[i]);
+    for (size_t i = 0; i < s->n_losses * FC_METRIC_COUNT; i++) {
+        const fci_study_finding *f = &s->findings[i];
+        fci_study_cell(&k, fci_study_loss_name(s, i / FC_METRIC_COUNT, name));
+        fci_study_cell(&k, fc_metric_name((fc_metric)(i % FC_METRIC_COUNT)));
+        fci_study_number(&k, 6, (double)f->n);
+        for (size_t r = 0; r < FCI_STUDY_RELATIONS; r++) {
+            for (size_t e = 0; e < 3; e++)
+                fci_format_g(v[e], sizeof v[e], 3, floor(f->of[r][e] * 1000 + 0.5) / 1000);
+            snprintf(text, sizeof text, "%s [%s, %s]", v[0], v[1], v[2]);
+            fci_study_cell(&k, isfinite(f->of[r][0]) ? text : NULL);
+        }
+        fci_study_number(&k, 3, f->best);
+    }
+    return fci_study_made(&k);
+}
+
+// Every set, drawn over the distance that tells the perplexity best.
+FCI_FN fc_code fci_study_scatter(fc_study *s) {
+    size_t best = 0;
+    char text[64];
+    for (size_t i = 1; i < FC_METRIC_COUNT; i++)
+        if (s->findings[i].of[0][0] > s->findings[best].of[0][0]) best = i;
+    fci_study_maker k = fci_study_make(s, "Distance and loss of every set",
+                                       "The distance that tells the perplexity best, across.",
+                                       4 + s->n_columns, s->n_sets);
+    fci_study_head(&k, FC_PAGE_LISTED, "plan");
+    fci_study_head(&k, FC_PAGE_LISTED, "sublayers gone");
+    fci_study_head(&k, FC_PAGE_POINTS, "log(perplexity / whole)");
+    for (size_t i = 0; i < s->n_columns; i++)
+        fci_study_head(&k, i == best ? FC_PAGE_X : FC_PAGE_LISTED, s->columns[i].name);
+    for (size_t i = 1; i < s->n_sets; i++) {
+        const fci_study_set *set = &s->sets[i];
+        if (set->arm == SIZE_MAX) continue;
+        fci_study_cell(&k, s->arms[set->arm].name);
+        snprintf(text, sizeof text, "%u", set->n_removed);
+        fci_study_cell(&k, text);
+        fci_study_number(&k, 4, fci_study_loss(s, 0, set));
+        for (size_t c = 0; c < s->n_columns; c++) fci_study_number(&k, 5, set->values[c]);
+    }
+    return fci_study_made(&k);
+}
+
+FCI_FN fc_code fci_study_all_tables(fc_study *s) {
+    s->tables = (fc_page_table *)fci_arena_alloc(&s->arena, 8, sizeof *s->tables, "table", s->err);
+    fc_code code = s->tables ? FC_OK : FC_ERR_MEMORY;
+    if (!code)
+        code = fci_study_curves(s, false, "Perplexity along the plans",
+                                "Each metric's plan, attention only, whole blocks, and the "
+                                "baselines, after the same share of the sublayers went. Last-60 "
+                                "removes from the last 60 % of the blocks only.",
+                                fci_study_perplexity);
+    if (!code && s->d.n_tasks)
+        code = fci_study_curves(s, false, "Accuracy kept along the plans",
+                                "Mean accuracy over the tasks, % of the whole model's. (The paper: "
+                                "90 % at 25 % for Llama3-8B.)",
+                                fci_study_kept);
+    if (!code)
+        code = fci_study_curves(s, true, "Perplexity at equal parameters",
+                                "The step of each plan that is nearest to so many whole blocks' "
+                                "parameters.",
+                                fci_study_perplexity);
+    if (!code && s->d.n_tasks)
+        code = fci_study_curves(s, true, "Accuracy kept at equal parameters",
+                                "Mean accuracy over the tasks, % of the whole model's.",
+                                fci_study_kept);
+    if (!code) code = fci_study_kinds(s);
+    if (!code) code = fci_study_relate(s);
+    return code ? code : fci_study_scatter(s);
+}
+
+// ---- study.csv and index.html.
+
+FCI_FN fc_code fci_study_csv(fc_study *s) {
+    fci_buffer b = fci_buffer_of(&s->c), names = fci_buffer_of(&s->c);
+    fci_puts(&b, "plans,sublayers,parameters");
+    for (size_t i = 0; i < s->n_columns; i++) fci_putf(&b, ",%s", s->columns[i].name);
+    fci_puts(&b, ",removed\n");
+    for (size_t i = 0; i < s->n_sets; i++) {
+        const fci_study_set *set = &s->sets[i];
+        const char *blank = "";
+        if (i && set->arm == SIZE_MAX) continue;
+        for (size_t a = 0; a < s->n_arms; a++)
+            for (size_t k = 0; k < s->arms[a].n_prefixes; k++) {
+                const fci_study_prefix *x = &s->arms[a].prefixes[k];
+                if (x->set != i || (k && x[-1].set == i)) continue;
+                fci_putf(&b, "%s%s:%llu", blank, s->arms[a].name, (unsigned long long)x->steps);
+                blank = " ";
+            }
+        fci_putf(&b, ",%u,%llu", set->n_removed, (unsigned long long)set->parameters);
+        for (size_t k = 0; k < s->n_columns; k++) {
+            fci_puts(&b, ",");
+            if (isfinite(set->values[k])) fci_put_number(&b, set->values[k]);
+        }
+        names.n = 0;
+        fci_study_put_removed(s, set, &names);
+        for (size_t k = 0; k < names.n; k++)
+            if (names.p[k] == ',') names.p[k] = ' ';
+        fci_putf(&b, ",%.*s\n", (int)names.n, names.p ? names.p : "");
+    }
+    fci_buffer_code(&names, &b.error);
+    fc_code code = fci_buffer_code(&b, s->err);
+    if (!code) code = fci_file_save(&s->c, s->csv, FC_OUTPUT_ANY, b.p, b.n, s->err);
+    fci_buffer_free(&names);
+    fci_buffer_free(&b);
+    return code;
+}
+
+FCI_FN fc_code fci_study_page(fc_study *s) {
+    fc_page_desc d;
+    size_t n = 0;
+    const fc_plan **plans = (const fc_plan **)fci_arena_alloc(&s->arena, s->n_arms, sizeof *plans,
+                                                              "page", s->err);
+    const char **names = (const char **)fci_arena_alloc(&s->arena, s->n_arms, sizeof *names, "page",
+                                                        s->err);
+    if (!plans || !names) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < s->n_arms; i++) {
+        if (!s->arms[i].plan) continue;
+        names[n] = s->arms[i].name;
+        plans[n++] = s->arms[i].plan;
+    }
+    memset(&d, 0, sizeof d);
+    d.env = s->env;
+    d.plans = plans;
+    d.names = names;
+    d.n_plans = n;
+    d.tables = s->tables;
+    d.n_tables = s->n_tables;
+    d.commands = s->d.command;
+    return fc_report_page(&d, s->page, s->err);
+}
+
+// ---- Opening: what is asked for, what is there, what it takes.
+
+FCI_FN fc_code fci_study_check(fc_study *s) {
+    const fc_study_desc *d = &s->d;
+    size_t longest;
+    if (fci_known("search", (int)d->search, FC_SEARCH_ONE_SHOT, s->err)) return FC_ERR_ARGUMENT;
+    if (d->metrics >> FC_METRIC_COUNT)
+        return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "metrics: expected bits below %d, got 0x%x",
+                        FC_METRIC_COUNT, d->metrics);
+    if (d->random_plans > FCI_STUDY_RANDOM)
+        return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "random plans: expected at most %d, got %u",
+                        FCI_STUDY_RANDOM, d->random_plans);
+    if (d->n_points > FCI_STUDY_POINTS)
+        return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "points: expected at most %d, got %llu",
+                        FCI_STUDY_POINTS, (unsigned long long)d->n_points);
+    for (size_t i = 0; i < d->n_points; i++)
+        if (!(d->points[i] > (i ? d->points[i - 1] : 0) && d->points[i] < 1))
+            return fci_fail(s->err, FC_ERR_ARGUMENT, 0,
+                            "points: expected growing shares between 0 and 1, got %g",
+                            d->points[i]);
+    if (!(d->fraction >= 0 && d->fraction < 1))
+        return fci_fail(s->err, FC_ERR_ARGUMENT, 0,
+                        "share to remove: expected 0 or more, below 1, got %g", d->fraction);
+    fc_code code = fci_engine_check_tokens(s->m, d->calibration, 2, &longest, s->err);
+    if (code) return fci_wrap(s->err, code, "calibration");
+    return fci_wrap(s->err, fci_engine_check_tokens(s->m, d->eval, 2, &longest, s->err),
+                    "text to measure");
+}
+
+FCI_FN void fci_study_defaults(fc_study *s) {
+    static const double points[] = {0.1, 0.2, 0.25, 0.3};
+    fc_study_desc *d = &s->d;
+    if (!d->metrics) d->metrics = (1u << FC_METRIC_COUNT) - 1;
+    if (!d->random_plans) d->random_plans = 5;
+    if (!d->points) d->n_points = sizeof points / sizeof *points;
+    memcpy(s->points, d->points ? d->points : points, d->n_points * sizeof *points);
+    if (d->fraction == 0 && d->n_points) d->fraction = s->points[d->n_points - 1];
+    if (!d->calibration_name) d->calibration_name = "tokens";
+}
+
+// A text of what identifies tokens.
+FCI_FN const char *fci_study_tokens(fc_study *s, const fc_tokens *t) {
+    char text[96];
+    uint64_t hash = t->n_sequences;
+    for (size_t i = 0; i < t->n_sequences; i++) {
+        hash = fci_xxh_add(hash, t->starts[i + 1] - t->starts[i]);
+        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
+            hash = fci_xxh_add(hash, t->ids[k]);
+    }
+    snprintf(text, sizeof text, "%016llx, %llu tokens in %llu sequences", (unsigned long long)hash,
+             (unsigned long long)(t->starts[t->n_sequences] - t->starts[0]),
+             (unsigned long long)t->n_sequences);
+    return fci_arena_copy(&s->arena, fci_s(text), s->err);
+}
+
+// The same of the tasks.
+FCI_FN const char *fci_study_task_text(fc_study *s) {
+    fci_buffer b = fci_buffer_of(&s->c);
+    fci_puts(&b, s->d.n_tasks ? "" : "none");
+    for (size_t i = 0; i < s->d.n_tasks && !b.error.code; i++) {
+        const fc_task_desc *d = &s->d.tasks[i];
+        fc_text text;
+        memset(&text, 0, sizeof text);
+        if (!d->text && fc_file_read(d->path, &s->env, &text, &b.error)) break;
+        fci_putf(&b, "%s%s %016llx", i ? ", " : "", d->name,
+                 (unsigned long long)fci_xxh64(0, d->text ? d->text : text.bytes,
+                                               d->text ? d->length : text.length));
+        if (d->limit) fci_putf(&b, " limit %u", d->limit);
+        if (d->shots) fci_putf(&b, " shots %u seed %llu", d->shots, (unsigned long long)d->seed);
+        fc_text_free(&text);
+    }
+    fci_buffer_code(&b, s->err);
+    const char *text = b.error.code ? NULL : fci_arena_copy(&s->arena, fci_sn(b.p, b.n), s->err);
+    fci_buffer_free(&b);
+    return text;
+}
+
+FCI_FN fc_code fci_study_settings(fc_study *s) {
+    const fci_study_setting settings[FCI_STUDY_SETTINGS] = {
+        {"model", s->m->fingerprint},
+        {"content of the model", s->m->content},
+        {"compute", fc_compute_name(s->m->config.compute)},
+        {"instruction set", fc_simd_name(s->m->config.simd)},
+        {"calibration", fci_study_tokens(s, s->d.calibration)},
+        {"text to measure", fci_study_tokens(s, s->d.eval)},
+        {"list of tasks", fci_study_task_text(s)},
+    };
+    memcpy(s->settings, settings, sizeof settings);
+    for (size_t i = 0; i < FCI_STUDY_SETTINGS; i++)
+        if (!settings[i].text) return s->err->code;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_study_allowed(fc_study *s) {
+    const size_t n = s->d.n_inputs;
+    const char **inputs = (const char **)fci_arena_alloc(&s->arena, n + 1, sizeof *inputs, "inputs",
+                                                         s->err);
+    if (!inputs) return FC_ERR_MEMORY;
+    if (n) memcpy(inputs, s->d.inputs, n * sizeof *inputs);
+    inputs[n] = s->m->path;
+    const char *const own[] = {s->json, s->csv, s->page};
+    fc_code code = s->begun ? FC_OK
+                            : fci_output_allowed(&s->c, s->d.folder, FC_OUTPUT_FOLDER, inputs,
+                                                 n + 1, s->err);
+    for (size_t i = 0; i < 3 + s->n_arms && !code; i++)
+        code = fci_output_allowed(&s->c, i < 3 ? own[i] : s->arms[i - 3].path, FC_OUTPUT_ANY,
+                                  inputs, n + 1, s->err);
+    if (code || s->c.io.create != fci_platform_create) return code;
+    const int error = fci_platform_make_folder(s->d.folder);
+    return error && error != EEXIST ? fci_io_error(s->err, s->d.folder, "create", error) : FC_OK;
+}
+
+// An arm's plan, where it is there: of the same settings, else FC_ERR_MISMATCH.
+FCI_FN fc_code fci_study_load(fc_study *s, fci_study_arm *a) {
+    bool there, whole = false;
+    fc_code code = fci_file_there(&s->c, a->path, &there, s->err);
+    if (code || !there) return code;
+    a->plan = fc_plan_load(a->path, &s->env, s->err);
+    if (!a->plan) return s->err->code;
+    code = fci_search_continues(s->m, &a->prune, a->plan, s->err);
+    if (!code) code = fci_study_prefixes(s, a, &whole);
+    return fci_wrap(s->err, code, "%s", a->path);
+}
+
+FCI_FN fc_code fci_study_begin(fc_study *s) {
+    fci_file f;
+    fc_code code = fci_file_optional(&s->c, s->json, (uint64_t)1 << 30, &f, &s->begun, s->err);
+    s->old = s->begun && !s->c.force;
+    s->begun = s->begun || s->c.force;
+    if (!code) code = fci_study_allowed(s);
+    if (!code) s->claimed = fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, s->err);
+    if (!code && !s->claimed) code = s->err->code;
+    if (!code && s->old) code = fci_study_read(s, &f);
+    fci_file_close(&f);
+    if (code) return code;
+    if (s->n_sets == 0) { // the whole model is the first set
+        if (!fci_study_set_of(s, s->m->present)) return FC_ERR_MEMORY;
+    }
+    for (size_t i = 0; i < s->n_arms && !code && s->old; i++) code = fci_study_load(s, &s->arms[i]);
+    return code;
+}
+
+// Tokens per second, of a piece of the text to measure.
+FCI_FN fc_code fci_study_speed(fc_study *s, double *speed) {
+    const fc_tokens *t = s->d.eval;
+    size_t starts[2] = {t->starts[0], (size_t)fci_min(t->starts[1], t->starts[0] + 256)};
+    fc_tokens piece = *t;
+    fc_perplexity p;
+    piece.starts = starts;
+    piece.n_sequences = 1;
+    fc_code code = fc_eval_perplexity(s->m, &piece, NULL, NULL, &p, s->err);
+    *speed = (double)(starts[1] - starts[0]) / (p.seconds > 1e-6 ? p.seconds : 1e-6);
+    return code;
+}
+
+FCI_FN fc_code fci_study_weigh(fc_study *s) {
+    const fc_tokens *calibration = s->d.calibration, *eval = s->d.eval;
+    fc_study_about *a = &s->about;
+    double speed, set;
+    s->parts[0] = 2 * (double)calibration->starts[calibration->n_sequences];
+    s->parts[1] = (double)(eval->starts[eval->n_sequences] - eval->starts[0]);
+    s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
+    set = s->parts[0] + s->parts[1] + s->parts[2];
+    a->n_sets = 1;
+    for (size_t i = 0; i < s->n_sets; i++) {
+        a->n_sets += i && s->sets[i].arm != SIZE_MAX;
+        a->n_sets_there += s->sets[i].known && (i == 0 || s->sets[i].arm != SIZE_MAX);
+    }
+    for (size_t i = 0; i < s->n_arms; i++) {
+        const fci_study_arm *x = &s->arms[i];
+        if (!x->remove && !x->target) continue;
+        a->n_plans++;
+        a->n_plans_there += x->n_prefixes > 0;
+        if (x->n_prefixes) continue;
+        a->tokens += x->work;
+        for (size_t k = 0; k < s->d.n_points; k++) {
+            const uint32_t n = fci_study_steps(s, x, s->points[k]);
+            const uint64_t target = fci_study_target(s, s->points[k]);
+            a->n_sets += x->row->count && n && n <= x->remove;
+            a->n_sets += fci_study_wants_equal(s, x) && target && target <= x->target;
+        }
+    }
+    a->tokens += set * (double)(a->n_sets - a->n_sets_there);
+    fc_code code = fci_study_speed(s, &speed);
+    a->seconds = a->tokens / speed;
+    return code;
+}
+
+FCI_FN fc_code fci_study_prepare(fc_study *s) {
+    fci_study_defaults(s);
+    s->d.folder = fci_folder_name(&s->arena, s->d.folder, s->err);
+    if (!s->d.folder) return FC_ERR_MEMORY;
+    s->json = fci_path_join(&s->arena, s->d.folder, "study.json", s->err);
+    s->csv = fci_path_join(&s->arena, s->d.folder, "study.csv", s->err);
+    s->page = fci_path_join(&s->arena, s->d.folder, "index.html", s->err);
+    if (!s->json || !s->csv || !s->page) return FC_ERR_MEMORY;
+    fc_code code = fc_model_verify(s->m, &s->d.watch, s->err);
+    if (!code) code = fci_study_columns(s);
+    if (!code) code = fci_study_arms(s);
+    if (!code) code = fci_study_settings(s);
+    if (!code) code = fci_study_begin(s);
+    return code ? code : fci_study_weigh(s);
+}
+
+FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_error *err) {
+    fc_error own;
+    const bool given = m && desc && desc->folder && *desc->folder && desc->calibration &&
+                       desc->eval && (desc->tasks || !desc->n_tasks) &&
+                       (desc->points || !desc->n_points) && (desc->inputs || !desc->n_inputs);
+    if (!err) err = &own;
+    if (fci_need(given, "fc_study_open", "a model, a folder, a calibration and a text", err) ||
+        fci_healed_refuse(m, "fc_study_open", err))
+        return NULL;
+    fc_study *s = (fc_study *)fci_alloc(&m->c, 1, sizeof *s, "study", err);
+    if (!s) return NULL;
+    s->m = m;
+    s->d = *desc;
+    s->err = err;
+    s->env.alloc = m->c.alloc;
+    s->env.io = m->c.io;
+    s->env.log = m->c.log;
+    s->env.force = m->c.force;
+    fci_context_basic(&s->c, &s->env);
+    s->arena.c = &s->c;
+    fc_code code = fci_study_check(s);
+    if (!code) code = fci_study_prepare(s);
+    if (!code) return s;
+    fc_study_close(s);
+    return NULL;
+}
+
+FINERCUT_API const fc_study_about *fc_study_estimate(const fc_study *s) {
+    return s ? &s->about : NULL;
+}
+
+FINERCUT_API const fc_page_table *fc_study_tables(const fc_study *s, size_t *n) {
+    if (n) *n = s ? s->n_tables : 0;
+    return s && s->n_tables ? s->tables : NULL;
+}
+
+FINERCUT_API void fc_study_close(fc_study *s) {
+    if (!s) return;
+    for (size_t i = 0; i < s->n_arms; i++) fc_plan_free(s->arms[i].plan);
+    fc_tasks_close(s->tasks);
+    fc_output_discard(s->claimed);
+    fci_arena_free(&s->arena);
+    fci_free(&s->m->c, s);
+}
+
+// ---- The run.
+
+// Goes on with an arm's plan, to where `prune` says.
+FCI_FN fc_code fci_study_prune(fc_study *s, fci_study_arm *a, fc_prune_desc prune) {
+    const size_t before = a->plan ? a->plan->info.n_steps : 0;
+    prune.resume = a->plan;
+    prune.watch.progress = fci_study_inner;
+    prune.watch.user = s;
+    s->arm = a;
+    s->saved = before;
+    fc_plan *plan = fc_prune(s->m, &prune, s->err);
+    s->arm = NULL;
+    s->watch.p.plan = NULL;
+    if (s->save_error.code) {
+        *s->err = s->save_error;
+        fc_plan_free(plan);
+        return s->err->code;
+    }
+    const fc_code code = s->err->code;
+    if (!plan) return fci_wrap(s->err, code, "%s", a->path);
+    fc_plan_free(a->plan);
+    a->plan = plan;
+    if (plan->info.n_steps == before || fc_plan_save(plan, a->path, &s->save_error) == FC_OK)
+        return code;
+    *s->err = s->save_error;
+    return s->err->code;
+}
+
+// An arm's plan: first its share of the sublayers, then on to its share of the parameters.
+FCI_FN fc_code fci_study_plan(fc_study *s, fci_study_arm *a) {
+    fc_prune_desc prune = a->prune;
+    bool whole = false;
+    fc_code code = FC_OK;
+    fci_study_part(s, a->work);
+    prune.remove = a->remove;
+    if (a->remove) code = fci_study_prune(s, a, prune);
+    prune.remove = 0;
+    prune.until.unit = FC_UNIT_PARAMS;
+    prune.until.share = ((double)a->target - 0.5) / (double)s->m->config.n_parameters;
+    if (!code && a->target) code = fci_study_prune(s, a, prune);
+    if (!code) code = fci_study_prefixes(s, a, &whole);
+    FINERCUT_ASSERT(code || whole);
+    return code;
+}
+
+FCI_FN fc_code fci_study_sets(fc_study *s) {
+    for (size_t i = 0; i < s->n_sets; i++) {
+        fci_study_set *set = &s->sets[i];
+        if (set->known || (i && set->arm == SIZE_MAX)) continue;
+        fc_code code = fci_study_measure(s, set);
+        if (code) return code;
+        set->known = true;
+        code = fci_study_save(s);
+        if (code) return code;
+    }
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
+    fc_error own;
+    if (!err) err = &own;
+    if (fci_need(s, "fc_study_run", "a study", err)) return FC_ERR_ARGUMENT;
+    s->err = err;
+    s->n_tables = 0;
+    s->done = s->part = 0;
+    fci_watch_begin(&s->watch, &s->d.watch, "evaluating");
+    s->watch.p.n_steps = s->about.n_plans;
+    fc_code code = s->old ? FC_OK : fci_study_save(s); // now the folder is a study's
+    if (!code) code = fci_study_sets(s);
+    for (size_t i = 0; i < s->n_arms && !code; i++) {
+        fci_study_arm *a = &s->arms[i];
+        s->watch.p.step += a->remove || a->target;
+        if (a->n_prefixes || (!a->remove && !a->target)) continue;
+        code = fci_study_plan(s, a);
+        if (!code) code = fci_study_sets(s);
+    }
+    if (!code) code = fci_study_findings(s);
+    if (!code) code = fci_study_save(s);
+    if (!code) code = fci_study_csv(s);
+    if (!code) code = fci_study_all_tables(s);
+    return code ? code : fci_study_page(s);
 }
 #endif
 

@@ -51,12 +51,21 @@ typedef struct prefixes { // of a plan, by their steps
     int n;
 } prefixes;
 
+typedef struct shares {
+    double values[16];
+    int n;
+} shares;
+
 typedef struct options {
     const char *input; // the command's first argument
     given_list more;   // those after it, where the command takes them
     const char *text, *tokens, *output, *plan, *heal, *prompt, *later;
     given_list tasks;
     prefixes along;
+    shares points;
+    const char *measured; // study: the text of --eval
+    uint32_t metrics, window, random_plans;
+    int dry_run;
     uint32_t limit, shots;
     int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
     uint32_t samples, length, threads, own, used, repeats;
@@ -366,6 +375,48 @@ static int parse_prefixes(const value_type *type, const char *text, void *field)
     return 0;
 }
 
+#ifndef FINERCUT_NO_STUDY
+// The next of names or numbers with commas between them, at *text, which moves on; 0: bad.
+static int next_item(const char **text, char item[24]) {
+    const size_t n = strcspn(*text, ",");
+    if (n >= 24) return 0;
+    memcpy(item, *text, n);
+    item[n] = 0;
+    *text += n;
+    if (**text == ',') return *++*text != 0;
+    return 1;
+}
+
+static int parse_points(const value_type *type, const char *text, void *field) {
+    shares *p = (shares *)field;
+    char item[24];
+    const char *rest;
+    (void)type;
+    for (p->n = 0; *text;) {
+        double value;
+        if (p->n == 16 || !next_item(&text, item) || !read_number(item, &value, &rest)) return 0;
+        if ((*rest && strcmp(rest, "%") != 0) || value >= 100) return 0;
+        if (value == 0 && p->n == 0) continue; // is always measured
+        if (p->n && value / 100 <= p->values[p->n - 1]) return 0;
+        p->values[p->n++] = value / 100;
+    }
+    return p->n > 0;
+}
+
+static int parse_metrics(const value_type *type, const char *text, void *field) {
+    uint32_t bits = 0;
+    char item[24];
+    (void)type;
+    while (*text) {
+        fc_metric metric;
+        if (!next_item(&text, item) || fc_metric_parse(item, &metric, NULL)) return 0;
+        bits |= 1u << metric;
+    }
+    memcpy(field, &bits, sizeof bits);
+    return bits != 0;
+}
+#endif
+
 #ifndef FINERCUT_NO_TASKS
 static int parse_task(const value_type *type, const char *text, void *field) {
     given_list *list = (given_list *)field;
@@ -459,6 +510,14 @@ static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metr
 static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT,
     candidates_name};
 static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, search_name};
+#ifndef FINERCUT_NO_STUDY
+static const value_type type_greedy = {parse_choice, NULL, FC_SEARCH_ONE_SHOT, search_name};
+static const value_type type_points = {parse_points, "growing percentages below 100 with commas "
+    "between them, such as 0,10,25, at most 16", 0, NULL};
+static const value_type type_metrics = {parse_metrics, "metrics with commas between them: js, "
+    "angular, euclidean, js-reference, kl, nll", 0, NULL};
+static const value_type type_random = {parse_count, "a whole number from 1 to 32", 0, NULL};
+#endif
 #ifndef FINERCUT_NO_EXPORT
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
 static const value_type type_weights = {parse_choice, NULL, N_WEIGHTS, weights_name};
@@ -500,7 +559,7 @@ static void expected_text(const value_type *type, const char *separator, char *o
 
 enum {
     INFO = 1, PRUNE = 2, EVAL = 4, LOGITS = 8, TOKENIZE = 16, REPORT = 32, GENERATE = 64, BENCH =
-        128, EXPORT = 256, HEAL = 512, ALL = 1023
+        128, EXPORT = 256, HEAL = 512, STUDY = 1024, ALL = 2047
 };
 
 typedef struct flag {
@@ -686,6 +745,44 @@ static const flag flags[] = {
      "begin anew and replace what is in -o; never what this command reads"},
     {HEAL, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
 #endif
+#ifndef FINERCUT_NO_STUDY
+    {STUDY, "--text", &type_text, "FILE", NULL, 1, FIELD(text), 0,
+     "calibration text, cut as prune cuts it"},
+    {STUDY, "--eval", &type_path, "FILE", NULL, 1, FIELD(measured), 0,
+     "text to measure by, another one: its perplexity over windows of --window tokens"},
+    {STUDY, "-o", &type_path, "DIR", NULL, 1, FIELD(output), 0,
+     "the folder: new, empty, or of this study, which then goes on"},
+    {STUDY, "--task", &type_task, "[NAME=]FILE.jsonl", NULL, 0, FIELD(tasks), 0,
+     "also measure how many questions are answered right (see eval); may be given again"},
+    {STUDY, "--limit", &type_limit, "N", NULL, 0, FIELD(limit), 0,
+     "only the first N items of every task (default: all)"},
+    {STUDY, "--shots", &type_limit, "N", NULL, 0, FIELD(shots), 0,
+     "answered items of the same file before each question (default: none)"},
+    {STUDY, "--metrics", &type_metrics, "js,angular", NULL, 0, FIELD(metrics), 0,
+     "make a plan by each (default: all six); the first in the order of prune's help makes those\n"
+     "of other candidates and the baselines"},
+    {STUDY, "--points", &type_points, "0,10,25", "0,10,20,25,30", 0, FIELD(points), 0,
+     "percentages of the sublayers: plans are measured where so many are gone"},
+    {STUDY, "--remove", &type_amount, "30%", NULL, 0, FIELD(remove), 0,
+     "let plans go on to this percentage (default: the last point)"},
+    {STUDY, "--samples", &type_count, "N", "10", 0, FIELD(samples), FIELD(samples_given),
+     "sequences taken from --text"},
+    {STUDY, "--length", &type_count, "N", "256", 0, FIELD(length), FIELD(length_given),
+     "tokens of each such sequence"},
+    {STUDY, "--window", &type_count, "N", NULL, 0, FIELD(window), 0,
+     "tokens in a window of --eval (default: 2048, or the model's maximum where that is less)"},
+    {STUDY, "--search", &type_greedy, NULL, "race", 0, FIELD(search), 0,
+     "of all plans but the baselines one-shot and random (see prune)"},
+    {STUDY, "--confidence", &type_errors, "Z", "4", 0, FIELD(confidence), FIELD(confidence_given),
+     "with confident: how many standard errors behind the best a candidate is dropped"},
+    {STUDY, "--random", &type_random, "N", "5", 0, FIELD(random_plans), 0, "random plans"},
+    {STUDY, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
+     "of the first random plan, of confident, and of --shots"},
+    {STUDY, "--dry-run", NULL, NULL, NULL, 0, FIELD(dry_run), 0, "only say what it takes"},
+    {STUDY, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
+     "begin anew, whatever is in -o; never over what this command reads"},
+    {STUDY, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
+#endif
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT | HEAL, "--plan", &type_path, "FILE", NULL, 0,
      FIELD(plan), 0,
      "a plan of this model: run it with the plan's removals"},
@@ -762,6 +859,11 @@ static int run_export(session *s);
 #  define run_heal NULL
 #else
 static int run_heal(session *s);
+#endif
+#ifdef FINERCUT_NO_STUDY
+#  define run_study NULL
+#else
+static int run_study(session *s);
 #endif
 
 // Row i is the command with bit 1 << i.
@@ -923,6 +1025,24 @@ static const command commands[] = {
      "pruned and the\n"
      "healed model.",
      run_heal},
+    {"study", "MODEL", "which distance and which candidates serve a model best",
+     "MODEL --text FILE --eval FILE [--task [NAME=]FILE.jsonl ...] -o DIR [flags]",
+     "Asks the paper's questions of this model. Plans by every metric; with attentions, FFNs and "
+     "whole blocks as\n"
+     "candidates; one-shot, random, and from the last 60 % of the blocks only. Along each, "
+     "perplexity and tasks, at\n"
+     "equal shares of the sublayers and at equal parameters; then how well each distance tells "
+     "what is lost. It says\n"
+     "first what it takes. Stopped or killed, the same command goes on: plans and measurements "
+     "that are there stay.",
+     "finercut study examples/demo --text examples/demo/calibration.txt\n"
+     "    --eval examples/demo/heldout.txt --samples 4 --length 128 --window 256 -o study",
+     "What was found, as tables. DIR has index.html with the same and more, study.csv (a line for "
+     "each set of\n"
+     "sublayers: six distances on the calibration, perplexity, tasks), study.json (all of it, and "
+     "the correlations)\n"
+     "and plan-NAME.json, plans as prune makes them.",
+     run_study},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -3159,6 +3279,144 @@ static int run_heal(session *s) {
         return STATUS_FAILED;
     if (s->tokens.ids) limit_tokens(s);
     return heal(s);
+}
+#endif
+
+#ifndef FINERCUT_NO_STUDY
+// ---------------------------------------------------------------------------------------------
+// study
+
+// A text of a table, `width` wide; numbers to the right.
+static void put_text(const char *text, int width, int right) {
+    if (!text) text = "-";
+    const int pad = width - (int)strlen(text);
+    if (right) printf("%*s", pad > 0 ? pad : 0, "");
+    put_escaped(stdout, FC_ESCAPE_TERMINAL, text, strlen(text), "");
+    if (!right) printf("%*s", pad > 0 ? pad : 0, "");
+}
+
+static const char *table_text(const fc_page_table *t, int turned, size_t row, size_t column) {
+    const size_t r = turned ? column : row, c = turned ? row : column;
+    return r ? t->cells[(r - 1) * t->n_columns + c] : t->columns[c].name;
+}
+
+// Tables of curves have a line for each curve.
+static void put_table(const fc_page_table *t) {
+    const int turned = t->n_columns > 1 && t->columns[1].use == FC_PAGE_LINE;
+    const size_t rows = turned ? t->n_columns : t->n_rows + 1,
+                 columns = turned ? t->n_rows + 1 : t->n_columns;
+    printf("\n%s\n", t->title);
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < columns; c++) {
+            size_t width = 1;
+            for (size_t k = 0; k < rows; k++) {
+                const char *text = table_text(t, turned, k, c);
+                if (text && strlen(text) > width) width = strlen(text);
+            }
+            if (c) fputs("  ", stdout);
+            put_text(table_text(t, turned, r, c), c + 1 < columns || turned ? (int)width : 0,
+                     turned && c);
+        }
+        putchar('\n');
+    }
+}
+
+static void tell_estimate(const session *s, const fc_study_about *a) {
+    char left[40], tokens[40];
+    if (s->o->quiet) return;
+    fprintf(stderr, "study: %lu plans (%lu there), at most %lu sets of sublayers to measure (%lu "
+            "there); about %s tokens to run, %s\n",
+            (unsigned long)a->n_plans, (unsigned long)a->n_plans_there, (unsigned long)a->n_sets,
+            (unsigned long)a->n_sets_there, short_number(a->tokens, "kMGT", tokens, sizeof tokens),
+            duration(a->seconds, left, sizeof left));
+}
+
+static int study_progress(void *user, const fc_progress *p) {
+    meter *m = (meter *)user;
+    if (m->terminal) meter_draw(m, p, "");
+    else if (!m->s->o->quiet && p->step > m->n_steps) {
+        fprintf(stderr, "plan %llu/%llu, %.0f %%, %.1f s\n", (unsigned long long)p->step,
+                (unsigned long long)p->n_steps, 100 * p->done, p->seconds);
+        m->n_steps = p->step;
+    }
+    return interrupted;
+}
+
+// The text of --eval in windows, as eval cuts it.
+static int read_measured(session *s, fc_tokens *out) {
+    options o = *s->o;
+    session look = *s;
+    o.text = o.measured;
+    o.length = o.window;
+    o.length_given = o.window > 0;
+    look.o = &o;
+    memset(&look.tokens, 0, sizeof look.tokens);
+    const int status = read_text(&look, cut_windows);
+    *out = look.tokens;
+    return status;
+}
+
+static int study(session *s, const fc_study_desc *desc) {
+    fc_study *study = fc_study_open(s->model, desc, &s->err);
+    size_t n;
+    if (!study) return fail("%s%s", s->err.msg, s->err.code == FC_ERR_MISMATCH
+                            ? "; --force begins anew" : "");
+    tell_estimate(s, fc_study_estimate(study));
+    fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
+    meter_clear((meter *)desc->watch.user);
+    if (code == FC_ERR_CANCELLED && interrupted)
+        fail("interrupted; the same command goes on where it was");
+    else if (code) failed(s);
+    const fc_page_table *t = fc_study_tables(study, &n);
+    for (size_t i = 0; i < n && !code && !s->o->quiet; i++)
+        if (t[i].columns[2].use != FC_PAGE_POINTS) put_table(&t[i]); // of all sets: on the page
+    fc_study_close(study);
+    return code ? STATUS_FAILED : STATUS_OK;
+}
+
+static int run_study(session *s) {
+    const options *o = s->o;
+    fc_study_desc d;
+    fc_task_desc tasks[MOST_TASKS];
+    char names[MOST_TASKS][64];
+    const char *inputs[MOST_TASKS + 3] = {o->input, o->text, o->measured};
+    fc_tokens measured = {0};
+    meter m;
+    int status = check_tasks(s, tasks, names);
+    if (status) return status;
+    if (o->confidence_given && o->search != FC_SEARCH_CONFIDENT)
+        return misused(s->command, "--confidence: expected --search confident");
+    if (o->remove.given && !(o->remove.fraction > 0 && o->remove.fraction < 1))
+        return misused(s->command, "--remove: expected a percentage, above 0 and below 100");
+    memset(&m, 0, sizeof m);
+    memset(&d, 0, sizeof d);
+    m.s = s;
+    m.terminal = !o->quiet && on_terminal();
+    catch_interrupt();
+    if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
+    if (read_measured(s, &measured)) return STATUS_FAILED;
+    for (int i = 0; i < o->tasks.n; i++) inputs[3 + i] = tasks[i].path;
+    d.folder = o->output;
+    d.calibration = &s->tokens;
+    d.calibration_name = source_name(o->text);
+    d.eval = &measured;
+    d.tasks = o->tasks.n ? tasks : NULL;
+    d.n_tasks = (size_t)o->tasks.n;
+    d.metrics = o->metrics;
+    d.search = (fc_search)o->search;
+    d.confidence = d.search == FC_SEARCH_CONFIDENT ? o->confidence : 0;
+    d.seed = o->seed;
+    d.random_plans = o->random_plans;
+    d.points = o->points.values;
+    d.n_points = (size_t)o->points.n;
+    d.fraction = o->remove.fraction;
+    d.inputs = inputs;
+    d.n_inputs = 3 + (size_t)o->tasks.n;
+    d.watch.progress = study_progress;
+    d.watch.user = &m;
+    status = study(s, &d);
+    fc_tokens_free(&measured);
+    return status;
 }
 #endif
 
