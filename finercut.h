@@ -30661,6 +30661,12 @@ FCI_FN uint64_t fci_study_target(const fc_study *s, double share) {
                       (double)fci_study_all_parameters(s, FC_CANDIDATES_SUBLAYERS));
 }
 
+// Of a point; 0: it is less than a block more than the point before.
+FCI_FN uint64_t fci_study_point_target(const fc_study *s, size_t point) {
+    const uint64_t target = fci_study_target(s, s->points[point]);
+    return point && target == fci_study_target(s, s->points[point - 1]) ? 0 : target;
+}
+
 FCI_FN bool fci_study_wants_equal(const fc_study *s, const fci_study_arm *a) {
     return a->row->equal || a == s->arms; // also the first metric's, to compare with
 }
@@ -30845,7 +30851,7 @@ FCI_FN fc_code fci_study_prefixes(fc_study *s, fci_study_arm *a, bool *whole) {
         code = fci_study_nearest(s, a->plan, a->target, mask, &last);
     *whole = !code && a->plan && steps >= a->remove && last != SIZE_MAX;
     for (size_t i = 0; i < s->d.n_points && !code && *whole; i++) {
-        const uint64_t target = fci_study_target(s, s->points[i]);
+        const uint64_t target = fci_study_point_target(s, i);
         steps = a->row->count ? fci_study_steps(s, a, s->points[i]) : 0;
         if (steps && steps <= a->remove)
             code = fci_study_prefix_of(s, a, i, false, steps, mask);
@@ -31265,8 +31271,9 @@ FCI_FN fc_code fci_study_curves(fc_study *s, bool equal, const char *title, cons
         if (equal ? fci_study_wants_equal(s, &s->arms[a]) : s->arms[a].row->count)
             fci_study_head(&k, FC_PAGE_LINE, s->arms[a].name);
     for (size_t i = 0; i <= s->d.n_points; i++) {
-        const double share = i ? s->points[i - 1] : 0;
-        fci_study_number(&k, 4, 100 * (equal ? (double)fci_study_target(s, share) / all : share));
+        const double target = i && equal ? (double)fci_study_point_target(s, i - 1) : 0;
+        if (i && equal && target == 0) continue;
+        fci_study_number(&k, 4, equal ? 100 * target / all : i ? 100 * s->points[i - 1] : 0);
         for (size_t a = 0; a < s->n_arms; a++) {
             if (!(equal ? fci_study_wants_equal(s, &s->arms[a]) : s->arms[a].row->count)) continue;
             const fci_study_prefix *x =
@@ -31482,7 +31489,7 @@ FCI_FN fc_code fci_study_check(fc_study *s) {
         return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "metrics: expected bits below %d, got 0x%x",
                         FC_METRIC_COUNT, d->metrics);
     if (d->random_plans > FCI_STUDY_RANDOM)
-        return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "random plans: expected at most %d, got %u",
+        return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "random_plans: expected at most %d, got %u",
                         FCI_STUDY_RANDOM, d->random_plans);
     if (d->n_points > FCI_STUDY_POINTS)
         return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "points: expected at most %d, got %llu",
@@ -31494,7 +31501,7 @@ FCI_FN fc_code fci_study_check(fc_study *s) {
                             d->points[i]);
     if (!(d->fraction >= 0 && d->fraction < 1))
         return fci_fail(s->err, FC_ERR_ARGUMENT, 0,
-                        "share to remove: expected 0 or more, below 1, got %g", d->fraction);
+                        "fraction: expected 0 or more, below 1, got %g", d->fraction);
     fc_code code = fci_engine_check_tokens(s->m, d->calibration, 2, &longest, s->err);
     if (code) return fci_wrap(s->err, code, "calibration");
     return fci_wrap(s->err, fci_engine_check_tokens(s->m, d->eval, 2, &longest, s->err),
@@ -31649,7 +31656,7 @@ FCI_FN fc_code fci_study_weigh(fc_study *s) {
         a->tokens += x->work;
         for (size_t k = 0; k < s->d.n_points; k++) {
             const uint32_t n = fci_study_steps(s, x, s->points[k]);
-            const uint64_t target = fci_study_target(s, s->points[k]);
+            const uint64_t target = fci_study_point_target(s, k);
             a->n_sets += x->row->count && n && n <= x->remove;
             a->n_sets += fci_study_wants_equal(s, x) && target && target <= x->target;
         }
@@ -31801,7 +31808,9 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     if (!code) code = fci_study_save(s);
     if (!code) code = fci_study_csv(s);
     if (!code) code = fci_study_all_tables(s);
-    return code ? code : fci_study_page(s);
+    if (!code) code = fci_study_page(s);
+    if (code) s->n_tables = 0;
+    return code;
 }
 #endif
 

@@ -12,6 +12,8 @@ typedef struct memory_file {
     size_t size;
 } memory_file;
 
+enum { MEMORY_OUTPUTS = 64 };
+
 typedef struct memory_output { // a file that was written
     char path[64];
     char *data;
@@ -21,7 +23,7 @@ typedef struct memory_output { // a file that was written
 
 typedef struct memory {
     memory_file files[16];
-    memory_output outputs[4];
+    memory_output outputs[MEMORY_OUTPUTS];
     memory_file opened; // one of the outputs, read again
     size_t n_files;
     int map;            // files are mapped, as if by mmap
@@ -80,7 +82,7 @@ static int memory_open(void *user, const char *path, void **file, uint64_t *size
             m->live++;
             return 0;
         }
-    for (memory_output *o = m->outputs; o < m->outputs + 4; o++)
+    for (memory_output *o = m->outputs; o < m->outputs + MEMORY_OUTPUTS; o++)
         if (o->whole && strcmp(o->path, path) == 0) {
             m->opened.path = o->path;
             m->opened.data = o->data;
@@ -140,8 +142,8 @@ static int memory_create(void *user, const char *path, void **file) {
     memory *m = (memory *)user;
     memory_output *o = m->outputs;
     if (memory_write_fails(m)) return EACCES;
-    while (o < m->outputs + 4 && o->path[0]) o++;
-    if (o == m->outputs + 4 || strlen(path) >= sizeof o->path) return ENOSPC;
+    while (o < m->outputs + MEMORY_OUTPUTS && o->path[0]) o++;
+    if (o == m->outputs + MEMORY_OUTPUTS || strlen(path) >= sizeof o->path) return ENOSPC;
     strcpy(o->path, path);
     m->live++;
     *file = o;
@@ -167,6 +169,8 @@ static int memory_commit(void *user, void *file) {
         memory_drop(m, o);
         return EIO;
     }
+    for (memory_output *old = m->outputs; old < m->outputs + MEMORY_OUTPUTS; old++)
+        if (old->whole && strcmp(old->path, o->path) == 0) memory_drop(m, old);
     o->whole = 1;
     return 0;
 }
@@ -184,7 +188,7 @@ static void memory_writable(fc_env *env) {
 }
 
 static void memory_forget(memory *m) {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < MEMORY_OUTPUTS; i++)
         if (m->outputs[i].whole) memory_drop(m, &m->outputs[i]);
 }
 

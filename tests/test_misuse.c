@@ -473,6 +473,63 @@ static void test_pages(void) {
     REFUSED(ARGUMENT, fc_report_page_memory(&desc, &text, &err), "plans[0]");
 }
 
+static void test_studies(void) {
+    const fc_task_desc twice[] = {{"piqa", "x", "", 0, 0, 0, 0}, {"piqa", "x", "", 0, 0, 0, 0}};
+    const fc_task_desc odd = {"mmlu_a,b", "x", "", 0, 0, 0, 0};
+    const double points[] = {0.5, 0.5};
+    double out[FC_METRIC_COUNT];
+    size_t n = 5;
+    fc_study_desc d;
+    memset(&d, 0, sizeof d);
+    NO_HANDLE(ARGUMENT, fc_study_open(NULL, &d, &err), "fc_study_open");
+    NO_HANDLE(ARGUMENT, fc_study_open(model, NULL, &err), "fc_study_open");
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "a folder");
+    d.folder = "/nowhere/study";
+    d.calibration = d.eval = &good;
+    NO_HANDLE(IO, fc_study_open(model, &d, &err), "/nowhere");
+    d.search = FC_SEARCH_RANDOM;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "search");
+    d.search = FC_SEARCH_RACE;
+    d.metrics = UINT_MAX;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "metrics");
+    d.metrics = 0;
+    d.random_plans = UINT32_MAX;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "random_plans");
+    d.random_plans = 0;
+    d.n_points = 2;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "a folder");
+    d.points = points;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "growing shares");
+    d.n_points = SIZE_MAX;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "at most 16");
+    d.n_points = 1;
+    d.fraction = (double)NAN;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "fraction");
+    d.fraction = 0;
+    d.search = FC_SEARCH_CONFIDENT;
+    d.confidence = 1e9;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "confidence");
+    d.search = FC_SEARCH_RACE;
+    d.n_tasks = 2;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "fc_study_open");
+    d.tasks = twice;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "each once, got piqa");
+    d.tasks = &odd;
+    d.n_tasks = 1;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "each once, got mmlu_a,b");
+    d.n_tasks = 0;
+    d.n_inputs = 1;
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "fc_study_open");
+    REFUSED(ARGUMENT, fc_study_run(NULL, &err), "a study");
+    T_OK(!fc_study_estimate(NULL) && !fc_study_tables(NULL, &n) && n == 0 &&
+             !fc_study_tables(NULL, NULL),
+         "of no study");
+    fc_study_close(NULL);
+    REFUSED(ARGUMENT, fc_distances(NULL, &good, NULL, NULL, out, &err), "fc_distances");
+    REFUSED(ARGUMENT, fc_distances(model, NULL, NULL, NULL, out, &err), "tokens");
+    REFUSED(ARGUMENT, fc_distances(model, &good, NULL, NULL, NULL, &err), "fc_distances");
+}
+
 // Lists of files in memory that are none.
 static void test_memory(void) {
     const fc_memory_file unnamed = {NULL, "1", 1}, nothing = {"x", NULL, 1}, empty = {"x", NULL, 0};
@@ -679,6 +736,7 @@ int main(void) {
         test_prune();
         test_plans();
     test_pages();
+    test_studies();
         test_generation();
     }
     fc_model_close(model);
