@@ -705,6 +705,8 @@ typedef struct fc_plan_info {
     /* [2 * n_blocks + 1] of each unit that `until` or `per` name, else NULL: what every sublayer
        takes, last what belongs to none; seconds are as they were measured for this plan */
     const double *costs[FC_UNIT_COUNT];
+    const uint64_t *parameters; /* [2 * n_blocks] of every sublayer of the model; NULL: an older
+                                   version made the plan */
     fc_calibration calibration;
     fc_cost cost;
     size_t n_steps;
@@ -1227,7 +1229,8 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
 FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_svg_memory(const fc_plan *p, fc_text *out, fc_error *err);
 /* One line a score: step, candidate, value, exact, removed; where the plan goes by a unit, the rate
-   by it (fc_plan_rate), too. */
+   by it (fc_plan_rate); then what the value is, exact, bound or estimate, and the candidate's
+   parameters (empty in plans of older versions). */
 FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err);
 
@@ -19057,6 +19060,8 @@ FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32
 FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n);
 // The set that `keep` names becomes the plan's; NULL: it is cleared.
 FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err);
+// The model's parameters become the plan's.
+FCI_FN fc_code fci_plan_parameters(fc_plan *p, const fc_model *m, fc_error *err);
 // Room for the costs of a unit, zeros.
 FCI_FN double *fci_plan_new_costs(fc_plan *p, fc_unit unit, fc_error *err);
 // Whether a is before b: smaller, ties to the lower candidate, NaN last.
@@ -19197,6 +19202,20 @@ FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n) {
     left = whole;
     for (size_t i = 0; i < n; i++) left -= fci_plan_saved(&p->info, unit, p->steps[i].removed);
     return left <= fci_budget_most(&p->info.until, whole) + 1e-12 * whole; // sums of seconds round
+}
+
+FCI_FN uint64_t *fci_plan_new_parameters(fc_plan *p, fc_error *err) {
+    const uint64_t n = 2 * (uint64_t)p->info.model.n_blocks;
+    uint64_t *own = (uint64_t *)fci_arena_alloc(&p->arena, n, sizeof *own, "parameters", err);
+    p->info.parameters = own;
+    return own;
+}
+
+FCI_FN fc_code fci_plan_parameters(fc_plan *p, const fc_model *m, fc_error *err) {
+    uint64_t *own = fci_plan_new_parameters(p, err);
+    for (size_t s = 0; own && s < 2 * (size_t)p->info.model.n_blocks; s++)
+        own[s] = m->layers[s / 2].n_parameters[s % 2];
+    return own ? FC_OK : FC_ERR_MEMORY;
 }
 
 FCI_FN double *fci_plan_new_costs(fc_plan *p, fc_unit unit, fc_error *err) {
@@ -19418,6 +19437,20 @@ FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask
                     (unsigned long long)index + 1, name, wrong);
 }
 
+// Whether the parameters in the plan are the model's.
+FCI_FN fc_code fci_plan_check_parameters(const fc_plan *p, const fc_model *m, fc_error *err) {
+    char name[24];
+    for (uint32_t s = 0; p->info.parameters && s < 2 * p->info.model.n_blocks; s++) {
+        const uint64_t own = m->layers[s / 2].n_parameters[s % 2], got = p->info.parameters[s];
+        if (got == own) continue;
+        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name);
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "plan: parameters: %s: expected the model's %llu, got %llu", name,
+                        (unsigned long long)own, (unsigned long long)got);
+    }
+    return FC_OK;
+}
+
 // Whether the costs in the plan are the model's.
 FCI_FN fc_code fci_plan_check_costs(const fc_plan *p, const fc_model *m, fc_error *err) {
     const size_t n = 2 * (size_t)p->info.model.n_blocks + 1;
@@ -19440,6 +19473,7 @@ FCI_FN fc_code fci_plan_check_costs(const fc_plan *p, const fc_model *m, fc_erro
 
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err) {
     fc_code code = fci_plan_belongs(p, m, err);
+    if (!code) code = fci_plan_check_parameters(p, m, err);
     if (!code) code = fci_plan_check_costs(p, m, err);
     memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
     for (size_t i = 0; i < p->info.n_steps && !code; i++) {
@@ -19646,10 +19680,23 @@ FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *
     fci_puts(b, s->n_scores ? "}}" : "}");
 }
 
+// Of every sublayer, by its name.
+FCI_FN void fci_plan_put_parameters(fci_buffer *b, const fc_plan_info *info) {
+    char name[24];
+    if (!info->parameters) return;
+    fci_json_put(b, "  'parameters': {");
+    for (uint32_t s = 0; s < 2 * info->model.n_blocks; s++)
+        fci_json_put(b, ", %s: %llu",
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name),
+                     (unsigned long long)info->parameters[s]);
+    fci_puts(b, "},\n");
+}
+
 FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
     fci_json_put(b, "{\n  'format': '" FCI_PLAN_FORMAT "',\n");
     fci_plan_put_section(b, "model", &p->info);
     fci_puts(b, ",\n");
+    fci_plan_put_parameters(b, &p->info);
     fci_plan_put_section(b, "", &p->info);
     fci_plan_put_section(b, "calibration", &p->info);
     fci_json_put(b, ",\n  'steps': [");
@@ -19929,6 +19976,23 @@ FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_e
     return fci_json_bad(err, fci_json_get(root, "first_block"), "first_block", expected);
 }
 
+FCI_FN fc_code fci_plan_read_parameters(fc_plan *p, const fci_json *root, fc_error *err) {
+    const fci_json *object;
+    char name[24];
+    fc_code code = FC_OK;
+    if (!fci_json_get(root, "parameters")) return FC_OK;
+    if (fci_json_member(root, "parameters", FCI_JSON_OBJECT, &object, err)) return FC_ERR_FORMAT;
+    if (object->count != 2 * (size_t)p->info.model.n_blocks)
+        return fci_json_bad(err, object, "parameters", "a number for each sublayer");
+    uint64_t *own = fci_plan_new_parameters(p, err);
+    if (!own) return FC_ERR_MEMORY;
+    for (uint32_t s = 0; s < 2 * p->info.model.n_blocks && !code; s++) {
+        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name);
+        code = fci_json_whole(fci_json_get(object, name), name, 0, UINT64_MAX, &own[s], err);
+    }
+    return fci_wrap(err, code, "parameters");
+}
+
 typedef struct fci_plan_reader {
     fc_plan *plan;
     uint8_t *removed; // [fci_plan_ids], 1: by an earlier step
@@ -20068,6 +20132,7 @@ FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_
     arena.c = &p->c;
     fc_code code = fci_json_parse(&p->c, &arena, text, n, &root, err);
     if (!code) code = fci_plan_read_info(root, &p->info, err);
+    if (!code) code = fci_plan_read_parameters(p, root, err);
     if (!code) code = fci_wrap(err, fci_plan_read_budget(p, root, err), "budget");
     if (!code) code = fci_plan_read_steps(p, root, err);
     fci_arena_free(&arena);
@@ -22096,6 +22161,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     const fc_watch hashing = {fci_search_hashing, &watch};
     fc_code code = fc_model_verify(m, &hashing, err);
     fci_search_describe(m, desc, &s.plan->info);
+    if (!code) code = fci_plan_parameters(s.plan, m, err);
     if (!code) code = fci_plan_keep(s.plan, desc->keep, err);
     if (!code && desc->resume) code = fci_search_resume(s.plan, desc, m, err);
     if (!code) code = fci_search_run(&s, err);
@@ -29067,6 +29133,12 @@ FCI_FN void fci_picture_csv_number(fci_buffer *b, double value) {
     else fci_puts(b, "nan");
 }
 
+FCI_FN uint64_t fci_picture_parameters(const fc_plan_info *info, uint32_t candidate) {
+    uint32_t first, count;
+    fci_plan_sublayers(info->candidates, candidate, &first, &count);
+    return info->parameters[first] + (count > 1 ? info->parameters[first + 1] : 0);
+}
+
 FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan *p, size_t index, const fc_score *s) {
     char name[24];
     fc_candidate_name(p->info.candidates, s->candidate, name, sizeof name);
@@ -29075,6 +29147,9 @@ FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan *p, size_t index, 
     fci_putf(b, ",%d,%d", s->exact != 0, s->candidate == p->steps[index].removed);
     if (p->info.per) fci_puts(b, ",");
     if (p->info.per) fci_picture_csv_number(b, fc_plan_rate(p, index, s->candidate, s->value));
+    fci_puts(b, s->exact ? ",exact," : s->estimate ? ",estimate," : ",bound,");
+    if (p->info.parameters)
+        fci_putf(b, "%llu", (unsigned long long)fci_picture_parameters(&p->info, s->candidate));
     fci_puts(b, "\n");
 }
 
@@ -29082,10 +29157,11 @@ FCI_FN void fci_picture_csv_line(fci_buffer *b, const fc_plan *p, size_t index, 
 FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
     fci_puts(b, FCI_CSV_HEAD ",removed");
     if (p->info.per) fci_putf(b, ",per_%s", fc_unit_name(p->info.per));
-    fci_puts(b, "\n");
+    fci_puts(b, ",kind,parameters\n");
     for (size_t i = 0; i < p->info.n_steps; i++) {
         const fc_step *s = &p->steps[i];
         fc_score own;
+        memset(&own, 0, sizeof own);
         own.candidate = s->removed;
         own.exact = 1;
         own.value = s->score;

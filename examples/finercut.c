@@ -1692,21 +1692,38 @@ static void show_tensors(view *v, const fc_container *c) {
     if (v->json) putchar(']');
 }
 
-static void show_dtypes(view *v, const fc_container *c) {
-    size_t counts[FC_DTYPE_COUNT], n = fc_container_tensor_count(c);
+typedef struct mix { // of the types of tensors
+    uint64_t counts[FC_DTYPE_COUNT], bytes[FC_DTYPE_COUNT];
+} mix;
+
+static void show_mix(view *v, const char *key, const mix *m, int bytes) {
+    char text[40];
     int shown = 0;
-    memset(counts, 0, sizeof counts);
-    for (size_t i = 0; i < n; i++) counts[fc_container_tensor(c, i)->type]++;
-    put_key(v, "types", "dtypes");
+    put_key(v, "types", key);
     if (v->json) putchar('{');
     for (int d = 0; d < FC_DTYPE_COUNT; d++) {
-        if (counts[d] == 0) continue;
+        if (m->counts[d] == 0) continue;
         if (shown++) fputs(v->json ? "," : ", ", stdout);
         printf(v->json ? "\"%s\":%llu" : "%s x %llu", fc_dtype_name((fc_dtype)d),
-               (unsigned long long)counts[d]);
+               (unsigned long long)(v->json && bytes ? m->bytes : m->counts)[d]);
+        if (!v->json)
+            printf(" (%sB)", short_number((double)m->bytes[d], "kMGT", text, sizeof text));
     }
     if (v->json) putchar('}');
     end_fact(v);
+}
+
+// How many tensors there are of each type, and their bytes.
+static void show_dtypes(view *v, const fc_container *c) {
+    mix m;
+    memset(&m, 0, sizeof m);
+    for (size_t i = 0; i < fc_container_tensor_count(c); i++) {
+        const fc_tensor *t = fc_container_tensor(c, i);
+        m.counts[t->type]++;
+        m.bytes[t->type] += t->bytes;
+    }
+    show_mix(v, "dtypes", &m, 0);
+    if (v->json) show_mix(v, "dtype_bytes", &m, 1);
 }
 
 static int show_metadata(view *v, const fc_container *c, size_t i) {
@@ -1837,6 +1854,7 @@ static int show_model(view *v, session *s) {
     fact_large(v, "file size", "file_bytes", m->file_bytes, "kMGT", "B");
     fact_text(v, "container", "container", m->container);
     fact_text(v, "storage", "dtype", fc_dtype_name(m->dtype));
+    show_dtypes(v, fc_model_container(s->model));
 #ifndef FINERCUT_NO_TOKENIZER
     if (show_tokenizer(v, s)) return STATUS_FAILED;
 #endif

@@ -601,7 +601,8 @@ static void test_reports(void) {
          "the picture says it");
     fc_text_free(&text);
     T_OK(fc_report_csv_memory(p, &text, NULL) == FC_OK &&
-             strncmp(text.bytes, "step,candidate,value,exact,removed,per_params\n", 46) == 0,
+             strncmp(text.bytes, "step,candidate,value,exact,removed,per_params,kind,parameters\n",
+                     62) == 0,
          "the table has a column for it");
     const fc_step *s = fc_plan_step(p, 0);
     fci_format_g(rate, sizeof rate, 15, fc_plan_rate(p, 0, s->removed, s->score));

@@ -412,7 +412,7 @@ t_ok "eval" gives '^perplexity [0-9.]+ \(17 positions, 3 sequences\)$' eval "$sh
     --tokens tokens.json
 n='[0-9.]+'
 t_ok "eval --json" gives "^\{\"perplexity\":$n,\"nll\":$n,\"positions\":17,\"windows\":3,\
-\"seconds\":$n,\"removed\":\[\]\}\$" eval "$sharded" --tokens tokens.json --json
+\"protocol\":\"all\",\"sequences\":\[.*\],\"seconds\":$n,\"removed\":\[\]\}\$" eval "$sharded" --tokens tokens.json --json
 whole=$(sed 's/,"seconds.*//' "$out")
 t_ok "eval of a plan's no step" run 0 eval "$sharded" --tokens tokens.json --json \
     --plan race.json --remove 0
@@ -452,6 +452,23 @@ t_ok "logits: other values" [ "$(cksum <l.npy)" != "$(cksum <l2.npy)" ]
 
 t_ok "report .csv" run 0 report exhaustive.json -o plan.csv
 t_ok "a line for every score" [ "$(wc -l <plan.csv)" -eq $((1 + 6 + 5 + 4 + 3 + 2)) ]
+t_ok "what each value is, and the parameters" \
+    [ "$(grep -Ec '^[1-5],(attn|ffn)\.[0-2],[^,]*,1,[01],exact,[1-9][0-9]+$' plan.csv)" -eq 20 ]
+t_ok "report of a race" run 0 report race.json -o race.csv
+t_ok "has bounds" grep -Eq '^1,(attn|ffn)\.[0-2],[^,]*,0,0,bound,[1-9][0-9]*$' race.csv
+# 1 of a sublayer in the plan is that in the table, and the model's
+count=$(sed -n 's/.*"parameters": {"attn.0": \([0-9]*\),.*/\1/p' race.json)
+t_ok "parameters in the plan" grep -q ",attn\.0,.*,$count$" race.csv
+sed "s/\"attn.0\": $count,/\"attn.0\": 7,/" race.json >other.json
+bad "another model's parameters" "plan: parameters: attn.0: expected the model's $count, got 7" \
+    eval "$sharded" --plan other.json --tokens tokens.json
+sed '/^  "parameters"/d' race.json >older.json
+t_ok "a plan without them" run 0 report older.json -o older.csv
+t_ok "has empty cells" [ "$(grep -c ',$' older.csv)" -eq 20 ]
+t_ok "info of types" run 0 info "$sharded"
+t_ok "says how many, and how large" grep -Eq '^types +F16 x 30 \(147\.9kB\)$' "$out"
+t_ok "info --json of types" run 0 info "$sharded" --json
+t_ok "has both" grep -q '"dtypes":{"F16":30},"dtype_bytes":{"F16":147936},' "$out"
 t_ok "report .SVG" run 0 report race.json -o plan.SVG
 t_ok "it is one" grep -q '<svg' plan.SVG
 bad "report of nothing" "none\.json" report none.json -o x.svg

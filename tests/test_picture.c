@@ -170,14 +170,15 @@ static void test_golden(bool write) {
 // Scores that are no numbers, steps without scores, bounds; candidates in order.
 static void test_csv(void) {
     static const char want[] =
-        "step,candidate,value,exact,removed\n"
-        "1,attn.2,0.03125,1,0\n1,ffn.2,0.125,0,0\n1,attn.3,0.002,0,0\n1,ffn.3,0.25,1,0\n"
-        "1,attn.4,0.0005,1,1\n1,ffn.4,nan,1,0\n1,attn.5,0.001,1,0\n1,ffn.5,0.5,0,0\n"
-        "2,attn.2,0.0325,1,0\n2,ffn.2,0.2,0,0\n2,attn.3,0.003,0,0\n2,ffn.3,0.3,0,0\n"
-        "2,ffn.4,0.07,1,0\n2,attn.5,0.0015,1,1\n2,ffn.5,0.4,0,0\n"
-        "3,attn.2,0.06125,1,0\n3,ffn.2,0.35,0,0\n3,attn.3,0.0625,0,0\n3,ffn.3,0.65,0,0\n"
-        "3,ffn.4,0.06,1,1\n3,ffn.5,0.625,0,0\n"
-        "4,ffn.3,0.45,1,1\n";
+        "step,candidate,value,exact,removed,kind,parameters\n"
+        "1,attn.2,0.03125,1,0,exact,\n1,ffn.2,0.125,0,0,bound,\n1,attn.3,0.002,0,0,bound,\n"
+        "1,ffn.3,0.25,1,0,exact,\n1,attn.4,0.0005,1,1,exact,\n1,ffn.4,nan,1,0,exact,\n"
+        "1,attn.5,0.001,1,0,exact,\n1,ffn.5,0.5,0,0,bound,\n2,attn.2,0.0325,1,0,exact,\n"
+        "2,ffn.2,0.2,0,0,bound,\n2,attn.3,0.003,0,0,bound,\n2,ffn.3,0.3,0,0,bound,\n"
+        "2,ffn.4,0.07,1,0,exact,\n2,attn.5,0.0015,1,1,exact,\n2,ffn.5,0.4,0,0,bound,\n"
+        "3,attn.2,0.06125,1,0,exact,\n3,ffn.2,0.35,0,0,bound,\n3,attn.3,0.0625,0,0,bound,\n"
+        "3,ffn.3,0.65,0,0,bound,\n3,ffn.4,0.06,1,1,exact,\n3,ffn.5,0.625,0,0,bound,\n"
+        "4,ffn.3,0.45,1,1,exact,\n";
     memory w;
     size_t n = 0;
     char *text = t_read(PLAN, &n);
@@ -185,7 +186,8 @@ static void test_csv(void) {
     if (!T_OK(p != NULL, PLAN ": cannot be read")) return;
     T_OK(strcmp(draw(&w, fc_report_csv, p), want) == 0, "csv: %s", w.outputs[0].data);
     p->info.n_steps = 0;
-    T_OK(strcmp(draw(&w, fc_report_csv, p), "step,candidate,value,exact,removed\n") == 0,
+    T_OK(strcmp(draw(&w, fc_report_csv, p),
+                "step,candidate,value,exact,removed,kind,parameters\n") == 0,
          "csv of no steps: %s", w.outputs[0].data);
     free(text);
     end(&w, p);

@@ -158,6 +158,18 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"name\":\"m\",\"architecture\":\"llama\",", "", NULL},
     {",\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}", "", NULL},
     {"\"simd\":\"avx2\",\"first_block\":1,", "", NULL},
+    {"\"metric\"", "\"parameters\":{\"attn.0\":1,\"ffn.0\":2,\"attn.1\":3,\"ffn.1\":0,\"attn.2\":5,"
+     "\"ffn.2\":6,\"attn.3\":7,\"ffn.3\":18446744073709551615},"
+     "\"metric\"", NULL},
+    {"\"metric\"", "\"parameters\":{\"attn.0\":1},\"metric\"", "parameters: expected a number for "
+     "each sublayer"},
+    {"\"metric\"", "\"parameters\":[1],\"metric\"", "parameters: expected an object"},
+    {"\"metric\"", "\"parameters\":{\"attn.0\":1,\"ffn.0\":2,\"attn.1\":3,\"ffn.1\":0,\"attn.2\":5,"
+     "\"ffn.2\":6,\"attn.3\":7,\"ffn.3\":-1},"
+     "\"metric\"", "parameters: ffn.3: expected a whole number"},
+    {"\"metric\"", "\"parameters\":{\"attn.0\":1,\"ffn.0\":2,\"attn.1\":3,\"ffn.1\":0,\"attn.2\":5,"
+     "\"ffn.4\":6,\"attn.3\":7,\"ffn.3\":18446744073709551615},"
+     "\"metric\"", "parameters: ffn.2: expected a whole number"},
     {"\"exact\":false", "\"exact\":false,\"dropped_at\":3", NULL},
     {"\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},\"attn.3\":{\"value\":0.5,"
      "\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}",
