@@ -31337,21 +31337,26 @@ FCI_FN double fci_study_perplexity(const fc_study *s, const fci_study_set *set) 
     return set->values[FC_METRIC_COUNT];
 }
 
-// A line for each plan over the points.
+// Whether a plan has a line among those over the points.
+FCI_FN bool fci_study_drawn(const fc_study *s, size_t arm, bool equal) {
+    const fci_study_arm *a = &s->arms[arm];
+    return a->plan && (equal ? fci_study_wants_equal(s, a) : a->row->count);
+}
+
 FCI_FN fc_code fci_study_curves(fc_study *s, bool equal, const char *title, const char *note,
                                 double (*value)(const fc_study *, const fci_study_set *)) {
     fci_study_maker k = fci_study_make(s, title, note, s->n_arms + 1, s->d.n_points + 1);
     const double all = (double)fci_study_all_parameters(s, FC_CANDIDATES_SUBLAYERS);
     fci_study_head(&k, FC_PAGE_X, equal ? "% of their parameters gone" : "% of sublayers gone");
     for (size_t a = 0; a < s->n_arms; a++)
-        if (equal ? fci_study_wants_equal(s, &s->arms[a]) : s->arms[a].row->count)
+        if (fci_study_drawn(s, a, equal))
             fci_study_head(&k, FC_PAGE_LINE, s->arms[a].name);
     for (size_t i = 0; i <= s->d.n_points; i++) {
         const double target = i && equal ? (double)fci_study_point_target(s, i - 1) : 0;
         if (i && equal && target == 0) continue;
         fci_study_number(&k, 4, equal ? 100 * target / all : i ? 100 * s->points[i - 1] : 0);
         for (size_t a = 0; a < s->n_arms; a++) {
-            if (!(equal ? fci_study_wants_equal(s, &s->arms[a]) : s->arms[a].row->count)) continue;
+            if (!fci_study_drawn(s, a, equal)) continue;
             const fci_study_prefix *x =
                 i ? fci_study_find_prefix(&s->arms[a], i - 1, equal) : NULL;
             fci_study_number(&k, 5, x || !i ? value(s, &s->sets[x ? x->set : 0]) : (double)NAN);
@@ -31684,6 +31689,9 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     fc_code code = fci_file_optional(&s->c, s->json, (uint64_t)1 << 30, &f, &s->begun, s->err);
     s->old = s->begun && !s->c.force;
     s->begun = s->begun || s->c.force;
+    // what a run left that was killed at once is removed by a new output of that name
+    if (!code && !s->begun)
+        fc_output_discard(fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, NULL));
     if (!code) code = fci_study_allowed(s);
     if (!code) s->claimed = fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, s->err);
     if (!code && !s->claimed) code = s->err->code;
@@ -31808,12 +31816,11 @@ FINERCUT_API void fc_study_close(fc_study *s) {
 
 // Goes on with an arm's plan, to where `prune` says.
 FCI_FN fc_code fci_study_prune(fc_study *s, fci_study_arm *a, fc_prune_desc prune) {
-    const size_t before = a->plan ? a->plan->info.n_steps : 0;
     prune.resume = a->plan;
     prune.watch.progress = fci_study_inner;
     prune.watch.user = s;
     s->arm = a;
-    s->saved = before;
+    s->saved = a->plan ? a->plan->info.n_steps : 0;
     fc_plan *plan = fc_prune(s->m, &prune, s->err);
     s->arm = NULL;
     s->watch.p.plan = NULL;
@@ -31825,11 +31832,8 @@ FCI_FN fc_code fci_study_prune(fc_study *s, fci_study_arm *a, fc_prune_desc prun
     const fc_code code = s->err->code;
     if (!plan) return fci_wrap(s->err, code, "%s", a->path);
     fc_plan_free(a->plan);
-    a->plan = plan;
-    if (plan->info.n_steps == before || fc_plan_save(plan, a->path, &s->save_error) == FC_OK)
-        return code;
-    *s->err = s->save_error;
-    return s->err->code;
+    a->plan = plan; // which is saved with each step
+    return code;
 }
 
 // An arm's plan: first its share of the sublayers, then on to its share of the parameters.
