@@ -30661,7 +30661,10 @@ typedef double fci_study_relation(const double *x, const double *y, size_t n, do
 FCI_FN double fci_study_pearson(const double *x, const double *y, size_t n, double *scratch) {
     double mx = 0, my = 0, xy = 0, xx = 0, yy = 0;
     (void)scratch;
-    for (size_t i = 0; i < n; i++) mx += x[i] / (double)n, my += y[i] / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        mx += x[i] / (double)n;
+        my += y[i] / (double)n;
+    }
     for (size_t i = 0; i < n; i++) {
         xy += (x[i] - mx) * (y[i] - my);
         xx += (x[i] - mx) * (x[i] - mx);
@@ -30674,7 +30677,10 @@ FCI_FN double fci_study_pearson(const double *x, const double *y, size_t n, doub
 FCI_FN void fci_study_ranks(const double *x, size_t n, double *ranks) {
     for (size_t i = 0; i < n; i++) {
         size_t below = 0, equal = 0;
-        for (size_t k = 0; k < n; k++) below += x[k] < x[i], equal += !(x[k] < x[i] || x[k] > x[i]);
+        for (size_t k = 0; k < n; k++) {
+            below += x[k] < x[i];
+            equal += !(x[k] < x[i] || x[k] > x[i]);
+        }
         ranks[i] = (double)below + ((double)equal + 1) / 2;
     }
 }
@@ -30798,7 +30804,7 @@ FCI_FN fc_code fci_study_arms(fc_study *s) {
     if (!s->arms) return FC_ERR_MEMORY;
     for (size_t i = 0; i < FCI_STUDY_ROWS; i++) {
         const fci_study_row *row = &fci_study_rows[i];
-        const uint32_t n = row->each == FCI_STUDY_METRICS ? FC_METRIC_COUNT
+        const uint32_t n = row->each == FCI_STUDY_METRICS ? (uint32_t)FC_METRIC_COUNT
                            : row->each == FCI_STUDY_SEEDS ? s->d.random_plans
                                                           : 1;
         for (uint32_t k = 0; k < n && !code; k++) {
