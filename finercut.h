@@ -46,6 +46,8 @@
        starcoder2, gpt_neox and gpt2
      - tokenises from tokenizer.json or the GGUF vocabulary: byte-level BPE with the expressions of
        GPT-2, Llama 3, Qwen2, GPT-4o, Tekken ...; SentencePiece's BPE (Llama 2, Mistral, Gemma ...)
+     - writes messages as the chat template of the model does, of ChatML, Llama 2 and 3, Gemma,
+       Mistral, Phi, Zephyr, OLMo, Granite, SmolLM3 ...: recognised in a table, never run
      - searches which sublayers to remove, by six distances, and records every score in a plan
      - computes perplexity and logits of the whole or the pruned model, and generates text with it
      - asks it multiple-choice tasks as lm-evaluation-harness does: ARC, PIQA, OpenBookQA, BoolQ,
@@ -77,14 +79,15 @@
      FINERCUT_NO_HEAL       17   fc_heal
      FINERCUT_NO_TASKS      10   fc_tasks_...
      FINERCUT_NO_STUDY      20   fc_study_...
-     FINERCUT_NO_TOKENIZER 109   text: tokens come as ids; no export and no tasks either
+     FINERCUT_NO_CHAT       14   fc_chat_..., fc_lines_...
+     FINERCUT_NO_TOKENIZER 109   text: tokens come as ids; no export, no tasks and no chat either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
      FINERCUT_NO_QUANTS     24   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
      FINERCUT_ASSERT(x)     for internal invariants (default: assert); input is never checked by it
    Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
    and chosen at run time. -ffast-math is refused: it breaks the checks for NaN.
    With FINERCUT_STATIC the compiler drops what a program does not call; the switches drop what it
-   would have to keep, as which files come is known at run time only. Without all nine parts 157
+   would have to keep, as which files come is known at run time only. Without all eleven parts 157
    KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 134 (`make sizes`).
 
    CONCEPTS
@@ -181,6 +184,8 @@
      - fc_eval_sequences, fc_eval_windows: perplexity by either protocol, and of every sequence
      - fc_tokens_own: text that the model writes itself; fc_tokens_join appends it to another
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
+     - fc_chat_...: messages as the model's chat template writes them; fc_generate_desc and
+       fc_task_desc take a chat, fc_generate goes on in a generator; fc_lines_...: JSON lines
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
@@ -253,6 +258,10 @@
 #endif
 #if (defined(FINERCUT_NO_TASKS) || defined(FINERCUT_NO_REPORT)) && !defined(FINERCUT_NO_STUDY)
 #  define FINERCUT_NO_STUDY
+#endif
+
+#if defined(FINERCUT_NO_TOKENIZER) && !defined(FINERCUT_NO_CHAT)
+#  define FINERCUT_NO_CHAT
 #endif
 
 #ifdef __cplusplus
@@ -876,6 +885,53 @@ FINERCUT_API fc_code fc_output_commit(fc_output *o, fc_error *err);
 FINERCUT_API void fc_output_discard(fc_output *o); /* NULL allowed */
 
 /* ---------------------------------------------------------------------------------------------
+   Chat: messages as the model's own chat template writes them. A template is a program; it is never
+   run, but recognised by what its text says. Where it would raise an exception, or lose a message,
+   rendering is FC_ERR_UNSUPPORTED. What messages hold is text as any other: the name of a special
+   token in it (<|im_end|>) becomes that token, as in transformers. */
+typedef enum fc_role {
+    FC_ROLE_SYSTEM = 0, FC_ROLE_USER, FC_ROLE_ASSISTANT, FC_ROLE_COUNT
+} fc_role;
+
+typedef struct fc_chat fc_chat;
+
+#ifndef FINERCUT_NO_CHAT
+FINERCUT_API const char *fc_role_name(fc_role r); /* "system", "user", "assistant" */
+FINERCUT_API fc_code fc_role_parse(const char *name, fc_role *out, fc_error *err);
+
+typedef struct fc_message {
+    fc_role role;
+    const char *text;
+    size_t length;
+} fc_message;
+
+typedef struct fc_chat_desc {
+    uint32_t date; /* of templates that tell it, 20240726; 0 = today */
+    int no_think;  /* 1: a model that thinks first answers at once */
+} fc_chat_desc;
+
+/* The template of tokenizer_config.json, of files beside it, or of the GGUF metadata. `desc` NULL =
+   defaults. FC_ERR_UNSUPPORTED: it is not recognised; FC_ERR_MISMATCH: there is none. Close it
+   before the model. */
+FINERCUT_API fc_chat *fc_chat_open(fc_model *m, const fc_chat_desc *desc, fc_error *err);
+FINERCUT_API void fc_chat_close(fc_chat *c);            /* NULL allowed */
+FINERCUT_API const char *fc_chat_name(const fc_chat *c); /* "chatml", "llama-3" ... */
+/* One text of all messages; with `prompt`, what begins the next answer is behind them. Its tokens
+   are those of fc_tokenize without FINERCUT_TOKENIZE_SPECIAL. Free with fc_text_free. */
+FINERCUT_API fc_code fc_chat_render(const fc_chat *c, const fc_message *messages, size_t n,
+                                    int prompt, fc_text *out, fc_error *err);
+
+/* JSON lines: a file with an object a line. Conversations: `messages`, a list of role and content,
+   or `conversations`, of from (system, human, gpt) and value; each is rendered, without a prompt,
+   and tokenised by itself, and all of them are one sequence. Else the text of the member `field` of
+   every line, with an empty line between two. */
+FINERCUT_API fc_code fc_lines_chat(const fc_chat *c, const char *text, size_t length,
+                                   fc_tokens *out, fc_error *err);
+FINERCUT_API fc_code fc_lines_text(const char *text, size_t length, const char *field,
+                                   const fc_env *env, fc_text *out, fc_error *err);
+#endif
+
+/* ---------------------------------------------------------------------------------------------
    Evaluation. `mask` NULL = the whole model, of a healed one that for which it was healed. */
 typedef struct fc_perplexity {
     double perplexity;     /* exp of the mean negative log-likelihood, natural logarithm */
@@ -1001,11 +1057,17 @@ typedef struct fc_generate_desc {
     int (*piece)(void *user, const char *bytes, size_t length);
     void *user;
     fc_watch watch;
+    const fc_chat *chat; /* the prompt is of fc_chat_render: nothing comes before it, and what ends
+                            a turn of this chat ends the text; NULL: it is not */
+    /* NULL, or the tokens of prompt and text are left in it: what its tokens and the prompt begin
+       with alike does not run again. `mask` is not looked at */
+    fc_generator *generator;
 } fc_generate_desc;
 
 typedef struct fc_generated {
     fc_text text;          /* what follows the prompt, terminated; invalid UTF-8 became U+FFFD */
     uint32_t n_prompt;     /* tokens of the prompt, with what the tokeniser puts before it */
+    uint32_t n_kept;       /* of these, the first that desc.generator had */
     uint32_t n_tokens;     /* generated, without the end token */
     int ended;             /* 1: by an end token */
     double prompt_seconds; /* until the first token, */
@@ -1039,6 +1101,8 @@ typedef struct fc_task_desc {
     uint32_t limit;    /* only so many items from the start; 0 = all */
     uint32_t shots;    /* answered items before each question: the first drawn ones but itself */
     uint64_t seed;     /* which are drawn, of all items of the file */
+    const fc_chat *chat; /* NULL, or each question is a user's message, each shot one with its
+                            answer, as lm_eval --apply_chat_template has them */
 } fc_task_desc;
 
 typedef struct fc_task_item {
@@ -1757,6 +1821,8 @@ FCI_FN int fci_platform_settle(void *file);
 FCI_FN int fci_platform_commit(void *user, void *file);
 // Seconds of a monotonic clock (FINERCUT_NO_POSIX: of processor time).
 FCI_FN double fci_platform_seconds(void);
+// The day here, 20240726.
+FCI_FN uint32_t fci_platform_today(void);
 // Processors online, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
 // The path of an output's temporary, owned by `file`; NULL: a device.
@@ -2914,6 +2980,23 @@ FCI_FN fc_io fci_platform_io(void) {
     io.commit = fci_platform_commit;
     io.discard = fci_platform_discard;
     return io;
+}
+
+FCI_FN uint32_t fci_platform_today(void) {
+#if FCI_WINDOWS
+    SYSTEMTIME t;
+    GetLocalTime(&t);
+    return (uint32_t)(t.wYear * 10000 + t.wMonth * 100 + t.wDay);
+#else
+    const time_t now = time(NULL);
+#  if FCI_POSIX
+    struct tm t;
+    localtime_r(&now, &t);
+#  else
+    const struct tm t = *localtime(&now);
+#  endif
+    return (uint32_t)((t.tm_year + 1900) * 10000 + (t.tm_mon + 1) * 100 + t.tm_mday);
+#endif
 }
 
 // With 4 KiB pages, address translation in large buffers costs a few percent of the time.
@@ -5016,6 +5099,14 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
 // The same of a file, which may begin with a byte order mark and stays open as long as the tree.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
+// Lines of JSON: *item is that of the next one that is not blank, until the next call; NULL at the
+// end. `line` counts from 1; errors of the text do not name it.
+typedef struct fci_json_lines {
+    const char *text;
+    size_t n, at, line;
+    fci_arena arena; // zeroed but for c; to be freed at the end
+} fci_json_lines;
+FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err);
 // As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
 // Appends a template: ' becomes a quote; %s (or %.*s) is a JSON string, %g a number, %i a boolean,
@@ -5563,6 +5654,28 @@ FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const
     const char *text = f->data ? (const char *)f->data : "";
     const size_t n = (size_t)f->size;
     return fci_json_parse_from(c, arena, text, n, fci_bom(text, n), root, err);
+}
+
+FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err) {
+    static const char first[] = "line 1, ";
+    const char *begin = NULL, *text = NULL, *end = NULL;
+    *item = NULL;
+    if (l->line == 0) l->at = fci_bom(l->text, l->n);
+    while (l->at < l->n && text == end) {
+        const char *stop = (const char *)memchr(l->text + l->at, '\n', l->n - l->at);
+        begin = text = l->text + l->at;
+        end = stop ? stop : l->text + l->n;
+        l->at = (size_t)(end - l->text) + 1;
+        l->line++;
+        while (text < end && memchr(" \t\r", *text, 3)) text++;
+    }
+    fci_arena_free(&l->arena);
+    if (text == end) return FC_OK;
+    const fc_code code =
+        fci_json_parse(l->arena.c, &l->arena, begin, (size_t)(end - begin), item, err);
+    if (code && err && strncmp(err->msg, first, sizeof first - 1) == 0) // of a text of one line
+        memmove(err->msg, err->msg + sizeof first - 1, strlen(err->msg) + 2 - sizeof first);
+    return code;
 }
 
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
@@ -11202,6 +11315,156 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
     return fci_tokenizer_open_with(&c, path, err);
 }
 
+#if !defined(FINERCUT_NO_CHAT) || !defined(FINERCUT_NO_EXPORT)
+// >> templates
+// Chat templates, where models keep them. They are read, never run.
+
+#define FCI_TEMPLATES_FOLDER "additional_chat_templates"
+
+typedef struct fci_templates { // a reader of a folder's templates
+    const fci_context *c;
+    fci_arena *arena;
+    const char *folder; // of the model
+    // where a file of the folder is; *path NULL: it is not there, or not to be read
+    fc_code (*path)(void *path_user, const char *name, char **path);
+    void *path_user;
+    // gets every template, the usual one by the name "default"; `text` is not kept
+    fc_code (*each)(void *user, fci_str name, fci_str text);
+    void *user;
+    size_t n; // templates so far
+    fc_error *err;
+} fci_templates;
+
+// Template files have priority over tokenizer_config.json (its root, or NULL), as in transformers.
+FCI_FN fc_code fci_templates_read(fci_templates *t, const fci_json *settings);
+// The next template of a GGUF file; *index starts at 0.
+FCI_FN bool fci_templates_gguf(const fc_container *g, size_t *index, fci_str *name, fci_str *text);
+// The rest of a path through FCI_TEMPLATES_FOLDER, or NULL.
+FCI_FN const char *fci_templates_below(const char *name);
+// Bytes of the name of a template in that folder without ".jinja", and its path; 0: no template.
+FCI_FN size_t fci_templates_path(const char *file, char *path, size_t size);
+// Calls `each` with every name in that folder, which may be missing, until it returns nonzero; then
+// it has filled *err.
+FCI_FN fc_code fci_templates_list(const fci_context *c, fci_arena *arena, const char *model,
+                                  int (*each)(void *user, const char *file), void *user,
+                                  fc_error *err);
+
+// ---- private to this section
+
+#define FCI_TEMPLATES_LIMIT ((uint64_t)16 << 20) // bytes of a file
+
+FCI_FN const char *fci_templates_below(const char *name) {
+    static const char folder[] = FCI_TEMPLATES_FOLDER "/";
+    return strncmp(name, folder, sizeof folder - 1) == 0 ? name + sizeof folder - 1 : NULL;
+}
+
+FCI_FN fc_code fci_templates_list(const fci_context *c, fci_arena *arena, const char *model,
+                                  int (*each)(void *user, const char *file), void *user,
+                                  fc_error *err) {
+    char *folder = fci_path_join(arena, model, FCI_TEMPLATES_FOLDER, err);
+    if (!folder) return FC_ERR_MEMORY;
+    bool there = false;
+    int error = c->files ? 0 : fci_platform_find_folder(folder, &there);
+    if (there) error = fci_platform_list(folder, each, user);
+    for (size_t i = 0; i < c->n_files && !error; i++) {
+        const char *file = fci_templates_below(c->files[i].name);
+        if (file) error = each(user, file);
+    }
+    if (error && !err->code) return fci_io_error(err, folder, "list", error);
+    return err->code;
+}
+
+FCI_FN size_t fci_templates_path(const char *file, char *path, size_t size) {
+    const size_t n = strlen(file);
+    if (n < 7 || n > 200 || strpbrk(file, "/\\") || strcmp(file + n - 6, ".jinja") != 0) return 0;
+    snprintf(path, size, FCI_TEMPLATES_FOLDER "/%s", file);
+    return n - 6;
+}
+
+FCI_FN fc_code fci_templates_found(fci_templates *t, fci_str name, fci_str text) {
+    t->n++;
+    return t->each(t->user, name, text);
+}
+
+FCI_FN fc_code fci_templates_file(fci_templates *t, const char *file, fci_str name) {
+    fci_file f;
+    char *path;
+    fc_code code = t->path(t->path_user, file, &path);
+    if (code || !path) return code;
+    code = fci_file_open(t->c, path, FCI_TEMPLATES_LIMIT, &f, t->err);
+    if (code) return code;
+    code = fci_templates_found(t, name,
+                               fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
+    fci_file_close(&f);
+    return code;
+}
+
+FCI_FN int fci_templates_named(void *user, const char *file) {
+    fci_templates *t = (fci_templates *)user;
+    char path[300];
+    const size_t n = fci_templates_path(file, path, sizeof path);
+    return n && fci_templates_file(t, path, fci_sn(file, n)) != FC_OK;
+}
+
+// A string, an array of {"name", "template"}, or an object of names and texts.
+FCI_FN fc_code fci_templates_json(fci_templates *t, const fci_json *chat, const char *file) {
+    const fci_json *n = chat->count ? fci_json_first(chat) : NULL;
+    fc_code code = FC_OK;
+    if (chat->type == FCI_JSON_STRING) return fci_templates_found(t, fci_s("default"), chat->text);
+    for (uint32_t i = 0; i < chat->count && !code; i++) {
+        const fci_json *name = n, *text = n + 1;
+        if (chat->type == FCI_JSON_ARRAY) {
+            const bool object = n->type == FCI_JSON_OBJECT;
+            name = object ? fci_json_some(n, "name") : NULL;
+            text = object ? fci_json_some(n, "template") : NULL;
+        }
+        if (!name || !text || name->type != FCI_JSON_STRING || text->type != FCI_JSON_STRING)
+            return fci_fail(t->err, FC_ERR_FORMAT, n->at,
+                            "%s: \"chat_template\": expected texts with names", file);
+        code = fci_templates_found(t, name->text, text->text);
+        n = fci_json_next(chat->type == FCI_JSON_ARRAY ? n : n + 1);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_templates_read(fci_templates *t, const fci_json *settings) {
+    static const char other[] = "chat_template.json";
+    const fci_json *root, *chat = fci_json_some(settings, "chat_template");
+    fci_file f;
+    char *path = NULL;
+    fc_code code = fci_templates_file(t, "chat_template.jinja", fci_s("default"));
+    if (!code)
+        code = fci_templates_list(t->c, t->arena, t->folder, fci_templates_named, t, t->err);
+    if (code || t->n) return code;
+    if (chat) return fci_templates_json(t, chat, "tokenizer_config.json");
+    code = t->path(t->path_user, other, &path);
+    if (code || !path) return code;
+    code = fci_file_open(t->c, path, FCI_TEMPLATES_LIMIT, &f, t->err);
+    if (code) return code;
+    code = fci_json_parse_file(t->c, t->arena, &f, &root, t->err);
+    if (code) fci_wrap(t->err, code, "%s", other);
+    chat = code ? NULL : fci_json_some(root, "chat_template");
+    if (chat) code = fci_templates_json(t, chat, other);
+    fci_file_close(&f);
+    return code;
+}
+
+FCI_FN bool fci_templates_gguf(const fc_container *g, size_t *index, fci_str *name,
+                               fci_str *text) {
+    static const char key[] = "tokenizer.chat_template";
+    const size_t n = sizeof key - 1;
+    while (*index < g->n_kvs) {
+        const fci_kv *kv = &g->kvs[(*index)++];
+        if (strncmp(kv->key.p, key, n) != 0 || (kv->key.p[n] && kv->key.p[n] != '.') ||
+            !fci_kv_str(kv, text))
+            continue;
+        *name = kv->key.p[n] ? fci_s(kv->key.p + n + 1) : fci_s("default");
+        return true;
+    }
+    return false;
+}
+#endif
+
 #ifndef FINERCUT_NO_EXPORT
 // >> respell
 // A vocabulary as the other kind of file has it: GGUF keys of a tokenizer.json, and back.
@@ -11215,27 +11478,26 @@ typedef struct fci_respell { // a tokenizer to write
 } fci_respell;
 
 // Chat templates: the default and the named ones, each under its own key, and a list of the names.
-typedef struct fci_chat {
+typedef struct fci_respell_chats {
     fci_keys *keys;
     fci_arena *arena;
     fci_map seen;     // names as in GGUF: letters, digits and '_'
     fci_buffer names; // as items of an array
     uint64_t n;
     fc_error *err;
-} fci_chat;
+} fci_respell_chats;
 
 // Appends vocabulary and special tokens. Those stand in settings, of which any may be NULL:
 // tokenizer_config.json, config.json, the one around it. FC_ERR_UNSUPPORTED: GGUF cannot say it.
 FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const settings[3],
                                 fci_keys *k);
 // No templates yet; a and k outlive *c.
-FCI_FN void fci_chat_begin(fci_chat *c, fci_arena *a, fci_keys *k, fc_error *err);
+FCI_FN void fci_respell_chats_begin(fci_respell_chats *c, fci_arena *a, fci_keys *k,
+                                    fc_error *err);
 // Appends the key of a chat template; `text` is not kept.
-FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text);
-// A string, an array of {"name", "template"}, or an object of names and texts.
-FCI_FN fc_code fci_chat_put_json(fci_chat *c, const fci_json *chat, const char *file);
+FCI_FN fc_code fci_respell_chats_put(fci_respell_chats *c, fci_str name, fci_str text);
 // Appends the list of names, unless `code` is a failure, and frees; returns the failure.
-FCI_FN fc_code fci_chat_end(fci_chat *c, fc_code code);
+FCI_FN fc_code fci_respell_chats_end(fci_respell_chats *c, fc_code code);
 // Appends a tokenizer.json of the tokenizer that g has.
 FCI_FN fc_code fci_respell_json(const fci_respell *r, const fc_container *g, fci_buffer *b);
 // Appends tokenizer_config.json.
@@ -11498,7 +11760,8 @@ FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const sett
 
 // ---- chat templates
 
-FCI_FN void fci_chat_begin(fci_chat *c, fci_arena *a, fci_keys *k, fc_error *err) {
+FCI_FN void fci_respell_chats_begin(fci_respell_chats *c, fci_arena *a, fci_keys *k,
+                                    fc_error *err) {
     memset(c, 0, sizeof *c);
     c->keys = k;
     c->arena = a;
@@ -11506,7 +11769,7 @@ FCI_FN void fci_chat_begin(fci_chat *c, fci_arena *a, fci_keys *k, fc_error *err
     c->err = err;
 }
 
-FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text) {
+FCI_FN fc_code fci_respell_chats_put(fci_respell_chats *c, fci_str name, fci_str text) {
     const bool usual = fci_is(name, "default");
     char key[160];
     bool known;
@@ -11535,27 +11798,7 @@ FCI_FN fc_code fci_chat_put(fci_chat *c, fci_str name, fci_str text) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_chat_put_json(fci_chat *c, const fci_json *chat, const char *file) {
-    const fci_json *n = chat->count ? fci_json_first(chat) : NULL;
-    fc_code code = FC_OK;
-    if (chat->type == FCI_JSON_STRING) return fci_chat_put(c, fci_s("default"), chat->text);
-    for (uint32_t i = 0; i < chat->count && !code; i++) {
-        const fci_json *name = n, *text = n + 1;
-        if (chat->type == FCI_JSON_ARRAY) {
-            const bool object = n->type == FCI_JSON_OBJECT;
-            name = object ? fci_json_some(n, "name") : NULL;
-            text = object ? fci_json_some(n, "template") : NULL;
-        }
-        if (!name || !text || name->type != FCI_JSON_STRING || text->type != FCI_JSON_STRING)
-            return fci_fail(c->err, FC_ERR_FORMAT, n->at,
-                            "%s: \"chat_template\": expected texts with names", file);
-        code = fci_chat_put(c, name->text, text->text);
-        n = fci_json_next(chat->type == FCI_JSON_ARRAY ? n : n + 1);
-    }
-    return code;
-}
-
-FCI_FN fc_code fci_chat_end(fci_chat *c, fc_code code) {
+FCI_FN fc_code fci_respell_chats_end(fci_respell_chats *c, fc_code code) {
     if (!code) code = fci_buffer_code(&c->names, c->err);
     if (!code && c->n) {
         fci_keys_array(c->keys, "tokenizer.chat_templates", FCI_KV_STRING, c->n);
@@ -11764,26 +12007,18 @@ FCI_FN fc_code fci_respell_json(const fci_respell *r, const fc_container *g, fci
 
 // Chat templates: a string for one, an array with names for several.
 FCI_FN void fci_respell_chat(const fc_container *g, fci_buffer *b) {
-    static const char start[] = "tokenizer.chat_template.";
-    const size_t n = sizeof start - 1;
-    const fci_kv *usual = fci_gguf_find(g, "tokenizer.chat_template");
-    fci_str text = fci_s("");
-    bool named = false, one = usual && fci_kv_str(usual, &text);
-    for (size_t i = 0; i < g->n_kvs; i++) named = named || strncmp(g->kvs[i].key.p, start, n) == 0;
-    if (!named && !one) return;
-    if (!named) {
-        fci_json_put(b, ",\n  'chat_template': %.*s", (int)text.n, text.p);
-        return;
+    fci_str name, text;
+    bool one = true;
+    for (size_t i = 0; fci_templates_gguf(g, &i, &name, &text);)
+        one = one && fci_is(name, "default");
+    for (size_t i = 0, n = 0; fci_templates_gguf(g, &i, &name, &text); n++) {
+        if (n == 0) fci_json_put(b, one ? ",\n  'chat_template': " : ",\n  'chat_template': [");
+        if (one) fci_json_put_string(b, text);
+        else
+            fci_json_put(b, ",\n    {'name': %.*s, 'template': %.*s}", (int)name.n, name.p,
+                         (int)text.n, text.p);
     }
-    fci_json_put(b, ",\n  'chat_template': [");
-    for (size_t i = 0; i < g->n_kvs; i++) {
-        const fci_kv *kv = &g->kvs[i];
-        const bool other = strncmp(kv->key.p, start, n) == 0;
-        if ((!other && kv != usual) || !fci_kv_str(kv, &text)) continue;
-        fci_json_put(b, ",\n    {'name': %s, 'template': %.*s}", other ? kv->key.p + n : "default",
-                     (int)text.n, text.p);
-    }
-    fci_puts(b, "]");
+    if (!one) fci_puts(b, "]");
 }
 
 FCI_FN void fci_respell_settings(const fci_respell *r, const fc_container *g, fci_buffer *b) {
@@ -13854,6 +14089,9 @@ static const char fci_kernel_build[] =
 #endif
 #ifdef FINERCUT_NO_STUDY
     ", FINERCUT_NO_STUDY"
+#endif
+#ifdef FINERCUT_NO_CHAT
+    ", FINERCUT_NO_CHAT"
 #endif
 #ifdef FINERCUT_NO_TOKENIZER
     ", FINERCUT_NO_TOKENIZER"
@@ -17518,6 +17756,8 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // Allocates a public result, zeroed, for n sequences with n_ids tokens in all; empty on failure.
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err);
+// Python's str.rstrip, or with `both` its strip; s is UTF-8.
+FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both);
 
 // ---- private to this section
 
@@ -17587,6 +17827,17 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
+FCI_FN bool fci_tokens_white(const fc_tokenizer *t, const char *p) {
+    return (fci_unicode_class_at(&t->unicode, p) & FCI_TEXT_WHITE) || (*p >= 0x1c && *p <= 0x1f);
+}
+
+FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both) {
+    const char *end = s.p + s.n;
+    while (end > s.p && fci_tokens_white(t, fci_unicode_back(end))) end = fci_unicode_back(end);
+    while (both && s.p < end && fci_tokens_white(t, s.p)) s.p += fci_unicode_length(s.p);
+    return fci_sn(s.p, (size_t)(end - s.p));
+}
+
 // Joins the non-empty lines with single spaces.
 FCI_FN fc_code fci_tokens_join_lines(fci_buffer *b, const char *text, size_t n) {
     for (size_t i = 0; i < n;) {
@@ -17671,6 +17922,1020 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     if (code) fc_tokens_free(out);
     return code;
 }
+
+#ifndef FINERCUT_NO_CHAT
+// >> chat
+// Messages as a model's chat template writes them. A template is a program, and from strangers: it
+// is not run, but brought into a plain form, in which a table of texts tells what it does.
+
+// The token that ends an answer; false: no single token does.
+FCI_FN bool fci_chat_end(const fc_chat *c, uint32_t *id);
+
+// ---- private to this section
+
+enum { FCI_CHAT_LIMIT = 1 << 18 }; // bytes of a template
+
+enum { // what a format does
+    FCI_CHAT_TRIM = 1,          // no blanks around messages,
+    FCI_CHAT_TRIM_ANSWERS = 2,  // around those of the assistant,
+    FCI_CHAT_TRIM_MERGED = 4,   // or around a user's with the system's in it
+    FCI_CHAT_MERGE_FIRST = 8,   // `system` goes before the first user's message,
+    FCI_CHAT_MERGE_LAST = 16,   // or before the last message, if it is a user's; else it is lost
+    FCI_CHAT_ALWAYS_SYSTEM = 32, // an empty one where there is none
+    FCI_CHAT_ALWAYS_PROMPT = 64,
+    FCI_CHAT_THINK = 128,       // Qwen3: thoughts of answers to past questions go
+    FCI_CHAT_OWN_SYSTEM = 512, // there may be a literal with a message of it
+    FCI_CHAT_MODES = 256        // SmolLM3: the system message chooses and tells the mode
+};
+
+// In texts {} is the message, {b} and {e} the tokens that start and end a text, {d} the day, {h}
+// the header, which is of the first message only, {n} the end of a line unless the text ends there.
+typedef struct fci_chat_row {
+    const char *name;
+    const char *marks[7]; // what the plain form has, or, behind a !, has not
+    const char *knows;    // of fci_chat_changes
+    const char *system, *user, *assistant; // NULL: there is none
+    const char *prompt, *no_think;
+    const char *header;
+    // what stands in the plain form before the text of its own system message, in order
+    const char *presets[2];
+    unsigned flags;
+} fci_chat_row;
+
+// Words of templates that change a text: a format that does not know of them is another one.
+static const char *const fci_chat_changes[] = {
+    "trim", "strip(", "split(", "replace(", "strftime_now", "</think>", "|upper", ".upper(",
+    "capitalize", "|title", ".title(", "join(", "[::-1]", "range(", "messages[-1]", "truncate"};
+
+#define FCI_CHAT_IM(role) "<|im_start|>" role "\n{}<|im_end|>\n"
+#define FCI_CHAT_IM_ROLES FCI_CHAT_IM("system"), FCI_CHAT_IM("user"), FCI_CHAT_IM("assistant")
+#define FCI_CHAT_IM_PROMPT "<|im_start|>assistant\n"
+#define FCI_CHAT_IM_MARK "'<|im_start|>'+message.role+'\\n'+"
+#define FCI_CHAT_HEADER(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
+#define FCI_CHAT_HEADER_MARK                                                                       \
+    "'<|start_header_id|>'+message.role+'<|end_header_id|>\\n\\n'+message.content|trim+'<|eot_id|>'"
+#define FCI_CHAT_LLAMA_3                                                                           \
+    FCI_CHAT_HEADER("user") "{}<|eot_id|>", FCI_CHAT_HEADER("assistant") "{}<|eot_id|>",           \
+        FCI_CHAT_HEADER("assistant")
+#define FCI_CHAT_NO_THOUGHTS "<think>\n\n</think>\n\n"
+#define FCI_CHAT_TURN(role) "<start_of_turn>" role "\n{}<end_of_turn>\n"
+#define FCI_CHAT_BARS(role) "<|" role "|>\n{}<|end|>\n"
+#define FCI_CHAT_ZEPHYR(role) "<|" role "|>\n{}{e}\n"
+#define FCI_CHAT_GRANITE(role) "<|start_of_role|>" role "<|end_of_role|>"
+#define FCI_CHAT_GRANITE_ROLES                                                                     \
+    FCI_CHAT_GRANITE("system") "{}<|end_of_text|>\n", FCI_CHAT_GRANITE("user")                     \
+        "{}<|end_of_text|>\n", FCI_CHAT_GRANITE("assistant") "{}<|end_of_text|>\n",                \
+        FCI_CHAT_GRANITE("assistant")
+
+static const fci_chat_row fci_chat_rows[] = {
+    {"chatml", {FCI_CHAT_IM_MARK "message.content+'<|im_end|>\\n'}}", "!system_message",
+                "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}"},
+     "", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
+     FCI_CHAT_OWN_SYSTEM},
+    {"qwen3", {FCI_CHAT_IM_MARK "message.content+'<|im_end|>\\n'}}", "loop.index0>ns.last_query_i",
+               "{{" FCI_CHAT_IM_MARK "content}}", "startswith('<tool_response>')and",
+               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}",
+               "enable_thinkingisfalse%}{{'<think>\\n\\n</think>\\n\\n'}}"},
+     "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, FCI_CHAT_NO_THOUGHTS,
+     NULL, {NULL}, FCI_CHAT_THINK},
+    {"smollm3", {"{{'## Metadata\\n\\n'}}{{'Knowledge Cutoff Date: June 2025\\n'}}",
+                 "{{'Reasoning Mode: '+reasoning_mode+'\\n\\n'}}",
+                 "{{'<|im_start|>assistant\\n'+content.lstrip('\\n')+'<|im_end|>\\n'}}"},
+     "strip( replace( strftime_now </think>", NULL, FCI_CHAT_IM("user"), FCI_CHAT_IM("assistant"),
+     FCI_CHAT_IM_PROMPT, "<think>\n\n</think>\n", NULL,
+     {"{%elifreasoning_mode=='/think'%}{{", "{%else%}{{"}, FCI_CHAT_MODES},
+    {"llama-2", {"{{bos_token+'[INST] '+content.strip()+' [/INST]'}}", "!true==true",
+                 "'<<SYS>>\\n'+system_message+'\\n<</SYS>>\\n\\n'+message.content",
+                 "{{' '+content.strip()+' '+eos_token}}"},
+     "strip(", "<<SYS>>\n{}\n<</SYS>>\n\n", "{b}[INST] {} [/INST]", " {} {e}", "", NULL, NULL,
+     {NULL}, FCI_CHAT_TRIM | FCI_CHAT_MERGE_FIRST | FCI_CHAT_TRIM_MERGED},
+    {"llama-3.1", {FCI_CHAT_HEADER_MARK, "{{'Cutting Knowledge Date: December 2023\\n'}}",
+                   "{{'Today Date: '+date_string+'\\n\\n'}}", "{{system_message}}"},
+     "trim strftime_now join(", FCI_CHAT_HEADER("system") "{h}{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL,
+     "Cutting Knowledge Date: December 2023\nToday Date: {d}\n\n", {NULL},
+     FCI_CHAT_TRIM | FCI_CHAT_ALWAYS_SYSTEM},
+    {"llama-3", {FCI_CHAT_HEADER_MARK, "!Cutting", "!%2==", "add_generation_prompt"}, "trim",
+     FCI_CHAT_HEADER("system") "{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL, NULL, {NULL}, FCI_CHAT_TRIM},
+    {"llama-3", {FCI_CHAT_HEADER_MARK, "!Cutting", "!%2==", "!add_generation_prompt",
+                 "{%endfor%}{{'<|start_header_id|>assistant<|end_header_id|>\\n\\n'}}"}, "trim",
+     FCI_CHAT_HEADER("system") "{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL, NULL, {NULL},
+     FCI_CHAT_TRIM | FCI_CHAT_ALWAYS_PROMPT},
+    {"gemma", {"{{'<start_of_turn>'+role+'\\n'+message.content|trim+'<end_of_turn>\\n'}}",
+               "raise_exception('System role not supported')"},
+     "trim", NULL, FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"), "<start_of_turn>model\n", NULL,
+     NULL, {NULL}, FCI_CHAT_TRIM},
+    {"gemma-3", {"{{'<start_of_turn>'+role+'\\n'+(first_user_prefixifloop.firstelse'')}}",
+                 "setfirst_user_prefix=messages[0].content+'\\n\\n'", "{{message.content|trim}}",
+                 "{{'<end_of_turn>\\n'}}"},
+     "trim", "{}\n\n", FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"), "<start_of_turn>model\n",
+     NULL, NULL, {NULL}, FCI_CHAT_TRIM | FCI_CHAT_MERGE_FIRST},
+    {"phi-3", {"{{'<|system|>\\n'+message.content+'<|end|>\\n'}}", "{{'<|assistant|>\\n'}}",
+               "{{'<|user|>\\n'+message.content+'<|end|>\\n'}}",
+               "{{'<|assistant|>\\n'+message.content+'<|end|>\\n'}}", "add_generation_prompt"},
+     "", FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"), FCI_CHAT_BARS("assistant"),
+     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"phi-3", {"{{'<|'+message.role+'|>\\n'+message.content+'<|end|>\\n'}}",
+               "{%ifadd_generation_prompt%}{{'<|assistant|>\\n'}}"},
+     "", FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"), FCI_CHAT_BARS("assistant"),
+     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"phi-3", {"{{'<|user|>\\n'+message.content+'<|end|>\\n<|assistant|>\\n'}}",
+               "{{'<|system|>\\n'+message.content+'<|end|>\\n'}}", "!add_generation_prompt",
+               "{{message.content+'<|end|>\\n'}}"},
+     "", FCI_CHAT_BARS("system"), "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL,
+     NULL, {NULL}, 0},
+    {"phi-3", {"{{'<|user|>\\n'+message.content+'<|end|>\\n<|assistant|>\\n'}}",
+               "{{message.content+'<|end|>\\n'}}", "!system", "!add_generation_prompt"},
+     "", NULL, "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL, NULL, {NULL}, 0},
+    {"phi-4", {"{{'<|im_start|>system<|im_sep|>'+message.content+'<|im_end|>'}}",
+               "<|im_sep|>'+message.content+'<|im_end|><|im_start|>assistant<|im_sep|>'}}",
+               "{{message.content+'<|im_end|>'}}", "!add_generation_prompt"},
+     "", "<|im_start|>system<|im_sep|>{}<|im_end|>",
+     "<|im_start|>user<|im_sep|>{}<|im_end|><|im_start|>assistant<|im_sep|>", "{}<|im_end|>", "",
+     NULL, NULL, {NULL}, 0},
+    {"mistral", {"{{'[INST] '+message.content+' [/INST]'}}", "{{message.content+eos_token}}",
+                 "!system_message", "raise_exception('Only user and assistant roles are supp"},
+     "", NULL, "[INST] {} [/INST]", "{}{e}", "", NULL, NULL, {NULL}, 0},
+    {"mistral", {"{{'[INST] '+message.content+' [/INST]'}}", "{{message.content+eos_token+' '}}",
+                 "!system_message", "raise_exception('Only user and assistant roles are supp"},
+     "", NULL, "[INST] {} [/INST]", "{}{e} ", "", NULL, NULL, {NULL}, 0},
+    {"mistral-v1", {"loop.firstandsystem_messageisdefined", "{{' '+message.content+eos_token}}",
+                    "{{' [INST] '+system_message+'\\n\\n'+message.content+' [/INST]'}}",
+                    "{{' [INST] '+message.content+' [/INST]'}}"},
+     "", "{}\n\n", " [INST] {} [/INST]", " {}{e}", "", NULL, NULL, {NULL}, FCI_CHAT_MERGE_FIRST},
+    {"mistral-v3", {"loop.lastandsystem_messageisdefined",
+                    "{{' '+message.content|trim+eos_token}}",
+                    "{{'[INST] '+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
+     "trim messages[-1]", "{}\n\n", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL},
+     FCI_CHAT_MERGE_LAST | FCI_CHAT_TRIM_ANSWERS},
+    {"mistral-v3-tekken", {"loop.lastandsystem_messageisdefined", "{{message.content+eos_token}}",
+                           "{{'[INST]'+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
+     "messages[-1]", "{}\n\n", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL},
+     FCI_CHAT_MERGE_LAST},
+    {"mistral-v7", {"{{'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'}}",
+                    "{{'[INST] '+message.content+'[/INST]'}}", "{{' '+message.content+eos_token}}"},
+     "", "[SYSTEM_PROMPT] {}[/SYSTEM_PROMPT]", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL},
+     0},
+    {"mistral-v7-tekken", {"{{'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'}}",
+                           "{{'[INST]'+message.content+'[/INST]'}}",
+                           "{{message.content+eos_token}}",
+                           "{%setsystem_message=default_system_message%}"},
+     "strftime_now join( messages[-1]", "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]",
+     "{}{e}", "", NULL, NULL, {"{%setdefault_system_message="}, 0},
+    {"mistral-v7-tekken", {"{{'[SYSTEM_PROMPT]'+system_prompt+'[/SYSTEM_PROMPT]'}}",
+                           "{{'[INST]'}}{%ifmessage.contentisstring%}{{message.content}}",
+                           "{{message.content+eos_token}}",
+                           "{%setsystem_prompt=default_system_message%}"},
+     "strftime_now join( messages[-1]", "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]",
+     "{}{e}", "", NULL, NULL, {"{%setdefault_system_message="}, 0},
+    {"zephyr", {"{{'<|user|>\\n'+message.content+eos_token}}\\n", "{{'<|assistant|>'}}\\n",
+                "{{'<|system|>\\n'+message.content+eos_token}}\\n",
+                "{{'<|assistant|>\\n'+message.content+eos_token}}\\n"},
+     "", FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"), FCI_CHAT_ZEPHYR("assistant"),
+     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"zephyr", {"{{'<|user|>\\n'+message.content+eos_token+'\\n'}}", "{{'<|assistant|>\\n'}}",
+                "{{'<|system|>\\n'+message.content+eos_token+'\\n'}}", "!notloop.last",
+                "{{'<|assistant|>\\n'+message.content+eos_token+'\\n'}}"},
+     "", FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"), FCI_CHAT_ZEPHYR("assistant"),
+     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"olmo-2", {"{{'<|user|>\\n'+message.content+'\\n'}}", "{{'<|assistant|>\\n'}}",
+                "{{'<|system|>\\n'+message.content+'\\n'}}", "{%ifnotloop.last%}",
+                "{{'<|assistant|>\\n'+message.content+eos_token+'\\n'}}",
+                "{{'<|assistant|>\\n'+message.content+eos_token}}"},
+     "", "<|system|>\n{}\n", "<|user|>\n{}\n", "<|assistant|>\n{}{e}{n}", "<|assistant|>\n", NULL,
+     NULL, {NULL}, 0},
+    {"granite-3.0", {"<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\\n'}}",
+                     "assistant<|end_of_role|>'+message.content+'<|end_of_text|>\\n'}}",
+                     "'<|start_of_role|>system<|end_of_role|>'+message.content", "!system_message",
+                     "{%ifloop.lastandadd_generation_prompt%}{{'<|start_of_role|>assistant<|end_o"},
+     "", FCI_CHAT_GRANITE_ROLES, NULL, NULL, {NULL}, 0},
+    {"granite-3", {"'<|start_of_role|>'+message.role+'<|end_of_role|>'+message.content+'<|end_of",
+                   "{{'<|start_of_role|>system<|end_of_role|>'+system_message+'<|end_of_text|>\\n",
+                   "{%ifloop.lastandadd_generation_prompt%}{{'<|start_of_role|>assistant'}}"},
+     "strftime_now", FCI_CHAT_GRANITE_ROLES, NULL, NULL,
+     {"{%else%}{%setsystem_message=", "{%else%}{%setsystem_message=system_message+"}, 0},
+    {"vicuna", {"{{' USER: '+message.content.strip()}}", "{%ifloop.index0==0%}{{system_message}}",
+                "{{' ASSISTANT: '+message.content.strip()+eos_token}}",
+                "{%ifadd_generation_prompt%}{{' ASSISTANT:'}}"},
+     "strip(", "{}", " USER: {}", " ASSISTANT: {}{e}", " ASSISTANT:", NULL, NULL,
+     {"{%else%}{%setloop_messages=messages%}{%setsystem_message="}, FCI_CHAT_TRIM},
+};
+enum { FCI_CHAT_ROWS = sizeof fci_chat_rows / sizeof *fci_chat_rows };
+
+struct fc_chat {
+    fc_model *m;
+    const fc_tokenizer *t;
+    const fci_chat_row *row;
+    fci_arena arena; // of texts
+    fci_str bos, eos, presets[2];
+    char day[40];
+    uint32_t end;
+    bool has_end, has_preset, no_think;
+    // start: the text starts with bos; turns: user and assistant alternate; bare: without a prompt
+    // eos is last; quiet: an empty system message is none; open, dated, overrides: SmolLM3's header
+    // has no end, tells the day, can be replaced
+    bool start, turns, bare, quiet, open, dated, overrides;
+};
+
+// ---- templates
+
+typedef struct fci_chat_reader { // a template on its way to its plain form
+    const char *p, *end;
+    fci_buffer *b;
+    char after; // what the last tag leaves of the text behind it: as `-`, `%`, or all (0)
+    bool first;
+} fci_chat_reader;
+
+// A string literal in single quotes, its escapes kept; two that are joined by + become one.
+FCI_FN void fci_chat_literal(fci_chat_reader *r) {
+    fci_buffer *b = r->b;
+    const char quote = *r->p++;
+    if (b->n > 1 && b->p[b->n - 1] == '+' && b->p[b->n - 2] == '\'') b->n -= 2;
+    else fci_puts(b, "'");
+    for (; r->p < r->end && *r->p != quote; r->p++) {
+        const char next = *r->p == '\\' && r->p + 1 < r->end ? r->p[1] : 0;
+        if (next == '"') fci_put(b, "\"", 1);
+        else if (next) fci_put(b, r->p, 2);
+        else if (*r->p == '\n') fci_puts(b, "\\n");
+        else if (*r->p == '\'') fci_puts(b, "\\'");
+        else fci_put(b, r->p, 1);
+        if (next) r->p++;
+    }
+    fci_puts(b, "'");
+    if (r->p < r->end) r->p++;
+}
+
+// ['role'] becomes .role; false: it is none such.
+FCI_FN bool fci_chat_member(fci_chat_reader *r) {
+    const char *p = r->p + 1, *name;
+    while (p < r->end && *p == ' ') p++;
+    if (p == r->end || (*p != '\'' && *p != '"')) return false;
+    const char quote = *p++;
+    for (name = p; p < r->end && (((*p | 32) >= 'a' && (*p | 32) <= 'z') || *p == '_');) p++;
+    const size_t n = (size_t)(p - name);
+    if (n == 0 || p == r->end || *p++ != quote) return false;
+    while (p < r->end && *p == ' ') p++;
+    if (p == r->end || *p != ']') return false;
+    fci_puts(r->b, ".");
+    fci_put(r->b, name, n);
+    r->p = p + 1;
+    return true;
+}
+
+// {{...}} or {%...%} without blanks; behind its start.
+FCI_FN void fci_chat_tag(fci_chat_reader *r, char kind) {
+    const char close = kind == '{' ? '}' : '%';
+    fci_putf(r->b, "{%c", kind);
+    if (r->p < r->end && (*r->p == '-' || *r->p == '+')) r->p++;
+    while (r->p < r->end) {
+        const size_t left = (size_t)(r->end - r->p);
+        const bool minus = left > 2 && *r->p == '-' && r->p[1] == close && r->p[2] == '}';
+        if (minus || (left > 1 && *r->p == close && r->p[1] == '}')) {
+            r->after = minus ? '-' : kind == '%' ? '%' : 0;
+            r->p += minus ? 3 : 2;
+            break;
+        }
+        if (*r->p == '\'' || *r->p == '"') fci_chat_literal(r);
+        else if (*r->p == '[' && fci_chat_member(r)) continue;
+        else if (memchr(" \t\r\n", *r->p, 4)) r->p++;
+        else fci_put(r->b, r->p++, 1);
+    }
+    fci_putf(r->b, "%c}", close);
+}
+
+// Text between tags, with what the tags around it take away (transformers sets trim_blocks and
+// lstrip_blocks). `next`: the tag behind it, of `left` bytes or more.
+FCI_FN void fci_chat_between(fci_chat_reader *r, const char *next, size_t left) {
+    const char *p = r->p, *end = next, *line = next;
+    const char kind = left > 1 ? next[1] : 0, sign = left > 2 ? next[2] : 0;
+    if (r->after == '-') while (p < end && memchr(" \t\r\n", *p, 4)) p++;
+    else if (r->after && p < end && *p == '\n') p++;
+    if (sign == '-') while (end > p && memchr(" \t\r\n", end[-1], 4)) end--;
+    else if ((kind == '%' || kind == '#') && sign != '+') {
+        while (line > p && (line[-1] == ' ' || line[-1] == '\t')) line--;
+        if ((line > p && line[-1] == '\n') || (line == r->p && r->first)) end = line;
+    }
+    for (; p < end; p++)
+        if (*p == '\n') fci_puts(r->b, "\\n");
+        else fci_put(r->b, p, 1);
+    r->first = false;
+}
+
+FCI_FN void fci_chat_plain(fci_str text, fci_buffer *b) {
+    fci_chat_reader r = {text.p, text.p + text.n, b, 0, true};
+    if (text.n && r.end[-1] == '\n') r.end--;
+    for (;;) {
+        const char *tag = r.p;
+        while (tag < r.end && !(*tag == '{' && tag + 1 < r.end && memchr("{%#", tag[1], 3))) tag++;
+        fci_chat_between(&r, tag, (size_t)(r.end - tag));
+        if (tag == r.end) return;
+        r.p = tag + 2;
+        if (tag[1] != '#') {
+            fci_chat_tag(&r, tag[1]);
+            continue;
+        }
+        while (r.p < r.end && !(r.p[0] == '#' && r.p + 1 < r.end && r.p[1] == '}')) r.p++;
+        r.after = r.p[-1] == '-' ? '-' : '%';
+        r.p = r.p < r.end ? r.p + 2 : r.end;
+    }
+}
+
+FCI_FN bool fci_chat_fits(const fci_chat_row *row, const char *plain) {
+    for (size_t i = 0; i < sizeof row->marks / sizeof *row->marks && row->marks[i]; i++) {
+        const bool not = *row->marks[i] == '!';
+        if ((strstr(plain, row->marks[i] + not) != NULL) == not) return false;
+    }
+    for (size_t i = 0; i < sizeof fci_chat_changes / sizeof *fci_chat_changes; i++)
+        if (strstr(plain, fci_chat_changes[i]) && !strstr(row->knows, fci_chat_changes[i]))
+            return false;
+    return true;
+}
+
+// A date as the template's strftime format has it; false: with more than day, month and year.
+FCI_FN bool fci_chat_date(const char *format, uint32_t date, char *out, size_t size) {
+    static const char *const months[] = {"January", "February", "March",     "April",
+                                         "May",     "June",     "July",      "August",
+                                         "September", "October", "November", "December"};
+    const char *month = months[(date / 100 % 100 + 11) % 12];
+    size_t n = 0;
+    for (const char *p = format; *p && *p != '\'' && n + 12 < size; p++) {
+        const char c = *p == '%' ? *++p : 0;
+        int k = 0;
+        if (*p == 0) return false;
+        if (c == 0) out[n++] = *p;
+        else if (c == 'd') k = snprintf(out + n, size - n, "%02u", date % 100);
+        else if (c == 'm') k = snprintf(out + n, size - n, "%02u", date / 100 % 100);
+        else if (c == 'Y') k = snprintf(out + n, size - n, "%04u", date / 10000);
+        else if (c == 'B') k = snprintf(out + n, size - n, "%s", month);
+        else if (c == 'b') k = snprintf(out + n, size - n, "%.3s", month);
+        else return false;
+        n += (size_t)k;
+    }
+    out[n] = 0;
+    return true;
+}
+
+// Appends a literal of the plain form, behind its first quote; returns what is behind it. NULL: an
+// escape that is not known.
+FCI_FN const char *fci_chat_unescape(fci_buffer *b, const char *p) {
+    static const char from[] = "nt\\'r", to[] = "\n\t\\'\r";
+    for (; *p && *p != '\''; p++) {
+        const char *escape = *p == '\\' && p[1] ? strchr(from, p[1]) : NULL;
+        if (*p == '\\' && !escape) return NULL;
+        fci_put(b, escape ? &to[escape - from] : p, 1);
+        p += escape != NULL;
+    }
+    return *p ? p + 1 : NULL;
+}
+
+// Appends literals and the day, joined by +; returns what is behind them, or NULL.
+FCI_FN const char *fci_chat_constant(const fc_chat *c, const char *p, fci_buffer *b) {
+    static const char today[] = "today", now[] = "strftime_now('";
+    for (;; p++) {
+        const bool named = strncmp(p, today, sizeof today - 1) == 0,
+                   day = named || strncmp(p, now, sizeof now - 1) == 0;
+        if (!day && *p != '\'') return NULL;
+        if (day) fci_puts(b, c->day);
+        if (!day) p = fci_chat_unescape(b, p + 1);
+        else p = named ? p + sizeof today - 1 : strstr(p, "')");
+        if (day && !named && p) p += 2;
+        if (!p || *p != '+') return p;
+    }
+}
+
+// A literal that is the message of the system, whole; false: one that cannot be read.
+FCI_FN bool fci_chat_whole(const fc_chat *c, const char *plain, fci_buffer *b) {
+    const size_t open = (size_t)(strstr(c->row->system, "{}") - c->row->system);
+    fci_buffer text = fci_buffer_of(b->c);
+    bool good = true;
+    for (const char *p = plain; (p = strchr(p, '\'')) != NULL && good;) {
+        text.n = 0;
+        const char *next = fci_chat_unescape(&text, p + 1);
+        const char *end = text.n > open ? strstr(text.p + open, c->row->system + open + 2) : NULL;
+        if (text.n > open && strncmp(text.p, c->row->system, open) == 0 && end) {
+            fci_put(b, text.p + open, (size_t)(end - text.p) - open);
+            good = next && end[strlen(c->row->system + open + 2)] == 0 && b->n > 0;
+            break;
+        }
+        for (p++; *p && *p != '\''; p++) p += *p == '\\' && p[1];
+        p += *p == '\'';
+    }
+    if (text.error.code) b->error = text.error;
+    fci_buffer_free(&text);
+    return good;
+}
+
+// The texts of the template's own system message; false: they are not there.
+FCI_FN bool fci_chat_presets(fc_chat *c, const char *plain, fc_error *err) {
+    fci_buffer b = fci_buffer_of(c->arena.c);
+    bool good = true;
+    size_t i = 0;
+    if (c->row->flags & FCI_CHAT_OWN_SYSTEM) good = fci_chat_whole(c, plain, &b);
+    for (; good && i < 2; i++) {
+        if (c->row->presets[i]) {
+            plain = strstr(plain, c->row->presets[i]);
+            if (plain) plain = fci_chat_constant(c, plain + strlen(c->row->presets[i]), &b);
+            good = plain != NULL;
+        }
+        c->has_preset = c->has_preset || b.n > 0;
+        c->presets[i] = fci_sn(fci_arena_copy(&c->arena, fci_sn(b.n ? b.p : "", b.n), err), b.n);
+        good = good && c->presets[i].p && !fci_buffer_code(&b, err);
+        b.n = 0;
+    }
+    fci_buffer_free(&b);
+    return good;
+}
+
+// What the plain form tells beside its row.
+FCI_FN bool fci_chat_traits(fc_chat *c, const char *plain, uint32_t date) {
+    static const char now[] = "strftime_now('", fixed[] = "{%setdate_string='";
+    const char *format = strstr(plain, now), *day = strstr(plain, fixed);
+    if (format && !fci_chat_date(format + sizeof now - 1, date, c->day, sizeof c->day))
+        return false;
+    if (!format && day)
+        snprintf(c->day, sizeof c->day, "%.*s", (int)strcspn(day + sizeof fixed - 1, "'"),
+                 day + sizeof fixed - 1);
+    c->start = strstr(plain, "bos_token") && !strstr(c->row->user, "{b}");
+    c->turns = strstr(plain, "%2==") != NULL;
+    c->bare = strstr(plain, "{%else%}{{eos_token}}") != NULL;
+    c->quiet = strstr(plain, "=='system'andmessage.content") != NULL;
+    c->open = strstr(plain, "{{'<|im_end|>\\n'}}{%endif%}{%endif%}") != NULL;
+    c->overrides = strstr(plain, "/system_override") != NULL;
+    c->dated = strstr(plain, "{{'Today Date: '~today~'\\n'}}") != NULL;
+    return true;
+}
+
+FCI_FN fc_code fci_chat_unknown(const char *why, fc_error *err) {
+    char names[240] = "";
+    for (size_t i = 0; i < FCI_CHAT_ROWS; i++) {
+        const size_t n = strlen(names);
+        if (i == 0 || strcmp(fci_chat_rows[i].name, fci_chat_rows[i - 1].name) != 0)
+            snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", fci_chat_rows[i].name);
+    }
+    return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                    "chat template: expected one of %s, got %s: give the text ready-made", names,
+                    why);
+}
+
+FCI_FN fc_code fci_chat_recognise(fc_chat *c, fci_str text, uint32_t date, fc_error *err) {
+    if (text.n > FCI_CHAT_LIMIT || memchr(text.p, 0, text.n))
+        return fci_chat_unknown("one that is too long, or no text", err);
+    fci_buffer plain = fci_buffer_of(c->arena.c);
+    fci_puts(&plain, "");
+    fci_chat_plain(text, &plain);
+    fc_code code = fci_buffer_code(&plain, err);
+    for (size_t i = 0; i < FCI_CHAT_ROWS && !code && !c->row; i++)
+        if (fci_chat_fits(&fci_chat_rows[i], plain.p)) c->row = &fci_chat_rows[i];
+    if (!code && (!c->row || !fci_chat_traits(c, plain.p, date))) c->row = NULL;
+    if (!code && c->row && !fci_chat_presets(c, plain.p, err)) {
+        c->row = NULL;
+        code = err->code;
+    }
+    if (!code && !c->row) code = fci_chat_unknown("another one", err);
+    fci_buffer_free(&plain);
+    return code;
+}
+
+// ---- opening
+
+FCI_FN fc_code fci_chat_path(void *user, const char *name, char **path) {
+    fci_templates *t = (fci_templates *)user;
+    bool there;
+    *path = fci_path_join(t->arena, t->folder, name, t->err);
+    fc_code code = *path ? fci_file_there(t->c, *path, &there, t->err) : FC_ERR_MEMORY;
+    if (!code && !there) *path = NULL;
+    return code;
+}
+
+typedef struct fci_chat_found { // the usual template, of several
+    fci_arena *arena;
+    fci_str text; // p NULL: none yet
+    fc_error *err;
+} fci_chat_found;
+
+FCI_FN fc_code fci_chat_each(void *user, fci_str name, fci_str text) {
+    fci_chat_found *f = (fci_chat_found *)user;
+    if (!fci_is(name, "default")) return FC_OK;
+    f->text = fci_sn(fci_arena_copy(f->arena, text, f->err), text.n);
+    return f->text.p ? FC_OK : FC_ERR_MEMORY;
+}
+
+// A special token's text in tokenizer_config.json; empty where it names none.
+FCI_FN fc_code fci_chat_special(fc_chat *c, const fci_json *settings, const char *key, fci_str *to,
+                                fc_error *err) {
+    const fci_json *n = fci_json_some(settings, key);
+    if (fci_json_is(n, FCI_JSON_OBJECT)) n = fci_json_some(n, "content");
+    if (!fci_json_is(n, FCI_JSON_STRING)) return FC_OK;
+    *to = fci_sn(fci_arena_copy(&c->arena, n->text, err), n->text.n);
+    return to->p ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN fc_code fci_chat_folder(fc_chat *c, fci_chat_found *found, fc_error *err) {
+    fci_templates t = {&c->m->c, &c->arena, c->m->path, fci_chat_path, NULL,
+                       fci_chat_each, found, 0, err};
+    const fci_json *settings = NULL;
+    fci_file f;
+    char *path;
+    t.path_user = &t;
+    memset(&f, 0, sizeof f);
+    fc_code code = fci_chat_path(&t, "tokenizer_config.json", &path);
+    if (!code && path) code = fci_file_open(t.c, path, FCI_TEXT_FILE_LIMIT, &f, err);
+    if (!code && path) {
+        code = fci_json_parse_file(t.c, &c->arena, &f, &settings, err);
+        if (code) fci_wrap(err, code, "tokenizer_config.json");
+    }
+    if (!code) code = fci_templates_read(&t, settings);
+    if (!code) code = fci_chat_special(c, settings, "bos_token", &c->bos, err);
+    if (!code) code = fci_chat_special(c, settings, "eos_token", &c->eos, err);
+    fci_file_close(&f);
+    return code;
+}
+
+FCI_FN void fci_chat_gguf_special(const fc_chat *c, const char *key, fci_str *to) {
+    uint64_t id;
+    if (!fci_kv_u64(fci_gguf_find(c->m->container, key), &id) || id > UINT32_MAX) return;
+    const size_t at = fci_tokenizer_token_at(c->t, (uint32_t)id);
+    if (at < c->t->n_tokens && c->t->tokens[at].id == id) *to = c->t->tokens[at].text;
+}
+
+FCI_FN fc_code fci_chat_gguf(fc_chat *c, fci_chat_found *found) {
+    fci_str name, text;
+    fc_code code = FC_OK;
+    for (size_t i = 0; !code && fci_templates_gguf(c->m->container, &i, &name, &text);)
+        code = fci_chat_each(found, name, text);
+    fci_chat_gguf_special(c, "tokenizer.ggml.bos_token_id", &c->bos);
+    fci_chat_gguf_special(c, "tokenizer.ggml.eos_token_id", &c->eos);
+    return code;
+}
+
+// What is behind the message in the pattern of an answer ends a turn.
+FCI_FN fc_code fci_chat_find_end(fc_chat *c, fc_error *err) {
+    const char *tail = strstr(c->row->assistant, "{}") + 2;
+    fc_tokens ids;
+    const fci_str end = *tail == '{' ? c->eos : fci_sn(tail, strcspn(tail, "\n "));
+    fc_code code = fc_tokenize(c->t, end.p, end.n, 0, &ids, err);
+    if (code) return code;
+    c->has_end = ids.starts[1] == 1;
+    c->end = c->has_end ? ids.ids[0] : 0;
+    fc_tokens_free(&ids);
+    return FC_OK;
+}
+
+FCI_FN bool fci_chat_end(const fc_chat *c, uint32_t *id) {
+    *id = c->end;
+    return c->has_end;
+}
+
+FCI_FN fc_code fci_chat_load(fc_chat *c, const fc_chat_desc *desc, fc_error *err) {
+    fci_chat_found found = {&c->arena, {NULL, 0}, err};
+    const uint32_t date = desc->date ? desc->date : fci_platform_today(), day = date % 100,
+                   month = date / 100 % 100;
+    if (month < 1 || month > 12 || day < 1 || day > 31 || date > 99991231)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "chat: date: expected year, month and day such as 20240726, got %u", date);
+    c->bos = c->eos = fci_s("");
+    fc_code code =
+        fci_is_gguf(c->m->container) ? fci_chat_gguf(c, &found) : fci_chat_folder(c, &found, err);
+    if (!code && !found.text.p)
+        code = fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "the model has no chat template: give the text ready-made");
+    if (!code) code = fci_chat_recognise(c, found.text, date, err);
+    if (!code && strstr(c->row->assistant, "{e}") && c->eos.n == 0)
+        code = fci_chat_unknown("one with an eos_token, which the model does not name", err);
+    c->no_think = desc->no_think != 0;
+    if (!code && c->no_think && !c->row->no_think)
+        code = fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "chat: without thoughts: the format %s has no such mode", c->row->name);
+    return code ? code : fci_chat_find_end(c, err);
+}
+
+FINERCUT_API fc_chat *fc_chat_open(fc_model *m, const fc_chat_desc *desc, fc_error *err) {
+    fc_chat_desc defaults;
+    fc_error own;
+    if (!err) err = &own;
+    memset(&defaults, 0, sizeof defaults);
+    if (fci_need(m, "fc_chat_open", "a model", err)) return NULL;
+    const fc_tokenizer *t = fc_model_tokenizer(m, err);
+    fc_chat *c = t ? (fc_chat *)fci_alloc(&m->c, 1, sizeof *c, "chat", err) : NULL;
+    if (!c) return NULL;
+    c->m = m;
+    c->t = t;
+    c->arena.c = &m->c;
+    if (fci_chat_load(c, desc ? desc : &defaults, err) == FC_OK) return c;
+    fc_chat_close(c);
+    return NULL;
+}
+
+FINERCUT_API void fc_chat_close(fc_chat *c) {
+    if (!c) return;
+    fci_arena_free(&c->arena);
+    fci_free(&c->m->c, c);
+}
+
+FINERCUT_API const char *fc_chat_name(const fc_chat *c) {
+    return c ? c->row->name : NULL;
+}
+
+static const char *const fci_chat_roles[FC_ROLE_COUNT] = {"system", "user", "assistant"};
+FCI_ENUM(fc_role, "role", fci_chat_roles)
+
+// ---- rendering
+
+typedef struct fci_chat_writer {
+    const fc_chat *c;
+    const fc_message *messages;
+    size_t n, at;
+    fci_buffer out, text; // text: the message, where it is made of parts
+    bool no_think;
+    fc_error *err;
+} fci_chat_writer;
+
+FCI_FN fci_str fci_chat_text(const fc_message *m) {
+    return fci_sn(m->length ? m->text : "", m->length);
+}
+
+// The first place of `what` in s, or past its end.
+FCI_FN size_t fci_chat_place(fci_str s, const char *what) {
+    const size_t n = strlen(what);
+    size_t i = 0;
+    while (i + n <= s.n && memcmp(s.p + i, what, n) != 0) i++;
+    return i + n <= s.n ? i : s.n + 1;
+}
+
+FCI_FN fci_str fci_chat_lines_off(fci_str s, bool start, bool end) {
+    while (end && s.n && s.p[s.n - 1] == '\n') s.n--;
+    for (; start && s.n && *s.p == '\n'; s.n--) s.p++;
+    return s;
+}
+
+FCI_FN void fci_chat_put(fci_chat_writer *w, const char *pattern, fci_str text) {
+    const fc_chat *c = w->c;
+    for (const char *p = pattern; *p; p++) {
+        const char what = *p == '{' ? p[1] : 0;
+        if (!what) fci_put(&w->out, p, 1);
+        else if (what == '}') fci_put(&w->out, text.p, text.n);
+        else if (what == 'b') fci_put(&w->out, c->bos.p, c->bos.n);
+        else if (what == 'e') fci_put(&w->out, c->eos.p, c->eos.n);
+        else if (what == 'd') fci_puts(&w->out, c->day);
+        else if (what == 'h' && w->at == 0) fci_chat_put(w, c->row->header, text);
+        else if (what == 'n' && w->at + 1 < w->n) fci_puts(&w->out, "\n");
+        p += !what ? 0 : what == '}' ? 1 : 2;
+    }
+}
+
+// Qwen3: an answer without its thoughts, which stay behind the last question.
+FCI_FN fci_str fci_chat_thoughts(fci_chat_writer *w, fci_str s) {
+    static const char end[] = "</think>", open[] = "<tool_response>", shut[] = "</tool_response>";
+    const size_t k = sizeof end - 1;
+    size_t query = w->n - 1, at = fci_chat_place(s, end);
+    fci_str thoughts = {"", 0}, rest = s;
+    if (at < s.n) {
+        thoughts = fci_chat_lines_off(fci_sn(s.p, at), false, true);
+        for (; (at = fci_chat_place(rest, end)) < rest.n; rest.n -= at + k) rest.p += at + k;
+        for (; (at = fci_chat_place(thoughts, "<think>")) < thoughts.n; thoughts.n -= at + 7)
+            thoughts.p += at + 7;
+        thoughts = fci_chat_lines_off(thoughts, true, false);
+        rest = fci_chat_lines_off(rest, true, false);
+    }
+    for (size_t i = w->n; i-- > 0;) {
+        const fci_str q = fci_chat_text(&w->messages[i]);
+        const bool tool = q.n >= sizeof shut - 1 && fci_chat_place(q, open) == 0 &&
+                          memcmp(q.p + q.n - (sizeof shut - 1), shut, sizeof shut - 1) == 0;
+        if (w->messages[i].role != FC_ROLE_USER || tool) continue;
+        query = i;
+        break;
+    }
+    if (w->at <= query || !(w->at + 1 == w->n || thoughts.n)) return rest;
+    w->text.n = 0;
+    rest = fci_chat_lines_off(rest, true, false);
+    fci_puts(&w->text, "<think>\n");
+    fci_put(&w->text, thoughts.p, thoughts.n);
+    fci_puts(&w->text, "\n</think>\n\n");
+    fci_put(&w->text, rest.p, rest.n);
+    return fci_sn(w->text.p, w->text.n);
+}
+
+// SmolLM3: the system's message and which mode it asks for, which the header tells.
+FCI_FN void fci_chat_modes(fci_chat_writer *w) {
+    static const char *const words[] = {"/no_think", "/think", "/system_override"};
+    const fc_chat *c = w->c;
+    const bool given = w->messages[0].role == FC_ROLE_SYSTEM;
+    fci_str s = given ? fci_chat_text(&w->messages[0]) : fci_s("");
+    const bool override = c->overrides && fci_chat_place(s, words[2]) < s.n;
+    if (fci_chat_place(s, words[0]) < s.n) w->no_think = true;
+    else if (fci_chat_place(s, words[1]) < s.n) w->no_think = false;
+    w->text.n = 0;
+    fci_put(&w->text, s.p, s.n);
+    for (size_t i = 0; w->text.p && i < (override ? 3 : 2); i++) {
+        const size_t n = strlen(words[i]);
+        size_t from = 0, to = 0;
+        while (from < w->text.n) {
+            if (w->text.n - from >= n && memcmp(w->text.p + from, words[i], n) == 0) from += n;
+            else w->text.p[to++] = w->text.p[from++];
+        }
+        w->text.n = to;
+    }
+    s = fci_tokens_strip(c->t, fci_sn(w->text.n ? w->text.p : "", w->text.n), false);
+    fci_puts(&w->out, "<|im_start|>system\n");
+    if (!override) {
+        fci_puts(&w->out, "## Metadata\n\nKnowledge Cutoff Date: June 2025\n");
+        if (c->dated) fci_putf(&w->out, "Today Date: %s\n", c->day);
+        fci_putf(&w->out, "Reasoning Mode: %s\n\n## Custom Instructions\n\n", words[!w->no_think]);
+    }
+    if (s.n == 0 && !override) fci_put(&w->out, c->presets[w->no_think].p,
+                                       c->presets[w->no_think].n);
+    fci_put(&w->out, s.p, s.n);
+    if (s.n && !override) fci_puts(&w->out, "\n\n");
+    if (override || !c->open) fci_puts(&w->out, "<|im_end|>\n");
+}
+
+FCI_FN fc_code fci_chat_refuse(const fci_chat_writer *w, const char *why) {
+    return fci_fail(w->err, FC_ERR_UNSUPPORTED, 0, "chat: message %llu (%s): the format %s %s",
+                    (unsigned long long)w->at + 1, fc_role_name(w->messages[w->at].role),
+                    w->c->row->name, why);
+}
+
+FCI_FN fc_code fci_chat_check(fci_chat_writer *w) {
+    const unsigned flags = w->c->row->flags;
+    const bool merges = flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST);
+    size_t turns = 0;
+    for (w->at = 0; w->at < w->n; w->at++) {
+        const fc_message *m = &w->messages[w->at];
+        if (fci_known("role", (int)m->role, FC_ROLE_COUNT, w->err)) return FC_ERR_ARGUMENT;
+        if (!m->text && m->length)
+            return fci_fail(w->err, FC_ERR_ARGUMENT, 0, "chat: message %llu: expected a text, got "
+                            "NULL", (unsigned long long)w->at + 1);
+        if (m->role == FC_ROLE_SYSTEM) {
+            if (!w->c->row->system && !(flags & FCI_CHAT_MODES))
+                return fci_chat_refuse(w, "has no system message");
+            if (w->at && (merges || w->c->turns || (flags & FCI_CHAT_MODES)))
+                return fci_chat_refuse(w, "has one at the start only");
+            if (w->n == 1 && (merges || w->c->turns))
+                return fci_chat_refuse(w, "has it with a user's message only");
+        } else if (w->c->turns && (m->role == FC_ROLE_USER) != (turns++ % 2 == 0))
+            return fci_chat_refuse(w, "wants messages of user and assistant in turn");
+    }
+    return FC_OK;
+}
+
+// A message of user or assistant; `system` goes before it, where its pattern says so.
+FCI_FN void fci_chat_message(fci_chat_writer *w, const fci_str *system) {
+    const fci_chat_row *row = w->c->row;
+    const bool answer = w->messages[w->at].role == FC_ROLE_ASSISTANT;
+    fci_str s = fci_chat_text(&w->messages[w->at]);
+    if (row->flags & (answer ? FCI_CHAT_TRIM | FCI_CHAT_TRIM_ANSWERS : FCI_CHAT_TRIM))
+        s = fci_tokens_strip(w->c->t, s, true);
+    if (answer && (row->flags & FCI_CHAT_THINK)) s = fci_chat_thoughts(w, s);
+    if (answer && (row->flags & FCI_CHAT_MODES)) {
+        s = fci_chat_lines_off(s, true, false);
+        w->text.n = 0;
+        if (w->no_think) fci_puts(&w->text, row->no_think);
+        fci_put(&w->text, s.p, s.n);
+        s = fci_sn(w->text.n ? w->text.p : "", w->text.n);
+    }
+    if (system) {
+        const size_t start = w->out.n;
+        fci_chat_put(w, row->system, *system);
+        fci_put(&w->out, s.p, s.n);
+        w->text.n = 0;
+        if (w->out.p) fci_put(&w->text, w->out.p + start, w->out.n - start);
+        w->out.n = start;
+        s = fci_sn(w->text.n ? w->text.p : "", w->text.n);
+        if (row->flags & FCI_CHAT_TRIM_MERGED) s = fci_tokens_strip(w->c->t, s, true);
+    }
+    fci_chat_put(w, answer ? row->assistant : row->user, s);
+}
+
+FCI_FN void fci_chat_system(fci_chat_writer *w, fci_str s) {
+    if (w->c->row->flags & FCI_CHAT_TRIM) s = fci_tokens_strip(w->c->t, s, true);
+    if (!w->c->quiet || s.n) fci_chat_put(w, w->c->row->system, s);
+}
+
+// A template's own system message, of up to two texts.
+FCI_FN void fci_chat_own(fci_chat_writer *w) {
+    const fc_chat *c = w->c;
+    w->text.n = 0;
+    fci_put(&w->text, c->presets[0].p, c->presets[0].n);
+    fci_put(&w->text, c->presets[1].p, c->presets[1].n);
+    fci_chat_put(w, c->row->system, fci_sn(w->text.n ? w->text.p : "", w->text.n));
+}
+
+FCI_FN void fci_chat_write(fci_chat_writer *w, bool prompt) {
+    const fc_chat *c = w->c;
+    const unsigned flags = c->row->flags;
+    const bool first = w->messages[0].role == FC_ROLE_SYSTEM;
+    const size_t merged = flags & FCI_CHAT_MERGE_LAST ? w->n - 1 : 1;
+    const bool merges = flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST);
+    const fci_str system = first ? fci_chat_text(&w->messages[0]) : fci_s("");
+    w->no_think = c->no_think;
+    w->at = 0;
+    fci_puts(&w->out, "");
+    if (c->start) fci_put(&w->out, c->bos.p, c->bos.n);
+    if (flags & FCI_CHAT_MODES) fci_chat_modes(w);
+    else if (!first && (c->has_preset || (flags & FCI_CHAT_ALWAYS_SYSTEM))) fci_chat_own(w);
+    for (; w->at < w->n; w->at++) {
+        const fc_message *m = &w->messages[w->at];
+        const bool here = merges && first && w->at == merged && m->role == FC_ROLE_USER;
+        if (m->role != FC_ROLE_SYSTEM) fci_chat_message(w, here ? &system : NULL);
+        else if (!merges && !(flags & FCI_CHAT_MODES)) fci_chat_system(w, fci_chat_text(m));
+    }
+    if (prompt || (flags & FCI_CHAT_ALWAYS_PROMPT)) {
+        fci_puts(&w->out, c->row->prompt);
+        if (w->no_think && c->row->no_think) fci_puts(&w->out, c->row->no_think);
+    } else if (c->bare) fci_put(&w->out, c->eos.p, c->eos.n);
+}
+
+FCI_FN fc_code fci_chat_render(const fc_chat *c, const fc_message *messages, size_t n, bool prompt,
+                               fci_buffer *out, fc_error *err) {
+    fci_chat_writer w;
+    memset(&w, 0, sizeof w);
+    w.c = c;
+    w.messages = messages;
+    w.n = n;
+    w.err = err;
+    w.out = *out;
+    w.text = fci_buffer_of(&c->m->c);
+    fc_code code = fci_chat_check(&w);
+    if (!code) fci_chat_write(&w, prompt);
+    if (!code) code = fci_buffer_code(&w.text, err);
+    *out = w.out;
+    fci_buffer_free(&w.text);
+    return code ? code : fci_buffer_code(out, err);
+}
+
+FINERCUT_API fc_code fc_chat_render(const fc_chat *c, const fc_message *messages, size_t n,
+                                    int prompt, fc_text *out, fc_error *err) {
+    if (fci_need(c && messages && n && out, "fc_chat_render",
+                 "a chat, messages and a place for the text", err))
+        return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    fci_buffer b = fci_buffer_of(&c->m->c);
+    const fc_code code = fci_chat_render(c, messages, n, prompt != 0, &b, err);
+    if (code) {
+        fci_buffer_free(&b);
+        return code;
+    }
+    out->bytes = b.p;
+    out->length = b.n;
+    out->alloc = c->m->c.alloc;
+    return FC_OK;
+}
+
+// ---- JSON lines
+
+// The members of an object, for an error.
+FCI_FN const char *fci_chat_fields(const fci_json *item, char *out, size_t size) {
+    const fci_json *key = item->count ? fci_json_first(item) : NULL;
+    fci_shown shown;
+    size_t used = 0;
+    snprintf(out, size, "%s", item->count ? "" : "none");
+    for (uint32_t i = 0; i < item->count && used + 100 < size; i++, key = fci_json_next(key + 1)) {
+        snprintf(out + used, size - used, "%s\"%s\"", i ? ", " : "", fci_show(key->text, &shown));
+        used = strlen(out);
+    }
+    return out;
+}
+
+FCI_FN fc_code fci_chat_object(const fci_json *item, fc_error *err) {
+    if (item->type == FCI_JSON_OBJECT) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s", fci_json_type_name(item));
+}
+
+// The role and the text of a message; `sharegpt`: as that has them.
+FCI_FN fc_code fci_chat_turn(const fci_json *n, bool sharegpt, fc_message *m, fc_error *err) {
+    static const char *const names[] = {"human", "gpt"};
+    const char *role_key = sharegpt ? "from" : "role";
+    fci_str role, text;
+    fci_shown shown;
+    if (fci_json_text(n, role_key, &role, err) ||
+        fci_json_text(n, sharegpt ? "value" : "content", &text, err))
+        return FC_ERR_FORMAT;
+    for (int i = 0; i < FC_ROLE_COUNT; i++) {
+        m->role = (fc_role)i;
+        if (fci_is(role, fci_chat_roles[i]) || (sharegpt && i && fci_is(role, names[i - 1]))) break;
+        if (i + 1 == FC_ROLE_COUNT)
+            return fci_fail(err, FC_ERR_UNSUPPORTED, n->at,
+                            "\"%s\": expected system, user or assistant%s, got \"%s\"", role_key,
+                            sharegpt ? " (human, gpt)" : "", fci_show(role, &shown));
+    }
+    m->text = text.p;
+    m->length = text.n;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci_arena *arena,
+                                     fci_buffer *out, fc_error *err) {
+    const fci_json *list = fci_json_some(item, "messages");
+    const bool sharegpt = !list;
+    char fields[400];
+    if (!list) list = fci_json_some(item, "conversations");
+    if (!list)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "expected \"messages\" or \"conversations\", or the field that holds the "
+                        "text (--field NAME); the fields are %s",
+                        fci_chat_fields(item, fields, sizeof fields));
+    if (list->type != FCI_JSON_ARRAY || list->count == 0)
+        return fci_json_bad(err, list, sharegpt ? "\"conversations\"" : "\"messages\"",
+                            "a list of messages");
+    fc_message *m =
+        (fc_message *)fci_arena_alloc(arena, list->count, sizeof *m, "messages", err);
+    const fci_json *n = fci_json_first(list);
+    for (uint32_t i = 0; m && i < list->count; i++, n = fci_json_next(n)) {
+        const fc_code code = fci_chat_turn(n, sharegpt, &m[i], err);
+        if (code) return fci_wrap(err, code, "message %u", i + 1);
+    }
+    return m ? fci_chat_render(c, m, list->count, false, out, err) : FC_ERR_MEMORY;
+}
+
+// Appends the tokens of a rendered conversation.
+FCI_FN fc_code fci_chat_ids(const fc_chat *c, const fci_buffer *text, fci_buffer *ids,
+                            fc_error *err) {
+    fc_tokens tokens;
+    const fc_code code = fc_tokenize(c->t, text->p, text->n, 0, &tokens, err);
+    if (code) return code;
+    fci_put(ids, tokens.ids, tokens.starts[1] * sizeof *tokens.ids);
+    fc_tokens_free(&tokens);
+    return fci_buffer_code(ids, err);
+}
+
+// Calls for each line; what is left in `out` is the caller's.
+FCI_FN fc_code fci_chat_lines(const fc_chat *c, const char *field, fci_json_lines *lines,
+                              fci_buffer *out, fc_error *err) {
+    fci_buffer text = fci_buffer_of(lines->arena.c);
+    const fci_json *item, *n;
+    char fields[400], what[100];
+    fci_shown shown;
+    size_t n_lines = 0;
+    fc_code code;
+    for (;; n_lines++) {
+        code = fci_json_next_line(lines, &item, err);
+        if (code || !item) break;
+        code = fci_chat_object(item, err);
+        if (!code && c) {
+            text.n = 0;
+            code = fci_chat_conversation(c, item, &lines->arena, &text, err);
+            if (!code) code = fci_chat_ids(c, &text, out, err);
+        } else if (!code) {
+            n = fci_json_get(item, field);
+            snprintf(what, sizeof what, "\"%s\"", fci_show(fci_s(field), &shown));
+            if (!n)
+                code = fci_fail(err, FC_ERR_FORMAT, 0, "expected the field %s; the fields are %s",
+                                what, fci_chat_fields(item, fields, sizeof fields));
+            else if (n->type != FCI_JSON_STRING) code = fci_json_bad(err, n, what, "a text");
+            else {
+                if (n_lines) fci_puts(out, "\n\n");
+                fci_put(out, n->text.p, n->text.n);
+                code = fci_buffer_code(out, err);
+            }
+        }
+        if (code) break;
+    }
+    fci_buffer_free(&text);
+    fci_arena_free(&lines->arena);
+    if (code) return fci_wrap(err, code, "line %llu", (unsigned long long)lines->line);
+    return n_lines ? FC_OK
+                   : fci_fail(err, FC_ERR_FORMAT, 0, "expected a JSON object a line, got no line");
+}
+
+FINERCUT_API fc_code fc_lines_chat(const fc_chat *c, const char *text, size_t length,
+                                   fc_tokens *out, fc_error *err) {
+    if (fci_need(c && (text || length == 0) && out, "fc_lines_chat",
+                 "a chat, a text and a place for the tokens", err))
+        return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    fci_json_lines lines = {text, length, 0, 0, {&c->m->c, NULL}};
+    fci_buffer ids = fci_buffer_of(&c->m->c);
+    fc_code code = fci_chat_lines(c, NULL, &lines, &ids, err);
+    const size_t n = ids.n / sizeof *out->ids;
+    if (!code) code = fci_tokens_tokens(&c->m->c, 1, n, out, err);
+    if (!code && n) memcpy(out->ids, ids.p, ids.n);
+    if (!code) out->starts[1] = n;
+    fci_buffer_free(&ids);
+    return code;
+}
+
+FINERCUT_API fc_code fc_lines_text(const char *text, size_t length, const char *field,
+                                   const fc_env *env, fc_text *out, fc_error *err) {
+    fci_context c;
+    if (fci_need((text || length == 0) && field && out, "fc_lines_text",
+                 "a text, a field and a place for its texts", err))
+        return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    fc_code code = fci_context_checked(&c, env, err);
+    if (code) return code;
+    fci_json_lines lines = {text, length, 0, 0, {&c, NULL}};
+    fci_buffer b = fci_buffer_of(&c);
+    fci_puts(&b, "");
+    code = fci_chat_lines(NULL, field, &lines, &b, err);
+    if (code) {
+        fci_buffer_free(&b);
+        return code;
+    }
+    out->bytes = b.p;
+    out->length = b.n;
+    out->alloc = c.alloc;
+    return FC_OK;
+}
+#endif
 
 // >> engine
 // Lanes and waves. A lane is one sequence under one mask; a wave carries many lanes through the
@@ -22797,13 +24062,16 @@ FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_generate_stream *s,
     return fci_generate_stream_flush(s, true, err);
 }
 
-// The prompt's tokens, with the post-processor's prefix but not its suffix.
-FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const char *prompt,
+// The prompt's tokens, with the post-processor's prefix but not its suffix; a chat's has all.
+FCI_FN fc_code fci_generate_prompt(fc_model *m, const fci_generate_stream *s, const char *prompt,
                                    size_t length, uint32_t most, fc_tokens *out, fc_error *err) {
-    fc_code code = fc_tokenize(t, prompt, length, FINERCUT_TOKENIZE_SPECIAL, out, err);
+    const fc_generator *g = s->desc->generator;
+    const bool chat = s->desc->chat != NULL;
+    fc_code code =
+        fc_tokenize(s->t, prompt, length, chat ? 0 : FINERCUT_TOKENIZE_SPECIAL, out, err);
     if (code) return fci_wrap(err, code, "prompt");
-    out->starts[1] -= t->n_after;
-    const uint64_t n = out->starts[1], room = m->hyper.max_positions;
+    if (!chat) out->starts[1] -= s->t->n_after;
+    const uint64_t n = out->starts[1], room = g ? g->max_positions : m->hyper.max_positions;
     if (n == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0, "prompt: expected at least one token, got none");
     else if (n + most > (room ? room : UINT32_MAX))
@@ -22812,6 +24080,41 @@ FCI_FN fc_code fci_generate_prompt(fc_model *m, const fc_tokenizer *t, const cha
             "tokens: expected at most %llu in all, got %llu of the prompt and %u to follow",
             (unsigned long long)(room ? room : UINT32_MAX), (unsigned long long)n, most);
     if (code) fc_tokens_free(out);
+    return code;
+}
+
+// What ends the text: the model's end tokens, in a chat what ends a turn, too.
+FCI_FN fc_code fci_generate_stops(const fc_model *m, const fc_chat *chat, fci_generate_ends *e,
+                                  fc_error *err) {
+    const fc_code code = fci_generate_ends_find(m, false, e, err);
+#ifndef FINERCUT_NO_CHAT
+    uint32_t id;
+    if (!code && chat && e->n < sizeof e->ids / sizeof *e->ids && fci_chat_end(chat, &id) &&
+        id < m->hyper.vocab)
+        e->ids[e->n++] = id;
+#else
+    (void)chat;
+#endif
+    return code;
+}
+
+// Feeds a generator, ours or the caller's, what it does not have, and generates.
+FCI_FN fc_code fci_generate_run(fc_model *m, fci_generate_stream *s, const fc_tokens *prompt,
+                                const fci_generate_ends *ends, uint32_t most, fc_generated *out,
+                                fc_error *err) {
+    fc_generator *given = s->desc->generator, *g = given;
+    size_t kept = 0;
+    if (!g) g = fc_generator_open(m, s->desc->mask, out->n_prompt + most, err);
+    if (!g) return err->code;
+    while (kept < g->n_ids && kept < out->n_prompt && g->ids[kept] == prompt->ids[kept]) kept++;
+    fc_generator_rewind(g, kept);
+    out->n_kept = (uint32_t)kept;
+    fc_code code = fc_generator_feed(g, prompt->ids + kept, out->n_prompt - kept, err);
+    fci_watch_begin(&s->watch, &s->desc->watch, "generating");
+    fci_generate_tell(g, fci_generate_stream_tick, s);
+    if (!code) code = fci_generate_tokens(g, s, ends, most, out, err);
+    fci_generate_tell(g, NULL, NULL);
+    if (!given) fc_generator_close(g);
     return code;
 }
 
@@ -22835,19 +24138,14 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     if (code) return code;
     s.t = fc_model_tokenizer(m, err);
     if (!s.t) return err->code;
-    code = fci_generate_ends_find(m, false, &ends, err);
-    if (!code) code = fci_generate_prompt(m, s.t, prompt, length, most, &ids, err);
+    code = fci_generate_stops(m, s.desc->chat, &ends, err);
+    if (!code) code = fci_generate_prompt(m, &s, prompt, length, most, &ids, err);
     if (code) return code;
     out->n_prompt = (uint32_t)ids.starts[1];
     s.previous = ids.ids[out->n_prompt - 1];
     s.raw.c = s.text.c = &m->c;
     fci_puts(&s.text, "");
-    fc_generator *g = fc_generator_open(m, s.desc->mask, out->n_prompt + most, err);
-    code = g ? fc_generator_feed(g, ids.ids, out->n_prompt, err) : err->code;
-    fci_watch_begin(&s.watch, &s.desc->watch, "generating");
-    if (g) fci_generate_tell(g, fci_generate_stream_tick, &s);
-    if (!code) code = fci_generate_tokens(g, &s, &ends, most, out, err);
-    fc_generator_close(g);
+    code = fci_generate_run(m, &s, &ids, &ends, most, out, err);
     fc_tokens_free(&ids);
     fci_buffer_free(&s.raw);
     out->text.bytes = s.text.p;
@@ -22986,21 +24284,6 @@ typedef struct fci_tasks_reader {
     fc_error *err;
 } fci_tasks_reader;
 
-// Python's str.rstrip, or with `both` its strip.
-FCI_FN fci_str fci_tasks_strip(const fc_tokenizer *t, fci_str s, bool both) {
-    const char *end = s.p + s.n;
-    while (end > s.p) {
-        const char *last = fci_unicode_back(end);
-        if (!(fci_unicode_class_at(&t->unicode, last) & FCI_TEXT_WHITE) &&
-            (*last < 0x1c || *last > 0x1f))
-            break;
-        end = last;
-    }
-    while (both && s.p < end && (fci_unicode_class_at(&t->unicode, s.p) & FCI_TEXT_WHITE))
-        s.p += fci_unicode_length(s.p);
-    return fci_sn(s.p, (size_t)(end - s.p));
-}
-
 // The value at a path of members and indices; NULL: there is none, or it is null.
 FCI_FN const fci_json *fci_tasks_at(const fci_json *n, fci_str path) {
     while (n && path.n) {
@@ -23041,14 +24324,14 @@ FCI_FN fc_code fci_tasks_put(fci_tasks_reader *r, fci_str what) {
     if (fci_tasks_string(r, fci_sn(what.p, name), &s)) return FC_ERR_FORMAT;
     const char sign = name < what.n ? what.p[name] : 0,
                at = name + 1 < what.n ? what.p[name + 1] : 0;
-    if (sign == '~' || sign == '!') s = fci_tasks_strip(r->t, s, sign == '!');
+    if (sign == '~' || sign == '!') s = fci_tokens_strip(r->t, s, sign == '!');
     if (sign == '<' || sign == '>') {
         for (cut = s.n; cut > 0 && s.p[cut - 1] != at;) cut--;
         if (cut == 0)
             return fci_fail(r->err, FC_ERR_FORMAT, 0, "\"%.*s\": expected a text with '%c' in it",
                             (int)name, what.p, at);
         s = sign == '<' ? fci_sn(s.p, cut - 1)
-                        : fci_tasks_strip(r->t, fci_sn(s.p + cut, s.n - cut), true);
+                        : fci_tokens_strip(r->t, fci_sn(s.p + cut, s.n - cut), true);
     }
     const size_t start = b->n;
     fci_put(b, s.p, s.n);
@@ -23076,7 +24359,7 @@ FCI_FN size_t fci_tasks_replace(char *p, size_t n, const char *from, const char 
 
 // As the harness makes HellaSwag's texts: no titles, nothing in brackets, no two blanks.
 FCI_FN void fci_tasks_clean(const fci_tasks_reader *r, fci_str *s, char *p) {
-    const fci_str inner = fci_tasks_strip(r->t, *s, true);
+    const fci_str inner = fci_tokens_strip(r->t, *s, true);
     size_t n = 0;
     memmove(p, inner.p, inner.n);
     s->n = fci_tasks_replace(p, inner.n, " [title]", ". ");
@@ -23188,7 +24471,7 @@ FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci
     if (fci_json_is(n, FCI_JSON_NUMBER) && n->is_integer && n->integer < d->n_choices)
         d->gold = (uint32_t)n->integer;
     if (fci_json_is(n, FCI_JSON_STRING)) {
-        const fci_str s = fci_tasks_strip(r->t, n->text, true);
+        const fci_str s = fci_tokens_strip(r->t, n->text, true);
         for (uint32_t i = 0; i < d->n_choices && d->gold == d->n_choices; i++) {
             char digits[12];
             snprintf(digits, sizeof digits, "%u", i);
@@ -23234,11 +24517,7 @@ FCI_FN fc_code fci_tasks_doc_of(fci_tasks_reader *r, fci_tasks_doc *d) {
     return code ? code : fci_tasks_gold(r, row, d);
 }
 
-FCI_FN fc_code fci_tasks_line(fci_tasks_reader *r, const char *text, size_t n, size_t line) {
-    static const char first[] = "line 1, ";
-    const fci_context *c = r->arena->c;
-    fci_arena scratch = {c, NULL};
-    fc_code code = FC_OK;
+FCI_FN fc_code fci_tasks_line(fci_tasks_reader *r, const fci_json *item, size_t line) {
     if (r->n == r->room) {
         r->room = 2 * r->room + 64;
         r->docs = (fci_tasks_doc *)fci_arena_grow(r->arena, r->docs, r->room, sizeof *r->docs,
@@ -23247,28 +24526,25 @@ FCI_FN fc_code fci_tasks_line(fci_tasks_reader *r, const char *text, size_t n, s
     }
     fci_tasks_doc *d = &r->docs[r->n];
     d->line = line;
+    r->item = item;
     r->list = NULL;
-    code = fci_json_parse(c, &scratch, text, n, &r->item, r->err);
-    if (code && strncmp(r->err->msg, first, sizeof first - 1) == 0) // of a text of one line
-        memmove(r->err->msg, r->err->msg + sizeof first - 1,
-                strlen(r->err->msg) + 2 - sizeof first);
-    if (!code) code = fci_tasks_doc_of(r, d);
+    const fc_code code = fci_tasks_doc_of(r, d);
     if (!code) r->n++;
-    fci_arena_free(&scratch);
-    return code ? fci_wrap(r->err, code, "%s:%llu", r->desc->path, (unsigned long long)line) : code;
+    return code;
 }
 
 FCI_FN fc_code fci_tasks_read(fci_tasks_reader *r, const char *text, size_t n) {
-    size_t line = 1, end;
-    fc_code code = FC_OK;
-    for (size_t i = fci_bom(text, n); i < n && !code; i = end + 1, line++) {
-        const char *stop = (const char *)memchr(text + i, '\n', n - i);
-        end = stop ? (size_t)(stop - text) : n;
-        size_t blank = i;
-        while (blank < end && memchr(" \t\r", text[blank], 3)) blank++;
-        if (blank < end) code = fci_tasks_line(r, text + i, end - i, line);
+    fci_json_lines lines = {text, n, 0, 0, {r->arena->c, NULL}};
+    const fci_json *item;
+    fc_code code = fci_json_next_line(&lines, &item, r->err);
+    while (!code && item) {
+        code = fci_tasks_line(r, item, lines.line);
+        if (!code) code = fci_json_next_line(&lines, &item, r->err);
     }
-    if (!code && r->n == 0)
+    fci_arena_free(&lines.arena);
+    if (code)
+        return fci_wrap(r->err, code, "%s:%llu", r->desc->path, (unsigned long long)lines.line);
+    if (r->n == 0)
         code = fci_fail(r->err, FC_ERR_FORMAT, 0, "%s: expected a JSON object a line, got no line",
                         r->desc->path);
     return code;
@@ -23307,6 +24583,9 @@ typedef struct fci_tasks_encoder {
     const fci_tasks_doc *docs;
     uint32_t *drawn; // [shots + 1] of docs
     uint32_t shots;
+    const fc_chat *chat;
+    const char *between; // question and answer
+    fci_arena turns;     // of a chat's messages
     fci_buffer context, whole;
     fci_buffer question; // the context whose tokens are at hand:
     fc_tokens tokens;
@@ -23329,7 +24608,7 @@ FCI_FN fc_code fci_tasks_tokens(const fci_tasks_encoder *e, const char *text, si
 // The tokens of the context without blanks at its end, or the prefix: kept, as most choices of an
 // item have the same.
 FCI_FN fc_code fci_tasks_context(fci_tasks_encoder *e) {
-    const fci_str s = fci_tasks_strip(e->t, fci_sn(e->context.p, e->context.n), false);
+    const fci_str s = fci_tokens_strip(e->t, fci_sn(e->context.p, e->context.n), false);
     if (e->tokens.ids && fci_eq(s, fci_sn(e->question.p, e->question.n))) return FC_OK;
     fc_tokens_free(&e->tokens);
     e->question.n = 0;
@@ -23395,27 +24674,82 @@ FCI_FN void fci_tasks_answer(fci_buffer *b, const fci_tasks_doc *d, uint32_t cho
     fci_put(b, s->p, s->n);
 }
 
-// One choice of an item: preamble, shots, question; then the choice.
-FCI_FN fc_code fci_tasks_choice(fci_tasks_encoder *e, size_t item, uint32_t choice,
-                                fci_tasks_lane *lane, double *characters) {
+// Preamble, shots and question as one text.
+FCI_FN void fci_tasks_plain(fci_tasks_encoder *e, size_t item, uint32_t choice) {
     const fci_tasks_doc *d = &e->docs[item];
-    const char *between = e->task->kind->between;
     fci_buffer *b = &e->context;
-    b->n = e->whole.n = 0;
-    fci_puts(b, "");
     if (d->preamble.p) fci_put(b, d->preamble.p, d->preamble.n);
     for (uint32_t i = 0, n = 0; n < e->shots; i++) {
         const fci_tasks_doc *shot = &e->docs[e->drawn[i]];
         if (e->drawn[i] == item) continue;
         fci_tasks_ask(b, shot, shot->gold);
-        fci_tasks_answer(b, shot, shot->gold, between);
+        fci_tasks_answer(b, shot, shot->gold, e->between);
         fci_puts(b, "\n\n");
         n++;
     }
     fci_tasks_ask(b, d, choice);
-    if (fci_buffer_code(b, e->err)) return FC_ERR_MEMORY;
+}
+
+#ifndef FINERCUT_NO_CHAT
+// A message with what was put into e->context, which it empties.
+FCI_FN void fci_tasks_say(fci_tasks_encoder *e, fc_role role, fc_message *m) {
+    m->role = role;
+    m->length = e->context.n;
+    m->text = fci_arena_copy(&e->turns, fci_sn(e->context.n ? e->context.p : "", m->length),
+                             &e->context.error);
+    e->context.n = 0;
+}
+
+// The same as a chat: the preamble is the system's, a shot two messages.
+FCI_FN fc_code fci_tasks_chat(fci_tasks_encoder *e, size_t item, uint32_t choice) {
+    const fci_tasks_doc *d = &e->docs[item];
+    fci_buffer *b = &e->context;
+    size_t k = 0;
+    fci_arena_free(&e->turns);
+    fc_message *m = (fc_message *)fci_arena_alloc(&e->turns, 2 * (uint64_t)e->shots + 2, sizeof *m,
+                                                  "messages", e->err);
+    if (!m) return FC_ERR_MEMORY;
+    if (d->preamble.p) {
+        fci_put(b, d->preamble.p, d->preamble.n);
+        fci_tasks_say(e, FC_ROLE_SYSTEM, &m[k++]);
+    }
+    for (uint32_t i = 0, n = 0; n < e->shots; i++) {
+        const fci_tasks_doc *shot = &e->docs[e->drawn[i]];
+        if (e->drawn[i] == item) continue;
+        fci_tasks_ask(b, shot, shot->gold);
+        fci_tasks_say(e, FC_ROLE_USER, &m[k++]);
+        fci_tasks_answer(b, shot, shot->gold, e->between);
+        fci_tasks_say(e, FC_ROLE_ASSISTANT, &m[k++]);
+        n++;
+    }
+    fci_tasks_ask(b, d, choice);
+    fci_tasks_say(e, FC_ROLE_USER, &m[k++]);
+    fc_text text;
+    fc_code code = fci_buffer_code(b, e->err);
+    if (!code) code = fc_chat_render(e->chat, m, k, 1, &text, e->err);
+    if (code) return code;
+    fci_put(b, text.bytes, text.length);
+    fc_text_free(&text);
+    return FC_OK;
+}
+#endif
+
+// One choice of an item: the question with what is before it; then the choice.
+FCI_FN fc_code fci_tasks_choice(fci_tasks_encoder *e, size_t item, uint32_t choice,
+                                fci_tasks_lane *lane, double *characters) {
+    const fci_tasks_doc *d = &e->docs[item];
+    fci_buffer *b = &e->context;
+    fc_code code = FC_OK;
+    b->n = e->whole.n = 0;
+    fci_puts(b, "");
+    if (!e->chat) fci_tasks_plain(e, item, choice);
+#ifndef FINERCUT_NO_CHAT
+    else code = fci_tasks_chat(e, item, choice);
+#endif
+    if (!code) code = fci_buffer_code(b, e->err);
+    if (code) return code;
     fci_put(&e->whole, b->p, b->n);
-    fci_tasks_answer(&e->whole, d, choice, between);
+    fci_tasks_answer(&e->whole, d, choice, e->between);
     if (fci_buffer_code(&e->whole, e->err)) return FC_ERR_MEMORY;
     const fci_str *text = &d->choices[choice];
     *characters = 0;
@@ -23511,10 +24845,15 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
         code = fci_tasks_read(&r, desc->text ? desc->text : file.bytes,
                               desc->text ? desc->length : file.length);
     e.m = t->m;
+    e.turns.c = c;
+    e.chat = desc->chat;
+    // a chat's answer follows the prompt at once, but where the blank is part of what is scored
+    e.between = e.chat && !task->kind->greedy ? "" : task->kind->between;
     e.task = task;
     e.docs = r.docs;
     if (!code) code = fci_tasks_encode(t, &e, &r);
     fc_tokens_free(&e.tokens);
+    fci_arena_free(&e.turns);
     fci_buffer_free(&r.text);
     fci_buffer_free(&e.context);
     fci_buffer_free(&e.whole);
@@ -26195,14 +27534,6 @@ FCI_FN void fci_beside_leave(fci_export *x, const char *name, const char *why);
 FCI_FN fc_code fci_beside_path(fci_export *x, const char *name, char **path);
 // Parses a file of the model's directory; *root NULL: missing. *f is to be closed on failure too.
 FCI_FN fc_code fci_beside_json(fci_export *x, const char *name, fci_file *f, const fci_json **root);
-#define FCI_BESIDE_TEMPLATES "additional_chat_templates" // a folder
-// The rest of a path through that folder, or NULL.
-FCI_FN const char *fci_beside_below_templates(const char *name);
-// Calls `each` with every name in that folder, which may be missing, until it returns nonzero.
-FCI_FN fc_code fci_beside_templates(fci_export *x, int (*each)(void *user, const char *file),
-                                    void *user);
-// Bytes of the name of a template in that folder without ".jinja", and its path; 0: no template.
-FCI_FN size_t fci_beside_template(const char *file, char *path, size_t size);
 // Sets config and outer from the config.json that the model was opened with; they need *f open.
 FCI_FN fc_code fci_beside_config(fci_export *x, fci_file *f);
 
@@ -26290,33 +27621,6 @@ FCI_FN fc_code fci_beside_json(fci_export *x, const char *name, fci_file *f,
     memset(f, 0, sizeof *f);
     fc_code code = fci_beside_path(x, name, &path);
     return code || !path ? code : fci_beside_parse(x, path, name, f, root);
-}
-
-FCI_FN const char *fci_beside_below_templates(const char *name) {
-    static const char folder[] = FCI_BESIDE_TEMPLATES "/";
-    return strncmp(name, folder, sizeof folder - 1) == 0 ? name + sizeof folder - 1 : NULL;
-}
-
-FCI_FN fc_code fci_beside_templates(fci_export *x, int (*each)(void *user, const char *file),
-                                    void *user) {
-    char *folder = fci_path_join(&x->arena, x->m->path, FCI_BESIDE_TEMPLATES, x->err);
-    if (!folder) return FC_ERR_MEMORY;
-    bool there = false;
-    int error = x->c->files ? 0 : fci_platform_find_folder(folder, &there);
-    if (there) error = fci_platform_list(folder, each, user);
-    for (size_t i = 0; i < x->c->n_files && !error; i++) {
-        const char *file = fci_beside_below_templates(x->c->files[i].name);
-        if (file) error = each(user, file);
-    }
-    if (error && !x->err->code) return fci_io_error(x->err, folder, "list", error);
-    return x->err->code;
-}
-
-FCI_FN size_t fci_beside_template(const char *file, char *path, size_t size) {
-    const size_t n = strlen(file);
-    if (n < 7 || n > 200 || strpbrk(file, "/\\") || strcmp(file + n - 6, ".jinja") != 0) return 0;
-    snprintf(path, size, FCI_BESIDE_TEMPLATES "/%s", file);
-    return n - 6;
 }
 
 FCI_FN fc_code fci_beside_config(fci_export *x, fci_file *f) {
@@ -26548,49 +27852,23 @@ FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str c
 
 // ---- vocabulary and chat templates of a directory
 
-typedef struct fci_metadata_chat {
-    fci_export *x;
-    fci_chat chat;
-} fci_metadata_chat;
-
-FCI_FN fc_code fci_metadata_chat_file(fci_metadata_chat *c, const char *file, fci_str name) {
-    fci_export *x = c->x;
-    fci_file f;
-    char *path;
-    fc_code code = fci_beside_path(x, file, &path);
-    if (code || !path) return code;
-    code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &f, x->err);
-    if (code) return code;
-    code = fci_chat_put(&c->chat, name, fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
-    fci_file_close(&f);
-    return code;
+FCI_FN fc_code fci_metadata_chat_path(void *user, const char *name, char **path) {
+    return fci_beside_path((fci_export *)user, name, path);
 }
 
-FCI_FN int fci_metadata_chat_each(void *user, const char *file) { // of additional_chat_templates
-    fci_metadata_chat *c = (fci_metadata_chat *)user;
-    char path[300];
-    const size_t n = fci_beside_template(file, path, sizeof path);
-    return n && fci_metadata_chat_file(c, path, fci_sn(file, n)) != FC_OK;
+FCI_FN fc_code fci_metadata_chat_each(void *user, fci_str name, fci_str text) {
+    return fci_respell_chats_put((fci_respell_chats *)user, name, text);
 }
 
-// Template files have priority over tokenizer_config.json, as in transformers.
-FCI_FN fc_code fci_metadata_chat_read(fci_metadata_chat *c, const fci_json *tc) {
-    fci_export *x = c->x;
-    const fci_json *root, *chat = fci_json_some(tc, "chat_template");
-    fci_file f;
-    fc_code code = fci_metadata_chat_file(c, "chat_template.jinja", fci_s("default"));
-    if (!code) code = fci_beside_templates(x, fci_metadata_chat_each, c);
-    if (code || c->chat.seen.count) return code;
-    if (chat) return fci_chat_put_json(&c->chat, chat, "tokenizer_config.json");
-    code = fci_beside_json(x, "chat_template.json", &f, &root);
-    chat = fci_json_some(root, "chat_template");
-    if (!code && chat) code = fci_chat_put_json(&c->chat, chat, "chat_template.json");
-    fci_file_close(&f);
-    return code;
+FCI_FN fc_code fci_metadata_chat(fci_export *x, fci_keys *k, const fci_json *settings) {
+    fci_respell_chats chats;
+    fci_templates t = {x->c, &x->arena, x->m->path, fci_metadata_chat_path, x,
+                       fci_metadata_chat_each, &chats, 0, x->err};
+    fci_respell_chats_begin(&chats, &x->arena, k, x->err);
+    return fci_respell_chats_end(&chats, fci_templates_read(&t, settings));
 }
 
 FCI_FN fc_code fci_metadata_vocabulary(fci_export *x, fci_keys *k) {
-    fci_metadata_chat chat;
     const fci_json *tc;
     fci_file f;
     char *path;
@@ -26608,9 +27886,7 @@ FCI_FN fc_code fci_metadata_vocabulary(fci_export *x, fci_keys *k) {
     if (!code) code = t ? fci_respell_keys(&r, settings, k) : x->err->code;
     if (t && code == FC_ERR_UNSUPPORTED)
         fci_wrap(x->err, code, "format %s", fc_export_format_name(x->desc->format));
-    chat.x = x;
-    fci_chat_begin(&chat.chat, &x->arena, k, x->err);
-    if (!code) code = fci_chat_end(&chat.chat, fci_metadata_chat_read(&chat, tc));
+    if (!code) code = fci_metadata_chat(x, k, tc);
     x->tokenizer = !code;
     fci_file_close(&f);
     return code;
@@ -27864,7 +29140,7 @@ FCI_FN bool fci_along_is_terms(const char *name) {
 }
 
 FCI_FN fci_part fci_along_how(const char *name) {
-    const char *file = fci_beside_below_templates(name);
+    const char *file = fci_templates_below(name);
     // of a list in memory: in no folder of ours
     if (strpbrk(file ? file : name, "/\\")) return FCI_PART_OTHER;
     if (file) return FCI_PART_TEMPLATES;
@@ -27943,19 +29219,20 @@ FCI_FN fc_code fci_along_settings(fci_export *x, const char *name) {
 FCI_FN int fci_along_template(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
     char inner[300];
-    if (fci_beside_template(name, inner, sizeof inner)) return fci_along_copy(x, inner) != FC_OK;
+    if (fci_templates_path(name, inner, sizeof inner)) return fci_along_copy(x, inner) != FC_OK;
     fci_beside_leave(x, name, "");
     return 0;
 }
 
 // `name` is the folder, or one of its files in memory.
 FCI_FN fc_code fci_along_templates(fci_export *x, const char *name) {
-    const char *file = fci_beside_below_templates(name);
-    char *to = fci_path_join(&x->arena, x->target, FCI_BESIDE_TEMPLATES, x->err);
+    const char *file = fci_templates_below(name);
+    char *to = fci_path_join(&x->arena, x->target, FCI_TEMPLATES_FOLDER, x->err);
     if (!to) return FC_ERR_MEMORY;
     const int error = fci_platform_make_folder(to);
     if (error && !(file && error == EEXIST)) return fci_io_error(x->err, to, "create", error);
-    if (!file) return fci_beside_templates(x, fci_along_template, x);
+    if (!file)
+        return fci_templates_list(x->c, &x->arena, x->m->path, fci_along_template, x, x->err);
     fci_along_template(x, file);
     return x->err->code;
 }
@@ -27971,7 +29248,7 @@ FCI_FN bool fci_along_leads_nowhere(const fci_export *x, const char *path) {
 FCI_FN int fci_along_each(void *user, const char *name) {
     fci_export *x = (fci_export *)user;
     const fci_part how = fci_along_how(name);
-    bool there, folder = x->c->files && fci_beside_below_templates(name), inside;
+    bool there, folder = x->c->files && fci_templates_below(name), inside;
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!path) return 1;
     if (how == FCI_PART_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
@@ -31955,7 +33232,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_AVX2
 #undef FCI_AVX512
 #undef FCI_AVX512BF16
-#undef FCI_BESIDE_TEMPLATES
+#undef FCI_TEMPLATES_FOLDER
 #undef FCI_BITS
 #undef FCI_CODED
 #undef FCI_CODED_BYTE

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Compares rendered chats with transformers' apply_chat_template (needs transformers 5, a compiler).
+
+    python tools/check_chat.py [--date 20240726] [--show] TEMPLATE.jinja...
+
+Every template is rendered for every conversation below, with and without the prompt, by transformers
+and by fc_chat_render (tools/render_chat.c, on the demo's model). What counts: the same bytes, or
+both refuse. A format of ours that refuses what transformers renders is counted apart: a template
+that silently loses a message is an error here. A template that is not recognised is skipped.
+"""
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+ODD = " \t\n Ünï \U0001f600 'q' \"d\" \\n \\ {{ x }} {% if %} <|im_end|></s>\u00a0\n\n"
+USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
+TALKS = {
+    "one": [(USER, "Hello")],
+    "system": [(SYSTEM, "Be brief."), (USER, "Hello")],
+    "turns": [(USER, "Hello"), (ASSISTANT, "Hi there"), (USER, "Who are you?")],
+    "system, turns": [(SYSTEM, "Be brief."), (USER, "Hello"), (ASSISTANT, "Hi there"),
+                      (USER, "Who are you?"), (ASSISTANT, "  A model.  ")],
+    "answered": [(USER, "Hello"), (ASSISTANT, "Hi there")],
+    "odd": [(USER, ODD), (ASSISTANT, ODD), (USER, ODD)],
+    "odd system": [(SYSTEM, ODD), (USER, ODD), (ASSISTANT, ODD)],
+    "empty": [(USER, ""), (ASSISTANT, ""), (USER, "")],
+    "empty system": [(SYSTEM, ""), (USER, "Hello")],
+    "thoughts": [(USER, "1+1?"), (ASSISTANT, "<think>\nOne and one.\n</think>\n\n2"),
+                 (USER, "2+2?"), (ASSISTANT, "<think>\n\n\nTwo </think>and</think>\n4")],
+    "unthought": [(USER, "1+1?"), (ASSISTANT, "\n\n2"), (ASSISTANT, "and</think>more"),
+                  (ASSISTANT, "\nend\n")],
+    "tool": [(USER, "1+1?"), (ASSISTANT, "<think>a</think>b"),
+             (USER, "<tool_response>x</tool_response>"), (ASSISTANT, "<think>c</think>d")],
+    "modes": [(SYSTEM, "Be /no_think brief. /think "), (USER, "Hello"), (ASSISTANT, "\nHi")],
+    "mode": [(SYSTEM, " /think"), (USER, "Hello"), (ASSISTANT, "Hi"), (USER, "You?")],
+    "override": [(SYSTEM, "Be brief. /system_override "), (USER, "Hello")],
+    "two users": [(USER, "Hello"), (USER, "Hello?")],
+    "assistant first": [(ASSISTANT, "Hi"), (USER, "Hello")],
+    "system later": [(USER, "Hello"), (SYSTEM, "Be brief."), (USER, "And?")],
+    "system twice": [(SYSTEM, "Be brief."), (SYSTEM, "Be kind."), (USER, "And?")],
+    "system alone": [(SYSTEM, "Be brief.")],
+}
+LONG = [(SYSTEM, "s" * 5000)] + [(USER if i % 2 == 0 else ASSISTANT, f"message {i}")
+                                 for i in range(41)]
+TALKS["long"] = LONG
+
+
+def renderer(date):
+    """apply_chat_template of a tokenizer without a vocabulary, on a given day."""
+    from transformers.utils import chat_template_utils as utils
+
+    class Day(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(date // 10000, date // 100 % 100, date % 100)
+
+    utils.datetime = Day
+
+    def render(template, talk, prompt, bos, eos, **more):
+        try:
+            texts, _ = utils.render_jinja_template(
+                [[{"role": r, "content": c} for r, c in talk]], chat_template=template,
+                add_generation_prompt=prompt, bos_token=bos, eos_token=eos, **more)
+            return texts[0]
+        except Exception as e:  # what a template raises, or runs into
+            return e
+    return render
+
+
+def cases():
+    for name, talk in TALKS.items():
+        for prompt in (False, True):
+            for no_think in (False, True):
+                yield name, talk, prompt, no_think
+
+
+def ours(template, program, date, bos, eos):
+    settings = {"chat_template": template, "bos_token": bos, "eos_token": {"content": eos}}
+    lines = [{"messages": [{"role": r, "content": c} for r, c in talk], "prompt": prompt,
+              "no_think": no_think} for _, talk, prompt, no_think in cases()]
+    text = json.dumps({"settings": json.dumps(settings), "cases": lines, "date": date})
+    out = subprocess.run([program, os.path.join(TOP, "examples", "demo")], input=text,
+                         capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in out.stdout.splitlines()]
+
+
+def check(path, render, program, args):
+    with open(path, encoding="utf-8", newline="") as f:
+        template = f.read()
+    bos, eos = "<s>", "</s>"
+    same = refused = wrong = 0
+    names = set()
+    for (name, talk, prompt, no_think), got in zip(cases(), ours(template, program, args.date,
+                                                                 bos, eos)):
+        if "error" in got and "chat template: expected" in got["error"]:
+            return None
+        names.add(got.get("name"))
+        if "no such mode" in got.get("error", ""):
+            continue
+        more = {"enable_thinking": False} if no_think else {}
+        want = render(template, talk, prompt, bos, eos, **more)
+        if isinstance(want, str) and got.get("text") == want:
+            same += 1
+        elif "error" in got:
+            same += not isinstance(want, str)
+            refused += isinstance(want, str)
+            if isinstance(want, str) and args.show:
+                print(f"    {name}: refused: {got['error']}")
+        else:
+            wrong += 1
+            if args.show:
+                print(f"    {name}, prompt {prompt}:\n      got  {got['text']!r}\n      want {want!r}")
+    return ", ".join(n for n in names if n), same, refused, wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("templates", nargs="+")
+    parser.add_argument("--date", type=int, default=20240726)
+    parser.add_argument("--show", action="store_true", help="also what differs or is refused")
+    args = parser.parse_args()
+    render = renderer(args.date)
+    known = unknown = bad = agree = 0
+    with tempfile.TemporaryDirectory() as folder:
+        program = os.path.join(folder, "render_chat")
+        subprocess.run([os.environ.get("CC", "cc"), "-O0", os.path.join(TOP, "tools",
+                        "render_chat.c"), "-o", program, "-lm", "-pthread"], check=True)
+        for path in args.templates:
+            result = check(path, render, program, args)
+            if result is None:
+                unknown += 1
+                print(f"{os.path.basename(path)}: not recognised")
+                continue
+            name, same, refused, wrong = result
+            known += 1
+            bad += wrong
+            agree += same
+            print(f"{os.path.basename(path)}: {name}: {same} the same, {refused} refused here only, "
+                  f"{wrong} differ")
+    print(f"{known} templates recognised, {unknown} not; {agree} cases the same, {bad} differ")
+    return bad > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
