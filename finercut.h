@@ -17938,7 +17938,7 @@ enum { FCI_CHAT_LIMIT = 1 << 18 }; // bytes of a template
 enum { // what a format does
     FCI_CHAT_TRIM = 1,          // no blanks around messages,
     FCI_CHAT_TRIM_ANSWERS = 2,  // around those of the assistant,
-    FCI_CHAT_TRIM_MERGED = 4,   // or around a user's with the system's in it
+    FCI_CHAT_TRIM_TURNS = 4,    // or around a user's, with the system's where that is in it
     FCI_CHAT_MERGE_FIRST = 8,   // `system` goes before the first user's message,
     FCI_CHAT_MERGE_LAST = 16,   // or before the last message, if it is a user's; else it is lost
     FCI_CHAT_ALWAYS_SYSTEM = 32, // an empty one where there is none
@@ -17989,13 +17989,13 @@ static const char *const fci_chat_changes[] = {
 
 static const fci_chat_row fci_chat_rows[] = {
     {"chatml", {FCI_CHAT_IM_MARK "message.content+'<|im_end|>\\n'}}", "!system_message",
-                "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}"},
+                "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}{%endif%}"},
      "", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
      FCI_CHAT_OWN_SYSTEM},
     {"qwen3", {FCI_CHAT_IM_MARK "message.content+'<|im_end|>\\n'}}", "loop.index0>ns.last_query_i",
                "{{" FCI_CHAT_IM_MARK "content}}", "startswith('<tool_response>')and",
-               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}",
-               "enable_thinkingisfalse%}{{'<think>\\n\\n</think>\\n\\n'}}"},
+               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}{%ifenable_thinkingisdef",
+               "enable_thinkingisfalse%}{{'<think>\\n\\n</think>\\n\\n'}}{%endif%}{%endif%}"},
      "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, FCI_CHAT_NO_THOUGHTS,
      NULL, {NULL}, FCI_CHAT_THINK},
     {"smollm3", {"{{'## Metadata\\n\\n'}}{{'Knowledge Cutoff Date: June 2025\\n'}}",
@@ -18008,7 +18008,7 @@ static const fci_chat_row fci_chat_rows[] = {
                  "'<<SYS>>\\n'+system_message+'\\n<</SYS>>\\n\\n'+message.content",
                  "{{' '+content.strip()+' '+eos_token}}"},
      "strip(", "<<SYS>>\n{}\n<</SYS>>\n\n", "{b}[INST] {} [/INST]", " {} {e}", "", NULL, NULL,
-     {NULL}, FCI_CHAT_TRIM | FCI_CHAT_MERGE_FIRST | FCI_CHAT_TRIM_MERGED},
+     {NULL}, FCI_CHAT_MERGE_FIRST | FCI_CHAT_TRIM_TURNS | FCI_CHAT_TRIM_ANSWERS},
     {"llama-3.1", {FCI_CHAT_HEADER_MARK, "{{'Cutting Knowledge Date: December 2023\\n'}}",
                    "{{'Today Date: '+date_string+'\\n\\n'}}", "{{system_message}}"},
      "trim strftime_now join(", FCI_CHAT_HEADER("system") "{h}{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL,
@@ -18052,6 +18052,11 @@ static const fci_chat_row fci_chat_rows[] = {
      "", "<|im_start|>system<|im_sep|>{}<|im_end|>",
      "<|im_start|>user<|im_sep|>{}<|im_end|><|im_start|>assistant<|im_sep|>", "{}<|im_end|>", "",
      NULL, NULL, {NULL}, 0},
+    {"phi-4-mini", {"{{'<|'+message.role+'|>'+message.content+'<|end|>'}}",
+                    "{%ifadd_generation_prompt%}{{'<|assistant|>'}}", "'tools'inmessage",
+                    "!message.role!='system'"},
+     "", "<|system|>{}<|end|>", "<|user|>{}<|end|>", "<|assistant|>{}<|end|>", "<|assistant|>",
+     NULL, NULL, {NULL}, 0},
     {"mistral", {"{{'[INST] '+message.content+' [/INST]'}}", "{{message.content+eos_token}}",
                  "!system_message", "raise_exception('Only user and assistant roles are supp"},
      "", NULL, "[INST] {} [/INST]", "{}{e}", "", NULL, NULL, {NULL}, 0},
@@ -18067,6 +18072,9 @@ static const fci_chat_row fci_chat_rows[] = {
                     "{{'[INST] '+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
      "trim messages[-1]", "{}\n\n", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL},
      FCI_CHAT_MERGE_LAST | FCI_CHAT_TRIM_ANSWERS},
+    {"mistral-v3", {"loop.lastandsystem_messageisdefined", "{{' '+message.content+eos_token}}",
+                    "{{'[INST] '+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
+     "", "{}\n\n", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL}, FCI_CHAT_MERGE_LAST},
     {"mistral-v3-tekken", {"loop.lastandsystem_messageisdefined", "{{message.content+eos_token}}",
                            "{{'[INST]'+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
      "messages[-1]", "{}\n\n", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL},
@@ -18074,6 +18082,11 @@ static const fci_chat_row fci_chat_rows[] = {
     {"mistral-v7", {"{{'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'}}",
                     "{{'[INST] '+message.content+'[/INST]'}}", "{{' '+message.content+eos_token}}"},
      "", "[SYSTEM_PROMPT] {}[/SYSTEM_PROMPT]", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL},
+     0},
+    {"mistral-v7-tekken", {"{{'[SYSTEM_PROMPT]'+message.content+'[/SYSTEM_PROMPT]'}}",
+                           "{{'[INST]'+message.content+'[/INST]'}}",
+                           "{{message.content+eos_token}}", "!default_system_message"},
+     "", "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL},
      0},
     {"mistral-v7-tekken", {"{{'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'}}",
                            "{{'[INST]'+message.content+'[/INST]'}}",
@@ -18110,14 +18123,15 @@ static const fci_chat_row fci_chat_rows[] = {
      "", FCI_CHAT_GRANITE_ROLES, NULL, NULL, {NULL}, 0},
     {"granite-3", {"'<|start_of_role|>'+message.role+'<|end_of_role|>'+message.content+'<|end_of",
                    "{{'<|start_of_role|>system<|end_of_role|>'+system_message+'<|end_of_text|>\\n",
-                   "{%ifloop.lastandadd_generation_prompt%}{{'<|start_of_role|>assistant'}}"},
-     "strftime_now", FCI_CHAT_GRANITE_ROLES, NULL, NULL,
+                   "{%ifloop.lastandadd_generation_prompt%}{{'<|start_of_role|>assistant"},
+     "strftime_now </think>", FCI_CHAT_GRANITE_ROLES, NULL, NULL,
      {"{%else%}{%setsystem_message=", "{%else%}{%setsystem_message=system_message+"}, 0},
     {"vicuna", {"{{' USER: '+message.content.strip()}}", "{%ifloop.index0==0%}{{system_message}}",
                 "{{' ASSISTANT: '+message.content.strip()+eos_token}}",
                 "{%ifadd_generation_prompt%}{{' ASSISTANT:'}}"},
      "strip(", "{}", " USER: {}", " ASSISTANT: {}{e}", " ASSISTANT:", NULL, NULL,
-     {"{%else%}{%setloop_messages=messages%}{%setsystem_message="}, FCI_CHAT_TRIM},
+     {"{%else%}{%setloop_messages=messages%}{%setsystem_message="},
+     FCI_CHAT_TRIM_TURNS | FCI_CHAT_TRIM_ANSWERS},
 };
 enum { FCI_CHAT_ROWS = sizeof fci_chat_rows / sizeof *fci_chat_rows };
 
@@ -18130,10 +18144,11 @@ struct fc_chat {
     char day[40];
     uint32_t end;
     bool has_end, has_preset, no_think;
-    // start: the text starts with bos; turns: user and assistant alternate; bare: without a prompt
-    // eos is last; quiet: an empty system message is none; open, dated, overrides: SmolLM3's header
-    // has no end, tells the day, can be replaced
-    bool start, turns, bare, quiet, open, dated, overrides;
+    // start: the text starts with bos; turns: user and assistant alternate; once: a system message
+    // is the first one only; leads: and not the only one; bare: without a prompt eos is last;
+    // quiet: an empty system message is none; open, dated, overrides: SmolLM3's header has no end,
+    // tells the day, can be replaced
+    bool start, turns, once, leads, bare, quiet, open, dated, overrides;
 };
 
 // ---- templates
@@ -18345,6 +18360,18 @@ FCI_FN bool fci_chat_presets(fc_chat *c, const char *plain, fc_error *err) {
     return good;
 }
 
+// Whether the text starts with bos_token; false in *good: it has it elsewhere.
+FCI_FN bool fci_chat_starts(const char *plain, bool *good) {
+    static const char bos[] = "{{bos_token", raise[] = "{{raise_exception";
+    const char *out = plain;
+    *good = true;
+    if (strstr(plain, "{%ifloop.index0==0%}{%setcontent=bos_token+content%}")) return true;
+    while ((out = strstr(out, "{{")) != NULL && strncmp(out, raise, sizeof raise - 1) == 0) out++;
+    const bool starts = out && strncmp(out, bos, sizeof bos - 1) == 0;
+    *good = starts || !strstr(plain, "bos_token");
+    return starts;
+}
+
 // What the plain form tells beside its row.
 FCI_FN bool fci_chat_traits(fc_chat *c, const char *plain, uint32_t date) {
     static const char now[] = "strftime_now('", fixed[] = "{%setdate_string='";
@@ -18354,14 +18381,19 @@ FCI_FN bool fci_chat_traits(fc_chat *c, const char *plain, uint32_t date) {
     if (!format && day)
         snprintf(c->day, sizeof c->day, "%.*s", (int)strcspn(day + sizeof fixed - 1, "'"),
                  day + sizeof fixed - 1);
-    c->start = strstr(plain, "bos_token") && !strstr(c->row->user, "{b}");
+    bool good;
+    c->start = fci_chat_starts(plain, &good) && !strstr(c->row->user, "{b}");
     c->turns = strstr(plain, "%2==") != NULL;
+    c->leads = c->turns || (c->row->flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST)) ||
+               (strstr(plain, "loop.lastandadd_gen") && strstr(plain, "=messages[1:]"));
+    c->once = c->turns || (c->row->flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST)) ||
+              (c->row->flags & FCI_CHAT_MODES) || strstr(plain, "{%ifmessage.role!='system'%}");
     c->bare = strstr(plain, "{%else%}{{eos_token}}") != NULL;
     c->quiet = strstr(plain, "=='system'andmessage.content") != NULL;
     c->open = strstr(plain, "{{'<|im_end|>\\n'}}{%endif%}{%endif%}") != NULL;
     c->overrides = strstr(plain, "/system_override") != NULL;
     c->dated = strstr(plain, "{{'Today Date: '~today~'\\n'}}") != NULL;
-    return true;
+    return good;
 }
 
 FCI_FN fc_code fci_chat_unknown(const char *why, fc_error *err) {
@@ -18655,8 +18687,6 @@ FCI_FN fc_code fci_chat_refuse(const fci_chat_writer *w, const char *why) {
 }
 
 FCI_FN fc_code fci_chat_check(fci_chat_writer *w) {
-    const unsigned flags = w->c->row->flags;
-    const bool merges = flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST);
     size_t turns = 0;
     for (w->at = 0; w->at < w->n; w->at++) {
         const fc_message *m = &w->messages[w->at];
@@ -18665,11 +18695,10 @@ FCI_FN fc_code fci_chat_check(fci_chat_writer *w) {
             return fci_fail(w->err, FC_ERR_ARGUMENT, 0, "chat: message %llu: expected a text, got "
                             "NULL", (unsigned long long)w->at + 1);
         if (m->role == FC_ROLE_SYSTEM) {
-            if (!w->c->row->system && !(flags & FCI_CHAT_MODES))
+            if (!w->c->row->system && !(w->c->row->flags & FCI_CHAT_MODES))
                 return fci_chat_refuse(w, "has no system message");
-            if (w->at && (merges || w->c->turns || (flags & FCI_CHAT_MODES)))
-                return fci_chat_refuse(w, "has one at the start only");
-            if (w->n == 1 && (merges || w->c->turns))
+            if (w->at && w->c->once) return fci_chat_refuse(w, "has one at the start only");
+            if (w->n == 1 && w->c->leads)
                 return fci_chat_refuse(w, "has it with a user's message only");
         } else if (w->c->turns && (m->role == FC_ROLE_USER) != (turns++ % 2 == 0))
             return fci_chat_refuse(w, "wants messages of user and assistant in turn");
@@ -18700,8 +18729,8 @@ FCI_FN void fci_chat_message(fci_chat_writer *w, const fci_str *system) {
         if (w->out.p) fci_put(&w->text, w->out.p + start, w->out.n - start);
         w->out.n = start;
         s = fci_sn(w->text.n ? w->text.p : "", w->text.n);
-        if (row->flags & FCI_CHAT_TRIM_MERGED) s = fci_tokens_strip(w->c->t, s, true);
     }
+    if (!answer && (row->flags & FCI_CHAT_TRIM_TURNS)) s = fci_tokens_strip(w->c->t, s, true);
     fci_chat_put(w, answer ? row->assistant : row->user, s);
 }
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Compares rendered chats with transformers' apply_chat_template (needs transformers 5, a compiler).
+"""Compares rendered chats with transformers' apply_chat_template (transformers 5, a compiler).
 
     python tools/check_chat.py [--date 20240726] [--show] TEMPLATE.jinja...
 
-Every template is rendered for every conversation below, with and without the prompt, by transformers
-and by fc_chat_render (tools/render_chat.c, on the demo's model). What counts: the same bytes, or
-both refuse. A format of ours that refuses what transformers renders is counted apart: a template
-that silently loses a message is an error here. A template that is not recognised is skipped.
+Every template is rendered for every conversation below, with and without the prompt, by
+transformers and by fc_chat_render (tools/render_chat.c, on the demo's model). What counts: the same
+bytes, or both refuse. A format of ours that refuses what transformers renders is counted apart: a
+template that silently loses a message is an error here. A template that is not recognised is
+skipped.
 """
 import argparse
 import datetime
@@ -114,7 +115,8 @@ def check(path, render, program, args):
         else:
             wrong += 1
             if args.show:
-                print(f"    {name}, prompt {prompt}:\n      got  {got['text']!r}\n      want {want!r}")
+                print(f"    {name}, prompt {prompt}:\n      got  {got['text']!r}\n"
+                      f"      want {want!r}")
     return ", ".join(n for n in names if n), same, refused, wrong
 
 
@@ -140,8 +142,8 @@ def main():
             known += 1
             bad += wrong
             agree += same
-            print(f"{os.path.basename(path)}: {name}: {same} the same, {refused} refused here only, "
-                  f"{wrong} differ")
+            print(f"{os.path.basename(path)}: {name}: {same} the same, {refused} refused here "
+                  f"only, {wrong} differ")
     print(f"{known} templates recognised, {unknown} not; {agree} cases the same, {bad} differ")
     return bad > 0
 

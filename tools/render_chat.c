@@ -1,5 +1,5 @@
 /* Renders conversations by chat templates, for tools/check_chat.py. Standard input: a JSON object a
-   line, {"settings": tokenizer_config.json as an object in a string, "cases": [{"messages": [{"role",
+   line, {"settings": tokenizer_config.json as a string, "cases": [{"messages": [{"role",
    "content"}], "prompt": true, "no_think": false}], "date": 20240726}. Standard output: for each
    case a line, {"name", "text"} or {"error"}.
    Build: cc -O1 tools/render_chat.c -o build/render_chat -lm -pthread
@@ -24,7 +24,8 @@ static void answer(fci_buffer *out, const fc_chat *chat, const fc_text *text) {
 static void render(fc_model *m, const fci_json *c, uint64_t date, fci_arena *a, fci_buffer *out) {
     const fci_json *list = fci_json_get(c, "messages"), *n = fci_json_first(list);
     bool prompt = false, no_think = false;
-    fc_message *messages = (fc_message *)fci_arena_alloc(a, list->count, sizeof *messages, "", &err);
+    fc_message *messages =
+        (fc_message *)fci_arena_alloc(a, list->count, sizeof *messages, "messages", &err);
     fc_text text;
     memset(&text, 0, sizeof text);
     fci_json_option(c, "prompt", &prompt, &err);
