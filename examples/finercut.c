@@ -25,6 +25,7 @@
 #  endif
 #elif !defined(FINERCUT_NO_POSIX)
 #  include <fcntl.h>
+#  include <sys/ioctl.h>
 #  include <unistd.h>
 #endif
 
@@ -59,7 +60,7 @@ typedef struct shares {
 typedef struct options {
     const char *input; // the command's first argument
     given_list more;   // those after it, where the command takes them
-    const char *text, *tokens, *output, *plan, *heal, *prompt, *later;
+    const char *text, *tokens, *output, *plan, *heal, *prompt, *later, *field, *system;
     given_list tasks;
     prefixes along;
     shares points;
@@ -68,6 +69,8 @@ typedef struct options {
     int dry_run;
     uint32_t limit, shots;
     int json, tensors, special, resume, force, verify, quiet, compare, help; // switches
+    int chat, no_think;
+    uint32_t date;
     uint32_t samples, length, threads, own, used, repeats;
     uint32_t new_tokens, prompt_tokens, batch, repeat;
     double temperature, top_p, ridge;
@@ -360,6 +363,23 @@ static int parse_choice(const value_type *type, const char *text, void *field) {
     return 0;
 }
 
+#ifndef FINERCUT_NO_CHAT
+static int parse_date(const value_type *type, const char *text, void *field) {
+    uint32_t parts[3] = {0, 0, 0};
+    static const int digits[] = {4, 2, 2};
+    (void)type;
+    for (int i = 0; i < 3; i++) {
+        if (i && *text++ != '-') return 0;
+        for (int k = 0; k < digits[i]; k++, text++) {
+            if (!isdigit((unsigned char)*text)) return 0;
+            parts[i] = 10 * parts[i] + (uint32_t)(*text - '0');
+        }
+    }
+    *(uint32_t *)field = parts[0] * 10000 + parts[1] * 100 + parts[2];
+    return !*text && parts[0] && parts[1] >= 1 && parts[1] <= 12 && parts[2] >= 1 && parts[2] <= 31;
+}
+#endif
+
 static int parse_prefixes(const value_type *type, const char *text, void *field) {
     prefixes *p = (prefixes *)field;
     (void)type;
@@ -486,6 +506,12 @@ static const value_type type_names = {parse_names, "names with commas between th
 static const value_type type_protocol = {parse_choice, NULL, FC_PROTOCOL_COUNT, protocol_name};
 static const value_type type_unit = {parse_choice, NULL, FC_UNIT_DISTANCE, unit_name};
 static const value_type type_any = {parse_any, "a text", 0, NULL};
+#ifdef FINERCUT_NO_CHAT
+#  define OF_CHAT(text) ""
+#else
+static const value_type type_date = {parse_date, "a day such as 2024-07-26", 0, NULL};
+#  define OF_CHAT(text) text
+#endif
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_products = {parse_choice, NULL, 3, products_name};
 static const value_type type_prefixes = {parse_prefixes, "numbers of steps with commas between "
@@ -585,7 +611,10 @@ static const flag flags[] = {
     {PRUNE, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
      WITH_TEXT("calibration text (UTF-8; a file, a pipe, or - for standard input): its non-empty "
      "lines are joined by one space, tokenised once\n"
-     "and cut into --samples sequences of --length tokens from the start")},
+     "and cut into --samples sequences of --length tokens from the start"
+     OF_CHAT(". FILE.jsonl with an object a line holds conversations,\n{\"messages\": "
+     "[{\"role\": \"user\", \"content\": \"Hello\"}, ...]}, which the model's chat template "
+     "writes and which are\ncut as one sequence, or see --field"))},
     {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "calibration tokens: a JSON array of arrays of token ids"},
 #ifndef FINERCUT_NO_GENERATE
@@ -669,10 +698,30 @@ static const flag flags[] = {
     {LOGITS, "--tokens", &type_path, "FILE", NULL, 1, FIELD(tokens), 0, "a JSON array of arrays of "
      "token ids"},
     {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"},
-    {GENERATE, "--prompt", &type_any, "TEXT", NULL, 1, FIELD(prompt), 0,
-     "the text to continue (UTF-8); what the tokenizer puts before a text (bos) comes first"},
-    {GENERATE, "-n", &type_count, "N", "64", 0, FIELD(new_tokens), 0,
-     "tokens to generate; fewer where the model ends the text"},
+    {GENERATE, "--prompt", &type_any, "TEXT", NULL, 0, FIELD(prompt), 0,
+     "the text to continue (UTF-8); what the tokenizer puts before a text (bos) comes first"
+     OF_CHAT(";\nwith --chat the user's message, else (required)")},
+#ifndef FINERCUT_NO_CHAT
+    {GENERATE, "--chat", NULL, NULL, NULL, 0, FIELD(chat), 0,
+     "the prompt is a message, which the model's chat template writes; without --prompt every line "
+     "of\nstandard input is one, and is answered, until /exit or its end"},
+    {GENERATE, "--system", &type_any, "TEXT", NULL, 0, FIELD(system), 0,
+     "with --chat: the system's message, which comes first"},
+    {EVAL, "--chat", NULL, NULL, NULL, 0, FIELD(chat), 0,
+     WITH_TASKS("every question of --task is a message of the user, every shot one with its "
+     "answer,\nas lm_eval --apply_chat_template has them")},
+    {TOKENIZE, "--chat", NULL, NULL, NULL, 0, FIELD(chat), 0,
+     "the input is JSON lines of conversations (see --text of prune), of MODEL's chat template"},
+    {GENERATE | EVAL, "--no-think", NULL, NULL, NULL, 0, FIELD(no_think), 0,
+     "with --chat: a model that thinks before it answers (Qwen3, SmolLM3) does not"},
+    {PRUNE | EVAL | HEAL | TOKENIZE, "--field", &type_any, "NAME", NULL, 0, FIELD(field), 0,
+     "--text is JSON lines, and the text this member of every line, an empty line between two"},
+    {PRUNE | EVAL | HEAL | TOKENIZE | GENERATE, "--date", &type_date, "YYYY-MM-DD", NULL, 0,
+     FIELD(date), 0, "of chat templates that tell the day (default: today)"},
+#endif
+    {GENERATE, "-n", &type_count, "N", NULL, 0, FIELD(new_tokens), 0,
+     "tokens to generate; fewer where the model ends the text (default: 64" OF_CHAT(", with "
+     "--chat 512") ")"},
     {GENERATE, "--temperature", &type_temperature, "T", "0", 0, FIELD(temperature), 0,
      "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
     {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
@@ -681,7 +730,7 @@ static const flag flags[] = {
      "tokens"},
     {GENERATE, "--compare", NULL, NULL, NULL, 0, FIELD(compare), 0,
      "first the continuation of the whole model, then that of the pruned one, then of the healed "
-     "one"},
+     "one;\nside by side on a terminal with 50 columns for each"},
     {GENERATE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "only the text, no speeds"},
     {BENCH, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the figures as one JSON object"},
     {BENCH, "--prompt", &type_count, "N", "256", 0, FIELD(prompt_tokens), 0, "tokens of a prompt"},
@@ -937,7 +986,7 @@ static const command commands[] = {
      "here 5 rows.",
      run_logits},
     {"tokenize", "MODEL|tokenizer.json", "text to token ids", "MODEL|tokenizer.json [--text FILE] "
-     "[--special]",
+     "[--special]" OF_CHAT(" [--field NAME | --chat]"),
      "Turns standard input, or a file, into token ids. The bytes are taken as they are, line ends "
      "included.",
      "printf 'Hello world' | finercut tokenize examples/demo", "One JSON array of ids.",
@@ -957,12 +1006,16 @@ static const command commands[] = {
      "finercut report plan.json quality.json -o plan.html",
      "The file, which any browser or spreadsheet opens.", run_report},
     {"generate", "MODEL", "a text continued, whole or after a plan's removals",
-     "MODEL --prompt TEXT [-n 64] [--plan plan.json [--remove 25%|N]] [--heal FILE] [--compare] "
-     "[flags]",
-     "Continues the text token by token until the model ends it or -n tokens are there. No chat "
-     "template is\n"
-     "applied: a text such as <|im_start|> in the prompt is the special token of that name.",
+     "MODEL --prompt TEXT [-n 64]" OF_CHAT(" [--chat [--system TEXT]]") " [--plan plan.json "
+     "[--remove 25%|N]] [--heal FILE] [--compare] [flags]",
+     "Continues the text token by token until the model ends it or -n tokens are there. A text "
+     "such as <|im_start|>\n"
+     "in the prompt is the special token of that name. No chat template is applied"
+     OF_CHAT(", but with --chat: one that is\n"
+     "recognised (finercut info MODEL names it); a chat keeps what the model has read, so that "
+     "only new tokens run"),
      "finercut generate examples/demo --prompt 'In the beginning God'\n"
+     OF_CHAT("finercut generate MODEL --chat --system 'Be brief.'\n")
      "finercut generate examples/demo --prompt 'And it came to pass' --plan plan.json --remove 4 "
      "--compare",
      "The continuation as it comes, without the prompt; speeds go to standard error. The same "
@@ -1475,7 +1528,9 @@ static int ends_with(const char *text, const char *end) {
 }
 #endif
 
-typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text);
+// Cuts a text, or where `chats` is not NULL, the one sequence of these.
+typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text,
+                          const fc_tokens *chats);
 
 #ifndef FINERCUT_NO_TOKENIZER
 // Whether the first line that is not empty is a JSON object, as far as its ends tell.
@@ -1488,7 +1543,7 @@ static int begins_with_object(const fc_text *t) {
 }
 
 // What is given as a text is prose in UTF-8; a byte order mark is not part of it.
-static int check_text(session *s, const char *name, fc_text *t) {
+static int check_text(const char *name, fc_text *t) {
     const unsigned char *b = (const unsigned char *)t->bytes;
     size_t blank = 0;
     if (t->length >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
@@ -1505,27 +1560,85 @@ static int check_text(session *s, const char *name, fc_text *t) {
     while (blank < t->length && strchr(" \t\r\n\v\f", t->bytes[blank])) blank++;
     if (blank == t->length) return fail("%s: expected a text, got %s", name, t->length ?
         "white space alone" : "nothing");
-    if (!begins_with_object(t)) return STATUS_OK;
-    if (ends_with(name, ".jsonl") || ends_with(name, ".ndjson"))
-        return fail("%s: expected prose, got lines of JSON objects: take the text out of them "
-            "first "
-                    "(jq -r .text FILE.jsonl > FILE.txt)",
-                    name);
-    note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
     return STATUS_OK;
+}
+
+#ifdef FINERCUT_NO_CHAT
+static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *chats) {
+    (void)s, (void)file, (void)chats;
+    return fail("%s: expected prose, got lines of JSON objects: take the text out of them first "
+                "(jq -r .text FILE.jsonl > FILE.txt)", name);
+}
+#else
+static fc_chat *open_chat(session *s, fc_model *m) {
+    fc_chat_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.date = s->o->date;
+    desc.no_think = s->o->no_think;
+    return fc_chat_open(m, &desc, &s->err);
+}
+
+// JSON lines: the texts of a field in place of the file, or tokens of conversations.
+static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *chats) {
+    const char *field = s->o->field;
+    fc_text text;
+    fc_code code;
+    if (field) {
+        code = fc_lines_text(file->bytes, file->length, field, &s->env, &text, &s->err);
+        if (code) return fail("%s: %s", name, s->err.msg);
+        fc_text_free(file);
+        *file = text;
+        return STATUS_OK;
+    }
+    fc_chat *chat = open_chat(s, s->model);
+    if (!chat) return fail("%s: lines of JSON objects: %s; or --field NAME, of a text", name,
+                           s->err.msg);
+    code = fc_lines_chat(chat, file->bytes, file->length, chats, &s->err);
+    fc_chat_close(chat);
+    return code ? fail("%s: %s", name, s->err.msg) : STATUS_OK;
+}
+#endif
+
+// Reads --text: *file, or, where chats->ids is not NULL then, conversations.
+static int read_source(session *s, fc_text *file, fc_tokens *chats) {
+    const char *path = s->o->text, *name = source_name(path);
+    memset(chats, 0, sizeof *chats);
+    if (read_file(s, path, file)) return failed(s);
+    int status = check_text(name, file);
+    const int object = !status && begins_with_object(file);
+    if (!status && (s->o->field || (object && (ends_with(path, ".jsonl") ||
+                                               ends_with(path, ".ndjson"))))) {
+        status = read_lines(s, name, file, chats);
+        if (!status && s->o->field) status = check_text(name, file);
+    } else if (object)
+        note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
+    return status;
 }
 
 static int read_text(session *s, cut_fn cut) {
     fc_text file;
+    fc_tokens chats;
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
-    if (!t || read_file(s, s->o->text, &file)) return failed(s);
-    if (check_text(s, s->o->text, &file)) {
-        fc_text_free(&file);
-        return STATUS_FAILED;
-    }
-    fc_code code = cut(s, t, &file);
+    if (!t) return failed(s);
+    memset(&file, 0, sizeof file);
+    fc_code code = FC_OK;
+    const int status = read_source(s, &file, &chats);
+    if (!status) code = cut(s, t, &file, chats.ids ? &chats : NULL);
     fc_text_free(&file);
+    fc_tokens_free(&chats);
+    if (status) return status;
     return code ? fail("%s: %s", source_name(s->o->text), s->err.msg) : check_tokens(s);
+}
+
+// So many sequences from the start.
+static fc_code cut_sequences(session *s, const fc_tokenizer *t, const fc_text *text,
+                             const fc_tokens *chats, uint32_t samples, uint32_t length) {
+    if (!chats)
+        return fc_calibration_cut(t, text->bytes, text->length, samples, length, &s->tokens,
+                                  &s->err);
+    const fc_code code = fc_tokens_windows(chats, length, &s->tokens, &s->err);
+    if (!code && s->tokens.n_sequences > samples) s->tokens.n_sequences = samples;
+    return code;
 }
 #endif
 
@@ -1800,6 +1913,45 @@ static int show_tokenizer(view *v, session *s) {
 #endif
 
 // What --heal brought: an object of its own in JSON.
+#ifndef FINERCUT_NO_CHAT
+// The name of the template's format; a template that is not known is a fact, too.
+static int show_chat(view *v, session *s) {
+    fc_chat *chat = open_chat(s, s->model);
+    const fc_code code = chat ? FC_OK : s->err.code;
+    if (code == FC_ERR_MEMORY || code == FC_ERR_IO) return failed(s);
+    if (code == FC_ERR_MISMATCH && v->json) fputs(",\"chat_template\":null", stdout);
+    else fact_text(v, "chat template", "chat_template",
+                   chat ? fc_chat_name(chat) : code == FC_ERR_MISMATCH ? "none"
+                   : code == FC_ERR_UNSUPPORTED ? "unknown template" : s->err.msg);
+    fc_chat_close(chat);
+    return STATUS_OK;
+}
+#endif
+
+#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
+static int show_ends(view *v, session *s) {
+    const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
+    fc_tokens ends;
+    if (fc_end_tokens(s->model, &ends, &s->err)) return failed(s);
+    put_key(v, "end tokens", "end_tokens");
+    if (v->json) putchar('[');
+    else if (ends.starts[1] == 0) fputs("none", stdout);
+    for (size_t i = 0; i < ends.starts[1]; i++) {
+        fc_text text;
+        printf("%s%lu", i ? v->json ? "," : ", " : "", (unsigned long)ends.ids[i]);
+        if (v->json || !t || fc_detokenize(t, &ends.ids[i], 1, &text, &s->err)) continue;
+        fputs(" (", stdout);
+        put_shown(stdout, text.bytes, text.length);
+        putchar(')');
+        fc_text_free(&text);
+    }
+    if (v->json) putchar(']');
+    end_fact(v);
+    fc_tokens_free(&ends);
+    return STATUS_OK;
+}
+#endif
+
 static int show_healed(view *v, const session *s) {
     const fc_healed *h = fc_model_healed(s->model);
     view inner = {v->json, 0}, *w = v->json ? &inner : v;
@@ -1857,6 +2009,12 @@ static int show_model(view *v, session *s) {
     show_dtypes(v, fc_model_container(s->model));
 #ifndef FINERCUT_NO_TOKENIZER
     if (show_tokenizer(v, s)) return STATUS_FAILED;
+#endif
+#ifndef FINERCUT_NO_CHAT
+    if (fc_model_tokenizer(s->model, &s->err) && show_chat(v, s)) return STATUS_FAILED;
+#endif
+#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
+    if (show_ends(v, s)) return STATUS_FAILED;
 #endif
     fact_text(v, "fingerprint", "fingerprint", fc_model_fingerprint(s->model));
     if (s->o->verify) fact_text(v, "content", "content", fc_model_content(s->model));
@@ -2008,10 +2166,10 @@ static int prune_progress(void *user, const fc_progress *p) {
 #define LEAST_CALIBRATION 16 // tokens of a text that is shorter than one sequence
 
 #ifndef FINERCUT_NO_TOKENIZER
-static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text *text) {
+static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text *text,
+                               const fc_tokens *chats) {
     const options *o = s->o;
-    fc_code code = fc_calibration_cut(t, text->bytes, text->length, o->samples, o->length, &s->
-        tokens, &s->err);
+    fc_code code = cut_sequences(s, t, text, chats, o->samples, o->length);
     if (code) return code;
     size_t n = s->tokens.n_sequences, length = s->tokens.starts[1];
     if (n == 1 && length < o->length && length < LEAST_CALIBRATION) {
@@ -2320,7 +2478,14 @@ static uint32_t window_length(const session *s) {
     return most > 0 && most < usual ? most : usual;
 }
 
-static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *text) {
+static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *text,
+                           const fc_tokens *chats) {
+    if (chats && s->o->protocol == FC_PROTOCOL_LLAMA_CPP) {
+        snprintf(s->err.msg, sizeof s->err.msg,
+                 "--protocol llama.cpp: expected a text, got conversations");
+        return FC_ERR_ARGUMENT;
+    }
+    if (chats) return fc_tokens_windows(chats, window_length(s), &s->tokens, &s->err);
     return fc_eval_windows(t, text->bytes, text->length, (fc_protocol)s->o->protocol,
                            window_length(s), &s->tokens, &s->err);
 }
@@ -2644,7 +2809,16 @@ static int run_eval(session *s) {
     if ((s->o->text || s->o->tokens) && read_tokens(s, cut_windows)) return STATUS_FAILED;
 #ifndef FINERCUT_NO_TASKS
     if (n_tasks(s)) {
+        fc_chat *chat = NULL;
+#  ifndef FINERCUT_NO_CHAT
+        if (s->o->chat) chat = open_chat(s, s->model);
+#  endif
+        if (s->o->chat && !chat) return failed(s);
+        for (int i = 0; i < n_tasks(s); i++) descs[i].chat = chat;
         s->tasks = fc_tasks_open(s->model, descs, (size_t)n_tasks(s), &s->err);
+#  ifndef FINERCUT_NO_CHAT
+        fc_chat_close(chat);
+#  endif
         if (!s->tasks) return failed(s);
     }
 #endif
@@ -2715,10 +2889,7 @@ static int run_logits(session *s) {
 // ---------------------------------------------------------------------------------------------
 // tokenize
 
-static int put_tokens(session *s, const fc_tokenizer *t, const char *name, const fc_text *text) {
-    unsigned how = s->o->special ? FINERCUT_TOKENIZE_SPECIAL : 0;
-    if (fc_tokenize(t, text->bytes, text->length, how, &s->tokens, &s->err))
-        return fail("%s: %s", name, s->err.msg);
+static int put_tokens(const session *s) {
     putchar('[');
     for (size_t i = 0; i < s->tokens.starts[1]; i++)
         printf("%s%lu", i ? ", " : "", (unsigned long)s->tokens.ids[i]);
@@ -2726,15 +2897,28 @@ static int put_tokens(session *s, const fc_tokenizer *t, const char *name, const
     return STATUS_OK;
 }
 
+static int tokenize(session *s, const char *name, fc_text *text) {
+    const unsigned how = s->o->special ? FINERCUT_TOKENIZE_SPECIAL : 0;
+    if (s->o->chat) {
+        if (open_model(s)) return STATUS_FAILED;
+        return read_lines(s, name, text, &s->tokens) ? STATUS_FAILED : put_tokens(s);
+    }
+    if (s->o->field && read_lines(s, name, text, NULL)) return STATUS_FAILED;
+    fc_tokenizer *t = fc_tokenizer_open(s->o->input, &s->env, &s->err);
+    if (!t) return failed(s);
+    const fc_code code = fc_tokenize(t, text->bytes, text->length, how, &s->tokens, &s->err);
+    fc_tokenizer_close(t);
+    return code ? fail("%s: %s", name, s->err.msg) : put_tokens(s);
+}
+
 static int run_tokenize(session *s) {
     const char *path = s->o->text ? s->o->text : "-";
     fc_text text;
-    fc_tokenizer *t = fc_tokenizer_open(s->o->input, &s->env, &s->err);
-    if (!t) return failed(s);
-    int status = fc_file_read(path, &s->env, &text, &s->err) ? failed(s) : put_tokens(s, t,
-        source_name(path), &text);
+    if (s->o->chat && s->o->field)
+        return misused(s->command, "expected one of --chat and --field, got both");
+    if (fc_file_read(path, &s->env, &text, &s->err)) return failed(s);
+    const int status = tokenize(s, source_name(path), &text);
     fc_text_free(&text);
-    fc_tokenizer_close(t);
     return status;
 }
 #endif
@@ -2796,6 +2980,22 @@ static int run_report(session *s) {
 // ---------------------------------------------------------------------------------------------
 // generate
 
+enum { MOST_VOICES = 3, COLUMN = 50 };
+
+typedef struct voice { // a model, and what it says
+    char title[48];    // with --compare
+    fc_model *model;
+    const uint8_t *mask;
+    fc_text text; // the last it said
+#ifndef FINERCUT_NO_CHAT
+    fc_chat *chat;
+    fc_generator *generator; // of so many positions; NULL: none yet
+    uint32_t positions;
+    fc_message *messages; // their texts are its own
+    size_t n_messages;
+#endif
+} voice;
+
 static int put_piece(void *user, const char *bytes, size_t n) {
     (void)user;
     // what a model writes may not steer it
@@ -2806,64 +3006,346 @@ static int put_piece(void *user, const char *bytes, size_t n) {
 
 static void put_speed(const session *s, const fc_generated *r) {
     if (s->o->quiet) return;
-    fprintf(stderr, "%lu tokens of prompt in %.2f s, %lu generated", (unsigned long)r->n_prompt, r->
-        prompt_seconds,
-            (unsigned long)r->n_tokens);
+    fprintf(stderr, "%lu tokens of prompt", (unsigned long)r->n_prompt);
+    if (r->n_kept) fprintf(stderr, " (%lu kept)", (unsigned long)r->n_kept);
+    fprintf(stderr, " in %.2f s, %lu generated", r->prompt_seconds, (unsigned long)r->n_tokens);
     if (r->n_tokens > 1 && r->seconds > 0)
         fprintf(stderr, ", %.1f a second", (r->n_tokens - 1 + (uint32_t)r->ended) / r->seconds);
     fprintf(stderr, "%s\n", r->ended ? "; the model ended the text" : "");
 }
 
-static int generate(session *s, const uint8_t *mask) {
+static fc_generate_desc how_to_generate(const session *s, const voice *v, int aside) {
     const options *o = s->o;
     fc_generate_desc desc;
-    fc_generated result;
     memset(&desc, 0, sizeof desc);
-    desc.mask = mask;
+    desc.mask = v->mask;
     desc.max_tokens = o->new_tokens;
     desc.sampling.temperature = (float)o->temperature;
     desc.sampling.top_p = (float)o->top_p;
     desc.sampling.seed = o->seed;
-    desc.piece = put_piece;
+    if (!aside) desc.piece = put_piece;
     desc.watch.progress = stop_where_interrupted;
-    fc_code code = fc_generate(s->model, o->prompt, strlen(o->prompt), &desc, &result, &s->err);
-    if (result.text.length) putchar('\n');
-    fc_text_free(&result.text);
+    return desc;
+}
+
+// Continues a text into v->text, and shows it as it comes unless it is kept aside.
+static int continue_text(session *s, voice *v, const char *prompt, size_t n,
+                         const fc_generate_desc *desc) {
+    fc_generated result;
+    fc_text_free(&v->text);
+    fc_code code = fc_generate(v->model, prompt, n, desc, &result, &s->err);
+    v->text = result.text;
+    if (desc->piece && v->text.length) putchar('\n');
     if (ferror(stdout)) return lost_output();
-    if (code) return failed(s);
+    if (code) return code == FC_ERR_CANCELLED && desc->generator ? STATUS_OK : failed(s);
     fflush(stdout);
     put_speed(s, &result);
     return STATUS_OK;
 }
 
-static int compare_removed(session *s) {
-    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
-    puts("whole model:");
-    if (generate(s, NULL)) return STATUS_FAILED;
-    if (!s->plan) return STATUS_OK;
-    printf("\nafter %llu removals:\n", (unsigned long long)s->n_steps);
-    return generate(s, s->mask);
+#ifndef FINERCUT_NO_CHAT
+static int add_message(voice *v, fc_role role, const char *text, size_t n) {
+    fc_message *more =
+        (fc_message *)realloc(v->messages, (v->n_messages + 1) * sizeof *v->messages);
+    char *copy = (char *)malloc(n + 1);
+    if (more) v->messages = more;
+    if (!more || !copy) {
+        free(copy);
+        return fail("chat: out of memory");
+    }
+    memcpy(copy, text, n);
+    more[v->n_messages].role = role;
+    more[v->n_messages].text = copy;
+    more[v->n_messages++].length = n;
+    return STATUS_OK;
+}
+
+static int begin_chat(session *s, voice *v) {
+    const char *system = s->o->system;
+    if (!s->o->chat) return STATUS_OK;
+    v->chat = open_chat(s, v->model);
+    if (!v->chat) return failed(s);
+    return system ? add_message(v, FC_ROLE_SYSTEM, system, strlen(system)) : STATUS_OK;
+}
+
+// A generator with room for the text and the answer; a new one has to run all of it again.
+static int find_room(session *s, voice *v, const fc_text *text) {
+    const uint32_t most = fc_model_config(v->model)->max_positions;
+    const fc_tokenizer *t = fc_model_tokenizer(v->model, &s->err);
+    fc_tokens ids;
+    if (!t || fc_tokenize(t, text->bytes, text->length, 0, &ids, &s->err)) return failed(s);
+    uint64_t n = (uint64_t)ids.starts[1] + s->o->new_tokens;
+    fc_tokens_free(&ids);
+    if (v->generator && n <= v->positions) return STATUS_OK;
+    if (most && n > most)
+        return fail("chat: expected at most %lu tokens (the model's positions), got %llu and %lu "
+                    "to follow", (unsigned long)most, (unsigned long long)n - s->o->new_tokens,
+                    (unsigned long)s->o->new_tokens);
+    n = n < 512 ? 1024 : 2 * n;
+    if (most && n > most) n = most;
+    fc_generator_close(v->generator);
+    v->positions = n < 1u << 30 ? (uint32_t)n : 1u << 30;
+    v->generator = fc_generator_open(v->model, v->mask, v->positions, &s->err);
+    return v->generator ? STATUS_OK : failed(s);
+}
+
+// The user says something, and the model answers.
+static int answer(session *s, voice *v, const char *said, size_t n, int aside) {
+    fc_text text;
+    fc_generate_desc desc = how_to_generate(s, v, aside);
+    if (add_message(v, FC_ROLE_USER, said, n)) return STATUS_FAILED;
+    if (fc_chat_render(v->chat, v->messages, v->n_messages, 1, &text, &s->err)) return failed(s);
+    int status = find_room(s, v, &text);
+    desc.chat = v->chat;
+    desc.generator = v->generator;
+    if (!status) status = continue_text(s, v, text.bytes, text.length, &desc);
+    fc_text_free(&text);
+    return status ? status : add_message(v, FC_ROLE_ASSISTANT, v->text.bytes, v->text.length);
+}
+#endif
+
+static int speak(session *s, voice *v, const char *said, size_t n, int aside) {
+#ifndef FINERCUT_NO_CHAT
+    if (v->chat) return answer(s, v, said, n, aside);
+#endif
+    const fc_generate_desc desc = how_to_generate(s, v, aside);
+    return continue_text(s, v, said, n, &desc);
+}
+
+// ---- side by side
+
+// Columns of the terminal that standard output is; 0: it is none.
+static int terminal_width(void) {
+    if (!terminal(stdout)) return 0;
+#if defined(_WIN32)
+    CONSOLE_SCREEN_BUFFER_INFO info;
+    return GetConsoleScreenBufferInfo(GetStdHandle(STD_OUTPUT_HANDLE), &info)
+               ? info.srWindow.Right - info.srWindow.Left + 1 : 0;
+#elif !defined(FINERCUT_NO_POSIX)
+    struct winsize size;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+#else
+    return 0;
+#endif
+}
+
+// Columns that a character takes: 0 of marks on the one before, 2 of East Asian ones and pictures.
+static int character_width(unsigned long c) {
+    static const unsigned long zero[][2] = {
+        {0x300, 0x36f},   {0x483, 0x489},   {0x591, 0x5bd},   {0x610, 0x61a},   {0x64b, 0x65f},
+        {0x6d6, 0x6dc},   {0x900, 0x902},   {0x941, 0x948},   {0xe31, 0xe31},   {0xe34, 0xe3a},
+        {0xe47, 0xe4e},   {0x1ab0, 0x1aff}, {0x1dc0, 0x1dff}, {0x200b, 0x200d}, {0x20d0, 0x20ff},
+        {0xfe00, 0xfe0f}, {0xfe20, 0xfe2f}, {0xe0100, 0xe01ef}};
+    static const unsigned long two[][2] = {
+        {0x1100, 0x115f},   {0x231a, 0x231b},   {0x2e80, 0x303e},   {0x3041, 0xa4cf},
+        {0xa960, 0xa97f},   {0xac00, 0xd7a3},   {0xf900, 0xfaff},   {0xfe30, 0xfe6f},
+        {0xff01, 0xff60},   {0xffe0, 0xffe6},   {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff},
+        {0x1f900, 0x1faff}, {0x20000, 0x3fffd}};
+    for (size_t i = 0; i < sizeof zero / sizeof *zero; i++)
+        if (c >= zero[i][0] && c <= zero[i][1]) return 0;
+    for (size_t i = 0; i < sizeof two / sizeof *two; i++)
+        if (c >= two[i][0] && c <= two[i][1]) return 2;
+    return 1;
+}
+
+static unsigned long character_at(const char *p) { // of UTF-8
+    const unsigned char *u = (const unsigned char *)p;
+    const int n = *u < 0x80 ? 1 : *u < 0xe0 ? 2 : *u < 0xf0 ? 3 : 4;
+    unsigned long c = n == 1 ? *u : *u & (0x7fu >> n);
+    for (int i = 1; i < n && u[i]; i++) c = c << 6 | (u[i] & 0x3fu);
+    return c;
+}
+
+typedef struct column {
+    const char *at;
+    size_t left; // bytes
+    char *line;  // room for `width` columns of escaped characters
+} column;
+
+// Prints the next line of at most `width` columns, cut between words where that can be; pads it.
+static void put_column_line(column *c, int width, int pad) {
+    char shown[8];
+    size_t used = 0, word = 0, word_bytes = 0, took = 0, n = 0;
+    int columns = 0, word_columns = 0;
+    while (c->left > took && c->at[took] != '\n') {
+        const char *p = c->at + took;
+        const int tab = *p == '\t';
+        n = fc_escape_next(FC_ESCAPE_TERMINAL, tab ? " " : p, tab ? 1 : c->left - took, shown,
+                           sizeof shown);
+        const size_t bytes = strlen(shown);
+        const int w = shown[0] == '\\' && bytes > 1 ? (int)bytes
+                                                    : character_width(character_at(shown));
+        if (columns + w > width) break;
+        if (*p == ' ') word = took + n, word_bytes = used, word_columns = columns;
+        memcpy(c->line + used, shown, bytes);
+        used += bytes;
+        columns += w;
+        took += n;
+    }
+    const int end = took == c->left || c->at[took] == '\n';
+    if (!end && c->at[took] == ' ') took++;
+    else if (!end && word) took = word, used = word_bytes, columns = word_columns;
+    took += took < c->left && c->at[took] == '\n';
+    c->at += took;
+    c->left -= took;
+    fwrite(c->line, 1, used, stdout);
+    if (pad) printf("%*s", width - columns, "");
+}
+
+static int put_columns(const voice *v, int n, int terminal_columns) {
+    const int width = (terminal_columns - 1 - 3 * (n - 1)) / n;
+    column columns[MOST_VOICES];
+    char *lines = (char *)malloc((size_t)n * (size_t)width * 8);
+    if (!lines) return fail("columns: out of memory");
+    for (int i = 0; i < n; i++) {
+        columns[i].at = v[i].text.bytes;
+        columns[i].left = v[i].text.length;
+        columns[i].line = lines + (size_t)i * (size_t)width * 8;
+        printf("%-*.*s%s", i + 1 < n ? width : 0, width, v[i].title, i + 1 < n ? " | " : "\n");
+    }
+    for (;;) {
+        size_t left = 0;
+        for (int i = 0; i < n; i++) left += columns[i].left;
+        if (left == 0) break;
+        for (int i = 0; i < n; i++) {
+            put_column_line(&columns[i], width, i + 1 < n);
+            fputs(i + 1 < n ? " | " : "\n", stdout);
+        }
+    }
+    free(lines);
+    fflush(stdout);
+    return STATUS_OK;
+}
+
+// All voices, on what the user says: in columns where there is room, else one after the other.
+static int speak_all(session *s, voice *v, int n, const char *said, size_t length) {
+    const int width = n > 1 ? terminal_width() : 0, aside = width >= COLUMN * n;
+    for (int i = 0; i < n; i++) {
+        if (s->o->compare && !aside) printf("%s%s:\n", i ? "\n" : "", v[i].title);
+        if (speak(s, &v[i], said, length, aside)) return STATUS_FAILED;
+    }
+    return aside ? put_columns(v, n, width) : STATUS_OK;
+}
+
+#ifndef FINERCUT_NO_CHAT
+// A line of standard input without its end; 0: there is none any more.
+static int read_line(char **line, size_t *n) {
+    size_t room = 0;
+    int c;
+    *n = 0;
+    *line = NULL;
+    waiting = 1;
+    while ((c = getchar()) != EOF && c != '\n') {
+        if (*n + 1 >= room) {
+            room = 2 * room + 256;
+            char *more = room < (size_t)1 << 28 ? (char *)realloc(*line, room) : NULL;
+            if (!more) break;
+            *line = more;
+        }
+        (*line)[(*n)++] = (char)c;
+    }
+    waiting = 0;
+    if (*n && (*line)[*n - 1] == '\r') --*n;
+    return c != EOF || *n;
+}
+
+// Every line is a message, until /exit or the end. Ctrl-C ends an answer, which stays as it is.
+static int talk(session *s, voice *v, int n) {
+    const int asks = terminal(stdout) && terminal(stdin);
+    char *line;
+    size_t length;
+    int status = STATUS_OK;
+    while (!status) {
+        if (asks) fputs("> ", stdout);
+        fflush(stdout);
+        const int more = read_line(&line, &length);
+        const int leave = length == 5 && memcmp(line, "/exit", 5) == 0;
+        if (more && !leave && length) status = speak_all(s, v, n, line, length);
+        free(line);
+        if (!more || leave) break;
+        if (interrupted) catch_interrupt();
+        interrupted = 0;
+    }
+    return status;
+}
+
+static void end_chat(voice *v) {
+    for (size_t i = 0; i < v->n_messages; i++) free((void *)(uintptr_t)v->messages[i].text);
+    free(v->messages);
+    fc_generator_close(v->generator);
+    fc_chat_close(v->chat);
+}
+#endif
+
+static void add_voice(voice *v, int *n, fc_model *m, const uint8_t *mask, const char *title) {
+    v[*n].model = m;
+    v[*n].mask = mask;
+    snprintf(v[(*n)++].title, sizeof v->title, "%s", title);
+}
+
+// The one that is asked for, or with --compare the whole model, the pruned one, the healed one,
+// which is a model of its own.
+static int open_voices(session *s, voice *v, int *n) {
+    const options *given = s->o;
+    options bare = *given;
+    char title[48];
+    if (!given->compare) {
+        if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
+        add_voice(v, n, s->model, s->mask, "");
+        return STATUS_OK;
+    }
+    bare.heal = NULL; // of the first two
+    s->o = &bare;
+    const int status = open_model(s) || choose_mask(s);
+    s->o = given;
+    if (status) return STATUS_FAILED;
+    add_voice(v, n, s->model, NULL, "whole model");
+    snprintf(title, sizeof title, "after %llu removals", (unsigned long long)s->n_steps);
+    if (s->plan) add_voice(v, n, s->model, s->mask, title);
+    if (!given->heal) return STATUS_OK;
+    fc_model *whole = s->model;
+    try_model(s);
+    add_voice(v, n, s->model, s->mask, "healed");
+    s->model = whole;
+    return v[*n - 1].model ? STATUS_OK : failed(s);
+}
+
+static int check_generate(const session *s) {
+    const options *o = s->o;
+    if (!o->prompt && !o->chat) return misused(s->command, "expected --prompt TEXT");
+    if ((o->system || o->no_think || o->date) && !o->chat)
+        return misused(s->command, "%s: expected --chat with it", o->system ? "--system"
+                       : o->no_think ? "--no-think" : "--date");
+    if (o->compare && !o->plan && !o->heal)
+        return misused(s->command, "--compare: expected --plan FILE or --heal FILE with it");
+    return check_plan(s);
 }
 
 static int run_generate(session *s) {
-    int status = check_plan(s);
-    if (status) return status;
-    if (s->o->compare && !s->o->plan && !s->o->heal)
-        return misused(s->command, "--compare: expected --plan FILE or --heal FILE with it");
-    catch_interrupt();
-    if (!s->o->compare)
-        return open_model(s) || choose_mask(s) ? STATUS_FAILED : generate(s, s->mask);
     const options *given = s->o;
-    options bare = *given;
-    bare.heal = NULL; // of the first two
-    s->o = &bare;
-    status = compare_removed(s);
+    options all = *given;
+    voice v[MOST_VOICES];
+    int n = 0, status = check_generate(s);
+    if (status) return status;
+    memset(v, 0, sizeof v);
+    if (!all.new_tokens) all.new_tokens = all.chat ? 512 : 64;
+    s->o = &all;
+    catch_interrupt();
+    status = open_voices(s, v, &n);
+#ifndef FINERCUT_NO_CHAT
+    for (int i = 0; i < n && !status; i++) status = begin_chat(s, &v[i]);
+    if (!status && !all.prompt) status = talk(s, v, n);
+#endif
+    if (!status && all.prompt) status = speak_all(s, v, n, all.prompt, strlen(all.prompt));
+    for (int i = 0; i < n; i++) {
+        fc_text_free(&v[i].text);
+#ifndef FINERCUT_NO_CHAT
+        end_chat(&v[i]);
+#endif
+        if (v[i].model != s->model) fc_model_close(v[i].model);
+    }
     s->o = given;
-    if (status || !given->heal) return status;
-    fc_model_close(s->model);
-    if (open_model(s)) return STATUS_FAILED;
-    puts("\nhealed:");
-    return generate(s, s->mask);
+    return status;
 }
 #endif
 
@@ -3203,12 +3685,12 @@ static uint32_t healing_length(const session *s) {
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
-static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *text) {
+static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *text,
+                           const fc_tokens *chats) {
     const options *o = s->o;
     const uint32_t length = healing_length(s), n = (o->used - own_tokens(o)) / length,
                    samples = n ? n : 1;
-    fc_code code = fc_calibration_cut(t, text->bytes, text->length, samples, length, &s->tokens,
-                                      &s->err);
+    fc_code code = cut_sequences(s, t, text, chats, samples, length);
     if (!code && s->tokens.n_sequences < samples)
         note(s, "%s: the text is short: %llu sequences of %llu tokens, asked for %lu of %lu",
              source_name(o->text), (unsigned long long)s->tokens.n_sequences,
