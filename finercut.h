@@ -18196,7 +18196,7 @@ FCI_FN bool fci_chat_member(fci_chat_reader *r) {
     return true;
 }
 
-// {{...}} or {%...%} without blanks; behind its start.
+// {{...}} or {%...%} without blanks, from behind its start; without an end where it has none.
 FCI_FN void fci_chat_tag(fci_chat_reader *r, char kind) {
     const char close = kind == '{' ? '}' : '%';
     fci_putf(r->b, "{%c", kind);
@@ -18207,14 +18207,14 @@ FCI_FN void fci_chat_tag(fci_chat_reader *r, char kind) {
         if (minus || (left > 1 && *r->p == close && r->p[1] == '}')) {
             r->after = minus ? '-' : kind == '%' ? '%' : 0;
             r->p += minus ? 3 : 2;
-            break;
+            fci_putf(r->b, "%c}", close);
+            return;
         }
         if (*r->p == '\'' || *r->p == '"') fci_chat_literal(r);
         else if (*r->p == '[' && fci_chat_member(r)) continue;
         else if (memchr(" \t\r\n", *r->p, 4)) r->p++;
         else fci_put(r->b, r->p++, 1);
     }
-    fci_putf(r->b, "%c}", close);
 }
 
 // Text between tags, with what the tags around it take away (transformers sets trim_blocks and

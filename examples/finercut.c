@@ -1591,8 +1591,14 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
         return STATUS_OK;
     }
     fc_chat *chat = open_chat(s, s->model);
-    if (!chat) return fail("%s: lines of JSON objects: %s; or --field NAME, of a text", name,
-                           s->err.msg);
+    if (!chat) { // the error of a field that is not there tells which ones are
+        fc_error why;
+        fc_lines_text(file->bytes, file->length, "", &s->env, &text, &why);
+        const char *fields = strstr(why.msg, "the fields are");
+        fc_text_free(&text);
+        return fail("%s: lines of JSON objects: %s; or --field NAME, of a text%s%s", name,
+                    s->err.msg, fields ? ": " : "", fields ? fields : "");
+    }
     code = fc_lines_chat(chat, file->bytes, file->length, chats, &s->err);
     fc_chat_close(chat);
     return code ? fail("%s: %s", name, s->err.msg) : STATUS_OK;

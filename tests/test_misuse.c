@@ -56,6 +56,7 @@ static void test_names(void) {
     NAMES(fc_page_use, FC_PAGE_COUNT);
     NAMES(fc_output_kind, FC_OUTPUT_COUNT);
     NAMES(fc_escape, FC_ESCAPE_COUNT);
+    NAMES(fc_role, FC_ROLE_COUNT);
     NAMES(fc_protocol, FC_PROTOCOL_COUNT);
     NAMES(fc_export_format, FC_EXPORT_COUNT);
     T_OK(!fc_candidate_name(FC_CANDIDATES_SUBLAYERS, 1, NULL, 24) &&
@@ -617,6 +618,23 @@ static void test_generation(void) {
         "tokens");
 }
 
+static void test_chat(void) {
+    // the demo's model, with a template, is in test_chat.c; this one has no tokenizer
+    const fc_message hi = {FC_ROLE_USER, "Hi", 2};
+    fc_text text;
+    fc_tokens tokens;
+    NO_HANDLE(ARGUMENT, fc_chat_open(NULL, NULL, &err), "fc_chat_open: expected a model");
+    T_OK(!fc_chat_open(model, NULL, &err) && err.code, "a model without a chat: %s", err.msg);
+    fc_chat_close(NULL);
+    T_OK(!fc_chat_name(NULL), "no chat, no name");
+    REFUSED(ARGUMENT, fc_chat_render(NULL, &hi, 1, 0, &text, &err), "fc_chat_render");
+    REFUSED(ARGUMENT, fc_lines_chat(NULL, "", 0, &tokens, &err), "fc_lines_chat");
+    REFUSED(ARGUMENT, fc_lines_text(NULL, 1, "a", NULL, &text, &err), "fc_lines_text");
+    REFUSED(ARGUMENT, fc_lines_text("", 0, NULL, NULL, &text, &err), "fc_lines_text");
+    REFUSED(ARGUMENT, fc_lines_text("", 0, "a", NULL, NULL, &err), "fc_lines_text");
+    REFUSED(FORMAT, fc_lines_text(NULL, 0, "a", NULL, &text, &err), "got no line");
+}
+
 static void test_kernels(void) {
     float x[64], y[64];
     fc_speed speed;
@@ -727,6 +745,7 @@ int main(void) {
     test_memory();
     model = fc_model_open("examples/demo", NULL, &err);
     if (T_OK(model != NULL, "the demo: %s", err.msg)) {
+        test_chat();
         test_kernels();
         test_world();
         test_containers();

@@ -1,0 +1,558 @@
+// Chats: what templates write is what transformers' apply_chat_template writes (tools/check_chat.py
+// compares with the real ones; here are short ones that say the same), unknown and hostile ones are
+// refused, JSON lines of conversations, a generator that goes on, tasks as chats.
+#define FINERCUT_IMPLEMENTATION
+#include "../finercut.h"
+#include "memory.h"
+#include "t.h"
+
+static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json"};
+static fc_memory_file files[5]; // of the demo, with templates
+static fc_error err;
+
+static fc_model *open_with(const char *name, const char *text, const fc_alloc *alloc) {
+    fc_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.compute = FC_COMPUTE_F32;
+    desc.env.par.n_threads = 1;
+    if (alloc) desc.env.alloc = *alloc;
+    files[3].name = name;
+    files[3].data = text;
+    files[3].size = strlen(text);
+    return fc_model_open_memory(files, 4, &desc, &err);
+}
+
+static char *settings_of(const char *chat_template) { // tokenizer_config.json; freed by the caller
+    fci_context c;
+    fci_context_basic(&c, NULL);
+    fci_buffer b = fci_buffer_of(&c);
+    fci_json_put(&b, "{'bos_token': '<s>', 'eos_token': {'content': '</s>'}, 'chat_template': %s}",
+                 chat_template);
+    char *text = (char *)malloc(b.n + 1);
+    memcpy(text, b.p, b.n + 1);
+    fci_buffer_free(&b);
+    return text;
+}
+
+// "sBe brief.^uHello^aHi" are three messages.
+static size_t messages_of(const char *talk, fc_message *m) {
+    size_t n = 0;
+    for (const char *p = talk; *p; n++) {
+        m[n].role = *p == 's' ? FC_ROLE_SYSTEM : *p == 'u' ? FC_ROLE_USER : FC_ROLE_ASSISTANT;
+        m[n].text = p + 1;
+        m[n].length = strcspn(p + 1, "^");
+        p += 1 + m[n].length + (p[1 + m[n].length] == '^');
+    }
+    return n;
+}
+
+typedef struct expected {
+    const char *name, *text; // name "": it is not recognised; text NULL: refused
+    const char *talk;
+    int prompt, no_think;
+    const char *words; // of the error
+} expected;
+
+static void check(const char *chat_template, const expected *e, size_t n) {
+    char *settings = settings_of(chat_template);
+    fc_model *m = open_with("tokenizer_config.json", settings, NULL);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    for (size_t i = 0; i < n; i++) {
+        fc_message messages[16];
+        fc_text text = {NULL, 0, {NULL, NULL}};
+        const fc_chat_desc desc = {20240726, e[i].no_think};
+        fc_chat *chat = fc_chat_open(m, &desc, &err);
+        T_OK(!chat == !*e[i].name && (!chat || !strcmp(fc_chat_name(chat), e[i].name)),
+             "%s: %s", e[i].name, chat ? fc_chat_name(chat) : err.msg);
+        if (!chat) {
+            T_OK(err.code == FC_ERR_UNSUPPORTED && strstr(err.msg, "ready-made"), "%s", err.msg);
+            continue;
+        }
+        const size_t k = messages_of(e[i].talk, messages);
+        const fc_code code = fc_chat_render(chat, messages, k, e[i].prompt, &text, &err);
+        if (!e[i].text)
+            T_OK(code == FC_ERR_UNSUPPORTED && strstr(err.msg, e[i].words) && !text.bytes,
+                 "%s: %s: \"%s\"", e[i].name, e[i].talk, text.bytes ? text.bytes : err.msg);
+        else
+            T_OK(!code && !strcmp(text.bytes, e[i].text) && text.length == strlen(e[i].text),
+                 "%s: %s: \"%s\"", e[i].name, e[i].talk, text.bytes ? text.bytes : err.msg);
+        fc_text_free(&text);
+        fc_chat_close(chat);
+    }
+    fc_model_close(m);
+    free(settings);
+}
+#define CHECK(text, ...)                                                                           \
+    do {                                                                                           \
+        const expected e[] = {__VA_ARGS__};                                                        \
+        check(text, e, sizeof e / sizeof *e);                                                      \
+    } while (0)
+
+#define LOOP "{% for message in messages %}"
+#define TURNS "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('" \
+    "roles') }}{% endif %}"
+#define ASKED "{% endfor %}{% if add_generation_prompt %}{{ '"
+#define CHATML LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end" \
+    "|>' + '\n'}}" ASKED "<|im_start|>assistant\n' }}{% endif %}"
+
+static void test_chatml(void) {
+    CHECK(CHATML,
+          {"chatml", "<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\n Hi \n<|im_end|>\n",
+           "sBe.^u Hi \n", 0, 0, NULL},
+          {"chatml", "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n", "u", 1, 0, NULL});
+    // the same in other words, with a system message of its own
+    CHECK("{#- a comment -#}\n" LOOP "{%- if loop.first and messages[0][\"role\"] != 'system' %}"
+          "{{- '<|im_start|>system\\nIt\\'s \"it\".<|im_end|>\\n' }}{%- endif %}\n    "
+          "{{- \"<|im_start|>\" + message.role + \"\\n\" + message.content + '<|im_end|>\\n' -}}\n"
+          "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+          "{%- endif %}\n",
+          {"chatml", "<|im_start|>system\nIt's \"it\".<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n",
+           "uHi", 0, 0, NULL},
+          {"chatml", "<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n",
+           "sBe.^uHi", 0, 0, NULL});
+    CHECK("{{ bos_token }}" CHATML,
+          {"chatml", "<s><|im_start|>user\nHi<|im_end|>\n", "uHi", 0, 0, NULL});
+    // blanks are taken off, which ChatML does not; bos in the middle; a newline that stays
+    CHECK(LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>"
+          "\n'}}" ASKED "<|im_start|>assistant\n' }}{% endif %}", {"", NULL, "uHi", 0, 0, NULL});
+    CHECK(CHATML "{{ bos_token }}", {"", NULL, "uHi", 0, 0, NULL});
+    CHECK(LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>"
+          "\n'}}\n" ASKED "<|im_start|>assistant\n' }}\n{% endif %}",
+          {"", NULL, "uHi", 0, 0, NULL});
+    CHECK("", {"", NULL, "uHi", 0, 0, NULL});
+}
+
+static void test_thinking(void) {
+    CHECK("{%- if messages[::-1] and x.startswith('<tool_response>') and y.lstrip('\\n') %}"
+          "{% endif %}" LOOP "{%- if message.role == 'user' %}{{- '<|im_start|>' + message.role + "
+          "'\\n' + message.content + '<|im_end|>' + '\\n' }}{% elif '</think>' in x.split() %}"
+          "{%- if loop.index0 > ns.last_query_index %}{% endif %}{{- '<|im_start|>' + message.role "
+          "+ '\\n' + content }}{% endif %}" "{% endfor %}"
+          "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n    {%- if "
+          "enable_thinking is defined and enable_thinking is false %}\n        "
+          "{{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n{%- endif %}",
+          {"qwen3", "<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n"
+                    "<|im_start|>user\n2?<|im_end|>\n<|im_start|>assistant\n<think>\nb\n</think>\n"
+                    "\n4<|im_end|>\n",
+           "u1?^a<think>\na\n</think>\n\n2^u2?^a<think>b</think>4", 0, 0, NULL},
+          {"qwen3", "<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+                    "2<|im_end|>\n", "u1?^a\n2", 0, 0, NULL},
+          {"qwen3", "<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n"
+                    "\n", "u1?", 1, 1, NULL});
+    CHECK("{{- '## Metadata\\n\\n' -}}{{- 'Knowledge Cutoff Date: June 2025\\n' -}}"
+          "{%- set today = strftime_now('%d %B %Y') -%}{{- 'Today Date: ' ~ today ~ '\\n' -}}"
+          "{{- 'Reasoning Mode: ' + reasoning_mode + '\\n\\n' -}}{{- x.rstrip().replace('a', '') }}"
+          "{%- elif reasoning_mode == '/think' -%}{{- 'Think.\\n\\n' -}}{%- else -%}{{- 'Do not.\\n"
+          "\\n' -}}{%- endif -%}{{- '<|im_end|>\\n' -}}{{ '<|im_start|>assistant\\n' + "
+          "content.lstrip('\\n') + '<|im_end|>\\n' }}",
+          {"smollm3", "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday "
+                      "Date: 26 July 2024\nReasoning Mode: /think\n\n## Custom Instructions\n\n"
+                      "Think.\n\n<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant"
+                      "\n", "uHi", 1, 0, NULL},
+          {"smollm3", "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday "
+                      "Date: 26 July 2024\nReasoning Mode: /no_think\n\n## Custom Instructions\n\n"
+                      "Be.\n\n<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+                      "<think>\n\n</think>\nYo<|im_end|>\n", "sBe. /no_think^uHi^a\nYo", 0, 0,
+           NULL},
+          {"smollm3", NULL, "uHi^sBe.", 0, 0, "at the start only"});
+}
+
+static void test_llama(void) {
+    CHECK("{% set loop_messages = messages[1:] %}" LOOP TURNS "{% set content = '<<SYS>>\\n' "
+          "+ system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}{{ bos_token + '[INST] ' "
+          "+ content.strip() + ' [/INST]' }}{{ ' '  + content.strip() + ' ' + eos_token }}"
+          "{% endfor %}",
+          {"llama-2", "<s>[INST] <<SYS>>\n Be.\n<</SYS>>\n\n Hi [/INST] Yo </s><s>[INST] And? "
+                      "[/INST]", "s Be.^u Hi\xc2\xa0^a Yo\n^uAnd?", 1, 0, NULL},
+          {"llama-2", "<s>[INST] Hi [/INST]", "u Hi", 0, 0, NULL},
+          {"llama-2", NULL, "uHi^uHo", 0, 0, "in turn"},
+          {"llama-2", NULL, "aHi", 0, 0, "message 1 (assistant)"},
+          {"llama-2", NULL, "sBe.", 0, 0, "with a user's message"});
+    CHECK(LOOP "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+"
+          " message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = "
+          "bos_token + content %}{% endif %}{{ content }}" ASKED "<|start_header_id|>assistant<|"
+          "end_header_id|>\n\n' }}{% endif %}",
+          {"llama-3", "<s><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_"
+                      "id|>assistant<|end_header_id|>\n\n", "u Hi\n", 1, 0, NULL});
+#define HEADER "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December " \
+    "2023\nToday Date: "
+#define LLAMA_31(day) "{{- bos_token }}{%- set date_string = " day " %}{{- 'Cutting Knowledge " \
+    "Date: December 2023\\n' }}{{- 'Today Date: ' + date_string + '\\n\\n' }}{{- " \
+    "system_message }}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ " \
+    "message['content'] | trim + '<|eot_id|>' }}"
+    CHECK(LLAMA_31("'1 Jan 2020'"),
+          {"llama-3.1", "<s>" HEADER "1 Jan 2020\n\n<|eot_id|><|start_header_id|>user<|end_"
+                        "header_id|>\n\nHi<|eot_id|>", "uHi", 0, 0, NULL});
+    CHECK(LLAMA_31("strftime_now('%d %b %Y')"),
+          {"llama-3.1", "<s>" HEADER "26 Jul 2024\n\nBe.<|eot_id|><|start_header_id|>user<|end_head"
+                        "er_id|>\n\nHi<|eot_id|>", "sBe. ^uHi", 0, 0, NULL});
+    CHECK(LLAMA_31("strftime_now('%A')"), {"", NULL, "uHi", 0, 0, NULL});
+}
+
+static void test_others(void) {
+    CHECK("{{ bos_token }}{{ raise_exception('System role not supported') }}" LOOP TURNS
+          "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
+          "{% endfor %}",
+          {"gemma", "<s><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", "uHi ",
+           1, 0, NULL},
+          {"gemma", NULL, "sBe.^uHi", 1, 0, "has no system message"});
+    CHECK("{{ bos_token }}\n{%- set first_user_prefix = messages[0]['content'] + '\n\n' -%}" LOOP
+          TURNS "{{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else '') "
+          "}}"
+          "{{ message['content'] | trim }}{{ '<end_of_turn>\n' }}{%- endfor -%}",
+          {"gemma-3", "<s><start_of_turn>user\n Be.\n\nHi<end_of_turn>\n<start_of_turn>model\nYo"
+                      "<end_of_turn>\n", "s Be.^u Hi ^aYo", 0, 0, NULL});
+    CHECK(LOOP "{% if message['role'] == 'system' and message['content'] %}{{'<|system|>\n' + "
+          "message['content'] + '<|end|>\n'}}{% endif %}{{'<|user|>\n' + message['content'] + "
+          "'<|end|>\n'}}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}" ASKED
+          "<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}",
+          {"phi-3", "<|user|>\nHi<|end|>\n</s>", "s^uHi", 0, 0, NULL},
+          {"phi-3", "<|system|>\nBe.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\n", "sBe.^uHi", 1,
+           0, NULL});
+    CHECK("{{ bos_token }}" LOOP "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + "
+          "'<|assistant|>' + '\n'}}{{message['content'] + '<|end|>' + '\n'}}{% endfor %}",
+          {"phi-3", "<s><|user|>\nHi<|end|>\n<|assistant|>\nYo<|end|>\n", "uHi^aYo", 1, 0, NULL},
+          {"phi-3", NULL, "sBe.^uHi", 1, 0, "has no system message"});
+    CHECK("{{- bos_token }}{%- for message in loop_messages %}" TURNS "{%- if loop.last and "
+          "system_message is defined %}{{- \"[INST] \" + system_message + \"\\n\\n\" + "
+          "message[\"content\"] + \"[/INST]\" }}{% endif %}{{- \" \" + message[\"content\"]|trim + "
+          "eos_token}}{%- endfor %}",
+          {"mistral-v3", "<s>[INST] Hi[/INST] Yo</s>[INST] Be.\n\nAnd?[/INST]",
+           "sBe.^uHi^a Yo ^uAnd?", 1, 0, NULL},
+          {"mistral-v3", "<s>[INST] Hi[/INST] Yo</s>", "sBe.^uHi^aYo", 0, 0, NULL});
+    CHECK("{{ bos_token }}" LOOP TURNS "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+          "{{ message['content'] + eos_token}}{{ raise_exception('Only user and assistant roles "
+          "are supported!') }}{% endfor %}",
+          {"mistral", "<s>[INST] Hi [/INST]Yo</s>", "uHi^aYo", 1, 0, NULL});
+    CHECK("{% set today = strftime_now('%Y-%m-%d') %}{%- set default_system_message = 'It is ' + "
+          "today + '.' %}{{- bos_token }}{%- set system_message = default_system_message %}{{- "
+          "'[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}{{- '[INST]' + "
+          "message['content'] + '[/INST]' }}{{- message['content'] + eos_token }}",
+          {"mistral-v7-tekken", "<s>[SYSTEM_PROMPT]It is 2024-07-26.[/SYSTEM_PROMPT][INST]Hi[/INST"
+                                "]Yo</s>", "uHi^aYo", 0, 0, NULL});
+    CHECK(LOOP "\n{% if x %}\n{{ '<|user|>\\n' + message['content'] + eos_token }}\n{% elif y %}\n"
+          "{{ '<|system|>\\n' + message['content'] + eos_token }}\n{% else %}\n{{ '<|assistant|>"
+          "\\n'  + message['content'] + eos_token }}\n{% endif %}\n{{ '<|assistant|>' }}\n"
+          "{% endfor %}",
+          {"zephyr", "<|user|>\nHi</s>\n<|assistant|>\n", "uHi", 1, 0, NULL});
+    CHECK("{{ bos_token }}" LOOP "{{ '<|system|>\n' + message['content'] + '\n' }}{{ '<|user|>\n'"
+          " + message['content'] + '\n' }}{% if not loop.last %}{{ '<|assistant|>\n'  + "
+          "message['content'] + eos_token + '\n' }}{% else %}{{ '<|assistant|>\n'  + "
+          "message['content'] + eos_token }}{% endif %}{{ '<|assistant|>\n' }}{% endfor %}",
+          {"olmo-2", "<s><|user|>\nHi\n<|assistant|>\nYo</s>\n<|user|>\nAnd?\n<|assistant|>\nNo<"
+                     "/s>", "uHi^aYo^uAnd?^aNo", 0, 0, NULL});
+#define GRANITE "<|start_of_role|>"
+    CHECK("{%- if x %}{%- set loop_messages = messages[1:] %}{%- else %}{%- set system_message = "
+          "'On ' + strftime_now('%B %d, %Y') + '.' %}{%- if tools %}{%- else %}{%- set "
+          "system_message = system_message + ' Help.' %}{% endif %}{% endif %}{{- '" GRANITE
+          "system<|end_of_role|>' + system_message + '<|end_of_text|>\n' }}{{- '" GRANITE "' + "
+          "message['role'] + '<|end_of_role|>' + message['content'] + '<|end_of_text|>\n' }}{%- if "
+          "loop.last and add_generation_prompt %}{{- '" GRANITE "assistant' }}{% endif %}",
+          {"granite-3", GRANITE "system<|end_of_role|>On July 26, 2024. Help.<|end_of_text|>\n"
+                        GRANITE "user<|end_of_role|>Hi<|end_of_text|>\n" GRANITE
+                        "assistant<|end_of_role|>", "uHi", 1, 0, NULL},
+          {"granite-3", NULL, "sBe.", 1, 0, "with a user's message"});
+}
+
+// Where templates stand, and which one counts.
+static void test_places(void) {
+    static const struct {
+        const char *name, *text;
+        fc_code code;
+    } places[] = {
+        {"chat_template.jinja", CHATML, FC_OK},
+        {"chat_template.json", "{\"chat_template\": \"no\"}", FC_ERR_UNSUPPORTED},
+        {"additional_chat_templates/default.jinja", CHATML, FC_OK},
+        {"additional_chat_templates/tool_use.jinja", CHATML, FC_ERR_MISMATCH},
+        {"tokenizer_config.json", "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"x\"}]}",
+         FC_ERR_MISMATCH},
+        {"tokenizer_config.json", "{\"chat_template\": 7}", FC_ERR_MISMATCH},
+        {"tokenizer_config.json", "{\"chat_template\": [7]}", FC_ERR_FORMAT},
+        {"tokenizer_config.json", "{\"chat_template\": null}", FC_ERR_MISMATCH},
+        {"tokenizer_config.json", "{", FC_ERR_FORMAT},
+        {"other.json", "{", FC_ERR_MISMATCH},
+    };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        fc_model *m = open_with(places[i].name, places[i].text, NULL);
+        fc_chat *chat = m ? fc_chat_open(m, NULL, &err) : NULL;
+        T_OK(err.code == places[i].code && !chat == !!err.code, "place %d: %s", (int)i, err.msg);
+        fc_chat_close(chat);
+        fc_model_close(m);
+    }
+}
+
+// Templates in pieces, and with a byte changed: recognised or not, nothing breaks.
+static void test_hostile(void) {
+    static const char *const starts[] = {CHATML, "{{'", "{%", "{#", "{{ x['", "{{\"\\", "{{x['a",
+                                         "}}{%-", "{{ bos_token }}'''\\"};
+    char text[700];
+    uint32_t state = 7;
+    int known = 0;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        for (size_t n = 0; n <= strlen(starts[i]); n++) {
+            snprintf(text, sizeof text, "%.*s", (int)n, starts[i]);
+            state = state * 1664525u + 1013904223u;
+            if (i == 0 && n && n < strlen(starts[i]) && state >> 31) text[n / 2] = "'{%#-\\"[n % 6];
+            fci_context c;
+            fci_context_basic(&c, NULL);
+            fc_chat chat;
+            memset(&chat, 0, sizeof chat);
+            chat.arena.c = &c;
+            fc_error e;
+            memset(&e, 0, sizeof e);
+            known += fci_chat_recognise(&chat, fci_s(text), 20240726, &e) == FC_OK;
+            fci_arena_free(&chat.arena);
+        }
+    T_OK(known == 1, "only the whole one is known, not %d", known);
+    char *huge = (char *)malloc(FCI_CHAT_LIMIT + 2);
+    memset(huge, '{', FCI_CHAT_LIMIT + 1);
+    huge[FCI_CHAT_LIMIT + 1] = 0;
+    CHECK(huge, {"", NULL, "uHi", 0, 0, NULL});
+    huge[FCI_CHAT_LIMIT] = 0;
+    CHECK(huge, {"", NULL, "uHi", 0, 0, NULL});
+    free(huge);
+}
+
+static void test_lines(void) {
+    static const struct {
+        const char *lines, *words; // words NULL: good
+    } cases[] = {
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}\n\n{\"conversations\":[{\"from\":"
+         "\"human\",\"value\":\"a\\u0000b\"},{\"from\":\"gpt\",\"value\":\"\"}]}", NULL},
+        {"{\"id\":1,\"text\":\"x\"}", "line 1: expected \"messages\" or \"conversations\", or the "
+                                      "field that holds the text (--field NAME); the fields are "
+                                      "\"id\", \"text\""},
+        {"{}", "the fields are none"},
+        {"\n[1]", "line 2: expected an object, got an array"},
+        {"", "got no line"},
+        {"{\"messages\":[]}", "\"messages\": expected a list of messages"},
+        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"\"}]}", "line 1: message 1: \"role\": "},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "message 1: content: expected"},
+        {"{\"messages\":[{\"role\":\"user\"}]}", "line 1: message 1:"},
+        {"{\"messages\":[7]}", "line 1: message 1:"},
+        {"{\"messages\"", "line 1: column"},
+    };
+    char *settings = settings_of(CHATML);
+    fc_model *m = open_with("tokenizer_config.json", settings, NULL);
+    fc_chat *chat = fc_chat_open(m, NULL, &err);
+    fc_tokens tokens, one;
+    fc_text text;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const fc_code code =
+            fc_lines_chat(chat, cases[i].lines, strlen(cases[i].lines), &tokens, &err);
+        T_OK(cases[i].words ? code && strstr(err.msg, cases[i].words) : !code, "lines %d: %s",
+             (int)i, err.msg);
+        if (!code) { // each by itself, then all in one
+            const fc_message two[] = {{FC_ROLE_USER, "a\0b", 3}, {FC_ROLE_ASSISTANT, NULL, 0}};
+            T_OK(!fc_chat_render(chat, two, 2, 0, &text, &err) && memchr(text.bytes, 0, text.length)
+                     && !fc_tokenize(fc_model_tokenizer(m, &err), text.bytes, text.length, 0, &one,
+                                     &err), "%s", err.msg);
+            const size_t n = one.starts[1], all = tokens.starts[1];
+            T_OK(tokens.n_sequences == 1 && all > n &&
+                     !memcmp(tokens.ids + all - n, one.ids, n * sizeof *one.ids), "the last chat");
+            fc_tokens_free(&one);
+            fc_text_free(&text);
+        }
+        fc_tokens_free(&tokens);
+    }
+    static const char fields[] = "\xef\xbb\xbf{\"a\":\"x\\ny\",\"b\":1}\r\n{\"a\":\"\"}\n"
+                                 "{\"a\":\"z\"}";
+    T_OK(!fc_lines_text(fields, sizeof fields - 1, "a", NULL, &text, &err) &&
+             !strcmp(text.bytes, "x\ny\n\n\n\nz"), "texts: %s", err.msg);
+    fc_text_free(&text);
+    T_OK(fc_lines_text(fields, sizeof fields - 1, "b", NULL, &text, &err) &&
+             strstr(err.msg, "line 1: \"b\": expected a text"), "%s", err.msg);
+    T_OK(fc_lines_text(fields, sizeof fields - 1, "c", NULL, &text, &err) &&
+             strstr(err.msg, "line 1: expected the field \"c\"; the fields are \"a\", \"b\""),
+         "%s", err.msg);
+    fc_chat_close(chat);
+    fc_model_close(m);
+    free(settings);
+}
+
+// A generator that goes on gives what a new one gives, and runs only what is new.
+static void test_generator(void) {
+    char *settings = settings_of(CHATML);
+    fc_model *m = open_with("tokenizer_config.json", settings, NULL);
+    fc_chat *chat = fc_chat_open(m, NULL, &err);
+    fc_generator *g = fc_generator_open(m, NULL, 400, &err);
+    fc_message talk[3] = {{FC_ROLE_USER, "In the beginning", 16}, {FC_ROLE_ASSISTANT, NULL, 0},
+                          {FC_ROLE_USER, "And God said", 12}};
+    fc_generate_desc desc;
+    fc_generated first, again, fresh;
+    fc_text text;
+    memset(&desc, 0, sizeof desc);
+    memset(&again, 0, sizeof again);
+    memset(&fresh, 0, sizeof fresh);
+    desc.max_tokens = 8;
+    desc.chat = chat;
+    desc.generator = g;
+    fc_chat_render(chat, talk, 1, 1, &text, &err);
+    T_OK(!fc_generate(m, text.bytes, text.length, &desc, &first, &err) && first.n_kept == 0, "%s",
+         err.msg);
+    fc_text_free(&text);
+    talk[1].text = first.text.bytes;
+    talk[1].length = first.text.length;
+    fc_chat_render(chat, talk, 3, 1, &text, &err);
+    T_OK(!fc_generate(m, text.bytes, text.length, &desc, &again, &err) &&
+             again.n_kept >= first.n_prompt && again.n_kept < again.n_prompt,
+         "kept %u of %u: %s", again.n_kept, again.n_prompt, err.msg);
+    desc.generator = NULL;
+    T_OK(!fc_generate(m, text.bytes, text.length, &desc, &fresh, &err) && fresh.n_kept == 0 &&
+             !strcmp(fresh.text.bytes, again.text.bytes) && fresh.n_prompt == again.n_prompt,
+         "\"%s\", \"%s\"", fresh.text.bytes, again.text.bytes);
+    desc.generator = g;
+    desc.max_tokens = 399;
+    fc_text_free(&fresh.text);
+    T_OK(fc_generate(m, text.bytes, text.length, &desc, &fresh, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "at most 400"), "%s", err.msg);
+    fc_text_free(&text);
+    fc_text_free(&fresh.text);
+    fc_text_free(&first.text);
+    fc_text_free(&again.text);
+    fc_generator_close(g);
+    fc_chat_close(chat);
+    fc_model_close(m);
+    free(settings);
+}
+
+typedef struct scores { // the sum of log-likelihoods of ids from `first` on
+    const uint32_t *ids;
+    size_t vocab, row, first, n;
+    double sum;
+} scores;
+
+static int add_rows(void *user, const float *rows, size_t n) {
+    scores *s = (scores *)user;
+    for (size_t i = 0; i < n; i++, s->row++, rows += s->vocab) {
+        double sum = 0;
+        if (s->row + 1 < s->first || s->row + 1 >= s->n) continue;
+        for (size_t k = 0; k < s->vocab; k++) sum += exp((double)rows[k]);
+        s->sum += (double)rows[s->ids[s->row + 1]] - log(sum);
+    }
+    return 0;
+}
+
+// A question is a user's turn and its shots are turns, too; the choice follows the prompt at once.
+static void test_tasks(void) {
+    static const char lines[] = "{\"query\": \"Who? \", \"choices\": [\"God\", \"man\"], "
+                                "\"gold\": 0}\n{\"query\": \"What\", \"choices\": [\"a b\", "
+                                "\"c\"], \"gold\": 1}";
+    char *settings = settings_of(CHATML);
+    fc_model *m = open_with("tokenizer_config.json", settings, NULL);
+    fc_chat *chat = fc_chat_open(m, NULL, &err);
+    fc_message talk[16];
+    fc_task_desc d;
+    memset(&d, 0, sizeof d);
+    d.name = "choices";
+    d.path = "a.jsonl";
+    d.text = lines;
+    d.length = strlen(lines);
+    d.shots = 1;
+    d.chat = chat;
+    fc_tasks *t = fc_tasks_open(m, &d, 1, &err);
+    const fc_task_result *r = t ? fc_tasks_run(t, NULL, NULL, &err) : NULL;
+    static const char *const talks[] = {"uWhat^ac^uWho?", "uWho?^aGod^uWhat"};
+    static const char *const choices[2][2] = {{"God", "man"}, {"a b", "c"}};
+    for (int i = 0; r && i < 4; i++) {
+        char all[400];
+        fc_tokens before, whole;
+        fc_text text;
+        fc_chat_render(chat, talk, messages_of(talks[i / 2], talk), 1, &text, &err);
+        snprintf(all, sizeof all, "%s%s", text.bytes, choices[i / 2][i % 2]);
+        const fc_tokenizer *words = fc_model_tokenizer(m, &err);
+        fc_tokenize(words, all, text.length - 1, 0, &before, &err); // without its last newline
+        fc_tokenize(words, all, strlen(all), 0, &whole, &err);
+        scores s = {whole.ids, fc_model_config(m)->vocab_size, 0, before.starts[1],
+                    whole.starts[1], 0};
+        fc_logits(m, &whole, NULL, NULL, add_rows, &s, &err);
+        const double got = r->items[i / 2].loglikelihoods[i % 2];
+        T_OK(fabs(got - s.sum) < 1e-4, "choice %d: %g, whole %g", i, got, s.sum);
+        fc_tokens_free(&before);
+        fc_tokens_free(&whole);
+        fc_text_free(&text);
+    }
+    T_OK(r != NULL, "%s", err.msg);
+    fc_tasks_close(t);
+    fc_chat_close(chat);
+    fc_model_close(m);
+    free(settings);
+}
+
+static void test_misuse(void) {
+    char *settings = settings_of(CHATML);
+    fc_model *m = open_with("tokenizer_config.json", settings, NULL);
+    fc_chat *chat = fc_chat_open(m, NULL, &err);
+    const fc_message hi = {FC_ROLE_USER, "Hi", 2}, role = {(fc_role)99, "Hi", 2},
+                     none = {FC_ROLE_USER, NULL, 1};
+    fc_chat_desc desc = {99999999, 0};
+    fc_tokens tokens;
+    fc_text text;
+    T_OK(fc_chat_render(chat, NULL, 1, 0, &text, &err) == FC_ERR_ARGUMENT, "no messages");
+    T_OK(fc_chat_render(chat, &hi, 0, 0, &text, &err) == FC_ERR_ARGUMENT, "none of them");
+    T_OK(fc_chat_render(chat, &hi, 1, 0, NULL, &err) == FC_ERR_ARGUMENT, "no place");
+    T_OK(fc_chat_render(chat, &role, 1, 0, &text, &err) == FC_ERR_ARGUMENT, "no role");
+    T_OK(fc_chat_render(chat, &none, 1, 0, &text, &err) == FC_ERR_ARGUMENT, "no text");
+    T_OK(fc_lines_chat(chat, NULL, 1, &tokens, &err) == FC_ERR_ARGUMENT, "no lines");
+    T_OK(fc_lines_chat(chat, "", 0, NULL, &err) == FC_ERR_ARGUMENT, "no place for tokens");
+    T_OK(!fc_chat_open(m, &desc, &err) && err.code == FC_ERR_ARGUMENT, "a day: %s", err.msg);
+    desc.date = 0;
+    desc.no_think = 1;
+    T_OK(!fc_chat_open(m, &desc, &err) && err.code == FC_ERR_UNSUPPORTED, "a mode: %s", err.msg);
+    fc_chat_close(chat);
+    fc_model_close(m);
+    free(settings);
+}
+
+// Every allocation that fails is an error, and nothing stays.
+static void test_memory(void) {
+    memory world;
+    memset(&world, 0, sizeof world);
+    const fc_env env = memory_env(&world);
+    char *settings = settings_of(CHATML);
+    fc_model *m = open_with("tokenizer_config.json", settings, &env.alloc);
+    fc_tokens tokens;
+    static const char lines[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\\n\"}]}";
+    T_OK(fc_model_tokenizer(m, &err) != NULL, "%s", err.msg);
+    const long before = world.live;
+    long i = 1;
+    for (; i < 1000; i++) {
+        world.allocs = 0;
+        world.fail_alloc = i;
+        fc_chat *chat = fc_chat_open(m, NULL, &err);
+        fc_code code = chat ? fc_lines_chat(chat, lines, strlen(lines), &tokens, &err) : err.code;
+        if (!code) fc_tokens_free(&tokens);
+        fc_chat_close(chat);
+        if (!T_OK(world.live == before && (!code || code == FC_ERR_MEMORY), "allocation %ld: %s, "
+                  "%ld live", i, err.msg, world.live - before) || !code) break;
+    }
+    T_OK(i > 10 && i < 1000, "%ld allocations", i);
+    world.fail_alloc = 0;
+    fc_model_close(m);
+    free(settings);
+}
+
+int main(void) {
+    for (int i = 0; i < 3; i++) {
+        char path[64];
+        size_t size = 0;
+        snprintf(path, sizeof path, "examples/demo/%s", names[i]);
+        files[i].name = names[i];
+        files[i].data = t_read(path, &size);
+        files[i].size = size;
+        if (!T_OK(files[i].data != NULL, "%s: not there", path)) return t_end("chat");
+    }
+    test_chatml();
+    test_thinking();
+    test_llama();
+    test_others();
+    test_places();
+    test_hostile();
+    test_lines();
+    test_generator();
+    test_tasks();
+    test_misuse();
+    test_memory();
+    for (int i = 0; i < 3; i++) free((void *)(uintptr_t)files[i].data);
+    return t_end("chat");
+}
