@@ -17756,8 +17756,10 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // Allocates a public result, zeroed, for n sequences with n_ids tokens in all; empty on failure.
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err);
+#ifndef FINERCUT_NO_TOKENIZER
 // Python's str.rstrip, or with `both` its strip; s is UTF-8.
 FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both);
+#endif
 
 // ---- private to this section
 

@@ -3162,14 +3162,14 @@ static unsigned long character_at(const char *p) { // of UTF-8
     return c;
 }
 
-typedef struct column {
+typedef struct stripe { // a column's text that is left
     const char *at;
     size_t left; // bytes
     char *line;  // room for `width` columns of escaped characters
-} column;
+} stripe;
 
 // Prints the next line of at most `width` columns, cut between words where that can be; pads it.
-static void put_column_line(column *c, int width, int pad) {
+static void put_column_line(stripe *c, int width, int pad) {
     char shown[8];
     size_t used = 0, word = 0, word_bytes = 0, took = 0, n = 0;
     int columns = 0, word_columns = 0;
@@ -3200,7 +3200,7 @@ static void put_column_line(column *c, int width, int pad) {
 
 static int put_columns(const voice *v, int n, int terminal_columns) {
     const int width = (terminal_columns - 1 - 3 * (n - 1)) / n;
-    column columns[MOST_VOICES];
+    stripe columns[MOST_VOICES];
     char *lines = (char *)malloc((size_t)n * (size_t)width * 8);
     if (!lines) return fail("columns: out of memory");
     for (int i = 0; i < n; i++) {
