@@ -18258,8 +18258,8 @@ FCI_FN void fci_chat_plain(fci_str text, fci_buffer *b) {
 
 FCI_FN bool fci_chat_fits(const fci_chat_row *row, const char *plain) {
     for (size_t i = 0; i < sizeof row->marks / sizeof *row->marks && row->marks[i]; i++) {
-        const bool not = *row->marks[i] == '!';
-        if ((strstr(plain, row->marks[i] + not) != NULL) == not) return false;
+        const bool absent = *row->marks[i] == '!';
+        if ((strstr(plain, row->marks[i] + absent) != NULL) == absent) return false;
     }
     for (size_t i = 0; i < sizeof fci_chat_changes / sizeof *fci_chat_changes; i++)
         if (strstr(plain, fci_chat_changes[i]) && !strstr(row->knows, fci_chat_changes[i]))
