@@ -1303,14 +1303,15 @@ FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_err
 typedef enum fc_page_use {
     FC_PAGE_LISTED = 0, /* in the table only */
     FC_PAGE_X,          /* at most one */
+    FC_PAGE_ERROR,      /* the standard error of what stands left of it */
     FC_PAGE_LINE, FC_PAGE_POINTS, FC_PAGE_COUNT
 } fc_page_use;
-FINERCUT_API const char *fc_page_use_name(fc_page_use use); /* "listed", "x", "line", "points" */
+FINERCUT_API const char *fc_page_use_name(fc_page_use use); /* "listed", "x", "error" ... */
 FINERCUT_API fc_code fc_page_use_parse(const char *name, fc_page_use *out, fc_error *err);
 
 typedef struct fc_page_column {
     const char *name;
-    fc_page_use use; /* of X, LINE and POINTS, cells that are numbers are drawn */
+    fc_page_use use; /* where it is not LISTED, cells that are numbers are drawn */
 } fc_page_column;
 
 typedef struct fc_page_table {
@@ -30502,7 +30503,8 @@ FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_err
 // SVG stretched to the width there is, with lines that are not; labels are HTML, so that they have
 // their size on every screen.
 
-static const char *const fci_page_uses[FC_PAGE_COUNT] = {"listed", "x", "line", "points"};
+static const char *const fci_page_uses[FC_PAGE_COUNT] = {"listed", "x", "error", "line",
+                                                            "points"};
 FCI_ENUM(fc_page_use, "use of a column", fci_page_uses)
 
 enum { FCI_PAGE_SCORES = 20000, FCI_PAGE_TICKS = 16 };
@@ -30586,6 +30588,14 @@ FCI_FN const char *fci_page_digits(fci_page *g, int digits, double value) {
     char number[32];
     return fci_picture_known(value) ? fci_page_say(g, "%s", fci_picture_g(number, digits, value))
                                     : NULL;
+}
+
+// What a file is called on the page.
+FCI_FN const char *fci_page_file(fci_page *g, size_t index) {
+    const char *name = fci_base_name(g->desc->files[index].name);
+    const size_t n = strlen(name), end = fci_path_ends(name, ".json") ? 5 : 0;
+    const char *copy = fci_arena_copy(&g->arena, fci_sn(name, n - end), &g->b.error);
+    return copy ? copy : "";
 }
 
 FCI_FN void *fci_page_new(fci_page *g, uint64_t count, size_t size) {
@@ -30675,10 +30685,17 @@ FCI_FN double fci_page_number(fci_page *g, const char *cell) {
 }
 
 FCI_FN bool fci_page_drawn(const fci_page_figure *f, size_t row, size_t column) {
-    const fc_page_use use = f->t->columns[column].use;
     const double *v = f->v + row * f->t->n_columns;
-    return f->x < f->t->n_columns && (use == FC_PAGE_LINE || use == FC_PAGE_POINTS) &&
+    return f->x < f->t->n_columns && f->t->columns[column].use >= FC_PAGE_LINE &&
            fci_picture_known(v[f->x]) && fci_picture_known(v[column]);
+}
+
+// The standard error of a cell; 0: it has none.
+FCI_FN double fci_page_error(const fci_page_figure *f, size_t row, size_t column) {
+    const double *v = f->v + row * f->t->n_columns + column + 1;
+    const bool there = column + 1 < f->t->n_columns &&
+                       f->t->columns[column + 1].use == FC_PAGE_ERROR && fci_picture_known(*v);
+    return there ? *v : 0;
 }
 
 // Reads the numbers; false: there is nothing to draw.
@@ -30694,15 +30711,25 @@ FCI_FN bool fci_page_figure_of(fci_page *g, const fc_page_table *t, fci_page_fig
     for (size_t i = 0; i < n; i++) v[i] = fci_page_number(g, t->cells[i]);
     for (f->x = 0; f->x < t->n_columns && t->columns[f->x].use != FC_PAGE_X;) f->x++;
     for (size_t i = 0; i < n; i++) {
-        if (!fci_page_drawn(f, i / t->n_columns, i % t->n_columns)) continue;
-        const double at[2] = {v[i / t->n_columns * t->n_columns + f->x], v[i]};
-        for (int k = 0; k < 2; k++) low[k] = fmin(low[k], at[k]), high[k] = fmax(high[k], at[k]);
-        whole = whole && at[0] == floor(at[0]);
+        const size_t row = i / t->n_columns, column = i % t->n_columns;
+        if (!fci_page_drawn(f, row, column)) continue;
+        const double at[2] = {v[row * t->n_columns + f->x], v[i]};
+        const double error[2] = {0, fci_page_error(f, row, column)};
+        for (int k = 0; k < 2; k++) {
+            const double least = at[k] - error[k];
+            low[k] = fmin(low[k], at[k] >= 0 && least < 0 ? 0 : least);
+            high[k] = fmax(high[k], at[k] + error[k]);
+        }
+        whole = whole && !(at[0] < floor(at[0])) && !(at[0] > floor(at[0]));
     }
     if (low[0] > high[0]) return false;
     fci_page_axis_of(&f->across, low[0], high[0], whole, false);
     fci_page_axis_of(&f->up, low[1], high[1], false, true);
     return true;
+}
+
+FCI_FN int fci_page_up(const fci_page_axis *up, double value) { // from the top of a picture
+    return (int)(1000.5 - 1000 * fmin(fmax(fci_page_at(up, value), 0), 1));
 }
 
 // The names of axes' ticks left of and below what `fci_page_frame_end` closes.
@@ -30717,7 +30744,7 @@ FCI_FN void fci_page_frame(fci_page *g, const fci_page_axis *up, const char *tit
                  "<title>%s</title><desc>%s</desc>\n<path class='grid' d='",
                  title, description);
     for (int i = 0; i < up->n; i++)
-        fci_putf(&g->b, "M0 %dh1000", (int)(1000.5 - 1000 * fci_page_at(up, up->ticks[i])));
+        fci_putf(&g->b, "M0 %dh1000", fci_page_up(up, up->ticks[i]));
     fci_puts(&g->b, "'/>\n");
 }
 
@@ -30728,6 +30755,15 @@ FCI_FN void fci_page_frame_end(fci_page *g, const fci_page_axis *across, double 
         fci_page_put(g, "<span style='left:%p'>%G</span>",
                      fci_page_at(across, across->ticks[i] + shift), across->ticks[i]);
     fci_page_put(g, "</div>\n<div class='xn' aria-hidden='true'>%s</div>\n</div>\n", name);
+}
+
+// A plan looks the same in every picture; what is named as none comes after them.
+FCI_FN size_t fci_page_look(const fci_page *g, const fc_page_table *t, size_t column) {
+    size_t others = g->n_plans > 1 ? g->n_plans : 0;
+    for (size_t i = 0; i < g->n_plans; i++)
+        if (strcmp(g->plans[i].name, t->columns[column].name) == 0) return i;
+    for (size_t i = 0; i < column; i++) others += t->columns[i].use >= FC_PAGE_LINE;
+    return others;
 }
 
 // Lines are told apart by dashes and ends as well as by colours.
@@ -30742,15 +30778,32 @@ FCI_FN void fci_page_row_text(fci_page *g, const fc_page_table *t, size_t row, s
     for (size_t i = 0; i < t->n_columns; i++) {
         const fc_page_use use = t->columns[i].use;
         const char *cell = t->cells[row * t->n_columns + i];
-        if (!cell || !*cell || (i != column && use != FC_PAGE_X && use != FC_PAGE_LISTED)) continue;
+        if (!cell || !*cell || (i != column && use >= FC_PAGE_LINE) ||
+            (use == FC_PAGE_ERROR && i != column + 1))
+            continue;
         fci_page_put(g, "%s%s %s", next, t->columns[i].name, cell);
         next = ", ";
     }
 }
 
-FCI_FN void fci_page_series(fci_page *g, const fci_page_figure *f, size_t column, size_t index) {
+FCI_FN void fci_page_dot(fci_page *g, const fci_page_figure *f, size_t row, size_t column,
+                         size_t index, int x) {
+    const double value = f->v[row * f->t->n_columns + column],
+                 error = fci_page_error(f, row, column);
+    if (error > 0)
+        fci_page_put(g, "<path class='error s%u' d='M%u %uV%u'/>\n", index % 8, (size_t)x,
+                     (size_t)fci_page_up(&f->up, value - error),
+                     (size_t)fci_page_up(&f->up, value + error));
+    fci_puts(&g->b, "<path class='dot ");
+    fci_page_style(g, index, true);
+    fci_putf(&g->b, "' d='M%d %dh0'><title>", x, fci_page_up(&f->up, value));
+    fci_page_row_text(g, f->t, row, column);
+    fci_puts(&g->b, "</title></path>\n");
+}
+
+FCI_FN void fci_page_series(fci_page *g, const fci_page_figure *f, size_t column) {
     const fc_page_table *t = f->t;
-    int x = 0, y = 0;
+    const size_t index = fci_page_look(g, t, column);
     const char *verb = "M";
     if (t->columns[column].use == FC_PAGE_LINE) {
         fci_puts(&g->b, "<path class='line ");
@@ -30761,23 +30814,17 @@ FCI_FN void fci_page_series(fci_page *g, const fci_page_figure *f, size_t column
         for (size_t row = 0; row < t->n_rows; row++) {
             if (!fci_page_drawn(f, row, column)) continue;
             const double *v = f->v + row * t->n_columns;
-            x = (int)(1000 * fci_page_at(&f->across, v[f->x]) + 0.5);
-            y = (int)(1000.5 - 1000 * fci_page_at(&f->up, v[column]));
-            if (!dots) fci_putf(&g->b, "%s%d %d", verb, x, y);
+            const int x = (int)(1000 * fci_page_at(&f->across, v[f->x]) + 0.5);
+            if (dots) fci_page_dot(g, f, row, column, index, x);
+            else fci_putf(&g->b, "%s%d %d", verb, x, fci_page_up(&f->up, v[column]));
             verb = "L";
-            if (!dots) continue;
-            fci_puts(&g->b, "<path class='dot ");
-            fci_page_style(g, index, true);
-            fci_putf(&g->b, "' d='M%d %dh0'><title>", x, y);
-            fci_page_row_text(g, t, row, column);
-            fci_puts(&g->b, "</title></path>\n");
         }
         if (!dots) fci_puts(&g->b, "'/>\n");
     }
 }
 
 FCI_FN void fci_page_legend(fci_page *g, const fc_page_table *t) {
-    size_t index = 0, n = 0;
+    size_t n = 0;
     for (size_t i = 0; i < t->n_columns; i++) n += t->columns[i].use >= FC_PAGE_LINE;
     if (n < 2) return;
     fci_puts(&g->b, "<ul class='legend'>\n");
@@ -30786,11 +30833,11 @@ FCI_FN void fci_page_legend(fci_page *g, const fc_page_table *t) {
         fci_puts(&g->b, "<li><svg viewBox='0 0 32 12' aria-hidden='true'>");
         if (t->columns[i].use == FC_PAGE_LINE) {
             fci_puts(&g->b, "<path class='line ");
-            fci_page_style(g, index, false);
+            fci_page_style(g, fci_page_look(g, t, i), false);
             fci_puts(&g->b, "' d='M0 6h32'/>");
         }
         fci_puts(&g->b, "<path class='dot ");
-        fci_page_style(g, index++, true);
+        fci_page_style(g, fci_page_look(g, t, i), true);
         fci_page_put(g, "' d='M16 6h0'/></svg> %n</li>\n", t->columns[i].name);
     }
     fci_puts(&g->b, "</ul>\n");
@@ -30799,7 +30846,7 @@ FCI_FN void fci_page_legend(fci_page *g, const fc_page_table *t) {
 FCI_FN void fci_page_plot(fci_page *g, const fci_page_figure *f) {
     const fc_page_table *t = f->t;
     char text[4][32];
-    size_t index = 0, drawn = 0;
+    size_t drawn = 0;
     for (size_t i = 0; i < t->n_rows * t->n_columns; i++)
         drawn += fci_page_drawn(f, i / t->n_columns, i % t->n_columns);
     const char *said = fci_page_say(
@@ -30809,7 +30856,7 @@ FCI_FN void fci_page_plot(fci_page *g, const fci_page_figure *f) {
         fci_picture_g(text[2], 4, f->up.low), fci_picture_g(text[3], 4, f->up.high));
     fci_page_frame(g, &f->up, t->title, said);
     for (size_t i = 0; i < t->n_columns; i++)
-        if (t->columns[i].use >= FC_PAGE_LINE) fci_page_series(g, f, i, index++);
+        if (t->columns[i].use >= FC_PAGE_LINE) fci_page_series(g, f, i);
     fci_page_frame_end(g, &f->across, 0, t->columns[f->x].name);
     if (f->up.logarithmic)
         fci_puts(&g->b, "<p class='note'>The vertical scale is logarithmic.</p>\n");
@@ -30818,16 +30865,23 @@ FCI_FN void fci_page_plot(fci_page *g, const fci_page_figure *f) {
 
 FCI_FN void fci_page_rows(fci_page *g, const fci_page_figure *f) {
     const fc_page_table *t = f->t;
+    const size_t n = t->n_columns, all = t->n_rows * n;
+    uint8_t *numbers = (uint8_t *)fci_page_new(g, n, 1); // whether a column has some
+    if (!numbers) return;
+    for (size_t i = 0; i < all; i++)
+        if (!isnan(f->v[i])) numbers[i % n] = 1;
     fci_page_put(g, "<div class='scroll' tabindex='0' role='region' aria-label='%s'>\n<table>\n"
                  "<thead><tr>", t->title);
-    for (size_t i = 0; i < t->n_columns; i++)
-        fci_page_put(g, "<th scope='col'>%n</th>", t->columns[i].name);
+    for (size_t i = 0; i < n; i++)
+        fci_page_put(g, "<th scope='col'%r>%n</th>", numbers[i] ? "" : " class='t'",
+                     t->columns[i].name);
     fci_puts(&g->b, "</tr></thead>\n<tbody>\n");
-    for (size_t i = 0; i < t->n_rows * t->n_columns; i++) {
-        const bool first = i % t->n_columns == 0, last = (i + 1) % t->n_columns == 0;
-        const char *cell = t->cells[i] ? t->cells[i] : "";
-        fci_page_put(g, isnan(f->v[i]) ? "%r<td class='t'>%n</td>%r" : "%r<td>%s</td>%r",
-                     first ? "<tr>" : "", cell, last ? "</tr>\n" : "");
+    for (size_t i = 0; i < all; i++) {
+        const char *cell = t->cells[i];
+        if (i % n == 0) fci_puts(&g->b, "<tr>");
+        fci_page_put(g, "<td%r>", numbers[i % n] ? "" : " class='t'");
+        if (cell && *cell) fci_page_put(g, isnan(f->v[i]) ? "%n" : "%s", cell);
+        fci_puts(&g->b, (i + 1) % n ? "</td>" : "</td></tr>\n");
     }
     fci_puts(&g->b, "</tbody>\n</table>\n</div>\n");
 }
@@ -30908,7 +30962,7 @@ FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) 
     r.detail = fci_page_say(
         g, "%llu positions%s%.*s",
         fci_json_is(positions, FCI_JSON_NUMBER) ? (unsigned long long)positions->integer : 0,
-        fci_json_is(how, FCI_JSON_STRING) ? ", " : "",
+        fci_json_is(how, FCI_JSON_STRING) ? ", protocol " : "",
         fci_json_is(how, FCI_JSON_STRING) ? (int)fci_min(how->text.n, 64) : 0,
         fci_json_is(how, FCI_JSON_STRING) ? how->text.p : "");
     fci_page_measure(g, e, "perplexity", "Perplexity", &r);
@@ -31019,8 +31073,8 @@ FCI_FN void fci_page_steps(fci_page *g, const fci_page_plan *p, int level) {
     fci_page_column(g, &w, "distance", FC_PAGE_LINE);
     if (known) fci_page_column(g, &w, "parameters removed, %", FC_PAGE_LISTED);
     if (!fci_page_grid_of(g, &w, "How far the output moves",
-                          fci_page_say(g, "%s after each removal: on the calibration text, to the "
-                                       "output of the whole model.", fci_picture_metric(info)),
+                          fci_page_say(g, "After each removal, on the calibration text: %s.",
+                                       fci_picture_metric(info)),
                           n + 1 - first))
         return;
     for (size_t i = first; i <= n; i++) {
@@ -31104,9 +31158,9 @@ FCI_FN void fci_page_quality(fci_page *g, size_t of) {
         fci_page_column(g, &w,
                         who < g->n_plans
                             ? g->plans[who].name
-                            : fci_base_name(g->desc->files[who - g->n_plans].name),
+                            : fci_page_file(g, who - g->n_plans),
                         FC_PAGE_LINE);
-        if (wide == 2) fci_page_column(g, &w, "standard error", FC_PAGE_LISTED);
+        if (wide == 2) fci_page_column(g, &w, "standard error", FC_PAGE_ERROR);
     }
     for (size_t i = 0; i < g->n_results; i++)
         if (g->results[i].measure == of)
@@ -31149,12 +31203,12 @@ FCI_FN void fci_page_tile(fci_page *g, const char *caption, const char *value, c
                  detail);
 }
 
-// The first measure after so many sublayers of the first plan; NaN: it was not evaluated.
-FCI_FN double fci_page_first(const fci_page *g, size_t n_removed) {
+// The first measure after so many sublayers of a plan; NaN: it was not evaluated.
+FCI_FN double fci_page_first(const fci_page *g, size_t plan, size_t n_removed) {
     double value = (double)NAN;
     for (size_t i = 0; i < g->n_results; i++)
         if (g->results[i].measure == 0 && g->results[i].n_removed == n_removed &&
-            fci_page_belongs(g, 0, i))
+            fci_page_belongs(g, plan, i))
             value = g->results[i].value;
     return value;
 }
@@ -31172,8 +31226,8 @@ FCI_FN void fci_page_tiles(fci_page *g) {
     const fc_plan_info *info = &p->plan->info;
     const size_t n = info->n_steps, all = fci_plan_eligible_count(info);
     const double share = fci_page_share(p->plan, n);
-    const double whole = fci_page_first(g, 0),
-                 now = fci_page_first(g, fci_page_gone(info, n));
+    const double whole = fci_page_first(g, 0, 0),
+                 now = fci_page_first(g, 0, fci_page_gone(info, n));
     char a[32];
     fci_puts(&g->b, "<ul class='tiles'>\n");
     fci_page_tile(g, fci_page_say(g, "%s removed", fci_picture_noun(info)),
@@ -31212,6 +31266,7 @@ FCI_FN void fci_page_overview(fci_page *g) {
     memset(&w, 0, sizeof w);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         fci_page_column(g, &w, names[i], FC_PAGE_LISTED);
+    if (g->n_results) fci_page_column(g, &w, g->results[0].name, FC_PAGE_LISTED);
     if (!fci_page_grid_of(g, &w, "The plans", NULL, g->n_plans)) return;
     for (size_t i = 0; i < g->n_plans; i++) {
         const fci_page_plan *p = &g->plans[i];
@@ -31227,6 +31282,8 @@ FCI_FN void fci_page_overview(fci_page *g) {
         cell[5] = fc_metric_name(info->metric);
         cell[6] = n ? fci_page_digits(g, 5, p->plan->steps[n - 1].score) : NULL;
         cell[7] = fc_search_name(info->search);
+        if (g->n_results)
+            cell[8] = fci_page_digits(g, 4, fci_page_first(g, i, fci_page_gone(info, n)));
     }
     fci_page_table(g, &w.t, 2);
 }
@@ -31292,14 +31349,20 @@ FCI_FN void fci_page_map(fci_page *g, const fci_page_plan *p) {
 
 // ---- what blocks hold
 
+FCI_FN double fci_page_whole(const fci_page_plan *p, fc_unit unit, uint32_t n_blocks) {
+    const double *costs = p->plan->info.costs[unit];
+    double whole = 0;
+    for (size_t s = 0; costs && s <= 2 * (size_t)n_blocks; s++) whole += costs[s];
+    return whole;
+}
+
 // A table of blocks: when their sublayers go and what they have of a unit (NONE: nothing).
 FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
     static const char *const kinds[] = {"attention", "FFN"};
     const double *costs = p->plan->info.costs[unit];
     fci_page_grid w;
     fci_page_figure f;
-    double whole = 0;
-    for (size_t s = 0; costs && s <= 2 * (size_t)g->n_blocks; s++) whole += costs[s];
+    const double whole = fci_page_whole(p, unit, g->n_blocks);
     memset(&w, 0, sizeof w);
     fci_page_column(g, &w, "block", FC_PAGE_LISTED);
     for (int k = 0; k < 2; k++) {
@@ -31343,39 +31406,41 @@ FCI_FN void fci_page_columns(fci_page *g, const fci_page_plan *p, fc_unit unit, 
     fci_page_frame(g, &up, "What each block holds", "A column for each block: attention below, FFN "
                    "above; hollow ones are removed. The table below has the numbers.");
     for (uint32_t s = 0; s < 2 * g->n_blocks; s++) {
+        const bool gone = g->n_plans == 1 && fci_picture_step(&p->pic, s);
         const double from = s % 2 ? scale * costs[s - 1] : 0, to = from + scale * costs[s];
         const int x = (int)(1000 * (s / 2 + 0.12) / g->n_blocks),
                   w = (int)(1000 * (s / 2 + 0.88) / g->n_blocks) - x;
-        const int y = (int)(1000.5 - 1000 * fci_page_at(&up, to)),
-                  h = (int)(1000.5 - 1000 * fci_page_at(&up, from)) - y;
+        const int y = fci_page_up(&up, to), h = fci_page_up(&up, from) - y;
         fci_putf(&g->b, "<path class='bar k%d%s' d='M%d %dh%dv%dh-%dz'><title>", (int)(s % 2),
-                 fci_picture_step(&p->pic, s) ? " gone" : "", x, y, w, h, w);
+                 gone ? " gone" : "", x, y, w, h, w);
         fci_page_put(g, "%s: %G%s</title></path>\n",
                      fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name),
-                     scale * costs[s], fci_picture_step(&p->pic, s) ? ", removed" : "");
+                     scale * costs[s], gone ? ", removed" : "");
     }
     fci_page_frame_end(g, &across, 0.5, "block");
 }
 
-FCI_FN void fci_page_holds(fci_page *g, const fci_page_plan *p) {
+// Of each unit, as the first plan that knows it has it.
+FCI_FN void fci_page_holds(fci_page *g) {
     static const char *const titles[] = {"", "Parameters of each block", "Bytes of each block",
                                          "Time of each block"};
     static const char *const notes[] = {"", "In millions.", "In megabytes, as stored.",
-                                        "Percent of a forward pass, measured for this plan."};
+                                        "Percent of a forward pass, measured for the plan."};
     for (int unit = FC_UNIT_PARAMS; unit <= FC_UNIT_TIME; unit++) {
-        const double *costs = p->plan->info.costs[unit];
-        double whole = 0;
-        for (size_t s = 0; costs && s <= 2 * (size_t)g->n_blocks; s++) whole += costs[s];
+        size_t i = 0;
+        while (i < g->n_plans && !g->plans[i].plan->info.costs[unit]) i++;
+        if (i == g->n_plans) continue;
+        const double whole = fci_page_whole(&g->plans[i], (fc_unit)unit, g->n_blocks);
         if (!(whole > 0)) continue;
         fci_puts(&g->b, "<section>\n");
         fci_page_heading(g, 2, titles[unit], notes[unit]);
         fci_puts(&g->b, "<p class='key'>");
         fci_page_key(g, "k0", "attention");
         fci_page_key(g, "k1", "FFN");
-        if (p->plan->info.n_steps) fci_page_key(g, "gone", "removed");
+        if (g->n_plans == 1) fci_page_key(g, "gone", "removed");
         fci_puts(&g->b, "</p>\n");
-        fci_page_columns(g, p, (fc_unit)unit, unit == FC_UNIT_TIME ? 100 / whole : 1e-6);
-        fci_page_blocks(g, p, (fc_unit)unit);
+        fci_page_columns(g, &g->plans[i], (fc_unit)unit, unit == FC_UNIT_TIME ? 100 / whole : 1e-6);
+        fci_page_blocks(g, &g->plans[i], (fc_unit)unit);
     }
 }
 
@@ -31595,7 +31660,8 @@ static const char fci_page_css[] =
     "height:22px}.xs span{position:absolute;top:6px;transform:translateX(-50%);line-height:1}"
     ".xn{grid-column:2;font-size:.8rem;color:var(--grey);text-align:center}\n"
     ".plot path,.legend path{vector-effect:non-scaling-stroke;fill:none}.grid{stroke:var(--rule);"
-    "stroke-width:1}.line{stroke:var(--c);stroke-width:2}.dot{stroke:var(--c);stroke-width:8}"
+    "stroke-width:1}.line{stroke:var(--c);stroke-width:2}.error{stroke:var(--c);stroke-opacity:.6}"
+    ".dot{stroke:var(--c);stroke-width:8}"
     ".dot:hover{stroke-width:13}.ro{stroke-linecap:round}.sq{stroke-linecap:square}"
     ".d1{stroke-dasharray:7 4}.d2{stroke-dasharray:2 4}.d3{stroke-dasharray:9 3 2 3}\n"
     ".legend{list-style:none;margin:.8rem 0 0;padding:0 0 0 52px;display:flex;flex-wrap:wrap;"
@@ -31611,7 +31677,7 @@ static const char fci_page_css[] =
     "table{border-collapse:collapse;font-size:.85rem}th,td{padding:3px 12px 3px 0;"
     "text-align:right;border-bottom:1px solid var(--rule)}th:last-child,td:last-child{"
     "padding-right:4px}th{font-weight:600;color:var(--grey);vertical-align:bottom}"
-    "td.t{text-align:left;overflow-wrap:anywhere}\n"
+    ".t{text-align:left;overflow-wrap:anywhere}\n"
     ".maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));"
     "gap:24px}.heat{border-collapse:separate;border-spacing:1px;table-layout:fixed;width:100%;"
     "font-size:0}.heat caption{font-size:.9rem;font-weight:600;text-align:left;padding:0 0 4px "
@@ -31619,8 +31685,8 @@ static const char fci_page_css[] =
     "font-weight:400;line-height:1;white-space:nowrap;vertical-align:middle;overflow:visible}"
     ".heat thead th{text-align:center;padding-bottom:3px}.heat th:first-child{width:46px;"
     "padding-right:6px;text-align:right}.heat th.q{font-size:0}.heat tbody{"
-    "background:var(--heat)}.r16 td{height:16px}.r10 td{height:10px}.r6 td{height:6px}td:focus{"
-    "outline:3px solid var(--ink);outline-offset:0}"
+    "background:var(--heat)}.heat tbody th{background:var(--bg)}.r16 td{height:16px}"
+    ".r10 td{height:10px}.r6 td{height:6px}td:focus{outline:3px solid var(--ink);outline-offset:0}"
     "td.b,.box.b{clip-path:inset(22% 22%)}td.e,.box.e{clip-path:polygon(0 0,100% 0,0 100%)}"
     "td.x,.box.x{box-shadow:inset 0 0 0 2px #b3123f,inset 0 0 0 3px #fff}.box.x{background:none}\n"
     ".nums[open]~.maps td{font-size:.68rem;height:auto;padding:2px 4px;clip-path:none;"
@@ -31728,7 +31794,7 @@ FCI_FN void fci_page_body(fci_page *g) {
     }
     if (g->n_plans != 1) fci_page_qualities(g);
     for (size_t i = 0; i < g->n_plans; i++) fci_page_plan_sections(g, &g->plans[i]);
-    if (g->n_plans) fci_page_holds(g, &g->plans[0]);
+    fci_page_holds(g);
     for (size_t i = 0; i < g->desc->n_tables; i++) fci_page_table(g, &g->desc->tables[i], 2);
     fci_page_commands(g);
     fci_puts(&g->b, "</main>\n<footer>\n<p>finercut.h " FINERCUT_VERSION ".");
@@ -31777,7 +31843,7 @@ FCI_FN fc_code fci_page_read(fci_page *g) {
             const bool plan = fci_output_is_plan((const char *)f->data, f->size);
             if (plan == results) continue;
             fc_plan *own = plan ? fc_plan_load_memory(f->data, f->size, &d->env, err) : NULL;
-            if (own) fci_page_add(g, own, own, fci_page_say(g, "%s", fci_base_name(name)));
+            if (own) fci_page_add(g, own, own, fci_page_file(g, i));
             else if (!plan) fci_page_read_results(g, i);
             if (err->code && !own) fci_wrap(err, err->code, "%s", name);
         }
