@@ -31023,13 +31023,34 @@ FCI_FN void fci_page_match(fci_page *g) {
 
 // ---- tables of plans
 
+FCI_FN bool fci_page_knows(const fc_plan_info *info, fc_unit unit) {
+    return info->costs[unit] || (unit == FC_UNIT_PARAMS && info->parameters);
+}
+
+// What a sublayer has of a unit that is known, and the whole model.
+FCI_FN double fci_page_cost(const fc_plan_info *info, fc_unit unit, size_t sublayer) {
+    return info->costs[unit] ? info->costs[unit][sublayer] : (double)info->parameters[sublayer];
+}
+
+FCI_FN double fci_page_whole(const fc_plan_info *info, fc_unit unit) {
+    double whole = 0;
+    if (unit == FC_UNIT_PARAMS) return (double)info->model.n_parameters;
+    for (size_t s = 0; s <= 2 * (size_t)info->model.n_blocks; s++) whole += info->costs[unit][s];
+    return whole;
+}
+
 // The share of the model's parameters that the first n steps remove; NaN: unknown.
 FCI_FN double fci_page_share(const fc_plan *p, size_t n) {
     double sum = 0;
-    if (!p->info.costs[FC_UNIT_PARAMS] || p->info.model.n_parameters == 0) return (double)NAN;
-    for (size_t i = 0; i < n; i++)
-        sum += fci_plan_saved(&p->info, FC_UNIT_PARAMS, p->steps[i].removed);
-    return sum / (double)p->info.model.n_parameters;
+    if (!fci_page_knows(&p->info, FC_UNIT_PARAMS) || p->info.model.n_parameters == 0)
+        return (double)NAN;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t first, count;
+        fci_plan_sublayers(p->info.candidates, p->steps[i].removed, &first, &count);
+        for (uint32_t s = first; s < first + count; s++)
+            sum += fci_page_cost(&p->info, FC_UNIT_PARAMS, s);
+    }
+    return sum / fci_page_whole(&p->info, FC_UNIT_PARAMS);
 }
 
 typedef struct fci_page_grid { // a table in the making
@@ -31349,25 +31370,19 @@ FCI_FN void fci_page_map(fci_page *g, const fci_page_plan *p) {
 
 // ---- what blocks hold
 
-FCI_FN double fci_page_whole(const fci_page_plan *p, fc_unit unit, uint32_t n_blocks) {
-    const double *costs = p->plan->info.costs[unit];
-    double whole = 0;
-    for (size_t s = 0; costs && s <= 2 * (size_t)n_blocks; s++) whole += costs[s];
-    return whole;
-}
-
 // A table of blocks: when their sublayers go and what they have of a unit (NONE: nothing).
 FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
     static const char *const kinds[] = {"attention", "FFN"};
-    const double *costs = p->plan->info.costs[unit];
+    const fc_plan_info *info = &p->plan->info;
+    const bool known = fci_page_knows(info, unit);
+    const double scale = unit == FC_UNIT_TIME ? 100 / fci_page_whole(info, unit) : 1;
     fci_page_grid w;
     fci_page_figure f;
-    const double whole = fci_page_whole(p, unit, g->n_blocks);
     memset(&w, 0, sizeof w);
     fci_page_column(g, &w, "block", FC_PAGE_LISTED);
     for (int k = 0; k < 2; k++) {
         fci_page_column(g, &w, fci_page_say(g, "%s goes at step", kinds[k]), FC_PAGE_LISTED);
-        if (costs)
+        if (known)
             fci_page_column(g, &w, fci_page_say(g, unit == FC_UNIT_TIME ? "%s, %% of a pass"
                                                                         : "%s has", kinds[k]),
                             FC_PAGE_LISTED);
@@ -31377,11 +31392,11 @@ FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
         const uint32_t step = fci_picture_step(&p->pic, s);
         const char **cell = w.cells + s / 2 * w.t.n_columns;
         cell[0] = fci_page_say(g, "%lu", (unsigned long)s / 2);
-        cell += 1 + s % 2 * (costs ? 2 : 1);
+        cell += 1 + s % 2 * (known ? 2 : 1);
         cell[0] = step ? fci_page_say(g, "%lu", (unsigned long)step) : "kept";
-        if (costs)
-            cell[1] = unit == FC_UNIT_TIME ? fci_page_digits(g, 4, 100 * costs[s] / whole)
-                                           : fci_page_digits(g, 15, costs[s]);
+        if (known)
+            cell[1] = fci_page_digits(g, unit == FC_UNIT_TIME ? 4 : 15,
+                                      fci_page_cost(info, unit, s) * scale);
     }
     fci_puts(&g->b, "<details><summary>The numbers</summary>\n");
     fci_page_figure_of(g, &w.t, &f);
@@ -31391,13 +31406,14 @@ FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
 
 // A column for each block, the attention below the FFN; what is removed is hollow.
 FCI_FN void fci_page_columns(fci_page *g, const fci_page_plan *p, fc_unit unit, double scale) {
-    const double *costs = p->plan->info.costs[unit];
+    const fc_plan_info *info = &p->plan->info;
     const size_t every = fci_picture_every(1000, g->n_blocks, 70);
     fci_page_axis up, across;
     double most = 0;
     char name[24];
     for (uint32_t b = 0; b < g->n_blocks; b++)
-        most = fmax(most, scale * (costs[2 * b] + costs[2 * b + 1]));
+        most = fmax(most, scale * (fci_page_cost(info, unit, 2 * b) +
+                                  fci_page_cost(info, unit, 2 * b + 1)));
     fci_page_axis_of(&up, 0, most, false, true);
     memset(&across, 0, sizeof across);
     across.high = g->n_blocks;
@@ -31407,15 +31423,16 @@ FCI_FN void fci_page_columns(fci_page *g, const fci_page_plan *p, fc_unit unit, 
                    "above; hollow ones are removed. The table below has the numbers.");
     for (uint32_t s = 0; s < 2 * g->n_blocks; s++) {
         const bool gone = g->n_plans == 1 && fci_picture_step(&p->pic, s);
-        const double from = s % 2 ? scale * costs[s - 1] : 0, to = from + scale * costs[s];
+        const double own = scale * fci_page_cost(info, unit, s),
+                     from = s % 2 ? scale * fci_page_cost(info, unit, s - 1) : 0;
         const int x = (int)(1000 * (s / 2 + 0.12) / g->n_blocks),
                   w = (int)(1000 * (s / 2 + 0.88) / g->n_blocks) - x;
-        const int y = fci_page_up(&up, to), h = fci_page_up(&up, from) - y;
+        const int y = fci_page_up(&up, from + own), h = fci_page_up(&up, from) - y;
         fci_putf(&g->b, "<path class='bar k%d%s' d='M%d %dh%dv%dh-%dz'><title>", (int)(s % 2),
                  gone ? " gone" : "", x, y, w, h, w);
         fci_page_put(g, "%s: %G%s</title></path>\n",
                      fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name),
-                     scale * costs[s], gone ? ", removed" : "");
+                     own, gone ? ", removed" : "");
     }
     fci_page_frame_end(g, &across, 0.5, "block");
 }
@@ -31428,9 +31445,9 @@ FCI_FN void fci_page_holds(fci_page *g) {
                                         "Percent of a forward pass, measured for the plan."};
     for (int unit = FC_UNIT_PARAMS; unit <= FC_UNIT_TIME; unit++) {
         size_t i = 0;
-        while (i < g->n_plans && !g->plans[i].plan->info.costs[unit]) i++;
+        while (i < g->n_plans && !fci_page_knows(&g->plans[i].plan->info, (fc_unit)unit)) i++;
         if (i == g->n_plans) continue;
-        const double whole = fci_page_whole(&g->plans[i], (fc_unit)unit, g->n_blocks);
+        const double whole = fci_page_whole(&g->plans[i].plan->info, (fc_unit)unit);
         if (!(whole > 0)) continue;
         fci_puts(&g->b, "<section>\n");
         fci_page_heading(g, 2, titles[unit], notes[unit]);
