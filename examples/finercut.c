@@ -3267,6 +3267,7 @@ static int talk(session *s, voice *v, int n) {
         const int more = read_line(&line, &length);
         const int leave = length == 5 && memcmp(line, "/exit", 5) == 0;
         if (more && !leave && length) status = speak_all(s, v, n, line, length);
+        if (more && !leave && length && s->o->compare) putchar('\n');
         free(line);
         if (!more || leave) break;
         if (interrupted) catch_interrupt();

@@ -1,0 +1,162 @@
+#!/bin/sh
+# Chats on the command line: generate --chat, whole conversations, JSON lines as texts, eval --chat.
+. tests/t.sh
+cd "$t_dir" || exit 1
+
+folder() { # NAME TEMPLATE: the demo with a chat template
+    mkdir "$1"
+    for file in config.json model.safetensors tokenizer.json; do cp "$demo/$file" "$1"; done
+    printf '{"eos_token": "<|endoftext|>", "chat_template": "%s"}' "$2" >"$1/tokenizer_config.json"
+}
+start="{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\\\n' + "
+folder chat "$start message['content'] + '<|im_end|>\\\\n'}}{% endfor %}{% if \
+add_generation_prompt %}{{ '<|im_start|>assistant\\\\n' }}{% endif %}"
+folder strange "$start message['content'] | upper }}{% endfor %}"
+user='{"role": "user", "content": "In the beginning"}'
+gpt='{"role": "assistant", "content": "God created the heaven"}'
+echo "{\"messages\": [$user, $gpt]}" >talks.jsonl
+user='{"from": "human", "value": "And God said"}'
+for i in 1 2 3 4 5 6 7 8; do
+    gpt="{\"from\": \"gpt\", \"value\": \"Let there be light $i\"}"
+    printf '\n{"id": %d, "conversations": [%s, %s]}\n' $i "$user" "$gpt" >>talks.jsonl
+done
+printf '{"id": 7, "words": "In the beginning"}\n{"words": "God created\\nthe heaven"}\n' \
+    >words.jsonl
+
+talk() { # WANT FLAG...: a chat with standard input `said`
+    t_want=$1
+    shift
+    "$finercut" generate chat --chat -n 8 "$@" <said >out 2>err
+    t_got=$?
+    [ $t_got -eq "$t_want" ] && return 0
+    cat err
+    return 1
+}
+lines() { # FILE WANTED: so many lines
+    [ "$(wc -l <"$1")" -eq "$2" ] || { cat "$1"; return 1; }
+}
+
+# ---- info
+t_ok "info" t_run 0 info chat
+t_ok "the template's name" grep -q '^chat template *chatml$' out
+t_ok "end tokens" grep -q '^end tokens *0 (<|endoftext|>)$' out
+t_ok "info --json" t_run 0 info chat --json
+t_ok "as JSON" grep -q '"chat_template":"chatml","end_tokens":\[0\]' out
+t_ok "info, strange" t_run 0 info strange
+t_ok "an unknown template" grep -q '^chat template *unknown template$' out
+t_ok "info, none" t_run 0 info "$demo"
+t_ok "no template" grep -q '^chat template *none$' out
+t_ok "info --json, none" t_run 0 info "$demo" --json
+t_ok "null" grep -q '"chat_template":null' out
+
+# ---- one message
+ready=$(printf '<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nAnd God<|im_end|>\n')
+ready="$ready
+<|im_start|>assistant
+"
+t_ok "ready-made" t_run 0 generate chat --prompt "$ready" -n 12
+cp out ready.txt
+t_ok "--system and --prompt" t_run 0 generate chat --chat --system Be. --prompt "And God" -n 12
+t_ok "is the same" cmp out ready.txt
+t_ok "unknown" t_says 1 "expected one of chatml, .*, got another one: give the text ready-made" \
+    generate strange --chat --prompt a
+t_ok "none" t_says 1 "no chat template" generate "$demo" --chat --prompt a
+t_ok "no prompt" t_says 2 "expected --prompt TEXT" generate chat
+t_ok "--system alone" t_says 2 "system: expected --chat" generate chat --prompt a --system b
+t_ok "--no-think" t_says 1 "chatml has no such mode" generate chat --chat --prompt a --no-think
+for day in 2024 2024-13-01 2024-1-1 2024-01-01x today; do
+    t_ok "a day: $day" t_says 2 "a day such as" generate chat --chat --prompt a --date "$day"
+done
+
+# ---- a conversation
+printf 'In the beginning\r\n\nAnd God said\n/exit\nnot read\n' >said
+t_ok "two messages" talk 0
+t_ok "two answers" lines out 2
+t_ok "the second keeps what was read" grep -q '^[0-9]* tokens of prompt ([1-9][0-9]* kept)' err
+cp out two.txt
+printf 'In the beginning\nAnd God said' >said
+t_ok "an end without a line end" talk 0 --quiet
+t_ok "the same answers" cmp out two.txt
+: >said
+t_ok "nothing said" talk 0
+t_ok "nothing answered" lines out 0
+printf 'a\000b \033[31m\377\n' >said
+t_ok "bytes that are no UTF-8" talk 1
+t_ok "are an error" grep -q 'UTF-8' err
+printf 'a\000b \033[31m\n' >said
+t_ok "other bytes" talk 0
+awk 'BEGIN { for (i = 0; i < 3000; i++) printf "word " }' </dev/null >said
+t_ok "more than the model can read" talk 1
+t_ok "says how much" grep -q "expected at most [0-9]* tokens (the model's positions)" err
+
+# ---- compared
+t_ok "a plan" t_run 0 prune chat --text "$demo/calibration.txt" --samples 1 --length 32 --remove 2 \
+    -o plan.json --quiet
+printf 'And God\nAnd he\n' >said
+t_ok "--compare" talk 0 --compare --plan plan.json
+t_ok "two turns of two" test "$(grep -c -e '^whole model:$' -e '^after 2 removals:$' out)" -eq 4
+if command -v script >/dev/null && command -v stty >/dev/null &&
+    script -qec true /dev/null >/dev/null 2>&1; then
+    script -qec "stty cols 120; '$finercut' generate chat --chat --prompt 'And God' -n 20 \
+        --compare --plan plan.json --quiet" /dev/null </dev/null >wide
+    t_ok "columns" grep -q '^whole model  *| after 2 removals' wide
+    t_ok "both texts in a line" grep -q '^[^|]*[a-z][^|]* | [^|]*[a-z]' wide
+    script -qec "stty cols 90; '$finercut' generate chat --chat --prompt 'And God' -n 20 \
+        --compare --plan plan.json --quiet" /dev/null </dev/null >narrow
+    t_ok "no columns in 90" grep -q '^after 2 removals:' narrow
+else
+    t_skip "columns" "no script(1)"
+fi
+
+# ---- JSON lines
+t_ok "tokenize --chat" t_run 0 tokenize chat --text talks.jsonl --chat
+cp out ids
+printf '<|im_start|>user\nIn the beginning<|im_end|>\n<|im_start|>assistant\n' >first
+printf 'God created the heaven<|im_end|>\n' >>first
+t_ok "the first by hand" t_run 0 tokenize chat --text first
+t_ok "begins the ids" sh -c 'case $(cat ids) in "$(tr -d "]" <out)"*) ;; *) exit 1 ;; esac'
+t_ok "tokenize --field" t_run 0 tokenize chat --text words.jsonl --field words
+cp out ids
+printf 'In the beginning\n\nGod created\nthe heaven' >by-hand
+t_ok "by hand" t_run 0 tokenize chat --text by-hand
+t_ok "is the same" cmp out ids
+t_ok "both" t_says 2 "one of --chat and --field" tokenize chat --text words.jsonl --field a --chat
+t_ok "tokenize without either" t_run 0 tokenize chat --text talks.jsonl
+t_ok "takes bytes as they are" sh -c '! cmp -s out ids'
+t_ok "eval" t_run 0 eval chat --text talks.jsonl
+t_ok "a perplexity" grep -q '^perplexity ' out
+t_ok "eval --field" t_run 0 eval chat --text words.jsonl --field words
+t_ok "prune" t_run 0 prune chat --text talks.jsonl --samples 2 --length 16 --remove 1 -o p.json \
+    --quiet
+t_ok "prune --field" t_run 0 prune chat --text words.jsonl --field words --samples 1 \
+    --length 8 --remove 1 -o q.json
+t_ok "heal" t_run 0 heal chat --plan plan.json --text talks.jsonl --own 0 --length 32 \
+    --tokens-used 128 -o healed.safetensors --quiet
+t_ok "no messages" t_says 1 'words.jsonl: line 1: .*the fields are "id", "words"' eval chat \
+    --text words.jsonl
+t_ok "no such field" t_says 1 'line 2: expected the field "id"; the fields are "words"|a text' \
+    eval chat --text words.jsonl --field id
+t_ok "no template, no messages" t_says 1 'no chat template.*the fields are "id", "words"' \
+    eval "$demo" --text words.jsonl
+t_ok "llama.cpp's protocol" t_says 1 "expected a text, got conversations" eval chat \
+    --text talks.jsonl --protocol llama.cpp
+t_ok "JSON that is no lines" t_says 1 "line 1" eval chat --text "$demo/config.json" --field a
+
+# ---- tasks
+echo '{"query": "And God", "choices": ["said", "banana"], "gold": 0}' >choices.jsonl
+t_ok "a task" t_run 0 eval chat --task choices.jsonl --json
+grep -o '"loglikelihoods":[^]]*' out >plain
+t_ok "a task as a chat" t_run 0 eval chat --task choices.jsonl --json --chat
+grep -o '"loglikelihoods":[^]]*' out >asked
+t_ok "is another question" sh -c '! cmp -s asked plain'
+t_ok "without a template" t_says 1 "no chat template" eval "$demo" --task choices.jsonl --chat
+
+# ---- exports keep the template
+t_ok "to GGUF" t_run 0 export chat --plan plan.json --format gguf-masked -o chat.gguf
+t_ok "its info" t_run 0 info chat.gguf
+t_ok "its template" grep -q '^chat template *chatml$' out
+printf 'And God said\n' >said
+t_ok "a chat with it" sh -c '"$1" generate chat.gguf --chat -n 4 --quiet <said >out' x "$finercut"
+t_ok "an answer" lines out 1
+
+t_end test_chat_cli
