@@ -113,10 +113,11 @@
                 removes in an order that `seed` gives. What went has exact scores in both.
      metric     js, angular, euclidean, js-reference, kl, nll (defined at the room `distance`).
      budget     where a search stops, `until`: a share of parameters, bytes or time is gone, or
-                only so much is left, or a distance is reached. `keep` names what must stay. `per`
-                lets each step leave the least distance for each parameter, byte or second saved
-                so far. Seconds of sublayers are measured before the first step and kept in the
-                plan, so a plan by time is of its machine, and a resumed one goes by the same.
+                only so much is left, or a distance or a perplexity is reached. `keep` names what
+                must stay. `per` lets each step leave the least distance for each parameter, byte or
+                second saved so far. Seconds of sublayers are measured before the first step and
+                kept in the plan, so a plan by time is of its machine, and a resumed one goes by the
+                same.
 
    ERRORS
      Functions return fc_code (FC_OK = 0) or a handle (NULL = failure) and fill the caller's
@@ -627,19 +628,21 @@ FINERCUT_API fc_code fc_candidates_parse(const char *name, fc_candidates *out, f
 FINERCUT_API fc_code fc_search_parse(const char *name, fc_search *out, fc_error *err);
 
 typedef enum fc_unit { /* what is saved: parameters, bytes of files, seconds of a forward pass */
-    FC_UNIT_NONE = 0, FC_UNIT_PARAMS, FC_UNIT_BYTES, FC_UNIT_TIME, FC_UNIT_DISTANCE, FC_UNIT_COUNT
+    FC_UNIT_NONE = 0, FC_UNIT_PARAMS, FC_UNIT_BYTES, FC_UNIT_TIME, FC_UNIT_DISTANCE,
+    FC_UNIT_PERPLEXITY, FC_UNIT_COUNT
 } fc_unit;
 
 FINERCUT_API const char *fc_unit_name(fc_unit u);             /* "none", "params", ... */
 FINERCUT_API fc_code fc_unit_parse(const char *name, fc_unit *out, fc_error *err);
 
-/* Where a search stops: with the first step by which so much is gone, or so little left. One of
-   `share` and `most` is 0. */
+/* Where a search stops: with the first step by which so much is gone, or so little left; before the
+   first that exceeds a distance or a perplexity. One of `share` and `most` is 0. */
 typedef struct fc_budget {
     fc_unit unit;  /* NONE: there is no budget */
     double share;  /* of the whole model, which goes: 0.2 of "params:20%", between 0 and 1 */
     double most;   /* what is left: parameters ("params:30M"), bytes ("bytes:90M"), the share of a
-                      forward pass ("time:0.8"); of "distance:0.1" what no step exceeds */
+                      forward pass ("time:0.8"); of "distance:0.1" what no step exceeds, of
+                      "perplexity:1.2" neither: times the whole model's perplexity of a text */
 } fc_budget;
 
 /* A percentage is what goes, a number what is left. K, M, G and T are powers of 1024 of bytes, K,
@@ -666,6 +669,7 @@ typedef struct fc_score {
 typedef struct fc_step {
     uint32_t removed;   /* as fc_score.candidate */
     double score;       /* always exact */
+    double perplexity;  /* where `until` goes by it: of the evaluation text; else NaN */
     const fc_score *scores; /* [n_scores], in order of candidate; of the removed alone where
                                others have none (random; one-shot after its first step) */
     size_t n_scores;
@@ -716,6 +720,8 @@ typedef struct fc_plan_info {
     const double *costs[FC_UNIT_COUNT];
     const uint64_t *parameters; /* [2 * n_blocks] of every sublayer of the model; NULL: an older
                                    version made the plan */
+    fc_calibration evaluation; /* until a perplexity: the text that it is of, else zero; */
+    double perplexity;         /* and what the whole model has there */
     fc_calibration calibration;
     fc_cost cost;
     size_t n_steps;
@@ -794,6 +800,9 @@ typedef struct fc_prune_desc {
     double confidence;    /* confident: standard errors behind the best that drop; 0 = 4 */
     uint64_t seed;        /* random: which order; confident: which order of the sequences */
     fc_budget until;      /* stops before that number of steps; both 0: no other limit then */
+    const fc_tokens *evaluation; /* of `until` by perplexity: as fc_eval_perplexity takes them, run
+                                    once for the whole model and once after every step; else NULL */
+    const char *evaluation_name; /* recorded; NULL = "tokens" */
     fc_unit per;          /* PARAMS, BYTES, TIME: fc_plan_rate decides what goes; 0: the distance */
     const char *keep;     /* never removed: "attn.0,ffn.0-3,block.29"; NULL: nothing */
     const fc_plan *resume; /* steps already done by the same settings: kept, not computed again;
@@ -20219,7 +20228,7 @@ FCI_FN void fci_budget_costs(const fc_model *m, fc_unit unit, double *costs);
 // ---- private to this section
 
 static const char *const fci_budget_units[FC_UNIT_COUNT] = {"none", "params", "bytes", "time",
-                                                            "distance"};
+                                                            "distance", "perplexity"};
 FCI_ENUM(fc_unit, "unit", fci_budget_units)
 
 FCI_FN bool fci_budget_counts(fc_unit unit) {
@@ -20227,9 +20236,9 @@ FCI_FN bool fci_budget_counts(fc_unit unit) {
 }
 
 FCI_FN bool fci_budget_good(const fc_budget *b) {
-    const double low = b->unit == FC_UNIT_PARAMS || b->unit == FC_UNIT_BYTES ? 1 : 0;
+    const double low = b->unit == FC_UNIT_TIME || b->unit == FC_UNIT_DISTANCE ? 0 : 1;
     if (b->unit == FC_UNIT_NONE) return b->share == 0 && b->most == 0;
-    if (b->share > 0 && b->share < 1) return b->most == 0 && b->unit != FC_UNIT_DISTANCE;
+    if (b->share > 0 && b->share < 1) return b->most == 0 && fci_budget_counts(b->unit);
     return b->share == 0 && b->most > 0 && b->most >= low && isfinite(b->most) &&
            (b->unit != FC_UNIT_TIME || b->most < 1);
 }
@@ -20238,7 +20247,9 @@ FCI_FN const char *fci_budget_range(fc_unit unit) {
     return unit == FC_UNIT_TIME       ? "a share between 0 and 1, or between 0 % and 100 %"
            : unit == FC_UNIT_DISTANCE ? "a number above 0"
            : unit == FC_UNIT_NONE     ? "no amount without a unit"
-                                      : "a number from 1, or between 0 % and 100 %";
+           : unit == FC_UNIT_PERPLEXITY
+               ? "a factor from 1"
+               : "a number from 1, or between 0 % and 100 %";
 }
 
 FCI_FN fc_code fci_budget_check(const fc_budget *b, fc_error *err) {
@@ -20250,7 +20261,7 @@ FCI_FN fc_code fci_budget_check(const fc_budget *b, fc_error *err) {
 
 // What a suffix multiplies the number before it by; 0: the unit has no such suffix.
 FCI_FN double fci_budget_scale(fc_unit unit, fci_str suffix) {
-    static const char *const letters[FC_UNIT_COUNT] = {"", "KMBT", "KMGT", "", ""};
+    static const char *const letters[FC_UNIT_COUNT] = {"", "KMBT", "KMGT", "", "", ""};
     const char *at = suffix.n == 1 ? strchr(letters[unit], suffix.p[0]) : NULL;
     double scale = 1;
     if (suffix.n == 1 && suffix.p[0] == '%') return 0.01;
@@ -20276,8 +20287,9 @@ FINERCUT_API fc_code fc_budget_parse(const char *text, fc_budget *out, fc_error 
         fci_json_start(&r, NULL, from, (size_t)(end - from), NULL) ||
         fci_json_step(&r, &number) || number.type != FCI_JSON_NUMBER)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "until: expected params, bytes, time or distance and an amount, such as "
-                        "params:20%%, params:30M, bytes:90M, time:0.8 or distance:0.1, got \"%s\"",
+                        "until: expected params, bytes, time, distance or perplexity and an "
+                        "amount, such as params:20%%, params:30M, bytes:90M, time:0.8, "
+                        "distance:0.1 or perplexity:1.2, got \"%s\"",
                         fci_show(fci_s(text), &shown));
     if (suffix.n && suffix.p[0] == '%') b.share = number.number / 100;
     else b.most = number.number * scale;
@@ -20355,6 +20367,8 @@ FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t ca
 FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate);
 // Whether the first n steps, and no fewer, need be done: they reach `until`.
 FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n);
+// Whether a step exceeds the distance or perplexity that is `until`.
+FCI_FN bool fci_plan_beyond(const fc_plan_info *info, double distance, double perplexity);
 // The set that `keep` names becomes the plan's; NULL: it is cleared.
 FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err);
 // The model's parameters become the plan's.
@@ -20428,6 +20442,7 @@ FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const
     fc_step *s = &p->steps[p->info.n_steps++];
     s->removed = removed;
     s->score = score;
+    s->perplexity = (double)NAN;
     s->scores = copy;
     s->n_scores = n_scores;
     return FC_OK;
@@ -20487,13 +20502,18 @@ FINERCUT_API double fc_plan_rate(const fc_plan *p, size_t index, uint32_t candid
     return distance / fci_plan_saved_by(p, p->info.per, index, candidate);
 }
 
+FCI_FN bool fci_plan_beyond(const fc_plan_info *info, double distance, double perplexity) {
+    const double most = info->until.most;
+    if (info->until.unit == FC_UNIT_DISTANCE) return distance > most;
+    return info->until.unit == FC_UNIT_PERPLEXITY && !(perplexity <= most * info->perplexity);
+}
+
 FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n) {
     const fc_unit unit = p->info.until.unit;
     double whole = 0, left;
-    if (unit == FC_UNIT_NONE) return false;
-    for (size_t i = 0; i < n && unit == FC_UNIT_DISTANCE; i++)
-        if (p->steps[i].score > p->info.until.most) return true;
-    if (unit == FC_UNIT_DISTANCE) return false;
+    for (size_t i = 0; i < n; i++)
+        if (fci_plan_beyond(&p->info, p->steps[i].score, p->steps[i].perplexity)) return true;
+    if (!fci_budget_counts(unit)) return false;
     for (size_t s = 0; s <= 2 * (size_t)p->info.model.n_blocks; s++)
         whole += p->info.costs[unit][s];
     left = whole;
@@ -20635,9 +20655,8 @@ FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err
 
 // A step is within the budget, and there was need for it.
 FCI_FN fc_code fci_plan_check_until(const fc_plan *p, size_t index, fc_error *err) {
-    const bool distance = p->info.until.unit == FC_UNIT_DISTANCE;
     char text[64];
-    if (!fci_plan_reached(p, index + distance)) return FC_OK;
+    if (!fci_plan_reached(p, index + !fci_budget_counts(p->info.until.unit))) return FC_OK;
     fc_budget_text(&p->info.until, text, sizeof text);
     return fci_fail(err, FC_ERR_FORMAT, 0, "expected the last step before %s, got this one, too",
                     text);
@@ -20840,6 +20859,14 @@ static const fci_plan_field fci_plan_fields[] = {
      0, UINT64_MAX},
     {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
     {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
+    {"evaluation", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(evaluation.source), 0, 127},
+    {"evaluation", "n_sequences", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.n_sequences), 1,
+     UINT32_MAX},
+    {"evaluation", "n_positions", FCI_PLAN_U64, true, FCI_PLAN_AT(evaluation.n_positions), 1,
+     UINT64_MAX},
+    {"evaluation", "length", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.length), 1, UINT32_MAX},
+    {"evaluation", "hash", FCI_PLAN_HASH, true, FCI_PLAN_AT(evaluation.hash), 0, 0},
+    {"evaluation", "perplexity", FCI_PLAN_REAL, true, FCI_PLAN_AT(perplexity), 0, 0},
     {"cost", "lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.lanes), 0, 0},
     {"cost", "exhaustive_lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.exhaustive_lanes), 0, 0},
     {"cost", "seconds", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.seconds), 0, 0},
@@ -20911,13 +20938,19 @@ FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_
     }
 }
 
-// until, per, keep and the costs that they need; nothing where none of them was given.
+FCI_FN void fci_plan_put_fields(fci_buffer *b, const char *section, const fc_plan_info *info);
+
+// until, per, keep and what they need; nothing where none of them was given.
 FCI_FN void fci_plan_put_budget(fci_buffer *b, const fc_plan_info *info) {
     char text[64];
     if (!info->until.unit && !info->per && !info->keep) return;
     fci_json_put(b, "  'budget': {");
     if (info->until.unit)
         fci_json_put(b, ", 'until': %s", fc_budget_text(&info->until, text, sizeof text));
+    if (info->until.unit == FC_UNIT_PERPLEXITY) {
+        fci_puts(b, ", ");
+        fci_plan_put_fields(b, "evaluation", info);
+    }
     if (info->per) fci_json_put(b, ", 'per': %s", fc_unit_name(info->per));
     if (info->keep) fci_json_put(b, ", 'keep': %s", info->keep);
     for (int u = 0; u < FC_UNIT_COUNT; u++) {
@@ -20931,8 +20964,14 @@ FCI_FN void fci_plan_put_budget(fci_buffer *b, const fc_plan_info *info) {
 }
 
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info) {
+    fci_puts(b, section[0] ? "  " : "");
+    fci_plan_put_fields(b, section, info);
+    if (!section[0]) fci_plan_put_budget(b, info);
+}
+
+FCI_FN void fci_plan_put_fields(fci_buffer *b, const char *section, const fc_plan_info *info) {
     const bool inner = section[0] != 0; // the fields of a section share a line
-    if (inner) fci_json_put(b, "  %s: {", section);
+    if (inner) fci_json_put(b, "%s: {", section);
     for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
         if (strcmp(fci_plan_fields[i].section, section) != 0) continue;
         fci_json_put(b, inner ? ", " : "  ");
@@ -20940,12 +20979,11 @@ FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_pl
         fci_puts(b, inner ? "" : ",\n");
     }
     if (inner) fci_puts(b, "}");
-    else fci_plan_put_budget(b, info);
 }
 
 FCI_FN void fci_plan_put_wishes(fci_buffer *b, const fc_plan_info *info, const char *before,
                                 const char *after) {
-    static const char *const units[FC_UNIT_COUNT] = {"", "parameter", "byte", "second", ""};
+    static const char *const units[FC_UNIT_COUNT] = {"", "parameter", "byte", "second", "", ""};
     const char *next = before;
     char text[64];
     if (info->until.unit)
@@ -20961,6 +20999,7 @@ FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *
     char name[24];
     fci_json_put(b, "    {'step': %llu, 'removed': %s, 'score': %g", (unsigned long long)index + 1,
                  fc_candidate_name(kind, s->removed, name, sizeof name), s->score);
+    if (!isnan(s->perplexity)) fci_json_put(b, ", 'perplexity': %g", s->perplexity);
     for (size_t i = 0; i < s->n_scores; i++) {
         const fc_score *score = &s->scores[i];
         fci_json_put(b, i ? "" : ", 'scores': {");
@@ -21179,19 +21218,18 @@ FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object
 }
 
 // Checks the numbers of sequences and tokens, which may be absent, against each other.
-FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const fc_plan_info *info,
-                                         fc_error *err) {
-    const uint64_t sequences = info->calibration.n_sequences, length = info->calibration.length,
-                   positions = info->calibration.n_positions, low = length + sequences - 1;
+FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const char *name,
+                                         const fc_calibration *c, fc_error *err) {
+    const uint64_t sequences = c->n_sequences, length = c->length, positions = c->n_positions,
+                   low = length + sequences - 1;
     char expected[96];
     if (!sequences && !length && !positions) return FC_OK;
     if (sequences && length && positions >= low && positions <= sequences * length) return FC_OK;
     snprintf(expected, sizeof expected,
              "as many as %llu sequences, the longest of %llu tokens, can have",
              (unsigned long long)sequences, (unsigned long long)length);
-    const fci_json *object = fci_json_get(root, "calibration"),
-                   *v = fci_json_get(object, "n_positions");
-    return fci_json_bad(err, v ? v : object, "calibration: n_positions", expected);
+    const fci_json *object = fci_json_get(root, name), *v = fci_json_get(object, "n_positions");
+    return fci_wrap(err, fci_json_bad(err, v ? v : object, "n_positions", expected), "%s", name);
 }
 
 // The costs of a unit: every unit that the plan goes by has them, no other.
@@ -21219,6 +21257,18 @@ FCI_FN fc_code fci_plan_read_costs(fc_plan *p, fc_unit unit, const fci_json *v, 
     return sum > 0 ? FC_OK : fci_json_bad(err, v, fc_unit_name(unit), expected);
 }
 
+FCI_FN fc_code fci_plan_read_evaluation(fc_plan *p, const fci_json *budget, fc_error *err) {
+    const fci_json *object;
+    fc_plan_info *info = &p->info;
+    if (fci_json_member(budget, "evaluation", FCI_JSON_OBJECT, &object, err) ||
+        fci_plan_read_section("evaluation", object, info, err) ||
+        fci_plan_read_calibration(budget, "evaluation", &info->evaluation, err))
+        return FC_ERR_FORMAT;
+    if (info->perplexity >= 1 && isfinite(info->perplexity)) return FC_OK;
+    return fci_json_bad(err, fci_json_get(object, "perplexity"), "evaluation: perplexity",
+                        "a number from 1");
+}
+
 FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *err) {
     const fci_json *object = fci_json_get(root, "budget"), *v;
     char text[64] = "";
@@ -21231,6 +21281,8 @@ FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *
     if (v) memcpy(text, v->text.p, v->text.n);
     if (v && (strlen(text) != v->text.n || fc_budget_parse(text, &p->info.until, NULL)))
         return fci_json_bad(err, v, "until", "a budget such as \"params:20%\"");
+    if (p->info.until.unit == FC_UNIT_PERPLEXITY) code = fci_plan_read_evaluation(p, object, err);
+    if (code) return code;
     v = fci_json_get(object, "per");
     for (int u = FC_UNIT_PARAMS; v && u <= FC_UNIT_TIME; u++)
         if (fci_json_is(v, FCI_JSON_STRING) && fci_is(v->text, fc_unit_name((fc_unit)u)))
@@ -21265,7 +21317,7 @@ FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_e
             return FC_ERR_FORMAT;
     }
     fc_code code = fci_plan_read_section("", root, info, err);
-    if (!code) code = fci_plan_read_calibration(root, info, err);
+    if (!code) code = fci_plan_read_calibration(root, "calibration", &info->calibration, err);
     if (code || info->first_block < info->model.n_blocks) return code;
     char expected[64];
     snprintf(expected, sizeof expected, "less than the model's %lu blocks",
@@ -21381,7 +21433,7 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
     const fci_json *name, *scores = fci_json_get(v, "scores");
     uint32_t removed = 0;
     uint64_t number;
-    double score;
+    double score, perplexity = (double)NAN;
     if (v->type != FCI_JSON_OBJECT) return fci_json_bad(r->err, v, "step", "an object");
     if (fci_json_whole(fci_json_get(v, "step"), "step", index + 1, index + 1, &number, r->err) ||
         fci_json_member(v, "removed", FCI_JSON_STRING, &name, r->err) ||
@@ -21391,9 +21443,13 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
     if (scores && (fci_json_member(v, "scores", FCI_JSON_OBJECT, &scores, r->err) ||
                    fci_plan_read_scores(r, scores)))
         return FC_ERR_FORMAT;
+    if (r->plan->info.until.unit == FC_UNIT_PERPLEXITY &&
+        fci_plan_read_real("perplexity", fci_json_get(v, "perplexity"), 0, &perplexity, r->err))
+        return FC_ERR_FORMAT;
     r->removed[removed] = 1;
     fc_code code =
         fci_plan_append(r->plan, removed, score, r->scores, scores ? scores->count : 0, r->err);
+    if (!code) r->plan->steps[index].perplexity = perplexity;
     return code ? code : fci_plan_check(r->plan, index, r->err);
 }
 
@@ -21506,6 +21562,7 @@ typedef struct fci_evaluation {
     double *nll; // [head_rows]; of distances, [head_rows / 2][FC_METRIC_COUNT]
     double sum;
     uint64_t count;
+    uint64_t taken; // bytes of the memory limit that others use
     fc_protocol protocol;
     fc_perplexity *each; // [n_sequences], or NULL
     size_t first; // of the current piece
@@ -21525,6 +21582,10 @@ FCI_FN void fci_perplexity_close(fci_evaluation *v);
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
 // One pass over all sequences; `take` gets the final rows of each.
 FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err);
+// A `take` that adds up likelihoods, and what they come to.
+FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
+                                       fc_error *err);
+FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err);
 
 // ---- private to this section
 
@@ -21565,7 +21626,8 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
     const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float);
-    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest, last};
+    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest,
+                                  v->taken + last};
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
     v->engine.tick = fci_perplexity_tick;
@@ -21930,7 +21992,10 @@ typedef struct fci_search {
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
-    bool beyond;       // the next removal would exceed the distance that is the budget
+    bool beyond;       // the next removal would exceed the distance or perplexity to stop at
+    fci_evaluation judge; // opened where that is a perplexity
+    fc_watch judging;
+    uint64_t judge_bytes;  // what its engine needs at least
     fci_search_clock clock;  // while sublayers are timed
     double step_units, step_exhaustive;
     double ratio; // of the two, in the previous step
@@ -22922,6 +22987,65 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_search_runner *winner) {
     }
 }
 
+// ---- Until a perplexity.
+
+FCI_FN int fci_search_judging(void *user, const fc_progress *p) {
+    (void)p;
+    return fci_search_report((fci_search *)user);
+}
+
+FCI_FN fc_code fci_search_judge_open(fci_search *s, fc_error *err) {
+    fci_evaluation *v = &s->judge;
+    const fc_tokens *t = s->desc->evaluation;
+    if (!s->judge_bytes) return FC_OK;
+    v->m = s->m;
+    v->tokens = t;
+    v->passes = 1;
+    v->take = fci_perplexity_take_nll;
+    s->judging.progress = fci_search_judging;
+    s->judging.user = s;
+    v->taken = s->m->memory_limit ? s->m->memory_limit - s->judge_bytes : 0;
+    fci_watch_begin(&v->watch, &s->judging, "searching");
+    return fci_perplexity_open(v, t->starts[t->n_sequences], err);
+}
+
+// The perplexity of what the mask leaves; infinite where its output is not finite.
+FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err) {
+    fci_evaluation *v = &s->judge;
+    fc_perplexity p;
+    v->mask = s->mask;
+    v->sum = v->units = 0;
+    v->count = 0;
+    v->engine.stray_allowed = true;
+    fc_code code = fci_perplexity_pass(v, err);
+    if (code) return code;
+    code = fci_perplexity_finish(v, &p, err);
+    *perplexity = code ? (double)INFINITY : p.perplexity;
+    return code == FC_ERR_NUMERIC ? FC_OK : code;
+}
+
+// What the whole model and the steps of a resumed plan have; those of the same text are known.
+FCI_FN fc_code fci_search_judge_past(fci_search *s, fc_error *err) {
+    const fc_plan *old = s->desc->resume;
+    fc_plan_info *info = &s->plan->info;
+    const bool known = old && old->info.until.unit == FC_UNIT_PERPLEXITY &&
+                       old->info.evaluation.hash == info->evaluation.hash &&
+                       old->info.evaluation.n_positions == info->evaluation.n_positions;
+    fc_code code = FC_OK;
+    info->perplexity = known ? old->info.perplexity : 0;
+    if (!known) code = fci_search_judge(s, &info->perplexity, err);
+    if (!code && !isfinite(info->perplexity))
+        code = fci_fail(err, FC_ERR_NUMERIC, 0,
+                        "evaluation: the whole model's logits are not finite");
+    for (size_t i = 0; i < info->n_steps && !code; i++) {
+        fci_plan_remove(s->plan, i, s->mask);
+        if (known) s->plan->steps[i].perplexity = old->steps[i].perplexity;
+        else code = fci_search_judge(s, &s->plan->steps[i].perplexity, err);
+    }
+    memcpy(s->mask, s->m->present, fci_search_n_sublayers(s));
+    return code;
+}
+
 // Whether no step is left to do.
 FCI_FN bool fci_search_done(const fci_search *s) {
     const size_t n = s->plan->info.n_steps;
@@ -22942,13 +23066,16 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
                         (unsigned long long)s->step);
     s->plan->info.cost.exhaustive_lanes += s->step_exhaustive;
     s->ratio = s->step_exhaustive > 0 ? s->step_units / s->step_exhaustive : s->ratio;
-    const fc_budget *until = &s->plan->info.until;
-    s->beyond = until->unit == FC_UNIT_DISTANCE && winner->value > until->most;
-    if (s->beyond) return fci_search_end_step(s, err);
+    double perplexity = (double)NAN;
+    for (uint32_t k = winner->first; k < winner->entry; k++) s->mask[k] = 0;
+    if (s->plan->info.until.unit == FC_UNIT_PERPLEXITY)
+        code = fci_search_judge(s, &perplexity, err);
+    s->beyond = fci_plan_beyond(&s->plan->info, winner->value, perplexity);
+    if (code || s->beyond) return code ? code : fci_search_end_step(s, err);
     fci_search_scores(s, winner);
     code = fci_plan_append(s->plan, winner->candidate, winner->value, s->scores, s->n_runners, err);
     if (code) return code;
-    for (uint32_t k = winner->first; k < winner->entry; k++) s->mask[k] = 0;
+    s->plan->steps[s->step - 1].perplexity = perplexity;
     if (!fci_search_done(s)) code = fci_search_trail(s, winner->first, err);
     return code ? code : fci_search_end_step(s, err);
 }
@@ -23082,6 +23209,22 @@ FCI_FN double fci_search_work(const fc_prune_desc *d, uint32_t n_candidates, uin
     return work;
 }
 
+// The text to stop by, and what its engine needs.
+FCI_FN fc_code fci_search_judge_check(fci_search *s, fc_error *err) {
+    const fc_tokens *t = s->desc->evaluation;
+    size_t longest;
+    if (s->desc->until.unit != FC_UNIT_PERPLEXITY && !t) return FC_OK;
+    if (s->desc->until.unit != FC_UNIT_PERPLEXITY || !t)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "evaluation: expected %s, got %s",
+                        t ? "until by perplexity with it" : "a text to measure perplexity by",
+                        t ? "another" : "none");
+    if (fci_wrap(err, fci_engine_check_tokens(s->m, t, 2, &longest, err), "evaluation"))
+        return FC_ERR_ARGUMENT;
+    const fci_engine_sizes e = fci_engine_measure(s->m, longest);
+    s->judge_bytes = e.fixed + longest * (e.per_row + FCI_ENGINE_LANE) + 16 * e.per_head_row;
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     const fc_tokens *t = s->tokens;
     size_t longest;
@@ -23100,7 +23243,10 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->share = 1;
     s->ratio = fci_search_ratios[s->desc->search];
     s->divisor = fci_distance_divisor(distance, t, s->m->hyper.vocab);
+    code = fci_search_judge_check(s, err);
+    if (code) return code;
     fci_search_budget(s, longest, &taken, &kept, &held);
+    taken += s->judge_bytes;
     code = fci_engine_open(&s->engine, s->m, longest,
                            (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions),
                            taken, err);
@@ -23110,7 +23256,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     code = fci_search_alloc(s, held, err);
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
     if (!code) fci_search_lay_trail(s);
-    return code;
+    return code ? code : fci_search_judge_open(s, err);
 }
 
 FCI_FN void fci_search_close(fci_search *s) {
@@ -23119,6 +23265,7 @@ FCI_FN void fci_search_close(fci_search *s) {
     fci_search_buffers(s, &g);
     fci_reference_free(s->m, &s->reference);
     fci_engine_close(&s->engine);
+    if (s->judge.m) fci_perplexity_close(&s->judge);
 }
 
 FCI_FN uint64_t fci_search_hash(uint64_t hash, uint32_t n) { // independent of byte order
@@ -23127,9 +23274,23 @@ FCI_FN uint64_t fci_search_hash(uint64_t hash, uint32_t n) { // independent of b
     return fci_hash(hash, bytes, sizeof bytes);
 }
 
-FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_plan_info *info) {
-    const fc_tokens *t = d->calibration;
+FCI_FN void fci_search_tokens(const fc_tokens *t, const char *name, fc_calibration *c) {
     uint64_t hash = FCI_HASH_START;
+    c->n_sequences = (uint32_t)t->n_sequences;
+    c->n_positions = t->starts[t->n_sequences] - t->starts[0];
+    for (size_t i = 0; i < t->n_sequences; i++) {
+        uint32_t n = (uint32_t)(t->starts[i + 1] - t->starts[i]);
+        hash = fci_search_hash(hash, n);
+        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
+            hash = fci_search_hash(hash, (uint32_t)t->ids[k]);
+        if (n > c->length) c->length = n;
+    }
+    c->hash = hash;
+    if (!name) name = "tokens";
+    fci_utf8_clean(c->source, sizeof c->source, name, strlen(name));
+}
+
+FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_plan_info *info) {
     memset(info, 0, sizeof *info);
     snprintf(info->model.fingerprint, sizeof info->model.fingerprint, "%s", m->fingerprint);
     snprintf(info->model.content, sizeof info->model.content, "%s", m->content);
@@ -23147,19 +23308,7 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
     if (d->search == FC_SEARCH_CONFIDENT)
         info->confidence = d->confidence > 0 ? d->confidence : FCI_SEARCH_CONFIDENCE;
     if (d->search == FC_SEARCH_RANDOM || d->search == FC_SEARCH_CONFIDENT) info->seed = d->seed;
-    info->calibration.n_sequences = (uint32_t)t->n_sequences;
-    info->calibration.n_positions = t->starts[t->n_sequences];
-    for (size_t i = 0; i < t->n_sequences; i++) {
-        uint32_t n = (uint32_t)(t->starts[i + 1] - t->starts[i]);
-        hash = fci_search_hash(hash, n);
-        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
-            hash = fci_search_hash(hash, (uint32_t)t->ids[k]);
-        if (n > info->calibration.length) info->calibration.length = n;
-    }
-    info->calibration.hash = hash;
-    const char *source = d->calibration_name ? d->calibration_name : "tokens";
-    fci_utf8_clean(info->calibration.source, sizeof info->calibration.source, source,
-                   strlen(source));
+    fci_search_tokens(d->calibration, d->calibration_name, &info->calibration);
 }
 
 typedef struct fci_search_setting { // of the resumed plan and of this search
@@ -23388,7 +23537,12 @@ FCI_FN fc_code fci_search_weigh(fci_search *s, fc_error *err) {
     if (code) return code;
     info->until = s->desc->until;
     info->per = s->desc->per;
-    return fci_search_can(s, err);
+    if (info->until.unit != FC_UNIT_PERPLEXITY) return fci_search_can(s, err);
+    fci_search_tokens(s->desc->evaluation, s->desc->evaluation_name, &info->evaluation);
+    code = fci_search_judge_past(s, err);
+    if (code) info->until.unit = FC_UNIT_NONE; // no plan has the wish without what it goes by
+    if (code) info->until.most = 0;
+    return code;
 }
 
 // A resumed plan that needs no step keeps its own wishes: what it holds was made by them.
@@ -23397,6 +23551,10 @@ FCI_FN fc_code fci_search_restore(fci_search *s, fc_error *err) {
     fc_code code = FC_OK;
     if (!old) return FC_OK;
     s->plan->info.until = old->until;
+    s->plan->info.evaluation = old->evaluation;
+    s->plan->info.perplexity = old->perplexity;
+    for (size_t i = 0; i < old->n_steps; i++)
+        s->plan->steps[i].perplexity = s->desc->resume->steps[i].perplexity;
     for (int u = FC_UNIT_PARAMS; u <= FC_UNIT_TIME && !code; u++) {
         s->plan->info.costs[u] = NULL;
         if (old->costs[u]) code = fci_search_costs(s->plan, (fc_unit)u, old->costs[u], err);
@@ -23406,6 +23564,7 @@ FCI_FN fc_code fci_search_restore(fci_search *s, fc_error *err) {
 
 FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     double before = s->plan->info.cost.seconds; // of the resumed run
+    const char *unit = fc_unit_name(s->desc->until.unit);
     s->began = fci_platform_seconds();
     s->start = s->began - before;
     s->resumed_lanes = s->plan->info.cost.lanes;
@@ -23418,9 +23577,9 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
     if (!code && s->beyond && s->plan->info.n_steps == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "until: distance: expected a distance that one removal leaves, got %g, "
-                        "below that of any",
-                        s->plan->info.until.most);
+                        "until: %s: expected a %s that one removal leaves, got %g, below that of "
+                        "any",
+                        unit, unit, s->plan->info.until.most);
     return code;
 }
 

@@ -75,6 +75,7 @@ typedef struct options {
     uint32_t new_tokens, prompt_tokens, batch, repeat;
     double temperature, top_p, ridge;
     int samples_given, length_given, confidence_given, seed_given, own_given;
+    int until_given, until_distance_given, until_perplexity_given;
     amount remove;
     double last, confidence;
     fc_budget until;
@@ -94,6 +95,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     fc_model *model;
     fc_container *container;
     fc_tokens tokens;
+    fc_tokens judged; // by which prune --until-perplexity stops
     fc_plan *plan;
 #ifndef FINERCUT_NO_TASKS
     fc_tasks *tasks;
@@ -348,6 +350,26 @@ static int parse_budget(const value_type *type, const char *text, void *field) {
     return fc_budget_parse(text, (fc_budget *)field, NULL) == FC_OK;
 }
 
+// The same with the unit left out.
+static int parse_until(const char *unit, const char *text, void *field) {
+    char whole[64];
+    if (strlen(unit) + strlen(text) >= sizeof whole) return 0;
+    snprintf(whole, sizeof whole, "%s%s", unit, text);
+    return fc_budget_parse(whole, (fc_budget *)field, NULL) == FC_OK;
+}
+
+static int parse_distance(const value_type *type, const char *text, void *field) {
+    (void)type;
+    return parse_until("distance:", text, field);
+}
+
+#ifndef FINERCUT_NO_TOKENIZER
+static int parse_perplexity(const value_type *type, const char *text, void *field) {
+    (void)type;
+    return parse_until("perplexity:", text, field);
+}
+#endif
+
 static int parse_names(const value_type *type, const char *text, void *field) {
     (void)type;
     memcpy(field, &text, sizeof text);
@@ -500,7 +522,8 @@ static const value_type type_seed = {parse_seed, "a whole number from 0 to 18446
     NULL};
 static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
 static const value_type type_budget = {parse_budget, "params:20%, params:30M, bytes:25%, "
-    "bytes:90M, time:0.8 or distance:0.1, with other amounts", 0, NULL};
+    "bytes:90M, time:0.8, distance:0.1 or perplexity:1.2, with other amounts", 0, NULL};
+static const value_type type_distance = {parse_distance, "a number above 0", 0, NULL};
 static const value_type type_names = {parse_names, "names with commas between them, such as "
     "attn.0,ffn.0-3,block.29", 0, NULL};
 static const value_type type_protocol = {parse_choice, NULL, FC_PROTOCOL_COUNT, protocol_name};
@@ -562,10 +585,13 @@ static const value_type type_floats = {parse_choice, NULL, 4, weights_name};
 #ifdef FINERCUT_NO_TOKENIZER // --text is read, for its error, but not shown
 static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0,
     NULL};
+#  define type_perplexity type_text
 #  define WITH_TEXT(help) NULL
 #  define TEXT_OR(or) "--tokens FILE"
 #  define DEMO_TEXT(name) "--tokens " name ".json"
 #else
+static const value_type type_perplexity = {parse_perplexity, "a factor from 1, such as 1.2", 0,
+    NULL};
 #  define type_text type_path
 #  define WITH_TEXT(help) help
 #  define TEXT_OR(or) "--text FILE" or "--tokens FILE"
@@ -629,10 +655,22 @@ static const flag flags[] = {
     {PRUNE, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
      "how many candidates to remove, or which share of all (rounded down)\n"
      "(default: rank everything down to the last but one)"},
-    {PRUNE, "--until", &type_budget, "UNIT:AMOUNT", NULL, 0, FIELD(until), 0,
+    {PRUNE, "--until", &type_budget, "UNIT:AMOUNT", NULL, 0, FIELD(until), FIELD(until_given),
      "stop once a percentage is gone (params:20%, bytes:25%, time:20%), once so little is left\n"
      "(params:30M, bytes:90M of the model's files, time:0.8 of a forward pass, measured here and\n"
-     "kept in the plan), or before a step exceeds distance:0.1; with --remove, what comes first"},
+     "kept in the plan), or before a step exceeds distance:0.1 or perplexity:1.2; with --remove,\n"
+     "what comes first"},
+    {PRUNE, "--until-distance", &type_distance, "X", NULL, 0, FIELD(until),
+     FIELD(until_distance_given), "the same as --until distance:X: the last step is within X"},
+    {PRUNE, "--until-perplexity", &type_perplexity, "R", NULL, 0, FIELD(until),
+     FIELD(until_perplexity_given),
+     WITH_TEXT("the same as --until perplexity:R: the last step leaves at most R times the whole "
+               "model's\n"
+               "perplexity of --eval-text, such as 1.2; measured after every step")},
+    {PRUNE, "--eval-text", &type_text, "FILE", NULL, 0, FIELD(measured), 0,
+     WITH_TEXT("the text for --until-perplexity, other than the calibration's, as eval --text "
+               "measures it;\n"
+               "10,000 tokens are enough, and each step takes the time of running them once more")},
     {PRUNE, "--keep", &type_names, "NAMES", NULL, 0, FIELD(keep), 0,
      "what must not be removed, such as attn.0,ffn.0-3,block.29"},
     {PRUNE, "--per", &type_unit, NULL, "none", 0, FIELD(per), 0,
@@ -1221,7 +1259,8 @@ static const flag *find_flag(const command *c, const char *name, size_t length) 
 // The flag that sets a member of the library's descriptions, or NULL. Of flags that take a file,
 // one that was given.
 static const char *flag_of_field(const session *s, const char *name, size_t length) {
-    static const char *const others[][2] = {{"shard_bytes", "--shard-size"}};
+    static const char *const others[][2] = {{"shard_bytes", "--shard-size"},
+                                            {"evaluation", "--eval-text"}};
     char text[32] = "--";
     const flag *f;
     if (length + 3 > sizeof text) return NULL;
@@ -1302,16 +1341,18 @@ static int check_required(const command *c, options *o) {
 
 // Standard input has one text only.
 static int check_input(const command *c, const options *o) {
-    const char *texts[MOST_TASKS + 2], *first = NULL;
-    int n = 2;
+    static const char *const flags_of[] = {"--text", "--tokens", "--eval-text", "--task"};
+    const char *texts[MOST_TASKS + 3], *first = NULL;
+    int n = 3;
     texts[0] = o->text;
     texts[1] = o->tokens;
+    texts[2] = o->measured;
     for (int i = 0; i < o->tasks.n; i++) {
         const char *equals = strchr(o->tasks.values[i], '=');
         texts[n++] = equals ? equals + 1 : o->tasks.values[i];
     }
     for (int i = 0; i < n; i++) {
-        const char *name = i == 0 ? "--text" : i == 1 ? "--tokens" : "--task";
+        const char *name = flags_of[i < 3 ? i : 3];
         if (!texts[i] || strcmp(texts[i], "-") != 0) continue;
         if (first)
             return misused(c, "standard input can be read once only: expected - once, got it for "
@@ -1664,6 +1705,7 @@ static int read_tokens(session *s, cut_fn cut) {
 }
 
 static int verify_model(session *s); // with progress, which comes below
+static int read_measured(session *s, fc_tokens *out); // with eval
 
 // How many steps of the plan --remove means.
 static int count_steps(session *s) {
@@ -2140,12 +2182,14 @@ static void step_name(const fc_plan *p, size_t index, char name[24]) {
 }
 
 static void tell_step(const meter *m, const fc_progress *p, size_t index) {
+    const fc_step *step = fc_plan_step(p->plan, index);
     char name[24];
     step_name(p->plan, index, name);
     if (m->s->o->quiet || m->terminal) return;
-    fprintf(stderr, "step %llu/%llu: removed %s, distance %.6g, %.1f s\n",
-            (unsigned long long)index + 1, (unsigned long long)p->n_steps, name,
-            fc_plan_step(p->plan, index)->score, p->seconds);
+    fprintf(stderr, "step %llu/%llu: removed %s, distance %.6g, ", (unsigned long long)index + 1,
+            (unsigned long long)p->n_steps, name, step->score);
+    if (!isnan(step->perplexity)) fprintf(stderr, "perplexity %.6g, ", step->perplexity);
+    fprintf(stderr, "%.1f s\n", p->seconds);
 }
 
 // Saves and tells every finished step; a plan that cannot be saved stops the search.
@@ -2251,6 +2295,8 @@ static fc_prune_desc prune_desc(const session *s) {
     d.fraction = o->remove.fraction;
     d.last = o->last;
     d.until = o->until;
+    d.evaluation = s->judged.ids ? &s->judged : NULL;
+    d.evaluation_name = o->measured ? source_name(o->measured) : NULL;
     d.keep = o->keep;
     d.per = (fc_unit)o->per;
     d.confidence = d.search == FC_SEARCH_CONFIDENT ? o->confidence : 0;
@@ -2275,7 +2321,9 @@ static const fc_score *runner_up(const fc_plan *p, size_t index, double *rate) {
 
 static void put_steps(const fc_plan *p) {
     fc_candidates kind = fc_plan_about(p)->candidates;
-    printf("%4s  %-9s %12s  %-9s %12s\n", "step", "removed", "distance", "runner-up", "lead");
+    const int judged = fc_plan_about(p)->until.unit == FC_UNIT_PERPLEXITY;
+    printf("%4s  %-9s %12s  %-9s %12s%s\n", "step", "removed", "distance", "runner-up", "lead",
+           judged ? "    perplexity" : "");
     for (size_t i = 0; i < fc_plan_about(p)->n_steps; i++) {
         const fc_step *step = fc_plan_step(p, i);
         double rate = 0;
@@ -2290,8 +2338,10 @@ static void put_steps(const fc_plan *p) {
                                       : ">= ",
                      rate - fc_plan_rate(p, i, step->removed, step->score));
         }
-        printf("%4llu  %-9s %12.6g  %-9s %12s\n", (unsigned long long)i + 1, name, step->score,
+        printf("%4llu  %-9s %12.6g  %-9s %12s", (unsigned long long)i + 1, name, step->score,
                next_name, lead);
+        if (judged) printf("  %12.6g", step->perplexity);
+        putchar('\n');
     }
 }
 
@@ -2324,6 +2374,12 @@ static void put_budget(const fc_plan *p) {
     if (info->keep) printf("kept: %s\n", info->keep);
     if (info->until.unit == FC_UNIT_NONE) return;
     printf("until %s: ", fc_budget_text(&info->until, budget, sizeof budget));
+    if (info->until.unit == FC_UNIT_PERPLEXITY) {
+        const double is = fc_plan_step(p, info->n_steps - 1)->perplexity;
+        printf("%.6g, %.4g times the whole model's %.6g\n", is, is / info->perplexity,
+               info->perplexity);
+        return;
+    }
     if (info->until.unit == FC_UNIT_DISTANCE) {
         printf("%.6g\n", fc_plan_step(p, info->n_steps - 1)->score);
         return;
@@ -2452,9 +2508,22 @@ static int search(session *s) {
     return status;
 }
 
+// One way to say where to stop, and the text that one of them needs.
+static int check_until(const session *s) {
+    const options *o = s->o;
+    if (o->until_given + o->until_distance_given + o->until_perplexity_given > 1)
+        return misused(s->command, "expected one of --until, --until-distance and "
+                                   "--until-perplexity, got more");
+    if ((o->until.unit == FC_UNIT_PERPLEXITY) == (o->measured != NULL)) return STATUS_OK;
+    return misused(s->command, o->measured
+                                   ? "--eval-text: expected --until-perplexity R with it"
+                                   : "--until-perplexity: expected --eval-text FILE with it");
+}
+
 static int run_prune(session *s) {
     const amount *a = &s->o->remove;
     int status = check_calibration(s);
+    if (!status) status = check_until(s);
     if (status) return status;
     if (a->given && a->count == 0 && !(a->fraction > 0))
         return misused(s->command, "--remove: expected more than nothing");
@@ -2469,6 +2538,7 @@ static int run_prune(session *s) {
     catch_interrupt();
     if (load_resumed(s) || open_model(s)) return STATUS_FAILED;
     if ((s->o->text || s->o->tokens) && read_tokens(s, cut_calibration)) return STATUS_FAILED;
+    if (s->o->measured && read_measured(s, &s->judged)) return STATUS_FAILED;
     if (add_own(s) || claim(s)) return STATUS_FAILED;
     return search(s);
 }
@@ -2498,6 +2568,26 @@ static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *tex
 #else
 #  define cut_windows NULL
 #endif
+
+// The text of study --eval and prune --eval-text in windows, as eval cuts it.
+static int read_measured(session *s, fc_tokens *out) {
+#ifdef FINERCUT_NO_TOKENIZER
+    (void)s;
+    (void)out;
+    return STATUS_FAILED; // there is no such flag in this build
+#else
+    options o = *s->o;
+    session look = *s;
+    o.text = o.measured;
+    o.length = o.window;
+    o.length_given = o.window > 0;
+    look.o = &o;
+    memset(&look.tokens, 0, sizeof look.tokens);
+    const int status = read_text(&look, cut_windows);
+    *out = look.tokens;
+    return status;
+#endif
+}
 
 static void put_removed(const session *s) {
     const fc_healed *h = fc_model_healed(s->model);
@@ -3849,20 +3939,6 @@ static int study_progress(void *user, const fc_progress *p) {
     return interrupted;
 }
 
-// The text of --eval in windows, as eval cuts it.
-static int read_measured(session *s, fc_tokens *out) {
-    options o = *s->o;
-    session look = *s;
-    o.text = o.measured;
-    o.length = o.window;
-    o.length_given = o.window > 0;
-    look.o = &o;
-    memset(&look.tokens, 0, sizeof look.tokens);
-    const int status = read_text(&look, cut_windows);
-    *out = look.tokens;
-    return status;
-}
-
 static int study(session *s, const fc_study_desc *desc) {
     fc_study *study = fc_study_open(s->model, desc, &s->err);
     size_t n;
@@ -3948,6 +4024,7 @@ static int run(const command *c, const options *o) {
     fc_plan_free(s.plan);
     fc_output_discard(s.claimed);
     fc_tokens_free(&s.tokens);
+    fc_tokens_free(&s.judged);
     fc_container_close(s.container);
 #ifndef FINERCUT_NO_TASKS
     fc_tasks_close(s.tasks);

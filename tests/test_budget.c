@@ -14,9 +14,9 @@ static const fc_search searches[] = {FC_SEARCH_RACE, FC_SEARCH_EXHAUSTIVE, FC_SE
 static struct { // what all tests work with
     tiny t;
     fc_model *m;
-    fc_tokens tokens;
+    fc_tokens tokens, other; // to calibrate and to judge by
     uint32_t ids[60];
-    size_t starts[6];
+    size_t starts[6], other_starts[4];
 } w;
 
 static void begin(void) {
@@ -34,6 +34,11 @@ static void begin(void) {
     w.tokens.ids = w.ids;
     w.tokens.starts = w.starts;
     w.tokens.n_sequences = 5;
+    const size_t others[] = {0, 10, 17, 30};
+    memcpy(w.other_starts, others, sizeof others);
+    w.other.ids = w.ids + 30;
+    w.other.starts = w.other_starts;
+    w.other.n_sequences = 3;
 }
 
 static fc_prune_desc desc_of(fc_search search, const char *until, fc_unit per, const char *keep) {
@@ -44,6 +49,7 @@ static fc_prune_desc desc_of(fc_search search, const char *until, fc_unit per, c
     d.per = per;
     d.keep = keep;
     if (until && fc_budget_parse(until, &d.until, NULL)) exit(2);
+    if (d.until.unit == FC_UNIT_PERPLEXITY) d.evaluation = &w.other;
     return d;
 }
 
@@ -76,6 +82,8 @@ static void test_texts(void) {
         {"distance:0.1", {FC_UNIT_DISTANCE, 0, 0.1}, "distance:0.1"},
         {"distance:1e-4", {FC_UNIT_DISTANCE, 0, 1e-4}, "distance:0.0001"},
         {"distance:3", {FC_UNIT_DISTANCE, 0, 3}, "distance:3"},
+        {"perplexity:1.2", {FC_UNIT_PERPLEXITY, 0, 1.2}, "perplexity:1.2"},
+        {"perplexity:1", {FC_UNIT_PERPLEXITY, 0, 1}, "perplexity:1"},
     };
     static const char *const bad[] = {
         "", "params", "params:", "params:%", "params:0", "params:0%", "params:100%", "params:120%",
@@ -83,6 +91,7 @@ static void test_texts(void) {
         "params:20%%", "params:30G", "params:30m", "params: 20%", "params:+20%", "params:20% ",
         "bytes:90B", "bytes:90MB", "bytes:0", "bytes:-1", "time:0", "time:1", "time:1.5",
         "time:-0.5", "time:3K", "time:NaN", "distance:0", "distance:-1", "distance:5%",
+        "perplexity:0.9", "perplexity:20%", "perplexity:1K", "perplexity:inf", "perplexity:",
         "distance:1K", "distance:.1", "distance:1e999", "tokens:3", "none:3", ":20%", "20%",
         "Params:20%", "params:20%,time:0.8"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -243,6 +252,7 @@ static void test_refused(void) {
         {(fc_unit)99, 0.2, 0},       {FC_UNIT_PARAMS, 0, 0},        {FC_UNIT_PARAMS, 0.2, 5},
         {FC_UNIT_PARAMS, 1, 0},      {FC_UNIT_PARAMS, -0.2, 0},     {FC_UNIT_PARAMS, 0, 0.5},
         {FC_UNIT_TIME, 0, 1},        {FC_UNIT_TIME, 0, -1},         {FC_UNIT_DISTANCE, 0.2, 0},
+        {FC_UNIT_PERPLEXITY, 0.2, 0}, {FC_UNIT_PERPLEXITY, 0, 0.5}, {FC_UNIT_PERPLEXITY, 0, 0},
         {FC_UNIT_DISTANCE, 0, 0},    {FC_UNIT_NONE, 0.2, 0},        {FC_UNIT_NONE, 0, 3},
         {FC_UNIT_BYTES, (double)NAN, 0}, {FC_UNIT_BYTES, 0, (double)NAN},
         {FC_UNIT_DISTANCE, 0, (double)INFINITY}};
@@ -589,6 +599,114 @@ static void test_hostile(void) {
     fc_plan_free(p);
 }
 
+/* Before the first step that leaves more than so many times the whole model's perplexity. */
+
+static double perplexity_after(const fc_plan *p, size_t n) {
+    uint8_t mask[SUBLAYERS];
+    fc_perplexity got;
+    fc_error err;
+    T_OK(fc_plan_mask(p, w.m, n, mask, sizeof mask, &err) == FC_OK &&
+             fc_eval_perplexity(w.m, &w.other, mask, NULL, &got, &err) == FC_OK, "%s", err.msg);
+    return got.perplexity;
+}
+
+/* A factor that the steps before the *first one are within and that one exceeds. */
+static double factor_of(fc_search search, size_t *first) {
+    fc_prune_desc d = desc_of(search, "perplexity:1000", FC_UNIT_NONE, NULL);
+    fc_plan *p = prune(&d);
+    const fc_plan_info *info = fc_plan_about(p);
+    double most = 1, now = 1;
+    T_OK(info->n_steps == SUBLAYERS && info->perplexity == perplexity_after(p, 0) &&
+             info->evaluation.n_positions == 30 && info->evaluation.n_sequences == 3 &&
+             info->evaluation.length == 13 && strcmp(info->evaluation.source, "tokens") == 0,
+         "%d steps, the whole model has %g", (int)info->n_steps, info->perplexity);
+    for (size_t i = 0; i < SUBLAYERS; i++)
+        T_OK(fc_plan_step(p, i)->perplexity == perplexity_after(p, i + 1), "step %d: %.17g",
+             (int)i + 1, fc_plan_step(p, i)->perplexity);
+    for (*first = 0; *first < SUBLAYERS; ++*first) {
+        now = fc_plan_step(p, *first)->perplexity / info->perplexity;
+        if (*first > 1 && now > most) break;
+        most = now > most ? now : most;
+    }
+    T_OK(*first < SUBLAYERS, "%s: nothing is lost", fc_search_name(search));
+    fc_plan_free(p);
+    return (most + now) / 2;
+}
+
+static void test_perplexity(void) {
+    char until[64];
+    for (size_t k = 0; k < 3; k++) {
+        size_t first;
+        fc_budget b = {FC_UNIT_PERPLEXITY, 0, 0};
+        b.most = factor_of(searches[k], &first);
+        fc_prune_desc d = desc_of(searches[k], fc_budget_text(&b, until, sizeof until),
+                                  FC_UNIT_NONE, NULL);
+        fc_plan *p = prune(&d), *part, *same;
+        T_OK(fc_plan_about(p)->n_steps == first, "%s: %d steps, not %d", until,
+             (int)fc_plan_about(p)->n_steps, (int)first);
+        part = copy_of(p); /* that went by nothing */
+        part->info.n_steps = 1;
+        memset(&part->info.until, 0, sizeof part->info.until);
+        d.resume = part;
+        same = prune(&d);
+        same_text(same, p, "resumed from another wish");
+        fc_plan_free(same);
+        d.until.most = 1000;
+        d.resume = p;
+        same = prune(&d); /* goes on, by what is known */
+        T_OK(fc_plan_about(same)->n_steps == SUBLAYERS, "goes on");
+        d.resume = same;
+        d.until = b;
+        fc_plan *more = prune(&d);
+        same_text(more, same, "a smaller factor leaves the plan as it is");
+        fc_plan_free(more);
+        fc_plan_free(same);
+        fc_plan_free(part);
+        fc_plan_free(p);
+        resumes(searches[k], until, FC_UNIT_NONE, NULL);
+    }
+}
+
+static void test_perplexity_refused(void) {
+    uint32_t wild[] = {1, 99};
+    size_t starts[] = {0, 2};
+    fc_tokens bad = w.other;
+    size_t first;
+    fc_prune_desc d = desc_of(FC_SEARCH_RACE, "perplexity:1", FC_UNIT_NONE, NULL);
+    fc_budget b = {FC_UNIT_PERPLEXITY, 0, 0};
+    char until[64];
+    d.evaluation = NULL;
+    fails(&d, FC_ERR_ARGUMENT, "evaluation: expected a text to measure perplexity by, got none");
+    bad.ids = wild;
+    bad.starts = starts;
+    bad.n_sequences = 1;
+    d.evaluation = &bad;
+    fails(&d, FC_ERR_ARGUMENT, "evaluation: ");
+    bad.n_sequences = 0;
+    fails(&d, FC_ERR_ARGUMENT, "evaluation: ");
+    d = desc_of(FC_SEARCH_RACE, "params:20%", FC_UNIT_NONE, NULL);
+    d.evaluation = &w.other;
+    fails(&d, FC_ERR_ARGUMENT, "evaluation: expected until by perplexity with it");
+    b.most = factor_of(FC_SEARCH_RACE, &first);
+    d = desc_of(FC_SEARCH_RACE, fc_budget_text(&b, until, sizeof until), FC_UNIT_NONE, NULL);
+    fc_plan *p = prune(&d);
+    fc_text text;
+    T_OK(fc_plan_save_memory(p, &text, NULL) == FC_OK, "saved");
+    const char *j = text.bytes;
+    hostile(j, until, "perplexity:0.5", "budget: until: expected a budget", 0);
+    hostile(j, until, "perplexity:1.00000001", "expected the last step before perplexity:1", 0);
+    hostile(j, "\"evaluation\": {", "\"evaluations\": {", "budget: evaluation: expected an obj", 0);
+    hostile(j, "\"n_positions\": 30", "\"n_positions\": 300", "evaluation: n_positions: expec", 0);
+    hostile(j, "\"perplexity\": ", "\"perplexity\": null, \"was\": ", "perplexity: expected a", 0);
+    char step[64];
+    fci_format_g(until, sizeof until, 17, fc_plan_step(p, 0)->perplexity);
+    snprintf(step, sizeof step, ", \"perplexity\": %.9s", until);
+    hostile(j, step, ", \"perplexity\": 99999", "step 1: expected the last step before", 0);
+    hostile(j, step, ", \"other\": 1", "step 1: perplexity: expected a number or null", 0);
+    fc_text_free(&text);
+    fc_plan_free(p);
+}
+
 static void test_reports(void) {
     fc_prune_desc d = desc_of(FC_SEARCH_RACE, "params:30%", FC_UNIT_PARAMS, "attn.0");
     fc_plan *p = prune(&d), *back = copy_of(p);
@@ -613,11 +731,11 @@ static void test_reports(void) {
     fc_plan_free(back);
 }
 
-static void test_out_of_memory(void) {
+static void test_out_of_memory(const char *until) {
     bool done = false;
     long n;
     for (n = 1; !done && n < 500; n++) {
-        fc_prune_desc d = desc_of(FC_SEARCH_RACE, "time:0.99", FC_UNIT_PARAMS, "attn.0,ffn.1");
+        fc_prune_desc d = desc_of(FC_SEARCH_RACE, until, FC_UNIT_PARAMS, "attn.0,ffn.1");
         fc_error err;
         const long live = w.t.world.live;
         w.t.world.fail_alloc = w.t.world.allocs + n;
@@ -640,13 +758,16 @@ int main(void) {
     test_stops();
     test_refused();
     test_both();
+    test_perplexity();
+    test_perplexity_refused();
     test_per();
     test_keep();
     test_resume();
     test_cancel();
     test_hostile();
     test_reports();
-    test_out_of_memory();
+    test_out_of_memory("time:0.99");
+    test_out_of_memory("perplexity:1000");
     fc_model_close(w.m);
     tiny_end(&w.t);
     return t_end("test_budget");

@@ -366,4 +366,65 @@ hostile "what was kept is gone" "s/\"keep\": \"attn.0\"/\"keep\": \"$kept\"/" bu
 hostile "the budget was reached before" 's/"params:30%"/"params:1%"/' direct.json report
 hostile "other parameters of a sublayer" 's/"params": \[/&1/' direct.json
 
+# ---- until a distance or a perplexity
+
+t_ok "everything" t_run 0 prune "$model" --tokens tokens.json --quiet -o all.json
+far=$(sed -n 's/.*"step": 3, .*"score": \([0-9.e-]*\),.*/\1/p' all.json)
+t_ok "until a distance" t_run 0 prune "$model" --tokens tokens.json --until-distance "$far" \
+    --quiet -o distance.json
+t_ok "that is 3 steps" [ "$(grep -c '"step":' distance.json)" -eq 3 ]
+t_ok "the long way" t_run 0 prune "$model" --tokens tokens.json --until "distance:$far" --quiet \
+    -o long.json
+t_ok "is the same" same distance.json long.json
+gguf=$top/tests/data/llama_f16.gguf
+head -c 2500 "$demo/heldout.txt" >ev.txt
+judged() { # STATUS FILE FLAG...
+    judged_status=$1 judged_file=$2
+    shift 2
+    t_run "$judged_status" prune "$gguf" --tokens tokens.json --eval-text ev.txt \
+        -o "$judged_file" "$@"
+}
+t_ok "until a perplexity" judged 0 far.json --until-perplexity 1000
+t_ok "a column, and how far it went" sh -c 'grep -q "lead    perplexity$" out &&
+    grep -Eq "^until perplexity:1000: [0-9.]+, [0-9.]+ times the whole model.s [0-9.]+$" out'
+t_ok "a line of a step tells it" grep -Eq '^step 1/4: removed .*, perplexity [0-9.]+, ' err
+sed -n 's/.*"step": .*"score": [^ ]* "perplexity": \([0-9.]*\),.*/\1/p' far.json >each
+t_ok "the plan has that of each step" [ "$(wc -l <each)" -eq 3 ]
+t_ok "along the plan" t_run 0 eval "$gguf" --text ev.txt --plan far.json --along 1,2,3
+as_eval() {
+    awk 'NR > 1 { print $9 }' out | paste - each |
+        awk '$1 / $2 > 0.99999 && $1 / $2 < 1.00001 { n++ } END { exit n != 3 }'
+}
+t_ok "eval has the same" as_eval
+whole=$(sed -n 's/.*"evaluation": .*"perplexity": \([0-9.]*\)}.*/\1/p' far.json)
+# the least factor that takes all steps up to the worst one; a little less stops before that
+worst=$(sort -g each | tail -n 1)
+steps_before=$(($(grep -n -x "$worst" each | head -n 1 | cut -d: -f1) - 1))
+less=$(awk "BEGIN { printf \"%.9f\", ($worst / $whole) * 0.9999999 }")
+t_ok "less" judged 0 less.json --until "perplexity:$less" --quiet
+t_ok "the last step is the last one within" \
+    [ "$(grep -c '"step":' less.json)" -eq "$steps_before" ]
+t_ok "a part" judged 0 half.json --until-perplexity "$less" --remove 1 --quiet
+t_ok "goes on" judged 0 half.json --until-perplexity "$less" --quiet --resume
+t_ok "to the same plan" same less.json half.json
+t_ok "eval tells it" sh -c '"$1" eval "$2" --tokens tokens.json --plan less.json --json |
+    grep -q "\"until\":\"perplexity:$3\""' x "$finercut" "$gguf" "$less"
+t_ok "nothing is within" t_says 1 "until: perplexity: expected a perplexity that one removal" \
+    prune "$gguf" --tokens tokens.json --eval-text ev.txt --until-perplexity 1 -o never.json \
+    --candidates blocks
+t_ok "an eval text for nothing" t_says 2 "eval-text: expected --until-perplexity R with it" \
+    prune "$gguf" --tokens tokens.json --eval-text ev.txt --until params:20%
+t_ok "a perplexity of nothing" t_says 2 "until-perplexity: expected --eval-text FILE with it" \
+    prune "$gguf" --tokens tokens.json --until perplexity:2
+t_ok "two wishes" t_says 2 "one of --until, --until-distance and --until-perplexity, got more" \
+    prune "$gguf" --tokens tokens.json --until-distance 1 --until params:20%
+t_ok "no factor" t_says 2 'until-perplexity: expected a factor from 1, such as 1.2, got "0.5"' \
+    prune "$gguf" --tokens tokens.json --until-perplexity 0.5 --eval-text ev.txt
+t_ok "no distance" t_says 2 'until-distance: expected a number above 0, got "5%"' \
+    prune "$gguf" --tokens tokens.json --until-distance 5%
+t_ok "not both from standard input" t_says 2 "read once only: .* for --text and --eval-text" \
+    prune "$gguf" --text - --until-perplexity 2 --eval-text -
+t_ok "not over the eval text" t_says 1 "ev.txt" prune "$gguf" --tokens tokens.json \
+    --until-perplexity 2 --eval-text ev.txt -o ev.txt --force
+
 t_end test_plan_cli
