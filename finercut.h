@@ -1396,12 +1396,13 @@ typedef struct fc_study_about { /* what it takes: of the whole, and what is ther
 
 typedef struct fc_study fc_study;
 
-/* Checks everything, makes the folder, reads what is there and measures the speed. Other runs on
-   this folder are an error until it is closed, which is before the model is. */
+/* Checks everything, reads what is there and measures the speed; nothing is written. Close it
+   before the model. */
 FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_error *err);
 FINERCUT_API const fc_study_about *fc_study_estimate(const fc_study *s);
-/* Does what is left. Stopped, or killed, it leaves what is done. The same settings give the same
-   study.json and study.csv, in one run or several. */
+/* Does what is left; other runs on the folder are an error until this one is closed. Stopped, or
+   killed, it leaves what is done. The same settings give the same study.json and study.csv, in one
+   run or several. */
 FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err);
 /* What was found, as on the page; NULL and *n = 0 before fc_study_run is done. */
 FINERCUT_API const fc_page_table *fc_study_tables(const fc_study *s, size_t *n);
@@ -32893,10 +32894,26 @@ FCI_FN double fci_study_perplexity(const fc_study *s, const fci_study_set *set) 
     return set->values[FC_METRIC_COUNT];
 }
 
-// Whether a plan has a line among those over the points.
+// Whether a plan has a line among those over the points; random ones have one together.
 FCI_FN bool fci_study_drawn(const fc_study *s, size_t arm, bool equal) {
     const fci_study_arm *a = &s->arms[arm];
+    if (arm && a[-1].row == a->row && a->row->each == FCI_STUDY_SEEDS) return false;
     return a->plan && (equal ? fci_study_wants_equal(s, a) : a->row->count);
+}
+
+// The value at a point of that line: the median of what there is.
+FCI_FN double fci_study_at(const fc_study *s, size_t arm, size_t point, bool equal,
+                           double (*value)(const fc_study *, const fci_study_set *)) {
+    const fci_study_arm *a = &s->arms[arm], *end = s->arms + s->n_arms;
+    double values[FCI_STUDY_RANDOM];
+    size_t n = 0;
+    for (; a < end && (n == 0 || a->row->each == FCI_STUDY_SEEDS); a++) {
+        const fci_study_prefix *x = fci_study_find_prefix(a, point, equal);
+        if (!x || !isfinite(value(s, &s->sets[x->set]))) break;
+        values[n++] = value(s, &s->sets[x->set]);
+    }
+    qsort(values, n, sizeof *values, fci_study_compare);
+    return n ? (values[(n - 1) / 2] + values[n / 2]) / 2 : (double)NAN;
 }
 
 FCI_FN fc_code fci_study_curves(fc_study *s, bool equal, const char *title, const char *note,
@@ -32906,16 +32923,17 @@ FCI_FN fc_code fci_study_curves(fc_study *s, bool equal, const char *title, cons
     fci_study_head(&k, FC_PAGE_X, equal ? "% of their parameters gone" : "% of sublayers gone");
     for (size_t a = 0; a < s->n_arms; a++)
         if (fci_study_drawn(s, a, equal))
-            fci_study_head(&k, FC_PAGE_LINE, s->arms[a].name);
+            fci_study_head(&k, FC_PAGE_LINE, s->arms[a].row->each == FCI_STUDY_SEEDS
+                                                 ? s->arms[a].row->name
+                                                 : s->arms[a].name);
     for (size_t i = 0; i <= s->d.n_points; i++) {
         const double target = i && equal ? (double)fci_study_point_target(s, i - 1) : 0;
         if (i && equal && target == 0) continue;
         fci_study_number(&k, 4, equal ? 100 * target / all : i ? 100 * s->points[i - 1] : 0);
         for (size_t a = 0; a < s->n_arms; a++) {
             if (!fci_study_drawn(s, a, equal)) continue;
-            const fci_study_prefix *x =
-                i ? fci_study_find_prefix(&s->arms[a], i - 1, equal) : NULL;
-            fci_study_number(&k, 5, x || !i ? value(s, &s->sets[x ? x->set : 0]) : (double)NAN);
+            fci_study_number(&k, 5, i ? fci_study_at(s, a, i - 1, equal, value)
+                                      : value(s, s->sets));
         }
     }
     return fci_study_made(&k);
@@ -32972,18 +32990,34 @@ FCI_FN fc_code fci_study_kinds(fc_study *s) {
     return fci_study_made(&k);
 }
 
+// The distance with the highest rank correlation with a loss.
+FCI_FN fc_metric fci_study_best(const fc_study *s, size_t loss) {
+    const fci_study_finding *f = s->findings + loss * FC_METRIC_COUNT;
+    size_t best = 0;
+    for (size_t i = 1; i < FC_METRIC_COUNT; i++)
+        if (f[i].of[0][0] > f[best].of[0][0]) best = i;
+    return (fc_metric)best;
+}
+
 FCI_FN fc_code fci_study_relate(fc_study *s) {
-    fci_study_maker k = fci_study_make(
-        s, "Which distance tells what is lost",
-        "Over all sets that were measured: Spearman's rank correlation, Kendall's tau-b and "
-        "Pearson's correlation of the distance on the calibration with the loss on other text, "
-        "each with an interval of 95 %: percentiles of 1000 draws of whole plans (sets of one plan "
-        "hang together). Best: share of draws in which no other distance has a higher rank "
-        "correlation.",
-        7, s->n_losses * FC_METRIC_COUNT);
+    fci_buffer b = fci_buffer_of(&s->c);
+    char text[96], name[FCI_STUDY_NAME], v[3][24];
+    for (size_t i = 0; i < s->n_losses && i < 2; i++)
+        fci_putf(&b, "%s is told best by %s. ", fci_study_loss_name(s, i, name),
+                 fc_metric_name(fci_study_best(s, i)));
+    fci_puts(&b, "Over all sets that were measured: Spearman's rank correlation, Kendall's tau-b "
+                 "and Pearson's correlation of the distance on the calibration with the loss on "
+                 "other text, each with an interval of 95 %: percentiles of 1000 draws of whole "
+                 "plans (sets of one plan hang together). Best: share of draws in which no other "
+                 "distance has a higher rank correlation.");
+    const char *note =
+        fci_buffer_code(&b, s->err) ? NULL : fci_arena_copy(&s->arena, fci_sn(b.p, b.n), s->err);
+    fci_buffer_free(&b);
+    if (!note) return s->err->code;
+    fci_study_maker k = fci_study_make(s, "Which distance tells what is lost", note, 7,
+                                       s->n_losses * FC_METRIC_COUNT);
     static const char *const heads[] = {"loss",   "distance", "sets", "Spearman",
                                         "Kendall", "Pearson",  "best"};
-    char text[96], name[FCI_STUDY_NAME], v[3][24];
     for (size_t i = 0; i < 7; i++) fci_study_head(&k, FC_PAGE_LISTED, heads[i]);
     for (size_t i = 0; i < s->n_losses * FC_METRIC_COUNT; i++) {
         const fci_study_finding *f = &s->findings[i];
@@ -33003,10 +33037,8 @@ FCI_FN fc_code fci_study_relate(fc_study *s) {
 
 // Every set, drawn over the distance that tells the perplexity best.
 FCI_FN fc_code fci_study_scatter(fc_study *s) {
-    size_t best = 0;
+    const size_t best = (size_t)fci_study_best(s, 0);
     char text[64];
-    for (size_t i = 1; i < FC_METRIC_COUNT; i++)
-        if (s->findings[i].of[0][0] > s->findings[best].of[0][0]) best = i;
     fci_study_maker k = fci_study_make(s, "Distance and loss of every set",
                                        "The distance that tells the perplexity best, across.",
                                        4 + s->n_columns, s->n_sets);
@@ -33034,7 +33066,8 @@ FCI_FN fc_code fci_study_all_tables(fc_study *s) {
         code = fci_study_curves(s, false, "Perplexity along the plans",
                                 "Each metric's plan, attention only, whole blocks, and the "
                                 "baselines, after the same share of the sublayers went. Last-60 "
-                                "removes from the last 60 % of the blocks only.",
+                                "removes from the last 60 % of the blocks only; random is the "
+                                "median of all seeds.",
                                 fci_study_perplexity);
     if (!code && s->d.n_tasks)
         code = fci_study_curves(s, false, "Accuracy kept along the plans",
@@ -33101,7 +33134,10 @@ FCI_FN fc_code fci_study_page(fc_study *s) {
                                                         s->err);
     if (!plans || !names) return FC_ERR_MEMORY;
     for (size_t i = 0; i < s->n_arms; i++) {
-        if (!s->arms[i].plan) continue;
+        const fc_prune_desc *a = &s->arms[i].prune; // of one metric, for one curve of distances
+        if (!s->arms[i].plan || a->metric != s->arms->prune.metric ||
+            a->search == FC_SEARCH_RANDOM)
+            continue;
         names[n] = s->arms[i].name;
         plans[n++] = s->arms[i].plan;
     }
@@ -33110,6 +33146,8 @@ FCI_FN fc_code fci_study_page(fc_study *s) {
     d.plans = plans;
     d.names = names;
     d.n_plans = n;
+    for (size_t i = 0; n && i < plans[0]->info.n_steps; i++) // one map of scores is enough
+        d.most_scores += plans[0]->steps[i].n_scores;
     d.tables = s->tables;
     d.n_tables = s->n_tables;
     d.commands = s->d.command;
@@ -33223,9 +33261,17 @@ FCI_FN fc_code fci_study_allowed(fc_study *s) {
     for (size_t i = 0; i < 3 + s->n_arms && !code; i++)
         code = fci_output_allowed(&s->c, i < 3 ? own[i] : s->arms[i - 3].path, FC_OUTPUT_ANY,
                                   inputs, n + 1, s->err);
-    if (code || s->c.io.create != fci_platform_create) return code;
-    const int error = fci_platform_make_folder(s->d.folder);
-    return error && error != EEXIST ? fci_io_error(s->err, s->d.folder, "create", error) : FC_OK;
+    return code;
+}
+
+// Makes the folder, and keeps other runs out of it.
+FCI_FN fc_code fci_study_claim(fc_study *s) {
+    const int error = s->c.io.create == fci_platform_create
+                          ? fci_platform_make_folder(s->d.folder)
+                          : 0;
+    if (error && error != EEXIST) return fci_io_error(s->err, s->d.folder, "create", error);
+    if (!s->claimed) s->claimed = fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, s->err);
+    return s->claimed ? FC_OK : s->err->code;
 }
 
 // An arm's plan, where it is there: of the same settings, else FC_ERR_MISMATCH.
@@ -33249,8 +33295,6 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     if (!code && !s->begun)
         fc_output_discard(fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, NULL));
     if (!code) code = fci_study_allowed(s);
-    if (!code) s->claimed = fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, s->err);
-    if (!code && !s->claimed) code = s->err->code;
     if (!code && s->old) code = fci_study_read(s, &f);
     fci_file_close(&f);
     if (code) return code;
@@ -33431,7 +33475,8 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     s->done = s->part = 0;
     fci_watch_begin(&s->watch, &s->d.watch, "evaluating");
     s->watch.p.n_steps = s->about.n_plans;
-    fc_code code = s->old ? FC_OK : fci_study_save(s); // now the folder is a study's
+    fc_code code = fci_study_claim(s);
+    if (!code && !s->old) code = fci_study_save(s); // now the folder is a study's
     if (!code) code = fci_study_sets(s);
     for (size_t i = 0; i < s->n_arms && !code; i++) {
         fci_study_arm *a = &s->arms[i];

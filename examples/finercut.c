@@ -59,6 +59,7 @@ typedef struct shares {
 
 typedef struct options {
     const char *input; // the command's first argument
+    char **words;      // all of the command line
     given_list more;   // those after it, where the command takes them
     const char *text, *tokens, *output, *plan, *heal, *prompt, *later, *field, *system;
     given_list tasks;
@@ -3897,12 +3898,25 @@ static const char *table_text(const fc_page_table *t, int turned, size_t row, si
     return r ? t->cells[(r - 1) * t->n_columns + c] : t->columns[c].name;
 }
 
+// Words in lines of up to 100 characters.
+static void put_lines(const char *text) {
+    for (size_t column = 0, n; *text; text += n) {
+        while (*text == ' ') text++;
+        n = strcspn(text, " ");
+        const int fits = column > 0 && column + 1 + n <= 100;
+        printf("%s%.*s", fits ? " " : column ? "\n" : "", (int)n, text);
+        column = fits ? column + 1 + n : n;
+        if (!text[n]) putchar('\n');
+    }
+}
+
 // Tables of curves have a line for each curve.
 static void put_table(const fc_page_table *t) {
     const int turned = t->n_columns > 1 && t->columns[1].use == FC_PAGE_LINE;
     const size_t rows = turned ? t->n_columns : t->n_rows + 1,
                  columns = turned ? t->n_rows + 1 : t->n_columns;
     printf("\n%s\n", t->title);
+    put_lines(t->note ? t->note : "");
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
             size_t width = 1;
@@ -3916,6 +3930,24 @@ static void put_table(const fc_page_table *t) {
         }
         putchar('\n');
     }
+}
+
+// The command line as a shell takes it, allocated; NULL: no memory.
+static char *command_line(const options *o) {
+    size_t n = sizeof "finercut";
+    for (char **w = o->words; *w; w++) n += 4 * strlen(*w) + 3;
+    char *line = (char *)malloc(n), *p = line;
+    if (!line) return NULL;
+    p += sprintf(p, "finercut");
+    for (char **w = o->words; *w; w++) {
+        const int plain = **w && !strpbrk(*w, " \t\n\r\v\f'\"\\$`!*?[]{}()<>|&;#~");
+        p += sprintf(p, "%s", plain ? " " : " '");
+        for (const char *c = *w; *c; c++)
+            if (*c == '\'') p += sprintf(p, "'\\''");
+            else *p++ = *c;
+        p += sprintf(p, "%s", plain ? "" : "'");
+    }
+    return line;
 }
 
 static void tell_estimate(const session *s, const fc_study_about *a) {
@@ -3997,7 +4029,10 @@ static int run_study(session *s) {
     d.n_inputs = 3 + (size_t)o->tasks.n;
     d.watch.progress = study_progress;
     d.watch.user = &m;
+    char *line = command_line(o);
+    d.command = line;
     status = study(s, &d);
+    free(line);
     fc_tokens_free(&measured);
     return status;
 }
@@ -4038,6 +4073,7 @@ static int dispatch(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : NULL;
     const command *c = name ? find_command(name) : NULL;
     memset(&o, 0, sizeof o);
+    o.words = argv + (argc > 0);
     if (c && c->run) {
         int status = parse(c, argc - 2, argv + 2, &o);
         if (status) return status;

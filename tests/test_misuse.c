@@ -487,7 +487,10 @@ static void test_studies(void) {
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "a folder");
     d.folder = "/nowhere/study";
     d.calibration = d.eval = &good;
-    NO_HANDLE(IO, fc_study_open(model, &d, &err), "/nowhere");
+    fc_study *s = fc_study_open(model, &d, &err);
+    T_OK(s != NULL, "%s", err.msg);
+    REFUSED(IO, fc_study_run(s, &err), "/nowhere");
+    fc_study_close(s);
     d.search = FC_SEARCH_RANDOM;
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "search");
     d.search = FC_SEARCH_RACE;
