@@ -18335,7 +18335,7 @@ FCI_FN bool fci_chat_whole(const fc_chat *c, const char *plain, fci_buffer *b) {
     const size_t open = (size_t)(strstr(c->row->system, "{}") - c->row->system);
     fci_buffer text = fci_buffer_of(b->c);
     bool good = true;
-    for (const char *p = plain; (p = strchr(p, '\'')) != NULL && good;) {
+    for (const char *p = strchr(plain, '\''); p && good; p = strchr(p, '\'')) {
         text.n = 0;
         const char *next = fci_chat_unescape(&text, p + 1);
         const char *end = text.n > open ? strstr(text.p + open, c->row->system + open + 2) : NULL;
@@ -18376,10 +18376,10 @@ FCI_FN bool fci_chat_presets(fc_chat *c, const char *plain, fc_error *err) {
 // Whether the text starts with bos_token; false in *good: it has it elsewhere.
 FCI_FN bool fci_chat_starts(const char *plain, bool *good) {
     static const char bos[] = "{{bos_token", raise[] = "{{raise_exception";
-    const char *out = plain;
+    const char *out = strstr(plain, "{{");
     *good = true;
     if (strstr(plain, "{%ifloop.index0==0%}{%setcontent=bos_token+content%}")) return true;
-    while ((out = strstr(out, "{{")) != NULL && strncmp(out, raise, sizeof raise - 1) == 0) out++;
+    while (out && strncmp(out, raise, sizeof raise - 1) == 0) out = strstr(out + 1, "{{");
     const bool starts = out && strncmp(out, bos, sizeof bos - 1) == 0;
     *good = starts || !strstr(plain, "bos_token");
     return starts;

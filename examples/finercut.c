@@ -2020,6 +2020,20 @@ static int show_healed(view *v, const session *s) {
     return STATUS_OK;
 }
 
+static int show_words(view *v, session *s) {
+#ifndef FINERCUT_NO_TOKENIZER
+    if (show_tokenizer(v, s)) return STATUS_FAILED;
+#endif
+#ifndef FINERCUT_NO_CHAT
+    if (fc_model_tokenizer(s->model, &s->err) && show_chat(v, s)) return STATUS_FAILED;
+#endif
+#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
+    if (show_ends(v, s)) return STATUS_FAILED;
+#endif
+    (void)v, (void)s;
+    return STATUS_OK;
+}
+
 static int show_model(view *v, session *s) {
     const fc_config *m = fc_model_config(s->model);
     fact_text(v, "path", "path", s->o->input);
@@ -2056,15 +2070,7 @@ static int show_model(view *v, session *s) {
     fact_text(v, "container", "container", m->container);
     fact_text(v, "storage", "dtype", fc_dtype_name(m->dtype));
     show_dtypes(v, fc_model_container(s->model));
-#ifndef FINERCUT_NO_TOKENIZER
-    if (show_tokenizer(v, s)) return STATUS_FAILED;
-#endif
-#ifndef FINERCUT_NO_CHAT
-    if (fc_model_tokenizer(s->model, &s->err) && show_chat(v, s)) return STATUS_FAILED;
-#endif
-#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
-    if (show_ends(v, s)) return STATUS_FAILED;
-#endif
+    if (show_words(v, s)) return STATUS_FAILED;
     fact_text(v, "fingerprint", "fingerprint", fc_model_fingerprint(s->model));
     if (s->o->verify) fact_text(v, "content", "content", fc_model_content(s->model));
     fact_text(v, "compute", "compute", compute_name((int)m->compute));
@@ -3328,11 +3334,13 @@ static int speak_all(session *s, voice *v, int n, const char *said, size_t lengt
 // A line of standard input without its end; 0: there is none any more.
 static int read_line(char **line, size_t *n) {
     size_t room = 0;
-    int c;
+    int c = 0;
     *n = 0;
     *line = NULL;
     waiting = 1;
-    while ((c = getchar()) != EOF && c != '\n') {
+    for (;;) {
+        c = getchar();
+        if (c == EOF || c == '\n') break;
         if (*n + 1 >= room) {
             room = 2 * room + 256;
             char *more = room < (size_t)1 << 28 ? (char *)realloc(*line, room) : NULL;

@@ -3,6 +3,7 @@
 
     python tools/check_tasks.py MODEL_DIR [--limit 30] [--tasks arc_easy,...]
         [--finercut ./finercut] [--dtype float32] [--threads N] [--keep FILE] [--hub]
+        [--chat]
 
 Both run the files of FINERCUT_SHARED/data/eval, offline. Item by item: log-likelihoods within 2e-3,
 the same choice wherever the lead is larger than twice that; then acc, acc_norm, their standard
@@ -10,7 +11,8 @@ errors to the digits that the harness prints, and perplexity within 1e-4 of its 
 tokens (of questions with each choice by itself) per second of processor time, as machines are
 shared; finercut's includes loading. With --dtype bfloat16 only the harness computes so, and nothing
 but its speed is of use. What the harness found is kept in FILE after every task, and taken from
-there by a later run with the same settings.
+there by a later run with the same settings. --chat: as lm_eval --apply_chat_template; MODEL_DIR has
+a template then.
 """
 import argparse
 import json
@@ -28,7 +30,8 @@ BOUND = 2e-3
 def run_finercut(args, tasks, folder):
     """One task at a time, so that each has its seconds."""
     command = [args.finercut, "eval", args.model, "--json", "--compute", "f32"]
-    command += ["--threads", str(args.threads), "--limit", str(args.limit), "--task"]
+    command += ["--threads", str(args.threads), "--limit", str(args.limit)]
+    command += ["--chat", "--task"] if args.chat else ["--task"]
     out = {}
     for name in tasks:
         file = os.path.join(folder, name + ".jsonl") if args.hub else os.path.join(
@@ -125,7 +128,7 @@ def write_hub(folder, limit):
 
 
 def settings(args):
-    return [args.model, args.limit, args.dtype, args.batch, args.threads, args.hub]
+    return [args.model, args.limit, args.dtype, args.batch, args.threads, args.hub, args.chat]
 
 
 def kept(args):
@@ -158,7 +161,7 @@ def run_harness(args, tasks, folder):
     for name in (name for name in tasks if name not in out):
         result = lm_eval.simple_evaluate(model=model, tasks=[name], limit=args.limit,
                                          task_manager=manager, bootstrap_iters=1000,
-                                         log_samples=True)
+                                         log_samples=True, apply_chat_template=args.chat)
         samples = sorted(result["samples"][name], key=lambda s: s["doc_id"])
         out[name] = {
             "figures": {k.split(",")[0]: v for k, v in result["results"][name].items()},
@@ -217,6 +220,7 @@ def main():
     parser.add_argument("--tasks", help="default: all")
     parser.add_argument("--hub", action="store_true", help="the hub's columns, made of the files, "
                         "and the harness's own definitions")
+    parser.add_argument("--chat", action="store_true", help="by the model's chat template")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
