@@ -446,6 +446,11 @@ static int parse_points(const value_type *type, const char *text, void *field) {
     return p->n > 0;
 }
 
+static int parse_random(const value_type *type, const char *text, void *field) {
+    (void)type;
+    return parse_whole(text, 1, 32, (uint32_t *)field);
+}
+
 static int parse_metrics(const value_type *type, const char *text, void *field) {
     uint32_t bits = 0;
     char item[24];
@@ -566,7 +571,7 @@ static const value_type type_points = {parse_points, "growing percentages below 
     "between them, such as 0,10,25, at most 16", 0, NULL};
 static const value_type type_metrics = {parse_metrics, "metrics with commas between them: js, "
     "angular, euclidean, js-reference, kl, nll", 0, NULL};
-static const value_type type_random = {parse_count, "a whole number from 1 to 32", 0, NULL};
+static const value_type type_random = {parse_random, "a whole number from 1 to 32", 0, NULL};
 #endif
 #ifndef FINERCUT_NO_EXPORT
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
@@ -3968,13 +3973,23 @@ static void tell_estimate(const session *s, const fc_study_about *a) {
             duration(a->seconds, left, sizeof left));
 }
 
+typedef struct study_meter {
+    meter m;
+    double told; // seconds, at the last line
+} study_meter;
+
+// In a pipe: a line for each plan, and after 20 seconds.
 static int study_progress(void *user, const fc_progress *p) {
-    meter *m = (meter *)user;
-    if (m->terminal) meter_draw(m, p, "");
-    else if (!m->s->o->quiet && p->step > m->n_steps) {
-        fprintf(stderr, "plan %llu/%llu, %.0f %%, %.1f s\n", (unsigned long long)p->step,
-                (unsigned long long)p->n_steps, 100 * p->done, p->seconds);
-        m->n_steps = p->step;
+    study_meter *t = (study_meter *)user;
+    char left[40] = "";
+    if (t->m.terminal) meter_draw(&t->m, p, "");
+    else if (!t->m.s->o->quiet && (p->step > t->m.n_steps || p->seconds > t->told + 20)) {
+        if (p->seconds_left >= 0) duration(p->seconds_left, left, sizeof left);
+        fprintf(stderr, "plan %llu/%llu, %s, %.0f %%, %.0f s%s%s%s\n", (unsigned long long)p->step,
+                (unsigned long long)p->n_steps, p->what, 100 * p->done, p->seconds,
+                *left ? ", " : "", left, *left ? " left" : "");
+        t->m.n_steps = p->step;
+        t->told = p->seconds;
     }
     return interrupted;
 }
@@ -3986,7 +4001,7 @@ static int study(session *s, const fc_study_desc *desc) {
                             ? "; --force begins anew" : "");
     tell_estimate(s, fc_study_estimate(study));
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
-    meter_clear((meter *)desc->watch.user);
+    meter_clear(&((study_meter *)desc->watch.user)->m);
     if (code == FC_ERR_CANCELLED && interrupted)
         fail("interrupted; the same command goes on where it was");
     else if (code) failed(s);
@@ -4004,7 +4019,7 @@ static int run_study(session *s) {
     char names[MOST_TASKS][64];
     const char *inputs[MOST_TASKS + 3] = {o->input, o->text, o->measured};
     fc_tokens measured = {0};
-    meter m;
+    study_meter m;
     int status = check_tasks(s, tasks, names);
     if (status) return status;
     if (o->confidence_given && o->search != FC_SEARCH_CONFIDENT)
@@ -4013,8 +4028,8 @@ static int run_study(session *s) {
         return misused(s->command, "--remove: expected a percentage, above 0 and below 100");
     memset(&m, 0, sizeof m);
     memset(&d, 0, sizeof d);
-    m.s = s;
-    m.terminal = !o->quiet && on_terminal();
+    m.m.s = s;
+    m.m.terminal = !o->quiet && on_terminal();
     catch_interrupt();
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (read_measured(s, &measured)) return STATUS_FAILED;
