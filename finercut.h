@@ -21088,41 +21088,37 @@ FCI_FN double fci_plan_distance_before(const fc_plan *p, size_t index) {
     return index ? p->steps[index - 1].score : p->info.metric == FC_METRIC_NLL ? (double)NAN : 0;
 }
 
-FCI_FN void fci_plan_put_advice(fci_buffer *b, const fc_plan *p) {
+FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size) {
+    char text[512], name[24], each[32], next[32];
+    if (!out || size == 0) return out;
+    out[0] = 0;
+    if (!p || p->info.n_steps == 0) return out;
     const size_t n = p->info.n_steps, bend = fci_plan_bend(p), last = n - 1;
     const size_t first = p->info.metric == FC_METRIC_NLL;
     const double end = p->steps[last].score, more = end - fci_plan_distance_before(p, last);
-    char name[24], each[32], next[32];
     if (bend) {
         const double here = p->steps[bend - 1].score;
         fci_format_g(each, sizeof each, 3,
                      (here - fci_plan_distance_before(p, first)) / (double)(bend - first));
         fci_format_g(next, sizeof next, 3, p->steps[bend].score - here);
-        fci_putf(b,
+        snprintf(text, sizeof text,
                  "The distance bends after step %llu of %llu: up to there a removal adds %s on "
-                 "average, the next one (%s) %s. ",
+                 "average, the next one (%s) %s.",
                  (unsigned long long)bend, (unsigned long long)n, each,
                  fc_candidate_name(p->info.candidates, p->steps[bend].removed, name, sizeof name),
                  next);
     } else
-        fci_putf(b, "The distance has no clear bend in %llu step%s. ", (unsigned long long)n,
-                 n == 1 ? "" : "s");
+        snprintf(text, sizeof text, "The distance has no clear bend in %llu step%s.",
+                 (unsigned long long)n, n == 1 ? "" : "s");
     fci_format_g(each, sizeof each, 3, end);
     fci_format_g(next, sizeof next, 3, more);
     fc_candidate_name(p->info.candidates, p->steps[last].removed, name, sizeof name);
+    const size_t used = strlen(text);
     if (isfinite(more))
-        fci_putf(b, "The last one (%s) added %s, which makes %s: expect as much of one more.", name,
+        snprintf(text + used, sizeof text - used,
+                 " The last one (%s) added %s, which makes %s: expect as much of one more.", name,
                  next, each);
-}
-
-FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size) {
-    if (!out || size == 0) return out;
-    out[0] = 0;
-    if (!p || p->info.n_steps == 0) return out;
-    fci_buffer b = fci_buffer_of(&p->c);
-    fci_plan_put_advice(&b, p);
-    if (b.p) fci_utf8_clean(out, size, b.p, b.n);
-    fci_buffer_free(&b);
+    snprintf(out, size, "%s", text);
     return out;
 }
 
@@ -31073,9 +31069,11 @@ FCI_FN fc_code fci_page_removed(fci_page *g, const fci_json *list, fci_page_resu
         fci_puts(&names, i ? "," : "");
         fci_put(&names, name->text.p, name->text.n);
     }
-    if (names.p && set && !err->code && fc_sublayers_parse(names.p, g->n_blocks, set, 2 *
-        (size_t)g->n_blocks, err))
-        fci_wrap(err, FC_ERR_MISMATCH, "removed, which the plans' model must have");
+    if (names.p && set && !err->code &&
+        fc_sublayers_parse(names.p, g->n_blocks, set, 2 * (size_t)g->n_blocks, err)) {
+        fci_wrap(err, err->code, "removed, which the plans' model must have");
+        err->code = FC_ERR_MISMATCH;
+    }
     for (size_t s = 0, n = 0; set && names.p && s < 2 * (size_t)g->n_blocks; s++)
         r->n_removed = n += set[s];
     fci_buffer_code(&names, err);
@@ -31422,8 +31420,9 @@ FCI_FN void fci_page_tiles(fci_page *g) {
                                                             fci_picture_g(a, 3, 100 * share)),
                       fci_page_say(g, "of %s", fci_picture_count(a, info->model.n_parameters)));
     fci_page_tile(g, fci_picture_metric(info),
-                  n ? fci_page_digits(g, 3, p->plan->steps[n - 1].score)
-                    : info->metric == FC_METRIC_NLL ? "n/a" : "0",
+                  fci_page_say(g, "%s",
+                               n ? fci_picture_g(a, 3, p->plan->steps[n - 1].score)
+                               : info->metric == FC_METRIC_NLL ? "n/a" : "0"),
                   info->metric == FC_METRIC_NLL ? "on the calibration text"
                                                 : "to the whole model's output");
     if (!isnan(now))

@@ -992,8 +992,9 @@ static const command commands[] = {
      "next\n"
      "lowest number there is, which is a bound (>=) where the race stopped before the score was "
      "complete, and an\n"
-     "estimate (~) where the candidate was dropped, so it need not be the second best. Then the "
-     "parameters saved and the work done.",
+     "estimate (~) where the candidate was dropped, so it need not be the second best. Then where "
+     "the distance\n"
+     "bends and what one more removal would cost, the parameters saved and the work done.",
      run_prune},
     {"eval", "MODEL", "perplexity and tasks, whole or after a plan's removals",
      "MODEL (" SOURCES ") [--plan plan.json [--remove 25%|N | --along 0,5,10]] [--heal FILE] "
@@ -2413,7 +2414,8 @@ static void put_summary(const fc_plan *p, const fc_model *m) {
     const fc_plan_info *info = fc_plan_about(p);
     uint32_t all = info->model.n_blocks * (info->candidates == FC_CANDIDATES_SUBLAYERS ? 2u : 1u);
     double parameters = removed_parameters(p, m);
-    char saved[40];
+    char saved[40], advice[512];
+    if (*fc_plan_advice(p, advice, sizeof advice)) puts(advice);
     printf("removed %llu of %lu %s: %s parameters, %.1f %% of the model; ",
            (unsigned long long)info->n_steps, (unsigned long)all, nouns[info->candidates],
            short_number(parameters, "KMBT", saved, sizeof saved),

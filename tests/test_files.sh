@@ -224,6 +224,9 @@ cp kept.json drawn.svg
 guarded "report" drawn.svg report drawn.svg
 cp kept.json drawn.csv
 guarded "report" drawn.csv report drawn.csv
+cp kept.json drawn.html
+guarded "report" drawn.html report drawn.html
+guarded "report, second file" drawn.html report kept.json drawn.html
 cp "$data"/../data/llama_f16.gguf part-00001-of-00002.gguf 2>/dev/null
 cp text.txt part-00002-of-00002.gguf
 bad "a split's other file" "another path than the model's" prune part-00001-of-00002.gguf \

@@ -1,0 +1,59 @@
+#!/bin/sh
+# report -o FILE.html: plans and what eval --json prints, in any order, on one page.
+. tests/t.sh
+model=$top/tests/data/llama_f16_sharded other=$top/tests/data/llama_f32_bias
+cd "$t_dir" || exit 1
+echo '[[1,5,9,12,3,7,2,8],[4,4,6,1,0]]' >tokens.json
+report() { # STATUS ARGUMENT...
+    want=$1
+    shift
+    t_run "$want" report "$@"
+}
+has() { # FILE TEXT...: the file has each of these
+    file=$1
+    shift
+    for text in "$@"; do
+        grep -qF -e "$text" "$file" && continue
+        echo "$file: expected $text"
+        return 1
+    done
+}
+along() { # PLAN STEPS
+    "$finercut" eval "$model" --tokens tokens.json --plan "$1" --along "$2" --json --quiet
+}
+
+"$finercut" prune "$model" --tokens tokens.json --remove 3 -o one.json >said 2>/dev/null
+t_ok "prune ends with an advice" has said "The distance " " of one more."
+"$finercut" prune "$model" --tokens tokens.json --metric angular --candidates blocks --remove 1 \
+    --quiet -o two.json
+"$finercut" prune "$other" --tokens tokens.json --remove 1 --quiet -o other.json
+along one.json 0,1,3 >quality.json
+along two.json 1 >blocks.json
+t_ok "one plan" report 0 one.json -o one.html
+t_ok "what is on it" has one.html '<h1><bdi>llama_f16_sharded</bdi></h1>' 'removed at step 3' \
+    'finercut prune llama_f16_sharded' 'parameters removed'
+t_ok "plans and results" report 0 one.json quality.json two.json blocks.json -o all.html
+t_ok "all of them" has all.html '<h2><bdi>one</bdi></h2>' '<h2><bdi>two</bdi></h2>' \
+    'Distance along the plans: js' 'Distance along the plans: angular' '<h3>Perplexity</h3>'
+cp all.html first.html
+t_ok "replaced by the same bytes" report 0 one.json quality.json two.json blocks.json -o all.html
+t_ok "the same bytes" cmp all.html first.html
+t_ok "in another order" report 0 -o other.html blocks.json one.json two.json quality.json
+t_ok "the same results" has other.html 'sublayers removed 3, one '
+t_ok "from a pipe" sh -c 'along=$1; shift; "$@" <"$along"' - quality.json "$finercut" report \
+    one.json - -o pipe.html
+t_ok "is on it" has pipe.html 'sublayers removed 3, one '
+t_ok "two models" t_says 1 "plans of one model, got one of" report one.json other.json -o no.html
+t_ok "no plan and no result" t_says 1 "tokens\.json: content: expected a plan" report one.json \
+    tokens.json -o no.html
+t_ok "nothing there" t_says 1 "nothing\.json" report one.json nothing.json -o no.html
+t_ok "nothing is written" [ ! -e no.html ]
+t_ok "a picture is of one plan" t_says 2 "expected one plan\.json, got \"two\.json\" too" \
+    report one.json two.json -o no.svg
+t_ok "another ending" t_says 2 "ends in \.html, \.svg or \.csv" report one.json -o no.txt
+echo '<!doctype html><p>mine' >mine.html
+t_ok "a page of someone else" t_says 1 "got another file; --force replaces it" report one.json \
+    -o mine.html
+cp quality.json quality.html
+t_ok "over an input" t_says 1 "another path" report one.json quality.html --force -o quality.html
+t_end page_cli
