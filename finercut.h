@@ -49,6 +49,7 @@
      - writes messages as the chat template of the model does, of ChatML, Llama 2 and 3, Gemma,
        Mistral, Phi, Zephyr, OLMo, Granite, SmolLM3 ...: recognised in a table, never run
      - searches which sublayers to remove, by six distances, and records every score in a plan
+     - studies which distance, and which kind of candidates, serve a model best
      - computes perplexity and logits of the whole or the pruned model, and generates text with it
      - asks it multiple-choice tasks as lm-evaluation-harness does: ARC, PIQA, OpenBookQA, BoolQ,
        Winogrande, LAMBADA, HellaSwag, MMLU, or one's own
@@ -73,12 +74,12 @@
      Without a part, its functions and types among them (in every file that includes this one).
      KB of text that it saves, of 341 at -Os on 32-bit ARM (NO_SIMD saves 39 there):
      FINERCUT_NO_EXPORT     53   fc_export
-     FINERCUT_NO_REPORT     14   pictures and tables of a plan
+     FINERCUT_NO_REPORT     14   pictures and tables of a plan; no study either
      FINERCUT_NO_BENCH       5   fc_peak, fc_speed_...
      FINERCUT_NO_GENERATE   40   generators, fc_generate; no bench, healing and tasks either
      FINERCUT_NO_HEAL       17   fc_heal
-     FINERCUT_NO_TASKS      10   fc_tasks_...
-     FINERCUT_NO_STUDY      20   fc_study_...
+     FINERCUT_NO_TASKS      10   fc_tasks_...; no study either
+     FINERCUT_NO_STUDY      17   fc_study_...
      FINERCUT_NO_CHAT       14   fc_chat_..., fc_lines_...
      FINERCUT_NO_TOKENIZER 109   text: tokens come as ids; no export, no tasks and no chat either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
@@ -182,6 +183,7 @@
      - an output that would replace a file of another kind is FC_ERR_MISMATCH
      - fc_alloc.realloc grows arrays
      - fc_tasks_...: multiple-choice tasks
+     - fc_study_...: the paper's questions in one run; fc_distances: of a mask, by every metric
      - fc_eval_sequences, fc_eval_windows: perplexity by either protocol, and of every sequence
      - fc_tokens_own: text that the model writes itself; fc_tokens_join appends it to another
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
@@ -1387,19 +1389,19 @@ typedef struct fc_study_desc {
     fc_watch watch;
 } fc_study_desc;
 
-typedef struct fc_study_about { /* what it takes: of the whole, and what is there already */
+typedef struct fc_study_info { /* what it takes: of the whole, and what is there already */
     uint32_t n_plans, n_plans_there;
     uint32_t n_sets, n_sets_there; /* sets of removed sublayers to be measured, at most */
     double tokens;                 /* that are left to run through the whole model, an estimate */
     double seconds;                /* for them, by a short measurement here */
-} fc_study_about;
+} fc_study_info;
 
 typedef struct fc_study fc_study;
 
 /* Checks everything, reads what is there and measures the speed; nothing is written. Close it
    before the model. */
 FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_error *err);
-FINERCUT_API const fc_study_about *fc_study_estimate(const fc_study *s);
+FINERCUT_API const fc_study_info *fc_study_about(const fc_study *s);
 /* Does what is left; other runs on the folder are an error until this one is closed. Stopped, or
    killed, it leaves what is done. The same settings give the same study.json and study.csv, in one
    run or several. */
@@ -32140,13 +32142,9 @@ typedef struct fci_study_arm {
     size_t n_prefixes;
 } fci_study_arm;
 
-typedef enum fci_study_role {
-    FCI_STUDY_DISTANCE, FCI_STUDY_PERPLEXITY, FCI_STUDY_ACCURACY, FCI_STUDY_OTHER
-} fci_study_role;
-
-typedef struct fci_study_column { // a number of every set
+// A number of every set: six distances, perplexity, and of each task its accuracy and another one.
+typedef struct fci_study_column {
     char name[FCI_STUDY_NAME];
-    fci_study_role role;
 } fci_study_column;
 
 typedef struct fci_study_set {
@@ -32175,7 +32173,7 @@ struct fc_study {
     fc_env env;
     fci_arena arena;
     fc_study_desc d;
-    fc_study_about about;
+    fc_study_info about;
     double points[FCI_STUDY_POINTS];
     const char *json, *csv, *page;
     bool begun, old; // the folder is a study's; of which something is kept
@@ -32265,9 +32263,15 @@ static const struct fci_study_relation_row {
 // ---- Arms.
 
 FCI_FN uint64_t fci_study_parameters(const fc_study *s, uint32_t sublayer) {
-    return s->m->present[sublayer]
-               ? s->m->layers[sublayer / 2].n_parameters[sublayer % 2]
-               : 0;
+    return s->m->present[sublayer] ? s->m->layers[sublayer / 2].n_parameters[sublayer % 2] : 0;
+}
+
+// Of what a mask lacks.
+FCI_FN uint64_t fci_study_gone(const fc_study *s, const uint8_t *mask) {
+    uint64_t sum = 0;
+    for (uint32_t k = 0; k < fci_study_sublayers(s); k++)
+        if (!mask[k]) sum += fci_study_parameters(s, k);
+    return sum;
 }
 
 // Of all that an arm's candidates have.
@@ -32369,10 +32373,8 @@ FCI_FN fc_code fci_study_arms(fc_study *s) {
 
 // ---- Sets and their numbers.
 
-FCI_FN void fci_study_column_of(fc_study *s, fci_study_role role, const char *task,
-                                const char *name) {
+FCI_FN void fci_study_column_of(fc_study *s, const char *task, const char *name) {
     fci_study_column *c = &s->columns[s->n_columns++];
-    c->role = role;
     snprintf(c->name, sizeof c->name, "%s%s%s", task, *task ? "." : "", name);
 }
 
@@ -32382,8 +32384,8 @@ FCI_FN fc_code fci_study_columns(fc_study *s) {
         &s->arena, FC_METRIC_COUNT + 1 + 2 * (uint64_t)n, sizeof *s->columns, "numbers", s->err);
     if (!s->columns) return FC_ERR_MEMORY;
     for (int k = 0; k < FC_METRIC_COUNT; k++)
-        fci_study_column_of(s, FCI_STUDY_DISTANCE, "", fc_metric_name((fc_metric)k));
-    fci_study_column_of(s, FCI_STUDY_PERPLEXITY, "", "perplexity");
+        fci_study_column_of(s, "", fc_metric_name((fc_metric)k));
+    fci_study_column_of(s, "", "perplexity");
     for (size_t i = 0; i < n; i++) {
         const char *name = s->d.tasks[i].name;
         size_t kind, same = 0;
@@ -32396,8 +32398,8 @@ FCI_FN fc_code fci_study_columns(fc_study *s) {
                             "tasks: expected names of letters, digits, _ and -, each once, got %s",
                             fci_show(fci_s(name), &shown));
         const bool words = strcmp(fc_task_name(kind), "lambada") == 0;
-        fci_study_column_of(s, FCI_STUDY_ACCURACY, name, "acc");
-        fci_study_column_of(s, FCI_STUDY_OTHER, name, words ? "perplexity" : "acc_norm");
+        fci_study_column_of(s, name, "acc");
+        fci_study_column_of(s, name, words ? "perplexity" : "acc_norm");
     }
     if (n) s->tasks = fc_tasks_open(s->m, s->d.tasks, n, s->err);
     return n && !s->tasks ? s->err->code : FC_OK;
@@ -32421,11 +32423,8 @@ FCI_FN fci_study_set *fci_study_set_of(fc_study *s, const uint8_t *mask) {
     set->mask = copy;
     set->values = values;
     set->arm = SIZE_MAX;
-    for (uint32_t k = 0; k < n; k++) {
-        if (mask[k] || !s->m->present[k]) continue;
-        set->n_removed++;
-        set->parameters += fci_study_parameters(s, k);
-    }
+    set->parameters = fci_study_gone(s, mask);
+    for (uint32_t k = 0; k < n; k++) set->n_removed += !mask[k] && s->m->present[k];
     return set;
 }
 
@@ -32439,13 +32438,6 @@ FCI_FN void fci_study_put_removed(const fc_study *s, const fci_study_set *set, f
 }
 
 // ---- Prefixes of plans.
-
-FCI_FN uint64_t fci_study_gone(const fc_study *s, const uint8_t *mask) {
-    uint64_t sum = 0;
-    for (uint32_t k = 0; k < fci_study_sublayers(s); k++)
-        if (!mask[k]) sum += fci_study_parameters(s, k);
-    return sum;
-}
 
 // The prefix that removes about so many parameters; SIZE_MAX: the plan does not go that far.
 FCI_FN fc_code fci_study_nearest(fc_study *s, const fc_plan *p, uint64_t target, uint8_t *mask,
@@ -32511,7 +32503,8 @@ FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
     return fci_watch_tell(&s->watch, (s->done + p->done * s->part) / all, s->err) != FC_OK;
 }
 
-FCI_FN void fci_study_part(fc_study *s, double tokens) { // the one before is done
+// What is under way from here on; what was before is done.
+FCI_FN void fci_study_part(fc_study *s, double tokens) {
     s->done += s->part;
     s->part = tokens;
 }
@@ -32564,8 +32557,7 @@ FCI_FN const char *fci_study_loss_name(const fc_study *s, size_t loss, char *out
 // The mean accuracy over all tasks.
 FCI_FN double fci_study_accuracy(const fc_study *s, const fci_study_set *set) {
     double sum = 0;
-    for (size_t i = 0; i < s->n_columns; i++)
-        if (s->columns[i].role == FCI_STUDY_ACCURACY) sum += set->values[i];
+    for (size_t i = FC_METRIC_COUNT + 1; i < s->n_columns; i += 2) sum += set->values[i];
     return sum / (double)s->d.n_tasks;
 }
 
@@ -32645,7 +32637,7 @@ FCI_FN void fci_study_draw(fci_study_sample *x, size_t draw) {
 
 FCI_FN int fci_study_compare(const void *a, const void *b) { // NaN last
     const double x = *(const double *)a, y = *(const double *)b;
-    return isnan(x) || isnan(y) ? isnan(x) - isnan(y) : (x > y) - (x < y);
+    return isnan(x) || isnan(y) ? !!isnan(x) - !!isnan(y) : (x > y) - (x < y);
 }
 
 // Fills findings [FC_METRIC_COUNT] of a loss.
@@ -33220,6 +33212,7 @@ FCI_FN const char *fci_study_task_text(fc_study *s) {
         fci_putf(&b, "%s%s %016llx", i ? ", " : "", d->name,
                  (unsigned long long)fci_xxh64(0, d->text ? d->text : text.bytes,
                                                d->text ? d->length : text.length));
+        if (d->chat) fci_puts(&b, " chat");
         if (d->limit) fci_putf(&b, " limit %u", d->limit);
         if (d->shots) fci_putf(&b, " shots %u seed %llu", d->shots, (unsigned long long)d->seed);
         fc_text_free(&text);
@@ -33319,7 +33312,7 @@ FCI_FN fc_code fci_study_speed(fc_study *s, double *speed) {
 
 FCI_FN fc_code fci_study_weigh(fc_study *s) {
     const fc_tokens *calibration = s->d.calibration, *eval = s->d.eval;
-    fc_study_about *a = &s->about;
+    fc_study_info *a = &s->about;
     double speed, set;
     s->parts[0] = 2 * (double)calibration->starts[calibration->n_sequences];
     s->parts[1] = (double)(eval->starts[eval->n_sequences] - eval->starts[0]);
@@ -33393,7 +33386,7 @@ FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_
     return NULL;
 }
 
-FINERCUT_API const fc_study_about *fc_study_estimate(const fc_study *s) {
+FINERCUT_API const fc_study_info *fc_study_about(const fc_study *s) {
     return s ? &s->about : NULL;
 }
 

@@ -3965,7 +3965,7 @@ static char *command_line(const options *o) {
     return line;
 }
 
-static void tell_estimate(const session *s, const fc_study_about *a) {
+static void tell_estimate(const session *s, const fc_study_info *a) {
     char left[40], tokens[40];
     if (s->o->quiet) return;
     fprintf(stderr, "study: %lu plans (%lu there), at most %lu sets of sublayers to measure (%lu "
@@ -4001,7 +4001,7 @@ static int study(session *s, const fc_study_desc *desc) {
     size_t n;
     if (!study) return fail("%s%s", s->err.msg, s->err.code == FC_ERR_MISMATCH
                             ? "; --force begins anew" : "");
-    tell_estimate(s, fc_study_estimate(study));
+    tell_estimate(s, fc_study_about(study));
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
     meter_clear(&((study_meter *)desc->watch.user)->m);
     if (code == FC_ERR_CANCELLED && interrupted)

@@ -475,8 +475,9 @@ static void test_pages(void) {
 }
 
 static void test_studies(void) {
-    const fc_task_desc twice[] = {{"piqa", "x", "", 0, 0, 0, 0}, {"piqa", "x", "", 0, 0, 0, 0}};
-    const fc_task_desc odd = {"mmlu_a,b", "x", "", 0, 0, 0, 0};
+    const fc_task_desc twice[] = {{"piqa", "x", "", 0, 0, 0, 0, NULL},
+                                  {"piqa", "x", "", 0, 0, 0, 0, NULL}};
+    const fc_task_desc odd = {"mmlu_a,b", "x", "", 0, 0, 0, 0, NULL};
     const double points[] = {0.5, 0.5};
     double out[FC_METRIC_COUNT];
     size_t n = 5;
@@ -525,7 +526,7 @@ static void test_studies(void) {
     d.n_inputs = 1;
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "fc_study_open");
     REFUSED(ARGUMENT, fc_study_run(NULL, &err), "a study");
-    T_OK(!fc_study_estimate(NULL) && !fc_study_tables(NULL, &n) && n == 0 &&
+    T_OK(!fc_study_about(NULL) && !fc_study_tables(NULL, &n) && n == 0 &&
              !fc_study_tables(NULL, NULL),
          "of no study");
     fc_study_close(NULL);

@@ -96,10 +96,10 @@ static fc_study_desc study_of(const fc_tokens *calibration, const fc_tokens *eva
     return d;
 }
 
-static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_about *about) {
+static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     fc_study *s = fc_study_open(m, d, &err);
     if (!s) return err.code;
-    *about = *fc_study_estimate(s);
+    *about = *fc_study_about(s);
     const fc_code code = fc_study_run(s, &err);
     size_t n = 5;
     const fc_page_table *tables = fc_study_tables(s, &n);
@@ -133,7 +133,7 @@ static void test_interrupted(void) {
     fc_model *m = open_tiny(&a, 0), *other = open_tiny(&b, 11 << 20);
     const fc_tokens calibration = tokens_of(ids, starts, 3), eval = tokens_of(ids, starts, 4);
     fc_study_desc d = study_of(&calibration, &eval);
-    fc_study_about about, again = {0, 0, 0, 0, 0, 0};
+    fc_study_info about, again = {0, 0, 0, 0, 0, 0};
     int runs = 0;
     T_OK(run(m, &d, &about) == FC_OK, "%s", err.msg);
     T_OK(about.n_plans == 9 && about.n_plans_there == 0 && about.n_sets_there == 0 &&
@@ -183,7 +183,7 @@ static void test_others(void) {
     const fc_tokens calibration = tokens_of(ids, starts, 3), eval = tokens_of(ids, starts, 4);
     fc_study_desc d = study_of(&calibration, &eval), e = d;
     const char *const inputs[] = {"x", "s/study.csv"};
-    fc_study_about about;
+    fc_study_info about;
     T_OK(run(m, &d, &about) == FC_OK, "%s", err.msg);
     e.calibration = &eval;
     T_OK(run(m, &e, &about) == FC_ERR_MISMATCH && strstr(err.msg, "another calibration"), "%s",
@@ -218,7 +218,7 @@ static void test_out_of_memory(void) {
     fc_model *m = open_tiny(&t, 0);
     const fc_tokens calibration = tokens_of(ids, starts, 1), eval = tokens_of(ids, starts, 2);
     fc_study_desc d = study_of(&calibration, &eval);
-    fc_study_about about;
+    fc_study_info about;
     const double points[] = {0.25};
     d.points = points;
     d.n_points = d.random_plans = 1;
