@@ -80,7 +80,7 @@
      FINERCUT_NO_HEAL       17   fc_heal
      FINERCUT_NO_TASKS      10   fc_tasks_...; no study either
      FINERCUT_NO_STUDY      17   fc_study_...
-     FINERCUT_NO_CHAT       14   fc_chat_..., fc_lines_...
+     FINERCUT_NO_CHAT       17   fc_chat_..., fc_lines_...
      FINERCUT_NO_TOKENIZER 109   text: tokens come as ids; no export, no tasks and no chat either
      FINERCUT_NO_GGUF       37   GGUF files, which are refused; none is written
      FINERCUT_NO_QUANTS     24   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
@@ -18013,6 +18013,18 @@ static const fci_chat_row fci_chat_rows[] = {
                "enable_thinkingisfalse%}{{'<think>\\n\\n</think>\\n\\n'}}{%endif%}{%endif%}"},
      "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, FCI_CHAT_NO_THOUGHTS,
      NULL, {NULL}, FCI_CHAT_THINK},
+    {"qwen3", {"{{" FCI_CHAT_IM_MARK "content+'<|im_end|>\\n'}}", "loop.index0>ns.last_query_i",
+               "{{" FCI_CHAT_IM_MARK "content}}", "startswith('<tool_response>')and",
+               "{%ifmessage.contentisstring%}{%setcontent=message.content%}{%else%}",
+               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n<think>\\n'}}{%endif%}"},
+     "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT "<think>\n", NULL, NULL,
+     {NULL}, FCI_CHAT_THINK},
+    {"qwen3", {"{{" FCI_CHAT_IM_MARK "content+'<|im_end|>\\n'}}", "loop.index0>ns.last_query_i",
+               "{{" FCI_CHAT_IM_MARK "content}}", "startswith('<tool_response>')and",
+               "{%ifmessage.contentisstring%}{%setcontent=message.content%}{%else%}",
+               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}{%endif%}"},
+     "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
+     FCI_CHAT_THINK},
     {"smollm3", {"{{'## Metadata\\n\\n'}}{{'Knowledge Cutoff Date: June 2025\\n'}}",
                  "{{'Reasoning Mode: '+reasoning_mode+'\\n\\n'}}",
                  "{{'<|im_start|>assistant\\n'+content.lstrip('\\n')+'<|im_end|>\\n'}}"},
@@ -18590,7 +18602,7 @@ FCI_ENUM(fc_role, "role", fci_chat_roles)
 typedef struct fci_chat_writer {
     const fc_chat *c;
     const fc_message *messages;
-    size_t n, at;
+    size_t n, at, question;
     fci_buffer out, text; // text: the message, where it is made of parts
     bool no_think;
     fc_error *err;
@@ -18629,36 +18641,41 @@ FCI_FN void fci_chat_put(fci_chat_writer *w, const char *pattern, fci_str text) 
     }
 }
 
+// The last message of a user that is no answer of a tool; without one, the last of all.
+FCI_FN size_t fci_chat_question(const fci_chat_writer *w) {
+    static const char open[] = "<tool_response>", shut[] = "</tool_response>";
+    const size_t n = sizeof open - 1, k = sizeof shut - 1;
+    for (size_t i = w->n; i-- > 0;) {
+        const fci_str s = fci_chat_text(&w->messages[i]);
+        const bool tool = s.n >= k && memcmp(s.p, open, n) == 0 &&
+                          memcmp(s.p + s.n - k, shut, k) == 0;
+        if (w->messages[i].role == FC_ROLE_USER && !tool) return i;
+    }
+    return w->n - 1;
+}
+
 // Qwen3: an answer without its thoughts, which stay behind the last question.
 FCI_FN fci_str fci_chat_thoughts(fci_chat_writer *w, fci_str s) {
-    static const char end[] = "</think>", open[] = "<tool_response>", shut[] = "</tool_response>";
-    const size_t k = sizeof end - 1;
-    size_t query = w->n - 1, at = fci_chat_place(s, end);
+    static const char start[] = "<think>", end[] = "</think>";
     fci_str thoughts = {"", 0}, rest = s;
-    if (at < s.n) {
-        thoughts = fci_chat_lines_off(fci_sn(s.p, at), false, true);
-        for (; (at = fci_chat_place(rest, end)) < rest.n; rest.n -= at + k) rest.p += at + k;
-        for (; (at = fci_chat_place(thoughts, "<think>")) < thoughts.n; thoughts.n -= at + 7)
-            thoughts.p += at + 7;
-        thoughts = fci_chat_lines_off(thoughts, true, false);
-        rest = fci_chat_lines_off(rest, true, false);
-    }
-    for (size_t i = w->n; i-- > 0;) {
-        const fci_str q = fci_chat_text(&w->messages[i]);
-        const bool tool = q.n >= sizeof shut - 1 && fci_chat_place(q, open) == 0 &&
-                          memcmp(q.p + q.n - (sizeof shut - 1), shut, sizeof shut - 1) == 0;
-        if (w->messages[i].role != FC_ROLE_USER || tool) continue;
-        query = i;
-        break;
-    }
-    if (w->at <= query || !(w->at + 1 == w->n || thoughts.n)) return rest;
+    size_t at = fci_chat_place(s, end);
+    if (at < s.n) thoughts = fci_chat_lines_off(fci_sn(s.p, at), false, true);
+    for (; at < rest.n; at = fci_chat_place(rest, end))
+        rest = fci_sn(rest.p + at + sizeof end - 1, rest.n - at - (sizeof end - 1));
+    at = fci_chat_place(thoughts, start);
+    for (; at < thoughts.n; at = fci_chat_place(thoughts, start))
+        thoughts = fci_sn(thoughts.p + at + sizeof start - 1,
+                          thoughts.n - at - (sizeof start - 1));
+    thoughts = fci_chat_lines_off(thoughts, true, false);
+    if (rest.n < s.n) rest = fci_chat_lines_off(rest, true, false);
+    if (w->at <= w->question || !(w->at + 1 == w->n || thoughts.n)) return rest;
     w->text.n = 0;
     rest = fci_chat_lines_off(rest, true, false);
     fci_puts(&w->text, "<think>\n");
     fci_put(&w->text, thoughts.p, thoughts.n);
     fci_puts(&w->text, "\n</think>\n\n");
     fci_put(&w->text, rest.p, rest.n);
-    return fci_sn(w->text.p, w->text.n);
+    return fci_sn(w->text.n ? w->text.p : "", w->text.n);
 }
 
 // SmolLM3: the system's message and which mode it asks for, which the header tells.
@@ -18771,6 +18788,7 @@ FCI_FN void fci_chat_write(fci_chat_writer *w, bool prompt) {
     const bool merges = flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST);
     const fci_str system = first ? fci_chat_text(&w->messages[0]) : fci_s("");
     w->no_think = c->no_think;
+    w->question = fci_chat_question(w);
     w->at = 0;
     fci_puts(&w->out, "");
     if (c->start) fci_put(&w->out, c->bos.p, c->bos.n);

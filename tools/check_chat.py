@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Compares rendered chats with transformers' apply_chat_template (transformers 5, a compiler).
 
-    python tools/check_chat.py [--date 20240726] [--show] TEMPLATE.jinja...
+    python tools/check_chat.py [--date 20240726] [--show] [--list FILE] TEMPLATE.jinja...
 
 Every template is rendered for every conversation below, with and without the prompt, by
 transformers and by fc_chat_render (tools/render_chat.c, on the demo's model). What counts: the same
 bytes, or both refuse. A format of ours that refuses what transformers renders is counted apart: a
 template that silently loses a message is an error here. A template that is not recognised is
-skipped.
+skipped. tools/chat_templates.txt is the --list of those that were compared: format, the first 16
+digits of SHA-256, name; where they were found (lc, ct: llama.cpp's templates and tests; ol:
+huggingface.js's list of ollama's library; tg: text-generation-inference; mr: mistral.rs; ax:
+axolotl; oi: open-instruct; cz: chujiezheng/chat_templates).
 """
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import subprocess
@@ -124,10 +128,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("templates", nargs="+")
     parser.add_argument("--date", type=int, default=20240726)
+    parser.add_argument("--list", help="write format, hash and name of what was recognised there")
     parser.add_argument("--show", action="store_true", help="also what differs or is refused")
     args = parser.parse_args()
     render = renderer(args.date)
     known = unknown = bad = agree = 0
+    rows = {}
     with tempfile.TemporaryDirectory() as folder:
         program = os.path.join(folder, "render_chat")
         subprocess.run([os.environ.get("CC", "cc"), "-O0", os.path.join(TOP, "tools",
@@ -140,10 +146,16 @@ def main():
                 continue
             name, same, refused, wrong = result
             known += 1
+            with open(path, "rb") as f:
+                digest = hashlib.sha256(f.read()).hexdigest()[:16]
+            rows[digest] = f"{name} {digest} {os.path.basename(path).removesuffix('.jinja')}\n"
             bad += wrong
             agree += same
             print(f"{os.path.basename(path)}: {name}: {same} the same, {refused} refused here "
                   f"only, {wrong} differ")
+    if args.list:
+        with open(args.list, "w", encoding="utf-8") as f:
+            f.writelines(sorted(rows.values()))
     print(f"{known} templates recognised, {unknown} not; {agree} cases the same, {bad} differ")
     return bad > 0
 
