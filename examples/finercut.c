@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #if defined(_WIN32)
 #  include <io.h>
@@ -103,6 +104,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
 #endif
     char source[128];   // what a plan calls its calibration
     fc_output *claimed; // while it is open, no other run writes there
+    time_t spoke;       // when the last line of progress was written
     uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the model's own
     size_t n_steps;
 } session;
@@ -1413,7 +1415,7 @@ static int check_plan(const session *s) {
 // ---------------------------------------------------------------------------------------------
 // Things that several commands do.
 
-#if !defined(run_bench) || !defined(run_generate)
+#ifndef run_generate
 static int stop_where_interrupted(void *user, const fc_progress *p) {
     (void)user;
     (void)p;
@@ -2122,12 +2124,17 @@ static int run_info(session *s) {
 }
 
 // ---------------------------------------------------------------------------------------------
-// Progress: one line redrawn on a terminal, a plain line for every step elsewhere.
+// Progress: one line on a terminal, there at once and redrawn; elsewhere a plain line for every
+// step, and where none was written for so long, one with the share done.
+
+#define SILENCE 10 // seconds
 
 typedef struct meter {
     session *s;
     int terminal;
     int width;       // of what stands on the terminal's line
+    int part, parts; // of calls of about equal length, which is under way
+    const char *what; // in place of the library's word; NULL: that
     size_t n_steps;  // steps told and saved
     const char *output;
     fc_error save_error;
@@ -2153,37 +2160,60 @@ static const char *duration(double seconds, char *out, size_t size) {
     return out;
 }
 
-static void meter_draw(meter *m, const fc_progress *p, const char *tail) {
-    char bar[21], line[120], left[40] = "";
-    int full = (int)(20 * p->done);
-    for (int i = 0; i < 20; i++) bar[i] = i < full ? '#' : '.';
-    bar[20] = 0;
-    if (p->seconds_left >= 0) duration(p->seconds_left, left, sizeof left);
+// ", 40 s left", of all parts.
+static const char *meter_left(const meter *m, const fc_progress *p, char *out, size_t size) {
+    const double left = p->seconds_left, others = m->parts - m->part - 1;
+    char text[40];
+    *out = 0;
+    if (left >= 0)
+        snprintf(out, size, ", %s left",
+                 duration(left + others * (p->seconds + left), text, sizeof text));
+    return out;
+}
+
+static void meter_show(meter *m, const fc_progress *p, const char *tail) {
+    const double share = p->plan ? p->done : p->step_done, // hashing is no part of a search
+                 done = (m->part + share) / m->parts;
+    const char *what = m->what ? m->what : p->what;
+    char step[60] = "", left[60], line[200];
+    meter_left(m, p, left, sizeof left);
     if (p->n_steps)
-        snprintf(line, sizeof line, "[%s] step %llu/%llu", bar, (unsigned long long)p->step,
+        snprintf(step, sizeof step, "step %llu/%llu", (unsigned long long)p->step,
                  (unsigned long long)p->n_steps);
-    else snprintf(line, sizeof line, "[%s] %s", bar, p->what);
-    size_t n = strlen(line);
-    snprintf(line + n, sizeof line - n, "%s%s%s", *left ? ", " : "", left, *left ? " left" : "");
-    n = strlen(line);
-    snprintf(line + n, sizeof line - n, "%s", tail);
-    line[79] = 0; // a longer line would wrap and could not be redrawn
-    meter_line(m, line);
+    if (m->terminal) {
+        const int full = (int)(20 * done);
+        snprintf(line, sizeof line, "[%.*s%.*s] %s%s%s", full, "####################", 20 - full,
+                 "....................", *step ? step : what, left, tail);
+        line[79] = 0; // a longer line would wrap and could not be redrawn
+        meter_line(m, line);
+    } else if (!m->s->o->quiet && difftime(time(NULL), m->s->spoke) >= SILENCE) {
+        fprintf(stderr, "%s%s%s: %.0f %%%s\n", what, *step ? ", " : "", step, 100 * done, left);
+        m->s->spoke = time(NULL);
+    }
+}
+
+static meter meter_of(session *s, const char *what) {
+    fc_progress p;
+    meter m;
+    memset(&m, 0, sizeof m);
+    memset(&p, 0, sizeof p);
+    m.s = s;
+    m.terminal = !s->o->quiet && on_terminal();
+    m.parts = 1;
+    p.what = what;
+    p.seconds_left = -1;
+    if (m.terminal) meter_show(&m, &p, "");
+    return m;
 }
 
 static int eval_progress(void *user, const fc_progress *p) {
-    meter *m = (meter *)user;
-    if (m->terminal) meter_draw(m, p, "");
+    meter_show((meter *)user, p, "");
     return interrupted;
 }
 
 static int verify_model(session *s) {
-    fc_watch watch;
-    meter m;
-    memset(&m, 0, sizeof m);
-    m.terminal = !s->o->quiet && on_terminal();
-    watch.progress = eval_progress;
-    watch.user = &m;
+    meter m = meter_of(s, "hashing");
+    const fc_watch watch = {eval_progress, &m};
     fc_code code = fc_model_verify(s->model, &watch, &s->err);
     meter_clear(&m);
     if (code) return failed(s);
@@ -2199,6 +2229,7 @@ static void tell_step(const meter *m, const fc_progress *p, size_t index) {
     char name[24];
     step_name(p->plan, index, name);
     if (m->s->o->quiet || m->terminal) return;
+    m->s->spoke = time(NULL);
     fprintf(stderr, "step %llu/%llu: removed %s, distance %.6g, ", (unsigned long long)index + 1,
             (unsigned long long)p->n_steps, name, step->score);
     if (!isnan(step->perplexity)) fprintf(stderr, "perplexity %.6g, ", step->perplexity);
@@ -2212,14 +2243,11 @@ static int prune_progress(void *user, const fc_progress *p) {
     char tail[60] = "", name[24];
     if (n > m->n_steps && fc_plan_save(p->plan, m->output, &m->save_error)) return 1;
     for (; m->n_steps < n; m->n_steps++) tell_step(m, p, m->n_steps);
-    if (m->terminal) {
-        if (n) {
-            step_name(p->plan, n - 1, name);
-            snprintf(tail, sizeof tail, ", last %s %.4g", name,
-                     fc_plan_step(p->plan, n - 1)->score);
-        }
-        meter_draw(m, p, tail);
+    if (n && m->terminal) {
+        step_name(p->plan, n - 1, name);
+        snprintf(tail, sizeof tail, ", last %s %.4g", name, fc_plan_step(p->plan, n - 1)->score);
     }
+    meter_show(m, p, tail);
     return interrupted;
 }
 
@@ -2266,12 +2294,9 @@ static int add_own(session *s) {
     const size_t n = strlen(s->source);
     fc_own_desc how;
     fc_tokens own, all;
-    meter m;
     if (!o->own) return STATUS_OK;
-    memset(&m, 0, sizeof m);
+    meter m = meter_of(s, "writing");
     memset(&how, 0, sizeof how);
-    m.s = s;
-    m.terminal = !o->quiet && on_terminal();
     how.tokens = o->own;
     how.length = o->length;
     how.seed = o->seed;
@@ -2497,12 +2522,9 @@ static void tell_longer(const session *s, const fc_plan *p) {
 }
 
 static int search(session *s) {
-    meter m;
+    meter m = meter_of(s, "calibrating");
     fc_prune_desc desc = prune_desc(s);
     fc_error save_error;
-    memset(&m, 0, sizeof m);
-    m.s = s;
-    m.terminal = !s->o->quiet && on_terminal();
     m.output = s->o->output;
     m.n_steps = s->plan ? fc_plan_about(s->plan)->n_steps : 0;
     desc.watch.progress = prune_progress;
@@ -2826,23 +2848,24 @@ static void put_evaluation(const session *s, const evaluation *e) {
     fflush(stdout);
 }
 
-static int evaluate(session *s, evaluation *e) {
-    meter m;
+// The part-th set of removed sublayers of so many.
+static int evaluate(session *s, int part, int parts, evaluation *e) {
+    meter m = meter_of(s, "evaluating");
     const fc_watch watch = {eval_progress, &m};
+    const int prose = s->o->text || s->o->tokens, kinds = prose + (n_tasks(s) > 0);
     fc_code code = FC_OK;
     fc_eval_desc desc;
-    memset(&m, 0, sizeof m);
     memset(&desc, 0, sizeof desc);
+    m.part = part * kinds;
+    m.parts = parts * kinds;
     desc.mask = s->mask;
     desc.protocol = (fc_protocol)s->o->protocol;
     desc.each = e->each;
     desc.watch = watch;
-    m.s = s;
-    m.terminal = !s->o->quiet && on_terminal();
-    if (s->o->text || s->o->tokens)
-        code = fc_eval_sequences(s->model, &s->tokens, &desc, &e->perplexity, &s->err);
+    if (prose) code = fc_eval_sequences(s->model, &s->tokens, &desc, &e->perplexity, &s->err);
 #ifndef FINERCUT_NO_TASKS
     if (!code && n_tasks(s)) {
+        m.part += prose;
         e->tasks = fc_tasks_run(s->tasks, s->mask, &watch, &s->err);
         code = s->err.code;
     }
@@ -2867,7 +2890,7 @@ static int evaluate_all(session *s) {
         if (along->n && fc_plan_mask(s->plan, s->model, s->n_steps, s->mask,
                                      2 * (size_t)fc_model_config(s->model)->n_blocks, &s->err))
             status = failed(s);
-        if (!status) status = evaluate(s, &e);
+        if (!status) status = evaluate(s, i, along->n ? along->n : 1, &e);
         if (status) break;
         if (json && i) putchar(',');
         if (json) put_evaluation_json(s, &e);
@@ -2968,16 +2991,14 @@ static int npy_rows(void *user, const float *rows, size_t n_rows) {
 
 static int run_logits(session *s) {
     npy n;
-    meter m;
-    const fc_watch watch = {eval_progress, &m};
     int status = check_plan(s);
     if (status) return status;
     catch_interrupt();
     if (output_check(s, FC_OUTPUT_NPY) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
         return STATUS_FAILED;
     memset(&n, 0, sizeof n);
-    memset(&m, 0, sizeof m);
-    m.terminal = on_terminal();
+    meter m = meter_of(s, "evaluating");
+    const fc_watch watch = {eval_progress, &m};
     n.n_columns = fc_model_config(s->model)->vocab_size;
     n.out = fc_output_open(s->o->output, FC_OUTPUT_NPY, &s->env, &s->err);
     if (!n.out) return failed(s);
@@ -3492,21 +3513,23 @@ static const uint64_t llama_shapes[][2] = { // n, k
 };
 
 static void announce(bench *b, const char *what) {
-    char line[79];
-    if (!b->meter.terminal) return;
-    snprintf(line, sizeof line, "measuring: %s", what);
-    meter_line(&b->meter, line);
+    fc_progress p;
+    memset(&p, 0, sizeof p);
+    b->meter.what = what;
+    p.seconds_left = -1;
+    meter_show(&b->meter, &p, "");
 }
 
 static uint32_t bench_sequences(const session *s, int i) { return i == 1 ? s->o->batch : 1; }
 static int bench_all(int i) { return i == 2; }
 
-static fc_speed_desc bench_desc(const bench *b) {
+static fc_speed_desc bench_desc(bench *b) {
     fc_speed_desc d;
     memset(&d, 0, sizeof d);
     d.mask = b->s->mask;
     d.repeat = b->s->o->repeat;
-    d.watch.progress = stop_where_interrupted;
+    d.watch.progress = eval_progress;
+    d.watch.user = &b->meter;
     return d;
 }
 
@@ -3517,10 +3540,10 @@ static int bench_tokens(bench *b) {
     for (int i = 0; i < PROMPTS; i++) {
         d.sequences = bench_sequences(s, i);
         d.all_logits = bench_all(i);
-        announce(b, "prompts");
+        announce(b, "measuring prompts");
         if (fc_speed_prompt(s->model, &d, &b->prompt[i], &s->err)) return failed(s);
     }
-    announce(b, "generation");
+    announce(b, "measuring generation");
     d.tokens = s->o->new_tokens;
     return fc_speed_generate(s->model, &d, &b->generate, &s->err) ? failed(s) : STATUS_OK;
 }
@@ -3608,7 +3631,7 @@ static int bench_products(bench *b) {
     if (s->o->products == 0 && add_llama_products(b)) return STATUS_FAILED;
     for (int i = 0; i < b->n_products; i++) {
         product *p = &b->products[i];
-        announce(b, "matrix products");
+        announce(b, "measuring matrix products");
         fc_product shape;
         memset(&shape, 0, sizeof shape);
         shape.m = p->m;
@@ -3710,9 +3733,9 @@ static int run_bench(session *s) {
     b = (bench *)calloc(1, sizeof *b);
     if (!b) return fail("bench: out of memory");
     b->s = s;
-    b->meter.terminal = on_terminal();
+    b->meter = meter_of(s, "measuring");
     status = bench_tokens(b);
-    if (!status) announce(b, "this machine");
+    if (!status) announce(b, "measuring this machine");
     if (!status && fc_peak(fc_model_config(s->model)->compute, &s->env, &b->peak, &s->err)) status =
         failed(s);
     if (!status) status = bench_products(b);
@@ -3756,17 +3779,14 @@ static void put_exported(const session *s) {
 
 static int run_export(session *s) {
     fc_export_desc desc;
-    meter m;
     int status = check_export(s);
     if (status) return status;
     const int folder = s->o->format == FC_EXPORT_HF || s->o->format == FC_EXPORT_HF_MASKED;
     if (output_check(s, folder ? FC_OUTPUT_FOLDER : FC_OUTPUT_GGUF)) return STATUS_FAILED;
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
-    memset(&m, 0, sizeof m);
+    meter m = meter_of(s, "exporting");
     memset(&desc, 0, sizeof desc);
-    m.s = s;
-    m.terminal = !s->o->quiet && on_terminal();
     desc.format = (fc_export_format)s->o->format;
     desc.path = s->o->output;
     desc.steps = s->n_steps || !s->plan ? s->n_steps : FINERCUT_NO_STEPS;
@@ -3852,11 +3872,8 @@ static int heal(session *s) {
     const options *o = s->o;
     fc_heal_desc desc;
     fc_heal_result healed;
-    meter m;
-    memset(&m, 0, sizeof m);
+    meter m = meter_of(s, "healing");
     memset(&desc, 0, sizeof desc);
-    m.s = s;
-    m.terminal = !o->quiet && on_terminal();
     desc.mask = s->mask;
     desc.text = s->tokens.ids ? &s->tokens : NULL;
     desc.text_name = source_name(o->text ? o->text : o->tokens ? o->tokens : "");
@@ -3984,7 +4001,7 @@ typedef struct study_meter {
 static int study_progress(void *user, const fc_progress *p) {
     study_meter *t = (study_meter *)user;
     char left[40] = "";
-    if (t->m.terminal) meter_draw(&t->m, p, "");
+    if (t->m.terminal) meter_show(&t->m, p, "");
     else if (!t->m.s->o->quiet && (p->step > t->m.n_steps || p->seconds > t->told + 20)) {
         if (p->seconds_left >= 0) duration(p->seconds_left, left, sizeof left);
         fprintf(stderr, "plan %llu/%llu, %s, %.0f %%, %.0f s%s%s%s\n", (unsigned long long)p->step,
@@ -4030,11 +4047,10 @@ static int run_study(session *s) {
         return misused(s->command, "--remove: expected a percentage, above 0 and below 100");
     memset(&m, 0, sizeof m);
     memset(&d, 0, sizeof d);
-    m.m.s = s;
-    m.m.terminal = !o->quiet && on_terminal();
     catch_interrupt();
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (read_measured(s, &measured)) return STATUS_FAILED;
+    m.m = meter_of(s, "planning");
     for (int i = 0; i < o->tasks.n; i++) inputs[3 + i] = tasks[i].path;
     d.folder = o->output;
     d.calibration = &s->tokens;
@@ -4074,6 +4090,7 @@ static int run(const command *c, const options *o) {
     memset(&s, 0, sizeof s);
     s.o = o;
     s.command = c;
+    s.spoke = time(NULL);
     s.env.par.n_threads = o->threads;
     s.env.simd_max = (fc_simd)o->simd;
     s.env.log.fn = on_log;

@@ -45,13 +45,32 @@ stops() {
     kill -TERM $!
     from=$(date +%s)
     wait $!
-    [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 2 ] && grep -q "interrupted" err &&
+    [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 4 ] && grep -q "interrupted" err &&
         [ ! -e never.json ] && return 0
+    cat err
+    return 1
+}
+# After 10 seconds without a word it says how far it is; here they pass while it is stopped.
+speaks() {
+    "$finercut" prune "$demo" --own 20000 -o never.json >out 2>err </dev/null &
+    sleep 1
+    kill -STOP $!
+    sleep 10
+    [ -s err ] && { kill -CONT $!; kill -TERM $!; cat err; return 1; }
+    kill -CONT $!
+    sleep 2
+    kill -TERM $!
+    wait $!
+    grep -Eq '^writing: [0-9]+ %, [0-9.]+ (s|min|h) left$' err && [ "$(wc -l <err)" -eq 2 ] &&
+        return 0
     cat err
     return 1
 }
 case $(uname 2>/dev/null) in
 *NT*|*MINGW*|*MSYS*) t_skip "a signal" "not here" ;;
-*) t_ok "a signal ends it" stops ;;
+*)
+    t_ok "a signal ends it" stops
+    t_ok "long work speaks" speaks
+    ;;
 esac
 t_end test_own_cli
