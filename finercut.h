@@ -56,7 +56,7 @@
      - heals what a plan leaves, in closed form: forward passes and a Cholesky factor, no GPU
      - runs, measures and exports a model with healed tensors in the place of its own
      - measures speed against the peak of the machine
-     - draws a plan as SVG
+     - shows plans and results as a page of HTML, draws a plan as SVG
      - writes the pruned model: GGUF for llama.cpp, directories for transformers and vLLM, and
        reads these again
    WHAT IT DOES NOT DO (yet)
@@ -74,7 +74,7 @@
      Without a part, its functions and types among them (in every file that includes this one).
      KB of text that it saves, of 341 at -Os on 32-bit ARM (NO_SIMD saves 39 there):
      FINERCUT_NO_EXPORT     53   fc_export
-     FINERCUT_NO_REPORT     14   pictures and tables of a plan; no study either
+     FINERCUT_NO_REPORT     14   pages, pictures and tables of plans; no study either
      FINERCUT_NO_BENCH       5   fc_peak, fc_speed_...
      FINERCUT_NO_GENERATE   40   generators, fc_generate; no bench, healing and tasks either
      FINERCUT_NO_HEAL       17   fc_heal
@@ -184,6 +184,7 @@
      - fc_alloc.realloc grows arrays
      - fc_tasks_...: multiple-choice tasks
      - fc_study_...: the paper's questions in one run; fc_distances: of a mask, by every metric
+     - fc_report_page: plans, results and tables as a page; fc_plan_advice
      - fc_eval_sequences, fc_eval_windows: perplexity by either protocol, and of every sequence
      - fc_tokens_own: text that the model writes itself; fc_tokens_join appends it to another
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
@@ -1297,7 +1298,7 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
 
 #ifndef FINERCUT_NO_REPORT
 /* ---------------------------------------------------------------------------------------------
-   Pictures. */
+   Pictures and pages. */
 /* The report of a plan as one self-contained SVG: map of blocks x {attention, FFN} with the order
    of removal, the distance curve, the heat map of candidate scores (bounds told apart from exact
    scores). */
@@ -1343,7 +1344,7 @@ typedef struct fc_page_desc {
     const fc_memory_file *files;  /* [n_files]: plans, and what `finercut eval --json` prints, told
                                      apart by their content */
     size_t n_files;
-    const fc_page_table *tables;  /* [n_tables], after all else */
+    const fc_page_table *tables;  /* [n_tables], before what is of one plan */
     size_t n_tables;
     const char *commands;         /* shell lines that made all this; NULL: as plans tell */
     size_t most_scores;           /* plans whose scores no more fit in this number, in their order,
@@ -31707,39 +31708,44 @@ FCI_FN void fci_page_heat_key(fci_page *g, const fci_page_plan *p) {
     fci_puts(&g->b, "</p>\n");
 }
 
+FCI_FN void fci_page_panels(fci_page *g, fci_page_heat *h) {
+    const fc_candidates candidates = h->p->plan->info.candidates;
+    const bool two = candidates == FC_CANDIDATES_SUBLAYERS;
+    const int first = candidates == FC_CANDIDATES_BLOCKS ? -1 : candidates == FC_CANDIDATES_FFN;
+    fci_puts(&g->b, "<div class='maps'>\n");
+    for (h->kind = first; h->kind <= (two ? 1 : first); h->kind++) {
+        fci_page_put(g, "<div class='scroll' tabindex='0' role='region' aria-label='scores of %s'>"
+                     "\n", h->kind < 0 ? "blocks" : h->kind ? "FFNs" : "attentions");
+        fci_page_panel(g, h);
+        fci_puts(&g->b, "</div>\n");
+    }
+    fci_puts(&g->b, "</div>\n<p class='say' role='status' aria-live='polite'></p>\n");
+}
+
 FCI_FN void fci_page_heat_map(fci_page *g, const fci_page_plan *p) {
-    const fc_plan_info *info = &p->plan->info;
+    const size_t n = p->plan->info.n_steps;
     fci_page_heat h = {p, 0, 1};
     size_t scores = 0;
-    for (size_t i = 0; i < info->n_steps; i++) scores += p->plan->steps[i].n_scores;
+    for (size_t i = 0; i < n; i++) scores += p->plan->steps[i].n_scores;
+    if (!(p->pic.low <= p->pic.high) || scores <= n || !g->scores_left) {
+        fci_page_put(g, "<p class='note'>%s</p>\n",
+                     scores > n && !g->scores_left ? "The map of its scores is left out."
+                                                   : "There is no map of scores: the plan has "
+                                                     "only those of what it removes.");
+        return;
+    }
+    h.stride = (scores + g->scores_left - 1) / g->scores_left;
+    g->scores_left -= (size_t)fci_min(g->scores_left, scores / h.stride);
     fci_puts(&g->b, "<section>\n");
-    const bool there = p->pic.low <= p->pic.high && scores > info->n_steps && g->scores_left;
-    if (there) h.stride = (scores + g->scores_left - 1) / g->scores_left;
     fci_page_heading(g, g->level, "What every candidate would have cost",
-                     !there ? scores > info->n_steps ? "Left out: the page has enough of these."
-                                                     : "The plan holds no scores of candidates."
-                     : h.stride > 1
+                     h.stride > 1
                          ? fci_page_say(g, "The distance if this one had gone next; of every %llu "
                                         "steps the first.", (unsigned long long)h.stride)
                          : "The distance if this one had gone next, step by step to the right.");
-    if (there) {
-        g->scores_left -= (size_t)fci_min(g->scores_left, scores / h.stride);
-        fci_page_heat_key(g, p);
-        fci_puts(&g->b, "<details class='nums'><summary>The numbers</summary>\n<p class='note'>"
-                        "Every cell shows its number.</p></details>\n<div class='maps'>\n");
-        const bool two = info->candidates == FC_CANDIDATES_SUBLAYERS;
-        const int first = info->candidates == FC_CANDIDATES_BLOCKS ? -1
-                          : info->candidates == FC_CANDIDATES_FFN  ? 1
-                                                                   : 0;
-        for (h.kind = first; h.kind <= (two ? 1 : first); h.kind++) {
-            fci_page_put(g, "<div class='scroll' tabindex='0' role='region' aria-label='%s'>\n",
-                         h.kind < 0 ? "scores of blocks" : h.kind ? "scores of FFNs"
-                                                                  : "scores of attentions");
-            fci_page_panel(g, &h);
-            fci_puts(&g->b, "</div>\n");
-        }
-        fci_puts(&g->b, "</div>\n<p class='say' role='status' aria-live='polite'></p>\n");
-    }
+    fci_page_heat_key(g, p);
+    fci_puts(&g->b, "<details class='nums'><summary>The numbers</summary>\n<p class='note'>"
+                    "Every cell shows its number.</p></details>\n");
+    fci_page_panels(g, &h);
     fci_puts(&g->b, "</section>\n");
 }
 
@@ -31989,9 +31995,9 @@ FCI_FN void fci_page_body(fci_page *g) {
         for (int m = 0; m < FC_METRIC_COUNT; m++) fci_page_distances(g, (fc_metric)m);
     }
     if (g->n_plans != 1) fci_page_qualities(g);
+    for (size_t i = 0; i < g->desc->n_tables; i++) fci_page_table(g, &g->desc->tables[i], 2);
     for (size_t i = 0; i < g->n_plans; i++) fci_page_plan_sections(g, &g->plans[i]);
     fci_page_holds(g);
-    for (size_t i = 0; i < g->desc->n_tables; i++) fci_page_table(g, &g->desc->tables[i], 2);
     fci_page_commands(g);
     fci_puts(&g->b, "</main>\n<footer>\n<p>finercut.h " FINERCUT_VERSION ".");
     if (g->n_plans)
