@@ -746,7 +746,7 @@ static const flag flags[] = {
     {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"},
     {GENERATE, "--prompt", &type_any, "TEXT", NULL, 0, FIELD(prompt), 0,
      "the text to continue (UTF-8); what the tokenizer puts before a text (bos) comes first"
-     OF_CHAT(";\nwith --chat the user's message, else (required)")},
+     OF_CHAT(";\nwith --chat the user's message, else required")},
 #ifndef FINERCUT_NO_CHAT
     {GENERATE, "--chat", NULL, NULL, NULL, 0, FIELD(chat), 0,
      "the prompt is a message, which the model's chat template writes; without --prompt every line "
@@ -760,9 +760,9 @@ static const flag flags[] = {
      "the input is JSON lines of conversations (see --text of prune), of MODEL's chat template"},
     {GENERATE | EVAL, "--no-think", NULL, NULL, NULL, 0, FIELD(no_think), 0,
      "with --chat: a model that thinks before it answers (Qwen3, SmolLM3) does not"},
-    {PRUNE | EVAL | HEAL | TOKENIZE, "--field", &type_any, "NAME", NULL, 0, FIELD(field), 0,
-     "--text is JSON lines, and the text this member of every line, an empty line between two"},
-    {PRUNE | EVAL | HEAL | TOKENIZE | GENERATE, "--date", &type_date, "YYYY-MM-DD", NULL, 0,
+    {PRUNE | EVAL | HEAL | TOKENIZE | STUDY, "--field", &type_any, "NAME", NULL, 0, FIELD(field), 0,
+     "the text is JSON lines, of which this member counts, with an empty line between two"},
+    {PRUNE | EVAL | HEAL | TOKENIZE | STUDY | GENERATE, "--date", &type_date, "YYYY-MM-DD", NULL, 0,
      FIELD(date), 0, "of chat templates that tell the day (default: today)"},
 #endif
     {GENERATE, "-n", &type_count, "N", NULL, 0, FIELD(new_tokens), 0,
@@ -1053,8 +1053,8 @@ static const command commands[] = {
      "finercut report plan.json quality.json -o plan.html",
      "The file, which any browser or spreadsheet opens.", run_report},
     {"generate", "MODEL", "a text continued, whole or after a plan's removals",
-     "MODEL --prompt TEXT [-n 64]" OF_CHAT(" [--chat [--system TEXT]]") " [--plan plan.json "
-     "[--remove 25%|N]] [--heal FILE] [--compare] [flags]",
+     "MODEL --prompt TEXT " OF_CHAT("| --chat [--prompt TEXT] [--system TEXT] ")
+     "[-n 64] [--plan plan.json [--remove 25%|N]] [--heal FILE] [--compare] [flags]",
      "Continues the text token by token until the model ends it or -n tokens are there. A text "
      "such as <|im_start|>\n"
      "in the prompt is the special token of that name. No chat template is applied"
@@ -1661,14 +1661,17 @@ static int read_source(session *s, fc_text *file, fc_tokens *chats) {
     memset(chats, 0, sizeof *chats);
     if (read_file(s, path, file)) return failed(s);
     int status = check_text(name, file);
-    const int object = !status && begins_with_object(file);
-    if (!status && (s->o->field || (object && (ends_with(path, ".jsonl") ||
-                                               ends_with(path, ".ndjson"))))) {
+    if (status) return status;
+    if (!begins_with_object(file)) // a text that is measured may be another kind of file
+        return s->o->field && path != s->o->measured
+                   ? fail("%s: --field: expected lines of JSON objects, got other text", name)
+                   : STATUS_OK;
+    if (s->o->field || ends_with(path, ".jsonl") || ends_with(path, ".ndjson")) {
         status = read_lines(s, name, file, chats);
-        if (!status && s->o->field) status = check_text(name, file);
-    } else if (object)
-        note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
-    return status;
+        return status || !s->o->field ? status : check_text(name, file);
+    }
+    note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
+    return STATUS_OK;
 }
 
 static int read_text(session *s, cut_fn cut) {

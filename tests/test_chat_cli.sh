@@ -140,7 +140,10 @@ t_ok "no template, no messages" t_says 1 'no chat template.*the fields are "id",
     eval "$demo" --text words.jsonl
 t_ok "llama.cpp's protocol" t_says 1 "expected a text, got conversations" eval chat \
     --text talks.jsonl --protocol llama.cpp
-t_ok "JSON that is no lines" t_says 1 "line 1" eval chat --text "$demo/config.json" --field a
+t_ok "JSON that is no lines" t_says 1 "expected lines of JSON objects" eval chat \
+    --text "$demo/config.json" --field a
+t_ok "a field, and another text to measure" t_run 0 prune chat --text words.jsonl --field words \
+    --samples 1 --length 8 --until-perplexity 100 --eval-text by-hand --remove 1 -o r.json --quiet
 
 # ---- tasks
 echo '{"query": "And God", "choices": ["said", "banana"], "gold": 0}' >choices.jsonl
