@@ -25690,6 +25690,7 @@ typedef struct fci_heal {
     float *row, *old;    // [k]
     char *stored;        // [k]
     double work, done;   // multiplications
+    fc_code halted;      // by fci_heal_goes_on
     double saved;        // when the last checkpoint was
     fci_heal_tensor *tensors;
     size_t n_tensors, room;
@@ -26069,6 +26070,7 @@ FCI_FN fc_code fci_heal_sum(fci_heal *h, size_t first, size_t n) {
 // are eliminated along with it, as if they were rows below.
 
 typedef struct fci_heal_solve {
+    fci_heal *h;
     const fc_model *m;
     fci_heal_sums *s;
     double *x;        // [d, k]
@@ -26076,8 +26078,40 @@ typedef struct fci_heal_solve {
     double *left;     // [d]
     size_t k, d, at, end; // columns [at, end) at hand
     double ridge;     // to add
+    size_t first;     // of the tasks that run
     bool failed;      // no positive pivot
 } fci_heal_solve;
+
+enum { FCI_HEAL_ROUND = 16 }; // tasks of a worker before progress is told
+
+// A solver of the projection at hand, its change at x.
+FCI_FN fci_heal_solve fci_heal_solver(fci_heal *h, fci_heal_sums *s, double *x) {
+    fci_heal_solve v;
+    memset(&v, 0, sizeof v);
+    v.h = h;
+    v.m = h->m;
+    v.s = s;
+    v.x = x;
+    v.diagonal = h->diagonal;
+    v.left = h->left;
+    v.k = h->k;
+    v.d = (size_t)h->m->hyper.hidden;
+    return v;
+}
+
+// Tells progress in the midst of what takes long where a projection or a vocabulary is large;
+// false: it was cancelled.
+FCI_FN bool fci_heal_goes_on(fci_heal *h) {
+    if (!h->halted) h->halted = fci_watch_tell(&h->watch, h->done / h->work, h->err);
+    return !h->halted;
+}
+
+// Runs n tasks on the solver, some at a time.
+FCI_FN void fci_heal_rounds(fci_heal_solve *v, size_t n, fc_task *task) {
+    const size_t most = (size_t)v->m->c.n_threads * FCI_HEAL_ROUND;
+    for (v->first = 0; v->first < n && fci_heal_goes_on(v->h); v->first += most)
+        fci_parallel_for(&v->m->c, (size_t)fci_min(n - v->first, most), task, v);
+}
 
 FCI_INLINE double *fci_heal_row(const fci_heal_solve *v, size_t i) {
     return i < v->k ? v->s->at + i * v->k : v->x + (i - v->k) * v->k;
@@ -26159,7 +26193,8 @@ FCI_FN void fci_heal_below_task(void *arg, size_t task, uint32_t worker) {
 // Some rows of x: backwards through the factor.
 FCI_FN void fci_heal_back_task(void *arg, size_t task, uint32_t worker) {
     const fci_heal_solve *v = (const fci_heal_solve *)arg;
-    const size_t first = task * FCI_HEAL_TALL, rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
+    const size_t first = (v->first + task) * FCI_HEAL_TALL,
+                 rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
     double turned[FCI_HEAL_BLOCK * FCI_HEAL_BLOCK], out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
     double *x = v->x + first * v->k;
     (void)worker;
@@ -26189,7 +26224,7 @@ FCI_FN void fci_heal_back_task(void *arg, size_t task, uint32_t worker) {
 FCI_FN bool fci_heal_solve_for(fci_heal_solve *v) {
     const fci_context *c = &v->m->c;
     v->failed = false;
-    for (v->at = 0; v->at < v->k; v->at = v->end) {
+    for (v->at = 0; v->at < v->k && fci_heal_goes_on(v->h); v->at = v->end) {
         v->end = (size_t)fci_min(v->at + FCI_HEAL_BLOCK, v->k);
         for (size_t i = v->at; i < v->end; i += FCI_HEAL_TALL)
             fci_heal_reduce(v, i, (size_t)fci_min(i + FCI_HEAL_TALL, v->end));
@@ -26199,14 +26234,15 @@ FCI_FN bool fci_heal_solve_for(fci_heal_solve *v) {
                              (v->d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL,
                          fci_heal_below_task, v);
     }
-    fci_parallel_for(c, (v->d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL, fci_heal_back_task, v);
-    return !v->failed;
+    fci_heal_rounds(v, (v->d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL, fci_heal_back_task);
+    return !v->failed && !v->h->halted;
 }
 
 // left = x (X'X x - 2 X'E), the change of the error by x, of some outputs.
 FCI_FN void fci_heal_left_task(void *arg, size_t task, uint32_t worker) {
     const fci_heal_solve *v = (const fci_heal_solve *)arg;
-    const size_t first = task * FCI_HEAL_TALL, rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
+    const size_t first = (v->first + task) * FCI_HEAL_TALL,
+                 rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
     double out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
     (void)worker;
     for (size_t r = 0; r < rows; r++) v->left[first + r] = 0;
@@ -26224,31 +26260,17 @@ FCI_FN void fci_heal_left_task(void *arg, size_t task, uint32_t worker) {
 
 // The squared error over the rows of `held` with the change x; its sums are whole, not half.
 FCI_FN double fci_heal_error(fci_heal *h, fci_heal_sums *held, double *x) {
-    fci_heal_solve v;
+    fci_heal_solve v = fci_heal_solver(h, held, x);
     double sum = held->energy;
-    memset(&v, 0, sizeof v);
-    v.m = h->m;
-    v.s = held;
-    v.x = x;
-    v.left = h->left;
-    v.k = h->k;
-    v.d = (size_t)h->m->hyper.hidden;
-    fci_parallel_for(&h->m->c, (v.d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL, fci_heal_left_task, &v);
+    fci_heal_rounds(&v, (v.d + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL, fci_heal_left_task);
     for (size_t i = 0; i < v.d; i++) sum += h->left[i];
     return sum;
 }
 
 // The held out error of one ridge, with the change in h->changes[0]; infinite where there is none.
 FCI_FN double fci_heal_try(fci_heal *h, fci_heal_sums *fit, fci_heal_sums *held, double ridge) {
-    fci_heal_solve v;
+    fci_heal_solve v = fci_heal_solver(h, fit, h->changes[0]);
     double trace = 0;
-    memset(&v, 0, sizeof v);
-    v.m = h->m;
-    v.s = fit;
-    v.x = h->changes[0];
-    v.diagonal = h->diagonal;
-    v.k = h->k;
-    v.d = (size_t)h->m->hyper.hidden;
     for (size_t i = 0; i < v.k; i++) trace += h->diagonal[i];
     v.ridge = ridge * trace / (double)v.k;
     if (!fci_heal_solve_for(&v)) return (double)INFINITY;
@@ -26384,6 +26406,7 @@ FCI_FN fc_code fci_heal_keep(fci_heal *h, const fci_matrix *w, const fc_tensor *
     fc_code code = t ? FC_OK : FC_ERR_MEMORY;
     for (size_t o = 0; o < d && !code; o++) code = fci_heal_round(h, t, w, o);
     double error = code ? 0 : fci_heal_error(h, held, h->changes[1]);
+    if (!code) code = h->halted;
     bool helps = !code && error < held->energy;
     if (helps && h->n_tensors > before && !fci_heal_is_whole(t, w)) code = fci_heal_copy(h, t);
     const fci_matrix view = helps ? fci_heal_view(t, w) : *w;
@@ -26415,6 +26438,7 @@ FCI_FN fc_code fci_heal_fit(fci_heal *h, size_t i, fci_heal_sums *fit, fci_heal_
     fci_heal_mirror(h, held);
     const double error =
         h->desc->scale ? fci_heal_scale(h, w, fit, held) : fci_heal_choose(h, fit, held, &ridge);
+    if (h->halted) return h->halted;
     if (!(error < held->energy)) return FC_OK;
     return fci_heal_keep(h, w, of, ridge, held);
 }
@@ -26487,7 +26511,7 @@ FCI_FN void fci_heal_likelihood(fci_heal *h, const float *rows, size_t sequence,
     memset(&j, 0, sizeof j);
     j.h = h;
     j.to = h->left;
-    for (size_t i = 0; i < n; i += most) {
+    for (size_t i = 0; i < n && fci_heal_goes_on(h); i += most) {
         const size_t some = (size_t)fci_min(n - i, most);
         fci_engine_logits(&h->engine, rows + i * d, some);
         j.panel = at + i;
@@ -26511,6 +26535,7 @@ FCI_FN fc_code fci_heal_judge(fci_heal *h) {
             fci_heal_likelihood(h, h->rows[0] + at * d, i, &sums[0]);
             fci_heal_likelihood(h, h->engine.x + h->lanes[i - first].row * d, i, &sums[1]);
             fci_heal_likelihood(h, h->rows[1] + at * d, i, &sums[2]);
+            code = h->halted;
         }
     }
     h->out->whole = exp(sums[0] / count);
