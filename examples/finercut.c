@@ -3995,35 +3995,28 @@ static void tell_estimate(const session *s, const fc_study_info *a) {
             duration(a->seconds, left, sizeof left));
 }
 
-typedef struct study_meter {
-    meter m;
-    double told; // seconds, at the last line
-} study_meter;
-
-// In a pipe: a line for each plan, and after 20 seconds.
 static int study_progress(void *user, const fc_progress *p) {
-    study_meter *t = (study_meter *)user;
-    char left[40] = "";
-    if (t->m.terminal) meter_show(&t->m, p, "");
-    else if (!t->m.s->o->quiet && (p->step > t->m.n_steps || p->seconds > t->told + 20)) {
-        if (p->seconds_left >= 0) duration(p->seconds_left, left, sizeof left);
-        fprintf(stderr, "plan %llu/%llu, %s, %.0f %%, %.0f s%s%s%s\n", (unsigned long long)p->step,
-                (unsigned long long)p->n_steps, p->what, 100 * p->done, p->seconds,
-                *left ? ", " : "", left, *left ? " left" : "");
-        t->m.n_steps = p->step;
-        t->told = p->seconds;
+    meter *m = (meter *)user;
+    if (p->step > m->n_steps && !m->terminal && !m->s->o->quiet) {
+        m->s->spoke = time(NULL);
+        fprintf(stderr, "plan %llu/%llu, %.0f %% done, %.0f s\n", (unsigned long long)p->step,
+                (unsigned long long)p->n_steps, 100 * p->done, p->seconds);
     }
+    m->n_steps = p->step;
+    meter_show(m, p, "");
     return interrupted;
 }
 
 static int study(session *s, const fc_study_desc *desc) {
     fc_study *study = fc_study_open(s->model, desc, &s->err);
     size_t n;
+    if (!study) meter_clear((meter *)desc->watch.user);
     if (!study) return fail("%s%s", s->err.msg, s->err.code == FC_ERR_MISMATCH
                             ? "; --force begins anew" : "");
+    meter_clear((meter *)desc->watch.user);
     tell_estimate(s, fc_study_about(study));
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
-    meter_clear(&((study_meter *)desc->watch.user)->m);
+    meter_clear((meter *)desc->watch.user);
     if (code == FC_ERR_CANCELLED && interrupted)
         fail("interrupted; the same command goes on where it was");
     else if (code) failed(s);
@@ -4041,19 +4034,18 @@ static int run_study(session *s) {
     char names[MOST_TASKS][64];
     const char *inputs[MOST_TASKS + 3] = {o->input, o->text, o->measured};
     fc_tokens measured = {0};
-    study_meter m;
+    meter m;
     int status = check_tasks(s, tasks, names);
     if (status) return status;
     if (o->confidence_given && o->search != FC_SEARCH_CONFIDENT)
         return misused(s->command, "--confidence: expected --search confident");
     if (o->remove.given && !(o->remove.fraction > 0 && o->remove.fraction < 1))
         return misused(s->command, "--remove: expected a percentage, above 0 and below 100");
-    memset(&m, 0, sizeof m);
     memset(&d, 0, sizeof d);
     catch_interrupt();
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (read_measured(s, &measured)) return STATUS_FAILED;
-    m.m = meter_of(s, "planning");
+    m = meter_of(s, "measuring");
     for (int i = 0; i < o->tasks.n; i++) inputs[3 + i] = tasks[i].path;
     d.folder = o->output;
     d.calibration = &s->tokens;
