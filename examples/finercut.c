@@ -1014,15 +1014,17 @@ static const command commands[] = {
      OF_TASKS("\nfinercut eval MODEL --task arc_easy.jsonl --task lambada=words.jsonl "
      "--limit 200 --plan plan.json --along 0,5,10"),
      "perplexity: exp of the mean negative log-likelihood (natural logarithm) of the predicted "
-     "positions; lower is better."
+     "positions; lower is better.\n"
+     "--json: {\"perplexity\",\"nll\",\"positions\",\"windows\",\"protocol\","
+     "\"sequences\":[{\"perplexity\",\"nll\",\"positions\"}],\n"
+     "\"seconds\",\"removed\":[...]}, with --along a list of these"
      OF_TASKS("\nacc: share of items whose right choice is the likeliest, acc_norm: the likeliest "
      "for each of its characters,\n"
      "with standard errors; lambada: share of words that are the likeliest token by token, and "
      "their perplexity.\n"
-     "--json: {\"tasks\":{NAME:{\"n\",\"acc\",\"acc_stderr\",\"acc_norm\",\"acc_norm_stderr\","
+     "of tasks: {\"tasks\":{NAME:{\"n\",\"acc\",\"acc_stderr\",\"acc_norm\",\"acc_norm_stderr\","
      "\"tokens\",\"rows\",\"seconds\",\n"
-     "\"items\":[{\"line\",\"loglikelihoods\",\"choice\",\"choice_norm\",\"gold\"}]}},"
-     "\"removed\":[...]}, with --along a list of these"),
+     "\"items\":[{\"line\",\"loglikelihoods\",\"choice\",\"choice_norm\",\"gold\"}]}}}"),
      run_eval},
     {"logits", "MODEL", "logits of given tokens as a NumPy file",
      "MODEL --tokens FILE -o out.npy [--plan plan.json [--remove 25%|N]] [--heal FILE] [flags]",
@@ -1046,7 +1048,8 @@ static const command commands[] = {
      "blocks hold,\n"
      "with the table behind every picture. A picture (.svg) shows one plan, a table (.csv) lists "
      "its scores, one\n"
-     "line for each step and candidate.",
+     "line for each step and candidate: which value it is (exact, a bound, an estimate), and the "
+     "parameters.",
      "finercut report plan.json -o plan.svg\n"
      "finercut eval examples/demo --plan plan.json " DEMO_TEXT("heldout")
      " --along 0,3,6 --json > quality.json\n"
