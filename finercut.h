@@ -32945,9 +32945,10 @@ FCI_FN bool fci_study_drawn(const fc_study *s, size_t arm, bool equal) {
 FCI_FN double fci_study_at(const fc_study *s, size_t arm, size_t point, bool equal,
                            double (*value)(const fc_study *, const fci_study_set *)) {
     const fci_study_arm *a = &s->arms[arm], *end = s->arms + s->n_arms;
+    const fci_study_row *row = a->row;
     double values[FCI_STUDY_RANDOM];
     size_t n = 0;
-    for (; a < end && (n == 0 || a->row->each == FCI_STUDY_SEEDS); a++) {
+    for (; a < end && a->row == row && (n == 0 || row->each == FCI_STUDY_SEEDS); a++) {
         const fci_study_prefix *x = fci_study_find_prefix(a, point, equal);
         if (!x || !isfinite(value(s, &s->sets[x->set]))) break;
         values[n++] = value(s, &s->sets[x->set]);

@@ -96,6 +96,25 @@ static fc_study_desc study_of(const fc_tokens *calibration, const fc_tokens *eva
     return d;
 }
 
+// The curves are of the sets that the plans' prefixes are.
+static void test_curves(const fc_study *s, const fc_page_table *t) {
+    int columns = 0, random = 0;
+    for (size_t c = 1; c < t->n_columns; c++)
+        for (size_t a = 0; a < s->n_arms; a++)
+            for (size_t k = 0; k < s->arms[a].n_prefixes; k++) {
+                const fci_study_prefix *x = &s->arms[a].prefixes[k];
+                const char *cell = t->cells[(x->point + 1) * t->n_columns + c];
+                const double value = s->sets[x->set].values[FC_METRIC_COUNT];
+                if (x->equal || strcmp(s->arms[a].name, t->columns[c].name) != 0) continue;
+                T_OK(cell && near(strtod(cell, NULL), value, 1e-4), "%s: %s, not %g",
+                     s->arms[a].name, cell ? cell : "nothing", value);
+                columns += k == 0;
+            }
+    for (size_t c = 0; c < t->n_columns; c++)
+        random += strncmp(t->columns[c].name, "random", 6) == 0;
+    T_OK(columns == (int)t->n_columns - 2 && random == 1, "%d curves, %d random", columns, random);
+}
+
 static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     fc_study *s = fc_study_open(m, d, &err);
     if (!s) return err.code;
@@ -104,6 +123,7 @@ static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     size_t n = 5;
     const fc_page_table *tables = fc_study_tables(s, &n);
     T_OK(code ? !tables && n == 0 : tables && n == 5, "%d tables", (int)n);
+    if (tables) test_curves(s, tables);
     fc_study_close(s);
     return code;
 }
