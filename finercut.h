@@ -56,7 +56,8 @@
      - heals what a plan leaves, in closed form: forward passes and a Cholesky factor, no GPU
      - runs, measures and exports a model with healed tensors in the place of its own
      - measures speed against the peak of the machine
-     - shows plans and results as a page of HTML, draws a plan as SVG
+     - shows plans and results as a page of HTML, draws a plan as SVG (and as PNG where the
+       program has stb_image_write)
      - writes the pruned model: GGUF for llama.cpp, directories for transformers and vLLM, and
        reads these again
    WHAT IT DOES NOT DO (yet)
@@ -870,7 +871,7 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
    not written, and two runs do not see each other. */
 typedef enum fc_output_kind {
     FC_OUTPUT_ANY = 0, FC_OUTPUT_PLAN, FC_OUTPUT_SVG, FC_OUTPUT_CSV, FC_OUTPUT_NPY, FC_OUTPUT_GGUF,
-    FC_OUTPUT_SAFETENSORS, FC_OUTPUT_HTML,
+    FC_OUTPUT_SAFETENSORS, FC_OUTPUT_HTML, FC_OUTPUT_PNG,
     FC_OUTPUT_FOLDER, /* new or empty, and not inside a model's folder */
     FC_OUTPUT_COUNT
 } fc_output_kind;
@@ -1304,6 +1305,12 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
    scores). */
 FINERCUT_API fc_code fc_report_svg(const fc_plan *p, const char *path, fc_error *err);
 FINERCUT_API fc_code fc_report_svg_memory(const fc_plan *p, fc_text *out, fc_error *err);
+#  ifdef INCLUDE_STB_IMAGE_WRITE_H
+/* The same as pixels, where stb_image_write.h was included before, which allocates for itself.
+   Letters that are not ASCII become question marks. */
+FINERCUT_API fc_code fc_report_png(const fc_plan *p, const char *path, fc_error *err);
+FINERCUT_API fc_code fc_report_png_memory(const fc_plan *p, fc_text *out, fc_error *err);
+#  endif
 /* One line a score: step, candidate, value, exact, removed; where the plan goes by a unit, the rate
    by it (fc_plan_rate); then what the value is, exact, bound or estimate, and the candidate's
    parameters (empty in plans of older versions). */
@@ -1347,8 +1354,8 @@ typedef struct fc_page_desc {
     const fc_page_table *tables;  /* [n_tables], before what is of one plan */
     size_t n_tables;
     const char *commands;         /* shell lines that made all this; NULL: as plans tell */
-    size_t most_scores;           /* plans whose scores no more fit in this number, in their order,
-                                     have no map of scores; 0 = 40000 */
+    size_t most_scores;           /* of all maps of scores: a plan with more than is left of them
+                                     shows every second step, or third ..., or none; 0 = 20000 */
 } fc_page_desc;
 
 /* Plans, what evaluations found along them, and tables as one page of HTML that needs nothing else:
@@ -4255,6 +4262,10 @@ FCI_FN bool fci_output_is_safetensors(const char *p, size_t n) {
     return n >= 10 && p[8] == '{' && fci_le64(p) >= 2 && fci_le64(p) <= (uint64_t)100 << 20;
 }
 
+FCI_FN bool fci_output_is_png(const char *p, size_t n) {
+    return n >= 8 && memcmp(p, "\x89PNG\r\n\x1a\n", 8) == 0;
+}
+
 #define FCI_HTML_HEAD "<!doctype html>\n<html lang='en'><!-- finercut "
 FCI_FN bool fci_output_is_html(const char *p, size_t n) {
     return n >= sizeof FCI_HTML_HEAD && memcmp(p, FCI_HTML_HEAD, sizeof FCI_HTML_HEAD - 1) == 0;
@@ -4274,6 +4285,7 @@ static const fci_output_row fci_output_rows[FC_OUTPUT_COUNT] = {
     {"a GGUF file", fci_output_is_gguf},
     {"a safetensors file", fci_output_is_safetensors},
     {"a page of finercut", fci_output_is_html},
+    {"a PNG picture", fci_output_is_png},
     {"a folder", NULL},
 };
 
@@ -4397,8 +4409,8 @@ FCI_FN fci_part fci_output_part(const char *name) {
 
 // Whether a file of a model's folder is one of our outputs by its name too.
 FCI_FN bool fci_output_guard_made(const char *name, fc_output_kind kind) {
-    static const char *const ends[FC_OUTPUT_COUNT + 1] = {NULL,    ".json", ".svg",  ".csv", ".npy",
-                                                          ".gguf", NULL,    ".html", NULL,   ""};
+    static const char *const ends[FC_OUTPUT_COUNT + 1] = {
+        NULL, ".json", ".svg", ".csv", ".npy", ".gguf", NULL, ".html", ".png", NULL, ""};
     return fci_output_part(name) == FCI_PART_OTHER && ends[kind] && fci_path_ends(name, ends[kind]);
 }
 
@@ -4697,7 +4709,7 @@ FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err
 }
 
 static const char *const fci_output_kinds[FC_OUTPUT_COUNT] = {
-    "any", "plan", "svg", "csv", "npy", "gguf", "safetensors", "html", "folder"};
+    "any", "plan", "svg", "csv", "npy", "gguf", "safetensors", "html", "png", "folder"};
 FCI_ENUM(fc_output_kind, "kind of output", fci_output_kinds)
 
 FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
@@ -29876,6 +29888,8 @@ FCI_FN void fci_picture_axis(fci_picture_plot *plot, double low, double high);
 FCI_FN size_t fci_picture_every(int room, size_t n, int width);
 // The colour of a score, FCI_PICTURE_LEVELS where it is not a number.
 FCI_FN int fci_picture_level(const fci_picture *pic, double value);
+// Appends the SVG of a plan.
+FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b);
 // All but `y`; false: the buffer has the error. The caller frees `order`.
 FCI_FN bool fci_picture_prepare(fci_picture *pic, const fc_plan *p);
 
@@ -30698,6 +30712,223 @@ FINERCUT_API fc_code fc_report_csv(const fc_plan *p, const char *path, fc_error 
 FINERCUT_API fc_code fc_report_csv_memory(const fc_plan *p, fc_text *out, fc_error *err) {
     return fci_plan_give(p, fci_picture_csv, FC_OUTPUT_CSV, NULL, out, err);
 }
+
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+// >> raster
+// The SVG of a plan as pixels, two for each of its own, and as PNG by stb_image_write: just what
+// the room `picture` writes is read, rectangles, lines, discs and text.
+
+enum { FCI_RASTER_UNIT = 5 }; // of the SVG's units a pixel has
+
+typedef struct fci_raster {
+    uint8_t *rgb;
+    int w, h;
+    fci_str tag, group; // their attributes; the group's count where the tag has none
+} fci_raster;
+
+// X11's misc-fixed 5x7 (public domain), from the blank on: seven rows a glyph, five bits each.
+static const char fci_raster_font[] =
+    "00000004444040:::00000:O:O:00>D>5>0@B48B2008D8D:04440000488884084444800:4>4:0044O440"
+    "0000648000N0000000<<00248@004::::404<444>0<B248N0N2<2B<04<DN440N@L2B<0<@LBB<0N244880"
+    "<B<BB<0<BB>2<00<<0<<00<<0<8@024842000N0N0008424804:24040<BFF@<0<BBNBB0LBLBBL0<B@@B<0"
+    "LBBBBL0N@L@@N0N@L@@@0<B@FB>0BBNBBB0>4444>02222B<0BDHHDB0@@@@@N0BNNBBB0BJJFFB0<BBBB<0"
+    "LBBL@@0<BBBJ<2LBBLDB0<B84B<0>444440BBBBB<0BBBB<<0BBBNNB0BB<<BB0:::4440N248@N0>8888>0"
+    "0@84200>2222>04:0000000000N0840000000>BF:0@@LBBL000<@@<022>BB>000<FH<04:8L88000>B<@>"
+    "@@LBBB040<44>020222:4@@DHDB0<4444>000DNBB000LBBB000<BB<000LBBL@00>BB>200LB@@000>H6L0"
+    "88L886000BBB>000:::4000BBNN000B<<B000BB:4800N48N024<442044444408464480:D00000";
+
+// An attribute of the tag, or else of its group; "": neither has it.
+FCI_FN const char *fci_raster_text(const fci_raster *r, const char *name, char out[48]) {
+    const size_t n = strlen(name);
+    const fci_str from[] = {r->tag, r->group};
+    out[0] = 0;
+    for (int k = 0; k < 2 && !out[0]; k++)
+        for (size_t i = 0; i + n + 3 < from[k].n; i++) {
+            const char *p = from[k].p + i;
+            if (*p != ' ' || memcmp(p + 1, name, n) != 0 || memcmp(p + 1 + n, "=\"", 2) != 0)
+                continue;
+            p += n + 3;
+            const size_t length = strcspn(p, "\"");
+            snprintf(out, 48, "%.*s", (int)fci_min(length, 47), p);
+            break;
+        }
+    return out;
+}
+
+FCI_FN int fci_raster_number(const fci_raster *r, const char *name) {
+    char text[48];
+    return (int)strtol(fci_raster_text(r, name, text), NULL, 10);
+}
+
+// A colour; -1: none, -2: hatched.
+FCI_FN long fci_raster_colour(const fci_raster *r, const char *name, long other) {
+    char text[48];
+    fci_raster_text(r, name, text);
+    if (text[0] != '#') return !text[0] ? other : text[0] == 'u' ? -2 : -1;
+    const long rgb = strtol(text + 1, NULL, 16);
+    if (text[4]) return rgb;
+    return (rgb >> 8 & 15) * 0x110000 + (rgb >> 4 & 15) * 0x1100 + (rgb & 15) * 0x11;
+}
+
+FCI_FN void fci_raster_pixels(fci_raster *r, int x, int y, int w, int h, long rgb) {
+    for (int v = y < 0 ? 0 : y; v < y + h && v < r->h; v++)
+        for (int u = x < 0 ? 0 : x; u < x + w && u < r->w && rgb != -1; u++) {
+            uint8_t *to = r->rgb + 3 * ((size_t)v * (size_t)r->w + (size_t)u);
+            const long now = rgb != -2 ? rgb : (u + v) % 10 < 2 ? 0xd3d9e0 : 0xf7f8fa;
+            for (int k = 0; k < 3; k++) to[k] = (uint8_t)(now >> (16 - 8 * k));
+        }
+}
+
+FCI_FN void fci_raster_rect(fci_raster *r, int x, int y, int w, int h, long rgb) {
+    const int u = FCI_RASTER_UNIT, left = x / u, top = y / u, right = (x + w) / u,
+              bottom = (y + h) / u;
+    fci_raster_pixels(r, left, top, right > left ? right - left : 1,
+                      bottom > top ? bottom - top : 1, rgb);
+}
+
+FCI_FN void fci_raster_box(fci_raster *r) {
+    const int x = fci_raster_number(r, "x"), y = fci_raster_number(r, "y"),
+              w = fci_raster_number(r, "width"), h = fci_raster_number(r, "height"),
+              thick = fci_raster_number(r, "stroke-width"), half = thick / 2;
+    const long line = fci_raster_colour(r, "stroke", -1);
+    fci_raster_rect(r, x, y, w, h, fci_raster_colour(r, "fill", 0x1c2430));
+    if (line == -1 || thick == 0) return;
+    for (int side = 0; side < 2; side++) {
+        fci_raster_rect(r, x - half, y - half + side * h, w + thick, thick, line);
+        fci_raster_rect(r, x - half + side * w, y - half, thick, h + thick, line);
+    }
+}
+
+FCI_FN void fci_raster_disc(fci_raster *r, int x, int y, int radius, long rgb) {
+    for (int v = -radius; v <= radius; v += FCI_RASTER_UNIT) {
+        const int half = (int)sqrt((double)radius * radius - (double)v * v);
+        fci_raster_rect(r, x - half, y + v, 2 * half, FCI_RASTER_UNIT, rgb);
+    }
+}
+
+FCI_FN void fci_raster_path(fci_raster *r, const char *d) {
+    const int thick = fci_raster_number(r, "stroke-width"), half = thick / 2;
+    const long rgb = fci_raster_colour(r, "stroke", -1);
+    int x = 0, y = 0;
+    while (*d == 'M' || *d == 'L' || *d == 'h' || *d == 'v') {
+        const char verb = *d++;
+        char *end;
+        const int from_x = x, from_y = y, a = (int)strtol(d, &end, 10);
+        d = end;
+        if (verb == 'M' || verb == 'L') {
+            x = a;
+            y = (int)strtol(d, &end, 10);
+            d = end;
+        } else {
+            if (verb == 'h') fci_raster_rect(r, x, y - half, a, thick, rgb);
+            else fci_raster_rect(r, x - half, y, thick, a, rgb);
+            x += verb == 'h' ? a : 0;
+            y += verb == 'v' ? a : 0;
+        }
+        const int n = (int)fmax(fabs((double)x - from_x), fabs((double)y - from_y)) / 3 + 1;
+        for (int i = 0; i <= n && verb == 'L'; i++)
+            fci_raster_disc(r, from_x + (int)((double)(x - from_x) * i / n),
+                            from_y + (int)((double)(y - from_y) * i / n), half, rgb);
+    }
+}
+
+// The next character of escaped text as one of the font's.
+FCI_FN int fci_raster_next(const char **text, const char *end) {
+    static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"};
+    const char *p = *text;
+    for (int i = 0; i < 5; i++)
+        if (strncmp(p, names[i], strlen(names[i])) == 0) {
+            *text += strlen(names[i]);
+            return "&<>\"'"[i];
+        }
+    const size_t n = fci_utf8_length(p, (size_t)(end - p));
+    *text += n ? n : 1;
+    if (n == 2 && memcmp(p, "\xc3\x97", 2) == 0) return 'x';
+    return n == 1 && *p >= ' ' && *p < 127 ? *p : '?';
+}
+
+FCI_FN void fci_raster_letters(fci_raster *r, const char *text, const char *end) {
+    char style[48];
+    const int size = fci_raster_number(r, "font-size") / FCI_RASTER_UNIT, k = (size + 1) / 10;
+    const long rgb = fci_raster_colour(r, "fill", 0x1c2430);
+    const bool upright = strncmp(fci_raster_text(r, "transform", style), "rotate(-90", 10) == 0;
+    int x = fci_raster_number(r, "x") / FCI_RASTER_UNIT, n = 0, at = 0;
+    const int y = fci_raster_number(r, "y") / FCI_RASTER_UNIT;
+    for (const char *p = text; p < end; n++) fci_raster_next(&p, end);
+    fci_raster_text(r, "text-anchor", style);
+    at = style[0] == 'm' ? -n * 5 * k / 2 : style[0] == 'e' ? -n * 5 * k : 0;
+    while (text < end) {
+        const char *glyph = fci_raster_font + 7 * (fci_raster_next(&text, end) - ' ');
+        for (int v = 0; v < 7; v++)
+            for (int u = 0; u < 5; u++) {
+                if (!((glyph[v] - '0') >> (4 - u) & 1)) continue;
+                const int along = at + u * k, below = (v - 6) * k;
+                if (upright) fci_raster_pixels(r, x + below, y - along - k, k, k, rgb);
+                else fci_raster_pixels(r, x + along, y + below, k, k, rgb);
+            }
+        at += 5 * k;
+    }
+}
+
+// Draws a tag; returns where what comes behind it begins.
+FCI_FN const char *fci_raster_tag(fci_raster *r, const char *p) {
+    static const char *const names[] = {"<rect ", "<circle ", "<path ", "<text ", "<g", "</g",
+                                        "<defs"};
+    const char *end = strchr(p, '>'), *d;
+    int i = 0;
+    while (i < 7 && strncmp(p, names[i], strlen(names[i])) != 0) i++;
+    if (i == 6) return strstr(p, "</defs>");
+    r->tag = fci_sn(p, (size_t)(end - p));
+    if (i >= 4 && i < 6) r->group = i == 4 ? r->tag : fci_s("");
+    if (i == 0) fci_raster_box(r);
+    if (i == 1) {
+        const int x = fci_raster_number(r, "cx"), y = fci_raster_number(r, "cy"),
+                  radius = fci_raster_number(r, "r");
+        fci_raster_disc(r, x, y, radius, fci_raster_colour(r, "stroke", -1));
+        fci_raster_disc(r, x, y, radius - fci_raster_number(r, "stroke-width"),
+                        fci_raster_colour(r, "fill", -1));
+    }
+    d = i == 2 ? strstr(p, " d=\"") : NULL;
+    if (d) fci_raster_path(r, d + 4);
+    if (i == 3) fci_raster_letters(r, end + 1, strchr(end, '<'));
+    return end + 1;
+}
+
+FCI_FN void fci_raster_sink(void *user, void *bytes, int n) {
+    fci_put((fci_buffer *)user, bytes, (size_t)n);
+}
+
+FCI_FN fc_code fci_raster_png(const fc_plan *p, fci_buffer *b) {
+    fci_raster r;
+    fci_buffer svg = fci_buffer_of(&p->c);
+    memset(&r, 0, sizeof r);
+    if (!fci_picture_svg(p, &svg)) {
+        r.tag = fci_sn(svg.p, (size_t)(strchr(svg.p, '>') - svg.p));
+        r.w = fci_raster_number(&r, "width") * 10 / FCI_RASTER_UNIT;
+        r.h = fci_raster_number(&r, "height") * 10 / FCI_RASTER_UNIT;
+        r.rgb = (uint8_t *)fci_alloc(&p->c, 3 * (uint64_t)r.w, (uint64_t)r.h, "picture", &b->error);
+    }
+    if (r.rgb) {
+        fci_raster_pixels(&r, 0, 0, r.w, r.h, 0xffffff);
+        for (const char *at = svg.p; at && *at;)
+            at = *at == '<' ? fci_raster_tag(&r, at) : strchr(at, '<');
+        if (!stbi_write_png_to_func(fci_raster_sink, b, r.w, r.h, 3, r.rgb, 3 * r.w))
+            fci_fail(&b->error, FC_ERR_MEMORY, 0, "picture: out of memory in stb_image_write");
+        fci_free(&p->c, r.rgb);
+    }
+    fci_buffer_code(&svg, &b->error);
+    fci_buffer_free(&svg);
+    return b->error.code;
+}
+
+FINERCUT_API fc_code fc_report_png(const fc_plan *p, const char *path, fc_error *err) {
+    return fci_plan_give(p, fci_raster_png, FC_OUTPUT_PNG, path, NULL, err);
+}
+
+FINERCUT_API fc_code fc_report_png_memory(const fc_plan *p, fc_text *out, fc_error *err) {
+    return fci_plan_give(p, fci_raster_png, FC_OUTPUT_PNG, NULL, out, err);
+}
+#endif
 
 // >> page
 // Plans, results of evaluations and tables as one page of HTML, which needs no network, and scripts
@@ -32119,7 +32350,7 @@ FCI_FN fc_code fci_page_give(const fc_page_desc *desc, const char *path, fc_text
     g.c = g.arena.c = &c;
     g.desc = desc;
     g.b = fci_buffer_of(&c);
-    g.scores_left = desc->most_scores ? desc->most_scores : FCI_PAGE_SCORES;
+    g.scores_left = desc->most_scores ? desc->most_scores : (size_t)FCI_PAGE_SCORES;
     if (!fci_page_read(&g)) fci_page_body(&g);
     for (size_t i = 0; i < g.n_plans; i++) {
         if (g.plans[i].pic.order) fci_free(&g.plans[i].plan->c, g.plans[i].pic.order);

@@ -1049,7 +1049,8 @@ static const command commands[] = {
      "with the table behind every picture. A picture (.svg) shows one plan, a table (.csv) lists "
      "its scores, one\n"
      "line for each step and candidate: which value it is (exact, a bound, an estimate), and the "
-     "parameters.",
+     "parameters.\n"
+     "A program built with stb_image_write.h (-include) draws a .png, too.",
      "finercut report plan.json -o plan.svg\n"
      "finercut eval examples/demo --plan plan.json " DEMO_TEXT("heldout")
      " --along 0,3,6 --json > quality.json\n"
@@ -3095,6 +3096,9 @@ static int run_report(session *s) {
         fc_code (*write)(const fc_plan *p, const char *path, fc_error *err);
     } formats[] = {{".svg", FC_OUTPUT_SVG, fc_report_svg},
                    {".csv", FC_OUTPUT_CSV, fc_report_csv},
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+                   {".png", FC_OUTPUT_PNG, fc_report_png},
+#endif
                    {".html", FC_OUTPUT_HTML, NULL}};
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (!ends_with(s->o->output, formats[i].ending)) continue;
@@ -3107,9 +3111,10 @@ static int run_report(session *s) {
         if (!s->plan || formats[i].write(s->plan, s->o->output, &s->err)) return failed(s);
         return STATUS_OK;
     }
-    return misused(s->command,
-                   "-o: expected a name that ends in .html, .svg or .csv, got \"%s\"",
-                   s->o->output);
+    return misused(s->command, "-o: expected a name that ends in .html, .svg or .csv, got \"%s\"%s",
+                   s->o->output,
+                   ends_with(s->o->output, ".png") ? ": built without stb_image_write.h, it writes "
+                                                     "no PNG" : "");
 }
 #endif
 

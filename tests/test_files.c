@@ -107,6 +107,7 @@ static void test_kinds(void) {
         ROW("\x02\0\0\0\0\0\0\0{}", FC_OUTPUT_SAFETENSORS),
         ROW(FCI_HTML_HEAD "0.2.0 -->\n<svg", FC_OUTPUT_HTML),
         ROW("<!doctype html>\n<html lang='en'>", FC_OUTPUT_ANY),
+        ROW("\x89PNG\r\n\x1a\n", FC_OUTPUT_PNG),
         ROW("", FC_OUTPUT_COUNT)};
 #undef ROW
     fci_context c;

@@ -51,6 +51,7 @@ t_ok "nothing is written" [ ! -e no.html ]
 t_ok "a picture is of one plan" t_says 2 "expected one plan\.json, got \"two\.json\" too" \
     report one.json two.json -o no.svg
 t_ok "another ending" t_says 2 "ends in \.html, \.svg or \.csv" report one.json -o no.txt
+t_ok "no PNG without stb_image_write" t_says 2 "writes no PNG" report one.json -o no.png
 echo '<!doctype html><p>mine' >mine.html
 t_ok "a page of someone else" t_says 1 "got another file; --force replaces it" report one.json \
     -o mine.html
