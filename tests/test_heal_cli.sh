@@ -15,6 +15,8 @@ t_ok "it says what it came to" grep -q "3 sublayers removed.*healed [0-9.]*; " o
 t_ok "by tokens" heal --tokens tokens.json --own 128 -o h.safetensors --quiet
 t_ok "--quiet is quiet" test ! -s out
 t_ok "no checkpoint stays" test ! -e h.safetensors.partial
+t_ok "the file lists its tensors" sh -c "'$finercut' info h.safetensors --json |
+    grep -Eq '\"finercut.tensors\":\"model\.layers\.[^\"]*\"'"
 t_ok "the healed model is run" t_run 0 eval "$model" --heal h.safetensors --tokens tokens.json
 t_ok "with its plan" t_run 0 eval "$model" --heal h.safetensors --plan plan.json \
     --tokens tokens.json
