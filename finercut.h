@@ -186,7 +186,10 @@
      - fc_tasks_...: multiple-choice tasks
      - fc_study_...: the paper's questions in one run; fc_distances: of a mask, by every metric
      - fc_report_page: plans, results and tables as a page; fc_plan_advice
-     - fc_eval_sequences, fc_eval_windows: perplexity by either protocol, and of every sequence
+     - fc_eval_sequences, fc_eval_windows: perplexity by a fc_protocol, and of every sequence
+     - fc_prune_desc.evaluation: `until` goes by the perplexity of a text, too; fc_step tells it
+     - fc_plan_info.parameters; a table of scores tells them, and what each value is
+     - healed files name their tensors, and are refused where one is missing or more
      - fc_tokens_own: text that the model writes itself; fc_tokens_join appends it to another
      - fc_escape_next: text from files for a terminal, a line of ASCII, or JSON
      - fc_chat_...: messages as the model's chat template writes them; fc_generate_desc and
