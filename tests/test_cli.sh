@@ -105,7 +105,7 @@ t_ok "help" gives "exit status" --help
 t_ok "help alone" gives "commands:" help
 t_ok "help of a flag with its default" gives "default: 256" help prune
 t_ok "version" gives "finercut $version," --version
-commands="info, prune, eval, logits, tokenize, report, generate, bench, export or heal"
+commands="info, prune, eval, logits, tokenize, report, generate, bench, export, heal or study"
 usage "expected a command: $commands"
 for command in frobnicate exprot; do
     usage "unknown command.*$commands" $command x
