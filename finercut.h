@@ -32382,6 +32382,7 @@ FINERCUT_API fc_code fc_report_page_memory(const fc_page_desc *desc, fc_text *ou
 
 enum { FCI_STUDY_POINTS = 16, FCI_STUDY_RANDOM = 32, FCI_STUDY_DRAWS = 1000, FCI_STUDY_NAME = 80 };
 #define FCI_STUDY_FORMAT "finercut-study-1"
+#define FCI_STUDY_ALIKE 1e-12 // correlations that differ by less are the same
 #define FCI_STUDY_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 typedef struct fci_study_row { // arms as they are asked for
@@ -32492,14 +32493,15 @@ typedef double fci_study_relation(const double *x, const double *y, size_t n, do
 FCI_FN double fci_study_pearson(const double *x, const double *y, size_t n, double *scratch) {
     double mx = 0, my = 0, xy = 0, xx = 0, yy = 0;
     (void)scratch;
-    for (size_t i = 0; i < n; i++) {
-        mx += x[i] / (double)n;
-        my += y[i] / (double)n;
+    for (size_t i = 0; i < n; i++) { // from the first, so that what is constant is all zeros
+        mx += (x[i] - x[0]) / (double)n;
+        my += (y[i] - y[0]) / (double)n;
     }
     for (size_t i = 0; i < n; i++) {
-        xy += (x[i] - mx) * (y[i] - my);
-        xx += (x[i] - mx) * (x[i] - mx);
-        yy += (y[i] - my) * (y[i] - my);
+        const double dx = x[i] - x[0] - mx, dy = y[i] - y[0] - my;
+        xy += dx * dy;
+        xx += dx * dx;
+        yy += dy * dy;
     }
     return xx > 0 && yy > 0 ? xy / (sqrt(xx) * sqrt(yy)) : (double)NAN;
 }
@@ -32926,14 +32928,16 @@ FCI_FN int fci_study_compare(const void *a, const void *b) { // NaN last
 // Fills findings [FC_METRIC_COUNT] of a loss.
 FCI_FN void fci_study_find(fci_study_sample *x, fci_study_finding *findings) {
     for (size_t i = 0; i < FCI_STUDY_DRAWS && x->n_plans; i++) {
-        size_t best = 0;
+        double best = -2;
         fci_study_draw(x, i);
-        for (size_t k = 1; k < FC_METRIC_COUNT; k++)
-            if (fci_study_draws(x, k, 0)[i] > fci_study_draws(x, best, 0)[i]) best = k;
-        findings[best].best += 1.0 / FCI_STUDY_DRAWS;
+        for (size_t k = 0; k < FC_METRIC_COUNT; k++)
+            if (fci_study_draws(x, k, 0)[i] > best) best = fci_study_draws(x, k, 0)[i];
+        for (size_t k = 0; k < FC_METRIC_COUNT; k++) // those that rank alike are all the best
+            findings[k].best += fci_study_draws(x, k, 0)[i] >= best - FCI_STUDY_ALIKE;
     }
     for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
         findings[k].n = x->n;
+        findings[k].best /= FCI_STUDY_DRAWS;
         for (size_t r = 0; r < FCI_STUDY_RELATIONS; r++) {
             double *draws = fci_study_draws(x, k, r), *of = findings[k].of[r];
             size_t n = FCI_STUDY_DRAWS;
@@ -33270,7 +33274,7 @@ FCI_FN fc_metric fci_study_best(const fc_study *s, size_t loss) {
     const fci_study_finding *f = s->findings + loss * FC_METRIC_COUNT;
     size_t best = 0;
     for (size_t i = 1; i < FC_METRIC_COUNT; i++)
-        if (f[i].of[0][0] > f[best].of[0][0]) best = i;
+        if (f[i].of[0][0] > f[best].of[0][0] + FCI_STUDY_ALIKE) best = i;
     return (fc_metric)best;
 }
 
@@ -33278,7 +33282,7 @@ FCI_FN fc_code fci_study_relate(fc_study *s) {
     fci_buffer b = fci_buffer_of(&s->c);
     char text[96], name[FCI_STUDY_NAME], v[3][24];
     for (size_t i = 0; i < s->n_losses && i < 2; i++)
-        fci_putf(&b, "%s is told best by %s. ", fci_study_loss_name(s, i, name),
+        fci_putf(&b, "Best for %s: %s. ", fci_study_loss_name(s, i, name),
                  fc_metric_name(fci_study_best(s, i)));
     fci_puts(&b, "Over all sets that were measured: Spearman's rank correlation, Kendall's tau-b "
                  "and Pearson's correlation of the distance on the calibration with the loss on "
@@ -33958,6 +33962,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SPEED_SECONDS
 #undef FCI_SPEED_TOKENS
 #undef FCI_SPINS
+#undef FCI_STUDY_ALIKE
+#undef FCI_STUDY_FORMAT
+#undef FCI_STUDY_LETTERS
 #undef FCI_GGUF
 #undef FCI_QUANTS
 #undef FCI_ST_HEADER_MAX

@@ -15,7 +15,8 @@ static int near(double a, double b, double within) {
 
 static void test_correlations(void) {
     const double x[] = {1, 2, 2, 3}, y[] = {1, 3, 2, 4}, line[] = {-10, 0, 10, 20},
-                 bent[] = {1, 10, 100, 1e6}, down[] = {4, 3, 2, 1}, flat[] = {5, 5, 5, 5};
+                 bent[] = {1, 10, 100, 1e6}, down[] = {4, 3, 2, 1}, flat[] = {5, 5, 5, 5},
+                 thirds[] = {0.1, 0.1, 0.1};
     double scratch[8];
     // ranks of x are 1, 2.5, 2.5, 4, and y is its ranks: 4.5 / sqrt(4.5 * 5)
     T_OK(near(fci_study_spearman(x, y, 4, scratch), 4.5 / sqrt(22.5), 1e-15), "ties: Spearman");
@@ -33,6 +34,8 @@ static void test_correlations(void) {
         T_OK(isnan(fci_study_relations[i].of(flat, y, 4, scratch)) &&
                  isnan(fci_study_relations[i].of(y, flat, 4, scratch)),
              "%s: of a constant", fci_study_relations[i].name);
+        T_OK(isnan(fci_study_relations[i].of(thirds, y, 3, scratch)), "%s: of a rounded constant",
+             fci_study_relations[i].name);
     }
 }
 
