@@ -31230,7 +31230,7 @@ FCI_FN void fci_page_dot(fci_page *g, const fci_page_figure *f, size_t row, size
         fci_page_put(g, "<path class='error s%u' d='M%u %uV%u'/>\n", index % 8, (size_t)x,
                      (size_t)fci_page_up(&f->up, value - error),
                      (size_t)fci_page_up(&f->up, value + error));
-    fci_puts(&g->b, "<path class='dot ");
+    fci_puts(&g->b, f->t->n_rows > 60 ? "<path class='dot fine " : "<path class='dot ");
     fci_page_style(g, index, true);
     fci_putf(&g->b, "' d='M%d %dh0'><title>", x, fci_page_up(&f->up, value));
     fci_page_row_text(g, f->t, row, column);
@@ -32081,7 +32081,7 @@ FCI_FN void fci_page_commands(fci_page *g) {
 // ---- the whole
 
 static const char fci_page_css[] =
-    ":root{color-scheme:light dark;--bg:#fff;--ink:#1c2430;--grey:#5b6675;--rule:#e3e7ec;"
+    ":root{--bg:#fff;--ink:#1c2430;--grey:#5b6675;--rule:#e3e7ec;"
     "--soft:#f4f6f8;--kept:#e1e6ec;--hatch:#aab4c0;--red:#b3123f;--heat:#fff}\n"
     ".s0{--c:#1d62a8}.s1{--c:#b3123f}.s2{--c:#0d7a5f}.s3{--c:#8a5a00}.s4{--c:#6b3fa0}"
     ".s5{--c:#00788c}.s6{--c:#b5471b}.s7{--c:#5b6675}\n"
@@ -32112,8 +32112,8 @@ static const char fci_page_css[] =
     "text-align:center}.map b{display:block;height:32px;line-height:32px;border-radius:4px;"
     "margin-bottom:3px;font-size:.85rem;font-weight:600}.map b,.kept{background:var(--kept)}"
     ".map i{font-style:normal;font-size:.72rem;color:var(--grey)}"
-    ".map .no,.no{background:repeating-linear-gradient(45deg,var(--hatch) 0 1px,var(--soft) 1px "
-    "5px)}\n"
+    ".map .no,.no{background:repeating-linear-gradient(45deg,var(--hatch) 0,var(--hatch) 1px,"
+    "var(--soft) 1px,var(--soft) 5px)}\n"
     ".plot{display:grid;grid-template-columns:52px minmax(0,1fr);margin-top:1rem}"
     ".plot>svg{width:100%;height:260px;overflow:visible;display:block}"
     ".ys,.xs{position:relative;font-size:.75rem;color:var(--grey)}.ys span{position:absolute;"
@@ -32122,7 +32122,7 @@ static const char fci_page_css[] =
     ".xn{grid-column:2;font-size:.8rem;color:var(--grey);text-align:center}\n"
     ".plot path,.legend path{vector-effect:non-scaling-stroke;fill:none}.grid{stroke:var(--rule);"
     "stroke-width:1}.line{stroke:var(--c);stroke-width:2}.error{stroke:var(--c);stroke-opacity:.6}"
-    ".dot{stroke:var(--c);stroke-width:8}"
+    ".dot{stroke:var(--c);stroke-width:8}.fine{stroke-width:4}"
     ".dot:hover{stroke-width:13}.ro{stroke-linecap:round}.sq{stroke-linecap:square}"
     ".d1{stroke-dasharray:7 4}.d2{stroke-dasharray:2 4}.d3{stroke-dasharray:9 3 2 3}\n"
     ".legend{list-style:none;margin:.8rem 0 0;padding:0 0 0 52px;display:flex;flex-wrap:wrap;"
@@ -32146,7 +32146,7 @@ static const char fci_page_css[] =
     "font-weight:400;line-height:1;white-space:nowrap;vertical-align:middle;overflow:visible}"
     ".heat thead th{text-align:center;padding-bottom:3px}.heat th:first-child{width:46px;"
     "padding-right:6px;text-align:right}.heat th.q{font-size:0}.heat tbody{"
-    "background:var(--heat)}.heat tbody th{background:var(--bg)}.r16 td{height:16px}"
+    "background:var(--heat)}.heat tbody th{background:var(--bg);line-height:0}.r16 td{height:16px}"
     ".r10 td{height:10px}.r6 td{height:6px}td:focus{outline:3px solid var(--ink);outline-offset:0}"
     "td.b,.box.b{clip-path:inset(22% 22%)}td.e,.box.e{clip-path:polygon(0 0,100% 0,0 100%)}"
     "td.x,.box.x{box-shadow:inset 0 0 0 2px #b3123f,inset 0 0 0 3px #fff}.box.x{background:none}\n"
