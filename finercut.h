@@ -17976,6 +17976,7 @@ enum { // what a format does
     FCI_CHAT_ALWAYS_PROMPT = 64,
     FCI_CHAT_THINK = 128,       // Qwen3: thoughts of answers to past questions go
     FCI_CHAT_OWN_SYSTEM = 512, // there may be a literal with a message of it
+    FCI_CHAT_FORGET = 1024,     // DeepSeek R1: thoughts of answers go
     FCI_CHAT_MODES = 256        // SmolLM3: the system message chooses and tells the mode
 };
 
@@ -18012,6 +18013,15 @@ static const char *const fci_chat_changes[] = {
 #define FCI_CHAT_TURN(role) "<start_of_turn>" role "\n{}<end_of_turn>\n"
 #define FCI_CHAT_BARS(role) "<|" role "|>\n{}<|end|>\n"
 #define FCI_CHAT_ZEPHYR(role) "<|" role "|>\n{}{e}\n"
+#define FCI_CHAT_BAR "\xef\xbd\x9c"
+#define FCI_CHAT_R1_END "<" FCI_CHAT_BAR "end\xe2\x96\x81of\xe2\x96\x81sentence" FCI_CHAT_BAR ">"
+#define FCI_CHAT_R1(role) "<" FCI_CHAT_BAR role FCI_CHAT_BAR ">"
+#define FCI_CHAT_R1_MARKS                                                                          \
+    "{{'" FCI_CHAT_R1("User") "'+message.content}}", "{{bos_token}}{{ns.system_prompt}}",          \
+        "{{'" FCI_CHAT_R1("Assistant") "'+content+'" FCI_CHAT_R1_END "'}}",                        \
+        "{%setcontent=content.split('</think>')[-1]%}"
+#define FCI_CHAT_R1_ROLES                                                                          \
+    "{}", FCI_CHAT_R1("User") "{}", FCI_CHAT_R1("Assistant") "{}" FCI_CHAT_R1_END
 #define FCI_CHAT_GRANITE(role) "<|start_of_role|>" role "<|end_of_role|>"
 #define FCI_CHAT_GRANITE_ROLES                                                                     \
     FCI_CHAT_GRANITE("system") "{}<|end_of_text|>\n", FCI_CHAT_GRANITE("user")                     \
@@ -18169,6 +18179,13 @@ static const fci_chat_row fci_chat_rows[] = {
                    "{%ifloop.lastandadd_generation_prompt%}{{'<|start_of_role|>assistant"},
      "strftime_now </think>", FCI_CHAT_GRANITE_ROLES, NULL, NULL,
      {"{%else%}{%setsystem_message=", "{%else%}{%setsystem_message=system_message+"}, 0},
+    {"deepseek-r1", {FCI_CHAT_R1_MARKS, "{{'" FCI_CHAT_R1("Assistant") "'}}{%endif%}"},
+     "split( </think>", FCI_CHAT_R1_ROLES, FCI_CHAT_R1("Assistant"), NULL, NULL, {NULL},
+     FCI_CHAT_FORGET},
+    {"deepseek-r1", {FCI_CHAT_R1_MARKS,
+                     "{{'" FCI_CHAT_R1("Assistant") "<think>\\n'}}{%endif%}"},
+     "split( </think>", FCI_CHAT_R1_ROLES, FCI_CHAT_R1("Assistant") "<think>\n", NULL, NULL, {NULL},
+     FCI_CHAT_FORGET},
     {"vicuna", {"{{' USER: '+message.content.strip()}}", "{%ifloop.index0==0%}{{system_message}}",
                 "{{' ASSISTANT: '+message.content.strip()+eos_token}}",
                 "{%ifadd_generation_prompt%}{{' ASSISTANT:'}}"},
@@ -18430,7 +18447,8 @@ FCI_FN bool fci_chat_traits(fc_chat *c, const char *plain, uint32_t date) {
     c->leads = c->turns || (c->row->flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST)) ||
                (strstr(plain, "loop.lastandadd_gen") && strstr(plain, "=messages[1:]"));
     c->once = c->turns || (c->row->flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST)) ||
-              (c->row->flags & FCI_CHAT_MODES) || strstr(plain, "{%ifmessage.role!='system'%}");
+              (c->row->flags & (FCI_CHAT_MODES | FCI_CHAT_FORGET)) ||
+              strstr(plain, "{%ifmessage.role!='system'%}");
     c->bare = strstr(plain, "{%else%}{{eos_token}}") != NULL;
     c->quiet = strstr(plain, "=='system'andmessage.content") != NULL;
     c->open = strstr(plain, "{{'<|im_end|>\\n'}}{%endif%}{%endif%}") != NULL;
@@ -18636,6 +18654,13 @@ FCI_FN size_t fci_chat_place(fci_str s, const char *what) {
     return i + n <= s.n ? i : s.n + 1;
 }
 
+// What is behind the last `what`, or all.
+FCI_FN fci_str fci_chat_behind(fci_str s, const char *what) {
+    size_t at = fci_chat_place(s, what), n = strlen(what);
+    for (; at < s.n; at = fci_chat_place(s, what)) s = fci_sn(s.p + at + n, s.n - at - n);
+    return s;
+}
+
 FCI_FN fci_str fci_chat_lines_off(fci_str s, bool start, bool end) {
     while (end && s.n && s.p[s.n - 1] == '\n') s.n--;
     for (; start && s.n && *s.p == '\n'; s.n--) s.p++;
@@ -18672,18 +18697,14 @@ FCI_FN size_t fci_chat_question(const fci_chat_writer *w) {
 
 // Qwen3: an answer without its thoughts, which stay behind the last question.
 FCI_FN fci_str fci_chat_thoughts(fci_chat_writer *w, fci_str s) {
-    static const char start[] = "<think>", end[] = "</think>";
-    fci_str thoughts = {"", 0}, rest = s;
-    size_t at = fci_chat_place(s, end);
-    if (at < s.n) thoughts = fci_chat_lines_off(fci_sn(s.p, at), false, true);
-    for (; at < rest.n; at = fci_chat_place(rest, end))
-        rest = fci_sn(rest.p + at + sizeof end - 1, rest.n - at - (sizeof end - 1));
-    at = fci_chat_place(thoughts, start);
-    for (; at < thoughts.n; at = fci_chat_place(thoughts, start))
-        thoughts = fci_sn(thoughts.p + at + sizeof start - 1,
-                          thoughts.n - at - (sizeof start - 1));
-    thoughts = fci_chat_lines_off(thoughts, true, false);
-    if (rest.n < s.n) rest = fci_chat_lines_off(rest, true, false);
+    static const char end[] = "</think>";
+    fci_str thoughts = {"", 0}, rest = fci_chat_behind(s, end);
+    const size_t at = fci_chat_place(s, end);
+    if (at < s.n) {
+        thoughts = fci_chat_lines_off(fci_sn(s.p, at), false, true);
+        thoughts = fci_chat_lines_off(fci_chat_behind(thoughts, "<think>"), true, false);
+        rest = fci_chat_lines_off(rest, true, false);
+    }
     if (w->at <= w->question || !(w->at + 1 == w->n || thoughts.n)) return rest;
     w->text.n = 0;
     rest = fci_chat_lines_off(rest, true, false);
@@ -18762,6 +18783,7 @@ FCI_FN void fci_chat_message(fci_chat_writer *w, const fci_str *system) {
     if (row->flags & (answer ? FCI_CHAT_TRIM | FCI_CHAT_TRIM_ANSWERS : FCI_CHAT_TRIM))
         s = fci_tokens_strip(w->c->t, s, true);
     if (answer && (row->flags & FCI_CHAT_THINK)) s = fci_chat_thoughts(w, s);
+    if (answer && (row->flags & FCI_CHAT_FORGET)) s = fci_chat_behind(s, "</think>");
     if (answer && (row->flags & FCI_CHAT_MODES)) {
         s = fci_chat_lines_off(s, true, false);
         w->text.n = 0;

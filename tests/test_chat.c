@@ -241,6 +241,26 @@ static void test_others(void) {
           "message['content'] + eos_token }}{% endif %}{{ '<|assistant|>\n' }}{% endfor %}",
           {"olmo-2", "<s><|user|>\nHi\n<|assistant|>\nYo</s>\n<|user|>\nAnd?\n<|assistant|>\nNo<"
                      "/s>", "uHi^aYo^uAnd?^aNo", 0, 0, NULL});
+    // with full-width bars and low lines, which are the family's own
+#define R1(role) "<\xef\xbd\x9c" role "\xef\xbd\x9c>"
+#define R1_END R1("end\xe2\x96\x81of\xe2\x96\x81sentence")
+    CHECK("{% set ns.system_prompt = message['content'] %}{{bos_token}}{{ns.system_prompt}}" LOOP
+          "{{'" R1("User") "' + message['content']}}{% if '</think>' in content %}{% set content = "
+          "content.split('</think>')[-1] %}{% endif %}{{'" R1("Assistant") "' + content + '" R1_END
+          "'}}{% endfor %}{% if add_generation_prompt %}{{'" R1("Assistant") "<think>\\n'}}"
+          "{% endif %}",
+          {"deepseek-r1", "<s>Be." R1("User") "Hi" R1("Assistant") "\nYo" R1_END R1("User") "And?"
+                          R1("Assistant") "<think>\n", "sBe.^uHi^a<think>a</think>\nYo^uAnd?", 1, 0,
+           NULL},
+          {"deepseek-r1", NULL, "uHi^sBe.", 1, 0, "at the start only"});
+    CHECK("{% set loop_messages = messages %}{% set system_message = 'x' %}{% if y %}{% else %}{% "
+          "set loop_messages = messages %}{% set system_message = 'A chat.' %}{% endif %}" LOOP
+          TURNS "{% if loop.index0 == 0 %}{{ system_message }}{% endif %}{{ ' USER: ' + "
+          "message['content'].strip() }}{{ ' ASSISTANT: ' + message['content'].strip() + "
+          "eos_token }}{% endfor %}{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}",
+          {"vicuna", "A chat. USER: Hi ASSISTANT: Yo</s> USER: And? ASSISTANT:", "u Hi^aYo ^uAnd?",
+           1, 0, NULL},
+          {"vicuna", " Be. USER: Hi", "s Be.^uHi", 0, 0, NULL});
 #define GRANITE "<|start_of_role|>"
     CHECK("{%- if x %}{%- set loop_messages = messages[1:] %}{%- else %}{%- set system_message = "
           "'On ' + strftime_now('%B %d, %Y') + '.' %}{%- if tools %}{%- else %}{%- set "
