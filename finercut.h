@@ -32658,7 +32658,7 @@ FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric
 }
 
 FCI_FN fc_code fci_study_arms(fc_study *s) {
-    const size_t most = FC_METRIC_COUNT + FCI_STUDY_ROWS + (size_t)s->d.random_plans;
+    const size_t most = (size_t)FC_METRIC_COUNT + FCI_STUDY_ROWS + (size_t)s->d.random_plans;
     fc_metric first = FC_METRIC_COUNT;
     fc_code code = FC_OK;
     s->arms = (fci_study_arm *)fci_arena_alloc(&s->arena, most, sizeof *s->arms, "arms", s->err);
@@ -32959,7 +32959,7 @@ FCI_FN void fci_study_find(fci_study_sample *x, fci_study_finding *findings) {
     }
     for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
         findings[k].n = x->n;
-        findings[k].best /= FCI_STUDY_DRAWS;
+        findings[k].best /= (double)FCI_STUDY_DRAWS;
         for (size_t r = 0; r < FCI_STUDY_RELATIONS; r++) {
             double *draws = fci_study_draws(x, k, r), *of = findings[k].of[r];
             size_t n = FCI_STUDY_DRAWS;
