@@ -32102,65 +32102,65 @@ FCI_FN void fci_page_commands(fci_page *g) {
 
 // ---- the whole
 
-static const char fci_page_css[] =
+static const char *const fci_page_css[] = {
     ":root{--bg:#fff;--ink:#1c2430;--grey:#5b6675;--rule:#e3e7ec;"
-    "--soft:#f4f6f8;--kept:#e1e6ec;--hatch:#aab4c0;--red:#b3123f;--heat:#fff}\n"
+    "--soft:#f4f6f8;--kept:#e1e6ec;--hatch:#aab4c0;--red:#b3123f;--heat:#fff}\n",
     ".s0{--c:#1d62a8}.s1{--c:#b3123f}.s2{--c:#0d7a5f}.s3{--c:#8a5a00}.s4{--c:#6b3fa0}"
-    ".s5{--c:#00788c}.s6{--c:#b5471b}.s7{--c:#5b6675}\n"
+    ".s5{--c:#00788c}.s6{--c:#b5471b}.s7{--c:#5b6675}\n",
     "@media (prefers-color-scheme:dark){:root{--bg:#11161d;--ink:#e4e8ee;--grey:#9ba7b6;"
-    "--rule:#2a323d;--soft:#1a212b;--kept:#2c3643;--hatch:#5b6878;--red:#ff7a9a;--heat:#cfd6de}\n"
+    "--rule:#2a323d;--soft:#1a212b;--kept:#2c3643;--hatch:#5b6878;--red:#ff7a9a;--heat:#cfd6de}\n",
     ".s0{--c:#6db3f2}.s1{--c:#ff7a9a}.s2{--c:#4fd0a5}.s3{--c:#e0b050}.s4{--c:#c19bf0}"
-    ".s5{--c:#55c8dc}.s6{--c:#ff9d6e}.s7{--c:#9ba7b6}}\n"
+    ".s5{--c:#55c8dc}.s6{--c:#ff9d6e}.s7{--c:#9ba7b6}}\n",
     "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 "
     "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
-    "font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}\n"
+    "font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}\n",
     "header,main,footer{max-width:1160px;margin:0 auto;padding:0 20px}"
     "header{padding-top:40px}h1{font-size:2rem;line-height:1.2;margin:0 0 .3rem;"
     "overflow-wrap:anywhere}h2{font-size:1.3rem;line-height:1.3;margin:3rem 0 .2rem}"
     "h3{font-size:1.05rem;margin:2rem 0 .2rem}h2,h3{overflow-wrap:anywhere}"
     ".sub,.note,footer{color:var(--grey);overflow-wrap:anywhere}.note{margin:0 0 .9rem;"
-    "max-width:75ch}p.sub{margin:.2rem 0}\n"
+    "max-width:75ch}p.sub{margin:.2rem 0}\n",
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,160px),1fr));"
     "gap:12px;margin:24px 0;padding:0;list-style:none;font-size:.9rem}.tiles li{"
     "background:var(--soft);border-radius:10px;padding:14px 16px}.tiles strong,.tiles small{"
     "display:block}.tiles strong{font-size:1.7rem;font-weight:600;line-height:1.25}"
-    ".tiles small{color:var(--grey);font-size:.85rem}\n"
+    ".tiles small{color:var(--grey);font-size:.85rem}\n",
     ".advice{border-left:4px solid var(--red);padding:.2rem 0 .2rem 14px;margin:1.2rem 0;"
-    "max-width:80ch}\n"
+    "max-width:80ch}\n",
     ".key{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:.85rem;color:var(--grey);"
     "margin:.4rem 0 1rem}.key span{display:inline-flex;align-items:center;gap:6px}.box,.ramp{"
-    "width:16px;height:16px;border-radius:3px;overflow:hidden}.ramp{width:140px}\n"
+    "width:16px;height:16px;border-radius:3px;overflow:hidden}.ramp{width:140px}\n",
     ".map{display:grid;grid-template-columns:repeat(auto-fit,minmax(31px,1fr));gap:12px 4px;"
     "text-align:center}.map b{display:block;height:32px;line-height:32px;border-radius:4px;"
     "margin-bottom:3px;font-size:.85rem;font-weight:600}.map b,.kept{background:var(--kept)}"
     ".map i{font-style:normal;font-size:.72rem;color:var(--grey)}"
     ".map .no,.no{background:repeating-linear-gradient(45deg,var(--hatch) 0,var(--hatch) 1px,"
-    "var(--soft) 1px,var(--soft) 5px)}\n"
+    "var(--soft) 1px,var(--soft) 5px)}\n",
     ".plot{display:grid;grid-template-columns:52px minmax(0,1fr);margin-top:1rem}"
     ".plot>svg{width:100%;height:260px;overflow:visible;display:block}"
     ".ys,.xs{position:relative;font-size:.75rem;color:var(--grey)}.ys span{position:absolute;"
     "right:10px;transform:translateY(50%);white-space:nowrap;line-height:1}.xs{grid-column:2;"
     "height:22px}.xs span{position:absolute;top:6px;transform:translateX(-50%);line-height:1}"
-    ".xn{grid-column:2;font-size:.8rem;color:var(--grey);text-align:center}\n"
+    ".xn{grid-column:2;font-size:.8rem;color:var(--grey);text-align:center}\n",
     ".plot path,.legend path{vector-effect:non-scaling-stroke;fill:none}.grid{stroke:var(--rule);"
     "stroke-width:1}.line{stroke:var(--c);stroke-width:2}.error{stroke:var(--c);stroke-opacity:.6}"
     ".dot{stroke:var(--c);stroke-width:8}.fine{stroke-width:4}"
     ".dot:hover{stroke-width:13}.ro{stroke-linecap:round}.sq{stroke-linecap:square}"
-    ".d1{stroke-dasharray:7 4}.d2{stroke-dasharray:2 4}.d3{stroke-dasharray:9 3 2 3}\n"
+    ".d1{stroke-dasharray:7 4}.d2{stroke-dasharray:2 4}.d3{stroke-dasharray:9 3 2 3}\n",
     ".legend{list-style:none;margin:.8rem 0 0;padding:0 0 0 52px;display:flex;flex-wrap:wrap;"
     "gap:2px 18px;font-size:.85rem}.legend svg{width:32px;height:12px;overflow:visible;"
-    "vertical-align:middle;margin-right:4px}.legend li{overflow-wrap:anywhere}\n"
+    "vertical-align:middle;margin-right:4px}.legend li{overflow-wrap:anywhere}\n",
     ".small{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));"
-    "gap:0 40px}.small .plot>svg{height:190px}.small h3{margin-top:1.2rem}\n"
+    "gap:0 40px}.small .plot>svg{height:190px}.small h3{margin-top:1.2rem}\n",
     ".k0{--k:#1d62a8}.k1{--k:#e08a2e}.bar{stroke:var(--k);stroke-width:1}.plot path.bar{"
     "fill:var(--k)}.plot path.gone{fill:none}.box.k0,.box.k1{background:var(--k)}.box.gone{"
-    "border:1px solid var(--grey)}\n"
+    "border:1px solid var(--grey)}\n",
     "details{margin:.6rem 0}summary{cursor:pointer;color:var(--grey);font-size:.9rem;"
     "width:max-content;max-width:100%}.scroll{overflow-x:auto;max-width:100%}"
     "table{border-collapse:collapse;font-size:.85rem}th,td{padding:3px 12px 3px 0;"
     "text-align:right;border-bottom:1px solid var(--rule)}th:last-child,td:last-child{"
     "padding-right:4px}th{font-weight:600;color:var(--grey);vertical-align:bottom}"
-    ".t{text-align:left;overflow-wrap:anywhere}\n"
+    ".t{text-align:left;overflow-wrap:anywhere}\n",
     ".maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));"
     "gap:24px}.heat{border-collapse:separate;border-spacing:1px;table-layout:fixed;width:100%;"
     "font-size:0}.heat caption{font-size:.9rem;font-weight:600;text-align:left;padding:0 0 4px "
@@ -32171,19 +32171,19 @@ static const char fci_page_css[] =
     "background:var(--heat)}.heat tbody th{background:var(--bg);line-height:0}.r16 td{height:16px}"
     ".r10 td{height:10px}.r6 td{height:6px}td:focus{outline:3px solid var(--ink);outline-offset:0}"
     "td.b,.box.b{clip-path:inset(22% 22%)}td.e,.box.e{clip-path:polygon(0 0,100% 0,0 100%)}"
-    "td.x,.box.x{box-shadow:inset 0 0 0 2px #b3123f,inset 0 0 0 3px #fff}.box.x{background:none}\n"
+    "td.x,.box.x{box-shadow:inset 0 0 0 2px #b3123f,inset 0 0 0 3px #fff}.box.x{background:none}\n",
     ".nums[open]~.maps td{font-size:.68rem;height:auto;padding:2px 4px;clip-path:none;"
     "text-align:center}.nums[open]~.maps .heat{width:auto;table-layout:auto}"
     ".nums[open]~.maps th.q{font-size:.7rem}.nums[open]~.maps{grid-template-columns:"
-    "minmax(0,1fr)}.say{min-height:1.5em;font-size:.9rem;margin:.6rem 0}\n"
+    "minmax(0,1fr)}.say{min-height:1.5em;font-size:.9rem;margin:.6rem 0}\n",
     "pre{background:var(--soft);border-radius:10px;padding:14px 16px;overflow-x:auto;"
     "font-size:.85rem;white-space:pre-wrap;overflow-wrap:anywhere}footer{font-size:.8rem;"
     "padding-top:3rem;padding-bottom:3rem}"
-    ":focus-visible{outline:3px solid var(--red);outline-offset:2px}\n"
+    ":focus-visible{outline:3px solid var(--red);outline-offset:2px}\n",
     "@media print{:root{--bg:#fff;--ink:#000;--grey:#444;--rule:#ccc;--soft:#f4f6f8;"
     "--kept:#e1e6ec}body{font-size:11pt}header{padding-top:0}*{print-color-adjust:exact;"
     "-webkit-print-color-adjust:exact}section,.plot,.tiles{break-inside:avoid}h2,h3{"
-    "break-after:avoid}summary,.say{display:none}}\n";
+    "break-after:avoid}summary,.say{display:none}}\n"};
 
 // Arrows, Home and End move through the cells of a map of scores; what a cell is, is said below it.
 // The page's policy has the hash of these bytes.
@@ -32240,7 +32240,9 @@ FCI_FN void fci_page_head(fci_page *g) {
              "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src "
              "'unsafe-inline'; script-src '" FCI_PAGE_HASH "'; base-uri 'none'; form-action "
              "'none'\">\n<meta name='color-scheme' content='light dark'>\n");
-    fci_page_put(g, "<title>%s \xe2\x80\x93 finercut</title>\n<style>\n%r", title, fci_page_css);
+    fci_page_put(g, "<title>%s \xe2\x80\x93 finercut</title>\n<style>\n", title);
+    for (size_t i = 0; i < sizeof fci_page_css / sizeof *fci_page_css; i++)
+        fci_puts(&g->b, fci_page_css[i]);
     fci_page_colours(g);
     fci_page_put(g, "</style>\n</head>\n<body>\n<header>\n<h1>%n</h1>\n", title);
     if (info)
