@@ -32213,7 +32213,7 @@ FCI_FN void fci_page_colours(fci_page *g) {
         for (int i = 0; i <= FCI_PICTURE_LEVELS; i++) {
             double light = 0;
             rgb[i] = fci_picture_mix(cold ? fci_picture_cold : fci_picture_warm,
-                                     i / (FCI_PICTURE_LEVELS - 1.0));
+                                     i / (double)(FCI_PICTURE_LEVELS - 1));
             if (i == FCI_PICTURE_LEVELS) rgb[i] = 0xb9b9b9;
             for (int k = 0; k < 3; k++)
                 light += (k == 0 ? 0.2126 : k == 1 ? 0.7152 : 0.0722) *
