@@ -107,10 +107,10 @@ static void is_text(const char *name, const char *want) { // a file of `out`; NU
 static void check_templates(void) {
     fc_memory_file files[] = {{"config.json", NULL, 0}, {"model.safetensors", NULL, 0},
                               {"tokenizer.json", NULL, 0}, {"chat_template.jinja", "usual", 5},
-                              {FCI_BESIDE_TEMPLATES "/tool.jinja", "tools", 5},
-                              {FCI_BESIDE_TEMPLATES "/rag.jinja", "rags", 4},
-                              {FCI_BESIDE_TEMPLATES "/run.py", "import os", 9},
-                              {FCI_BESIDE_TEMPLATES "/../up.jinja", "up", 2}};
+                              {FCI_TEMPLATES_FOLDER "/tool.jinja", "tools", 5},
+                              {FCI_TEMPLATES_FOLDER "/rag.jinja", "rags", 4},
+                              {FCI_TEMPLATES_FOLDER "/run.py", "import os", 9},
+                              {FCI_TEMPLATES_FOLDER "/../up.jinja", "up", 2}};
     const size_t n = sizeof files / sizeof *files;
     char path[100], *data[3];
     fc_error err;
@@ -127,9 +127,9 @@ static void check_templates(void) {
         export.format = FC_EXPORT_HF_MASKED;
         T_OK(fc_export(m, p, &export, &err) == FC_OK, "%s", err.msg);
         is_text("chat_template.jinja", "usual");
-        is_text(FCI_BESIDE_TEMPLATES "/tool.jinja", "tools");
-        is_text(FCI_BESIDE_TEMPLATES "/rag.jinja", "rags");
-        is_text(FCI_BESIDE_TEMPLATES "/run.py", NULL);
+        is_text(FCI_TEMPLATES_FOLDER "/tool.jinja", "tools");
+        is_text(FCI_TEMPLATES_FOLDER "/rag.jinja", "rags");
+        is_text(FCI_TEMPLATES_FOLDER "/run.py", NULL);
         is_text("up.jinja", NULL);
         remove_tree(out);
         export.format = FC_EXPORT_GGUF_MASKED;
@@ -168,7 +168,7 @@ int main(void) {
     T_OK(fci_agree_near(inf, inf, 0) && !fci_agree_near(inf, -inf, 0) && fci_agree_near(0, 0, 0),
          "infinities");
     T_OK(fci_along_how("../x.tiktoken") == FCI_PART_OTHER &&
-             fci_along_how(FCI_BESIDE_TEMPLATES "/../x.jinja") == FCI_PART_OTHER &&
+             fci_along_how(FCI_TEMPLATES_FOLDER "/../x.jinja") == FCI_PART_OTHER &&
              fci_along_how("x.tiktoken") == FCI_PART_COPIED,
          "names with a folder stay");
     check_templates();
