@@ -32160,7 +32160,7 @@ static const char *const fci_page_css[] = {
     "table{border-collapse:collapse;font-size:.85rem}th,td{padding:3px 12px 3px 0;"
     "text-align:right;border-bottom:1px solid var(--rule)}th:last-child,td:last-child{"
     "padding-right:4px}th{font-weight:600;color:var(--grey);vertical-align:bottom}"
-    ".t{text-align:left;overflow-wrap:anywhere}\n",
+    ".t{text-align:left}\n",
     ".maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));"
     "gap:24px}.heat{border-collapse:separate;border-spacing:1px;table-layout:fixed;width:100%;"
     "font-size:0}.heat caption{font-size:.9rem;font-weight:600;text-align:left;padding:0 0 4px "
