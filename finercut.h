@@ -23074,6 +23074,7 @@ FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err
     v->engine.stray_allowed = true;
     fc_code code = fci_perplexity_pass(v, err);
     if (code) return code;
+    memset(&p, 0, sizeof p);
     code = fci_perplexity_finish(v, &p, err);
     *perplexity = code ? (double)INFINITY : p.perplexity;
     return code == FC_ERR_NUMERIC ? FC_OK : code;

@@ -1440,7 +1440,7 @@ static void on_interrupt(int signal_number) {
     _Exit(STATUS_FAILED);
 }
 
-static int read_file(session *s, const char *path, fc_text *file) {
+static fc_code read_file(session *s, const char *path, fc_text *file) {
     waiting = 1;
     fc_code code = fc_file_read(path, &s->env, file, &s->err);
     waiting = 0;
@@ -2324,7 +2324,7 @@ static int add_own(session *s) {
     }
     s->tokens = own;
 #endif
-    return code;
+    return STATUS_OK;
 }
 
 static fc_prune_desc prune_desc(const session *s) {
