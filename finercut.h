@@ -1378,7 +1378,8 @@ FINERCUT_API fc_code fc_report_page_memory(const fc_page_desc *desc, fc_text *ou
 typedef struct fc_study_desc {
     const char *folder;           /* required; made where it is not there, else empty or a study's:
                                      one of other settings is FC_ERR_MISMATCH without fc_env.force,
-                                     which begins anew */
+                                     which begins anew; a file of its own that is
+                                     a symbolic link is FC_ERR_ARGUMENT */
     const fc_tokens *calibration; /* required; sequences of at least 2 tokens */
     const char *calibration_name; /* recorded; NULL = "tokens" */
     const fc_tokens *eval;        /* required; the perplexity of it is the quality */
@@ -33230,10 +33231,13 @@ FCI_FN fc_code fci_study_curves(fc_study *s, bool equal, const char *title, cons
             fci_study_head(&k, FC_PAGE_LINE, s->arms[a].row->each == FCI_STUDY_SEEDS
                                                  ? s->arms[a].row->name
                                                  : s->arms[a].name);
+    const bool none = k.t->n_columns == 1;
+    if (none) fci_study_head(&k, FC_PAGE_LINE, "whole model");
     for (size_t i = 0; i <= s->d.n_points; i++) {
         const double target = i && equal ? (double)fci_study_point_target(s, i - 1) : 0;
         if (i && equal && target == 0) continue;
         fci_study_number(&k, 4, equal ? 100 * target / all : i ? 100 * s->points[i - 1] : 0);
+        if (none) fci_study_number(&k, 5, i ? (double)NAN : value(s, s->sets));
         for (size_t a = 0; a < s->n_arms; a++) {
             if (!fci_study_drawn(s, a, equal)) continue;
             fci_study_number(&k, 5, i ? fci_study_at(s, a, i - 1, equal, value)
@@ -33294,21 +33298,36 @@ FCI_FN fc_code fci_study_kinds(fc_study *s) {
     return fci_study_made(&k);
 }
 
-// The distance with the highest rank correlation with a loss.
-FCI_FN fc_metric fci_study_best(const fc_study *s, size_t loss) {
+// The distances, as bits, with the highest rank correlation with a loss; 0: none has one.
+FCI_FN unsigned fci_study_best(const fc_study *s, size_t loss) {
     const fci_study_finding *f = s->findings + loss * FC_METRIC_COUNT;
-    size_t best = 0;
-    for (size_t i = 1; i < FC_METRIC_COUNT; i++)
-        if (f[i].of[0][0] > f[best].of[0][0] + FCI_STUDY_ALIKE) best = i;
-    return (fc_metric)best;
+    double best = -2;
+    unsigned bits = 0;
+    for (size_t i = 0; i < FC_METRIC_COUNT; i++) best = fmax(best, f[i].of[0][0]);
+    for (size_t i = 0; i < FC_METRIC_COUNT; i++)
+        if (f[i].of[0][0] >= best - FCI_STUDY_ALIKE) bits |= 1u << i;
+    return bits;
+}
+
+FCI_FN void fci_study_put_best(const fc_study *s, size_t loss, fci_buffer *b) {
+    char name[FCI_STUDY_NAME];
+    const unsigned best = fci_study_best(s, loss);
+    const char *next = "";
+    fci_putf(b, "%s for %s%s", best ? "Best" : "No distance is named",
+             fci_study_loss_name(s, loss, name),
+             best ? ": " : ", with which there is nothing to correlate");
+    for (int i = 0; i < FC_METRIC_COUNT; i++) {
+        if (!(best >> i & 1)) continue;
+        fci_putf(b, "%s%s", next, fc_metric_name((fc_metric)i));
+        next = ", ";
+    }
+    fci_puts(b, ". ");
 }
 
 FCI_FN fc_code fci_study_relate(fc_study *s) {
     fci_buffer b = fci_buffer_of(&s->c);
     char text[96], name[FCI_STUDY_NAME], v[3][24];
-    for (size_t i = 0; i < s->n_losses && i < 2; i++)
-        fci_putf(&b, "Best for %s: %s. ", fci_study_loss_name(s, i, name),
-                 fc_metric_name(fci_study_best(s, i)));
+    for (size_t i = 0; i < s->n_losses && i < 2; i++) fci_study_put_best(s, i, &b);
     fci_puts(&b, "Over all sets that were measured: Spearman's rank correlation, Kendall's tau-b "
                  "and Pearson's correlation of the distance on the calibration with the loss on "
                  "other text, each with an interval of 95 %: percentiles of 1000 draws of whole "
@@ -33339,13 +33358,16 @@ FCI_FN fc_code fci_study_relate(fc_study *s) {
     return fci_study_made(&k);
 }
 
-// Every set, drawn over the distance that tells the perplexity best.
+// Every set, drawn over the first of the distances that tell the perplexity best.
 FCI_FN fc_code fci_study_scatter(fc_study *s) {
-    const size_t best = (size_t)fci_study_best(s, 0);
+    const unsigned bits = fci_study_best(s, 0);
+    size_t best = 0;
     char text[64];
-    fci_study_maker k = fci_study_make(s, "Distance and loss of every set",
-                                       "The distance that tells the perplexity best, across.",
-                                       4 + s->n_columns, s->n_sets);
+    while (best < s->n_columns && !(bits >> best & 1)) best++;
+    fci_study_maker k = fci_study_make(
+        s, "Distance and loss of every set",
+        bits ? "A distance that tells the perplexity best, across." : NULL, 4 + s->n_columns,
+        s->n_sets);
     fci_study_head(&k, FC_PAGE_LISTED, "plan");
     fci_study_head(&k, FC_PAGE_LISTED, "sublayers gone");
     fci_study_head(&k, FC_PAGE_POINTS, "log(perplexity / whole)");
@@ -33552,6 +33574,18 @@ FCI_FN fc_code fci_study_settings(fc_study *s) {
     return FC_OK;
 }
 
+// A name in the folder is the study's: one that leads elsewhere may not be written through.
+FCI_FN fc_code fci_study_no_link(const fc_study *s, const char *path) {
+    char to[1024];
+    const int error = s->c.io.create == fci_platform_create
+                          ? fci_platform_link(path, to, sizeof to)
+                          : EINVAL;
+    if (error && error != ENAMETOOLONG) return FC_OK;
+    return fci_fail(s->err, FC_ERR_ARGUMENT, 0,
+                    "%s: expected a file of the study's own, got a link%s%s", path,
+                    error ? "" : " to ", error ? "" : to);
+}
+
 FCI_FN fc_code fci_study_allowed(fc_study *s) {
     const size_t n = s->d.n_inputs;
     const char **inputs = (const char **)fci_arena_alloc(&s->arena, n + 1, sizeof *inputs, "inputs",
@@ -33563,9 +33597,11 @@ FCI_FN fc_code fci_study_allowed(fc_study *s) {
     fc_code code = s->begun ? FC_OK
                             : fci_output_allowed(&s->c, s->d.folder, FC_OUTPUT_FOLDER, inputs,
                                                  n + 1, s->err);
-    for (size_t i = 0; i < 3 + s->n_arms && !code; i++)
-        code = fci_output_allowed(&s->c, i < 3 ? own[i] : s->arms[i - 3].path, FC_OUTPUT_ANY,
-                                  inputs, n + 1, s->err);
+    for (size_t i = 0; i < 3 + s->n_arms && !code; i++) {
+        const char *path = i < 3 ? own[i] : s->arms[i - 3].path;
+        code = fci_study_no_link(s, path);
+        if (!code) code = fci_output_allowed(&s->c, path, FC_OUTPUT_ANY, inputs, n + 1, s->err);
+    }
     return code;
 }
 

@@ -4030,7 +4030,7 @@ static int study(session *s, const fc_study_desc *desc) {
     else if (code) failed(s);
     const fc_page_table *t = fc_study_tables(study, &n);
     for (size_t i = 0; i < n && !code && !s->o->quiet; i++)
-        if (t[i].columns[2].use != FC_PAGE_POINTS) put_table(&t[i]); // of all sets: on the page
+        if (t[i].n_columns < 3 || t[i].columns[2].use != FC_PAGE_POINTS) put_table(&t[i]);
     fc_study_close(study);
     return code ? STATUS_FAILED : STATUS_OK;
 }

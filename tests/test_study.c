@@ -54,6 +54,38 @@ static fc_model *open_tiny(tiny *t, uint64_t limit) {
 }
 
 // What a plan says of each of its prefixes is what the set is measured to have.
+// Distances that rank alike are all the best, in each draw and in words.
+static void test_best(void) {
+    double of[FC_METRIC_COUNT][4] = {{1, 2, 3, 4}, {10, 20, 30, 40}, {4, 3, 2, 1}, {.1, .2, .3, .4},
+                                     {5, 5, 5, 5}, {2, 1, 4, 3}};
+    double losses[] = {1, 4, 9, 16}, drawn[8], drawn_losses[8], scratch[16];
+    size_t runs[] = {0, 4};
+    static double draws[FC_METRIC_COUNT * FCI_STUDY_RELATIONS * FCI_STUDY_DRAWS];
+    fci_study_finding f[FC_METRIC_COUNT];
+    fci_study_sample x;
+    fc_study s;
+    memset(&x, 0, sizeof x);
+    memset(&s, 0, sizeof s);
+    memset(f, 0, sizeof f);
+    for (int k = 0; k < FC_METRIC_COUNT; k++) x.distances[k] = of[k];
+    x.n = 4;
+    x.n_plans = 1;
+    x.losses = losses;
+    x.starts = runs;
+    x.drawn = drawn;
+    x.drawn_losses = drawn_losses;
+    x.scratch = scratch;
+    x.draws = draws;
+    fci_study_find(&x, f);
+    s.findings = f;
+    for (int k = 0; k < FC_METRIC_COUNT; k++)
+        T_OK(near(f[k].best, k == 0 || k == 1 || k == 3, 0), "distance %d: best %g", k, f[k].best);
+    f[1].of[0][0] -= 1e-15;
+    T_OK(fci_study_best(&s, 0) == 11, "named: %x", fci_study_best(&s, 0));
+    for (int k = 0; k < FC_METRIC_COUNT; k++) f[k].of[0][0] = (double)NAN;
+    T_OK(fci_study_best(&s, 0) == 0, "none: %x", fci_study_best(&s, 0));
+}
+
 static void test_distances(void) {
     tiny t;
     fc_model *m = open_tiny(&t, 0);
@@ -268,6 +300,7 @@ static void test_out_of_memory(void) {
 
 int main(void) {
     test_correlations();
+    test_best();
     test_distances();
     test_interrupted();
     test_others();

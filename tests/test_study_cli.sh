@@ -93,6 +93,19 @@ t_ok "inside the model" t_says 1 "another path" study demo --text calibration.tx
 cp eval.txt a/index.html
 t_ok "over an input" t_says 1 "another path" study "$model" --text calibration.txt \
     --eval a/index.html --samples 2 --length 24 --window 32 -o a
+for name in index.html study.json study.csv plan-js.json; do # never through a link
+    rm -rf linked && cp -r kept linked
+    cp "linked/$name" foreign
+    ln -sf ../foreign "linked/$name"
+    t_ok "$name is a link" says 1 "linked/$name: expected a file of the study's own, got a link" \
+        linked --force
+    t_ok "what it leads to stays" cmp foreign "kept/$name"
+done
+points=0.0001
+t_ok "nothing to correlate" study 0 none
+t_ok "names no winner" grep -q "No distance is named for log perplexity, with which there is" out
+t_ok "but the perplexity" grep -Eq "^whole model +[0-9.]+ +-$" out
+points=0,25,50
 t_ok "no folder" t_says 2 "expected -o" study "$model" --text a --eval b
 t_ok "no --eval" t_says 2 "expected --eval" study "$model" --text a -o b
 points=20,10
