@@ -120,7 +120,7 @@ coverage:
 
 interop: finercut
 	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py \
-	    tools/interop_perplexity.py tools/check_heal.py
+	    tools/interop_perplexity.py tools/check_heal.py tools/check_study.py
 
 # Its variables (PARTS, QUICK, BENCH_...) are explained at the top of tools/bench.py.
 bench: finercut
