@@ -5122,6 +5122,9 @@ FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *ou
 // `what` names it in the error; *out is 0 then.
 FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
                               uint64_t *out, fc_error *err);
+// n, which may be NULL, as a number in [low, high], of which rounding may miss a millionth.
+FCI_FN fc_code fci_json_real(const fci_json *n, const char *what, double low, double high,
+                             double *out, fc_error *err);
 // The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
 // is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
@@ -5566,6 +5569,17 @@ FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low,
     if (!fci_json_is(n, FCI_JSON_NUMBER) || !n->is_integer || n->integer < low || n->integer > high)
         return fci_json_bad(err, n, what, expected);
     *out = n->integer;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_json_real(const fci_json *n, const char *what, double low, double high,
+                             double *out, fc_error *err) {
+    char expected[96];
+    *out = 0;
+    snprintf(expected, sizeof expected, "a number from %g to %g", low, high);
+    if (!fci_json_is(n, FCI_JSON_NUMBER) || n->number < low - 1e-6 || n->number > high + 1e-6)
+        return fci_json_bad(err, n, what, expected);
+    *out = n->number;
     return FC_OK;
 }
 
@@ -21308,6 +21322,9 @@ FCI_FN fc_code fci_plan_read_costs(fc_plan *p, fc_unit unit, const fci_json *v, 
             return fci_json_bad(err, at, fc_unit_name(unit), expected);
         sum += costs[i] = at->number;
     }
+    if (unit == FC_UNIT_PARAMS && p->info.model.n_parameters &&
+        sum > (double)p->info.model.n_parameters * (1 + 1e-12))
+        return fci_json_bad(err, v, "params", "no more in all than the model's n_parameters");
     for (uint32_t id = 0; id < fci_plan_ids(&p->info) && p->info.per == unit; id++)
         if (fci_plan_eligible(&p->info, id) && !(fci_plan_saved(&p->info, unit, id) > 0)) sum = 0;
     return sum > 0 ? FC_OK : fci_json_bad(err, v, fc_unit_name(unit), expected);
@@ -21389,11 +21406,15 @@ FCI_FN fc_code fci_plan_read_parameters(fc_plan *p, const fci_json *root, fc_err
     if (fci_json_member(root, "parameters", FCI_JSON_OBJECT, &object, err)) return FC_ERR_FORMAT;
     if (object->count != 2 * (size_t)p->info.model.n_blocks)
         return fci_json_bad(err, object, "parameters", "a number for each sublayer");
-    uint64_t *own = fci_plan_new_parameters(p, err);
+    uint64_t *own = fci_plan_new_parameters(p, err), left = p->info.model.n_parameters;
     if (!own) return FC_ERR_MEMORY;
     for (uint32_t s = 0; s < 2 * p->info.model.n_blocks && !code; s++) {
         fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name);
-        code = fci_json_whole(fci_json_get(object, name), name, 0, UINT64_MAX, &own[s], err);
+        const fci_json *v = fci_json_get(object, name);
+        code = fci_json_whole(v, name, 0, UINT64_MAX, &own[s], err);
+        if (!code && own[s] > left)
+            code = fci_json_bad(err, v, name, "no more in all than the model's n_parameters");
+        left -= fci_min(own[s], left);
     }
     return fci_wrap(err, code, "parameters");
 }
@@ -31386,61 +31407,97 @@ FCI_FN fc_code fci_page_removed(fci_page *g, const fci_json *list, fci_page_resu
     return err->code;
 }
 
-// Adds a figure, if the object has it; its standard error is the member of that name and _stderr.
-FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const char *member,
-                             const char *measure, fci_page_result *like) {
-    char name[64];
-    const fci_json *value = fci_json_get(object, member), *error;
-    if (!fci_json_is(value, FCI_JSON_NUMBER)) return;
-    snprintf(name, sizeof name, "%s_stderr", member);
-    error = fci_json_get(object, name);
+typedef struct fci_page_figure_row { // what an evaluation may hold
+    const char *member, *name, *error; // NULL: of a text; the member with its standard error
+    double low, high;
+    bool may_be_null; // where it is not finite
+} fci_page_figure_row;
+
+enum { FCI_PAGE_TASK_FIGURES = 3 };
+static const fci_page_figure_row fci_page_figures[FCI_PAGE_TASK_FIGURES + 1] = {
+    {"acc", "accuracy", "acc_stderr", 0, 1, false},
+    {"acc_norm", "accuracy by length", "acc_norm_stderr", 0, 1, true},
+    {"perplexity", "perplexity of words", "perplexity_stderr", 1, 1e300, true},
+    {"perplexity", "Perplexity", NULL, 1, 1e300, false},
+};
+
+// Adds a figure, if the object has it; `task` "": it is of a text.
+FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page_figure_row *row,
+                             const char *task, const fci_page_result *like) {
+    const fci_json *value = fci_json_get(object, row->member),
+                   *error = row->error ? fci_json_some(object, row->error) : NULL;
+    fci_page_result r = *like;
+    fc_error *err = &g->b.error;
+    r.error = (double)NAN;
+    r.name = *task ? fci_page_say(g, "%s: %s", task, row->name) : row->name;
+    if (!value || (row->may_be_null && value->type == FCI_JSON_NULL) || err->code ||
+        fci_json_real(value, row->member, row->low, row->high, &r.value, err) ||
+        (error && fci_json_real(error, row->error, 0, row->high, &r.error, err)))
+        return;
     fci_page_result *all = (fci_page_result *)fci_arena_grow(
-        &g->arena, g->results, g->n_results + 1, sizeof *all, "page", &g->b.error);
+        &g->arena, g->results, g->n_results + 1, sizeof *all, "page", err);
     if (!all) return;
     g->results = all;
     all += g->n_results++;
-    *all = *like;
-    all->name = measure;
-    all->measure = 0;
-    while (strcmp(g->results[all->measure].name, measure) != 0 ||
-           strcmp(g->results[all->measure].detail, like->detail) != 0)
-        all->measure++;
-    all->value = value->number;
-    all->error = fci_json_is(error, FCI_JSON_NUMBER) ? error->number : (double)NAN;
+    *all = r;
+    for (r.measure = 0; strcmp(g->results[r.measure].name, r.name) != 0 ||
+                        strcmp(g->results[r.measure].detail, r.detail) != 0;)
+        r.measure++;
+    all->measure = r.measure;
+}
+
+// A whole number that may be absent: 0.
+FCI_FN uint64_t fci_page_count(fci_page *g, const fci_json *object, const char *member) {
+    const fci_json *v = fci_json_get(object, member);
+    uint64_t n = 0;
+    if (v) fci_json_whole(v, member, 0, (uint64_t)1 << 53, &n, &g->b.error);
+    return n;
+}
+
+// A text that may be absent: "".
+FCI_FN const char *fci_page_text(fci_page *g, const fci_json *object, const char *member) {
+    const fci_json *v = fci_json_some(object, member);
+    if (v && !fci_json_is(v, FCI_JSON_STRING)) fci_json_bad(&g->b.error, v, member, "a string");
+    return v && v->type == FCI_JSON_STRING
+               ? fci_page_say(g, "%.*s", (int)fci_min(v->text.n, 120), v->text.p)
+               : "";
+}
+
+FCI_FN void fci_page_tasks(fci_page *g, const fci_json *tasks, fci_page_result *r) {
+    const fci_json *task = fci_json_first(tasks);
+    for (uint32_t i = 0; i < tasks->count && !g->b.error.code; i++, task = fci_json_next(task)) {
+        const char *name = fci_page_say(g, "%.*s", (int)fci_min(task->text.n, 64), task->text.p);
+        if (!fci_json_is(++task, FCI_JSON_OBJECT))
+            fci_json_bad(&g->b.error, task, "result", "an object");
+        r->detail = fci_page_say(g, "%llu items",
+                                 (unsigned long long)fci_page_count(g, task, "n"));
+        for (int k = 0; k < FCI_PAGE_TASK_FIGURES; k++)
+            fci_page_measure(g, task, &fci_page_figures[k], name, r);
+        fci_wrap(&g->b.error, g->b.error.code, "tasks: %s", name);
+    }
 }
 
 FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) {
-    static const char *const members[] = {"acc", "acc_norm", "perplexity"};
-    static const char *const called[] = {"accuracy", "accuracy by length", "perplexity of words"};
     fci_page_result r;
-    const fci_json *removed, *tasks = fci_json_some(e, "tasks"), *task;
-    const fci_json *positions = fci_json_get(e, "positions"), *how = fci_json_get(e, "protocol");
+    const fci_json *removed, *tasks = fci_json_some(e, "tasks"), *steps = fci_json_get(e, "steps");
+    uint64_t n;
+    fc_error *err = &g->b.error;
     memset(&r, 0, sizeof r);
     r.file = file;
     r.healed = fci_json_some(e, "heal") != NULL;
-    if (fci_json_member(e, "removed", FCI_JSON_ARRAY, &removed, &g->b.error) ||
+    if (fci_json_member(e, "removed", FCI_JSON_ARRAY, &removed, err) ||
+        (steps && fci_json_whole(steps, "steps", removed->count, removed->count, &n, err)) ||
         fci_page_removed(g, removed, &r))
-        return g->b.error.code;
-    r.detail = fci_page_say(
-        g, "%llu positions%s%.*s",
-        fci_json_is(positions, FCI_JSON_NUMBER) ? (unsigned long long)positions->integer : 0,
-        fci_json_is(how, FCI_JSON_STRING) ? ", protocol " : "",
-        fci_json_is(how, FCI_JSON_STRING) ? (int)fci_min(how->text.n, 64) : 0,
-        fci_json_is(how, FCI_JSON_STRING) ? how->text.p : "");
-    fci_page_measure(g, e, "perplexity", "Perplexity", &r);
-    if (!fci_json_is(tasks, FCI_JSON_OBJECT)) return g->b.error.code;
-    task = fci_json_first(tasks);
-    for (uint32_t i = 0; i < tasks->count; i++, task = fci_json_next(task)) {
-        const fci_str name = task->text;
-        const fci_json *n = fci_json_get(++task, "n");
-        r.detail = fci_page_say(g, "%llu items", fci_json_is(n, FCI_JSON_NUMBER)
-                                                     ? (unsigned long long)n->integer : 0);
-        for (int k = 0; k < 3; k++)
-            fci_page_measure(g, task, members[k],
-                             fci_page_say(g, "%.*s: %s", (int)fci_min(name.n, 64), name.p,
-                                          called[k]), &r);
-    }
-    return g->b.error.code;
+        return err->code;
+    const char *how = fci_page_text(g, e, "protocol");
+    r.detail = fci_page_say(g, "%llu positions%s%s",
+                            (unsigned long long)fci_page_count(g, e, "positions"),
+                            *how ? ", protocol " : "", how);
+    fci_page_measure(g, e, &fci_page_figures[FCI_PAGE_TASK_FIGURES], "", &r);
+    if (tasks && !fci_json_is(tasks, FCI_JSON_OBJECT))
+        return fci_json_bad(err, tasks, "tasks", "an object");
+    if (tasks) fci_page_tasks(g, tasks, &r);
+    return err->code;
 }
 
 FCI_FN fc_code fci_page_read_results(fci_page *g, size_t index) {
@@ -31458,7 +31515,7 @@ FCI_FN fc_code fci_page_read_results(fci_page *g, size_t index) {
     if (!fci_json_is(along, FCI_JSON_ARRAY)) return fci_json_bad(err, along, "along", "an array");
     each = fci_json_first(along);
     for (uint32_t i = 0; i < along->count && !err->code; i++, each = fci_json_next(each))
-        fci_page_evaluation(g, each, index);
+        fci_wrap(err, fci_page_evaluation(g, each, index), "along: %u", i + 1);
     return err->code;
 }
 
@@ -33083,13 +33140,17 @@ FCI_FN fc_code fci_study_read_set(fc_study *s, const fci_json *v, uint8_t *mask)
     fci_study_set *set = fci_study_set_of(s, mask);
     if (!set) return FC_ERR_MEMORY;
     set->known = true;
-    for (size_t i = 0; i < s->n_columns; i++) {
-        const fci_json *number = fci_json_get(v, s->columns[i].name);
-        if (!fci_json_is(number, FCI_JSON_NUMBER) && !fci_json_is(number, FCI_JSON_NULL))
-            return fci_json_bad(s->err, number, s->columns[i].name, "a number or null");
-        set->values[i] = number->type == FCI_JSON_NUMBER ? number->number : (double)NAN;
+    for (size_t i = 0; i < s->n_columns && !code; i++) { // null: not finite
+        const char *name = s->columns[i].name;
+        const fci_json *number = fci_json_get(v, name);
+        const bool perplexity = fci_path_ends(name, "perplexity"),
+                   share = i > FC_METRIC_COUNT && !perplexity;
+        if (!fci_json_is(number, FCI_JSON_NULL))
+            code = fci_json_real(number, name, perplexity, share ? 1 : 1e300, &set->values[i],
+                                 s->err);
+        else set->values[i] = (double)NAN;
     }
-    return FC_OK;
+    return code;
 }
 
 // The settings, which must be those of this study.

@@ -253,6 +253,23 @@ static void test_results(void) {
     free(plan);
 }
 
+static const char *const values[][2] = { // members of an evaluation, and what is said of them
+    {"\"perplexity\":-5", "perplexity: expected a number from 1 to 1e+300, got -5"},
+    {"\"perplexity\":\"x\"", "perplexity: expected a number from 1 to 1e+300, got \"x\""},
+    {"\"perplexity\":null", "perplexity: expected a number from 1 to 1e+300, got null"},
+    {"\"perplexity\":1e308", "perplexity: expected a number from 1 to 1e+300, got 1e308"},
+    {"\"tasks\":5", "tasks: expected an object, got 5"},
+    {"\"tasks\":{\"t\":5}", "tasks: t: result: expected an object, got 5"},
+    {"\"tasks\":{\"t\":{\"acc\":2}}", "tasks: t: acc: expected a number from 0 to 1, got 2"},
+    {"\"tasks\":{\"t\":{\"acc\":0.5,\"acc_stderr\":-0.1}}",
+     "tasks: t: acc_stderr: expected a number from 0 to 1, got -0.1"},
+    {"\"tasks\":{\"t\":{\"n\":-1}}", "tasks: t: n: expected a whole number"},
+    {"\"steps\":500", "steps: expected 1, got 500"},
+    {"\"steps\":-1", "steps: expected 1, got -1"},
+    {"\"positions\":\"x\"", "positions: expected a whole number"},
+    {"\"protocol\":3", "protocol: expected a string, got 3"},
+};
+
 static void test_refused(void) {
     size_t n;
     char *plan = t_read(PLAN, &n), *other = t_read(PLAN, NULL);
@@ -265,6 +282,14 @@ static void test_refused(void) {
         files[1] = file_of("wrong.json", wrong[i]);
         T_OK(refusal(files, 2) == FC_ERR_FORMAT && strncmp(err.msg, "wrong.json: ", 12) == 0,
              "%s: %s", wrong[i], err.msg);
+    }
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{\"along\":[{\"removed\":[\"attn.4\"],%s}]}", values[i][0]);
+        files[1] = file_of("wrong.json", text);
+        T_OK(refusal(files, 2) == FC_ERR_FORMAT && strstr(err.msg, values[i][1]) &&
+                 strncmp(err.msg, "wrong.json: along: 1: ", 22) == 0,
+             "%s: %s", text, err.msg);
     }
     files[1] = file_of("wrong.json", "{\"removed\":[\"attn.6\"]}");
     T_OK(refusal(files, 2) == FC_ERR_MISMATCH && strstr(err.msg, "attn.6"), "%s", err.msg);

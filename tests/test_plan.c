@@ -141,7 +141,7 @@ static void test_names(void) {
 static const char good[] =
     "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\",\"name\":\"m\","
     "\"architecture\":\"llama\","
-    "\"n_blocks\":4,\"n_parameters\":5},\"metric\":\"js\",\"candidates\":\"sublayers\","
+    "\"n_blocks\":4,\"n_parameters\":32},\"metric\":\"js\",\"candidates\":\"sublayers\","
     "\"search\":\"race\","
     "\"compute\":\"f32\",\"simd\":\"avx2\",\"first_block\":1,\"calibration\":{\"source\":\"w\","
     "\"n_sequences\":1,"
@@ -159,8 +159,12 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {",\"cost\":{\"lanes\":1,\"exhaustive_lanes\":2.5,\"seconds\":3e-1}", "", NULL},
     {"\"simd\":\"avx2\",\"first_block\":1,", "", NULL},
     {"\"metric\"", "\"parameters\":{\"attn.0\":1,\"ffn.0\":2,\"attn.1\":3,\"ffn.1\":0,\"attn.2\":5,"
-     "\"ffn.2\":6,\"attn.3\":7,\"ffn.3\":18446744073709551615},"
+     "\"ffn.2\":6,\"attn.3\":7,\"ffn.3\":8},"
      "\"metric\"", NULL},
+    {"\"metric\"", "\"parameters\":{\"attn.0\":1,\"ffn.0\":2,\"attn.1\":3,\"ffn.1\":0,\"attn.2\":5,"
+     "\"ffn.2\":6,\"attn.3\":7,\"ffn.3\":9},"
+     "\"metric\"", "parameters: ffn.3: expected no more in all than the model's n_parameters, "
+     "got 9"},
     {"\"metric\"", "\"parameters\":{\"attn.0\":1},\"metric\"", "parameters: expected a number for "
      "each sublayer"},
     {"\"metric\"", "\"parameters\":[1],\"metric\"", "parameters: expected an object"},
@@ -259,7 +263,7 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"n_blocks\":4", "\"n_blocks\":-4", "n_blocks: expected a whole number"},
     {"\"n_blocks\":4", "\"n_blocks\":\"4\"", "n_blocks: expected a whole number from 1 to 4096, "
      "got \"4\""},
-    {"\"n_parameters\":5", "\"n_parameters\":18446744073709551616", "n_parameters: expected a "
+    {"\"n_parameters\":32", "\"n_parameters\":18446744073709551616", "n_parameters: expected a "
      "whole number"},
     {"\"model\":{", "\"model\":[],\"x\":{", "model: expected an object, got an array"},
     {"\"metric\":\"js\"", "\"metric\":\"cosine\"", "metric: expected one of js, angular,"},

@@ -259,6 +259,15 @@ static void test_others(void) {
     d.metrics |= 1u << FC_METRIC_NLL; // more of the same goes on
     T_OK(run(m, &d, &about) == FC_OK && about.n_plans_there == 9, "%u there: %s",
          about.n_plans_there, err.msg);
+    const memory_output *json = written(&t.world, "s/study.json");
+    char *at = strstr(json->data, "\"perplexity\": ");
+    if (T_OK(at != NULL, "a perplexity")) {
+        at[14] = '-';
+        T_OK(run(m, &d, &about) == FC_ERR_FORMAT &&
+                 strstr(err.msg, "set 0: perplexity: expected a number from 1 to 1e+300, got -"),
+             "%s", err.msg);
+        at[14] = '9';
+    }
     d.inputs = inputs;
     d.n_inputs = 2;
     T_OK(run(m, &d, &about) == FC_ERR_ARGUMENT && strstr(err.msg, "s/study.csv"), "%s", err.msg);
