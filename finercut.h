@@ -18948,9 +18948,12 @@ FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci
                         "expected \"messages\" or \"conversations\", or the field that holds the "
                         "text (--field NAME); the fields are %s",
                         fci_chat_fields(item, fields, sizeof fields));
-    if (list->type != FCI_JSON_ARRAY || list->count == 0)
-        return fci_json_bad(err, list, sharegpt ? "\"conversations\"" : "\"messages\"",
-                            "a list of messages");
+    const char *what = sharegpt ? "\"conversations\"" : "\"messages\"";
+    if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, what, "a list of messages");
+    if (list->count == 0)
+        return fci_fail(err, FC_ERR_FORMAT, list->at,
+                        "%s: expected a list of messages, got an empty one (at byte %llu)", what,
+                        (unsigned long long)list->at);
     fc_message *m =
         (fc_message *)fci_arena_alloc(arena, list->count, sizeof *m, "messages", err);
     const fci_json *n = fci_json_first(list);
@@ -21168,6 +21171,7 @@ FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size
     if (!p || p->info.n_steps == 0) return out;
     const size_t n = p->info.n_steps, bend = fci_plan_bend(p), last = n - 1;
     const size_t first = p->info.metric == FC_METRIC_NLL;
+    const bool at_last = bend && bend == last; // one number then, said once
     const double end = p->steps[last].score, more = end - fci_plan_distance_before(p, last);
     if (bend) {
         const double here = p->steps[bend - 1].score;
@@ -21176,21 +21180,26 @@ FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size
         fci_format_g(next, sizeof next, 3, p->steps[bend].score - here);
         snprintf(text, sizeof text,
                  "The distance bends after step %llu of %llu: up to there a removal adds %s on "
-                 "average, the next one (%s) %s.",
-                 (unsigned long long)bend, (unsigned long long)n, each,
+                 "average, the %s one (%s) %s%s",
+                 (unsigned long long)bend, (unsigned long long)n, each, at_last ? "last" : "next",
                  fc_candidate_name(p->info.candidates, p->steps[bend].removed, name, sizeof name),
-                 next);
-    } else
-        snprintf(text, sizeof text, "The distance has no clear bend in %llu step%s.",
-                 (unsigned long long)n, n == 1 ? "" : "s");
+                 next, at_last ? "" : ".");
+    } else if (n - first < 2)
+        snprintf(text, sizeof text, "%llu step%s too few to tell where the distance bends.",
+                 (unsigned long long)n, n == 1 ? " is" : "s are");
+    else
+        snprintf(text, sizeof text, "The distance has no clear bend in %llu steps.",
+                 (unsigned long long)n);
     fci_format_g(each, sizeof each, 3, end);
     fci_format_g(next, sizeof next, 3, more);
     fc_candidate_name(p->info.candidates, p->steps[last].removed, name, sizeof name);
     const size_t used = strlen(text);
+    if (isfinite(more) && !at_last)
+        snprintf(text + used, sizeof text - used, " The last one (%s) added %s", name, next);
+    const size_t now = strlen(text);
     if (isfinite(more))
-        snprintf(text + used, sizeof text - used,
-                 " The last one (%s) added %s, which makes %s: expect as much of one more.", name,
-                 next, each);
+        snprintf(text + now, sizeof text - now, "%s%s: expect as much of one more.",
+                 last ? ", which makes " : "", last ? each : "");
     snprintf(out, size, "%s", text);
     return out;
 }
@@ -23640,6 +23649,27 @@ FCI_FN fc_code fci_search_restore(fci_search *s, fc_error *err) {
     return code;
 }
 
+// A plan to go on from that is beyond what may be lost: no step is taken from it.
+FCI_FN fc_code fci_search_within(const fci_search *s, fc_error *err) {
+    const fc_plan *p = s->plan;
+    const fc_plan_info *info = &p->info;
+    size_t n = 0;
+    char text[64], rest[120];
+    while (n < info->n_steps &&
+           !fci_plan_beyond(info, p->steps[n].score, p->steps[n].perplexity)) n++;
+    if (n == info->n_steps) return FC_OK;
+    snprintf(rest, sizeof rest, n ? "`remove` %llu of eval, export and heal takes those"
+                                  : "another file begins anew", (unsigned long long)n);
+    return fci_fail(err, FC_ERR_MISMATCH, 0,
+                    "resume: until %s: expected a plan within it, got %llu steps, of which %llu "
+                    "are (step %llu has %g); the plan stays as it is, %s",
+                    fc_budget_text(&info->until, text, sizeof text),
+                    (unsigned long long)info->n_steps, (unsigned long long)n,
+                    (unsigned long long)n + 1,
+                    info->until.unit == FC_UNIT_DISTANCE
+                        ? p->steps[n].score : p->steps[n].perplexity / info->perplexity, rest);
+}
+
 FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     double before = s->plan->info.cost.seconds; // of the resumed run
     const char *unit = fc_unit_name(s->desc->until.unit);
@@ -23648,6 +23678,7 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     s->resumed_lanes = s->plan->info.cost.lanes;
     fc_code code = fci_search_open(s, err);
     if (!code) code = fci_search_weigh(s, err);
+    if (!code) code = fci_search_within(s, err);
     const bool idle = !code && fci_search_done(s);
     if (!code) code = idle ? fci_search_restore(s, err) : fci_search_calibrate(s, err);
     while (!code && !idle && !fci_search_done(s)) code = fci_search_step(s, err);
@@ -24505,7 +24536,8 @@ static const fci_tasks_row fci_tasks_rows[] = {
      "{question!}\nA. {choices.0}\nB. {choices.1}\nC. {choices.2}\nD. {choices.3}\nAnswer:",
      "=A,B,C,D", NULL, "answer", "=A,B,C,D", false},
 };
-enum { FCI_TASKS_ROWS = sizeof fci_tasks_rows / sizeof *fci_tasks_rows };
+enum { FCI_TASKS_ROWS = sizeof fci_tasks_rows / sizeof *fci_tasks_rows, FCI_TASKS_NAME = 63 };
+#define FCI_TASKS_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 FINERCUT_API const char *fc_task_name(size_t index) {
     return index < FCI_TASKS_KINDS ? fci_tasks_kinds[index].name : NULL;
@@ -24516,6 +24548,10 @@ FINERCUT_API fc_code fc_task_find(const char *name, size_t *index, fc_error *err
     fci_shown shown;
     char names[160] = "";
     fci_clear(err);
+    if (name && (strlen(name) > FCI_TASKS_NAME || name[strspn(name, FCI_TASKS_LETTERS)]))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "task: expected a name of letters, digits, _ and -, at most %d, got %s",
+                        FCI_TASKS_NAME, fci_show(fci_s(name), &shown));
     for (size_t i = 0; i < FCI_TASKS_KINDS; i++) {
         const char *known = fci_tasks_kinds[i].name;
         if (name && i == FCI_TASKS_OPENBOOKQA && strncmp(name, openbook, strlen(openbook)) == 0)
@@ -31510,7 +31546,7 @@ FCI_FN fc_code fci_page_read_results(fci_page *g, size_t index) {
         return err->code;
     along = fci_json_some(root, "along");
     if (!along && !fci_json_get(root, "removed"))
-        return fci_json_bad(err, NULL, "content", "a plan, or what finercut eval --json prints");
+        return fci_json_bad(err, root, "content", "a plan, or what finercut eval --json prints");
     if (!along) return fci_page_evaluation(g, root, index);
     if (!fci_json_is(along, FCI_JSON_ARRAY)) return fci_json_bad(err, along, "along", "an array");
     each = fci_json_first(along);
@@ -32466,7 +32502,6 @@ FINERCUT_API fc_code fc_report_page_memory(const fc_page_desc *desc, fc_text *ou
 enum { FCI_STUDY_POINTS = 16, FCI_STUDY_RANDOM = 32, FCI_STUDY_DRAWS = 1000, FCI_STUDY_NAME = 80 };
 #define FCI_STUDY_FORMAT "finercut-study-1"
 #define FCI_STUDY_ALIKE 1e-12 // correlations that differ by less are the same
-#define FCI_STUDY_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 typedef struct fci_study_row { // arms as they are asked for
     const char *name;          // NULL: its metric's
@@ -32761,9 +32796,8 @@ FCI_FN fc_code fci_study_columns(fc_study *s) {
         fc_code code = fc_task_find(name, &kind, s->err);
         if (code) return code;
         while (strcmp(s->d.tasks[same].name, name) != 0) same++;
-        if (same < i || strlen(name) > 60 || name[strspn(name, FCI_STUDY_LETTERS)])
-            return fci_fail(s->err, FC_ERR_ARGUMENT, 0,
-                            "tasks: expected names of letters, digits, _ and -, each once, got %s",
+        if (same < i)
+            return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "tasks: expected each once, got %s twice",
                             fci_show(fci_s(name), &shown));
         const bool words = strcmp(fc_task_name(kind), "lambada") == 0;
         fci_study_column_of(s, name, "acc");
@@ -34107,9 +34141,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SPINS
 #undef FCI_STUDY_ALIKE
 #undef FCI_STUDY_FORMAT
-#undef FCI_STUDY_LETTERS
 #undef FCI_ST_HEADER_MAX
 #undef FCI_TASKS_BIT
+#undef FCI_TASKS_LETTERS
 #undef FCI_TEMPLATES_FOLDER
 #undef FCI_TEMPLATES_LIMIT
 #undef FCI_TEXT_BLANK

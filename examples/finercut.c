@@ -413,7 +413,10 @@ static int parse_prefixes(const value_type *type, const char *text, void *field)
         const size_t n = strcspn(text, ",");
         if (n >= sizeof number) return 0;
         memcpy(number, text, n);
-        if (!parse_whole(number, 0, 1000000000, &p->steps[p->n++])) return 0;
+        if (!parse_whole(number, 0, 1000000000, &p->steps[p->n])) return 0;
+        for (int i = 0; i < p->n; i++)
+            if (p->steps[i] == p->steps[p->n]) return 0;
+        p->n++;
         text += n;
         if (!*text) return 1;
     }
@@ -460,6 +463,7 @@ static int parse_metrics(const value_type *type, const char *text, void *field) 
     while (*text) {
         fc_metric metric;
         if (!next_item(&text, item) || fc_metric_parse(item, &metric, NULL)) return 0;
+        if (bits & 1u << metric) return 0;
         bits |= 1u << metric;
     }
     memcpy(field, &bits, sizeof bits);
@@ -545,8 +549,8 @@ static const value_type type_date = {parse_date, "a day such as 2024-07-26", 0, 
 #endif
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_products = {parse_choice, NULL, 3, products_name};
-static const value_type type_prefixes = {parse_prefixes, "numbers of steps with commas between "
-    "them, such as 0,5,10", 0, NULL};
+static const value_type type_prefixes = {parse_prefixes, "numbers of steps, each once, with "
+    "commas between them, such as 0,5,10", 0, NULL};
 #ifdef FINERCUT_NO_TASKS // the flags are read, for their error, but not shown
 static const value_type type_task = {parse_later, "--text or --tokens, as this build has no tasks",
     0, NULL};
@@ -571,8 +575,8 @@ static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, sear
 static const value_type type_greedy = {parse_choice, NULL, FC_SEARCH_ONE_SHOT, search_name};
 static const value_type type_points = {parse_points, "growing percentages below 100 with commas "
     "between them, such as 0,10,25, at most 16", 0, NULL};
-static const value_type type_metrics = {parse_metrics, "metrics with commas between them: js, "
-    "angular, euclidean, js-reference, kl, nll", 0, NULL};
+static const value_type type_metrics = {parse_metrics, "metrics, each once, with commas between "
+    "them: js, angular, euclidean, js-reference, kl, nll", 0, NULL};
 static const value_type type_random = {parse_random, "a whole number from 1 to 32", 0, NULL};
 #endif
 #ifndef FINERCUT_NO_EXPORT
@@ -1408,6 +1412,20 @@ static int check_calibration(const session *s) {
     return STATUS_OK;
 }
 
+// What is measured is another text.
+static int check_measured(const session *s, const char *name) {
+    const options *o = s->o;
+    if (!o->measured || !o->text || strcmp(o->measured, o->text) != 0) return STATUS_OK;
+    return misused(s->command, "%s: expected another text than that of --text, got %s twice", name,
+                   o->text);
+}
+
+static int check_sizes(const session *s) {
+    if (!s->o->tasks.n && (s->o->limit || s->o->shots))
+        return misused(s->command, "--limit, --shots: expected --task with them");
+    return STATUS_OK;
+}
+
 static int check_plan(const session *s) {
     if (s->o->remove.given && !s->o->plan)
         return misused(s->command, "--remove: expected --plan FILE with it");
@@ -1451,12 +1469,14 @@ static fc_code read_file(session *s, const char *path, fc_text *file) {
 // once.
 static void catch_interrupt(void) {
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
-    struct sigaction action;
+    struct sigaction action, was;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_interrupt;
     action.sa_flags = (int)SA_RESETHAND;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) // as nohup does
+        sigaction(SIGHUP, &action, NULL);
 #else
     signal(SIGINT, on_interrupt);
     signal(SIGTERM, on_interrupt);
@@ -1490,6 +1510,22 @@ static int terminal(FILE *stream) {
 
 static int on_terminal(void) {
     return terminal(stderr);
+}
+
+// Columns of the terminal that stdout or stderr is; 0: it is none, or nobody knows.
+static int terminal_width(FILE *stream) {
+    if (!terminal(stream)) return 0;
+#if defined(_WIN32)
+    CONSOLE_SCREEN_BUFFER_INFO info;
+    HANDLE console = GetStdHandle(stream == stderr ? STD_ERROR_HANDLE : STD_OUTPUT_HANDLE);
+    return GetConsoleScreenBufferInfo(console, &info) ? info.srWindow.Right - info.srWindow.Left + 1
+                                                      : 0;
+#elif !defined(FINERCUT_NO_POSIX)
+    struct winsize size;
+    return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+#else
+    return 0;
+#endif
 }
 
 static char *joined(const char *a, const char *b) {
@@ -2147,9 +2183,12 @@ typedef struct meter {
     fc_error save_error;
 } meter;
 
+// One line, cut to the terminal's: what wraps could not be redrawn.
 static void meter_line(meter *m, const char *line) {
-    int width = (int)strlen(line);
-    fprintf(stderr, "\r%s%*s", line, m->width > width ? m->width - width : 0, "");
+    const int columns = terminal_width(stderr), most = (columns > 1 ? columns : 80) - 1;
+    const int length = (int)strlen(line), width = length < most ? length : most,
+              end = m->width < most ? m->width : most;
+    fprintf(stderr, "\r%.*s%*s", width, line, end > width ? end - width : 0, "");
     m->width = width;
     fflush(stderr);
 }
@@ -2191,7 +2230,6 @@ static void meter_show(meter *m, const fc_progress *p, const char *tail) {
         const int full = (int)(20 * done);
         snprintf(line, sizeof line, "[%.*s%.*s] %s%s%s", full, "####################", 20 - full,
                  "....................", *step ? step : what, left, tail);
-        line[79] = 0; // a longer line would wrap and could not be redrawn
         meter_line(m, line);
     } else if (!m->s->o->quiet && difftime(time(NULL), m->s->spoke) >= SILENCE) {
         fprintf(stderr, "%s%s%s: %.0f %%%s\n", what, *step ? ", " : "", step, 100 * done, left);
@@ -2557,7 +2595,8 @@ static int check_until(const session *s) {
     if (o->until_given + o->until_distance_given + o->until_perplexity_given > 1)
         return misused(s->command, "expected one of --until, --until-distance and "
                                    "--until-perplexity, got more");
-    if ((o->until.unit == FC_UNIT_PERPLEXITY) == (o->measured != NULL)) return STATUS_OK;
+    if ((o->until.unit == FC_UNIT_PERPLEXITY) == (o->measured != NULL))
+        return check_measured(s, "--eval-text");
     return misused(s->command, o->measured
                                    ? "--eval-text: expected --until-perplexity R with it"
                                    : "--until-perplexity: expected --eval-text FILE with it");
@@ -2915,8 +2954,7 @@ static int check_eval(session *s) {
         return misused(s->command, "expected " SOURCES ", got none of them");
     if (!o->text && !o->tokens && o->protocol)
         return misused(s->command, "--protocol: expected " TEXT_OR(" or ") " with it");
-    if (!n_tasks(s) && (o->limit || o->shots))
-        return misused(s->command, "--limit, --shots: expected --task with them");
+    if (check_sizes(s)) return STATUS_USAGE;
     if (o->along.n && !o->plan)
         return misused(s->command, "--along: expected --plan FILE with it");
     if (o->along.n && (o->remove.given || o->heal))
@@ -3256,21 +3294,6 @@ static int speak(session *s, voice *v, const char *said, size_t n, int aside) {
 
 // ---- side by side
 
-// Columns of the terminal that standard output is; 0: it is none.
-static int terminal_width(void) {
-    if (!terminal(stdout)) return 0;
-#if defined(_WIN32)
-    CONSOLE_SCREEN_BUFFER_INFO info;
-    return GetConsoleScreenBufferInfo(GetStdHandle(STD_OUTPUT_HANDLE), &info)
-               ? info.srWindow.Right - info.srWindow.Left + 1 : 0;
-#elif !defined(FINERCUT_NO_POSIX)
-    struct winsize size;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
-#else
-    return 0;
-#endif
-}
-
 // Columns that a character takes: 0 of marks on the one before, 2 of East Asian ones and pictures.
 static int character_width(unsigned long c) {
     static const unsigned long zero[][2] = {
@@ -3361,7 +3384,7 @@ static int put_columns(const voice *v, int n, int terminal_columns) {
 
 // All voices, on what the user says: in columns where there is room, else one after the other.
 static int speak_all(session *s, voice *v, int n, const char *said, size_t length) {
-    const int width = n > 1 ? terminal_width() : 0, aside = width >= COLUMN * n;
+    const int width = n > 1 ? terminal_width(stdout) : 0, aside = width >= COLUMN * n;
     for (int i = 0; i < n; i++) {
         if (s->o->compare && !aside) printf("%s%s:\n", i ? "\n" : "", v[i].title);
         if (speak(s, &v[i], said, length, aside)) return STATUS_FAILED;
@@ -4035,6 +4058,22 @@ static int study(session *s, const fc_study_desc *desc) {
     return code ? STATUS_FAILED : STATUS_OK;
 }
 
+static int check_study(const session *s) {
+    const options *o = s->o;
+    const double last = o->points.n ? o->points.values[o->points.n - 1] : 0;
+    if (o->confidence_given && o->search != FC_SEARCH_CONFIDENT)
+        return misused(s->command, "--confidence: expected --search confident");
+    if (o->remove.given && !(o->remove.fraction > 0 && o->remove.fraction < 1))
+        return misused(s->command, "--remove: expected a percentage, above 0 and below 100");
+    if (o->remove.given && o->remove.fraction < last)
+        return misused(s->command, "--remove: expected at least the last of --points, %g%%, got "
+                                   "%g%%", 100 * last, 100 * o->remove.fraction);
+    if (o->length == 1 || o->window == 1)
+        return misused(s->command, "%s: expected at least 2 tokens, got 1",
+                       o->length == 1 ? "--length" : "--window");
+    return check_sizes(s) ? STATUS_USAGE : check_measured(s, "--eval");
+}
+
 static int run_study(session *s) {
     const options *o = s->o;
     fc_study_desc d;
@@ -4044,11 +4083,8 @@ static int run_study(session *s) {
     fc_tokens measured = {0};
     meter m;
     int status = check_tasks(s, tasks, names);
+    if (!status) status = check_study(s);
     if (status) return status;
-    if (o->confidence_given && o->search != FC_SEARCH_CONFIDENT)
-        return misused(s->command, "--confidence: expected --search confident");
-    if (o->remove.given && !(o->remove.fraction > 0 && o->remove.fraction < 1))
-        return misused(s->command, "--remove: expected a percentage, above 0 and below 100");
     memset(&d, 0, sizeof d);
     catch_interrupt();
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;

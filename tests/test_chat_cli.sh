@@ -134,6 +134,9 @@ t_ok "heal" t_run 0 heal chat --plan plan.json --text talks.jsonl --own 0 --leng
     --tokens-used 128 -o healed.safetensors --quiet
 t_ok "no messages" t_says 1 'words.jsonl: line 1: .*the fields are "id", "words"' eval chat \
     --text words.jsonl
+echo '{"messages": []}' >none.jsonl
+t_ok "an empty list" t_says 1 'messages": expected a list of messages, got an empty one' eval chat \
+    --text none.jsonl
 t_ok "no such field" t_says 1 'line 2: expected the field "id"; the fields are "words"|a text' \
     eval chat --text words.jsonl --field id
 t_ok "no template, no messages" t_says 1 'no chat template.*the fields are "id", "words"' \

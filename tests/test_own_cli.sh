@@ -39,10 +39,10 @@ t_ok "too long" t_says 1 "--length: own text: expected sequences of" prune "$mod
     --length 999999 -o a.json
 t_ok "a seed for nothing" t_says 2 "or --own" prune "$model" --tokens tokens.json --seed 1 -o a.json
 # So many tokens begin at once, without memory for all of them, and stop as soon as they are told.
-stops() {
+stops() { # SIGNAL
     "$finercut" prune "$demo" --own 1000000000 -o never.json >out 2>err </dev/null &
     sleep 1
-    kill -TERM $!
+    kill -"$1" $!
     from=$(date +%s)
     wait $!
     [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 4 ] && grep -q "interrupted" err &&
@@ -69,7 +69,8 @@ speaks() {
 case $(uname 2>/dev/null) in
 *NT*|*MINGW*|*MSYS*) t_skip "a signal" "not here" ;;
 *)
-    t_ok "a signal ends it" stops
+    t_ok "a signal ends it" stops TERM
+    t_ok "so does a lost terminal" stops HUP
     t_ok "long work speaks" speaks
     ;;
 esac

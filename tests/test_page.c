@@ -203,6 +203,17 @@ static void test_advice(void) {
                 "the next one (attn.2) 0.16. The last one (ffn.2) added 0.3, which makes 0.5: "
                 "expect as much of one more.") == 0,
          "%s", text);
+    p->info.n_steps = 5;
+    T_OK(strcmp(fc_plan_advice(p, text, sizeof text),
+                "The distance bends after step 4 of 5: up to there a removal adds 0.01 on average, "
+                "the last one (attn.2) 0.16, which makes 0.2: expect as much of one more.") == 0,
+         "%s", text);
+    p->info.n_steps = 1;
+    T_OK(strcmp(fc_plan_advice(p, text, sizeof text),
+                "1 step is too few to tell where the distance bends. The last one (attn.0) added "
+                "0.01: expect as much of one more.") == 0,
+         "%s", text);
+    p->info.n_steps = 6;
     for (int i = 0; i < 6; i++) p->steps[i].score = even[i];
     T_OK(strncmp(fc_plan_advice(p, text, sizeof text), "The distance has no clear bend", 30) == 0,
          "%s", text);

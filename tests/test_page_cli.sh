@@ -46,6 +46,8 @@ t_ok "is on it" has pipe.html 'sublayers removed 3, one '
 t_ok "two models" t_says 1 "plans of one model, got one of" report one.json other.json -o no.html
 t_ok "no plan and no result" t_says 1 "tokens\.json: content: expected a plan" report one.json \
     tokens.json -o no.html
+echo '{"a": 1}' >object.json
+t_ok "no result" t_says 1 "prints, got an object" report one.json object.json -o no.html
 t_ok "nothing there" t_says 1 "nothing\.json" report one.json nothing.json -o no.html
 t_ok "nothing is written" [ ! -e no.html ]
 t_ok "a picture is of one plan" t_says 2 "expected one plan\.json, got \"two\.json\" too" \

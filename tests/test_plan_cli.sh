@@ -376,6 +376,12 @@ t_ok "that is 3 steps" [ "$(grep -c '"step":' distance.json)" -eq 3 ]
 t_ok "the long way" t_run 0 prune "$model" --tokens tokens.json --until "distance:$far" --quiet \
     -o long.json
 t_ok "is the same" same distance.json long.json
+cp distance.json before.json
+near=$(sed -n 's/.*"step": 1, .*"score": \([0-9.e-]*\),.*/\1/p' all.json)
+t_ok "a plan beyond a nearer distance" t_says 1 \
+    "distance\.json: .*within it, got 3 steps, of which 1 are .*; the plan stays .*--remove 1 of" \
+    prune "$model" --tokens tokens.json --until-distance "$near" --resume -o distance.json
+t_ok "it stays" cmp distance.json before.json
 gguf=$top/tests/data/llama_f16.gguf
 head -c 2500 "$demo/heldout.txt" >ev.txt
 judged() { # STATUS FILE FLAG...
@@ -412,6 +418,12 @@ t_ok "eval tells it" sh -c '"$1" eval "$2" --tokens tokens.json --plan less.json
 t_ok "nothing is within" t_says 1 "until: perplexity: expected a perplexity that one removal" \
     prune "$gguf" --tokens tokens.json --eval-text ev.txt --until-perplexity 1 -o never.json \
     --candidates blocks
+if [ "$steps_before" -lt 3 ]; then
+    t_ok "a plan beyond a smaller factor" t_says 1 "far\.json: .*within it, got 3 steps, of which $steps_before" prune "$gguf" --tokens tokens.json --eval-text ev.txt --resume -o far.json \
+        --until-perplexity "$less" --quiet
+fi
+t_ok "the text of the calibration" t_says 2 "eval-text: expected another text than that of --text" \
+    prune "$gguf" --text ev.txt --until-perplexity 2 --eval-text ev.txt
 t_ok "an eval text for nothing" t_says 2 "eval-text: expected --until-perplexity R with it" \
     prune "$gguf" --tokens tokens.json --eval-text ev.txt --until params:20%
 t_ok "a perplexity of nothing" t_says 2 "until-perplexity: expected --eval-text FILE with it" \
@@ -426,5 +438,17 @@ t_ok "not both from standard input" t_says 2 "read once only: .* for --text and 
     prune "$gguf" --text - --until-perplexity 2 --eval-text -
 t_ok "not over the eval text" t_says 1 "ev.txt" prune "$gguf" --tokens tokens.json \
     --until-perplexity 2 --eval-text ev.txt -o ev.txt --force
+
+# ---- progress on a terminal of 40 columns
+
+if command -v stty >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
+    script -qec "stty cols 40; '$finercut' prune '$model' --tokens tokens.json -o bar.json" \
+        /dev/null </dev/null >bar
+    tr '\r' '\n' <bar | grep -a '^\[[#.]*\]' >lines
+    t_ok "lines" grep -q '^\[##*\.*\] step' lines
+    t_ok "none is wider" awk 'length($0) > 39 { exit 1 }' lines
+else
+    t_skip "progress on a terminal" "no script(1) or stty"
+fi
 
 t_end test_plan_cli

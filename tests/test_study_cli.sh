@@ -113,10 +113,26 @@ t_ok "points that fall" says 2 "growing percentages" a
 points=100
 t_ok "points of all" says 2 "growing percentages" a
 points=25 metrics=js,l2
-t_ok "a metric that is none" says 2 "metrics with commas" a
+t_ok "a metric that is none" says 2 "metrics, each once, with commas" a
 metrics=js search=random
 t_ok "--search random" says 2 "one of race, exhaustive, confident" a
 search=race
 t_ok "a number to remove" says 2 "percentage" a --remove 3
 t_ok "--confidence alone" says 2 "search confident" a --confidence 3
+# ---- flags that would do nothing
+wrong() { # WORDS FLAG...: of a study without tasks
+    t_words=$1
+    shift
+    t_says 2 "$t_words" study "$model" --text calibration.txt --eval eval.txt -o wrong "$@"
+}
+t_ok "--limit without a task" wrong "limit, --shots: expected --task" --limit 3
+t_ok "--shots without a task" wrong "limit, --shots: expected --task" --shots 3
+t_ok "--remove below the points" \
+    wrong "remove: expected at least the last of --points, 30%, got 5%" --remove 5%
+t_ok "a metric twice" wrong "metrics: .*each once" --metrics js,js
+t_ok "--length 1" wrong "length: expected at least 2" --length 1
+t_ok "--window 1" wrong "window: expected at least 2" --window 1
+t_ok "one text for both" t_says 2 "eval: expected another text than that of --text" \
+    study "$model" --text eval.txt --eval eval.txt -o wrong
+
 t_end test_study_cli

@@ -438,7 +438,11 @@ static void test_names(void) {
         T_OK(fc_task_find(fc_task_name(n), &index, &err) == FC_OK && index == n, "%s",
              fc_task_name(n));
     T_OK(n == 10, "%d tasks", (int)n);
-    static const char *const bad[] = {"", "arc", "lambadas", "open", "Piqa", "piqa-x"};
+    static const char *const bad[] = {"", "arc", "lambadas", "open", "Piqa", "piqa-x"},
+                      *const odd[] = {"piqa.x", "piqa_\xc3\xa9", "piqa x", "choices_(1)"};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        T_OK(fc_task_find(odd[i], &index, &err) == FC_ERR_ARGUMENT &&
+                 strstr(err.msg, "a name of letters, digits, _ and -"), "%s", err.msg);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         T_OK(fc_task_find(bad[i], &index, &err) == FC_ERR_ARGUMENT && index == n - 1 &&
                  strstr(err.msg, "expected one of choices, arc_easy, ") && strstr(err.msg, "mmlu"),

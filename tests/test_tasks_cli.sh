@@ -118,6 +118,8 @@ t_ok "twice the same" says 2 "another name for each, got choices twice" --task c
 long=$(printf 'choices_%056d' 0)
 t_ok "a name of 64 bytes" says 2 "name of at most 63 bytes, got $long" --task "$long=choices.jsonl"
 t_ok "a name of 63" task --task "${long%0}=choices.jsonl" --limit 1
+t_ok "a name of other letters" says 2 "name of letters, digits, _ and -, .*choices_a b" \
+    --task "choices_a b=choices.jsonl"
 t_ok "standard input twice" says 2 "read once only: .* for --task and --task" \
     --task choices=- --task lambada=-
 t_ok "standard input twice, text" says 2 "read once only: .* for --text and --task" \
