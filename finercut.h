@@ -31054,6 +31054,7 @@ typedef struct fci_page {
     size_t n_results;
     uint8_t *along;     // [n_results * n_plans] 1: the result is of the plan's first steps
     uint32_t n_blocks;  // of the plans' model; 0: there is no plan
+    const char *model;  // its fingerprint; without plans the first result's; NULL: unknown
     size_t scores_left; // which maps may still hold
     int level;          // of the headings of a plan's sections
 } fci_page;
@@ -31107,12 +31108,27 @@ FCI_FN const char *fci_page_digits(fci_page *g, int digits, double value) {
                                     : NULL;
 }
 
-// What a file is called on the page.
+// What a file is called on the page: its name, with as many of its folders as tell it from others,
+// and where nothing else does, a number.
 FCI_FN const char *fci_page_file(fci_page *g, size_t index) {
-    const char *name = fci_base_name(g->desc->files[index].name);
-    const size_t n = strlen(name), end = fci_path_ends(name, ".json") ? 5 : 0;
-    const char *copy = fci_arena_copy(&g->arena, fci_sn(name, n - end), &g->b.error);
-    return copy ? copy : "";
+    const fc_memory_file *files = g->desc->files;
+    const char *path = files[index].name, *name = fci_base_name(path);
+    size_t same = 0, shared = 1;
+    for (size_t i = 0; i < index; i++) same += strcmp(files[i].name, path) == 0;
+    while (shared && name > path) {
+        shared = 0;
+        for (size_t i = 0; i < g->desc->n_files; i++) {
+            const size_t n = strlen(files[i].name), m = strlen(name);
+            if (strcmp(files[i].name, path) == 0 || n < m) continue;
+            shared += strcmp(files[i].name + n - m, name) == 0 &&
+                      (n == m || strchr("/\\", files[i].name[n - m - 1]));
+        }
+        if (!shared) break;
+        for (name--; name > path && !strchr("/\\", name[-1]);) name--;
+    }
+    const int n = (int)(strlen(name) - (fci_path_ends(name, ".json") ? 5 : 0));
+    return same ? fci_page_say(g, "%.*s (%llu)", n, name, (unsigned long long)same + 1)
+                : fci_page_say(g, "%.*s", n, name);
 }
 
 FCI_FN void *fci_page_new(fci_page *g, uint64_t count, size_t size) {
@@ -31486,7 +31502,7 @@ FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page
 FCI_FN uint64_t fci_page_count(fci_page *g, const fci_json *object, const char *member) {
     const fci_json *v = fci_json_get(object, member);
     uint64_t n = 0;
-    if (v) fci_json_whole(v, member, 0, (uint64_t)1 << 53, &n, &g->b.error);
+    if (v && !g->b.error.code) fci_json_whole(v, member, 0, UINT64_MAX, &n, &g->b.error);
     return n;
 }
 
@@ -31499,14 +31515,46 @@ FCI_FN const char *fci_page_text(fci_page *g, const fci_json *object, const char
                : "";
 }
 
+// What tells results of a task apart that cannot be compared.
+FCI_FN const char *fci_page_items(fci_page *g, const fci_json *task) {
+    const uint64_t n = fci_page_count(g, task, "n"), shots = fci_page_count(g, task, "shots"),
+                   seed = fci_page_count(g, task, "seed");
+    bool chat = false;
+    char shown[64] = "", drawn[32] = "";
+    if (!g->b.error.code) fci_json_option(task, "chat", &chat, &g->b.error);
+    if (seed) snprintf(drawn, sizeof drawn, " of seed %llu", (unsigned long long)seed);
+    if (shots) snprintf(shown, sizeof shown, ", %llu shots%s", (unsigned long long)shots, drawn);
+    return fci_page_say(g, "%llu items%s%s", (unsigned long long)n, shown,
+                        chat ? ", as chats" : "");
+}
+
+FCI_FN const char *fci_page_positions(fci_page *g, const fci_json *e) {
+    const char *source = fci_page_text(g, e, "source"), *how = fci_page_text(g, e, "protocol");
+    const uint64_t n = fci_page_count(g, e, "positions"), length = fci_page_count(g, e, "length");
+    char windows[48] = "";
+    if (length)
+        snprintf(windows, sizeof windows, ", windows of %llu", (unsigned long long)length);
+    return fci_page_say(g, "%s%s%llu positions%s%s%s", source, *source ? ": " : "",
+                        (unsigned long long)n, windows, *how ? ", protocol " : "", how);
+}
+
+// Results are of the plans' model; without plans, of the first one's.
+FCI_FN fc_code fci_page_same_model(fci_page *g, const fci_json *e) {
+    const char *model = fci_page_text(g, e, "model");
+    if (!*model || g->b.error.code) return g->b.error.code;
+    if (!g->model) g->model = model;
+    if (strcmp(model, g->model) == 0) return FC_OK;
+    return fci_fail(&g->b.error, FC_ERR_MISMATCH, 0,
+                    "model: expected results of one model, %s, got those of %s", g->model, model);
+}
+
 FCI_FN void fci_page_tasks(fci_page *g, const fci_json *tasks, fci_page_result *r) {
     const fci_json *task = fci_json_first(tasks);
     for (uint32_t i = 0; i < tasks->count && !g->b.error.code; i++, task = fci_json_next(task)) {
         const char *name = fci_page_say(g, "%.*s", (int)fci_min(task->text.n, 64), task->text.p);
         if (!fci_json_is(++task, FCI_JSON_OBJECT))
             fci_json_bad(&g->b.error, task, "result", "an object");
-        r->detail = fci_page_say(g, "%llu items",
-                                 (unsigned long long)fci_page_count(g, task, "n"));
+        r->detail = fci_page_items(g, task);
         for (int k = 0; k < FCI_PAGE_TASK_FIGURES; k++)
             fci_page_measure(g, task, &fci_page_figures[k], name, r);
         fci_wrap(&g->b.error, g->b.error.code, "tasks: %s", name);
@@ -31521,14 +31569,12 @@ FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) 
     memset(&r, 0, sizeof r);
     r.file = file;
     r.healed = fci_json_some(e, "heal") != NULL;
-    if (fci_json_member(e, "removed", FCI_JSON_ARRAY, &removed, err) ||
+    if (fci_page_same_model(g, e) ||
+        fci_json_member(e, "removed", FCI_JSON_ARRAY, &removed, err) ||
         (steps && fci_json_whole(steps, "steps", removed->count, removed->count, &n, err)) ||
         fci_page_removed(g, removed, &r))
         return err->code;
-    const char *how = fci_page_text(g, e, "protocol");
-    r.detail = fci_page_say(g, "%llu positions%s%s",
-                            (unsigned long long)fci_page_count(g, e, "positions"),
-                            *how ? ", protocol " : "", how);
+    r.detail = fci_page_positions(g, e);
     fci_page_measure(g, e, &fci_page_figures[FCI_PAGE_TASK_FIGURES], "", &r);
     if (tasks && !fci_json_is(tasks, FCI_JSON_OBJECT))
         return fci_json_bad(err, tasks, "tasks", "an object");
@@ -32151,7 +32197,7 @@ FCI_FN void fci_page_command(fci_buffer *b, const fc_plan *p) {
     char text[64];
     fci_puts(b, "finercut prune");
     fci_page_word(b, info->model.name);
-    fci_page_flag(b, "text", info->calibration.source);
+    fci_page_flag(b, "text", fci_base_name(info->calibration.source));
     fci_putf(b, " --samples %lu --length %lu", (unsigned long)info->calibration.n_sequences,
              (unsigned long)info->calibration.length);
     fci_page_flag(b, "metric", fc_metric_name(info->metric));
@@ -32181,8 +32227,9 @@ FCI_FN void fci_page_commands(fci_page *g) {
     for (size_t i = 0; i < g->n_plans && !given; i++) fci_page_command(&b, g->plans[i].plan);
     fci_puts(&g->b, "<section>\n");
     fci_page_heading(g, 2, "Commands",
-                     given ? "" : "As the plans' settings tell them; models and texts are named "
-                                  "without their folders.");
+                     given ? "As it was called."
+                           : "What makes such plans, as their settings tell it; models and texts "
+                             "are named without their folders.");
     fci_puts(&g->b, "<pre tabindex='0' dir='ltr'><code>");
     for (const char *line = given ? given : b.p ? b.p : ""; *line;) {
         const size_t n = strcspn(line, "\n");
@@ -32402,6 +32449,7 @@ FCI_FN fc_code fci_page_add(fci_page *g, const fc_plan *plan, fc_plan *own, cons
                         g->plans[0].name, first->name, first->fingerprint, name, now->name,
                         now->fingerprint);
     g->n_blocks = now->n_blocks;
+    g->model = first->fingerprint;
     if (!name)
         p->name = fci_page_say(g, "%s, %s, %s", fc_metric_name(plan->info.metric),
                                fc_candidates_name(plan->info.candidates),

@@ -2706,6 +2706,18 @@ typedef struct evaluation { // of one set of removed sublayers
 #endif
 } evaluation;
 
+// Of what was measured: its name without folders, and how it was cut.
+static void put_source_json(const session *s) {
+    const char *name = source_name(s->o->text ? s->o->text : s->o->tokens), *p = name;
+    for (; *p; p++)
+        if (*p == '/' || *p == '\\') name = p + 1;
+    fputs("\"source\":", stdout);
+    put_json_text(name, strlen(name));
+    if (s->o->text && s->tokens.n_sequences)
+        printf(",\"length\":%llu", (unsigned long long)s->tokens.starts[1]);
+    putchar(',');
+}
+
 static void put_nll_json(const fc_perplexity *r) {
     fputs("\"perplexity\":", stdout);
     put_json_number(r->perplexity);
@@ -2725,6 +2737,7 @@ static void put_perplexity_json(const session *s, const evaluation *e) {
         putchar('}');
     }
     printf("],\"seconds\":%.3f,", r->seconds);
+    put_source_json(s);
 }
 
 static void put_perplexity(const session *s, const fc_perplexity *r) {
@@ -2774,7 +2787,10 @@ static void put_tasks_json(const session *s, const fc_task_result *r) {
                                  words ? r->perplexity_stderr : r->acc_norm_stderr};
         if (i) putchar(',');
         put_json_text(r->name, strlen(r->name));
-        printf(":{\"n\":%llu,", (unsigned long long)r->n);
+        printf(":{\"n\":%llu,\"limit\":%lu,\"shots\":%lu,", (unsigned long long)r->n,
+               (unsigned long)s->o->limit, (unsigned long)s->o->shots);
+        if (s->o->shots) printf("\"seed\":%llu,", (unsigned long long)s->o->seed);
+        printf("\"chat\":%s,", s->o->chat ? "true" : "false");
         put_members(names, values, 4);
         printf("\"tokens\":%llu,\"rows\":%llu,\"seconds\":%.3f,\"items\":[",
                (unsigned long long)r->n_tokens, (unsigned long long)r->n_rows, r->seconds);
@@ -2844,7 +2860,9 @@ static void put_evaluation_json(const session *s, const evaluation *e) {
         put_json_text(s->o->heal, strlen(s->o->heal));
         putchar(',');
     }
-    fputs("\"removed\":", stdout);
+    fputs("\"model\":", stdout);
+    put_json_text(fc_model_fingerprint(s->model), strlen(fc_model_fingerprint(s->model)));
+    fputs(",\"removed\":", stdout);
     put_removed(s);
     put_wishes(s);
     putchar('}');

@@ -412,7 +412,8 @@ t_ok "eval" gives '^perplexity [0-9.]+ \(17 positions, 3 sequences\)$' eval "$sh
     --tokens tokens.json
 n='[0-9.]+'
 t_ok "eval --json" gives "^\{\"perplexity\":$n,\"nll\":$n,\"positions\":17,\"windows\":3,\
-\"protocol\":\"all\",\"sequences\":\[.*\],\"seconds\":$n,\"removed\":\[\]\}\$" \
+\"protocol\":\"all\",\"sequences\":\[.*\],\"seconds\":$n,\"source\":\"tokens.json\",\
+\"model\":\"fc2-[0-9a-f]+\",\"removed\":\[\]\}\$" \
     eval "$sharded" --tokens tokens.json --json
 whole=$(sed 's/,"seconds.*//' "$out")
 t_ok "eval of a plan's no step" run 0 eval "$sharded" --tokens tokens.json --json \

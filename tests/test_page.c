@@ -178,7 +178,7 @@ static void test_plan(void) {
     T_OK(strstr(html, "step 3, removed ffn.4, distance 0.06") &&
              strstr(html, "<td>4</td><td class='t'><bdi>ffn.3</bdi></td><td>0.45</td>"),
          "the curve and its table");
-    T_OK(strstr(html, "finercut prune tiny --text texts/wiki.txt --samples 10 --length 256 "
+    T_OK(strstr(html, "finercut prune tiny --text wiki.txt --samples 10 --length 256 "
                       "--metric js --candidates sublayers --search race --last 66.666667% "
                       "--remove 4\n"),
          "the command");
@@ -259,6 +259,16 @@ static void test_results(void) {
     files[2] = file_of("heal.json", "{\"perplexity\":9.5,\"positions\":99,\"protocol\":\"all\","
                                     "\"heal\":\"h\",\"removed\":[\"attn.4\",\"attn.5\"]}");
     T_OK(strstr(draw(&desc), "sublayers removed 2, heal 9.5<"), "a healed model's result");
+    files[2] = file_of("new.json", "{\"perplexity\":12.5,\"positions\":99,\"protocol\":\"all\","
+                                   "\"source\":\"b.txt\",\"length\":64,"
+                                   "\"tasks\":{\"piqa\":{\"n\":40,"
+                                   "\"acc\":0.75,\"shots\":5,\"seed\":3,\"chat\":true}},"
+                                   "\"removed\":[\"attn.4\",\"attn.5\"]}");
+    html = draw(&desc);
+    T_OK(strstr(html, ">b.txt: 99 positions, windows of 64, protocol all<") &&
+             strstr(html, ">40 items, 5 shots of seed 3, as chats<") &&
+             count(html, "piqa: accuracy</h3>") == 2 && count(html, "own 11.5<") == 1,
+         "results of other settings are not merged");
     files[1] = files[0];
     T_OK(strstr(draw(&desc), "sublayers removed 2, quality 11.5<"), "results without a plan");
     free(plan);

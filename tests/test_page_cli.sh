@@ -48,6 +48,27 @@ t_ok "no plan and no result" t_says 1 "tokens\.json: content: expected a plan" r
     tokens.json -o no.html
 echo '{"a": 1}' >object.json
 t_ok "no result" t_says 1 "prints, got an object" report one.json object.json -o no.html
+along one.json 1 | sed 's/fc2-/fc2-0/' >foreign.json
+t_ok "results of another model" t_says 1 "foreign\.json: along: 1: model: expected results of one" \
+    report one.json foreign.json -o no.html
+t_ok "without a plan, too" t_says 1 "expected results of one" report quality.json foreign.json \
+    -o no.html
+cp tokens.json other_text.json
+"$finercut" eval "$model" --tokens other_text.json --json --quiet >others.json
+t_ok "results of two texts" report 0 one.json quality.json others.json -o texts.html
+t_ok "are not merged" has texts.html '<p class='"'note'"'>tokens.json: 11 positions, protocol all' \
+    '>other_text.json: 11 positions, protocol all'
+mkdir -p w1/private w2/private
+cp one.json w1/private/plan.json
+cp one.json w2/private/plan.json
+t_ok "two of one name" report 0 w1/private/plan.json w2/private/plan.json w2/private/plan.json \
+    -o names.html
+t_ok "are told apart" has names.html '<h2><bdi>w1/private/plan</bdi></h2>' \
+    '<h2><bdi>w2/private/plan</bdi></h2>' '<h2><bdi>w2/private/plan (2)</bdi></h2>'
+sed 's|"source": "tokens.json"|"source": "/home/me/text.txt"|' one.json >private.json
+t_ok "a text in a folder" report 0 private.json -o private.html
+t_ok "is named without it" sh -c 'grep -q -- "--text text.txt" private.html &&
+    ! grep -q /home/me private.html'
 t_ok "nothing there" t_says 1 "nothing\.json" report one.json nothing.json -o no.html
 t_ok "nothing is written" [ ! -e no.html ]
 t_ok "a picture is of one plan" t_says 2 "expected one plan\.json, got \"two\.json\" too" \
