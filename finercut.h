@@ -17074,6 +17074,13 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
 FCI_FN uint64_t fci_identity_settings(const fc_model *m);
 // Sets the model's fingerprint.
 FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err);
+#define FCI_IDENTITY_HEALED "finercut.content" // in a file of healed tensors: their hash
+// Hash of names, types, shapes and bytes of healed tensors, in their file's order; h NULL: of the
+// model's own, and its settings.
+FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, const fc_watch *watch,
+                                    char hash[32], fc_error *err);
+// Sets healed.content, which must be what the file says, if it does.
+FCI_FN fc_code fci_identity_check_healed(fc_model *m, const fc_watch *watch, fc_error *err);
 
 // ---- private to this section
 
@@ -17223,18 +17230,35 @@ FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err) {
     return code;
 }
 
-FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err) {
-    const fc_container *const of[] = {NULL, m ? m->healed.container : NULL};
-    if (fci_need(m, "fc_model_verify", "a model", err)) return FC_ERR_ARGUMENT;
-    for (size_t i = 0; i < (of[1] ? 2u : 1u); i++) {
-        char *content = i ? m->healed.content : m->content;
-        uint64_t hash;
-        if (content[0]) continue;
-        fc_code code = fci_identity_of(m, of[i], fci_identity_every_byte, watch, &hash, err);
-        if (code) return code;
-        snprintf(content, sizeof m->content, "%016llx", (unsigned long long)hash);
-    }
+FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, const fc_watch *watch,
+                                    char hash[32], fc_error *err) {
+    uint64_t sum;
+    fc_code code = fci_identity_of(m, h, fci_identity_every_byte, watch, &sum, err);
+    if (!code) snprintf(hash, 32, "%016llx", (unsigned long long)sum);
+    return code;
+}
+
+FCI_FN fc_code fci_identity_check_healed(fc_model *m, const fc_watch *watch, fc_error *err) {
+    const fc_container *h = m->healed.container;
+    char hash[32] = "";
+    fci_str said;
+    fci_shown shown;
+    if (!h || m->healed.content[0]) return FC_OK;
+    fc_code code = fci_identity_content(m, h, watch, hash, err);
+    if (code) return code;
+    if (fci_kv_str(fci_container_kv(h, FCI_IDENTITY_HEALED), &said) && !fci_is(said, hash))
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected tensors of the hash that \"" FCI_IDENTITY_HEALED "\" of its "
+                        "metadata has, %s, got %s: the file is damaged",
+                        h->files[0].name, fci_show(said, &shown), hash);
+    memcpy(m->healed.content, hash, sizeof hash);
     return FC_OK;
+}
+
+FINERCUT_API fc_code fc_model_verify(fc_model *m, const fc_watch *watch, fc_error *err) {
+    if (fci_need(m, "fc_model_verify", "a model", err)) return FC_ERR_ARGUMENT;
+    fc_code code = m->content[0] ? FC_OK : fci_identity_content(m, NULL, watch, m->content, err);
+    return code ? code : fci_identity_check_healed(m, watch, err);
 }
 
 // >> sublayers
@@ -17383,7 +17407,8 @@ FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_
 
 // ---- private to this section
 
-enum { FCI_HEALED_VALUES = 4096 }; // decoded at a time, a multiple of every block
+// values decoded at a time, a multiple of every block; bytes of a file whose hash is no wait
+enum { FCI_HEALED_VALUES = 4096, FCI_HEALED_QUICK = 1 << 30 };
 
 // Whether the file holds the tensors that its list names, each line one. Files without a list are
 // of an older version.
@@ -17541,6 +17566,8 @@ FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err) {
     const uint64_t settings = fci_identity_settings(m);
     code = fci_container_override(m->container, h, err);
     if (!code) code = fci_weights_load(m, err);
+    if (!code && h->files[0].size <= FCI_HEALED_QUICK)
+        code = fci_identity_check_healed(m, NULL, err);
     if (!code && fci_identity_settings(m) != settings)
         code = fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                         "expected weights, got rope factors, or one of two tensors that were one");
@@ -26675,6 +26702,26 @@ FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     return code;
 }
 
+// The hash of what is written, so that another bit is known.
+FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
+    fc_container written;
+    char hash[32] = "";
+    memset(&written, 0, sizeof written);
+    written.n_tensors = h->n_tensors;
+    written.tensors = (fc_tensor *)fci_arena_alloc(&h->arena, fci_max(h->n_tensors, 1),
+                                                   sizeof *written.tensors, "tensors", h->err);
+    if (!written.tensors) return FC_ERR_MEMORY;
+    for (size_t i = 0; i < h->n_tensors; i++) {
+        fc_tensor *t = &written.tensors[i];
+        *t = *h->tensors[i].of;
+        t->type = h->tensors[i].type;
+        t->data = h->tensors[i].data;
+        t->bytes = h->tensors[i].bytes;
+    }
+    fc_code code = fci_identity_content(h->m, &written, NULL, hash, h->err);
+    return code ? code : fci_heal_note(h, FCI_IDENTITY_HEALED, "%s", hash);
+}
+
 // The names of all tensors, so that a file which lost one is known.
 FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
@@ -26683,7 +26730,7 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
     fc_code code = fci_buffer_code(&b, h->err);
     if (!code) code = fci_heal_note_long(h, FCI_HEALED_TENSORS, fci_sn(b.p, b.n));
     fci_buffer_free(&b);
-    return code;
+    return code ? code : fci_heal_note_content(h);
 }
 
 // What was asked for, and all that decides the bytes.

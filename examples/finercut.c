@@ -891,6 +891,8 @@ static const flag flags[] = {
      "(default: all steps of the plan)"},
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT | HEAL, "--verify", NULL, NULL, NULL, 0,
      FIELD(verify), 0,
+     "with --heal: also compare the healed tensors with the hash in their file, of any size\n"
+     "(files up to 1 GB always are);\n"
      "with --plan: compare every byte of the weights with those the plan was made with, by a hash "
      "(about\n"
      "0.2 s a gigabyte in memory, else as long as reading it takes). Models of up to 1 GB are "
@@ -1429,8 +1431,8 @@ static int check_sizes(const session *s) {
 static int check_plan(const session *s) {
     if (s->o->remove.given && !s->o->plan)
         return misused(s->command, "--remove: expected --plan FILE with it");
-    if (s->o->verify && !s->o->plan)
-        return misused(s->command, "--verify: expected --plan FILE with it");
+    if (s->o->verify && !s->o->plan && !s->o->heal)
+        return misused(s->command, "--verify: expected --plan FILE or --heal FILE with it");
     return STATUS_OK;
 }
 
@@ -1791,7 +1793,7 @@ static int verify_plan(session *s) {
 
 // Without --plan the mask stays NULL: the whole model, or what --heal was made for.
 static int choose_mask(session *s) {
-    if (!s->o->plan) return STATUS_OK;
+    if (!s->o->plan) return s->o->verify ? verify_model(s) : STATUS_OK;
     s->plan = fc_plan_load(s->o->plan, &s->env, &s->err);
     if (!s->plan) return failed(s);
     if (verify_plan(s)) return STATUS_FAILED;

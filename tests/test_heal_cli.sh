@@ -17,6 +17,18 @@ t_ok "--quiet is quiet" test ! -s out
 t_ok "no checkpoint stays" test ! -e h.safetensors.partial
 t_ok "the file lists its tensors" sh -c "'$finercut' info h.safetensors --json |
     grep -Eq '\"finercut.tensors\":\"model\.layers\.[^\"]*\"'"
+t_ok "and has their hash" sh -c "'$finercut' info h.safetensors --json |
+    grep -Eq '\"finercut.content\":\"[0-9a-f]{16}\"'"
+flip() { # FROM TO: the same file but for a bit of its last byte
+    last=$(tail -c 1 "$1" | od -An -tu1 | tr -d ' ')
+    { head -c $(($(wc -c <"$1") - 1)) "$1"
+      printf "\\$(printf %o $((last / 2 * 2 + 1 - last % 2)))"; } >"$2"
+}
+flip h.safetensors flipped.safetensors
+t_ok "another bit" t_says 1 "flipped.safetensors: expected tensors of the hash .*damaged" \
+    eval "$model" --heal flipped.safetensors --tokens tokens.json
+sed 's/"finercut.content"/"finercut.nothing"/' flipped.safetensors >older.safetensors
+t_ok "older files have none" t_run 0 eval "$model" --heal older.safetensors --tokens tokens.json
 t_ok "the healed model is run" t_run 0 eval "$model" --heal h.safetensors --tokens tokens.json
 t_ok "with its plan" t_run 0 eval "$model" --heal h.safetensors --plan plan.json \
     --tokens tokens.json
