@@ -118,7 +118,7 @@ typedef struct command {
     int (*run)(session *s); // NULL: finercut.h was built without it
 } command;
 
-// The one mutable variable of this program: a signal handler can reach nothing else.
+// The one mutable variable of this program: a signal handler can reach nothing else. Which signal.
 static volatile sig_atomic_t interrupted;
 static volatile sig_atomic_t waiting; // for a pipe's other end, which may never come
 
@@ -754,7 +754,7 @@ static const flag flags[] = {
 #ifndef FINERCUT_NO_CHAT
     {GENERATE, "--chat", NULL, NULL, NULL, 0, FIELD(chat), 0,
      "the prompt is a message, which the model's chat template writes; without --prompt every line "
-     "of\nstandard input is one, and is answered, until /exit or its end"},
+     "of\nstandard input is one, and is answered, until /exit,\n/quit or its end"},
     {GENERATE, "--system", &type_any, "TEXT", NULL, 0, FIELD(system), 0,
      "with --chat: the system's message, which comes first"},
     {EVAL, "--chat", NULL, NULL, NULL, 0, FIELD(chat), 0,
@@ -771,7 +771,7 @@ static const flag flags[] = {
 #endif
     {GENERATE, "-n", &type_count, "N", NULL, 0, FIELD(new_tokens), 0,
      "tokens to generate; fewer where the model ends the text (default: 64" OF_CHAT(", with "
-     "--chat 512") ")"},
+     "--chat 512\nor what the model's positions leave") ")"},
     {GENERATE, "--temperature", &type_temperature, "T", "0", 0, FIELD(temperature), 0,
      "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
     {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
@@ -1449,8 +1449,7 @@ static int stop_where_interrupted(void *user, const fc_progress *p) {
 
 static void on_interrupt(int signal_number) {
     static const char words[] = "finercut: interrupted\n";
-    (void)signal_number;
-    interrupted = 1;
+    interrupted = signal_number;
     if (!waiting) return;
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
     if (write(2, words, sizeof words - 1) < 0) _Exit(STATUS_FAILED);
@@ -1635,16 +1634,17 @@ static int begins_with_object(const fc_text *t) {
 }
 
 // What is given as a text is prose in UTF-8; a byte order mark is not part of it.
-static int check_text(const char *name, fc_text *t) {
+static int check_text(const char *name, fc_text *t, int decoded) {
     const unsigned char *b = (const unsigned char *)t->bytes;
     size_t blank = 0;
     if (t->length >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
         return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)",
             name);
     if (t->length && memchr(b, 0, t->length))
-        return fail("%s: expected UTF-8 text, got a NUL byte at %llu: it is UTF-16, which iconv "
-            "converts, or no text",
-                    name, (unsigned long long)((const unsigned char *)memchr(b, 0, t->length) - b));
+        return fail("%s: expected UTF-8 text, got a NUL byte at %llu%s", name,
+                    (unsigned long long)((const unsigned char *)memchr(b, 0, t->length) - b),
+                    decoded ? " of the field's texts (\\u0000)"
+                            : ": it is UTF-16, which iconv converts, or no text");
     if (t->length >= 3 && memcmp(b, "\xef\xbb\xbf", 3) == 0) {
         t->length -= 3;
         memmove(t->bytes, t->bytes + 3, t->length);
@@ -1702,7 +1702,7 @@ static int read_source(session *s, fc_text *file, fc_tokens *chats) {
     const char *path = s->o->text, *name = source_name(path);
     memset(chats, 0, sizeof *chats);
     if (read_file(s, path, file)) return failed(s);
-    int status = check_text(name, file);
+    int status = check_text(name, file, 0);
     if (status) return status;
     if (!begins_with_object(file)) // a text that is measured may be another kind of file
         return s->o->field && path != s->o->measured
@@ -1710,7 +1710,7 @@ static int read_source(session *s, fc_text *file, fc_tokens *chats) {
                    : STATUS_OK;
     if (s->o->field || ends_with(path, ".jsonl") || ends_with(path, ".ndjson")) {
         status = read_lines(s, name, file, chats);
-        return status || !s->o->field ? status : check_text(name, file);
+        return status || !s->o->field ? status : check_text(name, file, 1);
     }
     note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
     return STATUS_OK;
@@ -2975,6 +2975,12 @@ static int check_eval(session *s) {
     if (!o->text && !o->tokens && o->protocol)
         return misused(s->command, "--protocol: expected " TEXT_OR(" or ") " with it");
     if (check_sizes(s)) return STATUS_USAGE;
+    if (!n_tasks(s) && o->chat) return misused(s->command, "--chat: expected --task with it");
+    if (o->no_think && !o->chat && !o->text)
+        return misused(s->command, "--no-think: expected --chat with it");
+    if (!o->text && (o->field || (o->date && !o->chat)))
+        return misused(s->command, "%s: expected --text FILE%s with it",
+                       o->field ? "--field" : "--date", o->field ? "" : " or --chat");
     if (o->along.n && !o->plan)
         return misused(s->command, "--along: expected --plan FILE with it");
     if (o->along.n && (o->remove.given || o->heal))
@@ -3204,14 +3210,15 @@ static int put_piece(void *user, const char *bytes, size_t n) {
     return fflush(stdout) != 0 || ferror(stdout);
 }
 
-static void put_speed(const session *s, const fc_generated *r) {
+static void put_speed(const session *s, const fc_generated *r, int full) {
     if (s->o->quiet) return;
     fprintf(stderr, "%lu tokens of prompt", (unsigned long)r->n_prompt);
     if (r->n_kept) fprintf(stderr, " (%lu kept)", (unsigned long)r->n_kept);
     fprintf(stderr, " in %.2f s, %lu generated", r->prompt_seconds, (unsigned long)r->n_tokens);
     if (r->n_tokens > 1 && r->seconds > 0)
         fprintf(stderr, ", %.1f a second", (r->n_tokens - 1 + (uint32_t)r->ended) / r->seconds);
-    fprintf(stderr, "%s\n", r->ended ? "; the model ended the text" : "");
+    fprintf(stderr, "%s\n", r->ended ? "; the model ended the text" : full ? "; the context is full"
+                                                                          : "");
 }
 
 static fc_generate_desc how_to_generate(const session *s, const voice *v, int aside) {
@@ -3228,6 +3235,11 @@ static fc_generate_desc how_to_generate(const session *s, const voice *v, int as
     return desc;
 }
 
+// Whether Ctrl-C ends the answer alone: at a terminal, where the next message can come.
+static int goes_on(const session *s) {
+    return interrupted == SIGINT && s->o->chat && !s->o->prompt && terminal(stdin);
+}
+
 // Continues a text into v->text, and shows it as it comes unless it is kept aside.
 static int continue_text(session *s, voice *v, const char *prompt, size_t n,
                          const fc_generate_desc *desc) {
@@ -3237,9 +3249,10 @@ static int continue_text(session *s, voice *v, const char *prompt, size_t n,
     v->text = result.text;
     if (desc->piece && v->text.length) putchar('\n');
     if (ferror(stdout)) return lost_output();
-    if (code) return code == FC_ERR_CANCELLED && desc->generator ? STATUS_OK : failed(s);
+    if (code) return code == FC_ERR_CANCELLED && goes_on(s) ? STATUS_OK : failed(s);
     fflush(stdout);
-    put_speed(s, &result);
+    const uint32_t most = fc_model_config(v->model)->max_positions;
+    put_speed(s, &result, most && result.n_prompt + result.n_tokens >= most);
     return STATUS_OK;
 }
 
@@ -3260,27 +3273,45 @@ static int add_message(voice *v, fc_role role, const char *text, size_t n) {
     return STATUS_OK;
 }
 
+// Whether a message can be read; an error names it.
+static int check_words(session *s, const voice *v, const char *name, const char *text, size_t n) {
+    fc_tokens ids;
+    if (fc_tokenize(fc_model_tokenizer(v->model, &s->err), text, n, 0, &ids, &s->err))
+        return fail("%s: %s", name, s->err.msg + 6 * (strncmp(s->err.msg, "text: ", 6) == 0));
+    fc_tokens_free(&ids);
+    return STATUS_OK;
+}
+
 static int begin_chat(session *s, voice *v) {
-    const char *system = s->o->system;
+    const char *system = s->o->system, *prompt = s->o->prompt;
     if (!s->o->chat) return STATUS_OK;
     v->chat = open_chat(s, v->model);
     if (!v->chat) return failed(s);
+    if ((system && check_words(s, v, "--system", system, strlen(system))) ||
+        (prompt && check_words(s, v, "--prompt", prompt, strlen(prompt))))
+        return STATUS_FAILED;
     return system ? add_message(v, FC_ROLE_SYSTEM, system, strlen(system)) : STATUS_OK;
 }
 
-// A generator with room for the text and the answer; a new one has to run all of it again.
-static int find_room(session *s, voice *v, const fc_text *text) {
+// A generator with room for the text and the answer, which without -n is as long as the positions
+// allow; a new one has to run all of it again.
+static int find_room(session *s, voice *v, const fc_text *text, uint32_t *answer_most) {
     const uint32_t most = fc_model_config(v->model)->max_positions;
     const fc_tokenizer *t = fc_model_tokenizer(v->model, &s->err);
     fc_tokens ids;
     if (!t || fc_tokenize(t, text->bytes, text->length, 0, &ids, &s->err)) return failed(s);
-    uint64_t n = (uint64_t)ids.starts[1] + s->o->new_tokens;
+    const uint64_t said = ids.starts[1];
+    uint32_t follow = s->o->new_tokens ? s->o->new_tokens : 512;
     fc_tokens_free(&ids);
+    if (!s->o->new_tokens && most && said + follow > most)
+        follow = said < most ? most - (uint32_t)said : 1;
+    uint64_t n = said + follow;
+    *answer_most = follow;
     if (v->generator && n <= v->positions) return STATUS_OK;
     if (most && n > most)
-        return fail("chat: expected at most %lu tokens (the model's positions), got %llu and %lu "
-                    "to follow", (unsigned long)most, (unsigned long long)n - s->o->new_tokens,
-                    (unsigned long)s->o->new_tokens);
+        return fail("chat: the context is full: expected at most %lu tokens (the model's "
+                    "positions), got %llu and %lu to follow", (unsigned long)most,
+                    (unsigned long long)said, (unsigned long)follow);
     n = n < 512 ? 1024 : 2 * n;
     if (most && n > most) n = most;
     fc_generator_close(v->generator);
@@ -3295,7 +3326,7 @@ static int answer(session *s, voice *v, const char *said, size_t n, int aside) {
     fc_generate_desc desc = how_to_generate(s, v, aside);
     if (add_message(v, FC_ROLE_USER, said, n)) return STATUS_FAILED;
     if (fc_chat_render(v->chat, v->messages, v->n_messages, 1, &text, &s->err)) return failed(s);
-    int status = find_room(s, v, &text);
+    int status = find_room(s, v, &text, &desc.max_tokens);
     desc.chat = v->chat;
     desc.generator = v->generator;
     if (!status) status = continue_text(s, v, text.bytes, text.length, &desc);
@@ -3420,6 +3451,7 @@ static int read_line(char **line, size_t *n) {
     *n = 0;
     *line = NULL;
     waiting = 1;
+    if (interrupted) on_interrupt(interrupted);
     for (;;) {
         c = getchar();
         if (c == EOF || c == '\n') break;
@@ -3436,23 +3468,40 @@ static int read_line(char **line, size_t *n) {
     return c != EOF || *n;
 }
 
-// Every line is a message, until /exit or the end. Ctrl-C ends an answer, which stays as it is.
+static int leaves(const char *line, size_t n) {
+    while (n && memchr(" \t", *line, 2)) line++, n--;
+    while (n && memchr(" \t", line[n - 1], 2)) n--;
+    return n == 5 && (memcmp(line, "/exit", 5) == 0 || memcmp(line, "/quit", 5) == 0);
+}
+
+// Every line is a message, until /exit or the end.
 static int talk(session *s, voice *v, int n) {
     const int asks = terminal(stdout) && terminal(stdin);
-    char *line;
+    char *line, name[40];
     size_t length;
+    unsigned long turns = 0;
     int status = STATUS_OK;
+    if (asks) puts("A line is a message. /exit or Ctrl-D ends the chat, Ctrl-C an answer.");
     while (!status) {
         if (asks) fputs("> ", stdout);
         fflush(stdout);
-        const int more = read_line(&line, &length);
-        const int leave = length == 5 && memcmp(line, "/exit", 5) == 0;
-        if (more && !leave && length) status = speak_all(s, v, n, line, length);
-        if (more && !leave && length && s->o->compare) putchar('\n');
+        const int more = read_line(&line, &length), leave = length && leaves(line, length);
+        const int says = more && !leave && length;
+        snprintf(name, sizeof name, "chat: message %lu", turns + 1);
+        if (says) status = check_words(s, v, name, line, length);
+        if (says && !status) {
+            status = speak_all(s, v, n, line, length);
+            turns++;
+            if (s->o->compare) putchar('\n');
+        } else if (asks) status = STATUS_OK; // another one
         free(line);
+        if (!more && asks) putchar('\n');
+        if (!more && ferror(stdin)) return fail("standard input: cannot be read");
         if (!more || leave) break;
-        if (interrupted) catch_interrupt();
-        interrupted = 0;
+        if (goes_on(s)) {
+            catch_interrupt();
+            interrupted = 0;
+        }
     }
     return status;
 }
@@ -3516,7 +3565,7 @@ static int run_generate(session *s) {
     int n = 0, status = check_generate(s);
     if (status) return status;
     memset(v, 0, sizeof v);
-    if (!all.new_tokens) all.new_tokens = all.chat ? 512 : 64;
+    if (!all.new_tokens && !all.chat) all.new_tokens = 64;
     s->o = &all;
     catch_interrupt();
     status = open_voices(s, v, &n);

@@ -80,14 +80,75 @@ t_ok "the same answers" cmp out two.txt
 : >said
 t_ok "nothing said" talk 0
 t_ok "nothing answered" lines out 0
-printf 'a\000b \033[31m\377\n' >said
+printf 'Hi\na\000b \033[31m\377\n' >said
 t_ok "bytes that are no UTF-8" talk 1
-t_ok "are an error" grep -q 'UTF-8' err
+t_ok "are an error" grep -q '^finercut: chat: message 2: byte 9: expected UTF-8' err
+bad=$(printf 'ab\377')
+t_ok "in --prompt" t_says 1 "prompt: byte 2: expected UTF-8" generate chat --chat \
+    --prompt "$bad"
+t_ok "in --system" t_says 1 "system: byte 2: expected UTF-8" generate chat --chat \
+    --prompt a --system "$bad"
 printf 'a\000b \033[31m\n' >said
 t_ok "other bytes" talk 0
+printf 'And God said\n \t/quit \nIn\n' >said
+t_ok "/quit, blanks around it" talk 0
+t_ok "ends it" lines out 1
+t_ok "standard input is closed" sh -c '"$1" generate chat --chat <&- >out 2>err; test $? -eq 1' \
+    x "$finercut"
+t_ok "is said" grep -q '^finercut: standard input: ' err
+t_ok "in one line" lines err 1
 awk 'BEGIN { for (i = 0; i < 3000; i++) printf "word " }' </dev/null >said
 t_ok "more than the model can read" talk 1
 t_ok "says how much" grep -q "expected at most [0-9]* tokens (the model's positions)" err
+
+# ---- few positions: the default length of an answer is what they leave
+mkdir few many
+for name in few many; do
+    cp chat/model.safetensors chat/tokenizer.json chat/tokenizer_config.json $name
+done
+sed 's/\("max_position_embeddings": *\)[0-9]*/\1100/' chat/config.json >few/config.json
+sed 's/\("max_position_embeddings": *\)[0-9]*/\19000/' chat/config.json >many/config.json
+t_ok "no -n" t_run 0 generate few --chat --prompt "In the beginning"
+t_ok "-n that does not fit" t_says 1 "the context is full" generate few --chat --prompt In -n 100
+awk 'BEGIN { for (i = 0; i < 100; i++) print "In the beginning" }' </dev/null >said
+t_ok "until it is full" sh -c '"$1" generate few --chat <said >out 2>err; test $? -eq 1' \
+    x "$finercut"
+t_ok "its end" grep -q '^finercut: chat: the context is full: expected at most 100 tokens' err
+t_ok "nearly all are used" sh -c 'tail -n 1 err | grep -Eq "got (8[4-9]|9[0-9]|1[0-9][0-9]) "'
+
+# ---- signals
+halt() { # SIGNAL: sent while it answers
+    printf 'In the beginning\n' >said
+    "$finercut" generate many --chat -n 4000 <said >out 2>err &
+    t_pid=$!
+    for t_wait in 1 2 3 4 5 6 7 8 9; do [ -s out ] || sleep 0.5; done
+    kill -s "$1" $t_pid
+    wait $t_pid
+    t_got=$?
+    [ $t_got -eq 1 ] && [ "$(cat err)" = "finercut: interrupted" ] && return 0
+    echo "status $t_got"
+    cat err
+    return 1
+}
+t_ok "SIGTERM" halt TERM
+
+# ---- at a terminal
+typed() { # SECONDS BYTES...: each after so long, with the chat in `out`
+    t_pause=$1
+    shift
+    for t_bytes; do sleep "$t_pause"; printf "$t_bytes"; done |
+        script -qec "'$finercut' generate chat --chat -n 8 --quiet; echo status \$?" /dev/null >out
+}
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
+    t_ok "a chat" typed 0.7 'a\377b\n' 'And God\n' '\004'
+    t_ok "how to leave it" sh -c 'grep -m 1 . out | grep -q "/exit or Ctrl-D"'
+    t_ok "what is wrong" grep -q 'message 1: byte 1: expected UTF-8' out
+    t_ok "it went on" grep -q 'status 0' out
+    t_ok "with an answer" sh -c '[ "$(grep -c "^> *" out)" -ge 3 ]'
+    t_ok "the end of a line" sh -c '! grep -q "^> .*status" out'
+else
+    t_skip "a chat at a terminal" "no script(1)"
+fi
 
 # ---- compared
 t_ok "a plan" t_run 0 prune chat --text "$demo/calibration.txt" --samples 1 --length 32 --remove 2 \
@@ -143,6 +204,9 @@ t_ok "no template, no messages" t_says 1 'no chat template.*the fields are "id",
     eval "$demo" --text words.jsonl
 t_ok "llama.cpp's protocol" t_says 1 "expected a text, got conversations" eval chat \
     --text talks.jsonl --protocol llama.cpp
+echo '{"words": "a\u0000b"}' >nul.jsonl
+t_ok "a NUL" t_says 1 "got a NUL byte at 1 of the field's texts" eval chat --text nul.jsonl \
+    --field words
 t_ok "JSON that is no lines" t_says 1 "expected lines of JSON objects" eval chat \
     --text "$demo/config.json" --field a
 t_ok "a field, and another text to measure" t_run 0 prune chat --text words.jsonl --field words \
@@ -156,6 +220,14 @@ t_ok "a task as a chat" t_run 0 eval chat --task choices.jsonl --json --chat
 grep -o '"loglikelihoods":[^]]*' out >asked
 t_ok "is another question" sh -c '! cmp -s asked plain'
 t_ok "without a template" t_says 1 "no chat template" eval "$demo" --task choices.jsonl --chat
+
+
+# ---- flags without effect
+t_ok "--chat" t_says 2 "chat: expected --task" eval chat --text talks.jsonl --chat
+t_ok "--no-think" t_says 2 "no-think: expected --chat" eval chat --task choices.jsonl --no-think
+t_ok "--field" t_says 2 "field: expected --text FILE with" eval chat --task choices.jsonl --field a
+t_ok "--date" t_says 2 "date: expected --text FILE or" eval chat --task choices.jsonl \
+    --date 2024-07-26
 
 # ---- exports keep the template
 t_ok "to GGUF" t_run 0 export chat --plan plan.json --format gguf-masked -o chat.gguf
