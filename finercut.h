@@ -18237,6 +18237,67 @@ static const fci_chat_row fci_chat_rows[] = {
 };
 enum { FCI_CHAT_ROWS = sizeof fci_chat_rows / sizeof *fci_chat_rows };
 
+// Hashes of the tags of real templates (tools/chat_pieces.c), in order.
+static const uint32_t fci_chat_pieces[] = {
+    0x016bbf42, 0x0193c8be, 0x01b78fc7, 0x01c00737, 0x01d103d6, 0x01d43ea4, 0x023ecd87, 0x025a969e,
+    0x0331a0d1, 0x03da5ccc, 0x03f02515, 0x046805ca, 0x04833504, 0x05db4a43, 0x061c2018, 0x069d5e47,
+    0x06d2044f, 0x06fa1ed2, 0x07da974e, 0x09505a07, 0x097b584f, 0x0a2364b2, 0x0b124c88, 0x0b3d4c3f,
+    0x0ba27c0d, 0x0bb5b114, 0x0c7fdc17, 0x0d39ed77, 0x0d4d2c28, 0x0e667a19, 0x0f3f0c6a, 0x0f67b5ff,
+    0x0f7f3e20, 0x0fc75741, 0x0ffa3df4, 0x11155616, 0x114e7871, 0x1239b03e, 0x1406118f, 0x1407d0f8,
+    0x141aad5b, 0x142c61b8, 0x14423381, 0x1500b78d, 0x155e9ad5, 0x161c03b9, 0x16cba757, 0x1879c048,
+    0x18f3470a, 0x1ad20ce3, 0x1c96ac05, 0x1cfc17ab, 0x1d67ae66, 0x1e3a8689, 0x1e40046f, 0x1ea7c726,
+    0x1f518a7f, 0x1fb5bc2b, 0x207a203d, 0x213c0c38, 0x216b6583, 0x219af564, 0x21f2deed, 0x22118a65,
+    0x228087d5, 0x22d6e727, 0x23d5e855, 0x23f7ed16, 0x245696eb, 0x25b82285, 0x267c7d59, 0x269907a7,
+    0x2736b733, 0x27b61474, 0x28c51fb4, 0x296428ae, 0x29abf448, 0x2c01d69c, 0x2c67c246, 0x2c713e3f,
+    0x2cf9096a, 0x2e1a8c19, 0x2e4ef991, 0x2ec59073, 0x2f183fab, 0x2fbbd048, 0x2ffd6869, 0x3046de95,
+    0x3051bb2d, 0x30d637de, 0x312a324c, 0x320f4427, 0x3297d6ff, 0x329d353c, 0x32c7c31c, 0x333b9bf6,
+    0x351a395b, 0x3589a227, 0x35aa572d, 0x35dbd5da, 0x363c4776, 0x36677af4, 0x36c9a6e3, 0x36cfad56,
+    0x36f51df8, 0x378ec559, 0x37c3e3f2, 0x3837e926, 0x38d2177a, 0x390d94e9, 0x3acdb2f1, 0x3b017652,
+    0x3b4f0deb, 0x3bb1b68c, 0x3bba9c0b, 0x3bed20f7, 0x3d567337, 0x3dccda52, 0x3dde6c4f, 0x3f3e12b8,
+    0x401020f4, 0x40c49a91, 0x41273106, 0x41cef5cb, 0x435e7984, 0x44082c47, 0x4492701a, 0x4496f474,
+    0x47288a31, 0x473d636c, 0x47c759a0, 0x4872c946, 0x488df8f1, 0x491c6515, 0x4a56b958, 0x4ac4386f,
+    0x4c0ca146, 0x4c3d9b01, 0x4ed6520e, 0x50fd30d5, 0x526f37f7, 0x52bebe54, 0x52c3b8c3, 0x52ebbabe,
+    0x53a022bb, 0x5406dec6, 0x54b53321, 0x5536e5cd, 0x563519e5, 0x56423cb8, 0x566b2c86, 0x56802426,
+    0x56ec2171, 0x575221f5, 0x57552920, 0x57a56c77, 0x57c05e5a, 0x57d55f0c, 0x57e4fb9c, 0x583995c8,
+    0x59610f13, 0x597b57e9, 0x5a1346cc, 0x5a40de76, 0x5ae1105a, 0x5b5d7cd3, 0x5b68bd6f, 0x5b8a5f23,
+    0x5be9610a, 0x5c6fbed5, 0x5d7dd937, 0x5e7214a5, 0x5ea6e8d0, 0x5f213e25, 0x5fc6bdc6, 0x614b87a7,
+    0x625d7379, 0x62654dda, 0x6291a7b2, 0x6317ee8f, 0x63bcc013, 0x63ffd8af, 0x6481faea, 0x64bf3b40,
+    0x65171b48, 0x6598fa3c, 0x65de45d8, 0x67eae7b6, 0x683d9c0d, 0x685361b1, 0x6b3ee623, 0x6b41b850,
+    0x6b82c784, 0x6b8c316d, 0x6bd65f70, 0x6c57c71e, 0x6c7b0308, 0x6c93b32d, 0x6cbf65b7, 0x6d419928,
+    0x6d6a78da, 0x6d9d9d37, 0x6da93a41, 0x6dbd3d8d, 0x6e4d8f46, 0x6e802fed, 0x6ef6e67e, 0x70ae8550,
+    0x713c794e, 0x719d1f60, 0x728f31ec, 0x72bb4a1b, 0x73450dad, 0x737c32fa, 0x73a9f775, 0x73db4bcc,
+    0x74880826, 0x7557aeff, 0x757535ca, 0x758778f6, 0x7686a89e, 0x76f253a0, 0x76fb0723, 0x7911b39c,
+    0x7a269472, 0x7b730b0a, 0x7c3289bf, 0x7ce6757a, 0x7e20230a, 0x7e25cadc, 0x7f244b57, 0x7f975e21,
+    0x802986da, 0x825254d4, 0x82771516, 0x834733bc, 0x83bd19f2, 0x848fdb35, 0x84a32f70, 0x84a829d5,
+    0x84f40668, 0x8542c99f, 0x855681cb, 0x85cebfa8, 0x86488f83, 0x866cc449, 0x867b41f3, 0x87a5006b,
+    0x87b47f81, 0x87b7d339, 0x885e9130, 0x8897b876, 0x892c8f32, 0x8a97370a, 0x8b21ff3a, 0x8b44b6a9,
+    0x8ba22f16, 0x8bb5f6e3, 0x8c01cabb, 0x8c2309a4, 0x8c54e086, 0x8c8e843a, 0x8c9cee8e, 0x8caaa601,
+    0x8d94c660, 0x8db32bcd, 0x8e511018, 0x8e87321a, 0x8e9a805e, 0x901735f8, 0x90d3d720, 0x91ba8ec0,
+    0x91ef7f5a, 0x921b5fd2, 0x92283d81, 0x927d7d12, 0x946ecf8e, 0x96835243, 0x96d8dd46, 0x97e80ce6,
+    0x98208f7a, 0x9927862c, 0x99ab0cb0, 0x9a7f3ecf, 0x9ae16cf2, 0x9b1f02cb, 0x9ba8c38f, 0x9d0c29c3,
+    0x9d11f6e4, 0x9d5b6994, 0x9d88884c, 0x9df383eb, 0x9e87bc4c, 0xa0e98cf7, 0xa1430352, 0xa17fa5f2,
+    0xa1817795, 0xa18c01ba, 0xa248a49b, 0xa2f48ed7, 0xa3249360, 0xa386a474, 0xa570e338, 0xa61fb67d,
+    0xa62e34ff, 0xa663f432, 0xa68a76b6, 0xa6fc167c, 0xa7538a11, 0xa7e817a2, 0xa8321ba3, 0xa84ad035,
+    0xa8f70402, 0xa91f143e, 0xa938bb8b, 0xa9c81998, 0xaa0fc3cb, 0xaaa3a465, 0xabdfe3cf, 0xabe79672,
+    0xac2b4fb7, 0xacb92993, 0xadf03a23, 0xadf393ae, 0xaec72918, 0xaee4cdeb, 0xaf64104c, 0xaf64164c,
+    0xaff580dd, 0xb04c9ce2, 0xb12c8823, 0xb2627a5f, 0xb267fbf5, 0xb2e715cd, 0xb46335de, 0xb4890f18,
+    0xb4b53897, 0xb4ba5170, 0xb571a6b6, 0xb5b04319, 0xb693bd9b, 0xb7e04927, 0xb8475295, 0xb868ccf6,
+    0xb9d88388, 0xba104d47, 0xbc46c8a8, 0xbdded2e0, 0xbe2daaa8, 0xbe8cbffc, 0xbec47083, 0xbf20cfc1,
+    0xc00796d1, 0xc083b2e5, 0xc0f4f463, 0xc136331a, 0xc1c4df9b, 0xc23cfc70, 0xc2c959c8, 0xc38ca465,
+    0xc3d11bcb, 0xc3f77e5a, 0xc61f2d1a, 0xc71a2692, 0xc79eb2c3, 0xc82e2885, 0xc859a67b, 0xca1a7653,
+    0xcbba62f9, 0xcbbc389e, 0xcea2f351, 0xcf5e8c62, 0xcf9ed3c3, 0xd0281e46, 0xd05b5a7d, 0xd0e0d6c3,
+    0xd2167f67, 0xd37e2d5c, 0xd3977f4e, 0xd3ea78b5, 0xd4284fda, 0xd446cf18, 0xd4bc64b5, 0xd50f78c1,
+    0xd54a270c, 0xd572d012, 0xd72201fa, 0xd7704c2f, 0xd78d717e, 0xd92358dd, 0xd9bb03ed, 0xda28a8de,
+    0xda3d6489, 0xda456d8c, 0xda4c5965, 0xda4f9777, 0xdb580fea, 0xdb8a5cc6, 0xdbe3cb2d, 0xdc55764f,
+    0xdc66807f, 0xdd4786d2, 0xde89cad0, 0xdea80ad3, 0xe0a2f923, 0xe0e2b914, 0xe22a4e6c, 0xe342d684,
+    0xe3afe71d, 0xe4168756, 0xe49e6bb1, 0xe4fc19f1, 0xe594a01b, 0xe64b4e3f, 0xe66c4087, 0xe6b7c913,
+    0xe7c61b84, 0xe7d22ebf, 0xe848be5c, 0xeae918a8, 0xeb12526d, 0xeb8f753a, 0xeb941282, 0xeb9d3cec,
+    0xed506140, 0xed59b9df, 0xed7a22e7, 0xeec70ada, 0xf01764f2, 0xf1cf544e, 0xf2290a07, 0xf3054b4c,
+    0xf455b1e9, 0xf5659ec6, 0xf60e2819, 0xf67397fb, 0xf6c59763, 0xf6e586b8, 0xf75ec078, 0xf84b9b21,
+    0xf87f5a97, 0xf8b9ae15, 0xf947e749, 0xf973822a, 0xf9804024, 0xf9e332c7, 0xfa26e4bf, 0xfa301763,
+    0xfa36621a, 0xfba364d5, 0xfdd3ef07, 0xfe1ddb7f,
+};
+
 struct fc_chat {
     fc_model *m;
     const fc_tokenizer *t;
@@ -18365,6 +18426,81 @@ FCI_FN bool fci_chat_fits(const fci_chat_row *row, const char *plain) {
         if (strstr(plain, fci_chat_changes[i]) && !strstr(row->knows, fci_chat_changes[i]))
             return false;
     return true;
+}
+
+// Whether the literals of a tag may say anything: errors, and texts of the template's own, which its
+// row reads.
+FCI_FN bool fci_chat_free(const char *tag, size_t n) {
+    static const char *const starts[] = {"{{raise_exception(", "{%setsystem_message='",
+                                         "{%setdefault_system_message=", "{%setdate_string='",
+                                         "{{'<|im_start|>system\\n"};
+    static const char end[] = "<|im_end|>\\n'}}";
+    const size_t last = sizeof starts / sizeof *starts - 1, k = sizeof end - 1;
+    for (size_t i = 0; i <= last; i++)
+        if (strncmp(tag, starts[i], strlen(starts[i])) == 0)
+            return i < last || (n > k && memcmp(tag + n - k, end, k) == 0);
+    return false;
+}
+
+// The hash of the tag, or of the text between two, at *p of a plain form, which moves behind it.
+FCI_FN uint32_t fci_chat_piece(const char **p) {
+    const char *start = *p, *q = start;
+    const bool tag = *q == '{' && (q[1] == '{' || q[1] == '%');
+    const char *close = !tag ? "" : q[1] == '{' ? "}}" : "%}";
+    bool quoted = false;
+    uint64_t h = FCI_HASH_START;
+    for (; *q; q++) {
+        if (!tag && q > start && *q == '{' && (q[1] == '{' || q[1] == '%')) break;
+        if (tag && !quoted && strncmp(q, close, 2) == 0) break;
+        if (tag && *q == '\'') quoted = !quoted;
+        else if (tag && quoted && *q == '\\' && q[1]) q++;
+    }
+    if (tag && *q) q += 2;
+    *p = q;
+    const bool free = fci_chat_free(start, (size_t)(q - start));
+    quoted = false;
+    for (const char *c = start, *from = start; c <= q; c++) {
+        if (c < q && quoted && *c == '\\' && c + 1 < q) c++;
+        else if (c == q || (free && *c == '\'')) {
+            if (!quoted) h = fci_hash(h, from, (size_t)(c - from));
+            quoted = !quoted;
+            from = c;
+        }
+    }
+    return (uint32_t)(h >> 32);
+}
+
+FCI_FN bool fci_chat_piece_known(uint32_t h) {
+    size_t low = 0, high = sizeof fci_chat_pieces / sizeof *fci_chat_pieces;
+    const size_t n = high;
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (fci_chat_pieces[middle] < h) low = middle + 1;
+        else high = middle;
+    }
+    return low < n && fci_chat_pieces[low] == h;
+}
+
+// Whether the plain form has nothing but pieces that were seen in real templates, and one loop
+// over the messages that writes.
+FCI_FN bool fci_chat_known(const char *plain) {
+    static const char raise[] = "{{raise_exception";
+    size_t depth = 0, writes = 0;
+    bool wrote = false;
+    while (*plain) {
+        const char *start = plain;
+        if (!fci_chat_piece_known(fci_chat_piece(&plain))) return false;
+        if (strncmp(start, "{%for", 5) == 0) {
+            if (depth++ == 0) wrote = strncmp(start, "{%formessagein", 14) != 0;
+        }
+        if (strncmp(start, "{%endfor", 8) == 0 && depth) depth--;
+        else if (strncmp(start, "{{", 2) == 0 && depth && !wrote &&
+                 strncmp(start, raise, sizeof raise - 1) != 0) {
+            wrote = true;
+            writes++;
+        }
+    }
+    return writes <= 1;
 }
 
 // A date as the template's strftime format has it; false: with more than day, month and year.
@@ -18520,7 +18656,8 @@ FCI_FN fc_code fci_chat_recognise(fc_chat *c, fci_str text, uint32_t date, fc_er
     fc_code code = fci_buffer_code(&plain, err);
     for (size_t i = 0; i < FCI_CHAT_ROWS && !code && !c->row; i++)
         if (fci_chat_fits(&fci_chat_rows[i], plain.p)) c->row = &fci_chat_rows[i];
-    if (!code && (!c->row || !fci_chat_traits(c, plain.p, date))) c->row = NULL;
+    if (!code && (!c->row || !fci_chat_known(plain.p) || !fci_chat_traits(c, plain.p, date)))
+        c->row = NULL;
     if (!code && c->row && !fci_chat_presets(c, plain.p, err)) {
         c->row = NULL;
         code = err->code;

@@ -116,16 +116,34 @@ static void test_chatml(void) {
     CHECK(LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>"
           "\n'}}" ASKED "<|im_start|>assistant\n' }}{% endif %}", {"", NULL, "uHi", 0, 0, NULL});
     CHECK(CHATML "{{ bos_token }}", {"", NULL, "uHi", 0, 0, NULL});
+    // more than the format: text before it, twice, in another order, of other messages, more texts
+    CHECK("Always this\n" CHATML, {"", NULL, "uHi", 0, 0, NULL});
+    CHECK(CHATML CHATML, {"", NULL, "uHi", 0, 0, NULL});
+#define CHATML_IN(before, loop, after)                                                             \
+    before "{% for message in messages" loop " %}{{'<|im_start|>' + message['role'] + '\n' + "     \
+    "message['content'] + '<|im_end|>' + '\n'}}" after ASKED                                       \
+    "<|im_start|>assistant\n' }}{% endif %}"
+    CHECK(CHATML_IN("", "", ""), {"chatml", "<|im_start|>user\nHi<|im_end|>\n", "uHi", 0, 0, NULL});
+    CHECK(CHATML_IN("", "|reverse", ""), {"", NULL, "uHi", 0, 0, NULL});
+    CHECK(CHATML_IN("", " if message.role!='assistant'", ""), {"", NULL, "uHi", 0, 0, NULL});
+    CHECK(CHATML_IN("", "", "{{ 'More' }}"), {"", NULL, "uHi", 0, 0, NULL});
+    CHECK(CHATML_IN("", " %}{% set message = {'role': 'user', 'content': 'x'}", ""),
+          {"", NULL, "uHi", 0, 0, NULL});
+    CHECK(CHATML_IN("{% if false %}", "", "") "{% else %}{% endif %}",
+          {"", NULL, "uHi", 0, 0, NULL});
     CHECK(LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>"
           "\n'}}\n" ASKED "<|im_start|>assistant\n' }}\n{% endif %}",
           {"", NULL, "uHi", 0, 0, NULL});
     CHECK("", {"", NULL, "uHi", 0, 0, NULL});
 }
 
+#define SMOL "You are a helpful AI assistant named SmolLM, trained by Hugging Face."
+
 static void test_thinking(void) {
-    CHECK("{%- if messages[::-1] and x.startswith('<tool_response>') and y.lstrip('\\n') %}"
+    CHECK("{%- if ns.multi_step_tool and message.role == 'user' and not (message.content."
+          "startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}"
           "{% endif %}" LOOP "{%- if message.role == 'user' %}{{- '<|im_start|>' + message.role + "
-          "'\\n' + message.content + '<|im_end|>' + '\\n' }}{% elif '</think>' in x.split() %}"
+          "'\\n' + message.content + '<|im_end|>' + '\\n' }}{% elif message.role == 'assistant' %}"
           "{%- if loop.index0 > ns.last_query_index %}{% endif %}{{- '<|im_start|>' + message.role "
           "+ '\\n' + content }}{% endif %}" "{% endfor %}"
           "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n    {%- if "
@@ -141,13 +159,13 @@ static void test_thinking(void) {
                     "\n", "u1?", 1, 1, NULL});
     CHECK("{{- '## Metadata\\n\\n' -}}{{- 'Knowledge Cutoff Date: June 2025\\n' -}}"
           "{%- set today = strftime_now('%d %B %Y') -%}{{- 'Today Date: ' ~ today ~ '\\n' -}}"
-          "{{- 'Reasoning Mode: ' + reasoning_mode + '\\n\\n' -}}{{- x.rstrip().replace('a', '') }}"
-          "{%- elif reasoning_mode == '/think' -%}{{- 'Think.\\n\\n' -}}{%- else -%}{{- 'Do not.\\n"
-          "\\n' -}}{%- endif -%}{{- '<|im_end|>\\n' -}}{{ '<|im_start|>assistant\\n' + "
+          "{{- 'Reasoning Mode: ' + reasoning_mode + '\\n\\n' -}}"
+          "{%- elif reasoning_mode == '/think' -%}{{- '" SMOL "\\n\\n' -}}{%- else -%}{{- '" SMOL
+          "\\n\\n' -}}{%- endif -%}{{- '<|im_end|>\\n' -}}{{ '<|im_start|>assistant\\n' + "
           "content.lstrip('\\n') + '<|im_end|>\\n' }}",
           {"smollm3", "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday "
                       "Date: 26 July 2024\nReasoning Mode: /think\n\n## Custom Instructions\n\n"
-                      "Think.\n\n<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant"
+                      SMOL "\n\n<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant"
                       "\n", "uHi", 1, 0, NULL},
           {"smollm3", "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday "
                       "Date: 26 July 2024\nReasoning Mode: /no_think\n\n## Custom Instructions\n\n"
@@ -188,6 +206,9 @@ static void test_llama(void) {
                         "er_id|>\n\nHi<|eot_id|>", "sBe. ^uHi", 0, 0, NULL});
     CHECK(LLAMA_31("strftime_now('%A')"), {"", NULL, "uHi", 0, 0, NULL});
 }
+
+#define IF_USER "{% if message['role'] == 'user' %}"
+#define ELIF_SYSTEM "{% elif message['role'] == 'system' %}"
 
 static void test_others(void) {
     CHECK("{{ bos_token }}{{ raise_exception('System role not supported') }}" LOOP TURNS
@@ -230,7 +251,8 @@ static void test_others(void) {
           "message['content'] + '[/INST]' }}{{- message['content'] + eos_token }}",
           {"mistral-v7-tekken", "<s>[SYSTEM_PROMPT]It is 2024-07-26.[/SYSTEM_PROMPT][INST]Hi[/INST"
                                 "]Yo</s>", "uHi^aYo", 0, 0, NULL});
-    CHECK(LOOP "\n{% if x %}\n{{ '<|user|>\\n' + message['content'] + eos_token }}\n{% elif y %}\n"
+    CHECK(LOOP "\n" IF_USER "\n{{ '<|user|>\\n' + message['content'] + eos_token }}\n"
+          ELIF_SYSTEM "\n"
           "{{ '<|system|>\\n' + message['content'] + eos_token }}\n{% else %}\n{{ '<|assistant|>"
           "\\n'  + message['content'] + eos_token }}\n{% endif %}\n{{ '<|assistant|>' }}\n"
           "{% endfor %}",
@@ -253,8 +275,9 @@ static void test_others(void) {
                           R1("Assistant") "<think>\n", "sBe.^uHi^a<think>a</think>\nYo^uAnd?", 1, 0,
            NULL},
           {"deepseek-r1", NULL, "uHi^sBe.", 1, 0, "at the start only"});
-    CHECK("{% set loop_messages = messages %}{% set system_message = 'x' %}{% if y %}{% else %}{% "
-          "set loop_messages = messages %}{% set system_message = 'A chat.' %}{% endif %}" LOOP
+    CHECK("{% set loop_messages = messages %}{% set system_message = 'x' %}" IF_USER
+          "{% else %}{% set loop_messages = messages %}{% set system_message = 'A chat.' %}"
+          "{% endif %}" LOOP
           TURNS "{% if loop.index0 == 0 %}{{ system_message }}{% endif %}{{ ' USER: ' + "
           "message['content'].strip() }}{{ ' ASSISTANT: ' + message['content'].strip() + "
           "eos_token }}{% endfor %}{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}",
@@ -262,13 +285,15 @@ static void test_others(void) {
            1, 0, NULL},
           {"vicuna", " Be. USER: Hi", "s Be.^uHi", 0, 0, NULL});
 #define GRANITE "<|start_of_role|>"
-    CHECK("{%- if x %}{%- set loop_messages = messages[1:] %}{%- else %}{%- set system_message = "
+    CHECK(IF_USER "{%- set loop_messages = messages[1:] %}{%- else %}{%- set system_message = "
           "'On ' + strftime_now('%B %d, %Y') + '.' %}{%- if tools %}{%- else %}{%- set "
-          "system_message = system_message + ' Help.' %}{% endif %}{% endif %}{{- '" GRANITE
+          "system_message = system_message + ' You are a helpful AI assistant.' %}"
+          "{% endif %}{% endif %}{{- '" GRANITE
           "system<|end_of_role|>' + system_message + '<|end_of_text|>\n' }}{{- '" GRANITE "' + "
           "message['role'] + '<|end_of_role|>' + message['content'] + '<|end_of_text|>\n' }}{%- if "
           "loop.last and add_generation_prompt %}{{- '" GRANITE "assistant' }}{% endif %}",
-          {"granite-3", GRANITE "system<|end_of_role|>On July 26, 2024. Help.<|end_of_text|>\n"
+          {"granite-3", GRANITE "system<|end_of_role|>On July 26, 2024. You are "
+                        "a helpful AI assistant.<|end_of_text|>\n"
                         GRANITE "user<|end_of_role|>Hi<|end_of_text|>\n" GRANITE
                         "assistant<|end_of_role|>", "uHi", 1, 0, NULL},
           {"granite-3", NULL, "sBe.", 1, 0, "with a user's message"});
