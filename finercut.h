@@ -18428,8 +18428,8 @@ FCI_FN bool fci_chat_fits(const fci_chat_row *row, const char *plain) {
     return true;
 }
 
-// Whether the literals of a tag may say anything: errors, and texts of the template's own, which its
-// row reads.
+// Whether the literals of a tag may say anything: errors, and texts of the template's own, which
+// its row reads.
 FCI_FN bool fci_chat_free(const char *tag, size_t n) {
     static const char *const starts[] = {"{{raise_exception(", "{%setsystem_message='",
                                          "{%setdefault_system_message=", "{%setdate_string='",
