@@ -172,6 +172,11 @@ static void test_plan(void) {
     T_OK(strstr(html, "<h1><bdi>tiny</bdi></h1>") && strstr(html, "<strong>4 of 8</strong>") &&
              strstr(html, "<strong>0.45</strong> Jensen-Shannon divergence"),
          "the head");
+    const char *cells = strstr(html, "\n.t{");
+    if (!cells) cells = strstr(html, "}.t{");
+    T_OK(strstr(html, ".scroll{overflow-x:auto;") && cells &&
+             strncmp(cells + 4, "text-align:left}", 16) == 0,
+         "narrow screens: tables scroll, words in their cells stay whole");
     T_OK(strstr(html, "<b class='w0' title='attn.4: removed at step 1, distance 0.0005'>1</b>") &&
              strstr(html, "title='attn.1: not a candidate'") && strstr(html, "title='ffn.5: kept'"),
          "the map");
