@@ -2335,7 +2335,6 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
 static int add_own(session *s) {
     const options *o = s->o;
     const char *text = o->text ? o->text : o->tokens;
-    fc_code code = FC_OK;
     snprintf(s->source, sizeof s->source, "%s", text ? source_name(text) : "");
 #ifndef FINERCUT_NO_GENERATE
     const size_t n = strlen(s->source);
@@ -2349,7 +2348,7 @@ static int add_own(session *s) {
     how.seed = o->seed;
     how.watch.progress = eval_progress;
     how.watch.user = &m;
-    code = fc_tokens_own(s->model, &how, &own, &s->err);
+    fc_code code = fc_tokens_own(s->model, &how, &own, &s->err);
     meter_clear(&m);
     if (code == FC_ERR_CANCELLED && interrupted) return fail("interrupted before the first step");
     if (code) return failed(s);

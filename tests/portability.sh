@@ -172,7 +172,7 @@ undefined() { # with FINERCUT_NO_POSIX: what is called outside of C99's library
     printf '%s\n' __assert_fail __errno_location _GLOBAL_OFFSET_TABLE_ sincos sincosf \
         abort acos asin atan atan2 bsearch calloc ceil clock cos cosf exp expf fabs fclose ferror \
             fflush \
-        fgetc floor fmax fmaxf fmin fminf fopen fread free frexp fseek ftell fwrite ldexp log \
+        fgetc floor fmax fmaxf fmin fminf fopen fread free frexp fseek ftell fwrite ldexp localtime log \
         log10 logf \
         lrintf malloc memchr memcmp memcpy memmove memset modf pow powf printf qsort realloc \
         remove rename rint roundf sin sinf snprintf sqrt sqrtf stdin strchr strcmp strcpy strcspn \
@@ -184,15 +184,17 @@ undefined() { # with FINERCUT_NO_POSIX: what is called outside of C99's library
 gone() { # SWITCH
     case $1 in
     *_EXPORT) echo export ;;
-    *_REPORT) echo report ;;
+    *_REPORT) echo report study ;;
     *_BENCH) echo bench ;;
-    *_GENERATE) echo generate bench ;;
-    *_TOKENIZER) echo tokenize generate export ;;
+    *_GENERATE) echo generate bench heal study ;;
+    *_HEAL) echo heal ;;
+    *_TASKS | *_STUDY) echo study ;;
+    *_TOKENIZER) echo tokenize generate export study ;;
     esac
 }
 commands() { # COMMAND...: these are gone, say so with status 2, and all others are there
     "$w/cli" --help >"$w/help" || return 1
-    for command in info prune eval logits tokenize report generate bench export; do
+    for command in info prune eval logits tokenize report generate bench export heal study; do
         "$w/cli" "$command" --help >"$w/out" 2>"$w/err"
         status=$?
         case " $* " in
