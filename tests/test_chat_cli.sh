@@ -119,6 +119,7 @@ t_ok "nearly all are used" sh -c 'tail -n 1 err | grep -Eq "got (8[4-9]|9[0-9]|1
 # ---- signals
 halt() { # SIGNAL: sent while it answers
     printf 'In the beginning\n' >said
+    rm -f out
     "$finercut" generate many --chat -n 4000 <said >out 2>err &
     t_pid=$!
     for t_wait in 1 2 3 4 5 6 7 8 9; do [ -s out ] || sleep 0.5; done
