@@ -34283,6 +34283,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HEAL_PAUSE
 #undef FCI_HEAL_SUMS
 #undef FCI_HTML_HEAD
+#undef FCI_IDENTITY_HEALED
 #undef FCI_IDENTITY_PIECE
 #undef FCI_IDENTITY_PREFIX
 #undef FCI_IDENTITY_SAMPLE
