@@ -521,7 +521,7 @@ static void test_studies(void) {
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "each once, got piqa");
     d.tasks = &odd;
     d.n_tasks = 1;
-    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "each once, got mmlu_a,b");
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "got mmlu_a,b");
     d.n_tasks = 0;
     d.n_inputs = 1;
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "fc_study_open");
