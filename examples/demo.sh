@@ -11,6 +11,7 @@ echo
     -o "$out/plan.json" >"$out/prune.txt"
 "$finercut" report "$out/plan.json" -o "$out/plan.svg"
 "$finercut" report "$out/plan.json" -o "$out/plan.csv"
+"$finercut" report "$out/plan.json" -o "$out/plan.html"
 
 perplexity() { # FLAG...
     "$finercut" eval "$model" --text "$model/heldout.txt" --quiet "$@" | cut -d ' ' -f 2
@@ -33,4 +34,4 @@ if "$finercut" help heal >"$out/heal.txt" 2>&1; then # a build may be without it
 fi
 echo
 tail -n 1 "$out/prune.txt"
-echo "plan: $out/plan.json, picture: $out/plan.svg, all scores: $out/plan.csv"
+echo "plan: $out/plan.json, page: $out/plan.html, picture: $out/plan.svg, all scores: $out/plan.csv"
