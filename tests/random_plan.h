@@ -20,6 +20,22 @@ static double random_score(void) { /* any finite bits that a distance can have *
     return d;
 }
 
+// Plans of every kind, from none and one step to all that there are.
+static const struct plan_case {
+    fc_candidates kind;
+    uint32_t blocks, first;
+    size_t steps;
+    int wild;
+} plan_cases[] = {
+    {FC_CANDIDATES_SUBLAYERS, 30, 0, 15, 0}, {FC_CANDIDATES_SUBLAYERS, 2, 0, 1, 0},
+    {FC_CANDIDATES_SUBLAYERS, 1, 0, 0, 0},   {FC_CANDIDATES_BLOCKS, 48, 19, 12, 0},
+    {FC_CANDIDATES_FFN, 5, 4, 1, 1},         {FC_CANDIDATES_SUBLAYERS, 126, 0, 200, 0},
+    {FC_CANDIDATES_ATTENTION, 80, 0, 79, 1}, {FC_CANDIDATES_SUBLAYERS, 300, 0, 3, 1},
+    {FC_CANDIDATES_SUBLAYERS, 12, 3, 20, 1}, {FC_CANDIDATES_SUBLAYERS, 126, 0, 251, 0},
+    {FC_CANDIDATES_SUBLAYERS, 126, 0, 100, 0},
+};
+enum { PLAN_CASES = sizeof plan_cases / sizeof *plan_cases };
+
 // A plan of that many steps.
 static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t blocks,
                           uint32_t first, size_t steps, int wild) {

@@ -362,24 +362,12 @@ static void test_table(void) {
 // ---- any plan
 
 static void test_any(void) {
-    static const struct {
-        fc_candidates kind;
-        uint32_t blocks, first;
-        size_t steps;
-        int wild;
-    } cases[] = {
-        {FC_CANDIDATES_SUBLAYERS, 30, 0, 15, 0}, {FC_CANDIDATES_SUBLAYERS, 2, 0, 1, 0},
-        {FC_CANDIDATES_SUBLAYERS, 1, 0, 0, 0},   {FC_CANDIDATES_BLOCKS, 48, 19, 12, 0},
-        {FC_CANDIDATES_FFN, 5, 4, 1, 1},         {FC_CANDIDATES_SUBLAYERS, 126, 0, 100, 0},
-        {FC_CANDIDATES_ATTENTION, 80, 0, 79, 1}, {FC_CANDIDATES_SUBLAYERS, 300, 0, 3, 1},
-        {FC_CANDIDATES_SUBLAYERS, 12, 3, 20, 1}, {FC_CANDIDATES_SUBLAYERS, 126, 0, 251, 0},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < PLAN_CASES; i++) {
+        const struct plan_case *of = &plan_cases[i];
         fc_plan *p =
-            make_plan(NULL, cases[i].kind, cases[i].blocks, cases[i].first, cases[i].steps,
-                      cases[i].wild);
+            make_plan(NULL, of->kind, of->blocks, of->first, of->steps, of->wild);
         if (i % 3 == 0) p->info.metric = FC_METRIC_NLL;
-        const size_t cells = (cases[i].kind == FC_CANDIDATES_BLOCKS ? 2 : 1) * p->info.n_steps;
+        const size_t cells = (of->kind == FC_CANDIDATES_BLOCKS ? 2 : 1) * p->info.n_steps;
         const char *html = draw_plan(p);
         T_OK(count(html, ": removed at step ") == cells, "case %d: %d cells are marked", (int)i,
              (int)count(html, ": removed at step "));

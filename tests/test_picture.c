@@ -196,29 +196,17 @@ static void test_csv(void) {
 // ---- any plan
 
 static void test_svg(void) {
-    static const struct {
-        fc_candidates kind;
-        uint32_t blocks, first;
-        size_t steps;
-        int wild;
-    } cases[] = {
-        {FC_CANDIDATES_SUBLAYERS, 30, 0, 15, 0}, {FC_CANDIDATES_SUBLAYERS, 2, 0, 1, 0},
-        {FC_CANDIDATES_SUBLAYERS, 1, 0, 0, 0},   {FC_CANDIDATES_BLOCKS, 48, 19, 12, 0},
-        {FC_CANDIDATES_FFN, 5, 4, 1, 1},         {FC_CANDIDATES_SUBLAYERS, 126, 0, 200, 0},
-        {FC_CANDIDATES_ATTENTION, 80, 0, 79, 1}, {FC_CANDIDATES_SUBLAYERS, 300, 0, 3, 1},
-        {FC_CANDIDATES_SUBLAYERS, 12, 3, 20, 1},
-    };
     T_OK(xml_good("<a b=\"c\"><d/>x&amp;</a>\n", 24) && !xml_good("<a><b></a></b>", 14) &&
              !xml_good("<a>&x</a>", 9) && !xml_good("<a b=c></a>", 11) &&
              !xml_good("<a/><a/>", 8) && !xml_good("<a>", 3),
          "the checker itself");
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < PLAN_CASES; i++) {
+        const struct plan_case *of = &plan_cases[i];
         memory w;
         fc_env env = world_env(&w);
-        fc_plan *p = make_plan(&env, cases[i].kind, cases[i].blocks, cases[i].first, cases[i].steps,
-                               cases[i].wild);
+        fc_plan *p = make_plan(&env, of->kind, of->blocks, of->first, of->steps, of->wild);
         if (i % 3 == 0) p->info.metric = FC_METRIC_NLL;
-        size_t cells = (cases[i].kind == FC_CANDIDATES_BLOCKS ? 2 : 1) * p->info.n_steps;
+        size_t cells = (of->kind == FC_CANDIDATES_BLOCKS ? 2 : 1) * p->info.n_steps;
         const char *svg = draw(&w, fc_report_svg, p);
         T_OK(xml_good(svg, strlen(svg)), "case %d is not well-formed", (int)i);
         T_OK(strstr(
