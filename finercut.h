@@ -3676,6 +3676,11 @@ FCI_FN fc_code fci_buffer_code(const fci_buffer *b, fc_error *err) {
     return b->error.code;
 }
 
+// What is in it; "" where nothing is.
+FCI_FN fci_str fci_buffer_str(const fci_buffer *b) {
+    return fci_sn(b->n ? b->p : "", b->n);
+}
+
 // Appends bytes, a terminated text, or what printf would write.
 FCI_FN void fci_put(fci_buffer *b, const void *bytes, size_t n);
 FCI_FN void fci_puts(fci_buffer *b, const char *text);
@@ -18471,14 +18476,9 @@ FCI_FN uint32_t fci_chat_piece(const char **p) {
 }
 
 FCI_FN bool fci_chat_piece_known(uint32_t h) {
-    size_t low = 0, high = sizeof fci_chat_pieces / sizeof *fci_chat_pieces;
-    const size_t n = high;
-    while (low < high) {
-        const size_t middle = (low + high) / 2;
-        if (fci_chat_pieces[middle] < h) low = middle + 1;
-        else high = middle;
-    }
-    return low < n && fci_chat_pieces[low] == h;
+    const size_t n = sizeof fci_chat_pieces / sizeof *fci_chat_pieces,
+                 at = fci_below(fci_chat_pieces, n, sizeof h, sizeof h, h);
+    return at < n && fci_chat_pieces[at] == h;
 }
 
 // Whether the plain form has nothing but pieces that were seen in real templates, and one loop
@@ -18590,7 +18590,7 @@ FCI_FN bool fci_chat_presets(fc_chat *c, const char *plain, fc_error *err) {
             good = plain != NULL;
         }
         c->has_preset = c->has_preset || b.n > 0;
-        c->presets[i] = fci_sn(fci_arena_copy(&c->arena, fci_sn(b.n ? b.p : "", b.n), err), b.n);
+        c->presets[i] = fci_sn(fci_arena_copy(&c->arena, fci_buffer_str(&b), err), b.n);
         good = good && c->presets[i].p && !fci_buffer_code(&b, err);
         b.n = 0;
     }
@@ -18891,7 +18891,7 @@ FCI_FN fci_str fci_chat_thoughts(fci_chat_writer *w, fci_str s) {
     fci_put(&w->text, thoughts.p, thoughts.n);
     fci_puts(&w->text, "\n</think>\n\n");
     fci_put(&w->text, rest.p, rest.n);
-    return fci_sn(w->text.n ? w->text.p : "", w->text.n);
+    return fci_buffer_str(&w->text);
 }
 
 // SmolLM3: the system's message and which mode it asks for, which the header tells.
@@ -18914,7 +18914,7 @@ FCI_FN void fci_chat_modes(fci_chat_writer *w) {
         }
         w->text.n = to;
     }
-    s = fci_tokens_strip(c->t, fci_sn(w->text.n ? w->text.p : "", w->text.n), false);
+    s = fci_tokens_strip(c->t, fci_buffer_str(&w->text), false);
     fci_puts(&w->out, "<|im_start|>system\n");
     if (!override) {
         fci_puts(&w->out, "## Metadata\n\nKnowledge Cutoff Date: June 2025\n");
@@ -18968,7 +18968,7 @@ FCI_FN void fci_chat_message(fci_chat_writer *w, const fci_str *system) {
         w->text.n = 0;
         if (w->no_think) fci_puts(&w->text, row->no_think);
         fci_put(&w->text, s.p, s.n);
-        s = fci_sn(w->text.n ? w->text.p : "", w->text.n);
+        s = fci_buffer_str(&w->text);
     }
     if (system) {
         const size_t start = w->out.n;
@@ -18977,7 +18977,7 @@ FCI_FN void fci_chat_message(fci_chat_writer *w, const fci_str *system) {
         w->text.n = 0;
         if (w->out.p) fci_put(&w->text, w->out.p + start, w->out.n - start);
         w->out.n = start;
-        s = fci_sn(w->text.n ? w->text.p : "", w->text.n);
+        s = fci_buffer_str(&w->text);
     }
     if (!answer && (row->flags & FCI_CHAT_TRIM_TURNS)) s = fci_tokens_strip(w->c->t, s, true);
     fci_chat_put(w, answer ? row->assistant : row->user, s);
@@ -18994,7 +18994,7 @@ FCI_FN void fci_chat_own(fci_chat_writer *w) {
     w->text.n = 0;
     fci_put(&w->text, c->presets[0].p, c->presets[0].n);
     fci_put(&w->text, c->presets[1].p, c->presets[1].n);
-    fci_chat_put(w, c->row->system, fci_sn(w->text.n ? w->text.p : "", w->text.n));
+    fci_chat_put(w, c->row->system, fci_buffer_str(&w->text));
 }
 
 FCI_FN void fci_chat_write(fci_chat_writer *w, bool prompt) {
@@ -19049,14 +19049,9 @@ FINERCUT_API fc_code fc_chat_render(const fc_chat *c, const fc_message *messages
     memset(out, 0, sizeof *out);
     fci_buffer b = fci_buffer_of(&c->m->c);
     const fc_code code = fci_chat_render(c, messages, n, prompt != 0, &b, err);
-    if (code) {
-        fci_buffer_free(&b);
-        return code;
-    }
-    out->bytes = b.p;
-    out->length = b.n;
-    out->alloc = c->m->c.alloc;
-    return FC_OK;
+    if (!code) return fci_file_give(&b, FC_OUTPUT_ANY, NULL, out, err);
+    fci_buffer_free(&b);
+    return code;
 }
 
 // ---- JSON lines
@@ -19208,14 +19203,9 @@ FINERCUT_API fc_code fc_lines_text(const char *text, size_t length, const char *
     fci_buffer b = fci_buffer_of(&c);
     fci_puts(&b, "");
     code = fci_chat_lines(NULL, field, &lines, &b, err);
-    if (code) {
-        fci_buffer_free(&b);
-        return code;
-    }
-    out->bytes = b.p;
-    out->length = b.n;
-    out->alloc = c.alloc;
-    return FC_OK;
+    if (!code) return fci_file_give(&b, FC_OUTPUT_ANY, NULL, out, err);
+    fci_buffer_free(&b);
+    return code;
 }
 #endif
 
@@ -20603,6 +20593,8 @@ FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
 FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candidate);
 // Whether this plan may remove a candidate, by its kind and block and by what is kept.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
+// What the whole model has of a unit whose costs are known.
+FCI_FN double fci_plan_whole(const fc_plan_info *info, fc_unit unit);
 // What a candidate has, by info->costs of a unit; and with it what the first n steps removed.
 FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t candidate);
 FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate);
@@ -20723,6 +20715,12 @@ FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
     return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
 }
 
+FCI_FN double fci_plan_whole(const fc_plan_info *info, fc_unit unit) {
+    double whole = 0;
+    for (size_t s = 0; s <= 2 * (size_t)info->model.n_blocks; s++) whole += info->costs[unit][s];
+    return whole;
+}
+
 FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t candidate) {
     uint32_t first, count;
     fci_plan_sublayers(info->candidates, candidate, &first, &count);
@@ -20751,13 +20749,11 @@ FCI_FN bool fci_plan_beyond(const fc_plan_info *info, double distance, double pe
 
 FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n) {
     const fc_unit unit = p->info.until.unit;
-    double whole = 0, left;
+    double whole, left;
     for (size_t i = 0; i < n; i++)
         if (fci_plan_beyond(&p->info, p->steps[i].score, p->steps[i].perplexity)) return true;
     if (!fci_budget_counts(unit)) return false;
-    for (size_t s = 0; s <= 2 * (size_t)p->info.model.n_blocks; s++)
-        whole += p->info.costs[unit][s];
-    left = whole;
+    whole = left = fci_plan_whole(&p->info, unit);
     for (size_t i = 0; i < n; i++) left -= fci_plan_saved(&p->info, unit, p->steps[i].removed);
     return left <= fci_budget_most(&p->info.until, whole) + 1e-12 * whole; // sums of seconds round
 }
@@ -22385,9 +22381,9 @@ FCI_FN bool fci_search_picks(const fci_search *s, size_t step) {
 FCI_FN size_t fci_search_likely(const fci_search *s) {
     const fc_plan_info *info = &s->plan->info;
     const fc_unit unit = info->until.unit;
-    double whole = 0, gone = 0, left = 0;
+    double gone = 0, left = 0;
     if (!fci_budget_counts(unit) || s->n_runners == 0 || !info->costs[unit]) return s->n_steps;
-    for (size_t k = 0; k <= fci_search_n_sublayers(s); k++) whole += info->costs[unit][k];
+    const double whole = fci_plan_whole(info, unit);
     for (size_t i = 0; i < info->n_steps; i++)
         gone += fci_plan_saved(info, unit, s->plan->steps[i].removed);
     for (size_t i = 0; i < s->n_runners; i++)
@@ -23744,11 +23740,11 @@ FCI_FN fc_code fci_search_time(fci_search *s, double *seconds, fc_error *err) {
 FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
     const fc_plan_info *info = &s->plan->info;
     const fc_unit unit = info->until.unit;
-    double whole = 0, all = 0;
+    double all = 0;
     uint32_t n = 0;
     char text[64];
     if (!fci_budget_counts(unit)) return FC_OK;
-    for (size_t k = 0; k <= fci_search_n_sublayers(s); k++) whole += info->costs[unit][k];
+    const double whole = fci_plan_whole(info, unit);
     for (uint32_t id = 0; id < fci_plan_ids(info); id++) {
         if (!fci_plan_eligible(info, id) || !fci_plan_some(s->m->present, info->candidates, id))
             continue;
@@ -24845,7 +24841,7 @@ FCI_FN void fci_tasks_clean(const fci_tasks_reader *r, fci_str *s, char *p) {
 // A copy of the text in the making.
 FCI_FN fc_code fci_tasks_keep(fci_tasks_reader *r, bool clean, fci_str *out) {
     if (fci_buffer_code(&r->text, r->err)) return FC_ERR_MEMORY;
-    fci_str s = fci_sn(r->text.n ? r->text.p : "", r->text.n);
+    fci_str s = fci_buffer_str(&r->text);
     if (clean && s.n) fci_tasks_clean(r, &s, r->text.p);
     out->p = fci_arena_copy(r->arena, s, r->err);
     out->n = s.n;
@@ -25164,8 +25160,7 @@ FCI_FN void fci_tasks_plain(fci_tasks_encoder *e, size_t item, uint32_t choice) 
 FCI_FN void fci_tasks_say(fci_tasks_encoder *e, fc_role role, fc_message *m) {
     m->role = role;
     m->length = e->context.n;
-    m->text = fci_arena_copy(&e->turns, fci_sn(e->context.n ? e->context.p : "", m->length),
-                             &e->context.error);
+    m->text = fci_arena_copy(&e->turns, fci_buffer_str(&e->context), &e->context.error);
     e->context.n = 0;
 }
 
@@ -31768,12 +31763,12 @@ FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) 
 
 FCI_FN fc_code fci_page_read_results(fci_page *g, size_t index) {
     const fci_json *root, *along, *each;
-    const fc_memory_file *file = &g->desc->files[index];
     fc_error *err = &g->b.error;
-    const size_t bom = fci_bom((const char *)file->data, file->size);
-    if (fci_json_parse(g->c, &g->arena, (const char *)file->data + bom, file->size - bom, &root,
-                       err))
-        return err->code;
+    fci_file file;
+    memset(&file, 0, sizeof file);
+    file.data = g->desc->files[index].data;
+    file.size = g->desc->files[index].size;
+    if (fci_json_parse_file(g->c, &g->arena, &file, &root, err)) return err->code;
     along = fci_json_some(root, "along");
     if (!along && !fci_json_get(root, "removed"))
         return fci_json_bad(err, root, "content", "a plan, or what finercut eval --json prints");
@@ -31818,10 +31813,7 @@ FCI_FN double fci_page_cost(const fc_plan_info *info, fc_unit unit, size_t subla
 }
 
 FCI_FN double fci_page_whole(const fc_plan_info *info, fc_unit unit) {
-    double whole = 0;
-    if (unit == FC_UNIT_PARAMS) return (double)info->model.n_parameters;
-    for (size_t s = 0; s <= 2 * (size_t)info->model.n_blocks; s++) whole += info->costs[unit][s];
-    return whole;
+    return unit == FC_UNIT_PARAMS ? (double)info->model.n_parameters : fci_plan_whole(info, unit);
 }
 
 // The share of the model's parameters that the first n steps remove; NaN: unknown.
@@ -33966,9 +33958,8 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     if (!code && s->old) code = fci_study_read(s, &f);
     fci_file_close(&f);
     if (code) return code;
-    if (s->n_sets == 0) { // the whole model is the first set
-        if (!fci_study_set_of(s, s->m->present)) return FC_ERR_MEMORY;
-    }
+    if (s->n_sets == 0 && !fci_study_set_of(s, s->m->present)) // the whole model is the first set
+        return FC_ERR_MEMORY;
     for (size_t i = 0; i < s->n_arms && !code && s->old; i++) code = fci_study_load(s, &s->arms[i]);
     return code;
 }
