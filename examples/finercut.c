@@ -205,15 +205,17 @@ static void note(const session *s, const char *format, ...) {
     put_message("finercut: note: ", message);
 }
 
+static int fail_output(void) {
+    return fail("standard output: cannot write: %s", errno ? strerror(errno) : "unknown error");
+}
+
 // Why standard output is lost: of an earlier write, the next one tells.
 static int lost_output(void) {
-    if (ferror(stdout)) {
-        clearerr(stdout);
-        errno = 0;
-        fputc('\n', stdout);
-        fflush(stdout);
-    }
-    return fail("standard output: cannot write: %s", errno ? strerror(errno) : "unknown error");
+    clearerr(stdout);
+    errno = 0;
+    fputc('\n', stdout);
+    fflush(stdout);
+    return fail_output();
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -4262,7 +4264,7 @@ static void prepare(void) {
 // What was printed has arrived, as far as the system can tell.
 static int finish_output(void) {
     if (ferror(stdout)) return lost_output();
-    return fclose(stdout) ? lost_output() : STATUS_OK;
+    return fclose(stdout) ? fail_output() : STATUS_OK; // the stream is gone, whatever it says
 }
 
 #if defined(_WIN32)
