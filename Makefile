@@ -14,16 +14,22 @@ FUZZ_SECONDS ?= 20
 B        := build
 HEADER   := finercut.h
 WARN     := -Wall -Wextra
-# Tests see what the optimiser sees, but compile quickly; -std=c99 keeps GNU extensions out;
-# FINERCUT_TESTING leaves the header's private macros defined; FINERCUT_STATIC lets the compiler
-# drop what a test does not call, which takes most of its time.
+# FINERCUT_TESTING leaves the header's private macros defined; -std=c99 keeps GNU extensions out.
+# What tests call is compiled once, as the optimiser sees it, and linked to every test
+# (tests/private.h). Those of WHOLE compile the header as they need it; FINERCUT_STATIC lets the
+# compiler drop what they do not call.
 TEST_CFLAGS ?= -O1 -g
 STRICT_C := -std=c99 $(WARN) -DFINERCUT_TESTING -DFINERCUT_STATIC
 # Undefined behaviour has to stop the program, or nobody would see it.
 ASAN     := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+WHOLE    := $(patsubst tests/%.c,%,$(shell grep -l '^\#include "../finercut.h"' tests/test_*.c))
+LINKED   := $(if $(findstring __GNUC__,$(shell $(CC) -dM -E -x c /dev/null 2>&1)),-DT_LINKED)
+# $(call unit,FLAGS): of a test, whose own code is not worth the optimiser's time
+unit      = $(STRICT_C) $1 $(if $(LINKED),$(if $(filter $(WHOLE),$(*F)),,-O0 $(LINKED)))
 # Kernel tables that this processor cannot run are a third of what is compiled.
 RUNNABLE := $(shell grep -q avx512f /proc/cpuinfo 2>/dev/null || echo -DFINERCUT_NO_AVX512)
 TSAN     := -O1 -g1 -fsanitize=thread
+linked    = $< $(filter %.o,$^) -o $@ $(LDFLAGS) $(LDLIBS)
 
 # As many compilers at once as there are cores, unless make was told otherwise.
 ifeq ($(filter -j%,$(MAKEFLAGS)),)
@@ -48,17 +54,21 @@ $(B)/%: examples/%.c $(HEADER)
 # ---- tests: every program ends with `name: N passed, N failed, N skipped`, tests/run.sh sums them
 
 $(B)/test/test_fuzz $(B)/asan/test_fuzz $(B)/tsan/test_fuzz: $(wildcard tests/fuzz/*.[ch])
-$(B)/test/%: tests/%.c $(wildcard tests/*.h) $(HEADER)
-	@mkdir -p $(@D)
-	$(CC) $(STRICT_C) $(TEST_CFLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+$(B)/test/%: tests/%.c $(B)/test/private.o $(wildcard tests/*.h) $(HEADER)
+	$(CC) $(call unit,$(TEST_CFLAGS)) $(EXTRA_CFLAGS) $(linked)
 
-$(B)/asan/%: tests/%.c $(wildcard tests/*.h) $(HEADER)
-	@mkdir -p $(@D)
-	$(CC) $(STRICT_C) $(ASAN) $(RUNNABLE) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+$(B)/asan/%: tests/%.c $(B)/asan/private.o $(wildcard tests/*.h) $(HEADER)
+	$(CC) $(call unit,$(ASAN) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
 
-$(B)/tsan/%: tests/%.c $(wildcard tests/*.h) $(HEADER)
+$(B)/tsan/%: tests/%.c $(B)/tsan/private.o $(wildcard tests/*.h) $(HEADER)
+	$(CC) $(call unit,$(TSAN) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
+
+$(B)/test/private.o: PRIVATE := $(TEST_CFLAGS)
+$(B)/asan/private.o: PRIVATE := $(ASAN) $(RUNNABLE)
+$(B)/tsan/private.o: PRIVATE := $(TSAN) $(RUNNABLE)
+$(B)/%/private.o: tests/private.c $(HEADER)
 	@mkdir -p $(@D)
-	$(CC) $(STRICT_C) $(TSAN) $(RUNNABLE) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+	$(CC) -std=c99 $(WARN) -DFINERCUT_TESTING $(PRIVATE) $(EXTRA_CFLAGS) -c $< -o $@
 
 $(B)/asan/finercut: examples/finercut.c $(HEADER)
 	@mkdir -p $(@D)
@@ -96,15 +106,21 @@ faults: $(B)/faults/finercut $(B)/faults/asan
 analyze:
 	@CC="$(CC)" sh tests/run.sh tests/analyze.sh
 
-# Only what a target uses is compiled (FINERCUT_STATIC), paths inside loops over numbers are not
-# told apart (kernels.txt), and targets whose input is a list of changes need no comparisons traced.
-FUZZ_FLAGS := -std=c99 -DFINERCUT_TESTING -DFINERCUT_STATIC -DFINERCUT_NO_AVX512 -O2 \
-    -gline-tables-only -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+# Paths inside loops over numbers are not told apart (kernels.txt), and targets whose input is a
+# list of changes need no comparisons traced.
+FUZZ_FLAGS := $(STRICT_C) -DFINERCUT_NO_AVX512 -gline-tables-only -fno-sanitize-recover=all \
     -fsanitize-coverage-ignorelist=tests/fuzz/kernels.txt
-$(addprefix $(B)/fuzz/fuzz_,bind export run search): FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
-$(B)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h tests/*.h) tests/fuzz/kernels.txt $(HEADER)
+CHANGES  := $(addprefix $(B)/fuzz/fuzz_,bind export run search)
+$(CHANGES) $(B)/fuzz/changes.o: FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
+$(B)/fuzz/private.o $(B)/fuzz/changes.o: tests/private.c tests/fuzz/kernels.txt $(HEADER)
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_FLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDLIBS)
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -O2 $(EXTRA_CFLAGS) -c $< -o $@
+
+$(CHANGES): $(B)/fuzz/changes.o
+$(filter-out $(CHANGES),$(addprefix $(B)/fuzz/,$(FUZZERS))): $(B)/fuzz/private.o
+$(B)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h tests/*.h)
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -O0 -DT_LINKED $(EXTRA_CFLAGS) $< \
+	    $(filter %.o,$^) -o $@ $(LDLIBS)
 
 fuzz: $(addprefix $(B)/fuzz/,$(FUZZERS))
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZERS="$(FUZZERS)" sh tests/run.sh tests/fuzz.sh

@@ -1463,7 +1463,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
-#  define FCI_FN static __attribute__((unused))
+#  ifndef FCI_FN // tests take them from an object (tests/private.h)
+#    define FCI_FN static __attribute__((unused))
+#  endif
 #  define FCI_INLINE static inline __attribute__((always_inline, unused))
 #  define FCI_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #else

@@ -19,18 +19,25 @@ cov=$(tool cov) profdata=$(tool profdata)
 off=-DFINERCUT_NO_AVX512
 grep -q avx512bw /proc/cpuinfo 2>/dev/null && grep -q amx_bf16 /proc/cpuinfo && off=
 
-# Every program is compiled from a file of one name. So the copies of a function that they hold are
-# one to the profile, and their counts are added.
-build() { # SOURCE; what runs longer than it compiles is optimised
-    program=$out/bin/$(basename "$1" .c) level=-O0
-    case $1 in
-    *finercut.c | *confident.c | *export*.c | *generate.c | *hooks.c | *kernel.c | *search.c | \
-        *text.c) level=-O1 ;;
-    esac
-    $CLANG -std=c99 -DFINERCUT_TESTING $off ${COVERAGE_CFLAGS:-$level} -fprofile-instr-generate \
-        -fcoverage-mapping \
-        -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$1\"" "$out/unit.c" -o "$program" -lm \
-        -pthread >"$program.log" 2>&1
+# What the tests call is one object, the only one that counts. Tests that compile the header
+# themselves do so from a file of one name: the copies of a function that they hold are one to the
+# profile, and their counts are added.
+compile() { # OUT SOURCE FLAG...
+    program=$out/bin/$1 source=$2
+    shift 2
+    $CLANG -std=c99 -DFINERCUT_TESTING $off -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$source\"" \
+        "$@" "$out/unit.c" -o "$program" >"$program.log" 2>&1
+}
+counted="${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate -fcoverage-mapping"
+is_linked() { # SOURCE
+    [ -f "$1" ] && ! grep -q '^#include "../finercut.h"' "$1"
+}
+build() { # SOURCE
+    # shellcheck disable=SC2086
+    if is_linked "$1"; then
+        set -- "$1" -fprofile-instr-generate -DT_LINKED "$out/private.o"
+    else set -- "$1" $counted; fi
+    compile "$(basename "$1" .c)" "$@" -lm -pthread
 }
 built() { # SOURCE
     program=$out/bin/$(basename "$1" .c)
@@ -102,11 +109,15 @@ if [ -n "$cov" ] && [ -n "$profdata" ] && echo 'int main(void) { return 0; }' >"
     rm -rf "$out"
     mkdir -p "$out/bin"
     echo '#include FINERCUT_UNIT' >"$out/unit.c"
+    # shellcheck disable=SC2086
+    t_ok "what the tests call builds" compile ../private.o tests/private.c $counted -c
     build_all tests/test_*.c examples/finercut.c
     export LLVM_PROFILE_FILE="$out/raw/%m.profraw"
     t_ok "the tests pass" run_tests
-    objects=
-    for program in "$out"/bin/*; do objects="$objects -object $program"; done
+    objects="-object $out/bin/test_core"
+    for program in "$out"/bin/*; do # the object counts once
+        is_linked tests/"${program##*/}".c || objects="$objects -object $program"
+    done
     t_ok "profiles merge" "$profdata" merge -o "$out/all.profdata" "$out/raw"
     # shellcheck disable=SC2086
     "$cov" export -format=lcov -instr-profile="$out/all.profdata" $objects >"$out/lcov" \

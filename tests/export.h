@@ -8,7 +8,7 @@ enum { N_IDS = 8 };
 static char in[128], out[128], back[128]; // of this process
 
 // In memory where there is such a folder: an export syncs every file.
-FCI_FN void own_paths(const char *test) {
+T_FN void own_paths(const char *test) {
     const char *root = fci_platform_is_folder("/dev/shm") ? "/dev/shm" : "build";
     snprintf(in, sizeof in, "%s/%s.%d.in", root, test, (int)getpid());
     snprintf(out, sizeof out, "%s/%s.%d.out", root, test, (int)getpid());
@@ -16,7 +16,7 @@ FCI_FN void own_paths(const char *test) {
     fci_platform_make_folder("build");
 }
 
-FCI_FN int remove_each(void *user, const char *name) {
+T_FN int remove_each(void *user, const char *name) {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", (const char *)user, name);
     if (fci_platform_is_folder(path)) fci_platform_list(path, remove_each, path);
@@ -24,12 +24,12 @@ FCI_FN int remove_each(void *user, const char *name) {
     return 0;
 }
 
-FCI_FN void remove_tree(const char *path) {
+T_FN void remove_tree(const char *path) {
     if (fci_platform_is_folder(path)) fci_platform_list(path, remove_each, (void *)(uintptr_t)path);
     fci_platform_remove(path, fci_platform_is_folder(path));
 }
 
-FCI_FN fc_model *open_f32(const char *path, fc_error *err) {
+T_FN fc_model *open_f32(const char *path, fc_error *err) {
     fc_model_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.compute = FC_COMPUTE_F32;
@@ -42,7 +42,7 @@ typedef struct kept { // free rows
     size_t n, columns;
 } kept;
 
-FCI_FN int keep(void *user, const float *rows, size_t n) {
+T_FN int keep(void *user, const float *rows, size_t n) {
     kept *k = (kept *)user;
     k->rows = (float *)realloc(k->rows, (k->n + n * k->columns) * sizeof *rows);
     memcpy(k->rows + k->n, rows, n * k->columns * sizeof *rows);
@@ -50,7 +50,7 @@ FCI_FN int keep(void *user, const float *rows, size_t n) {
     return 0;
 }
 
-FCI_FN kept logits_of(fc_model *m, const uint8_t *mask) {
+T_FN kept logits_of(fc_model *m, const uint8_t *mask) {
     uint32_t ids[N_IDS] = {1, 5, 9, 30, 17, 33, 24, 2};
     size_t starts[] = {0, N_IDS};
     fc_error err;
@@ -60,7 +60,7 @@ FCI_FN kept logits_of(fc_model *m, const uint8_t *mask) {
     return k;
 }
 
-FCI_FN kept logits_under(fc_model *m, const fc_plan *plan) { // NULL: the whole model
+T_FN kept logits_under(fc_model *m, const fc_plan *plan) { // NULL: the whole model
     uint8_t mask[256];
     fc_error err;
     if (plan)
@@ -70,7 +70,7 @@ FCI_FN kept logits_under(fc_model *m, const fc_plan *plan) { // NULL: the whole 
 }
 
 // The largest difference of two, which are freed; infinite where they are not of one size.
-FCI_FN double apart(kept a, kept b) {
+T_FN double apart(kept a, kept b) {
     double most = a.n && a.n == b.n ? 0 : (double)INFINITY;
     for (size_t i = 0; i < a.n && a.n == b.n; i++) {
         const double d = fabs((double)a.rows[i] - (double)b.rows[i]);
@@ -82,7 +82,7 @@ FCI_FN double apart(kept a, kept b) {
 }
 
 // A plan that removes what is named: "attn.0 ffn.1", or "block.0".
-FCI_FN fc_plan *plan_of(const fc_model *m, const char *names) {
+T_FN fc_plan *plan_of(const fc_model *m, const char *names) {
     fc_error err;
     fc_plan *p = fci_plan_new(NULL, &err);
     if (!T_OK(p != NULL, "%s", err.msg)) return NULL;

@@ -345,11 +345,13 @@ machine() { # NAME EMULATOR COMPILER FLAG...
     [ -x "$w/cli" ] || return
     t_ok "$name runs" agrees "$emulator" "$w/cli" prune
     t_ok "$name: the same bytes" same_bytes "$emulator" "$w/cli"
+    t_ok "$name: what tests call builds" "$@" -O1 -DFINERCUT_TESTING -c tests/private.c \
+        -o "$w/private.o"
     programs=
     for test in test_core test_number $kernel_test test_json test_tensorfile test_distance \
         test_misuse; do
-        t_ok "$name: $test builds" "$@" -O1 -static -DFINERCUT_TESTING \
-            -DFINERCUT_STATIC "tests/$test.c" -o "$w/$test" -lm -pthread
+        t_ok "$name: $test builds" "$@" -O0 -static -DFINERCUT_TESTING -DT_LINKED \
+            "tests/$test.c" "$w/private.o" -o "$w/$test" -lm -pthread
         programs="$programs $w/$test"
     done
     export EMULATOR="$emulator" FINERCUT_SLOW=1 FINERCUT_SHARED=none RUN_JOBS=1

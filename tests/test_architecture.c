@@ -1,8 +1,7 @@
 /* Architectures as data: the config.json of well-known models as published gives the sizes and the
    number of parameters that transformers counts, settings that are not supported are refused by
    name, and hostile values do no harm. What the models compute is compared in test_search. */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "t.h"
 
 #include <math.h>

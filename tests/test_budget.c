@@ -1,7 +1,6 @@
 /* Budgets, kept sublayers and distances per unit saved: where searches stop, what they choose, what
    plans record, and what is refused. */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "plans.h"
 #include "t.h"

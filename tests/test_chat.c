@@ -1,8 +1,7 @@
 // Chats: what templates write is what transformers' apply_chat_template writes (tools/check_chat.py
 // compares with the real ones; here are short ones that say the same), unknown and hostile ones are
 // refused, JSON lines of conversations, a generator that goes on, tasks as chats.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

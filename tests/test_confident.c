@@ -1,7 +1,6 @@
 /* The confident search: its margin against the textbook, how often it errs on tables of distances
    that mislead, and whole searches beside exhaustive ones. */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "t.h"
 #include "open.h"
 

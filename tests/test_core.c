@@ -1,7 +1,6 @@
 // What all rooms stand on: errors, checked arithmetic, the allocator, arenas, buffers, maps,
 // hashes, numbers as text, file names. Each against a plain account of what it should do.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

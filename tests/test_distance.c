@@ -1,8 +1,7 @@
 // Distances: of two rows of logits, for every metric and kernel table, against plain double
 // arithmetic; of many positions through the engine, however little of the original's output is
 // kept; ties.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "tiny.h"

@@ -1,7 +1,6 @@
 // The encoders: against bytes of ggml's (as fingerprints) and blocks worked out by hand, errors on
 // made-up numbers, what they refuse, and rows on any number of threads.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "t.h"
 
 enum { N = 32 * 4096 };

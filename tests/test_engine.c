@@ -1,7 +1,6 @@
 // The engine: lanes in one wave are what each is alone, to the bit, wherever they enter; what
 // enters behind a sublayer is what a mask without it gives; caches; masks; ticks; memory.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

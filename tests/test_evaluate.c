@@ -1,7 +1,6 @@
 // Perplexity, logits, calibration texts, windows and the loops that measure: on a model whose
 // logits are known by hand, and on small files whose bytes can be counted.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "tokens.h"

@@ -2,8 +2,7 @@
    names the block, in every way a model is run; never an expert twice, which once wrote past a
    buffer; and scores that are only large are fine. Run under the address sanitizer by `make check`.
    */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

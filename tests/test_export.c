@@ -1,7 +1,6 @@
 // Exports read back: the same logits as the masked model, kept bytes unchanged, nothing left by a
 // failure.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "export.h"
 

@@ -1,8 +1,7 @@
 // Every family in every format, under plans that leave much, little or nothing: what fc_export
 // writes is the model that was meant, to the logits; what it cannot write it refuses before
 // anything is there.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "export.h"
 

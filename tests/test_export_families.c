@@ -1,8 +1,7 @@
 // Every family and container in every form of export: where it can be said there, the model that is
 // read back gives the logits of the masked one; where it cannot, one line says why and nothing is
 // left.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "export.h"
 
 static void compare(const char *what, fc_model *m, const fc_plan *plan) {

@@ -1,7 +1,6 @@
 // Exports of a model whose rows are whole blocks of every type, to each type that has an encoder:
 // which type each matrix gets, what is read back, from both kinds of file.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "tiny.h"
 #include "export.h"

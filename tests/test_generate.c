@@ -1,7 +1,6 @@
 /* Generation: the cache gives the bits of a whole forward pass however the text came, sampling,
    ends, text as it streams, limits; the loops that find this machine's peak. */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

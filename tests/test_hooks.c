@@ -2,9 +2,7 @@
 // writes, too), once or from then on, for every N, in everything the library does with models,
 // texts and plans. The error is of its kind, nothing stays allocated or open, no output is half
 // there, and where a failure is got over the result is the same.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
-
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

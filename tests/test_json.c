@@ -1,7 +1,6 @@
 // The JSON reader and string writer, against tables here and, where they are, against JSONTestSuite
 // and number lists.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include <dirent.h>

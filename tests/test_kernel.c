@@ -1,7 +1,6 @@
 /* The kernel room: every table this machine can run against double precision, against the scalar
    table, and against itself with other threads, neighbours and pieces (equal bits). */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "t.h"
 
 static uint64_t seed = 88172645463325252u;

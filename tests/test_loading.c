@@ -2,8 +2,7 @@
 // around the text model, an output matrix that differs, sublayers dropped by config.json, blocks
 // beyond the last, packed weights, GGUF files with more or less than they should have. What they
 // give, what their exports give, or why not.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "export.h"
 
 #define BASE "tests/data/llama_bf16_old_config"

@@ -1,8 +1,6 @@
 // Models, containers, tokenizers and plans from bytes in memory, plans and reports into memory: the
 // same as from and to files, while no file is opened at all.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
-
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

@@ -1,8 +1,7 @@
 // Every public function called wrongly: NULL where something must be given, zero and huge numbers,
 // values that no enum has, tokens that contradict themselves, a world with holes. Each answers with
 // an error that says what was expected, or with nothing; none crashes, and `out` is safe to free.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "tokens.h"

@@ -1,7 +1,6 @@
 // A model's weights as views of its files, against the tensors themselves and between the two kinds
 // of files; its sizes and parameters; masks; what changes its fingerprint; what is refused.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "tiny.h"

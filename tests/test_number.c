@@ -1,8 +1,7 @@
 // float16, bfloat16 and the block decoders: against definitions here, against
 // fingerprints of what agreed with ggml bit for bit, and against ggml's own vectors where they are.
 // Every kernel table's decoders against the plain ones.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "t.h"
 
 static double half_value(unsigned h) { // by definition

@@ -1,7 +1,6 @@
 // Healed models: a file of tensors over a model's own. Logits are those of a model whose files have
 // these tensors themselves, every export merges them, and what does not fit is one clear error.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 
 #include "export.h"
 #include "memory.h"

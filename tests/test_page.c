@@ -1,8 +1,7 @@
 // The page of plans and results: well-formed for plans of any size and kind, every score and result
 // on it, the same bytes each time, nothing from outside that acts, colours that can be read, and a
 // script that its own policy allows.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "random_plan.h"
 #include "t.h"

@@ -1,7 +1,6 @@
 // The pictures of a plan: one SVG and one CSV byte for byte, well-formed SVG for plans of any size,
 // and names that mean harm, which stay text. `test_picture --write` makes the golden SVG anew.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "random_plan.h"
 #include "t.h"

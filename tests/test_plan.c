@@ -1,6 +1,5 @@
 /* plan.json: round trips to the bit, malformed plans, full disks, no memory. */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "random_plan.h"
 #include "t.h"

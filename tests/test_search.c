@@ -1,7 +1,6 @@
 /* The engine, distances, searches and evaluation against what transformers computed: the reference
    files of tests/data (format: tests/data/README.md) and the golden cases of ../shared. */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "plans.h"
 #include "t.h"

@@ -1,7 +1,6 @@
 // Studies: correlations against values by hand, distances of a set against those of the plan that
 // removed it, and a study that is stopped at each of its writes, which comes to the same bytes.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "tiny.h"

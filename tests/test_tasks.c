@@ -1,7 +1,6 @@
 // Tasks: every kind of file is asked as lm-evaluation-harness asks, likelihoods are those of whole
 // forward passes, whatever is shared, and what is wrong with a file is told by line and member.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "open.h"

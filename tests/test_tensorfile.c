@@ -1,7 +1,6 @@
 // Containers: files made here, good and bad, under failing memory and reads; and the shared corpora
 // of bad files.
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

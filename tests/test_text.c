@@ -2,8 +2,7 @@
 // a few merges; their expected ids are what the `tokenizers` package gives, checked by
 // tools/check_tokenizers.py, which asks this program for its tokenizers and samples (--samples) and
 // for the ids of many texts (--records).
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 

@@ -3,8 +3,7 @@
 // tests/fuzz/corpus.
 #ifndef FUZZ_H
 #define FUZZ_H
-#define FINERCUT_IMPLEMENTATION
-#include "../../finercut.h"
+#include "../private.h"
 #include "../memory.h"
 
 #ifdef FUZZ_REPLAY
@@ -107,14 +106,14 @@ static void fuzz_next(void) {
     o->n_above = 0;
 }
 
-FCI_FN void fuzz_drop_all(void) {
+T_FN void fuzz_drop_all(void) {
     if (!fuzz_own.p) return;
     ASAN_UNPOISON_MEMORY_REGION(fuzz_own.p, FUZZ_STRETCH + FUZZ_GAP);
     free(fuzz_own.p);
     memset(&fuzz_own, 0, sizeof fuzz_own);
 }
 
-FCI_FN fc_env fuzz_env(memory *m) {
+T_FN fc_env fuzz_env(memory *m) {
     fc_env env = memory_env(m);
     env.alloc.realloc = fuzz_realloc;
     env.par.n_threads = 1;
@@ -129,7 +128,7 @@ typedef struct fuzz_disk {
     char path[64];
 } fuzz_disk;
 
-FCI_FN int fuzz_create(void *user, const char *path, void **file) {
+T_FN int fuzz_create(void *user, const char *path, void **file) {
     fuzz_disk *d = (fuzz_disk *)user;
     for (size_t i = 0; i < d->files.n_files; i++) // what was there is written over
         if (d->out && d->files.files[i].data == d->out)
@@ -141,7 +140,7 @@ FCI_FN int fuzz_create(void *user, const char *path, void **file) {
     return 0;
 }
 
-FCI_FN int fuzz_put(void *user, void *file, const void *data, size_t length) {
+T_FN int fuzz_put(void *user, void *file, const void *data, size_t length) {
     fuzz_disk *d = (fuzz_disk *)user;
     (void)file;
     if (d->n_out + length > d->size) {
@@ -154,7 +153,7 @@ FCI_FN int fuzz_put(void *user, void *file, const void *data, size_t length) {
     return 0;
 }
 
-FCI_FN int fuzz_commit(void *user, void *file) {
+T_FN int fuzz_commit(void *user, void *file) {
     fuzz_disk *d = (fuzz_disk *)user;
     (void)file;
     d->files.live--;
@@ -162,12 +161,12 @@ FCI_FN int fuzz_commit(void *user, void *file) {
     return 0;
 }
 
-FCI_FN void fuzz_discard(void *user, void *file) {
+T_FN void fuzz_discard(void *user, void *file) {
     (void)file;
     ((fuzz_disk *)user)->files.live--;
 }
 
-FCI_FN fc_env fuzz_disk_env(fuzz_disk *d) {
+T_FN fc_env fuzz_disk_env(fuzz_disk *d) {
     fc_env env = fuzz_env(&d->files);
     env.io.user = d;
     env.io.create = fuzz_create;
@@ -177,7 +176,7 @@ FCI_FN fc_env fuzz_disk_env(fuzz_disk *d) {
     return env;
 }
 
-FCI_FN void fuzz_disk_end(fuzz_disk *d) {
+T_FN void fuzz_disk_end(fuzz_disk *d) {
     free(d->out);
     d->out = NULL;
     d->size = 0;
@@ -189,20 +188,20 @@ typedef struct fuzz_input { // its rest; zeros follow the end
     size_t n;
 } fuzz_input;
 
-FCI_FN uint32_t fuzz_byte(fuzz_input *in) {
+T_FN uint32_t fuzz_byte(fuzz_input *in) {
     if (!in->n) return 0;
     in->n--;
     return *in->p++;
 }
 
-FCI_FN size_t fuzz_below(fuzz_input *in, size_t n) { // 0 where n is 0
+T_FN size_t fuzz_below(fuzz_input *in, size_t n) { // 0 where n is 0
     size_t value = fuzz_byte(in);
     if (n > 256) value = value << 8 | fuzz_byte(in);
     return n ? value % n : 0;
 }
 
 // Numbers at which something may change: small ones as they are, then a table, then any.
-FCI_FN uint64_t fuzz_number(fuzz_input *in) {
+T_FN uint64_t fuzz_number(fuzz_input *in) {
     static const uint64_t edges[] = {
         100, 127, 128, 129, 255, 256, 257, 511, 512, 1000, 1023, 1024, 4095, 4096, 4097, 32767,
         65535, 65536, 1 << 20, 1 << 24, 1 << 28, 1 << 30, 0x7fffffff, 0x80000000, 0xffffffff,
@@ -217,7 +216,7 @@ FCI_FN uint64_t fuzz_number(fuzz_input *in) {
     return value;
 }
 
-FCI_FN double fuzz_real(fuzz_input *in) {
+T_FN double fuzz_real(fuzz_input *in) {
     static const double edges[] = {0,     1,     -1,     0.5,  1e-3, 1e-4, 1e-5,  1e-6,
                                    1e-30, 1e-45, 1e-320, 1e3,  1e6,  1e15, 1e38,  1e39,
                                    1e308, -0.0,  -1e30,  2,    4,    8,    10000, 1.0001,

@@ -72,7 +72,7 @@ static const fc_text *bind_plan(bind_model *b, size_t candidates, size_t search)
     return t;
 }
 
-FCI_FN void bind_close(void) {
+T_FN void bind_close(void) {
     for (size_t i = 0; i < BIND_MODELS; i++) {
         bind_model *b = &bind_models[i];
         fc_model_close(b->m);

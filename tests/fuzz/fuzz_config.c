@@ -25,7 +25,7 @@ static void config_run(fc_model *m) {
     if (fc_logits(m, &tokens, NULL, NULL, config_sink, &sum, &err) != err.code) abort();
 }
 
-FCI_FN void config_end(void) {
+T_FN void config_end(void) {
     fc_text_free(&config_weights);
 }
 

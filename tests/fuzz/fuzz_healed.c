@@ -8,7 +8,7 @@
 
 static tiny healed_base;
 
-FCI_FN void healed_end(void) {
+T_FN void healed_end(void) {
     tiny_end(&healed_base);
 }
 

@@ -217,7 +217,7 @@ static fuzz_base *fuzz_base_open(size_t i) {
     return b;
 }
 
-FCI_FN void fuzz_world_forget(void) {
+T_FN void fuzz_world_forget(void) {
     for (size_t i = 0; i < 8; i++) fc_text_free(&fuzz_tokenizers[i]);
     for (size_t i = 0; i < FUZZ_N_BASES; i++) {
         fc_container_close(fuzz_bases[i].container);
@@ -365,7 +365,7 @@ static const char *fuzz_world_path(const fuzz_world *w) {
     return w->gguf ? "m.gguf" : "m";
 }
 
-FCI_FN void fuzz_world_end(fuzz_world *w) {
+T_FN void fuzz_world_end(fuzz_world *w) {
     fuzz_realloc(&w->own, w->file, w->n_file, 0, 64);
     w->file = NULL;
     fuzz_disk_end(&w->disk);
@@ -627,7 +627,7 @@ static fuzz_world *fuzz_world_make(fuzz_input *in) {
 }
 
 // What stands beside the weights of a directory, from the corpus of fuzz_tokenizer; 0 is nothing.
-FCI_FN void fuzz_world_tokenizer(fuzz_world *w, size_t which) {
+T_FN void fuzz_world_tokenizer(fuzz_world *w, size_t which) {
     static const char *const names[] = {NULL,    "plain",  "smollm", "llama2",
                                         "gemma", "llama3", "gpt2",   "metaspace"};
     static const char settings[] =
@@ -683,7 +683,7 @@ static int fuzz_rows_take(void *user, const float *rows, size_t n_rows) {
     return 0;
 }
 
-FCI_FN fc_code fuzz_logits(fc_model *m, const fc_tokens *text, const uint8_t *mask,
+T_FN fc_code fuzz_logits(fc_model *m, const fc_tokens *text, const uint8_t *mask,
                            fuzz_rows *rows) {
     fc_error err;
     rows->n = 0;
@@ -695,7 +695,7 @@ FCI_FN fc_code fuzz_logits(fc_model *m, const fc_tokens *text, const uint8_t *ma
 }
 
 // Equal in bits; of NaN, any.
-FCI_FN bool fuzz_rows_same(const fuzz_rows *a, const fuzz_rows *b) {
+T_FN bool fuzz_rows_same(const fuzz_rows *a, const fuzz_rows *b) {
     if (a->n != b->n || a->vocab != b->vocab) return false;
     for (size_t i = 0; i < a->n * a->vocab; i++)
         if (memcmp(&a->logits[i], &b->logits[i], sizeof(float)) != 0 &&
@@ -705,7 +705,7 @@ FCI_FN bool fuzz_rows_same(const fuzz_rows *a, const fuzz_rows *b) {
 }
 
 // Too large a model of a small file would be a fault of its own; these only take long.
-FCI_FN bool fuzz_is_slow(const fc_model *m) {
+T_FN bool fuzz_is_slow(const fc_model *m) {
     const fci_hyper *h = &m->hyper;
     const uint64_t row = h->hidden + h->n_heads * h->head_dim + h->ff + h->expert_ff + h->vocab;
     return row > 4096 || h->n_blocks > 8;
