@@ -1858,6 +1858,9 @@ FCI_FN const char *fci_platform_beside(const void *file);
 FCI_FN fc_io fci_platform_io(void);
 // Asks for large pages for n bytes at p, which is aligned to them; failing is harmless.
 FCI_FN void fci_platform_huge(void *p, size_t n);
+// Starts to read n bytes at p, where they are mapped, and no more around them than those: files are
+// else read ahead by megabytes. Failing is harmless.
+FCI_FN void fci_platform_soon(const void *p, uint64_t n);
 
 // ---- private to this section
 
@@ -3037,6 +3040,21 @@ FCI_FN void fci_platform_huge(void *p, size_t n) {
 #endif
 }
 
+FCI_FN void fci_platform_soon(const void *p, uint64_t n) {
+#if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
+    union {
+        const void *in;
+        char *out;
+    } at; // posix_madvise wants no const, and the start of a page
+    at.in = p;
+    const size_t over = (size_t)((uintptr_t)p % (uintptr_t)sysconf(_SC_PAGESIZE));
+    (void)posix_madvise(at.out - over, (size_t)n + over, POSIX_MADV_WILLNEED);
+#else
+    (void)p;
+    (void)n;
+#endif
+}
+
 // ---- The processor.
 
 // Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
@@ -4119,6 +4137,8 @@ FCI_FN void fci_file_close(fci_file *f) {
     memset(f, 0, sizeof *f);
 }
 
+#define FCI_FILE_HEAD ((uint64_t)1 << 16) // bytes that are read of any file
+
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
                              fc_error *err) {
     memset(f, 0, sizeof *f);
@@ -4142,6 +4162,7 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
     }
     if (c->io.map && c->io.map(c->io.user, f->handle, f->size, &f->data) == 0) {
         f->mapped = true;
+        fci_platform_soon(f->data, fci_min(f->size, FCI_FILE_HEAD));
         return FC_OK;
     }
     if (c->io.map) fci_log(c, 0, "%s: cannot be mapped, so it is read into memory", path);
@@ -16670,6 +16691,7 @@ FCI_FN fc_code fci_weights_vector(fc_model *m, const fc_tensor *t, float plus, c
                                   fc_error *err) {
     float *values = (float *)fci_arena_alloc(&m->arena, t->shape[0], sizeof *values, t->name, err);
     if (!values) return FC_ERR_MEMORY;
+    fci_platform_soon(t->data, t->bytes);
     fci_number_decode(t->type, t->data, 0, t->shape[0], values);
     for (uint64_t i = 0; plus != 0 && i < t->shape[0]; i++) values[i] += plus;
     *out = values;
@@ -17091,12 +17113,13 @@ FCI_FN fc_code fci_identity_check_healed(fc_model *m, const fc_watch *watch, fc_
 
 // ---- private to this section
 
-enum { FCI_IDENTITY_BATCH = 64 }; // pieces
+enum { FCI_IDENTITY_BATCH = 512 };              // pieces hashed by all threads at once,
+#define FCI_IDENTITY_BATCH_BYTES ((uint64_t)1 << 26) // and about as many bytes at most
 
 typedef struct fci_identity {
     const fc_model *m;
     fci_watch watch;
-    uint64_t hash, done, total;
+    uint64_t hash, done, total, waiting; // waiting: bytes of the batch
     size_t n;
     const char *at[FCI_IDENTITY_BATCH];
     size_t bytes[FCI_IDENTITY_BATCH];
@@ -17177,6 +17200,7 @@ FCI_FN fc_code fci_identity_flush(fci_identity *x, fc_error *err) {
         x->done += x->bytes[i];
     }
     x->n = 0;
+    x->waiting = 0;
     return fci_watch_tell(&x->watch, x->total ? (double)x->done / (double)x->total : 1, err);
 }
 
@@ -17184,7 +17208,11 @@ FCI_FN fc_code fci_identity_piece(fci_identity *x, const fc_tensor *t, uint64_t 
                                   fc_error *err) {
     x->at[x->n] = (const char *)t->data + from;
     x->bytes[x->n++] = (size_t)n;
-    return x->n == FCI_IDENTITY_BATCH ? fci_identity_flush(x, err) : FC_OK;
+    fci_platform_soon((const char *)t->data + from, n);
+    x->waiting += n;
+    return x->n == FCI_IDENTITY_BATCH || x->waiting >= FCI_IDENTITY_BATCH_BYTES
+               ? fci_identity_flush(x, err)
+               : FC_OK;
 }
 
 // `look` of the fingerprint: adds samples of a tensor's bytes to the hash.
@@ -34254,6 +34282,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_EVERY_ROPE
 #undef FCI_EXPORT_AGAIN
 #undef FCI_EXPORT_GONE
+#undef FCI_FILE_HEAD
 #undef FCI_FIRST_BLOCK_SLOT
 #undef FCI_FIRST_FFN_SLOT
 #undef FCI_FLOATS
@@ -34276,6 +34305,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HEAL_PAUSE
 #undef FCI_HEAL_SUMS
 #undef FCI_HTML_HEAD
+#undef FCI_IDENTITY_BATCH_BYTES
 #undef FCI_IDENTITY_HEALED
 #undef FCI_IDENTITY_PIECE
 #undef FCI_IDENTITY_PREFIX
