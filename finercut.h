@@ -146,8 +146,9 @@
      from what a live process is writing.
 
    HOOKS
-     alloc, io, par and log of fc_env, and fc_watch of long calls: each is all NULL for the default.
-     What must be there together stands at each struct. Hooks must not call back into the model they
+     alloc, io, par and log of fc_env, fc_watch of long calls, and fc_ranks of fc_prune, by which
+     several machines search together: each is all NULL for the default. What must be there together
+     stands at each struct. Hooks must not call back into the model they
      are called by. During fc_prune (and any other call on a model) other threads may read its
      configuration, container, fingerprint and tokenizer; the plan in the making belongs to the
      thread that called, inside its progress callback: copy there what others are to see.
@@ -195,6 +196,7 @@
      - fc_chat_...: messages as the model's chat template writes them; fc_generate_desc and
        fc_task_desc take a chat, fc_generate goes on in a generator; fc_lines_...: JSON lines
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
+     - fc_prune_desc.ranks: many machines make one plan
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -795,6 +797,25 @@ FINERCUT_API const char *fc_model_content(const fc_model *m);
 
 /* ---------------------------------------------------------------------------------------------
    Pruning. */
+/* Machines that search together (MPI or anything like it; examples/finercut_mpi.c). Each calls
+   fc_prune with its copy of the model and the same description but for `rank`, runs its share of
+   the sequences and keeps the trail of those only; all decide by the same numbers, so each gets the
+   plan that one machine makes, bit for bit. An error, and cancelling, on one of them ends it on
+   all, with the same code. All need one build, byte order and kernel table (fc_env.simd_max). A
+   search that stops early runs few sequences at a time, so there should be several for a rank. */
+typedef struct fc_ranks {
+    uint32_t rank, n_ranks; /* of this machine, from 0 on, and of all */
+    const double *shares;   /* [n_ranks] of the work, in any unit, above 0; NULL: equal */
+    /* Places what every rank gives, in order of rank, in all [n_ranks * size], as MPI_Allgather.
+       `size` is the same everywhere, and there may be any number of calls; they come from the
+       thread that called fc_prune. Nonzero: failed, and the search ends here with FC_ERR_IO. Where
+       fc_prune returns after the first call, and none failed, it does so on all ranks. */
+    int (*gather)(void *user, const void *own, size_t size, void *all);
+    void *user;
+    double lanes;   /* set: what this rank ran, in the unit of fc_cost.lanes */
+    uint64_t bytes; /* set: what it gave */
+} fc_ranks;
+
 typedef struct fc_prune_desc {
     const fc_tokens *calibration; /* required; for nll, sequences of at least 2 tokens */
     const char *calibration_name; /* recorded in the plan; NULL = "tokens" */
@@ -815,6 +836,7 @@ typedef struct fc_prune_desc {
     const fc_plan *resume; /* steps already done by the same settings: kept, not computed again;
                               `remove`, `fraction` and `until` may be others */
     fc_watch watch;       /* called at least after every step, with the plan so far */
+    fc_ranks *ranks;      /* NULL: alone */
 } fc_prune_desc;
 
 /* Returns a plan also when cancelled after the start (err->code is FC_ERR_CANCELLED then). */
@@ -20067,6 +20089,8 @@ typedef struct fci_reference {
     uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
     uint32_t *owners; // [n_kept] their positions
     size_t n_kept;
+    const uint32_t *ranks; // [all positions] NULL, or who computes it: the others' are left out,
+    uint32_t rank;         // but count as work, so that work does not depend on this
 } fci_reference;
 
 // One position of a pruned model.
@@ -20095,9 +20119,10 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
 FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
                                   uint8_t *wanted, fc_error *err);
 // Computes the distances of items, which are sorted by position. As many rows as fit share a pass
-// over the head's weights, and those of one position share the original's row.
+// over the head's weights, and those of one position share the original's row. `count`: only counts
+// the work of all that.
 FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
-                                  fc_error *err);
+                                  bool count, fc_error *err);
 // The row of a metric.
 FCI_FN const fci_distance *fci_distance_of(fc_metric metric);
 
@@ -20333,11 +20358,12 @@ FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric met
 }
 
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
+// `counted` rows are the work.
 FCI_FN fc_code fci_distance_reference_outputs(fci_engine *e, const fci_reference *r, const float *x,
-                                              size_t rows, fc_error *err) {
+                                              size_t rows, size_t counted, fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden;
-    if (r->triangle) {
+    if (rows > 0 && r->triangle) {
         const fci_matrix w = {r->triangle, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
         fci_engine_norm(e, &e->m->output_norm, x, rows, d, e->normed);
         for (size_t i = 0; i < rows * d && e->m->config.compute == FC_COMPUTE_BF16; i++)
@@ -20345,10 +20371,14 @@ FCI_FN fc_code fci_distance_reference_outputs(fci_engine *e, const fci_reference
         const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d};
         fci_gemm_pack(c, FC_COMPUTE_F32, e->normed, d, rows, d, NULL, r->packed);
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, rows, d, &product, 1, r->scratch);
-    } else fci_engine_logits(e, x, rows);
-    return e->tick && e->tick(e->tick_user, r->row_units * (double)rows)
+    } else if (rows > 0) fci_engine_logits(e, x, rows);
+    return e->tick && e->tick(e->tick_user, r->row_units * (double)counted)
                ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
                : FC_OK;
+}
+
+FCI_FN bool fci_distance_own(const fci_reference *r, size_t position) {
+    return !r->ranks || r->ranks[position] == r->rank;
 }
 
 typedef struct fci_distance_job {
@@ -20372,21 +20402,29 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
     job.r = r;
     job.k = e->m->c.kernels;
     job.outputs = e->logits;
-    for (size_t i = 0; i < n; i += r->batch) {
-        size_t rows = (size_t)fci_min(r->batch, n - i);
-        fc_code code = fci_distance_reference_outputs(e, r, r->rows + i * d, rows, err);
+    for (size_t i = 0, end; i < n; i = end) {
+        size_t rows = 0, row = 0;
+        end = (size_t)fci_min(i + r->batch, n);
+        for (size_t k = i; k < end; k++)
+            if (fci_distance_own(r, k))
+                memcpy(e->normed + rows++ * d, r->rows + k * d, d * sizeof(float));
+        fc_code code = fci_distance_reference_outputs(e, r, e->normed, rows, end - i, err);
         if (code) return code;
         job.values = r->lse + i;
         fci_parallel_for(&e->m->c, rows, fci_distance_lse_task, &job);
-        for (size_t k = i; k < i + rows; k++) {
-            if (!isfinite(r->lse[k]))
+        for (size_t k = end; k-- > i;) // to their places, which are not before those
+            if (fci_distance_own(r, k)) r->lse[k] = r->lse[i + --rows];
+        for (size_t k = i; k < end; k++) {
+            const bool own = fci_distance_own(r, k);
+            if (own && !isfinite(r->lse[k]))
                 return fci_fail(err, FC_ERR_NUMERIC, 0,
                                 "the model's logits at position %llu of the text are not finite",
                                 (unsigned long long)k);
-            if (k >= r->n_kept) continue;
-            r->slots[k] = r->owners[k] = (uint32_t)k;
-            memcpy(r->kept + k * r->width, e->logits + (k - i) * r->width,
-                   r->width * sizeof(float));
+            if (k < r->n_kept) r->slots[k] = r->owners[k] = (uint32_t)k;
+            if (k < r->n_kept && own)
+                memcpy(r->kept + k * r->width, e->logits + row * r->width,
+                       r->width * sizeof(float));
+            row += own;
         }
     }
     return FC_OK;
@@ -20395,7 +20433,7 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
 FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
                                   uint8_t *wanted, fc_error *err) {
     size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden, slot = 0,
-           rows = 0, at[256];
+           rows = 0, all = 0, at[256];
     fc_code code = FC_OK;
     if (r->n_kept == n || r->n_kept == 0) return FC_OK;
     memset(wanted, 0, n);
@@ -20407,12 +20445,15 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
             r->slots[r->owners[slot]] = FCI_REFERENCE_NONE;
             r->slots[order[i]] = (uint32_t)slot;
             r->owners[slot] = order[i];
+            all++;
+        }
+        if (missing && fci_distance_own(r, order[i])) {
             memcpy(e->normed + rows * d, r->rows + order[i] * d, d * sizeof(float));
             at[rows++] = slot;
         }
-        if (rows < fci_min(r->batch, 256) && i < r->n_kept) continue;
-        if (rows) code = fci_distance_reference_outputs(e, r, e->normed, rows, err);
-        for (; rows > 0; rows--)
+        if (all < fci_min(r->batch, 256) && i < r->n_kept) continue;
+        if (all) code = fci_distance_reference_outputs(e, r, e->normed, rows, all, err);
+        for (all = 0; rows > 0; rows--)
             memcpy(r->kept + at[rows - 1] * r->width, e->logits + (rows - 1) * r->width,
                    r->width * sizeof(float));
     }
@@ -20441,7 +20482,7 @@ FCI_FN int fci_distance_compare(const void *a, const void *b) {
 }
 
 FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
-                                  fc_error *err) {
+                                  bool count, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
     float *gathered = e->normed; // free between waves; the norm runs in place
     fci_distance_job job;
@@ -20462,14 +20503,16 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
                       : kept                 ? r->kept + r->slots[at] * r->width
                       : again                ? items[end - 1].p
                                              : e->logits + rows * r->width;
-            if (more) memcpy(gathered + rows++ * d, r->rows + at * d, d * sizeof *gathered);
+            if (more && !count) memcpy(gathered + rows * d, r->rows + at * d, d * sizeof *gathered);
+            rows += more;
             item->q = e->logits + rows * r->width;
-            memcpy(gathered + rows++ * d, item->x, d * sizeof *gathered);
+            if (!count) memcpy(gathered + rows * d, item->x, d * sizeof *gathered);
+            rows++;
         }
-        fc_code code = fci_distance_reference_outputs(e, r, gathered, rows, err);
+        fc_code code = fci_distance_reference_outputs(e, r, gathered, count ? 0 : rows, rows, err);
         if (code) return code;
         job.items = items + first;
-        fci_parallel_for(&e->m->c, end - first, fci_distance_task, &job);
+        if (!count) fci_parallel_for(&e->m->c, end - first, fci_distance_task, &job);
     }
     return FC_OK;
 }
@@ -22218,6 +22261,12 @@ typedef struct fci_search_piece { // a lane to run: a runner's sequence or the s
     uint32_t runner, sequence, length;
 } fci_search_piece;
 
+typedef struct fci_search_word { // what ranks tell each other before they go on
+    uint32_t code, step;
+    uint64_t mark; // of what they are about to do
+    char msg[240];
+} fci_search_word;
+
 typedef struct fci_search_clock {
     double *seconds; // the least of each sublayer, and of the head
     double last;
@@ -22279,6 +22328,22 @@ typedef struct fci_search {
     double began, start, last_report; // start: earlier by a resumed plan's time
     // share of work last reported; work of a resumed plan
     double shown, resumed_lanes;
+    // With other ranks (NULL: alone). Decisions are as if all were done here; lanes and positions
+    // of other ranks are left out where they would be computed, and their distances come by
+    // fci_search_exchange.
+    fc_ranks *ranks;
+    bool parted;         // the others have been told the end
+    fci_search_word *words; // [n_ranks]
+    double *loads;       // [n_ranks] rows
+    size_t *counts;      // [n_ranks]
+    uint32_t *holders;   // [positions] the rank of each
+    size_t *own_rows;    // [sequences] where the rows of this rank's sequences begin in a trail
+    size_t n_own, n_most; // rows of this rank, of the one with most
+    size_t *pending;     // places in `values` that are to be exchanged
+    size_t n_pending;
+    double *given, *got;
+    bool apart;          // what runs is this rank's own work, which covers
+    double part;         // this share of its sequences
 } fci_search;
 
 #define FCI_SEARCH_NONE UINT32_MAX
@@ -22468,7 +22533,8 @@ FCI_FN void fci_search_count(fci_search *s, double units) {
 
 FCI_FN int fci_search_tick(void *user, double units) {
     fci_search *s = (fci_search *)user;
-    fci_search_count(s, units * s->share);
+    if (s->apart) s->ranks->lanes += units * s->part;
+    else fci_search_count(s, units * s->share);
     if (fci_platform_seconds() - s->last_report < 0.1) return 0;
     return fci_search_report(s);
 }
@@ -22480,6 +22546,166 @@ FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at
                           (unsigned long long)s->plan->info.n_steps,
                           (unsigned long long)fci_search_likely(s))
                : FC_OK;
+}
+
+// ---- Ranks.
+
+FCI_FN fc_code fci_search_check_ranks(const fc_ranks *r, fc_error *err) {
+    if (r->rank >= r->n_ranks || (r->n_ranks > 1 && !r->gather))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "ranks: expected a rank below the number of them, and gather, got rank %u "
+                        "of %u and %s", r->rank, r->n_ranks, r->gather ? "gather" : "none");
+    for (uint32_t i = 0; r->shares && i < r->n_ranks; i++)
+        if (!(r->shares[i] > 0 && isfinite(r->shares[i])))
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "ranks: expected shares above 0, got %g for rank %u", r->shares[i], i);
+    return FC_OK;
+}
+
+FCI_FN bool fci_search_own(const fci_search *s, uint32_t sequence) {
+    return !s->ranks || s->holders[s->tokens->starts[sequence]] == s->ranks->rank;
+}
+
+FCI_FN fc_code fci_search_gather(fci_search *s, const void *own, size_t size, void *all,
+                                 fc_error *err) {
+    const int failed = s->ranks->gather(s->ranks->user, own, size, all);
+    s->ranks->bytes += size;
+    if (!failed) return FC_OK;
+    s->parted = true;
+    return fci_fail(err, FC_ERR_IO, 0, "ranks: gather returned %d", failed);
+}
+
+// What the first rank that failed told; without its name where all say the same.
+FCI_FN fc_code fci_search_told(const fci_search *s, fc_error *err) {
+    uint32_t first = 0, same = 0;
+    while (!s->words[first].code) first++;
+    const fci_search_word *w = &s->words[first];
+    for (uint32_t i = 0; i < s->ranks->n_ranks; i++)
+        same += s->words[i].code && strcmp(s->words[i].msg, w->msg) == 0;
+    return same == s->ranks->n_ranks
+               ? fci_fail(err, (fc_code)w->code, 0, "%s", w->msg)
+               : fci_fail(err, (fc_code)w->code, 0, "rank %u: %s", first, w->msg);
+}
+
+// All ranks meet; each learns whether one has failed, so nobody waits for it. A mark that differs
+// means that they would not decide the same.
+FCI_FN fc_code fci_search_meet(fci_search *s, uint64_t mark, fc_code code, fc_error *err) {
+    fci_search_word own;
+    if (!s->ranks || s->parted) return code;
+    memset(&own, 0, sizeof own);
+    own.code = (uint32_t)code;
+    own.step = (uint32_t)s->step;
+    own.mark = mark;
+    if (code) fci_utf8_clean(own.msg, sizeof own.msg, err->msg, strlen(err->msg));
+    const fc_code failed = fci_search_gather(s, &own, sizeof own, s->words, err);
+    if (failed) return failed;
+    for (uint32_t i = 0; i < s->ranks->n_ranks && !s->parted; i++) s->parted = s->words[i].code;
+    if (s->parted) return fci_search_told(s, err);
+    for (uint32_t i = 1; i < s->ranks->n_ranks; i++) {
+        if (s->words[i].step == s->words->step && s->words[i].mark == s->words->mark) continue;
+        s->parted = true;
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "rank %u: expected the decisions of rank 0 at step %u, got others at step "
+                        "%u: is it another build, or the same text?",
+                        i, s->words->step, s->words[i].step);
+    }
+    return FC_OK;
+}
+
+// What every rank has, in order of rank, to be freed; NULL: *err is filled.
+FCI_FN void *fci_search_all(fci_search *s, const void *own, size_t size, fc_error *err) {
+    void *all = fci_alloc(&s->m->c, s->ranks->n_ranks, size, "ranks", err);
+    if (!all) return NULL;
+    fc_code code = fci_search_meet(s, size, FC_OK, err);
+    if (!code) code = fci_search_gather(s, own, size, all, err);
+    if (!code) return all;
+    fci_free(&s->m->c, all);
+    return NULL;
+}
+
+FCI_FN void fci_search_shared(fci_search *s, fci_group *g) {
+    const uint64_t ranks = s->ranks ? s->ranks->n_ranks : 0;
+    fci_each(g, &s->loads, ranks, sizeof *s->loads, "ranks");
+    fci_each(g, &s->counts, ranks, sizeof *s->counts, "ranks");
+    fci_each(g, &s->holders, ranks ? s->n_positions : 0, sizeof *s->holders, "ranks");
+    fci_each(g, &s->own_rows, ranks ? s->tokens->n_sequences : 0, sizeof *s->own_rows, "ranks");
+}
+
+// Deals the sequences out: each goes to the rank that has the least so far of its share.
+FCI_FN fc_code fci_search_deal(fci_search *s, fc_error *err) {
+    const double *shares = s->ranks ? s->ranks->shares : NULL;
+    const fc_tokens *t = s->tokens;
+    fci_group g = fci_group_of(&s->m->c, FCI_ALLOC, err);
+    fci_search_shared(s, &g);
+    s->n_own = s->ranks ? 0 : s->n_positions;
+    if (!s->ranks || g.code) return g.code;
+    for (uint32_t q = 0; q < t->n_sequences; q++) {
+        const double length = fci_search_length(s, q);
+        double least = 0;
+        uint32_t to = 0;
+        for (uint32_t i = 0; i < s->ranks->n_ranks; i++) {
+            const double load = (s->loads[i] + length) / (shares ? shares[i] : 1);
+            if (i > 0 && load >= least) continue;
+            to = i;
+            least = load;
+        }
+        s->loads[to] += length;
+        for (size_t i = t->starts[q]; i < t->starts[q + 1]; i++) s->holders[i] = to;
+        s->n_most = fci_max(s->n_most, (size_t)s->loads[to]);
+        if (to != s->ranks->rank) continue;
+        s->own_rows[q] = s->n_own;
+        s->n_own += (size_t)length;
+    }
+    return FC_OK;
+}
+
+// Where a sequence's rows begin in a layer of the trail.
+FCI_FN size_t fci_search_row(const fci_search *s, size_t sequence) {
+    return s->ranks ? s->own_rows[sequence] : s->tokens->starts[sequence];
+}
+
+// fci_engine_wave of s->lanes. Other ranks' lanes are left out, but count: as work, and as rows.
+FCI_FN fc_code fci_search_forward(fci_search *s, size_t n_lanes, const uint8_t *mask,
+                                  fc_error *err) {
+    fci_engine *e = &s->engine;
+    size_t own = 0;
+    if (!s->ranks) return fci_engine_wave(e, s->lanes, n_lanes, mask, err);
+    for (size_t k = 0, active = 0; k < fci_search_n_sublayers(s); k++) {
+        while (active < n_lanes && s->lanes[active].entry <= k) active++;
+        if (active > 0 && mask[k] && s->m->present[k])
+            fci_search_count(s, e->sublayer_cost[k] * (double)active * s->share);
+    }
+    s->part = 0;
+    for (size_t i = 0; i < n_lanes; i++) {
+        const fci_lane lane = s->lanes[i];
+        s->lanes[i].row = 0;
+        if (!fci_search_own(s, lane.sequence)) continue;
+        s->lanes[i] = s->lanes[own];
+        s->lanes[own++] = lane;
+        s->part += (double)lane.length / (double)fci_search_length(s, lane.sequence);
+    }
+    if (own == 0) return FC_OK;
+    s->part /= (double)own;
+    s->apart = true;
+    const fc_code code = fci_engine_wave(e, s->lanes, own, mask, err);
+    s->apart = false;
+    return code;
+}
+
+// The distances of s->items; other ranks' are left out, but count as work.
+FCI_FN fc_code fci_search_items(fci_search *s, size_t n, fc_error *err) {
+    size_t own = 0;
+    if (!s->ranks)
+        return fci_distance_items(&s->engine, &s->reference, s->items, n, false, err);
+    fc_code code = fci_distance_items(&s->engine, &s->reference, s->items, n, true, err);
+    if (code) return code;
+    for (size_t i = 0; i < n; i++)
+        if (s->holders[s->items[i].position] == s->ranks->rank) s->items[own++] = s->items[i];
+    s->apart = true;
+    s->part = 1;
+    code = fci_distance_items(&s->engine, &s->reference, s->items, own, false, err);
+    s->apart = false;
+    return code;
 }
 
 // ---- The trail.
@@ -22518,7 +22744,7 @@ FCI_FN fc_code fci_search_follow(fci_search *s, uint32_t from, const uint8_t *ma
             fci_search_lane(s, &s->lanes[n], i, fci_search_length(s, i), from, start, 0);
             s->lanes[n].trail = trail + i * stride;
         }
-        fc_code code = fci_engine_wave(&s->engine, s->lanes, n, mask, err);
+        fc_code code = fci_search_forward(s, n, mask, err);
         if (code) return code;
     }
     return FC_OK;
@@ -22540,10 +22766,9 @@ FCI_FN fc_code fci_search_load(fci_search *s, uint32_t segment, fc_error *err) {
     for (size_t q = 0; q < s->tokens->n_sequences; q++)
         for (uint32_t k = 0; k < stride; k++)
             s->between[q * stride + k] =
-                k <= from || k >= end
+                k <= from || k >= end || !fci_search_own(s, (uint32_t)q)
                     ? NULL
-                    : s->segment_rows +
-                          ((k - from - 1) * s->n_positions + s->tokens->starts[q]) * d;
+                    : s->segment_rows + ((k - from - 1) * s->n_own + fci_search_row(s, q)) * d;
     memset(s->below, 0, n_sublayers);
     memcpy(s->below, s->mask, end - 1); // the last sublayer's output belongs to the next segment
     s->segment = segment;
@@ -22590,6 +22815,36 @@ FCI_FN bool fci_search_before(const fci_search_runner *a, const fci_search_runne
 // What a runner of this sum is compared by.
 FCI_FN double fci_search_rate(const fci_search *s, const fci_search_runner *r, double sum) {
     return fc_plan_rate(s->plan, s->plan->info.n_steps, r->candidate, sum / s->divisor);
+}
+
+FCI_FN void fci_search_tally(const fci_search *s, fci_search_runner *r) {
+    r->sum = fci_search_sum(s, r->values, r->values);
+    r->value = r->sum / s->divisor;
+    r->rate = fci_search_rate(s, r, r->sum);
+}
+
+// The distances that are pending come to all ranks.
+FCI_FN fc_code fci_search_exchange(fci_search *s, fc_error *err) {
+    const size_t n = s->n_pending, size = s->n_positions;
+    size_t own = 0, most = 0;
+    if (n == 0) return FC_OK;
+    memset(s->counts, 0, s->ranks->n_ranks * sizeof *s->counts);
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t holder = s->holders[s->pending[i] % size];
+        if (holder == s->ranks->rank) s->given[own++] = s->values[s->pending[i]];
+        most = fci_max(most, ++s->counts[holder]);
+    }
+    fc_code code = fci_search_meet(s, fci_hash(FCI_HASH_START, s->pending, n * sizeof *s->pending),
+                                   FC_OK, err);
+    if (!code) code = fci_search_gather(s, s->given, most * sizeof *s->given, s->got, err);
+    memset(s->counts, 0, s->ranks->n_ranks * sizeof *s->counts);
+    for (size_t i = 0; i < n && !code; i++) {
+        const uint32_t holder = s->holders[s->pending[i] % size];
+        s->values[s->pending[i]] = s->got[holder * most + s->counts[holder]++];
+    }
+    for (size_t i = 0; i < s->n_runners && !code; i++) fci_search_tally(s, &s->runners[i]);
+    s->n_pending = 0;
+    return code;
 }
 
 // The same for sums that are expected: without `per`, the sum itself.
@@ -22713,6 +22968,10 @@ FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_l
         item->x = s->cover[at];
         item->position = (uint32_t)at;
         item->value = &r->values[at];
+        if (s->ranks) { // 0 until it comes
+            s->pending[s->n_pending++] = (size_t)(item->value - s->values);
+            *item->value = 0;
+        }
         if (racing && !enough)
             enough = fci_search_race_foresee(s, &f, fci_search_sequence_of(s, at), (uint32_t)at);
     }
@@ -22746,13 +23005,11 @@ FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
                 n += fci_search_choose(s, lanes + i, end - i, n);
         }
         more = n > 0;
-        code = fci_distance_items(&s->engine, &s->reference, s->items, n, err);
-        for (size_t i = 0; i < s->n_finished && !code; i = fci_search_lanes_of_one(s, i)) {
-            fci_search_runner *r = &s->runners[lanes[i].tag];
-            r->sum = fci_search_sum(s, r->values, r->values);
-            r->value = r->sum / s->divisor;
-            r->rate = fci_search_rate(s, r, r->sum);
-        }
+        code = fci_search_items(s, n, err);
+        // without a leader nothing is decided before all has run
+        if (!code && s->leader) code = fci_search_exchange(s, err);
+        for (size_t i = 0; i < s->n_finished && !code; i = fci_search_lanes_of_one(s, i))
+            fci_search_tally(s, &s->runners[lanes[i].tag]);
     }
     for (size_t i = 0; i < s->n_finished; i++) {
         fci_search_runner *r = &s->runners[lanes[i].tag];
@@ -22769,8 +23026,10 @@ FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
 
 // Appends the lanes of a wave to those that wait to be scored.
 FCI_FN void fci_search_hold(fci_search *s, size_t n_lanes, size_t rows) {
-    size_t d = (size_t)s->m->hyper.hidden;
-    if (s->held) memcpy(s->held + s->n_held * d, s->engine.x, rows * d * sizeof *s->held);
+    size_t d = (size_t)s->m->hyper.hidden, own = 0;
+    for (size_t i = 0; i < n_lanes; i++)
+        own += fci_search_own(s, s->lanes[i].sequence) ? s->lanes[i].length : 0;
+    if (s->held) memcpy(s->held + s->n_held * d, s->engine.x, own * d * sizeof *s->held);
     for (size_t i = 0; i < n_lanes; i++) {
         s->finished[s->n_finished] = s->lanes[i];
         s->finished[s->n_finished++].row += s->n_held;
@@ -22799,7 +23058,7 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
     before = s->step_units;
     s->share = share;               // for progress during the wave
     s->engine.stray_allowed = true; // if removing a candidate makes a router stray, it scores NaN
-    code = fci_engine_wave(&s->engine, s->lanes, n_lanes, s->mask, err);
+    code = fci_search_forward(s, n_lanes, s->mask, err);
     s->engine.stray_allowed = false;
     s->share = 1;
     if (code) return code;
@@ -22852,7 +23111,8 @@ FCI_FN fc_code fci_search_run_pieces(fci_search *s, fc_error *err) {
     for (uint32_t segment = 0; segment < n && !code; segment++)
         code = fci_search_run_segment(s, segment, err);
     s->n_pieces = 0;
-    return code ? code : fci_search_score(s, err);
+    if (!code) code = fci_search_score(s, err);
+    return code ? code : fci_search_exchange(s, err);
 }
 
 // ---- The modes.
@@ -23362,12 +23622,13 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
 FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     const uint64_t n = fci_search_n_sublayers(s), all = s->n_positions,
                    sequences = s->tokens->n_sequences, stride = n + 1,
-                   row = s->m->hyper.hidden * sizeof(float);
+                   row = s->m->hyper.hidden * sizeof(float),
+                   ranks = s->ranks ? s->ranks->n_ranks : 0, given = ranks ? n * s->n_most : 0;
     // Candidates start from the first candidate's sublayer or later.
     const uint64_t kept = (n - s->base + s->spacing - 1) / s->spacing;
     fci_each(g, &s->held, s->holds ? s->room : 0, row, "final rows");
-    fci_each(g, &s->trail_rows, kept * all, row, "trail");
-    fci_each(g, &s->segment_rows, (s->spacing - 1) * all + 1, row, "trail");
+    fci_each(g, &s->trail_rows, kept * s->n_own, row, "trail");
+    fci_each(g, &s->segment_rows, (s->spacing - 1) * s->n_own + 1, row, "trail");
     fci_each(g, &s->trail, sequences * stride, sizeof *s->trail, "trail");
     fci_each(g, &s->between, sequences * stride, sizeof *s->between, "trail");
     fci_each(g, &s->mask, n, 1, "mask");
@@ -23386,6 +23647,9 @@ FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     fci_each(g, &s->finished, n * sequences, sizeof *s->finished, "lanes");
     fci_each(g, &s->items, s->room, sizeof *s->items, "positions");
     fci_each(g, &s->scores, n, sizeof *s->scores, "scores");
+    fci_each(g, &s->pending, ranks ? n * all : 0, sizeof *s->pending, "ranks");
+    fci_each(g, &s->given, given, sizeof *s->given, "ranks");
+    fci_each(g, &s->got, ranks * given, sizeof *s->got, "ranks");
 }
 
 // Bytes of a search beside its engine, with a trail of that spacing, without what it may keep.
@@ -23394,6 +23658,7 @@ FCI_FN uint64_t fci_search_bytes(fci_search *s, uint32_t spacing) {
     fci_group g = fci_group_of(&s->m->c, FCI_COUNT, NULL);
     s->spacing = spacing;
     fci_search_buffers(s, &g);
+    fci_search_shared(s, &g);
     return g.bytes + weights * sizeof(fci_search_weight_at) +
            fci_reference_bytes(s->m, s->desc->metric, s->n_positions);
 }
@@ -23438,9 +23703,10 @@ FCI_FN void fci_search_lay_trail(fci_search *s) {
     const size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden,
                  stride = n_sublayers + 1;
     for (size_t q = 0; q < s->tokens->n_sequences; q++) {
+        if (!fci_search_own(s, (uint32_t)q)) continue;
         for (size_t i = 0; s->base + i * s->spacing < n_sublayers; i++)
             s->trail[q * stride + s->base + i * s->spacing] =
-                s->trail_rows + (i * s->n_positions + s->tokens->starts[q]) * d;
+                s->trail_rows + (i * s->n_own + fci_search_row(s, q)) * d;
         s->trail[q * stride + n_sublayers] = s->reference.rows + s->tokens->starts[q] * d;
     }
 }
@@ -23502,6 +23768,25 @@ FCI_FN fc_code fci_search_judge_check(fci_search *s, fc_error *err) {
     return FC_OK;
 }
 
+// Waves and trail become the same on all ranks: as large as the smallest has memory for.
+FCI_FN fc_code fci_search_level(fci_search *s, uint64_t *kept, uint64_t *held, fc_error *err) {
+    enum { SIZES = 5 };
+    const uint64_t own[SIZES] = {*kept, *held, s->engine.capacity, s->engine.head_rows,
+                                 UINT32_MAX - s->spacing};
+    uint64_t least[SIZES], *all = (uint64_t *)fci_search_all(s, own, sizeof own, err);
+    if (!all) return err->code;
+    memcpy(least, own, sizeof own);
+    for (size_t i = 0; i < s->ranks->n_ranks * (size_t)SIZES; i++)
+        least[i % SIZES] = fci_min(least[i % SIZES], all[i]);
+    fci_free(&s->m->c, all);
+    *kept = least[0];
+    *held = least[1];
+    s->engine.capacity = (size_t)least[2];
+    s->engine.head_rows = (size_t)least[3];
+    s->spacing = UINT32_MAX - (uint32_t)least[4];
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     const fc_tokens *t = s->tokens;
     size_t longest;
@@ -23521,6 +23806,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->ratio = fci_search_ratios[s->desc->search];
     s->divisor = fci_distance_divisor(distance, t, s->m->hyper.vocab);
     code = fci_search_judge_check(s, err);
+    if (!code) code = fci_search_deal(s, err);
     if (code) return code;
     fci_search_budget(s, longest, &taken, &kept, &held);
     taken += s->judge_bytes;
@@ -23530,7 +23816,10 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     if (code) return code;
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
-    code = fci_search_alloc(s, held, err);
+    if (s->ranks) code = fci_search_level(s, &kept, &held, err);
+    if (!code) code = fci_search_alloc(s, held, err);
+    s->reference.ranks = s->holders;
+    s->reference.rank = s->ranks ? s->ranks->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
     if (!code) fci_search_lay_trail(s);
     return code ? code : fci_search_judge_open(s, err);
@@ -23540,6 +23829,7 @@ FCI_FN void fci_search_close(fci_search *s) {
     fci_group g = fci_group_of(&s->m->c, FCI_FREE, NULL);
     s->spacing = 1;
     fci_search_buffers(s, &g);
+    fci_search_shared(s, &g);
     fci_reference_free(s->m, &s->reference);
     fci_engine_close(&s->engine);
     if (s->judge.m) fci_perplexity_close(&s->judge);
@@ -23616,9 +23906,9 @@ FCI_FN void fci_search_counts(fci_search_setting *t, const char *name, uint64_t 
     snprintf(t->now, sizeof t->now, "%llu", (unsigned long long)now);
 }
 
-// The settings that a step's numbers depend on.
-FCI_FN fc_code fci_search_same(const fc_plan_info *now, fc_unit per, const fc_plan_info *old,
-                               fc_error *err) {
+// The settings that a step's numbers depend on. `who`: what is said of those now.
+FCI_FN fc_code fci_search_same(const char *who, const fc_plan_info *now, fc_unit per,
+                               const fc_plan_info *old, fc_error *err) {
     fci_search_setting t[12];
     char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
@@ -23643,18 +23933,19 @@ FCI_FN fc_code fci_search_same(const fc_plan_info *now, fc_unit per, const fc_pl
                      now->keep ? now->keep : "none");
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
         if (!t[i].same)
-            return fci_fail(err, FC_ERR_MISMATCH, 0,
-                            "resume: the plan was made with another %s: expected %s, got %s",
+            return fci_fail(err, FC_ERR_MISMATCH, 0, "%s another %s: expected %s, got %s", who,
                             t[i].name, t[i].old, t[i].now);
     return FC_OK;
 }
+
+static const char *const fci_search_made = "resume: the plan was made with";
 
 FCI_FN fc_code fci_search_continues(const fc_model *m, const fc_prune_desc *d, const fc_plan *plan,
                                     fc_error *err) {
     fc_plan_info now;
     fci_search_describe(m, d, &now);
     now.keep = d->keep;
-    return fci_search_same(&now, d->per, &plan->info, err);
+    return fci_search_same(fci_search_made, &now, d->per, &plan->info, err);
 }
 
 FCI_FN fc_code fci_search_costs(fc_plan *p, fc_unit unit, const double *from, fc_error *err) {
@@ -23671,7 +23962,7 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_mo
     uint8_t *mask = (uint8_t *)fci_alloc(&p->c, 2 * m->hyper.n_blocks, 1, "mask", err);
     fc_code code = mask ? fci_plan_bind(old, m, mask, err) : FC_ERR_MEMORY;
     fci_free(&p->c, mask);
-    if (!code) code = fci_search_same(a, d->per, b, err);
+    if (!code) code = fci_search_same(fci_search_made, a, d->per, b, err);
     if (!code && a->search == FC_SEARCH_ONE_SHOT && b->n_steps &&
         b->n_steps + 1 > old->steps[0].n_scores)
         code = fci_fail(err, FC_ERR_MISMATCH, 0,
@@ -23766,6 +24057,18 @@ FCI_FN fc_code fci_search_time(fci_search *s, double *seconds, fc_error *err) {
     return code;
 }
 
+// Those of rank 0 are everybody's.
+FCI_FN fc_code fci_search_time_all(fci_search *s, double *seconds, fc_error *err) {
+    const size_t size = (fci_search_n_sublayers(s) + 1) * sizeof *seconds;
+    const fc_code code = fci_search_time(s, seconds, err);
+    double *all = code || !s->ranks ? NULL : (double *)fci_search_all(s, seconds, size, err);
+    if (code || !s->ranks) return code;
+    if (!all) return err->code;
+    memcpy(seconds, all, size);
+    fci_free(&s->m->c, all);
+    return FC_OK;
+}
+
 // Whether the budget is less than the whole model, and the candidates are enough for it.
 FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
     const fc_plan_info *info = &s->plan->info;
@@ -23807,7 +24110,7 @@ FCI_FN fc_code fci_search_weigh(fci_search *s, fc_error *err) {
         double *costs = wanted && !known ? fci_plan_new_costs(s->plan, unit, err) : NULL;
         if (wanted && !known && !costs) return FC_ERR_MEMORY;
         info->costs[unit] = wanted && known ? known : NULL;
-        if (costs && unit == FC_UNIT_TIME) code = fci_search_time(s, costs, err);
+        if (costs && unit == FC_UNIT_TIME) code = fci_search_time_all(s, costs, err);
         else if (costs) fci_budget_costs(s->m, unit, costs);
         if (costs) info->costs[unit] = costs;
     }
@@ -23890,36 +24193,111 @@ FCI_FN int fci_search_hashing(void *user, const fc_progress *of) {
     return watch->progress ? watch->progress(watch->user, &p) : 0;
 }
 
-FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err) {
-    fc_error own;
+typedef struct fci_search_peer { // what ranks must have in common
+    fc_plan_info info; // its pointers are another machine's
+    uint64_t rest;     // hash of what is not in it
+} fci_search_peer;
+
+FCI_FN uint64_t fci_search_rest(const fci_search *s) {
+    const fc_prune_desc *d = s->desc;
+    uint64_t h = fci_hash(FCI_HASH_START, &s->n_steps, sizeof s->n_steps);
+    fc_calibration text;
+    memset(&text, 0, sizeof text);
+    if (d->evaluation) fci_search_tokens(d->evaluation, NULL, &text);
+    h = fci_hash(h, &text.hash, sizeof text.hash);
+    h = fci_search_hash(h, (uint32_t)d->until.unit);
+    h = fci_hash(h, &d->until.share, sizeof d->until.share);
+    h = fci_hash(h, &d->until.most, sizeof d->until.most);
+    if (d->keep) h = fci_hash(h, d->keep, strlen(d->keep));
+    for (uint32_t i = 0; d->ranks->shares && i < d->ranks->n_ranks; i++)
+        h = fci_hash(h, &d->ranks->shares[i], sizeof *d->ranks->shares);
+    for (size_t i = 0; i < s->plan->info.n_steps; i++) {
+        const fc_step *step = &s->plan->steps[i];
+        h = fci_search_hash(h, step->removed);
+        for (size_t k = 0; k < step->n_scores; k++)
+            h = fci_hash(h, &step->scores[k].value, sizeof step->scores[k].value);
+    }
+    return h;
+}
+
+// All ranks have the same model, settings and steps to go on from, before anything is run.
+FCI_FN fc_code fci_search_agree(fci_search *s, fc_error *err) {
+    fci_search_peer own;
+    memset(&own, 0, sizeof own);
+    own.info = s->plan->info;
+    own.info.per = s->desc->per;
+    own.rest = fci_search_rest(s);
+    fci_search_peer *all = (fci_search_peer *)fci_search_all(s, &own, sizeof own, err);
+    if (!all) return err->code;
+    fc_code code = FC_OK;
+    for (uint32_t i = 0; i < s->ranks->n_ranks && !code; i++) {
+        const fc_plan_model *a = &all->info.model, *b = &all[i].info.model;
+        char who[32];
+        snprintf(who, sizeof who, "rank %u: has", i);
+        all[i].info.keep = own.info.keep; // the rest tells them apart
+        if (strcmp(a->fingerprint, b->fingerprint) != 0 || strcmp(a->content, b->content) != 0)
+            code = fci_fail(err, FC_ERR_MISMATCH, 0,
+                            "%s another model than rank 0: expected %s (bytes %s), got %s (bytes "
+                            "%s)", who, a->fingerprint, a->content, b->fingerprint, b->content);
+        else code = fci_search_same(who, &all[i].info, all[i].info.per, &all->info, err);
+        if (!code && all[i].rest != all->rest)
+            code = fci_fail(err, FC_ERR_MISMATCH, 0,
+                            "%s other settings than rank 0, or another plan to resume", who);
+    }
+    fci_free(&s->m->c, all);
+    s->parted = code != FC_OK; // and everybody knows
+    return code;
+}
+
+FCI_FN fc_code fci_search_prepare(fci_search *s, fc_error *err) {
+    const fc_prune_desc *desc = s->desc;
+    fc_model *m = s->m;
     fc_env env;
     uint32_t n_steps;
     size_t longest;
-    fci_search s;
-    if (!err) err = &own;
-    if (fci_need(m && desc, "fc_prune", "a model and a description", err)) return NULL;
-    if (fci_healed_refuse(m, "fc_prune", err)) return NULL;
-    if (fc_prune_count(m, desc, &n_steps, err) != FC_OK) return NULL;
-    if (fci_engine_check_tokens(m, desc->calibration, 1, &longest, err) != FC_OK) return NULL;
+    fc_code code = fci_healed_refuse(m, "fc_prune", err);
+    if (!code) code = fc_prune_count(m, desc, &n_steps, err);
+    if (!code) code = fci_engine_check_tokens(m, desc->calibration, 1, &longest, err);
+    if (code) return code;
     memset(&env, 0, sizeof env);
     env.alloc = m->c.alloc;
     env.io = m->c.io;
     env.force = m->c.force;
+    s->plan = fci_plan_new(&env, err);
+    if (!s->plan) return FC_ERR_MEMORY;
+    s->n_steps = n_steps;
+    fc_watch watch = desc->watch;
+    const fc_watch hashing = {fci_search_hashing, &watch};
+    code = fc_model_verify(m, &hashing, err);
+    fci_search_describe(m, desc, &s->plan->info);
+    if (!code) code = fci_plan_parameters(s->plan, m, err);
+    if (!code) code = fci_plan_keep(s->plan, desc->keep, err);
+    if (!code && desc->resume) code = fci_search_resume(s->plan, desc, m, err);
+    return code || !s->ranks ? code : fci_search_agree(s, err);
+}
+
+FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err) {
+    fc_error own;
+    fci_search s;
+    if (!err) err = &own;
+    if (fci_need(m && desc, "fc_prune", "a model and a description", err)) return NULL;
+    if (desc->ranks && fci_search_check_ranks(desc->ranks, err)) return NULL;
     memset(&s, 0, sizeof s);
-    s.plan = fci_plan_new(&env, err);
-    if (!s.plan) return NULL;
     s.m = m;
     s.desc = desc;
     s.tokens = desc->calibration;
-    s.n_steps = n_steps;
-    fc_watch watch = desc->watch;
-    const fc_watch hashing = {fci_search_hashing, &watch};
-    fc_code code = fc_model_verify(m, &hashing, err);
-    fci_search_describe(m, desc, &s.plan->info);
-    if (!code) code = fci_plan_parameters(s.plan, m, err);
-    if (!code) code = fci_plan_keep(s.plan, desc->keep, err);
-    if (!code && desc->resume) code = fci_search_resume(s.plan, desc, m, err);
+    if (desc->ranks && desc->ranks->n_ranks > 1) {
+        s.ranks = desc->ranks;
+        s.ranks->lanes = 0;
+        s.ranks->bytes = 0;
+        s.words = (fci_search_word *)fci_alloc(&m->c, s.ranks->n_ranks, sizeof *s.words, "ranks",
+                                               err);
+        if (!s.words) return NULL;
+    }
+    fc_code code = fci_search_prepare(&s, err);
     if (!code) code = fci_search_run(&s, err);
+    code = fci_search_meet(&s, 0, code, err);
+    fci_free(&m->c, s.words);
     if (code && code != FC_ERR_CANCELLED) {
         fc_plan_free(s.plan);
         return NULL;
