@@ -1,7 +1,6 @@
 /* Searches by several machines (fc_ranks): ranks are threads here, each with a model and memory of
    its own, and what they give goes through a table. The plan is that of one machine. */
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "plans.h"
 #include "tiny.h"
