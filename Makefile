@@ -10,6 +10,7 @@ CXX      ?= c++
 PYTHON   ?= python3
 PREFIX   ?= /usr/local
 FUZZ_SECONDS ?= 20
+MPICC    ?= mpicc
 
 B        := build
 HEADER   := finercut.h
@@ -37,7 +38,7 @@ MAKEFLAGS += -j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 endif
 
 EXAMPLES := $(patsubst examples/%.c,$(B)/%,\
-    $(filter-out examples/finercut.c,$(wildcard examples/*.c)))
+    $(filter-out examples/finercut.c examples/finercut_mpi.c,$(wildcard examples/*.c)))
 TESTS    := $(patsubst tests/%.c,%,$(sort $(wildcard tests/test_*.c)))
 SCRIPTS  := $(sort $(wildcard tests/test_*.sh))
 FUZZERS  := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c)))
@@ -46,6 +47,14 @@ all: finercut $(EXAMPLES)
 
 finercut: examples/finercut.c $(HEADER)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) examples/finercut.c -o $@ $(LDFLAGS) $(LDLIBS)
+
+# prune on several machines: needs an MPI (Open MPI, MPICH ...)
+mpi:
+	@if command -v $(MPICC) >/dev/null 2>&1; then $(MAKE) finercut_mpi; \
+	else echo "skipped: mpi: there is no $(MPICC)"; fi
+
+finercut_mpi: examples/finercut_mpi.c examples/finercut.c $(HEADER)
+	$(MPICC) $(CFLAGS) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 $(B)/%: examples/%.c $(HEADER)
 	@mkdir -p $(@D)
@@ -155,10 +164,11 @@ install: finercut
 	install -m 644 $(HEADER) $(DESTDIR)$(PREFIX)/include/finercut.h
 
 clean:
-	rm -rf $(B) finercut
+	rm -rf $(B) finercut finercut_mpi
 
 help:
 	@echo "make              build ./finercut and the examples (build/inspect ...)"
+	@echo "make mpi          ./finercut_mpi: prune on several machines (needs MPI; MPICC=mpicc)"
 	@echo "make demo         build, prune the demo model, measure every step, draw build/demo/plan.svg"
 	@echo "make test         all tests; the last line counts them"
 	@echo "make check        the tests and corpora under address and undefined-behaviour sanitizers"
@@ -179,8 +189,8 @@ help:
 	@echo "                  (downloads both; PARTS=prompt,generate,gemm,search,big QUICK=1)"
 	@echo "make install      to DESTDIR/PREFIX (PREFIX=$(PREFIX))"
 	@echo "make clean        remove build/ and ./finercut"
-	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX"
+	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX MPICC"
 	@echo "           DESTDIR"
 
-.PHONY: all test check tsan analyze fuzz portability sizes coverage interop bench demo install \
+.PHONY: all mpi test check tsan analyze fuzz portability sizes coverage interop bench demo install \
     clean help faults

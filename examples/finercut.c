@@ -87,6 +87,9 @@ typedef struct options {
     uint64_t shard_size, seed;
     int metric, candidates, search, compute, simd, products, format, type, fit, protocol;
     int format_given;
+    const char *rank_shares;
+    int balance;
+    struct together *together; // NULL: alone
 } options;
 
 typedef struct session { // what a command works with; zeroed at the start, closed by main
@@ -108,6 +111,15 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the model's own
     size_t n_steps;
 } session;
+
+// What finercut_mpi.c adds to prune: one of several ranks that search together. Rank 0 does all that
+// can be seen.
+typedef struct together {
+    fc_ranks ranks;
+    int (*join)(session *s);   // before the model is opened
+    int (*divide)(session *s); // once it is open
+    int ended;                 // the search, on all ranks
+} together;
 
 typedef struct command {
     const char *name, *argument, *summary;
@@ -714,6 +726,13 @@ static const flag flags[] = {
      "replace what is already in -o, once the first step is done (without --resume or --force\n"
      "a plan of steps that is there, or a file that is no plan, is an error); never what this "
      "command reads"},
+#ifdef FINERCUT_RANKS
+    {PRUNE, "--shares", &type_any, "A,B,...", NULL, 0, FIELD(rank_shares), 0,
+     "how much of the work each rank does, in any unit (default: as much as any other); the plan\n"
+     "is the same"},
+    {PRUNE, "--balance", NULL, NULL, NULL, 0, FIELD(balance), 0,
+     "shares by speed, measured for a second before the search"},
+#endif
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
     {EVAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
      WITH_TEXT("text (UTF-8), tokenised whole as it is, measured over windows of --length "
@@ -2544,7 +2563,7 @@ static int worth_saving(const session *s, const fc_plan *p) {
 static int stopped(const session *s, const fc_plan *p, const meter *m) {
     size_t n = p ? fc_plan_about(p)->n_steps : 0;
     if (m->save_error.code) return fail("%s", m->save_error.msg);
-    if (s->err.code == FC_ERR_MISMATCH) { // --resume
+    if (s->err.code == FC_ERR_MISMATCH && s->plan) { // --resume
         char message[1024];
         return fail("%s: %s", s->o->output, as_flags(s, s->err.msg, message, sizeof message));
     }
@@ -2569,6 +2588,22 @@ static void tell_longer(const session *s, const fc_plan *p) {
              (unsigned long long)n);
 }
 
+static int leads(const session *s) {
+    return !s->o->together || s->o->together->ranks.rank == 0;
+}
+
+// Another rank than the first writes and says nothing: what ends one search ends all.
+static int follow(session *s) {
+    together *t = s->o->together;
+    fc_prune_desc desc = prune_desc(s);
+    desc.ranks = &t->ranks;
+    fc_plan *p = fc_prune(s->model, &desc, &s->err);
+    t->ended = t->ranks.bytes > 0;
+    fc_plan_free(p);
+    if (!p && !t->ended) return failed(s);
+    return !p || s->err.code ? STATUS_FAILED : STATUS_OK;
+}
+
 static int search(session *s) {
     meter m = meter_of(s, "calibrating");
     fc_prune_desc desc = prune_desc(s);
@@ -2577,7 +2612,9 @@ static int search(session *s) {
     m.n_steps = s->plan ? fc_plan_about(s->plan)->n_steps : 0;
     desc.watch.progress = prune_progress;
     desc.watch.user = &m;
+    if (s->o->together) desc.ranks = &s->o->together->ranks;
     fc_plan *p = fc_prune(s->model, &desc, &s->err);
+    if (desc.ranks) s->o->together->ended = desc.ranks->bytes > 0;
     meter_clear(&m);
     if (p && !s->err.code && s->plan) tell_longer(s, p);
     int status = STATUS_OK;
@@ -2607,6 +2644,7 @@ static int check_until(const session *s) {
 
 static int run_prune(session *s) {
     const amount *a = &s->o->remove;
+    const together *t = s->o->together;
     int status = check_calibration(s);
     if (!status) status = check_until(s);
     if (status) return status;
@@ -2619,13 +2657,15 @@ static int run_prune(session *s) {
         return misused(s->command, "--seed: expected --search random or confident, or --own");
     if (s->o->resume && s->o->force)
         return misused(s->command, "expected one of --resume and --force, got both");
-    if (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s)) return STATUS_FAILED;
+    if (leads(s) && (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s))) return STATUS_FAILED;
     catch_interrupt();
-    if (load_resumed(s) || open_model(s)) return STATUS_FAILED;
+    if (leads(s) && load_resumed(s)) return STATUS_FAILED;
+    if (t && t->join(s)) return STATUS_FAILED;
+    if (open_model(s)) return STATUS_FAILED;
     if ((s->o->text || s->o->tokens) && read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (s->o->measured && read_measured(s, &s->judged)) return STATUS_FAILED;
-    if (add_own(s) || claim(s)) return STATUS_FAILED;
-    return search(s);
+    if (add_own(s) || (leads(s) && claim(s)) || (t && t->divide(s))) return STATUS_FAILED;
+    return leads(s) ? search(s) : follow(s);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -4219,7 +4259,7 @@ static int run(const command *c, const options *o) {
     return status;
 }
 
-static int dispatch(int argc, char **argv) {
+static int dispatch(int argc, char **argv, together *t) {
     options o;
     const char *name = argc > 1 ? argv[1] : NULL;
     const command *c = name ? find_command(name) : NULL;
@@ -4228,6 +4268,8 @@ static int dispatch(int argc, char **argv) {
     if (c && c->run) {
         int status = parse(c, argc - 2, argv + 2, &o);
         if (status) return status;
+        o.together = t;
+        if (t && t->ranks.rank > 0) o.quiet = 1;
         return o.help ? help_command(c) : run(c, &o);
     }
     if (name &&
@@ -4289,6 +4331,7 @@ static int finish(int status) {
     return status;
 }
 
+#ifndef FINERCUT_RANKS // else it is another program's part
 int main(int argc, char **argv) {
     prepare();
 #if defined(_WIN32)
@@ -4297,7 +4340,7 @@ int main(int argc, char **argv) {
     argv = utf8_arguments(&argc);
     if (!argv) return fail("arguments: out of memory");
 #endif
-    int status = finish(dispatch(argc, argv));
+    int status = finish(dispatch(argc, argv, NULL));
 #if defined(_WIN32)
     for (int i = 0; i < argc; i++) free(argv[i]);
     free(argv);
@@ -4305,3 +4348,4 @@ int main(int argc, char **argv) {
 #endif
     return status;
 }
+#endif
