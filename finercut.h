@@ -1864,6 +1864,11 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
 FCI_FN int fci_platform_create(void *user, const char *path, void **file);
 // fc_io.discard.
 FCI_FN void fci_platform_discard(void *user, void *file);
+// Writes n > 0 zeros, as a hole where the file system has them; ENOSYS: not here.
+FCI_FN int fci_platform_skip(void *file, uint64_t n);
+// Whether a hole of an open file is at `at`: zeros that take no disk. *n is how many bytes it has,
+// or else are known to be there before the next; UINT64_MAX: all.
+FCI_FN bool fci_platform_hole(void *file, uint64_t at, uint64_t *n);
 // Flushes an output to the disk, still under its temporary name; no more may be written.
 FCI_FN int fci_platform_settle(void *file);
 // fc_io.commit: flushes, renames, and syncs the folder.
@@ -3007,6 +3012,45 @@ FCI_FN uint32_t fci_platform_cores(void) {
 }
 
 #endif
+
+#ifdef SEEK_DATA
+#  define FCI_PLATFORM_DATA SEEK_DATA
+#  define FCI_PLATFORM_HOLE SEEK_HOLE
+#elif defined(__linux__) // its headers hide them under -std=c99
+#  define FCI_PLATFORM_DATA 3
+#  define FCI_PLATFORM_HOLE 4
+#endif
+FCI_FN bool fci_platform_hole(void *file, uint64_t at, uint64_t *n) {
+    *n = UINT64_MAX;
+#if FCI_POSIX && defined(FCI_PLATFORM_DATA)
+    const int fd = ((const fci_platform_file *)file)->fd;
+    struct stat st;
+    if (at > INT64_MAX || fstat(fd, &st) != 0 || st.st_size <= (off_t)at) return false;
+    const off_t data = lseek(fd, (off_t)at, FCI_PLATFORM_DATA),
+                end = data == (off_t)at ? lseek(fd, data, FCI_PLATFORM_HOLE) : data;
+    const bool hole = data > (off_t)at || (data < 0 && errno == ENXIO); // ENXIO: to the end
+    if (end > (off_t)at) *n = (uint64_t)(end - (off_t)at);
+    else if (hole) *n = (uint64_t)st.st_size - at;
+    return hole;
+#else
+    (void)file;
+    (void)at;
+    return false;
+#endif
+}
+
+FCI_FN int fci_platform_skip(void *file, uint64_t n) {
+#if FCI_POSIX
+    const fci_platform_file *f = (const fci_platform_file *)file;
+    if (!f->beside_path || n > INT64_MAX) return ENOSYS; // a device
+    if (lseek(f->fd, (off_t)(n - 1), SEEK_CUR) < 0) return errno;
+    return fci_platform_write(NULL, file, "", 1); // the system fills what lies between
+#else
+    (void)file;
+    (void)n;
+    return ENOSYS;
+#endif
+}
 
 FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
     (void)user;
@@ -29093,7 +29137,10 @@ FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code);
 // Creates a file, to be written by fci_write_bytes.
 FCI_FN fc_code fci_write_begin(fci_export *x, const char *path);
 // Writes bytes to the file, or compares them with x->again where that is set; may be cancelled.
+// Holes of the model's files stay holes.
 FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n);
+// How many bytes of disk a tensor takes.
+FCI_FN uint64_t fci_write_disk(const fci_export *x, const fci_out *o);
 // The model's row that is row r of the output, where heads have this order.
 FCI_FN uint64_t fci_write_from(const fci_export *x, fci_order order, uint64_t r);
 // Writes all tensors of a file, each padded to `align`; fails where a number does not fit its type.
@@ -29142,8 +29189,7 @@ FCI_FN fc_code fci_write_compare(fci_export *x, const char *p, uint64_t n) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n) {
-    const char *p = (const char *)bytes;
+FCI_FN fc_code fci_write_data(fci_export *x, const char *p, uint64_t n) {
     if (x->again) return fci_write_compare(x, p, n);
     while (n > 0) {
         size_t piece = (size_t)fci_min(n, (uint64_t)8 << 20);
@@ -29158,11 +29204,62 @@ FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n) {
     return FC_OK;
 }
 
+#define FCI_WRITE_HOLE ((uint64_t)1 << 16) // bytes of the smallest hole that is kept
+
+FCI_FN bool fci_write_keeps_holes(const fci_export *x, uint64_t n) {
+    return FCI_POSIX && x->c->io.create == fci_platform_create && n >= FCI_WRITE_HOLE;
+}
+
+// Leaves a hole, of *n zeros at most, or finds one in what was written; false: neither.
+FCI_FN bool fci_write_skip(fci_export *x, uint64_t *n, fc_code *code) {
+    uint64_t run = *n;
+    if (!fci_write_keeps_holes(x, *n)) return false;
+    if (x->again && !fci_platform_hole(x->again, x->again_at, &run)) return false;
+    const int error = x->again ? 0 : fci_platform_skip(x->file, run);
+    if (error == ENOSYS) return false;
+    *n = fci_min(*n, run);
+    x->again_at += *n;
+    x->done += *n;
+    *code = error ? fci_io_error(x->err, x->path, "write", error) : fci_write_report(x);
+    return true;
+}
+
 FCI_FN fc_code fci_write_zeros(fci_export *x, uint64_t n) {
     static const char zeros[4096] = {0};
     fc_code code = FC_OK;
-    for (; n > 0 && !code; n -= fci_min(n, sizeof zeros))
-        code = fci_write_bytes(x, zeros, fci_min(n, sizeof zeros));
+    for (uint64_t run; n > 0 && !code; n -= run) {
+        run = n;
+        if (fci_write_skip(x, &run, &code)) continue;
+        run = fci_min(n, sizeof zeros);
+        code = fci_write_data(x, zeros, run);
+    }
+    return code;
+}
+
+// Whether a hole of the model's files begins at p. *n, of bytes to look at, becomes how many are in
+// it, or else need not be looked at again.
+FCI_FN bool fci_write_is_hole(const fci_export *x, const char *p, uint64_t *n) {
+    const fc_container *c = x->m->container;
+    if (!fci_write_keeps_holes(x, *n)) return false;
+    for (uint32_t i = 0; i < c->n_files; i++) {
+        const fci_file *f = &c->files[i];
+        const uint64_t at = (uint64_t)((uintptr_t)p - (uintptr_t)f->data);
+        uint64_t run;
+        if (!f->mapped || f->c->io.open != fci_platform_open || at >= f->size) continue;
+        const bool hole = fci_platform_hole(f->handle, at, &run);
+        *n = fci_min(*n, run);
+        return hole && *n >= FCI_WRITE_HOLE;
+    }
+    return false;
+}
+
+FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n) {
+    const char *p = (const char *)bytes;
+    fc_code code = FC_OK;
+    for (uint64_t run; n > 0 && !code; n -= run, p += run) {
+        run = n;
+        code = fci_write_is_hole(x, p, &run) ? fci_write_zeros(x, run) : fci_write_data(x, p, run);
+    }
     return code;
 }
 
@@ -29248,15 +29345,54 @@ FCI_FN fc_code fci_write_rows(fci_export *x, const fci_export_piece *p, fci_writ
     return code ? code : fci_write_bytes(x, room->stored, n);
 }
 
+FCI_FN bool fci_write_is_copy(const fci_out *o, const fci_export_piece *p) {
+    return !p->matrix.transposed && p->matrix.type == o->type && p->order == FCI_ORDER_AS_IS &&
+           !p->matrix.run;
+}
+
+// Whether a piece is a hole of the model's files, and zeros of the tensor's type are zero bytes.
+FCI_FN bool fci_write_is_empty(const fci_export *x, const fci_out *o, const fci_export_piece *p) {
+    const fci_matrix *w = &p->matrix;
+    static const float zeros[256] = {0};
+    uint8_t stored[sizeof zeros];
+    uint64_t n = w->rows * w->row_bytes;
+    if (w->transposed || w->run || !fci_write_is_hole(x, (const char *)w->data, &n) ||
+        n < w->rows * w->row_bytes)
+        return false;
+    if (w->type == o->type) return true;
+    if (fci_number_encode(o->type, zeros, 256, stored) != 256) return false;
+    n = fci_number_bytes(o->type, 256);
+    return stored[0] == 0 && memcmp(stored, stored + 1, (size_t)n - 1) == 0;
+}
+
+FCI_FN uint64_t fci_write_disk(const fci_export *x, const fci_out *o) {
+    uint64_t bytes = 0, run;
+    if (!fci_write_keeps_holes(x, FCI_WRITE_HOLE)) return o->bytes;
+    for (size_t i = 0; i < o->n_pieces; i++) {
+        const fci_export_piece *p = &o->pieces[i];
+        const uint64_t n = fci_number_bytes(o->type, p->matrix.rows * p->matrix.cols);
+        if (fci_write_is_empty(x, o, p)) continue;
+        for (uint64_t at = 0; at < n; at += run) {
+            run = n - at;
+            if (!fci_write_is_copy(o, p) ||
+                !fci_write_is_hole(x, (const char *)p->matrix.data + at, &run))
+                bytes += run;
+        }
+    }
+    return bytes;
+}
+
 FCI_FN fc_code fci_write_tensor(fci_export *x, const fci_out *o, fci_write_room *room) {
     fc_code code = o->n_pieces ? FC_OK : fci_write_zeros(x, o->bytes);
     uint64_t row = 0;
     for (size_t i = 0; i < o->n_pieces && !code; i++) {
         const fci_export_piece *p = &o->pieces[i];
         const fci_matrix *w = &p->matrix;
-        if (w->transposed || w->type != o->type) code = fci_write_converted(x, o, p, row, room);
-        else if (p->order == FCI_ORDER_AS_IS && !w->run)
-            code = fci_write_bytes(x, w->data, w->rows * w->row_bytes);
+        if (fci_write_is_copy(o, p)) code = fci_write_bytes(x, w->data, w->rows * w->row_bytes);
+        else if (fci_write_is_empty(x, o, p))
+            code = fci_write_zeros(x, fci_number_bytes(o->type, w->rows * w->cols));
+        else if (w->transposed || w->type != o->type)
+            code = fci_write_converted(x, o, p, row, room);
         else code = fci_write_rows(x, p, room);
         row += w->rows;
     }
@@ -29360,7 +29496,10 @@ FCI_FN void fci_agree_numbers(fci_agree *g) {
 // Decodes some columns of a row.
 FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
     const uint64_t n = fci_min(w->cols, 256);
-    if (!w->transposed) fci_number_decode(w->type, fci_matrix_row(w, r), 0, n, values);
+    if (!w->transposed) {
+        fci_platform_soon(fci_matrix_row(w, r), fci_number_bytes(w->type, n));
+        fci_number_decode(w->type, fci_matrix_row(w, r), 0, n, values);
+    }
     for (uint64_t i = 0; w->transposed && i < n; i++)
         fci_number_decode(
             w->type, (const char *)w->data + r * fci_number_bytes(w->type, 1) + i * w->row_bytes, 0,
@@ -30251,7 +30390,7 @@ FCI_FN void fci_package_say_window(const fci_export *x) {
                 window, x->m->architecture->name, window);
 }
 
-FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t bytes);
+FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path);
 
 FCI_FN fc_code fci_package_gguf(fci_export *x) {
     fci_keys keys;
@@ -30267,7 +30406,7 @@ FCI_FN fc_code fci_package_gguf(fci_export *x) {
     if (!code) code = fci_buffer_code(&head, x->err);
     for (size_t i = 0; i < x->n_outs; i++) x->total += fci_round_up(x->outs[i].bytes, align);
     x->total += head.n;
-    if (!code) code = fci_package_room_check(x, x->desc->path, x->total);
+    if (!code) code = fci_package_room_check(x, x->desc->path);
     const fci_body body = {head.p, head.n, true, 0, align, true};
     if (!code) code = fci_deliver_whole(x, x->desc->path, &body);
     fci_buffer_free(&keys.b);
@@ -30347,7 +30486,8 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
     return code ? code : fci_along_all(x);
 }
 
-FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t bytes) {
+FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path) {
+    uint64_t bytes = x->total;
     char *folder = fci_arena_copy(&x->arena, fci_s(path), x->err);
     if (!folder) return FC_ERR_MEMORY;
     if (x->c->io.create != fci_platform_create) return FC_OK; // the caller's files may be anywhere
@@ -30355,6 +30495,8 @@ FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path, uint64_t 
     while (n > 0 && folder[n - 1] != '/' && folder[n - 1] != '\\') n--;
     folder[n] = 0;
     uint64_t room = fci_platform_free_bytes(n ? folder : ".");
+    for (size_t i = 0; i < x->n_outs && room < x->total; i++)
+        bytes -= x->outs[i].bytes - fci_write_disk(x, &x->outs[i]);
     if (room >= bytes) return FC_OK;
     return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path,
                     (unsigned long long)bytes, (unsigned long long)room);
@@ -30366,7 +30508,7 @@ FCI_FN fc_code fci_package_folder(fci_export *x) {
     void *folder;
     if (!final) return FC_ERR_MEMORY;
     for (size_t i = 0; i < x->n_outs; i++) x->total += x->outs[i].bytes;
-    fc_code code = fci_package_room_check(x, final, x->total);
+    fc_code code = fci_package_room_check(x, final);
     if (code) return code;
     int error = fci_platform_start(final, true, true, &folder);
     if (error) return fci_io_error(x->err, final, "create", error);
@@ -34746,6 +34888,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PLAN_BYTES
 #undef FCI_PLAN_FORMAT
 #undef FCI_PLAN_N_FIELDS
+#undef FCI_PLATFORM_DATA
+#undef FCI_PLATFORM_HOLE
 #undef FCI_PLATFORM_HUGE
 #undef FCI_PLATFORM_NOT_A_FILE
 #undef FCI_PLATFORM_SHARED
@@ -34818,6 +34962,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_WIDEN
 #undef FCI_WINDOWED
 #undef FCI_WINDOWS
+#undef FCI_WRITE_HOLE
 #undef FCI_XXH_1
 #undef FCI_XXH_2
 #undef FCI_XXH_3
