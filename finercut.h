@@ -4215,11 +4215,13 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
         f->handle = NULL;
         return fci_io_error(err, path, "open", error);
     }
-    if (f->size > limit) {
+    if (f->size > fci_min(limit, SIZE_MAX)) {
         uint64_t size = f->size;
         fci_file_close(f);
-        return fci_fail(err, FC_ERR_LIMIT, 0, "%s: expected at most %llu bytes, got %llu", path,
-                        (unsigned long long)limit, (unsigned long long)size);
+        return fci_fail(err, FC_ERR_LIMIT, 0, "%s: expected at most %llu bytes%s, got %llu", path,
+                        (unsigned long long)fci_min(limit, SIZE_MAX),
+                        limit > SIZE_MAX ? ", as 32-bit programs can address no more" : "",
+                        (unsigned long long)size);
     }
     if (f->size == 0) return FC_OK;
     if (c->files) {
