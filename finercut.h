@@ -55,6 +55,7 @@
        Winogrande, LAMBADA, HellaSwag, MMLU, or one's own
      - heals what a plan leaves, in closed form: forward passes and a Cholesky factor, no GPU
      - runs, measures and exports a model with healed tensors in the place of its own
+     - tells beforehand what a search takes: memory, reading, work and time
      - measures speed against the peak of the machine
      - shows plans and results as a page of HTML, draws a plan as SVG (and as PNG where the
        program has stb_image_write)
@@ -197,6 +198,7 @@
        fc_task_desc take a chat, fc_generate goes on in a generator; fc_lines_...: JSON lines
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
      - fc_prune_desc.ranks: many machines make one plan
+     - fc_prune_estimate: what fc_prune would take; fc_cost counts rows; fc_config.memory_bytes
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -570,6 +572,9 @@ typedef struct fc_config {
     fc_compute compute;          /* resolved: F32 or BF16 */
     fc_simd simd;                /* kernel table in use */
     uint32_t n_threads;
+    uint64_t memory_bytes;       /* that were free for this process at opening, with what caches
+                                    would give back; 0 = unknown. A model of more file_bytes is read
+                                    from disk again and again */
 } fc_config;
 
 typedef struct fc_model fc_model;
@@ -688,6 +693,11 @@ typedef struct fc_cost {
     double lanes;            /* sequences run, each in units of a full forward pass */
     double exhaustive_lanes; /* what one full forward a candidate and sequence would have cost */
     double seconds;
+    /* What fc_prune did, with calibration; not in plan.json, and 0 in a plan that was loaded. */
+    uint64_t candidate_rows; /* tokens that candidates ran through sublayers, one by one */
+    uint64_t trail_rows;     /* the same of the trail: the whole model's, and after each removal */
+    uint64_t scored_rows;    /* distances at positions */
+    uint64_t output_rows;    /* outputs at positions, of candidates and of the whole model */
 } fc_cost;
 
 typedef struct fc_calibration { /* which text the plan was made with */
@@ -845,6 +855,40 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
    `until` is given. `desc` NULL = defaults. */
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *desc,
                                     uint32_t *n_steps, fc_error *err);
+
+typedef struct fc_range {
+    double likely, low, high;
+} fc_range;
+
+/* What fc_prune would take, with the steps of `resume` done. Counts are those of fc_cost; one whose
+   low and high are equal is exact. */
+typedef struct fc_estimate {
+    uint32_t n_steps, n_done; /* of the plan, at most where `until` is given; there already */
+    uint32_t n_candidates;    /* of the next step */
+    uint64_t n_positions;     /* tokens of the calibration */
+    uint64_t memory_bytes;    /* that the search would hold beside the model's file; of these: */
+    uint64_t trail_bytes, wave_bytes, logits_bytes, kept_bytes;
+    uint32_t trail_spacing;   /* rows of every so manyth sublayer stay, others are computed again */
+    uint64_t wave_rows, logits_rows, kept_rows; /* tokens of a wave; outputs at a time; outputs of
+                                                   the whole model that stay */
+    uint64_t free_bytes;      /* fc_config.memory_bytes as it is now */
+    int fits;                 /* 1: model and search fit in it, 0: not, -1: unknown */
+    uint64_t read_bytes;      /* the model's, read once */
+    uint64_t step_bytes;      /* likely read by the next step, where the model does not fit */
+    fc_range candidate_rows, trail_rows, scored_rows, output_rows;
+    fc_range share;           /* of the candidates' rows of an exhaustive search: assumed */
+    fc_range seconds;         /* on this machine as it is now */
+    double measured;          /* seconds that measuring it took */
+} fc_estimate;
+
+/* Does all of fc_prune's checks but the hash of every byte, and measures for a second or two, less
+   where the search is short: a pass of a part of the calibration through each kind of sublayer, the
+   metric's outputs and distances and, where the model does not fit in memory, reading a part of it.
+   It needs a wave's memory, no trail. `watch` is not called. FC_ERR_LIMIT: `memory_limit` is too
+   little. Of `ranks` it is told what one machine alone would take. A call on the model like others,
+   so one at a time. */
+FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, fc_estimate *out,
+                                       fc_error *err);
 
 #ifndef FINERCUT_NO_TOKENIZER
 /* Calibration as the paper's code cuts it: the non-empty lines of `text` joined by one space,
@@ -1879,6 +1923,8 @@ FCI_FN double fci_platform_seconds(void);
 FCI_FN uint32_t fci_platform_today(void);
 // Processors online, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
+// Bytes of memory that the system, and the limit of the process's group, leave it; 0: unknown.
+FCI_FN uint64_t fci_platform_memory(void);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
 // The system's files.
@@ -2629,6 +2675,30 @@ FCI_FN long fci_platform_allowed(long n) {
 }
 #endif
 
+FCI_FN uint64_t fci_platform_memory(void) {
+    double least = 0;
+#ifdef _SC_PHYS_PAGES
+    least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#endif
+#ifdef __linux__
+    static const char *const limits[] = {"", "/sys/fs/cgroup/memory.max",
+                                         "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    char text[8192], own[600];
+    const char *p = strstr(fci_platform_peek("/proc/meminfo", text, sizeof text), "MemAvailable:");
+    const double spare = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
+    if (spare > 0 && spare < least) least = spare;
+    p = strstr(fci_platform_peek("/proc/self/cgroup", text, sizeof text), "0::/");
+    const int n = p ? (int)strcspn(p + 3, "\n") : 0;
+    snprintf(own, sizeof own, "/sys/fs/cgroup%.*s/memory.max", n < 512 ? n : 0, p ? p + 3 : "");
+    for (int i = 0; i < 3; i++) { // "max" is none
+        const char *path = i ? limits[i] : own;
+        const double most = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+        if (most > 0 && most < least) least = most;
+    }
+#endif
+    return least > 0 ? (uint64_t)least : 0;
+}
+
 FCI_FN uint32_t fci_platform_cores(void) {
     long n = 1;
 #ifdef _SC_NPROCESSORS_ONLN
@@ -2895,6 +2965,12 @@ FCI_FN uint32_t fci_platform_cores(void) {
     return info.dwNumberOfProcessors ? (uint32_t)info.dwNumberOfProcessors : 1;
 }
 
+FCI_FN uint64_t fci_platform_memory(void) {
+    MEMORYSTATUSEX status;
+    status.dwLength = sizeof status;
+    return GlobalMemoryStatusEx(&status) ? status.ullAvailPhys : 0;
+}
+
 #else // the C library alone: files below 2 GiB where long has 32 bits; what killed runs left stays
 
 FCI_FN void fci_platform_close(void *user, void *file) {
@@ -3009,6 +3085,10 @@ FCI_FN double fci_platform_seconds(void) {
 
 FCI_FN uint32_t fci_platform_cores(void) {
     return 1;
+}
+
+FCI_FN uint64_t fci_platform_memory(void) {
+    return 0;
 }
 
 #endif
@@ -17157,6 +17237,7 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
     c->container = fc_container_kind(m->container);
     c->simd = m->c.kernels->simd;
     c->n_threads = m->c.n_threads;
+    c->memory_bytes = fci_platform_memory();
     for (uint64_t i = 0; i < 2 * h->n_blocks; i++) c->n_sublayers += m->present[i];
     return FC_OK;
 }
@@ -19379,6 +19460,7 @@ typedef struct fci_engine {
     uint32_t *positions; // [capacity]
     fci_attention_lane *attention_lanes;
     size_t max_lanes;
+    uint64_t rows_run, rows_out; // so far, through sublayers and to outputs
     double *sublayer_cost; // [2 * n_blocks + 1]: share of a whole forward pass, the head last
     fci_engine_tick_fn tick;
     fci_engine_tap_fn tap; // or NULL
@@ -19408,6 +19490,10 @@ FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
 // Bytes of an engine, from its buffers for one row and for a thousand more, as packed rows come in
 // whole panels.
 FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
+// Bytes of the buffers for so many rows of a wave and of logits.
+FCI_FN uint64_t fci_engine_bytes(fc_model *m, size_t rows, size_t head_rows, size_t n_positions);
+// Chooses e->capacity and e->head_rows of e->m as the memory limit (0: none) allows.
+FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err);
 // Zeroed allowed.
 FCI_FN void fci_engine_close(fci_engine *e);
 // Makes *e with buffers of the wanted sizes, as far as the memory limit allows; closed on failure.
@@ -20023,6 +20109,7 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
         const fci_layer *l = &e->m->layers[s / 2];
         if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
         else fci_engine_run_ffn(e, l, rows);
+        e->rows_run += rows;
         if (e->strayed && !e->stray_allowed)
             return fci_fail(err, FC_ERR_NUMERIC, 0,
                             "block %llu: the scores of its experts' router are not finite",
@@ -20151,8 +20238,9 @@ typedef struct fci_item {
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
 // Width of an output: the vocabulary, or hidden.
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
-// Bytes that fci_reference_init allocates, without kept outputs.
-FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions);
+// Bytes that fci_reference_init allocates, without kept outputs; `e` NULL: before it is open.
+FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_metric metric,
+                                    uint64_t n_positions);
 // Zeroed allowed.
 FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
 // *r is zeroed, to be freed on failure too; `kept` bytes may be used to keep outputs.
@@ -20171,6 +20259,16 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
                                   bool count, fc_error *err);
 // The row of a metric.
 FCI_FN const fci_distance *fci_distance_of(fc_metric metric);
+
+typedef struct fci_reference_pace { // seconds here
+    double begin; // before the first output
+    double row;   // of an output of the whole model
+    double item;  // of one of a candidate, with its distance
+} fci_reference_pace;
+
+// Measures a metric on residual rows, rows <= e->head_rows.
+FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
+                                     fci_reference_pace *pace, fc_error *err);
 
 // ---- private to this section
 
@@ -20289,12 +20387,21 @@ FCI_FN void fci_distance_reference_buffers(fci_reference *r, const fc_model *m, 
     fci_each(g, &r->scratch, fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32), 1, "scratch");
 }
 
-FCI_FN uint64_t fci_reference_bytes(const fc_model *m, fc_metric metric, uint64_t n_positions) {
+// Rows of outputs at a time.
+FCI_FN size_t fci_distance_reference_batch(const fci_engine *e, size_t width) {
+    const uint64_t most = fci_max(e->capacity, e->head_rows);
+    return (size_t)fci_min(fci_min(most, FCI_ENGINE_ROWS),
+                           e->head_rows * e->m->hyper.vocab / width);
+}
+
+FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_metric metric,
+                                    uint64_t n_positions) {
     const bool reduced = fci_distance_reference_reduced(m, metric);
     fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
     fci_reference r;
     memset(&r, 0, sizeof r);
-    r.batch = FCI_ENGINE_ROWS;
+    r.width = e ? fci_reference_width(m, metric) : 0;
+    r.batch = e ? fci_distance_reference_batch(e, r.width) : FCI_ENGINE_ROWS;
     fci_distance_reference_buffers(&r, m, n_positions, reduced, &g);
     if (reduced) fci_distance_reference_workspace(&r, m->hyper.hidden, &g);
     return g.bytes;
@@ -20320,22 +20427,29 @@ FCI_FN void fci_distance_reference_columns(const fc_model *m, size_t first, size
     }
 }
 
+// Adds the part of rows [first, first + n) of W to gram.
+FCI_FN void fci_distance_reference_chunk(const fci_engine *e, const fci_reference *r, size_t first,
+                                         size_t n) {
+    const fci_context *c = &e->m->c;
+    const size_t d = (size_t)e->m->hyper.hidden;
+    float *columns = r->columns;
+    fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
+    fci_distance_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
+    const fci_gemm_part product = {&w, 0, d, NULL, r->part, d};
+    fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
+    fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
+    fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
+    for (size_t i = 0; i < d * d; i++) r->gram[i] += (double)r->part[i];
+}
+
 // gram [hidden, hidden] = W^T W.
 FCI_FN fc_code fci_distance_reference_gram(fci_engine *e, const fci_reference *r, fc_error *err) {
-    const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
-    float *columns = r->columns;
     fc_code code = FC_OK;
     memset(r->gram, 0, d * d * sizeof *r->gram);
     for (size_t first = 0; first < vocab && !code; first += FCI_REFERENCE_CHUNK) {
-        size_t n = (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first);
-        fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
-        fci_distance_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
-        const fci_gemm_part product = {&w, 0, d, NULL, r->part, d};
-        fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
-        fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
-        fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
-        for (size_t i = 0; i < d * d; i++) r->gram[i] += (double)r->part[i];
+        fci_distance_reference_chunk(e, r, first,
+                                     (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first));
         if (e->tick && e->tick(e->tick_user, 0))
             code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
@@ -20382,25 +20496,29 @@ FCI_FN fc_code fci_distance_reference_factor(fci_engine *e, fci_reference *r, fc
     return code;
 }
 
-FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
-                                  const fc_tokens *t, uint64_t kept, fc_error *err) {
+// The buffers.
+FCI_FN fc_code fci_distance_reference_begin(fci_engine *e, fci_reference *r, fc_metric metric,
+                                            const fc_tokens *t, uint64_t kept, fc_error *err) {
     const fc_model *m = e->m;
     const size_t n = t->starts[t->n_sequences];
-    size_t most = (size_t)fci_max(e->capacity, e->head_rows);
     bool reduced = fci_distance_reference_reduced(m, metric);
     r->distance = &fci_distance_rows[metric];
     r->tokens = t;
     r->width = fci_reference_width(m, metric);
-    r->batch = (size_t)fci_min(fci_min(most, FCI_ENGINE_ROWS),
-                               e->head_rows * (uint64_t)m->hyper.vocab / r->width);
+    r->batch = fci_distance_reference_batch(e, r->width);
     r->row_units = e->sublayer_cost[2 * m->hyper.n_blocks] * (double)r->width /
                    (double)m->hyper.vocab * (double)t->n_sequences / (double)n;
     r->n_kept = r->distance->original ? (size_t)fci_min(n, kept / (r->width * sizeof(float))) : 0;
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
     fci_distance_reference_buffers(r, m, n, reduced, &g);
-    if (g.code) return g.code;
-    memset(r->slots, 0xff, n * sizeof *r->slots);
-    return reduced ? fci_distance_reference_factor(e, r, err) : FC_OK;
+    if (!g.code) memset(r->slots, 0xff, n * sizeof *r->slots);
+    return g.code;
+}
+
+FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
+                                  const fc_tokens *t, uint64_t kept, fc_error *err) {
+    const fc_code code = fci_distance_reference_begin(e, r, metric, t, kept, err);
+    return code || !r->triangle ? code : fci_distance_reference_factor(e, r, err);
 }
 
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
@@ -20409,6 +20527,7 @@ FCI_FN fc_code fci_distance_reference_outputs(fci_engine *e, const fci_reference
                                               size_t rows, size_t counted, fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden;
+    e->rows_out += rows;
     if (rows > 0 && r->triangle) {
         const fci_matrix w = {r->triangle, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
         fci_engine_norm(e, &e->m->output_norm, x, rows, d, e->normed);
@@ -20561,6 +20680,73 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
         if (!count) fci_parallel_for(&e->m->c, end - first, fci_distance_task, &job);
     }
     return FC_OK;
+}
+
+// Seconds to compute R: all rows of W by some of them, and all columns of R by one in the middle,
+// which takes 3/2 of the mean.
+FCI_FN fc_code fci_distance_reference_begins(fci_engine *e, fci_reference *r, double *seconds,
+                                             fc_error *err) {
+    const size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab,
+                 n = (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab);
+    fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
+    fci_distance_reference_workspace(r, d, &g);
+    double times[3] = {fci_platform_seconds(), 0, 0};
+    if (!g.code) {
+        const fci_distance_reference_column job = {r->gram, d, d / 2};
+        memset(r->gram, 0, d * d * sizeof *r->gram);
+        times[0] = fci_platform_seconds();
+        fci_distance_reference_chunk(e, r, 0, n);
+        times[1] = fci_platform_seconds();
+        fci_distance_reference_column last = job;
+        fci_parallel_for(&e->m->c, (d - d / 2 + 62) / 64, fci_distance_reference_column_task,
+                         &last);
+        times[2] = fci_platform_seconds();
+    }
+    *seconds = (times[1] - times[0]) * (double)vocab / (double)n +
+               (times[2] - times[1]) * (double)d / 1.5;
+    g.doing = FCI_FREE;
+    fci_distance_reference_workspace(r, d, &g);
+    return g.code;
+}
+
+FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
+                                     fci_reference_pace *pace, fc_error *err) {
+    const size_t d = (size_t)e->m->hyper.hidden;
+    size_t starts[2] = {0, rows};
+    fc_tokens t;
+    fci_reference r;
+    memset(&t, 0, sizeof t);
+    memset(&r, 0, sizeof r);
+    memset(pace, 0, sizeof *pace);
+    t.starts = starts;
+    t.n_sequences = 1;
+    t.ids = (uint32_t *)fci_alloc(&e->m->c, rows, sizeof *t.ids, "tokens", err);
+    double *values = (double *)fci_alloc(&e->m->c, rows, sizeof *values, "distances", err);
+    fci_item *items = (fci_item *)fci_alloc(&e->m->c, rows, sizeof *items, "positions", err);
+    fc_code code = t.ids && values && items ? FC_OK : FC_ERR_MEMORY;
+    if (!code)
+        code = fci_distance_reference_begin(
+            e, &r, metric, &t, rows * fci_reference_width(e->m, metric) * sizeof(float), err);
+    if (!code && r.triangle) code = fci_distance_reference_begins(e, &r, &pace->begin, err);
+    if (!code) memcpy(r.rows, x, rows * d * sizeof *x);
+    for (int i = 0; i < 2 && !code; i++) { // the second finds its memory there
+        const double start = fci_platform_seconds();
+        code = fci_reference_finish(e, &r, err);
+        const double middle = fci_platform_seconds();
+        for (size_t k = 0; k < rows; k++) {
+            items[k].x = r.rows + k * d;
+            items[k].position = (uint32_t)k;
+            items[k].value = &values[k];
+        }
+        if (!code) code = fci_distance_items(e, &r, items, rows, false, err);
+        pace->row = (middle - start) / (double)rows;
+        pace->item = (fci_platform_seconds() - middle) / (double)rows;
+    }
+    fci_reference_free(e->m, &r);
+    fci_free(&e->m->c, items);
+    fci_free(&e->m->c, values);
+    fci_free(&e->m->c, t.ids);
+    return code;
 }
 
 // >> budget
@@ -22277,8 +22463,31 @@ FINERCUT_API fc_code fc_distances(fc_model *m, const fc_tokens *calibration, con
 // same winner, bit for bit, but stops scoring a candidate once it cannot win; `confident` stops
 // once it is unlikely to win; `one-shot` uses the scores of step 1 only, `random` none.
 
-// About what a search of so many steps takes, in forward passes over all sequences.
-FCI_FN double fci_search_work(const fc_prune_desc *d, uint32_t n_candidates, uint32_t n_steps);
+// What a search would have, before it is begun.
+typedef struct fci_search_view {
+    fci_engine engine;     // with the sizes that it would run with
+    fc_plan *plan;         // with the steps that are there
+    uint8_t *mask;         // [2 * n_blocks] after them
+    size_t n_steps;        // at most
+    uint32_t base, spacing; // of the trail: its first sublayer, and the distance to the next
+    size_t n_positions, n_counted; // all, and those that have a distance
+    size_t n_kept;         // outputs of the whole model
+    size_t room;           // rows that are scored together
+    uint64_t trail_bytes, kept_bytes, held_bytes, other_bytes; // beside the engine's
+} fci_search_view;
+
+// Checks as fc_prune does, but for a hash of every byte; *v is to be closed, after a failure too.
+FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_view *v,
+                               fc_error *err);
+FCI_FN void fci_search_look_away(fci_search_view *v);
+// Whether only a candidate that is already chosen is scored at a step.
+FCI_FN bool fci_search_picks(const fc_prune_desc *d, size_t step);
+// Whether two sublayers of a kind do the same.
+FCI_FN bool fci_search_alike(const fc_model *m, size_t a, size_t b);
+// What of an exhaustive search's rows another one runs and scores: likely, at least and at most.
+FCI_FN fc_range fci_search_share(const fc_prune_desc *d);
+// The likely number of steps, where `need` of a unit is left to save, and n candidates have `left`.
+FCI_FN size_t fci_search_steps(size_t n_done, double need, double left, size_t n);
 // FC_ERR_MISMATCH where a plan was made by other settings than these, so that fc_prune would not
 // resume it.
 FCI_FN fc_code fci_search_continues(const fc_model *m, const fc_prune_desc *d, const fc_plan *plan,
@@ -22511,10 +22720,13 @@ FCI_FN double fci_search_exhaustive(const fci_search *s) {
     return cost * (double)s->tokens->n_sequences;
 }
 
-// Whether a step scores only the candidate it has already chosen.
-FCI_FN bool fci_search_picks(const fci_search *s, size_t step) {
-    return s->desc->search == FC_SEARCH_RANDOM ||
-           (s->desc->search == FC_SEARCH_ONE_SHOT && step > 1);
+FCI_FN bool fci_search_picks(const fc_prune_desc *d, size_t step) {
+    return d->search == FC_SEARCH_RANDOM || (d->search == FC_SEARCH_ONE_SHOT && step > 1);
+}
+
+FCI_FN size_t fci_search_steps(size_t n_done, double need, double left, size_t n) {
+    const double steps = left > 0 ? need / left * (double)n : 0;
+    return n_done + (steps > 0 ? (size_t)ceil(steps - 1e-9) : 0);
 }
 
 // How many steps are likely in all: those that the budget still needs, of the remaining
@@ -22529,22 +22741,22 @@ FCI_FN size_t fci_search_likely(const fci_search *s) {
         gone += fci_plan_saved(info, unit, s->plan->steps[i].removed);
     for (size_t i = 0; i < s->n_runners; i++)
         left += fci_plan_saved(info, unit, s->runners[i].candidate);
-    const double need = whole - fci_budget_most(&info->until, whole) - gone,
-                 steps = left > 0 ? need / left * (double)s->n_runners : 0;
-    const size_t now = info->n_steps + (steps > 0 ? (size_t)ceil(steps - 1e-9) : 0);
+    const size_t now =
+        fci_search_steps(info->n_steps, whole - fci_budget_most(&info->until, whole) - gone, left,
+                         s->n_runners);
     return (size_t)fci_min(fci_max(now, s->step), s->n_steps);
 }
 
 // Expected work of later steps; *expected is that of this one.
 FCI_FN double fci_search_later(const fci_search *s, double *expected) {
     double one = 0.7 * (double)s->tokens->n_sequences, n = (double)s->n_runners, later = 0;
-    *expected = fci_search_picks(s, s->step) ? one : s->step_exhaustive * s->ratio;
+    *expected = fci_search_picks(s->desc, s->step) ? one : s->step_exhaustive * s->ratio;
     if (*expected < s->step_units) *expected = s->step_units;
     const size_t last = fci_search_likely(s);
     for (size_t j = s->step + 1; j <= last && n > 0; j++) {
         // Later steps have fewer candidates, each of a smaller model: work falls with the square.
         double share = n - (double)(j - s->step);
-        if (fci_search_picks(s, j)) later += one;
+        if (fci_search_picks(s->desc, j)) later += one;
         else if (share > 0) later += *expected * share / n;
     }
     return later;
@@ -22790,7 +23002,9 @@ FCI_FN fc_code fci_search_follow(fci_search *s, uint32_t from, const uint8_t *ma
             fci_search_lane(s, &s->lanes[n], i, fci_search_length(s, i), from, start, 0);
             s->lanes[n].trail = trail + i * stride;
         }
+        s->plan->info.cost.trail_rows -= s->engine.rows_run;
         fc_code code = fci_search_forward(s, n, mask, err);
+        s->plan->info.cost.trail_rows += s->engine.rows_run;
         if (code) return code;
     }
     return FC_OK;
@@ -23052,6 +23266,7 @@ FCI_FN fc_code fci_search_score(fci_search *s, fc_error *err) {
         }
         more = n > 0;
         code = fci_search_items(s, n, err);
+        s->plan->info.cost.scored_rows += n;
         // without a leader nothing is decided before all has run
         if (!code && s->leader) code = fci_search_exchange(s, err);
         for (size_t i = 0; i < s->n_finished && !code; i = fci_search_lanes_of_one(s, i))
@@ -23104,7 +23319,9 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
     before = s->step_units;
     s->share = share;               // for progress during the wave
     s->engine.stray_allowed = true; // if removing a candidate makes a router stray, it scores NaN
+    s->plan->info.cost.candidate_rows -= s->engine.rows_run;
     code = fci_search_forward(s, n_lanes, s->mask, err);
+    s->plan->info.cost.candidate_rows += s->engine.rows_run;
     s->engine.stray_allowed = false;
     s->share = 1;
     if (code) return code;
@@ -23706,7 +23923,7 @@ FCI_FN uint64_t fci_search_bytes(fci_search *s, uint32_t spacing) {
     fci_search_buffers(s, &g);
     fci_search_shared(s, &g);
     return g.bytes + weights * sizeof(fci_search_weight_at) +
-           fci_reference_bytes(s->m, s->desc->metric, s->n_positions);
+           fci_reference_bytes(s->m, NULL, s->desc->metric, s->n_positions);
 }
 
 // The smallest spacing that leaves room for large waves, else the one that takes least memory.
@@ -23774,11 +23991,9 @@ FCI_FN fc_code fci_search_calibrate(fci_search *s, fc_error *err) {
     return !code && lowest < n_sublayers ? fci_search_trail(s, lowest, err) : code;
 }
 
-FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
-    const size_t row = (size_t)s->m->hyper.hidden * sizeof(float), n = fci_search_n_sublayers(s);
+FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
+    const size_t n = fci_search_n_sublayers(s);
     fci_group g = fci_group_of(&s->m->c, FCI_ALLOC, err);
-    s->holds = held / row >= s->engine.capacity; // whole waves
-    s->room = s->holds ? (size_t)(held / row) : s->engine.capacity;
     fci_search_buffers(s, &g);
     if (g.code) return g.code;
     memcpy(s->mask, s->m->present, n);
@@ -23786,16 +24001,13 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, uint64_t held, fc_error *err) {
     return FC_OK;
 }
 
-// Work of a step, as a share of scoring all candidates in full, until one has been measured.
-static const double fci_search_ratios[FC_SEARCH_COUNT] = {0.35, 0.6, 0.25, 0.6, 0};
-
-FCI_FN double fci_search_work(const fc_prune_desc *d, uint32_t n_candidates, uint32_t n_steps) {
-    double work = 1;
-    for (uint32_t k = 0; k < n_steps; k++)
-        work += d->search == FC_SEARCH_RANDOM || (d->search == FC_SEARCH_ONE_SHOT && k > 0)
-                    ? 0.7
-                    : fci_search_ratios[d->search] * (n_candidates - k);
-    return work;
+// Measured: see tools/MEASURED.md.
+FCI_FN fc_range fci_search_share(const fc_prune_desc *d) {
+    static const fc_range race[FC_METRIC_COUNT] = {{.6, .5, .7}},
+                          confident[FC_METRIC_COUNT] = {{.48, .35, .6}}, all = {1, 1, 1};
+    return d->search == FC_SEARCH_RACE        ? race[d->metric]
+           : d->search == FC_SEARCH_CONFIDENT ? confident[d->metric]
+                                              : all;
 }
 
 // The text to stop by, and what its engine needs.
@@ -23833,10 +24045,13 @@ FCI_FN fc_code fci_search_level(fci_search *s, uint64_t *kept, uint64_t *held, f
     return FC_OK;
 }
 
-FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
+// Checks the texts, decides what is kept, and opens an engine for it. *kept: bytes for the
+// original's outputs.
+FCI_FN fc_code fci_search_size(fci_search *s, uint64_t *kept, fc_error *err) {
     const fc_tokens *t = s->tokens;
+    const size_t row = (size_t)s->m->hyper.hidden * sizeof(float);
     size_t longest;
-    uint64_t taken, kept, held;
+    uint64_t taken, held;
     fc_code code =
         fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1, &longest, err);
     if (code) return code;
@@ -23849,21 +24064,31 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     if (distance->mean == FCI_MEAN_LABELS) s->n_counted -= t->n_sequences;
     s->base = 2 * s->plan->info.first_block;
     s->share = 1;
-    s->ratio = fci_search_ratios[s->desc->search];
+    // of scoring all candidates by whole forward passes, until a step has been run
+    s->ratio = 0.6 * fci_search_share(s->desc).likely;
     s->divisor = fci_distance_divisor(distance, t, s->m->hyper.vocab);
     code = fci_search_judge_check(s, err);
     if (!code) code = fci_search_deal(s, err);
     if (code) return code;
-    fci_search_budget(s, longest, &taken, &kept, &held);
+    fci_search_budget(s, longest, &taken, kept, &held);
     taken += s->judge_bytes;
     code = fci_engine_open(&s->engine, s->m, longest,
                            (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions),
                            taken, err);
+    if (!code && s->ranks) code = fci_search_level(s, kept, &held, err);
+    s->holds = !code && held / row >= s->engine.capacity; // whole waves
+    s->room = s->holds ? (size_t)(held / row) : s->engine.capacity;
+    return code;
+}
+
+FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
+    const fc_tokens *t = s->tokens;
+    uint64_t kept;
+    fc_code code = fci_search_size(s, &kept, err);
     if (code) return code;
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
-    if (s->ranks) code = fci_search_level(s, &kept, &held, err);
-    if (!code) code = fci_search_alloc(s, held, err);
+    code = fci_search_alloc(s, err);
     s->reference.ranks = s->holders;
     s->reference.rank = s->ranks ? s->ranks->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
@@ -24019,7 +24244,9 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_mo
         code = fci_plan_append(p, s->removed, s->score, s->scores, s->n_scores, err);
     }
     if (code) return code;
-    p->info.cost = b->cost;
+    p->info.cost.lanes = b->cost.lanes;
+    p->info.cost.exhaustive_lanes = b->cost.exhaustive_lanes;
+    p->info.cost.seconds = b->cost.seconds;
     p->info.margin = b->margin;
     // seconds are those of the old plan, so that the rest of the search is the same anywhere
     return b->costs[FC_UNIT_TIME] ? fci_search_costs(p, FC_UNIT_TIME, b->costs[FC_UNIT_TIME], err)
@@ -24122,7 +24349,7 @@ FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
     double all = 0;
     uint32_t n = 0;
     char text[64];
-    if (!fci_budget_counts(unit)) return FC_OK;
+    if (!fci_budget_counts(unit) || !info->costs[unit]) return FC_OK;
     const double whole = fci_plan_whole(info, unit);
     for (uint32_t id = 0; id < fci_plan_ids(info); id++) {
         if (!fci_plan_eligible(info, id) || !fci_plan_some(s->m->present, info->candidates, id))
@@ -24146,13 +24373,15 @@ FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
 
 // The costs of what is wished for, and then the wishes, so that no plan has the one without the
 // other. A resumed plan's seconds stay.
-FCI_FN fc_code fci_search_weigh(fci_search *s, fc_error *err) {
+// Not to `run`: what takes a pass of the model is left out.
+FCI_FN fc_code fci_search_weigh(fci_search *s, bool run, fc_error *err) {
     fc_plan_info *info = &s->plan->info;
     fc_code code = FC_OK;
     for (int u = FC_UNIT_PARAMS; u <= FC_UNIT_TIME && !code; u++) {
         const fc_unit unit = (fc_unit)u;
-        const bool wanted = s->desc->per == unit || s->desc->until.unit == unit;
         const double *known = info->costs[unit];
+        const bool wanted = (s->desc->per == unit || s->desc->until.unit == unit) &&
+                            (run || known || unit != FC_UNIT_TIME);
         double *costs = wanted && !known ? fci_plan_new_costs(s->plan, unit, err) : NULL;
         if (wanted && !known && !costs) return FC_ERR_MEMORY;
         info->costs[unit] = wanted && known ? known : NULL;
@@ -24164,6 +24393,7 @@ FCI_FN fc_code fci_search_weigh(fci_search *s, fc_error *err) {
     info->until = s->desc->until;
     info->per = s->desc->per;
     if (info->until.unit != FC_UNIT_PERPLEXITY) return fci_search_can(s, err);
+    if (!run) return FC_OK;
     fci_search_tokens(s->desc->evaluation, s->desc->evaluation_name, &info->evaluation);
     code = fci_search_judge_past(s, err);
     if (code) info->until.unit = FC_UNIT_NONE; // no plan has the wish without what it goes by
@@ -24216,11 +24446,12 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     s->start = s->began - before;
     s->resumed_lanes = s->plan->info.cost.lanes;
     fc_code code = fci_search_open(s, err);
-    if (!code) code = fci_search_weigh(s, err);
+    if (!code) code = fci_search_weigh(s, true, err);
     if (!code) code = fci_search_within(s, err);
     const bool idle = !code && fci_search_done(s);
     if (!code) code = idle ? fci_search_restore(s, err) : fci_search_calibrate(s, err);
     while (!code && !idle && !fci_search_done(s)) code = fci_search_step(s, err);
+    s->plan->info.cost.output_rows = s->engine.rows_out;
     fci_search_close(s);
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
     if (!code && s->beyond && s->plan->info.n_steps == 0)
@@ -24295,7 +24526,8 @@ FCI_FN fc_code fci_search_agree(fci_search *s, fc_error *err) {
     return code;
 }
 
-FCI_FN fc_code fci_search_prepare(fci_search *s, fc_error *err) {
+// A plan with the steps to resume. `verify`: whether every byte of the model is hashed.
+FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     const fc_prune_desc *desc = s->desc;
     fc_model *m = s->m;
     fc_env env;
@@ -24314,7 +24546,7 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, fc_error *err) {
     s->n_steps = n_steps;
     fc_watch watch = desc->watch;
     const fc_watch hashing = {fci_search_hashing, &watch};
-    code = fc_model_verify(m, &hashing, err);
+    if (verify) code = fc_model_verify(m, &hashing, err);
     fci_search_describe(m, desc, &s->plan->info);
     if (!code) code = fci_plan_parameters(s->plan, m, err);
     if (!code) code = fci_plan_keep(s->plan, desc->keep, err);
@@ -24340,7 +24572,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
                                                err);
         if (!s.words) return NULL;
     }
-    fc_code code = fci_search_prepare(&s, err);
+    fc_code code = fci_search_prepare(&s, true, err);
     if (!code) code = fci_search_run(&s, err);
     code = fci_search_meet(&s, 0, code, err);
     fci_free(&m->c, s.words);
@@ -24351,6 +24583,613 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     return s.plan;
 }
 
+// Bytes of the engine that measures a text's perplexity.
+FCI_FN uint64_t fci_search_judges(const fci_search *s, fc_error *err) {
+    const fc_tokens *t = s->desc->evaluation;
+    fci_engine e;
+    size_t longest = 0;
+    if (!s->judge_bytes) return 0;
+    memset(&e, 0, sizeof e);
+    e.m = s->m;
+    for (size_t i = 0; i < t->n_sequences; i++)
+        longest = (size_t)fci_max(longest, t->starts[i + 1] - t->starts[i]);
+    const size_t n = t->starts[t->n_sequences];
+    const fci_engine_wish wish = {longest, n, n, longest,
+                                  s->m->memory_limit ? s->m->memory_limit - s->judge_bytes : 0};
+    if (fci_engine_plan(&e, &wish, err)) return s->judge_bytes;
+    return fci_engine_bytes(s->m, e.capacity, e.head_rows, longest) + e.capacity * FCI_ENGINE_LANE;
+}
+
+// Bytes of the plan, as its arena doubles.
+FCI_FN uint64_t fci_search_scores_bytes(const fci_search *s, size_t n_candidates) {
+    uint64_t n = 0;
+    for (size_t i = s->plan->info.n_steps; i < s->n_steps && n_candidates; i++)
+        n += fci_search_picks(s->desc, i + 1) ? 1 : n_candidates--;
+    return 4096 + 2 * n * sizeof(fc_score) +
+           fci_max(32, 2 * (uint64_t)s->n_steps) * sizeof(fc_step);
+}
+
+FCI_FN void fci_search_view_of(fci_search *s, uint64_t kept, fci_search_view *v, fc_error *err) {
+    const uint64_t row = s->m->hyper.hidden * sizeof(float),
+                   width = fci_reference_width(s->m, s->desc->metric);
+    const bool original = fci_distance_of(s->desc->metric)->original;
+    fci_group g = fci_group_of(&s->m->c, FCI_COUNT, NULL);
+    v->engine = s->engine;
+    v->n_steps = s->n_steps;
+    v->base = s->base;
+    v->spacing = s->spacing;
+    v->n_positions = s->n_positions;
+    v->n_counted = s->n_counted;
+    v->room = s->room;
+    v->n_kept = original ? (size_t)fci_min(s->n_positions, kept / (width * sizeof(float))) : 0;
+    v->kept_bytes = v->n_kept * width * sizeof(float);
+    v->held_bytes = s->holds ? s->room * row : 0;
+    const uint64_t kept_rows =
+        (fci_search_n_sublayers(s) - s->base + s->spacing - 1) / s->spacing + s->spacing - 1;
+    v->trail_bytes = kept_rows * s->n_positions * row;
+    fci_search_buffers(s, &g);
+    v->other_bytes = g.bytes - v->held_bytes - v->trail_bytes +
+                     fci_reference_bytes(s->m, &s->engine, s->desc->metric, s->n_positions) +
+                     (s->n_positions + fci_search_n_sublayers(s)) * sizeof(fci_search_weight_at) +
+                     fci_search_scores_bytes(s, fci_plan_eligible_count(&s->plan->info)) +
+                     fci_search_judges(s, err);
+}
+
+FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_view *v,
+                               fc_error *err) {
+    const size_t n = 2 * (size_t)m->hyper.n_blocks;
+    fci_search s;
+    uint64_t kept;
+    memset(v, 0, sizeof *v);
+    fc_prune_desc alone = *d;
+    alone.ranks = NULL;
+    memset(&s, 0, sizeof s);
+    s.m = m;
+    s.desc = &alone;
+    s.tokens = d->calibration;
+    fc_code code = fci_search_prepare(&s, false, err);
+    v->plan = s.plan;
+    if (!code) code = fci_search_size(&s, &kept, err);
+    v->engine = s.engine;
+    if (!code) code = fci_search_weigh(&s, false, err);
+    if (!code && d->until.unit != FC_UNIT_PERPLEXITY) code = fci_search_within(&s, err);
+    if (code) return code;
+    fci_search_view_of(&s, kept, v, err);
+    v->mask = (uint8_t *)fci_alloc(&m->c, n, 1, "mask", err);
+    if (!v->mask) return FC_ERR_MEMORY;
+    memcpy(v->mask, m->present, n);
+    for (size_t i = 0; i < v->plan->info.n_steps; i++) fci_plan_remove(v->plan, i, v->mask);
+    return FC_OK;
+}
+
+FCI_FN void fci_search_look_away(fci_search_view *v) {
+    if (v->mask) fci_free(&v->engine.m->c, v->mask);
+    fci_engine_close(&v->engine);
+    fc_plan_free(v->plan);
+}
+
+// >> estimate
+// What a search takes, from its shape and a short measurement: memory is counted from the buffers
+// themselves, work from which sublayers are above which candidates, seconds by the kernels at work.
+
+// Seconds of this machine; zeroed, then filled by the estimates that need them.
+typedef struct fci_estimate_pace {
+    double *seconds; // [2 * n_blocks] of a token through each sublayer
+    fci_reference_pace metrics[FC_METRIC_COUNT];
+    bool known[FC_METRIC_COUNT];
+    double disk; // of a byte, where the model does not fit in memory
+    double took; // to measure
+} fci_estimate_pace;
+
+// fc_prune_estimate with a pace that others share, of one model and calibration.
+FCI_FN fc_code fci_estimate_of(fc_model *m, const fc_prune_desc *d, fci_estimate_pace *pace,
+                               fc_estimate *out, fc_error *err);
+// Seconds of a token through the whole model, with its logits, after an estimate.
+FCI_FN double fci_estimate_token(const fc_model *m, const fci_estimate_pace *pace);
+// Zeroed allowed.
+FCI_FN void fci_estimate_free(const fc_model *m, fci_estimate_pace *pace);
+
+// ---- private to this section
+
+#define FCI_ESTIMATE_SECONDS 0.5 // of measuring sublayers, and of reading
+#define FCI_ESTIMATE_SHARE 0.01  // the same of the search, where that is less
+#define FCI_ESTIMATE_WORK 2.5e9  // multiplications of a first pass
+#define FCI_ESTIMATE_SURE 0.1    // by how much the measured seconds may be wrong
+enum { FCI_ESTIMATE_LOADS = 4 }; // how often a race computes rows between those of the trail
+
+// ---- Measuring.
+
+typedef struct fci_estimate_clock {
+    const uint8_t *mask;
+    double *seconds, tokens, last;
+    size_t at; // the sublayer that is running
+} fci_estimate_clock;
+
+FCI_FN int fci_estimate_tick(void *user, double units) {
+    fci_estimate_clock *c = (fci_estimate_clock *)user;
+    const double now = fci_platform_seconds(), lap = (now - c->last) / c->tokens;
+    (void)units;
+    while (!c->mask[c->at]) c->at++;
+    double *least = &c->seconds[c->at++];
+    if (*least <= 0 || lap < *least) *least = lap;
+    c->last = now;
+    return 0;
+}
+
+// The first tokens of the calibration through the sublayers of a mask; their rows are in e->x.
+FCI_FN fc_code fci_estimate_pass(fci_engine *e, const fc_tokens *t, const uint8_t *mask,
+                                 size_t tokens, double *seconds, fc_error *err) {
+    fci_estimate_clock clock = {mask, seconds, (double)tokens, 0, 0};
+    fci_lane *lanes =
+        (fci_lane *)fci_alloc(&e->m->c, t->n_sequences, sizeof *lanes, "lanes", err);
+    size_t n = 0;
+    if (!lanes) return FC_ERR_MEMORY;
+    for (size_t rows = 0; rows < tokens && n < t->n_sequences; rows += lanes[n++].length) {
+        lanes[n].ids = t->ids + t->starts[n];
+        lanes[n].length = (uint32_t)fci_min(t->starts[n + 1] - t->starts[n], tokens - rows);
+    }
+    e->tick = seconds ? fci_estimate_tick : NULL;
+    e->tick_user = &clock;
+    e->stray_allowed = true;
+    clock.last = fci_platform_seconds();
+    const fc_code code = fci_engine_wave(e, lanes, n, mask, err);
+    e->tick = NULL;
+    fci_free(&e->m->c, lanes);
+    return code;
+}
+
+// One sublayer of each kind that there is; the others are as fast. A first pass warms the caches.
+FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, double search,
+                                      uint8_t *kinds, double *seconds, fc_error *err) {
+    const fc_model *m = v->engine.m;
+    const size_t n = 2 * (size_t)m->hyper.n_blocks,
+                 most = (size_t)fci_min(v->engine.capacity, v->n_positions);
+    const double *cost = v->engine.sublayer_cost;
+    double share = 0, begun = fci_platform_seconds(), took = 0, budget = FCI_ESTIMATE_SECONDS;
+    for (size_t k = 0, first; k < n; k++) {
+        for (first = k % 2; first < k && !fci_search_alike(m, first, k);) first += 2;
+        kinds[k] = m->present[k] && first == k;
+        share += kinds[k] ? cost[k] : 0;
+    }
+    const double head = (double)m->hyper.vocab * (double)m->hyper.hidden / cost[n];
+    const double few = FCI_ESTIMATE_WORK / (share * head);
+    size_t tokens = (size_t)fci_min(most, fci_max(16, (uint64_t)few));
+    for (int pass = 0; pass < 2 || took + took / pass < budget; pass++) {
+        const fc_code code = fci_estimate_pass(&v->engine, t, kinds, tokens, seconds, err);
+        if (code) return code;
+        took = fci_platform_seconds() - begun;
+        const double each = took / (double)tokens / share * search * FCI_ESTIMATE_SHARE;
+        if (pass == 0 && each < budget) budget = each;
+        if (pass > 0 && 3 * took < budget) tokens = (size_t)fci_min(most, 2 * (uint64_t)tokens);
+    }
+    for (size_t k = 0, first; k < n; k++) {
+        if (!m->present[k]) continue;
+        for (first = k % 2; first < k && !fci_search_alike(m, first, k);) first += 2;
+        seconds[k] = seconds[first];
+    }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_metric metric,
+                                   const uint8_t *none, fci_estimate_pace *pace, fc_error *err) {
+    const fc_model *m = v->engine.m;
+    const double work = (double)m->hyper.vocab * (double)m->hyper.hidden;
+    const uint64_t fit = fci_min(v->engine.head_rows, v->n_positions),
+                   rows = fci_min(fci_min(fit, v->engine.capacity),
+                                  fci_max(16, (uint64_t)(FCI_ESTIMATE_WORK / work)));
+    if (pace->known[metric]) return FC_OK;
+    fc_code code = fci_estimate_pass(&v->engine, t, none, (size_t)rows, NULL, err);
+    if (!code)
+        code = fci_reference_measure(&v->engine, metric, v->engine.x, (size_t)rows,
+                                     &pace->metrics[metric], err);
+    pace->known[metric] = !code;
+    return code;
+}
+
+// Reads weights of the last block as the search does.
+FCI_FN double fci_estimate_disk(const fc_model *m) {
+    const fci_layer *l = &m->layers[m->hyper.n_blocks - 1];
+    const fci_weight *all[] = {&l->up, &l->down, &l->gate, &l->q, &l->o,
+                               l->experts ? &l->experts[0].up : NULL,
+                               l->experts ? &l->experts[0].down : NULL};
+    const double begun = fci_platform_seconds();
+    double took = 0, bytes = 0;
+    volatile unsigned char sum = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const fci_matrix *w = all[i] ? &all[i]->matrix : NULL;
+        const unsigned char *p = w ? (const unsigned char *)w->data : NULL;
+        for (uint64_t k = 0; p && k < w->rows && took < FCI_ESTIMATE_SECONDS; k++) {
+            for (uint64_t at = 0; at < w->row_bytes; at += 1024) // some of every page
+                sum = (unsigned char)(sum + p[k * w->row_bytes + at]);
+            bytes += (double)w->row_bytes;
+            took = fci_platform_seconds() - begun;
+        }
+    }
+    return bytes > 0 ? took / bytes : 0;
+}
+
+FCI_FN fc_code fci_estimate_measure(fci_search_view *v, const fc_prune_desc *d, double search,
+                                    fci_estimate_pace *pace, bool fits, fc_error *err) {
+    const fc_model *m = v->engine.m;
+    const size_t n = 2 * (size_t)m->hyper.n_blocks;
+    const double begun = fci_platform_seconds();
+    uint8_t *mask = (uint8_t *)fci_alloc(&m->c, n, 1, "mask", err);
+    fc_code code = mask ? FC_OK : FC_ERR_MEMORY;
+    if (!code) code = fci_estimate_metric(v, d->calibration, d->metric, mask, pace, err);
+    const bool head = d->evaluation || fci_reference_width(m, d->metric) != m->hyper.vocab;
+    if (!code && head) // what a perplexity is made of
+        code = fci_estimate_metric(v, d->calibration, FC_METRIC_NLL, mask, pace, err);
+    if (!code && !pace->seconds) {
+        pace->seconds = (double *)fci_alloc(&m->c, n, sizeof *pace->seconds, "seconds", err);
+        code = pace->seconds ? fci_estimate_sublayers(v, d->calibration, search, mask,
+                                                      pace->seconds, err)
+                             : FC_ERR_MEMORY;
+    }
+    if (!code && !fits && pace->disk <= 0) pace->disk = fci_estimate_disk(m);
+    fci_free(&m->c, mask);
+    pace->took += fci_platform_seconds() - begun;
+    return code;
+}
+
+FCI_FN double fci_estimate_token(const fc_model *m, const fci_estimate_pace *pace) {
+    double sum = 0;
+    for (size_t k = 0; k < 2 * m->hyper.n_blocks; k++)
+        sum += m->present[k] ? pace->seconds[k] : 0;
+    for (int i = 0; i < FC_METRIC_COUNT; i++)
+        if (pace->known[i] && fci_reference_width(m, (fc_metric)i) == m->hyper.vocab)
+            return sum + pace->metrics[i].row;
+    return sum;
+}
+
+FCI_FN void fci_estimate_free(const fc_model *m, fci_estimate_pace *pace) {
+    fci_free(&m->c, pace->seconds);
+    memset(pace, 0, sizeof *pace);
+}
+
+// ---- Counting. A candidate runs what is above it, so what is run falls with each removal, by an
+// amount that depends on which one goes: any is as likely as any other.
+
+typedef struct fci_estimate_stack {
+    size_t n;             // candidates, from the lowest
+    double *own, *above;  // what a candidate has, and what no candidate has above it
+    uint8_t *gone;
+    double whole;         // all that the trail runs
+    double between;       // of that, what a trail with gaps runs again for all candidates
+} fci_estimate_stack;
+
+typedef struct fci_estimate_work {
+    size_t n;            // candidates of the next step,
+    double first;        // and what they run
+    fc_range run, trail; // for one token
+} fci_estimate_work;
+
+FCI_FN bool fci_estimate_may(const fci_search_view *v, uint32_t id) {
+    return fci_plan_eligible(&v->plan->info, id) &&
+           fci_plan_some(v->mask, v->plan->info.candidates, id);
+}
+
+// cost: of each sublayer; NULL: all have 1.
+FCI_FN void fci_estimate_fill(const fci_search_view *v, const double *cost, fci_estimate_stack *t) {
+    const uint32_t n = 2 * v->plan->info.model.n_blocks;
+    double rest = 0; // what no candidate has, above where this loop is
+    uint32_t at = n;
+    t->n = 0;
+    t->whole = 0;
+    for (uint32_t id = fci_plan_ids(&v->plan->info); id-- > 0;) {
+        uint32_t first, count;
+        if (!fci_estimate_may(v, id)) continue;
+        fci_plan_sublayers(v->plan->info.candidates, id, &first, &count);
+        while (at > first + count) at--, rest += v->mask[at] ? cost ? cost[at] : 1 : 0;
+        t->above[t->n] = rest;
+        t->own[t->n] = 0;
+        while (at > first) at--, t->own[t->n] += v->mask[at] ? cost ? cost[at] : 1 : 0;
+        t->whole += t->own[t->n++];
+    }
+    while (at > v->base) at--, rest += v->mask[at] ? cost ? cost[at] : 1 : 0;
+    t->whole += rest;
+    t->between = t->whole * (v->spacing - 1) / v->spacing;
+    for (size_t i = 0; i < t->n / 2; i++) { // from the lowest
+        const double own = t->own[i], above = t->above[i];
+        t->own[i] = t->own[t->n - 1 - i];
+        t->above[i] = t->above[t->n - 1 - i];
+        t->own[t->n - 1 - i] = own;
+        t->above[t->n - 1 - i] = above;
+    }
+}
+
+// t->own is to be freed.
+FCI_FN fc_code fci_estimate_open(const fci_search_view *v, const double *cost,
+                                 fci_estimate_stack *t, fc_error *err) {
+    const size_t n = 2 * (size_t)v->plan->info.model.n_blocks;
+    t->own = (double *)fci_alloc(&v->engine.m->c, n, 2 * sizeof *t->own + 1, "candidates", err);
+    if (!t->own) return FC_ERR_MEMORY;
+    t->above = t->own + n;
+    t->gone = (uint8_t *)(t->above + n);
+    fci_estimate_fill(v, cost, t);
+    return FC_OK;
+}
+
+// The least or the most: what goes is always what lightens the next steps most, or least.
+FCI_FN void fci_estimate_extreme(const fci_estimate_stack *t, const fc_prune_desc *d, size_t done,
+                                 size_t steps, bool most, double *run, double *trail) {
+    double all = 0, over = 0;
+    *run = *trail = 0;
+    memset(t->gone, 0, t->n);
+    for (size_t i = t->n; i-- > 0; over += t->own[i]) all += over + t->above[i];
+    for (size_t j = 0; j < steps && j < t->n; j++) {
+        size_t below = t->n - j, best = t->n;
+        double change = 0, one = 0;
+        over = 0;
+        for (size_t i = t->n; i-- > 0;) {
+            if (t->gone[i]) continue;
+            const double own = over + t->above[i], less = own + (double)--below * t->own[i];
+            if (best == t->n || (most ? less < change : less > change)) best = i, change = less;
+            if (over <= 0 || (most ? own > one : own < one)) one = own;
+            over += t->own[i];
+        }
+        const bool picks = fci_search_picks(d, done + j + 1);
+        *run += picks ? one : all;
+        if (j + 1 < steps) *trail += most ? t->whole : 0;
+        *trail += picks || most ? 0 : t->between;
+        *trail += most ? 2 * FCI_ESTIMATE_LOADS * t->between : 0;
+        t->gone[best] = 1;
+        all -= change;
+    }
+}
+
+FCI_FN void fci_estimate_likely(const fci_estimate_stack *t, const fc_prune_desc *d, size_t done,
+                                size_t steps, double *run, double *trail) {
+    const double n = (double)t->n;
+    double pairs = 0, rest = 0;
+    *run = *trail = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        pairs += (double)i * t->own[i];
+        rest += t->above[i];
+    }
+    for (size_t j = 0; j < steps && j < t->n; j++) {
+        const double left = n - (double)j, one = left / n,
+                     two = n > 1 ? one * (left - 1) / (n - 1) : 0, all = two * pairs + one * rest;
+        const bool picks = fci_search_picks(d, done + j + 1),
+                   races = d->search == FC_SEARCH_RACE || d->search == FC_SEARCH_CONFIDENT;
+        *run += picks ? all / left : all;
+        if (j + 1 < steps) *trail += all / left;
+        *trail += t->between * (races ? FCI_ESTIMATE_LOADS : picks ? 0.5 : 1);
+    }
+}
+
+// What the first pass runs, and where steps are there already, the trail after them.
+FCI_FN double fci_estimate_begins(const fci_search_view *v, const double *cost) {
+    const uint32_t n = 2 * v->plan->info.model.n_blocks;
+    const uint8_t *present = v->engine.m->present;
+    uint32_t lowest = n;
+    double sum = 0;
+    for (uint32_t k = n; k-- > 0;) {
+        if (present[k]) sum += cost ? cost[k] : 1;
+        if (present[k] && !v->mask[k]) lowest = k;
+    }
+    if (lowest == n) return sum;
+    lowest = lowest < v->base ? 0 : lowest - (lowest - v->base) % v->spacing;
+    for (uint32_t k = lowest; k < n; k++) sum += v->mask[k] ? cost ? cost[k] : 1 : 0;
+    return sum;
+}
+
+FCI_FN fc_code fci_estimate_count(const fci_search_view *v, const fc_prune_desc *d,
+                                  const double *cost, const size_t steps[3],
+                                  fci_estimate_work *out, fc_error *err) {
+    const size_t done = v->plan->info.n_steps;
+    fci_estimate_stack t;
+    const fc_code code = fci_estimate_open(v, cost, &t, err);
+    if (code) return code;
+    out->n = t.n;
+    const double begins = steps[0] ? fci_estimate_begins(v, cost) : 0;
+    double none;
+    fci_estimate_likely(&t, d, done, 1, &out->first, &none);
+    fci_estimate_likely(&t, d, done, steps[0], &out->run.likely, &out->trail.likely);
+    fci_estimate_extreme(&t, d, done, steps[1], false, &out->run.low, &out->trail.low);
+    fci_estimate_extreme(&t, d, done, steps[2], true, &out->run.high, &out->trail.high);
+    out->trail.likely += begins;
+    out->trail.low += begins;
+    out->trail.high += begins;
+    fci_free(&v->engine.m->c, t.own);
+    return FC_OK;
+}
+
+// Steps to be done: likely, at least, at most.
+FCI_FN fc_code fci_estimate_steps(const fci_search_view *v, const fc_prune_desc *d,
+                                  const fci_estimate_pace *pace, size_t steps[3], fc_error *err) {
+    fc_plan_info *info = &v->plan->info;
+    const fc_unit unit = d->until.unit;
+    const size_t n = 2 * (size_t)info->model.n_blocks, done = info->n_steps,
+                 all = v->n_steps - (size_t)fci_min(done, v->n_steps);
+    double gone = 0, left = 0;
+    size_t candidates = 0;
+    steps[0] = steps[1] = steps[2] = all;
+    if (unit != FC_UNIT_NONE && !fci_budget_counts(unit)) steps[1] = all > 0;
+    if (!fci_budget_counts(unit)) return FC_OK;
+    if (!info->costs[unit]) { // seconds, which the search measures anew
+        double *costs = fci_plan_new_costs(v->plan, unit, err);
+        if (!costs) return FC_ERR_MEMORY;
+        memcpy(costs, pace->seconds, n * sizeof *costs);
+        costs[n] = pace->metrics[d->metric].row;
+        info->costs[unit] = costs;
+    }
+    for (size_t i = 0; i < done; i++) gone += fci_plan_saved(info, unit, v->plan->steps[i].removed);
+    for (uint32_t id = 0; id < fci_plan_ids(info); id++) {
+        if (!fci_estimate_may(v, id)) continue;
+        left += fci_plan_saved(info, unit, id);
+        candidates++;
+    }
+    const double whole = fci_plan_whole(info, unit),
+                 need = whole - fci_budget_most(&d->until, whole) - gone;
+    steps[0] = (size_t)fci_min(fci_search_steps(0, need, left, candidates), all);
+    steps[1] = steps[0] * 3 / 4;
+    steps[2] = (size_t)fci_min(steps[0] + (steps[0] + 2) / 3, all);
+    return FC_OK;
+}
+
+// Bytes that the waves of the next step read, each from its lowest candidate up, and its trail.
+FCI_FN fc_code fci_estimate_reads(const fci_search_view *v, const fc_prune_desc *d, double *bytes,
+                                  fc_error *err) {
+    const fc_model *m = v->engine.m;
+    const size_t n = 2 * (size_t)m->hyper.n_blocks;
+    const fc_tokens *t = d->calibration;
+    const double head = (double)m->output.rows * (double)m->output.row_bytes;
+    double *cost = (double *)fci_alloc(&m->c, n, sizeof *cost, "bytes", err), all = 0, most = 0;
+    fci_estimate_stack s;
+    fc_code code = cost ? FC_OK : FC_ERR_MEMORY;
+    for (size_t k = 0; k < n && !code; k++) cost[k] = (double)m->layers[k / 2].n_bytes[k % 2];
+    if (!code) code = fci_estimate_open(v, cost, &s, err);
+    fci_free(&m->c, cost);
+    if (code) return code;
+    double over = 0;
+    for (size_t i = s.n; i-- > 0;) { // own becomes all that is read for a candidate
+        const double own = s.own[i];
+        s.own[i] = over + s.above[i] + head;
+        over += own;
+    }
+    const bool picks = fci_search_picks(d, v->plan->info.n_steps + 1);
+    size_t rows = 0;
+    for (size_t q = 0; q < t->n_sequences; q++)
+        for (size_t i = 0; i < (picks ? 1 : s.n); i++) {
+            const size_t length = t->starts[q + 1] - t->starts[q];
+            if (rows + length > v->engine.capacity) all += most, most = 0, rows = 0;
+            rows += length;
+            if (s.own[i] > most) most = s.own[i];
+        }
+    *bytes = (all + most) * fci_search_share(d).likely + s.whole / 2 + s.between;
+    fci_free(&m->c, s.own);
+    return FC_OK;
+}
+
+// ---- Together.
+
+// Outputs of the whole model that scoring so many candidates computes again, as they are not kept.
+FCI_FN double fci_estimate_again(const fci_search_view *v, const fc_prune_desc *d, double scored,
+                                 double candidates) {
+    const double n = (double)v->n_positions, kept = (double)v->n_kept / n,
+                 length = n / (double)d->calibration->n_sequences,
+                 rows = scored * candidates * n,
+                 rounds = rows > 0 ? ceil(rows / (double)v->room) : 1, batch = (double)v->engine.head_rows;
+    if (!fci_distance_of(d->metric)->original) return 0;
+    return (1 - kept) * (n + (rounds - 1) * length + rows / batch);
+}
+
+// Candidates that are scored in so many steps.
+FCI_FN double fci_estimate_scored(const fc_prune_desc *d, size_t done, size_t n, size_t steps) {
+    double sum = 0;
+    for (size_t j = 0; j < steps && j < n; j++)
+        sum += fci_search_picks(d, done + j + 1) ? 1 : (double)(n - j);
+    return sum;
+}
+
+FCI_FN double *fci_estimate_end(fc_range *r, int which) {
+    return which == 0 ? &r->likely : which == 1 ? &r->low : &r->high;
+}
+
+// One of the three ends of all ranges.
+FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d,
+                                const fci_estimate_pace *p, fci_estimate_work rows,
+                                fci_estimate_work seconds, size_t steps, int which,
+                                fc_estimate *out) {
+    const fci_reference_pace *metric = &p->metrics[d->metric];
+    const double n = (double)v->n_positions, share = *fci_estimate_end(&out->share, which),
+                 sure = which == 0 ? 0 : which == 1 ? -FCI_ESTIMATE_SURE : FCI_ESTIMATE_SURE,
+                 token = fci_estimate_token(v->engine.m, p);
+    const fc_tokens *judged = d->evaluation;
+    double scored = 0, again = 0;
+    for (size_t j = 0; j < steps && j < rows.n; j++) {
+        const double now = fci_estimate_scored(d, v->plan->info.n_steps + j, rows.n - j, 1) * share;
+        scored += now * (double)v->n_counted;
+        again += fci_estimate_again(v, d, share, now / share);
+    }
+    const double outputs = scored + (steps ? n : 0) + again,
+                 run = *fci_estimate_end(&rows.run, which) * n * share;
+    *fci_estimate_end(&out->candidate_rows, which) = run;
+    *fci_estimate_end(&out->trail_rows, which) = *fci_estimate_end(&rows.trail, which) * n;
+    *fci_estimate_end(&out->scored_rows, which) = scored;
+    *fci_estimate_end(&out->output_rows, which) = outputs;
+    double time = *fci_estimate_end(&seconds.run, which) * n * share +
+                  *fci_estimate_end(&seconds.trail, which) * n + scored * metric->item +
+                  (outputs - scored) * metric->row + (steps ? metric->begin : 0);
+    if (judged) time += token * (double)(steps + 1) * (double)judged->starts[judged->n_sequences];
+    if (d->until.unit == FC_UNIT_TIME || d->per == FC_UNIT_TIME) // which is measured
+        time += token * 5 * (double)fci_min(v->n_positions, v->engine.capacity);
+    const double all = rows.run.likely > 0 ? rows.run.likely / rows.first : 0, // of such steps
+                 disk = out->fits == 0 ? p->disk : 0;
+    time += disk * ((double)out->read_bytes + (double)out->step_bytes * all);
+    *fci_estimate_end(&out->seconds, which) = time * (1 + sure);
+}
+
+FCI_FN void fci_estimate_memory(const fci_search_view *v, fc_estimate *out) {
+    fc_model *m = v->engine.m;
+    const fci_engine *e = &v->engine;
+    const uint64_t all = fci_engine_bytes(m, e->capacity, e->head_rows, e->max_length);
+    out->logits_bytes = e->head_rows * m->hyper.vocab * sizeof(float);
+    out->wave_bytes = all - out->logits_bytes + v->held_bytes;
+    out->trail_bytes = v->trail_bytes;
+    out->kept_bytes = v->kept_bytes;
+    out->memory_bytes = all + v->held_bytes + v->trail_bytes + v->kept_bytes + v->other_bytes;
+    out->trail_spacing = v->spacing;
+    out->wave_rows = e->capacity;
+    out->logits_rows = e->head_rows;
+    out->kept_rows = v->n_kept;
+    out->n_positions = v->n_positions;
+    out->read_bytes = m->config.file_bytes;
+    out->free_bytes = fci_platform_memory();
+    out->fits = out->free_bytes == 0 ? -1 : out->read_bytes + out->memory_bytes <= out->free_bytes;
+}
+
+FCI_FN fc_code fci_estimate_view(fci_search_view *v, const fc_prune_desc *d,
+                                 fci_estimate_pace *pace, fc_estimate *out, fc_error *err) {
+    fci_estimate_work rows, seconds;
+    size_t steps[3] = {v->n_steps - (size_t)fci_min(v->plan->info.n_steps, v->n_steps), 0, 0};
+    double reads = 0;
+    fci_estimate_memory(v, out);
+    out->share = fci_search_share(d);
+    out->n_done = (uint32_t)v->plan->info.n_steps;
+    fc_code code = fci_estimate_count(v, d, NULL, steps, &rows, err);
+    // as tokens through the whole model
+    const double search = code ? 0
+                               : rows.run.likely * out->share.likely * (double)v->n_positions /
+                                     (2 * (double)v->plan->info.model.n_blocks);
+    if (!code) code = fci_estimate_measure(v, d, search, pace, out->fits != 0, err);
+    if (!code) code = fci_estimate_steps(v, d, pace, steps, err);
+    if (!code) code = fci_estimate_count(v, d, NULL, steps, &rows, err);
+    if (!code) code = fci_estimate_count(v, d, pace->seconds, steps, &seconds, err);
+    if (!code && out->fits == 0) code = fci_estimate_reads(v, d, &reads, err);
+    if (code) return code;
+    out->step_bytes = (uint64_t)reads;
+    out->n_steps = (uint32_t)(v->plan->info.n_steps + steps[0]);
+    out->n_candidates = (uint32_t)rows.n;
+    for (int i = 0; i < 3; i++)
+        fci_estimate_end_of(v, d, pace, rows, seconds, steps[i], i, out);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_estimate_of(fc_model *m, const fc_prune_desc *d, fci_estimate_pace *pace,
+                               fc_estimate *out, fc_error *err) {
+    fci_search_view v;
+    memset(out, 0, sizeof *out);
+    fc_code code = fci_search_look(m, d, &v, err);
+    if (!code) code = fci_estimate_view(&v, d, pace, out, err);
+    fci_search_look_away(&v);
+    out->measured = pace->took;
+    return code;
+}
+
+FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, fc_estimate *out,
+                                       fc_error *err) {
+    fci_estimate_pace pace;
+    if (fci_need(m && desc && out, "fc_prune_estimate", "a model, a description and a place for "
+                 "the result", err))
+        return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    if (fci_healed_refuse(m, "fc_prune_estimate", err)) return FC_ERR_MISMATCH;
+    memset(&pace, 0, sizeof pace);
+    const fc_code code = fci_estimate_of(m, desc, &pace, out, err);
+    fci_estimate_free(m, &pace);
+    return code;
+}
 #ifndef FINERCUT_NO_GENERATE
 // >> generate
 // Generates one token at a time, with a cache of keys and values.
@@ -33314,7 +34153,7 @@ typedef struct fci_study_arm {
     fc_prune_desc prune;
     uint32_t remove;  // steps for its largest share of sublayers; 0: none
     uint64_t target;  // parameters of its largest share of them; 0: none
-    double work;      // tokens
+    double work;      // tokens that its search is worth
     fc_plan *plan;
     fci_study_prefix prefixes[2 * FCI_STUDY_POINTS];
     size_t n_prefixes;
@@ -33502,8 +34341,7 @@ FCI_FN fc_code fci_study_reach(fc_study *s, fci_study_arm *a) {
             a->target = target;
     }
     const double steps = (double)a->target / ((double)own / (most + 1.0));
-    a->work = fci_search_work(&a->prune, most + 1, (uint32_t)fci_max(a->remove, (uint64_t)steps)) *
-              (double)s->d.calibration->starts[s->d.calibration->n_sequences];
+    a->prune.remove = (uint32_t)fci_max(a->remove, (uint64_t)steps);
     return FC_OK;
 }
 
@@ -34516,27 +35354,29 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     return code;
 }
 
-// Tokens per second, of a piece of the text to measure.
-FCI_FN fc_code fci_study_speed(fc_study *s, double *speed) {
-    const fc_tokens *t = s->d.eval;
-    size_t starts[2] = {t->starts[0], (size_t)fci_min(t->starts[1], t->starts[0] + 256)};
-    fc_tokens piece = *t;
-    fc_perplexity p;
-    piece.starts = starts;
-    piece.n_sequences = 1;
-    fc_code code = fc_eval_perplexity(s->m, &piece, NULL, NULL, &p, s->err);
-    *speed = (double)(starts[1] - starts[0]) / (p.seconds > 1e-6 ? p.seconds : 1e-6);
+// Tokens that an arm's search is worth. Of the first arm also where its plan is there: of one the
+// pace is measured.
+FCI_FN fc_code fci_study_work(fc_study *s, fci_study_arm *a, fci_estimate_pace *pace) {
+    fc_prune_desc prune = a->prune;
+    fc_estimate e;
+    prune.resume = a->plan;
+    if (a != s->arms && (a->n_prefixes || !prune.remove)) return FC_OK;
+    const fc_code code = fci_estimate_of(s->m, &prune, pace, &e, s->err);
+    if (!code) a->work = e.seconds.likely / fci_estimate_token(s->m, pace);
     return code;
 }
 
 FCI_FN fc_code fci_study_weigh(fc_study *s) {
     const fc_tokens *calibration = s->d.calibration, *eval = s->d.eval;
     fc_study_info *a = &s->about;
-    double speed, set;
+    fci_estimate_pace pace;
+    fc_code code = FC_OK;
+    memset(&pace, 0, sizeof pace);
     s->parts[0] = 2 * (double)calibration->starts[calibration->n_sequences];
     s->parts[1] = (double)(eval->starts[eval->n_sequences] - eval->starts[0]);
     s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
-    set = s->parts[0] + s->parts[1] + s->parts[2];
+    const double set = s->parts[0] + s->parts[1] + s->parts[2];
+    for (size_t i = 0; i < s->n_arms && !code; i++) code = fci_study_work(s, &s->arms[i], &pace);
     a->n_sets = 1;
     for (size_t i = 0; i < s->n_sets; i++) {
         a->n_sets += i && s->sets[i].arm != SIZE_MAX;
@@ -34557,8 +35397,8 @@ FCI_FN fc_code fci_study_weigh(fc_study *s) {
         }
     }
     a->tokens += set * (double)(a->n_sets - a->n_sets_there);
-    fc_code code = fci_study_speed(s, &speed);
-    a->seconds = a->tokens / speed;
+    if (!code) a->seconds = a->tokens * fci_estimate_token(s->m, &pace);
+    fci_estimate_free(s->m, &pace);
     return code;
 }
 

@@ -733,6 +733,9 @@ static const flag flags[] = {
     {PRUNE, "--balance", NULL, NULL, NULL, 0, FIELD(balance), 0,
      "shares by speed, measured for a second before the search"},
 #endif
+    {PRUNE, "--dry-run", NULL, NULL, NULL, 0, FIELD(dry_run), 0,
+     "only say what it takes: memory and what for, bytes read from disk, work, and time by a\n"
+     "measurement of a second or two here; nothing is written"},
     {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
     {EVAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
      WITH_TEXT("text (UTF-8), tokenised whole as it is, measured over windows of --length "
@@ -1012,7 +1015,8 @@ static const command commands[] = {
      "of removal\n"
      "with all scores. It is saved after every step; Ctrl-C leaves the steps done, --resume "
      "continues them. A plan\n"
-     "of steps that is there already is only replaced with --force.",
+     "of steps that is there already is only replaced with --force. The first line says what it "
+     "will take.",
      "finercut prune examples/demo " DEMO_TEXT("calibration") " --remove 25% -o plan.json\n"
      "finercut eval examples/demo --plan plan.json " DEMO_TEXT("heldout"),
      "One line a step: what was removed (attn.7 is block 7's self-attention, ffn.7 its FFN), the "
@@ -2108,6 +2112,23 @@ static int show_words(view *v, session *s) {
     return STATUS_OK;
 }
 
+// Whether the model's file stays in memory.
+static void show_memory(view *v, const fc_config *m) {
+    char size[40], spare[40];
+    const int fits = m->file_bytes <= m->memory_bytes;
+    if (!v->json) {
+        put_key(v, "memory", "memory");
+        printf(m->memory_bytes ? "%s: %sB of %sB that are free\n" : "unknown\n",
+               fits ? "fits" : "does not fit, is read from disk again and again",
+               short_number((double)m->file_bytes, "kMGT", size, sizeof size),
+               short_number((double)m->memory_bytes, "kMGT", spare, sizeof spare));
+        return;
+    }
+    fact_count(v, "", "memory_bytes", m->memory_bytes);
+    put_key(v, "", "fits_in_memory");
+    fputs(!m->memory_bytes ? "null" : fits ? "true" : "false", stdout);
+}
+
 static int show_model(view *v, session *s) {
     const fc_config *m = fc_model_config(s->model);
     fact_text(v, "path", "path", s->o->input);
@@ -2150,6 +2171,7 @@ static int show_model(view *v, session *s) {
     fact_text(v, "compute", "compute", compute_name((int)m->compute));
     fact_text(v, "kernels", "simd", fc_simd_name(m->simd));
     fact_count(v, "threads", "threads", m->n_threads);
+    show_memory(v, m);
     if (show_healed(v, s)) return STATUS_FAILED;
     if (s->o->tensors) show_tensors(v, fc_model_container(s->model));
     return STATUS_OK;
@@ -2352,16 +2374,21 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
 #  define cut_calibration NULL
 #endif
 
-// Appends what the model writes itself to the calibration, and says so in its name.
-static int add_own(session *s) {
-    const options *o = s->o;
-    const char *text = o->text ? o->text : o->tokens;
-    snprintf(s->source, sizeof s->source, "%s", text ? source_name(text) : "");
 #ifndef FINERCUT_NO_GENERATE
-    const size_t n = strlen(s->source);
+// --own; of a dry run that resumes nothing, as many tokens of any kind.
+static fc_code write_own(session *s, fc_tokens *own) {
+    const options *o = s->o;
     fc_own_desc how;
-    fc_tokens own, all;
-    if (!o->own) return STATUS_OK;
+    if (o->dry_run && !s->plan && o->own >= o->length) {
+        size_t starts[2] = {0, o->own / o->length * o->length};
+        fc_tokens any = {NULL, starts, 1, {NULL, NULL}};
+        any.ids = (uint32_t *)calloc(starts[1], sizeof *any.ids);
+        fc_code code = FC_ERR_MEMORY;
+        snprintf(s->err.msg, sizeof s->err.msg, "--own: out of memory");
+        if (any.ids) code = fc_tokens_windows(&any, o->length, own, &s->err);
+        free(any.ids);
+        return code;
+    }
     meter m = meter_of(s, "writing");
     memset(&how, 0, sizeof how);
     how.tokens = o->own;
@@ -2369,8 +2396,22 @@ static int add_own(session *s) {
     how.seed = o->seed;
     how.watch.progress = eval_progress;
     how.watch.user = &m;
-    fc_code code = fc_tokens_own(s->model, &how, &own, &s->err);
+    fc_code code = fc_tokens_own(s->model, &how, own, &s->err);
     meter_clear(&m);
+    return code;
+}
+#endif
+
+// Appends what the model writes itself to the calibration, and says so in its name.
+static int add_own(session *s) {
+    const options *o = s->o;
+    const char *text = o->text ? o->text : o->tokens;
+    snprintf(s->source, sizeof s->source, "%s", text ? source_name(text) : "");
+#ifndef FINERCUT_NO_GENERATE
+    const size_t n = strlen(s->source);
+    fc_tokens own, all;
+    if (!o->own) return STATUS_OK;
+    fc_code code = write_own(s, &own);
     if (code == FC_ERR_CANCELLED && interrupted) return fail("interrupted before the first step");
     if (code) return failed(s);
     snprintf(s->source + n, sizeof s->source - n, "%s%llu own tokens, seed %llu", n ? ", " : "",
@@ -2604,6 +2645,110 @@ static int follow(session *s) {
     return !p || s->err.code ? STATUS_FAILED : STATUS_OK;
 }
 
+typedef struct range_text { // as durations
+    char likely[40], low[40], high[40];
+} range_text;
+
+static const char *short_duration(double seconds, char *out, size_t size) {
+    if (seconds >= 10) return duration(seconds, out, size);
+    snprintf(out, size, "%.2g s", seconds);
+    return out;
+}
+
+static range_text text_of(const fc_range *r) {
+    range_text t;
+    short_duration(r->likely, t.likely, sizeof t.likely);
+    short_duration(r->low, t.low, sizeof t.low);
+    short_duration(r->high, t.high, sizeof t.high);
+    return t;
+}
+
+// The first line of a search.
+static void tell_search(const fc_estimate *e) {
+    const range_text t = text_of(&e->seconds);
+    char memory[40], read[40], gap[60] = "";
+    if (e->trail_spacing > 1)
+        snprintf(gap, sizeof gap, " at every %luth", (unsigned long)e->trail_spacing);
+    fprintf(stderr, "prune: %lu steps, %lu candidates x %llu tokens, about %s (%s to %s); memory "
+            "%sB: trail%s, waves of %llu tokens, %llu logits at a time; ",
+            (unsigned long)(e->n_steps - e->n_done), (unsigned long)e->n_candidates,
+            (unsigned long long)e->n_positions, t.likely, t.low, t.high,
+            short_number((double)e->memory_bytes, "kMGT", memory, sizeof memory), gap,
+            (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows);
+    if (e->fits == 0)
+        fprintf(stderr, "the model does not fit: a step reads %sB from disk\n",
+                short_number((double)e->step_bytes, "kMGT", read, sizeof read));
+    else fprintf(stderr, "the model stays in memory\n");
+}
+
+static void put_size(const char *before, uint64_t bytes) {
+    char text[40];
+    printf("%s%sB", before, short_number((double)bytes, "kMGT", text, sizeof text));
+}
+
+// A count with its range, or that it is exact.
+static void put_rows(const char *before, const fc_range *r, const char *after) {
+    char likely[40], low[40], high[40];
+    printf("%s%s%s", before, short_number(r->likely, "kMGT", likely, sizeof likely), after);
+    if (r->high - r->low < 0.5) printf(" (exact: %.0f)", r->likely);
+    else
+        printf(" (%s to %s)", short_number(r->low, "kMGT", low, sizeof low),
+               short_number(r->high, "kMGT", high, sizeof high));
+}
+
+static void put_estimate(const session *s, const fc_estimate *e) {
+    const range_text t = text_of(&e->seconds);
+    printf("steps           %lu, of which %lu are there; %lu candidates, %llu tokens\n",
+           (unsigned long)e->n_steps, (unsigned long)e->n_done, (unsigned long)e->n_candidates,
+           (unsigned long long)e->n_positions);
+    put_size("memory          ", e->memory_bytes);
+    put_size(" beside the model: trail ", e->trail_bytes);
+    put_size(", waves ", e->wave_bytes);
+    put_size(", logits ", e->logits_bytes);
+    put_size(", outputs of the whole model ", e->kept_bytes);
+    printf("\nchosen          ");
+    if (e->trail_spacing == 1) printf("trail at every sublayer");
+    else printf("trail at every %luth sublayer", (unsigned long)e->trail_spacing);
+    printf(", waves of %llu tokens, %llu logits at a time, %llu of %llu outputs of the whole model "
+           "kept\n", (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows,
+           (unsigned long long)e->kept_rows, (unsigned long long)e->n_positions);
+    put_size("model           ", e->read_bytes);
+    printf(", %s", e->fits < 0 ? "free memory is unknown" : e->fits ? "fits" : "does not fit");
+    if (e->fits >= 0) put_size(" in ", e->free_bytes);
+    put_size("\ndisk            ", e->read_bytes);
+    put_size(" once, ", e->step_bytes);
+    put_rows(" a step\nwork            tokens x sublayers: ", &e->candidate_rows, " of candidates");
+    put_rows(", ", &e->trail_rows, " of the trail");
+    put_rows("; ", &e->scored_rows, " distances");
+    if (e->share.likely < 1)
+        printf("\nassumed         %s: %.0f %% (%.0f to %.0f) of an exhaustive search's candidates, "
+               "as measured on small models", search_name(s->o->search), 100 * e->share.likely,
+               100 * e->share.low, 100 * e->share.high);
+    printf("\ntime            %s, %s to %s (%.4g, %.4g to %.4g s), measured here in %.2g s%s\n",
+           t.likely, t.low, t.high, e->seconds.likely, e->seconds.low, e->seconds.high,
+           e->measured, s->o->own ? "; what --own writes first comes on top" : "");
+}
+
+// What the search will take. Of one that is not dry, its own errors tell what is wrong.
+static int foresee(session *s) {
+    fc_prune_desc desc = prune_desc(s);
+    fc_estimate e;
+    // is the plan of these bytes? Of several ranks, all have to come to know it
+    if (s->plan && !s->o->together && verify_model(s)) return STATUS_FAILED;
+    const fc_code code = s->o->quiet && !s->o->dry_run
+                             ? FC_ERR_CANCELLED
+                             : fc_prune_estimate(s->model, &desc, &e, &s->err);
+    if (!s->o->dry_run && !code) tell_search(&e);
+    if (!s->o->dry_run) return STATUS_OK;
+    if (code == FC_ERR_MISMATCH) {
+        char message[1024];
+        return fail("%s: %s", s->o->output, as_flags(s, s->err.msg, message, sizeof message));
+    }
+    if (code) return failed(s);
+    if (!s->o->quiet) put_estimate(s, &e);
+    return STATUS_OK;
+}
+
 static int search(session *s) {
     meter m = meter_of(s, "calibrating");
     fc_prune_desc desc = prune_desc(s);
@@ -2664,7 +2809,10 @@ static int run_prune(session *s) {
     if (open_model(s)) return STATUS_FAILED;
     if ((s->o->text || s->o->tokens) && read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (s->o->measured && read_measured(s, &s->judged)) return STATUS_FAILED;
-    if (add_own(s) || (leads(s) && claim(s)) || (t && t->divide(s))) return STATUS_FAILED;
+    if (add_own(s) || (leads(s) && !s->o->dry_run && claim(s))) return STATUS_FAILED;
+    if (t && t->divide(s)) return STATUS_FAILED;
+    if (leads(s) && foresee(s)) return STATUS_FAILED;
+    if (s->o->dry_run) return STATUS_OK;
     return leads(s) ? search(s) : follow(s);
 }
 

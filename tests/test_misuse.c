@@ -332,6 +332,7 @@ static void test_models(void) {
 
 static void test_prune(void) {
     fc_prune_desc desc, bad;
+    fc_estimate estimate;
     uint32_t n;
     memset(&desc, 0, sizeof desc);
     desc.calibration = &good;
@@ -344,8 +345,14 @@ static void test_prune(void) {
              n == 2 * fc_model_config(model)->n_blocks - 1,
          "all but one by default: %u, %s", n, err.msg);
     REFUSED(ARGUMENT, fc_prune_count(model, &desc, NULL, &err), "fc_prune_count");
+    REFUSED(ARGUMENT, fc_prune_estimate(NULL, &desc, &estimate, &err), "fc_prune_estimate");
+    REFUSED(ARGUMENT, fc_prune_estimate(model, NULL, &estimate, &err), "fc_prune_estimate");
+    REFUSED(ARGUMENT, fc_prune_estimate(model, &desc, NULL, &err), "fc_prune_estimate");
+    T_OK(fc_prune_estimate(NULL, NULL, NULL, NULL) == FC_ERR_ARGUMENT, "nowhere to tell");
+    T_OK(fc_prune_estimate(model, &desc, &estimate, NULL) == FC_OK, "without an error");
 #define WRONG(field, value, words)                                                                 \
- bad = desc, bad.field = value, NO_HANDLE(ARGUMENT, fc_prune(model, &bad, &err), words)
+ bad = desc, bad.field = value, NO_HANDLE(ARGUMENT, fc_prune(model, &bad, &err), words);           \
+ REFUSED(ARGUMENT, fc_prune_estimate(model, &bad, &estimate, &err), words)
     WRONG(calibration, NULL, "at least one sequence");
     WRONG(metric, (fc_metric)99, "metric");
     WRONG(candidates, (fc_candidates)-1, "candidates");

@@ -417,7 +417,7 @@ t_ok "eval tells it" sh -c '"$1" eval "$2" --tokens tokens.json --plan less.json
     grep -q "\"until\":\"perplexity:$3\""' x "$finercut" "$gguf" "$less"
 t_ok "nothing is within" t_says 1 "until: perplexity: expected a perplexity that one removal" \
     prune "$gguf" --tokens tokens.json --eval-text ev.txt --until-perplexity 1 -o never.json \
-    --candidates blocks
+    --candidates blocks --quiet
 if [ "$steps_before" -lt 3 ]; then
     t_ok "a plan beyond a smaller factor" t_says 1 \
         "far\.json: .*within it, got 3 steps, of which $steps_before are" \
