@@ -24001,13 +24001,16 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
     return FC_OK;
 }
 
-// Measured: see tools/MEASURED.md.
+// tools/MEASURED.md tells where it was measured. What nll has from the start hides differences, so
+// that little is ruled out.
 FCI_FN fc_range fci_search_share(const fc_prune_desc *d) {
-    static const fc_range race[FC_METRIC_COUNT] = {{.6, .5, .7}},
-                          confident[FC_METRIC_COUNT] = {{.48, .35, .6}}, all = {1, 1, 1};
-    return d->search == FC_SEARCH_RACE        ? race[d->metric]
-           : d->search == FC_SEARCH_CONFIDENT ? confident[d->metric]
-                                              : all;
+    static const fc_range near = {.64, .5, .8}, far = {.72, .55, .85}, late = {.97, .85, 1},
+                          few = {.54, .4, .7}, all = {1, 1, 1};
+    const bool draws = d->search == FC_SEARCH_CONFIDENT && d->calibration->n_sequences > 2;
+    if (!draws && d->search != FC_SEARCH_RACE && d->search != FC_SEARCH_CONFIDENT) return all;
+    if (draws) return few;
+    return d->metric == FC_METRIC_NLL ? late
+           : d->metric == FC_METRIC_ANGULAR || d->metric == FC_METRIC_EUCLIDEAN ? far : near;
 }
 
 // The text to stop by, and what its engine needs.
@@ -25069,7 +25072,8 @@ FCI_FN double fci_estimate_again(const fci_search_view *v, const fc_prune_desc *
     const double n = (double)v->n_positions, kept = (double)v->n_kept / n,
                  length = n / (double)d->calibration->n_sequences,
                  rows = scored * candidates * n,
-                 rounds = rows > 0 ? ceil(rows / (double)v->room) : 1, batch = (double)v->engine.head_rows;
+                 rounds = rows > 0 ? ceil(rows / (double)v->room) : 1,
+                 batch = (double)v->engine.head_rows;
     if (!fci_distance_of(d->metric)->original) return 0;
     return (1 - kept) * (n + (rounds - 1) * length + rows / batch);
 }
