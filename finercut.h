@@ -24001,16 +24001,18 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
     return FC_OK;
 }
 
-// tools/MEASURED.md tells where it was measured. What nll has from the start hides differences, so
-// that little is ruled out.
+// tools/MEASURED.md tells where that was measured. A race by nll rules out little, as what a whole
+// model has of it hides differences. All candidates of `confident` run the first sequences.
 FCI_FN fc_range fci_search_share(const fc_prune_desc *d) {
-    static const fc_range near = {.64, .5, .8}, far = {.72, .55, .85}, late = {.97, .85, 1},
-                          few = {.54, .4, .7}, all = {1, 1, 1};
-    const bool draws = d->search == FC_SEARCH_CONFIDENT && d->calibration->n_sequences > 2;
-    if (!draws && d->search != FC_SEARCH_RACE && d->search != FC_SEARCH_CONFIDENT) return all;
-    if (draws) return few;
-    return d->metric == FC_METRIC_NLL ? late
-           : d->metric == FC_METRIC_ANGULAR || d->metric == FC_METRIC_EUCLIDEAN ? far : near;
+    static const fc_range races[FC_METRIC_COUNT] = {{.66, .3, .85}, {.72, .4, .9},  {.72, .4, .9},
+                                                    {.66, .3, .85}, {.66, .3, .85}, {.97, .8, 1}};
+    const double n = (double)d->calibration->n_sequences, first = (2 + floor(n / 16)) / n + 0.27,
+                 drawn = first > 1 ? 1 : first < 0.45 ? 0.45 : first;
+    const fc_range draws = {drawn, drawn < 1 ? 0.7 * drawn : 1, drawn < 1 ? (1 + drawn) / 2 : 1},
+                   all = {1, 1, 1};
+    return d->search == FC_SEARCH_RACE        ? races[d->metric]
+           : d->search == FC_SEARCH_CONFIDENT ? draws
+                                              : all;
 }
 
 // The text to stop by, and what its engine needs.

@@ -2,7 +2,8 @@
 """What prune --dry-run says beforehand, beside what the search then takes.
 
     tools/check_estimate.py [--finercut ./finercut] [--text FILE] [--metric js]
-        [--searches race,confident,exhaustive] [--remove 3] [--samples 4] [--length 64] [--threads N] MODEL...
+        [--searches race,confident,exhaustive] [--remove 3] [--samples 4] [--length 64]
+        [--threads N] MODEL...
 
 Runs both for every model and search and prints a line for each: seconds likely and their range,
 seconds of the search (cost.seconds of its plan), and the ratio. A model without a tokenizer gets
