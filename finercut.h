@@ -35647,6 +35647,10 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_WORK
 #undef FCI_ENUM
+#undef FCI_ESTIMATE_SECONDS
+#undef FCI_ESTIMATE_SHARE
+#undef FCI_ESTIMATE_SURE
+#undef FCI_ESTIMATE_WORK
 #undef FCI_EVERY_ROPE
 #undef FCI_EXPORT_AGAIN
 #undef FCI_EXPORT_GONE
