@@ -189,8 +189,8 @@ help:
 	@echo "                  (downloads both; PARTS=prompt,generate,gemm,search,big QUICK=1)"
 	@echo "make install      to DESTDIR/PREFIX (PREFIX=$(PREFIX))"
 	@echo "make clean        remove build/ and ./finercut"
-	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX MPICC"
-	@echo "           DESTDIR"
+	@echo "variables: CC CFLAGS EXTRA_CFLAGS LDFLAGS LDLIBS CLANG CXX PYTHON FUZZ_SECONDS PREFIX"
+	@echo "           DESTDIR MPICC"
 
 .PHONY: all mpi test check tsan analyze fuzz portability sizes coverage interop bench demo install \
     clean help faults

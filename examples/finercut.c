@@ -112,13 +112,14 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     size_t n_steps;
 } session;
 
-// What finercut_mpi.c adds to prune: one of several ranks that search together. Rank 0 does all that
-// can be seen.
+// What finercut_mpi.c adds to prune: one of several ranks that search together. Rank 0 does all
+// that can be seen.
 typedef struct together {
     fc_ranks ranks;
     int (*join)(session *s);   // before the model is opened
     int (*divide)(session *s); // once it is open
-    int ended;                 // the search, on all ranks
+    int (*part)(session *s);   // after the search
+    int ended;                 // it has, on all ranks
 } together;
 
 typedef struct command {
@@ -2639,10 +2640,9 @@ static int follow(session *s) {
     fc_prune_desc desc = prune_desc(s);
     desc.ranks = &t->ranks;
     fc_plan *p = fc_prune(s->model, &desc, &s->err);
-    t->ended = t->ranks.bytes > 0;
     fc_plan_free(p);
-    if (!p && !t->ended) return failed(s);
-    return !p || s->err.code ? STATUS_FAILED : STATUS_OK;
+    if (t->part(s) == STATUS_OK) return !p || s->err.code ? STATUS_FAILED : STATUS_OK;
+    return failed(s);
 }
 
 typedef struct range_text { // as durations
@@ -2759,8 +2759,8 @@ static int search(session *s) {
     desc.watch.user = &m;
     if (s->o->together) desc.ranks = &s->o->together->ranks;
     fc_plan *p = fc_prune(s->model, &desc, &s->err);
-    if (desc.ranks) s->o->together->ended = desc.ranks->bytes > 0;
     meter_clear(&m);
+    if (desc.ranks) s->o->together->part(s);
     if (p && !s->err.code && s->plan) tell_longer(s, p);
     int status = STATUS_OK;
     if (p && !m.save_error.code && worth_saving(s, p) && fc_plan_save(p, s->o->output, &save_error))

@@ -1,5 +1,5 @@
 // finercut prune on several machines, by MPI: the same flags and the same plan. Each rank opens the
-// model from its own path, runs its share of the calibration sequences and keeps rows of those only.
+// model from its own path, runs its share of the calibration sequences and keeps the rows of those.
 // Build: make mpi, or mpicc -O2 examples/finercut_mpi.c -o finercut_mpi -lm -pthread
 // Run:   mpirun -n 4 ./finercut_mpi prune MODEL --text FILE --samples 32 -o plan.json
 //
@@ -103,6 +103,25 @@ static int divide(session *s) {
     return s->o->balance ? measured_shares(s, each) : given_shares(s, each);
 }
 
+// Whether the search has ended everywhere, and then what it took.
+static int part(session *s) {
+    together *t = s->o->together;
+    const uint32_t n = t->ranks.n_ranks;
+    const double own = t->ranks.lanes;
+    double least, most, all;
+    uint64_t given;
+    t->ended = n == 1 || t->ranks.bytes > 0;
+    if (!t->ended) return STATUS_FAILED;
+    MPI_Reduce(&own, &least, 1, MPI_DOUBLE, MPI_MIN, 0, MPI_COMM_WORLD);
+    MPI_Reduce(&own, &most, 1, MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
+    MPI_Reduce(&own, &all, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
+    MPI_Reduce(&t->ranks.bytes, &given, 1, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD);
+    if (n > 1 && t->ranks.rank == 0 && all > 0)
+        note(s, "%lu ranks ran %.1f %% to %.1f %% of the work each, and gave %.0f KB in all",
+             (unsigned long)n, 100 * least / all, 100 * most / all, (double)given / 1024);
+    return STATUS_OK;
+}
+
 // What is no search, or is asked for wrongly, is rank 0's alone. 1: all go on.
 static int all_prune(int argc, char **argv, int rank, int *status) {
     int go = argc > 1 && strcmp(argv[1], "prune") == 0;
@@ -130,6 +149,7 @@ int main(int argc, char **argv) {
     t.ranks.gather = gather;
     t.join = join;
     t.divide = divide;
+    t.part = part;
     if (all_prune(argc, argv, rank, &status)) {
         status = dispatch(argc, argv, &t);
         if (status == STATUS_OK && rank == 0) status = finish(status);

@@ -58,6 +58,7 @@ for name in race confident exhaustive; do
     [ $name = race ] && t_ok "race by 2 ranks" by_ranks 2 race
     t_ok "$name by 4 ranks" by_ranks 4 $name --search $name
     t_ok "$name: one rank speaks" [ "$(grep -c '^ *1 ' out)" -eq 1 ]
+    t_ok "and tells the work" grep -Eq 'note: 4 ranks ran [0-9.]+ % to [0-9.]+ % of the work' err
 done
 for how in "--shares 1,3" --balance; do
     # shellcheck disable=SC2086
