@@ -179,13 +179,15 @@ static void try_large(const fci_context *c) {
     check_numbers("the model", in, LARGE);
     if (export_as(in, FC_EXPORT_GGUF, FC_DTYPE_INVALID, "")) {
         measure(out);
-        T_OK(disk < DISK && size > LARGE * HIDDEN * 4, "%llu bytes of disk", (unsigned long long)disk);
+        T_OK(disk < DISK && size > LARGE * HIDDEN * 4, "%llu bytes of disk",
+             (unsigned long long)disk);
         check_numbers("its export", out, LARGE);
         remove_tree(out);
     }
     if (export_as(in, FC_EXPORT_HF_MASKED, FC_DTYPE_INVALID, "ffn.0")) {
         measure(out);
-        T_OK(disk < DISK && size > LARGE * HIDDEN * 4, "%llu bytes of disk", (unsigned long long)disk);
+        T_OK(disk < DISK && size > LARGE * HIDDEN * 4, "%llu bytes of disk",
+             (unsigned long long)disk);
     }
     remove_tree(out);
 }
