@@ -24088,7 +24088,7 @@ FCI_FN fc_code fci_search_size(fci_search *s, uint64_t *kept, fc_error *err) {
 
 FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     const fc_tokens *t = s->tokens;
-    uint64_t kept;
+    uint64_t kept = 0;
     fc_code code = fci_search_size(s, &kept, err);
     if (code) return code;
     s->engine.tick = fci_search_tick;
@@ -24644,7 +24644,7 @@ FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_v
                                fc_error *err) {
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     fci_search s;
-    uint64_t kept;
+    uint64_t kept = 0;
     memset(v, 0, sizeof *v);
     fc_prune_desc alone = *d;
     alone.ranks = NULL;
