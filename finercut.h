@@ -20401,7 +20401,7 @@ FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_m
     fci_reference r;
     memset(&r, 0, sizeof r);
     r.width = e ? fci_reference_width(m, metric) : 0;
-    r.batch = e ? fci_distance_reference_batch(e, r.width) : FCI_ENGINE_ROWS;
+    r.batch = e ? fci_distance_reference_batch(e, r.width) : (uint32_t)FCI_ENGINE_ROWS;
     fci_distance_reference_buffers(&r, m, n_positions, reduced, &g);
     if (reduced) fci_distance_reference_workspace(&r, m->hyper.hidden, &g);
     return g.bytes;
@@ -24700,7 +24700,7 @@ FCI_FN void fci_estimate_free(const fc_model *m, fci_estimate_pace *pace);
 #define FCI_ESTIMATE_SHARE 0.01  // the same of the search, where that is less
 #define FCI_ESTIMATE_WORK 2.5e9  // multiplications of a first pass
 #define FCI_ESTIMATE_SURE 0.1    // by how much the measured seconds may be wrong
-enum { FCI_ESTIMATE_LOADS = 4 }; // how often a race computes rows between those of the trail
+#define FCI_ESTIMATE_LOADS 4.0   // how often a race computes rows between those of the trail
 
 // ---- Measuring.
 
@@ -24708,6 +24708,7 @@ typedef struct fci_estimate_clock {
     const uint8_t *mask;
     double *seconds, tokens, last;
     size_t at; // the sublayer that is running
+    fci_watch *watch;
 } fci_estimate_clock;
 
 FCI_FN int fci_estimate_tick(void *user, double units) {
@@ -24718,13 +24719,14 @@ FCI_FN int fci_estimate_tick(void *user, double units) {
     double *least = &c->seconds[c->at++];
     if (*least <= 0 || lap < *least) *least = lap;
     c->last = now;
-    return 0;
+    return fci_watch_tell(c->watch, 0, NULL) != FC_OK;
 }
 
 // The first tokens of the calibration through the sublayers of a mask; their rows are in e->x.
 FCI_FN fc_code fci_estimate_pass(fci_engine *e, const fc_tokens *t, const uint8_t *mask,
-                                 size_t tokens, double *seconds, fc_error *err) {
-    fci_estimate_clock clock = {mask, seconds, (double)tokens, 0, 0};
+                                 size_t tokens, double *seconds, fci_watch *watch,
+                                 fc_error *err) {
+    fci_estimate_clock clock = {mask, seconds, (double)tokens, 0, 0, watch};
     fci_lane *lanes =
         (fci_lane *)fci_alloc(&e->m->c, t->n_sequences, sizeof *lanes, "lanes", err);
     size_t n = 0;
@@ -24745,7 +24747,8 @@ FCI_FN fc_code fci_estimate_pass(fci_engine *e, const fc_tokens *t, const uint8_
 
 // One sublayer of each kind that there is; the others are as fast. A first pass warms the caches.
 FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, double search,
-                                      uint8_t *kinds, double *seconds, fc_error *err) {
+                                      uint8_t *kinds, double *seconds, fci_watch *watch,
+                                      fc_error *err) {
     const fc_model *m = v->engine.m;
     const size_t n = 2 * (size_t)m->hyper.n_blocks,
                  most = (size_t)fci_min(v->engine.capacity, v->n_positions);
@@ -24760,7 +24763,8 @@ FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, do
     const double few = FCI_ESTIMATE_WORK / (share * head);
     size_t tokens = (size_t)fci_min(most, fci_max(16, (uint64_t)few));
     for (int pass = 0; pass < 2 || took + took / pass < budget; pass++) {
-        const fc_code code = fci_estimate_pass(&v->engine, t, kinds, tokens, seconds, err);
+        const fc_code code = fci_estimate_pass(&v->engine, t, kinds, tokens, seconds, watch,
+                                               err);
         if (code) return code;
         took = fci_platform_seconds() - begun;
         const double each = took / (double)tokens / share * search * FCI_ESTIMATE_SHARE;
@@ -24783,7 +24787,7 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
                    rows = fci_min(fci_min(fit, v->engine.capacity),
                                   fci_max(16, (uint64_t)(FCI_ESTIMATE_WORK / work)));
     if (pace->known[metric]) return FC_OK;
-    fc_code code = fci_estimate_pass(&v->engine, t, none, (size_t)rows, NULL, err);
+    fc_code code = fci_estimate_pass(&v->engine, t, none, (size_t)rows, NULL, NULL, err);
     if (!code)
         code = fci_reference_measure(&v->engine, metric, v->engine.x, (size_t)rows,
                                      &pace->metrics[metric], err);
@@ -24818,7 +24822,9 @@ FCI_FN fc_code fci_estimate_measure(fci_search_view *v, const fc_prune_desc *d, 
     const fc_model *m = v->engine.m;
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     const double begun = fci_platform_seconds();
+    fci_watch watch;
     uint8_t *mask = (uint8_t *)fci_alloc(&m->c, n, 1, "mask", err);
+    fci_watch_begin(&watch, &d->watch, "measuring");
     fc_code code = mask ? FC_OK : FC_ERR_MEMORY;
     if (!code) code = fci_estimate_metric(v, d->calibration, d->metric, mask, pace, err);
     const bool head = d->evaluation || fci_reference_width(m, d->metric) != m->hyper.vocab;
@@ -24827,7 +24833,7 @@ FCI_FN fc_code fci_estimate_measure(fci_search_view *v, const fc_prune_desc *d, 
     if (!code && !pace->seconds) {
         pace->seconds = (double *)fci_alloc(&m->c, n, sizeof *pace->seconds, "seconds", err);
         code = pace->seconds ? fci_estimate_sublayers(v, d->calibration, search, mask,
-                                                      pace->seconds, err)
+                                                      pace->seconds, &watch, err)
                              : FC_ERR_MEMORY;
     }
     if (!code && !fits && pace->disk <= 0) pace->disk = fci_estimate_disk(m);

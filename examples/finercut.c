@@ -1465,13 +1465,11 @@ static int check_plan(const session *s) {
 // ---------------------------------------------------------------------------------------------
 // Things that several commands do.
 
-#ifndef run_generate
 static int stop_where_interrupted(void *user, const fc_progress *p) {
     (void)user;
     (void)p;
     return interrupted;
 }
-#endif
 
 static void on_interrupt(int signal_number) {
     static const char words[] = "finercut: interrupted\n";
@@ -2663,6 +2661,10 @@ static range_text text_of(const fc_range *r) {
     return t;
 }
 
+static int small_model(const fc_estimate *e) { // what is beside it does not fit
+    return e->fits == 0 && e->read_bytes < e->free_bytes / 2;
+}
+
 // The first line of a search.
 static void tell_search(const fc_estimate *e) {
     const range_text t = text_of(&e->seconds);
@@ -2675,7 +2677,8 @@ static void tell_search(const fc_estimate *e) {
             (unsigned long long)e->n_positions, t.likely, t.low, t.high,
             short_number((double)e->memory_bytes, "kMGT", memory, sizeof memory), gap,
             (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows);
-    if (e->fits == 0)
+    if (small_model(e)) fprintf(stderr, "which is more than is free (see --memory-limit)\n");
+    else if (e->fits == 0)
         fprintf(stderr, "the model does not fit: a step reads %sB from disk\n",
                 short_number((double)e->step_bytes, "kMGT", read, sizeof read));
     else fprintf(stderr, "the model stays in memory\n");
@@ -2713,7 +2716,10 @@ static void put_estimate(const session *s, const fc_estimate *e) {
            "kept\n", (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows,
            (unsigned long long)e->kept_rows, (unsigned long long)e->n_positions);
     put_size("model           ", e->read_bytes);
-    printf(", %s", e->fits < 0 ? "free memory is unknown" : e->fits ? "fits" : "does not fit");
+    printf(", %s", e->fits < 0      ? "free memory is unknown"
+                   : e->fits        ? "fits"
+                   : small_model(e) ? "fits, but not with that memory (see --memory-limit)"
+                                    : "does not fit");
     if (e->fits >= 0) put_size(" in ", e->free_bytes);
     put_size("\ndisk            ", e->read_bytes);
     put_size(" once, ", e->step_bytes);
@@ -2733,6 +2739,7 @@ static void put_estimate(const session *s, const fc_estimate *e) {
 static int foresee(session *s) {
     fc_prune_desc desc = prune_desc(s);
     fc_estimate e;
+    desc.watch.progress = stop_where_interrupted;
     // is the plan of these bytes? Of several ranks, all have to come to know it
     if (s->plan && !s->o->together && verify_model(s)) return STATUS_FAILED;
     const fc_code code = s->o->quiet && !s->o->dry_run

@@ -56,19 +56,20 @@ static int join(session *s) {
     return join_plan(s);
 }
 
-static int given_shares(session *s, double *each) {
-    const uint32_t n = s->o->together->ranks.n_ranks;
-    const char *p = s->o->rank_shares, *end = p;
+// each: NULL: only checks them.
+static int given_shares(const options *o, uint32_t n, double *each) {
+    const char *p = o->rank_shares, *end = p;
     uint32_t i = 0;
     for (; i < n && *p; i++, p = end) {
         char *stop;
-        each[i] = strtod(p + (i > 0 && *p == ','), &stop);
+        const double share = strtod(p + (i > 0 && *p == ','), &stop);
         end = stop;
-        if (!(each[i] > 0 && each[i] < 1e9) || (*end && *end != ',')) break;
+        if (each) each[i] = share;
+        if (!(share > 0 && share < 1e9) || (*end && *end != ',')) break;
     }
     if (i == n && !*end) return STATUS_OK;
-    return misused(s->command, "--shares: expected %lu numbers above 0 with commas between them, "
-                               "got \"%s\"", (unsigned long)n, s->o->rank_shares);
+    return misused(find_command("prune"), "--shares: expected %lu numbers above 0 with commas "
+                   "between them, got \"%s\"", (unsigned long)n, o->rank_shares);
 }
 
 static int measured_shares(session *s, double *each) {
@@ -91,8 +92,6 @@ static int measured_shares(session *s, double *each) {
 
 static int divide(session *s) {
     fc_ranks *r = &s->o->together->ranks;
-    if (s->o->rank_shares && s->o->balance)
-        return misused(s->command, "expected one of --shares and --balance, got both");
     if (s->tokens.n_sequences < r->n_ranks && r->rank == 0)
         note(s, "%lu sequences for %lu ranks: some have nothing to do",
              (unsigned long)s->tokens.n_sequences, (unsigned long)r->n_ranks);
@@ -100,7 +99,7 @@ static int divide(session *s) {
     double *each = (double *)malloc(r->n_ranks * sizeof *each);
     r->shares = each; // freed by main
     if (!each) return fail("out of memory");
-    return s->o->balance ? measured_shares(s, each) : given_shares(s, each);
+    return s->o->balance ? measured_shares(s, each) : given_shares(s->o, r->n_ranks, each);
 }
 
 // Whether the search has ended everywhere, and then what it took.
@@ -122,13 +121,25 @@ static int part(session *s) {
     return STATUS_OK;
 }
 
+static int check_ranks(const options *o, int n) {
+    const char *const texts[] = {o->text, o->tokens, o->measured};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && n > 1; i++)
+        if (texts[i] && strcmp(texts[i], "-") == 0)
+            return misused(find_command("prune"),
+                           "standard input is rank 0's alone: expected a file, got -");
+    if (o->rank_shares && o->balance)
+        return misused(find_command("prune"), "expected one of --shares and --balance, got both");
+    return o->rank_shares ? given_shares(o, (uint32_t)n, NULL) : STATUS_OK;
+}
+
 // What is no search, or is asked for wrongly, is rank 0's alone. 1: all go on.
-static int all_prune(int argc, char **argv, int rank, int *status) {
+static int all_prune(int argc, char **argv, int rank, int n, int *status) {
     int go = argc > 1 && strcmp(argv[1], "prune") == 0;
     options o;
     memset(&o, 0, sizeof o);
     if (go && rank == 0) {
         *status = parse(find_command("prune"), argc - 2, argv + 2, &o);
+        if (!*status && !o.help) *status = check_ranks(&o, n);
         go = !*status && !o.help;
     }
     if (!go && rank == 0 && !*status) *status = finish(dispatch(argc, argv, NULL));
@@ -150,7 +161,7 @@ int main(int argc, char **argv) {
     t.join = join;
     t.divide = divide;
     t.part = part;
-    if (all_prune(argc, argv, rank, &status)) {
+    if (all_prune(argc, argv, rank, n, &status)) {
         status = dispatch(argc, argv, &t);
         if (status == STATUS_OK && rank == 0) status = finish(status);
         if (status != STATUS_OK && !t.ended && n > 1) { // the others wait
