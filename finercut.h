@@ -572,9 +572,9 @@ typedef struct fc_config {
     fc_compute compute;          /* resolved: F32 or BF16 */
     fc_simd simd;                /* kernel table in use */
     uint32_t n_threads;
-    uint64_t memory_bytes;       /* that were free for this process at opening, with what caches
-                                    would give back; 0 = unknown. A model of more file_bytes is read
-                                    from disk again and again */
+    uint64_t memory_bytes;       /* of this machine, or the limit of this process's group; 0:
+                                    unknown. A model of more file_bytes is read from disk again and
+                                    again */
 } fc_config;
 
 typedef struct fc_model fc_model;
@@ -871,7 +871,7 @@ typedef struct fc_estimate {
     uint32_t trail_spacing;   /* rows of every so manyth sublayer stay, others are computed again */
     uint64_t wave_rows, logits_rows, kept_rows; /* tokens of a wave; outputs at a time; outputs of
                                                    the whole model that stay */
-    uint64_t free_bytes;      /* fc_config.memory_bytes as it is now */
+    uint64_t free_bytes;      /* of fc_config.memory_bytes, with what caches would give back */
     int fits;                 /* 1: model and search fit in it, 0: not, -1: unknown */
     uint64_t read_bytes;      /* the model's, read once */
     uint64_t step_bytes;      /* likely read by the next step, where the model does not fit */
@@ -1923,8 +1923,9 @@ FCI_FN double fci_platform_seconds(void);
 FCI_FN uint32_t fci_platform_today(void);
 // Processors online, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
-// Bytes of memory that the system, and the limit of the process's group, leave it; 0: unknown.
-FCI_FN uint64_t fci_platform_memory(void);
+// Bytes of memory of the system, or of the limit of the process's group; spare: what others leave
+// of those. 0: unknown.
+FCI_FN uint64_t fci_platform_memory(bool spare);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
 // The system's files.
@@ -2675,7 +2676,7 @@ FCI_FN long fci_platform_allowed(long n) {
 }
 #endif
 
-FCI_FN uint64_t fci_platform_memory(void) {
+FCI_FN uint64_t fci_platform_memory(bool spare) {
     double least = 0;
 #ifdef _SC_PHYS_PAGES
     least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
@@ -2684,9 +2685,10 @@ FCI_FN uint64_t fci_platform_memory(void) {
     static const char *const limits[] = {"", "/sys/fs/cgroup/memory.max",
                                          "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
     char text[8192], own[600];
-    const char *p = strstr(fci_platform_peek("/proc/meminfo", text, sizeof text), "MemAvailable:");
-    const double spare = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
-    if (spare > 0 && spare < least) least = spare;
+    const char *p = spare ? fci_platform_peek("/proc/meminfo", text, sizeof text) : "";
+    p = strstr(p, "MemAvailable:");
+    const double left = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
+    if (left > 0 && left < least) least = left;
     p = strstr(fci_platform_peek("/proc/self/cgroup", text, sizeof text), "0::/");
     const int n = p ? (int)strcspn(p + 3, "\n") : 0;
     snprintf(own, sizeof own, "/sys/fs/cgroup%.*s/memory.max", n < 512 ? n : 0, p ? p + 3 : "");
@@ -2965,10 +2967,11 @@ FCI_FN uint32_t fci_platform_cores(void) {
     return info.dwNumberOfProcessors ? (uint32_t)info.dwNumberOfProcessors : 1;
 }
 
-FCI_FN uint64_t fci_platform_memory(void) {
+FCI_FN uint64_t fci_platform_memory(bool spare) {
     MEMORYSTATUSEX status;
     status.dwLength = sizeof status;
-    return GlobalMemoryStatusEx(&status) ? status.ullAvailPhys : 0;
+    if (!GlobalMemoryStatusEx(&status)) return 0;
+    return spare ? status.ullAvailPhys : status.ullTotalPhys;
 }
 
 #else // the C library alone: files below 2 GiB where long has 32 bits; what killed runs left stays
@@ -3087,7 +3090,8 @@ FCI_FN uint32_t fci_platform_cores(void) {
     return 1;
 }
 
-FCI_FN uint64_t fci_platform_memory(void) {
+FCI_FN uint64_t fci_platform_memory(bool spare) {
+    (void)spare;
     return 0;
 }
 
@@ -17237,7 +17241,7 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
     c->container = fc_container_kind(m->container);
     c->simd = m->c.kernels->simd;
     c->n_threads = m->c.n_threads;
-    c->memory_bytes = fci_platform_memory();
+    c->memory_bytes = fci_platform_memory(false);
     for (uint64_t i = 0; i < 2 * h->n_blocks; i++) c->n_sublayers += m->present[i];
     return FC_OK;
 }
@@ -25147,7 +25151,7 @@ FCI_FN void fci_estimate_memory(const fci_search_view *v, fc_estimate *out) {
     out->kept_rows = v->n_kept;
     out->n_positions = v->n_positions;
     out->read_bytes = m->config.file_bytes;
-    out->free_bytes = fci_platform_memory();
+    out->free_bytes = fci_platform_memory(true);
     out->fits = out->free_bytes == 0 ? -1 : out->read_bytes + out->memory_bytes <= out->free_bytes;
 }
 

@@ -2058,6 +2058,7 @@ static int show_chat(view *v, session *s) {
 static int show_ends(view *v, session *s) {
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
     fc_tokens ends;
+    int status = STATUS_OK;
     if (fc_end_tokens(s->model, &ends, &s->err)) return failed(s);
     put_key(v, "end tokens", "end_tokens");
     if (v->json) putchar('[');
@@ -2065,7 +2066,10 @@ static int show_ends(view *v, session *s) {
     for (size_t i = 0; i < ends.starts[1]; i++) {
         fc_text text;
         printf("%s%lu", i ? v->json ? "," : ", " : "", (unsigned long)ends.ids[i]);
-        if (v->json || !t || fc_detokenize(t, &ends.ids[i], 1, &text, &s->err)) continue;
+        if (v->json || !t) continue;
+        const fc_code code = fc_detokenize(t, &ends.ids[i], 1, &text, &s->err);
+        if (code == FC_ERR_MEMORY) status = failed(s);
+        if (code) continue; // an end that the tokenizer does not have
         fputs(" (", stdout);
         put_shown(stdout, text.bytes, text.length);
         putchar(')');
@@ -2074,7 +2078,7 @@ static int show_ends(view *v, session *s) {
     if (v->json) putchar(']');
     end_fact(v);
     fc_tokens_free(&ends);
-    return STATUS_OK;
+    return status;
 }
 #endif
 
@@ -2117,7 +2121,7 @@ static void show_memory(view *v, const fc_config *m) {
     const int fits = m->file_bytes <= m->memory_bytes;
     if (!v->json) {
         put_key(v, "memory", "memory");
-        printf(m->memory_bytes ? "%s: %sB of %sB that are free\n" : "unknown\n",
+        printf(m->memory_bytes ? "%s: %sB of %sB\n" : "unknown\n",
                fits ? "fits" : "does not fit, is read from disk again and again",
                short_number((double)m->file_bytes, "kMGT", size, sizeof size),
                short_number((double)m->memory_bytes, "kMGT", spare, sizeof spare));
