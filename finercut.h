@@ -24728,9 +24728,7 @@ FCI_FN int fci_estimate_tick(void *user, double units) {
 
 // The first tokens of the calibration through the sublayers of a mask; their rows are in e->x.
 FCI_FN fc_code fci_estimate_pass(fci_engine *e, const fc_tokens *t, const uint8_t *mask,
-                                 size_t tokens, double *seconds, fci_watch *watch,
-                                 fc_error *err) {
-    fci_estimate_clock clock = {mask, seconds, (double)tokens, 0, 0, watch};
+                                 size_t tokens, fci_estimate_clock *clock, fc_error *err) {
     fci_lane *lanes =
         (fci_lane *)fci_alloc(&e->m->c, t->n_sequences, sizeof *lanes, "lanes", err);
     size_t n = 0;
@@ -24739,12 +24737,13 @@ FCI_FN fc_code fci_estimate_pass(fci_engine *e, const fc_tokens *t, const uint8_
         lanes[n].ids = t->ids + t->starts[n];
         lanes[n].length = (uint32_t)fci_min(t->starts[n + 1] - t->starts[n], tokens - rows);
     }
-    e->tick = seconds ? fci_estimate_tick : NULL;
-    e->tick_user = &clock;
+    e->tick = clock ? fci_estimate_tick : NULL;
+    e->tick_user = clock;
     e->stray_allowed = true;
-    clock.last = fci_platform_seconds();
+    if (clock) clock->last = fci_platform_seconds();
     const fc_code code = fci_engine_wave(e, lanes, n, mask, err);
     e->tick = NULL;
+    e->tick_user = NULL;
     fci_free(&e->m->c, lanes);
     return code;
 }
@@ -24767,8 +24766,8 @@ FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, do
     const double few = FCI_ESTIMATE_WORK / (share * head);
     size_t tokens = (size_t)fci_min(most, fci_max(16, (uint64_t)few));
     for (int pass = 0; pass < 2 || took + took / pass < budget; pass++) {
-        const fc_code code = fci_estimate_pass(&v->engine, t, kinds, tokens, seconds, watch,
-                                               err);
+        fci_estimate_clock clock = {kinds, seconds, (double)tokens, 0, 0, watch};
+        const fc_code code = fci_estimate_pass(&v->engine, t, kinds, tokens, &clock, err);
         if (code) return code;
         took = fci_platform_seconds() - begun;
         const double each = took / (double)tokens / share * search * FCI_ESTIMATE_SHARE;
@@ -24791,7 +24790,7 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
                    rows = fci_min(fci_min(fit, v->engine.capacity),
                                   fci_max(16, (uint64_t)(FCI_ESTIMATE_WORK / work)));
     if (pace->known[metric]) return FC_OK;
-    fc_code code = fci_estimate_pass(&v->engine, t, none, (size_t)rows, NULL, NULL, err);
+    fc_code code = fci_estimate_pass(&v->engine, t, none, (size_t)rows, NULL, err);
     if (!code)
         code = fci_reference_measure(&v->engine, metric, v->engine.x, (size_t)rows,
                                      &pace->metrics[metric], err);
