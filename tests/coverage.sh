@@ -28,7 +28,9 @@ compile() { # OUT SOURCE FLAG...
     $CLANG -std=c99 -DFINERCUT_TESTING $off -Itests -Iexamples -DFINERCUT_UNIT="\"$top/$source\"" \
         "$@" "$out/unit.c" -o "$program" >"$program.log" 2>&1
 }
-counted="${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate -fcoverage-mapping"
+# Their functions have the names that those of the object have.
+counted="${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate -fcoverage-mapping -DFCI_FN=extern
+    -DFINERCUT_API=extern"
 is_linked() { # SOURCE
     [ -f "$1" ] && ! grep -q '^#include "../finercut.h"' "$1"
 }
