@@ -884,9 +884,9 @@ typedef struct fc_estimate {
 /* Does all of fc_prune's checks but the hash of every byte, and measures for a second or two, less
    where the search is short: a pass of a part of the calibration through each kind of sublayer, the
    metric's outputs and distances and, where the model does not fit in memory, reading a part of it.
-   It needs a wave's memory, no trail. `watch` is not called. FC_ERR_LIMIT: `memory_limit` is too
-   little. Of `ranks` it is told what one machine alone would take. A call on the model like others,
-   so one at a time. */
+   It needs a wave's memory, no trail. `watch` is called while it measures ("measuring"), and may
+   stop it. FC_ERR_LIMIT: `memory_limit` is too little. Of `ranks` it is told what one machine alone
+   would take. A call on the model like others, so one at a time. */
 FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, fc_estimate *out,
                                        fc_error *err);
 
@@ -2682,9 +2682,9 @@ FCI_FN uint64_t fci_platform_memory(bool spare) {
     least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 #endif
 #ifdef __linux__
-    static const char *const limits[] = {"", "/sys/fs/cgroup/memory.max",
-                                         "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
     char text[8192], own[600];
+    const char *const limits[] = {own, "/sys/fs/cgroup/memory.max",
+                                  "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
     const char *p = spare ? fci_platform_peek("/proc/meminfo", text, sizeof text) : "";
     p = strstr(p, "MemAvailable:");
     const double left = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
@@ -2693,8 +2693,7 @@ FCI_FN uint64_t fci_platform_memory(bool spare) {
     const int n = p ? (int)strcspn(p + 3, "\n") : 0;
     snprintf(own, sizeof own, "/sys/fs/cgroup%.*s/memory.max", n < 512 ? n : 0, p ? p + 3 : "");
     for (int i = 0; i < 3; i++) { // "max" is none
-        const char *path = i ? limits[i] : own;
-        const double most = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+        const double most = strtod(fci_platform_peek(limits[i], text, sizeof text), NULL);
         if (most > 0 && most < least) least = most;
     }
 #endif
@@ -20242,6 +20241,8 @@ typedef struct fci_item {
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
 // Width of an output: the vocabulary, or hidden.
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
+// How many of n outputs of the whole model are kept in so many bytes.
+FCI_FN size_t fci_reference_keeps(const fc_model *m, fc_metric metric, size_t n, uint64_t bytes);
 // Bytes that fci_reference_init allocates, without kept outputs; `e` NULL: before it is open.
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_metric metric,
                                     uint64_t n_positions);
@@ -20391,6 +20392,11 @@ FCI_FN void fci_distance_reference_buffers(fci_reference *r, const fc_model *m, 
     fci_each(g, &r->scratch, fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32), 1, "scratch");
 }
 
+FCI_FN size_t fci_reference_keeps(const fc_model *m, fc_metric metric, size_t n, uint64_t bytes) {
+    const uint64_t row = fci_reference_width(m, metric) * sizeof(float);
+    return fci_distance_rows[metric].original ? (size_t)fci_min(n, bytes / row) : 0;
+}
+
 // Rows of outputs at a time.
 FCI_FN size_t fci_distance_reference_batch(const fci_engine *e, size_t width) {
     const uint64_t most = fci_max(e->capacity, e->head_rows);
@@ -20512,7 +20518,7 @@ FCI_FN fc_code fci_distance_reference_begin(fci_engine *e, fci_reference *r, fc_
     r->batch = fci_distance_reference_batch(e, r->width);
     r->row_units = e->sublayer_cost[2 * m->hyper.n_blocks] * (double)r->width /
                    (double)m->hyper.vocab * (double)t->n_sequences / (double)n;
-    r->n_kept = r->distance->original ? (size_t)fci_min(n, kept / (r->width * sizeof(float))) : 0;
+    r->n_kept = fci_reference_keeps(m, metric, n, kept);
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
     fci_distance_reference_buffers(r, m, n, reduced, &g);
     if (!g.code) memset(r->slots, 0xff, n * sizeof *r->slots);
@@ -20696,14 +20702,12 @@ FCI_FN fc_code fci_distance_reference_begins(fci_engine *e, fci_reference *r, do
     fci_distance_reference_workspace(r, d, &g);
     double times[3] = {fci_platform_seconds(), 0, 0};
     if (!g.code) {
-        const fci_distance_reference_column job = {r->gram, d, d / 2};
+        fci_distance_reference_column job = {r->gram, d, d / 2};
         memset(r->gram, 0, d * d * sizeof *r->gram);
         times[0] = fci_platform_seconds();
         fci_distance_reference_chunk(e, r, 0, n);
         times[1] = fci_platform_seconds();
-        fci_distance_reference_column last = job;
-        fci_parallel_for(&e->m->c, (d - d / 2 + 62) / 64, fci_distance_reference_column_task,
-                         &last);
+        fci_parallel_for(&e->m->c, (d - d / 2 + 62) / 64, fci_distance_reference_column_task, &job);
         times[2] = fci_platform_seconds();
     }
     *seconds = (times[1] - times[0]) * (double)vocab / (double)n +
@@ -22486,8 +22490,8 @@ FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_v
 FCI_FN void fci_search_look_away(fci_search_view *v);
 // Whether only a candidate that is already chosen is scored at a step.
 FCI_FN bool fci_search_picks(const fc_prune_desc *d, size_t step);
-// Whether two sublayers of a kind do the same.
-FCI_FN bool fci_search_alike(const fc_model *m, size_t a, size_t b);
+// The first sublayer that does the same as k, or k.
+FCI_FN size_t fci_search_like(const fc_model *m, size_t k);
 // What of an exhaustive search's rows another one runs and scores: likely, at least and at most.
 FCI_FN fc_range fci_search_share(const fc_prune_desc *d);
 // The likely number of steps, where `need` of a unit is left to save, and n candidates have `left`.
@@ -23886,15 +23890,18 @@ FCI_FN fc_code fci_search_step(fci_search *s, fc_error *err) {
 
 // ---- Memory.
 
+// Layers of the trail: candidates start from the first candidate's sublayer or later.
+FCI_FN uint64_t fci_search_kept(const fci_search *s) {
+    return (fci_search_n_sublayers(s) - s->base + s->spacing - 1) / s->spacing;
+}
+
 FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     const uint64_t n = fci_search_n_sublayers(s), all = s->n_positions,
                    sequences = s->tokens->n_sequences, stride = n + 1,
                    row = s->m->hyper.hidden * sizeof(float),
                    ranks = s->ranks ? s->ranks->n_ranks : 0, given = ranks ? n * s->n_most : 0;
-    // Candidates start from the first candidate's sublayer or later.
-    const uint64_t kept = (n - s->base + s->spacing - 1) / s->spacing;
     fci_each(g, &s->held, s->holds ? s->room : 0, row, "final rows");
-    fci_each(g, &s->trail_rows, kept * s->n_own, row, "trail");
+    fci_each(g, &s->trail_rows, fci_search_kept(s) * s->n_own, row, "trail");
     fci_each(g, &s->segment_rows, (s->spacing - 1) * s->n_own + 1, row, "trail");
     fci_each(g, &s->trail, sequences * stride, sizeof *s->trail, "trail");
     fci_each(g, &s->between, sequences * stride, sizeof *s->between, "trail");
@@ -24309,15 +24316,20 @@ FCI_FN bool fci_search_alike(const fc_model *m, size_t a, size_t b) {
            m->hyper.blocks[a / 2].window == m->hyper.blocks[b / 2].window;
 }
 
+FCI_FN size_t fci_search_like(const fc_model *m, size_t k) {
+    size_t first = k % 2;
+    while (first < k && !fci_search_alike(m, first, k)) first += 2;
+    return first;
+}
+
 // Those get the mean of their seconds, so that chance does not tell them apart.
 FCI_FN void fci_search_even(const fc_model *m, double *seconds) {
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     for (size_t first = 0, k; first < n; first++) {
         double sum = 0;
         size_t alike = 0;
-        for (k = first % 2; k < first && !fci_search_alike(m, k, first);) k += 2;
-        if (k < first) continue; // done with an earlier one
-        for (; k < n; k += 2)
+        if (fci_search_like(m, first) < first) continue; // done with an earlier one
+        for (k = first; k < n; k += 2)
             if (fci_search_alike(m, first, k)) sum += seconds[k], alike++;
         for (k = first; k < n; k += 2)
             if (fci_search_alike(m, first, k)) seconds[k] = sum / (double)alike;
@@ -24593,19 +24605,18 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
 }
 
 // Bytes of the engine that measures a text's perplexity.
-FCI_FN uint64_t fci_search_judges(const fci_search *s, fc_error *err) {
+FCI_FN uint64_t fci_search_judges(const fci_search *s) {
     const fc_tokens *t = s->desc->evaluation;
     fci_engine e;
-    size_t longest = 0;
-    if (!s->judge_bytes) return 0;
+    size_t longest;
+    if (!s->judge_bytes || fci_engine_check_tokens(s->m, t, 2, &longest, NULL))
+        return s->judge_bytes;
     memset(&e, 0, sizeof e);
     e.m = s->m;
-    for (size_t i = 0; i < t->n_sequences; i++)
-        longest = (size_t)fci_max(longest, t->starts[i + 1] - t->starts[i]);
     const size_t n = t->starts[t->n_sequences];
     const fci_engine_wish wish = {longest, n, n, longest,
                                   s->m->memory_limit ? s->m->memory_limit - s->judge_bytes : 0};
-    if (fci_engine_plan(&e, &wish, err)) return s->judge_bytes;
+    if (fci_engine_plan(&e, &wish, NULL)) return s->judge_bytes;
     return fci_engine_bytes(s->m, e.capacity, e.head_rows, longest) + e.capacity * FCI_ENGINE_LANE;
 }
 
@@ -24618,10 +24629,9 @@ FCI_FN uint64_t fci_search_scores_bytes(const fci_search *s, size_t n_candidates
            fci_max(32, 2 * (uint64_t)s->n_steps) * sizeof(fc_step);
 }
 
-FCI_FN void fci_search_view_of(fci_search *s, uint64_t kept, fci_search_view *v, fc_error *err) {
-    const uint64_t row = s->m->hyper.hidden * sizeof(float),
-                   width = fci_reference_width(s->m, s->desc->metric);
-    const bool original = fci_distance_of(s->desc->metric)->original;
+FCI_FN void fci_search_view_of(fci_search *s, uint64_t kept, fci_search_view *v) {
+    const uint64_t row = s->m->hyper.hidden * sizeof(float);
+    const fc_metric metric = s->desc->metric;
     fci_group g = fci_group_of(&s->m->c, FCI_COUNT, NULL);
     v->engine = s->engine;
     v->n_steps = s->n_steps;
@@ -24630,18 +24640,16 @@ FCI_FN void fci_search_view_of(fci_search *s, uint64_t kept, fci_search_view *v,
     v->n_positions = s->n_positions;
     v->n_counted = s->n_counted;
     v->room = s->room;
-    v->n_kept = original ? (size_t)fci_min(s->n_positions, kept / (width * sizeof(float))) : 0;
-    v->kept_bytes = v->n_kept * width * sizeof(float);
+    v->n_kept = fci_reference_keeps(s->m, metric, s->n_positions, kept);
+    v->kept_bytes = v->n_kept * fci_reference_width(s->m, metric) * sizeof(float);
     v->held_bytes = s->holds ? s->room * row : 0;
-    const uint64_t kept_rows =
-        (fci_search_n_sublayers(s) - s->base + s->spacing - 1) / s->spacing + s->spacing - 1;
-    v->trail_bytes = kept_rows * s->n_positions * row;
+    v->trail_bytes = (fci_search_kept(s) + s->spacing - 1) * s->n_positions * row;
     fci_search_buffers(s, &g);
     v->other_bytes = g.bytes - v->held_bytes - v->trail_bytes +
-                     fci_reference_bytes(s->m, &s->engine, s->desc->metric, s->n_positions) +
+                     fci_reference_bytes(s->m, &s->engine, metric, s->n_positions) +
                      (s->n_positions + fci_search_n_sublayers(s)) * sizeof(fci_search_weight_at) +
                      fci_search_scores_bytes(s, fci_plan_eligible_count(&s->plan->info)) +
-                     fci_search_judges(s, err);
+                     fci_search_judges(s);
 }
 
 FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_view *v,
@@ -24663,7 +24671,7 @@ FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_v
     if (!code) code = fci_search_weigh(&s, false, err);
     if (!code && d->until.unit != FC_UNIT_PERPLEXITY) code = fci_search_within(&s, err);
     if (code) return code;
-    fci_search_view_of(&s, kept, v, err);
+    fci_search_view_of(&s, kept, v);
     v->mask = (uint8_t *)fci_alloc(&m->c, n, 1, "mask", err);
     if (!v->mask) return FC_ERR_MEMORY;
     memcpy(v->mask, m->present, n);
@@ -24757,9 +24765,8 @@ FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, do
                  most = (size_t)fci_min(v->engine.capacity, v->n_positions);
     const double *cost = v->engine.sublayer_cost;
     double share = 0, begun = fci_platform_seconds(), took = 0, budget = FCI_ESTIMATE_SECONDS;
-    for (size_t k = 0, first; k < n; k++) {
-        for (first = k % 2; first < k && !fci_search_alike(m, first, k);) first += 2;
-        kinds[k] = m->present[k] && first == k;
+    for (size_t k = 0; k < n; k++) {
+        kinds[k] = m->present[k] && fci_search_like(m, k) == k;
         share += kinds[k] ? cost[k] : 0;
     }
     const double head = (double)m->hyper.vocab * (double)m->hyper.hidden / cost[n];
@@ -24774,11 +24781,8 @@ FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, do
         if (pass == 0 && each < budget) budget = each;
         if (pass > 0 && 3 * took < budget) tokens = (size_t)fci_min(most, 2 * (uint64_t)tokens);
     }
-    for (size_t k = 0, first; k < n; k++) {
-        if (!m->present[k]) continue;
-        for (first = k % 2; first < k && !fci_search_alike(m, first, k);) first += 2;
-        seconds[k] = seconds[first];
-    }
+    for (size_t k = 0; k < n; k++)
+        if (m->present[k]) seconds[k] = seconds[fci_search_like(m, k)];
     return FC_OK;
 }
 
@@ -35656,6 +35660,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_WORK
 #undef FCI_ENUM
+#undef FCI_ESTIMATE_LOADS
 #undef FCI_ESTIMATE_SECONDS
 #undef FCI_ESTIMATE_SHARE
 #undef FCI_ESTIMATE_SURE

@@ -197,6 +197,12 @@ static int failed(const session *s) {
                           : as_flags(s, s->err.msg, message, sizeof message));
 }
 
+// What is wrong with the plan that is resumed.
+static int failed_plan(const session *s) {
+    char message[1024];
+    return fail("%s: %s", s->o->output, as_flags(s, s->err.msg, message, sizeof message));
+}
+
 static int misused(const command *c, const char *format, ...) {
     char message[1024];
     va_list args;
@@ -1384,11 +1390,11 @@ static int check_required(const command *c, options *o) {
     return STATUS_OK;
 }
 
-// Standard input has one text only.
-static int check_input(const command *c, const options *o) {
+// Which flags take standard input: their names, at most two of them. Returns how many.
+static int standard_inputs(const options *o, const char *names[2]) {
     static const char *const flags_of[] = {"--text", "--tokens", "--eval-text", "--task"};
-    const char *texts[MOST_TASKS + 3], *first = NULL;
-    int n = 3;
+    const char *texts[MOST_TASKS + 3];
+    int n = 3, found = 0;
     texts[0] = o->text;
     texts[1] = o->tokens;
     texts[2] = o->measured;
@@ -1396,15 +1402,17 @@ static int check_input(const command *c, const options *o) {
         const char *equals = strchr(o->tasks.values[i], '=');
         texts[n++] = equals ? equals + 1 : o->tasks.values[i];
     }
-    for (int i = 0; i < n; i++) {
-        const char *name = flags_of[i < 3 ? i : 3];
-        if (!texts[i] || strcmp(texts[i], "-") != 0) continue;
-        if (first)
-            return misused(c, "standard input can be read once only: expected - once, got it for "
-                              "%s and %s", first, name);
-        first = name;
-    }
-    return STATUS_OK;
+    for (int i = 0; i < n && found < 2; i++)
+        if (texts[i] && strcmp(texts[i], "-") == 0) names[found++] = flags_of[i < 3 ? i : 3];
+    return found;
+}
+
+// Standard input has one text only.
+static int check_input(const command *c, const options *o) {
+    const char *names[2];
+    if (standard_inputs(o, names) < 2) return STATUS_OK;
+    return misused(c, "standard input can be read once only: expected - once, got it for %s and %s",
+                   names[0], names[1]);
 }
 
 static int parse(const command *c, int argc, char **argv, options *o) {
@@ -2607,10 +2615,7 @@ static int worth_saving(const session *s, const fc_plan *p) {
 static int stopped(const session *s, const fc_plan *p, const meter *m) {
     size_t n = p ? fc_plan_about(p)->n_steps : 0;
     if (m->save_error.code) return fail("%s", m->save_error.msg);
-    if (s->err.code == FC_ERR_MISMATCH && s->plan) { // --resume
-        char message[1024];
-        return fail("%s: %s", s->o->output, as_flags(s, s->err.msg, message, sizeof message));
-    }
+    if (s->plan && s->err.code == FC_ERR_MISMATCH) return failed_plan(s); // --resume
     if (!interrupted || !p) return failed(s);
     if (n == 0 && !worth_saving(s, p))
         return fail("interrupted before the first step; %s is what it was", s->o->output);
@@ -2746,16 +2751,11 @@ static int foresee(session *s) {
     desc.watch.progress = stop_where_interrupted;
     // is the plan of these bytes? Of several ranks, all have to come to know it
     if (s->plan && !s->o->together && verify_model(s)) return STATUS_FAILED;
-    const fc_code code = s->o->quiet && !s->o->dry_run
-                             ? FC_ERR_CANCELLED
-                             : fc_prune_estimate(s->model, &desc, &e, &s->err);
+    if (s->o->quiet && !s->o->dry_run) return STATUS_OK;
+    const fc_code code = fc_prune_estimate(s->model, &desc, &e, &s->err);
     if (!s->o->dry_run && !code) tell_search(&e);
     if (!s->o->dry_run) return STATUS_OK;
-    if (code == FC_ERR_MISMATCH) {
-        char message[1024];
-        return fail("%s: %s", s->o->output, as_flags(s, s->err.msg, message, sizeof message));
-    }
-    if (code) return failed(s);
+    if (code) return code == FC_ERR_MISMATCH ? failed_plan(s) : failed(s);
     if (!s->o->quiet) put_estimate(s, &e);
     return STATUS_OK;
 }

@@ -122,11 +122,10 @@ static int part(session *s) {
 }
 
 static int check_ranks(const options *o, int n) {
-    const char *const texts[] = {o->text, o->tokens, o->measured};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts && n > 1; i++)
-        if (texts[i] && strcmp(texts[i], "-") == 0)
-            return misused(find_command("prune"),
-                           "standard input is rank 0's alone: expected a file, got -");
+    const char *names[2];
+    if (n > 1 && standard_inputs(o, names) > 0)
+        return misused(find_command("prune"),
+                       "standard input is rank 0's alone: expected a file, got -");
     if (o->rank_shares && o->balance)
         return misused(find_command("prune"), "expected one of --shares and --balance, got both");
     return o->rank_shares ? given_shares(o, (uint32_t)n, NULL) : STATUS_OK;

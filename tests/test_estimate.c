@@ -1,7 +1,6 @@
 // What a search would take, beside what it took: counts, memory, steps, and what is refused. No
 // time is compared with a clock.
 #include "private.h"
-
 #include "memory.h"
 #include "plans.h"
 #include "t.h"

@@ -3,8 +3,9 @@
 #include "private.h"
 #include "memory.h"
 #include "plans.h"
-#include "tiny.h"
 #include "t.h"
+#include "tiny.h"
+#include "tokens.h"
 
 #if FCI_THREADS
 enum { MOST = 4, SEQUENCES = 24, LENGTH = 16 };
@@ -185,15 +186,6 @@ static void same(const char *what, const char *want) {
 static uint32_t ids[SEQUENCES * LENGTH];
 static size_t starts[SEQUENCES + 1], ragged[SEQUENCES + 1];
 
-static fc_tokens texts(size_t *from, size_t n) {
-    fc_tokens t;
-    memset(&t, 0, sizeof t);
-    t.ids = ids;
-    t.starts = from;
-    t.n_sequences = n;
-    return t;
-}
-
 static fc_prune_desc wish(const fc_tokens *t, fc_metric metric, fc_search mode) {
     fc_prune_desc d;
     memset(&d, 0, sizeof d);
@@ -230,7 +222,7 @@ static char *alone(const fc_prune_desc *d, uint64_t limit) {
 /* All metrics and searches by 2, 3 and 4 ranks; what they give is not more than the distances. */
 static void test_plans(void) {
     enum { ALL = FC_METRIC_COUNT * FC_SEARCH_COUNT };
-    const fc_tokens t = texts(starts, SEQUENCES);
+    const fc_tokens t = tokens_of(ids, starts, SEQUENCES);
     char *want[ALL], what[64];
     for (uint32_t n = 1; n <= MOST; n++) {
         begin(n);
@@ -263,7 +255,7 @@ static void test_plans(void) {
 /* Sequences of all lengths, shares, units, texts to stop by; a rank without a sequence. */
 static void test_settings(void) {
     static const double shares[MOST] = {1, 2, 3, 0.5};
-    const fc_tokens t = texts(ragged, SEQUENCES), few = texts(starts, 2);
+    const fc_tokens t = tokens_of(ids, ragged, SEQUENCES), few = tokens_of(ids, starts, 2);
     for (int k = 0; k < 8; k++) {
         fc_prune_desc d = wish(k == 3 ? &few : &t, FC_METRIC_JS,
                                k % 2 ? FC_SEARCH_RACE : FC_SEARCH_CONFIDENT);
@@ -288,7 +280,7 @@ static void test_settings(void) {
 
 static void test_shares(void) {
     static const double shares[] = {1, 3, 2};
-    const fc_tokens t = texts(starts, SEQUENCES);
+    const fc_tokens t = tokens_of(ids, starts, SEQUENCES);
     const fc_prune_desc d = wish(&t, FC_METRIC_EUCLIDEAN, FC_SEARCH_EXHAUSTIVE);
     begin(3);
     search(&d, shares);
@@ -298,7 +290,7 @@ static void test_shares(void) {
 
 /* Seconds are those of rank 0 everywhere. */
 static void test_time(void) {
-    const fc_tokens t = texts(starts, SEQUENCES);
+    const fc_tokens t = tokens_of(ids, starts, SEQUENCES);
     fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE);
     d.per = FC_UNIT_TIME;
     begin(3);
@@ -312,7 +304,7 @@ static void test_time(void) {
 /* Less memory, and not the same on all: the steps are the same, and a rank needs less than one
    machine that has all of the trail. */
 static void test_memory(void) {
-    const fc_tokens t = texts(starts, SEQUENCES);
+    const fc_tokens t = tokens_of(ids, starts, SEQUENCES);
     const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_EXHAUSTIVE);
     size_t peak;
     begin(1);
@@ -341,7 +333,7 @@ static void test_memory(void) {
 
 /* Steps by 3 ranks, the others by 2 and by one: as if by one machine that stopped there, too. */
 static void test_resume(void) {
-    const fc_tokens t = texts(starts, SEQUENCES);
+    const fc_tokens t = tokens_of(ids, starts, SEQUENCES);
     for (int mode = 0; mode < FC_SEARCH_COUNT; mode++) {
         fc_prune_desc d = wish(&t, FC_METRIC_JS, (fc_search)mode);
         char *want = NULL;
@@ -376,7 +368,7 @@ static void failed(const char *what, fc_code code, const char *part) {
 }
 
 static void test_lost(void) { /* a call of gather that fails, each in turn */
-    const fc_tokens t = texts(starts, 6);
+    const fc_tokens t = tokens_of(ids, starts, 6);
     const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE);
     begin(3);
     search(&d, NULL);
@@ -394,7 +386,7 @@ static void test_lost(void) { /* a call of gather that fails, each in turn */
 }
 
 static void test_no_memory(void) { /* on one rank, at each allocation */
-    const fc_tokens t = texts(starts, 6);
+    const fc_tokens t = tokens_of(ids, starts, 6);
     const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_CONFIDENT);
     int stopped = 0;
     begin(3);
@@ -411,7 +403,7 @@ static void test_no_memory(void) { /* on one rank, at each allocation */
 }
 
 static void test_cancel(void) {
-    const fc_tokens t = texts(starts, SEQUENCES);
+    const fc_tokens t = tokens_of(ids, starts, SEQUENCES);
     fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE);
     for (long k = 1; k <= 5; k++) {
         begin(3);
@@ -435,7 +427,7 @@ static void test_cancel(void) {
 }
 
 static void test_unlike(void) { /* models, settings, texts, descriptions */
-    const fc_tokens t = texts(starts, 6), other = texts(ragged, 6);
+    const fc_tokens t = tokens_of(ids, starts, 6), other = tokens_of(ids, ragged, 6);
     const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE);
     fc_error err;
     begin(3);
