@@ -1533,9 +1533,18 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #    define FCI_FN static __attribute__((unused))
 #  endif
 #  define FCI_INLINE static inline __attribute__((always_inline, unused))
+#  if defined(__clang__)
+#    define FCI_STEP FCI_INLINE
+#    define FCI_FLAT
+#  else // always_inline of what is called by a pointer is an error with -Og
+#    define FCI_STEP static inline __attribute__((unused))
+#    define FCI_FLAT __attribute__((flatten))
+#  endif
 #  define FCI_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #else
 #  define FCI_FN static
+#  define FCI_STEP static inline
+#  define FCI_FLAT
 #  define FCI_INLINE static inline
 #  define FCI_PRINTF(f, a)
 #endif
@@ -5222,7 +5231,7 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
     if (json && n == 0) snprintf(out, size, "\\ufffd");
     else if (json && (c == '"' || c == '\\')) snprintf(out, size, "\\%c", (int)c);
     else if (n && !fci_utf8_steers(c)) snprintf(out, size, "%.*s", (int)n, text);
-    else snprintf(out, size, json || n > 1 ? "\\u%04x" : "\\x%02x", (unsigned)c);
+    else snprintf(out, size, json || n > 1 ? "\\u%04x" : "\\x%02x", (unsigned)c & 0xffff);
     return n ? n : 1;
 }
 
@@ -13052,6 +13061,10 @@ typedef struct fci_decode_steps {
     int bytes; // of a decoded number: 4 (float), or 2 (bfloat16)
 } fci_decode_steps;
 
+FCI_STEP float fci_decode_half(const uint8_t *stored) {
+    return fci_half_at(stored);
+}
+
 FCI_INLINE void fci_decode_put_weights(const fci_decode_steps *by, const fci_bytes *q, float scale,
                                        float add, char *out) {
     if (by->bytes == 4) by->put(q, scale, add, (float *)(void *)out);
@@ -13339,7 +13352,7 @@ FCI_NEON FCI_INLINE void fci_decode_put_neon_eight(int16x8_t q, float scale, flo
     vst1q_f32(out + 4, FCI_NEON_ADD(a, high, scale));
 }
 
-FCI_NEON FCI_INLINE void fci_decode_put_neon(const fci_bytes *q, float scale, float add,
+FCI_NEON FCI_STEP void fci_decode_put_neon(const fci_bytes *q, float scale, float add,
                                              float *out) {
     const int8x16_t v = (int8x16_t)*q;
     fci_decode_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
@@ -13348,28 +13361,28 @@ FCI_NEON FCI_INLINE void fci_decode_put_neon(const fci_bytes *q, float scale, fl
 #endif
 
 #if FCI_HAS_NEON && !FCI_HAS_NEON32
-FCI_INLINE void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
+FCI_STEP void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
     *q = (fci_bytes)vqtbl1q_u8(vld1q_u8((const uint8_t *)values), (uint8x16_t)*q);
 }
 
-FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *out) {
+FCI_STEP void fci_decode_halves_neon(const uint8_t *stored, float *out) {
     for (int i = 0; i < 16; i += 4)
         vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(stored + 2 * i))));
 }
 
-FCI_INLINE float fci_decode_half_neon(const uint8_t *stored) {
+FCI_STEP float fci_decode_half_neon(const uint8_t *stored) {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(fci_le16(stored)))), 0);
 }
 
-FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                                  float *out) {
+FCI_FLAT FCI_FN void
+fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
     const fci_decode_steps by = {fci_decode_put_neon,     NULL,
                                  fci_decode_look_up_neon, fci_decode_halves_neon,
                                  fci_decode_half_neon,    4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #else // any processor
-FCI_INLINE void fci_decode_put_scalar(const fci_bytes *q, float scale, float add, float *out) {
+FCI_STEP void fci_decode_put_scalar(const fci_bytes *q, float scale, float add, float *out) {
     typedef int32_t words __attribute__((vector_size(16)));
     typedef float floats __attribute__((vector_size(16)));
     int32_t wide[16];
@@ -13382,15 +13395,15 @@ FCI_INLINE void fci_decode_put_scalar(const fci_bytes *q, float scale, float add
     }
 }
 
-FCI_FN void fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                                  float *out) {
-    const fci_decode_steps by = {fci_decode_put_scalar, NULL, NULL, NULL, fci_half_at, 4};
+FCI_FLAT FCI_FN void
+fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
+    const fci_decode_steps by = {fci_decode_put_scalar, NULL, NULL, NULL, fci_decode_half, 4};
     fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 
 #if FCI_HAS_NEON32
-FCI_NEON FCI_INLINE void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
+FCI_NEON FCI_STEP void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
     const uint8x16_t v = vld1q_u8((const uint8_t *)values), at = (uint8x16_t)*q;
     const uint8x8x2_t table = {{vget_low_u8(v), vget_high_u8(v)}};
     *q =
@@ -13412,7 +13425,7 @@ FCI_NEON FCI_INLINE void fci_decode_halves_neon_four(uint32x4_t h, float *out) {
     vst1q_f32(out, vreinterpretq_f32_u32(vorrq_u32(x, sign)));
 }
 
-FCI_NEON FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *out) {
+FCI_NEON FCI_STEP void fci_decode_halves_neon(const uint8_t *stored, float *out) {
     for (int i = 0; i < 16; i += 8) {
         const uint16x8_t h = vreinterpretq_u16_u8(vld1q_u8(stored + 2 * i));
         fci_decode_halves_neon_four(vmovl_u16(vget_low_u16(h)), out + i);
@@ -13424,14 +13437,14 @@ FCI_NEON FCI_INLINE void fci_decode_halves_neon(const uint8_t *stored, float *ou
 FCI_NEON FCI_FN void fci_decode_row_neon(fc_dtype type, const void *row, uint64_t first, uint64_t n,
                                          float *out) {
     const fci_decode_steps by = {fci_decode_put_neon,    NULL,        fci_decode_look_up_neon,
-                                 fci_decode_halves_neon, fci_half_at, 4};
+                                 fci_decode_halves_neon, fci_decode_half, 4};
     if (type == FC_DTYPE_MXFP4) fci_number_decode(type, row, first, n, out);
     else fci_decode_body(&by, type, row, first, n, out);
 }
 #endif
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_INLINE void fci_decode_put_avx2(const fci_bytes *q, float scale, float add,
+FCI_AVX2 FCI_STEP void fci_decode_put_avx2(const fci_bytes *q, float scale, float add,
                                              float *out) {
     const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q),
                   high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
@@ -13440,23 +13453,23 @@ FCI_AVX2 FCI_INLINE void fci_decode_put_avx2(const fci_bytes *q, float scale, fl
     _mm256_storeu_ps(out + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), s, a));
 }
 
-FCI_AVX2 FCI_INLINE void fci_decode_look_up_avx2(fci_bytes *q, const int8_t *values) {
+FCI_AVX2 FCI_STEP void fci_decode_look_up_avx2(fci_bytes *q, const int8_t *values) {
     *q = (fci_bytes)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)values),
                                      (__m128i)*q);
 }
 
-FCI_AVX2 FCI_INLINE void fci_decode_halves_avx2(const uint8_t *stored, float *out) {
+FCI_AVX2 FCI_STEP void fci_decode_halves_avx2(const uint8_t *stored, float *out) {
     _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)stored)));
     _mm256_storeu_ps(
         out + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(stored + 16))));
 }
 
-FCI_AVX2 FCI_INLINE float fci_decode_half_avx2(const uint8_t *stored) {
+FCI_AVX2 FCI_STEP float fci_decode_half_avx2(const uint8_t *stored) {
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(fci_le16(stored))));
 }
 
-FCI_AVX2 FCI_FN void fci_decode_row_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n,
-                                         float *out) {
+FCI_AVX2 FCI_FLAT FCI_FN void
+fci_decode_row_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
     const fci_decode_steps by = {fci_decode_put_avx2,     NULL,
                                  fci_decode_look_up_avx2, fci_decode_halves_avx2,
                                  fci_decode_half_avx2,    4};
@@ -13465,20 +13478,20 @@ FCI_AVX2 FCI_FN void fci_decode_row_avx2(fc_dtype type, const void *row, uint64_
 #endif
 #if FCI_HAS_AVX512
 // The forms with a mask of ones, as gcc 12 warns about its own plain forms.
-FCI_AVX512 FCI_INLINE void fci_decode_put_avx512(const fci_bytes *q, float scale, float add,
+FCI_AVX512 FCI_STEP void fci_decode_put_avx512(const fci_bytes *q, float scale, float add,
                                                  float *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
     _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
 }
 
-FCI_AVX512 FCI_INLINE void fci_decode_halves_avx512(const uint8_t *stored, float *out) {
+FCI_AVX512 FCI_STEP void fci_decode_halves_avx512(const uint8_t *stored, float *out) {
     _mm512_storeu_ps(out, _mm512_maskz_cvtph_ps(
                               0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
 }
 
-FCI_AVX512 FCI_FN void fci_decode_row_avx512(fc_dtype type, const void *row, uint64_t first,
-                                             uint64_t n, float *out) {
+FCI_AVX512 FCI_FLAT FCI_FN void
+fci_decode_row_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
     const fci_decode_steps by = {fci_decode_put_avx512,   NULL,
                                  fci_decode_look_up_avx2, fci_decode_halves_avx512,
                                  fci_decode_half_avx2,    4};
@@ -13486,7 +13499,7 @@ FCI_AVX512 FCI_FN void fci_decode_row_avx512(fc_dtype type, const void *row, uin
 }
 #endif
 #if FCI_HAS_AVX512BF16
-FCI_AVX512BF16 FCI_INLINE void fci_decode_put_bf16_avx512(const fci_bytes *q, float scale,
+FCI_AVX512BF16 FCI_STEP void fci_decode_put_bf16_avx512(const fci_bytes *q, float scale,
                                                           float add, char *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
@@ -13497,8 +13510,8 @@ FCI_AVX512BF16 FCI_INLINE void fci_decode_put_bf16_avx512(const fci_bytes *q, fl
 
 // The processor's rounding flushes denormals to zero. Float16 scales times integers are multiples
 // of 2^-24, never denormal; MXFP4 has scales down to 2^-127.
-FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
-                                                  uint64_t n, uint32_t *out) {
+FCI_AVX512BF16 FCI_FLAT FCI_FN bool
+fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out) {
     const fci_decode_steps by = {fci_decode_put_avx512,   fci_decode_put_bf16_avx512,
                                  fci_decode_look_up_avx2, fci_decode_halves_avx512,
                                  fci_decode_half_avx2,    2};
@@ -17691,7 +17704,7 @@ FCI_FN fc_code fci_healed_tensor(const fc_model *m, const fc_container *h, const
 FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *err) {
     static const char format[] = "\"" FCI_HEALED_FORMAT "\"";
     const char *file = h->files[0].name;
-    fci_str value;
+    fci_str value = fci_s("");
     fci_shown shown;
     if (fci_is_gguf(h))
         return fci_fail(err, FC_ERR_FORMAT, 0,
@@ -34565,7 +34578,7 @@ FCI_FN fc_code fci_study_measure(fc_study *s, fci_study_set *set) {
     fci_study_part(s, s->parts[1]);
     if (code) return code;
     code = fc_eval_perplexity(s->m, s->d.eval, set->mask, &watch, &p, s->err);
-    *v = p.perplexity;
+    if (!code) *v = p.perplexity;
     code = fci_study_finite(s, code, v++, 1);
     fci_study_part(s, s->parts[2]);
     if (code || !s->tasks) return code;
@@ -35671,6 +35684,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_FILE_HEAD
 #undef FCI_FIRST_BLOCK_SLOT
 #undef FCI_FIRST_FFN_SLOT
+#undef FCI_FLAT
 #undef FCI_FLOATS
 #undef FCI_FN
 #undef FCI_GENERATE_CACHES
@@ -35783,6 +35797,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SPEED_SECONDS
 #undef FCI_SPEED_TOKENS
 #undef FCI_SPINS
+#undef FCI_STEP
 #undef FCI_STUDY_ALIKE
 #undef FCI_STUDY_FORMAT
 #undef FCI_ST_HEADER_MAX

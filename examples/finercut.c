@@ -377,8 +377,8 @@ static int parse_budget(const value_type *type, const char *text, void *field) {
 // The same with the unit left out.
 static int parse_until(const char *unit, const char *text, void *field) {
     char whole[64];
-    if (strlen(unit) + strlen(text) >= sizeof whole) return 0;
-    snprintf(whole, sizeof whole, "%s%s", unit, text);
+    int length = snprintf(whole, sizeof whole, "%s%s", unit, text);
+    if (length < 0 || (size_t)length >= sizeof whole) return 0;
     return fc_budget_parse(whole, (fc_budget *)field, NULL) == FC_OK;
 }
 

@@ -159,8 +159,8 @@ END
 # ---- optimisation, switches, kernel tables
 
 piece_levels() { # gcc -O2 is the reference, -O1 every other build here
-    for level in 0 3; do
-        build "$CC -O$level" "$CC" -std=c99 -O$level -pthread
+    for level in 0 g s 3; do # silent in the builds of others, which warn by their own level
+        build "$CC -O$level" "$CC" -std=c99 -O$level -Wall -Wextra -Werror -pthread
     done
     has "$CLANG" || { t_skip "optimisation by clang" "no $CLANG"; return; }
     for level in 0 2 3; do
