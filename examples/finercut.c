@@ -2732,7 +2732,9 @@ static void put_estimate(const session *s, const fc_estimate *e) {
     if (e->fits >= 0) put_size(" in ", e->free_bytes);
     put_size("\ndisk            ", e->read_bytes);
     put_size(" once, ", e->step_bytes);
-    put_rows(" a step\nwork            tokens x sublayers: ", &e->candidate_rows, " of candidates");
+    if (e->fits == 0) printf(" a step, %.3g s in all, while waves compute", e->disk_seconds);
+    else printf(" a step");
+    put_rows("\nwork            tokens x sublayers: ", &e->candidate_rows, " of candidates");
     put_rows(", ", &e->trail_rows, " of the trail");
     put_rows("; ", &e->scored_rows, " distances");
     if (e->share.likely < 1)
