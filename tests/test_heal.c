@@ -1,9 +1,7 @@
 // Healing: against a plain reference in double of the same equations, over models of all families;
 // the same bytes for any threads, waves and memory, and after a run that was cancelled; nothing
 // removed, nothing changed; what is refused. And own text: the same whatever the batches.
-#define FINERCUT_IMPLEMENTATION
-#define FCI_HEAL_PAUSE (-1.0) // a checkpoint after every sublayer
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "open.h"
