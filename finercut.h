@@ -28489,23 +28489,32 @@ FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     return code;
 }
 
-// The hash of what is written, so that another bit is known.
-FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
-    fc_container written;
-    char hash[32] = "";
-    memset(&written, 0, sizeof written);
-    written.n_tensors = h->n_tensors;
-    written.tensors = (fc_tensor *)fci_arena_alloc(&h->arena, fci_max(h->n_tensors, 1),
-                                                   sizeof *written.tensors, "tensors", h->err);
-    if (!written.tensors) return FC_ERR_MEMORY;
+// The hash of the changed tensors, and of a checkpoint's `next`, so that another bit is known.
+FCI_FN fc_code fci_heal_content(const fci_heal *h, size_t next, char hash[32]) {
+    const fci_context *c = &h->m->c;
+    fc_container of;
+    memset(&of, 0, sizeof of);
+    of.n_tensors = h->n_tensors;
+    of.tensors = (fc_tensor *)fci_alloc(c, fci_max(h->n_tensors, 1), sizeof *of.tensors, "tensors",
+                                        h->err);
+    if (!of.tensors) return FC_ERR_MEMORY;
     for (size_t i = 0; i < h->n_tensors; i++) {
-        fc_tensor *t = &written.tensors[i];
+        fc_tensor *t = &of.tensors[i];
         *t = *h->tensors[i].of;
         t->type = h->tensors[i].type;
         t->data = h->tensors[i].data;
         t->bytes = h->tensors[i].bytes;
     }
-    fc_code code = fci_identity_content(h->m, &written, NULL, hash, h->err);
+    fc_code code = fci_identity_content(h->m, &of, NULL, hash, h->err);
+    if (!code && next < 2 * (size_t)h->m->hyper.n_blocks)
+        snprintf(hash, 32, "%016llx", (unsigned long long)fci_xxh64(next, hash, strlen(hash)));
+    fci_free(c, of.tensors);
+    return code;
+}
+
+FCI_FN fc_code fci_heal_note_content(fci_heal *h, size_t next) {
+    char hash[32] = "";
+    fc_code code = fci_heal_content(h, next, hash);
     return code ? code : fci_heal_note(h, FCI_IDENTITY_HEALED, "%s", hash);
 }
 
@@ -28517,7 +28526,7 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
     fc_code code = fci_buffer_code(&b, h->err);
     if (!code) code = fci_heal_note_long(h, FCI_HEALED_TENSORS, fci_sn(b.p, b.n));
     fci_buffer_free(&b);
-    return code ? code : fci_heal_note_content(h);
+    return code ? code : fci_heal_note_content(h, 2 * (size_t)h->m->hyper.n_blocks);
 }
 
 // What was asked for, and all that decides the bytes.
@@ -28601,10 +28610,36 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys;
     fc_code code = fci_heal_note(h, "finercut.heal.next", "%llu", (unsigned long long)next);
+    if (!code) code = fci_heal_note_content(h, next);
     if (!code) code = fci_heal_save(h, h->partial);
     h->n_keys = n_keys;
     h->saved = fci_platform_seconds();
     return code;
+}
+
+// The tensors of a file that was written by these settings.
+FCI_FN fc_code fci_heal_take_tensors(fci_heal *h, const fc_container *c, const char *path) {
+    char hash[32] = "";
+    fci_str said = fci_s("none");
+    fci_shown shown;
+    for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
+        const fc_tensor *from = fc_container_tensor(c, i),
+                        *of = fc_container_find(h->m->container, from->name);
+        fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
+        if (of && !t) return FC_ERR_MEMORY;
+        if (!t || from->type != t->type || from->bytes != t->bytes)
+            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                            "%s: tensor \"%s\": not of the model's type and shape", path,
+                            from->name);
+        memcpy(t->data, from->data, (size_t)t->bytes);
+    }
+    fc_code code = fci_heal_content(h, h->next, hash);
+    fci_kv_str(fci_container_kv(c, FCI_IDENTITY_HEALED), &said);
+    if (code || fci_is(said, hash)) return code;
+    return fci_fail(h->err, FC_ERR_FORMAT, 0,
+                    "%s: the file is damaged: " FCI_IDENTITY_HEALED ": expected the hash of its "
+                    "tensors, %s, got %s",
+                    path, hash, fci_show(said, &shown));
 }
 
 FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *path) {
@@ -28622,18 +28657,7 @@ FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *pat
     if (fci_kv_str(fci_container_kv(c, "finercut.heal.next"), &next)) h->next = 0;
     for (size_t i = 0; i < next.n && next.p[i] >= '0' && next.p[i] <= '9'; i++)
         h->next = (size_t)fci_min(10 * h->next + (size_t)(next.p[i] - '0'), 1 << 20);
-    for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
-        const fc_tensor *from = fc_container_tensor(c, i),
-                        *of = fc_container_find(h->m->container, from->name);
-        fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
-        if (of && !t) return FC_ERR_MEMORY;
-        if (!t || from->type != t->type || from->bytes != t->bytes)
-            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
-                            "%s: tensor \"%s\": not of the model's type and shape", path,
-                            from->name);
-        memcpy(t->data, from->data, (size_t)t->bytes);
-    }
-    return FC_OK;
+    return fci_heal_take_tensors(h, c, path);
 }
 
 // Goes on from a checkpoint, or from the whole result.
@@ -28650,7 +28674,10 @@ FCI_FN fc_code fci_heal_resume(fci_heal *h) {
         code = of ? fci_heal_take(h, of, paths[i]) : h->err->code;
         fc_container_close(of);
     }
-    return code;
+    if (code != FC_ERR_FORMAT && code != FC_ERR_MISMATCH) return code;
+    const fc_error wrong = *h->err;
+    return fci_fail(h->err, code, wrong.where, "%s; `force` instead of `resume` begins anew",
+                    wrong.msg);
 }
 
 // Neither the result nor a checkpoint may be there already, unless that was asked for.
