@@ -3646,10 +3646,10 @@ static int speak_all(session *s, voice *v, int n, const char *said, size_t lengt
 }
 
 #ifndef FINERCUT_NO_CHAT
-// A line of standard input without its end; 0: there is none any more.
-static int read_line(char **line, size_t *n) {
+// A line of standard input without its end, if there is one more.
+static int read_line(const char *what, char **line, size_t *n, int *there) {
     size_t room = 0;
-    int c = 0;
+    int c = 0, status = STATUS_OK;
     *n = 0;
     *line = NULL;
     waiting = 1;
@@ -3659,15 +3659,20 @@ static int read_line(char **line, size_t *n) {
         if (c == EOF || c == '\n') break;
         if (*n + 1 >= room) {
             room = 2 * room + 256;
-            char *more = room < (size_t)1 << 28 ? (char *)realloc(*line, room) : NULL;
-            if (!more) break;
+            const int fits = room < (size_t)1 << 28;
+            char *more = fits ? (char *)realloc(*line, room) : NULL;
+            if (!more) {
+                status = fail("%s: %s", what, fits ? "out of memory" : "too long");
+                break;
+            }
             *line = more;
         }
         (*line)[(*n)++] = (char)c;
     }
     waiting = 0;
     if (*n && (*line)[*n - 1] == '\r') --*n;
-    return c != EOF || *n;
+    *there = c != EOF || *n;
+    return status;
 }
 
 static int leaves(const char *line, size_t n) {
@@ -3682,20 +3687,21 @@ static int talk(session *s, voice *v, int n) {
     char *line, name[40];
     size_t length;
     unsigned long turns = 0;
-    int status = STATUS_OK;
+    int status = STATUS_OK, more = 0;
     if (asks) puts("A line is a message. /exit or Ctrl-D ends the chat, Ctrl-C an answer.");
     while (!status) {
         if (asks) fputs("> ", stdout);
         fflush(stdout);
-        const int more = read_line(&line, &length), leave = length && leaves(line, length);
-        const int says = more && !leave && length;
         snprintf(name, sizeof name, "chat: message %lu", turns + 1);
+        status = read_line(name, &line, &length, &more);
+        const int leave = length && leaves(line, length);
+        const int says = !status && more && !leave && length;
         if (says) status = check_words(s, v, name, line, length);
         if (says && !status) {
             status = speak_all(s, v, n, line, length);
             turns++;
             if (s->o->compare) putchar('\n');
-        } else if (asks) status = STATUS_OK; // another one
+        } else if (asks && says) status = STATUS_OK; // another one
         free(line);
         if (!more && asks) putchar('\n');
         if (!more && ferror(stdin)) return fail("standard input: cannot be read");
