@@ -19588,8 +19588,8 @@ FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci
     if (!list) list = fci_json_some(item, "conversations");
     if (!list)
         return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "expected \"messages\" or \"conversations\", or the field that holds the "
-                        "text (--field NAME); the fields are %s",
+                        "expected \"messages\" or \"conversations\", or the `field` that holds the "
+                        "text; the fields are %s",
                         fci_chat_fields(item, fields, sizeof fields));
     const char *what = sharegpt ? "\"conversations\"" : "\"messages\"";
     if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, what, "a list of messages");
@@ -34598,7 +34598,8 @@ struct fc_study {
     size_t n_losses;
     fci_watch watch;
     double parts[3];   // tokens that a set's distances, perplexity and tasks take
-    double done, part; // of about.tokens; of them what is under way
+    double done, part; // of all tokens; what is under way beside them
+    double all;        // to run, as far as is known
     fci_study_arm *arm; // whose plan is being made
     size_t saved;      // steps of it
     fc_error *err, save_error;
@@ -34897,7 +34898,7 @@ FCI_FN fc_code fci_study_prefixes(fc_study *s, fci_study_arm *a, bool *whole) {
 
 FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
     fc_study *s = (fc_study *)user;
-    const double all = s->about.tokens > 0 ? s->about.tokens : 1;
+    const double all = s->all > 0 ? s->all : 1;
     fci_study_arm *a = s->arm;
     s->watch.p.what = p->what;
     s->watch.p.plan = p->plan;
@@ -34906,6 +34907,32 @@ FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
         if (fc_plan_save(p->plan, a->path, &s->save_error)) return 1;
     }
     return fci_watch_tell(&s->watch, (s->done + p->done * s->part) / all, s->err) != FC_OK;
+}
+
+// Whether this set is measured: the whole model, and what plans come to.
+FCI_FN bool fci_study_is_wanted(const fc_study *s, size_t i) {
+    return i == 0 || s->sets[i].arm != SIZE_MAX;
+}
+
+// Tokens still to run, and the sets to measure: those that are known, and at most as many as plans
+// that are not there will add.
+FCI_FN double fci_study_rest(const fc_study *s, uint32_t *n_sets) {
+    double tokens = 0;
+    *n_sets = 0;
+    for (size_t i = 0; i < s->n_sets; i++)
+        *n_sets += !s->sets[i].known && fci_study_is_wanted(s, i);
+    for (size_t i = 0; i < s->n_arms; i++) {
+        const fci_study_arm *a = &s->arms[i];
+        if (a->n_prefixes || (!a->remove && !a->target)) continue;
+        tokens += a->work;
+        for (size_t k = 0; k < s->d.n_points; k++) {
+            const uint32_t n = fci_study_steps(s, a, s->points[k]);
+            const uint64_t target = fci_study_point_target(s, k);
+            *n_sets += a->row->count && n && n <= a->remove;
+            *n_sets += fci_study_wants_equal(s, a) && target && target <= a->target;
+        }
+    }
+    return tokens + (double)*n_sets * (s->parts[0] + s->parts[1] + s->parts[2]);
 }
 
 // What is under way from here on; what was before is done.
@@ -35764,28 +35791,16 @@ FCI_FN fc_code fci_study_weigh(fc_study *s) {
     s->parts[0] = 2 * (double)calibration->starts[calibration->n_sequences];
     s->parts[1] = (double)(eval->starts[eval->n_sequences] - eval->starts[0]);
     s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
-    const double set = s->parts[0] + s->parts[1] + s->parts[2];
     for (size_t i = 0; i < s->n_arms && !code; i++) code = fci_study_work(s, &s->arms[i], &pace);
-    a->n_sets = 1;
-    for (size_t i = 0; i < s->n_sets; i++) {
-        a->n_sets += i && s->sets[i].arm != SIZE_MAX;
-        a->n_sets_there += s->sets[i].known && (i == 0 || s->sets[i].arm != SIZE_MAX);
-    }
+    for (size_t i = 0; i < s->n_sets; i++)
+        a->n_sets_there += s->sets[i].known && fci_study_is_wanted(s, i);
     for (size_t i = 0; i < s->n_arms; i++) {
-        const fci_study_arm *x = &s->arms[i];
-        if (!x->remove && !x->target) continue;
-        a->n_plans++;
-        a->n_plans_there += x->n_prefixes > 0;
-        if (x->n_prefixes) continue;
-        a->tokens += x->work;
-        for (size_t k = 0; k < s->d.n_points; k++) {
-            const uint32_t n = fci_study_steps(s, x, s->points[k]);
-            const uint64_t target = fci_study_point_target(s, k);
-            a->n_sets += x->row->count && n && n <= x->remove;
-            a->n_sets += fci_study_wants_equal(s, x) && target && target <= x->target;
-        }
+        a->n_plans += s->arms[i].remove || s->arms[i].target;
+        a->n_plans_there += s->arms[i].n_prefixes > 0;
     }
-    a->tokens += set * (double)(a->n_sets - a->n_sets_there);
+    uint32_t n = 0;
+    a->tokens = fci_study_rest(s, &n);
+    a->n_sets = a->n_sets_there + n;
     if (!code) a->seconds = a->tokens * fci_estimate_token(s->m, &pace);
     fci_estimate_free(s->m, &pace);
     return code;
@@ -35890,13 +35905,15 @@ FCI_FN fc_code fci_study_plan(fc_study *s, fci_study_arm *a) {
     if (!code && a->target) code = fci_study_prune(s, a, prune);
     if (!code) code = fci_study_prefixes(s, a, &whole);
     FINERCUT_ASSERT(code || whole);
+    uint32_t n; // fewer than was foreseen, where plans come to the same sets
+    s->all = s->done + s->part + fci_study_rest(s, &n);
     return code;
 }
 
 FCI_FN fc_code fci_study_sets(fc_study *s) {
     for (size_t i = 0; i < s->n_sets; i++) {
         fci_study_set *set = &s->sets[i];
-        if (set->known || (i && set->arm == SIZE_MAX)) continue;
+        if (set->known || !fci_study_is_wanted(s, i)) continue;
         fc_code code = fci_study_measure(s, set);
         if (code) return code;
         set->known = true;
@@ -35913,6 +35930,8 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     s->err = err;
     s->n_tables = 0;
     s->done = s->part = 0;
+    uint32_t n;
+    s->all = fci_study_rest(s, &n);
     fci_watch_begin(&s->watch, &s->d.watch, "evaluating");
     s->watch.p.n_steps = s->about.n_plans;
     fc_code code = fci_study_claim(s);
