@@ -534,8 +534,7 @@ FINERCUT_API fc_code fc_compute_parse(const char *name, fc_compute *out, fc_erro
 typedef struct fc_model_desc {
     fc_env env;
     fc_compute compute;    /* AUTO: bf16 where weights are bf16 and the CPU has the instructions */
-    uint64_t memory_limit; /* bytes of working memory besides the mapped file; 0 = no limit, or half
-                              of the memory that is free where the file does not fit in it */
+    uint64_t memory_limit; /* bytes of working memory besides the mapped file; 0 = no limit */
     const char *heal;      /* a file of healed tensors, which stand in for the model's own and go
                               with one set of removed sublayers (fc_model_healed); NULL: none. With
                               fc_model_open_memory, the name of one of its files. It must hold the
@@ -878,8 +877,7 @@ typedef struct fc_estimate {
     uint64_t step_bytes;      /* likely read by the next step, where the model does not fit */
     fc_range candidate_rows, trail_rows, scored_rows, output_rows;
     fc_range share;           /* of the candidates' rows of an exhaustive search: assumed */
-    double disk_seconds;      /* of reading all that, while waves compute */
-    fc_range seconds;         /* on this machine as it is now: of computing or reading */
+    fc_range seconds;         /* on this machine as it is now */
     double measured;          /* seconds that measuring it took */
 } fc_estimate;
 
@@ -1934,8 +1932,8 @@ FCI_FN double fci_platform_seconds(void);
 FCI_FN uint32_t fci_platform_today(void);
 // Processors online, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
-// Bytes of memory of the system, or of the limit of the process's groups; spare: what others leave
-// of those, and what caches would give back. 0: unknown.
+// Bytes of memory of the system, or of the limit of the process's group; spare: what others leave
+// of those. 0: unknown.
 FCI_FN uint64_t fci_platform_memory(bool spare);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
@@ -1946,9 +1944,6 @@ FCI_FN void fci_platform_huge(void *p, size_t n);
 // Starts to read n bytes at p, where they are mapped, and no more around them than those: files are
 // else read ahead by megabytes. Failing is harmless.
 FCI_FN void fci_platform_soon(const void *p, uint64_t n);
-// Gives back the memory of n bytes of a file, whose mapping has them at p, but for what other
-// processes have mapped; they are read again when they are needed. Failing is harmless.
-FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n);
 
 // ---- private to this section
 
@@ -2690,61 +2685,26 @@ FCI_FN long fci_platform_allowed(long n) {
 }
 #endif
 
-#ifdef __linux__
-// What a group of processes may use, by a file of its folder; spare: less what it uses, but for the
-// files that it caches. "max" and what is no number are no limit.
-FCI_FN double fci_platform_group(const char *folder, int version, bool spare, double least) {
-    static const char *const names[2][2] = {{"memory.limit_in_bytes", "memory.usage_in_bytes"},
-                                            {"memory.max", "memory.current"}};
-    static const char *const caches[2][2] = {{"\ntotal_inactive_file ", "\ntotal_active_file "},
-                                             {"\ninactive_file ", "\nactive_file "}};
-    char path[1100], text[8192];
-    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][0]);
-    double most = strtod(fci_platform_peek(path, text, sizeof text), NULL);
-    if (!(most > 0 && most < least)) return least;
-    if (!spare) return most;
-    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][1]);
-    double used = strtod(fci_platform_peek(path, text, sizeof text), NULL);
-    snprintf(path, sizeof path, "%s/memory.stat", folder);
-    fci_platform_peek(path, text, sizeof text);
-    for (int i = 0; i < 2; i++) {
-        const char *line = strstr(text, caches[version - 1][i]);
-        if (line) used -= strtod(strchr(line, ' '), NULL);
-    }
-    if (used > 0) most -= used;
-    return most > 1 ? most : 1;
-}
-
-// The same of the process's group and all above it. The mount of a container shows its own group
-// only, whatever path it has outside.
-FCI_FN double fci_platform_groups(const char *mount, const char *path, int version, bool spare,
-                                  double least) {
-    char folder[1000];
-    int n = (int)strcspn(path, "\n");
-    for (n = n < 512 ? n : 1; n > 0; n--) {
-        if (n > 1 && path[n] && !strchr("/\n", path[n])) continue;
-        snprintf(folder, sizeof folder, "%s%.*s", mount, n, path);
-        least = fci_platform_group(folder, version, spare, least);
-    }
-    return least;
-}
-#endif
-
 FCI_FN uint64_t fci_platform_memory(bool spare) {
     double least = 0;
 #ifdef _SC_PHYS_PAGES
     least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 #endif
 #ifdef __linux__
-    char text[8192];
+    char text[8192], own[600];
+    const char *const limits[] = {own, "/sys/fs/cgroup/memory.max",
+                                  "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
     const char *p = spare ? fci_platform_peek("/proc/meminfo", text, sizeof text) : "";
     p = strstr(p, "MemAvailable:");
     const double left = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
     if (left > 0 && left < least) least = left;
-    fci_platform_peek("/proc/self/cgroup", text, sizeof text);
-    const char *const one = strstr(text, ":memory:"), *const two = strstr(text, "0::/");
-    if (one) least = fci_platform_groups("/sys/fs/cgroup/memory", one + 8, 1, spare, least);
-    if (two) least = fci_platform_groups("/sys/fs/cgroup", two + 3, 2, spare, least);
+    p = strstr(fci_platform_peek("/proc/self/cgroup", text, sizeof text), "0::/");
+    const int n = p ? (int)strcspn(p + 3, "\n") : 0;
+    snprintf(own, sizeof own, "/sys/fs/cgroup%.*s/memory.max", n < 512 ? n : 0, p ? p + 3 : "");
+    for (int i = 0; i < 3; i++) { // "max" is none
+        const double most = strtod(fci_platform_peek(limits[i], text, sizeof text), NULL);
+        if (most > 0 && most < least) least = most;
+    }
 #endif
     return least > 0 ? (uint64_t)least : 0;
 }
@@ -3249,28 +3209,6 @@ FCI_FN void fci_platform_soon(const void *p, uint64_t n) {
     (void)posix_madvise(at.out - over, (size_t)n + over, POSIX_MADV_WILLNEED);
 #else
     (void)p;
-    (void)n;
-#endif
-}
-
-FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n) {
-#if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_DONTNEED) && \
-    defined(POSIX_FADV_DONTNEED)
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), skip = (page - at % page) % page;
-    union {
-        const char *in;
-        char *out;
-    } from; // madvise wants no const
-    if (n < skip + page) return; // whole pages only: others may need the rest
-    n = (n - skip) / page * page;
-    from.in = (const char *)p + skip;
-    if (madvise(from.out, (size_t)n, MADV_DONTNEED) == 0)
-        (void)posix_fadvise(((fci_platform_file *)file)->fd, (off_t)(at + skip), (off_t)n,
-                            POSIX_FADV_DONTNEED);
-#else
-    (void)file;
-    (void)p;
-    (void)at;
     (void)n;
 #endif
 }
@@ -4215,10 +4153,6 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
                                    const char *function, fc_error *err);
 // Zeroed allowed; leaves it zeroed.
 FCI_FN void fci_file_close(fci_file *f);
-// Whether the system has mapped it, so that its bytes can leave memory and come back.
-FCI_FN bool fci_file_returns(const fci_file *f);
-// Gives back the memory of n bytes of such a file, if they are in it.
-FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n);
 // Maps the file where the io can, reads it otherwise; FC_ERR_LIMIT above `limit` bytes. `c` must
 // outlive *f, which needs no closing after a failure.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
@@ -4359,17 +4293,6 @@ FCI_FN void fci_file_close(fci_file *f) {
     }
     if (f->handle) f->c->io.close(f->c->io.user, f->handle);
     memset(f, 0, sizeof *f);
-}
-
-FCI_FN bool fci_file_returns(const fci_file *f) {
-    const fc_io io = fci_platform_io();
-    return f->mapped && io.map && f->c->io.map == io.map;
-}
-
-FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n) {
-    const uintptr_t from = (uintptr_t)f->data, at = (uintptr_t)p;
-    if (at >= from && at - from < f->size && n <= f->size - (at - from))
-        fci_platform_past(f->handle, p, at - from, n);
 }
 
 #define FCI_FILE_HEAD ((uint64_t)1 << 16) // bytes that are read of any file
@@ -12370,21 +12293,22 @@ FCI_FN void fci_respell_settings(const fci_respell *r, const fc_container *g, fc
 typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w,
                                   float *acc, bool first);
 
-// One row of activations times nr rows of weights as they lie in memory: the same sums as a tile's.
-// Packing costs more than it saves for a single row. While it reads, it prefetches as many bytes
-// from `ahead` on (NULL: none).
+// One row of activations times `singles` rows of weights as they lie in memory: the same sums as a
+// tile's. Packing costs more than it saves for a single row. While it reads, it prefetches what is
+// `ahead` bytes further in every row (0: nothing).
 typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *const *rows,
-                                    const char *ahead, float *acc, bool first);
+                                    size_t ahead, float *acc, bool first);
 
-// The same for rows of n blocks of 32 weights of a stored type, Q4_0, Q4_1 or Q8_0.
-typedef void (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
-                                   const char *ahead, float *acc, bool first);
+// The same for rows of 32 n weights of a stored type; false, and nothing is done: not of this one.
+typedef bool (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
+                                   size_t ahead, float *acc, bool first);
 
 typedef struct fci_tile {
-    size_t mr, nr; // nr is a multiple of 16, mr at least 4 and at most 16
+    size_t mr, nr;  // nr is a multiple of 16, mr at least 4 and at most 16
+    size_t singles; // a multiple of nr, at most FCI_PANEL_MAX; 0: a single row is computed by `run`
     fci_lanes_tile_fn run;
-    fci_lanes_single_fn single; // NULL: a single row is computed by `run`
-    fci_lanes_coded_fn coded;   // NULL: `single` reads decoded weights
+    fci_lanes_single_fn single;
+    fci_lanes_coded_fn coded; // NULL: `single` reads decoded weights
 } fci_tile;
 
 // The lane bodies: result, name, parameters and arguments of each. Their declarations, the fields
@@ -13889,6 +13813,338 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
 #undef FCI_TILE_ADD
 #endif
 
+#if FCI_HAS_AVX2
+// A single row with AVX2. An output's sum is one chain of dependent operations, so 32 rows of
+// weights go side by side, eight to a register: four chains hide the latency.
+enum { FCI_KERNEL_SINGLES = 32 };
+#define FCI_EACH_4(X) X(0) X(1) X(2) X(3)
+#define FCI_SUMS_LOAD(g) __m256 c##g = _mm256_loadu_ps(acc + 8 * g);
+#define FCI_SUMS_STORE(g) _mm256_storeu_ps(acc + 8 * g, c##g);
+
+// Sixteen bytes of eight rows: word i of all of them becomes out[i].
+FCI_AVX2 FCI_INLINE void fci_kernel_turn_avx2(const char *const *rows, size_t at, __m256i *out) {
+#define FCI_TURN_TWO(r) /* the lower halves hold rows 0 to 3 */                                    \
+    _mm256_inserti128_si256(                                                                       \
+        _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(rows[r] + at))),    \
+        _mm_loadu_si128((const __m128i *)(const void *)(rows[r + 4] + at)), 1)
+    const __m256i a = FCI_TURN_TWO(0), b = FCI_TURN_TWO(1), c = FCI_TURN_TWO(2),
+                  d = FCI_TURN_TWO(3);
+    const __m256i t0 = _mm256_unpacklo_epi32(a, b), t1 = _mm256_unpackhi_epi32(a, b),
+                  t2 = _mm256_unpacklo_epi32(c, d), t3 = _mm256_unpackhi_epi32(c, d);
+    out[0] = _mm256_unpacklo_epi64(t0, t2);
+    out[1] = _mm256_unpackhi_epi64(t0, t2);
+    out[2] = _mm256_unpacklo_epi64(t1, t3);
+    out[3] = _mm256_unpackhi_epi64(t1, t3);
+#undef FCI_TURN_TWO
+}
+
+// Prefetches what is `ahead` bytes further in every row, a line for each that begins in the `size`
+// bytes from `at` on.
+FCI_AVX2 FCI_INLINE void fci_kernel_prefetch_avx2(const char *const *rows, size_t at, size_t size,
+                                                  size_t ahead) {
+    const size_t end = at + size;
+    for (at = (at + FCI_ALIGN - 1) / FCI_ALIGN * FCI_ALIGN; ahead && at < end; at += FCI_ALIGN)
+        for (size_t r = 0; r < FCI_KERNEL_SINGLES; r++) FCI_PREFETCH(rows[r] + at + ahead);
+}
+
+// Sixteen words of all rows. Each line is read at once: where rows are a power of two apart, the L1
+// cache holds no more than a few lines of all of them.
+FCI_AVX2 FCI_INLINE void fci_kernel_lines_avx2(const char *const *rows, size_t at,
+                                               __m256i (*out)[4]) {
+    for (size_t g = 0; g < 4; g++)
+        for (size_t p = 0; p < 16; p += 4) {
+            __m256i w[4];
+            fci_kernel_turn_avx2(rows + 8 * g, at + 4 * p, w);
+#define X(i) out[p + i][g] = w[i];
+            FCI_EACH_4(X)
+#undef X
+        }
+}
+
+FCI_AVX2 FCI_FN void fci_kernel_single_f32_avx2(size_t words, const void *a,
+                                                const char *const *rows, size_t ahead, float *acc,
+                                                bool first) {
+    const float *x = (const float *)a;
+    size_t k = 0;
+    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
+    FCI_EACH_4(FCI_SUMS_LOAD)
+    for (; k + 16 <= words; k += 16) {
+        __m256i w[16][4];
+        fci_kernel_prefetch_avx2(rows, 4 * k, 64, ahead);
+        fci_kernel_lines_avx2(rows, 4 * k, w);
+        for (size_t i = 0; i < 16; i++) {
+            const __m256 v = _mm256_set1_ps(x[k + i]);
+#define X(g) c##g = _mm256_fmadd_ps(v, _mm256_castsi256_ps(w[i][g]), c##g);
+            FCI_EACH_4(X)
+#undef X
+        }
+    }
+    for (; k < words; k++) {
+        float w[FCI_KERNEL_SINGLES];
+        for (size_t r = 0; r < FCI_KERNEL_SINGLES; r++) memcpy(w + r, rows[r] + 4 * k, sizeof *w);
+#define X(g) c##g = _mm256_fmadd_ps(_mm256_set1_ps(x[k]), _mm256_loadu_ps(w + 8 * g), c##g);
+        FCI_EACH_4(X)
+#undef X
+    }
+    FCI_EACH_4(FCI_SUMS_STORE)
+}
+
+// Rows of n bfloat16, 32 at a time.
+FCI_AVX2 FCI_FN void fci_kernel_coded_bf16_avx2(size_t n, const float *x, const char *const *rows,
+                                                size_t ahead, float *acc) {
+    const __m256i top = _mm256_set1_epi32((int)0xffff0000u);
+    FCI_EACH_4(FCI_SUMS_LOAD)
+    for (size_t k = 0; k < n; k += 32) {
+        __m256i w[16][4];
+        fci_kernel_prefetch_avx2(rows, 2 * k, 64, ahead);
+        fci_kernel_lines_avx2(rows, 2 * k, w);
+        for (size_t i = 0; i < 16; i++) {
+            const __m256 low = _mm256_set1_ps(x[k + 2 * i]),
+                         high = _mm256_set1_ps(x[k + 2 * i + 1]);
+#define X(g)                                                                                       \
+            {                                                                                      \
+                const __m256i v = w[i][g];                                                         \
+                c##g = _mm256_fmadd_ps(low, _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)), c##g);  \
+                c##g = _mm256_fmadd_ps(high, _mm256_castsi256_ps(_mm256_and_si256(v, top)), c##g); \
+            }
+            FCI_EACH_4(X)
+#undef X
+        }
+    }
+    FCI_EACH_4(FCI_SUMS_STORE)
+}
+
+// Sixteen weights as signed bytes, turned: q[i][g] are the numbers 4 i to 4 i + 3 of rows 8 g to
+// 8 g + 7, those of a row in one word. A weight is its byte times 2^24, times d, plus m.
+typedef struct fci_kernel_bytes {
+    __m256i q[4][4];
+    __m256 d[4], m[4];
+} fci_kernel_bytes;
+
+#define FCI_CODED_EACH(g) /* 32-bit words of each half of a register: 0, 1, 2, 3 times g */        \
+    _mm256_setr_epi32(0, (int)(g), (int)(2 * (g)), (int)(3 * (g)), 0, (int)(g), (int)(2 * (g)),    \
+                      (int)(3 * (g)))
+#define FCI_CODED_TOP(i) /* moves byte i of each word to the top, zeros below */                   \
+    _mm256_add_epi32(_mm256_set1_epi32((int)(0x00808080u | (i) << 24)), FCI_CODED_EACH(4u << 24))
+
+// `n` times sixteen weights. Each byte is brought to the top of its word, which scales it by 2^24,
+// so d holds 2^-24; all of this is exact.
+FCI_AVX2 FCI_INLINE void fci_kernel_bytes_avx2(const fci_kernel_bytes *b, size_t n, const float *x,
+                                               float *acc) {
+    const __m256i top0 = FCI_CODED_TOP(0u), top1 = FCI_CODED_TOP(1u), top2 = FCI_CODED_TOP(2u),
+                  top3 = _mm256_set1_epi32((int)0xff000000u);
+    FCI_EACH_4(FCI_SUMS_LOAD)
+    for (size_t i = 0; i < 4 * n; i++, x += 4) {
+        const __m256 x0 = _mm256_set1_ps(x[0]), x1 = _mm256_set1_ps(x[1]),
+                     x2 = _mm256_set1_ps(x[2]), x3 = _mm256_set1_ps(x[3]);
+#define FCI_CODED_ONE(g, x, bits)                                                                  \
+    c##g = _mm256_fmadd_ps(x, _mm256_fmadd_ps(_mm256_cvtepi32_ps(bits), d, m), c##g);
+#define X(g)                                                                                       \
+        {                                                                                          \
+            const __m256i q = b[i / 4].q[i % 4][g];                                                \
+            const __m256 d = b[i / 4].d[g], m = b[i / 4].m[g];                                     \
+            FCI_CODED_ONE(g, x0, _mm256_shuffle_epi8(q, top0))                                     \
+            FCI_CODED_ONE(g, x1, _mm256_shuffle_epi8(q, top1))                                     \
+            FCI_CODED_ONE(g, x2, _mm256_shuffle_epi8(q, top2))                                     \
+            FCI_CODED_ONE(g, x3, _mm256_and_si256(q, top3))                                        \
+        }
+        FCI_EACH_4(X)
+#undef X
+    }
+    FCI_EACH_4(FCI_SUMS_STORE)
+}
+
+// The float16 at `at` of eight rows, times `factor`.
+FCI_AVX2 FCI_INLINE __m256 fci_kernel_halves_avx2(const char *const *rows, size_t at,
+                                                  float factor) {
+    __m128i h = _mm_setzero_si128();
+#define FCI_CODED_HALF(r) h = _mm_insert_epi16(h, fci_le16((const uint8_t *)rows[r] + at), r);
+    FCI_CODED_HALF(0) FCI_CODED_HALF(1) FCI_CODED_HALF(2) FCI_CODED_HALF(3)
+    FCI_CODED_HALF(4) FCI_CODED_HALF(5) FCI_CODED_HALF(6) FCI_CODED_HALF(7)
+#undef FCI_CODED_HALF
+    return _mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(factor));
+}
+
+#define FCI_CODED_DOWN 5.9604644775390625e-8f // 2^-24
+#define FCI_CODED_BITS(v, shift, mask) /* of every byte; what crosses over is masked */            \
+    _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128((int)(shift))),                         \
+                     _mm256_set1_epi8(mask))
+
+// The fifth bits of four weights: bits 4 i to 4 i + 3 of the words of `bits` become 16.
+FCI_AVX2 FCI_INLINE __m256i fci_kernel_fifth_avx2(const __m256i *bits, unsigned i) {
+    const __m256i place = _mm256_set1_epi32((int)(i % 2 ? 0x80402010u : 0x08040201u)),
+                  spread = _mm256_add_epi32(_mm256_set1_epi32((int)(i / 2 * 0x01010101u)),
+                                            FCI_CODED_EACH(0x04040404u));
+    const __m256i set =
+        _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(*bits, spread), place), place);
+    return _mm256_and_si256(set, _mm256_set1_epi8(16));
+}
+
+// Blocks of 32 weights: Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1, as in room decode.
+FCI_AVX2 FCI_INLINE void fci_kernel_block_avx2(fc_dtype type, const char *const *rows, size_t at,
+                                               fci_kernel_bytes *b) {
+    const bool five = type == FC_DTYPE_Q5_0 || type == FC_DTYPE_Q5_1,
+               low = type == FC_DTYPE_Q4_1 || type == FC_DTYPE_Q5_1;
+    const size_t head = (low ? 4u : 2u) + (five ? 4u : 0u);
+    const __m256i less = _mm256_set1_epi8(low || type == FC_DTYPE_Q8_0 ? 0 : five ? 16 : 8);
+    for (size_t g = 0; g < 4; g++, rows += 8) {
+        __m256i w[4], v[4];
+        fci_kernel_turn_avx2(rows, at + head, w);
+        if (type == FC_DTYPE_Q8_0) fci_kernel_turn_avx2(rows, at + head + 16, v);
+        else if (five) fci_kernel_turn_avx2(rows, at + head - 4, v);
+        const __m256i bits = v[0];
+#define X(i)                                                                                       \
+        if (type == FC_DTYPE_Q8_0) {                                                               \
+            b[0].q[i][g] = w[i];                                                                   \
+            b[1].q[i][g] = v[i];                                                                   \
+        } else {                                                                                   \
+            __m256i even = FCI_CODED_BITS(w[i], 0, 15), odd = FCI_CODED_BITS(w[i], 4, 15);         \
+            if (five) even = _mm256_or_si256(even, fci_kernel_fifth_avx2(&bits, i));               \
+            if (five) odd = _mm256_or_si256(odd, fci_kernel_fifth_avx2(&bits, 4 + i));             \
+            b[0].q[i][g] = _mm256_sub_epi8(even, less);                                            \
+            b[1].q[i][g] = _mm256_sub_epi8(odd, less);                                             \
+        }
+        FCI_EACH_4(X)
+#undef X
+        b[0].d[g] = b[1].d[g] = fci_kernel_halves_avx2(rows, at, FCI_CODED_DOWN);
+        b[0].m[g] = b[1].m[g] =
+            low ? fci_kernel_halves_avx2(rows, at + 2, 1) : _mm256_set1_ps(FCI_NOTHING);
+    }
+}
+
+// Scales or minimums: byte i of each word, signed, times 2^24 and `factor`.
+FCI_AVX2 FCI_INLINE __m256 fci_kernel_scales_avx2(const __m256i *bytes, unsigned i,
+                                                  const __m256 *factor) {
+    const __m256i top = _mm256_and_si256(
+        _mm256_sll_epi32(*bytes, _mm_cvtsi32_si128((int)(24 - 8 * i))),
+        _mm256_set1_epi32((int)0xff000000u));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(top), *factor);
+}
+
+// 256 weights of Q4_K, or of Q5_K with fifth bits before the others; 64 at a time.
+FCI_AVX2 FCI_INLINE void fci_kernel_k_avx2(bool five, const char *const *rows, size_t at,
+                                           const float *x, float *acc) {
+    __m256i scales[2][4], mins[2][4];
+    __m256 d[4], m[4];
+    const __m256i six = _mm256_set1_epi8(63), four = _mm256_set1_epi8(15),
+                  top = _mm256_set1_epi8(48);
+    for (size_t g = 0; g < 4; g++) {
+        __m256i w[4];
+        fci_kernel_turn_avx2(rows + 8 * g, at, w);
+        scales[0][g] = _mm256_and_si256(w[1], six);
+        scales[1][g] = _mm256_or_si256(_mm256_and_si256(w[3], four),
+                                       _mm256_and_si256(_mm256_srli_epi32(w[1], 2), top));
+        mins[0][g] = _mm256_and_si256(w[2], six);
+        mins[1][g] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(w[3], 4), four),
+                                     _mm256_and_si256(_mm256_srli_epi32(w[2], 2), top));
+        d[g] = fci_kernel_halves_avx2(rows + 8 * g, at, FCI_CODED_DOWN * FCI_CODED_DOWN);
+        m[g] = fci_kernel_halves_avx2(rows + 8 * g, at + 2, -FCI_CODED_DOWN);
+    }
+    for (unsigned j = 0; j < 8; j += 2, x += 64) {
+        fci_kernel_bytes b[4];
+        const size_t from = at + (five ? 48 : 16) + 16 * j;
+        for (size_t part = 0; part < 2; part++)
+            for (size_t g = 0; g < 4; g++) {
+                __m256i w[4], h[4];
+                fci_kernel_turn_avx2(rows + 8 * g, from + 16 * part, w);
+                if (five) fci_kernel_turn_avx2(rows + 8 * g, at + 16 + 16 * part, h);
+#define FCI_CODED_HIGH(i, bit)                                                                     \
+    (five ? _mm256_slli_epi16(FCI_CODED_BITS(h[i], bit, 1), 4) : _mm256_setzero_si256())
+#define X(i)                                                                                       \
+                b[part].q[i][g] =                                                                  \
+                    _mm256_or_si256(FCI_CODED_BITS(w[i], 0, 15), FCI_CODED_HIGH(i, j));            \
+                b[2 + part].q[i][g] =                                                              \
+                    _mm256_or_si256(FCI_CODED_BITS(w[i], 4, 15), FCI_CODED_HIGH(i, j + 1));
+                FCI_EACH_4(X)
+#undef X
+#undef FCI_CODED_HIGH
+                for (unsigned odd = 0; odd < 2; odd++) {
+                    const unsigned s = j + odd;
+                    b[2 * odd + part].d[g] =
+                        fci_kernel_scales_avx2(&scales[s / 4][g], s % 4, &d[g]);
+                    b[2 * odd + part].m[g] = fci_kernel_scales_avx2(&mins[s / 4][g], s % 4, &m[g]);
+                }
+            }
+        fci_kernel_bytes_avx2(b, 4, x, acc);
+    }
+}
+
+// 256 weights of Q6_K, half of them at a time.
+FCI_AVX2 FCI_INLINE void fci_kernel_q6_k_avx2(const char *const *rows, size_t at, const float *x,
+                                              float *acc) {
+    const __m256i less = _mm256_set1_epi8(32);
+    for (size_t half = 0; half < 2; half++) {
+        fci_kernel_bytes b[8];
+        for (size_t g = 0; g < 4; g++) {
+            __m256i s[4], h[4], w[4];
+            const char *const *r = rows + 8 * g;
+            fci_kernel_turn_avx2(r, at + 192, s);
+            const __m256 d = fci_kernel_halves_avx2(r, at + 208, FCI_CODED_DOWN * FCI_CODED_DOWN);
+            for (unsigned e = 0; e < 8; e++) { // sixteen weights: quarter e / 2, part e % 2
+                b[e].d[g] = fci_kernel_scales_avx2(&s[2 * half + e / 4], e % 4, &d);
+                b[e].m[g] = _mm256_set1_ps(FCI_NOTHING);
+            }
+            for (size_t part = 0; part < 2; part++) {
+                fci_kernel_turn_avx2(r, at + 128 + 32 * half + 16 * part, h);
+                for (size_t l = 0; l < 2; l++) {
+                    fci_kernel_turn_avx2(r, at + 64 * half + 32 * l + 16 * part, w);
+#define FCI_CODED_SIX(i, from, shift)                                                              \
+    _mm256_sub_epi8(_mm256_or_si256(FCI_CODED_BITS(w[i], from, 15),                                \
+                                    _mm256_slli_epi16(FCI_CODED_BITS(h[i], shift, 3), 4)), less)
+#define X(i)                                                                                       \
+                    b[2 * l + part].q[i][g] = FCI_CODED_SIX(i, 0, 2 * l);                          \
+                    b[4 + 2 * l + part].q[i][g] = FCI_CODED_SIX(i, 4, 4 + 2 * l);
+                    FCI_EACH_4(X)
+#undef X
+#undef FCI_CODED_SIX
+                }
+            }
+        }
+        fci_kernel_bytes_avx2(b, 8, x + 128 * half, acc);
+    }
+}
+
+FCI_AVX2 FCI_FN bool fci_kernel_coded_avx2(fc_dtype type, size_t n, const void *a,
+                                           const char *const *rows, size_t ahead, float *acc,
+                                           bool first) {
+    const float *x = (const float *)a;
+    const bool whole = n % 8 == 0; // blocks of 256
+    fci_kernel_bytes b[2];
+    switch (type) {
+#define FCI_CODED_BLOCKS(per, size, ...)                                                           \
+        if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);                               \
+        for (size_t i = 0, at = 0; i < 32 * n; i += per, at += size, x += per) {                   \
+            fci_kernel_prefetch_avx2(rows, at, size, ahead);                                       \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+        return true;
+#define FCI_CODED_SMALL(name, size)                                                                \
+    case FC_DTYPE_##name:                                                                          \
+        FCI_CODED_BLOCKS(32, size, fci_kernel_block_avx2(FC_DTYPE_##name, rows, at, b),            \
+                         fci_kernel_bytes_avx2(b, 2, x, acc))
+    FCI_CODED_SMALL(Q8_0, 34)
+    FCI_CODED_SMALL(Q4_0, 18)
+    FCI_CODED_SMALL(Q4_1, 20)
+    FCI_CODED_SMALL(Q5_0, 22)
+    FCI_CODED_SMALL(Q5_1, 24)
+    case FC_DTYPE_Q4_K:
+        if (!whole) return false;
+        FCI_CODED_BLOCKS(256, 144, fci_kernel_k_avx2(false, rows, at, x, acc))
+    case FC_DTYPE_Q5_K:
+        if (!whole) return false;
+        FCI_CODED_BLOCKS(256, 176, fci_kernel_k_avx2(true, rows, at, x, acc))
+    case FC_DTYPE_Q6_K:
+        if (!whole) return false;
+        FCI_CODED_BLOCKS(256, 210, fci_kernel_q6_k_avx2(rows, at, x, acc))
+    case FC_DTYPE_BF16:
+        if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
+        fci_kernel_coded_bf16_avx2(32 * n, x, rows, ahead, acc);
+        return true;
+    default: return false;
+    }
+}
+#endif
+
 // A single row: each square of sixteen words of sixteen rows is transposed in registers and
 // multiplied at once (FCI_TURN_DO). Two squares alternate, as each is one chain of dependent sums.
 #define FCI_SINGLE(name, target, word)                                                             \
@@ -13901,14 +14157,14 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
         *acc = sum;                                                                                \
     }                                                                                              \
     target FCI_FN void fci_kernel_single_##name##_avx512(size_t words, const void *a,              \
-                                                  const char *const *rows, const char *ahead,      \
+                                                  const char *const *rows, size_t ahead,           \
                                                   float *acc, bool first) {                        \
         const word *x = (const word *)a;                                                           \
         __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                           \
         __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                     \
         for (size_t k = 0; k < words; k += 16) {                                                   \
             const size_t n = words - k < 16 ? words - k : 16;                                      \
-            for (size_t i = 0; ahead && i < 32; i++, ahead += FCI_ALIGN) FCI_PREFETCH_ONCE(ahead); \
+            for (size_t i = 0; ahead && i < 32; i++) FCI_PREFETCH_ONCE(rows[i] + 4 * k + ahead);   \
             if (n == 16) {                                                                         \
                 fci_kernel_single_##name##_square(rows, k, 16, x + k, &low);                       \
                 fci_kernel_single_##name##_square(rows + 16, k, 16, x + k, &high);                 \
@@ -14006,21 +14262,23 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
             fci_nibbles_##name(rows, at + 2, x, d, _mm512_set1_ps(FCI_NOTHING),                    \
                                _mm512_sub_ps(counting, _mm512_set1_ps(8)), acc);                   \
     }                                                                                              \
-    target FCI_FN void fci_coded_##name(fc_dtype type, size_t n, const void *a,                    \
-                                        const char *const *rows, const char *ahead, float *acc,    \
+    target FCI_FN bool fci_coded_##name(fc_dtype type, size_t n, const void *a,                    \
+                                        const char *const *rows, size_t ahead, float *acc,         \
                                         bool first) {                                              \
+        if (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0) return false; \
         const size_t size = type == FC_DTYPE_Q8_0 ? 34 : type == FC_DTYPE_Q4_1 ? 20 : 18;          \
         const word *x = (const word *)a;                                                           \
         __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc);                           \
         __m512 high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);                     \
         for (size_t b = 0; b < n; b++, x += words) {                                               \
-            for (size_t i = 0; ahead && i < size / 2; i++, ahead += FCI_ALIGN)                     \
-                FCI_PREFETCH_ONCE(ahead);                                                          \
+            if (ahead && b * size % FCI_ALIGN < size) /* a line begins in this block */            \
+                for (size_t i = 0; i < 32; i++) FCI_PREFETCH_ONCE(rows[i] + b * size + ahead);     \
             fci_coded_block_##name(type, rows, b * size, x, &low);                                 \
             fci_coded_block_##name(type, rows + 16, b * size, x, &high);                           \
         }                                                                                          \
         _mm512_storeu_ps(acc, low);                                                                \
         _mm512_storeu_ps(acc + 16, high);                                                          \
+        return true;                                                                               \
     }
 #define FCI_CODED_HALVES(v) _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, v))
 #define FCI_CODED_DO(word, even, odd)                                                              \
@@ -14241,51 +14499,54 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 // ---- The tables of this build, in order of preference.
 static const fci_kernels fci_kernel_table_scalar = {
     FC_SIMD_SCALAR, false,
-    {4, 16, fci_kernel_tile_f32_scalar, NULL, NULL},
-    {4, 16, fci_kernel_tile_bf16_scalar, NULL, NULL},
+    {4, 16, 0, fci_kernel_tile_f32_scalar, NULL, NULL},
+    {4, 16, 0, fci_kernel_tile_bf16_scalar, NULL, NULL},
     FCI_KERNEL_NAMES(scalar)};
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernel_table_avx2 = {
     FC_SIMD_AVX2, false,
-    {6, 16, fci_kernel_tile_f32_avx2, NULL, NULL}, {0, 0, NULL, NULL, NULL},
+    {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
+     fci_kernel_coded_avx2},
+    {0, 0, 0, NULL, NULL, NULL},
     FCI_KERNEL_NAMES(avx2)};
 #endif
 #if FCI_HAS_AVX512
 static const fci_kernels fci_kernel_table_avx512 = {
     FC_SIMD_AVX512, false,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {0, 0, NULL, NULL, NULL},
+    {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {0, 0, 0, NULL, NULL, NULL},
     FCI_KERNEL_NAMES(avx512)};
 #endif
 #if FCI_HAS_AVX512BF16
 static const fci_kernels fci_kernel_table_avx512bf16 = {
     FC_SIMD_AVX512BF16, true,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {14, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
+    {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
 static const fci_kernels fci_kernel_table_amx = {
     FC_SIMD_AMX, true,
-    {14, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {16, 64, fci_kernel_tile_bf16_amx, NULL, NULL},
+    {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+    {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL},
     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON32
 static const fci_kernels fci_kernel_table_neon = {
     FC_SIMD_NEON, false,
-    {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, NULL, NULL, NULL},
+    {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
     FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, scalar)};
 #elif FCI_HAS_NEON // part of every aarch64, so bodies need no target
 static const fci_kernels fci_kernel_table_neon = {
     FC_SIMD_NEON, false,
-    {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, NULL, NULL, NULL},
+    {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
     FCI_KERNEL_NAMES(scalar)};
 #endif
 #if FCI_HAS_NEON_BF16
 static const fci_kernels fci_kernel_table_neon_bf16 = {
     FC_SIMD_NEON_BF16, true,
-    {6, 16, fci_kernel_tile_f32_neon, NULL, NULL}, {8, 16, fci_kernel_tile_bf16_neon, NULL, NULL},
+    {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL},
+    {8, 16, 0, fci_kernel_tile_bf16_neon, NULL, NULL},
     FCI_KERNEL_NAMES(scalar)};
 #endif
 
@@ -14621,7 +14882,7 @@ FCI_FN fci_gemm_room fci_gemm_room_of(const fci_tile *t) {
     r.panels = 0;
     r.sums = r.panels + t->nr * FCI_GEMM_PANELS * FCI_TILE_WORDS;
     r.rows = r.sums + t->nr * FCI_GEMM_ROWS * FCI_GEMM_PANELS;
-    r.total = r.rows + (t->nr + 2) * FCI_TILE_WORDS;
+    r.total = r.rows + ((size_t)fci_max(t->nr, t->singles) + 2) * FCI_TILE_WORDS;
     return r;
 }
 
@@ -14933,40 +15194,58 @@ FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, 
     } while (s.at < j->packed.words);
 }
 
-// Words [at, at + block) of a panel times a single row, from stored blocks; false: not such a type.
-FCI_FN bool fci_gemm_coded(const fci_gemm_job *j, size_t panel, size_t at, float *acc) {
-    size_t column;
-    const fc_dtype type = fci_gemm_panel(j, panel, &column)->w->type;
-    if (!j->tile->coded ||
-        (type != FC_DTYPE_Q4_0 && type != FC_DTYPE_Q4_1 && type != FC_DTYPE_Q8_0))
-        return false;
-    const fci_gemm_source s = fci_gemm_source_of(j, panel, at);
-    const size_t from = fci_gemm_offset(j, &s);
-    const char *rows[FCI_PANEL_MAX];
-    if (s.first % 32 || s.n % 32) return false;
-    for (size_t r = 0; r < j->tile->nr; r++)
-        rows[r] = r < s.rows ? fci_matrix_row(s.w, s.row + r) + from : rows[0];
-    j->tile->coded(type, s.n / 32, fci_gemm_packed_row(&j->packed, 0, at), rows,
-                   s.data + j->tile->nr * (s.stride + from), acc, at == 0);
-    return true;
+// Panels that a single row takes at once.
+FCI_INLINE size_t fci_gemm_together(const fci_gemm_job *j) {
+    return (size_t)fci_max(j->unit, j->tile->singles / j->tile->nr);
 }
 
-// A single row of activations: panels [c0, c1) as they lie in memory.
-FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float *scratch) {
-    const fci_gemm_room room = fci_gemm_room_of(j->tile);
-    const size_t nr = j->tile->nr, block = j->packed.block;
-    float *acc = scratch + room.sums;
-    for (size_t c = s->c0; c < s->c1; c++, acc += j->tile->mr * nr)
-        for (size_t at = 0; at < j->packed.words; at += block) {
-            const char *rows[FCI_PANEL_MAX], *ahead;
-            const size_t words = (size_t)fci_min(block, j->packed.words - at);
-            if (fci_gemm_coded(j, c, at, acc)) continue;
-            fci_gemm_rows(j, c, at, true, scratch + room.rows, rows, &ahead);
-            j->tile->single(words, fci_gemm_packed_row(&j->packed, 0, at), rows, ahead, acc,
-                            at == 0);
+// A single row of activations times n panels of one matrix type, as they lie in memory, or decoded
+// where the kernel does not take the type.
+FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n, float *staged,
+                                   float *acc) {
+    const size_t nr = j->tile->nr;
+    for (size_t at = 0; at < j->packed.words; at += j->packed.block) {
+        const void *x = fci_gemm_packed_row(&j->packed, 0, at);
+        const char *rows[FCI_PANEL_MAX], *unused;
+        fci_gemm_source s = fci_gemm_source_of(j, panel, at);
+        const size_t from = fci_gemm_offset(j, &s), next = s.stride * (j->unit > 1 ? nr : n * nr),
+                     ahead = at + j->packed.block < j->packed.words ? s.bytes : next - from;
+        for (size_t i = 0; i < j->tile->singles / nr; i++) {
+            s = fci_gemm_source_of(j, panel + i % n, at);
+            for (size_t r = 0; r < nr; r++)
+                rows[i * nr + r] =
+                    r < s.rows ? fci_matrix_row(s.w, s.row + r) + from : rows[i * nr];
         }
-    if (j->op == FCI_GEMM_FEED) fci_gemm_feed(j, scratch + room.sums, 0, s->c0);
-    else fci_gemm_finish(j, scratch + room.sums, 0, s->c0);
+        if (j->tile->coded && s.first % 32 == 0 && s.n % 32 == 0 &&
+            j->tile->coded(s.w->type, s.n / 32, x, rows, ahead, acc, at == 0))
+            continue;
+        for (size_t i = 0; i < j->tile->singles / nr; i++)
+            fci_gemm_rows(j, panel + i % n, at, true, staged + i * nr * FCI_TILE_WORDS,
+                          rows + i * nr, &unused);
+        j->tile->single((size_t)fci_min(j->packed.block, j->packed.words - at), x, rows,
+                        fci_gemm_direct(j, s.w) ? ahead : 0, acc, at == 0);
+    }
+}
+
+// Panels [c0, c1) of a single row: as many at once as the kernel takes, where they are of one type.
+FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float *scratch) {
+    const size_t nr = j->tile->nr, tile = j->tile->mr * nr;
+    const fci_gemm_room room = fci_gemm_room_of(j->tile);
+    float *sums = scratch + room.sums, acc[FCI_PANEL_MAX];
+    size_t column;
+    for (size_t c = s->c0, n; c < s->c1; c += n) {
+        const fci_matrix *w = fci_gemm_panel(j, c, &column)->w;
+        for (n = 1; n < j->tile->singles / nr && c + n < s->c1; n++) {
+            const fci_matrix *next = fci_gemm_panel(j, c + n, &column)->w;
+            if (next->type != w->type || next->row_bytes != w->row_bytes) break;
+        }
+        fci_gemm_single_panels(j, c, n, scratch + room.rows, acc);
+        for (size_t i = 0; i < n; i++)
+            memcpy(sums + (c - s->c0 + i) * tile, acc + i * nr, nr * sizeof *acc);
+    }
+    for (size_t c = s->c0; c < s->c1; c += j->unit, sums += j->unit * tile)
+        if (j->op == FCI_GEMM_FEED) fci_gemm_feed(j, sums, 0, c);
+        else fci_gemm_finish(j, sums, 0, c);
 }
 
 // A task is a group of weight panels times some row panels. Few rows take one panel at a time, so
@@ -14980,12 +15259,12 @@ FCI_FN void fci_gemm_task(void *arg, size_t task, uint32_t worker) {
     s.r0 = task / j->n_groups * j->tall;
     s.r1 = (size_t)fci_min(s.r0 + j->tall, j->packed.panels);
     s.at = s.words = 0;
-    const bool few = s.r1 - s.r0 <= 2;
-    const size_t end = s.c1, step = few ? j->unit : s.c1 - s.c0;
+    const bool few = s.r1 - s.r0 <= 2,
+               single = j->m == 1 && j->tile->singles && j->k && !j->parts[0].w->transposed;
+    const size_t end = s.c1, step = single ? fci_gemm_together(j) : few ? j->unit : end - s.c0;
     for (; s.c0 < end; s.c0 += step) {
-        s.c1 = s.c0 + step;
-        if (j->m == 1 && j->tile->single && j->k && !j->parts[0].w->transposed)
-            fci_gemm_single(j, &s, scratch);
+        s.c1 = (size_t)fci_min(s.c0 + step, end);
+        if (single) fci_gemm_single(j, &s, scratch);
         else fci_gemm_spans(j, s, task, few, scratch);
     }
 }
@@ -15016,8 +15295,9 @@ FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
     size_t n_blocks = (rows + tallest - 1) / tallest;
     j->wide = fci_gemm_width(j, n_blocks, enough);
     if (j->m == 1) { // each panel prefetches the next one's weights
-        const size_t share = (j->column_panels + 2 * threads - 1) / (2 * threads);
-        j->wide = (share + j->unit - 1) / j->unit * j->unit;
+        const size_t share = (j->column_panels + 2 * threads - 1) / (2 * threads),
+                     together = fci_gemm_together(j);
+        j->wide = (share + together - 1) / together * together;
     }
     j->n_groups = (j->column_panels + j->wide - 1) / j->wide;
     if (j->n_groups * n_blocks < enough && threads > 1)
@@ -15872,7 +16152,6 @@ struct fc_model {
     fc_tokenizer *tokenizer; // opened when first needed
     char *path;
     uint64_t memory_limit;
-    uint64_t spare; // bytes of memory for the weights and all else; 0: unknown, or they stay anyway
     fci_matrix embedding, output; // [vocab, hidden]; the same one where tied
     fci_matrix positions;         // [max_positions, hidden], or absent
     fci_norm output_norm;         // [hidden]
@@ -16837,7 +17116,7 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
 // Sets config.dtype, that of most bytes, and config.compute: for AUTO bf16 where the weights are
 // bf16 and it is native. Fails where bf16 is wanted and not native.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
-// Fills in the rest of m->config, and m->spare, after fci_weights_load.
+// Fills in the rest of m->config, after fci_weights_load.
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err);
 
 // ---- private to this section
@@ -17332,207 +17611,8 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
     c->simd = m->c.kernels->simd;
     c->n_threads = m->c.n_threads;
     c->memory_bytes = fci_platform_memory(false);
-    m->spare = fci_platform_memory(true);
-    for (uint32_t i = 0; i < m->container->n_files; i++)
-        if (m->container->files[i].size && !fci_file_returns(&m->container->files[i])) m->spare = 0;
     for (uint64_t i = 0; i < 2 * h->n_blocks; i++) c->n_sublayers += m->present[i];
     return FC_OK;
-}
-
-// >> disk
-// Models larger than memory. While a wave computes a sublayer, a thread reads the next one's
-// weights; those behind the wave are given back, as long as memory is short: a system that has to
-// search for pages to throw out takes longer about that than the disk, and throws out what is
-// needed next. The last sublayers and the head stay as far as memory allows, as every lane runs
-// them. (tools/MEASURED.md has the alternatives.)
-
-typedef struct fci_disk_part { // weights that are used together
-    const fci_matrix *all[4];
-    size_t n;
-} fci_disk_part;
-
-typedef struct fci_disk {
-    const fc_model *m;
-    uint64_t spare; // bytes of memory for weights; UINT64_MAX: enough for all
-    size_t stays;   // in the current wave sublayers from here on stay; 0: all do
-    size_t at;      // the sublayer that is running
-    // Of n bytes at p; called by one thread at a time. Tests look on.
-    void (*read)(const fc_model *m, const void *p, uint64_t n);
-    void (*leave)(const fc_model *m, const void *p, uint64_t n);
-    fci_disk_part behind, next; // what the thread leaves and reads
-    bool reading;
-#if FCI_THREADS
-    fci_thread thread; // while it reads
-#endif
-} fci_disk;
-
-// Whether the model's files do not fit in memory.
-FCI_FN bool fci_disk_needed(const fc_model *m);
-// `taken`: bytes of memory that are used for other than weights.
-FCI_FN fci_disk fci_disk_of(const fc_model *m, uint64_t taken);
-// The weights of a sublayer without its experts, and of an expert.
-FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer);
-FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e);
-// Around a wave through the sublayers of a mask [2 * n_blocks], `first` the first of them.
-FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first);
-FCI_FN void fci_disk_end(fci_disk *d);
-// Before each of them: its weights are there now.
-FCI_FN void fci_disk_enter(fci_disk *d, const uint8_t *mask, size_t sublayer);
-// Waits for what is being read, then lets `behind` go and reads `next` (both NULL allowed), while
-// the caller goes on.
-FCI_FN void fci_disk_turn(fci_disk *d, const fci_disk_part *behind, const fci_disk_part *next);
-// Whether weights of the current sublayer are to go.
-FCI_FN bool fci_disk_goes(const fci_disk *d);
-// The first sublayer of those that stay under a mask; 0: all.
-FCI_FN size_t fci_disk_stays(const fci_disk *d, const uint8_t *mask);
-// Reads a byte of every page, gives pages back.
-FCI_FN void fci_disk_read(const fc_model *m, const void *p, uint64_t n);
-FCI_FN void fci_disk_leave(const fc_model *m, const void *p, uint64_t n);
-
-// ---- private to this section
-
-enum { FCI_DISK_PAGE = 4096 };  // no system has smaller ones
-enum { FCI_DISK_MARGIN = 16 };  // of memory, a share for what is not counted
-
-FCI_FN bool fci_disk_needed(const fc_model *m) {
-    return m->spare && m->config.file_bytes > m->spare;
-}
-
-FCI_FN void fci_disk_read(const fc_model *m, const void *p, uint64_t n) {
-    const volatile unsigned char *from = (const volatile unsigned char *)p;
-    (void)m;
-    for (uint64_t i = 0; i < n; i += FCI_DISK_PAGE) (void)from[i];
-    if (n) (void)from[n - 1];
-}
-
-FCI_FN void fci_disk_leave(const fc_model *m, const void *p, uint64_t n) {
-    for (uint32_t i = 0; i < m->container->n_files; i++)
-        fci_file_past(&m->container->files[i], p, n);
-}
-
-FCI_FN fci_disk fci_disk_of(const fc_model *m, uint64_t taken) {
-    fci_disk d;
-    memset(&d, 0, sizeof d);
-    d.m = m;
-    d.spare = m->spare - fci_min(taken + m->spare / FCI_DISK_MARGIN, m->spare);
-    if (!m->spare || m->config.file_bytes + taken <= m->spare) d.spare = UINT64_MAX;
-    d.read = fci_disk_read;
-    d.leave = fci_disk_leave;
-    return d;
-}
-
-FCI_FN void fci_disk_add(fci_disk_part *part, const fci_weight *w) {
-    if (w->matrix.data) part->all[part->n++] = &w->matrix;
-}
-
-FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer) {
-    const fci_layer *l = &m->layers[sublayer / 2];
-    const fci_weight *const all[2][4] = {{&l->q, &l->k, &l->v, &l->o},
-                                         {&l->router, &l->gate, &l->up, &l->down}};
-    fci_disk_part part;
-    memset(&part, 0, sizeof part);
-    for (size_t i = 0; i < 4; i++) fci_disk_add(&part, all[sublayer % 2][i]);
-    return part;
-}
-
-FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e) {
-    fci_disk_part part;
-    memset(&part, 0, sizeof part);
-    fci_disk_add(&part, &e->gate);
-    fci_disk_add(&part, &e->up);
-    fci_disk_add(&part, &e->down);
-    return part;
-}
-
-// From a matrix's first byte to its last; of views into a shared tensor, with what lies between.
-FCI_FN uint64_t fci_disk_span(const fci_matrix *w) {
-    if (w->transposed) return (w->cols - 1) * w->row_bytes + fci_number_bytes(w->type, w->rows);
-    return w->run ? ((w->rows / w->run - 1) * w->step + w->run) * w->row_bytes
-                  : w->rows * w->row_bytes;
-}
-
-FCI_FN size_t fci_disk_stays(const fci_disk *d, const uint8_t *mask) {
-    const fc_model *m = d->m;
-    size_t stays = 2 * (size_t)m->hyper.n_blocks;
-    uint64_t most = 0, room;
-    if (d->spare == UINT64_MAX) return 0;
-    for (size_t s = 0; s < stays; s++) {
-        const uint64_t n = m->layers[s / 2].n_bytes[s % 2];
-        if (mask[s] && m->present[s])
-            most = fci_max(most, s % 2 && m->layers[s / 2].experts ? n / m->hyper.n_experts : n);
-    }
-    // the head's, and of the sublayers that run and come
-    const uint64_t busy = m->output.rows * m->output.row_bytes + 2 * most;
-    room = d->spare - fci_min(d->spare, busy);
-    for (; stays > 0; stays--) {
-        const size_t s = stays - 1;
-        if (!mask[s] || !m->present[s]) continue;
-        if (m->layers[s / 2].n_bytes[s % 2] > room) break;
-        room -= m->layers[s / 2].n_bytes[s % 2];
-    }
-    return stays;
-}
-
-FCI_FN void fci_disk_work(void *disk) {
-    const fci_disk *d = (const fci_disk *)disk;
-    for (size_t i = 0; i < d->behind.n; i++)
-        d->leave(d->m, d->behind.all[i]->data, fci_disk_span(d->behind.all[i]));
-    for (size_t i = 0; i < d->next.n; i++)
-        d->read(d->m, d->next.all[i]->data, fci_disk_span(d->next.all[i]));
-}
-
-FCI_FN void fci_disk_wait(fci_disk *d) {
-#if FCI_THREADS
-    if (d->reading) fci_thread_join(&d->thread);
-#endif
-    d->reading = false;
-}
-
-FCI_FN void fci_disk_turn(fci_disk *d, const fci_disk_part *behind, const fci_disk_part *next) {
-    if (d->stays == 0) return;
-    fci_disk_wait(d);
-    d->behind.n = d->next.n = 0;
-    if (behind) d->behind = *behind;
-    if (next) d->next = *next;
-#if FCI_THREADS
-    d->reading = next && fci_thread_start(&d->thread, fci_disk_work, d);
-#endif
-    if (!d->reading) fci_disk_work(d);
-}
-
-FCI_FN bool fci_disk_goes(const fci_disk *d) {
-    return d->at < d->stays;
-}
-
-FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first) {
-    const size_t n = 2 * (size_t)d->m->hyper.n_blocks;
-    d->stays = fci_disk_stays(d, mask);
-    while (first < n && !(mask[first] && d->m->present[first])) first++;
-    d->at = n;
-    if (first == n) return;
-    const fci_disk_part part = fci_disk_sublayer(d->m, first);
-    fci_disk_turn(d, NULL, &part);
-}
-
-FCI_FN void fci_disk_enter(fci_disk *d, const uint8_t *mask, size_t sublayer) {
-    const size_t n = 2 * (size_t)d->m->hyper.n_blocks;
-    fci_disk_part behind, part;
-    size_t next = sublayer + 1;
-    if (d->stays == 0) return;
-    while (next < n && !(mask[next] && d->m->present[next])) next++;
-    const bool goes = fci_disk_goes(d);
-    if (goes) behind = fci_disk_sublayer(d->m, d->at);
-    if (next < n) part = fci_disk_sublayer(d->m, next);
-    d->at = sublayer;
-    fci_disk_turn(d, goes ? &behind : NULL, next < n ? &part : NULL);
-}
-
-FCI_FN void fci_disk_end(fci_disk *d) {
-    fci_disk_part behind;
-    if (d->stays == 0) return;
-    const bool goes = fci_disk_goes(d);
-    if (goes) behind = fci_disk_sublayer(d->m, d->at);
-    fci_disk_turn(d, goes ? &behind : NULL, NULL);
 }
 
 // >> identity
@@ -17638,7 +17718,6 @@ FCI_FN void fci_identity_task(void *arg, size_t task, uint32_t worker) {
 FCI_FN fc_code fci_identity_flush(fci_identity *x, fc_error *err) {
     fci_parallel_for(&x->m->c, x->n, fci_identity_task, x);
     for (size_t i = 0; i < x->n; i++) {
-        if (fci_disk_needed(x->m)) fci_disk_leave(x->m, x->at[i], x->bytes[i]);
         x->hash = fci_xxh_add(x->hash, x->hashes[i]);
         x->done += x->bytes[i];
     }
@@ -17651,7 +17730,7 @@ FCI_FN fc_code fci_identity_piece(fci_identity *x, const fc_tensor *t, uint64_t 
                                   fc_error *err) {
     x->at[x->n] = (const char *)t->data + from;
     x->bytes[x->n++] = (size_t)n;
-    if (!fci_disk_needed(x->m)) fci_platform_soon((const char *)t->data + from, n);
+    fci_platform_soon((const char *)t->data + from, n);
     x->waiting += n;
     return x->n == FCI_IDENTITY_BATCH || x->waiting >= FCI_IDENTITY_BATCH_BYTES
                ? fci_identity_flush(x, err)
@@ -18173,16 +18252,6 @@ FCI_FN fc_code fci_model_configure_all(fc_model *m, fc_error *err) {
     return fci_wrap(err, code, "%s", path);
 }
 
-// Working memory takes no more than half of what a larger model leaves.
-FCI_FN void fci_model_share(fc_model *m) {
-    if (!fci_disk_needed(m)) return;
-    if (!m->memory_limit) m->memory_limit = m->spare / 2;
-    fci_log(&m->c, 1, "%s: %llu bytes do not fit in the %llu that are free: every wave reads them "
-            "again; working memory: %llu bytes", fci_base_name(m->path),
-            (unsigned long long)m->config.file_bytes, (unsigned long long)m->spare,
-            (unsigned long long)m->memory_limit);
-}
-
 FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc *desc,
                               fc_error *err) {
     fc_code code;
@@ -18208,7 +18277,6 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
             m->config.architecture, m->config.n_blocks, fc_compute_name(m->config.compute),
             fc_simd_name(m->config.simd), m->c.n_threads);
-    fci_model_share(m);
     return FC_OK;
 }
 
@@ -19588,8 +19656,8 @@ FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci
     if (!list) list = fci_json_some(item, "conversations");
     if (!list)
         return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "expected \"messages\" or \"conversations\", or the `field` that holds the "
-                        "text; the fields are %s",
+                        "expected \"messages\" or \"conversations\", or the field that holds the "
+                        "text (--field NAME); the fields are %s",
                         fci_chat_fields(item, fields, sizeof fields));
     const char *what = sharegpt ? "\"conversations\"" : "\"messages\"";
     if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, what, "a list of messages");
@@ -19770,7 +19838,6 @@ typedef struct fci_engine {
     fci_engine_tick_fn tick;
     fci_engine_tap_fn tap; // or NULL
     void *tick_user, *tap_user;
-    fci_disk disk;
 } fci_engine;
 
 typedef struct fci_engine_sizes { // bytes
@@ -20059,8 +20126,6 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     fc_code code = fci_engine_plan(e, wish, err);
     if (code) return code;
     e->max_lanes = e->capacity; // a lane has at least one row
-    e->disk = fci_disk_of(m, wish->taken + fci_engine_bytes(m, e->capacity, e->head_rows,
-                                                            wish->positions));
     e->max_length = wish->positions;
     e->n_forms = fci_engine_forms(m);
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
@@ -20300,19 +20365,6 @@ FCI_FN const fci_engine_routed *fci_engine_route(fci_engine *e, size_t rows) {
     return sorted;
 }
 
-// Reads the next expert that has rows, while the one that `at` begins runs; lets the last one go.
-FCI_FN void fci_engine_turn_expert(fci_engine *e, const fci_layer *l, const fci_engine_routed *at,
-                                   size_t rows) {
-    const fci_engine_routed *all = e->routes + rows * e->m->hyper.n_used;
-    const size_t next = e->ends[at->expert], n = rows * (size_t)e->m->hyper.n_used;
-    fci_disk_part last, coming;
-    if (e->disk.stays == 0) return;
-    const bool goes = at > all && fci_disk_goes(&e->disk);
-    if (goes) last = fci_disk_expert(&l->experts[at[-1].expert]);
-    if (next < n) coming = fci_disk_expert(&l->experts[all[next].expert]);
-    fci_disk_turn(&e->disk, goes ? &last : NULL, next < n ? &coming : NULL);
-}
-
 // A router with experts: the rows of each expert are gathered for GEMMs as large as possible.
 // Results are added to a row in the order of the experts.
 FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
@@ -20326,7 +20378,6 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
     for (size_t x = 0; x < n_experts; x++) {
         const size_t n = (size_t)(routes + e->ends[x] - at);
         if (n == 0) continue;
-        fci_engine_turn_expert(e, l, at, rows);
         for (size_t i = 0; i < n; i++)
             memcpy(e->heads[0] + i * d, e->normed + at[i].row * d, d * sizeof *e->x);
         fci_gemm_pack(&e->m->c, compute, e->heads[0], d, n, d, NULL, e->packed);
@@ -20342,9 +20393,6 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
             for (size_t k = 0; k < d; k++) to[k] += at->weight * from[k];
         }
     }
-    if (at == routes || !fci_disk_goes(&e->disk)) return;
-    const fci_disk_part last = fci_disk_expert(&l->experts[at[-1].expert]);
-    fci_disk_turn(&e->disk, &last, NULL);
 }
 
 FCI_FN void fci_engine_run_ffn(fci_engine *e, const fci_layer *l, size_t rows) {
@@ -20417,8 +20465,8 @@ FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n
                    lanes[i].length * d * sizeof(float));
 }
 
-FCI_FN fc_code fci_engine_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
-                                 const uint8_t *mask, fc_error *err) {
+FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
+                               fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
     e->strayed = false;
     for (size_t s = 0; s <= n_sublayers; s++) {
@@ -20432,7 +20480,6 @@ FCI_FN fc_code fci_engine_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
         fci_engine_keep_input(e, lanes, active, s, before, rows);
         if (s == n_sublayers || rows == 0 || !mask[s] || !e->m->present[s]) continue;
         const fci_layer *l = &e->m->layers[s / 2];
-        fci_disk_enter(&e->disk, mask, s);
         if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
         else fci_engine_run_ffn(e, l, rows);
         e->rows_run += rows;
@@ -20443,17 +20490,9 @@ FCI_FN fc_code fci_engine_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
         if (e->tick && e->tick(e->tick_user, e->sublayer_cost[s] * (double)active))
             return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
-                               fc_error *err) {
-    fci_disk_begin(&e->disk, mask, n_lanes ? lanes[0].entry : 0);
-    const fc_code code = fci_engine_blocks(e, lanes, n_lanes, mask, err);
-    fci_disk_end(&e->disk);
-    for (size_t i = 0; i < n_lanes && !code; i++)
+    for (size_t i = 0; i < n_lanes; i++)
         if (lanes[i].cache) lanes[i].cache->n_past += lanes[i].length;
-    return code;
+    return FC_OK;
 }
 
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows) {
@@ -24440,12 +24479,6 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->reference.rank = s->ranks ? s->ranks->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
     if (!code) fci_search_lay_trail(s);
-    const size_t stays = fci_disk_stays(&s->engine.disk, s->m->present);
-    if (stays)
-        fci_log(&s->m->c, 0, "waves of %llu tokens; from disk each time: %llu of %llu sublayers; "
-                "of the trail, every %uth sublayer's rows are kept",
-                (unsigned long long)s->engine.capacity, (unsigned long long)stays,
-                (unsigned long long)fci_search_n_sublayers(s), s->spacing);
     return code ? code : fci_search_judge_open(s, err);
 }
 
@@ -25139,7 +25172,7 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
     return code;
 }
 
-// Reads weights of the last block from the disk, as the search does.
+// Reads weights of the last block as the search does.
 FCI_FN double fci_estimate_disk(const fc_model *m) {
     const fci_layer *l = &m->layers[m->hyper.n_blocks - 1];
     const fci_weight *all[] = {&l->up, &l->down, &l->gate, &l->q, &l->o,
@@ -25151,7 +25184,6 @@ FCI_FN double fci_estimate_disk(const fc_model *m) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const fci_matrix *w = all[i] ? &all[i]->matrix : NULL;
         const unsigned char *p = w ? (const unsigned char *)w->data : NULL;
-        if (p) fci_disk_leave(m, p, w->rows * w->row_bytes);
         for (uint64_t k = 0; p && k < w->rows && took < FCI_ESTIMATE_SECONDS; k++) {
             for (uint64_t at = 0; at < w->row_bytes; at += 1024) // some of every page
                 sum = (unsigned char)(sum + p[k * w->row_bytes + at]);
@@ -25383,20 +25415,17 @@ FCI_FN fc_code fci_estimate_steps(const fci_search_view *v, const fc_prune_desc 
     return FC_OK;
 }
 
-// Bytes that the waves of the next step read, each from its lowest candidate up, and its trail, but
-// for what stays in memory.
+// Bytes that the waves of the next step read, each from its lowest candidate up, and its trail.
 FCI_FN fc_code fci_estimate_reads(const fci_search_view *v, const fc_prune_desc *d, double *bytes,
                                   fc_error *err) {
     const fc_model *m = v->engine.m;
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     const fc_tokens *t = d->calibration;
-    const size_t stays = fci_disk_stays(&v->engine.disk, v->mask);
-    const double head = stays ? 0 : (double)m->output.rows * (double)m->output.row_bytes;
+    const double head = (double)m->output.rows * (double)m->output.row_bytes;
     double *cost = (double *)fci_alloc(&m->c, n, sizeof *cost, "bytes", err), all = 0, most = 0;
     fci_estimate_stack s;
     fc_code code = cost ? FC_OK : FC_ERR_MEMORY;
-    for (size_t k = 0; k < n && !code; k++)
-        cost[k] = stays && k >= stays ? 0 : (double)m->layers[k / 2].n_bytes[k % 2];
+    for (size_t k = 0; k < n && !code; k++) cost[k] = (double)m->layers[k / 2].n_bytes[k % 2];
     if (!code) code = fci_estimate_open(v, cost, &s, err);
     fci_free(&m->c, cost);
     if (code) return code;
@@ -25476,9 +25505,7 @@ FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d
         time += token * 5 * (double)fci_min(v->n_positions, v->engine.capacity);
     const double all = rows.run.likely > 0 ? rows.run.likely / rows.first : 0, // of such steps
                  disk = out->fits == 0 ? p->disk : 0;
-    const double reading = disk * ((double)out->read_bytes + (double)out->step_bytes * all);
-    if (which == 0) out->disk_seconds = reading;
-    if (time < reading) time = reading; // waves compute meanwhile
+    time += disk * ((double)out->read_bytes + (double)out->step_bytes * all);
     *fci_estimate_end(&out->seconds, which) = time * (1 + sure);
 }
 
@@ -28489,32 +28516,23 @@ FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     return code;
 }
 
-// The hash of the changed tensors, and of a checkpoint's `next`, so that another bit is known.
-FCI_FN fc_code fci_heal_content(const fci_heal *h, size_t next, char hash[32]) {
-    const fci_context *c = &h->m->c;
-    fc_container of;
-    memset(&of, 0, sizeof of);
-    of.n_tensors = h->n_tensors;
-    of.tensors = (fc_tensor *)fci_alloc(c, fci_max(h->n_tensors, 1), sizeof *of.tensors, "tensors",
-                                        h->err);
-    if (!of.tensors) return FC_ERR_MEMORY;
+// The hash of what is written, so that another bit is known.
+FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
+    fc_container written;
+    char hash[32] = "";
+    memset(&written, 0, sizeof written);
+    written.n_tensors = h->n_tensors;
+    written.tensors = (fc_tensor *)fci_arena_alloc(&h->arena, fci_max(h->n_tensors, 1),
+                                                   sizeof *written.tensors, "tensors", h->err);
+    if (!written.tensors) return FC_ERR_MEMORY;
     for (size_t i = 0; i < h->n_tensors; i++) {
-        fc_tensor *t = &of.tensors[i];
+        fc_tensor *t = &written.tensors[i];
         *t = *h->tensors[i].of;
         t->type = h->tensors[i].type;
         t->data = h->tensors[i].data;
         t->bytes = h->tensors[i].bytes;
     }
-    fc_code code = fci_identity_content(h->m, &of, NULL, hash, h->err);
-    if (!code && next < 2 * (size_t)h->m->hyper.n_blocks)
-        snprintf(hash, 32, "%016llx", (unsigned long long)fci_xxh64(next, hash, strlen(hash)));
-    fci_free(c, of.tensors);
-    return code;
-}
-
-FCI_FN fc_code fci_heal_note_content(fci_heal *h, size_t next) {
-    char hash[32] = "";
-    fc_code code = fci_heal_content(h, next, hash);
+    fc_code code = fci_identity_content(h->m, &written, NULL, hash, h->err);
     return code ? code : fci_heal_note(h, FCI_IDENTITY_HEALED, "%s", hash);
 }
 
@@ -28526,7 +28544,7 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
     fc_code code = fci_buffer_code(&b, h->err);
     if (!code) code = fci_heal_note_long(h, FCI_HEALED_TENSORS, fci_sn(b.p, b.n));
     fci_buffer_free(&b);
-    return code ? code : fci_heal_note_content(h, 2 * (size_t)h->m->hyper.n_blocks);
+    return code ? code : fci_heal_note_content(h);
 }
 
 // What was asked for, and all that decides the bytes.
@@ -28610,36 +28628,10 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys;
     fc_code code = fci_heal_note(h, "finercut.heal.next", "%llu", (unsigned long long)next);
-    if (!code) code = fci_heal_note_content(h, next);
     if (!code) code = fci_heal_save(h, h->partial);
     h->n_keys = n_keys;
     h->saved = fci_platform_seconds();
     return code;
-}
-
-// The tensors of a file that was written by these settings.
-FCI_FN fc_code fci_heal_take_tensors(fci_heal *h, const fc_container *c, const char *path) {
-    char hash[32] = "";
-    fci_str said = fci_s("none");
-    fci_shown shown;
-    for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
-        const fc_tensor *from = fc_container_tensor(c, i),
-                        *of = fc_container_find(h->m->container, from->name);
-        fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
-        if (of && !t) return FC_ERR_MEMORY;
-        if (!t || from->type != t->type || from->bytes != t->bytes)
-            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
-                            "%s: tensor \"%s\": not of the model's type and shape", path,
-                            from->name);
-        memcpy(t->data, from->data, (size_t)t->bytes);
-    }
-    fc_code code = fci_heal_content(h, h->next, hash);
-    fci_kv_str(fci_container_kv(c, FCI_IDENTITY_HEALED), &said);
-    if (code || fci_is(said, hash)) return code;
-    return fci_fail(h->err, FC_ERR_FORMAT, 0,
-                    "%s: the file is damaged: " FCI_IDENTITY_HEALED ": expected the hash of its "
-                    "tensors, %s, got %s",
-                    path, hash, fci_show(said, &shown));
 }
 
 FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *path) {
@@ -28657,7 +28649,18 @@ FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *pat
     if (fci_kv_str(fci_container_kv(c, "finercut.heal.next"), &next)) h->next = 0;
     for (size_t i = 0; i < next.n && next.p[i] >= '0' && next.p[i] <= '9'; i++)
         h->next = (size_t)fci_min(10 * h->next + (size_t)(next.p[i] - '0'), 1 << 20);
-    return fci_heal_take_tensors(h, c, path);
+    for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
+        const fc_tensor *from = fc_container_tensor(c, i),
+                        *of = fc_container_find(h->m->container, from->name);
+        fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
+        if (of && !t) return FC_ERR_MEMORY;
+        if (!t || from->type != t->type || from->bytes != t->bytes)
+            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                            "%s: tensor \"%s\": not of the model's type and shape", path,
+                            from->name);
+        memcpy(t->data, from->data, (size_t)t->bytes);
+    }
+    return FC_OK;
 }
 
 // Goes on from a checkpoint, or from the whole result.
@@ -28674,10 +28677,7 @@ FCI_FN fc_code fci_heal_resume(fci_heal *h) {
         code = of ? fci_heal_take(h, of, paths[i]) : h->err->code;
         fc_container_close(of);
     }
-    if (code != FC_ERR_FORMAT && code != FC_ERR_MISMATCH) return code;
-    const fc_error wrong = *h->err;
-    return fci_fail(h->err, code, wrong.where, "%s; `force` instead of `resume` begins anew",
-                    wrong.msg);
+    return code;
 }
 
 // Neither the result nor a checkpoint may be there already, unless that was asked for.
@@ -34598,8 +34598,7 @@ struct fc_study {
     size_t n_losses;
     fci_watch watch;
     double parts[3];   // tokens that a set's distances, perplexity and tasks take
-    double done, part; // of all tokens; what is under way beside them
-    double all;        // to run, as far as is known
+    double done, part; // of about.tokens; of them what is under way
     fci_study_arm *arm; // whose plan is being made
     size_t saved;      // steps of it
     fc_error *err, save_error;
@@ -34898,7 +34897,7 @@ FCI_FN fc_code fci_study_prefixes(fc_study *s, fci_study_arm *a, bool *whole) {
 
 FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
     fc_study *s = (fc_study *)user;
-    const double all = s->all > 0 ? s->all : 1;
+    const double all = s->about.tokens > 0 ? s->about.tokens : 1;
     fci_study_arm *a = s->arm;
     s->watch.p.what = p->what;
     s->watch.p.plan = p->plan;
@@ -34907,32 +34906,6 @@ FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
         if (fc_plan_save(p->plan, a->path, &s->save_error)) return 1;
     }
     return fci_watch_tell(&s->watch, (s->done + p->done * s->part) / all, s->err) != FC_OK;
-}
-
-// Whether this set is measured: the whole model, and what plans come to.
-FCI_FN bool fci_study_is_wanted(const fc_study *s, size_t i) {
-    return i == 0 || s->sets[i].arm != SIZE_MAX;
-}
-
-// Tokens still to run, and the sets to measure: those that are known, and at most as many as plans
-// that are not there will add.
-FCI_FN double fci_study_rest(const fc_study *s, uint32_t *n_sets) {
-    double tokens = 0;
-    *n_sets = 0;
-    for (size_t i = 0; i < s->n_sets; i++)
-        *n_sets += !s->sets[i].known && fci_study_is_wanted(s, i);
-    for (size_t i = 0; i < s->n_arms; i++) {
-        const fci_study_arm *a = &s->arms[i];
-        if (a->n_prefixes || (!a->remove && !a->target)) continue;
-        tokens += a->work;
-        for (size_t k = 0; k < s->d.n_points; k++) {
-            const uint32_t n = fci_study_steps(s, a, s->points[k]);
-            const uint64_t target = fci_study_point_target(s, k);
-            *n_sets += a->row->count && n && n <= a->remove;
-            *n_sets += fci_study_wants_equal(s, a) && target && target <= a->target;
-        }
-    }
-    return tokens + (double)*n_sets * (s->parts[0] + s->parts[1] + s->parts[2]);
 }
 
 // What is under way from here on; what was before is done.
@@ -35791,16 +35764,28 @@ FCI_FN fc_code fci_study_weigh(fc_study *s) {
     s->parts[0] = 2 * (double)calibration->starts[calibration->n_sequences];
     s->parts[1] = (double)(eval->starts[eval->n_sequences] - eval->starts[0]);
     s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
+    const double set = s->parts[0] + s->parts[1] + s->parts[2];
     for (size_t i = 0; i < s->n_arms && !code; i++) code = fci_study_work(s, &s->arms[i], &pace);
-    for (size_t i = 0; i < s->n_sets; i++)
-        a->n_sets_there += s->sets[i].known && fci_study_is_wanted(s, i);
-    for (size_t i = 0; i < s->n_arms; i++) {
-        a->n_plans += s->arms[i].remove || s->arms[i].target;
-        a->n_plans_there += s->arms[i].n_prefixes > 0;
+    a->n_sets = 1;
+    for (size_t i = 0; i < s->n_sets; i++) {
+        a->n_sets += i && s->sets[i].arm != SIZE_MAX;
+        a->n_sets_there += s->sets[i].known && (i == 0 || s->sets[i].arm != SIZE_MAX);
     }
-    uint32_t n = 0;
-    a->tokens = fci_study_rest(s, &n);
-    a->n_sets = a->n_sets_there + n;
+    for (size_t i = 0; i < s->n_arms; i++) {
+        const fci_study_arm *x = &s->arms[i];
+        if (!x->remove && !x->target) continue;
+        a->n_plans++;
+        a->n_plans_there += x->n_prefixes > 0;
+        if (x->n_prefixes) continue;
+        a->tokens += x->work;
+        for (size_t k = 0; k < s->d.n_points; k++) {
+            const uint32_t n = fci_study_steps(s, x, s->points[k]);
+            const uint64_t target = fci_study_point_target(s, k);
+            a->n_sets += x->row->count && n && n <= x->remove;
+            a->n_sets += fci_study_wants_equal(s, x) && target && target <= x->target;
+        }
+    }
+    a->tokens += set * (double)(a->n_sets - a->n_sets_there);
     if (!code) a->seconds = a->tokens * fci_estimate_token(s->m, &pace);
     fci_estimate_free(s->m, &pace);
     return code;
@@ -35905,15 +35890,13 @@ FCI_FN fc_code fci_study_plan(fc_study *s, fci_study_arm *a) {
     if (!code && a->target) code = fci_study_prune(s, a, prune);
     if (!code) code = fci_study_prefixes(s, a, &whole);
     FINERCUT_ASSERT(code || whole);
-    uint32_t n; // fewer than was foreseen, where plans come to the same sets
-    s->all = s->done + s->part + fci_study_rest(s, &n);
     return code;
 }
 
 FCI_FN fc_code fci_study_sets(fc_study *s) {
     for (size_t i = 0; i < s->n_sets; i++) {
         fci_study_set *set = &s->sets[i];
-        if (set->known || !fci_study_is_wanted(s, i)) continue;
+        if (set->known || (i && set->arm == SIZE_MAX)) continue;
         fc_code code = fci_study_measure(s, set);
         if (code) return code;
         set->known = true;
@@ -35930,8 +35913,6 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     s->err = err;
     s->n_tables = 0;
     s->done = s->part = 0;
-    uint32_t n;
-    s->all = fci_study_rest(s, &n);
     fci_watch_begin(&s->watch, &s->d.watch, "evaluating");
     s->watch.p.n_steps = s->about.n_plans;
     fc_code code = fci_study_claim(s);
@@ -36029,20 +36010,28 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CHAT_TURN
 #undef FCI_CHAT_ZEPHYR
 #undef FCI_CODED
+#undef FCI_CODED_BITS
+#undef FCI_CODED_BLOCKS
 #undef FCI_CODED_BYTE
 #undef FCI_CODED_DO
+#undef FCI_CODED_DOWN
+#undef FCI_CODED_EACH
 #undef FCI_CODED_FOUR
 #undef FCI_CODED_HALVES
 #undef FCI_CODED_LOAD
 #undef FCI_CODED_NIBBLE
+#undef FCI_CODED_ONE
 #undef FCI_CODED_SIDE
 #undef FCI_CODED_SIDES
 #undef FCI_CODED_SIXTEEN
+#undef FCI_CODED_SMALL
+#undef FCI_CODED_TOP
 #undef FCI_COMPILER_CLANG
 #undef FCI_COMPILER_GCC
 #undef FCI_CONFIDENT_POOLED
 #undef FCI_CONFIG_LIMIT
 #undef FCI_CSV_HEAD
+#undef FCI_EACH_4
 #undef FCI_EACH_6
 #undef FCI_EACH_PAIR
 #undef FCI_EACH_SQUARE
@@ -36177,6 +36166,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_STUDY_ALIKE
 #undef FCI_STUDY_FORMAT
 #undef FCI_ST_HEADER_MAX
+#undef FCI_SUMS_LOAD
+#undef FCI_SUMS_STORE
 #undef FCI_TASKS_BIT
 #undef FCI_TASKS_LETTERS
 #undef FCI_TEMPLATES_FOLDER

@@ -308,6 +308,54 @@ static void gemm_types(const fci_context *c, fc_compute compute) {
     T_OK(seen == 17, "%d storage types", (int)seen);
 }
 
+/* Matrices of different types in one product, some of their panels alone, and as gate and up of an
+   FFN: a single row is what it is among others. */
+static void gemm_mixed(const fci_context *c, fc_compute compute) {
+    static const fc_dtype types[] = {FC_DTYPE_Q4_K, FC_DTYPE_Q6_K, FC_DTYPE_BF16, FC_DTYPE_Q4_0};
+    enum { M = 9, K = 1280, N = 48, PARTS = 4 };
+    fc_error err;
+    fci_matrix w[PARTS];
+    fci_gemm_part parts[PARTS], alone[PARTS];
+    float *x = random_floats(M * K, 1), *many = guarded(M * N * PARTS), *one = guarded(N * PARTS);
+    void *packed = fci_alloc(c, fci_gemm_packed_bytes(c, compute, M, K), 1, "packed", &err),
+         *single = fci_alloc(c, fci_gemm_packed_bytes(c, compute, 1, K), 1, "packed", &err),
+         *fed = fci_alloc(c, fci_gemm_packed_bytes(c, compute, M, N), 1, "packed", &err),
+         *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
+    memset(scratch, 0xff, fci_gemm_scratch_bytes(c, compute));
+    for (size_t p = 0; p < PARTS; p++) {
+        const size_t row = (size_t)fci_number_bytes(types[p], K), n = p % 2 ? N : 17;
+        unsigned char *data = (unsigned char *)malloc(N * row);
+        for (size_t i = 0; i < N * row; i++)
+            data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
+        w[p] = matrix(data, types[p], N, K, row);
+        const fci_gemm_part m = {&w[p], 0, n, NULL, many + M * N * p, N},
+                            s = {&w[p], 0, n, NULL, one + N * p, N};
+        parts[p] = m;
+        alone[p] = s;
+    }
+    fci_gemm_pack(c, compute, x, K, M, K, NULL, packed);
+    fci_gemm_pack(c, compute, x, K, 1, K, NULL, single);
+    fci_gemm(c, compute, FCI_GEMM_STORE, packed, M, K, parts, PARTS, scratch);
+    fci_gemm(c, compute, FCI_GEMM_STORE, single, 1, K, alone, PARTS, scratch);
+    for (size_t p = 0; p < PARTS; p++)
+        T_OK(same(many + M * N * p, one + N * p, parts[p].n_rows),
+             "%s compute %d: a single row of part %d of several types, other bits",
+             fc_simd_name(c->kernels->simd), (int)compute, (int)p);
+    for (size_t p = 0; p + 1 < PARTS; p++) {
+        parts[p].n_rows = parts[p + 1].n_rows = N;
+        fci_gemm_into(c, compute, packed, M, K, parts + p, 2, FCI_SILU, fed, scratch);
+        fci_gemm_unpack(c, compute, fed, M, N, 0, many);
+        fci_gemm_into(c, compute, single, 1, K, parts + p, 2, FCI_SILU, fed, scratch);
+        fci_gemm_unpack(c, compute, fed, 1, N, 0, one);
+        T_OK(same(many, one, N), "%s compute %d: a single row gated by another type, other bits",
+             fc_simd_name(c->kernels->simd), (int)compute);
+    }
+    void *all[] = {packed, single, fed, scratch};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) fci_free(c, all[i]);
+    for (size_t p = 0; p < PARTS; p++) free((void *)(uintptr_t)w[p].data);
+    drop(x), drop(many), drop(one);
+}
+
 /* The public function, by the definition. */
 static void matmul(void) {
     enum { M = 3, K = 64, N = 5 };
@@ -1046,6 +1094,7 @@ static void table(fc_simd simd) {
         for (i = 0; i < sizeof ks / sizeof *ks; i++) gemm_shapes(&c, (fc_compute)compute, ks[i]);
         gemm_bits(simd, (fc_compute)compute);
         gemm_types(&c, (fc_compute)compute);
+        gemm_mixed(&c, (fc_compute)compute);
         gemm_views(&c, (fc_compute)compute);
     }
     if (c.kernels->bf16.run) gemm_bf16_twin(&c, &scalar);
