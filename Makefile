@@ -17,8 +17,9 @@ HEADER   := finercut.h
 WARN     := -Wall -Wextra
 # FINERCUT_TESTING leaves the header's private macros defined; -std=c99 keeps GNU extensions out.
 # What tests call is compiled once, as the optimiser sees it, and linked to every test
-# (tests/private.h). Those of WHOLE compile the header as they need it; FINERCUT_STATIC lets the
-# compiler drop what they do not call.
+# (tests/private.h); the header is read once, too, where the compiler can keep what it has parsed.
+# Those of WHOLE compile the header as they need it; FINERCUT_STATIC lets the compiler drop what
+# they do not call.
 TEST_CFLAGS ?= -O1 -g
 STRICT_C := -std=c99 $(WARN) -DFINERCUT_TESTING -DFINERCUT_STATIC
 # Undefined behaviour has to stop the program, or nobody would see it.
@@ -26,7 +27,10 @@ ASAN     := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sa
 WHOLE    := $(patsubst tests/%.c,%,$(shell grep -l '^\#include "../finercut.h"' tests/test_*.c))
 LINKED   := $(if $(findstring __GNUC__,$(shell $(CC) -dM -E -x c /dev/null 2>&1)),-DT_LINKED)
 # $(call unit,FLAGS): of a test, whose own code is not worth the optimiser's time
-unit      = $(STRICT_C) $1 $(if $(LINKED),$(if $(filter $(WHOLE),$(*F)),,-O0 $(LINKED)))
+calls     = $(STRICT_C) $1 -O0 $(LINKED)
+unit      = $(if $(and $(LINKED),$(filter-out $(WHOLE),$(*F))),$(call calls,$1) \
+    -include $(@D)/private.h,$(STRICT_C) $1)
+parsed    = $(if $(LINKED),$(B)/$1/private.h.gch)
 # Kernel tables that this processor cannot run are a third of what is compiled.
 RUNNABLE := $(shell grep -q avx512f /proc/cpuinfo 2>/dev/null || echo -DFINERCUT_NO_AVX512)
 TSAN     := -O1 -g1 -fsanitize=thread
@@ -41,6 +45,8 @@ EXAMPLES := $(patsubst examples/%.c,$(B)/%,\
     $(filter-out examples/finercut.c examples/finercut_mpi.c,$(wildcard examples/*.c)))
 TESTS    := $(patsubst tests/%.c,%,$(sort $(wildcard tests/test_*.c)))
 SCRIPTS  := $(sort $(wildcard tests/test_*.sh))
+# Scripts that run programs of their own, or none: the same whatever is built here.
+ALONE    := $(patsubst %,tests/test_%.sh,c_library columns mpi rooms snippets)
 FUZZERS  := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c)))
 
 all: finercut $(EXAMPLES)
@@ -63,19 +69,25 @@ $(B)/%: examples/%.c $(HEADER)
 # ---- tests: every program ends with `name: N passed, N failed, N skipped`, tests/run.sh sums them
 
 $(B)/test/test_fuzz $(B)/asan/test_fuzz $(B)/tsan/test_fuzz: $(wildcard tests/fuzz/*.[ch])
-$(B)/test/%: tests/%.c $(B)/test/private.o $(wildcard tests/*.h) $(HEADER)
-	$(CC) $(call unit,$(TEST_CFLAGS)) $(EXTRA_CFLAGS) $(linked)
+$(B)/test/%: tests/%.c $(B)/test/private.o $(call parsed,test) $(wildcard tests/*.h) $(HEADER)
+	$(CC) $(call unit,$(TEST_CFLAGS) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
 
-$(B)/asan/%: tests/%.c $(B)/asan/private.o $(wildcard tests/*.h) $(HEADER)
+$(B)/asan/%: tests/%.c $(B)/asan/private.o $(call parsed,asan) $(wildcard tests/*.h) $(HEADER)
 	$(CC) $(call unit,$(ASAN) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
 
-$(B)/tsan/%: tests/%.c $(B)/tsan/private.o $(wildcard tests/*.h) $(HEADER)
+$(B)/tsan/%: tests/%.c $(B)/tsan/private.o $(call parsed,tsan) $(wildcard tests/*.h) $(HEADER)
 	$(CC) $(call unit,$(TSAN) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
 
-$(B)/test/private.o: PRIVATE := $(TEST_CFLAGS)
-$(B)/asan/private.o: PRIVATE := $(ASAN) $(RUNNABLE)
-$(B)/tsan/private.o: PRIVATE := $(TSAN) $(RUNNABLE)
-$(B)/%/private.o: tests/private.c $(HEADER)
+$(B)/test/private.o $(B)/test/private.h.gch: PRIVATE := $(TEST_CFLAGS) $(RUNNABLE)
+$(B)/asan/private.o $(B)/asan/private.h.gch: PRIVATE := $(ASAN) $(RUNNABLE)
+$(B)/tsan/private.o $(B)/tsan/private.h.gch: PRIVATE := $(TSAN) $(RUNNABLE)
+$(B)/%/private.h.gch: tests/private.h $(HEADER)
+	@mkdir -p $(@D)
+	@echo '#include "../../tests/private.h"' >$(@D)/private.h
+	$(CC) $(call calls,$(PRIVATE)) $(EXTRA_CFLAGS) $(filter -pthread,$(LDLIBS)) \
+	    -x c-header $(@D)/private.h -o $@
+
+$(B)/%/private.o: tests/private.c tests/private.h $(HEADER)
 	@mkdir -p $(@D)
 	$(CC) -std=c99 $(WARN) -DFINERCUT_TESTING $(PRIVATE) $(EXTRA_CFLAGS) -c $< -o $@
 
@@ -91,8 +103,8 @@ test: finercut $(addprefix $(B)/test/,$(TESTS))
 	@sh tests/run.sh $(addprefix $(B)/test/,$(TESTS)) $(SCRIPTS)
 
 check: $(B)/asan/finercut $(addprefix $(B)/asan/,$(TESTS))
-	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) $(SCRIPTS) \
-	    tests/corpora.sh
+	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) \
+	    $(filter-out $(ALONE),$(SCRIPTS)) tests/corpora.sh
 
 # Those that run the pool; the others have no threads, and are slow under this sanitizer.
 TSAN_TESTS := test_parallel test_generate test_kernel test_search
@@ -120,16 +132,24 @@ analyze:
 FUZZ_FLAGS := $(STRICT_C) -DFINERCUT_NO_AVX512 -gline-tables-only -fno-sanitize-recover=all \
     -fsanitize-coverage-ignorelist=tests/fuzz/kernels.txt
 CHANGES  := $(addprefix $(B)/fuzz/fuzz_,bind export run search)
-$(CHANGES) $(B)/fuzz/changes.o: FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
-$(B)/fuzz/private.o $(B)/fuzz/changes.o: tests/private.c tests/fuzz/kernels.txt $(HEADER)
+FUZZ_CALLS = $(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -O0 -DT_LINKED \
+    $(EXTRA_CFLAGS)
+$(CHANGES) $(addprefix $(B)/fuzz/changes,.o .h.gch): FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
+$(B)/fuzz/private.o $(B)/fuzz/changes.o: tests/private.c tests/private.h tests/fuzz/kernels.txt \
+    $(HEADER)
 	@mkdir -p $(@D)
 	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -O2 $(EXTRA_CFLAGS) -c $< -o $@
 
-$(CHANGES): $(B)/fuzz/changes.o
-$(filter-out $(CHANGES),$(addprefix $(B)/fuzz/,$(FUZZERS))): $(B)/fuzz/private.o
+$(B)/fuzz/private.h.gch $(B)/fuzz/changes.h.gch: tests/private.h tests/fuzz/kernels.txt $(HEADER)
+	@mkdir -p $(@D)
+	@echo '#include "../../tests/private.h"' >$(@:.gch=)
+	$(FUZZ_CALLS) -x c-header $(@:.gch=) -o $@
+
+$(CHANGES): $(B)/fuzz/changes.o $(B)/fuzz/changes.h.gch
+$(filter-out $(CHANGES),$(addprefix $(B)/fuzz/,$(FUZZERS))): $(B)/fuzz/private.o \
+    $(B)/fuzz/private.h.gch
 $(B)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h tests/*.h)
-	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -O0 -DT_LINKED $(EXTRA_CFLAGS) $< \
-	    $(filter %.o,$^) -o $@ $(LDLIBS)
+	$(FUZZ_CALLS) -include $(patsubst %.gch,%,$(filter %.gch,$^)) $< $(filter %.o,$^) -o $@ $(LDLIBS)
 
 fuzz: $(addprefix $(B)/fuzz/,$(FUZZERS))
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZERS="$(FUZZERS)" sh tests/run.sh tests/fuzz.sh
@@ -141,7 +161,7 @@ sizes:
 	@CC="$(CC)" sh tools/sizes.sh
 
 coverage:
-	@CLANG="$(CLANG)" sh tests/run.sh tests/coverage.sh
+	@CLANG="$(CLANG)" SCRIPTS="$(filter-out $(ALONE),$(SCRIPTS))" sh tests/run.sh tests/coverage.sh
 
 interop: finercut
 	@PYTHON="$(PYTHON)" sh tests/run.sh tools/interop.py tools/interop_export.py \

@@ -534,7 +534,8 @@ FINERCUT_API fc_code fc_compute_parse(const char *name, fc_compute *out, fc_erro
 typedef struct fc_model_desc {
     fc_env env;
     fc_compute compute;    /* AUTO: bf16 where weights are bf16 and the CPU has the instructions */
-    uint64_t memory_limit; /* bytes of working memory besides the mapped file; 0 = no limit */
+    uint64_t memory_limit; /* bytes of working memory besides the mapped file; 0 = no limit, or half
+                              of the memory that is free where the file does not fit in it */
     const char *heal;      /* a file of healed tensors, which stand in for the model's own and go
                               with one set of removed sublayers (fc_model_healed); NULL: none. With
                               fc_model_open_memory, the name of one of its files. It must hold the
@@ -877,7 +878,8 @@ typedef struct fc_estimate {
     uint64_t step_bytes;      /* likely read by the next step, where the model does not fit */
     fc_range candidate_rows, trail_rows, scored_rows, output_rows;
     fc_range share;           /* of the candidates' rows of an exhaustive search: assumed */
-    fc_range seconds;         /* on this machine as it is now */
+    double disk_seconds;      /* of reading all that, while waves compute */
+    fc_range seconds;         /* on this machine as it is now: of computing or reading */
     double measured;          /* seconds that measuring it took */
 } fc_estimate;
 
@@ -1932,8 +1934,8 @@ FCI_FN double fci_platform_seconds(void);
 FCI_FN uint32_t fci_platform_today(void);
 // Processors online, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
-// Bytes of memory of the system, or of the limit of the process's group; spare: what others leave
-// of those. 0: unknown.
+// Bytes of memory of the system, or of the limit of the process's groups; spare: what others leave
+// of those, and what caches would give back. 0: unknown.
 FCI_FN uint64_t fci_platform_memory(bool spare);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
@@ -1944,6 +1946,9 @@ FCI_FN void fci_platform_huge(void *p, size_t n);
 // Starts to read n bytes at p, where they are mapped, and no more around them than those: files are
 // else read ahead by megabytes. Failing is harmless.
 FCI_FN void fci_platform_soon(const void *p, uint64_t n);
+// Gives back the memory of n bytes of a file, whose mapping has them at p, but for what other
+// processes have mapped; they are read again when they are needed. Failing is harmless.
+FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n);
 
 // ---- private to this section
 
@@ -2685,26 +2690,61 @@ FCI_FN long fci_platform_allowed(long n) {
 }
 #endif
 
+#ifdef __linux__
+// What a group of processes may use, by a file of its folder; spare: less what it uses, but for the
+// files that it caches. "max" and what is no number are no limit.
+FCI_FN double fci_platform_group(const char *folder, int version, bool spare, double least) {
+    static const char *const names[2][2] = {{"memory.limit_in_bytes", "memory.usage_in_bytes"},
+                                            {"memory.max", "memory.current"}};
+    static const char *const caches[2][2] = {{"\ntotal_inactive_file ", "\ntotal_active_file "},
+                                             {"\ninactive_file ", "\nactive_file "}};
+    char path[1100], text[8192];
+    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][0]);
+    double most = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+    if (!(most > 0 && most < least)) return least;
+    if (!spare) return most;
+    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][1]);
+    double used = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    fci_platform_peek(path, text, sizeof text);
+    for (int i = 0; i < 2; i++) {
+        const char *line = strstr(text, caches[version - 1][i]);
+        if (line) used -= strtod(strchr(line, ' '), NULL);
+    }
+    if (used > 0) most -= used;
+    return most > 1 ? most : 1;
+}
+
+// The same of the process's group and all above it. The mount of a container shows its own group
+// only, whatever path it has outside.
+FCI_FN double fci_platform_groups(const char *mount, const char *path, int version, bool spare,
+                                  double least) {
+    char folder[1000];
+    int n = (int)strcspn(path, "\n");
+    for (n = n < 512 ? n : 1; n > 0; n--) {
+        if (n > 1 && path[n] && !strchr("/\n", path[n])) continue;
+        snprintf(folder, sizeof folder, "%s%.*s", mount, n, path);
+        least = fci_platform_group(folder, version, spare, least);
+    }
+    return least;
+}
+#endif
+
 FCI_FN uint64_t fci_platform_memory(bool spare) {
     double least = 0;
 #ifdef _SC_PHYS_PAGES
     least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 #endif
 #ifdef __linux__
-    char text[8192], own[600];
-    const char *const limits[] = {own, "/sys/fs/cgroup/memory.max",
-                                  "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    char text[8192];
     const char *p = spare ? fci_platform_peek("/proc/meminfo", text, sizeof text) : "";
     p = strstr(p, "MemAvailable:");
     const double left = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
     if (left > 0 && left < least) least = left;
-    p = strstr(fci_platform_peek("/proc/self/cgroup", text, sizeof text), "0::/");
-    const int n = p ? (int)strcspn(p + 3, "\n") : 0;
-    snprintf(own, sizeof own, "/sys/fs/cgroup%.*s/memory.max", n < 512 ? n : 0, p ? p + 3 : "");
-    for (int i = 0; i < 3; i++) { // "max" is none
-        const double most = strtod(fci_platform_peek(limits[i], text, sizeof text), NULL);
-        if (most > 0 && most < least) least = most;
-    }
+    fci_platform_peek("/proc/self/cgroup", text, sizeof text);
+    const char *const one = strstr(text, ":memory:"), *const two = strstr(text, "0::/");
+    if (one) least = fci_platform_groups("/sys/fs/cgroup/memory", one + 8, 1, spare, least);
+    if (two) least = fci_platform_groups("/sys/fs/cgroup", two + 3, 2, spare, least);
 #endif
     return least > 0 ? (uint64_t)least : 0;
 }
@@ -3209,6 +3249,28 @@ FCI_FN void fci_platform_soon(const void *p, uint64_t n) {
     (void)posix_madvise(at.out - over, (size_t)n + over, POSIX_MADV_WILLNEED);
 #else
     (void)p;
+    (void)n;
+#endif
+}
+
+FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n) {
+#if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_DONTNEED) && \
+    defined(POSIX_FADV_DONTNEED)
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), skip = (page - at % page) % page;
+    union {
+        const char *in;
+        char *out;
+    } from; // madvise wants no const
+    if (n < skip + page) return; // whole pages only: others may need the rest
+    n = (n - skip) / page * page;
+    from.in = (const char *)p + skip;
+    if (madvise(from.out, (size_t)n, MADV_DONTNEED) == 0)
+        (void)posix_fadvise(((fci_platform_file *)file)->fd, (off_t)(at + skip), (off_t)n,
+                            POSIX_FADV_DONTNEED);
+#else
+    (void)file;
+    (void)p;
+    (void)at;
     (void)n;
 #endif
 }
@@ -4153,6 +4215,10 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
                                    const char *function, fc_error *err);
 // Zeroed allowed; leaves it zeroed.
 FCI_FN void fci_file_close(fci_file *f);
+// Whether the system has mapped it, so that its bytes can leave memory and come back.
+FCI_FN bool fci_file_returns(const fci_file *f);
+// Gives back the memory of n bytes of such a file, if they are in it.
+FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n);
 // Maps the file where the io can, reads it otherwise; FC_ERR_LIMIT above `limit` bytes. `c` must
 // outlive *f, which needs no closing after a failure.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
@@ -4293,6 +4359,17 @@ FCI_FN void fci_file_close(fci_file *f) {
     }
     if (f->handle) f->c->io.close(f->c->io.user, f->handle);
     memset(f, 0, sizeof *f);
+}
+
+FCI_FN bool fci_file_returns(const fci_file *f) {
+    const fc_io io = fci_platform_io();
+    return f->mapped && io.map && f->c->io.map == io.map;
+}
+
+FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n) {
+    const uintptr_t from = (uintptr_t)f->data, at = (uintptr_t)p;
+    if (at >= from && at - from < f->size && n <= f->size - (at - from))
+        fci_platform_past(f->handle, p, at - from, n);
 }
 
 #define FCI_FILE_HEAD ((uint64_t)1 << 16) // bytes that are read of any file
@@ -16152,6 +16229,7 @@ struct fc_model {
     fc_tokenizer *tokenizer; // opened when first needed
     char *path;
     uint64_t memory_limit;
+    uint64_t spare; // bytes of memory for the weights and all else; 0: unknown, or they stay anyway
     fci_matrix embedding, output; // [vocab, hidden]; the same one where tied
     fci_matrix positions;         // [max_positions, hidden], or absent
     fci_norm output_norm;         // [hidden]
@@ -17116,7 +17194,7 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
 // Sets config.dtype, that of most bytes, and config.compute: for AUTO bf16 where the weights are
 // bf16 and it is native. Fails where bf16 is wanted and not native.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
-// Fills in the rest of m->config, after fci_weights_load.
+// Fills in the rest of m->config, and m->spare, after fci_weights_load.
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err);
 
 // ---- private to this section
@@ -17611,8 +17689,207 @@ FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
     c->simd = m->c.kernels->simd;
     c->n_threads = m->c.n_threads;
     c->memory_bytes = fci_platform_memory(false);
+    m->spare = fci_platform_memory(true);
+    for (uint32_t i = 0; i < m->container->n_files; i++)
+        if (m->container->files[i].size && !fci_file_returns(&m->container->files[i])) m->spare = 0;
     for (uint64_t i = 0; i < 2 * h->n_blocks; i++) c->n_sublayers += m->present[i];
     return FC_OK;
+}
+
+// >> disk
+// Models larger than memory. While a wave computes a sublayer, a thread reads the next one's
+// weights; those behind the wave are given back, as long as memory is short: a system that has to
+// search for pages to throw out takes longer about that than the disk, and throws out what is
+// needed next. The last sublayers and the head stay as far as memory allows, as every lane runs
+// them. (tools/MEASURED.md has the alternatives.)
+
+typedef struct fci_disk_part { // weights that are used together
+    const fci_matrix *all[4];
+    size_t n;
+} fci_disk_part;
+
+typedef struct fci_disk {
+    const fc_model *m;
+    uint64_t spare; // bytes of memory for weights; UINT64_MAX: enough for all
+    size_t stays;   // in the current wave sublayers from here on stay; 0: all do
+    size_t at;      // the sublayer that is running
+    // Of n bytes at p; called by one thread at a time. Tests look on.
+    void (*read)(const fc_model *m, const void *p, uint64_t n);
+    void (*leave)(const fc_model *m, const void *p, uint64_t n);
+    fci_disk_part behind, next; // what the thread leaves and reads
+    bool reading;
+#if FCI_THREADS
+    fci_thread thread; // while it reads
+#endif
+} fci_disk;
+
+// Whether the model's files do not fit in memory.
+FCI_FN bool fci_disk_needed(const fc_model *m);
+// `taken`: bytes of memory that are used for other than weights.
+FCI_FN fci_disk fci_disk_of(const fc_model *m, uint64_t taken);
+// The weights of a sublayer without its experts, and of an expert.
+FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer);
+FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e);
+// Around a wave through the sublayers of a mask [2 * n_blocks], `first` the first of them.
+FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first);
+FCI_FN void fci_disk_end(fci_disk *d);
+// Before each of them: its weights are there now.
+FCI_FN void fci_disk_enter(fci_disk *d, const uint8_t *mask, size_t sublayer);
+// Waits for what is being read, then lets `behind` go and reads `next` (both NULL allowed), while
+// the caller goes on.
+FCI_FN void fci_disk_turn(fci_disk *d, const fci_disk_part *behind, const fci_disk_part *next);
+// Whether weights of the current sublayer are to go.
+FCI_FN bool fci_disk_goes(const fci_disk *d);
+// The first sublayer of those that stay under a mask; 0: all.
+FCI_FN size_t fci_disk_stays(const fci_disk *d, const uint8_t *mask);
+// Reads a byte of every page, gives pages back.
+FCI_FN void fci_disk_read(const fc_model *m, const void *p, uint64_t n);
+FCI_FN void fci_disk_leave(const fc_model *m, const void *p, uint64_t n);
+
+// ---- private to this section
+
+enum { FCI_DISK_PAGE = 4096 };  // no system has smaller ones
+enum { FCI_DISK_MARGIN = 16 };  // of memory, a share for what is not counted
+
+FCI_FN bool fci_disk_needed(const fc_model *m) {
+    return m->spare && m->config.file_bytes > m->spare;
+}
+
+FCI_FN void fci_disk_read(const fc_model *m, const void *p, uint64_t n) {
+    const volatile unsigned char *from = (const volatile unsigned char *)p;
+    (void)m;
+    for (uint64_t i = 0; i < n; i += FCI_DISK_PAGE) (void)from[i];
+    if (n) (void)from[n - 1];
+}
+
+FCI_FN void fci_disk_leave(const fc_model *m, const void *p, uint64_t n) {
+    for (uint32_t i = 0; i < m->container->n_files; i++)
+        fci_file_past(&m->container->files[i], p, n);
+}
+
+FCI_FN fci_disk fci_disk_of(const fc_model *m, uint64_t taken) {
+    fci_disk d;
+    memset(&d, 0, sizeof d);
+    d.m = m;
+    d.spare = m->spare - fci_min(taken + m->spare / FCI_DISK_MARGIN, m->spare);
+    if (!m->spare || m->config.file_bytes + taken <= m->spare) d.spare = UINT64_MAX;
+    d.read = fci_disk_read;
+    d.leave = fci_disk_leave;
+    return d;
+}
+
+FCI_FN void fci_disk_add(fci_disk_part *part, const fci_weight *w) {
+    if (w->matrix.data) part->all[part->n++] = &w->matrix;
+}
+
+FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer) {
+    const fci_layer *l = &m->layers[sublayer / 2];
+    const fci_weight *const all[2][4] = {{&l->q, &l->k, &l->v, &l->o},
+                                         {&l->router, &l->gate, &l->up, &l->down}};
+    fci_disk_part part;
+    memset(&part, 0, sizeof part);
+    for (size_t i = 0; i < 4; i++) fci_disk_add(&part, all[sublayer % 2][i]);
+    return part;
+}
+
+FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e) {
+    fci_disk_part part;
+    memset(&part, 0, sizeof part);
+    fci_disk_add(&part, &e->gate);
+    fci_disk_add(&part, &e->up);
+    fci_disk_add(&part, &e->down);
+    return part;
+}
+
+// From a matrix's first byte to its last; of views into a shared tensor, with what lies between.
+FCI_FN uint64_t fci_disk_span(const fci_matrix *w) {
+    if (w->transposed) return (w->cols - 1) * w->row_bytes + fci_number_bytes(w->type, w->rows);
+    return w->run ? ((w->rows / w->run - 1) * w->step + w->run) * w->row_bytes
+                  : w->rows * w->row_bytes;
+}
+
+FCI_FN size_t fci_disk_stays(const fci_disk *d, const uint8_t *mask) {
+    const fc_model *m = d->m;
+    size_t stays = 2 * (size_t)m->hyper.n_blocks;
+    uint64_t most = 0, room;
+    if (d->spare == UINT64_MAX) return 0;
+    for (size_t s = 0; s < stays; s++) {
+        const uint64_t n = m->layers[s / 2].n_bytes[s % 2];
+        if (mask[s] && m->present[s])
+            most = fci_max(most, s % 2 && m->layers[s / 2].experts ? n / m->hyper.n_experts : n);
+    }
+    // the head's, and of the sublayers that run and come
+    const uint64_t busy = m->output.rows * m->output.row_bytes + 2 * most;
+    room = d->spare - fci_min(d->spare, busy);
+    for (; stays > 0; stays--) {
+        const size_t s = stays - 1;
+        if (!mask[s] || !m->present[s]) continue;
+        if (m->layers[s / 2].n_bytes[s % 2] > room) break;
+        room -= m->layers[s / 2].n_bytes[s % 2];
+    }
+    return stays;
+}
+
+FCI_FN void fci_disk_work(void *disk) {
+    const fci_disk *d = (const fci_disk *)disk;
+    for (size_t i = 0; i < d->behind.n; i++)
+        d->leave(d->m, d->behind.all[i]->data, fci_disk_span(d->behind.all[i]));
+    for (size_t i = 0; i < d->next.n; i++)
+        d->read(d->m, d->next.all[i]->data, fci_disk_span(d->next.all[i]));
+}
+
+FCI_FN void fci_disk_wait(fci_disk *d) {
+#if FCI_THREADS
+    if (d->reading) fci_thread_join(&d->thread);
+#endif
+    d->reading = false;
+}
+
+FCI_FN void fci_disk_turn(fci_disk *d, const fci_disk_part *behind, const fci_disk_part *next) {
+    if (d->stays == 0) return;
+    fci_disk_wait(d);
+    d->behind.n = d->next.n = 0;
+    if (behind) d->behind = *behind;
+    if (next) d->next = *next;
+#if FCI_THREADS
+    d->reading = next && fci_thread_start(&d->thread, fci_disk_work, d);
+#endif
+    if (!d->reading) fci_disk_work(d);
+}
+
+FCI_FN bool fci_disk_goes(const fci_disk *d) {
+    return d->at < d->stays;
+}
+
+FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first) {
+    const size_t n = 2 * (size_t)d->m->hyper.n_blocks;
+    d->stays = fci_disk_stays(d, mask);
+    while (first < n && !(mask[first] && d->m->present[first])) first++;
+    d->at = n;
+    if (first == n) return;
+    const fci_disk_part part = fci_disk_sublayer(d->m, first);
+    fci_disk_turn(d, NULL, &part);
+}
+
+FCI_FN void fci_disk_enter(fci_disk *d, const uint8_t *mask, size_t sublayer) {
+    const size_t n = 2 * (size_t)d->m->hyper.n_blocks;
+    fci_disk_part behind, part;
+    size_t next = sublayer + 1;
+    if (d->stays == 0) return;
+    while (next < n && !(mask[next] && d->m->present[next])) next++;
+    const bool goes = fci_disk_goes(d);
+    if (goes) behind = fci_disk_sublayer(d->m, d->at);
+    if (next < n) part = fci_disk_sublayer(d->m, next);
+    d->at = sublayer;
+    fci_disk_turn(d, goes ? &behind : NULL, next < n ? &part : NULL);
+}
+
+FCI_FN void fci_disk_end(fci_disk *d) {
+    fci_disk_part behind;
+    if (d->stays == 0) return;
+    const bool goes = fci_disk_goes(d);
+    if (goes) behind = fci_disk_sublayer(d->m, d->at);
+    fci_disk_turn(d, goes ? &behind : NULL, NULL);
 }
 
 // >> identity
@@ -17718,6 +17995,7 @@ FCI_FN void fci_identity_task(void *arg, size_t task, uint32_t worker) {
 FCI_FN fc_code fci_identity_flush(fci_identity *x, fc_error *err) {
     fci_parallel_for(&x->m->c, x->n, fci_identity_task, x);
     for (size_t i = 0; i < x->n; i++) {
+        if (fci_disk_needed(x->m)) fci_disk_leave(x->m, x->at[i], x->bytes[i]);
         x->hash = fci_xxh_add(x->hash, x->hashes[i]);
         x->done += x->bytes[i];
     }
@@ -17730,7 +18008,7 @@ FCI_FN fc_code fci_identity_piece(fci_identity *x, const fc_tensor *t, uint64_t 
                                   fc_error *err) {
     x->at[x->n] = (const char *)t->data + from;
     x->bytes[x->n++] = (size_t)n;
-    fci_platform_soon((const char *)t->data + from, n);
+    if (!fci_disk_needed(x->m)) fci_platform_soon((const char *)t->data + from, n);
     x->waiting += n;
     return x->n == FCI_IDENTITY_BATCH || x->waiting >= FCI_IDENTITY_BATCH_BYTES
                ? fci_identity_flush(x, err)
@@ -18252,6 +18530,16 @@ FCI_FN fc_code fci_model_configure_all(fc_model *m, fc_error *err) {
     return fci_wrap(err, code, "%s", path);
 }
 
+// Working memory takes no more than half of what a larger model leaves.
+FCI_FN void fci_model_share(fc_model *m) {
+    if (!fci_disk_needed(m)) return;
+    if (!m->memory_limit) m->memory_limit = m->spare / 2;
+    fci_log(&m->c, 1, "%s: %llu bytes do not fit in the %llu that are free: every wave reads them "
+            "again; working memory: %llu bytes", fci_base_name(m->path),
+            (unsigned long long)m->config.file_bytes, (unsigned long long)m->spare,
+            (unsigned long long)m->memory_limit);
+}
+
 FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc *desc,
                               fc_error *err) {
     fc_code code;
@@ -18277,6 +18565,7 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
             m->config.architecture, m->config.n_blocks, fc_compute_name(m->config.compute),
             fc_simd_name(m->config.simd), m->c.n_threads);
+    fci_model_share(m);
     return FC_OK;
 }
 
@@ -19656,8 +19945,8 @@ FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci
     if (!list) list = fci_json_some(item, "conversations");
     if (!list)
         return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "expected \"messages\" or \"conversations\", or the field that holds the "
-                        "text (--field NAME); the fields are %s",
+                        "expected \"messages\" or \"conversations\", or the `field` that holds the "
+                        "text; the fields are %s",
                         fci_chat_fields(item, fields, sizeof fields));
     const char *what = sharegpt ? "\"conversations\"" : "\"messages\"";
     if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, what, "a list of messages");
@@ -19838,6 +20127,7 @@ typedef struct fci_engine {
     fci_engine_tick_fn tick;
     fci_engine_tap_fn tap; // or NULL
     void *tick_user, *tap_user;
+    fci_disk disk;
 } fci_engine;
 
 typedef struct fci_engine_sizes { // bytes
@@ -20126,6 +20416,8 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     fc_code code = fci_engine_plan(e, wish, err);
     if (code) return code;
     e->max_lanes = e->capacity; // a lane has at least one row
+    e->disk = fci_disk_of(m, wish->taken + fci_engine_bytes(m, e->capacity, e->head_rows,
+                                                            wish->positions));
     e->max_length = wish->positions;
     e->n_forms = fci_engine_forms(m);
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
@@ -20365,6 +20657,19 @@ FCI_FN const fci_engine_routed *fci_engine_route(fci_engine *e, size_t rows) {
     return sorted;
 }
 
+// Reads the next expert that has rows, while the one that `at` begins runs; lets the last one go.
+FCI_FN void fci_engine_turn_expert(fci_engine *e, const fci_layer *l, const fci_engine_routed *at,
+                                   size_t rows) {
+    const fci_engine_routed *all = e->routes + rows * e->m->hyper.n_used;
+    const size_t next = e->ends[at->expert], n = rows * (size_t)e->m->hyper.n_used;
+    fci_disk_part last, coming;
+    if (e->disk.stays == 0) return;
+    const bool goes = at > all && fci_disk_goes(&e->disk);
+    if (goes) last = fci_disk_expert(&l->experts[at[-1].expert]);
+    if (next < n) coming = fci_disk_expert(&l->experts[all[next].expert]);
+    fci_disk_turn(&e->disk, goes ? &last : NULL, next < n ? &coming : NULL);
+}
+
 // A router with experts: the rows of each expert are gathered for GEMMs as large as possible.
 // Results are added to a row in the order of the experts.
 FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
@@ -20378,6 +20683,7 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
     for (size_t x = 0; x < n_experts; x++) {
         const size_t n = (size_t)(routes + e->ends[x] - at);
         if (n == 0) continue;
+        fci_engine_turn_expert(e, l, at, rows);
         for (size_t i = 0; i < n; i++)
             memcpy(e->heads[0] + i * d, e->normed + at[i].row * d, d * sizeof *e->x);
         fci_gemm_pack(&e->m->c, compute, e->heads[0], d, n, d, NULL, e->packed);
@@ -20393,6 +20699,9 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
             for (size_t k = 0; k < d; k++) to[k] += at->weight * from[k];
         }
     }
+    if (at == routes || !fci_disk_goes(&e->disk)) return;
+    const fci_disk_part last = fci_disk_expert(&l->experts[at[-1].expert]);
+    fci_disk_turn(&e->disk, &last, NULL);
 }
 
 FCI_FN void fci_engine_run_ffn(fci_engine *e, const fci_layer *l, size_t rows) {
@@ -20465,8 +20774,8 @@ FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n
                    lanes[i].length * d * sizeof(float));
 }
 
-FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
-                               fc_error *err) {
+FCI_FN fc_code fci_engine_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
+                                 const uint8_t *mask, fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
     e->strayed = false;
     for (size_t s = 0; s <= n_sublayers; s++) {
@@ -20480,6 +20789,7 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
         fci_engine_keep_input(e, lanes, active, s, before, rows);
         if (s == n_sublayers || rows == 0 || !mask[s] || !e->m->present[s]) continue;
         const fci_layer *l = &e->m->layers[s / 2];
+        fci_disk_enter(&e->disk, mask, s);
         if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
         else fci_engine_run_ffn(e, l, rows);
         e->rows_run += rows;
@@ -20490,9 +20800,17 @@ FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, c
         if (e->tick && e->tick(e->tick_user, e->sublayer_cost[s] * (double)active))
             return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
-    for (size_t i = 0; i < n_lanes; i++)
-        if (lanes[i].cache) lanes[i].cache->n_past += lanes[i].length;
     return FC_OK;
+}
+
+FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
+                               fc_error *err) {
+    fci_disk_begin(&e->disk, mask, n_lanes ? lanes[0].entry : 0);
+    const fc_code code = fci_engine_blocks(e, lanes, n_lanes, mask, err);
+    fci_disk_end(&e->disk);
+    for (size_t i = 0; i < n_lanes && !code; i++)
+        if (lanes[i].cache) lanes[i].cache->n_past += lanes[i].length;
+    return code;
 }
 
 FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows) {
@@ -24479,6 +24797,12 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->reference.rank = s->ranks ? s->ranks->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
     if (!code) fci_search_lay_trail(s);
+    const size_t stays = fci_disk_stays(&s->engine.disk, s->m->present);
+    if (stays)
+        fci_log(&s->m->c, 0, "waves of %llu tokens; from disk each time: %llu of %llu sublayers; "
+                "of the trail, every %uth sublayer's rows are kept",
+                (unsigned long long)s->engine.capacity, (unsigned long long)stays,
+                (unsigned long long)fci_search_n_sublayers(s), s->spacing);
     return code ? code : fci_search_judge_open(s, err);
 }
 
@@ -25172,7 +25496,7 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
     return code;
 }
 
-// Reads weights of the last block as the search does.
+// Reads weights of the last block from the disk, as the search does.
 FCI_FN double fci_estimate_disk(const fc_model *m) {
     const fci_layer *l = &m->layers[m->hyper.n_blocks - 1];
     const fci_weight *all[] = {&l->up, &l->down, &l->gate, &l->q, &l->o,
@@ -25184,6 +25508,7 @@ FCI_FN double fci_estimate_disk(const fc_model *m) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const fci_matrix *w = all[i] ? &all[i]->matrix : NULL;
         const unsigned char *p = w ? (const unsigned char *)w->data : NULL;
+        if (p) fci_disk_leave(m, p, w->rows * w->row_bytes);
         for (uint64_t k = 0; p && k < w->rows && took < FCI_ESTIMATE_SECONDS; k++) {
             for (uint64_t at = 0; at < w->row_bytes; at += 1024) // some of every page
                 sum = (unsigned char)(sum + p[k * w->row_bytes + at]);
@@ -25415,17 +25740,20 @@ FCI_FN fc_code fci_estimate_steps(const fci_search_view *v, const fc_prune_desc 
     return FC_OK;
 }
 
-// Bytes that the waves of the next step read, each from its lowest candidate up, and its trail.
+// Bytes that the waves of the next step read, each from its lowest candidate up, and its trail, but
+// for what stays in memory.
 FCI_FN fc_code fci_estimate_reads(const fci_search_view *v, const fc_prune_desc *d, double *bytes,
                                   fc_error *err) {
     const fc_model *m = v->engine.m;
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     const fc_tokens *t = d->calibration;
-    const double head = (double)m->output.rows * (double)m->output.row_bytes;
+    const size_t stays = fci_disk_stays(&v->engine.disk, v->mask);
+    const double head = stays ? 0 : (double)m->output.rows * (double)m->output.row_bytes;
     double *cost = (double *)fci_alloc(&m->c, n, sizeof *cost, "bytes", err), all = 0, most = 0;
     fci_estimate_stack s;
     fc_code code = cost ? FC_OK : FC_ERR_MEMORY;
-    for (size_t k = 0; k < n && !code; k++) cost[k] = (double)m->layers[k / 2].n_bytes[k % 2];
+    for (size_t k = 0; k < n && !code; k++)
+        cost[k] = stays && k >= stays ? 0 : (double)m->layers[k / 2].n_bytes[k % 2];
     if (!code) code = fci_estimate_open(v, cost, &s, err);
     fci_free(&m->c, cost);
     if (code) return code;
@@ -25505,7 +25833,9 @@ FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d
         time += token * 5 * (double)fci_min(v->n_positions, v->engine.capacity);
     const double all = rows.run.likely > 0 ? rows.run.likely / rows.first : 0, // of such steps
                  disk = out->fits == 0 ? p->disk : 0;
-    time += disk * ((double)out->read_bytes + (double)out->step_bytes * all);
+    const double reading = disk * ((double)out->read_bytes + (double)out->step_bytes * all);
+    if (which == 0) out->disk_seconds = reading;
+    if (time < reading) time = reading; // waves compute meanwhile
     *fci_estimate_end(&out->seconds, which) = time * (1 + sure);
 }
 
@@ -28516,23 +28846,32 @@ FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     return code;
 }
 
-// The hash of what is written, so that another bit is known.
-FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
-    fc_container written;
-    char hash[32] = "";
-    memset(&written, 0, sizeof written);
-    written.n_tensors = h->n_tensors;
-    written.tensors = (fc_tensor *)fci_arena_alloc(&h->arena, fci_max(h->n_tensors, 1),
-                                                   sizeof *written.tensors, "tensors", h->err);
-    if (!written.tensors) return FC_ERR_MEMORY;
+// The hash of the changed tensors, and of a checkpoint's `next`, so that another bit is known.
+FCI_FN fc_code fci_heal_content(const fci_heal *h, size_t next, char hash[32]) {
+    const fci_context *c = &h->m->c;
+    fc_container of;
+    memset(&of, 0, sizeof of);
+    of.n_tensors = h->n_tensors;
+    of.tensors = (fc_tensor *)fci_alloc(c, fci_max(h->n_tensors, 1), sizeof *of.tensors, "tensors",
+                                        h->err);
+    if (!of.tensors) return FC_ERR_MEMORY;
     for (size_t i = 0; i < h->n_tensors; i++) {
-        fc_tensor *t = &written.tensors[i];
+        fc_tensor *t = &of.tensors[i];
         *t = *h->tensors[i].of;
         t->type = h->tensors[i].type;
         t->data = h->tensors[i].data;
         t->bytes = h->tensors[i].bytes;
     }
-    fc_code code = fci_identity_content(h->m, &written, NULL, hash, h->err);
+    fc_code code = fci_identity_content(h->m, &of, NULL, hash, h->err);
+    if (!code && next < 2 * (size_t)h->m->hyper.n_blocks)
+        snprintf(hash, 32, "%016llx", (unsigned long long)fci_xxh64(next, hash, strlen(hash)));
+    fci_free(c, of.tensors);
+    return code;
+}
+
+FCI_FN fc_code fci_heal_note_content(fci_heal *h, size_t next) {
+    char hash[32] = "";
+    fc_code code = fci_heal_content(h, next, hash);
     return code ? code : fci_heal_note(h, FCI_IDENTITY_HEALED, "%s", hash);
 }
 
@@ -28544,7 +28883,7 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
     fc_code code = fci_buffer_code(&b, h->err);
     if (!code) code = fci_heal_note_long(h, FCI_HEALED_TENSORS, fci_sn(b.p, b.n));
     fci_buffer_free(&b);
-    return code ? code : fci_heal_note_content(h);
+    return code ? code : fci_heal_note_content(h, 2 * (size_t)h->m->hyper.n_blocks);
 }
 
 // What was asked for, and all that decides the bytes.
@@ -28628,10 +28967,36 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys;
     fc_code code = fci_heal_note(h, "finercut.heal.next", "%llu", (unsigned long long)next);
+    if (!code) code = fci_heal_note_content(h, next);
     if (!code) code = fci_heal_save(h, h->partial);
     h->n_keys = n_keys;
     h->saved = fci_platform_seconds();
     return code;
+}
+
+// The tensors of a file that was written by these settings.
+FCI_FN fc_code fci_heal_take_tensors(fci_heal *h, const fc_container *c, const char *path) {
+    char hash[32] = "";
+    fci_str said = fci_s("none");
+    fci_shown shown;
+    for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
+        const fc_tensor *from = fc_container_tensor(c, i),
+                        *of = fc_container_find(h->m->container, from->name);
+        fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
+        if (of && !t) return FC_ERR_MEMORY;
+        if (!t || from->type != t->type || from->bytes != t->bytes)
+            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                            "%s: tensor \"%s\": not of the model's type and shape", path,
+                            from->name);
+        memcpy(t->data, from->data, (size_t)t->bytes);
+    }
+    fc_code code = fci_heal_content(h, h->next, hash);
+    fci_kv_str(fci_container_kv(c, FCI_IDENTITY_HEALED), &said);
+    if (code || fci_is(said, hash)) return code;
+    return fci_fail(h->err, FC_ERR_FORMAT, 0,
+                    "%s: the file is damaged: " FCI_IDENTITY_HEALED ": expected the hash of its "
+                    "tensors, %s, got %s",
+                    path, hash, fci_show(said, &shown));
 }
 
 FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *path) {
@@ -28649,18 +29014,7 @@ FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *pat
     if (fci_kv_str(fci_container_kv(c, "finercut.heal.next"), &next)) h->next = 0;
     for (size_t i = 0; i < next.n && next.p[i] >= '0' && next.p[i] <= '9'; i++)
         h->next = (size_t)fci_min(10 * h->next + (size_t)(next.p[i] - '0'), 1 << 20);
-    for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
-        const fc_tensor *from = fc_container_tensor(c, i),
-                        *of = fc_container_find(h->m->container, from->name);
-        fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
-        if (of && !t) return FC_ERR_MEMORY;
-        if (!t || from->type != t->type || from->bytes != t->bytes)
-            return fci_fail(h->err, FC_ERR_MISMATCH, 0,
-                            "%s: tensor \"%s\": not of the model's type and shape", path,
-                            from->name);
-        memcpy(t->data, from->data, (size_t)t->bytes);
-    }
-    return FC_OK;
+    return fci_heal_take_tensors(h, c, path);
 }
 
 // Goes on from a checkpoint, or from the whole result.
@@ -28677,7 +29031,10 @@ FCI_FN fc_code fci_heal_resume(fci_heal *h) {
         code = of ? fci_heal_take(h, of, paths[i]) : h->err->code;
         fc_container_close(of);
     }
-    return code;
+    if (code != FC_ERR_FORMAT && code != FC_ERR_MISMATCH) return code;
+    const fc_error wrong = *h->err;
+    return fci_fail(h->err, code, wrong.where, "%s; `force` instead of `resume` begins anew",
+                    wrong.msg);
 }
 
 // Neither the result nor a checkpoint may be there already, unless that was asked for.
@@ -34598,7 +34955,8 @@ struct fc_study {
     size_t n_losses;
     fci_watch watch;
     double parts[3];   // tokens that a set's distances, perplexity and tasks take
-    double done, part; // of about.tokens; of them what is under way
+    double done, part; // of all tokens; what is under way beside them
+    double all;        // to run, as far as is known
     fci_study_arm *arm; // whose plan is being made
     size_t saved;      // steps of it
     fc_error *err, save_error;
@@ -34897,7 +35255,7 @@ FCI_FN fc_code fci_study_prefixes(fc_study *s, fci_study_arm *a, bool *whole) {
 
 FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
     fc_study *s = (fc_study *)user;
-    const double all = s->about.tokens > 0 ? s->about.tokens : 1;
+    const double all = s->all > 0 ? s->all : 1;
     fci_study_arm *a = s->arm;
     s->watch.p.what = p->what;
     s->watch.p.plan = p->plan;
@@ -34906,6 +35264,32 @@ FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
         if (fc_plan_save(p->plan, a->path, &s->save_error)) return 1;
     }
     return fci_watch_tell(&s->watch, (s->done + p->done * s->part) / all, s->err) != FC_OK;
+}
+
+// Whether this set is measured: the whole model, and what plans come to.
+FCI_FN bool fci_study_is_wanted(const fc_study *s, size_t i) {
+    return i == 0 || s->sets[i].arm != SIZE_MAX;
+}
+
+// Tokens still to run, and the sets to measure: those that are known, and at most as many as plans
+// that are not there will add.
+FCI_FN double fci_study_rest(const fc_study *s, uint32_t *n_sets) {
+    double tokens = 0;
+    *n_sets = 0;
+    for (size_t i = 0; i < s->n_sets; i++)
+        *n_sets += !s->sets[i].known && fci_study_is_wanted(s, i);
+    for (size_t i = 0; i < s->n_arms; i++) {
+        const fci_study_arm *a = &s->arms[i];
+        if (a->n_prefixes || (!a->remove && !a->target)) continue;
+        tokens += a->work;
+        for (size_t k = 0; k < s->d.n_points; k++) {
+            const uint32_t n = fci_study_steps(s, a, s->points[k]);
+            const uint64_t target = fci_study_point_target(s, k);
+            *n_sets += a->row->count && n && n <= a->remove;
+            *n_sets += fci_study_wants_equal(s, a) && target && target <= a->target;
+        }
+    }
+    return tokens + (double)*n_sets * (s->parts[0] + s->parts[1] + s->parts[2]);
 }
 
 // What is under way from here on; what was before is done.
@@ -35764,28 +36148,16 @@ FCI_FN fc_code fci_study_weigh(fc_study *s) {
     s->parts[0] = 2 * (double)calibration->starts[calibration->n_sequences];
     s->parts[1] = (double)(eval->starts[eval->n_sequences] - eval->starts[0]);
     s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
-    const double set = s->parts[0] + s->parts[1] + s->parts[2];
     for (size_t i = 0; i < s->n_arms && !code; i++) code = fci_study_work(s, &s->arms[i], &pace);
-    a->n_sets = 1;
-    for (size_t i = 0; i < s->n_sets; i++) {
-        a->n_sets += i && s->sets[i].arm != SIZE_MAX;
-        a->n_sets_there += s->sets[i].known && (i == 0 || s->sets[i].arm != SIZE_MAX);
-    }
+    for (size_t i = 0; i < s->n_sets; i++)
+        a->n_sets_there += s->sets[i].known && fci_study_is_wanted(s, i);
     for (size_t i = 0; i < s->n_arms; i++) {
-        const fci_study_arm *x = &s->arms[i];
-        if (!x->remove && !x->target) continue;
-        a->n_plans++;
-        a->n_plans_there += x->n_prefixes > 0;
-        if (x->n_prefixes) continue;
-        a->tokens += x->work;
-        for (size_t k = 0; k < s->d.n_points; k++) {
-            const uint32_t n = fci_study_steps(s, x, s->points[k]);
-            const uint64_t target = fci_study_point_target(s, k);
-            a->n_sets += x->row->count && n && n <= x->remove;
-            a->n_sets += fci_study_wants_equal(s, x) && target && target <= x->target;
-        }
+        a->n_plans += s->arms[i].remove || s->arms[i].target;
+        a->n_plans_there += s->arms[i].n_prefixes > 0;
     }
-    a->tokens += set * (double)(a->n_sets - a->n_sets_there);
+    uint32_t n = 0;
+    a->tokens = fci_study_rest(s, &n);
+    a->n_sets = a->n_sets_there + n;
     if (!code) a->seconds = a->tokens * fci_estimate_token(s->m, &pace);
     fci_estimate_free(s->m, &pace);
     return code;
@@ -35890,13 +36262,15 @@ FCI_FN fc_code fci_study_plan(fc_study *s, fci_study_arm *a) {
     if (!code && a->target) code = fci_study_prune(s, a, prune);
     if (!code) code = fci_study_prefixes(s, a, &whole);
     FINERCUT_ASSERT(code || whole);
+    uint32_t n; // fewer than was foreseen, where plans come to the same sets
+    s->all = s->done + s->part + fci_study_rest(s, &n);
     return code;
 }
 
 FCI_FN fc_code fci_study_sets(fc_study *s) {
     for (size_t i = 0; i < s->n_sets; i++) {
         fci_study_set *set = &s->sets[i];
-        if (set->known || (i && set->arm == SIZE_MAX)) continue;
+        if (set->known || !fci_study_is_wanted(s, i)) continue;
         fc_code code = fci_study_measure(s, set);
         if (code) return code;
         set->known = true;
@@ -35913,6 +36287,8 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     s->err = err;
     s->n_tables = 0;
     s->done = s->part = 0;
+    uint32_t n;
+    s->all = fci_study_rest(s, &n);
     fci_watch_begin(&s->watch, &s->d.watch, "evaluating");
     s->watch.p.n_steps = s->about.n_plans;
     fc_code code = fci_study_claim(s);

@@ -197,10 +197,9 @@ static int failed(const session *s) {
                           : as_flags(s, s->err.msg, message, sizeof message));
 }
 
-// What is wrong with the plan that is resumed.
-static int failed_plan(const session *s) {
+static int failed_of(const session *s, const char *file) { // what is wrong with it
     char message[1024];
-    return fail("%s: %s", s->o->output, as_flags(s, s->err.msg, message, sizeof message));
+    return fail("%s: %s", file, as_flags(s, s->err.msg, message, sizeof message));
 }
 
 static int misused(const command *c, const char *format, ...) {
@@ -743,7 +742,8 @@ static const flag flags[] = {
     {PRUNE, "--dry-run", NULL, NULL, NULL, 0, FIELD(dry_run), 0,
      "only say what it takes: memory and what for, bytes read from disk, work, and time by a\n"
      "measurement of a second or two here; nothing is written"},
-    {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
+    {PRUNE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0,
+     "print nothing but errors, and what --dry-run says"},
     {EVAL, "--text", &type_text, "FILE", NULL, 0, FIELD(text), 0,
      WITH_TEXT("text (UTF-8), tokenised whole as it is, measured over windows of --length "
      "tokens")},
@@ -911,7 +911,8 @@ static const flag flags[] = {
     {STUDY, "--dry-run", NULL, NULL, NULL, 0, FIELD(dry_run), 0, "only say what it takes"},
     {STUDY, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
      "begin anew, whatever is in -o; never over what this command reads"},
-    {STUDY, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "print nothing but errors"},
+    {STUDY, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0,
+     "print nothing but errors, and what --dry-run says"},
 #endif
     {EVAL | LOGITS | GENERATE | BENCH | EXPORT | HEAL, "--plan", &type_path, "FILE", NULL, 0,
      FIELD(plan), 0,
@@ -1709,7 +1710,7 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
     fc_code code;
     if (field) {
         code = fc_lines_text(file->bytes, file->length, field, &s->env, &text, &s->err);
-        if (code) return fail("%s: %s", name, s->err.msg);
+        if (code) return failed_of(s, name);
         fc_text_free(file);
         *file = text;
         return STATUS_OK;
@@ -1725,7 +1726,7 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
     }
     code = fc_lines_chat(chat, file->bytes, file->length, chats, &s->err);
     fc_chat_close(chat);
-    return code ? fail("%s: %s", name, s->err.msg) : STATUS_OK;
+    return code ? failed_of(s, name) : STATUS_OK;
 }
 #endif
 
@@ -2615,7 +2616,7 @@ static int worth_saving(const session *s, const fc_plan *p) {
 static int stopped(const session *s, const fc_plan *p, const meter *m) {
     size_t n = p ? fc_plan_about(p)->n_steps : 0;
     if (m->save_error.code) return fail("%s", m->save_error.msg);
-    if (s->plan && s->err.code == FC_ERR_MISMATCH) return failed_plan(s); // --resume
+    if (s->plan && s->err.code == FC_ERR_MISMATCH) return failed_of(s, s->o->output); // --resume
     if (!interrupted || !p) return failed(s);
     if (n == 0 && !worth_saving(s, p))
         return fail("interrupted before the first step; %s is what it was", s->o->output);
@@ -2671,7 +2672,7 @@ static range_text text_of(const fc_range *r) {
 }
 
 static int small_model(const fc_estimate *e) { // what is beside it does not fit
-    return e->fits == 0 && e->read_bytes < e->free_bytes / 2;
+    return e->fits == 0 && e->read_bytes <= e->free_bytes;
 }
 
 // The first line of a search.
@@ -2732,7 +2733,9 @@ static void put_estimate(const session *s, const fc_estimate *e) {
     if (e->fits >= 0) put_size(" in ", e->free_bytes);
     put_size("\ndisk            ", e->read_bytes);
     put_size(" once, ", e->step_bytes);
-    put_rows(" a step\nwork            tokens x sublayers: ", &e->candidate_rows, " of candidates");
+    if (e->fits == 0) printf(" a step, %.3g s in all, while waves compute", e->disk_seconds);
+    else printf(" a step");
+    put_rows("\nwork            tokens x sublayers: ", &e->candidate_rows, " of candidates");
     put_rows(", ", &e->trail_rows, " of the trail");
     put_rows("; ", &e->scored_rows, " distances");
     if (e->share.likely < 1)
@@ -2755,8 +2758,8 @@ static int foresee(session *s) {
     const fc_code code = fc_prune_estimate(s->model, &desc, &e, &s->err);
     if (!s->o->dry_run && !code) tell_search(&e);
     if (!s->o->dry_run) return STATUS_OK;
-    if (code) return code == FC_ERR_MISMATCH ? failed_plan(s) : failed(s);
-    if (!s->o->quiet) put_estimate(s, &e);
+    if (code) return code == FC_ERR_MISMATCH ? failed_of(s, s->o->output) : failed(s);
+    put_estimate(s, &e);
     return STATUS_OK;
 }
 
@@ -3644,10 +3647,10 @@ static int speak_all(session *s, voice *v, int n, const char *said, size_t lengt
 }
 
 #ifndef FINERCUT_NO_CHAT
-// A line of standard input without its end; 0: there is none any more.
-static int read_line(char **line, size_t *n) {
+// A line of standard input without its end, if there is one more.
+static int read_line(const char *what, char **line, size_t *n, int *there) {
     size_t room = 0;
-    int c = 0;
+    int c = 0, status = STATUS_OK;
     *n = 0;
     *line = NULL;
     waiting = 1;
@@ -3657,15 +3660,20 @@ static int read_line(char **line, size_t *n) {
         if (c == EOF || c == '\n') break;
         if (*n + 1 >= room) {
             room = 2 * room + 256;
-            char *more = room < (size_t)1 << 28 ? (char *)realloc(*line, room) : NULL;
-            if (!more) break;
+            const int fits = room < (size_t)1 << 28;
+            char *more = fits ? (char *)realloc(*line, room) : NULL;
+            if (!more) {
+                status = fail("%s: %s", what, fits ? "out of memory" : "too long");
+                break;
+            }
             *line = more;
         }
         (*line)[(*n)++] = (char)c;
     }
     waiting = 0;
     if (*n && (*line)[*n - 1] == '\r') --*n;
-    return c != EOF || *n;
+    *there = c != EOF || *n;
+    return status;
 }
 
 static int leaves(const char *line, size_t n) {
@@ -3680,20 +3688,21 @@ static int talk(session *s, voice *v, int n) {
     char *line, name[40];
     size_t length;
     unsigned long turns = 0;
-    int status = STATUS_OK;
+    int status = STATUS_OK, more = 0;
     if (asks) puts("A line is a message. /exit or Ctrl-D ends the chat, Ctrl-C an answer.");
     while (!status) {
         if (asks) fputs("> ", stdout);
         fflush(stdout);
-        const int more = read_line(&line, &length), leave = length && leaves(line, length);
-        const int says = more && !leave && length;
         snprintf(name, sizeof name, "chat: message %lu", turns + 1);
+        status = read_line(name, &line, &length, &more);
+        const int leave = length && leaves(line, length);
+        const int says = !status && more && !leave && length;
         if (says) status = check_words(s, v, name, line, length);
         if (says && !status) {
             status = speak_all(s, v, n, line, length);
             turns++;
             if (s->o->compare) putchar('\n');
-        } else if (asks) status = STATUS_OK; // another one
+        } else if (asks && says) status = STATUS_OK; // another one
         free(line);
         if (!more && asks) putchar('\n');
         if (!more && ferror(stdin)) return fail("standard input: cannot be read");
@@ -4287,9 +4296,10 @@ static char *command_line(const options *o) {
 
 static void tell_estimate(const session *s, const fc_study_info *a) {
     char left[40], tokens[40];
-    if (s->o->quiet) return;
-    fprintf(stderr, "study: %lu plans (%lu there), at most %lu sets of sublayers to measure (%lu "
-            "there); about %s tokens to run, %s\n",
+    if (s->o->quiet && !s->o->dry_run) return;
+    fprintf(s->o->dry_run ? stdout : stderr,
+            "study: %lu plans (%lu there), at most %lu sets of sublayers to measure (%lu there); "
+            "about %s tokens to run, %s\n",
             (unsigned long)a->n_plans, (unsigned long)a->n_plans_there, (unsigned long)a->n_sets,
             (unsigned long)a->n_sets_there, short_number(a->tokens, "kMGT", tokens, sizeof tokens),
             duration(a->seconds, left, sizeof left));

@@ -4,6 +4,7 @@
 # NEON's never reaches an x86 compiler; `make portability` runs the tests on it under emulation.
 # The seeds of the fuzzers are among the tests.
 #   COVERAGE_LINES, COVERAGE_BRANCHES: percent that must be reached
+#   SCRIPTS: of tests/test_*.sh, those that run the program (default: all)
 #   COVERAGE_OUT: folder for what is not reached (uncovered.txt), default build/coverage
 . tests/t.sh
 CLANG=${CLANG:-clang}
@@ -31,13 +32,14 @@ compile() { # OUT SOURCE FLAG...
 # Their functions have the names that those of the object have.
 counted="${COVERAGE_CFLAGS:--O1} -fprofile-instr-generate -fcoverage-mapping -DFCI_FN=extern
     -DFINERCUT_API=extern"
+calls="-fprofile-instr-generate -DT_LINKED"
 is_linked() { # SOURCE
     [ -f "$1" ] && ! grep -q '^#include "../finercut.h"' "$1"
 }
 build() { # SOURCE
     # shellcheck disable=SC2086
     if is_linked "$1"; then
-        set -- "$1" -fprofile-instr-generate -DT_LINKED "$out/private.o"
+        set -- "$1" $calls -include "$out/private.h" "$out/private.o"
     else set -- "$1" $counted; fi
     compile "$(basename "$1" .c)" "$@" -lm -pthread
 }
@@ -62,7 +64,7 @@ run_tests() {
     FINERCUT=$out/bin/finercut FINERCUT_SHARED=none sh tests/run.sh \
         $(cd tests && for t in test_*.c; do
         echo "$out/bin/${t%.c}"
-    done) tests/test_*.sh
+    done) ${SCRIPTS:-tests/test_*.sh}
 }
 
 # Lines and branches by room, from the records of llvm-cov; what is not reached goes to
@@ -113,6 +115,10 @@ if [ -n "$cov" ] && [ -n "$profdata" ] && echo 'int main(void) { return 0; }' >"
     echo '#include FINERCUT_UNIT' >"$out/unit.c"
     # shellcheck disable=SC2086
     t_ok "what the tests call builds" compile ../private.o tests/private.c $counted -c
+    echo "#include \"$top/tests/private.h\"" >"$out/private.h" # parsed once
+    # shellcheck disable=SC2086
+    t_ok "their header is parsed" $CLANG -std=c99 -DFINERCUT_TESTING $off -Itests -Iexamples \
+        $calls -pthread -x c-header "$out/private.h" -o "$out/private.h.gch"
     build_all tests/test_*.c examples/finercut.c
     export LLVM_PROFILE_FILE="$out/raw/%m.profraw"
     t_ok "the tests pass" run_tests

@@ -93,9 +93,11 @@ piece_gcc() {
     strict "$CC"
     for file in examples/*.c; do # the format strings of info differ by one word on purpose
         [ "$file" != examples/finercut_mpi.c ] || continue # needs MPI: tests/test_mpi.sh
+        how="-fsyntax-only"
+        [ "$file" != examples/finercut.c ] || how="-O1 -c -o $w/x.o"
         # shellcheck disable=SC2086
         t_ok "$file, strict" "$CC" -std=c99 -pedantic-errors $c_warnings -Wno-format-nonliteral \
-            -O1 -c "$file" -o "$w/x.o"
+            $how "$file"
     done
     has "$CXX" && strict_cxx "$CXX" || t_skip "C++" "no $CXX"
 }
@@ -348,11 +350,14 @@ machine() { # NAME EMULATOR COMPILER FLAG...
     t_ok "$name: the same bytes" same_bytes "$emulator" "$w/cli"
     t_ok "$name: what tests call builds" "$@" -O1 -DFINERCUT_TESTING -c tests/private.c \
         -o "$w/private.o"
+    echo "#include \"$top/tests/private.h\"" >"$w/private.h"
+    t_ok "$name: their header is parsed" "$@" -O0 -static -DFINERCUT_TESTING -DT_LINKED -pthread \
+        -x c-header "$w/private.h" -o "$w/private.h.gch"
     programs=
     for test in test_core test_number $kernel_test test_json test_tensorfile test_distance \
         test_misuse; do
         t_ok "$name: $test builds" "$@" -O0 -static -DFINERCUT_TESTING -DT_LINKED \
-            "tests/$test.c" "$w/private.o" -o "$w/$test" -lm -pthread
+            -include "$w/private.h" "tests/$test.c" "$w/private.o" -o "$w/$test" -lm -pthread
         programs="$programs $w/$test"
     done
     export EMULATOR="$emulator" FINERCUT_SLOW=1 FINERCUT_SHARED=none RUN_JOBS=1

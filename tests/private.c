@@ -1,5 +1,4 @@
 // The functions of the header, the private ones too, for tests that link them (tests/private.h).
 #define FINERCUT_API extern
 #define FCI_FN extern
-#define FINERCUT_IMPLEMENTATION
-#include "../finercut.h"
+#include "private.h"

@@ -364,7 +364,7 @@ static void test_lines(void) {
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}\n\n{\"conversations\":[{\"from\":"
          "\"human\",\"value\":\"a\\u0000b\"},{\"from\":\"gpt\",\"value\":\"\"}]}", NULL},
         {"{\"id\":1,\"text\":\"x\"}", "line 1: expected \"messages\" or \"conversations\", or the "
-                                      "field that holds the text (--field NAME); the fields are "
+                                      "`field` that holds the text; the fields are "
                                       "\"id\", \"text\""},
         {"{}", "the fields are none"},
         {"\n[1]", "line 2: expected an object, got an array"},

@@ -194,8 +194,9 @@ t_ok "prune --field" t_run 0 prune chat --text words.jsonl --field words --sampl
     --length 8 --remove 1 -o q.json
 t_ok "heal" t_run 0 heal chat --plan plan.json --text talks.jsonl --own 0 --length 32 \
     --tokens-used 128 -o healed.safetensors --quiet
-t_ok "no messages" t_says 1 'words.jsonl: line 1: .*the fields are "id", "words"' eval chat \
-    --text words.jsonl
+t_ok "no messages" t_says 1 \
+    'words.jsonl: line 1: .*or the --field that holds the text; the fields are "id", "words"' \
+    eval chat --text words.jsonl
 echo '{"messages": []}' >none.jsonl
 t_ok "an empty list" t_says 1 'messages": expected a list of messages, got an empty one' eval chat \
     --text none.jsonl

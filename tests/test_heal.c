@@ -1,9 +1,7 @@
 // Healing: against a plain reference in double of the same equations, over models of all families;
 // the same bytes for any threads, waves and memory, and after a run that was cancelled; nothing
 // removed, nothing changed; what is refused. And own text: the same whatever the batches.
-#define FINERCUT_IMPLEMENTATION
-#define FCI_HEAL_PAUSE (-1.0) // a checkpoint after every sublayer
-#include "../finercut.h"
+#include "private.h"
 #include "memory.h"
 #include "t.h"
 #include "open.h"
@@ -576,6 +574,13 @@ static int stop_at(void *user, const fc_progress *p) {
     return strcmp(p->what, "healing") == 0 && (*(int *)user)-- == 0;
 }
 
+static void write_file(const char *path, const char *bytes, size_t n) {
+    FILE *f = fopen(path, "wb");
+    if (!T_OK(f != NULL, "%s", path)) return;
+    T_OK(fwrite(bytes, 1, n, f) == n, "%s", path);
+    fclose(f);
+}
+
 // Cancelled after every sublayer in turn, and again: the bytes of an undisturbed run.
 static void test_resume(const char *path) {
     size_t size = 0, n = 0, there = 0, most = 0;
@@ -612,6 +617,52 @@ static void test_resume(const char *path) {
     }
     T_OK(most > 2, "%s: %d checkpoints", path, (int)most);
     free(first);
+}
+
+// A checkpoint with another bit in it, of its tensors or of where it stopped, or cut off, and a
+// result with one: refused, and the file stays.
+static void test_damaged(const char *path) {
+    static const char next[] = "finercut.heal.next\":\"";
+    size_t size = 0, n = 0;
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    char *good = NULL;
+    for (int stop = 1; stop < 40 && !good; stop++) { // until it has tensors
+        int left = stop;
+        d.watch.progress = stop_at;
+        d.watch.user = &left;
+        remove_files();
+        heal_some(path, 2, 0, &d, &err);
+        good = t_read(partial, &size);
+        if (good && strstr(good + 8, "data_offsets")) break;
+        free(good);
+        good = NULL;
+    }
+    memset(&d.watch, 0, sizeof d.watch);
+    d.resume = 1;
+    char *at = good ? strstr(good + 8, next) : NULL;
+    if (!T_OK(at != NULL, "%s: no checkpoint", path)) return;
+    char *bytes[] = {good + size - 1, at + sizeof next - 1, NULL};
+    for (size_t i = 0; i < 3; i++) {
+        if (bytes[i]) *bytes[i] ^= 1;
+        write_file(partial, good, size - (bytes[i] == NULL));
+        T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_FORMAT &&
+                 strstr(err.msg, bytes[i] ? "the file is damaged" : "partial") &&
+                 strstr(err.msg, "; `force` instead of `resume` begins anew"),
+             "%s, %d: %s", path, (int)i, err.msg);
+        if (bytes[i]) *bytes[i] ^= 1;
+        free(t_read(partial, &n));
+        T_OK(n == size - (bytes[i] == NULL), "the checkpoint stays");
+    }
+    write_file(partial, good, size);
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK, "%s: %s", path, err.msg);
+    free(good);
+    good = t_read(out, &size);
+    good[size - 1] ^= 1;
+    write_file(out, good, size);
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_FORMAT && strstr(err.msg, "damaged"), "%s: %s",
+         path, err.msg);
+    free(good);
 }
 
 #ifndef _WIN32
@@ -833,6 +884,7 @@ int main(int argc, char **argv) {
         own_tokens = 160;
         test_resume(DATA "llama_bf16_old_config");
         test_resume(DATA "mixtral.gguf");
+        test_damaged(DATA "llama_bf16_old_config");
 #ifndef _WIN32
         test_killed(DATA "llama_bf16_old_config");
 #endif

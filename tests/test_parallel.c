@@ -21,6 +21,12 @@ static int create_thread(pthread_t *thread, const pthread_attr_t *attributes, vo
 #define CAN_REFUSE 0
 static int n_created, n_allowed = 1 << 30;
 #endif
+// As on a command line, where other switches may be: 1.
+#define FINERCUT_NO_EXPORT 1
+#define FINERCUT_NO_REPORT 1
+#define FINERCUT_NO_GENERATE 1
+#define FINERCUT_NO_TOKENIZER 1
+#define FINERCUT_NO_QUANTS 1
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"
@@ -274,6 +280,7 @@ static void compute(fc_model *m, const char *what, results *r) {
     fc_prune_desc desc;
     fc_error err;
     memset(r, 0, sizeof *r);
+    memset(&p, 0, sizeof p);
     memset(&t, 0, sizeof t);
     memset(&desc, 0, sizeof desc);
     t.ids = ids;

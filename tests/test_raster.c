@@ -3,6 +3,11 @@
 typedef void stbi_write_func(void *context, void *data, int size);
 static int stbi_write_png_to_func(stbi_write_func *func, void *context, int w, int h, int comp,
                                   const void *data, int stride);
+#define FINERCUT_NO_SIMD
+#define FINERCUT_NO_EXPORT
+#define FINERCUT_NO_GENERATE
+#define FINERCUT_NO_TOKENIZER
+#define FINERCUT_NO_QUANTS
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 #include "memory.h"

@@ -158,6 +158,9 @@ static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     const fc_page_table *tables = fc_study_tables(s, &n);
     T_OK(code ? !tables && n == 0 : tables && n == 5, "%d tables", (int)n);
     if (tables) test_curves(s, tables);
+    const double done = s->done + s->part, off = done - s->all;
+    T_OK(code || (off < 1e-9 * done + 1e-9 && off > -1e-9 * done - 1e-9),
+         "at the end %g of %g tokens are done", done, s->all);
     fc_study_close(s);
     return code;
 }

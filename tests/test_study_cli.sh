@@ -30,7 +30,7 @@ says() { # STATUS WORDS ARGUMENT...: the study fails and says so
 
 t_ok "--dry-run" study 0 a --dry-run
 t_ok "says what it takes" grep -Eq \
-    "study: 8 plans \(0 there\), at most [0-9]+ sets .*\(0 there\); about .* tokens" err
+    "study: 8 plans \(0 there\), at most [0-9]+ sets .*\(0 there\); about .* tokens" out
 t_ok "and does nothing" test ! -e a
 t_ok "a study" study 0 a
 for name in js kl attention blocks one-shot last-60 random-1 random-2; do

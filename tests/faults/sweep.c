@@ -3,7 +3,8 @@
 //
 // After each run: the status is 0 or 1; with 1 there is exactly one error line and the outputs are
 // the old ones, byte for byte; with 0 all output equals that of a run without a fault; no temporary
-// file is left; nothing hangs and no signal ends it.
+// file is left; nothing hangs and no signal ends it. What a study has done may stay, if the next
+// run makes all of it from that.
 #define _GNU_SOURCE
 #include "fault.h"
 
@@ -24,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef enum output_kind { FILE_OUTPUT, PLAN, FOLDER } output_kind;
+typedef enum output_kind { FILE_OUTPUT, PLAN, FOLDER, STUDY } output_kind;
 
 typedef struct job {
     const char *name;
@@ -92,6 +93,22 @@ static const job jobs[] = {
      ""},
     {"generate", "generate ../in/m.gguf --prompt Hello -n 4 --temperature 1", NULL, FILE_OUTPUT,
      NULL, ""},
+    {"generate chat", "generate ../in/chat --chat -n 3", NULL, FILE_OUTPUT, NULL, ""},
+    {"generate compare",
+     "generate ../in/chat --chat --compare --plan ../in/hf.json --prompt Hello -n 3", NULL,
+     FILE_OUTPUT, NULL, ""},
+    {"eval task", "eval ../in/hf --task ../in/choices.jsonl --json --quiet", NULL, FILE_OUTPUT,
+     NULL, ""},
+    {"eval along", "eval ../in/hf --text ../in/text.txt --length 16 --task ../in/choices.jsonl "
+     "--json --quiet --plan ../in/hf.json --along 0,2",
+     NULL, FILE_OUTPUT, NULL, ""},
+    {"report page", "report ../in/hf.json ../in/cost.json -o out.html", "out.html", FILE_OUTPUT,
+     "old.html", ""},
+    {"study", "study ../in/m.gguf --text ../in/text.txt --eval ../in/said.txt --samples 1 "
+     "--length 8 --window 8 --points 0,50 --metrics js --random 1 --quiet -o study",
+     "study", STUDY, NULL, ""},
+    {"dry run", "prune ../in/hf --text ../in/text.txt --samples 2 --length 8 --remove 3 --dry-run",
+     "plan.json", FILE_OUTPUT, NULL, ""},
     {"help", "prune --help", NULL, FILE_OUTPUT, NULL, ""},
     {"bench", "bench ../in/m.gguf --prompt 4 --batch 1 --generate 2 --gemm none --repeat 1", NULL,
      FILE_OUTPUT, NULL, ""},
@@ -205,6 +222,19 @@ static void drop_seconds(blob *b) {
     if (b->p) b->p[to] = 0;
 }
 
+// Takes out what stands between two texts, wherever they are.
+static void drop_between(blob *b, const char *from, const char *until) {
+    for (char *at = b->p, *end = b->p + b->n, *to; at < end; at++) {
+        if (strncmp(at, from, strlen(from)) != 0) continue;
+        at += strlen(from);
+        to = strstr(at, until);
+        if (!to) return;
+        memmove(at, to, (size_t)(end - to) + 1);
+        b->n -= (size_t)(to - at);
+        end -= to - at;
+    }
+}
+
 // Every name below a folder in order, with its bytes.
 static void put_folder(blob *b, const char *path, const char *leave_out) {
     struct dirent **list;
@@ -231,6 +261,9 @@ static void look(worker *w, blob *b, const char *only) { // at the folder; only:
     b->n = 0;
     put_folder(b, w->folder, only);
     if (w->job->kind == PLAN) drop_seconds(b);
+    if (w->job->kind != STUDY) return;
+    drop_between(b, "\"cost\":", "}"); // a resumed plan's is another
+    drop_between(b, "--threads ", " ");
 }
 
 static void clear(const char *path) {
@@ -376,17 +409,23 @@ static int intact(const worker *w) {
     return same(&w->after, &w->before) || (w->job->kind == PLAN && is_beginning(w));
 }
 
-static int is_bench(const job *j) { // slow, and never prints the same figures
-    return strcmp(j->name, "bench") == 0;
+static int is_measured(const job *j) { // never prints the same figures
+    return strcmp(j->name, "bench") == 0 || strcmp(j->name, "dry run") == 0;
 }
 
-static const char *wrong(const worker *w) { // NULL: as it should be
+static int is_slow(const job *j) {
+    return strcmp(j->name, "bench") == 0 || strcmp(j->name, "study") == 0;
+}
+
+static const char *goes_on(worker *w);
+
+static const char *wrong(worker *w) { // NULL: as it should be
     if (WIFSIGNALED(w->status))
         return WTERMSIG(w->status) == SIGALRM ? "hangs" : strsignal(WTERMSIG(w->status));
     int status = WEXITSTATUS(w->status), lines = error_lines(&w->errors);
     if (status == 0 && lines) return "an error, and status 0";
     if (status == 0 && !same(&w->after, &w->good)) return "status 0, and other files";
-    if (status == 0 && w->stdout_is < 0 && !is_bench(w->job) && !same(&w->printed, &w->good_out))
+    if (status == 0 && w->stdout_is < 0 && !is_measured(w->job) && !same(&w->printed, &w->good_out))
         return "status 0, and other output";
     if (status == 0) return NULL;
     if (status != 1) return "status neither 0 nor 1";
@@ -396,7 +435,29 @@ static const char *wrong(const worker *w) { // NULL: as it should be
     if (same(&w->after, &w->good) &&
         (strstr(w->errors.p, "standard output") || w->fault->how == HOW_SHRINK))
         return NULL;
+    if (w->job->kind == STUDY) return goes_on(w);
     return intact(w) ? NULL : "not the old output, or a file left over";
+}
+
+// Once more without a fault and with room, from what a failed run left.
+static const char *goes_on(worker *w) {
+    const blob errors = w->errors;
+    const int status = w->status;
+    const rlim_t limit = w->file_limit;
+    w->file_limit = 0;
+    mount("none", w->folder, "tmpfs", MS_REMOUNT, "size=64m"); // fails where it is no mount
+    fault none;
+    memset(&none, 0, sizeof none);
+    memset(&w->errors, 0, sizeof w->errors);
+    run(w, &none, "");
+    const char *what = w->status                   ? "the next run fails"
+                       : !same(&w->after, &w->good) ? "the next run gives other files"
+                                                    : NULL;
+    free(w->errors.p);
+    w->file_limit = limit;
+    w->errors = errors;
+    w->status = status;
+    return what;
 }
 
 static void tell(worker *w, const fault *f, const char *section, const char *what) {
@@ -453,14 +514,14 @@ static void try_fault(worker *w, const fault *f) {
     const int stuck = f->what == FAULT_UNLINK || f->what == FAULT_READDIR ||
                       (f->always && (f->what == FAULT_OPEN || f->what == FAULT_OPENDIR));
     if (stuck || f->how == HOW_SHRINK) look(w, &w->after, w->job->output);
-    const char *what = wrong(w);
+    const char *what = stuck && w->job->kind == STUDY ? goes_on(w) : wrong(w);
     if (!what && is_must(f) && w->fault->hits && w->status != 0) what = "fails";
     count(w, f, "calls", what);
 }
 
 // The Nth call for every N until the program ends without reaching it.
 static void sweep(worker *w, const kind *k, int no_map, int always) {
-    const int sample = few || is_bench(w->job), every = full && !sample;
+    const int sample = few || is_slow(w->job), every = full && !sample;
     const long most = (k->what == FAULT_ALLOC ? 60 : 40) / (sample ? 8 : 1);
     fault f;
     memset(&f, 0, sizeof f);
@@ -505,7 +566,7 @@ static void try_kill(worker *w, const fault *f) {
         count(w, f, "kill", wrong(w));
         return;
     }
-    if (!finished && !intact(w)) {
+    if (!finished && w->job->kind != STUDY && !intact(w)) {
         count(w, f, "kill", "neither the old output nor the new one");
         return;
     }
@@ -647,6 +708,21 @@ static void make_inputs(const char *data) {
           top, cli, cli, cli, cli, cli, cli, cli, cli, cli, cli);
 }
 
+static void make_inputs_of_reports(void) {
+    shell("cd %s/in && mkdir chat && cp hf/config.json hf/model.safetensors hf/tokenizer.json chat "
+          "&& cat >chat/tokenizer_config.json <<'END'\n%s\nEND",
+          top,
+          "{\"chat_template\": \"{% for message in messages %}{{'<|im_start|>' + "
+          "message['role'] + '\\\\n' + message['content'] + '<|im_end|>\\\\n'}}{% endfor %}"
+          "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\\\n' }}{% endif %}\"}");
+    shell("cd %s/in && "
+          "echo '{\"query\": \"The\", \"choices\": [\"quick\", \"lazy dog\"], \"gold\": 0}' "
+          ">choices.jsonl && printf 'Hello\\nThe fox\\n' >said.txt && "
+          "%s eval hf --tokens tokens.json --plan hf.json --along 0,2 --json --quiet >cost.json && "
+          "%s report hf1.json -o old.html",
+          top, cli, cli);
+}
+
 typedef void (*section)(worker *w);
 
 static int shared_file(void) {
@@ -666,7 +742,7 @@ static int work(totals *sum, section run_section, int number) {
     w.stdout_is = w.stderr_is = w.closed = -1;
     w.preload = preload;
     char in[400];
-    snprintf(in, sizeof in, "%s/in/text.txt", top);
+    snprintf(in, sizeof in, "%s/in/said.txt", top);
     w.stdin_is = in;
     w.threads = " --threads 1";
     snprintf(w.folder, sizeof w.folder, "%s/w%d", top, number);
@@ -682,7 +758,8 @@ static int work(totals *sum, section run_section, int number) {
     for (int i; (i = __atomic_fetch_add(&sum->next_job, 1, __ATOMIC_RELAXED)) < N_JOBS;) {
         w.job = &jobs[i];
         w.threads = " --threads 1";
-        if (is_asked_for("FAULT_JOBS", w.job->name, full || !is_bench(w.job))) run_section(&w);
+        if (is_asked_for("FAULT_JOBS", w.job->name, full || strcmp(w.job->name, "bench") != 0))
+            run_section(&w);
     }
     return 0;
 }
@@ -768,6 +845,7 @@ int main(int argc, char **argv) {
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (sum == (totals *)MAP_FAILED) die("mmap");
     make_inputs(argv[3]);
+    make_inputs_of_reports();
     for (int i = 4; i < argc; i++)
         for (size_t k = 0; k < sizeof sections / sizeof *sections; k++) {
             if (strcmp(argv[i], sections[k].name) != 0) continue;
