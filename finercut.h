@@ -157,6 +157,11 @@
    THREADS
      A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;
      different models are independent. Tokenizers and containers may be shared by threads.
+     A pool has up to 1024 threads. Tasks are counted off without a lock; who waits spins for some
+     microseconds, then sleeps, and sleeps at once where there are more threads than cores. Memory
+     of several nodes (NUMA): all buffers, those of each worker too, are first written by the thread
+     that makes them and lie in its node, mapped weights where they were read first, and threads are
+     not bound to cores; `numactl --interleave=all` spreads both.
 
    SIMD AND DETERMINISM
      On one kernel table (fc_config.simd) results are the same bits for any number of threads, any
@@ -1728,6 +1733,8 @@ FCI_FN void fci_thread_wake_all(fci_thread_signal *s);
 // Runs fn(arg) in a new thread; false: the system refuses one, and there is nothing to join.
 FCI_FN bool fci_thread_start(fci_thread *t, void (*fn)(void *arg), void *arg);
 FCI_FN void fci_thread_join(fci_thread *t);
+// *counter++ for several threads at once: no lock where the compiler or the system has a way.
+FCI_FN size_t fci_thread_take(size_t *counter, fci_thread_mutex *m);
 
 // Waking a thread takes longer than a matrix times one row, so waiting begins with spinning, some
 // tens of microseconds, on a word that the event changes. The lock guards the word all the same;
@@ -1752,6 +1759,23 @@ FCI_FN void fci_thread_join(fci_thread *t);
 #endif // FCI_THREADS
 
 // ---- private to this section
+
+#if FCI_THREADS
+FCI_FN size_t fci_thread_take(size_t *counter, fci_thread_mutex *m) {
+#  if defined(__GNUC__) || defined(__clang__)
+    (void)m;
+    return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+#  elif FCI_WINDOWS
+    (void)m;
+    return (size_t)InterlockedExchangeAddSizeT(counter, 1);
+#  else
+    fci_thread_lock(m);
+    const size_t taken = (*counter)++;
+    fci_thread_unlock(m);
+    return taken;
+#  endif
+}
+#endif
 
 #if FCI_THREADS && FCI_WINDOWS
 FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m) {
@@ -5083,36 +5107,38 @@ typedef struct fci_parallel_worker {
     fci_thread thread;
 } fci_parallel_worker;
 
-// Tasks take milliseconds, so handing them out one at a time under the lock costs nothing.
+// The lock is taken once a job by each worker, not for tasks: those are counted off `next`, which
+// has a line of its own, as everything else is read by workers that wait.
 typedef struct fci_pool {
     fci_thread_mutex mutex;
     fci_thread_signal start, finished;
     uint32_t generation, n_running; // jobs so far; workers at the current one
     fci_task_fn fn;                 // of the last job
     void *arg;
-    size_t n_tasks, next;
+    size_t n_tasks;
     bool stop;
+    int spins;          // 0 with more threads than cores, which others need
     uint32_t n_workers; // threads that could be started
+    char before[FCI_ALIGN];
+    size_t next;
+    char after[FCI_ALIGN];
     fci_parallel_worker workers[1];
 } fci_pool;
 
-// Runs tasks until none is left. Called and returns with the lock held.
+// Runs tasks until none is left. The job stays as long as a worker is at it.
 FCI_FN void fci_parallel_pool_drain(fci_pool *p, uint32_t worker) {
-    while (p->next < p->n_tasks) {
-        size_t task = p->next++;
-        fci_task_fn fn = p->fn;
-        void *arg = p->arg;
-        fci_thread_unlock(&p->mutex);
-        fn(arg, task, worker);
-        fci_thread_lock(&p->mutex);
+    for (;;) {
+        const size_t task = fci_thread_take(&p->next, &p->mutex);
+        if (task >= p->n_tasks) return;
+        p->fn(p->arg, task, worker);
     }
 }
 
 // Spins until *word changes, for a moment. Called and returns with the lock held.
 FCI_FN void fci_parallel_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
-    if (*word != old) return;
+    if (*word != old || !p->spins) return;
     fci_thread_unlock(&p->mutex);
-    for (int i = 0; i < FCI_SPINS && FCI_PEEK(word) == old; i++) FCI_PAUSE();
+    for (int i = 0; i < p->spins && FCI_PEEK(word) == old; i++) FCI_PAUSE();
     fci_thread_lock(&p->mutex);
 }
 
@@ -5126,8 +5152,12 @@ FCI_FN void fci_parallel_pool_loop(void *worker) {
         while (!p->stop && p->generation == seen) fci_thread_wait(&p->start, &p->mutex);
         if (p->stop) break;
         seen = p->generation;
+        // Who comes late must not begin: the caller may be gone, and the next job has begun none.
+        if (FCI_PEEK(&p->next) >= p->n_tasks) continue;
         FCI_POKE(&p->n_running, p->n_running + 1);
+        fci_thread_unlock(&p->mutex);
         fci_parallel_pool_drain(p, w->index);
+        fci_thread_lock(&p->mutex);
         FCI_POKE(&p->n_running, p->n_running - 1);
         if (p->n_running == 0) fci_thread_wake_all(&p->finished);
     }
@@ -5155,6 +5185,7 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
     fci_thread_mutex_begin(&p->mutex);
     fci_thread_signal_begin(&p->start);
     fci_thread_signal_begin(&p->finished);
+    p->spins = n > fci_platform_cores() ? 0 : FCI_SPINS;
     for (uint32_t i = 0; i + 1 < n; i++) {
         p->workers[i].pool = p;
         p->workers[i].index = i + 1;
@@ -5171,10 +5202,12 @@ FCI_FN void fci_parallel_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, v
     p->fn = fn;
     p->arg = arg;
     p->n_tasks = n_tasks;
-    p->next = 0;
+    FCI_POKE(&p->next, 0);
     FCI_POKE(&p->generation, p->generation + 1);
     fci_thread_wake_all(&p->start);
+    fci_thread_unlock(&p->mutex);
     fci_parallel_pool_drain(p, 0);
+    fci_thread_lock(&p->mutex);
     for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--)
         fci_parallel_pool_look(p, &p->n_running, n);
     while (p->n_running > 0) fci_thread_wait(&p->finished, &p->mutex);
@@ -14035,7 +14068,8 @@ FCI_AVX2 FCI_INLINE void fci_kernel_bytes_avx2(const fci_kernel_bytes *b, size_t
 FCI_AVX2 FCI_INLINE __m256 fci_kernel_halves_avx2(const char *const *rows, size_t at,
                                                   float factor) {
     __m128i h = _mm_setzero_si128();
-#define FCI_CODED_HALF(r) h = _mm_insert_epi16(h, fci_le16((const uint8_t *)rows[r] + at), r);
+#define FCI_CODED_HALF(r)                                                                          \
+    h = _mm_insert_epi16(h, (int16_t)fci_le16((const uint8_t *)rows[r] + at), r);
     FCI_CODED_HALF(0) FCI_CODED_HALF(1) FCI_CODED_HALF(2) FCI_CODED_HALF(3)
     FCI_CODED_HALF(4) FCI_CODED_HALF(5) FCI_CODED_HALF(6) FCI_CODED_HALF(7)
 #undef FCI_CODED_HALF

@@ -17,7 +17,14 @@ static int create_thread(pthread_t *thread, const pthread_attr_t *attributes, vo
     return n < n_allowed ? pthread_create(thread, attributes, run, arg) : 11;
 }
 #define pthread_create create_thread
+static int n_locks; // of all mutexes
+static int count_lock(pthread_mutex_t *m) {
+    __atomic_fetch_add(&n_locks, 1, __ATOMIC_RELAXED);
+    return pthread_mutex_lock(m);
+}
+#define pthread_mutex_lock count_lock
 #else
+static int n_locks;
 #define CAN_REFUSE 0
 static int n_created, n_allowed = 1 << 30;
 #endif
@@ -33,7 +40,7 @@ static int n_created, n_allowed = 1 << 30;
 #include "t.h"
 #include "tiny.h"
 
-enum { MOST_TASKS = 3000, MOST_WORKERS = 16 };
+enum { MOST_TASKS = 3000, MOST_WORKERS = 128 };
 
 // Each task is only its own worker's, so plain words are enough; the thread sanitizer looks on.
 typedef struct job {
@@ -113,6 +120,47 @@ static void test_counts(void) {
         fci_context_end(&c); // gives back what is there
     }
     T_OK(first.of[0].count == MOST_TASKS, "one thread is the caller");
+}
+
+// Many more threads than cores: every task once, and locks for jobs, not for tasks.
+static void test_many(void) {
+    static job j;
+    fc_error err;
+    fci_context c = begin(MOST_WORKERS, &err);
+    T_OK(c.n_threads == MOST_WORKERS || !FCI_THREADS, "%u threads", c.n_threads);
+    T_OK(all_once(&c, MOST_TASKS, NULL, &j), "a first job of 128 threads");
+    __atomic_store_n(&n_locks, 0, __ATOMIC_RELAXED);
+    T_OK(all_once(&c, MOST_TASKS, NULL, &j), "a second job of 128 threads");
+    const int locks = __atomic_load_n(&n_locks, __ATOMIC_RELAXED);
+    T_OK(locks < 4 * MOST_WORKERS, "%d tasks, %d locks", MOST_TASKS, locks);
+    for (size_t i = 0; i < 40; i++)
+        T_OK(all_once(&c, i * 37 % 300, NULL, &j), "job %d of 128 threads", (int)i);
+    fci_context_end(&c);
+}
+
+// Products of ten sequences of 256 tokens are cut into enough tasks for 128 threads.
+static void test_split(void) {
+    static const size_t columns[] = {192, 576, 1536, 4096, 8192}, ks[] = {576, 1536, 4096};
+    fci_context c;
+    memset(&c, 0, sizeof c);
+    c.n_threads = 128;
+    for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
+        c.kernels = fci_kernels_pick((fc_simd)simd);
+        for (size_t n = 0; n < sizeof columns / sizeof *columns; n++)
+            for (size_t k = 0; k < sizeof ks / sizeof *ks; k++) {
+                fci_gemm_job j;
+                memset(&j, 0, sizeof j);
+                j.c = &c;
+                j.tile = fci_gemm_tile(&c, FC_COMPUTE_F32);
+                j.m = 2560;
+                j.packed = fci_gemm_packed_of(&c, FC_COMPUTE_F32, NULL, j.m, ks[k]);
+                j.unit = 1;
+                j.column_panels = (columns[n] + j.tile->nr - 1) / j.tile->nr;
+                const size_t tasks = fci_gemm_split(&j);
+                T_OK(tasks >= 128, "%s, %d columns of %d: %d tasks",
+                     fc_simd_name(c.kernels->simd), (int)columns[n], (int)ks[k], (int)tasks);
+            }
+    }
 }
 
 // A task may use another pool, as one model's work may use another model.
@@ -304,7 +352,7 @@ static void compute(fc_model *m, const char *what, results *r) {
 }
 
 static void test_same(void) {
-    static const uint32_t threads[] = {2, 3, 4, 8};
+    static const uint32_t threads[] = {2, 3, 4, 8, 128};
     static results one, more;
     static tiny t;
     fc_error err;
@@ -342,6 +390,9 @@ static void test_same(void) {
 
 int main(void) {
     test_counts();
+    if (CAN_REFUSE) test_many();
+    else t_skip("128 threads", "this build has no pthreads");
+    test_split();
     test_nested();
     test_pools_in_tasks();
     if (CAN_REFUSE) test_refused();
