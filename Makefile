@@ -84,7 +84,7 @@ $(B)/tsan/private.o $(B)/tsan/private.h.gch: PRIVATE := $(TSAN) $(RUNNABLE)
 $(B)/%/private.h.gch: tests/private.h $(HEADER)
 	@mkdir -p $(@D)
 	@echo '#include "../../tests/private.h"' >$(@D)/private.h
-	$(CC) $(call calls,$(PRIVATE)) $(EXTRA_CFLAGS) $(filter -pthread,$(LDLIBS)) \
+	$(CC) $(call calls,$(PRIVATE)) $(EXTRA_CFLAGS) $(LDFLAGS) $(filter -pthread,$(LDLIBS)) \
 	    -x c-header $(@D)/private.h -o $@
 
 $(B)/%/private.o: tests/private.c tests/private.h $(HEADER)
@@ -143,7 +143,7 @@ $(B)/fuzz/private.o $(B)/fuzz/changes.o: tests/private.c tests/private.h tests/f
 $(B)/fuzz/private.h.gch $(B)/fuzz/changes.h.gch: tests/private.h tests/fuzz/kernels.txt $(HEADER)
 	@mkdir -p $(@D)
 	@echo '#include "../../tests/private.h"' >$(@:.gch=)
-	$(FUZZ_CALLS) -x c-header $(@:.gch=) -o $@
+	$(FUZZ_CALLS) $(filter -pthread,$(LDLIBS)) -x c-header $(@:.gch=) -o $@
 
 $(CHANGES): $(B)/fuzz/changes.o $(B)/fuzz/changes.h.gch
 $(filter-out $(CHANGES),$(addprefix $(B)/fuzz/,$(FUZZERS))): $(B)/fuzz/private.o \

@@ -653,7 +653,7 @@ static void fuzz_world_change(fuzz_world *w, fuzz_input *in) {
     fuzz_write(w);
 }
 
-static fc_model *fuzz_world_open(fuzz_world *w, const fc_par *par, fc_simd simd, uint64_t limit) {
+T_FN fc_model *fuzz_world_open(fuzz_world *w, const fc_par *par, fc_simd simd, uint64_t limit) {
     fc_model_desc desc;
     fc_error err;
     memset(&desc, 0, sizeof desc);
