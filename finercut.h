@@ -5427,7 +5427,10 @@ FCI_FN fc_code fci_json_real(const fci_json *n, const char *what, double low, do
 // is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               const fci_json **root, fc_error *err);
-// The same of a file, which may begin with a byte order mark and stays open as long as the tree.
+// The same of a text that came from a file, which may begin with a byte order mark.
+FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
+                                   size_t n, const fci_json **root, fc_error *err);
+// The same of a file, which stays open as long as the tree.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
 // Lines of JSON: *item is that of the next one that is not blank, until the next call; NULL at the
@@ -5991,11 +5994,15 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     return fci_json_parse_from(c, arena, text, n, 0, root, err);
 }
 
+FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
+                                   size_t n, const fci_json **root, fc_error *err) {
+    return fci_json_parse_from(c, arena, text, n, fci_bom(text, n), root, err);
+}
+
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err) {
     const char *text = f->data ? (const char *)f->data : "";
-    const size_t n = (size_t)f->size;
-    return fci_json_parse_from(c, arena, text, n, fci_bom(text, n), root, err);
+    return fci_json_parse_text(c, arena, text, (size_t)f->size, root, err);
 }
 
 FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err) {
@@ -8627,7 +8634,7 @@ static const fci_field fci_architecture_field_table[] = {
      FCI_FIELD_REAL, 1e-4, 1, 1, 0},
     {"rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_epsilon",
      "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon", FCI_AT(norm_eps),
-     FCI_FIELD_REAL, 0, 1, 1e-6, 0},
+     FCI_FIELD_REAL, 0, 1, FCI_REQUIRED, 0},
     {"rope_theta|rotary_emb_base", "rope.freq_base", FCI_AT(ropes[0].theta),
      FCI_FIELD_REAL, 1e-3, 1e15, 10000, 0},
     {"rope_local_base_freq", "rope.freq_base_swa", FCI_AT(ropes[1].theta),
@@ -8807,12 +8814,13 @@ FCI_FN void fci_architecture_gemma_27b(fci_hyper *h) {
 static const fci_architecture fci_architecture_table[] = {
     {"llama", "LlamaForCausalLM", "llama", "hidden_act", "silu", 0, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM | FCI_WINDOWED, FCI_WINDOW_ALL,
-     "{}", "{}",
+     "{\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_OWN_BIASES, "attention_bias|mlp_bias", 0, NULL, NULL},
     {"mistral", "MistralForCausalLM", "llama", "hidden_act", "silu", FCI_WINDOWED, 0,
      FCI_TRAIT_ROPE_PAIRS,
      FCI_WINDOW_ALL,
-     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096}", "{}",
+     "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096,"
+     "\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_NO_BIASES "|layer_types",
      "attention_bias", 0, NULL, NULL},
     {"mixtral", "MixtralForCausalLM", "llama", "hidden_act", "silu",
@@ -8825,26 +8833,27 @@ static const fci_architecture fci_architecture_table[] = {
     {"qwen2", "Qwen2ForCausalLM", "qwen2", "hidden_act", "silu",
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
-     "\"max_window_layers\":28}", "{}",
+     "\"max_window_layers\":28,\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_NO_BIASES,
      "", 0, NULL, NULL},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
-     "\"sliding_window\":4096,\"max_window_layers\":28}", "{}",
+     "\"sliding_window\":4096,\"max_window_layers\":28,\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_NO_FFN_BIAS,
      "attention_bias", 0, NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
-     "\"num_local_experts\":128,\"num_experts_per_tok\":8,\"moe_intermediate_size\":768}", "{}",
+     "\"num_local_experts\":128,\"num_experts_per_tok\":8,\"moe_intermediate_size\":768,"
+     "\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_NO_FFN_BIAS "|layer_types",
      "attention_bias", FCI_QUIRK_EXPERTS_KEY, NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_act", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,"
-     "\"tie_word_embeddings\":true}", "{}",
+     "\"tie_word_embeddings\":true,\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_NO_FFN_BIAS,
      "attention_bias", FCI_QUIRK_TANH, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
@@ -8852,7 +8861,7 @@ static const fci_architecture fci_architecture_table[] = {
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
      "{\"num_key_value_heads\":4,\"head_dim\":256,\"max_position_embeddings\":8192,"
      "\"tie_word_embeddings\":true,\"query_pre_attn_scalar\":256,\"sliding_window\":4096,"
-     "\"sliding_window_pattern\":2,"
+     "\"sliding_window_pattern\":2,\"rms_norm_eps\":1e-6,"
      "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0}",
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}",
@@ -8865,7 +8874,7 @@ static const fci_architecture fci_architecture_table[] = {
      "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"
      "\"max_position_embeddings\":131072,\"tie_word_embeddings\":true,"
      "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"sliding_window_pattern\":6,"
-     "\"rope_theta\":1e6}",
+     "\"rope_theta\":1e6,\"rms_norm_eps\":1e-6}",
      "{\"sliding_window_pattern\":6,\"rope_theta\":1e6}",
      FCI_USUAL FCI_NO_FFN_BIAS,
      "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
@@ -8882,13 +8891,15 @@ static const fci_architecture fci_architecture_table[] = {
      FCI_USUAL FCI_NO_FFN_BIAS,
      "attention_bias", 0, NULL, NULL},
     {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
-     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL, "{\"attention_multiplier\":1.0}", "{}",
+     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
+     "{\"attention_multiplier\":1.0,\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_OWN_BIASES,
      "attention_bias", 0, NULL, NULL},
     {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,"
-     "\"no_rope_layer_interval\":4,\"tie_word_embeddings\":true}", "{\"no_rope_layer_interval\":4}",
+     "\"no_rope_layer_interval\":4,\"tie_word_embeddings\":true,"
+     "\"rms_norm_eps\":1e-6}", "{\"no_rope_layer_interval\":4}",
      FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL,
      "attention_bias", 0, NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
@@ -16509,13 +16520,13 @@ FCI_FN fc_code fci_config_field(const fci_config_source *s, const fci_field *f, 
     fc_code code = unread ? FC_OK : fci_config_number(s, f, &value, &found, err);
     if (code) return code;
     if (!found) value = f->otherwise;
-    if (value == FCI_REQUIRED)
+    if (!found && value == FCI_REQUIRED)
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": required, but it is not there", shown,
                         name);
     if (found && !(value >= f->low && value <= f->high)) // also NaN
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g",
                         shown, name, f->low, f->high, value);
-    if (value == FCI_LATER) value = 0; // 0 marks what fci_config_complete fills in
+    if (!found && value == FCI_LATER) value = 0; // marks what fci_config_complete fills in
     char *at = (char *)h + f->offset;
     if (f->type == FCI_FIELD_TRAIT) h->traits |= value > 0 ? f->traits : 0;
     else if (f->type == FCI_FIELD_REAL) memcpy(at, &value, sizeof value);
@@ -18844,7 +18855,7 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     memset(out, 0, sizeof *out);
     fc_code code = fci_context_checked(&c, env, err);
     fci_arena arena = {&c, NULL};
-    if (!code) code = fci_json_parse(&c, &arena, text, length, &root, err);
+    if (!code) code = fci_json_parse_text(&c, &arena, text, length, &root, err);
     if (!code && (root->type != FCI_JSON_ARRAY || root->count == 0))
         code = fci_fail(err, FC_ERR_FORMAT, root->at,
                         "tokens: expected an array of arrays of token ids, got %s",
@@ -22764,7 +22775,7 @@ FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_
     if (!p) return NULL;
     memset(&arena, 0, sizeof arena);
     arena.c = &p->c;
-    fc_code code = fci_json_parse(&p->c, &arena, text, n, &root, err);
+    fc_code code = fci_json_parse_text(&p->c, &arena, text, n, &root, err);
     if (!code) code = fci_plan_read_info(root, &p->info, err);
     if (!code) code = fci_plan_read_parameters(p, root, err);
     if (!code) code = fci_wrap(err, fci_plan_read_budget(p, root, err), "budget");

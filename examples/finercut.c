@@ -318,7 +318,7 @@ static int parse_share(const value_type *type, const char *text, void *field) {
     if (strcmp(rest, "%") == 0) value /= 100;
     else if (*rest) return 0;
     memcpy(field, &value, sizeof value);
-    return value > 0 && value <= 1;
+    return (float)value > 0 && value <= 1; // some of them become floats, whose 0 says otherwise
 }
 
 static int parse_errors(const value_type *type, const char *text, void *field) {
@@ -421,7 +421,10 @@ static int parse_date(const value_type *type, const char *text, void *field) {
         }
     }
     *(uint32_t *)field = parts[0] * 10000 + parts[1] * 100 + parts[2];
-    return !*text && parts[0] && parts[1] >= 1 && parts[1] <= 12 && parts[2] >= 1 && parts[2] <= 31;
+    const uint32_t year = parts[0], month = parts[1],
+                   leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0),
+                   days = month == 2 ? 28 + leap : 30 + (month + month / 8) % 2;
+    return !*text && year && month >= 1 && month <= 12 && parts[2] >= 1 && parts[2] <= days;
 }
 #endif
 
@@ -1392,8 +1395,9 @@ static int check_required(const command *c, options *o) {
 }
 
 // Which flags take standard input: their names, at most two of them. Returns how many.
-static int standard_inputs(const options *o, const char *names[2]) {
-    static const char *const flags_of[] = {"--text", "--tokens", "--eval-text", "--task"};
+static int standard_inputs(const command *c, const options *o, const char *names[2]) {
+    const char *const flags_of[] = {"--text", "--tokens",
+                                    find_flag(c, "--eval", 6) ? "--eval" : "--eval-text", "--task"};
     const char *texts[MOST_TASKS + 3];
     int n = 3, found = 0;
     texts[0] = o->text;
@@ -1411,7 +1415,7 @@ static int standard_inputs(const options *o, const char *names[2]) {
 // Standard input has one text only.
 static int check_input(const command *c, const options *o) {
     const char *names[2];
-    if (standard_inputs(o, names) < 2) return STATUS_OK;
+    if (standard_inputs(c, o, names) < 2) return STATUS_OK;
     return misused(c, "standard input can be read once only: expected - once, got it for %s and %s",
                    names[0], names[1]);
 }
@@ -2796,9 +2800,10 @@ static int check_until(const session *s) {
                                    "--until-perplexity, got more");
     if ((o->until.unit == FC_UNIT_PERPLEXITY) == (o->measured != NULL))
         return check_measured(s, "--eval-text");
-    return misused(s->command, o->measured
-                                   ? "--eval-text: expected --until-perplexity R with it"
-                                   : "--until-perplexity: expected --eval-text FILE with it");
+    if (o->measured)
+        return misused(s->command, "--eval-text: expected --until perplexity:R with it");
+    return misused(s->command, "%s: expected --eval-text FILE with it",
+                   o->until_given ? "--until perplexity:R" : "--until-perplexity");
 }
 
 static int run_prune(session *s) {

@@ -123,7 +123,7 @@ static int part(session *s) {
 
 static int check_ranks(const options *o, int n) {
     const char *names[2];
-    if (n > 1 && standard_inputs(o, names) > 0)
+    if (n > 1 && standard_inputs(find_command("prune"), o, names) > 0)
         return misused(find_command("prune"),
                        "standard input is rank 0's alone: expected a file, got -");
     if (o->rank_shares && o->balance)

@@ -230,6 +230,9 @@ t_ok "--no-think" t_says 2 "no-think: expected --chat" eval chat --task choices.
 t_ok "--field" t_says 2 "field: expected --text FILE with" eval chat --task choices.jsonl --field a
 t_ok "--date" t_says 2 "date: expected --text FILE or" eval chat --task choices.jsonl \
     --date 2024-07-26
+for day in 2023-02-29 2024-04-31 1900-02-29 2024-00-01; do
+    t_ok "$day" t_says 2 "date: expected a day" eval chat --text talks.jsonl --date $day
+done
 
 # ---- exports keep the template
 t_ok "to GGUF" t_run 0 export chat --plan plan.json --format gguf-masked -o chat.gguf

@@ -366,7 +366,7 @@ static void test_calibration(void) {
 }
 
 static void test_parse(void) {
-    static const char good[] = "[[1, 2, 3], [4]]";
+    static const char good[] = "\xef\xbb\xbf[[1, 2, 3], [4]]"; // as editors may begin it
     static const char *const bad[] = {"",        "[]",     "[1, 2]",         "[[1], []]",
                                       "[[1.5]]", "[[-1]]", "[[4294967296]]", "[[\"1\"]]",
                                       "{}",      "[[1]",   "[[1]] x"};

@@ -426,10 +426,12 @@ if [ "$steps_before" -lt 3 ]; then
 fi
 t_ok "the text of the calibration" t_says 2 "eval-text: expected another text than that of --text" \
     prune "$gguf" --text ev.txt --until-perplexity 2 --eval-text ev.txt
-t_ok "an eval text for nothing" t_says 2 "eval-text: expected --until-perplexity R with it" \
+t_ok "an eval text for nothing" t_says 2 "eval-text: expected --until perplexity:R with it" \
     prune "$gguf" --tokens tokens.json --eval-text ev.txt --until params:20%
-t_ok "a perplexity of nothing" t_says 2 "until-perplexity: expected --eval-text FILE with it" \
+t_ok "a perplexity of nothing" t_says 2 "until perplexity:R: expected --eval-text FILE with it" \
     prune "$gguf" --tokens tokens.json --until perplexity:2
+t_ok "the same by its other name" t_says 2 "until-perplexity: expected --eval-text FILE with it" \
+    prune "$gguf" --tokens tokens.json --until-perplexity 2
 t_ok "two wishes" t_says 2 "one of --until, --until-distance and --until-perplexity, got more" \
     prune "$gguf" --tokens tokens.json --until-distance 1 --until params:20%
 t_ok "no factor" t_says 2 'until-perplexity: expected a factor from 1, such as 1.2, got "0.5"' \

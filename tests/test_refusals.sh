@@ -38,6 +38,19 @@ setting() { # JSON MEMBER: added to m's config.json
     sed "s/^{/{ $1,/;1!b" "$model/config.json" >m/config.json
 }
 
+# ---- numbers
+for key in rms_norm_eps rope_theta; do
+    copy "$model"
+    sed "s/\"$key\": *[0-9.e-]*/\"$key\": -1/" "$model/config.json" >m/config.json
+    t_ok "$key: -1" says 1 "\"$key\": expected [0-9.e-]* to [0-9.e+]*, got -1" info m
+done
+LC_ALL=C sed 's/layer_norm_rms_epsilon/layer_norm_rms_epsilom/' "$data/llama_f16.gguf" >eps.gguf
+t_ok "GGUF without what llama.cpp requires" says 1 \
+    '"attention.layer_norm_rms_epsilon": required, but it is not there' \
+    eval eps.gguf --tokens tokens.json
+t_ok "a share that a float has not" says 2 'top-p: expected a share .* got "1e-46"' \
+    generate "$data/llama_f16.gguf" --prompt a --top-p 1e-46
+
 # ---- files of another kind, as a shard and as the MODEL itself
 while read -r magic words; do
     bytes "$magic"
