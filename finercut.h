@@ -138,6 +138,8 @@
      at every sublayer (the trail: 2 * n_blocks * tokens * hidden_size * 4 bytes); where they do
      not fit, some are kept and those between them computed again, down to about
      2 * sqrt(2 * n_blocks) of them.
+     Of a mapped model that does not fit in memory, a thread reads the next sublayer while a wave
+     computes one, and what is behind the wave is given back (fc_estimate.step_bytes).
 
    FILES
      fc_io replaces files by your own: positioned reads, optional mapping, and outputs that are
@@ -25448,6 +25450,7 @@ FCI_FN void fci_estimate_free(const fc_model *m, fci_estimate_pace *pace);
 // ---- private to this section
 
 #define FCI_ESTIMATE_SECONDS 0.5 // of measuring sublayers, and of reading
+enum { FCI_ESTIMATE_TOKENS = 64 }; // at least: with fewer, loading weights is what takes the time
 #define FCI_ESTIMATE_SHARE 0.01  // the same of the search, where that is less
 #define FCI_ESTIMATE_WORK 2.5e9  // multiplications of a first pass
 #define FCI_ESTIMATE_SURE 0.1    // by how much the measured seconds may be wrong
@@ -25510,7 +25513,7 @@ FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, do
     }
     const double head = (double)m->hyper.vocab * (double)m->hyper.hidden / cost[n];
     const double few = FCI_ESTIMATE_WORK / (share * head);
-    size_t tokens = (size_t)fci_min(most, fci_max(16, (uint64_t)few));
+    size_t tokens = (size_t)fci_min(most, fci_max(FCI_ESTIMATE_TOKENS, (uint64_t)few));
     for (int pass = 0; pass < 2 || took + took / pass < budget; pass++) {
         fci_estimate_clock clock = {kinds, seconds, (double)tokens, 0, 0, watch};
         const fc_code code = fci_estimate_pass(&v->engine, t, kinds, tokens, &clock, err);
@@ -25531,8 +25534,10 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
     const double work = (double)m->hyper.vocab * (double)m->hyper.hidden;
     const uint64_t fit = fci_min(v->engine.head_rows, v->n_positions),
                    rows = fci_min(fci_min(fit, v->engine.capacity),
-                                  fci_max(16, (uint64_t)(FCI_ESTIMATE_WORK / work)));
+                                  fci_max(FCI_ESTIMATE_TOKENS,
+                                          (uint64_t)(FCI_ESTIMATE_WORK / work)));
     if (pace->known[metric]) return FC_OK;
+    fci_disk_read(m, m->output.data, m->output.rows * m->output.row_bytes); // as it is later
     fc_code code = fci_estimate_pass(&v->engine, t, none, (size_t)rows, NULL, err);
     if (!code)
         code = fci_reference_measure(&v->engine, metric, v->engine.x, (size_t)rows,
