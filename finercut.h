@@ -20918,6 +20918,10 @@ FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, si
 // Distances of a pruned model's output from the original's, one table row per metric. A position's
 // value is never negative, so the sum over part of a text is a lower bound of the whole.
 
+// Within these a perplexity is believed.
+#define FCI_PERPLEXITY_LEAST 1.0
+#define FCI_PERPLEXITY_MOST 1e300
+
 typedef struct fci_distance_position { // both models' output at one position
     const float *p, *q;       // logits [vocab] of the original and of the pruned model
     double lse_p;             // log-sum-exp of p
@@ -20936,7 +20940,8 @@ typedef struct fci_distance {
     double (*position)(const fci_kernels *k, const fci_distance_position *at);
     fci_distance_mean mean;
     bool root;     // a sequence counts as the square root of its positions' sum
-    bool original; // needs p
+    bool original; // needs p, of which the distance is 0
+    double most;   // that a mean can be
 } fci_distance;
 
 // The original model's side of a comparison. The *outputs* of a position are its logits W n, or,
@@ -21047,12 +21052,12 @@ FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_distance_posi
 
 static const fci_distance fci_distance_rows[FC_METRIC_COUNT] = {
     // in the order of fc_metric
-    {fci_distance_js, FCI_MEAN_POSITIONS, false, true},
-    {fci_distance_angular, FCI_MEAN_POSITIONS, false, true},
-    {fci_distance_euclidean, FCI_MEAN_SEQUENCES, true, true},
-    {fci_distance_js_reference, FCI_MEAN_POSITIONS_VOCAB, false, true},
-    {fci_distance_kl, FCI_MEAN_POSITIONS, false, true},
-    {fci_distance_nll, FCI_MEAN_LABELS, false, false},
+    {fci_distance_js, FCI_MEAN_POSITIONS, false, true, 0.6931471805599453}, // ln 2
+    {fci_distance_angular, FCI_MEAN_POSITIONS, false, true, 3.141592653589793}, // pi
+    {fci_distance_euclidean, FCI_MEAN_SEQUENCES, true, true, 1e300},
+    {fci_distance_js_reference, FCI_MEAN_POSITIONS_VOCAB, false, true, 1e300},
+    {fci_distance_kl, FCI_MEAN_POSITIONS, false, true, 1e300},
+    {fci_distance_nll, FCI_MEAN_LABELS, false, false, 1e300},
 };
 
 FCI_FN const fci_distance *fci_distance_of(fc_metric metric) {
@@ -33835,8 +33840,9 @@ enum { FCI_PAGE_TASK_FIGURES = 3 };
 static const fci_page_figure_row fci_page_figures[FCI_PAGE_TASK_FIGURES + 1] = {
     {"acc", "accuracy", "acc_stderr", 0, 1, false},
     {"acc_norm", "accuracy by length", "acc_norm_stderr", 0, 1, true},
-    {"perplexity", "perplexity of words", "perplexity_stderr", 1, 1e300, true},
-    {"perplexity", "Perplexity", NULL, 1, 1e300, false},
+    {"perplexity", "perplexity of words", "perplexity_stderr", FCI_PERPLEXITY_LEAST,
+     FCI_PERPLEXITY_MOST, true},
+    {"perplexity", "Perplexity", NULL, FCI_PERPLEXITY_LEAST, FCI_PERPLEXITY_MOST, false},
 };
 
 // Adds a figure, if the object has it; `task` "": it is of a text.
@@ -34966,6 +34972,7 @@ typedef struct fci_study_set {
     uint64_t parameters; // removed
     double *values;      // [columns]; NaN where the model's output was not finite
     bool known;
+    bool read;           // study.json has it
     size_t arm;          // the first that came to it; SIZE_MAX: none did
 } fci_study_set;
 
@@ -35598,8 +35605,25 @@ FCI_FN fc_code fci_study_save(fc_study *s) {
     return code;
 }
 
+// A number of a set. null is measured again: that the output was not finite is not believed.
+FCI_FN fc_code fci_study_read_value(const fc_study *s, fci_study_set *set, size_t column,
+                                    const fci_json *v) {
+    const char *name = s->columns[column].name;
+    const fci_distance *d = column < FC_METRIC_COUNT ? fci_distance_of((fc_metric)column) : NULL;
+    const bool perplexity = fci_path_ends(name, "perplexity"),
+               none = d && d->original && set->n_removed == 0;
+    const double low = perplexity ? FCI_PERPLEXITY_LEAST : 0,
+                 high = perplexity ? FCI_PERPLEXITY_MOST : none ? 0 : d ? d->most : 1;
+    const fci_json *number = fci_json_get(v, name);
+    if (!fci_json_is(number, FCI_JSON_NULL))
+        return fci_json_real(number, name, low, high, &set->values[column], s->err);
+    set->known = false;
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_study_read_set(fc_study *s, const fci_json *v, uint8_t *mask) {
     const fci_json *names;
+    uint64_t n;
     fc_code code = fci_json_member(v, "removed", FCI_JSON_STRING, &names, s->err);
     const char *text = code ? NULL : fci_arena_copy(&s->arena, names->text, s->err);
     if (!text) return code ? code : FC_ERR_MEMORY;
@@ -35610,17 +35634,14 @@ FCI_FN fc_code fci_study_read_set(fc_study *s, const fci_json *v, uint8_t *mask)
     for (uint32_t k = 0; k < fci_study_sublayers(s); k++) mask[k] = s->m->present[k] && !mask[k];
     fci_study_set *set = fci_study_set_of(s, mask);
     if (!set) return FC_ERR_MEMORY;
-    set->known = true;
-    for (size_t i = 0; i < s->n_columns && !code; i++) { // null: not finite
-        const char *name = s->columns[i].name;
-        const fci_json *number = fci_json_get(v, name);
-        const bool perplexity = fci_path_ends(name, "perplexity"),
-                   share = i > FC_METRIC_COUNT && !perplexity;
-        if (!fci_json_is(number, FCI_JSON_NULL))
-            code = fci_json_real(number, name, perplexity, share ? 1 : 1e300, &set->values[i],
-                                 s->err);
-        else set->values[i] = (double)NAN;
-    }
+    if (set->read) return fci_json_bad(s->err, names, "removed", "each set once");
+    set->known = set->read = true;
+    code = fci_json_whole(fci_json_get(v, "sublayers"), "sublayers", set->n_removed,
+                          set->n_removed, &n, s->err);
+    if (!code)
+        code = fci_json_whole(fci_json_get(v, "parameters"), "parameters", set->parameters,
+                              set->parameters, &n, s->err);
+    for (size_t i = 0; i < s->n_columns && !code; i++) code = fci_study_read_value(s, set, i, v);
     return code;
 }
 
@@ -35657,6 +35678,10 @@ FCI_FN fc_code fci_study_read(fc_study *s, const fci_file *f) {
         code = fci_wrap(s->err, fci_study_read_set(s, v, mask), "set %u", i);
     fci_arena_free(&arena);
     fci_free(&s->c, mask);
+    const fc_error wrong = *s->err;
+    if (code == FC_ERR_FORMAT)
+        return fci_fail(s->err, code, wrong.where, "%s: %s; `force` begins anew", s->json,
+                        wrong.msg);
     return fci_wrap(s->err, code, "%s", s->json);
 }
 
@@ -36168,11 +36193,11 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     if (!code && !s->begun)
         fc_output_discard(fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, NULL));
     if (!code) code = fci_study_allowed(s);
+    if (!code && !fci_study_set_of(s, s->m->present)) // the whole model is the first set
+        code = FC_ERR_MEMORY;
     if (!code && s->old) code = fci_study_read(s, &f);
     fci_file_close(&f);
     if (code) return code;
-    if (s->n_sets == 0 && !fci_study_set_of(s, s->m->present)) // the whole model is the first set
-        return FC_ERR_MEMORY;
     for (size_t i = 0; i < s->n_arms && !code && s->old; i++) code = fci_study_load(s, &s->arms[i]);
     return code;
 }
@@ -36546,6 +36571,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PEAK_STORE
 #undef FCI_PEAK_SUM
 #undef FCI_PEEK
+#undef FCI_PERPLEXITY_LEAST
+#undef FCI_PERPLEXITY_MOST
 #undef FCI_PICTURE_CENTRE
 #undef FCI_PICTURE_END
 #undef FCI_PICTURE_GREY

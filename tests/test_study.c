@@ -165,7 +165,7 @@ static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     return code;
 }
 
-static const memory_output *written(const memory *w, const char *path) {
+static memory_output *written(memory *w, const char *path) {
     for (int i = 0; i < MEMORY_OUTPUTS; i++)
         if (w->outputs[i].whole && strcmp(w->outputs[i].path, path) == 0) return &w->outputs[i];
     T_OK(0, "%s: is not there", path);
@@ -279,6 +279,60 @@ static void test_others(void) {
     tiny_end(&t);
 }
 
+// study.json is believed only where it does not contradict itself; what it lacks is measured again.
+static void test_contradictions(void) {
+    static const struct { const char *from, *to, *error; } cases[] = {
+        {"    {\"removed\": \"\"", "    {\"another\": \"\"", "set 0: removed: expected a string"},
+        {"\"js\": 0,", "\"js\": 5,", "set 0: js: expected a number from 0 to 0, got 5"},
+        {"\"nll\": ", "\"nll\":-", "set 0: nll: expected a number from 0 to 1e+300, got -"},
+        {"\"js\": 0.", "\"js\": 2.", "set 1: js: expected a number from 0 to 0.693147, got 2."},
+        {"\"angular\": 0.", "\"angular\": 4.", "angular: expected a number from 0 to 3.14159, "},
+        {"\"sublayers\": 1,", "\"sublayers\": 7,", "sublayers: expected 1, got 7"},
+        {"\"parameters\": 0,", "\"parameters\": 9,", "set 0: parameters: expected 0, got 9"},
+        {"\"perplexity\": ", "\"perplexity\":0", "expected"},
+    };
+    tiny t;
+    fc_model *m = open_tiny(&t, 0);
+    const fc_tokens calibration = tokens_of(ids, starts, 3), eval = tokens_of(ids, starts, 4);
+    fc_study_desc d = study_of(&calibration, &eval);
+    fc_study_info about;
+    T_OK(run(m, &d, &about) == FC_OK, "%s", err.msg);
+    memory_output *json = written(&t.world, "s/study.json");
+    const size_t size = json->size;
+    char *kept = (char *)malloc(size);
+    memcpy(kept, json->data, size);
+    json->data[size] = 0; // (there is room)
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *at = strstr(json->data, cases[i].from);
+        if (!T_OK(at != NULL, "%s: is not there", cases[i].from)) continue;
+        memcpy(at, cases[i].to, strlen(cases[i].to));
+        T_OK(run(m, &d, &about) == FC_ERR_FORMAT && strstr(err.msg, cases[i].error) &&
+                 strstr(err.msg, "; `force` begins anew"), "%s: %s", cases[i].to, err.msg);
+        memcpy(json->data, kept, size);
+    }
+    for (int what = 0; what < 3; what++) { // on the line of a set
+        char *line = strstr(json->data,
+                            what ? "    {\"removed\": \"attn." : "    {\"removed\": \"\""),
+             *at = line && what == 1 ? strstr(line, "\"perplexity\": ") : line;
+        if (!T_OK(at != NULL, "no set")) continue;
+        const char *to[] = {"", "\"perplexity\": null},", "{\"removed\": \"\"},"};
+        memset(at, ' ', strcspn(at, "\n"));
+        memcpy(at, to[what], strlen(to[what]));
+        const fc_code code = run(m, &d, &about);
+        json = written(&t.world, "s/study.json");
+        if (what == 2)
+            T_OK(code == FC_ERR_FORMAT && strstr(err.msg, "removed: expected each set once, got"),
+                 "twice: %s", err.msg);
+        else
+            T_OK(code == FC_OK && about.n_sets - about.n_sets_there == 1 && json->size == size &&
+                     memcmp(json->data, kept, size) == 0, "measured again: %s", err.msg);
+    }
+    free(kept);
+    fc_model_close(m);
+    memory_forget(&t.world);
+    tiny_end(&t);
+}
+
 static void test_out_of_memory(void) {
     tiny t;
     fc_model *m = open_tiny(&t, 0);
@@ -315,6 +369,7 @@ int main(void) {
     test_distances();
     test_interrupted();
     test_others();
+    test_contradictions();
     test_out_of_memory();
     return t_end("study");
 }
