@@ -1316,6 +1316,8 @@ typedef struct fc_heal_desc {
     fc_dtype type;         /* F32, F16 or BF16; 0 = as stored, of blocks F16 */
     const char *path;      /* required: healed.safetensors; PATH.partial is a checkpoint */
     int resume;            /* go on from the checkpoint, if there is one */
+    const char *const *inputs; /* files that are never written over (fc_output_check) */
+    size_t n_inputs;
     fc_watch watch;        /* called at least after every sublayer */
 } fc_heal_desc;
 
@@ -1329,7 +1331,8 @@ typedef struct fc_heal_result {
    shapes, the settings in its metadata. The same bytes for any number of threads, any memory limit,
    and after a cancelled call that was resumed (PATH.partial holds what was done; it is removed at
    the end where files are the library's own). A file that is there already is FC_ERR_MISMATCH
-   without `resume` or fc_env.force. FC_ERR_LIMIT: the message says how many tokens would fit.
+   without `resume` or fc_env.force, and at PATH.partial always where it is no checkpoint.
+   FC_ERR_LIMIT: the message says how many tokens would fit.
    Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16), for the widest projection of k
    inputs about 24 k (k + hidden_size), and where there is room (without a limit, up to 1 GiB) its
    4 x tokens x k inputs, so that they are computed once. `out` NULL allowed. fc_model_desc.heal
@@ -4480,7 +4483,11 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err);
 FCI_FN bool fci_path_ends(const char *path, const char *end);
-// Whether the JSON object at p has a member of its own "format": "finercut-plan...".
+// fc_io.create; with the library's own files it keeps other runs from the same output to its end.
+FCI_FN int fci_output_create(const fci_context *c, const char *path, void **file);
+// Whether the JSON object at p has a member, of its own at depth 1, whose value begins with that.
+FCI_FN bool fci_output_says(const char *p, size_t n, size_t depth, const char *key,
+                            const char *value);
 FCI_FN bool fci_output_is_plan(const char *p, size_t n);
 // FC_ERR_ARGUMENT where `path` is an input, FC_ERR_MISMATCH where it is a file of another kind, as
 // fc_output_check says; inputs that are NULL are skipped.
@@ -4509,26 +4516,30 @@ FCI_FN fci_part fci_output_part(const char *name);
 
 // ---- private to this section
 
-FCI_FN bool fci_output_is_plan(const char *p, size_t n) {
-    static const char mark[] = "\"finercut-plan";
-    size_t depth = 0, end;
-    const size_t bom = fci_bom(p, n);
+FCI_FN bool fci_output_says(const char *p, size_t n, size_t depth, const char *key,
+                            const char *value) {
+    const size_t size = strlen(value), bom = fci_bom(p, n);
+    size_t is = 0, end;
     p += bom;
     n -= bom;
     for (size_t i = 0; i < n; i++) {
-        if (p[i] == '{' || p[i] == '[') depth++;
-        else if ((p[i] == '}' || p[i] == ']') && depth > 0) depth--;
-        if (depth == 0 && !memchr(" \t\r\n", p[i], 4)) return false;
+        if (p[i] == '{' || p[i] == '[') is++;
+        else if ((p[i] == '}' || p[i] == ']') && is > 0) is--;
+        if (is == 0 && !memchr(" \t\r\n", p[i], 4)) return false;
         if (p[i] != '"') continue;
         for (end = i + 1; end < n && p[end] != '"'; end++)
             if (p[end] == '\\') end++;
-        if (depth == 1 && end < n && fci_is(fci_sn(p + i + 1, end - i - 1), "format")) {
+        if (is == depth && end < n && fci_is(fci_sn(p + i + 1, end - i - 1), key)) {
             while (++end < n && memchr(" \t\r\n:", p[end], 5)) continue;
-            return n - end >= sizeof mark && memcmp(p + end, mark, sizeof mark - 1) == 0;
+            return n - end > size && memcmp(p + end, value, size) == 0;
         }
         i = end;
     }
     return false;
+}
+
+FCI_FN bool fci_output_is_plan(const char *p, size_t n) {
+    return fci_output_says(p, n, 1, "format", "\"finercut-plan");
 }
 
 FCI_FN bool fci_output_is_svg(const char *p, size_t n) {
@@ -5035,6 +5046,11 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
     return code;
 }
 
+FCI_FN int fci_output_create(const fci_context *c, const char *path, void **file) {
+    return c->io.create == fci_platform_create ? fci_platform_start(path, false, true, file)
+                                               : c->io.create(c->io.user, path, file);
+}
+
 struct fc_output {
     fci_context c;
     void *file;
@@ -5056,8 +5072,7 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
     if (!o) return NULL;
     o->c = c;
     strcpy(o->path, path);
-    int error = c.io.create == fci_platform_create ? fci_platform_start(path, false, true, &o->file)
-                                                   : c.io.create(c.io.user, path, &o->file);
+    int error = fci_output_create(&c, path, &o->file);
     if (!error) return o;
     fci_io_error(err, path, "create", error);
     fci_free(&c, o);
@@ -18272,6 +18287,7 @@ FCI_FN size_t fci_sublayers_list(fci_buffer *b, const uint8_t *present, const ui
 #define FCI_HEALED_FORMAT "finercut-heal"
 #define FCI_HEALED_KEY "finercut.heal." // begins the keys that say what was done
 #define FCI_HEALED_TENSORS "finercut.tensors" // names of all tensors, a line each
+#define FCI_HEALED_NEXT "finercut.heal.next" // of a checkpoint: the sublayer to go on with
 
 // Opens the file, which must be of this model; its tensors become the model's. After
 // fci_weights_load and fci_identity_fingerprint.
@@ -18396,7 +18412,7 @@ FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *er
         code =
             fci_fail(err, FC_ERR_FORMAT, 0, "%s: __metadata__: \"format\": expected %s, got \"%s\"",
                      file, format, fci_show(value, &shown));
-    if (!code && fci_container_kv(h, "finercut.heal.next"))
+    if (!code && fci_container_kv(h, FCI_HEALED_NEXT))
         code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a healing that is whole, got a part",
                         file);
     if (!code) code = fci_healed_need(h, "finercut.fingerprint", "the model's", &value, err);
@@ -27979,6 +27995,7 @@ typedef struct fci_heal {
     fci_watch watch;
     fci_engine engine;
     const char *partial; // path of the checkpoint
+    void *claims[2];     // temporaries of the result and of the checkpoint, held to the end
     fc_tokens tokens;    // the text's, then own ones; held out ones last
     size_t n_fit, n_own; // sequences: to fit by; own ones
     size_t longest, chunk; // tokens: of a sequence, of a chunk at most
@@ -29021,7 +29038,7 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
 // The checkpoint: the same file without results, with what comes next.
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys;
-    fc_code code = fci_heal_note(h, "finercut.heal.next", "%llu", (unsigned long long)next);
+    fc_code code = fci_heal_note(h, FCI_HEALED_NEXT, "%llu", (unsigned long long)next);
     if (!code) code = fci_heal_note_content(h, next);
     if (!code) code = fci_heal_save(h, h->partial);
     h->n_keys = n_keys;
@@ -29066,7 +29083,7 @@ FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *pat
     }
     fci_str next = fci_s("");
     h->next = 2 * (size_t)h->m->hyper.n_blocks;
-    if (fci_kv_str(fci_container_kv(c, "finercut.heal.next"), &next)) h->next = 0;
+    if (fci_kv_str(fci_container_kv(c, FCI_HEALED_NEXT), &next)) h->next = 0;
     for (size_t i = 0; i < next.n && next.p[i] >= '0' && next.p[i] <= '9'; i++)
         h->next = (size_t)fci_min(10 * h->next + (size_t)(next.p[i] - '0'), 1 << 20);
     return fci_heal_take_tensors(h, c, path);
@@ -29092,27 +29109,58 @@ FCI_FN fc_code fci_heal_resume(fci_heal *h) {
                     wrong.msg);
 }
 
-// Neither the result nor a checkpoint may be there already, unless that was asked for.
+// Whether a checkpoint is there; anything else at its path is not ours, and stays.
+FCI_FN fc_code fci_heal_find_partial(fci_heal *h, bool *there) {
+    fci_context c = h->m->c; // the model's files may be in memory, ours are not
+    fci_file f;
+    c.files = NULL;
+    fc_code code = fci_file_optional(&c, h->partial, UINT64_MAX, &f, there, h->err);
+    if (code || !*there) return code;
+    const bool is = f.size > 8 && fci_output_says((const char *)f.data + 8, (size_t)f.size - 8, 2,
+                                                  FCI_HEALED_NEXT, "\"");
+    fci_file_close(&f);
+    if (is) return FC_OK;
+    return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                    "%s: expected a checkpoint of heal or no file, got another file", h->partial);
+}
+
+// Keeps other runs from the result (0) or its checkpoint (1), to the end of this one. A device is
+// anybody's, and nothing can be made beside it.
+FCI_FN fc_code fci_heal_claim(fci_heal *h, const char *path, int i) {
+    const bool ours = h->m->c.io.create == fci_platform_create;
+    if (!ours || (i && !fci_platform_beside(h->claims[0]))) return FC_OK;
+    const int error = fci_output_create(&h->m->c, path, &h->claims[i]);
+    return error ? fci_io_error(h->err, path, "create", error) : FC_OK;
+}
+
+// The result and the checkpoint may be no input and of no other run, nor be there already, unless
+// that was asked for.
 FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
     const fc_heal_desc *d = h->desc;
     const fci_context *c = &h->m->c;
-    const char *input = h->m->path;
-    const size_t n = strlen(d->path);
+    const size_t n = strlen(d->path), n_inputs = d->n_inputs + (c->files ? 0 : 1);
     char *partial = (char *)fci_arena_alloc(&h->arena, n + 9, 1, d->path, h->err);
-    if (!partial) return FC_ERR_MEMORY;
+    const char **inputs = (const char **)fci_arena_alloc(&h->arena, d->n_inputs + 1,
+                                                         sizeof *inputs, "inputs", h->err);
+    if (!partial || !inputs) return FC_ERR_MEMORY;
     snprintf(partial, n + 9, "%s.partial", d->path);
     h->partial = partial;
+    if (d->n_inputs) memcpy(inputs, d->inputs, d->n_inputs * sizeof *inputs);
+    inputs[d->n_inputs] = h->m->path;
     if (!c->io.create)
         return fci_fail(h->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
                         d->path);
     const char *const paths[] = {d->path, partial};
-    for (size_t i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
         bool there = false;
         fci_context files = *c;
         files.files = NULL;
-        fc_code code = fci_output_allowed(c, paths[i], FC_OUTPUT_SAFETENSORS, &input,
-                                          c->files ? 0 : 1, h->err);
-        if (!code) code = fci_file_there(&files, paths[i], &there, h->err);
+        fc_code code = fci_output_allowed(c, paths[i], i ? FC_OUTPUT_ANY : FC_OUTPUT_SAFETENSORS,
+                                          inputs, n_inputs, h->err);
+        if (!code) code = fci_heal_claim(h, paths[i], i);
+        if (!code)
+            code = i ? fci_heal_find_partial(h, &there)
+                     : fci_file_there(&files, paths[i], &there, h->err);
         if (code) return code;
         if (there && !d->resume && !c->force)
             return fci_fail(h->err, FC_ERR_MISMATCH, 0,
@@ -29121,6 +29169,15 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
                             paths[i], i ? " that an interrupted run left" : "");
     }
     return FC_OK;
+}
+
+// Removes the checkpoint; what a stranger has put in its place stays.
+FCI_FN void fci_heal_remove_partial(fci_heal *h) {
+    const fc_error kept = *h->err;
+    bool there = false;
+    if (h->m->c.io.create == fci_platform_create && !fci_heal_find_partial(h, &there) && there)
+        fci_platform_remove(h->partial, false);
+    *h->err = kept;
 }
 
 // ---- All of it.
@@ -29344,7 +29401,7 @@ FCI_FN fc_code fci_heal_run(fci_heal *h) {
         code = fci_heal_note_number(h, "finercut.heal.heldout.healed", h->out->healed);
     if (!code) code = fci_heal_note_tensors(h);
     if (!code) code = fci_heal_save(h, d->path);
-    if (!code && h->m->c.io.create == fci_platform_create) fci_platform_remove(h->partial, false);
+    if (!code) fci_heal_remove_partial(h);
     return code;
 }
 
@@ -29389,6 +29446,8 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     fci_group g = fci_group_of(&m->c, FCI_FREE, NULL);
     if (h.tokens.starts) fci_heal_buffers(&h, &g);
     for (size_t i = 0; i < h.n_tensors; i++) fci_free(&m->c, h.tensors[i].data);
+    for (size_t i = 0; i < 2; i++)
+        if (h.claims[i]) fci_platform_discard(NULL, h.claims[i]);
     fci_engine_close(&h.engine);
     fc_tokens_free(&h.tokens);
     fci_arena_free(&h.arena);
@@ -30798,7 +30857,7 @@ FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code) {
 
 FCI_FN fc_code fci_write_begin(fci_export *x, const char *path) {
     x->path = path;
-    int error = x->c->io.create(x->c->io.user, path, &x->file);
+    int error = fci_output_create(x->c, path, &x->file);
     if (!error) return FC_OK;
     x->file = NULL;
     return fci_io_error(x->err, path, "create", error);
@@ -36516,6 +36575,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HAS_NEON_BF16
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
+#undef FCI_HEALED_NEXT
 #undef FCI_HEALED_TENSORS
 #undef FCI_HEAL_KEPT
 #undef FCI_HEAL_PAUSE

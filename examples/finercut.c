@@ -1587,9 +1587,9 @@ static fc_code is_in_model(session *s, const char *name, int *there) { // of its
     return s->err.code;
 }
 
-// Before hours of work: can the result be written at all, and over none of what this command reads?
-static int output_check(session *s, fc_output_kind kind) {
-    const char *inputs[N_FLAGS + 1 + MOST_TASKS];
+// What this command reads, for outputs that may be none of it; some are NULL. Returns how many.
+enum { MOST_INPUTS = N_FLAGS + 1 + MOST_TASKS };
+static size_t inputs_of(const session *s, const char *inputs[MOST_INPUTS]) {
     size_t n = 0;
     inputs[n++] = s->o->input;
     for (int i = 0; i < s->o->more.n; i++) inputs[n++] = s->o->more.values[i];
@@ -1597,6 +1597,13 @@ static int output_check(session *s, fc_output_kind kind) {
         if (flags[i].type == &type_path && (flags[i].commands & command_bit(s->command)) &&
             flags[i].field != FIELD(output))
             memcpy(&inputs[n++], (const char *)s->o + flags[i].field, sizeof inputs[0]);
+    return n;
+}
+
+// Before hours of work: can the result be written at all, and over none of what this command reads?
+static int output_check(session *s, fc_output_kind kind) {
+    const char *inputs[MOST_INPUTS];
+    const size_t n = inputs_of(s, inputs);
     fc_code code = fc_output_check(s->o->output, kind, inputs, n, &s->env, &s->err);
     if (code == FC_ERR_MISMATCH) return fail("%s; --force replaces it", s->err.msg);
     return code ? failed(s) : STATUS_OK;
@@ -4187,6 +4194,7 @@ static void put_healed(const session *s, const fc_heal_result *h) {
 
 static int heal(session *s) {
     const options *o = s->o;
+    const char *inputs[MOST_INPUTS];
     fc_heal_desc desc;
     fc_heal_result healed;
     meter m = meter_of(s, "healing");
@@ -4203,6 +4211,8 @@ static int heal(session *s) {
     desc.type = weights[o->type].type;
     desc.path = o->output;
     desc.resume = o->resume;
+    desc.inputs = inputs;
+    desc.n_inputs = inputs_of(s, inputs);
     desc.watch.progress = eval_progress;
     desc.watch.user = &m;
     fc_code code = fc_heal(s->model, &desc, &healed, &s->err);

@@ -769,7 +769,7 @@ static void test_refusals(const char *path) {
     for (int i = 0; i < 2; i++) {
         f = fopen(i ? partial : out, "wb");
         if (f) fclose(f);
-        refused(m, &text, mask, &d, FC_ERR_MISMATCH, i ? "interrupted" : "no file there");
+        refused(m, &text, mask, &d, FC_ERR_MISMATCH, i ? "checkpoint" : "no file there");
         remove_files();
     }
     d.path = path;

@@ -35,6 +35,29 @@ t_ok "with its plan" t_run 0 eval "$model" --heal h.safetensors --plan plan.json
 t_ok "fewer steps" heal --remove 1 --own 128 -o one.safetensors
 t_ok "a healed file goes with its steps" t_says 1 "another set of removed sublayers" \
     eval "$model" --heal one.safetensors --plan plan.json --tokens tokens.json
+for flag in tokens plan; do # where the checkpoint would be
+    cp plan.json c.partial
+    given="--tokens tokens.json --plan c.partial"
+    [ $flag = plan ] || { cp tokens.json c.partial; given="--plan plan.json --$flag c.partial"; }
+    # shellcheck disable=SC2086
+    t_ok "--$flag is no checkpoint" t_says 1 "c\.partial: expected another path" heal "$model" \
+        $given --length 16 --tokens-used 512 --force -o c
+    t_ok "it is there still" test -s c.partial
+done
+rm c.partial
+ln tokens.json c.partial
+t_ok "nor by a link" t_says 1 "c\.partial: expected another path" heal "$model" --force \
+    --plan plan.json --tokens tokens.json --length 16 --tokens-used 512 -o c
+rm c.partial
+for how in --force --resume --quiet; do
+    echo mine >c.partial
+    t_ok "a stranger's file $how" t_says 1 "c\.partial: expected a checkpoint of heal" \
+        heal "$model" --plan plan.json --length 16 --tokens-used 512 $how -o c
+    t_ok "stays" grep -q mine c.partial
+done
+cp h.safetensors c.partial
+t_ok "nor a whole result" t_says 1 "c\.partial: expected a checkpoint of heal" \
+    heal "$model" --plan plan.json --length 16 --tokens-used 512 --force -o c
 cp h.safetensors kept
 ways="--resume goes on with it, --force begins anew"
 t_ok "a file that is there is not lost" \
@@ -100,6 +123,23 @@ awk 'BEGIN { printf "["; for (i = 0; i < 16; i++) { printf "%s[", i ? "," : ""
 t_run 0 prune "$demo" --tokens tokens.json --quiet --remove 1 --search one-shot -o demo.json
 t_ok "a healed Q4_1 export has its size" sizes q4_1
 t_ok "a healed Q4_K export has its size" sizes q4_k
+
+"$finercut" heal "$model" --plan plan.json --length 16 --tokens-used 9000000 --own 9000000 \
+    --quiet -o long.st 2>/dev/null &
+long=$!
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    [ "$(echo long.st.partial.*.tmp)" != 'long.st.partial.*.tmp' ] || sleep 0.2
+done
+for how in --quiet --force --resume; do
+    t_ok "another run is at it $how" t_says 1 "long.st: cannot create: another run is writing it" \
+        heal "$model" --plan plan.json --length 16 --tokens-used 512 $how -o long.st
+done
+t_ok "and at its checkpoint" t_says 1 "long.st.partial: cannot create: another run is writing it" \
+    heal "$model" --plan plan.json --length 16 --tokens-used 512 -o long.st.partial
+kill -9 $long
+wait $long 2>/dev/null
+t_ok "after its end" heal -o long.st
+t_ok "nothing of it is left" [ "$(echo long.st*)" = long.st ]
 t_ok "little memory" t_says 1 "tokens would fit|memory limit" heal "$model" --plan plan.json \
     --memory-limit 2M --length 16 --own 512 --tokens-used 512 -o a.safetensors
 
