@@ -33929,11 +33929,13 @@ FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page
     all->measure = r.measure;
 }
 
-// A whole number that may be absent: 0.
-FCI_FN uint64_t fci_page_count(fci_page *g, const fci_json *object, const char *member) {
+// A whole number from `low`; from 0 it may be absent: 0.
+FCI_FN uint64_t fci_page_count(fci_page *g, const fci_json *object, const char *member,
+                               uint64_t low) {
     const fci_json *v = fci_json_get(object, member);
     uint64_t n = 0;
-    if (v && !g->b.error.code) fci_json_whole(v, member, 0, UINT64_MAX, &n, &g->b.error);
+    if ((v || low) && !g->b.error.code)
+        fci_json_whole(v, member, low, UINT64_MAX, &n, &g->b.error);
     return n;
 }
 
@@ -33948,8 +33950,8 @@ FCI_FN const char *fci_page_text(fci_page *g, const fci_json *object, const char
 
 // What tells results of a task apart that cannot be compared.
 FCI_FN const char *fci_page_items(fci_page *g, const fci_json *task) {
-    const uint64_t n = fci_page_count(g, task, "n"), shots = fci_page_count(g, task, "shots"),
-                   seed = fci_page_count(g, task, "seed");
+    const uint64_t n = fci_page_count(g, task, "n", 1), shots = fci_page_count(g, task, "shots", 0),
+                   seed = fci_page_count(g, task, "seed", 0);
     bool chat = false;
     char shown[64] = "", drawn[32] = "";
     if (!g->b.error.code) fci_json_option(task, "chat", &chat, &g->b.error);
@@ -33961,7 +33963,9 @@ FCI_FN const char *fci_page_items(fci_page *g, const fci_json *task) {
 
 FCI_FN const char *fci_page_positions(fci_page *g, const fci_json *e) {
     const char *source = fci_page_text(g, e, "source"), *how = fci_page_text(g, e, "protocol");
-    const uint64_t n = fci_page_count(g, e, "positions"), length = fci_page_count(g, e, "length");
+    const bool text = fci_json_get(e, "perplexity") != NULL;
+    const uint64_t n = fci_page_count(g, e, "positions", text),
+                   length = fci_page_count(g, e, "length", 0);
     char windows[48] = "";
     if (length)
         snprintf(windows, sizeof windows, ", windows of %llu", (unsigned long long)length);
@@ -33971,8 +33975,10 @@ FCI_FN const char *fci_page_positions(fci_page *g, const fci_json *e) {
 
 // Results are of the plans' model; without plans, of the first one's.
 FCI_FN fc_code fci_page_same_model(fci_page *g, const fci_json *e) {
+    const fci_json *v;
+    if (fci_json_member(e, "model", FCI_JSON_STRING, &v, &g->b.error)) return g->b.error.code;
     const char *model = fci_page_text(g, e, "model");
-    if (!*model || g->b.error.code) return g->b.error.code;
+    if (g->b.error.code) return g->b.error.code;
     if (!g->model) g->model = model;
     if (strcmp(model, g->model) == 0) return FC_OK;
     return fci_fail(&g->b.error, FC_ERR_MISMATCH, 0,
@@ -34226,7 +34232,13 @@ FCI_FN void fci_page_quality(fci_page *g, size_t of) {
             const char **cell =
                 w.cells + at +
                 fci_below(rows, n_rows, sizeof *rows, sizeof *rows, r->n_removed) * w.t.n_columns;
+            const char *before = cell[0];
             cell[0] = fci_page_digits(g, 6, r->value);
+            if (before && cell[0] && !g->b.error.code && strcmp(cell[0], before) != 0)
+                fci_fail(&g->b.error, FC_ERR_MISMATCH, 0,
+                         "%s: %s, sublayers removed %llu: expected %s, as an earlier result "
+                         "says, got %s", fci_page_file(g, r->file), r->name,
+                         (unsigned long long)r->n_removed, before, cell[0]);
             if (wide == 2) cell[1] = fci_page_digits(g, 3, r->error);
         }
         at += wide;

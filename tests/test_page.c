@@ -227,14 +227,15 @@ static void test_advice(void) {
     fc_plan_free(p);
 }
 
+#define MODEL "fc2-0123456789abcdef" // of the plan
 static const char along[] =
     "{\"along\":[{\"steps\":0,\"perplexity\":10.25,\"positions\":99,\"protocol\":\"all\","
-    "\"removed\":[],\"tasks\":{\"piqa\":{\"n\":40,\"acc\":0.625,\"acc_stderr\":0.0775,"
-    "\"acc_norm\":0.5,\"acc_norm_stderr\":0.08}}},"
+    "\"model\":\"" MODEL "\",\"removed\":[],\"tasks\":{\"piqa\":{\"n\":40,\"acc\":0.625,"
+    "\"acc_stderr\":0.0775,\"acc_norm\":0.5,\"acc_norm_stderr\":0.08}}},"
     "{\"steps\":2,\"perplexity\":11.5,\"positions\":99,\"protocol\":\"all\","
-    "\"removed\":[\"attn.4\",\"attn.5\"]},"
+    "\"model\":\"" MODEL "\",\"removed\":[\"attn.4\",\"attn.5\"]},"
     "{\"perplexity\":33.125,\"positions\":99,\"protocol\":\"all\","
-    "\"removed\":[\"attn.4\",\"attn.5\",\"ffn.4\",\"ffn.3\"]}]}";
+    "\"model\":\"" MODEL "\",\"removed\":[\"attn.4\",\"attn.5\",\"ffn.4\",\"ffn.3\"]}]}";
 
 static void test_results(void) {
     size_t n;
@@ -246,7 +247,7 @@ static void test_results(void) {
     files[0] = file_of("dir/quality.json", along);
     files[1] = file_of("dir/own.json", plan);
     files[2] = file_of("other.json", "{\"perplexity\":77.5,\"positions\":99,\"protocol\":\"all\","
-                                     "\"removed\":[\"ffn.0\"]}");
+                                     "\"model\":\"" MODEL "\",\"removed\":[\"ffn.0\"]}");
     desc.files = files;
     desc.n_files = 3;
     const char *html = draw(&desc);
@@ -261,13 +262,14 @@ static void test_results(void) {
              strstr(html, "own 0.625, standard error 0.0775<"),
          "results at their plan, and one that is of none");
     files[2] = file_of("heal.json", "{\"perplexity\":9.5,\"positions\":99,\"protocol\":\"all\","
-                                    "\"heal\":\"h\",\"removed\":[\"attn.4\",\"attn.5\"]}");
+                                    "\"heal\":\"h\",\"model\":\"" MODEL "\","
+                                    "\"removed\":[\"attn.4\",\"attn.5\"]}");
     T_OK(strstr(draw(&desc), "sublayers removed 2, heal 9.5<"), "a healed model's result");
     files[2] = file_of("new.json", "{\"perplexity\":12.5,\"positions\":99,\"protocol\":\"all\","
                                    "\"source\":\"b.txt\",\"length\":64,"
                                    "\"tasks\":{\"piqa\":{\"n\":40,"
                                    "\"acc\":0.75,\"shots\":5,\"seed\":3,\"chat\":true}},"
-                                   "\"removed\":[\"attn.4\",\"attn.5\"]}");
+                                   "\"model\":\"" MODEL "\",\"removed\":[\"attn.4\",\"attn.5\"]}");
     html = draw(&desc);
     T_OK(strstr(html, ">b.txt: 99 positions, windows of 64, protocol all<") &&
              strstr(html, ">40 items, 5 shots of seed 3, as chats<") &&
@@ -279,18 +281,26 @@ static void test_results(void) {
 }
 
 static const char *const values[][2] = { // members of an evaluation, and what is said of them
-    {"\"perplexity\":-5", "perplexity: expected a number from 1 to 1e+300, got -5"},
-    {"\"perplexity\":\"x\"", "perplexity: expected a number from 1 to 1e+300, got \"x\""},
-    {"\"perplexity\":null", "perplexity: expected a number from 1 to 1e+300, got null"},
-    {"\"perplexity\":1e308", "perplexity: expected a number from 1 to 1e+300, got 1e308"},
+    {"\"positions\":9,\"perplexity\":-5", "perplexity: expected a number from 1 to 1e+300, got -5"},
+    {"\"positions\":9,\"perplexity\":\"x\"",
+     "perplexity: expected a number from 1 to 1e+300, got \"x\""},
+    {"\"positions\":9,\"perplexity\":null",
+     "perplexity: expected a number from 1 to 1e+300, got null"},
+    {"\"positions\":9,\"perplexity\":1e308",
+     "perplexity: expected a number from 1 to 1e+300, got 1e308"},
     {"\"tasks\":5", "tasks: expected an object, got 5"},
     {"\"tasks\":{\"t\":5}", "tasks: t: result: expected an object, got 5"},
-    {"\"tasks\":{\"t\":{\"acc\":2}}", "tasks: t: acc: expected a number from 0 to 1, got 2"},
-    {"\"tasks\":{\"t\":{\"acc\":0.5,\"acc_stderr\":-0.1}}",
+    {"\"tasks\":{\"t\":{\"n\":4,\"acc\":2}}",
+     "tasks: t: acc: expected a number from 0 to 1, got 2"},
+    {"\"tasks\":{\"t\":{\"n\":4,\"acc\":0.5,\"acc_stderr\":-0.1}}",
      "tasks: t: acc_stderr: expected a number from 0 to 1, got -0.1"},
     {"\"tasks\":{\"t\":{\"n\":-1}}", "tasks: t: n: expected a whole number"},
     {"\"steps\":500", "steps: expected 1, got 500"},
     {"\"steps\":-1", "steps: expected 1, got -1"},
+    {"\"tasks\":{\"t\":{\"n\":0,\"acc\":1}}", "tasks: t: n: expected a whole number from 1"},
+    {"\"tasks\":{\"t\":{\"acc\":1}}", "tasks: t: n: expected a whole number from 1"},
+    {"\"perplexity\":2,\"positions\":0", "positions: expected a whole number from 1"},
+    {"\"perplexity\":2", "positions: expected a whole number from 1"},
     {"\"positions\":\"x\"", "positions: expected a whole number"},
     {"\"protocol\":3", "protocol: expected a string, got 3"},
 };
@@ -301,7 +311,8 @@ static void test_refused(void) {
     fc_memory_file files[2];
     if (!T_OK(plan && other, PLAN)) return;
     static const char *const wrong[] = {"", "{", "[]", "{\"along\":3}", "{\"along\":[3]}",
-                                        "{\"removed\":3}", "{\"removed\":[3]}", "{\"a\":1}"};
+                                        "{\"removed\":3}", "{\"removed\":[]}",
+                                        "{\"model\":\"" MODEL "\",\"removed\":[3]}", "{\"a\":1}"};
     files[0] = file_of("own.json", plan);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         files[1] = file_of("wrong.json", wrong[i]);
@@ -310,14 +321,34 @@ static void test_refused(void) {
     }
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         char text[256];
-        snprintf(text, sizeof text, "{\"along\":[{\"removed\":[\"attn.4\"],%s}]}", values[i][0]);
+        snprintf(text, sizeof text,
+                 "{\"along\":[{\"model\":\"" MODEL "\",\"removed\":[\"attn.4\"],%s}]}",
+                 values[i][0]);
         files[1] = file_of("wrong.json", text);
         T_OK(refusal(files, 2) == FC_ERR_FORMAT && strstr(err.msg, values[i][1]) &&
                  strncmp(err.msg, "wrong.json: along: 1: ", 22) == 0,
              "%s: %s", text, err.msg);
     }
-    files[1] = file_of("wrong.json", "{\"removed\":[\"attn.6\"]}");
+    files[1] = file_of("wrong.json", "{\"model\":\"" MODEL "\",\"removed\":[\"attn.6\"]}");
     T_OK(refusal(files, 2) == FC_ERR_MISMATCH && strstr(err.msg, "attn.6"), "%s", err.msg);
+    files[1] = file_of("none.json", "{\"perplexity\":2,\"positions\":9,\"removed\":[]}");
+    T_OK(refusal(files, 2) == FC_ERR_FORMAT &&
+             strstr(err.msg, "none.json: model: expected a string, got nothing"), "%s", err.msg);
+#define TWICE(value) \
+    "{\"along\":[{\"model\":\"" MODEL "\",\"removed\":[\"attn.4\"],\"perplexity\":2," \
+    "\"positions\":9},{\"model\":\"" MODEL "\",\"removed\":[\"attn.4\"],\"perplexity\":" value "," \
+    "\"positions\":9}]}"
+    files[1] = file_of("twice.json", TWICE("3"));
+    for (size_t first = 0; first < 2; first++) // with a plan, and without
+        T_OK(refusal(files + first, 2 - first) == FC_ERR_MISMATCH &&
+                 strstr(err.msg, "twice: Perplexity, sublayers removed 1: expected 2, as an "
+                                 "earlier result says, got 3"), "%s", err.msg);
+    fc_page_desc desc;
+    memset(&desc, 0, sizeof desc);
+    files[1] = file_of("twice.json", TWICE("2"));
+    desc.files = files;
+    desc.n_files = 2;
+    T_OK(count(draw(&desc), "own 2<") == 1, "the same twice is once");
     memcpy(strstr(other, "fc2-0123"), "fc2-3210", 8);
     files[1] = file_of("other.json", other);
     T_OK(refusal(files, 2) == FC_ERR_MISMATCH && strstr(err.msg, "plans of one model") &&
@@ -427,10 +458,14 @@ static void test_hostile(void) {
         fci_buffer b = fci_buffer_of(&p->c);
         fci_json_put_string(&b, fci_s(name));
         snprintf(quoted, sizeof quoted, "%s", b.p);
-        fci_buffer_free(&b);
+        fci_utf8_clean(p->info.model.fingerprint, sizeof p->info.model.fingerprint, name,
+                       strlen(name));
+        b.n = 0;
+        fci_json_put_string(&b, fci_s(p->info.model.fingerprint));
         snprintf(result, sizeof result,
-                 "{\"removed\":[],\"perplexity\":1,\"protocol\":%s,\"tasks\":{%s:{\"acc\":1}}}",
-                 quoted, quoted);
+                 "{\"removed\":[],\"perplexity\":1,\"positions\":9,\"protocol\":%s,\"model\":%s,"
+                 "\"tasks\":{%s:{\"n\":4,\"acc\":1}}}", quoted, b.p, quoted);
+        fci_buffer_free(&b);
         const fc_memory_file file = file_of(name, result);
         fc_page_desc desc;
         memset(&desc, 0, sizeof desc);
@@ -443,7 +478,6 @@ static void test_hostile(void) {
         desc.n_tables = 1;
         snprintf(p->info.model.name, sizeof p->info.model.name, "%s", name);
         snprintf(p->info.model.architecture, sizeof p->info.model.architecture, "%.31s", name);
-        snprintf(p->info.model.fingerprint, sizeof p->info.model.fingerprint, "%.31s", name);
         snprintf(p->info.calibration.source, sizeof p->info.calibration.source, "%s", name);
         const char *html = draw(&desc);
         const size_t now[] = {count(html, "<"), count(html, "'"), count(html, "\"")};
