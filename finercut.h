@@ -22575,9 +22575,8 @@ FCI_FN fc_code fci_plan_read_evaluation(fc_plan *p, const fci_json *budget, fc_e
         fci_plan_read_section("evaluation", object, info, err) ||
         fci_plan_read_calibration(budget, "evaluation", &info->evaluation, err))
         return FC_ERR_FORMAT;
-    if (info->perplexity >= 1 && isfinite(info->perplexity)) return FC_OK;
-    return fci_json_bad(err, fci_json_get(object, "perplexity"), "evaluation: perplexity",
-                        "a number from 1");
+    return fci_json_real(fci_json_get(object, "perplexity"), "evaluation: perplexity",
+                         FCI_PERPLEXITY_LEAST, FCI_PERPLEXITY_MOST, &info->perplexity, err);
 }
 
 FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *err) {
@@ -22759,7 +22758,8 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
                    fci_plan_read_scores(r, scores)))
         return FC_ERR_FORMAT;
     if (r->plan->info.until.unit == FC_UNIT_PERPLEXITY &&
-        fci_plan_read_real("perplexity", fci_json_get(v, "perplexity"), 0, &perplexity, r->err))
+        fci_json_real(fci_json_get(v, "perplexity"), "perplexity", FCI_PERPLEXITY_LEAST,
+                      FCI_PERPLEXITY_MOST, &perplexity, r->err))
         return FC_ERR_FORMAT;
     r->removed[removed] = 1;
     fc_code code =
@@ -24588,23 +24588,37 @@ FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err
     return code == FC_ERR_NUMERIC ? FC_OK : code;
 }
 
-// What the whole model and the steps of a resumed plan have; those of the same text are known.
+// A perplexity that a resumed plan has is measured again, of the same text: it must be the same.
+FCI_FN fc_code fci_search_judge_again(fci_search *s, const char *what, double known,
+                                      double *perplexity, fc_error *err) {
+    const fc_code code = fci_search_judge(s, perplexity, err);
+    if (code || isnan(known) || fabs(*perplexity - known) <= 1e-6 * known) return code;
+    return fci_fail(err, FC_ERR_MISMATCH, 0,
+                    "resume: perplexity of %s: expected %.17g, which it has now, got %.17g; "
+                    "another file begins anew", what, *perplexity, known);
+}
+
+// What the whole model and the steps of a resumed plan have. Where the plan knows it of the same
+// text, only the first and the last of them are measured again: the search goes on by those.
 FCI_FN fc_code fci_search_judge_past(fci_search *s, fc_error *err) {
     const fc_plan *old = s->desc->resume;
     fc_plan_info *info = &s->plan->info;
     const bool known = old && old->info.until.unit == FC_UNIT_PERPLEXITY &&
                        old->info.evaluation.hash == info->evaluation.hash &&
                        old->info.evaluation.n_positions == info->evaluation.n_positions;
-    fc_code code = FC_OK;
-    info->perplexity = known ? old->info.perplexity : 0;
-    if (!known) code = fci_search_judge(s, &info->perplexity, err);
+    fc_code code = fci_search_judge_again(s, "the whole model",
+                                          known ? old->info.perplexity : (double)NAN,
+                                          &info->perplexity, err);
     if (!code && !isfinite(info->perplexity))
         code = fci_fail(err, FC_ERR_NUMERIC, 0,
                         "evaluation: the whole model's logits are not finite");
     for (size_t i = 0; i < info->n_steps && !code; i++) {
+        const double then = known ? old->steps[i].perplexity : (double)NAN;
+        double *now = &s->plan->steps[i].perplexity;
         fci_plan_remove(s->plan, i, s->mask);
-        if (known) s->plan->steps[i].perplexity = old->steps[i].perplexity;
-        else code = fci_search_judge(s, &s->plan->steps[i].perplexity, err);
+        *now = then;
+        if (!known || i + 1 == info->n_steps)
+            code = fci_search_judge_again(s, "the last step", then, now, err);
     }
     memcpy(s->mask, s->m->present, fci_search_n_sublayers(s));
     return code;
@@ -25003,6 +25017,27 @@ FCI_FN fc_code fci_search_costs(fc_plan *p, fc_unit unit, const double *from, fc
     return costs ? FC_OK : FC_ERR_MEMORY;
 }
 
+// Seconds were measured anywhere, but of every sublayer there are some, and of those that do the
+// same as many.
+FCI_FN fc_code fci_search_check_times(const fc_model *m, const double *seconds, fc_error *err) {
+    char name[24], like[24];
+    for (uint32_t k = 0; seconds && k < 2 * (uint32_t)m->hyper.n_blocks; k++) {
+        const uint32_t first = (uint32_t)fci_search_like(m, k);
+        const bool some = seconds[k] > 0, same = !(seconds[k] < seconds[first] ||
+                                                   seconds[k] > seconds[first]);
+        if (some == !!m->present[k] && same) continue;
+        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, k, name, sizeof name);
+        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, first, like, sizeof like);
+        if (!same)
+            return fci_fail(err, FC_ERR_MISMATCH, 0,
+                            "resume: budget: time: %s: expected the %.17g s of %s, which does the "
+                            "same, got %.17g s", name, seconds[first], like, seconds[k]);
+        return fci_fail(err, FC_ERR_MISMATCH, 0, "resume: budget: time: %s: expected %s, got %g s",
+                        name, some ? "none, as the model lacks it" : "more than 0 s", seconds[k]);
+    }
+    return FC_OK;
+}
+
 // Copies the steps of a resumed plan, which must be of this model and the same settings.
 FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_model *m,
                                  fc_error *err) {
@@ -25012,6 +25047,7 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_mo
     fc_code code = mask ? fci_plan_bind(old, m, mask, err) : FC_ERR_MEMORY;
     fci_free(&p->c, mask);
     if (!code) code = fci_search_same(fci_search_made, a, d->per, b, err);
+    if (!code) code = fci_search_check_times(m, b->costs[FC_UNIT_TIME], err);
     if (!code && a->search == FC_SEARCH_ONE_SHOT && b->n_steps &&
         b->n_steps + 1 > old->steps[0].n_scores)
         code = fci_fail(err, FC_ERR_MISMATCH, 0,

@@ -454,6 +454,17 @@ static void test_resume(void) {
     d.resume = p;
     fc_budget_parse("params:50%", &d.until, NULL); /* goes on, by the same seconds */
     more = prune(&d);
+    double seconds[SUBLAYERS + 1];
+    fc_plan *none = copy_of(p);
+    none->info.n_steps = 0;
+    d.resume = none;
+    for (size_t k = 0; k < 2; k++) { /* seconds that no measurement gives */
+        memcpy(seconds, p->info.costs[FC_UNIT_TIME], sizeof seconds);
+        seconds[3] = k ? 2 * seconds[3] : 0;
+        none->info.costs[FC_UNIT_TIME] = seconds;
+        fails(&d, FC_ERR_MISMATCH, "resume: budget: time: ffn.1: expected ");
+    }
+    fc_plan_free(none);
     T_OK(fc_plan_about(more)->n_steps > n &&
              memcmp(fc_plan_about(more)->costs[FC_UNIT_TIME], fc_plan_about(p)->costs[FC_UNIT_TIME],
                     (SUBLAYERS + 1) * sizeof(double)) == 0, "a larger budget goes on");
@@ -654,6 +665,14 @@ static void test_perplexity(void) {
         d.resume = p;
         same = prune(&d); /* goes on, by what is known */
         T_OK(fc_plan_about(same)->n_steps == SUBLAYERS, "goes on");
+        fc_plan_free(part);
+        part = copy_of(p); /* whose numbers are not the model's */
+        d.resume = part;
+        part->info.perplexity = 1e300;
+        fails(&d, FC_ERR_MISMATCH, "perplexity of the whole model: expected ");
+        part->info.perplexity = p->info.perplexity;
+        part->steps[first - 1].perplexity *= 0.99;
+        fails(&d, FC_ERR_MISMATCH, "perplexity of the last step: expected ");
         d.resume = same;
         d.until = b;
         fc_error err;
@@ -701,7 +720,10 @@ static void test_perplexity_refused(void) {
     fci_format_g(until, sizeof until, 17, fc_plan_step(p, 0)->perplexity);
     snprintf(step, sizeof step, ", \"perplexity\": %.9s", until);
     hostile(j, step, ", \"perplexity\": 99999", "step 1: expected the last step before", 0);
-    hostile(j, step, ", \"other\": 1", "step 1: perplexity: expected a number or null", 0);
+    hostile(j, step, ", \"other\": 1", "step 1: perplexity: expected a number from 1", 0);
+    hostile(j, step, ", \"perplexity\": 0, \"other\": 1", "1: perplexity: expected a number", 0);
+    hostile(j, step, ", \"perplexity\": 0.31, \"o\": 1", "from 1 to 1e+300, got 0.31", 0);
+    hostile(j, "\"perplexity\": ", "\"perplexity\": 1e301, \"was\": ", "a number from 1", 0);
     fc_text_free(&text);
     fc_plan_free(p);
 }
