@@ -317,7 +317,7 @@ static void test_memory(void) {
     T_OK(ranks[0].t.world.peak < peak, "a rank took %lu bytes, alone it takes %lu",
          (unsigned long)ranks[0].t.world.peak, (unsigned long)peak);
     end("memory");
-    for (uint64_t limit = 760000; limit < 900000; limit += 40000) {
+    for (uint64_t limit = 800000; limit < 940000; limit += 40000) {
         begin(3);
         ranks[1].limit = limit;
         search(&d, NULL);
