@@ -17964,12 +17964,17 @@ FCI_FN void fci_disk_end(fci_disk *d) {
 FCI_FN uint64_t fci_identity_settings(const fc_model *m);
 // Sets the model's fingerprint.
 FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err);
-#define FCI_IDENTITY_HEALED "finercut.content" // in a file of healed tensors: their hash
-// Hash of names, types, shapes and bytes of healed tensors, in their file's order; h NULL: of the
-// model's own, and its settings.
+// In the metadata of healed tensors: their hash, and what else it is of.
+#define FCI_IDENTITY_HEALED "finercut.content"
+#define FCI_IDENTITY_OF "finercut.fingerprint" // the model's
+#define FCI_IDENTITY_REMOVED "finercut.removed"
+#define FCI_IDENTITY_TENSORS "finercut.tensors" // names of all, a line each
+#define FCI_IDENTITY_NEXT "finercut.heal.next"  // of a checkpoint: the sublayer to go on with
+// Hash of names, types, shapes and bytes of healed tensors, in their file's order, and of that
+// metadata; h NULL: of the model's own, and its settings.
 FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, const fc_watch *watch,
                                     char hash[32], fc_error *err);
-// Sets healed.content, which must be what the file says, if it does.
+// Sets healed.content, which must be what the file says.
 FCI_FN fc_code fci_identity_check_healed(fc_model *m, const fc_watch *watch, fc_error *err);
 
 // ---- private to this section
@@ -18129,8 +18134,16 @@ FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err) {
 
 FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, const fc_watch *watch,
                                     char hash[32], fc_error *err) {
+    static const char *const bound[] = {FCI_IDENTITY_OF, FCI_IDENTITY_REMOVED,
+                                        FCI_IDENTITY_TENSORS, FCI_IDENTITY_NEXT};
     uint64_t sum;
     fc_code code = fci_identity_of(m, h, fci_identity_every_byte, watch, &sum, err);
+    for (size_t i = 0; h && i < sizeof bound / sizeof *bound; i++)
+        for (size_t k = 0; k < h->n_kvs; k++) {
+            fci_str value;
+            if (!fci_is(h->kvs[k].key, bound[i]) || !fci_kv_str(&h->kvs[k], &value)) continue;
+            sum = fci_xxh64(fci_xxh_add(fci_xxh_add(sum, i), value.n), value.p, value.n);
+        }
     if (!code) snprintf(hash, 32, "%016llx", (unsigned long long)sum);
     return code;
 }
@@ -18138,15 +18151,16 @@ FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, co
 FCI_FN fc_code fci_identity_check_healed(fc_model *m, const fc_watch *watch, fc_error *err) {
     const fc_container *h = m->healed.container;
     char hash[32] = "";
-    fci_str said;
+    fci_str said = fci_s("none");
     fci_shown shown;
     if (!h || m->healed.content[0]) return FC_OK;
     fc_code code = fci_identity_content(m, h, watch, hash, err);
     if (code) return code;
-    if (fci_kv_str(fci_container_kv(h, FCI_IDENTITY_HEALED), &said) && !fci_is(said, hash))
+    fci_kv_str(fci_container_kv(h, FCI_IDENTITY_HEALED), &said);
+    if (!fci_is(said, hash))
         return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "%s: expected tensors of the hash that \"" FCI_IDENTITY_HEALED "\" of its "
-                        "metadata has, %s, got %s: the file is damaged",
+                        "%s: expected tensors and metadata of the hash that \"" FCI_IDENTITY_HEALED
+                        "\" has, %s, got %s: the file is damaged",
                         h->files[0].name, fci_show(said, &shown), hash);
     memcpy(m->healed.content, hash, sizeof hash);
     return FC_OK;
@@ -18284,10 +18298,8 @@ FCI_FN size_t fci_sublayers_list(fci_buffer *b, const uint8_t *present, const ui
 // A file of healed tensors over a model: they stand in for the model's own, for one set of removed
 // sublayers.
 
-#define FCI_HEALED_FORMAT "finercut-heal"
+#define FCI_HEALED_FORMAT "finercut-heal-2" // -1 had no number, and a hash of the tensors alone
 #define FCI_HEALED_KEY "finercut.heal." // begins the keys that say what was done
-#define FCI_HEALED_TENSORS "finercut.tensors" // names of all tensors, a line each
-#define FCI_HEALED_NEXT "finercut.heal.next" // of a checkpoint: the sublayer to go on with
 
 // Opens the file, which must be of this model; its tensors become the model's. After
 // fci_weights_load and fci_identity_fingerprint.
@@ -18308,14 +18320,25 @@ FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_
 // values decoded at a time, a multiple of every block; bytes of a file whose hash is no wait
 enum { FCI_HEALED_VALUES = 4096, FCI_HEALED_QUICK = 1 << 30 };
 
-// Whether the file holds the tensors that its list names, each line one. Files without a list are
-// of an older version.
+// The value of a key that must be there.
+FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const char *expected,
+                               fci_str *value, fc_error *err) {
+    const fci_kv *kv = fci_container_kv(h, key);
+    if (fci_kv_str(kv, value)) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0, "%s: __metadata__: \"%s\": expected %s, got none",
+                    h->files[0].name, key, expected);
+}
+
+// Whether the file holds the tensors that its list names, each line one, and has a hash.
 FCI_FN fc_code fci_healed_complete(const fc_model *m, const fc_container *h, fc_error *err) {
     const char *file = h->files[0].name, *wrong = NULL;
-    fci_str list, name = fci_s("");
+    fci_str list = fci_s(""), name = fci_s("");
     fci_shown shown;
     uint32_t at = 0;
-    if (!fci_kv_str(fci_container_kv(h, FCI_HEALED_TENSORS), &list)) return FC_OK;
+    fc_code code = fci_healed_need(h, FCI_IDENTITY_HEALED, "a hash", &name, err);
+    if (!code)
+        code = fci_healed_need(h, FCI_IDENTITY_TENSORS, "the names of all tensors", &list, err);
+    if (code) return code;
     uint8_t *seen = (uint8_t *)fci_alloc(&m->c, fci_max(h->n_tensors, 1), 1, "names", err);
     if (!seen) return FC_ERR_MEMORY;
     while (list.n && !wrong) {
@@ -18334,18 +18357,9 @@ FCI_FN fc_code fci_healed_complete(const fc_model *m, const fc_container *h, fc_
     fci_free(&m->c, seen);
     if (!wrong) return FC_OK;
     return fci_fail(err, FC_ERR_FORMAT, 0,
-                    "%s: expected the tensors that \"" FCI_HEALED_TENSORS "\" of its metadata "
+                    "%s: expected the tensors that \"" FCI_IDENTITY_TENSORS "\" of its metadata "
                     "names, got %s %s",
                     file, fci_show(name, &shown), wrong);
-}
-
-// The value of a key that must be there.
-FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const char *expected,
-                               fci_str *value, fc_error *err) {
-    const fci_kv *kv = fci_container_kv(h, key);
-    if (fci_kv_str(kv, value)) return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, 0, "%s: __metadata__: \"%s\": expected %s, got none",
-                    h->files[0].name, key, expected);
 }
 
 FCI_FN fc_code fci_healed_removed(fc_model *m, const fc_container *h, fc_error *err) {
@@ -18356,7 +18370,7 @@ FCI_FN fc_code fci_healed_removed(fc_model *m, const fc_container *h, fc_error *
     fci_shown shown;
     uint8_t *mask = (uint8_t *)fci_arena_alloc(&m->arena, n, 1, "mask", err);
     if (!mask) return FC_ERR_MEMORY;
-    fc_code code = fci_healed_need(h, "finercut.removed", expected, &list, err);
+    fc_code code = fci_healed_need(h, FCI_IDENTITY_REMOVED, expected, &list, err);
     if (code) return code;
     m->mask = m->healed.mask = mask;
     const char *names = fci_arena_copy(&m->arena, list, err);
@@ -18409,13 +18423,14 @@ FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *er
                         "%s: expected a safetensors file of healed tensors, got GGUF", file);
     fc_code code = fci_healed_need(h, "format", format, &value, err);
     if (!code && !fci_is(value, FCI_HEALED_FORMAT))
-        code =
-            fci_fail(err, FC_ERR_FORMAT, 0, "%s: __metadata__: \"format\": expected %s, got \"%s\"",
-                     file, format, fci_show(value, &shown));
-    if (!code && fci_container_kv(h, FCI_HEALED_NEXT))
+        code = fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: __metadata__: \"format\": expected %s, got \"%s\"%s", file, format,
+                        fci_show(value, &shown),
+                        fci_is(value, "finercut-heal") ? " of an earlier version: heal again" : "");
+    if (!code && fci_container_kv(h, FCI_IDENTITY_NEXT))
         code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a healing that is whole, got a part",
                         file);
-    if (!code) code = fci_healed_need(h, "finercut.fingerprint", "the model's", &value, err);
+    if (!code) code = fci_healed_need(h, FCI_IDENTITY_OF, "the model's", &value, err);
     if (!code && !fci_is(value, m->fingerprint))
         code = fci_fail(err, FC_ERR_MISMATCH, 0,
                         "%s: healed for another model than %s: expected fingerprint %s, got %s",
@@ -28949,20 +28964,31 @@ FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
     fci_sublayers_list(&b, h->m->present, h->desc->mask, (uint32_t)h->m->hyper.n_blocks, ",", "");
     fc_code code = fci_buffer_code(&b, h->err);
-    if (!code) code = fci_heal_note_long(h, "finercut.removed", fci_sn(b.p, b.n));
+    if (!code) code = fci_heal_note_long(h, FCI_IDENTITY_REMOVED, fci_sn(b.p, b.n));
     fci_buffer_free(&b);
     return code;
 }
 
-// The hash of the changed tensors, and of a checkpoint's `next`, so that another bit is known.
-FCI_FN fc_code fci_heal_content(const fci_heal *h, size_t next, char hash[32]) {
+// The hash of the changed tensors and of what the metadata says, so that another bit is known.
+FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
     const fci_context *c = &h->m->c;
+    char hash[32] = "";
+    fci_kv kvs[sizeof h->keys / sizeof *h->keys];
     fc_container of;
     memset(&of, 0, sizeof of);
+    memset(kvs, 0, sizeof kvs);
     of.n_tensors = h->n_tensors;
     of.tensors = (fc_tensor *)fci_alloc(c, fci_max(h->n_tensors, 1), sizeof *of.tensors, "tensors",
                                         h->err);
     if (!of.tensors) return FC_ERR_MEMORY;
+    of.kvs = kvs;
+    of.n_kvs = h->n_keys;
+    for (size_t i = 0; i < h->n_keys; i++) {
+        kvs[i].key = fci_s(h->keys[i].key);
+        kvs[i].type = FCI_KV_STRING;
+        kvs[i].data = h->keys[i].value;
+        kvs[i].bytes = strlen(h->keys[i].value);
+    }
     for (size_t i = 0; i < h->n_tensors; i++) {
         fc_tensor *t = &of.tensors[i];
         *t = *h->tensors[i].of;
@@ -28971,15 +28997,7 @@ FCI_FN fc_code fci_heal_content(const fci_heal *h, size_t next, char hash[32]) {
         t->bytes = h->tensors[i].bytes;
     }
     fc_code code = fci_identity_content(h->m, &of, NULL, hash, h->err);
-    if (!code && next < 2 * (size_t)h->m->hyper.n_blocks)
-        snprintf(hash, 32, "%016llx", (unsigned long long)fci_xxh64(next, hash, strlen(hash)));
     fci_free(c, of.tensors);
-    return code;
-}
-
-FCI_FN fc_code fci_heal_note_content(fci_heal *h, size_t next) {
-    char hash[32] = "";
-    fc_code code = fci_heal_content(h, next, hash);
     return code ? code : fci_heal_note(h, FCI_IDENTITY_HEALED, "%s", hash);
 }
 
@@ -28989,9 +29007,9 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
     for (size_t i = 0; i < h->n_tensors; i++)
         fci_putf(&b, "%s%s", i ? "\n" : "", h->tensors[i].of->name);
     fc_code code = fci_buffer_code(&b, h->err);
-    if (!code) code = fci_heal_note_long(h, FCI_HEALED_TENSORS, fci_sn(b.p, b.n));
+    if (!code) code = fci_heal_note_long(h, FCI_IDENTITY_TENSORS, fci_sn(b.p, b.n));
     fci_buffer_free(&b);
-    return code ? code : fci_heal_note_content(h, 2 * (size_t)h->m->hyper.n_blocks);
+    return code ? code : fci_heal_note_content(h);
 }
 
 // What was asked for, and all that decides the bytes.
@@ -29005,7 +29023,7 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
         hash = fci_xxh_add(hash, h->tokens.ids[i]);
     fc_code code = fci_heal_note(h, "format", FCI_HEALED_FORMAT);
     if (!code) code = fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
-    if (!code) code = fci_heal_note(h, "finercut.fingerprint", "%s", h->m->fingerprint);
+    if (!code) code = fci_heal_note(h, FCI_IDENTITY_OF, "%s", h->m->fingerprint);
     if (!code) code = fci_heal_note_removed(h);
     if (!code)
         code = fci_heal_note(h, "finercut.heal.tokens", "%llu",
@@ -29074,19 +29092,37 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
 // The checkpoint: the same file without results, with what comes next.
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys;
-    fc_code code = fci_heal_note(h, FCI_HEALED_NEXT, "%llu", (unsigned long long)next);
-    if (!code) code = fci_heal_note_content(h, next);
+    fc_code code = fci_heal_note(h, FCI_IDENTITY_NEXT, "%llu", (unsigned long long)next);
+    if (!code) code = fci_heal_note_content(h);
     if (!code) code = fci_heal_save(h, h->partial);
     h->n_keys = n_keys;
     h->saved = fci_platform_seconds();
     return code;
 }
 
-// The tensors of a file that was written by these settings.
-FCI_FN fc_code fci_heal_take_tensors(fci_heal *h, const fc_container *c, const char *path) {
-    char hash[32] = "";
-    fci_str said = fci_s("none");
+// The tensors of a file that was written by these settings, and where it goes on.
+FCI_FN fc_code fci_heal_take_rest(fci_heal *h, const fc_container *c, const char *path) {
+    const size_t most = 2 * (size_t)h->m->hyper.n_blocks; // a whole result
+    char hash[32] = "", number[24] = "";
+    fci_str said = fci_s("none"), next = fci_s("");
     fci_shown shown;
+    fc_code code = fci_identity_content(h->m, c, NULL, hash, h->err);
+    fci_kv_str(fci_container_kv(c, FCI_IDENTITY_HEALED), &said);
+    if (code) return code;
+    if (!fci_is(said, hash))
+        return fci_fail(h->err, FC_ERR_FORMAT, 0,
+                        "%s: the file is damaged: " FCI_IDENTITY_HEALED ": expected the hash of "
+                        "its tensors and metadata, %s, got %s",
+                        path, hash, fci_show(said, &shown));
+    const bool part = fci_kv_str(fci_container_kv(c, FCI_IDENTITY_NEXT), &next);
+    for (h->next = most; part && h->next > 0; h->next--) {
+        snprintf(number, sizeof number, "%llu", (unsigned long long)h->next);
+        if (fci_is(next, number)) break;
+    }
+    if (!h->next)
+        return fci_fail(h->err, FC_ERR_FORMAT, 0,
+                        "%s: " FCI_IDENTITY_NEXT ": expected a number from 1 to %llu, got %s", path,
+                        (unsigned long long)most, fci_show(next, &shown));
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
         const fc_tensor *from = fc_container_tensor(c, i),
                         *of = fc_container_find(h->m->container, from->name);
@@ -29098,13 +29134,7 @@ FCI_FN fc_code fci_heal_take_tensors(fci_heal *h, const fc_container *c, const c
                             from->name);
         memcpy(t->data, from->data, (size_t)t->bytes);
     }
-    fc_code code = fci_heal_content(h, h->next, hash);
-    fci_kv_str(fci_container_kv(c, FCI_IDENTITY_HEALED), &said);
-    if (code || fci_is(said, hash)) return code;
-    return fci_fail(h->err, FC_ERR_FORMAT, 0,
-                    "%s: the file is damaged: " FCI_IDENTITY_HEALED ": expected the hash of its "
-                    "tensors, %s, got %s",
-                    path, hash, fci_show(said, &shown));
+    return FC_OK;
 }
 
 FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *path) {
@@ -29117,12 +29147,7 @@ FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *pat
                         "%s: cannot be resumed: %s: expected \"%s\", got \"%s\"", path,
                         h->keys[i].key, h->keys[i].value, fci_show(was, &shown));
     }
-    fci_str next = fci_s("");
-    h->next = 2 * (size_t)h->m->hyper.n_blocks;
-    if (fci_kv_str(fci_container_kv(c, FCI_HEALED_NEXT), &next)) h->next = 0;
-    for (size_t i = 0; i < next.n && next.p[i] >= '0' && next.p[i] <= '9'; i++)
-        h->next = (size_t)fci_min(10 * h->next + (size_t)(next.p[i] - '0'), 1 << 20);
-    return fci_heal_take_tensors(h, c, path);
+    return fci_heal_take_rest(h, c, path);
 }
 
 // Goes on from a checkpoint, or from the whole result.
@@ -29153,7 +29178,7 @@ FCI_FN fc_code fci_heal_find_partial(fci_heal *h, bool *there) {
     fc_code code = fci_file_optional(&c, h->partial, UINT64_MAX, &f, there, h->err);
     if (code || !*there) return code;
     const bool is = f.size > 8 && fci_output_says((const char *)f.data + 8, (size_t)f.size - 8, 2,
-                                                  FCI_HEALED_NEXT, "\"");
+                                                  FCI_IDENTITY_NEXT, "\"");
     fci_file_close(&f);
     if (is) return FC_OK;
     return fci_fail(h->err, FC_ERR_MISMATCH, 0,
@@ -36623,18 +36648,20 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HAS_NEON_BF16
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
-#undef FCI_HEALED_NEXT
-#undef FCI_HEALED_TENSORS
 #undef FCI_HEAL_KEPT
 #undef FCI_HEAL_PAUSE
 #undef FCI_HEAL_SUMS
 #undef FCI_HTML_HEAD
 #undef FCI_IDENTITY_BATCH_BYTES
 #undef FCI_IDENTITY_HEALED
+#undef FCI_IDENTITY_NEXT
+#undef FCI_IDENTITY_OF
 #undef FCI_IDENTITY_PIECE
 #undef FCI_IDENTITY_PREFIX
+#undef FCI_IDENTITY_REMOVED
 #undef FCI_IDENTITY_SAMPLE
 #undef FCI_IDENTITY_STEP
+#undef FCI_IDENTITY_TENSORS
 #undef FCI_IDENTITY_WHOLE
 #undef FCI_INDEX_MAX
 #undef FCI_INLINE

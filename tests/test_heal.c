@@ -654,6 +654,33 @@ static void test_damaged(const char *path) {
         free(t_read(partial, &n));
         T_OK(n == size - (bytes[i] == NULL), "the checkpoint stays");
     }
+    for (const char *wrong = "09x "; *wrong; wrong++) { // with a hash that is right
+        static const char said[] = "tensors and metadata, ", key[] = "finercut.content\":\"";
+        char was[16], kept = at[sizeof next - 1], *content = strstr(good + 8, key) + sizeof key - 1;
+        at[sizeof next - 1] = *wrong;
+        write_file(partial, good, size);
+        heal_some(path, 2, 0, &d, &err);
+        const char *hash = strstr(err.msg, said);
+        if (!T_OK(hash != NULL, "next '%c': %s", *wrong, err.msg)) break;
+        memcpy(was, content, 16);
+        memcpy(content, hash + sizeof said - 1, 16);
+        write_file(partial, good, size);
+        T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_FORMAT &&
+                 strstr(err.msg, "expected a number from 1 to"),
+             "next '%c': %s", *wrong, err.msg);
+        memcpy(content, was, 16);
+        at[sizeof next - 1] = kept;
+    }
+    memcpy(at, "finercut.heal.none", 18); // would be whole
+    write_file(partial, good, size);
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH && strstr(err.msg, "a checkpoint"),
+         "%s: %s", path, err.msg);
+    remove(partial);
+    write_file(out, good, size);
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_FORMAT && strstr(err.msg, "damaged"), "%s: %s",
+         path, err.msg);
+    remove(out);
+    memcpy(at, next, 18);
     write_file(partial, good, size);
     T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK, "%s: %s", path, err.msg);
     free(good);

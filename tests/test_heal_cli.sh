@@ -25,10 +25,17 @@ flip() { # FROM TO: the same file but for a bit of its last byte
       printf "\\$(printf %o $((last / 2 * 2 + 1 - last % 2)))"; } >"$2"
 }
 flip h.safetensors flipped.safetensors
-t_ok "another bit" t_says 1 "flipped.safetensors: expected tensors of the hash .*damaged" \
+t_ok "another bit" t_says 1 "flipped.safetensors: expected tensors and metadata of the hash .*damaged" \
     eval "$model" --heal flipped.safetensors --tokens tokens.json
-sed 's/"finercut.content"/"finercut.nothing"/' flipped.safetensors >older.safetensors
-t_ok "older files have none" t_run 0 eval "$model" --heal older.safetensors --tokens tokens.json
+sed 's/"finercut.content"/"finercut.nothing"/' flipped.safetensors >less.safetensors
+t_ok "no hash" t_says 1 "finercut.content.: expected a hash, got none" \
+    eval "$model" --heal less.safetensors --tokens tokens.json
+sed 's/"finercut.tensors"/"finercut.nothing"/' h.safetensors >less.safetensors
+t_ok "no list" t_says 1 "finercut.tensors.: expected the names of all tensors, got none" \
+    eval "$model" --heal less.safetensors --tokens tokens.json
+sed 's/"finercut-heal-2"/"finercut-heal"  /' h.safetensors >older.safetensors
+t_ok "of an earlier version" t_says 1 "got .finercut-heal. of an earlier version: heal again" \
+    eval "$model" --heal older.safetensors --tokens tokens.json
 t_ok "the healed model is run" t_run 0 eval "$model" --heal h.safetensors --tokens tokens.json
 t_ok "with its plan" t_run 0 eval "$model" --heal h.safetensors --plan plan.json \
     --tokens tokens.json

@@ -19,8 +19,10 @@ put_plan both.json "$(step 1 attn.3),$(step 2 attn.5)"
 head -c 3000 "$demo/heldout.txt" >text.txt
 echo '[[1, 2, 3, 4], [5, 6]]' >tokens.json
 
-header='{"__metadata__":{"format":"finercut-heal","finercut.fingerprint":"'$fingerprint'",
-"finercut.removed":"attn.3","finercut.heal.tokens":"65536"},
+header='{"__metadata__":{"format":"finercut-heal-2","finercut.fingerprint":"'$fingerprint'",
+"finercut.removed":"attn.3","finercut.heal.tokens":"65536",
+"finercut.tensors":"model.layers.5.self_attn.o_proj.weight",
+"finercut.content":"0123456789abcdef"},
 "model.layers.5.self_attn.o_proj.weight":
 {"dtype":"BF16","shape":[128,128],"data_offsets":[0,32768]}}'
 n=$(printf '%s' "$header" | wc -c)
@@ -29,7 +31,13 @@ n=$(printf '%s' "$header" | wc -c)
     printf '%s' "$header"
     head -c 32766 /dev/zero
     printf "\1\0" # so small that it adds nothing, but a projection of zeros would be no sublayer
-} >healed.safetensors
+} >draft
+seal() { # FROM TO: with the hash that the program has of it
+    hash=$("$finercut" info "$demo" --heal "$1" 2>&1 |
+        sed -n 's/.*0123456789abcdef, got \([0-9a-f]*\): the file is damaged$/\1/p')
+    sed "s/0123456789abcdef/$hash/" "$1" >"$2"
+}
+seal draft healed.safetensors
 cp healed.safetensors before
 
 says() { # STATUS PATTERN COMMAND...: one line on standard error that matches, nothing else
@@ -82,9 +90,10 @@ exports() { # FORMAT: reads back as it was, and says so
 }
 for format in hf hf-masked gguf gguf-masked; do t_ok "export to $format" exports $format; done
 {
-    head -c $((n + 8)) healed.safetensors
+    head -c $((n + 8)) draft
     head -c 32768 /dev/zero
-} >zeros.safetensors
+} >draft0
+seal draft0 zeros.safetensors
 t_ok "no zeros in a compact GGUF" says 1 "set of sublayers \(zeros as .*\) in block 5" \
     export "$demo" --heal zeros.safetensors --format gguf -o zeros.gguf
 
@@ -118,6 +127,11 @@ t_ok "none removed" says 1 'expected attn.3, got none' logits "$demo" --heal hea
     --plan both.json --remove 0 --tokens tokens.json -o out.npy
 t_ok "no healing" says 1 'model.safetensors: .*format' eval "$demo" --heal \
     "$demo/model.safetensors" --tokens tokens.json
+for set in "      " "attn.1" "attn.5"; do
+    sed "s/\"attn.3\"/\"$set\"/; s/\"      \"/\"\"      /" healed.safetensors >other
+    t_ok "its set is not \"$set\"" says 1 'the file is damaged' eval "$demo" --heal other \
+        --tokens tokens.json
+done
 t_ok "another model" says 1 'healed for another model than gemma' info "$data/gemma" \
     --heal healed.safetensors
 t_ok "no model" says 1 'folder with config.json' info healed.safetensors --heal healed.safetensors

@@ -23,17 +23,44 @@ typedef struct healing {
     const char *more;                           // of the metadata, as JSON; NULL: none
     patch patches[128];
     size_t n;
+    const char *list; // of its tensors; NULL: the right one
+    int without;      // 1: no list, 2: no hash
 } healing;
 
 static fci_context plain;
 
+// Puts the right hash into a file that has a place for it.
+static void seal(char *file, size_t n) {
+    static const char key[] = "finercut.content\":\"";
+    static fc_model of; // none
+    memory world;
+    char hash[32];
+    size_t at = 0;
+    of.c = plain;
+    memset(&world, 0, sizeof world);
+    memory_add(&world, "h.safetensors", file, n);
+    const fc_env env = memory_env(&world);
+    fc_container *h = fc_container_open("h.safetensors", &env, &err);
+    if (!h) return; // that is what the test is about
+    T_OK(fci_identity_content(&of, h, NULL, hash, &err) == FC_OK, "%s", err.msg);
+    fc_container_close(h);
+    while (at + 64 < n && memcmp(file + at, key, sizeof key - 1) != 0) at++;
+    if (at + 64 < n) memcpy(file + at + sizeof key - 1, hash, 16);
+}
+
 static void put_heal(fci_buffer *to, const healing *h) {
     fci_buffer head = fci_buffer_of(&plain);
     uint64_t at = 0;
+    const size_t start = to->n;
     fci_json_put(&head, "{'__metadata__':{'finercut.version':'0.2.0'");
     if (h->format) fci_json_put(&head, ",'format':%s", h->format);
     if (h->fingerprint) fci_json_put(&head, ",'finercut.fingerprint':%s", h->fingerprint);
     if (h->removed) fci_json_put(&head, ",'finercut.removed':%s", h->removed);
+    if (!(h->without & 1)) fci_puts(&head, ",\"finercut.tensors\":\"");
+    for (size_t i = 0; i < h->n && !(h->without & 1) && !h->list; i++)
+        fci_putf(&head, "%s%s", i ? "\\n" : "", h->patches[i].name);
+    if (!(h->without & 1)) fci_putf(&head, "%s\"", h->list ? h->list : "");
+    if (!(h->without & 2)) fci_puts(&head, ",\"finercut.content\":\"0123456789abcdef\"");
     fci_putf(&head, "%s}", h->more ? h->more : "");
     for (size_t i = 0; i < h->n; i++) {
         const patch *p = &h->patches[i];
@@ -64,6 +91,7 @@ static void put_heal(fci_buffer *to, const healing *h) {
         free(stored);
     }
     fci_buffer_free(&head);
+    seal(to->p + start, to->n - start);
 }
 
 static void free_patches(healing *h) {
@@ -147,7 +175,7 @@ static void overwrite(const fc_model *m, const fc_tensor *t, const char *stored)
 
 // A copy at `in` with every tensor changed, and the same changes at healed_path.
 static void make_pair(const fc_model *m, const char *path, const char *removed) {
-    healing h = {"finercut-heal", NULL, NULL, ",\"finercut.heal.tokens\":\"65536\"", {{0}}, 0};
+    healing h = {"finercut-heal-2", NULL, NULL, ",\"finercut.heal.tokens\":\"65536\"", {{0}}, 0, NULL, 0};
     fci_buffer file = fci_buffer_of(&plain);
     h.fingerprint = fc_model_fingerprint(m);
     h.removed = removed;
@@ -252,7 +280,7 @@ static void check_type(void) {
     static const char path[] = "tests/data/llama_q4_0.gguf";
     fc_model *m = open_f32(path, &err);
     if (!T_OK(m != NULL, "%s", err.msg)) return;
-    healing h = {"finercut-heal", NULL, "ffn.0", NULL, {{0}}, 0};
+    healing h = {"finercut-heal-2", NULL, "ffn.0", NULL, {{0}}, 0, NULL, 0};
     const fc_tensor *t = fc_container_find(m->container, "blk.1.ffn_down.weight");
     fci_buffer file = fci_buffer_of(&plain);
     h.fingerprint = fc_model_fingerprint(m);
@@ -327,7 +355,7 @@ static void small_begin(small *s) {
     if (!T_OK(m != NULL, "%s", err.msg)) exit(1);
     snprintf(fingerprint, sizeof fingerprint, "%s", fc_model_fingerprint(m));
     fc_model_close(m);
-    s->h.format = "finercut-heal";
+    s->h.format = "finercut-heal-2";
     s->h.fingerprint = fingerprint;
     s->h.removed = "attn.0,ffn.1";
     s->h.more = ",\"finercut.heal.tokens\":\"65536\"";
@@ -342,10 +370,8 @@ static void small_begin(small *s) {
     }
 }
 
-static fc_model *small_try(small *s) {
+static fc_model *small_open_again(small *s) {
     fc_model_desc desc;
-    s->file.n = 0;
-    put_heal(&s->file, &s->h);
     s->t.world.n_files = 2;
     memory_add(&s->t.world, "t/healed.safetensors", s->file.p, s->file.n);
     memset(&desc, 0, sizeof desc);
@@ -353,6 +379,12 @@ static fc_model *small_try(small *s) {
     desc.env.par.n_threads = 1;
     desc.heal = "t/healed.safetensors";
     return fc_model_open("t", &desc, &why);
+}
+
+static fc_model *small_try(small *s) {
+    s->file.n = 0;
+    put_heal(&s->file, &s->h);
+    return small_open_again(s);
 }
 
 static void small_end(small *s) {
@@ -395,17 +427,18 @@ static void check_metadata(void) {
         const char *words;
     } cases[] = {
         {NULL, fingerprint, "", "", FC_ERR_FORMAT, "healed.safetensors|format|finercut-heal|none"},
-        {"pt", fingerprint, "", "", FC_ERR_FORMAT, "healed.safetensors|format|finercut-heal|pt"},
-        {"finercut-heal", NULL, "", "", FC_ERR_FORMAT, "finercut.fingerprint|the model's|none"},
-        {"finercut-heal", "fc2-0123456789abcdef", "", "", FC_ERR_MISMATCH,
+        {"pt", fingerprint, "", "", FC_ERR_FORMAT, "healed.safetensors|format|finercut-heal-2|pt"},
+        {"finercut-heal", fingerprint, "", "", FC_ERR_FORMAT, "an earlier version: heal again"},
+        {"finercut-heal-2", NULL, "", "", FC_ERR_FORMAT, "finercut.fingerprint|the model's|none"},
+        {"finercut-heal-2", "fc2-0123456789abcdef", "", "", FC_ERR_MISMATCH,
          "healed.safetensors|another model than t|fc2-|got fc2-0123456789abcdef"},
-        {"finercut-heal", fingerprint, NULL, "", FC_ERR_FORMAT,
+        {"finercut-heal-2", fingerprint, NULL, "", FC_ERR_FORMAT,
          "finercut.removed|attn.3,ffn.7|none"},
-        {"finercut-heal", fingerprint, "", ",\"format\":\"finercut-heal\"", FC_ERR_FORMAT,
+        {"finercut-heal-2", fingerprint, "", ",\"format\":\"finercut-heal-2\"", FC_ERR_FORMAT,
          "format|only once"},
-        {"finercut-heal", fingerprint, "", ",\"finercut.heal.next\":\"7\"", FC_ERR_FORMAT,
+        {"finercut-heal-2", fingerprint, "", ",\"finercut.heal.next\":\"7\"", FC_ERR_FORMAT,
          "healed.safetensors|whole|a part"},
-        {"finercut-heal", fingerprint, "", ",\"finercut.heal.x\":1", FC_ERR_FORMAT, "a string"}};
+        {"finercut-heal-2", fingerprint, "", ",\"finercut.heal.x\":1", FC_ERR_FORMAT, "a string"}};
     small s;
     small_begin(&s);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -485,12 +518,10 @@ static void check_complete(void) {
                  {"", "o_proj.weight one more"},
                  {O "\\n" DOWN "\\n" O, "o_proj.weight named twice"},
                  {O "\\nlm_head.weight\\n" DOWN, "finercut.tensors|lm_head.weight missing"}};
-    char more[256];
     small s;
     small_begin(&s);
-    s.h.more = more;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        snprintf(more, sizeof more, ",\"finercut.tensors\":\"%s\"", cases[i].list);
+        s.h.list = cases[i].list;
         if (cases[i].words) refused(&s, cases[i].list, FC_ERR_FORMAT, cases[i].words);
         else {
             fc_model *m = small_try(&s);
@@ -498,9 +529,42 @@ static void check_complete(void) {
             fc_model_close(m);
         }
     }
+    s.h.list = NULL;
+    s.h.without = 1;
+    refused(&s, "no list", FC_ERR_FORMAT, "healed.safetensors|finercut.tensors|names|none");
+    s.h.without = 2;
+    refused(&s, "no hash", FC_ERR_FORMAT, "healed.safetensors|finercut.content|a hash|none");
     small_end(&s);
 #undef O
 #undef DOWN
+}
+
+// The hash is of what is removed, of the model, of the list and of the tensors.
+static void check_bound(void) {
+    static const struct {
+        const char *from, *to; // of one length
+    } cases[] = {{"attn.0,ffn.1", "attn.1,ffn.1"},
+                 {"\"attn.0,ffn.1\",", "\"attn.0\",      "},
+                 {"\"attn.0,ffn.1\",", "\"\",            "},
+                 {"[0,128]", "[0,128]"}}; // a bit of the data
+    small s;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        small_open(&s);
+        fc_model_close(s.m);
+        s.m = NULL;
+        const size_t n = strlen(cases[i].from);
+        char *at = s.file.p;
+        while (at + n < s.file.p + s.file.n && memcmp(at, cases[i].from, n) != 0) at++;
+        if (T_OK(at + n < s.file.p + s.file.n, "%s", cases[i].from)) {
+            if (strcmp(cases[i].from, cases[i].to) == 0) s.file.p[s.file.n - 1] ^= 1;
+            memcpy(at, cases[i].to, n);
+            fc_model *m = small_open_again(&s);
+            T_OK(!m && why.code == FC_ERR_FORMAT && strstr(why.msg, "the file is damaged"),
+                 "%s: %s", cases[i].to, m ? "taken" : why.msg);
+            fc_model_close(m);
+        }
+        small_end(&s);
+    }
 }
 
 // What is not a number is nothing to export; the model opens, so that one can look.
@@ -716,6 +780,7 @@ int main(void) {
     check_metadata();
     check_tensors();
     check_complete();
+    check_bound();
     check_finite();
     check_masks();
     check_plans();
