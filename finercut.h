@@ -21892,6 +21892,23 @@ FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) {
     return at < s->n_scores && s->scores[at].candidate == candidate ? &s->scores[at] : NULL;
 }
 
+// Checks what only some searches write of a score.
+FCI_FN fc_code fci_plan_check_guess(const fc_plan_info *info, const fc_score *c, const char *name,
+                                    fc_error *err) {
+    if (c->estimate && info->search != FC_SEARCH_CONFIDENT)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected no estimate, as only search confident has, got one",
+                        name);
+    if (c->estimate && c->margin < info->margin)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected at least the plan's margin %g, got %g", name,
+                        info->margin, c->margin);
+    if (c->exact || c->estimate || !(c->expected < c->value * (1 - 1e-9))) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "scores: %s: expected: at least its bound %.9g, got %.9g", name, c->value,
+                    c->expected);
+}
+
 // Checks another score of a step: it must not be before that of what was removed.
 FCI_FN fc_code fci_plan_check_other(const fc_plan *p, size_t index, const fc_score *c,
                                     fc_error *err) {
@@ -21915,6 +21932,7 @@ FCI_FN fc_code fci_plan_check_other(const fc_plan *p, size_t index, const fc_sco
         return fci_fail(
             err, FC_ERR_FORMAT, 0,
             "scores: %s: expected an exact score, as search exhaustive has, got another", name);
+    if (fci_plan_check_guess(info, c, name, err)) return FC_ERR_FORMAT;
     const double own = fc_plan_rate(p, index, s->removed, s->score),
                  rate = fc_plan_rate(p, index, c->candidate, c->value);
     if (c->candidate == s->removed || c->estimate ||
@@ -21996,6 +22014,9 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     if (!(s->score >= 0) || !isfinite(s->score))
         return fci_fail(err, FC_ERR_FORMAT, 0, "score: expected a finite number from 0, got %g",
                         s->score);
+    if (!s->n_scores != !p->steps[0].n_scores)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: expected %s, as step 1 has, got %llu",
+                        s->n_scores ? "none" : "some", (unsigned long long)s->n_scores);
     if (s->n_scores && !own)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "removed: expected one of the scores' candidates, got \"%s\"", name);
@@ -22627,6 +22648,19 @@ FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *
     return code;
 }
 
+// Only search confident has a confidence and a margin.
+FCI_FN fc_code fci_plan_check_margin(const fci_json *root, const fc_plan_info *info,
+                                     fc_error *err) {
+    const bool confident = info->search == FC_SEARCH_CONFIDENT;
+    if (!(confident ? info->confidence >= 0 : info->confidence == 0))
+        return fci_json_bad(err, fci_json_get(root, "confidence"), "confidence",
+                            confident ? "a number from 0" : "0, as only search confident has");
+    if (info->margin == 0 || (confident && info->margin >= info->confidence)) return FC_OK;
+    return fci_json_bad(err, fci_json_get(root, "margin"), "margin",
+                        confident ? "0 or a number from the plan's confidence"
+                                  : "0, as only search confident has");
+}
+
 // Reads the header; only the model's section is required.
 FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
     static const char *const sections[] = {"model", "calibration", "cost"};
@@ -22642,6 +22676,7 @@ FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_e
             return FC_ERR_FORMAT;
     }
     fc_code code = fci_plan_read_section("", root, info, err);
+    if (!code) code = fci_plan_check_margin(root, info, err);
     if (!code) code = fci_plan_read_calibration(root, "calibration", &info->calibration, err);
     if (code || info->first_block < info->model.n_blocks) return code;
     char expected[64];
@@ -24558,6 +24593,7 @@ FCI_FN void fci_search_scores(fci_search *s, const fci_search_runner *winner) {
         if (s->desc->search == FC_SEARCH_RACE && !to->exact)
             to->expected =
                 (r->known ? fci_search_ratio(s, r, winner) * winner->sum : r->guess) / s->divisor;
+        if (to->expected < r->value) to->expected = r->value; // its sum can only grow
         to->value = r->dropped ? r->guess / s->divisor : r->value;
         double *least = &s->plan->info.margin;
         if (r->dropped && isfinite(r->margin) && (*least == 0 || r->margin < *least))
@@ -25063,6 +25099,9 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_mo
     fci_free(&p->c, mask);
     if (!code) code = fci_search_same(fci_search_made, a, d->per, b, err);
     if (!code) code = fci_search_check_times(m, b->costs[FC_UNIT_TIME], err);
+    if (!code && b->n_steps && !old->steps[0].n_scores)
+        code = fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "resume: expected a plan with the scores of its steps, got none");
     if (!code && a->search == FC_SEARCH_ONE_SHOT && b->n_steps &&
         b->n_steps + 1 > old->steps[0].n_scores)
         code = fci_fail(err, FC_ERR_MISMATCH, 0,

@@ -76,12 +76,14 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
             scores[n].exact = (int)(random_bits() % 2);
             scores[n].estimate = !scores[n].exact && random_bits() % 2;
             scores[n].positions = scores[n].estimate ? random_bits() % 2561 : 0;
-            scores[n].margin = scores[n].estimate ? random_score() : 0;
+            scores[n].margin = scores[n].estimate ? 4.25 + random_score() : 0;
             scores[n].value =
                 wild ? random_score() : 0.001 * (double)(i + 1) * (double)(1 + random_bits() % 50);
             if (wild && random_bits() % 16 == 0) scores[n].value = (double)NAN;
-            scores[n].expected =
-                scores[n].exact || scores[n].estimate ? (double)NAN : random_score();
+            scores[n].expected = (double)NAN;
+            if (!scores[n].exact && !scores[n].estimate && random_bits() % 2)
+                scores[n].expected = scores[n].value + scores[n].value / 3;
+            if (!isfinite(scores[n].expected)) scores[n].expected = (double)NAN;
             n++;
         }
         if (n == 0) break;
@@ -98,7 +100,7 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
         scores[pick].margin = 0;
         gone[scores[pick].candidate] = 1;
         if (fci_plan_append(p, scores[pick].candidate, scores[pick].value, scores,
-                            wild && i % 5 == 4 ? 0 : n, &err)) {
+                            first && steps % 2 ? 0 : n, &err)) {
             fc_plan_free(p);
             p = NULL;
             break;

@@ -166,7 +166,7 @@ static void test_golden(bool write) {
     end(&w, p);
 }
 
-// Scores that are no numbers, steps without scores, bounds; candidates in order.
+// Scores that are no numbers, bounds; candidates in order.
 static void test_csv(void) {
     static const char want[] =
         "step,candidate,value,exact,removed,kind,parameters\n"
@@ -177,7 +177,8 @@ static void test_csv(void) {
         "2,ffn.4,0.07,1,0,exact,\n2,attn.5,0.0015,1,1,exact,\n2,ffn.5,0.4,0,0,bound,\n"
         "3,attn.2,0.06125,1,0,exact,\n3,ffn.2,0.35,0,0,bound,\n3,attn.3,0.0625,0,0,bound,\n"
         "3,ffn.3,0.65,0,0,bound,\n3,ffn.4,0.06,1,1,exact,\n3,ffn.5,0.625,0,0,bound,\n"
-        "4,ffn.3,0.45,1,1,exact,\n";
+        "4,attn.2,0.5,0,0,bound,\n4,ffn.2,0.55,0,0,bound,\n4,attn.3,0.475,1,0,exact,\n"
+        "4,ffn.3,0.45,1,1,exact,\n4,ffn.5,0.64,0,0,bound,\n";
     memory w;
     size_t n = 0;
     char *text = t_read(PLAN, &n);

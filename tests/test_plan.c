@@ -137,6 +137,9 @@ static void test_names(void) {
     }
 }
 
+#define LAST \
+    ",\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true}," \
+    "\"ffn.3\":{\"value\":2,\"exact\":true}}"
 static const char good[] =
     "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\",\"name\":\"m\","
     "\"architecture\":\"llama\","
@@ -148,7 +151,7 @@ static const char good[] =
     "{\"step\":1,\"removed\":\"attn.3\",\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,"
     "\"exact\":false},"
     "\"attn.3\":{\"value\":0.5,\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}},"
-    "{\"step\":2,\"removed\":\"attn.1\",\"score\":0.75}],\"cost\":{\"lanes\":1,"
+    "{\"step\":2,\"removed\":\"attn.1\",\"score\":0.75" LAST "}],\"cost\":{\"lanes\":1,"
     "\"exhaustive_lanes\":2.5,\"seconds\":3e-1}}";
 
 /* `from` of the good plan becomes `to`; where `error` is NULL the plan must be read still. */
@@ -176,13 +179,26 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"exact\":false", "\"exact\":false,\"dropped_at\":3", NULL},
     {"\"score\":0.5,\"scores\":{\"ffn.3\":{\"value\":1,\"exact\":false},\"attn.3\":{\"value\":0.5,"
      "\"exact\":true},\"attn.1\":{\"value\":null,\"exact\":true}}",
-     "\"score\":0.5,\"scores\":{}", NULL},
-    {"\"first_block\":1,", "\"first_block\":1,\"confidence\":4,\"margin\":null,\"seed\":7,", NULL},
+     "\"score\":0.5,\"scores\":{}", "step 2: scores: expected none, as step 1 has, got 2"},
+    {LAST, "", "step 2: scores: expected some, as step 1 has, got 0"},
+    {LAST, ",\"scores\":{}", "step 2: scores: expected some, as step 1 has, got 0"},
+    {"\"first_block\":1,", "\"first_block\":1,\"confidence\":4,",
+     "confidence: expected 0, as only search confident has, got 4"},
+    {"\"first_block\":1,", "\"first_block\":1,\"margin\":1e300,",
+     "margin: expected 0, as only search confident has, got 1e300"},
+    {"\"first_block\":1,", "\"first_block\":1,\"margin\":null,", "margin: expected 0, as only"},
+    {"\"race\"", "\"confident\",\"confidence\":4,\"margin\":3",
+     "margin: expected 0 or a number from"},
+    {"\"race\"", "\"confident\",\"confidence\":4,\"margin\":5,\"seed\":7", NULL},
+    {"\"exact\":false", "\"exact\":false,\"\\u0065stimate\":true,\"margin\":5",
+     "scores: ffn.3: expected no estimate, as only search confident has"},
+    {"\"exact\":false", "\"exact\":false,\"expected\":0.5",
+     "scores: ffn.3: expected: at least its bound 1, got 0.5"},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":2,\"margin\":5.5", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"margin\":null", NULL},
     {"\"exact\":false", "\"exact\":false,\"estimate\":false", NULL},
-    {"\"race\"", "\"one-shot\"", "step 2: removed: expected the next one in order of step 1's "
-     "scores"},
+    {"\"race\"", "\"one-shot\"", "step 2: scores: search one-shot: expected that of attn.1 "
+     "only, got 2"},
     {"\"race\"", "\"random\"", "step 1: scores: search random: expected that of attn.3 only, got "
      "3"},
     {"\"score\":0.75", "\"score\":null", "step 2: score: expected a finite number from 0, got nan"},
@@ -325,19 +341,21 @@ static const struct { const char *from, *to, *error; } variants[] = {
     {"\"value\":1,", "\"value\":[],", "step 1: ffn.3: value: expected a number or null, got an "
      "array"},
     {"\"ffn.3\":{", "\"attn.3\":{", "attn.3"},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.3\":{\"value\":1,\"exact\":true}}",
+    {"\"score\":0.75" LAST, "\"score\":0.75,\"scores\":{\"attn.3\":{\"value\":1,\"exact\":true}}",
      "scores: expected what no earlier step removed"},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":7", "step 2: scores: expected an object, got 7"},
+    {"\"score\":0.75" LAST, "\"score\":0.75,\"scores\":7",
+     "step 2: scores: expected an object, got 7"},
     {"\"score\":0.75", "\"score\":nul", "expected"},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},"
+    {"\"score\":0.75" LAST, "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},"
      "\"ffn.3\":{\"value\":2,\"exact\":true}}", NULL},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true}}",
+    {"\"score\":0.75" LAST,
+     "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true}}",
      "step 2: scores: ffn.3: missing, though no earlier step removed it"},
-    {"\"score\":0.75", "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},"
+    {"\"score\":0.75" LAST, "\"score\":0.75,\"scores\":{\"attn.1\":{\"value\":0.75,\"exact\":true},"
      "\"ffn.3\":{\"value\":2,\"exact\":true},\"attn.2\":{\"value\":2,\"exact\":true}}",
      "step 2: scores: expected those of the 2 candidates that are left, got 3"},
-    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.2\"", "step 2: removed: attn.2: missing in the "
-     "scores of step 1"},
+    {"\"removed\":\"attn.1\"", "\"removed\":\"attn.2\"", "step 2: removed: expected one of the "
+     "scores' candidates, got \"attn.2\""},
     {",\"attn.1\":{\"value\":null,\"exact\":true}", "", "step 2: removed: attn.1: missing in the "
      "scores of step 1"},
     {"\"exact\":false", "\"exact\":false,\"estimate\":true,\"positions\":3",
@@ -393,10 +411,15 @@ static const struct { const char *from, *to, *error; } variants[] = {
 static char *replaced(const char *from, const char *to) {
     const char *at = strstr(good, from);
     if (!at) return NULL;
-    char *text = (char *)malloc(sizeof good + strlen(to));
+    char *text = (char *)malloc(sizeof good + strlen(to) + 8);
     memcpy(text, good, (size_t)(at - good));
     strcpy(text + (at - good), to);
     strcat(text, at + strlen(from));
+    char *search = strstr(to, "\"estimate\"") ? strstr(text, "\"race\"") : NULL;
+    if (search) { /* only this one has estimates */
+        memmove(search + 11, search + 6, strlen(search + 6) + 1);
+        memcpy(search, "\"confident\"", 11);
+    }
     return text;
 }
 
@@ -433,7 +456,7 @@ static void test_good(void) {
     T_OK(s->scores[1].candidate == 6 && s->scores[2].candidate == 7 && !s->scores[2].exact,
          "scores come in order of candidate");
     T_OK(fc_plan_step(p, 1)->removed == 2 && fc_plan_step(p, 1)->score > 0.7 &&
-             fc_plan_step(p, 1)->n_scores == 0,
+             fc_plan_step(p, 1)->n_scores == 2,
          "second step");
     T_OK(p->info.calibration.hash == 0x0123456789abcdefu && p->info.first_block == 1, "fields");
     T_OK(!s->scores[2].estimate && s->scores[2].positions == 0 && p->info.confidence == 0 &&

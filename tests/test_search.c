@@ -657,13 +657,15 @@ static void test_resume(const char *path, fc_search search) {
              "another confidence must be refused: %s", err.msg);
         desc.confidence = 0;
     }
-    if (search == FC_SEARCH_ONE_SHOT) {
-        size_t all = part->steps[0].n_scores;
-        part->steps[0].n_scores = 0;
-        T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH,
-             "one-shot without the first step's scores must be refused: %s", err.msg);
-        part->steps[0].n_scores = all;
+    size_t had[64];
+    for (size_t i = 0; i < part->info.n_steps && i < 64; i++) {
+        had[i] = part->steps[i].n_scores;
+        part->steps[i].n_scores = 0;
     }
+    T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH &&
+             strstr(err.msg, "resume: expected a plan with the scores of its steps, got none"),
+         "%s without scores must be refused: %s", fc_search_name(search), err.msg);
+    for (size_t i = 0; i < part->info.n_steps && i < 64; i++) part->steps[i].n_scores = had[i];
     desc.search = search == FC_SEARCH_RANDOM ? FC_SEARCH_RACE : FC_SEARCH_RANDOM;
     T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH && strstr(err.msg, "search"),
          "another search must be refused: %s", err.msg);
