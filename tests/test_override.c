@@ -175,7 +175,8 @@ static void overwrite(const fc_model *m, const fc_tensor *t, const char *stored)
 
 // A copy at `in` with every tensor changed, and the same changes at healed_path.
 static void make_pair(const fc_model *m, const char *path, const char *removed) {
-    healing h = {"finercut-heal-2", NULL, NULL, ",\"finercut.heal.tokens\":\"65536\"", {{0}}, 0, NULL, 0};
+    static const char how[] = ",\"finercut.heal.tokens\":\"65536\"";
+    healing h = {"finercut-heal-2", NULL, NULL, how, {{0}}, 0, NULL, 0};
     fci_buffer file = fci_buffer_of(&plain);
     h.fingerprint = fc_model_fingerprint(m);
     h.removed = removed;
