@@ -107,8 +107,8 @@ piece_clang() {
     strict_cxx "$CLANG" -Wno-deprecated
     # What this machine cannot run is compiled at least: 32-bit ARM's NEON table is there with -mfpu
     # alone.
-    if printf '#include <errno.h>\n#include <stdio.h>\n' | "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -fsyntax-only \
-        -x c - 2>/dev/null; then
+    if printf '#include <errno.h>\n#include <stdio.h>\n' |
+        "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -fsyntax-only -x c - 2>/dev/null; then
         t_ok "$CLANG for 32-bit ARM" "$CLANG" --target=arm-linux-gnueabihf -mfpu=neon -std=c99 \
             -Wall -Wextra -Werror -fsyntax-only "$w/impl.c"
     else
