@@ -30956,8 +30956,10 @@ FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code) {
 }
 
 FCI_FN fc_code fci_write_begin(fci_export *x, const char *path) {
+    const fc_io *io = &x->c->io; // of a folder that this run has to itself
     x->path = path;
-    int error = fci_output_create(x->c, path, &x->file);
+    int error = x->target ? io->create(io->user, path, &x->file)
+                          : fci_output_create(x->c, path, &x->file);
     if (!error) return FC_OK;
     x->file = NULL;
     return fci_io_error(x->err, path, "create", error);
