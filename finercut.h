@@ -13492,7 +13492,7 @@ FCI_NEON FCI_INLINE void fci_decode_put_neon_eight(int16x8_t q, float scale, flo
 }
 
 FCI_NEON FCI_STEP void fci_decode_put_neon(const fci_bytes *q, float scale, float add,
-                                             float *out) {
+                                           float *out) {
     const int8x16_t v = (int8x16_t)*q;
     fci_decode_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
     fci_decode_put_neon_eight(vmovl_s8(vget_high_s8(v)), scale, add, out + 8);
@@ -13584,7 +13584,7 @@ FCI_NEON FCI_FN void fci_decode_row_neon(fc_dtype type, const void *row, uint64_
 
 #if FCI_HAS_AVX2
 FCI_AVX2 FCI_STEP void fci_decode_put_avx2(const fci_bytes *q, float scale, float add,
-                                             float *out) {
+                                           float *out) {
     const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q),
                   high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
     const __m256 s = _mm256_set1_ps(scale), a = _mm256_set1_ps(add);
@@ -13618,7 +13618,7 @@ fci_decode_row_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n, 
 #if FCI_HAS_AVX512
 // The forms with a mask of ones, as gcc 12 warns about its own plain forms.
 FCI_AVX512 FCI_STEP void fci_decode_put_avx512(const fci_bytes *q, float scale, float add,
-                                                 float *out) {
+                                               float *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
     _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(scale), _mm512_set1_ps(add)));
@@ -13639,7 +13639,7 @@ fci_decode_row_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n
 #endif
 #if FCI_HAS_AVX512BF16
 FCI_AVX512BF16 FCI_STEP void fci_decode_put_bf16_avx512(const fci_bytes *q, float scale,
-                                                          float add, char *out) {
+                                                        float add, char *out) {
     const __m512 x =
         _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, (__m128i)*q));
     const __m256bh y =
@@ -25665,14 +25665,12 @@ FCI_FN double fci_estimate_disk(const fc_model *m) {
                                l->experts ? &l->experts[0].down : NULL};
     const double begun = fci_platform_seconds();
     double took = 0, bytes = 0;
-    volatile unsigned char sum = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const fci_matrix *w = all[i] ? &all[i]->matrix : NULL;
         const unsigned char *p = w ? (const unsigned char *)w->data : NULL;
         if (p) fci_disk_leave(m, p, w->rows * w->row_bytes);
         for (uint64_t k = 0; p && k < w->rows && took < FCI_ESTIMATE_SECONDS; k++) {
-            for (uint64_t at = 0; at < w->row_bytes; at += 1024) // some of every page
-                sum = (unsigned char)(sum + p[k * w->row_bytes + at]);
+            fci_disk_read(m, p + k * w->row_bytes, w->row_bytes);
             bytes += (double)w->row_bytes;
             took = fci_platform_seconds() - begun;
         }
