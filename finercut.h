@@ -1932,7 +1932,7 @@ FCI_FN bool fci_platform_same(const char *a, const char *b);
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
 // fc_io.close; of streams, too.
 FCI_FN void fci_platform_close(void *user, void *file);
-// Opens pipes and devices too, to be read once from start to end; "-" is standard input.
+// Opens pipes, terminals and any standard input ("-") too, to be read once from start to end.
 FCI_FN int fci_platform_stream(const char *path, void **file);
 // Up to `length` bytes of a stream; *n is 0 at its end and after an error.
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
@@ -1989,6 +1989,7 @@ FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n
 
 #define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
 #define FCI_PLATFORM_TAKEN ETXTBSY     // start: another run has begun the same output
+#define FCI_PLATFORM_MOUNTED EBUSY     // start and commit: a rename cannot replace a mount point
 
 FCI_FN char *fci_platform_copy(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b);
@@ -2467,6 +2468,14 @@ FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_
 }
 #endif
 
+// Whether somebody types into a character device, or gave it as standard input: others, such as
+// /dev/zero, may have no end.
+FCI_FN bool fci_platform_is_input(int fd, const struct stat *device) {
+    struct stat input;
+    return isatty(fd) || (fstat(STDIN_FILENO, &input) == 0 && S_ISCHR(input.st_mode) &&
+                          input.st_rdev == device->st_rdev);
+}
+
 FCI_FN int fci_platform_stream(const char *path, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     struct stat st;
@@ -2479,6 +2488,8 @@ FCI_FN int fci_platform_stream(const char *path, void **file) {
     }
     if (!error && fstat(f->fd, &st) != 0) error = errno;
     else if (!error && S_ISDIR(st.st_mode)) error = EISDIR;
+    else if (!error && S_ISCHR(st.st_mode) && !fci_platform_is_input(f->fd, &st))
+        error = FCI_PLATFORM_NOT_A_FILE;
     return fci_platform_opened(f, error, file);
 }
 
@@ -2622,6 +2633,33 @@ FCI_FN int fci_platform_enter(fci_platform_file *f, bool alone) {
     return error == EACCES ? 0 : error;
 }
 
+#ifdef __linux__
+FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) { // "": not there
+    const int f = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t n = f >= 0 ? read(f, text, size - 1) : 0;
+    if (f >= 0) close(f);
+    text[n > 0 ? n : 0] = 0;
+    return text;
+}
+
+// The number of the mount that an open file was reached by; 0: unknown.
+FCI_FN long fci_platform_mount(int fd) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    const char *at = strstr(fci_platform_peek(path, text, sizeof text), "mnt_id:");
+    return at ? strtol(at + 7, NULL, 10) : 0;
+}
+
+// Whether what an output replaces is mounted there, so that no rename can replace it.
+FCI_FN bool fci_platform_is_mounted(const fci_platform_file *f) {
+    int fd;
+    if (f->folder < 0 || fci_platform_fd(f->final_path, O_RDONLY | O_NONBLOCK, &fd)) return false;
+    const bool mounted = fci_platform_mount(fd) != fci_platform_mount(f->folder);
+    close(fd);
+    return mounted;
+}
+#endif
+
 FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     bool device = false;
@@ -2634,6 +2672,9 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
         if (!error && isatty(f->fd)) error = FCI_PLATFORM_NOT_A_FILE;
     } else if (!error) {
         error = fci_platform_enter(f, alone);
+#ifdef __linux__
+        if (!error && fci_platform_is_mounted(f)) error = FCI_PLATFORM_MOUNTED;
+#endif
         if (!error) error = fci_platform_make(f, folder);
         if (alone) (void)flock(f->folder, LOCK_UN);
     }
@@ -2692,13 +2733,6 @@ FCI_FN double fci_platform_seconds(void) {
 }
 
 #ifdef __linux__
-FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) { // "": not there
-    const int f = open(path, O_RDONLY | O_CLOEXEC);
-    const ssize_t n = f >= 0 ? read(f, text, size - 1) : 0;
-    if (f >= 0) close(f);
-    text[n > 0 ? n : 0] = 0;
-    return text;
-}
 
 // Of n processors those that this process may use, by its affinity and its container's quota.
 FCI_FN long fci_platform_allowed(long n) {
@@ -4308,6 +4342,7 @@ FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, i
     return fci_fail(
         err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path, what,
         error == FCI_PLATFORM_TAKEN        ? "another run is writing it"
+        : error == FCI_PLATFORM_MOUNTED    ? "expected what can be replaced, got a mount point"
         : error == FCI_PLATFORM_NOT_A_FILE ? "expected a file, got a pipe, a socket or a device"
                                            : strerror(error));
 }
@@ -4508,11 +4543,12 @@ FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *
 // The path of a folder without slashes at its end, in the arena; NULL: *err is filled.
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err);
 // What an export does with a file of a model's folder. All but those of OTHER are the model's: no
-// output replaces them, whatever they contain.
+// output replaces them, whatever they contain, or takes their name there.
 typedef enum fci_part {
     FCI_PART_OTHER, FCI_PART_ANEW, FCI_PART_COPIED, FCI_PART_SETTINGS, FCI_PART_TEMPLATES
 } fci_part;
 FCI_FN fci_part fci_output_part(const char *name);
+#define FCI_TEMPLATES_FOLDER "additional_chat_templates"
 
 // ---- private to this section
 
@@ -4618,55 +4654,7 @@ FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_outpu
     return error ? fci_io_error(err, path, "read", error) : FC_OK;
 }
 
-FCI_FN int fci_output_not_empty(void *user, const char *name) {
-    (void)user;
-    (void)name;
-    return EEXIST;
-}
-
-// May what is at `path` give way to an output of that kind?
-FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_output_kind kind,
-                                   fc_error *err) {
-    fc_output_kind found;
-    if (!*path)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path, got an empty one");
-    if (c->io.create != fci_platform_create) return FC_OK; // the caller's files, the caller's rules
-    if (kind == FC_OUTPUT_FOLDER) {
-        const int error = fci_platform_list(path, fci_output_not_empty, NULL);
-        if (!error || error == ENOENT) return FC_OK;
-        return fci_fail(err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s", path,
-                        error == EEXIST    ? "one with files"
-                        : error == ENOTDIR ? "a file, or a path through one"
-                                           : strerror(error));
-    }
-    if (kind == FC_OUTPUT_ANY || c->force) return FC_OK;
-    fc_code code = fci_output_found(c, path, &found, err);
-    if (code || found == FC_OUTPUT_COUNT || found == kind) return code;
-    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: expected a new file or %s to replace, got %s",
-                    path, fci_output_rows[kind].name, fci_output_rows[found].name);
-}
-
-// ---- outputs: never an input
-
-typedef struct fci_output_guard {
-    const fci_context *c;
-    fci_arena arena;
-    const char *output, *folder;
-    const char *hit; // the input that the output is
-    fc_code code;
-    fc_error *err;
-} fci_output_guard;
-
-FCI_FN bool fci_output_guard_is(fci_output_guard *g, const char *path) {
-    const bool ours = g->c->io.create == fci_platform_create;
-    if (strcmp(path, g->output) == 0 || (ours && fci_platform_same(path, g->output))) g->hit = path;
-    return g->hit != NULL;
-}
-
-FCI_FN bool fci_path_ends(const char *path, const char *end) {
-    const size_t n = strlen(path), m = strlen(end);
-    return n >= m && strcmp(path + n - m, end) == 0;
-}
+// ---- files that a model is made of
 
 static const struct fci_output_part_row { // may have one '*', for any characters
     const char *name;
@@ -4695,7 +4683,7 @@ static const struct fci_output_part_row { // may have one '*', for any character
     {"chat_template.json", FCI_PART_SETTINGS},
     {"generation_config.json", FCI_PART_SETTINGS},
     {"*processor_config.json", FCI_PART_SETTINGS},
-    {"additional_chat_templates", FCI_PART_TEMPLATES},
+    {FCI_TEMPLATES_FOLDER, FCI_PART_TEMPLATES},
 };
 
 FCI_FN bool fci_output_matches(const char *pattern, const char *name) {
@@ -4707,10 +4695,133 @@ FCI_FN bool fci_output_matches(const char *pattern, const char *name) {
            strcmp(name + n - after, star + 1) == 0;
 }
 
+// "LICENSE", "Notice.txt", "USE_POLICY.md": texts that must come with a copy of the model.
+FCI_FN bool fci_output_is_terms(const char *name) {
+    static const char *const stems[] = {"LICENSE",      "LICENCE",        "NOTICE",
+                                        "COPYING",      "COPYRIGHT",      "USE_POLICY",
+                                        "USAGE_POLICY", "ACCEPTABLE_USE", "TERMS"};
+    static const char *const ends[] = {"", ".txt", ".md", ".rst", ".pdf", ".html"};
+    const char *dot = strchr(name, '.') ? strrchr(name, '.') : name + strlen(name);
+    bool stem = false, end = false;
+    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
+        size_t k = 0;
+        while (stems[i][k] && (name[k] & ~0x20) == (stems[i][k] & ~0x20)) k++; // keeps '_' distinct
+        stem = stem || !stems[i][k];
+    }
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) end = end || strcmp(dot, ends[i]) == 0;
+    return stem && end;
+}
+
 FCI_FN fci_part fci_output_part(const char *name) {
     for (size_t i = 0; i < sizeof fci_output_parts / sizeof *fci_output_parts; i++)
         if (fci_output_matches(fci_output_parts[i].name, name)) return fci_output_parts[i].part;
-    return FCI_PART_OTHER;
+    return fci_output_is_terms(name) ? FCI_PART_COPIED : FCI_PART_OTHER;
+}
+
+// The file that an output makes, links followed, from malloc. NULL: `create` says what is wrong.
+FCI_FN char *fci_output_target(const char *path) {
+#if FCI_POSIX
+    char *end = NULL;
+    bool device;
+    if (fci_platform_target(path, &end, &device) == 0) return end;
+    free(end);
+    return NULL;
+#else
+    return fci_platform_copy(path, "");
+#endif
+}
+
+// Sets *is where the name that a file would have in a folder makes it part of a model there.
+FCI_FN fc_code fci_output_in_model(const fci_context *c, fci_arena *a, const char *folder,
+                                   const char *name, bool *is, fc_error *err) {
+    *is = false;
+    if (fci_output_part(name) == FCI_PART_OTHER) return FC_OK;
+    const char *config = fci_path_join(a, folder, "config.json", err);
+    return config ? fci_file_there(c, config, is, err) : FC_ERR_MEMORY;
+}
+
+// A new file would be read and exported with the model in whose folder it has such a name.
+FCI_FN fc_code fci_output_no_part(const fci_context *c, const char *path, fc_error *err) {
+    static const char inner[] = "/../" FCI_TEMPLATES_FOLDER;
+    char *end = fci_output_target(path), *folder = end ? fci_platform_folder_of(end) : NULL,
+         *again = folder ? fci_platform_copy(folder, inner) : NULL;
+    const char *model = folder;
+    fci_arena a;
+    bool is = false;
+    memset(&a, 0, sizeof a);
+    a.c = c;
+    fc_code code = FC_OK;
+    if (end && !again) code = fci_fail(err, FC_ERR_MEMORY, 0, "%s: out of memory", path);
+    if (again) code = fci_output_in_model(c, &a, folder, fci_base_name(end), &is, err);
+    if (again && !code && !is && fci_platform_same(folder, again)) {
+        again[strlen(folder) + 3] = 0; // the folder above
+        model = again;
+        code = fci_output_in_model(c, &a, model, FCI_TEMPLATES_FOLDER, &is, err);
+    }
+    if (is)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "%s: expected another name or folder, got one by which it would be part of "
+                        "the model in %s",
+                        path, model);
+    fci_arena_free(&a);
+    free(again);
+    free(folder);
+    free(end);
+    return code;
+}
+
+// ---- outputs: only over their own kind
+
+FCI_FN int fci_output_not_empty(void *user, const char *name) {
+    (void)user;
+    (void)name;
+    return EEXIST;
+}
+
+// May what is at `path` give way to an output of that kind?
+FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_output_kind kind,
+                                   fc_error *err) {
+    fc_output_kind found;
+    if (!*path)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path, got an empty one");
+    if (c->io.create != fci_platform_create) return FC_OK; // the caller's files, the caller's rules
+    if (kind == FC_OUTPUT_FOLDER) {
+        const int error = fci_platform_list(path, fci_output_not_empty, NULL);
+        if (!error || error == ENOENT) return FC_OK;
+        return fci_fail(err, FC_ERR_IO, 0, "%s: expected a new or an empty folder, got %s", path,
+                        error == EEXIST    ? "one with files"
+                        : error == ENOTDIR ? "a file, or a path through one"
+                                           : strerror(error));
+    }
+    if (kind == FC_OUTPUT_ANY) return FC_OK;
+    fc_code code = fci_output_no_part(c, path, err);
+    if (code || c->force) return code;
+    code = fci_output_found(c, path, &found, err);
+    if (code || found == FC_OUTPUT_COUNT || found == kind) return code;
+    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: expected a new file or %s to replace, got %s",
+                    path, fci_output_rows[kind].name, fci_output_rows[found].name);
+}
+
+// ---- outputs: never an input
+
+typedef struct fci_output_guard {
+    const fci_context *c;
+    fci_arena arena;
+    const char *output, *folder;
+    const char *hit; // the input that the output is
+    fc_code code;
+    fc_error *err;
+} fci_output_guard;
+
+FCI_FN bool fci_output_guard_is(fci_output_guard *g, const char *path) {
+    const bool ours = g->c->io.create == fci_platform_create;
+    if (strcmp(path, g->output) == 0 || (ours && fci_platform_same(path, g->output))) g->hit = path;
+    return g->hit != NULL;
+}
+
+FCI_FN bool fci_path_ends(const char *path, const char *end) {
+    const size_t n = strlen(path), m = strlen(end);
+    return n >= m && strcmp(path + n - m, end) == 0;
 }
 
 // Whether a file of a model's folder is one of our outputs by its name too.
@@ -4754,15 +4865,7 @@ FCI_FN void fci_output_guard_splits(fci_output_guard *g, const char *path) {
 
 // An output folder may not be inside the folder of a model, which the caller calls `input`.
 FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model, const char *input) {
-    char *end = NULL, *up = NULL;
-#if FCI_POSIX
-    bool device;
-    // `create` reports what is wrong with it
-    if (fci_platform_target(g->output, &end, &device) != 0) {
-        free(end);
-        end = NULL;
-    }
-#endif
+    char *end = fci_output_target(g->output), *up = NULL;
     char *at = fci_platform_folder_of(end ? end : g->output);
     free(end);
     for (int depth = 0; at && depth < 256 && !g->hit; depth++) {
@@ -4822,13 +4925,6 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
     g.err = err;
     for (size_t i = 0; i < n_inputs && !g.hit && !g.code; i++)
         if (inputs[i]) fci_output_guard_input(&g, inputs[i], kind);
-#if !FCI_POSIX && !FCI_WINDOWS // no folder can be listed: each may be the model's
-    bool there = false;
-    if (!g.hit && !g.code && c->io.create == fci_platform_create &&
-        fci_output_part(fci_base_name(path)) != FCI_PART_OTHER)
-        g.code = fci_file_there(c, path, &there, err);
-    if (there) g.hit = path;
-#endif
     fc_code code = g.code;
     if (!code && g.hit)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -11689,7 +11785,6 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
 // >> templates
 // Chat templates, where models keep them. They are read, never run.
 
-#define FCI_TEMPLATES_FOLDER "additional_chat_templates"
 
 typedef struct fci_templates { // a reader of a folder's templates
     const fci_context *c;
@@ -31979,29 +32074,12 @@ FCI_FN fc_code fci_along_all(fci_export *x);
 
 // ---- private to this section
 
-// "LICENSE", "Notice.txt", "USE_POLICY.md": texts that must come with a copy of the model.
-FCI_FN bool fci_along_is_terms(const char *name) {
-    static const char *const stems[] = {"LICENSE",      "LICENCE",        "NOTICE",
-                                        "COPYING",      "COPYRIGHT",      "USE_POLICY",
-                                        "USAGE_POLICY", "ACCEPTABLE_USE", "TERMS"};
-    static const char *const ends[] = {"", ".txt", ".md", ".rst", ".pdf", ".html"};
-    const char *dot = strchr(name, '.') ? strrchr(name, '.') : name + strlen(name);
-    bool stem = false, end = false;
-    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
-        size_t k = 0;
-        while (stems[i][k] && (name[k] & ~0x20) == (stems[i][k] & ~0x20)) k++; // keeps '_' distinct
-        stem = stem || !stems[i][k];
-    }
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) end = end || strcmp(dot, ends[i]) == 0;
-    return stem && end;
-}
-
 FCI_FN fci_part fci_along_how(const char *name) {
     const char *file = fci_templates_below(name);
     // of a list in memory: in no folder of ours
     if (strpbrk(file ? file : name, "/\\")) return FCI_PART_OTHER;
     if (file) return FCI_PART_TEMPLATES;
-    return fci_along_is_terms(name) ? FCI_PART_COPIED : fci_output_part(name);
+    return fci_output_part(name);
 }
 
 FCI_FN fc_code fci_along_copy(fci_export *x, const char *name) {
@@ -36763,6 +36841,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PLATFORM_DATA
 #undef FCI_PLATFORM_HOLE
 #undef FCI_PLATFORM_HUGE
+#undef FCI_PLATFORM_MOUNTED
 #undef FCI_PLATFORM_NOT_A_FILE
 #undef FCI_PLATFORM_SHARED
 #undef FCI_PLATFORM_TAKEN

@@ -69,6 +69,8 @@ int main(void) {
     T_OK(check(at("new.npy"), at("in.npy"), 0) == FC_OK, "a new one: %s", err.msg);
     T_OK(check("examples/demo/config.json", "examples/demo", 1) == FC_ERR_ARGUMENT,
          "a model's file");
+    T_OK(check("examples/demo/vocab.json", at("in.npy"), 1) == FC_ERR_ARGUMENT,
+         "a new one of its parts");
     write_all(at("out.npy"), "\x93NUMPY3", 0);
     holds("out.npy", "\x93NUMPY2");
     write_all(at("out.npy"), "\x93NUMPY3", 1);

@@ -139,6 +139,11 @@ for file in pipe /dev/null /dev/zero; do
     bad "$file as a tokenizer" "$file: cannot open: expected a file" tokenize "$file" \
         --text text.txt
 done
+bad "/dev/zero as a text: it has no end" \
+    "/dev/zero: cannot open: expected a file, got a pipe, a socket or a device" eval one.gguf \
+    --text /dev/zero
+bad "/dev/null as a text, and standard input" "/dev/null: expected a text, got nothing" eval \
+    one.gguf --text /dev/null
 bad "a folder as a text" "full/../model: cannot open: Is a directory" eval one.gguf \
     --text full/../model
 bad "a folder as tokens" "model: cannot open: Is a directory" eval one.gguf --tokens model
@@ -239,6 +244,39 @@ t_ok "standard input is an input" [ $? -eq 1 ]
 state >"$t_dir/after"
 t_ok "and stays" cmp "$t_dir/before" "$t_dir/after"
 
+# ---- no output by a name that makes it part of a model, of an input or another
+
+no_part() { # WHAT OUTPUT COMMAND...: refused, with --force too
+    which=$1 name=$2
+    shift 2
+    for force in "" --force; do
+        # shellcheck disable=SC2086
+        bad "$which: -o $name $force" "$name: expected another name .* part of the model in " "$@" \
+            $force -o "$name"
+    done
+}
+ln -s model/tokenizer.json part.json
+mkdir model/additional_chat_templates
+for name in model/tokenizer.json model/../model/generation_config.json part.json \
+    model/chat_template.jinja model/LICENSE.txt model/additional_chat_templates/tool.jinja; do
+    no_part "prune" $name prune model --tokens tokens.json --remove 1
+    no_part "prune of another model" $name prune one.gguf --tokens tokens.json --remove 1
+done
+t_ok "a plan below the model's folder" run 0 prune model --tokens tokens.json --remove 1 --quiet \
+    -o model/additional_chat_templates/../plan.json
+rm -r part.json model/plan.json model/additional_chat_templates
+no_part "logits" model/vocab.json logits model --tokens tokens.json
+no_part "export" model/tekken.json export one.gguf --plan gguf.json --format gguf
+no_part "heal" model/model.safetensors heal one.gguf --plan gguf.json --tokens tokens.json
+no_part "report" model/LICENSE.html report kept.json
+t_ok "another name is free" run 0 report kept.json -o model/README.svg
+rm model/README.svg
+(cd model && "$finercut" prune . --tokens ../tokens.json --remove 1 -o added_tokens.json 2>"$err")
+t_ok "the folder itself" grep -q "part of the model in \.$" "$err"
+t_ok "outside of models all names are free" run 0 prune model --tokens tokens.json --remove 1 \
+    --quiet -o tokenizer.json
+rm tokenizer.json
+
 # ---- a file that is there gives way to its own kind only
 
 run 0 report kept.json -o kept.svg
@@ -337,6 +375,31 @@ t_ok "/dev/null is what it was" [ -c /dev/null ]
 [ -c /dev/full ] && bad "logits to /dev/full" "/dev/full: cannot write: No space" logits model \
     --tokens tokens.json -o /dev/full
 bad "-o -" "expected a file to write, got standard output" logits model --tokens tokens.json -o -
+
+# ---- a rename cannot replace a mount point
+
+if unshare -rm true 2>"$err"; then
+    cp kept.json there.json
+    cp kept.npy there.npy
+    mkdir there
+    cat >mounts <<\END
+for path in there.json there.npy there; do mount --bind $path $path || exit 2; done
+END
+    mounted() { # COMMAND...: refused before work begins
+        unshare -rm sh -c '. ./mounts; "$@"' sh "$finercut" "$@" >"$out" 2>"$err" </dev/null
+        [ $? -eq 1 ] && [ "$(wc -l <"$err")" -eq 1 ] &&
+            grep -q 'cannot create: .* got a mount point$' "$err" && return
+        cat "$err"
+        return 1
+    }
+    t_ok "a plan" mounted prune model --tokens tokens.json --remove 1 --force -o there.json
+    t_ok "logits" mounted logits model --tokens tokens.json -o there.npy
+    t_ok "a folder" mounted export model --plan kept.json --format hf -o there
+    t_ok "no temporaries are left" [ "$(ls | grep -c finercut-)" -eq 0 ]
+    rm -r there there.json there.npy mounts
+else
+    t_skip "mount points" "no unshare, or it may not"
+fi
 
 # ---- folders as outputs
 
