@@ -815,23 +815,24 @@ FINERCUT_API const char *fc_model_content(const fc_model *m);
 
 /* ---------------------------------------------------------------------------------------------
    Pruning. */
-/* Machines that search together (MPI or anything like it; examples/finercut_mpi.c). Each calls
-   fc_prune with its copy of the model and the same description but for `rank`, runs its share of
-   the sequences and keeps the trail of those only; all decide by the same numbers, so each gets the
-   plan that one machine makes, bit for bit. An error, and cancelling, on one of them ends it on
-   all, with the same code. All need one build, byte order and kernel table (fc_env.simd_max). A
-   search that stops early runs few sequences at a time, so there should be several for a rank. */
+/* Machines that compute together (MPI or anything like it; examples/finercut_mpi.c). Each calls
+   fc_prune, fc_eval_sequences or fc_tasks_run with its copy of the model and the same description
+   but for `rank`, and runs its share of the sequences or items; all decide by the same numbers, so
+   each gets the plan or result that one machine makes, bit for bit. An error, and cancelling, on
+   one of them ends it on all, with the same code. All need one build, byte order and kernel table
+   (fc_env.simd_max). A search keeps the trail of its own sequences only; one that stops early runs
+   few at a time, so there should be several for a rank. */
 typedef struct fc_ranks {
     uint32_t rank, n_ranks; /* of this machine, from 0 on, and of all */
     const double *shares;   /* [n_ranks] of the work, in any unit, above 0; NULL: equal */
     /* Places what every rank gives, in order of rank, in all [n_ranks * size], as MPI_Allgather.
        `size` is the same everywhere, and there may be any number of calls; they come from the
-       thread that called fc_prune. Nonzero: failed, and the search ends here with FC_ERR_IO. Where
-       fc_prune returns after the first call, and none failed, it does so on all ranks. */
+       thread that called the library. Nonzero: failed, and the work ends here with FC_ERR_IO.
+       Where it ends after the first call, and none failed, it does so on all ranks. */
     int (*gather)(void *user, const void *own, size_t size, void *all);
     void *user;
-    double lanes;   /* set: what this rank ran, in the unit of fc_cost.lanes */
-    uint64_t bytes; /* set: what it gave */
+    double lanes;   /* added to: what this rank ran, in the unit of fc_cost.lanes */
+    uint64_t bytes; /* added to: what it gave */
 } fc_ranks;
 
 typedef struct fc_prune_desc {
@@ -1049,6 +1050,7 @@ typedef struct fc_eval_desc {
     fc_perplexity *each; /* [n_sequences]: every sequence by itself, NaN where it has no position
                             that counts; NULL: not wanted */
     fc_watch watch;
+    fc_ranks *ranks; /* NULL: alone */
 } fc_eval_desc;
 
 /* Every sequence on its own. `desc` NULL = defaults. */
@@ -1227,6 +1229,8 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
    number of threads and any memory limit. */
 FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask,
                                                 const fc_watch *watch, fc_error *err);
+/* fc_tasks_run is by all ranks from now on; they are kept, not copied. NULL: alone. */
+FINERCUT_API void fc_tasks_share(fc_tasks *t, fc_ranks *ranks);
 FINERCUT_API void fc_tasks_close(fc_tasks *t); /* NULL allowed */
 #endif
 
@@ -23003,6 +23007,180 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
                     (unsigned long long)n, n == 1 ? "" : "s", name.s[0] ? name.s : "a model");
 }
 
+// >> ranks
+// What several machines have in common (fc_ranks): who computes what, whether all still agree, and
+// the numbers that one has computed for all.
+
+typedef struct fci_ranks_word { // what ranks tell each other before they go on
+    uint32_t code, step;
+    uint64_t mark; // of what they are about to do
+    char msg[240];
+} fci_ranks_word;
+
+typedef struct fci_ranks {
+    fc_ranks *of; // NULL: alone, and all values are one's own
+    const fci_context *c;
+    fci_ranks_word *words; // [ranks]
+    double *loads;         // [ranks] what each was dealt
+    size_t *counts;        // [ranks]
+    uint32_t *holders;     // [n_holders] the rank of each value
+    size_t n_holders;
+    double *given, *got;   // [most], [ranks * most]
+    uint32_t step;
+    bool parted;           // the others have been told the end
+} fci_ranks;
+
+// Checks `of`; NULL, and one rank alone, leave r->of NULL.
+FCI_FN fc_code fci_ranks_begin(fci_ranks *r, const fci_context *c, fc_ranks *of, fc_error *err);
+FCI_FN void fci_ranks_end(fci_ranks *r);
+FCI_FN void fci_ranks_buffers(fci_ranks *r, uint64_t n_holders, fci_group *g);
+// For fci_ranks_merge of up to `most` values of one rank.
+FCI_FN void fci_ranks_room(fci_ranks *r, uint64_t most, fci_group *g);
+// The rank that has the least so far of its share gets this, too.
+FCI_FN uint32_t fci_ranks_deal(fci_ranks *r, double load);
+FCI_FN bool fci_ranks_own(const fci_ranks *r, size_t holder);
+// All ranks meet; each learns whether one has failed, so nobody waits for it. A mark that differs
+// means that they would not do the same.
+FCI_FN fc_code fci_ranks_meet(fci_ranks *r, uint64_t mark, fc_code code, fc_error *err);
+// What every rank has, in order of rank, to be freed; NULL: *err is filled.
+FCI_FN void *fci_ranks_all(fci_ranks *r, const void *own, size_t size, fc_error *err);
+// Values come to all from who holds them, place % n_holders; places NULL: those from 0 on.
+FCI_FN fc_code fci_ranks_merge(fci_ranks *r, double *values, const size_t *places, size_t n,
+                               fc_error *err);
+
+// ---- private to this section
+
+FCI_FN fc_code fci_ranks_begin(fci_ranks *r, const fci_context *c, fc_ranks *of, fc_error *err) {
+    memset(r, 0, sizeof *r);
+    r->c = c;
+    if (!of) return FC_OK;
+    if (of->rank >= of->n_ranks || (of->n_ranks > 1 && !of->gather))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "ranks: expected a rank below the number of them, and gather, got rank %u "
+                        "of %u and %s", of->rank, of->n_ranks, of->gather ? "gather" : "none");
+    for (uint32_t i = 0; of->shares && i < of->n_ranks; i++)
+        if (!(of->shares[i] > 0 && isfinite(of->shares[i])))
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "ranks: expected shares above 0, got %g for rank %u", of->shares[i],
+                            i);
+    if (of->n_ranks == 1) return FC_OK;
+    r->words = (fci_ranks_word *)fci_alloc(c, of->n_ranks, sizeof *r->words, "ranks", err);
+    if (!r->words) return FC_ERR_MEMORY;
+    r->of = of;
+    return FC_OK;
+}
+
+FCI_FN void fci_ranks_end(fci_ranks *r) { fci_free(r->c, r->words); }
+
+FCI_FN void fci_ranks_buffers(fci_ranks *r, uint64_t n_holders, fci_group *g) {
+    const uint64_t ranks = r->of ? r->of->n_ranks : 0;
+    r->n_holders = (size_t)n_holders;
+    fci_each(g, &r->loads, ranks, sizeof *r->loads, "ranks");
+    fci_each(g, &r->counts, ranks, sizeof *r->counts, "ranks");
+    fci_each(g, &r->holders, r->of ? n_holders : 0, sizeof *r->holders, "ranks");
+}
+
+FCI_FN void fci_ranks_room(fci_ranks *r, uint64_t most, fci_group *g) {
+    const uint64_t ranks = r->of ? r->of->n_ranks : 0;
+    fci_each(g, &r->given, r->of ? most : 0, sizeof *r->given, "ranks");
+    fci_each(g, &r->got, ranks * most, sizeof *r->got, "ranks");
+}
+
+FCI_FN uint32_t fci_ranks_deal(fci_ranks *r, double load) {
+    const double *shares = r->of->shares;
+    double least = 0;
+    uint32_t to = 0;
+    for (uint32_t i = 0; i < r->of->n_ranks; i++) {
+        const double then = (r->loads[i] + load) / (shares ? shares[i] : 1);
+        if (i > 0 && then >= least) continue;
+        to = i;
+        least = then;
+    }
+    r->loads[to] += load;
+    return to;
+}
+
+FCI_FN bool fci_ranks_own(const fci_ranks *r, size_t holder) {
+    return !r->of || r->holders[holder] == r->of->rank;
+}
+
+FCI_FN fc_code fci_ranks_gather(fci_ranks *r, const void *own, size_t size, void *all,
+                                fc_error *err) {
+    const int failed = r->of->gather(r->of->user, own, size, all);
+    r->of->bytes += size;
+    if (!failed) return FC_OK;
+    r->parted = true;
+    return fci_fail(err, FC_ERR_IO, 0, "ranks: gather returned %d", failed);
+}
+
+// What the first rank that failed told; without its name where all say the same.
+FCI_FN fc_code fci_ranks_told(const fci_ranks *r, fc_error *err) {
+    uint32_t first = 0, same = 0;
+    while (!r->words[first].code) first++;
+    const fci_ranks_word *w = &r->words[first];
+    for (uint32_t i = 0; i < r->of->n_ranks; i++)
+        same += r->words[i].code && strcmp(r->words[i].msg, w->msg) == 0;
+    return same == r->of->n_ranks
+               ? fci_fail(err, (fc_code)w->code, 0, "%s", w->msg)
+               : fci_fail(err, (fc_code)w->code, 0, "rank %u: %s", first, w->msg);
+}
+
+FCI_FN fc_code fci_ranks_meet(fci_ranks *r, uint64_t mark, fc_code code, fc_error *err) {
+    fci_ranks_word own;
+    if (!r->of || r->parted) return code;
+    memset(&own, 0, sizeof own);
+    own.code = (uint32_t)code;
+    own.step = r->step;
+    own.mark = mark;
+    if (code) fci_utf8_clean(own.msg, sizeof own.msg, err->msg, strlen(err->msg));
+    const fc_code failed = fci_ranks_gather(r, &own, sizeof own, r->words, err);
+    if (failed) return failed;
+    for (uint32_t i = 0; i < r->of->n_ranks && !r->parted; i++) r->parted = r->words[i].code;
+    if (r->parted) return fci_ranks_told(r, err);
+    for (uint32_t i = 1; i < r->of->n_ranks; i++) {
+        if (r->words[i].step == r->words->step && r->words[i].mark == r->words->mark) continue;
+        r->parted = true;
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "rank %u: expected the model, text, settings and decisions of rank 0 (at "
+                        "step %u), got others (at step %u): is it another build?",
+                        i, r->words->step, r->words[i].step);
+    }
+    return FC_OK;
+}
+
+FCI_FN void *fci_ranks_all(fci_ranks *r, const void *own, size_t size, fc_error *err) {
+    void *all = fci_alloc(r->c, r->of->n_ranks, size, "ranks", err);
+    if (!all) return NULL;
+    fc_code code = fci_ranks_meet(r, size, FC_OK, err);
+    if (!code) code = fci_ranks_gather(r, own, size, all, err);
+    if (!code) return all;
+    fci_free(r->c, all);
+    return NULL;
+}
+
+FCI_FN fc_code fci_ranks_merge(fci_ranks *r, double *values, const size_t *places, size_t n,
+                               fc_error *err) {
+    const uint64_t mark = places ? fci_hash(FCI_HASH_START, places, n * sizeof *places) : n;
+    size_t own = 0, most = 0;
+    if (!r->of || n == 0) return FC_OK;
+    memset(r->counts, 0, r->of->n_ranks * sizeof *r->counts);
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = places ? places[i] : i;
+        const uint32_t holder = r->holders[at % r->n_holders];
+        if (holder == r->of->rank) r->given[own++] = values[at];
+        most = fci_max(most, ++r->counts[holder]);
+    }
+    fc_code code = fci_ranks_meet(r, mark, FC_OK, err);
+    if (!code) code = fci_ranks_gather(r, r->given, most * sizeof *r->given, r->got, err);
+    memset(r->counts, 0, r->of->n_ranks * sizeof *r->counts);
+    for (size_t i = 0; i < n && !code; i++) {
+        const size_t at = places ? places[i] : i;
+        const uint32_t holder = r->holders[at % r->n_holders];
+        values[at] = r->got[holder * most + r->counts[holder]++];
+    }
+    return code;
+}
+
 // >> perplexity
 // Perplexity and logits: passes over sequences, whole or pruned.
 
@@ -23018,10 +23196,11 @@ typedef struct fci_evaluation {
     double units, passes; // done, of one sequence; of all sequences, to come
     fc_code (*take)(struct fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err);
     void *user;
+    fci_ranks ranks;
+    size_t n_own; // sequences that this rank runs
     // perplexity
-    double *nll; // [head_rows]; of distances, [head_rows / 2][FC_METRIC_COUNT]
-    double sum;
-    uint64_t count;
+    double *nll; // [n_nll] of the token after each position
+    size_t n_nll;
     uint64_t taken; // bytes of the memory limit that others use
     fc_protocol protocol;
     fc_perplexity *each; // [n_sequences], or NULL
@@ -23031,6 +23210,7 @@ typedef struct fci_evaluation {
     // bench; distances
     float *last; // [n_last, hidden]: the sequences' last rows; all of the whole model's
     size_t n_last, n_pairs;
+    double *distances; // [head_rows / 2][FC_METRIC_COUNT]
     // logits
     int (*sink)(void *user, const float *rows, size_t n_rows);
 } fci_evaluation;
@@ -23042,18 +23222,20 @@ FCI_FN void fci_perplexity_close(fci_evaluation *v);
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
 // One pass over all sequences; `take` gets the final rows of each.
 FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err);
-// A `take` that adds up likelihoods, and what they come to.
+// A `take` that keeps likelihoods, and what those of all sequences come to.
 FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
                                        fc_error *err);
 FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err);
+// Hash of what ranks must have in common to evaluate together.
+FCI_FN uint64_t fci_perplexity_mark(const fc_model *m, const uint8_t *mask, const fc_tokens *t);
 
 // ---- private to this section
 
 FCI_FN int fci_perplexity_tick(void *user, double units) {
     fci_evaluation *v = (fci_evaluation *)user;
     v->units += units;
-    return fci_watch_tell(&v->watch, v->units / v->passes / (double)v->tokens->n_sequences, NULL) !=
-           FC_OK;
+    if (v->ranks.of) v->ranks.of->lanes += units;
+    return fci_watch_tell(&v->watch, v->units / v->passes / (double)v->n_own, NULL) != FC_OK;
 }
 
 // Work of the head for `rows` of a sequence's n rows.
@@ -23067,9 +23249,23 @@ FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_
 FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
     const fci_hyper *h = &v->m->hyper;
     fci_each(g, &v->lanes, v->engine.max_lanes, sizeof *v->lanes, "lanes");
-    fci_each(g, &v->nll, v->engine.head_rows * (uint64_t)FC_METRIC_COUNT, sizeof *v->nll,
-             "likelihoods");
+    fci_each(g, &v->distances, v->engine.head_rows * (uint64_t)FC_METRIC_COUNT,
+             sizeof *v->distances, "distances");
+    fci_each(g, &v->nll, v->n_nll, sizeof *v->nll, "likelihoods");
     fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
+    fci_ranks_buffers(&v->ranks, v->n_nll, g);
+    fci_ranks_room(&v->ranks, v->n_nll, g);
+}
+
+// Deals the sequences out to the ranks.
+FCI_FN void fci_perplexity_deal(fci_evaluation *v) {
+    const fc_tokens *t = v->tokens;
+    v->n_own = v->ranks.of ? 0 : t->n_sequences;
+    for (uint32_t q = 0; v->ranks.of && q < t->n_sequences; q++) {
+        const uint32_t to = fci_ranks_deal(&v->ranks, (double)(t->starts[q + 1] - t->starts[q]));
+        for (size_t i = t->starts[q]; i < t->starts[q + 1]; i++) v->ranks.holders[i] = to;
+        v->n_own += to == v->ranks.of->rank;
+    }
 }
 
 FCI_FN void fci_perplexity_close(fci_evaluation *v) {
@@ -23085,9 +23281,11 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     if (code) return code;
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
-    const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float);
+    v->n_nll = v->take == fci_perplexity_take_nll ? t->starts[t->n_sequences] : 0;
+    const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float),
+                   kept = last + v->n_nll * sizeof *v->nll;
     const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest,
-                                  v->taken + last};
+                                  v->taken + kept};
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
     v->engine.tick = fci_perplexity_tick;
@@ -23095,6 +23293,7 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     fci_group g = fci_group_of(&v->m->c, FCI_ALLOC, err);
     fci_perplexity_buffers(v, &g);
     if (g.code) fci_perplexity_close(v);
+    else fci_perplexity_deal(v);
     return g.code;
 }
 
@@ -23106,13 +23305,15 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
     for (uint32_t i = 0; !code && i < t->n_sequences;) {
         size_t n = 0, rows = 0;
         for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity;
-             i++, n++) {
+             i++) {
+            if (!fci_ranks_own(&v->ranks, t->starts[i])) continue;
             memset(&lanes[n], 0, sizeof lanes[n]);
             lanes[n].ids = t->ids + t->starts[i];
             lanes[n].length = (uint32_t)(t->starts[i + 1] - t->starts[i]);
             lanes[n].sequence = i;
-            rows += lanes[n].length;
+            rows += lanes[n++].length;
         }
+        if (n == 0) continue;
         code = fci_engine_wave(&v->engine, lanes, n, v->mask, err);
         for (size_t l = 0; l < n && !code; l++)
             code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
@@ -23135,7 +23336,7 @@ FCI_FN void fci_perplexity_nll_task(void *arg, size_t task, uint32_t worker) {
     size_t vocab = (size_t)v->m->hyper.vocab;
     const float *row = v->engine.logits + task * vocab;
     (void)worker;
-    v->nll[task] =
+    v->nll[v->first + task] =
         v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
 }
 
@@ -23147,38 +23348,76 @@ FCI_FN void fci_perplexity_result(double sum, uint64_t count, fc_perplexity *out
     out->n_windows = 1;
 }
 
+// Of a sequence's n tokens that are predicted, those that the protocol leaves out.
+FCI_FN size_t fci_perplexity_skip(const fci_evaluation *v, size_t n) {
+    return v->protocol == FC_PROTOCOL_LLAMA_CPP ? (n + 1) / 2 : 0;
+}
+
 FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
                                        fc_error *err) {
     const size_t start = v->tokens->starts[sequence],
                  n = v->tokens->starts[sequence + 1] - start - 1, d = (size_t)v->m->hyper.hidden,
-                 skip = v->protocol == FC_PROTOCOL_LLAMA_CPP ? (n + 1) / 2 : 0;
-    double sum = 0;
+                 skip = fci_perplexity_skip(v, n);
     for (size_t i = skip; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
         fci_engine_logits(&v->engine, x + i * d, rows);
         v->first = start + i;
         fci_parallel_for(&v->m->c, rows, fci_perplexity_nll_task, v);
-        for (size_t k = 0; k < rows; k++) {
-            v->sum += v->nll[k];
-            sum += v->nll[k];
-        }
         if (fci_perplexity_head(v, rows, n - skip, err)) return FC_ERR_CANCELLED;
     }
-    v->count += n - skip;
-    if (v->each) fci_perplexity_result(sum, n - skip, &v->each[sequence]);
     return FC_OK;
 }
 
 FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err) {
-    if (v->count == 0)
+    const fc_tokens *t = v->tokens;
+    double all = 0;
+    uint64_t count = 0;
+    for (uint32_t q = 0; q < t->n_sequences; q++) {
+        const size_t n = t->starts[q + 1] - t->starts[q] - 1, skip = fci_perplexity_skip(v, n);
+        double sum = 0;
+        for (size_t i = skip; i < n; i++) {
+            all += v->nll[t->starts[q] + i];
+            sum += v->nll[t->starts[q] + i];
+        }
+        count += n - skip;
+        if (v->each) fci_perplexity_result(sum, n - skip, &v->each[q]);
+    }
+    if (count == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected a sequence of at least %d tokens, got none",
                         v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2);
-    if (!isfinite(v->sum))
+    if (!isfinite(all))
         return fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
-    fci_perplexity_result(v->sum, v->count, out);
-    out->n_windows = v->tokens->n_sequences;
+    fci_perplexity_result(all, count, out);
+    out->n_windows = t->n_sequences;
     return FC_OK;
+}
+
+FCI_FN uint64_t fci_perplexity_mark(const fc_model *m, const uint8_t *mask, const fc_tokens *t) {
+    const uint64_t settings[] = {m->config.compute, m->c.kernels->simd, t->n_sequences};
+    uint64_t h = fci_hash(FCI_HASH_START, m->fingerprint, strlen(m->fingerprint));
+    h = fci_hash(h, m->healed.content, strlen(m->healed.content));
+    h = fci_hash(h, settings, sizeof settings);
+    h = fci_hash(h, mask, 2 * (size_t)m->hyper.n_blocks);
+    h = fci_hash(h, t->starts, (t->n_sequences + 1) * sizeof *t->starts);
+    return fci_hash(h, t->ids, t->starts[t->n_sequences] * sizeof *t->ids);
+}
+
+// fci_perplexity_run by all ranks, up to the likelihoods' sum.
+FCI_FN fc_code fci_perplexity_share(fci_evaluation *v, fc_perplexity *out, fc_error *err) {
+    const fc_tokens *t = v->tokens;
+    const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
+    fc_code code = fci_perplexity_open(v, rows, err);
+    const bool opened = !code;
+    const uint64_t mark = opened ? fci_perplexity_mark(v->m, v->mask, t) + (uint64_t)v->protocol
+                                 : 0;
+    code = fci_ranks_meet(&v->ranks, mark, code, err);
+    if (!code) code = fci_perplexity_pass(v, err);
+    code = fci_ranks_meet(&v->ranks, 0, code, err);
+    if (!code) code = fci_ranks_merge(&v->ranks, v->nll, NULL, v->n_nll, err);
+    if (!code) code = fci_perplexity_finish(v, out, err);
+    if (opened) fci_perplexity_close(v);
+    return code;
 }
 
 FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
@@ -23201,8 +23440,10 @@ FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
     fci_watch_begin(&v.watch, &desc->watch, "evaluating");
     v.passes = 1;
     v.take = fci_perplexity_take_nll;
-    fc_code code = fci_perplexity_run(&v, err);
-    if (!code) code = fci_perplexity_finish(&v, out, err);
+    fc_code code = fci_ranks_begin(&v.ranks, &m->c, desc->ranks, err);
+    if (code) return code;
+    code = fci_perplexity_share(&v, out, err);
+    fci_ranks_end(&v.ranks);
     if (!code) out->seconds = fci_platform_seconds() - v.watch.start;
     return code;
 }
@@ -23304,7 +23545,7 @@ FCI_FN void fci_perplexity_distance_task(void *arg, size_t task, uint32_t worker
     at.vocab = vocab;
     for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
         const double value = fci_distance_of((fc_metric)k)->position(kernels, &at);
-        v->nll[task * FC_METRIC_COUNT + k] = value < 0 ? 0 : value;
+        v->distances[task * FC_METRIC_COUNT + k] = value < 0 ? 0 : value;
     }
 }
 
@@ -23326,7 +23567,7 @@ FCI_FN fc_code fci_perplexity_take_distances(fci_evaluation *v, const float *x, 
         for (size_t at = 0; at < v->n_pairs; at++)
             for (size_t k = 0; k < FC_METRIC_COUNT; k++)
                 if (i + at + 1 < n || fci_distance_of((fc_metric)k)->mean != FCI_MEAN_LABELS)
-                    part[k] += v->nll[at * FC_METRIC_COUNT + k];
+                    part[k] += v->distances[at * FC_METRIC_COUNT + k];
         if (fci_perplexity_head(v, v->n_pairs, n, err)) return FC_ERR_CANCELLED;
     }
     for (size_t k = 0; k < FC_METRIC_COUNT; k++)
@@ -23425,12 +23666,6 @@ typedef struct fci_search_piece { // a lane to run: a runner's sequence or the s
     uint32_t runner, sequence, length;
 } fci_search_piece;
 
-typedef struct fci_search_word { // what ranks tell each other before they go on
-    uint32_t code, step;
-    uint64_t mark; // of what they are about to do
-    char msg[240];
-} fci_search_word;
-
 typedef struct fci_search_clock {
     double *seconds; // the least of each sublayer, and of the head
     double last;
@@ -23495,17 +23730,11 @@ typedef struct fci_search {
     // With other ranks (NULL: alone). Decisions are as if all were done here; lanes and positions
     // of other ranks are left out where they would be computed, and their distances come by
     // fci_search_exchange.
-    fc_ranks *ranks;
-    bool parted;         // the others have been told the end
-    fci_search_word *words; // [n_ranks]
-    double *loads;       // [n_ranks] rows
-    size_t *counts;      // [n_ranks]
-    uint32_t *holders;   // [positions] the rank of each
+    fci_ranks ranks;     // its holders are of positions
     size_t *own_rows;    // [sequences] where the rows of this rank's sequences begin in a trail
     size_t n_own, n_most; // rows of this rank, of the one with most
     size_t *pending;     // places in `values` that are to be exchanged
     size_t n_pending;
-    double *given, *got;
     bool apart;          // what runs is this rank's own work, which covers
     double part;         // this share of its sequences
 } fci_search;
@@ -23700,7 +23929,7 @@ FCI_FN void fci_search_count(fci_search *s, double units) {
 
 FCI_FN int fci_search_tick(void *user, double units) {
     fci_search *s = (fci_search *)user;
-    if (s->apart) s->ranks->lanes += units * s->part;
+    if (s->apart) s->ranks.of->lanes += units * s->part;
     else fci_search_count(s, units * s->share);
     if (fci_platform_seconds() - s->last_report < 0.1) return 0;
     return fci_search_report(s);
@@ -23717,118 +23946,39 @@ FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at
 
 // ---- Ranks.
 
-FCI_FN fc_code fci_search_check_ranks(const fc_ranks *r, fc_error *err) {
-    if (r->rank >= r->n_ranks || (r->n_ranks > 1 && !r->gather))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "ranks: expected a rank below the number of them, and gather, got rank %u "
-                        "of %u and %s", r->rank, r->n_ranks, r->gather ? "gather" : "none");
-    for (uint32_t i = 0; r->shares && i < r->n_ranks; i++)
-        if (!(r->shares[i] > 0 && isfinite(r->shares[i])))
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "ranks: expected shares above 0, got %g for rank %u", r->shares[i], i);
-    return FC_OK;
-}
-
 FCI_FN bool fci_search_own(const fci_search *s, uint32_t sequence) {
-    return !s->ranks || s->holders[s->tokens->starts[sequence]] == s->ranks->rank;
-}
-
-FCI_FN fc_code fci_search_gather(fci_search *s, const void *own, size_t size, void *all,
-                                 fc_error *err) {
-    const int failed = s->ranks->gather(s->ranks->user, own, size, all);
-    s->ranks->bytes += size;
-    if (!failed) return FC_OK;
-    s->parted = true;
-    return fci_fail(err, FC_ERR_IO, 0, "ranks: gather returned %d", failed);
-}
-
-// What the first rank that failed told; without its name where all say the same.
-FCI_FN fc_code fci_search_told(const fci_search *s, fc_error *err) {
-    uint32_t first = 0, same = 0;
-    while (!s->words[first].code) first++;
-    const fci_search_word *w = &s->words[first];
-    for (uint32_t i = 0; i < s->ranks->n_ranks; i++)
-        same += s->words[i].code && strcmp(s->words[i].msg, w->msg) == 0;
-    return same == s->ranks->n_ranks
-               ? fci_fail(err, (fc_code)w->code, 0, "%s", w->msg)
-               : fci_fail(err, (fc_code)w->code, 0, "rank %u: %s", first, w->msg);
-}
-
-// All ranks meet; each learns whether one has failed, so nobody waits for it. A mark that differs
-// means that they would not decide the same.
-FCI_FN fc_code fci_search_meet(fci_search *s, uint64_t mark, fc_code code, fc_error *err) {
-    fci_search_word own;
-    if (!s->ranks || s->parted) return code;
-    memset(&own, 0, sizeof own);
-    own.code = (uint32_t)code;
-    own.step = (uint32_t)s->step;
-    own.mark = mark;
-    if (code) fci_utf8_clean(own.msg, sizeof own.msg, err->msg, strlen(err->msg));
-    const fc_code failed = fci_search_gather(s, &own, sizeof own, s->words, err);
-    if (failed) return failed;
-    for (uint32_t i = 0; i < s->ranks->n_ranks && !s->parted; i++) s->parted = s->words[i].code;
-    if (s->parted) return fci_search_told(s, err);
-    for (uint32_t i = 1; i < s->ranks->n_ranks; i++) {
-        if (s->words[i].step == s->words->step && s->words[i].mark == s->words->mark) continue;
-        s->parted = true;
-        return fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "rank %u: expected the decisions of rank 0 at step %u, got others at step "
-                        "%u: is it another build, or the same text?",
-                        i, s->words->step, s->words[i].step);
-    }
-    return FC_OK;
-}
-
-// What every rank has, in order of rank, to be freed; NULL: *err is filled.
-FCI_FN void *fci_search_all(fci_search *s, const void *own, size_t size, fc_error *err) {
-    void *all = fci_alloc(&s->m->c, s->ranks->n_ranks, size, "ranks", err);
-    if (!all) return NULL;
-    fc_code code = fci_search_meet(s, size, FC_OK, err);
-    if (!code) code = fci_search_gather(s, own, size, all, err);
-    if (!code) return all;
-    fci_free(&s->m->c, all);
-    return NULL;
+    return fci_ranks_own(&s->ranks, s->tokens->starts[sequence]);
 }
 
 FCI_FN void fci_search_shared(fci_search *s, fci_group *g) {
-    const uint64_t ranks = s->ranks ? s->ranks->n_ranks : 0;
-    fci_each(g, &s->loads, ranks, sizeof *s->loads, "ranks");
-    fci_each(g, &s->counts, ranks, sizeof *s->counts, "ranks");
-    fci_each(g, &s->holders, ranks ? s->n_positions : 0, sizeof *s->holders, "ranks");
-    fci_each(g, &s->own_rows, ranks ? s->tokens->n_sequences : 0, sizeof *s->own_rows, "ranks");
+    fci_ranks_buffers(&s->ranks, s->n_positions, g);
+    fci_each(g, &s->own_rows, s->ranks.of ? s->tokens->n_sequences : 0, sizeof *s->own_rows,
+             "ranks");
 }
 
-// Deals the sequences out: each goes to the rank that has the least so far of its share.
+// Deals the sequences out.
 FCI_FN fc_code fci_search_deal(fci_search *s, fc_error *err) {
-    const double *shares = s->ranks ? s->ranks->shares : NULL;
     const fc_tokens *t = s->tokens;
+    fci_ranks *r = &s->ranks;
     fci_group g = fci_group_of(&s->m->c, FCI_ALLOC, err);
     fci_search_shared(s, &g);
-    s->n_own = s->ranks ? 0 : s->n_positions;
-    if (!s->ranks || g.code) return g.code;
+    s->n_own = r->of ? 0 : s->n_positions;
+    if (!r->of || g.code) return g.code;
     for (uint32_t q = 0; q < t->n_sequences; q++) {
-        const double length = fci_search_length(s, q);
-        double least = 0;
-        uint32_t to = 0;
-        for (uint32_t i = 0; i < s->ranks->n_ranks; i++) {
-            const double load = (s->loads[i] + length) / (shares ? shares[i] : 1);
-            if (i > 0 && load >= least) continue;
-            to = i;
-            least = load;
-        }
-        s->loads[to] += length;
-        for (size_t i = t->starts[q]; i < t->starts[q + 1]; i++) s->holders[i] = to;
-        s->n_most = fci_max(s->n_most, (size_t)s->loads[to]);
-        if (to != s->ranks->rank) continue;
+        const size_t length = (size_t)fci_search_length(s, q);
+        const uint32_t to = fci_ranks_deal(r, (double)length);
+        for (size_t i = t->starts[q]; i < t->starts[q + 1]; i++) r->holders[i] = to;
+        s->n_most = fci_max(s->n_most, (size_t)r->loads[to]);
+        if (to != r->of->rank) continue;
         s->own_rows[q] = s->n_own;
-        s->n_own += (size_t)length;
+        s->n_own += length;
     }
     return FC_OK;
 }
 
 // Where a sequence's rows begin in a layer of the trail.
 FCI_FN size_t fci_search_row(const fci_search *s, size_t sequence) {
-    return s->ranks ? s->own_rows[sequence] : s->tokens->starts[sequence];
+    return s->ranks.of ? s->own_rows[sequence] : s->tokens->starts[sequence];
 }
 
 // fci_engine_wave of s->lanes. Other ranks' lanes are left out, but count: as work, and as rows.
@@ -23836,7 +23986,7 @@ FCI_FN fc_code fci_search_forward(fci_search *s, size_t n_lanes, const uint8_t *
                                   fc_error *err) {
     fci_engine *e = &s->engine;
     size_t own = 0;
-    if (!s->ranks) return fci_engine_wave(e, s->lanes, n_lanes, mask, err);
+    if (!s->ranks.of) return fci_engine_wave(e, s->lanes, n_lanes, mask, err);
     for (size_t k = 0, active = 0; k < fci_search_n_sublayers(s); k++) {
         while (active < n_lanes && s->lanes[active].entry <= k) active++;
         if (active > 0 && mask[k] && s->m->present[k])
@@ -23862,12 +24012,12 @@ FCI_FN fc_code fci_search_forward(fci_search *s, size_t n_lanes, const uint8_t *
 // The distances of s->items; other ranks' are left out, but count as work.
 FCI_FN fc_code fci_search_items(fci_search *s, size_t n, fc_error *err) {
     size_t own = 0;
-    if (!s->ranks)
+    if (!s->ranks.of)
         return fci_distance_items(&s->engine, &s->reference, s->items, n, false, err);
     fc_code code = fci_distance_items(&s->engine, &s->reference, s->items, n, true, err);
     if (code) return code;
     for (size_t i = 0; i < n; i++)
-        if (s->holders[s->items[i].position] == s->ranks->rank) s->items[own++] = s->items[i];
+        if (fci_ranks_own(&s->ranks, s->items[i].position)) s->items[own++] = s->items[i];
     s->apart = true;
     s->part = 1;
     code = fci_distance_items(&s->engine, &s->reference, s->items, own, false, err);
@@ -23994,23 +24144,9 @@ FCI_FN void fci_search_tally(const fci_search *s, fci_search_runner *r) {
 
 // The distances that are pending come to all ranks.
 FCI_FN fc_code fci_search_exchange(fci_search *s, fc_error *err) {
-    const size_t n = s->n_pending, size = s->n_positions;
-    size_t own = 0, most = 0;
-    if (n == 0) return FC_OK;
-    memset(s->counts, 0, s->ranks->n_ranks * sizeof *s->counts);
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t holder = s->holders[s->pending[i] % size];
-        if (holder == s->ranks->rank) s->given[own++] = s->values[s->pending[i]];
-        most = fci_max(most, ++s->counts[holder]);
-    }
-    fc_code code = fci_search_meet(s, fci_hash(FCI_HASH_START, s->pending, n * sizeof *s->pending),
-                                   FC_OK, err);
-    if (!code) code = fci_search_gather(s, s->given, most * sizeof *s->given, s->got, err);
-    memset(s->counts, 0, s->ranks->n_ranks * sizeof *s->counts);
-    for (size_t i = 0; i < n && !code; i++) {
-        const uint32_t holder = s->holders[s->pending[i] % size];
-        s->values[s->pending[i]] = s->got[holder * most + s->counts[holder]++];
-    }
+    if (s->n_pending == 0) return FC_OK;
+    s->ranks.step = (uint32_t)s->step;
+    const fc_code code = fci_ranks_merge(&s->ranks, s->values, s->pending, s->n_pending, err);
     for (size_t i = 0; i < s->n_runners && !code; i++) fci_search_tally(s, &s->runners[i]);
     s->n_pending = 0;
     return code;
@@ -24137,7 +24273,7 @@ FCI_FN size_t fci_search_choose(fci_search *s, const fci_lane *lanes, size_t n_l
         item->x = s->cover[at];
         item->position = (uint32_t)at;
         item->value = &r->values[at];
-        if (s->ranks) { // 0 until it comes
+        if (s->ranks.of) { // 0 until it comes
             s->pending[s->n_pending++] = (size_t)(item->value - s->values);
             *item->value = 0;
         }
@@ -24723,8 +24859,7 @@ FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err
     fci_evaluation *v = &s->judge;
     fc_perplexity p;
     v->mask = s->mask;
-    v->sum = v->units = 0;
-    v->count = 0;
+    v->units = 0;
     v->engine.stray_allowed = true;
     fc_code code = fci_perplexity_pass(v, err);
     if (code) return code;
@@ -24814,8 +24949,7 @@ FCI_FN uint64_t fci_search_kept(const fci_search *s) {
 FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     const uint64_t n = fci_search_n_sublayers(s), all = s->n_positions,
                    sequences = s->tokens->n_sequences, stride = n + 1,
-                   row = s->m->hyper.hidden * sizeof(float),
-                   ranks = s->ranks ? s->ranks->n_ranks : 0, given = ranks ? n * s->n_most : 0;
+                   row = s->m->hyper.hidden * sizeof(float);
     fci_each(g, &s->held, s->holds ? s->room : 0, row, "final rows");
     fci_each(g, &s->trail_rows, fci_search_kept(s) * s->n_own, row, "trail");
     fci_each(g, &s->segment_rows, (s->spacing - 1) * s->n_own + 1, row, "trail");
@@ -24837,9 +24971,8 @@ FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     fci_each(g, &s->finished, n * sequences, sizeof *s->finished, "lanes");
     fci_each(g, &s->items, s->room, sizeof *s->items, "positions");
     fci_each(g, &s->scores, n, sizeof *s->scores, "scores");
-    fci_each(g, &s->pending, ranks ? n * all : 0, sizeof *s->pending, "ranks");
-    fci_each(g, &s->given, given, sizeof *s->given, "ranks");
-    fci_each(g, &s->got, ranks * given, sizeof *s->got, "ranks");
+    fci_each(g, &s->pending, s->ranks.of ? n * all : 0, sizeof *s->pending, "ranks");
+    fci_ranks_room(&s->ranks, n * s->n_most, g);
 }
 
 // Bytes of a search beside its engine, with a trail of that spacing, without what it may keep.
@@ -24954,7 +25087,8 @@ FCI_FN fc_code fci_search_judge_check(fci_search *s, fc_error *err) {
     if (fci_wrap(err, fci_engine_check_tokens(s->m, t, 2, &longest, err), "evaluation"))
         return FC_ERR_ARGUMENT;
     const fci_engine_sizes e = fci_engine_measure(s->m, longest);
-    s->judge_bytes = e.fixed + longest * (e.per_row + FCI_ENGINE_LANE) + 16 * e.per_head_row;
+    s->judge_bytes = e.fixed + longest * (e.per_row + FCI_ENGINE_LANE) + 16 * e.per_head_row +
+                     t->starts[t->n_sequences] * sizeof *s->judge.nll;
     return FC_OK;
 }
 
@@ -24963,10 +25097,10 @@ FCI_FN fc_code fci_search_level(fci_search *s, uint64_t *kept, uint64_t *held, f
     enum { SIZES = 5 };
     const uint64_t own[SIZES] = {*kept, *held, s->engine.capacity, s->engine.head_rows,
                                  UINT32_MAX - s->spacing};
-    uint64_t least[SIZES], *all = (uint64_t *)fci_search_all(s, own, sizeof own, err);
+    uint64_t least[SIZES], *all = (uint64_t *)fci_ranks_all(&s->ranks, own, sizeof own, err);
     if (!all) return err->code;
     memcpy(least, own, sizeof own);
-    for (size_t i = 0; i < s->ranks->n_ranks * (size_t)SIZES; i++)
+    for (size_t i = 0; i < s->ranks.of->n_ranks * (size_t)SIZES; i++)
         least[i % SIZES] = fci_min(least[i % SIZES], all[i]);
     fci_free(&s->m->c, all);
     *kept = least[0];
@@ -25007,7 +25141,7 @@ FCI_FN fc_code fci_search_size(fci_search *s, uint64_t *kept, fc_error *err) {
     code = fci_engine_open(&s->engine, s->m, longest,
                            (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions),
                            taken, err);
-    if (!code && s->ranks) code = fci_search_level(s, kept, &held, err);
+    if (!code && s->ranks.of) code = fci_search_level(s, kept, &held, err);
     s->holds = !code && held / row >= s->engine.capacity; // whole waves
     s->room = s->holds ? (size_t)(held / row) : s->engine.capacity;
     return code;
@@ -25021,8 +25155,8 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
     code = fci_search_alloc(s, err);
-    s->reference.ranks = s->holders;
-    s->reference.rank = s->ranks ? s->ranks->rank : 0;
+    s->reference.ranks = s->ranks.holders;
+    s->reference.rank = s->ranks.of ? s->ranks.of->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
     if (!code) fci_search_lay_trail(s);
     const size_t stays = fci_disk_stays(&s->engine.disk, s->m->present);
@@ -25302,8 +25436,8 @@ FCI_FN fc_code fci_search_time(fci_search *s, double *seconds, fc_error *err) {
 FCI_FN fc_code fci_search_time_all(fci_search *s, double *seconds, fc_error *err) {
     const size_t size = (fci_search_n_sublayers(s) + 1) * sizeof *seconds;
     const fc_code code = fci_search_time(s, seconds, err);
-    double *all = code || !s->ranks ? NULL : (double *)fci_search_all(s, seconds, size, err);
-    if (code || !s->ranks) return code;
+    if (code || !s->ranks.of) return code;
+    double *all = (double *)fci_ranks_all(&s->ranks, seconds, size, err);
     if (!all) return err->code;
     memcpy(seconds, all, size);
     fci_free(&s->m->c, all);
@@ -25472,10 +25606,10 @@ FCI_FN fc_code fci_search_agree(fci_search *s, fc_error *err) {
     own.info = s->plan->info;
     own.info.per = s->desc->per;
     own.rest = fci_search_rest(s);
-    fci_search_peer *all = (fci_search_peer *)fci_search_all(s, &own, sizeof own, err);
+    fci_search_peer *all = (fci_search_peer *)fci_ranks_all(&s->ranks, &own, sizeof own, err);
     if (!all) return err->code;
     fc_code code = FC_OK;
-    for (uint32_t i = 0; i < s->ranks->n_ranks && !code; i++) {
+    for (uint32_t i = 0; i < s->ranks.of->n_ranks && !code; i++) {
         const fc_plan_model *a = &all->info.model, *b = &all[i].info.model;
         char who[32];
         snprintf(who, sizeof who, "rank %u: has", i);
@@ -25490,7 +25624,7 @@ FCI_FN fc_code fci_search_agree(fci_search *s, fc_error *err) {
                             "%s other settings than rank 0, or another plan to resume", who);
     }
     fci_free(&s->m->c, all);
-    s->parted = code != FC_OK; // and everybody knows
+    s->ranks.parted = code != FC_OK; // and everybody knows
     return code;
 }
 
@@ -25519,7 +25653,7 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     if (!code) code = fci_plan_parameters(s->plan, m, err);
     if (!code) code = fci_plan_keep(s->plan, desc->keep, err);
     if (!code && desc->resume) code = fci_search_resume(s->plan, desc, m, err);
-    return code || !s->ranks ? code : fci_search_agree(s, err);
+    return code || !s->ranks.of ? code : fci_search_agree(s, err);
 }
 
 FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err) {
@@ -25527,23 +25661,15 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     fci_search s;
     if (!err) err = &own;
     if (fci_need(m && desc, "fc_prune", "a model and a description", err)) return NULL;
-    if (desc->ranks && fci_search_check_ranks(desc->ranks, err)) return NULL;
     memset(&s, 0, sizeof s);
+    if (fci_ranks_begin(&s.ranks, &m->c, desc->ranks, err)) return NULL;
     s.m = m;
     s.desc = desc;
     s.tokens = desc->calibration;
-    if (desc->ranks && desc->ranks->n_ranks > 1) {
-        s.ranks = desc->ranks;
-        s.ranks->lanes = 0;
-        s.ranks->bytes = 0;
-        s.words = (fci_search_word *)fci_alloc(&m->c, s.ranks->n_ranks, sizeof *s.words, "ranks",
-                                               err);
-        if (!s.words) return NULL;
-    }
     fc_code code = fci_search_prepare(&s, true, err);
     if (!code) code = fci_search_run(&s, err);
-    code = fci_search_meet(&s, 0, code, err);
-    fci_free(&m->c, s.words);
+    code = fci_ranks_meet(&s.ranks, 0, code, err);
+    fci_ranks_end(&s.ranks);
     if (code && code != FC_ERR_CANCELLED) {
         fc_plan_free(s.plan);
         return NULL;
@@ -27293,7 +27419,7 @@ typedef struct fci_tasks_task {
     fci_buffer ids; // uint32_t
     fci_tasks_lane *lanes; // one for each choice of each item
     size_t n_lanes;
-    double *loglikelihoods, *characters; // [n_lanes]
+    double *loglikelihoods, *likeliest, *characters; // [n_lanes]; likeliest: 1 where all tokens are
     fc_task_item *items;
     size_t n_items;
     uint64_t n_tokens, longest, n_scored; // of all lanes; of one; scored tokens of all
@@ -27305,6 +27431,7 @@ struct fc_tasks {
     size_t n;
     fci_tasks_task *tasks; // [n]
     fc_task_result *results;
+    fc_ranks *ranks;
 };
 
 typedef struct fci_tasks_encoder {
@@ -27518,10 +27645,11 @@ FCI_FN fc_code fci_tasks_arrays(fc_tasks *t, fci_tasks_task *task, const fci_tas
         (fc_task_item *)fci_arena_alloc(&t->arena, n, sizeof *task->items, "items", err);
     task->lanes =
         (fci_tasks_lane *)fci_arena_alloc(&t->arena, lanes, sizeof *task->lanes, "choices", err);
-    task->loglikelihoods = (double *)fci_arena_alloc(&t->arena, 2 * (uint64_t)lanes, sizeof(double),
+    task->loglikelihoods = (double *)fci_arena_alloc(&t->arena, 3 * (uint64_t)lanes, sizeof(double),
                                                      "choices", err);
     if (!task->items || !task->lanes || !task->loglikelihoods) return FC_ERR_MEMORY;
-    task->characters = task->loglikelihoods + lanes;
+    task->likeliest = task->loglikelihoods + lanes;
+    task->characters = task->likeliest + lanes;
     return FC_OK;
 }
 
@@ -27649,20 +27777,28 @@ typedef struct fci_tasks_job {
     fci_tasks_task *task;
     const uint8_t *mask;
     fci_engine engine;
+    fci_ranks ranks;
+    size_t *own, n_own;       // [task->n_lanes] the lanes that this rank runs
     fci_lane *lanes;          // [engine.max_lanes]
     fci_tasks_scored *scored; // [engine.capacity]
-    size_t first, n, at;      // lanes of this wave; the first of the rows of logits
+    size_t first, n, at;      // of `own`: this wave's; the first of the rows of logits
     uint64_t n_rows;
     fci_watch *watch;
     double before, tokens, all; // tokens of the waves that are done, of this one, of all tasks
+    double part;                // of the task's tokens that are this rank's
     double units;               // of this wave
 } fci_tasks_job;
 
 FCI_FN int fci_tasks_tick(void *user, double units) {
     fci_tasks_job *j = (fci_tasks_job *)user;
     j->units += units / (double)j->n;
+    if (j->ranks.of) j->ranks.of->lanes += units;
     const double share = j->units < 1 ? j->units : 1;
     return fci_watch_tell(j->watch, (j->before + share * j->tokens) / j->all, NULL) != FC_OK;
+}
+
+FCI_FN fci_tasks_lane *fci_tasks_own(const fci_tasks_job *j, size_t l) {
+    return &j->task->lanes[j->own[l]];
 }
 
 FCI_FN const uint32_t *fci_tasks_ids(const fci_tasks_task *task, const fci_tasks_lane *lane) {
@@ -27671,8 +27807,8 @@ FCI_FN const uint32_t *fci_tasks_ids(const fci_tasks_task *task, const fci_tasks
 
 // How many positions a lane has in common with the one before it; those whose logits are wanted,
 // and those that the two would rotate in another way, are its own.
-FCI_FN uint32_t fci_tasks_common(const fci_tasks_job *j, const fci_tasks_lane *lane) {
-    const fci_tasks_lane *before = lane - 1;
+FCI_FN uint32_t fci_tasks_common(const fci_tasks_job *j, const fci_tasks_lane *before,
+                                 const fci_tasks_lane *lane) {
     const uint32_t *a = fci_tasks_ids(j->task, before), *b = fci_tasks_ids(j->task, lane);
     const uint32_t most = (uint32_t)fci_min(before->length, lane->length - lane->n_scored) - 1;
     uint32_t n = 0;
@@ -27683,14 +27819,15 @@ FCI_FN uint32_t fci_tasks_common(const fci_tasks_job *j, const fci_tasks_lane *l
     return n;
 }
 
-// Fills the wave with lanes from j->first on, as far as their rows fit.
+// Fills the wave with this rank's lanes from j->first on, as far as their rows fit.
 FCI_FN void fci_tasks_fill(fci_tasks_job *j) {
     size_t rows = 0;
     j->tokens = j->units = 0;
-    for (j->n = 0; j->first + j->n < j->task->n_lanes; j->n++) {
-        const fci_tasks_lane *from = &j->task->lanes[j->first + j->n];
+    for (j->n = 0; j->first + j->n < j->n_own; j->n++) {
+        const size_t at = j->first + j->n;
+        const fci_tasks_lane *from = fci_tasks_own(j, at);
         fci_lane *lane = &j->lanes[j->n];
-        const uint32_t n = j->n ? fci_tasks_common(j, from) : 0;
+        const uint32_t n = j->n ? fci_tasks_common(j, fci_tasks_own(j, at - 1), from) : 0;
         if (rows + (from->length - 1 - n) > j->engine.capacity) break;
         memset(lane, 0, sizeof *lane);
         lane->ids = fci_tasks_ids(j->task, from) + n;
@@ -27699,7 +27836,7 @@ FCI_FN void fci_tasks_fill(fci_tasks_job *j) {
         lane->n_from = n;
         while (lane->from && lane->from->n_from >= n) lane->from = lane->from->from;
         rows += lane->length;
-        j->tokens += from->length - 1;
+        j->tokens += (from->length - 1) / j->part;
     }
     j->n_rows += rows;
 }
@@ -27723,7 +27860,7 @@ FCI_FN size_t fci_tasks_gather(fci_tasks_job *j) {
     const size_t d = (size_t)j->engine.m->hyper.hidden;
     size_t n = 0;
     for (size_t l = 0; l < j->n; l++) {
-        const fci_tasks_lane *lane = &j->task->lanes[j->first + l];
+        const fci_tasks_lane *lane = fci_tasks_own(j, j->first + l);
         const uint32_t *ids = fci_tasks_ids(j->task, lane) + lane->length - lane->n_scored;
         const size_t row = j->lanes[l].row + j->lanes[l].length - lane->n_scored;
         memmove(j->engine.x + n * d, j->engine.x + row * d, lane->n_scored * d * sizeof(float));
@@ -27746,17 +27883,17 @@ FCI_FN fc_code fci_tasks_wave(fci_tasks_job *j, fc_error *err) {
     }
     const fci_tasks_scored *s = j->scored;
     for (size_t l = 0; l < j->n; l++) {
+        const size_t lane = j->own[j->first + l];
         double sum = 0;
         bool greedy = true;
-        for (uint32_t i = 0; i < j->task->lanes[j->first + l].n_scored; i++, s++) {
+        for (uint32_t i = 0; i < j->task->lanes[lane].n_scored; i++, s++) {
             sum += s->loglikelihood;
             greedy = greedy && s->greedy;
         }
-        j->task->loglikelihoods[j->first + l] = sum;
+        j->task->loglikelihoods[lane] = sum;
+        j->task->likeliest[lane] = greedy;
         if (!isfinite(sum))
             return fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
-        // of one choice, so lanes are items
-        if (j->task->kind->greedy) j->task->items[j->first + l].choice = greedy ? 0 : 1;
     }
     j->first += j->n;
     j->before += j->tokens;
@@ -27785,11 +27922,9 @@ FCI_FN double fci_tasks_likelihood(const fc_task_item *item) { return item->logl
 FCI_FN void fci_tasks_choose(const fci_tasks_task *task, fc_task_item *item) {
     const double *ll = item->loglikelihoods,
                  *n = task->characters + (ll - task->loglikelihoods);
-    if (task->kind->greedy) {
-        item->choice_norm = item->choice;
-        return;
-    }
     item->choice = item->choice_norm = 0;
+    if (task->kind->greedy && !(task->likeliest[ll - task->loglikelihoods] > 0))
+        item->choice = item->choice_norm = 1; // of one: other tokens are likelier
     for (uint32_t i = 1; i < item->n_choices; i++) {
         const uint32_t best = item->choice_norm;
         if (ll[i] > ll[item->choice]) item->choice = i;
@@ -27808,31 +27943,97 @@ FCI_FN void fci_tasks_sum(const fci_tasks_task *task, fc_task_result *r) {
     r->perplexity_stderr *= r->perplexity; // of its logarithm, times the slope of exp
 }
 
-FCI_FN fc_code fci_tasks_run(fc_tasks *t, fci_tasks_job *j, size_t i, fc_error *err) {
-    fc_model *m = t->m;
-    const fci_tasks_task *task = j->task = &t->tasks[i];
-    const double start = fci_platform_seconds();
+// Deals the items out, with all of their choices.
+FCI_FN void fci_tasks_deal(fci_tasks_job *j) {
+    const fci_tasks_task *task = j->task;
+    double own = 0;
+    j->n_own = 0;
+    for (size_t i = 0, lane = 0; i < task->n_items; i++) {
+        const size_t end = lane + task->items[i].n_choices;
+        double tokens = 0;
+        for (size_t l = lane; l < end; l++) tokens += task->lanes[l].length - 1;
+        const uint32_t to = j->ranks.of ? fci_ranks_deal(&j->ranks, tokens) : 0;
+        for (; lane < end; lane++) {
+            if (j->ranks.of) j->ranks.holders[lane] = to;
+            if (fci_ranks_own(&j->ranks, lane)) j->own[j->n_own++] = lane;
+        }
+        if (fci_ranks_own(&j->ranks, end - 1)) own += tokens;
+    }
+    j->part = own / (double)task->n_tokens;
+}
+
+FCI_FN void fci_tasks_buffers(fci_tasks_job *j, fci_group *g) {
+    const uint64_t lanes = j->task->n_lanes;
+    fci_each(g, &j->lanes, j->engine.max_lanes, sizeof *j->lanes, "lanes");
+    fci_each(g, &j->scored, j->engine.capacity, sizeof *j->scored, "likelihoods");
+    fci_each(g, &j->own, lanes, sizeof *j->own, "lanes");
+    fci_ranks_buffers(&j->ranks, lanes, g);
+    fci_ranks_room(&j->ranks, 2 * lanes, g);
+}
+
+FCI_FN void fci_tasks_end(fci_tasks_job *j) {
+    fci_group g = fci_group_of(j->ranks.c, FCI_FREE, NULL);
+    fci_tasks_buffers(j, &g);
+    fci_engine_close(&j->engine);
+}
+
+FCI_FN fc_code fci_tasks_begin(fc_model *m, fci_tasks_job *j, fc_error *err) {
+    const fci_tasks_task *task = j->task;
     const fci_engine_wish wish = {(size_t)task->longest, (size_t)task->n_tokens,
                                   (size_t)task->n_scored, (size_t)task->longest, 0};
     fc_code code = fci_engine_begin(&j->engine, m, &wish, err);
     if (code) return code;
     j->engine.tick = fci_tasks_tick;
     j->engine.tick_user = j;
-    j->lanes = (fci_lane *)fci_alloc(&m->c, j->engine.max_lanes, sizeof *j->lanes, "lanes", err);
-    j->scored = (fci_tasks_scored *)fci_alloc(&m->c, j->engine.capacity, sizeof *j->scored,
-                                              "likelihoods", err);
-    if (!j->lanes || !j->scored) code = FC_ERR_MEMORY;
+    fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
+    fci_tasks_buffers(j, &g);
+    if (g.code) fci_tasks_end(j);
+    else fci_tasks_deal(j);
+    return g.code;
+}
+
+FCI_FN uint64_t fci_tasks_mark(const fc_model *m, const fci_tasks_job *j) {
+    size_t starts[2] = {0, j->task->ids.n / sizeof(uint32_t)};
+    const fc_tokens all = {(uint32_t *)(void *)j->task->ids.p, starts, 1, {NULL, NULL}};
+    return fci_perplexity_mark(m, j->mask, &all);
+}
+
+// Rows of all ranks.
+FCI_FN fc_code fci_tasks_all_rows(fci_tasks_job *j, fc_error *err) {
+    const uint64_t own = j->n_rows;
+    if (!j->ranks.of) return FC_OK;
+    uint64_t *all = (uint64_t *)fci_ranks_all(&j->ranks, &own, sizeof own, err);
+    if (!all) return err->code;
+    j->n_rows = 0;
+    for (uint32_t i = 0; i < j->ranks.of->n_ranks; i++) j->n_rows += all[i];
+    fci_free(j->ranks.c, all);
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_tasks_run(fc_tasks *t, fci_tasks_job *j, size_t i, fc_error *err) {
+    const fci_tasks_task *task = j->task = &t->tasks[i];
+    const double start = fci_platform_seconds(), before = j->before;
     j->first = 0;
     j->n_rows = 0;
-    while (!code && j->first < task->n_lanes) code = fci_tasks_wave(j, err);
-    fci_free(&m->c, j->lanes);
-    fci_free(&m->c, j->scored);
-    fci_engine_close(&j->engine);
+    fc_code code = fci_tasks_begin(t->m, j, err);
+    const bool begun = !code;
+    code = fci_ranks_meet(&j->ranks, fci_tasks_mark(t->m, j), code, err);
+    while (!code && j->first < j->n_own) code = fci_tasks_wave(j, err);
+    code = fci_ranks_meet(&j->ranks, 0, code, err);
+    if (!code)
+        code = fci_ranks_merge(&j->ranks, task->loglikelihoods, NULL, 2 * task->n_lanes, err);
+    if (!code) code = fci_tasks_all_rows(j, err);
+    if (begun) fci_tasks_end(j);
     if (code) return code;
+    j->before = before + (double)task->n_tokens;
     fci_tasks_sum(task, &t->results[i]);
     t->results[i].n_rows = j->n_rows;
     t->results[i].seconds = fci_platform_seconds() - start;
     return FC_OK;
+}
+
+FINERCUT_API void fc_tasks_share(fc_tasks *t, fc_ranks *ranks) {
+    if (t) t->ranks = ranks;
 }
 
 FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask,
@@ -27842,17 +28043,15 @@ FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask
     if (fci_need(t, "fc_tasks_run", "tasks", err)) return NULL;
     memset(&j, 0, sizeof j);
     j.mask = fci_healed_mask(t->m, mask, err);
-    if (!j.mask) return NULL;
+    if (!j.mask || fci_ranks_begin(&j.ranks, &t->m->c, t->ranks, err)) return NULL;
     fci_watch_begin(&own, watch, "evaluating");
     j.watch = &own;
     for (size_t i = 0; i < t->n; i++) j.all += (double)t->tasks[i].n_tokens;
-    for (size_t i = 0; i < t->n; i++) {
-        const fc_code code = fci_tasks_run(t, &j, i, err);
-        if (!code) continue;
-        fci_wrap(err, code, "%s", t->results[i].name);
-        return NULL;
-    }
-    return t->results;
+    fc_code code = FC_OK;
+    for (size_t i = 0; i < t->n && !code; i++)
+        code = fci_wrap(err, fci_tasks_run(t, &j, i, err), "%s", t->results[i].name);
+    fci_ranks_end(&j.ranks);
+    return code ? NULL : t->results;
 }
 #endif
 

@@ -112,13 +112,13 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     size_t n_steps;
 } session;
 
-// What finercut_mpi.c adds to prune: one of several ranks that search together. Rank 0 does all
-// that can be seen.
+// What finercut_mpi.c adds to prune and eval: one of several ranks that compute together. Rank 0
+// does all that can be seen.
 typedef struct together {
     fc_ranks ranks;
     int (*join)(session *s);   // before the model is opened
     int (*divide)(session *s); // once it is open
-    int (*part)(session *s);   // after the search
+    int (*part)(session *s);   // after the work
     int ended;                 // it has, on all ranks
 } together;
 
@@ -736,11 +736,11 @@ static const flag flags[] = {
      "a plan of steps that is there, or a file that is no plan, is an error); never what this "
      "command reads"},
 #ifdef FINERCUT_RANKS
-    {PRUNE, "--shares", &type_any, "A,B,...", NULL, 0, FIELD(rank_shares), 0,
+    {PRUNE | EVAL, "--shares", &type_any, "A,B,...", NULL, 0, FIELD(rank_shares), 0,
      "how much of the work each rank does, in any unit (default: as much as any other); the plan\n"
-     "is the same"},
-    {PRUNE, "--balance", NULL, NULL, NULL, 0, FIELD(balance), 0,
-     "shares by speed, measured for a second before the search"},
+     "and the results are the same"},
+    {PRUNE | EVAL, "--balance", NULL, NULL, NULL, 0, FIELD(balance), 0,
+     "shares by speed, measured for a second beforehand"},
 #endif
     {PRUNE, "--dry-run", NULL, NULL, NULL, 0, FIELD(dry_run), 0,
      "only say what it takes: memory and what for, bytes read from disk, work, and time by a\n"
@@ -2324,6 +2324,10 @@ static int eval_progress(void *user, const fc_progress *p) {
     return interrupted;
 }
 
+static int leads(const session *s) {
+    return !s->o->together || s->o->together->ranks.rank == 0;
+}
+
 static int verify_model(session *s) {
     meter m = meter_of(s, "hashing");
     const fc_watch watch = {eval_progress, &m};
@@ -2647,10 +2651,6 @@ static void tell_longer(const session *s, const fc_plan *p) {
     else if (n < asked && n == fc_plan_about(s->plan)->n_steps)
         note(s, "%s: held the %llu steps of --until already; it stays as it is", s->o->output,
              (unsigned long long)n);
-}
-
-static int leads(const session *s) {
-    return !s->o->together || s->o->together->ranks.rank == 0;
 }
 
 // Another rank than the first writes and says nothing: what ends one search ends all.
@@ -3143,41 +3143,46 @@ static int evaluate(session *s, int part, int parts, evaluation *e) {
     desc.protocol = (fc_protocol)s->o->protocol;
     desc.each = e->each;
     desc.watch = watch;
+    desc.ranks = s->o->together ? &s->o->together->ranks : NULL;
     if (prose) code = fc_eval_sequences(s->model, &s->tokens, &desc, &e->perplexity, &s->err);
 #ifndef FINERCUT_NO_TASKS
     if (!code && n_tasks(s)) {
         m.part += prose;
+        fc_tasks_share(s->tasks, desc.ranks);
         e->tasks = fc_tasks_run(s->tasks, s->mask, &watch, &s->err);
         code = s->err.code;
     }
 #endif
     meter_clear(&m);
-    return code ? failed(s) : STATUS_OK;
+    if (!code) return STATUS_OK;
+    // what ends one rank ends all, and the first says it
+    return leads(s) || desc.ranks->bytes == 0 ? failed(s) : STATUS_FAILED;
 }
 
 // Once, or once for each prefix of the plan.
 static int evaluate_all(session *s) {
     const prefixes *along = &s->o->along;
-    const int json = s->o->json;
+    const int json = s->o->json, shown = leads(s);
     evaluation e;
     int status = STATUS_OK;
     memset(&e, 0, sizeof e);
     e.each = (fc_perplexity *)calloc(s->tokens.n_sequences + 1, sizeof *e.each);
     if (!e.each) return fail("eval: out of memory");
-    if (along->n && json) fputs("{\"along\":[", stdout);
-    else if (along->n) put_heading(s);
+    if (shown && along->n && json) fputs("{\"along\":[", stdout);
+    else if (shown && along->n) put_heading(s);
     for (int i = 0; !status && (i == 0 || i < along->n); i++) {
         if (along->n) s->n_steps = along->steps[i];
         if (along->n && fc_plan_mask(s->plan, s->model, s->n_steps, s->mask,
                                      2 * (size_t)fc_model_config(s->model)->n_blocks, &s->err))
             status = failed(s);
         if (!status) status = evaluate(s, i, along->n ? along->n : 1, &e);
-        if (status) break;
+        if (status || !shown) continue;
         if (json && i) putchar(',');
         if (json) put_evaluation_json(s, &e);
         else put_evaluation(s, &e);
     }
-    if (json && !status) puts(along->n ? "]}" : "");
+    if (shown && json && !status) puts(along->n ? "]}" : "");
+    if (s->o->together) s->o->together->part(s);
     free(e.each);
     return status;
 }
@@ -3216,6 +3221,7 @@ static int check_along(session *s) {
 }
 
 static int run_eval(session *s) {
+    const together *t = s->o->together;
     int status = check_eval(s);
 #ifndef FINERCUT_NO_TASKS
     fc_task_desc descs[MOST_TASKS];
@@ -3224,8 +3230,10 @@ static int run_eval(session *s) {
 #endif
     if (status) return status;
     catch_interrupt();
+    if (t && t->join(s)) return STATUS_FAILED;
     if (open_model(s) || choose_mask(s) || check_along(s)) return STATUS_FAILED;
     if ((s->o->text || s->o->tokens) && read_tokens(s, cut_windows)) return STATUS_FAILED;
+    if (t && t->divide(s)) return STATUS_FAILED;
 #ifndef FINERCUT_NO_TASKS
     if (n_tasks(s)) {
         fc_chat *chat = NULL;

@@ -1,7 +1,9 @@
-// finercut prune on several machines, by MPI: the same flags and the same plan. Each rank opens the
-// model from its own path, runs its share of the calibration sequences and keeps the rows of those.
+// finercut prune and eval on several machines, by MPI: the same flags, the same plan, the same
+// results. Each rank opens the model from its own path, runs its share of the sequences or items,
+// and keeps the rows of those.
 // Build: make mpi, or mpicc -O2 examples/finercut_mpi.c -o finercut_mpi -lm -pthread
 // Run:   mpirun -n 4 ./finercut_mpi prune MODEL --text FILE --samples 32 -o plan.json
+//        mpirun -n 4 ./finercut_mpi eval MODEL --text FILE --task arc_easy.jsonl --plan plan.json
 //
 // Rank 0 writes the plan after every step and says all there is to say. Where a rank is lost, all
 // end; the same command with --resume goes on, with any number of ranks.
@@ -57,7 +59,7 @@ static int join(session *s) {
 }
 
 // each: NULL: only checks them.
-static int given_shares(const options *o, uint32_t n, double *each) {
+static int given_shares(const command *c, const options *o, uint32_t n, double *each) {
     const char *p = o->rank_shares, *end = p;
     uint32_t i = 0;
     for (; i < n && *p; i++, p = end) {
@@ -68,7 +70,7 @@ static int given_shares(const options *o, uint32_t n, double *each) {
         if (!(share > 0 && share < 1e9) || (*end && *end != ',')) break;
     }
     if (i == n && !*end) return STATUS_OK;
-    return misused(find_command("prune"), "--shares: expected %lu numbers above 0 with commas "
+    return misused(c, "--shares: expected %lu numbers above 0 with commas "
                    "between them, got \"%s\"", (unsigned long)n, o->rank_shares);
 }
 
@@ -92,17 +94,17 @@ static int measured_shares(session *s, double *each) {
 
 static int divide(session *s) {
     fc_ranks *r = &s->o->together->ranks;
-    if (s->tokens.n_sequences < r->n_ranks && r->rank == 0)
+    if (s->tokens.ids && s->tokens.n_sequences < r->n_ranks && r->rank == 0)
         note(s, "%lu sequences for %lu ranks: some have nothing to do",
              (unsigned long)s->tokens.n_sequences, (unsigned long)r->n_ranks);
     if (!s->o->rank_shares && !s->o->balance) return STATUS_OK;
     double *each = (double *)malloc(r->n_ranks * sizeof *each);
     r->shares = each; // freed by main
     if (!each) return fail("out of memory");
-    return s->o->balance ? measured_shares(s, each) : given_shares(s->o, r->n_ranks, each);
+    return s->o->balance ? measured_shares(s, each) : given_shares(s->command, s->o, r->n_ranks, each);
 }
 
-// Whether the search has ended everywhere, and then what it took.
+// Whether the work has ended everywhere, and then what it took.
 static int part(session *s) {
     together *t = s->o->together;
     const uint32_t n = t->ranks.n_ranks;
@@ -121,24 +123,24 @@ static int part(session *s) {
     return STATUS_OK;
 }
 
-static int check_ranks(const options *o, int n) {
+static int check_ranks(const command *c, const options *o, int n) {
     const char *names[2];
-    if (n > 1 && standard_inputs(find_command("prune"), o, names) > 0)
-        return misused(find_command("prune"),
-                       "standard input is rank 0's alone: expected a file, got -");
+    if (n > 1 && standard_inputs(c, o, names) > 0)
+        return misused(c, "standard input is rank 0's alone: expected a file, got -");
     if (o->rank_shares && o->balance)
-        return misused(find_command("prune"), "expected one of --shares and --balance, got both");
-    return o->rank_shares ? given_shares(o, (uint32_t)n, NULL) : STATUS_OK;
+        return misused(c, "expected one of --shares and --balance, got both");
+    return o->rank_shares ? given_shares(c, o, (uint32_t)n, NULL) : STATUS_OK;
 }
 
-// What is no search, or is asked for wrongly, is rank 0's alone. 1: all go on.
-static int all_prune(int argc, char **argv, int rank, int n, int *status) {
-    int go = argc > 1 && strcmp(argv[1], "prune") == 0;
+// What ranks cannot share, or is asked for wrongly, is rank 0's alone. 1: all go on.
+static int all_go(int argc, char **argv, int rank, int n, int *status) {
+    const command *c = argc > 1 ? find_command(argv[1]) : NULL;
+    int go = c && (c->run == run_prune || c->run == run_eval);
     options o;
     memset(&o, 0, sizeof o);
     if (go && rank == 0) {
-        *status = parse(find_command("prune"), argc - 2, argv + 2, &o);
-        if (!*status && !o.help) *status = check_ranks(&o, n);
+        *status = parse(c, argc - 2, argv + 2, &o);
+        if (!*status && !o.help) *status = check_ranks(c, &o, n);
         go = !*status && !o.help;
     }
     if (!go && rank == 0 && !*status) *status = finish(dispatch(argc, argv, NULL));
@@ -160,7 +162,7 @@ int main(int argc, char **argv) {
     t.join = join;
     t.divide = divide;
     t.part = part;
-    if (all_prune(argc, argv, rank, n, &status)) {
+    if (all_go(argc, argv, rank, n, &status)) {
         status = dispatch(argc, argv, &t);
         if (status == STATUS_OK && rank == 0) status = finish(status);
         if (status != STATUS_OK && !t.ended && n > 1) { // the others wait

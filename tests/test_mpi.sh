@@ -64,6 +64,36 @@ for how in "--shares 1,3" --balance; do
     # shellcheck disable=SC2086
     t_ok "race, $how" by_ranks 2 race $how --force
 done
+
+# The demo's text and two tasks of its model's tokens
+for i in 0 1 2 3 4 5 6; do
+    printf '{"query":"The %s went","choices":["home","to the sea %s","%s"],"gold":%s}\n' \
+        $i $i away $((i % 3))
+done >choices.jsonl
+printf '{"text":"one two three %s"}\n' four five six seven eight >lambada.jsonl
+judged() { # N FLAG...
+    n=$1
+    shift
+    # shellcheck disable=SC2086
+    timeout 120 "$MPIRUN" $many -n "$n" ./mpi eval "$demo" --threads 1 --text text.txt \
+        --length 20 --task choices.jsonl --task lambada.jsonl "$@" </dev/null
+}
+bits() { sed 's/"rows":[0-9]*,"seconds":[0-9.]*//g; s/"seconds":[0-9.]*//g' "$1"; }
+by_judges() { # N FLAG...: as one rank has it
+    judged "$@" --json >judged.txt 2>err && bits judged.txt >b.txt && cmp a.txt b.txt
+}
+by_one() {
+    judged 1 --json >judged.txt && bits judged.txt >a.txt && grep '"loglikelihoods"' a.txt
+}
+head -c 2000 "$demo/calibration.txt" >text.txt
+t_ok "eval by one rank" by_one
+t_ok "eval by 2 ranks" by_judges 2
+t_ok "and tells the work" grep -Eq 'note: 2 ranks ran [0-9.]+ % to [0-9.]+ % of the work' err
+t_ok "eval by 3 ranks, --shares" by_judges 3 --shares 1,3,1
+t_ok "eval: a file that is not there" says 'none.jsonl' judged 2 --task piqa=none.jsonl
+t_ok "eval: unlike settings" says 'rank 1: expected the model, text' timeout 120 "$MPIRUN" $many \
+    -n 1 ./mpi eval "$model" --tokens tokens.json : -n 1 ./mpi eval "$data/llama_bf16.gguf" \
+    --tokens tokens.json
 for count in 1 1,0 1,2,3 1,x; do
     t_ok "--shares $count" says 'shares: expected 2 numbers' ranks 2 none.json --shares $count
 done

@@ -1,4 +1,4 @@
-/* Searches by several machines (fc_ranks): ranks are threads here, each with a model and memory of
+/* Searches and evaluations by several machines (fc_ranks): ranks are threads here, each with a model and memory of
    its own, and what they give goes through a table. The plan is that of one machine. */
 #include "private.h"
 #include "memory.h"
@@ -30,6 +30,8 @@ typedef struct rank {
     long calls, fail_call;
     long ticks, cancel_at;
     fc_plan *plan;
+    fc_eval_desc judging; /* of the calibration, where there is no plan to make */
+    fc_perplexity result, each[SEQUENCES];
     fc_error err;
 } rank;
 
@@ -70,8 +72,10 @@ static int tick(void *user, const fc_progress *p) {
 static void run(void *arg) {
     rank *r = (rank *)arg;
     memset(&r->err, 0, sizeof r->err);
-    r->plan = fc_prune(r->m, &r->desc, &r->err);
-    if (!r->plan && r->hub && r->calls == 0) { /* the others wait for one that never came */
+    if (r->judging.each)
+        fc_eval_sequences(r->m, r->desc.calibration, &r->judging, &r->result, &r->err);
+    else r->plan = fc_prune(r->m, &r->desc, &r->err);
+    if ((r->judging.each ? r->err.code != FC_OK : !r->plan) && r->hub && r->calls == 0) { /* the others wait for one that never came */
         fci_thread_lock(&r->hub->lock);
         r->hub->broken = 1;
         fci_thread_wake_all(&r->hub->changed);
@@ -112,6 +116,10 @@ static void search(const fc_prune_desc *desc, const double *shares) {
         r->ranks.shares = shares;
         r->ranks.gather = gather;
         r->ranks.user = r;
+        r->ranks.lanes = 0;
+        r->ranks.bytes = 0;
+        r->judging.ranks = r->desc.ranks;
+        r->judging.watch = r->desc.watch;
         r->t.world.allocs = 0;
         r->t.world.fail_alloc = r->fail_alloc;
         if (i > 0 && !fci_thread_start(&r->thread, run, r)) exit(2);
@@ -240,7 +248,7 @@ static void test_plans(void) {
             for (uint32_t i = 0; i < n && n > 1 && mode == FC_SEARCH_EXHAUSTIVE; i++) {
                 /* 6 + 5 + 4 + 3 + 2 candidates, and words */
                 const size_t most = 20 * SEQUENCES / n * LENGTH * sizeof(double) +
-                                    (size_t)ranks[i].calls * sizeof(fci_search_word) +
+                                    (size_t)ranks[i].calls * sizeof(fci_ranks_word) +
                                     sizeof(fci_search_peer);
                 T_OK(ranks[i].ranks.bytes <= most, "%s: rank %u of %u gave %lu bytes, not %lu",
                      what, i, n, (unsigned long)ranks[i].ranks.bytes, (unsigned long)most);
@@ -426,6 +434,85 @@ static void test_cancel(void) {
     }
 }
 
+static void judge(const fc_prune_desc *d, fc_protocol protocol, const double *shares) {
+    for (uint32_t i = 0; i < hub.n; i++) {
+        memset(ranks[i].each, 0, sizeof ranks[i].each);
+        memset(&ranks[i].result, 0, sizeof ranks[i].result);
+        ranks[i].judging.each = ranks[i].each;
+        ranks[i].judging.protocol = protocol;
+    }
+    search(d, shares);
+}
+
+static int same_numbers(const fc_perplexity *a, const fc_perplexity *b) {
+    return (a->nll == b->nll || (isnan(a->nll) && isnan(b->nll))) &&
+           a->n_positions == b->n_positions && a->n_windows == b->n_windows;
+}
+
+/* Perplexity, and that of every sequence, have the bits of one machine. */
+static void test_evaluation(void) {
+    static const double shares[MOST] = {1, 2, 3, 2};
+    const fc_tokens t[3] = {tokens_of(ids, ragged, SEQUENCES), tokens_of(ids, starts, SEQUENCES),
+                            tokens_of(ids, starts, 2)};
+    fc_perplexity want[6], each[6][SEQUENCES];
+    for (uint32_t n = 1; n <= MOST; n++) {
+        begin(n);
+        for (int k = 0; k < 6; k++) {
+            const fc_prune_desc d = wish(&t[k % 3], FC_METRIC_JS, FC_SEARCH_RACE);
+            const double *mine = k < 3 ? NULL : shares;
+            judge(&d, k < 3 ? FC_PROTOCOL_ALL : FC_PROTOCOL_LLAMA_CPP, mine);
+            if (n == 1) want[k] = ranks[0].result;
+            if (n == 1) memcpy(each[k], ranks[0].each, sizeof each[k]);
+            if (n > 1 && k % 3 == 1) check_work("evaluation", mine, 0.01);
+            for (uint32_t i = 0; i < n; i++) {
+                const rank *r = &ranks[i];
+                int same_all = r->err.code == FC_OK && same_numbers(&r->result, &want[k]);
+                for (size_t q = 0; q < SEQUENCES; q++)
+                    same_all = same_all && same_numbers(&r->each[q], &each[k][q]);
+                T_OK(same_all && r->result.n_positions > 10,
+                     "evaluation %d: rank %u of %u: %.17g, not %.17g: %s", k, i, n, r->result.nll,
+                     want[k].nll, r->err.msg);
+            }
+        }
+        end("evaluation");
+    }
+}
+
+/* What ends one rank's evaluation ends all. */
+static void test_evaluation_fails(void) {
+    const fc_tokens t = tokens_of(ids, starts, 6), other = tokens_of(ids, ragged, 6);
+    const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE),
+                        mine = wish(&other, FC_METRIC_JS, FC_SEARCH_RACE);
+    int stopped = 0;
+    begin(3);
+    odd = &mine;
+    judge(&d, FC_PROTOCOL_ALL, NULL);
+    odd = NULL;
+    failed("unlike", FC_ERR_MISMATCH, "rank 1: expected the model, text, settings");
+    ranks[2].cancel_at = 1;
+    judge(&d, FC_PROTOCOL_ALL, NULL);
+    failed("cancel", FC_ERR_CANCELLED, "rank 2: ");
+    ranks[2].cancel_at = 0;
+    judge(&d, FC_PROTOCOL_ALL, NULL);
+    const long calls = ranks[0].calls;
+    for (long k = 1; k <= calls; k++) {
+        ranks[1].fail_call = k;
+        judge(&d, FC_PROTOCOL_ALL, NULL);
+        failed("lost", FC_ERR_IO, "ranks: gather returned");
+        ranks[1].fail_call = 0;
+    }
+    for (long k = 1; k < 100; k++) {
+        ranks[1].fail_alloc = k;
+        judge(&d, FC_PROTOCOL_ALL, NULL);
+        if (ranks[1].err.code == FC_OK) break;
+        stopped++;
+        if (ranks[1].calls) failed("memory", FC_ERR_MEMORY, "rank 1: ");
+    }
+    T_OK(stopped > 5 && ranks[1].err.code == FC_OK, "memory: %d allocations", stopped);
+    T_OK(calls > 2, "lost: only %ld calls", calls);
+    end("evaluation fails");
+}
+
 static void test_unlike(void) { /* models, settings, texts, descriptions */
     const fc_tokens t = tokens_of(ids, starts, 6), other = tokens_of(ids, ragged, 6);
     const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE);
@@ -485,6 +572,8 @@ int main(void) {
     test_lost();
     test_no_memory();
     test_cancel();
+    test_evaluation();
+    test_evaluation_fails();
     test_unlike();
     return t_end("ranks");
 }
