@@ -149,7 +149,7 @@
      from what a live process is writing.
 
    HOOKS
-     alloc, io, par and log of fc_env, fc_watch of long calls, and fc_ranks of fc_prune, by which
+     alloc, io, par and log of fc_env, fc_watch of long calls, and fc_ranks, by which
      several machines search together: each is all NULL for the default. What must be there together
      stands at each struct. Hooks must not call back into the model they
      are called by. During fc_prune (and any other call on a model) other threads may read its
@@ -204,7 +204,8 @@
      - fc_chat_...: messages as the model's chat template writes them; fc_generate_desc and
        fc_task_desc take a chat, fc_generate goes on in a generator; fc_lines_...: JSON lines
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
-     - fc_prune_desc.ranks: many machines make one plan
+     - fc_prune_desc.ranks, fc_eval_desc.ranks, fc_tasks_share: many machines make one plan, or
+       evaluate
      - fc_prune_estimate: what fc_prune would take; fc_cost counts rows; fc_config.memory_bytes
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
