@@ -11712,7 +11712,9 @@ FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_cont
     fci_vocabulary_loader l;
     fc_code code = fci_vocabulary_open(&l, c, err);
     if (!code) code = fci_vocabulary_read_gguf(&l, g);
-    return fci_vocabulary_close(&l, code);
+    fc_tokenizer *t = fci_vocabulary_close(&l, code);
+    if (!t && err) fci_wrap(err, err->code, "%s", g->files[0].name);
+    return t;
 }
 
 FCI_FN bool fci_vocabulary_is_gguf(const fci_context *c, const char *path) {
@@ -11729,7 +11731,6 @@ FCI_FN fc_tokenizer *fci_vocabulary_open_gguf(const fci_context *c, const char *
                                               fc_error *err) {
     fc_container *g = fci_container_open_with(c, path, err);
     fc_tokenizer *t = g && fci_is_gguf(g) ? fci_tokenizer_from_gguf(c, g, err) : NULL;
-    if (g && !t && err) fci_wrap(err, err->code, "%s", fci_base_name(path));
     fc_container_close(g);
     return t;
 }
@@ -18579,12 +18580,11 @@ FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err) {
     const uint64_t settings = fci_identity_settings(m);
     code = fci_container_override(m->container, h, err);
     if (!code) code = fci_weights_load(m, err);
-    if (!code && h->files[0].size <= FCI_HEALED_QUICK)
-        code = fci_identity_check_healed(m, NULL, err);
     if (!code && fci_identity_settings(m) != settings)
         code = fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                         "expected weights, got rope factors, or one of two tensors that were one");
-    return fci_wrap(err, code, "%s", fci_base_name(path));
+    if (code) return fci_wrap(err, code, "%s", fci_base_name(path));
+    return h->files[0].size <= FCI_HEALED_QUICK ? fci_identity_check_healed(m, NULL, err) : FC_OK;
 }
 
 FCI_FN const uint8_t *fci_healed_mask(const fc_model *m, const uint8_t *mask, fc_error *err) {
@@ -19778,6 +19778,7 @@ FCI_FN bool fci_chat_end(const fc_chat *c, uint32_t *id) {
 
 FCI_FN fc_code fci_chat_load(fc_chat *c, const fc_chat_desc *desc, fc_error *err) {
     fci_chat_found found = {&c->arena, {NULL, 0}, err};
+    const char *model = fci_base_name(c->m->path);
     const uint32_t date = desc->date ? desc->date : fci_platform_today(), day = date % 100,
                    month = date / 100 % 100;
     if (month < 1 || month > 12 || day < 1 || day > 31 || date > 99991231)
@@ -19787,16 +19788,18 @@ FCI_FN fc_code fci_chat_load(fc_chat *c, const fc_chat_desc *desc, fc_error *err
     fc_code code =
         fci_is_gguf(c->m->container) ? fci_chat_gguf(c, &found) : fci_chat_folder(c, &found, err);
     if (!code && !found.text.p)
-        code = fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "the model has no chat template: give the text ready-made");
-    if (!code) code = fci_chat_recognise(c, found.text, date, err);
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "%s: the model has no chat template: give the text ready-made", model);
+    if (code) return code;
+    code = fci_chat_recognise(c, found.text, date, err);
     if (!code && strstr(c->row->assistant, "{e}") && c->eos.n == 0)
         code = fci_chat_unknown("one with an eos_token, which the model does not name", err);
+    if (code) return fci_wrap(err, code, "%s", model);
     c->no_think = desc->no_think != 0;
-    if (!code && c->no_think && !c->row->no_think)
-        code = fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+    if (c->no_think && !c->row->no_think)
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                         "chat: without thoughts: the format %s has no such mode", c->row->name);
-    return code ? code : fci_chat_find_end(c, err);
+    return fci_chat_find_end(c, err);
 }
 
 FINERCUT_API fc_chat *fc_chat_open(fc_model *m, const fc_chat_desc *desc, fc_error *err) {
@@ -20973,8 +20976,8 @@ FCI_FN fc_code fci_engine_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
         e->rows_run += rows;
         if (e->strayed && !e->stray_allowed)
             return fci_fail(err, FC_ERR_NUMERIC, 0,
-                            "block %llu: the scores of its experts' router are not finite",
-                            (unsigned long long)(s / 2));
+                            "%s: block %llu: the scores of its experts' router are not finite",
+                            fci_base_name(e->m->path), (unsigned long long)(s / 2));
         if (e->tick && e->tick(e->tick_user, e->sublayer_cost[s] * (double)active))
             return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
@@ -21464,8 +21467,8 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
             const bool own = fci_distance_own(r, k);
             if (own && !isfinite(r->lse[k]))
                 return fci_fail(err, FC_ERR_NUMERIC, 0,
-                                "the model's logits at position %llu of the text are not finite",
-                                (unsigned long long)k);
+                                "%s: the logits at position %llu of the text are not finite",
+                                fci_base_name(e->m->path), (unsigned long long)k);
             if (k < r->n_kept) r->slots[k] = r->owners[k] = (uint32_t)k;
             if (k < r->n_kept && own)
                 memcpy(r->kept + k * r->width, e->logits + row * r->width,
@@ -23388,7 +23391,8 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
                         "tokens: expected a sequence of at least %d tokens, got none",
                         v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2);
     if (!isfinite(all))
-        return fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
+        return fci_fail(err, FC_ERR_NUMERIC, 0, "%s: the logits are not finite",
+                        fci_base_name(v->m->path));
     fci_perplexity_result(all, count, out);
     out->n_windows = t->n_sequences;
     return FC_OK;
@@ -24893,7 +24897,8 @@ FCI_FN fc_code fci_search_judge_past(fci_search *s, fc_error *err) {
                                           &info->perplexity, err);
     if (!code && !isfinite(info->perplexity))
         code = fci_fail(err, FC_ERR_NUMERIC, 0,
-                        "evaluation: the whole model's logits are not finite");
+                        "%s: evaluation: the logits of the whole model are not finite",
+                        fci_base_name(s->m->path));
     for (size_t i = 0; i < info->n_steps && !code; i++) {
         const double then = known ? old->steps[i].perplexity : (double)NAN;
         double *now = &s->plan->steps[i].perplexity;
@@ -26526,8 +26531,8 @@ FINERCUT_API fc_code fc_generator_next(fc_generator *g, const fc_sampling *how, 
         if (!(z[i] < INFINITY)) finite = false; // NaN too
     }
     if (!finite || !(z[best] > -INFINITY))
-        return fci_fail(err, FC_ERR_NUMERIC, 0, "position %u: the model's logits are not finite",
-                        g->n_ids - 1);
+        return fci_fail(err, FC_ERR_NUMERIC, 0, "%s: position %u: the logits are not finite",
+                        fci_base_name(g->m->path), g->n_ids - 1);
     *id = how->temperature > 0 ? fci_generate_sample(g, z, best, how) : best;
     return fc_generator_feed(g, id, 1, err);
 }
@@ -26714,7 +26719,8 @@ FCI_FN fc_code fci_generate_own_step(fci_generate_own_job *j, uint32_t at, fc_er
     }
     for (size_t i = 0; i < j->n; i++)
         if (j->lanes[i].ids[1] == j->m->hyper.vocab)
-            return fci_fail(err, FC_ERR_NUMERIC, 0, "own text: the model's logits are not finite");
+            return fci_fail(err, FC_ERR_NUMERIC, 0, "%s: own text: the logits are not finite",
+                            fci_base_name(j->m->path));
     return FC_OK;
 }
 
@@ -27314,29 +27320,70 @@ FCI_FN fc_code fci_tasks_choices(fci_tasks_reader *r, const fci_tasks_row *row, 
     return code;
 }
 
-// Which choice is right: an index, true or false, a label, or the text of one.
+// The labels of a row whose items have some: one for each choice, none twice. NULL of other rows.
+FCI_FN fc_code fci_tasks_labels(fci_tasks_reader *r, const fci_tasks_row *row,
+                                const fci_tasks_doc *d, fci_str **labels) {
+    fci_map seen;
+    fc_code code = FC_OK;
+    uint32_t n = 0;
+    size_t twice;
+    fci_str s;
+    fci_shown shown;
+    memset(&seen, 0, sizeof seen);
+    seen.c = r->arena->c;
+    *labels = NULL;
+    if (!row->labels) return FC_OK;
+    *labels = (fci_str *)fci_arena_alloc(r->arena, d->n_choices, sizeof s, "labels", r->err);
+    if (!*labels) return FC_ERR_MEMORY;
+    while (fci_tasks_entry(r, row->labels, n, &s, &code)) {
+        if (n < d->n_choices) (*labels)[n] = s;
+        n++;
+    }
+    if (code) return code;
+    if (n != d->n_choices)
+        return fci_fail(r->err, FC_ERR_FORMAT, 0,
+                        "\"%s\": expected one for each of %u choices, got %u", row->labels,
+                        d->n_choices, n);
+    code = fci_map_names(&seen, *labels, n, sizeof s, &twice, r->err);
+    fci_map_free(&seen);
+    if (code || twice == n) return code;
+    return fci_fail(r->err, FC_ERR_FORMAT, 0,
+                    "\"%s\": expected each label once, got %s again at %u", row->labels,
+                    fci_show((*labels)[twice], &shown), (unsigned)twice);
+}
+
+// Whether that says choice i: by its number, true or false of two, its label, else its text.
+FCI_FN bool fci_tasks_is_gold(const fci_json *n, fci_str text, const fci_tasks_doc *d,
+                              const fci_str *labels, uint32_t i) {
+    char digits[12];
+    snprintf(digits, sizeof digits, "%u", i);
+    if (fci_json_is(n, FCI_JSON_BOOL)) return d->n_choices == 2 && n->truth == (i == 1);
+    if (labels && fci_eq(text, labels[i])) return true;
+    if (fci_json_is(n, FCI_JSON_NUMBER)) return n->is_integer && n->integer == i;
+    return !labels && (fci_is(text, digits) || fci_eq(text, d->choices[i]));
+}
+
+// Which choice is right.
 FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci_tasks_doc *d) {
     const fci_json *n = row->gold ? fci_tasks_at(r->item, fci_s(row->gold)) : NULL;
     char what[40], expected[64];
-    fci_str label;
-    fc_code code;
+    fci_str *labels, text = {"", 0};
     if (!row->gold) return FC_OK;
+    fc_code code = fci_tasks_labels(r, row, d, &labels);
+    if (code) return code;
     snprintf(what, sizeof what, "\"%s\"", row->gold);
     snprintf(expected, sizeof expected, "a choice: 0 to %u%s", d->n_choices - 1,
-             row->labels ? ", or a label" : "");
+             labels ? ", or a label" : "");
+    if (n && (n->type == FCI_JSON_STRING || n->type == FCI_JSON_NUMBER))
+        text = fci_tokens_strip(r->t, n->text, true);
     d->gold = d->n_choices;
-    if (fci_json_is(n, FCI_JSON_BOOL)) d->gold = n->truth;
-    if (fci_json_is(n, FCI_JSON_NUMBER) && n->is_integer && n->integer < d->n_choices)
-        d->gold = (uint32_t)n->integer;
-    if (fci_json_is(n, FCI_JSON_STRING)) {
-        const fci_str s = fci_tokens_strip(r->t, n->text, true);
-        for (uint32_t i = 0; i < d->n_choices && d->gold == d->n_choices; i++) {
-            char digits[12];
-            snprintf(digits, sizeof digits, "%u", i);
-            if (row->labels ? fci_tasks_entry(r, row->labels, i, &label, &code) && fci_eq(s, label)
-                            : fci_is(s, digits) || fci_eq(s, d->choices[i]))
-                d->gold = i;
-        }
+    for (uint32_t i = 0; n && i < d->n_choices; i++) {
+        if (!fci_tasks_is_gold(n, text, d, labels, i)) continue;
+        if (d->gold < d->n_choices)
+            return fci_fail(r->err, FC_ERR_FORMAT, 0,
+                            "%s: expected one choice, got what stands for %u and %u", what, d->gold,
+                            i);
+        d->gold = i;
     }
     return d->gold < d->n_choices ? FC_OK : fci_json_bad(r->err, n, what, expected);
 }
@@ -27894,7 +27941,8 @@ FCI_FN fc_code fci_tasks_wave(fci_tasks_job *j, fc_error *err) {
         j->task->loglikelihoods[lane] = sum;
         j->task->likeliest[lane] = greedy;
         if (!isfinite(sum))
-            return fci_fail(err, FC_ERR_NUMERIC, 0, "the model's logits are not finite");
+            return fci_fail(err, FC_ERR_NUMERIC, 0, "%s: the logits are not finite",
+                            fci_base_name(j->engine.m->path));
     }
     j->first += j->n;
     j->before += j->tokens;

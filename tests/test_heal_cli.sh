@@ -27,6 +27,7 @@ flip() { # FROM TO: the same file but for a bit of its last byte
 flip h.safetensors flipped.safetensors
 t_ok "another bit" t_says 1 "flipped.safetensors: expected tensors and metadata .*damaged" \
     eval "$model" --heal flipped.safetensors --tokens tokens.json
+t_ok "its name is said once" [ "$(grep -o flipped.safetensors err | wc -l)" -eq 1 ]
 sed 's/"finercut.content"/"finercut.nothing"/' flipped.safetensors >less.safetensors
 t_ok "no hash" t_says 1 "finercut.content.: expected a hash, got none" \
     eval "$model" --heal less.safetensors --tokens tokens.json

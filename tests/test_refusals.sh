@@ -195,4 +195,30 @@ hash() {
 t_ok "a hash of it" hash p.json
 t_ok "the same calibration" [ "$(hash p.json)" = "$(hash plain.json)" ]
 
+# ---- what is damaged is named once
+
+named() { # FILE WORDS COMMAND...: one line that has the words, and the name of the file once
+    file=$1
+    shift
+    says 1 "$@" && [ "$(grep -o "$file" "$t_dir/err" | wc -l)" -eq 1 ] && return
+    cat "$t_dir/err"
+    return 1
+}
+"$finercut" prune "$demo" --text plain.txt --samples 1 --length 32 --remove 1 --quiet -o d.json
+"$finercut" export "$demo" --plan d.json --remove 0 --format gguf-masked -o whole.gguf --quiet
+# the first merge, "h e", becomes two letters of which one is no token
+at=$(LC_ALL=C grep -abo 'tokenizer.ggml.merges' whole.gguf | head -n 1 | cut -d: -f1)
+{
+    head -c $((at + 21 + 4 + 4 + 8 + 8)) whole.gguf
+    printf '\001'
+    tail -c +$((at + 21 + 4 + 4 + 8 + 8 + 2)) whole.gguf
+} >merge.gguf
+for run in "eval merge.gguf --text plain.txt" "tokenize merge.gguf --text plain.txt" \
+    "prune merge.gguf --text plain.txt --samples 1 --remove 1"; do
+    # shellcheck disable=SC2086
+    t_ok "a GGUF vocabulary: $run" named merge.gguf "merge 0: expected tokens of the vocab" $run
+done
+t_ok "no chat template" named "${demo##*/}" "has no chat template" generate "$demo" --chat \
+    --prompt a
+
 t_end refusals
