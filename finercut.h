@@ -159,6 +159,7 @@
    THREADS
      A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;
      different models are independent. Tokenizers and containers may be shared by threads.
+     The stack of each takes 64 KB, fc_heal's 96, the caller's too (the tool, gcc -O2, x86-64).
      A pool has up to 1024 threads. Tasks are counted off without a lock; who waits spins for some
      microseconds, then sleeps, and sleeps at once where there are more threads than cores. Memory
      of several nodes (NUMA): all buffers, those of each worker too, are first written by the thread
