@@ -173,6 +173,14 @@
      bounds and estimates, depends on how much fits into a wave. Between tables, last bits differ.
      Ties go to the lower candidate.
 
+   COMPUTE IN 8 BITS
+     FC_COMPUTE_I8 makes generation faster and less exact. Where a generator runs one token, the
+     activations are rounded to 8 bits in blocks of 32 (largest / 127, to nearest, as ggml's Q8_0)
+     before products with weights of Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K. All else is
+     computed as F32: other types, prompts of several tokens, logits, perplexity, tasks. So a token
+     that is fed alone does not have the bits that it has in a prompt. These products have the same
+     bits for any threads and on any kernel table. fc_prune, fc_heal and fc_study_open refuse it.
+
    LIMITS AND UNTRUSTED INPUT
      Every file is checked before it is used: sizes against the real file, offsets, shapes,
      duplicate names, UTF-8, nesting (128), rank (16), config.json (16 MiB), tokenizer.json (256
@@ -534,10 +542,10 @@ FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, s
    Models. */
 
 typedef enum fc_compute {
-    FC_COMPUTE_AUTO = 0, FC_COMPUTE_F32, FC_COMPUTE_BF16, FC_COMPUTE_COUNT
-} fc_compute;
+    FC_COMPUTE_AUTO = 0, FC_COMPUTE_F32, FC_COMPUTE_BF16, FC_COMPUTE_I8, FC_COMPUTE_COUNT
+} fc_compute; /* of activations, see COMPUTE IN 8 BITS */
 
-FINERCUT_API const char *fc_compute_name(fc_compute c); /* "auto", "f32", "bf16" */
+FINERCUT_API const char *fc_compute_name(fc_compute c); /* "auto", "f32", "bf16", "i8" */
 FINERCUT_API fc_code fc_compute_parse(const char *name, fc_compute *out, fc_error *err);
 
 typedef struct fc_model_desc {
@@ -579,7 +587,7 @@ typedef struct fc_config {
     int tied_embeddings;
     const char *container;       /* "safetensors" or "gguf" */
     fc_dtype dtype;              /* storage type of most weight bytes */
-    fc_compute compute;          /* resolved: F32 or BF16 */
+    fc_compute compute;          /* resolved: F32, BF16 or I8 */
     fc_simd simd;                /* kernel table in use */
     uint32_t n_threads;
     uint64_t memory_bytes;       /* of this machine, or the limit of this process's group; 0:
@@ -1246,7 +1254,8 @@ typedef struct fc_product {
     const void *w;
     fc_dtype type;
     float *y;
-    fc_compute compute; /* AUTO is F32; BF16 on kernel tables that have it */
+    fc_compute compute; /* AUTO is F32; BF16 on kernel tables that have it; I8 rounds x where m is 1
+                           and the type one that COMPUTE IN 8 BITS names */
 } fc_product;
 FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error *err);
 /* Elements [first, first + n) of a stored row; both multiples of the type's block
@@ -3655,7 +3664,7 @@ static const char *const fci_core_codes[] = {
     FINERCUT_CODES(FINERCUT_X)
 #undef FINERCUT_X
 };
-static const char *const fci_core_computes[FC_COMPUTE_COUNT] = {"auto", "f32", "bf16"};
+static const char *const fci_core_computes[FC_COMPUTE_COUNT] = {"auto", "f32", "bf16", "i8"};
 static const char *const fci_core_kinds[FC_KIND_COUNT] = {"attn", "ffn"};
 FCI_ENUM(fc_code, "code", fci_core_codes)
 FCI_ENUM(fc_compute, "compute", fci_core_computes)
@@ -12543,16 +12552,24 @@ typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *con
 typedef bool (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
                                    size_t ahead, float *acc, bool first);
 
+// Sixteen activations rounded to 8 bits: those of a block of 32 have one factor, d.
+typedef struct fci_rounded {
+    float d, sum; // sum: of q
+    int8_t q[16];
+} fci_rounded;
+
 typedef struct fci_tile {
     size_t mr, nr;  // nr is a multiple of 16, mr at least 4 and at most 16
     size_t singles; // a multiple of nr, at most FCI_PANEL_MAX; 0: a single row is computed by `run`
     fci_lanes_tile_fn run;
-    fci_lanes_single_fn single;
+    fci_lanes_single_fn single; // NULL: `run` takes what `coded` does not
     fci_lanes_coded_fn coded; // NULL: `single` reads decoded weights
 } fci_tile;
 
 // The lane bodies: result, name, parameters and arguments of each. Their declarations, the fields
 // of a table and its compiled copies are made from this list, so no two can be swapped.
+//   round     rounds blocks of 32 numbers to 8 bits; one with a number that is not finite has
+//             such a factor and zeros, one below 2^-100 only zeros
 //   finish    writes a tile [rows, columns] to y: sum plus bias (or NULL), plus y where `add`
 //   times     y = x factor; y may be x
 //   lse       log-sum-exp; NaN where z holds NaN or +infinity
@@ -12569,6 +12586,8 @@ typedef struct fci_tile {
 //   cap       cap tanh(scale x / cap), or scale x where cap is 0
 //   products  sums of a[i][k] b[j][k] over n doubles, for two rows a and four rows b
 #define FCI_LANES_LIST(RETURNS, DOES, table, target)                                               \
+    DOES(round, (const float *x, size_t blocks, fci_rounded *out), (x, blocks, out), table,        \
+         target)                                                                                   \
     DOES(finish, (const float *acc, size_t lda, size_t rows, const float *bias, bool add,          \
                   size_t columns, float *y, size_t ldy),                                           \
          (acc, lda, rows, bias, add, columns, y, ldy), table, target)                              \
@@ -12616,6 +12635,9 @@ typedef struct fci_kernels {
     bool native_bf16; // the processor has bfloat16 dot products
     fci_tile f32;
     fci_tile bf16;    // run is NULL where the table has none
+    // As f32, but `coded` takes a single row of fci_lanes_rounds' types rounded, which has to lie
+    // FCI_TILE_WORDS behind it. run is NULL where the build has no vectors.
+    fci_tile i8;
     // out[k * width + r] = rows[r][k], `words` words of `width` rows (a multiple of 4, at most
     // FCI_PANEL_MAX) of any alignment; prefetches as many bytes from `ahead` on (NULL: none)
     void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
@@ -12669,6 +12691,8 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n);
 FCI_LANES_LIST(FCI_LANES_BODY, FCI_LANES_VOID_BODY, , )
 // Rounds x [2 * words] to words of two bfloat16 (as fci_f32_to_bf16).
 FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out);
+// Whether FC_COMPUTE_I8 multiplies weights of this type by rounded activations.
+FCI_FN bool fci_lanes_rounds(fc_dtype type);
 
 // ---- private to this section
 
@@ -12770,6 +12794,48 @@ FCI_INLINE double fci_lanes_total_of(fci_lanes_total *t) {
     for (size_t half = 8; half > 0; half /= 2)
         for (size_t i = 0; i < half; i++) sums[i] += sums[i + half];
     return sums[0];
+}
+
+FCI_FN bool fci_lanes_rounds(fc_dtype type) {
+    switch (type) {
+    case FC_DTYPE_Q8_0:
+    case FC_DTYPE_Q4_0:
+    case FC_DTYPE_Q4_1:
+    case FC_DTYPE_Q5_0:
+    case FC_DTYPE_Q5_1:
+    case FC_DTYPE_Q4_K:
+    case FC_DTYPE_Q5_K:
+    case FC_DTYPE_Q6_K: return true;
+    default: return false;
+    }
+}
+
+// Numbers are divided, not multiplied: a compiler could contract a product with the sum that rounds
+// it, to the nearest and of two to the even one.
+FCI_INLINE void fci_lanes_round(const float *x, size_t blocks, fci_rounded *out) {
+    const float whole = 12582912; // 1.5 * 2^23: floats from here on are whole numbers
+    for (; blocks > 0; blocks--, x += 32, out += 2) {
+        uint32_t most = 0;
+        int32_t q[32];
+        for (size_t i = 0; i < 32; i++) {
+            const uint32_t size = fci_float_bits(x[i]) & 0x7fffffff;
+            most = size > most ? size : most;
+        }
+        const bool finite = most < 0x7f800000, tiny = most < 0x0d800000; // 2^-100
+        const float d = tiny ? 0 : fci_bits_float(most) / 127;
+        for (size_t i = 0; i < 32; i++)
+            q[i] = (int32_t)(fci_float_bits(x[i] / d + whole) - fci_float_bits(whole));
+        for (size_t h = 0; h < 2; h++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < 16; i++) {
+                const int32_t one = finite && !tiny ? q[16 * h + i] : 0;
+                out[h].q[i] = (int8_t)one;
+                sum += one;
+            }
+            out[h].d = d;
+            out[h].sum = (float)sum;
+        }
+    }
 }
 
 FCI_INLINE float fci_lanes_highest(const fci_lanes *v) {
@@ -13274,6 +13340,16 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
 // bits are the same (of two NaN, a scale's and a minimum's, either may come out): every product is
 // exact (see there), so it does not matter whether it is fused with the sum.
 
+#if FCI_VECTORS
+typedef struct fci_sixteen { // weights: each is d * q + m
+    float d, m;
+    int8_t q[16];
+    uint8_t unused[8];
+} fci_sixteen;
+
+// n stored weights, of a type that fci_lanes_rounds.
+FCI_FN void fci_decode_sixteens(fc_dtype type, const void *row, size_t n, fci_sixteen *out);
+#endif
 // As fci_kernels.interleave.
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
                                       const char *ahead, void *out);
@@ -13643,6 +13719,25 @@ fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n
 }
 #endif
 
+// Takes the place of rounding to bfloat16: sixteen weights of two bytes.
+FCI_STEP void fci_decode_put_sixteen(const fci_bytes *q, float scale, float add, char *out) {
+    fci_sixteen s = {scale, add, {0}, {0}};
+    memcpy(s.q, q, sizeof s.q);
+    memcpy(out, &s, sizeof s);
+}
+
+FCI_FLAT FCI_FN void fci_decode_sixteens(fc_dtype type, const void *row, size_t n,
+                                         fci_sixteen *out) {
+    const fci_decode_steps by = {
+#if FCI_HAS_NEON && !FCI_HAS_NEON32
+        fci_decode_put_neon,
+#else
+        fci_decode_put_scalar,
+#endif
+        fci_decode_put_sixteen, NULL, NULL, fci_decode_half, sizeof *out / 16};
+    fci_decode_blocks(&by, type, (const uint8_t *)row, 0, n, (char *)out);
+}
+
 #if FCI_HAS_NEON32
 FCI_NEON FCI_STEP void fci_decode_look_up_neon(fci_bytes *q, const int8_t *values) {
     const uint8x16_t v = vld1q_u8((const uint8_t *)values), at = (uint8x16_t)*q;
@@ -14003,6 +14098,45 @@ FCI_FN void fci_kernel_tile_bf16_scalar(size_t rows, size_t words, const void *a
             }
 }
 
+#if FCI_VECTORS
+FCI_INLINE int32_t fci_kernel_dot(const int8_t *q, const int8_t *x) { // of sixteen
+#if FCI_HAS_NEON && !FCI_HAS_NEON32
+    const int8x16_t a = vld1q_s8(q), b = vld1q_s8(x);
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+    return vaddlvq_s16(vmlal_s8(low, vget_high_s8(a), vget_high_s8(b))); // 2 * 128 * 127 at most
+#else
+    int32_t sum = 0;
+    for (size_t i = 0; i < 16; i++) sum += q[i] * x[i];
+    return sum;
+#endif
+}
+
+FCI_INLINE const fci_rounded *fci_kernel_rounded(const void *a) {
+    return (const fci_rounded *)(const void *)((const uint32_t *)a + FCI_TILE_WORDS);
+}
+
+// A single row rounded, times sixteen rows of stored weights. Sixteen products are one whole
+// number, and each of those is added in order, fused; then, times the minimum, the sum of q.
+FCI_FN bool fci_kernel_coded_i8_scalar(fc_dtype type, size_t n, const void *a,
+                                       const char *const *rows, size_t ahead, float *acc,
+                                       bool first) {
+    (void)ahead;
+    if (!fci_lanes_rounds(type)) return false;
+    for (size_t r = 0; r < 16; r++) {
+        const fci_rounded *x = fci_kernel_rounded(a);
+        fci_sixteen w[FCI_TILE_WORDS / 16];
+        float sum = first ? 0 : acc[r];
+        fci_decode_sixteens(type, rows[r], 32 * n, w);
+        for (size_t i = 0; i < 2 * n; i++, x++) {
+            sum = fmaf((float)fci_kernel_dot(w[i].q, x->q), w[i].d * x->d, sum);
+            sum = fmaf(x->sum, w[i].m * x->d, sum);
+        }
+        acc[r] = sum;
+    }
+    return true;
+}
+#endif
+
 // The tiles below keep all of acc in registers. X(i) stands for row i: each tile defines it three
 // times, to load, to multiply and to store. `limit` is a constant in every call, so the compiler
 // drops the rows from there on.
@@ -14194,6 +14328,62 @@ FCI_AVX2 FCI_INLINE void fci_kernel_bytes_avx2(const fci_kernel_bytes *b, size_t
     FCI_EACH_4(FCI_SUMS_STORE)
 }
 
+// `n` times sixteen weights, rounded activations: four products of a row are added in 16 bits, all
+// sixteen where 4 * 2 * 32 * 127 is the most (not `wide`). Weights of types with a minimum (`low`)
+// have no sign; else that goes to the activations, which are never -128.
+FCI_AVX2 FCI_INLINE void fci_kernel_rounded_avx2(const fci_kernel_bytes *b, size_t n, bool wide,
+                                                 bool low, const fci_rounded *x, float *acc) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    FCI_EACH_4(FCI_SUMS_LOAD)
+    for (size_t i = 0; i < n; i++) {
+        int32_t words[4];
+        memcpy(words, x[i].q, sizeof words);
+        const __m256i v0 = _mm256_set1_epi32(words[0]), v1 = _mm256_set1_epi32(words[1]),
+                      v2 = _mm256_set1_epi32(words[2]), v3 = _mm256_set1_epi32(words[3]);
+        const __m256 dx = _mm256_set1_ps(x[i].d), sum = _mm256_set1_ps(x[i].sum);
+#define FCI_ROUNDED_FOUR(j, v)                                                                     \
+    (low ? _mm256_maddubs_epi16(q[j][at], v)                                                       \
+         : _mm256_maddubs_epi16(_mm256_abs_epi8(q[j][at]), _mm256_sign_epi8(v, q[j][at])))
+#define X(g)                                                                                       \
+        {                                                                                          \
+            enum { at = g };                                                                       \
+            const __m256i(*q)[4] = b[i].q;                                                         \
+            const __m256i p0 = FCI_ROUNDED_FOUR(0, v0), p1 = FCI_ROUNDED_FOUR(1, v1),              \
+                          p2 = FCI_ROUNDED_FOUR(2, v2), p3 = FCI_ROUNDED_FOUR(3, v3);              \
+            const __m256i all =                                                                    \
+                wide ? _mm256_add_epi32(_mm256_add_epi32(_mm256_madd_epi16(p0, ones),              \
+                                                         _mm256_madd_epi16(p1, ones)),             \
+                                        _mm256_add_epi32(_mm256_madd_epi16(p2, ones),              \
+                                                         _mm256_madd_epi16(p3, ones)))             \
+                     : _mm256_madd_epi16(                                                          \
+                           _mm256_add_epi16(_mm256_add_epi16(p0, p1), _mm256_add_epi16(p2, p3)),   \
+                           ones);                                                                  \
+            c##g = _mm256_fmadd_ps(_mm256_cvtepi32_ps(all), _mm256_mul_ps(b[i].d[g], dx), c##g);   \
+            if (low) c##g = _mm256_fmadd_ps(sum, _mm256_mul_ps(b[i].m[g], dx), c##g);              \
+        }
+        FCI_EACH_4(X)
+#undef X
+#undef FCI_ROUNDED_FOUR
+    }
+    FCI_EACH_4(FCI_SUMS_STORE)
+}
+
+#define FCI_CODED_DOWN 5.9604644775390625e-8f // 2^-24
+#define FCI_CODED_LOW(type) /* with a minimum */                                                   \
+    ((type) == FC_DTYPE_Q4_1 || (type) == FC_DTYPE_Q5_1 || (type) == FC_DTYPE_Q4_K ||              \
+     (type) == FC_DTYPE_Q5_K)
+
+// One row of activations, from number k on: floats, or rounded. What of the weights is then scaled:
+// the bytes themselves, or at the top of a word.
+FCI_AVX2 FCI_INLINE void fci_kernel_sixteens_avx2(bool i8, fc_dtype type, const fci_kernel_bytes *b,
+                                                  size_t n, const void *x, size_t k, float *acc) {
+    if (i8)
+        fci_kernel_rounded_avx2(b, n, type == FC_DTYPE_Q8_0, FCI_CODED_LOW(type),
+                                (const fci_rounded *)x + k / 16, acc);
+    else fci_kernel_bytes_avx2(b, n, (const float *)x + k, acc);
+}
+#define FCI_CODED_SCALE(i8) (i8 ? 1 : FCI_CODED_DOWN)
+
 // The float16 at `at` of eight rows, times `factor`.
 FCI_AVX2 FCI_INLINE __m256 fci_kernel_halves_avx2(const char *const *rows, size_t at,
                                                   float factor) {
@@ -14206,7 +14396,6 @@ FCI_AVX2 FCI_INLINE __m256 fci_kernel_halves_avx2(const char *const *rows, size_
     return _mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(factor));
 }
 
-#define FCI_CODED_DOWN 5.9604644775390625e-8f // 2^-24
 #define FCI_CODED_BITS(v, shift, mask) /* of every byte; what crosses over is masked */            \
     _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128((int)(shift))),                         \
                      _mm256_set1_epi8(mask))
@@ -14222,10 +14411,10 @@ FCI_AVX2 FCI_INLINE __m256i fci_kernel_fifth_avx2(const __m256i *bits, unsigned 
 }
 
 // Blocks of 32 weights: Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1, as in room decode.
-FCI_AVX2 FCI_INLINE void fci_kernel_block_avx2(fc_dtype type, const char *const *rows, size_t at,
-                                               fci_kernel_bytes *b) {
-    const bool five = type == FC_DTYPE_Q5_0 || type == FC_DTYPE_Q5_1,
-               low = type == FC_DTYPE_Q4_1 || type == FC_DTYPE_Q5_1;
+FCI_AVX2 FCI_INLINE void fci_kernel_block_avx2(bool i8, fc_dtype type, const char *const *rows,
+                                               size_t at, const void *x, size_t k, float *acc) {
+    const bool five = type == FC_DTYPE_Q5_0 || type == FC_DTYPE_Q5_1, low = FCI_CODED_LOW(type);
+    fci_kernel_bytes b[2];
     const size_t head = (low ? 4u : 2u) + (five ? 4u : 0u);
     const __m256i less = _mm256_set1_epi8(low || type == FC_DTYPE_Q8_0 ? 0 : five ? 16 : 8);
     for (size_t g = 0; g < 4; g++, rows += 8) {
@@ -14247,10 +14436,11 @@ FCI_AVX2 FCI_INLINE void fci_kernel_block_avx2(fc_dtype type, const char *const 
         }
         FCI_EACH_4(X)
 #undef X
-        b[0].d[g] = b[1].d[g] = fci_kernel_halves_avx2(rows, at, FCI_CODED_DOWN);
+        b[0].d[g] = b[1].d[g] = fci_kernel_halves_avx2(rows, at, FCI_CODED_SCALE(i8));
         b[0].m[g] = b[1].m[g] =
             low ? fci_kernel_halves_avx2(rows, at + 2, 1) : _mm256_set1_ps(FCI_NOTHING);
     }
+    fci_kernel_sixteens_avx2(i8, type, b, 2, x, k, acc);
 }
 
 // Scales or minimums: byte i of each word, signed, times 2^24 and `factor`.
@@ -14263,8 +14453,9 @@ FCI_AVX2 FCI_INLINE __m256 fci_kernel_scales_avx2(const __m256i *bytes, unsigned
 }
 
 // 256 weights of Q4_K, or of Q5_K with fifth bits before the others; 64 at a time.
-FCI_AVX2 FCI_INLINE void fci_kernel_k_avx2(bool five, const char *const *rows, size_t at,
-                                           const float *x, float *acc) {
+FCI_AVX2 FCI_INLINE void fci_kernel_k_avx2(bool i8, fc_dtype type, const char *const *rows,
+                                           size_t at, const void *x, size_t k, float *acc) {
+    const bool five = type == FC_DTYPE_Q5_K;
     __m256i scales[2][4], mins[2][4];
     __m256 d[4], m[4];
     const __m256i six = _mm256_set1_epi8(63), four = _mm256_set1_epi8(15),
@@ -14278,10 +14469,10 @@ FCI_AVX2 FCI_INLINE void fci_kernel_k_avx2(bool five, const char *const *rows, s
         mins[0][g] = _mm256_and_si256(w[2], six);
         mins[1][g] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(w[3], 4), four),
                                      _mm256_and_si256(_mm256_srli_epi32(w[2], 2), top));
-        d[g] = fci_kernel_halves_avx2(rows + 8 * g, at, FCI_CODED_DOWN * FCI_CODED_DOWN);
+        d[g] = fci_kernel_halves_avx2(rows + 8 * g, at, FCI_CODED_DOWN * FCI_CODED_SCALE(i8));
         m[g] = fci_kernel_halves_avx2(rows + 8 * g, at + 2, -FCI_CODED_DOWN);
     }
-    for (unsigned j = 0; j < 8; j += 2, x += 64) {
+    for (unsigned j = 0; j < 8; j += 2) {
         fci_kernel_bytes b[4];
         const size_t from = at + (five ? 48 : 16) + 16 * j;
         for (size_t part = 0; part < 2; part++)
@@ -14306,13 +14497,13 @@ FCI_AVX2 FCI_INLINE void fci_kernel_k_avx2(bool five, const char *const *rows, s
                     b[2 * odd + part].m[g] = fci_kernel_scales_avx2(&mins[s / 4][g], s % 4, &m[g]);
                 }
             }
-        fci_kernel_bytes_avx2(b, 4, x, acc);
+        fci_kernel_sixteens_avx2(i8, type, b, 4, x, k + 32 * j, acc);
     }
 }
 
 // 256 weights of Q6_K, half of them at a time.
-FCI_AVX2 FCI_INLINE void fci_kernel_q6_k_avx2(const char *const *rows, size_t at, const float *x,
-                                              float *acc) {
+FCI_AVX2 FCI_INLINE void fci_kernel_q6_k_avx2(bool i8, fc_dtype type, const char *const *rows,
+                                              size_t at, const void *x, size_t k, float *acc) {
     const __m256i less = _mm256_set1_epi8(32);
     for (size_t half = 0; half < 2; half++) {
         fci_kernel_bytes b[8];
@@ -14320,7 +14511,8 @@ FCI_AVX2 FCI_INLINE void fci_kernel_q6_k_avx2(const char *const *rows, size_t at
             __m256i s[4], h[4], w[4];
             const char *const *r = rows + 8 * g;
             fci_kernel_turn_avx2(r, at + 192, s);
-            const __m256 d = fci_kernel_halves_avx2(r, at + 208, FCI_CODED_DOWN * FCI_CODED_DOWN);
+            const __m256 d =
+                fci_kernel_halves_avx2(r, at + 208, FCI_CODED_DOWN * FCI_CODED_SCALE(i8));
             for (unsigned e = 0; e < 8; e++) { // sixteen weights: quarter e / 2, part e % 2
                 b[e].d[g] = fci_kernel_scales_avx2(&s[2 * half + e / 4], e % 4, &d);
                 b[e].m[g] = _mm256_set1_ps(FCI_NOTHING);
@@ -14341,48 +14533,52 @@ FCI_AVX2 FCI_INLINE void fci_kernel_q6_k_avx2(const char *const *rows, size_t at
                 }
             }
         }
-        fci_kernel_bytes_avx2(b, 8, x + 128 * half, acc);
+        fci_kernel_sixteens_avx2(i8, type, b, 8, x, k + 128 * half, acc);
+    }
+}
+
+FCI_AVX2 FCI_INLINE bool fci_kernel_blocks_avx2(bool i8, fc_dtype type, size_t n, const void *x,
+                                                const char *const *rows, size_t ahead, float *acc,
+                                                bool first) {
+    switch (type) {
+#define FCI_CODED_TYPE(name, per, size, block)                                                     \
+    case FC_DTYPE_##name:                                                                          \
+        if (n % (per / 32)) return false;                                                          \
+        if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);                               \
+        for (size_t k = 0, at = 0; k < 32 * n; k += per, at += size) {                             \
+            fci_kernel_prefetch_avx2(rows, at, size, ahead);                                       \
+            fci_kernel_##block##_avx2(i8, FC_DTYPE_##name, rows, at, x, k, acc);                   \
+        }                                                                                          \
+        return true;
+    FCI_CODED_TYPE(Q8_0, 32, 34, block)
+    FCI_CODED_TYPE(Q4_0, 32, 18, block)
+    FCI_CODED_TYPE(Q4_1, 32, 20, block)
+    FCI_CODED_TYPE(Q5_0, 32, 22, block)
+    FCI_CODED_TYPE(Q5_1, 32, 24, block)
+    FCI_CODED_TYPE(Q4_K, 256, 144, k)
+    FCI_CODED_TYPE(Q5_K, 256, 176, k)
+    FCI_CODED_TYPE(Q6_K, 256, 210, q6_k)
+    default: return false;
     }
 }
 
 FCI_AVX2 FCI_FN bool fci_kernel_coded_avx2(fc_dtype type, size_t n, const void *a,
                                            const char *const *rows, size_t ahead, float *acc,
                                            bool first) {
-    const float *x = (const float *)a;
-    const bool whole = n % 8 == 0; // blocks of 256
-    fci_kernel_bytes b[2];
-    switch (type) {
-#define FCI_CODED_BLOCKS(per, size, ...)                                                           \
-        if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);                               \
-        for (size_t i = 0, at = 0; i < 32 * n; i += per, at += size, x += per) {                   \
-            fci_kernel_prefetch_avx2(rows, at, size, ahead);                                       \
-            __VA_ARGS__;                                                                           \
-        }                                                                                          \
-        return true;
-#define FCI_CODED_SMALL(name, size)                                                                \
-    case FC_DTYPE_##name:                                                                          \
-        FCI_CODED_BLOCKS(32, size, fci_kernel_block_avx2(FC_DTYPE_##name, rows, at, b),            \
-                         fci_kernel_bytes_avx2(b, 2, x, acc))
-    FCI_CODED_SMALL(Q8_0, 34)
-    FCI_CODED_SMALL(Q4_0, 18)
-    FCI_CODED_SMALL(Q4_1, 20)
-    FCI_CODED_SMALL(Q5_0, 22)
-    FCI_CODED_SMALL(Q5_1, 24)
-    case FC_DTYPE_Q4_K:
-        if (!whole) return false;
-        FCI_CODED_BLOCKS(256, 144, fci_kernel_k_avx2(false, rows, at, x, acc))
-    case FC_DTYPE_Q5_K:
-        if (!whole) return false;
-        FCI_CODED_BLOCKS(256, 176, fci_kernel_k_avx2(true, rows, at, x, acc))
-    case FC_DTYPE_Q6_K:
-        if (!whole) return false;
-        FCI_CODED_BLOCKS(256, 210, fci_kernel_q6_k_avx2(rows, at, x, acc))
-    case FC_DTYPE_BF16:
-        if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
-        fci_kernel_coded_bf16_avx2(32 * n, x, rows, ahead, acc);
-        return true;
-    default: return false;
-    }
+    if (type != FC_DTYPE_BF16)
+        return fci_kernel_blocks_avx2(false, type, n, a, rows, ahead, acc, first);
+    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
+    fci_kernel_coded_bf16_avx2(32 * n, (const float *)a, rows, ahead, acc);
+    return true;
+}
+
+FCI_AVX2 FCI_FN bool fci_kernel_coded_i8_avx2(fc_dtype type, size_t n, const void *a,
+                                              const char *const *rows, size_t ahead, float *acc,
+                                              bool first) {
+    return fci_lanes_rounds(type)
+               ? fci_kernel_blocks_avx2(true, type, n, fci_kernel_rounded(a), rows, ahead, acc,
+                                        first)
+               : fci_kernel_coded_avx2(type, n, a, rows, ahead, acc, first);
 }
 #endif
 
@@ -14527,6 +14723,15 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
     sum = _mm512_fmadd_ps(_mm512_set1_ps(x[2 * (word) + 1]), odd, sum);
 FCI_CODED(f32, FCI_AVX512, float, 32)
 #undef FCI_CODED_DO
+
+// Rounded activations with AVX2's instructions.
+FCI_AVX512 FCI_FN bool fci_kernel_coded_i8_avx512(fc_dtype type, size_t n, const void *a,
+                                                  const char *const *rows, size_t ahead,
+                                                  float *acc, bool first) {
+    return fci_lanes_rounds(type)
+               ? fci_kernel_coded_i8_avx2(type, n, a, rows, ahead, acc, first)
+               : fci_coded_f32(type, n, a, rows, ahead, acc, first);
+}
 #endif
 #if FCI_HAS_AVX512BF16
 #define FCI_CODED_SIDE(r) (r) * 0x10001 + 0x100000 // halves r and r + 16
@@ -14742,6 +14947,11 @@ static const fci_kernels fci_kernel_table_scalar = {
     FC_SIMD_SCALAR, false,
     {4, 16, 0, fci_kernel_tile_f32_scalar, NULL, NULL},
     {4, 16, 0, fci_kernel_tile_bf16_scalar, NULL, NULL},
+#if FCI_VECTORS
+    {4, 16, 16, fci_kernel_tile_f32_scalar, NULL, fci_kernel_coded_i8_scalar},
+#else
+    {0, 0, 0, NULL, NULL, NULL},
+#endif
     FCI_KERNEL_NAMES(scalar)};
 #if FCI_HAS_AVX2
 static const fci_kernels fci_kernel_table_avx2 = {
@@ -14749,6 +14959,8 @@ static const fci_kernels fci_kernel_table_avx2 = {
     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
      fci_kernel_coded_avx2},
     {0, 0, 0, NULL, NULL, NULL},
+    {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
+     fci_kernel_coded_i8_avx2},
     FCI_KERNEL_NAMES(avx2)};
 #endif
 #if FCI_HAS_AVX512
@@ -14756,6 +14968,8 @@ static const fci_kernels fci_kernel_table_avx512 = {
     FC_SIMD_AVX512, false,
     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
     {0, 0, 0, NULL, NULL, NULL},
+    {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
+     fci_kernel_coded_i8_avx512},
     FCI_KERNEL_NAMES(avx512)};
 #endif
 #if FCI_HAS_AVX512BF16
@@ -14763,6 +14977,8 @@ static const fci_kernels fci_kernel_table_avx512bf16 = {
     FC_SIMD_AVX512BF16, true,
     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
     {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
+    {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
+     fci_kernel_coded_i8_avx512},
     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_AMX
@@ -14770,17 +14986,21 @@ static const fci_kernels fci_kernel_table_amx = {
     FC_SIMD_AMX, true,
     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
     {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL},
+    {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
+     fci_kernel_coded_i8_avx512},
     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
 #endif
 #if FCI_HAS_NEON32
 static const fci_kernels fci_kernel_table_neon = {
     FC_SIMD_NEON, false,
     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
+    {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
     FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, scalar)};
 #elif FCI_HAS_NEON // part of every aarch64, so bodies need no target
 static const fci_kernels fci_kernel_table_neon = {
     FC_SIMD_NEON, false,
     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
+    {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
     FCI_KERNEL_NAMES(scalar)};
 #endif
 #if FCI_HAS_NEON_BF16
@@ -14788,6 +15008,7 @@ static const fci_kernels fci_kernel_table_neon_bf16 = {
     FC_SIMD_NEON_BF16, true,
     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL},
     {8, 16, 0, fci_kernel_tile_bf16_neon, NULL, NULL},
+    {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
     FCI_KERNEL_NAMES(scalar)};
 #endif
 
@@ -14978,7 +15199,7 @@ FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void
 // Bytes of scratch for fci_gemm, for all workers together.
 FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
 // For every part: y [m, n_rows] = (ADD: +=) x W^T + bias. `packed` holds x, rows of k; scratch has
-// fci_gemm_scratch_bytes.
+// fci_gemm_scratch_bytes. I8 writes to `packed`, behind a single row.
 FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
                      size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch);
 // One part, or two of equal n_rows (a gated FFN): activation(x W0^T + b0) (x W1^T + b1), packed to
@@ -14999,7 +15220,9 @@ FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
 }
 
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute) {
-    return compute == FC_COMPUTE_BF16 ? &c->kernels->bf16 : &c->kernels->f32;
+    return compute == FC_COMPUTE_BF16 ? &c->kernels->bf16
+           : compute == FC_COMPUTE_I8 ? &c->kernels->i8
+                                      : &c->kernels->f32;
 }
 
 FCI_INLINE size_t fci_gemm_words(fc_compute compute, size_t k) { // of k numbers
@@ -15442,10 +15665,13 @@ FCI_INLINE size_t fci_gemm_together(const fci_gemm_job *j) {
 
 // A single row of activations times n panels of one matrix type, as they lie in memory, or decoded
 // where the kernel does not take the type.
-FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n, float *staged,
+FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n, float *scratch,
                                    float *acc) {
     const size_t nr = j->tile->nr;
+    const fci_gemm_room room = fci_gemm_room_of(j->tile);
+    float *staged = scratch + room.rows, *packed = scratch + room.panels;
     for (size_t at = 0; at < j->packed.words; at += j->packed.block) {
+        const size_t words = (size_t)fci_min(j->packed.block, j->packed.words - at);
         const void *x = fci_gemm_packed_row(&j->packed, 0, at);
         const char *rows[FCI_PANEL_MAX], *unused;
         fci_gemm_source s = fci_gemm_source_of(j, panel, at);
@@ -15460,11 +15686,15 @@ FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n
         if (j->tile->coded && s.first % 32 == 0 && s.n % 32 == 0 &&
             j->tile->coded(s.w->type, s.n / 32, x, rows, ahead, acc, at == 0))
             continue;
+        if (!j->tile->single) {
+            fci_gemm_weights(j, panel, at, words, true, staged, packed);
+            j->tile->run(1, words, x, packed, acc, at == 0);
+            continue;
+        }
         for (size_t i = 0; i < j->tile->singles / nr; i++)
             fci_gemm_rows(j, panel + i % n, at, true, staged + i * nr * FCI_TILE_WORDS,
                           rows + i * nr, &unused);
-        j->tile->single((size_t)fci_min(j->packed.block, j->packed.words - at), x, rows,
-                        fci_gemm_direct(j, s.w) ? ahead : 0, acc, at == 0);
+        j->tile->single(words, x, rows, fci_gemm_direct(j, s.w) ? ahead : 0, acc, at == 0);
     }
 }
 
@@ -15472,7 +15702,7 @@ FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n
 FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float *scratch) {
     const size_t nr = j->tile->nr, tile = j->tile->mr * nr;
     const fci_gemm_room room = fci_gemm_room_of(j->tile);
-    float *sums = scratch + room.sums, acc[FCI_PANEL_MAX];
+    float *sums = scratch + room.sums, *acc = sums + fci_gemm_together(j) * tile;
     size_t column;
     for (size_t c = s->c0, n; c < s->c1; c += n) {
         const fci_matrix *w = fci_gemm_panel(j, c, &column)->w;
@@ -15480,7 +15710,7 @@ FCI_FN void fci_gemm_single(const fci_gemm_job *j, const fci_gemm_span *s, float
             const fci_matrix *next = fci_gemm_panel(j, c + n, &column)->w;
             if (next->type != w->type || next->row_bytes != w->row_bytes) break;
         }
-        fci_gemm_single_panels(j, c, n, scratch + room.rows, acc);
+        fci_gemm_single_panels(j, c, n, scratch, acc);
         for (size_t i = 0; i < n; i++)
             memcpy(sums + (c - s->c0 + i) * tile, acc + i * nr, nr * sizeof *acc);
     }
@@ -15548,6 +15778,16 @@ FCI_FN size_t fci_gemm_split(fci_gemm_job *j) {
     return j->n_groups * ((rows + j->tall - 1) / j->tall);
 }
 
+// Of a panel with a single row, the second one's place is free: there goes the rounded row.
+FCI_FN void fci_gemm_round(const fci_gemm_job *j) {
+    const fci_gemm_packed *p = &j->packed;
+    if (j->compute != FC_COMPUTE_I8 || j->m != 1 || j->k % 32) return;
+    for (size_t at = 0; at < p->words; at += p->block)
+        j->c->kernels->round((const float *)(const void *)fci_gemm_packed_row(p, 0, at),
+                             (size_t)fci_min(p->block, p->words - at) / 32,
+                             (fci_rounded *)(void *)fci_gemm_packed_row(p, 1, at));
+}
+
 FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compute, fci_gemm_op op,
                          const void *packed, size_t m, size_t k, const fci_gemm_part *parts,
                          size_t n_parts, void *scratch) {
@@ -15572,6 +15812,7 @@ FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compu
     for (size_t i = 0; i < n_parts; i++)
         j->column_panels += (parts[i].n_rows + j->tile->nr - 1) / j->tile->nr;
     if (m == 0 || j->column_panels == 0) return;
+    fci_gemm_round(j);
     fci_parallel_for(c, fci_gemm_split(j), fci_gemm_task, j);
 }
 
@@ -16044,7 +16285,7 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
     fci_context c;
     if (fci_need(p && p->x && p->w && p->y, "fc_matmul", "x, w and y", err)) return FC_ERR_ARGUMENT;
     const size_t m = p->m, n = p->n, k = p->k;
-    const fc_compute compute = p->compute == FC_COMPUTE_BF16 ? FC_COMPUTE_BF16 : FC_COMPUTE_F32;
+    const fc_compute compute = p->compute == FC_COMPUTE_AUTO ? FC_COMPUTE_F32 : p->compute;
     fc_code code = fci_matmul_check(p, err);
     if (!code) code = fci_context_begin(&c, env, err);
     if (code) return code;
@@ -16052,8 +16293,8 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
     if (!fci_gemm_tile(&c, compute)->run) {
         fci_context_end(&c);
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
-                        "compute bf16: the %s kernels have no bf16 dot products",
-                        fc_simd_name(c.kernels->simd));
+                        "compute %s: the %s kernels of this build have no such dot products",
+                        fc_compute_name(compute), fc_simd_name(c.kernels->simd));
     }
     void *packed = fci_alloc(&c, fci_gemm_packed_bytes(&c, compute, m, k), 1, "packed rows", err);
     void *scratch =
@@ -17355,6 +17596,8 @@ FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint
 // Finds and checks every tensor and sets the model's views, by its hyper; again where the
 // container's tensors have become others.
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
+// Refuses a model opened with FC_COMPUTE_I8.
+FCI_FN fc_code fci_weights_refuse_i8(const fc_model *m, fc_error *err);
 // Sets config.dtype, that of most bytes, and config.compute: for AUTO bf16 where the weights are
 // bf16 and it is native. Fails where bf16 is wanted and not native.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
@@ -17759,15 +18002,22 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     return code ? code : fci_weights_all_read(m, err);
 }
 
+FCI_FN fc_code fci_weights_refuse_i8(const fc_model *m, fc_error *err) {
+    if (m->config.compute != FC_COMPUTE_I8) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "compute: expected f32 or bf16, got i8, which is for generation");
+}
+
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err) {
     fc_dtype most = FC_DTYPE_F32;
     for (int t = 0; t < FC_DTYPE_COUNT; t++)
         if (m->dtype_bytes[t] > m->dtype_bytes[most]) most = (fc_dtype)t;
     bool can = fci_gemm_has_bf16(&m->c);
-    if (wanted == FC_COMPUTE_BF16 && !can)
+    if ((wanted == FC_COMPUTE_BF16 && !can) || !fci_gemm_tile(&m->c, wanted)->run)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
-                        "compute bf16: the %s kernels of this machine have no bf16 dot products",
-                        fc_simd_name(m->c.kernels->simd));
+                        "compute %s: the %s kernels of this machine have no %s dot products",
+                        fc_compute_name(wanted), fc_simd_name(m->c.kernels->simd),
+                        fc_compute_name(wanted));
     m->config.dtype = most;
     m->config.compute = wanted != FC_COMPUTE_AUTO      ? wanted
                         : most == FC_DTYPE_BF16 && can ? FC_COMPUTE_BF16
@@ -20304,6 +20554,7 @@ typedef struct fci_engine {
     uint32_t *positions; // [capacity]
     fci_attention_lane *attention_lanes;
     size_t max_lanes;
+    fc_compute compute;  // the model's; of I8 the caller says when, else F32
     uint64_t rows_run, rows_out; // so far, through sublayers and to outputs
     double *sublayer_cost; // [2 * n_blocks + 1]: share of a whole forward pass, the head last
     fci_engine_tick_fn tick;
@@ -20597,6 +20848,7 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     e->m = m;
     fc_code code = fci_engine_plan(e, wish, err);
     if (code) return code;
+    e->compute = m->config.compute == FC_COMPUTE_I8 ? FC_COMPUTE_F32 : m->config.compute;
     e->max_lanes = e->capacity; // a lane has at least one row
     e->disk = fci_disk_of(m, wish->taken + fci_engine_bytes(m, e->capacity, e->head_rows,
                                                             wish->positions));
@@ -20673,7 +20925,7 @@ FCI_FN fci_gemm_part fci_engine_part(const fci_weight *w, float *y, size_t ldy) 
 
 FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_gemm_part *parts,
                             size_t n_parts, size_t rows) {
-    fci_gemm(&e->m->c, e->m->config.compute, op, e->packed, rows, (size_t)parts[0].w->cols, parts,
+    fci_gemm(&e->m->c, e->compute, op, e->packed, rows, (size_t)parts[0].w->cols, parts,
              n_parts, e->scratch);
 }
 
@@ -20694,7 +20946,7 @@ FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, con
         fci_engine_norm(e, w, x, rows, d, e->normed);
         x = e->normed;
     }
-    fci_gemm_pack(&e->m->c, e->m->config.compute, x, d, rows, d, fused ? &rms : NULL, e->packed);
+    fci_gemm_pack(&e->m->c, e->compute, x, d, rows, d, fused ? &rms : NULL, e->packed);
 }
 
 // Appends the lane's new keys and values to its cache; its queries see them all.
@@ -20712,7 +20964,7 @@ FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ld
 // Adds a sublayer's last projection of the packed rows to the residual.
 FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *w, size_t rows,
                            const fci_norm *post) {
-    const fc_compute compute = e->m->config.compute;
+    const fc_compute compute = e->compute;
     const size_t k = (size_t)w->matrix.cols;
     const size_t d = (size_t)e->m->hyper.hidden;
     const float scale = (float)e->m->hyper.residual_scale;
@@ -20765,7 +21017,7 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
             fci_engine_use_cache(lanes[i].cache, (size_t)(l - e->m->layers), a.ldkv, to);
     }
     fci_attention_run(c, &a, e->attention_lanes, n_lanes, e->scratch);
-    fci_gemm_pack(c, e->m->config.compute, out, a.ldo, rows, a.ldo, NULL, e->packed);
+    fci_gemm_pack(c, e->compute, out, a.ldo, rows, a.ldo, NULL, e->packed);
     fci_engine_add(e, e->packed, &l->o, rows, &l->attn_post);
 }
 
@@ -20774,7 +21026,7 @@ FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci
                                 size_t rows) {
     const fci_gemm_part parts[2] = {fci_engine_part(gate, NULL, 0), fci_engine_part(up, NULL, 0)};
     const size_t plain = gate->matrix.data ? 0 : 1;
-    fci_gemm_into(&e->m->c, e->m->config.compute, e->packed, rows, (size_t)up->matrix.cols,
+    fci_gemm_into(&e->m->c, e->compute, e->packed, rows, (size_t)up->matrix.cols,
                   parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);
 }
 
@@ -20856,7 +21108,7 @@ FCI_FN void fci_engine_turn_expert(fci_engine *e, const fci_layer *l, const fci_
 // Results are added to a row in the order of the experts.
 FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden, n_experts = (size_t)e->m->hyper.n_experts;
-    const fc_compute compute = e->m->config.compute;
+    const fc_compute compute = e->compute;
     const fci_gemm_part router = fci_engine_part(&l->router, e->scores, n_experts);
     fci_engine_norm(e, &l->ffn_norm, e->input, rows, d, e->normed);
     fci_gemm_pack(&e->m->c, compute, e->normed, d, rows, d, NULL, e->packed);
@@ -20902,7 +21154,7 @@ FCI_FN void fci_engine_finish(fci_engine *e, size_t sublayer, const float *x, si
     const fci_weight *w = ffn ? &l->down : &l->o;
     const size_t k = (size_t)w->matrix.cols;
     void *packed = ffn ? e->fed : e->packed;
-    fci_gemm_pack(&e->m->c, e->m->config.compute, x, k, rows, k, NULL, packed);
+    fci_gemm_pack(&e->m->c, e->compute, x, k, rows, k, NULL, packed);
     fci_engine_add(e, packed, w, rows, ffn ? &l->ffn_post : &l->attn_post);
 }
 
@@ -25643,6 +25895,7 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     uint32_t n_steps;
     size_t longest;
     fc_code code = fci_healed_refuse(m, "fc_prune", err);
+    if (!code) code = fci_weights_refuse_i8(m, err);
     if (!code) code = fc_prune_count(m, desc, &n_steps, err);
     if (!code) code = fci_engine_check_tokens(m, desc->calibration, 1, &longest, err);
     if (code) return code;
@@ -26291,6 +26544,7 @@ FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, f
         return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
     if (fci_healed_refuse(m, "fc_prune_estimate", err)) return FC_ERR_MISMATCH;
+    if (fci_weights_refuse_i8(m, err)) return FC_ERR_ARGUMENT;
     memset(&pace, 0, sizeof pace);
     const fc_code code = fci_estimate_of(m, desc, &pace, out, err);
     fci_estimate_free(m, &pace);
@@ -26416,7 +26670,8 @@ FINERCUT_API const uint32_t *fc_generator_tokens(const fc_generator *g, size_t *
     return g ? g->ids : NULL;
 }
 
-// The last kept token runs again for its logits, which gives the same row of the cache.
+// The last kept token runs again for its logits, which gives the same row of the cache (not with
+// I8, where it was one of several).
 FINERCUT_API void fc_generator_rewind(fc_generator *g, size_t n) {
     if (!g || n >= g->n_ids) return;
     g->n_ids = (uint32_t)n;
@@ -26437,6 +26692,8 @@ FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
     if (g->n_ids == 0)
         fci_fail(err, FC_ERR_ARGUMENT, 0, "generator: expected at least one token, got none");
     fci_generate_lengthen(g);
+    if (g->m->config.compute == FC_COMPUTE_I8)
+        g->engine.compute = g->n_ids - g->cache.n_past == 1 ? FC_COMPUTE_I8 : FC_COMPUTE_F32;
     while (g->cache.n_past < g->n_ids) {
         fci_lane lane;
         memset(&lane, 0, sizeof lane);
@@ -29873,6 +30130,7 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     if (fci_need(m && desc, "fc_heal", "a model and a description", err)) return FC_ERR_ARGUMENT;
     memset(&healed, 0, sizeof healed);
     fc_code code = fci_healed_refuse(m, "fc_heal", err);
+    if (!code) code = fci_weights_refuse_i8(m, err);
     if (!code) code = fci_heal_check(m, desc, err);
     if (code) return code;
     memset(&h, 0, sizeof h);
@@ -36759,7 +37017,8 @@ FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_
                        (desc->points || !desc->n_points) && (desc->inputs || !desc->n_inputs);
     if (!err) err = &own;
     if (fci_need(given, "fc_study_open", "a model, a folder, a calibration and a text", err) ||
-        fci_healed_refuse(m, "fc_study_open", err))
+        fci_healed_refuse(m, "fc_study_open", err) ||
+        fci_weights_refuse_i8(m, err))
         return NULL;
     fc_study *s = (fc_study *)fci_alloc(&m->c, 1, sizeof *s, "study", err);
     if (!s) return NULL;
@@ -36960,7 +37219,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CHAT_ZEPHYR
 #undef FCI_CODED
 #undef FCI_CODED_BITS
-#undef FCI_CODED_BLOCKS
 #undef FCI_CODED_BYTE
 #undef FCI_CODED_DO
 #undef FCI_CODED_DOWN
@@ -36968,13 +37226,15 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CODED_FOUR
 #undef FCI_CODED_HALVES
 #undef FCI_CODED_LOAD
+#undef FCI_CODED_LOW
 #undef FCI_CODED_NIBBLE
 #undef FCI_CODED_ONE
+#undef FCI_CODED_SCALE
 #undef FCI_CODED_SIDE
 #undef FCI_CODED_SIDES
 #undef FCI_CODED_SIXTEEN
-#undef FCI_CODED_SMALL
 #undef FCI_CODED_TOP
+#undef FCI_CODED_TYPE
 #undef FCI_COMPILER_CLANG
 #undef FCI_COMPILER_GCC
 #undef FCI_CONFIDENT_POOLED

@@ -167,7 +167,7 @@ usage "--metric: expected one of js, angular" prune x --text t --metric cosine
 usage "--search: expected one of race, exhaustive" prune x --text t --search fast
 usage "--candidates: expected one of sublayers, attention, ffn, blocks" prune x --text t \
     --candidates heads
-usage "--compute: expected one of auto, f32, bf16" info x --compute f64
+usage "--compute: expected one of auto, f32, bf16, i8" info x --compute f64
 usage "--simd: expected one of auto, scalar" info x --simd sse
 usage "--samples: expected once, got it twice" prune x --text t --samples 3 --samples=4
 usage "--quiet: expected once, got it twice" eval x --text t --quiet --quiet
@@ -591,6 +591,15 @@ bad "generate: too many tokens" "tokens: expected at most [0-9]* in all" generat
 bad "generate: too little memory" "memory limit" generate "$gguf" --prompt abc --memory-limit 1000
 bad "generate: a plan of another model" "race\.json.*another model" generate "$gguf" --prompt abc \
     --plan race.json
+quants=$data/llama_q4_1.gguf
+for n in 1 2; do
+    t_ok "generate --compute i8 --threads $n" run 0 generate "$quants" --prompt abc -n 8 --quiet \
+        --compute i8 --threads $n
+    if [ $n -eq 1 ]; then cp "$out" rounded.txt; fi
+done
+t_ok "the same text with 2 threads" cmp "$out" rounded.txt
+bad "prune: 8 bits are for generation" "compute: expected f32 or bf16, got i8" prune "$quants" \
+    --text text.txt --compute i8
 if [ -f "$demo/model.safetensors" ]; then
     t_ok "generate" gives "^, and " generate "$demo" --prompt "In the beginning God" -n 12
     t_ok "generate: speeds" \

@@ -548,6 +548,62 @@ static void test_allocations(void) {
     free(data[1]);
 }
 
+/* ------------------------------------------------------------------------- 8 bits */
+
+/* Logits after the first n tokens: one by one, or at once. */
+static int logits_of(fc_model *m, const uint32_t *ids, size_t n, int at_once, float *out) {
+    fc_error err;
+    fc_generator *g = fc_generator_open(m, NULL, 32, &err);
+    const float *z = NULL;
+    for (size_t i = 0; g && i < (at_once ? 1 : n); i++)
+        z = fc_generator_feed(g, ids + i, at_once ? n : 1, &err) ? NULL
+                                                                  : fc_generator_logits(g, &err);
+    if (T_OK(z != NULL, "%s", err.msg))
+        memcpy(out, z, fc_model_config(m)->vocab_size * sizeof *out);
+    fc_generator_close(g);
+    return z != NULL;
+}
+
+/* Only tokens by themselves are rounded: then the same bits for any threads, and near those of f32.
+   Prompts and whole passes are f32's, and what searches or fits refuses. */
+static void test_i8(fc_simd simd) {
+    enum { N = 12 };
+    static const char path[] = DATA "llama_q4_1.gguf";
+    fc_model *f32 = open_model(path, FC_COMPUTE_F32, 1, simd, 0),
+             *one = open_model(path, FC_COMPUTE_I8, 1, simd, 0),
+             *two = open_model(path, FC_COMPUTE_I8, 2, simd, 0);
+    if (!f32 || !one || !two) return;
+    const size_t vocab = fc_model_config(f32)->vocab_size;
+    float *z = (float *)malloc(3 * vocab * sizeof *z), *y = z + vocab, *x = y + vocab;
+    double off = 0, size = 0;
+    fc_error err;
+    whole w, v;
+    T_OK(fc_model_config(one)->compute == FC_COMPUTE_I8, "%s", "not what was asked");
+    whole_run(&w, f32, NULL, N);
+    whole_run(&v, one, NULL, N);
+    T_OK(memcmp(w.rows, v.rows, N * vocab * sizeof *w.rows) == 0, "i8: a whole pass, other bits");
+    if (logits_of(one, w.ids, N, 0, z) && logits_of(two, w.ids, N, 0, y) &&
+        logits_of(one, w.ids, N, 1, x)) {
+        T_OK(memcmp(z, y, vocab * sizeof *z) == 0, "i8: 2 threads, other bits");
+        T_OK(same_row(&w, N - 1, x), "i8: a prompt does not have f32's bits");
+        for (size_t i = 0; i < vocab; i++) {
+            const double t = (double)w.rows[(N - 1) * vocab + i];
+            off += ((double)z[i] - t) * ((double)z[i] - t);
+            size += t * t;
+        }
+        T_OK(off > 0 && off < 4e-4 * size, "i8: logits are off by %g", sqrt(off / size));
+    }
+    const fc_tokens text = {.ids = w.ids, .starts = w.starts, .n_sequences = 1};
+    const fc_prune_desc prune = {.calibration = &text, .remove = 1};
+    fc_estimate estimate;
+    T_OK(!fc_prune(one, &prune, &err) && err.code == FC_ERR_ARGUMENT && strstr(err.msg, "got i8"),
+         "prune: %s", err.msg);
+    T_OK(fc_prune_estimate(one, &prune, &estimate, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "got i8"), "estimate: %s", err.msg);
+    free(w.rows), free(v.rows), free(z);
+    fc_model_close(f32), fc_model_close(one), fc_model_close(two);
+}
+
 /* ------------------------------------------------------------------------- speed */
 
 static void test_peak(void) {
@@ -592,6 +648,10 @@ int main(void) {
     test_text();
     test_ends();
     test_allocations();
+    if (fci_kernel_table_table(FC_SIMD_SCALAR)->i8.run) {
+        test_i8(FC_SIMD_SCALAR);
+        test_i8(FC_SIMD_AUTO);
+    }
     test_peak();
     return t_end("test_generate");
 }

@@ -262,7 +262,7 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
 }
 
 /* A storage type gives what its decoded floats give, also from odd addresses, and a single row what
-   it gives among others. */
+   it gives among others, but where it is rounded. */
 static void gemm_type(const fci_context *c, fc_compute compute, const char *name, fc_dtype type,
                       size_t k, size_t row) {
     const size_t m = 9, n = 70;
@@ -281,7 +281,7 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats, k %d",
          fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     gemm(c, compute, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, n, NULL, z, n);
-    T_OK(same(y, z, n),
+    T_OK(same(y, z, n) != (compute == FC_COMPUTE_I8 && fci_lanes_rounds(type)),
          "%s compute %d: a single row of %s weights differs from the first of nine, k %d",
          fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     free(data);
@@ -354,6 +354,190 @@ static void gemm_mixed(const fci_context *c, fc_compute compute) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) fci_free(c, all[i]);
     for (size_t p = 0; p < PARTS; p++) free((void *)(uintptr_t)w[p].data);
     drop(x), drop(many), drop(one);
+}
+
+/* ---- Activations of 8 bits */
+
+/* A row in blocks of 32: usual numbers, zeros, tiny, huge, equal, and whole ones, some halfway. */
+static void extreme_row(float *x, size_t k) {
+    for (size_t i = 0; i < k; i++) {
+        const double u = uniform();
+        switch (i / 32 % 7) {
+        case 1: x[i] = 0; break;
+        case 2: x[i] = (float)(u * 1e-35); break;
+        case 3: x[i] = (float)(u * 1e30); break;
+        case 4: x[i] = i % 2 ? 3.0f : -3.0f; break;
+        case 5: x[i] = (float)(i / 32) * (i % 32 ? (float)floor(u * 254) / 2 : 127.0f); break;
+        default: x[i] = (float)u;
+        }
+    }
+}
+
+/* What x becomes: d and whole numbers, by the definition. */
+static void rounded_twin(const float *x, size_t k, float *d, double *q) {
+    for (size_t b = 0; b < k / 32; b++) {
+        float most = 0;
+        for (size_t i = 32 * b; i < 32 * b + 32; i++) most = fmaxf(most, fabsf(x[i]));
+        d[b] = most < ldexpf(1, -100) ? 0 : most / 127;
+        for (size_t i = 32 * b; i < 32 * b + 32; i++)
+            q[i] = d[b] > 0 ? nearbyint((double)(x[i] / d[b])) : 0;
+    }
+}
+
+static void rounded_rows(const fci_context *c) {
+    enum { K = 32 * 35 };
+    fci_rounded got[K / 16];
+    float x[K], d[K / 32];
+    double q[K];
+    size_t bad = 0;
+    extreme_row(x, K);
+    rounded_twin(x, K, d, q);
+    c->kernels->round(x, K / 32, got);
+    for (size_t h = 0; h < K / 16; h++) {
+        double sum = 0;
+        for (size_t i = 0; i < 16; i++) {
+            bad += (double)got[h].q[i] != q[16 * h + i];
+            sum += q[16 * h + i];
+        }
+        bad += !same(&got[h].d, &d[h / 2], 1) || (double)got[h].sum != sum;
+    }
+    T_OK(bad == 0, "%s: %d numbers are rounded otherwise", fc_simd_name(c->kernels->simd),
+         (int)bad);
+    for (int i = 0; i < 2; i++) {
+        x[3] = i ? NAN : -INFINITY;
+        c->kernels->round(x, 1, got);
+        T_OK(!isfinite(got[0].d) && !isfinite(got[1].d) && got[0].q[3] == 0 && got[0].q[0] == 0,
+             "%s: a block with %g has the factor %g", fc_simd_name(c->kernels->simd),
+             (double)x[3], (double)got[0].d);
+    }
+}
+
+/* One type: the scalar table's bits and the sum in double; with `low`, the lowest weights there
+   are, by the largest activations, where sums of 16 bits are fullest. */
+static void rounded_type(const fci_context *c, const fci_context *scalar, fc_dtype type, size_t k,
+                         int low) {
+    enum { N = 70 };
+    const size_t row = (size_t)fci_number_bytes(type, k);
+    float *x = guarded(k), *w = guarded(k), *d = guarded(k / 32), *y = guarded(N),
+          *z = guarded(N), *bias = random_floats(N, 1);
+    double *q = (double *)malloc(k * sizeof *q);
+    unsigned char *data = (unsigned char *)malloc(N * row + 1);
+    fci_matrix stored = matrix(data + 1, type, N, k, row);
+    size_t bad = 0;
+    extreme_row(x, k);
+    for (size_t i = 0; low && i < k; i++) x[i] = i % 3 ? -1.0f : 1.0f;
+    for (size_t i = 0; i <= N * row; i++) /* finite in every type */
+        data[i] = low == 1 ? 0x80 : low ? 0x3f : (unsigned char)((uniform() + 1) * 128) & 0xbf;
+    rounded_twin(x, k, d, q);
+    gemm(c, FC_COMPUTE_I8, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, N, bias, y, N);
+    gemm(scalar, FC_COMPUTE_I8, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, N, bias, z, N);
+    T_OK(same(y, z, N) && intact(y, N), "%s: %s weights by rounded activations, k %d: other bits",
+         fc_simd_name(c->kernels->simd), fc_dtype_name(type), (int)k);
+    for (size_t r = 0; r < N; r++) {
+        double want = (double)bias[r], size = fabs(want);
+        fci_number_decode(type, data + 1 + r * row, 0, k, w);
+        for (size_t i = 0; i < k; i++) {
+            want += (double)w[i] * q[i] * (double)d[i / 32];
+            size += fabs((double)w[i] * q[i] * (double)d[i / 32]);
+        }
+        bad += !(fabs((double)y[r] - want) <= 2e-6 * (double)(k / 16 + 4) * size);
+    }
+    T_OK(bad == 0, "%s: %s weights by rounded activations, k %d: %d wrong",
+         fc_simd_name(c->kernels->simd), fc_dtype_name(type), (int)k, (int)bad);
+    x[k - 1] = NAN;
+    gemm(c, FC_COMPUTE_I8, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, N, bias, y, N);
+    for (size_t r = 0; r < N; r++) bad += !isnan(y[r]);
+    T_OK(bad == 0, "%s: %s: a NaN was lost", fc_simd_name(c->kernels->simd), fc_dtype_name(type));
+    float *all[] = {x, w, d, y, z, bias};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(all[i]);
+    free(q);
+    free(data);
+}
+
+/* How far rounding moves a product: half a step of each activation at most. */
+static void rounded_error(const fci_context *c, fc_dtype type) {
+    enum { K = 768, N = 40 };
+    const size_t row = (size_t)fci_number_bytes(type, K);
+    float *x = random_floats(K, 1), *w = guarded(K), *y = guarded(N), *z = guarded(N);
+    unsigned char *data = (unsigned char *)malloc(N * row);
+    const fci_matrix stored = matrix(data, type, N, K, row);
+    size_t bad = 0;
+    for (size_t i = 0; i < N * row; i++)
+        data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf;
+    gemm(c, FC_COMPUTE_I8, FCI_GEMM_STORE, x, K, 1, K, &stored, 0, N, NULL, y, N);
+    gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, x, K, 1, K, &stored, 0, N, NULL, z, N);
+    for (size_t r = 0; r < N; r++) {
+        double room = 0;
+        fci_number_decode(type, data + r * row, 0, K, w);
+        for (size_t i = 0; i < K; i++) room += fabs((double)w[i]) * 1.001 / 254;
+        bad += !(fabs((double)y[r] - (double)z[r]) <= room);
+    }
+    T_OK(bad == 0, "%s: %s: %d products too far from those of floats",
+         fc_simd_name(c->kernels->simd), fc_dtype_name(type), (int)bad);
+    drop(x), drop(w), drop(y), drop(z);
+    free(data);
+}
+
+/* Parts of several types at once, as gate and up, and on several threads: each as by itself. */
+static void rounded_mixed(const fci_context *c) {
+    static const fc_dtype types[] = {FC_DTYPE_Q4_K, FC_DTYPE_Q6_K, FC_DTYPE_BF16, FC_DTYPE_Q4_0};
+    enum { K = 1280, N = 48, PARTS = 4 };
+    const fc_compute i8 = FC_COMPUTE_I8;
+    fci_context more = context(c->kernels->simd, 3);
+    fc_error err;
+    fci_matrix w[PARTS];
+    fci_gemm_part parts[PARTS];
+    float *x = random_floats(K, 1), *each = guarded(N * PARTS), *all = guarded(N * PARTS),
+          *fed = guarded(N);
+    void *packed = fci_alloc(c, fci_gemm_packed_bytes(c, i8, 1, K), 1, "packed", &err),
+         *next = fci_alloc(c, fci_gemm_packed_bytes(c, i8, 1, N), 1, "packed", &err),
+         *scratch = fci_alloc(c, fci_gemm_scratch_bytes(&more, i8), 1, "scratch", &err);
+    for (size_t p = 0; p < PARTS; p++) {
+        const size_t row = (size_t)fci_number_bytes(types[p], K);
+        unsigned char *data = (unsigned char *)malloc(N * row);
+        for (size_t i = 0; i < N * row; i++)
+            data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
+        w[p] = matrix(data, types[p], N, K, row);
+        const fci_gemm_part part = {&w[p], 0, N, NULL, all + N * p, N};
+        parts[p] = part;
+        gemm(c, i8, FCI_GEMM_STORE, x, K, 1, K, &w[p], 0, N, NULL, each + N * p, N);
+    }
+    fci_gemm_pack(c, i8, x, K, 1, K, NULL, packed);
+    fci_gemm(&more, i8, FCI_GEMM_STORE, packed, 1, K, parts, PARTS, scratch);
+    T_OK(same(each, all, N * PARTS), "%s: rounded, parts of several types on 3 threads, other bits",
+         fc_simd_name(c->kernels->simd));
+    for (size_t p = 0; p + 1 < PARTS; p++) {
+        fci_gemm_into(&more, i8, packed, 1, K, parts + p, 2, FCI_SILU, next, scratch);
+        fci_gemm_unpack(c, i8, next, 1, N, 0, fed);
+        c->kernels->activate(FCI_SILU, each + N * p, each + N * (p + 1), N);
+        T_OK(same(fed, each + N * p, N), "%s: rounded, gated by another type, other bits",
+             fc_simd_name(c->kernels->simd));
+    }
+    void *pieces[] = {packed, next, scratch};
+    for (size_t i = 0; i < 3; i++) fci_free(c, pieces[i]);
+    for (size_t p = 0; p < PARTS; p++) free((void *)(uintptr_t)w[p].data);
+    drop(x), drop(each), drop(all), drop(fed);
+    fci_context_end(&more);
+}
+
+static void rounded(const fci_context *c, const fci_context *scalar) {
+    static const size_t ks[] = {32, 800, 1280};
+    int seen = 0;
+    rounded_rows(c);
+    for (int t = 1; t < FC_DTYPE_COUNT; t++) {
+        const fc_dtype type = (fc_dtype)t;
+        if (!fci_lanes_rounds(type)) continue;
+        seen++;
+        for (size_t i = 0; i < 9; i++)
+            if (ks[i % 3] % fci_number_block(type) == 0)
+                rounded_type(c, scalar, type, ks[i % 3], (int)i / 3);
+        rounded_error(c, type);
+    }
+    T_OK(seen == 8, "%d types are multiplied by rounded activations", seen);
+    rounded_mixed(c);
+    gemm_shapes(c, FC_COMPUTE_I8, 513);
+    gemm_fused(c, FC_COMPUTE_I8, 1, 67, 93, 50);
+    gemm_types(c, FC_COMPUTE_I8);
 }
 
 /* The public function, by the definition. */
@@ -1098,6 +1282,7 @@ static void table(fc_simd simd) {
         gemm_views(&c, (fc_compute)compute);
     }
     if (c.kernels->bf16.run) gemm_bf16_twin(&c, &scalar);
+    if (c.kernels->i8.run) rounded(&c, &scalar);
     bf16_pairs(&c);
     for (i = 0; i < sizeof shapes / sizeof *shapes; i++) attention_shape(&c, &shapes[i]);
     attention_lanes(simd);
