@@ -171,6 +171,7 @@
      memory limit and any batching: work is split over outputs only, and a row's arithmetic does
      not depend on its neighbours. Only how far race and confident ran those that lost, so their
      bounds and estimates, depends on how much fits into a wave. Between tables, last bits differ.
+     Batching does matter to FC_COMPUTE_I8.
      Ties go to the lower candidate.
 
    COMPUTE IN 8 BITS
@@ -14373,8 +14374,8 @@ FCI_AVX2 FCI_INLINE void fci_kernel_rounded_avx2(const fci_kernel_bytes *b, size
     ((type) == FC_DTYPE_Q4_1 || (type) == FC_DTYPE_Q5_1 || (type) == FC_DTYPE_Q4_K ||              \
      (type) == FC_DTYPE_Q5_K)
 
-// One row of activations, from number k on: floats, or rounded. What of the weights is then scaled:
-// the bytes themselves, or at the top of a word.
+// n times sixteen weights, by one row of activations from number k on: rounded, or floats. These
+// have each byte at the top of a word, which FCI_CODED_SCALE undoes.
 FCI_AVX2 FCI_INLINE void fci_kernel_sixteens_avx2(bool i8, fc_dtype type, const fci_kernel_bytes *b,
                                                   size_t n, const void *x, size_t k, float *acc) {
     if (i8)
@@ -14382,7 +14383,7 @@ FCI_AVX2 FCI_INLINE void fci_kernel_sixteens_avx2(bool i8, fc_dtype type, const 
                                 (const fci_rounded *)x + k / 16, acc);
     else fci_kernel_bytes_avx2(b, n, (const float *)x + k, acc);
 }
-#define FCI_CODED_SCALE(i8) (i8 ? 1 : FCI_CODED_DOWN)
+#define FCI_CODED_SCALE(i8) ((i8) ? 1 : FCI_CODED_DOWN)
 
 // The float16 at `at` of eight rows, times `factor`.
 FCI_AVX2 FCI_INLINE __m256 fci_kernel_halves_avx2(const char *const *rows, size_t at,

@@ -951,9 +951,9 @@ static const flag flags[] = {
      "worker threads (default: one per core); the result is the same bits for any"},
     {ALL, "--compute", &type_compute, NULL, "auto", 0, FIELD(compute), 0,
      "activations before each dot product; auto is bf16 where the weights are\n"
-     "bf16 and the processor has the instructions, else f32; i8 (generate, bench;\n"
-     "elsewhere f32 or refused): tokens one by one, times Q8_0, Q4_0, Q4_1, Q5_0,\n"
-     "Q5_1, Q4_K, Q5_K, Q6_K, in 8 bits: faster, less exact, other bits than f32"},
+     "bf16 and the processor has the instructions, else f32; i8, for generate and\n"
+     "bench: f32, but single tokens in 8 bits where weights are Q4_0 to Q8_0 or\n"
+     "Q4_K to Q6_K: faster, less exact, not the bits of a prompt"},
     {ALL, "--memory-limit", &type_bytes, "4G", NULL, 0, FIELD(memory_limit), 0,
      "most bytes of working memory besides the mapped model, K M G T in\npowers of 1024 (default: "
      "no limit)"},

@@ -591,15 +591,6 @@ bad "generate: too many tokens" "tokens: expected at most [0-9]* in all" generat
 bad "generate: too little memory" "memory limit" generate "$gguf" --prompt abc --memory-limit 1000
 bad "generate: a plan of another model" "race\.json.*another model" generate "$gguf" --prompt abc \
     --plan race.json
-quants=$data/llama_q4_1.gguf
-for n in 1 2; do
-    t_ok "generate --compute i8 --threads $n" run 0 generate "$quants" --prompt abc -n 8 --quiet \
-        --compute i8 --threads $n
-    if [ $n -eq 1 ]; then cp "$out" rounded.txt; fi
-done
-t_ok "the same text with 2 threads" cmp "$out" rounded.txt
-bad "prune: 8 bits are for generation" "compute: expected f32 or bf16, got i8" prune "$quants" \
-    --text text.txt --compute i8
 if [ -f "$demo/model.safetensors" ]; then
     t_ok "generate" gives "^, and " generate "$demo" --prompt "In the beginning God" -n 12
     t_ok "generate: speeds" \
@@ -629,6 +620,16 @@ if [ -f "$demo/model.safetensors" ]; then
     t_ok "generate --plan" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
         --plan demo.json
     cp "$out" pruned.txt
+    t_ok "a model in blocks" run 0 export "$demo" --plan demo.json --remove 0 --format gguf \
+        --type q8_0 -o blocks.gguf
+    for n in 1 2; do
+        t_ok "generate --compute i8 --threads $n" run 0 generate blocks.gguf -n 12 --quiet \
+            --prompt "In the beginning God" --compute i8 --threads $n
+        if [ $n -eq 1 ]; then cp "$out" rounded.txt; fi
+    done
+    t_ok "the same text of 8 bits with 2 threads" cmp "$out" rounded.txt
+    bad "prune: 8 bits are for generation" "compute: expected f32 or bf16, got i8" prune \
+        blocks.gguf --text text.txt --compute i8
     t_ok "generate --compare" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
         --plan demo.json --compare
     {
