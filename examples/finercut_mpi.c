@@ -101,7 +101,8 @@ static int divide(session *s) {
     double *each = (double *)malloc(r->n_ranks * sizeof *each);
     r->shares = each; // freed by main
     if (!each) return fail("out of memory");
-    return s->o->balance ? measured_shares(s, each) : given_shares(s->command, s->o, r->n_ranks, each);
+    return s->o->balance ? measured_shares(s, each)
+                         : given_shares(s->command, s->o, r->n_ranks, each);
 }
 
 // Whether the work has ended everywhere, and then what it took.

@@ -1,5 +1,6 @@
-/* Searches and evaluations by several machines (fc_ranks): ranks are threads here, each with a model and memory of
-   its own, and what they give goes through a table. The plan is that of one machine. */
+/* Searches and evaluations by several machines (fc_ranks): ranks are threads here, each with a
+   model and memory of its own, and what they give goes through a table. The plan, and the
+   perplexity, are those of one machine. */
 #include "private.h"
 #include "memory.h"
 #include "plans.h"
@@ -75,7 +76,8 @@ static void run(void *arg) {
     if (r->judging.each)
         fc_eval_sequences(r->m, r->desc.calibration, &r->judging, &r->result, &r->err);
     else r->plan = fc_prune(r->m, &r->desc, &r->err);
-    if ((r->judging.each ? r->err.code != FC_OK : !r->plan) && r->hub && r->calls == 0) { /* the others wait for one that never came */
+    const int ended = r->judging.each ? r->err.code == FC_OK : r->plan != NULL;
+    if (!ended && r->hub && r->calls == 0) { /* the others wait for one that never came */
         fci_thread_lock(&r->hub->lock);
         r->hub->broken = 1;
         fci_thread_wake_all(&r->hub->changed);
