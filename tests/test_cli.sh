@@ -629,7 +629,7 @@ if [ -f "$demo/model.safetensors" ]; then
     done
     t_ok "the same text of 8 bits with 2 threads" cmp "$out" rounded.txt
     bad "prune: 8 bits are for generation" "compute: expected f32 or bf16, got i8" prune \
-        blocks.gguf --text text.txt --compute i8 -o rounded.json
+        blocks.gguf --text text.txt --compute i8 -o rounded.json --quiet
     t_ok "generate --compare" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
         --plan demo.json --compare
     {
