@@ -150,10 +150,11 @@
 
    HOOKS
      alloc, io, par and log of fc_env, fc_watch of long calls, and fc_ranks, by which several
-     machines compute together: each is all NULL for the default. What must be there together stands
-     at each struct. Hooks must not call back into the model they are called by. During fc_prune (and any other call on a model) other threads may read its
-     configuration, container, fingerprint and tokenizer; the plan in the making belongs to the
-     thread that called, inside its progress callback: copy there what others are to see.
+     machines compute together: each is all NULL for the default. What must be there together
+     stands at each struct. Hooks must not call back into the model they are called by. During
+     fc_prune (and any other call on a model) other threads may read its configuration,
+     container, fingerprint and tokenizer; the plan in the making belongs to the thread that
+     called, inside its progress callback: copy there what others are to see.
 
    THREADS
      A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;

@@ -289,7 +289,7 @@ static const struct { const char *from, *to, *error; } variants[] = {
      "candidates: expected one of sublayers, attention, ffn, blocks, got \"layers\""},
     {"\"race\"", "\"rac\"", "search: expected one of race, exhaustive, confident, one-shot, "
      "random"},
-    {"\"f32\"", "\"f16\"", "compute: expected one of auto, f32, bf16, got \"f16\""},
+    {"\"f32\"", "\"f16\"", "compute: expected one of auto, f32, bf16, i8, got \"f16\""},
     {"\"avx2\"", "true", "simd: expected one of"},
     {"\"first_block\":1", "\"first_block\":4", "first_block: expected less than the model's 4 "
      "blocks, got 4"},
