@@ -24097,6 +24097,10 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "remove: expected at most the %u %s that are candidates, got %u", allowed,
                         fc_candidates_name(d->candidates), wanted);
+    if (wanted == 0 && d->fraction == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "remove: expected how many, as 1 of the %u %s may go, and without a number "
+                        "the last one stays", all, fc_candidates_name(d->candidates));
     if (wanted == 0 && d->fraction > 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "remove: %g %% of %u %s is less than one",
                         100 * d->fraction, all, fc_candidates_name(d->candidates));
@@ -25422,7 +25426,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     const size_t stays = fci_disk_stays(&s->engine.disk, s->m->present);
     if (stays)
         fci_log(&s->m->c, 0, "waves of %llu tokens; from disk each time: %llu of %llu sublayers; "
-                "of the trail, every %uth sublayer's rows are kept",
+                "of the trail, the rows of 1 sublayer in %u are kept",
                 (unsigned long long)s->engine.capacity, (unsigned long long)stays,
                 (unsigned long long)fci_search_n_sublayers(s), s->spacing);
     return code ? code : fci_search_judge_open(s, err);
@@ -25515,7 +25519,7 @@ FCI_FN fc_code fci_search_same(const char *who, const fc_plan_info *now, fc_unit
     fci_search_setting t[12];
     char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
-    fci_search_words(&t[1], "candidates", fc_candidates_name(old->candidates),
+    fci_search_words(&t[1], "kind of candidates", fc_candidates_name(old->candidates),
                      fc_candidates_name(now->candidates));
     fci_search_words(&t[2], "search", fc_search_name(old->search), fc_search_name(now->search));
     fci_search_numbers(&t[3], "confidence", old->confidence, now->confidence);
@@ -25721,7 +25725,7 @@ FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
     }
     const double most = fci_budget_most(&info->until, whole);
     fc_budget_text(&info->until, text, sizeof text);
-    if (whole <= most)
+    if (whole <= most + 1e-12 * whole) // as fci_budget_met has it
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "until: %s: expected less than the whole model has, which is %.17g", text,
                         whole);
@@ -26560,6 +26564,9 @@ FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
 // fc_tokens_own, which tells `watch` of that share of its work.
 FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
                                 double share, fc_tokens *out, fc_error *err);
+// How many sequences that writes, and of how many tokens each.
+FCI_FN fc_code fci_generate_own_shape(const fc_model *m, const fc_own_desc *desc, size_t *n,
+                                      size_t *length, fc_error *err);
 // The token that comes before the first of a text: what starts a text, or else ends one.
 FCI_FN fc_code fci_generate_prefix(const fc_model *m, uint32_t *id, fc_error *err);
 // Whom the generator's engine tells of its work; NULL: nobody.
@@ -27029,8 +27036,11 @@ FCI_FN fc_code fci_generate_own_run(fci_generate_own_job *j, double share, fc_er
 // Caches for as many sequences at once as fit, in batches of about equal size.
 FCI_FN fc_code fci_generate_own_open(fci_generate_own_job *j, fc_error *err) {
     fc_model *m = j->m;
+    const fci_engine_sizes s = fci_engine_measure(m, j->length);
     const uint64_t one = fci_max(fci_cache_bytes(m, m->mask, j->length), 1),
-                   room = m->memory_limit ? m->memory_limit / 2 : FCI_GENERATE_CACHES,
+                   least = s.fixed + s.per_row + 2 * s.per_head_row, limit = m->memory_limit,
+                   room = !limit ? FCI_GENERATE_CACHES
+                                 : fci_min(limit / 2, limit - fci_min(limit, least)),
                    n = j->out->n_sequences, most = fci_max(fci_min(room / one, n), 1),
                    batches = (n + most - 1) / most;
     j->batch = (size_t)((n + batches - 1) / batches);
@@ -27048,23 +27058,30 @@ FCI_FN fc_code fci_generate_own_open(fci_generate_own_job *j, fc_error *err) {
     return code;
 }
 
+FCI_FN fc_code fci_generate_own_shape(const fc_model *m, const fc_own_desc *desc, size_t *n,
+                                      size_t *length, fc_error *err) {
+    const uint64_t tokens = desc->tokens ? desc->tokens : 32768,
+                   most = m->hyper.max_positions ? m->hyper.max_positions : UINT32_MAX;
+    *length = (size_t)fci_min(desc->length ? desc->length : fci_min(512, most), tokens);
+    if (*length < 2 || *length > most)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "length: own text: expected sequences of 2 to %llu tokens, got %llu",
+                        (unsigned long long)most, (unsigned long long)*length);
+    *n = (size_t)(tokens / *length);
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
                                 double share, fc_tokens *out, fc_error *err) {
-    const uint64_t tokens = desc->tokens ? desc->tokens : 32768,
-                   most = m->hyper.max_positions ? m->hyper.max_positions : UINT32_MAX,
-                   length = fci_min(desc->length ? desc->length : fci_min(512, most), tokens);
+    size_t n, length;
     fci_generate_own_job j;
     memset(&j, 0, sizeof j);
     memset(out, 0, sizeof *out);
-    if (length < 2 || length > most)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "length: own text: expected sequences of 2 to %llu tokens, got %llu",
-                        (unsigned long long)most, (unsigned long long)length);
-    const size_t n = (size_t)(tokens / length);
-    fc_code code = fci_generate_own_starts(m, &j.starts, err);
+    fc_code code = fci_generate_own_shape(m, desc, &n, &length, err);
+    if (!code) code = fci_generate_own_starts(m, &j.starts, err);
     if (!code) code = fci_tokens_tokens(&m->c, n, 0, out, err);
     if (code) return code;
-    for (size_t i = 0; i <= n; i++) out->starts[i] = i * (size_t)length;
+    for (size_t i = 0; i <= n; i++) out->starts[i] = i * length;
     j.m = m;
     j.length = (uint32_t)length;
     j.seed = desc->seed;
@@ -28687,7 +28704,8 @@ typedef struct fci_heal {
     const char *partial; // path of the checkpoint
     void *claims[2];     // temporaries of the result and of the checkpoint, held to the end
     fc_tokens tokens;    // the text's, then own ones; held out ones last
-    size_t n_fit, n_own; // sequences: to fit by; own ones
+    size_t n_fit;        // sequences to fit by, the first ones
+    size_t n_sequences, n_tokens; // in all, known before own ones are written
     size_t longest, chunk; // tokens: of a sequence, of a chunk at most
     uint8_t *only;       // [2 * n_blocks]: the mask of one sublayer
     fci_lane *lanes;
@@ -29906,49 +29924,11 @@ FCI_FN void fci_heal_append(fci_heal *h, const fc_tokens *t, size_t first, size_
     }
 }
 
-// The tokens to heal by: the text's, then the model's own.
-FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
-    const fc_heal_desc *d = h->desc;
-    fc_own_desc how;
-    fc_tokens parts[2];
-    size_t longest = 0;
-    memset(parts, 0, sizeof parts);
-    memset(&how, 0, sizeof how);
-    how.tokens = d->own;
-    how.length = d->length;
-    how.seed = d->seed;
-    if (d->text) parts[0] = *d->text;
-    fc_code code = d->text ? fci_engine_check_tokens(h->m, d->text, 1, &longest, h->err) : FC_OK;
-    if (!code && d->own)
-        code = fci_generate_own(h->m, &how, &h->watch, share, &parts[1], h->err);
-    const size_t n_text = parts[0].n_sequences, n = n_text + parts[1].n_sequences,
-                 n_ids = (n_text ? parts[0].starts[n_text] : 0) +
-                         (n > n_text ? parts[1].starts[n - n_text] : 0);
-    if (!code && n < 2)
-        code = fci_fail(h->err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected at least 2 sequences to heal by (one is held out), got "
-                        "%llu",
-                        (unsigned long long)n);
-    if (!code) code = fci_tokens_tokens(&h->m->c, n, n_ids, &h->tokens, h->err);
-    if (!code) {
-        h->tokens.n_sequences = 0;
-        for (int held = 0; held < 2; held++) {
-            fci_heal_append(h, &parts[0], 0, n, held);
-            fci_heal_append(h, &parts[1], n_text, n, held);
-        }
-        for (size_t i = 0; i < n; i++)
-            h->longest =
-                (size_t)fci_max(h->longest, fci_heal_start(h, i + 1) - fci_heal_start(h, i));
-    }
-    if (d->own) fc_tokens_free(&parts[1]);
-    return code;
-}
-
 FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
     const fci_context *c = &h->m->c;
     const fci_hyper *y = &h->m->hyper;
     const uint64_t d = y->hidden, k = h->widest, chunk = h->chunk, f = sizeof(float),
-                   tokens = fci_heal_start(h, h->tokens.n_sequences), routed = chunk * h->used;
+                   tokens = h->n_tokens, routed = chunk * h->used;
     h->stash_size = fci_max(h->stash_size, routed * k);
     for (size_t i = 0; i < 2; i++) {
         fci_each(g, &h->rows[i], tokens, d * f, "residual rows");
@@ -29956,7 +29936,7 @@ FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
         fci_each(g, &h->changes[i], d, k * sizeof(double), "a fit");
     }
     fci_each(g, &h->only, 2 * y->n_blocks, 1, "mask");
-    fci_each(g, &h->lanes, h->tokens.n_sequences, sizeof *h->lanes, "lanes");
+    fci_each(g, &h->lanes, h->n_sequences, sizeof *h->lanes, "lanes");
     fci_each(g, &h->sums, 2 * h->n_sums, sizeof *h->sums, "sums");
     fci_each(g, &h->block, 2 * h->n_sums * (k + d), k * sizeof(double), "sums");
     fci_each(g, &h->stash, h->stash_size, f, "rows");
@@ -29988,13 +29968,41 @@ FCI_FN uint64_t fci_heal_bytes(fci_heal *h) {
     return g.bytes;
 }
 
-// Sizes of everything, by the widest projection and what fits.
-FCI_FN fc_code fci_heal_open(fci_heal *h) {
-    fc_model *m = h->m;
-    const size_t tokens = fci_heal_start(h, h->tokens.n_sequences), d = (size_t)m->hyper.hidden;
-    uint64_t widest = 0; // of those without experts
-    h->used = h->n_sums = 1;
+// Bytes that so many tokens need at least.
+FCI_FN uint64_t fci_heal_least(fci_heal *h, size_t tokens) {
+    const fci_engine_sizes s = fci_engine_measure(h->m, h->longest);
+    h->n_tokens = tokens;
+    h->n_sums = 1;
+    h->stash_size = 0;
     h->chunk = (size_t)fci_max(h->longest, fci_min(FCI_HEAL_CHUNK, tokens));
+    return fci_heal_bytes(h) + s.fixed + h->longest * s.per_row + 16 * s.per_head_row;
+}
+
+FCI_FN fc_code fci_heal_too_little(fci_heal *h, uint64_t least) {
+    const uint64_t limit = h->m->memory_limit;
+    const size_t tokens = h->n_tokens;
+    size_t fit = 0, too_many = tokens;
+    char fitting[32] = "no number of";
+    while (too_many - fit > h->longest) {
+        const size_t n = fit + (too_many - fit) / 2;
+        if (fci_heal_least(h, n) > limit) too_many = n;
+        else fit = n;
+    }
+    if (fit >= 2 * h->longest)
+        snprintf(fitting, sizeof fitting, "about %llu", (unsigned long long)fit);
+    return fci_fail(h->err, FC_ERR_LIMIT, 0,
+                    "memory limit: expected at least %llu bytes to heal by %llu tokens, got %llu; "
+                    "%s tokens would fit",
+                    (unsigned long long)least, (unsigned long long)tokens,
+                    (unsigned long long)limit, fitting);
+}
+
+// Sizes of everything, by the widest projection and what fits.
+FCI_FN fc_code fci_heal_size(fci_heal *h) {
+    const fc_model *m = h->m;
+    const size_t d = (size_t)m->hyper.hidden;
+    uint64_t widest = 0; // of those without experts
+    h->used = 1;
     for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
         if (!fci_heal_is_fitted(h, s)) continue;
         h->widest = (size_t)fci_max(h->widest, fci_heal_weight(m, s, 0)->matrix.cols);
@@ -30002,32 +30010,72 @@ FCI_FN fc_code fci_heal_open(fci_heal *h) {
         else widest = fci_max(widest, fci_heal_weight(m, s, 0)->matrix.cols);
     }
     const uint64_t pair = fci_max(2 * (h->widest + d) * h->widest * sizeof(double), 1),
-                   per_token = (m->hyper.traits & FCI_TRAIT_PARALLEL ? 4 : 2) * d * sizeof(float);
-    const fci_engine_sizes s = fci_engine_measure(m, h->longest);
-    const uint64_t engine = s.fixed + h->longest * s.per_row + 16 * s.per_head_row,
-                   least = fci_heal_bytes(h) + engine, limit = m->memory_limit;
-    if (limit && least > limit) {
-        const uint64_t fixed = least - tokens * per_token;
-        return fci_fail(h->err, FC_ERR_LIMIT, 0,
-                        "memory limit: expected at least %llu bytes to heal by %llu tokens, got "
-                        "%llu; about %llu tokens would fit",
-                        (unsigned long long)least, (unsigned long long)tokens,
-                        (unsigned long long)limit,
-                        (unsigned long long)(limit > fixed ? (limit - fixed) / per_token : 0));
-    }
+                   least = fci_heal_least(h, h->n_tokens), engine = least - fci_heal_bytes(h),
+                   limit = m->memory_limit;
+    if (limit && least > limit) return fci_heal_too_little(h, least);
     if (h->used > 1)
         h->n_sums = (size_t)fci_min(m->hyper.n_experts,
                                     limit ? 1 + (limit - least) / 2 / pair
                                           : fci_max(FCI_HEAL_SUMS / pair, 1));
     const uint64_t spare =
         limit ? (limit - fci_min(fci_heal_bytes(h) + engine, limit)) / 2 : FCI_HEAL_KEPT;
-    h->stash_size = fci_max(h->stash_size, fci_min(tokens * widest, spare / sizeof(float)));
-    const fci_engine_wish wish = {h->longest, tokens, 256, h->longest, fci_heal_bytes(h)};
-    fc_code code = fci_engine_begin(&h->engine, m, &wish, h->err);
+    h->stash_size = fci_max(h->stash_size, fci_min(h->n_tokens * widest, spare / sizeof(float)));
+    return FC_OK;
+}
+
+// The text's tokens, then the model's own.
+FCI_FN fc_code fci_heal_join(fci_heal *h, const fc_own_desc *how, double share) {
+    const fc_heal_desc *d = h->desc;
+    fc_tokens parts[2];
+    memset(parts, 0, sizeof parts);
+    if (d->text) parts[0] = *d->text;
+    fc_code code = FC_OK;
+    if (d->own) code = fci_generate_own(h->m, how, &h->watch, share, &parts[1], h->err);
+    const size_t n_text = parts[0].n_sequences, n = h->n_sequences;
+    if (!code) code = fci_tokens_tokens(&h->m->c, n, h->n_tokens, &h->tokens, h->err);
+    if (!code) {
+        h->tokens.n_sequences = 0;
+        for (int held = 0; held < 2; held++) {
+            fci_heal_append(h, &parts[0], 0, n, held);
+            fci_heal_append(h, &parts[1], n_text, n, held);
+        }
+    }
+    if (d->own) fc_tokens_free(&parts[1]);
+    return code;
+}
+
+// The tokens to heal by. Whether they suffice, and the memory for them, is said before any is
+// written, which may take hours.
+FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
+    const fc_heal_desc *d = h->desc;
+    fc_own_desc how;
+    size_t n_own = 0, length = 0;
+    memset(&how, 0, sizeof how);
+    how.tokens = d->own;
+    how.length = d->length;
+    how.seed = d->seed;
+    fc_code code = d->text ? fci_engine_check_tokens(h->m, d->text, 1, &h->longest, h->err) : FC_OK;
+    if (!code && d->own) code = fci_generate_own_shape(h->m, &how, &n_own, &length, h->err);
+    if (code) return code;
+    h->n_sequences = (d->text ? d->text->n_sequences : 0) + n_own;
+    h->n_tokens = (d->text ? d->text->starts[d->text->n_sequences] : 0) + n_own * length;
+    h->longest = (size_t)fci_max(h->longest, length);
+    if (h->n_sequences < 2)
+        return fci_fail(h->err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected at least 2 sequences to heal by (one is held out), got "
+                        "%llu",
+                        (unsigned long long)h->n_sequences);
+    code = fci_heal_size(h);
+    return code ? code : fci_heal_join(h, &how, share);
+}
+
+FCI_FN fc_code fci_heal_open(fci_heal *h) {
+    const fci_engine_wish wish = {h->longest, h->n_tokens, 256, h->longest, fci_heal_bytes(h)};
+    fc_code code = fci_engine_begin(&h->engine, h->m, &wish, h->err);
     if (code) return code;
     h->engine.tick = fci_heal_tick;
     h->engine.tap_user = h->engine.tick_user = h;
-    fci_group g = fci_group_of(&m->c, FCI_ALLOC, h->err);
+    fci_group g = fci_group_of(&h->m->c, FCI_ALLOC, h->err);
     fci_heal_buffers(h, &g);
     return g.code;
 }
@@ -30880,7 +30928,8 @@ FCI_FN fc_code fci_convert_number(fci_export *x) {
     if (x->deci && !fci_convert_llama_shaped(m))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format gguf: llama.cpp runs blocks without attention or FFN only where "
-                        "they are Llama's, not %s's; use gguf-masked, or a plan of whole blocks",
+                        "they are like Llama's, not as this %s model has them; use gguf-masked, or "
+                        "a plan of whole blocks",
                         m->architecture->name);
     return fci_convert_check_numbers(x);
 }

@@ -330,8 +330,8 @@ static int parse_errors(const value_type *type, const char *text, void *field) {
     return value >= 1 && value <= 100;
 }
 
-#ifndef FINERCUT_NO_GENERATE
-static int parse_own(const value_type *type, const char *text, void *field) {
+#if !defined FINERCUT_NO_GENERATE || !defined FINERCUT_NO_TASKS
+static int parse_from_zero(const value_type *type, const char *text, void *field) {
     (void)type;
     return parse_whole(text, 0, UINT32_MAX, (uint32_t *)field);
 }
@@ -570,6 +570,10 @@ static const value_type type_any = {parse_any, "a text", 0, NULL};
 static const value_type type_date = {parse_date, "a day such as 2024-07-26", 0, NULL};
 #  define OF_CHAT(text) text
 #endif
+#if !defined FINERCUT_NO_GENERATE || !defined FINERCUT_NO_TASKS
+static const value_type type_from_zero = {parse_from_zero, "a whole number from 0 to 4294967295",
+    0, NULL};
+#endif
 static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
 static const value_type type_products = {parse_choice, NULL, 3, products_name};
 static const value_type type_prefixes = {parse_prefixes, "numbers of steps, each once, with "
@@ -578,12 +582,14 @@ static const value_type type_prefixes = {parse_prefixes, "numbers of steps, each
 static const value_type type_task = {parse_later, "--text or --tokens, as this build has no tasks",
     0, NULL};
 #  define type_limit type_task
+#  define type_shots type_task
 #  define WITH_TASKS(help) NULL
 #  define OF_TASKS(text) ""
 #  define SOURCES TEXT_OR(" | ")
 #else
 static const value_type type_task = {parse_task, "[NAME=]FILE.jsonl, at most 64 times", 0, NULL};
 #  define type_limit type_count
+#  define type_shots type_from_zero
 #  define WITH_TASKS(help) help
 #  define OF_TASKS(text) text
 #  define SOURCES TEXT_OR(" | ") " | --task [NAME=]FILE.jsonl ..."
@@ -605,9 +611,6 @@ static const value_type type_random = {parse_random, "a whole number from 1 to 3
 #ifndef FINERCUT_NO_EXPORT
 static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
 static const value_type type_weights = {parse_choice, NULL, N_WEIGHTS, weights_name};
-#endif
-#ifndef FINERCUT_NO_GENERATE
-static const value_type type_own = {parse_own, "how many, 0 or more", 0, NULL};
 #endif
 #ifndef FINERCUT_NO_HEAL
 static const char *fit_name(int fit) {
@@ -679,7 +682,7 @@ static const flag flags[] = {
     {PRUNE, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "calibration tokens: a JSON array of arrays of token ids"},
 #ifndef FINERCUT_NO_GENERATE
-    {PRUNE, "--own", &type_own, "N", "0", 0, FIELD(own), 0,
+    {PRUNE, "--own", &type_from_zero, "N", "0", 0, FIELD(own), 0,
      "calibration tokens that the whole model writes itself, in sequences of --length, alone or\n"
      "after those of a text"},
 #endif
@@ -773,8 +776,8 @@ static const flag flags[] = {
      "after a _ (mmlu_anatomy); without NAME= the file's name tells it")},
     {EVAL, "--limit", &type_limit, "N", NULL, 0, FIELD(limit), 0,
      WITH_TASKS("only the first N items of every task (default: all)")},
-    {EVAL, "--shots", &type_limit, "N", NULL, 0, FIELD(shots), 0,
-     WITH_TASKS("answered items of the same file before each question (default: none)")},
+    {EVAL, "--shots", &type_shots, "N", "0", 0, FIELD(shots), 0,
+     WITH_TASKS("answered items of the same file before each question")},
     {EVAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0,
      WITH_TASKS("another seed draws other --shots")},
     {EVAL, "--along", &type_prefixes, "0,5,10", NULL, 0, FIELD(along), 0,
@@ -850,7 +853,7 @@ static const flag flags[] = {
                "about heals best, so take what the model is for")},
     {HEAL, "--tokens", &type_path, "FILE", NULL, 0, FIELD(tokens), 0,
      "tokens instead of text: a JSON array of arrays of token ids"},
-    {HEAL, "--own", &type_own, "N", NULL, 0, FIELD(own), FIELD(own_given),
+    {HEAL, "--own", &type_from_zero, "N", NULL, 0, FIELD(own), FIELD(own_given),
      "tokens that the whole model writes itself, which keeps what the text does not show\n"
      "(default: half of --tokens-used, all of it without --text and --tokens)"},
     {HEAL, "--tokens-used", &type_count, "N", "65536", 0, FIELD(used), 0,
@@ -858,7 +861,7 @@ static const flag flags[] = {
     {HEAL, "--length", &type_count, "N", NULL, 0, FIELD(length), 0,
      "tokens of a sequence, of the text and of own ones\n"
      "(default: 512, or the model's maximum where that is less)"},
-    {HEAL, "--repeats", &type_own, "N", "4", 0, FIELD(repeats), 0,
+    {HEAL, "--repeats", &type_from_zero, "N", "4", 0, FIELD(repeats), 0,
      "of so many sequences, of the text and of own ones, one is its first half twice: without\n"
      "them the healed model finds less of what it reads again; 0 repeats none"},
     {HEAL, "--fit", &type_fit, NULL, "full", 0, FIELD(fit), 0,
@@ -889,8 +892,8 @@ static const flag flags[] = {
      "also measure how many questions are answered right (see eval); may be given again"},
     {STUDY, "--limit", &type_limit, "N", NULL, 0, FIELD(limit), 0,
      "only the first N items of every task (default: all)"},
-    {STUDY, "--shots", &type_limit, "N", NULL, 0, FIELD(shots), 0,
-     "answered items of the same file before each question (default: none)"},
+    {STUDY, "--shots", &type_shots, "N", "0", 0, FIELD(shots), 0,
+     "answered items of the same file before each question"},
     {STUDY, "--metrics", &type_metrics, "js,angular", NULL, 0, FIELD(metrics), 0,
      "make a plan by each (default: all six); the first in the order of prune's help makes those\n"
      "of other candidates and the baselines"},
@@ -2693,7 +2696,7 @@ static void tell_search(const fc_estimate *e) {
     const range_text t = text_of(&e->seconds);
     char memory[40], read[40], gap[60] = "";
     if (e->trail_spacing > 1)
-        snprintf(gap, sizeof gap, " at every %luth", (unsigned long)e->trail_spacing);
+        snprintf(gap, sizeof gap, " at 1 in %lu", (unsigned long)e->trail_spacing);
     fprintf(stderr, "prune: %lu steps, %lu candidates x %llu tokens, about %s (%s to %s); memory "
             "%sB: trail%s, waves of %llu tokens, %llu logits at a time; ",
             (unsigned long)(e->n_steps - e->n_done), (unsigned long)e->n_candidates,
@@ -2734,7 +2737,7 @@ static void put_estimate(const session *s, const fc_estimate *e) {
     put_size(", outputs of the whole model ", e->kept_bytes);
     printf("\nchosen          ");
     if (e->trail_spacing == 1) printf("trail at every sublayer");
-    else printf("trail at every %luth sublayer", (unsigned long)e->trail_spacing);
+    else printf("trail at 1 sublayer in %lu", (unsigned long)e->trail_spacing);
     printf(", waves of %llu tokens, %llu logits at a time, %llu of %llu outputs of the whole model "
            "kept\n", (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows,
            (unsigned long long)e->kept_rows, (unsigned long long)e->n_positions);
@@ -4343,11 +4346,12 @@ static int study_progress(void *user, const fc_progress *p) {
 }
 
 static int study(session *s, const fc_study_desc *desc) {
+    char message[1024];
     fc_study *study = fc_study_open(s->model, desc, &s->err);
     size_t n;
     if (!study) meter_clear((meter *)desc->watch.user);
-    if (!study) return fail("%s%s", s->err.msg, s->err.code == FC_ERR_MISMATCH
-                            ? "; --force begins anew" : "");
+    if (!study) return fail("%s%s", as_flags(s, s->err.msg, message, sizeof message),
+                            s->err.code == FC_ERR_MISMATCH ? "; --force begins anew" : "");
     meter_clear((meter *)desc->watch.user);
     tell_estimate(s, fc_study_about(study));
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);

@@ -267,6 +267,10 @@ static void test_refused(void) {
     fails(&d, FC_ERR_ARGUMENT, "in the 1 sublayers that may go");
     d = desc_of(FC_SEARCH_RACE, "params:1M", FC_UNIT_NONE, NULL);
     fails(&d, FC_ERR_ARGUMENT, "expected less than the whole model has");
+    d = desc_of(FC_SEARCH_RACE, "params:1e-10%", FC_UNIT_NONE, NULL); /* no step would do */
+    fails(&d, FC_ERR_ARGUMENT, "expected less than the whole model has");
+    d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_NONE, "block.0-2,attn.3");
+    fails(&d, FC_ERR_ARGUMENT, "remove: expected how many, as 1 of the 8 sublayers may go");
     d = desc_of(FC_SEARCH_RACE, "distance:1e-30", FC_UNIT_NONE, NULL);
     fails(&d, FC_ERR_ARGUMENT, "until: distance: expected a distance that one removal leaves");
     d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_NONE, "block.0-3");

@@ -858,6 +858,58 @@ static void test_no_memory(const char *path) {
     T_OK(world.live == 0, "%ld allocations are left", world.live);
 }
 
+static uint64_t least_of(const fc_error *err) {
+    unsigned long long least = 0;
+    const char *at = strstr(err->msg, "at least ");
+    T_OK(err->code == FC_ERR_LIMIT && at && sscanf(at, "at least %llu", &least) == 1, "%s",
+         err->msg);
+    return least;
+}
+
+static int never(void *user, const fc_progress *p) {
+    (void)user;
+    T_OK(0, "%s has begun", p->what);
+    return 1;
+}
+
+/* Too little memory is told before a token is written, and by numbers that are true. */
+static void test_little(const char *path) {
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    unsigned long long fit = 0;
+    d.own = 4000;
+    d.watch.progress = never;
+    remove_files();
+    T_OK(heal_some(path, 1, 6000000, &d, &err) == FC_ERR_LIMIT, "little memory: %s", err.msg);
+    const char *at = strstr(err.msg, "; about ");
+    if (!T_OK(at && sscanf(at, "; about %llu tokens would fit", &fit) == 1 && fit > N_ROWS &&
+                  fit < 4000, "%s", err.msg))
+        return;
+    d.own = (size_t)fit - N_ROWS;
+    d.watch.progress = NULL;
+    T_OK(heal_some(path, 1, 6000000, &d, &err) == FC_OK, "%llu tokens: %s", fit, err.msg);
+    remove_files();
+    T_OK(heal_some(path, 1, 1, &d, &err) == FC_ERR_LIMIT &&
+             strstr(err.msg, "; no number of tokens would fit"), "a byte: %s", err.msg);
+}
+
+/* With the bytes that the error asks for it runs. */
+static void test_own_least(const char *path) {
+    fc_error err;
+    fc_own_desc how;
+    fc_tokens t;
+    memset(&how, 0, sizeof how);
+    how.tokens = 640;
+    how.length = 16;
+    fc_model *m = open_f32(path, NULL, NULL, 1, 1);
+    fc_tokens_own(m, &how, &t, &err);
+    fc_model_close(m);
+    m = open_f32(path, NULL, NULL, 1, least_of(&err));
+    T_OK(fc_tokens_own(m, &how, &t, &err) == FC_OK && t.n_sequences == 40, "%s", err.msg);
+    fc_tokens_free(&t);
+    fc_model_close(m);
+}
+
 static void test_own(const char *path) {
     fc_tokens all, some;
     fc_error err;
@@ -920,6 +972,8 @@ int main(int argc, char **argv) {
         test_not_finite(DATA "llama_f32_bias");
         test_no_memory(DATA "llama_f16_sharded");
         test_own(DATA "llama_f32_bias");
+        test_own_least(DATA "llama_f32_bias");
+        test_little(DATA "llama_f32_bias");
     }
     remove_files();
     return t_end("test_heal");

@@ -109,7 +109,7 @@ differs() { # PATTERN FLAG...
         -o part.json "$@" && cmp part.json two.json
 }
 t_ok "another metric" differs "another metric: expected js, got kl" --metric kl
-t_ok "other candidates" differs "another candidates: expected sublayers, got blocks" \
+t_ok "other candidates" differs "another kind of candidates: expected sublayers, got blocks" \
     --candidates blocks
 t_ok "another search" differs "another search: expected race, got confident" --search confident
 t_ok "a search that only agrees in what goes" \

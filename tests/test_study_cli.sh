@@ -78,6 +78,10 @@ t_ok "another calibration" says 1 "a/study.json: .* another calibration: .*--for
 length=24 search=exhaustive
 t_ok "another search" says 1 "plan-js.json: .*another search: expected race, got exhaustive" a
 search=race
+cp a/study.json a.json
+head -c 300 a.json >a/study.json
+t_ok "a part of its file" says 1 "a/study.json: .*; --force begins anew" a
+mv a.json a/study.json
 cp "$data/plan.json" a/plan-kl.json
 t_ok "a foreign plan" says 1 "a/plan-kl.json: " a
 t_ok "stays" cmp "$data/plan.json" a/plan-kl.json

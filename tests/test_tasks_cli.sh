@@ -88,6 +88,10 @@ t_ok "512 by default" task --text long.txt --protocol llama.cpp
 t_ok "not 2048" grep -q "(510 positions, 2 windows of length 512;" out
 t_ok "--shots" task --task choices.jsonl --shots 2 --json
 t_ok "makes longer questions" sh -c 'grep -Eq "\"tokens\":[0-9]{3}," out'
+t_ok "none" task --task choices.jsonl --json
+sed 's/"seconds":[0-9.]*//g' out >none
+t_ok "--shots 0" task --task choices.jsonl --shots 0 --json
+t_ok "is none" sh -c 'sed "s/\"seconds\":[0-9.]*//g" out | cmp - none'
 t_ok "a name up to its first dot" task --task arc_easy.v2.jsonl
 t_ok "arc_easy" grep -q "^arc_easy  *3" out
 t_ok "a = in a folder is no name" task --task ./d=e/choices.jsonl
