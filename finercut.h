@@ -2749,7 +2749,6 @@ FCI_FN double fci_platform_seconds(void) {
 }
 
 #ifdef __linux__
-
 // Of n processors those that this process may use, by its affinity and its container's quota.
 FCI_FN long fci_platform_allowed(long n) {
     char text[8192], *rest;
@@ -11801,7 +11800,6 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files,
 #if !defined(FINERCUT_NO_CHAT) || !defined(FINERCUT_NO_EXPORT)
 // >> templates
 // Chat templates, where models keep them. They are read, never run.
-
 
 typedef struct fci_templates { // a reader of a folder's templates
     const fci_context *c;
@@ -23294,8 +23292,9 @@ FCI_FN void fci_ranks_end(fci_ranks *r);
 FCI_FN void fci_ranks_buffers(fci_ranks *r, uint64_t n_holders, fci_group *g);
 // For fci_ranks_merge of up to `most` values of one rank.
 FCI_FN void fci_ranks_room(fci_ranks *r, uint64_t most, fci_group *g);
-// The rank that has the least so far of its share gets this, too.
-FCI_FN uint32_t fci_ranks_deal(fci_ranks *r, double load);
+// The rank that has the least so far of its share gets the values [first, end), too. Whether that
+// is this one.
+FCI_FN bool fci_ranks_deal(fci_ranks *r, size_t first, size_t end, double load);
 FCI_FN bool fci_ranks_own(const fci_ranks *r, size_t holder);
 // All ranks meet; each learns whether one has failed, so nobody waits for it. A mark that differs
 // means that they would not do the same.
@@ -23344,10 +23343,11 @@ FCI_FN void fci_ranks_room(fci_ranks *r, uint64_t most, fci_group *g) {
     fci_each(g, &r->got, ranks * most, sizeof *r->got, "ranks");
 }
 
-FCI_FN uint32_t fci_ranks_deal(fci_ranks *r, double load) {
-    const double *shares = r->of->shares;
+FCI_FN bool fci_ranks_deal(fci_ranks *r, size_t first, size_t end, double load) {
     double least = 0;
     uint32_t to = 0;
+    if (!r->of) return true;
+    const double *shares = r->of->shares;
     for (uint32_t i = 0; i < r->of->n_ranks; i++) {
         const double then = (r->loads[i] + load) / (shares ? shares[i] : 1);
         if (i > 0 && then >= least) continue;
@@ -23355,7 +23355,8 @@ FCI_FN uint32_t fci_ranks_deal(fci_ranks *r, double load) {
         least = then;
     }
     r->loads[to] += load;
-    return to;
+    for (size_t i = first; i < end; i++) r->holders[i] = to;
+    return to == r->of->rank;
 }
 
 FCI_FN bool fci_ranks_own(const fci_ranks *r, size_t holder) {
@@ -23518,11 +23519,10 @@ FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
 // Deals the sequences out to the ranks.
 FCI_FN void fci_perplexity_deal(fci_evaluation *v) {
     const fc_tokens *t = v->tokens;
-    v->n_own = v->ranks.of ? 0 : t->n_sequences;
-    for (uint32_t q = 0; v->ranks.of && q < t->n_sequences; q++) {
-        const uint32_t to = fci_ranks_deal(&v->ranks, (double)(t->starts[q + 1] - t->starts[q]));
-        for (size_t i = t->starts[q]; i < t->starts[q + 1]; i++) v->ranks.holders[i] = to;
-        v->n_own += to == v->ranks.of->rank;
+    v->n_own = 0;
+    for (uint32_t q = 0; q < t->n_sequences; q++) {
+        const size_t first = t->starts[q], end = t->starts[q + 1];
+        v->n_own += fci_ranks_deal(&v->ranks, first, end, (double)(end - first));
     }
 }
 
@@ -23576,16 +23576,6 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
         for (size_t l = 0; l < n && !code; l++)
             code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
     }
-    return code;
-}
-
-FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_error *err) {
-    const fc_tokens *t = v->tokens;
-    const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
-    fc_code code = fci_perplexity_open(v, rows, err);
-    if (code) return code;
-    code = fci_perplexity_pass(v, err);
-    fci_perplexity_close(v);
     return code;
 }
 
@@ -23662,8 +23652,8 @@ FCI_FN uint64_t fci_perplexity_mark(const fc_model *m, const uint8_t *mask, cons
     return fci_hash(h, t->ids, t->starts[t->n_sequences] * sizeof *t->ids);
 }
 
-// fci_perplexity_run by all ranks, up to the likelihoods' sum.
-FCI_FN fc_code fci_perplexity_share(fci_evaluation *v, fc_perplexity *out, fc_error *err) {
+// All of an evaluation, by all ranks. `out`: what the likelihoods come to; NULL: none were taken.
+FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_perplexity *out, fc_error *err) {
     const fc_tokens *t = v->tokens;
     const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
     fc_code code = fci_perplexity_open(v, rows, err);
@@ -23674,7 +23664,7 @@ FCI_FN fc_code fci_perplexity_share(fci_evaluation *v, fc_perplexity *out, fc_er
     if (!code) code = fci_perplexity_pass(v, err);
     code = fci_ranks_meet(&v->ranks, 0, code, err);
     if (!code) code = fci_ranks_merge(&v->ranks, v->nll, NULL, v->n_nll, err);
-    if (!code) code = fci_perplexity_finish(v, out, err);
+    if (!code && out) code = fci_perplexity_finish(v, out, err);
     if (opened) fci_perplexity_close(v);
     return code;
 }
@@ -23701,7 +23691,7 @@ FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
     v.take = fci_perplexity_take_nll;
     fc_code code = fci_ranks_begin(&v.ranks, &m->c, desc->ranks, err);
     if (code) return code;
-    code = fci_perplexity_share(&v, out, err);
+    code = fci_perplexity_run(&v, out, err);
     fci_ranks_end(&v.ranks);
     if (!code) out->seconds = fci_platform_seconds() - v.watch.start;
     return code;
@@ -23779,7 +23769,7 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
     v.user = user;
     fci_watch_begin(&v.watch, watch, "evaluating");
     v.passes = 1;
-    return fci_perplexity_run(&v, err);
+    return fci_perplexity_run(&v, NULL, err);
 }
 
 FCI_FN fc_code fci_perplexity_take_rows(fci_evaluation *v, const float *x, uint32_t sequence,
@@ -24229,13 +24219,12 @@ FCI_FN fc_code fci_search_deal(fci_search *s, fc_error *err) {
     if (!r->of || g.code) return g.code;
     for (uint32_t q = 0; q < t->n_sequences; q++) {
         const size_t length = (size_t)fci_search_length(s, q);
-        const uint32_t to = fci_ranks_deal(r, (double)length);
-        for (size_t i = t->starts[q]; i < t->starts[q + 1]; i++) r->holders[i] = to;
-        s->n_most = fci_max(s->n_most, (size_t)r->loads[to]);
-        if (to != r->of->rank) continue;
+        if (!fci_ranks_deal(r, t->starts[q], t->starts[q + 1], (double)length)) continue;
         s->own_rows[q] = s->n_own;
         s->n_own += length;
     }
+    for (uint32_t i = 0; i < r->of->n_ranks; i++)
+        s->n_most = fci_max(s->n_most, (size_t)r->loads[i]);
     return FC_OK;
 }
 
@@ -28277,12 +28266,10 @@ FCI_FN void fci_tasks_deal(fci_tasks_job *j) {
         const size_t end = lane + task->items[i].n_choices;
         double tokens = 0;
         for (size_t l = lane; l < end; l++) tokens += task->lanes[l].length - 1;
-        const uint32_t to = j->ranks.of ? fci_ranks_deal(&j->ranks, tokens) : 0;
-        for (; lane < end; lane++) {
-            if (j->ranks.of) j->ranks.holders[lane] = to;
-            if (fci_ranks_own(&j->ranks, lane)) j->own[j->n_own++] = lane;
-        }
-        if (fci_ranks_own(&j->ranks, end - 1)) own += tokens;
+        const bool mine = fci_ranks_deal(&j->ranks, lane, end, tokens);
+        if (mine) own += tokens;
+        for (; lane < end; lane++)
+            if (mine) j->own[j->n_own++] = lane;
     }
     j->part = own / (double)task->n_tokens;
 }
