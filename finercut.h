@@ -2651,10 +2651,13 @@ FCI_FN int fci_platform_enter(fci_platform_file *f, bool alone) {
 
 #ifdef __linux__
 FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) { // "": not there
-    const int f = open(path, O_RDONLY | O_CLOEXEC);
-    const ssize_t n = f >= 0 ? read(f, text, size - 1) : 0;
-    if (f >= 0) close(f);
-    text[n > 0 ? n : 0] = 0;
+    fci_platform_file f;
+    size_t n = 0;
+    if (fci_platform_fd(path, O_RDONLY, &f.fd) == 0) {
+        (void)fci_platform_read(&f, text, size - 1, &n);
+        close(f.fd);
+    }
+    text[n] = 0;
     return text;
 }
 
@@ -2670,9 +2673,9 @@ FCI_FN long fci_platform_mount(int fd) {
 FCI_FN bool fci_platform_is_mounted(const fci_platform_file *f) {
     int fd;
     if (f->folder < 0 || fci_platform_fd(f->final_path, O_RDONLY | O_NONBLOCK, &fd)) return false;
-    const bool mounted = fci_platform_mount(fd) != fci_platform_mount(f->folder);
+    const long there = fci_platform_mount(fd), around = fci_platform_mount(f->folder);
     close(fd);
-    return mounted;
+    return there && around && there != around;
 }
 #endif
 
