@@ -8517,18 +8517,12 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
     return o.n;
 }
 
-// >> architecture
-// Tables: what each family of models is made of and the names in its files. A new family needs a
-// row here and at most one small function. Sources: transformers' configuration and modeling files
-// of each family; llama.cpp's llama-arch.cpp and llama-model.cpp for GGUF.
+// >> rope
+// Rotary embeddings: frequencies, and what scales them for contexts beyond the original one.
 
 typedef enum fci_rope_scaling {
     FCI_ROPE_NONE, FCI_ROPE_LINEAR, FCI_ROPE_LLAMA3, FCI_ROPE_YARN, FCI_ROPE_LONG
 } fci_rope_scaling;
-
-typedef enum fci_activation { // names: fci_architecture_activations
-    FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
-} fci_activation;
 
 typedef struct fci_rope {
     double theta;
@@ -8546,32 +8540,64 @@ typedef struct fci_rope {
 // The share of a frequency that llama3's scaling keeps, by its number of turns in the original
 // context; the rest is divided by the factor.
 FCI_FN double fci_rope_kept(const fci_rope *r, double frequency);
+// Frequency j of an embedding of `dims` dimensions, in radians per position.
+FCI_FN double fci_rope_frequency(const fci_rope *r, uint64_t dims, size_t form, size_t j);
+// 2 where sequences beyond the original context have frequencies of their own, of form 1; else 1.
+FCI_FN size_t fci_rope_forms(const fci_rope *r);
+// Yarn's factor for queries and keys.
+FCI_FN double fci_rope_yarn_scale(double factor, double mscale);
 
-typedef struct fci_block_kind { // what may differ from block to block
-    uint32_t window;       // of the attention; 0: everything before
-    uint32_t rope;         // 0: none, else 1 + index into fci_hyper.ropes
-    bool experts;          // the FFN is a router with experts
-} fci_block_kind;
+// ---- private to this section
 
-// Hyperparameters as config.json or GGUF metadata give them, defaults filled in.
-typedef struct fci_hyper {
-    uint32_t traits; // FCI_TRAIT_...
-    uint64_t n_blocks, hidden, ff, n_heads, n_kv_heads, head_dim, vocab, max_positions, rotary_dim;
-    uint64_t n_experts, n_used, expert_ff;
-    uint64_t expert_step;   // one of so many blocks has experts
-    uint64_t window, window_pattern, window_from, no_rope_step;
-    double norm_eps, partial_rotary;
-    double attention_scale; // of scores
-    double query_scalar;    // the same as a number whose power -1/2 is the scale
-    double attention_cap, logit_cap; // 0: none
-    double embedding_scale, residual_scale, logit_divisor;
-    fci_rope ropes[2];      // the second one for blocks with a window
-    fci_activation activation;
-    bool rope_interleaved;  // rotary pairs (2j, 2j + 1) instead of (j, j + rotary_dim / 2)
-    fci_block_kind *blocks;      // [n_blocks]
-} fci_hyper;
+FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
+    const double turns = r->original * frequency / (2 * 3.14159265358979323846);
+    return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
+}
 
-enum fci_architecture_trait { // differences from Llama 2, of a family or one model
+// The first and last frequencies of yarn's ramp from kept to scaled ones: those that turn `high`
+// and `low` times within the original context.
+FCI_FN void fci_rope_yarn_range(const fci_rope *r, uint64_t dims, double *from, double *to) {
+    const double pi = 3.14159265358979323846, n = (double)dims;
+    *from = n * log(r->original / (r->high * 2 * pi)) / (2 * log(r->theta));
+    *to = n * log(r->original / (r->low * 2 * pi)) / (2 * log(r->theta));
+    if (r->whole_dims) {
+        *from = floor(*from);
+        *to = ceil(*to);
+    }
+    if (*from < 0) *from = 0;
+    if (*to > n - 1) *to = n - 1;
+    if (*from == *to) *to += 0.001;
+}
+
+FCI_FN double fci_rope_frequency(const fci_rope *r, uint64_t dims, size_t form, size_t j) {
+    const float *factors = r->factors[form] ? r->factors[form] : r->factors[0];
+    double f = 1 / pow(r->theta, (double)(2 * j) / (double)dims), from, to;
+    if (r->scaling == FCI_ROPE_LINEAR) f /= r->factor;
+    if (r->scaling == FCI_ROPE_LLAMA3) {
+        const double kept = fci_rope_kept(r, f);
+        f = (1 - kept) * f / r->factor + kept * f;
+    }
+    if (r->scaling == FCI_ROPE_YARN) {
+        fci_rope_yarn_range(r, dims, &from, &to);
+        double slow = ((double)j - from) / (to - from);
+        slow = slow < 0 ? 0 : slow > 1 ? 1 : slow;
+        f = slow * f / r->factor + (1 - slow) * f;
+    }
+    return factors ? f / (double)factors[j] : f;
+}
+
+FCI_FN size_t fci_rope_forms(const fci_rope *r) {
+    return r->factors[1] ? 2 : 1;
+}
+
+FCI_FN double fci_rope_yarn_scale(double factor, double mscale) {
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+// >> traits
+// What sets a family of models, or one model, apart from Llama 2: a bit each.
+
+enum fci_trait {
     FCI_TRAIT_LAYER_NORM = 1 << 0,     // LayerNorm instead of RMSNorm
     FCI_TRAIT_NORM_BIAS = 1 << 1,
     FCI_TRAIT_PLUS_ONE = 1 << 2,       // norm weights are stored minus 1
@@ -8606,145 +8632,87 @@ enum fci_architecture_trait { // differences from Llama 2, of a family or one mo
     FCI_TRAIT_MAYBE = 1 << 30          // as a need: the tensor may be missing
 };
 
-typedef enum fci_architecture_field_type {
-    FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT
-} fci_architecture_field_type;
+// ---- private to this section
 
+// >> hyper
+// Hyperparameters: the numbers that a model is built by.
+
+typedef enum fci_activation { // names: fci_activation_names
+    FCI_SILU, FCI_GELU, FCI_GELU_TANH, FCI_RELU, FCI_RELU_SQUARED
+} fci_activation;
+
+typedef struct fci_block_kind { // what may differ from block to block
+    uint32_t window;       // of the attention; 0: everything before
+    uint32_t rope;         // 0: none, else 1 + index into fci_hyper.ropes
+    bool experts;          // the FFN is a router with experts
+} fci_block_kind;
+
+// Hyperparameters as config.json or GGUF metadata give them, defaults filled in.
+typedef struct fci_hyper {
+    uint32_t traits; // FCI_TRAIT_...
+    uint64_t n_blocks, hidden, ff, n_heads, n_kv_heads, head_dim, vocab, max_positions, rotary_dim;
+    uint64_t n_experts, n_used, expert_ff;
+    uint64_t expert_step;   // one of so many blocks has experts
+    uint64_t window, window_pattern, window_from, no_rope_step;
+    double norm_eps, partial_rotary;
+    double attention_scale; // of scores
+    double query_scalar;    // the same as a number whose power -1/2 is the scale
+    double attention_cap, logit_cap; // 0: none
+    double embedding_scale, residual_scale, logit_divisor;
+    fci_rope ropes[2];      // the second one for blocks with a window
+    fci_activation activation;
+    bool rope_interleaved;  // rotary pairs (2j, 2j + 1) instead of (j, j + rotary_dim / 2)
+    fci_block_kind *blocks;      // [n_blocks]
+} fci_hyper;
+
+// How many rotary embeddings the model has.
+FCI_FN size_t fci_hyper_ropes(const fci_hyper *h);
+
+// ---- private to this section
+
+FCI_FN size_t fci_hyper_ropes(const fci_hyper *h) {
+    return h->traits & FCI_TRAIT_TWO_ROPES ? 2 : 1;
+}
+
+// >> fields
+// What files call the hyperparameters and activations, with ranges and defaults.
+
+typedef enum fci_field_type {
+    FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT
+} fci_field_type;
+
+#define FCI_REQUIRED (-1.0)
+#define FCI_LATER (-2.0)
 // One hyperparameter: its keys in each kind of file and its range.
 typedef struct fci_field {
     const char *json;  // keys of config.json, the first present counts: "a|b"
     const char *gguf;  // keys after "<architecture>."; NULL: not in the metadata
     size_t offset;     // in fci_hyper
-    fci_architecture_field_type type;
+    fci_field_type type;
     double low, high;  // inclusive
     double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
     // TRAIT: set by `true`, cleared by `false`; else: read only with one of these
     uint32_t traits;
 } fci_field;
 
-enum { FCI_EXPERTS_MAX = 1024, FCI_VOCAB_MAX = 1 << 28 };
-#define FCI_REQUIRED (-1.0)
-#define FCI_LATER (-2.0)
-// A dimension of a weight, in terms of fci_hyper.
-typedef enum fci_architecture_extent {
-    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
-    FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
-    FCI_DIM_ROTARY_HALF
-} fci_architecture_extent;
-
-typedef enum fci_slot { // what a tensor is for; stored by fci_weights_places
-    FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
-    FCI_ROPE_LONG_FACTORS,
-    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
-    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_GATE_UP, FCI_DOWN, FCI_ROUTER, FCI_EXPERT_GATE,
-    FCI_EXPERT_UP, FCI_EXPERT_DOWN, FCI_FFN_POST_NORM,
-    FCI_SLOT_COUNT
-} fci_slot;
-
-#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // from here on: once per block
-#define FCI_FIRST_FFN_SLOT FCI_FFN_NORM
-
-typedef struct fci_tensor_row {
-    fci_slot slot;
-    // name in safetensors without ".weight"; '#' = block number, '@' = expert
-    const char *json;
-    const char *gguf;      // (experts: also "_exps" for ".@", all in one tensor)
-    fci_architecture_extent rows, cols;    // cols FCI_DIM_NONE: a vector
-    uint32_t need, unless; // traits
-    // the trait with which there is a ".bias"; in GGUF, it is used if present
-    uint32_t bias;
-} fci_tensor_row;
-
-// Tensors that are ranges of rows of another one, in order.
-typedef struct fci_architecture_part {
-    fci_slot whole, slot;
-    fci_architecture_extent rows;
-} fci_architecture_part;
-
-typedef struct fci_architecture_tensor_name { // safetensors
-    fci_slot slot;
-    const char *json;
-} fci_architecture_tensor_name;
-
-typedef enum fci_window_rule { // which blocks have the window, where no list says so
-    FCI_WINDOW_ALL,
-    FCI_WINDOW_PATTERN, // all but every window_pattern-th
-    FCI_WINDOW_FROM,    // from block window_from on
-    FCI_WINDOW_NO_ROPE  // those without a rotary embedding
-} fci_window_rule;
-
-enum fci_architecture_quirk {
-    FCI_QUIRK_LONG_FACTORS = 1 << 0,
-        // llama.cpp reads longrope's tensors, whatever the metadata says
-    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
-    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
-    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
-};
-
-typedef struct fci_architecture {
-    const char *name;           // model_type in config.json
-    const char *class_name;     // architectures[0], used where model_type is absent
-    const char *gguf;           // general.architecture; the first row with it is read
-    const char *activation_key; // in config.json
-    const char *activation;     // where that is absent, and in GGUF files
-    uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
-    fci_window_rule windows;
-    const char *json_defaults;  // of transformers, for keys absent from config.json
-    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
-    const char *ignored; // keys of config.json that the family's class does not read: "a|b"
-    const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
-    uint32_t quirks;
-    const fci_architecture_tensor_name *names; // or NULL
-    void (*gguf_adjust)(fci_hyper *h); // or NULL
-} fci_architecture;
-
-typedef struct fci_architecture_activation_name {
+typedef struct fci_activation_name {
     const char *name;
     fci_activation activation;
-} fci_architecture_activation_name;
+} fci_activation_name;
 
-// The tables; each ends with a row without names (of parts: of FCI_SLOT_COUNT).
-FCI_FN const fci_architecture *fci_architectures(void);
-FCI_FN const fci_field *fci_architecture_fields(void);
-FCI_FN const fci_tensor_row *fci_architecture_tensors(void);
-FCI_FN const fci_architecture_part *fci_architecture_parts(void);
-FCI_FN const fci_architecture_activation_name *fci_architecture_activations(void);
-// The first row with this model_type or class, or general.architecture; NULL: unknown.
-FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf);
-// Lists the known families for errors: "llama, ..."
-FCI_FN void fci_architecture_known(char *out, size_t size);
-// The size of an extent in this model; FCI_DIM_NONE: 1.
-FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim);
-// The pattern of a tensor's name in either kind of file; NULL: such files have none.
-FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
-                                            bool gguf);
-// The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
-FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
-                                  const char *suffix, char *out, size_t size);
+enum { FCI_VOCAB_MAX = 1 << 28 };
 
-// The form of pruned models, for reader and writer. A directory has model_type "finercut-llama" and
-// says per block what was removed: {"attention": {"no_op": true}, "ffn": {"no_op": false}}. A GGUF
-// file of Llama's blocks has the architecture deci and its widths per block.
-#define FCI_PRUNED_TYPE "finercut-"
-#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
-#define FCI_PRUNED_GGUF "deci"
-static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
-
-// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
-// there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
-enum { FCI_STUB_FF = 32, FCI_STUB_PARTS = 5 };
-typedef struct fci_stub_part {
-    const char *name;
-    fci_architecture_extent rows, cols;
-} fci_stub_part;
-FCI_FN const fci_stub_part *fci_architecture_stub(fc_kind kind); // [FCI_STUB_PARTS]
+// The tables; each ends with a row without names.
+FCI_FN const fci_field *fci_fields(void);
+FCI_FN const fci_activation_name *fci_activation_names(void);
 
 // ---- private to this section
 
+enum { FCI_FIELDS_EXPERTS = 1024 };
 #define FCI_AT(member) offsetof(fci_hyper, member)
 
 // Upper limits are far above any model, yet no product of two overflows.
-static const fci_field fci_architecture_field_table[] = {
+static const fci_field fci_fields_table[] = {
     {"num_hidden_layers|n_layer", "block_count", FCI_AT(n_blocks),
      FCI_FIELD_COUNT, 1, 4096, FCI_REQUIRED, 0},
     {"hidden_size|n_embd", "embedding_length", FCI_AT(hidden),
@@ -8786,9 +8754,9 @@ static const fci_field fci_architecture_field_table[] = {
     {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
     {"no_rope_layer_interval", NULL, FCI_AT(no_rope_step), FCI_FIELD_COUNT, 0, 4096, 0, 0},
     {"num_local_experts|num_experts", "expert_count", FCI_AT(n_experts),
-     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
+     FCI_FIELD_COUNT, 0, FCI_FIELDS_EXPERTS, 0, FCI_TRAIT_EXPERTS},
     {"num_experts_per_tok", "expert_used_count", FCI_AT(n_used),
-     FCI_FIELD_COUNT, 0, FCI_EXPERTS_MAX, 0, FCI_TRAIT_EXPERTS},
+     FCI_FIELD_COUNT, 0, FCI_FIELDS_EXPERTS, 0, FCI_TRAIT_EXPERTS},
     {"moe_intermediate_size", "expert_feed_forward_length", FCI_AT(expert_ff),
      FCI_FIELD_COUNT, 1, 1 << 24, FCI_LATER, FCI_TRAIT_EXPERTS},
     {"decoder_sparse_step", NULL, FCI_AT(expert_step),
@@ -8810,8 +8778,116 @@ static const fci_field fci_architecture_field_table[] = {
     {NULL, NULL, 0, FCI_FIELD_COUNT, 0, 0, 0, 0},
 };
 
-// The names that most families use; others are in the family's row.
-static const fci_tensor_row fci_architecture_tensor_table[] = {
+static const fci_activation_name fci_fields_activations[] = {
+    {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
+    {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
+    {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
+    {NULL, FCI_SILU},
+};
+
+FCI_FN const fci_field *fci_fields(void) {
+    return fci_fields_table;
+}
+
+FCI_FN const fci_activation_name *fci_activation_names(void) {
+    return fci_fields_activations;
+}
+
+// >> slots
+// What each tensor of a model is for, and its shape.
+
+// A dimension of a weight, in terms of fci_hyper.
+typedef enum fci_extent {
+    FCI_DIM_NONE, FCI_DIM_HIDDEN, FCI_DIM_Q, FCI_DIM_KV, FCI_DIM_QKV, FCI_DIM_HEAD, FCI_DIM_FF,
+    FCI_DIM_GATE_UP, FCI_DIM_EXPERT_FF, FCI_DIM_EXPERTS, FCI_DIM_VOCAB, FCI_DIM_POSITIONS,
+    FCI_DIM_ROTARY_HALF
+} fci_extent;
+
+typedef enum fci_slot { // stored by fci_weights_places
+    FCI_EMBEDDING, FCI_POSITION_EMBEDDING, FCI_OUTPUT_NORM, FCI_OUTPUT, FCI_ROPE_FACTORS,
+    FCI_ROPE_LONG_FACTORS,
+    FCI_ATTN_NORM, FCI_Q, FCI_K, FCI_V, FCI_QKV, FCI_Q_NORM, FCI_K_NORM, FCI_O, FCI_ATTN_POST_NORM,
+    FCI_FFN_NORM, FCI_GATE, FCI_UP, FCI_GATE_UP, FCI_DOWN, FCI_ROUTER, FCI_EXPERT_GATE,
+    FCI_EXPERT_UP, FCI_EXPERT_DOWN, FCI_FFN_POST_NORM,
+    FCI_SLOT_COUNT
+} fci_slot;
+
+#define FCI_FIRST_BLOCK_SLOT FCI_ATTN_NORM // from here on: once per block
+#define FCI_FIRST_FFN_SLOT FCI_FFN_NORM
+
+// Tensors that are ranges of rows of another one, in order.
+typedef struct fci_slot_part {
+    fci_slot whole, slot;
+    fci_extent rows;
+} fci_slot_part;
+
+// The parts of all slots; ends with one of FCI_SLOT_COUNT.
+FCI_FN const fci_slot_part *fci_slot_parts(void);
+// The size of an extent in this model; FCI_DIM_NONE: 1.
+FCI_FN uint64_t fci_slot_dim(const fci_hyper *h, fci_extent dim);
+
+// ---- private to this section
+
+static const fci_slot_part fci_slots_parts[] = {
+    {FCI_QKV, FCI_Q, FCI_DIM_Q}, {FCI_QKV, FCI_K, FCI_DIM_KV}, {FCI_QKV, FCI_V, FCI_DIM_KV},
+    {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
+    {FCI_SLOT_COUNT, FCI_SLOT_COUNT, FCI_DIM_NONE},
+};
+
+FCI_FN const fci_slot_part *fci_slot_parts(void) {
+    return fci_slots_parts;
+}
+
+FCI_FN uint64_t fci_slot_dim(const fci_hyper *h, fci_extent dim) {
+    switch (dim) {
+    case FCI_DIM_HIDDEN: return h->hidden;
+    case FCI_DIM_Q: return h->n_heads * h->head_dim;
+    case FCI_DIM_KV: return h->n_kv_heads * h->head_dim;
+    case FCI_DIM_QKV: return (h->n_heads + 2 * h->n_kv_heads) * h->head_dim;
+    case FCI_DIM_HEAD: return h->head_dim;
+    case FCI_DIM_FF: return h->ff;
+    case FCI_DIM_GATE_UP: return 2 * h->ff;
+    case FCI_DIM_EXPERT_FF: return h->expert_ff;
+    case FCI_DIM_EXPERTS: return h->n_experts;
+    case FCI_DIM_VOCAB: return h->vocab;
+    case FCI_DIM_POSITIONS: return h->max_positions;
+    case FCI_DIM_ROTARY_HALF: return h->rotary_dim / 2;
+    default: return 1;
+    }
+}
+
+// >> names
+// What tensors are called in files, and when they are there.
+
+typedef struct fci_tensor_row {
+    fci_slot slot;
+    // name in safetensors without ".weight"; '#' = block number, '@' = expert
+    const char *json;
+    const char *gguf;      // (experts: also "_exps" for ".@", all in one tensor)
+    fci_extent rows, cols;    // cols FCI_DIM_NONE: a vector
+    uint32_t need, unless; // traits
+    // the trait with which there is a ".bias"; in GGUF, it is used if present
+    uint32_t bias;
+} fci_tensor_row;
+
+typedef struct fci_slot_name { // in safetensors, of one family
+    fci_slot slot;
+    const char *json;
+} fci_slot_name;
+
+// Every tensor, by the names that most families use; ends with a row without names.
+FCI_FN const fci_tensor_row *fci_tensor_rows(void);
+// The pattern of a tensor's name in either kind of file, with a family's `own` names (NULL: none)
+// for safetensors; NULL: such files have none.
+FCI_FN const char *fci_tensor_pattern(const fci_slot_name *own, const fci_tensor_row *row,
+                                      bool gguf);
+// The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
+FCI_FN void fci_tensor_name(const char *pattern, uint32_t block, uint32_t expert,
+                            const char *suffix, char *out, size_t size);
+
+// ---- private to this section
+
+static const fci_tensor_row fci_names_table[] = {
     {FCI_EMBEDDING, "model.embed_tokens", "token_embd", FCI_DIM_VOCAB, FCI_DIM_HIDDEN, 0, 0, 0},
     {FCI_POSITION_EMBEDDING, NULL, "position_embd", FCI_DIM_POSITIONS, FCI_DIM_HIDDEN,
      FCI_TRAIT_POSITIONS, 0, 0},
@@ -8869,13 +8945,78 @@ static const fci_tensor_row fci_architecture_tensor_table[] = {
     {FCI_SLOT_COUNT, NULL, NULL, FCI_DIM_NONE, FCI_DIM_NONE, 0, 0, 0},
 };
 
-static const fci_architecture_part fci_architecture_part_table[] = {
-    {FCI_QKV, FCI_Q, FCI_DIM_Q}, {FCI_QKV, FCI_K, FCI_DIM_KV}, {FCI_QKV, FCI_V, FCI_DIM_KV},
-    {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
-    {FCI_SLOT_COUNT, FCI_SLOT_COUNT, FCI_DIM_NONE},
+FCI_FN const fci_tensor_row *fci_tensor_rows(void) {
+    return fci_names_table;
+}
+
+FCI_FN const char *fci_tensor_pattern(const fci_slot_name *own, const fci_tensor_row *row,
+                                            bool gguf) {
+    if (gguf) return row->gguf;
+    for (const fci_slot_name *n = own; n && n->json; n++)
+        if (n->slot == row->slot) return n->json;
+    return row->json;
+}
+
+FCI_FN void fci_tensor_name(const char *pattern, uint32_t block, uint32_t expert,
+                                  const char *suffix, char *out, size_t size) {
+    size_t n = 0;
+    for (; *pattern && n + 1 < size; pattern++)
+        if (*pattern == '#' || *pattern == '@') {
+            int put = snprintf(out + n, size - n, "%u", *pattern == '#' ? block : expert);
+            n += put > 0 ? (size_t)put : 0;
+        } else out[n++] = *pattern;
+    while (*suffix && n + 1 < size) out[n++] = *suffix++;
+    out[n < size ? n : size - 1] = 0;
+}
+
+// >> architecture
+// The families of models that there are, a row each.
+
+typedef enum fci_window_rule { // which blocks have the window, where no list says so
+    FCI_WINDOW_ALL,
+    FCI_WINDOW_PATTERN, // all but every window_pattern-th
+    FCI_WINDOW_FROM,    // from block window_from on
+    FCI_WINDOW_NO_ROPE  // those without a rotary embedding
+} fci_window_rule;
+
+enum fci_architecture_quirk {
+    FCI_QUIRK_LONG_FACTORS = 1 << 0, // llama.cpp reads longrope's tensors, whatever metadata say
+    FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
+    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
+    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
 };
 
-static const fci_architecture_tensor_name fci_architecture_mixtral_names[] = {
+typedef struct fci_architecture {
+    const char *name;           // model_type in config.json
+    const char *class_name;     // architectures[0], used where model_type is absent
+    const char *gguf;           // general.architecture; the first row with it is read
+    const char *activation_key; // in config.json
+    const char *activation;     // where that is absent, and in GGUF files
+    uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
+    fci_window_rule windows;
+    const char *json_defaults;  // of transformers, for keys absent from config.json
+    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
+    const char *ignored; // keys of config.json that the family's class does not read: "a|b"
+    const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
+    uint32_t quirks;
+    const fci_slot_name *names; // or NULL
+    void (*gguf_adjust)(fci_hyper *h); // or NULL
+} fci_architecture;
+
+// The families; ends with a row without a name.
+FCI_FN const fci_architecture *fci_architectures(void);
+// The first row with this model_type or class, or general.architecture; NULL: unknown.
+FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf);
+// Lists the known families for errors: "llama, ..."
+FCI_FN void fci_architecture_known(char *out, size_t size);
+
+// ---- private to this section
+
+// A new family needs a row of the table, at most with one small function. Sources: transformers'
+// configuration and modeling files of each family; llama.cpp's llama-arch.cpp and llama-model.cpp
+// for GGUF.
+
+static const fci_slot_name fci_architecture_mixtral_names[] = {
     {FCI_ROUTER, "model.layers.#.block_sparse_moe.gate"},
     {FCI_EXPERT_GATE, "model.layers.#.block_sparse_moe.experts.@.w1"},
     {FCI_EXPERT_UP, "model.layers.#.block_sparse_moe.experts.@.w3"},
@@ -8883,18 +9024,18 @@ static const fci_architecture_tensor_name fci_architecture_mixtral_names[] = {
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_architecture_tensor_name fci_architecture_gemma2_names[] = {
+static const fci_slot_name fci_architecture_gemma2_names[] = {
     {FCI_FFN_NORM, "model.layers.#.pre_feedforward_layernorm"},
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_architecture_tensor_name fci_architecture_starcoder2_names[] = {
+static const fci_slot_name fci_architecture_starcoder2_names[] = {
     {FCI_UP, "model.layers.#.mlp.c_fc"},
     {FCI_DOWN, "model.layers.#.mlp.c_proj"},
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_architecture_tensor_name fci_architecture_gpt_neox_names[] = {
+static const fci_slot_name fci_architecture_gpt_neox_names[] = {
     {FCI_EMBEDDING, "gpt_neox.embed_in"},
     {FCI_OUTPUT_NORM, "gpt_neox.final_layer_norm"},
     {FCI_OUTPUT, "embed_out"},
@@ -8907,7 +9048,7 @@ static const fci_architecture_tensor_name fci_architecture_gpt_neox_names[] = {
     {FCI_SLOT_COUNT, NULL},
 };
 
-static const fci_architecture_tensor_name fci_architecture_gpt2_names[] = {
+static const fci_slot_name fci_architecture_gpt2_names[] = {
     {FCI_EMBEDDING, "transformer.wte"},
     {FCI_POSITION_EMBEDDING, "transformer.wpe"},
     {FCI_OUTPUT_NORM, "transformer.ln_f"},
@@ -9068,49 +9209,8 @@ static const fci_architecture fci_architecture_table[] = {
     {NULL, NULL, NULL, NULL, NULL, 0, 0, 0, FCI_WINDOW_ALL, NULL, NULL, NULL, NULL, 0, NULL, NULL},
 };
 
-static const fci_architecture_activation_name fci_architecture_activation_table[] = {
-    {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
-    {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
-    {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
-    {NULL, FCI_SILU},
-};
-
-static const fci_stub_part fci_architecture_stub_table[FC_KIND_COUNT][FCI_STUB_PARTS] = {
-    {{"attn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"attn_q", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
-     {"attn_k", FCI_DIM_HEAD, FCI_DIM_HIDDEN}, {"attn_v", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
-     {"attn_output", FCI_DIM_HIDDEN, FCI_DIM_HEAD}},
-    {{"ffn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN},
-     {"ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN}, {"ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF},
-     {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
-};
-
 FCI_FN const fci_architecture *fci_architectures(void) {
     return fci_architecture_table;
-}
-
-FCI_FN const fci_field *fci_architecture_fields(void) {
-    return fci_architecture_field_table;
-}
-
-FCI_FN const fci_tensor_row *fci_architecture_tensors(void) {
-    return fci_architecture_tensor_table;
-}
-
-FCI_FN const fci_architecture_part *fci_architecture_parts(void) {
-    return fci_architecture_part_table;
-}
-
-FCI_FN const fci_architecture_activation_name *fci_architecture_activations(void) {
-    return fci_architecture_activation_table;
-}
-
-FCI_FN const fci_stub_part *fci_architecture_stub(fc_kind kind) {
-    return fci_architecture_stub_table[kind];
-}
-
-FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
-    const double turns = r->original * frequency / (2 * 3.14159265358979323846);
-    return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
 }
 
 FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf) {
@@ -9129,42 +9229,39 @@ FCI_FN void fci_architecture_known(char *out, size_t size) {
     }
 }
 
-FCI_FN uint64_t fci_architecture_dim(const fci_hyper *h, fci_architecture_extent dim) {
-    switch (dim) {
-    case FCI_DIM_HIDDEN: return h->hidden;
-    case FCI_DIM_Q: return h->n_heads * h->head_dim;
-    case FCI_DIM_KV: return h->n_kv_heads * h->head_dim;
-    case FCI_DIM_QKV: return (h->n_heads + 2 * h->n_kv_heads) * h->head_dim;
-    case FCI_DIM_HEAD: return h->head_dim;
-    case FCI_DIM_FF: return h->ff;
-    case FCI_DIM_GATE_UP: return 2 * h->ff;
-    case FCI_DIM_EXPERT_FF: return h->expert_ff;
-    case FCI_DIM_EXPERTS: return h->n_experts;
-    case FCI_DIM_VOCAB: return h->vocab;
-    case FCI_DIM_POSITIONS: return h->max_positions;
-    case FCI_DIM_ROTARY_HALF: return h->rotary_dim / 2;
-    default: return 1;
-    }
-}
+// >> pruned
+// The form of pruned models in files, for reader and writer. A directory has model_type
+// "finercut-llama" and says per block what was removed: {"attention": {"no_op": true}, "ffn":
+// {"no_op": false}}. A GGUF file of Llama's blocks has the architecture deci and its widths per
+// block.
 
-FCI_FN const char *fci_architecture_pattern(const fci_architecture *a, const fci_tensor_row *row,
-                                            bool gguf) {
-    if (gguf) return row->gguf;
-    for (const fci_architecture_tensor_name *n = a->names; n && n->json; n++)
-        if (n->slot == row->slot) return n->json;
-    return row->json;
-}
+#define FCI_PRUNED_TYPE "finercut-"
+#define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
+#define FCI_PRUNED_GGUF "deci"
+static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
 
-FCI_FN void fci_architecture_name(const char *pattern, uint32_t block, uint32_t expert,
-                                  const char *suffix, char *out, size_t size) {
-    size_t n = 0;
-    for (; *pattern && n + 1 < size; pattern++)
-        if (*pattern == '#' || *pattern == '@') {
-            int put = snprintf(out + n, size - n, "%u", *pattern == '#' ? block : expert);
-            n += put > 0 ? (size_t)put : 0;
-        } else out[n++] = *pattern;
-    while (*suffix && n + 1 < size) out[n++] = *suffix++;
-    out[n < size ? n : size - 1] = 0;
+// llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
+// there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
+enum { FCI_STUB_FF = 32, FCI_STUB_PARTS = 5 };
+typedef struct fci_stub_part {
+    const char *name;
+    fci_extent rows, cols;
+} fci_stub_part;
+FCI_FN const fci_stub_part *fci_stub_parts(fc_kind kind); // [FCI_STUB_PARTS]
+
+// ---- private to this section
+
+static const fci_stub_part fci_pruned_stubs[FC_KIND_COUNT][FCI_STUB_PARTS] = {
+    {{"attn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"attn_q", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
+     {"attn_k", FCI_DIM_HEAD, FCI_DIM_HIDDEN}, {"attn_v", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
+     {"attn_output", FCI_DIM_HIDDEN, FCI_DIM_HEAD}},
+    {{"ffn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"ffn_gate", FCI_DIM_FF, FCI_DIM_HIDDEN},
+     {"ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN}, {"ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF},
+     {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
+};
+
+FCI_FN const fci_stub_part *fci_stub_parts(fc_kind kind) {
+    return fci_pruned_stubs[kind];
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
@@ -16662,8 +16759,6 @@ FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
 // Takes the next name of "a|b|c" off `names` into `one`; false at the end.
 FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
-// Yarn's factor for queries and keys.
-FCI_FN double fci_config_yarn_scale(double factor, double mscale);
 // The settings of the text model inside a multimodal one's, else `config` itself.
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
 // Sets architecture, hyper and present from config.json; `scratch` holds defaults meanwhile.
@@ -16793,7 +16888,7 @@ FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
 // llama.cpp needs tensors for a removed sublayer of a `deci` file, so one whose output weights are
 // zero counts as removed. Other weights may change in type and width.
 FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
-    const fci_stub_part *first = fci_architecture_stub(kind), *p = first;
+    const fci_stub_part *first = fci_stub_parts(kind), *p = first;
     char name[FCI_NAME_MAX];
     while (p + 1 < first + FCI_STUB_PARTS && p[1].name) p++;
     snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, p->name);
@@ -16964,10 +17059,6 @@ FCI_FN fc_code fci_config_rope_number(const fci_json *rope, const char *key, dou
     return FC_OK;
 }
 
-FCI_FN double fci_config_yarn_scale(double factor, double mscale) {
-    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
-}
-
 FCI_FN fc_code fci_config_rope_yarn(const fci_json *rope, const fci_hyper *h, fci_rope *r,
                                     fc_error *err) {
     const fci_json *truncate = fci_json_some(rope, "truncate"), *a = fci_json_some(rope, "mscale"),
@@ -16980,8 +17071,8 @@ FCI_FN fc_code fci_config_rope_yarn(const fci_json *rope, const fci_hyper *h, fc
     if (!code && a && b && a->number > 0 && b->number > 0) {
         code = fci_config_rope_number(rope, "mscale", 1, &one, err);
         if (!code) code = fci_config_rope_number(rope, "mscale_all_dim", 1, &all, err);
-        attention = fci_config_yarn_scale(r->factor, one) / fci_config_yarn_scale(r->factor, all);
-    } else attention = fci_config_yarn_scale(r->factor, 1);
+        attention = fci_rope_yarn_scale(r->factor, one) / fci_rope_yarn_scale(r->factor, all);
+    } else attention = fci_rope_yarn_scale(r->factor, 1);
     if (!code)
         code = fci_config_rope_number(rope, "attention_factor", attention, &r->attention, err);
     r->whole_dims = !truncate || truncate->truth;
@@ -17178,7 +17269,7 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
         code = fci_config_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0,
                                   &r->factor, err);
     if (code || r->scaling != FCI_ROPE_YARN) return code;
-    r->attention *= fci_config_yarn_scale(r->factor, 1);
+    r->attention *= fci_rope_yarn_scale(r->factor, 1);
     r->whole_dims = true;
     code = fci_config_rope_kv(s, "rope.scaling.yarn_beta_slow", 1, &r->low, err);
     return code ? code : fci_config_rope_kv(s, "rope.scaling.yarn_beta_fast", 32, &r->high, err);
@@ -17252,7 +17343,7 @@ FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_err
     const fci_str name = act ? act->text : fci_s(m->architecture->activation);
     const bool named = !act || act->type == FCI_JSON_STRING;
     fci_shown shown;
-    for (const fci_architecture_activation_name *a = fci_architecture_activations(); a->name; a++)
+    for (const fci_activation_name *a = fci_activation_names(); a->name; a++)
         if (named && fci_is(name, a->name)) {
             m->hyper.activation = a->activation;
             if (m->hyper.activation == FCI_GELU && (m->architecture->quirks & FCI_QUIRK_TANH))
@@ -17266,7 +17357,7 @@ FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_err
 }
 
 FCI_FN fc_code fci_config_fields(fc_model *m, fci_config_source *s, fc_error *err) {
-    for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++) {
+    for (const fci_field *f = fci_fields(); f->json || f->gguf; f++) {
         fc_code code = fci_config_field(s, f, &m->hyper, err);
         if (code) return code;
         s->n_blocks = m->hyper.n_blocks; // the first field
@@ -17510,7 +17601,7 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
 
 // Marks a sublayer as removed. Tensors that are there for llama.cpp only count as read.
 FCI_FN void fci_config_stub(fc_model *m, uint64_t block, fc_kind kind) {
-    const fci_stub_part *parts = fci_architecture_stub(kind);
+    const fci_stub_part *parts = fci_stub_parts(kind);
     m->present[2 * block + kind] = 0;
     for (size_t i = 0; i < 2 * FCI_STUB_PARTS && parts[i / 2].name; i++) {
         char name[FCI_NAME_MAX];
@@ -17759,14 +17850,14 @@ FCI_FN fc_code fci_weights_matrix(fc_model *m, const fci_weights_wanted *w, cons
     if (fci_weights_places[w->row->slot] != FCI_NOWHERE) {
         void *place = fci_weights_place(m, w->row->slot, w->block, w->expert);
         if (w->row->bias) ((fci_weight *)place)->bias = bias;
-        uint64_t rows = fci_architecture_dim(&m->hyper, w->row->rows);
+        uint64_t rows = fci_slot_dim(&m->hyper, w->row->rows);
         return fci_weights_view(m, w, t, 0, rows, (fci_matrix *)place, err);
     }
-    for (const fci_architecture_part *p = fci_architecture_parts();
+    for (const fci_slot_part *p = fci_slot_parts();
          p->whole != FCI_SLOT_COUNT && !code; p++) {
         if (p->whole != w->row->slot) continue;
         fci_weight *part = (fci_weight *)fci_weights_place(m, p->slot, w->block, 0);
-        uint64_t rows = fci_architecture_dim(&m->hyper, p->rows);
+        uint64_t rows = fci_slot_dim(&m->hyper, p->rows);
         part->bias = bias ? bias + first : NULL;
         code = fci_weights_view(m, w, t, first, rows, &part->matrix, err);
         first += rows;
@@ -17806,9 +17897,9 @@ FCI_FN fc_code fci_weights_find_bias(fc_model *m, const fci_weights_wanted *weig
     *bias = NULL;
     if (!w.row->bias || (!fci_config_is_gguf(m) && !fci_config_has(m, w.row->bias))) return FC_OK;
     w.rank = 1;
-    w.shape[0] = fci_architecture_dim(&m->hyper, w.row->rows);
+    w.shape[0] = fci_slot_dim(&m->hyper, w.row->rows);
     w.optional = fci_config_is_gguf(m);
-    fci_architecture_name(pattern, w.block, w.expert, ".bias", name, sizeof name);
+    fci_tensor_name(pattern, w.block, w.expert, ".bias", name, sizeof name);
     fc_code code = fci_weights_tensor(m, &w, name, &t, err);
     if (!code && t) code = fci_weights_count(m, &w, t, err);
     return code || !t ? code : fci_weights_bias(m, &w, t, bias, err);
@@ -17822,7 +17913,7 @@ FCI_FN fc_code fci_weights_stacked(fc_model *m, fci_weights_wanted *w, const cha
     *t = NULL;
     if (!at || !fci_config_is_gguf(m)) return FC_OK;
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
-    fci_architecture_name(stacked, w->block, 0, ".weight", name, size);
+    fci_tensor_name(stacked, w->block, 0, ".weight", name, size);
     if (!fci_weights_find(m, name)) return FC_OK;
     w->rank = 3;
     w->shape[2] = w->shape[1];
@@ -17834,12 +17925,12 @@ FCI_FN fc_code fci_weights_stacked(fc_model *m, fci_weights_wanted *w, const cha
 // One tensor with its bias.
 FCI_FN fc_code fci_weights_slot(fc_model *m, const fci_tensor_row *row, uint32_t block,
                                 uint32_t expert, fc_error *err) {
-    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_config_is_gguf(m));
+    const char *pattern = fci_tensor_pattern(m->architecture->names, row, fci_config_is_gguf(m));
     const bool matrix = row->cols != FCI_DIM_NONE;
     const bool transposed =
         matrix && fci_config_has(m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT;
-    const uint64_t rows = fci_architecture_dim(&m->hyper, row->rows),
-                   cols = fci_architecture_dim(&m->hyper, row->cols);
+    const uint64_t rows = fci_slot_dim(&m->hyper, row->rows),
+                   cols = fci_slot_dim(&m->hyper, row->cols);
     fci_weights_wanted w = {row,
                             block,
                             expert,
@@ -17851,7 +17942,7 @@ FCI_FN fc_code fci_weights_slot(fc_model *m, const fci_tensor_row *row, uint32_t
     char name[FCI_NAME_MAX];
     fc_code code = fci_weights_stacked(m, &w, pattern, name, sizeof name, &t, err);
     if (!code && !t) {
-        fci_architecture_name(pattern, block, expert, ".weight", name, sizeof name);
+        fci_tensor_name(pattern, block, expert, ".weight", name, sizeof name);
         code = fci_weights_tensor(m, &w, name, &t, err);
     }
     if (code || !t) return code;
@@ -17883,7 +17974,7 @@ FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint
         m->hyper.ropes[0].scaling != FCI_ROPE_LONG &&
         !(m->architecture->quirks & FCI_QUIRK_LONG_FACTORS))
         return false;
-    return fci_architecture_pattern(m->architecture, row, fci_config_is_gguf(m)) &&
+    return fci_tensor_pattern(m->architecture->names, row, fci_config_is_gguf(m)) &&
            (row->need & ~traits) == 0 && (row->unless & traits) == 0;
 }
 
@@ -17922,10 +18013,10 @@ FCI_FN fc_code fci_weights_all_read(const fc_model *m, fc_error *err) {
 FCI_FN void fci_weights_note_blocks(const fc_model *m) {
     const uint32_t n = (uint32_t)m->hyper.n_blocks;
     char name[FCI_NAME_MAX];
-    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
-        const char *pattern = fci_architecture_pattern(m->architecture, row, false);
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
+        const char *pattern = fci_tensor_pattern(m->architecture->names, row, false);
         if (row->slot < FCI_FIRST_BLOCK_SLOT || !pattern) continue;
-        fci_architecture_name(pattern, n, 0, ".weight", name, sizeof name);
+        fci_tensor_name(pattern, n, 0, ".weight", name, sizeof name);
         if (!fci_weights_find(m, name)) continue;
         fci_log(&m->c, 0,
                 "%s: \"num_hidden_layers\" is %u, but the files hold more blocks (\"%s\"): "
@@ -17941,10 +18032,10 @@ FCI_FN void fci_weights_untie(fc_model *m) {
     char names[2][FCI_NAME_MAX];
     const fc_tensor *t[2] = {NULL, NULL};
     if (fci_config_is_gguf(m) || !fci_config_has(m, FCI_TRAIT_TIED)) return;
-    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         const size_t k = row->slot == FCI_OUTPUT;
         if (!k && row->slot != FCI_EMBEDDING) continue;
-        fci_architecture_name(fci_architecture_pattern(m->architecture, row, false), 0, 0,
+        fci_tensor_name(fci_tensor_pattern(m->architecture->names, row, false), 0, 0,
                               ".weight", names[k], sizeof names[k]);
         t[k] = fci_weights_find(m, names[k]);
     }
@@ -17988,7 +18079,7 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     memset(&m->output, 0, sizeof m->output);
     m->layers = (fci_layer *)fci_arena_alloc(&m->arena, n_blocks, sizeof *m->layers, "blocks", err);
     if (!m->layers) return FC_ERR_MEMORY;
-    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)n_blocks : 1;
         for (uint32_t b = 0; b < times; b++) {
             fc_code code = fci_weights_row(m, row, b, err);
@@ -20577,12 +20668,6 @@ typedef struct fci_engine_wish {
     uint64_t taken;   // bytes of the memory limit used by the caller
 } fci_engine_wish;
 
-// Frequency j, in radians per position; form 1 is for sequences beyond the original context.
-FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j);
-// How many rotary embeddings the model has.
-FCI_FN size_t fci_engine_ropes(const fc_model *m);
-// 2 where long sequences have a rotary embedding of their own, else 1.
-FCI_FN size_t fci_engine_forms(const fc_model *m);
 // Whether a sequence of this length, with what is in a cache, takes form 1.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
 // Bytes of an engine, from its buffers for one row and for a thousand more, as packed rows come in
@@ -20646,46 +20731,6 @@ FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     return a;
 }
 
-// The first and last frequencies of yarn's ramp from kept to scaled ones: those that turn `high`
-// and `low` times within the original context.
-FCI_FN void fci_engine_yarn_range(const fci_hyper *h, const fci_rope *r, double *from, double *to) {
-    const double pi = 3.14159265358979323846, dims = (double)h->rotary_dim;
-    *from = dims * log(r->original / (r->high * 2 * pi)) / (2 * log(r->theta));
-    *to = dims * log(r->original / (r->low * 2 * pi)) / (2 * log(r->theta));
-    if (r->whole_dims) {
-        *from = floor(*from);
-        *to = ceil(*to);
-    }
-    if (*from < 0) *from = 0;
-    if (*to > dims - 1) *to = dims - 1;
-    if (*from == *to) *to += 0.001;
-}
-
-FCI_FN double fci_engine_frequency(const fci_hyper *h, const fci_rope *r, size_t form, size_t j) {
-    const float *factors = r->factors[form] ? r->factors[form] : r->factors[0];
-    double f = 1 / pow(r->theta, (double)(2 * j) / (double)h->rotary_dim), from, to;
-    if (r->scaling == FCI_ROPE_LINEAR) f /= r->factor;
-    if (r->scaling == FCI_ROPE_LLAMA3) {
-        const double kept = fci_rope_kept(r, f);
-        f = (1 - kept) * f / r->factor + kept * f;
-    }
-    if (r->scaling == FCI_ROPE_YARN) {
-        fci_engine_yarn_range(h, r, &from, &to);
-        double slow = ((double)j - from) / (to - from);
-        slow = slow < 0 ? 0 : slow > 1 ? 1 : slow;
-        f = slow * f / r->factor + (1 - slow) * f;
-    }
-    return factors ? f / (double)factors[j] : f;
-}
-
-FCI_FN size_t fci_engine_ropes(const fc_model *m) {
-    return m->hyper.traits & FCI_TRAIT_TWO_ROPES ? 2 : 1;
-}
-
-FCI_FN size_t fci_engine_forms(const fc_model *m) {
-    return m->hyper.ropes[0].factors[1] ? 2 : 1;
-}
-
 // The table of a block's rotary embedding; its rows are e->positions.
 FCI_FN float *fci_engine_cos_sin(const fci_engine *e, size_t rope) {
     return e->cos_sin + rope * e->n_forms * e->max_length * (size_t)e->m->hyper.rotary_dim;
@@ -20707,7 +20752,7 @@ FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
     const size_t half = (size_t)h->rotary_dim / 2;
     float *cos_sin = fci_engine_cos_sin(e, rope) + form * e->max_length * 2 * half;
     for (size_t j = 0; j < half; j++) {
-        double f = fci_engine_frequency(h, r, form, j);
+        double f = fci_rope_frequency(r, h->rotary_dim, form, j);
         for (size_t p = 0; p < e->max_length; p++) {
             float angle = (float)p * (float)f;
             cos_sin[2 * p * half + j] = (float)(cos((double)angle) * r->attention);
@@ -20729,7 +20774,8 @@ FCI_FN uint64_t fci_engine_widest(const fci_hyper *h) {
 }
 
 FCI_FN uint64_t fci_engine_cos_sin_bytes(const fc_model *m, size_t max_length) {
-    return fci_engine_ropes(m) * fci_engine_forms(m) * max_length * m->hyper.rotary_dim *
+    const fci_hyper *h = &m->hyper;
+    return fci_hyper_ropes(h) * fci_rope_forms(h->ropes) * max_length * h->rotary_dim *
            sizeof(float);
 }
 
@@ -20855,7 +20901,7 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     e->disk = fci_disk_of(m, wish->taken + fci_engine_bytes(m, e->capacity, e->head_rows,
                                                             wish->positions));
     e->max_length = wish->positions;
-    e->n_forms = fci_engine_forms(m);
+    e->n_forms = fci_rope_forms(m->hyper.ropes);
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
     fci_engine_buffers(e, &g);
     if (!e->input) e->input = e->x;
@@ -20863,7 +20909,7 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
         fci_engine_close(e);
         return g.code;
     }
-    for (size_t i = 0; i < fci_engine_ropes(m); i++)
+    for (size_t i = 0; i < fci_hyper_ropes(&m->hyper); i++)
         for (size_t form = 0; form < e->n_forms; form++) fci_engine_rope(e, i, form);
     fci_engine_costs(m, e->sublayer_cost);
     return FC_OK;
@@ -30495,14 +30541,14 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
 FCI_FN fc_code fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
                               uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
-    const char *pattern = fci_architecture_pattern(m->architecture, row, fci_config_is_gguf(m)),
+    const char *pattern = fci_tensor_pattern(m->architecture->names, row, fci_config_is_gguf(m)),
                *at = strstr(pattern, ".@");
     char name[FCI_NAME_MAX], stacked[FCI_NAME_MAX];
-    fci_architecture_name(pattern, block, expert, suffix, name, sizeof name);
+    fci_tensor_name(pattern, block, expert, suffix, name, sizeof name);
     const fc_tensor *t = fci_weights_find(m, name);
     if (!t && at && fci_config_is_gguf(m)) {
         snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
-        fci_architecture_name(stacked, block, 0, suffix, name, sizeof name);
+        fci_tensor_name(stacked, block, 0, suffix, name, sizeof name);
         t = fci_weights_find(m, name);
     }
     if (!t) return FC_OK;
@@ -30519,7 +30565,7 @@ FCI_FN fc_code fci_export_owners(fci_export *x) {
     x->owners =
         (fci_export_owner *)fci_arena_alloc(&x->arena, n, sizeof *x->owners, "tensors", x->err);
     if (!x->owners) return FC_ERR_MEMORY;
-    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         uint32_t blocks = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
         uint32_t experts = fci_weights_is_expert(row->slot) ? (uint32_t)m->hyper.n_experts : 1;
         for (uint32_t b = 0; b < blocks; b++) {
@@ -30643,7 +30689,7 @@ typedef struct fci_convert_part_list { // q, k and v, gate and up, or one matrix
 FCI_FN void fci_convert_parts(fci_export *x, const fci_tensor_row *row, uint32_t block,
                               fci_convert_part_list *list) {
     memset(list, 0, sizeof *list);
-    for (const fci_architecture_part *p = fci_architecture_parts(); p->whole != FCI_SLOT_COUNT;
+    for (const fci_slot_part *p = fci_slot_parts(); p->whole != FCI_SLOT_COUNT;
          p++) {
         if (p->whole != row->slot) continue;
         const fci_weight *w = (const fci_weight *)fci_weights_place(x->m, p->slot, block, 0);
@@ -30677,13 +30723,13 @@ FCI_FN fc_code fci_convert_experts(fci_export *x, const fci_tensor_row *row, uin
     const uint64_t shape[3] = {n, first->rows, first->cols};
     for (uint32_t e = 0; e < n && !fci_export_to_gguf(x); e++) { // one by one there
         const fci_matrix *w = (const fci_matrix *)fci_weights_place(x->m, row->slot, block, e);
-        fci_architecture_name(pattern, x->number[block], e, ".weight", name, sizeof name);
+        fci_tensor_name(pattern, x->number[block], e, ".weight", name, sizeof name);
         const fc_dtype type = fci_export_type(x, row->slot, w->type, w->cols);
         fc_code code = fci_export_convert(x, name, type, 2, shape + 1, w, 1, NULL);
         if (code || e + 1 == n) return code;
     }
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(strstr(pattern, ".@") - pattern), pattern);
-    fci_architecture_name(stacked, x->number[block], 0, ".weight", name, sizeof name);
+    fci_tensor_name(stacked, x->number[block], 0, ".weight", name, sizeof name);
     const fc_dtype type =
         fci_convert_common(x, row->slot, first, (size_t)n, sizeof(fci_expert));
     fci_out *o = fci_export_add(x, name, type, 3, shape);
@@ -30743,8 +30789,8 @@ FCI_FN fc_code fci_convert_matrix(fci_export *x, const fci_tensor_row *row, uint
     const uint32_t traits = fci_export_to_gguf(x) ? 0 : x->family->json_traits;
     fci_convert_parts(x, row, block, &list);
     const uint64_t shape[2] = {list.rows, list.matrices[0].cols};
-    fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
-    fci_architecture_name(pattern, number, 0, ".bias", bias, sizeof bias);
+    fci_tensor_name(pattern, number, 0, ".weight", name, sizeof name);
+    fci_tensor_name(pattern, number, 0, ".bias", bias, sizeof bias);
     if (list.n == 3 && (traits & FCI_TRAIT_HEADS_TURN))
         return fci_convert_by_head(x, name, bias, &list);
     fc_code code =
@@ -30766,7 +30812,7 @@ FCI_FN fc_code fci_convert_matrix(fci_export *x, const fci_tensor_row *row, uint
 FCI_FN fc_code fci_convert_vector(fci_export *x, const fci_tensor_row *row, uint32_t block,
                                   const char *pattern) {
     const fci_norm *norm = (const fci_norm *)fci_weights_place(x->m, row->slot, block, 0);
-    const uint64_t n = fci_architecture_dim(&x->m->hyper, row->rows);
+    const uint64_t n = fci_slot_dim(&x->m->hyper, row->rows);
     const uint32_t number = row->slot >= FCI_FIRST_BLOCK_SLOT ? x->number[block] : 0;
     char name[FCI_NAME_MAX];
     const float *weight = norm->weight;
@@ -30776,18 +30822,18 @@ FCI_FN fc_code fci_convert_vector(fci_export *x, const fci_tensor_row *row, uint
         for (uint64_t i = 0; i < n; i++) less[i] = weight[i] - 1;
         weight = less;
     }
-    fci_architecture_name(pattern, number, 0, ".weight", name, sizeof name);
+    fci_tensor_name(pattern, number, 0, ".weight", name, sizeof name);
     fc_code code = fci_convert_floats(x, name, weight, n, FCI_ORDER_AS_IS);
     if (code || !row->bias || !norm->bias) return code;
-    fci_architecture_name(pattern, number, 0, ".bias", name, sizeof name);
+    fci_tensor_name(pattern, number, 0, ".bias", name, sizeof name);
     return fci_convert_floats(x, name, norm->bias, n, FCI_ORDER_AS_IS);
 }
 
 FCI_FN fc_code fci_convert_to_other_kind(fci_export *x) {
     fc_model *m = x->m;
-    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         const bool in_block = row->slot >= FCI_FIRST_BLOCK_SLOT;
-        const char *pattern = fci_architecture_pattern(x->family, row, fci_export_to_gguf(x));
+        const char *pattern = fci_tensor_pattern(x->family->names, row, fci_export_to_gguf(x));
         if (!pattern) continue;
         for (uint32_t b = 0; b < (in_block ? m->hyper.n_blocks : 1); b++) {
             size_t first = x->n_outs;
@@ -30841,12 +30887,12 @@ FCI_FN fc_code fci_convert_stubs(fci_export *x) {
     for (uint32_t i = 0; i < 2 * small.n_blocks; i++) { // the FFN of a block first
         const uint32_t b = i / 2;
         const fc_kind kind = i % 2 ? FC_KIND_ATTENTION : FC_KIND_FFN;
-        const fci_stub_part *p = fci_architecture_stub(kind);
+        const fci_stub_part *p = fci_stub_parts(kind);
         if (x->number[b] == FCI_EXPORT_GONE || !fci_convert_is_stub(x, b, kind)) continue;
         for (size_t k = 0; k < FCI_STUB_PARTS && p[k].name; k++) {
             const bool vector = p[k].cols == FCI_DIM_NONE;
-            const uint64_t shape[2] = {fci_architecture_dim(&small, p[k].rows),
-                                       fci_architecture_dim(&small, p[k].cols)};
+            const uint64_t shape[2] = {fci_slot_dim(&small, p[k].rows),
+                                       fci_slot_dim(&small, p[k].cols)};
             snprintf(name, sizeof name, "blk.%u.%s.weight", x->number[b], p[k].name);
             if (!fci_export_add(x, name, vector ? FC_DTYPE_F32 : FC_DTYPE_F16, vector ? 1 : 2,
                                 shape))
@@ -31221,7 +31267,7 @@ FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k) {
     if (r->scaling == FCI_ROPE_LINEAR) return FC_OK;
     fci_metadata_key_u32(x, k, "rope.scaling.original_context_length", (uint64_t)r->original);
     double attention = r->scaling == FCI_ROPE_YARN
-                           ? r->attention / fci_config_yarn_scale(r->factor, 1)
+                           ? r->attention / fci_rope_yarn_scale(r->factor, 1)
                            : r->attention;
     fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.attn_factor", key, sizeof key),
                           attention);
@@ -31315,7 +31361,7 @@ FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
             what = "which blocks have a window";
     for (uint32_t b = 0; b < h->n_blocks && h->n_experts; b++)
         if (!h->blocks[b].experts) what = "which blocks have experts";
-    for (const fci_architecture_activation_name *a = fci_architecture_activations(); a->name; a++)
+    for (const fci_activation_name *a = fci_activation_names(); a->name; a++)
         if (strcmp(a->name, x->m->architecture->activation) == 0 && a->activation != h->activation)
             what = "the activation";
     said.query_scalar = 0;
@@ -31345,7 +31391,7 @@ FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k) {
         fci_metadata_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
-    for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++)
+    for (const fci_field *f = fci_fields(); f->json || f->gguf; f++)
         fci_metadata_key_field(x, k, f);
     code = fci_metadata_unsaid(x, k);
     if (!code) code = fci_metadata_key_rope(x, k);
@@ -31888,10 +31934,10 @@ FCI_FN void fci_agree_rope(fci_agree *g, size_t rope) {
     bool used = false;
     for (uint32_t b = 0; b < h->n_blocks; b++) used = used || h->blocks[b].rope == rope + 1;
     if (!used) return;
-    for (size_t form = 0; form < fci_engine_forms(g->x->m); form++)
+    for (size_t form = 0; form < fci_rope_forms(g->x->m->hyper.ropes); form++)
         for (size_t j = 0; j < h->rotary_dim / 2; j++)
-            if (!fci_agree_near(fci_engine_frequency(h, r, form, j),
-                                fci_engine_frequency(o, p, form, j), 2e-4))
+            if (!fci_agree_near(fci_rope_frequency(r, h->rotary_dim, form, j),
+                                fci_rope_frequency(p, o->rotary_dim, form, j), 2e-4))
                 fci_agree_not(g, "rotary frequencies", -1);
     if (!fci_agree_near(r->attention, p->attention, 1e-5))
         fci_agree_not(g, "scale of its rotary embedding", -1);
@@ -31931,9 +31977,9 @@ FCI_FN void fci_agree_numbers(fci_agree *g) {
     }
     if (h->activation != o->activation) fci_agree_not(g, "activation", -1);
     if ((h->traits ^ o->traits) & same) fci_agree_not(g, "shape of blocks", -1);
-    if (fci_engine_forms(g->x->m) != fci_engine_forms(g->back))
+    if (fci_rope_forms(g->x->m->hyper.ropes) != fci_rope_forms(g->back->hyper.ropes))
         fci_agree_not(g, "rotary frequencies", -1);
-    for (size_t i = 0; i < fci_engine_ropes(g->x->m) && !g->what; i++) fci_agree_rope(g, i);
+    for (size_t i = 0; i < fci_hyper_ropes(&g->x->m->hyper) && !g->what; i++) fci_agree_rope(g, i);
 }
 
 // Decodes some columns of a row.
@@ -32522,7 +32568,7 @@ FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
             there |= traits[i % 3];
     for (bool first = true; fci_config_next_name(&keys, key, sizeof key); first = false) {
         uint32_t said = 0;
-        for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++)
+        for (const fci_field *f = fci_fields(); f->json || f->gguf; f++)
             if (f->json && strstr(f->json, key)) said |= f->traits;
         if ((there & said) && (there & said) != said)
             return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -32574,7 +32620,7 @@ FCI_FN fc_code fci_made_make_config(fci_export *x) {
     fci_json_put(&b, "{\n  'architectures': [%s],\n  'model_type': %s,\n  'torch_dtype': %s",
                  x->family->class_name, x->family->name,
                  fci_directory_dtype(type));
-    for (const fci_field *f = fci_architecture_fields(); f->json || f->gguf; f++)
+    for (const fci_field *f = fci_fields(); f->json || f->gguf; f++)
         fci_made_field(x, &b, f);
     fci_made_traits(x, &b);
     fci_made_windows(x, &b);

@@ -373,13 +373,13 @@ static void end(fc_model *m) { fci_arena_free(&m->arena); }
    safetensors. */
 static uint64_t count_parameters(const fc_model *m) {
     uint64_t n = 0;
-    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
-        uint64_t rows = fci_architecture_dim(&m->hyper, row->rows),
-                 cols = fci_architecture_dim(&m->hyper, row->cols);
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
+        uint64_t rows = fci_slot_dim(&m->hyper, row->rows),
+                 cols = fci_slot_dim(&m->hyper, row->cols);
         for (uint32_t b = 0; b < (row->slot >= FCI_FIRST_BLOCK_SLOT ? m->hyper.n_blocks : 1); b++) {
             uint32_t traits = m->hyper.traits | FCI_TRAIT_MAYBE |
                               (m->hyper.blocks[b].experts ? FCI_TRAIT_BLOCK_EXPERTS : 0u);
-            if (!fci_architecture_pattern(m->architecture, row, false) || (row->need & ~traits) ||
+            if (!fci_tensor_pattern(m->architecture->names, row, false) || (row->need & ~traits) ||
                 (row->unless & traits))
                 continue;
             n += (rows * cols + ((m->hyper.traits & row->bias) ? rows : 0)) *
@@ -508,14 +508,14 @@ static void test_rows(void) {
         end(&m);
         T_OK(a->gguf == NULL || a->gguf[0], "%s: gguf name", a->name);
     }
-    const size_t n_fields = sizeof fci_architecture_field_table / sizeof(fci_field) - 1;
+    const size_t n_fields = sizeof fci_fields_table / sizeof(fci_field) - 1;
     for (size_t i = 0; i <= n_fields; i++) {
-        const fci_field *f = fci_architecture_fields() + i;
+        const fci_field *f = fci_fields() + i;
         T_OK((f->json || f->gguf) == (i < n_fields), "field %d", (int)i);
     }
-    const size_t n_rows = sizeof fci_architecture_tensor_table / sizeof(fci_tensor_row) - 1;
+    const size_t n_rows = sizeof fci_names_table / sizeof(fci_tensor_row) - 1;
     for (size_t i = 1; i <= n_rows; i++) {
-        const fci_tensor_row *row = fci_architecture_tensors() + i;
+        const fci_tensor_row *row = fci_tensor_rows() + i;
         T_OK(row->slot >= row[-1].slot || row->slot == FCI_Q_NORM, "slots in order: %d", (int)i);
         T_OK((row->gguf != NULL) == (i < n_rows), "row %d", (int)i);
     }

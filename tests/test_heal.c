@@ -81,7 +81,7 @@ static void turn(const fc_model *m, const fci_layer *l, size_t length, size_t po
     const size_t half = (size_t)h->rotary_dim / 2,
                  form = h->ropes[0].factors[1] && (double)length > h->ropes[0].original;
     for (size_t j = 0; l->kind.rope && j < half; j++) {
-        const double angle = (double)position * fci_engine_frequency(h, r, form, j),
+        const double angle = (double)position * fci_rope_frequency(r, h->rotary_dim, form, j),
                      c = cos(angle) * r->attention, s = sin(angle) * r->attention;
         double *a = x + (h->rope_interleaved ? 2 * j : j),
                *b = x + (h->rope_interleaved ? 2 * j + 1 : j + half), was = *a;

@@ -404,12 +404,12 @@ static void fuzz_fit_add(fuzz_fitting *f, const char *name, uint64_t rows, uint6
 static void fuzz_fit_row(fuzz_fitting *f, const fci_tensor_row *row, uint32_t block,
                          uint32_t expert) {
     const fci_hyper *h = &f->m->hyper;
-    const char *pattern = fci_architecture_pattern(f->m->architecture, row, f->w->gguf);
+    const char *pattern = fci_tensor_pattern(f->m->architecture->names, row, f->w->gguf);
     const bool matrix = row->cols != FCI_DIM_NONE;
-    uint64_t rows = fci_architecture_dim(h, row->rows), cols = fci_architecture_dim(h, row->cols);
+    uint64_t rows = fci_slot_dim(h, row->rows), cols = fci_slot_dim(h, row->cols);
     char name[FCI_NAME_MAX], bias[FCI_NAME_MAX];
-    fci_architecture_name(pattern, block, expert, ".weight", name, sizeof name);
-    fci_architecture_name(pattern, block, expert, ".bias", bias, sizeof bias);
+    fci_tensor_name(pattern, block, expert, ".weight", name, sizeof name);
+    fci_tensor_name(pattern, block, expert, ".bias", bias, sizeof bias);
     if ((row->need & FCI_TRAIT_MAYBE) && !fuzz_find(f->w, name)) return;
     if (matrix && fci_config_has(f->m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT)
         fuzz_fit_add(f, name, cols, rows, matrix);
@@ -421,7 +421,7 @@ static void fuzz_fit_row(fuzz_fitting *f, const fci_tensor_row *row, uint32_t bl
 static void fuzz_fit_all(fuzz_fitting *f) {
     const fci_hyper *h = &f->m->hyper;
     if (h->n_blocks > 8 || h->n_experts > 16) return;
-    for (const fci_tensor_row *row = fci_architecture_tensors(); row->gguf; row++) {
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)h->n_blocks : 1;
         uint32_t experts = fci_weights_is_expert(row->slot) ? (uint32_t)h->n_experts : 1;
         for (uint32_t b = 0; b < times; b++)
@@ -500,10 +500,10 @@ static void fuzz_key_name(const fuzz_world *w, fuzz_input *in, char *name, size_
                                        "rope.scaling.yarn_log_multiplier",
                                        "attention.head_count_kv",
                                        "attention.key_length"};
-    const size_t n_fields = sizeof fci_architecture_field_table / sizeof(fci_field) - 1,
+    const size_t n_fields = sizeof fci_fields_table / sizeof(fci_field) - 1,
                  n_more = sizeof more / sizeof *more;
     size_t i = fuzz_below(in, n_fields + n_more), n = 0;
-    const char *suffix = i < n_fields ? fci_architecture_fields()[i].gguf : more[i - n_fields];
+    const char *suffix = i < n_fields ? fci_fields()[i].gguf : more[i - n_fields];
     if (w->n_keys && w->keys[0].type == FCI_KV_STRING) n = fci_min(w->keys[0].n, 24);
     n = suffix ? strcspn(suffix, "|") : 0;
     snprintf(name, size, "%.*s.%.*s",
