@@ -4543,9 +4543,10 @@ FCI_FN bool fci_output_says(const char *p, size_t n, size_t depth, const char *k
                             const char *value);
 FCI_FN bool fci_output_is_plan(const char *p, size_t n);
 // FC_ERR_ARGUMENT where `path` is an input, FC_ERR_MISMATCH where it is a file of another kind, as
-// fc_output_check says; inputs that are NULL are skipped.
+// fc_output_check says; the model is an input, too, and what is NULL is skipped.
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
-                                  const char *const *inputs, size_t n_inputs, fc_error *err);
+                                  const char *model, const char *const *inputs, size_t n_inputs,
+                                  fc_error *err);
 // Writes beside `path` and renames: the old file stays until the new one is whole. FC_ERR_MISMATCH
 // where it is of another kind.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
@@ -4932,7 +4933,8 @@ FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_ou
 }
 
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
-                                  const char *const *inputs, size_t n_inputs, fc_error *err) {
+                                  const char *model, const char *const *inputs, size_t n_inputs,
+                                  fc_error *err) {
     fci_output_guard g;
     if (strcmp(path, "-") == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -4943,6 +4945,7 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
     g.err = err;
     for (size_t i = 0; i < n_inputs && !g.hit && !g.code; i++)
         if (inputs[i]) fci_output_guard_input(&g, inputs[i], kind);
+    if (model && !g.hit && !g.code) fci_output_guard_input(&g, model, kind);
     fc_code code = g.code;
     if (!code && g.hit)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -5150,7 +5153,7 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
     const bool folder = kind == FC_OUTPUT_FOLDER;
     const char *plain = folder ? fci_folder_name(&arena, path, err) : path;
     fc_code code =
-        plain ? fci_output_allowed(&c, plain, kind, inputs, n_inputs, err) : FC_ERR_MEMORY;
+        plain ? fci_output_allowed(&c, plain, kind, NULL, inputs, n_inputs, err) : FC_ERR_MEMORY;
     if (!code && c.io.create == fci_platform_create) {
         error = fci_platform_start(plain, folder, true, &file);
         if (error) code = fci_io_error(err, plain, "create", error);
@@ -17689,8 +17692,6 @@ FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint
 // Finds and checks every tensor and sets the model's views, by its hyper; again where the
 // container's tensors have become others.
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
-// Refuses a model opened with FC_COMPUTE_I8.
-FCI_FN fc_code fci_weights_refuse_i8(const fc_model *m, fc_error *err);
 // Sets config.dtype, that of most bytes, and config.compute: for AUTO bf16 where the weights are
 // bf16 and it is native. Fails where bf16 is wanted and not native.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
@@ -18093,12 +18094,6 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     if (!m->output.data) m->output = m->embedding; // tied
     fc_code code = fci_weights_factors(m, err);
     return code ? code : fci_weights_all_read(m, err);
-}
-
-FCI_FN fc_code fci_weights_refuse_i8(const fc_model *m, fc_error *err) {
-    if (m->config.compute != FC_COMPUTE_I8) return FC_OK;
-    return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                    "compute: expected f32 or bf16, got i8, which is for generation");
 }
 
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err) {
@@ -18974,6 +18969,8 @@ FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_
 
 // The model's name: the last part of its path, as UTF-8, cut to `size`.
 FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size);
+// Fails where it may not be searched, healed or studied (`what`): healed already, or in 8 bits.
+FCI_FN fc_code fci_model_plain(const fc_model *m, const char *what, fc_error *err);
 
 // ---- private to this section
 
@@ -18984,6 +18981,13 @@ FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size) {
     for (start = end; start > 0 && m->path[start - 1] != '/' && m->path[start - 1] != '\\';)
         start--;
     fci_utf8_clean(to, size, m->path + start, end - start);
+}
+
+FCI_FN fc_code fci_model_plain(const fc_model *m, const char *what, fc_error *err) {
+    const fc_code code = fci_healed_refuse(m, what, err);
+    if (code || m->config.compute != FC_COMPUTE_I8) return code;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "compute: expected f32 or bf16, got i8, which is for generation");
 }
 
 // Suffixes of packed weights of the methods that "quantization_config" names.
@@ -25937,8 +25941,7 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     fc_env env;
     uint32_t n_steps;
     size_t longest;
-    fc_code code = fci_healed_refuse(m, "fc_prune", err);
-    if (!code) code = fci_weights_refuse_i8(m, err);
+    fc_code code = fci_model_plain(m, "fc_prune", err);
     if (!code) code = fc_prune_count(m, desc, &n_steps, err);
     if (!code) code = fci_engine_check_tokens(m, desc->calibration, 1, &longest, err);
     if (code) return code;
@@ -26586,8 +26589,7 @@ FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, f
                  "the result", err))
         return FC_ERR_ARGUMENT;
     memset(out, 0, sizeof *out);
-    if (fci_healed_refuse(m, "fc_prune_estimate", err)) return FC_ERR_MISMATCH;
-    if (fci_weights_refuse_i8(m, err)) return FC_ERR_ARGUMENT;
+    if (fci_model_plain(m, "fc_prune_estimate", err)) return FC_ERR_ARGUMENT;
     memset(&pace, 0, sizeof pace);
     const fc_code code = fci_estimate_of(m, desc, &pace, out, err);
     fci_estimate_free(m, &pace);
@@ -29892,15 +29894,11 @@ FCI_FN fc_code fci_heal_claim(fci_heal *h, const char *path, int i) {
 FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
     const fc_heal_desc *d = h->desc;
     const fci_context *c = &h->m->c;
-    const size_t n = strlen(d->path), n_inputs = d->n_inputs + (c->files ? 0 : 1);
+    const size_t n = strlen(d->path);
     char *partial = (char *)fci_arena_alloc(&h->arena, n + 9, 1, d->path, h->err);
-    const char **inputs = (const char **)fci_arena_alloc(&h->arena, d->n_inputs + 1,
-                                                         sizeof *inputs, "inputs", h->err);
-    if (!partial || !inputs) return FC_ERR_MEMORY;
+    if (!partial) return FC_ERR_MEMORY;
     snprintf(partial, n + 9, "%s.partial", d->path);
     h->partial = partial;
-    if (d->n_inputs) memcpy(inputs, d->inputs, d->n_inputs * sizeof *inputs);
-    inputs[d->n_inputs] = h->m->path;
     if (!c->io.create)
         return fci_fail(h->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
                         d->path);
@@ -29910,7 +29908,8 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
         fci_context files = *c;
         files.files = NULL;
         fc_code code = fci_output_allowed(c, paths[i], i ? FC_OUTPUT_ANY : FC_OUTPUT_SAFETENSORS,
-                                          inputs, n_inputs, h->err);
+                                          c->files ? NULL : h->m->path, d->inputs, d->n_inputs,
+                                          h->err);
         if (!code) code = fci_heal_claim(h, paths[i], i);
         if (!code)
             code = i ? fci_heal_find_partial(h, &there)
@@ -30214,8 +30213,7 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     if (!err) err = &own;
     if (fci_need(m && desc, "fc_heal", "a model and a description", err)) return FC_ERR_ARGUMENT;
     memset(&healed, 0, sizeof healed);
-    fc_code code = fci_healed_refuse(m, "fc_heal", err);
-    if (!code) code = fci_weights_refuse_i8(m, err);
+    fc_code code = fci_model_plain(m, "fc_heal", err);
     if (!code) code = fci_heal_check(m, desc, err);
     if (code) return code;
     memset(&h, 0, sizeof h);
@@ -31619,10 +31617,6 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
 // >> write
 // Writes tensors one by one, converted where needed, or compares them with what was written.
 
-// Discards the file being written, if any; returns `code`.
-FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code);
-// Creates a file, to be written by fci_write_bytes.
-FCI_FN fc_code fci_write_begin(fci_export *x, const char *path);
 // Writes bytes to the file, or compares them with x->again where that is set; may be cancelled.
 // Holes of the model's files stay holes.
 FCI_FN fc_code fci_write_bytes(fci_export *x, const void *bytes, uint64_t n);
@@ -31634,22 +31628,6 @@ FCI_FN uint64_t fci_write_from(const fci_export *x, fci_order order, uint64_t r)
 FCI_FN fc_code fci_write_tensors(fci_export *x, uint32_t file, uint64_t align);
 
 // ---- private to this section
-
-FCI_FN fc_code fci_write_stop(fci_export *x, fc_code code) {
-    if (x->file) x->c->io.discard(x->c->io.user, x->file);
-    x->file = NULL;
-    return code;
-}
-
-FCI_FN fc_code fci_write_begin(fci_export *x, const char *path) {
-    const fc_io *io = &x->c->io; // of a folder that this run has to itself
-    x->path = path;
-    int error = x->target ? io->create(io->user, path, &x->file)
-                          : fci_output_create(x->c, path, &x->file);
-    if (!error) return FC_OK;
-    x->file = NULL;
-    return fci_io_error(x->err, path, "create", error);
-}
 
 FCI_FN fc_code fci_write_report(fci_export *x) {
     const double done = x->total ? (double)x->done / 2 / (double)x->total : 1; // written, then read
@@ -32244,7 +32222,9 @@ typedef struct fci_body {
     bool tensors;     // whether the tensors of `file` follow, each padded to `align`
     uint32_t file;
     uint64_t align;
-    bool whole;       // a model by itself: it is opened before the rename
+    // a model by itself, which no other run may write, and which is opened before the rename; the
+    // other files are in a folder that this run has to itself
+    bool whole;
 } fci_body;
 
 // Writes a file, reads it back and renames it; a caller's fc_io opens files by name, so it renames
@@ -32289,22 +32269,23 @@ FCI_FN fc_code fci_deliver_put_again(fci_export *x, const fci_body *body, const 
     return code || !body->whole ? code : fci_agree_whole(x, path);
 }
 
-FCI_FN fc_code fci_deliver_end(fci_export *x) {
-    void *file = x->file;
-    x->file = NULL;
-    int error = x->c->io.commit(x->c->io.user, file);
-    return error ? fci_io_error(x->err, x->path, "finish", error) : FC_OK;
-}
-
 FCI_FN fc_code fci_deliver_whole(fci_export *x, const char *path, const fci_body *body) {
-    const bool ours = x->c->io.create == fci_platform_create;
-    fc_code code = fci_write_begin(x, path);
-    if (!code) code = fci_deliver_put(x, body);
-    int error = code || !ours ? 0 : fci_platform_settle(x->file);
+    const fc_io *io = &x->c->io;
+    const bool ours = io->create == fci_platform_create;
+    x->path = path;
+    int error = body->whole ? fci_output_create(x->c, path, &x->file)
+                            : io->create(io->user, path, &x->file);
+    if (error) return fci_io_error(x->err, path, "create", error);
+    fc_code code = fci_deliver_put(x, body);
+    error = code || !ours ? 0 : fci_platform_settle(x->file);
     if (error) code = fci_io_error(x->err, path, "finish", error);
     if (!code && ours && fci_platform_beside(x->file)) // not a device
         code = fci_deliver_put_again(x, body, fci_platform_beside(x->file));
-    code = code ? fci_write_stop(x, code) : fci_deliver_end(x);
+    error = 0;
+    if (code) io->discard(io->user, x->file);
+    else error = io->commit(io->user, x->file);
+    x->file = NULL;
+    if (error) code = fci_io_error(x->err, path, "finish", error);
     return code || ours ? code : fci_deliver_put_again(x, body, path);
 }
 
@@ -33035,7 +33016,7 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
     const char *output = gguf ? d->path : fci_folder_name(&x->arena, d->path, x->err);
     if (!output) return FC_ERR_MEMORY;
     fc_code code = fci_output_allowed(x->c, output, gguf ? FC_OUTPUT_GGUF : FC_OUTPUT_FOLDER,
-                                      inputs, x->c->files ? 0 : 2, x->err);
+                                      NULL, inputs, x->c->files ? 0 : 2, x->err);
     if (code) return code;
     if (fci_export_masked(x) && memchr(x->m->present, 0, 2 * (size_t)x->m->hyper.n_blocks))
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
@@ -36986,20 +36967,17 @@ FCI_FN fc_code fci_study_no_link(const fc_study *s, const char *path) {
 }
 
 FCI_FN fc_code fci_study_allowed(fc_study *s) {
-    const size_t n = s->d.n_inputs;
-    const char **inputs = (const char **)fci_arena_alloc(&s->arena, n + 1, sizeof *inputs, "inputs",
-                                                         s->err);
-    if (!inputs) return FC_ERR_MEMORY;
-    if (n) memcpy(inputs, s->d.inputs, n * sizeof *inputs);
-    inputs[n] = s->m->path;
+    const fc_study_desc *d = &s->d;
     const char *const own[] = {s->json, s->csv, s->page};
     fc_code code = s->begun ? FC_OK
-                            : fci_output_allowed(&s->c, s->d.folder, FC_OUTPUT_FOLDER, inputs,
-                                                 n + 1, s->err);
+                            : fci_output_allowed(&s->c, d->folder, FC_OUTPUT_FOLDER, s->m->path,
+                                                 d->inputs, d->n_inputs, s->err);
     for (size_t i = 0; i < 3 + s->n_arms && !code; i++) {
         const char *path = i < 3 ? own[i] : s->arms[i - 3].path;
         code = fci_study_no_link(s, path);
-        if (!code) code = fci_output_allowed(&s->c, path, FC_OUTPUT_ANY, inputs, n + 1, s->err);
+        if (!code)
+            code = fci_output_allowed(&s->c, path, FC_OUTPUT_ANY, s->m->path, d->inputs,
+                                      d->n_inputs, s->err);
     }
     return code;
 }
@@ -37103,8 +37081,7 @@ FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_
                        (desc->points || !desc->n_points) && (desc->inputs || !desc->n_inputs);
     if (!err) err = &own;
     if (fci_need(given, "fc_study_open", "a model, a folder, a calibration and a text", err) ||
-        fci_healed_refuse(m, "fc_study_open", err) ||
-        fci_weights_refuse_i8(m, err))
+        fci_model_plain(m, "fc_study_open", err))
         return NULL;
     fc_study *s = (fc_study *)fci_alloc(&m->c, 1, sizeof *s, "study", err);
     if (!s) return NULL;

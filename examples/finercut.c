@@ -4387,7 +4387,8 @@ static int run_study(session *s) {
     fc_study_desc d;
     fc_task_desc tasks[MOST_TASKS];
     char names[MOST_TASKS][64];
-    const char *inputs[MOST_TASKS + 3] = {o->input, o->text, o->measured};
+    const char *inputs[MOST_INPUTS];
+    size_t n_inputs = inputs_of(s, inputs);
     fc_tokens measured = {0};
     meter m;
     int status = check_tasks(s, tasks, names);
@@ -4398,7 +4399,7 @@ static int run_study(session *s) {
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (read_measured(s, &measured)) return STATUS_FAILED;
     m = meter_of(s, "measuring");
-    for (int i = 0; i < o->tasks.n; i++) inputs[3 + i] = tasks[i].path;
+    for (int i = 0; i < o->tasks.n; i++) inputs[n_inputs++] = tasks[i].path;
     d.folder = o->output;
     d.calibration = &s->tokens;
     d.calibration_name = source_name(o->text);
@@ -4414,7 +4415,7 @@ static int run_study(session *s) {
     d.n_points = (size_t)o->points.n;
     d.fraction = o->remove.fraction;
     d.inputs = inputs;
-    d.n_inputs = 3 + (size_t)o->tasks.n;
+    d.n_inputs = n_inputs;
     d.watch.progress = study_progress;
     d.watch.user = &m;
     char *line = command_line(o);
