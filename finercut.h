@@ -19199,6 +19199,8 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // Allocates a public result, zeroed, for n sequences with n_ids tokens in all; empty on failure.
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err);
+// Hash of the lengths and ids of all sequences, the same on any machine.
+FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t);
 #ifndef FINERCUT_NO_TOKENIZER
 // Python's str.rstrip, or with `both` its strip; s is UTF-8.
 FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both);
@@ -19217,6 +19219,22 @@ FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_
     if (out->ids && out->starts) return FC_OK;
     fc_tokens_free(out);
     return FC_ERR_MEMORY;
+}
+
+FCI_FN uint64_t fci_tokens_hash_number(uint64_t hash, uint32_t n) {
+    const unsigned char bytes[4] = {(unsigned char)n, (unsigned char)(n >> 8),
+                                    (unsigned char)(n >> 16), (unsigned char)(n >> 24)};
+    return fci_hash(hash, bytes, sizeof bytes);
+}
+
+FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t) {
+    uint64_t hash = FCI_HASH_START;
+    for (size_t i = 0; i < t->n_sequences; i++) {
+        hash = fci_tokens_hash_number(hash, (uint32_t)(t->starts[i + 1] - t->starts[i]));
+        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
+            hash = fci_tokens_hash_number(hash, t->ids[k]);
+    }
+    return hash;
 }
 
 // Up to `most` consecutive sequences of `length` ids; a shorter one only if there is no more.
@@ -23538,8 +23556,9 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err);
 FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
                                        fc_error *err);
 FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err);
-// Hash of what ranks must have in common to evaluate together.
-FCI_FN uint64_t fci_perplexity_mark(const fc_model *m, const uint8_t *mask, const fc_tokens *t);
+// fci_ranks_meet of those who evaluate together: by one model, mask and text, in one `way`.
+FCI_FN fc_code fci_perplexity_meet(fci_ranks *r, const fc_model *m, const uint8_t *mask,
+                                   const fc_tokens *t, uint64_t way, fc_code code, fc_error *err);
 
 // ---- private to this section
 
@@ -23695,14 +23714,15 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
     return FC_OK;
 }
 
-FCI_FN uint64_t fci_perplexity_mark(const fc_model *m, const uint8_t *mask, const fc_tokens *t) {
-    const uint64_t settings[] = {m->config.compute, m->c.kernels->simd, t->n_sequences};
+FCI_FN fc_code fci_perplexity_meet(fci_ranks *r, const fc_model *m, const uint8_t *mask,
+                                   const fc_tokens *t, uint64_t way, fc_code code, fc_error *err) {
+    if (!r->of || code) return fci_ranks_meet(r, 0, code, err);
+    const uint64_t settings[] = {m->config.compute, m->c.kernels->simd, fci_tokens_hash(t), way};
     uint64_t h = fci_hash(FCI_HASH_START, m->fingerprint, strlen(m->fingerprint));
     h = fci_hash(h, m->healed.content, strlen(m->healed.content));
     h = fci_hash(h, settings, sizeof settings);
     h = fci_hash(h, mask, 2 * (size_t)m->hyper.n_blocks);
-    h = fci_hash(h, t->starts, (t->n_sequences + 1) * sizeof *t->starts);
-    return fci_hash(h, t->ids, t->starts[t->n_sequences] * sizeof *t->ids);
+    return fci_ranks_meet(r, h, code, err);
 }
 
 // All of an evaluation, by all ranks. `out`: what the likelihoods come to; NULL: none were taken.
@@ -23711,9 +23731,7 @@ FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_perplexity *out, fc_erro
     const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
     fc_code code = fci_perplexity_open(v, rows, err);
     const bool opened = !code;
-    const uint64_t mark = opened ? fci_perplexity_mark(v->m, v->mask, t) + (uint64_t)v->protocol
-                                 : 0;
-    code = fci_ranks_meet(&v->ranks, mark, code, err);
+    code = fci_perplexity_meet(&v->ranks, v->m, v->mask, t, v->protocol, code, err);
     if (!code) code = fci_perplexity_pass(v, err);
     code = fci_ranks_meet(&v->ranks, 0, code, err);
     if (!code) code = fci_ranks_merge(&v->ranks, v->nll, NULL, v->n_nll, err);
@@ -25484,24 +25502,12 @@ FCI_FN void fci_search_close(fci_search *s) {
     if (s->judge.m) fci_perplexity_close(&s->judge);
 }
 
-FCI_FN uint64_t fci_search_hash(uint64_t hash, uint32_t n) { // independent of byte order
-    const unsigned char bytes[4] = {(unsigned char)n, (unsigned char)(n >> 8),
-                                    (unsigned char)(n >> 16), (unsigned char)(n >> 24)};
-    return fci_hash(hash, bytes, sizeof bytes);
-}
-
 FCI_FN void fci_search_tokens(const fc_tokens *t, const char *name, fc_calibration *c) {
-    uint64_t hash = FCI_HASH_START;
     c->n_sequences = (uint32_t)t->n_sequences;
     c->n_positions = t->starts[t->n_sequences] - t->starts[0];
-    for (size_t i = 0; i < t->n_sequences; i++) {
-        uint32_t n = (uint32_t)(t->starts[i + 1] - t->starts[i]);
-        hash = fci_search_hash(hash, n);
-        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
-            hash = fci_search_hash(hash, (uint32_t)t->ids[k]);
-        if (n > c->length) c->length = n;
-    }
-    c->hash = hash;
+    for (size_t i = 0; i < t->n_sequences; i++)
+        c->length = (uint32_t)fci_max(c->length, t->starts[i + 1] - t->starts[i]);
+    c->hash = fci_tokens_hash(t);
     if (!name) name = "tokens";
     fci_utf8_clean(c->source, sizeof c->source, name, strlen(name));
 }
@@ -25885,12 +25891,10 @@ typedef struct fci_search_peer { // what ranks must have in common
 
 FCI_FN uint64_t fci_search_rest(const fci_search *s) {
     const fc_prune_desc *d = s->desc;
+    const uint64_t text = d->evaluation ? fci_tokens_hash(d->evaluation) : 0;
     uint64_t h = fci_hash(FCI_HASH_START, &s->n_steps, sizeof s->n_steps);
-    fc_calibration text;
-    memset(&text, 0, sizeof text);
-    if (d->evaluation) fci_search_tokens(d->evaluation, NULL, &text);
-    h = fci_hash(h, &text.hash, sizeof text.hash);
-    h = fci_search_hash(h, (uint32_t)d->until.unit);
+    h = fci_hash(h, &text, sizeof text);
+    h = fci_hash(h, &d->until.unit, sizeof d->until.unit);
     h = fci_hash(h, &d->until.share, sizeof d->until.share);
     h = fci_hash(h, &d->until.most, sizeof d->until.most);
     if (d->keep) h = fci_hash(h, d->keep, strlen(d->keep));
@@ -25898,7 +25902,7 @@ FCI_FN uint64_t fci_search_rest(const fci_search *s) {
         h = fci_hash(h, &d->ranks->shares[i], sizeof *d->ranks->shares);
     for (size_t i = 0; i < s->plan->info.n_steps; i++) {
         const fc_step *step = &s->plan->steps[i];
-        h = fci_search_hash(h, step->removed);
+        h = fci_hash(h, &step->removed, sizeof step->removed);
         for (size_t k = 0; k < step->n_scores; k++)
             h = fci_hash(h, &step->scores[k].value, sizeof step->scores[k].value);
     }
@@ -28355,12 +28359,6 @@ FCI_FN fc_code fci_tasks_begin(fc_model *m, fci_tasks_job *j, fc_error *err) {
     return g.code;
 }
 
-FCI_FN uint64_t fci_tasks_mark(const fc_model *m, const fci_tasks_job *j) {
-    size_t starts[2] = {0, j->task->ids.n / sizeof(uint32_t)};
-    const fc_tokens all = {(uint32_t *)(void *)j->task->ids.p, starts, 1, {NULL, NULL}};
-    return fci_perplexity_mark(m, j->mask, &all);
-}
-
 // Rows of all ranks.
 FCI_FN fc_code fci_tasks_all_rows(fci_tasks_job *j, fc_error *err) {
     const uint64_t own = j->n_rows;
@@ -28376,11 +28374,13 @@ FCI_FN fc_code fci_tasks_all_rows(fci_tasks_job *j, fc_error *err) {
 FCI_FN fc_code fci_tasks_run(fc_tasks *t, fci_tasks_job *j, size_t i, fc_error *err) {
     const fci_tasks_task *task = j->task = &t->tasks[i];
     const double start = fci_platform_seconds(), before = j->before;
+    size_t starts[2] = {0, task->ids.n / sizeof(uint32_t)};
+    const fc_tokens all = {(uint32_t *)(void *)task->ids.p, starts, 1, {NULL, NULL}};
     j->first = 0;
     j->n_rows = 0;
     fc_code code = fci_tasks_begin(t->m, j, err);
     const bool begun = !code;
-    code = fci_ranks_meet(&j->ranks, fci_tasks_mark(t->m, j), code, err);
+    code = fci_perplexity_meet(&j->ranks, t->m, j->mask, &all, 0, code, err);
     while (!code && j->first < j->n_own) code = fci_tasks_wave(j, err);
     code = fci_ranks_meet(&j->ranks, 0, code, err);
     if (!code)
@@ -29711,11 +29711,6 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
 FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
     const fc_heal_desc *d = h->desc;
     const fc_config *c = &h->m->config;
-    uint64_t hash = 0;
-    for (size_t i = 0; i <= h->tokens.n_sequences; i++)
-        hash = fci_xxh_add(hash, fci_heal_start(h, i));
-    for (size_t i = 0; i < fci_heal_start(h, h->tokens.n_sequences); i++)
-        hash = fci_xxh_add(hash, h->tokens.ids[i]);
     fc_code code = fci_heal_note(h, "format", FCI_HEALED_FORMAT);
     if (!code) code = fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
     if (!code) code = fci_heal_note(h, FCI_IDENTITY_OF, "%s", h->m->fingerprint);
@@ -29731,7 +29726,8 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
         code = fci_heal_note(h, "finercut.heal.text", "%s",
                              !d->text ? "" : d->text_name ? d->text_name : "tokens");
     if (!code)
-        code = fci_heal_note(h, "finercut.heal.calibration", "%016llx", (unsigned long long)hash);
+        code = fci_heal_note(h, "finercut.heal.calibration", "%016llx",
+                             (unsigned long long)fci_tokens_hash(&h->tokens));
     if (!code) code = fci_heal_note(h, "finercut.heal.repeats", "%u", d->repeats);
     if (!code) code = fci_heal_note(h, "finercut.heal.fit", d->scale ? "scale" : "full");
     if (!code)
@@ -36903,13 +36899,8 @@ FCI_FN void fci_study_defaults(fc_study *s) {
 // A text of what identifies tokens.
 FCI_FN const char *fci_study_tokens(fc_study *s, const fc_tokens *t) {
     char text[96];
-    uint64_t hash = t->n_sequences;
-    for (size_t i = 0; i < t->n_sequences; i++) {
-        hash = fci_xxh_add(hash, t->starts[i + 1] - t->starts[i]);
-        for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
-            hash = fci_xxh_add(hash, t->ids[k]);
-    }
-    snprintf(text, sizeof text, "%016llx, %llu tokens in %llu sequences", (unsigned long long)hash,
+    snprintf(text, sizeof text, "%016llx, %llu tokens in %llu sequences",
+             (unsigned long long)fci_tokens_hash(t),
              (unsigned long long)(t->starts[t->n_sequences] - t->starts[0]),
              (unsigned long long)t->n_sequences);
     return fci_arena_copy(&s->arena, fci_s(text), s->err);
