@@ -915,7 +915,7 @@ FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, f
 /* Calibration as the paper's code cuts it: the non-empty lines of `text` joined by one space,
    tokenised once, cut into at most `samples` sequences of `length` tokens from the start. Fewer
    whole sequences are taken where the text is short; a text shorter than one sequence gives one
-   short sequence; an empty one is an error. */
+   short sequence; an empty one is an error. A byte order mark at its start is not part of it. */
 FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
                                         size_t length_bytes,
                                         uint32_t samples, uint32_t length, fc_tokens *out,
@@ -1076,11 +1076,12 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
 FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
                                        fc_error *err);
 #ifndef FINERCUT_NO_TOKENIZER
-/* The windows of a text that a protocol measures: the text is tokenised once, as it is, with what
-   the post-processor adds, and fc_tokens_windows cuts it. FC_PROTOCOL_LLAMA_CPP does what
-   llama-perplexity does: one line feed at the end of the text is dropped, there must be two windows
-   at least, and where the tokenizer puts a bos before texts, it takes the place of the first token
-   of every window. (Text that names a special token is that token here, but not there.) */
+/* The windows of a text that a protocol measures: the text is tokenised once, as it is but for a
+   byte order mark at its start, with what the post-processor adds, and fc_tokens_windows cuts it.
+   FC_PROTOCOL_LLAMA_CPP does what llama-perplexity does: one line feed at the end of the text is
+   dropped, there must be two windows at least, and where the tokenizer puts a bos before texts, it
+   takes the place of the first token of every window. (Text that names a special token is that
+   token here, but not there.) */
 FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, size_t length_bytes,
                                      fc_protocol protocol, uint32_t length, fc_tokens *out,
                                      fc_error *err);
@@ -19303,7 +19304,7 @@ FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both) {
 
 // Joins the non-empty lines with single spaces.
 FCI_FN fc_code fci_tokens_join_lines(fci_buffer *b, const char *text, size_t n) {
-    for (size_t i = 0; i < n;) {
+    for (size_t i = fci_bom(text, n); i < n;) {
         size_t end = i, next;
         while (end < n && text[end] != '\n') end++;
         next = end < n ? end + 1 : end;
@@ -23794,6 +23795,7 @@ FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, si
     if (theirs && t->n_after)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                         "protocol: llama.cpp: expected a tokenizer that adds nothing after a text");
+    if (fci_bom(text, length_bytes)) text += 3, length_bytes -= 3;
     if (theirs && length_bytes && text[length_bytes - 1] == '\n') length_bytes--;
     fc_code code = fc_tokenize(t, text, length_bytes, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
     if (code) return code;

@@ -1682,22 +1682,29 @@ static int begins_with_object(const fc_text *t) {
     return end > i + 1 && t->bytes[i] == '{' && t->bytes[end - 1] == '}';
 }
 
-// What is given as a text is prose in UTF-8; a byte order mark is not part of it.
+// The way in for all text: a byte order mark says what it is, and is not part of it.
+static int drop_mark(const char *name, char *text, size_t *n) {
+    const unsigned char *b = (const unsigned char *)text;
+    if (*n >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
+        return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)",
+                    name);
+    if (*n >= 3 && memcmp(b, "\xef\xbb\xbf", 3) == 0) {
+        *n -= 3;
+        memmove(text, text + 3, *n);
+    }
+    return STATUS_OK;
+}
+
+// What a model is measured by is prose.
 static int check_text(const char *name, fc_text *t, int decoded) {
     const unsigned char *b = (const unsigned char *)t->bytes;
     size_t blank = 0;
-    if (t->length >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
-        return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)",
-            name);
+    if (drop_mark(name, t->bytes, &t->length)) return STATUS_FAILED;
     if (t->length && memchr(b, 0, t->length))
         return fail("%s: expected UTF-8 text, got a NUL byte at %llu%s", name,
                     (unsigned long long)((const unsigned char *)memchr(b, 0, t->length) - b),
                     decoded ? " of the field's texts (\\u0000)"
                             : ": it is UTF-16, which iconv converts, or no text");
-    if (t->length >= 3 && memcmp(b, "\xef\xbb\xbf", 3) == 0) {
-        t->length -= 3;
-        memmove(t->bytes, t->bytes + 3, t->length);
-    }
     while (blank < t->length && strchr(" \t\r\n\v\f", t->bytes[blank])) blank++;
     if (blank == t->length) return fail("%s: expected a text, got %s", name, t->length ?
         "white space alone" : "nothing");
@@ -3333,7 +3340,9 @@ static int tokenize(session *s, const char *name, fc_text *text) {
         if (open_model(s)) return STATUS_FAILED;
         return read_lines(s, name, text, &s->tokens) ? STATUS_FAILED : put_tokens(s);
     }
-    if (s->o->field && read_lines(s, name, text, NULL)) return STATUS_FAILED;
+    if (s->o->field && (read_lines(s, name, text, NULL) ||
+                        drop_mark(name, text->bytes, &text->length)))
+        return STATUS_FAILED;
     fc_tokenizer *t = fc_tokenizer_open(s->o->input, &s->env, &s->err);
     if (!t) return failed(s);
     const fc_code code = fc_tokenize(t, text->bytes, text->length, how, &s->tokens, &s->err);
@@ -3347,7 +3356,8 @@ static int run_tokenize(session *s) {
     if (s->o->chat && s->o->field)
         return misused(s->command, "expected one of --chat and --field, got both");
     if (fc_file_read(path, &s->env, &text, &s->err)) return failed(s);
-    const int status = tokenize(s, source_name(path), &text);
+    int status = drop_mark(source_name(path), text.bytes, &text.length);
+    if (!status) status = tokenize(s, source_name(path), &text);
     fc_text_free(&text);
     return status;
 }
@@ -3424,9 +3434,10 @@ typedef struct voice { // a model, and what it says
 #ifndef FINERCUT_NO_CHAT
     fc_chat *chat;
     fc_generator *generator; // of so many positions; NULL: none yet
-    uint32_t positions;
+    uint32_t positions, answer_most; // tokens
     fc_message *messages; // their texts are its own
     size_t n_messages;
+    fc_text turn; // what it answers next
 #endif
 } voice;
 
@@ -3501,71 +3512,88 @@ static int add_message(voice *v, fc_role role, const char *text, size_t n) {
     return STATUS_OK;
 }
 
-// Whether a message can be read; an error names it.
-static int check_words(session *s, const voice *v, const char *name, const char *text, size_t n) {
+static void forget(voice *v) { // the last message
+    free((void *)(uintptr_t)v->messages[--v->n_messages].text);
+}
+
+// The tokens of a message; an error names it.
+static int count_words(session *s, const voice *v, const char *name, const char *text, size_t n,
+                       uint64_t *count) {
     fc_tokens ids;
     if (fc_tokenize(fc_model_tokenizer(v->model, &s->err), text, n, 0, &ids, &s->err))
         return fail("%s: %s", name, s->err.msg + 6 * (strncmp(s->err.msg, "text: ", 6) == 0));
+    *count = ids.starts[1];
     fc_tokens_free(&ids);
     return STATUS_OK;
 }
 
 static int begin_chat(session *s, voice *v) {
-    const char *system = s->o->system, *prompt = s->o->prompt;
+    const char *system = s->o->system;
+    uint64_t n;
     if (!s->o->chat) return STATUS_OK;
     v->chat = open_chat(s, v->model);
     if (!v->chat) return failed(s);
-    if ((system && check_words(s, v, "--system", system, strlen(system))) ||
-        (prompt && check_words(s, v, "--prompt", prompt, strlen(prompt))))
-        return STATUS_FAILED;
+    if (system && count_words(s, v, "--system", system, strlen(system), &n)) return STATUS_FAILED;
     return system ? add_message(v, FC_ROLE_SYSTEM, system, strlen(system)) : STATUS_OK;
 }
 
-// A generator with room for the text and the answer, which without -n is as long as the positions
-// allow; a new one has to run all of it again.
-static int find_room(session *s, voice *v, const fc_text *text, uint32_t *answer_most) {
+static int no_room(const char *name, uint32_t most, uint64_t taken, uint32_t follow,
+                   uint64_t given) {
+    return fail("%s: the context is full: expected a message of at most %llu tokens (of the "
+                "model's %lu positions %llu are taken and %lu are for the answer), got %llu", name,
+                (unsigned long long)(taken + follow < most ? most - taken - follow : 0),
+                (unsigned long)most, (unsigned long long)taken, (unsigned long)follow,
+                (unsigned long long)given);
+}
+
+// A generator with room for the turn and the answer, which without -n is as long as the positions
+// allow; a new one has to run all of it again. `given`: tokens of the message.
+static int find_room(session *s, voice *v, const char *name, uint64_t given) {
     const uint32_t most = fc_model_config(v->model)->max_positions;
-    const fc_tokenizer *t = fc_model_tokenizer(v->model, &s->err);
-    fc_tokens ids;
-    if (!t || fc_tokenize(t, text->bytes, text->length, 0, &ids, &s->err)) return failed(s);
-    const uint64_t said = ids.starts[1];
     uint32_t follow = s->o->new_tokens ? s->o->new_tokens : 512;
-    fc_tokens_free(&ids);
+    uint64_t said;
+    if (count_words(s, v, name, v->turn.bytes, v->turn.length, &said)) return STATUS_FAILED;
     if (!s->o->new_tokens && most && said + follow > most)
         follow = said < most ? most - (uint32_t)said : 1;
     uint64_t n = said + follow;
-    *answer_most = follow;
+    v->answer_most = follow;
     if (v->generator && n <= v->positions) return STATUS_OK;
     if (most && n > most)
-        return fail("chat: the context is full: expected at most %lu tokens (the model's "
-                    "positions), got %llu and %lu to follow", (unsigned long)most,
-                    (unsigned long long)said, (unsigned long)follow);
+        return no_room(name, most, said > given ? said - given : 0, follow, given);
     n = n < 512 ? 1024 : 2 * n;
     if (most && n > most) n = most;
     fc_generator_close(v->generator);
     v->positions = n < 1u << 30 ? (uint32_t)n : 1u << 30;
     v->generator = fc_generator_open(v->model, v->mask, v->positions, &s->err);
-    return v->generator ? STATUS_OK : failed(s);
+    return v->generator ? STATUS_OK : failed_of(s, name);
 }
 
-// The user says something, and the model answers.
-static int answer(session *s, voice *v, const char *said, size_t n, int aside) {
-    fc_text text;
+// The user says something; an error where it cannot be answered, which leaves the conversation as
+// it was.
+static int hear(session *s, voice *v, const char *name, const char *said, size_t n) {
+    uint64_t given;
+    if (count_words(s, v, name, said, n, &given) || add_message(v, FC_ROLE_USER, said, n))
+        return STATUS_FAILED;
+    fc_text_free(&v->turn);
+    int status = fc_chat_render(v->chat, v->messages, v->n_messages, 1, &v->turn, &s->err)
+                     ? failed_of(s, name) : find_room(s, v, name, given);
+    if (status) forget(v);
+    return status;
+}
+
+static int answer(session *s, voice *v, int aside) {
     fc_generate_desc desc = how_to_generate(s, v, aside);
-    if (add_message(v, FC_ROLE_USER, said, n)) return STATUS_FAILED;
-    if (fc_chat_render(v->chat, v->messages, v->n_messages, 1, &text, &s->err)) return failed(s);
-    int status = find_room(s, v, &text, &desc.max_tokens);
+    desc.max_tokens = v->answer_most;
     desc.chat = v->chat;
     desc.generator = v->generator;
-    if (!status) status = continue_text(s, v, text.bytes, text.length, &desc);
-    fc_text_free(&text);
+    const int status = continue_text(s, v, v->turn.bytes, v->turn.length, &desc);
     return status ? status : add_message(v, FC_ROLE_ASSISTANT, v->text.bytes, v->text.length);
 }
 #endif
 
 static int speak(session *s, voice *v, const char *said, size_t n, int aside) {
 #ifndef FINERCUT_NO_CHAT
-    if (v->chat) return answer(s, v, said, n, aside);
+    if (v->chat) return answer(s, v, aside);
 #endif
     const fc_generate_desc desc = how_to_generate(s, v, aside);
     return continue_text(s, v, said, n, &desc);
@@ -3661,6 +3689,21 @@ static int put_columns(const voice *v, int n, int terminal_columns) {
     return STATUS_OK;
 }
 
+// All voices hear what the user says, or none.
+static int hear_all(session *s, voice *v, int n, const char *name, const char *said,
+                    size_t length) {
+#ifndef FINERCUT_NO_CHAT
+    for (int i = 0; i < n; i++)
+        if (v[i].chat && hear(s, &v[i], name, said, length)) {
+            while (i) forget(&v[--i]);
+            return STATUS_FAILED;
+        }
+#else
+    (void)s, (void)v, (void)n, (void)name, (void)said, (void)length;
+#endif
+    return STATUS_OK;
+}
+
 // All voices, on what the user says: in columns where there is room, else one after the other.
 static int speak_all(session *s, voice *v, int n, const char *said, size_t length) {
     const int width = n > 1 ? terminal_width(stdout) : 0, aside = width >= COLUMN * n;
@@ -3707,42 +3750,44 @@ static int leaves(const char *line, size_t n) {
     return n == 5 && (memcmp(line, "/exit", 5) == 0 || memcmp(line, "/quit", 5) == 0);
 }
 
-// Every line is a message, until /exit or the end.
+// Every line is a message, until /exit or the end. After one that cannot be answered, which is an
+// error, the next is read.
 static int talk(session *s, voice *v, int n) {
     const int asks = terminal(stdout) && terminal(stdin);
     char *line, name[40];
     size_t length;
-    unsigned long turns = 0;
-    int status = STATUS_OK, more = 0;
+    unsigned long lines = 0, turns = 0;
+    int status = STATUS_OK, refused = 0, more = 1, leave = 0;
     if (asks) puts("A line is a message. /exit or Ctrl-D ends the chat, Ctrl-C an answer.");
-    while (!status) {
+    while (!status && more && !leave) {
         if (asks) fputs("> ", stdout);
         fflush(stdout);
         snprintf(name, sizeof name, "chat: message %lu", turns + 1);
         status = read_line(name, &line, &length, &more);
-        const int leave = length && leaves(line, length);
-        const int says = !status && more && !leave && length;
-        if (says) status = check_words(s, v, name, line, length);
-        if (says && !status) {
-            status = speak_all(s, v, n, line, length);
+        if (!status && lines++ == 0) status = drop_mark(name, line, &length);
+        leave = !status && length && leaves(line, length);
+        if (!status && !leave && length) {
             turns++;
-            if (s->o->compare) putchar('\n');
-        } else if (asks && says) status = STATUS_OK; // another one
+            const int deaf = hear_all(s, v, n, name, line, length);
+            if (deaf) refused = 1;
+            else status = speak_all(s, v, n, line, length);
+            if (!deaf && s->o->compare) putchar('\n');
+        }
         free(line);
         if (!more && asks) putchar('\n');
         if (!more && ferror(stdin)) return fail("standard input: cannot be read");
-        if (!more || leave) break;
         if (goes_on(s)) {
             catch_interrupt();
             interrupted = 0;
         }
     }
-    return status;
+    return refused && !asks ? STATUS_FAILED : status;
 }
 
 static void end_chat(voice *v) {
     for (size_t i = 0; i < v->n_messages; i++) free((void *)(uintptr_t)v->messages[i].text);
     free(v->messages);
+    fc_text_free(&v->turn);
     fc_generator_close(v->generator);
     fc_chat_close(v->chat);
 }
@@ -3792,6 +3837,12 @@ static int check_generate(const session *s) {
     return check_plan(s);
 }
 
+static int say(session *s, voice *v, int n, const char *prompt) {
+    const size_t length = strlen(prompt);
+    const int status = hear_all(s, v, n, "--prompt", prompt, length);
+    return status ? status : speak_all(s, v, n, prompt, length);
+}
+
 static int run_generate(session *s) {
     const options *given = s->o;
     options all = *given;
@@ -3807,7 +3858,7 @@ static int run_generate(session *s) {
     for (int i = 0; i < n && !status; i++) status = begin_chat(s, &v[i]);
     if (!status && !all.prompt) status = talk(s, v, n);
 #endif
-    if (!status && all.prompt) status = speak_all(s, v, n, all.prompt, strlen(all.prompt));
+    if (!status && all.prompt) status = say(s, v, n, all.prompt);
     for (int i = 0; i < n; i++) {
         fc_text_free(&v[i].text);
 #ifndef FINERCUT_NO_CHAT

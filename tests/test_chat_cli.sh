@@ -77,6 +77,12 @@ cp out two.txt
 printf 'In the beginning\nAnd God said' >said
 t_ok "an end without a line end" talk 0 --quiet
 t_ok "the same answers" cmp out two.txt
+printf '\357\273\277In the beginning\nAnd God said' >said
+t_ok "a byte order mark" talk 0 --quiet
+t_ok "is no part of it" cmp out two.txt
+printf '\377\376I\000n\000\n\000' >said
+t_ok "UTF-16" talk 1
+t_ok "is named" grep -q '^finercut: chat: message 1: expected UTF-8 text, got UTF-16: ' err
 : >said
 t_ok "nothing said" talk 0
 t_ok "nothing answered" lines out 0
@@ -99,7 +105,16 @@ t_ok "is said" grep -q '^finercut: standard input: ' err
 t_ok "in one line" lines err 1
 awk 'BEGIN { for (i = 0; i < 3000; i++) printf "word " }' </dev/null >said
 t_ok "more than the model can read" talk 1
-t_ok "says how much" grep -q "expected at most [0-9]* tokens (the model's positions)" err
+t_ok "says how much" grep -Eq "message 1: the context is full: .* at most [0-9]+ tokens \(of the \
+model's [0-9]+ positions [0-9]+ are taken and 8 are for the answer\), got [3-9][0-9]{3}$" err
+t_ok "in a line" [ "$(grep -c '^finercut: ' err)" -eq 1 ]
+# after what is refused, too long or no text, the conversation is as before
+{ echo "In the beginning"; cat said; printf '\na\377\nAnd God said\n'; } >more
+mv more said
+t_ok "among others" talk 1 --quiet
+t_ok "the others are answered as if it was not there" cmp out two.txt
+t_ok "with a line for each of the two" lines err 2
+t_ok "that names it" [ "$(grep -c '^finercut: chat: message [23]: ' err)" -eq 2 ]
 
 # ---- few positions: the default length of an answer is what they leave
 mkdir few many
@@ -113,8 +128,7 @@ t_ok "-n that does not fit" t_says 1 "the context is full" generate few --chat -
 awk 'BEGIN { for (i = 0; i < 100; i++) print "In the beginning" }' </dev/null >said
 t_ok "until it is full" sh -c '"$1" generate few --chat <said >out 2>err; test $? -eq 1' \
     x "$finercut"
-t_ok "its end" grep -q '^finercut: chat: the context is full: expected at most 100 tokens' err
-t_ok "nearly all are used" sh -c 'tail -n 1 err | grep -Eq "got (8[4-9]|9[0-9]|1[0-9][0-9]) "'
+t_ok "nearly all are used" sh -c 'tail -n 1 err | grep -Eq "(8[4-9]|9[0-9]|1..) are taken"'
 
 # ---- signals
 halt() { # SIGNAL: sent while it answers

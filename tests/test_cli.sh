@@ -485,6 +485,8 @@ t_ok "tokenize --text" gives '^\[[0-9]+(, ?[0-9]+)*\]$' tokenize "$gguf" --text 
 ids=$(cat "$out")
 t_ok "tokenize of standard input" [ "$("$finercut" tokenize "$gguf" <text.txt)" = "$ids" ]
 t_ok "tokenize of nothing" [ "$("$finercut" tokenize "$gguf" </dev/null)" = "[]" ]
+printf '\357\273\277' | cat - text.txt >bom.txt
+t_ok "tokenize: a byte order mark" [ "$("$finercut" tokenize "$gguf" --text bom.txt)" = "$ids" ]
 bad "tokenize: text missing" "none\.txt" tokenize "$gguf" --text none.txt
 bad "tokenize: no UTF-8" "binary\.txt.*byte" tokenize "$gguf" --text binary.txt
 bad "tokenize: no tokenizer" "" tokenize "$sharded" --text text.txt

@@ -325,6 +325,7 @@ static void test_eval_windows(void) {
     }
     check_eval_windows(t[0], "abcabca\n", FC_PROTOCOL_ALL, "1 2 3 / 1 2 3 / ");
     check_eval_windows(t[0], "ab", FC_PROTOCOL_ALL, "1 2 / ");
+    check_eval_windows(t[0], "\xef\xbb\xbf""ab", FC_PROTOCOL_ALL, "1 2 / ");
     check_eval_windows(t[0], "abcab\n", FC_PROTOCOL_ALL, "1 2 3 / 1 2 4 / ");
     check_eval_windows(t[0], "abcabca\n", FC_PROTOCOL_LLAMA_CPP, "1 2 3 / 1 2 3 / ");
     check_eval_windows(t[0], "abcab\n\n", FC_PROTOCOL_LLAMA_CPP, "1 2 3 / 1 2 4 / ");
@@ -336,10 +337,11 @@ static void test_eval_windows(void) {
     for (int i = 0; i < 3; i++) fc_tokenizer_close(t[i]);
 }
 
-// The calibration text is the lines joined by one blank, cut into whole sequences from the start.
+// The calibration text is the lines, without a byte order mark, joined by one blank, cut into whole
+// sequences from the start.
 static void test_calibration(void) {
     static const char lines[] =
-        "In the beginning\r\n\n\r\nGod created\nthe heaven and the earth.\n",
+        "\xef\xbb\xbfIn the beginning\r\n\n\r\nGod created\nthe heaven and the earth.\n",
                       joined[] = "In the beginning God created the heaven and the earth.";
     fc_error err;
     fc_tokens all, cut;
