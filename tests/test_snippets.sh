@@ -4,7 +4,7 @@
 . tests/t.sh
 CC=${CC:-cc}
 printf '#define FINERCUT_IMPLEMENTATION\n#include "finercut.h"\n' >"$t_dir/finercut.c"
-t_ok "the implementation compiles" $CC -std=c99 -O1 -DFINERCUT_NO_AVX512 -Wall -Wextra -Werror \
+t_ok "the implementation compiles" $CC -std=c99 -O0 -DFINERCUT_NO_AVX512 -Wall -Wextra -Werror \
     -I. -c \
     "$t_dir/finercut.c" -o "$t_dir/finercut.o"
 compiles() { # FILE.c FLAG...: after those two lines; the implementation includes what these do
