@@ -14,12 +14,13 @@ caches. A random model: tools/make_random_model.py.
 import argparse
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+
+from common import about, random_tokens, threads
 
 V1, V2 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup"
 
@@ -136,18 +137,11 @@ def main():
     if os.geteuid() != 0:
         print("skipped: beyond memory: needs root")
         return
-    info = json.loads(subprocess.run([options.finercut, "info", options.model, "--json"],
-                                     stdout=subprocess.PIPE, check=True).stdout)
-    draw = random.Random(1)
+    info = about(options.model, options.finercut)
     with tempfile.TemporaryDirectory() as folder:
-        tokens = os.path.join(folder, "tokens.json")
-        with open(tokens, "w", encoding="ascii") as file:
-            json.dump([[draw.randrange(info["vocab_size"]) for _ in range(options.length)]
-                       for _ in range(options.samples)], file)
+        tokens = random_tokens(folder, info["vocab_size"], options.samples, options.length)
         command = [options.finercut, "prune", options.model, "--tokens", tokens, "--search",
-                   options.search, "--remove", "1", "--last", options.last]
-        if options.threads:
-            command += ["--threads", options.threads]
+                   options.search, "--remove", "1", "--last", options.last, *threads(options)]
         for _ in range(options.repeat):
             compare(options, folder, command)
 

@@ -409,7 +409,6 @@ def run_model(name, keys, folder, tokens):
     it fails."""
     import numpy as np
     import torch
-    from safetensors.torch import save_file
     torch.manual_seed(1)
     try:
         c = getattr(transformers, CLASSES[name]).from_dict(json.loads(json.dumps(keys)))

@@ -10,34 +10,21 @@ seconds of the search (cost.seconds of its plan), and the ratio. A model without
 random tokens. Measure on a quiet machine: the estimate is one of the machine as it is.
 """
 import argparse
-import json
 import os
-import random
 import re
-import subprocess
-import sys
 import tempfile
 
-
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
+from common import about, finercut, random_tokens, search, threads
 
 
 def calibration(options, model, folder):
     """The flags that say which tokens."""
-    info = json.loads(run([options.finercut, "info", model, "--json"]))
+    info = about(model, options.finercut)
     if info.get("tokenizer"):
         return ["--text", options.text, "--samples", str(options.samples),
                 "--length", str(options.length)]
-    draw = random.Random(1)
-    path = os.path.join(folder, "tokens.json")
-    with open(path, "w", encoding="ascii") as file:
-        json.dump([[draw.randrange(info["vocab_size"]) for _ in range(options.length)]
-                   for _ in range(options.samples)], file)
-    return ["--tokens", path]
+    return ["--tokens",
+            random_tokens(folder, info["vocab_size"], options.samples, options.length)]
 
 
 def estimate(text):
@@ -46,19 +33,15 @@ def estimate(text):
     return tuple(float(x) for x in line.groups())
 
 
-def compare(options, model, search, folder):
-    plan = os.path.join(folder, "plan.json")
-    command = [options.finercut, "prune", model, "--search", search, "--metric", options.metric,
-               "--remove", options.remove, "-o", plan, *calibration(options, model, folder)]
-    if options.threads:
-        command += ["--threads", options.threads]
-    likely, low, high = estimate(run(command + ["--dry-run"]))
-    run(command + ["--quiet", "--force"])
-    with open(plan, encoding="utf-8") as file:
-        took = json.load(file)["cost"]["seconds"]
-    os.remove(plan)
+def compare(options, model, kind, folder):
+    flags = ["--search", kind, "--metric", options.metric, "--remove", options.remove,
+             *calibration(options, model, folder)]
+    likely, low, high = estimate(
+        finercut("prune", model, "--dry-run", *flags, *threads(options),
+                 program=options.finercut).decode())
+    took = search(options, model, folder, *flags)["cost"]["seconds"]
     name = os.path.basename(os.path.normpath(model))
-    print(f"{name[:32]:32} {search:10} {likely:9.2f} {low:9.2f} {high:9.2f} {took:9.2f} "
+    print(f"{name[:32]:32} {kind:10} {likely:9.2f} {low:9.2f} {high:9.2f} {took:9.2f} "
           f"{likely / took:6.2f} {'yes' if low <= took <= high else 'no'}", flush=True)
     return abs(likely / took - 1)
 
@@ -78,8 +61,8 @@ def main():
     print(f"{'model':32} {'search':10} {'likely':>9} {'low':>9} {'high':>9} {'took':>9} "
           f"{'ratio':>6} in range")
     with tempfile.TemporaryDirectory() as folder:
-        off = [compare(options, model, search, folder)
-               for model in options.models for search in options.searches.split(",")]
+        off = [compare(options, model, kind, folder)
+               for model in options.models for kind in options.searches.split(",")]
     print(f"largest difference: {100 * max(off):.0f} %; {sum(x <= 0.25 for x in off)} of "
           f"{len(off)} within 25 %")
 

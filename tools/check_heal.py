@@ -9,14 +9,13 @@ projection, the residual rows that the healed ones give, and the logits have to 
 """
 import json
 import os
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-FINERCUT = os.path.abspath(os.environ.get("FINERCUT", "./finercut"))
+from common import ROOT, attempt, check, end, finercut
+
 LENGTH, N, RIDGE = 24, 32, 0.1
 
 
@@ -156,17 +155,11 @@ def heal(m, ids, gone):
     return changes, healed
 
 
-def finercut(*args):
-    done = subprocess.run([FINERCUT, *args], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"finercut {' '.join(args)}: {done.stderr.strip()}")
-
-
 def off(a, b):
     return np.sqrt(((a - b) ** 2).sum() / (b * b).sum())
 
 
-def compare(name, work, results):
+def compare(name, work):
     path = os.path.join(ROOT, "tests", "data", name)
     m, was = Model(path), Model(path)
     ids = np.random.default_rng(3).integers(3, 40, (N, LENGTH))
@@ -184,39 +177,30 @@ def compare(name, work, results):
     finercut("logits", path, "--heal", out, "--tokens", tokens, "--compute", "f32", "-o", npy)
     changes, rows = heal(m, ids, gone)
     got = tensors(out)
-    results.append((f"{name}: which projections", set(got) == {n + ".weight" for n in changes},
-                    sorted(set(got) ^ {n + ".weight" for n in changes})))
+    check(f"{name}: which projections", set(got) == {n + ".weight" for n in changes},
+          sorted(set(got) ^ {n + ".weight" for n in changes}))
     for n, change in changes.items():
         if n + ".weight" in got:
             wrong = off(got[n + ".weight"] - was.w[n + ".weight"], change)
-            results.append((f"{name}: the change of {n}", wrong < 1e-3, wrong))
+            check(f"{name}: the change of {n}", wrong < 1e-3, wrong)
             wrong = off(got[n + ".weight"], m.w[n + ".weight"])
-            results.append((f"{name}: {n}", wrong < 1e-4, wrong))
+            check(f"{name}: {n}", wrong < 1e-4, wrong)
     logits = np.load(npy).astype(np.float64).reshape(-1, m.vocab)
     wrong = off(logits, m.logits(rows).reshape(-1, m.vocab))
-    results.append((f"{name}: logits of the healed model", wrong < 1e-4, wrong))
+    check(f"{name}: logits of the healed model", wrong < 1e-4, wrong)
     for n in got:  # rows by finercut's tensors against rows by the reference's
         was.w[n] = got[n]
     x = was.w["model.embed_tokens.weight"][ids]
     for s in sorted(set(range(2 * m.blocks)) - gone):
         x = was.run(x, s)
-    results.append((f"{name}: healed residual rows", off(x, rows) < 1e-4, off(x, rows)))
+    check(f"{name}: healed residual rows", off(x, rows) < 1e-4, off(x, rows))
 
 
 def main():
-    results = []
     with tempfile.TemporaryDirectory() as work:
         for name in ("qwen2", "mixtral"):
-            try:
-                compare(name, work, results)
-            except Exception as error:  # the other one goes on
-                results.append((name, False, f"{type(error).__name__}: {error}"))
-    for what, ok, detail in results:
-        if not ok:
-            print(f"FAILED: {what}: {str(detail)[:600]}")
-    failed = sum(not ok for _, ok, _ in results)
-    print(f"check_heal: {len(results) - failed} passed, {failed} failed, 0 skipped")
-    return failed > 0
+            attempt(name, compare, work)
+    return end("check_heal")
 
 
 if __name__ == "__main__":

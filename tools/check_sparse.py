@@ -17,23 +17,9 @@ import tempfile
 import numpy as np
 
 import make_sparse_model as maker
+from common import check, end, finercut, skip
 
-FINERCUT = os.path.abspath(os.environ.get("FINERCUT", "./finercut"))
 ROWS, IDS = 64, [3, 1, 4, 15, 9, 26, 5, 35]
-counts = {"passed": 0, "failed": 0, "skipped": 0}
-
-
-def check(what, ok, detail=""):
-    counts["passed" if ok else "failed"] += 1
-    if not ok:
-        print(f"FAILED: {what}: {str(detail)[:600]}")
-
-
-def finercut(*args):
-    done = subprocess.run([FINERCUT, *args], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"finercut {' '.join(args)}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def make(shape, path, *more):
@@ -183,16 +169,13 @@ def main():
         with open(hole, "wb") as f:
             f.truncate(1 << 30)
         if os.stat(hole).st_blocks * 512 > 1 << 20:
-            counts["skipped"] = 1
-            print("skipped: models of published sizes: no holes in this file system")
+            skip("models of published sizes", "no holes in this file system")
         else:
             for shape in sys.argv[1:] or maker.SHAPES:
                 check_shape(shape, folder)
             if not sys.argv[1:] or "llama-3-70b" in sys.argv:
                 check_block(folder)
-    print(f"check_sparse: {counts['passed']} passed, {counts['failed']} failed, "
-          f"{counts['skipped']} skipped")
-    return counts["failed"] > 0
+    return end("check_sparse")
 
 
 if __name__ == "__main__":

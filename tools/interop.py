@@ -13,7 +13,6 @@ import csv
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree
@@ -23,37 +22,10 @@ import numpy as np
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+from common import ROOT, attempt, check, end, finercut, skip
+
 DATA = os.path.join(ROOT, "tests", "data")
 DEMO = os.path.join(ROOT, "examples", "demo")
-FINERCUT = os.path.abspath(os.environ.get("FINERCUT", "./finercut"))
-counts = {"passed": 0, "failed": 0, "skipped": 0}
-
-
-def check(what, ok, detail=""):
-    counts["passed" if ok else "failed"] += 1
-    if not ok:
-        print(f"FAILED: {what}: {str(detail)[:600]}")
-
-
-def skip(what, why):
-    counts["skipped"] += 1
-    print(f"skipped: {what}: {why}")
-
-
-def finercut(*args, text=None):
-    done = subprocess.run([FINERCUT, *args], input=text, capture_output=True)
-    if done.returncode:
-        raise RuntimeError(f"finercut {' '.join(args)}: "
-                           f"{done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
-
-
-def attempt(what, function, *args):
-    try:
-        function(what, *args)
-    except Exception as error:  # a failure of one comparison is counted, the rest goes on
-        check(what, False, f"{type(error).__name__}: {error}")
 
 
 # --------------------------------------------------------------------------------------- containers
@@ -406,8 +378,7 @@ def main():
         attempt("logits of " + os.path.basename(real), compare_logits, real, load_gguf, (12, 3))
     else:
         skip("a real model", "FINERCUT_SMOLLM2_GGUF is not set")
-    print("interop: {passed} passed, {failed} failed, {skipped} skipped".format(**counts))
-    return counts["failed"] > 0
+    return end("interop")
 
 
 if __name__ == "__main__":

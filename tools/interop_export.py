@@ -23,11 +23,9 @@ import tempfile
 
 import gguf
 import numpy as np
-from safetensors import safe_open
 
-from interop import FINERCUT, ROOT, check, counts, finercut, skip
+from common import ROOT, SHARED, attempt, check, end, finercut, skip
 
-SHARED = os.environ.get("FINERCUT_SHARED", os.path.join(ROOT, "..", "shared"))
 LLAMA = os.environ.get("FINERCUT_LLAMA", "")
 
 try:
@@ -381,13 +379,8 @@ def main():
         skip("exports in llama.cpp", "FINERCUT_LLAMA is not set")
     with tempfile.TemporaryDirectory() as work:
         for model in models:
-            try:
-                check_model(os.path.basename(model.rstrip("/")), model, work)
-            except Exception as error:
-                check(model, False, f"{type(error).__name__}: {error}")
-    print(f"interop_export: {counts['passed']} passed, {counts['failed']} failed, "
-          f"{counts['skipped']} skipped")
-    return counts["failed"] != 0
+            attempt(os.path.basename(model.rstrip("/")), check_model, model, work)
+    return end("interop_export")
 
 
 if __name__ == "__main__":

@@ -20,16 +20,10 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-FINERCUT = os.path.abspath(os.environ.get("FINERCUT", "./finercut"))
-TEXT = os.path.join(os.environ.get("FINERCUT_SHARED", os.path.join(ROOT, "..", "shared")), "data",
-                    "text", "wikitext-2-raw.test.txt")
+from common import SHARED, check, end, finercut, skip
+
+TEXT = os.path.join(SHARED, "data", "text", "wikitext-2-raw.test.txt")
 WINDOW, SKIPPED = 512, 257
-counts = {"passed": 0, "failed": 0, "skipped": 0}
-
-
-def finercut(*args):
-    return json.loads(subprocess.run([FINERCUT, *args], stdout=subprocess.PIPE, check=True).stdout)
 
 
 def nll(model, windows, folder):
@@ -37,12 +31,12 @@ def nll(model, windows, folder):
     path = os.path.join(folder, "tokens.json")
     with open(path, "w") as f:
         json.dump(windows, f)
-    r = finercut("eval", model, "--tokens", path, "--json", "--threads", "1")
+    r = json.loads(finercut("eval", model, "--tokens", path, "--json", "--threads", "1"))
     return r["nll"] * r["positions"], r["positions"]
 
 
 def ours(model, text, folder):
-    plain, ids = (finercut("tokenize", model, "--text", text, *flags)
+    plain, ids = (json.loads(finercut("tokenize", model, "--text", text, *flags))
                   for flags in ([], ["--special"]))
     bos = ids[:len(ids) - len(plain)]
     windows = [bos + ids[i + len(bos):i + WINDOW] for i in range(0, len(ids) - WINDOW + 1, WINDOW)]
@@ -64,7 +58,7 @@ def compare(program, model):
             out.write(f.read(int(os.environ.get("BYTES", "60000"))))
         want = theirs(program, model, text)
         got, n = ours(model, text, folder)
-    counts["passed" if abs(got / want - 1) < 0.01 else "failed"] += 1
+    check("perplexity of " + model, abs(got / want - 1) < 0.01, f"{got}, expected {want}")
     print(f"{os.path.basename(model)}: {got:.4f} over {n} windows, llama.cpp {want:.4f}, "
           f"{100 * (got / want - 1):+.2f} %", flush=True)
 
@@ -76,13 +70,10 @@ def main():
         missing = [w for w, path in ((name, model), ("FINERCUT_LLAMA", program),
                                      ("WikiText-2", TEXT)) if not path or not os.path.exists(path)]
         if missing:
-            counts["skipped"] += 1
-            print(f"skipped: perplexity of {name}: no {', '.join(missing)}")
+            skip("perplexity of " + name, "no " + ", ".join(missing))
         else:
             compare(program, model)
-    print("interop_perplexity: {passed} passed, {failed} failed, {skipped} skipped"
-          .format(**counts))
-    return counts["failed"] > 0
+    return end("interop_perplexity")
 
 
 if __name__ == "__main__":

@@ -9,44 +9,31 @@ embedding, sublayers, how many forward passes' worth of work the step was, CPU s
 that is a parameter and token. The paper's algorithm takes, for k of L sublayers, the sum of
 (L - i) forward passes; a candidate here starts at its sublayer, so that about half of that is left.
 The last line puts the largest model's cost a parameter to a 70B model (80 blocks, 25 % removed) of
-as many tokens: it assumes that cost to stay, and weights that fit in memory. Needs numpy.
+as many tokens: it assumes that cost to stay, and weights that fit in memory.
 """
 import argparse
-import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 
-import numpy as np
+from common import about, random_tokens, search
 
 BLOCKS_70B, PARAMETERS_70B = 80, 69.5e9  # without its embedding; the output matrix counts
 
 
-def run(command):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def step(options, model, folder):
     """(parameters, blocks, forward passes, CPU seconds) of one step."""
-    info = json.loads(run([options.finercut, "info", model, "--json"])[0])
-    tokens, plan = os.path.join(folder, "tokens.json"), os.path.join(folder, "plan.json")
-    draw = np.random.default_rng(1)
-    with open(tokens, "w", encoding="ascii") as file:
-        json.dump([draw.integers(info["vocab_size"], size=options.tokens).tolist()], file)
-    command = [options.finercut, "prune", model, "--tokens", tokens, "--search", "exhaustive",
-               "--remove", "1", "--quiet", "--force", "-o", plan]
-    if options.threads:
-        command += ["--threads", options.threads]
-    _, cpu = run(command)
-    with open(plan, encoding="utf-8") as file:
-        lanes = json.load(file)["cost"]["lanes"]
+    info = about(model, options.finercut)
+    tokens = random_tokens(folder, info["vocab_size"], 1, options.tokens)
+    before = cpu_seconds()
+    lanes = search(options, model, folder, "--tokens", tokens, "--search", "exhaustive",
+                   "--remove", "1")["cost"]["lanes"]
+    cpu = cpu_seconds() - before
     # Every forward pass multiplies by all matrices but the embedding, whose rows are looked up; a
     # tied one is the output matrix.
     looked_up = 0 if info["tied_embeddings"] else info["vocab_size"] * info["hidden_size"]

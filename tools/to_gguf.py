@@ -8,13 +8,11 @@ TYPE of the matrices: F32 (default), F16, BF16, Q8_0 ...
 For tests: everything is held in memory, there is no vocabulary, and only the settings of the
 families finercut.h knows are written. Tensor names come from the gguf package's own map.
 """
-import json
 import os
 import sys
 
 import gguf
 import numpy as np
-import torch
 from safetensors.torch import load_file
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "mixtral": "LLAMA", "qwen2": "QWEN2",

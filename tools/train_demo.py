@@ -14,7 +14,6 @@ Whole books are held out: the last ones are only ever measured at the very end (
 before them choose the moment to stop (validation), the tokenizer and the weights see the rest only.
 """
 import argparse
-import collections
 import math
 import os
 import platform
