@@ -1586,8 +1586,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 //   table     the functions compiled for one instruction set (fci_kernels)
 //   tile      the inner loop of GEMM and attention: mr rows times nr columns
 //   panel     mr rows of activations, or nr of weights, packed for a tile
-//   lane      one sequence under one mask on its way through the blocks; a lane body (rooms lanes,
-//             decode) is a function over sixteen numbers at a time, compiled for every table
+//   lane      one sequence under one mask on its way through the blocks; a lane body (rooms lanes
+//             to decode) is a function over sixteen numbers at a time, compiled for every table
 //   wave      lanes that go through the blocks together, as one matrix of rows
 //   runner    a candidate of the current step of a search; the leader is the best complete one
 //   trail     residual rows kept at the entrance of sublayers, where lanes can start
@@ -1712,6 +1712,24 @@ typedef char fci_compiler_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
 #  define FCI_HAS_NEON_BF16 1 // Linux says whether the processor has it
 #else
 #  define FCI_HAS_NEON_BF16 0
+#endif
+#if FCI_HAS_AVX2
+#  include <immintrin.h>
+#  define FCI_AVX2 __attribute__((target("avx2,fma,f16c")))
+#  define FCI_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
+#  define FCI_AVX512BF16                                                                           \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#  define FCI_AMX                                                                                  \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,"           \
+                          "amx-tile,amx-bf16")))
+#elif FCI_HAS_NEON
+#  include <arm_neon.h>
+#  if FCI_HAS_NEON32 && !defined(__ARM_NEON)
+#    define FCI_NEON __attribute__((target("arch=armv7-a,fpu=neon")))
+#  else
+#    define FCI_NEON
+#  endif
+#  define FCI_NEON_BF16 __attribute__((target("arch=armv8.2-a+bf16")))
 #endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #  define FCI_LITTLE_ENDIAN 1 // numbers in files can be used where they lie
@@ -12627,137 +12645,11 @@ FCI_FN void fci_respell_settings(const fci_respell *r, const fc_container *g, fc
 #endif
 
 // >> lanes
-// The arithmetic, one table of functions per instruction set: GEMM, attention, row operations,
-// distances. Work is split over outputs only and every output is one sum in a fixed order, so
-// results do not depend on the number of threads, on what else is computed or on how work is cut.
-//
-// How to read this room and the next ones. A *lane body* is a plain C function over sixteen numbers
-// at a time, written once; every table has its own compiled copy. A *tile* is the inner loop of
-// GEMM and attention, written by hand for each instruction set. The rest is ordinary C that calls a
-// table.
+// A lane body is a plain C function over sixteen numbers at a time, written once; every table has
+// its own compiled copy. The lanes are a vector that the compiler splits into the registers of the
+// function's instruction set. They are passed by pointer only, as passing by value would tie the
+// calling convention to an instruction set.
 
-// One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits:
-// a word is one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of
-// activation row r is at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the
-// tile [mr][nr], started at zero where `first`; every element is one accumulator over k in
-// ascending order. Rows of acc from `rows` on may be overwritten. w and acc are aligned to
-// FCI_ALIGN, a to a word.
-typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w,
-                                  float *acc, bool first);
-
-// One row of activations times `singles` rows of weights as they lie in memory: the same sums as a
-// tile's. Packing costs more than it saves for a single row. While it reads, it prefetches what is
-// `ahead` bytes further in every row (0: nothing).
-typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *const *rows,
-                                    size_t ahead, float *acc, bool first);
-
-// The same for rows of 32 n weights of a stored type; false, and nothing is done: not of this one.
-typedef bool (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
-                                   size_t ahead, float *acc, bool first);
-
-// Sixteen activations rounded to 8 bits: those of a block of 32 have one factor, d.
-typedef struct fci_rounded {
-    float d, sum; // sum: of q
-    int8_t q[16];
-} fci_rounded;
-
-typedef struct fci_tile {
-    size_t mr, nr;  // nr is a multiple of 16, mr at least 4 and at most 16
-    size_t singles; // a multiple of nr, at most FCI_PANEL_MAX; 0: a single row is computed by `run`
-    fci_lanes_tile_fn run;
-    fci_lanes_single_fn single; // NULL: `run` takes what `coded` does not
-    fci_lanes_coded_fn coded; // NULL: `single` reads decoded weights
-} fci_tile;
-
-// The lane bodies: result, name, parameters and arguments of each. Their declarations, the fields
-// of a table and its compiled copies are made from this list, so no two can be swapped.
-//   round     rounds blocks of 32 numbers to 8 bits; one with a number that is not finite has
-//             such a factor and zeros, one below 2^-100 only zeros
-//   finish    writes a tile [rows, columns] to y: sum plus bias (or NULL), plus y where `add`
-//   times     y = x factor; y may be x
-//   lse       log-sum-exp; NaN where z holds NaN or +infinity
-//   js, js_reference, kl    divergences of the distributions given by logits and their lse
-//   dots      sums of p^2, p q and q^2
-//   rms       1 / sqrt(mean(x^2) + eps)
-//   scale     y = x factor weight; y may be x
-//   rotate    pairs (a, b) become (a cos - b sin, b cos + a sin); adjacent where interleaved,
-//             else one of each half
-//   softmax   a step of online softmax over n scores, n a multiple of 16; returns the factor for
-//             earlier results
-//   layernorm (x - mean) / sqrt(variance + eps) * weight + bias (or NULL); y may be x
-//   activate  x = activation(x), times up where that is not NULL
-//   cap       cap tanh(scale x / cap), or scale x where cap is 0
-//   products  sums of a[i][k] b[j][k] over n doubles, for two rows a and four rows b
-#define FCI_LANES_LIST(RETURNS, DOES, table, target)                                               \
-    DOES(round, (const float *x, size_t blocks, fci_rounded *out), (x, blocks, out), table,        \
-         target)                                                                                   \
-    DOES(finish, (const float *acc, size_t lda, size_t rows, const float *bias, bool add,          \
-                  size_t columns, float *y, size_t ldy),                                           \
-         (acc, lda, rows, bias, add, columns, y, ldy), table, target)                              \
-    DOES(times, (const float *x, float factor, size_t n, float *y), (x, factor, n, y), table,      \
-         target)                                                                                   \
-    RETURNS(double, lse, (const float *z, size_t n), (z, n), table, target)                        \
-    RETURNS(double, js, (const float *p, const float *q, double lse_p, double lse_q, size_t n),    \
-            (p, q, lse_p, lse_q, n), table, target)                                                \
-    RETURNS(double, js_reference,                                                                  \
-            (const float *p, const float *q, double lse_p, double lse_q, size_t n),                \
-            (p, q, lse_p, lse_q, n), table, target)                                                \
-    RETURNS(double, kl, (const float *p, const float *q, double lse_p, double lse_q, size_t n),    \
-            (p, q, lse_p, lse_q, n), table, target)                                                \
-    DOES(dots, (const float *p, const float *q, size_t n, double out[3]), (p, q, n, out), table,   \
-         target)                                                                                   \
-    RETURNS(double, squared_difference, (const float *p, const float *q, size_t n), (p, q, n),     \
-            table, target)                                                                         \
-    RETURNS(float, rms, (const float *x, float eps, size_t n), (x, eps, n), table, target)         \
-    DOES(scale, (const float *x, const float *weight, float factor, size_t n, float *y),           \
-         (x, weight, factor, n, y), table, target)                                                 \
-    DOES(rotate, (float *x, const float *cosines, const float *sines, size_t pairs,                \
-                  bool interleaved),                                                               \
-         (x, cosines, sines, pairs, interleaved), table, target)                                   \
-    RETURNS(float, softmax,                                                                        \
-            (const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale,      \
-             float *max, float *sum, float *weights),                                              \
-            (s, stride, nr, n, visible, scale, max, sum, weights), table, target)                  \
-    DOES(layernorm, (const float *x, const float *weight, const float *bias, float eps, size_t n,  \
-                     float *y),                                                                    \
-         (x, weight, bias, eps, n, y), table, target)                                              \
-    DOES(activate, (fci_activation kind, float *x, const float *up, size_t n), (kind, x, up, n),   \
-         table, target)                                                                            \
-    DOES(cap, (float *x, float scale, float cap, size_t n), (x, scale, cap, n), table, target)     \
-    DOES(products, (const double *const *a, const double *const *b, size_t n, double out[8]),      \
-         (a, b, n, out), table, target)
-#define FCI_LANES_FIELD(type, name, parameters, arguments, table, target) type(*name) parameters;
-#define FCI_LANES_VOID_FIELD(name, parameters, arguments, table, target) void(*name) parameters;
-#define FCI_LANES_BODY(type, name, parameters, arguments, table, target)                           \
-    FCI_INLINE type fci_lanes_##name parameters;
-#define FCI_LANES_VOID_BODY(name, parameters, arguments, table, target)                            \
-    FCI_INLINE void fci_lanes_##name parameters;
-
-typedef struct fci_kernels {
-    fc_simd simd;
-    bool native_bf16; // the processor has bfloat16 dot products
-    fci_tile f32;
-    fci_tile bf16;    // run is NULL where the table has none
-    // As f32, but `coded` takes a single row of fci_lanes_rounds' types rounded, which has to lie
-    // FCI_TILE_WORDS behind it. run is NULL where the build has no vectors.
-    fci_tile i8;
-    // out[k * width + r] = rows[r][k], `words` words of `width` rows (a multiple of 4, at most
-    // FCI_PANEL_MAX) of any alignment; prefetches as many bytes from `ahead` on (NULL: none)
-    void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
-                       void *out);
-    void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
-    // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
-    bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
-    // as fci_number_decode
-    void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out);
-    FCI_LANES_LIST(FCI_LANES_FIELD, FCI_LANES_VOID_FIELD, , )
-} fci_kernels;
-
-// ---- Lanes: vectors of sixteen floats or words, which the compiler splits into the registers of
-// the function's instruction set. Where every processor of the build has only registers of one
-// number, sixteen would be long code that keeps them in memory; four hide the latency. A compiler
-// without vector types gets single numbers. They are passed by pointer only, as passing by value
-// would tie the calling convention to an instruction set.
 #if FCI_VECTORS
 #  if defined(__SSE2__) || defined(__aarch64__) || defined(__ALTIVEC__) || defined(__VEC__) ||     \
       defined(__riscv_vector) || defined(__wasm_simd128__)
@@ -12767,59 +12659,30 @@ typedef struct fci_kernels {
 #  endif
 typedef float fci_lanes __attribute__((vector_size(4 * FCI_LANES)));
 typedef uint32_t fci_lanes_u32 __attribute__((vector_size(4 * FCI_LANES)));
-typedef float fci_lanes_half __attribute__((vector_size(2 * FCI_LANES)));
-typedef double fci_lanes_half_f64 __attribute__((vector_size(4 * FCI_LANES)));
-typedef double fci_lanes_f64 __attribute__((vector_size(32)));
 #  define FCI_BITS(x) ((fci_lanes_u32)(x))
 #  define FCI_FLOATS(u) ((fci_lanes)(u))
 #  define FCI_LESS(a, b) ((fci_lanes_u32)((a) < (b))) // all ones or zero
-#  define FCI_WIDEN(x) __builtin_convertvector(x, fci_lanes_half_f64)
 #else
 #  define FCI_LANES 1
 typedef float fci_lanes;
 typedef uint32_t fci_lanes_u32;
-typedef float fci_lanes_half;
-typedef double fci_lanes_half_f64;
-typedef double fci_lanes_f64;
 #  define FCI_BITS(x) fci_float_bits(x)
 #  define FCI_FLOATS(u) fci_bits_float(u)
 #  define FCI_LESS(a, b) ((uint32_t)0 - (uint32_t)((a) < (b)))
-#  define FCI_WIDEN(x) ((double)(x))
 #endif
+#define FCI_SELECT(mask, a, b) FCI_FLOATS(((mask) & FCI_BITS(a)) | (~(mask) & FCI_BITS(b)))
+#define FCI_MAX(a, b) FCI_SELECT(FCI_LESS(a, b), b, a) // ignores a NaN in b
 
 // Loads the first n numbers of p, at most FCI_LANES; `pad` fills the rest.
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad);
 // Stores the first n lanes to p, at most FCI_LANES.
 FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n);
-FCI_LANES_LIST(FCI_LANES_BODY, FCI_LANES_VOID_BODY, , )
-// Rounds x [2 * words] to words of two bfloat16 (as fci_f32_to_bf16).
-FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out);
-// Whether FC_COMPUTE_I8 multiplies weights of this type by rounded activations.
-FCI_FN bool fci_lanes_rounds(fc_dtype type);
+// The highest of the lanes; none is NaN.
+FCI_INLINE float fci_lanes_highest(const fci_lanes *v);
+// e^x for x <= 88, at most 1.1 ulp; below the smallest normal number zero, of NaN NaN.
+FCI_INLINE void fci_lanes_exp(fci_lanes *v);
 
 // ---- private to this section
-
-#if FCI_HAS_AVX2
-#  include <immintrin.h>
-#  define FCI_AVX2 __attribute__((target("avx2,fma,f16c")))
-#  define FCI_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
-#  define FCI_AVX512BF16                                                                           \
-    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#  define FCI_AMX                                                                                  \
-    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,"           \
-                          "amx-tile,amx-bf16")))
-#elif FCI_HAS_NEON
-#  include <arm_neon.h>
-#  if FCI_HAS_NEON32 && !defined(__ARM_NEON)
-#    define FCI_NEON __attribute__((target("arch=armv7-a,fpu=neon")))
-#  else
-#    define FCI_NEON
-#  endif
-#  define FCI_NEON_BF16 __attribute__((target("arch=armv8.2-a+bf16")))
-#endif
-enum { FCI_TILE_WORDS = 512 }; // 14 rows of them and a few of weights fit the L1 cache
-#define FCI_SELECT(mask, a, b) FCI_FLOATS(((mask) & FCI_BITS(a)) | (~(mask) & FCI_BITS(b)))
-#define FCI_MAX(a, b) FCI_SELECT(FCI_LESS(a, b), b, a) // ignores a NaN in b
 
 FCI_INLINE void fci_lanes_load(fci_lanes *v, const float *p, size_t n, float pad) {
     if (n >= FCI_LANES) {
@@ -12836,111 +12699,6 @@ FCI_INLINE void fci_lanes_store(float *p, const fci_lanes *v, size_t n) {
     else memcpy(p, v, n * sizeof *p);
 }
 
-// Sums in double, sixteen whatever FCI_LANES is, so that all builds give the same bits; one vector
-// per half of the lanes (gcc keeps a type of two registers in memory). Plain terms are first summed
-// in float, FCI_TOTAL_RUN at a time, as a conversion costs as much as an exp.
-enum { FCI_TOTAL_RUN = 16, FCI_TOTAL_PARTS = 16 / FCI_LANES, FCI_HALVES = FCI_LANES == 1 ? 1 : 2 };
-typedef struct fci_lanes_total {
-    fci_lanes_half_f64 sums[FCI_TOTAL_PARTS][FCI_HALVES];
-    fci_lanes run[FCI_TOTAL_PARTS];
-    unsigned part; // the next terms belong to it
-    unsigned n;    // terms in each run
-} fci_lanes_total;
-
-FCI_INLINE void fci_lanes_widen(const fci_lanes *x, fci_lanes_half_f64 *out) {
-    fci_lanes_half half[FCI_HALVES];
-    memcpy(half, x, sizeof *x);
-    for (size_t i = 0; i < FCI_HALVES; i++) out[i] = FCI_WIDEN(half[i]);
-}
-
-FCI_INLINE void fci_lanes_total_flush(fci_lanes_total *t) {
-    for (size_t i = 0; i < FCI_TOTAL_PARTS; i++) {
-        fci_lanes_half_f64 run[FCI_HALVES];
-        fci_lanes_widen(&t->run[i], run);
-        for (size_t h = 0; h < FCI_HALVES; h++) t->sums[i][h] += run[h];
-        t->run[i] = t->run[i] - t->run[i]; // NaN stays NaN
-    }
-    t->n = 0;
-}
-
-FCI_INLINE void fci_lanes_total_add(fci_lanes_total *t, const fci_lanes *x) {
-    t->run[t->part] += *x;
-    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
-    if (t->part == 0 && ++t->n == FCI_TOTAL_RUN) fci_lanes_total_flush(t);
-}
-
-FCI_INLINE void fci_lanes_total_add_product(fci_lanes_total *t, const fci_lanes *x,
-                                            const fci_lanes *y) {
-    fci_lanes_half_f64 a[FCI_HALVES], b[FCI_HALVES];
-    fci_lanes_widen(x, a);
-    fci_lanes_widen(y, b);
-    for (size_t h = 0; h < FCI_HALVES; h++) t->sums[t->part][h] += a[h] * b[h];
-    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
-}
-
-FCI_INLINE void fci_lanes_total_add_squared_difference(fci_lanes_total *t, const fci_lanes *x,
-                                                       const fci_lanes *y) {
-    fci_lanes_half_f64 a[FCI_HALVES], b[FCI_HALVES];
-    fci_lanes_widen(x, a);
-    fci_lanes_widen(y, b);
-    for (size_t h = 0; h < FCI_HALVES; h++) {
-        a[h] -= b[h];
-        t->sums[t->part][h] += a[h] * a[h];
-    }
-    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
-}
-
-FCI_INLINE double fci_lanes_total_of(fci_lanes_total *t) {
-    double sums[16];
-    if (t->n || t->part) fci_lanes_total_flush(t);
-    memcpy(sums, &t->sums[0][0], sizeof sums);
-    for (size_t half = 8; half > 0; half /= 2)
-        for (size_t i = 0; i < half; i++) sums[i] += sums[i + half];
-    return sums[0];
-}
-
-FCI_FN bool fci_lanes_rounds(fc_dtype type) {
-    switch (type) {
-    case FC_DTYPE_Q8_0:
-    case FC_DTYPE_Q4_0:
-    case FC_DTYPE_Q4_1:
-    case FC_DTYPE_Q5_0:
-    case FC_DTYPE_Q5_1:
-    case FC_DTYPE_Q4_K:
-    case FC_DTYPE_Q5_K:
-    case FC_DTYPE_Q6_K: return true;
-    default: return false;
-    }
-}
-
-// Numbers are divided, not multiplied: a compiler could contract a product with the sum that rounds
-// it, to the nearest and of two to the even one.
-FCI_INLINE void fci_lanes_round(const float *x, size_t blocks, fci_rounded *out) {
-    const float whole = 12582912; // 1.5 * 2^23: floats from here on are whole numbers
-    for (; blocks > 0; blocks--, x += 32, out += 2) {
-        uint32_t most = 0;
-        int32_t q[32];
-        for (size_t i = 0; i < 32; i++) {
-            const uint32_t size = fci_float_bits(x[i]) & 0x7fffffff;
-            most = size > most ? size : most;
-        }
-        const bool finite = most < 0x7f800000, tiny = most < 0x0d800000; // 2^-100
-        const float d = tiny ? 0 : fci_bits_float(most) / 127;
-        for (size_t i = 0; i < 32; i++)
-            q[i] = (int32_t)(fci_float_bits(x[i] / d + whole) - fci_float_bits(whole));
-        for (size_t h = 0; h < 2; h++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < 16; i++) {
-                const int32_t one = finite && !tiny ? q[16 * h + i] : 0;
-                out[h].q[i] = (int8_t)one;
-                sum += one;
-            }
-            out[h].d = d;
-            out[h].sum = (float)sum;
-        }
-    }
-}
-
 FCI_INLINE float fci_lanes_highest(const fci_lanes *v) {
     float part[FCI_LANES];
     memcpy(part, v, sizeof part);
@@ -12949,9 +12707,8 @@ FCI_INLINE float fci_lanes_highest(const fci_lanes *v) {
     return part[0];
 }
 
-// e^x for x <= 88, at most 1.1 ulp; results below the smallest normal number are zero, NaN stays
-// NaN. x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), p fitted to 3e-9; 2^n is made
-// from the bits of n.
+// x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), p fitted to 3e-9; 2^n is made from
+// the bits of n.
 FCI_INLINE void fci_lanes_exp(fci_lanes *v) {
     const fci_lanes x = *v;
     // 1.5 * 2^23: the sum's low bits are round(x / ln 2)
@@ -12968,8 +12725,132 @@ FCI_INLINE void fci_lanes_exp(fci_lanes *v) {
     *v = FCI_FLOATS(FCI_BITS(p) & ~FCI_LESS(x, -87.336544f));
 }
 
+// >> totals
+// Sums of many lanes in double, sixteen whatever FCI_LANES is, so that all builds give the same
+// bits.
+
+#if FCI_VECTORS
+typedef float fci_totals_half __attribute__((vector_size(2 * FCI_LANES)));
+typedef double fci_totals_f64 __attribute__((vector_size(4 * FCI_LANES)));
+#  define FCI_WIDEN(x) __builtin_convertvector(x, fci_totals_f64)
+#else
+typedef float fci_totals_half;
+typedef double fci_totals_f64;
+#  define FCI_WIDEN(x) ((double)(x))
+#endif
+
+enum { FCI_TOTAL_RUN = 16, FCI_TOTAL_PARTS = 16 / FCI_LANES, FCI_HALVES = FCI_LANES == 1 ? 1 : 2 };
+typedef struct fci_total {
+    fci_totals_f64 sums[FCI_TOTAL_PARTS][FCI_HALVES];
+    fci_lanes run[FCI_TOTAL_PARTS];
+    unsigned part; // the next terms belong to it
+    unsigned n;    // terms in each run
+} fci_total;
+
+// Zeroed at first. Adds a term per lane, of float, or the lanes' products or squared differences.
+FCI_INLINE void fci_total_add(fci_total *t, const fci_lanes *x);
+FCI_INLINE void fci_total_add_product(fci_total *t, const fci_lanes *x, const fci_lanes *y);
+FCI_INLINE void fci_total_add_squared_difference(fci_total *t, const fci_lanes *x,
+                                                 const fci_lanes *y);
+// The sum of all that was added.
+FCI_INLINE double fci_total_of(fci_total *t);
+
+// ---- private to this section
+
+// One vector per half of the lanes (gcc keeps a type of two registers in memory). Plain terms are
+// first summed in float, FCI_TOTAL_RUN at a time, as a conversion costs as much as an exp.
+
+FCI_INLINE void fci_totals_widen(const fci_lanes *x, fci_totals_f64 *out) {
+    fci_totals_half half[FCI_HALVES];
+    memcpy(half, x, sizeof *x);
+    for (size_t i = 0; i < FCI_HALVES; i++) out[i] = FCI_WIDEN(half[i]);
+}
+
+FCI_INLINE void fci_totals_flush(fci_total *t) {
+    for (size_t i = 0; i < FCI_TOTAL_PARTS; i++) {
+        fci_totals_f64 run[FCI_HALVES];
+        fci_totals_widen(&t->run[i], run);
+        for (size_t h = 0; h < FCI_HALVES; h++) t->sums[i][h] += run[h];
+        t->run[i] = t->run[i] - t->run[i]; // NaN stays NaN
+    }
+    t->n = 0;
+}
+
+FCI_INLINE void fci_total_add(fci_total *t, const fci_lanes *x) {
+    t->run[t->part] += *x;
+    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
+    if (t->part == 0 && ++t->n == FCI_TOTAL_RUN) fci_totals_flush(t);
+}
+
+FCI_INLINE void fci_total_add_product(fci_total *t, const fci_lanes *x,
+                                      const fci_lanes *y) {
+    fci_totals_f64 a[FCI_HALVES], b[FCI_HALVES];
+    fci_totals_widen(x, a);
+    fci_totals_widen(y, b);
+    for (size_t h = 0; h < FCI_HALVES; h++) t->sums[t->part][h] += a[h] * b[h];
+    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
+}
+
+FCI_INLINE void fci_total_add_squared_difference(fci_total *t, const fci_lanes *x,
+                                                 const fci_lanes *y) {
+    fci_totals_f64 a[FCI_HALVES], b[FCI_HALVES];
+    fci_totals_widen(x, a);
+    fci_totals_widen(y, b);
+    for (size_t h = 0; h < FCI_HALVES; h++) {
+        a[h] -= b[h];
+        t->sums[t->part][h] += a[h] * a[h];
+    }
+    t->part = (t->part + 1) % FCI_TOTAL_PARTS;
+}
+
+FCI_INLINE double fci_total_of(fci_total *t) {
+    double sums[16];
+    if (t->n || t->part) fci_totals_flush(t);
+    memcpy(sums, &t->sums[0][0], sizeof sums);
+    for (size_t half = 8; half > 0; half /= 2)
+        for (size_t i = 0; i < half; i++) sums[i] += sums[i + half];
+    return sums[0];
+}
+
+// >> reductions
+// Lane bodies that make sums of one row or two: result, room, name, parameters and arguments. The
+// fields of a table and its compiled copies are made from this list, so no two can be swapped.
+//   lse       log-sum-exp; NaN where z holds NaN or +infinity
+//   js, js_reference, kl    divergences of the distributions given by logits and their lse
+//   dots      sums of p^2, p q and q^2
+//   rms       1 / sqrt(mean(x^2) + eps)
+//   products  sums of a[i][k] b[j][k] over n doubles, for two rows a and four rows b
+#define FCI_REDUCTIONS_LIST(RETURNS, DOES, table, target)                                          \
+    RETURNS(double, reductions, lse, (const float *z, size_t n), (z, n), table, target)            \
+    RETURNS(double, reductions, js,                                                                \
+            (const float *p, const float *q, double lse_p, double lse_q, size_t n),                \
+            (p, q, lse_p, lse_q, n), table, target)                                                \
+    RETURNS(double, reductions, js_reference,                                                      \
+            (const float *p, const float *q, double lse_p, double lse_q, size_t n),                \
+            (p, q, lse_p, lse_q, n), table, target)                                                \
+    RETURNS(double, reductions, kl,                                                                \
+            (const float *p, const float *q, double lse_p, double lse_q, size_t n),                \
+            (p, q, lse_p, lse_q, n), table, target)                                                \
+    DOES(reductions, dots, (const float *p, const float *q, size_t n, double out[3]),              \
+         (p, q, n, out), table, target)                                                            \
+    RETURNS(double, reductions, squared_difference, (const float *p, const float *q, size_t n),    \
+            (p, q, n), table, target)                                                              \
+    RETURNS(float, reductions, rms, (const float *x, float eps, size_t n), (x, eps, n), table,     \
+            target)                                                                                \
+    DOES(reductions, products,                                                                     \
+         (const double *const *a, const double *const *b, size_t n, double out[8]),                \
+         (a, b, n, out), table, target)
+
+// ---- private to this section
+
+#if FCI_VECTORS
+typedef double fci_reductions_f64 __attribute__((vector_size(32)));
+#else
+typedef double fci_reductions_f64;
+#endif
+
 // 2 atanh(s) for 0 <= s <= 1/3, at most 2 ulp; log((1 + s) / (1 - s)) without cancellation near 1.
-FCI_INLINE void fci_lanes_atanh2(fci_lanes *v) {
+FCI_INLINE void fci_reductions_atanh2(fci_lanes *v) {
     const fci_lanes s = *v, z = s * s;
     fci_lanes p = z * 0.243075989f + 0.214260283f;
     p = p * z + 0.286170205f;
@@ -12978,11 +12859,9 @@ FCI_INLINE void fci_lanes_atanh2(fci_lanes *v) {
     *v = s * (p * z) + s * 2.0f;
 }
 
-// ---- Lane bodies.
-
-FCI_INLINE double fci_lanes_lse(const float *z, size_t n) {
+FCI_INLINE double fci_reductions_lse(const float *z, size_t n) {
     fci_lanes x, highest;
-    fci_lanes_total sum;
+    fci_total sum;
     memset(&sum, 0, sizeof sum);
     fci_lanes_load(&highest, z, 0, -INFINITY);
     for (size_t i = 0; i < n; i += FCI_LANES) {
@@ -12994,27 +12873,27 @@ FCI_INLINE double fci_lanes_lse(const float *z, size_t n) {
         fci_lanes_load(&x, z + i, n - i, -INFINITY);
         x = x - max;
         fci_lanes_exp(&x);
-        fci_lanes_total_add(&sum, &x);
+        fci_total_add(&sum, &x);
     }
-    return (double)max + log(fci_lanes_total_of(&sum));
+    return (double)max + log(fci_total_of(&sum));
 }
 
 // The divergences below compare P = e^(p - lse_p) with Q = e^(q - lse_q). The textbook formulas
 // cancel where P is close to Q: their terms have either sign and are of first order in the
 // difference, their sum is of second order. So each is written as a sum of terms >= 0: a function
 // of d = log Q - log P alone times a probability, with a polynomial where |d| is small. (P and Q
-// sum to 1, so multiples of sum Q - sum P may be added.) fci_lanes_pair holds log P, log Q and d.
-typedef struct fci_lanes_pair {
+// sum to 1, so multiples of sum Q - sum P may be added.)
+typedef struct fci_reductions_pair { // log P, log Q and d
     fci_lanes p, q, d;
-} fci_lanes_pair;
+} fci_reductions_pair;
 
 // Both lse in two floats each, so that p - lse keeps the precision of p.
-typedef struct fci_lanes_shift {
+typedef struct fci_reductions_shift {
     float p[2], q[2], d;
-} fci_lanes_shift;
+} fci_reductions_shift;
 
-FCI_INLINE fci_lanes_shift fci_lanes_shift_of(double lse_p, double lse_q) {
-    fci_lanes_shift s;
+FCI_INLINE fci_reductions_shift fci_reductions_shift_of(double lse_p, double lse_q) {
+    fci_reductions_shift s;
     s.p[0] = (float)lse_p;
     s.p[1] = (float)(lse_p - (double)s.p[0]);
     s.q[0] = (float)lse_q;
@@ -13023,8 +12902,8 @@ FCI_INLINE fci_lanes_shift fci_lanes_shift_of(double lse_p, double lse_q) {
     return s;
 }
 
-FCI_INLINE void fci_lanes_pair_load(fci_lanes_pair *x, const float *p, const float *q,
-                                    const fci_lanes_shift *s, size_t n) {
+FCI_INLINE void fci_reductions_pair_load(fci_reductions_pair *x, const float *p, const float *q,
+                                         const fci_reductions_shift *s, size_t n) {
     fci_lanes_load(&x->p, p, n, -1e30f); // a probability of zero
     fci_lanes_load(&x->q, q, n, -1e30f);
     x->d = (x->q - x->p) - s->d;
@@ -13033,11 +12912,12 @@ FCI_INLINE void fci_lanes_pair_load(fci_lanes_pair *x, const float *p, const flo
 }
 
 // For both Jensen-Shannon kinds, with a = |d| / 2: the larger of P and Q, a, a^2, e^-a and e^-2a.
-typedef struct fci_lanes_js_parts {
+typedef struct fci_reductions_js_parts {
     fci_lanes larger, a, z, u, t;
-} fci_lanes_js_parts;
+} fci_reductions_js_parts;
 
-FCI_INLINE void fci_lanes_js_prepare(fci_lanes_js_parts *j, const fci_lanes_pair *x) {
+FCI_INLINE void fci_reductions_js_prepare(fci_reductions_js_parts *j,
+                                          const fci_reductions_pair *x) {
     j->a = FCI_FLOATS(FCI_BITS(x->d) & (uint32_t)0x7fffffff) * 0.5f;
     j->z = j->a * j->a;
     j->larger = FCI_MAX(x->p, x->q);
@@ -13051,19 +12931,19 @@ FCI_INLINE void fci_lanes_js_prepare(fci_lanes_js_parts *j, const fci_lanes_pair
 //   1/2 KL(P||M) + 1/2 KL(Q||M)  has terms sqrt(PQ) (a sinh a - cosh a log cosh a), or
 //                                m ((1 + t) / 2 log(2 / (1 + t)) - a t);
 //   1/2 KL(M||P) + 1/2 KL(M||Q)  (`reference`) has terms M log cosh a.
-FCI_INLINE double fci_lanes_js_sum(const float *p, const float *q, double lse_p, double lse_q,
-                                   size_t n, bool reference) {
-    const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
-    fci_lanes_total sum;
+FCI_INLINE double fci_reductions_js_sum(const float *p, const float *q, double lse_p, double lse_q,
+                                        size_t n, bool reference) {
+    const fci_reductions_shift shift = fci_reductions_shift_of(lse_p, lse_q);
+    fci_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_pair x;
-        fci_lanes_js_parts j;
-        fci_lanes_pair_load(&x, p + i, q + i, &shift, n - i);
-        fci_lanes_js_prepare(&j, &x);
+        fci_reductions_pair x;
+        fci_reductions_js_parts j;
+        fci_reductions_pair_load(&x, p + i, q + i, &shift, n - i);
+        fci_reductions_js_prepare(&j, &x);
         const fci_lanes half = j.t * 0.5f + 0.5f;
         fci_lanes series, direct = (1.0f - j.t) / (j.t + 3.0f);
-        fci_lanes_atanh2(&direct);
+        fci_reductions_atanh2(&direct);
         if (reference) {
             series = j.z * -0.000452469578f + 0.00204141861f;
             series = series * j.z - 0.00670998698f;
@@ -13082,30 +12962,30 @@ FCI_INLINE double fci_lanes_js_sum(const float *p, const float *q, double lse_p,
             direct = half * direct - j.a * j.t;
         }
         const fci_lanes term = j.larger * FCI_SELECT(FCI_LESS(j.z, 0.5f), series, direct);
-        fci_lanes_total_add(&sum, &term);
+        fci_total_add(&sum, &term);
     }
-    return fci_lanes_total_of(&sum);
+    return fci_total_of(&sum);
 }
 
-FCI_INLINE double fci_lanes_js(const float *p, const float *q, double lse_p, double lse_q,
-                               size_t n) {
-    return fci_lanes_js_sum(p, q, lse_p, lse_q, n, false);
+FCI_INLINE double fci_reductions_js(const float *p, const float *q, double lse_p, double lse_q,
+                                    size_t n) {
+    return fci_reductions_js_sum(p, q, lse_p, lse_q, n, false);
 }
 
-FCI_INLINE double fci_lanes_js_reference(const float *p, const float *q, double lse_p, double lse_q,
-                                         size_t n) {
-    return fci_lanes_js_sum(p, q, lse_p, lse_q, n, true);
+FCI_INLINE double fci_reductions_js_reference(const float *p, const float *q, double lse_p,
+                                              double lse_q, size_t n) {
+    return fci_reductions_js_sum(p, q, lse_p, lse_q, n, true);
 }
 
 // KL(P||Q). One term is P (e^d - 1 - d) = Q - P - P d.
-FCI_INLINE double fci_lanes_kl(const float *p, const float *q, double lse_p, double lse_q,
-                               size_t n) {
-    const fci_lanes_shift shift = fci_lanes_shift_of(lse_p, lse_q);
-    fci_lanes_total sum;
+FCI_INLINE double fci_reductions_kl(const float *p, const float *q, double lse_p, double lse_q,
+                                    size_t n) {
+    const fci_reductions_shift shift = fci_reductions_shift_of(lse_p, lse_q);
+    fci_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_pair x;
-        fci_lanes_pair_load(&x, p + i, q + i, &shift, n - i);
+        fci_reductions_pair x;
+        fci_reductions_pair_load(&x, p + i, q + i, &shift, n - i);
         fci_lanes_exp(&x.p);
         fci_lanes_exp(&x.q);
         const fci_lanes d = x.d, z = d * d;
@@ -13118,273 +12998,56 @@ FCI_INLINE double fci_lanes_kl(const float *p, const float *q, double lse_p, dou
         series = series * z * x.p;
         fci_lanes direct = (x.q - x.p) - x.p * d;
         fci_lanes term = FCI_SELECT(FCI_LESS(z, 0.25f), series, direct);
-        fci_lanes_total_add(&sum, &term);
+        fci_total_add(&sum, &term);
     }
-    return fci_lanes_total_of(&sum);
+    return fci_total_of(&sum);
 }
 
-FCI_INLINE void fci_lanes_dots(const float *p, const float *q, size_t n, double out[3]) {
-    fci_lanes_total pp, pq, qq;
+FCI_INLINE void fci_reductions_dots(const float *p, const float *q, size_t n, double out[3]) {
+    fci_total pp, pq, qq;
     memset(&pp, 0, sizeof pp);
     pq = qq = pp;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes x, y;
         fci_lanes_load(&x, p + i, n - i, 0);
         fci_lanes_load(&y, q + i, n - i, 0);
-        fci_lanes_total_add_product(&pp, &x, &x);
-        fci_lanes_total_add_product(&pq, &x, &y);
-        fci_lanes_total_add_product(&qq, &y, &y);
+        fci_total_add_product(&pp, &x, &x);
+        fci_total_add_product(&pq, &x, &y);
+        fci_total_add_product(&qq, &y, &y);
     }
-    out[0] = fci_lanes_total_of(&pp);
-    out[1] = fci_lanes_total_of(&pq);
-    out[2] = fci_lanes_total_of(&qq);
+    out[0] = fci_total_of(&pp);
+    out[1] = fci_total_of(&pq);
+    out[2] = fci_total_of(&qq);
 }
 
-FCI_INLINE double fci_lanes_squared_difference(const float *p, const float *q, size_t n) {
-    fci_lanes_total sum;
+FCI_INLINE double fci_reductions_squared_difference(const float *p, const float *q, size_t n) {
+    fci_total sum;
     memset(&sum, 0, sizeof sum);
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes x, y;
         fci_lanes_load(&x, p + i, n - i, 0);
         fci_lanes_load(&y, q + i, n - i, 0);
-        fci_lanes_total_add_squared_difference(&sum, &x, &y);
+        fci_total_add_squared_difference(&sum, &x, &y);
     }
-    return fci_lanes_total_of(&sum);
+    return fci_total_of(&sum);
 }
 
-FCI_INLINE float fci_lanes_rms(const float *x, float eps, size_t n) {
-    fci_lanes_total sum;
+FCI_INLINE float fci_reductions_rms(const float *x, float eps, size_t n) {
+    fci_total sum;
     memset(&sum, 0, sizeof sum);
     fci_lanes v;
     for (size_t i = 0; i < n; i += FCI_LANES) {
         fci_lanes_load(&v, x + i, n - i, 0);
-        fci_lanes_total_add_product(&sum, &v, &v);
+        fci_total_add_product(&sum, &v, &v);
     }
-    return (float)(1.0 / sqrt(fci_lanes_total_of(&sum) / (double)n + (double)eps));
-}
-
-FCI_INLINE void fci_lanes_scale(const float *x, const float *weight, float factor, size_t n,
-                                float *y) {
-    fci_lanes v, w;
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&v, x + i, n - i, 0);
-        fci_lanes_load(&w, weight + i, n - i, 0);
-        v = v * factor * w;
-        fci_lanes_store(y + i, &v, n - i);
-    }
-}
-
-FCI_INLINE void fci_lanes_rotate_pairs(float *x, const float *cosines, const float *sines,
-                                       size_t pairs, bool interleaved) {
-    if (interleaved) { // few models have these, so one number at a time
-        for (size_t i = 0; i < pairs; i++) {
-            const float a = x[2 * i], b = x[2 * i + 1];
-            x[2 * i] = a * cosines[i] - b * sines[i];
-            x[2 * i + 1] = b * cosines[i] + a * sines[i];
-        }
-        return;
-    }
-    for (size_t i = 0; i < pairs; i += FCI_LANES) {
-        fci_lanes a, b, c, d;
-        fci_lanes_load(&a, x + i, pairs - i, 0);
-        fci_lanes_load(&b, x + pairs + i, pairs - i, 0);
-        fci_lanes_load(&c, cosines + i, pairs - i, 0);
-        fci_lanes_load(&d, sines + i, pairs - i, 0);
-        const fci_lanes e = a * c - b * d, f = b * c + a * d;
-        fci_lanes_store(x + i, &e, pairs - i);
-        fci_lanes_store(x + pairs + i, &f, pairs - i);
-    }
-}
-
-FCI_INLINE void fci_lanes_rotate(float *x, const float *cosines, const float *sines, size_t pairs,
-                                 bool interleaved) {
-    if (interleaved) fci_lanes_rotate_pairs(x, cosines, sines, pairs, true);
-    else fci_lanes_rotate_pairs(x, cosines, sines, pairs, false);
-}
-
-// A step of online softmax for one row. Its n scores lie in runs of nr, `stride` apart; only the
-// first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on. *max
-// and *sum continue from earlier blocks; returns the factor for the results of those blocks.
-FCI_INLINE float fci_lanes_softmax(const float *s, size_t stride, size_t nr, size_t n,
-                                   size_t visible, float scale, float *max, float *sum,
-                                   float *weights) {
-    fci_lanes x, highest;
-    fci_lanes_total total;
-    memset(&total, 0, sizeof total);
-    fci_lanes_load(&highest, s, 0, -INFINITY);
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&x, s + i / nr * stride + i % nr, i < visible ? visible - i : 0, -INFINITY);
-        x = x * scale;
-        highest = FCI_MAX(highest, x);
-        fci_lanes_store(weights + i, &x, FCI_LANES);
-    }
-    float before = *max, top = fci_lanes_highest(&highest);
-    *max = top > before ? top : before;
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&x, weights + i, FCI_LANES, 0);
-        x = x - *max;
-        fci_lanes_exp(&x);
-        fci_lanes_total_add(&total, &x);
-        fci_lanes_store(weights + i, &x, FCI_LANES);
-    }
-    fci_lanes_load(&x, s, 0, before - *max);
-    fci_lanes_exp(&x);
-    float factor = fci_lanes_highest(&x);
-    *sum = *sum * factor + (float)fci_lanes_total_of(&total);
-    return factor;
-}
-
-FCI_INLINE void fci_lanes_layernorm(const float *x, const float *weight, const float *bias,
-                                    float eps, size_t n, float *y) {
-    fci_lanes_total sum, squares;
-    fci_lanes v, w, b;
-    memset(&sum, 0, sizeof sum);
-    squares = sum;
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&v, x + i, n - i, 0);
-        fci_lanes_total_add(&sum, &v);
-    }
-    const float mean = (float)(fci_lanes_total_of(&sum) / (double)n);
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&v, x + i, n - i, mean);
-        v = v - mean;
-        fci_lanes_total_add_product(&squares, &v, &v);
-    }
-    const float scale = (float)(1.0 / sqrt(fci_lanes_total_of(&squares) / (double)n + (double)eps));
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&v, x + i, n - i, 0);
-        fci_lanes_load(&w, weight + i, n - i, 0);
-        v = (v - mean) * scale * w;
-        if (bias) {
-            fci_lanes_load(&b, bias + i, n - i, 0);
-            v = v + b;
-        }
-        fci_lanes_store(y + i, &v, n - i);
-    }
-}
-
-FCI_INLINE void fci_lanes_times(const float *x, float factor, size_t n, float *y) {
-    fci_lanes v;
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes_load(&v, x + i, n - i, 0);
-        v = v * factor;
-        fci_lanes_store(y + i, &v, n - i);
-    }
-}
-
-FCI_INLINE void fci_lanes_put(const float *acc, size_t lda, size_t rows, const float *bias,
-                              bool add, size_t columns, float *y, size_t ldy) {
-    for (size_t r = 0; r < rows; r++, acc += lda, y += ldy)
-        for (size_t i = 0; i < columns; i += FCI_LANES) {
-            fci_lanes v, b;
-            fci_lanes_load(&v, acc + i, columns - i, 0);
-            if (bias) {
-                fci_lanes_load(&b, bias + i, columns - i, 0);
-                v = v + b;
-            }
-            if (add) {
-                fci_lanes_load(&b, y + i, columns - i, 0);
-                v = b + v;
-            }
-            fci_lanes_store(y + i, &v, columns - i);
-        }
-}
-
-FCI_INLINE void fci_lanes_finish(const float *acc, size_t lda, size_t rows, const float *bias,
-                                 bool add, size_t columns, float *y, size_t ldy) {
-    if (bias) fci_lanes_put(acc, lda, rows, bias, add, columns, y, ldy);
-    else if (add) fci_lanes_put(acc, lda, rows, NULL, true, columns, y, ldy);
-    else fci_lanes_put(acc, lda, rows, NULL, false, columns, y, ldy);
-}
-
-// 1 / (1 + e^-x), with the exponent kept negative so that nothing overflows.
-FCI_INLINE void fci_lanes_sigmoid(fci_lanes *v) {
-    fci_lanes x = *v, e, one = {0};
-    one = one + 1.0f;
-    e = FCI_FLOATS(FCI_BITS(x) | (uint32_t)0x80000000);
-    fci_lanes_exp(&e);
-    *v = FCI_SELECT(FCI_LESS(x, 0.0f), e, one) / (e + 1.0f);
-}
-
-// The cumulative normal distribution: at -|x| it is e^(-x^2/2) p(t), t = 1 / (1 + 0.3 |x|), p
-// fitted to 6e-8 of the value; at |x| the complement.
-FCI_INLINE void fci_lanes_normal(fci_lanes *v) {
-    const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff);
-    fci_lanes e = a * a * -0.5f, t = 1.0f / (a * 0.3f + 1.0f);
-    fci_lanes_exp(&e);
-    fci_lanes p = t * 0.0382990651f - 0.168780386f;
-    p = p * t + 0.227861837f;
-    p = p * t - 0.0755916387f;
-    p = p * t + 0.141902164f;
-    p = p * t + 0.0949540362f;
-    p = p * t + 0.121850915f;
-    p = p * t + 0.119497456f;
-    p = (p * t + 6.59320403e-06f) * e;
-    *v = FCI_SELECT(FCI_LESS(x, 0.0f), p, 1.0f - p);
-}
-
-// tanh: near 0 x + x^3 p(x^2), p fitted to 4e-9, else by e^(-2 |x|).
-FCI_INLINE void fci_lanes_tanh(fci_lanes *v) {
-    const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff), z = x * x;
-    fci_lanes e = a * -2.0f;
-    fci_lanes_exp(&e);
-    fci_lanes beyond = (1.0f - e) / (e + 1.0f);
-    beyond = FCI_FLOATS(FCI_BITS(beyond) | (FCI_BITS(x) & (uint32_t)0x80000000));
-    fci_lanes p = z * -0.00571703678f + 0.0206505787f;
-    p = p * z - 0.0537434965f;
-    p = p * z + 0.133314908f;
-    p = p * z - 0.333332837f;
-    *v = FCI_SELECT(FCI_LESS(a, 0.625f), x + x * z * p, beyond);
-}
-
-FCI_INLINE void fci_lanes_curve(fci_activation kind, fci_lanes *v) {
-    fci_lanes x = *v, y = x, zero = {0};
-    if (kind == FCI_SILU) fci_lanes_sigmoid(&y);
-    else if (kind == FCI_GELU) fci_lanes_normal(&y);
-    // x (1 + tanh u) / 2 is x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
-    else if (kind == FCI_GELU_TANH) {
-        y = (x * x * 0.044715f + 1.0f) * x * 1.59576912f;
-        fci_lanes_sigmoid(&y);
-    } else { // ReLU: x times 1 or times x
-        x = FCI_SELECT(FCI_LESS(x, 0.0f), zero, x);
-        if (kind == FCI_RELU) y = zero + 1.0f;
-        else y = x;
-    }
-    *v = x * y;
-}
-
-FCI_INLINE void fci_lanes_activate(fci_activation kind, float *x, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes v, u;
-        fci_lanes_load(&v, x + i, n - i, 0);
-        fci_lanes_curve(kind, &v);
-        if (up) {
-            fci_lanes_load(&u, up + i, n - i, 0);
-            v = v * u;
-        }
-        fci_lanes_store(x + i, &v, n - i);
-    }
-}
-
-FCI_INLINE void fci_lanes_cap(float *x, float scale, float cap, size_t n) {
-    for (size_t i = 0; i < n; i += FCI_LANES) {
-        fci_lanes v;
-        fci_lanes_load(&v, x + i, n - i, 0);
-        v = v * scale;
-        if (cap > 0) {
-            v = v / cap;
-            fci_lanes_tanh(&v);
-            v = v * cap;
-        }
-        fci_lanes_store(x + i, &v, n - i);
-    }
+    return (float)(1.0 / sqrt(fci_total_of(&sum) / (double)n + (double)eps));
 }
 
 // Eight sums at once hide the latency of each; they are named, as arrays would stay in memory.
-FCI_INLINE void fci_lanes_products(const double *const *a, const double *const *b, size_t n,
-                                   double out[8]) {
-    enum { WIDTH = sizeof(fci_lanes_f64) / sizeof(double) };
-    fci_lanes_f64 x, y, z, s0, s1, s2, s3, s4, s5, s6, s7;
+FCI_INLINE void fci_reductions_products(const double *const *a, const double *const *b, size_t n,
+                                        double out[8]) {
+    enum { WIDTH = sizeof(fci_reductions_f64) / sizeof(double) };
+    fci_reductions_f64 x, y, z, s0, s1, s2, s3, s4, s5, s6, s7;
     size_t i = 0;
     memset(&s0, 0, sizeof s0);
     s1 = s2 = s3 = s4 = s5 = s6 = s7 = s0;
@@ -13417,7 +13080,354 @@ FCI_INLINE void fci_lanes_products(const double *const *a, const double *const *
     }
 }
 
-FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out) {
+// >> operators
+// Lane bodies that write rows, as a list like that of the reductions.
+//   round     rounds blocks of 32 numbers to 8 bits; one with a number that is not finite has
+//             such a factor and zeros, one below 2^-100 only zeros
+//   finish    writes a tile [rows, columns] to y: sum plus bias (or NULL), plus y where `add`
+//   times     y = x factor; y may be x
+//   scale     y = x factor weight; y may be x
+//   rotate    pairs (a, b) become (a cos - b sin, b cos + a sin); adjacent where interleaved,
+//             else one of each half
+//   softmax   a step of online softmax over n scores, n a multiple of 16; returns the factor for
+//             earlier results
+//   layernorm (x - mean) / sqrt(variance + eps) * weight + bias (or NULL); y may be x
+//   activate  x = activation(x), times up where that is not NULL
+//   cap       cap tanh(scale x / cap), or scale x where cap is 0
+
+// Sixteen activations rounded to 8 bits: those of a block of 32 have one factor, d.
+typedef struct fci_rounded {
+    float d, sum; // sum: of q
+    int8_t q[16];
+} fci_rounded;
+
+#define FCI_OPERATORS_LIST(RETURNS, DOES, table, target)                                           \
+    DOES(operators, round, (const float *x, size_t blocks, fci_rounded *out), (x, blocks, out),    \
+         table, target)                                                                            \
+    DOES(operators, finish,                                                                        \
+         (const float *acc, size_t lda, size_t rows, const float *bias, bool add, size_t columns,  \
+          float *y, size_t ldy), (acc, lda, rows, bias, add, columns, y, ldy), table, target)      \
+    DOES(operators, times, (const float *x, float factor, size_t n, float *y), (x, factor, n, y),  \
+         table, target)                                                                            \
+    DOES(operators, scale,                                                                         \
+         (const float *x, const float *weight, float factor, size_t n, float *y),                  \
+         (x, weight, factor, n, y), table, target)                                                 \
+    DOES(operators, rotate,                                                                        \
+         (float *x, const float *cosines, const float *sines, size_t pairs, bool interleaved),     \
+         (x, cosines, sines, pairs, interleaved), table, target)                                   \
+    RETURNS(float, operators, softmax,                                                             \
+            (const float *s, size_t stride, size_t nr, size_t n, size_t visible, float scale,      \
+             float *max, float *sum, float *weights),                                              \
+            (s, stride, nr, n, visible, scale, max, sum, weights), table, target)                  \
+    DOES(operators, layernorm,                                                                     \
+         (const float *x, const float *weight, const float *bias, float eps, size_t n, float *y),  \
+         (x, weight, bias, eps, n, y), table, target)                                              \
+    DOES(operators, activate, (fci_activation kind, float *x, const float *up, size_t n),          \
+         (kind, x, up, n), table, target)                                                          \
+    DOES(operators, cap, (float *x, float scale, float cap, size_t n), (x, scale, cap, n), table,  \
+         target)
+
+// ---- private to this section
+
+// Numbers are divided, not multiplied: a compiler could contract a product with the sum that rounds
+// it, to the nearest and of two to the even one.
+FCI_INLINE void fci_operators_round(const float *x, size_t blocks, fci_rounded *out) {
+    const float whole = 12582912; // 1.5 * 2^23: floats from here on are whole numbers
+    for (; blocks > 0; blocks--, x += 32, out += 2) {
+        uint32_t most = 0;
+        int32_t q[32];
+        for (size_t i = 0; i < 32; i++) {
+            const uint32_t size = fci_float_bits(x[i]) & 0x7fffffff;
+            most = size > most ? size : most;
+        }
+        const bool finite = most < 0x7f800000, tiny = most < 0x0d800000; // 2^-100
+        const float d = tiny ? 0 : fci_bits_float(most) / 127;
+        for (size_t i = 0; i < 32; i++)
+            q[i] = (int32_t)(fci_float_bits(x[i] / d + whole) - fci_float_bits(whole));
+        for (size_t h = 0; h < 2; h++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < 16; i++) {
+                const int32_t one = finite && !tiny ? q[16 * h + i] : 0;
+                out[h].q[i] = (int8_t)one;
+                sum += one;
+            }
+            out[h].d = d;
+            out[h].sum = (float)sum;
+        }
+    }
+}
+
+FCI_INLINE void fci_operators_scale(const float *x, const float *weight, float factor, size_t n,
+                                    float *y) {
+    fci_lanes v, w;
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_lanes_load(&w, weight + i, n - i, 0);
+        v = v * factor * w;
+        fci_lanes_store(y + i, &v, n - i);
+    }
+}
+
+FCI_INLINE void fci_operators_rotate_pairs(float *x, const float *cosines, const float *sines,
+                                           size_t pairs, bool interleaved) {
+    if (interleaved) { // few models have these, so one number at a time
+        for (size_t i = 0; i < pairs; i++) {
+            const float a = x[2 * i], b = x[2 * i + 1];
+            x[2 * i] = a * cosines[i] - b * sines[i];
+            x[2 * i + 1] = b * cosines[i] + a * sines[i];
+        }
+        return;
+    }
+    for (size_t i = 0; i < pairs; i += FCI_LANES) {
+        fci_lanes a, b, c, d;
+        fci_lanes_load(&a, x + i, pairs - i, 0);
+        fci_lanes_load(&b, x + pairs + i, pairs - i, 0);
+        fci_lanes_load(&c, cosines + i, pairs - i, 0);
+        fci_lanes_load(&d, sines + i, pairs - i, 0);
+        const fci_lanes e = a * c - b * d, f = b * c + a * d;
+        fci_lanes_store(x + i, &e, pairs - i);
+        fci_lanes_store(x + pairs + i, &f, pairs - i);
+    }
+}
+
+FCI_INLINE void fci_operators_rotate(float *x, const float *cosines, const float *sines,
+                                     size_t pairs, bool interleaved) {
+    if (interleaved) fci_operators_rotate_pairs(x, cosines, sines, pairs, true);
+    else fci_operators_rotate_pairs(x, cosines, sines, pairs, false);
+}
+
+// A step of online softmax for one row. Its n scores lie in runs of nr, `stride` apart; only the
+// first `visible` count. weights [n] become e^(scale * score - max), zero from `visible` on. *max
+// and *sum continue from earlier blocks; returns the factor for the results of those blocks.
+FCI_INLINE float fci_operators_softmax(const float *s, size_t stride, size_t nr, size_t n,
+                                       size_t visible, float scale, float *max, float *sum,
+                                       float *weights) {
+    fci_lanes x, highest;
+    fci_total total;
+    memset(&total, 0, sizeof total);
+    fci_lanes_load(&highest, s, 0, -INFINITY);
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&x, s + i / nr * stride + i % nr, i < visible ? visible - i : 0, -INFINITY);
+        x = x * scale;
+        highest = FCI_MAX(highest, x);
+        fci_lanes_store(weights + i, &x, FCI_LANES);
+    }
+    float before = *max, top = fci_lanes_highest(&highest);
+    *max = top > before ? top : before;
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&x, weights + i, FCI_LANES, 0);
+        x = x - *max;
+        fci_lanes_exp(&x);
+        fci_total_add(&total, &x);
+        fci_lanes_store(weights + i, &x, FCI_LANES);
+    }
+    fci_lanes_load(&x, s, 0, before - *max);
+    fci_lanes_exp(&x);
+    float factor = fci_lanes_highest(&x);
+    *sum = *sum * factor + (float)fci_total_of(&total);
+    return factor;
+}
+
+FCI_INLINE void fci_operators_layernorm(const float *x, const float *weight, const float *bias,
+                                        float eps, size_t n, float *y) {
+    fci_total sum, squares;
+    fci_lanes v, w, b;
+    memset(&sum, 0, sizeof sum);
+    squares = sum;
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_total_add(&sum, &v);
+    }
+    const float mean = (float)(fci_total_of(&sum) / (double)n);
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, mean);
+        v = v - mean;
+        fci_total_add_product(&squares, &v, &v);
+    }
+    const float scale = (float)(1.0 / sqrt(fci_total_of(&squares) / (double)n + (double)eps));
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_lanes_load(&w, weight + i, n - i, 0);
+        v = (v - mean) * scale * w;
+        if (bias) {
+            fci_lanes_load(&b, bias + i, n - i, 0);
+            v = v + b;
+        }
+        fci_lanes_store(y + i, &v, n - i);
+    }
+}
+
+FCI_INLINE void fci_operators_times(const float *x, float factor, size_t n, float *y) {
+    fci_lanes v;
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes_load(&v, x + i, n - i, 0);
+        v = v * factor;
+        fci_lanes_store(y + i, &v, n - i);
+    }
+}
+
+FCI_INLINE void fci_operators_put(const float *acc, size_t lda, size_t rows, const float *bias,
+                                  bool add, size_t columns, float *y, size_t ldy) {
+    for (size_t r = 0; r < rows; r++, acc += lda, y += ldy)
+        for (size_t i = 0; i < columns; i += FCI_LANES) {
+            fci_lanes v, b;
+            fci_lanes_load(&v, acc + i, columns - i, 0);
+            if (bias) {
+                fci_lanes_load(&b, bias + i, columns - i, 0);
+                v = v + b;
+            }
+            if (add) {
+                fci_lanes_load(&b, y + i, columns - i, 0);
+                v = b + v;
+            }
+            fci_lanes_store(y + i, &v, columns - i);
+        }
+}
+
+FCI_INLINE void fci_operators_finish(const float *acc, size_t lda, size_t rows, const float *bias,
+                                     bool add, size_t columns, float *y, size_t ldy) {
+    if (bias) fci_operators_put(acc, lda, rows, bias, add, columns, y, ldy);
+    else if (add) fci_operators_put(acc, lda, rows, NULL, true, columns, y, ldy);
+    else fci_operators_put(acc, lda, rows, NULL, false, columns, y, ldy);
+}
+
+// 1 / (1 + e^-x), with the exponent kept negative so that nothing overflows.
+FCI_INLINE void fci_operators_sigmoid(fci_lanes *v) {
+    fci_lanes x = *v, e, one = {0};
+    one = one + 1.0f;
+    e = FCI_FLOATS(FCI_BITS(x) | (uint32_t)0x80000000);
+    fci_lanes_exp(&e);
+    *v = FCI_SELECT(FCI_LESS(x, 0.0f), e, one) / (e + 1.0f);
+}
+
+// The cumulative normal distribution: at -|x| it is e^(-x^2/2) p(t), t = 1 / (1 + 0.3 |x|), p
+// fitted to 6e-8 of the value; at |x| the complement.
+FCI_INLINE void fci_operators_normal(fci_lanes *v) {
+    const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff);
+    fci_lanes e = a * a * -0.5f, t = 1.0f / (a * 0.3f + 1.0f);
+    fci_lanes_exp(&e);
+    fci_lanes p = t * 0.0382990651f - 0.168780386f;
+    p = p * t + 0.227861837f;
+    p = p * t - 0.0755916387f;
+    p = p * t + 0.141902164f;
+    p = p * t + 0.0949540362f;
+    p = p * t + 0.121850915f;
+    p = p * t + 0.119497456f;
+    p = (p * t + 6.59320403e-06f) * e;
+    *v = FCI_SELECT(FCI_LESS(x, 0.0f), p, 1.0f - p);
+}
+
+// tanh: near 0 x + x^3 p(x^2), p fitted to 4e-9, else by e^(-2 |x|).
+FCI_INLINE void fci_operators_tanh(fci_lanes *v) {
+    const fci_lanes x = *v, a = FCI_FLOATS(FCI_BITS(x) & (uint32_t)0x7fffffff), z = x * x;
+    fci_lanes e = a * -2.0f;
+    fci_lanes_exp(&e);
+    fci_lanes beyond = (1.0f - e) / (e + 1.0f);
+    beyond = FCI_FLOATS(FCI_BITS(beyond) | (FCI_BITS(x) & (uint32_t)0x80000000));
+    fci_lanes p = z * -0.00571703678f + 0.0206505787f;
+    p = p * z - 0.0537434965f;
+    p = p * z + 0.133314908f;
+    p = p * z - 0.333332837f;
+    *v = FCI_SELECT(FCI_LESS(a, 0.625f), x + x * z * p, beyond);
+}
+
+FCI_INLINE void fci_operators_curve(fci_activation kind, fci_lanes *v) {
+    fci_lanes x = *v, y = x, zero = {0};
+    if (kind == FCI_SILU) fci_operators_sigmoid(&y);
+    else if (kind == FCI_GELU) fci_operators_normal(&y);
+    // x (1 + tanh u) / 2 is x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+    else if (kind == FCI_GELU_TANH) {
+        y = (x * x * 0.044715f + 1.0f) * x * 1.59576912f;
+        fci_operators_sigmoid(&y);
+    } else { // ReLU: x times 1 or times x
+        x = FCI_SELECT(FCI_LESS(x, 0.0f), zero, x);
+        if (kind == FCI_RELU) y = zero + 1.0f;
+        else y = x;
+    }
+    *v = x * y;
+}
+
+FCI_INLINE void fci_operators_activate(fci_activation kind, float *x, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes v, u;
+        fci_lanes_load(&v, x + i, n - i, 0);
+        fci_operators_curve(kind, &v);
+        if (up) {
+            fci_lanes_load(&u, up + i, n - i, 0);
+            v = v * u;
+        }
+        fci_lanes_store(x + i, &v, n - i);
+    }
+}
+
+FCI_INLINE void fci_operators_cap(float *x, float scale, float cap, size_t n) {
+    for (size_t i = 0; i < n; i += FCI_LANES) {
+        fci_lanes v;
+        fci_lanes_load(&v, x + i, n - i, 0);
+        v = v * scale;
+        if (cap > 0) {
+            v = v / cap;
+            fci_operators_tanh(&v);
+            v = v * cap;
+        }
+        fci_lanes_store(x + i, &v, n - i);
+    }
+}
+
+// >> tiles
+// The inner loops of GEMM and attention, written by hand for each instruction set.
+
+enum { FCI_TILE_WORDS = 512 }; // 14 rows of them and a few of weights fit the L1 cache
+
+// One tile: `rows` (at most mr) rows of activations times nr rows of weights, in words of 32 bits:
+// a word is one float, or two bfloat16 of neighbouring k, the lower k in the lower half. Word k of
+// activation row r is at a[r * FCI_TILE_WORDS + k], of weight row j at w[k * nr + j]. acc is the
+// tile [mr][nr], started at zero where `first`; every element is one accumulator over k in
+// ascending order. Rows of acc from `rows` on may be overwritten. w and acc are aligned to
+// FCI_ALIGN, a to a word.
+typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, const void *w,
+                                  float *acc, bool first);
+
+// One row of activations times `singles` rows of weights as they lie in memory: the same sums as a
+// tile's. Packing costs more than it saves for a single row. While it reads, it prefetches what is
+// `ahead` bytes further in every row (0: nothing).
+typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *const *rows,
+                                    size_t ahead, float *acc, bool first);
+
+// The same for rows of 32 n weights of a stored type; false, and nothing is done: not of this one.
+typedef bool (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
+                                   size_t ahead, float *acc, bool first);
+
+typedef struct fci_tile {
+    size_t mr, nr;  // nr is a multiple of 16, mr at least 4 and at most 16
+    size_t singles; // a multiple of nr, at most FCI_PANEL_MAX; 0: a single row is computed by `run`
+    fci_lanes_tile_fn run;
+    fci_lanes_single_fn single; // NULL: `run` takes what `coded` does not
+    fci_lanes_coded_fn coded; // NULL: `single` reads decoded weights
+} fci_tile;
+
+// Rounds x [2 * words] to words of two bfloat16 (as fci_f32_to_bf16).
+FCI_INLINE void fci_tile_bf16_pairs(const float *x, size_t words, uint32_t *out);
+// Whether FC_COMPUTE_I8 multiplies weights of this type by rounded activations.
+FCI_FN bool fci_tile_rounds(fc_dtype type);
+
+// ---- private to this section
+
+FCI_FN bool fci_tile_rounds(fc_dtype type) {
+    switch (type) {
+    case FC_DTYPE_Q8_0:
+    case FC_DTYPE_Q4_0:
+    case FC_DTYPE_Q4_1:
+    case FC_DTYPE_Q5_0:
+    case FC_DTYPE_Q5_1:
+    case FC_DTYPE_Q4_K:
+    case FC_DTYPE_Q5_K:
+    case FC_DTYPE_Q6_K: return true;
+    default: return false;
+    }
+}
+
+FCI_INLINE void fci_tile_bf16_pairs(const float *x, size_t words, uint32_t *out) {
     size_t i = 0;
 #if FCI_LANES == 16 && FCI_LITTLE_ENDIAN
     typedef uint64_t two_words __attribute__((vector_size(64)));
@@ -13438,6 +13448,39 @@ FCI_INLINE void fci_lanes_bf16_pairs(const float *x, size_t words, uint32_t *out
         out[i] = fci_f32_to_bf16(x[2 * i]) | (uint32_t)fci_f32_to_bf16(x[2 * i + 1]) << 16;
 }
 
+// >> tables
+// A table of functions per instruction set. Work is split over outputs only and every output is one
+// sum in a fixed order, so results do not depend on the number of threads, on what else is computed
+// or on how work is cut.
+
+#define FCI_TABLES_FIELD(type, room, name, parameters, arguments, table, target)                   \
+    type(*name) parameters;
+#define FCI_TABLES_VOID_FIELD(room, name, parameters, arguments, table, target)                    \
+    void(*name) parameters;
+
+typedef struct fci_kernels {
+    fc_simd simd;
+    bool native_bf16; // the processor has bfloat16 dot products
+    fci_tile f32;
+    fci_tile bf16;    // run is NULL where the table has none
+    // As f32, but `coded` takes a single row of fci_tile_rounds' types rounded, which has to lie
+    // FCI_TILE_WORDS behind it. run is NULL where the build has no vectors.
+    fci_tile i8;
+    // out[k * width + r] = rows[r][k], `words` words of `width` rows (a multiple of 4, at most
+    // FCI_PANEL_MAX) of any alignment; prefetches as many bytes from `ahead` on (NULL: none)
+    void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
+                       void *out);
+    void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
+    // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
+    bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
+    // as fci_number_decode
+    void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out);
+    FCI_REDUCTIONS_LIST(FCI_TABLES_FIELD, FCI_TABLES_VOID_FIELD, , )
+    FCI_OPERATORS_LIST(FCI_TABLES_FIELD, FCI_TABLES_VOID_FIELD, , )
+} fci_kernels;
+
+// ---- private to this section
+
 // >> decode
 // Decoders of stored weights: the scalar ones of room number, over sixteen weights at a time. The
 // bits are the same (of two NaN, a scale's and a minimum's, either may come out): every product is
@@ -13450,7 +13493,7 @@ typedef struct fci_sixteen { // weights: each is d * q + m
     uint8_t unused[8];
 } fci_sixteen;
 
-// n stored weights, of a type that fci_lanes_rounds.
+// n stored weights, of a type that fci_tile_rounds.
 FCI_FN void fci_decode_sixteens(fc_dtype type, const void *row, size_t n, fci_sixteen *out);
 #endif
 // As fci_kernels.interleave.
@@ -14111,23 +14154,27 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
 
 // ---- private to this section
 
-#define FCI_KERNEL_RETURNS(type, name, parameters, arguments, table, target)                       \
-    target FCI_FN type fci_kernel_##name##_##table parameters { return fci_lanes_##name arguments; }
-#define FCI_KERNEL_DOES(name, parameters, arguments, table, target)                                \
-    target FCI_FN void fci_kernel_##name##_##table parameters { fci_lanes_##name arguments; }
+#define FCI_KERNEL_RETURNS(type, room, name, parameters, arguments, table, target)                 \
+    target FCI_FN type fci_kernel_##name##_##table parameters {                                    \
+        return fci_##room##_##name arguments;                                                      \
+    }
+#define FCI_KERNEL_DOES(room, name, parameters, arguments, table, target)                          \
+    target FCI_FN void fci_kernel_##name##_##table parameters { fci_##room##_##name arguments; }
 #define FCI_KERNEL_BODIES(table, target)                                                           \
-    FCI_LANES_LIST(FCI_KERNEL_RETURNS, FCI_KERNEL_DOES, table, target)                             \
-    FCI_KERNEL_DOES(bf16_pairs, (const float *x, size_t words, uint32_t *out), (x, words, out),    \
-                    table, target)
+    FCI_REDUCTIONS_LIST(FCI_KERNEL_RETURNS, FCI_KERNEL_DOES, table, target)                        \
+    FCI_OPERATORS_LIST(FCI_KERNEL_RETURNS, FCI_KERNEL_DOES, table, target)                         \
+    FCI_KERNEL_DOES(tile, bf16_pairs, (const float *x, size_t words, uint32_t *out),               \
+                    (x, words, out), table, target)
 
 // Interleaving and decoding are those of table `rows`, rounding to bfloat16 that of table `pairs`.
-#define FCI_KERNEL_NAME(type, name, parameters, arguments, table, target)                          \
+#define FCI_KERNEL_NAME(type, room, name, parameters, arguments, table, target)                    \
     , fci_kernel_##name##_##table
-#define FCI_KERNEL_VOID_NAME(name, parameters, arguments, table, target)                           \
+#define FCI_KERNEL_VOID_NAME(room, name, parameters, arguments, table, target)                     \
     , fci_kernel_##name##_##table
 #define FCI_KERNEL_NAMES_WITH(rows, pairs, decode_bf16, table)                                     \
     fci_decode_interleave_##rows, fci_kernel_bf16_pairs_##pairs, decode_bf16,                      \
-    fci_decode_row_##rows FCI_LANES_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )
+    fci_decode_row_##rows FCI_REDUCTIONS_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )      \
+    FCI_OPERATORS_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )
 #define FCI_KERNEL_NAMES(table) FCI_KERNEL_NAMES_WITH(table, table, NULL, table)
 
 // avx512 has its own, in room decode.
@@ -14162,13 +14209,13 @@ FCI_AVX512BF16 FCI_FN void fci_kernel_bf16_pairs_avx512bf16(const float *x, size
         const __m512 low = _mm512_loadu_ps(x + 2 * i), high = _mm512_loadu_ps(x + 2 * i + 16);
         const unsigned tiny = _mm512_fpclass_ps_mask(low, DENORMAL);
         if (tiny | _mm512_fpclass_ps_mask(high, DENORMAL)) {
-            fci_lanes_bf16_pairs(x + 2 * i, 16, out + i);
+            fci_tile_bf16_pairs(x + 2 * i, 16, out + i);
             continue;
         }
         const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
         memcpy(out + i, &rounded, sizeof rounded);
     }
-    fci_lanes_bf16_pairs(x + 2 * i, words - i, out + i);
+    fci_tile_bf16_pairs(x + 2 * i, words - i, out + i);
 }
 #endif
 
@@ -14224,7 +14271,7 @@ FCI_FN bool fci_kernel_coded_i8_scalar(fc_dtype type, size_t n, const void *a,
                                        const char *const *rows, size_t ahead, float *acc,
                                        bool first) {
     (void)ahead;
-    if (!fci_lanes_rounds(type)) return false;
+    if (!fci_tile_rounds(type)) return false;
     for (size_t r = 0; r < 16; r++) {
         const fci_rounded *x = fci_kernel_rounded(a);
         fci_sixteen w[FCI_TILE_WORDS / 16];
@@ -14678,7 +14725,7 @@ FCI_AVX2 FCI_FN bool fci_kernel_coded_avx2(fc_dtype type, size_t n, const void *
 FCI_AVX2 FCI_FN bool fci_kernel_coded_i8_avx2(fc_dtype type, size_t n, const void *a,
                                               const char *const *rows, size_t ahead, float *acc,
                                               bool first) {
-    return fci_lanes_rounds(type)
+    return fci_tile_rounds(type)
                ? fci_kernel_blocks_avx2(true, type, n, fci_kernel_rounded(a), rows, ahead, acc,
                                         first)
                : fci_kernel_coded_avx2(type, n, a, rows, ahead, acc, first);
@@ -14831,7 +14878,7 @@ FCI_CODED(f32, FCI_AVX512, float, 32)
 FCI_AVX512 FCI_FN bool fci_kernel_coded_i8_avx512(fc_dtype type, size_t n, const void *a,
                                                   const char *const *rows, size_t ahead,
                                                   float *acc, bool first) {
-    return fci_lanes_rounds(type)
+    return fci_tile_rounds(type)
                ? fci_kernel_coded_i8_avx2(type, n, a, rows, ahead, acc, first)
                : fci_coded_f32(type, n, a, rows, ahead, acc, first);
 }
@@ -37356,11 +37403,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_KERNEL_RETURNS
 #undef FCI_KERNEL_VOID_NAME
 #undef FCI_LANES
-#undef FCI_LANES_BODY
-#undef FCI_LANES_FIELD
-#undef FCI_LANES_LIST
-#undef FCI_LANES_VOID_BODY
-#undef FCI_LANES_VOID_FIELD
 #undef FCI_LATER
 #undef FCI_LAYER_NORMS
 #undef FCI_LESS
@@ -37375,6 +37417,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_NO_BIASES
 #undef FCI_NO_FFN_BIAS
 #undef FCI_NO_TARGET
+#undef FCI_OPERATORS_LIST
 #undef FCI_OWN_BIASES
 #undef FCI_PAGE_HASH
 #undef FCI_PART_OF_HEADS
@@ -37420,6 +37463,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PRUNED_TYPE
 #undef FCI_PRUNED_TYPE_N
 #undef FCI_QUANTS
+#undef FCI_REDUCTIONS_LIST
 #undef FCI_REFERENCE_NONE
 #undef FCI_REQUIRED
 #undef FCI_RMS_EPS
@@ -37439,6 +37483,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_ST_HEADER_MAX
 #undef FCI_SUMS_LOAD
 #undef FCI_SUMS_STORE
+#undef FCI_TABLES_FIELD
+#undef FCI_TABLES_VOID_FIELD
 #undef FCI_TASKS_BIT
 #undef FCI_TASKS_LETTERS
 #undef FCI_TEMPLATES_FOLDER

@@ -281,7 +281,7 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats, k %d",
          fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     gemm(c, compute, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, n, NULL, z, n);
-    T_OK(same(y, z, n) != (compute == FC_COMPUTE_I8 && fci_lanes_rounds(type)),
+    T_OK(same(y, z, n) != (compute == FC_COMPUTE_I8 && fci_tile_rounds(type)),
          "%s compute %d: a single row of %s weights differs from the first of nine, k %d",
          fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     free(data);
@@ -526,7 +526,7 @@ static void rounded(const fci_context *c, const fci_context *scalar) {
     rounded_rows(c);
     for (int t = 1; t < FC_DTYPE_COUNT; t++) {
         const fc_dtype type = (fc_dtype)t;
-        if (!fci_lanes_rounds(type)) continue;
+        if (!fci_tile_rounds(type)) continue;
         seen++;
         for (size_t i = 0; i < 9; i++)
             if (ks[i % 3] % fci_number_block(type) == 0)
@@ -1073,7 +1073,7 @@ static void functions(void) {
         size_t i;
         for (i = 0; i < FCI_LANES; i++) r[i] = x;
         memcpy(&v, r, sizeof v);
-        fci_lanes_atanh2(&v);
+        fci_reductions_atanh2(&v);
         memcpy(r, &v, sizeof r);
         if (ulps((double)r[0], 2 * atanh((double)x)) > worst) {
             worst = ulps((double)r[0], 2 * atanh((double)x));
