@@ -19249,12 +19249,50 @@ FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_
                                  fc_tokens *out, fc_error *err);
 // Hash of the lengths and ids of all sequences, the same on any machine.
 FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t);
+// Checks that sequences can be run and have `least` tokens; *longest is the longest one's length.
+FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t least,
+                                size_t *longest, fc_error *err);
 #ifndef FINERCUT_NO_TOKENIZER
 // Python's str.rstrip, or with `both` its strip; s is UTF-8.
 FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both);
 #endif
 
 // ---- private to this section
+
+FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t least,
+                                size_t *longest, fc_error *err) {
+    *longest = 0;
+    if (!t || !t->ids || !t->starts || t->n_sequences == 0)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected at least one sequence, got none");
+    for (size_t i = 0; i < t->n_sequences; i++) {
+        if (t->starts[i + 1] < t->starts[i])
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "tokens: sequence %llu: expected it to end after its start",
+                            (unsigned long long)i);
+        size_t n = t->starts[i + 1] - t->starts[i];
+        if (n < least)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "tokens: sequence %llu: expected at least %llu tokens, got %llu",
+                            (unsigned long long)i, (unsigned long long)least,
+                            (unsigned long long)n);
+        if (m->hyper.max_positions && n > m->hyper.max_positions)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "tokens: sequence %llu: expected at most %llu tokens (the model's "
+                            "positions), got %llu",
+                            (unsigned long long)i, (unsigned long long)m->hyper.max_positions,
+                            (unsigned long long)n);
+        for (size_t j = t->starts[i]; j < t->starts[i + 1]; j++)
+            if (t->ids[j] >= m->hyper.vocab)
+                return fci_fail(
+                    err, FC_ERR_ARGUMENT, 0,
+                    "tokens: sequence %llu, token %llu: expected an id below %llu, got %u",
+                    (unsigned long long)i, (unsigned long long)(j - t->starts[i]),
+                    (unsigned long long)m->hyper.vocab, t->ids[j]);
+        if (n > *longest) *longest = n;
+    }
+    return FC_OK;
+}
 
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err) {
@@ -20645,13 +20683,10 @@ FINERCUT_API fc_code fc_lines_text(const char *text, size_t length, const char *
 }
 #endif
 
-// >> engine
-// Lanes and waves. A lane is one sequence under one mask; a wave carries many lanes through the
-// blocks together, so that every weight panel is packed once for all of their rows. Lanes enter at
-// any sublayer, sorted by it, so the active rows are always the first ones.
-
+// >> cache
 // Rotated keys and values of the positions of one sequence under one mask, for lanes that continue
 // it.
+
 typedef struct fci_cache {
     uint32_t n_past, capacity; // positions in it, and its room
     uint32_t n_text;           // tokens of the current text, with those in it
@@ -20660,25 +20695,57 @@ typedef struct fci_cache {
     float *block;              // memory of keys and values
 } fci_cache;
 
-typedef struct fci_lane {
-    const uint32_t *ids;
-    uint32_t length;
-    uint32_t entry;     // the first sublayer that the lane runs
-    uint32_t sequence;  // which sequence of the batch it is
-    uint32_t tag;       // the caller's
-    const float *start; // residual rows at the entry [length, hidden]; NULL: the token embeddings
-    const float *input; // of a parallel block entered at its FFN; NULL: `start`
-    // NULL, or [2 * n_blocks + 1]: where to store the rows at each sublayer's entrance (last: the
-    // head's); entries may be NULL.
-    float *const *trail;
-    // NULL, or the cache that the lane continues, after its n_past positions
-    fci_cache *cache;
-    // NULL, or an earlier lane of the wave, entered at the same sublayer, whose first n_from
-    // positions are this one's too, before `ids`
-    const struct fci_lane *from;
-    uint32_t n_from;
-    size_t row; // its first row in the wave, set by fci_engine_wave
-} fci_lane;
+// Bytes of a cache's keys and values.
+FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity);
+// Zeroed allowed.
+FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache);
+// A cache for `capacity` positions of every attention in the mask.
+FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
+                              uint32_t capacity, fc_error *err);
+
+// ---- private to this section
+
+FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity) {
+    const fci_hyper *h = &m->hyper;
+    uint64_t n = 0;
+    for (size_t b = 0; b < h->n_blocks; b++) n += mask[2 * b];
+    return n * 2 * h->n_kv_heads * h->head_dim * capacity * sizeof(float);
+}
+
+FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache) {
+    fci_free(&m->c, cache->keys);
+    fci_free(&m->c, cache->block);
+    memset(cache, 0, sizeof *cache);
+}
+
+FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
+                              uint32_t capacity, fc_error *err) {
+    const fci_hyper *h = &m->hyper;
+    const size_t n = (size_t)h->n_blocks, each = (size_t)(h->n_kv_heads * h->head_dim) * capacity;
+    memset(cache, 0, sizeof *cache);
+    cache->capacity = capacity;
+    cache->keys = (float **)fci_alloc(&m->c, n, 2 * sizeof *cache->keys, "cache", err);
+    if (!cache->keys) return FC_ERR_MEMORY;
+    cache->values = cache->keys + n;
+    cache->block =
+        (float *)fci_alloc(&m->c, fci_cache_bytes(m, mask, capacity), 1, "keys and values", err);
+    if (!cache->block) {
+        fci_cache_close(m, cache);
+        return FC_ERR_MEMORY;
+    }
+    float *next = cache->block;
+    for (size_t b = 0; b < n; b++) {
+        if (!mask[2 * b]) continue;
+        cache->keys[b] = next;
+        cache->values[b] = next + each;
+        next += 2 * each;
+    }
+    return FC_OK;
+}
+
+// >> engine
+// What runs the blocks of a model: buffers for a wave of rows, as many as memory allows, and the
+// work that they have seen.
 
 typedef struct fci_engine_routed { // a row of an expert
     uint32_t row, expert;
@@ -20738,6 +20805,10 @@ typedef struct fci_engine_wish {
     uint64_t taken;   // bytes of the memory limit used by the caller
 } fci_engine_wish;
 
+// How the model's attention is computed, without lanes.
+FCI_FN fci_attention fci_engine_attention(const fc_model *m);
+// The table of a block's rotary embedding; its rows are e->positions.
+FCI_FN float *fci_engine_cos_sin(const fci_engine *e, size_t rope);
 // Whether a sequence of this length, with what is in a cache, takes form 1.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
 // Bytes of an engine, from its buffers for one row and for a thousand more, as packed rows come in
@@ -20756,29 +20827,8 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
 // bytes of the memory limit used by the caller.
 FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
                                uint64_t taken, fc_error *err);
-// Bytes of a cache's keys and values.
-FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity);
-// Zeroed allowed.
-FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache);
-// A cache for `capacity` positions of every attention in the mask.
-FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
-                              uint32_t capacity, fc_error *err);
-// y = norm(x) of the model's kind, rows of n numbers; w is not absent, y may be x.
-FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
-                            size_t n, float *y);
-// Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
-// residual rows are then in e->x from lane.row on. Lengths must sum to e->capacity at most.
-FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
-                               fc_error *err);
-// Adds a sublayer without experts to the rows of e->x, by what its last projection multiplies.
-FCI_FN void fci_engine_finish(fci_engine *e, size_t sublayer, const float *x, size_t rows);
-// e->logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
-FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows);
 // Cost of the mask's sublayers from `from` on and of the head: a share of a whole forward pass.
 FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from);
-// Checks that sequences can be run and have `least` tokens; *longest is the longest one's length.
-FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
-                                       size_t *longest, fc_error *err);
 
 // ---- private to this section
 
@@ -20801,18 +20851,12 @@ FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     return a;
 }
 
-// The table of a block's rotary embedding; its rows are e->positions.
 FCI_FN float *fci_engine_cos_sin(const fci_engine *e, size_t rope) {
     return e->cos_sin + rope * e->n_forms * e->max_length * (size_t)e->m->hyper.rotary_dim;
 }
 
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length) {
     return e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original;
-}
-
-// The row of the tables for position i of a sequence.
-FCI_FN uint32_t fci_engine_position(const fci_engine *e, size_t length, size_t i) {
-    return (uint32_t)(fci_engine_is_long(e, length) ? e->max_length + i : i);
 }
 
 // As transformers: frequencies and their products with the position are float32.
@@ -20992,45 +21036,59 @@ FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, si
     return fci_engine_begin(e, m, &wish, err);
 }
 
-FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity) {
-    const fci_hyper *h = &m->hyper;
-    uint64_t n = 0;
-    for (size_t b = 0; b < h->n_blocks; b++) n += mask[2 * b];
-    return n * 2 * h->n_kv_heads * h->head_dim * capacity * sizeof(float);
+FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from) {
+    size_t n = 2 * (size_t)e->m->hyper.n_blocks;
+    double cost = e->sublayer_cost[n];
+    for (size_t s = from; s < n; s++)
+        if (mask[s]) cost += e->sublayer_cost[s];
+    return cost;
 }
 
-FCI_FN void fci_cache_close(const fc_model *m, fci_cache *cache) {
-    fci_free(&m->c, cache->keys);
-    fci_free(&m->c, cache->block);
-    memset(cache, 0, sizeof *cache);
+// >> wave
+// Lanes and waves. A lane is one sequence under one mask; a wave carries many lanes through the
+// blocks together, so that every weight panel is packed once for all of their rows. Lanes enter at
+// any sublayer, sorted by it, so the active rows are always the first ones.
+
+typedef struct fci_lane {
+    const uint32_t *ids;
+    uint32_t length;
+    uint32_t entry;     // the first sublayer that the lane runs
+    uint32_t sequence;  // which sequence of the batch it is
+    uint32_t tag;       // the caller's
+    const float *start; // residual rows at the entry [length, hidden]; NULL: the token embeddings
+    const float *input; // of a parallel block entered at its FFN; NULL: `start`
+    // NULL, or [2 * n_blocks + 1]: where to store the rows at each sublayer's entrance (last: the
+    // head's); entries may be NULL.
+    float *const *trail;
+    // NULL, or the cache that the lane continues, after its n_past positions
+    fci_cache *cache;
+    // NULL, or an earlier lane of the wave, entered at the same sublayer, whose first n_from
+    // positions are this one's too, before `ids`
+    const struct fci_lane *from;
+    uint32_t n_from;
+    size_t row; // its first row in the wave, set by fci_wave_run
+} fci_lane;
+
+// y = norm(x) of the model's kind, rows of n numbers; w is not absent, y may be x.
+FCI_FN void fci_wave_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
+                          size_t n, float *y);
+// Runs the lanes, sorted by entry, through the sublayers of the mask [2 * n_blocks]; their final
+// residual rows are then in e->x from lane.row on. Lengths must sum to e->capacity at most.
+FCI_FN fc_code fci_wave_run(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
+                            fc_error *err);
+// Adds a sublayer without experts to the rows of e->x, by what its last projection multiplies.
+FCI_FN void fci_wave_finish(fci_engine *e, size_t sublayer, const float *x, size_t rows);
+// e->logits [rows, vocab] of residual rows at the head's entrance; rows <= e->head_rows.
+FCI_FN const float *fci_wave_logits(fci_engine *e, const float *x, size_t rows);
+
+// ---- private to this section
+
+// The row of the tables for position i of a sequence.
+FCI_FN uint32_t fci_wave_position(const fci_engine *e, size_t length, size_t i) {
+    return (uint32_t)(fci_engine_is_long(e, length) ? e->max_length + i : i);
 }
 
-FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t *mask,
-                              uint32_t capacity, fc_error *err) {
-    const fci_hyper *h = &m->hyper;
-    const size_t n = (size_t)h->n_blocks, each = (size_t)(h->n_kv_heads * h->head_dim) * capacity;
-    memset(cache, 0, sizeof *cache);
-    cache->capacity = capacity;
-    cache->keys = (float **)fci_alloc(&m->c, n, 2 * sizeof *cache->keys, "cache", err);
-    if (!cache->keys) return FC_ERR_MEMORY;
-    cache->values = cache->keys + n;
-    cache->block =
-        (float *)fci_alloc(&m->c, fci_cache_bytes(m, mask, capacity), 1, "keys and values", err);
-    if (!cache->block) {
-        fci_cache_close(m, cache);
-        return FC_ERR_MEMORY;
-    }
-    float *next = cache->block;
-    for (size_t b = 0; b < n; b++) {
-        if (!mask[2 * b]) continue;
-        cache->keys[b] = next;
-        cache->values[b] = next + each;
-        next += 2 * each;
-    }
-    return FC_OK;
-}
-
-FCI_FN fci_gemm_part fci_engine_part(const fci_weight *w, float *y, size_t ldy) {
+FCI_FN fci_gemm_part fci_wave_part(const fci_weight *w, float *y, size_t ldy) {
     fci_gemm_part p;
     p.w = &w->matrix;
     p.first_row = 0;
@@ -21041,14 +21099,14 @@ FCI_FN fci_gemm_part fci_engine_part(const fci_weight *w, float *y, size_t ldy) 
     return p;
 }
 
-FCI_FN void fci_engine_gemm(fci_engine *e, fci_gemm_op op, const fci_gemm_part *parts,
-                            size_t n_parts, size_t rows) {
+FCI_FN void fci_wave_gemm(fci_engine *e, fci_gemm_op op, const fci_gemm_part *parts,
+                          size_t n_parts, size_t rows) {
     fci_gemm(&e->m->c, e->compute, op, e->packed, rows, (size_t)parts[0].w->cols, parts,
              n_parts, e->scratch);
 }
 
-FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
-                            size_t n, float *y) {
+FCI_FN void fci_wave_norm(const fci_engine *e, const fci_norm *w, const float *x, size_t rows,
+                          size_t n, float *y) {
     const float eps = (float)e->m->hyper.norm_eps;
     if (e->m->hyper.traits & FCI_TRAIT_LAYER_NORM)
         fci_rows_layernorm(&e->m->c, x, n, w->weight, w->bias, eps, rows, n, y, n);
@@ -21056,20 +21114,20 @@ FCI_FN void fci_engine_norm(const fci_engine *e, const fci_norm *w, const float 
 }
 
 // Packs norm(x) for the GEMM, or x where there is no norm.
-FCI_FN void fci_engine_norm_pack(fci_engine *e, const float *x, size_t rows, const fci_norm *w) {
+FCI_FN void fci_wave_norm_pack(fci_engine *e, const float *x, size_t rows, const fci_norm *w) {
     size_t d = (size_t)e->m->hyper.hidden;
     const fci_rms_norm rms = {w->weight, (float)e->m->hyper.norm_eps};
     const bool fused = w->weight && !(e->m->hyper.traits & FCI_TRAIT_LAYER_NORM);
     if (w->weight && !fused) {
-        fci_engine_norm(e, w, x, rows, d, e->normed);
+        fci_wave_norm(e, w, x, rows, d, e->normed);
         x = e->normed;
     }
     fci_gemm_pack(&e->m->c, e->compute, x, d, rows, d, fused ? &rms : NULL, e->packed);
 }
 
 // Appends the lane's new keys and values to its cache; its queries see them all.
-FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ldkv,
-                                 fci_attention_lane *to) {
+FCI_FN void fci_wave_use_cache(const fci_cache *cache, size_t block, size_t ldkv,
+                               fci_attention_lane *to) {
     const size_t past = cache->n_past * ldkv, bytes = to->n_kv * ldkv * sizeof(float);
     FINERCUT_ASSERT(cache->n_past + to->n_kv <= cache->capacity);
     memcpy(cache->keys[block] + past, to->k, bytes);
@@ -21080,47 +21138,47 @@ FCI_FN void fci_engine_use_cache(const fci_cache *cache, size_t block, size_t ld
 }
 
 // Adds a sublayer's last projection of the packed rows to the residual.
-FCI_FN void fci_engine_add(fci_engine *e, const void *packed, const fci_weight *w, size_t rows,
-                           const fci_norm *post) {
+FCI_FN void fci_wave_add(fci_engine *e, const void *packed, const fci_weight *w, size_t rows,
+                         const fci_norm *post) {
     const fc_compute compute = e->compute;
     const size_t k = (size_t)w->matrix.cols;
     const size_t d = (size_t)e->m->hyper.hidden;
     const float scale = (float)e->m->hyper.residual_scale;
     const bool plain = !post->weight && scale == 1;
-    const fci_gemm_part part = fci_engine_part(w, plain ? e->x : e->normed, d);
+    const fci_gemm_part part = fci_wave_part(w, plain ? e->x : e->normed, d);
     fci_gemm(&e->m->c, compute, plain ? FCI_GEMM_ADD : FCI_GEMM_STORE, packed, rows, k, &part, 1,
              e->scratch);
     if (e->tap) e->tap(e->tap_user, packed, rows, k, NULL, post->weight ? e->normed : NULL);
     if (plain) return;
-    if (post->weight) fci_engine_norm(e, post, e->normed, rows, d, e->normed);
+    if (post->weight) fci_wave_norm(e, post, e->normed, rows, d, e->normed);
     fci_rows_add_scaled(&e->m->c, e->x, d, e->normed, d, scale, rows, d);
 }
 
 // Norm and rotary embedding of queries or keys, in place. The norm is per head or over all heads.
-FCI_FN void fci_engine_rotate(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x,
-                              size_t rows, uint32_t n_heads) {
+FCI_FN void fci_wave_rotate(fci_engine *e, const fci_layer *l, const fci_norm *norm, float *x,
+                            size_t rows, uint32_t n_heads) {
     const fci_hyper *h = &e->m->hyper;
     const size_t head = (size_t)h->head_dim, n = n_heads * head;
-    if (norm->weight && (h->traits & FCI_TRAIT_QK_NORM)) fci_engine_norm(e, norm, x, rows, n, x);
-    else if (norm->weight) fci_engine_norm(e, norm, x, rows * n_heads, head, x);
+    if (norm->weight && (h->traits & FCI_TRAIT_QK_NORM)) fci_wave_norm(e, norm, x, rows, n, x);
+    else if (norm->weight) fci_wave_norm(e, norm, x, rows * n_heads, head, x);
     if (l->kind.rope)
         fci_rows_rope(&e->m->c, x, n, rows, n_heads, (uint32_t)head, (uint32_t)h->rotary_dim,
                       h->rope_interleaved, fci_engine_cos_sin(e, l->kind.rope - 1), e->positions);
 }
 
-FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fci_lane *lanes,
-                                     size_t n_lanes, size_t rows) {
+FCI_FN void fci_wave_run_attention(fci_engine *e, const fci_layer *l, const fci_lane *lanes,
+                                   size_t n_lanes, size_t rows) {
     const fci_context *c = &e->m->c;
     fci_attention a = fci_engine_attention(e->m);
     float *q = e->heads[0], *out = e->heads[1], *k = e->keys, *v = e->keys + rows * a.ldkv;
-    const fci_gemm_part qkv[3] = {fci_engine_part(&l->q, q, a.ldq),
-                                  fci_engine_part(&l->k, k, a.ldkv),
-                                  fci_engine_part(&l->v, v, a.ldkv)};
+    const fci_gemm_part qkv[3] = {fci_wave_part(&l->q, q, a.ldq),
+                                  fci_wave_part(&l->k, k, a.ldkv),
+                                  fci_wave_part(&l->v, v, a.ldkv)};
     a.window = l->kind.window;
-    fci_engine_norm_pack(e, e->x, rows, &l->attn_norm);
-    fci_engine_gemm(e, FCI_GEMM_STORE, qkv, 3, rows);
-    fci_engine_rotate(e, l, &l->q_norm, q, rows, a.n_heads);
-    fci_engine_rotate(e, l, &l->k_norm, k, rows, a.n_kv_heads);
+    fci_wave_norm_pack(e, e->x, rows, &l->attn_norm);
+    fci_wave_gemm(e, FCI_GEMM_STORE, qkv, 3, rows);
+    fci_wave_rotate(e, l, &l->q_norm, q, rows, a.n_heads);
+    fci_wave_rotate(e, l, &l->k_norm, k, rows, a.n_kv_heads);
     for (size_t i = 0; i < n_lanes; i++) {
         fci_attention_lane *to = &e->attention_lanes[i];
         to->q = q + lanes[i].row * a.ldq;
@@ -21132,24 +21190,24 @@ FCI_FN void fci_engine_run_attention(fci_engine *e, const fci_layer *l, const fc
         to->n_from = lanes[i].n_from;
         to->from = lanes[i].from ? &e->attention_lanes[lanes[i].from - lanes] : NULL;
         if (lanes[i].cache)
-            fci_engine_use_cache(lanes[i].cache, (size_t)(l - e->m->layers), a.ldkv, to);
+            fci_wave_use_cache(lanes[i].cache, (size_t)(l - e->m->layers), a.ldkv, to);
     }
     fci_attention_run(c, &a, e->attention_lanes, n_lanes, e->scratch);
     fci_gemm_pack(c, e->compute, out, a.ldo, rows, a.ldo, NULL, e->packed);
-    fci_engine_add(e, e->packed, &l->o, rows, &l->attn_post);
+    fci_wave_add(e, e->packed, &l->o, rows, &l->attn_post);
 }
 
 // Runs the packed rows through gate and up (or only up) and the activation, into e->fed.
-FCI_FN void fci_engine_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up,
-                                size_t rows) {
-    const fci_gemm_part parts[2] = {fci_engine_part(gate, NULL, 0), fci_engine_part(up, NULL, 0)};
+FCI_FN void fci_wave_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up,
+                              size_t rows) {
+    const fci_gemm_part parts[2] = {fci_wave_part(gate, NULL, 0), fci_wave_part(up, NULL, 0)};
     const size_t plain = gate->matrix.data ? 0 : 1;
     fci_gemm_into(&e->m->c, e->compute, e->packed, rows, (size_t)up->matrix.cols,
                   parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);
 }
 
 // A row whose scores are not finite gets the first experts, with NaN weights.
-FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_engine_routed *out) {
+FCI_FN void fci_wave_choose_none(const fci_engine *e, size_t row, fci_engine_routed *out) {
     for (size_t k = 0; k < e->m->hyper.n_used; k++) {
         out[k].row = (uint32_t)row;
         out[k].expert = (uint32_t)k;
@@ -21160,14 +21218,14 @@ FCI_FN void fci_engine_choose_none(const fci_engine *e, size_t row, fci_engine_r
 // Chooses a row's experts: the highest scores, ties to the first, weighted by the softmax over all
 // scores or over theirs. A chosen expert's score becomes -INFINITY. False where a score is not
 // finite.
-FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_engine_routed *out) {
+FCI_FN bool fci_wave_choose(const fci_engine *e, size_t row, fci_engine_routed *out) {
     const fci_hyper *h = &e->m->hyper;
     float *scores = e->scores + row * h->n_experts;
     double all = 0, used = 0;
     bool finite = true;
     for (size_t i = 0; i < h->n_experts; i++) finite = finite && isfinite(scores[i]);
     if (!finite) {
-        fci_engine_choose_none(e, row, out);
+        fci_wave_choose_none(e, row, out);
         return false;
     }
     for (size_t k = 0; k < h->n_used; k++) {
@@ -21191,14 +21249,14 @@ FCI_FN bool fci_engine_choose(const fci_engine *e, size_t row, fci_engine_routed
 
 // Chooses every row's experts from e->scores; returns the pairs sorted by expert, then row. e->ends
 // has the end of each expert's pairs.
-FCI_FN const fci_engine_routed *fci_engine_route(fci_engine *e, size_t rows) {
+FCI_FN const fci_engine_routed *fci_wave_route(fci_engine *e, size_t rows) {
     const fci_hyper *h = &e->m->hyper;
     size_t *ends = e->ends;
     const size_t n = rows * h->n_used;
     fci_engine_routed *sorted = e->routes + n;
     memset(ends, 0, (size_t)h->n_experts * sizeof *ends);
     for (size_t i = 0; i < rows; i++)
-        if (!fci_engine_choose(e, i, e->routes + i * h->n_used)) e->strayed = true;
+        if (!fci_wave_choose(e, i, e->routes + i * h->n_used)) e->strayed = true;
     for (size_t i = 0; i < n; i++) ends[e->routes[i].expert]++;
     for (size_t x = 0, at = 0; x < h->n_experts; x++) {
         const size_t count = ends[x];
@@ -21210,8 +21268,8 @@ FCI_FN const fci_engine_routed *fci_engine_route(fci_engine *e, size_t rows) {
 }
 
 // Reads the next expert that has rows, while the one that `at` begins runs; lets the last one go.
-FCI_FN void fci_engine_turn_expert(fci_engine *e, const fci_layer *l, const fci_engine_routed *at,
-                                   size_t rows) {
+FCI_FN void fci_wave_turn_expert(fci_engine *e, const fci_layer *l, const fci_engine_routed *at,
+                                 size_t rows) {
     const fci_engine_routed *all = e->routes + rows * e->m->hyper.n_used;
     const size_t next = e->ends[at->expert], n = rows * (size_t)e->m->hyper.n_used;
     fci_disk_part last, coming;
@@ -21224,24 +21282,24 @@ FCI_FN void fci_engine_turn_expert(fci_engine *e, const fci_layer *l, const fci_
 
 // A router with experts: the rows of each expert are gathered for GEMMs as large as possible.
 // Results are added to a row in the order of the experts.
-FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
+FCI_FN void fci_wave_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden, n_experts = (size_t)e->m->hyper.n_experts;
     const fc_compute compute = e->compute;
-    const fci_gemm_part router = fci_engine_part(&l->router, e->scores, n_experts);
-    fci_engine_norm(e, &l->ffn_norm, e->input, rows, d, e->normed);
+    const fci_gemm_part router = fci_wave_part(&l->router, e->scores, n_experts);
+    fci_wave_norm(e, &l->ffn_norm, e->input, rows, d, e->normed);
     fci_gemm_pack(&e->m->c, compute, e->normed, d, rows, d, NULL, e->packed);
-    fci_engine_gemm(e, FCI_GEMM_STORE, &router, 1, rows);
-    const fci_engine_routed *routes = fci_engine_route(e, rows), *at = routes;
+    fci_wave_gemm(e, FCI_GEMM_STORE, &router, 1, rows);
+    const fci_engine_routed *routes = fci_wave_route(e, rows), *at = routes;
     for (size_t x = 0; x < n_experts; x++) {
         const size_t n = (size_t)(routes + e->ends[x] - at);
         if (n == 0) continue;
-        fci_engine_turn_expert(e, l, at, rows);
+        fci_wave_turn_expert(e, l, at, rows);
         for (size_t i = 0; i < n; i++)
             memcpy(e->heads[0] + i * d, e->normed + at[i].row * d, d * sizeof *e->x);
         fci_gemm_pack(&e->m->c, compute, e->heads[0], d, n, d, NULL, e->packed);
-        fci_engine_activate(e, &l->experts[x].gate, &l->experts[x].up, n);
+        fci_wave_activate(e, &l->experts[x].gate, &l->experts[x].up, n);
         const fci_weight *w = &l->experts[x].down;
-        const fci_gemm_part down = fci_engine_part(w, e->heads[1], d);
+        const fci_gemm_part down = fci_wave_part(w, e->heads[1], d);
         fci_gemm(&e->m->c, compute, FCI_GEMM_STORE, e->fed, n, (size_t)w->matrix.cols, &down, 1,
                  e->scratch);
         if (e->tap) e->tap(e->tap_user, e->fed, n, (size_t)w->matrix.cols, at, NULL);
@@ -21256,27 +21314,27 @@ FCI_FN void fci_engine_run_experts(fci_engine *e, const fci_layer *l, size_t row
     fci_disk_turn(&e->disk, &last, NULL);
 }
 
-FCI_FN void fci_engine_run_ffn(fci_engine *e, const fci_layer *l, size_t rows) {
+FCI_FN void fci_wave_run_ffn(fci_engine *e, const fci_layer *l, size_t rows) {
     if (l->experts) {
-        fci_engine_run_experts(e, l, rows);
+        fci_wave_run_experts(e, l, rows);
         return;
     }
-    fci_engine_norm_pack(e, e->input, rows, &l->ffn_norm);
-    fci_engine_activate(e, &l->gate, &l->up, rows);
-    fci_engine_add(e, e->fed, &l->down, rows, &l->ffn_post);
+    fci_wave_norm_pack(e, e->input, rows, &l->ffn_norm);
+    fci_wave_activate(e, &l->gate, &l->up, rows);
+    fci_wave_add(e, e->fed, &l->down, rows, &l->ffn_post);
 }
 
-FCI_FN void fci_engine_finish(fci_engine *e, size_t sublayer, const float *x, size_t rows) {
+FCI_FN void fci_wave_finish(fci_engine *e, size_t sublayer, const float *x, size_t rows) {
     const fci_layer *l = &e->m->layers[sublayer / 2];
     const bool ffn = sublayer % 2 == FC_KIND_FFN;
     const fci_weight *w = ffn ? &l->down : &l->o;
     const size_t k = (size_t)w->matrix.cols;
     void *packed = ffn ? e->fed : e->packed;
     fci_gemm_pack(&e->m->c, e->compute, x, k, rows, k, NULL, packed);
-    fci_engine_add(e, packed, w, rows, ffn ? &l->ffn_post : &l->attn_post);
+    fci_wave_add(e, packed, w, rows, ffn ? &l->ffn_post : &l->attn_post);
 }
 
-FCI_FN void fci_engine_embed(const fci_engine *e, uint32_t id, uint32_t position, float *x) {
+FCI_FN void fci_wave_embed(const fci_engine *e, uint32_t id, uint32_t position, float *x) {
     const fc_model *m = e->m;
     const size_t d = (size_t)m->hyper.hidden;
     const float scale = (float)m->hyper.embedding_scale;
@@ -21289,24 +21347,24 @@ FCI_FN void fci_engine_embed(const fci_engine *e, uint32_t id, uint32_t position
 }
 
 // Fills in a lane's rows at its entry.
-FCI_FN void fci_engine_enter(fci_engine *e, fci_lane *lane, size_t row) {
+FCI_FN void fci_wave_enter(fci_engine *e, fci_lane *lane, size_t row) {
     size_t d = (size_t)e->m->hyper.hidden;
     lane->row = row;
     for (uint32_t i = 0; i < lane->length; i++) {
         float *x = e->x + (row + i) * d;
         const uint32_t past = lane->cache ? lane->cache->n_past : lane->n_from,
                        text = lane->cache ? lane->cache->n_text : past + lane->length;
-        e->positions[row + i] = fci_engine_position(e, text, past + i);
+        e->positions[row + i] = fci_wave_position(e, text, past + i);
         if (lane->start) memcpy(x, lane->start + i * d, d * sizeof *x);
-        else fci_engine_embed(e, lane->ids[i], past + i, x);
+        else fci_wave_embed(e, lane->ids[i], past + i, x);
     }
 }
 
 // A parallel block's FFN reads the block's input, which is copied for the active rows when the
 // block starts. A lane that enters between its sublayers skips the attention, so its rows are still
 // the block's input, unless the lane has `input`.
-FCI_FN void fci_engine_keep_input(fci_engine *e, const fci_lane *lanes, size_t n_lanes,
-                                  size_t sublayer, size_t first, size_t rows) {
+FCI_FN void fci_wave_keep_input(fci_engine *e, const fci_lane *lanes, size_t n_lanes,
+                                size_t sublayer, size_t first, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden;
     if (e->input == e->x) return;
     if (sublayer % 2 == FC_KIND_ATTENTION) first = 0;
@@ -21317,8 +21375,8 @@ FCI_FN void fci_engine_keep_input(fci_engine *e, const fci_lane *lanes, size_t n
                    lanes[i].length * d * sizeof *e->x);
 }
 
-FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n_lanes,
-                            size_t sublayer) {
+FCI_FN void fci_wave_keep(const fci_engine *e, const fci_lane *lanes, size_t n_lanes,
+                          size_t sublayer) {
     size_t d = (size_t)e->m->hyper.hidden;
     for (size_t i = 0; i < n_lanes; i++)
         if (lanes[i].trail && lanes[i].trail[sublayer])
@@ -21326,24 +21384,24 @@ FCI_FN void fci_engine_keep(const fci_engine *e, const fci_lane *lanes, size_t n
                    lanes[i].length * d * sizeof(float));
 }
 
-FCI_FN fc_code fci_engine_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
-                                 const uint8_t *mask, fc_error *err) {
+FCI_FN fc_code fci_wave_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
+                               const uint8_t *mask, fc_error *err) {
     size_t n_sublayers = 2 * (size_t)e->m->hyper.n_blocks, active = 0, rows = 0;
     e->strayed = false;
     for (size_t s = 0; s <= n_sublayers; s++) {
         const size_t before = rows;
         for (; active < n_lanes && lanes[active].entry <= s; active++) {
-            fci_engine_enter(e, &lanes[active], rows);
+            fci_wave_enter(e, &lanes[active], rows);
             rows += lanes[active].length;
         }
         FINERCUT_ASSERT(rows <= e->capacity);
-        fci_engine_keep(e, lanes, active, s);
-        fci_engine_keep_input(e, lanes, active, s, before, rows);
+        fci_wave_keep(e, lanes, active, s);
+        fci_wave_keep_input(e, lanes, active, s, before, rows);
         if (s == n_sublayers || rows == 0 || !mask[s] || !e->m->present[s]) continue;
         const fci_layer *l = &e->m->layers[s / 2];
         fci_disk_enter(&e->disk, mask, s);
-        if (s % 2 == FC_KIND_ATTENTION) fci_engine_run_attention(e, l, lanes, active, rows);
-        else fci_engine_run_ffn(e, l, rows);
+        if (s % 2 == FC_KIND_ATTENTION) fci_wave_run_attention(e, l, lanes, active, rows);
+        else fci_wave_run_ffn(e, l, rows);
         e->rows_run += rows;
         if (e->strayed && !e->stray_allowed)
             return fci_fail(err, FC_ERR_NUMERIC, 0,
@@ -21355,68 +21413,25 @@ FCI_FN fc_code fci_engine_blocks(fci_engine *e, fci_lane *lanes, size_t n_lanes,
     return FC_OK;
 }
 
-FCI_FN fc_code fci_engine_wave(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
-                               fc_error *err) {
+FCI_FN fc_code fci_wave_run(fci_engine *e, fci_lane *lanes, size_t n_lanes, const uint8_t *mask,
+                            fc_error *err) {
     fci_disk_begin(&e->disk, mask, n_lanes ? lanes[0].entry : 0);
-    const fc_code code = fci_engine_blocks(e, lanes, n_lanes, mask, err);
+    const fc_code code = fci_wave_blocks(e, lanes, n_lanes, mask, err);
     fci_disk_end(&e->disk);
     for (size_t i = 0; i < n_lanes && !code; i++)
         if (lanes[i].cache) lanes[i].cache->n_past += lanes[i].length;
     return code;
 }
 
-FCI_FN const float *fci_engine_logits(fci_engine *e, const float *x, size_t rows) {
+FCI_FN const float *fci_wave_logits(fci_engine *e, const float *x, size_t rows) {
     const fci_matrix *w = &e->m->output;
     const float scale = (float)(1 / e->m->hyper.logit_divisor), cap = (float)e->m->hyper.logit_cap;
-    fci_engine_norm_pack(e, x, rows, &e->m->output_norm);
+    fci_wave_norm_pack(e, x, rows, &e->m->output_norm);
     const fci_gemm_part head = {w, 0, (size_t)w->rows, NULL, e->logits, (size_t)w->rows};
-    fci_engine_gemm(e, FCI_GEMM_STORE, &head, 1, rows);
+    fci_wave_gemm(e, FCI_GEMM_STORE, &head, 1, rows);
     if (scale != 1 || cap > 0)
         fci_rows_cap(&e->m->c, e->logits, (size_t)w->rows, scale, cap, rows, (size_t)w->rows);
     return e->logits;
-}
-
-FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from) {
-    size_t n = 2 * (size_t)e->m->hyper.n_blocks;
-    double cost = e->sublayer_cost[n];
-    for (size_t s = from; s < n; s++)
-        if (mask[s]) cost += e->sublayer_cost[s];
-    return cost;
-}
-
-FCI_FN fc_code fci_engine_check_tokens(const fc_model *m, const fc_tokens *t, size_t least,
-                                       size_t *longest, fc_error *err) {
-    *longest = 0;
-    if (!t || !t->ids || !t->starts || t->n_sequences == 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected at least one sequence, got none");
-    for (size_t i = 0; i < t->n_sequences; i++) {
-        if (t->starts[i + 1] < t->starts[i])
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "tokens: sequence %llu: expected it to end after its start",
-                            (unsigned long long)i);
-        size_t n = t->starts[i + 1] - t->starts[i];
-        if (n < least)
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "tokens: sequence %llu: expected at least %llu tokens, got %llu",
-                            (unsigned long long)i, (unsigned long long)least,
-                            (unsigned long long)n);
-        if (m->hyper.max_positions && n > m->hyper.max_positions)
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "tokens: sequence %llu: expected at most %llu tokens (the model's "
-                            "positions), got %llu",
-                            (unsigned long long)i, (unsigned long long)m->hyper.max_positions,
-                            (unsigned long long)n);
-        for (size_t j = t->starts[i]; j < t->starts[i + 1]; j++)
-            if (t->ids[j] >= m->hyper.vocab)
-                return fci_fail(
-                    err, FC_ERR_ARGUMENT, 0,
-                    "tokens: sequence %llu, token %llu: expected an id below %llu, got %u",
-                    (unsigned long long)i, (unsigned long long)(j - t->starts[i]),
-                    (unsigned long long)m->hyper.vocab, t->ids[j]);
-        if (n > *longest) *longest = n;
-    }
-    return FC_OK;
 }
 
 // >> distance
@@ -21785,13 +21800,13 @@ FCI_FN fc_code fci_distance_reference_outputs(fci_engine *e, const fci_reference
     e->rows_out += rows;
     if (rows > 0 && r->triangle) {
         const fci_matrix w = {r->triangle, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
-        fci_engine_norm(e, &e->m->output_norm, x, rows, d, e->normed);
+        fci_wave_norm(e, &e->m->output_norm, x, rows, d, e->normed);
         for (size_t i = 0; i < rows * d && e->m->config.compute == FC_COMPUTE_BF16; i++)
             e->normed[i] = fci_bf16_to_f32(fci_f32_to_bf16(e->normed[i]));
         const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d};
         fci_gemm_pack(c, FC_COMPUTE_F32, e->normed, d, rows, d, NULL, r->packed);
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, rows, d, &product, 1, r->scratch);
-    } else if (rows > 0) fci_engine_logits(e, x, rows);
+    } else if (rows > 0) fci_wave_logits(e, x, rows);
     return e->tick && e->tick(e->tick_user, r->row_units * (double)counted)
                ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
                : FC_OK;
@@ -23655,7 +23670,7 @@ FCI_FN void fci_perplexity_close(fci_evaluation *v) {
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
     const fc_tokens *t = v->tokens;
     size_t longest;
-    fc_code code = fci_engine_check_tokens(v->m, t, 1, &longest, err);
+    fc_code code = fci_tokens_check(v->m, t, 1, &longest, err);
     if (code) return code;
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
@@ -23692,7 +23707,7 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
             rows += lanes[n++].length;
         }
         if (n == 0) continue;
-        code = fci_engine_wave(&v->engine, lanes, n, v->mask, err);
+        code = fci_wave_run(&v->engine, lanes, n, v->mask, err);
         for (size_t l = 0; l < n && !code; l++)
             code = v->take(v, v->engine.x + lanes[l].row * d, lanes[l].sequence, err);
     }
@@ -23728,7 +23743,7 @@ FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32
                  skip = fci_perplexity_skip(v, n);
     for (size_t i = skip; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
-        fci_engine_logits(&v->engine, x + i * d, rows);
+        fci_wave_logits(&v->engine, x + i * d, rows);
         v->first = start + i;
         fci_parallel_for(&v->m->c, rows, fci_perplexity_nll_task, v);
         if (fci_perplexity_head(v, rows, n - skip, err)) return FC_ERR_CANCELLED;
@@ -23865,7 +23880,7 @@ FCI_FN fc_code fci_perplexity_take_logits(fci_evaluation *v, const float *x, uin
            d = (size_t)v->m->hyper.hidden;
     for (size_t i = 0; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
-        if (v->sink(v->user, fci_engine_logits(&v->engine, x + i * d, rows), rows))
+        if (v->sink(v->user, fci_wave_logits(&v->engine, x + i * d, rows), rows))
             return fci_fail(err, FC_ERR_CANCELLED, 0,
                             "logits: the receiver stopped at position %llu of sequence %u",
                             (unsigned long long)i, sequence);
@@ -23930,7 +23945,7 @@ FCI_FN fc_code fci_perplexity_take_distances(fci_evaluation *v, const float *x, 
         v->n_pairs = (size_t)fci_min(v->engine.head_rows / 2, n - i);
         memcpy(v->engine.normed, whole + i * d, v->n_pairs * row);
         memcpy(v->engine.normed + v->n_pairs * d, x + i * d, v->n_pairs * row);
-        fci_engine_logits(&v->engine, v->engine.normed, 2 * v->n_pairs);
+        fci_wave_logits(&v->engine, v->engine.normed, 2 * v->n_pairs);
         v->first = start + i;
         fci_parallel_for(&v->m->c, v->n_pairs, fci_perplexity_distance_task, v);
         for (size_t at = 0; at < v->n_pairs; at++)
@@ -23952,7 +23967,7 @@ FINERCUT_API fc_code fc_distances(fc_model *m, const fc_tokens *calibration, con
     if (fci_need(m && out, "fc_distances", "a model and a place for the distances", err) ||
         fci_healed_refuse(m, "fc_distances", err))
         return FC_ERR_ARGUMENT;
-    fc_code code = fci_engine_check_tokens(m, calibration, 2, &longest, err);
+    fc_code code = fci_tokens_check(m, calibration, 2, &longest, err);
     if (code) return code;
     memset(out, 0, FC_METRIC_COUNT * sizeof *out);
     memset(&v, 0, sizeof v);
@@ -24353,12 +24368,12 @@ FCI_FN size_t fci_search_row(const fci_search *s, size_t sequence) {
     return s->ranks.of ? s->own_rows[sequence] : s->tokens->starts[sequence];
 }
 
-// fci_engine_wave of s->lanes. Other ranks' lanes are left out, but count: as work, and as rows.
+// fci_wave_run of s->lanes. Other ranks' lanes are left out, but count: as work, and as rows.
 FCI_FN fc_code fci_search_forward(fci_search *s, size_t n_lanes, const uint8_t *mask,
                                   fc_error *err) {
     fci_engine *e = &s->engine;
     size_t own = 0;
-    if (!s->ranks.of) return fci_engine_wave(e, s->lanes, n_lanes, mask, err);
+    if (!s->ranks.of) return fci_wave_run(e, s->lanes, n_lanes, mask, err);
     for (size_t k = 0, active = 0; k < fci_search_n_sublayers(s); k++) {
         while (active < n_lanes && s->lanes[active].entry <= k) active++;
         if (active > 0 && mask[k] && s->m->present[k])
@@ -24376,7 +24391,7 @@ FCI_FN fc_code fci_search_forward(fci_search *s, size_t n_lanes, const uint8_t *
     if (own == 0) return FC_OK;
     s->part /= (double)own;
     s->apart = true;
-    const fc_code code = fci_engine_wave(e, s->lanes, own, mask, err);
+    const fc_code code = fci_wave_run(e, s->lanes, own, mask, err);
     s->apart = false;
     return code;
 }
@@ -25457,7 +25472,7 @@ FCI_FN fc_code fci_search_judge_check(fci_search *s, fc_error *err) {
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "evaluation: expected %s, got %s",
                         t ? "until by perplexity with it" : "a text to measure perplexity by",
                         t ? "another" : "none");
-    if (fci_wrap(err, fci_engine_check_tokens(s->m, t, 2, &longest, err), "evaluation"))
+    if (fci_wrap(err, fci_tokens_check(s->m, t, 2, &longest, err), "evaluation"))
         return FC_ERR_ARGUMENT;
     const fci_engine_sizes e = fci_engine_measure(s->m, longest);
     s->judge_bytes = e.fixed + longest * (e.per_row + FCI_ENGINE_LANE) + 16 * e.per_head_row +
@@ -25492,7 +25507,7 @@ FCI_FN fc_code fci_search_size(fci_search *s, uint64_t *kept, fc_error *err) {
     size_t longest;
     uint64_t taken, held;
     fc_code code =
-        fci_engine_check_tokens(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1, &longest, err);
+        fci_tokens_check(s->m, t, s->desc->metric == FC_METRIC_NLL ? 2 : 1, &longest, err);
     if (code) return code;
     if (t->starts[0] != 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -25743,10 +25758,10 @@ FCI_FN fc_code fci_search_time_pass(fci_search *s, fc_error *err) {
     }
     s->clock.at = 0;
     s->clock.last = fci_platform_seconds();
-    fc_code code = fci_engine_wave(&s->engine, s->lanes, n, s->m->present, err);
+    fc_code code = fci_wave_run(&s->engine, s->lanes, n, s->m->present, err);
     s->clock.at = fci_search_n_sublayers(s);
     for (size_t i = 0; i < rows && !code; i += head)
-        fci_engine_logits(&s->engine, s->engine.x + i * d, (size_t)fci_min(head, rows - i));
+        fci_wave_logits(&s->engine, s->engine.x + i * d, (size_t)fci_min(head, rows - i));
     if (!code) fci_search_lap(&s->clock);
     return code;
 }
@@ -25996,7 +26011,7 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     size_t longest;
     fc_code code = fci_model_plain(m, "fc_prune", err);
     if (!code) code = fc_prune_count(m, desc, &n_steps, err);
-    if (!code) code = fci_engine_check_tokens(m, desc->calibration, 1, &longest, err);
+    if (!code) code = fci_tokens_check(m, desc->calibration, 1, &longest, err);
     if (code) return code;
     memset(&env, 0, sizeof env);
     env.alloc = m->c.alloc;
@@ -26041,7 +26056,7 @@ FCI_FN uint64_t fci_search_judges(const fci_search *s) {
     const fc_tokens *t = s->desc->evaluation;
     fci_engine e;
     size_t longest;
-    if (!s->judge_bytes || fci_engine_check_tokens(s->m, t, 2, &longest, NULL))
+    if (!s->judge_bytes || fci_tokens_check(s->m, t, 2, &longest, NULL))
         return s->judge_bytes;
     memset(&e, 0, sizeof e);
     e.m = s->m;
@@ -26182,7 +26197,7 @@ FCI_FN fc_code fci_estimate_pass(fci_engine *e, const fc_tokens *t, const uint8_
     e->tick_user = clock;
     e->stray_allowed = true;
     if (clock) clock->last = fci_platform_seconds();
-    const fc_code code = fci_engine_wave(e, lanes, n, mask, err);
+    const fc_code code = fci_wave_run(e, lanes, n, mask, err);
     e->tick = NULL;
     e->tick_user = NULL;
     fci_free(&e->m->c, lanes);
@@ -26801,9 +26816,9 @@ FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
         lane.ids = g->ids + g->cache.n_past;
         lane.length = (uint32_t)fci_min(g->n_ids - g->cache.n_past, g->engine.capacity);
         lane.cache = &g->cache;
-        if (fci_engine_wave(&g->engine, &lane, 1, g->mask, err)) return NULL;
+        if (fci_wave_run(&g->engine, &lane, 1, g->mask, err)) return NULL;
         if (g->cache.n_past == g->n_ids)
-            g->logits = fci_engine_logits(&g->engine, g->engine.x + (lane.length - 1) * d, 1);
+            g->logits = fci_wave_logits(&g->engine, g->engine.x + (lane.length - 1) * d, 1);
     }
     return g->logits;
 }
@@ -27069,11 +27084,11 @@ FCI_FN fc_code fci_generate_own_step(fci_generate_own_job *j, uint32_t at, fc_er
         j->lanes[i].length = 1;
         j->lanes[i].cache = &j->caches[i];
     }
-    fc_code code = fci_engine_wave(&j->engine, j->lanes, j->n, j->m->mask, err);
+    fc_code code = fci_wave_run(&j->engine, j->lanes, j->n, j->m->mask, err);
     if (code) return code;
     for (j->row = 0; j->row < j->n; j->row += j->engine.head_rows) {
         const size_t n = (size_t)fci_min(j->n - j->row, j->engine.head_rows);
-        fci_engine_logits(&j->engine, j->engine.x + j->row * d, n);
+        fci_wave_logits(&j->engine, j->engine.x + j->row * d, n);
         fci_parallel_for(&j->m->c, n, fci_generate_own_task, j);
     }
     for (size_t i = 0; i < j->n; i++)
@@ -28289,12 +28304,12 @@ FCI_FN size_t fci_tasks_gather(fci_tasks_job *j) {
 FCI_FN fc_code fci_tasks_wave(fci_tasks_job *j, fc_error *err) {
     const size_t d = (size_t)j->engine.m->hyper.hidden;
     fci_tasks_fill(j);
-    fc_code code = fci_engine_wave(&j->engine, j->lanes, j->n, j->mask, err);
+    fc_code code = fci_wave_run(&j->engine, j->lanes, j->n, j->mask, err);
     if (code) return code;
     const size_t n = fci_tasks_gather(j);
     for (j->at = 0; j->at < n; j->at += j->engine.head_rows) {
         const size_t rows = (size_t)fci_min(n - j->at, j->engine.head_rows);
-        fci_engine_logits(&j->engine, j->engine.x + j->at * d, rows);
+        fci_wave_logits(&j->engine, j->engine.x + j->at * d, rows);
         fci_parallel_for(&j->engine.m->c, rows, fci_tasks_score, j);
         if (fci_tasks_tick(j, 0)) return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
@@ -28552,7 +28567,7 @@ FCI_FN fc_code fci_speed_take_all(fci_evaluation *v, const float *x, uint32_t se
                  d = (size_t)v->m->hyper.hidden;
     (void)err;
     for (size_t i = 0; i < n; i += v->engine.head_rows)
-        fci_engine_logits(&v->engine, x + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
+        fci_wave_logits(&v->engine, x + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
     return FC_OK;
 }
 
@@ -28570,7 +28585,7 @@ FCI_FN fc_code fci_speed_run_prompt(fci_speed_job *j, fc_error *err) {
     const size_t n = v->tokens->n_sequences, d = (size_t)v->m->hyper.hidden;
     fc_code code = fci_perplexity_pass(v, err);
     for (size_t i = 0; !code && v->last && i < n; i += v->engine.head_rows)
-        fci_engine_logits(&v->engine, v->last + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
+        fci_wave_logits(&v->engine, v->last + i * d, (size_t)fci_min(v->engine.head_rows, n - i));
     return code;
 }
 
@@ -28989,7 +29004,7 @@ FCI_FN fc_code fci_heal_wave(fci_heal *h, int stream, size_t first, size_t end,
                  rows = fci_heal_start(h, end) - row;
     if (stream == 1 && h->kept) {
         memcpy(h->engine.x, h->rows[1] + row * d, rows * d * sizeof(float));
-        fci_engine_finish(&h->engine, h->sublayer, h->stash + row * h->k, rows);
+        fci_wave_finish(&h->engine, h->sublayer, h->stash + row * h->k, rows);
         return fci_watch_tell(&h->watch, h->done / h->work, h->err);
     }
     for (size_t i = first; i < end; i++) {
@@ -29002,7 +29017,7 @@ FCI_FN fc_code fci_heal_wave(fci_heal *h, int stream, size_t first, size_t end,
         if (stream >= 0) l->start = h->rows[stream] + at * d;
         if (stream >= 0 && h->inputs[0]) l->input = h->inputs[stream] + at * d;
     }
-    return fci_engine_wave(&h->engine, h->lanes, end - first, mask, h->err);
+    return fci_wave_run(&h->engine, h->lanes, end - first, mask, h->err);
 }
 
 // The same for all sequences, whose rows are replaced; `from` -1: the embeddings.
@@ -29647,7 +29662,7 @@ FCI_FN void fci_heal_likelihood(fci_heal *h, const float *rows, size_t sequence,
     j.to = h->left;
     for (size_t i = 0; i < n && fci_heal_goes_on(h); i += most) {
         const size_t some = (size_t)fci_min(n - i, most);
-        fci_engine_logits(&h->engine, rows + i * d, some);
+        fci_wave_logits(&h->engine, rows + i * d, some);
         j.panel = at + i;
         fci_parallel_for(&h->m->c, some, fci_heal_likelihood_task, &j);
         for (size_t k = 0; k < some; k++) *sum += h->left[k];
@@ -30134,7 +30149,7 @@ FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
     how.tokens = d->own;
     how.length = d->length;
     how.seed = d->seed;
-    fc_code code = d->text ? fci_engine_check_tokens(h->m, d->text, 1, &h->longest, h->err) : FC_OK;
+    fc_code code = d->text ? fci_tokens_check(h->m, d->text, 1, &h->longest, h->err) : FC_OK;
     if (!code && d->own) code = fci_generate_own_shape(h->m, &how, &n_own, &length, h->err);
     if (code) return code;
     h->n_sequences = (d->text ? d->text->n_sequences : 0) + n_own;
@@ -36928,9 +36943,9 @@ FCI_FN fc_code fci_study_check(fc_study *s) {
     if (!(d->fraction >= 0 && d->fraction < 1))
         return fci_fail(s->err, FC_ERR_ARGUMENT, 0,
                         "fraction: expected 0 or more, below 1, got %g", d->fraction);
-    fc_code code = fci_engine_check_tokens(s->m, d->calibration, 2, &longest, s->err);
+    fc_code code = fci_tokens_check(s->m, d->calibration, 2, &longest, s->err);
     if (code) return fci_wrap(s->err, code, "calibration");
-    return fci_wrap(s->err, fci_engine_check_tokens(s->m, d->eval, 2, &longest, s->err),
+    return fci_wrap(s->err, fci_tokens_check(s->m, d->eval, 2, &longest, s->err),
                     "text to measure");
 }
 

@@ -67,7 +67,7 @@ static float *run(fc_model *m, uint64_t spare, const uint8_t *mask, size_t *stay
     e.disk.read = on_read;
     e.disk.leave = on_leave;
     n_events = 0;
-    T_OK(fci_engine_wave(&e, &lane, 1, mask, &err) == FC_OK, "%s", err.msg);
+    T_OK(fci_wave_run(&e, &lane, 1, mask, &err) == FC_OK, "%s", err.msg);
     const size_t n = N * (size_t)m->hyper.hidden;
     float *x = (float *)malloc(n * sizeof *x);
     if (!x) exit(2);

@@ -194,7 +194,7 @@ static void run(world *w, const uint8_t *mask, float *x, float *logits) {
         memset(&lane, 0, sizeof lane);
         lane.ids = w->ids + w->starts[i];
         lane.length = (uint32_t)(w->starts[i + 1] - w->starts[i]);
-        T_OK(fci_engine_wave(&e, &lane, 1, mask, &err) == FC_OK, "%s", err.msg);
+        T_OK(fci_wave_run(&e, &lane, 1, mask, &err) == FC_OK, "%s", err.msg);
         memcpy(x + w->starts[i] * HIDDEN, e.x, lane.length * HIDDEN * sizeof *x);
     }
     fci_engine_close(&e);

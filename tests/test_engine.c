@@ -84,7 +84,7 @@ static bool world_begin(world *w, const char *path) {
         fci_lane lane = lane_of(w, i);
         for (size_t s = 0; s <= w->n_sublayers; s++) trail[s] = rows_of(w, s, i);
         lane.trail = trail;
-        T_OK(fci_engine_wave(&e, &lane, 1, w->all, &err) == FC_OK && lane.row == 0, "%s: %s", path,
+        T_OK(fci_wave_run(&e, &lane, 1, w->all, &err) == FC_OK && lane.row == 0, "%s: %s", path,
              err.msg);
         T_OK(same(w, e.x, rows_of(w, w->n_sublayers, i), lane.length),
              "%s: the last rows are the head's", path);
@@ -113,7 +113,7 @@ static void test_wave(world *w, const char *path) {
         memset(trail, 0, sizeof trail);
         trail[w->n_sublayers - 1] = kept;
         lanes[2].trail = trail;
-        T_OK(fci_engine_wave(&e, lanes, N_SEQUENCES, w->all, &err) == FC_OK, "%s: %s", path,
+        T_OK(fci_wave_run(&e, lanes, N_SEQUENCES, w->all, &err) == FC_OK, "%s: %s", path,
              err.msg);
         for (size_t i = 0; i < N_SEQUENCES; i++)
             T_OK(same(w, e.x + lanes[i].row * w->d, rows_of(w, w->n_sublayers, lanes[i].sequence),
@@ -140,7 +140,7 @@ static void test_entries(world *w, const char *path) {
             lanes[n].entry = (uint32_t)(2 * b);
             lanes[n++].start = b || i % 2 ? rows_of(w, 2 * b, i) : NULL; // or from the tokens
         }
-    T_OK(fci_engine_wave(&e, lanes, n, w->all, &err) == FC_OK, "%s: %s", path, err.msg);
+    T_OK(fci_wave_run(&e, lanes, n, w->all, &err) == FC_OK, "%s: %s", path, err.msg);
     for (size_t i = 0; i < n; i++)
         bad += !same(w, e.x + lanes[i].row * w->d, rows_of(w, w->n_sublayers, lanes[i].sequence),
                      lanes[i].length);
@@ -158,21 +158,21 @@ static void test_masks(world *w, const char *path) {
         lanes[s].entry = (uint32_t)s + 1;
         lanes[s].start = rows_of(w, s, 2);
     }
-    T_OK(fci_engine_wave(&wave, lanes, w->n_sublayers, w->all, &err) == FC_OK, "%s: %s", path,
+    T_OK(fci_wave_run(&wave, lanes, w->n_sublayers, w->all, &err) == FC_OK, "%s: %s", path,
          err.msg);
     for (size_t s = 0; s < w->n_sublayers; s++) {
         uint8_t mask[MOST_SUBLAYERS];
         fci_lane lane = lane_of(w, 2);
         memcpy(mask, w->all, sizeof mask);
         mask[s] = 0;
-        T_OK(fci_engine_wave(&alone, &lane, 1, mask, &err) == FC_OK, "%s: %s", path, err.msg);
+        T_OK(fci_wave_run(&alone, &lane, 1, mask, &err) == FC_OK, "%s: %s", path, err.msg);
         T_OK(same(w, alone.x, wave.x + lanes[s].row * w->d, lane.length),
              "%s: without sublayer %d: other bits", path, (int)s);
         T_OK(!same(w, alone.x, rows_of(w, w->n_sublayers, 2), lane.length),
              "%s: sublayer %d does something", path, (int)s);
     }
     fci_lane lane = lane_of(w, 2); // nothing at all: the embeddings
-    T_OK(fci_engine_wave(&alone, &lane, 1, w->none, &err) == FC_OK &&
+    T_OK(fci_wave_run(&alone, &lane, 1, w->none, &err) == FC_OK &&
              same(w, alone.x, rows_of(w, 0, 2), lane.length),
          "%s: without any: other bits", path);
     fci_engine_close(&wave);
@@ -200,7 +200,7 @@ static void test_caches(world *w, const char *path) {
             fci_lane lane = lane_of(w, sequence);
             whole[i] = (float *)malloc(lane.length * w->d * sizeof(float));
             got[i] = (float *)calloc(lane.length * w->d, sizeof(float));
-            T_OK(fci_engine_wave(&e, &lane, 1, masks[k], &err) == FC_OK, "%s: %s", path, err.msg);
+            T_OK(fci_wave_run(&e, &lane, 1, masks[k], &err) == FC_OK, "%s: %s", path, err.msg);
             memcpy(whole[i], e.x, lane.length * w->d * sizeof(float));
             T_OK(fci_cache_open(&caches[i], w->m, masks[k], lane.length, &err) == FC_OK, "%s: %s",
                  path, err.msg);
@@ -218,7 +218,7 @@ static void test_caches(world *w, const char *path) {
                 lanes[i].length -= (uint32_t)at[i];
                 lanes[i].cache = &caches[i];
             }
-            T_OK(fci_engine_wave(&e, lanes, 2, masks[k], &err) == FC_OK, "%s: %s", path, err.msg);
+            T_OK(fci_wave_run(&e, lanes, 2, masks[k], &err) == FC_OK, "%s: %s", path, err.msg);
             for (size_t i = 0; i < 2; i++) {
                 memcpy(got[i] + at[i] * w->d, e.x + lanes[i].row * w->d,
                        lanes[i].length * w->d * sizeof(float));
@@ -272,14 +272,14 @@ static void test_ticks(world *w, const char *path) {
     for (size_t i = 0; i < 3; i++) lanes[i] = lane_of(w, i);
     lanes[2].entry = 2;
     lanes[2].start = rows_of(w, 2, 2);
-    T_OK(fci_engine_wave(&e, lanes, 3, mask, &err) == FC_OK, "%s: %s", path, err.msg);
+    T_OK(fci_wave_run(&e, lanes, 3, mask, &err) == FC_OK, "%s: %s", path, err.msg);
     const double want = 2 * (e.sublayer_cost[0] + e.sublayer_cost[1]) +
                         3 * (fci_engine_mask_cost(&e, mask, 2) - e.sublayer_cost[w->n_sublayers]);
     T_OK(fabs(t.units - want) < 1e-12 && t.n == (int)w->n_sublayers - 1,
          "%s: %d ticks of %g, expected %g", path, t.n, t.units, want);
     t.n = 0;
     t.stop_at = 2;
-    T_OK(fci_engine_wave(&e, lanes, 3, mask, &err) == FC_ERR_CANCELLED && t.n == 2,
+    T_OK(fci_wave_run(&e, lanes, 3, mask, &err) == FC_ERR_CANCELLED && t.n == 2,
          "%s: stopped after %d: %s", path, t.n, err.msg);
     fci_engine_close(&e);
 }
@@ -364,7 +364,7 @@ static void test_positions(void) {
     if (!w.m) return;
     const size_t most = fc_model_config(w.m)->max_positions;
     for (ends[1] = most - 1; ends[1] <= most + 1 && ends[1] <= 65; ends[1]++)
-        T_OK(fci_engine_check_tokens(w.m, &t, 1, &longest, &err) ==
+        T_OK(fci_tokens_check(w.m, &t, 1, &longest, &err) ==
                  (ends[1] > most ? FC_ERR_ARGUMENT : FC_OK),
              "%d positions: %s", (int)ends[1], err.msg);
     T_OK(strstr(err.msg, "the model's positions") != NULL, "%s", err.msg);

@@ -191,7 +191,7 @@ static void test_choice(void) {
             finite = finite && isfinite(scores[i]);
         }
         e.strayed = false;
-        const fci_engine_routed *r = fci_engine_route(&e, 1);
+        const fci_engine_routed *r = fci_wave_route(&e, 1);
         for (size_t k = 0; k < m.hyper.n_used; k++) {
             twice += r[k].expert >= N || seen[r[k].expert < N ? r[k].expert : 0]++;
             sum += (double)r[k].weight;

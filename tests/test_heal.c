@@ -447,7 +447,7 @@ static void healed_rows(const char *path, const reference *r, double *to) {
         memset(&lane, 0, sizeof lane);
         lane.ids = r->ids + i * LENGTH;
         lane.length = LENGTH;
-        T_OK(fci_engine_wave(&e, &lane, 1, m->mask, &err) == FC_OK, "%s", err.msg);
+        T_OK(fci_wave_run(&e, &lane, 1, m->mask, &err) == FC_OK, "%s", err.msg);
         for (size_t k = 0; k < LENGTH * r->d; k++)
             to[i * LENGTH * r->d + k] = (double)e.x[k];
     }
