@@ -21438,9 +21438,9 @@ FCI_FN const float *fci_wave_logits(fci_engine *e, const float *x, size_t rows) 
 // Distances of a pruned model's output from the original's, one table row per metric. A position's
 // value is never negative, so the sum over part of a text is a lower bound of the whole.
 
-// Within these a perplexity is believed.
+// Within these a perplexity is believed: the most is about what a float can hold.
 #define FCI_PERPLEXITY_LEAST 1.0
-#define FCI_PERPLEXITY_MOST 1e300
+#define FCI_PERPLEXITY_MOST 3.4e38
 
 typedef struct fci_distance_position { // both models' output at one position
     const float *p, *q;       // logits [vocab] of the original and of the pruned model
@@ -25241,7 +25241,8 @@ FCI_FN fc_code fci_search_judge_open(fci_search *s, fc_error *err) {
     return fci_perplexity_open(v, t->starts[t->n_sequences], err);
 }
 
-// The perplexity of what the mask leaves; infinite where its output is not finite.
+// The perplexity of what the mask leaves; infinite where its output is not finite, or where it is
+// more than a plan may tell.
 FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err) {
     fci_evaluation *v = &s->judge;
     fc_perplexity p;
@@ -25252,7 +25253,7 @@ FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err
     if (code) return code;
     memset(&p, 0, sizeof p);
     code = fci_perplexity_finish(v, &p, err);
-    *perplexity = code ? (double)INFINITY : p.perplexity;
+    *perplexity = code || p.perplexity > FCI_PERPLEXITY_MOST ? (double)INFINITY : p.perplexity;
     return code == FC_ERR_NUMERIC ? FC_OK : code;
 }
 
@@ -25279,8 +25280,8 @@ FCI_FN fc_code fci_search_judge_past(fci_search *s, fc_error *err) {
                                           &info->perplexity, err);
     if (!code && !isfinite(info->perplexity))
         code = fci_fail(err, FC_ERR_NUMERIC, 0,
-                        "%s: evaluation: the logits of the whole model are not finite",
-                        fci_base_name(s->m->path));
+                        "%s: evaluation: the logits of the whole model are not finite, or its "
+                        "perplexity exceeds %g", fci_base_name(s->m->path), FCI_PERPLEXITY_MOST);
     for (size_t i = 0; i < info->n_steps && !code; i++) {
         const double then = known ? old->steps[i].perplexity : (double)NAN;
         double *now = &s->plan->steps[i].perplexity;
@@ -34797,6 +34798,81 @@ FCI_FN fc_code fci_page_same_model(fci_page *g, const fci_json *e) {
                     "model: expected results of one model, %s, got those of %s", g->model, model);
 }
 
+// ---- results agree with themselves, as far as their printed digits tell
+
+// A number that may be there; false: it is not.
+FCI_FN bool fci_page_has(const fci_json *object, const char *member, double *out) {
+    const fci_json *v = fci_json_get(object, member);
+    if (!v || v->type != FCI_JSON_NUMBER) return false;
+    *out = v->number;
+    return true;
+}
+
+FCI_FN void fci_page_agree(fci_page *g, const char *what, double want, double got, double near) {
+    if (fabs(want - got) <= near || g->b.error.code) return;
+    fci_fail(&g->b.error, FC_ERR_FORMAT, 0, "%s: expected %.6g, which the result's other numbers "
+             "give, got %.6g", what, want, got);
+}
+
+// Of a text or one of its sequences: nll is the logarithm of the perplexity.
+FCI_FN void fci_page_logarithm(fci_page *g, const fci_json *e) {
+    double perplexity, nll;
+    if (fci_page_has(e, "perplexity", &perplexity) && fci_page_has(e, "nll", &nll))
+        fci_page_agree(g, "nll", perplexity > 0 ? log(perplexity) : (double)NAN, nll, 1e-3);
+}
+
+// The sequences of a text add up to it.
+FCI_FN void fci_page_sequences(fci_page *g, const fci_json *e) {
+    const fci_json *list = fci_json_some(e, "sequences"), *one;
+    double positions = 0, nll = 0, n, each, all;
+    fci_page_logarithm(g, e);
+    if (!list) return;
+    if (!fci_json_is(list, FCI_JSON_ARRAY)) {
+        fci_json_bad(&g->b.error, list, "sequences", "an array");
+        return;
+    }
+    one = fci_json_first(list);
+    for (uint32_t i = 0; i < list->count && !g->b.error.code; i++, one = fci_json_next(one)) {
+        if (!fci_json_is(one, FCI_JSON_OBJECT))
+            fci_json_bad(&g->b.error, one, "sequence", "an object");
+        else fci_page_logarithm(g, one);
+        fci_wrap(&g->b.error, g->b.error.code, "sequences: %u", i + 1);
+        if (g->b.error.code || !fci_page_has(one, "positions", &n)) return;
+        positions += n;
+        nll += fci_page_has(one, "nll", &each) ? n * each : n > 0 ? (double)NAN : 0;
+    }
+    if (!list->count || !fci_page_has(e, "positions", &all)) return;
+    fci_page_agree(g, "positions", positions, all, 0);
+    if (fci_page_has(e, "nll", &each) && positions > 0 && !isnan(nll))
+        fci_page_agree(g, "nll", nll / positions, each, 1e-3);
+}
+
+// A share of n items is of whole ones, of those that are listed, and so is its standard error.
+FCI_FN void fci_page_whole_items(fci_page *g, const fci_json *task, const char *share,
+                                 const char *error, const char *choice) {
+    const fci_json *items = fci_json_some(task, "items"), *item;
+    double n, value, stderr_of, chosen, gold, right = 0;
+    if (!fci_page_has(task, share, &value) || !fci_page_has(task, "n", &n) || !(n >= 1))
+        return;
+    fci_page_agree(g, share, floor(value * n + 0.5) / n, value, 1e-3);
+    if (n > 1 && fci_page_has(task, error, &stderr_of))
+        fci_page_agree(g, error, sqrt(value * (1 - value) / (n - 1)), stderr_of, 1e-3);
+    if (!items || g->b.error.code) return;
+    if (!fci_json_is(items, FCI_JSON_ARRAY)) {
+        fci_json_bad(&g->b.error, items, "items", "an array");
+        return;
+    }
+    fci_page_agree(g, "n", items->count, n, 0);
+    item = fci_json_first(items);
+    for (uint32_t i = 0; i < items->count && !g->b.error.code; i++, item = fci_json_next(item)) {
+        if (!fci_json_is(item, FCI_JSON_OBJECT))
+            fci_json_bad(&g->b.error, item, "items", "objects");
+        else if (fci_page_has(item, choice, &chosen) && fci_page_has(item, "gold", &gold))
+            right += chosen <= gold && chosen >= gold;
+    }
+    fci_page_agree(g, share, right / n, value, 1e-3);
+}
+
 FCI_FN void fci_page_tasks(fci_page *g, const fci_json *tasks, fci_page_result *r) {
     const fci_json *task = fci_json_first(tasks);
     for (uint32_t i = 0; i < tasks->count && !g->b.error.code; i++, task = fci_json_next(task)) {
@@ -34806,6 +34882,9 @@ FCI_FN void fci_page_tasks(fci_page *g, const fci_json *tasks, fci_page_result *
         r->detail = fci_page_items(g, task);
         for (int k = 0; k < FCI_PAGE_TASK_FIGURES; k++)
             fci_page_measure(g, task, &fci_page_figures[k], name, r);
+        if (!g->b.error.code) fci_page_whole_items(g, task, "acc", "acc_stderr", "choice");
+        if (!g->b.error.code)
+            fci_page_whole_items(g, task, "acc_norm", "acc_norm_stderr", "choice_norm");
         fci_wrap(&g->b.error, g->b.error.code, "tasks: %s", name);
     }
 }
@@ -34825,6 +34904,7 @@ FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) 
         return err->code;
     r.detail = fci_page_positions(g, e);
     fci_page_measure(g, e, &fci_page_figures[FCI_PAGE_TASK_FIGURES], "", &r);
+    if (!err->code) fci_page_sequences(g, e);
     if (tasks && !fci_json_is(tasks, FCI_JSON_OBJECT))
         return fci_json_bad(err, tasks, "tasks", "an object");
     if (tasks) fci_page_tasks(g, tasks, &r);

@@ -672,7 +672,7 @@ static void test_perplexity(void) {
         fc_plan_free(part);
         part = copy_of(p); /* whose numbers are not the model's */
         d.resume = part;
-        part->info.perplexity = 1e300;
+        part->info.perplexity = 1e38;
         fails(&d, FC_ERR_MISMATCH, "perplexity of the whole model: expected ");
         part->info.perplexity = p->info.perplexity;
         part->steps[first - 1].perplexity *= 0.99;
@@ -726,7 +726,8 @@ static void test_perplexity_refused(void) {
     hostile(j, step, ", \"perplexity\": 99999", "step 1: expected the last step before", 0);
     hostile(j, step, ", \"other\": 1", "step 1: perplexity: expected a number from 1", 0);
     hostile(j, step, ", \"perplexity\": 0, \"other\": 1", "1: perplexity: expected a number", 0);
-    hostile(j, step, ", \"perplexity\": 0.31, \"o\": 1", "from 1 to 1e+300, got 0.31", 0);
+    hostile(j, step, ", \"perplexity\": 0.31, \"o\": 1", "from 1 to 3.4e+38, got 0.31", 0);
+    hostile(j, step, ", \"perplexity\": 1e300, \"o\": 1", "from 1 to 3.4e+38, got 1e300", 0);
     hostile(j, "\"perplexity\": ", "\"perplexity\": 1e301, \"was\": ", "a number from 1", 0);
     fc_text_free(&text);
     fc_plan_free(p);

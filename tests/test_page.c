@@ -281,13 +281,14 @@ static void test_results(void) {
 }
 
 static const char *const values[][2] = { // members of an evaluation, and what is said of them
-    {"\"positions\":9,\"perplexity\":-5", "perplexity: expected a number from 1 to 1e+300, got -5"},
+    {"\"positions\":9,\"perplexity\":-5",
+     "perplexity: expected a number from 1 to 3.4e+38, got -5"},
     {"\"positions\":9,\"perplexity\":\"x\"",
-     "perplexity: expected a number from 1 to 1e+300, got \"x\""},
+     "perplexity: expected a number from 1 to 3.4e+38, got \"x\""},
     {"\"positions\":9,\"perplexity\":null",
-     "perplexity: expected a number from 1 to 1e+300, got null"},
-    {"\"positions\":9,\"perplexity\":1e308",
-     "perplexity: expected a number from 1 to 1e+300, got 1e308"},
+     "perplexity: expected a number from 1 to 3.4e+38, got null"},
+    {"\"positions\":9,\"perplexity\":1e300",
+     "perplexity: expected a number from 1 to 3.4e+38, got 1e300"},
     {"\"tasks\":5", "tasks: expected an object, got 5"},
     {"\"tasks\":{\"t\":5}", "tasks: t: result: expected an object, got 5"},
     {"\"tasks\":{\"t\":{\"n\":4,\"acc\":2}}",
@@ -302,6 +303,24 @@ static const char *const values[][2] = { // members of an evaluation, and what i
     {"\"perplexity\":2,\"positions\":0", "positions: expected a whole number from 1"},
     {"\"perplexity\":2", "positions: expected a whole number from 1"},
     {"\"positions\":\"x\"", "positions: expected a whole number"},
+    {"\"perplexity\":10,\"nll\":2.31,\"positions\":9",
+     "nll: expected 2.30259, which the result's other numbers give, got 2.31"},
+    {"\"perplexity\":10,\"positions\":9,\"sequences\":[{\"positions\":8}]",
+     "positions: expected 8"},
+    {"\"perplexity\":10,\"nll\":2.303,\"positions\":9,\"sequences\":["
+     "{\"positions\":9,\"nll\":2.4}]", "nll: expected 2.4,"},
+    {"\"perplexity\":10,\"positions\":9,\"sequences\":["
+     "{\"positions\":9,\"perplexity\":9,\"nll\":2.4}]", "sequences: 1: nll: expected 2.19722,"},
+    {"\"tasks\":{\"t\":{\"n\":3,\"acc\":0.5}}", "tasks: t: acc: expected 0.666667,"},
+    {"\"tasks\":{\"t\":{\"n\":5,\"acc\":0.2,\"acc_stderr\":0.3}}",
+     "tasks: t: acc_stderr: expected 0.2,"},
+    {"\"tasks\":{\"t\":{\"n\":2,\"acc\":0,\"items\":[{\"choice\":1,\"gold\":0}]}}",
+     "tasks: t: n: expected 1,"},
+    {"\"tasks\":{\"t\":{\"n\":1,\"acc\":1,\"items\":[{\"choice\":1,\"gold\":0}]}}",
+     "tasks: t: acc: expected 0,"},
+    {"\"tasks\":{\"t\":{\"n\":1,\"acc_norm\":1,\"items\":["
+     "{\"choice_norm\":1,\"gold\":0}]}}",
+     "tasks: t: acc_norm: expected 0,"},
     {"\"protocol\":3", "protocol: expected a string, got 3"},
 };
 

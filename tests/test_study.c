@@ -266,7 +266,7 @@ static void test_others(void) {
     if (T_OK(at != NULL, "a perplexity")) {
         at[14] = '-';
         T_OK(run(m, &d, &about) == FC_ERR_FORMAT &&
-                 strstr(err.msg, "set 0: perplexity: expected a number from 1 to 1e+300, got -"),
+                 strstr(err.msg, "set 0: perplexity: expected a number from 1 to 3.4e+38, got -"),
              "%s", err.msg);
         at[14] = '9';
     }
