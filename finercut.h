@@ -5499,12 +5499,10 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
 }
 
 // >> json
-// A strict RFC 8259 reader, and writers. The reader steps through events in constant stack and
-// memory; fci_json_parse builds a tree of them. Refused besides bad grammar: duplicate keys
-// (in a tree, after unescaping), lone surrogates, invalid UTF-8, a byte order mark, numbers beyond
-// double, and nesting beyond FCI_JSON_DEPTH.
+// A strict RFC 8259 reader, which steps through events in constant stack and memory. Also refused:
+// lone surrogates, invalid UTF-8, a byte order mark, numbers beyond double.
 
-enum { FCI_JSON_DEPTH = 128 };
+enum { FCI_JSON_DEPTH = 128 }; // of nesting
 
 typedef enum fci_json_type {
     FCI_JSON_NULL, FCI_JSON_BOOL, FCI_JSON_NUMBER, FCI_JSON_STRING, FCI_JSON_ARRAY, FCI_JSON_OBJECT,
@@ -5529,8 +5527,7 @@ typedef struct fci_json_reader {
     const char *text; // outlives what was read: strings without escapes are views of it
     size_t n, at;
     fci_arena *arena;
-    // where the next unescaped string goes, in one block for all; NULL until needed
-    char *spare;
+    char *spare; // where the next unescaped string goes, of one block for all; NULL until needed
     fc_error *err;
     int want; // FCI_JSON_WANT_...
     uint32_t depth;
@@ -5540,65 +5537,12 @@ typedef struct fci_json_reader {
 // A reader of `text`, below 2 GiB; strings with escapes go to the arena.
 FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *text, size_t n,
                               fc_error *err);
-// The next event: a value, a key (a STRING in an object, before its value), END or DONE. Duplicate
-// keys are the caller's business.
+// The next event: a value, a key (a STRING before its value; duplicates too), END or DONE.
 FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
+// FC_ERR_FORMAT of what stands at byte `at` of the text.
+FCI_FN fc_code fci_json_fail(const fci_json_reader *r, size_t at, const char *expected);
 // Skips to the end of the array or object that `event` opened; nothing after a scalar.
 FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
-// The first child; the next sibling. The parent's `count` says how many there are.
-FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
-FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
-// NULL is of no type.
-FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
-// The member `key` of an object; NULL: not there, or no object.
-FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
-// "a number", "nothing" for NULL; not of END and DONE.
-FCI_FN const char *fci_json_type_name(const fci_json *n);
-// FC_ERR_FORMAT of a wrong value: metric: expected a number, got "cosine" (at byte 131). `got`
-// NULL: there is none.
-FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
-                            const char *expected);
-// fci_json_get, but null counts as absent.
-FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
-// The member `key`; FC_ERR_FORMAT where it is not there, or not of `type`.
-FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
-                               const fci_json **out, fc_error *err);
-// A required string, as a view; *out stays on failure, so below.
-FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
-// A required true or false.
-FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
-// A flag that may be absent or null: *out stays.
-FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
-// n, which may be NULL, as a whole number in [low, high], written without sign, point and exponent;
-// `what` names it in the error; *out is 0 then.
-FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
-                              uint64_t *out, fc_error *err);
-// n, which may be NULL, as a number in [low, high], of which rounding may miss a millionth.
-FCI_FN fc_code fci_json_real(const fci_json *n, const char *what, double low, double high,
-                             double *out, fc_error *err);
-// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
-// is NULL on failure.
-FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
-                              const fci_json **root, fc_error *err);
-// The same of a text that came from a file, which may begin with a byte order mark.
-FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
-                                   size_t n, const fci_json **root, fc_error *err);
-// The same of a file, which stays open as long as the tree.
-FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
-                                   const fci_json **root, fc_error *err);
-// Lines of JSON: *item is that of the next one that is not blank, until the next call; NULL at the
-// end. `line` counts from 1; errors of the text do not name it.
-typedef struct fci_json_lines {
-    const char *text;
-    size_t n, at, line;
-    fci_arena arena; // zeroed but for c; to be freed at the end
-} fci_json_lines;
-FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err);
-// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
-FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
-// Appends a template: ' becomes a quote; %s (or %.*s) is a JSON string, %g a number, %i a boolean,
-// %u or %llu an integer, %016llx hexadecimal digits. A leading comma is left out after { and [.
-FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 
 // ---- private to this section
 
@@ -5943,6 +5887,36 @@ FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event) {
     return code;
 }
 
+// >> tree
+// JSON as a tree, where no object has a key twice (after unescaping).
+
+// The first child; the next sibling. The parent's `count` says how many there are.
+FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
+FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
+// NULL is of no type.
+FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
+// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
+// is NULL on failure.
+FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
+                              const fci_json **root, fc_error *err);
+// The same of a text that came from a file, which may begin with a byte order mark.
+FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
+                                   size_t n, const fci_json **root, fc_error *err);
+// The same of a file, which stays open as long as the tree.
+FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
+                                   const fci_json **root, fc_error *err);
+
+typedef struct fci_json_lines {
+    const char *text;
+    size_t n, at, line; // from 1; errors of the text do not name it
+    fci_arena arena; // zeroed but for c; to be freed at the end
+} fci_json_lines;
+
+// *item is that of the next line that is not blank, until the next call; NULL at the end.
+FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err);
+
+// ---- private to this section
+
 FCI_INLINE const fci_json *fci_json_first(const fci_json *n) {
     return n + 1;
 }
@@ -5954,6 +5928,181 @@ FCI_INLINE const fci_json *fci_json_next(const fci_json *n) {
 FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type) {
     return n && n->type == (uint8_t)type;
 }
+
+FCI_FN fc_code fci_tree_duplicate(const fci_json_reader *r, const fci_json *key) {
+    fci_shown shown;
+    char text[160];
+    snprintf(text, sizeof text, "key \"%s\" only once", fci_show(key->text, &shown));
+    return fci_json_fail(r, key->at, text);
+}
+
+FCI_FN fc_code fci_tree_check_many(const fci_json_reader *r, const fci_json *object) {
+    fci_map seen;
+    memset(&seen, 0, sizeof seen);
+    seen.c = r->arena->c;
+    fc_code code = fci_map_reserve(&seen, object->count, r->err);
+    const fci_json *k = fci_json_first(object);
+    for (uint32_t n = 0; n < object->count && !code; n++, k = fci_json_next(k + 1)) {
+        bool twice;
+        code = fci_map_add(&seen, k->text, 0, &twice, r->err);
+        if (!code && twice) code = fci_tree_duplicate(r, k);
+    }
+    fci_map_free(&seen);
+    return code;
+}
+
+FCI_FN fc_code fci_tree_check_keys(const fci_json_reader *r, const fci_json *object) {
+    const fci_json *k = fci_json_first(object);
+    if (object->count > 16) return fci_tree_check_many(r, object);
+    for (uint32_t i = 0; i < object->count; i++, k = fci_json_next(k + 1))
+        for (const fci_json *e = fci_json_first(object); e < k; e = fci_json_next(e + 1))
+            if (fci_eq(e->text, k->text)) return fci_tree_duplicate(r, k);
+    return FC_OK;
+}
+
+// At most so many nodes: one before each comma and colon and one in each bracket.
+FCI_FN size_t fci_tree_bound(const char *text, size_t n) {
+    const uint64_t ones = 0x0101010101010101u, most = ones * 0x7f;
+    size_t bound = 2, i = 0;
+    // eight bytes at once: the top bit of a byte of `zero` is set where y's byte is zero
+    for (; n - i >= 8; i += 8) {
+        uint64_t x, count = 0;
+        memcpy(&x, text + i, 8);
+        for (int k = 0; k < 3; k++) { // '[' and '{' differ in one bit
+            uint64_t y = (k == 2 ? x | ones * 0x20 : x) ^ ones * (unsigned char)(",:{"[k]);
+            uint64_t zero = ~(((y & most) + most) | y | most);
+            count += zero >> 7;
+        }
+        bound += (size_t)(count * ones >> 56);
+    }
+    for (; i < n; i++)
+        bound += (size_t)((text[i] == ',') | (text[i] == ':') | ((text[i] | 0x20) == '{'));
+    return bound;
+}
+
+typedef struct fci_tree_making {
+    fci_json_reader r;
+    fci_json *nodes;
+    size_t n, capacity, bound;
+    uint32_t open[FCI_JSON_DEPTH];
+} fci_tree_making;
+
+FCI_FN fc_code fci_tree_build(fci_tree_making *t) {
+    for (;;) {
+        if (t->n == t->capacity) {
+            t->capacity = (size_t)fci_min(t->bound, t->capacity * (uint64_t)2);
+            t->nodes = (fci_json *)fci_arena_grow(t->r.arena, t->nodes, t->capacity,
+                                                  sizeof *t->nodes, "JSON", t->r.err);
+            if (!t->nodes) return FC_ERR_MEMORY;
+        }
+        uint32_t depth = t->r.depth;
+        fci_json *node = &t->nodes[t->n], *parent = depth ? &t->nodes[t->open[depth - 1]] : NULL;
+        fc_code code = fci_json_step(&t->r, node);
+        if (code || node->type == FCI_JSON_DONE) return code;
+        if (node->type == FCI_JSON_END) {
+            parent->skip = (uint32_t)(node - parent);
+            if (parent->type == FCI_JSON_ARRAY) continue;
+            parent->count /= 2;
+            code = fci_tree_check_keys(&t->r, parent);
+            if (code) return code;
+            continue;
+        }
+        if (parent) parent->count++;
+        if (t->r.depth > depth) t->open[depth] = (uint32_t)t->n;
+        t->n++;
+    }
+}
+
+// The text from byte `from` on; places in errors are those in the whole.
+FCI_FN fc_code fci_tree_parse_from(const fci_context *c, fci_arena *arena, const char *text,
+                                   size_t n, size_t from, const fci_json **root, fc_error *err) {
+    fci_tree_making t;
+    memset(&t, 0, sizeof t);
+    *root = NULL;
+    arena->c = c;
+    fc_code code = fci_json_start(&t.r, arena, text, n, err);
+    if (code) return code;
+    t.r.at = from;
+    t.bound = fci_tree_bound(text, n);
+    t.capacity = (size_t)fci_min(t.bound, n / 6 + 64); // strings make the bound too high
+    t.nodes = (fci_json *)fci_arena_grow(arena, NULL, t.capacity, sizeof *t.nodes, "JSON", err);
+    if (!t.nodes) return FC_ERR_MEMORY;
+    code = fci_tree_build(&t);
+    if (!code) *root = t.nodes;
+    const char *alien =
+        code == FC_ERR_FORMAT && n > from && text[from] != '{' ? fci_alien_name(text, n) : NULL;
+    return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
+}
+
+FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
+                              const fci_json **root, fc_error *err) {
+    return fci_tree_parse_from(c, arena, text, n, 0, root, err);
+}
+
+FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
+                                   size_t n, const fci_json **root, fc_error *err) {
+    return fci_tree_parse_from(c, arena, text, n, fci_bom(text, n), root, err);
+}
+
+FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
+                                   const fci_json **root, fc_error *err) {
+    const char *text = f->data ? (const char *)f->data : "";
+    return fci_json_parse_text(c, arena, text, (size_t)f->size, root, err);
+}
+
+FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err) {
+    static const char first[] = "line 1, ";
+    const char *begin = NULL, *text = NULL, *end = NULL;
+    *item = NULL;
+    if (l->line == 0) l->at = fci_bom(l->text, l->n);
+    while (l->at < l->n && text == end) {
+        const char *stop = (const char *)memchr(l->text + l->at, '\n', l->n - l->at);
+        begin = text = l->text + l->at;
+        end = stop ? stop : l->text + l->n;
+        l->at = (size_t)(end - l->text) + 1;
+        l->line++;
+        while (text < end && memchr(" \t\r", *text, 3)) text++;
+    }
+    fci_arena_free(&l->arena);
+    if (text == end) return FC_OK;
+    const fc_code code =
+        fci_json_parse(l->arena.c, &l->arena, begin, (size_t)(end - begin), item, err);
+    if (code && err && strncmp(err->msg, first, sizeof first - 1) == 0) // of a text of one line
+        memmove(err->msg, err->msg + sizeof first - 1, strlen(err->msg) + 2 - sizeof first);
+    return code;
+}
+
+// >> members
+// Values of a JSON tree by key and type, with one grammar of errors.
+
+// The member `key` of an object; NULL: not there, or no object.
+FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
+// "a number", "nothing" for NULL; not of END and DONE.
+FCI_FN const char *fci_json_type_name(const fci_json *n);
+// FC_ERR_FORMAT of a wrong value: metric: expected a number, got "cosine" (at byte 131). `got`
+// NULL: there is none.
+FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
+                            const char *expected);
+// fci_json_get, but null counts as absent.
+FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
+// The member `key`; FC_ERR_FORMAT where it is not there, or not of `type`.
+FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
+                               const fci_json **out, fc_error *err);
+// A required string, as a view; *out stays on failure, so below.
+FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
+// A required true or false.
+FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
+// A flag that may be absent or null: *out stays.
+FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
+// n, which may be NULL, as a whole number in [low, high], written without sign, point and exponent;
+// `what` names it in the error; *out is 0 then.
+FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
+                              uint64_t *out, fc_error *err);
+// n, which may be NULL, as a number in [low, high], of which rounding may miss a millionth.
+FCI_FN fc_code fci_json_real(const fci_json *n, const char *what, double low, double high,
+                             double *out, fc_error *err);
+
+// ---- private to this section
 
 FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key) {
     if (!fci_json_is(object, FCI_JSON_OBJECT)) return NULL;
@@ -6037,148 +6186,16 @@ FCI_FN fc_code fci_json_real(const fci_json *n, const char *what, double low, do
     return FC_OK;
 }
 
-FCI_FN fc_code fci_json_duplicate(const fci_json_reader *r, const fci_json *key) {
-    fci_shown shown;
-    char text[160];
-    snprintf(text, sizeof text, "key \"%s\" only once", fci_show(key->text, &shown));
-    return fci_json_fail(r, key->at, text);
-}
+// >> writer
+// Writes JSON.
 
-FCI_FN fc_code fci_json_check_many(const fci_json_reader *r, const fci_json *object) {
-    fci_map seen;
-    memset(&seen, 0, sizeof seen);
-    seen.c = r->arena->c;
-    fc_code code = fci_map_reserve(&seen, object->count, r->err);
-    const fci_json *k = fci_json_first(object);
-    for (uint32_t n = 0; n < object->count && !code; n++, k = fci_json_next(k + 1)) {
-        bool twice;
-        code = fci_map_add(&seen, k->text, 0, &twice, r->err);
-        if (!code && twice) code = fci_json_duplicate(r, k);
-    }
-    fci_map_free(&seen);
-    return code;
-}
+// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that the output is always valid.
+FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s);
+// Appends a template: ' becomes a quote; %s (or %.*s) is a JSON string, %g a number, %i a boolean,
+// %u or %llu an integer, %016llx hexadecimal digits. A leading comma is left out after { and [.
+FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) FCI_PRINTF(2, 3);
 
-FCI_FN fc_code fci_json_check_keys(const fci_json_reader *r, const fci_json *object) {
-    const fci_json *k = fci_json_first(object);
-    if (object->count > 16) return fci_json_check_many(r, object);
-    for (uint32_t i = 0; i < object->count; i++, k = fci_json_next(k + 1))
-        for (const fci_json *e = fci_json_first(object); e < k; e = fci_json_next(e + 1))
-            if (fci_eq(e->text, k->text)) return fci_json_duplicate(r, k);
-    return FC_OK;
-}
-
-// At most so many nodes: one before each comma and colon and one in each bracket.
-FCI_FN size_t fci_json_bound(const char *text, size_t n) {
-    const uint64_t ones = 0x0101010101010101u, most = ones * 0x7f;
-    size_t bound = 2, i = 0;
-    // eight bytes at once: the top bit of a byte of `zero` is set where y's byte is zero
-    for (; n - i >= 8; i += 8) {
-        uint64_t x, count = 0;
-        memcpy(&x, text + i, 8);
-        for (int k = 0; k < 3; k++) { // '[' and '{' differ in one bit
-            uint64_t y = (k == 2 ? x | ones * 0x20 : x) ^ ones * (unsigned char)(",:{"[k]);
-            uint64_t zero = ~(((y & most) + most) | y | most);
-            count += zero >> 7;
-        }
-        bound += (size_t)(count * ones >> 56);
-    }
-    for (; i < n; i++)
-        bound += (size_t)((text[i] == ',') | (text[i] == ':') | ((text[i] | 0x20) == '{'));
-    return bound;
-}
-
-typedef struct fci_json_tree {
-    fci_json_reader r;
-    fci_json *nodes;
-    size_t n, capacity, bound;
-    uint32_t open[FCI_JSON_DEPTH];
-} fci_json_tree;
-
-FCI_FN fc_code fci_json_build(fci_json_tree *t) {
-    for (;;) {
-        if (t->n == t->capacity) {
-            t->capacity = (size_t)fci_min(t->bound, t->capacity * (uint64_t)2);
-            t->nodes = (fci_json *)fci_arena_grow(t->r.arena, t->nodes, t->capacity,
-                                                  sizeof *t->nodes, "JSON", t->r.err);
-            if (!t->nodes) return FC_ERR_MEMORY;
-        }
-        uint32_t depth = t->r.depth;
-        fci_json *node = &t->nodes[t->n], *parent = depth ? &t->nodes[t->open[depth - 1]] : NULL;
-        fc_code code = fci_json_step(&t->r, node);
-        if (code || node->type == FCI_JSON_DONE) return code;
-        if (node->type == FCI_JSON_END) {
-            parent->skip = (uint32_t)(node - parent);
-            if (parent->type == FCI_JSON_ARRAY) continue;
-            parent->count /= 2;
-            code = fci_json_check_keys(&t->r, parent);
-            if (code) return code;
-            continue;
-        }
-        if (parent) parent->count++;
-        if (t->r.depth > depth) t->open[depth] = (uint32_t)t->n;
-        t->n++;
-    }
-}
-
-// The text from byte `from` on; places in errors are those in the whole.
-FCI_FN fc_code fci_json_parse_from(const fci_context *c, fci_arena *arena, const char *text,
-                                   size_t n, size_t from, const fci_json **root, fc_error *err) {
-    fci_json_tree t;
-    memset(&t, 0, sizeof t);
-    *root = NULL;
-    arena->c = c;
-    fc_code code = fci_json_start(&t.r, arena, text, n, err);
-    if (code) return code;
-    t.r.at = from;
-    t.bound = fci_json_bound(text, n);
-    t.capacity = (size_t)fci_min(t.bound, n / 6 + 64); // strings make the bound too high
-    t.nodes = (fci_json *)fci_arena_grow(arena, NULL, t.capacity, sizeof *t.nodes, "JSON", err);
-    if (!t.nodes) return FC_ERR_MEMORY;
-    code = fci_json_build(&t);
-    if (!code) *root = t.nodes;
-    const char *alien =
-        code == FC_ERR_FORMAT && n > from && text[from] != '{' ? fci_alien_name(text, n) : NULL;
-    return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
-}
-
-FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
-                              const fci_json **root, fc_error *err) {
-    return fci_json_parse_from(c, arena, text, n, 0, root, err);
-}
-
-FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
-                                   size_t n, const fci_json **root, fc_error *err) {
-    return fci_json_parse_from(c, arena, text, n, fci_bom(text, n), root, err);
-}
-
-FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
-                                   const fci_json **root, fc_error *err) {
-    const char *text = f->data ? (const char *)f->data : "";
-    return fci_json_parse_text(c, arena, text, (size_t)f->size, root, err);
-}
-
-FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err) {
-    static const char first[] = "line 1, ";
-    const char *begin = NULL, *text = NULL, *end = NULL;
-    *item = NULL;
-    if (l->line == 0) l->at = fci_bom(l->text, l->n);
-    while (l->at < l->n && text == end) {
-        const char *stop = (const char *)memchr(l->text + l->at, '\n', l->n - l->at);
-        begin = text = l->text + l->at;
-        end = stop ? stop : l->text + l->n;
-        l->at = (size_t)(end - l->text) + 1;
-        l->line++;
-        while (text < end && memchr(" \t\r", *text, 3)) text++;
-    }
-    fci_arena_free(&l->arena);
-    if (text == end) return FC_OK;
-    const fc_code code =
-        fci_json_parse(l->arena.c, &l->arena, begin, (size_t)(end - begin), item, err);
-    if (code && err && strncmp(err->msg, first, sizeof first - 1) == 0) // of a text of one line
-        memmove(err->msg, err->msg + sizeof first - 1, strlen(err->msg) + 2 - sizeof first);
-    return code;
-}
+// ---- private to this section
 
 FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
     static const char specials[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
@@ -6203,7 +6220,7 @@ FCI_FN void fci_json_put_string(fci_buffer *b, fci_str s) {
 }
 
 // Appends one value of a template, from after its '%'; returns the rest of the template.
-FCI_FN const char *fci_json_put_value(fci_buffer *b, const char *p, va_list *args) {
+FCI_FN const char *fci_writer_value(fci_buffer *b, const char *p, va_list *args) {
     const bool counted = *p == '.';
     const size_t n = counted ? (size_t)va_arg(*args, int) : 0;
     p += strcspn(p, "sgiux");
@@ -6228,7 +6245,7 @@ FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) {
         fci_put(b, p, n);
         p += n;
         if (*p == '\'') fci_put(b, "\"", 1);
-        p = *p == '%' ? fci_json_put_value(b, p + 1, &args) : p + (*p != 0);
+        p = *p == '%' ? fci_writer_value(b, p + 1, &args) : p + (*p != 0);
     }
     va_end(args);
 }
