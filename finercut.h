@@ -21481,76 +21481,10 @@ typedef struct fci_distance {
     double most;   // that a mean can be
 } fci_distance;
 
-// The original model's side of a comparison. The *outputs* of a position are its logits W n, or,
-// for metrics of lengths and angles, R n. Here n is the final norm's row (rounded as for the head's
-// product) and W = Q R the output weights [vocab, hidden], with orthonormal columns in Q and R
-// [hidden, hidden] triangular: Q preserves lengths and angles.
-typedef struct fci_reference {
-    const fci_distance *distance;
-    const fc_tokens *tokens;
-    float *rows;      // the original's, at the head's entrance [all positions, hidden]
-    double *lse;      // log-sum-exp of its outputs [all positions]
-    size_t width;     // of outputs
-    size_t batch;     // rows of outputs at a time
-    double row_units; // cost of a row of outputs, in forward passes of a sequence
-    float *triangle;  // R, stored as in a file; NULL: outputs are logits
-    void *packed, *scratch; // of R's products
-    double *gram;           // [hidden, hidden] while R is computed, as the next two
-    float *part, *columns;  // [hidden, hidden], [hidden, chunk + 1]
-    // outputs that are kept [n_kept, width]; others are computed as needed
-    float *kept;
-    uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
-    uint32_t *owners; // [n_kept] their positions
-    size_t n_kept;
-    const uint32_t *ranks; // [all positions] NULL, or who computes it: the others' are left out,
-    uint32_t rank;         // but count as work, so that work does not depend on this
-} fci_reference;
-
-// One position of a pruned model.
-typedef struct fci_item {
-    const float *x;     // its residual row at the head's entrance
-    uint32_t position;  // in all sequences together
-    double *value;      // receives the distance
-    const float *p, *q; // outputs, set by fci_distance_items
-} fci_item;
-
-// The divisor of the sum over sequences.
-FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
-// Width of an output: the vocabulary, or hidden.
-FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
-// How many of n outputs of the whole model are kept in so many bytes.
-FCI_FN size_t fci_reference_keeps(const fc_model *m, fc_metric metric, size_t n, uint64_t bytes);
-// Bytes that fci_reference_init allocates, without kept outputs; `e` NULL: before it is open.
-FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_metric metric,
-                                    uint64_t n_positions);
-// Zeroed allowed.
-FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
-// *r is zeroed, to be freed on failure too; `kept` bytes may be used to keep outputs.
-FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
-                                  const fc_tokens *t, uint64_t kept, fc_error *err);
-// Fills r->lse from r->rows, keeps the first outputs; fails where the original's are not finite.
-FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err);
-// Keeps the outputs of the first r->n_kept positions of `order` only. `wanted` is scratch, a byte
-// per position.
-FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
-                                  uint8_t *wanted, fc_error *err);
-// Computes the distances of items, which are sorted by position. As many rows as fit share a pass
-// over the head's weights, and those of one position share the original's row. `count`: only counts
-// the work of all that.
-FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
-                                  bool count, fc_error *err);
 // The row of a metric.
 FCI_FN const fci_distance *fci_distance_of(fc_metric metric);
-
-typedef struct fci_reference_pace { // seconds here
-    double begin; // before the first output
-    double row;   // of an output of the whole model
-    double item;  // of one of a candidate, with its distance
-} fci_reference_pace;
-
-// Measures a metric on residual rows, rows <= e->head_rows.
-FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
-                                     fci_reference_pace *pace, fc_error *err);
+// The divisor of the sum over sequences.
+FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab);
 
 // ---- private to this section
 
@@ -21631,29 +21565,99 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
     }
 }
 
+// >> reference
+// The original model's side of a comparison, and distances from it.
+
+typedef struct fci_reference {
+    const fci_distance *distance;
+    const fc_tokens *tokens;
+    float *rows;      // the original's, at the head's entrance [all positions, hidden]
+    double *lse;      // log-sum-exp of its outputs [all positions]
+    size_t width;     // of outputs
+    size_t batch;     // rows of outputs at a time
+    double row_units; // cost of a row of outputs, in forward passes of a sequence
+    float *triangle;  // R, stored as in a file; NULL: outputs are logits
+    void *packed, *scratch; // of R's products
+    double *gram;           // [hidden, hidden] while R is computed, as the next two
+    float *part, *columns;  // [hidden, hidden], [hidden, chunk + 1]
+    float *kept;      // outputs [n_kept, width]; others are computed as needed
+    uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
+    uint32_t *owners; // [n_kept] their positions
+    size_t n_kept;
+    const uint32_t *ranks; // [all positions] NULL, or who computes it: the others' are left out,
+    uint32_t rank;         // but count as work, so that work does not depend on this
+} fci_reference;
+
+// One position of a pruned model.
+typedef struct fci_item {
+    const float *x;     // its residual row at the head's entrance
+    uint32_t position;  // in all sequences together
+    double *value;      // receives the distance
+    const float *p, *q; // outputs, set by fci_reference_items
+} fci_item;
+
+// Width of an output: the vocabulary, or hidden.
+FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric);
+// How many of n outputs of the whole model are kept in so many bytes.
+FCI_FN size_t fci_reference_keeps(const fc_model *m, fc_metric metric, size_t n, uint64_t bytes);
+// Bytes that fci_reference_init allocates, without kept outputs; `e` NULL: before it is open.
+FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_metric metric,
+                                    uint64_t n_positions);
+// Zeroed allowed.
+FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
+// *r is zeroed, to be freed on failure too; `kept` bytes may be used to keep outputs.
+FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
+                                  const fc_tokens *t, uint64_t kept, fc_error *err);
+// Fills r->lse from r->rows, keeps the first outputs; fails where the original's are not finite.
+FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err);
+// Keeps the outputs of the first r->n_kept of `order` only; `wanted`: scratch, a byte per position.
+FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_t *order,
+                                  uint8_t *wanted, fc_error *err);
+// Computes the distances of items, which are sorted by position; `count`: only counts the work.
+FCI_FN fc_code fci_reference_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
+                                   bool count, fc_error *err);
+
+typedef struct fci_reference_pace { // seconds here
+    double begin; // before the first output
+    double row;   // of an output of the whole model
+    double item;  // of one of a candidate, with its distance
+} fci_reference_pace;
+
+// Measures a metric on residual rows, rows <= e->head_rows.
+FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
+                                     fci_reference_pace *pace, fc_error *err);
+
+// ---- private to this section
+
+// The original model's side of a comparison. The *outputs* of a position are its logits W n, or,
+// for metrics of lengths and angles, R n. Here n is the final norm's row (rounded as for the head's
+// product) and W = Q R the output weights [vocab, hidden], with orthonormal columns in Q and R
+// [hidden, hidden] triangular: Q preserves lengths and angles. As many rows as fit share a pass over
+// the head's weights, and those of one position share the original's row.
+
 #define FCI_REFERENCE_NONE UINT32_MAX
 enum { FCI_REFERENCE_CHUNK = 256 }; // rows of W per sum in float32; chunks are summed in double
 
 // Whether outputs are R n: only where logits are not changed further, and R is smaller than W.
-FCI_FN bool fci_distance_reference_reduced(const fc_model *m, fc_metric metric) {
+FCI_FN bool fci_reference_reduced(const fc_model *m, fc_metric metric) {
     return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) &&
            m->hyper.logit_cap == 0 && m->hyper.logit_divisor == 1 &&
            m->hyper.vocab > m->hyper.hidden;
 }
 
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
-    return (size_t)(fci_distance_reference_reduced(m, metric) ? m->hyper.hidden : m->hyper.vocab);
+    return (size_t)(fci_reference_reduced(m, metric) ? m->hyper.hidden : m->hyper.vocab);
 }
 
 // Buffers for computing R.
-FCI_FN void fci_distance_reference_workspace(fci_reference *r, uint64_t d, fci_group *g) {
+FCI_FN void fci_reference_workspace(fci_reference *r, uint64_t d, fci_group *g) {
     fci_each(g, &r->gram, d, d * sizeof *r->gram, "output weights");
     fci_each(g, &r->part, d, d * sizeof *r->part, "output weights");
     fci_each(g, &r->columns, d, (FCI_REFERENCE_CHUNK + 1) * sizeof(float), "output weights");
 }
 
-FCI_FN void fci_distance_reference_buffers(fci_reference *r, const fc_model *m, uint64_t n,
-                                           bool reduced, fci_group *g) {
+FCI_FN void fci_reference_buffers(fci_reference *r, const fc_model *m, uint64_t n,
+                                  bool reduced, fci_group *g) {
     const uint64_t d = m->hyper.hidden;
     fci_each(g, &r->rows, n, d * sizeof(float), "original's output");
     fci_each(g, &r->lse, n, sizeof(double), "original's output");
@@ -21671,11 +21675,11 @@ FCI_FN void fci_distance_reference_buffers(fci_reference *r, const fc_model *m, 
 
 FCI_FN size_t fci_reference_keeps(const fc_model *m, fc_metric metric, size_t n, uint64_t bytes) {
     const uint64_t row = fci_reference_width(m, metric) * sizeof(float);
-    return fci_distance_rows[metric].original ? (size_t)fci_min(n, bytes / row) : 0;
+    return fci_distance_of(metric)->original ? (size_t)fci_min(n, bytes / row) : 0;
 }
 
 // Rows of outputs at a time.
-FCI_FN size_t fci_distance_reference_batch(const fci_engine *e, size_t width) {
+FCI_FN size_t fci_reference_batch(const fci_engine *e, size_t width) {
     const uint64_t most = fci_max(e->capacity, e->head_rows);
     return (size_t)fci_min(fci_min(most, FCI_ENGINE_ROWS),
                            e->head_rows * e->m->hyper.vocab / width);
@@ -21683,26 +21687,26 @@ FCI_FN size_t fci_distance_reference_batch(const fci_engine *e, size_t width) {
 
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_metric metric,
                                     uint64_t n_positions) {
-    const bool reduced = fci_distance_reference_reduced(m, metric);
+    const bool reduced = fci_reference_reduced(m, metric);
     fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
     fci_reference r;
     memset(&r, 0, sizeof r);
     r.width = e ? fci_reference_width(m, metric) : 0;
-    r.batch = e ? fci_distance_reference_batch(e, r.width) : (uint32_t)FCI_ENGINE_ROWS;
-    fci_distance_reference_buffers(&r, m, n_positions, reduced, &g);
-    if (reduced) fci_distance_reference_workspace(&r, m->hyper.hidden, &g);
+    r.batch = e ? fci_reference_batch(e, r.width) : (uint32_t)FCI_ENGINE_ROWS;
+    fci_reference_buffers(&r, m, n_positions, reduced, &g);
+    if (reduced) fci_reference_workspace(&r, m->hyper.hidden, &g);
     return g.bytes;
 }
 
 FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r) {
     fci_group g = fci_group_of(&m->c, FCI_FREE, NULL);
-    fci_distance_reference_buffers(r, m, 0, true, &g);
+    fci_reference_buffers(r, m, 0, true, &g);
     memset(r, 0, sizeof *r);
 }
 
 // Rows [first, first + n) of W as columns of `out` [hidden, n], rounded as for the head's product.
-FCI_FN void fci_distance_reference_columns(const fc_model *m, size_t first, size_t n, float *row,
-                                           float *out) {
+FCI_FN void fci_reference_columns(const fc_model *m, size_t first, size_t n, float *row,
+                                  float *out) {
     const fci_matrix *w = &m->output;
     size_t d = (size_t)w->cols;
     for (size_t k = 0; k < n; k++) {
@@ -21715,13 +21719,13 @@ FCI_FN void fci_distance_reference_columns(const fc_model *m, size_t first, size
 }
 
 // Adds the part of rows [first, first + n) of W to gram.
-FCI_FN void fci_distance_reference_chunk(const fci_engine *e, const fci_reference *r, size_t first,
-                                         size_t n) {
+FCI_FN void fci_reference_chunk(const fci_engine *e, const fci_reference *r, size_t first,
+                                size_t n) {
     const fci_context *c = &e->m->c;
     const size_t d = (size_t)e->m->hyper.hidden;
     float *columns = r->columns;
     fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
-    fci_distance_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
+    fci_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
     const fci_gemm_part product = {&w, 0, d, NULL, r->part, d};
     fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
     fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
@@ -21730,26 +21734,26 @@ FCI_FN void fci_distance_reference_chunk(const fci_engine *e, const fci_referenc
 }
 
 // gram [hidden, hidden] = W^T W.
-FCI_FN fc_code fci_distance_reference_gram(fci_engine *e, const fci_reference *r, fc_error *err) {
+FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
     fc_code code = FC_OK;
     memset(r->gram, 0, d * d * sizeof *r->gram);
     for (size_t first = 0; first < vocab && !code; first += FCI_REFERENCE_CHUNK) {
-        fci_distance_reference_chunk(e, r, first,
-                                     (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first));
+        fci_reference_chunk(e, r, first,
+                            (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first));
         if (e->tick && e->tick(e->tick_user, 0))
             code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
     return code;
 }
 
-typedef struct fci_distance_reference_column { // of a Cholesky factor
+typedef struct fci_reference_column { // of a Cholesky factor
     double *gram;
     size_t d, k;
-} fci_distance_reference_column;
+} fci_reference_column;
 
-FCI_FN void fci_distance_reference_column_task(void *arg, size_t task, uint32_t worker) {
-    const fci_distance_reference_column *j = (const fci_distance_reference_column *)arg;
+FCI_FN void fci_reference_column_task(void *arg, size_t task, uint32_t worker) {
+    const fci_reference_column *j = (const fci_reference_column *)arg;
     double *pivot = j->gram + j->k * j->d;
     size_t from = j->k + 1 + task * 64, to = (size_t)fci_min(from + 64, j->d);
     (void)worker;
@@ -21762,56 +21766,56 @@ FCI_FN void fci_distance_reference_column_task(void *arg, size_t task, uint32_t 
 
 // R is the Cholesky factor of W^T W, which is that of a QR decomposition up to signs. A column that
 // depends on earlier ones, within rounding, becomes zero.
-FCI_FN fc_code fci_distance_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
+FCI_FN fc_code fci_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
     fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
-    fci_distance_reference_workspace(r, d, &g);
+    fci_reference_workspace(r, d, &g);
     double *gram = r->gram;
-    fci_distance_reference_column job = {gram, d, 0};
-    fc_code code = g.code ? g.code : fci_distance_reference_gram(e, r, err);
+    fci_reference_column job = {gram, d, 0};
+    fc_code code = g.code ? g.code : fci_reference_gram(e, r, err);
     for (job.k = 0; job.k < d && !code; job.k++) {
         double *row = gram + job.k * d, rest = row[job.k];
         for (size_t i = 0; i < job.k; i++) rest -= row[i] * row[i];
         row[job.k] = rest > 1e-6 * row[job.k] ? sqrt(rest) : 0;
-        fci_parallel_for(&e->m->c, (d - job.k + 62) / 64, fci_distance_reference_column_task, &job);
+        fci_parallel_for(&e->m->c, (d - job.k + 62) / 64, fci_reference_column_task, &job);
     }
     for (size_t i = 0; i < d * d && !code; i++)
         r->triangle[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
     if (!code) fci_number_encode(FC_DTYPE_F32, r->triangle, d * d, r->triangle);
     g.doing = FCI_FREE;
-    fci_distance_reference_workspace(r, d, &g);
+    fci_reference_workspace(r, d, &g);
     return code;
 }
 
 // The buffers.
-FCI_FN fc_code fci_distance_reference_begin(fci_engine *e, fci_reference *r, fc_metric metric,
-                                            const fc_tokens *t, uint64_t kept, fc_error *err) {
+FCI_FN fc_code fci_reference_begin(fci_engine *e, fci_reference *r, fc_metric metric,
+                                   const fc_tokens *t, uint64_t kept, fc_error *err) {
     const fc_model *m = e->m;
     const size_t n = t->starts[t->n_sequences];
-    bool reduced = fci_distance_reference_reduced(m, metric);
-    r->distance = &fci_distance_rows[metric];
+    bool reduced = fci_reference_reduced(m, metric);
+    r->distance = fci_distance_of(metric);
     r->tokens = t;
     r->width = fci_reference_width(m, metric);
-    r->batch = fci_distance_reference_batch(e, r->width);
+    r->batch = fci_reference_batch(e, r->width);
     r->row_units = e->sublayer_cost[2 * m->hyper.n_blocks] * (double)r->width /
                    (double)m->hyper.vocab * (double)t->n_sequences / (double)n;
     r->n_kept = fci_reference_keeps(m, metric, n, kept);
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
-    fci_distance_reference_buffers(r, m, n, reduced, &g);
+    fci_reference_buffers(r, m, n, reduced, &g);
     if (!g.code) memset(r->slots, 0xff, n * sizeof *r->slots);
     return g.code;
 }
 
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
                                   const fc_tokens *t, uint64_t kept, fc_error *err) {
-    const fc_code code = fci_distance_reference_begin(e, r, metric, t, kept, err);
-    return code || !r->triangle ? code : fci_distance_reference_factor(e, r, err);
+    const fc_code code = fci_reference_begin(e, r, metric, t, kept, err);
+    return code || !r->triangle ? code : fci_reference_factor(e, r, err);
 }
 
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
 // `counted` rows are the work.
-FCI_FN fc_code fci_distance_reference_outputs(fci_engine *e, const fci_reference *r, const float *x,
-                                              size_t rows, size_t counted, fc_error *err) {
+FCI_FN fc_code fci_reference_outputs(fci_engine *e, const fci_reference *r, const float *x,
+                                     size_t rows, size_t counted, fc_error *err) {
     const fci_context *c = &e->m->c;
     size_t d = (size_t)e->m->hyper.hidden;
     e->rows_out += rows;
@@ -21829,27 +21833,27 @@ FCI_FN fc_code fci_distance_reference_outputs(fci_engine *e, const fci_reference
                : FC_OK;
 }
 
-FCI_FN bool fci_distance_own(const fci_reference *r, size_t position) {
+FCI_FN bool fci_reference_own(const fci_reference *r, size_t position) {
     return !r->ranks || r->ranks[position] == r->rank;
 }
 
-typedef struct fci_distance_job {
+typedef struct fci_reference_job {
     const fci_reference *r;
     const fci_kernels *k;
     const float *outputs;
     double *values;
     const fci_item *items;
-} fci_distance_job;
+} fci_reference_job;
 
-FCI_FN void fci_distance_lse_task(void *arg, size_t task, uint32_t worker) {
-    const fci_distance_job *j = (const fci_distance_job *)arg;
+FCI_FN void fci_reference_lse_task(void *arg, size_t task, uint32_t worker) {
+    const fci_reference_job *j = (const fci_reference_job *)arg;
     (void)worker;
     j->values[task] = j->k->lse(j->outputs + task * j->r->width, j->r->width);
 }
 
 FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden;
-    fci_distance_job job;
+    fci_reference_job job;
     memset(&job, 0, sizeof job);
     job.r = r;
     job.k = e->m->c.kernels;
@@ -21858,16 +21862,16 @@ FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *e
         size_t rows = 0, row = 0;
         end = (size_t)fci_min(i + r->batch, n);
         for (size_t k = i; k < end; k++)
-            if (fci_distance_own(r, k))
+            if (fci_reference_own(r, k))
                 memcpy(e->normed + rows++ * d, r->rows + k * d, d * sizeof(float));
-        fc_code code = fci_distance_reference_outputs(e, r, e->normed, rows, end - i, err);
+        fc_code code = fci_reference_outputs(e, r, e->normed, rows, end - i, err);
         if (code) return code;
         job.values = r->lse + i;
-        fci_parallel_for(&e->m->c, rows, fci_distance_lse_task, &job);
+        fci_parallel_for(&e->m->c, rows, fci_reference_lse_task, &job);
         for (size_t k = end; k-- > i;) // to their places, which are not before those
-            if (fci_distance_own(r, k)) r->lse[k] = r->lse[i + --rows];
+            if (fci_reference_own(r, k)) r->lse[k] = r->lse[i + --rows];
         for (size_t k = i; k < end; k++) {
-            const bool own = fci_distance_own(r, k);
+            const bool own = fci_reference_own(r, k);
             if (own && !isfinite(r->lse[k]))
                 return fci_fail(err, FC_ERR_NUMERIC, 0,
                                 "%s: the logits at position %llu of the text are not finite",
@@ -21899,12 +21903,12 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
             r->owners[slot] = order[i];
             all++;
         }
-        if (missing && fci_distance_own(r, order[i])) {
+        if (missing && fci_reference_own(r, order[i])) {
             memcpy(e->normed + rows * d, r->rows + order[i] * d, d * sizeof(float));
             at[rows++] = slot;
         }
         if (all < fci_min(r->batch, 256) && i < r->n_kept) continue;
-        if (all) code = fci_distance_reference_outputs(e, r, e->normed, rows, all, err);
+        if (all) code = fci_reference_outputs(e, r, e->normed, rows, all, err);
         for (all = 0; rows > 0; rows--)
             memcpy(r->kept + at[rows - 1] * r->width, e->logits + (rows - 1) * r->width,
                    r->width * sizeof(float));
@@ -21912,8 +21916,8 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
     return code;
 }
 
-FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
-    const fci_distance_job *j = (const fci_distance_job *)arg;
+FCI_FN void fci_reference_task(void *arg, size_t task, uint32_t worker) {
+    const fci_reference_job *j = (const fci_reference_job *)arg;
     const fci_item *item = &j->items[task];
     const fc_tokens *t = j->r->tokens;
     fci_distance_position position;
@@ -21928,20 +21932,20 @@ FCI_FN void fci_distance_task(void *arg, size_t task, uint32_t worker) {
     *item->value = value < 0 ? 0 : value; // rounding may leave -1e-17
 }
 
-FCI_FN int fci_distance_compare(const void *a, const void *b) {
+FCI_FN int fci_reference_compare(const void *a, const void *b) {
     uint32_t x = ((const fci_item *)a)->position, y = ((const fci_item *)b)->position;
     return x < y ? -1 : x > y;
 }
 
-FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
-                                  bool count, fc_error *err) {
+FCI_FN fc_code fci_reference_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
+                                   bool count, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
     float *gathered = e->normed; // free between waves; the norm runs in place
-    fci_distance_job job;
+    fci_reference_job job;
     memset(&job, 0, sizeof job);
     job.r = r;
     job.k = e->m->c.kernels;
-    qsort(items, n, sizeof *items, fci_distance_compare);
+    qsort(items, n, sizeof *items, fci_reference_compare);
     for (size_t first = 0, end; first < n; first = end) {
         size_t rows = 0;
         for (end = first; end < n; end++) {
@@ -21961,36 +21965,36 @@ FCI_FN fc_code fci_distance_items(fci_engine *e, const fci_reference *r, fci_ite
             if (!count) memcpy(gathered + rows * d, item->x, d * sizeof *gathered);
             rows++;
         }
-        fc_code code = fci_distance_reference_outputs(e, r, gathered, count ? 0 : rows, rows, err);
+        fc_code code = fci_reference_outputs(e, r, gathered, count ? 0 : rows, rows, err);
         if (code) return code;
         job.items = items + first;
-        if (!count) fci_parallel_for(&e->m->c, end - first, fci_distance_task, &job);
+        if (!count) fci_parallel_for(&e->m->c, end - first, fci_reference_task, &job);
     }
     return FC_OK;
 }
 
 // Seconds to compute R: all rows of W by some of them, and all columns of R by one in the middle,
 // which takes 3/2 of the mean.
-FCI_FN fc_code fci_distance_reference_begins(fci_engine *e, fci_reference *r, double *seconds,
-                                             fc_error *err) {
+FCI_FN fc_code fci_reference_begins(fci_engine *e, fci_reference *r, double *seconds,
+                                    fc_error *err) {
     const size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab,
                  n = (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab);
     fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
-    fci_distance_reference_workspace(r, d, &g);
+    fci_reference_workspace(r, d, &g);
     double times[3] = {fci_platform_seconds(), 0, 0};
     if (!g.code) {
-        fci_distance_reference_column job = {r->gram, d, d / 2};
+        fci_reference_column job = {r->gram, d, d / 2};
         memset(r->gram, 0, d * d * sizeof *r->gram);
         times[0] = fci_platform_seconds();
-        fci_distance_reference_chunk(e, r, 0, n);
+        fci_reference_chunk(e, r, 0, n);
         times[1] = fci_platform_seconds();
-        fci_parallel_for(&e->m->c, (d - d / 2 + 62) / 64, fci_distance_reference_column_task, &job);
+        fci_parallel_for(&e->m->c, (d - d / 2 + 62) / 64, fci_reference_column_task, &job);
         times[2] = fci_platform_seconds();
     }
     *seconds = (times[1] - times[0]) * (double)vocab / (double)n +
                (times[2] - times[1]) * (double)d / 1.5;
     g.doing = FCI_FREE;
-    fci_distance_reference_workspace(r, d, &g);
+    fci_reference_workspace(r, d, &g);
     return g.code;
 }
 
@@ -22010,9 +22014,9 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
     fci_item *items = (fci_item *)fci_alloc(&e->m->c, rows, sizeof *items, "positions", err);
     fc_code code = t.ids && values && items ? FC_OK : FC_ERR_MEMORY;
     if (!code)
-        code = fci_distance_reference_begin(
+        code = fci_reference_begin(
             e, &r, metric, &t, rows * fci_reference_width(e->m, metric) * sizeof(float), err);
-    if (!code && r.triangle) code = fci_distance_reference_begins(e, &r, &pace->begin, err);
+    if (!code && r.triangle) code = fci_reference_begins(e, &r, &pace->begin, err);
     if (!code) memcpy(r.rows, x, rows * d * sizeof *x);
     for (int i = 0; i < 2 && !code; i++) { // the second finds its memory there
         const double start = fci_platform_seconds();
@@ -22023,7 +22027,7 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
             items[k].position = (uint32_t)k;
             items[k].value = &values[k];
         }
-        if (!code) code = fci_distance_items(e, &r, items, rows, false, err);
+        if (!code) code = fci_reference_items(e, &r, items, rows, false, err);
         pace->row = (middle - start) / (double)rows;
         pace->item = (fci_platform_seconds() - middle) / (double)rows;
     }
@@ -24417,14 +24421,14 @@ FCI_FN fc_code fci_search_forward(fci_search *s, size_t n_lanes, const uint8_t *
 FCI_FN fc_code fci_search_items(fci_search *s, size_t n, fc_error *err) {
     size_t own = 0;
     if (!s->ranks.of)
-        return fci_distance_items(&s->engine, &s->reference, s->items, n, false, err);
-    fc_code code = fci_distance_items(&s->engine, &s->reference, s->items, n, true, err);
+        return fci_reference_items(&s->engine, &s->reference, s->items, n, false, err);
+    fc_code code = fci_reference_items(&s->engine, &s->reference, s->items, n, true, err);
     if (code) return code;
     for (size_t i = 0; i < n; i++)
         if (fci_ranks_own(&s->ranks, s->items[i].position)) s->items[own++] = s->items[i];
     s->apart = true;
     s->part = 1;
-    code = fci_distance_items(&s->engine, &s->reference, s->items, own, false, err);
+    code = fci_reference_items(&s->engine, &s->reference, s->items, own, false, err);
     s->apart = false;
     return code;
 }

@@ -255,7 +255,7 @@ static void measure(world *w, fc_metric metric, size_t kept, size_t rows, bool o
     for (uint32_t i = 0; !code && other && i < r.n_kept; i++)
         T_OK(r.slots[order[i]] < r.n_kept && r.owners[r.slots[order[i]]] == order[i],
              "position %u is kept", order[i]);
-    if (!code) code = fci_distance_items(&e, &r, items, 2 * N, false, &err);
+    if (!code) code = fci_reference_items(&e, &r, items, 2 * N, false, &err);
     T_OK(code == FC_OK, "%s: %s", fc_metric_name(metric), err.msg);
     fci_reference_free(w->m, &r);
     fci_engine_close(&e);
@@ -334,7 +334,7 @@ static void test_cancelled(world *w, fc_metric metric) {
         if (!code) code = fci_reference_init(&e, &r, metric, &w->tokens, 0, &err);
         if (!code) memcpy(r.rows, w->original, sizeof w->original);
         if (!code) code = fci_reference_finish(&e, &r, &err);
-        if (!code) code = fci_distance_items(&e, &r, &item, 1, false, &err);
+        if (!code) code = fci_reference_items(&e, &r, &item, 1, false, &err);
         T_OK(code == (left < 0 ? FC_ERR_CANCELLED : FC_OK), "%s: %d ticks: %s",
              fc_metric_name(metric), n, err.msg);
         fci_reference_free(w->m, &r);
