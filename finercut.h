@@ -5895,13 +5895,10 @@ FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
 FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
 // NULL is of no type.
 FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
-// The whole text as a tree in the arena, whose context c becomes; the text must outlive it. *root
-// is NULL on failure.
+// The text from byte `from` on (fci_bom where it was a file's) as a tree in the arena, whose context
+// c becomes; the text must outlive it. *root is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
-                              const fci_json **root, fc_error *err);
-// The same of a text that came from a file, which may begin with a byte order mark.
-FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
-                                   size_t n, const fci_json **root, fc_error *err);
+                              size_t from, const fci_json **root, fc_error *err);
 // The same of a file, which stays open as long as the tree.
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err);
@@ -6013,9 +6010,8 @@ FCI_FN fc_code fci_tree_build(fci_tree_making *t) {
     }
 }
 
-// The text from byte `from` on; places in errors are those in the whole.
-FCI_FN fc_code fci_tree_parse_from(const fci_context *c, fci_arena *arena, const char *text,
-                                   size_t n, size_t from, const fci_json **root, fc_error *err) {
+FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
+                              size_t from, const fci_json **root, fc_error *err) {
     fci_tree_making t;
     memset(&t, 0, sizeof t);
     *root = NULL;
@@ -6034,20 +6030,11 @@ FCI_FN fc_code fci_tree_parse_from(const fci_context *c, fci_arena *arena, const
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
-FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
-                              const fci_json **root, fc_error *err) {
-    return fci_tree_parse_from(c, arena, text, n, 0, root, err);
-}
-
-FCI_FN fc_code fci_json_parse_text(const fci_context *c, fci_arena *arena, const char *text,
-                                   size_t n, const fci_json **root, fc_error *err) {
-    return fci_tree_parse_from(c, arena, text, n, fci_bom(text, n), root, err);
-}
-
 FCI_FN fc_code fci_json_parse_file(const fci_context *c, fci_arena *arena, const fci_file *f,
                                    const fci_json **root, fc_error *err) {
     const char *text = f->data ? (const char *)f->data : "";
-    return fci_json_parse_text(c, arena, text, (size_t)f->size, root, err);
+    const size_t n = (size_t)f->size;
+    return fci_json_parse(c, arena, text, n, fci_bom(text, n), root, err);
 }
 
 FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err) {
@@ -6066,7 +6053,7 @@ FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_e
     fci_arena_free(&l->arena);
     if (text == end) return FC_OK;
     const fc_code code =
-        fci_json_parse(l->arena.c, &l->arena, begin, (size_t)(end - begin), item, err);
+        fci_json_parse(l->arena.c, &l->arena, begin, (size_t)(end - begin), 0, item, err);
     if (code && err && strncmp(err->msg, first, sizeof first - 1) == 0) // of a text of one line
         memmove(err->msg, err->msg + sizeof first - 1, strlen(err->msg) + 2 - sizeof first);
     return code;
@@ -11534,7 +11521,7 @@ FCI_FN fc_tokenizer *fci_vocabulary_tokenizer_from_json(const fci_context *c, co
     memset(&arena, 0, sizeof arena);
     arena.c = c;
     fc_code code = fci_vocabulary_open(&l, c, err);
-    if (!code) code = fci_json_parse(c, &arena, text, n, &root, err);
+    if (!code) code = fci_json_parse(c, &arena, text, n, 0, &root, err);
     if (!code) code = fci_vocabulary_read_json(&l, root);
     fc_tokenizer *t = fci_vocabulary_close(&l, code);
     fci_arena_free(&arena);
@@ -15529,7 +15516,6 @@ typedef struct fci_gemm_job {
     fci_gemm_packed packed;
     size_t m, k;
     const fci_gemm_part *parts;
-    size_t n_parts;
     size_t unit;        // panels that are finished together: two where gated
     fci_activation activation; // FEED
     fci_gemm_packed fed;
@@ -15972,7 +15958,6 @@ FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compu
     j->k = k;
     j->packed = fci_gemm_packed_of(c, compute, cast.out, m, k);
     j->parts = parts;
-    j->n_parts = n_parts;
     j->unit = op == FCI_GEMM_FEED ? n_parts : 1;
     j->scratch = (float *)scratch;
     j->column_panels = 0;
@@ -17556,7 +17541,8 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
     s->architecture = a;
     h->traits = a->traits | (s->json ? a->json_traits : a->gguf_traits);
     h->ropes[0].attention = h->ropes[1].attention = 1;
-    fc_code code = fci_json_parse(&m->c, scratch, defaults, strlen(defaults), &s->defaults, err);
+    fc_code code =
+        fci_json_parse(&m->c, scratch, defaults, strlen(defaults), 0, &s->defaults, err);
     if (!code) code = fci_config_refuse(m, s, err);
     if (!code) code = fci_config_activation(m, s->json, err);
     if (!code) code = fci_config_fields(m, s, err);
@@ -19457,7 +19443,8 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     memset(out, 0, sizeof *out);
     fc_code code = fci_context_checked(&c, env, err);
     fci_arena arena = {&c, NULL};
-    if (!code) code = fci_json_parse_text(&c, &arena, text, length, &root, err);
+    if (!code)
+        code = fci_json_parse(&c, &arena, text, length, fci_bom(text, length), &root, err);
     if (!code && (root->type != FCI_JSON_ARRAY || root->count == 0))
         code = fci_fail(err, FC_ERR_FORMAT, root->at,
                         "tokens: expected an array of arrays of token ids, got %s",
@@ -23358,7 +23345,7 @@ FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_
     if (!p) return NULL;
     memset(&arena, 0, sizeof arena);
     arena.c = &p->c;
-    fc_code code = fci_json_parse_text(&p->c, &arena, text, n, &root, err);
+    fc_code code = fci_json_parse(&p->c, &arena, text, n, fci_bom(text, n), &root, err);
     if (!code) code = fci_plan_read_info(root, &p->info, err);
     if (!code) code = fci_plan_read_parameters(p, root, err);
     if (!code) code = fci_wrap(err, fci_plan_read_budget(p, root, err), "budget");
@@ -32694,7 +32681,8 @@ FCI_FN fc_code fci_made_make_config(fci_export *x) {
     char *text = code ? NULL : fci_arena_copy(&x->arena, fci_sn(b.p, b.n), x->err);
     if (!code)
         code =
-            text ? fci_json_parse(x->c, &x->arena, text, b.n, &x->config, x->err) : FC_ERR_MEMORY;
+            text ? fci_json_parse(x->c, &x->arena, text, b.n, 0, &x->config, x->err)
+                 : FC_ERR_MEMORY;
     fci_buffer_free(&b);
     return code;
 }

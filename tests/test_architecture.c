@@ -361,7 +361,7 @@ static fc_code configure(fc_model *m, const char *config, fc_error *err) {
     m->arena.c = &m->c;
     memset(&scratch, 0, sizeof scratch);
     scratch.c = &m->c;
-    fc_code code = fci_json_parse(&m->c, &scratch, config, strlen(config), &root, err);
+    fc_code code = fci_json_parse(&m->c, &scratch, config, strlen(config), 0, &root, err);
     if (!code) code = fci_config_json(m, root, &scratch, err);
     fci_arena_free(&scratch);
     return code;
@@ -611,13 +611,13 @@ static const char *check_line(const char *line, size_t length, char *differs, si
     fci_context_basic(&m.c, &env);
     m.arena.c = scratch.c = &m.c;
     differs[0] = 0;
-    fc_code code = fci_json_parse(&m.c, &scratch, line, length, &root, &err);
+    fc_code code = fci_json_parse(&m.c, &scratch, line, length, 0, &root, &err);
     if (!code) code = fci_config_json(&m, fci_json_get(root, "config"), &scratch, &err);
     if (code) snprintf(differs, size, "%s", err.msg);
     else {
         const char *text = show_hyper(&m.hyper);
         const fci_json *want = fci_json_get(root, "want");
-        if (fci_json_parse(&m.c, &scratch, text, strlen(text), &got, &err))
+        if (fci_json_parse(&m.c, &scratch, text, strlen(text), 0, &got, &err))
             snprintf(differs, size, "%s", err.msg);
         const fci_json *key = fci_json_first(want);
         for (uint32_t i = 0; i < want->count && !differs[0]; i++, key = fci_json_next(key + 1)) {

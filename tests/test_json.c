@@ -3,6 +3,7 @@
 #include "private.h"
 #include "memory.h"
 #include "t.h"
+#include "tree.h"
 #include <dirent.h>
 #include <locale.h>
 
@@ -33,7 +34,7 @@ static void end(parsed *p) {
 
 static fc_code parse(parsed *p, const char *text, size_t n) {
     begin(p, text, n);
-    p->code = fci_json_parse(&p->c, &p->arena, p->text, n, &p->root, &p->err);
+    p->code = fci_json_parse(&p->c, &p->arena, p->text, n, 0, &p->root, &p->err);
     T_OK((p->code == FC_OK) == (p->root != NULL) && p->code == p->err.code,
          "code, root and error agree");
     if (p->code)
@@ -157,7 +158,7 @@ static void test_grammar(void) {
     }
     T_OK(verdict("[1]\0", 4) == FC_ERR_FORMAT && verdict("\"\0\"", 3) == FC_ERR_FORMAT,
          "NUL is not white space nor plain");
-    T_OK(fci_json_parse(NULL, &(fci_arena){0}, "", SIZE_MAX, &(const fci_json *){0}, NULL) ==
+    T_OK(fci_json_parse(NULL, &(fci_arena){0}, "", SIZE_MAX, 0, &(const fci_json *){0}, NULL) ==
              FC_ERR_LIMIT,
          "4 GiB are too much");
 }
@@ -238,7 +239,7 @@ static void test_integers(void) {
 static void same_double(const char *text, double want, const char *why) {
     parsed p;
     begin(&p, text, strlen(text));
-    p.code = fci_json_parse(&p.c, &p.arena, p.text, strlen(text), &p.root, &p.err);
+    p.code = fci_json_parse(&p.c, &p.arena, p.text, strlen(text), 0, &p.root, &p.err);
     if (isinf(want)) T_OK(p.code == FC_ERR_FORMAT, "%s: %.60s is too large", why, text);
     else
         T_OK(p.root && p.root->type == FCI_JSON_NUMBER &&
@@ -362,35 +363,12 @@ static void test_damage(void) {
         parsed p;
         begin(&p, text, n);
         p.m.fail_alloc = fail;
-        p.code = fci_json_parse(&p.c, &p.arena, p.text, n, &p.root, &p.err);
+        p.code = fci_json_parse(&p.c, &p.arena, p.text, n, 0, &p.root, &p.err);
         T_OK(p.code == (p.m.allocs < fail ? FC_OK : FC_ERR_MEMORY), "allocation %ld fails: %s",
              fail, p.err.msg);
         bool over = p.code == FC_OK;
         end(&p);
         if (over) break;
-    }
-}
-
-static void write_tree(fci_buffer *b, const fci_json *n) {
-    const fci_json *child = n + 1;
-    bool object = n->type == FCI_JSON_OBJECT;
-    if (n->type == FCI_JSON_NUMBER) fci_put(b, n->text.p, n->text.n);
-    else if (n->type == FCI_JSON_STRING) fci_json_put_string(b, n->text);
-    else if (n->type == FCI_JSON_BOOL || n->type == FCI_JSON_NULL)
-        fci_puts(b, n->type == FCI_JSON_NULL ? "null" : n->truth ? "true" : "false");
-    else {
-        fci_puts(b, object ? "{" : "[");
-        for (uint32_t i = 0; i < n->count; i++) {
-            if (i) fci_puts(b, ",");
-            if (object) {
-                fci_json_put_string(b, child->text);
-                fci_puts(b, ":");
-                child++;
-            }
-            write_tree(b, child);
-            child = fci_json_next(child);
-        }
-        fci_puts(b, object ? "}" : "]");
     }
 }
 
@@ -515,7 +493,7 @@ static void roundtrip_file(const char *name, const char *text, size_t n) {
     if (p.root) {
         memset(&b, 0, sizeof b);
         b.c = &p.c;
-        write_tree(&b, p.root);
+        json_write(&b, p.root);
         T_OK(b.n == n && memcmp(b.p, text, n) == 0, "%s: written as it was read: %s", name, b.p);
         fci_buffer_free(&b);
     }

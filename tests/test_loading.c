@@ -231,13 +231,9 @@ static void test_names(void) {
 
 // Sublayers that config.json drops are not there: not run, not written, no candidates of a plan.
 static void test_dropped(void) {
-    static made how = {",\"tie_word_embeddings\":true,\"drop_attn_list\":[1],\"drop_mlp_list\":[]",
-                       NULL,
-                       "model.",
-                       NULL,
-                       false,
-                       NULL,
-                       NULL};
+    static made how = {
+        .settings = ",\"tie_word_embeddings\":true,\"drop_attn_list\":[1],\"drop_mlp_list\":[]",
+        .prefix = "model."};
     static const uint8_t one[4] = {1, 1, 0, 1}, two[4] = {1, 0, 0, 1};
     static float want[N_IDS * 230], got[N_IDS * 230];
     uint32_t ids[N_IDS] = {1, 5, 9, 50, 17, 33, 44, 2}, n_steps = 0;
@@ -284,13 +280,8 @@ static void test_dropped(void) {
 
 // Blocks beyond num_hidden_layers are neither run nor written.
 static void test_fewer_blocks(void) {
-    static const made how = {",\"tie_word_embeddings\":true,\"num_hidden_layers\":1",
-                             NULL,
-                             "model.",
-                             NULL,
-                             false,
-                             NULL,
-                             NULL};
+    static const made how = {.settings = ",\"tie_word_embeddings\":true,\"num_hidden_layers\":1",
+                             .prefix = "model."};
     static const uint8_t one[4] = {1, 1, 0, 0};
     static float want[N_IDS * 230], got[N_IDS * 230];
     fc_error err;

@@ -651,6 +651,16 @@ static void test_amplification(void) {
 
 #define ONE "model-00001-of-00002.safetensors"
 #define TWO "model-00002-of-00002.safetensors"
+#define MAP(entries) "{\"weight_map\":{" entries "}}"
+
+static void add_shard(memory *m, const char *header) { // of a model of this one
+    static const char index[] = MAP("\"a\":\"x\"");
+    static bytes one;
+    make_st(&one, header, 4);
+    memset(m, 0, sizeof *m);
+    memory_add(m, "d/model.safetensors.index.json", index, sizeof index - 1);
+    memory_add(m, "d/x", one.p, one.n);
+}
 
 static fc_code open_index(const char *index, size_t n, const char *first, const char *second,
                           fc_error *err, size_t *tensors) {
@@ -687,7 +697,6 @@ static void test_index(void) {
                              "{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}";
     static const char aa[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},\"a\":"
                              "{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}";
-#define MAP(entries) "{\"weight_map\":{" entries "}}"
     // tensors 0: refused
     static const struct {
         const char *name, *index, *second;
@@ -762,13 +771,8 @@ static void test_index(void) {
          "100,000 shards: %s", err.msg);
     free(many);
     for (long fail = 1;; fail++) { // memory runs out anywhere
-        static bytes one;
         memory m;
-        make_st(&one, a, 4);
-        memset(&m, 0, sizeof m);
-        memory_add(&m, "d/model.safetensors.index.json", MAP("\"a\":\"x\""),
-                   strlen(MAP("\"a\":\"x\"")));
-        memory_add(&m, "d/x", one.p, one.n);
+        add_shard(&m, a);
         m.fail_alloc = fail;
         fc_container *c = open_memory(&m, "d", &err);
         bool over = m.allocs < fail;
@@ -779,13 +783,8 @@ static void test_index(void) {
         if (over) break;
     }
     for (long fail = 1; fail <= 2; fail++) {
-        static bytes one;
         memory m;
-        make_st(&one, a, 4);
-        memset(&m, 0, sizeof m);
-        memory_add(&m, "d/model.safetensors.index.json", MAP("\"a\":\"x\""),
-                   strlen(MAP("\"a\":\"x\"")));
-        memory_add(&m, "d/x", one.p, one.n);
+        add_shard(&m, a);
         m.fail_read = fail;
         T_OK(!open_memory(&m, "d", &err) && err.code == FC_ERR_IO && m.live == 0,
              "shards: read %ld fails: %s", fail, err.msg);
