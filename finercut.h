@@ -21619,8 +21619,8 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
 // The original model's side of a comparison. The *outputs* of a position are its logits W n, or,
 // for metrics of lengths and angles, R n. Here n is the final norm's row (rounded as for the head's
 // product) and W = Q R the output weights [vocab, hidden], with orthonormal columns in Q and R
-// [hidden, hidden] triangular: Q preserves lengths and angles. As many rows as fit share a pass over
-// the head's weights, and those of one position share the original's row.
+// [hidden, hidden] triangular: Q preserves lengths and angles. As many rows as fit share a pass
+// over the head's weights, and those of one position share the original's row.
 
 #define FCI_REFERENCE_NONE UINT32_MAX
 enum { FCI_REFERENCE_CHUNK = 256 }; // rows of W per sum in float32; chunks are summed in double
