@@ -5895,8 +5895,8 @@ FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
 FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
 // NULL is of no type.
 FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
-// The text from byte `from` on (fci_bom where it was a file's) as a tree in the arena, whose context
-// c becomes; the text must outlive it. *root is NULL on failure.
+// The text from byte `from` on (fci_bom, where it was a file's) as a tree in the arena, whose
+// context c becomes; the text must outlive it. *root is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               size_t from, const fci_json **root, fc_error *err);
 // The same of a file, which stays open as long as the tree.
