@@ -18809,7 +18809,7 @@ FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_
 // ---- private to this section
 
 // values decoded at a time, a multiple of every block; bytes of a file whose hash is no wait
-enum { FCI_HEALED_VALUES = 4096, FCI_HEALED_QUICK = 1 << 30 };
+enum { FCI_HEALED_VALUES = 1024, FCI_HEALED_QUICK = 1 << 30 };
 
 // The value of a key that must be there.
 FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const char *expected,
