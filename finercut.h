@@ -30318,30 +30318,9 @@ static const char *const fci_export_formats[FC_EXPORT_COUNT] = {"hf", "hf-masked
                                                                 "gguf-masked"};
 FCI_ENUM(fc_export_format, "format", fci_export_formats)
 
-// The order of the rows of each head of q and k, by how rotary pairs are stored.
-typedef enum fci_order {
-    FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
-} fci_order;
-
-typedef struct fci_export_piece { // rows of an output tensor; matrix.data NULL: zeros
-    fci_matrix matrix;
-    fci_order order;
-} fci_export_piece;
-
-typedef struct fci_out { // a tensor to write
-    const char *name;
-    fc_dtype type;
-    uint32_t rank, file;     // file: index in the directory
-    uint64_t shape[FINERCUT_MAX_RANK], bytes, offset;
-    const fci_export_piece *pieces; // in order; none: zeros
-    size_t n_pieces;
-} fci_out;
-
-typedef struct fci_export_owner { // the use of a tensor of the container
-    const fci_tensor_row *row; // NULL: unknown
-    uint32_t block;
-    const char *name; // in the architecture's table; stored names may have another prefix
-} fci_export_owner;
+// Of room listing.
+typedef struct fci_out fci_out;
+typedef struct fci_listing_owner fci_listing_owner;
 
 typedef struct fci_export {
     fc_model *m;
@@ -30353,7 +30332,7 @@ typedef struct fci_export {
     uint8_t *mask;     // [2 * n_blocks]
     uint32_t *number;  // [n_blocks] in the output, or GONE
     uint32_t n_kept;   // blocks in the output
-    fci_export_owner *owners; // [tensors of the container]
+    fci_listing_owner *owners; // [tensors of the container]
     fci_out *outs;
     size_t n_outs, capacity;
     const fci_json *config; // the text model's, of a directory
@@ -30378,33 +30357,6 @@ FCI_FN bool fci_export_masked(const fci_export *x);
 FCI_FN bool fci_export_to_gguf(const fci_export *x);
 // Whether the output has a sublayer: what the mask keeps, or any in masked formats.
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind);
-// Appends the removed sublayers, each in `quote`: "attn.3, ffn.7"; returns their number.
-FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote);
-// Appends the plan as JSON, up to x->n_steps, without the scores of candidates.
-FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
-// Appends what was done to heal as members of a JSON object, strings.
-FCI_FN void fci_export_put_healed(const fci_export *x, fci_buffer *b);
-// Appends a paragraph that says what was removed from which model.
-FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b);
-// Appends a tensor to write, zeros until it has pieces; valid until the next one. NULL: no memory.
-FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
-                               const uint64_t *shape);
-// Gives a tensor n pieces, zeroed; NULL: no memory, or o is NULL.
-FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n);
-// Appends a tensor of these parts, converted to `type` where theirs is another; orders NULL: as is.
-FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
-                                  const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
-                                  const fci_order *orders);
-// The type to store a matrix of rows of `cols` in: the caller's or its own, but safetensors has no
-// block types, small tables that llama.cpp adds to float32 rows are float32, and rows that are no
-// whole blocks, or the logits' matrix, take another type, as llama.cpp's own quantiser does.
-FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype stored, uint64_t cols);
-// Whether zeros in this slot make its sublayer add nothing.
-FCI_FN bool fci_export_is_output(fci_slot slot);
-// The order of q and k rows in the output, relative to the model's.
-FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot);
-// Lists the tensors for the same kind of file: each copied, zeroed, renumbered or left out.
-FCI_FN fc_code fci_export_same_kind(fci_export *x);
 
 // ---- private to this section
 
@@ -30422,6 +30374,20 @@ FCI_FN bool fci_export_to_gguf(const fci_export *x) {
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind) {
     return fci_export_masked(x) || x->mask[2 * block + kind];
 }
+
+// >> provenance
+// What an export tells of its making.
+
+// Appends the removed sublayers, each in `quote`: "attn.3, ffn.7"; returns their number.
+FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote);
+// Appends the plan as JSON, up to x->n_steps, without the scores of candidates.
+FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b);
+// Appends what was done to heal as members of a JSON object, strings.
+FCI_FN void fci_export_put_healed(const fci_export *x, fci_buffer *b);
+// Appends a paragraph that says what was removed from which model.
+FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b);
+
+// ---- private to this section
 
 FCI_FN size_t fci_export_removed(const fci_export *x, fci_buffer *b, const char *quote) {
     return fci_sublayers_list(b, NULL, x->mask, (uint32_t)x->m->hyper.n_blocks, ", ", quote);
@@ -30452,7 +30418,7 @@ FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
     fci_puts(b, "]}");
 }
 
-FCI_FN void fci_export_put_healing(const fci_export *x, fci_buffer *b) {
+FCI_FN void fci_provenance_healing(const fci_export *x, fci_buffer *b) {
     fci_str key, value;
     fci_shown shown;
     size_t n = 0;
@@ -30489,14 +30455,62 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
                  fc_metric_name(x->plan->info.metric), score);
         fci_plan_put_wishes(b, &x->plan->info, " Removed ", ".");
     }
-    fci_export_put_healing(x, b);
+    fci_provenance_healing(x, b);
     if (x->desc->type) fci_putf(b, " Matrices are stored as %s.", fc_dtype_name(x->desc->type));
     else fci_puts(b, " All other weights are unchanged.");
     if (removed.error.code) b->error = removed.error;
     fci_buffer_free(&removed);
 }
 
-// ---- The list of tensors
+// >> listing
+// The list of the tensors to write.
+
+// The order of the rows of each head of q and k, by how rotary pairs are stored.
+typedef enum fci_order {
+    FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
+} fci_order;
+
+typedef struct fci_export_piece { // rows of an output tensor; matrix.data NULL: zeros
+    fci_matrix matrix;
+    fci_order order;
+} fci_export_piece;
+
+struct fci_out { // a tensor to write
+    const char *name;
+    fc_dtype type;
+    uint32_t rank, file;     // file: index in the directory
+    uint64_t shape[FINERCUT_MAX_RANK], bytes, offset;
+    const fci_export_piece *pieces; // in order; none: zeros
+    size_t n_pieces;
+};
+
+// Appends a tensor to write, zeros until it has pieces; valid until the next one. NULL: no memory.
+FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
+                               const uint64_t *shape);
+// Gives a tensor n pieces, zeroed; NULL: no memory, or o is NULL.
+FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n);
+// Appends a tensor of these parts, converted to `type` where theirs is another; orders NULL: as is.
+FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
+                                  const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
+                                  const fci_order *orders);
+// The type to store a matrix of rows of `cols` in: the caller's or its own, but safetensors has no
+// block types, small tables that llama.cpp adds to float32 rows are float32, and rows that are no
+// whole blocks, or the logits' matrix, take another type, as llama.cpp's own quantiser does.
+FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype stored, uint64_t cols);
+// Whether zeros in this slot make its sublayer add nothing.
+FCI_FN bool fci_export_is_output(fci_slot slot);
+// The order of q and k rows in the output, relative to the model's.
+FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot);
+// Lists the tensors for the same kind of file: each copied, zeroed, renumbered or left out.
+FCI_FN fc_code fci_export_same_kind(fci_export *x);
+
+// ---- private to this section
+
+struct fci_listing_owner { // the use of a tensor of the container
+    const fci_tensor_row *row; // NULL: unknown
+    uint32_t block;
+    const char *name; // in the architecture's table; stored names may have another prefix
+};
 
 FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                const uint64_t *shape) {
@@ -30529,12 +30543,12 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) 
     return p;
 }
 
-FCI_FN bool fci_export_gives_logits(const fci_export *x, fci_slot slot) {
+FCI_FN bool fci_listing_gives_logits(const fci_export *x, fci_slot slot) {
     return slot == FCI_OUTPUT || (slot == FCI_EMBEDDING && fci_config_has(x->m, FCI_TRAIT_TIED));
 }
 
 // The type for rows that are no whole blocks of this one.
-FCI_FN fc_dtype fci_export_smaller_block(fc_dtype type) {
+FCI_FN fc_dtype fci_listing_smaller_block(fc_dtype type) {
     return type == FC_DTYPE_Q4_K   ? FC_DTYPE_Q5_0
            : type == FC_DTYPE_Q5_K ? FC_DTYPE_Q5_1
            : type == FC_DTYPE_Q6_K ? FC_DTYPE_Q8_0
@@ -30549,16 +30563,16 @@ FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype sto
     if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
     if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (x->desc->type && fci_number_block(type) > 1 && type != FC_DTYPE_Q8_0 &&
-        fci_export_gives_logits(x, slot))
+        fci_listing_gives_logits(x, slot))
         type = FC_DTYPE_Q6_K;
-    if (cols % fci_number_block(type) != 0) type = fci_export_smaller_block(type);
+    if (cols % fci_number_block(type) != 0) type = fci_listing_smaller_block(type);
     if (type && cols % fci_number_block(type) == 0) return type;
     return fci_number_block(own) == 1 ? own : FC_DTYPE_F32; // unchanged
 }
 
 // The type of a tensor in the same kind of file: a matrix has the caller's, or, healed or not, the
 // model's own; healed vectors in GGUF have llama.cpp's.
-FCI_FN fc_dtype fci_export_same_type(const fci_export *x, fci_slot slot, const fc_tensor *t) {
+FCI_FN fc_dtype fci_listing_same_type(const fci_export *x, fci_slot slot, const fc_tensor *t) {
     const fc_container *c = x->m->container;
     const fc_tensor *own = fci_container_own(c, t);
     const bool healed = t->file >= c->n_files;
@@ -30569,9 +30583,9 @@ FCI_FN fc_dtype fci_export_same_type(const fci_export *x, fci_slot slot, const f
 }
 
 // Lists a stored tensor, with its rows in another order if needed; zero: zeros instead.
-FCI_FN fc_code fci_export_copy(fci_export *x, const char *name, fci_slot slot, const fc_tensor *t,
-                               bool zero) {
-    const fc_dtype type = fci_export_same_type(x, slot, t);
+FCI_FN fc_code fci_listing_copy(fci_export *x, const char *name, fci_slot slot, const fc_tensor *t,
+                                bool zero) {
+    const fc_dtype type = fci_listing_same_type(x, slot, t);
     const fci_order order = fci_export_order(x, slot);
     fci_out *o = fci_export_add(x, name, type, t->rank, t->shape);
     fci_export_piece *p = NULL;
@@ -30605,8 +30619,8 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
 }
 
 // Finds the sublayer and slot of every tensor of the container.
-FCI_FN fc_code fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
-                              uint32_t expert, const char *suffix) {
+FCI_FN fc_code fci_listing_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
+                               uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
     const char *pattern = fci_tensor_pattern(m->architecture->names, row, fci_config_is_gguf(m)),
                *at = strstr(pattern, ".@");
@@ -30619,18 +30633,18 @@ FCI_FN fc_code fci_export_own(fci_export *x, const fci_tensor_row *row, uint32_t
         t = fci_weights_find(m, name);
     }
     if (!t) return FC_OK;
-    fci_export_owner *o = &x->owners[t - fc_container_tensor(m->container, 0)];
+    fci_listing_owner *o = &x->owners[t - fc_container_tensor(m->container, 0)];
     o->row = row;
     o->block = block;
     o->name = fci_arena_copy(&x->arena, fci_s(name), x->err);
     return o->name ? FC_OK : FC_ERR_MEMORY;
 }
 
-FCI_FN fc_code fci_export_owners(fci_export *x) {
+FCI_FN fc_code fci_listing_owners(fci_export *x) {
     const fc_model *m = x->m;
     size_t n = fc_container_tensor_count(m->container);
     x->owners =
-        (fci_export_owner *)fci_arena_alloc(&x->arena, n, sizeof *x->owners, "tensors", x->err);
+        (fci_listing_owner *)fci_arena_alloc(&x->arena, n, sizeof *x->owners, "tensors", x->err);
     if (!x->owners) return FC_ERR_MEMORY;
     for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         uint32_t blocks = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
@@ -30638,8 +30652,8 @@ FCI_FN fc_code fci_export_owners(fci_export *x) {
         for (uint32_t b = 0; b < blocks; b++) {
             if (!fci_weights_needs(m, row, b)) continue;
             for (uint32_t e = 0; e < experts; e++) {
-                fc_code code = fci_export_own(x, row, b, e, ".weight");
-                if (!code && row->bias) code = fci_export_own(x, row, b, e, ".bias");
+                fc_code code = fci_listing_own(x, row, b, e, ".weight");
+                if (!code && row->bias) code = fci_listing_own(x, row, b, e, ".bias");
                 if (code) return code;
             }
         }
@@ -30662,7 +30676,7 @@ FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
 
 // Tensors that the model does not use: of blocks beyond its last, of other parts of a multimodal
 // model, an output matrix that repeats the embedding, stubs of sublayers in a GGUF file.
-FCI_FN void fci_export_say_unowned(const fci_export *x) {
+FCI_FN void fci_listing_say_unowned(const fci_export *x) {
     const fc_container *c = x->m->container;
     size_t n = 0, first = 0;
     for (size_t i = fc_container_tensor_count(c); i-- > 0;)
@@ -30675,11 +30689,11 @@ FCI_FN void fci_export_say_unowned(const fci_export *x) {
 
 FCI_FN fc_code fci_export_same_kind(fci_export *x) {
     const fc_model *m = x->m;
-    fc_code code = fci_export_owners(x);
-    if (!code) fci_export_say_unowned(x);
+    fc_code code = fci_listing_owners(x);
+    if (!code) fci_listing_say_unowned(x);
     for (size_t i = 0; i < fc_container_tensor_count(m->container) && !code; i++) {
         const fc_tensor *t = fc_container_tensor(m->container, i);
-        const fci_export_owner *o = &x->owners[i];
+        const fci_listing_owner *o = &x->owners[i];
         char name[FCI_NAME_MAX];
         if (!o->row) continue;
         const bool block = o->row->slot >= FCI_FIRST_BLOCK_SLOT;
@@ -30689,8 +30703,8 @@ FCI_FN fc_code fci_export_same_kind(fci_export *x) {
         if (block && fci_export_to_gguf(x))
             snprintf(name, sizeof name, "blk.%u.%s", x->number[o->block],
                      strchr(t->name + 4, '.') + 1);
-        code = fci_export_copy(x, name, o->row->slot, t,
-                               !used && fci_export_is_output(o->row->slot));
+        code = fci_listing_copy(x, name, o->row->slot, t,
+                                !used && fci_export_is_output(o->row->slot));
     }
     return code;
 }
