@@ -2414,20 +2414,24 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
 #endif
 
 #ifndef FINERCUT_NO_GENERATE
+// Tokens of the shape that own text will have.
+static fc_code any_own(session *s, fc_tokens *own) {
+    const uint32_t length = s->o->length;
+    size_t starts[2] = {0, s->o->own / length * length};
+    fc_tokens any = {NULL, starts, 1, {NULL, NULL}};
+    any.ids = (uint32_t *)calloc(starts[1], sizeof *any.ids);
+    fc_code code = FC_ERR_MEMORY;
+    snprintf(s->err.msg, sizeof s->err.msg, "--own: out of memory");
+    if (any.ids) code = fc_tokens_windows(&any, length, own, &s->err);
+    free(any.ids);
+    return code;
+}
+
 // --own; of a dry run that resumes nothing, as many tokens of any kind.
 static fc_code write_own(session *s, fc_tokens *own) {
     const options *o = s->o;
     fc_own_desc how;
-    if (o->dry_run && !s->plan && o->own >= o->length) {
-        size_t starts[2] = {0, o->own / o->length * o->length};
-        fc_tokens any = {NULL, starts, 1, {NULL, NULL}};
-        any.ids = (uint32_t *)calloc(starts[1], sizeof *any.ids);
-        fc_code code = FC_ERR_MEMORY;
-        snprintf(s->err.msg, sizeof s->err.msg, "--own: out of memory");
-        if (any.ids) code = fc_tokens_windows(&any, o->length, own, &s->err);
-        free(any.ids);
-        return code;
-    }
+    if (o->dry_run && !s->plan && o->own >= o->length) return any_own(s, own);
     meter m = meter_of(s, "writing");
     memset(&how, 0, sizeof how);
     how.tokens = o->own;
@@ -2786,6 +2790,34 @@ static int foresee(session *s) {
     return STATUS_OK;
 }
 
+// A limit that is too small is told before own text is written.
+static int check_own_memory(session *s) {
+#ifdef FINERCUT_NO_GENERATE
+    (void)s;
+    return STATUS_OK;
+#else
+    session look = *s;
+    fc_tokens own;
+    fc_estimate e;
+    if (!s->o->memory_limit || s->o->dry_run || s->o->own < s->o->length) return STATUS_OK;
+    fc_code code = any_own(s, &own);
+    if (code) return failed(s);
+    look.plan = NULL; // whose calibration is not known yet
+    look.tokens = own;
+    if (s->tokens.ids) {
+        code = fc_tokens_join(&s->tokens, &own, &look.tokens, &s->err);
+        fc_tokens_free(&own);
+        if (code) return failed(s);
+    }
+    fc_prune_desc desc = prune_desc(&look);
+    desc.watch.progress = stop_where_interrupted;
+    code = fc_prune_estimate(s->model, &desc, &e, &s->err);
+    fc_tokens_free(&look.tokens);
+    if (code == FC_ERR_CANCELLED) return fail("interrupted before the first step");
+    return code == FC_ERR_LIMIT ? failed(s) : STATUS_OK; // others are told by the search
+#endif
+}
+
 static int search(session *s) {
     meter m = meter_of(s, "calibrating");
     fc_prune_desc desc = prune_desc(s);
@@ -2847,6 +2879,7 @@ static int run_prune(session *s) {
     if (open_model(s)) return STATUS_FAILED;
     if ((s->o->text || s->o->tokens) && read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (s->o->measured && read_measured(s, &s->judged)) return STATUS_FAILED;
+    if (leads(s) && check_own_memory(s)) return STATUS_FAILED;
     if (add_own(s) || (leads(s) && !s->o->dry_run && claim(s))) return STATUS_FAILED;
     if (t && t->divide(s)) return STATUS_FAILED;
     if (leads(s) && foresee(s)) return STATUS_FAILED;

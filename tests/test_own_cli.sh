@@ -18,6 +18,9 @@ same() { # FILE FILE: the same calibration and steps
 t_ok "by own text" prune own.json --own 64 --length 16 --remove 4
 t_ok "the plan tells" grep -q '"source": "64 own tokens, seed 0"' own.json
 t_ok "how many" grep -q '"n_sequences": 4' own.json
+# a minute's writing, which would be told
+t_ok "too little memory is told first" t_says 1 "memory limit: expected at least" prune "$model" \
+    -o no.json --own 4000000 --length 16 --remove 4 --memory-limit 1M
 t_ok "again" prune again.json --own 64 --length 16 --remove 4
 t_ok "is the same" same own.json again.json
 t_ok "another seed" prune seed.json --own 64 --length 16 --remove 4 --seed 5
