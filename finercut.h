@@ -27190,7 +27190,7 @@ FCI_FN fc_code fci_generate_own_shape(const fc_model *m, const fc_own_desc *desc
 
 FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
                                 double share, fc_tokens *out, fc_error *err) {
-    size_t n, length;
+    size_t n = 0, length = 0;
     fci_generate_own_job j;
     memset(&j, 0, sizeof j);
     memset(out, 0, sizeof *out);

@@ -3553,6 +3553,7 @@ static void forget(voice *v) { // the last message
 static int count_words(session *s, const voice *v, const char *name, const char *text, size_t n,
                        uint64_t *count) {
     fc_tokens ids;
+    *count = 0;
     if (fc_tokenize(fc_model_tokenizer(v->model, &s->err), text, n, 0, &ids, &s->err))
         return fail("%s: %s", name, s->err.msg + 6 * (strncmp(s->err.msg, "text: ", 6) == 0));
     *count = ids.starts[1];
