@@ -859,7 +859,8 @@ static const flag flags[] = {
     {HEAL, "--tokens-used", &type_count, "N", "65536", 0, FIELD(used), 0,
      "tokens in all; more heal better, and take as much longer"},
     {HEAL, "--length", &type_count, "N", NULL, 0, FIELD(length), 0,
-     "tokens of a sequence, of the text and of own ones\n"
+     "tokens of a sequence, of the text and of own ones; with 128 a little more is kept\n"
+     "of what copies from the context\n"
      "(default: 512, or the model's maximum where that is less)"},
     {HEAL, "--repeats", &type_from_zero, "N", "4", 0, FIELD(repeats), 0,
      "of so many sequences, of the text and of own ones, one is its first half twice: without\n"
@@ -1084,7 +1085,7 @@ static const command commands[] = {
     {"tokenize", "MODEL|tokenizer.json", "text to token ids", "MODEL|tokenizer.json [--text FILE] "
      "[--special]" OF_CHAT(" [--field NAME | --chat]"),
      "Turns standard input, or a file, into token ids. The bytes are taken as they are, line ends "
-     "included.",
+     "included, but for a byte order mark.",
      "printf 'Hello world' | finercut tokenize examples/demo", "One JSON array of ids.",
      run_tokenize},
     {"report", "FILE...", "plans as a page, a picture or a table",
