@@ -34831,8 +34831,8 @@ FCI_FN bool fci_page_has(const fci_json *object, const char *member, double *out
     return true;
 }
 
-FCI_FN void fci_page_agree(fci_page *g, const char *what, double want, double got, double near) {
-    if (fabs(want - got) <= near || g->b.error.code) return;
+FCI_FN void fci_page_agree(fci_page *g, const char *what, double want, double got, double most) {
+    if (fabs(want - got) <= most || g->b.error.code) return;
     fci_fail(&g->b.error, FC_ERR_FORMAT, 0, "%s: expected %.6g, which the result's other numbers "
              "give, got %.6g", what, want, got);
 }

@@ -1,11 +1,12 @@
 #!/bin/sh
 # The code in finercut.h's manual and in README.md compiles, and the quick start prunes the demo
-# model, by less text. Each begins with the implementation, which is compiled once for all.
+# model, by less text. Each begins with the implementation, which is compiled once for all, with the
+# words that <windows.h> takes away.
 . tests/t.sh
 CC=${CC:-cc}
 printf '#define FINERCUT_IMPLEMENTATION\n#include "finercut.h"\n' >"$t_dir/finercut.c"
-t_ok "the implementation compiles" $CC -std=c99 -O0 -DFINERCUT_NO_AVX512 -Wall -Wextra -Werror \
-    -I. -c \
+t_ok "the implementation compiles" $CC -std=c99 -O0 -DFINERCUT_NO_AVX512 -Wall -Wextra \
+    -Werror -Dnear= -Dfar= -I. -c \
     "$t_dir/finercut.c" -o "$t_dir/finercut.o"
 compiles() { # FILE.c FLAG...: after those two lines; the implementation includes what these do
     case $(grep '^#' "$1" | sed -e 's, *//.*,,' -e 2q | tr '\n' ' ') in
