@@ -175,7 +175,7 @@ undefined() { # with FINERCUT_NO_POSIX: what is called outside of C99's library
     printf '%s\n' __assert_fail __errno_location _GLOBAL_OFFSET_TABLE_ sincos sincosf \
         abort acos asin atan atan2 bsearch calloc ceil clock cos cosf exp expf fabs fclose ferror \
             fflush \
-        fgetc floor fmax fmaxf fmin fminf fopen fread free frexp fseek ftell fwrite ldexp \
+        fgetc floor fmaf fmax fmaxf fmin fminf fopen fread free frexp fseek ftell fwrite ldexp \
         localtime log log10 logf \
         lrintf malloc memchr memcmp memcpy memmove memset modf pow powf printf qsort realloc \
         remove rename rint roundf sin sinf snprintf sqrt sqrtf stdin strchr strcmp strcpy strcspn \
