@@ -3530,13 +3530,14 @@ static int continue_text(session *s, voice *v, const char *prompt, size_t n,
 }
 
 #ifndef FINERCUT_NO_CHAT
-static int add_message(voice *v, fc_role role, const char *text, size_t n) {
+static int add_message(session *s, voice *v, fc_role role, const char *text, size_t n) {
     fc_message *more =
         (fc_message *)realloc(v->messages, (v->n_messages + 1) * sizeof *v->messages);
     char *copy = (char *)malloc(n + 1);
     if (more) v->messages = more;
     if (!more || !copy) {
         free(copy);
+        s->err.code = FC_ERR_MEMORY;
         return fail("chat: out of memory");
     }
     memcpy(copy, text, n);
@@ -3569,7 +3570,7 @@ static int begin_chat(session *s, voice *v) {
     v->chat = open_chat(s, v->model);
     if (!v->chat) return failed(s);
     if (system && count_words(s, v, "--system", system, strlen(system), &n)) return STATUS_FAILED;
-    return system ? add_message(v, FC_ROLE_SYSTEM, system, strlen(system)) : STATUS_OK;
+    return system ? add_message(s, v, FC_ROLE_SYSTEM, system, strlen(system)) : STATUS_OK;
 }
 
 static int no_room(const char *name, uint32_t most, uint64_t taken, uint32_t follow,
@@ -3607,7 +3608,7 @@ static int find_room(session *s, voice *v, const char *name, uint64_t given) {
 // it was.
 static int hear(session *s, voice *v, const char *name, const char *said, size_t n) {
     uint64_t given;
-    if (count_words(s, v, name, said, n, &given) || add_message(v, FC_ROLE_USER, said, n))
+    if (count_words(s, v, name, said, n, &given) || add_message(s, v, FC_ROLE_USER, said, n))
         return STATUS_FAILED;
     fc_text_free(&v->turn);
     int status = fc_chat_render(v->chat, v->messages, v->n_messages, 1, &v->turn, &s->err)
@@ -3622,7 +3623,7 @@ static int answer(session *s, voice *v, int aside) {
     desc.chat = v->chat;
     desc.generator = v->generator;
     const int status = continue_text(s, v, v->turn.bytes, v->turn.length, &desc);
-    return status ? status : add_message(v, FC_ROLE_ASSISTANT, v->text.bytes, v->text.length);
+    return status ? status : add_message(s, v, FC_ROLE_ASSISTANT, v->text.bytes, v->text.length);
 }
 #endif
 
@@ -3803,9 +3804,11 @@ static int talk(session *s, voice *v, int n) {
         leave = !status && length && leaves(line, length);
         if (!status && !leave && length) {
             turns++;
+            s->err.code = FC_OK;
             const int deaf = hear_all(s, v, n, name, line, length);
             if (deaf) refused = 1;
-            else status = speak_all(s, v, n, line, length);
+            if (!deaf) status = speak_all(s, v, n, line, length);
+            else if (s->err.code == FC_ERR_MEMORY) status = deaf;
             if (!deaf && s->o->compare) putchar('\n');
         }
         free(line);
