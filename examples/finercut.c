@@ -3806,10 +3806,13 @@ static int talk(session *s, voice *v, int n) {
             turns++;
             s->err.code = FC_OK;
             const int deaf = hear_all(s, v, n, name, line, length);
-            if (deaf) refused = 1;
-            if (!deaf) status = speak_all(s, v, n, line, length);
-            else if (s->err.code == FC_ERR_MEMORY) status = deaf;
-            if (!deaf && s->o->compare) putchar('\n');
+            if (!deaf) {
+                status = speak_all(s, v, n, line, length);
+                if (s->o->compare) putchar('\n');
+            } else {
+                refused = 1;
+                if (s->err.code == FC_ERR_MEMORY) status = deaf;
+            }
         }
         free(line);
         if (!more && asks) putchar('\n');
