@@ -1917,36 +1917,20 @@ FCI_FN void fci_thread_join(fci_thread *t) {
 }
 #endif
 
-// >> platform
-// Files, clock and processor.
-
-typedef struct fci_platform_file { // one type for files read and for files and folders written
-#if FCI_POSIX
-    int fd;     // an output's is locked, so that other runs see that it is being written
-    int folder; // of an output, synced after the rename; -1: none
-#elif FCI_WINDOWS
-    HANDLE handle;
-    HANDLE mapping;
-    bool folder, settled;
-#else
-    FILE *stream;
-#endif
-    char *final_path;  // of an output: where commit moves it
-    char *beside_path; // its temporary; NULL: a device, written in place
-} fci_platform_file;
-
-// The highest kernel table of this build that processor and system can run; Linux is asked for AMX.
-FCI_FN fc_simd fci_platform_simd(void);
-// Functions of this room that return int return 0 or an errno value.
+// >> folders
+// Folders, links and the names of files, as the system has them. Functions of this room and of the
+// next two that return int return 0 or an errno value.
 
 // a and b joined, from malloc; NULL: no memory.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
-// A file, or an empty folder.
-FCI_FN int fci_platform_remove(const char *path, bool folder);
+// Where the last part of a path begins.
+FCI_FN size_t fci_platform_base(const char *path);
 // The folder that `path` is in ("." where it names none), from malloc; NULL: no memory.
 FCI_FN char *fci_platform_folder_of(const char *path);
 // EEXIST where the name is taken; ENOSYS, here and of a list, with FINERCUT_NO_POSIX.
 FCI_FN int fci_platform_make_folder(const char *path);
+// A file, or an empty folder.
+FCI_FN int fci_platform_remove(const char *path, bool folder);
 // The target of a symbolic link, on Windows the last one. EINVAL or ENOENT: `path` is no link.
 FCI_FN int fci_platform_link(const char *path, char *to, size_t size);
 // Every name in a folder but . and ..; a nonzero return of `each` stops, and is returned.
@@ -1957,74 +1941,24 @@ FCI_FN uint64_t fci_platform_free_bytes(const char *folder);
 // Whether both paths lead to one file (FINERCUT_NO_POSIX: or to files with the same bytes); a
 // missing one is no error.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
+// fci_platform_compare without the error: false then.
+FCI_FN bool fci_platform_same(const char *a, const char *b);
 // Whether `path` is a folder; a missing one is not an error.
 FCI_FN int fci_platform_find_folder(const char *path, bool *there);
 // The same without the error: false then.
 FCI_FN bool fci_platform_is_folder(const char *path);
-// fci_platform_compare without the error: false then.
-FCI_FN bool fci_platform_same(const char *a, const char *b);
-// fc_io.open: regular files only, never waiting for another process. ENOLINK: a dangling link.
-FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
-// fc_io.close; of streams, too.
-FCI_FN void fci_platform_close(void *user, void *file);
-// Opens pipes, terminals and any standard input ("-") too, to be read once from start to end.
-FCI_FN int fci_platform_stream(const char *path, void **file);
-// Up to `length` bytes of a stream; *n is 0 at its end and after an error.
-FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
-#if FCI_POSIX
-// The file that an output replaces, links followed; *device: it is written in place. *target, NULL
-// before, is the caller's to free, after a failure too.
-FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
+#if FCI_WINDOWS
+#  define FCI_PLATFORM_SHARED (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
+// The errno value of the last error.
+FCI_FN int fci_platform_error(void);
+// A path in UTF-8 for Windows' own functions. NULL: no memory, or invalid UTF-8.
+FCI_FN wchar_t *fci_platform_wide(const char *path);
+// CreateFileW of such a path.
+FCI_FN HANDLE fci_platform_handle(const char *path, DWORD access, DWORD share, DWORD how,
+                                  DWORD flags);
 #endif
-// Opens a device, or creates the temporary of an output and removes those of killed runs. `alone`:
-// FCI_PLATFORM_TAKEN where another run has one. Ends with commit or discard.
-FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file);
-// fc_io.create: a file, not alone.
-FCI_FN int fci_platform_create(void *user, const char *path, void **file);
-// fc_io.discard.
-FCI_FN void fci_platform_discard(void *user, void *file);
-// Writes n > 0 zeros, as a hole where the file system has them; ENOSYS: not here.
-FCI_FN int fci_platform_skip(void *file, uint64_t n);
-// Whether a hole of an open file is at `at`: zeros that take no disk. *n is how many bytes it has,
-// or else are known to be there before the next; UINT64_MAX: all.
-FCI_FN bool fci_platform_hole(void *file, uint64_t at, uint64_t *n);
-// Flushes an output to the disk, still under its temporary name; no more may be written.
-FCI_FN int fci_platform_settle(void *file);
-// fc_io.commit: flushes, renames, and syncs the folder.
-FCI_FN int fci_platform_commit(void *user, void *file);
-// Seconds of a monotonic clock (FINERCUT_NO_POSIX: of processor time).
-FCI_FN double fci_platform_seconds(void);
-// The day here, 20240726.
-FCI_FN uint32_t fci_platform_today(void);
-// Processors online, at least 1.
-FCI_FN uint32_t fci_platform_cores(void);
-// Bytes of memory of the system, or of the limit of the process's groups; spare: what others leave
-// of those, and what caches would give back. 0: unknown.
-FCI_FN uint64_t fci_platform_memory(bool spare);
-// The path of an output's temporary, owned by `file`; NULL: a device.
-FCI_FN const char *fci_platform_beside(const void *file);
-// The system's files.
-FCI_FN fc_io fci_platform_io(void);
-// Asks for large pages for n bytes at p, which is aligned to them; failing is harmless.
-FCI_FN void fci_platform_huge(void *p, size_t n);
-// Starts to read n bytes at p, where they are mapped, and no more around them than those: files are
-// else read ahead by megabytes. Failing is harmless.
-FCI_FN void fci_platform_soon(const void *p, uint64_t n);
-// Gives back the memory of n bytes of a file, whose mapping has them at p, but for what other
-// processes have mapped; they are read again when they are needed. Failing is harmless.
-FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n);
 
 // ---- private to this section
-
-#if FCI_HAS_AVX2
-#  include <cpuid.h>
-#elif FCI_POSIX && defined(__linux__) && (FCI_HAS_NEON_BF16 || FCI_HAS_NEON32)
-#  include <sys/auxv.h>
-#endif
-
-#define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and create: a pipe, a socket or a device
-#define FCI_PLATFORM_TAKEN ETXTBSY     // start: another run has begun the same output
-#define FCI_PLATFORM_MOUNTED EBUSY     // start and commit: a rename cannot replace a mount point
 
 FCI_FN char *fci_platform_copy(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b);
@@ -2036,50 +1970,11 @@ FCI_FN char *fci_platform_copy(const char *a, const char *b) {
     return s;
 }
 
-FCI_FN void fci_platform_drop(fci_platform_file *f) {
-    free(f->final_path);
-    free(f->beside_path);
-    free(f);
-}
-
-FCI_FN size_t fci_platform_base(const char *path) { // where the last part of a path begins
+FCI_FN size_t fci_platform_base(const char *path) {
     size_t base = 0;
     for (size_t i = 0; path[i]; i++)
         if (path[i] == '/' || (FCI_WINDOWS && (path[i] == '\\' || path[i] == ':'))) base = i + 1;
     return base;
-}
-
-// An output is written as NAME.finercut-HASHRANDOM.tmp and renamed when complete. NAME, cut as file
-// names have a limit, and the hash of all of it tell what a killed run left of the same output.
-enum { FCI_PLATFORM_NAME = 200, FCI_PLATFORM_MARK = 24 };
-
-FCI_FN void fci_platform_mark(const char *base, char out[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK]) {
-    uint32_t hash = 2166136261u;
-    size_t n = strlen(base);
-    for (size_t i = 0; i < n; i++) hash = (hash ^ (unsigned char)base[i]) * 16777619u;
-    if (n > FCI_PLATFORM_NAME)
-        for (n = FCI_PLATFORM_NAME; n > 0 && ((unsigned char)base[n] & 0xc0) == 0x80;) n--;
-    snprintf(out, FCI_PLATFORM_NAME + FCI_PLATFORM_MARK, "%.*s.finercut-%08lx", (int)n, base,
-             (unsigned long)hash);
-}
-
-FCI_FN char *fci_platform_beside_name(const char *path, uint64_t random) {
-    char name[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK + 24];
-    const size_t base = fci_platform_base(path);
-    fci_platform_mark(path + base, name);
-    snprintf(name + strlen(name), 24, "%08lx%08lx.tmp", (unsigned long)(random >> 32),
-             (unsigned long)(random & 0xffffffffu));
-    char *beside = (char *)malloc(base + strlen(name) + 1);
-    if (!beside) return NULL;
-    memcpy(beside, path, base);
-    strcpy(beside + base, name);
-    return beside;
-}
-
-FCI_FN bool fci_platform_is_beside(const char *name, const char *mark) {
-    const size_t n = strlen(mark);
-    return strncmp(name, mark, n) == 0 && strspn(name + n, "0123456789abcdef") == 16 &&
-           strcmp(name + n + 16, ".tmp") == 0;
 }
 
 FCI_FN char *fci_platform_folder_of(const char *path) {
@@ -2091,16 +1986,6 @@ FCI_FN char *fci_platform_folder_of(const char *path) {
     if (folder && n) folder[n] = 0;
     return folder;
 }
-
-// A hash of values that differ from run to run, where the system has no random numbers.
-FCI_FN uint64_t fci_platform_mix(uint64_t a, uint64_t b, const void *address) {
-    uint64_t h = (uint64_t)(uintptr_t)address ^ (a * 0x9e3779b97f4a7c15u);
-    h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u + b;
-    h = (h ^ (h >> 32)) * 0x94d049bb133111ebu;
-    return h ^ (h >> 31);
-}
-
-// ---- folders
 
 #if FCI_POSIX
 
@@ -2161,8 +2046,6 @@ FCI_FN int fci_platform_find_folder(const char *path, bool *there) {
 
 #elif FCI_WINDOWS
 
-#define FCI_PLATFORM_SHARED (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
-
 FCI_FN int fci_platform_error(void) {
     switch (GetLastError()) {
     case ERROR_FILE_NOT_FOUND:
@@ -2186,8 +2069,7 @@ FCI_FN int fci_platform_error(void) {
     }
 }
 
-// A UTF-8 path for Windows' own functions, which take what begins with \\?\ as it stands, with no
-// meaning of / and .. in it. NULL: no memory, or invalid UTF-8.
+// Windows takes what begins with \\?\ as it stands, with no meaning of / and .. in it.
 FCI_FN wchar_t *fci_platform_wide(const char *path) {
     const int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     wchar_t *wide = n > 0 ? (wchar_t *)malloc((size_t)n * sizeof *wide) : NULL;
@@ -2281,7 +2163,7 @@ FCI_FN uint64_t fci_platform_free_bytes(const char *folder) {
     return known ? (uint64_t)bytes.QuadPart : UINT64_MAX;
 }
 
-FCI_FN bool fci_platform_facts(const char *path, BY_HANDLE_FILE_INFORMATION *facts) {
+FCI_FN bool fci_folders_facts(const char *path, BY_HANDLE_FILE_INFORMATION *facts) {
     HANDLE h = fci_platform_handle(path, 0, FCI_PLATFORM_SHARED, OPEN_EXISTING,
                                    FILE_FLAG_BACKUP_SEMANTICS);
     if (h == INVALID_HANDLE_VALUE) return false;
@@ -2293,7 +2175,7 @@ FCI_FN bool fci_platform_facts(const char *path, BY_HANDLE_FILE_INFORMATION *fac
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
     BY_HANDLE_FILE_INFORMATION x, y;
     *same = false;
-    if (!fci_platform_facts(a, &x) || !fci_platform_facts(b, &y)) {
+    if (!fci_folders_facts(a, &x) || !fci_folders_facts(b, &y)) {
         const int error = fci_platform_error();
         return error == ENOENT ? 0 : error;
     }
@@ -2304,7 +2186,7 @@ FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
 
 FCI_FN int fci_platform_find_folder(const char *path, bool *there) {
     BY_HANDLE_FILE_INFORMATION facts;
-    const bool known = fci_platform_facts(path, &facts);
+    const bool known = fci_folders_facts(path, &facts);
     const int error = known ? 0 : fci_platform_error();
     *there = known && (facts.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY);
     return error == ENOENT ? 0 : error;
@@ -2374,58 +2256,49 @@ FCI_FN bool fci_platform_same(const char *a, const char *b) {
     return fci_platform_compare(a, b, &same) == 0 && same;
 }
 
-typedef struct fci_platform_sweep {
-    const char *folder, *mark;
-    bool alive; // another run is writing the same output
-} fci_platform_sweep;
+// >> platform
+// Files of the system that are read.
 
-FCI_FN char *fci_platform_in(const char *folder, const char *name) {
-    char *start = fci_platform_copy(folder, "/");
-    char *path = start ? fci_platform_copy(start, name) : NULL;
-    free(start);
-    return path;
-}
-
-// Removing a folder with its contents: symbolic links are removed, not followed.
+// fc_io.open: regular files only, never waiting for another process. ENOLINK: a dangling link.
+FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size);
+// fc_io.close; of streams, too.
+FCI_FN void fci_platform_close(void *user, void *file);
+// Sets what fc_io has for files read.
+FCI_FN void fci_platform_reads(fc_io *io);
+// Opens pipes, terminals and any standard input ("-") too, to be read once from start to end.
+FCI_FN int fci_platform_stream(const char *path, void **file);
+// Up to `length` bytes of a stream; *n is 0 at its end and after an error.
+FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
+// Whether a hole of an open file is at `at`: zeros that take no disk. *n is how many bytes it has,
+// or else are known to be there before the next; UINT64_MAX: all.
+FCI_FN bool fci_platform_hole(void *file, uint64_t at, uint64_t *n);
+// Starts to read n bytes at p, where they are mapped, and no more around them than those: files are
+// else read ahead by megabytes. Failing is harmless.
+FCI_FN void fci_platform_soon(const void *p, uint64_t n);
+// Gives back the memory of n bytes of a file, whose mapping has them at p, but for what other
+// processes have mapped; they are read again when they are needed. Failing is harmless.
+FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n);
 #if FCI_POSIX
-
-// Empties a folder by its descriptor, building no paths: memory may be short.
-FCI_FN void fci_platform_empty(int fd) {
-    DIR *folder = fdopendir(fd);
-    if (!folder) {
-        close(fd);
-        return;
-    }
-    for (struct dirent *e; (e = readdir(folder)) != NULL;) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        if (unlinkat(fd, e->d_name, 0) == 0) continue;
-        const int below = openat(fd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (below >= 0) fci_platform_empty(below);
-        unlinkat(fd, e->d_name, AT_REMOVEDIR);
-    }
-    closedir(folder);
-}
-
-#else
-
-FCI_FN int fci_platform_remove_tree(void *user, const char *name) {
-    char *path = fci_platform_in((const char *)user, name);
-    if (path && fci_platform_remove(path, false) != 0) {
-        fci_platform_list(path, fci_platform_remove_tree, path);
-        fci_platform_remove(path, true);
-    }
-    free(path);
-    return 0;
-}
-
-FCI_FN void fci_platform_remove_folder(char *path) {
-    fci_platform_list(path, fci_platform_remove_tree, path);
-    fci_platform_remove(path, true);
-}
-
+// open(2), never of a controlling terminal, closed by exec(2).
+FCI_FN int fci_platform_fd(const char *path, int flags, int *fd);
+#  ifdef __linux__
+// The start of a file of the kernel, terminated, which it returns; "": not there.
+FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size);
+#  endif
 #endif
+#define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and start: a pipe, a socket or a device
 
-// ---- files
+// ---- private to this section
+
+typedef struct fci_platform_file {
+#if FCI_POSIX
+    int fd;
+#elif FCI_WINDOWS
+    HANDLE handle, mapping;
+#else
+    FILE *stream;
+#endif
+} fci_platform_file;
 
 // Hands over a file, or closes it on an error, which it returns.
 FCI_FN int fci_platform_opened(fci_platform_file *f, int error, void **file) {
@@ -2445,7 +2318,7 @@ FCI_FN int fci_platform_fd(const char *path, int flags, int *fd) {
 FCI_FN void fci_platform_close(void *user, void *file) {
     (void)user;
     if (((fci_platform_file *)file)->fd >= 0) close(((fci_platform_file *)file)->fd);
-    fci_platform_drop((fci_platform_file *)file);
+    free((fci_platform_file *)file);
 }
 
 // Opening a pipe does not wait for its other end. A dangling link is an error, not an absent file.
@@ -2454,7 +2327,6 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     struct stat st;
-    f->folder = -1;
     int error = fci_platform_fd(path, O_RDONLY | O_NONBLOCK, &f->fd);
     if (error == ENOENT && lstat(path, &st) == 0) error = ENOLINK;
     else if (!error && fstat(f->fd, &st) != 0) error = errno;
@@ -2536,140 +2408,8 @@ FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n)
     return got < 0 ? errno : 0;
 }
 
-FCI_FN uint64_t fci_platform_random(void) {
-    uint64_t random = 0;
-    struct timespec t;
-    int fd;
-    if (fci_platform_fd("/dev/urandom", O_RDONLY, &fd) == 0) {
-        const bool got = read(fd, &random, sizeof random) == (ssize_t)sizeof random;
-        close(fd);
-        if (got) return random;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return fci_platform_mix((uint64_t)t.tv_nsec, (uint64_t)getpid(), &t);
-}
-
-// Follows symbolic links to their end, where nothing need exist yet.
-FCI_FN int fci_platform_follow(char **path) {
-    char to[4096];
-    for (int hops = 0; hops < 40; hops++) {
-        const int error = fci_platform_link(*path, to, sizeof to);
-        if (error) return error == EINVAL || error == ENOENT ? 0 : error; // no link
-        if (to[0] != '/') (*path)[fci_platform_base(*path)] = 0; // from the folder of the link
-        char *next = fci_platform_copy(to[0] == '/' ? "" : *path, to);
-        if (!next) return ENOMEM;
-        free(*path);
-        *path = next;
-    }
-    return ELOOP;
-}
-
-// Links are followed, so that they stay. *device: as /dev/null, which is written in place.
-FCI_FN int fci_platform_target(const char *path, char **target, bool *device) {
-    struct stat st, end;
-    const int error = stat(path, &st) == 0 ? 0 : errno;
-    *device = !error && S_ISCHR(st.st_mode);
-    if (error && error != ENOENT) return error;
-    if (!error && !*device && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-        return FCI_PLATFORM_NOT_A_FILE;
-    *target = fci_platform_copy(path, "");
-    if (!*target) return ENOMEM;
-    if (*device) return 0;
-    const int wrong = fci_platform_follow(target);
-    if (wrong || error) return wrong;
-    // Links in /proc may lead to deleted files.
-    if (stat(*target, &end) != 0 || end.st_dev != st.st_dev || end.st_ino != st.st_ino)
-        return ESTALE;
-    return 0;
-}
-
-// Locks a new temporary. False: a sweep was quicker, took it for a dead run's and removed it.
-FCI_FN bool fci_platform_claim(int fd) {
-    struct stat st;
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK; // no locks there
-    return fstat(fd, &st) != 0 || st.st_nlink > 0;
-}
-
-FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
-    for (int tries = 0; tries < 100; tries++) {
-        int error = 0;
-        free(f->beside_path);
-        f->beside_path = fci_platform_beside_name(f->final_path, fci_platform_random());
-        if (!f->beside_path) return ENOMEM;
-        if (folder) error = fci_platform_make_folder(f->beside_path);
-        if (!error)
-            error = fci_platform_fd(f->beside_path,
-                                    folder ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW
-                                           : O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-                                    &f->fd);
-        if (!error && fci_platform_claim(f->fd)) return 0;
-        if (f->fd >= 0) close(f->fd);
-        f->fd = -1;
-        if (error && folder && error != EEXIST) fci_platform_remove(f->beside_path, true);
-        if (error && error != EEXIST) return error;
-    }
-    return EEXIST;
-}
-
-// A temporary of this output whose lock is free was left by a run that was killed.
-FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
-    fci_platform_sweep *s = (fci_platform_sweep *)user;
-    struct stat st;
-    int fd;
-    if (!fci_platform_is_beside(name, s->mark)) return 0;
-    char *path = fci_platform_in(s->folder, name);
-    if (path && fci_platform_fd(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, &fd) == 0) {
-        if (flock(fd, LOCK_EX | LOCK_NB) != 0) s->alive = s->alive || errno == EWOULDBLOCK;
-        else if (fstat(fd, &st) == 0 && st.st_uid == geteuid()) {
-            if (S_ISDIR(st.st_mode)) {
-                fci_platform_empty(fd);
-                fd = -1;
-                fci_platform_remove(path, true);
-            } else if (S_ISREG(st.st_mode)) fci_platform_remove(path, false);
-        }
-        if (fd >= 0) close(fd);
-    }
-    free(path);
-    return 0;
-}
-
-FCI_FN int fci_platform_close_output(fci_platform_file *f, int error) {
-    if (f->fd >= 0) close(f->fd);
-    if (f->folder >= 0) close(f->folder);
-    fci_platform_drop(f);
-    return error;
-}
-
-// Locks the folder, so that runs check for each other one at a time; waits a second at most.
-FCI_FN void fci_platform_queue(int folder) {
-    const struct timespec wait = {0, 1000000};
-    for (int i = 0; i < 1000; i++) {
-        if (flock(folder, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-        nanosleep(&wait, NULL);
-    }
-}
-
-// Opens the folder of an output and removes what killed runs left of it. Where the folder may not
-// be read, it is neither swept nor synced later.
-FCI_FN int fci_platform_enter(fci_platform_file *f, bool alone) {
-    char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
-    fci_platform_sweep sweep;
-    char *folder = fci_platform_folder_of(f->final_path);
-    if (!folder) return ENOMEM;
-    int error = fci_platform_fd(folder, O_RDONLY | O_DIRECTORY, &f->folder);
-    if (alone) fci_platform_queue(f->folder);
-    fci_platform_mark(f->final_path + fci_platform_base(f->final_path), mark);
-    sweep.folder = folder;
-    sweep.mark = mark;
-    sweep.alive = false;
-    if (!error) fci_platform_list(folder, fci_platform_sweep_file, &sweep);
-    if (!error && alone && sweep.alive) error = FCI_PLATFORM_TAKEN;
-    free(folder);
-    return error == EACCES ? 0 : error;
-}
-
 #ifdef __linux__
-FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) { // "": not there
+FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) {
     fci_platform_file f;
     size_t n = 0;
     if (fci_platform_fd(path, O_RDONLY, &f.fd) == 0) {
@@ -2679,186 +2419,7 @@ FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) 
     text[n] = 0;
     return text;
 }
-
-// The number of the mount that an open file was reached by; 0: unknown.
-FCI_FN long fci_platform_mount(int fd) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
-    const char *at = strstr(fci_platform_peek(path, text, sizeof text), "mnt_id:");
-    return at ? strtol(at + 7, NULL, 10) : 0;
-}
-
-// Whether what an output replaces is mounted there, so that no rename can replace it.
-FCI_FN bool fci_platform_is_mounted(const fci_platform_file *f) {
-    int fd;
-    if (f->folder < 0 || fci_platform_fd(f->final_path, O_RDONLY | O_NONBLOCK, &fd)) return false;
-    const long there = fci_platform_mount(fd), around = fci_platform_mount(f->folder);
-    close(fd);
-    return there && around && there != around;
-}
 #endif
-
-FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
-    fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
-    bool device = false;
-    if (!f) return ENOMEM;
-    f->fd = f->folder = -1;
-    int error = fci_platform_target(path, &f->final_path, &device);
-    if (!error && !folder && !device && fci_platform_is_folder(f->final_path)) error = EISDIR;
-    if (!error && device) {
-        error = folder ? ENOTDIR : fci_platform_fd(path, O_WRONLY, &f->fd);
-        if (!error && isatty(f->fd)) error = FCI_PLATFORM_NOT_A_FILE;
-    } else if (!error) {
-        error = fci_platform_enter(f, alone);
-#ifdef __linux__
-        if (!error && fci_platform_is_mounted(f)) error = FCI_PLATFORM_MOUNTED;
-#endif
-        if (!error) error = fci_platform_make(f, folder);
-        if (alone) (void)flock(f->folder, LOCK_UN);
-    }
-    if (error) return fci_platform_close_output(f, error);
-    *file = f;
-    return 0;
-}
-
-FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
-    (void)user;
-    const char *from = (const char *)data;
-    while (length > 0) {
-        ssize_t put = write(((fci_platform_file *)file)->fd, from, length);
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return errno;
-        from += put;
-        length -= (size_t)put;
-    }
-    return 0;
-}
-
-FCI_FN void fci_platform_discard(void *user, void *file) {
-    (void)user;
-    fci_platform_file *f = (fci_platform_file *)file;
-    if (f->beside_path && fci_platform_remove(f->beside_path, false) != 0) { // a folder, then
-        if (f->fd >= 0) fci_platform_empty(f->fd);
-        f->fd = -1;
-        fci_platform_remove(f->beside_path, true);
-    }
-    fci_platform_close_output(f, 0);
-}
-
-FCI_FN int fci_platform_settle(void *file) {
-    const int fd = ((fci_platform_file *)file)->fd;
-    return fsync(fd) == 0 || errno == EINVAL || errno == EBADF ? 0 : errno;
-}
-
-// The lock is held until after the rename. A folder that cannot be synced is no failure: the file
-// is complete under either name.
-FCI_FN int fci_platform_commit(void *user, void *file) {
-    fci_platform_file *f = (fci_platform_file *)file;
-    int error = f->beside_path ? fci_platform_settle(file) : 0;
-    if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0) error = errno;
-    if (error) {
-        fci_platform_discard(user, file);
-        return error;
-    }
-    if (f->folder >= 0) (void)fsync(f->folder);
-    return fci_platform_close_output(f, 0);
-}
-
-FCI_FN double fci_platform_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-#ifdef __linux__
-// Of n processors those that this process may use, by its affinity and its container's quota.
-FCI_FN long fci_platform_allowed(long n) {
-    char text[8192], *rest;
-    long allowed = 0;
-    const char *p = strstr(fci_platform_peek("/proc/self/status", text, sizeof text),
-                           "Cpus_allowed:\t");
-    for (p = p ? p + 14 : ""; *p && *p != '\n'; p++) {
-        static const char digits[] = "0123456789abcdef";
-        const char *digit = strchr(digits, *p);
-        for (int bit = 1; digit && bit < 16; bit *= 2) allowed += (digit - digits) & bit ? 1 : 0;
-    }
-    if (allowed && allowed < n) n = allowed;
-    const double quota = strtod(fci_platform_peek("/sys/fs/cgroup/cpu.max", text, sizeof text),
-                                &rest), // "max" is none
-                 share = quota / strtod(rest, NULL);
-    return share > 0 && share < (double)n ? (long)ceil(share) : n;
-}
-#endif
-
-#ifdef __linux__
-// What a group of processes may use, by a file of its folder; spare: less what it uses, but for the
-// files that it caches. "max" and what is no number are no limit.
-FCI_FN double fci_platform_group(const char *folder, int version, bool spare, double least) {
-    static const char *const names[2][2] = {{"memory.limit_in_bytes", "memory.usage_in_bytes"},
-                                            {"memory.max", "memory.current"}};
-    static const char *const caches[2][2] = {{"\ntotal_inactive_file ", "\ntotal_active_file "},
-                                             {"\ninactive_file ", "\nactive_file "}};
-    char path[1100], text[8192];
-    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][0]);
-    double most = strtod(fci_platform_peek(path, text, sizeof text), NULL);
-    if (!(most > 0 && most < least)) return least;
-    if (!spare) return most;
-    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][1]);
-    double used = strtod(fci_platform_peek(path, text, sizeof text), NULL);
-    snprintf(path, sizeof path, "%s/memory.stat", folder);
-    fci_platform_peek(path, text, sizeof text);
-    for (int i = 0; i < 2; i++) {
-        const char *line = strstr(text, caches[version - 1][i]);
-        if (line) used -= strtod(strchr(line, ' '), NULL);
-    }
-    if (used > 0) most -= used;
-    return most > 1 ? most : 1;
-}
-
-// The same of the process's group and all above it. The mount of a container shows its own group
-// only, whatever path it has outside.
-FCI_FN double fci_platform_groups(const char *mount, const char *path, int version, bool spare,
-                                  double least) {
-    char folder[1000];
-    int n = (int)strcspn(path, "\n");
-    for (n = n < 512 ? n : 1; n > 0; n--) {
-        if (n > 1 && path[n] && !strchr("/\n", path[n])) continue;
-        snprintf(folder, sizeof folder, "%s%.*s", mount, n, path);
-        least = fci_platform_group(folder, version, spare, least);
-    }
-    return least;
-}
-#endif
-
-FCI_FN uint64_t fci_platform_memory(bool spare) {
-    double least = 0;
-#ifdef _SC_PHYS_PAGES
-    least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-#endif
-#ifdef __linux__
-    char text[8192];
-    const char *p = spare ? fci_platform_peek("/proc/meminfo", text, sizeof text) : "";
-    p = strstr(p, "MemAvailable:");
-    const double left = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
-    if (left > 0 && left < least) least = left;
-    fci_platform_peek("/proc/self/cgroup", text, sizeof text);
-    const char *const one = strstr(text, ":memory:"), *const two = strstr(text, "0::/");
-    if (one) least = fci_platform_groups("/sys/fs/cgroup/memory", one + 8, 1, spare, least);
-    if (two) least = fci_platform_groups("/sys/fs/cgroup", two + 3, 2, spare, least);
-#endif
-    return least > 0 ? (uint64_t)least : 0;
-}
-
-FCI_FN uint32_t fci_platform_cores(void) {
-    long n = 1;
-#ifdef _SC_NPROCESSORS_ONLN
-    n = sysconf(_SC_NPROCESSORS_ONLN);
-#endif
-#ifdef __linux__
-    n = fci_platform_allowed(n);
-#endif
-    return n > 0 ? (uint32_t)n : 1;
-}
 
 #elif FCI_WINDOWS
 
@@ -2866,7 +2427,7 @@ FCI_FN void fci_platform_close(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
     (void)user;
     if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
-    fci_platform_drop(f);
+    free(f);
 }
 
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
@@ -2951,184 +2512,13 @@ FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n)
     return error == EPIPE ? 0 : error; // a pipe's end
 }
 
-FCI_FN uint64_t fci_platform_random(void) {
-    LARGE_INTEGER t;
-    QueryPerformanceCounter(&t);
-    return fci_platform_mix((uint64_t)t.QuadPart, GetCurrentProcessId() * (uint64_t)GetTickCount(),
-                            &t);
-}
-
-// The handle of an output shares nothing: a temporary that can be opened for deletion is dead.
-FCI_FN int fci_platform_sweep_file(void *user, const char *name) {
-    fci_platform_sweep *s = (fci_platform_sweep *)user;
-    if (!fci_platform_is_beside(name, s->mark)) return 0;
-    char *path = fci_platform_in(s->folder, name);
-    const bool folder = path && fci_platform_is_folder(path);
-    HANDLE h = INVALID_HANDLE_VALUE;
-    if (path)
-        h = fci_platform_handle(path, DELETE, folder ? FCI_PLATFORM_SHARED : 0, OPEN_EXISTING,
-                                folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
-    if (h == INVALID_HANDLE_VALUE) s->alive = s->alive || GetLastError() == ERROR_SHARING_VIOLATION;
-    else {
-        if (folder) fci_platform_remove_folder(path);
-        CloseHandle(h);
-        if (!folder) fci_platform_remove(path, false);
-    }
-    free(path);
-    return 0;
-}
-
-FCI_FN int fci_platform_make(fci_platform_file *f, bool folder) {
-    for (int tries = 0; tries < 100; tries++) {
-        int error = 0;
-        free(f->beside_path);
-        f->beside_path = fci_platform_beside_name(f->final_path, fci_platform_random());
-        if (!f->beside_path) return ENOMEM;
-        if (folder) error = fci_platform_make_folder(f->beside_path);
-        if (!error) {
-            f->handle = fci_platform_handle(
-                f->beside_path, folder ? FILE_LIST_DIRECTORY : GENERIC_WRITE,
-                folder ? FILE_SHARE_READ | FILE_SHARE_WRITE : 0,
-                folder ? OPEN_EXISTING : CREATE_NEW, folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
-            if (f->handle != INVALID_HANDLE_VALUE) return 0;
-            error = fci_platform_error();
-            if (folder) fci_platform_remove(f->beside_path, true);
-        }
-        if (error != EEXIST) return error;
-    }
-    return EEXIST;
-}
-
-// Devices such as NUL are written in place; consoles and pipes are refused.
-FCI_FN int fci_platform_device(fci_platform_file *f, bool *device) {
-    DWORD mode;
-    f->handle =
-        fci_platform_handle(f->final_path, GENERIC_WRITE, FCI_PLATFORM_SHARED, OPEN_EXISTING, 0);
-    *device = f->handle != INVALID_HANDLE_VALUE && GetFileType(f->handle) != FILE_TYPE_DISK;
-    if (*device && GetFileType(f->handle) == FILE_TYPE_CHAR && !GetConsoleMode(f->handle, &mode))
-        return 0;
-    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
-    f->handle = INVALID_HANDLE_VALUE;
-    return *device ? FCI_PLATFORM_NOT_A_FILE : 0;
-}
-
-FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
-    char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
-    fci_platform_sweep sweep;
-    fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
-    bool device = false;
-    int error = ENOMEM;
-    if (!f) return error;
-    f->handle = INVALID_HANDLE_VALUE;
-    f->folder = folder;
-    f->final_path = fci_platform_copy(path, "");
-    char *in = f->final_path ? fci_platform_folder_of(path) : NULL;
-    if (in) error = !folder && fci_platform_is_folder(path) ? EISDIR : 0;
-    if (!error && !folder) error = fci_platform_device(f, &device);
-    if (!error && !device) {
-        fci_platform_mark(path + fci_platform_base(path), mark);
-        sweep.folder = in;
-        sweep.mark = mark;
-        sweep.alive = false;
-        fci_platform_list(in, fci_platform_sweep_file, &sweep);
-        error = alone && sweep.alive ? FCI_PLATFORM_TAKEN : fci_platform_make(f, folder);
-    }
-    free(in);
-    if (error) {
-        fci_platform_drop(f);
-        return error;
-    }
-    *file = f;
-    return 0;
-}
-
-FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
-    (void)user;
-    const char *from = (const char *)data;
-    while (length > 0) {
-        DWORD put = 0, piece = length < (1u << 30) ? (DWORD)length : 1u << 30;
-        if (!WriteFile(((fci_platform_file *)file)->handle, from, piece, &put, NULL))
-            return fci_platform_error();
-        from += put;
-        length -= put;
-    }
-    return 0;
-}
-
-FCI_FN void fci_platform_discard(void *user, void *file) {
-    (void)user;
-    fci_platform_file *f = (fci_platform_file *)file;
-    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
-    if (f->beside_path && f->folder) fci_platform_remove_folder(f->beside_path);
-    else if (f->beside_path) fci_platform_remove(f->beside_path, false);
-    fci_platform_drop(f);
-}
-
-// Reopened for reading, so that others may read it but not delete it.
-FCI_FN int fci_platform_settle(void *file) {
-    fci_platform_file *f = (fci_platform_file *)file;
-    if (f->folder || f->settled || !f->beside_path) return 0;
-    f->settled = true;
-    int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
-    CloseHandle(f->handle);
-    f->handle =
-        fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
-    if (!error && f->handle == INVALID_HANDLE_VALUE) error = fci_platform_error();
-    return error;
-}
-
-FCI_FN int fci_platform_move(const fci_platform_file *f) {
-    wchar_t *from = fci_platform_wide(f->beside_path), *to = fci_platform_wide(f->final_path);
-    int error = 0;
-    // An empty folder gives way; a full one stays, and the move fails.
-    if (from && to && f->folder) RemoveDirectoryW(to);
-    if (!from || !to ||
-        !MoveFileExW(from, to,
-                     (f->folder ? 0 : MOVEFILE_REPLACE_EXISTING) | MOVEFILE_WRITE_THROUGH))
-        error = fci_platform_error();
-    free(from);
-    free(to);
-    return error;
-}
-
-FCI_FN int fci_platform_commit(void *user, void *file) {
-    fci_platform_file *f = (fci_platform_file *)file;
-    int error = fci_platform_settle(file);
-    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
-    f->handle = INVALID_HANDLE_VALUE;
-    if (!error && f->beside_path) error = fci_platform_move(f);
-    if (error) fci_platform_discard(user, file);
-    else fci_platform_drop(f);
-    return error;
-}
-
-FCI_FN double fci_platform_seconds(void) {
-    LARGE_INTEGER t, f;
-    QueryPerformanceCounter(&t);
-    QueryPerformanceFrequency(&f);
-    return (double)t.QuadPart / (double)f.QuadPart;
-}
-
-FCI_FN uint32_t fci_platform_cores(void) {
-    SYSTEM_INFO info;
-    GetSystemInfo(&info);
-    return info.dwNumberOfProcessors ? (uint32_t)info.dwNumberOfProcessors : 1;
-}
-
-FCI_FN uint64_t fci_platform_memory(bool spare) {
-    MEMORYSTATUSEX status;
-    status.dwLength = sizeof status;
-    if (!GlobalMemoryStatusEx(&status)) return 0;
-    return spare ? status.ullAvailPhys : status.ullTotalPhys;
-}
-
 #else // the C library alone: files below 2 GiB where long has 32 bits; what killed runs left stays
 
 FCI_FN void fci_platform_close(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
     (void)user;
     if (f->stream && f->stream != stdin) fclose(f->stream);
-    fci_platform_drop(f);
+    free(f);
 }
 
 FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t *size) {
@@ -3170,80 +2560,17 @@ FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n)
     return *n == 0 && ferror(stream) ? errno ? errno : EIO : 0;
 }
 
-FCI_FN uint64_t fci_platform_random(void) {
-    int here = 0;
-    return fci_platform_mix((uint64_t)time(NULL), (uint64_t)clock(), &here);
-}
-
-// What is there and empty may be a device, and nothing is lost where it is written in place.
-FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
-    fci_platform_file *f;
-    (void)alone;
-    if (folder) return ENOSYS;
-    FILE *old = fopen(path, "rb");
-    const long size = !old ? 1 : fseek(old, 0, SEEK_END) == 0 ? ftell(old) : -1;
-    if (old) fclose(old);
-    if (size < 0) return FCI_PLATFORM_NOT_A_FILE;
-    f = (fci_platform_file *)calloc(1, sizeof *f);
-    if (!f) return ENOMEM;
-    errno = 0;
-    f->final_path = fci_platform_copy(path, "");
-    if (size) f->beside_path = fci_platform_beside_name(path, fci_platform_random());
-    if (f->final_path && (f->beside_path || !size))
-        f->stream = fopen(size ? f->beside_path : path, "wb");
-    return fci_platform_opened(f, f->stream ? 0 : errno ? errno : EIO, file);
-}
-
-FCI_FN int fci_platform_write(void *user, void *file, const void *data, size_t length) {
-    (void)user;
-    errno = 0;
-    if (fwrite(data, 1, length, ((fci_platform_file *)file)->stream) == length) return 0;
-    return errno ? errno : EIO;
-}
-
-FCI_FN void fci_platform_discard(void *user, void *file) {
-    (void)user;
-    fci_platform_file *f = (fci_platform_file *)file;
-    if (f->stream) fclose(f->stream);
-    if (f->beside_path) remove(f->beside_path);
-    else { // empty again
-        f->stream = fopen(f->final_path, "wb");
-        if (f->stream) fclose(f->stream);
-    }
-    fci_platform_drop(f);
-}
-
-FCI_FN int fci_platform_settle(void *file) {
-    fci_platform_file *f = (fci_platform_file *)file;
-    int error = f->stream && fclose(f->stream) != 0 ? EIO : 0;
-    f->stream = NULL;
-    return error;
-}
-
-FCI_FN int fci_platform_commit(void *user, void *file) {
-    fci_platform_file *f = (fci_platform_file *)file;
-    int error = fci_platform_settle(f);
-    if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0)
-        error = errno ? errno : EIO;
-    if (error) fci_platform_discard(user, file);
-    else fci_platform_drop(f);
-    return error;
-}
-
-FCI_FN double fci_platform_seconds(void) {
-    return (double)clock() / CLOCKS_PER_SEC;
-}
-
-FCI_FN uint32_t fci_platform_cores(void) {
-    return 1;
-}
-
-FCI_FN uint64_t fci_platform_memory(bool spare) {
-    (void)spare;
-    return 0;
-}
-
 #endif
+
+FCI_FN void fci_platform_reads(fc_io *io) {
+    io->open = fci_platform_open;
+    io->read_at = fci_platform_read_at;
+#if !defined(FINERCUT_NO_MMAP) && (FCI_POSIX || FCI_WINDOWS)
+    io->map = fci_platform_map;
+    io->unmap = fci_platform_unmap;
+#endif
+    io->close = fci_platform_close;
+}
 
 #ifdef SEEK_DATA
 #  define FCI_PLATFORM_DATA SEEK_DATA
@@ -3268,73 +2595,6 @@ FCI_FN bool fci_platform_hole(void *file, uint64_t at, uint64_t *n) {
     (void)file;
     (void)at;
     return false;
-#endif
-}
-
-FCI_FN int fci_platform_skip(void *file, uint64_t n) {
-#if FCI_POSIX
-    const fci_platform_file *f = (const fci_platform_file *)file;
-    if (!f->beside_path || n > INT64_MAX) return ENOSYS; // a device
-    if (lseek(f->fd, (off_t)(n - 1), SEEK_CUR) < 0) return errno;
-    return fci_platform_write(NULL, file, "", 1); // the system fills what lies between
-#else
-    (void)file;
-    (void)n;
-    return ENOSYS;
-#endif
-}
-
-FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
-    (void)user;
-    return fci_platform_start(path, false, false, file);
-}
-
-FCI_FN const char *fci_platform_beside(const void *file) {
-    return ((const fci_platform_file *)file)->beside_path;
-}
-
-FCI_FN fc_io fci_platform_io(void) {
-    fc_io io;
-    memset(&io, 0, sizeof io);
-    io.open = fci_platform_open;
-    io.read_at = fci_platform_read_at;
-#if !defined(FINERCUT_NO_MMAP) && (FCI_POSIX || FCI_WINDOWS)
-    io.map = fci_platform_map;
-    io.unmap = fci_platform_unmap;
-#endif
-    io.close = fci_platform_close;
-    io.create = fci_platform_create;
-    io.write = fci_platform_write;
-    io.commit = fci_platform_commit;
-    io.discard = fci_platform_discard;
-    return io;
-}
-
-FCI_FN uint32_t fci_platform_today(void) {
-#if FCI_WINDOWS
-    SYSTEMTIME t;
-    GetLocalTime(&t);
-    return (uint32_t)(t.wYear * 10000 + t.wMonth * 100 + t.wDay);
-#else
-    const time_t now = time(NULL);
-#  if FCI_POSIX
-    struct tm t;
-    localtime_r(&now, &t);
-#  else
-    const struct tm t = *localtime(&now);
-#  endif
-    return (uint32_t)((t.tm_year + 1900) * 10000 + (t.tm_mon + 1) * 100 + t.tm_mday);
-#endif
-}
-
-// With 4 KiB pages, address translation in large buffers costs a few percent of the time.
-#define FCI_PLATFORM_HUGE ((size_t)2 << 20)
-FCI_FN void fci_platform_huge(void *p, size_t n) {
-#if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
-    (void)madvise(p, n / FCI_PLATFORM_HUGE * FCI_PLATFORM_HUGE, MADV_HUGEPAGE);
-#else
-    (void)p;
-    (void)n;
 #endif
 }
 
@@ -3375,49 +2635,801 @@ FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n
 #endif
 }
 
-// ---- The processor.
+// >> drafts
+// Files and folders that are written: each is a draft beside its place until it is whole.
 
-// Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
-// 18), asked by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking
-// twice is harmless.
-FCI_FN bool fci_platform_lends_tiles(void) {
-#if FCI_HAS_AMX
-    long result = 158;
-    __asm__ volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
-    return result == 0;
+// Opens a device, or creates the temporary of an output and removes those of killed runs. `alone`:
+// FCI_PLATFORM_TAKEN where another run has one. Ends with commit or discard.
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file);
+// fc_io.create: a file, not alone.
+FCI_FN int fci_platform_create(void *user, const char *path, void **file);
+// fc_io.discard.
+FCI_FN void fci_platform_discard(void *user, void *file);
+// Writes n > 0 zeros, as a hole where the file system has them; ENOSYS: not here.
+FCI_FN int fci_platform_skip(void *file, uint64_t n);
+// Flushes an output to the disk, still under its temporary name; no more may be written.
+FCI_FN int fci_platform_settle(void *file);
+// fc_io.commit: flushes, renames, and syncs the folder.
+FCI_FN int fci_platform_commit(void *user, void *file);
+// The path of an output's temporary, owned by `file`; NULL: a device.
+FCI_FN const char *fci_platform_beside(const void *file);
+// The system's files.
+FCI_FN fc_io fci_platform_io(void);
+#if FCI_POSIX
+// The file that an output replaces, links followed; *device: it is written in place. *target, NULL
+// before, is the caller's to free, after a failure too.
+FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
+#endif
+#define FCI_PLATFORM_TAKEN ETXTBSY  // start: another run has begun the same output
+#define FCI_PLATFORM_MOUNTED EBUSY // start and commit: a rename cannot replace a mount point
+
+// ---- private to this section
+
+typedef struct fci_drafts_file {
+#if FCI_POSIX
+    int fd;     // locked, so that other runs see that it is being written
+    int folder; // synced after the rename; -1: none
+#elif FCI_WINDOWS
+    HANDLE handle;
+    bool folder, settled;
 #else
-    return false;
+    FILE *stream;
+#endif
+    char *final_path;  // where commit moves it
+    char *beside_path; // its temporary; NULL: a device, written in place
+} fci_drafts_file;
+
+FCI_FN void fci_drafts_drop(fci_drafts_file *f) {
+    free(f->final_path);
+    free(f->beside_path);
+    free(f);
+}
+
+// An output is written as NAME.finercut-HASHRANDOM.tmp and renamed when complete. NAME, cut as file
+// names have a limit, and the hash of all of it tell what a killed run left of the same output.
+enum { FCI_PLATFORM_NAME = 200, FCI_PLATFORM_MARK = 24 };
+
+FCI_FN void fci_drafts_mark(const char *base, char out[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK]) {
+    uint32_t hash = 2166136261u;
+    size_t n = strlen(base);
+    for (size_t i = 0; i < n; i++) hash = (hash ^ (unsigned char)base[i]) * 16777619u;
+    if (n > FCI_PLATFORM_NAME)
+        for (n = FCI_PLATFORM_NAME; n > 0 && ((unsigned char)base[n] & 0xc0) == 0x80;) n--;
+    snprintf(out, FCI_PLATFORM_NAME + FCI_PLATFORM_MARK, "%.*s.finercut-%08lx", (int)n, base,
+             (unsigned long)hash);
+}
+
+FCI_FN char *fci_drafts_beside_name(const char *path, uint64_t random) {
+    char name[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK + 24];
+    const size_t base = fci_platform_base(path);
+    fci_drafts_mark(path + base, name);
+    snprintf(name + strlen(name), 24, "%08lx%08lx.tmp", (unsigned long)(random >> 32),
+             (unsigned long)(random & 0xffffffffu));
+    char *beside = (char *)malloc(base + strlen(name) + 1);
+    if (!beside) return NULL;
+    memcpy(beside, path, base);
+    strcpy(beside + base, name);
+    return beside;
+}
+
+FCI_FN bool fci_drafts_is_beside(const char *name, const char *mark) {
+    const size_t n = strlen(mark);
+    return strncmp(name, mark, n) == 0 && strspn(name + n, "0123456789abcdef") == 16 &&
+           strcmp(name + n + 16, ".tmp") == 0;
+}
+
+// A hash of values that differ from run to run, where the system has no random numbers.
+FCI_FN uint64_t fci_drafts_mix(uint64_t a, uint64_t b, const void *address) {
+    uint64_t h = (uint64_t)(uintptr_t)address ^ (a * 0x9e3779b97f4a7c15u);
+    h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u + b;
+    h = (h ^ (h >> 32)) * 0x94d049bb133111ebu;
+    return h ^ (h >> 31);
+}
+
+typedef struct fci_drafts_sweep {
+    const char *folder, *mark;
+    bool alive; // another run is writing the same output
+} fci_drafts_sweep;
+
+FCI_FN char *fci_drafts_in(const char *folder, const char *name) {
+    char *start = fci_platform_copy(folder, "/");
+    char *path = start ? fci_platform_copy(start, name) : NULL;
+    free(start);
+    return path;
+}
+
+// Removing a folder with its contents: symbolic links are removed, not followed.
+#if FCI_POSIX
+
+// Empties a folder by its descriptor, building no paths: memory may be short.
+FCI_FN void fci_drafts_empty(int fd) {
+    DIR *folder = fdopendir(fd);
+    if (!folder) {
+        close(fd);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(folder)) != NULL;) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (unlinkat(fd, e->d_name, 0) == 0) continue;
+        const int below = openat(fd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (below >= 0) fci_drafts_empty(below);
+        unlinkat(fd, e->d_name, AT_REMOVEDIR);
+    }
+    closedir(folder);
+}
+
+#else
+
+FCI_FN int fci_drafts_remove_tree(void *user, const char *name) {
+    char *path = fci_drafts_in((const char *)user, name);
+    if (path && fci_platform_remove(path, false) != 0) {
+        fci_platform_list(path, fci_drafts_remove_tree, path);
+        fci_platform_remove(path, true);
+    }
+    free(path);
+    return 0;
+}
+
+FCI_FN void fci_drafts_remove_folder(char *path) {
+    fci_platform_list(path, fci_drafts_remove_tree, path);
+    fci_platform_remove(path, true);
+}
+
+#endif
+
+#if FCI_POSIX
+
+FCI_FN uint64_t fci_drafts_random(void) {
+    uint64_t random = 0;
+    struct timespec t;
+    int fd;
+    if (fci_platform_fd("/dev/urandom", O_RDONLY, &fd) == 0) {
+        const bool got = read(fd, &random, sizeof random) == (ssize_t)sizeof random;
+        close(fd);
+        if (got) return random;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return fci_drafts_mix((uint64_t)t.tv_nsec, (uint64_t)getpid(), &t);
+}
+
+// Follows symbolic links to their end, where nothing need exist yet.
+FCI_FN int fci_drafts_follow(char **path) {
+    char to[4096];
+    for (int hops = 0; hops < 40; hops++) {
+        const int error = fci_platform_link(*path, to, sizeof to);
+        if (error) return error == EINVAL || error == ENOENT ? 0 : error; // no link
+        if (to[0] != '/') (*path)[fci_platform_base(*path)] = 0; // from the folder of the link
+        char *next = fci_platform_copy(to[0] == '/' ? "" : *path, to);
+        if (!next) return ENOMEM;
+        free(*path);
+        *path = next;
+    }
+    return ELOOP;
+}
+
+// Links are followed, so that they stay. *device: as /dev/null, which is written in place.
+FCI_FN int fci_platform_target(const char *path, char **target, bool *device) {
+    struct stat st, end;
+    const int error = stat(path, &st) == 0 ? 0 : errno;
+    *device = !error && S_ISCHR(st.st_mode);
+    if (error && error != ENOENT) return error;
+    if (!error && !*device && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return FCI_PLATFORM_NOT_A_FILE;
+    *target = fci_platform_copy(path, "");
+    if (!*target) return ENOMEM;
+    if (*device) return 0;
+    const int wrong = fci_drafts_follow(target);
+    if (wrong || error) return wrong;
+    // Links in /proc may lead to deleted files.
+    if (stat(*target, &end) != 0 || end.st_dev != st.st_dev || end.st_ino != st.st_ino)
+        return ESTALE;
+    return 0;
+}
+
+// Locks a new temporary. False: a sweep was quicker, took it for a dead run's and removed it.
+FCI_FN bool fci_drafts_claim(int fd) {
+    struct stat st;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK; // no locks there
+    return fstat(fd, &st) != 0 || st.st_nlink > 0;
+}
+
+FCI_FN int fci_drafts_make(fci_drafts_file *f, bool folder) {
+    for (int tries = 0; tries < 100; tries++) {
+        int error = 0;
+        free(f->beside_path);
+        f->beside_path = fci_drafts_beside_name(f->final_path, fci_drafts_random());
+        if (!f->beside_path) return ENOMEM;
+        if (folder) error = fci_platform_make_folder(f->beside_path);
+        if (!error)
+            error = fci_platform_fd(f->beside_path,
+                                    folder ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW
+                                           : O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+                                    &f->fd);
+        if (!error && fci_drafts_claim(f->fd)) return 0;
+        if (f->fd >= 0) close(f->fd);
+        f->fd = -1;
+        if (error && folder && error != EEXIST) fci_platform_remove(f->beside_path, true);
+        if (error && error != EEXIST) return error;
+    }
+    return EEXIST;
+}
+
+// A temporary of this output whose lock is free was left by a run that was killed.
+FCI_FN int fci_drafts_sweep_file(void *user, const char *name) {
+    fci_drafts_sweep *s = (fci_drafts_sweep *)user;
+    struct stat st;
+    int fd;
+    if (!fci_drafts_is_beside(name, s->mark)) return 0;
+    char *path = fci_drafts_in(s->folder, name);
+    if (path && fci_platform_fd(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, &fd) == 0) {
+        if (flock(fd, LOCK_EX | LOCK_NB) != 0) s->alive = s->alive || errno == EWOULDBLOCK;
+        else if (fstat(fd, &st) == 0 && st.st_uid == geteuid()) {
+            if (S_ISDIR(st.st_mode)) {
+                fci_drafts_empty(fd);
+                fd = -1;
+                fci_platform_remove(path, true);
+            } else if (S_ISREG(st.st_mode)) fci_platform_remove(path, false);
+        }
+        if (fd >= 0) close(fd);
+    }
+    free(path);
+    return 0;
+}
+
+FCI_FN int fci_drafts_close_output(fci_drafts_file *f, int error) {
+    if (f->fd >= 0) close(f->fd);
+    if (f->folder >= 0) close(f->folder);
+    fci_drafts_drop(f);
+    return error;
+}
+
+// Locks the folder, so that runs check for each other one at a time; waits a second at most.
+FCI_FN void fci_drafts_queue(int folder) {
+    const struct timespec wait = {0, 1000000};
+    for (int i = 0; i < 1000; i++) {
+        if (flock(folder, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+        nanosleep(&wait, NULL);
+    }
+}
+
+// Opens the folder of an output and removes what killed runs left of it. Where the folder may not
+// be read, it is neither swept nor synced later.
+FCI_FN int fci_drafts_enter(fci_drafts_file *f, bool alone) {
+    char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
+    fci_drafts_sweep sweep;
+    char *folder = fci_platform_folder_of(f->final_path);
+    if (!folder) return ENOMEM;
+    int error = fci_platform_fd(folder, O_RDONLY | O_DIRECTORY, &f->folder);
+    if (alone) fci_drafts_queue(f->folder);
+    fci_drafts_mark(f->final_path + fci_platform_base(f->final_path), mark);
+    sweep.folder = folder;
+    sweep.mark = mark;
+    sweep.alive = false;
+    if (!error) fci_platform_list(folder, fci_drafts_sweep_file, &sweep);
+    if (!error && alone && sweep.alive) error = FCI_PLATFORM_TAKEN;
+    free(folder);
+    return error == EACCES ? 0 : error;
+}
+
+#ifdef __linux__
+// The number of the mount that an open file was reached by; 0: unknown.
+FCI_FN long fci_drafts_mount(int fd) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    const char *at = strstr(fci_platform_peek(path, text, sizeof text), "mnt_id:");
+    return at ? strtol(at + 7, NULL, 10) : 0;
+}
+
+// Whether what an output replaces is mounted there, so that no rename can replace it.
+FCI_FN bool fci_drafts_is_mounted(const fci_drafts_file *f) {
+    int fd;
+    if (f->folder < 0 || fci_platform_fd(f->final_path, O_RDONLY | O_NONBLOCK, &fd)) return false;
+    const long there = fci_drafts_mount(fd), around = fci_drafts_mount(f->folder);
+    close(fd);
+    return there && around && there != around;
+}
+#endif
+
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
+    fci_drafts_file *f = (fci_drafts_file *)calloc(1, sizeof *f);
+    bool device = false;
+    if (!f) return ENOMEM;
+    f->fd = f->folder = -1;
+    int error = fci_platform_target(path, &f->final_path, &device);
+    if (!error && !folder && !device && fci_platform_is_folder(f->final_path)) error = EISDIR;
+    if (!error && device) {
+        error = folder ? ENOTDIR : fci_platform_fd(path, O_WRONLY, &f->fd);
+        if (!error && isatty(f->fd)) error = FCI_PLATFORM_NOT_A_FILE;
+    } else if (!error) {
+        error = fci_drafts_enter(f, alone);
+#ifdef __linux__
+        if (!error && fci_drafts_is_mounted(f)) error = FCI_PLATFORM_MOUNTED;
+#endif
+        if (!error) error = fci_drafts_make(f, folder);
+        if (alone) (void)flock(f->folder, LOCK_UN);
+    }
+    if (error) return fci_drafts_close_output(f, error);
+    *file = f;
+    return 0;
+}
+
+FCI_FN int fci_drafts_write(void *user, void *file, const void *data, size_t length) {
+    (void)user;
+    const char *from = (const char *)data;
+    while (length > 0) {
+        ssize_t put = write(((fci_drafts_file *)file)->fd, from, length);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return errno;
+        from += put;
+        length -= (size_t)put;
+    }
+    return 0;
+}
+
+FCI_FN void fci_platform_discard(void *user, void *file) {
+    (void)user;
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    if (f->beside_path && fci_platform_remove(f->beside_path, false) != 0) { // a folder, then
+        if (f->fd >= 0) fci_drafts_empty(f->fd);
+        f->fd = -1;
+        fci_platform_remove(f->beside_path, true);
+    }
+    fci_drafts_close_output(f, 0);
+}
+
+FCI_FN int fci_platform_settle(void *file) {
+    const int fd = ((fci_drafts_file *)file)->fd;
+    return fsync(fd) == 0 || errno == EINVAL || errno == EBADF ? 0 : errno;
+}
+
+// The lock is held until after the rename. A folder that cannot be synced is no failure: the file
+// is complete under either name.
+FCI_FN int fci_platform_commit(void *user, void *file) {
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    int error = f->beside_path ? fci_platform_settle(file) : 0;
+    if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0) error = errno;
+    if (error) {
+        fci_platform_discard(user, file);
+        return error;
+    }
+    if (f->folder >= 0) (void)fsync(f->folder);
+    return fci_drafts_close_output(f, 0);
+}
+
+#elif FCI_WINDOWS
+
+FCI_FN uint64_t fci_drafts_random(void) {
+    LARGE_INTEGER t;
+    QueryPerformanceCounter(&t);
+    return fci_drafts_mix((uint64_t)t.QuadPart, GetCurrentProcessId() * (uint64_t)GetTickCount(),
+                          &t);
+}
+
+// The handle of an output shares nothing: a temporary that can be opened for deletion is dead.
+FCI_FN int fci_drafts_sweep_file(void *user, const char *name) {
+    fci_drafts_sweep *s = (fci_drafts_sweep *)user;
+    if (!fci_drafts_is_beside(name, s->mark)) return 0;
+    char *path = fci_drafts_in(s->folder, name);
+    const bool folder = path && fci_platform_is_folder(path);
+    HANDLE h = INVALID_HANDLE_VALUE;
+    if (path)
+        h = fci_platform_handle(path, DELETE, folder ? FCI_PLATFORM_SHARED : 0, OPEN_EXISTING,
+                                folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
+    if (h == INVALID_HANDLE_VALUE) s->alive = s->alive || GetLastError() == ERROR_SHARING_VIOLATION;
+    else {
+        if (folder) fci_drafts_remove_folder(path);
+        CloseHandle(h);
+        if (!folder) fci_platform_remove(path, false);
+    }
+    free(path);
+    return 0;
+}
+
+FCI_FN int fci_drafts_make(fci_drafts_file *f, bool folder) {
+    for (int tries = 0; tries < 100; tries++) {
+        int error = 0;
+        free(f->beside_path);
+        f->beside_path = fci_drafts_beside_name(f->final_path, fci_drafts_random());
+        if (!f->beside_path) return ENOMEM;
+        if (folder) error = fci_platform_make_folder(f->beside_path);
+        if (!error) {
+            f->handle = fci_platform_handle(
+                f->beside_path, folder ? FILE_LIST_DIRECTORY : GENERIC_WRITE,
+                folder ? FILE_SHARE_READ | FILE_SHARE_WRITE : 0,
+                folder ? OPEN_EXISTING : CREATE_NEW, folder ? FILE_FLAG_BACKUP_SEMANTICS : 0);
+            if (f->handle != INVALID_HANDLE_VALUE) return 0;
+            error = fci_platform_error();
+            if (folder) fci_platform_remove(f->beside_path, true);
+        }
+        if (error != EEXIST) return error;
+    }
+    return EEXIST;
+}
+
+// Devices such as NUL are written in place; consoles and pipes are refused.
+FCI_FN int fci_drafts_device(fci_drafts_file *f, bool *device) {
+    DWORD mode;
+    f->handle =
+        fci_platform_handle(f->final_path, GENERIC_WRITE, FCI_PLATFORM_SHARED, OPEN_EXISTING, 0);
+    *device = f->handle != INVALID_HANDLE_VALUE && GetFileType(f->handle) != FILE_TYPE_DISK;
+    if (*device && GetFileType(f->handle) == FILE_TYPE_CHAR && !GetConsoleMode(f->handle, &mode))
+        return 0;
+    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
+    f->handle = INVALID_HANDLE_VALUE;
+    return *device ? FCI_PLATFORM_NOT_A_FILE : 0;
+}
+
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
+    char mark[FCI_PLATFORM_NAME + FCI_PLATFORM_MARK];
+    fci_drafts_sweep sweep;
+    fci_drafts_file *f = (fci_drafts_file *)calloc(1, sizeof *f);
+    bool device = false;
+    int error = ENOMEM;
+    if (!f) return error;
+    f->handle = INVALID_HANDLE_VALUE;
+    f->folder = folder;
+    f->final_path = fci_platform_copy(path, "");
+    char *in = f->final_path ? fci_platform_folder_of(path) : NULL;
+    if (in) error = !folder && fci_platform_is_folder(path) ? EISDIR : 0;
+    if (!error && !folder) error = fci_drafts_device(f, &device);
+    if (!error && !device) {
+        fci_drafts_mark(path + fci_platform_base(path), mark);
+        sweep.folder = in;
+        sweep.mark = mark;
+        sweep.alive = false;
+        fci_platform_list(in, fci_drafts_sweep_file, &sweep);
+        error = alone && sweep.alive ? FCI_PLATFORM_TAKEN : fci_drafts_make(f, folder);
+    }
+    free(in);
+    if (error) {
+        fci_drafts_drop(f);
+        return error;
+    }
+    *file = f;
+    return 0;
+}
+
+FCI_FN int fci_drafts_write(void *user, void *file, const void *data, size_t length) {
+    (void)user;
+    const char *from = (const char *)data;
+    while (length > 0) {
+        DWORD put = 0, piece = length < (1u << 30) ? (DWORD)length : 1u << 30;
+        if (!WriteFile(((fci_drafts_file *)file)->handle, from, piece, &put, NULL))
+            return fci_platform_error();
+        from += put;
+        length -= put;
+    }
+    return 0;
+}
+
+FCI_FN void fci_platform_discard(void *user, void *file) {
+    (void)user;
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
+    if (f->beside_path && f->folder) fci_drafts_remove_folder(f->beside_path);
+    else if (f->beside_path) fci_platform_remove(f->beside_path, false);
+    fci_drafts_drop(f);
+}
+
+// Reopened for reading, so that others may read it but not delete it.
+FCI_FN int fci_platform_settle(void *file) {
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    if (f->folder || f->settled || !f->beside_path) return 0;
+    f->settled = true;
+    int error = FlushFileBuffers(f->handle) ? 0 : fci_platform_error();
+    CloseHandle(f->handle);
+    f->handle =
+        fci_platform_handle(f->beside_path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, 0);
+    if (!error && f->handle == INVALID_HANDLE_VALUE) error = fci_platform_error();
+    return error;
+}
+
+FCI_FN int fci_drafts_move(const fci_drafts_file *f) {
+    wchar_t *from = fci_platform_wide(f->beside_path), *to = fci_platform_wide(f->final_path);
+    int error = 0;
+    // An empty folder gives way; a full one stays, and the move fails.
+    if (from && to && f->folder) RemoveDirectoryW(to);
+    if (!from || !to ||
+        !MoveFileExW(from, to,
+                     (f->folder ? 0 : MOVEFILE_REPLACE_EXISTING) | MOVEFILE_WRITE_THROUGH))
+        error = fci_platform_error();
+    free(from);
+    free(to);
+    return error;
+}
+
+FCI_FN int fci_platform_commit(void *user, void *file) {
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    int error = fci_platform_settle(file);
+    if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
+    f->handle = INVALID_HANDLE_VALUE;
+    if (!error && f->beside_path) error = fci_drafts_move(f);
+    if (error) fci_platform_discard(user, file);
+    else fci_drafts_drop(f);
+    return error;
+}
+
+#else // the C library alone: what killed runs left stays
+
+FCI_FN uint64_t fci_drafts_random(void) {
+    int here = 0;
+    return fci_drafts_mix((uint64_t)time(NULL), (uint64_t)clock(), &here);
+}
+
+// What is there and empty may be a device, and nothing is lost where it is written in place.
+FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
+    fci_drafts_file *f;
+    (void)alone;
+    if (folder) return ENOSYS;
+    FILE *old = fopen(path, "rb");
+    const long size = !old ? 1 : fseek(old, 0, SEEK_END) == 0 ? ftell(old) : -1;
+    if (old) fclose(old);
+    if (size < 0) return FCI_PLATFORM_NOT_A_FILE;
+    f = (fci_drafts_file *)calloc(1, sizeof *f);
+    if (!f) return ENOMEM;
+    errno = 0;
+    f->final_path = fci_platform_copy(path, "");
+    if (size) f->beside_path = fci_drafts_beside_name(path, fci_drafts_random());
+    if (f->final_path && (f->beside_path || !size))
+        f->stream = fopen(size ? f->beside_path : path, "wb");
+    const int error = f->stream ? 0 : errno ? errno : EIO;
+    if (error) fci_drafts_drop(f);
+    else *file = f;
+    return error;
+}
+
+FCI_FN int fci_drafts_write(void *user, void *file, const void *data, size_t length) {
+    (void)user;
+    errno = 0;
+    if (fwrite(data, 1, length, ((fci_drafts_file *)file)->stream) == length) return 0;
+    return errno ? errno : EIO;
+}
+
+FCI_FN void fci_platform_discard(void *user, void *file) {
+    (void)user;
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    if (f->stream) fclose(f->stream);
+    if (f->beside_path) remove(f->beside_path);
+    else { // empty again
+        f->stream = fopen(f->final_path, "wb");
+        if (f->stream) fclose(f->stream);
+    }
+    fci_drafts_drop(f);
+}
+
+FCI_FN int fci_platform_settle(void *file) {
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    int error = f->stream && fclose(f->stream) != 0 ? EIO : 0;
+    f->stream = NULL;
+    return error;
+}
+
+FCI_FN int fci_platform_commit(void *user, void *file) {
+    fci_drafts_file *f = (fci_drafts_file *)file;
+    int error = fci_platform_settle(f);
+    if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0)
+        error = errno ? errno : EIO;
+    if (error) fci_platform_discard(user, file);
+    else fci_drafts_drop(f);
+    return error;
+}
+
+#endif
+
+FCI_FN int fci_platform_skip(void *file, uint64_t n) {
+#if FCI_POSIX
+    const fci_drafts_file *f = (const fci_drafts_file *)file;
+    if (!f->beside_path || n > INT64_MAX) return ENOSYS; // a device
+    if (lseek(f->fd, (off_t)(n - 1), SEEK_CUR) < 0) return errno;
+    return fci_drafts_write(NULL, file, "", 1); // the system fills what lies between
+#else
+    (void)file;
+    (void)n;
+    return ENOSYS;
 #endif
 }
 
-#if FCI_HAS_AVX2
-// The highest x86 table: CPUID says what the processor has, XCR0 which registers the system saves.
-FCI_FN fc_simd fci_platform_simd(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return FC_SIMD_SCALAR;
-    const unsigned basic = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29; // FMA, OSXSAVE, AVX, F16C
-    if ((c & basic) != basic) return FC_SIMD_SCALAR;
-    unsigned saved, high;
-    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-    if ((saved & 0x06) != 0x06) return FC_SIMD_SCALAR;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & 1u << 5)) return FC_SIMD_SCALAR;
-    const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; // AVX512 F, DQ, BW, VL
-    if ((b & wide) != wide || (saved & 0xe6) != 0xe6) return FC_SIMD_AVX2;
-    // AMX-BF16, AMX-TILE
-    const bool tiles = (d & 1u << 22) && (d & 1u << 24) && (saved & 0x60000) == 0x60000;
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return FC_SIMD_AVX512;
-    return tiles && fci_platform_lends_tiles() ? FC_SIMD_AMX : FC_SIMD_AVX512BF16;
+FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
+    (void)user;
+    return fci_platform_start(path, false, false, file);
 }
+
+FCI_FN const char *fci_platform_beside(const void *file) {
+    return ((const fci_drafts_file *)file)->beside_path;
+}
+
+FCI_FN fc_io fci_platform_io(void) {
+    fc_io io;
+    memset(&io, 0, sizeof io);
+    fci_platform_reads(&io);
+    io.create = fci_platform_create;
+    io.write = fci_drafts_write;
+    io.commit = fci_platform_commit;
+    io.discard = fci_platform_discard;
+    return io;
+}
+
+// >> machine
+// Clock, processors and memory of the system.
+
+// Seconds of a monotonic clock (FINERCUT_NO_POSIX: of processor time).
+FCI_FN double fci_platform_seconds(void);
+// The day here, 20240726.
+FCI_FN uint32_t fci_platform_today(void);
+// Processors online, at least 1.
+FCI_FN uint32_t fci_platform_cores(void);
+// Bytes of memory of the system, or of the limit of the process's groups; spare: what others leave
+// of those, and what caches would give back. 0: unknown.
+FCI_FN uint64_t fci_platform_memory(bool spare);
+// Asks for large pages for n bytes at p, which is aligned to them; failing is harmless.
+FCI_FN void fci_platform_huge(void *p, size_t n);
+
+// ---- private to this section
+
+#if FCI_POSIX
+
+FCI_FN double fci_platform_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+#ifdef __linux__
+// Of n processors those that this process may use, by its affinity and its container's quota.
+FCI_FN long fci_machine_allowed(long n) {
+    char text[8192], *rest;
+    long allowed = 0;
+    const char *p = strstr(fci_platform_peek("/proc/self/status", text, sizeof text),
+                           "Cpus_allowed:\t");
+    for (p = p ? p + 14 : ""; *p && *p != '\n'; p++) {
+        static const char digits[] = "0123456789abcdef";
+        const char *digit = strchr(digits, *p);
+        for (int bit = 1; digit && bit < 16; bit *= 2) allowed += (digit - digits) & bit ? 1 : 0;
+    }
+    if (allowed && allowed < n) n = allowed;
+    const double quota = strtod(fci_platform_peek("/sys/fs/cgroup/cpu.max", text, sizeof text),
+                                &rest), // "max" is none
+                 share = quota / strtod(rest, NULL);
+    return share > 0 && share < (double)n ? (long)ceil(share) : n;
+}
+#endif
+
+#ifdef __linux__
+// What a group of processes may use, by a file of its folder; spare: less what it uses, but for the
+// files that it caches. "max" and what is no number are no limit.
+FCI_FN double fci_machine_group(const char *folder, int version, bool spare, double least) {
+    static const char *const names[2][2] = {{"memory.limit_in_bytes", "memory.usage_in_bytes"},
+                                            {"memory.max", "memory.current"}};
+    static const char *const caches[2][2] = {{"\ntotal_inactive_file ", "\ntotal_active_file "},
+                                             {"\ninactive_file ", "\nactive_file "}};
+    char path[1100], text[8192];
+    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][0]);
+    double most = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+    if (!(most > 0 && most < least)) return least;
+    if (!spare) return most;
+    snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][1]);
+    double used = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    fci_platform_peek(path, text, sizeof text);
+    for (int i = 0; i < 2; i++) {
+        const char *line = strstr(text, caches[version - 1][i]);
+        if (line) used -= strtod(strchr(line, ' '), NULL);
+    }
+    if (used > 0) most -= used;
+    return most > 1 ? most : 1;
+}
+
+// The same of the process's group and all above it. The mount of a container shows its own group
+// only, whatever path it has outside.
+FCI_FN double fci_machine_groups(const char *mount, const char *path, int version, bool spare,
+                                  double least) {
+    char folder[1000];
+    int n = (int)strcspn(path, "\n");
+    for (n = n < 512 ? n : 1; n > 0; n--) {
+        if (n > 1 && path[n] && !strchr("/\n", path[n])) continue;
+        snprintf(folder, sizeof folder, "%s%.*s", mount, n, path);
+        least = fci_machine_group(folder, version, spare, least);
+    }
+    return least;
+}
+#endif
+
+FCI_FN uint64_t fci_platform_memory(bool spare) {
+    double least = 0;
+#ifdef _SC_PHYS_PAGES
+    least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#endif
+#ifdef __linux__
+    char text[8192];
+    const char *p = spare ? fci_platform_peek("/proc/meminfo", text, sizeof text) : "";
+    p = strstr(p, "MemAvailable:");
+    const double left = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
+    if (left > 0 && left < least) least = left;
+    fci_platform_peek("/proc/self/cgroup", text, sizeof text);
+    const char *const one = strstr(text, ":memory:"), *const two = strstr(text, "0::/");
+    if (one) least = fci_machine_groups("/sys/fs/cgroup/memory", one + 8, 1, spare, least);
+    if (two) least = fci_machine_groups("/sys/fs/cgroup", two + 3, 2, spare, least);
+#endif
+    return least > 0 ? (uint64_t)least : 0;
+}
+
+FCI_FN uint32_t fci_platform_cores(void) {
+    long n = 1;
+#ifdef _SC_NPROCESSORS_ONLN
+    n = sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+#ifdef __linux__
+    n = fci_machine_allowed(n);
+#endif
+    return n > 0 ? (uint32_t)n : 1;
+}
+
+#elif FCI_WINDOWS
+
+FCI_FN double fci_platform_seconds(void) {
+    LARGE_INTEGER t, f;
+    QueryPerformanceCounter(&t);
+    QueryPerformanceFrequency(&f);
+    return (double)t.QuadPart / (double)f.QuadPart;
+}
+
+FCI_FN uint32_t fci_platform_cores(void) {
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwNumberOfProcessors ? (uint32_t)info.dwNumberOfProcessors : 1;
+}
+
+FCI_FN uint64_t fci_platform_memory(bool spare) {
+    MEMORYSTATUSEX status;
+    status.dwLength = sizeof status;
+    if (!GlobalMemoryStatusEx(&status)) return 0;
+    return spare ? status.ullAvailPhys : status.ullTotalPhys;
+}
+
+#else // the C library alone
+
+FCI_FN double fci_platform_seconds(void) {
+    return (double)clock() / CLOCKS_PER_SEC;
+}
+
+FCI_FN uint32_t fci_platform_cores(void) {
+    return 1;
+}
+
+FCI_FN uint64_t fci_platform_memory(bool spare) {
+    (void)spare;
+    return 0;
+}
+
+#endif
+
+FCI_FN uint32_t fci_platform_today(void) {
+#if FCI_WINDOWS
+    SYSTEMTIME t;
+    GetLocalTime(&t);
+    return (uint32_t)(t.wYear * 10000 + t.wMonth * 100 + t.wDay);
 #else
-FCI_FN fc_simd fci_platform_simd(void) {
-#if FCI_HAS_NEON_BF16
-    if (getauxval(AT_HWCAP2) & 1ul << 14) return FC_SIMD_NEON_BF16; // HWCAP2_BF16
-#elif FCI_HAS_NEON32 && FCI_POSIX && defined(__linux__)
-    if (!(getauxval(AT_HWCAP) & 1ul << 12)) return FC_SIMD_SCALAR; // HWCAP_NEON
+    const time_t now = time(NULL);
+#  if FCI_POSIX
+    struct tm t;
+    localtime_r(&now, &t);
+#  else
+    const struct tm t = *localtime(&now);
+#  endif
+    return (uint32_t)((t.tm_year + 1900) * 10000 + (t.tm_mon + 1) * 100 + t.tm_mday);
 #endif
-    return FCI_HAS_NEON ? FC_SIMD_NEON : FC_SIMD_SCALAR;
 }
+
+// With 4 KiB pages, address translation in large buffers costs a few percent of the time.
+#define FCI_PLATFORM_HUGE ((size_t)2 << 20)
+FCI_FN void fci_platform_huge(void *p, size_t n) {
+#if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
+    (void)madvise(p, n / FCI_PLATFORM_HUGE * FCI_PLATFORM_HUGE, MADV_HUGEPAGE);
+#else
+    (void)p;
+    (void)n;
 #endif
+}
 
 // >> core
 // Errors, checked arithmetic, the allocator, groups of buffers, progress.
@@ -14158,6 +14170,12 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
 
 // ---- private to this section
 
+#if FCI_HAS_AVX2
+#  include <cpuid.h>
+#elif FCI_POSIX && defined(__linux__) && (FCI_HAS_NEON_BF16 || FCI_HAS_NEON32)
+#  include <sys/auxv.h>
+#endif
+
 #define FCI_KERNEL_RETURNS(type, room, name, parameters, arguments, table, target)                 \
     target FCI_FN type fci_kernel_##name##_##table parameters {                                    \
         return fci_##room##_##name arguments;                                                      \
@@ -15191,8 +15209,50 @@ FCI_FN const fci_kernels *fci_kernel_table_table(fc_simd simd) { // NULL: not in
     }
 }
 
+// Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
+// 18), asked by the instruction itself since <unistd.h> hides syscall() under -std=c99. Asking
+// twice is harmless.
+FCI_FN bool fci_kernel_lends_tiles(void) {
+#if FCI_HAS_AMX
+    long result = 158;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return result == 0;
+#else
+    return false;
+#endif
+}
+
+#if FCI_HAS_AVX2
+// The highest x86 table: CPUID says what the processor has, XCR0 which registers the system saves.
+FCI_FN fc_simd fci_kernel_simd(void) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return FC_SIMD_SCALAR;
+    const unsigned basic = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29; // FMA, OSXSAVE, AVX, F16C
+    if ((c & basic) != basic) return FC_SIMD_SCALAR;
+    unsigned saved, high;
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if ((saved & 0x06) != 0x06) return FC_SIMD_SCALAR;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & 1u << 5)) return FC_SIMD_SCALAR;
+    const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; // AVX512 F, DQ, BW, VL
+    if ((b & wide) != wide || (saved & 0xe6) != 0xe6) return FC_SIMD_AVX2;
+    // AMX-BF16, AMX-TILE
+    const bool tiles = (d & 1u << 22) && (d & 1u << 24) && (saved & 0x60000) == 0x60000;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return FC_SIMD_AVX512;
+    return tiles && fci_kernel_lends_tiles() ? FC_SIMD_AMX : FC_SIMD_AVX512BF16;
+}
+#else
+FCI_FN fc_simd fci_kernel_simd(void) {
+#if FCI_HAS_NEON_BF16
+    if (getauxval(AT_HWCAP2) & 1ul << 14) return FC_SIMD_NEON_BF16; // HWCAP2_BF16
+#elif FCI_HAS_NEON32 && FCI_POSIX && defined(__linux__)
+    if (!(getauxval(AT_HWCAP) & 1ul << 12)) return FC_SIMD_SCALAR; // HWCAP_NEON
+#endif
+    return FCI_HAS_NEON ? FC_SIMD_NEON : FC_SIMD_SCALAR;
+}
+#endif
+
 FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
-    int simd = (int)fci_platform_simd();
+    int simd = (int)fci_kernel_simd();
     if (max != FC_SIMD_AUTO && (int)max < simd) simd = (int)max;
     for (; simd > (int)FC_SIMD_SCALAR; simd--)
         if (fci_kernel_table_table((fc_simd)simd)) return fci_kernel_table_table((fc_simd)simd);
@@ -30339,7 +30399,7 @@ typedef struct fci_export {
     const fci_json *outer;  // the whole config.json of a multimodal model, else NULL
     const fci_architecture *family; // the names in a directory
     bool deci, tokenizer; // tokenizer: is written
-    char *target;      // the output folder, under its temporary name
+    const char *target; // the output folder, under its temporary name
     fci_buffer left;   // names of what is left out, to be reported
     void *file;        // being written
     const char *path;  // its name
@@ -33049,7 +33109,7 @@ FCI_FN fc_code fci_package_folder(fci_export *x) {
     if (code) return code;
     int error = fci_platform_start(final, true, true, &folder);
     if (error) return fci_io_error(x->err, final, "create", error);
-    x->target = ((fci_platform_file *)folder)->beside_path;
+    x->target = fci_platform_beside(folder);
     code = fci_package_folder_files(x);
     if (!code) code = fci_agree_whole(x, x->target);
     if (code) {

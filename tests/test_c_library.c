@@ -53,7 +53,7 @@ static void write_all(const char *path, const char *text, int keep) {
 int main(void) {
     (void)t_shared;
     snprintf(folder, sizeof folder, "test_c_library.%08lx",
-             (unsigned long)(fci_platform_random() & 0xffffffffu));
+             (unsigned long)(fci_drafts_random() & 0xffffffffu));
     put("in.npy", "\x93NUMPY1");
     put("copy.npy", "\x93NUMPY1");
     put("out.npy", "\x93NUMPY2");

@@ -193,7 +193,7 @@ static long writes_left; // -1: all succeed
 
 static int failing_write(void *user, void *file, const void *data, size_t n) {
     if (writes_left >= 0 && writes_left-- == 0) return ENOSPC;
-    return fci_platform_write(user, file, data, n);
+    return fci_drafts_write(user, file, data, n);
 }
 
 // Every write and every allocation fails in turn: an error, and nothing under the final name.
