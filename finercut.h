@@ -2225,7 +2225,7 @@ FCI_FN uint64_t fci_platform_free_bytes(const char *folder) {
 
 // The second one is an output, which need not be there: then the first is not opened.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same) {
-    char x[4096], y[4096];
+    char x[1024], y[1024];
     size_t n = sizeof x;
     *same = strcmp(a, b) == 0;
     FILE *g = *same ? NULL : fopen(b, "rb"), *f = g ? fopen(a, "rb") : NULL;
@@ -2282,8 +2282,9 @@ FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n
 // open(2), never of a controlling terminal, closed by exec(2).
 FCI_FN int fci_platform_fd(const char *path, int flags, int *fd);
 #  ifdef __linux__
-// The start of a file of the kernel, terminated, which it returns; "": not there.
-FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size);
+// What follows `key` in a file of the kernel, as much as text takes, which has room for the key: it
+// is terminated and returned. "": not there.
+FCI_FN const char *fci_platform_peek(const char *path, const char *key, char *text, size_t size);
 #  endif
 #endif
 #define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and start: a pipe, a socket or a device
@@ -2409,14 +2410,22 @@ FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n)
 }
 
 #ifdef __linux__
-FCI_FN const char *fci_platform_peek(const char *path, char *text, size_t size) {
+FCI_FN const char *fci_platform_peek(const char *path, const char *key, char *text, size_t size) {
+    const size_t length = strlen(key);
     fci_platform_file f;
-    size_t n = 0;
-    if (fci_platform_fd(path, O_RDONLY, &f.fd) == 0) {
-        (void)fci_platform_read(&f, text, size - 1, &n);
-        close(f.fd);
+    bool found = false;
+    text[0] = 0;
+    if (fci_platform_fd(path, O_RDONLY, &f.fd)) return text;
+    for (size_t n = 0, got = 1, past; got > 0 && n < size - 1; n -= past) {
+        (void)fci_platform_read(&f, text + n, size - 1 - n, &got);
+        text[n += got] = 0;
+        const char *at = found ? NULL : strstr(text, key);
+        past = at ? (size_t)(at - text) + length : found || n < length ? 0 : n - length + 1;
+        memmove(text, text + past, n - past + 1);
+        found = found || at;
     }
-    text[n] = 0;
+    close(f.fd);
+    if (!found) text[0] = 0;
     return text;
 }
 #endif
@@ -2794,13 +2803,18 @@ FCI_FN uint64_t fci_drafts_random(void) {
 
 // Follows symbolic links to their end, where nothing need exist yet.
 FCI_FN int fci_drafts_follow(char **path) {
-    char to[4096];
+    const size_t most = 4096; // Linux's PATH_MAX
     for (int hops = 0; hops < 40; hops++) {
-        const int error = fci_platform_link(*path, to, sizeof to);
-        if (error) return error == EINVAL || error == ENOENT ? 0 : error; // no link
-        if (to[0] != '/') (*path)[fci_platform_base(*path)] = 0; // from the folder of the link
-        char *next = fci_platform_copy(to[0] == '/' ? "" : *path, to);
+        const size_t folder = fci_platform_base(*path); // of the link
+        char *next = (char *)malloc(folder + most);
         if (!next) return ENOMEM;
+        const int error = fci_platform_link(*path, next + folder, most);
+        if (error) {
+            free(next);
+            return error == EINVAL || error == ENOENT ? 0 : error; // no link
+        }
+        if (next[folder] == '/') memmove(next, next + folder, strlen(next + folder) + 1);
+        else memcpy(next, *path, folder);
         free(*path);
         *path = next;
     }
@@ -2914,10 +2928,9 @@ FCI_FN int fci_drafts_enter(fci_drafts_file *f, bool alone) {
 #ifdef __linux__
 // The number of the mount that an open file was reached by; 0: unknown.
 FCI_FN long fci_drafts_mount(int fd) {
-    char path[64], text[512];
+    char path[64], text[64];
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
-    const char *at = strstr(fci_platform_peek(path, text, sizeof text), "mnt_id:");
-    return at ? strtol(at + 7, NULL, 10) : 0;
+    return strtol(fci_platform_peek(path, "mnt_id:", text, sizeof text), NULL, 10);
 }
 
 // Whether what an output replaces is mounted there, so that no rename can replace it.
@@ -3277,18 +3290,17 @@ FCI_FN double fci_platform_seconds(void) {
 #ifdef __linux__
 // Of n processors those that this process may use, by its affinity and its container's quota.
 FCI_FN long fci_machine_allowed(long n) {
-    char text[8192], *rest;
+    char text[2560], *rest; // 8192 processors are 2304 characters
     long allowed = 0;
-    const char *p = strstr(fci_platform_peek("/proc/self/status", text, sizeof text),
-                           "Cpus_allowed:\t");
-    for (p = p ? p + 14 : ""; *p && *p != '\n'; p++) {
+    const char *p = fci_platform_peek("/proc/self/status", "Cpus_allowed:\t", text, sizeof text);
+    for (; *p && *p != '\n'; p++) {
         static const char digits[] = "0123456789abcdef";
         const char *digit = strchr(digits, *p);
         for (int bit = 1; digit && bit < 16; bit *= 2) allowed += (digit - digits) & bit ? 1 : 0;
     }
     if (allowed && allowed < n) n = allowed;
-    const double quota = strtod(fci_platform_peek("/sys/fs/cgroup/cpu.max", text, sizeof text),
-                                &rest), // "max" is none
+    p = fci_platform_peek("/sys/fs/cgroup/cpu.max", "", text, sizeof text);
+    const double quota = strtod(p, &rest), // "max" is none
                  share = quota / strtod(rest, NULL);
     return share > 0 && share < (double)n ? (long)ceil(share) : n;
 }
@@ -3302,19 +3314,16 @@ FCI_FN double fci_machine_group(const char *folder, int version, bool spare, dou
                                             {"memory.max", "memory.current"}};
     static const char *const caches[2][2] = {{"\ntotal_inactive_file ", "\ntotal_active_file "},
                                              {"\ninactive_file ", "\nactive_file "}};
-    char path[1100], text[8192];
+    char path[1100], text[64];
     snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][0]);
-    double most = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+    double most = strtod(fci_platform_peek(path, "", text, sizeof text), NULL);
     if (!(most > 0 && most < least)) return least;
     if (!spare) return most;
     snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][1]);
-    double used = strtod(fci_platform_peek(path, text, sizeof text), NULL);
+    double used = strtod(fci_platform_peek(path, "", text, sizeof text), NULL);
     snprintf(path, sizeof path, "%s/memory.stat", folder);
-    fci_platform_peek(path, text, sizeof text);
-    for (int i = 0; i < 2; i++) {
-        const char *line = strstr(text, caches[version - 1][i]);
-        if (line) used -= strtod(strchr(line, ' '), NULL);
-    }
+    for (int i = 0; i < 2; i++)
+        used -= strtod(fci_platform_peek(path, caches[version - 1][i], text, sizeof text), NULL);
     if (used > 0) most -= used;
     return most > 1 ? most : 1;
 }
@@ -3340,15 +3349,15 @@ FCI_FN uint64_t fci_platform_memory(bool spare) {
     least = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 #endif
 #ifdef __linux__
-    char text[8192];
-    const char *p = spare ? fci_platform_peek("/proc/meminfo", text, sizeof text) : "";
-    p = strstr(p, "MemAvailable:");
-    const double left = p ? strtod(p + 13, NULL) * 1024 : 0; // kB
+    char text[640]; // longer paths than fci_machine_groups takes are cut off
+    const char *p =
+        spare ? fci_platform_peek("/proc/meminfo", "MemAvailable:", text, sizeof text) : "";
+    const double left = strtod(p, NULL) * 1024; // kB
     if (left > 0 && left < least) least = left;
-    fci_platform_peek("/proc/self/cgroup", text, sizeof text);
-    const char *const one = strstr(text, ":memory:"), *const two = strstr(text, "0::/");
-    if (one) least = fci_machine_groups("/sys/fs/cgroup/memory", one + 8, 1, spare, least);
-    if (two) least = fci_machine_groups("/sys/fs/cgroup", two + 3, 2, spare, least);
+    p = fci_platform_peek("/proc/self/cgroup", ":memory:", text, sizeof text);
+    if (*p) least = fci_machine_groups("/sys/fs/cgroup/memory", p, 1, spare, least);
+    p = fci_platform_peek("/proc/self/cgroup", "0::", text, sizeof text);
+    if (*p == '/') least = fci_machine_groups("/sys/fs/cgroup", p, 2, spare, least);
 #endif
     return least > 0 ? (uint64_t)least : 0;
 }
@@ -10158,8 +10167,8 @@ typedef struct fci_tokenizer_run {
     fci_tokenizer_seen *seen;
     size_t seen_mask;
     fci_buffer normal[2];
-    // pieces after a step's mark was put; the last is for whole-word look-ups
-    fci_buffer pieces[FCI_TEXT_STEPS + 2];
+    // [n_steps + 1]: pieces after a step's mark was put; the last is for whole-word look-ups
+    fci_buffer *pieces;
     fc_error *err;
 } fci_tokenizer_run;
 
@@ -10373,7 +10382,7 @@ FCI_FN fc_code fci_tokenizer_bpe(fci_tokenizer_run *run, const char *p, size_t n
 // The id of a whole word, for tokenizers that look it up before they merge.
 FCI_FN bool fci_tokenizer_whole(fci_tokenizer_run *run, const char *p, size_t n, uint32_t *id) {
     const fc_tokenizer *t = run->t;
-    fci_buffer *b = &run->pieces[FCI_TEXT_STEPS + 1];
+    fci_buffer *b = &run->pieces[t->n_steps];
     char letter[4];
     if (!t->byte_level) return fci_map_get(&t->vocab, fci_sn(p, n), id);
     b->n = 0;
@@ -10579,7 +10588,10 @@ FCI_FN fc_code fci_tokenizer_encode(fci_tokenizer_run *run, const char *text, si
     run->seen_mask = seen - 1;
     run->seen = (fci_tokenizer_seen *)fci_alloc(&t->context, seen, sizeof *run->seen, "tokenizer",
                                                 run->err);
-    if (!run->seen || fci_tokenizer_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
+    run->pieces = (fci_buffer *)fci_alloc(&t->context, t->n_steps + 1, sizeof *run->pieces,
+                                          "tokenizer", run->err);
+    if (!run->seen || !run->pieces || fci_tokenizer_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
+    for (size_t i = 0; i <= t->n_steps; i++) run->pieces[i].c = &t->context;
     fc_code code = special ? fci_tokenizer_emit(run, t->before, t->n_before) : FC_OK;
     fci_tokenizer_piece piece = {text, n ? text + n : text, true};
     if (!code && n) code = fci_tokenizer_stage(run, 0, piece);
@@ -10606,18 +10618,18 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     memset(&run, 0, sizeof run);
     run.t = t;
     run.err = err;
-    for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) run.pieces[i].c = &t->context;
     run.normal[0].c = run.normal[1].c = &t->context;
     fc_code code = fci_tokenizer_encode(&run, text, length, flags);
     if (!code)
         out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err);
     if (!code && !out->starts) code = FC_ERR_MEMORY;
-    for (size_t i = 0; i < FCI_TEXT_STEPS + 2; i++) fci_buffer_free(&run.pieces[i]);
+    for (size_t i = 0; run.pieces && i <= t->n_steps; i++) fci_buffer_free(&run.pieces[i]);
     fci_buffer_free(&run.normal[0]);
     fci_buffer_free(&run.normal[1]);
     fci_free(&t->context, run.symbols);
     fci_free(&t->context, run.heap);
     fci_free(&t->context, run.seen);
+    fci_free(&t->context, run.pieces);
     if (code) {
         fci_free(&t->context, run.ids);
         return code;
@@ -15506,14 +15518,15 @@ FCI_FN void fci_gemm_pack_task(void *arg, size_t panel, uint32_t worker) {
     const fci_kernels *k = j->c->kernels;
     const size_t per_word = p->compute == FC_COMPUTE_BF16 ? 2 : 1;
     const size_t end = (size_t)fci_min(j->m, (panel + 1) * p->mr);
-    float piece[2 * FCI_TILE_WORDS];
+    const size_t step = p->block / 2; // the block's unit is even
+    float piece[FCI_TILE_WORDS];
     (void)worker;
     for (size_t row = panel * p->mr; row < end; row++) {
         const float *x = j->x + row * j->ldx;
         const float scale = j->norm ? k->rms(x, j->norm->eps, j->k) : 1;
-        for (size_t at = 0; at < p->words; at += p->block) {
+        for (size_t at = 0; at < p->words; at += step) {
             const size_t first = at * per_word,
-                         n = (size_t)fci_min(p->block * per_word, j->k - first);
+                         n = (size_t)fci_min(step * per_word, j->k - first);
             uint32_t *out = fci_gemm_packed_row(p, row, at);
             const float *from = x + first;
             if (j->norm) {
@@ -18530,7 +18543,7 @@ FCI_FN fc_code fci_identity_check_healed(fc_model *m, const fc_watch *watch, fc_
 
 // ---- private to this section
 
-enum { FCI_IDENTITY_BATCH = 512 };              // pieces hashed by all threads at once,
+enum { FCI_IDENTITY_BATCH = 128 };              // pieces hashed by all threads at once,
 #define FCI_IDENTITY_BATCH_BYTES ((uint64_t)1 << 26) // and about as many bytes at most
 
 typedef struct fci_identity {
@@ -18869,7 +18882,7 @@ FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_
 // ---- private to this section
 
 // values decoded at a time, a multiple of every block; bytes of a file whose hash is no wait
-enum { FCI_HEALED_VALUES = 1024, FCI_HEALED_QUICK = 1 << 30 };
+enum { FCI_HEALED_VALUES = 512, FCI_HEALED_QUICK = 1 << 30 };
 
 // The value of a key that must be there.
 FCI_FN fc_code fci_healed_need(const fc_container *h, const char *key, const char *expected,
@@ -27945,9 +27958,10 @@ typedef struct fci_tasks_encoder {
     const fc_chat *chat;
     const char *between; // question and answer
     fci_arena turns;     // of a chat's messages
-    fci_buffer context, whole;
-    fci_buffer question; // the context whose tokens are at hand:
-    fc_tokens tokens;
+    fci_buffer context; // what is before the answer, `asked` bytes, then the answer
+    size_t asked;
+    fc_tokens tokens; // of the context; bare: of none, the prefix
+    bool bare;
     fc_error *err;
 } fci_tasks_encoder;
 
@@ -27964,15 +27978,11 @@ FCI_FN fc_code fci_tasks_tokens(const fci_tasks_encoder *e, const char *text, si
     return FC_OK;
 }
 
-// The tokens of the context without blanks at its end, or the prefix: kept, as most choices of an
-// item have the same.
+// The tokens of the context without blanks at its end, or the prefix.
 FCI_FN fc_code fci_tasks_context(fci_tasks_encoder *e) {
-    const fci_str s = fci_tokens_strip(e->t, fci_sn(e->context.p, e->context.n), false);
-    if (e->tokens.ids && fci_eq(s, fci_sn(e->question.p, e->question.n))) return FC_OK;
+    const fci_str s = fci_tokens_strip(e->t, fci_sn(e->context.p, e->asked), false);
     fc_tokens_free(&e->tokens);
-    e->question.n = 0;
-    fci_put(&e->question, s.p, s.n);
-    if (fci_buffer_code(&e->question, e->err)) return FC_ERR_MEMORY;
+    e->bare = s.n == 0;
     if (s.n > 0) return fci_tasks_tokens(e, s.p, s.n, true, &e->tokens);
     fc_code code = fci_tokens_tokens(&e->m->c, 1, 1, &e->tokens, e->err);
     if (code) return code;
@@ -27986,9 +27996,8 @@ FCI_FN fc_code fci_tasks_pair(fci_tasks_encoder *e, fci_tasks_lane *lane) {
     const uint64_t most = e->m->hyper.max_positions ? e->m->hyper.max_positions : UINT32_MAX - 1;
     fci_tasks_task *task = e->task;
     fc_tokens whole;
-    fc_code code = fci_tasks_context(e);
-    const bool bare = !code && e->question.n == 0;
-    if (!code) code = fci_tasks_tokens(e, e->whole.p, e->whole.n, !bare, &whole);
+    const bool bare = e->bare;
+    fc_code code = fci_tasks_tokens(e, e->context.p, e->context.n, !bare, &whole);
     if (code) return code;
     // a text that begins with the prefix has it already
     const bool twice = bare && whole.starts[1] > 1 && whole.ids[0] == e->tokens.ids[0];
@@ -28092,23 +28101,29 @@ FCI_FN fc_code fci_tasks_chat(fci_tasks_encoder *e, size_t item, uint32_t choice
 }
 #endif
 
-// One choice of an item: the question with what is before it; then the choice.
-FCI_FN fc_code fci_tasks_choice(fci_tasks_encoder *e, size_t item, uint32_t choice,
-                                fci_tasks_lane *lane, double *characters) {
-    const fci_tasks_doc *d = &e->docs[item];
-    fci_buffer *b = &e->context;
+// The question with what is before it.
+FCI_FN fc_code fci_tasks_question(fci_tasks_encoder *e, size_t item, uint32_t choice) {
     fc_code code = FC_OK;
-    b->n = e->whole.n = 0;
-    fci_puts(b, "");
+    e->context.n = 0;
+    fci_puts(&e->context, "");
     if (!e->chat) fci_tasks_plain(e, item, choice);
 #ifndef FINERCUT_NO_CHAT
     else code = fci_tasks_chat(e, item, choice);
 #endif
-    if (!code) code = fci_buffer_code(b, e->err);
+    if (!code) code = fci_buffer_code(&e->context, e->err);
+    e->asked = e->context.n;
+    return code ? code : fci_tasks_context(e);
+}
+
+// One choice of an item; most have the question of the first.
+FCI_FN fc_code fci_tasks_choice(fci_tasks_encoder *e, size_t item, uint32_t choice,
+                                fci_tasks_lane *lane, double *characters) {
+    const fci_tasks_doc *d = &e->docs[item];
+    fc_code code = choice && !d->target.p ? FC_OK : fci_tasks_question(e, item, choice);
     if (code) return code;
-    fci_put(&e->whole, b->p, b->n);
-    fci_tasks_answer(&e->whole, d, choice, e->between);
-    if (fci_buffer_code(&e->whole, e->err)) return FC_ERR_MEMORY;
+    e->context.n = e->asked;
+    fci_tasks_answer(&e->context, d, choice, e->between);
+    if (fci_buffer_code(&e->context, e->err)) return FC_ERR_MEMORY;
     const fci_str *text = &d->choices[choice];
     *characters = 0;
     for (size_t i = 0; i < text->n; i += fci_unicode_length(text->p + i)) *characters += 1;
@@ -28198,7 +28213,7 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     r.desc = desc;
     r.arena = &texts;
     r.err = e.err = err;
-    r.text = e.context = e.whole = e.question = task->ids = fci_buffer_of(c);
+    r.text = e.context = task->ids = fci_buffer_of(c);
     task->kind = &fci_tasks_kinds[r.kind];
     if (!code)
         code = fci_tasks_read(&r, desc->text ? desc->text : file.bytes,
@@ -28215,8 +28230,6 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     fci_arena_free(&e.turns);
     fci_buffer_free(&r.text);
     fci_buffer_free(&e.context);
-    fci_buffer_free(&e.whole);
-    fci_buffer_free(&e.question);
     fci_arena_free(&texts);
     fc_text_free(&file);
     return code;
@@ -28838,6 +28851,7 @@ enum {
     FCI_HEAL_BLOCK = 64,   // columns of the factor at a time,
     FCI_HEAL_TALL = 32,    // for so many rows of a task,
     FCI_HEAL_DEEP = 256,   // which read so many numbers of each: they stay in cache
+    FCI_HEAL_TILE = (FCI_HEAL_TALL + FCI_HEAL_BLOCK) * FCI_HEAL_BLOCK,
     FCI_HEAL_HELD = 8      // of so many sequences one is held out
 };
 #define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given,
@@ -28905,6 +28919,7 @@ typedef struct fci_heal {
     double *changes[2];  // [hidden, k], those at hand and the best so far
     double *diagonal;    // [k]
     double *left;        // [hidden]: the error that each output leaves
+    double *tiles;       // [threads][TALL + BLOCK, BLOCK]: products at hand, a part of the factor
     float *row, *old;    // [k]
     char *stored;        // [k]
     double work, done;   // multiplications
@@ -29331,6 +29346,10 @@ FCI_FN void fci_heal_rounds(fci_heal_solve *v, size_t n, fc_task *task) {
         fci_parallel_for(&v->m->c, (size_t)fci_min(n - v->first, most), task, v);
 }
 
+FCI_INLINE double *fci_heal_tile(const fci_heal_solve *v, uint32_t worker) {
+    return v->h->tiles + (size_t)worker * FCI_HEAL_TILE;
+}
+
 FCI_INLINE double *fci_heal_row(const fci_heal_solve *v, size_t i) {
     return i < v->k ? v->s->at + i * v->k : v->x + (i - v->k) * v->k;
 }
@@ -29358,9 +29377,9 @@ FCI_FN void fci_heal_products(const fc_model *m, const double *a, size_t lda, si
 }
 
 // Columns [at, end) of rows [first, last): less what earlier columns explain.
-FCI_FN void fci_heal_reduce(const fci_heal_solve *v, size_t first, size_t last) {
-    double out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
+FCI_FN void fci_heal_reduce(const fci_heal_solve *v, size_t first, size_t last, uint32_t worker) {
     const double *sums = v->s->at;
+    double *out = fci_heal_tile(v, worker);
     fci_heal_products(v->m, fci_heal_row(v, first), v->k, last - first, sums + v->at * v->k, v->k,
                       v->end - v->at, v->at, out);
     for (size_t i = first; i < last; i++)
@@ -29395,8 +29414,7 @@ FCI_FN void fci_heal_below_task(void *arg, size_t task, uint32_t worker) {
     const size_t first = task < below ? v->end + task * FCI_HEAL_TALL
                                       : v->k + (task - below) * FCI_HEAL_TALL,
                  last = (size_t)fci_min(first + FCI_HEAL_TALL, task < below ? v->k : v->k + v->d);
-    (void)worker;
-    fci_heal_reduce(v, first, last);
+    fci_heal_reduce(v, first, last, worker);
     for (size_t i = first; i < last; i++) {
         double *row = fci_heal_row(v, i);
         for (size_t j = v->at; j < v->end; j++) {
@@ -29413,9 +29431,8 @@ FCI_FN void fci_heal_back_task(void *arg, size_t task, uint32_t worker) {
     const fci_heal_solve *v = (const fci_heal_solve *)arg;
     const size_t first = (v->first + task) * FCI_HEAL_TALL,
                  rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
-    double turned[FCI_HEAL_BLOCK * FCI_HEAL_BLOCK], out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
+    double *out = fci_heal_tile(v, worker), *turned = out + FCI_HEAL_TALL * FCI_HEAL_BLOCK;
     double *x = v->x + first * v->k;
-    (void)worker;
     for (size_t end = v->k, at; end > 0; end = at) {
         at = (end - 1) / FCI_HEAL_BLOCK * FCI_HEAL_BLOCK;
         for (size_t r = 0; r < rows; r++)
@@ -29445,7 +29462,7 @@ FCI_FN bool fci_heal_solve_for(fci_heal_solve *v) {
     for (v->at = 0; v->at < v->k && fci_heal_goes_on(v->h); v->at = v->end) {
         v->end = (size_t)fci_min(v->at + FCI_HEAL_BLOCK, v->k);
         for (size_t i = v->at; i < v->end; i += FCI_HEAL_TALL)
-            fci_heal_reduce(v, i, (size_t)fci_min(i + FCI_HEAL_TALL, v->end));
+            fci_heal_reduce(v, i, (size_t)fci_min(i + FCI_HEAL_TALL, v->end), 0);
         fci_heal_pivots(v);
         fci_parallel_for(c,
                          (v->k - v->end + FCI_HEAL_TALL - 1) / FCI_HEAL_TALL +
@@ -29461,8 +29478,7 @@ FCI_FN void fci_heal_left_task(void *arg, size_t task, uint32_t worker) {
     const fci_heal_solve *v = (const fci_heal_solve *)arg;
     const size_t first = (v->first + task) * FCI_HEAL_TALL,
                  rows = (size_t)fci_min(v->d - first, FCI_HEAL_TALL);
-    double out[FCI_HEAL_TALL * FCI_HEAL_BLOCK];
-    (void)worker;
+    double *out = fci_heal_tile(v, worker);
     for (size_t r = 0; r < rows; r++) v->left[first + r] = 0;
     for (size_t at = 0; at < v->k; at += FCI_HEAL_BLOCK) {
         const size_t cols = (size_t)fci_min(v->k - at, FCI_HEAL_BLOCK);
@@ -30115,6 +30131,7 @@ FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
     fci_each(g, &h->scratch, fci_gemm_scratch_bytes(c, FC_COMPUTE_F32), 1, "scratch");
     fci_each(g, &h->diagonal, k, sizeof(double), "a fit");
     fci_each(g, &h->left, d, sizeof(double), "a fit");
+    fci_each(g, &h->tiles, (uint64_t)c->n_threads * FCI_HEAL_TILE, sizeof(double), "a fit");
     fci_each(g, &h->row, k, f, "a fit");
     fci_each(g, &h->old, k, f, "a fit");
     fci_each(g, &h->stored, k, f, "a fit");
@@ -31130,49 +31147,48 @@ FCI_FN fc_code fci_beside_config(fci_export *x, fci_file *f);
 
 // Whether a folder is the model's or in it. In the Hugging Face cache, links with the files' names
 // lead to a "blobs" folder two levels up.
-FCI_FN int fci_beside_is_ours(const fci_export *x, const char *folder, bool *ours) {
-    char here[2048], below[2048], blobs[2048], above[2048], snapshots[2048];
-    const char *model = x->m->path;
-    const int room = (int)sizeof here;
+FCI_FN int fci_beside_is_ours(fci_export *x, const char *folder, bool *ours) {
+    const char *model = x->m->path, *here = *folder ? folder : ".";
+    const char *above = fci_path_join(&x->arena, model, "..", x->err);
+    const char *blobs = fci_path_join(&x->arena, model, "../../blobs", x->err);
+    const char *snapshots = fci_path_join(&x->arena, model, "../../snapshots", x->err);
     bool hub, top = false;
     *ours = false;
-    if (snprintf(snapshots, sizeof snapshots, "%s/../../snapshots", model) >= room ||
-        snprintf(blobs, sizeof blobs, "%s/../../blobs", model) >= room ||
-        snprintf(above, sizeof above, "%s/..", model) >= room ||
-        snprintf(here, sizeof here, "%s", *folder ? folder : ".") >= room)
-        return 0;
+    if (!above || !blobs || !snapshots) return ENOMEM;
     int error = fci_platform_compare(above, snapshots, &hub);
-    for (size_t n = strlen(here); !error && !top && n + 4 < sizeof here; n += 3) {
+    for (int up = 0; !error && !top && up < 256; up++, here = above) {
         error = fci_platform_compare(here, model, ours);
         if (!error && !*ours && hub) error = fci_platform_compare(here, blobs, ours);
         if (error || *ours) break;
-        memcpy(below, here, n + 1);
-        memcpy(here + n, "/..", 4);
-        error = fci_platform_compare(below, here, &top);
+        above = fci_path_join(&x->arena, here, "..", x->err);
+        error = above ? fci_platform_compare(here, above, &top) : ENOMEM;
     }
     return error;
 }
 
 FCI_FN fc_code fci_beside_is_inside(fci_export *x, const char *name, bool *inside) {
-    char path[2048], to[1024];
+    const size_t most = 1024; // bytes of a link
     *inside = x->c->files || x->c->io.open != fci_platform_open; // the caller's files
     if (*inside) return FC_OK;
-    int n = snprintf(path, sizeof path, "%s/%s", x->m->path, name);
-    for (int hops = 0; hops < 16 && n >= 0 && n < (int)sizeof path; hops++) {
-        char folder[2048];
-        const int stem = (int)(fci_base_name(path) - path);
-        snprintf(folder, sizeof folder, "%.*s", stem, path);
-        int error = fci_platform_link(path, to, sizeof to);
+    const char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
+    for (int hops = 0; hops < 16 && path; hops++) {
+        const size_t stem = (size_t)(fci_base_name(path) - path);
+        char *next = (char *)fci_arena_alloc(&x->arena, stem + most, 1, "path", x->err);
+        if (!next) return FC_ERR_MEMORY;
+        memcpy(next, path, stem);
+        const char *to = next + stem;
+        int error = fci_platform_link(path, next + stem, most);
         if (error == EINVAL || error == ENOENT) { // not a link
-            error = fci_beside_is_ours(x, folder, inside);
+            next[stem] = 0;
+            error = fci_beside_is_ours(x, next, inside);
             return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
         }
         if (error) return fci_io_error(x->err, path, "follow", error);
         const bool absolute =
             to[0] == '/' || (FCI_WINDOWS && (to[0] == '\\' || (to[0] && to[1] == ':')));
-        n = snprintf(path, sizeof path, "%s%s", absolute ? "" : folder, to);
+        path = absolute ? to : next;
     }
-    return FC_OK;
+    return path ? FC_OK : FC_ERR_MEMORY;
 }
 
 FCI_FN void fci_beside_leave(fci_export *x, const char *name, const char *why) {
@@ -31519,7 +31535,7 @@ FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_metadata_about(fci_export *x, fci_keys *k) {
     fci_file card;
     char *path, name[1024];
     if (fci_beside_path(x, "README.md", &path)) return x->err->code;
@@ -31532,6 +31548,12 @@ FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k) {
         fci_metadata_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k) {
+    fc_code code = fci_metadata_about(x, k);
+    if (code) return code;
     for (const fci_field *f = fci_fields(); f->json || f->gguf; f++)
         fci_metadata_key_field(x, k, f);
     code = fci_metadata_unsaid(x, k);
@@ -32764,20 +32786,19 @@ FCI_FN fc_code fci_made_make_config(fci_export *x) {
 FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
     const fc_container *g = x->m->container;
     fci_buffer b = fci_buffer_of(x->c);
-    fc_error why;
-    const fc_tokenizer *t = fc_model_tokenizer(x->m, &why);
+    const fc_tokenizer *t = fc_model_tokenizer(x->m, x->err);
     const fci_respell r = {t, &x->arena, x->m->hyper.vocab,
                            (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) != 0, x->err};
-    if (!t && why.code == FC_ERR_MEMORY) return fci_fail(x->err, why.code, 0, "%s", why.msg);
+    if (!t && x->err->code == FC_ERR_MEMORY) return FC_ERR_MEMORY;
     if (!t) {
-        fci_log(x->c, 0, "no tokenizer.json is written: %s", why.msg);
+        fci_log(x->c, 0, "no tokenizer.json is written: %s", x->err->msg);
+        fci_clear(x->err);
         return FC_OK;
     }
     fc_code code = fci_respell_json(&r, g, &b);
     if (code) fci_buffer_free(&b);
     else code = fci_deliver_text(x, "tokenizer.json", &b);
     if (code) return code;
-    b = fci_buffer_of(x->c);
     fci_respell_settings(&r, g, &b);
     x->tokenizer = true;
     return fci_deliver_text(x, "tokenizer_config.json", &b);
@@ -32989,25 +33010,29 @@ FCI_FN void fci_package_say_window(const fci_export *x) {
 
 FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path);
 
-FCI_FN fc_code fci_package_gguf(fci_export *x) {
-    fci_keys keys;
-    fci_buffer head;
+FCI_FN fc_code fci_package_gguf_file(fci_export *x, const fci_keys *keys) {
     const uint64_t align = fci_package_alignment(x);
-    memset(&keys, 0, sizeof keys);
-    memset(&head, 0, sizeof head);
-    keys.b.c = head.c = x->c;
-    fci_package_say_window(x);
-    fc_code code = fci_package_keys(x, &keys);
-    if (!code) code = fci_buffer_code(&keys.b, x->err);
-    if (!code) fci_package_gguf_head(x, &keys, align, &head);
-    if (!code) code = fci_buffer_code(&head, x->err);
+    fci_buffer head = fci_buffer_of(x->c);
+    fci_package_gguf_head(x, keys, align, &head);
+    fc_code code = fci_buffer_code(&head, x->err);
     for (size_t i = 0; i < x->n_outs; i++) x->total += fci_round_up(x->outs[i].bytes, align);
     x->total += head.n;
     if (!code) code = fci_package_room_check(x, x->desc->path);
     const fci_body body = {head.p, head.n, true, 0, align, true};
     if (!code) code = fci_deliver_whole(x, x->desc->path, &body);
-    fci_buffer_free(&keys.b);
     fci_buffer_free(&head);
+    return code;
+}
+
+FCI_FN fc_code fci_package_gguf(fci_export *x) {
+    fci_keys keys;
+    memset(&keys, 0, sizeof keys);
+    keys.b.c = x->c;
+    fci_package_say_window(x);
+    fc_code code = fci_package_keys(x, &keys);
+    if (!code) code = fci_buffer_code(&keys.b, x->err);
+    if (!code) code = fci_package_gguf_file(x, &keys);
+    fci_buffer_free(&keys.b);
     return code;
 }
 
@@ -33070,7 +33095,6 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
         code = fci_deliver_text(x, "modeling_finercut.py", &b);
     }
     if (code) return code;
-    b = fci_buffer_of(x->c);
     code = fci_directory_put_config(x, &b);
     if (code) {
         if (b.error.code) *x->err = b.error;

@@ -41,15 +41,15 @@ typedef struct amount { // 12, or 25 %
     double fraction;
 } amount;
 
-enum { MOST_TASKS = 64, MOST_PREFIXES = 1024 };
+enum { MOST_TASKS = 64 };
 
 typedef struct given_list { // by a flag that may come again
     const char *values[MOST_TASKS];
     int n;
 } given_list;
 
-typedef struct prefixes { // of a plan, by their steps
-    uint32_t steps[MOST_PREFIXES];
+typedef struct prefixes { // of a plan: numbers of steps with commas between them
+    const char *text;
     int n;
 } prefixes;
 
@@ -103,6 +103,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     fc_tokens judged; // by which prune --until-perplexity stops
     fc_plan *plan;
 #ifndef FINERCUT_NO_TASKS
+    fc_task_desc *asked; // --task; memory of their names, too
     fc_tasks *tasks;
 #endif
     char source[128];   // what a plan calls its calibration
@@ -428,22 +429,30 @@ static int parse_date(const value_type *type, const char *text, void *field) {
 }
 #endif
 
+// The number at *text, which moves on to the next one, or to the end.
+static int next_prefix(const char **text, uint32_t *steps) {
+    char number[12] = "";
+    const size_t n = strcspn(*text, ",");
+    if (n >= sizeof number) return 0;
+    memcpy(number, *text, n);
+    *text += n;
+    if (**text) *text += 1;
+    return parse_whole(number, 0, 1000000000, steps);
+}
+
 static int parse_prefixes(const value_type *type, const char *text, void *field) {
     prefixes *p = (prefixes *)field;
+    const size_t length = strlen(text);
+    uint32_t steps, other;
     (void)type;
-    for (p->n = 0; p->n < MOST_PREFIXES; text++) {
-        char number[12] = "";
-        const size_t n = strcspn(text, ",");
-        if (n >= sizeof number) return 0;
-        memcpy(number, text, n);
-        if (!parse_whole(number, 0, 1000000000, &p->steps[p->n])) return 0;
+    p->text = text;
+    for (p->n = 0; *text; p->n++) {
+        const char *before = p->text;
+        if (!next_prefix(&text, &steps)) return 0;
         for (int i = 0; i < p->n; i++)
-            if (p->steps[i] == p->steps[p->n]) return 0;
-        p->n++;
-        text += n;
-        if (!*text) return 1;
+            if (!next_prefix(&before, &other) || steps == other) return 0;
     }
-    return 0;
+    return length && p->text[length - 1] != ',';
 }
 
 #ifndef FINERCUT_NO_STUDY
@@ -3082,28 +3091,31 @@ static const char *task_file(const char *value, const char **name, size_t *n) {
 }
 
 // The names are known, and no two are the same, before anything is read.
-static int check_tasks(session *s, fc_task_desc *descs, char names[][64]) {
+static int check_tasks(session *s) {
+    const int most = 63, all = n_tasks(s);
     size_t n, kind;
-    for (int i = 0; i < n_tasks(s); i++) {
-        const char *name;
-        memset(&descs[i], 0, sizeof descs[i]);
-        descs[i].path = task_file(s->o->tasks.values[i], &name, &n);
-        if (n >= sizeof names[i])
+    s->asked = (fc_task_desc *)calloc((size_t)all + 1, sizeof *s->asked + (size_t)most + 1);
+    if (!s->asked) return fail("%s: out of memory", s->command->name);
+    for (int i = 0; i < all; i++) {
+        fc_task_desc *d = &s->asked[i];
+        const char *from;
+        char *name = (char *)(s->asked + all) + i * (most + 1);
+        d->path = task_file(s->o->tasks.values[i], &from, &n);
+        if (n > (size_t)most)
             return misused(s->command, "--task: expected a name of at most %d bytes, got %.*s",
-                           (int)sizeof names[i] - 1, (int)n, name);
-        snprintf(names[i], sizeof names[i], "%.*s", (int)n, name);
-        descs[i].name = names[i];
-        descs[i].limit = s->o->limit;
-        descs[i].shots = s->o->shots;
-        descs[i].seed = s->o->seed;
-        if (fc_task_find(names[i], &kind, &s->err))
-            return misused(s->command, "--%s", s->err.msg);
+                           most, (int)n, from);
+        memcpy(name, from, n);
+        d->name = name;
+        d->limit = s->o->limit;
+        d->shots = s->o->shots;
+        d->seed = s->o->seed;
+        if (fc_task_find(name, &kind, &s->err)) return misused(s->command, "--%s", s->err.msg);
         for (int k = 0; k < i; k++)
-            if (strcmp(names[i], names[k]) == 0)
+            if (strcmp(name, s->asked[k].name) == 0)
                 return misused(s->command, "--task: expected another name for each, got %s twice",
-                               names[i]);
-        if (!*descs[i].path)
-            return misused(s->command, "--task: expected %s=FILE.jsonl, got no file", names[i]);
+                               name);
+        if (!*d->path)
+            return misused(s->command, "--task: expected %s=FILE.jsonl, got no file", name);
     }
     return STATUS_OK;
 }
@@ -3208,6 +3220,8 @@ static int evaluate(session *s, int part, int parts, evaluation *e) {
 // Once, or once for each prefix of the plan.
 static int evaluate_all(session *s) {
     const prefixes *along = &s->o->along;
+    const char *prefix = along->text;
+    uint32_t steps;
     const int json = s->o->json, shown = leads(s);
     evaluation e;
     int status = STATUS_OK;
@@ -3217,7 +3231,7 @@ static int evaluate_all(session *s) {
     if (shown && along->n && json) fputs("{\"along\":[", stdout);
     else if (shown && along->n) put_heading(s);
     for (int i = 0; !status && (i == 0 || i < along->n); i++) {
-        if (along->n) s->n_steps = along->steps[i];
+        if (along->n && next_prefix(&prefix, &steps)) s->n_steps = steps;
         if (along->n && fc_plan_mask(s->plan, s->model, s->n_steps, s->mask,
                                      2 * (size_t)fc_model_config(s->model)->n_blocks, &s->err))
             status = failed(s);
@@ -3258,11 +3272,13 @@ static int check_eval(session *s) {
 
 static int check_along(session *s) {
     const prefixes *along = &s->o->along;
+    const char *prefix = along->text;
     const size_t most = along->n ? fc_plan_about(s->plan)->n_steps : 0;
-    for (int i = 0; i < along->n; i++)
-        if (along->steps[i] > most)
+    uint32_t steps;
+    for (int i = 0; i < along->n && next_prefix(&prefix, &steps); i++)
+        if (steps > most)
             return fail("%s: --along: expected at most the plan's %llu steps, got %lu", s->o->plan,
-                        (unsigned long long)most, (unsigned long)along->steps[i]);
+                        (unsigned long long)most, (unsigned long)steps);
     return STATUS_OK;
 }
 
@@ -3270,9 +3286,7 @@ static int run_eval(session *s) {
     const together *t = s->o->together;
     int status = check_eval(s);
 #ifndef FINERCUT_NO_TASKS
-    fc_task_desc descs[MOST_TASKS];
-    char names[MOST_TASKS][64];
-    if (!status) status = check_tasks(s, descs, names);
+    if (!status) status = check_tasks(s);
 #endif
     if (status) return status;
     catch_interrupt();
@@ -3287,8 +3301,8 @@ static int run_eval(session *s) {
         if (s->o->chat) chat = open_chat(s, s->model);
 #  endif
         if (s->o->chat && !chat) return failed(s);
-        for (int i = 0; i < n_tasks(s); i++) descs[i].chat = chat;
-        s->tasks = fc_tasks_open(s->model, descs, (size_t)n_tasks(s), &s->err);
+        for (int i = 0; i < n_tasks(s); i++) s->asked[i].chat = chat;
+        s->tasks = fc_tasks_open(s->model, s->asked, (size_t)n_tasks(s), &s->err);
 #  ifndef FINERCUT_NO_CHAT
         fc_chat_close(chat);
 #  endif
@@ -4477,13 +4491,11 @@ static int check_study(const session *s) {
 static int run_study(session *s) {
     const options *o = s->o;
     fc_study_desc d;
-    fc_task_desc tasks[MOST_TASKS];
-    char names[MOST_TASKS][64];
     const char *inputs[MOST_INPUTS];
     size_t n_inputs = inputs_of(s, inputs);
     fc_tokens measured = {0};
     meter m;
-    int status = check_tasks(s, tasks, names);
+    int status = check_tasks(s);
     if (!status) status = check_study(s);
     if (status) return status;
     memset(&d, 0, sizeof d);
@@ -4491,12 +4503,12 @@ static int run_study(session *s) {
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (read_measured(s, &measured)) return STATUS_FAILED;
     m = meter_of(s, "measuring");
-    for (int i = 0; i < o->tasks.n; i++) inputs[n_inputs++] = tasks[i].path;
+    for (int i = 0; i < o->tasks.n; i++) inputs[n_inputs++] = s->asked[i].path;
     d.folder = o->output;
     d.calibration = &s->tokens;
     d.calibration_name = source_name(o->text);
     d.eval = &measured;
-    d.tasks = o->tasks.n ? tasks : NULL;
+    d.tasks = o->tasks.n ? s->asked : NULL;
     d.n_tasks = (size_t)o->tasks.n;
     d.metrics = o->metrics;
     d.search = (fc_search)o->search;
@@ -4545,6 +4557,7 @@ static int run(const command *c, const options *o) {
     fc_container_close(s.container);
 #ifndef FINERCUT_NO_TASKS
     fc_tasks_close(s.tasks);
+    free(s.asked);
 #endif
     fc_model_close(s.model);
     return status;

@@ -290,28 +290,44 @@ static void drop(const char *name) {
     remove(path);
 }
 
+// A key is found wherever it stands, though the text takes a part of the file only.
+static void test_peek(void) {
+    char path[300], text[32], file[200];
+    snprintf(path, sizeof path, "%s/stat", folder);
+    for (int at = 0; at < 120; at++) {
+        snprintf(file, sizeof file, "%*s\nkey 123456\nke", at, "");
+        put("stat", file);
+        const char *found = fci_platform_peek(path, "\nkey ", text, sizeof text);
+        T_OK(strcmp(found, "123456\nke") == 0, "a key at %d: \"%s\"", at, found);
+        T_OK(!*fci_platform_peek(path, "\nkeys ", text, sizeof text), "no such key, %d", at);
+    }
+    T_OK(!*fci_platform_peek("/nowhere", "", text, sizeof text), "no file");
+    drop("stat");
+}
+
 static void test_groups(void) {
     const char *tmp = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%s/finercut-disk-%ld", tmp ? tmp : "/tmp", (long)getpid());
     if (mkdir(folder, 0700) != 0) exit(2);
-    T_OK(fci_platform_group(folder, 2, true, 5000) == 5000, "no files, no limit");
+    test_peek();
+    T_OK(fci_machine_group(folder, 2, true, 5000) == 5000, "no files, no limit");
     put("memory.max", "max\n");
-    T_OK(fci_platform_group(folder, 2, true, 5000) == 5000, "max is no limit");
+    T_OK(fci_machine_group(folder, 2, true, 5000) == 5000, "max is no limit");
     put("memory.max", "4000\n");
     put("memory.current", "1500\n");
     put("memory.stat", "anon 700\nactive_file 300\ninactive_file 500\nslab 1\n");
-    T_OK(fci_platform_group(folder, 2, false, 5000) == 4000, "a limit");
-    T_OK(fci_platform_group(folder, 2, true, 5000) == 3300, "less what is used but cached files");
-    T_OK(fci_platform_group(folder, 2, true, 3000) == 3000, "a lower limit above it");
+    T_OK(fci_machine_group(folder, 2, false, 5000) == 4000, "a limit");
+    T_OK(fci_machine_group(folder, 2, true, 5000) == 3300, "less what is used but cached files");
+    T_OK(fci_machine_group(folder, 2, true, 3000) == 3000, "a lower limit above it");
     put("memory.limit_in_bytes", "2000\n");
     put("memory.usage_in_bytes", "1500\n");
     put("memory.stat", "inactive_file 1\ntotal_inactive_file 400\ntotal_active_file 600\n");
-    T_OK(fci_platform_group(folder, 1, true, 5000) == 1500, "the first version's files");
+    T_OK(fci_machine_group(folder, 1, true, 5000) == 1500, "the first version's files");
     char *base = strrchr(folder, '/'), path[200], below[300];
     snprintf(path, sizeof path, "%s/not/there\nmore", base);
     snprintf(below, sizeof below, "%.*s", (int)(base - folder), folder);
-    T_OK(fci_platform_groups(below, path, 1, false, 5000) == 2000, "groups above count");
-    T_OK(fci_platform_groups(folder, "/elsewhere", 1, false, 5000) == 2000,
+    T_OK(fci_machine_groups(below, path, 1, false, 5000) == 2000, "groups above count");
+    T_OK(fci_machine_groups(folder, "/elsewhere", 1, false, 5000) == 2000,
          "so does the mount itself, as in a container");
     drop("memory.max");
     drop("memory.current");
