@@ -89,12 +89,17 @@ strict_cxx() { # CXX FLAG...
             -c "$w/impl.c" -o "$w/impl.o"
     done
 }
+frames() { # CC: only the kernels for AVX2 keep more, 256 weights of 32 rows
+    t_ok "$1: frames of at most 4 KB" "$1" -std=c99 -O2 -DFINERCUT_NO_SIMD -Werror \
+        -Wframe-larger-than=4096 -c "$w/impl.c" -o "$w/impl.o"
+}
 piece_gcc() {
     strict "$CC"
+    frames "$CC"
     for file in examples/*.c; do # the format strings of info differ by one word on purpose
         [ "$file" != examples/finercut_mpi.c ] || continue # needs MPI: tests/test_mpi.sh
         how="-fsyntax-only"
-        [ "$file" != examples/finercut.c ] || how="-O1 -c -o $w/x.o"
+        [ "$file" != examples/finercut.c ] || how="-O2 -Wframe-larger-than=8192 -c -o $w/x.o"
         # shellcheck disable=SC2086
         t_ok "$file, strict" "$CC" -std=c99 -pedantic-errors $c_warnings -Wno-format-nonliteral \
             $how "$file"
@@ -104,6 +109,7 @@ piece_gcc() {
 piece_clang() {
     has "$CLANG" || { t_skip "clang" "not installed"; return; }
     strict "$CLANG" -Wreserved-identifier
+    frames "$CLANG"
     strict_cxx "$CLANG" -Wno-deprecated
     # What this machine cannot run is compiled at least: 32-bit ARM's NEON table is there with -mfpu
     # alone.
