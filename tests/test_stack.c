@@ -28,7 +28,8 @@ static fc_model *model;
 static fc_plan *plan;
 static uint32_t ids[32];
 static size_t starts[] = {0, 8, 16, 24, 32};
-static fc_tokens calibration = {ids, starts, 4, {NULL, NULL}}, held = {ids, starts, 3, {NULL, NULL}};
+static fc_tokens calibration = {ids, starts, 4, {NULL, NULL}};
+static fc_tokens held = {ids, starts, 3, {NULL, NULL}};
 
 static const char *in_folder(const char *name) {
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -155,9 +156,9 @@ static size_t used_by(const char *name, bool (*call)(void)) {
     pthread_attr_t attributes;
     pthread_t thread;
     size_t left = 0;
-    unsigned char *stack =
-        (unsigned char *)mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack == MAP_FAILED) exit(2);
+    void *map = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *stack = (unsigned char *)map;
+    if (map == MAP_FAILED) exit(2);
     memset(stack, FILL, ROOM);
     if (pthread_attr_init(&attributes) || pthread_attr_setstack(&attributes, stack, ROOM) ||
         pthread_create(&thread, &attributes, work, &j) || pthread_join(thread, NULL))
