@@ -1324,7 +1324,8 @@ typedef struct fc_heal_desc {
     const uint8_t *mask;   /* required: what is left (fc_plan_mask), 2 * n_blocks entries */
     const fc_tokens *text; /* NULL: own text only */
     const char *text_name; /* recorded; NULL = "tokens" */
-    uint32_t own;          /* tokens that the whole model writes itself (fc_tokens_own); 0 = none */
+    uint32_t own;          /* tokens that the whole model writes itself (fc_tokens_own), in whole
+                              sequences; 0 = none */
     uint32_t length;       /* of own sequences; 0 = 512 */
     uint64_t seed;         /* of own sequences */
     uint32_t repeats;      /* of so many sequences one is its first half twice, which teaches to
@@ -1341,6 +1342,7 @@ typedef struct fc_heal_desc {
 
 typedef struct fc_heal_result {
     uint32_t n_removed, n_fits, n_changed; /* sublayers gone, projections fitted, tensors changed */
+    uint64_t n_tokens;                     /* in all, those held out too */
     double whole, pruned, healed;          /* perplexities of the sequences held out */
     double seconds;
 } fc_heal_result;
@@ -28895,6 +28897,7 @@ typedef struct fci_heal {
     fc_tokens tokens;    // the text's, then own ones; held out ones last
     size_t n_fit;        // sequences to fit by, the first ones
     size_t n_sequences, n_tokens; // in all, known before own ones are written
+    size_t n_own;        // tokens of own ones
     size_t longest, chunk; // tokens: of a sequence, of a chunk at most
     uint8_t *only;       // [2 * n_blocks]: the mask of one sublayer
     fci_lane *lanes;
@@ -29871,7 +29874,8 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
     if (!code)
         code = fci_heal_note(h, "finercut.heal.tokens", "%llu",
                              (unsigned long long)fci_heal_start(h, h->tokens.n_sequences));
-    if (!code) code = fci_heal_note(h, "finercut.heal.own", "%u", d->own);
+    if (!code)
+        code = fci_heal_note(h, "finercut.heal.own", "%llu", (unsigned long long)h->n_own);
     if (!code)
         code = fci_heal_note(h, "finercut.heal.length", "%llu", (unsigned long long)h->longest);
     if (!code) code = fci_heal_note(h, "finercut.heal.seed", "%llu", (unsigned long long)d->seed);
@@ -30243,7 +30247,8 @@ FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
     if (!code && d->own) code = fci_generate_own_shape(h->m, &how, &n_own, &length, h->err);
     if (code) return code;
     h->n_sequences = (d->text ? d->text->n_sequences : 0) + n_own;
-    h->n_tokens = (d->text ? d->text->starts[d->text->n_sequences] : 0) + n_own * length;
+    h->n_own = n_own * length;
+    h->n_tokens = (d->text ? d->text->starts[d->text->n_sequences] : 0) + h->n_own;
     h->longest = (size_t)fci_max(h->longest, length);
     if (h->n_sequences < 2)
         return fci_fail(h->err, FC_ERR_ARGUMENT, 0,
@@ -30327,6 +30332,7 @@ FCI_FN fc_code fci_heal_run(fci_heal *h) {
     if (!code) code = fci_heal_resume(h);
     if (!code && any) code = fci_heal_sublayers(h);
     h->out->n_changed = (uint32_t)h->n_tensors;
+    h->out->n_tokens = h->n_tokens;
     if (!code && any) code = fci_heal_note_number(h, "finercut.heal.heldout.whole", h->out->whole);
     if (!code && any)
         code = fci_heal_note_number(h, "finercut.heal.heldout.pruned", h->out->pruned);

@@ -864,13 +864,14 @@ static const flag flags[] = {
      "tokens instead of text: a JSON array of arrays of token ids"},
     {HEAL, "--own", &type_from_zero, "N", NULL, 0, FIELD(own), FIELD(own_given),
      "tokens that the whole model writes itself, which keeps what the text does not show\n"
-     "(default: half of --tokens-used, all of it without --text and --tokens)"},
+     "(default: half of --tokens-used, all of it without --text and --tokens), in whole\n"
+     "sequences"},
     {HEAL, "--tokens-used", &type_count, "N", "65536", 0, FIELD(used), 0,
-     "tokens in all; more heal better, and take as much longer"},
+     "most tokens in all, in whole sequences; more heal better, and take as much longer"},
     {HEAL, "--length", &type_count, "N", NULL, 0, FIELD(length), 0,
      "tokens of a sequence, of the text and of own ones; with 128 a little more is kept\n"
      "of what copies from the context\n"
-     "(default: 512, or the model's maximum where that is less)"},
+     "(default: 512, or the model's maximum or half of --tokens-used where that is less)"},
     {HEAL, "--repeats", &type_from_zero, "N", "4", 0, FIELD(repeats), 0,
      "of so many sequences, of the text and of own ones, one is its first half twice: without\n"
      "them the healed model finds less of what it reads again; 0 repeats none"},
@@ -4249,23 +4250,39 @@ static int run_export(session *s) {
 // ---------------------------------------------------------------------------------------------
 // heal
 
-static uint32_t own_tokens(const options *o) {
-    return o->own_given ? o->own : o->text || o->tokens ? o->used / 2 : o->used;
-}
-
 static uint32_t healing_length(const session *s) {
     const fc_config *config = fc_model_config(s->model);
-    const uint32_t most = config ? config->max_positions : 0;
+    const uint32_t most = config ? config->max_positions : 0, half = s->o->used / 2;
+    uint32_t length = most > 0 && most < 512 ? most : 512;
     if (s->o->length) return s->o->length;
-    return most > 0 && most < 512 ? most : 512;
+    if (length > half) length = half; // one is held out
+    return length > 2 ? length : 2;
+}
+
+// A number of tokens that are whole sequences; own ones may be one that is shorter.
+static uint32_t whole_tokens(uint32_t n, uint32_t length) {
+    return n < length ? n : n / length * length;
+}
+
+// The parts of --tokens-used.
+static uint32_t own_tokens(const session *s) {
+    const options *o = s->o;
+    const uint32_t length = healing_length(s),
+                   n = !o->own_given && (o->text || o->tokens) ? o->used / length / 2 * length
+                       : o->own_given                          ? o->own
+                                                               : o->used;
+    return whole_tokens(n, length);
+}
+
+static uint32_t text_samples(const session *s) {
+    return s->o->text ? (s->o->used - own_tokens(s)) / healing_length(s) : 0;
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
 static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *text,
                            const fc_tokens *chats) {
     const options *o = s->o;
-    const uint32_t length = healing_length(s), n = (o->used - own_tokens(o)) / length,
-                   samples = n ? n : 1;
+    const uint32_t length = healing_length(s), samples = text_samples(s);
     fc_code code = cut_sequences(s, t, text, chats, samples, length);
     if (!code && s->tokens.n_sequences < samples)
         note(s, "%s: the text is short: %llu sequences of %llu tokens, asked for %lu of %lu",
@@ -4279,36 +4296,74 @@ static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *tex
 #endif
 
 // Of given tokens, as many whole sequences as --tokens-used leaves.
-static void limit_tokens(session *s) {
+static int limit_tokens(session *s) {
     fc_tokens *t = &s->tokens;
-    const size_t most = s->o->used - own_tokens(s->o);
+    const size_t most = s->o->used - own_tokens(s);
     while (t->n_sequences > 1 && t->starts[t->n_sequences] > most) t->n_sequences--;
+    if (t->starts[t->n_sequences] <= most) return STATUS_OK;
+    return fail("%s: sequence 0: expected at most the %llu tokens that --tokens-used leaves, got "
+                "%llu",
+                source_name(s->o->tokens ? s->o->tokens : s->o->text), (unsigned long long)most,
+                (unsigned long long)t->starts[1]);
 }
 
 static int check_heal(const session *s) {
     const options *o = s->o;
+    const int given = o->text || o->tokens;
     if (!o->plan) return misused(s->command, "expected --plan FILE");
     if (o->text && o->tokens)
         return misused(s->command, "expected --text FILE or --tokens FILE, got both");
     if (o->resume && o->force)
         return misused(s->command, "expected one of --resume and --force, got both");
-    if (own_tokens(o) > o->used)
+    if (o->own_given && o->own > o->used)
         return misused(s->command, "--own: expected at most --tokens-used %lu, got %lu",
-                       (unsigned long)o->used, (unsigned long)own_tokens(o));
-    if (own_tokens(o) == 0 && !o->text && !o->tokens)
+                       (unsigned long)o->used, (unsigned long)o->own);
+    if (o->own_given && o->own == o->used && given)
+        return misused(s->command,
+                       "--own: expected less than --tokens-used %lu, so that %s is used, got %lu",
+                       (unsigned long)o->used, o->text ? "--text" : "--tokens",
+                       (unsigned long)o->own);
+    if (o->own_given && o->own == 0 && !given)
         return misused(s->command, "--own 0: expected --text FILE or --tokens FILE with it");
+    return STATUS_OK;
+}
+
+// What --tokens-used is by the length of sequences, which may be the model's.
+static int check_used(const session *s) {
+    const options *o = s->o;
+    const uint32_t length = healing_length(s), own = own_tokens(s),
+                   used = text_samples(s) * length + own,
+                   asked = o->own_given && !o->text ? o->own : o->used;
+    if (!o->tokens && o->used / length < 2)
+        return misused(s->command,
+                       "--tokens-used: expected at least 2 sequences of %lu tokens (--length), as "
+                       "one is held out, got %lu",
+                       (unsigned long)length, (unsigned long)o->used);
+    if (o->text && text_samples(s) == 0)
+        return misused(s->command,
+                       "--own: expected --tokens-used %lu less a sequence of %lu tokens (--length) "
+                       "of --text at most, got %lu",
+                       (unsigned long)o->used, (unsigned long)length, (unsigned long)o->own);
+    if (!o->tokens && used != asked)
+        note(s, "%s %lu: %lu are used, as sequences of %lu tokens are whole",
+             o->own_given && !o->text ? "--own" : "--tokens-used", (unsigned long)asked,
+             (unsigned long)used, (unsigned long)length);
     return STATUS_OK;
 }
 
 static void put_healed(const session *s, const fc_heal_result *h) {
     if (s->o->quiet) return;
     put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
-    printf(": %lu sublayers removed, %lu projections fitted, %lu tensors changed",
-           (unsigned long)h->n_removed, (unsigned long)h->n_fits, (unsigned long)h->n_changed);
+    printf(": %lu sublayers removed, %lu projections fitted by %llu tokens, %lu tensors changed",
+           (unsigned long)h->n_removed, (unsigned long)h->n_fits, (unsigned long long)h->n_tokens,
+           (unsigned long)h->n_changed);
     if (h->n_removed)
         printf("; perplexity of what was held out: whole %.4g, pruned %.4g, healed %.4g", h->whole,
                h->pruned, h->healed);
     printf("; %.1f s\n", h->seconds);
+    if (h->healed > h->pruned)
+        note(s, "the healed model reads what was held out worse than the pruned one: more tokens "
+                "(--tokens-used) heal better");
 }
 
 static int heal(session *s) {
@@ -4321,7 +4376,7 @@ static int heal(session *s) {
     desc.mask = s->mask;
     desc.text = s->tokens.ids ? &s->tokens : NULL;
     desc.text_name = source_name(o->text ? o->text : o->tokens ? o->tokens : "");
-    desc.own = own_tokens(o);
+    desc.own = own_tokens(s);
     desc.length = healing_length(s);
     desc.seed = o->seed;
     desc.repeats = o->repeats;
@@ -4345,15 +4400,15 @@ static int heal(session *s) {
 }
 
 static int run_heal(session *s) {
-    const options *o = s->o;
     int status = check_heal(s);
     if (status) return status;
     if (output_check(s, FC_OUTPUT_SAFETENSORS)) return STATUS_FAILED;
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
-    if ((o->text || o->tokens) && own_tokens(o) < o->used && read_tokens(s, cut_healing))
+    status = check_used(s);
+    if (status) return status;
+    if ((s->o->text || s->o->tokens) && (read_tokens(s, cut_healing) || limit_tokens(s)))
         return STATUS_FAILED;
-    if (s->tokens.ids) limit_tokens(s);
     return heal(s);
 }
 #endif

@@ -732,6 +732,32 @@ static void test_killed(const char *path) {
 }
 #endif
 
+// What is said to be used is: whole sequences of the text and of own ones.
+static void test_tokens_used(const char *path) {
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    fc_heal_result result;
+    fci_str own = {"", 0};
+    uint8_t mask[64];
+    fc_model *m = open_f32(path, NULL, NULL, 1, 0);
+    if (!m) return;
+    const fc_tokens text = text_of(ids_of_text, (uint32_t)m->hyper.vocab);
+    memset(mask, 1, sizeof mask);
+    mask[0] = 0;
+    d.mask = mask;
+    d.text = &text;
+    d.path = out;
+    d.own = 71;
+    remove_files();
+    T_OK(fc_heal(m, &d, &result, &err) == FC_OK && result.n_tokens == N_ROWS + 64,
+         "%llu tokens: %s", (unsigned long long)result.n_tokens, err.msg);
+    fc_container *c = fc_container_open(out, NULL, &err);
+    T_OK(c && fci_kv_str(fci_container_kv(c, "finercut.heal.own"), &own) && fci_is(own, "64"),
+         "own: %.*s", (int)own.n, own.p);
+    fc_container_close(c);
+    fc_model_close(m);
+}
+
 static void test_nothing_removed(const char *path) {
     fc_heal_desc d;
     fc_error err;
@@ -967,7 +993,8 @@ int main(int argc, char **argv) {
 #ifndef _WIN32
         test_killed(DATA "llama_bf16_old_config");
 #endif
-        test_nothing_removed(DATA "llama_f32_bias");
+        test_tokens_used(DATA "llama_f32_bias");
+    test_nothing_removed(DATA "llama_f32_bias");
         test_refusals(DATA "llama_f16.gguf");
         test_not_finite(DATA "llama_f32_bias");
         test_no_memory(DATA "llama_f16_sharded");

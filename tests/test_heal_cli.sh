@@ -96,6 +96,12 @@ t_ok "two texts" t_says 2 "got both" heal "$model" --plan plan.json --text a --t
 t_ok "nothing to heal by" t_says 2 "own 0" heal "$model" --plan plan.json --own 0 -o a.safetensors
 t_ok "too many own ones" t_says 2 "at most --tokens-used" heal "$model" --plan plan.json \
     --tokens-used 5 --own 6 -o a.safetensors
+t_ok "own ones are all, and a text" t_says 2 "own: expected less than --tokens-used 64, so that" \
+    heal "$model" --plan plan.json --tokens-used 64 --own 64 --tokens tokens.json -o a.safetensors
+t_ok "one sequence" t_says 2 "at least 2 sequences of 16 tokens .*got 31" heal "$model" \
+    --plan plan.json --tokens-used 31 --length 16 -o a.safetensors
+t_ok "tokens that are too many" t_says 1 "tokens.json: sequence 0: expected at most the 7 tokens" \
+    heal "$model" --plan plan.json --tokens-used 23 --own 16 --length 16 --tokens tokens.json -o a
 t_ok "a type of blocks" t_says 2 "one of as-stored" heal "$model" --plan plan.json --type q8_0 -o a
 t_ok "over the model" t_says 1 "another path" heal "$model" --plan plan.json --force \
     -o "$model/model.safetensors"
@@ -109,6 +115,28 @@ nothing() { # nothing removed changes nothing
         cmp whole.npy none.npy
 }
 t_ok "nothing removed" nothing
+
+shares() { # TOTAL OWN FLAG...: what is told, written and compared are the same numbers
+    total=$1 own=$2
+    shift 2
+    t_run 0 heal "$demo" --plan demo.json -o s.safetensors --force "$@" &&
+        grep -q " by $total tokens" out && cp err notes &&
+        t_run 0 info s.safetensors && grep -q "heal.tokens = $total\$" out &&
+        grep -q "heal.own = $own\$" out
+}
+text=$demo/calibration.txt
+t_run 0 prune "$demo" --tokens tokens.json --quiet --remove 2 --search one-shot -o demo.json
+t_ok "all of --tokens-used" shares 96 48 --text "$text" --tokens-used 96
+t_ok "nothing to note" sh -c "! grep 'are used' notes"
+t_ok "worse is told" grep -q "note: .*reads what was held out worse than the pruned one" notes
+t_ok "in whole sequences" shares 80 32 --text "$text" --tokens-used 95 --length 16
+t_ok "it says so" grep -q "note: --tokens-used 95: 80 are used, .* of 16 tokens are whole" notes
+t_ok "own ones, too" shares 32 32 --own 40 --length 16
+t_ok "that, too" grep -q "note: --own 40: 32 are used" notes
+t_ok "no room for the text" t_says 2 "own: expected --tokens-used 95 less a sequence of 32 tokens" \
+    heal "$demo" --plan demo.json --text "$text" --tokens-used 95 --own 70 --length 32 -o a
+t_ok "--resume names what was told" t_says 1 'heal\.tokens: expected "64", got "32"' heal "$demo" \
+    --plan demo.json --own 64 --length 16 -o s.safetensors --resume
 
 size_of() { # FILE
     wc -c <"$1"
@@ -128,7 +156,7 @@ sizes() { # TYPE: a healed export of a quantised model is as large as a pruned o
 awk 'BEGIN { printf "["; for (i = 0; i < 16; i++) { printf "%s[", i ? "," : ""
     for (k = 0; k < 64; k++) printf "%s%d", k ? "," : "", (i * 37 + k * k * 11 + i * k) % 300
     printf "]" } print "]" }' >long.json
-t_run 0 prune "$demo" --tokens tokens.json --quiet --remove 1 --search one-shot -o demo.json
+t_run 0 prune "$demo" --tokens tokens.json --quiet --remove 1 --search one-shot -o demo.json --force
 t_ok "a healed Q4_1 export has its size" sizes q4_1
 t_ok "a healed Q4_K export has its size" sizes q4_k
 
