@@ -243,7 +243,7 @@ static int lost_output(void) {
 typedef struct value_type {
     int (*parse)(const struct value_type *type, const char *text, void *field); // 1: understood
     const char *expected; // NULL: one of the choices
-    int n_choices;
+    double least, most;   // of a number, or 0; of choices: how many there are
     const char *(*choice)(int index); // NULL: not on this machine
 } value_type;
 
@@ -263,38 +263,31 @@ static int parse_path(const value_type *type, const char *text, void *field) {
     return *text != 0;
 }
 
-static int parse_whole(const char *text, uint32_t lowest, uint32_t highest, uint32_t *out) {
+static int read_whole(const char *text, double least, double most, uint32_t *out) {
     double value;
     if (!*text || text[strspn(text, "0123456789")] || strlen(text) > 10) return 0;
     value = strtod(text, NULL);
-    if (value < lowest || value > highest) return 0;
+    if (value < least || value > most) return 0;
     *out = (uint32_t)value;
     return 1;
 }
 
-static int parse_count(const value_type *type, const char *text, void *field) {
-    (void)type;
-    return parse_whole(text, 1, 1000000000, (uint32_t *)field);
+static int parse_whole(const value_type *type, const char *text, void *field) {
+    return read_whole(text, type->least, type->most, (uint32_t *)field);
 }
 
-static int parse_temperature(const value_type *type, const char *text, void *field) {
+static int parse_number(const value_type *type, const char *text, void *field) {
     const char *rest;
     double value;
-    (void)type;
-    if (!read_number(text, &value, &rest) || *rest || value > 1000) return 0;
+    if (!read_number(text, &value, &rest) || *rest) return 0;
     memcpy(field, &value, sizeof value);
-    return 1;
+    return value >= type->least && value <= type->most;
 }
 
 static int parse_any(const value_type *type, const char *text, void *field) {
     (void)type;
     memcpy(field, &text, sizeof text);
     return 1;
-}
-
-static int parse_threads(const value_type *type, const char *text, void *field) {
-    (void)type;
-    return parse_whole(text, 1, 1024, (uint32_t *)field);
 }
 
 static int parse_amount(const value_type *type, const char *text, void *field) {
@@ -304,7 +297,7 @@ static int parse_amount(const value_type *type, const char *text, void *field) {
     (void)type;
     a->given = 1;
     a->fraction = 0;
-    if (parse_whole(text, 0, 1000000000, &a->count)) return 1;
+    if (read_whole(text, 0, 1000000000, &a->count)) return 1;
     a->count = 0;
     if (!read_number(text, &value, &rest) || strcmp(rest, "%") != 0 || value > 100) return 0;
     a->fraction = value / 100;
@@ -321,22 +314,6 @@ static int parse_share(const value_type *type, const char *text, void *field) {
     memcpy(field, &value, sizeof value);
     return (float)value > 0 && value <= 1; // some of them become floats, whose 0 says otherwise
 }
-
-static int parse_errors(const value_type *type, const char *text, void *field) {
-    const char *rest;
-    double value;
-    (void)type;
-    if (!read_number(text, &value, &rest) || *rest) return 0;
-    memcpy(field, &value, sizeof value);
-    return value >= 1 && value <= 100;
-}
-
-#if !defined FINERCUT_NO_GENERATE || !defined FINERCUT_NO_TASKS
-static int parse_from_zero(const value_type *type, const char *text, void *field) {
-    (void)type;
-    return parse_whole(text, 0, UINT32_MAX, (uint32_t *)field);
-}
-#endif
 
 static int parse_seed(const value_type *type, const char *text, void *field) {
     uint64_t value = 0;
@@ -401,7 +378,7 @@ static int parse_names(const value_type *type, const char *text, void *field) {
 }
 
 static int parse_choice(const value_type *type, const char *text, void *field) {
-    for (int i = 0; i < type->n_choices; i++)
+    for (int i = 0; i < type->most; i++)
         if (type->choice(i) && strcmp(text, type->choice(i)) == 0) {
             memcpy(field, &i, sizeof i);
             return 1;
@@ -437,7 +414,7 @@ static int next_prefix(const char **text, uint32_t *steps) {
     memcpy(number, *text, n);
     *text += n;
     if (**text) *text += 1;
-    return parse_whole(number, 0, 1000000000, steps);
+    return read_whole(number, 0, 1000000000, steps);
 }
 
 static int parse_prefixes(const value_type *type, const char *text, void *field) {
@@ -481,11 +458,6 @@ static int parse_points(const value_type *type, const char *text, void *field) {
         p->values[p->n++] = value / 100;
     }
     return p->n > 0;
-}
-
-static int parse_random(const value_type *type, const char *text, void *field) {
-    (void)type;
-    return parse_whole(text, 1, 32, (uint32_t *)field);
 }
 
 static int parse_metrics(const value_type *type, const char *text, void *field) {
@@ -552,93 +524,89 @@ static const char *weights_name(int i) {
 }
 #endif
 
-static const value_type type_path = {parse_path, "a path", 0, NULL};
-static const value_type type_count = {parse_count, "a whole number from 1 to 1000000000", 0, NULL};
-static const value_type type_threads = {parse_threads, "a whole number from 1 to 1024", 0, NULL};
+static const value_type type_path = {parse_path, "a path", 0, 0, NULL};
+static const value_type type_count = {parse_whole, "a whole number", 1, 1e9, NULL};
+static const value_type type_threads = {parse_whole, "a whole number", 1, 1024, NULL};
 static const value_type type_amount = {parse_amount, "a count such as 12 or a percentage such as "
-    "25%", 0, NULL};
+    "25%", 0, 0, NULL};
 static const value_type type_share = {parse_share, "a share such as 60% or 0.6, above 0 and at "
-    "most 1", 0,
-                                      NULL};
-static const value_type type_errors = {parse_errors, "standard errors, a number from 1 to 100", 0,
-    NULL};
-static const value_type type_seed = {parse_seed, "a whole number from 0 to 18446744073709551615", 0,
-    NULL};
-static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, NULL};
+    "most 1", 0, 0, NULL};
+static const value_type type_errors = {parse_number, "standard errors, a number", 1, 100, NULL};
+static const value_type type_seed = {parse_seed, "a whole number from 0 to 18446744073709551615",
+    0, 0, NULL};
+static const value_type type_bytes = {parse_bytes, "bytes such as 4G, 500M or 1000000", 0, 0, NULL};
 static const value_type type_budget = {parse_budget, "params:20%, params:30M, bytes:25%, "
-    "bytes:90M, time:0.8, distance:0.1 or perplexity:1.2, with other amounts", 0, NULL};
-static const value_type type_distance = {parse_distance, "a number above 0", 0, NULL};
+    "bytes:90M, time:0.8, distance:0.1 or perplexity:1.2, with other amounts", 0, 0, NULL};
+static const value_type type_distance = {parse_distance, "a number above 0", 0, 0, NULL};
 static const value_type type_names = {parse_names, "names with commas between them, such as "
-    "attn.0,ffn.0-3,block.29", 0, NULL};
-static const value_type type_protocol = {parse_choice, NULL, FC_PROTOCOL_COUNT, protocol_name};
-static const value_type type_unit = {parse_choice, NULL, FC_UNIT_DISTANCE, unit_name};
-static const value_type type_any = {parse_any, "a text", 0, NULL};
+    "attn.0,ffn.0-3,block.29", 0, 0, NULL};
+static const value_type type_protocol = {parse_choice, NULL, 0, FC_PROTOCOL_COUNT, protocol_name};
+static const value_type type_unit = {parse_choice, NULL, 0, FC_UNIT_DISTANCE, unit_name};
+static const value_type type_any = {parse_any, "a text", 0, 0, NULL};
 #ifdef FINERCUT_NO_CHAT
 #  define OF_CHAT(text) ""
 #else
-static const value_type type_date = {parse_date, "a day such as 2024-07-26", 0, NULL};
+static const value_type type_date = {parse_date, "a day such as 2024-07-26", 0, 0, NULL};
 #  define OF_CHAT(text) text
 #endif
 #if !defined FINERCUT_NO_GENERATE || !defined FINERCUT_NO_TASKS
-static const value_type type_from_zero = {parse_from_zero, "a whole number from 0 to 4294967295",
-    0, NULL};
+static const value_type type_from_zero = {parse_whole, "a whole number", 0, UINT32_MAX, NULL};
 #endif
-static const value_type type_temperature = {parse_temperature, "a number from 0 to 1000", 0, NULL};
-static const value_type type_products = {parse_choice, NULL, 3, products_name};
+static const value_type type_number = {parse_number, "a number", 0, 1000, NULL};
+static const value_type type_products = {parse_choice, NULL, 0, 3, products_name};
 static const value_type type_prefixes = {parse_prefixes, "numbers of steps, each once, with "
-    "commas between them, such as 0,5,10", 0, NULL};
+    "commas between them, such as 0,5,10", 0, 0, NULL};
 #ifdef FINERCUT_NO_TASKS // the flags are read, for their error, but not shown
 static const value_type type_task = {parse_later, "--text or --tokens, as this build has no tasks",
-    0, NULL};
+    0, 0, NULL};
 #  define type_limit type_task
 #  define type_shots type_task
 #  define WITH_TASKS(help) NULL
 #  define OF_TASKS(text) ""
 #  define SOURCES TEXT_OR(" | ")
 #else
-static const value_type type_task = {parse_task, "[NAME=]FILE.jsonl, at most 64 times", 0, NULL};
+static const value_type type_task = {parse_task, "[NAME=]FILE.jsonl, at most 64 times", 0, 0, NULL};
 #  define type_limit type_count
 #  define type_shots type_from_zero
 #  define WITH_TASKS(help) help
 #  define OF_TASKS(text) text
 #  define SOURCES TEXT_OR(" | ") " | --task [NAME=]FILE.jsonl ..."
 #endif
-static const value_type type_compute = {parse_choice, NULL, FC_COMPUTE_COUNT, compute_name};
-static const value_type type_simd = {parse_choice, NULL, FC_SIMD_COUNT, simd_name};
-static const value_type type_metric = {parse_choice, NULL, FC_METRIC_COUNT, metric_name};
-static const value_type type_candidates = {parse_choice, NULL, FC_CANDIDATES_COUNT,
+static const value_type type_compute = {parse_choice, NULL, 0, FC_COMPUTE_COUNT, compute_name};
+static const value_type type_simd = {parse_choice, NULL, 0, FC_SIMD_COUNT, simd_name};
+static const value_type type_metric = {parse_choice, NULL, 0, FC_METRIC_COUNT, metric_name};
+static const value_type type_candidates = {parse_choice, NULL, 0, FC_CANDIDATES_COUNT,
     candidates_name};
-static const value_type type_search = {parse_choice, NULL, FC_SEARCH_COUNT, search_name};
+static const value_type type_search = {parse_choice, NULL, 0, FC_SEARCH_COUNT, search_name};
 #ifndef FINERCUT_NO_STUDY
-static const value_type type_greedy = {parse_choice, NULL, FC_SEARCH_ONE_SHOT, search_name};
+static const value_type type_greedy = {parse_choice, NULL, 0, FC_SEARCH_ONE_SHOT, search_name};
 static const value_type type_points = {parse_points, "growing percentages below 100 with commas "
-    "between them, such as 0,10,25, at most 16", 0, NULL};
+    "between them, such as 0,10,25, at most 16", 0, 0, NULL};
 static const value_type type_metrics = {parse_metrics, "metrics, each once, with commas between "
-    "them: js, angular, euclidean, js-reference, kl, nll", 0, NULL};
-static const value_type type_random = {parse_random, "a whole number from 1 to 32", 0, NULL};
+    "them: js, angular, euclidean, js-reference, kl, nll", 0, 0, NULL};
+static const value_type type_random = {parse_whole, "a whole number", 1, 32, NULL};
 #endif
 #ifndef FINERCUT_NO_EXPORT
-static const value_type type_format = {parse_choice, NULL, FC_EXPORT_COUNT, format_name};
-static const value_type type_weights = {parse_choice, NULL, N_WEIGHTS, weights_name};
+static const value_type type_format = {parse_choice, NULL, 0, FC_EXPORT_COUNT, format_name};
+static const value_type type_weights = {parse_choice, NULL, 0, N_WEIGHTS, weights_name};
 #endif
 #ifndef FINERCUT_NO_HEAL
 static const char *fit_name(int fit) {
     return fit ? "scale" : "full";
 }
-static const value_type type_fit = {parse_choice, NULL, 2, fit_name};
-static const value_type type_ridge = {parse_temperature, "a number from 0 to 1000", 0, NULL};
-static const value_type type_floats = {parse_choice, NULL, 4, weights_name};
+static const value_type type_fit = {parse_choice, NULL, 0, 2, fit_name};
+static const value_type type_floats = {parse_choice, NULL, 0, 4, weights_name};
 #endif
 #ifdef FINERCUT_NO_TOKENIZER // --text is read, for its error, but not shown
-static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer", 0,
-    NULL};
+static const value_type type_text = {parse_later, "--tokens, as this build has no tokenizer",
+    0, 0, NULL};
 #  define type_perplexity type_text
 #  define WITH_TEXT(help) NULL
 #  define TEXT_OR(or) "--tokens FILE"
 #  define DEMO_TEXT(name) "--tokens " name ".json"
 #else
-static const value_type type_perplexity = {parse_perplexity, "a factor from 1, such as 1.2", 0,
-    NULL};
+static const value_type type_perplexity = {parse_perplexity, "a factor from 1, such as 1.2",
+    0, 0, NULL};
 #  define type_text type_path
 #  define WITH_TEXT(help) help
 #  define TEXT_OR(or) "--text FILE" or "--tokens FILE"
@@ -647,8 +615,10 @@ static const value_type type_perplexity = {parse_perplexity, "a factor from 1, s
 
 static void expected_text(const value_type *type, const char *separator, char *out, size_t size) {
     size_t n = 0;
-    snprintf(out, size, "%s", type->expected ? type->expected : "");
-    for (int i = 0; i < type->n_choices && n < size; i++)
+    if (type->expected && type->most > 0)
+        snprintf(out, size, "%s from %.0f to %.0f", type->expected, type->least, type->most);
+    else snprintf(out, size, "%s", type->expected ? type->expected : "");
+    for (int i = 0; type->choice && i < type->most && n < size; i++)
         if (type->choice(i))
             n += (size_t)snprintf(out + n, size - n, "%s%s", i ? separator : "", type->choice(i));
 }
@@ -818,7 +788,7 @@ static const flag flags[] = {
     {GENERATE, "-n", &type_count, "N", NULL, 0, FIELD(new_tokens), 0,
      "tokens to generate; fewer where the model ends the text (default: 64" OF_CHAT(", with "
      "--chat 512\nor what the model's positions leave") ")"},
-    {GENERATE, "--temperature", &type_temperature, "T", "0", 0, FIELD(temperature), 0,
+    {GENERATE, "--temperature", &type_number, "T", "0", 0, FIELD(temperature), 0,
      "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
     {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
      "draw only among the likeliest tokens that together have this share (default: all)"},
@@ -878,7 +848,7 @@ static const flag flags[] = {
     {HEAL, "--fit", &type_fit, NULL, "full", 0, FIELD(fit), 0,
      "full fits every weight of a projection, scale one factor for all of them, which brings\n"
      "back much less"},
-    {HEAL, "--ridge", &type_ridge, "X", "0", 0, FIELD(ridge), 0,
+    {HEAL, "--ridge", &type_number, "X", "0", 0, FIELD(ridge), 0,
      "how much a change of weights costs, as a share of the mean square of their inputs;\n"
      "0 lets the sequences held out choose for every sublayer"},
     {HEAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed writes another text"},
