@@ -21544,7 +21544,7 @@ typedef struct fci_distance {
     fci_distance_mean mean;
     bool root;     // a sequence counts as the square root of its positions' sum
     bool original; // needs p, of which the distance is 0
-    double most;   // that a mean can be
+    double most;   // that a mean of finite logits can be
 } fci_distance;
 
 // The row of a metric.
@@ -21587,14 +21587,18 @@ FCI_FN double fci_distance_angular(const fci_kernels *k, const fci_distance_posi
     return 2 * atan2(sqrt(sine), sqrt(1 - sine));
 }
 
+// Two logits, floats, are at most this far apart, with the logarithm of a vocabulary.
+#define FCI_DISTANCE_SPAN 6.9e38
+
 static const fci_distance fci_distance_rows[FC_METRIC_COUNT] = {
-    // in the order of fc_metric
-    {fci_distance_js, FCI_MEAN_POSITIONS, false, true, 0.6931471805599453}, // ln 2
-    {fci_distance_angular, FCI_MEAN_POSITIONS, false, true, 3.141592653589793}, // pi
-    {fci_distance_euclidean, FCI_MEAN_SEQUENCES, true, true, 1e300},
-    {fci_distance_js_reference, FCI_MEAN_POSITIONS_VOCAB, false, true, 1e300},
-    {fci_distance_kl, FCI_MEAN_POSITIONS, false, true, 1e300},
-    {fci_distance_nll, FCI_MEAN_LABELS, false, false, 1e300},
+    // in the order of fc_metric; a sequence has fewer than 2^64 logits
+    {fci_distance_js, FCI_MEAN_POSITIONS, false, true, 0.693148}, // ln 2, rounded up
+    {fci_distance_angular, FCI_MEAN_POSITIONS, false, true, 3.141593}, // pi, rounded up
+    {fci_distance_euclidean, FCI_MEAN_SEQUENCES, true, true,
+     FCI_DISTANCE_SPAN * 4294967296.0},
+    {fci_distance_js_reference, FCI_MEAN_POSITIONS_VOCAB, false, true, FCI_DISTANCE_SPAN},
+    {fci_distance_kl, FCI_MEAN_POSITIONS, false, true, FCI_DISTANCE_SPAN},
+    {fci_distance_nll, FCI_MEAN_LABELS, false, false, FCI_DISTANCE_SPAN},
 };
 
 FCI_FN const fci_distance *fci_distance_of(fc_metric metric) {
@@ -37560,6 +37564,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CONFIDENT_POOLED
 #undef FCI_CONFIG_LIMIT
 #undef FCI_CSV_HEAD
+#undef FCI_DISTANCE_SPAN
 #undef FCI_EACH_4
 #undef FCI_EACH_6
 #undef FCI_EACH_PAIR

@@ -284,8 +284,8 @@ static void test_contradictions(void) {
     static const struct { const char *from, *to, *error; } cases[] = {
         {"    {\"removed\": \"\"", "    {\"another\": \"\"", "set 0: removed: expected a string"},
         {"\"js\": 0,", "\"js\": 5,", "set 0: js: expected a number from 0 to 0, got 5"},
-        {"\"nll\": ", "\"nll\":-", "set 0: nll: expected a number from 0 to 1e+300, got -"},
-        {"\"js\": 0.", "\"js\": 2.", "set 1: js: expected a number from 0 to 0.693147, got 2."},
+        {"\"nll\": ", "\"nll\":-", "set 0: nll: expected a number from 0 to 6.9e+38, got -"},
+        {"\"js\": 0.", "\"js\": 2.", "set 1: js: expected a number from 0 to 0.693148, got 2."},
         {"\"angular\": 0.", "\"angular\": 4.", "angular: expected a number from 0 to 3.14159, "},
         {"\"sublayers\": 1,", "\"sublayers\": 7,", "sublayers: expected 1, got 7"},
         {"\"parameters\": 0,", "\"parameters\": 9,", "set 0: parameters: expected 0, got 9"},
