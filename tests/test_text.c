@@ -956,6 +956,32 @@ static void test_decodings(void) {
     }
 }
 
+// White space that the added token before took is not given out again: as the tokenizers package.
+static void test_stripped(void) {
+    static const struct { const char *left, *right, *text, *ids; } cases[] = {
+        {"true", "true", "a\n\nb", "0 2 1"},   {"true", "true", "a\n \n \nb", "0 2 1"},
+        {"true", "true", "\n\n", "2"},         {"false", "true", "a\n\nb", "0 2 2 1"},
+        {"true", "false", "a\n\nb", "0 2 2 1"}, {"false", "false", "a\n\nb", "0 2 2 1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[1024];
+        string s = {NULL, 0, 0};
+        fc_error err;
+        const int n = snprintf(
+            json, sizeof json, "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":2,\"content\":\"\\n\","
+            "\"single_word\":false,\"lstrip\":%s,\"rstrip\":%s,\"normalized\":false,\"special\":"
+            "false}],\"normalizer\":null,\"pre_tokenizer\":null,\"decoder\":null,\"model\":{\"type\":"
+            "\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}", cases[i].left, cases[i].right);
+        fc_tokenizer *t = open_text(json, (size_t)n, &err);
+        if (!T_OK(t != NULL, "%s", err.msg)) continue;
+        ids_of(t, cases[i].text, strlen(cases[i].text), 0, &s);
+        T_OK(!strcmp(s.p, cases[i].ids), "stripped, case %u: expected %s, got %s", (unsigned)i,
+             cases[i].ids, s.p);
+        free(s.p);
+        fc_tokenizer_close(t);
+    }
+}
+
 static void test_decoding(void) {
     static const uint32_t ids[] = {259, 99999, 264, 294, 290, 230, 151};
     fc_error err;
@@ -2121,6 +2147,7 @@ int main(int argc, char **argv) {
     test_cuts();
     test_decodings();
     test_decoding();
+    test_stripped();
     test_files();
     test_long_text();
     test_bad_utf8();
