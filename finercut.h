@@ -8146,7 +8146,7 @@ FCI_FN const char *fci_container_directory_hint(const fci_context *c, fci_arena 
          "take the files of transformers (model*.safetensors)"},
         {"consolidated.00.pth", "it holds Meta's own weights: take the files of transformers "
                                 "(model*.safetensors)"},
-        {"config.json", "it has a config.json, but no weights"},
+        {"config.json", "it has a config.json, but no weights by these names"},
     };
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
         if (fci_container_directory_has(c, a, directory, hints[i].file)) return hints[i].hint;
@@ -8250,10 +8250,14 @@ FCI_FN fc_code fci_container_directory_other(fc_container *c, fci_arena *a, cons
         code = fci_container_directory_cache(&c->context, a, directory, err);
     if (code || n_shards) return code;
     const char *hint = fci_container_directory_hint(&c->context, a, directory);
+    fci_container_found stray;
+    memset(&stray, 0, sizeof stray);
+    if (listed) stray = fci_container_directory_find(directory, "", ".safetensors");
     return fci_fail(err, not_a_file->code, 0,
                     "%s; expected a file, or a directory with model.safetensors or "
-                    "model.safetensors.index.json%s%s",
-                    not_a_file->msg, hint ? "; " : "", hint ? hint : "");
+                    "model.safetensors.index.json%s%s%s%s",
+                    not_a_file->msg, hint ? "; " : "", hint ? hint : "",
+                    stray.n ? "; there is " : "", stray.first);
 }
 
 FCI_FN fc_code fci_container_directory_open(fc_container *c, const char *directory,
@@ -10556,9 +10560,11 @@ FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_token
             while (from > rest.p &&
                    (fci_unicode_class_at(u, fci_unicode_back(from)) & FCI_TEXT_WHITE))
                 from = fci_unicode_back(from);
+        if (a->lstrip && from < rest.p) from = rest.p; // the token before took that white space
         if (a->rstrip)
             while (to < end && (fci_unicode_class_at(u, to) & FCI_TEXT_WHITE))
                 to += fci_unicode_length(to);
+        if (from >= to) continue; // and this whole token
         rest.end = from;
         if (rest.p < rest.end) code = fci_tokenizer_stage(run, stage + 1, rest);
         if (!code) code = fci_tokenizer_emit(run, &a->id, 1);
@@ -22633,12 +22639,24 @@ FCI_FN fc_code fci_plan_belongs(const fc_plan *p, const fc_model *m, fc_error *e
             "plan: another version made it, whose fingerprint \"%s\" cannot be compared: make "
             "it anew, or, where it is surely of this model, write \"%s\" there",
             print.s, m->fingerprint);
-    if (!like || !same)
+    if (like && !same)
+        return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: made for another model: "
+                        "expected \"%s\" (fingerprint %s), got fingerprint %s",
+                        name.s, print.s, m->fingerprint);
+    if (!like) {
+        const bool blocks = of->n_blocks != m->hyper.n_blocks,
+                   count = of->n_parameters && of->n_parameters != m->config.n_parameters;
+        char there[32] = "", here[32] = "";
+        snprintf(there, sizeof there, "%llu",
+                 (unsigned long long)(blocks ? of->n_blocks : of->n_parameters));
+        snprintf(here, sizeof here, "%llu",
+                 (unsigned long long)(blocks ? m->hyper.n_blocks : m->config.n_parameters));
+        fci_show(fci_s(blocks || count ? there : of->architecture), &print);
         return fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "plan: made for another model: expected \"%s\" (fingerprint %s, %u "
-                        "blocks), got fingerprint %s, %llu blocks",
-                        name.s, print.s, of->n_blocks, m->fingerprint,
-                        (unsigned long long)m->hyper.n_blocks);
+                        "plan: made for another model: expected \"%s\", %s %s, got %s", name.s,
+                        blocks ? "blocks" : count ? "parameters" : "architecture", print.s,
+                        blocks || count ? here : m->config.architecture);
+    }
     if (of->content[0] && m->content[0] && strcmp(of->content, m->content) != 0)
         return fci_fail(
             err, FC_ERR_MISMATCH, 0,
@@ -31721,10 +31739,17 @@ FCI_FN void fci_directory_put_old_keys(const fci_export *x, fci_buffer *b) {
 }
 
 // vLLM's DeciLM starts the residual stream at the first attention, so no FFN may come before it.
-FCI_FN bool fci_directory_for_vllm(const fci_export *x) {
-    uint32_t b = 0;
-    while (b + 1 < x->m->hyper.n_blocks && !x->mask[2 * b] && !x->mask[2 * b + 1]) b++;
-    return fci_convert_llama_shaped(x->m) && x->mask[2 * b + FC_KIND_ATTENTION];
+FCI_FN bool fci_directory_for_vllm(fci_export *x) {
+    const uint64_t end = 2 * x->m->hyper.n_blocks;
+    uint64_t first = 0;
+    while (first < end && !x->mask[first]) first++;
+    const bool ffn = first < end && first % 2 == FC_KIND_FFN;
+    if (!fci_convert_llama_shaped(x->m)) return false;
+    if (ffn)
+        fci_log(
+            x->c, 0,
+            "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
+    return !ffn && first < end;
 }
 
 // Copies the model's settings but for those that are rewritten or that the written tensors settle:
@@ -31761,13 +31786,9 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
 }
 
 FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
-    const bool compact = !fci_export_masked(x), deci = fci_directory_for_vllm(x);
+    const bool compact = !fci_export_masked(x), deci = compact && fci_directory_for_vllm(x);
     fci_puts(b, "{\n");
     fci_directory_put_settings(x, b);
-    if (compact && fci_convert_llama_shaped(x->m) && !deci)
-        fci_log(
-            x->c, 0,
-            "the first sublayer left is an FFN: transformers runs that, vLLM's DeciLM does not");
     if (compact) {
         char type[64];
         snprintf(type, sizeof type, FCI_PRUNED_TYPE "%s", x->family->name);

@@ -134,6 +134,7 @@ typedef struct command {
 
 // The one mutable variable of this program: a signal handler can reach nothing else. Which signal.
 static volatile sig_atomic_t interrupted;
+static int bar_width; // of the progress that stands on the terminal's line
 static volatile sig_atomic_t waiting; // for a pipe's other end, which may never come
 
 // ---------------------------------------------------------------------------------------------
@@ -156,7 +157,13 @@ static void put_shown(FILE *to, const char *bytes, size_t n) {
     put_escaped(to, FC_ESCAPE_ASCII, bytes, n, "");
 }
 
+static void clear_bar(void) {
+    if (bar_width) fprintf(stderr, "\r%*s\r", bar_width, "");
+    bar_width = 0;
+}
+
 static void put_message(const char *prefix, const char *message) {
+    clear_bar();
     fputs(prefix, stderr);
     put_escaped(stderr, FC_ESCAPE_TERMINAL, message, strlen(message), "");
     fputc('\n', stderr);
@@ -851,7 +858,7 @@ static const flag flags[] = {
     {HEAL, "--ridge", &type_number, "X", "0", 0, FIELD(ridge), 0,
      "how much a change of weights costs, as a share of the mean square of their inputs;\n"
      "0 lets the sequences held out choose for every sublayer"},
-    {HEAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed writes another text"},
+    {HEAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given), "another seed writes another text"},
     {HEAL, "--type", &type_floats, NULL, "as-stored", 0, FIELD(type), 0,
      "of the healed matrices; as-stored is f16 where the model's are quantised"},
     {HEAL, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0,
@@ -1045,7 +1052,7 @@ static const command commands[] = {
      "positions; lower is better.\n"
      "--json: {\"perplexity\",\"nll\",\"positions\",\"windows\",\"protocol\","
      "\"sequences\":[{\"perplexity\",\"nll\",\"positions\"}],\n"
-     "\"seconds\",\"removed\":[...]}, with --along a list of these"
+     "\"seconds\",\"removed\":[...]}, with --along {\"along\":[...]} of these"
      OF_TASKS("\nacc: share of items whose right choice is the likeliest, acc_norm: the likeliest "
      "for each of its characters,\n"
      "with standard errors; lambada: share of words that are the likeliest token by token, and "
@@ -1406,6 +1413,50 @@ static int check_input(const command *c, const options *o) {
                    names[0], names[1]);
 }
 
+// Flags that do something only beside one of others. Values matter elsewhere.
+static const struct {
+    unsigned commands;
+    const char *flag, *others[2];
+} needs[] = {
+    {EVAL | LOGITS | GENERATE | BENCH, "--remove", {"--plan", NULL}},
+    {EVAL | LOGITS | GENERATE | BENCH, "--verify", {"--plan", "--heal"}},
+    {EVAL | STUDY, "--limit", {"--task", NULL}},
+    {EVAL | STUDY, "--shots", {"--task", NULL}},
+    {EVAL, "--seed", {"--shots", NULL}},
+    {EVAL, "--chat", {"--task", NULL}},
+    {EVAL, "--length", {"--text", "--tokens"}},
+    {EVAL, "--protocol", {"--text", "--tokens"}},
+    {EVAL, "--along", {"--plan", NULL}},
+    {EVAL, "--no-think", {"--chat", "--text"}},
+    {EVAL, "--date", {"--text", "--chat"}},
+    {PRUNE | EVAL | HEAL, "--field", {"--text", NULL}},
+    {PRUNE | HEAL, "--date", {"--text", NULL}},
+    {TOKENIZE | GENERATE, "--date", {"--chat", NULL}},
+    {GENERATE, "--no-think", {"--chat", NULL}},
+    {GENERATE, "--system", {"--chat", NULL}},
+    {GENERATE, "--compare", {"--plan", "--heal"}},
+    {GENERATE, "--top-p", {"--temperature", NULL}},
+    {GENERATE, "--seed", {"--temperature", NULL}},
+};
+
+static int check_needs(const command *c, const unsigned char given[N_FLAGS]) {
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+        const flag *f = find_flag(c, needs[i].flag, strlen(needs[i].flag));
+        char expected[64] = "";
+        int n = 0, found = !(needs[i].commands & command_bit(c)) || !f || !given[f - flags];
+        for (int k = 0; k < 2 && !found && needs[i].others[k]; k++) {
+            const flag *other = find_flag(c, needs[i].others[k], strlen(needs[i].others[k]));
+            found = other && given[other - flags];
+            if (!found && other && other->help)
+                n += snprintf(expected + n, sizeof expected - (size_t)n, "%s%s%s%s",
+                              n ? " or " : "", other->name, other->value ? " " : "",
+                              other->value ? other->value : "");
+        }
+        if (!found) return misused(c, "%s: expected %s with it", f->name, expected);
+    }
+    return STATUS_OK;
+}
+
 static int parse(const command *c, int argc, char **argv, options *o) {
     int status = STATUS_OK, only_arguments = 0;
     unsigned char given[N_FLAGS] = {0};
@@ -1418,6 +1469,7 @@ static int parse(const command *c, int argc, char **argv, options *o) {
             status = parse_flag(c, argc, argv, &i, given, o);
         else status = parse_argument(c, argv[i], o);
     }
+    if (!status && !o->help) status = check_needs(c, given);
     if (!status && !o->help) status = check_input(c, o);
     return status || o->help ? status : check_required(c, o);
 }
@@ -1445,20 +1497,6 @@ static int check_measured(const session *s, const char *name) {
     if (!o->measured || !o->text || strcmp(o->measured, o->text) != 0) return STATUS_OK;
     return misused(s->command, "%s: expected another text than that of --text, got %s twice", name,
                    o->text);
-}
-
-static int check_sizes(const session *s) {
-    if (!s->o->tasks.n && (s->o->limit || s->o->shots))
-        return misused(s->command, "--limit, --shots: expected --task with them");
-    return STATUS_OK;
-}
-
-static int check_plan(const session *s) {
-    if (s->o->remove.given && !s->o->plan)
-        return misused(s->command, "--remove: expected --plan FILE with it");
-    if (s->o->verify && !s->o->plan && !s->o->heal)
-        return misused(s->command, "--verify: expected --plan FILE or --heal FILE with it");
-    return STATUS_OK;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -1741,10 +1779,14 @@ static int read_source(session *s, fc_text *file, fc_tokens *chats) {
     if (read_file(s, path, file)) return failed(s);
     int status = check_text(name, file, 0);
     if (status) return status;
-    if (!begins_with_object(file)) // a text that is measured may be another kind of file
-        return s->o->field && path != s->o->measured
-                   ? fail("%s: --field: expected lines of JSON objects, got other text", name)
+    if (!begins_with_object(file)) { // a text that is measured may be another kind of file
+        const options *o = s->o;
+        const char *what = o->field ? "--field" : o->chat ? NULL : o->date ? "--date"
+                           : o->no_think ? "--no-think" : NULL;
+        return what && path != o->measured
+                   ? fail("%s: %s: expected lines of JSON objects, got other text", name, what)
                    : STATUS_OK;
+    }
     if (s->o->field || ends_with(path, ".jsonl") || ends_with(path, ".ndjson")) {
         status = read_lines(s, name, file, chats);
         return status || !s->o->field ? status : check_text(name, file, 1);
@@ -1783,8 +1825,8 @@ static fc_code cut_sequences(session *s, const fc_tokenizer *t, const fc_text *t
 // Fills s->tokens from --tokens, or from --text by the command's way of cutting.
 static int read_tokens(session *s, cut_fn cut) {
     if (s->o->tokens) {
-        if (s->o->samples_given || (s->o->length_given && !s->o->own))
-            note(s, "--samples and --length only apply to --text");
+        if (s->o->samples_given) note(s, "--samples only applies to --text");
+        if (s->o->length_given && !s->o->own) note(s, "--length only applies to --text");
         return read_tokens_json(s) || check_tokens(s);
     }
 #ifdef FINERCUT_NO_TOKENIZER
@@ -2236,7 +2278,6 @@ static int run_info(session *s) {
 typedef struct meter {
     session *s;
     int terminal;
-    int width;       // of what stands on the terminal's line
     int part, parts; // of calls of about equal length, which is under way
     const char *what; // in place of the library's word; NULL: that
     size_t n_steps;  // steps told and saved
@@ -2245,19 +2286,13 @@ typedef struct meter {
 } meter;
 
 // One line, cut to the terminal's: what wraps could not be redrawn.
-static void meter_line(meter *m, const char *line) {
+static void put_bar(const char *line) {
     const int columns = terminal_width(stderr), most = (columns > 1 ? columns : 80) - 1;
     const int length = (int)strlen(line), width = length < most ? length : most,
-              end = m->width < most ? m->width : most;
+              end = bar_width < most ? bar_width : most;
     fprintf(stderr, "\r%.*s%*s", width, line, end > width ? end - width : 0, "");
-    m->width = width;
+    bar_width = width;
     fflush(stderr);
-}
-
-static void meter_clear(meter *m) {
-    if (m->width == 0) return;
-    meter_line(m, "");
-    fputc('\r', stderr);
 }
 
 static const char *duration(double seconds, char *out, size_t size) {
@@ -2291,7 +2326,7 @@ static void meter_show(meter *m, const fc_progress *p, const char *tail) {
         const int full = (int)(20 * done);
         snprintf(line, sizeof line, "[%.*s%.*s] %s%s%s", full, "####################", 20 - full,
                  "....................", *step ? step : what, left, tail);
-        meter_line(m, line);
+        put_bar(line);
     } else if (!m->s->o->quiet && difftime(time(NULL), m->s->spoke) >= SILENCE) {
         fprintf(stderr, "%s%s%s: %.0f %%%s\n", what, *step ? ", " : "", step, 100 * done, left);
         m->s->spoke = time(NULL);
@@ -2325,7 +2360,7 @@ static int verify_model(session *s) {
     meter m = meter_of(s, "hashing");
     const fc_watch watch = {eval_progress, &m};
     fc_code code = fc_model_verify(s->model, &watch, &s->err);
-    meter_clear(&m);
+    clear_bar();
     if (code) return failed(s);
     return STATUS_OK;
 }
@@ -2421,7 +2456,7 @@ static fc_code write_own(session *s, fc_tokens *own) {
     how.watch.progress = eval_progress;
     how.watch.user = &m;
     fc_code code = fc_tokens_own(s->model, &how, own, &s->err);
-    meter_clear(&m);
+    clear_bar();
     return code;
 }
 #endif
@@ -2646,8 +2681,8 @@ static void tell_longer(const session *s, const fc_plan *p) {
         note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is",
              s->o->output, (unsigned long long)n, (unsigned long)asked);
     else if (n < asked && n == fc_plan_about(s->plan)->n_steps)
-        note(s, "%s: held the %llu steps of --until already; it stays as it is", s->o->output,
-             (unsigned long long)n);
+        note(s, "%s: held %llu steps already, which is what --until asks for or more; it stays as it "
+             "is", s->o->output, (unsigned long long)n);
 }
 
 // Another rank than the first writes and says nothing: what ends one search ends all.
@@ -2809,7 +2844,7 @@ static int search(session *s) {
     desc.watch.user = &m;
     if (s->o->together) desc.ranks = &s->o->together->ranks;
     fc_plan *p = fc_prune(s->model, &desc, &s->err);
-    meter_clear(&m);
+    clear_bar();
     if (desc.ranks) s->o->together->part(s);
     if (p && !s->err.code && s->plan) tell_longer(s, p);
     int status = STATUS_OK;
@@ -3182,7 +3217,7 @@ static int evaluate(session *s, int part, int parts, evaluation *e) {
         code = s->err.code;
     }
 #endif
-    meter_clear(&m);
+    clear_bar();
     if (!code) return STATUS_OK;
     // what ends one rank ends all, and the first says it
     return leads(s) || desc.ranks->bytes == 0 ? failed(s) : STATUS_FAILED;
@@ -3223,22 +3258,11 @@ static int check_eval(session *s) {
     if (o->text && o->tokens) return check_source(s);
     if (!o->text && !o->tokens && !n_tasks(s))
         return misused(s->command, "expected " SOURCES ", got none of them");
-    if (!o->text && !o->tokens && o->protocol)
-        return misused(s->command, "--protocol: expected " TEXT_OR(" or ") " with it");
-    if (check_sizes(s)) return STATUS_USAGE;
-    if (!n_tasks(s) && o->chat) return misused(s->command, "--chat: expected --task with it");
-    if (o->no_think && !o->chat && !o->text)
-        return misused(s->command, "--no-think: expected --chat with it");
-    if (!o->text && (o->field || (o->date && !o->chat)))
-        return misused(s->command, "%s: expected --text FILE%s with it",
-                       o->field ? "--field" : "--date", o->field ? "" : " or --chat");
-    if (o->along.n && !o->plan)
-        return misused(s->command, "--along: expected --plan FILE with it");
     if (o->along.n && (o->remove.given || o->heal))
         return misused(s->command, "--along: expected it without %s",
                        o->heal ? "--heal, which goes with one set of removed sublayers"
                                : "--remove");
-    return check_plan(s);
+    return STATUS_OK;
 }
 
 static int check_along(session *s) {
@@ -3316,8 +3340,6 @@ static int npy_rows(void *user, const float *rows, size_t n_rows) {
 
 static int run_logits(session *s) {
     npy n;
-    int status = check_plan(s);
-    if (status) return status;
     catch_interrupt();
     if (output_check(s, FC_OUTPUT_NPY) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
         return STATUS_FAILED;
@@ -3330,7 +3352,7 @@ static int run_logits(session *s) {
     fc_code code = FC_OK;
     if (!npy_begin(&n, s->tokens.starts[s->tokens.n_sequences]))
         code = fc_logits(s->model, &s->tokens, s->mask, &watch, npy_rows, &n, &s->err);
-    meter_clear(&m);
+    clear_bar();
     if (!code && !n.err.code) {
         if (fc_output_commit(n.out, &s->err)) return failed(s);
         if (n.n_strange)
@@ -3854,13 +3876,7 @@ static int open_voices(session *s, voice *v, int *n) {
 
 static int check_generate(const session *s) {
     const options *o = s->o;
-    if (!o->prompt && !o->chat) return misused(s->command, "expected --prompt TEXT");
-    if ((o->system || o->no_think || o->date) && !o->chat)
-        return misused(s->command, "%s: expected --chat with it", o->system ? "--system"
-                       : o->no_think ? "--no-think" : "--date");
-    if (o->compare && !o->plan && !o->heal)
-        return misused(s->command, "--compare: expected --plan FILE or --heal FILE with it");
-    return check_plan(s);
+    return o->prompt || o->chat ? STATUS_OK : misused(s->command, "expected --prompt TEXT");
 }
 
 static int say(session *s, voice *v, int n, const char *prompt) {
@@ -4139,9 +4155,8 @@ static void put_bench(const bench *b) {
 }
 
 static int run_bench(session *s) {
-    int status = check_plan(s);
     bench *b;
-    if (status) return status;
+    int status;
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
     b = (bench *)calloc(1, sizeof *b);
@@ -4153,7 +4168,7 @@ static int run_bench(session *s) {
     if (!status && fc_peak(fc_model_config(s->model)->compute, &s->env, &b->peak, &s->err)) status =
         failed(s);
     if (!status) status = bench_products(b);
-    meter_clear(&b->meter);
+    clear_bar();
     if (!status && s->o->json) put_bench_json(b);
     else if (!status) put_bench(b);
     free(b->weights);
@@ -4209,7 +4224,7 @@ static int run_export(session *s) {
     desc.watch.progress = eval_progress;
     desc.watch.user = &m;
     fc_code code = fc_export(s->model, s->plan, &desc, &s->err);
-    meter_clear(&m);
+    clear_bar();
     if (code) return failed(s);
     put_exported(s);
     return STATUS_OK;
@@ -4295,6 +4310,8 @@ static int check_heal(const session *s) {
                        (unsigned long)o->own);
     if (o->own_given && o->own == 0 && !given)
         return misused(s->command, "--own 0: expected --text FILE or --tokens FILE with it");
+    if (own_tokens(o) == 0 && o->seed_given)
+        return misused(s->command, "--seed: expected --own tokens, which it draws, got none");
     return STATUS_OK;
 }
 
@@ -4360,7 +4377,7 @@ static int heal(session *s) {
     desc.watch.progress = eval_progress;
     desc.watch.user = &m;
     fc_code code = fc_heal(s->model, &desc, &healed, &s->err);
-    meter_clear(&m);
+    clear_bar();
     if (code == FC_ERR_CANCELLED && interrupted)
         return fail("interrupted; the same command with --resume continues where a sublayer was "
                     "done");
@@ -4480,13 +4497,13 @@ static int study(session *s, const fc_study_desc *desc) {
     char message[1024];
     fc_study *study = fc_study_open(s->model, desc, &s->err);
     size_t n;
-    if (!study) meter_clear((meter *)desc->watch.user);
+    if (!study) clear_bar();
     if (!study) return fail("%s%s", as_flags(s, s->err.msg, message, sizeof message),
                             s->err.code == FC_ERR_MISMATCH ? "; --force begins anew" : "");
-    meter_clear((meter *)desc->watch.user);
+    clear_bar();
     tell_estimate(s, fc_study_about(study));
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
-    meter_clear((meter *)desc->watch.user);
+    clear_bar();
     if (code == FC_ERR_CANCELLED && interrupted)
         fail("interrupted; the same command goes on where it was");
     else if (code) failed(s);
@@ -4510,7 +4527,7 @@ static int check_study(const session *s) {
     if (o->length == 1 || o->window == 1)
         return misused(s->command, "%s: expected at least 2 tokens, got 1",
                        o->length == 1 ? "--length" : "--window");
-    return check_sizes(s) ? STATUS_USAGE : check_measured(s, "--eval");
+    return check_measured(s, "--eval");
 }
 
 static int run_study(session *s) {

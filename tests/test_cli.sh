@@ -128,6 +128,24 @@ usage "expected --plan" logits x --tokens a -o b.npy --remove 3
 usage "expected --plan" generate x --prompt a --remove 3
 usage "expected --plan" generate x --prompt a --compare
 usage "expected --plan" bench x --remove 3
+# Flags that would do nothing alone.
+while read -r flag other command; do
+    # shellcheck disable=SC2086
+    usage "$flag: expected $other" $command
+done <<'ALONE'
+--top-p --temperature.T generate x --prompt a --top-p 90%
+--seed --temperature.T generate x --prompt a --seed 3
+--date --chat generate x --prompt a --date 2024-01-01
+--seed --shots.N eval x --text a --seed 1
+--length --text.FILE.or.--tokens.FILE eval x --task choices=a.jsonl --length 100
+--date --text.FILE.or.--chat eval x --tokens a --date 2024-01-01
+--no-think --chat.or.--text.FILE eval x --tokens a --no-think
+--field --text.FILE prune x --tokens a --field b
+--date --text.FILE prune x --own 64 --date 2024-01-01
+--field --text.FILE heal x --plan p -o h --field b
+--date --chat tokenize x --date 2024-01-01
+--seed --own heal x --plan p -o h --text a --own 0 --seed 3
+ALONE
 usage "expected --prompt TEXT" generate x
 usage "expected -o" logits x --tokens a
 usage "expected --tokens" logits x -o b.npy

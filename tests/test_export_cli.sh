@@ -103,6 +103,14 @@ for f in modeling_evil.py LICENSE.py adapter_config.json pytorch_model.bin \
     t_ok "said to be left out: $f" grep -q "left out:.*$f" note
 done
 t_ok "said once, in few lines" test "$(grep -c 'left out' note)" -le 4
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
+    script -qec "'$finercut' export full --plan plan.json --format hf -o seen" /dev/null >out
+    t_ok "on a terminal a note has a line of its own" \
+        eval 'grep -q "note: left out" out && ! grep -q "left *finercut: note" out'
+    rm -rf seen
+else
+    t_skip "notes on a terminal" "no script"
+fi
 t_ok "export of the same to hf" export_to hf full compact
 t_ok "with its own program only" has compact $base $along modeling_finercut.py
 t_ok "the program is tools/modeling_finercut.py, byte for byte" \

@@ -129,8 +129,8 @@ wrong() { # WORDS FLAG...: of a study without tasks
     shift
     t_says 2 "$t_words" study "$model" --text calibration.txt --eval eval.txt -o wrong "$@"
 }
-t_ok "--limit without a task" wrong "limit, --shots: expected --task" --limit 3
-t_ok "--shots without a task" wrong "limit, --shots: expected --task" --shots 3
+t_ok "--limit without a task" wrong "limit: expected --task" --limit 3
+t_ok "--shots without a task" wrong "shots: expected --task" --shots 3
 t_ok "--remove below the points" \
     wrong "remove: expected at least the last of --points, 30%, got 5%" --remove 5%
 t_ok "a metric twice" wrong "metrics: .*each once" --metrics js,js
