@@ -4310,7 +4310,7 @@ static int check_heal(const session *s) {
                        (unsigned long)o->own);
     if (o->own_given && o->own == 0 && !given)
         return misused(s->command, "--own 0: expected --text FILE or --tokens FILE with it");
-    if (own_tokens(o) == 0 && o->seed_given)
+    if (own_tokens(s) == 0 && o->seed_given)
         return misused(s->command, "--seed: expected --own tokens, which it draws, got none");
     return STATUS_OK;
 }
