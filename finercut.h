@@ -1222,7 +1222,7 @@ typedef struct fc_task_item {
 
 typedef struct fc_task_result {
     const char *name;
-    size_t n;
+    size_t n, n_cut;                /* items; those of them that lost their start */
     const fc_task_item *items;      /* [n] */
     double acc, acc_stderr;         /* share of items; its standard error is NaN for one item */
     double acc_norm, acc_norm_stderr; /* NaN: lambada */
@@ -1233,7 +1233,8 @@ typedef struct fc_task_result {
 } fc_task_result;
 
 /* Reads and tokenises: nothing is run. A bad line is an error that names file, line and member.
-   What does not fit in the model's positions loses its start. Close it before the model. */
+   What does not fit in the model's positions loses its start, with a warning to fc_log that counts
+   such items. Close it before the model. */
 typedef struct fc_tasks fc_tasks;
 FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, size_t n,
                                      fc_error *err);
@@ -27954,6 +27955,7 @@ FCI_FN fc_code fci_tasks_read(fci_tasks_reader *r, const char *text, size_t n) {
 typedef struct fci_tasks_lane {
     size_t start;              // of its ids
     uint32_t length, n_scored; // ids, of which the last are scored
+    bool cut;                  // it has lost its start
 } fci_tasks_lane;
 
 typedef struct fci_tasks_task {
@@ -27963,7 +27965,7 @@ typedef struct fci_tasks_task {
     size_t n_lanes;
     double *loglikelihoods, *likeliest, *characters; // [n_lanes]; likeliest: 1 where all tokens are
     fc_task_item *items;
-    size_t n_items;
+    size_t n_items, n_cut;
     uint64_t n_tokens, longest, n_scored; // of all lanes; of one; scored tokens of all
 } fci_tasks_task;
 
@@ -28045,6 +28047,7 @@ FCI_FN fc_code fci_tasks_pair(fci_tasks_encoder *e, fci_tasks_lane *lane) {
     if (!code) code = fci_buffer_code(&task->ids, e->err);
     lane->length = (uint32_t)(n + scored - skip);
     lane->n_scored = (uint32_t)scored;
+    lane->cut = skip > 0;
     for (size_t i = 0; i < whole.starts[1] && !code; i++)
         if (whole.ids[i] >= e->m->hyper.vocab)
             code = fci_fail(e->err, FC_ERR_FORMAT, 0,
@@ -28209,12 +28212,15 @@ FCI_FN fc_code fci_tasks_encode(fc_tasks *t, fci_tasks_encoder *e, const fci_tas
         item->n_choices = d->n_choices;
         item->gold = d->gold;
         item->line = d->line;
+        bool cut = false;
         for (uint32_t k = 0; k < d->n_choices && !code; k++, lane++) {
             code = fci_tasks_choice(e, i, k, &e->task->lanes[lane], &e->task->characters[lane]);
+            cut = cut || e->task->lanes[lane].cut;
             if (code)
                 fci_wrap(e->err, code, "%s:%llu: choice %u", r->desc->path,
                          (unsigned long long)d->line, k);
         }
+        e->task->n_cut += cut;
     }
     return code;
 }
@@ -28276,6 +28282,16 @@ FINERCUT_API void fc_tasks_close(fc_tasks *t) {
     fci_free(&t->m->c, t);
 }
 
+FCI_FN void fci_tasks_tell_cut(const fc_tasks *t) {
+    for (const fc_task_result *r = t->results; r < t->results + t->n; r++)
+        if (r->n_cut)
+            fci_log(&t->m->c, 0,
+                    "%s: %llu of %llu items were longer than the model's %llu positions: cut at "
+                    "their start",
+                    r->name, (unsigned long long)r->n_cut, (unsigned long long)r->n,
+                    (unsigned long long)t->m->hyper.max_positions);
+}
+
 FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, size_t n,
                                      fc_error *err) {
     fc_error own;
@@ -28296,6 +28312,7 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
         if (!code) t->results[i].name = fci_arena_copy(&t->arena, fci_s(tasks[i].name), err);
         if (!code && !t->results[i].name) code = FC_ERR_MEMORY;
         t->results[i].n = t->tasks[i].n_items;
+        t->results[i].n_cut = t->tasks[i].n_cut;
         t->results[i].items = t->tasks[i].items;
         t->results[i].n_tokens = t->tasks[i].n_tokens;
     }
@@ -28303,6 +28320,7 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
         fc_tasks_close(t);
         return NULL;
     }
+    fci_tasks_tell_cut(t);
     fci_clear(err); // of labels that were tried
     return t;
 }
@@ -34912,12 +34930,14 @@ FCI_FN const char *fci_page_text(fci_page *g, const fci_json *object, const char
 FCI_FN const char *fci_page_items(fci_page *g, const fci_json *task) {
     const uint64_t n = fci_page_count(g, task, "n", 1), shots = fci_page_count(g, task, "shots", 0),
                    seed = fci_page_count(g, task, "seed", 0);
+    const uint64_t n_cut = fci_page_count(g, task, "cut", 0);
     bool chat = false;
-    char shown[64] = "", drawn[32] = "";
+    char shown[64] = "", drawn[32] = "", cut[32] = "";
     if (!g->b.error.code) fci_json_option(task, "chat", &chat, &g->b.error);
     if (seed) snprintf(drawn, sizeof drawn, " of seed %llu", (unsigned long long)seed);
     if (shots) snprintf(shown, sizeof shown, ", %llu shots%s", (unsigned long long)shots, drawn);
-    return fci_page_say(g, "%llu items%s%s", (unsigned long long)n, shown,
+    if (n_cut) snprintf(cut, sizeof cut, ", %llu cut", (unsigned long long)n_cut);
+    return fci_page_say(g, "%llu items%s%s%s", (unsigned long long)n, cut, shown,
                         chat ? ", as chats" : "");
 }
 

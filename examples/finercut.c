@@ -1058,7 +1058,7 @@ static const command commands[] = {
      "with standard errors; lambada: share of words that are the likeliest token by token, and "
      "their perplexity.\n"
      "of tasks: {\"tasks\":{NAME:{\"n\",\"acc\",\"acc_stderr\",\"acc_norm\",\"acc_norm_stderr\","
-     "\"tokens\",\"rows\",\"seconds\",\n"
+     "\"cut\",\"tokens\",\"rows\",\n\"seconds\","
      "\"items\":[{\"line\",\"loglikelihoods\",\"choice\",\"choice_norm\",\"gold\"}]}}}"),
      run_eval},
     {"logits", "MODEL", "logits of given tokens as a NumPy file",
@@ -3070,8 +3070,9 @@ static void put_tasks_json(const session *s, const fc_task_result *r) {
         if (s->o->shots) printf("\"seed\":%llu,", (unsigned long long)s->o->seed);
         printf("\"chat\":%s,", s->o->chat ? "true" : "false");
         put_members(names, values, 4);
-        printf("\"tokens\":%llu,\"rows\":%llu,\"seconds\":%.3f,\"items\":[",
-               (unsigned long long)r->n_tokens, (unsigned long long)r->n_rows, r->seconds);
+        printf("\"cut\":%llu,\"tokens\":%llu,\"rows\":%llu,\"seconds\":%.3f,\"items\":[",
+               (unsigned long long)r->n_cut, (unsigned long long)r->n_tokens,
+               (unsigned long long)r->n_rows, r->seconds);
         for (size_t k = 0; k < r->n; k++) {
             if (k) putchar(',');
             put_item_json(&r->items[k]);

@@ -994,7 +994,7 @@ int main(int argc, char **argv) {
         test_killed(DATA "llama_bf16_old_config");
 #endif
         test_tokens_used(DATA "llama_f32_bias");
-    test_nothing_removed(DATA "llama_f32_bias");
+        test_nothing_removed(DATA "llama_f32_bias");
         test_refusals(DATA "llama_f16.gguf");
         test_not_finite(DATA "llama_f32_bias");
         test_no_memory(DATA "llama_f16_sharded");

@@ -366,17 +366,24 @@ static void test_long(void) {
     if (!m) return;
     for (int i = 0; i < 700; i++) strcat(context, i ? i % 7 ? " and" : " the" : "In");
     strcat(text, context);
-    strcat(text, "\",\"choices\":[\"the king\",\"the\"],\"gold\":0}");
-    const fc_task_desc d = task_of("choices", text);
+    strcat(text, "\",\"choices\":[\"the king\",\"the\"],\"gold\":0}\n"
+                 "{\"query\":\"a\",\"choices\":[\"b\",\"c\"],\"gold\":0}");
+    fc_task_desc d = task_of("choices", text);
     fc_tasks *t = fc_tasks_open(m, &d, 1, &err);
     const fc_task_result *r = t ? fc_tasks_run(t, NULL, NULL, &err) : NULL;
     if (!T_OK(r != NULL, "%s", err.msg)) return;
-    T_OK(r->n_tokens == 2 * 512, "%d tokens", (int)r->n_tokens);
+    T_OK(r->n == 2 && r->n_cut == 1, "%d items, %d cut", (int)r->n, (int)r->n_cut);
+    T_OK(r->n_tokens == 2 * 512 + 2 * 1, "%d tokens", (int)r->n_tokens);
     for (int i = 0; i < 2; i++) {
         const likelihood l = likelihood_by(m, context, i ? " the" : " the king", UINT32_MAX);
         T_OK(fabs(l.sum - r->items[0].loglikelihoods[i]) < 1e-4, "cut: expected %g, got %g", l.sum,
              r->items[0].loglikelihoods[i]);
     }
+    fc_tasks_close(t);
+    d.shots = 1; // the long one comes before the short one
+    t = fc_tasks_open(m, &d, 1, &err);
+    r = t ? fc_tasks_run(t, NULL, NULL, &err) : NULL;
+    T_OK(r && r->n_cut == 2, "cut by a shot: %s", err.msg);
     fc_tasks_close(t);
     fc_model_close(m);
 }

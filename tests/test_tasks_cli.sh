@@ -39,12 +39,12 @@ t_ok "--json" task --task choices_mine=choices.jsonl --task lambada=lambada_open
 cat >want <<'EOF'
 {"tasks":{"choices_mine":{"n":3,"limit":0,"shots":0,"chat":false,
 "acc":1,"acc_stderr":0,
-"acc_norm":N,"acc_norm_stderr":N,"tokens":N,"rows":N,"seconds":N,"items":[
+"acc_norm":N,"acc_norm_stderr":N,"cut":0,"tokens":N,"rows":N,"seconds":N,"items":[
 {"line":1,"loglikelihoods":[-N,-N],"choice":0,"choice_norm":N,"gold":0},
 {"line":2,"loglikelihoods":[-N,-N],"choice":1,"choice_norm":N,"gold":1},
 {"line":4,"loglikelihoods":[-N,-N,-N],"choice":1,"choice_norm":N,"gold":1}]},
 "lambada":{"n":2,"limit":0,"shots":0,"chat":false,"acc":0.5,"acc_stderr":0.5,
-"perplexity":N,"perplexity_stderr":N,"tokens":N,"rows":N,"seconds":N,"items":[
+"perplexity":N,"perplexity_stderr":N,"cut":0,"tokens":N,"rows":N,"seconds":N,"items":[
 {"line":1,"loglikelihoods":[-N],"choice":0,"choice_norm":0,"gold":0},
 {"line":2,"loglikelihoods":[-N],"choice":null,"choice_norm":null,"gold":0}]}},
 "model":"F","removed":[]}
@@ -56,6 +56,16 @@ t_ok "is one object, names as given" sh -c 'sed -E "s/(-?)[0-9]+\.[0-9]+(e[-+][0
     s/(\"line\":[12],\"loglikelihoods\":\[-N\],\"choice\":0,\"choice_norm\":)N/\10/" out >got &&
         tr -d "\n" <want >one && echo >>one && diff one got'
 cp out all.json
+awk 'BEGIN { printf "{\"query\":\""; for (i = 0; i < 600; i++) printf "word "
+    print "\",\"choices\":[\"a\",\"b\"],\"gold\":0}"
+    print "{\"query\":\"word\",\"choices\":[\"a\",\"b\"],\"gold\":0}" }' >tall.jsonl
+t_ok "what is too long" task --task choices=tall.jsonl --task choices_mine=choices.jsonl --json
+t_ok "is counted" grep -q '"cut":1,.*"cut":0,' out
+t_ok "and told once" [ "$(cat err)" = "finercut: note: choices: 1 of 2 items were longer than the \
+model's 512 positions: cut at their start" ]
+cp out tall.json
+t_ok "a page tells it, too" sh -c "'$finercut' report tall.json -o tall.html &&
+    grep -q '2 items, 1 cut' tall.html"
 t_ok "--limit" task --task choices.jsonl --limit 2 --json
 t_ok "takes items from the start" sh -c 'grep -q "\"n\":2," out && grep -q "\"line\":2" out &&
     ! grep -q "\"line\":4" out'
