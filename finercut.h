@@ -1777,49 +1777,9 @@ FCI_FN void fci_thread_wake_all(fci_thread_signal *s);
 // Runs fn(arg) in a new thread; false: the system refuses one, and there is nothing to join.
 FCI_FN bool fci_thread_start(fci_thread *t, void (*fn)(void *arg), void *arg);
 FCI_FN void fci_thread_join(fci_thread *t);
-// *counter++ for several threads at once: no lock where the compiler or the system has a way.
-FCI_FN size_t fci_thread_take(size_t *counter, fci_thread_mutex *m);
-
-// Waking a thread takes longer than a matrix times one row, so waiting begins with spinning, some
-// tens of microseconds, on a word that the event changes. The lock guards the word all the same;
-// reads without it only decide when to take it.
-#  if defined(__GNUC__) || defined(__clang__)
-#    define FCI_SPINS 1000
-#    define FCI_PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
-#    define FCI_POKE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
-#    if defined(__x86_64__) || defined(__i386__)
-#      define FCI_PAUSE() __builtin_ia32_pause()
-#    elif defined(__aarch64__)
-#      define FCI_PAUSE() __asm__ volatile("isb")
-#    else
-#      define FCI_PAUSE() ((void)0)
-#    endif
-#  else
-#    define FCI_SPINS 0
-#    define FCI_PEEK(p) (*(p))
-#    define FCI_POKE(p, v) (*(p) = (v))
-#    define FCI_PAUSE() ((void)0)
-#  endif
 #endif // FCI_THREADS
 
 // ---- private to this section
-
-#if FCI_THREADS
-FCI_FN size_t fci_thread_take(size_t *counter, fci_thread_mutex *m) {
-#  if defined(__GNUC__) || defined(__clang__)
-    (void)m;
-    return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
-#  elif FCI_WINDOWS
-    (void)m;
-    return (size_t)InterlockedExchangeAddSizeT(counter, 1);
-#  else
-    fci_thread_lock(m);
-    const size_t taken = (*counter)++;
-    fci_thread_unlock(m);
-    return taken;
-#  endif
-}
-#endif
 
 #if FCI_THREADS && FCI_WINDOWS
 FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m) {
@@ -3278,8 +3238,6 @@ FCI_FN uint32_t fci_platform_cores(void);
 // Bytes of memory of the system, or of the limit of the process's groups; spare: what others leave
 // of those, and what caches would give back. 0: unknown.
 FCI_FN uint64_t fci_platform_memory(bool spare);
-// Asks for large pages for n bytes at p, which is aligned to them; failing is harmless.
-FCI_FN void fci_platform_huge(void *p, size_t n);
 
 // ---- private to this section
 
@@ -3433,19 +3391,8 @@ FCI_FN uint32_t fci_platform_today(void) {
 #endif
 }
 
-// With 4 KiB pages, address translation in large buffers costs a few percent of the time.
-#define FCI_PLATFORM_HUGE ((size_t)2 << 20)
-FCI_FN void fci_platform_huge(void *p, size_t n) {
-#if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
-    (void)madvise(p, n / FCI_PLATFORM_HUGE * FCI_PLATFORM_HUGE, MADV_HUGEPAGE);
-#else
-    (void)p;
-    (void)n;
-#endif
-}
-
 // >> core
-// Errors, checked arithmetic, the allocator, groups of buffers, progress.
+// Texts, and arithmetic that tells an overflow.
 
 typedef struct fci_str { // a view; not terminated
     const char *p;
@@ -3456,52 +3403,6 @@ typedef struct fci_shown {
     char s[96];
 } fci_shown;
 
-struct fci_pool;
-struct fci_kernels;
-
-// What every object takes from the caller's fc_env: fci_context_basic, fci_context_begin.
-typedef struct fci_context {
-    fc_alloc alloc;
-    fc_io io;
-    fc_log log;
-    fc_par par;                  // the caller's pool, if any
-    const fc_memory_file *files; // inputs in memory, in place of io's; or NULL
-    size_t n_files;
-    bool force;                        // outputs replace any file
-    uint32_t n_threads;                // workers that parallel_for uses
-    struct fci_pool *pool;             // ours; NULL with one thread or the caller's pool
-    const struct fci_kernels *kernels; // NULL in objects that do not compute
-} fci_context;
-
-// A function lists the buffers of a group once, by fci_each, for all three.
-typedef enum fci_core_doing { FCI_COUNT, FCI_ALLOC, FCI_FREE } fci_core_doing;
-
-typedef struct fci_group {
-    const fci_context *c;
-    fci_core_doing doing;
-    uint64_t bytes; // counted
-    fc_error *err;
-    fc_code code; // of the allocations so far
-} fci_group;
-
-// What a long call tells its caller: at once, and then about ten times a second.
-typedef struct fci_watch {
-    const fc_watch *hook; // or NULL
-    fc_progress p;
-    double start, told;
-} fci_watch;
-
-// err may be NULL, here and everywhere.
-FCI_FN void fci_clear(fc_error *err);
-// Fills *err and returns `code`, so that a caller can write `return fci_fail(...)`.
-FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...)
-    FCI_PRINTF(4, 5);
-// Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
-FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
-// An enumerator in its range [0, count).
-FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
-// FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err is clear.
-FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // A view of a terminated text, or of n bytes.
 FCI_INLINE fci_str fci_s(const char *text);
 FCI_INLINE fci_str fci_sn(const char *p, size_t n);
@@ -3519,74 +3420,8 @@ FCI_INLINE bool fci_add(uint64_t a, uint64_t b, uint64_t *out);
 FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to);
 FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b);
 FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b);
-// The C library behind fc_alloc.realloc.
-FCI_FN void *fci_core_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align);
-// Grows (or makes, p NULL) an array to `count` items, aligned to FCI_ALIGN; what is new is zero.
-// NULL with *err filled on failure, and p stays valid; `what` names it in the error.
-FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
-                      const char *what, fc_error *err);
-FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
-                       fc_error *err);
-// NULL allowed.
-FCI_FN void fci_free(const fci_context *c, void *p);
-// *err gets the first failure of FCI_ALLOC.
-FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err);
-// `at` is the address of the pointer to the buffer. A buffer of no items is not allocated; after a
-// failure, which is in g->code, none is.
-FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
-// What a user may want to know though nothing failed; `level` as in fc_log.
-FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
-// `hook`, which may be NULL, and `what`, as in fc_progress, outlive *w.
-FCI_FN void fci_watch_begin(fci_watch *w, const fc_watch *hook, const char *what);
-// `done` is the share of the work done; FC_ERR_CANCELLED where the caller stops it.
-FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err);
-// Frees an array (or NULL) of a public result (fc_tokens, fc_text), which keeps only its `alloc`.
-FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
 
 // ---- private to this section
-
-FCI_FN void fci_clear(fc_error *err) {
-    if (err) memset(err, 0, sizeof *err);
-}
-
-FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...) {
-    if (err) {
-        va_list args;
-        err->code = code;
-        err->where = where;
-        va_start(args, format);
-        vsnprintf(err->msg, sizeof err->msg, format, args);
-        va_end(args);
-    }
-    return code;
-}
-
-FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
-    if (err && code != FC_OK) {
-        char inner[sizeof err->msg];
-        va_list args;
-        memcpy(inner, err->msg, sizeof inner);
-        va_start(args, format);
-        int n = vsnprintf(err->msg, sizeof err->msg, format, args);
-        va_end(args);
-        if (n >= 0 && (size_t)n < sizeof err->msg)
-            snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %.*s", (int)(sizeof inner - 8),
-                     inner);
-    }
-    return code;
-}
-
-FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err) {
-    if (value >= 0 && value < count) return FC_OK;
-    return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: unknown value %d", what, value);
-}
-
-FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
-    fci_clear(err);
-    if (given) return FC_OK;
-    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
-    return FC_ERR_ARGUMENT; // for analysers, which do not look into variadic functions
-}
 
 FCI_INLINE fci_str fci_s(const char *text) {
     fci_str s;
@@ -3649,36 +3484,81 @@ FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
-#define FCI_ALIGN 64 // of every allocation: a cache line and the widest vector
+// >> errors
+// Failures, and the names of enumerations.
 
-FCI_FN void *fci_core_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
-    (void)user;
-    // malloc aligns to 16: over-allocate and keep malloc's own pointer just below ours.
-    char *base = p ? (char *)((void **)p)[-1] : NULL;
-    if (new_size == 0) {
-        free(base);
-        return NULL;
+// err may be NULL, here and everywhere.
+FCI_FN void fci_clear(fc_error *err);
+// Fills *err and returns `code`, so that a caller can write `return fci_fail(...)`.
+FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...)
+    FCI_PRINTF(4, 5);
+// Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
+FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
+// An enumerator in its range [0, count).
+FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
+// FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err is clear.
+FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
+// Both public functions of an enum whose values count from 0.
+#define FCI_ENUM(type, what, names)                                                                \
+    FINERCUT_API const char *type##_name(type value) {                                             \
+        return (unsigned)value < sizeof names / sizeof *names ? names[value] : "unknown";          \
+    }                                                                                              \
+    FINERCUT_API fc_code type##_parse(const char *name, type *out, fc_error *err) {                \
+        const int n = (int)(sizeof names / sizeof *names),                                         \
+                  i = fci_errors_find(what, names, n, name, out != NULL, err);                  \
+        if (i == n) return FC_ERR_ARGUMENT;                                                        \
+        *out = (type)i;                                                                            \
+        return FC_OK;                                                                              \
     }
-    if (new_size >= 4 * FCI_PLATFORM_HUGE) align = FCI_PLATFORM_HUGE;
-    if (new_size > SIZE_MAX - align - sizeof(void *)) return NULL;
-    char *raw = (char *)malloc(new_size + align + sizeof(void *));
-    if (!raw) return NULL;
-    char *mine = raw + sizeof(void *);
-    mine += (align - (uintptr_t)mine % align) % align;
-    memcpy(mine - sizeof(void *), &raw, sizeof raw);
-    if (align == FCI_PLATFORM_HUGE) fci_platform_huge(mine, new_size);
-    if (p) {
-        memcpy(mine, p, old_size < new_size ? old_size : new_size);
-        free(base);
-    }
-    return mine;
+
+// ---- private to this section
+
+FCI_FN void fci_clear(fc_error *err) {
+    if (err) memset(err, 0, sizeof *err);
 }
 
-// ---- names of enumerations
+FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...) {
+    if (err) {
+        va_list args;
+        err->code = code;
+        err->where = where;
+        va_start(args, format);
+        vsnprintf(err->msg, sizeof err->msg, format, args);
+        va_end(args);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
+    if (err && code != FC_OK) {
+        char inner[sizeof err->msg];
+        va_list args;
+        memcpy(inner, err->msg, sizeof inner);
+        va_start(args, format);
+        int n = vsnprintf(err->msg, sizeof err->msg, format, args);
+        va_end(args);
+        if (n >= 0 && (size_t)n < sizeof err->msg)
+            snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %.*s", (int)(sizeof inner - 8),
+                     inner);
+    }
+    return code;
+}
+
+FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err) {
+    if (value >= 0 && value < count) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: unknown value %d", what, value);
+}
+
+FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err) {
+    fci_clear(err);
+    if (given) return FC_OK;
+    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected %s, got NULL", function, what);
+    return FC_ERR_ARGUMENT; // for analysers, which do not look into variadic functions
+}
 
 // The index of `name`, or `n` with *err filled.
-FCI_FN int fci_core_find_name(const char *what, const char *const *names, int n, const char *name,
-                              bool out, fc_error *err) {
+FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, const char *name,
+                           bool out, fc_error *err) {
     char list[400] = "";
     fci_shown shown;
     fci_clear(err);
@@ -3693,43 +3573,100 @@ FCI_FN int fci_core_find_name(const char *what, const char *const *names, int n,
     return n;
 }
 
-// Both public functions of an enum whose values count from 0.
-#define FCI_ENUM(type, what, names)                                                                \
-    FINERCUT_API const char *type##_name(type value) {                                             \
-        return (unsigned)value < sizeof names / sizeof *names ? names[value] : "unknown";          \
-    }                                                                                              \
-    FINERCUT_API fc_code type##_parse(const char *name, type *out, fc_error *err) {                \
-        const int n = (int)(sizeof names / sizeof *names),                                         \
-                  i = fci_core_find_name(what, names, n, name, out != NULL, err);                  \
-        if (i == n) return FC_ERR_ARGUMENT;                                                        \
-        *out = (type)i;                                                                            \
-        return FC_OK;                                                                              \
-    }
-
-static const char *const fci_core_codes[] = {
+static const char *const fci_errors_codes[] = {
 #define FINERCUT_X(name, text) text,
     FINERCUT_CODES(FINERCUT_X)
 #undef FINERCUT_X
 };
-static const char *const fci_core_computes[FC_COMPUTE_COUNT] = {"auto", "f32", "bf16", "i8"};
-static const char *const fci_core_kinds[FC_KIND_COUNT] = {"attn", "ffn"};
-FCI_ENUM(fc_code, "code", fci_core_codes)
-FCI_ENUM(fc_compute, "compute", fci_core_computes)
-FCI_ENUM(fc_kind, "kind", fci_core_kinds)
+static const char *const fci_errors_computes[FC_COMPUTE_COUNT] = {"auto", "f32", "bf16", "i8"};
+static const char *const fci_errors_kinds[FC_KIND_COUNT] = {"attn", "ffn"};
+FCI_ENUM(fc_code, "code", fci_errors_codes)
+FCI_ENUM(fc_compute, "compute", fci_errors_computes)
+FCI_ENUM(fc_kind, "kind", fci_errors_kinds)
 
 FINERCUT_API uint32_t fc_version(void) {
     return FINERCUT_VERSION_NUMBER;
 }
 
-typedef struct fci_core_block { // stands before every allocation so that free knows the size
+// >> memory
+// The caller's context, and memory of its allocator.
+
+struct fci_pool;
+struct fci_kernels;
+
+// What every object takes from the caller's fc_env: fci_context_basic, fci_context_begin.
+typedef struct fci_context {
+    fc_alloc alloc;
+    fc_io io;
+    fc_log log;
+    fc_par par;                  // the caller's pool, if any
+    const fc_memory_file *files; // inputs in memory, in place of io's; or NULL
+    size_t n_files;
+    bool force;                        // outputs replace any file
+    uint32_t n_threads;                // workers that parallel_for uses
+    struct fci_pool *pool;             // ours; NULL with one thread or the caller's pool
+    const struct fci_kernels *kernels; // NULL in objects that do not compute
+} fci_context;
+
+// The C library behind fc_alloc.realloc.
+FCI_FN void *fci_c_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align);
+// Grows (or makes, p NULL) an array to `count` items, aligned to FCI_ALIGN; what is new is zero.
+// NULL with *err filled on failure, and p stays valid; `what` names it in the error.
+FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
+                      const char *what, fc_error *err);
+FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
+                       fc_error *err);
+// NULL allowed.
+FCI_FN void fci_free(const fci_context *c, void *p);
+// Frees an array (or NULL) of a public result (fc_tokens, fc_text), which keeps only its `alloc`.
+FCI_FN void fci_result_free(const fc_alloc *alloc, void *p);
+#define FCI_ALIGN 64 // of every allocation: a cache line and the widest vector
+
+// ---- private to this section
+
+// With 4 KiB pages, address translation in large buffers costs a few percent of the time.
+#define FCI_MEMORY_HUGE ((size_t)2 << 20)
+FCI_FN void fci_memory_huge(void *p, size_t n) {
+#if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_HUGEPAGE)
+    (void)madvise(p, n / FCI_MEMORY_HUGE * FCI_MEMORY_HUGE, MADV_HUGEPAGE);
+#else
+    (void)p;
+    (void)n;
+#endif
+}
+
+FCI_FN void *fci_c_realloc(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
+    (void)user;
+    // malloc aligns to 16: over-allocate and keep malloc's own pointer just below ours.
+    char *base = p ? (char *)((void **)p)[-1] : NULL;
+    if (new_size == 0) {
+        free(base);
+        return NULL;
+    }
+    if (new_size >= 4 * FCI_MEMORY_HUGE) align = FCI_MEMORY_HUGE;
+    if (new_size > SIZE_MAX - align - sizeof(void *)) return NULL;
+    char *raw = (char *)malloc(new_size + align + sizeof(void *));
+    if (!raw) return NULL;
+    char *mine = raw + sizeof(void *);
+    mine += (align - (uintptr_t)mine % align) % align;
+    memcpy(mine - sizeof(void *), &raw, sizeof raw);
+    if (align == FCI_MEMORY_HUGE) fci_memory_huge(mine, new_size);
+    if (p) {
+        memcpy(mine, p, old_size < new_size ? old_size : new_size);
+        free(base);
+    }
+    return mine;
+}
+
+typedef struct fci_memory_block { // stands before every allocation so that free knows the size
     size_t size;
-} fci_core_block;
+} fci_memory_block;
 
 FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
                       const char *what, fc_error *err) {
     uint64_t bytes, whole;
     char *base = p ? (char *)p - FCI_ALIGN : NULL;
-    const size_t old = base ? ((fci_core_block *)(void *)base)->size : 0;
+    const size_t old = base ? ((fci_memory_block *)(void *)base)->size : 0;
     if (!fci_mul(count, size, &bytes) || !fci_add(bytes, FCI_ALIGN, &whole) ||
         whole > SIZE_MAX / 2) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: %llu x %llu bytes do not fit in memory", what,
@@ -3743,7 +3680,7 @@ FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t si
         return NULL;
     }
     if (whole > old) memset(base + old, 0, (size_t)whole - old);
-    ((fci_core_block *)(void *)base)->size = (size_t)whole;
+    ((fci_memory_block *)(void *)base)->size = (size_t)whole;
     return base + FCI_ALIGN;
 }
 
@@ -3755,10 +3692,39 @@ FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, cons
 FCI_FN void fci_free(const fci_context *c, void *p) {
     if (!p) return;
     char *base = (char *)p - FCI_ALIGN;
-    c->alloc.realloc(c->alloc.user, base, ((fci_core_block *)(void *)base)->size, 0, FCI_ALIGN);
+    c->alloc.realloc(c->alloc.user, base, ((fci_memory_block *)(void *)base)->size, 0, FCI_ALIGN);
 }
 
-FCI_FN fci_group fci_group_of(const fci_context *c, fci_core_doing doing, fc_error *err) {
+FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
+    fci_context c;
+    memset(&c, 0, sizeof c);
+    c.alloc = *alloc;
+    if (p) fci_free(&c, p);
+}
+
+// >> groups
+// Buffers that are counted, allocated and freed together.
+
+// A function lists the buffers of a group once, by fci_each, for all three.
+typedef enum fci_group_doing { FCI_COUNT, FCI_ALLOC, FCI_FREE } fci_group_doing;
+
+typedef struct fci_group {
+    const fci_context *c;
+    fci_group_doing doing;
+    uint64_t bytes; // counted
+    fc_error *err;
+    fc_code code; // of the allocations so far
+} fci_group;
+
+// *err gets the first failure of FCI_ALLOC.
+FCI_FN fci_group fci_group_of(const fci_context *c, fci_group_doing doing, fc_error *err);
+// `at` is the address of the pointer to the buffer. A buffer of no items is not allocated; after a
+// failure, which is in g->code, none is.
+FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
+
+// ---- private to this section
+
+FCI_FN fci_group fci_group_of(const fci_context *c, fci_group_doing doing, fc_error *err) {
     fci_group g;
     memset(&g, 0, sizeof g);
     g.c = c;
@@ -3777,6 +3743,25 @@ FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, cons
     memcpy(at, &p, sizeof p);
     if (g->doing == FCI_ALLOC && !p) g->code = FC_ERR_MEMORY;
 }
+
+// >> watch
+// What a call tells its caller while it runs.
+
+// What a long call tells its caller: at once, and then about ten times a second.
+typedef struct fci_watch {
+    const fc_watch *hook; // or NULL
+    fc_progress p;
+    double start, told;
+} fci_watch;
+
+// What a user may want to know though nothing failed; `level` as in fc_log.
+FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) FCI_PRINTF(3, 4);
+// `hook`, which may be NULL, and `what`, as in fc_progress, outlive *w.
+FCI_FN void fci_watch_begin(fci_watch *w, const fc_watch *hook, const char *what);
+// `done` is the share of the work done; FC_ERR_CANCELLED where the caller stops it.
+FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err);
+
+// ---- private to this section
 
 FCI_FN void fci_log(const fci_context *c, int level, const char *format, ...) {
     char text[256];
@@ -3806,13 +3791,6 @@ FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err) {
     w->p.seconds_left = done > 0.001 ? w->p.seconds * (1 - w->p.done) / w->p.done : -1;
     if (!w->hook->progress(w->hook->user, &w->p)) return FC_OK;
     return fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
-}
-
-FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
-    fci_context c;
-    memset(&c, 0, sizeof c);
-    c.alloc = *alloc;
-    if (p) fci_free(&c, p);
 }
 
 // >> hash
@@ -4131,32 +4109,17 @@ FCI_FN void fci_put_number(fci_buffer *b, double value) {
 }
 
 // >> map
-// Maps from strings, heaps, search in sorted keys.
+// Maps from strings.
 
 // A map from strings (which must outlive it) to numbers: open addressing, at most half full, over
 // places in an array: of entries, in the order in which they came, or of a caller's items.
-typedef struct fci_map_slot {
-    uint32_t hash, place; // of the entry, plus 1; 0: free
-} fci_map_slot;
-
-typedef struct fci_map_entry {
-    fci_str key;
-    uint32_t value;
-} fci_map_entry;
-
 typedef struct fci_map {
     const fci_context *c;
-    fci_map_slot *slots;
-    fci_map_entry *entries; // NULL: a place is the value
-    const char *items;           // entries or not, they begin with the key
+    struct fci_map_slot *slots;
+    struct fci_map_entry *entries; // NULL: a place is the value
+    const char *items;             // entries or not, they begin with the key
     size_t capacity, room, count, stride; // of slots, of entries, of keys, bytes of an item
 } fci_map;
-
-// An entry of a heap, an array with the smallest key at its start.
-typedef struct fci_heap {
-    uint64_t key;
-    uint32_t id;
-} fci_heap;
 
 // A map's hash: with a final mix, as its table is indexed by the low bits.
 FCI_INLINE uint32_t fci_map_hash(fci_str key);
@@ -4173,29 +4136,17 @@ FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t str
                              fc_error *err);
 // Zeroed allowed.
 FCI_FN void fci_map_free(fci_map *m);
-// There is room for the entry; *n counts it.
-FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry);
-// Takes the smallest of *n > 0.
-FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n);
-// How many of n sorted keys, uint32_t or size_t by `size`, `stride` bytes apart, are below `key`.
-FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key);
 
 // ---- private to this section
 
-FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key) {
-    size_t low = 0, high = n;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const char *at = (const char *)keys + middle * stride;
-        uint32_t narrow = 0;
-        size_t wide = 0;
-        if (size == sizeof narrow) memcpy(&narrow, at, sizeof narrow);
-        else memcpy(&wide, at, sizeof wide);
-        if (wide + narrow < key) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
+typedef struct fci_map_slot {
+    uint32_t hash, place; // of the entry, plus 1; 0: free
+} fci_map_slot;
+
+typedef struct fci_map_entry {
+    fci_str key;
+    uint32_t value;
+} fci_map_entry;
 
 FCI_INLINE uint32_t fci_map_hash(fci_str key) {
     uint64_t h = fci_hash(FCI_HASH_START, key.p, key.n);
@@ -4296,6 +4247,24 @@ FCI_FN void fci_map_free(fci_map *m) {
     m->capacity = m->room = m->count = 0;
 }
 
+// >> heap
+// Heaps, and search in sorted keys.
+
+// An entry of a heap, an array with the smallest key at its start.
+typedef struct fci_heap {
+    uint64_t key;
+    uint32_t id;
+} fci_heap;
+
+// There is room for the entry; *n counts it.
+FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry);
+// Takes the smallest of *n > 0.
+FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n);
+// How many of n sorted keys, uint32_t or size_t by `size`, `stride` bytes apart, are below `key`.
+FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key);
+
+// ---- private to this section
+
 FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry) {
     size_t i = (*n)++;
     for (; i > 0 && heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
@@ -4312,6 +4281,21 @@ FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n) {
     }
     heap[i] = last;
     return top;
+}
+
+FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const char *at = (const char *)keys + middle * stride;
+        uint32_t narrow = 0;
+        size_t wide = 0;
+        if (size == sizeof narrow) memcpy(&narrow, at, sizeof narrow);
+        else memcpy(&wide, at, sizeof wide);
+        if (wide + narrow < key) low = middle + 1;
+        else high = middle;
+    }
+    return low;
 }
 
 // >> file
@@ -5054,7 +5038,7 @@ FCI_FN void fci_context_basic(fci_context *c, const fc_env *env) {
         c->par = env->par;
         c->force = env->force != 0;
     }
-    if (!c->alloc.realloc) c->alloc.realloc = fci_core_realloc;
+    if (!c->alloc.realloc) c->alloc.realloc = fci_c_realloc;
     if (!c->io.open) c->io = fci_platform_io();
     c->n_threads = 1;
 }
@@ -5279,6 +5263,43 @@ FCI_FN void fci_context_end(fci_context *c);
 // ---- private to this section
 
 #if FCI_THREADS
+// Waking a thread takes longer than a matrix times one row, so waiting begins with spinning, some
+// tens of microseconds, on a word that the event changes. The lock guards the word all the same;
+// reads without it only decide when to take it.
+#  if defined(__GNUC__) || defined(__clang__)
+#    define FCI_SPINS 1000
+#    define FCI_PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#    define FCI_POKE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#    if defined(__x86_64__) || defined(__i386__)
+#      define FCI_PAUSE() __builtin_ia32_pause()
+#    elif defined(__aarch64__)
+#      define FCI_PAUSE() __asm__ volatile("isb")
+#    else
+#      define FCI_PAUSE() ((void)0)
+#    endif
+#  else
+#    define FCI_SPINS 0
+#    define FCI_PEEK(p) (*(p))
+#    define FCI_POKE(p, v) (*(p) = (v))
+#    define FCI_PAUSE() ((void)0)
+#  endif
+
+// *counter++ for several threads at once: no lock where the compiler or the system has a way.
+FCI_FN size_t fci_parallel_take(size_t *counter, fci_thread_mutex *m) {
+#  if defined(__GNUC__) || defined(__clang__)
+    (void)m;
+    return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+#  elif FCI_WINDOWS
+    (void)m;
+    return (size_t)InterlockedExchangeAddSizeT(counter, 1);
+#  else
+    fci_thread_lock(m);
+    const size_t taken = (*counter)++;
+    fci_thread_unlock(m);
+    return taken;
+#  endif
+}
+
 typedef struct fci_parallel_worker {
     struct fci_pool *pool;
     uint32_t index; // 1 .. n_threads - 1; the caller is worker 0
@@ -5306,7 +5327,7 @@ typedef struct fci_pool {
 // Runs tasks until none is left. The job stays as long as a worker is at it.
 FCI_FN void fci_parallel_pool_drain(fci_pool *p, uint32_t worker) {
     for (;;) {
-        const size_t task = fci_thread_take(&p->next, &p->mutex);
+        const size_t task = fci_parallel_take(&p->next, &p->mutex);
         if (task >= p->n_tasks) return;
         p->fn(p->arg, task, worker);
     }
@@ -37672,6 +37693,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_LITTLE_ENDIAN
 #undef FCI_MAX
 #undef FCI_MEMORY
+#undef FCI_MEMORY_HUGE
 #undef FCI_NEON
 #undef FCI_NEON_ADD
 #undef FCI_NEON_BF16
@@ -37711,7 +37733,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PLAN_N_FIELDS
 #undef FCI_PLATFORM_DATA
 #undef FCI_PLATFORM_HOLE
-#undef FCI_PLATFORM_HUGE
 #undef FCI_PLATFORM_MOUNTED
 #undef FCI_PLATFORM_NOT_A_FILE
 #undef FCI_PLATFORM_SHARED

@@ -166,7 +166,7 @@ static void *keep_books(void *user, void *p, size_t old_size, size_t new_size, s
         if (i == l->n || l->size[i] != old_size) l->wrong++;
     } else if (old_size) l->wrong++;
     if (align == 0 || align > 64 || align & (align - 1)) l->wrong++;
-    q = fci_core_realloc(NULL, p, old_size, new_size, align);
+    q = fci_c_realloc(NULL, p, old_size, new_size, align);
     if ((uintptr_t)q % align) l->wrong++;
     if (p && i < l->n) l->at[i] = l->at[--l->n], l->size[i] = l->size[l->n];
     if (q) l->at[l->n] = q, l->size[l->n++] = new_size;
@@ -223,22 +223,22 @@ static void test_default_allocator(void) {
     const size_t sizes[] = {1, 15, 16, 4096, 100000, 4 * (size_t)FCI_PLATFORM_HUGE};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t align = 8; align <= 64; align *= 2) {
-            unsigned char *p = (unsigned char *)fci_core_realloc(NULL, NULL, 0, sizes[i], align);
+            unsigned char *p = (unsigned char *)fci_c_realloc(NULL, NULL, 0, sizes[i], align);
             if (!T_OK(p && (uintptr_t)p % align == 0, "%d bytes aligned to %d", (int)sizes[i],
                       (int)align))
                 continue;
             p[0] = 1;
             p[sizes[i] - 1] = 2;
-            p = (unsigned char *)fci_core_realloc(NULL, p, sizes[i], sizes[i] + 33, align);
+            p = (unsigned char *)fci_c_realloc(NULL, p, sizes[i], sizes[i] + 33, align);
             T_OK(p && (uintptr_t)p % align == 0 && p[0] == (sizes[i] == 1 ? 2 : 1) &&
                      p[sizes[i] - 1] == 2,
                  "grown from %d", (int)sizes[i]);
-            p = (unsigned char *)fci_core_realloc(NULL, p, sizes[i] + 33, 1, align);
+            p = (unsigned char *)fci_c_realloc(NULL, p, sizes[i] + 33, 1, align);
             T_OK(p && p[0] == (sizes[i] == 1 ? 2 : 1), "cut to one byte");
-            T_OK(!fci_core_realloc(NULL, p, 1, 0, align), "freed");
+            T_OK(!fci_c_realloc(NULL, p, 1, 0, align), "freed");
         }
-    T_OK(!fci_core_realloc(NULL, NULL, 0, SIZE_MAX - 8, 64), "more than there is");
-    T_OK(!fci_core_realloc(NULL, NULL, 0, 0, 64), "nothing");
+    T_OK(!fci_c_realloc(NULL, NULL, 0, SIZE_MAX - 8, 64), "more than there is");
+    T_OK(!fci_c_realloc(NULL, NULL, 0, 0, 64), "nothing");
 }
 
 static void test_arena(void) {
