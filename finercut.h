@@ -6283,14 +6283,72 @@ FCI_FN void fci_json_put(fci_buffer *b, const char *format, ...) {
     va_end(args);
 }
 
-// >> number
-// Types of stored numbers: float16 and bfloat16, decoders of rows to float (the fast ones are in
-// room decode), encoders for outputs.
+// >> halves
+// Floats of 16 bits, and what the numbers of small blocks stand for.
 
 static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
 
 static const int8_t fci_mxfp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+FCI_INLINE float fci_bf16_to_f32(uint16_t h);
+// To nearest, ties to even; NaN stays a (quiet) NaN.
+FCI_INLINE uint16_t fci_f32_to_bf16(float f);
+// To nearest, ties to even; one NaN per sign, as in ggml.
+FCI_FN uint16_t fci_f32_to_f16(float f);
+// The float16 at p, little-endian.
+FCI_INLINE float fci_half_at(const uint8_t *p);
+// The scale, signed, of the 32 elements from 32g on of the IQ4_XS block at b.
+FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g);
+// 2^(e - 128), denormal for e 0 and 1: half the scale, as fci_mxfp4_twice has the numbers doubled.
+FCI_INLINE float fci_mxfp4_scale(uint32_t e);
+
+// ---- private to this section
+
+FCI_FN float fci_halves_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
+    if (rest >= 0x7c00u << 13)
+        return fci_bits_float(sign | 0x7f800000 | rest | (rest > 0x7c00u << 13 ? 0x400000 : 0));
+    if (rest >= 0x400u << 13) return fci_bits_float(sign | (rest + (112u << 23)));
+    float small =
+        fci_bits_float((113u << 23) | rest) - fci_bits_float(113u << 23); // exact, never denormal
+    return fci_bits_float(sign | fci_float_bits(small));
+}
+
+FCI_FN uint16_t fci_f32_to_f16(float f) {
+    uint32_t bits = fci_float_bits(f), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (rest >= 0x477ff000) return (uint16_t)(sign | 0x7c00); // 65520 and more
+    if (rest < 0x38800000) // denormal: adding 0.5 rounds to multiples of 2^-24
+        return (uint16_t)(sign | (fci_float_bits(fci_bits_float(rest) + 0.5f) - 0x3f000000));
+    return (uint16_t)(sign | (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13);
+}
+
+FCI_INLINE float fci_bf16_to_f32(uint16_t h) {
+    return fci_bits_float((uint32_t)h << 16);
+}
+
+FCI_INLINE uint16_t fci_f32_to_bf16(float f) {
+    uint32_t bits = fci_float_bits(f);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+FCI_INLINE float fci_half_at(const uint8_t *p) {
+    return fci_halves_to_f32(fci_le16(p));
+}
+
+FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g) {
+    return ((b[4 + g / 2] >> (g % 2 * 4) & 15) | (fci_le16(b + 2) >> (2 * g) & 3) << 4) - 32;
+}
+
+FCI_INLINE float fci_mxfp4_scale(uint32_t e) {
+    return fci_bits_float(e < 2 ? 0x200000u << e : (e - 1) << 23);
+}
+
+// >> number
+// Types of stored numbers: float16 and bfloat16, decoders of rows to float (the fast ones are in
+// room decode), encoders for outputs.
 
 typedef struct fci_dtype {
     const char *safetensors; // "": none in that format
@@ -6298,18 +6356,6 @@ typedef struct fci_dtype {
     int gguf;                // -1: none
 } fci_dtype;
 
-FCI_INLINE float fci_bf16_to_f32(uint16_t h);
-// To nearest, ties to even; NaN stays a (quiet) NaN.
-FCI_INLINE uint16_t fci_f32_to_bf16(float f);
-// The float16 at p, little-endian.
-FCI_INLINE float fci_half_at(const uint8_t *p);
-// n little-endian 16-bit floats at b, of any alignment.
-FCI_FN void fci_decode_f16(const uint8_t *b, uint64_t n, float *out);
-FCI_FN void fci_decode_bf16(const uint8_t *b, uint64_t n, float *out);
-// The scale, signed, of the 32 elements from 32g on of the IQ4_XS block at b.
-FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g);
-// 2^(e - 128), denormal for e 0 and 1: half the scale, as fci_mxfp4_twice has the numbers doubled.
-FCI_INLINE float fci_mxfp4_scale(uint32_t e);
 // Never NULL: INVALID and unknown types have 0 bits and are in neither format.
 FCI_FN const fci_dtype *fci_dtype_info(fc_dtype type);
 // Whether rows of the type can be read as floats.
@@ -6340,43 +6386,9 @@ FCI_FN fc_code fci_encode_rows(const fci_context *c, fc_dtype type, const char *
 typedef void (*fci_number_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, float *out);
 typedef uint64_t (*fci_number_encode_fn)(const float *x, uint64_t n_blocks, uint8_t *blocks);
 
-FCI_FN float fci_number_f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
-    if (rest >= 0x7c00u << 13)
-        return fci_bits_float(sign | 0x7f800000 | rest | (rest > 0x7c00u << 13 ? 0x400000 : 0));
-    if (rest >= 0x400u << 13) return fci_bits_float(sign | (rest + (112u << 23)));
-    float small =
-        fci_bits_float((113u << 23) | rest) - fci_bits_float(113u << 23); // exact, never denormal
-    return fci_bits_float(sign | fci_float_bits(small));
-}
-
-// To nearest, ties to even; one NaN per sign, as in ggml.
-FCI_FN uint16_t fci_number_f32_to_f16(float f) {
-    uint32_t bits = fci_float_bits(f), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
-    if (rest >= 0x477ff000) return (uint16_t)(sign | 0x7c00); // 65520 and more
-    if (rest < 0x38800000) // denormal: adding 0.5 rounds to multiples of 2^-24
-        return (uint16_t)(sign | (fci_float_bits(fci_bits_float(rest) + 0.5f) - 0x3f000000));
-    return (uint16_t)(sign | (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13);
-}
-
-FCI_INLINE float fci_bf16_to_f32(uint16_t h) {
-    return fci_bits_float((uint32_t)h << 16);
-}
-
-FCI_INLINE uint16_t fci_f32_to_bf16(float f) {
-    uint32_t bits = fci_float_bits(f);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 // The decoders follow the order of ggml's arithmetic, bit for bit. A compiler that contracts a*b+c
 // to one rounding cannot change them: all products here are exact (11 bits of a half, at most 8 of
 // a scale and 6 of a weight, within float's 24).
-
-FCI_INLINE float fci_half_at(const uint8_t *p) {
-    return fci_number_f16_to_f32(fci_le16(p));
-}
 
 FCI_FN void fci_number_decode_f32(const uint8_t *b, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) out[i] = fci_bits_float(fci_le32(b + 4 * i));
@@ -6391,11 +6403,11 @@ FCI_FN void fci_number_decode_f64(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_FN void fci_decode_f16(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_f16(const uint8_t *b, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) out[i] = fci_half_at(b + 2 * i);
 }
 
-FCI_FN void fci_decode_bf16(const uint8_t *b, uint64_t n, float *out) {
+FCI_FN void fci_number_decode_bf16(const uint8_t *b, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) out[i] = fci_bf16_to_f32(fci_le16(b + 2 * i));
 }
 
@@ -6538,10 +6550,6 @@ FCI_FN void fci_number_decode_iq4_nl(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g) {
-    return ((b[4 + g / 2] >> (g % 2 * 4) & 15) | (fci_le16(b + 2) >> (2 * g) & 3) << 4) - 32;
-}
-
 FCI_FN void fci_number_decode_iq4_xs(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 136, out += 256) {
         for (int g = 0; g < 8; g++) {
@@ -6552,10 +6560,6 @@ FCI_FN void fci_number_decode_iq4_xs(const uint8_t *b, uint64_t n, float *out) {
             }
         }
     }
-}
-
-FCI_INLINE float fci_mxfp4_scale(uint32_t e) {
-    return fci_bits_float(e < 2 ? 0x200000u << e : (e - 1) << 23);
 }
 
 FCI_FN void fci_number_decode_mxfp4(const uint8_t *b, uint64_t n, float *out) {
@@ -6589,7 +6593,7 @@ FCI_FN uint64_t fci_number_encode_f32(const float *x, uint64_t n, uint8_t *b) {
 }
 
 FCI_FN uint64_t fci_number_encode_f16(const float *x, uint64_t n, uint8_t *b) {
-    for (uint64_t i = 0; i < n; i++) fci_number_put_le16(b + 2 * i, fci_number_f32_to_f16(x[i]));
+    for (uint64_t i = 0; i < n; i++) fci_number_put_le16(b + 2 * i, fci_f32_to_f16(x[i]));
     return n;
 }
 
@@ -6600,7 +6604,7 @@ FCI_FN uint64_t fci_number_encode_bf16(const float *x, uint64_t n, uint8_t *b) {
 
 // A scale or minimum as a half; false: past the largest.
 FCI_INLINE bool fci_number_put_half(uint8_t *p, float f) {
-    const uint16_t h = fci_number_f32_to_f16(f);
+    const uint16_t h = fci_f32_to_f16(f);
     fci_number_put_le16(p, h);
     return (h & 0x7fff) < 0x7c00;
 }
@@ -6947,8 +6951,8 @@ typedef struct fci_number_coder { // a type's functions over n blocks; NULL: non
 FCI_FN const fci_number_coder *fci_number_coder_of(fc_dtype type) {
     static const fci_number_coder table[] = {
         {FC_DTYPE_F32, fci_number_decode_f32, fci_number_encode_f32},
-        {FC_DTYPE_F16, fci_decode_f16, fci_number_encode_f16},
-        {FC_DTYPE_BF16, fci_decode_bf16, fci_number_encode_bf16},
+        {FC_DTYPE_F16, fci_number_decode_f16, fci_number_encode_f16},
+        {FC_DTYPE_BF16, fci_number_decode_bf16, fci_number_encode_bf16},
         {FC_DTYPE_F64, fci_number_decode_f64, NULL},
 #ifndef FINERCUT_NO_QUANTS
         {FC_DTYPE_Q8_0, fci_number_decode_q8_0, fci_number_encode_q8_0},
@@ -7060,10 +7064,8 @@ FCI_FN fc_code fci_encode_rows(const fci_context *c, fc_dtype type, const char *
                     block > 1 ? "F32, F16 or BF16" : "F32 or BF16");
 }
 
-// >> tensorfile
-// One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits):
-// names, types, shapes and bytes, all checked when opened. A size found in a file is compared with
-// the bytes that are there before it is used, and no allocation is larger than a few times those.
+// >> kv
+// Keys and values of a model file.
 
 enum { // value types of GGUF
     FCI_KV_U8, FCI_KV_I8, FCI_KV_U16, FCI_KV_I16, FCI_KV_U32, FCI_KV_I32, FCI_KV_F32, FCI_KV_BOOL,
@@ -7080,6 +7082,13 @@ typedef struct fci_kv {
     uint64_t bytes;
     uint64_t at; // offset of the value in its file
 } fci_kv;
+
+// ---- private to this section
+
+// >> tensorfile
+// One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits):
+// names, types, shapes and bytes, all checked when opened. A size found in a file is compared with
+// the bytes that are there before it is used, and no allocation is larger than a few times those.
 
 struct fc_container {
     fci_context context; // what its files point to
@@ -9360,16 +9369,12 @@ enum {
     FCI_TEXT_LETTER = FCI_TEXT_UPPER | FCI_TEXT_LOWER | FCI_TEXT_UNCASED
 };
 
-typedef struct fci_unicode_pair {  // a canonical decomposition
-    uint32_t whole, first, second; // second 0: none
-} fci_unicode_pair;
-
 typedef struct fci_unicode { // the tables, unpacked
     uint16_t ascii[128];
     uint32_t *runs;             // first code point << 11 | its classes, up to the next entry's
     uint32_t *marks;            // first code point << 8 | its combining class
-    fci_unicode_pair *pairs;    // in order of `whole`
-    fci_unicode_pair *composed; // those that compose, in order of `first` and `second`
+    struct fci_unicode_pair *pairs;    // in order of `whole`
+    struct fci_unicode_pair *composed; // those that compose, in order of `first` and `second`
 } fci_unicode;
 
 // Unpacks what fci_unicode_class needs into the arena.
@@ -9388,6 +9393,10 @@ FCI_FN fc_code fci_unicode_unpack_pairs(fci_unicode *u, fci_arena *arena, fc_err
 FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in);
 
 // ---- private to this section
+
+typedef struct fci_unicode_pair {  // a canonical decomposition
+    uint32_t whole, first, second; // second 0: none
+} fci_unicode_pair;
 
 // made by tools/make_unicode.py from tokenizers 0.23.3: do not edit
 // upper 1889, lower 2258, other letters 136881, marks 2501, numbers 1911, white 25, punctuation
@@ -13799,14 +13808,14 @@ FCI_INLINE void fci_decode_lanes_bf16(const uint8_t *b, uint64_t n, float *out) 
         const fci_lanes_u32 u = __builtin_convertvector(h, fci_lanes_u32) << 16;
         memcpy(out + i, &u, sizeof u);
     }
-    fci_decode_bf16(b + 2 * i, n - i, out + i);
+    fci_number_decode(FC_DTYPE_BF16, b, i, n - i, out + i);
 }
 
 FCI_INLINE void fci_decode_lanes_f16(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
                                      float *out) {
     uint64_t i = 0;
     for (; i + 16 <= n; i += 16) by->halves(b + 2 * i, out + i);
-    fci_decode_f16(b + 2 * i, n - i, out + i);
+    fci_number_decode(FC_DTYPE_F16, b, i, n - i, out + i);
 }
 
 // Types that are stored in blocks; false: not decoded here.
@@ -15401,11 +15410,8 @@ FINERCUT_API const char *fc_build_info(void) {
     return fci_kernel_build;
 }
 
-// >> gemm
-// GEMM: y = x W^T. Activations are packed once for all matrices that read them: blocks of K, each
-// with the rows in panels of mr. Weights are decoded and packed into a worker's scratch, a group of
-// panels and a block of K at a time, and used for all rows of the task while they are in cache; the
-// next ones are prefetched meanwhile. The scratch keeps partial sums between blocks of K.
+// >> matrix
+// Matrices as they are stored.
 
 typedef struct fci_matrix { // weights as stored: rows are outputs
     const void *data;
@@ -15418,32 +15424,34 @@ typedef struct fci_matrix { // weights as stored: rows are outputs
     bool transposed; // stored as [cols][row_bytes], in a type without blocks
 } fci_matrix;
 
-typedef enum fci_gemm_op {
-    FCI_GEMM_STORE, // y = x W^T + bias
-    FCI_GEMM_ADD,   // y += x W^T + bias
-    FCI_GEMM_FEED   // the first part's outputs, gated by the second's, packed for the next GEMM
-} fci_gemm_op;
+// Where a row of W begins; not for a transposed one.
+FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row);
 
-typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
-    const fci_matrix *w;
-    uint64_t first_row;
-    size_t n_rows;
-    const float *bias; // [n_rows] or NULL
-    float *y;          // [m, n_rows], unused by FEED
-    size_t ldy;
-} fci_gemm_part;
+// ---- private to this section
+
+FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
+    if (w->run) row = row / w->run * w->step + row % w->run;
+    return (const char *)w->data + row * w->row_bytes;
+}
+
+// >> pack
+// Activations packed once for all matrices that read them: blocks of K, each with the rows in
+// panels of mr.
 
 typedef struct fci_rms_norm { // of activations, as they are packed
     const float *weight;
     float eps;
 } fci_rms_norm;
 
-// Where a row of W begins; not for a transposed one.
-FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row);
+// Packed activations: [blocks of K][panels][mr][FCI_TILE_WORDS].
+typedef struct fci_gemm_packed {
+    uint32_t *data;
+    fc_compute compute;
+    size_t mr, panels, words, block;
+} fci_gemm_packed;
+
 // The tile for a compute type (AUTO: float32); its `run` is NULL where the table has none.
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute);
-// Whether bfloat16 runs at full speed. (The scalar table has it for comparison.)
-FCI_FN bool fci_gemm_has_bf16(const fci_context *c);
 // Bytes that fci_gemm_pack writes for m rows of k.
 FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k);
 // Packs x, m rows of k floats, ldx apart (normalised unless norm is NULL), in the layout of this
@@ -15453,28 +15461,14 @@ FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float 
 // Row `row` of `packed`, which holds m rows of k, as floats.
 FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void *packed, size_t m,
                             size_t k, size_t row, float *out);
-// Bytes of scratch for fci_gemm, for all workers together.
-FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
-// For every part: y [m, n_rows] = (ADD: +=) x W^T + bias. `packed` holds x, rows of k; scratch has
-// fci_gemm_scratch_bytes. I8 writes to `packed`, behind a single row.
-FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
-                     size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch);
-// One part, or two of equal n_rows (a gated FFN): activation(x W0^T + b0) (x W1^T + b1), packed to
-// `next`, which has fci_gemm_packed_bytes for m rows of n_rows.
-FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m,
-                          size_t k, const fci_gemm_part *parts, size_t n_parts,
-                          fci_activation activation, void *next, void *scratch);
+// Such rows at `data`, and a word of one.
+FCI_FN fci_gemm_packed fci_gemm_packed_of(const fci_context *c, fc_compute compute, void *data,
+                                          size_t m, size_t k);
+FCI_INLINE uint32_t *fci_gemm_packed_row(const fci_gemm_packed *p, size_t row, size_t word);
+// n numbers of a row as words of bfloat16 pairs; the last of an odd number is paired with zero.
+FCI_FN void fci_gemm_to_pairs(const fci_kernels *k, const float *x, size_t n, uint32_t *out);
 
 // ---- private to this section
-
-enum { FCI_GEMM_PANELS = 4 };   // of weights in a group: 256 KiB, which fit L2 with the next group
-enum { FCI_GEMM_ROWS = 1024 };  // of activations per task, where K has several blocks
-enum { FCI_GEMM_LINES = 128 };  // of the next weights to prefetch per tile, at least
-
-FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
-    if (w->run) row = row / w->run * w->step + row % w->run;
-    return (const char *)w->data + row * w->row_bytes;
-}
 
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute) {
     return compute == FC_COMPUTE_BF16 ? &c->kernels->bf16
@@ -15482,35 +15476,23 @@ FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute comput
                                       : &c->kernels->f32;
 }
 
-FCI_INLINE size_t fci_gemm_words(fc_compute compute, size_t k) { // of k numbers
+FCI_INLINE size_t fci_pack_words(fc_compute compute, size_t k) { // of k numbers
     return compute == FC_COMPUTE_BF16 ? k / 2 + k % 2 : k;
 }
 
 // Words per block of K: blocks of about equal size, of whole tile widths so that no tile's outputs
 // straddle two, and of whole blocks of 256 numbers where weights may have such.
-FCI_FN size_t fci_gemm_block(fc_compute compute, size_t k) {
-    const size_t words = fci_gemm_words(compute, k),
-                 unit = k % 256 ? 32 : fci_gemm_words(compute, 256);
+FCI_FN size_t fci_pack_block(fc_compute compute, size_t k) {
+    const size_t words = fci_pack_words(compute, k),
+                 unit = k % 256 ? 32 : fci_pack_words(compute, 256);
     const size_t blocks = (words + FCI_TILE_WORDS - 1) / FCI_TILE_WORDS;
     return blocks ? ((words + blocks - 1) / blocks + unit - 1) / unit * unit : unit;
 }
 
-FCI_FN bool fci_gemm_has_bf16(const fci_context *c) {
-    return c->kernels->native_bf16;
-}
-
-// n numbers of a row as words of bfloat16 pairs; the last of an odd number is paired with zero.
 FCI_FN void fci_gemm_to_pairs(const fci_kernels *k, const float *x, size_t n, uint32_t *out) {
     k->bf16_pairs(x, n / 2, out);
     if (n % 2) out[n / 2] = fci_f32_to_bf16(x[n - 1]);
 }
-
-// Packed activations: [blocks of K][panels][mr][FCI_TILE_WORDS].
-typedef struct fci_gemm_packed {
-    uint32_t *data;
-    fc_compute compute;
-    size_t mr, panels, words, block;
-} fci_gemm_packed;
 
 FCI_FN fci_gemm_packed fci_gemm_packed_of(const fci_context *c, fc_compute compute, void *data,
                                           size_t m, size_t k) {
@@ -15519,8 +15501,8 @@ FCI_FN fci_gemm_packed fci_gemm_packed_of(const fci_context *c, fc_compute compu
     p.compute = compute;
     p.mr = fci_gemm_tile(c, compute)->mr;
     p.panels = (m + p.mr - 1) / p.mr;
-    p.words = fci_gemm_words(compute, k);
-    p.block = fci_gemm_block(compute, k);
+    p.words = fci_pack_words(compute, k);
+    p.block = fci_pack_block(compute, k);
     return p;
 }
 
@@ -15535,16 +15517,16 @@ FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, si
     return (p.words + p.block - 1) / p.block * p.panels * p.mr * FCI_TILE_WORDS * sizeof(uint32_t);
 }
 
-typedef struct fci_gemm_pack_job {
+typedef struct fci_pack_job {
     const fci_context *c;
     const fci_rms_norm *norm;
     const float *x;
     size_t ldx, m, k;
     fci_gemm_packed packed;
-} fci_gemm_pack_job;
+} fci_pack_job;
 
-FCI_FN void fci_gemm_pack_task(void *arg, size_t panel, uint32_t worker) {
-    const fci_gemm_pack_job *j = (const fci_gemm_pack_job *)arg;
+FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
+    const fci_pack_job *j = (const fci_pack_job *)arg;
     const fci_gemm_packed *p = &j->packed;
     const fci_kernels *k = j->c->kernels;
     const size_t per_word = p->compute == FC_COMPUTE_BF16 ? 2 : 1;
@@ -15572,7 +15554,7 @@ FCI_FN void fci_gemm_pack_task(void *arg, size_t panel, uint32_t worker) {
 
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
                           size_t m, size_t k, const fci_rms_norm *norm, void *packed) {
-    fci_gemm_pack_job j;
+    fci_pack_job j;
     j.c = c;
     j.norm = norm;
     j.x = x;
@@ -15580,7 +15562,7 @@ FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float 
     j.m = m;
     j.k = k;
     j.packed = fci_gemm_packed_of(c, compute, packed, m, k);
-    fci_parallel_for(c, j.packed.panels, fci_gemm_pack_task, &j);
+    fci_parallel_for(c, j.packed.panels, fci_pack_task, &j);
 }
 
 FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void *packed, size_t m,
@@ -15593,6 +15575,44 @@ FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void
         out[i] = fci_bits_float(!pairs ? word : i % 2 ? word & 0xffff0000u : word << 16);
     }
 }
+
+// >> gemm
+// GEMM: y = x W^T. Weights are decoded and packed into a worker's scratch, a group of panels and a
+// block of K at a time, and used for all rows of the task while they are in cache; the next ones
+// are prefetched meanwhile. The scratch keeps partial sums between blocks of K.
+
+typedef enum fci_gemm_op {
+    FCI_GEMM_STORE, // y = x W^T + bias
+    FCI_GEMM_ADD,   // y += x W^T + bias
+    FCI_GEMM_FEED   // the first part's outputs, gated by the second's, packed for the next GEMM
+} fci_gemm_op;
+
+typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
+    const fci_matrix *w;
+    uint64_t first_row;
+    size_t n_rows;
+    const float *bias; // [n_rows] or NULL
+    float *y;          // [m, n_rows], unused by FEED
+    size_t ldy;
+} fci_gemm_part;
+
+// Bytes of scratch for fci_gemm, for all workers together.
+FCI_FN size_t fci_gemm_scratch_bytes(const fci_context *c, fc_compute compute);
+// For every part: y [m, n_rows] = (ADD: +=) x W^T + bias. `packed` holds x, rows of k; scratch has
+// fci_gemm_scratch_bytes. I8 writes to `packed`, behind a single row.
+FCI_FN void fci_gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const void *packed,
+                     size_t m, size_t k, const fci_gemm_part *parts, size_t n_parts, void *scratch);
+// One part, or two of equal n_rows (a gated FFN): activation(x W0^T + b0) (x W1^T + b1), packed to
+// `next`, which has fci_gemm_packed_bytes for m rows of n_rows.
+FCI_FN void fci_gemm_into(const fci_context *c, fc_compute compute, const void *packed, size_t m,
+                          size_t k, const fci_gemm_part *parts, size_t n_parts,
+                          fci_activation activation, void *next, void *scratch);
+
+// ---- private to this section
+
+enum { FCI_GEMM_PANELS = 4 };   // of weights in a group: 256 KiB, which fit L2 with the next group
+enum { FCI_GEMM_ROWS = 1024 };  // of activations per task, where K has several blocks
+enum { FCI_GEMM_LINES = 128 };  // of the next weights to prefetch per tile, at least
 
 // Layout of a worker's scratch, in floats: panels of weights, partial sums, decoded weight rows.
 typedef struct fci_gemm_room {
@@ -18255,7 +18275,7 @@ FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err
     fc_dtype most = FC_DTYPE_F32;
     for (int t = 0; t < FC_DTYPE_COUNT; t++)
         if (m->dtype_bytes[t] > m->dtype_bytes[most]) most = (fc_dtype)t;
-    bool can = fci_gemm_has_bf16(&m->c);
+    bool can = m->c.kernels->native_bf16;
     if ((wanted == FC_COMPUTE_BF16 && !can) || !fci_gemm_tile(&m->c, wanted)->run)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                         "compute %s: the %s kernels of this machine have no %s dot products",
@@ -23532,16 +23552,10 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
 // What several machines have in common (fc_ranks): who computes what, whether all still agree, and
 // the numbers that one has computed for all.
 
-typedef struct fci_ranks_word { // what ranks tell each other before they go on
-    uint32_t code, step;
-    uint64_t mark; // of what they are about to do
-    char msg[240];
-} fci_ranks_word;
-
 typedef struct fci_ranks {
     fc_ranks *of; // NULL: alone, and all values are one's own
     const fci_context *c;
-    fci_ranks_word *words; // [ranks]
+    struct fci_ranks_word *words; // [ranks]
     double *loads;         // [ranks] what each was dealt
     size_t *counts;        // [ranks]
     uint32_t *holders;     // [n_holders] the rank of each value
@@ -23571,6 +23585,12 @@ FCI_FN fc_code fci_ranks_merge(fci_ranks *r, double *values, const size_t *place
                                fc_error *err);
 
 // ---- private to this section
+
+typedef struct fci_ranks_word { // what ranks tell each other before they go on
+    uint32_t code, step;
+    uint64_t mark; // of what they are about to do
+    char msg[240];
+} fci_ranks_word;
 
 FCI_FN fc_code fci_ranks_begin(fci_ranks *r, const fci_context *c, fc_ranks *of, fc_error *err) {
     memset(r, 0, sizeof *r);
@@ -23708,9 +23728,6 @@ FCI_FN fc_code fci_ranks_merge(fci_ranks *r, double *values, const size_t *place
 // >> perplexity
 // Perplexity and logits: passes over sequences, whole or pruned.
 
-static const char *const fci_perplexity_protocols[FC_PROTOCOL_COUNT] = {"all", "llama.cpp"};
-FCI_ENUM(fc_protocol, "protocol", fci_perplexity_protocols)
-
 // Runs the engine over all sequences under one mask and passes final rows to `take`.
 typedef struct fci_evaluation {
     fc_model *m;
@@ -23755,6 +23772,9 @@ FCI_FN fc_code fci_perplexity_meet(fci_ranks *r, const fc_model *m, const uint8_
                                    const fc_tokens *t, uint64_t way, fc_code code, fc_error *err);
 
 // ---- private to this section
+
+static const char *const fci_perplexity_protocols[FC_PROTOCOL_COUNT] = {"all", "llama.cpp"};
+FCI_ENUM(fc_protocol, "protocol", fci_perplexity_protocols)
 
 FCI_FN int fci_perplexity_tick(void *user, double units) {
     fci_evaluation *v = (fci_evaluation *)user;
@@ -30462,10 +30482,6 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
 // of the tensors to write and the sources of their rows, then one pass over it, so memory stays
 // small for any model.
 
-static const char *const fci_export_formats[FC_EXPORT_COUNT] = {"hf", "hf-masked", "gguf",
-                                                                "gguf-masked"};
-FCI_ENUM(fc_export_format, "format", fci_export_formats)
-
 // Of room listing.
 typedef struct fci_out fci_out;
 typedef struct fci_listing_owner fci_listing_owner;
@@ -30507,6 +30523,10 @@ FCI_FN bool fci_export_to_gguf(const fci_export *x);
 FCI_FN bool fci_export_has(const fci_export *x, uint32_t block, fc_kind kind);
 
 // ---- private to this section
+
+static const char *const fci_export_formats[FC_EXPORT_COUNT] = {"hf", "hf-masked", "gguf",
+                                                                "gguf-masked"};
+FCI_ENUM(fc_export_format, "format", fci_export_formats)
 
 #define FCI_EXPORT_GONE UINT32_MAX
 
