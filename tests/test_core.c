@@ -220,7 +220,7 @@ static void test_allocator(void) {
 }
 
 static void test_default_allocator(void) {
-    const size_t sizes[] = {1, 15, 16, 4096, 100000, 4 * (size_t)FCI_PLATFORM_HUGE};
+    const size_t sizes[] = {1, 15, 16, 4096, 100000, 4 * (size_t)FCI_MEMORY_HUGE};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t align = 8; align <= 64; align *= 2) {
             unsigned char *p = (unsigned char *)fci_c_realloc(NULL, NULL, 0, sizes[i], align);
