@@ -20874,9 +20874,8 @@ FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t
     return FC_OK;
 }
 
-// >> engine
-// What runs the blocks of a model: buffers for a wave of rows, as many as memory allows, and the
-// work that they have seen.
+// >> taps
+// What a caller of an engine sees of a wave while it runs.
 
 typedef struct fci_engine_routed { // a row of an expert
     uint32_t row, expert;
@@ -20891,6 +20890,11 @@ typedef int (*fci_engine_tick_fn)(void *user, double units);
 // expert those of `routes` (else NULL). z: the products before a norm that follows, else NULL.
 typedef void (*fci_engine_tap_fn)(void *user, const void *packed, size_t rows, size_t k,
                                   const fci_engine_routed *routes, const float *z);
+
+// ---- private to this section
+
+// >> engine
+// What runs the blocks of a model: buffers for a wave of rows, and the work that they have seen.
 
 typedef struct fci_engine {
     fc_model *m;
@@ -20913,8 +20917,7 @@ typedef struct fci_engine {
     bool strayed;        // a router's scores were not finite;
     bool stray_allowed;  // allowed where the caller checks for outputs that are not finite
     uint32_t *positions; // [capacity]
-    fci_attention_lane *attention_lanes;
-    size_t max_lanes;
+    fci_attention_lane *attention_lanes; // [capacity], as a lane has at least one row
     fc_compute compute;  // the model's; of I8 the caller says when, else F32
     uint64_t rows_run, rows_out; // so far, through sublayers and to outputs
     double *sublayer_cost; // [2 * n_blocks + 1]: share of a whole forward pass, the head last
@@ -20924,49 +20927,14 @@ typedef struct fci_engine {
     fci_disk disk;
 } fci_engine;
 
-typedef struct fci_engine_sizes { // bytes
-    uint64_t fixed, per_row, per_head_row;
-} fci_engine_sizes;
-
-typedef struct fci_engine_wish {
-    size_t length;    // of the longest sequence in a wave
-    size_t rows;      // of a wave, where they fit
-    size_t head_rows; // of logits at a time, where they fit
-    size_t positions; // of the longest sequence, with those in a cache
-    uint64_t taken;   // bytes of the memory limit used by the caller
-} fci_engine_wish;
-
 // How the model's attention is computed, without lanes.
 FCI_FN fci_attention fci_engine_attention(const fc_model *m);
 // The table of a block's rotary embedding; its rows are e->positions.
 FCI_FN float *fci_engine_cos_sin(const fci_engine *e, size_t rope);
 // Whether a sequence of this length, with what is in a cache, takes form 1.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
-// Bytes of an engine, from its buffers for one row and for a thousand more, as packed rows come in
-// whole panels.
-FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
-// Bytes of the buffers for so many rows of a wave and of logits.
-FCI_FN uint64_t fci_engine_bytes(fc_model *m, size_t rows, size_t head_rows, size_t n_positions);
-// Chooses e->capacity and e->head_rows of e->m as the memory limit (0: none) allows.
-FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err);
-// Zeroed allowed.
-FCI_FN void fci_engine_close(fci_engine *e);
-// Makes *e with buffers of the wanted sizes, as far as the memory limit allows; closed on failure.
-FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
-                                fc_error *err);
-// The same for waves of up to wanted_rows rows, of sequences of up to max_length tokens; `taken`:
-// bytes of the memory limit used by the caller.
-FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
-                               uint64_t taken, fc_error *err);
-// Cost of the mask's sublayers from `from` on and of the head: a share of a whole forward pass.
-FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from);
 
 // ---- private to this section
-
-enum { FCI_ENGINE_ROWS = 4096 }; // rows of a wave: enough to make packing weights cheap
-enum { FCI_ENGINE_LANE = 128 };  // bytes per row of callers' bookkeeping, at most
-#define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
-#define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
 
 FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     const fci_hyper *h = &m->hyper;
@@ -20990,8 +20958,43 @@ FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length) {
     return e->n_forms > 1 && (double)length > e->m->hyper.ropes[0].original;
 }
 
+// >> sizing
+// The buffers of an engine: as many rows as memory allows.
+
+typedef struct fci_engine_sizes { // bytes
+    uint64_t fixed, per_row, per_head_row;
+} fci_engine_sizes;
+
+typedef struct fci_engine_wish {
+    size_t length;    // of the longest sequence in a wave
+    size_t rows;      // of a wave, where they fit
+    size_t head_rows; // of logits at a time, where they fit
+    size_t positions; // of the longest sequence, with those in a cache
+    uint64_t taken;   // bytes of the memory limit used by the caller
+} fci_engine_wish;
+
+// Bytes of an engine, from its buffers for one row and for a thousand more, as packed rows come in
+// whole panels.
+FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
+// Bytes of the buffers for so many rows of a wave and of logits.
+FCI_FN uint64_t fci_engine_bytes(fc_model *m, size_t rows, size_t head_rows, size_t n_positions);
+// Chooses e->capacity and e->head_rows of e->m as the memory limit (0: none) allows.
+FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err);
+// Zeroed allowed.
+FCI_FN void fci_engine_close(fci_engine *e);
+// Makes *e with buffers of the wanted sizes, as far as the memory limit allows; closed on failure.
+FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wish *wish,
+                                fc_error *err);
+
+// ---- private to this section
+
+enum { FCI_ENGINE_ROWS = 4096 }; // rows of a wave: enough to make packing weights cheap
+enum { FCI_ENGINE_LANE = 128 };  // bytes per row of callers' bookkeeping, at most
+#define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
+#define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
+
 // As transformers: frequencies and their products with the position are float32.
-FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
+FCI_FN void fci_sizing_rope(fci_engine *e, size_t rope, size_t form) {
     const fci_hyper *h = &e->m->hyper;
     const fci_rope *r = &h->ropes[rope];
     const size_t half = (size_t)h->rotary_dim / 2;
@@ -21006,40 +21009,40 @@ FCI_FN void fci_engine_rope(fci_engine *e, size_t rope, size_t form) {
     }
 }
 
-FCI_FN size_t fci_engine_scratch(const fc_model *m) {
+FCI_FN size_t fci_sizing_scratch(const fc_model *m) {
     fci_attention a = fci_engine_attention(m);
     return (size_t)fci_max(fci_gemm_scratch_bytes(&m->c, m->config.compute),
                            fci_attention_scratch_bytes(&m->c, &a));
 }
 
 // Width of the widest row between two projections; experts also gather residual rows.
-FCI_FN uint64_t fci_engine_widest(const fci_hyper *h) {
+FCI_FN uint64_t fci_sizing_widest(const fci_hyper *h) {
     const uint64_t q = h->n_heads * h->head_dim;
     return h->n_experts ? fci_max(q, h->hidden) : q;
 }
 
-FCI_FN uint64_t fci_engine_cos_sin_bytes(const fc_model *m, size_t max_length) {
+FCI_FN uint64_t fci_sizing_cos_sin_bytes(const fc_model *m, size_t max_length) {
     const fci_hyper *h = &m->hyper;
     return fci_hyper_ropes(h) * fci_rope_forms(h->ropes) * max_length * h->rotary_dim *
            sizeof(float);
 }
 
-FCI_FN uint64_t fci_engine_packed_bytes(const fc_model *m, size_t rows) {
+FCI_FN uint64_t fci_sizing_packed_bytes(const fc_model *m, size_t rows) {
     const fci_hyper *h = &m->hyper;
     return fci_gemm_packed_bytes(&m->c, m->config.compute, rows,
-                                 (size_t)fci_max(fci_engine_widest(h), h->hidden));
+                                 (size_t)fci_max(fci_sizing_widest(h), h->hidden));
 }
 
-FCI_FN uint64_t fci_engine_fed_bytes(const fc_model *m, size_t rows) {
+FCI_FN uint64_t fci_sizing_fed_bytes(const fc_model *m, size_t rows) {
     const fci_hyper *h = &m->hyper;
     const uint64_t inner = h->n_experts ? fci_max(h->ff, h->expert_ff) : h->ff;
     return fci_gemm_packed_bytes(&m->c, m->config.compute, rows, (size_t)inner);
 }
 
-FCI_FN void fci_engine_buffers(fci_engine *e, fci_group *g) {
+FCI_FN void fci_sizing_buffers(fci_engine *e, fci_group *g) {
     const fci_hyper *h = &e->m->hyper;
     const size_t rows = e->capacity, most = (size_t)fci_max(rows, e->head_rows);
-    const uint64_t f = sizeof(float), hidden = h->hidden * f, widest = fci_engine_widest(h) * f,
+    const uint64_t f = sizeof(float), hidden = h->hidden * f, widest = fci_sizing_widest(h) * f,
                    used = h->n_experts ? h->n_used : 0;
     fci_each(g, &e->x, rows, hidden, "residual rows");
     fci_each(g, &e->normed, most, hidden, "rows");
@@ -21047,17 +21050,17 @@ FCI_FN void fci_engine_buffers(fci_engine *e, fci_group *g) {
     fci_each(g, &e->heads[1], rows, widest, "rows");
     fci_each(g, &e->keys, rows, 2 * h->n_kv_heads * h->head_dim * f, "keys and values");
     fci_each(g, &e->logits, e->head_rows, h->vocab * f, "logits");
-    fci_each(g, &e->packed, fci_engine_packed_bytes(e->m, most), 1, "packed rows");
-    fci_each(g, &e->fed, fci_engine_fed_bytes(e->m, rows), 1, "packed rows");
-    fci_each(g, &e->scratch, fci_engine_scratch(e->m), 1, "scratch");
-    fci_each(g, &e->cos_sin, fci_max(fci_engine_cos_sin_bytes(e->m, e->max_length), 1), 1,
+    fci_each(g, &e->packed, fci_sizing_packed_bytes(e->m, most), 1, "packed rows");
+    fci_each(g, &e->fed, fci_sizing_fed_bytes(e->m, rows), 1, "packed rows");
+    fci_each(g, &e->scratch, fci_sizing_scratch(e->m), 1, "scratch");
+    fci_each(g, &e->cos_sin, fci_max(fci_sizing_cos_sin_bytes(e->m, e->max_length), 1), 1,
              "rotary table");
     fci_each(g, &e->input, h->traits & FCI_TRAIT_PARALLEL ? rows : 0, hidden, "rows");
     fci_each(g, &e->scores, rows, h->n_experts * f, "router");
     fci_each(g, &e->routes, rows, 2 * used * sizeof *e->routes, "router");
     fci_each(g, &e->ends, h->n_experts, sizeof *e->ends, "router");
     fci_each(g, &e->positions, rows, sizeof *e->positions, "positions");
-    fci_each(g, &e->attention_lanes, e->max_lanes, sizeof *e->attention_lanes, "lanes");
+    fci_each(g, &e->attention_lanes, e->capacity, sizeof *e->attention_lanes, "lanes");
     fci_each(g, &e->sublayer_cost, 2 * h->n_blocks + 1, sizeof(double), "costs");
 }
 
@@ -21066,10 +21069,10 @@ FCI_FN uint64_t fci_engine_bytes(fc_model *m, size_t rows, size_t head_rows, siz
     fci_engine e;
     memset(&e, 0, sizeof e);
     e.m = m;
-    e.capacity = e.max_lanes = rows;
+    e.capacity = rows;
     e.head_rows = head_rows;
     e.max_length = n_positions;
-    fci_engine_buffers(&e, &g);
+    fci_sizing_buffers(&e, &g);
     return g.bytes;
 }
 
@@ -21115,12 +21118,12 @@ FCI_FN void fci_engine_close(fci_engine *e) {
     if (!e->m) return;
     fci_group g = fci_group_of(&e->m->c, FCI_FREE, NULL);
     if (e->input == e->x) e->input = NULL;
-    fci_engine_buffers(e, &g);
+    fci_sizing_buffers(e, &g);
     memset(e, 0, sizeof *e);
 }
 
 // About how many multiplications a token needs in a sublayer, with the experts in use.
-FCI_FN double fci_engine_work(const fc_model *m, size_t sublayer) {
+FCI_FN double fci_sizing_work(const fc_model *m, size_t sublayer) {
     const fci_layer *l = &m->layers[sublayer / 2];
     double n = (double)l->n_parameters[sublayer % 2];
     return sublayer % 2 && l->experts ? n * (double)m->hyper.n_used / (double)m->hyper.n_experts
@@ -21128,10 +21131,10 @@ FCI_FN double fci_engine_work(const fc_model *m, size_t sublayer) {
 }
 
 // Sublayers and head as shares of a forward pass, by multiplications per token.
-FCI_FN void fci_engine_costs(const fc_model *m, double *cost) {
+FCI_FN void fci_sizing_costs(const fc_model *m, double *cost) {
     const fci_hyper *h = &m->hyper;
     double total = cost[2 * h->n_blocks] = (double)h->vocab * (double)h->hidden;
-    for (size_t s = 0; s < 2 * h->n_blocks; s++) total += cost[s] = fci_engine_work(m, s);
+    for (size_t s = 0; s < 2 * h->n_blocks; s++) total += cost[s] = fci_sizing_work(m, s);
     for (size_t s = 0; s <= 2 * h->n_blocks; s++) cost[s] /= total;
 }
 
@@ -21142,37 +21145,21 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
     fc_code code = fci_engine_plan(e, wish, err);
     if (code) return code;
     e->compute = m->config.compute == FC_COMPUTE_I8 ? FC_COMPUTE_F32 : m->config.compute;
-    e->max_lanes = e->capacity; // a lane has at least one row
     e->disk = fci_disk_of(m, wish->taken + fci_engine_bytes(m, e->capacity, e->head_rows,
                                                             wish->positions));
     e->max_length = wish->positions;
     e->n_forms = fci_rope_forms(m->hyper.ropes);
     fci_group g = fci_group_of(&m->c, FCI_ALLOC, err);
-    fci_engine_buffers(e, &g);
+    fci_sizing_buffers(e, &g);
     if (!e->input) e->input = e->x;
     if (g.code) {
         fci_engine_close(e);
         return g.code;
     }
     for (size_t i = 0; i < fci_hyper_ropes(&m->hyper); i++)
-        for (size_t form = 0; form < e->n_forms; form++) fci_engine_rope(e, i, form);
-    fci_engine_costs(m, e->sublayer_cost);
+        for (size_t form = 0; form < e->n_forms; form++) fci_sizing_rope(e, i, form);
+    fci_sizing_costs(m, e->sublayer_cost);
     return FC_OK;
-}
-
-FCI_FN fc_code fci_engine_open(fci_engine *e, fc_model *m, size_t max_length, size_t wanted_rows,
-                               uint64_t taken, fc_error *err) {
-    const fci_engine_wish wish = {max_length, wanted_rows, (size_t)fci_max(wanted_rows, 16),
-                                  max_length, taken};
-    return fci_engine_begin(e, m, &wish, err);
-}
-
-FCI_FN double fci_engine_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from) {
-    size_t n = 2 * (size_t)e->m->hyper.n_blocks;
-    double cost = e->sublayer_cost[n];
-    for (size_t s = from; s < n; s++)
-        if (mask[s]) cost += e->sublayer_cost[s];
-    return cost;
 }
 
 // >> wave
@@ -23793,7 +23780,7 @@ FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_
 
 FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
     const fci_hyper *h = &v->m->hyper;
-    fci_each(g, &v->lanes, v->engine.max_lanes, sizeof *v->lanes, "lanes");
+    fci_each(g, &v->lanes, v->engine.capacity, sizeof *v->lanes, "lanes");
     fci_each(g, &v->distances, v->engine.head_rows * (uint64_t)FC_METRIC_COUNT,
              sizeof *v->distances, "distances");
     fci_each(g, &v->nll, v->n_nll, sizeof *v->nll, "likelihoods");
@@ -24386,9 +24373,18 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
 
 // ---- Progress.
 
+// Cost of the mask's sublayers from `from` on and of the head: a share of a whole forward pass.
+FCI_FN double fci_search_mask_cost(const fci_engine *e, const uint8_t *mask, size_t from) {
+    size_t n = 2 * (size_t)e->m->hyper.n_blocks;
+    double cost = e->sublayer_cost[n];
+    for (size_t s = from; s < n; s++)
+        if (mask[s]) cost += e->sublayer_cost[s];
+    return cost;
+}
+
 // Work of an exhaustive step, in whole forward passes: per candidate a pass through what it leaves.
 FCI_FN double fci_search_exhaustive(const fci_search *s) {
-    double now = fci_engine_mask_cost(&s->engine, s->mask, 0), cost = 0;
+    double now = fci_search_mask_cost(&s->engine, s->mask, 0), cost = 0;
     for (size_t i = 0; i < s->n_runners; i++) {
         cost += now;
         for (uint32_t k = s->runners[i].first; k < s->runners[i].entry; k++)
@@ -24895,7 +24891,7 @@ FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
             (double)s->lanes[i].length / (double)fci_search_length(s, s->lanes[i].sequence);
         share += part / (double)n_lanes;
         rows += s->lanes[i].length;
-        exact += part * (fci_engine_mask_cost(&s->engine, s->mask, s->lanes[i].entry) - head);
+        exact += part * (fci_search_mask_cost(&s->engine, s->mask, s->lanes[i].entry) - head);
     }
     fc_code code = s->n_held + rows > s->room ? fci_search_score(s, err) : FC_OK;
     if (code) return code;
@@ -25507,7 +25503,7 @@ FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     fci_each(g, &s->parts, sequences, sizeof *s->parts, "sequences");
     fci_each(g, &s->cover, all, sizeof *s->cover, "positions");
     fci_each(g, &s->pieces, n * sequences, sizeof *s->pieces, "lanes");
-    fci_each(g, &s->lanes, s->engine.max_lanes + 1, sizeof *s->lanes, "lanes");
+    fci_each(g, &s->lanes, s->engine.capacity + 1, sizeof *s->lanes, "lanes");
     fci_each(g, &s->finished, n * sequences, sizeof *s->finished, "lanes");
     fci_each(g, &s->items, s->room, sizeof *s->items, "positions");
     fci_each(g, &s->scores, n, sizeof *s->scores, "scores");
@@ -25678,9 +25674,9 @@ FCI_FN fc_code fci_search_size(fci_search *s, uint64_t *kept, fc_error *err) {
     if (code) return code;
     fci_search_budget(s, longest, &taken, kept, &held);
     taken += s->judge_bytes;
-    code = fci_engine_open(&s->engine, s->m, longest,
-                           (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions),
-                           taken, err);
+    const size_t rows = (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions);
+    const fci_engine_wish wish = {longest, rows, (size_t)fci_max(rows, 16), longest, taken};
+    code = fci_engine_begin(&s->engine, s->m, &wish, err);
     if (!code && s->ranks.of) code = fci_search_level(s, kept, &held, err);
     s->holds = !code && held / row >= s->engine.capacity; // whole waves
     s->room = s->holds ? (size_t)(held / row) : s->engine.capacity;
@@ -28380,7 +28376,7 @@ typedef struct fci_tasks_job {
     fci_engine engine;
     fci_ranks ranks;
     size_t *own, n_own;       // [task->n_lanes] the lanes that this rank runs
-    fci_lane *lanes;          // [engine.max_lanes]
+    fci_lane *lanes;          // [engine.capacity]
     fci_tasks_scored *scored; // [engine.capacity]
     size_t first, n, at;      // of `own`: this wave's; the first of the rows of logits
     uint64_t n_rows;
@@ -28564,7 +28560,7 @@ FCI_FN void fci_tasks_deal(fci_tasks_job *j) {
 
 FCI_FN void fci_tasks_buffers(fci_tasks_job *j, fci_group *g) {
     const uint64_t lanes = j->task->n_lanes;
-    fci_each(g, &j->lanes, j->engine.max_lanes, sizeof *j->lanes, "lanes");
+    fci_each(g, &j->lanes, j->engine.capacity, sizeof *j->lanes, "lanes");
     fci_each(g, &j->scored, j->engine.capacity, sizeof *j->scored, "likelihoods");
     fci_each(g, &j->own, lanes, sizeof *j->own, "lanes");
     fci_ranks_buffers(&j->ranks, lanes, g);

@@ -2,6 +2,7 @@
 // sublayers stay; plans and answers of the same bits; limits of groups of processes.
 #include "private.h"
 #include "t.h"
+#include "engine.h"
 
 #if defined(__linux__) && !defined(FINERCUT_NO_POSIX)
 #  include <sys/stat.h>
@@ -62,7 +63,7 @@ static float *run(fc_model *m, uint64_t spare, const uint8_t *mask, size_t *stay
     memset(&lane, 0, sizeof lane);
     lane.ids = ids;
     lane.length = N;
-    T_OK(fci_engine_open(&e, m, N, N, 0, &err) == FC_OK, "%s", err.msg);
+    T_OK(open_engine(&e, m, N, N, 0, &err) == FC_OK, "%s", err.msg);
     e.disk.spare = spare;
     e.disk.read = on_read;
     e.disk.leave = on_leave;

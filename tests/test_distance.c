@@ -4,6 +4,7 @@
 #include "private.h"
 #include "memory.h"
 #include "t.h"
+#include "engine.h"
 #include "tiny.h"
 
 #define PI 3.14159265358979323846
@@ -189,7 +190,7 @@ static void run(world *w, const uint8_t *mask, float *x, float *logits) {
     fc_error err;
     fci_lane lane;
     T_OK(fc_logits(w->m, &w->tokens, mask, NULL, keep_rows, &logits, &err) == FC_OK, "%s", err.msg);
-    T_OK(fci_engine_open(&e, w->m, N, N, 0, &err) == FC_OK, "%s", err.msg);
+    T_OK(open_engine(&e, w->m, N, N, 0, &err) == FC_OK, "%s", err.msg);
     for (size_t i = 0; i < 3; i++) {
         memset(&lane, 0, sizeof lane);
         lane.ids = w->ids + w->starts[i];
@@ -246,7 +247,7 @@ static void measure(world *w, fc_metric metric, size_t kept, size_t rows, bool o
         items[i].value = &values[at];
         values[at] = -1;
     }
-    fc_code code = fci_engine_open(&e, w->m, N, rows, 0, &err);
+    fc_code code = open_engine(&e, w->m, N, rows, 0, &err);
     if (!code) code = fci_reference_init(&e, &r, metric, &w->tokens, kept, &err);
     if (!code && r.batch > rows) r.batch = rows;
     if (!code) memcpy(r.rows, w->original, sizeof w->original);
@@ -301,7 +302,7 @@ static void test_not_finite(world *w) {
         w->pruned[1][20 * HIDDEN] = pruned;
         w->original[5 * HIDDEN] = NAN;
         memset(&r, 0, sizeof r);
-        fc_code code = fci_engine_open(&e, w->m, N, N, 0, &err);
+        fc_code code = open_engine(&e, w->m, N, N, 0, &err);
         if (!code) code = fci_reference_init(&e, &r, (fc_metric)k, &w->tokens, 0, &err);
         memcpy(r.rows, w->original, sizeof w->original);
         if (!code) code = fci_reference_finish(&e, &r, &err);
@@ -328,7 +329,7 @@ static void test_cancelled(world *w, fc_metric metric) {
         double value = 0;
         fci_item item = {w->pruned[0], 3, &value, NULL, NULL};
         memset(&r, 0, sizeof r);
-        fc_code code = fci_engine_open(&e, w->m, N, N, 0, &err);
+        fc_code code = open_engine(&e, w->m, N, N, 0, &err);
         e.tick = stop;
         e.tick_user = &left;
         if (!code) code = fci_reference_init(&e, &r, metric, &w->tokens, 0, &err);

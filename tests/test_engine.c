@@ -3,6 +3,7 @@
 #include "private.h"
 #include "memory.h"
 #include "t.h"
+#include "engine.h"
 
 #define DATA "tests/data/"
 
@@ -60,7 +61,7 @@ static bool same(const world *w, const float *a, const float *b, size_t rows) {
 static fci_engine engine_of(world *w, size_t rows) {
     fci_engine e;
     fc_error err;
-    T_OK(fci_engine_open(&e, w->m, N_ROWS, rows, 0, &err) == FC_OK, "%s", err.msg);
+    T_OK(open_engine(&e, w->m, N_ROWS, rows, 0, &err) == FC_OK, "%s", err.msg);
     return e;
 }
 
@@ -264,7 +265,7 @@ static void test_ticks(world *w, const char *path) {
     mask[w->n_sublayers - 1] = 0;
     for (size_t s = 0; s <= w->n_sublayers; s++) sum += e.sublayer_cost[s];
     T_OK(fabs(sum - 1) < 1e-12, "%s: all together are %.15g of a pass", path, sum);
-    T_OK(fabs(fci_engine_mask_cost(&e, mask, 2) - (1 - e.sublayer_cost[0] - e.sublayer_cost[1] -
+    T_OK(fabs(fci_search_mask_cost(&e, mask, 2) - (1 - e.sublayer_cost[0] - e.sublayer_cost[1] -
                                                    e.sublayer_cost[w->n_sublayers - 1])) < 1e-12,
          "%s: cost of a mask", path);
     e.tick = hear;
@@ -274,7 +275,7 @@ static void test_ticks(world *w, const char *path) {
     lanes[2].start = rows_of(w, 2, 2);
     T_OK(fci_wave_run(&e, lanes, 3, mask, &err) == FC_OK, "%s: %s", path, err.msg);
     const double want = 2 * (e.sublayer_cost[0] + e.sublayer_cost[1]) +
-                        3 * (fci_engine_mask_cost(&e, mask, 2) - e.sublayer_cost[w->n_sublayers]);
+                        3 * (fci_search_mask_cost(&e, mask, 2) - e.sublayer_cost[w->n_sublayers]);
     T_OK(fabs(t.units - want) < 1e-12 && t.n == (int)w->n_sublayers - 1,
          "%s: %d ticks of %g, expected %g", path, t.n, t.units, want);
     t.n = 0;
@@ -293,7 +294,7 @@ static void test_limits(world *w, const char *path, size_t length) {
     if (!m) return;
     char text[64];
     snprintf(text, sizeof text, "sequences of %d tokens, got 1000", (int)length);
-    T_OK(fci_engine_open(&e, m, length, 1000, 0, &err) == FC_ERR_LIMIT && strstr(err.msg, text),
+    T_OK(open_engine(&e, m, length, 1000, 0, &err) == FC_ERR_LIMIT && strstr(err.msg, text),
          "%s: %s", path, err.msg);
     const char *says = strstr(err.msg, "at least ");
     const uint64_t least = says ? strtoull(says + 9, NULL, 10) : 0;
@@ -306,7 +307,7 @@ static void test_limits(world *w, const char *path, size_t length) {
         const long live = w->memory.live;
         const size_t before = w->memory.bytes;
         w->memory.peak = before;
-        fc_code code = fci_engine_open(&e, m, length, length + 1000, taken, &err);
+        fc_code code = open_engine(&e, m, length, length + 1000, taken, &err);
         T_OK(code == (i < 0 ? FC_ERR_LIMIT : FC_OK), "%s: limit %d: %s", path, i, err.msg);
         T_OK(w->memory.peak - before <= limit - taken, "%s: limit %d: %d bytes of %d", path, i,
              (int)(w->memory.peak - before), (int)(limit - taken));
@@ -333,7 +334,7 @@ static void test_allocations(world *w, const char *path) {
         w->memory.allocs = 0;
         w->memory.fail_alloc = n;
         memset(&cache, 0, sizeof cache);
-        fc_code code = fci_engine_open(&e, w->m, 12, 24, 0, &err);
+        fc_code code = open_engine(&e, w->m, 12, 24, 0, &err);
         if (!code) code = fci_cache_open(&cache, w->m, w->all, 12, &err);
         const bool done = w->memory.allocs < n;
         T_OK(code == (done ? FC_OK : FC_ERR_MEMORY), "%s: allocation %ld: %s", path, n,

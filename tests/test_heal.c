@@ -4,6 +4,7 @@
 #include "private.h"
 #include "memory.h"
 #include "t.h"
+#include "engine.h"
 #include "open.h"
 #include "tokens.h"
 
@@ -441,7 +442,7 @@ static void healed_rows(const char *path, const reference *r, double *to) {
     fci_engine e;
     fc_model *m = open_f32(path, out, NULL, 1, 0);
     memset(&e, 0, sizeof e);
-    if (!m || !T_OK(!fci_engine_open(&e, m, LENGTH, LENGTH, 0, &err), "%s", err.msg)) return;
+    if (!m || !T_OK(!open_engine(&e, m, LENGTH, LENGTH, 0, &err), "%s", err.msg)) return;
     for (size_t i = 0; i < N_SEQUENCES; i++) {
         fci_lane lane;
         memset(&lane, 0, sizeof lane);
