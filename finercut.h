@@ -7121,6 +7121,8 @@ FCI_FN bool fci_shape_bytes(fc_dtype type, const uint64_t *shape, uint32_t rank,
 // two.
 FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fci_map *names,
                                fc_error *err);
+// A shape as "[64, 160]".
+FCI_FN const char *fci_shape_show(const uint64_t *shape, uint32_t rank, fci_shown *to);
 
 // ---- private to this section
 
@@ -7182,6 +7184,15 @@ FCI_FN fc_code fci_names_check(const fc_container *c, size_t first, size_t n, fc
     return fci_tensor_fail(&c->files[t[twice].file], name, t[twice].offset, err,
                            "expected the name only once, got it also in %s",
                            c->files[t[other].file].name);
+}
+
+FCI_FN const char *fci_shape_show(const uint64_t *shape, uint32_t rank, fci_shown *to) {
+    size_t n = 0;
+    to->s[n++] = '[';
+    for (uint32_t i = 0; i < rank && n < sizeof to->s - 26; i++)
+        n += (size_t)snprintf(to->s + n, 24, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
+    memcpy(to->s + n, "]", 2);
+    return to->s;
 }
 
 // >> safetensors
@@ -8969,6 +8980,8 @@ FCI_FN const char *fci_tensor_pattern(const fci_slot_name *own, const fci_tensor
 // The name of a tensor: '#' becomes the block's number, '@' the expert's, then comes `suffix`.
 FCI_FN void fci_tensor_name(const char *pattern, uint32_t block, uint32_t expert,
                             const char *suffix, char *out, size_t size);
+// Takes the next name of "a|b|c" off `names` into `one`; false at the end.
+FCI_FN bool fci_next_name(const char **names, char *one, size_t size);
 
 // ---- private to this section
 
@@ -9052,6 +9065,16 @@ FCI_FN void fci_tensor_name(const char *pattern, uint32_t block, uint32_t expert
         } else out[n++] = *pattern;
     while (*suffix && n + 1 < size) out[n++] = *suffix++;
     out[n < size ? n : size - 1] = 0;
+}
+
+FCI_FN bool fci_next_name(const char **names, char *one, size_t size) {
+    size_t n = *names ? strcspn(*names, "|") : 0;
+    if (n == 0) return false;
+    const size_t kept = n < size ? n : size - 1;
+    memcpy(one, *names, kept);
+    one[kept] = 0;
+    *names += n + ((*names)[n] == '|');
+    return true;
 }
 
 // >> architecture
@@ -16871,8 +16894,8 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
 }
 #endif
 
-// >> config
-// A model: hyperparameters, views of its weights found by the architecture's row, tokenizer.
+// >> parts
+// The weights of a model, by block.
 
 typedef struct fci_weight { // a matrix with its bias, or absent (matrix.data NULL)
     fci_matrix matrix;
@@ -16900,6 +16923,11 @@ typedef struct fci_layer {            // one block
     uint64_t n_bytes[2];              // of their tensors
 } fci_layer;
 
+// ---- private to this section
+
+// >> config
+// A model: hyperparameters, views of its weights found by the architecture's row, tokenizer.
+
 struct fc_model {
     fci_context c;
     fci_arena arena;
@@ -16915,27 +16943,21 @@ struct fc_model {
     fci_matrix positions;         // [max_positions, hidden], or absent
     fci_norm output_norm;         // [hidden]
     fci_layer *layers;            // [n_blocks]
-    // [2 * n_blocks], 0: exported without this sublayer
-    uint8_t *present;
+    uint8_t *present;             // [2 * n_blocks], 0: exported without this sublayer
     const uint8_t *mask; // [2 * n_blocks] what runs where the caller names none
     fc_healed healed;    // container NULL: it is not
     char *healed_path;
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
     uint8_t *read; // [tensors of the files]: 1 where one is used
-    // [n_tensors] of the model, in the order they were looked up
-    const fc_tensor **tensors;
+    const fc_tensor **tensors; // [n_tensors] of the model, in the order they were looked up
     size_t n_tensors, room;
     char fingerprint[32], content[32]; // content "": unknown
 };
 
-// Whether the weights are in GGUF files, else in safetensors.
-FCI_FN bool fci_config_is_gguf(const fc_model *m);
 // Marks a tensor of the files as used; NULL allowed.
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t);
 // Whether the model has one of the traits.
 FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits);
-// Takes the next name of "a|b|c" off `names` into `one`; false at the end.
-FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size);
 // The settings of the text model inside a multimodal one's, else `config` itself.
 FCI_FN const fci_json *fci_config_text_config(const fci_json *config);
 // Sets architecture, hyper and present from config.json; `scratch` holds defaults meanwhile.
@@ -16943,10 +16965,6 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
                                fc_error *err);
 // The same from the keys of a GGUF file; hyper.vocab stays 0 where nothing tells it.
 FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err);
-// A shape as "[64, 160]".
-FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to);
-// Appends the items of "block_configs" as in DeciLM, with what vLLM needs for each block.
-FCI_FN void fci_config_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b);
 
 // ---- private to this section
 
@@ -16963,10 +16981,6 @@ typedef struct fci_config_source {
 #define FCI_CONFIG_LIMIT ((uint64_t)16 << 20) // bytes of a config.json
 enum { FCI_NAME_MAX = 192 };
 
-FCI_FN bool fci_config_is_gguf(const fc_model *m) {
-    return fci_is_gguf(m->container);
-}
-
 FCI_FN void fci_config_mark(fc_model *m, const fc_tensor *t) {
     if (t) m->read[t - fc_container_tensor(m->container, 0)] = 1;
 }
@@ -16975,23 +16989,13 @@ FCI_FN bool fci_config_has(const fc_model *m, uint32_t traits) {
     return (m->hyper.traits & traits) != 0;
 }
 
-FCI_FN bool fci_config_next_name(const char **names, char *one, size_t size) {
-    size_t n = *names ? strcspn(*names, "|") : 0;
-    if (n == 0) return false;
-    const size_t kept = n < size ? n : size - 1;
-    memcpy(one, *names, kept);
-    one[kept] = 0;
-    *names += n + ((*names)[n] == '|');
-    return true;
-}
-
 FCI_FN const fci_kv *fci_config_kv(const fci_config_source *s, const char *suffixes) {
     char key[160];
     const size_t n = strlen(s->gguf_name);
     if (n + 2 > sizeof key) return NULL;
     memcpy(key, s->gguf_name, n);
     key[n] = '.';
-    while (fci_config_next_name(&suffixes, key + n + 1, sizeof key - n - 1)) {
+    while (fci_next_name(&suffixes, key + n + 1, sizeof key - n - 1)) {
         const fci_kv *kv = fci_gguf_find(s->gguf, key);
         if (kv) return kv;
     }
@@ -17001,7 +17005,7 @@ FCI_FN const fci_kv *fci_config_kv(const fci_config_source *s, const char *suffi
 FCI_FN bool fci_config_ignores(const fci_architecture *a, const char *key) {
     char ignored[64];
     const char *rest = a->ignored;
-    while (fci_config_next_name(&rest, ignored, sizeof ignored))
+    while (fci_next_name(&rest, ignored, sizeof ignored))
         if (strcmp(ignored, key) == 0) return true;
     return false;
 }
@@ -17012,7 +17016,7 @@ FCI_FN const fci_json *fci_config_setting(const fci_config_source *s, const char
     for (size_t i = 0; i < 2; i++) {
         char key[64];
         const char *rest = keys;
-        while (objects[i] && fci_config_next_name(&rest, key, sizeof key)) {
+        while (objects[i] && fci_next_name(&rest, key, sizeof key)) {
             const fci_json *n = fci_json_get(objects[i], key);
             if (n && i == 0 && fci_config_ignores(s->architecture, key)) n = NULL;
             if (n) return n->type == FCI_JSON_NULL ? NULL : n;
@@ -17030,7 +17034,7 @@ FCI_FN fc_code fci_config_number_json(const fci_json *n, const fci_field *f, dou
         *value = (double)n->integer;
     else if (f->type == FCI_FIELD_REAL && n->type == FCI_JSON_NUMBER) *value = n->number;
     else {
-        fci_config_next_name(&names, key, sizeof key);
+        fci_next_name(&names, key, sizeof key);
         return fci_json_bad(err, n, key,
                             f->type == FCI_FIELD_TRAIT  ? "true or false"
                             : f->type == FCI_FIELD_REAL ? "a number"
@@ -17694,19 +17698,6 @@ FCI_FN fc_code fci_config_block_configs(fc_model *m, const fci_json *config, fc_
     return code;
 }
 
-FCI_FN void fci_config_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b) {
-    static const char *const sizes[FC_KIND_COUNT] = {"n_heads_in_group", "intermediate_size"};
-    const uint64_t values[FC_KIND_COUNT] = {h->n_heads / h->n_kv_heads, h->ff};
-    for (uint32_t i = 0; i < 2 * h->n_blocks; i++) {
-        const uint32_t kind = i % 2;
-        fci_json_put(b, kind ? ", %s: {'no_op': %i" : ",\n    {%s: {'no_op': %i",
-                     fci_pruned_kinds[kind], !mask[i]);
-        if (mask[i])
-            fci_json_put(b, ", %s: %llu", sizes[kind], (unsigned long long)values[kind]);
-        fci_puts(b, kind ? "}}" : "}");
-    }
-}
-
 // "drop_attn_list" and "drop_mlp_list" of LLM-Drop: numbers of the blocks without the sublayer, or
 // a bool per block.
 FCI_FN fc_code fci_config_drop_list(fc_model *m, const fci_json *config, fc_kind kind,
@@ -17841,15 +17832,6 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
     return FC_OK;
 }
 
-FCI_FN const char *fci_config_show_shape(const uint64_t *shape, uint32_t rank, fci_shown *to) {
-    size_t n = 0;
-    to->s[n++] = '[';
-    for (uint32_t i = 0; i < rank && n < sizeof to->s - 26; i++)
-        n += (size_t)snprintf(to->s + n, 24, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
-    memcpy(to->s + n, "]", 2);
-    return to->s;
-}
-
 // >> weights
 // Views of the weights, found by the architecture's table. Only vectors are copied.
 
@@ -17892,7 +17874,7 @@ FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name) {
                                   "model.language_model."};
     const fc_tensor *t = fc_container_find(m->container, name);
     char other[FCI_NAME_MAX + 32];
-    if (t || fci_config_is_gguf(m)) return t;
+    if (t || fci_is_gguf(m->container)) return t;
     snprintf(other, sizeof other, "language_model.%s", name);
     t = fc_container_find(m->container, other);
     for (size_t i = 0; rest && !t && i < sizeof starts / sizeof starts[0]; i++) {
@@ -17919,8 +17901,8 @@ FCI_FN fc_code fci_weights_tensor(fc_model *m, const fci_weights_wanted *w, cons
     if (!same) {
         fci_shown want, got;
         return fci_fail(err, FC_ERR_MISMATCH, t->offset, "tensor \"%s\": expected shape %s, got %s",
-                        name, fci_config_show_shape(w->shape, w->rank, &want),
-                        fci_config_show_shape(t->shape, t->rank, &got));
+                        name, fci_shape_show(w->shape, w->rank, &want),
+                        fci_shape_show(t->shape, t->rank, &got));
     }
     if (!fci_number_can_decode(t->type))
         return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
@@ -18071,10 +18053,11 @@ FCI_FN fc_code fci_weights_find_bias(fc_model *m, const fci_weights_wanted *weig
     const fc_tensor *t;
     char name[FCI_NAME_MAX];
     *bias = NULL;
-    if (!w.row->bias || (!fci_config_is_gguf(m) && !fci_config_has(m, w.row->bias))) return FC_OK;
+    if (!w.row->bias || (!fci_is_gguf(m->container) && !fci_config_has(m, w.row->bias)))
+        return FC_OK;
     w.rank = 1;
     w.shape[0] = fci_slot_dim(&m->hyper, w.row->rows);
-    w.optional = fci_config_is_gguf(m);
+    w.optional = fci_is_gguf(m->container);
     fci_tensor_name(pattern, w.block, w.expert, ".bias", name, sizeof name);
     fc_code code = fci_weights_tensor(m, &w, name, &t, err);
     if (!code && t) code = fci_weights_count(m, &w, t, err);
@@ -18087,7 +18070,7 @@ FCI_FN fc_code fci_weights_stacked(fc_model *m, fci_weights_wanted *w, const cha
     const char *at = strstr(pattern, ".@");
     char stacked[FCI_NAME_MAX];
     *t = NULL;
-    if (!at || !fci_config_is_gguf(m)) return FC_OK;
+    if (!at || !fci_is_gguf(m->container)) return FC_OK;
     snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
     fci_tensor_name(stacked, w->block, 0, ".weight", name, size);
     if (!fci_weights_find(m, name)) return FC_OK;
@@ -18101,7 +18084,8 @@ FCI_FN fc_code fci_weights_stacked(fc_model *m, fci_weights_wanted *w, const cha
 // One tensor with its bias.
 FCI_FN fc_code fci_weights_slot(fc_model *m, const fci_tensor_row *row, uint32_t block,
                                 uint32_t expert, fc_error *err) {
-    const char *pattern = fci_tensor_pattern(m->architecture->names, row, fci_config_is_gguf(m));
+    const bool gguf = fci_is_gguf(m->container);
+    const char *pattern = fci_tensor_pattern(m->architecture->names, row, gguf);
     const bool matrix = row->cols != FCI_DIM_NONE;
     const bool transposed =
         matrix && fci_config_has(m, FCI_TRAIT_TRANSPOSED) && row->slot >= FCI_FIRST_BLOCK_SLOT;
@@ -18150,7 +18134,7 @@ FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint
         m->hyper.ropes[0].scaling != FCI_ROPE_LONG &&
         !(m->architecture->quirks & FCI_QUIRK_LONG_FACTORS))
         return false;
-    return fci_tensor_pattern(m->architecture->names, row, fci_config_is_gguf(m)) &&
+    return fci_tensor_pattern(m->architecture->names, row, fci_is_gguf(m->container)) &&
            (row->need & ~traits) == 0 && (row->unless & traits) == 0;
 }
 
@@ -18178,7 +18162,7 @@ FCI_FN fc_code fci_weights_all_read(const fc_model *m, fc_error *err) {
         if (m->read[i]) continue;
         if (unread++ == 0) first = i;
     }
-    if (!fci_config_is_gguf(m) || unread == 0) return FC_OK;
+    if (!fci_is_gguf(m->container) || unread == 0) return FC_OK;
     return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                     "%llu of its %llu tensors are not known for architecture %s, the first: \"%s\"",
                     (unsigned long long)unread, (unsigned long long)n, m->architecture->name,
@@ -18207,7 +18191,7 @@ FCI_FN void fci_weights_note_blocks(const fc_model *m) {
 FCI_FN void fci_weights_untie(fc_model *m) {
     char names[2][FCI_NAME_MAX];
     const fc_tensor *t[2] = {NULL, NULL};
-    if (fci_config_is_gguf(m) || !fci_config_has(m, FCI_TRAIT_TIED)) return;
+    if (fci_is_gguf(m->container) || !fci_config_has(m, FCI_TRAIT_TIED)) return;
     for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         const size_t k = row->slot == FCI_OUTPUT;
         if (!k && row->slot != FCI_EMBEDDING) continue;
@@ -18248,7 +18232,7 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
                         (unsigned long long)n_left,
                         (unsigned long long)fc_container_tensor_count(m->container));
     fci_weights_untie(m);
-    if (!fci_config_is_gguf(m) && !m->layers) fci_weights_note_blocks(m);
+    if (!fci_is_gguf(m->container) && !m->layers) fci_weights_note_blocks(m);
     m->n_tensors = 0;
     m->config.n_parameters = 0;
     memset(m->dtype_bytes, 0, sizeof m->dtype_bytes);
@@ -19020,8 +19004,8 @@ FCI_FN fc_code fci_healed_tensor(const fc_model *m, const fc_container *h, const
     const fc_tensor *is = &c->tensors[at];
     if (is->rank != t->rank || memcmp(is->shape, t->shape, t->rank * sizeof *t->shape) != 0)
         return fci_tensor_fail(f, name, t->offset, err, "expected shape %s, got %s",
-                               fci_config_show_shape(is->shape, is->rank, &want),
-                               fci_config_show_shape(t->shape, t->rank, &got));
+                               fci_shape_show(is->shape, is->rank, &want),
+                               fci_shape_show(t->shape, t->rank, &got));
     if (!fci_number_can_decode(t->type))
         return fci_tensor_fail(f, name, t->offset, err, "expected a type such as F16, got %s",
                                fc_dtype_name(t->type));
@@ -19212,7 +19196,7 @@ FCI_FN fc_code fci_model_configure_all(fc_model *m, fc_error *err) {
     fci_file f;
     const fci_json *root;
     fc_code code;
-    if (fci_config_is_gguf(m)) {
+    if (fci_is_gguf(m->container)) {
         code = fci_config_gguf(m, &scratch, err);
         fci_arena_free(&scratch);
         return fci_wrap(err, code, "%s", fci_base_name(m->path));
@@ -30786,12 +30770,13 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
 FCI_FN fc_code fci_listing_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
                                uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
-    const char *pattern = fci_tensor_pattern(m->architecture->names, row, fci_config_is_gguf(m)),
+    const bool gguf = fci_is_gguf(m->container);
+    const char *pattern = fci_tensor_pattern(m->architecture->names, row, gguf),
                *at = strstr(pattern, ".@");
     char name[FCI_NAME_MAX], stacked[FCI_NAME_MAX];
     fci_tensor_name(pattern, block, expert, suffix, name, sizeof name);
     const fc_tensor *t = fci_weights_find(m, name);
-    if (!t && at && fci_config_is_gguf(m)) {
+    if (!t && at && gguf) {
         snprintf(stacked, sizeof stacked, "%.*s_exps", (int)(at - pattern), pattern);
         fci_tensor_name(stacked, block, 0, suffix, name, sizeof name);
         t = fci_weights_find(m, name);
@@ -31416,7 +31401,7 @@ FCI_FN void fci_metadata_key_type(const fci_export *x, fci_keys *k) {
                {FC_DTYPE_Q5_K, 16}, {FC_DTYPE_Q6_K, 18}, {FC_DTYPE_BF16, 32}};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         if (x->desc->type == ids[i].type) fci_keys_u32(k, "general.file_type", ids[i].id);
-    if (fci_config_is_gguf(x->m) && x->desc->type)
+    if (fci_is_gguf(x->m->container) && x->desc->type)
         fci_keys_u32(k, "general.quantization_version", 2);
 }
 
@@ -31479,7 +31464,7 @@ FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_f
     for (size_t i = 0; f->type == FCI_FIELD_COUNT && i < sizeof elsewhere / sizeof *elsewhere; i++)
         if (f->offset == elsewhere[i]) return;
     if (!names || (f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits))) return;
-    while (fci_config_next_name(&names, suffix, sizeof suffix) && *names)
+    while (fci_next_name(&names, suffix, sizeof suffix) && *names)
         if (f->offset != FCI_AT(norm_eps) || !fci_config_has(x->m, FCI_TRAIT_LAYER_NORM))
             break; // the last is LayerNorm's
     fci_metadata_key(x, suffix, key, sizeof key);
@@ -31840,6 +31825,20 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
                      x->family->name);
 }
 
+// Appends the items of "block_configs" as in DeciLM, with what vLLM needs for each block.
+FCI_FN void fci_directory_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b) {
+    static const char *const sizes[FC_KIND_COUNT] = {"n_heads_in_group", "intermediate_size"};
+    const uint64_t values[FC_KIND_COUNT] = {h->n_heads / h->n_kv_heads, h->ff};
+    for (uint32_t i = 0; i < 2 * h->n_blocks; i++) {
+        const uint32_t kind = i % 2;
+        fci_json_put(b, kind ? ", %s: {'no_op': %i" : ",\n    {%s: {'no_op': %i",
+                     fci_pruned_kinds[kind], !mask[i]);
+        if (mask[i])
+            fci_json_put(b, ", %s: %llu", sizes[kind], (unsigned long long)values[kind]);
+        fci_puts(b, kind ? "}}" : "}");
+    }
+}
+
 FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
     const bool compact = !fci_export_masked(x), deci = compact && fci_directory_for_vllm(x);
     fci_puts(b, "{\n");
@@ -31855,7 +31854,7 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
             !fci_config_has(x->m, FCI_TRAIT_O_BIAS))
             fci_json_put(b, "  'qkv_bias': true,\n"); // how vLLM learns of Qwen2's
         fci_json_put(b, "  'block_configs': [");
-        fci_config_put_blocks(&x->m->hyper, x->mask, b);
+        fci_directory_put_blocks(&x->m->hyper, x->mask, b);
         fci_puts(b, "\n  ],\n");
     }
     fci_json_put(b, "  'finercut': {'removed': [");
@@ -32663,7 +32662,7 @@ FCI_FN const fci_architecture *fci_made_family(const fc_model *m) {
                    need = m->hyper.n_experts          ? FCI_TRAIT_EXPERTS
                           : m->hyper.blocks[0].window ? FCI_TRAIT_WINDOW
                                                       : 0;
-    for (const fci_architecture *a = fci_architectures(); a->name && fci_config_is_gguf(m); a++)
+    for (const fci_architecture *a = fci_architectures(); a->name && fci_is_gguf(m->container); a++)
         if (strcmp(a->gguf, m->architecture->gguf) == 0 &&
             (need ? a->traits & need : !(a->traits & any)))
             return a;
@@ -32707,7 +32706,7 @@ FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *
     memcpy(&real, (const char *)h + f->offset, sizeof real);
     memcpy(&count, (const char *)h + f->offset, sizeof count);
     if (f->type == FCI_FIELD_COUNT && count == 0) return;
-    while (fci_config_next_name(&names, key, sizeof key)) {
+    while (fci_next_name(&names, key, sizeof key)) {
         if (eps && layer_norm && strcmp(key, "rms_norm_eps") == 0) continue;
         if (f->type == FCI_FIELD_REAL) fci_made_real(b, key, real);
         else fci_made_count(b, key, count);
@@ -32807,7 +32806,7 @@ FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
     for (uint32_t i = 0; i < 3 * x->m->hyper.n_blocks; i++)
         if (((const fci_weight *)fci_weights_place(x->m, slots[i % 3], i / 3, 0))->bias)
             there |= traits[i % 3];
-    for (bool first = true; fci_config_next_name(&keys, key, sizeof key); first = false) {
+    for (bool first = true; fci_next_name(&keys, key, sizeof key); first = false) {
         uint32_t said = 0;
         for (const fci_field *f = fci_fields(); f->json || f->gguf; f++)
             if (f->json && strstr(f->json, key)) said |= f->traits;
@@ -33082,8 +33081,8 @@ FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
     fci_metadata_key_sizes(x, k);
     fci_metadata_key_plan(x, k);
     fci_metadata_key_type(x, k);
-    x->tokenizer = fci_config_is_gguf(x->m);
-    if (fci_config_is_gguf(x->m)) fci_metadata_keys_copied(x, k);
+    x->tokenizer = fci_is_gguf(x->m->container);
+    if (fci_is_gguf(x->m->container)) fci_metadata_keys_copied(x, k);
     else return fci_metadata_keys_made(x, k);
     return FC_OK;
 }
@@ -33154,10 +33153,11 @@ FCI_FN fc_code fci_package_card(fci_export *x) {
     fci_file f;
     char *path = NULL;
     const fci_kv *licence =
-        fci_config_is_gguf(x->m) ? fci_gguf_find(x->m->container, "general.license") : NULL;
+        fci_is_gguf(x->m->container) ? fci_gguf_find(x->m->container, "general.license") : NULL;
     fci_str name;
     fci_buffer b = fci_buffer_of(x->c);
-    if (!fci_config_is_gguf(x->m) && fci_beside_path(x, "README.md", &path)) return x->err->code;
+    if (!fci_is_gguf(x->m->container) && fci_beside_path(x, "README.md", &path))
+        return x->err->code;
     if (fci_kv_str(licence, &name)) {
         fci_puts(&b, "---\nlicense: ");
         fci_put(&b, name.p, name.n);
@@ -33198,7 +33198,7 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
     }
     code = fci_deliver_text(x, "config.json", &b);
     if (!code) code = fci_package_card(x);
-    if (!code && fci_config_is_gguf(x->m)) return fci_made_make_tokenizer(x);
+    if (!code && fci_is_gguf(x->m->container)) return fci_made_make_tokenizer(x);
     return code ? code : fci_along_all(x);
 }
 

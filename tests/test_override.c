@@ -406,7 +406,7 @@ static void small_open(small *s) {
 static void says(const char *what, fc_code code, const char *words) {
     char word[100];
     T_OK(why.code == code, "%s: %s: %s", what, fc_code_name(why.code), why.msg);
-    while (fci_config_next_name(&words, word, sizeof word))
+    while (fci_next_name(&words, word, sizeof word))
         T_OK(strstr(why.msg, word) != NULL, "%s: expected \"%s\" in: %s", what, word, why.msg);
 }
 
