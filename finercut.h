@@ -22245,28 +22245,9 @@ FCI_FN void fci_budget_costs(const fc_model *m, fc_unit unit, double *costs) {
     costs[n] = (double)rest;
 }
 
-// >> plan
-// A plan: the removed sublayers in order, with every score; its checks, its binding to a model, and
-// plan.json.
+// >> candidates
+// What a plan can remove: sublayers or blocks, by their numbers, and what they save.
 
-struct fc_plan {
-    fci_context c; // allocator and files only
-    fci_arena arena;
-    fc_plan_info info;
-    fc_step *steps; // [info.n_steps]
-    size_t capacity;
-};
-
-typedef enum fci_plan_type {
-    FCI_PLAN_TEXT, FCI_PLAN_U32, FCI_PLAN_U64, FCI_PLAN_HASH, FCI_PLAN_REAL,
-    FCI_PLAN_METRIC, FCI_PLAN_CANDIDATES, FCI_PLAN_SEARCH, FCI_PLAN_COMPUTE, FCI_PLAN_SIMD
-} fci_plan_type;
-
-// An empty plan, to be freed with fc_plan_free.
-FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err);
-// Appends a step with a copy of its scores, which are sorted by candidate.
-FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
-                               size_t n_scores, fc_error *err);
 // The sublayers [*first, *first + *count) of a candidate.
 FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
                                uint32_t *count);
@@ -22276,55 +22257,116 @@ FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
 FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candidate);
 // Whether this plan may remove a candidate, by its kind and block and by what is kept.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
+// How many candidates are eligible in a model that lacks no sublayer.
+FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
+// Whether a is before b: smaller, ties to the lower candidate, NaN last.
+FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
 // What the whole model has of a unit whose costs are known.
 FCI_FN double fci_plan_whole(const fc_plan_info *info, fc_unit unit);
-// What a candidate has, by info->costs of a unit; and with it what the first n steps removed.
+// What a candidate has, by info->costs of a unit.
 FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t candidate);
-FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate);
-// Whether the first n steps, and no fewer, need be done: they reach `until`.
-FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n);
 // Whether a step exceeds the distance or perplexity that is `until`.
 FCI_FN bool fci_plan_beyond(const fc_plan_info *info, double distance, double perplexity);
+
+// ---- private to this section
+
+static const char *const fci_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers", "attention",
+                                                                      "ffn", "blocks"};
+static const char *const fci_candidates_searches[FC_SEARCH_COUNT] = {"race", "exhaustive",
+                                                                     "confident", "one-shot",
+                                                                     "random"};
+FCI_ENUM(fc_candidates, "candidates", fci_candidates_names)
+FCI_ENUM(fc_search, "search", fci_candidates_searches)
+
+FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
+                               uint32_t *count) {
+    bool block = kind == FC_CANDIDATES_BLOCKS;
+    *first = block ? 2 * candidate : candidate;
+    *count = block ? 2 : 1;
+}
+
+FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info) {
+    return info->candidates == FC_CANDIDATES_BLOCKS ? info->model.n_blocks
+                                                    : 2 * info->model.n_blocks;
+}
+
+FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candidate) {
+    uint32_t first, count;
+    fci_plan_sublayers(kind, candidate, &first, &count);
+    return set[first] || set[first + count - 1];
+}
+
+FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
+    uint32_t block = info->candidates == FC_CANDIDATES_BLOCKS ? id : id / 2;
+    if (id >= fci_plan_ids(info) || block < info->first_block) return false;
+    if (info->kept && fci_plan_some(info->kept, info->candidates, id)) return false;
+    if (info->candidates == FC_CANDIDATES_ATTENTION) return id % 2 == FC_KIND_ATTENTION;
+    return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
+}
+
+FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < fci_plan_ids(info); id++) n += fci_plan_eligible(info, id);
+    return n;
+}
+
+FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b) {
+    if (isnan(a) || isnan(b)) return !isnan(a) || (isnan(b) && candidate_a < candidate_b);
+    return a < b || (!(b < a) && candidate_a < candidate_b);
+}
+
+FCI_FN double fci_plan_whole(const fc_plan_info *info, fc_unit unit) {
+    double whole = 0;
+    for (size_t s = 0; s <= 2 * (size_t)info->model.n_blocks; s++) whole += info->costs[unit][s];
+    return whole;
+}
+
+FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t candidate) {
+    uint32_t first, count;
+    fci_plan_sublayers(info->candidates, candidate, &first, &count);
+    return info->costs[unit][first] + (count > 1 ? info->costs[unit][first + 1] : 0);
+}
+
+FCI_FN bool fci_plan_beyond(const fc_plan_info *info, double distance, double perplexity) {
+    const double most = info->until.most;
+    if (info->until.unit == FC_UNIT_DISTANCE) return distance > most;
+    return info->until.unit == FC_UNIT_PERPLEXITY && !(perplexity <= most * info->perplexity);
+}
+
+// >> plan
+// A plan: the removed sublayers in order, with every score.
+
+struct fc_plan {
+    fci_context c; // allocator and files only
+    fci_arena arena;
+    fc_plan_info info;
+    fc_step *steps; // [info.n_steps]
+    size_t capacity;
+};
+
+// An empty plan, to be freed with fc_plan_free.
+FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err);
+// Appends a step with a copy of its scores, which are sorted by candidate.
+FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
+                               size_t n_scores, fc_error *err);
+// Whether the first n steps, and no fewer, need be done: they reach `until`.
+FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n);
+// What `candidate` has of a unit, and what the first n steps removed.
+FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate);
 // The set that `keep` names becomes the plan's; NULL: it is cleared.
 FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err);
 // The model's parameters become the plan's.
 FCI_FN fc_code fci_plan_parameters(fc_plan *p, const fc_model *m, fc_error *err);
+// Room for the parameters of its sublayers, zeros.
+FCI_FN uint64_t *fci_plan_new_parameters(fc_plan *p, fc_error *err);
 // Room for the costs of a unit, zeros.
 FCI_FN double *fci_plan_new_costs(fc_plan *p, fc_unit unit, fc_error *err);
-// Whether a is before b: smaller, ties to the lower candidate, NaN last.
-FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
 // The step's score of a candidate, or NULL.
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate);
 // Clears in the mask what step `index` removed.
 FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask);
-// Checks that a plan fits a model; a plan from elsewhere must pass before it is used. mask [2 *
-// n_blocks] becomes what all its steps leave.
-FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err);
-// The name of an enumeration's value, NULL past its end.
-FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value);
-// How many candidates are eligible in a model that lacks no sublayer.
-FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
-// Appends the fields of a section of plan.json; "": the outermost ones.
-FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
-// Appends "until params:20%; kept were attn.0", of what there is, between `before` and `after`;
-// nothing where there is nothing.
-FCI_FN void fci_plan_put_wishes(fci_buffer *b, const fc_plan_info *info, const char *before,
-                                const char *after);
-// Appends step `index`, from 0, as an object.
-FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
-// Saves what `put` writes of a plan at `path` and gives it to *out; one of the two may be NULL.
-FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
-                             fc_output_kind kind, const char *path, fc_text *out, fc_error *err);
 
 // ---- private to this section
-
-static const char *const fci_plan_candidates_names[FC_CANDIDATES_COUNT] = {"sublayers", "attention",
-                                                                      "ffn", "blocks"};
-static const char *const fci_plan_names[FC_SEARCH_COUNT] = {"race", "exhaustive", "confident",
-                                                              "one-shot", "random"};
-
-FCI_ENUM(fc_candidates, "candidates", fci_plan_candidates_names)
-FCI_ENUM(fc_search, "search", fci_plan_names)
 
 FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err) {
     fci_context c;
@@ -22372,44 +22414,6 @@ FINERCUT_API const fc_step *fc_plan_step(const fc_plan *p, size_t index) {
     return p && index < p->info.n_steps ? &p->steps[index] : NULL;
 }
 
-FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t *first,
-                               uint32_t *count) {
-    bool block = kind == FC_CANDIDATES_BLOCKS;
-    *first = block ? 2 * candidate : candidate;
-    *count = block ? 2 : 1;
-}
-
-FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info) {
-    return info->candidates == FC_CANDIDATES_BLOCKS ? info->model.n_blocks
-                                                    : 2 * info->model.n_blocks;
-}
-
-FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candidate) {
-    uint32_t first, count;
-    fci_plan_sublayers(kind, candidate, &first, &count);
-    return set[first] || set[first + count - 1];
-}
-
-FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
-    uint32_t block = info->candidates == FC_CANDIDATES_BLOCKS ? id : id / 2;
-    if (id >= fci_plan_ids(info) || block < info->first_block) return false;
-    if (info->kept && fci_plan_some(info->kept, info->candidates, id)) return false;
-    if (info->candidates == FC_CANDIDATES_ATTENTION) return id % 2 == FC_KIND_ATTENTION;
-    return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
-}
-
-FCI_FN double fci_plan_whole(const fc_plan_info *info, fc_unit unit) {
-    double whole = 0;
-    for (size_t s = 0; s <= 2 * (size_t)info->model.n_blocks; s++) whole += info->costs[unit][s];
-    return whole;
-}
-
-FCI_FN double fci_plan_saved(const fc_plan_info *info, fc_unit unit, uint32_t candidate) {
-    uint32_t first, count;
-    fci_plan_sublayers(info->candidates, candidate, &first, &count);
-    return info->costs[unit][first] + (count > 1 ? info->costs[unit][first + 1] : 0);
-}
-
 FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += fci_plan_saved(&p->info, unit, p->steps[i].removed);
@@ -22422,12 +22426,6 @@ FINERCUT_API double fc_plan_rate(const fc_plan *p, size_t index, uint32_t candid
         candidate >= fci_plan_ids(&p->info) || index > p->info.n_steps)
         return distance;
     return distance / fci_plan_saved_by(p, p->info.per, index, candidate);
-}
-
-FCI_FN bool fci_plan_beyond(const fc_plan_info *info, double distance, double perplexity) {
-    const double most = info->until.most;
-    if (info->until.unit == FC_UNIT_DISTANCE) return distance > most;
-    return info->until.unit == FC_UNIT_PERPLEXITY && !(perplexity <= most * info->perplexity);
 }
 
 FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n) {
@@ -22480,544 +22478,16 @@ FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err) {
     return code ? code : p->info.keep ? FC_OK : FC_ERR_MEMORY;
 }
 
-FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b) {
-    if (isnan(a) || isnan(b)) return !isnan(a) || (isnan(b) && candidate_a < candidate_b);
-    return a < b || (!(b < a) && candidate_a < candidate_b);
-}
-
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) {
     const size_t at =
         fci_below(s->scores, s->n_scores, sizeof *s->scores, sizeof candidate, candidate);
     return at < s->n_scores && s->scores[at].candidate == candidate ? &s->scores[at] : NULL;
 }
 
-// Checks what only some searches write of a score.
-FCI_FN fc_code fci_plan_check_guess(const fc_plan_info *info, const fc_score *c, const char *name,
-                                    fc_error *err) {
-    if (c->estimate && info->search != FC_SEARCH_CONFIDENT)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: %s: expected no estimate, as only search confident has, got one",
-                        name);
-    if (c->estimate && c->margin < info->margin)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: %s: expected at least the plan's margin %g, got %g", name,
-                        info->margin, c->margin);
-    if (c->exact || c->estimate || !(c->expected < c->value * (1 - 1e-9))) return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, 0,
-                    "scores: %s: expected: at least its bound %.9g, got %.9g", name, c->value,
-                    c->expected);
-}
-
-// Checks another score of a step: it must not be before that of what was removed.
-FCI_FN fc_code fci_plan_check_other(const fc_plan *p, size_t index, const fc_score *c,
-                                    fc_error *err) {
-    const fc_plan_info *info = &p->info;
-    const fc_step *s = &p->steps[index];
-    char name[24];
-    fc_candidate_name(info->candidates, c->candidate, name, sizeof name);
-    if (!fci_plan_eligible(info, c->candidate) ||
-        (c > s->scores && c[-1].candidate >= c->candidate))
-        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a candidate, and only once",
-                        name);
-    if (c->value < 0)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a number from 0, got %g", name,
-                        c->value);
-    if (info->calibration.n_positions && c->positions > info->calibration.n_positions)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: %s: expected at most the calibration's %llu positions, got %llu",
-                        name, (unsigned long long)info->calibration.n_positions,
-                        (unsigned long long)c->positions);
-    if (info->search == FC_SEARCH_EXHAUSTIVE && !c->exact)
-        return fci_fail(
-            err, FC_ERR_FORMAT, 0,
-            "scores: %s: expected an exact score, as search exhaustive has, got another", name);
-    if (fci_plan_check_guess(info, c, name, err)) return FC_ERR_FORMAT;
-    const double own = fc_plan_rate(p, index, s->removed, s->score),
-                 rate = fc_plan_rate(p, index, c->candidate, c->value);
-    if (c->candidate == s->removed || c->estimate ||
-        !fci_plan_before(rate, c->candidate, own, s->removed))
-        return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, 0,
-                    "scores: %s: expected %s to be behind what was removed (%.9g), got %.9g", name,
-                    c->exact ? "an exact score" : "a bound", own, rate);
-}
-
-// One-shot removes in the order of the scores of step 1.
-FCI_FN fc_code fci_plan_check_order(const fc_plan *p, size_t index, fc_error *err) {
-    const fc_step *first = &p->steps[0];
-    const fc_score *now = fci_plan_score(first, p->steps[index].removed), *other = first->scores;
-    size_t ahead = 0; // must equal the number of earlier steps
-    for (size_t i = 0; now && i < first->n_scores; i++, other++)
-        ahead += fci_plan_before(fc_plan_rate(p, 0, other->candidate, other->value),
-                                 other->candidate,
-                                 fc_plan_rate(p, 0, now->candidate, now->value), now->candidate);
-    if (first->n_scores == 0 || (now && ahead == index)) return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, 0,
-                    "removed: expected the next one in order of step 1's scores");
-}
-
-// Whether the step's search scores every remaining candidate.
-FCI_FN bool fci_plan_scores_all(const fc_plan *p, size_t index) {
-    const fc_search search = p->info.search;
-    return search != FC_SEARCH_RANDOM && (search != FC_SEARCH_ONE_SHOT || index == 0);
-}
-
-// A step has the candidates of the last step with scores that no step removed since.
-FCI_FN fc_code fci_plan_check_left(const fc_plan *p, size_t index, fc_error *err) {
-    const fc_step *s = &p->steps[index], *from = s;
-    size_t left = 0;
-    char name[24];
-    do {
-        if (from == p->steps) return FC_OK;
-        from--;
-    } while (from->n_scores == 0);
-    fc_candidate_name(p->info.candidates, s->removed, name, sizeof name);
-    if (!fci_plan_score(from, s->removed))
-        return fci_fail(err, FC_ERR_FORMAT, 0, "removed: %s: missing in the scores of step %llu",
-                        name, (unsigned long long)(from - p->steps) + 1);
-    for (size_t i = 0; i < from->n_scores && s->n_scores; i++) {
-        const uint32_t id = from->scores[i].candidate;
-        const fc_step *at = from;
-        while (at < s && at->removed != id) at++;
-        left += at == s;
-        if (at < s || fci_plan_score(s, id)) continue;
-        fc_candidate_name(p->info.candidates, id, name, sizeof name);
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: %s: missing, though no earlier step removed it", name);
-    }
-    if (left == s->n_scores || s->n_scores == 0) return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, 0,
-                    "scores: expected those of the %llu candidates that are left, got %llu",
-                    (unsigned long long)left, (unsigned long long)s->n_scores);
-}
-
-// A step is within the budget, and there was need for it.
-FCI_FN fc_code fci_plan_check_until(const fc_plan *p, size_t index, fc_error *err) {
-    char text[64];
-    if (!fci_plan_reached(p, index + !fci_budget_counts(p->info.until.unit))) return FC_OK;
-    fc_budget_text(&p->info.until, text, sizeof text);
-    return fci_fail(err, FC_ERR_FORMAT, 0, "expected the last step before %s, got this one, too",
-                    text);
-}
-
-// Checks a step, alone and after earlier ones: it must have removed what its scores demand.
-FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
-    const fc_plan_info *info = &p->info;
-    const fc_step *s = &p->steps[index];
-    const fc_score *own = fci_plan_score(s, s->removed);
-    const bool alone = !fci_plan_scores_all(p, index);
-    char name[24];
-    fc_candidate_name(info->candidates, s->removed, name, sizeof name);
-    if (!fci_plan_eligible(info, s->removed))
-        return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected a candidate, got \"%s\"", name);
-    if (!(s->score >= 0) || !isfinite(s->score))
-        return fci_fail(err, FC_ERR_FORMAT, 0, "score: expected a finite number from 0, got %g",
-                        s->score);
-    if (!s->n_scores != !p->steps[0].n_scores)
-        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: expected %s, as step 1 has, got %llu",
-                        s->n_scores ? "none" : "some", (unsigned long long)s->n_scores);
-    if (s->n_scores && !own)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "removed: expected one of the scores' candidates, got \"%s\"", name);
-    if (own && (!own->exact || own->value < s->score || own->value > s->score || isnan(own->value)))
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: %s: expected the step's score %.9g, exact, got %.9g, %s", name,
-                        s->score, own->value, own->exact ? "exact" : "not exact");
-    if (alone && s->n_scores > 1)
-        return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "scores: search %s: expected that of %s only, got %llu",
-                        fc_search_name(info->search), name, (unsigned long long)s->n_scores);
-    fc_code code = FC_OK;
-    for (size_t k = 0; k < s->n_scores && !code; k++)
-        code = fci_plan_check_other(p, index, &s->scores[k], err);
-    if (!code) code = fci_plan_check_until(p, index, err);
-    if (code || info->search == FC_SEARCH_RANDOM) return code;
-    return alone ? fci_plan_check_order(p, index, err) : fci_plan_check_left(p, index, err);
-}
-
-// Whether the plan is of this model.
-FCI_FN fc_code fci_plan_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
-    const fc_plan_model *of = &p->info.model;
-    const bool same = strcmp(of->fingerprint, m->fingerprint) == 0;
-    const bool like =
-        of->n_blocks == m->hyper.n_blocks &&
-        (!of->n_parameters || of->n_parameters == m->config.n_parameters) &&
-        (!of->architecture[0] || strcmp(of->architecture, m->config.architecture) == 0);
-    fci_shown name, print;
-    fci_show(fci_s(of->name), &name);
-    fci_show(fci_s(of->fingerprint), &print);
-    if (like && !same && strncmp(print.s, FCI_IDENTITY_PREFIX, strlen(FCI_IDENTITY_PREFIX)) != 0)
-        return fci_fail(
-            err, FC_ERR_MISMATCH, 0,
-            "plan: another version made it, whose fingerprint \"%s\" cannot be compared: make "
-            "it anew, or, where it is surely of this model, write \"%s\" there",
-            print.s, m->fingerprint);
-    if (like && !same)
-        return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: made for another model: "
-                        "expected \"%s\" (fingerprint %s), got fingerprint %s",
-                        name.s, print.s, m->fingerprint);
-    if (!like) {
-        const bool blocks = of->n_blocks != m->hyper.n_blocks,
-                   count = of->n_parameters && of->n_parameters != m->config.n_parameters;
-        char there[32] = "", here[32] = "";
-        snprintf(there, sizeof there, "%llu",
-                 (unsigned long long)(blocks ? of->n_blocks : of->n_parameters));
-        snprintf(here, sizeof here, "%llu",
-                 (unsigned long long)(blocks ? m->hyper.n_blocks : m->config.n_parameters));
-        fci_show(fci_s(blocks || count ? there : of->architecture), &print);
-        return fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "plan: made for another model: expected \"%s\", %s %s, got %s", name.s,
-                        blocks ? "blocks" : count ? "parameters" : "architecture", print.s,
-                        blocks || count ? here : m->config.architecture);
-    }
-    if (of->content[0] && m->content[0] && strcmp(of->content, m->content) != 0)
-        return fci_fail(
-            err, FC_ERR_MISMATCH, 0,
-            "plan: made for another model: some weights of \"%s\" differ: expected content "
-            "%s, got %s",
-            name.s, fci_show(fci_s(of->content), &print), m->content);
-    return FC_OK;
-}
-
 FCI_FN void fci_plan_remove(const fc_plan *p, size_t index, uint8_t *mask) {
     uint32_t first, count;
     fci_plan_sublayers(p->info.candidates, p->steps[index].removed, &first, &count);
     memset(mask + first, 0, count);
-}
-
-// Whether the candidates of a step are those of the mask.
-FCI_FN fc_code fci_plan_fits(const fc_plan *p, size_t index, const uint8_t *mask, fc_error *err) {
-    const fc_step *s = &p->steps[index];
-    const bool all = s->n_scores && fci_plan_scores_all(p, index);
-    const char *wrong = NULL;
-    uint32_t id = 0;
-    char name[24];
-    for (uint32_t n = fci_plan_ids(&p->info); id < n; id++) {
-        const bool there = fci_plan_eligible(&p->info, id) &&
-                           fci_plan_some(mask, p->info.candidates, id);
-        const bool scored = fci_plan_score(s, id) != NULL;
-        if (!there && (scored || s->removed == id)) wrong = "not in the model, or removed before";
-        if (there && !scored && all) wrong = "missing in its scores";
-        if (wrong) break;
-    }
-    if (!wrong) return FC_OK;
-    fc_candidate_name(p->info.candidates, id, name, sizeof name);
-    return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: step %llu: %s: %s",
-                    (unsigned long long)index + 1, name, wrong);
-}
-
-// Whether the parameters in the plan are the model's.
-FCI_FN fc_code fci_plan_check_parameters(const fc_plan *p, const fc_model *m, fc_error *err) {
-    char name[24];
-    for (uint32_t s = 0; p->info.parameters && s < 2 * p->info.model.n_blocks; s++) {
-        const uint64_t own = m->layers[s / 2].n_parameters[s % 2], got = p->info.parameters[s];
-        if (got == own) continue;
-        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name);
-        return fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "plan: parameters: %s: expected the model's %llu, got %llu", name,
-                        (unsigned long long)own, (unsigned long long)got);
-    }
-    return FC_OK;
-}
-
-// Whether the costs in the plan are the model's.
-FCI_FN fc_code fci_plan_check_costs(const fc_plan *p, const fc_model *m, fc_error *err) {
-    const size_t n = 2 * (size_t)p->info.model.n_blocks + 1;
-    double *own = (double *)fci_alloc(&p->c, n, sizeof *own, "costs", err);
-    fc_code code = own ? FC_OK : FC_ERR_MEMORY;
-    for (int unit = FC_UNIT_PARAMS; unit <= FC_UNIT_BYTES && !code; unit++) {
-        const double *costs = p->info.costs[unit];
-        fci_budget_costs(m, (fc_unit)unit, own);
-        for (size_t i = 0; costs && i < n && !code; i++)
-            if (costs[i] < own[i] || costs[i] > own[i])
-                code = fci_fail(err, FC_ERR_MISMATCH, 0,
-                                "plan: budget: %s: number %llu: expected the model's %.17g, got "
-                                "%.17g",
-                                fc_unit_name((fc_unit)unit), (unsigned long long)i + 1, own[i],
-                                costs[i]);
-    }
-    fci_free(&p->c, own);
-    return code;
-}
-
-FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err) {
-    fc_code code = fci_plan_belongs(p, m, err);
-    if (!code) code = fci_plan_check_parameters(p, m, err);
-    if (!code) code = fci_plan_check_costs(p, m, err);
-    memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
-    for (size_t i = 0; i < p->info.n_steps && !code; i++) {
-        code = fci_plan_check(p, i, err);
-        if (code) return fci_wrap(err, code, "plan: step %llu", (unsigned long long)i + 1);
-        code = fci_plan_fits(p, i, mask, err);
-        fci_plan_remove(p, i, mask);
-    }
-    return code;
-}
-
-FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
-                                  uint8_t *mask, size_t size, fc_error *err) {
-    if (fci_need(p && m && mask, "fc_plan_mask", "a plan, a model and a mask", err))
-        return FC_ERR_ARGUMENT;
-    if (size < 2 * m->hyper.n_blocks)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "fc_plan_mask: expected room for %llu bytes, got %llu",
-                        2 * (unsigned long long)m->hyper.n_blocks, (unsigned long long)size);
-    fc_code code = fci_plan_bind(p, m, mask, err);
-    if (code) return code;
-    if (n_steps > p->info.n_steps)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu steps, got %llu",
-                        (unsigned long long)p->info.n_steps, (unsigned long long)n_steps);
-    memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
-    for (size_t i = 0; i < n_steps; i++) fci_plan_remove(p, i, mask);
-    return FC_OK;
-}
-
-// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Each step is
-// a line; a file cut after any of them, with the brackets closed, is still a plan.
-
-#define FCI_PLAN_FORMAT "finercut-plan-1"
-#define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: a full ranking of 126 blocks takes 4 MB
-enum { FCI_PLAN_BLOCKS = 4096 };
-
-typedef struct fci_plan_field {
-    const char *section; // object that holds it; "": the outermost
-    const char *name;
-    fci_plan_type type;
-    bool required;
-    size_t at;           // in fc_plan_info
-    uint64_t low, high;  // of integers, or of a text's length
-} fci_plan_field;
-
-#define FCI_PLAN_AT(member) offsetof(fc_plan_info, member)
-static const fci_plan_field fci_plan_fields[] = {
-    {"model", "fingerprint", FCI_PLAN_TEXT, true, FCI_PLAN_AT(model.fingerprint), 1, 31},
-    {"model", "content", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.content), 0, 31},
-    {"model", "name", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.name), 0, 127},
-    {"model", "architecture", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.architecture), 0, 31},
-    {"model", "n_blocks", FCI_PLAN_U32, true, FCI_PLAN_AT(model.n_blocks), 1, FCI_PLAN_BLOCKS},
-    {"model", "n_parameters", FCI_PLAN_U64, false, FCI_PLAN_AT(model.n_parameters), 0, UINT64_MAX},
-    {"", "metric", FCI_PLAN_METRIC, true, 0, 0, 0},
-    {"", "candidates", FCI_PLAN_CANDIDATES, true, 0, 0, 0},
-    {"", "search", FCI_PLAN_SEARCH, true, 0, 0, 0},
-    {"", "compute", FCI_PLAN_COMPUTE, true, 0, 0, 0},
-    {"", "simd", FCI_PLAN_SIMD, false, 0, 0, 0},
-    {"", "first_block", FCI_PLAN_U32, false, FCI_PLAN_AT(first_block), 0, FCI_PLAN_BLOCKS - 1},
-    {"", "confidence", FCI_PLAN_REAL, false, FCI_PLAN_AT(confidence), 0, 0},
-    {"", "margin", FCI_PLAN_REAL, false, FCI_PLAN_AT(margin), 0, 0},
-    {"", "seed", FCI_PLAN_U64, false, FCI_PLAN_AT(seed), 0, UINT64_MAX},
-    {"calibration", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(calibration.source), 0, 127},
-    {"calibration", "n_sequences", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.n_sequences),
-     0, UINT32_MAX},
-    {"calibration", "n_positions", FCI_PLAN_U64, false, FCI_PLAN_AT(calibration.n_positions),
-     0, UINT64_MAX},
-    {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
-    {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
-    {"evaluation", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(evaluation.source), 0, 127},
-    {"evaluation", "n_sequences", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.n_sequences), 1,
-     UINT32_MAX},
-    {"evaluation", "n_positions", FCI_PLAN_U64, true, FCI_PLAN_AT(evaluation.n_positions), 1,
-     UINT64_MAX},
-    {"evaluation", "length", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.length), 1, UINT32_MAX},
-    {"evaluation", "hash", FCI_PLAN_HASH, true, FCI_PLAN_AT(evaluation.hash), 0, 0},
-    {"evaluation", "perplexity", FCI_PLAN_REAL, true, FCI_PLAN_AT(perplexity), 0, 0},
-    {"cost", "lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.lanes), 0, 0},
-    {"cost", "exhaustive_lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.exhaustive_lanes), 0, 0},
-    {"cost", "seconds", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.seconds), 0, 0},
-};
-#define FCI_PLAN_N_FIELDS (sizeof fci_plan_fields / sizeof fci_plan_fields[0])
-
-FCI_FN const char *fci_plan_word(fci_plan_type type, unsigned value) {
-    switch (type) {
-    case FCI_PLAN_METRIC: return value < FC_METRIC_COUNT ? fc_metric_name((fc_metric)value) : NULL;
-    case FCI_PLAN_CANDIDATES:
-        return value < FC_CANDIDATES_COUNT ? fc_candidates_name((fc_candidates)value) : NULL;
-    case FCI_PLAN_SEARCH: return value < FC_SEARCH_COUNT ? fc_search_name((fc_search)value) : NULL;
-    case FCI_PLAN_SIMD: return value < FC_SIMD_COUNT ? fc_simd_name((fc_simd)value) : NULL;
-    default: return value < FC_COMPUTE_COUNT ? fc_compute_name((fc_compute)value) : NULL;
-    }
-}
-
-FCI_FN unsigned fci_plan_get_word(fci_plan_type type, const fc_plan_info *info) {
-    switch (type) {
-    case FCI_PLAN_METRIC: return (unsigned)info->metric;
-    case FCI_PLAN_CANDIDATES: return (unsigned)info->candidates;
-    case FCI_PLAN_SEARCH: return (unsigned)info->search;
-    case FCI_PLAN_SIMD: return (unsigned)info->simd;
-    default: return (unsigned)info->compute;
-    }
-}
-
-FCI_FN void fci_plan_set_word(fci_plan_type type, unsigned value, fc_plan_info *info) {
-    switch (type) {
-    case FCI_PLAN_METRIC: info->metric = (fc_metric)value; break;
-    case FCI_PLAN_CANDIDATES: info->candidates = (fc_candidates)value; break;
-    case FCI_PLAN_SEARCH: info->search = (fc_search)value; break;
-    case FCI_PLAN_SIMD: info->simd = (fc_simd)value; break;
-    default: info->compute = (fc_compute)value; break;
-    }
-}
-
-FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
-    uint32_t n = 0;
-    for (uint32_t id = 0; id < fci_plan_ids(info); id++) n += fci_plan_eligible(info, id);
-    return n;
-}
-
-// Writing.
-
-FCI_FN void fci_plan_put_field(fci_buffer *b, const fci_plan_field *f, const fc_plan_info *info) {
-    const char *at = (const char *)info + f->at;
-    unsigned u32;
-    unsigned long long u64;
-    double real;
-    switch (f->type) {
-    case FCI_PLAN_TEXT: fci_json_put(b, "%s: %s", f->name, at); break;
-    case FCI_PLAN_U32:
-        memcpy(&u32, at, sizeof u32);
-        fci_json_put(b, "%s: %u", f->name, u32);
-        break;
-    case FCI_PLAN_U64:
-    case FCI_PLAN_HASH:
-        memcpy(&u64, at, sizeof u64);
-        fci_json_put(b, f->type == FCI_PLAN_HASH ? "%s: '%016llx'" : "%s: %llu", f->name, u64);
-        break;
-    case FCI_PLAN_REAL:
-        memcpy(&real, at, sizeof real);
-        fci_json_put(b, "%s: %g", f->name, real);
-        break;
-    default:
-        fci_json_put(b, "%s: %s", f->name,
-                     fci_plan_word(f->type, fci_plan_get_word(f->type, info)));
-    }
-}
-
-FCI_FN void fci_plan_put_fields(fci_buffer *b, const char *section, const fc_plan_info *info);
-
-// until, per, keep and what they need; nothing where none of them was given.
-FCI_FN void fci_plan_put_budget(fci_buffer *b, const fc_plan_info *info) {
-    char text[64];
-    if (!info->until.unit && !info->per && !info->keep) return;
-    fci_json_put(b, "  'budget': {");
-    if (info->until.unit)
-        fci_json_put(b, ", 'until': %s", fc_budget_text(&info->until, text, sizeof text));
-    if (info->until.unit == FC_UNIT_PERPLEXITY) {
-        fci_puts(b, ", ");
-        fci_plan_put_fields(b, "evaluation", info);
-    }
-    if (info->per) fci_json_put(b, ", 'per': %s", fc_unit_name(info->per));
-    if (info->keep) fci_json_put(b, ", 'keep': %s", info->keep);
-    for (int u = 0; u < FC_UNIT_COUNT; u++) {
-        if (!info->costs[u]) continue;
-        fci_json_put(b, ", %s: [", fc_unit_name((fc_unit)u));
-        for (size_t i = 0; i <= 2 * (size_t)info->model.n_blocks; i++)
-            fci_json_put(b, ", %g", info->costs[u][i]);
-        fci_puts(b, "]");
-    }
-    fci_puts(b, "},\n");
-}
-
-FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info) {
-    fci_puts(b, section[0] ? "  " : "");
-    fci_plan_put_fields(b, section, info);
-    if (!section[0]) fci_plan_put_budget(b, info);
-}
-
-FCI_FN void fci_plan_put_fields(fci_buffer *b, const char *section, const fc_plan_info *info) {
-    const bool inner = section[0] != 0; // the fields of a section share a line
-    if (inner) fci_json_put(b, "%s: {", section);
-    for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
-        if (strcmp(fci_plan_fields[i].section, section) != 0) continue;
-        fci_json_put(b, inner ? ", " : "  ");
-        fci_plan_put_field(b, &fci_plan_fields[i], info);
-        fci_puts(b, inner ? "" : ",\n");
-    }
-    if (inner) fci_puts(b, "}");
-}
-
-FCI_FN void fci_plan_put_wishes(fci_buffer *b, const fc_plan_info *info, const char *before,
-                                const char *after) {
-    static const char *const units[FC_UNIT_COUNT] = {"", "parameter", "byte", "second", "", ""};
-    const char *next = before;
-    char text[64];
-    if (info->until.unit)
-        fci_putf(b, "%suntil %s", next, fc_budget_text(&info->until, text, sizeof text));
-    if (info->until.unit) next = "; ";
-    if (info->per) fci_putf(b, "%sby the distance per %s saved", next, units[info->per]);
-    if (info->per) next = "; ";
-    if (info->keep) fci_putf(b, "%skept were %s", next, info->keep);
-    if (info->keep || next != before) fci_puts(b, after);
-}
-
-FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index) {
-    char name[24];
-    fci_json_put(b, "    {'step': %llu, 'removed': %s, 'score': %g", (unsigned long long)index + 1,
-                 fc_candidate_name(kind, s->removed, name, sizeof name), s->score);
-    if (!isnan(s->perplexity)) fci_json_put(b, ", 'perplexity': %g", s->perplexity);
-    for (size_t i = 0; i < s->n_scores; i++) {
-        const fc_score *score = &s->scores[i];
-        fci_json_put(b, i ? "" : ", 'scores': {");
-        fci_json_put(b, ", %s: {'value': %g, 'exact': %i",
-                     fc_candidate_name(kind, score->candidate, name, sizeof name), score->value,
-                     score->exact);
-        if (score->estimate)
-            fci_json_put(b, ", 'estimate': true, 'positions': %llu, 'margin': %g",
-                         (unsigned long long)score->positions, score->margin);
-        else if (!score->exact && isfinite(score->expected))
-            fci_json_put(b, ", 'expected': %g", score->expected);
-        fci_puts(b, "}");
-    }
-    fci_puts(b, s->n_scores ? "}}" : "}");
-}
-
-// Of every sublayer, by its name.
-FCI_FN void fci_plan_put_parameters(fci_buffer *b, const fc_plan_info *info) {
-    char name[24];
-    if (!info->parameters) return;
-    fci_json_put(b, "  'parameters': {");
-    for (uint32_t s = 0; s < 2 * info->model.n_blocks; s++)
-        fci_json_put(b, ", %s: %llu",
-                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name),
-                     (unsigned long long)info->parameters[s]);
-    fci_puts(b, "},\n");
-}
-
-FCI_FN fc_code fci_plan_write(const fc_plan *p, fci_buffer *b) {
-    fci_json_put(b, "{\n  'format': '" FCI_PLAN_FORMAT "',\n");
-    fci_plan_put_section(b, "model", &p->info);
-    fci_puts(b, ",\n");
-    fci_plan_put_parameters(b, &p->info);
-    fci_plan_put_section(b, "", &p->info);
-    fci_plan_put_section(b, "calibration", &p->info);
-    fci_json_put(b, ",\n  'steps': [");
-    for (size_t i = 0; i < p->info.n_steps; i++) {
-        fci_json_put(b, ",\n");
-        fci_plan_put_step(b, p->info.candidates, &p->steps[i], i);
-    }
-    fci_puts(b, p->info.n_steps ? "\n  ],\n" : "],\n");
-    fci_plan_put_section(b, "cost", &p->info);
-    fci_puts(b, "\n}\n");
-    return b->error.code;
-}
-
-FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
-                             fc_output_kind kind, const char *path, fc_text *out, fc_error *err) {
-    fci_buffer b;
-    fci_clear(err);
-    if (out) memset(out, 0, sizeof *out);
-    if (!p || (!path && !out))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected a plan and a place, got NULL",
-                        fc_output_kind_name(kind));
-    b = fci_buffer_of(&p->c);
-    put(p, &b);
-    return fci_file_give(&b, kind, path, out, err);
-}
-
-FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err) {
-    return fci_plan_give(p, fci_plan_write, FC_OUTPUT_PLAN, path, NULL, err);
-}
-
-FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_error *err) {
-    return fci_plan_give(p, fci_plan_write, FC_OUTPUT_PLAN, NULL, out, err);
 }
 
 // The curve bends where it is farthest below the line from its first point to its last, if that is
@@ -23080,9 +22550,556 @@ FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size
     return out;
 }
 
+// >> bind
+// Whether a plan may be: by itself, and for a model.
+
+// Checks step `index`, alone and after earlier ones: it must have removed what its scores demand.
+FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err);
+// Checks that a plan fits a model; a plan from elsewhere must pass before it is used. mask [2 *
+// n_blocks] becomes what all its steps leave.
+FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err);
+
+// ---- private to this section
+
+// Checks what only some searches write of a score.
+FCI_FN fc_code fci_bind_check_guess(const fc_plan_info *info, const fc_score *c, const char *name,
+                                    fc_error *err) {
+    if (c->estimate && info->search != FC_SEARCH_CONFIDENT)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected no estimate, as only search confident has, got one",
+                        name);
+    if (c->estimate && c->margin < info->margin)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected at least the plan's margin %g, got %g", name,
+                        info->margin, c->margin);
+    if (c->exact || c->estimate || !(c->expected < c->value * (1 - 1e-9))) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "scores: %s: expected: at least its bound %.9g, got %.9g", name, c->value,
+                    c->expected);
+}
+
+// Checks another score of a step: it must not be before that of what was removed.
+FCI_FN fc_code fci_bind_check_other(const fc_plan *p, size_t index, const fc_score *c,
+                                    fc_error *err) {
+    const fc_plan_info *info = &p->info;
+    const fc_step *s = &p->steps[index];
+    char name[24];
+    fc_candidate_name(info->candidates, c->candidate, name, sizeof name);
+    if (!fci_plan_eligible(info, c->candidate) ||
+        (c > s->scores && c[-1].candidate >= c->candidate))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a candidate, and only once",
+                        name);
+    if (c->value < 0)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: %s: expected a number from 0, got %g", name,
+                        c->value);
+    if (info->calibration.n_positions && c->positions > info->calibration.n_positions)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected at most the calibration's %llu positions, got %llu",
+                        name, (unsigned long long)info->calibration.n_positions,
+                        (unsigned long long)c->positions);
+    if (info->search == FC_SEARCH_EXHAUSTIVE && !c->exact)
+        return fci_fail(
+            err, FC_ERR_FORMAT, 0,
+            "scores: %s: expected an exact score, as search exhaustive has, got another", name);
+    if (fci_bind_check_guess(info, c, name, err)) return FC_ERR_FORMAT;
+    const double own = fc_plan_rate(p, index, s->removed, s->score),
+                 rate = fc_plan_rate(p, index, c->candidate, c->value);
+    if (c->candidate == s->removed || c->estimate ||
+        !fci_plan_before(rate, c->candidate, own, s->removed))
+        return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "scores: %s: expected %s to be behind what was removed (%.9g), got %.9g", name,
+                    c->exact ? "an exact score" : "a bound", own, rate);
+}
+
+// One-shot removes in the order of the scores of step 1.
+FCI_FN fc_code fci_bind_check_order(const fc_plan *p, size_t index, fc_error *err) {
+    const fc_step *first = &p->steps[0];
+    const fc_score *now = fci_plan_score(first, p->steps[index].removed), *other = first->scores;
+    size_t ahead = 0; // must equal the number of earlier steps
+    for (size_t i = 0; now && i < first->n_scores; i++, other++)
+        ahead += fci_plan_before(fc_plan_rate(p, 0, other->candidate, other->value),
+                                 other->candidate,
+                                 fc_plan_rate(p, 0, now->candidate, now->value), now->candidate);
+    if (first->n_scores == 0 || (now && ahead == index)) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "removed: expected the next one in order of step 1's scores");
+}
+
+// Whether the step's search scores every remaining candidate.
+FCI_FN bool fci_bind_scores_all(const fc_plan *p, size_t index) {
+    const fc_search search = p->info.search;
+    return search != FC_SEARCH_RANDOM && (search != FC_SEARCH_ONE_SHOT || index == 0);
+}
+
+// A step has the candidates of the last step with scores that no step removed since.
+FCI_FN fc_code fci_bind_check_left(const fc_plan *p, size_t index, fc_error *err) {
+    const fc_step *s = &p->steps[index], *from = s;
+    size_t left = 0;
+    char name[24];
+    do {
+        if (from == p->steps) return FC_OK;
+        from--;
+    } while (from->n_scores == 0);
+    fc_candidate_name(p->info.candidates, s->removed, name, sizeof name);
+    if (!fci_plan_score(from, s->removed))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "removed: %s: missing in the scores of step %llu",
+                        name, (unsigned long long)(from - p->steps) + 1);
+    for (size_t i = 0; i < from->n_scores && s->n_scores; i++) {
+        const uint32_t id = from->scores[i].candidate;
+        const fc_step *at = from;
+        while (at < s && at->removed != id) at++;
+        left += at == s;
+        if (at < s || fci_plan_score(s, id)) continue;
+        fc_candidate_name(p->info.candidates, id, name, sizeof name);
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: missing, though no earlier step removed it", name);
+    }
+    if (left == s->n_scores || s->n_scores == 0) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, 0,
+                    "scores: expected those of the %llu candidates that are left, got %llu",
+                    (unsigned long long)left, (unsigned long long)s->n_scores);
+}
+
+// A step is within the budget, and there was need for it.
+FCI_FN fc_code fci_bind_check_until(const fc_plan *p, size_t index, fc_error *err) {
+    char text[64];
+    if (!fci_plan_reached(p, index + !fci_budget_counts(p->info.until.unit))) return FC_OK;
+    fc_budget_text(&p->info.until, text, sizeof text);
+    return fci_fail(err, FC_ERR_FORMAT, 0, "expected the last step before %s, got this one, too",
+                    text);
+}
+
+FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
+    const fc_plan_info *info = &p->info;
+    const fc_step *s = &p->steps[index];
+    const fc_score *own = fci_plan_score(s, s->removed);
+    const bool alone = !fci_bind_scores_all(p, index);
+    char name[24];
+    fc_candidate_name(info->candidates, s->removed, name, sizeof name);
+    if (!fci_plan_eligible(info, s->removed))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "removed: expected a candidate, got \"%s\"", name);
+    if (!(s->score >= 0) || !isfinite(s->score))
+        return fci_fail(err, FC_ERR_FORMAT, 0, "score: expected a finite number from 0, got %g",
+                        s->score);
+    if (!s->n_scores != !p->steps[0].n_scores)
+        return fci_fail(err, FC_ERR_FORMAT, 0, "scores: expected %s, as step 1 has, got %llu",
+                        s->n_scores ? "none" : "some", (unsigned long long)s->n_scores);
+    if (s->n_scores && !own)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "removed: expected one of the scores' candidates, got \"%s\"", name);
+    if (own && (!own->exact || own->value < s->score || own->value > s->score || isnan(own->value)))
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: %s: expected the step's score %.9g, exact, got %.9g, %s", name,
+                        s->score, own->value, own->exact ? "exact" : "not exact");
+    if (alone && s->n_scores > 1)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "scores: search %s: expected that of %s only, got %llu",
+                        fc_search_name(info->search), name, (unsigned long long)s->n_scores);
+    fc_code code = FC_OK;
+    for (size_t k = 0; k < s->n_scores && !code; k++)
+        code = fci_bind_check_other(p, index, &s->scores[k], err);
+    if (!code) code = fci_bind_check_until(p, index, err);
+    if (code || info->search == FC_SEARCH_RANDOM) return code;
+    return alone ? fci_bind_check_order(p, index, err) : fci_bind_check_left(p, index, err);
+}
+
+// Whether the plan is of this model.
+FCI_FN fc_code fci_bind_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
+    const fc_plan_model *of = &p->info.model;
+    const bool same = strcmp(of->fingerprint, m->fingerprint) == 0;
+    const bool like =
+        of->n_blocks == m->hyper.n_blocks &&
+        (!of->n_parameters || of->n_parameters == m->config.n_parameters) &&
+        (!of->architecture[0] || strcmp(of->architecture, m->config.architecture) == 0);
+    fci_shown name, print;
+    fci_show(fci_s(of->name), &name);
+    fci_show(fci_s(of->fingerprint), &print);
+    if (like && !same && strncmp(print.s, FCI_IDENTITY_PREFIX, strlen(FCI_IDENTITY_PREFIX)) != 0)
+        return fci_fail(
+            err, FC_ERR_MISMATCH, 0,
+            "plan: another version made it, whose fingerprint \"%s\" cannot be compared: make "
+            "it anew, or, where it is surely of this model, write \"%s\" there",
+            print.s, m->fingerprint);
+    if (like && !same)
+        return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: made for another model: "
+                        "expected \"%s\" (fingerprint %s), got fingerprint %s",
+                        name.s, print.s, m->fingerprint);
+    if (!like) {
+        const bool blocks = of->n_blocks != m->hyper.n_blocks,
+                   count = of->n_parameters && of->n_parameters != m->config.n_parameters;
+        char there[32] = "", here[32] = "";
+        snprintf(there, sizeof there, "%llu",
+                 (unsigned long long)(blocks ? of->n_blocks : of->n_parameters));
+        snprintf(here, sizeof here, "%llu",
+                 (unsigned long long)(blocks ? m->hyper.n_blocks : m->config.n_parameters));
+        fci_show(fci_s(blocks || count ? there : of->architecture), &print);
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "plan: made for another model: expected \"%s\", %s %s, got %s", name.s,
+                        blocks ? "blocks" : count ? "parameters" : "architecture", print.s,
+                        blocks || count ? here : m->config.architecture);
+    }
+    if (of->content[0] && m->content[0] && strcmp(of->content, m->content) != 0)
+        return fci_fail(
+            err, FC_ERR_MISMATCH, 0,
+            "plan: made for another model: some weights of \"%s\" differ: expected content "
+            "%s, got %s",
+            name.s, fci_show(fci_s(of->content), &print), m->content);
+    return FC_OK;
+}
+
+// Whether the candidates of a step are those of the mask.
+FCI_FN fc_code fci_bind_fits(const fc_plan *p, size_t index, const uint8_t *mask, fc_error *err) {
+    const fc_step *s = &p->steps[index];
+    const bool all = s->n_scores && fci_bind_scores_all(p, index);
+    const char *wrong = NULL;
+    uint32_t id = 0;
+    char name[24];
+    for (uint32_t n = fci_plan_ids(&p->info); id < n; id++) {
+        const bool there = fci_plan_eligible(&p->info, id) &&
+                           fci_plan_some(mask, p->info.candidates, id);
+        const bool scored = fci_plan_score(s, id) != NULL;
+        if (!there && (scored || s->removed == id)) wrong = "not in the model, or removed before";
+        if (there && !scored && all) wrong = "missing in its scores";
+        if (wrong) break;
+    }
+    if (!wrong) return FC_OK;
+    fc_candidate_name(p->info.candidates, id, name, sizeof name);
+    return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: step %llu: %s: %s",
+                    (unsigned long long)index + 1, name, wrong);
+}
+
+// Whether the parameters in the plan are the model's.
+FCI_FN fc_code fci_bind_check_parameters(const fc_plan *p, const fc_model *m, fc_error *err) {
+    char name[24];
+    for (uint32_t s = 0; p->info.parameters && s < 2 * p->info.model.n_blocks; s++) {
+        const uint64_t own = m->layers[s / 2].n_parameters[s % 2], got = p->info.parameters[s];
+        if (got == own) continue;
+        fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name);
+        return fci_fail(err, FC_ERR_MISMATCH, 0,
+                        "plan: parameters: %s: expected the model's %llu, got %llu", name,
+                        (unsigned long long)own, (unsigned long long)got);
+    }
+    return FC_OK;
+}
+
+// Whether the costs in the plan are the model's.
+FCI_FN fc_code fci_bind_check_costs(const fc_plan *p, const fc_model *m, fc_error *err) {
+    const size_t n = 2 * (size_t)p->info.model.n_blocks + 1;
+    double *own = (double *)fci_alloc(&p->c, n, sizeof *own, "costs", err);
+    fc_code code = own ? FC_OK : FC_ERR_MEMORY;
+    for (int unit = FC_UNIT_PARAMS; unit <= FC_UNIT_BYTES && !code; unit++) {
+        const double *costs = p->info.costs[unit];
+        fci_budget_costs(m, (fc_unit)unit, own);
+        for (size_t i = 0; costs && i < n && !code; i++)
+            if (costs[i] < own[i] || costs[i] > own[i])
+                code = fci_fail(err, FC_ERR_MISMATCH, 0,
+                                "plan: budget: %s: number %llu: expected the model's %.17g, got "
+                                "%.17g",
+                                fc_unit_name((fc_unit)unit), (unsigned long long)i + 1, own[i],
+                                costs[i]);
+    }
+    fci_free(&p->c, own);
+    return code;
+}
+
+FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err) {
+    fc_code code = fci_bind_belongs(p, m, err);
+    if (!code) code = fci_bind_check_parameters(p, m, err);
+    if (!code) code = fci_bind_check_costs(p, m, err);
+    memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
+    for (size_t i = 0; i < p->info.n_steps && !code; i++) {
+        code = fci_plan_check(p, i, err);
+        if (code) return fci_wrap(err, code, "plan: step %llu", (unsigned long long)i + 1);
+        code = fci_bind_fits(p, i, mask, err);
+        fci_plan_remove(p, i, mask);
+    }
+    return code;
+}
+
+FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_steps,
+                                  uint8_t *mask, size_t size, fc_error *err) {
+    if (fci_need(p && m && mask, "fc_plan_mask", "a plan, a model and a mask", err))
+        return FC_ERR_ARGUMENT;
+    if (size < 2 * m->hyper.n_blocks)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "fc_plan_mask: expected room for %llu bytes, got %llu",
+                        2 * (unsigned long long)m->hyper.n_blocks, (unsigned long long)size);
+    fc_code code = fci_plan_bind(p, m, mask, err);
+    if (code) return code;
+    if (n_steps > p->info.n_steps)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu steps, got %llu",
+                        (unsigned long long)p->info.n_steps, (unsigned long long)n_steps);
+    memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
+    for (size_t i = 0; i < n_steps; i++) fci_plan_remove(p, i, mask);
+    return FC_OK;
+}
+
+// >> form
+// plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Each step is
+// a line; a file cut after any of them, with the brackets closed, is still a plan.
+
+// Appends the fields of a section of plan.json; "": the outermost ones.
+FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
+// Appends "until params:20%; kept were attn.0", of what there is, between `before` and `after`;
+// nothing where there is nothing.
+FCI_FN void fci_plan_put_wishes(fci_buffer *b, const fc_plan_info *info, const char *before,
+                                const char *after);
+// Appends step `index`, from 0, as an object.
+FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index);
+// Saves what `put` writes of a plan at `path` and gives it to *out; one of the two may be NULL.
+FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
+                             fc_output_kind kind, const char *path, fc_text *out, fc_error *err);
+
+// ---- private to this section
+
+#define FCI_PLAN_FORMAT "finercut-plan-1"
+#define FCI_PLAN_BYTES ((uint64_t)1 << 28) // of a file: a full ranking of 126 blocks takes 4 MB
+enum { FCI_PLAN_BLOCKS = 4096 };
+
+typedef enum fci_form_type {
+    FCI_PLAN_TEXT, FCI_PLAN_U32, FCI_PLAN_U64, FCI_PLAN_HASH, FCI_PLAN_REAL,
+    FCI_PLAN_METRIC, FCI_PLAN_CANDIDATES, FCI_PLAN_SEARCH, FCI_PLAN_COMPUTE, FCI_PLAN_SIMD
+} fci_form_type;
+
+typedef struct fci_form_field {
+    const char *section; // object that holds it; "": the outermost
+    const char *name;
+    fci_form_type type;
+    bool required;
+    size_t at;           // in fc_plan_info
+    uint64_t low, high;  // of integers, or of a text's length
+} fci_form_field;
+
+#define FCI_PLAN_AT(member) offsetof(fc_plan_info, member)
+static const fci_form_field fci_form_fields[] = {
+    {"model", "fingerprint", FCI_PLAN_TEXT, true, FCI_PLAN_AT(model.fingerprint), 1, 31},
+    {"model", "content", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.content), 0, 31},
+    {"model", "name", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.name), 0, 127},
+    {"model", "architecture", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.architecture), 0, 31},
+    {"model", "n_blocks", FCI_PLAN_U32, true, FCI_PLAN_AT(model.n_blocks), 1, FCI_PLAN_BLOCKS},
+    {"model", "n_parameters", FCI_PLAN_U64, false, FCI_PLAN_AT(model.n_parameters), 0, UINT64_MAX},
+    {"", "metric", FCI_PLAN_METRIC, true, 0, 0, 0},
+    {"", "candidates", FCI_PLAN_CANDIDATES, true, 0, 0, 0},
+    {"", "search", FCI_PLAN_SEARCH, true, 0, 0, 0},
+    {"", "compute", FCI_PLAN_COMPUTE, true, 0, 0, 0},
+    {"", "simd", FCI_PLAN_SIMD, false, 0, 0, 0},
+    {"", "first_block", FCI_PLAN_U32, false, FCI_PLAN_AT(first_block), 0, FCI_PLAN_BLOCKS - 1},
+    {"", "confidence", FCI_PLAN_REAL, false, FCI_PLAN_AT(confidence), 0, 0},
+    {"", "margin", FCI_PLAN_REAL, false, FCI_PLAN_AT(margin), 0, 0},
+    {"", "seed", FCI_PLAN_U64, false, FCI_PLAN_AT(seed), 0, UINT64_MAX},
+    {"calibration", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(calibration.source), 0, 127},
+    {"calibration", "n_sequences", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.n_sequences),
+     0, UINT32_MAX},
+    {"calibration", "n_positions", FCI_PLAN_U64, false, FCI_PLAN_AT(calibration.n_positions),
+     0, UINT64_MAX},
+    {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
+    {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
+    {"evaluation", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(evaluation.source), 0, 127},
+    {"evaluation", "n_sequences", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.n_sequences), 1,
+     UINT32_MAX},
+    {"evaluation", "n_positions", FCI_PLAN_U64, true, FCI_PLAN_AT(evaluation.n_positions), 1,
+     UINT64_MAX},
+    {"evaluation", "length", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.length), 1, UINT32_MAX},
+    {"evaluation", "hash", FCI_PLAN_HASH, true, FCI_PLAN_AT(evaluation.hash), 0, 0},
+    {"evaluation", "perplexity", FCI_PLAN_REAL, true, FCI_PLAN_AT(perplexity), 0, 0},
+    {"cost", "lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.lanes), 0, 0},
+    {"cost", "exhaustive_lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.exhaustive_lanes), 0, 0},
+    {"cost", "seconds", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.seconds), 0, 0},
+};
+#define FCI_PLAN_N_FIELDS (sizeof fci_form_fields / sizeof fci_form_fields[0])
+
+FCI_FN const char *fci_form_word(fci_form_type type, unsigned value) {
+    switch (type) {
+    case FCI_PLAN_METRIC: return value < FC_METRIC_COUNT ? fc_metric_name((fc_metric)value) : NULL;
+    case FCI_PLAN_CANDIDATES:
+        return value < FC_CANDIDATES_COUNT ? fc_candidates_name((fc_candidates)value) : NULL;
+    case FCI_PLAN_SEARCH: return value < FC_SEARCH_COUNT ? fc_search_name((fc_search)value) : NULL;
+    case FCI_PLAN_SIMD: return value < FC_SIMD_COUNT ? fc_simd_name((fc_simd)value) : NULL;
+    default: return value < FC_COMPUTE_COUNT ? fc_compute_name((fc_compute)value) : NULL;
+    }
+}
+
+FCI_FN unsigned fci_form_get_word(fci_form_type type, const fc_plan_info *info) {
+    switch (type) {
+    case FCI_PLAN_METRIC: return (unsigned)info->metric;
+    case FCI_PLAN_CANDIDATES: return (unsigned)info->candidates;
+    case FCI_PLAN_SEARCH: return (unsigned)info->search;
+    case FCI_PLAN_SIMD: return (unsigned)info->simd;
+    default: return (unsigned)info->compute;
+    }
+}
+
+FCI_FN void fci_form_set_word(fci_form_type type, unsigned value, fc_plan_info *info) {
+    switch (type) {
+    case FCI_PLAN_METRIC: info->metric = (fc_metric)value; break;
+    case FCI_PLAN_CANDIDATES: info->candidates = (fc_candidates)value; break;
+    case FCI_PLAN_SEARCH: info->search = (fc_search)value; break;
+    case FCI_PLAN_SIMD: info->simd = (fc_simd)value; break;
+    default: info->compute = (fc_compute)value; break;
+    }
+}
+
+// Writing.
+
+FCI_FN void fci_form_put_field(fci_buffer *b, const fci_form_field *f, const fc_plan_info *info) {
+    const char *at = (const char *)info + f->at;
+    unsigned u32;
+    unsigned long long u64;
+    double real;
+    switch (f->type) {
+    case FCI_PLAN_TEXT: fci_json_put(b, "%s: %s", f->name, at); break;
+    case FCI_PLAN_U32:
+        memcpy(&u32, at, sizeof u32);
+        fci_json_put(b, "%s: %u", f->name, u32);
+        break;
+    case FCI_PLAN_U64:
+    case FCI_PLAN_HASH:
+        memcpy(&u64, at, sizeof u64);
+        fci_json_put(b, f->type == FCI_PLAN_HASH ? "%s: '%016llx'" : "%s: %llu", f->name, u64);
+        break;
+    case FCI_PLAN_REAL:
+        memcpy(&real, at, sizeof real);
+        fci_json_put(b, "%s: %g", f->name, real);
+        break;
+    default:
+        fci_json_put(b, "%s: %s", f->name,
+                     fci_form_word(f->type, fci_form_get_word(f->type, info)));
+    }
+}
+
+FCI_FN void fci_form_put_fields(fci_buffer *b, const char *section, const fc_plan_info *info);
+
+// until, per, keep and what they need; nothing where none of them was given.
+FCI_FN void fci_form_put_budget(fci_buffer *b, const fc_plan_info *info) {
+    char text[64];
+    if (!info->until.unit && !info->per && !info->keep) return;
+    fci_json_put(b, "  'budget': {");
+    if (info->until.unit)
+        fci_json_put(b, ", 'until': %s", fc_budget_text(&info->until, text, sizeof text));
+    if (info->until.unit == FC_UNIT_PERPLEXITY) {
+        fci_puts(b, ", ");
+        fci_form_put_fields(b, "evaluation", info);
+    }
+    if (info->per) fci_json_put(b, ", 'per': %s", fc_unit_name(info->per));
+    if (info->keep) fci_json_put(b, ", 'keep': %s", info->keep);
+    for (int u = 0; u < FC_UNIT_COUNT; u++) {
+        if (!info->costs[u]) continue;
+        fci_json_put(b, ", %s: [", fc_unit_name((fc_unit)u));
+        for (size_t i = 0; i <= 2 * (size_t)info->model.n_blocks; i++)
+            fci_json_put(b, ", %g", info->costs[u][i]);
+        fci_puts(b, "]");
+    }
+    fci_puts(b, "},\n");
+}
+
+FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info) {
+    fci_puts(b, section[0] ? "  " : "");
+    fci_form_put_fields(b, section, info);
+    if (!section[0]) fci_form_put_budget(b, info);
+}
+
+FCI_FN void fci_form_put_fields(fci_buffer *b, const char *section, const fc_plan_info *info) {
+    const bool inner = section[0] != 0; // the fields of a section share a line
+    if (inner) fci_json_put(b, "%s: {", section);
+    for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
+        if (strcmp(fci_form_fields[i].section, section) != 0) continue;
+        fci_json_put(b, inner ? ", " : "  ");
+        fci_form_put_field(b, &fci_form_fields[i], info);
+        fci_puts(b, inner ? "" : ",\n");
+    }
+    if (inner) fci_puts(b, "}");
+}
+
+FCI_FN void fci_plan_put_wishes(fci_buffer *b, const fc_plan_info *info, const char *before,
+                                const char *after) {
+    static const char *const units[FC_UNIT_COUNT] = {"", "parameter", "byte", "second", "", ""};
+    const char *next = before;
+    char text[64];
+    if (info->until.unit)
+        fci_putf(b, "%suntil %s", next, fc_budget_text(&info->until, text, sizeof text));
+    if (info->until.unit) next = "; ";
+    if (info->per) fci_putf(b, "%sby the distance per %s saved", next, units[info->per]);
+    if (info->per) next = "; ";
+    if (info->keep) fci_putf(b, "%skept were %s", next, info->keep);
+    if (info->keep || next != before) fci_puts(b, after);
+}
+
+FCI_FN void fci_plan_put_step(fci_buffer *b, fc_candidates kind, const fc_step *s, size_t index) {
+    char name[24];
+    fci_json_put(b, "    {'step': %llu, 'removed': %s, 'score': %g", (unsigned long long)index + 1,
+                 fc_candidate_name(kind, s->removed, name, sizeof name), s->score);
+    if (!isnan(s->perplexity)) fci_json_put(b, ", 'perplexity': %g", s->perplexity);
+    for (size_t i = 0; i < s->n_scores; i++) {
+        const fc_score *score = &s->scores[i];
+        fci_json_put(b, i ? "" : ", 'scores': {");
+        fci_json_put(b, ", %s: {'value': %g, 'exact': %i",
+                     fc_candidate_name(kind, score->candidate, name, sizeof name), score->value,
+                     score->exact);
+        if (score->estimate)
+            fci_json_put(b, ", 'estimate': true, 'positions': %llu, 'margin': %g",
+                         (unsigned long long)score->positions, score->margin);
+        else if (!score->exact && isfinite(score->expected))
+            fci_json_put(b, ", 'expected': %g", score->expected);
+        fci_puts(b, "}");
+    }
+    fci_puts(b, s->n_scores ? "}}" : "}");
+}
+
+// Of every sublayer, by its name.
+FCI_FN void fci_form_put_parameters(fci_buffer *b, const fc_plan_info *info) {
+    char name[24];
+    if (!info->parameters) return;
+    fci_json_put(b, "  'parameters': {");
+    for (uint32_t s = 0; s < 2 * info->model.n_blocks; s++)
+        fci_json_put(b, ", %s: %llu",
+                     fc_candidate_name(FC_CANDIDATES_SUBLAYERS, s, name, sizeof name),
+                     (unsigned long long)info->parameters[s]);
+    fci_puts(b, "},\n");
+}
+
+FCI_FN fc_code fci_form_write(const fc_plan *p, fci_buffer *b) {
+    fci_json_put(b, "{\n  'format': '" FCI_PLAN_FORMAT "',\n");
+    fci_plan_put_section(b, "model", &p->info);
+    fci_puts(b, ",\n");
+    fci_form_put_parameters(b, &p->info);
+    fci_plan_put_section(b, "", &p->info);
+    fci_plan_put_section(b, "calibration", &p->info);
+    fci_json_put(b, ",\n  'steps': [");
+    for (size_t i = 0; i < p->info.n_steps; i++) {
+        fci_json_put(b, ",\n");
+        fci_plan_put_step(b, p->info.candidates, &p->steps[i], i);
+    }
+    fci_puts(b, p->info.n_steps ? "\n  ],\n" : "],\n");
+    fci_plan_put_section(b, "cost", &p->info);
+    fci_puts(b, "\n}\n");
+    return b->error.code;
+}
+
+FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
+                             fc_output_kind kind, const char *path, fc_text *out, fc_error *err) {
+    fci_buffer b;
+    fci_clear(err);
+    if (out) memset(out, 0, sizeof *out);
+    if (!p || (!path && !out))
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected a plan and a place, got NULL",
+                        fc_output_kind_name(kind));
+    b = fci_buffer_of(&p->c);
+    put(p, &b);
+    return fci_file_give(&b, kind, path, out, err);
+}
+
+FINERCUT_API fc_code fc_plan_save(const fc_plan *p, const char *path, fc_error *err) {
+    return fci_plan_give(p, fci_form_write, FC_OUTPUT_PLAN, path, NULL, err);
+}
+
+FINERCUT_API fc_code fc_plan_save_memory(const fc_plan *p, fc_text *out, fc_error *err) {
+    return fci_plan_give(p, fci_form_write, FC_OUTPUT_PLAN, NULL, out, err);
+}
+
 // Reading. Every known field is checked; others are ignored.
 
-FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, char *at,
+FCI_FN fc_code fci_form_read_text(const fci_form_field *f, const fci_json *v, char *at,
                                   fc_error *err) {
     char expected[64];
     snprintf(expected, sizeof expected, "a text of %d to %d bytes without NUL", (int)f->low,
@@ -23095,7 +23112,7 @@ FCI_FN fc_code fci_plan_read_text(const fci_plan_field *f, const fci_json *v, ch
     return FC_OK;
 }
 
-FCI_FN fc_code fci_plan_read_hash(const fci_plan_field *f, const fci_json *v, char *at,
+FCI_FN fc_code fci_form_read_hash(const fci_form_field *f, const fci_json *v, char *at,
                                   fc_error *err) {
     static const char digits[] = "0123456789abcdef";
     uint64_t hash = 0;
@@ -23110,22 +23127,22 @@ FCI_FN fc_code fci_plan_read_hash(const fci_plan_field *f, const fci_json *v, ch
     return FC_OK;
 }
 
-FCI_FN fc_code fci_plan_read_word(const fci_plan_field *f, const fci_json *v, fc_plan_info *info,
+FCI_FN fc_code fci_form_read_word(const fci_form_field *f, const fci_json *v, fc_plan_info *info,
                                   fc_error *err) {
     char expected[160] = "one of";
     const char *word;
-    for (unsigned i = 0; (word = fci_plan_word(f->type, i)) != NULL; i++) {
+    for (unsigned i = 0; (word = fci_form_word(f->type, i)) != NULL; i++) {
         size_t n = strlen(expected);
         snprintf(expected + n, sizeof expected - n, "%s %s", i ? "," : "", word);
         if (!fci_json_is(v, FCI_JSON_STRING) || !fci_is(v->text, word)) continue;
-        fci_plan_set_word(f->type, i, info);
+        fci_form_set_word(f->type, i, info);
         return FC_OK;
     }
     return fci_json_bad(err, v, f->name, expected);
 }
 
 // A number, or null for one that was not finite.
-FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double low, double *out,
+FCI_FN fc_code fci_form_read_real(const char *name, const fci_json *v, double low, double *out,
                                   fc_error *err) {
     *out = (double)NAN;
     if (!fci_json_is(v, FCI_JSON_NULL) && !fci_json_is(v, FCI_JSON_NUMBER))
@@ -23134,7 +23151,7 @@ FCI_FN fc_code fci_plan_read_real(const char *name, const fci_json *v, double lo
     return *out < low ? fci_json_bad(err, v, name, "a number from 0") : FC_OK;
 }
 
-FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *object,
+FCI_FN fc_code fci_form_read_field(const fci_form_field *f, const fci_json *object,
                                    fc_plan_info *info, fc_error *err) {
     const fci_json *v = fci_json_get(object, f->name);
     char *at = (char *)info + f->at;
@@ -23144,7 +23161,7 @@ FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *obje
     fc_code code;
     if (!v && !f->required) return FC_OK;
     switch (f->type) {
-    case FCI_PLAN_TEXT: return fci_plan_read_text(f, v, at, err);
+    case FCI_PLAN_TEXT: return fci_form_read_text(f, v, at, err);
     case FCI_PLAN_U32:
     case FCI_PLAN_U64:
         code = fci_json_whole(v, f->name, f->low, f->high, &whole, err);
@@ -23152,28 +23169,28 @@ FCI_FN fc_code fci_plan_read_field(const fci_plan_field *f, const fci_json *obje
         if (!code && f->type == FCI_PLAN_U32) memcpy(at, &u32, sizeof u32);
         else if (!code) memcpy(at, &whole, sizeof whole);
         return code;
-    case FCI_PLAN_HASH: return fci_plan_read_hash(f, v, at, err);
+    case FCI_PLAN_HASH: return fci_form_read_hash(f, v, at, err);
     case FCI_PLAN_REAL:
-        if (fci_plan_read_real(f->name, v, 0, &real, err)) return FC_ERR_FORMAT;
+        if (fci_form_read_real(f->name, v, 0, &real, err)) return FC_ERR_FORMAT;
         memcpy(at, &real, sizeof real);
         return FC_OK;
-    default: return fci_plan_read_word(f, v, info, err);
+    default: return fci_form_read_word(f, v, info, err);
     }
 }
 
-FCI_FN fc_code fci_plan_read_section(const char *section, const fci_json *object,
+FCI_FN fc_code fci_form_read_section(const char *section, const fci_json *object,
                                      fc_plan_info *info, fc_error *err) {
     for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
-        const fci_plan_field *f = &fci_plan_fields[i];
+        const fci_form_field *f = &fci_form_fields[i];
         if (strcmp(f->section, section) != 0) continue;
-        fc_code code = fci_plan_read_field(f, object, info, err);
+        fc_code code = fci_form_read_field(f, object, info, err);
         if (code) return section[0] ? fci_wrap(err, code, "%s", section) : code;
     }
     return FC_OK;
 }
 
 // Checks the numbers of sequences and tokens, which may be absent, against each other.
-FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const char *name,
+FCI_FN fc_code fci_form_read_calibration(const fci_json *root, const char *name,
                                          const fc_calibration *c, fc_error *err) {
     const uint64_t sequences = c->n_sequences, length = c->length, positions = c->n_positions,
                    low = length + sequences - 1;
@@ -23188,7 +23205,7 @@ FCI_FN fc_code fci_plan_read_calibration(const fci_json *root, const char *name,
 }
 
 // The costs of a unit: every unit that the plan goes by has them, no other.
-FCI_FN fc_code fci_plan_read_costs(fc_plan *p, fc_unit unit, const fci_json *v, fc_error *err) {
+FCI_FN fc_code fci_form_read_costs(fc_plan *p, fc_unit unit, const fci_json *v, fc_error *err) {
     const uint32_t n = 2 * p->info.model.n_blocks + 1;
     const bool wanted = p->info.until.unit == unit || p->info.per == unit;
     char expected[64];
@@ -23215,18 +23232,18 @@ FCI_FN fc_code fci_plan_read_costs(fc_plan *p, fc_unit unit, const fci_json *v, 
     return sum > 0 ? FC_OK : fci_json_bad(err, v, fc_unit_name(unit), expected);
 }
 
-FCI_FN fc_code fci_plan_read_evaluation(fc_plan *p, const fci_json *budget, fc_error *err) {
+FCI_FN fc_code fci_form_read_evaluation(fc_plan *p, const fci_json *budget, fc_error *err) {
     const fci_json *object;
     fc_plan_info *info = &p->info;
     if (fci_json_member(budget, "evaluation", FCI_JSON_OBJECT, &object, err) ||
-        fci_plan_read_section("evaluation", object, info, err) ||
-        fci_plan_read_calibration(budget, "evaluation", &info->evaluation, err))
+        fci_form_read_section("evaluation", object, info, err) ||
+        fci_form_read_calibration(budget, "evaluation", &info->evaluation, err))
         return FC_ERR_FORMAT;
     return fci_json_real(fci_json_get(object, "perplexity"), "evaluation: perplexity",
                          FCI_PERPLEXITY_LEAST, FCI_PERPLEXITY_MOST, &info->perplexity, err);
 }
 
-FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *err) {
+FCI_FN fc_code fci_form_read_budget(fc_plan *p, const fci_json *root, fc_error *err) {
     const fci_json *object = fci_json_get(root, "budget"), *v;
     char text[64] = "";
     fc_code code = FC_OK;
@@ -23238,7 +23255,7 @@ FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *
     if (v) memcpy(text, v->text.p, v->text.n);
     if (v && (strlen(text) != v->text.n || fc_budget_parse(text, &p->info.until, NULL)))
         return fci_json_bad(err, v, "until", "a budget such as \"params:20%\"");
-    if (p->info.until.unit == FC_UNIT_PERPLEXITY) code = fci_plan_read_evaluation(p, object, err);
+    if (p->info.until.unit == FC_UNIT_PERPLEXITY) code = fci_form_read_evaluation(p, object, err);
     if (code) return code;
     v = fci_json_get(object, "per");
     for (int u = FC_UNIT_PARAMS; v && u <= FC_UNIT_TIME; u++)
@@ -23254,13 +23271,13 @@ FCI_FN fc_code fci_plan_read_budget(fc_plan *p, const fci_json *root, fc_error *
     if (v && (strlen(keep) != v->text.n || fci_plan_keep(p, keep, NULL)))
         return fci_json_bad(err, v, "keep", "names of sublayers of the model");
     for (int u = FC_UNIT_PARAMS; u <= FC_UNIT_TIME && !code; u++)
-        code = fci_plan_read_costs(p, (fc_unit)u, fci_json_get(object, fc_unit_name((fc_unit)u)),
+        code = fci_form_read_costs(p, (fc_unit)u, fci_json_get(object, fc_unit_name((fc_unit)u)),
                                    err);
     return code;
 }
 
 // Only search confident has a confidence and a margin.
-FCI_FN fc_code fci_plan_check_margin(const fci_json *root, const fc_plan_info *info,
+FCI_FN fc_code fci_form_check_margin(const fci_json *root, const fc_plan_info *info,
                                      fc_error *err) {
     const bool confident = info->search == FC_SEARCH_CONFIDENT;
     if (!(confident ? info->confidence >= 0 : info->confidence == 0))
@@ -23273,7 +23290,7 @@ FCI_FN fc_code fci_plan_check_margin(const fci_json *root, const fc_plan_info *i
 }
 
 // Reads the header; only the model's section is required.
-FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
+FCI_FN fc_code fci_form_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
     static const char *const sections[] = {"model", "calibration", "cost"};
     const fci_json *format, *object;
     if (root->type != FCI_JSON_OBJECT) return fci_json_bad(err, root, "plan", "an object");
@@ -23283,12 +23300,12 @@ FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_e
     for (size_t i = 0; i < 3; i++) {
         if (i > 0 && !fci_json_get(root, sections[i])) continue;
         if (fci_json_member(root, sections[i], FCI_JSON_OBJECT, &object, err) ||
-            fci_plan_read_section(sections[i], object, info, err))
+            fci_form_read_section(sections[i], object, info, err))
             return FC_ERR_FORMAT;
     }
-    fc_code code = fci_plan_read_section("", root, info, err);
-    if (!code) code = fci_plan_check_margin(root, info, err);
-    if (!code) code = fci_plan_read_calibration(root, "calibration", &info->calibration, err);
+    fc_code code = fci_form_read_section("", root, info, err);
+    if (!code) code = fci_form_check_margin(root, info, err);
+    if (!code) code = fci_form_read_calibration(root, "calibration", &info->calibration, err);
     if (code || info->first_block < info->model.n_blocks) return code;
     char expected[64];
     snprintf(expected, sizeof expected, "less than the model's %lu blocks",
@@ -23296,7 +23313,7 @@ FCI_FN fc_code fci_plan_read_info(const fci_json *root, fc_plan_info *info, fc_e
     return fci_json_bad(err, fci_json_get(root, "first_block"), "first_block", expected);
 }
 
-FCI_FN fc_code fci_plan_read_parameters(fc_plan *p, const fci_json *root, fc_error *err) {
+FCI_FN fc_code fci_form_read_parameters(fc_plan *p, const fci_json *root, fc_error *err) {
     const fci_json *object;
     char name[24];
     fc_code code = FC_OK;
@@ -23317,15 +23334,15 @@ FCI_FN fc_code fci_plan_read_parameters(fc_plan *p, const fci_json *root, fc_err
     return fci_wrap(err, code, "parameters");
 }
 
-typedef struct fci_plan_reader {
+typedef struct fci_form_reader {
     fc_plan *plan;
     uint8_t *removed; // [fci_plan_ids], 1: by an earlier step
     fc_score *scores; // [fci_plan_ids], of the step being read
     fc_error *err;
-} fci_plan_reader;
+} fci_form_reader;
 
 // The id of "attn.7". A name has one spelling, so two names are never one candidate.
-FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const char *field,
+FCI_FN fc_code fci_form_read_name(fci_form_reader *r, const fci_json *v, const char *field,
                                   uint32_t *id) {
     const fc_plan_info *info = &r->plan->info;
     bool blocks = info->candidates == FC_CANDIDATES_BLOCKS;
@@ -23353,23 +23370,23 @@ FCI_FN fc_code fci_plan_read_name(fci_plan_reader *r, const fci_json *v, const c
     return fci_json_bad(r->err, v, field, expected);
 }
 
-FCI_FN int fci_plan_compare(const void *a, const void *b) {
+FCI_FN int fci_form_compare(const void *a, const void *b) {
     uint32_t x = ((const fc_score *)a)->candidate, y = ((const fc_score *)b)->candidate;
     return x < y ? -1 : x > y;
 }
 
 // The optional fields beside a value, of an estimate or of a bound.
-FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error *err) {
+FCI_FN fc_code fci_form_read_score(const fci_json *object, fc_score *s, fc_error *err) {
     const fci_json *positions = fci_json_get(object, "positions"),
                    *margin = fci_json_get(object, "margin"),
                    *expected = fci_json_get(object, "expected");
     bool exact = false, estimate = false;
     fc_code code = fci_json_flag(object, "exact", &exact, err);
     if (!code)
-        code = fci_plan_read_real("value", fci_json_get(object, "value"), -(double)INFINITY,
+        code = fci_form_read_real("value", fci_json_get(object, "value"), -(double)INFINITY,
                                   &s->value, err);
     if (!code && expected && !exact)
-        code = fci_plan_read_real("expected", expected, 0, &s->expected, err);
+        code = fci_form_read_real("expected", expected, 0, &s->expected, err);
     if (!code && fci_json_get(object, "estimate"))
         code = fci_json_flag(object, "estimate", &estimate, err);
     s->exact = exact;
@@ -23379,32 +23396,32 @@ FCI_FN fc_code fci_plan_read_score(const fci_json *object, fc_score *s, fc_error
         return fci_json_bad(err, fci_json_get(object, "estimate"), "estimate",
                             "no estimate where the score is exact");
     if (positions) code = fci_json_whole(positions, "positions", 0, UINT64_MAX, &s->positions, err);
-    if (!code && margin) code = fci_plan_read_real("margin", margin, 0, &s->margin, err);
+    if (!code && margin) code = fci_form_read_real("margin", margin, 0, &s->margin, err);
     return code;
 }
 
 // {"attn.0": {"value": 0.1, "exact": true}, ...}, in any order, as tools that rewrite JSON may
 // sort. Names are unique, so they fit r->scores.
-FCI_FN fc_code fci_plan_read_scores(fci_plan_reader *r, const fci_json *object) {
+FCI_FN fc_code fci_form_read_scores(fci_form_reader *r, const fci_json *object) {
     const fci_json *key = fci_json_first(object);
     for (uint32_t i = 0; i < object->count; i++, key = fci_json_next(key + 1)) {
         uint32_t candidate;
         fci_shown shown;
-        if (fci_plan_read_name(r, key, "scores", &candidate)) return FC_ERR_FORMAT;
+        if (fci_form_read_name(r, key, "scores", &candidate)) return FC_ERR_FORMAT;
         fc_score *s = &r->scores[i]; // that is there: a candidate has one name
         memset(s, 0, sizeof *s);
         s->candidate = candidate;
         s->expected = (double)NAN;
         if (key[1].type != FCI_JSON_OBJECT)
             return fci_json_bad(r->err, key + 1, fci_show(key->text, &shown), "an object");
-        if (fci_plan_read_score(key + 1, s, r->err))
+        if (fci_form_read_score(key + 1, s, r->err))
             return fci_wrap(r->err, FC_ERR_FORMAT, "%s", fci_show(key->text, &shown));
     }
-    qsort(r->scores, object->count, sizeof *r->scores, fci_plan_compare);
+    qsort(r->scores, object->count, sizeof *r->scores, fci_form_compare);
     return FC_OK;
 }
 
-FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t index) {
+FCI_FN fc_code fci_form_read_step(fci_form_reader *r, const fci_json *v, size_t index) {
     const fci_json *name, *scores = fci_json_get(v, "scores");
     uint32_t removed = 0;
     uint64_t number;
@@ -23412,11 +23429,11 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
     if (v->type != FCI_JSON_OBJECT) return fci_json_bad(r->err, v, "step", "an object");
     if (fci_json_whole(fci_json_get(v, "step"), "step", index + 1, index + 1, &number, r->err) ||
         fci_json_member(v, "removed", FCI_JSON_STRING, &name, r->err) ||
-        fci_plan_read_name(r, name, "removed", &removed) ||
-        fci_plan_read_real("score", fci_json_get(v, "score"), -(double)INFINITY, &score, r->err))
+        fci_form_read_name(r, name, "removed", &removed) ||
+        fci_form_read_real("score", fci_json_get(v, "score"), -(double)INFINITY, &score, r->err))
         return FC_ERR_FORMAT;
     if (scores && (fci_json_member(v, "scores", FCI_JSON_OBJECT, &scores, r->err) ||
-                   fci_plan_read_scores(r, scores)))
+                   fci_form_read_scores(r, scores)))
         return FC_ERR_FORMAT;
     if (r->plan->info.until.unit == FC_UNIT_PERPLEXITY &&
         fci_json_real(fci_json_get(v, "perplexity"), "perplexity", FCI_PERPLEXITY_LEAST,
@@ -23429,8 +23446,8 @@ FCI_FN fc_code fci_plan_read_step(fci_plan_reader *r, const fci_json *v, size_t 
     return code ? code : fci_plan_check(r->plan, index, r->err);
 }
 
-FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *err) {
-    fci_plan_reader r;
+FCI_FN fc_code fci_form_read_steps(fc_plan *p, const fci_json *root, fc_error *err) {
+    fci_form_reader r;
     fc_code code = FC_ERR_MEMORY;
     const fci_json *steps;
     if (fci_json_member(root, "steps", FCI_JSON_ARRAY, &steps, err)) return FC_ERR_FORMAT;
@@ -23442,7 +23459,7 @@ FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *e
         const fci_json *v = fci_json_first(steps);
         code = FC_OK;
         for (size_t i = 0; i < steps->count && !code; i++, v = fci_json_next(v)) {
-            code = fci_plan_read_step(&r, v, i);
+            code = fci_form_read_step(&r, v, i);
             if (code) fci_wrap(err, code, "step %llu", (unsigned long long)i + 1);
         }
     }
@@ -23452,7 +23469,7 @@ FCI_FN fc_code fci_plan_read_steps(fc_plan *p, const fci_json *root, fc_error *e
 }
 
 // The plan that `text` holds, or NULL.
-FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_error *err) {
+FCI_FN fc_plan *fci_form_read(const char *text, size_t n, const fc_env *env, fc_error *err) {
     const fci_json *root = NULL;
     fci_arena arena;
     fc_plan *p = fci_plan_new(env, err);
@@ -23460,10 +23477,10 @@ FCI_FN fc_plan *fci_plan_read(const char *text, size_t n, const fc_env *env, fc_
     memset(&arena, 0, sizeof arena);
     arena.c = &p->c;
     fc_code code = fci_json_parse(&p->c, &arena, text, n, fci_bom(text, n), &root, err);
-    if (!code) code = fci_plan_read_info(root, &p->info, err);
-    if (!code) code = fci_plan_read_parameters(p, root, err);
-    if (!code) code = fci_wrap(err, fci_plan_read_budget(p, root, err), "budget");
-    if (!code) code = fci_plan_read_steps(p, root, err);
+    if (!code) code = fci_form_read_info(root, &p->info, err);
+    if (!code) code = fci_form_read_parameters(p, root, err);
+    if (!code) code = fci_wrap(err, fci_form_read_budget(p, root, err), "budget");
+    if (!code) code = fci_form_read_steps(p, root, err);
     fci_arena_free(&arena);
     if (!code) return p;
     fc_plan_free(p);
@@ -23482,7 +23499,7 @@ FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error
     }
     if (fci_context_checked(&c, env, err)) return NULL;
     if (fci_file_open(&c, path, FCI_PLAN_BYTES, &f, err)) return NULL;
-    fc_plan *p = fci_plan_read(f.data ? (const char *)f.data : "", (size_t)f.size, env, err);
+    fc_plan *p = fci_form_read(f.data ? (const char *)f.data : "", (size_t)f.size, env, err);
     if (!p) fci_wrap(err, err->code, "%s", path);
     fci_file_close(&f);
     return p;
@@ -23493,7 +23510,7 @@ FINERCUT_API fc_plan *fc_plan_load_memory(const void *data, size_t size, const f
     fci_clear(err);
     if (fci_need(data || size == 0, "fc_plan_load_memory", "data", err)) return NULL;
     const char *text = size ? (const char *)data : "";
-    if (size <= FCI_PLAN_BYTES) return fci_plan_read(text, size, env, err);
+    if (size <= FCI_PLAN_BYTES) return fci_form_read(text, size, env, err);
     fci_fail(err, FC_ERR_LIMIT, 0, "plan: expected at most %llu bytes, got %llu",
              (unsigned long long)FCI_PLAN_BYTES, (unsigned long long)size);
     return NULL;
@@ -34134,7 +34151,7 @@ FCI_FN void fci_picture_body(fci_picture *pic) {
     fci_picture_text(pic, FCI_PICTURE_MARGIN, pic->y, "font-size=\"105\" fill=\"#8d97a5\"",
                      "finercut.h %s. Model %s, computed in %s with %s.", FINERCUT_VERSION,
                      info->model.fingerprint,
-                     fci_plan_word(FCI_PLAN_COMPUTE, (unsigned)info->compute),
+                     fc_compute_name(info->compute),
                      fc_simd_name(info->simd));
     pic->y += 350;
 }
@@ -35413,7 +35430,7 @@ FCI_FN void fci_page_tiles(fci_page *g) {
         fci_page_tile(g, "search", fci_page_say(g, "%s", fci_picture_duration(a,
                                                              info->cost.seconds)),
                       fci_page_say(g, "%s, %s %s", fc_search_name(info->search),
-                                   fci_plan_word(FCI_PLAN_COMPUTE, (unsigned)info->compute),
+                                   fc_compute_name(info->compute),
                                    fc_simd_name(info->simd)));
     fci_puts(&g->b, "</ul>\n");
 }

@@ -429,7 +429,7 @@ static void test_malformed(void) {
         char *text = replaced(variants[i].from, variants[i].to);
         if (!T_OK(text != NULL, "variant %d does not apply", (int)i)) continue;
         memset(&err, 0, sizeof err);
-        fc_plan *p = fci_plan_read(text, strlen(text), NULL, &err);
+        fc_plan *p = fci_form_read(text, strlen(text), NULL, &err);
         if (!variants[i].error) T_OK(p != NULL, "variant %d: %s", (int)i, err.msg);
         else T_OK(!p && err.code == FC_ERR_FORMAT && strstr(err.msg, variants[i].error),
                   "variant %d: expected \"%s\", got \"%s\"",
@@ -447,7 +447,7 @@ static void test_malformed(void) {
 
 static void test_good(void) {
     fc_error err;
-    fc_plan *p = fci_plan_read(good, sizeof good - 1, NULL, &err);
+    fc_plan *p = fci_form_read(good, sizeof good - 1, NULL, &err);
     if (!T_OK(p != NULL, "%s", err.msg)) return;
     const fc_step *s = fc_plan_step(p, 0);
     T_OK(p->info.n_steps == 2 && s->removed == 6 && s->n_scores == 3, "first step");
@@ -474,7 +474,7 @@ static void test_damage(void) {
         char *cut =
             (char *)malloc(n ? n : 1); /* exact size: a read past it is seen by the sanitizer */
         memcpy(cut, good, n);
-        fc_plan *p = fci_plan_read(cut, n, NULL, &err);
+        fc_plan *p = fci_form_read(cut, n, NULL, &err);
         refused += !p && err.code == FC_ERR_FORMAT;
         fc_plan_free(p);
         free(cut);
@@ -486,7 +486,7 @@ static void test_damage(void) {
         for (int k = (int)(random_bits() % 3); k >= 0; k--)
             text[random_bits() % (sizeof good - 1)] =
                 round % 2 ? good[random_bits() % (sizeof good - 1)] : (char)random_bits();
-        fc_plan_free(fci_plan_read(text, sizeof good - 1, NULL, &err));
+        fc_plan_free(fci_form_read(text, sizeof good - 1, NULL, &err));
     }
 }
 
