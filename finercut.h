@@ -10055,14 +10055,64 @@ FCI_FN const char *fci_pattern_match(const fci_unicode *u, const fci_pattern_ato
     }
 }
 
-// >> tokenizer
-// Text to ids and back. As in the Hugging Face library, added tokens are cut out, the rest is
-// normalised, more added tokens are cut out, and the steps split what is left into words, which
-// become ids. A tokenizer does not change once it is loaded, so any thread may use it.
+// >> changes
+// The normalizers of a tokenizer.
+
+enum { FCI_TEXT_CHANGES = 4 };
+enum { FCI_TEXT_NFC, FCI_TEXT_PREPEND, FCI_TEXT_REPLACE };
+
+typedef struct fci_tokenizer_change { // one normalizer
+    uint8_t kind;
+    fci_str from, to;
+} fci_tokenizer_change;
+
+// Applies n normalizers to *text, which then lies in one of the two buffers.
+FCI_FN fc_code fci_changes_apply(const fci_unicode *u, const fci_tokenizer_change *changes,
+                                 size_t n, fci_buffer buffers[2], fci_str *text, fc_error *err);
+// Appends `in`, every `from` as `to`.
+FCI_FN void fci_changes_put(fci_buffer *b, fci_str in, fci_str from, fci_str to);
+
+// ---- private to this section
+
+FCI_FN void fci_changes_put(fci_buffer *b, fci_str in, fci_str from, fci_str to) {
+    const char *p = in.p, *end = in.p + in.n, *rest = p;
+    while ((size_t)(end - p) >= from.n) {
+        p = (const char *)memchr(p, *from.p, (size_t)(end - p));
+        if (!p || (size_t)(end - p) < from.n) break;
+        if (memcmp(p, from.p, from.n) != 0) {
+            p++;
+            continue;
+        }
+        fci_put(b, rest, (size_t)(p - rest));
+        fci_put(b, to.p, to.n);
+        rest = p += from.n;
+    }
+    fci_put(b, rest, (size_t)(end - rest));
+}
+
+FCI_FN fc_code fci_changes_apply(const fci_unicode *u, const fci_tokenizer_change *changes,
+                                 size_t n, fci_buffer buffers[2], fci_str *text, fc_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const fci_tokenizer_change *change = &changes[i];
+        fci_buffer *b = &buffers[i % 2];
+        b->n = 0;
+        if (change->kind == FCI_TEXT_NFC) fci_unicode_put_nfc(u, b, *text);
+        else if (change->kind == FCI_TEXT_REPLACE)
+            fci_changes_put(b, *text, change->from, change->to);
+        else {
+            if (text->n) fci_put(b, change->to.p, change->to.n);
+            fci_put(b, text->p, text->n);
+        }
+        if (fci_buffer_code(b, err)) return b->error.code;
+        *text = fci_sn(b->p, b->n);
+    }
+    return FC_OK;
+}
+
+// >> steps
+// The pre-tokenizers of a tokenizer: where they cut a text.
 
 enum { FCI_TEXT_STEPS = 8 };
-enum { FCI_TEXT_CHANGES = 4 };
-enum { FCI_TEXT_EXTRA = 16 };
 
 enum { // what becomes of a match of a step's pattern and of what lies between matches
     FCI_TEXT_REMOVED, FCI_TEXT_ISOLATED, FCI_TEXT_WITH_PREVIOUS, FCI_TEXT_WITH_NEXT,
@@ -10083,12 +10133,43 @@ typedef struct fci_tokenizer_step {  // one pre-tokenizer
     fci_str mark;
 } fci_tokenizer_step;
 
-enum { FCI_TEXT_NFC, FCI_TEXT_PREPEND, FCI_TEXT_REPLACE };
+// The first match of a step at or after p; both ends are `end` where there is none.
+FCI_FN const char *fci_steps_find(const fci_unicode *u, const fci_tokenizer_step *s, const char *p,
+                                  const char *end, const char **match_end);
+// Whether two neighbours, matches or not, are one piece.
+FCI_FN bool fci_steps_join(unsigned behavior, bool is_match, bool next_is_match);
 
-typedef struct fci_tokenizer_change { // one normalizer
-    uint8_t kind;
-    fci_str from, to;
-} fci_tokenizer_change;
+// ---- private to this section
+
+FCI_FN const char *fci_steps_find(const fci_unicode *u, const fci_tokenizer_step *s, const char *p,
+                                  const char *end, const char **match_end) {
+    size_t n = s->literal.n;
+    *match_end = end;
+    for (; p < end; p += fci_unicode_length(p)) {
+        if (s->pattern) {
+            const char *found = fci_pattern_match(u, s->pattern, p, end);
+            if (!found) continue;
+            *match_end = found;
+            return p;
+        }
+        p = (const char *)memchr(p, *s->literal.p, (size_t)(end - p));
+        if (!p || (size_t)(end - p) < n) return end;
+        if (memcmp(p, s->literal.p, n) != 0) continue;
+        *match_end = p + n;
+        return p;
+    }
+    return end;
+}
+
+FCI_FN bool fci_steps_join(unsigned behavior, bool is_match, bool next_is_match) {
+    return behavior == FCI_TEXT_WITH_PREVIOUS ? !is_match && next_is_match
+           : behavior == FCI_TEXT_WITH_NEXT   ? is_match && !next_is_match
+           : behavior == FCI_TEXT_CONTIGUOUS  ? is_match == next_is_match
+                                              : behavior == FCI_TEXT_BEGINS && is_match;
+}
+
+// >> lexicon
+// The tokens of a tokenizer, and what they are made of.
 
 typedef struct fci_tokenizer_token {
     fci_str text; // as in the file: bytes of byte-level vocabularies are letters of their alphabet
@@ -10113,6 +10194,54 @@ typedef struct fci_tokenizer_set { // added tokens in order of their bytes
     uint32_t first[257]; // items that begin with byte b: first[b] .. first[b + 1] - 1
 } fci_tokenizer_set;
 
+// The longest added token at p, or NULL.
+FCI_FN const fci_tokenizer_added *fci_lexicon_added_at(const fci_tokenizer_set *set, const char *p,
+                                                       const char *end);
+// The slot of a merge among mask + 1, or the free one for it.
+FCI_FN fci_tokenizer_merge *fci_lexicon_merge_of(fci_tokenizer_merge *merges, size_t mask,
+                                                 uint32_t left, uint32_t right);
+
+// ---- private to this section
+
+// The first item in [low, high) whose byte k is at least `byte`.
+FCI_FN uint32_t fci_lexicon_bound(const fci_tokenizer_set *set, uint32_t low, uint32_t high,
+                                  size_t k, unsigned byte) {
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if ((unsigned char)set->items[middle].text.p[k] < byte) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+// Tokens with a common beginning lie together, the shortest first.
+FCI_FN const fci_tokenizer_added *fci_lexicon_added_at(const fci_tokenizer_set *set, const char *p,
+                                                       const char *end) {
+    const fci_tokenizer_added *found = NULL;
+    uint32_t low = set->first[(unsigned char)*p], high = set->first[(unsigned char)*p + 1];
+    for (size_t k = 1; low < high; k++) {
+        if (set->items[low].text.n == k) found = &set->items[low++];
+        if (p + k == end) break;
+        unsigned byte = (unsigned char)p[k];
+        low = fci_lexicon_bound(set, low, high, k, byte);
+        high = fci_lexicon_bound(set, low, high, k, byte + 1);
+    }
+    return found;
+}
+
+FCI_FN fci_tokenizer_merge *fci_lexicon_merge_of(fci_tokenizer_merge *merges, size_t mask,
+                                                 uint32_t left, uint32_t right) {
+    const uint64_t pair = ((uint64_t)left << 32 | right) + 1, h = pair * 0x9e3779b97f4a7c15u;
+    size_t i = (size_t)(h ^ h >> 32) & mask;
+    while (merges[i].pair && merges[i].pair != pair) i = (i + 1) & mask;
+    return &merges[i];
+}
+
+// >> decoder
+// What tokens stand for.
+
+enum { FCI_TEXT_ALPHABET = 324 }; // above the code points of the byte alphabet's letters
+
 // tokens are words, to be joined by blanks; letters for bytes; or text
 enum { FCI_TEXT_SPACED, FCI_TEXT_LETTERS, FCI_TEXT_JOINED };
 
@@ -10125,6 +10254,66 @@ typedef struct fci_tokenizer_decoder {
     fci_str strip;    // goes from the start and from the end of the whole, so many times
     uint64_t start, stop;
 } fci_tokenizer_decoder;
+
+// Whether the text stands for a byte, such as <0x41>, and for which.
+FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte);
+// Appends what a token stands for; `bytes`: those of the letters of a byte alphabet.
+FCI_FN void fci_decoder_put(const fci_tokenizer_decoder *d, const int16_t bytes[FCI_TEXT_ALPHABET],
+                            fci_buffer *b, fci_str text, bool first);
+
+// ---- private to this section
+
+// The bytes that a token's letters stand for; a token with anything else stands for itself.
+FCI_FN void fci_decoder_put_bytes(const int16_t bytes[FCI_TEXT_ALPHABET], fci_buffer *b,
+                                  fci_str text) {
+    size_t start = b->n;
+    for (size_t i = 0, n; i < text.n; i += n) {
+        n = fci_utf8_length(text.p + i, text.n - i);
+        uint32_t c = n ? fci_utf8_char(text.p + i, n) : UINT32_MAX;
+        int byte = c < FCI_TEXT_ALPHABET ? bytes[c] : -1;
+        if (byte < 0) {
+            b->n = start;
+            fci_put(b, text.p, text.n);
+            return;
+        }
+        char raw = (char)byte;
+        fci_put(b, &raw, 1);
+    }
+}
+
+FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte) {
+    unsigned value = 0;
+    if (text.n != 6 || memcmp(text.p, "<0x", 3) != 0 || text.p[5] != '>') return false;
+    for (int i = 3; i < 5; i++) {
+        char c = text.p[i];
+        bool digit = c >= '0' && c <= '9',
+             letter = (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f');
+        if (!digit && !letter) return false;
+        value = value * 16 + (unsigned)(digit ? c - '0' : (c | 0x20) - 'a' + 10);
+    }
+    *byte = (char)(unsigned char)value;
+    return true;
+}
+
+FCI_FN void fci_decoder_put(const fci_tokenizer_decoder *d, const int16_t bytes[FCI_TEXT_ALPHABET],
+                            fci_buffer *b, fci_str text, bool first) {
+    char byte;
+    if (d->kind == FCI_TEXT_LETTERS) fci_decoder_put_bytes(bytes, b, text);
+    else if (d->bytes && fci_tokenizer_is_byte(text, &byte)) fci_put(b, &byte, 1);
+    else if (d->from.n)
+        fci_changes_put(b, text, d->from, d->bare && first ? fci_s("") : d->to);
+    else { // without a decoder tokens are words
+        if (d->kind == FCI_TEXT_SPACED && b->n) fci_puts(b, " ");
+        fci_put(b, text.p, text.n);
+    }
+}
+
+// >> tokenizer
+// Text to ids and back. As in the Hugging Face library, added tokens are cut out, the rest is
+// normalised, more added tokens are cut out, and the steps split what is left into words, which
+// become ids. A tokenizer does not change once it is loaded, so any thread may use it.
+
+enum { FCI_TEXT_EXTRA = 16 };
 
 struct fc_tokenizer {
     fci_context context;
@@ -10146,62 +10335,19 @@ struct fc_tokenizer {
     uint32_t unknown;       // id, or NONE: characters without a token vanish
     uint32_t byte_ids[256]; // of the byte alphabet's letters, or of <0x00> .. <0xFF>
     uint16_t letters[256];  // code points of the byte alphabet
-    int16_t bytes[324];     // its inverse, -1 elsewhere
+    int16_t bytes[FCI_TEXT_ALPHABET]; // its inverse, -1 elsewhere
     uint32_t before[FCI_TEXT_EXTRA], after[FCI_TEXT_EXTRA]; // what the post-processor adds
     uint32_t n_before, n_after, size;
     char description[128];
 };
 
-// Applies the normalizers, if any, to *text, which then lies in one of the two buffers.
-FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
-                                       fc_error *err);
-// The slot of a merge, or the free one for it.
-FCI_FN fci_tokenizer_merge *fci_tokenizer_merge_of(const fc_tokenizer *t, uint32_t left,
-                                                   uint32_t right);
 // The place of the first token whose id is not below `id`; n_tokens: none.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
-// Whether the text stands for a byte, such as <0x41>, and for which.
-FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte);
 
 // ---- private to this section
 
 #define FCI_TEXT_FILE_LIMIT ((uint64_t)1 << 28) // bytes of a tokenizer.json; Gemma's has 2^25
 #define FCI_TEXT_BLANK "\xe2\x96\x81"           // U+2581, how SentencePiece writes a blank
-
-FCI_FN void fci_tokenizer_put_replaced(fci_buffer *b, fci_str in, fci_str from, fci_str to) {
-    const char *p = in.p, *end = in.p + in.n, *rest = p;
-    while ((size_t)(end - p) >= from.n) {
-        p = (const char *)memchr(p, *from.p, (size_t)(end - p));
-        if (!p || (size_t)(end - p) < from.n) break;
-        if (memcmp(p, from.p, from.n) != 0) {
-            p++;
-            continue;
-        }
-        fci_put(b, rest, (size_t)(p - rest));
-        fci_put(b, to.p, to.n);
-        rest = p += from.n;
-    }
-    fci_put(b, rest, (size_t)(end - rest));
-}
-
-FCI_FN fc_code fci_tokenizer_normalise(const fc_tokenizer *t, fci_buffer buffers[2], fci_str *text,
-                                       fc_error *err) {
-    for (size_t i = 0; i < t->n_changes; i++) {
-        const fci_tokenizer_change *change = &t->changes[i];
-        fci_buffer *b = &buffers[i % 2];
-        b->n = 0;
-        if (change->kind == FCI_TEXT_NFC) fci_unicode_put_nfc(&t->unicode, b, *text);
-        else if (change->kind == FCI_TEXT_REPLACE)
-            fci_tokenizer_put_replaced(b, *text, change->from, change->to);
-        else {
-            if (text->n) fci_put(b, change->to.p, change->to.n);
-            fci_put(b, text->p, text->n);
-        }
-        if (fci_buffer_code(b, err)) return b->error.code;
-        *text = fci_sn(b->p, b->n);
-    }
-    return FC_OK;
-}
 
 // ---- One call of fc_tokenize.
 
@@ -10251,21 +10397,14 @@ FCI_FN fc_code fci_tokenizer_emit(fci_tokenizer_run *run, const uint32_t *ids, s
     return FC_OK;
 }
 
-FCI_FN fci_tokenizer_merge *fci_tokenizer_merge_of(const fc_tokenizer *t, uint32_t left,
-                                                   uint32_t right) {
-    const uint64_t pair = ((uint64_t)left << 32 | right) + 1, h = pair * 0x9e3779b97f4a7c15u;
-    size_t i = (size_t)(h ^ h >> 32) & t->merges_mask;
-    while (t->merges[i].pair && t->merges[i].pair != pair) i = (i + 1) & t->merges_mask;
-    return &t->merges[i];
-}
-
 // The id and rank of the token that symbol `at` and the next one make; NONE: there is none.
 FCI_FN uint32_t fci_tokenizer_merged(const fci_tokenizer_run *run, uint32_t at, uint32_t *rank) {
     const fc_tokenizer *t = run->t;
     const fci_tokenizer_symbol *s = run->symbols;
     uint32_t next = s[at].next, id;
     if (!t->ranks) {
-        const fci_tokenizer_merge *m = fci_tokenizer_merge_of(t, s[at].id, s[next].id);
+        const fci_tokenizer_merge *m =
+            fci_lexicon_merge_of(t->merges, t->merges_mask, s[at].id, s[next].id);
         *rank = m->rank;
         return m->pair ? m->id : FCI_TEXT_NONE;
     }
@@ -10493,40 +10632,11 @@ FCI_FN fc_code fci_tokenizer_put_mark(fci_tokenizer_run *run, size_t step,
     fci_buffer *b = &run->pieces[step];
     b->n = 0;
     if (prepend) fci_put(b, s->mark.p, s->mark.n);
-    fci_tokenizer_put_replaced(b, text, blank, s->mark);
+    fci_changes_put(b, text, blank, s->mark);
     if (fci_buffer_code(b, run->err)) return b->error.code;
     piece->p = b->p;
     piece->end = b->p + b->n;
     return FC_OK;
-}
-
-// The first match of a step at or after p; both ends are `end` where there is none.
-FCI_FN const char *fci_tokenizer_find(const fci_unicode *u, const fci_tokenizer_step *s,
-                                      const char *p, const char *end, const char **match_end) {
-    size_t n = s->literal.n;
-    *match_end = end;
-    for (; p < end; p += fci_unicode_length(p)) {
-        if (s->pattern) {
-            const char *found = fci_pattern_match(u, s->pattern, p, end);
-            if (!found) continue;
-            *match_end = found;
-            return p;
-        }
-        p = (const char *)memchr(p, *s->literal.p, (size_t)(end - p));
-        if (!p || (size_t)(end - p) < n) return end;
-        if (memcmp(p, s->literal.p, n) != 0) continue;
-        *match_end = p + n;
-        return p;
-    }
-    return end;
-}
-
-// Whether two neighbours, matches or not, are one piece.
-FCI_FN bool fci_tokenizer_joins(unsigned behavior, bool is_match, bool next_is_match) {
-    return behavior == FCI_TEXT_WITH_PREVIOUS ? !is_match && next_is_match
-           : behavior == FCI_TEXT_WITH_NEXT   ? is_match && !next_is_match
-           : behavior == FCI_TEXT_CONTIGUOUS  ? is_match == next_is_match
-                                              : behavior == FCI_TEXT_BEGINS && is_match;
 }
 
 // A piece through the pre-tokenizer steps from `step` on; what leaves the last one is a word.
@@ -10542,11 +10652,11 @@ FCI_FN fc_code fci_tokenizer_split(fci_tokenizer_run *run, size_t step, fci_toke
     bool is_match = false;
     for (const char *p = piece.p; p < piece.end && !code;) {
         const char *ends[2]; // of what is before the match, of the match
-        ends[0] = fci_tokenizer_find(&run->t->unicode, s, p, piece.end, &ends[1]);
+        ends[0] = fci_steps_find(&run->t->unicode, s, p, piece.end, &ends[1]);
         for (int match = 0; match < 2 && !code; p = ends[match++]) {
             if (ends[match] == p) continue;
             bool is = (match != 0) != s->invert;
-            if (next.p < next.end && !fci_tokenizer_joins(s->behavior, is_match, is)) {
+            if (next.p < next.end && !fci_steps_join(s->behavior, is_match, is)) {
                 if (!is_match || s->behavior != FCI_TEXT_REMOVED)
                     code = fci_tokenizer_split(run, step + 1, next);
                 next.p = p;
@@ -10558,33 +10668,6 @@ FCI_FN fc_code fci_tokenizer_split(fci_tokenizer_run *run, size_t step, fci_toke
     }
     if (code || (is_match && s->behavior == FCI_TEXT_REMOVED)) return code;
     return fci_tokenizer_split(run, step + 1, next);
-}
-
-// The first item in [low, high) whose byte k is at least `byte`.
-FCI_FN uint32_t fci_tokenizer_bound(const fci_tokenizer_set *set, uint32_t low, uint32_t high,
-                                    size_t k, unsigned byte) {
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if ((unsigned char)set->items[middle].text.p[k] < byte) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
-// The longest added token at p, or NULL. Tokens with a common beginning lie together, the shortest
-// first.
-FCI_FN const fci_tokenizer_added *fci_tokenizer_added_at(const fci_tokenizer_set *set,
-                                                         const char *p, const char *end) {
-    const fci_tokenizer_added *found = NULL;
-    uint32_t low = set->first[(unsigned char)*p], high = set->first[(unsigned char)*p + 1];
-    for (size_t k = 1; low < high; k++) {
-        if (set->items[low].text.n == k) found = &set->items[low++];
-        if (p + k == end) break;
-        unsigned byte = (unsigned char)p[k];
-        low = fci_tokenizer_bound(set, low, high, k, byte);
-        high = fci_tokenizer_bound(set, low, high, k, byte + 1);
-    }
-    return found;
 }
 
 FCI_FN fc_code fci_tokenizer_stage(fci_tokenizer_run *run, size_t stage, fci_tokenizer_piece piece);
@@ -10599,7 +10682,7 @@ FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_token
     fci_tokenizer_piece rest = piece; // not yet passed on
     fc_code code = FC_OK;
     for (const char *p = start; p < end && !code;) {
-        const fci_tokenizer_added *a = fci_tokenizer_added_at(set, p, end);
+        const fci_tokenizer_added *a = fci_lexicon_added_at(set, p, end);
         if (!a) {
             p++;
             continue;
@@ -10634,8 +10717,11 @@ FCI_FN fc_code fci_tokenizer_stage(fci_tokenizer_run *run, size_t stage,
                                    fci_tokenizer_piece piece) {
     fci_str text = fci_sn(piece.p, (size_t)(piece.end - piece.p));
     if (stage == 2) return fci_tokenizer_split(run, 0, piece);
-    fc_code code =
-        stage == 1 ? fci_tokenizer_normalise(run->t, run->normal, &text, run->err) : FC_OK;
+    const fc_tokenizer *t = run->t;
+    fc_code code = FC_OK;
+    if (stage == 1)
+        code = fci_changes_apply(&t->unicode, t->changes, t->n_changes, run->normal, &text,
+                                 run->err);
     if (code || text.n == 0) return code;
     piece.p = text.p;
     piece.end = text.p + text.n;
@@ -10708,51 +10794,6 @@ FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
     return fci_below(&t->tokens->id, t->n_tokens, sizeof *t->tokens, sizeof id, id);
 }
 
-// The bytes that a token's letters stand for; a token with anything else stands for itself.
-FCI_FN void fci_tokenizer_put_bytes(const fc_tokenizer *t, fci_buffer *b, fci_str text) {
-    size_t start = b->n;
-    for (size_t i = 0, n; i < text.n; i += n) {
-        n = fci_utf8_length(text.p + i, text.n - i);
-        uint32_t c = n ? fci_utf8_char(text.p + i, n) : UINT32_MAX;
-        int byte = c < sizeof t->bytes / sizeof *t->bytes ? t->bytes[c] : -1;
-        if (byte < 0) {
-            b->n = start;
-            fci_put(b, text.p, text.n);
-            return;
-        }
-        char raw = (char)byte;
-        fci_put(b, &raw, 1);
-    }
-}
-
-FCI_FN bool fci_tokenizer_is_byte(fci_str text, char *byte) {
-    unsigned value = 0;
-    if (text.n != 6 || memcmp(text.p, "<0x", 3) != 0 || text.p[5] != '>') return false;
-    for (int i = 3; i < 5; i++) {
-        char c = text.p[i];
-        bool digit = c >= '0' && c <= '9',
-             letter = (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f');
-        if (!digit && !letter) return false;
-        value = value * 16 + (unsigned)(digit ? c - '0' : (c | 0x20) - 'a' + 10);
-    }
-    *byte = (char)(unsigned char)value;
-    return true;
-}
-
-FCI_FN void fci_tokenizer_put_token(const fc_tokenizer *t, fci_buffer *b, fci_str text,
-                                    bool first) {
-    const fci_tokenizer_decoder *d = &t->decoder;
-    char byte;
-    if (d->kind == FCI_TEXT_LETTERS) fci_tokenizer_put_bytes(t, b, text);
-    else if (d->bytes && fci_tokenizer_is_byte(text, &byte)) fci_put(b, &byte, 1);
-    else if (d->from.n)
-        fci_tokenizer_put_replaced(b, text, d->from, d->bare && first ? fci_s("") : d->to);
-    else { // without a decoder tokens are words
-        if (d->kind == FCI_TEXT_SPACED && b->n) fci_puts(b, " ");
-        fci_put(b, text.p, text.n);
-    }
-}
-
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
                                    fc_text *out, fc_error *err) {
     fci_buffer b;
@@ -10770,7 +10811,7 @@ FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, s
     for (size_t i = 0; i < n; i++) {
         size_t at = fci_tokenizer_token_at(t, ids[i]);
         if (at == t->n_tokens || t->tokens[at].id != ids[i]) continue;
-        fci_tokenizer_put_token(t, &b, t->tokens[at].text, first);
+        fci_decoder_put(d, t->bytes, &b, t->tokens[at].text, first);
         first = false;
     }
     if (b.error.code) {
@@ -10941,7 +10982,7 @@ FCI_FN fc_code fci_vocabulary_add_merge(fci_vocabulary_loader *l, uint32_t rank,
     if (code) return code;
     if (fci_vocabulary_begins_blank(right.p, right.n) && !fci_vocabulary_ends_blank(left.p, left.n))
         l->crosses = true;
-    fci_tokenizer_merge *m = fci_tokenizer_merge_of(l->t, a, b);
+    fci_tokenizer_merge *m = fci_lexicon_merge_of(l->t->merges, l->t->merges_mask, a, b);
     m->pair = ((uint64_t)a << 32 | b) + 1; // of two equal merges the last counts
     m->rank = rank;
     m->id = id;
@@ -11023,7 +11064,8 @@ FCI_FN fc_code fci_vocabulary_make_set(fci_vocabulary_loader *l, size_t which) {
         if (l->added[k].normalized != (which == 1)) continue;
         *a = l->added[k];
         if (which == 1 && l->t->n_changes) {
-            code = fci_tokenizer_normalise(l->t, normal, &a->text, l->err);
+            code = fci_changes_apply(&l->t->unicode, l->t->changes, l->t->n_changes, normal,
+                                     &a->text, l->err);
             a->changed = !fci_eq(a->text, l->added[k].text);
             if (!code) a->text = fci_vocabulary_keep(l, a->text);
             if (!code && !a->text.p) code = FC_ERR_MEMORY;

@@ -863,7 +863,7 @@ static void test_cuts(void) {
             if (*p != '|') put(&text, p, 1);
         const char *end = text.p + text.n;
         for (const char *p = text.p, *ends[2]; p < end; p = ends[1]) {
-            ends[0] = fci_tokenizer_find(&u, &step, p, end, &ends[1]);
+            ends[0] = fci_steps_find(&u, &step, p, end, &ends[1]);
             for (int k = 0; k < 2; k++) {
                 const char *from = k ? ends[0] : p;
                 if (ends[k] > from && got.n) puts_to(&got, "|");
