@@ -33422,23 +33422,10 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
 #endif
 
 #ifndef FINERCUT_NO_REPORT
-// >> picture
-// A plan as SVG or CSV. Coordinates are integers, tenths of a pixel, so locale and floating-point
-// rounding do not matter: the same plan gives the same bytes everywhere.
+// >> marks
+// The numbers, names and colours of pictures and pages.
 
 enum { FCI_PICTURE_LEVELS = 24 }; // colours of a map of scores
-
-typedef struct fci_picture {
-    const fc_plan *plan;
-    const fc_plan_info *info;
-    fci_buffer b;
-    int y;            // top of the next section
-    uint32_t *order;  // [fci_plan_ids] the step that removed it, from 1; 0: kept
-    // logarithms of the smallest and largest candidate score; low > high: there is none
-    double low, high;
-    bool unknown;     // some candidate's score is not a number
-    bool bounds;      // some candidate's score is a bound
-} fci_picture;
 
 typedef struct fci_picture_plot {
     int x, y, w, h;   // the frame
@@ -33468,38 +33455,12 @@ FCI_FN const char *fci_picture_count(char out[32], uint64_t n);
 // What a plan's distances are, what its candidates are.
 FCI_FN const char *fci_picture_metric(const fc_plan_info *info);
 FCI_FN const char *fci_picture_noun(const fc_plan_info *info);
-// The step that removed the sublayer, 0 if none did.
-FCI_FN uint32_t fci_picture_step(const fci_picture *pic, uint32_t sublayer);
 // About four ticks, from a round number at or below `low` to one at or above `high`.
 FCI_FN void fci_picture_axis(fci_picture_plot *plot, double low, double high);
 // The round number of steps between labels of that width.
 FCI_FN size_t fci_picture_every(int room, size_t n, int width);
-// The colour of a score, FCI_PICTURE_LEVELS where it is not a number.
-FCI_FN int fci_picture_level(const fci_picture *pic, double value);
-// Appends the SVG of a plan.
-FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b);
-// All but `y`; false: the buffer has the error. The caller frees `order`.
-FCI_FN bool fci_picture_prepare(fci_picture *pic, const fc_plan *p);
 
 // ---- private to this section
-
-enum { // tenths of a pixel
-    FCI_PICTURE_WIDTH = 9600,
-    FCI_PICTURE_MARGIN = 400,
-    FCI_PICTURE_INNER = FCI_PICTURE_WIDTH - 2 * FCI_PICTURE_MARGIN,
-    FCI_PICTURE_GUTTER = 740,     // left of maps and plots, for row labels
-    FCI_PICTURE_MAP_BLOCKS = 256  // most blocks of a map of scores
-};
-
-#define FCI_PICTURE_INK "#1c2430"
-#define FCI_PICTURE_GREY "#5b6675"
-#define FCI_PICTURE_RULE "#e3e7ec"
-#define FCI_PICTURE_KEPT "#e6eaef"
-#define FCI_PICTURE_RED "#b3123f"
-#define FCI_PICTURE_SMALL "font-size=\"115\" fill=\"" FCI_PICTURE_GREY "\""
-#define FCI_PICTURE_TINY "font-size=\"95\" fill=\"" FCI_PICTURE_GREY "\""
-#define FCI_PICTURE_CENTRE " text-anchor=\"middle\""
-#define FCI_PICTURE_END " text-anchor=\"end\""
 
 FCI_FN uint32_t fci_picture_mix(const uint8_t stops[5][3], double t) {
     double at = 4 * (t < 0 ? 0 : t > 1 ? 1 : t);
@@ -33508,15 +33469,6 @@ FCI_FN uint32_t fci_picture_mix(const uint8_t stops[5][3], double t) {
     for (int k = 0; k < 3; k++)
         rgb = rgb << 8 | (uint32_t)(stops[i][k] + (at - i) * (stops[i + 1][k] - stops[i][k]) + 0.5);
     return rgb;
-}
-
-FCI_FN bool fci_picture_dark(uint32_t rgb) { // white text reads better on it
-    return 299 * (rgb >> 16) + 587 * (rgb >> 8 & 255) + 114 * (rgb & 255) < 140000;
-}
-
-FCI_FN uint32_t fci_picture_order_colour(const fci_picture *pic, size_t step) {
-    size_t n = pic->info->n_steps;
-    return fci_picture_mix(fci_picture_warm, n > 1 ? (double)(step - 1) / (double)(n - 1) : 0);
 }
 
 FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
@@ -33529,45 +33481,6 @@ FCI_FN void fci_picture_escape(fci_buffer *b, const char *text) {
         const bool outside = memcmp(shown, "\xef\xbf", 2) == 0 && (shown[2] & 0x3e) == 0x3e;
         fci_puts(b, outside ? "?" : special ? names[special - specials] : shown);
     }
-}
-
-// `text` in at most `limit` letters' width (an ideograph counts as two); "..." ends one that was
-// cut.
-FCI_FN const char *fci_picture_fit(char out[192], const char *text, unsigned limit) {
-    size_t n = 0, keep = 0;
-    unsigned width = 0;
-    for (const char *p = text; *p;) {
-        size_t k = fci_utf8_length(p, strlen(p));
-        width += k >= 3 ? 2 : 1;
-        if (width + 3 <= limit) keep = n + (k ? k : 1);
-        if (width > limit || n + 8 > 192) break;
-        for (size_t i = 0; i < (k ? k : 1); i++) out[n++] = *p++;
-    }
-    if (width > limit) {
-        memcpy(out + keep, "...", 3);
-        n = keep + 3;
-    }
-    out[n] = 0;
-    return out;
-}
-
-FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format,
-                             ...) FCI_PRINTF(5, 6);
-FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format,
-                             ...) {
-    char text[640];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    fci_putf(&pic->b, "<text x=\"%d\" y=\"%d\" %s>", x, y, style);
-    fci_picture_escape(&pic->b, text);
-    fci_puts(&pic->b, "</text>\n");
-}
-
-FCI_FN void fci_picture_rect(fci_picture *pic, int x, int y, int w, int h, const char *style) {
-    fci_putf(&pic->b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" %s/>\n", x, y, w, h,
-             style);
 }
 
 FCI_FN bool fci_picture_known(double value) { // sums and squares of such are finite too
@@ -33614,6 +33527,120 @@ FCI_FN const char *fci_picture_noun(const fc_plan_info *info) {
                                                            "FFN sublayers", "blocks"};
     return (unsigned)info->candidates < FC_CANDIDATES_COUNT ? names[info->candidates]
                                                             : "candidates";
+}
+
+FCI_FN void fci_picture_axis(fci_picture_plot *plot, double low, double high) {
+    double rough = (high - low) / 4, power;
+    if (!(rough > 1e-100)) rough = fabs(high) / 4 > 1e-100 ? fabs(high) / 4 : 0.25; // all the same
+    power = pow(10, floor(log10(rough)));
+    plot->tick = (rough <= power * 1.0001 ? 1
+                  : rough <= 2 * power    ? 2
+                  : rough <= 5 * power    ? 5
+                                          : 10) *
+                 power;
+    plot->low = floor(low / plot->tick + 1e-9) * plot->tick;
+    plot->high = ceil(high / plot->tick - 1e-9) * plot->tick;
+    if (!(plot->high > plot->low)) plot->high = plot->low + plot->tick;
+}
+
+FCI_FN size_t fci_picture_every(int room, size_t n, int width) {
+    static const size_t rounds[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
+    size_t i = 0;
+    while (i < 11 && (double)room * (double)rounds[i] / (double)n < width) i++;
+    return rounds[i];
+}
+
+// >> picture
+// A plan as SVG or CSV. Coordinates are integers, tenths of a pixel, so locale and floating-point
+// rounding do not matter: the same plan gives the same bytes everywhere.
+
+typedef struct fci_picture {
+    const fc_plan *plan;
+    const fc_plan_info *info;
+    fci_buffer b;
+    int y;            // top of the next section
+    uint32_t *order;  // [fci_plan_ids] the step that removed it, from 1; 0: kept
+    // logarithms of the smallest and largest candidate score; low > high: there is none
+    double low, high;
+    bool unknown;     // some candidate's score is not a number
+    bool bounds;      // some candidate's score is a bound
+} fci_picture;
+
+// The step that removed the sublayer, 0 if none did.
+FCI_FN uint32_t fci_picture_step(const fci_picture *pic, uint32_t sublayer);
+// The colour of a score, FCI_PICTURE_LEVELS where it is not a number.
+FCI_FN int fci_picture_level(const fci_picture *pic, double value);
+// Appends the SVG of a plan.
+FCI_FN fc_code fci_picture_svg(const fc_plan *p, fci_buffer *b);
+// All but `y`; false: the buffer has the error. The caller frees `order`.
+FCI_FN bool fci_picture_prepare(fci_picture *pic, const fc_plan *p);
+
+// ---- private to this section
+
+enum { // tenths of a pixel
+    FCI_PICTURE_WIDTH = 9600,
+    FCI_PICTURE_MARGIN = 400,
+    FCI_PICTURE_INNER = FCI_PICTURE_WIDTH - 2 * FCI_PICTURE_MARGIN,
+    FCI_PICTURE_GUTTER = 740,     // left of maps and plots, for row labels
+    FCI_PICTURE_MAP_BLOCKS = 256  // most blocks of a map of scores
+};
+
+#define FCI_PICTURE_INK "#1c2430"
+#define FCI_PICTURE_GREY "#5b6675"
+#define FCI_PICTURE_RULE "#e3e7ec"
+#define FCI_PICTURE_KEPT "#e6eaef"
+#define FCI_PICTURE_RED "#b3123f"
+#define FCI_PICTURE_SMALL "font-size=\"115\" fill=\"" FCI_PICTURE_GREY "\""
+#define FCI_PICTURE_TINY "font-size=\"95\" fill=\"" FCI_PICTURE_GREY "\""
+#define FCI_PICTURE_CENTRE " text-anchor=\"middle\""
+#define FCI_PICTURE_END " text-anchor=\"end\""
+
+FCI_FN bool fci_picture_dark(uint32_t rgb) { // white text reads better on it
+    return 299 * (rgb >> 16) + 587 * (rgb >> 8 & 255) + 114 * (rgb & 255) < 140000;
+}
+
+FCI_FN uint32_t fci_picture_order_colour(const fci_picture *pic, size_t step) {
+    size_t n = pic->info->n_steps;
+    return fci_picture_mix(fci_picture_warm, n > 1 ? (double)(step - 1) / (double)(n - 1) : 0);
+}
+
+// `text` in at most `limit` letters' width (an ideograph counts as two); "..." ends one that was
+// cut.
+FCI_FN const char *fci_picture_fit(char out[192], const char *text, unsigned limit) {
+    size_t n = 0, keep = 0;
+    unsigned width = 0;
+    for (const char *p = text; *p;) {
+        size_t k = fci_utf8_length(p, strlen(p));
+        width += k >= 3 ? 2 : 1;
+        if (width + 3 <= limit) keep = n + (k ? k : 1);
+        if (width > limit || n + 8 > 192) break;
+        for (size_t i = 0; i < (k ? k : 1); i++) out[n++] = *p++;
+    }
+    if (width > limit) {
+        memcpy(out + keep, "...", 3);
+        n = keep + 3;
+    }
+    out[n] = 0;
+    return out;
+}
+
+FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format,
+                             ...) FCI_PRINTF(5, 6);
+FCI_FN void fci_picture_text(fci_picture *pic, int x, int y, const char *style, const char *format,
+                             ...) {
+    char text[640];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fci_putf(&pic->b, "<text x=\"%d\" y=\"%d\" %s>", x, y, style);
+    fci_picture_escape(&pic->b, text);
+    fci_puts(&pic->b, "</text>\n");
+}
+
+FCI_FN void fci_picture_rect(fci_picture *pic, int x, int y, int w, int h, const char *style) {
+    fci_putf(&pic->b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" %s/>\n", x, y, w, h,
+             style);
 }
 
 FCI_FN uint32_t fci_picture_step(const fci_picture *pic, uint32_t sublayer) {
@@ -33802,20 +33829,6 @@ FCI_FN void fci_picture_map(fci_picture *pic) {
 
 // The distance curve.
 
-FCI_FN void fci_picture_axis(fci_picture_plot *plot, double low, double high) {
-    double rough = (high - low) / 4, power;
-    if (!(rough > 1e-100)) rough = fabs(high) / 4 > 1e-100 ? fabs(high) / 4 : 0.25; // all the same
-    power = pow(10, floor(log10(rough)));
-    plot->tick = (rough <= power * 1.0001 ? 1
-                  : rough <= 2 * power    ? 2
-                  : rough <= 5 * power    ? 5
-                                          : 10) *
-                 power;
-    plot->low = floor(low / plot->tick + 1e-9) * plot->tick;
-    plot->high = ceil(high / plot->tick - 1e-9) * plot->tick;
-    if (!(plot->high > plot->low)) plot->high = plot->low + plot->tick;
-}
-
 FCI_FN int fci_picture_plot_y(const fci_picture_plot *plot, double value) {
     double t = (value - plot->low) / (plot->high - plot->low);
     return plot->y + plot->h - (t > 0 ? (int)(plot->h * (t < 1 ? t : 1) + 0.5) : 0);
@@ -33823,13 +33836,6 @@ FCI_FN int fci_picture_plot_y(const fci_picture_plot *plot, double value) {
 
 FCI_FN int fci_picture_plot_x(const fci_picture *pic, const fci_picture_plot *plot, size_t step) {
     return plot->x + (int)((double)plot->w * (double)step / (double)pic->info->n_steps + 0.5);
-}
-
-FCI_FN size_t fci_picture_every(int room, size_t n, int width) {
-    static const size_t rounds[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
-    size_t i = 0;
-    while (i < 11 && (double)room * (double)rounds[i] / (double)n < width) i++;
-    return rounds[i];
 }
 
 FCI_FN void fci_picture_grid(fci_picture *pic, const fci_picture_plot *plot) {
