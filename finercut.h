@@ -21696,6 +21696,178 @@ FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, ui
     }
 }
 
+// >> triangle
+// R of the output weights W = Q R [vocab, hidden], with orthonormal columns in Q and R [hidden,
+// hidden] triangular. Q preserves lengths and angles, so where a metric is of those, R n stands in
+// for the logits W n. Here n is the final norm's row, rounded as for the head's product.
+
+typedef struct fci_triangle {
+    float *r;               // [hidden, hidden] as in a file; NULL: none
+    void *packed, *scratch; // of its products
+    double *gram;           // [hidden, hidden] while R is computed, as the next two
+    float *part, *columns;  // [hidden, hidden], [hidden, chunk + 1]
+} fci_triangle;
+
+// Whether R stands in for W: only where logits are not changed further, and R is smaller.
+FCI_FN bool fci_triangle_serves(const fc_model *m, fc_metric metric);
+// Buffers for R, and for outputs of up to so many rows at a time.
+FCI_FN void fci_triangle_buffers(fci_triangle *t, const fc_model *m, size_t rows, fci_group *g);
+// Buffers for computing R of d columns.
+FCI_FN void fci_triangle_workspace(fci_triangle *t, uint64_t d, fci_group *g);
+// Computes R, if there is a buffer for it.
+FCI_FN fc_code fci_triangle_factor(fci_engine *e, fci_triangle *t, fc_error *err);
+// Seconds that this takes here, by a part of it.
+FCI_FN fc_code fci_triangle_seconds(fci_engine *e, fci_triangle *t, double *seconds, fc_error *err);
+// R n of rows x at the head's entrance, in e->logits.
+FCI_FN void fci_triangle_outputs(fci_engine *e, const fci_triangle *t, const float *x,
+                                 size_t rows);
+
+// ---- private to this section
+
+enum { FCI_TRIANGLE_CHUNK = 256 }; // rows of W per sum in float32; chunks are summed in double
+
+FCI_FN bool fci_triangle_serves(const fc_model *m, fc_metric metric) {
+    return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) &&
+           m->hyper.logit_cap == 0 && m->hyper.logit_divisor == 1 &&
+           m->hyper.vocab > m->hyper.hidden;
+}
+
+FCI_FN void fci_triangle_workspace(fci_triangle *t, uint64_t d, fci_group *g) {
+    fci_each(g, &t->gram, d, d * sizeof *t->gram, "output weights");
+    fci_each(g, &t->part, d, d * sizeof *t->part, "output weights");
+    fci_each(g, &t->columns, d, (FCI_TRIANGLE_CHUNK + 1) * sizeof(float), "output weights");
+}
+
+FCI_FN void fci_triangle_buffers(fci_triangle *t, const fc_model *m, size_t rows, fci_group *g) {
+    const uint64_t d = m->hyper.hidden;
+    fci_each(g, &t->r, d, d * sizeof(float), "output weights");
+    fci_each(g, &t->packed,
+             fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)fci_max(d, rows),
+                                   (size_t)fci_max(d, FCI_TRIANGLE_CHUNK)),
+             1, "packed rows");
+    fci_each(g, &t->scratch, fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32), 1, "scratch");
+}
+
+// Rows [first, first + n) of W as columns of `out` [hidden, n], rounded as for the head's product.
+FCI_FN void fci_triangle_columns(const fc_model *m, size_t first, size_t n, float *row,
+                                 float *out) {
+    const fci_matrix *w = &m->output;
+    size_t d = (size_t)w->cols;
+    for (size_t k = 0; k < n; k++) {
+        m->c.kernels->decode(w->type, fci_matrix_row(w, first + k), 0, d, row);
+        for (size_t i = 0; i < d; i++)
+            out[i * n + k] = m->config.compute == FC_COMPUTE_BF16
+                                 ? fci_bf16_to_f32(fci_f32_to_bf16(row[i]))
+                                 : row[i];
+    }
+}
+
+// Adds the part of rows [first, first + n) of W to gram.
+FCI_FN void fci_triangle_chunk(const fci_engine *e, const fci_triangle *t, size_t first, size_t n) {
+    const fci_context *c = &e->m->c;
+    const size_t d = (size_t)e->m->hyper.hidden;
+    float *columns = t->columns;
+    fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
+    fci_triangle_columns(e->m, first, n, columns + d * FCI_TRIANGLE_CHUNK, columns);
+    const fci_gemm_part product = {&w, 0, d, NULL, t->part, d};
+    fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, t->packed);
+    fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
+    fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, t->packed, d, n, &product, 1, t->scratch);
+    for (size_t i = 0; i < d * d; i++) t->gram[i] += (double)t->part[i];
+}
+
+// gram [hidden, hidden] = W^T W.
+FCI_FN fc_code fci_triangle_gram(fci_engine *e, const fci_triangle *t, fc_error *err) {
+    size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
+    fc_code code = FC_OK;
+    memset(t->gram, 0, d * d * sizeof *t->gram);
+    for (size_t first = 0; first < vocab && !code; first += FCI_TRIANGLE_CHUNK) {
+        fci_triangle_chunk(e, t, first, (size_t)fci_min(FCI_TRIANGLE_CHUNK, vocab - first));
+        if (e->tick && e->tick(e->tick_user, 0))
+            code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
+    }
+    return code;
+}
+
+typedef struct fci_triangle_column { // of a Cholesky factor
+    double *gram;
+    size_t d, k;
+} fci_triangle_column;
+
+FCI_FN void fci_triangle_column_task(void *arg, size_t task, uint32_t worker) {
+    const fci_triangle_column *j = (const fci_triangle_column *)arg;
+    double *pivot = j->gram + j->k * j->d;
+    size_t from = j->k + 1 + task * 64, to = (size_t)fci_min(from + 64, j->d);
+    (void)worker;
+    for (size_t i = from; i < to; i++) {
+        double *row = j->gram + i * j->d, sum = row[j->k];
+        for (size_t k = 0; k < j->k; k++) sum -= row[k] * pivot[k];
+        row[j->k] = pivot[j->k] > 0 ? sum / pivot[j->k] : 0;
+    }
+}
+
+// R is the Cholesky factor of W^T W, which is that of a QR decomposition up to signs. A column that
+// depends on earlier ones, within rounding, becomes zero.
+FCI_FN fc_code fci_triangle_factor(fci_engine *e, fci_triangle *t, fc_error *err) {
+    if (!t->r) return FC_OK;
+    size_t d = (size_t)e->m->hyper.hidden;
+    fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
+    fci_triangle_workspace(t, d, &g);
+    double *gram = t->gram;
+    fci_triangle_column job = {gram, d, 0};
+    fc_code code = g.code ? g.code : fci_triangle_gram(e, t, err);
+    for (job.k = 0; job.k < d && !code; job.k++) {
+        double *row = gram + job.k * d, rest = row[job.k];
+        for (size_t i = 0; i < job.k; i++) rest -= row[i] * row[i];
+        row[job.k] = rest > 1e-6 * row[job.k] ? sqrt(rest) : 0;
+        fci_parallel_for(&e->m->c, (d - job.k + 62) / 64, fci_triangle_column_task, &job);
+    }
+    for (size_t i = 0; i < d * d && !code; i++)
+        t->r[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
+    if (!code) fci_number_encode(FC_DTYPE_F32, t->r, d * d, t->r);
+    g.doing = FCI_FREE;
+    fci_triangle_workspace(t, d, &g);
+    return code;
+}
+
+// Seconds to compute R: all rows of W by some of them, and all columns of R by one in the middle,
+// which takes 3/2 of the mean.
+FCI_FN fc_code fci_triangle_seconds(fci_engine *e, fci_triangle *t, double *seconds,
+                                    fc_error *err) {
+    const size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab,
+                 n = (size_t)fci_min(FCI_TRIANGLE_CHUNK, vocab);
+    fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
+    fci_triangle_workspace(t, d, &g);
+    double times[3] = {fci_platform_seconds(), 0, 0};
+    if (!g.code) {
+        fci_triangle_column job = {t->gram, d, d / 2};
+        memset(t->gram, 0, d * d * sizeof *t->gram);
+        times[0] = fci_platform_seconds();
+        fci_triangle_chunk(e, t, 0, n);
+        times[1] = fci_platform_seconds();
+        fci_parallel_for(&e->m->c, (d - d / 2 + 62) / 64, fci_triangle_column_task, &job);
+        times[2] = fci_platform_seconds();
+    }
+    *seconds = (times[1] - times[0]) * (double)vocab / (double)n +
+               (times[2] - times[1]) * (double)d / 1.5;
+    g.doing = FCI_FREE;
+    fci_triangle_workspace(t, d, &g);
+    return g.code;
+}
+
+FCI_FN void fci_triangle_outputs(fci_engine *e, const fci_triangle *t, const float *x,
+                                 size_t rows) {
+    const fci_context *c = &e->m->c;
+    const size_t d = (size_t)e->m->hyper.hidden;
+    const fci_matrix w = {t->r, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
+    const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d};
+    fci_wave_norm(e, &e->m->output_norm, x, rows, d, e->normed);
+    for (size_t i = 0; i < rows * d && e->m->config.compute == FC_COMPUTE_BF16; i++)
+        e->normed[i] = fci_bf16_to_f32(fci_f32_to_bf16(e->normed[i]));
+    fci_gemm_pack(c, FC_COMPUTE_F32, e->normed, d, rows, d, NULL, t->packed);
+    fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, t->packed, rows, d, &product, 1, t->scratch);
+}
+
 // >> reference
 // The original model's side of a comparison, and distances from it.
 
@@ -21707,10 +21879,7 @@ typedef struct fci_reference {
     size_t width;     // of outputs
     size_t batch;     // rows of outputs at a time
     double row_units; // cost of a row of outputs, in forward passes of a sequence
-    float *triangle;  // R, stored as in a file; NULL: outputs are logits
-    void *packed, *scratch; // of R's products
-    double *gram;           // [hidden, hidden] while R is computed, as the next two
-    float *part, *columns;  // [hidden, hidden], [hidden, chunk + 1]
+    fci_triangle triangle; // without R: outputs are logits
     float *kept;      // outputs [n_kept, width]; others are computed as needed
     uint32_t *slots;  // [all positions] where in `kept`, or FCI_REFERENCE_NONE
     uint32_t *owners; // [n_kept] their positions
@@ -21736,7 +21905,8 @@ FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_m
                                     uint64_t n_positions);
 // Zeroed allowed.
 FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r);
-// *r is zeroed, to be freed on failure too; `kept` bytes may be used to keep outputs.
+// *r is zeroed, to be freed on failure too; `kept` bytes may be used to keep outputs. Before the
+// first output comes fci_triangle_factor.
 FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
                                   const fc_tokens *t, uint64_t kept, fc_error *err);
 // Fills r->lse from r->rows, keeps the first outputs; fails where the original's are not finite.
@@ -21748,43 +21918,14 @@ FCI_FN fc_code fci_reference_keep(fci_engine *e, fci_reference *r, const uint32_
 FCI_FN fc_code fci_reference_items(fci_engine *e, const fci_reference *r, fci_item *items, size_t n,
                                    bool count, fc_error *err);
 
-typedef struct fci_reference_pace { // seconds here
-    double begin; // before the first output
-    double row;   // of an output of the whole model
-    double item;  // of one of a candidate, with its distance
-} fci_reference_pace;
-
-// Measures a metric on residual rows, rows <= e->head_rows.
-FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
-                                     fci_reference_pace *pace, fc_error *err);
-
 // ---- private to this section
 
-// The original model's side of a comparison. The *outputs* of a position are its logits W n, or,
-// for metrics of lengths and angles, R n. Here n is the final norm's row (rounded as for the head's
-// product) and W = Q R the output weights [vocab, hidden], with orthonormal columns in Q and R
-// [hidden, hidden] triangular: Q preserves lengths and angles. As many rows as fit share a pass
-// over the head's weights, and those of one position share the original's row.
+// The *outputs* of a position are its logits W n, or R n (room triangle). As many rows as fit share
+// a pass over the head's weights, and those of one position share the original's row.
 
 #define FCI_REFERENCE_NONE UINT32_MAX
-enum { FCI_REFERENCE_CHUNK = 256 }; // rows of W per sum in float32; chunks are summed in double
-
-// Whether outputs are R n: only where logits are not changed further, and R is smaller than W.
-FCI_FN bool fci_reference_reduced(const fc_model *m, fc_metric metric) {
-    return (metric == FC_METRIC_ANGULAR || metric == FC_METRIC_EUCLIDEAN) &&
-           m->hyper.logit_cap == 0 && m->hyper.logit_divisor == 1 &&
-           m->hyper.vocab > m->hyper.hidden;
-}
-
 FCI_FN size_t fci_reference_width(const fc_model *m, fc_metric metric) {
-    return (size_t)(fci_reference_reduced(m, metric) ? m->hyper.hidden : m->hyper.vocab);
-}
-
-// Buffers for computing R.
-FCI_FN void fci_reference_workspace(fci_reference *r, uint64_t d, fci_group *g) {
-    fci_each(g, &r->gram, d, d * sizeof *r->gram, "output weights");
-    fci_each(g, &r->part, d, d * sizeof *r->part, "output weights");
-    fci_each(g, &r->columns, d, (FCI_REFERENCE_CHUNK + 1) * sizeof(float), "output weights");
+    return (size_t)(fci_triangle_serves(m, metric) ? m->hyper.hidden : m->hyper.vocab);
 }
 
 FCI_FN void fci_reference_buffers(fci_reference *r, const fc_model *m, uint64_t n,
@@ -21795,13 +21936,7 @@ FCI_FN void fci_reference_buffers(fci_reference *r, const fc_model *m, uint64_t 
     fci_each(g, &r->slots, n, sizeof *r->slots, "original's output");
     fci_each(g, &r->kept, r->n_kept + 1, r->width * sizeof(float), "original's output");
     fci_each(g, &r->owners, r->n_kept + 1, sizeof *r->owners, "original's output");
-    if (!reduced) return;
-    fci_each(g, &r->triangle, d, d * sizeof(float), "output weights");
-    fci_each(g, &r->packed,
-             fci_gemm_packed_bytes(&m->c, FC_COMPUTE_F32, (size_t)fci_max(d, r->batch),
-                                   (size_t)fci_max(d, FCI_REFERENCE_CHUNK)),
-             1, "packed rows");
-    fci_each(g, &r->scratch, fci_gemm_scratch_bytes(&m->c, FC_COMPUTE_F32), 1, "scratch");
+    if (reduced) fci_triangle_buffers(&r->triangle, m, r->batch, g);
 }
 
 FCI_FN size_t fci_reference_keeps(const fc_model *m, fc_metric metric, size_t n, uint64_t bytes) {
@@ -21818,14 +21953,14 @@ FCI_FN size_t fci_reference_batch(const fci_engine *e, size_t width) {
 
 FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_metric metric,
                                     uint64_t n_positions) {
-    const bool reduced = fci_reference_reduced(m, metric);
+    const bool reduced = fci_triangle_serves(m, metric);
     fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
     fci_reference r;
     memset(&r, 0, sizeof r);
     r.width = e ? fci_reference_width(m, metric) : 0;
     r.batch = e ? fci_reference_batch(e, r.width) : (uint32_t)FCI_ENGINE_ROWS;
     fci_reference_buffers(&r, m, n_positions, reduced, &g);
-    if (reduced) fci_reference_workspace(&r, m->hyper.hidden, &g);
+    if (reduced) fci_triangle_workspace(&r.triangle, m->hyper.hidden, &g);
     return g.bytes;
 }
 
@@ -21835,95 +21970,11 @@ FCI_FN void fci_reference_free(const fc_model *m, fci_reference *r) {
     memset(r, 0, sizeof *r);
 }
 
-// Rows [first, first + n) of W as columns of `out` [hidden, n], rounded as for the head's product.
-FCI_FN void fci_reference_columns(const fc_model *m, size_t first, size_t n, float *row,
-                                  float *out) {
-    const fci_matrix *w = &m->output;
-    size_t d = (size_t)w->cols;
-    for (size_t k = 0; k < n; k++) {
-        m->c.kernels->decode(w->type, fci_matrix_row(w, first + k), 0, d, row);
-        for (size_t i = 0; i < d; i++)
-            out[i * n + k] = m->config.compute == FC_COMPUTE_BF16
-                                 ? fci_bf16_to_f32(fci_f32_to_bf16(row[i]))
-                                 : row[i];
-    }
-}
-
-// Adds the part of rows [first, first + n) of W to gram.
-FCI_FN void fci_reference_chunk(const fci_engine *e, const fci_reference *r, size_t first,
-                                size_t n) {
-    const fci_context *c = &e->m->c;
-    const size_t d = (size_t)e->m->hyper.hidden;
-    float *columns = r->columns;
-    fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
-    fci_reference_columns(e->m, first, n, columns + d * FCI_REFERENCE_CHUNK, columns);
-    const fci_gemm_part product = {&w, 0, d, NULL, r->part, d};
-    fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, r->packed);
-    fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
-    fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, d, n, &product, 1, r->scratch);
-    for (size_t i = 0; i < d * d; i++) r->gram[i] += (double)r->part[i];
-}
-
-// gram [hidden, hidden] = W^T W.
-FCI_FN fc_code fci_reference_gram(fci_engine *e, const fci_reference *r, fc_error *err) {
-    size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab;
-    fc_code code = FC_OK;
-    memset(r->gram, 0, d * d * sizeof *r->gram);
-    for (size_t first = 0; first < vocab && !code; first += FCI_REFERENCE_CHUNK) {
-        fci_reference_chunk(e, r, first,
-                            (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab - first));
-        if (e->tick && e->tick(e->tick_user, 0))
-            code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
-    }
-    return code;
-}
-
-typedef struct fci_reference_column { // of a Cholesky factor
-    double *gram;
-    size_t d, k;
-} fci_reference_column;
-
-FCI_FN void fci_reference_column_task(void *arg, size_t task, uint32_t worker) {
-    const fci_reference_column *j = (const fci_reference_column *)arg;
-    double *pivot = j->gram + j->k * j->d;
-    size_t from = j->k + 1 + task * 64, to = (size_t)fci_min(from + 64, j->d);
-    (void)worker;
-    for (size_t i = from; i < to; i++) {
-        double *row = j->gram + i * j->d, sum = row[j->k];
-        for (size_t k = 0; k < j->k; k++) sum -= row[k] * pivot[k];
-        row[j->k] = pivot[j->k] > 0 ? sum / pivot[j->k] : 0;
-    }
-}
-
-// R is the Cholesky factor of W^T W, which is that of a QR decomposition up to signs. A column that
-// depends on earlier ones, within rounding, becomes zero.
-FCI_FN fc_code fci_reference_factor(fci_engine *e, fci_reference *r, fc_error *err) {
-    size_t d = (size_t)e->m->hyper.hidden;
-    fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
-    fci_reference_workspace(r, d, &g);
-    double *gram = r->gram;
-    fci_reference_column job = {gram, d, 0};
-    fc_code code = g.code ? g.code : fci_reference_gram(e, r, err);
-    for (job.k = 0; job.k < d && !code; job.k++) {
-        double *row = gram + job.k * d, rest = row[job.k];
-        for (size_t i = 0; i < job.k; i++) rest -= row[i] * row[i];
-        row[job.k] = rest > 1e-6 * row[job.k] ? sqrt(rest) : 0;
-        fci_parallel_for(&e->m->c, (d - job.k + 62) / 64, fci_reference_column_task, &job);
-    }
-    for (size_t i = 0; i < d * d && !code; i++)
-        r->triangle[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
-    if (!code) fci_number_encode(FC_DTYPE_F32, r->triangle, d * d, r->triangle);
-    g.doing = FCI_FREE;
-    fci_reference_workspace(r, d, &g);
-    return code;
-}
-
-// The buffers.
-FCI_FN fc_code fci_reference_begin(fci_engine *e, fci_reference *r, fc_metric metric,
-                                   const fc_tokens *t, uint64_t kept, fc_error *err) {
+FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
+                                  const fc_tokens *t, uint64_t kept, fc_error *err) {
     const fc_model *m = e->m;
     const size_t n = t->starts[t->n_sequences];
-    bool reduced = fci_reference_reduced(m, metric);
+    bool reduced = fci_triangle_serves(m, metric);
     r->distance = fci_distance_of(metric);
     r->tokens = t;
     r->width = fci_reference_width(m, metric);
@@ -21937,28 +21988,13 @@ FCI_FN fc_code fci_reference_begin(fci_engine *e, fci_reference *r, fc_metric me
     return g.code;
 }
 
-FCI_FN fc_code fci_reference_init(fci_engine *e, fci_reference *r, fc_metric metric,
-                                  const fc_tokens *t, uint64_t kept, fc_error *err) {
-    const fc_code code = fci_reference_begin(e, r, metric, t, kept, err);
-    return code || !r->triangle ? code : fci_reference_factor(e, r, err);
-}
-
 // Outputs [rows, width] of residual rows at the head's entrance, in e->logits; rows <= r->batch.
 // `counted` rows are the work.
 FCI_FN fc_code fci_reference_outputs(fci_engine *e, const fci_reference *r, const float *x,
                                      size_t rows, size_t counted, fc_error *err) {
-    const fci_context *c = &e->m->c;
-    size_t d = (size_t)e->m->hyper.hidden;
     e->rows_out += rows;
-    if (rows > 0 && r->triangle) {
-        const fci_matrix w = {r->triangle, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
-        fci_wave_norm(e, &e->m->output_norm, x, rows, d, e->normed);
-        for (size_t i = 0; i < rows * d && e->m->config.compute == FC_COMPUTE_BF16; i++)
-            e->normed[i] = fci_bf16_to_f32(fci_f32_to_bf16(e->normed[i]));
-        const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d};
-        fci_gemm_pack(c, FC_COMPUTE_F32, e->normed, d, rows, d, NULL, r->packed);
-        fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, r->packed, rows, d, &product, 1, r->scratch);
-    } else if (rows > 0) fci_wave_logits(e, x, rows);
+    if (rows > 0 && r->triangle.r) fci_triangle_outputs(e, &r->triangle, x, rows);
+    else if (rows > 0) fci_wave_logits(e, x, rows);
     return e->tick && e->tick(e->tick_user, r->row_units * (double)counted)
                ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled")
                : FC_OK;
@@ -22104,30 +22140,20 @@ FCI_FN fc_code fci_reference_items(fci_engine *e, const fci_reference *r, fci_it
     return FC_OK;
 }
 
-// Seconds to compute R: all rows of W by some of them, and all columns of R by one in the middle,
-// which takes 3/2 of the mean.
-FCI_FN fc_code fci_reference_begins(fci_engine *e, fci_reference *r, double *seconds,
-                                    fc_error *err) {
-    const size_t d = (size_t)e->m->hyper.hidden, vocab = (size_t)e->m->hyper.vocab,
-                 n = (size_t)fci_min(FCI_REFERENCE_CHUNK, vocab);
-    fci_group g = fci_group_of(&e->m->c, FCI_ALLOC, err);
-    fci_reference_workspace(r, d, &g);
-    double times[3] = {fci_platform_seconds(), 0, 0};
-    if (!g.code) {
-        fci_reference_column job = {r->gram, d, d / 2};
-        memset(r->gram, 0, d * d * sizeof *r->gram);
-        times[0] = fci_platform_seconds();
-        fci_reference_chunk(e, r, 0, n);
-        times[1] = fci_platform_seconds();
-        fci_parallel_for(&e->m->c, (d - d / 2 + 62) / 64, fci_reference_column_task, &job);
-        times[2] = fci_platform_seconds();
-    }
-    *seconds = (times[1] - times[0]) * (double)vocab / (double)n +
-               (times[2] - times[1]) * (double)d / 1.5;
-    g.doing = FCI_FREE;
-    fci_reference_workspace(r, d, &g);
-    return g.code;
-}
+// >> pace
+// How long a metric takes here.
+
+typedef struct fci_reference_pace { // seconds here
+    double begin; // before the first output
+    double row;   // of an output of the whole model
+    double item;  // of one of a candidate, with its distance
+} fci_reference_pace;
+
+// Measures a metric on residual rows, rows <= e->head_rows.
+FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
+                                     fci_reference_pace *pace, fc_error *err);
+
+// ---- private to this section
 
 FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
                                      fci_reference_pace *pace, fc_error *err) {
@@ -22145,9 +22171,9 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
     fci_item *items = (fci_item *)fci_alloc(&e->m->c, rows, sizeof *items, "positions", err);
     fc_code code = t.ids && values && items ? FC_OK : FC_ERR_MEMORY;
     if (!code)
-        code = fci_reference_begin(
+        code = fci_reference_init(
             e, &r, metric, &t, rows * fci_reference_width(e->m, metric) * sizeof(float), err);
-    if (!code && r.triangle) code = fci_reference_begins(e, &r, &pace->begin, err);
+    if (!code && r.triangle.r) code = fci_triangle_seconds(e, &r.triangle, &pace->begin, err);
     if (!code) memcpy(r.rows, x, rows * d * sizeof *x);
     for (int i = 0; i < 2 && !code; i++) { // the second finds its memory there
         const double start = fci_platform_seconds();
@@ -25737,6 +25763,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->reference.ranks = s->ranks.holders;
     s->reference.rank = s->ranks.of ? s->ranks.of->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
+    if (!code) code = fci_triangle_factor(&s->engine, &s->reference.triangle, err);
     if (!code) fci_search_lay_trail(s);
     const size_t stays = fci_disk_stays(&s->engine.disk, s->m->present);
     if (stays)

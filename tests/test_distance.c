@@ -249,6 +249,7 @@ static void measure(world *w, fc_metric metric, size_t kept, size_t rows, bool o
     }
     fc_code code = open_engine(&e, w->m, N, rows, 0, &err);
     if (!code) code = fci_reference_init(&e, &r, metric, &w->tokens, kept, &err);
+    if (!code) code = fci_triangle_factor(&e, &r.triangle, &err);
     if (!code && r.batch > rows) r.batch = rows;
     if (!code) memcpy(r.rows, w->original, sizeof w->original);
     if (!code) code = fci_reference_finish(&e, &r, &err);
@@ -304,6 +305,7 @@ static void test_not_finite(world *w) {
         memset(&r, 0, sizeof r);
         fc_code code = open_engine(&e, w->m, N, N, 0, &err);
         if (!code) code = fci_reference_init(&e, &r, (fc_metric)k, &w->tokens, 0, &err);
+        if (!code) code = fci_triangle_factor(&e, &r.triangle, &err);
         memcpy(r.rows, w->original, sizeof w->original);
         if (!code) code = fci_reference_finish(&e, &r, &err);
         T_OK(code == FC_ERR_NUMERIC && strstr(err.msg, "position 5 of the text"), "%s: %s",
@@ -333,6 +335,7 @@ static void test_cancelled(world *w, fc_metric metric) {
         e.tick = stop;
         e.tick_user = &left;
         if (!code) code = fci_reference_init(&e, &r, metric, &w->tokens, 0, &err);
+        if (!code) code = fci_triangle_factor(&e, &r.triangle, &err);
         if (!code) memcpy(r.rows, w->original, sizeof w->original);
         if (!code) code = fci_reference_finish(&e, &r, &err);
         if (!code) code = fci_reference_items(&e, &r, &item, 1, false, &err);
