@@ -1751,29 +1751,37 @@ typedef char fci_compiler_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
 // Mutexes, signals and threads of the system.
 
 #if FCI_THREADS
+// A waiter holds the mutex; it can wake without reason, so it checks its condition again.
 #  if FCI_WINDOWS
 typedef CRITICAL_SECTION fci_thread_mutex;
 typedef CONDITION_VARIABLE fci_thread_signal;
 typedef HANDLE fci_thread_handle;
+#    define FCI_MUTEX_BEGIN(m) InitializeCriticalSection(m)
+#    define FCI_MUTEX_END(m) DeleteCriticalSection(m)
+#    define FCI_LOCK(m) EnterCriticalSection(m)
+#    define FCI_UNLOCK(m) LeaveCriticalSection(m)
+#    define FCI_SIGNAL_BEGIN(s) InitializeConditionVariable(s)
+#    define FCI_SIGNAL_END(s) ((void)(s))
+#    define FCI_WAIT(s, m) SleepConditionVariableCS(s, m, INFINITE)
+#    define FCI_WAKE_ALL(s) WakeAllConditionVariable(s)
 #  else
 typedef pthread_mutex_t fci_thread_mutex;
 typedef pthread_cond_t fci_thread_signal;
 typedef pthread_t fci_thread_handle;
+#    define FCI_MUTEX_BEGIN(m) pthread_mutex_init(m, NULL)
+#    define FCI_MUTEX_END(m) pthread_mutex_destroy(m)
+#    define FCI_LOCK(m) pthread_mutex_lock(m)
+#    define FCI_UNLOCK(m) pthread_mutex_unlock(m)
+#    define FCI_SIGNAL_BEGIN(s) pthread_cond_init(s, NULL)
+#    define FCI_SIGNAL_END(s) pthread_cond_destroy(s)
+#    define FCI_WAIT(s, m) pthread_cond_wait(s, m)
+#    define FCI_WAKE_ALL(s) pthread_cond_broadcast(s)
 #  endif
 typedef struct fci_thread { // stays where it is until it is joined
     void (*fn)(void *arg);
     void *arg;
     fci_thread_handle handle;
 } fci_thread;
-// A waiter holds the mutex; it can wake without reason, so it checks its condition again.
-FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m);
-FCI_FN void fci_thread_mutex_end(fci_thread_mutex *m);
-FCI_FN void fci_thread_lock(fci_thread_mutex *m);
-FCI_FN void fci_thread_unlock(fci_thread_mutex *m);
-FCI_FN void fci_thread_signal_begin(fci_thread_signal *s);
-FCI_FN void fci_thread_signal_end(fci_thread_signal *s);
-FCI_FN void fci_thread_wait(fci_thread_signal *s, fci_thread_mutex *m);
-FCI_FN void fci_thread_wake_all(fci_thread_signal *s);
 // Runs fn(arg) in a new thread; false: the system refuses one, and there is nothing to join.
 FCI_FN bool fci_thread_start(fci_thread *t, void (*fn)(void *arg), void *arg);
 FCI_FN void fci_thread_join(fci_thread *t);
@@ -1782,38 +1790,6 @@ FCI_FN void fci_thread_join(fci_thread *t);
 // ---- private to this section
 
 #if FCI_THREADS && FCI_WINDOWS
-FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m) {
-    InitializeCriticalSection(m);
-}
-
-FCI_FN void fci_thread_mutex_end(fci_thread_mutex *m) {
-    DeleteCriticalSection(m);
-}
-
-FCI_FN void fci_thread_lock(fci_thread_mutex *m) {
-    EnterCriticalSection(m);
-}
-
-FCI_FN void fci_thread_unlock(fci_thread_mutex *m) {
-    LeaveCriticalSection(m);
-}
-
-FCI_FN void fci_thread_signal_begin(fci_thread_signal *s) {
-    InitializeConditionVariable(s);
-}
-
-FCI_FN void fci_thread_signal_end(fci_thread_signal *s) {
-    (void)s;
-}
-
-FCI_FN void fci_thread_wait(fci_thread_signal *s, fci_thread_mutex *m) {
-    SleepConditionVariableCS(s, m, INFINITE);
-}
-
-FCI_FN void fci_thread_wake_all(fci_thread_signal *s) {
-    WakeAllConditionVariable(s);
-}
-
 FCI_FN unsigned __stdcall fci_thread_main(void *thread) {
     const fci_thread *t = (const fci_thread *)thread;
     t->fn(t->arg);
@@ -1832,38 +1808,6 @@ FCI_FN void fci_thread_join(fci_thread *t) {
     CloseHandle(t->handle);
 }
 #elif FCI_THREADS
-FCI_FN void fci_thread_mutex_begin(fci_thread_mutex *m) {
-    pthread_mutex_init(m, NULL);
-}
-
-FCI_FN void fci_thread_mutex_end(fci_thread_mutex *m) {
-    pthread_mutex_destroy(m);
-}
-
-FCI_FN void fci_thread_lock(fci_thread_mutex *m) {
-    pthread_mutex_lock(m);
-}
-
-FCI_FN void fci_thread_unlock(fci_thread_mutex *m) {
-    pthread_mutex_unlock(m);
-}
-
-FCI_FN void fci_thread_signal_begin(fci_thread_signal *s) {
-    pthread_cond_init(s, NULL);
-}
-
-FCI_FN void fci_thread_signal_end(fci_thread_signal *s) {
-    pthread_cond_destroy(s);
-}
-
-FCI_FN void fci_thread_wait(fci_thread_signal *s, fci_thread_mutex *m) {
-    pthread_cond_wait(s, m);
-}
-
-FCI_FN void fci_thread_wake_all(fci_thread_signal *s) {
-    pthread_cond_broadcast(s);
-}
-
 FCI_FN void *fci_thread_main(void *thread) {
     const fci_thread *t = (const fci_thread *)thread;
     t->fn(t->arg);
@@ -5293,9 +5237,9 @@ FCI_FN size_t fci_parallel_take(size_t *counter, fci_thread_mutex *m) {
     (void)m;
     return (size_t)InterlockedExchangeAddSizeT(counter, 1);
 #  else
-    fci_thread_lock(m);
+    FCI_LOCK(m);
     const size_t taken = (*counter)++;
-    fci_thread_unlock(m);
+    FCI_UNLOCK(m);
     return taken;
 #  endif
 }
@@ -5336,43 +5280,43 @@ FCI_FN void fci_parallel_pool_drain(fci_pool *p, uint32_t worker) {
 // Spins until *word changes, for a moment. Called and returns with the lock held.
 FCI_FN void fci_parallel_pool_look(fci_pool *p, const uint32_t *word, uint32_t old) {
     if (*word != old || !p->spins) return;
-    fci_thread_unlock(&p->mutex);
+    FCI_UNLOCK(&p->mutex);
     for (int i = 0; i < p->spins && FCI_PEEK(word) == old; i++) FCI_PAUSE();
-    fci_thread_lock(&p->mutex);
+    FCI_LOCK(&p->mutex);
 }
 
 FCI_FN void fci_parallel_pool_loop(void *worker) {
     fci_parallel_worker *w = (fci_parallel_worker *)worker;
     fci_pool *p = w->pool;
     uint32_t seen = 0;
-    fci_thread_lock(&p->mutex);
+    FCI_LOCK(&p->mutex);
     for (;;) {
         fci_parallel_pool_look(p, &p->generation, seen);
-        while (!p->stop && p->generation == seen) fci_thread_wait(&p->start, &p->mutex);
+        while (!p->stop && p->generation == seen) FCI_WAIT(&p->start, &p->mutex);
         if (p->stop) break;
         seen = p->generation;
         // Who comes late must not begin: the caller may be gone, and the next job has begun none.
         if (FCI_PEEK(&p->next) >= p->n_tasks) continue;
         FCI_POKE(&p->n_running, p->n_running + 1);
-        fci_thread_unlock(&p->mutex);
+        FCI_UNLOCK(&p->mutex);
         fci_parallel_pool_drain(p, w->index);
-        fci_thread_lock(&p->mutex);
+        FCI_LOCK(&p->mutex);
         FCI_POKE(&p->n_running, p->n_running - 1);
-        if (p->n_running == 0) fci_thread_wake_all(&p->finished);
+        if (p->n_running == 0) FCI_WAKE_ALL(&p->finished);
     }
-    fci_thread_unlock(&p->mutex);
+    FCI_UNLOCK(&p->mutex);
 }
 
 FCI_FN void fci_parallel_pool_free(const fci_context *c, fci_pool *p) {
     if (!p) return;
-    fci_thread_lock(&p->mutex);
+    FCI_LOCK(&p->mutex);
     p->stop = true;
-    fci_thread_wake_all(&p->start);
-    fci_thread_unlock(&p->mutex);
+    FCI_WAKE_ALL(&p->start);
+    FCI_UNLOCK(&p->mutex);
     for (uint32_t i = 0; i < p->n_workers; i++) fci_thread_join(&p->workers[i].thread);
-    fci_thread_mutex_end(&p->mutex);
-    fci_thread_signal_end(&p->start);
-    fci_thread_signal_end(&p->finished);
+    FCI_MUTEX_END(&p->mutex);
+    FCI_SIGNAL_END(&p->start);
+    FCI_SIGNAL_END(&p->finished);
     fci_free(c, p);
 }
 
@@ -5381,9 +5325,9 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
     fci_pool *p = (fci_pool *)fci_alloc(c, 1, sizeof *p + n * sizeof(fci_parallel_worker),
                                         "thread pool", err);
     if (!p) return NULL;
-    fci_thread_mutex_begin(&p->mutex);
-    fci_thread_signal_begin(&p->start);
-    fci_thread_signal_begin(&p->finished);
+    FCI_MUTEX_BEGIN(&p->mutex);
+    FCI_SIGNAL_BEGIN(&p->start);
+    FCI_SIGNAL_BEGIN(&p->finished);
     p->spins = n > fci_platform_cores() ? 0 : FCI_SPINS;
     for (uint32_t i = 0; i + 1 < n; i++) {
         p->workers[i].pool = p;
@@ -5397,20 +5341,20 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
 }
 
 FCI_FN void fci_parallel_pool_run(fci_pool *p, size_t n_tasks, fci_task_fn fn, void *arg) {
-    fci_thread_lock(&p->mutex);
+    FCI_LOCK(&p->mutex);
     p->fn = fn;
     p->arg = arg;
     p->n_tasks = n_tasks;
     FCI_POKE(&p->next, 0);
     FCI_POKE(&p->generation, p->generation + 1);
-    fci_thread_wake_all(&p->start);
-    fci_thread_unlock(&p->mutex);
+    FCI_WAKE_ALL(&p->start);
+    FCI_UNLOCK(&p->mutex);
     fci_parallel_pool_drain(p, 0);
-    fci_thread_lock(&p->mutex);
+    FCI_LOCK(&p->mutex);
     for (uint32_t n = p->n_running; n > 0 && p->n_running == n; n--)
         fci_parallel_pool_look(p, &p->n_running, n);
-    while (p->n_running > 0) fci_thread_wait(&p->finished, &p->mutex);
-    fci_thread_unlock(&p->mutex);
+    while (p->n_running > 0) FCI_WAIT(&p->finished, &p->mutex);
+    FCI_UNLOCK(&p->mutex);
 }
 #endif // FCI_THREADS
 
@@ -15231,99 +15175,74 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 }
 #endif
 
-// ---- The tables of this build, in order of preference.
-static const fci_kernels fci_kernel_table_scalar = {
-    FC_SIMD_SCALAR, false,
-    {4, 16, 0, fci_kernel_tile_f32_scalar, NULL, NULL},
-    {4, 16, 0, fci_kernel_tile_bf16_scalar, NULL, NULL},
+// ---- The tables of this build.
+static const fci_kernels fci_kernel_tables[] = {
+    {FC_SIMD_SCALAR, false,
+     {4, 16, 0, fci_kernel_tile_f32_scalar, NULL, NULL},
+     {4, 16, 0, fci_kernel_tile_bf16_scalar, NULL, NULL},
 #if FCI_VECTORS
-    {4, 16, 16, fci_kernel_tile_f32_scalar, NULL, fci_kernel_coded_i8_scalar},
+     {4, 16, 16, fci_kernel_tile_f32_scalar, NULL, fci_kernel_coded_i8_scalar},
 #else
-    {0, 0, 0, NULL, NULL, NULL},
+     {0, 0, 0, NULL, NULL, NULL},
 #endif
-    FCI_KERNEL_NAMES(scalar)};
+     FCI_KERNEL_NAMES(scalar)},
 #if FCI_HAS_AVX2
-static const fci_kernels fci_kernel_table_avx2 = {
-    FC_SIMD_AVX2, false,
-    {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
-     fci_kernel_coded_avx2},
-    {0, 0, 0, NULL, NULL, NULL},
-    {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
-     fci_kernel_coded_i8_avx2},
-    FCI_KERNEL_NAMES(avx2)};
+    {FC_SIMD_AVX2, false,
+     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
+      fci_kernel_coded_avx2},
+     {0, 0, 0, NULL, NULL, NULL},
+     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
+      fci_kernel_coded_i8_avx2},
+     FCI_KERNEL_NAMES(avx2)},
 #endif
 #if FCI_HAS_AVX512
-static const fci_kernels fci_kernel_table_avx512 = {
-    FC_SIMD_AVX512, false,
-    {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {0, 0, 0, NULL, NULL, NULL},
-    {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
-     fci_kernel_coded_i8_avx512},
-    FCI_KERNEL_NAMES(avx512)};
+    {FC_SIMD_AVX512, false,
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+     {0, 0, 0, NULL, NULL, NULL},
+     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
+      fci_kernel_coded_i8_avx512},
+     FCI_KERNEL_NAMES(avx512)},
 #endif
 #if FCI_HAS_AVX512BF16
-static const fci_kernels fci_kernel_table_avx512bf16 = {
-    FC_SIMD_AVX512BF16, true,
-    {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
-    {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
-     fci_kernel_coded_i8_avx512},
-    FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
+    {FC_SIMD_AVX512BF16, true,
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+     {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
+     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
+      fci_kernel_coded_i8_avx512},
+     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)},
 #endif
 #if FCI_HAS_AMX
-static const fci_kernels fci_kernel_table_amx = {
-    FC_SIMD_AMX, true,
-    {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-    {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL},
-    {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
-     fci_kernel_coded_i8_avx512},
-    FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)};
+    {FC_SIMD_AMX, true,
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
+     {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL},
+     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
+      fci_kernel_coded_i8_avx512},
+     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)},
 #endif
 #if FCI_HAS_NEON32
-static const fci_kernels fci_kernel_table_neon = {
-    FC_SIMD_NEON, false,
-    {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
-    {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
-    FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, scalar)};
+    {FC_SIMD_NEON, false,
+     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
+     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
+     FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, scalar)},
 #elif FCI_HAS_NEON // part of every aarch64, so bodies need no target
-static const fci_kernels fci_kernel_table_neon = {
-    FC_SIMD_NEON, false,
-    {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
-    {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
-    FCI_KERNEL_NAMES(scalar)};
+    {FC_SIMD_NEON, false,
+     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
+     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
+     FCI_KERNEL_NAMES(scalar)},
 #endif
 #if FCI_HAS_NEON_BF16
-static const fci_kernels fci_kernel_table_neon_bf16 = {
-    FC_SIMD_NEON_BF16, true,
-    {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL},
-    {8, 16, 0, fci_kernel_tile_bf16_neon, NULL, NULL},
-    {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
-    FCI_KERNEL_NAMES(scalar)};
+    {FC_SIMD_NEON_BF16, true,
+     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL},
+     {8, 16, 0, fci_kernel_tile_bf16_neon, NULL, NULL},
+     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
+     FCI_KERNEL_NAMES(scalar)},
 #endif
+};
 
-FCI_FN const fci_kernels *fci_kernel_table_table(fc_simd simd) { // NULL: not in this build
-    switch (simd) {
-    case FC_SIMD_SCALAR: return &fci_kernel_table_scalar;
-#if FCI_HAS_AVX2
-    case FC_SIMD_AVX2: return &fci_kernel_table_avx2;
-#endif
-#if FCI_HAS_AVX512
-    case FC_SIMD_AVX512: return &fci_kernel_table_avx512;
-#endif
-#if FCI_HAS_AVX512BF16
-    case FC_SIMD_AVX512BF16: return &fci_kernel_table_avx512bf16;
-#endif
-#if FCI_HAS_AMX
-    case FC_SIMD_AMX: return &fci_kernel_table_amx;
-#endif
-#if FCI_HAS_NEON
-    case FC_SIMD_NEON: return &fci_kernel_table_neon;
-#endif
-#if FCI_HAS_NEON_BF16
-    case FC_SIMD_NEON_BF16: return &fci_kernel_table_neon_bf16;
-#endif
-    default: return NULL;
-    }
+FCI_FN const fci_kernels *fci_kernel_table(fc_simd simd) { // NULL: not in this build
+    for (size_t i = 0; i < sizeof fci_kernel_tables / sizeof *fci_kernel_tables; i++)
+        if (fci_kernel_tables[i].simd == simd) return &fci_kernel_tables[i];
+    return NULL;
 }
 
 // Linux saves the tile registers only for processes that asked: arch_prctl(ARCH_REQ_XCOMP_PERM,
@@ -15371,9 +15290,8 @@ FCI_FN fc_simd fci_kernel_simd(void) {
 FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max) {
     int simd = (int)fci_kernel_simd();
     if (max != FC_SIMD_AUTO && (int)max < simd) simd = (int)max;
-    for (; simd > (int)FC_SIMD_SCALAR; simd--)
-        if (fci_kernel_table_table((fc_simd)simd)) return fci_kernel_table_table((fc_simd)simd);
-    return &fci_kernel_table_scalar;
+    while (!fci_kernel_table((fc_simd)simd)) simd--; // the scalar one is there
+    return fci_kernel_table((fc_simd)simd);
 }
 
 static const char *const fci_kernel_table_names[FC_SIMD_COUNT] = {
@@ -37799,9 +37717,12 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_LAYER_NORMS
 #undef FCI_LESS
 #undef FCI_LITTLE_ENDIAN
+#undef FCI_LOCK
 #undef FCI_MAX
 #undef FCI_MEMORY
 #undef FCI_MEMORY_HUGE
+#undef FCI_MUTEX_BEGIN
+#undef FCI_MUTEX_END
 #undef FCI_NEON
 #undef FCI_NEON_ADD
 #undef FCI_NEON_BF16
@@ -37865,6 +37786,8 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_SEARCH_NONE
 #undef FCI_SELECT
 #undef FCI_SERIAL
+#undef FCI_SIGNAL_BEGIN
+#undef FCI_SIGNAL_END
 #undef FCI_SINGLE
 #undef FCI_SPEED_SECONDS
 #undef FCI_SPEED_TOKENS
@@ -37909,12 +37832,15 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TURN_PAIRS
 #undef FCI_TURN_QUARTERS
 #undef FCI_TURN_WORDS
+#undef FCI_UNLOCK
 #undef FCI_USUAL
 #undef FCI_VECTORS
 #undef FCI_VECTOR_T_avx2
 #undef FCI_VECTOR_T_avx512
 #undef FCI_VECTOR_avx2
 #undef FCI_VECTOR_avx512
+#undef FCI_WAIT
+#undef FCI_WAKE_ALL
 #undef FCI_WHOLE_HEADS
 #undef FCI_WIDEN
 #undef FCI_WINDOWED

@@ -117,7 +117,7 @@ static void test_bits(void) {
                                          DATA "llama_bf16_old_config", DATA "llama_q4_1.gguf"};
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
         const fci_kernels *k =
-            simd <= (int)fc_simd_best() ? fci_kernel_table_table((fc_simd)simd) : NULL;
+            simd <= (int)fc_simd_best() ? fci_kernel_table((fc_simd)simd) : NULL;
         if (!k) continue;
         for (size_t i = 0; i < sizeof models / sizeof *models; i++)
             for (int compute = FC_COMPUTE_F32;
@@ -617,7 +617,7 @@ static void test_peak(void) {
     T_OK(fci_context_begin(&c, &env, &err) == FC_OK, "%s", err.msg);
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++)
         for (int compute = FC_COMPUTE_F32; compute <= FC_COMPUTE_BF16; compute++) {
-            const fci_kernels *k = fci_kernel_table_table((fc_simd)simd);
+            const fci_kernels *k = fci_kernel_table((fc_simd)simd);
             fci_peak_fn loop = fci_peak_loop((fc_simd)simd, (fc_compute)compute);
             T_OK((loop != NULL) == (k && (compute == FC_COMPUTE_F32 || k->native_bf16)),
                  "%s %d: a loop where there is a table", fc_simd_name((fc_simd)simd), compute);
@@ -648,7 +648,7 @@ int main(void) {
     test_text();
     test_ends();
     test_allocations();
-    if (fci_kernel_table_table(FC_SIMD_SCALAR)->i8.run) {
+    if (fci_kernel_table(FC_SIMD_SCALAR)->i8.run) {
         test_i8(FC_SIMD_SCALAR);
         test_i8(FC_SIMD_AUTO);
     }

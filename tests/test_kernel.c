@@ -1300,7 +1300,7 @@ int main(void) {
     functions();
     for (i = FC_SIMD_SCALAR; i < FC_SIMD_COUNT; i++) {
         if (fci_kernels_pick((fc_simd)i)->simd == (fc_simd)i) table((fc_simd)i);
-        else if (fci_kernel_table_table((fc_simd)i))
+        else if (fci_kernel_table((fc_simd)i))
             t_skip(fc_simd_name((fc_simd)i), "this processor lacks it");
     }
     return t_end("kernel");

@@ -263,7 +263,7 @@ static void test_tables(void) {
     for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
         const fci_kernels *k = fci_kernels_pick((fc_simd)simd);
         if (k->simd != (fc_simd)simd) {
-            if (fci_kernel_table_table((fc_simd)simd))
+            if (fci_kernel_table((fc_simd)simd))
                 t_skip(fc_simd_name((fc_simd)simd), "this processor lacks it");
             continue;
         }

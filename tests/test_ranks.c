@@ -39,12 +39,12 @@ typedef struct rank {
 static int gather(void *user, const void *own, size_t size, void *all) {
     rank *r = (rank *)user;
     table *t = r->hub;
-    fci_thread_lock(&t->lock);
+    FCI_LOCK(&t->lock);
     const uint32_t turn = t->turn;
     char **side = t->given[turn % 2];
     if (++r->calls == r->fail_call) {
         t->broken = 1;
-        fci_thread_wake_all(&t->changed);
+        FCI_WAKE_ALL(&t->changed);
     }
     if (!t->broken) {
         side[r->ranks.rank] = (char *)realloc(side[r->ranks.rank], size + 1);
@@ -53,14 +53,14 @@ static int gather(void *user, const void *own, size_t size, void *all) {
         if (++t->arrived == t->n) {
             t->arrived = 0;
             t->turn++;
-            fci_thread_wake_all(&t->changed);
+            FCI_WAKE_ALL(&t->changed);
         }
-        while (t->turn == turn && !t->broken) fci_thread_wait(&t->changed, &t->lock);
+        while (t->turn == turn && !t->broken) FCI_WAIT(&t->changed, &t->lock);
     }
     const int done = t->turn != turn;
     for (uint32_t i = 0; i < t->n && done; i++)
         memcpy((char *)all + i * size, side[i], size);
-    fci_thread_unlock(&t->lock);
+    FCI_UNLOCK(&t->lock);
     return done ? 0 : r->calls == r->fail_call ? 7 : 9;
 }
 
@@ -78,10 +78,10 @@ static void run(void *arg) {
     else r->plan = fc_prune(r->m, &r->desc, &r->err);
     const int ended = r->judging.each ? r->err.code == FC_OK : r->plan != NULL;
     if (!ended && r->hub && r->calls == 0) { /* the others wait for one that never came */
-        fci_thread_lock(&r->hub->lock);
+        FCI_LOCK(&r->hub->lock);
         r->hub->broken = 1;
-        fci_thread_wake_all(&r->hub->changed);
-        fci_thread_unlock(&r->hub->lock);
+        FCI_WAKE_ALL(&r->hub->changed);
+        FCI_UNLOCK(&r->hub->lock);
     }
 }
 
@@ -90,8 +90,8 @@ static table hub;
 static const fc_prune_desc *odd; /* of rank 1, where it is another */
 
 static void begin(uint32_t n) {
-    fci_thread_mutex_begin(&hub.lock);
-    fci_thread_signal_begin(&hub.changed);
+    FCI_MUTEX_BEGIN(&hub.lock);
+    FCI_SIGNAL_BEGIN(&hub.changed);
     hub.n = n;
     for (uint32_t i = 0; i < n; i++) {
         rank *r = &ranks[i];
@@ -149,8 +149,8 @@ static void end(const char *what) {
         free(hub.given[i / MOST][i % MOST]);
         hub.given[i / MOST][i % MOST] = NULL;
     }
-    fci_thread_signal_end(&hub.changed);
-    fci_thread_mutex_end(&hub.lock);
+    FCI_SIGNAL_END(&hub.changed);
+    FCI_MUTEX_END(&hub.lock);
 }
 
 /* A plan's file without its seconds. */
