@@ -5531,8 +5531,6 @@ FCI_FN fc_code fci_json_start(fci_json_reader *r, fci_arena *arena, const char *
 FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event);
 // FC_ERR_FORMAT of what stands at byte `at` of the text.
 FCI_FN fc_code fci_json_fail(const fci_json_reader *r, size_t at, const char *expected);
-// Skips to the end of the array or object that `event` opened; nothing after a scalar.
-FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event);
 
 // ---- private to this section
 
@@ -5866,15 +5864,6 @@ FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event) {
         }
         r->at++;
     }
-}
-
-FCI_FN fc_code fci_json_pass(fci_json_reader *r, const fci_json *event) {
-    fci_json inner;
-    fc_code code = FC_OK;
-    if (event->type != FCI_JSON_ARRAY && event->type != FCI_JSON_OBJECT) return FC_OK;
-    for (uint32_t outside = r->depth - 1; r->depth > outside && !code;)
-        code = fci_json_step(r, &inner);
-    return code;
 }
 
 // >> tree
@@ -7185,8 +7174,18 @@ FCI_FN fc_code fci_safetensors_next(fci_safetensors_pass *p, fci_json *e) {
     return code ? fci_wrap(p->err, code, "%s: header", p->f->name) : FC_OK;
 }
 
+// Skips to the end of the array or object that `event` opened; nothing after a scalar.
+FCI_FN fc_code fci_safetensors_leave(fci_json_reader *r, const fci_json *event) {
+    fci_json inner;
+    fc_code code = FC_OK;
+    if (event->type != FCI_JSON_ARRAY && event->type != FCI_JSON_OBJECT) return FC_OK;
+    for (uint32_t outside = r->depth - 1; r->depth > outside && !code;)
+        code = fci_json_step(r, &inner);
+    return code;
+}
+
 FCI_FN fc_code fci_safetensors_skip(fci_safetensors_pass *p, const fci_json *e) {
-    fc_code code = fci_json_pass(&p->r, e);
+    fc_code code = fci_safetensors_leave(&p->r, e);
     if (code && p->err) p->err->where += 8;
     return code ? fci_wrap(p->err, code, "%s: header", p->f->name) : FC_OK;
 }
@@ -9346,12 +9345,11 @@ typedef struct fci_unicode { // the tables, unpacked
 
 // Unpacks what fci_unicode_class needs into the arena.
 FCI_FN fc_code fci_unicode_unpack_runs(fci_unicode *u, fci_arena *arena, fc_error *err);
-// The FCI_TEXT_ bits of a character.
+// The FCI_TEXT_ bits of a character; of the one at p, of valid UTF-8, as all text below.
 FCI_FN unsigned fci_unicode_class(const fci_unicode *u, uint32_t c);
-// Bytes of the character at p, of valid UTF-8, as all text below.
-FCI_INLINE size_t fci_unicode_length(const char *p);
-// Its class.
 FCI_INLINE unsigned fci_unicode_class_at(const fci_unicode *u, const char *p);
+// Bytes of the character at p.
+FCI_INLINE size_t fci_unicode_length(const char *p);
 // The start of the character before p.
 FCI_INLINE const char *fci_unicode_back(const char *p);
 // Unpacks the rest, for fci_unicode_put_nfc.
@@ -18348,8 +18346,7 @@ typedef struct fci_disk {
 FCI_FN bool fci_disk_needed(const fc_model *m);
 // `taken`: bytes of memory that are used for other than weights.
 FCI_FN fci_disk fci_disk_of(const fc_model *m, uint64_t taken);
-// The weights of a sublayer without its experts, and of an expert.
-FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer);
+// The weights of an expert.
 FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e);
 // Around a wave through the sublayers of a mask [2 * n_blocks], `first` the first of them.
 FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first);
@@ -18403,6 +18400,7 @@ FCI_FN void fci_disk_add(fci_disk_part *part, const fci_weight *w) {
     if (w->matrix.data) part->all[part->n++] = &w->matrix;
 }
 
+// The weights of a sublayer without its experts.
 FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer) {
     const fci_layer *l = &m->layers[sublayer / 2];
     const fci_weight *const all[2][4] = {{&l->q, &l->k, &l->v, &l->o},
@@ -23713,8 +23711,7 @@ typedef struct fci_evaluation {
     void *user;
     fci_ranks ranks;
     size_t n_own; // sequences that this rank runs
-    // perplexity
-    double *nll; // [n_nll] of the token after each position
+    double *nll;  // of a perplexity: [n_nll] of the token after each position
     size_t n_nll;
     uint64_t taken; // bytes of the memory limit that others use
     fc_protocol protocol;
@@ -23726,8 +23723,7 @@ typedef struct fci_evaluation {
     float *last; // [n_last, hidden]: the sequences' last rows; all of the whole model's
     size_t n_last, n_pairs;
     double *distances; // [head_rows / 2][FC_METRIC_COUNT]
-    // logits
-    int (*sink)(void *user, const float *rows, size_t n_rows);
+    int (*sink)(void *user, const float *rows, size_t n_rows); // of logits
 } fci_evaluation;
 
 // v->m is set; the rest may be zeroed.
@@ -30618,9 +30614,7 @@ FCI_FN void fci_export_put_story(const fci_export *x, fci_buffer *b) {
 // The list of the tensors to write.
 
 // The order of the rows of each head of q and k, by how rotary pairs are stored.
-typedef enum fci_order {
-    FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES
-} fci_order;
+typedef enum fci_order { FCI_ORDER_AS_IS, FCI_ORDER_PAIRS, FCI_ORDER_HALVES } fci_order;
 
 typedef struct fci_export_piece { // rows of an output tensor; matrix.data NULL: zeros
     fci_matrix matrix;

@@ -2,22 +2,39 @@
 # usage: rooms.sh [HEADER [RULE...]]
 # The walls between the rooms of finercut.h (sections, `// >> name`).
 # A room opens with its interface, which ends at the line `// ---- private to this section`; in a
-# room without that line everything is private. Four rules:
+# room without that line everything is private. Five rules:
 #   order    a room uses no name of a room below it
 #   prefix   what is private is named fci_<room>_...
 #   walls    what another room uses stands in the interface
 #   reach    the fields of a struct that is not defined in an interface are touched in its own room
 #            only: the compiler tells, from a copy of the header in which those fields are marked as
 #            deprecated
+#   size     an interface has at most 40 lines, blank ones too, or what `wide` says below; who makes
+#            one of those shorter lowers its number, so that it only falls
 # Prints one line for each breach. The names of types, functions and data are looked at; macros are
 # only put in order.
 header=${1:-finercut.h}
 [ $# -gt 0 ] && shift
-rules=${*:-order prefix walls reach}
+rules=${*:-order prefix walls reach size}
+wide='reference 49 disk 48 operators 46 export 45 file 43 json 43 perplexity 43'
 work=$(mktemp -d "${TMPDIR:-/tmp}/finercut-rooms.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 export LC_ALL=C
+
+awk -v wide="$wide" '
+/^\/\/ >> / { room = $3; from = NR }
+/^\/\/ ---- private to this section/ { lines[room] = NR - from - 1 }
+END {
+    for (n = split(wide, w, / +/); n > 1; n -= 2) most[w[n - 1]] = w[n]
+    for (room in lines) {
+        limit = room in most ? most[room] : 40
+        told = "size: the interface of room " room " has "
+        if (lines[room] > limit) print told lines[room] " lines, expected at most " limit
+        if (room in most && lines[room] < limit)
+            print told "only " lines[room] " lines: rooms.sh is to say so, not " limit
+    }
+}' "$header" >"$work/sizes"
 
 awk -v marked="$work/marked.h" -v names="$work/names" -v rooms="$work/rooms" '
 function blank(n) { return n > 0 ? sprintf("%" n "s", "") : "" }
@@ -141,6 +158,7 @@ END {
             print "prefix: line " at[name] ": " name " is private to room " of[name] ", so fci_" \
                 of[name] "_..."
 }' "$work/rooms" "$work/names" "$work/names" >"$work/breaches"
+cat "$work/sizes" >>"$work/breaches"
 
 case " $rules " in *" reach "*)
 cat >"$work/walls.c" <<EOF

@@ -35,6 +35,11 @@ plant() { # SED-SCRIPT WORDS: with this planted there is one breach, and these w
     [ "$(grep -c . "$t_dir/out")" -eq 1 ] && grep -q "$2" "$t_dir/out"
 }
 
+plant_none() { # SED-SCRIPT: a header that stays sound
+    sed "$1" "$t_dir/sample.h" >"$t_dir/planted.h"
+    sh tests/rooms.sh "$t_dir/planted.h"
+}
+
 t_ok "a sound header" sh tests/rooms.sh "$t_dir/sample.h"
 declared='static int fci_high_x(fci_low_shut *s);'
 t_ok "an upward call" plant \
@@ -50,5 +55,11 @@ t_ok "a field reached through a pointer" plant 's|// PLANT|s->shut = 1;|' \
     '^reach: .*room high touches field shut'
 t_ok "a function pointer's field" plant 's|// PLANT|s->hook(1);|' \
     '^reach: .*room high touches field hook'
+long=$(awk 'BEGIN { for (i = 0; i < 35; i++) printf "\\n// more" }')
+t_ok "an interface of 40 lines" plant_none "s|^static int fci_twice(int y);|&$long|"
+t_ok "an interface of 41 lines" plant "s|^static int fci_twice(int y);|&$long\\n|" \
+    '^size: .*room low has 41 lines'
+t_ok "a limit that has not fallen" plant 's|low|reference|g' \
+    '^size: .*room reference has only 5 lines'
 t_ok "finercut.h's rooms" sh tests/rooms.sh finercut.h
 t_end test_rooms
