@@ -49,7 +49,7 @@ static fc_model *world_open(world *w) {
 
 static void put(char *to, fc_dtype type, size_t i, float value) {
     const uint16_t half =
-        type == FC_DTYPE_F16 ? fci_number_f32_to_f16(value) : fci_f32_to_bf16(value);
+        type == FC_DTYPE_F16 ? fci_f32_to_f16(value) : fci_f32_to_bf16(value);
     if (type == FC_DTYPE_F32) memcpy(to + 4 * i, &value, 4);
     else memcpy(to + 2 * i, &half, 2);
 }

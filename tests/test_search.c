@@ -747,7 +747,7 @@ static void test_turned(const char *path, fc_compute compute) {
     fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 2, 20);
     collected p = logits_of(m, &t, NULL);
     for (int metric = FC_METRIC_ANGULAR; metric <= FC_METRIC_EUCLIDEAN; metric++) {
-        T_OK(fci_reference_reduced(m, (fc_metric)metric), "the form under test is in use");
+        T_OK(fci_triangle_serves(m, (fc_metric)metric), "the form under test is in use");
         fc_plan *plan = prune(m, &t, (fc_metric)metric, FC_SEARCH_EXHAUSTIVE, 1);
         for (uint32_t i = 0; plan && i < n; i++) {
             uint8_t mask[128];
