@@ -6351,47 +6351,33 @@ FCI_FN void fci_number_decode_q8_0(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-FCI_FN void fci_number_decode_q4_0(const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 18, out += 32) {
-        float d = fci_half_at(b);
-        for (int i = 0; i < 16; i++) {
-            out[i] = (float)((b[2 + i] & 15) - 8) * d;
-            out[i + 16] = (float)((b[2 + i] >> 4) - 8) * d;
-        }
+// The decoder of a type by one for several types, which differ in their blocks' heads.
+#define FCI_NUMBER_HEADED(name, by, head)                                                          \
+    FCI_FN void fci_number_decode_##name(const uint8_t *b, uint64_t n, float *out) {               \
+        fci_number_##by(b, head, n, out);                                                          \
+    }
+
+// Blocks of 32 weights: a head, then sixteen low nibbles and the high ones. The head has a minimum
+// where it is of 4 or 8 bytes; of 6 or 8, its last four are the fifth bits.
+FCI_INLINE void fci_number_nibbles(const uint8_t *b, int head, uint64_t n, float *out) {
+    const bool least = head % 4 == 0, fifth = head > 4;
+    const int zero = least ? 0 : fifth ? 16 : 8;
+    for (; n > 0; n--, b += head + 16, out += 32) {
+        const float d = fci_half_at(b), m = least ? fci_half_at(b + 2) : 0;
+        const uint32_t high = fifth ? fci_le32(b + head - 4) : 0;
+        for (int g = 0; g < 32; g += 16)
+            for (int i = 0; i < 16; i++) {
+                const int low = b[head + i] >> (g / 4) & 15, top = (int)(high >> (g + i) & 1);
+                const float x = (float)((low | top << 4) - zero) * d;
+                out[g + i] = least ? x + m : x;
+            }
     }
 }
 
-FCI_FN void fci_number_decode_q4_1(const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 20, out += 32) {
-        float d = fci_half_at(b), m = fci_half_at(b + 2);
-        for (int i = 0; i < 16; i++) {
-            out[i] = (float)(b[4 + i] & 15) * d + m;
-            out[i + 16] = (float)(b[4 + i] >> 4) * d + m;
-        }
-    }
-}
-
-FCI_FN void fci_number_decode_q5_0(const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 22, out += 32) {
-        float d = fci_half_at(b);
-        uint32_t high = fci_le32(b + 2);
-        for (int i = 0; i < 16; i++) {
-            out[i] = (float)((int)((b[6 + i] & 15) | (high >> i & 1) << 4) - 16) * d;
-            out[i + 16] = (float)((int)((b[6 + i] >> 4) | (high >> (i + 16) & 1) << 4) - 16) * d;
-        }
-    }
-}
-
-FCI_FN void fci_number_decode_q5_1(const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 24, out += 32) {
-        float d = fci_half_at(b), m = fci_half_at(b + 2);
-        uint32_t high = fci_le32(b + 4);
-        for (int i = 0; i < 16; i++) {
-            out[i] = (float)((b[8 + i] & 15u) | (high >> i & 1) << 4) * d + m;
-            out[i + 16] = (float)((b[8 + i] >> 4) | (high >> (i + 16) & 1) << 4) * d + m;
-        }
-    }
-}
+FCI_NUMBER_HEADED(q4_0, nibbles, 2)
+FCI_NUMBER_HEADED(q4_1, nibbles, 4)
+FCI_NUMBER_HEADED(q5_0, nibbles, 6)
+FCI_NUMBER_HEADED(q5_1, nibbles, 8)
 
 // K-quants: blocks of 256 elements. Two bits per weight lie in halves of 128: byte 32h + l holds,
 // from low to high, elements 128h + l, + 32, + 64, + 96; each 16 elements have a scale.
@@ -6428,34 +6414,24 @@ FCI_INLINE void fci_number_scale_min(const uint8_t *s, int j, int *scale, int *m
     *min = j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6) << 4;
 }
 
-FCI_FN void fci_number_decode_q4_k(const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 144, out += 256) {
+// Behind a head of 16 bytes, or of 48, whose last 32 are the fifth bits.
+FCI_INLINE void fci_number_mins(const uint8_t *b, int head, uint64_t n, float *out) {
+    for (; n > 0; n--, b += head + 128, out += 256) {
         float d = fci_half_at(b), dmin = fci_half_at(b + 2);
         for (int g = 0; g < 8; g++) { // of 32: low nibbles, then high ones
-            const uint8_t *q = b + 16 + 32 * (g / 2);
+            const uint8_t *q = b + head + 32 * (g / 2), *high = b + 16;
             int s, m, shift = g % 2 * 4;
             fci_number_scale_min(b + 4, g, &s, &m);
             float scale = d * (float)s, min = dmin * (float)m;
-            for (int i = 0; i < 32; i++)
-                out[32 * g + i] = scale * (float)(q[i] >> shift & 15) - min;
+            for (int i = 0; i < 32; i++) {
+                const int fifth = head > 16 ? (high[i] >> g & 1) << 4 : 0;
+                out[32 * g + i] = scale * (float)((q[i] >> shift & 15) | fifth) - min;
+            }
         }
     }
 }
-
-FCI_FN void fci_number_decode_q5_k(const uint8_t *b, uint64_t n, float *out) {
-    for (; n > 0; n--, b += 176, out += 256) {
-        float d = fci_half_at(b), dmin = fci_half_at(b + 2);
-        for (int g = 0; g < 8; g++) {
-            const uint8_t *q = b + 48 + 32 * (g / 2), *high = b + 16;
-            int s, m, shift = g % 2 * 4;
-            fci_number_scale_min(b + 4, g, &s, &m);
-            float scale = d * (float)s, min = dmin * (float)m;
-            for (int i = 0; i < 32; i++)
-                out[32 * g + i] =
-                    scale * (float)((q[i] >> shift & 15) | (high[i] >> g & 1) << 4) - min;
-        }
-    }
-}
+FCI_NUMBER_HEADED(q4_k, mins, 16)
+FCI_NUMBER_HEADED(q5_k, mins, 48)
 
 FCI_FN void fci_number_decode_q6_k(const uint8_t *b, uint64_t n, float *out) {
     for (; n > 0; n--, b += 210, out += 256) {
@@ -13643,30 +13619,20 @@ FCI_INLINE void fci_decode_lanes_q8_0(const fci_decode_steps *by, const uint8_t 
     }
 }
 
-// Blocks of 32 weights of four bits, after `head` bytes: sixteen low nibbles, then the high ones.
-FCI_INLINE void fci_decode_lanes_q4(const fci_decode_steps *by, const uint8_t *b, size_t head,
-                                    uint64_t n, char *out) {
+// Blocks of 32 weights: a head, then sixteen low nibbles and the high ones. The head has a minimum
+// where it is of 4 or 8 bytes; of 6 or 8, its last four are the fifth bits.
+FCI_INLINE void fci_decode_nibbles(const fci_decode_steps *by, const uint8_t *b, size_t head,
+                                   uint64_t n, char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
-        const float d = by->half(b), m = head == 4 ? by->half(b + 2) : FCI_NOTHING;
+        const float d = by->half(b), m = head % 4 == 0 ? by->half(b + 2) : FCI_NOTHING;
         fci_bytes low, high;
         fci_decode_weights_bits(&low, b + head, 0, 15);
         fci_decode_weights_bits(&high, b + head, 4, 15);
+        if (head > 4) {
+            fci_decode_weights_fifth(&low, fci_le16(b + head - 4));
+            fci_decode_weights_fifth(&high, fci_le16(b + head - 2));
+        }
         if (head == 2) low -= 8, high -= 8;
-        fci_decode_put_weights(by, &low, d, m, out);
-        fci_decode_put_weights(by, &high, d, m, out + 16 * by->bytes);
-    }
-}
-
-// The same with fifth bits, the last four bytes of the head.
-FCI_INLINE void fci_decode_lanes_q5(const fci_decode_steps *by, const uint8_t *b, size_t head,
-                                    uint64_t n, char *out) {
-    for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
-        const float d = by->half(b), m = head == 8 ? by->half(b + 2) : FCI_NOTHING;
-        fci_bytes low, high;
-        fci_decode_weights_bits(&low, b + head, 0, 15);
-        fci_decode_weights_bits(&high, b + head, 4, 15);
-        fci_decode_weights_fifth(&low, fci_le16(b + head - 4));
-        fci_decode_weights_fifth(&high, fci_le16(b + head - 2));
         if (head == 6) low -= 16, high -= 16;
         fci_decode_put_weights(by, &low, d, m, out);
         fci_decode_put_weights(by, &high, d, m, out + 16 * by->bytes);
@@ -13725,31 +13691,20 @@ FCI_INLINE void fci_decode_lanes_scale_min(const fci_decode_steps *by, const uin
     memcpy(mins, part + 8, 8 * sizeof *part);
 }
 
-FCI_INLINE void fci_decode_lanes_q4_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                                      char *out) {
-    for (; n > 0; n--, b += 144, out += 256 * by->bytes) {
-        float scales[8], mins[8];
-        fci_bytes q;
-        fci_decode_lanes_scale_min(by, b, scales, mins);
-        for (int g = 0; g < 8; g++)
-            for (int i = 0; i < 32; i += 16) {
-                fci_decode_weights_bits(&q, b + 16 + 32 * (g / 2) + i, g % 2 * 4, 15);
-                fci_decode_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
-            }
-    }
-}
-
-FCI_INLINE void fci_decode_lanes_q5_k(const fci_decode_steps *by, const uint8_t *b, uint64_t n,
-                                      char *out) {
-    for (; n > 0; n--, b += 176, out += 256 * by->bytes) {
+// Q4_K and Q5_K: behind a head of 16 bytes, or of 48, whose last 32 are the fifth bits.
+FCI_INLINE void fci_decode_mins(const fci_decode_steps *by, const uint8_t *b, size_t head,
+                                uint64_t n, char *out) {
+    for (; n > 0; n--, b += head + 128, out += 256 * by->bytes) {
         float scales[8], mins[8];
         fci_bytes q, high;
         fci_decode_lanes_scale_min(by, b, scales, mins);
         for (int g = 0; g < 8; g++)
             for (int i = 0; i < 32; i += 16) {
-                fci_decode_weights_bits(&q, b + 48 + 32 * (g / 2) + i, g % 2 * 4, 15);
-                fci_decode_weights_bits(&high, b + 16 + i, g, 1);
-                q |= high << 4;
+                fci_decode_weights_bits(&q, b + head + 32 * (g / 2) + i, g % 2 * 4, 15);
+                if (head > 16) {
+                    fci_decode_weights_bits(&high, b + 16 + i, g, 1);
+                    q |= high << 4;
+                }
                 fci_decode_put_weights(by, &q, scales[g], mins[g], out + (32 * g + i) * by->bytes);
             }
     }
@@ -13830,15 +13785,15 @@ FCI_INLINE bool fci_decode_blocks(const fci_decode_steps *by, fc_dtype type, con
                                   uint64_t first, uint64_t n, char *out) {
     if (!FCI_QUANTS) return false;
     switch (type) {
-    case FC_DTYPE_Q4_0: fci_decode_lanes_q4(by, b + first / 32 * 18, 2, n / 32, out); return true;
-    case FC_DTYPE_Q4_1: fci_decode_lanes_q4(by, b + first / 32 * 20, 4, n / 32, out); return true;
-    case FC_DTYPE_Q5_0: fci_decode_lanes_q5(by, b + first / 32 * 22, 6, n / 32, out); return true;
-    case FC_DTYPE_Q5_1: fci_decode_lanes_q5(by, b + first / 32 * 24, 8, n / 32, out); return true;
+    case FC_DTYPE_Q4_0: fci_decode_nibbles(by, b + first / 32 * 18, 2, n / 32, out); return true;
+    case FC_DTYPE_Q4_1: fci_decode_nibbles(by, b + first / 32 * 20, 4, n / 32, out); return true;
+    case FC_DTYPE_Q5_0: fci_decode_nibbles(by, b + first / 32 * 22, 6, n / 32, out); return true;
+    case FC_DTYPE_Q5_1: fci_decode_nibbles(by, b + first / 32 * 24, 8, n / 32, out); return true;
     case FC_DTYPE_Q8_0: fci_decode_lanes_q8_0(by, b + first / 32 * 34, n / 32, out); return true;
     case FC_DTYPE_Q2_K: fci_decode_lanes_q2_k(by, b + first / 256 * 84, n / 256, out); return true;
     case FC_DTYPE_Q3_K: fci_decode_lanes_q3_k(by, b + first / 256 * 110, n / 256, out); return true;
-    case FC_DTYPE_Q4_K: fci_decode_lanes_q4_k(by, b + first / 256 * 144, n / 256, out); return true;
-    case FC_DTYPE_Q5_K: fci_decode_lanes_q5_k(by, b + first / 256 * 176, n / 256, out); return true;
+    case FC_DTYPE_Q4_K: fci_decode_mins(by, b + first / 256 * 144, 16, n / 256, out); return true;
+    case FC_DTYPE_Q5_K: fci_decode_mins(by, b + first / 256 * 176, 48, n / 256, out); return true;
     case FC_DTYPE_Q6_K: fci_decode_lanes_q6_k(by, b + first / 256 * 210, n / 256, out); return true;
     default: break;
     }
@@ -37725,6 +37680,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_NO_BIASES
 #undef FCI_NO_FFN_BIAS
 #undef FCI_NO_TARGET
+#undef FCI_NUMBER_HEADED
 #undef FCI_OPERATORS_LIST
 #undef FCI_OWN_BIASES
 #undef FCI_PAGE_HASH
