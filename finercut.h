@@ -6280,8 +6280,8 @@ FCI_INLINE float fci_mxfp4_scale(uint32_t e) {
 }
 
 // >> number
-// Types of stored numbers: float16 and bfloat16, decoders of rows to float (the fast ones are in
-// room decode), encoders for outputs.
+// Types of stored numbers: decoders of rows to float (the fast ones are in room decode), and
+// encoders for outputs.
 
 typedef struct fci_dtype {
     const char *safetensors; // "": none in that format
