@@ -15,6 +15,7 @@
 
 #if defined(INFLATED) || !defined(T_LINKED) || !FCI_POSIX || defined(FINERCUT_NO_THREADS)
 int main(void) {
+    (void)t_check;
     t_skip("stack", "sanitizers make frames larger; else it needs POSIX and test/private.o");
     return t_end("stack");
 }
