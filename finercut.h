@@ -19487,11 +19487,13 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     for (uint32_t i = 0; !code && i < root->count; i++, row = fci_json_next(row)) {
         const fci_json *id = fci_json_first(row);
         for (uint32_t k = 0; !code && k < row->count; k++, id = fci_json_next(id)) {
-            if (id->type != FCI_JSON_NUMBER || !id->is_integer || id->integer > UINT32_MAX)
-                code = fci_fail(err, FC_ERR_FORMAT, id->at,
-                                "tokens: sequence %u, token %u: expected a whole number, 0 or more",
-                                i, k);
-            else out->ids[n++] = (uint32_t)id->integer;
+            if (id->type == FCI_JSON_NUMBER && id->is_integer && id->integer <= UINT32_MAX) {
+                out->ids[n++] = (uint32_t)id->integer;
+                continue;
+            }
+            char where[64];
+            snprintf(where, sizeof where, "tokens: sequence %u, token %u", i, k);
+            code = fci_json_bad(err, id, where, "a whole number from 0 to 4294967295");
         }
         if (!code) out->starts[i + 1] = n;
     }
@@ -23830,9 +23832,10 @@ FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32
 FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err) {
     const fc_tokens *t = v->tokens;
     double all = 0;
-    uint64_t count = 0;
+    uint64_t count = 0, longest = 0;
     for (uint32_t q = 0; q < t->n_sequences; q++) {
         const size_t n = t->starts[q + 1] - t->starts[q] - 1, skip = fci_perplexity_skip(v, n);
+        longest = fci_max(longest, n + 1);
         double sum = 0;
         for (size_t i = skip; i < n; i++) {
             all += v->nll[t->starts[q] + i];
@@ -23843,8 +23846,8 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
     }
     if (count == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected a sequence of at least %d tokens, got none",
-                        v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2);
+                        "tokens: expected a sequence of at least %d tokens, got one of %llu at most",
+                        v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2, (unsigned long long)longest);
     if (!isfinite(all))
         return fci_fail(err, FC_ERR_NUMERIC, 0, "%s: the logits are not finite",
                         fci_base_name(v->m->path));

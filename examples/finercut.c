@@ -858,7 +858,8 @@ static const flag flags[] = {
     {HEAL, "--ridge", &type_number, "X", "0", 0, FIELD(ridge), 0,
      "how much a change of weights costs, as a share of the mean square of their inputs;\n"
      "0 lets the sequences held out choose for every sublayer"},
-    {HEAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given), "another seed writes another text"},
+    {HEAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
+     "another seed writes another text"},
     {HEAL, "--type", &type_floats, NULL, "as-stored", 0, FIELD(type), 0,
      "of the healed matrices; as-stored is f16 where the model's are quantised"},
     {HEAL, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0,
@@ -2681,8 +2682,8 @@ static void tell_longer(const session *s, const fc_plan *p) {
         note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is",
              s->o->output, (unsigned long long)n, (unsigned long)asked);
     else if (n < asked && n == fc_plan_about(s->plan)->n_steps)
-        note(s, "%s: held %llu steps already, which is what --until asks for or more; it stays as it "
-             "is", s->o->output, (unsigned long long)n);
+        note(s, "%s: held %llu steps already, which is what --until asks for or more; it stays as "
+             "it is", s->o->output, (unsigned long long)n);
 }
 
 // Another rank than the first writes and says nothing: what ends one search ends all.

@@ -968,9 +968,11 @@ static void test_stripped(void) {
         string s = {NULL, 0, 0};
         fc_error err;
         const int n = snprintf(
-            json, sizeof json, "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":2,\"content\":\"\\n\","
+            json, sizeof json, "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":2,\"content\":"
+            "\"\\n\","
             "\"single_word\":false,\"lstrip\":%s,\"rstrip\":%s,\"normalized\":false,\"special\":"
-            "false}],\"normalizer\":null,\"pre_tokenizer\":null,\"decoder\":null,\"model\":{\"type\":"
+            "false}],\"normalizer\":null,\"pre_tokenizer\":null,\"decoder\":null,\"model\":"
+            "{\"type\":"
             "\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}", cases[i].left, cases[i].right);
         fc_tokenizer *t = open_text(json, (size_t)n, &err);
         if (!T_OK(t != NULL, "%s", err.msg)) continue;
