@@ -23846,7 +23846,8 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
     }
     if (count == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected a sequence of at least %d tokens, got one of %llu at most",
+                        "tokens: expected a sequence of at least %d tokens, got one of %llu at "
+                        "most",
                         v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2, (unsigned long long)longest);
     if (!isfinite(all))
         return fci_fail(err, FC_ERR_NUMERIC, 0, "%s: the logits are not finite",

@@ -452,8 +452,8 @@ echo '[[1],[2]]' >ones.json
 bad "tokens too few to predict any" "at least 2 tokens, got one of 1 at most" eval "$sharded" \
     --tokens ones.json
 echo '[[1,2.0]]' >real.json
-bad "a token that is not whole" "token 1: expected a whole number from .*, got 2.0" eval "$sharded" \
-    --tokens real.json
+bad "a token that is not whole" "token 1: expected a whole number from .*, got 2.0" \
+    eval "$sharded" --tokens real.json
 bad "a plan of another model" "race\.json.*another model" eval "$bias" --tokens tokens.json \
     --plan race.json
 bad "a plan that is none" "tokens\.json" eval "$sharded" --tokens tokens.json --plan tokens.json
