@@ -9266,6 +9266,10 @@ FCI_FN void fci_architecture_known(char *out, size_t size) {
 #define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
 #define FCI_PRUNED_GGUF "deci"
 static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
+// Sublayers that stay say their size, which is the same in all blocks.
+static const char *const fci_pruned_sizes[FC_KIND_COUNT] = {"n_heads_in_group",
+                                                            "intermediate_size"};
+FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind);
 
 // llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
 // there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
@@ -9286,6 +9290,10 @@ static const fci_stub_part fci_pruned_stubs[FC_KIND_COUNT][FCI_STUB_PARTS] = {
      {"ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN}, {"ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF},
      {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
 };
+
+FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind) {
+    return kind == FC_KIND_FFN ? h->ff : h->n_heads / h->n_kv_heads;
+}
 
 FCI_FN const fci_stub_part *fci_stub_parts(fc_kind kind) {
     return fci_pruned_stubs[kind];
@@ -17596,14 +17604,60 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
     return code ? code : fci_config_blocks(m, s->json, err);
 }
 
+// DeciLM's other way to say "intermediate_size": the whole multiple of 256 from 2/3 of so many
+// times the hidden size on.
+FCI_FN fc_code fci_config_block_mult(const fci_hyper *h, const fci_json *n, fc_error *err) {
+    char expected[96];
+    double mult = 0;
+    if (!n) return FC_OK;
+    fc_code code = fci_json_real(n, "ffn_mult", 1e-6, 1e6, &mult, err);
+    if (code) return code;
+    const uint64_t wide = (uint64_t)(2 * mult * (double)h->hidden / 3);
+    if ((wide + 255) / 256 * 256 == h->ff) return FC_OK;
+    snprintf(expected, sizeof expected, "what gives the model's intermediate_size %llu",
+             (unsigned long long)h->ff);
+    return fci_json_bad(err, n, "ffn_mult", expected);
+}
+
+// What is said of a sublayer that is there: the model's own sizes, and no other computation.
+FCI_FN fc_code fci_config_block_agrees(const fci_hyper *h, const fci_json *entry, uint32_t kind,
+                                       fc_error *err) {
+    static const char *const others[] = {"replace_with_linear", "window_length", "num_sink_tokens"};
+    const uint64_t size = fci_pruned_size(h, kind);
+    const fci_json *n = fci_json_some(entry, fci_pruned_sizes[kind]);
+    uint64_t given;
+    fc_code code = n ? fci_json_whole(n, fci_pruned_sizes[kind], size, size, &given, err)
+                     : FC_OK;
+    if (!code && kind == FC_KIND_FFN)
+        code = fci_config_block_mult(h, fci_json_some(entry, "ffn_mult"), err);
+    for (size_t i = 0; i < sizeof others / sizeof *others && !code; i++) {
+        n = fci_json_some(entry, others[i]);
+        if (n && !(n->type == FCI_JSON_BOOL && !n->truth))
+            code = fci_fail(err, FC_ERR_UNSUPPORTED, n->at,
+                            "%s: expected null or false, got another value (at byte %llu): such "
+                            "sublayers are not supported",
+                            others[i], (unsigned long long)n->at);
+    }
+    return code;
+}
+
 FCI_FN fc_code fci_config_block_configs(fc_model *m, const fci_json *config, fc_error *err) {
-    const fci_json *n, *kind;
+    const fci_json *list, *kind;
     bool no_op = false;
-    fc_code code = fci_config_list(m, config, "block_configs", &n, err);
-    if (!code && !n) code = fci_json_bad(err, NULL, "block_configs", "an array");
+    fc_code code = fci_json_member(config, "block_configs", FCI_JSON_ARRAY, &list, err);
+    if (!code && list->count != m->hyper.n_blocks)
+        code = fci_fail(err, FC_ERR_FORMAT, list->at,
+                        "block_configs: expected an array of %llu, one for each block, got one of "
+                        "%u (at byte %llu)",
+                        (unsigned long long)m->hyper.n_blocks, list->count,
+                        (unsigned long long)list->at);
+    const fci_json *n = code ? NULL : fci_json_first(list);
     for (uint32_t i = 0; i < 2 * m->hyper.n_blocks && !code; i++) {
-        code = fci_json_member(n, fci_pruned_kinds[i % 2], FCI_JSON_OBJECT, &kind, err);
+        const char *name = fci_pruned_kinds[i % 2];
+        code = fci_json_member(n, name, FCI_JSON_OBJECT, &kind, err);
         if (!code) code = fci_json_flag(kind, "no_op", &no_op, err);
+        if (!code && !no_op)
+            code = fci_wrap(err, fci_config_block_agrees(&m->hyper, kind, i % 2, err), "%s", name);
         if (code) return fci_wrap(err, code, "block_configs: block %u", i / 2);
         m->present[i] = !no_op;
         if (i % 2) n = fci_json_next(n);
@@ -31784,14 +31838,13 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
 
 // Appends the items of "block_configs" as in DeciLM, with what vLLM needs for each block.
 FCI_FN void fci_directory_put_blocks(const fci_hyper *h, const uint8_t *mask, fci_buffer *b) {
-    static const char *const sizes[FC_KIND_COUNT] = {"n_heads_in_group", "intermediate_size"};
-    const uint64_t values[FC_KIND_COUNT] = {h->n_heads / h->n_kv_heads, h->ff};
     for (uint32_t i = 0; i < 2 * h->n_blocks; i++) {
         const uint32_t kind = i % 2;
         fci_json_put(b, kind ? ", %s: {'no_op': %i" : ",\n    {%s: {'no_op': %i",
                      fci_pruned_kinds[kind], !mask[i]);
         if (mask[i])
-            fci_json_put(b, ", %s: %llu", sizes[kind], (unsigned long long)values[kind]);
+            fci_json_put(b, ", %s: %llu", fci_pruned_sizes[kind],
+                         (unsigned long long)fci_pruned_size(h, kind));
         fci_puts(b, kind ? "}}" : "}");
     }
 }

@@ -420,10 +420,39 @@ static void test_published(const published *p) {
     "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":4," \
     "\"vocab_size\":99"
 
+/* One block, 4 heads in 2 groups, 256 numbers inside; 2/3 of 5.25 * 64 are 224. */
+#define PRUNED(blocks) "{\"model_type\":\"finercut-llama\",\"hidden_size\":64," \
+    "\"intermediate_size\":256,\"num_hidden_layers\":1,\"num_attention_heads\":4," \
+    "\"num_key_value_heads\":2,\"vocab_size\":99,\"block_configs\":[" blocks "]}"
+#define BLOCK(attention, ffn) \
+    "{\"attention\":{\"no_op\":false" attention "},\"ffn\":{\"no_op\":false" ffn "}}"
+
 static const struct refused {
     const char *config, *message; /* a part of the error; NULL: accepted */
 } refusals[] = {
     {"{" LLAMA "}", NULL},
+    {PRUNED(BLOCK("", "")), NULL},
+    {PRUNED(BLOCK(",\"n_heads_in_group\":2", ",\"intermediate_size\":256")), NULL},
+    {PRUNED(BLOCK(",\"n_heads_in_group\":2,\"num_sink_tokens\":null,\"sparsify\":null,"
+                  "\"replace_with_linear\":false,\"unshifted_sink\":false,"
+                  "\"use_prefill_window_in_sink_attention\":false,\"window_length\":null",
+                  ",\"ffn_mult\":5.25,\"replace_with_linear\":false,\"sparsify\":null")), NULL},
+    {PRUNED("{\"attention\":{\"no_op\":true,\"n_heads_in_group\":null},"
+            "\"ffn\":{\"no_op\":true,\"ffn_mult\":null}}"), NULL},
+    {PRUNED(""), "block_configs: expected an array of 1, one for each block, got one of 0"},
+    {PRUNED(BLOCK("", "") "," BLOCK("", "")), "expected an array of 1, one for each block, got one "
+                                              "of 2"},
+    {PRUNED(BLOCK(",\"n_heads_in_group\":4", "")),
+     "block_configs: block 0: attention: n_heads_in_group: expected 2, got 4"},
+    {PRUNED(BLOCK("", ",\"intermediate_size\":128")),
+     "block_configs: block 0: ffn: intermediate_size: expected 256, got 128"},
+    {PRUNED(BLOCK("", ",\"ffn_mult\":8")),
+     "ffn: ffn_mult: expected what gives the model's intermediate_size 256, got 8"},
+    {PRUNED(BLOCK("", ",\"ffn_mult\":-0.5")), "ffn_mult: expected a number from"},
+    {PRUNED(BLOCK("", ",\"replace_with_linear\":true")),
+     "ffn: replace_with_linear: expected null or false"},
+    {PRUNED(BLOCK(",\"replace_with_linear\":true", "")), "attention: replace_with_linear"},
+    {PRUNED(BLOCK(",\"window_length\":8", "")), "window_length: expected null or false"},
     {"{" LLAMA ",\"sliding_window\":null,\"num_local_experts\":0,\"quantization_config\":null}",
      NULL},
     {"{" LLAMA ",\"sliding_window\":4096}", "sliding_window"},
