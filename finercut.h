@@ -18153,6 +18153,26 @@ FCI_FN void fci_weights_note_blocks(const fc_model *m) {
     }
 }
 
+// transformers leaves out biases that config.json does not speak of, whatever the files hold.
+FCI_FN void fci_weights_note_biases(const fc_model *m) {
+    char name[FCI_NAME_MAX];
+    for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
+        const char *pattern = fci_tensor_pattern(m->architecture->names, row, false);
+        const uint32_t times =
+            row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
+        if (!row->bias || !pattern || fci_config_has(m, row->bias)) continue;
+        for (uint32_t b = 0; b < times; b++) {
+            fci_tensor_name(pattern, b, 0, ".bias", name, sizeof name);
+            if (!fci_weights_needs(m, row, b) || !fci_weights_find(m, name)) continue;
+            fci_log(&m->c, 0,
+                    "%s: \"%s\" is in the files, but config.json asks for no such biases: they are "
+                    "not used, as in transformers",
+                    fci_base_name(m->path), name);
+            return;
+        }
+    }
+}
+
 // As in transformers 5, "tie_word_embeddings" ties nothing where the files hold both matrices and
 // they differ.
 FCI_FN void fci_weights_untie(fc_model *m) {
@@ -18199,7 +18219,10 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
                         (unsigned long long)n_left,
                         (unsigned long long)fc_container_tensor_count(m->container));
     fci_weights_untie(m);
-    if (!fci_is_gguf(m->container) && !m->layers) fci_weights_note_blocks(m);
+    if (!fci_is_gguf(m->container) && !m->layers) {
+        fci_weights_note_blocks(m);
+        fci_weights_note_biases(m);
+    }
     m->n_tensors = 0;
     m->config.n_parameters = 0;
     memset(m->dtype_bytes, 0, sizeof m->dtype_bytes);
@@ -25773,7 +25796,7 @@ FCI_FN void fci_search_counts(fci_search_setting *t, const char *name, uint64_t 
 // The settings that a step's numbers depend on. `who`: what is said of those now.
 FCI_FN fc_code fci_search_same(const char *who, const fc_plan_info *now, fc_unit per,
                                const fc_plan_info *old, fc_error *err) {
-    fci_search_setting t[12];
+    fci_search_setting t[14];
     char hash[2][17];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
     fci_search_words(&t[1], "kind of candidates", fc_candidates_name(old->candidates),
@@ -25791,6 +25814,10 @@ FCI_FN fc_code fci_search_same(const char *who, const fc_plan_info *now, fc_unit
     fci_search_words(&t[8], "calibration (hash of the tokens)", hash[0], hash[1]);
     fci_search_counts(&t[9], "number of positions", old->calibration.n_positions,
                       now->calibration.n_positions);
+    fci_search_counts(&t[12], "number of sequences", old->calibration.n_sequences,
+                      now->calibration.n_sequences);
+    fci_search_counts(&t[13], "length of the longest sequence", old->calibration.length,
+                      now->calibration.length);
     fci_search_words(&t[10], "unit to weigh distances by (per)", fc_unit_name(old->per),
                      fc_unit_name(per));
     fci_search_words(&t[11], "list of what is kept (keep)", old->keep ? old->keep : "none",

@@ -1862,12 +1862,20 @@ static int count_steps(session *s) {
 
 #define VERIFIED ((uint64_t)1 << 30) // bytes of a model whose hash is no wait
 
+// Of a plan that was written by hand.
+static void note_samples(const session *s, const char *name) {
+    if (!fc_plan_about(s->plan)->model.content[0])
+        note(s, "%s: it has no hash of every byte (model.content): only samples of the weights are "
+                "compared", name);
+}
+
 // Whether the plan's model is this one is told by every byte where that is quick or asked for.
 static int verify_plan(session *s) {
     if (s->o->verify && !fc_plan_about(s->plan)->model.content[0])
         return fail("%s: --verify: expected the hash of every byte (model.content), got none",
                     s->o->plan);
     if (!s->o->verify && fc_model_config(s->model)->file_bytes > VERIFIED) return STATUS_OK;
+    note_samples(s, s->o->plan);
     return verify_model(s);
 }
 
@@ -2797,7 +2805,10 @@ static int foresee(session *s) {
     fc_estimate e;
     desc.watch.progress = stop_where_interrupted;
     // is the plan of these bytes? Of several ranks, all have to come to know it
-    if (s->plan && !s->o->together && verify_model(s)) return STATUS_FAILED;
+    if (s->plan && !s->o->together) {
+        note_samples(s, s->o->output);
+        if (verify_model(s)) return STATUS_FAILED;
+    }
     if (s->o->quiet && !s->o->dry_run) return STATUS_OK;
     const fc_code code = fc_prune_estimate(s->model, &desc, &e, &s->err);
     if (!s->o->dry_run && !code) tell_search(&e);

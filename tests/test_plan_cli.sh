@@ -126,9 +126,27 @@ fi
 sed 's/"n_positions": 13/"n_positions": 14/' two.json >part.json
 t_ok "another number of positions" t_says 1 "another number of positions: expected 14, got 13" \
     prune "$model" --tokens tokens.json --resume -o part.json
+sed 's/"n_sequences": 2/"n_sequences": 3/' two.json >part.json
+t_ok "another number of sequences" t_says 1 "another number of sequences: expected 3, got 2" \
+    prune "$model" --tokens tokens.json --resume -o part.json
+sed 's/"length": 8/"length": 9/' two.json >part.json
+t_ok "another length" t_says 1 "another length of the longest sequence: expected 9, got 8" \
+    prune "$model" --tokens tokens.json --resume -o part.json
 sed '/"simd":/d' two.json >part.json
 t_ok "kernels not told" t_says 1 "another instruction set: expected auto, got" prune "$model" \
     --tokens tokens.json --resume -o part.json
+
+# ---- a plan without the hash of every byte: that only samples were compared is told
+
+sed 's/"content": "[0-9a-f]*",*//' two.json >samples.json
+samples="note: samples.json: it has no hash of every byte .* only samples of the weights"
+t_ok "no hash" sh -c "! grep -q content samples.json"
+t_ok "is told" t_run 0 eval "$model" --tokens tokens.json --plan samples.json
+t_ok "once" [ "$(grep -c "$samples" err)" -eq 1 ]
+t_ok "as it is resumed" t_run 0 prune "$model" --tokens tokens.json --resume -o samples.json
+t_ok "once" [ "$(grep -c "$samples" err)" -eq 1 ]
+t_ok "with a hash nothing is" t_run 0 eval "$model" --tokens tokens.json --plan two.json
+t_ok "said" test ! -s err
 
 # ---- plans that contradict themselves, or are another model's
 

@@ -161,6 +161,16 @@ t_ok "LLM-Drop's list beyond the blocks" says 1 "expected numbers of blocks belo
 sed 's/"num_hidden_layers": *[0-9]*/"num_hidden_layers": 1/' "$model/config.json" >m/config.json
 t_ok "fewer blocks than the files hold" says 0 "only the first 1 are run" logits m \
     --tokens tokens.json -o e.npy
+copy "$data/llama_f32_bias"
+sed 's/"\(attention\|mlp\)_bias": *true/"\1_bias": false/' "$data/llama_f32_bias/config.json" \
+    >m/config.json
+biases='note: m: "model.layers.0.[a-z_.]*bias" is in the files, but config.json asks for no such'
+t_ok "biases that are not asked for" says 0 "$biases" logits m --tokens tokens.json -o e.npy
+t_ok "of those that are, nothing" says 0 "" logits "$data/llama_f32_bias" --tokens tokens.json \
+    -o f.npy
+t_ok "is said" test ! -s "$t_dir/err"
+t_ok "they count" sh -c '! cmp -s e.npy f.npy'
+copy "$model"
 sed 's/"tie_word_embeddings": *true/"tie_word_embeddings": false/' "$model/config.json" \
     >m/config.json
 t_ok "no output matrix" says 1 '"tie_word_embeddings": true' info m
