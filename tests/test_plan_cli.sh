@@ -358,7 +358,7 @@ t_ok "the plan says it" \
 cp budget.json before.json
 t_ok "again" t_run 0 prune "$model" --tokens tokens.json --until params:20% --per params \
     --keep attn.0 -o budget.json --resume
-t_ok "a note" grep -q 'budget.json: held the [0-9]* steps of --until already' err
+t_ok "a note" grep -q 'budget.json: held [0-9]* steps already, which is what --until asks' err
 t_ok "the plan stays" cmp budget.json before.json
 t_ok "other names" t_says 1 "another list of what is kept .*: expected attn\.0, got none" \
     prune "$model" --tokens tokens.json --per params -o budget.json --resume
