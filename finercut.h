@@ -19589,7 +19589,10 @@ FCI_FN bool fci_chat_end(const fc_chat *c, uint32_t *id);
 
 // ---- private to this section
 
-enum { FCI_CHAT_LIMIT = 1 << 18 }; // bytes of a template
+enum {
+    FCI_CHAT_LIMIT = 1 << 18, // bytes of a template
+    FCI_CHAT_FORMS = 9       // of a row
+};
 
 enum { // what a format does
     FCI_CHAT_TRIM = 1,          // no blanks around messages,
@@ -19609,8 +19612,7 @@ enum { // what a format does
 // the header, which is of the first message only, {n} the end of a line unless the text ends there.
 typedef struct fci_chat_row {
     const char *name;
-    const char *marks[7]; // what the plain form has, or, behind a !, has not
-    const char *knows;    // of fci_chat_changes
+    uint64_t forms[FCI_CHAT_FORMS]; // hashes (tools/chat_forms.c), 0 behind the last one
     const char *system, *user, *assistant; // NULL: there is none
     const char *prompt, *no_think;
     const char *header;
@@ -19619,18 +19621,10 @@ typedef struct fci_chat_row {
     unsigned flags;
 } fci_chat_row;
 
-// Words of templates that change a text: a format that does not know of them is another one.
-static const char *const fci_chat_changes[] = {
-    "trim", "strip(", "split(", "replace(", "strftime_now", "</think>", "|upper", ".upper(",
-    "capitalize", "|title", ".title(", "join(", "[::-1]", "range(", "messages[-1]", "truncate"};
-
 #define FCI_CHAT_IM(role) "<|im_start|>" role "\n{}<|im_end|>\n"
 #define FCI_CHAT_IM_ROLES FCI_CHAT_IM("system"), FCI_CHAT_IM("user"), FCI_CHAT_IM("assistant")
 #define FCI_CHAT_IM_PROMPT "<|im_start|>assistant\n"
-#define FCI_CHAT_IM_MARK "'<|im_start|>'+message.role+'\\n'+"
 #define FCI_CHAT_HEADER(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
-#define FCI_CHAT_HEADER_MARK                                                                       \
-    "'<|start_header_id|>'+message.role+'<|end_header_id|>\\n\\n'+message.content|trim+'<|eot_id|>'"
 #define FCI_CHAT_LLAMA_3                                                                           \
     FCI_CHAT_HEADER("user") "{}<|eot_id|>", FCI_CHAT_HEADER("assistant") "{}<|eot_id|>",           \
         FCI_CHAT_HEADER("assistant")
@@ -19641,10 +19635,6 @@ static const char *const fci_chat_changes[] = {
 #define FCI_CHAT_BAR "\xef\xbd\x9c"
 #define FCI_CHAT_R1_END "<" FCI_CHAT_BAR "end\xe2\x96\x81of\xe2\x96\x81sentence" FCI_CHAT_BAR ">"
 #define FCI_CHAT_R1(role) "<" FCI_CHAT_BAR role FCI_CHAT_BAR ">"
-#define FCI_CHAT_R1_MARKS                                                                          \
-    "{{'" FCI_CHAT_R1("User") "'+message.content}}", "{{bos_token}}{{ns.system_prompt}}",          \
-        "{{'" FCI_CHAT_R1("Assistant") "'+content+'" FCI_CHAT_R1_END "'}}",                        \
-        "{%setcontent=content.split('</think>')[-1]%}"
 #define FCI_CHAT_R1_ROLES                                                                          \
     "{}", FCI_CHAT_R1("User") "{}", FCI_CHAT_R1("Assistant") "{}" FCI_CHAT_R1_END
 #define FCI_CHAT_GRANITE(role) "<|start_of_role|>" role "<|end_of_role|>"
@@ -19653,239 +19643,99 @@ static const char *const fci_chat_changes[] = {
         "{}<|end_of_text|>\n", FCI_CHAT_GRANITE("assistant") "{}<|end_of_text|>\n",                \
         FCI_CHAT_GRANITE("assistant")
 
+
 static const fci_chat_row fci_chat_rows[] = {
-    {"chatml", {FCI_CHAT_IM_MARK "message.content+'<|im_end|>\\n'}}", "!system_message",
-                "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}{%endif%}"},
-     "", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
+    {"chatml", {0x1c82800962338d82u, 0x30e1ef541fc81907u, 0x526a475f4a495fedu, 0x7a5b63e2782d6e4fu,
+     0x883946a2fd49b40cu, 0x97751665f4600f0eu, 0x9ca137b9766ef833u, 0xcf47ed0a1943872cu,
+     0xe2f80620ed773dedu}, FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
      FCI_CHAT_OWN_SYSTEM},
-    {"qwen3", {FCI_CHAT_IM_MARK "message.content+'<|im_end|>\\n'}}", "loop.index0>ns.last_query_i",
-               "{{" FCI_CHAT_IM_MARK "content}}", "startswith('<tool_response>')and",
-               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}{%ifenable_thinkingisdef",
-               "enable_thinkingisfalse%}{{'<think>\\n\\n</think>\\n\\n'}}{%endif%}{%endif%}"},
-     "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, FCI_CHAT_NO_THOUGHTS,
+    {"qwen3", {0x7fd6c735f926aa0bu}, FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, FCI_CHAT_NO_THOUGHTS,
      NULL, {NULL}, FCI_CHAT_THINK},
-    {"qwen3", {"{{" FCI_CHAT_IM_MARK "content+'<|im_end|>\\n'}}", "loop.index0>ns.last_query_i",
-               "{{" FCI_CHAT_IM_MARK "content}}", "startswith('<tool_response>')and",
-               "{%ifmessage.contentisstring%}{%setcontent=message.content%}{%else%}",
-               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n<think>\\n'}}{%endif%}"},
-     "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT "<think>\n", NULL, NULL,
+    {"qwen3", {0x98bf943fe7ec188fu}, FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT "<think>\n", NULL, NULL,
      {NULL}, FCI_CHAT_THINK},
-    {"qwen3", {"{{" FCI_CHAT_IM_MARK "content+'<|im_end|>\\n'}}", "loop.index0>ns.last_query_i",
-               "{{" FCI_CHAT_IM_MARK "content}}", "startswith('<tool_response>')and",
-               "{%ifmessage.contentisstring%}{%setcontent=message.content%}{%else%}",
-               "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}{%endif%}"},
-     "strip( split( </think> [::-1]", FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
+    {"qwen3", {0x84998df03ce19073u}, FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
      FCI_CHAT_THINK},
-    {"smollm3", {"{{'## Metadata\\n\\n'}}{{'Knowledge Cutoff Date: June 2025\\n'}}",
-                 "{{'Reasoning Mode: '+reasoning_mode+'\\n\\n'}}",
-                 "{{'<|im_start|>assistant\\n'+content.lstrip('\\n')+'<|im_end|>\\n'}}"},
-     "strip( replace( strftime_now </think>", NULL, FCI_CHAT_IM("user"), FCI_CHAT_IM("assistant"),
-     FCI_CHAT_IM_PROMPT, "<think>\n\n</think>\n", NULL,
-     {"{%elifreasoning_mode=='/think'%}{{", "{%else%}{{"}, FCI_CHAT_MODES},
-    {"llama-2", {"{{bos_token+'[INST] '+content.strip()+' [/INST]'}}", "!true==true",
-                 "'<<SYS>>\\n'+system_message+'\\n<</SYS>>\\n\\n'+message.content",
-                 "{{' '+content.strip()+' '+eos_token}}"},
-     "strip(", "<<SYS>>\n{}\n<</SYS>>\n\n", "{b}[INST] {} [/INST]", " {} {e}", "", NULL, NULL,
-     {NULL}, FCI_CHAT_MERGE_FIRST | FCI_CHAT_TRIM_TURNS | FCI_CHAT_TRIM_ANSWERS},
-    {"llama-3.1", {FCI_CHAT_HEADER_MARK, "{{'Cutting Knowledge Date: December 2023\\n'}}",
-                   "{{'Today Date: '+date_string+'\\n\\n'}}", "{{system_message}}"},
-     "trim strftime_now join(", FCI_CHAT_HEADER("system") "{h}{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL,
+    {"smollm3", {0x6663b30ee22ca60du, 0xd0bd4919ebe48f24u}, NULL, FCI_CHAT_IM("user"),
+     FCI_CHAT_IM("assistant"), FCI_CHAT_IM_PROMPT, "<think>\n\n</think>\n", NULL,
+     {"{%elif reasoning_mode=='/think'%}{{", "{%else%}{{"}, FCI_CHAT_MODES},
+    {"llama-2", {0xaea89104c3e54c7fu}, "<<SYS>>\n{}\n<</SYS>>\n\n", "{b}[INST] {} [/INST]",
+     " {} {e}", "", NULL, NULL, {NULL},
+     FCI_CHAT_MERGE_FIRST | FCI_CHAT_TRIM_TURNS | FCI_CHAT_TRIM_ANSWERS},
+    {"llama-3.1", {0x05f9576982f560b6u, 0x341463d1c93fa32du, 0xd3e1865e4466ede9u},
+     FCI_CHAT_HEADER("system") "{h}{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL,
      "Cutting Knowledge Date: December 2023\nToday Date: {d}\n\n", {NULL},
      FCI_CHAT_TRIM | FCI_CHAT_ALWAYS_SYSTEM},
-    {"llama-3", {FCI_CHAT_HEADER_MARK, "!Cutting", "!%2==", "add_generation_prompt"}, "trim",
-     FCI_CHAT_HEADER("system") "{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL, NULL, {NULL}, FCI_CHAT_TRIM},
-    {"llama-3", {FCI_CHAT_HEADER_MARK, "!Cutting", "!%2==", "!add_generation_prompt",
-                 "{%endfor%}{{'<|start_header_id|>assistant<|end_header_id|>\\n\\n'}}"}, "trim",
-     FCI_CHAT_HEADER("system") "{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL, NULL, {NULL},
-     FCI_CHAT_TRIM | FCI_CHAT_ALWAYS_PROMPT},
-    {"gemma", {"{{'<start_of_turn>'+role+'\\n'+message.content|trim+'<end_of_turn>\\n'}}",
-               "raise_exception('System role not supported')"},
-     "trim", NULL, FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"), "<start_of_turn>model\n", NULL,
-     NULL, {NULL}, FCI_CHAT_TRIM},
-    {"gemma-3", {"{{'<start_of_turn>'+role+'\\n'+(first_user_prefixifloop.firstelse'')}}",
-                 "setfirst_user_prefix=messages[0].content+'\\n\\n'", "{{message.content|trim}}",
-                 "{{'<end_of_turn>\\n'}}"},
-     "trim", "{}\n\n", FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"), "<start_of_turn>model\n",
-     NULL, NULL, {NULL}, FCI_CHAT_TRIM | FCI_CHAT_MERGE_FIRST},
-    {"phi-3", {"{{'<|system|>\\n'+message.content+'<|end|>\\n'}}", "{{'<|assistant|>\\n'}}",
-               "{{'<|user|>\\n'+message.content+'<|end|>\\n'}}",
-               "{{'<|assistant|>\\n'+message.content+'<|end|>\\n'}}", "add_generation_prompt"},
-     "", FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"), FCI_CHAT_BARS("assistant"),
-     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
-    {"phi-3", {"{{'<|'+message.role+'|>\\n'+message.content+'<|end|>\\n'}}",
-               "{%ifadd_generation_prompt%}{{'<|assistant|>\\n'}}"},
-     "", FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"), FCI_CHAT_BARS("assistant"),
-     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
-    {"phi-3", {"{{'<|user|>\\n'+message.content+'<|end|>\\n<|assistant|>\\n'}}",
-               "{{'<|system|>\\n'+message.content+'<|end|>\\n'}}", "!add_generation_prompt",
-               "{{message.content+'<|end|>\\n'}}"},
-     "", FCI_CHAT_BARS("system"), "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL,
-     NULL, {NULL}, 0},
-    {"phi-3", {"{{'<|user|>\\n'+message.content+'<|end|>\\n<|assistant|>\\n'}}",
-               "{{message.content+'<|end|>\\n'}}", "!system", "!add_generation_prompt"},
-     "", NULL, "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL, NULL, {NULL}, 0},
-    {"phi-4", {"{{'<|im_start|>system<|im_sep|>'+message.content+'<|im_end|>'}}",
-               "<|im_sep|>'+message.content+'<|im_end|><|im_start|>assistant<|im_sep|>'}}",
-               "{{message.content+'<|im_end|>'}}", "!add_generation_prompt"},
-     "", "<|im_start|>system<|im_sep|>{}<|im_end|>",
+    {"llama-3", {0xa247c67e0a192c86u}, FCI_CHAT_HEADER("system") "{}<|eot_id|>", FCI_CHAT_LLAMA_3,
+     NULL, NULL, {NULL}, FCI_CHAT_TRIM},
+    {"llama-3", {0x442f4dffd90e9925u}, FCI_CHAT_HEADER("system") "{}<|eot_id|>", FCI_CHAT_LLAMA_3,
+     NULL, NULL, {NULL}, FCI_CHAT_TRIM | FCI_CHAT_ALWAYS_PROMPT},
+    {"gemma", {0x9da374f45bfcbabeu, 0xfa403fdc1f74d2a8u, 0xfcd0f33b1ee437e7u}, NULL,
+     FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"), "<start_of_turn>model\n", NULL, NULL, {NULL},
+     FCI_CHAT_TRIM},
+    {"gemma-3", {0x0747ec1880f02c4au, 0x5c434e4728afeb8au, 0xc2fa83fb51c90d21u,
+     0xefee78feac143abdu}, "{}\n\n", FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"),
+     "<start_of_turn>model\n", NULL, NULL, {NULL}, FCI_CHAT_TRIM | FCI_CHAT_MERGE_FIRST},
+    {"phi-3", {0x00085acbbfb1cf51u, 0x4323de422e169af5u, 0xef528302acaa43f9u},
+     FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"), FCI_CHAT_BARS("assistant"), "<|assistant|>\n",
+     NULL, NULL, {NULL}, 0},
+    {"phi-3", {0x182b92be7ad0a057u}, FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"),
+     FCI_CHAT_BARS("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"phi-3", {0xe52070af120fe5adu}, FCI_CHAT_BARS("system"),
+     "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL, NULL, {NULL}, 0},
+    {"phi-3", {0x0eaffc723408e7f1u, 0xbe1512e4ce857bbbu}, NULL,
+     "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL, NULL, {NULL}, 0},
+    {"phi-4", {0x2f52f4fba3b10864u}, "<|im_start|>system<|im_sep|>{}<|im_end|>",
      "<|im_start|>user<|im_sep|>{}<|im_end|><|im_start|>assistant<|im_sep|>", "{}<|im_end|>", "",
      NULL, NULL, {NULL}, 0},
-    {"phi-4-mini", {"{{'<|'+message.role+'|>'+message.content+'<|end|>'}}",
-                    "{%ifadd_generation_prompt%}{{'<|assistant|>'}}", "'tools'inmessage",
-                    "!message.role!='system'"},
-     "", "<|system|>{}<|end|>", "<|user|>{}<|end|>", "<|assistant|>{}<|end|>", "<|assistant|>",
-     NULL, NULL, {NULL}, 0},
-    {"mistral", {"{{'[INST] '+message.content+' [/INST]'}}", "{{message.content+eos_token}}",
-                 "!system_message", "raise_exception('Only user and assistant roles are supp"},
-     "", NULL, "[INST] {} [/INST]", "{}{e}", "", NULL, NULL, {NULL}, 0},
-    {"mistral", {"{{'[INST] '+message.content+' [/INST]'}}", "{{message.content+eos_token+' '}}",
-                 "!system_message", "raise_exception('Only user and assistant roles are supp"},
-     "", NULL, "[INST] {} [/INST]", "{}{e} ", "", NULL, NULL, {NULL}, 0},
-    {"mistral-v1", {"loop.firstandsystem_messageisdefined", "{{' '+message.content+eos_token}}",
-                    "{{' [INST] '+system_message+'\\n\\n'+message.content+' [/INST]'}}",
-                    "{{' [INST] '+message.content+' [/INST]'}}"},
-     "", "{}\n\n", " [INST] {} [/INST]", " {}{e}", "", NULL, NULL, {NULL}, FCI_CHAT_MERGE_FIRST},
-    {"mistral-v3", {"loop.lastandsystem_messageisdefined",
-                    "{{' '+message.content|trim+eos_token}}",
-                    "{{'[INST] '+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
-     "trim messages[-1]", "{}\n\n", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL},
-     FCI_CHAT_MERGE_LAST | FCI_CHAT_TRIM_ANSWERS},
-    {"mistral-v3", {"loop.lastandsystem_messageisdefined", "{{' '+message.content+eos_token}}",
-                    "{{'[INST] '+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
-     "", "{}\n\n", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL}, FCI_CHAT_MERGE_LAST},
-    {"mistral-v3-tekken", {"loop.lastandsystem_messageisdefined", "{{message.content+eos_token}}",
-                           "{{'[INST]'+system_message+'\\n\\n'+message.content+'[/INST]'}}"},
-     "messages[-1]", "{}\n\n", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL},
-     FCI_CHAT_MERGE_LAST},
-    {"mistral-v7", {"{{'[SYSTEM_PROMPT] '+message.content+'[/SYSTEM_PROMPT]'}}",
-                    "{{'[INST] '+message.content+'[/INST]'}}", "{{' '+message.content+eos_token}}"},
-     "", "[SYSTEM_PROMPT] {}[/SYSTEM_PROMPT]", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL, {NULL},
+    {"phi-4-mini", {0xeb1580d3dccf5f8eu}, "<|system|>{}<|end|>", "<|user|>{}<|end|>",
+     "<|assistant|>{}<|end|>", "<|assistant|>", NULL, NULL, {NULL}, 0},
+    {"mistral", {0xc1aefac79a2789fdu}, NULL, "[INST] {} [/INST]", "{}{e}", "", NULL, NULL, {NULL},
      0},
-    {"mistral-v7-tekken", {"{{'[SYSTEM_PROMPT]'+message.content+'[/SYSTEM_PROMPT]'}}",
-                           "{{'[INST]'+message.content+'[/INST]'}}",
-                           "{{message.content+eos_token}}", "!default_system_message"},
-     "", "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL},
+    {"mistral", {0xd0875a618a515976u}, NULL, "[INST] {} [/INST]", "{}{e} ", "", NULL, NULL, {NULL},
      0},
-    {"mistral-v7-tekken", {"{{'[SYSTEM_PROMPT]'+system_message+'[/SYSTEM_PROMPT]'}}",
-                           "{{'[INST]'+message.content+'[/INST]'}}",
-                           "{{message.content+eos_token}}",
-                           "{%setsystem_message=default_system_message%}"},
-     "strftime_now join( messages[-1]", "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]",
-     "{}{e}", "", NULL, NULL, {"{%setdefault_system_message="}, 0},
-    {"mistral-v7-tekken", {"{{'[SYSTEM_PROMPT]'+system_prompt+'[/SYSTEM_PROMPT]'}}",
-                           "{{'[INST]'}}{%ifmessage.contentisstring%}{{message.content}}",
-                           "{{message.content+eos_token}}",
-                           "{%setsystem_prompt=default_system_message%}"},
-     "strftime_now join( messages[-1]", "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]",
-     "{}{e}", "", NULL, NULL, {"{%setdefault_system_message="}, 0},
-    {"zephyr", {"{{'<|user|>\\n'+message.content+eos_token}}\\n", "{{'<|assistant|>'}}\\n",
-                "{{'<|system|>\\n'+message.content+eos_token}}\\n",
-                "{{'<|assistant|>\\n'+message.content+eos_token}}\\n"},
-     "", FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"), FCI_CHAT_ZEPHYR("assistant"),
-     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
-    {"zephyr", {"{{'<|user|>\\n'+message.content+eos_token+'\\n'}}", "{{'<|assistant|>\\n'}}",
-                "{{'<|system|>\\n'+message.content+eos_token+'\\n'}}", "!notloop.last",
-                "{{'<|assistant|>\\n'+message.content+eos_token+'\\n'}}"},
-     "", FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"), FCI_CHAT_ZEPHYR("assistant"),
-     "<|assistant|>\n", NULL, NULL, {NULL}, 0},
-    {"olmo-2", {"{{'<|user|>\\n'+message.content+'\\n'}}", "{{'<|assistant|>\\n'}}",
-                "{{'<|system|>\\n'+message.content+'\\n'}}", "{%ifnotloop.last%}",
-                "{{'<|assistant|>\\n'+message.content+eos_token+'\\n'}}",
-                "{{'<|assistant|>\\n'+message.content+eos_token}}"},
-     "", "<|system|>\n{}\n", "<|user|>\n{}\n", "<|assistant|>\n{}{e}{n}", "<|assistant|>\n", NULL,
-     NULL, {NULL}, 0},
-    {"granite-3.0", {"<|start_of_role|>user<|end_of_role|>'+message.content+'<|end_of_text|>\\n'}}",
-                     "assistant<|end_of_role|>'+message.content+'<|end_of_text|>\\n'}}",
-                     "'<|start_of_role|>system<|end_of_role|>'+message.content", "!system_message",
-                     "{%ifloop.lastandadd_generation_prompt%}{{'<|start_of_role|>assistant<|end_o"},
-     "", FCI_CHAT_GRANITE_ROLES, NULL, NULL, {NULL}, 0},
-    {"granite-3", {"'<|start_of_role|>'+message.role+'<|end_of_role|>'+message.content+'<|end_of",
-                   "{{'<|start_of_role|>system<|end_of_role|>'+system_message+'<|end_of_text|>\\n",
-                   "{%ifloop.lastandadd_generation_prompt%}{{'<|start_of_role|>assistant"},
-     "strftime_now </think>", FCI_CHAT_GRANITE_ROLES, NULL, NULL,
-     {"{%else%}{%setsystem_message=", "{%else%}{%setsystem_message=system_message+"}, 0},
-    {"deepseek-r1", {FCI_CHAT_R1_MARKS, "{{'" FCI_CHAT_R1("Assistant") "'}}{%endif%}"},
-     "split( </think>", FCI_CHAT_R1_ROLES, FCI_CHAT_R1("Assistant"), NULL, NULL, {NULL},
-     FCI_CHAT_FORGET},
-    {"deepseek-r1", {FCI_CHAT_R1_MARKS,
-                     "{{'" FCI_CHAT_R1("Assistant") "<think>\\n'}}{%endif%}"},
-     "split( </think>", FCI_CHAT_R1_ROLES, FCI_CHAT_R1("Assistant") "<think>\n", NULL, NULL, {NULL},
-     FCI_CHAT_FORGET},
-    {"vicuna", {"{{' USER: '+message.content.strip()}}", "{%ifloop.index0==0%}{{system_message}}",
-                "{{' ASSISTANT: '+message.content.strip()+eos_token}}",
-                "{%ifadd_generation_prompt%}{{' ASSISTANT:'}}"},
-     "strip(", "{}", " USER: {}", " ASSISTANT: {}{e}", " ASSISTANT:", NULL, NULL,
-     {"{%else%}{%setloop_messages=messages%}{%setsystem_message="},
+    {"mistral-v1", {0x04dc36723d5521fcu}, "{}\n\n", " [INST] {} [/INST]", " {}{e}", "", NULL, NULL,
+     {NULL}, FCI_CHAT_MERGE_FIRST},
+    {"mistral-v3", {0xde235c7b48436413u}, "{}\n\n", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL,
+     {NULL}, FCI_CHAT_MERGE_LAST | FCI_CHAT_TRIM_ANSWERS},
+    {"mistral-v3", {0x29d2cdac65dcf9f2u}, "{}\n\n", "[INST] {}[/INST]", " {}{e}", "", NULL, NULL,
+     {NULL}, FCI_CHAT_MERGE_LAST},
+    {"mistral-v3-tekken", {0xe0da0ba5d7a4f7c1u, 0xfc642d60a9d40b2fu}, "{}\n\n", "[INST]{}[/INST]",
+     "{}{e}", "", NULL, NULL, {NULL}, FCI_CHAT_MERGE_LAST},
+    {"mistral-v7", {0xbdff918f225efd11u}, "[SYSTEM_PROMPT] {}[/SYSTEM_PROMPT]", "[INST] {}[/INST]",
+     " {}{e}", "", NULL, NULL, {NULL}, 0},
+    {"mistral-v7-tekken", {0x1835e5e3b07ac845u}, "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
+     "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL}, 0},
+    {"mistral-v7-tekken", {0xbc50d26a82a4ae31u, 0xe2a05da0ffbf90d0u},
+     "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL,
+     {"{%set default_system_message="}, 0},
+    {"mistral-v7-tekken", {0xc2b2f540ec6b2829u}, "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
+     "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {"{%set default_system_message="}, 0},
+    {"zephyr", {0x2793f22d3824457bu}, FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"),
+     FCI_CHAT_ZEPHYR("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"zephyr", {0x0defe8d69230bdc3u}, FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"),
+     FCI_CHAT_ZEPHYR("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"olmo-2", {0x6f0e020b0db111b5u, 0x8d52f375263bce8au}, "<|system|>\n{}\n", "<|user|>\n{}\n",
+     "<|assistant|>\n{}{e}{n}", "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"granite-3.0", {0xbe045429a4d27570u}, FCI_CHAT_GRANITE_ROLES, NULL, NULL, {NULL}, 0},
+    {"granite-3", {0x10dd4c91b96bd086u, 0x7300813986a6fa88u, 0xb0a80abace8b7bdfu,
+     0xfb622868e7cebe9du}, FCI_CHAT_GRANITE_ROLES, NULL, NULL, {"{%else%}{%set system_message=",
+     "{%else%}{%set system_message=system_message+"}, 0},
+    {"deepseek-r1", {0x599eded8f19354dfu, 0x73c18bf1c9f129ecu, 0xfcc432eefa3547eeu},
+     FCI_CHAT_R1_ROLES, FCI_CHAT_R1("Assistant"), NULL, NULL, {NULL}, FCI_CHAT_FORGET},
+    {"deepseek-r1", {0x41fd2fb27e9b1b72u}, FCI_CHAT_R1_ROLES, FCI_CHAT_R1("Assistant") "<think>\n",
+     NULL, NULL, {NULL}, FCI_CHAT_FORGET},
+    {"vicuna", {0xa656f1fc29f6b20du}, "{}", " USER: {}", " ASSISTANT: {}{e}", " ASSISTANT:", NULL,
+     NULL, {"{%else%}{%set loop_messages=messages%}{%set system_message="},
      FCI_CHAT_TRIM_TURNS | FCI_CHAT_TRIM_ANSWERS},
 };
 enum { FCI_CHAT_ROWS = sizeof fci_chat_rows / sizeof *fci_chat_rows };
-
-// Hashes of the tags of real templates (tools/chat_pieces.c), in order.
-static const uint32_t fci_chat_pieces[] = {
-    0x016bbf42, 0x0193c8be, 0x01b78fc7, 0x01c00737, 0x01d103d6, 0x01d43ea4, 0x023ecd87, 0x025a969e,
-    0x0331a0d1, 0x03da5ccc, 0x03f02515, 0x046805ca, 0x04833504, 0x05db4a43, 0x061c2018, 0x069d5e47,
-    0x06d2044f, 0x06fa1ed2, 0x07da974e, 0x09505a07, 0x097b584f, 0x0a2364b2, 0x0b124c88, 0x0b3d4c3f,
-    0x0ba27c0d, 0x0bb5b114, 0x0c7fdc17, 0x0d39ed77, 0x0d4d2c28, 0x0e667a19, 0x0f3f0c6a, 0x0f67b5ff,
-    0x0f7f3e20, 0x0fc75741, 0x0ffa3df4, 0x11155616, 0x114e7871, 0x1239b03e, 0x1406118f, 0x1407d0f8,
-    0x141aad5b, 0x142c61b8, 0x14423381, 0x1500b78d, 0x155e9ad5, 0x161c03b9, 0x16cba757, 0x1879c048,
-    0x18f3470a, 0x1ad20ce3, 0x1c96ac05, 0x1cfc17ab, 0x1d67ae66, 0x1e3a8689, 0x1e40046f, 0x1ea7c726,
-    0x1f518a7f, 0x1fb5bc2b, 0x207a203d, 0x213c0c38, 0x216b6583, 0x219af564, 0x21f2deed, 0x22118a65,
-    0x228087d5, 0x22d6e727, 0x23d5e855, 0x23f7ed16, 0x245696eb, 0x25b82285, 0x267c7d59, 0x269907a7,
-    0x2736b733, 0x27b61474, 0x28c51fb4, 0x296428ae, 0x29abf448, 0x2c01d69c, 0x2c67c246, 0x2c713e3f,
-    0x2cf9096a, 0x2e1a8c19, 0x2e4ef991, 0x2ec59073, 0x2f183fab, 0x2fbbd048, 0x2ffd6869, 0x3046de95,
-    0x3051bb2d, 0x30d637de, 0x312a324c, 0x320f4427, 0x3297d6ff, 0x329d353c, 0x32c7c31c, 0x333b9bf6,
-    0x351a395b, 0x3589a227, 0x35aa572d, 0x35dbd5da, 0x363c4776, 0x36677af4, 0x36c9a6e3, 0x36cfad56,
-    0x36f51df8, 0x378ec559, 0x37c3e3f2, 0x3837e926, 0x38d2177a, 0x390d94e9, 0x3acdb2f1, 0x3b017652,
-    0x3b4f0deb, 0x3bb1b68c, 0x3bba9c0b, 0x3bed20f7, 0x3d567337, 0x3dccda52, 0x3dde6c4f, 0x3f3e12b8,
-    0x401020f4, 0x40c49a91, 0x41273106, 0x41cef5cb, 0x435e7984, 0x44082c47, 0x4492701a, 0x4496f474,
-    0x47288a31, 0x473d636c, 0x47c759a0, 0x4872c946, 0x488df8f1, 0x491c6515, 0x4a56b958, 0x4ac4386f,
-    0x4c0ca146, 0x4c3d9b01, 0x4ed6520e, 0x50fd30d5, 0x526f37f7, 0x52bebe54, 0x52c3b8c3, 0x52ebbabe,
-    0x53a022bb, 0x5406dec6, 0x54b53321, 0x5536e5cd, 0x563519e5, 0x56423cb8, 0x566b2c86, 0x56802426,
-    0x56ec2171, 0x575221f5, 0x57552920, 0x57a56c77, 0x57c05e5a, 0x57d55f0c, 0x57e4fb9c, 0x583995c8,
-    0x59610f13, 0x597b57e9, 0x5a1346cc, 0x5a40de76, 0x5ae1105a, 0x5b5d7cd3, 0x5b68bd6f, 0x5b8a5f23,
-    0x5be9610a, 0x5c6fbed5, 0x5d7dd937, 0x5e7214a5, 0x5ea6e8d0, 0x5f213e25, 0x5fc6bdc6, 0x614b87a7,
-    0x625d7379, 0x62654dda, 0x6291a7b2, 0x6317ee8f, 0x63bcc013, 0x63ffd8af, 0x6481faea, 0x64bf3b40,
-    0x65171b48, 0x6598fa3c, 0x65de45d8, 0x67eae7b6, 0x683d9c0d, 0x685361b1, 0x6b3ee623, 0x6b41b850,
-    0x6b82c784, 0x6b8c316d, 0x6bd65f70, 0x6c57c71e, 0x6c7b0308, 0x6c93b32d, 0x6cbf65b7, 0x6d419928,
-    0x6d6a78da, 0x6d9d9d37, 0x6da93a41, 0x6dbd3d8d, 0x6e4d8f46, 0x6e802fed, 0x6ef6e67e, 0x70ae8550,
-    0x713c794e, 0x719d1f60, 0x728f31ec, 0x72bb4a1b, 0x73450dad, 0x737c32fa, 0x73a9f775, 0x73db4bcc,
-    0x74880826, 0x7557aeff, 0x757535ca, 0x758778f6, 0x7686a89e, 0x76f253a0, 0x76fb0723, 0x7911b39c,
-    0x7a269472, 0x7b730b0a, 0x7c3289bf, 0x7ce6757a, 0x7e20230a, 0x7e25cadc, 0x7f244b57, 0x7f975e21,
-    0x802986da, 0x825254d4, 0x82771516, 0x834733bc, 0x83bd19f2, 0x848fdb35, 0x84a32f70, 0x84a829d5,
-    0x84f40668, 0x8542c99f, 0x855681cb, 0x85cebfa8, 0x86488f83, 0x866cc449, 0x867b41f3, 0x87a5006b,
-    0x87b47f81, 0x87b7d339, 0x885e9130, 0x8897b876, 0x892c8f32, 0x8a97370a, 0x8b21ff3a, 0x8b44b6a9,
-    0x8ba22f16, 0x8bb5f6e3, 0x8c01cabb, 0x8c2309a4, 0x8c54e086, 0x8c8e843a, 0x8c9cee8e, 0x8caaa601,
-    0x8d94c660, 0x8db32bcd, 0x8e511018, 0x8e87321a, 0x8e9a805e, 0x901735f8, 0x90d3d720, 0x91ba8ec0,
-    0x91ef7f5a, 0x921b5fd2, 0x92283d81, 0x927d7d12, 0x946ecf8e, 0x96835243, 0x96d8dd46, 0x97e80ce6,
-    0x98208f7a, 0x9927862c, 0x99ab0cb0, 0x9a7f3ecf, 0x9ae16cf2, 0x9b1f02cb, 0x9ba8c38f, 0x9d0c29c3,
-    0x9d11f6e4, 0x9d5b6994, 0x9d88884c, 0x9df383eb, 0x9e87bc4c, 0xa0e98cf7, 0xa1430352, 0xa17fa5f2,
-    0xa1817795, 0xa18c01ba, 0xa248a49b, 0xa2f48ed7, 0xa3249360, 0xa386a474, 0xa570e338, 0xa61fb67d,
-    0xa62e34ff, 0xa663f432, 0xa68a76b6, 0xa6fc167c, 0xa7538a11, 0xa7e817a2, 0xa8321ba3, 0xa84ad035,
-    0xa8f70402, 0xa91f143e, 0xa938bb8b, 0xa9c81998, 0xaa0fc3cb, 0xaaa3a465, 0xabdfe3cf, 0xabe79672,
-    0xac2b4fb7, 0xacb92993, 0xadf03a23, 0xadf393ae, 0xaec72918, 0xaee4cdeb, 0xaf64104c, 0xaf64164c,
-    0xaff580dd, 0xb04c9ce2, 0xb12c8823, 0xb2627a5f, 0xb267fbf5, 0xb2e715cd, 0xb46335de, 0xb4890f18,
-    0xb4b53897, 0xb4ba5170, 0xb571a6b6, 0xb5b04319, 0xb693bd9b, 0xb7e04927, 0xb8475295, 0xb868ccf6,
-    0xb9d88388, 0xba104d47, 0xbc46c8a8, 0xbdded2e0, 0xbe2daaa8, 0xbe8cbffc, 0xbec47083, 0xbf20cfc1,
-    0xc00796d1, 0xc083b2e5, 0xc0f4f463, 0xc136331a, 0xc1c4df9b, 0xc23cfc70, 0xc2c959c8, 0xc38ca465,
-    0xc3d11bcb, 0xc3f77e5a, 0xc61f2d1a, 0xc71a2692, 0xc79eb2c3, 0xc82e2885, 0xc859a67b, 0xca1a7653,
-    0xcbba62f9, 0xcbbc389e, 0xcea2f351, 0xcf5e8c62, 0xcf9ed3c3, 0xd0281e46, 0xd05b5a7d, 0xd0e0d6c3,
-    0xd2167f67, 0xd37e2d5c, 0xd3977f4e, 0xd3ea78b5, 0xd4284fda, 0xd446cf18, 0xd4bc64b5, 0xd50f78c1,
-    0xd54a270c, 0xd572d012, 0xd72201fa, 0xd7704c2f, 0xd78d717e, 0xd92358dd, 0xd9bb03ed, 0xda28a8de,
-    0xda3d6489, 0xda456d8c, 0xda4c5965, 0xda4f9777, 0xdb580fea, 0xdb8a5cc6, 0xdbe3cb2d, 0xdc55764f,
-    0xdc66807f, 0xdd4786d2, 0xde89cad0, 0xdea80ad3, 0xe0a2f923, 0xe0e2b914, 0xe22a4e6c, 0xe342d684,
-    0xe3afe71d, 0xe4168756, 0xe49e6bb1, 0xe4fc19f1, 0xe594a01b, 0xe64b4e3f, 0xe66c4087, 0xe6b7c913,
-    0xe7c61b84, 0xe7d22ebf, 0xe848be5c, 0xeae918a8, 0xeb12526d, 0xeb8f753a, 0xeb941282, 0xeb9d3cec,
-    0xed506140, 0xed59b9df, 0xed7a22e7, 0xeec70ada, 0xf01764f2, 0xf1cf544e, 0xf2290a07, 0xf3054b4c,
-    0xf455b1e9, 0xf5659ec6, 0xf60e2819, 0xf67397fb, 0xf6c59763, 0xf6e586b8, 0xf75ec078, 0xf84b9b21,
-    0xf87f5a97, 0xf8b9ae15, 0xf947e749, 0xf973822a, 0xf9804024, 0xf9e332c7, 0xfa26e4bf, 0xfa301763,
-    0xfa36621a, 0xfba364d5, 0xfdd3ef07, 0xfe1ddb7f,
-};
 
 struct fc_chat {
     fc_model *m;
     const fc_tokenizer *t;
     const fci_chat_row *row;
     fci_arena arena; // of texts
+    const char *form; // of the template
     fci_str bos, eos, presets[2];
     char day[40];
     uint32_t end;
@@ -19903,26 +19753,46 @@ typedef struct fci_chat_reader { // a template on its way to its plain form
     const char *p, *end;
     fci_buffer *b;
     char after; // what the last tag leaves of the text behind it: as `-`, `%`, or all (0)
-    bool first;
+    const char *start; // of all
 } fci_chat_reader;
 
-// A string literal in single quotes, its escapes kept; two that are joined by + become one.
+FCI_FN void fci_chat_skip(fci_chat_reader *r) {
+    while (r->p < r->end && memchr(" \t\r\n", *r->p, 4)) r->p++;
+}
+
+// A string literal in single quotes, its escapes kept; two that are joined by + become one, and +
+// stays behind it where a filter, a member or the like is the second one's only.
 FCI_FN void fci_chat_literal(fci_chat_reader *r) {
     fci_buffer *b = r->b;
     const char quote = *r->p++;
-    if (b->n > 1 && b->p[b->n - 1] == '+' && b->p[b->n - 2] == '\'') b->n -= 2;
+    const bool joined = b->n > 1 && b->p[b->n - 1] == '+' && b->p[b->n - 2] == '\'';
+    if (joined) b->n -= 2;
     else fci_puts(b, "'");
     for (; r->p < r->end && *r->p != quote; r->p++) {
         const char next = *r->p == '\\' && r->p + 1 < r->end ? r->p[1] : 0;
         if (next == '"') fci_put(b, "\"", 1);
         else if (next) fci_put(b, r->p, 2);
-        else if (*r->p == '\n') fci_puts(b, "\\n");
+        else if (*r->p == '\r' && r->p + 1 < r->end && r->p[1] == '\n') continue;
+        else if (*r->p == '\n' || *r->p == '\r') fci_puts(b, "\\n");
         else if (*r->p == '\'') fci_puts(b, "\\'");
         else fci_put(b, r->p, 1);
         if (next) r->p++;
     }
     fci_puts(b, "'");
     if (r->p < r->end) r->p++;
+    fci_chat_skip(r);
+    if (joined && r->p < r->end && memchr("|.[(*/%", *r->p, 7)) fci_puts(b, "+");
+}
+
+// Whether two characters are of one word, operator or bracket if nothing is between them.
+FCI_FN bool fci_chat_joins(char a, char b) {
+    static const char signs[] = "=!<>*/%{}";
+    const char pair[2] = {a, b};
+    int words = 0;
+    for (int i = 0; i < 2; i++)
+        words += ((pair[i] | 32) >= 'a' && (pair[i] | 32) <= 'z') || pair[i] == '_' ||
+                 (pair[i] >= '0' && pair[i] <= '9');
+    return words == 2 || (memchr(signs, a, sizeof signs - 1) && memchr(signs, b, sizeof signs - 1));
 }
 
 // ['role'] becomes .role; false: it is none such.
@@ -19942,7 +19812,8 @@ FCI_FN bool fci_chat_member(fci_chat_reader *r) {
     return true;
 }
 
-// {{...}} or {%...%} without blanks, from behind its start; without an end where it has none.
+// {{...}} or {%...%}, from behind its start, with blanks only where words would become one; without
+// an end where it has none.
 FCI_FN void fci_chat_tag(fci_chat_reader *r, char kind) {
     const char close = kind == '{' ? '}' : '%';
     fci_putf(r->b, "{%c", kind);
@@ -19958,8 +19829,11 @@ FCI_FN void fci_chat_tag(fci_chat_reader *r, char kind) {
         }
         if (*r->p == '\'' || *r->p == '"') fci_chat_literal(r);
         else if (*r->p == '[' && fci_chat_member(r)) continue;
-        else if (memchr(" \t\r\n", *r->p, 4)) r->p++;
-        else fci_put(r->b, r->p++, 1);
+        else if (memchr(" \t\r\n", *r->p, 4)) {
+            fci_chat_skip(r);
+            if (r->p < r->end && r->b->n && fci_chat_joins(r->b->p[r->b->n - 1], *r->p))
+                fci_puts(r->b, " ");
+        } else fci_put(r->b, r->p++, 1);
     }
 }
 
@@ -19970,19 +19844,26 @@ FCI_FN void fci_chat_between(fci_chat_reader *r, const char *next, size_t left) 
     const char kind = left > 1 ? next[1] : 0, sign = left > 2 ? next[2] : 0;
     if (r->after == '-') while (p < end && memchr(" \t\r\n", *p, 4)) p++;
     else if (r->after && p < end && *p == '\n') p++;
+    const bool starts = p == r->start || (p > r->p && p[-1] == '\n'); // a line, as jinja has it
     if (sign == '-') while (end > p && memchr(" \t\r\n", end[-1], 4)) end--;
     else if ((kind == '%' || kind == '#') && sign != '+') {
         while (line > p && (line[-1] == ' ' || line[-1] == '\t')) line--;
-        if ((line > p && line[-1] == '\n') || (line == r->p && r->first)) end = line;
+        if (line > p ? line[-1] == '\n' : starts) end = line;
     }
-    for (; p < end; p++)
-        if (*p == '\n') fci_puts(r->b, "\\n");
-        else fci_put(r->b, p, 1);
-    r->first = false;
+    fci_put(r->b, p, (size_t)(end - p));
+}
+
+// Past a comment, from behind its start.
+FCI_FN void fci_chat_comment(fci_chat_reader *r) {
+    const char *text = r->p + (r->p < r->end && (*r->p == '-' || *r->p == '+')), *p = text;
+    while (p < r->end && !(*p == '#' && p + 1 < r->end && p[1] == '}')) p++;
+    if (p == r->end) fci_puts(r->b, "{#"); // it has no end
+    r->after = p == text || (p[-1] != '-' && p[-1] != '+') ? '%' : p[-1] == '-' ? '-' : 0;
+    r->p = p < r->end ? p + 2 : r->end;
 }
 
 FCI_FN void fci_chat_plain(fci_str text, fci_buffer *b) {
-    fci_chat_reader r = {text.p, text.p + text.n, b, 0, true};
+    fci_chat_reader r = {text.p, text.p + text.n, b, 0, text.p};
     if (text.n && r.end[-1] == '\n') r.end--;
     for (;;) {
         const char *tag = r.p;
@@ -19990,95 +19871,64 @@ FCI_FN void fci_chat_plain(fci_str text, fci_buffer *b) {
         fci_chat_between(&r, tag, (size_t)(r.end - tag));
         if (tag == r.end) return;
         r.p = tag + 2;
-        if (tag[1] != '#') {
-            fci_chat_tag(&r, tag[1]);
-            continue;
-        }
-        while (r.p < r.end && !(r.p[0] == '#' && r.p + 1 < r.end && r.p[1] == '}')) r.p++;
-        r.after = r.p[-1] == '-' ? '-' : '%';
-        r.p = r.p < r.end ? r.p + 2 : r.end;
+        if (tag[1] == '#') fci_chat_comment(&r);
+        else fci_chat_tag(&r, tag[1]);
     }
-}
-
-FCI_FN bool fci_chat_fits(const fci_chat_row *row, const char *plain) {
-    for (size_t i = 0; i < sizeof row->marks / sizeof *row->marks && row->marks[i]; i++) {
-        const bool absent = *row->marks[i] == '!';
-        if ((strstr(plain, row->marks[i] + absent) != NULL) == absent) return false;
-    }
-    for (size_t i = 0; i < sizeof fci_chat_changes / sizeof *fci_chat_changes; i++)
-        if (strstr(plain, fci_chat_changes[i]) && !strstr(row->knows, fci_chat_changes[i]))
-            return false;
-    return true;
 }
 
 // Whether the literals of a tag may say anything: errors, and texts of the template's own, which
 // its row reads.
 FCI_FN bool fci_chat_free(const char *tag, size_t n) {
-    static const char *const starts[] = {"{{raise_exception(", "{%setsystem_message='",
-                                         "{%setdefault_system_message=", "{%setdate_string='",
+    static const char *const starts[] = {"{{raise_exception('", "{%set system_message='",
+                                         "{%set default_system_message=", "{%set date_string='",
                                          "{{'<|im_start|>system\\n"};
     static const char end[] = "<|im_end|>\\n'}}";
     const size_t last = sizeof starts / sizeof *starts - 1, k = sizeof end - 1;
-    for (size_t i = 0; i <= last; i++)
-        if (strncmp(tag, starts[i], strlen(starts[i])) == 0)
-            return i < last || (n > k && memcmp(tag + n - k, end, k) == 0);
-    return false;
+    size_t i = 0;
+    while (i <= last && strncmp(tag, starts[i], strlen(starts[i])) != 0) i++;
+    if (i < last) return true;
+    for (size_t at = 3; i == last && at + 3 < n; at++) // a literal and no more
+        if (tag[at] == '\\') at++;
+        else if (tag[at] == '\'') return false;
+    return i == last && n > k && memcmp(tag + n - k, end, k) == 0;
 }
 
-// The hash of the tag, or of the text between two, at *p of a plain form, which moves behind it.
-FCI_FN uint32_t fci_chat_piece(const char **p) {
-    const char *start = *p, *q = start;
-    const bool tag = *q == '{' && (q[1] == '{' || q[1] == '%');
-    const char *close = !tag ? "" : q[1] == '{' ? "}}" : "%}";
+// Past the tag, or the text between two, at p of a plain form.
+FCI_FN const char *fci_chat_piece(const char *p) {
+    const char *start = p;
+    const bool tag = *p == '{' && (p[1] == '{' || p[1] == '%');
+    const char *close = !tag ? "" : p[1] == '{' ? "}}" : "%}";
     bool quoted = false;
-    uint64_t h = FCI_HASH_START;
-    for (; *q; q++) {
-        if (!tag && q > start && *q == '{' && (q[1] == '{' || q[1] == '%')) break;
-        if (tag && !quoted && strncmp(q, close, 2) == 0) break;
-        if (tag && *q == '\'') quoted = !quoted;
-        else if (tag && quoted && *q == '\\' && q[1]) q++;
+    for (; *p; p++) {
+        if (!tag && p > start && *p == '{' && (p[1] == '{' || p[1] == '%')) return p;
+        if (tag && !quoted && strncmp(p, close, 2) == 0) return p + 2;
+        if (tag && *p == '\'') quoted = !quoted;
+        else if (tag && quoted && *p == '\\' && p[1]) p++;
     }
-    if (tag && *q) q += 2;
-    *p = q;
-    const bool free = fci_chat_free(start, (size_t)(q - start));
-    quoted = false;
-    for (const char *c = start, *from = start; c <= q; c++) {
-        if (c < q && quoted && *c == '\\' && c + 1 < q) c++;
-        else if (c == q || (free && *c == '\'')) {
-            if (!quoted) h = fci_hash(h, from, (size_t)(c - from));
-            quoted = !quoted;
-            from = c;
-        }
-    }
-    return (uint32_t)(h >> 32);
+    return p;
 }
 
-FCI_FN bool fci_chat_piece_known(uint32_t h) {
-    const size_t n = sizeof fci_chat_pieces / sizeof *fci_chat_pieces,
-                 at = fci_below(fci_chat_pieces, n, sizeof h, sizeof h, h);
-    return at < n && fci_chat_pieces[at] == h;
-}
-
-// Whether the plain form has nothing but pieces that were seen in real templates, and one loop
-// over the messages that writes.
-FCI_FN bool fci_chat_known(const char *plain) {
-    static const char raise[] = "{{raise_exception";
-    size_t depth = 0, writes = 0;
-    bool wrote = false;
-    while (*plain) {
-        const char *start = plain;
-        if (!fci_chat_piece_known(fci_chat_piece(&plain))) return false;
-        if (strncmp(start, "{%for", 5) == 0) {
-            if (depth++ == 0) wrote = strncmp(start, "{%formessagein", 14) != 0;
+// Appends a template's form: the plain one with a newline for each literal that may say anything.
+// What has the form of a template that was compared with transformers (tools/check_chat.py) is
+// written as that one is; anything else is refused.
+FCI_FN void fci_chat_form(const char *plain, fci_buffer *b) {
+    for (const char *p = plain, *end; *p; p = end) {
+        end = fci_chat_piece(p);
+        if (!fci_chat_free(p, (size_t)(end - p))) {
+            fci_put(b, p, (size_t)(end - p));
+            continue;
         }
-        if (strncmp(start, "{%endfor", 8) == 0 && depth) depth--;
-        else if (strncmp(start, "{{", 2) == 0 && depth && !wrote &&
-                 strncmp(start, raise, sizeof raise - 1) != 0) {
-            wrote = true;
-            writes++;
+        while (p < end) {
+            const char *quote = (const char *)memchr(p, '\'', (size_t)(end - p));
+            const char *to = quote ? quote + 1 : end;
+            fci_put(b, p, (size_t)(to - p));
+            const bool date = to - p > 2 && to[-2] == '(' && to[-3] == 'w'; // strftime_now's
+            for (p = to; quote && p < end && *p != '\''; p++) p += *p == '\\' && p + 1 < end;
+            if (date) fci_put(b, to, (size_t)(p - to));
+            else if (p > to) fci_puts(b, "\n");
+            if (quote && p < end) fci_put(b, p++, 1);
         }
     }
-    return writes <= 1;
 }
 
 // A date as the template's strftime format has it; false: with more than day, month and year.
@@ -20138,17 +19988,17 @@ FCI_FN bool fci_chat_whole(const fc_chat *c, const char *plain, fci_buffer *b) {
     const size_t open = (size_t)(strstr(c->row->system, "{}") - c->row->system);
     fci_buffer text = fci_buffer_of(b->c);
     bool good = true;
-    for (const char *p = strchr(plain, '\''); p && good; p = strchr(p, '\'')) {
+    for (const char *p = strchr(plain, '\''); p && good;) {
         text.n = 0;
-        const char *next = fci_chat_unescape(&text, p + 1);
+        p = fci_chat_unescape(&text, p + 1);
+        good = p != NULL;
         const char *end = text.n > open ? strstr(text.p + open, c->row->system + open + 2) : NULL;
         if (text.n > open && strncmp(text.p, c->row->system, open) == 0 && end) {
             fci_put(b, text.p + open, (size_t)(end - text.p) - open);
-            good = next && end[strlen(c->row->system + open + 2)] == 0 && b->n > 0;
+            good = good && end[strlen(c->row->system + open + 2)] == 0 && b->n > 0;
             break;
         }
-        for (p++; *p && *p != '\''; p++) p += *p == '\\' && p[1];
-        p += *p == '\'';
+        if (p) p = strchr(p, '\'');
     }
     if (text.error.code) b->error = text.error;
     fci_buffer_free(&text);
@@ -20177,39 +20027,42 @@ FCI_FN bool fci_chat_presets(fc_chat *c, const char *plain, fc_error *err) {
 }
 
 // Whether the text starts with bos_token; false in *good: it has it elsewhere.
-FCI_FN bool fci_chat_starts(const char *plain, bool *good) {
+FCI_FN bool fci_chat_starts(const char *form, bool *good) {
     static const char bos[] = "{{bos_token", raise[] = "{{raise_exception";
-    const char *out = strstr(plain, "{{");
+    const char *out = strstr(form, "{{");
     *good = true;
-    if (strstr(plain, "{%ifloop.index0==0%}{%setcontent=bos_token+content%}")) return true;
+    if (strstr(form, "{%if loop.index0==0%}{%set content=bos_token+content%}")) return true;
     while (out && strncmp(out, raise, sizeof raise - 1) == 0) out = strstr(out + 1, "{{");
     const bool starts = out && strncmp(out, bos, sizeof bos - 1) == 0;
-    *good = starts || !strstr(plain, "bos_token");
+    *good = starts || !strstr(form, "bos_token");
     return starts;
 }
 
-// What the plain form tells beside its row.
-FCI_FN bool fci_chat_traits(fc_chat *c, const char *plain, uint32_t date) {
-    static const char now[] = "strftime_now('", fixed[] = "{%setdate_string='";
-    const char *format = strstr(plain, now), *day = strstr(plain, fixed);
+// What the forms tell beside their row.
+FCI_FN bool fci_chat_traits(fc_chat *c, const char *plain, const char *form, uint32_t date) {
+    static const char now[] = "strftime_now('", fixed[] = "{%set date_string='";
+    const char *format = strstr(form, now), *day = strstr(plain, fixed);
     if (format && !fci_chat_date(format + sizeof now - 1, date, c->day, sizeof c->day))
         return false;
-    if (!format && day)
-        snprintf(c->day, sizeof c->day, "%.*s", (int)strcspn(day + sizeof fixed - 1, "'"),
-                 day + sizeof fixed - 1);
+    if (!format && day) {
+        day += sizeof fixed - 1;
+        const size_t n = strcspn(day, "\\'");
+        if (day[n] != '\'' || n >= sizeof c->day) return false;
+        snprintf(c->day, sizeof c->day, "%.*s", (int)n, day);
+    }
     bool good;
-    c->start = fci_chat_starts(plain, &good) && !strstr(c->row->user, "{b}");
-    c->turns = strstr(plain, "%2==") != NULL;
+    c->start = fci_chat_starts(form, &good) && !strstr(c->row->user, "{b}");
+    c->turns = strstr(form, "%2==") != NULL;
     c->leads = c->turns || (c->row->flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST)) ||
-               (strstr(plain, "loop.lastandadd_gen") && strstr(plain, "=messages[1:]"));
+               (strstr(form, "loop.last and add_gen") && strstr(form, "=messages[1:]"));
     c->once = c->turns || (c->row->flags & (FCI_CHAT_MERGE_FIRST | FCI_CHAT_MERGE_LAST)) ||
               (c->row->flags & (FCI_CHAT_MODES | FCI_CHAT_FORGET)) ||
-              strstr(plain, "{%ifmessage.role!='system'%}");
-    c->bare = strstr(plain, "{%else%}{{eos_token}}") != NULL;
-    c->quiet = strstr(plain, "=='system'andmessage.content") != NULL;
-    c->open = strstr(plain, "{{'<|im_end|>\\n'}}{%endif%}{%endif%}") != NULL;
-    c->overrides = strstr(plain, "/system_override") != NULL;
-    c->dated = strstr(plain, "{{'Today Date: '~today~'\\n'}}") != NULL;
+              strstr(form, "{%if message.role!='system'%}");
+    c->bare = strstr(form, "{%else%}{{eos_token}}") != NULL;
+    c->quiet = strstr(form, "=='system'and message.content") != NULL;
+    c->open = strstr(form, "{{'<|im_end|>\\n'}}{%endif%}{%endif%}") != NULL;
+    c->overrides = strstr(form, "/system_override") != NULL;
+    c->dated = strstr(form, "{{'Today Date: '~today~'\\n'}}") != NULL;
     return good;
 }
 
@@ -20225,23 +20078,34 @@ FCI_FN fc_code fci_chat_unknown(const char *why, fc_error *err) {
                     why);
 }
 
+FCI_FN const fci_chat_row *fci_chat_find(uint64_t form) {
+    for (size_t i = 0; i < FCI_CHAT_ROWS; i++)
+        for (size_t k = 0; k < FCI_CHAT_FORMS && fci_chat_rows[i].forms[k]; k++)
+            if (fci_chat_rows[i].forms[k] == form) return &fci_chat_rows[i];
+    return NULL;
+}
+
 FCI_FN fc_code fci_chat_recognise(fc_chat *c, fci_str text, uint32_t date, fc_error *err) {
     if (text.n > FCI_CHAT_LIMIT || memchr(text.p, 0, text.n))
         return fci_chat_unknown("one that is too long, or no text", err);
-    fci_buffer plain = fci_buffer_of(c->arena.c);
+    fci_buffer plain = fci_buffer_of(c->arena.c), form = fci_buffer_of(c->arena.c);
     fci_puts(&plain, "");
+    fci_puts(&form, "");
     fci_chat_plain(text, &plain);
     fc_code code = fci_buffer_code(&plain, err);
-    for (size_t i = 0; i < FCI_CHAT_ROWS && !code && !c->row; i++)
-        if (fci_chat_fits(&fci_chat_rows[i], plain.p)) c->row = &fci_chat_rows[i];
-    if (!code && (!c->row || !fci_chat_known(plain.p) || !fci_chat_traits(c, plain.p, date)))
-        c->row = NULL;
+    if (!code) fci_chat_form(plain.p, &form);
+    if (!code) code = fci_buffer_code(&form, err);
+    if (!code) c->row = fci_chat_find(fci_xxh64(0, form.p, form.n));
+    if (!code && c->row && !fci_chat_traits(c, plain.p, form.p, date)) c->row = NULL;
     if (!code && c->row && !fci_chat_presets(c, plain.p, err)) {
         c->row = NULL;
         code = err->code;
     }
+    if (!code && c->row) c->form = fci_arena_copy(&c->arena, fci_buffer_str(&form), err);
+    if (c->row && !code && !c->form) code = FC_ERR_MEMORY;
     if (!code && !c->row) code = fci_chat_unknown("another one", err);
     fci_buffer_free(&plain);
+    fci_buffer_free(&form);
     return code;
 }
 
@@ -20677,6 +20541,39 @@ FCI_FN fc_code fci_chat_turn(const fci_json *n, bool sharegpt, fc_message *m, fc
     return FC_OK;
 }
 
+// Whether there is more than null, "", [] or {}.
+FCI_FN bool fci_chat_says(const fci_json *n) {
+    const bool list = fci_json_is(n, FCI_JSON_ARRAY) || fci_json_is(n, FCI_JSON_OBJECT);
+    return n && n->type != FCI_JSON_NULL &&
+           (list ? n->count > 0 : n->type != FCI_JSON_STRING || n->text.n > 0);
+}
+
+// An error for what the template may write, and this section never does.
+FCI_FN fc_code fci_chat_lost(const fci_json *n, fci_str name, fc_error *err) {
+    fci_shown shown;
+    return fci_fail(err, FC_ERR_UNSUPPORTED, n->at,
+                    "\"%s\": expected none, or an empty one, because the model's chat template "
+                    "writes it and finercut does not, got %s",
+                    fci_show(name, &shown), fci_json_type_name(n));
+}
+
+// Members of a message beside role and content that the template reads.
+FCI_FN fc_code fci_chat_members(const fc_chat *c, const fci_json *n, fc_error *err) {
+    static const char message[] = "message.";
+    const fci_json *key = n->count ? fci_json_first(n) : NULL;
+    for (uint32_t i = 0; i < n->count; i++, key = fci_json_next(key + 1)) {
+        const fci_str name = key->text;
+        if (fci_is(name, "role") || fci_is(name, "content") || !fci_chat_says(key + 1)) continue;
+        const char *p = strstr(c->form, message);
+        for (; p; p = strstr(p, message)) {
+            size_t length = 0;
+            for (p += sizeof message - 1; fci_chat_joins('a', p[length]);) length++;
+            if (fci_eq(name, fci_sn(p, length))) return fci_chat_lost(key + 1, name, err);
+        }
+    }
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci_arena *arena,
                                      fci_buffer *out, fc_error *err) {
     const fci_json *list = fci_json_some(item, "messages");
@@ -20688,6 +20585,12 @@ FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci
                         "expected \"messages\" or \"conversations\", or the `field` that holds the "
                         "text; the fields are %s",
                         fci_chat_fields(item, fields, sizeof fields));
+    static const char *const beside[] = {"tools", "documents"}; // arguments of templates
+    for (int i = 0; i < 2; i++) {
+        const fci_json *n = fci_json_get(item, beside[i]);
+        if (fci_chat_says(n) && strstr(c->form, beside[i]))
+            return fci_chat_lost(n, fci_s(beside[i]), err);
+    }
     const char *what = sharegpt ? "\"conversations\"" : "\"messages\"";
     if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, what, "a list of messages");
     if (list->count == 0)
@@ -20698,7 +20601,8 @@ FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci
         (fc_message *)fci_arena_alloc(arena, list->count, sizeof *m, "messages", err);
     const fci_json *n = fci_json_first(list);
     for (uint32_t i = 0; m && i < list->count; i++, n = fci_json_next(n)) {
-        const fc_code code = fci_chat_turn(n, sharegpt, &m[i], err);
+        fc_code code = fci_chat_turn(n, sharegpt, &m[i], err);
+        if (!code) code = fci_chat_members(c, n, err);
         if (code) return fci_wrap(err, code, "message %u", i + 1);
     }
     return m ? fci_chat_render(c, m, list->count, false, out, err) : FC_ERR_MEMORY;
@@ -37649,16 +37553,13 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CHAT_GRANITE
 #undef FCI_CHAT_GRANITE_ROLES
 #undef FCI_CHAT_HEADER
-#undef FCI_CHAT_HEADER_MARK
 #undef FCI_CHAT_IM
-#undef FCI_CHAT_IM_MARK
 #undef FCI_CHAT_IM_PROMPT
 #undef FCI_CHAT_IM_ROLES
 #undef FCI_CHAT_LLAMA_3
 #undef FCI_CHAT_NO_THOUGHTS
 #undef FCI_CHAT_R1
 #undef FCI_CHAT_R1_END
-#undef FCI_CHAT_R1_MARKS
 #undef FCI_CHAT_R1_ROLES
 #undef FCI_CHAT_TURN
 #undef FCI_CHAT_ZEPHYR

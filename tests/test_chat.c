@@ -52,15 +52,50 @@ typedef struct expected {
     const char *words; // of the error
 } expected;
 
-static void check(const char *chat_template, const expected *e, size_t n) {
-    char *settings = settings_of(chat_template);
+#define LOOP "{% for message in messages %}"
+#define TURNS "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('" \
+    "roles') }}{% endif %}"
+#define ASKED "{% endfor %}{% if add_generation_prompt %}{{ '"
+#define CHATML LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end" \
+    "|>' + '\n'}}" ASKED "<|im_start|>assistant\n' }}{% endif %}"
+
+// The row of a name, and the `nth` of those, as if the template had one of its forms.
+static bool take_row(fc_chat *chat, const char *name, int nth, const char *chat_template) {
+    fci_buffer plain = fci_buffer_of(chat->arena.c), form = fci_buffer_of(chat->arena.c);
+    fci_puts(&plain, "");
+    fci_puts(&form, "");
+    fci_chat_plain(fci_s(chat_template), &plain);
+    fci_chat_form(plain.p, &form);
+    chat->row = fci_chat_rows;
+    while (strcmp(chat->row->name, name) != 0 || nth-- > 0) chat->row++;
+    chat->no_think = chat->no_think && chat->row->no_think;
+    const bool good = fci_chat_traits(chat, plain.p, form.p, 20240726) &&
+                      fci_chat_presets(chat, plain.p, &err) && !fci_chat_find_end(chat, &err);
+    fci_buffer_free(&plain);
+    fci_buffer_free(&form);
+    return good;
+}
+
+// nth: of the rows of the name, whatever the template's form is; -1: the form tells.
+static void check(const char *chat_template, int nth, const expected *e, size_t n) {
+    char *settings = settings_of(nth < 0 ? chat_template : CHATML);
     fc_model *m = open_with("tokenizer_config.json", settings, NULL);
     if (!T_OK(m != NULL, "%s", err.msg)) return;
     for (size_t i = 0; i < n; i++) {
         fc_message messages[16];
         fc_text text = {NULL, 0, {NULL, NULL}};
-        const fc_chat_desc desc = {20240726, e[i].no_think};
+        const fc_chat_desc desc = {20240726, nth < 0 && e[i].no_think};
         fc_chat *chat = fc_chat_open(m, &desc, &err);
+        if (chat && nth >= 0) {
+            chat->no_think = e[i].no_think;
+            const bool good = take_row(chat, *e[i].name ? e[i].name : "llama-3.1", nth,
+                                       chat_template);
+            T_OK(good == !!*e[i].name, "%s", chat_template);
+            if (!good) {
+                fc_chat_close(chat);
+                continue;
+            }
+        }
         T_OK(!chat == !*e[i].name && (!chat || !strcmp(fc_chat_name(chat), e[i].name)),
              "%s: %s", e[i].name, chat ? fc_chat_name(chat) : err.msg);
         if (!chat) {
@@ -81,18 +116,12 @@ static void check(const char *chat_template, const expected *e, size_t n) {
     fc_model_close(m);
     free(settings);
 }
-#define CHECK(text, ...)                                                                           \
+#define ROW(nth, text, ...)                                                                        \
     do {                                                                                           \
         const expected e[] = {__VA_ARGS__};                                                        \
-        check(text, e, sizeof e / sizeof *e);                                                      \
+        check(text, nth, e, sizeof e / sizeof *e);                                                 \
     } while (0)
-
-#define LOOP "{% for message in messages %}"
-#define TURNS "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('" \
-    "roles') }}{% endif %}"
-#define ASKED "{% endfor %}{% if add_generation_prompt %}{{ '"
-#define CHATML LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end" \
-    "|>' + '\n'}}" ASKED "<|im_start|>assistant\n' }}{% endif %}"
+#define CHECK(text, ...) ROW(-1, text, __VA_ARGS__)
 
 static void test_chatml(void) {
     CHECK(CHATML,
@@ -139,7 +168,7 @@ static void test_chatml(void) {
 #define SMOL "You are a helpful AI assistant named SmolLM, trained by Hugging Face."
 
 static void test_thinking(void) {
-    CHECK("{%- if ns.multi_step_tool and message.role == 'user' and not (message.content."
+    ROW(0, "{%- if ns.multi_step_tool and message.role == 'user' and not (message.content."
           "startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}"
           "{% endif %}" LOOP "{%- if message.role == 'user' %}{{- '<|im_start|>' + message.role + "
           "'\\n' + message.content + '<|im_end|>' + '\\n' }}{% elif message.role == 'assistant' %}"
@@ -156,7 +185,7 @@ static void test_thinking(void) {
                     "2<|im_end|>\n", "u1?^a\n2", 0, 0, NULL},
           {"qwen3", "<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n"
                     "\n", "u1?", 1, 1, NULL});
-    CHECK("{{- '## Metadata\\n\\n' -}}{{- 'Knowledge Cutoff Date: June 2025\\n' -}}"
+    ROW(0, "{{- '## Metadata\\n\\n' -}}{{- 'Knowledge Cutoff Date: June 2025\\n' -}}"
           "{%- set today = strftime_now('%d %B %Y') -%}{{- 'Today Date: ' ~ today ~ '\\n' -}}"
           "{{- 'Reasoning Mode: ' + reasoning_mode + '\\n\\n' -}}"
           "{%- elif reasoning_mode == '/think' -%}{{- '" SMOL "\\n\\n' -}}{%- else -%}{{- '" SMOL
@@ -175,7 +204,7 @@ static void test_thinking(void) {
 }
 
 static void test_llama(void) {
-    CHECK("{% set loop_messages = messages[1:] %}" LOOP TURNS "{% set content = '<<SYS>>\\n' "
+    ROW(0, "{% set loop_messages = messages[1:] %}" LOOP TURNS "{% set content = '<<SYS>>\\n' "
           "+ system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}{{ bos_token + '[INST] ' "
           "+ content.strip() + ' [/INST]' }}{{ ' '  + content.strip() + ' ' + eos_token }}"
           "{% endfor %}",
@@ -185,8 +214,8 @@ static void test_llama(void) {
           {"llama-2", NULL, "uHi^uHo", 0, 0, "in turn"},
           {"llama-2", NULL, "aHi", 0, 0, "message 1 (assistant)"},
           {"llama-2", NULL, "sBe.", 0, 0, "with a user's message"});
-    CHECK(LOOP "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+"
-          " message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = "
+    ROW(0, LOOP "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
+          "+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = "
           "bos_token + content %}{% endif %}{{ content }}" ASKED "<|start_header_id|>assistant<|"
           "end_header_id|>\n\n' }}{% endif %}",
           {"llama-3", "<s><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_"
@@ -197,66 +226,66 @@ static void test_llama(void) {
     "Date: December 2023\\n' }}{{- 'Today Date: ' + date_string + '\\n\\n' }}{{- " \
     "system_message }}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ " \
     "message['content'] | trim + '<|eot_id|>' }}"
-    CHECK(LLAMA_31("'1 Jan 2020'"),
+    ROW(0, LLAMA_31("'1 Jan 2020'"),
           {"llama-3.1", "<s>" HEADER "1 Jan 2020\n\n<|eot_id|><|start_header_id|>user<|end_"
                         "header_id|>\n\nHi<|eot_id|>", "uHi", 0, 0, NULL});
-    CHECK(LLAMA_31("strftime_now('%d %b %Y')"),
+    ROW(0, LLAMA_31("strftime_now('%d %b %Y')"),
           {"llama-3.1", "<s>" HEADER "26 Jul 2024\n\nBe.<|eot_id|><|start_header_id|>user<|end_head"
                         "er_id|>\n\nHi<|eot_id|>", "sBe. ^uHi", 0, 0, NULL});
-    CHECK(LLAMA_31("strftime_now('%A')"), {"", NULL, "uHi", 0, 0, NULL});
+    ROW(0, LLAMA_31("strftime_now('%A')"), {"", NULL, "uHi", 0, 0, NULL});
 }
 
 #define IF_USER "{% if message['role'] == 'user' %}"
 #define ELIF_SYSTEM "{% elif message['role'] == 'system' %}"
 
 static void test_others(void) {
-    CHECK("{{ bos_token }}{{ raise_exception('System role not supported') }}" LOOP TURNS
+    ROW(0, "{{ bos_token }}{{ raise_exception('System role not supported') }}" LOOP TURNS
           "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
           "{% endfor %}",
           {"gemma", "<s><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", "uHi ",
            1, 0, NULL},
           {"gemma", NULL, "sBe.^uHi", 1, 0, "has no system message"});
-    CHECK("{{ bos_token }}\n{%- set first_user_prefix = messages[0]['content'] + '\n\n' -%}" LOOP
+    ROW(0, "{{ bos_token }}\n{%- set first_user_prefix = messages[0]['content'] + '\n\n' -%}" LOOP
           TURNS "{{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else '') "
           "}}"
           "{{ message['content'] | trim }}{{ '<end_of_turn>\n' }}{%- endfor -%}",
           {"gemma-3", "<s><start_of_turn>user\n Be.\n\nHi<end_of_turn>\n<start_of_turn>model\nYo"
                       "<end_of_turn>\n", "s Be.^u Hi ^aYo", 0, 0, NULL});
-    CHECK(LOOP "{% if message['role'] == 'system' and message['content'] %}{{'<|system|>\n' + "
+    ROW(0, LOOP "{% if message['role'] == 'system' and message['content'] %}{{'<|system|>\n' + "
           "message['content'] + '<|end|>\n'}}{% endif %}{{'<|user|>\n' + message['content'] + "
           "'<|end|>\n'}}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}" ASKED
           "<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}",
           {"phi-3", "<|user|>\nHi<|end|>\n</s>", "s^uHi", 0, 0, NULL},
           {"phi-3", "<|system|>\nBe.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\n", "sBe.^uHi", 1,
            0, NULL});
-    CHECK("{{ bos_token }}" LOOP "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + "
+    ROW(3, "{{ bos_token }}" LOOP "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + "
           "'<|assistant|>' + '\n'}}{{message['content'] + '<|end|>' + '\n'}}{% endfor %}",
           {"phi-3", "<s><|user|>\nHi<|end|>\n<|assistant|>\nYo<|end|>\n", "uHi^aYo", 1, 0, NULL},
           {"phi-3", NULL, "sBe.^uHi", 1, 0, "has no system message"});
-    CHECK("{{- bos_token }}{%- for message in loop_messages %}" TURNS "{%- if loop.last and "
+    ROW(0, "{{- bos_token }}{%- for message in loop_messages %}" TURNS "{%- if loop.last and "
           "system_message is defined %}{{- \"[INST] \" + system_message + \"\\n\\n\" + "
           "message[\"content\"] + \"[/INST]\" }}{% endif %}{{- \" \" + message[\"content\"]|trim + "
           "eos_token}}{%- endfor %}",
           {"mistral-v3", "<s>[INST] Hi[/INST] Yo</s>[INST] Be.\n\nAnd?[/INST]",
            "sBe.^uHi^a Yo ^uAnd?", 1, 0, NULL},
           {"mistral-v3", "<s>[INST] Hi[/INST] Yo</s>", "sBe.^uHi^aYo", 0, 0, NULL});
-    CHECK("{{ bos_token }}" LOOP TURNS "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    ROW(0, "{{ bos_token }}" LOOP TURNS "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
           "{{ message['content'] + eos_token}}{{ raise_exception('Only user and assistant roles "
           "are supported!') }}{% endfor %}",
           {"mistral", "<s>[INST] Hi [/INST]Yo</s>", "uHi^aYo", 1, 0, NULL});
-    CHECK("{% set today = strftime_now('%Y-%m-%d') %}{%- set default_system_message = 'It is ' + "
+    ROW(1, "{% set today = strftime_now('%Y-%m-%d') %}{%- set default_system_message = 'It is ' + "
           "today + '.' %}{{- bos_token }}{%- set system_message = default_system_message %}{{- "
           "'[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}{{- '[INST]' + "
           "message['content'] + '[/INST]' }}{{- message['content'] + eos_token }}",
           {"mistral-v7-tekken", "<s>[SYSTEM_PROMPT]It is 2024-07-26.[/SYSTEM_PROMPT][INST]Hi[/INST"
                                 "]Yo</s>", "uHi^aYo", 0, 0, NULL});
-    CHECK(LOOP "\n" IF_USER "\n{{ '<|user|>\\n' + message['content'] + eos_token }}\n"
+    ROW(0, LOOP "\n" IF_USER "\n{{ '<|user|>\\n' + message['content'] + eos_token }}\n"
           ELIF_SYSTEM "\n"
           "{{ '<|system|>\\n' + message['content'] + eos_token }}\n{% else %}\n{{ '<|assistant|>"
           "\\n'  + message['content'] + eos_token }}\n{% endif %}\n{{ '<|assistant|>' }}\n"
           "{% endfor %}",
           {"zephyr", "<|user|>\nHi</s>\n<|assistant|>\n", "uHi", 1, 0, NULL});
-    CHECK("{{ bos_token }}" LOOP "{{ '<|system|>\n' + message['content'] + '\n' }}{{ '<|user|>\n'"
+    ROW(0, "{{ bos_token }}" LOOP "{{ '<|system|>\n' + message['content'] + '\n' }}{{ '<|user|>\n'"
           " + message['content'] + '\n' }}{% if not loop.last %}{{ '<|assistant|>\n'  + "
           "message['content'] + eos_token + '\n' }}{% else %}{{ '<|assistant|>\n'  + "
           "message['content'] + eos_token }}{% endif %}{{ '<|assistant|>\n' }}{% endfor %}",
@@ -265,7 +294,7 @@ static void test_others(void) {
     // with full-width bars and low lines, which are the family's own
 #define R1(role) "<\xef\xbd\x9c" role "\xef\xbd\x9c>"
 #define R1_END R1("end\xe2\x96\x81of\xe2\x96\x81sentence")
-    CHECK("{% set ns.system_prompt = message['content'] %}{{bos_token}}{{ns.system_prompt}}" LOOP
+    ROW(1, "{% set ns.system_prompt = message['content'] %}{{bos_token}}{{ns.system_prompt}}" LOOP
           "{{'" R1("User") "' + message['content']}}{% if '</think>' in content %}{% set content = "
           "content.split('</think>')[-1] %}{% endif %}{{'" R1("Assistant") "' + content + '" R1_END
           "'}}{% endfor %}{% if add_generation_prompt %}{{'" R1("Assistant") "<think>\\n'}}"
@@ -274,7 +303,7 @@ static void test_others(void) {
                           R1("Assistant") "<think>\n", "sBe.^uHi^a<think>a</think>\nYo^uAnd?", 1, 0,
            NULL},
           {"deepseek-r1", NULL, "uHi^sBe.", 1, 0, "at the start only"});
-    CHECK("{% set loop_messages = messages %}{% set system_message = 'x' %}" IF_USER
+    ROW(0, "{% set loop_messages = messages %}{% set system_message = 'x' %}" IF_USER
           "{% else %}{% set loop_messages = messages %}{% set system_message = 'A chat.' %}"
           "{% endif %}" LOOP
           TURNS "{% if loop.index0 == 0 %}{{ system_message }}{% endif %}{{ ' USER: ' + "
@@ -284,7 +313,7 @@ static void test_others(void) {
            1, 0, NULL},
           {"vicuna", " Be. USER: Hi", "s Be.^uHi", 0, 0, NULL});
 #define GRANITE "<|start_of_role|>"
-    CHECK(IF_USER "{%- set loop_messages = messages[1:] %}{%- else %}{%- set system_message = "
+    ROW(0, IF_USER "{%- set loop_messages = messages[1:] %}{%- else %}{%- set system_message = "
           "'On ' + strftime_now('%B %d, %Y') + '.' %}{%- if tools %}{%- else %}{%- set "
           "system_message = system_message + ' You are a helpful AI assistant.' %}"
           "{% endif %}{% endif %}{{- '" GRANITE
@@ -296,6 +325,69 @@ static void test_others(void) {
                         GRANITE "user<|end_of_role|>Hi<|end_of_text|>\n" GRANITE
                         "assistant<|end_of_role|>", "uHi", 1, 0, NULL},
           {"granite-3", NULL, "sBe.", 1, 0, "with a user's message"});
+}
+
+// Known tags in another arrangement are another template.
+static void test_arrangements(void) {
+#define BODY "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' " \
+    "+ '\n'}}"
+#define PROMPT "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+#define OWN "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nA.<|" \
+    "im_end|>\n' }}{% endif %}"
+    static const struct {
+        const char *text;
+        bool known;
+    } cases[] = {
+        {LOOP BODY "{% endfor %}" PROMPT, true},
+        {"{#- x -#}\n" LOOP "{#-#}\n   {{-'<|im_start|>'+ message . role + \"\\n\" \r\n+ message[ "
+         "\"content\"]+'<|im_end|>\r\n' -}}\n\n{% endfor %}\n  " PROMPT "\n", true},
+        {LOOP OWN BODY "{% endfor %}" PROMPT, true},
+        {LOOP BODY BODY "{% endfor %}" PROMPT, false},
+        {LOOP "\n" BODY "\n{% endfor %}\n" PROMPT, false},
+        {LOOP "{% endfor %}" BODY PROMPT, false},
+        {LOOP LOOP BODY "{% endfor %}{% endfor %}" PROMPT, false},
+        {LOOP PROMPT BODY "{% endfor %}", false},
+        {LOOP BODY PROMPT "{% endfor %}", false},
+        {LOOP BODY "{% endfor %}", false},
+        {LOOP BODY "{% endfor %}" PROMPT "{% endif %}", false},
+        {LOOP BODY "{% endfor %}" PROMPT PROMPT, false},
+        {LOOP IF_USER BODY "{% endif %}{% endfor %}" PROMPT, false},
+        {LOOP "{% if not loop.last %}" BODY "{% endif %}{% endfor %}" PROMPT, false},
+        {LOOP "{% if add_generation_prompt %}" BODY "{% endif %}{% endfor %}" PROMPT, false},
+        {"{% set loop_messages = messages[1:] %}{% for message in loop_messages %}" BODY
+         "{% endfor %}" PROMPT, false},
+        {LOOP BODY OWN "{% endfor %}" PROMPT, false},
+        {LOOP OWN OWN BODY "{% endfor %}" PROMPT, false},
+        {LOOP "{{ '*' }}" BODY "{% endfor %}" PROMPT, false},
+        {LOOP BODY "\\n{% endfor %}" PROMPT, false},
+        {LOOP BODY "{# x }{% endfor %}" PROMPT, false},
+        {LOOP BODY "{% endfor % }" PROMPT, false},
+        {"{% for message inmessages %}" BODY "{% endfor %}" PROMPT, false},
+        {"{% for mess age in messages %}" BODY "{% endfor %}" PROMPT, false},
+        {LOOP "{% if loop.first and messages[0]['role'] ! = 'system' %}{{ '<|im_start|>system\nA.<|"
+         "im_end|>\n' }}{% endif %}" BODY "{% endfor %}" PROMPT, false},
+        {LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'"
+         " | trim }}{% endfor %}" PROMPT, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fci_context c;
+        fci_context_basic(&c, NULL);
+        fc_chat chat;
+        memset(&chat, 0, sizeof chat);
+        chat.arena.c = &c;
+        const fc_code code = fci_chat_recognise(&chat, fci_s(cases[i].text), 20240726, &err);
+        T_OK((code == FC_OK) == cases[i].known && (!code || strstr(err.msg, "got another one")),
+             "%s", cases[i].text);
+        fci_arena_free(&chat.arena);
+    }
+    // its own text may say anything that can be read
+    CHECK(LOOP "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n}}{%"
+          "<|im_end|>\n' }}{% endif %}" BODY "{% endfor %}" PROMPT,
+          {"chatml", "<|im_start|>system\n}}{%<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n", "uHi",
+           0, 0, NULL});
+    CHECK(LOOP "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+          "\\x41<|im_end|>\n' }}{% endif %}" BODY "{% endfor %}" PROMPT,
+          {"", NULL, "uHi", 0, 0, NULL});
 }
 
 // Where templates stand, and which one counts.
@@ -409,6 +501,47 @@ static void test_lines(void) {
     T_OK(fc_lines_text(fields, sizeof fields - 1, "c", NULL, &text, &err) &&
              strstr(err.msg, "line 1: expected the field \"c\"; the fields are \"a\", \"b\""),
          "%s", err.msg);
+    fc_chat_close(chat);
+    fc_model_close(m);
+    free(settings);
+}
+
+// Members that the template writes and finercut does not.
+static void test_members(void) {
+    static const struct {
+        const char *lines, *words; // words NULL: good
+    } cases[] = {
+        {"{'role':'user','content':'a','id':7,'name':'x','tool_calls':null}", NULL},
+        {"{'role':'user','content':'a','tool_calls':[],'reasoning_content':''}", NULL},
+        {"{'role':'user','content':'a','tool_calls':{},'tool_call':[1],'tool':2}", NULL},
+        {"{'role':'user','content':'a'}],'tools':[],'documents':[1],'x':[1", NULL},
+        {"{'role':'user','content':'a'},{'role':'assistant','content':'b','tool_calls':[1]}",
+         "line 1: message 2: \"tool_calls\": expected none, or an empty one, because the model's "
+         "chat template writes it and finercut does not, got an array"},
+        {"{'role':'user','content':'a','reasoning_content':'b'}",
+         "line 1: message 1: \"reasoning_content\": expected none"},
+        {"{'role':'user','content':'a'}],'tools':[{'a':1}", "line 1: \"tools\": expected none"},
+    };
+    char *settings = settings_of(CHATML);
+    fc_model *m = open_with("tokenizer_config.json", settings, NULL);
+    fc_chat *chat = fc_chat_open(m, NULL, &err);
+    const char *plain = chat->form, *reads = "{%if tools%}{{message.tool_calls}}{{message.role}}"
+                                             "{{message.reasoning_content|trim}}{{message.";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[300];
+        fc_tokens tokens;
+        snprintf(line, sizeof line, "{'messages':[%s]}", cases[i].lines);
+        for (char *p = line; *p; p++)
+            if (*p == '\'') *p = '"';
+        for (int k = 0; k < 2; k++) { // this template writes none of them, that one some
+            chat->form = k ? reads : plain;
+            const fc_code code = fc_lines_chat(chat, line, strlen(line), &tokens, &err);
+            T_OK(k && cases[i].words
+                     ? code == FC_ERR_UNSUPPORTED && strstr(err.msg, cases[i].words)
+                     : !code, "members %d: %s", (int)i, err.msg);
+            fc_tokens_free(&tokens);
+        }
+    }
     fc_chat_close(chat);
     fc_model_close(m);
     free(settings);
@@ -590,9 +723,11 @@ int main(void) {
     test_thinking();
     test_llama();
     test_others();
+    test_arrangements();
     test_places();
     test_hostile();
     test_lines();
+    test_members();
     test_generator();
     test_tasks();
     test_misuse();

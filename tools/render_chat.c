@@ -45,11 +45,29 @@ static void render(fc_model *m, const fci_json *c, uint64_t date, fci_arena *a, 
     fc_chat_close(chat);
 }
 
+// Whether the template of the settings is known; quick, without a model.
+static bool known(const fci_json *item, fci_arena *a) {
+    const fci_str text = fci_json_get(item, "settings")->text;
+    const fci_json *settings;
+    fc_chat chat;
+    memset(&chat, 0, sizeof chat);
+    chat.arena.c = a->c;
+    const bool good = !fci_json_parse(a->c, a, text.p, text.n, 0, &settings, &err) &&
+                      !fci_chat_recognise(&chat, fci_json_get(settings, "chat_template")->text,
+                                          20240726, &err);
+    fci_arena_free(&chat.arena);
+    return good;
+}
+
 static int line(fc_memory_file *files, const fci_json *item, fci_arena *a, fci_buffer *out) {
     const fci_str settings = fci_json_get(item, "settings")->text;
     const fci_json *cases = fci_json_get(item, "cases"), *c = fci_json_first(cases);
     files[3].data = settings.p;
     files[3].size = settings.n;
+    if (!known(item, a)) {
+        for (uint32_t i = 0; i < cases->count; i++) fci_json_put(out, "{'error': %s}\n", err.msg);
+        return 0;
+    }
     fc_model *m = fc_model_open_memory(files, 4, NULL, &err);
     if (!m) return wrong(err.msg);
     for (uint32_t i = 0; i < cases->count; i++, c = fci_json_next(c))
