@@ -79,7 +79,6 @@ $(B)/tsan/%: tests/%.c $(B)/tsan/private.o $(call parsed,tsan) $(wildcard tests/
 	$(CC) $(call unit,$(TSAN) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
 
 $(B)/test/private.o $(B)/test/private.h.gch: PRIVATE := $(TEST_CFLAGS) $(RUNNABLE)
-# Large frames are for sanitizers and -O0 only (tests/README.md, Stack).
 $(B)/asan/private.o $(B)/asan/private.h.gch: PRIVATE := $(ASAN) $(RUNNABLE)
 $(B)/tsan/private.o $(B)/tsan/private.h.gch: PRIVATE := $(TSAN) $(RUNNABLE)
 $(B)/%/private.h.gch: tests/private.h $(HEADER)
