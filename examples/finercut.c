@@ -111,6 +111,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     time_t spoke;       // when the last line of progress was written
     uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the model's own
     size_t n_steps;
+    const char *sampled; // a plan that was written by hand, without the hash of every byte
 } session;
 
 // What finercut_mpi.c adds to prune and eval: one of several ranks that compute together. Rank 0
@@ -1862,20 +1863,13 @@ static int count_steps(session *s) {
 
 #define VERIFIED ((uint64_t)1 << 30) // bytes of a model whose hash is no wait
 
-// Of a plan that was written by hand.
-static void note_samples(const session *s, const char *name) {
-    if (!fc_plan_about(s->plan)->model.content[0])
-        note(s, "%s: it has no hash of every byte (model.content): only samples of the weights are "
-                "compared", name);
-}
-
 // Whether the plan's model is this one is told by every byte where that is quick or asked for.
 static int verify_plan(session *s) {
     if (s->o->verify && !fc_plan_about(s->plan)->model.content[0])
         return fail("%s: --verify: expected the hash of every byte (model.content), got none",
                     s->o->plan);
     if (!s->o->verify && fc_model_config(s->model)->file_bytes > VERIFIED) return STATUS_OK;
-    note_samples(s, s->o->plan);
+    if (!fc_plan_about(s->plan)->model.content[0]) s->sampled = s->o->plan;
     return verify_model(s);
 }
 
@@ -2806,7 +2800,7 @@ static int foresee(session *s) {
     desc.watch.progress = stop_where_interrupted;
     // is the plan of these bytes? Of several ranks, all have to come to know it
     if (s->plan && !s->o->together) {
-        note_samples(s, s->o->output);
+        if (!fc_plan_about(s->plan)->model.content[0]) s->sampled = s->o->output;
         if (verify_model(s)) return STATUS_FAILED;
     }
     if (s->o->quiet && !s->o->dry_run) return STATUS_OK;
@@ -4604,6 +4598,9 @@ static int run(const command *c, const options *o) {
     s.env.log.user = &s;
     s.env.force = o->force;
     int status = c->run(&s);
+    if (!status && s.sampled) // an error stands alone
+        note(&s, "%s: it has no hash of every byte (model.content): only samples of the weights "
+                 "were compared", s.sampled);
     free(s.mask);
     fc_plan_free(s.plan);
     fc_output_discard(s.claimed);
