@@ -64,7 +64,7 @@ speaks() {
     sleep 2
     kill -TERM $!
     wait $!
-    grep -Eq '^writing: [0-9]+ %, [0-9.]+ (s|min|h) left$' err && [ "$(wc -l <err)" -eq 2 ] &&
+    grep -Eq '^writing: [0-9]+ %(, [0-9.]+ (s|min|h) left)?$' err && [ "$(wc -l <err)" -eq 2 ] &&
         return 0
     cat err
     return 1
