@@ -19643,7 +19643,6 @@ typedef struct fci_chat_row {
         "{}<|end_of_text|>\n", FCI_CHAT_GRANITE("assistant") "{}<|end_of_text|>\n",                \
         FCI_CHAT_GRANITE("assistant")
 
-
 static const fci_chat_row fci_chat_rows[] = {
     {"chatml", {0x1c82800962338d82u, 0x30e1ef541fc81907u, 0x526a475f4a495fedu, 0x7a5b63e2782d6e4fu,
      0x883946a2fd49b40cu, 0x97751665f4600f0eu, 0x9ca137b9766ef833u, 0xcf47ed0a1943872cu,
@@ -22627,40 +22626,46 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
 }
 
 // Whether the plan is of this model.
+FCI_FN fc_code fci_bind_other(const fc_plan_model *of, const char *what, const char *expected,
+                              const char *got, fc_error *err) {
+    fci_shown name, shown;
+    fci_show(fci_s(of->name), &name);
+    return fci_fail(err, FC_ERR_MISMATCH, 0,
+                    "plan: made for another model: expected \"%s\", %s %s, got %s", name.s, what,
+                    fci_show(fci_s(expected), &shown), got);
+}
+
+FCI_FN fc_code fci_bind_other_count(const fc_plan_model *of, const char *what, uint64_t expected,
+                                    uint64_t got, fc_error *err) {
+    char there[32], here[32];
+    snprintf(there, sizeof there, "%llu", (unsigned long long)expected);
+    snprintf(here, sizeof here, "%llu", (unsigned long long)got);
+    return fci_bind_other(of, what, there, here, err);
+}
+
 FCI_FN fc_code fci_bind_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
     const fc_plan_model *of = &p->info.model;
-    const bool same = strcmp(of->fingerprint, m->fingerprint) == 0;
-    const bool like =
-        of->n_blocks == m->hyper.n_blocks &&
-        (!of->n_parameters || of->n_parameters == m->config.n_parameters) &&
-        (!of->architecture[0] || strcmp(of->architecture, m->config.architecture) == 0);
     fci_shown name, print;
+    if (of->n_blocks != m->hyper.n_blocks)
+        return fci_bind_other_count(of, "blocks", of->n_blocks, m->hyper.n_blocks, err);
+    if (of->n_parameters && of->n_parameters != m->config.n_parameters)
+        return fci_bind_other_count(of, "parameters", of->n_parameters, m->config.n_parameters,
+                                    err);
+    if (of->architecture[0] && strcmp(of->architecture, m->config.architecture) != 0)
+        return fci_bind_other(of, "architecture", of->architecture, m->config.architecture, err);
     fci_show(fci_s(of->name), &name);
     fci_show(fci_s(of->fingerprint), &print);
-    if (like && !same && strncmp(print.s, FCI_IDENTITY_PREFIX, strlen(FCI_IDENTITY_PREFIX)) != 0)
+    const bool same = strcmp(of->fingerprint, m->fingerprint) == 0;
+    if (!same && strncmp(print.s, FCI_IDENTITY_PREFIX, strlen(FCI_IDENTITY_PREFIX)) != 0)
         return fci_fail(
             err, FC_ERR_MISMATCH, 0,
             "plan: another version made it, whose fingerprint \"%s\" cannot be compared: make "
             "it anew, or, where it is surely of this model, write \"%s\" there",
             print.s, m->fingerprint);
-    if (like && !same)
+    if (!same)
         return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: made for another model: "
                         "expected \"%s\" (fingerprint %s), got fingerprint %s",
                         name.s, print.s, m->fingerprint);
-    if (!like) {
-        const bool blocks = of->n_blocks != m->hyper.n_blocks,
-                   count = of->n_parameters && of->n_parameters != m->config.n_parameters;
-        char there[32] = "", here[32] = "";
-        snprintf(there, sizeof there, "%llu",
-                 (unsigned long long)(blocks ? of->n_blocks : of->n_parameters));
-        snprintf(here, sizeof here, "%llu",
-                 (unsigned long long)(blocks ? m->hyper.n_blocks : m->config.n_parameters));
-        fci_show(fci_s(blocks || count ? there : of->architecture), &print);
-        return fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "plan: made for another model: expected \"%s\", %s %s, got %s", name.s,
-                        blocks ? "blocks" : count ? "parameters" : "architecture", print.s,
-                        blocks || count ? here : m->config.architecture);
-    }
     if (of->content[0] && m->content[0] && strcmp(of->content, m->content) != 0)
         return fci_fail(
             err, FC_ERR_MISMATCH, 0,
