@@ -133,10 +133,10 @@ typedef struct command {
     int (*run)(session *s); // NULL: finercut.h was built without it
 } command;
 
-// The one mutable variable of this program: a signal handler can reach nothing else. Which signal.
+// The mutable variables of this program. A signal handler can reach nothing else: which signal,
 static volatile sig_atomic_t interrupted;
-static int bar_width; // of the progress that stands on the terminal's line
 static volatile sig_atomic_t waiting; // for a pipe's other end, which may never come
+static int bar_width; // of the progress on the terminal's line, which any message clears first
 
 // ---------------------------------------------------------------------------------------------
 // Messages: one line on standard error.
@@ -1869,7 +1869,6 @@ static int verify_plan(session *s) {
         return fail("%s: --verify: expected the hash of every byte (model.content), got none",
                     s->o->plan);
     if (!s->o->verify && fc_model_config(s->model)->file_bytes > VERIFIED) return STATUS_OK;
-    if (!fc_plan_about(s->plan)->model.content[0]) s->sampled = s->o->plan;
     return verify_model(s);
 }
 
@@ -2362,6 +2361,8 @@ static int leads(const session *s) {
 static int verify_model(session *s) {
     meter m = meter_of(s, "hashing");
     const fc_watch watch = {eval_progress, &m};
+    if (s->plan && !fc_plan_about(s->plan)->model.content[0])
+        s->sampled = s->o->plan ? s->o->plan : s->o->output; // which prune resumes
     fc_code code = fc_model_verify(s->model, &watch, &s->err);
     clear_bar();
     if (code) return failed(s);
@@ -2799,10 +2800,7 @@ static int foresee(session *s) {
     fc_estimate e;
     desc.watch.progress = stop_where_interrupted;
     // is the plan of these bytes? Of several ranks, all have to come to know it
-    if (s->plan && !s->o->together) {
-        if (!fc_plan_about(s->plan)->model.content[0]) s->sampled = s->o->output;
-        if (verify_model(s)) return STATUS_FAILED;
-    }
+    if (s->plan && !s->o->together && verify_model(s)) return STATUS_FAILED;
     if (s->o->quiet && !s->o->dry_run) return STATUS_OK;
     const fc_code code = fc_prune_estimate(s->model, &desc, &e, &s->err);
     if (!s->o->dry_run && !code) tell_search(&e);
@@ -4504,7 +4502,6 @@ static int study(session *s, const fc_study_desc *desc) {
     char message[1024];
     fc_study *study = fc_study_open(s->model, desc, &s->err);
     size_t n;
-    if (!study) clear_bar();
     if (!study) return fail("%s%s", as_flags(s, s->err.msg, message, sizeof message),
                             s->err.code == FC_ERR_MISMATCH ? "; --force begins anew" : "");
     clear_bar();
