@@ -19591,7 +19591,7 @@ FCI_FN bool fci_chat_end(const fc_chat *c, uint32_t *id);
 
 enum {
     FCI_CHAT_LIMIT = 1 << 18, // bytes of a template
-    FCI_CHAT_FORMS = 9       // of a row
+    FCI_CHAT_FORMS = 7        // of a row
 };
 
 enum { // what a format does
@@ -19644,10 +19644,9 @@ typedef struct fci_chat_row {
         FCI_CHAT_GRANITE("assistant")
 
 static const fci_chat_row fci_chat_rows[] = {
-    {"chatml", {0x1c82800962338d82u, 0x30e1ef541fc81907u, 0x526a475f4a495fedu, 0x7a5b63e2782d6e4fu,
-     0x883946a2fd49b40cu, 0x97751665f4600f0eu, 0x9ca137b9766ef833u, 0xcf47ed0a1943872cu,
-     0xe2f80620ed773dedu}, FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL},
-     FCI_CHAT_OWN_SYSTEM},
+    {"chatml", {0x1c82800962338d82u, 0x30e1ef541fc81907u, 0x526a475f4a495fedu, 0x7c06cae3dc59f66bu,
+     0x883946a2fd49b40cu, 0xcf47ed0a1943872cu, 0xe2f80620ed773dedu}, FCI_CHAT_IM_ROLES,
+     FCI_CHAT_IM_PROMPT, NULL, NULL, {NULL}, FCI_CHAT_OWN_SYSTEM},
     {"qwen3", {0x7fd6c735f926aa0bu}, FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT, FCI_CHAT_NO_THOUGHTS,
      NULL, {NULL}, FCI_CHAT_THINK},
     {"qwen3", {0x98bf943fe7ec188fu}, FCI_CHAT_IM_ROLES, FCI_CHAT_IM_PROMPT "<think>\n", NULL, NULL,
@@ -19660,7 +19659,7 @@ static const fci_chat_row fci_chat_rows[] = {
     {"llama-2", {0xaea89104c3e54c7fu}, "<<SYS>>\n{}\n<</SYS>>\n\n", "{b}[INST] {} [/INST]",
      " {} {e}", "", NULL, NULL, {NULL},
      FCI_CHAT_MERGE_FIRST | FCI_CHAT_TRIM_TURNS | FCI_CHAT_TRIM_ANSWERS},
-    {"llama-3.1", {0x05f9576982f560b6u, 0x341463d1c93fa32du, 0xd3e1865e4466ede9u},
+    {"llama-3.1", {0x801611151778cc7fu, 0xe84dd705ef82d327u, 0xfc86dd00e68b66feu},
      FCI_CHAT_HEADER("system") "{h}{}<|eot_id|>", FCI_CHAT_LLAMA_3, NULL,
      "Cutting Knowledge Date: December 2023\nToday Date: {d}\n\n", {NULL},
      FCI_CHAT_TRIM | FCI_CHAT_ALWAYS_SYSTEM},
@@ -19668,29 +19667,28 @@ static const fci_chat_row fci_chat_rows[] = {
      NULL, NULL, {NULL}, FCI_CHAT_TRIM},
     {"llama-3", {0x442f4dffd90e9925u}, FCI_CHAT_HEADER("system") "{}<|eot_id|>", FCI_CHAT_LLAMA_3,
      NULL, NULL, {NULL}, FCI_CHAT_TRIM | FCI_CHAT_ALWAYS_PROMPT},
-    {"gemma", {0x9da374f45bfcbabeu, 0xfa403fdc1f74d2a8u, 0xfcd0f33b1ee437e7u}, NULL,
-     FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"), "<start_of_turn>model\n", NULL, NULL, {NULL},
-     FCI_CHAT_TRIM},
-    {"gemma-3", {0x0747ec1880f02c4au, 0x5c434e4728afeb8au, 0xc2fa83fb51c90d21u,
-     0xefee78feac143abdu}, "{}\n\n", FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"),
+    {"gemma", {0x616256c2aefa27afu, 0xfcd0f33b1ee437e7u}, NULL, FCI_CHAT_TURN("user"),
+     FCI_CHAT_TURN("model"), "<start_of_turn>model\n", NULL, NULL, {NULL}, FCI_CHAT_TRIM},
+    {"gemma-3", {0x2cd79d48546d4112u, 0x4fa1cf5d517578a3u, 0xa267595e828479e7u,
+     0xeae2a8e35b9daeecu}, "{}\n\n", FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"),
      "<start_of_turn>model\n", NULL, NULL, {NULL}, FCI_CHAT_TRIM | FCI_CHAT_MERGE_FIRST},
     {"phi-3", {0x00085acbbfb1cf51u, 0x4323de422e169af5u, 0xef528302acaa43f9u},
      FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"), FCI_CHAT_BARS("assistant"), "<|assistant|>\n",
      NULL, NULL, {NULL}, 0},
-    {"phi-3", {0x182b92be7ad0a057u}, FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"),
+    {"phi-3", {0x54ac9231fa3eff48u}, FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"),
      FCI_CHAT_BARS("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
-    {"phi-3", {0xe52070af120fe5adu}, FCI_CHAT_BARS("system"),
+    {"phi-3", {0x222a5a027a975df4u}, FCI_CHAT_BARS("system"),
      "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL, NULL, {NULL}, 0},
-    {"phi-3", {0x0eaffc723408e7f1u, 0xbe1512e4ce857bbbu}, NULL,
-     "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL, NULL, {NULL}, 0},
+    {"phi-3", {0xbe1512e4ce857bbbu}, NULL, "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n",
+     "", NULL, NULL, {NULL}, 0},
     {"phi-4", {0x2f52f4fba3b10864u}, "<|im_start|>system<|im_sep|>{}<|im_end|>",
      "<|im_start|>user<|im_sep|>{}<|im_end|><|im_start|>assistant<|im_sep|>", "{}<|im_end|>", "",
      NULL, NULL, {NULL}, 0},
     {"phi-4-mini", {0xeb1580d3dccf5f8eu}, "<|system|>{}<|end|>", "<|user|>{}<|end|>",
      "<|assistant|>{}<|end|>", "<|assistant|>", NULL, NULL, {NULL}, 0},
-    {"mistral", {0xc1aefac79a2789fdu}, NULL, "[INST] {} [/INST]", "{}{e}", "", NULL, NULL, {NULL},
+    {"mistral", {0x21b70655617c1875u}, NULL, "[INST] {} [/INST]", "{}{e}", "", NULL, NULL, {NULL},
      0},
-    {"mistral", {0xd0875a618a515976u}, NULL, "[INST] {} [/INST]", "{}{e} ", "", NULL, NULL, {NULL},
+    {"mistral", {0x48f1060394b3116fu}, NULL, "[INST] {} [/INST]", "{}{e} ", "", NULL, NULL, {NULL},
      0},
     {"mistral-v1", {0x04dc36723d5521fcu}, "{}\n\n", " [INST] {} [/INST]", " {}{e}", "", NULL, NULL,
      {NULL}, FCI_CHAT_MERGE_FIRST},
@@ -19700,9 +19698,9 @@ static const fci_chat_row fci_chat_rows[] = {
      {NULL}, FCI_CHAT_MERGE_LAST},
     {"mistral-v3-tekken", {0xe0da0ba5d7a4f7c1u, 0xfc642d60a9d40b2fu}, "{}\n\n", "[INST]{}[/INST]",
      "{}{e}", "", NULL, NULL, {NULL}, FCI_CHAT_MERGE_LAST},
-    {"mistral-v7", {0xbdff918f225efd11u}, "[SYSTEM_PROMPT] {}[/SYSTEM_PROMPT]", "[INST] {}[/INST]",
+    {"mistral-v7", {0x645044dcef165c46u}, "[SYSTEM_PROMPT] {}[/SYSTEM_PROMPT]", "[INST] {}[/INST]",
      " {}{e}", "", NULL, NULL, {NULL}, 0},
-    {"mistral-v7-tekken", {0x1835e5e3b07ac845u}, "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
+    {"mistral-v7-tekken", {0xc3edb474c99ea09eu}, "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
      "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL}, 0},
     {"mistral-v7-tekken", {0xbc50d26a82a4ae31u, 0xe2a05da0ffbf90d0u},
      "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL,
@@ -19713,7 +19711,7 @@ static const fci_chat_row fci_chat_rows[] = {
      FCI_CHAT_ZEPHYR("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
     {"zephyr", {0x0defe8d69230bdc3u}, FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"),
      FCI_CHAT_ZEPHYR("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
-    {"olmo-2", {0x6f0e020b0db111b5u, 0x8d52f375263bce8au}, "<|system|>\n{}\n", "<|user|>\n{}\n",
+    {"olmo-2", {0x6f0e020b0db111b5u}, "<|system|>\n{}\n", "<|user|>\n{}\n",
      "<|assistant|>\n{}{e}{n}", "<|assistant|>\n", NULL, NULL, {NULL}, 0},
     {"granite-3.0", {0xbe045429a4d27570u}, FCI_CHAT_GRANITE_ROLES, NULL, NULL, {NULL}, 0},
     {"granite-3", {0x10dd4c91b96bd086u, 0x7300813986a6fa88u, 0xb0a80abace8b7bdfu,
@@ -20077,6 +20075,14 @@ FCI_FN fc_code fci_chat_unknown(const char *why, fc_error *err) {
                     why);
 }
 
+// The hash of a form; bos_token at the start, and nowhere else, is a trait.
+FCI_FN uint64_t fci_chat_hash(const char *form) {
+    static const char bos[] = "{{bos_token}}";
+    const size_t n = sizeof bos - 1;
+    if (strncmp(form, bos, n) == 0 && !strstr(form + n, "bos_token")) form += n;
+    return fci_xxh64(0, form, strlen(form));
+}
+
 FCI_FN const fci_chat_row *fci_chat_find(uint64_t form) {
     for (size_t i = 0; i < FCI_CHAT_ROWS; i++)
         for (size_t k = 0; k < FCI_CHAT_FORMS && fci_chat_rows[i].forms[k]; k++)
@@ -20094,7 +20100,7 @@ FCI_FN fc_code fci_chat_recognise(fc_chat *c, fci_str text, uint32_t date, fc_er
     fc_code code = fci_buffer_code(&plain, err);
     if (!code) fci_chat_form(plain.p, &form);
     if (!code) code = fci_buffer_code(&form, err);
-    if (!code) c->row = fci_chat_find(fci_xxh64(0, form.p, form.n));
+    if (!code) c->row = fci_chat_find(fci_chat_hash(form.p));
     if (!code && c->row && !fci_chat_traits(c, plain.p, form.p, date)) c->row = NULL;
     if (!code && c->row && !fci_chat_presets(c, plain.p, err)) {
         c->row = NULL;

@@ -342,6 +342,9 @@ static void test_arrangements(void) {
         {"{#- x -#}\n" LOOP "{#-#}\n   {{-'<|im_start|>'+ message . role + \"\\n\" \r\n+ message[ "
          "\"content\"]+'<|im_end|>\r\n' -}}\n\n{% endfor %}\n  " PROMPT "\n", true},
         {LOOP OWN BODY "{% endfor %}" PROMPT, true},
+        {"{{ bos_token }}" LOOP OWN BODY "{% endfor %}" PROMPT, true},
+        {"{{ bos_token }}{{ bos_token }}" LOOP BODY "{% endfor %}" PROMPT, false},
+        {"{{ bos_token }}" LOOP BODY "{% endfor %}" PROMPT "{{ bos_token }}", false},
         {LOOP BODY BODY "{% endfor %}" PROMPT, false},
         {LOOP "\n" BODY "\n{% endfor %}\n" PROMPT, false},
         {LOOP "{% endfor %}" BODY PROMPT, false},

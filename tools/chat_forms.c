@@ -21,9 +21,9 @@ int main(int argc, char **argv) {
         fci_puts(&form, "");
         fci_chat_plain(fci_sn(file.bytes, file.length), &plain);
         if (plain.p) fci_chat_form(plain.p, &form);
-        const uint64_t h = fci_xxh64(0, form.p, form.n);
-        printf("0x%016llx %s%s%s\n", (unsigned long long)h, argv[i], verbose ? "\n" : "",
-               verbose && form.p ? form.p : "");
+        if (form.p)
+            printf("0x%016llx %s%s%s\n", (unsigned long long)fci_chat_hash(form.p), argv[i],
+                   verbose ? "\n" : "", verbose ? form.p : "");
         fci_buffer_free(&plain);
         fci_buffer_free(&form);
         fc_text_free(&file);
