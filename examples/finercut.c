@@ -163,11 +163,18 @@ static void clear_bar(void) {
     bar_width = 0;
 }
 
+// In one write: lines of several processes stay whole, and so does the last one before an abort.
 static void put_message(const char *prefix, const char *message) {
+    char line[8192];
+    size_t n = strlen(message), took, used = strlen(prefix);
+    memcpy(line, prefix, used);
+    for (; n > 0 && used + 10 < sizeof line; message += took, n -= took) {
+        took = fc_escape_next(FC_ESCAPE_TERMINAL, message, n, line + used, 8);
+        used += strlen(line + used);
+    }
+    line[used++] = '\n';
     clear_bar();
-    fputs(prefix, stderr);
-    put_escaped(stderr, FC_ESCAPE_TERMINAL, message, strlen(message), "");
-    fputc('\n', stderr);
+    fwrite(line, 1, used, stderr);
 }
 
 static int fail(const char *format, ...) {

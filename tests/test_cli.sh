@@ -675,6 +675,11 @@ else
     t_skip "generate" "no examples/demo"
 fi
 
+# ---- a message is one write: what several processes write, or one that is ended, stays whole
+
+{ "$finercut" info nowhere/no.gguf 2>&1 >"$out" </dev/null; } | dd bs=4096 count=1 >"$err" 2>"$out"
+t_ok "an error is written whole" grep -q '^finercut: .* model.safetensors.index.json$' "$err"
+
 # ---- bench
 
 small="--prompt 6 --batch 2 --generate 5 --repeat 1 --gemm model"
