@@ -136,8 +136,8 @@
      fc_model_desc.memory_limit bounds the working memory beside the file; a search that cannot
      run in it fails before it begins, saying how much it needs. Most of it are the residual rows
      at every sublayer (the trail: 2 * n_blocks * tokens * hidden_size * 4 bytes); where they do
-     not fit, some are kept and those between them computed again, down to about
-     2 * sqrt(2 * n_blocks) of them.
+     not fit, all are kept in a file (fc_prune_desc.scratch), or some are kept and those between
+     them computed again, down to about 2 * sqrt(2 * n_blocks) of them.
      Of a mapped model that does not fit in memory, a thread reads the next sublayer while a wave
      computes one, and what is behind the wave is given back (fc_estimate.step_bytes).
 
@@ -218,6 +218,7 @@
      - fc_prune_desc.ranks, fc_eval_desc.ranks, fc_tasks_share: many machines make one plan, or
        evaluate
      - fc_prune_estimate: what fc_prune would take; fc_cost counts rows; fc_config.memory_bytes
+     - fc_prune_desc.scratch: rows that a memory limit has no room for are in a file
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -868,6 +869,10 @@ typedef struct fc_prune_desc {
                               `remove`, `fraction` and `until` may be others */
     fc_watch watch;       /* called at least after every step, with the plan so far */
     fc_ranks *ranks;      /* NULL: alone */
+    const char *scratch;  /* a folder on a disk: where the trail does not fit in the model's memory
+                             limit, it is a nameless file there (which stays mapped, and is gone
+                             with the call or the process), rather than computed again and again.
+                             Written by the system, whatever the model's fc_io; NULL: never */
 } fc_prune_desc;
 
 /* Returns a plan also when cancelled after the start (err->code is FC_ERR_CANCELLED then). */
@@ -889,6 +894,7 @@ typedef struct fc_estimate {
     uint64_t n_positions;     /* tokens of the calibration */
     uint64_t memory_bytes;    /* that the search would hold beside the model's file; of these: */
     uint64_t trail_bytes, wave_bytes, logits_bytes, kept_bytes;
+    uint64_t scratch_bytes;   /* of the trail, in a file and so not of memory_bytes */
     uint32_t trail_spacing;   /* rows of every so manyth sublayer stay, others are computed again */
     uint64_t wave_rows, logits_rows, kept_rows; /* tokens of a wave; outputs at a time; outputs of
                                                    the whole model that stay */
@@ -2570,6 +2576,10 @@ FCI_FN int fci_platform_settle(void *file);
 FCI_FN int fci_platform_commit(void *user, void *file);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
+// Memory that a nameless file in a folder holds: n > 0 bytes, all on its disk from the start, so
+// that using them cannot fail for want of room. ENOSYS: not here.
+FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p);
+FCI_FN void fci_platform_scrap(void *p, uint64_t n);
 // The system's files.
 FCI_FN fc_io fci_platform_io(void);
 #if FCI_POSIX
@@ -2765,7 +2775,7 @@ FCI_FN int fci_drafts_make(fci_drafts_file *f, bool folder) {
         if (!error)
             error = fci_platform_fd(f->beside_path,
                                     folder ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW
-                                           : O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+                                           : O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
                                     &f->fd);
         if (!error && fci_drafts_claim(f->fd)) return 0;
         if (f->fd >= 0) close(f->fd);
@@ -3149,6 +3159,56 @@ FCI_FN int fci_platform_skip(void *file, uint64_t n) {
     return ENOSYS;
 #endif
 }
+
+#if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
+
+FCI_FN int fci_drafts_zeros(void *file, uint64_t n) {
+    static const char zeros[1 << 16] = {0};
+    int error = 0;
+    for (; n > 0 && !error; n -= n < sizeof zeros ? n : sizeof zeros)
+        error = fci_drafts_write(NULL, file, zeros, n < sizeof zeros ? (size_t)n : sizeof zeros);
+    return error;
+}
+
+FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p) {
+    struct statvfs disk;
+    void *file;
+    if (n > SIZE_MAX || n > INT64_MAX) return ENOMEM;
+    char *path = fci_drafts_in(folder, "scratch");
+    if (!path) return ENOMEM;
+    int error = fci_platform_start(path, false, false, &file);
+    free(path);
+    if (error) return error;
+    const int fd = ((fci_drafts_file *)file)->fd;
+    if (fstatvfs(fd, &disk) == 0 && n / disk.f_frsize >= disk.f_bavail) error = ENOSPC;
+    else error = fci_drafts_zeros(file, n); // posix_fallocate is not everywhere
+    if (!error) {
+        *p = mmap(NULL, (size_t)n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (*p == MAP_FAILED) error = errno;
+    }
+    fci_platform_discard(NULL, file);
+    return error;
+}
+
+FCI_FN void fci_platform_scrap(void *p, uint64_t n) {
+    munmap(p, (size_t)n);
+}
+
+#else
+
+FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p) {
+    (void)folder;
+    (void)n;
+    (void)p;
+    return ENOSYS;
+}
+
+FCI_FN void fci_platform_scrap(void *p, uint64_t n) {
+    (void)p;
+    (void)n;
+}
+
+#endif
 
 FCI_FN int fci_platform_create(void *user, const char *path, void **file) {
     (void)user;
@@ -24080,6 +24140,7 @@ typedef struct fci_search_view {
     size_t n_kept;         // outputs of the whole model
     size_t room;           // rows that are scored together
     uint64_t trail_bytes, kept_bytes, held_bytes, other_bytes; // beside the engine's
+    uint64_t scratch_bytes; // in a file
 } fci_search_view;
 
 // Checks as fc_prune does, but for a hash of every byte; *v is to be closed, after a failure too.
@@ -24142,6 +24203,7 @@ typedef struct fci_search {
     // on. The rows between two of those, a segment, are recomputed when its candidates run.
     uint32_t base, spacing, segment; // segment: the one in memory, or FCI_SEARCH_NONE
     float *trail_rows;    // [kept sublayers, positions, hidden]
+    bool spilled;         // these are in a file of desc->scratch
     float *segment_rows;  // [spacing - 1, positions, hidden]
     float **trail;        // [sequences, 2 * n_blocks + 1]; NULL: not kept
     float **between;      // the same for the segment
@@ -25416,12 +25478,29 @@ FCI_FN uint64_t fci_search_kept(const fci_search *s) {
     return (fci_search_n_sublayers(s) - s->base + s->spacing - 1) / s->spacing;
 }
 
+FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s) {
+    return fci_search_kept(s) * s->n_own * s->m->hyper.hidden * sizeof(float);
+}
+
+FCI_FN fc_code fci_search_spill(fci_search *s, fc_error *err) {
+    const uint64_t n = fci_search_trail_bytes(s);
+    void *p;
+    if (!s->spilled) return FC_OK;
+    const int error = fci_platform_scratch(s->desc->scratch, n, &p);
+    if (error)
+        return fci_fail(err, error == ENOSYS ? FC_ERR_UNSUPPORTED : FC_ERR_IO, 0,
+                        "%s: expected room for a file of %llu bytes, got: %s", s->desc->scratch,
+                        (unsigned long long)n, strerror(error));
+    s->trail_rows = (float *)p;
+    return FC_OK;
+}
+
 FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     const uint64_t n = fci_search_n_sublayers(s), all = s->n_positions,
                    sequences = s->tokens->n_sequences, stride = n + 1,
                    row = s->m->hyper.hidden * sizeof(float);
     fci_each(g, &s->held, s->holds ? s->room : 0, row, "final rows");
-    fci_each(g, &s->trail_rows, fci_search_kept(s) * s->n_own, row, "trail");
+    if (!s->spilled) fci_each(g, &s->trail_rows, fci_search_kept(s) * s->n_own, row, "trail");
     fci_each(g, &s->segment_rows, (s->spacing - 1) * s->n_own + 1, row, "trail");
     fci_each(g, &s->trail, sequences * stride, sizeof *s->trail, "trail");
     fci_each(g, &s->between, sequences * stride, sizeof *s->between, "trail");
@@ -25456,7 +25535,8 @@ FCI_FN uint64_t fci_search_bytes(fci_search *s, uint32_t spacing) {
            fci_reference_bytes(s->m, NULL, s->desc->metric, s->n_positions);
 }
 
-// The smallest spacing that leaves room for large waves, else the one that takes least memory.
+// The smallest spacing that leaves room for large waves, else the one that takes least memory. With
+// a file for the trail that is 1: a row is kilobytes to read, and millions of operations to make.
 // *taken: bytes without the engine's; *kept: those for the original's outputs; *held: those for
 // rows.
 FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, uint64_t *kept,
@@ -25469,6 +25549,7 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     uint64_t large = e.fixed +
                      fci_max(longest, fci_min(FCI_SEARCH_ROWS, s->n_positions)) * e.per_row +
                      32 * e.per_head_row;
+    s->spilled = s->desc->scratch && limit && fci_search_bytes(s, 1) + large > limit;
     for (uint32_t k = 1; k <= fci_search_n_sublayers(s) - s->base; k++) {
         // parallel blocks must start whole
         if (k > 1 && k % 2 && s->m->hyper.traits & FCI_TRAIT_PARALLEL) continue;
@@ -25625,6 +25706,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
     code = fci_search_alloc(s, err);
+    if (!code) code = fci_search_spill(s, err);
     s->reference.ranks = s->ranks.holders;
     s->reference.rank = s->ranks.of ? s->ranks.of->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
@@ -25641,6 +25723,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 
 FCI_FN void fci_search_close(fci_search *s) {
     fci_group g = fci_group_of(&s->m->c, FCI_FREE, NULL);
+    if (s->spilled && s->trail_rows) fci_platform_scrap(s->trail_rows, fci_search_trail_bytes(s));
     s->spacing = 1;
     fci_search_buffers(s, &g);
     fci_search_shared(s, &g);
@@ -26178,6 +26261,8 @@ FCI_FN void fci_search_view_of(fci_search *s, uint64_t kept, fci_search_view *v)
     v->kept_bytes = v->n_kept * fci_reference_width(s->m, metric) * sizeof(float);
     v->held_bytes = s->holds ? s->room * row : 0;
     v->trail_bytes = (fci_search_kept(s) + s->spacing - 1) * s->n_positions * row;
+    if (s->spilled) v->scratch_bytes = fci_search_trail_bytes(s);
+    v->trail_bytes -= v->scratch_bytes;
     fci_search_buffers(s, &g);
     v->other_bytes = g.bytes - v->held_bytes - v->trail_bytes +
                      fci_reference_bytes(s->m, &s->engine, metric, s->n_positions) +
@@ -26687,6 +26772,7 @@ FCI_FN void fci_estimate_memory(const fci_search_view *v, fc_estimate *out) {
     out->logits_bytes = e->head_rows * m->hyper.vocab * sizeof(float);
     out->wave_bytes = all - out->logits_bytes + v->held_bytes;
     out->trail_bytes = v->trail_bytes;
+    out->scratch_bytes = v->scratch_bytes;
     out->kept_bytes = v->kept_bytes;
     out->memory_bytes = all + v->held_bytes + v->trail_bytes + v->kept_bytes + v->other_bytes;
     out->trail_spacing = v->spacing;

@@ -81,7 +81,7 @@ typedef struct options {
     amount remove;
     double last, confidence;
     fc_budget until;
-    const char *keep;
+    const char *keep, *scratch;
     int per;
     uint64_t memory_limit;
     uint64_t shard_size, seed;
@@ -705,6 +705,9 @@ static const flag flags[] = {
                "10,000 tokens are enough, and each step takes the time of running them once more")},
     {PRUNE, "--keep", &type_names, "NAMES", NULL, 0, FIELD(keep), 0,
      "what must not be removed, such as attn.0,ffn.0-3,block.29"},
+    {PRUNE, "--scratch", &type_path, "FOLDER", NULL, 0, FIELD(scratch), 0,
+     "a folder on a disk for rows that --memory-limit leaves no room for; without it they are\n"
+     "computed again and again (--dry-run tells both); nothing stays there"},
     {PRUNE, "--per", &type_unit, NULL, "none", 0, FIELD(per), 0,
      "each step leaves the least distance for each parameter, byte or second saved so far,\n"
      "not the least distance"},
@@ -2514,6 +2517,7 @@ static fc_prune_desc prune_desc(const session *s) {
     d.evaluation = s->judged.ids ? &s->judged : NULL;
     d.evaluation_name = o->measured ? source_name(o->measured) : NULL;
     d.keep = o->keep;
+    d.scratch = o->scratch;
     d.per = (fc_unit)o->per;
     d.confidence = d.search == FC_SEARCH_CONFIDENT ? o->confidence : 0;
     d.seed = d.search == FC_SEARCH_RANDOM || d.search == FC_SEARCH_CONFIDENT ? o->seed : 0;
@@ -2733,6 +2737,9 @@ static int small_model(const fc_estimate *e) { // what is beside it does not fit
 static void tell_search(const fc_estimate *e) {
     const range_text t = text_of(&e->seconds);
     char memory[40], read[40], gap[60] = "";
+    if (e->scratch_bytes)
+        snprintf(gap, sizeof gap, " in a file of %sB",
+                 short_number((double)e->scratch_bytes, "kMGT", read, sizeof read));
     if (e->trail_spacing > 1)
         snprintf(gap, sizeof gap, " at 1 in %lu", (unsigned long)e->trail_spacing);
     fprintf(stderr, "prune: %lu steps, %lu candidates x %llu tokens, about %s (%s to %s); memory "
@@ -2774,7 +2781,8 @@ static void put_estimate(const session *s, const fc_estimate *e) {
     put_size(", logits ", e->logits_bytes);
     put_size(", outputs of the whole model ", e->kept_bytes);
     printf("\nchosen          ");
-    if (e->trail_spacing == 1) printf("trail at every sublayer");
+    if (e->scratch_bytes) put_size("trail in a file of ", e->scratch_bytes);
+    else if (e->trail_spacing == 1) printf("trail at every sublayer");
     else printf("trail at 1 sublayer in %lu", (unsigned long)e->trail_spacing);
     printf(", waves of %llu tokens, %llu logits at a time, %llu of %llu outputs of the whole model "
            "kept\n", (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows,

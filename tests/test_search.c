@@ -394,9 +394,10 @@ static fc_tokens some_tokens(uint32_t vocab, size_t n_sequences, size_t length) 
     return t;
 }
 
-/* A search under a memory limit; how much it really took, through *peak. */
+/* A search under a memory limit; taken: bytes at its peak, and the rows that its trail ran. */
 static fc_plan *prune_within(const char *path, fc_compute compute, const fc_tokens *t,
-                             fc_metric metric, uint64_t limit, uint64_t *peak, fc_error *err) {
+                             fc_metric metric, uint64_t limit, const char *scratch,
+                             uint64_t taken[2], fc_error *err) {
     memory world;
     fc_model_desc desc;
     fc_prune_desc prune_desc;
@@ -409,12 +410,14 @@ static fc_plan *prune_within(const char *path, fc_compute compute, const fc_toke
     desc.memory_limit = limit;
     prune_desc.calibration = t;
     prune_desc.metric = metric;
+    prune_desc.scratch = scratch;
     fc_model *m = fc_model_open(path, &desc, err);
     if (!m) return NULL;
     uint64_t before = world.bytes;
     world.peak = world.bytes;
     fc_plan *p = fc_prune(m, &prune_desc, err), *copy = NULL;
-    *peak = world.peak - before;
+    taken[0] = world.peak - before;
+    taken[1] = p ? fc_plan_about(p)->cost.trail_rows : 0;
     if (p) { /* what the model's allocator owns goes with it */
         fc_error ignored;
         fc_plan_save(p, "build/test_limits.json", &ignored);
@@ -426,27 +429,51 @@ static fc_plan *prune_within(const char *path, fc_compute compute, const fc_toke
     return copy;
 }
 
+/* What a limit has no room for is kept in a file: the same bits for less work and memory. */
+static void test_scratch(const char *path, fc_compute compute, const fc_tokens *t,
+                         fc_metric metric, uint64_t limit, const fc_plan *want) {
+    fc_error err;
+    uint64_t without[2], taken[2];
+    fc_plan *again = prune_within(path, compute, t, metric, limit, NULL, without, &err),
+            *p = prune_within(path, compute, t, metric, limit, "build", taken, &err);
+    if (T_OK(p && again, "scratch: %s", err.msg)) {
+        same_plan("scratch", p, want);
+        T_OK(taken[1] < without[1], "scratch: %lu rows of the trail are run, %lu without",
+             (unsigned long)taken[1], (unsigned long)without[1]);
+    }
+    T_OK(taken[0] <= limit, "scratch: %lu allowed, %lu taken", (unsigned long)limit,
+         (unsigned long)taken[0]);
+    fc_plan_free(again);
+    fc_plan_free(p);
+    p = prune_within(path, compute, t, metric, limit, "build/no folder", taken, &err);
+    T_OK(!p && err.code == FC_ERR_IO && strstr(err.msg, "build/no folder: expected room"),
+         "scratch in no folder: %s", p ? "a plan" : err.msg);
+    fc_plan_free(p);
+}
+
 /* From the least limit up, through sparse trails and waves of one sequence: the same bits, and the
    limit kept. */
 static void test_limits(const char *path, fc_compute compute, const fc_tokens *t, fc_metric metric,
                         const fc_plan *want) {
     fc_error err;
-    uint64_t peak = 0;
-    T_OK(!prune_within(path, compute, t, metric, 1000, &peak, &err) && err.code == FC_ERR_LIMIT,
+    uint64_t taken[2];
+    T_OK(!prune_within(path, compute, t, metric, 1000, NULL, taken, &err) &&
+             err.code == FC_ERR_LIMIT,
          "memory limit 1000 must be refused: %s", err.msg);
     const char *text = strstr(err.msg, "at least ");
     uint64_t least = text ? strtoull(text + 9, NULL, 10) : 0, step = least / 40;
-    T_OK(!prune_within(path, compute, t, metric, least - 1, &peak, &err) &&
+    T_OK(!prune_within(path, compute, t, metric, least - 1, NULL, taken, &err) &&
              err.code == FC_ERR_LIMIT,
          "one byte less than the least must be refused");
     for (int i = 0; i < 8 && least; i++) {
         fc_plan *p =
-            prune_within(path, compute, t, metric, least + step * (uint64_t)i, &peak, &err);
+            prune_within(path, compute, t, metric, least + step * (uint64_t)i, NULL, taken, &err);
         if (T_OK(p != NULL, "memory limit %d: %s", i, err.msg)) same_plan("memory limit", p, want);
-        T_OK(peak <= least + step * (uint64_t)i, "memory limit %d: %lu allowed, %lu taken", i,
-             (unsigned long)(least + step * (uint64_t)i), (unsigned long)peak);
+        T_OK(taken[0] <= least + step * (uint64_t)i, "memory limit %d: %lu allowed, %lu taken", i,
+             (unsigned long)(least + step * (uint64_t)i), (unsigned long)taken[0]);
         fc_plan_free(p);
     }
+    test_scratch(path, compute, t, metric, least, want);
 }
 
 /* Threads, batching (through the memory limit) and search change no bit. */

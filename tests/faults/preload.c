@@ -214,7 +214,8 @@ int close(int fd) {
 
 void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset) {
     NEXT(void *, mmap, (void *, size_t, int, int, int, off_t));
-    if (told && told->no_map && from_program(__builtin_return_address(0))) {
+    if (told && told->no_map && !(protection & PROT_WRITE) &&
+        from_program(__builtin_return_address(0))) {
         errno = ENODEV;
         return MAP_FAILED;
     }
