@@ -872,7 +872,8 @@ typedef struct fc_prune_desc {
     const char *scratch;  /* a folder on a disk: where the trail does not fit in the model's memory
                              limit, it is a nameless file there (which stays mapped, and is gone
                              with the call or the process), rather than computed again and again.
-                             Written by the system, whatever the model's fc_io; NULL: never */
+                             Written by the system, whatever the model's fc_io; NULL: never;
+                             FC_ERR_UNSUPPORTED on Windows and without mmap */
 } fc_prune_desc;
 
 /* Returns a plan also when cancelled after the start (err->code is FC_ERR_CANCELLED then). */
@@ -25490,7 +25491,8 @@ FCI_FN fc_code fci_search_spill(fci_search *s, fc_error *err) {
     if (error)
         return fci_fail(err, error == ENOSYS ? FC_ERR_UNSUPPORTED : FC_ERR_IO, 0,
                         "%s: expected room for a file of %llu bytes, got: %s", s->desc->scratch,
-                        (unsigned long long)n, strerror(error));
+                        (unsigned long long)n,
+                        error == ENOSYS ? "no mapped files in this build" : strerror(error));
     s->trail_rows = (float *)p;
     return FC_OK;
 }
