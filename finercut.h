@@ -218,7 +218,7 @@
      - fc_prune_desc.ranks, fc_eval_desc.ranks, fc_tasks_share: many machines make one plan, or
        evaluate
      - fc_prune_estimate: what fc_prune would take; fc_cost counts rows; fc_config.memory_bytes
-     - fc_prune_desc.scratch: rows that a memory limit has no room for are in a file
+     - fc_prune_desc.scratch, fc_heal_desc.scratch: what a memory limit has no room for is in a file
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -1346,6 +1346,7 @@ typedef struct fc_heal_desc {
     const char *const *inputs; /* files that are never written over (fc_output_check) */
     size_t n_inputs;
     fc_watch watch;        /* called at least after every sublayer */
+    const char *scratch;   /* as in fc_prune_desc, for the rows; NULL: never */
 } fc_heal_desc;
 
 typedef struct fc_heal_result {
@@ -1361,7 +1362,7 @@ typedef struct fc_heal_result {
    the end where files are the library's own). A file that is there already is FC_ERR_MISMATCH
    without `resume` or fc_env.force, and at PATH.partial always where it is no checkpoint.
    FC_ERR_LIMIT: the message says how many tokens would fit.
-   Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16), for the widest projection of k
+   Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16) or a file (`scratch`), for the widest projection of k
    inputs about 24 k (k + hidden_size), and where there is room (without a limit, up to 1 GiB) its
    4 x tokens x k inputs, so that they are computed once. `out` NULL allowed. fc_model_desc.heal
    reads the file. */
@@ -3716,7 +3717,7 @@ typedef enum fci_group_doing { FCI_COUNT, FCI_ALLOC, FCI_FREE } fci_group_doing;
 typedef struct fci_group {
     const fci_context *c;
     fci_group_doing doing;
-    uint64_t bytes; // counted
+    uint64_t bytes, file_bytes; // counted: in memory, in files
     fc_error *err;
     fc_code code; // of the allocations so far
 } fci_group;
@@ -3726,6 +3727,9 @@ FCI_FN fci_group fci_group_of(const fci_context *c, fci_group_doing doing, fc_er
 // `at` is the address of the pointer to the buffer. A buffer of no items is not allocated; after a
 // failure, which is in g->code, none is.
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
+// The same where a folder is named, but in a file there; *at is NULL before.
+FCI_FN void fci_each_in(fci_group *g, const char *folder, void *at, uint64_t count, uint64_t size,
+                        const char *what);
 
 // ---- private to this section
 
@@ -3747,6 +3751,28 @@ FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, cons
     p = g->doing == FCI_ALLOC ? fci_alloc(g->c, count, size, what, g->err) : NULL;
     memcpy(at, &p, sizeof p);
     if (g->doing == FCI_ALLOC && !p) g->code = FC_ERR_MEMORY;
+}
+
+FCI_FN void fci_each_in(fci_group *g, const char *folder, void *at, uint64_t count, uint64_t size,
+                        const char *what) {
+    const uint64_t n = count * size;
+    void *p;
+    if (!folder || !n) {
+        fci_each(g, at, count, size, what);
+        return;
+    }
+    memcpy(&p, at, sizeof p);
+    if (g->doing == FCI_COUNT) g->file_bytes += n;
+    if (g->doing == FCI_FREE && p) fci_platform_scrap(p, n);
+    if (g->doing == FCI_COUNT || (g->doing == FCI_ALLOC && g->code)) return;
+    p = NULL;
+    const int error = g->doing == FCI_ALLOC ? fci_platform_scratch(folder, n, &p) : 0;
+    if (error)
+        g->code = fci_fail(g->err, error == ENOSYS ? FC_ERR_UNSUPPORTED : FC_ERR_IO, 0,
+                           "%s: %s: expected room for a file of %llu bytes, got: %s", folder, what,
+                           (unsigned long long)n,
+                           error == ENOSYS ? "no mapped files in this build" : strerror(error));
+    else memcpy(at, &p, sizeof p);
 }
 
 // >> watch
@@ -24204,7 +24230,7 @@ typedef struct fci_search {
     // on. The rows between two of those, a segment, are recomputed when its candidates run.
     uint32_t base, spacing, segment; // segment: the one in memory, or FCI_SEARCH_NONE
     float *trail_rows;    // [kept sublayers, positions, hidden]
-    bool spilled;         // these are in a file of desc->scratch
+    const char *folder;   // of a file for these, or NULL
     float *segment_rows;  // [spacing - 1, positions, hidden]
     float **trail;        // [sequences, 2 * n_blocks + 1]; NULL: not kept
     float **between;      // the same for the segment
@@ -25479,30 +25505,12 @@ FCI_FN uint64_t fci_search_kept(const fci_search *s) {
     return (fci_search_n_sublayers(s) - s->base + s->spacing - 1) / s->spacing;
 }
 
-FCI_FN uint64_t fci_search_trail_bytes(const fci_search *s) {
-    return fci_search_kept(s) * s->n_own * s->m->hyper.hidden * sizeof(float);
-}
-
-FCI_FN fc_code fci_search_spill(fci_search *s, fc_error *err) {
-    const uint64_t n = fci_search_trail_bytes(s);
-    void *p;
-    if (!s->spilled) return FC_OK;
-    const int error = fci_platform_scratch(s->desc->scratch, n, &p);
-    if (error)
-        return fci_fail(err, error == ENOSYS ? FC_ERR_UNSUPPORTED : FC_ERR_IO, 0,
-                        "%s: expected room for a file of %llu bytes, got: %s", s->desc->scratch,
-                        (unsigned long long)n,
-                        error == ENOSYS ? "no mapped files in this build" : strerror(error));
-    s->trail_rows = (float *)p;
-    return FC_OK;
-}
-
 FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     const uint64_t n = fci_search_n_sublayers(s), all = s->n_positions,
                    sequences = s->tokens->n_sequences, stride = n + 1,
                    row = s->m->hyper.hidden * sizeof(float);
     fci_each(g, &s->held, s->holds ? s->room : 0, row, "final rows");
-    if (!s->spilled) fci_each(g, &s->trail_rows, fci_search_kept(s) * s->n_own, row, "trail");
+    fci_each_in(g, s->folder, &s->trail_rows, fci_search_kept(s) * s->n_own, row, "trail");
     fci_each(g, &s->segment_rows, (s->spacing - 1) * s->n_own + 1, row, "trail");
     fci_each(g, &s->trail, sequences * stride, sizeof *s->trail, "trail");
     fci_each(g, &s->between, sequences * stride, sizeof *s->between, "trail");
@@ -25551,7 +25559,7 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     uint64_t large = e.fixed +
                      fci_max(longest, fci_min(FCI_SEARCH_ROWS, s->n_positions)) * e.per_row +
                      32 * e.per_head_row;
-    s->spilled = s->desc->scratch && limit && fci_search_bytes(s, 1) + large > limit;
+    s->folder = limit && fci_search_bytes(s, 1) + large > limit ? s->desc->scratch : NULL;
     for (uint32_t k = 1; k <= fci_search_n_sublayers(s) - s->base; k++) {
         // parallel blocks must start whole
         if (k > 1 && k % 2 && s->m->hyper.traits & FCI_TRAIT_PARALLEL) continue;
@@ -25708,7 +25716,6 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
     s->engine.tick = fci_search_tick;
     s->engine.tick_user = s;
     code = fci_search_alloc(s, err);
-    if (!code) code = fci_search_spill(s, err);
     s->reference.ranks = s->ranks.holders;
     s->reference.rank = s->ranks.of ? s->ranks.of->rank : 0;
     if (!code) code = fci_reference_init(&s->engine, &s->reference, s->desc->metric, t, kept, err);
@@ -25725,8 +25732,7 @@ FCI_FN fc_code fci_search_open(fci_search *s, fc_error *err) {
 
 FCI_FN void fci_search_close(fci_search *s) {
     fci_group g = fci_group_of(&s->m->c, FCI_FREE, NULL);
-    if (s->spilled && s->trail_rows) fci_platform_scrap(s->trail_rows, fci_search_trail_bytes(s));
-    s->spacing = 1;
+    if (!s->spacing) s->spacing = 1; // it was not opened
     fci_search_buffers(s, &g);
     fci_search_shared(s, &g);
     fci_reference_free(s->m, &s->reference);
@@ -26263,9 +26269,9 @@ FCI_FN void fci_search_view_of(fci_search *s, uint64_t kept, fci_search_view *v)
     v->kept_bytes = v->n_kept * fci_reference_width(s->m, metric) * sizeof(float);
     v->held_bytes = s->holds ? s->room * row : 0;
     v->trail_bytes = (fci_search_kept(s) + s->spacing - 1) * s->n_positions * row;
-    if (s->spilled) v->scratch_bytes = fci_search_trail_bytes(s);
-    v->trail_bytes -= v->scratch_bytes;
     fci_search_buffers(s, &g);
+    v->scratch_bytes = g.file_bytes;
+    v->trail_bytes -= g.file_bytes;
     v->other_bytes = g.bytes - v->held_bytes - v->trail_bytes +
                      fci_reference_bytes(s->m, &s->engine, metric, s->n_positions) +
                      (s->n_positions + fci_search_n_sublayers(s)) * sizeof(fci_search_weight_at) +
@@ -29005,6 +29011,7 @@ typedef struct fci_heal {
     size_t longest, chunk; // tokens: of a sequence, of a chunk at most
     uint8_t *only;       // [2 * n_blocks]: the mask of one sublayer
     fci_lane *lanes;
+    const char *folder;  // of a file for rows and inputs, or NULL
     float *rows[2];      // [tokens, hidden]: of the whole model; healed
     float *inputs[2];    // the same at a parallel block's start
     size_t sublayer, first, next; // now; the first one that is gone; where a resumed run goes on
@@ -30223,8 +30230,9 @@ FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
                    tokens = h->n_tokens, routed = chunk * h->used;
     h->stash_size = fci_max(h->stash_size, routed * k);
     for (size_t i = 0; i < 2; i++) {
-        fci_each(g, &h->rows[i], tokens, d * f, "residual rows");
-        fci_each(g, &h->inputs[i], y->traits & FCI_TRAIT_PARALLEL ? tokens : 0, d * f, "rows");
+        fci_each_in(g, h->folder, &h->rows[i], tokens, d * f, "residual rows");
+        fci_each_in(g, h->folder, &h->inputs[i], y->traits & FCI_TRAIT_PARALLEL ? tokens : 0,
+                    d * f, "rows");
         fci_each(g, &h->changes[i], d, k * sizeof(double), "a fit");
     }
     fci_each(g, &h->only, 2 * y->n_blocks, 1, "mask");
@@ -30303,8 +30311,9 @@ FCI_FN fc_code fci_heal_size(fci_heal *h) {
         else widest = fci_max(widest, fci_heal_weight(m, s, 0)->matrix.cols);
     }
     const uint64_t pair = fci_max(2 * (h->widest + d) * h->widest * sizeof(double), 1),
-                   least = fci_heal_least(h, h->n_tokens), engine = least - fci_heal_bytes(h),
                    limit = m->memory_limit;
+    if (limit && fci_heal_least(h, h->n_tokens) > limit) h->folder = h->desc->scratch;
+    const uint64_t least = fci_heal_least(h, h->n_tokens), engine = least - fci_heal_bytes(h);
     if (limit && least > limit) return fci_heal_too_little(h, least);
     if (h->used > 1)
         h->n_sums = (size_t)fci_min(m->hyper.n_experts,

@@ -705,7 +705,7 @@ static const flag flags[] = {
                "10,000 tokens are enough, and each step takes the time of running them once more")},
     {PRUNE, "--keep", &type_names, "NAMES", NULL, 0, FIELD(keep), 0,
      "what must not be removed, such as attn.0,ffn.0-3,block.29"},
-    {PRUNE, "--scratch", &type_path, "FOLDER", NULL, 0, FIELD(scratch), 0,
+    {PRUNE | HEAL, "--scratch", &type_path, "FOLDER", NULL, 0, FIELD(scratch), 0,
      "a folder on a disk for rows that --memory-limit leaves no room for; without it they are\n"
      "computed again and again (--dry-run tells both); nothing stays there"},
     {PRUNE, "--per", &type_unit, NULL, "none", 0, FIELD(per), 0,
@@ -4392,6 +4392,7 @@ static int heal(session *s) {
     desc.type = weights[o->type].type;
     desc.path = o->output;
     desc.resume = o->resume;
+    desc.scratch = o->scratch;
     desc.inputs = inputs;
     desc.n_inputs = inputs_of(s, inputs);
     desc.watch.progress = eval_progress;

@@ -75,7 +75,7 @@ else
     t_ok "to the same plan" cmp a b
     rm -f a b
     t_ok "nothing stays of it" test "$(echo *)" = "err kept.json out plan.json t_out tokens.json"
-    t_ok "no folder for it" t_says 1 "none: expected room for a file of 16384 bytes, got: No such" \
+    t_ok "no folder for it" t_says 1 "none: trail: expected room for a file of 16384 bytes, got: No" \
         prune "$model" --tokens tokens.json --threads 1 --memory-limit 620K --scratch none --force \
         --quiet
 fi

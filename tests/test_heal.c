@@ -557,10 +557,35 @@ static uint64_t least_memory(const char *path) { // as the error of too little s
     return least;
 }
 
+// Rows that a limit has no room for are in a file; one that cannot be made is an error.
+static void test_scratch(const char *path, uint64_t limit, const char *want, size_t size) {
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    size_t n = 0;
+    remove_files();
+    d.scratch = "build";
+    const fc_code code = heal_some(path, 2, limit, &d, &err);
+    if (code == FC_ERR_UNSUPPORTED) {
+        t_skip("rows in a file", err.msg);
+        return;
+    }
+    T_OK(code == FC_OK, "rows in a file: %s", err.msg);
+    char *got = t_read(out, &n);
+    T_OK(got && want && n == size && memcmp(got, want, n) == 0, "%s: rows in a file: other bytes",
+         path);
+    free(got);
+    remove_files();
+    d.scratch = "build/no folder";
+    T_OK(heal_some(path, 2, limit, &d, &err) == FC_ERR_IO &&
+             strstr(err.msg, "build/no folder: residual rows: expected room"),
+         "rows in no folder: %s", err.msg);
+}
+
 static void test_same_bytes(const char *path) {
     size_t size = 0, n = 0;
     char *first = heal_bytes(path, 1, 0, &size);
-    const uint64_t limits[] = {0, 0, least_memory(path) + 100000};
+    const uint64_t least = least_memory(path), limits[] = {0, 0, least + 100000};
+    test_scratch(path, least - 1, first, size);
     for (uint32_t i = 0; i < 3; i++) {
         char *again = heal_bytes(path, i < 2 ? i + 2 : 2, limits[i], &n);
         T_OK(first && again && n == size && memcmp(first, again, n) == 0,

@@ -451,7 +451,7 @@ static void test_scratch(const char *path, fc_compute compute, const fc_tokens *
     fc_plan_free(again);
     fc_plan_free(p);
     p = prune_within(path, compute, t, metric, limit, "build/no folder", taken, &err);
-    T_OK(!p && err.code == FC_ERR_IO && strstr(err.msg, "build/no folder: expected room"),
+    T_OK(!p && err.code == FC_ERR_IO && strstr(err.msg, "build/no folder: trail: expected room"),
          "scratch in no folder: %s", p ? "a plan" : err.msg);
     fc_plan_free(p);
 }

@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 
@@ -63,7 +64,9 @@ def parameters(shape):
 def check_shape(shape, folder):
     for end, formats in (("", ("hf", "hf-masked")), (".gguf", ("gguf", "gguf-masked"))):
         path = make(shape, os.path.join(folder, "holes" + end))
+        start = time.perf_counter()
         about = json.loads(finercut("info", path, "--json"))
+        print(f"{shape}{end}: info took {1000 * (time.perf_counter() - start):.0f} ms")
         check(f"{shape}{end}: parameters", about["parameters"] == parameters(shape), about)
         blocks = random.Random(shape).sample(range(about["blocks"]), about["blocks"] // 4)
         chosen = plan(os.path.join(folder, "plan.json"), about, "blocks",
