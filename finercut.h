@@ -218,7 +218,8 @@
      - fc_prune_desc.ranks, fc_eval_desc.ranks, fc_tasks_share: many machines make one plan, or
        evaluate
      - fc_prune_estimate: what fc_prune would take; fc_cost counts rows; fc_config.memory_bytes
-     - fc_prune_desc.scratch, fc_heal_desc.scratch: what a memory limit has no room for is in a file
+     - fc_prune_desc.scratch, fc_heal_desc.scratch: what a memory limit leaves no room for is in a
+       file
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -1362,10 +1363,10 @@ typedef struct fc_heal_result {
    the end where files are the library's own). A file that is there already is FC_ERR_MISMATCH
    without `resume` or fc_env.force, and at PATH.partial always where it is no checkpoint.
    FC_ERR_LIMIT: the message says how many tokens would fit.
-   Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16) or a file (`scratch`), for the widest projection of k
-   inputs about 24 k (k + hidden_size), and where there is room (without a limit, up to 1 GiB) its
-   4 x tokens x k inputs, so that they are computed once. `out` NULL allowed. fc_model_desc.heal
-   reads the file. */
+   Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16) or a file (`scratch`), for the
+   widest projection of k inputs about 24 k (k + hidden_size), and where there is room (without a
+   limit, up to 1 GiB) its 4 x tokens x k inputs, so that they are computed once. `out` NULL
+   allowed. fc_model_desc.heal reads the file. */
 FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_result *out,
                              fc_error *err);
 #endif
