@@ -75,9 +75,10 @@ else
     t_ok "to the same plan" cmp a b
     rm -f a b
     t_ok "nothing stays of it" test "$(echo *)" = "err kept.json out plan.json t_out tokens.json"
-    t_ok "no folder for it" t_says 1 "none: trail: expected room for a file of 16384 bytes, got: No" \
-        prune "$model" --tokens tokens.json --threads 1 --memory-limit 620K --scratch none --force \
-        --quiet
+    t_ok "no folder for it" \
+        t_says 1 "none: trail: expected room for a file of 16384 bytes, got: No such file" \
+        prune "$model" --tokens tokens.json --threads 1 --memory-limit 620K --scratch none \
+        --force --quiet
 fi
 t_ok "help" t_run 0 help prune
 t_ok "teaches it" grep -q -- "--dry-run" out
