@@ -1034,8 +1034,10 @@ FINERCUT_API fc_code fc_chat_render(const fc_chat *c, const fc_message *messages
                                     int prompt, fc_text *out, fc_error *err);
 
 /* JSON lines: a file with an object a line. Conversations: `messages`, a list of role and content,
-   or `conversations`, of from (system, human, gpt) and value; each is rendered, without a prompt,
-   and tokenised by itself, and all of them are one sequence. Else the text of the member `field` of
+   or `conversations`, of from (system, human, gpt) and value, and beside the list `system`, a text;
+   each is rendered, without a prompt, and tokenised by itself, and all of them are one sequence.
+   What else is there is left out where the model's template does not read it, as transformers
+   does, and FC_ERR_UNSUPPORTED where it does (`tools` ...). Else the text of the member `field` of
    every line, with an empty line between two. */
 FINERCUT_API fc_code fc_lines_chat(const fc_chat *c, const char *text, size_t length,
                                    fc_tokens *out, fc_error *err);
@@ -20618,6 +20620,10 @@ FCI_FN fc_code fci_chat_turn(const fci_json *n, bool sharegpt, fc_message *m, fc
     const char *role_key = sharegpt ? "from" : "role";
     fci_str role, text;
     fci_shown shown;
+    if (fci_json_get(n, sharegpt ? "role" : "from") &&
+        fci_json_get(n, sharegpt ? "content" : "value"))
+        return fci_fail(err, FC_ERR_FORMAT, n->at,
+                        "expected \"role\" and \"content\", or \"from\" and \"value\", got both");
     if (fci_json_text(n, role_key, &role, err) ||
         fci_json_text(n, sharegpt ? "value" : "content", &text, err))
         return FC_ERR_FORMAT;
@@ -20667,38 +20673,72 @@ FCI_FN fc_code fci_chat_members(const fc_chat *c, const fci_json *n, fc_error *e
     return FC_OK;
 }
 
-FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci_arena *arena,
-                                     fci_buffer *out, fc_error *err) {
-    const fci_json *list = fci_json_some(item, "messages");
-    const bool sharegpt = !list;
+// The list of a conversation's messages.
+FCI_FN fc_code fci_chat_list(const fci_json *item, const fci_json **list, bool *sharegpt,
+                             fc_error *err) {
+    const fci_json *other = fci_json_some(item, "conversations");
     char fields[400];
-    if (!list) list = fci_json_some(item, "conversations");
-    if (!list)
+    *list = fci_json_some(item, "messages");
+    *sharegpt = !*list;
+    if (*list && other)
+        return fci_fail(err, FC_ERR_FORMAT, other->at,
+                        "expected \"messages\" or \"conversations\", got both");
+    if (*sharegpt) *list = other;
+    if (!*list)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "expected \"messages\" or \"conversations\", or the `field` that holds the "
                         "text; the fields are %s",
                         fci_chat_fields(item, fields, sizeof fields));
+    const char *what = *sharegpt ? "\"conversations\"" : "\"messages\"";
+    if ((*list)->type != FCI_JSON_ARRAY)
+        return fci_json_bad(err, *list, what, "a list of messages");
+    if ((*list)->count == 0)
+        return fci_fail(err, FC_ERR_FORMAT, (*list)->at,
+                        "%s: expected a list of messages, got an empty one (at byte %llu)", what,
+                        (unsigned long long)(*list)->at);
+    return FC_OK;
+}
+
+// A message of the system that stands beside the list; *n is how many there are, 0 or 1.
+FCI_FN fc_code fci_chat_beside(const fci_json *item, fc_message *m, size_t *n, fc_error *err) {
+    const fci_json *system = fci_json_get(item, "system");
+    *n = fci_chat_says(system);
+    if (!*n) return FC_OK;
+    if (system->type != FCI_JSON_STRING) return fci_json_bad(err, system, "\"system\"", "a text");
+    m->role = FC_ROLE_SYSTEM;
+    m->text = system->text.p;
+    m->length = system->text.n;
+    return FC_OK;
+}
+
+FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci_arena *arena,
+                                     fci_buffer *out, fc_error *err) {
     static const char *const beside[] = {"tools", "documents"}; // arguments of templates
+    const fci_json *list;
+    bool sharegpt;
+    size_t first = 0;
+    fc_code code = fci_chat_list(item, &list, &sharegpt, err);
+    if (code) return code;
     for (int i = 0; i < 2; i++) {
         const fci_json *n = fci_json_get(item, beside[i]);
         if (fci_chat_says(n) && strstr(c->form, beside[i]))
             return fci_chat_lost(n, fci_s(beside[i]), err);
     }
-    const char *what = sharegpt ? "\"conversations\"" : "\"messages\"";
-    if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, what, "a list of messages");
-    if (list->count == 0)
-        return fci_fail(err, FC_ERR_FORMAT, list->at,
-                        "%s: expected a list of messages, got an empty one (at byte %llu)", what,
-                        (unsigned long long)list->at);
     fc_message *m =
-        (fc_message *)fci_arena_alloc(arena, list->count, sizeof *m, "messages", err);
+        (fc_message *)fci_arena_alloc(arena, list->count + (size_t)1, sizeof *m, "messages", err);
+    if (!m) return FC_ERR_MEMORY;
+    code = fci_chat_beside(item, m, &first, err);
+    if (code) return code;
     const fci_json *n = fci_json_first(list);
-    for (uint32_t i = 0; m && i < list->count; i++, n = fci_json_next(n)) {
-        fc_code code = fci_chat_turn(n, sharegpt, &m[i], err);
+    for (uint32_t i = 0; i < list->count; i++, n = fci_json_next(n)) {
+        code = fci_chat_turn(n, sharegpt, &m[first + i], err);
         if (!code) code = fci_chat_members(c, n, err);
+        if (!code && first && m[first + i].role == FC_ROLE_SYSTEM)
+            code = fci_fail(err, FC_ERR_FORMAT, n->at,
+                            "expected no message of the system beside \"system\"");
         if (code) return fci_wrap(err, code, "message %u", i + 1);
     }
-    return m ? fci_chat_render(c, m, list->count, false, out, err) : FC_ERR_MEMORY;
+    return fci_chat_render(c, m, first + list->count, false, out, err);
 }
 
 // Appends the tokens of a rendered conversation.

@@ -470,6 +470,13 @@ static void test_lines(void) {
         {"{\"messages\":[{\"role\":\"user\"}]}", "line 1: message 1:"},
         {"{\"messages\":[7]}", "line 1: message 1:"},
         {"{\"messages\"", "line 1: column"},
+        {"{\"messages\":[7],\"conversations\":[7]}", "\"conversations\", got both"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"\",\"from\":\"gpt\",\"value\":\"\"}]}",
+         "message 1: expected \"role\" and \"content\", or \"from\" and \"value\", got both"},
+        {"{\"system\":[1],\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}",
+         "line 1: \"system\": expected a text"},
+        {"{\"system\":\"S\",\"messages\":[{\"role\":\"system\",\"content\":\"\"}]}",
+         "message 1: expected no message of the system beside \"system\""},
     };
     char *settings = settings_of(CHATML);
     fc_model *m = open_with("tokenizer_config.json", settings, NULL);
@@ -494,6 +501,17 @@ static void test_lines(void) {
         }
         fc_tokens_free(&tokens);
     }
+    static const char *const same[] = {
+        "{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"}],\"system\":\"Be kind\"}",
+        "{\"messages\":[{\"role\":\"system\",\"content\":\"Be kind\"},"
+        "{\"role\":\"user\",\"content\":\"a\"}]}"};
+    T_OK(!fc_lines_chat(chat, same[0], strlen(same[0]), &tokens, &err) &&
+             !fc_lines_chat(chat, same[1], strlen(same[1]), &one, &err) &&
+             tokens.starts[1] == one.starts[1] &&
+             !memcmp(tokens.ids, one.ids, one.starts[1] * sizeof *one.ids),
+         "a system's text beside the list: %s", err.msg);
+    fc_tokens_free(&tokens);
+    fc_tokens_free(&one);
     static const char fields[] = "\xef\xbb\xbf{\"a\":\"x\\ny\",\"b\":1}\r\n{\"a\":\"\"}\n"
                                  "{\"a\":\"z\"}";
     T_OK(!fc_lines_text(fields, sizeof fields - 1, "a", NULL, &text, &err) &&
