@@ -1048,7 +1048,8 @@ FINERCUT_API fc_code fc_lines_text(const char *text, size_t length, const char *
 /* ---------------------------------------------------------------------------------------------
    Evaluation. `mask` NULL = the whole model, of a healed one that for which it was healed. */
 typedef struct fc_perplexity {
-    double perplexity;     /* exp of the mean negative log-likelihood, natural logarithm */
+    double perplexity;     /* exp of the mean negative log-likelihood, natural logarithm; above
+                              3.4e38 infinity */
     double nll;            /* mean over predicted positions */
     uint64_t n_positions;  /* predicted positions */
     uint64_t n_windows;
@@ -23925,6 +23926,7 @@ FCI_FN void fci_perplexity_result(double sum, uint64_t count, fc_perplexity *out
     memset(out, 0, sizeof *out);
     out->nll = count ? sum / (double)count : (double)NAN;
     out->perplexity = exp(out->nll);
+    if (out->perplexity > FCI_PERPLEXITY_MOST) out->perplexity = (double)INFINITY;
     out->n_positions = count;
     out->n_windows = 1;
 }
@@ -25452,8 +25454,7 @@ FCI_FN fc_code fci_search_judge_open(fci_search *s, fc_error *err) {
     return fci_perplexity_open(v, t->starts[t->n_sequences], err);
 }
 
-// The perplexity of what the mask leaves; infinite where its output is not finite, or where it is
-// more than a plan may tell.
+// The perplexity of what the mask leaves; infinite where its output is not finite, too.
 FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err) {
     fci_evaluation *v = &s->judge;
     fc_perplexity p;
@@ -25464,7 +25465,7 @@ FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err
     if (code) return code;
     memset(&p, 0, sizeof p);
     code = fci_perplexity_finish(v, &p, err);
-    *perplexity = code || p.perplexity > FCI_PERPLEXITY_MOST ? (double)INFINITY : p.perplexity;
+    *perplexity = code ? (double)INFINITY : p.perplexity;
     return code == FC_ERR_NUMERIC ? FC_OK : code;
 }
 
@@ -35015,6 +35016,14 @@ static const fci_page_figure_row fci_page_figures[FCI_PAGE_TASK_FIGURES + 1] = {
     {"perplexity", "Perplexity", NULL, FCI_PERPLEXITY_LEAST, FCI_PERPLEXITY_MOST, false},
 };
 
+// A number that may be there; false: it is not.
+FCI_FN bool fci_page_has(const fci_json *object, const char *member, double *out) {
+    const fci_json *v = fci_json_get(object, member);
+    if (!v || v->type != FCI_JSON_NUMBER) return false;
+    *out = v->number;
+    return true;
+}
+
 // Adds a figure, if the object has it; `task` "": it is of a text.
 FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page_figure_row *row,
                              const char *task, const fci_page_result *like) {
@@ -35022,9 +35031,11 @@ FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page
                    *error = row->error ? fci_json_some(object, row->error) : NULL;
     fci_page_result r = *like;
     fc_error *err = &g->b.error;
+    double nll;
     r.error = (double)NAN;
     r.name = *task ? fci_page_say(g, "%s: %s", task, row->name) : row->name;
-    if (!value || (row->may_be_null && value->type == FCI_JSON_NULL) || err->code ||
+    const bool may_be_null = row->may_be_null || fci_page_has(object, "nll", &nll);
+    if (!value || (may_be_null && value->type == FCI_JSON_NULL) || err->code ||
         fci_json_real(value, row->member, row->low, row->high, &r.value, err) ||
         (error && fci_json_real(error, row->error, 0, row->high, &r.error, err)))
         return;
@@ -35100,24 +35111,21 @@ FCI_FN fc_code fci_page_same_model(fci_page *g, const fci_json *e) {
 
 // ---- results agree with themselves, as far as their printed digits tell
 
-// A number that may be there; false: it is not.
-FCI_FN bool fci_page_has(const fci_json *object, const char *member, double *out) {
-    const fci_json *v = fci_json_get(object, member);
-    if (!v || v->type != FCI_JSON_NUMBER) return false;
-    *out = v->number;
-    return true;
-}
-
 FCI_FN void fci_page_agree(fci_page *g, const char *what, double want, double got, double most) {
     if (fabs(want - got) <= most || g->b.error.code) return;
     fci_fail(&g->b.error, FC_ERR_FORMAT, 0, "%s: expected %.6g, which the result's other numbers "
              "give, got %.6g", what, want, got);
 }
 
-// Of a text or one of its sequences: nll is the logarithm of the perplexity.
+// Of a text or one of its sequences: nll is the logarithm of the perplexity, which is null where it
+// is larger than any that is believed.
 FCI_FN void fci_page_logarithm(fci_page *g, const fci_json *e) {
+    const fci_json *v = fci_json_get(e, "perplexity");
     double perplexity, nll;
-    if (fci_page_has(e, "perplexity", &perplexity) && fci_page_has(e, "nll", &nll))
+    if (!v || !fci_page_has(e, "nll", &nll)) return;
+    if (v->type == FCI_JSON_NULL && nll < log(FCI_PERPLEXITY_MOST))
+        fci_page_agree(g, "perplexity", exp(nll), (double)INFINITY, 0);
+    if (fci_page_has(e, "perplexity", &perplexity))
         fci_page_agree(g, "nll", perplexity > 0 ? log(perplexity) : (double)NAN, nll, 1e-3);
 }
 

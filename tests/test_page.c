@@ -277,6 +277,9 @@ static void test_results(void) {
          "results of other settings are not merged");
     files[1] = files[0];
     T_OK(strstr(draw(&desc), "sublayers removed 2, quality 11.5<"), "results without a plan");
+    files[0] = file_of("a.json", "{\"perplexity\":null,\"nll\":800,\"positions\":9,"
+                                 "\"model\":\"" MODEL "\",\"removed\":[]}");
+    T_OK(!strstr(draw(&desc), ", quality"), "a perplexity that is too large is no point");
     free(plan);
 }
 
@@ -287,6 +290,8 @@ static const char *const values[][2] = { // members of an evaluation, and what i
      "perplexity: expected a number from 1 to 3.4e+38, got \"x\""},
     {"\"positions\":9,\"perplexity\":null",
      "perplexity: expected a number from 1 to 3.4e+38, got null"},
+    {"\"positions\":9,\"perplexity\":null,\"nll\":2",
+     "perplexity: expected 7.38906, which the result's other numbers give, got inf"},
     {"\"positions\":9,\"perplexity\":1e300",
      "perplexity: expected a number from 1 to 3.4e+38, got 1e300"},
     {"\"tasks\":5", "tasks: expected an object, got 5"},
