@@ -2595,6 +2595,7 @@ FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
 #endif
 #define FCI_PLATFORM_TAKEN ETXTBSY  // start: another run has begun the same output
 #define FCI_PLATFORM_MOUNTED EBUSY // start and commit: a rename cannot replace a mount point
+#define FCI_PLATFORM_IS_OPEN EBADF  // start: an open file by its number, such as /dev/stdout
 
 // ---- private to this section
 
@@ -2729,6 +2730,9 @@ FCI_FN uint64_t fci_drafts_random(void) {
 FCI_FN int fci_drafts_follow(char **path) {
     const size_t most = 4096; // Linux's PATH_MAX
     for (int hops = 0; hops < 40; hops++) {
+        if (strncmp(*path, "/dev/fd/", 8) == 0 ||
+            (strncmp(*path, "/proc/", 6) == 0 && strstr(*path, "/fd/")))
+            return FCI_PLATFORM_IS_OPEN;
         const size_t folder = fci_platform_base(*path); // of the link
         char *next = (char *)malloc(folder + most);
         if (!next) return ENOMEM;
@@ -4424,6 +4428,7 @@ FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, i
         err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path, what,
         error == FCI_PLATFORM_TAKEN        ? "another run is writing it"
         : error == FCI_PLATFORM_MOUNTED    ? "expected what can be replaced, got a mount point"
+        : error == FCI_PLATFORM_IS_OPEN ? "expected the name of a file, got an open one"
         : error == FCI_PLATFORM_NOT_A_FILE ? "expected a file, got a pipe, a socket or a device"
                                            : strerror(error));
 }
@@ -37854,6 +37859,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PLAN_N_FIELDS
 #undef FCI_PLATFORM_DATA
 #undef FCI_PLATFORM_HOLE
+#undef FCI_PLATFORM_IS_OPEN
 #undef FCI_PLATFORM_MOUNTED
 #undef FCI_PLATFORM_NOT_A_FILE
 #undef FCI_PLATFORM_SHARED

@@ -675,6 +675,18 @@ else
     t_skip "generate" "no examples/demo"
 fi
 
+# ---- an output by its number: a file that replaces it is not what others have open
+
+if [ -e /proc/self/fd/1 ] && [ -e /dev/stdout ]; then
+    for name in /dev/stdout /dev/fd/1 /proc/self/fd/1; do
+        "$finercut" prune "$sharded" --tokens tokens.json --remove 1 -o $name >there 2>"$err"
+        t_got="$? $(wc -l <"$err") $(wc -c <there)"
+        t_ok "-o $name" [ "$t_got" = "1 1 0" ]
+        t_ok "says so" grep -q 'expected the name of a file, got an open one$' "$err"
+    done
+    rm there
+fi
+
 # ---- a message is one write: what several processes write, or one that is ended, stays whole
 
 { "$finercut" info nowhere/no.gguf 2>&1 >"$out" </dev/null; } | dd bs=4096 count=1 >"$err" 2>"$out"
