@@ -54,7 +54,7 @@ all: finercut $(EXAMPLES)
 finercut: examples/finercut.c $(HEADER)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) examples/finercut.c -o $@ $(LDFLAGS) $(LDLIBS)
 
-# prune on several machines: needs an MPI (Open MPI, MPICH ...)
+# prune, eval and study on several machines: needs an MPI (Open MPI, MPICH ...)
 mpi:
 	@if command -v $(MPICC) >/dev/null 2>&1; then $(MAKE) finercut_mpi; \
 	else echo "skipped: mpi: there is no $(MPICC)"; fi
@@ -188,7 +188,7 @@ clean:
 
 help:
 	@echo "make              build ./finercut and the examples (build/inspect ...)"
-	@echo "make mpi          ./finercut_mpi: prune on several machines (needs MPI; MPICC=mpicc)"
+	@echo "make mpi          ./finercut_mpi: several machines prune, eval, study (MPI; MPICC=mpicc)"
 	@echo "make demo         build, prune the demo model, measure every step, draw build/demo/plan.svg"
 	@echo "make test         all tests; the last line counts them"
 	@echo "make check        the tests and corpora under address and undefined-behaviour sanitizers"

@@ -215,8 +215,8 @@
      - fc_chat_...: messages as the model's chat template writes them; fc_generate_desc and
        fc_task_desc take a chat, fc_generate goes on in a generator; fc_lines_...: JSON lines
      - fc_..._memory: models, containers, tokenizers and plans from memory, plans and reports to it
-     - fc_prune_desc.ranks, fc_eval_desc.ranks, fc_tasks_share: many machines make one plan, or
-       evaluate
+     - fc_prune_desc.ranks, fc_eval_desc.ranks, fc_tasks_share, fc_study_desc.ranks: many machines
+       make one plan, evaluate, or study
      - fc_prune_estimate: what fc_prune would take; fc_cost counts rows; fc_config.memory_bytes
      - fc_prune_desc.scratch, fc_heal_desc.scratch: what a memory limit leaves no room for is in a
        file
@@ -830,12 +830,12 @@ FINERCUT_API const char *fc_model_content(const fc_model *m);
 /* ---------------------------------------------------------------------------------------------
    Pruning. */
 /* Machines that compute together (MPI or anything like it; examples/finercut_mpi.c). Each calls
-   fc_prune, fc_eval_sequences or fc_tasks_run with its copy of the model and the same description
-   but for `rank`, and runs its share of the sequences or items; all decide by the same numbers, so
-   each gets the plan or result that one machine makes, bit for bit. An error, and cancelling, on
-   one of them ends it on all, with the same code. All need one build, byte order and kernel table
-   (fc_env.simd_max). A search keeps the trail of its own sequences only; one that stops early runs
-   few at a time, so there should be several for a rank. */
+   fc_prune, fc_eval_sequences, fc_tasks_run or the functions of a study with its copy of the model
+   and the same description but for `rank`, and runs its share of the sequences or items; all decide
+   by the same numbers, so each gets the plan or result that one machine makes, bit for bit. An
+   error, and cancelling, on one of them ends it on all, with the same code. All need one build,
+   byte order and kernel table (fc_env.simd_max). A search keeps the trail of its own sequences
+   only; one that stops early runs few at a time, so there should be several for a rank. */
 typedef struct fc_ranks {
     uint32_t rank, n_ranks; /* of this machine, from 0 on, and of all */
     const double *shares;   /* [n_ranks] of the work, in any unit, above 0; NULL: equal */
@@ -1510,13 +1510,14 @@ typedef struct fc_study_desc {
     size_t n_inputs;
     const char *command;          /* the shell line that the page shows; NULL: none */
     fc_watch watch;
+    fc_ranks *ranks;              /* NULL: alone. Only rank 0 reads and writes the folder */
 } fc_study_desc;
 
 typedef struct fc_study_info { /* what it takes: of the whole, and what is there already */
     uint32_t n_plans, n_plans_there;
     uint32_t n_sets, n_sets_there; /* sets of removed sublayers to be measured, at most */
     double tokens;                 /* that are left to run through the whole model, an estimate */
-    double seconds;                /* for them, by a short measurement here */
+    double seconds;                /* for them by this machine alone, a short measurement */
 } fc_study_info;
 
 typedef struct fc_study fc_study;
@@ -23638,6 +23639,8 @@ FCI_FN void *fci_ranks_all(fci_ranks *r, const void *own, size_t size, fc_error 
 // Values come to all from who holds them, place % n_holders; places NULL: those from 0 on.
 FCI_FN fc_code fci_ranks_merge(fci_ranks *r, double *values, const size_t *places, size_t n,
                                fc_error *err);
+// The n bytes at `own` of rank 0, at `copy` of the others; n is the same everywhere.
+FCI_FN fc_code fci_ranks_copy(fci_ranks *r, const void *own, void *copy, size_t n, fc_error *err);
 
 // ---- private to this section
 
@@ -23780,6 +23783,21 @@ FCI_FN fc_code fci_ranks_merge(fci_ranks *r, double *values, const size_t *place
     return code;
 }
 
+#define FCI_RANKS_PIECE ((size_t)1 << 16) // as all get that of each
+
+FCI_FN fc_code fci_ranks_copy(fci_ranks *r, const void *own, void *copy, size_t n, fc_error *err) {
+    const bool first = !r->of || r->of->rank == 0;
+    for (size_t at = 0; r->of && at < n; at += FCI_RANKS_PIECE) {
+        const size_t size = (size_t)fci_min(n - at, FCI_RANKS_PIECE);
+        const char *from = (const char *)(first ? own : copy) + at;
+        void *all = fci_ranks_all(r, from, size, err);
+        if (!all) return err->code;
+        if (!first) memcpy((char *)copy + at, all, size);
+        fci_free(r->c, all);
+    }
+    return FC_OK;
+}
+
 // >> perplexity
 // Perplexity and logits: passes over sequences, whole or pruned.
 
@@ -23794,18 +23812,15 @@ typedef struct fci_evaluation {
     void *user;
     fci_ranks ranks;
     size_t n_own; // sequences that this rank runs
-    double *nll;  // of a perplexity: [n_nll] of the token after each position
-    size_t n_nll;
+    double *kept; // [n_kept = positions * n_each]: the nll of the next token; all distances
+    size_t n_kept, n_each, n_last;
+    float *last; // [n_last, hidden] bench: of the sequences' ends; distances: of the whole model
     uint64_t taken; // bytes of the memory limit that others use
     fc_protocol protocol;
     fc_perplexity *each; // [n_sequences], or NULL
     size_t first; // of the current piece
     const uint8_t *mask; // [2 * n_blocks]; NULL until it is open: that of the model
     fci_lane *lanes;
-    // bench; distances
-    float *last; // [n_last, hidden]: the sequences' last rows; all of the whole model's
-    size_t n_last, n_pairs;
-    double *distances; // [head_rows / 2][FC_METRIC_COUNT]
     int (*sink)(void *user, const float *rows, size_t n_rows); // of logits
 } fci_evaluation;
 
@@ -23823,6 +23838,9 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
 // fci_ranks_meet of those who evaluate together: by one model, mask and text, in one `way`.
 FCI_FN fc_code fci_perplexity_meet(fci_ranks *r, const fc_model *m, const uint8_t *mask,
                                    const fc_tokens *t, uint64_t way, fc_code code, fc_error *err);
+// fc_distances by `mask`, `watch` and `ranks` of *d.
+FCI_FN fc_code fci_perplexity_distances(fc_model *m, const fc_tokens *t, const fc_eval_desc *d,
+                                        double out[FC_METRIC_COUNT], fc_error *err);
 
 // ---- private to this section
 
@@ -23847,12 +23865,10 @@ FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_
 FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
     const fci_hyper *h = &v->m->hyper;
     fci_each(g, &v->lanes, v->engine.capacity, sizeof *v->lanes, "lanes");
-    fci_each(g, &v->distances, v->engine.head_rows * (uint64_t)FC_METRIC_COUNT,
-             sizeof *v->distances, "distances");
-    fci_each(g, &v->nll, v->n_nll, sizeof *v->nll, "likelihoods");
+    fci_each(g, &v->kept, v->n_kept, sizeof *v->kept, "likelihoods");
     fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
-    fci_ranks_buffers(&v->ranks, v->n_nll, g);
-    fci_ranks_room(&v->ranks, v->n_nll, g);
+    fci_ranks_buffers(&v->ranks, v->n_kept, g);
+    fci_ranks_room(&v->ranks, v->n_kept, g);
 }
 
 // Deals the sequences out to the ranks.
@@ -23861,7 +23877,8 @@ FCI_FN void fci_perplexity_deal(fci_evaluation *v) {
     v->n_own = 0;
     for (uint32_t q = 0; q < t->n_sequences; q++) {
         const size_t first = t->starts[q], end = t->starts[q + 1];
-        v->n_own += fci_ranks_deal(&v->ranks, first, end, (double)(end - first));
+        v->n_own += fci_ranks_deal(&v->ranks, first * v->n_each, end * v->n_each,
+                                   (double)(end - first));
     }
 }
 
@@ -23878,9 +23895,9 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     if (code) return code;
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
-    v->n_nll = v->take == fci_perplexity_take_nll ? t->starts[t->n_sequences] : 0;
+    v->n_kept = t->starts[t->n_sequences] * v->n_each;
     const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float),
-                   kept = last + v->n_nll * sizeof *v->nll;
+                   kept = last + v->n_kept * sizeof *v->kept;
     const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest,
                                   v->taken + kept};
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
@@ -23903,7 +23920,7 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
         size_t n = 0, rows = 0;
         for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity;
              i++) {
-            if (!fci_ranks_own(&v->ranks, t->starts[i])) continue;
+            if (!fci_ranks_own(&v->ranks, t->starts[i] * v->n_each)) continue;
             memset(&lanes[n], 0, sizeof lanes[n]);
             lanes[n].ids = t->ids + t->starts[i];
             lanes[n].length = (uint32_t)(t->starts[i + 1] - t->starts[i]);
@@ -23923,7 +23940,7 @@ FCI_FN void fci_perplexity_nll_task(void *arg, size_t task, uint32_t worker) {
     size_t vocab = (size_t)v->m->hyper.vocab;
     const float *row = v->engine.logits + task * vocab;
     (void)worker;
-    v->nll[v->first + task] =
+    v->kept[v->first + task] =
         v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
 }
 
@@ -23965,8 +23982,8 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
         longest = fci_max(longest, n + 1);
         double sum = 0;
         for (size_t i = skip; i < n; i++) {
-            all += v->nll[t->starts[q] + i];
-            sum += v->nll[t->starts[q] + i];
+            all += v->kept[t->starts[q] + i];
+            sum += v->kept[t->starts[q] + i];
         }
         count += n - skip;
         if (v->each) fci_perplexity_result(sum, n - skip, &v->each[q]);
@@ -24004,7 +24021,7 @@ FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_perplexity *out, fc_erro
     code = fci_perplexity_meet(&v->ranks, v->m, v->mask, t, v->protocol, code, err);
     if (!code) code = fci_perplexity_pass(v, err);
     code = fci_ranks_meet(&v->ranks, 0, code, err);
-    if (!code) code = fci_ranks_merge(&v->ranks, v->nll, NULL, v->n_nll, err);
+    if (!code) code = fci_ranks_merge(&v->ranks, v->kept, NULL, v->n_kept, err);
     if (!code && out) code = fci_perplexity_finish(v, out, err);
     if (opened) fci_perplexity_close(v);
     return code;
@@ -24027,6 +24044,7 @@ FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
     v.mask = desc->mask;
     v.protocol = desc->protocol;
     v.each = desc->each;
+    v.n_each = 1;
     fci_watch_begin(&v.watch, &desc->watch, "evaluating");
     v.passes = 1;
     v.take = fci_perplexity_take_nll;
@@ -24126,76 +24144,99 @@ FCI_FN fc_code fci_perplexity_take_rows(fci_evaluation *v, const float *x, uint3
 FCI_FN void fci_perplexity_distance_task(void *arg, size_t task, uint32_t worker) {
     const fci_evaluation *v = (const fci_evaluation *)arg;
     const fci_kernels *kernels = v->m->c.kernels;
-    const size_t vocab = (size_t)v->m->hyper.vocab, next = v->first + task + 1;
+    const size_t vocab = (size_t)v->m->hyper.vocab, position = v->first + task,
+                 next = position + 1;
     fci_distance_position at;
     (void)worker;
-    at.p = v->engine.logits + task * vocab;
-    at.q = at.p + v->n_pairs * vocab;
+    at.p = v->engine.logits + 2 * task * vocab;
+    at.q = at.p + vocab;
     at.lse_p = kernels->lse(at.p, vocab);
-    at.label = v->tokens->ids[next < v->tokens->starts[v->tokens->n_sequences] ? next : next - 1];
+    at.label = v->tokens->ids[next < v->tokens->starts[v->tokens->n_sequences] ? next : position];
     at.vocab = vocab;
     for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
         const double value = fci_distance_of((fc_metric)k)->position(kernels, &at);
-        v->distances[task * FC_METRIC_COUNT + k] = value < 0 ? 0 : value;
+        v->kept[position * FC_METRIC_COUNT + k] = value < 0 ? 0 : value;
     }
 }
 
-// Adds a sequence's distances to the sums [FC_METRIC_COUNT] of v->user.
 FCI_FN fc_code fci_perplexity_take_distances(fci_evaluation *v, const float *x, uint32_t sequence,
                                              fc_error *err) {
-    const fc_tokens *t = v->tokens;
-    const size_t start = t->starts[sequence], n = t->starts[sequence + 1] - start,
-                 d = (size_t)v->m->hyper.hidden, row = d * sizeof *x;
-    const float *whole = v->last + (start - t->starts[0]) * d;
-    double part[FC_METRIC_COUNT] = {0}, *sums = (double *)v->user;
-    for (size_t i = 0; i < n; i += v->n_pairs) {
-        v->n_pairs = (size_t)fci_min(v->engine.head_rows / 2, n - i);
-        memcpy(v->engine.normed, whole + i * d, v->n_pairs * row);
-        memcpy(v->engine.normed + v->n_pairs * d, x + i * d, v->n_pairs * row);
-        fci_wave_logits(&v->engine, v->engine.normed, 2 * v->n_pairs);
+    const size_t start = v->tokens->starts[sequence],
+                 n = v->tokens->starts[sequence + 1] - start, d = (size_t)v->m->hyper.hidden;
+    const float *whole = v->last + (start - v->tokens->starts[0]) * d;
+    for (size_t i = 0, pairs; i < n; i += pairs) {
+        pairs = (size_t)fci_min(v->engine.head_rows / 2, n - i);
+        for (size_t at = 0; at < pairs; at++) {
+            float *row = v->engine.normed + 2 * at * d;
+            memcpy(row, whole + (i + at) * d, d * sizeof *row);
+            memcpy(row + d, x + (i + at) * d, d * sizeof *row);
+        }
+        fci_wave_logits(&v->engine, v->engine.normed, 2 * pairs);
         v->first = start + i;
-        fci_parallel_for(&v->m->c, v->n_pairs, fci_perplexity_distance_task, v);
-        for (size_t at = 0; at < v->n_pairs; at++)
-            for (size_t k = 0; k < FC_METRIC_COUNT; k++)
-                if (i + at + 1 < n || fci_distance_of((fc_metric)k)->mean != FCI_MEAN_LABELS)
-                    part[k] += v->distances[at * FC_METRIC_COUNT + k];
-        if (fci_perplexity_head(v, v->n_pairs, n, err)) return FC_ERR_CANCELLED;
+        fci_parallel_for(&v->m->c, pairs, fci_perplexity_distance_task, v);
+        if (fci_perplexity_head(v, pairs, n, err)) return FC_ERR_CANCELLED;
     }
-    for (size_t k = 0; k < FC_METRIC_COUNT; k++)
-        sums[k] += fci_distance_of((fc_metric)k)->root ? sqrt(part[k]) : part[k];
     return FC_OK;
+}
+
+// What a distance of all positions comes to.
+FCI_FN double fci_perplexity_distance(const fci_evaluation *v, size_t k) {
+    const fci_distance *distance = fci_distance_of((fc_metric)k);
+    const fc_tokens *t = v->tokens;
+    double sum = 0;
+    for (size_t q = 0; q < t->n_sequences; q++) {
+        const size_t end = t->starts[q + 1] - (distance->mean == FCI_MEAN_LABELS);
+        double part = 0;
+        for (size_t i = t->starts[q]; i < end; i++) part += v->kept[i * FC_METRIC_COUNT + k];
+        sum += distance->root ? sqrt(part) : part;
+    }
+    return sum / fci_distance_divisor(distance, t, v->m->hyper.vocab);
+}
+
+FCI_FN fc_code fci_perplexity_distances(fc_model *m, const fc_tokens *t, const fc_eval_desc *d,
+                                        double out[FC_METRIC_COUNT], fc_error *err) {
+    fci_evaluation v;
+    size_t longest;
+    memset(&v, 0, sizeof v);
+    v.m = m;
+    v.tokens = t;
+    v.n_each = FC_METRIC_COUNT;
+    v.passes = 2;
+    v.take = fci_perplexity_take_rows;
+    fci_watch_begin(&v.watch, &d->watch, "evaluating");
+    fc_code code = fci_ranks_begin(&v.ranks, &m->c, d->ranks, err);
+    if (code) return code;
+    code = fci_tokens_check(m, t, 2, &longest, err);
+    if (!code) v.n_last = t->starts[t->n_sequences] - t->starts[0];
+    if (!code) code = fci_perplexity_open(&v, 2 * v.n_last, err);
+    const bool opened = !code;
+    const uint8_t *mask = d->mask ? d->mask : v.mask;
+    code = fci_perplexity_meet(&v.ranks, m, mask, t, FC_PROTOCOL_COUNT, code, err);
+    if (!code) code = fci_perplexity_pass(&v, err);
+    v.take = fci_perplexity_take_distances;
+    v.mask = mask;
+    v.engine.stray_allowed = true; // its output is not finite then
+    if (!code) code = fci_perplexity_pass(&v, err);
+    code = fci_ranks_meet(&v.ranks, 0, code, err);
+    if (!code) code = fci_ranks_merge(&v.ranks, v.kept, NULL, v.n_kept, err);
+    for (size_t k = 0; k < FC_METRIC_COUNT; k++)
+        out[k] = code ? 0 : fci_perplexity_distance(&v, k);
+    if (opened) fci_perplexity_close(&v);
+    fci_ranks_end(&v.ranks);
+    return code;
 }
 
 FINERCUT_API fc_code fc_distances(fc_model *m, const fc_tokens *calibration, const uint8_t *mask,
                                   const fc_watch *watch, double out[FC_METRIC_COUNT],
                                   fc_error *err) {
-    fci_evaluation v;
-    size_t longest;
+    fc_eval_desc d;
     if (fci_need(m && out, "fc_distances", "a model and a place for the distances", err) ||
         fci_healed_refuse(m, "fc_distances", err))
         return FC_ERR_ARGUMENT;
-    fc_code code = fci_tokens_check(m, calibration, 2, &longest, err);
-    if (code) return code;
-    memset(out, 0, FC_METRIC_COUNT * sizeof *out);
-    memset(&v, 0, sizeof v);
-    v.m = m;
-    v.tokens = calibration;
-    v.n_last = calibration->starts[calibration->n_sequences] - calibration->starts[0];
-    v.passes = 2;
-    v.user = out;
-    v.take = fci_perplexity_take_rows;
-    fci_watch_begin(&v.watch, watch, "evaluating");
-    code = fci_perplexity_open(&v, 2 * v.n_last, err);
-    if (code) return code;
-    code = fci_perplexity_pass(&v, err);
-    v.take = fci_perplexity_take_distances;
-    if (mask) v.mask = mask;
-    v.engine.stray_allowed = true; // its output is not finite then
-    if (!code) code = fci_perplexity_pass(&v, err);
-    fci_perplexity_close(&v);
-    for (size_t k = 0; k < FC_METRIC_COUNT && !code; k++)
-        out[k] /= fci_distance_divisor(fci_distance_of((fc_metric)k), calibration, m->hyper.vocab);
-    return code;
+    memset(&d, 0, sizeof d);
+    d.mask = mask;
+    if (watch) d.watch = *watch;
+    return fci_perplexity_distances(m, calibration, &d, out, err);
 }
 
 // >> search
@@ -25450,6 +25491,7 @@ FCI_FN fc_code fci_search_judge_open(fci_search *s, fc_error *err) {
     if (!s->judge_bytes) return FC_OK;
     v->m = s->m;
     v->tokens = t;
+    v->n_each = 1;
     v->passes = 1;
     v->take = fci_perplexity_take_nll;
     s->judging.progress = fci_search_judging;
@@ -25696,7 +25738,7 @@ FCI_FN fc_code fci_search_judge_check(fci_search *s, fc_error *err) {
         return FC_ERR_ARGUMENT;
     const fci_engine_sizes e = fci_engine_measure(s->m, longest);
     s->judge_bytes = e.fixed + longest * (e.per_row + FCI_ENGINE_LANE) + 16 * e.per_head_row +
-                     t->starts[t->n_sequences] * sizeof *s->judge.nll;
+                     t->starts[t->n_sequences] * sizeof *s->judge.kept;
     return FC_OK;
 }
 
@@ -36286,6 +36328,8 @@ struct fc_study {
     size_t n_tables;
     fci_study_finding *findings; // [n_losses][FC_METRIC_COUNT]
     size_t n_losses;
+    fci_ranks ranks;
+    uint64_t given; // to the others, when they last began a call together
     fci_watch watch;
     double parts[3];   // tokens that a set's distances, perplexity and tasks take
     double done, part; // of all tokens; what is under way beside them
@@ -36297,6 +36341,28 @@ struct fc_study {
 
 FCI_FN uint32_t fci_study_sublayers(const fc_study *s) {
     return 2 * (uint32_t)s->m->hyper.n_blocks;
+}
+
+// Whether the folder is this machine's to read and write.
+FCI_FN bool fci_study_leads(const fc_study *s) { return !s->ranks.of || s->ranks.of->rank == 0; }
+
+// For a call by all ranks, and what it ended with: one that has begun, here, ends so on all.
+FCI_FN fc_ranks *fci_study_ask(fc_study *s) {
+    s->given = s->d.ranks ? s->d.ranks->bytes : 0;
+    return s->d.ranks;
+}
+
+FCI_FN fc_code fci_study_told(fc_study *s, fc_code code) {
+    s->ranks.parted = code && s->d.ranks && s->d.ranks->bytes > s->given;
+    return code;
+}
+
+FCI_FN fc_code fci_study_write(fc_study *s, const char *path, fci_buffer *b) {
+    fc_code code = fci_buffer_code(b, s->err);
+    if (!code && fci_study_leads(s))
+        code = fci_file_save(&s->c, path, FC_OUTPUT_ANY, b->p, b->n, s->err);
+    fci_buffer_free(b);
+    return code;
 }
 
 // ---- Correlations.
@@ -36592,7 +36658,7 @@ FCI_FN int fci_study_inner(void *user, const fc_progress *p) {
     fci_study_arm *a = s->arm;
     s->watch.p.what = p->what;
     s->watch.p.plan = p->plan;
-    if (p->plan && a && p->plan->info.n_steps > s->saved) {
+    if (p->plan && a && p->plan->info.n_steps > s->saved && fci_study_leads(s)) {
         s->saved = p->plan->info.n_steps;
         if (fc_plan_save(p->plan, a->path, &s->save_error)) return 1;
     }
@@ -36636,27 +36702,34 @@ FCI_FN void fci_study_part(fc_study *s, double tokens) {
 // Of a set whose output is not finite there are no numbers, which is no failure.
 FCI_FN fc_code fci_study_finite(fc_study *s, fc_code code, double *values, size_t n) {
     for (size_t i = 0; code == FC_ERR_NUMERIC && i < n; i++) values[i] = (double)NAN;
-    if (code != FC_ERR_NUMERIC) return code;
+    if (code != FC_ERR_NUMERIC) return fci_study_told(s, code);
     fci_clear(s->err);
     return FC_OK;
 }
 
 FCI_FN fc_code fci_study_measure(fc_study *s, fci_study_set *set) {
-    const fc_watch watch = {fci_study_inner, s};
     double *v = set->values;
     fc_perplexity p;
+    fc_eval_desc d;
+    memset(&d, 0, sizeof d);
+    d.mask = set->mask;
+    d.watch.progress = fci_study_inner;
+    d.watch.user = s;
+    d.ranks = fci_study_ask(s);
     fci_study_part(s, s->parts[0]);
-    fc_code code = fc_distances(s->m, s->d.calibration, set->mask, &watch, v, s->err);
+    fc_code code = fci_perplexity_distances(s->m, s->d.calibration, &d, v, s->err);
     code = fci_study_finite(s, code, v, FC_METRIC_COUNT);
     v += FC_METRIC_COUNT;
     fci_study_part(s, s->parts[1]);
     if (code) return code;
-    code = fc_eval_perplexity(s->m, s->d.eval, set->mask, &watch, &p, s->err);
+    d.ranks = fci_study_ask(s);
+    code = fc_eval_sequences(s->m, s->d.eval, &d, &p, s->err);
     if (!code) *v = p.perplexity;
     code = fci_study_finite(s, code, v++, 1);
     fci_study_part(s, s->parts[2]);
     if (code || !s->tasks) return code;
-    const fc_task_result *r = fc_tasks_run(s->tasks, set->mask, &watch, s->err);
+    fc_tasks_share(s->tasks, fci_study_ask(s));
+    const fc_task_result *r = fc_tasks_run(s->tasks, set->mask, &d.watch, s->err);
     for (size_t i = 0; r && i < s->d.n_tasks; i++) {
         v[2 * i] = r[i].acc;
         v[2 * i + 1] = isnan(r[i].perplexity) ? r[i].acc_norm : r[i].perplexity;
@@ -36875,10 +36948,7 @@ FCI_FN fc_code fci_study_save(fc_study *s) {
         fci_puts(&b, "\n  ]");
     }
     fci_puts(&b, "\n}\n");
-    fc_code code = fci_buffer_code(&b, s->err);
-    if (!code) code = fci_file_save(&s->c, s->json, FC_OUTPUT_ANY, b.p, b.n, s->err);
-    fci_buffer_free(&b);
-    return code;
+    return fci_study_write(s, s->json, &b);
 }
 
 // A number of a set. null is measured again: that the output was not finite is not believed.
@@ -37277,11 +37347,8 @@ FCI_FN fc_code fci_study_csv(fc_study *s) {
         fci_putf(&b, ",%.*s\n", (int)names.n, names.p ? names.p : "");
     }
     fci_buffer_code(&names, &b.error);
-    fc_code code = fci_buffer_code(&b, s->err);
-    if (!code) code = fci_file_save(&s->c, s->csv, FC_OUTPUT_ANY, b.p, b.n, s->err);
     fci_buffer_free(&names);
-    fci_buffer_free(&b);
-    return code;
+    return fci_study_write(s, s->csv, &b);
 }
 
 FCI_FN fc_code fci_study_page(fc_study *s) {
@@ -37310,7 +37377,7 @@ FCI_FN fc_code fci_study_page(fc_study *s) {
     d.tables = s->tables;
     d.n_tables = s->n_tables;
     d.commands = s->d.command;
-    return fc_report_page(&d, s->page, s->err);
+    return fci_study_leads(s) ? fc_report_page(&d, s->page, s->err) : FC_OK;
 }
 
 // ---- Opening: what is asked for, what is there, what it takes.
@@ -37417,6 +37484,8 @@ FCI_FN fc_code fci_study_no_link(const fc_study *s, const char *path) {
 FCI_FN fc_code fci_study_allowed(fc_study *s) {
     const fc_study_desc *d = &s->d;
     const char *const own[] = {s->json, s->csv, s->page};
+    // what a run left that was killed at once is removed by a new output of that name
+    if (!s->begun) fc_output_discard(fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, NULL));
     fc_code code = s->begun ? FC_OK
                             : fci_output_allowed(&s->c, d->folder, FC_OUTPUT_FOLDER, s->m->path,
                                                  d->inputs, d->n_inputs, s->err);
@@ -37440,27 +37509,48 @@ FCI_FN fc_code fci_study_claim(fc_study *s) {
     return s->claimed ? FC_OK : s->err->code;
 }
 
+// fci_file_optional of the folder: all ranks get what rank 0 finds.
+FCI_FN fc_code fci_study_find_file(fc_study *s, const char *path, fci_file *f, bool *there) {
+    uint64_t size = UINT64_MAX;
+    void *copy = NULL;
+    fc_code code = FC_OK;
+    memset(f, 0, sizeof *f);
+    if (fci_study_leads(s)) {
+        code = fci_file_optional(&s->c, path, (uint64_t)1 << 30, f, there, s->err);
+        if (*there) size = f->size;
+    }
+    if (!code) code = fci_ranks_copy(&s->ranks, &size, &size, sizeof size, s->err);
+    *there = size != UINT64_MAX;
+    if (!code && *there && !fci_study_leads(s)) {
+        f->c = &s->c;
+        f->size = size;
+        f->data = copy = size ? fci_alloc(&s->c, size, 1, path, s->err) : NULL;
+        if (size && !copy) code = FC_ERR_MEMORY;
+    }
+    if (!code && *there) code = fci_ranks_copy(&s->ranks, f->data, copy, (size_t)size, s->err);
+    if (code) fci_file_close(f);
+    return code;
+}
+
 // An arm's plan, where it is there: of the same settings, else FC_ERR_MISMATCH.
 FCI_FN fc_code fci_study_load(fc_study *s, fci_study_arm *a) {
     bool there, whole = false;
-    fc_code code = fci_file_there(&s->c, a->path, &there, s->err);
+    fci_file f;
+    fc_code code = fci_study_find_file(s, a->path, &f, &there);
     if (code || !there) return code;
-    a->plan = fc_plan_load(a->path, &s->env, s->err);
-    if (!a->plan) return s->err->code;
-    code = fci_search_continues(s->m, &a->prune, a->plan, s->err);
+    a->plan = fc_plan_load_memory(f.data ? f.data : "", (size_t)f.size, &s->env, s->err);
+    fci_file_close(&f);
+    code = a->plan ? fci_search_continues(s->m, &a->prune, a->plan, s->err) : s->err->code;
     if (!code) code = fci_study_prefixes(s, a, &whole);
     return fci_wrap(s->err, code, "%s", a->path);
 }
 
 FCI_FN fc_code fci_study_begin(fc_study *s) {
     fci_file f;
-    fc_code code = fci_file_optional(&s->c, s->json, (uint64_t)1 << 30, &f, &s->begun, s->err);
+    fc_code code = fci_study_find_file(s, s->json, &f, &s->begun);
     s->old = s->begun && !s->c.force;
     s->begun = s->begun || s->c.force;
-    // what a run left that was killed at once is removed by a new output of that name
-    if (!code && !s->begun)
-        fc_output_discard(fc_output_open(s->json, FC_OUTPUT_ANY, &s->env, NULL));
-    if (!code) code = fci_study_allowed(s);
+    if (!code && fci_study_leads(s)) code = fci_study_allowed(s);
     if (!code && !fci_study_set_of(s, s->m->present)) // the whole model is the first set
         code = FC_ERR_MEMORY;
     if (!code && s->old) code = fci_study_read(s, &f);
@@ -37522,6 +37612,17 @@ FCI_FN fc_code fci_study_prepare(fc_study *s) {
     return code ? code : fci_study_weigh(s);
 }
 
+// Of what all ranks have to be asked for.
+FCI_FN uint64_t fci_study_mark(const fc_study *s) {
+    const uint64_t numbers[] = {s->d.metrics, (uint64_t)s->d.search, s->d.seed, s->d.random_plans};
+    uint64_t h = fci_hash(FCI_HASH_START, numbers, sizeof numbers);
+    for (size_t i = 0; i < FCI_STUDY_SETTINGS; i++)
+        h = fci_hash(h, s->settings[i].text, strlen(s->settings[i].text));
+    h = fci_hash(h, &s->d.confidence, sizeof s->d.confidence);
+    h = fci_hash(h, &s->d.fraction, sizeof s->d.fraction);
+    return fci_hash(h, s->points, s->d.n_points * sizeof *s->points);
+}
+
 FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_error *err) {
     fc_error own;
     const bool given = m && desc && desc->folder && *desc->folder && desc->calibration &&
@@ -37542,8 +37643,12 @@ FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_
     s->env.force = m->c.force;
     fci_context_basic(&s->c, &s->env);
     s->arena.c = &s->c;
-    fc_code code = fci_study_check(s);
-    if (!code) code = fci_study_prepare(s);
+    fc_code code = fci_ranks_begin(&s->ranks, &s->c, desc->ranks, err);
+    if (!code) {
+        code = fci_study_check(s);
+        if (!code) code = fci_study_prepare(s);
+        code = fci_ranks_meet(&s->ranks, code ? 0 : fci_study_mark(s), code, err);
+    }
     if (!code) return s;
     fc_study_close(s);
     return NULL;
@@ -37563,6 +37668,7 @@ FINERCUT_API void fc_study_close(fc_study *s) {
     for (size_t i = 0; i < s->n_arms; i++) fc_plan_free(s->arms[i].plan);
     fc_tasks_close(s->tasks);
     fc_output_discard(s->claimed);
+    fci_ranks_end(&s->ranks);
     fci_arena_free(&s->arena);
     fci_free(&s->m->c, s);
 }
@@ -37574,17 +37680,18 @@ FCI_FN fc_code fci_study_prune(fc_study *s, fci_study_arm *a, fc_prune_desc prun
     prune.resume = a->plan;
     prune.watch.progress = fci_study_inner;
     prune.watch.user = s;
+    prune.ranks = fci_study_ask(s);
     s->arm = a;
     s->saved = a->plan ? a->plan->info.n_steps : 0;
     fc_plan *plan = fc_prune(s->m, &prune, s->err);
     s->arm = NULL;
     s->watch.p.plan = NULL;
+    const fc_code code = fci_study_told(s, s->err->code);
     if (s->save_error.code) {
         *s->err = s->save_error;
         fc_plan_free(plan);
         return s->err->code;
     }
-    const fc_code code = s->err->code;
     if (!plan) return fci_wrap(s->err, code, "%s", a->path);
     fc_plan_free(a->plan);
     a->plan = plan; // which is saved with each step
@@ -37630,11 +37737,12 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     s->err = err;
     s->n_tables = 0;
     s->done = s->part = 0;
+    s->ranks.parted = false;
     uint32_t n;
     s->all = fci_study_rest(s, &n);
     fci_watch_begin(&s->watch, &s->d.watch, "evaluating");
     s->watch.p.n_steps = s->about.n_plans;
-    fc_code code = fci_study_claim(s);
+    fc_code code = fci_study_leads(s) ? fci_study_claim(s) : FC_OK;
     if (!code && !s->old) code = fci_study_save(s); // now the folder is a study's
     if (!code) code = fci_study_sets(s);
     for (size_t i = 0; i < s->n_arms && !code; i++) {
@@ -37649,6 +37757,7 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     if (!code) code = fci_study_csv(s);
     if (!code) code = fci_study_all_tables(s);
     if (!code) code = fci_study_page(s);
+    code = fci_ranks_meet(&s->ranks, 0, code, err);
     if (code) s->n_tables = 0;
     return code;
 }
@@ -37874,6 +37983,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PRUNED_TYPE
 #undef FCI_PRUNED_TYPE_N
 #undef FCI_QUANTS
+#undef FCI_RANKS_PIECE
 #undef FCI_REDUCTIONS_LIST
 #undef FCI_REFERENCE_NONE
 #undef FCI_REQUIRED

@@ -114,8 +114,8 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     const char *sampled; // a plan that was written by hand, without the hash of every byte
 } session;
 
-// What finercut_mpi.c adds to prune and eval: one of several ranks that compute together. Rank 0
-// does all that can be seen.
+// What finercut_mpi.c adds to prune, eval and study: one of several ranks that compute together.
+// Rank 0 does all that can be seen.
 typedef struct together {
     fc_ranks ranks;
     int (*join)(session *s);   // before the model is opened
@@ -736,10 +736,10 @@ static const flag flags[] = {
      "a plan of steps that is there, or a file that is no plan, is an error); never what this "
      "command reads"},
 #ifdef FINERCUT_RANKS
-    {PRUNE | EVAL, "--shares", &type_any, "A,B,...", NULL, 0, FIELD(rank_shares), 0,
-     "how much of the work each rank does, in any unit (default: as much as any other); the plan\n"
-     "and the results are the same"},
-    {PRUNE | EVAL, "--balance", NULL, NULL, NULL, 0, FIELD(balance), 0,
+    {PRUNE | EVAL | STUDY, "--shares", &type_any, "A,B,...", NULL, 0, FIELD(rank_shares), 0,
+     "how much of the work each rank does, in any unit (default: as much as any other); plans\n"
+     "and results are the same"},
+    {PRUNE | EVAL | STUDY, "--balance", NULL, NULL, NULL, 0, FIELD(balance), 0,
      "shares by speed, measured for a second beforehand"},
 #endif
     {PRUNE, "--dry-run", NULL, NULL, NULL, 0, FIELD(dry_run), 0,
@@ -2368,6 +2368,11 @@ static int leads(const session *s) {
     return !s->o->together || s->o->together->ranks.rank == 0;
 }
 
+// Whether this rank says what went wrong: what ends one ends all, and the first says it.
+static int complains(const session *s) {
+    return leads(s) || s->o->together->ranks.bytes == 0;
+}
+
 static int verify_model(session *s) {
     meter m = meter_of(s, "hashing");
     const fc_watch watch = {eval_progress, &m};
@@ -3239,8 +3244,7 @@ static int evaluate(session *s, int part, int parts, evaluation *e) {
 #endif
     clear_bar();
     if (!code) return STATUS_OK;
-    // what ends one rank ends all, and the first says it
-    return leads(s) || desc.ranks->bytes == 0 ? failed(s) : STATUS_FAILED;
+    return complains(s) ? failed(s) : STATUS_FAILED;
 }
 
 // Once, or once for each prefix of the plan.
@@ -4473,14 +4477,20 @@ static void put_table(const fc_page_table *t) {
     }
 }
 
-// The command line as a shell takes it, allocated; NULL: no memory.
-static char *command_line(const options *o) {
+// The command line as a shell takes it, for one machine, allocated; NULL: no memory.
+static char *command_line(const session *s) {
+    const options *o = s->o;
     size_t n = sizeof "finercut";
     for (char **w = o->words; *w; w++) n += 4 * strlen(*w) + 3;
     char *line = (char *)malloc(n), *p = line;
     if (!line) return NULL;
     p += sprintf(p, "finercut");
     for (char **w = o->words; *w; w++) {
+        const flag *f = find_flag(s->command, *w, strcspn(*w, "="));
+        if (f && (f->field == FIELD(rank_shares) || f->field == FIELD(balance))) {
+            w += f->type && !strchr(*w, '='); // its value
+            continue;
+        }
         const int plain = **w && !strpbrk(*w, " \t\n\r\v\f'\"\\$`!*?[]{}()<>|&;#~");
         p += sprintf(p, "%s", plain ? " " : " '");
         for (const char *c = *w; *c; c++)
@@ -4493,7 +4503,7 @@ static char *command_line(const options *o) {
 
 static void tell_estimate(const session *s, const fc_study_info *a) {
     char left[40], tokens[40];
-    if (s->o->quiet && !s->o->dry_run) return;
+    if (!leads(s) || (s->o->quiet && !s->o->dry_run)) return;
     fprintf(s->o->dry_run ? stdout : stderr,
             "study: %lu plans (%lu there), at most %lu sets of sublayers to measure (%lu there); "
             "about %s tokens to run, %s\n",
@@ -4518,15 +4528,17 @@ static int study(session *s, const fc_study_desc *desc) {
     char message[1024];
     fc_study *study = fc_study_open(s->model, desc, &s->err);
     size_t n;
+    if (!study && !complains(s)) return STATUS_FAILED;
+    const int folder = s->err.code == FC_ERR_MISMATCH && strncmp(s->err.msg, "rank ", 5) != 0;
     if (!study) return fail("%s%s", as_flags(s, s->err.msg, message, sizeof message),
-                            s->err.code == FC_ERR_MISMATCH ? "; --force begins anew" : "");
+                            folder ? "; --force begins anew" : ""); // unlike ranks stay so
     clear_bar();
     tell_estimate(s, fc_study_about(study));
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
     clear_bar();
-    if (code == FC_ERR_CANCELLED && interrupted)
+    if (code == FC_ERR_CANCELLED && interrupted && complains(s))
         fail("interrupted; the same command goes on where it was");
-    else if (code) failed(s);
+    else if (code && complains(s)) failed(s);
     const fc_page_table *t = fc_study_tables(study, &n);
     for (size_t i = 0; i < n && !code && !s->o->quiet; i++)
         if (t[i].n_columns < 3 || t[i].columns[2].use != FC_PAGE_POINTS) put_table(&t[i]);
@@ -4552,6 +4564,7 @@ static int check_study(const session *s) {
 
 static int run_study(session *s) {
     const options *o = s->o;
+    together *t = o->together;
     fc_study_desc d;
     const char *inputs[MOST_INPUTS];
     size_t n_inputs = inputs_of(s, inputs);
@@ -4562,8 +4575,10 @@ static int run_study(session *s) {
     if (status) return status;
     memset(&d, 0, sizeof d);
     catch_interrupt();
+    if (t && t->join(s)) return STATUS_FAILED;
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (read_measured(s, &measured)) return STATUS_FAILED;
+    if (t && t->divide(s)) return STATUS_FAILED;
     m = meter_of(s, "measuring");
     for (int i = 0; i < o->tasks.n; i++) inputs[n_inputs++] = s->asked[i].path;
     d.folder = o->output;
@@ -4584,9 +4599,11 @@ static int run_study(session *s) {
     d.n_inputs = n_inputs;
     d.watch.progress = study_progress;
     d.watch.user = &m;
-    char *line = command_line(o);
+    d.ranks = t ? &t->ranks : NULL;
+    char *line = command_line(s);
     d.command = line;
     status = study(s, &d);
+    if (t) t->part(s);
     free(line);
     fc_tokens_free(&measured);
     return status;

@@ -1,12 +1,13 @@
-// finercut prune and eval on several machines, by MPI: the same flags, the same plan, the same
-// results. Each rank opens the model from its own path, runs its share of the sequences or items,
-// and keeps the rows of those.
+// finercut prune, eval and study on several machines, by MPI: the same flags, the same plan, the
+// same results. Each rank opens the model from its own path, runs its share of the sequences or
+// items, and keeps the rows of those.
 // Build: make mpi, or mpicc -O2 examples/finercut_mpi.c -o finercut_mpi -lm -pthread
 // Run:   mpirun -n 4 ./finercut_mpi prune MODEL --text FILE --samples 32 -o plan.json
 //        mpirun -n 4 ./finercut_mpi eval MODEL --text FILE --task arc_easy.jsonl --plan plan.json
+//        mpirun -n 4 ./finercut_mpi study MODEL --text FILE --eval FILE -o DIR
 //
-// Rank 0 writes the plan after every step and says all there is to say. Where a rank is lost, all
-// end; the same command with --resume goes on, with any number of ranks.
+// Rank 0 alone reads and writes plans and DIR, and says all there is to say. Where a rank is lost,
+// all end; the same command goes on (prune with --resume), with any number of ranks.
 #define FINERCUT_RANKS
 #include "finercut.c"
 
@@ -136,7 +137,7 @@ static int check_ranks(const command *c, const options *o, int n) {
 // What ranks cannot share, or is asked for wrongly, is rank 0's alone. 1: all go on.
 static int all_go(int argc, char **argv, int rank, int n, int *status) {
     const command *c = argc > 1 ? find_command(argv[1]) : NULL;
-    int go = c && (c->run == run_prune || c->run == run_eval);
+    int go = c && c->run && (c->run == run_prune || c->run == run_eval || c->run == run_study);
     options o;
     memset(&o, 0, sizeof o);
     if (go && rank == 0) {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# finercut_mpi: the same plan by any number of ranks, shares, kernels that differ, models that
-# differ, a rank that is lost. MPICC and MPIRUN name another MPI.
+# finercut_mpi: the same plan, results and study by any number of ranks, shares, kernels that
+# differ, models that differ, a rank that is lost. MPICC and MPIRUN name another MPI.
 . tests/t.sh
 MPICC=${MPICC:-mpicc}
 MPIRUN=${MPIRUN:-mpirun${MPICC#mpicc}}
@@ -94,6 +94,57 @@ t_ok "eval: a file that is not there" says 'none.jsonl' judged 2 --task piqa=non
 t_ok "eval: unlike settings" says 'rank 1: expected the model, text' timeout 120 "$MPIRUN" $many \
     -n 1 ./mpi eval "$model" --tokens tokens.json : -n 1 ./mpi eval "$data/llama_bf16.gguf" \
     --tokens tokens.json
+
+# A study: of js alone, then of kl, too.
+length=16 folder=study
+head -c 800 "$demo/heldout.txt" >eval.txt
+study_flags() {
+    echo study "$data/llama_f16.gguf" --text text.txt --eval eval.txt --samples 4 \
+        --length $length --window 48 --points 0,25,50 --random 1 --threads 1 \
+        --simd scalar --task choices.jsonl -o $folder "$@"
+}
+study() { # N FLAG...
+    n=$1
+    shift
+    # shellcheck disable=SC2046,SC2086
+    timeout 120 "$MPIRUN" $many -n "$n" ./mpi $(study_flags "$@") </dev/null
+}
+finercut_study() { # FLAG...: without MPI, where that program is built
+    # shellcheck disable=SC2046
+    if [ -x "$finercut" ]; then "$finercut" $(study_flags "$@"); else study 1 "$@"; fi
+}
+same_study() { # FOLDER: as the study's, but for times
+    ls study >a.txt && ls "$1" >b.txt && cmp a.txt b.txt || return 1
+    for file in study/*; do
+        name=${file#study/}
+        case $name in
+        plan-*) same bare "$file" "$1/$name" ;;
+        *) cmp "$file" "$1/$name" ;;
+        esac || return 1
+    done
+}
+t_ok "study by one rank" study 1 --metrics js
+cp -R study part
+t_ok "more of it by 3, --shares" study 3 --shares 1,3,1 --metrics js,kl
+t_ok "is more" test -s study/plan-kl.json
+mv study whole
+study 2 --metrics js >out 2>err
+t_ok "study by 2 ranks" same_study part
+t_ok "one rank speaks" [ "$(grep -c '^What goes first' out)" -eq 1 ]
+t_ok "and tells the work" grep -Eq 'note: 2 ranks ran (4.|50)[.0-9]* % to [0-9.]+ % of the wor' err
+t_ok "more of it by finercut" finercut_study --metrics js,kl
+t_ok "comes to the same" same_study whole
+study 2 --metrics js,kl --dry-run >out
+t_ok "study --dry-run" [ "$(grep -c '7 plans (7 there), at most .* 0 tokens to run' out)" -eq 1 ]
+length=12
+t_ok "study: another one is there" says 'study.json: .* another calibration: .*--force' study 2
+t_ok "said once" [ "$(grep -c study.json out)" -eq 1 ]
+folder=none/study
+t_ok "study: a folder that cannot be" says 'rank 0: none/study: cannot create' study 2
+# shellcheck disable=SC2046,SC2086
+t_ok "study: unlike settings" says 'rank 1: expected the model, text, settings' timeout 120 \
+    "$MPIRUN" $many -n 1 ./mpi $(study_flags) : -n 1 ./mpi $(study_flags --seed 4)
+
 for count in 1 1,0 1,2,3 1,x; do
     t_ok "--shares $count" says 'shares: expected 2 numbers' ranks 2 none.json --shares $count
 done

@@ -1,6 +1,6 @@
-/* Searches and evaluations by several machines (fc_ranks): ranks are threads here, each with a
-   model and memory of its own, and what they give goes through a table. The plan, and the
-   perplexity, are those of one machine. */
+/* Searches, evaluations and studies by several machines (fc_ranks): ranks are threads here, each
+   with a model, memory and files of its own, and what they give goes through a table. The plan, the
+   perplexity, and the files of a study are those of one machine. */
 #include "private.h"
 #include "memory.h"
 #include "plans.h"
@@ -29,10 +29,12 @@ typedef struct rank {
     uint64_t limit;
     long fail_alloc;      /* while it searches */
     long calls, fail_call;
+    long starve_call;     /* the first allocation after it fails */
     long ticks, cancel_at;
     fc_plan *plan;
     fc_eval_desc judging; /* of the calibration, where there is no plan to make */
     fc_perplexity result, each[SEQUENCES];
+    const fc_study_desc *studying; /* or NULL */
     fc_error err;
 } rank;
 
@@ -57,6 +59,7 @@ static int gather(void *user, const void *own, size_t size, void *all) {
         }
         while (t->turn == turn && !t->broken) FCI_WAIT(&t->changed, &t->lock);
     }
+    if (r->calls == r->starve_call) r->t.world.fail_alloc = r->t.world.allocs + 1;
     const int done = t->turn != turn;
     for (uint32_t i = 0; i < t->n && done; i++)
         memcpy((char *)all + i * size, side[i], size);
@@ -70,13 +73,23 @@ static int tick(void *user, const fc_progress *p) {
     return ++r->ticks == r->cancel_at;
 }
 
+static void study(rank *r) {
+    fc_study_desc d = *r->studying;
+    d.watch = r->desc.watch;
+    d.ranks = r->desc.ranks;
+    fc_study *s = fc_study_open(r->m, &d, &r->err);
+    if (s) fc_study_run(s, &r->err);
+    fc_study_close(s);
+}
+
 static void run(void *arg) {
     rank *r = (rank *)arg;
     memset(&r->err, 0, sizeof r->err);
-    if (r->judging.each)
+    if (r->studying) study(r);
+    else if (r->judging.each)
         fc_eval_sequences(r->m, r->desc.calibration, &r->judging, &r->result, &r->err);
     else r->plan = fc_prune(r->m, &r->desc, &r->err);
-    const int ended = r->judging.each ? r->err.code == FC_OK : r->plan != NULL;
+    const int ended = r->judging.each || r->studying ? r->err.code == FC_OK : r->plan != NULL;
     if (!ended && r->hub && r->calls == 0) { /* the others wait for one that never came */
         FCI_LOCK(&r->hub->lock);
         r->hub->broken = 1;
@@ -108,6 +121,11 @@ static void search(const fc_prune_desc *desc, const double *shares) {
         rank *r = &ranks[i];
         if (!r->m) r->m = tiny_open(&r->t, r->limit, 1, &r->err);
         if (!r->m) exit(2);
+        if (r->studying) {
+            fc_env env = memory_env(&r->t.world);
+            memory_writable(&env);
+            r->m->c.io = env.io;
+        }
         r->calls = r->ticks = 0;
         r->desc = i == 1 && odd ? *odd : *desc;
         r->desc.watch.progress = tick;
@@ -122,7 +140,7 @@ static void search(const fc_prune_desc *desc, const double *shares) {
         r->ranks.bytes = 0;
         r->judging.ranks = r->desc.ranks;
         r->judging.watch = r->desc.watch;
-        r->t.world.allocs = 0;
+        r->t.world.allocs = r->t.world.writes = 0;
         r->t.world.fail_alloc = r->fail_alloc;
         if (i > 0 && !fci_thread_start(&r->thread, run, r)) exit(2);
     }
@@ -142,6 +160,7 @@ static void end(const char *what) {
     clear();
     for (uint32_t i = 0; i < hub.n; i++) {
         fc_model_close(ranks[i].m);
+        memory_forget(&ranks[i].t.world);
         T_OK(ranks[i].t.world.live == 0, "%s: rank %u: %ld leaks", what, i, ranks[i].t.world.live);
         tiny_end(&ranks[i].t);
     }
@@ -515,6 +534,122 @@ static void test_evaluation_fails(void) {
     end("evaluation fails");
 }
 
+/* A file that rank 0 has written, or NULL. */
+static const memory_output *file_of(const char *path) {
+    for (const memory_output *o = ranks[0].t.world.outputs, *e = o + MEMORY_OUTPUTS; o < e; o++)
+        if (o->whole && strcmp(o->path, path) == 0) return o;
+    return NULL;
+}
+
+static const char *const files[] = {"s/study.json", "s/study.csv", "s/index.html"};
+enum { FILES = sizeof files / sizeof *files };
+
+/* Rank 0 has the files of one machine, the others none; and then, that they are gone. */
+static void same_files(const char *what, char *want[FILES]) {
+    for (uint32_t i = 0; i < hub.n; i++) {
+        const rank *r = &ranks[i];
+        T_OK(r->err.code == FC_OK, "%s: rank %u: %s", what, i, r->err.msg);
+        T_OK(i == 0 || r->t.world.writes == 0, "%s: rank %u wrote", what, i);
+    }
+    for (int i = 0; i < FILES; i++) {
+        const memory_output *o = file_of(files[i]);
+        T_OK(o && o->size == strlen(want[i]) && memcmp(o->data, want[i], o->size) == 0,
+             "%s: %s by %u ranks is another", what, files[i], hub.n);
+    }
+    memory_forget(&ranks[0].t.world);
+}
+
+static void begin_study(uint32_t n, const fc_study_desc *d) {
+    begin(n);
+    for (uint32_t i = 0; i < n; i++) ranks[i].studying = d;
+}
+
+/* What ends one rank's study ends all; where it stopped it goes on, with any number of ranks. */
+static void test_study_fails(const fc_study_desc *d, const fc_prune_desc *p, char *want[FILES]) {
+    long k = 1, calls, allocs;
+    int stopped = 0;
+    begin_study(2, d);
+    search(p, NULL);
+    calls = ranks[0].calls;
+    allocs = ranks[1].t.world.allocs;
+    same_files("before it fails", want);
+    for (k = 1; k <= calls; k += k < 12 ? 1 : calls / 9) {
+        ranks[k % 2].fail_call = k;
+        search(p, NULL);
+        failed("a study is lost", FC_ERR_IO, "ranks: gather returned");
+        ranks[k % 2].fail_call = 0;
+        memory_forget(&ranks[0].t.world);
+    }
+    for (k = 1; k < allocs; k += k < 70 ? 1 : allocs / 9) {
+        ranks[1].fail_alloc = k;
+        search(p, NULL);
+        stopped += ranks[1].err.code == FC_ERR_MEMORY;
+        if (ranks[1].err.code && ranks[1].calls) failed("a study's memory", FC_ERR_MEMORY, "");
+        ranks[1].fail_alloc = 0;
+        memory_forget(&ranks[0].t.world);
+    }
+    for (k = 1; k < 40; k++) { /* calls by all ranks that only one begins */
+        ranks[1].starve_call = k;
+        search(p, NULL);
+        stopped += ranks[1].err.code == FC_ERR_MEMORY;
+        if (ranks[1].err.code) failed("a study is starved", FC_ERR_MEMORY, "");
+        ranks[1].starve_call = 0;
+        memory_forget(&ranks[0].t.world);
+    }
+    T_OK(stopped > 70, "a study's memory: %d of %ld allocations", stopped, allocs);
+    for (k = 0; k < 200; k++) { /* rank 0 cannot write its fourth file */
+        ranks[0].t.world.fail_write = 12;
+        search(p, NULL);
+        if (ranks[0].err.code == FC_OK) break;
+        T_OK(ranks[0].err.code == FC_ERR_IO && ranks[1].err.code, "rank 1: %s", ranks[1].err.msg);
+    }
+    T_OK(k > 3, "a study that cannot write: only %ld runs", k);
+    same_files("a study that could not write", want);
+    end("a study fails");
+}
+
+static void test_study(void) {
+    static const double points[] = {0.2, 0.4}, shares[] = {1, 3, 2};
+    const fc_tokens t = tokens_of(ids, ragged, 7), text = tokens_of(ids, starts, 5);
+    const fc_prune_desc p = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE); /* not used */
+    char *want[FILES];
+    fc_study_desc d, more;
+    memset(&d, 0, sizeof d);
+    d.folder = "s";
+    d.calibration = &t;
+    d.eval = &text;
+    d.metrics = 1u << FC_METRIC_JS | 1u << FC_METRIC_EUCLIDEAN;
+    d.points = points;
+    d.n_points = 2;
+    d.random_plans = 1;
+    begin_study(1, &d);
+    search(&p, NULL);
+    for (int i = 0; i < FILES; i++) {
+        const memory_output *o = file_of(files[i]);
+        if (!T_OK(o != NULL, "%s: %s", files[i], ranks[0].err.msg)) exit(1);
+        want[i] = (char *)calloc(1, o->size + 1);
+        if (!want[i]) exit(2);
+        memcpy(want[i], o->data, o->size);
+    }
+    end("study");
+    for (uint32_t n = 2; n <= MOST; n++) {
+        begin_study(n, &d);
+        search(&p, n == 3 ? shares : NULL);
+        check_work("study", n == 3 ? shares : NULL, 0.5);
+        same_files("study", want);
+        end("study");
+    }
+    test_study_fails(&d, &p, want);
+    more = d;
+    more.seed = 1;
+    begin_study(3, &d);
+    ranks[2].studying = &more;
+    search(&p, NULL);
+    failed("unlike studies", FC_ERR_MISMATCH, "rank 2: expected the model, text, settings");
+    end("unlike studies");
+    for (int i = 0; i < FILES; i++) free(want[i]);
+}
+
 static void test_unlike(void) { /* models, settings, texts, descriptions */
     const fc_tokens t = tokens_of(ids, starts, 6), other = tokens_of(ids, ragged, 6);
     const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE);
@@ -576,6 +711,7 @@ int main(void) {
     test_cancel();
     test_evaluation();
     test_evaluation_fails();
+    test_study();
     test_unlike();
     return t_end("ranks");
 }
