@@ -218,8 +218,8 @@
      - fc_prune_desc.ranks, fc_eval_desc.ranks, fc_tasks_share, fc_study_desc.ranks: many machines
        make one plan, evaluate, or study
      - fc_prune_estimate: what fc_prune would take; fc_cost counts rows; fc_config.memory_bytes
-     - fc_prune_desc.scratch, fc_heal_desc.scratch: what a memory limit leaves no room for is in a
-       file
+     - fc_prune_desc.scratch, also of healing and of a study: what a memory limit leaves no room
+       for is in a file
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
@@ -1511,6 +1511,7 @@ typedef struct fc_study_desc {
     const char *command;          /* the shell line that the page shows; NULL: none */
     fc_watch watch;
     fc_ranks *ranks;              /* NULL: alone. Only rank 0 reads and writes the folder */
+    const char *scratch;          /* as in fc_prune_desc */
 } fc_study_desc;
 
 typedef struct fc_study_info { /* what it takes: of the whole, and what is there already */
@@ -36510,6 +36511,7 @@ FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric
     a->prune.confidence = a->prune.search == FC_SEARCH_CONFIDENT ? s->d.confidence : 0;
     a->prune.last = row->last;
     a->prune.seed = s->d.seed + number;
+    a->prune.scratch = s->d.scratch;
     return fci_study_reach(s, a);
 }
 

@@ -540,6 +540,7 @@ static const char *weights_name(int i) {
 #endif
 
 static const value_type type_path = {parse_path, "a path", 0, 0, NULL};
+static const value_type type_folder = {parse_path, "a path of a folder", 0, 0, NULL};
 static const value_type type_count = {parse_whole, "a whole number", 1, 1e9, NULL};
 static const value_type type_threads = {parse_whole, "a whole number", 1, 1024, NULL};
 static const value_type type_amount = {parse_amount, "a count such as 12 or a percentage such as "
@@ -705,7 +706,7 @@ static const flag flags[] = {
                "10,000 tokens are enough, and each step takes the time of running them once more")},
     {PRUNE, "--keep", &type_names, "NAMES", NULL, 0, FIELD(keep), 0,
      "what must not be removed, such as attn.0,ffn.0-3,block.29"},
-    {PRUNE | HEAL, "--scratch", &type_path, "FOLDER", NULL, 0, FIELD(scratch), 0,
+    {PRUNE | HEAL | STUDY, "--scratch", &type_folder, "FOLDER", NULL, 0, FIELD(scratch), 0,
      "a folder on a disk for rows that --memory-limit leaves no room for; without it they are\n"
      "computed again and again (--dry-run tells both); nothing stays there"},
     {PRUNE, "--per", &type_unit, NULL, "none", 0, FIELD(per), 0,
@@ -4600,6 +4601,7 @@ static int run_study(session *s) {
     d.watch.progress = study_progress;
     d.watch.user = &m;
     d.ranks = t ? &t->ranks : NULL;
+    d.scratch = o->scratch;
     char *line = command_line(s);
     d.command = line;
     status = study(s, &d);

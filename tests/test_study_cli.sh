@@ -41,6 +41,13 @@ t_ok "correlations" grep -Eq "^log perplexity +js +[0-9]+ " out
 t_ok "a line a set" sh -c 'test "$(wc -l <a/study.csv)" -ge 6'
 t_ok "with its tasks" grep -q "^plans,.*,perplexity,choices.acc,choices.acc_norm,removed" \
     a/study.csv
+t_ok "rows in no folder" says 1 "none: trail: expected room|no mapped files" no \
+    --memory-limit 760K --scratch none
+if ! grep -q "no mapped files" err; then
+    t_ok "rows in a file" study 0 f --memory-limit 760K --scratch . --quiet
+    t_ok "give the same" cmp a/study.csv f/study.csv
+fi
+rm -rf no f
 t_ok "a page" grep -q "Which distance tells what is lost" a/index.html
 cp -r a kept
 t_ok "again" study 0 a
