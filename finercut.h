@@ -33473,6 +33473,42 @@ FCI_FN fc_code fci_package_run(fci_export *x) {
     fci_file_close(&f);
     fci_buffer_free(&x->left);
     return code;
+// Healed matrices that are stored as one type and written as another.
+FCI_FN uint64_t fci_package_changed(const fci_export *x, fc_dtype from, fc_dtype to) {
+    const fci_file *f = x->m->healed.container->files; // the only one
+    const char *first = (const char *)f->data;
+    uint64_t n = 0;
+    for (size_t i = 0; i < x->n_outs; i++)
+        for (size_t k = 0; x->outs[i].type == to && k < x->outs[i].n_pieces; k++) {
+            const fci_matrix *w = &x->outs[i].pieces[k].matrix;
+            const char *at = (const char *)w->data;
+            n += w->type == from && at >= first && at < first + f->size;
+        }
+    return n;
+}
+
+// Logs which healed matrices lose bits, as the model's own type, which nobody asked for, has fewer.
+FCI_FN void fci_package_say_narrowed(const fci_export *x) {
+    char line[200] = "";
+    size_t n = 0;
+    if (x->desc->type || !x->m->healed.container) return;
+    for (int from = 1; from < FC_DTYPE_COUNT; from++)
+        for (int to = 1; to < FC_DTYPE_COUNT && n < sizeof line; to++) {
+            const fc_dtype a = (fc_dtype)from, b = (fc_dtype)to;
+            if (!fci_number_can_decode(a) || !fci_number_can_encode(b) ||
+                fci_number_bytes(a, FCI_EXPORT_RUN) <= fci_number_bytes(b, FCI_EXPORT_RUN))
+                continue;
+            const uint64_t changed = fci_package_changed(x, a, b);
+            if (changed)
+                n += (size_t)snprintf(line + n, sizeof line - n, "%s%s to %s: %llu", n ? ", " : "",
+                                      fc_dtype_name(a), fc_dtype_name(b),
+                                      (unsigned long long)changed);
+        }
+    if (n)
+        fci_log(x->c, 0, "healed matrices become the model's types, which gives back part of the "
+                "healing: %s; a `type` as wide, which all matrices then have, keeps it", line);
+}
+
 }
 
 FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
@@ -33495,6 +33531,7 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
     fci_watch_begin(&x.watch, &desc->watch, "exporting");
     if (desc->steps == FINERCUT_NO_STEPS) x.plan = NULL;
     x.n_steps = !x.plan ? 0 : desc->steps ? desc->steps : plan->info.n_steps;
+    if (!code) fci_package_say_narrowed(x);
     fc_code code = fci_package_run(&x);
     fci_arena_free(&x.arena);
     return code;

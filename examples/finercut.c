@@ -4615,7 +4615,9 @@ static int run_study(session *s) {
 // ---------------------------------------------------------------------------------------------
 
 static void on_log(void *user, int level, const char *message) {
-    if (level == 0) note((const session *)user, "%s", message);
+    char shown[1024];
+    const session *s = (const session *)user;
+    if (level == 0) note(s, "%s", as_flags(s, message, shown, sizeof shown));
 }
 
 static int run(const command *c, const options *o) {

@@ -158,6 +158,13 @@ awk 'BEGIN { printf "["; for (i = 0; i < 16; i++) { printf "%s[", i ? "," : ""
     printf "]" } print "]" }' >long.json
 t_run 0 prune "$demo" --tokens tokens.json --quiet --remove 1 --search one-shot -o demo.json --force
 t_ok "a healed Q4_1 export has its size" sizes q4_1
+lost="note: healed matrices .*: F16 to Q4_1: [1-9].*; a --type as wide"
+t_ok "that it is narrower is told" grep -q "$lost" err
+t_ok "a type that is as wide" t_run 0 export q.gguf --heal q.safetensors --format gguf --type f16 \
+    -o healed.gguf --force
+t_ok "loses nothing" sh -c "! grep 'healed matrices' err"
+t_ok "nor does a directory" t_run 0 export q.gguf --heal q.safetensors --format hf -o healed --force
+t_ok "which has floats" sh -c "! grep 'healed matrices' err"
 t_ok "a healed Q4_K export has its size" sizes q4_k
 
 "$finercut" heal "$model" --plan plan.json --length 16 --tokens-used 9000000 --own 9000000 \
