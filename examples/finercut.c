@@ -102,6 +102,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     fc_tokens tokens;
     fc_tokens judged; // by which prune --until-perplexity stops
     fc_plan *plan;
+    int pruning; // an interruption tells of steps
 #ifndef FINERCUT_NO_TASKS
     fc_task_desc *asked; // --task; memory of their names, too
     fc_tasks *tasks;
@@ -206,11 +207,20 @@ static const char *as_flags(const session *s, const char *message, char *out, si
     return out;
 }
 
+// With the steps that prune has saved, or resumes.
+static int halted(const session *s, const fc_plan *saved) {
+    const size_t n = saved ? fc_plan_about(saved)->n_steps : 0;
+    if (n == 0) return fail("interrupted before the first step");
+    return fail(
+        "interrupted after %llu step%s, which %s holds; the same command with --resume continues",
+        (unsigned long long)n, n == 1 ? "" : "s", s->o->output);
+}
+
 static int failed(const session *s) {
     char message[1024];
-    return fail("%s", interrupted && s->err.code == FC_ERR_CANCELLED
-                          ? "interrupted"
-                          : as_flags(s, s->err.msg, message, sizeof message));
+    if (interrupted && s->err.code == FC_ERR_CANCELLED)
+        return s->pruning ? halted(s, s->plan) : fail("interrupted");
+    return fail("%s", as_flags(s, s->err.msg, message, sizeof message));
 }
 
 static int failed_of(const session *s, const char *file) { // what is wrong with it
@@ -2451,9 +2461,21 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
 
 #ifndef FINERCUT_NO_GENERATE
 // Tokens of the shape that own text will have.
+// A number of tokens that are whole sequences; own ones may be one that is shorter.
+static uint32_t whole_tokens(uint32_t n, uint32_t length) {
+    return n < length ? n : n / length * length;
+}
+
+static void note_whole(const session *s, const char *what, uint32_t asked, uint32_t used,
+                       uint32_t length) {
+    if (used != asked)
+        note(s, "%s %lu: %lu are used, as sequences of %lu tokens are whole", what,
+             (unsigned long)asked, (unsigned long)used, (unsigned long)length);
+}
+
 static fc_code any_own(session *s, fc_tokens *own) {
     const uint32_t length = s->o->length;
-    size_t starts[2] = {0, s->o->own / length * length};
+    size_t starts[2] = {0, whole_tokens(s->o->own, length)};
     fc_tokens any = {NULL, starts, 1, {NULL, NULL}};
     any.ids = (uint32_t *)calloc(starts[1], sizeof *any.ids);
     fc_code code = FC_ERR_MEMORY;
@@ -2491,7 +2513,7 @@ static int add_own(session *s) {
     fc_tokens own, all;
     if (!o->own) return STATUS_OK;
     fc_code code = write_own(s, &own);
-    if (code == FC_ERR_CANCELLED && interrupted) return fail("interrupted before the first step");
+    note_whole(s, "--own", o->own, whole_tokens(o->own, o->length), o->length);
     if (code) return failed(s);
     snprintf(s->source + n, sizeof s->source - n, "%s%llu own tokens, seed %llu", n ? ", " : "",
              (unsigned long long)own.starts[own.n_sequences], (unsigned long long)o->seed);
@@ -2688,9 +2710,7 @@ static int stopped(const session *s, const fc_plan *p, const meter *m) {
     if (!interrupted || !p) return failed(s);
     if (n == 0 && !worth_saving(s, p))
         return fail("interrupted before the first step; %s is what it was", s->o->output);
-    return fail(
-        "interrupted after %llu step%s, which %s holds; the same command with --resume continues",
-        (unsigned long long)n, n == 1 ? "" : "s", s->o->output);
+    return halted(s, p);
 }
 
 static void tell_longer(const session *s, const fc_plan *p) {
@@ -2854,8 +2874,8 @@ static int check_own_memory(session *s) {
     desc.watch.progress = stop_where_interrupted;
     code = fc_prune_estimate(s->model, &desc, &e, &s->err);
     fc_tokens_free(&look.tokens);
-    if (code == FC_ERR_CANCELLED) return fail("interrupted before the first step");
-    return code == FC_ERR_LIMIT ? failed(s) : STATUS_OK; // others are told by the search
+    // others are told by the search
+    return code == FC_ERR_LIMIT || code == FC_ERR_CANCELLED ? failed(s) : STATUS_OK;
 #endif
 }
 
@@ -2915,6 +2935,7 @@ static int run_prune(session *s) {
         return misused(s->command, "expected one of --resume and --force, got both");
     if (leads(s) && (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s))) return STATUS_FAILED;
     catch_interrupt();
+    s->pruning = 1;
     if (leads(s) && load_resumed(s)) return STATUS_FAILED;
     if (t && t->join(s)) return STATUS_FAILED;
     if (open_model(s)) return STATUS_FAILED;
@@ -4269,11 +4290,6 @@ static uint32_t healing_length(const session *s) {
     return length > 2 ? length : 2;
 }
 
-// A number of tokens that are whole sequences; own ones may be one that is shorter.
-static uint32_t whole_tokens(uint32_t n, uint32_t length) {
-    return n < length ? n : n / length * length;
-}
-
 // The parts of --tokens-used.
 static uint32_t own_tokens(const session *s) {
     const options *o = s->o;
@@ -4356,10 +4372,8 @@ static int check_used(const session *s) {
                        "--own: expected --tokens-used %lu less a sequence of %lu tokens (--length) "
                        "of --text at most, got %lu",
                        (unsigned long)o->used, (unsigned long)length, (unsigned long)o->own);
-    if (!o->tokens && used != asked)
-        note(s, "%s %lu: %lu are used, as sequences of %lu tokens are whole",
-             o->own_given && !o->text ? "--own" : "--tokens-used", (unsigned long)asked,
-             (unsigned long)used, (unsigned long)length);
+    if (!o->tokens)
+        note_whole(s, o->own_given && !o->text ? "--own" : "--tokens-used", asked, used, length);
     return STATUS_OK;
 }
 

@@ -41,6 +41,10 @@ t_ok "--samples for nothing" t_says 2 "samples: expected --text FILE with it" pr
 t_ok "too long" t_says 1 "--length: own text: expected sequences of" prune "$model" --own 999999 \
     --length 999999 -o a.json
 t_ok "a seed for nothing" t_says 2 "or --own" prune "$model" --tokens tokens.json --seed 1 -o a.json
+t_ok "a token" t_says 1 "--own: expected at least 2 tokens, got 1" prune "$model" --own 1 \
+    --tokens tokens.json -o a.json
+t_ok "not whole sequences" t_run 0 prune "$model" --own 33 --length 16 --remove 1 -o odd.json
+t_ok "are told" grep -q "note: --own 33: 32 are used, as sequences of 16 tokens are whole" err
 # So many tokens begin at once, without memory for all of them, and stop as soon as they are told.
 stops() { # SIGNAL
     "$finercut" prune "$demo" --own 1000000000 -o never.json >out 2>err </dev/null &
@@ -48,14 +52,25 @@ stops() { # SIGNAL
     kill -"$1" $!
     from=$(date +%s)
     wait $!
-    [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 4 ] && grep -q "interrupted" err &&
+    [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 4 ] &&
+        grep -q "interrupted before the first step" err &&
         [ ! -e never.json ] && return 0
+    cat err
+    return 1
+}
+t_run 0 prune "$demo" --own 64 --length 32 --remove 1 --search one-shot -o held.json
+resumed() { # the steps that are there are told
+    "$finercut" prune "$demo" --own 1000000000 --resume -o held.json >out 2>err </dev/null &
+    sleep 1
+    kill -TERM $!
+    wait $!
+    grep -q "interrupted after 1 step, which held.json holds; .* --resume continues" err && return 0
     cat err
     return 1
 }
 # After 10 seconds without a word it says how far it is; here they pass while it is stopped.
 speaks() {
-    "$finercut" prune "$demo" --own 20000 -o never.json >out 2>err </dev/null &
+    "$finercut" prune "$demo" --own 19968 -o never.json >out 2>err </dev/null &
     sleep 1
     kill -STOP $!
     sleep 10
@@ -74,6 +89,7 @@ case $(uname 2>/dev/null) in
 *)
     t_ok "a signal ends it" stops TERM
     t_ok "so does a lost terminal" stops HUP
+    t_ok "with steps that are there" resumed
     t_ok "long work speaks" speaks
     ;;
 esac
