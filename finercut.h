@@ -3584,8 +3584,9 @@ FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, co
         const size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
     }
-    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected one of %s and a place for it, got %s", what,
-             list, name ? fci_show(fci_s(name), &shown) : "NULL");
+    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected one of %s and a place for it, got %s%s%s",
+             what, list, name ? "\"" : "", name ? fci_show(fci_s(name), &shown) : "NULL",
+             name ? "\"" : "");
     return n;
 }
 
@@ -7041,11 +7042,29 @@ FCI_FN void fci_number_encode_task(void *arg, size_t task, uint32_t worker) {
     (void)worker;
 }
 
+// "F32 or BF16": the other types that can hold x.
+FCI_FN const char *fci_number_wider(fc_dtype type, float x, char out[24]) {
+    static const fc_dtype types[] = {FC_DTYPE_F32, FC_DTYPE_F16, FC_DTYPE_BF16};
+    const char *fits[3] = {"", "", ""};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        uint8_t stored[4];
+        float back;
+        fci_number_encode(types[i], &x, 1, stored);
+        fci_number_decode(types[i], stored, 0, 1, &back);
+        if (types[i] != type && isfinite(back) == isfinite(x)) fits[n++] = fc_dtype_name(types[i]);
+    }
+    snprintf(out, 24, "%s%s%s%s%s", fits[0], n > 2 ? ", " : "", n > 2 ? fits[1] : "",
+             n > 1 ? " or " : "", n > 1 ? fits[n - 1] : "");
+    return out;
+}
+
 FCI_FN fc_code fci_encode_rows(const fci_context *c, fc_dtype type, const char *name,
                                const float *x, uint64_t first, uint64_t n, uint64_t cols,
                                void *stored, fc_error *err) {
     fci_number_job job;
     const uint64_t block = fci_number_block(type);
+    char wider[24];
     size_t task = 0;
     if (cols % block != 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -7068,7 +7087,7 @@ FCI_FN fc_code fci_encode_rows(const fci_context *c, fc_dtype type, const char *
                     (unsigned long long)((first + at) / cols),
                     (unsigned long long)((first + at) % cols),
                     (double)x[at], fc_dtype_name(type),
-                    block > 1 ? "F32, F16 or BF16" : "F32 or BF16");
+                    fci_number_wider(type, x[at], wider));
 }
 
 // >> kv
@@ -8073,15 +8092,16 @@ typedef struct fci_container_shards {
 
 FCI_FN fc_code fci_container_shards_file(fci_container_shards *s, fci_map *seen,
                                          const fci_json *value, uint32_t *file, fc_error *err) {
+    const char *quote = value->type == FCI_JSON_STRING ? "\"" : "";
     fci_shown shown;
     bool known = false;
     if (value->type != FCI_JSON_STRING || !fci_container_is_base_name(value->text))
         return fci_fail(
             err, FC_ERR_FORMAT, value->at,
-            "weight_map (byte %u): expected the name of a file in the same directory, got %s",
-            value->at,
+            "weight_map (byte %u): expected the name of a file in the same directory, got %s%s%s",
+            value->at, quote,
             value->type == FCI_JSON_STRING ? fci_show(value->text, &shown)
-                                           : fci_json_type_name(value));
+                                           : fci_json_type_name(value), quote);
     *file = s->n_files;
     if (fci_map_get(seen, value->text, file)) return FC_OK;
     if (s->n_files == FCI_FILES_MAX)
@@ -19120,7 +19140,7 @@ FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *er
     if (!code) code = fci_healed_need(h, FCI_IDENTITY_OF, "the model's", &value, err);
     if (!code && !fci_is(value, m->fingerprint))
         code = fci_fail(err, FC_ERR_MISMATCH, 0,
-                        "%s: healed for another model than %s: expected fingerprint %s, got %s",
+                        "%s: healed for another model than %s: expected fingerprint %s, got \"%s\"",
                         file, fci_base_name(m->path), m->fingerprint, fci_show(value, &shown));
     if (!code) code = fci_healed_removed(m, h, err);
     for (size_t i = 0; i < h->n_tensors && !code; i++)
@@ -22271,7 +22291,7 @@ FINERCUT_API fc_code fc_budget_parse(const char *text, fc_budget *out, fc_error 
     if (suffix.n && suffix.p[0] == '%') b.share = number.number / 100;
     else b.most = number.number * scale;
     if (!fci_budget_good(&b))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "until: %s: expected %s, got %s",
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "until: %s: expected %s, got \"%s\"",
                         fc_unit_name(b.unit), fci_budget_range(b.unit),
                         fci_show(fci_s(from), &shown));
     *out = b;
@@ -24463,22 +24483,25 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     if (code) return code;
     if (allowed == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "keep: expected at least one of the %u %s left to remove, got none", all,
-                        fc_candidates_name(d->candidates));
+                        "keep: expected at least 1 of the %u candidates (%s) left to remove%s, got "
+                        "0", all, fc_candidates_name(d->candidates),
+                        d->last > 0 ? " in the last blocks" : "");
     uint32_t wanted = d->remove           ? d->remove
                       : d->fraction > 0   ? (uint32_t)(d->fraction * all + 1e-9)
                       : d->until.unit > 0 ? allowed
                                           : allowed - 1;
     if (wanted > allowed)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "remove: expected at most the %u %s that are candidates, got %u", allowed,
-                        fc_candidates_name(d->candidates), wanted);
+                        "remove: expected at most the %u candidates (%s) that may go, got %u",
+                        allowed, fc_candidates_name(d->candidates), wanted);
     if (wanted == 0 && d->fraction == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "remove: expected how many, as 1 of the %u %s may go, and without a number "
-                        "the last one stays", all, fc_candidates_name(d->candidates));
+                        "remove: expected how many, as 1 of the %u candidates (%s) may go, and "
+                        "without a number the last one stays",
+                        all, fc_candidates_name(d->candidates));
     if (wanted == 0 && d->fraction > 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "remove: %g %% of %u %s is less than one",
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "remove: %g %% of %u candidates (%s) is less than one",
                         100 * d->fraction, all, fc_candidates_name(d->candidates));
     *n_steps = wanted;
     return FC_OK;
@@ -27442,6 +27465,8 @@ FCI_FN fc_code fci_generate_own_shape(const fc_model *m, const fc_own_desc *desc
     const uint64_t tokens = desc->tokens ? desc->tokens : 32768,
                    most = m->hyper.max_positions ? m->hyper.max_positions : UINT32_MAX;
     *length = (size_t)fci_min(desc->length ? desc->length : fci_min(512, most), tokens);
+    if (tokens < 2)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "own: expected at least 2 tokens, got 1");
     if (*length < 2 || *length > most)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "length: own text: expected sequences of 2 to %llu tokens, got %llu",
@@ -27764,7 +27789,7 @@ FINERCUT_API fc_code fc_task_find(const char *name, size_t *index, fc_error *err
     fci_clear(err);
     if (name && (strlen(name) > FCI_TASKS_NAME || name[strspn(name, FCI_TASKS_LETTERS)]))
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "task: expected a name of letters, digits, _ and -, at most %d, got %s",
+                        "task: expected a name of letters, digits, _ and -, at most %d, got \"%s\"",
                         FCI_TASKS_NAME, fci_show(fci_s(name), &shown));
     for (size_t i = 0; i < FCI_TASKS_KINDS; i++) {
         const char *known = fci_tasks_kinds[i].name;
@@ -27777,8 +27802,9 @@ FINERCUT_API fc_code fc_task_find(const char *name, size_t *index, fc_error *err
         }
         snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", known);
     }
-    return fci_fail(err, FC_ERR_ARGUMENT, 0, "task: expected one of %s, got %s", names,
-                    name ? fci_show(fci_s(name), &shown) : "NULL");
+    return fci_fail(err, FC_ERR_ARGUMENT, 0, "task: expected one of %s, got %s%s%s", names,
+                    name ? "\"" : "", name ? fci_show(fci_s(name), &shown) : "NULL",
+                    name ? "\"" : "");
 }
 
 // ---- items as texts
@@ -30170,7 +30196,8 @@ FCI_FN fc_code fci_heal_take_rest(fci_heal *h, const fc_container *c, const char
     }
     if (!h->next)
         return fci_fail(h->err, FC_ERR_FORMAT, 0,
-                        "%s: " FCI_IDENTITY_NEXT ": expected a number from 1 to %llu, got %s", path,
+                        "%s: " FCI_IDENTITY_NEXT ": expected a number from 1 to %llu, got \"%s\"",
+                        path,
                         (unsigned long long)most, fci_show(next, &shown));
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
         const fc_tensor *from = fc_container_tensor(c, i),
@@ -33446,33 +33473,6 @@ FCI_FN void fci_package_say_types(const fci_export *x) {
             line);
 }
 
-FCI_FN fc_code fci_package_run(fci_export *x) {
-    const uint64_t n = x->m->hyper.n_blocks;
-    fci_file f;
-    memset(&f, 0, sizeof f);
-    x->mask = (uint8_t *)fci_arena_alloc(&x->arena, 2 * n, 1, "mask", x->err);
-    x->number = (uint32_t *)fci_arena_alloc(&x->arena, n, sizeof *x->number, "blocks", x->err);
-    if (!x->mask || !x->number) return FC_ERR_MEMORY;
-    const bool none = x->desc->steps == FINERCUT_NO_STEPS;
-    memcpy(x->mask, none ? x->m->present : x->m->mask, 2 * (size_t)n);
-    fc_code code =
-        x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err) : FC_OK;
-    if (!code && !fci_healed_mask(x->m, x->mask, x->err)) code = FC_ERR_MISMATCH;
-    if (!code) code = fci_healed_finite(x->m, &x->arena, x->err);
-    if (!code) code = fci_package_check(x);
-    if (!code) code = fci_convert_number(x);
-    const bool from_gguf = fci_is_gguf(x->m->container), to_gguf = fci_export_to_gguf(x);
-    if (!code && !from_gguf) code = fci_beside_config(x, &f);
-    if (!code && from_gguf && !to_gguf) code = fci_made_make_config(x);
-    if (!code) code = from_gguf != to_gguf ? fci_convert_to_other_kind(x) : fci_export_same_kind(x);
-    if (!code && !from_gguf && to_gguf) code = fci_convert_rope(x);
-    if (!code && x->deci) code = fci_convert_stubs(x);
-    if (!code) fci_package_say_types(x);
-    if (!code) code = fci_export_to_gguf(x) ? fci_package_gguf(x) : fci_package_folder(x);
-    if (!code) fci_package_say_left(x);
-    fci_file_close(&f);
-    fci_buffer_free(&x->left);
-    return code;
 // Healed matrices that are stored as one type and written as another.
 FCI_FN uint64_t fci_package_changed(const fci_export *x, fc_dtype from, fc_dtype to) {
     const fci_file *f = x->m->healed.container->files; // the only one
@@ -33509,6 +33509,34 @@ FCI_FN void fci_package_say_narrowed(const fci_export *x) {
                 "healing: %s; a `type` as wide, which all matrices then have, keeps it", line);
 }
 
+FCI_FN fc_code fci_package_run(fci_export *x) {
+    const uint64_t n = x->m->hyper.n_blocks;
+    fci_file f;
+    memset(&f, 0, sizeof f);
+    x->mask = (uint8_t *)fci_arena_alloc(&x->arena, 2 * n, 1, "mask", x->err);
+    x->number = (uint32_t *)fci_arena_alloc(&x->arena, n, sizeof *x->number, "blocks", x->err);
+    if (!x->mask || !x->number) return FC_ERR_MEMORY;
+    const bool none = x->desc->steps == FINERCUT_NO_STEPS;
+    memcpy(x->mask, none ? x->m->present : x->m->mask, 2 * (size_t)n);
+    fc_code code =
+        x->plan ? fc_plan_mask(x->plan, x->m, x->n_steps, x->mask, 2 * (size_t)n, x->err) : FC_OK;
+    if (!code && !fci_healed_mask(x->m, x->mask, x->err)) code = FC_ERR_MISMATCH;
+    if (!code) code = fci_healed_finite(x->m, &x->arena, x->err);
+    if (!code) code = fci_package_check(x);
+    if (!code) code = fci_convert_number(x);
+    const bool from_gguf = fci_is_gguf(x->m->container), to_gguf = fci_export_to_gguf(x);
+    if (!code && !from_gguf) code = fci_beside_config(x, &f);
+    if (!code && from_gguf && !to_gguf) code = fci_made_make_config(x);
+    if (!code) code = from_gguf != to_gguf ? fci_convert_to_other_kind(x) : fci_export_same_kind(x);
+    if (!code && !from_gguf && to_gguf) code = fci_convert_rope(x);
+    if (!code && x->deci) code = fci_convert_stubs(x);
+    if (!code) fci_package_say_types(x);
+    if (!code) fci_package_say_narrowed(x);
+    if (!code) code = fci_export_to_gguf(x) ? fci_package_gguf(x) : fci_package_folder(x);
+    if (!code) fci_package_say_left(x);
+    fci_file_close(&f);
+    fci_buffer_free(&x->left);
+    return code;
 }
 
 FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
@@ -33531,7 +33559,6 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
     fci_watch_begin(&x.watch, &desc->watch, "exporting");
     if (desc->steps == FINERCUT_NO_STEPS) x.plan = NULL;
     x.n_steps = !x.plan ? 0 : desc->steps ? desc->steps : plan->info.n_steps;
-    if (!code) fci_package_say_narrowed(x);
     fc_code code = fci_package_run(&x);
     fci_arena_free(&x.arena);
     return code;
@@ -37044,7 +37071,8 @@ FCI_FN fc_code fci_study_read_settings(fc_study *s, const fci_json *root) {
         if (fci_json_text(settings, x->name, &text, s->err)) return FC_ERR_FORMAT;
         if (!fci_is(text, x->text))
             return fci_fail(s->err, FC_ERR_MISMATCH, 0,
-                            "the study was made with another %s: expected %s, got %s", x->name,
+                            "the study was made with another %s: expected \"%s\", got \"%s\"",
+                            x->name,
                             fci_show(text, &old), fci_show(fci_s(x->text), &now));
     }
     return FC_OK;

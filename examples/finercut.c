@@ -821,8 +821,8 @@ static const flag flags[] = {
      "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
     {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
      "draw only among the likeliest tokens that together have this share (default: all)"},
-    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0, "another seed draws other "
-     "tokens"},
+    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
+     "another seed draws other tokens"},
     {GENERATE, "--compare", NULL, NULL, NULL, 0, FIELD(compare), 0,
      "first the continuation of the whole model, then that of the pruned one, then of the healed "
      "one;\nside by side on a terminal with 50 columns for each"},
@@ -1781,13 +1781,14 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
         return STATUS_OK;
     }
     fc_chat *chat = open_chat(s, s->model);
+    if (!chat && s->o->chat) return failed(s);
     if (!chat) { // the error of a field that is not there tells which ones are
         fc_error why;
         fc_lines_text(file->bytes, file->length, "", &s->env, &text, &why);
         const char *fields = strstr(why.msg, "the fields are");
         fc_text_free(&text);
-        return fail("%s: lines of JSON objects: %s; or --field NAME, of a text%s%s", name,
-                    s->err.msg, fields ? ": " : "", fields ? fields : "");
+        return fail("%s: lines of JSON objects, as conversations: %s, or give --field NAME of a "
+                    "text%s%s", name, s->err.msg, fields ? "; " : "", fields ? fields : "");
     }
     code = fc_lines_chat(chat, file->bytes, file->length, chats, &s->err);
     fc_chat_close(chat);
@@ -2460,7 +2461,6 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
 #endif
 
 #ifndef FINERCUT_NO_GENERATE
-// Tokens of the shape that own text will have.
 // A number of tokens that are whole sequences; own ones may be one that is shorter.
 static uint32_t whole_tokens(uint32_t n, uint32_t length) {
     return n < length ? n : n / length * length;
@@ -2473,6 +2473,7 @@ static void note_whole(const session *s, const char *what, uint32_t asked, uint3
              (unsigned long)asked, (unsigned long)used, (unsigned long)length);
 }
 
+// Tokens of the shape that own text will have.
 static fc_code any_own(session *s, fc_tokens *own) {
     const uint32_t length = s->o->length;
     size_t starts[2] = {0, whole_tokens(s->o->own, length)};
@@ -2512,8 +2513,8 @@ static int add_own(session *s) {
     const size_t n = strlen(s->source);
     fc_tokens own, all;
     if (!o->own) return STATUS_OK;
-    fc_code code = write_own(s, &own);
     note_whole(s, "--own", o->own, whole_tokens(o->own, o->length), o->length);
+    fc_code code = write_own(s, &own);
     if (code) return failed(s);
     snprintf(s->source + n, sizeof s->source - n, "%s%llu own tokens, seed %llu", n ? ", " : "",
              (unsigned long long)own.starts[own.n_sequences], (unsigned long long)o->seed);
@@ -2934,8 +2935,8 @@ static int run_prune(session *s) {
     if (s->o->resume && s->o->force)
         return misused(s->command, "expected one of --resume and --force, got both");
     if (leads(s) && (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s))) return STATUS_FAILED;
-    catch_interrupt();
     s->pruning = 1;
+    catch_interrupt();
     if (leads(s) && load_resumed(s)) return STATUS_FAILED;
     if (t && t->join(s)) return STATUS_FAILED;
     if (open_model(s)) return STATUS_FAILED;
@@ -3155,7 +3156,7 @@ static int check_tasks(session *s) {
         char *name = (char *)(s->asked + all) + i * (most + 1);
         d->path = task_file(s->o->tasks.values[i], &from, &n);
         if (n > (size_t)most)
-            return misused(s->command, "--task: expected a name of at most %d bytes, got %.*s",
+            return misused(s->command, "--task: expected a name of at most %d bytes, got \"%.*s\"",
                            most, (int)n, from);
         memcpy(name, from, n);
         d->name = name;
@@ -3165,8 +3166,8 @@ static int check_tasks(session *s) {
         if (fc_task_find(name, &kind, &s->err)) return misused(s->command, "--%s", s->err.msg);
         for (int k = 0; k < i; k++)
             if (strcmp(name, s->asked[k].name) == 0)
-                return misused(s->command, "--task: expected another name for each, got %s twice",
-                               name);
+                return misused(s->command, "--task: expected another name for each, got \"%s\" "
+                               "twice", name);
         if (!*d->path)
             return misused(s->command, "--task: expected %s=FILE.jsonl, got no file", name);
     }
@@ -3616,14 +3617,17 @@ static int count_words(session *s, const voice *v, const char *name, const char 
     return STATUS_OK;
 }
 
-static int begin_chat(session *s, voice *v) {
-    const char *system = s->o->system;
-    uint64_t n;
-    if (!s->o->chat) return STATUS_OK;
-    v->chat = open_chat(s, v->model);
-    if (!v->chat) return failed(s);
-    if (system && count_words(s, v, "--system", system, strlen(system), &n)) return STATUS_FAILED;
-    return system ? add_message(s, v, FC_ROLE_SYSTEM, system, strlen(system)) : STATUS_OK;
+// The user says something, and the template writes the turn: its tokens. An error names the
+// message, and leaves the conversation as it was.
+static int write_turn(session *s, voice *v, const char *name, const char *said, size_t n,
+                      uint64_t *count) {
+    if (add_message(s, v, FC_ROLE_USER, said, n)) return STATUS_FAILED;
+    fc_text_free(&v->turn);
+    const int status =
+        fc_chat_render(v->chat, v->messages, v->n_messages, 1, &v->turn, &s->err)
+            ? failed_of(s, name) : count_words(s, v, name, v->turn.bytes, v->turn.length, count);
+    if (status) forget(v);
+    return status;
 }
 
 static int no_room(const char *name, uint32_t most, uint64_t taken, uint32_t follow,
@@ -3635,13 +3639,35 @@ static int no_room(const char *name, uint32_t most, uint64_t taken, uint32_t fol
                 (unsigned long long)given);
 }
 
-// A generator with room for the turn and the answer, which without -n is as long as the positions
-// allow; a new one has to run all of it again. `given`: tokens of the message.
-static int find_room(session *s, voice *v, const char *name, uint64_t given) {
+// Whether -n, and then --system, leave room for a message of one letter.
+static int begin_chat(session *s, voice *v) {
+    const char *system = s->o->system;
+    const uint32_t most = fc_model_config(v->model)->max_positions, n = s->o->new_tokens;
+    uint64_t given, taken;
+    if (!s->o->chat) return STATUS_OK;
+    v->chat = open_chat(s, v->model);
+    if (!v->chat) return failed(s);
+    if (write_turn(s, v, "--chat", "a", 1, &taken)) return STATUS_FAILED;
+    forget(v);
+    if (most && taken + n > most)
+        return fail("-n: expected at most %llu tokens (of the model's %lu positions a message "
+                    "takes %llu), got %lu", (unsigned long long)(taken < most ? most - taken : 0),
+                    (unsigned long)most, (unsigned long long)taken, (unsigned long)n);
+    if (!system) return STATUS_OK;
+    if (count_words(s, v, "--system", system, strlen(system), &given) ||
+        add_message(s, v, FC_ROLE_SYSTEM, system, strlen(system)) ||
+        write_turn(s, v, "--system", "a", 1, &taken))
+        return STATUS_FAILED;
+    forget(v);
+    if (!most || taken + (n ? n : 1) <= most) return STATUS_OK;
+    return no_room("--system", most, taken > given ? taken - given : 0, n ? n : 1, given);
+}
+
+// A generator with room for the turn, of `said` tokens, and the answer, which without -n is as long
+// as the positions allow; a new one has to run all of it again. `given`: tokens of the message.
+static int find_room(session *s, voice *v, const char *name, uint64_t given, uint64_t said) {
     const uint32_t most = fc_model_config(v->model)->max_positions;
     uint32_t follow = s->o->new_tokens ? s->o->new_tokens : 512;
-    uint64_t said;
-    if (count_words(s, v, name, v->turn.bytes, v->turn.length, &said)) return STATUS_FAILED;
     if (!s->o->new_tokens && most && said + follow > most)
         follow = said < most ? most - (uint32_t)said : 1;
     uint64_t n = said + follow;
@@ -3660,12 +3686,10 @@ static int find_room(session *s, voice *v, const char *name, uint64_t given) {
 // The user says something; an error where it cannot be answered, which leaves the conversation as
 // it was.
 static int hear(session *s, voice *v, const char *name, const char *said, size_t n) {
-    uint64_t given;
-    if (count_words(s, v, name, said, n, &given) || add_message(s, v, FC_ROLE_USER, said, n))
+    uint64_t given, all;
+    if (count_words(s, v, name, said, n, &given) || write_turn(s, v, name, said, n, &all))
         return STATUS_FAILED;
-    fc_text_free(&v->turn);
-    int status = fc_chat_render(v->chat, v->messages, v->n_messages, 1, &v->turn, &s->err)
-                     ? failed_of(s, name) : find_room(s, v, name, given);
+    const int status = find_room(s, v, name, given, all);
     if (status) forget(v);
     return status;
 }
@@ -3922,6 +3946,9 @@ static int open_voices(session *s, voice *v, int *n) {
 
 static int check_generate(const session *s) {
     const options *o = s->o;
+    if (o->temperature == 0 && (o->top_p > 0 || o->seed_given))
+        return misused(s->command, "%s: expected --temperature above 0 with it, got 0",
+                       o->top_p > 0 ? "--top-p" : "--seed");
     return o->prompt || o->chat ? STATUS_OK : misused(s->command, "expected --prompt TEXT");
 }
 

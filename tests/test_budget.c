@@ -270,19 +270,19 @@ static void test_refused(void) {
     d = desc_of(FC_SEARCH_RACE, "params:1e-10%", FC_UNIT_NONE, NULL); /* no step would do */
     fails(&d, FC_ERR_ARGUMENT, "expected less than the whole model has");
     d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_NONE, "block.0-2,attn.3");
-    fails(&d, FC_ERR_ARGUMENT, "remove: expected how many, as 1 of the 8 sublayers may go");
+    fails(&d, FC_ERR_ARGUMENT, "expected how many, as 1 of the 8 candidates (sublayers) may go");
     d = desc_of(FC_SEARCH_RACE, "distance:1e-30", FC_UNIT_NONE, NULL);
     fails(&d, FC_ERR_ARGUMENT, "until: distance: expected a distance that one removal leaves");
     d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_NONE, "block.0-3");
-    fails(&d, FC_ERR_ARGUMENT, "keep: expected at least one of the 8 sublayers left to remove");
+    fails(&d, FC_ERR_ARGUMENT, "keep: expected at least 1 of the 8 candidates (sublayers) left");
     d.candidates = FC_CANDIDATES_BLOCKS;
     d.keep = "attn.0-3"; /* a block with a kept half stays */
-    fails(&d, FC_ERR_ARGUMENT, "of the 4 blocks left to remove");
+    fails(&d, FC_ERR_ARGUMENT, "of the 4 candidates (blocks) left to remove, got 0");
     d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_NONE, "attn.4");
     fails(&d, FC_ERR_ARGUMENT, "keep: sublayers: attn.4: expected blocks below 4");
     d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_NONE, "attn.0");
     d.remove = SUBLAYERS;
-    fails(&d, FC_ERR_ARGUMENT, "remove: expected at most the 7 sublayers");
+    fails(&d, FC_ERR_ARGUMENT, "remove: expected at most the 7 candidates (sublayers) that may go");
     d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_DISTANCE, NULL);
     fails(&d, FC_ERR_ARGUMENT, "per: expected params, bytes or time");
     d.per = (fc_unit)-1;

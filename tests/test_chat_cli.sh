@@ -63,6 +63,10 @@ t_ok "unknown" t_says 1 "expected one of chatml, .*, got another one: give the t
 t_ok "none" t_says 1 "no chat template" generate "$demo" --chat --prompt a
 t_ok "no prompt" t_says 2 "expected --prompt TEXT" generate chat
 t_ok "--system alone" t_says 2 "system: expected --chat" generate chat --prompt a --system b
+t_ok "--top-p that does nothing" t_says 2 "top-p: expected --temperature above 0 with it, got 0" \
+    generate chat --prompt a --temperature 0 --top-p 50%
+t_ok "nor does --seed" t_says 2 "seed: expected --temperature above 0 with it, got 0" \
+    generate chat --prompt a --temperature 0 --seed 1
 t_ok "--no-think" t_says 1 "chatml has no such mode" generate chat --chat --prompt a --no-think
 for day in 2024 2024-13-01 2024-1-1 2024-01-01x today; do
     t_ok "a day: $day" t_says 2 "a day such as" generate chat --chat --prompt a --date "$day"
@@ -124,7 +128,17 @@ done
 sed 's/\("max_position_embeddings": *\)[0-9]*/\1100/' chat/config.json >few/config.json
 sed 's/\("max_position_embeddings": *\)[0-9]*/\19000/' chat/config.json >many/config.json
 t_ok "no -n" t_run 0 generate few --chat --prompt "In the beginning"
-t_ok "-n that does not fit" t_says 1 "the context is full" generate few --chat --prompt In -n 100
+t_ok "-n that does not fit" t_says 1 "-n: expected at most [0-9]+ tokens .*positions.*, got 100" \
+    generate few --chat --prompt In -n 100
+printf 'In\nIn\nIn\n' >said
+t_ok "is told before anything is said" sh -c '"$1" generate few --chat -n 600 <said >out 2>err
+    test $? -eq 1 && grep -q "^finercut: -n: expected" err && test "$(wc -l <err)" -eq 1' \
+    x "$finercut"
+most=$(sed -n 's/.*at most \([0-9]*\) tokens.*/\1/p' err)
+t_ok "that many fit" t_run 0 generate few --chat --prompt a -n "$most"
+full=$(awk 'BEGIN { for (i = 0; i < 100; i++) printf "word " }' </dev/null)
+t_ok "--system that does not fit" t_says 1 "--system: the context is full: .*, got [1-9]" \
+    generate few --chat --prompt In --system "$full"
 awk 'BEGIN { for (i = 0; i < 100; i++) print "In the beginning" }' </dev/null >said
 t_ok "until it is full" sh -c '"$1" generate few --chat <said >out 2>err; test $? -eq 1' \
     x "$finercut"
@@ -218,6 +232,9 @@ t_ok "no such field" t_says 1 'line 2: expected the field "id"; the fields are "
     eval chat --text words.jsonl --field id
 t_ok "no template, no messages" t_says 1 'no chat template.*the fields are "id", "words"' \
     eval "$demo" --text words.jsonl
+t_ok "tokenize --chat, no template" t_run 1 tokenize "$demo" --chat --text words.jsonl
+t_ok "is the model's error alone" \
+    grep -qx "finercut: demo: the model has no chat template: [^;]*" err
 t_ok "llama.cpp's protocol" t_says 1 "expected a text, got conversations" eval chat \
     --text talks.jsonl --protocol llama.cpp
 echo '{"words": "a\u0000b"}' >nul.jsonl

@@ -203,10 +203,16 @@ static void test_refused(fci_context *c) {
             T_OK(!refused || (strstr(err.msg, "tensor \"w\": row 78, column 64: ") != NULL &&
                               strstr(err.msg, k < 2 ? "inf" : k == 2 ? "nan" : "-1e+30") != NULL),
                  "%s: %s", fc_dtype_name(type), err.msg);
+            const char *use = k < 3 ? "; use F32, F16 or BF16" : "; use F32 or BF16";
+            T_OK(!refused || strstr(err.msg, use) != NULL, "%s: %s", fc_dtype_name(type), err.msg);
         }
         T_OK((rows(c, type, 60, 20, &err) == FC_OK) == !blocks, "%s, rows of 20: %s",
              fc_dtype_name(type), err.msg);
     }
+    x[3] = 3.4e38f;
+    T_OK(rows(c, FC_DTYPE_Q8_0, 64, 64, &err) == FC_ERR_NUMERIC && strstr(err.msg, "; use F32") &&
+             !strstr(err.msg, "F16"),
+         "past BF16: %s", err.msg);
     for (int k = 0; k < 64; k++) x[k] = k == 50 ? 127 * 65504.0f : 1;
     T_OK(fci_number_encode(FC_DTYPE_Q8_0, x, 64, stored) == 64 && stored[34] == 0xff &&
              stored[35] == 0x7b,

@@ -37,7 +37,7 @@ static int sink(void *user, const float *rows, size_t n) {
         value = (type)1;                                                                           \
         REFUSED(ARGUMENT, type##_parse(NULL, &value, &err), "got NULL");                           \
         REFUSED(ARGUMENT, type##_parse("", &value, &err), type##_name((type)0));                   \
-        REFUSED(ARGUMENT, type##_parse("Wrong", &value, &err), "got Wrong");                       \
+        REFUSED(ARGUMENT, type##_parse("Wrong", &value, &err), "got \"Wrong\"");                   \
         REFUSED(ARGUMENT, type##_parse(type##_name((type)0), NULL, &err), "a place");              \
         T_OK((int)value == 1, #type ": what fails changes nothing");                               \
     } while (0)
@@ -527,7 +527,7 @@ static void test_studies(void) {
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "each once, got piqa");
     d.tasks = &odd;
     d.n_tasks = 1;
-    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "got mmlu_a,b");
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "got \"mmlu_a,b\"");
     d.n_tasks = 0;
     d.n_inputs = 1;
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "fc_study_open");

@@ -344,8 +344,10 @@ done
 t_ok "--per tokens" wrong --per tokens
 t_ok "a block that is not there" t_says 1 "keep: sublayers: block\.9: expected blocks below 3" \
     prune "$model" --tokens tokens.json --force --keep block.9
-t_ok "everything is kept" t_says 1 "keep: expected at least one of the 6 sublayers left to remove" \
+t_ok "everything is kept" t_says 1 "keep: .* 1 of the 6 candidates \(sublayers\) left" \
     prune "$model" --tokens tokens.json --force --keep block.0-2
+t_ok "of the last blocks" t_says 1 "of the 3 candidates \(ffn\) left to remove in the last blocks" \
+    prune "$model" --tokens tokens.json --force --keep ffn.1-2 --candidates ffn --last 34%
 t_ok "more than there is" t_says 1 "until: params:95%: cannot be reached" \
     prune "$model" --tokens tokens.json --force --until params:95%
 rm -f budget.json

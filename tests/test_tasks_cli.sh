@@ -121,8 +121,10 @@ t_ok "a prefix by itself" task --task choices.jsonl --plan plan.json --remove 2 
 t_ok "is what the list has" sh -c 'sed "s/\"seconds\":[0-9.]*//" out | diff along -'
 
 t_ok "nothing to measure" says 2 "expected --text FILE \| --tokens FILE \| --task .*got none"
-t_ok "an unknown task" says 2 "one of choices, arc_easy, .*, mmlu, got foo" --task foo=choices.jsonl
-t_ok "a file of no known name" says 2 "got bad" --task bad.jsonl
+t_ok "an unknown task" says 2 "one of choices, arc_easy, .*, mmlu, got .foo. " \
+    --task foo=choices.jsonl
+t_ok "an empty name" says 2 'mmlu, got "" ' --task =choices.jsonl
+t_ok "a file of no known name" says 2 "got .bad." --task bad.jsonl
 # A list is walked once, not once for each entry: this was minutes, and took no signal.
 awk 'BEGIN {
     printf "{\"query\": \"a\", \"choices\": ["
@@ -130,10 +132,11 @@ awk 'BEGIN {
     print "1], \"gold\": 0}" }' >many.jsonl
 t_ok "half a million choices" says 1 'many.jsonl:1: "choices": entry 500000: expected a text' \
     --task choices=many.jsonl
-t_ok "twice the same" says 2 "another name for each, got choices twice" --task choices.jsonl \
+t_ok "twice the same" says 2 "another name for each, got .choices. twice" --task choices.jsonl \
     --task choices=bad.jsonl
 long=$(printf 'choices_%056d' 0)
-t_ok "a name of 64 bytes" says 2 "name of at most 63 bytes, got $long" --task "$long=choices.jsonl"
+t_ok "a name of 64 bytes" says 2 "name of at most 63 bytes, got .$long." \
+    --task "$long=choices.jsonl"
 t_ok "a name of 63" task --task "${long%0}=choices.jsonl" --limit 1
 t_ok "a name of other letters" says 2 "name of letters, digits, _ and -, .*choices_a b" \
     --task "choices_a b=choices.jsonl"

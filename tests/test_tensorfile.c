@@ -720,7 +720,7 @@ static void test_index(void) {
         {"map_empty", MAP(""), b, 0, "got an empty one"},
         {"map_array", "{\"weight_map\":[]}", b, 0, "got an array"},
         {"map_num", MAP("\"a\":1"), b, 0, "same directory, got a number"},
-        {"dotdot", MAP("\"a\":\"../evil.safetensors\""), b, 0, "same directory, got ../evil"},
+        {"dotdot", MAP("\"a\":\"../evil.safetensors\""), b, 0, "same directory, got \"../evil"},
         {"dotdot_mid", MAP("\"a\":\"x/../../evil.safetensors\""), b, 0, "same directory"},
         {"abs_unix", MAP("\"a\":\"/etc/passwd\""), b, 0, "same directory"},
         {"abs_win", MAP("\"a\":\"C:\\\\x.safetensors\""), b, 0, "same directory"},
