@@ -821,7 +821,7 @@ static const flag flags[] = {
      "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
     {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
      "draw only among the likeliest tokens that together have this share (default: all)"},
-    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
+    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0,
      "another seed draws other tokens"},
     {GENERATE, "--compare", NULL, NULL, NULL, 0, FIELD(compare), 0,
      "first the continuation of the whole model, then that of the pruned one, then of the healed "
@@ -3946,9 +3946,8 @@ static int open_voices(session *s, voice *v, int *n) {
 
 static int check_generate(const session *s) {
     const options *o = s->o;
-    if (o->temperature == 0 && (o->top_p > 0 || o->seed_given))
-        return misused(s->command, "%s: expected --temperature above 0 with it, got 0",
-                       o->top_p > 0 ? "--top-p" : "--seed");
+    if (o->temperature == 0 && o->top_p > 0)
+        return misused(s->command, "--top-p: expected --temperature above 0 with it, got 0");
     return o->prompt || o->chat ? STATUS_OK : misused(s->command, "expected --prompt TEXT");
 }
 

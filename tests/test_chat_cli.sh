@@ -65,8 +65,6 @@ t_ok "no prompt" t_says 2 "expected --prompt TEXT" generate chat
 t_ok "--system alone" t_says 2 "system: expected --chat" generate chat --prompt a --system b
 t_ok "--top-p that does nothing" t_says 2 "top-p: expected --temperature above 0 with it, got 0" \
     generate chat --prompt a --temperature 0 --top-p 50%
-t_ok "nor does --seed" t_says 2 "seed: expected --temperature above 0 with it, got 0" \
-    generate chat --prompt a --temperature 0 --seed 1
 t_ok "--no-think" t_says 1 "chatml has no such mode" generate chat --chat --prompt a --no-think
 for day in 2024 2024-13-01 2024-1-1 2024-01-01x today; do
     t_ok "a day: $day" t_says 2 "a day such as" generate chat --chat --prompt a --date "$day"
