@@ -311,7 +311,7 @@ rm pipe
 bad "logits: output in no directory" "none/l\.npy" logits "$sharded" --tokens tokens.json \
     -o none/l.npy
 bad "logits: output is a directory" "dir.*directory" logits "$sharded" --tokens tokens.json -o dir
-bad "more removals than candidates" "6 sublayers.*7" prune "$sharded" \
+bad "more removals than candidates" "6 candidates .sublayers..*7" prune "$sharded" \
     --tokens tokens.json --remove 7
 bad "a share of less than one" "less than one" prune "$sharded" --tokens tokens.json --remove 10%
 if [ -w /dev/full ]; then
