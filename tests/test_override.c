@@ -432,7 +432,7 @@ static void check_metadata(void) {
         {"finercut-heal", fingerprint, "", "", FC_ERR_FORMAT, "an earlier version: heal again"},
         {"finercut-heal-2", NULL, "", "", FC_ERR_FORMAT, "finercut.fingerprint|the model's|none"},
         {"finercut-heal-2", "fc2-0123456789abcdef", "", "", FC_ERR_MISMATCH,
-         "healed.safetensors|another model than t|fc2-|got fc2-0123456789abcdef"},
+         "healed.safetensors|another model than t|fc2-|got \"fc2-0123456789abcdef\""},
         {"finercut-heal-2", fingerprint, NULL, "", FC_ERR_FORMAT,
          "finercut.removed|attn.3,ffn.7|none"},
         {"finercut-heal-2", fingerprint, "", ",\"format\":\"finercut-heal-2\"", FC_ERR_FORMAT,
