@@ -3183,19 +3183,18 @@ FCI_FN int fci_drafts_zeros(void *file, uint64_t n) {
 }
 
 FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p) {
-    struct statvfs disk;
     void *file;
     if (n > SIZE_MAX || n > INT64_MAX) return ENOMEM;
+    if (n >= fci_platform_free_bytes(folder)) return ENOSPC;
     char *path = fci_drafts_in(folder, "scratch");
     if (!path) return ENOMEM;
     int error = fci_platform_start(path, false, false, &file);
     free(path);
     if (error) return error;
-    const int fd = ((fci_drafts_file *)file)->fd;
-    if (fstatvfs(fd, &disk) == 0 && n / disk.f_frsize >= disk.f_bavail) error = ENOSPC;
-    else error = fci_drafts_zeros(file, n); // posix_fallocate is not everywhere
+    error = fci_drafts_zeros(file, n); // posix_fallocate is not everywhere
     if (!error) {
-        *p = mmap(NULL, (size_t)n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        *p = mmap(NULL, (size_t)n, PROT_READ | PROT_WRITE, MAP_SHARED,
+                  ((fci_drafts_file *)file)->fd, 0);
         if (*p == MAP_FAILED) error = errno;
     }
     fci_platform_discard(NULL, file);
