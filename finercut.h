@@ -2587,6 +2587,7 @@ FCI_FN const char *fci_platform_beside(const void *file);
 // Memory that a nameless file in a folder holds: n > 0 bytes, all on its disk from the start, so
 // that using them cannot fail for want of room. ENOSYS: not here.
 FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p);
+// Gives it back, and its file with it.
 FCI_FN void fci_platform_scrap(void *p, uint64_t n);
 // The system's files.
 FCI_FN fc_io fci_platform_io(void);
@@ -4430,7 +4431,7 @@ FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, i
         err, error == ENOMEM ? FC_ERR_MEMORY : FC_ERR_IO, 0, "%s: cannot %s: %s", path, what,
         error == FCI_PLATFORM_TAKEN        ? "another run is writing it"
         : error == FCI_PLATFORM_MOUNTED    ? "expected what can be replaced, got a mount point"
-        : error == FCI_PLATFORM_IS_OPEN ? "expected the name of a file, got an open one"
+        : error == FCI_PLATFORM_IS_OPEN    ? "expected the name of a file, got an open one"
         : error == FCI_PLATFORM_NOT_A_FILE ? "expected a file, got a pipe, a socket or a device"
                                            : strerror(error));
 }
@@ -22786,7 +22787,7 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err) {
     return alone ? fci_bind_check_order(p, index, err) : fci_bind_check_left(p, index, err);
 }
 
-// Whether the plan is of this model.
+// The error of a plan whose model differs in `what`.
 FCI_FN fc_code fci_bind_other(const fc_plan_model *of, const char *what, const char *expected,
                               const char *got, fc_error *err) {
     fci_shown name, shown;
@@ -22804,6 +22805,7 @@ FCI_FN fc_code fci_bind_other_count(const fc_plan_model *of, const char *what, u
     return fci_bind_other(of, what, there, here, err);
 }
 
+// Whether the plan is of this model.
 FCI_FN fc_code fci_bind_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
     const fc_plan_model *of = &p->info.model;
     fci_shown name, print;
@@ -23885,7 +23887,8 @@ FCI_FN fc_code fci_perplexity_head(fci_evaluation *v, size_t rows, size_t n, fc_
 FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
     const fci_hyper *h = &v->m->hyper;
     fci_each(g, &v->lanes, v->engine.capacity, sizeof *v->lanes, "lanes");
-    fci_each(g, &v->kept, v->n_kept, sizeof *v->kept, "likelihoods");
+    fci_each(g, &v->kept, v->n_kept, sizeof *v->kept,
+             v->n_each > 1 ? "distances" : "likelihoods");
     fci_each(g, &v->last, v->n_last, h->hidden * sizeof(float), "rows");
     fci_ranks_buffers(&v->ranks, v->n_kept, g);
     fci_ranks_room(&v->ranks, v->n_kept, g);

@@ -717,8 +717,8 @@ static const flag flags[] = {
     {PRUNE, "--keep", &type_names, "NAMES", NULL, 0, FIELD(keep), 0,
      "what must not be removed, such as attn.0,ffn.0-3,block.29"},
     {PRUNE | HEAL | STUDY, "--scratch", &type_folder, "FOLDER", NULL, 0, FIELD(scratch), 0,
-     "a folder on a disk for rows that --memory-limit leaves no room for; without it they are\n"
-     "computed again and again (--dry-run tells both); nothing stays there"},
+     "a folder on a disk for rows that --memory-limit leaves no room for, which a search else\n"
+     "computes again and again, and healing cannot do without; nothing stays there"},
     {PRUNE, "--per", &type_unit, NULL, "none", 0, FIELD(per), 0,
      "each step leaves the least distance for each parameter, byte or second saved so far,\n"
      "not the least distance"},
