@@ -3585,8 +3585,9 @@ static int continue_text(session *s, voice *v, const char *prompt, size_t n,
 
 #ifndef FINERCUT_NO_CHAT
 static int add_message(session *s, voice *v, fc_role role, const char *text, size_t n) {
-    fc_message *more =
-        (fc_message *)realloc(v->messages, (v->n_messages + 1) * sizeof *v->messages);
+    const int fits = v->n_messages < SIZE_MAX / sizeof *v->messages; // and one more
+    const size_t bytes = fits ? (v->n_messages + 1) * sizeof *v->messages : 0;
+    fc_message *more = fits ? (fc_message *)realloc(v->messages, bytes) : NULL;
     char *copy = (char *)malloc(n + 1);
     if (more) v->messages = more;
     if (!more || !copy) {
